@@ -1,0 +1,148 @@
+use std::fmt;
+use std::hint::black_box;
+
+/// Room for a digest on the wire, in bytes: a SHA-512 fills it, the shorter
+/// ones stand left-aligned with zeros behind them.
+pub const DIGEST_LEN: usize = 64;
+
+/// Which hash function signs a request or answers a challenge. The order is
+/// the order of strength, the numbers are those of the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum HashKind {
+    /// No signature, no challenge.
+    None = 0,
+    /// SHA-1, 20 bytes.
+    Sha1 = 1,
+    /// SHA-256, 32 bytes.
+    Sha256 = 2,
+    /// SHA-512, 64 bytes.
+    Sha512 = 3,
+}
+
+impl HashKind {
+    /// All of them, weakest first.
+    pub const ALL: [HashKind; 4] = [HashKind::None, HashKind::Sha1, HashKind::Sha256, HashKind::Sha512];
+
+    /// The kind with this number on the wire.
+    pub fn from_wire(number: u8) -> Option<HashKind> {
+        HashKind::ALL.get(usize::from(number)).copied()
+    }
+
+    /// The number on the wire.
+    pub fn to_wire(self) -> u8 {
+        self as u8
+    }
+
+    /// The kind of this name in a configuration or on a command line.
+    pub fn from_name(name: &str) -> Option<HashKind> {
+        HashKind::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Its name in a configuration or on a command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            HashKind::None => "none",
+            HashKind::Sha1 => "sha1",
+            HashKind::Sha256 => "sha256",
+            HashKind::Sha512 => "sha512",
+        }
+    }
+
+    /// The digest of the parts, one after the other; all zero for [`HashKind::None`].
+    pub(crate) fn digest(self, parts: &[&[u8]]) -> Digest {
+        let mut out = [0; DIGEST_LEN];
+        match self {
+            HashKind::None => {}
+            HashKind::Sha1 => out[..20].copy_from_slice(&hash::<sha1::Sha1>(parts)),
+            HashKind::Sha256 => out[..32].copy_from_slice(&hash::<sha2::Sha256>(parts)),
+            HashKind::Sha512 => out.copy_from_slice(&hash::<sha2::Sha512>(parts)),
+        }
+        Digest(out)
+    }
+}
+
+fn hash<D: sha2::Digest>(parts: &[&[u8]]) -> sha2::digest::Output<D> {
+    let mut hasher = D::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize()
+}
+
+impl fmt::Display for HashKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A digest as it stands on the wire. It has no `Debug` that shows it: an
+/// expected digest in a log is an answer given away.
+#[derive(Clone, Copy)]
+pub struct Digest([u8; DIGEST_LEN]);
+
+impl Digest {
+    /// The bytes to send.
+    pub fn as_bytes(&self) -> &[u8; DIGEST_LEN] {
+        &self.0
+    }
+
+    /// Whether these bytes are this digest, all 64 of them, in a time that
+    /// does not depend on where they differ.
+    pub fn matches(&self, received: &[u8; DIGEST_LEN]) -> bool {
+        let difference = self.0.iter().zip(received).fold(0, |acc, (a, b)| black_box(acc | (a ^ b)));
+        black_box(difference) == 0
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digest(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_left_aligned_and_zero_padded() {
+        // FIPS 180 test vector: the digest of "abc".
+        let sha1 = HashKind::Sha1.digest(&[b"a", b"bc"]);
+        assert_eq!(&sha1.as_bytes()[..4], &[0xa9, 0x99, 0x3e, 0x36]);
+        assert_eq!(&sha1.as_bytes()[20..], &[0; 44]);
+        let sha256 = HashKind::Sha256.digest(&[b"abc"]);
+        assert_eq!(&sha256.as_bytes()[..4], &[0xba, 0x78, 0x16, 0xbf]);
+        assert_eq!(&sha256.as_bytes()[32..], &[0; 32]);
+        let sha512 = HashKind::Sha512.digest(&[b"abc"]);
+        assert_eq!(&sha512.as_bytes()[..4], &[0xdd, 0xaf, 0x35, 0xa1]);
+        assert_eq!(HashKind::None.digest(&[b"abc"]).as_bytes(), &[0; 64]);
+    }
+
+    #[test]
+    fn a_digest_matches_only_itself() {
+        let digest = HashKind::Sha1.digest(&[b"abc"]);
+        let mut bytes = *digest.as_bytes();
+        assert!(digest.matches(&bytes));
+        for i in 0..DIGEST_LEN {
+            bytes[i] ^= 0x40;
+            assert!(!digest.matches(&bytes), "byte {i} counts");
+            bytes[i] ^= 0x40;
+        }
+    }
+
+    #[test]
+    fn names_and_numbers() {
+        for kind in HashKind::ALL {
+            assert_eq!(HashKind::from_name(&kind.name().to_uppercase()), Some(kind));
+            assert_eq!(HashKind::from_wire(kind.to_wire()), Some(kind));
+        }
+        assert_eq!(HashKind::from_wire(4), None);
+        assert!(HashKind::None < HashKind::Sha1 && HashKind::Sha256 < HashKind::Sha512);
+    }
+
+    #[test]
+    fn debug_shows_no_digest() {
+        assert_eq!(format!("{:?}", HashKind::Sha256.digest(&[b"abc"])), "Digest(..)");
+    }
+}

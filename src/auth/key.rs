@@ -1,0 +1,177 @@
+use std::fmt;
+use std::hint::black_box;
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+use super::challenge::NONCE_LEN;
+use super::hash::Digest;
+use super::{Challenge, ChallengeRefusal, HashKind};
+use crate::wire::PacketHead;
+
+/// Bytes of a key file that count; the rest of a longer file is not read (as the C suite does).
+pub const KEY_MAX: usize = 4096;
+
+/// The key that a daemon and its clients share. Wiped when dropped.
+pub struct Key {
+    bytes: Box<[u8]>,
+}
+
+impl Key {
+    /// Takes the content of a key file; only its first [`KEY_MAX`] bytes
+    /// count. An empty key serves where neither hash nor auth is asked for.
+    pub fn new(mut bytes: Vec<u8>) -> Key {
+        if bytes.len() > KEY_MAX {
+            wipe(&mut bytes[KEY_MAX..]);
+        }
+        let key = Key { bytes: bytes[..bytes.len().min(KEY_MAX)].into() };
+        wipe(&mut bytes);
+        key
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there is no key at all.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Whether the answer to a challenge could be continued into a signed
+    /// request with a key of this length: the padding of key ‖ challenge must
+    /// end inside the 112 bytes of a request before its hash field. True for
+    /// lengths that leave 16 to 55 modulo 64.
+    pub fn allows_extension(&self) -> bool {
+        (16..=55).contains(&(self.bytes.len() % 64))
+    }
+
+    /// Signs bytes: H(key ‖ bytes).
+    pub fn sign(&self, kind: HashKind, bytes: &[u8]) -> Digest {
+        kind.digest(&[&self.bytes, bytes])
+    }
+
+    /// Answers a challenge of the other side.
+    ///
+    /// # Errors
+    ///
+    /// [`ChallengeRefusal`] if the answer could be put to a use that its asker should not have.
+    pub fn answer(&self, kind: HashKind, challenge: &Challenge) -> Result<Digest, ChallengeRefusal> {
+        let (nonce, tag) = challenge.split_at(NONCE_LEN);
+        if self.tag(nonce).verify_slice(tag).is_ok() {
+            return Err(ChallengeRefusal::Reflected);
+        }
+        if PacketHead::is_plausible(challenge) {
+            return Err(ChallengeRefusal::RequestHead);
+        }
+        Ok(self.expected(kind, challenge))
+    }
+
+    /// The answer that the other side owes to a challenge of ours.
+    pub fn expected(&self, kind: HashKind, challenge: &Challenge) -> Digest {
+        self.sign(kind, challenge)
+    }
+
+    /// Makes a challenge from 32 fresh random bytes. Its first bit is set, so
+    /// that it never reads as the head of a request: a peer with the same
+    /// guard as ours always answers it.
+    pub fn issue(&self, mut nonce: [u8; NONCE_LEN]) -> Challenge {
+        nonce[0] |= 0x80;
+        let mut challenge = [0; super::CHALLENGE_LEN];
+        challenge[..NONCE_LEN].copy_from_slice(&nonce);
+        challenge[NONCE_LEN..].copy_from_slice(&self.tag(&nonce).finalize().into_bytes());
+        challenge
+    }
+
+    fn tag(&self, nonce: &[u8]) -> Hmac<Sha256> {
+        // HMAC takes keys of any length, so the error of its constructor does not occur.
+        let mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.bytes);
+        let mut mac = mac.unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
+        mac.update(nonce);
+        mac
+    }
+}
+
+/// Overwrites a secret; `black_box` keeps the stores from being left out as dead.
+fn wipe(secret: &mut [u8]) {
+    secret.fill(0);
+    black_box(secret);
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        wipe(&mut self.bytes);
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({} bytes)", self.bytes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> Key {
+        Key::new((0..=255).cycle().take(KEY_MAX).collect())
+    }
+
+    #[test]
+    fn only_the_first_4096_bytes_count() {
+        let longer = Key::new((0..=255).cycle().take(KEY_MAX + 7).collect());
+        assert_eq!(longer.len(), KEY_MAX);
+        assert!(
+            longer
+                .expected(HashKind::Sha256, &[7; 64])
+                .matches(key().expected(HashKind::Sha256, &[7; 64]).as_bytes())
+        );
+    }
+
+    #[test]
+    fn own_challenges_are_never_answered() {
+        let key = key();
+        let issued = key.issue([0; 32]);
+        assert_eq!(key.answer(HashKind::Sha256, &issued).unwrap_err(), ChallengeRefusal::Reflected);
+        let other = Key::new(vec![1; 64]);
+        assert!(other.answer(HashKind::Sha256, &issued).is_ok(), "opaque to others");
+    }
+
+    #[test]
+    fn one_changed_byte_makes_it_a_foreign_challenge() {
+        let key = key();
+        let mut issued = key.issue([9; 32]);
+        issued[63] ^= 1;
+        assert!(key.answer(HashKind::Sha256, &issued).is_ok());
+    }
+
+    #[test]
+    fn a_challenge_that_reads_as_a_request_is_not_answered() {
+        let mut head = [0xAA; 64];
+        head[..4].copy_from_slice(&[1, 2, 4, 0]);
+        assert_eq!(key().answer(HashKind::Sha256, &head).unwrap_err(), ChallengeRefusal::RequestHead);
+        head[2] = 5;
+        assert!(key().answer(HashKind::Sha256, &head).is_ok());
+    }
+
+    #[test]
+    fn issued_challenges_never_read_as_a_request() {
+        assert!(!PacketHead::is_plausible(&key().issue([0; 32])));
+    }
+
+    #[test]
+    fn lengths_that_allow_extension() {
+        for (length, allows) in
+            [(15, false), (16, true), (55, true), (56, false), (64, false), (4096, false), (80, true)]
+        {
+            assert_eq!(Key::new(vec![0; length]).allows_extension(), allows, "{length}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        assert_eq!(format!("{:?}", Key::new(vec![65; 9])), "Key(9 bytes)");
+    }
+}

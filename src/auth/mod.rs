@@ -1,0 +1,10 @@
+//! Keys, signatures and challenges of the wire (PROTOCOL: sections 1 and 2 of docs/WIRE.md).
+#![forbid(unsafe_code)]
+
+mod challenge;
+mod hash;
+mod key;
+
+pub use challenge::{CHALLENGE_LEN, Challenge, ChallengeRefusal};
+pub use hash::{DIGEST_LEN, Digest, HashKind};
+pub use key::{KEY_MAX, Key};

@@ -1,0 +1,158 @@
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The file cannot be used.
+    Error,
+    /// A key or section that nobody knows: skipped when the daemon starts, an
+    /// error for whoever asks strictly.
+    Unknown,
+    /// The file can be used, but may not do what its author thinks.
+    Warning,
+}
+
+impl Severity {
+    fn is_fatal(self, strict: bool) -> bool {
+        self == Severity::Error || (strict && self == Severity::Unknown)
+    }
+}
+
+/// One finding and its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The line, counted from 1.
+    pub line: u32,
+    /// The character (not byte) in the line, counted from 1.
+    pub column: u32,
+    /// A sentence for the person who wrote the file.
+    pub message: String,
+    pub(super) excerpt: Excerpt,
+}
+
+/// The part of a source line that is printed below a message: one printable
+/// character for each of the source.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Excerpt {
+    pub(super) text: String,
+    pub(super) caret: usize,
+}
+
+/// The findings of one run in the order of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostics {
+    path: PathBuf,
+    list: Vec<Diagnostic>,
+    /// Findings that were counted but not kept.
+    dropped: usize,
+}
+
+/// So many findings are printed, the others are only counted.
+const RENDER_MAX: usize = 50;
+
+impl Diagnostics {
+    pub(super) fn new(path: PathBuf, list: Vec<Diagnostic>, dropped: usize) -> Diagnostics {
+        Diagnostics { path, list, dropped }
+    }
+
+    /// Whether the file must be refused. `strict` refuses unknown keys and
+    /// sections too.
+    pub fn is_fatal(&self, strict: bool) -> bool {
+        self.list.iter().any(|diagnostic| diagnostic.severity.is_fatal(strict))
+    }
+
+    /// Whether there is nothing to say about the file.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The findings in the order of the file. Of each severity the first
+    /// thousand are kept.
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.list.iter()
+    }
+
+    /// The findings as text, each as `path:line:column: error: sentence` with
+    /// the source line and a caret below. At most 50 of them, those that are
+    /// fatal before the others; a last line counts the rest. Empty if there
+    /// are none.
+    pub fn render(&self, strict: bool) -> String {
+        let mut out = String::new();
+        let shown = self.shown(strict);
+        for diagnostic in &shown {
+            self.render_one(diagnostic, strict, &mut out);
+        }
+        let more = self.list.len() - shown.len() + self.dropped;
+        if more > 0 {
+            let _ = writeln!(out, "{}: and {more} more", self.path.display());
+        }
+        out
+    }
+
+    fn shown(&self, strict: bool) -> Vec<&Diagnostic> {
+        let fatal = self.list.iter().filter(|found| found.severity.is_fatal(strict)).count();
+        let mut room_fatal = fatal.min(RENDER_MAX);
+        let mut room_other = RENDER_MAX - room_fatal;
+        let mut has_room = |found: &&Diagnostic| {
+            let room = if found.severity.is_fatal(strict) { &mut room_fatal } else { &mut room_other };
+            let has = *room > 0;
+            *room = room.saturating_sub(1);
+            has
+        };
+        self.list.iter().filter(|found| has_room(found)).collect()
+    }
+
+    fn render_one(&self, found: &Diagnostic, strict: bool, out: &mut String) {
+        let word = if found.severity.is_fatal(strict) { "error" } else { "warning" };
+        let Diagnostic { line, column, message, excerpt, .. } = found;
+        let _ = writeln!(out, "{}:{line}:{column}: {word}: {message}", self.path.display());
+        let _ = writeln!(out, "    {}", excerpt.text);
+        let _ = writeln!(out, "    {:caret$}^", "", caret = excerpt.caret);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn diagnostics(severities: &[Severity]) -> Diagnostics {
+        let one = |(i, &severity): (usize, &Severity)| Diagnostic {
+            severity,
+            line: i as u32 + 1,
+            column: 3,
+            message: format!("finding {i}"),
+            excerpt: Excerpt { text: "a b".to_string(), caret: 2 },
+        };
+        Diagnostics::new("f.conf".into(), severities.iter().enumerate().map(one).collect(), 0)
+    }
+
+    #[test]
+    fn a_finding_shows_its_place() {
+        let found = diagnostics(&[Severity::Error]);
+        assert_eq!(found.render(false), "f.conf:1:3: error: finding 0\n    a b\n      ^\n");
+    }
+
+    #[test]
+    fn unknown_is_fatal_only_for_the_strict() {
+        let found = diagnostics(&[Severity::Unknown, Severity::Warning]);
+        assert!(!found.is_fatal(false) && found.is_fatal(true));
+        assert!(found.render(false).contains(":1:3: warning: "));
+        assert!(found.render(true).contains(":1:3: error: "));
+        assert!(found.render(true).contains(":2:3: warning: "));
+        assert!(!diagnostics(&[]).is_fatal(true));
+        assert_eq!(diagnostics(&[]).render(true), "");
+    }
+
+    #[test]
+    fn an_error_is_shown_behind_many_warnings() {
+        let mut severities = vec![Severity::Warning; 70];
+        severities.push(Severity::Error);
+        let text = diagnostics(&severities).render(false);
+        assert!(text.contains("f.conf:71:3: error: finding 70"));
+        assert!(text.contains("finding 48") && !text.contains("finding 49"));
+        assert!(text.ends_with("f.conf: and 21 more\n"));
+    }
+}

@@ -1,0 +1,136 @@
+use std::fmt;
+
+use super::model::{
+    AuthConfig, BackendConfig, Config, GroupConfig, ListenerConfig, NameMode, SerialConfig, SerialMode,
+};
+
+impl Config {
+    /// What would run, in several lines, for people.
+    pub fn summary(&self) -> String {
+        let mut lines = Vec::new();
+        lines.extend(self.listeners.iter().map(|listener| format!("listener: {listener}")));
+        lines.push(format!("backend: {}", self.backend));
+        if self.groups.is_empty() {
+            lines.push("groups: none, every machine may fence every other".to_string());
+        }
+        lines.extend(self.groups.iter().map(|group| format!("group: {group}")));
+        let place = if self.foreground { "foreground" } else { "background" };
+        let waits =
+            if self.wait_for_init { "waits for the backend" } else { "does not wait for the backend" };
+        lines.push(format!("runs in the {place}, {waits}, debug level {}", self.debug));
+        lines.join("\n") + "\n"
+    }
+}
+
+/// What is listened on, and how agents are known: one line.
+impl fmt::Display for ListenerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.kind();
+        match self {
+            ListenerConfig::Tcp(tcp) => write!(f, "{kind} {} port {}, {}", tcp.address, tcp.port, tcp.auth),
+            ListenerConfig::Vsock(vsock) => write!(f, "{kind} port {}, {}", vsock.port, vsock.auth),
+            ListenerConfig::Multicast(multicast) => {
+                write!(f, "{kind} {} port {}", multicast.address, multicast.port)?;
+                if let Some(interface) = &multicast.interface {
+                    write!(f, " on {interface}")?;
+                }
+                write!(f, ", {}", multicast.auth)
+            }
+            ListenerConfig::Serial(serial) => write!(f, "{kind} {serial}"),
+        }
+    }
+}
+
+/// The part of a line behind `serial`.
+impl fmt::Display for SerialConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.mode {
+            SerialMode::Serial => "mode serial",
+            SerialMode::VmChannel => "mode vmchannel",
+        })?;
+        if let Some(uri) = &self.uri {
+            write!(f, " at {}", uri.escape_debug())?;
+        }
+        match &self.path {
+            Some(path) => write!(f, ", sockets in {}", path.to_string_lossy().escape_debug()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Algorithms and key file.
+impl fmt::Display for AuthConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hash {}, auth {}", self.hash, self.auth)?;
+        if self.needs_key() {
+            write!(f, ", key {}", self.key_file.to_string_lossy().escape_debug())?;
+        }
+        Ok(())
+    }
+}
+
+/// Kind and URIs: one line.
+impl fmt::Display for BackendConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (uris, machines) = match self {
+            BackendConfig::Libvirt { uris } => (uris, ""),
+            BackendConfig::Cpg { uris, name_mode: NameMode::Name } => (uris, ", machines by name"),
+            BackendConfig::Cpg { uris, name_mode: NameMode::Uuid } => (uris, ", machines by uuid"),
+        };
+        write!(f, "{} at {}{machines}", self.kind(), uris.join(", ").escape_debug())
+    }
+}
+
+/// Name, members and who may ask: one line.
+impl fmt::Display for GroupConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name.as_deref().unwrap_or("(no name)");
+        write!(f, "{}, members: {}", name.escape_debug(), listed(&self.uuids, "none"))?;
+        write!(f, "; requests from: {}", listed(&self.ips, "anywhere"))
+    }
+}
+
+fn listed(words: &[String], none: &str) -> String {
+    if words.is_empty() { none.to_string() } else { words.join(", ").escape_debug().to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use crate::auth::HashKind;
+
+    use super::super::model::{MulticastConfig, VsockConfig};
+    use super::*;
+
+    #[test]
+    fn a_summary() {
+        let auth = |hash| AuthConfig { key_file: PathBuf::from("/k"), hash, auth: hash };
+        let multicast = MulticastConfig {
+            auth: auth(HashKind::Sha256),
+            address: [225, 0, 0, 12].into(),
+            port: 1229,
+            interface: Some("virbr0".to_string()),
+        };
+        let group = GroupConfig { uuids: vec!["a".to_string(), "b\n".to_string()], ..GroupConfig::default() };
+        let mut config = Config {
+            foreground: true,
+            wait_for_init: false,
+            debug: 2,
+            listeners: vec![
+                ListenerConfig::Multicast(multicast),
+                ListenerConfig::Vsock(VsockConfig { auth: auth(HashKind::None), port: 5 }),
+            ],
+            backend: BackendConfig::Libvirt { uris: vec!["qemu:///system".to_string()] },
+            groups: vec![group],
+        };
+        let expected = "listener: multicast 225.0.0.12 port 1229 on virbr0, hash sha256, auth sha256, key /k\n\
+            listener: vsock port 5, hash none, auth none\n\
+            backend: libvirt at qemu:///system\n\
+            group: (no name), members: a, b\\n; requests from: anywhere\n\
+            runs in the foreground, does not wait for the backend, debug level 2\n";
+        assert_eq!(config.summary(), expected);
+        config.groups.clear();
+        assert!(config.summary().contains("groups: none"));
+    }
+}

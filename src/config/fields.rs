@@ -1,0 +1,235 @@
+use std::collections::BTreeMap;
+
+use super::lexer::Spot;
+use super::nearest::nearest;
+use super::report::{Report, quoted};
+use super::schema::{self, Count, KeySpec};
+use super::tree::{Entry, Section};
+
+/// A section whose keys and sections are those of the schema.
+#[derive(Debug, Default)]
+pub(super) struct Fields<'a, 't> {
+    once: Vec<(&'static KeySpec, Spot<'a>)>,
+    adds: Vec<(&'static KeySpec, Spot<'a>)>,
+    numbered: BTreeMap<u32, Spot<'a>>,
+    sections: Vec<(&'static str, &'t Section<'a>)>,
+}
+
+impl<'a, 't> Fields<'a, 't> {
+    /// Matches a section with the schema of this path. What is unknown or
+    /// repeated is reported. No section at all is an empty one.
+    pub(super) fn of(section: Option<&'t Section<'a>>, path: &str, report: &mut Report) -> Fields<'a, 't> {
+        let mut fields = Fields::default();
+        for entry in section.iter().flat_map(|section| &section.entries) {
+            fields.add_entry(entry, path, report);
+        }
+        for inner in section.iter().flat_map(|section| &section.sections) {
+            fields.add_section(inner, path, report);
+        }
+        fields
+    }
+
+    /// The value of a key that counts once.
+    pub(super) fn value(&self, key: &str) -> Option<Spot<'a>> {
+        self.once.iter().find(|(spec, _)| spec.name == key).map(|(_, value)| *value)
+    }
+
+    /// The typed value of a key that counts once. A wrong one is reported.
+    pub(super) fn read<T>(
+        &self,
+        key: &str,
+        report: &mut Report,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.value(key)?;
+        if !is_sound(value, report) {
+            return None;
+        }
+        parse(value.text).map_err(|message| report.error(value.at, message)).ok()
+    }
+
+    /// The values of a key that adds up.
+    pub(super) fn all(&self, key: &str, report: &mut Report) -> Vec<Spot<'a>> {
+        let values = self.adds.iter().filter(|(spec, _)| spec.name == key).map(|(_, value)| *value);
+        values.filter(|value| is_sound(*value, report)).collect()
+    }
+
+    /// The values of the numbered key: the bare one, then by number.
+    pub(super) fn numbered(&self, report: &mut Report) -> Vec<Spot<'a>> {
+        self.numbered.values().copied().filter(|value| is_sound(*value, report)).collect()
+    }
+
+    /// The section of this name.
+    pub(super) fn section(&self, name: &str) -> Option<&'t Section<'a>> {
+        self.sections(name).next()
+    }
+
+    /// The sections of this name, more than one only where that is allowed.
+    pub(super) fn sections(&self, name: &str) -> impl Iterator<Item = &'t Section<'a>> {
+        self.sections.iter().filter(move |(known, _)| *known == name).map(|(_, section)| *section)
+    }
+
+    fn add_entry(&mut self, entry: &Entry<'a>, path: &str, report: &mut Report) {
+        let Some((spec, number)) = schema::find(path, entry.key.text) else {
+            return report.unknown(entry.key.at, || unknown_key(entry.key.text, path));
+        };
+        let before = match spec.count {
+            Count::Adds => {
+                self.adds.push((spec, entry.value));
+                None
+            }
+            Count::Numbered => self.numbered.insert(number, entry.value),
+            Count::Once => match self.once.iter_mut().find(|(known, _)| *known == spec) {
+                Some((_, value)) => Some(std::mem::replace(value, entry.value)),
+                None => {
+                    self.once.push((spec, entry.value));
+                    None
+                }
+            },
+        };
+        if let Some(before) = before {
+            repeated(entry.key, before.at, report);
+        }
+    }
+
+    fn add_section(&mut self, section: &'t Section<'a>, path: &str, report: &mut Report) {
+        let Some(name) = section.name else { return };
+        let Some(known) = schema::children(path).find(|known| known.eq_ignore_ascii_case(name.text)) else {
+            return report.unknown(name.at, || unknown_section(name.text, path));
+        };
+        let place =
+            self.sections.iter_mut().find(|(other, _)| *other == known && known != schema::REPEATABLE);
+        match place {
+            None => self.sections.push((known, section)),
+            Some((_, before)) => {
+                repeated(name, before.at(), report);
+                *before = section;
+            }
+        }
+    }
+}
+
+fn repeated(name: Spot, before: usize, report: &mut Report) {
+    let (line, name_text) = (report.line(before), quoted(name.text));
+    report.warning(name.at, format!("{name_text} stands on line {line} already; only the last one counts"));
+}
+
+/// What is wrong with a value whatever its type. The C daemon cannot read an
+/// empty value at all.
+fn is_sound(value: Spot, report: &mut Report) -> bool {
+    if value.text.is_empty() {
+        report.error(value.at, "the value is empty; leave the line out for the default");
+    } else if let Some(nul) = value.text.find('\0') {
+        report.error(value.at + nul, "a NUL byte does not belong in a value");
+    }
+    !value.text.is_empty() && !value.text.contains('\0')
+}
+
+fn unknown_key(key: &str, path: &str) -> String {
+    let name = quoted(key);
+    if schema::children(path).any(|known| known.eq_ignore_ascii_case(key)) {
+        return format!("{name} is a section, not a key; write it as {} {{ ... }}", key.to_ascii_lowercase());
+    }
+    let place = if path.is_empty() { "outside of all sections".to_string() } else { format!("in {path}") };
+    let hint = did_you_mean(nearest(key, schema::keys(path).map(|spec| spec.name)));
+    format!("unknown key {name} {place}{hint}")
+}
+
+fn unknown_section(section: &str, path: &str) -> String {
+    let name = quoted(section);
+    if schema::find(path, section).is_some() {
+        return format!(
+            "{name} is a key, not a section; write it as {} = \"...\";",
+            section.to_ascii_lowercase()
+        );
+    }
+    let place = if path.is_empty() { String::new() } else { format!(" in {path}") };
+    let hint = did_you_mean(nearest(section, schema::children(path)));
+    format!("unknown section {name}{place}{hint}")
+}
+
+fn did_you_mean(known: Option<&str>) -> String {
+    known.map_or(String::new(), |known| format!("; did you mean \"{known}\"?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::tree;
+    use super::*;
+
+    fn findings(text: &str, path: &str, check: impl FnOnce(&Fields, &mut Report)) -> Vec<String> {
+        let mut report = Report::new(text.as_bytes());
+        let root = tree::read(text, &mut report);
+        check(&Fields::of(Some(&root), path, &mut report), &mut report);
+        report
+            .finish(Path::new("f"), text)
+            .iter()
+            .map(|d| format!("{}:{} {}", d.line, d.column, d.message))
+            .collect()
+    }
+
+    #[test]
+    fn the_last_one_counts() {
+        let text = "port = \"1\";\nPORT = \"2\";\nport = \"3\";";
+        let found = findings(text, "listeners/tcp", |fields, _| {
+            assert_eq!(fields.value("port").map(|value| value.text), Some("3"));
+        });
+        let sentence = |line| format!("stands on line {line} already; only the last one counts");
+        assert_eq!(found, [format!("2:1 \"PORT\" {}", sentence(1)), format!("3:1 \"port\" {}", sentence(2))]);
+    }
+
+    #[test]
+    fn uuids_add_up_and_uris_are_sorted() {
+        let found = findings("uuid = \"b\"; uuid = \"a\";", "groups/group", |fields, report| {
+            assert_eq!(fields.all("uuid", report).iter().map(|v| v.text).collect::<Vec<_>>(), ["b", "a"]);
+        });
+        assert!(found.is_empty());
+        let text = "uri10 = \"c\"; uri = \"a\"; uri2 = \"b\"; uri2 = \"B\"; uri3 = \"\"; uri0 = \"x\";";
+        let found = findings(text, "backends/libvirt", |fields, report| {
+            assert_eq!(fields.numbered(report).iter().map(|v| v.text).collect::<Vec<_>>(), ["a", "B", "c"]);
+        });
+        assert_eq!(found.len(), 3, "{found:?}");
+    }
+
+    #[test]
+    fn repeated_sections() {
+        let found = findings("tcp { port = \"1\"; }\nTCP { }", "listeners", |fields, _| {
+            assert_eq!(fields.section("tcp").map(|section| section.entries.len()), Some(0));
+        });
+        assert_eq!(found, ["2:1 \"TCP\" stands on line 1 already; only the last one counts"]);
+        let found = findings("group { } group = \"x\" { }", "groups", |fields, _| {
+            assert_eq!(fields.sections("group").count(), 2);
+        });
+        assert!(found.is_empty());
+    }
+
+    #[test]
+    fn unknown_names_are_compared() {
+        let all = |text, path| findings(text, path, |_, _| {}).join("\n");
+        assert_eq!(
+            all("prot = \"1\";", "listeners/tcp"),
+            "1:1 unknown key \"prot\" in listeners/tcp; did you mean \"port\"?"
+        );
+        assert_eq!(all("listener { }", ""), "1:1 unknown section \"listener\"; did you mean \"listeners\"?");
+        assert_eq!(all("x = \"1\";", ""), "1:1 unknown key \"x\" outside of all sections");
+        assert!(all("TCP = \"1\";", "listeners").contains("write it as tcp { ... }"));
+        assert!(all("port { }", "listeners/tcp").contains("write it as port = \"...\";"));
+    }
+
+    #[test]
+    fn empty_values_and_nul() {
+        let found = findings("port = \"\"; hash = \"a\0\";", "listeners/tcp", |fields, report| {
+            assert_eq!(fields.read("port", report, |text| Ok(text.len())), None);
+            assert_eq!(fields.read("hash", report, |text| Ok(text.len())), None);
+        });
+        assert_eq!(
+            found,
+            [
+                "1:9 the value is empty; leave the line out for the default",
+                "1:21 a NUL byte does not belong in a value"
+            ]
+        );
+    }
+}

@@ -1,0 +1,32 @@
+//! The configuration file: the language of fence_virt.conf(5), the table of
+//! the keys it knows, and the typed [`Config`] that comes out.
+//!
+//! [`parse`] takes the bytes of a file and never touches the disk. The bytes
+//! go through four stations, a file each: tokens (`lexer`), a tree without
+//! meaning (`tree`), keys matched with the table (`schema`, `fields`), typed
+//! values (`values`, `build`). All of them tell their findings to one
+//! `Report`, so that one run finds every mistake.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod build;
+mod diagnostic;
+mod display;
+mod fields;
+mod lexer;
+mod listener;
+mod model;
+mod nearest;
+mod parse;
+mod report;
+mod schema;
+mod tree;
+mod values;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use model::{
+    AuthConfig, BackendConfig, Config, GroupConfig, ListenerConfig, MulticastConfig, NameMode, SerialConfig,
+    SerialMode, TcpConfig, VsockConfig,
+};
+pub use parse::{FILE_MAX, Outcome, parse};
+pub use schema::{Count, KEYS, KeySpec, ValueKind};

@@ -1,0 +1,164 @@
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::auth::HashKind;
+
+/// What the daemon is to run, with every default filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Stay in the foreground (default: no).
+    pub foreground: bool,
+    /// Wait for the backend instead of giving up at once (default: no).
+    pub wait_for_init: bool,
+    /// How much to log; 0, the default, is the least.
+    pub debug: u32,
+    /// At least one, each kind at most once, in the order of the file.
+    pub listeners: Vec<ListenerConfig>,
+    /// Where the virtual machines are.
+    pub backend: BackendConfig,
+    /// The static groups in the order of the file. None at all: there is no map.
+    pub groups: Vec<GroupConfig>,
+}
+
+/// One way for requests to come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenerConfig {
+    /// Requests over TCP.
+    Tcp(TcpConfig),
+    /// Requests over UDP multicast, answered over TCP.
+    Multicast(MulticastConfig),
+    /// Requests over AF_VSOCK.
+    Vsock(VsockConfig),
+    /// Requests over serial ports and channels of the machines.
+    Serial(SerialConfig),
+}
+
+impl ListenerConfig {
+    /// The name of this kind in a configuration.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            ListenerConfig::Tcp(_) => "tcp",
+            ListenerConfig::Multicast(_) => "multicast",
+            ListenerConfig::Vsock(_) => "vsock",
+            ListenerConfig::Serial(_) => "serial",
+        }
+    }
+}
+
+/// How a listener knows its agents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// The shared key (default: /etc/cluster/fence_xvm.key).
+    pub key_file: PathBuf,
+    /// The weakest signature of a request to accept (default: sha256).
+    pub hash: HashKind,
+    /// What challenges and their answers are made with (default: sha256).
+    pub auth: HashKind,
+}
+
+impl AuthConfig {
+    /// Whether anything is signed or challenged, so that there must be a key.
+    pub fn needs_key(&self) -> bool {
+        self.hash != HashKind::None || self.auth != HashKind::None
+    }
+}
+
+/// The listener `tcp`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcpConfig {
+    /// Key and algorithms.
+    pub auth: AuthConfig,
+    /// The address to listen on (default: 127.0.0.1 or ::1).
+    pub address: IpAddr,
+    /// The port to listen on, not 0 (default: 1229).
+    pub port: u16,
+}
+
+/// The listener `multicast`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MulticastConfig {
+    /// Key and algorithms.
+    pub auth: AuthConfig,
+    /// The multicast address (default: 225.0.0.12 or ff05::3:1).
+    pub address: IpAddr,
+    /// The port to listen on, not 0 (default: 1229).
+    pub port: u16,
+    /// The interface to listen on; none leaves it to the kernel.
+    pub interface: Option<String>,
+}
+
+/// The listener `vsock`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VsockConfig {
+    /// Key and algorithms.
+    pub auth: AuthConfig,
+    /// The port to listen on, neither 0 nor `u32::MAX` (default: 1229).
+    pub port: u32,
+}
+
+/// The listener `serial`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SerialConfig {
+    /// The libvirt that knows the machines; none means its own default.
+    pub uri: Option<String>,
+    /// Only sockets in this directory count; none means all.
+    pub path: Option<PathBuf>,
+    /// Which kind of sockets to register (default: serial).
+    pub mode: SerialMode,
+}
+
+/// Which sockets of a machine the serial listener registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SerialMode {
+    /// Serial ports.
+    Serial,
+    /// Channels.
+    VmChannel,
+}
+
+/// Where the virtual machines are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackendConfig {
+    /// The hypervisors of this host.
+    Libvirt {
+        /// What to connect to, at least one, no two alike (default: qemu:///system).
+        uris: Vec<String>,
+    },
+    /// The hypervisors of all hosts of a corosync cluster.
+    Cpg {
+        /// What to connect to on this host, at least one, no two alike.
+        uris: Vec<String>,
+        /// What the hosts call a machine among themselves (default: name).
+        name_mode: NameMode,
+    },
+}
+
+impl BackendConfig {
+    /// The name of this kind in a configuration.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            BackendConfig::Libvirt { .. } => "libvirt",
+            BackendConfig::Cpg { .. } => "cpg",
+        }
+    }
+}
+
+/// What the hosts of a cluster call a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameMode {
+    /// By its name.
+    Name,
+    /// By its UUID.
+    Uuid,
+}
+
+/// A group of machines that may fence each other.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GroupConfig {
+    /// For people to read: the key `name`, else the label `group = "x" {`.
+    pub name: Option<String>,
+    /// UUIDs and names of the members, as written.
+    pub uuids: Vec<String>,
+    /// Addresses or CIDs that may ask for them, as written; none: every one may.
+    pub ips: Vec<String>,
+}

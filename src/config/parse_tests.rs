@@ -1,0 +1,221 @@
+use super::super::*;
+use super::*;
+
+const DAEMON: &str = "fence_virtd { listener = \"multicast\"; backend = \"libvirt\"; }\n";
+
+/// `line:column severity message` of every finding.
+fn findings(text: &str) -> Vec<String> {
+    let outcome = parse(Path::new("f"), text.as_bytes());
+    let has_error = outcome.diagnostics.iter().any(|found| found.severity == Severity::Error);
+    assert_eq!(outcome.config.is_none(), has_error, "{text}");
+    outcome
+        .diagnostics
+        .iter()
+        .map(|d| format!("{}:{} {:?} {}", d.line, d.column, d.severity, d.message))
+        .collect()
+}
+
+fn config(text: &str) -> Config {
+    let outcome = parse(Path::new("f"), text.as_bytes());
+    outcome.config.unwrap_or_else(|| panic!("{}", outcome.diagnostics.render(false)))
+}
+
+/// The only finding of a listener's section, without its place.
+fn only(listener: &str, section: &str) -> String {
+    let daemon = format!("fence_virtd {{ listener = \"{listener}\"; backend = \"libvirt\"; }}\n");
+    let mut found = findings(&format!("{daemon}listeners {{ {listener} {{ {section} }} }}"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn defaults() {
+    let config = config("fence_virtd { listener = \"tcp, multicast vsock,serial\"; backend = \"LIBVIRT\"; }");
+    let auth = AuthConfig {
+        key_file: "/etc/cluster/fence_xvm.key".into(),
+        hash: crate::auth::HashKind::Sha256,
+        auth: crate::auth::HashKind::Sha256,
+    };
+    let tcp = TcpConfig { auth: auth.clone(), address: [127, 0, 0, 1].into(), port: 1229 };
+    let multicast =
+        MulticastConfig { auth: auth.clone(), address: [225, 0, 0, 12].into(), port: 1229, interface: None };
+    let expected = Config {
+        foreground: false,
+        wait_for_init: false,
+        debug: 0,
+        listeners: vec![
+            ListenerConfig::Tcp(tcp),
+            ListenerConfig::Multicast(multicast),
+            ListenerConfig::Vsock(VsockConfig { auth, port: 1229 }),
+            ListenerConfig::Serial(SerialConfig { uri: None, path: None, mode: SerialMode::Serial }),
+        ],
+        backend: BackendConfig::Libvirt { uris: vec!["qemu:///system".to_string()] },
+        groups: Vec::new(),
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn every_key_has_its_effect() {
+    let text =
+        "FENCE_VIRTD { listener = \"tcp,vsock,serial\"; backend = \"cpg\"; foreground = \"1\"; debug = \"3\";
+          wait_for_backend = \"yes\"; module_path = \"/x\"; name_mode = \"name\"; }
+        listeners {
+          TCP { KEY_FILE = \"/a\"; hash = \"sha512\"; family = \"ipv6\"; port = \"5\"; }
+          vsock { port = \"70000\"; auth = \"sha256\"; }
+          serial { uri = \"xen:///\"; path = \"/s\"; mode = \"vmchannel\"; }
+        }
+        backends { cpg { uri = \"a\"; uri1 = \"b\"; name_mode = \"uuid\"; } libvirt { uri = \"c\"; } }";
+    assert_eq!(findings(text), [""; 0]);
+    let config = config(text);
+    assert!(config.foreground && config.wait_for_init && config.debug == 3);
+    let lines: Vec<String> = config.listeners.iter().map(ToString::to_string).collect();
+    let expected = [
+        "tcp ::1 port 5, hash sha512, auth sha256, key /a",
+        "vsock port 70000, hash sha256, auth sha256, key /etc/cluster/fence_xvm.key",
+        "serial mode vmchannel at xen:///, sockets in /s",
+    ];
+    assert_eq!(lines, expected);
+    let uris = vec!["a".to_string(), "b".to_string()];
+    assert_eq!(config.backend, BackendConfig::Cpg { uris, name_mode: NameMode::Uuid });
+}
+
+#[test]
+fn the_family_follows_from_the_address() {
+    let text = format!("{DAEMON}listeners {{ multicast {{ address = \"ff02::7\"; }} }}");
+    assert!(config(&text).listeners[0].to_string().starts_with("multicast ff02::7 port 1229,"));
+    let text = format!("{DAEMON}listeners {{ multicast {{ family = \"ipv6\"; }} }}");
+    assert!(config(&text).listeners[0].to_string().starts_with("multicast ff05::3:1 port 1229,"));
+}
+
+#[test]
+fn cpg_takes_the_uris_of_libvirt_and_the_old_name_mode() {
+    let daemon = "fence_virtd { listener = \"tcp\"; backend = \"cpg\"; name_mode = \"uuid\"; }";
+    let backends = "backends { libvirt { uri = \"a\"; uri1 = \"a\"; uri2 = \"b\"; } }";
+    let uris = vec!["a".to_string(), "b".to_string()];
+    let expected = BackendConfig::Cpg { uris, name_mode: NameMode::Uuid };
+    assert_eq!(config(&format!("{daemon}{backends}")).backend, expected);
+    let found = findings(&format!("{daemon}\n{backends}"));
+    assert_eq!(found, ["2:41 Warning \"a\" is given twice; it is used once"]);
+}
+
+#[test]
+fn groups() {
+    let groups = "groups {\ngroup = \"x\" { uuid = \"a\"; uuid = \"b\"; ip = \"::1\"; ip = \"3\"; }\n\
+        group = \"y\" { name = \"z\"; ip = \"vm\"; }\n}";
+    let config = config(&format!("{DAEMON}{groups}"));
+    let names: Vec<_> = config.groups.iter().map(|group| group.name.as_deref()).collect();
+    assert_eq!(names, [Some("x"), Some("z")]);
+    assert_eq!((config.groups[0].uuids.len(), config.groups[0].ips.len()), (2, 2));
+    let found = findings(&format!("{DAEMON}{groups}"));
+    assert_eq!(found[0], "4:1 Warning this group has no uuid: nobody can be fenced through it");
+    assert_eq!(found[1], "4:33 Warning \"vm\" is neither an IP address nor a vsock CID; it matches nobody");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    for text in ["", "# nothing\n", "\n\n"] {
+        assert!(
+            findings(text)[0]
+                .starts_with("1:1 Error the section fence_virtd is missing; write fence_virtd {")
+        );
+    }
+    let found = findings("\nfence_virtd { }");
+    let expected = [
+        "2:1 Error no listener is named; write listener = \"multicast\"; in this section",
+        "2:1 Error no backend is named; write backend = \"libvirt\"; in this section",
+    ];
+    assert_eq!(found, expected);
+    // What a mistake hides is not missing.
+    assert_eq!(findings("fence_virtd { listener = tcp; backend = \"cpg\"; }").len(), 1);
+}
+
+#[test]
+fn listeners_and_backends_are_known_by_name() {
+    let found = findings("fence_virtd { listener = \"tcp ucp,TCP\"; backend = \"xen\"; }");
+    let expected = [
+        "1:31 Error unknown listener \"ucp\"; known are multicast, tcp, vsock, serial",
+        "1:35 Error the listener tcp is named twice",
+        "1:52 Error unknown backend \"xen\"; known are libvirt, cpg",
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(findings("fence_virtd { listener = \" , \"; backend = \"cpg\"; }").len(), 1);
+}
+
+#[test]
+fn mistakes_where_nobody_looks_only_warn() {
+    let unused =
+        "listeners { tcp { port = \"0\"; auth = \"none\"; } }\nbackends { cpg { name_mode = \"x\"; } }";
+    let found = findings(&format!("{DAEMON}{unused}"));
+    assert!(found.len() == 2 && found.iter().all(|line| line.contains(" Warning ")), "{found:?}");
+    let found = findings(&format!("{DAEMON}listeners {{ multicast {{ port = \"0\"; }} }}"));
+    assert!(found[0].contains(" Error "));
+}
+
+#[test]
+fn unknown_keys_are_left_to_the_caller() {
+    let outcome =
+        parse(Path::new("f"), format!("{DAEMON}listeners {{ multicast {{ prot = \"1\"; }} }}").as_bytes());
+    assert!(
+        outcome.config.is_some()
+            && !outcome.diagnostics.is_fatal(false)
+            && outcome.diagnostics.is_fatal(true)
+    );
+    let expected = "f:2:25: warning: unknown key \"prot\" in listeners/multicast; did you mean \"port\"?\n    \
+        listeners { multicast { prot = \"1\"; } }\n                            ^\n";
+    assert_eq!(outcome.diagnostics.render(false), expected);
+}
+
+#[test]
+fn an_auth_that_version_4_misread() {
+    let found = only("tcp", "auth = \"sha512\";");
+    assert!(found.contains("mistook this auth for the hash and challenged with sha256"), "{found}");
+    assert!(found.contains("write hash = \"sha512\"; auth = \"sha256\"; (see docs/UPGRADING.md)"), "{found}");
+    assert!(found.starts_with("2:27 Warning"), "{found}");
+    let found = only("vsock", "hash = \"sha512\"; auth = \"sha1\";");
+    assert!(found.contains("in place of the hash on line 2, and"), "{found}");
+    assert!(found.contains("write hash = \"sha1\"; auth = \"sha256\";"), "{found}");
+    assert_eq!(findings(&format!("{DAEMON}listeners {{ multicast {{ auth = \"sha512\"; }} }}")), [""; 0]);
+}
+
+#[test]
+fn open_doors() {
+    assert!(only("multicast", "auth = \"none\";").contains("can send it again"));
+    assert!(only("multicast", "hash = \"none\";").contains("altered on its way"));
+    assert!(only("tcp", "hash = \"none\";").contains("altered on its way"));
+    assert!(only("multicast", "hash = \"none\"; auth = \"none\";").contains("can fence"));
+}
+
+#[test]
+fn files_that_are_no_text() {
+    let outcome = parse(Path::new("f"), b"# \xc3\xa9\nab\xff\n");
+    let rendered = outcome.diagnostics.render(false);
+    assert!(rendered.starts_with("f:2:3: error: this is not UTF-8"), "{rendered}");
+    assert!(rendered.ends_with("    ab\u{fffd}\n      ^\n"), "{rendered}");
+    let outcome = parse(Path::new("f"), &vec![b'#'; FILE_MAX + 1]);
+    assert!(outcome.config.is_none() && outcome.diagnostics.is_fatal(false));
+    assert_eq!(findings(&" ".repeat(FILE_MAX)).len(), 1);
+}
+
+#[test]
+fn the_largest_files_are_read_in_linear_time() {
+    let lines = [
+        "uuid = \"a\";",
+        "a=\"\n",
+        "};",
+        "{",
+        "a { ",
+        "uri = \"b\"; ",
+        "\"\n#",
+        "a = \"b\" ",
+        "group { } ",
+        "\0",
+    ];
+    for line in lines {
+        for before in ["", "groups { group { ", "backends { libvirt { "] {
+            let text = before.to_string() + &line.repeat(FILE_MAX / 16 / line.len());
+            let outcome = parse(Path::new("f"), text.as_bytes());
+            assert!(outcome.diagnostics.render(true).len() < 50 * 1000);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+use std::path::Path;
+
+use super::diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
+
+/// Of each severity so many findings are kept, the others are counted.
+const KEEP_MAX: usize = 1000;
+
+/// So many characters of a line are shown on each side of the place.
+const EXCERPT_SIDE: usize = 80;
+
+/// Collects what the stations find. Places are byte offsets until the end.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    found: Vec<Found>,
+    kept: [usize; 3],
+    dropped: usize,
+    /// Errors become warnings: the section at hand is not in use.
+    lenient: bool,
+    /// Offsets of the line feeds.
+    line_feeds: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Found {
+    severity: Severity,
+    at: usize,
+    message: String,
+}
+
+impl Report {
+    pub(super) fn new(text: &[u8]) -> Report {
+        let feeds = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        Report { line_feeds: feeds.map(|(at, _)| at).collect(), ..Report::default() }
+    }
+
+    pub(super) fn error(&mut self, at: usize, message: impl Into<String>) {
+        if self.lenient {
+            self.push(Severity::Warning, at, || message.into() + " (but this is not in use)");
+        } else {
+            self.push(Severity::Error, at, || message.into());
+        }
+    }
+
+    /// The message, which needs some search, is only made if it is kept.
+    pub(super) fn unknown(&mut self, at: usize, message: impl FnOnce() -> String) {
+        self.push(Severity::Unknown, at, message);
+    }
+
+    pub(super) fn warning(&mut self, at: usize, message: impl Into<String>) {
+        self.push(Severity::Warning, at, || message.into());
+    }
+
+    /// Runs something whose errors count as errors only if it is in use.
+    pub(super) fn judged<T>(&mut self, in_use: bool, run: impl FnOnce(&mut Report) -> T) -> T {
+        let before = std::mem::replace(&mut self.lenient, !in_use);
+        let result = run(self);
+        self.lenient = before;
+        result
+    }
+
+    pub(super) fn has_errors(&self) -> bool {
+        self.kept[Severity::Error as usize] > 0
+    }
+
+    /// The line, from 1, of a place.
+    pub(super) fn line(&self, at: usize) -> usize {
+        self.line_feeds.partition_point(|feed| *feed < at) + 1
+    }
+
+    /// The findings with lines and columns. `text` is the text of the offsets.
+    pub(super) fn finish(mut self, path: &Path, text: &str) -> Diagnostics {
+        self.found.sort_by_key(|found| found.at);
+        let mut place = Place { text, at: 0, line_start: 0, line: 1, column: 1 };
+        let located = self.found.into_iter().map(|found| place.locate(found)).collect();
+        Diagnostics::new(path.to_path_buf(), located, self.dropped)
+    }
+
+    fn push(&mut self, severity: Severity, at: usize, message: impl FnOnce() -> String) {
+        let kept = &mut self.kept[severity as usize];
+        if *kept == KEEP_MAX {
+            self.dropped += 1;
+            return;
+        }
+        *kept += 1;
+        self.found.push(Found { severity, at, message: message() });
+    }
+}
+
+/// Walks the text once, from finding to finding.
+struct Place<'a> {
+    text: &'a str,
+    at: usize,
+    line_start: usize,
+    line: u32,
+    column: u32,
+}
+
+impl Place<'_> {
+    fn locate(&mut self, found: Found) -> Diagnostic {
+        self.advance(found.at);
+        Diagnostic {
+            severity: found.severity,
+            line: self.line,
+            column: self.column,
+            message: found.message,
+            excerpt: self.excerpt(),
+        }
+    }
+
+    fn advance(&mut self, to: usize) {
+        for c in self.text[self.at..].chars() {
+            if self.at + c.len_utf8() > to {
+                break;
+            }
+            self.at += c.len_utf8();
+            self.column += 1;
+            if c == '\n' {
+                (self.line_start, self.line, self.column) = (self.at, self.line + 1, 1);
+            }
+        }
+    }
+
+    fn excerpt(&self) -> Excerpt {
+        let mut before = self.text[self.line_start..self.at].chars().rev();
+        let mut text: Vec<char> = before.by_ref().take(EXCERPT_SIDE).map(printable).collect();
+        if before.next().is_some() {
+            text.push('…');
+        }
+        text.reverse();
+        let caret = text.len();
+        let mut after = self.text[self.at..].chars().take_while(|c| *c != '\n' && *c != '\r');
+        text.extend(after.by_ref().take(EXCERPT_SIDE).map(printable));
+        if after.next().is_some() {
+            text.push('…');
+        }
+        Excerpt { text: text.into_iter().collect(), caret }
+    }
+}
+
+/// Nothing in a file may steer the terminal that shows the finding.
+fn printable(c: char) -> char {
+    match c {
+        '\t' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    }
+}
+
+/// A piece of the file for a message: quoted, escaped, and not longer than
+/// people read.
+pub(super) fn quoted(text: &str) -> String {
+    const SHOWN: usize = 60;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("\"{}…\"", text[..end].escape_debug()),
+        None => format!("\"{}\"", text.escape_debug()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn located(text: &str, offsets: &[usize]) -> Vec<(u32, u32, String, usize)> {
+        let mut report = Report::new(text.as_bytes());
+        for &at in offsets {
+            report.error(at, "x");
+        }
+        let found = report.finish(Path::new("f"), text);
+        found.iter().map(|d| (d.line, d.column, d.excerpt.text.clone(), d.excerpt.caret)).collect()
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        let text = "é = 1\n\tb\r\n";
+        assert_eq!(located(text, &[7, 3]), [(1, 3, "é = 1".into(), 2), (2, 1, " b".into(), 0)]);
+        assert_eq!(located(text, &[8]), [(2, 2, " b".into(), 1)]);
+        assert_eq!(located("", &[0]), [(1, 1, "".into(), 0)]);
+        assert_eq!(located("ab", &[99]), [(1, 3, "ab".into(), 2)]);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_on_both_sides() {
+        let (_, column, text, caret) = located(&"x".repeat(1000), &[500]).remove(0);
+        assert_eq!((column, text.chars().count(), caret), (501, 162, 81));
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(located("a\u{1b}[2J", &[0])[0].2, "a\u{fffd}[2J");
+        assert_eq!(quoted("a\u{1b}\n\"é"), "\"a\\u{1b}\\n\\\"é\"");
+        assert_eq!(quoted(&"x".repeat(100)).chars().count(), 63);
+    }
+
+    #[test]
+    fn what_is_not_in_use_only_warns() {
+        let mut report = Report::new(b"\n\n");
+        report.judged(false, |report| report.error(0, "x"));
+        assert!(!report.has_errors());
+        report.error(1, "y");
+        assert!(report.has_errors());
+        assert_eq!([report.line(0), report.line(1), report.line(2)], [1, 2, 3]);
+    }
+
+    #[test]
+    fn countless_findings_are_counted() {
+        let mut report = Report::new(b"");
+        (0..5000).for_each(|_| report.error(0, "x"));
+        let found = report.finish(Path::new("f"), "");
+        assert_eq!(found.iter().count(), KEEP_MAX);
+        assert!(found.render(false).ends_with("f: and 4950 more\n"));
+    }
+}

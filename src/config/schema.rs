@@ -1,0 +1,181 @@
+/// What a key's value must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueKind {
+    /// Names of listeners, separated by commas or blanks.
+    Listeners,
+    /// The name of a backend.
+    Backend,
+    /// 1, 0, yes, no, true, false, on, off.
+    Boolean,
+    /// A decimal number that fits 32 bits.
+    Number,
+    /// The name of a file or directory.
+    Path,
+    /// A libvirt URI.
+    Uri,
+    /// none, sha1, sha256 or sha512.
+    Hash,
+    /// ipv4 or ipv6.
+    Family,
+    /// An IP address.
+    Address,
+    /// 1 to 65535.
+    Port,
+    /// 1 to 4294967294.
+    VsockPort,
+    /// The name of a network interface.
+    Interface,
+    /// serial or vmchannel.
+    SerialMode,
+    /// name or uuid.
+    NameMode,
+    /// Any text.
+    Text,
+    /// Known to older versions, without effect now.
+    Ignored,
+}
+
+/// How often a key may stand in its section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// Once; if it is repeated the last one counts.
+    Once,
+    /// Any number of times, the values add up.
+    Adds,
+    /// Once, and once more with each number from 1 on behind its name.
+    Numbered,
+}
+
+/// A key that a configuration may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeySpec {
+    /// The section it belongs in, like `listeners/tcp`.
+    pub section: &'static str,
+    /// Its name in small letters.
+    pub name: &'static str,
+    /// What its value must be.
+    pub kind: ValueKind,
+    /// How often it may stand there.
+    pub count: Count,
+}
+
+const fn once(section: &'static str, name: &'static str, kind: ValueKind) -> KeySpec {
+    KeySpec { section, name, kind, count: Count::Once }
+}
+
+/// Every key of every section, the ignored ones too. The sections are those
+/// that are named here.
+pub const KEYS: &[KeySpec] = &[
+    once("fence_virtd", "listener", ValueKind::Listeners),
+    once("fence_virtd", "backend", ValueKind::Backend),
+    once("fence_virtd", "foreground", ValueKind::Boolean),
+    once("fence_virtd", "wait_for_init", ValueKind::Boolean),
+    once("fence_virtd", "wait_for_backend", ValueKind::Boolean),
+    once("fence_virtd", "debug", ValueKind::Number),
+    once("fence_virtd", "name_mode", ValueKind::NameMode),
+    once("fence_virtd", "module_path", ValueKind::Ignored),
+    once("listeners/multicast", "key_file", ValueKind::Path),
+    once("listeners/multicast", "hash", ValueKind::Hash),
+    once("listeners/multicast", "auth", ValueKind::Hash),
+    once("listeners/multicast", "family", ValueKind::Family),
+    once("listeners/multicast", "address", ValueKind::Address),
+    once("listeners/multicast", "port", ValueKind::Port),
+    once("listeners/multicast", "interface", ValueKind::Interface),
+    once("listeners/serial", "uri", ValueKind::Uri),
+    once("listeners/serial", "path", ValueKind::Path),
+    once("listeners/serial", "mode", ValueKind::SerialMode),
+    // The C daemon wanted the file to exist for every listener, and did nothing with it here.
+    once("listeners/serial", "key_file", ValueKind::Ignored),
+    once("listeners/tcp", "key_file", ValueKind::Path),
+    once("listeners/tcp", "hash", ValueKind::Hash),
+    once("listeners/tcp", "auth", ValueKind::Hash),
+    once("listeners/tcp", "family", ValueKind::Family),
+    once("listeners/tcp", "address", ValueKind::Address),
+    once("listeners/tcp", "port", ValueKind::Port),
+    once("listeners/vsock", "key_file", ValueKind::Path),
+    once("listeners/vsock", "hash", ValueKind::Hash),
+    once("listeners/vsock", "auth", ValueKind::Hash),
+    once("listeners/vsock", "port", ValueKind::VsockPort),
+    KeySpec { section: "backends/libvirt", name: "uri", kind: ValueKind::Uri, count: Count::Numbered },
+    KeySpec { section: "backends/cpg", name: "uri", kind: ValueKind::Uri, count: Count::Numbered },
+    once("backends/cpg", "name_mode", ValueKind::NameMode),
+    once("groups/group", "name", ValueKind::Text),
+    KeySpec { section: "groups/group", name: "uuid", kind: ValueKind::Text, count: Count::Adds },
+    KeySpec { section: "groups/group", name: "ip", kind: ValueKind::Text, count: Count::Adds },
+];
+
+/// The one section that may be repeated.
+pub(super) const REPEATABLE: &str = "group";
+
+/// The keys of a section.
+pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static KeySpec> {
+    KEYS.iter().filter(move |spec| spec.section == section)
+}
+
+/// The names of the sections in this one (`""` is the file itself), some of
+/// them several times.
+pub(super) fn children(section: &str) -> impl Iterator<Item = &'static str> {
+    KEYS.iter().filter_map(move |spec| match section {
+        "" => spec.section.split('/').next(),
+        _ => spec.section.strip_prefix(section)?.strip_prefix('/')?.split('/').next(),
+    })
+}
+
+/// The key of this name in the section, and its number if it has one (0 for
+/// the bare name of a numbered key and for all others).
+pub(super) fn find(section: &str, name: &str) -> Option<(&'static KeySpec, u32)> {
+    keys(section).find_map(|spec| {
+        let head = name.get(..spec.name.len())?;
+        let tail = name.get(spec.name.len()..)?;
+        match (head.eq_ignore_ascii_case(spec.name), tail) {
+            (true, "") => Some((spec, 0)),
+            (true, _) if spec.count == Count::Numbered => Some((spec, number(tail)?)),
+            _ => None,
+        }
+    })
+}
+
+fn number(tail: &str) -> Option<u32> {
+    let plain = !tail.starts_with('0') && tail.bytes().all(|byte| byte.is_ascii_digit());
+    if plain { tail.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_stands_in_the_table_twice() {
+        for (i, spec) in KEYS.iter().enumerate() {
+            assert!(
+                KEYS[i + 1..].iter().all(|other| (other.section, other.name) != (spec.section, spec.name))
+            );
+            assert_eq!(spec.name, spec.name.to_lowercase());
+        }
+    }
+
+    #[test]
+    fn sections_come_from_the_table() {
+        let unique = |section| {
+            let mut names: Vec<_> = children(section).collect();
+            names.dedup();
+            names
+        };
+        assert_eq!(unique(""), ["fence_virtd", "listeners", "backends", "groups"]);
+        assert_eq!(unique("listeners"), ["multicast", "serial", "tcp", "vsock"]);
+        assert_eq!(unique("groups"), [REPEATABLE]);
+        assert_eq!(children("listeners/tcp").count(), 0);
+        assert_eq!(children("listen").count(), 0);
+    }
+
+    #[test]
+    fn keys_are_found_without_regard_to_case() {
+        let found = |name| find("backends/libvirt", name).map(|(spec, number)| (spec.name, number));
+        assert_eq!(found("URI"), Some(("uri", 0)));
+        assert_eq!(found("Uri12"), Some(("uri", 12)));
+        for unknown in ["uri0", "uri01", "uri-1", "uri99999999999", "ur", "é", "urié"] {
+            assert_eq!(found(unknown), None, "{unknown}");
+        }
+        assert_eq!(find("listeners/serial", "uri1"), None);
+    }
+}

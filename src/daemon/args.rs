@@ -1,0 +1,129 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::prelude::*;
+
+/// Where the configuration is unless `-f` says otherwise.
+pub(crate) const DEFAULT_CONFIG: &str = "/etc/fence_virt.conf";
+
+/// What `-h` prints.
+pub(crate) const USAGE: &str = "\
+Usage: fence_virtd [options]
+
+  -F, --foreground         stay in the foreground, log to stderr
+  -f, --config <file>      read <file> instead of /etc/fence_virt.conf
+  -d, --debug <level>      0: normal, 1 to 4: debug, 5 and more: trace
+  -w, --wait-for-init      wait for libvirt, addresses and interfaces that are
+                           not there yet, instead of giving up
+  -p, --pid-file <file>    record the process id in <file> instead of
+                           /var/run/fence_virtd.pid
+  -t, --check              check the configuration, print what would run, end
+  -l, --list               list the listeners and backends
+  -V, --version            print the version
+  -h, --help               print this help
+
+See fence_virt.conf.example for the configuration.
+";
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Command {
+    Run(Options),
+    Check(PathBuf),
+    List,
+    Version,
+    Help,
+}
+
+/// How to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) config: PathBuf,
+    pub(crate) foreground: bool,
+    pub(crate) debug: Option<u32>,
+    pub(crate) wait_for_init: bool,
+    pub(crate) pid_file: PathBuf,
+}
+
+/// Reads the command line, without the program's name.
+///
+/// # Errors
+///
+/// A sentence about the first argument that is wrong.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    let mut options = Options {
+        config: DEFAULT_CONFIG.into(),
+        foreground: false,
+        debug: None,
+        wait_for_init: false,
+        pid_file: super::pid_file::DEFAULT.into(),
+    };
+    let mut is_check = false;
+    let mut parser = lexopt::Parser::from_args(args);
+    let explain = |error: lexopt::Error| error.to_string();
+    while let Some(argument) = parser.next().map_err(explain)? {
+        match argument {
+            Short('F') | Long("foreground") => options.foreground = true,
+            Short('f') | Long("config") => options.config = parser.value().map_err(explain)?.into(),
+            Short('d') | Long("debug") => {
+                let level = parser.value().map_err(explain)?;
+                let level = level.to_str().and_then(|text| text.parse().ok());
+                options.debug = Some(level.ok_or("the debug level (-d) is a number, 0 to 99")?);
+            }
+            Short('w') | Long("wait-for-init") => options.wait_for_init = true,
+            Short('p') | Long("pid-file") => options.pid_file = parser.value().map_err(explain)?.into(),
+            Short('t') | Long("check") => is_check = true,
+            Short('l') | Long("list") => return Ok(Command::List),
+            Short('V') | Long("version") => return Ok(Command::Version),
+            Short('h' | '?') | Long("help") => return Ok(Command::Help),
+            Short('c') => {
+                return Err(
+                    "the interactive set-up (-c) is not built yet: start from fence_virt.conf.example".into(),
+                );
+            }
+            other => return Err(other.unexpected().to_string()),
+        }
+    }
+    Ok(if is_check { Command::Check(options.config) } else { Command::Run(options) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn short_and_long_forms_say_the_same() {
+        let short = parsed("-F -f a.conf -d99 -w -p a.pid").unwrap();
+        let long =
+            parsed("--foreground --config a.conf --debug=99 --wait-for-init --pid-file a.pid").unwrap();
+        assert_eq!(short, long);
+        let Command::Run(options) = short else { panic!("{short:?}") };
+        assert_eq!((options.debug, options.foreground, options.wait_for_init), (Some(99), true, true));
+        assert_eq!(parsed("-t -f x"), Ok(Command::Check("x".into())));
+        assert_eq!(parsed("--check"), Ok(Command::Check(DEFAULT_CONFIG.into())));
+        assert_eq!(parsed("-l"), Ok(Command::List));
+        assert_eq!(parsed("-V"), Ok(Command::Version));
+        assert_eq!(parsed("-h"), Ok(Command::Help));
+    }
+
+    #[test]
+    fn wrong_arguments_are_named() {
+        assert!(parsed("--nonsense").unwrap_err().contains("nonsense"));
+        assert!(parsed("-d many").unwrap_err().contains("number"));
+        assert!(parsed("stray").unwrap_err().contains("stray"));
+        assert!(parsed("-f").is_err());
+    }
+
+    #[test]
+    fn help_names_every_option() {
+        for option in ["-F", "-f", "-d", "-w", "-p", "-t", "-l", "-V", "-h"] {
+            assert!(USAGE.contains(&format!("  {option}, --")), "{option}");
+        }
+    }
+}

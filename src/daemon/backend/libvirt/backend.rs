@@ -1,0 +1,227 @@
+//! The requests of the libvirt backend, those kept for another try, and the
+//! probes under way.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use log::{debug, warn};
+
+use super::host::{Failed, Found, Host, Link};
+use super::power::{self, Fence, Step};
+use super::resolve::{Resolution, Uri, Vm, resolve};
+use crate::daemon::backend::{Backend, Event, Joined};
+use crate::daemon::job::Job;
+use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict};
+use crate::groups::Groups;
+
+/// How long after a VM did not go off it is tried again.
+pub(super) const RETRY: Duration = Duration::from_millis(250);
+
+/// How long devstatus waits for a URI to answer.
+pub(super) const DEVSTATUS_LIMIT: Duration = Duration::from_secs(2);
+
+/// The backend, over links that tests can replace.
+pub(super) struct Libvirt<L> {
+    uris: Vec<Uri<L>>,
+    groups: Groups,
+    /// Off and reboot of VMs that did not go off at once, and when they are due.
+    retries: Vec<(Instant, Fence, Job)>,
+    round: Option<Round>,
+}
+
+/// A look at all URIs for devstatus.
+struct Round {
+    jobs: Vec<Job>,
+    deadline: Instant,
+    /// The URIs that have not answered yet.
+    waiting: Vec<usize>,
+    problems: Vec<String>,
+    /// Which URI answered first.
+    answered: Option<String>,
+}
+
+impl<L: Link> Libvirt<L> {
+    pub(super) fn new(links: Vec<L>, groups: Groups) -> Libvirt<L> {
+        let uris = links.into_iter().map(Uri::new).collect();
+        Libvirt { uris, groups, retries: Vec::new(), round: None }
+    }
+
+    /// Resolves the VM of a request, and asks the groups about it.
+    fn resolve(&mut self, job: &Job, now: Instant) -> Result<Vm, (Verdict, String)> {
+        let target = &job.request.target;
+        let denied = |names: &[&str]| !self.groups.permit(&job.source, names);
+        let no_group = || (Verdict::Denied, "no group has both the requester and the VM".to_owned());
+        match resolve(&mut self.uris, target, now) {
+            Resolution::Found(vm) if denied(&[&vm.name, &vm.uuid]) => Err(no_group()),
+            Resolution::Found(vm) => Ok(vm),
+            Resolution::Failed(reason) => Err((Verdict::Failure, reason)),
+            Resolution::Unknown if denied(&[target.as_str()]) => Err(no_group()),
+            Resolution::Unknown if job.request.operation == Operation::Status => {
+                Err((Verdict::Off, "there is no such VM".to_owned()))
+            }
+            Resolution::Unknown => Err((Verdict::Failure, "there is no such VM".to_owned())),
+        }
+    }
+
+    fn fence(&mut self, mut fence: Fence, job: Job, now: Instant) {
+        match fence.step(&mut self.uris, &job, now) {
+            Step::Done(verdict, reason) => job.finish(verdict, reason),
+            Step::Stale(stale) => job.drop_stale(stale),
+            Step::Again(reason) => {
+                debug!("{:?} is not off yet: {reason}: trying again", job.request.target.as_str());
+                self.retries.push((now + RETRY, fence, job));
+            }
+        }
+    }
+
+    fn list(&mut self, job: Job, now: Instant) {
+        let mut merged: Vec<Found> = Vec::new();
+        let mut place_of: HashMap<String, usize> = HashMap::new();
+        let mut problems = Vec::new();
+        let is_single = self.uris.len() == 1;
+        for uri in &mut self.uris {
+            let found = match uri.host(now).and_then(|host| host.list()) {
+                Ok(found) => found,
+                Err(Failed(reason)) => {
+                    uri.link.probe();
+                    problems.push(format!("{}: {reason}", uri.link.name()));
+                    continue;
+                }
+            };
+            if !is_single {
+                uri.remember_all(&found);
+            }
+            for vm in found {
+                match place_of.get(&vm.uuid) {
+                    Some(&place) if vm.condition.power == PowerState::Running => merged[place] = vm,
+                    Some(_) => {}
+                    None => {
+                        place_of.insert(vm.uuid.clone(), merged.len());
+                        merged.push(vm);
+                    }
+                }
+            }
+        }
+        if problems.len() == self.uris.len() {
+            return job.finish(Verdict::Failure, problems.join("; "));
+        }
+        let groups = &self.groups;
+        let entries: Vec<HostEntry> = merged
+            .into_iter()
+            .filter(|vm| groups.permit(&job.source, &[&vm.name, &vm.uuid]))
+            .map(|vm| HostEntry { name: vm.name, uuid: vm.uuid, state: vm.condition.power })
+            .collect();
+        let reason = match problems.is_empty() {
+            true => "all URIs answered".to_owned(),
+            false => format!("without the VMs of {}", Joined(&problems)),
+        };
+        job.finish(Answer::HostList(entries), reason);
+    }
+
+    /// Asks all keepers whether their URIs answer; the worker does not wait.
+    fn devstatus(&mut self, job: Job, now: Instant) {
+        if let Some(round) = &mut self.round {
+            // The round began less than two seconds ago: its outcome serves.
+            return match &round.answered {
+                Some(answer) => job.finish(Verdict::Success, answer),
+                None => round.jobs.push(job),
+            };
+        }
+        let waiting = (0..self.uris.len()).collect();
+        self.round = Some(Round {
+            jobs: vec![job],
+            deadline: now + DEVSTATUS_LIMIT,
+            waiting,
+            problems: Vec::new(),
+            answered: None,
+        });
+        for uri in &self.uris {
+            uri.link.probe();
+        }
+    }
+
+    fn probed(&mut self, place: usize, outcome: Result<(), String>) {
+        let Some(round) = &mut self.round else { return };
+        if !round.waiting.contains(&place) {
+            return;
+        }
+        round.waiting.retain(|&waiting| waiting != place);
+        let name = self.uris[place].link.name();
+        match outcome {
+            Ok(()) => {
+                let answer = format!("{name} answers");
+                // The others are heard to the end, so that the dead ones are logged.
+                for job in round.jobs.drain(..) {
+                    job.finish(Verdict::Success, &answer);
+                }
+                round.answered = Some(answer);
+            }
+            Err(reason) => round.problems.push(format!("{name}: {reason}")),
+        }
+        if round.waiting.is_empty() {
+            self.end_round();
+        }
+    }
+
+    fn end_round(&mut self) {
+        let Some(mut round) = self.round.take() else { return };
+        for &place in &round.waiting {
+            let limit = DEVSTATUS_LIMIT.as_secs();
+            round.problems.push(format!("{}: no answer within {limit} s", self.uris[place].link.name()));
+        }
+        for problem in &round.problems {
+            warn!("devstatus: {problem}");
+        }
+        for job in round.jobs {
+            job.finish(Verdict::Failure, format_args!("no URI answers: {}", Joined(&round.problems)));
+        }
+    }
+}
+
+impl<L: Link> Backend for Libvirt<L> {
+    fn begin(&mut self, job: Job, now: Instant) {
+        match job.request.operation {
+            Operation::HostList => return self.list(job, now),
+            Operation::Devstatus => return self.devstatus(job, now),
+            Operation::Null => return job.finish(Verdict::Failure, "null is never carried out"),
+            Operation::Off | Operation::Reboot | Operation::On | Operation::Status => {}
+        }
+        let vm = match self.resolve(&job, now) {
+            Ok(vm) => vm,
+            Err((verdict, reason)) => return job.finish(verdict, reason),
+        };
+        let (verdict, reason) = match job.request.operation {
+            Operation::Status => power::status(&self.uris, &vm),
+            Operation::On => power::on(&mut self.uris, &vm, now),
+            _ => return self.fence(Fence::new(vm), job, now),
+        };
+        job.finish(verdict, reason);
+    }
+
+    fn event(&mut self, event: Event, _now: Instant) {
+        match event {
+            Event::Probed { uri, outcome } => self.probed(uri, outcome),
+        }
+    }
+
+    fn turn(&mut self, now: Instant) {
+        let (due, later) = std::mem::take(&mut self.retries).into_iter().partition(|(at, ..)| now >= *at);
+        self.retries = later;
+        let due: Vec<(Instant, Fence, Job)> = due;
+        for (_, fence, job) in due {
+            match job.stale(now) {
+                Some(stale) => job.drop_stale(stale),
+                None => self.fence(fence, job, now),
+            }
+        }
+        if self.round.as_ref().is_some_and(|round| now >= round.deadline) {
+            self.end_round();
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let retry = self.retries.iter().map(|(at, ..)| *at).min();
+        let round = self.round.as_ref().map(|round| round.deadline);
+        retry.into_iter().chain(round).min()
+    }
+}

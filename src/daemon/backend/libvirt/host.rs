@@ -1,0 +1,93 @@
+//! What the backend asks of one libvirt URI.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::fence::{PowerState, Target};
+
+/// A call that failed. Nothing is known of the VM after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failed(pub(super) String);
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A VM that libvirt did not destroy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Undestroyed {
+    /// It was killed, but its process has not ended yet (disk sleep).
+    Dying(String),
+    /// Something else holds it for now: try again.
+    Busy(String),
+    /// Trying again does not help.
+    Refused(String),
+}
+
+/// What a VM does at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Condition {
+    pub(super) power: PowerState,
+    /// libvirt's number for this run of it; each start gives a new one.
+    pub(super) id: Option<u32>,
+}
+
+/// A VM as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) name: String,
+    /// In lower case, as libvirt writes it.
+    pub(super) uuid: String,
+    pub(super) condition: Condition,
+}
+
+/// How a VM is started again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Definition {
+    /// libvirt keeps it.
+    Persistent,
+    /// This XML has to be given back to it.
+    Transient(String),
+}
+
+/// One libvirt connection. Every call may take as long as the keepalive lets it.
+pub(super) trait Host {
+    /// The VMs that the target means: by name, and by UUID if it is one.
+    fn find(&self, target: &Target) -> Result<Vec<Found>, Failed>;
+
+    /// What the VM does; none if there is no such VM.
+    fn observe(&self, uuid: &str) -> Result<Option<Condition>, Failed>;
+
+    /// How to start it again.
+    fn definition(&self, uuid: &str) -> Result<Definition, Failed>;
+
+    /// Powers it off.
+    fn destroy(&self, uuid: &str) -> Result<(), Undestroyed>;
+
+    /// Starts it.
+    fn start(&self, uuid: &str, definition: &Definition) -> Result<(), Failed>;
+
+    /// All VMs.
+    fn list(&self) -> Result<Vec<Found>, Failed>;
+}
+
+/// The way to one URI, which may be closed.
+pub(super) trait Link {
+    /// Its connection.
+    type Host: Host;
+
+    /// The URI.
+    fn name(&self) -> &str;
+
+    /// The connection, if there is one that answers.
+    fn host(&self, now: Instant) -> Result<Arc<Self::Host>, Failed>;
+
+    /// The VMs that were there when it was last connected: UUID and name. Given once for each connection.
+    fn inventory(&self) -> Option<Vec<(String, String)>>;
+
+    /// Asks its keeper to look whether it answers; an event will tell.
+    fn probe(&self);
+}

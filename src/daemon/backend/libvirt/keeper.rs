@@ -1,0 +1,211 @@
+//! A thread for each URI that opens its connection, looks every two seconds
+//! whether it answers, and closes it: all that can hang with a frozen libvirtd.
+//!
+//! 1. The keeper opens a connection and shows it to the worker through [`Shared`].
+//! 2. It probes; the worker passes by a URI whose probe is late.
+//! 3. When a probe fails it takes the connection back. The worker may be in a
+//!    call on it still, so it keeps its own handle until the worker's is
+//!    gone: the last one closes, and that must not be the worker.
+//! 4. It opens anew, at growing intervals.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use log::{debug, info, warn};
+
+use super::connection::Connection;
+use super::host::{Failed, Host};
+use super::link::{Command, Shared, UriLink};
+use crate::daemon::backend::Event;
+
+/// How often an idle connection is probed.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// The first and the longest interval between attempts to open.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// The outcome of a keeper's first attempt: the URI, and why it failed if it did.
+pub(super) type First = (String, Result<(), String>);
+
+/// What [`start`] gives: the threads, the worker's ends, the first outcomes.
+type Parts = (Keepers, Vec<UriLink>, Receiver<First>);
+
+/// The threads.
+#[derive(Debug)]
+pub(crate) struct Keepers(Vec<(Sender<Command>, JoinHandle<()>)>);
+
+impl Keepers {
+    /// Tells them to close their connections and end, and waits for those
+    /// that do by `deadline`. One that hangs with its libvirtd is left behind.
+    pub(crate) fn stop(self, deadline: Instant) {
+        for (command, thread) in self.0 {
+            if command.send_deadline(Command::Stop, deadline).is_err() {
+                continue;
+            }
+            // The thread's end closes the channel; a JoinHandle has no deadline.
+            let closed = bounded::<()>(0);
+            let waiter = thread::Builder::new().name("keeper-join".into()).spawn(move || {
+                let _closed = closed.0;
+                thread.join()
+            });
+            if waiter.is_ok() {
+                let _ = closed.1.recv_deadline(deadline);
+            }
+        }
+    }
+}
+
+/// Starts a keeper for each URI.
+pub(super) fn start(uris: &[String], events: &Sender<Event>) -> Result<Parts, String> {
+    let (first_sender, first) = bounded(uris.len());
+    let mut threads = Vec::new();
+    let mut links = Vec::new();
+    for (place, uri) in uris.iter().enumerate() {
+        let (keeper, commands) = bounded(1);
+        let shared = Arc::new(Shared::new(uri));
+        let mut thread = Keeper {
+            place,
+            shared: shared.clone(),
+            commands,
+            events: events.clone(),
+            first: Some(first_sender.clone()),
+            retired: Vec::new(),
+            // Who may have copies on several URIs has to know where they were.
+            wants_inventory: uris.len() > 1,
+        };
+        let handle = thread::Builder::new()
+            .name(format!("keeper-{place}"))
+            .spawn(move || thread.run())
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        threads.push((keeper.clone(), handle));
+        links.push(UriLink { shared, keeper });
+    }
+    Ok((Keepers(threads), links, first))
+}
+
+struct Keeper {
+    place: usize,
+    shared: Arc<Shared>,
+    commands: Receiver<Command>,
+    events: Sender<Event>,
+    first: Option<Sender<First>>,
+    /// Connections that were given up and that the worker may still hold.
+    retired: Vec<Arc<Connection>>,
+    wants_inventory: bool,
+}
+
+/// What ended a wait.
+enum Wake {
+    Time,
+    Asked,
+    Stop,
+}
+
+impl Keeper {
+    fn run(&mut self) {
+        let mut backoff = BACKOFF.0;
+        let mut last_reason = None;
+        loop {
+            let outcome = self.open();
+            let known = outcome.as_ref().err().cloned();
+            if let Some(first) = self.first.take() {
+                let outcome = known.clone().map_or(Ok(()), |Failed(reason)| Err(reason));
+                // Nobody waits for it with wait_for_init.
+                let _ = first.send((self.shared.uri().to_owned(), outcome));
+            }
+            let stopped = match outcome {
+                Ok(connection) => {
+                    info!("{}: connected", self.shared.uri());
+                    (backoff, last_reason) = (BACKOFF.0, None);
+                    self.keep(connection)
+                }
+                Err(Failed(reason)) => {
+                    if last_reason.as_ref() != Some(&reason) {
+                        warn!("{}: cannot connect: {reason}", self.shared.uri());
+                        last_reason = Some(reason.clone());
+                    }
+                    self.shared.closed(reason);
+                    let stopped = self.rest(backoff);
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                    stopped
+                }
+            };
+            if stopped {
+                return;
+            }
+        }
+    }
+
+    fn open(&self) -> Result<Arc<Connection>, Failed> {
+        let connection = Arc::new(Connection::open(self.shared.uri())?);
+        let inventory = match self.wants_inventory {
+            true => connection.list()?.into_iter().map(|found| (found.uuid, found.name)).collect(),
+            false => Vec::new(),
+        };
+        self.shared.opened(connection.clone(), inventory);
+        Ok(connection)
+    }
+
+    /// Probes an open connection until it fails; true if the keeper is to end.
+    fn keep(&mut self, connection: Arc<Connection>) -> bool {
+        let mut was_asked = false;
+        loop {
+            self.shared.probing(Some(Instant::now()));
+            let outcome = connection.probe();
+            self.shared.probing(None);
+            if was_asked {
+                self.tell(outcome.clone().map_err(|Failed(reason)| reason));
+            }
+            if let Err(Failed(reason)) = outcome {
+                warn!("{}: the connection is lost: {reason}", self.shared.uri());
+                self.shared.closed(reason);
+                self.retired.push(connection);
+                return false;
+            }
+            was_asked = match self.wait(PROBE_EVERY) {
+                Wake::Time => false,
+                Wake::Asked => true,
+                Wake::Stop => {
+                    self.shared.closed("the daemon stops".to_owned());
+                    self.retired.push(connection);
+                    self.bury();
+                    return true;
+                }
+            };
+        }
+    }
+
+    /// Waits before the next attempt to open; true if the keeper is to end.
+    /// Who asks meanwhile is told no.
+    fn rest(&mut self, backoff: Duration) -> bool {
+        let until = Instant::now() + backoff;
+        loop {
+            match self.wait(until.saturating_duration_since(Instant::now())) {
+                Wake::Time => return false,
+                Wake::Asked => self.tell(Err("there is no connection".to_owned())),
+                Wake::Stop => return true,
+            }
+        }
+    }
+
+    fn wait(&mut self, limit: Duration) -> Wake {
+        self.bury();
+        match self.commands.recv_timeout(limit) {
+            Ok(Command::Probe) => Wake::Asked,
+            Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => Wake::Stop,
+            Err(RecvTimeoutError::Timeout) => Wake::Time,
+        }
+    }
+
+    /// Closes the connections that only this thread still holds.
+    fn bury(&mut self) {
+        self.retired.retain(|connection| Arc::strong_count(connection) > 1);
+    }
+
+    fn tell(&self, outcome: Result<(), String>) {
+        if self.events.send(Event::Probed { uri: self.place, outcome }).is_err() {
+            debug!("{}: nobody waits for the probe any more", self.shared.uri());
+        }
+    }
+}

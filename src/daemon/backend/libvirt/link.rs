@@ -1,0 +1,111 @@
+//! What the worker and the keeper of a URI share: the open connection, and
+//! since when a probe of it is unanswered.
+//!
+//! This is a lock and not a message because the worker may be inside a call
+//! of libvirt, and the jobs behind it must see a frozen URI at once when it
+//! comes out. The lock is never held during a call.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use super::connection::Connection;
+use super::host::{Failed, Link};
+
+/// How long a probe may take before the worker passes the URI by.
+const LATE: Duration = Duration::from_secs(2);
+
+/// What a keeper is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Look whether the URI answers, and say so.
+    Probe,
+    /// Close the connection and end.
+    Stop,
+}
+
+/// The state of a URI.
+#[derive(Debug)]
+enum State {
+    /// Why there is no connection.
+    Closed(String),
+    Open {
+        connection: Arc<Connection>,
+        probed: Option<Instant>,
+    },
+}
+
+/// The shared part.
+#[derive(Debug)]
+pub(super) struct Shared {
+    uri: String,
+    state: Mutex<(State, Option<Vec<(String, String)>>)>,
+}
+
+impl Shared {
+    pub(super) fn new(uri: &str) -> Shared {
+        let state = State::Closed("the connection is not open yet".to_owned());
+        Shared { uri: uri.to_owned(), state: Mutex::new((state, None)) }
+    }
+
+    pub(super) fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    // Nothing panics while it holds the lock; the state is whole even if it did.
+    fn lock(&self) -> MutexGuard<'_, (State, Option<Vec<(String, String)>>)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keeper opened a connection and looked which VMs are there.
+    pub(super) fn opened(&self, connection: Arc<Connection>, inventory: Vec<(String, String)>) {
+        *self.lock() = (State::Open { connection, probed: None }, Some(inventory));
+    }
+
+    /// The keeper gave the connection up.
+    pub(super) fn closed(&self, reason: String) {
+        self.lock().0 = State::Closed(reason);
+    }
+
+    /// The keeper begins a probe, or has its answer (none).
+    pub(super) fn probing(&self, since: Option<Instant>) {
+        if let State::Open { probed, .. } = &mut self.lock().0 {
+            *probed = since;
+        }
+    }
+}
+
+/// The worker's end.
+#[derive(Debug)]
+pub(super) struct UriLink {
+    pub(super) shared: Arc<Shared>,
+    pub(super) keeper: Sender<Command>,
+}
+
+impl Link for UriLink {
+    type Host = Connection;
+
+    fn name(&self) -> &str {
+        &self.shared.uri
+    }
+
+    fn host(&self, now: Instant) -> Result<Arc<Connection>, Failed> {
+        match &self.shared.lock().0 {
+            State::Closed(reason) => Err(Failed(reason.clone())),
+            State::Open { probed: Some(since), .. } if now.saturating_duration_since(*since) >= LATE => {
+                Err(Failed("it does not answer".to_owned()))
+            }
+            State::Open { connection, .. } => Ok(connection.clone()),
+        }
+    }
+
+    fn inventory(&self) -> Option<Vec<(String, String)>> {
+        self.shared.lock().1.take()
+    }
+
+    fn probe(&self) {
+        // A full channel holds a probe that the keeper has not come to yet: it will do.
+        let _ = self.keeper.try_send(Command::Probe);
+    }
+}

@@ -1,0 +1,179 @@
+//! A request on its way to the worker, and the ticket that brings back its answer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use log::warn;
+
+use super::listener::Mail;
+use crate::fence::{Answer, Request, Source, Verdict};
+use crate::sys::mailbox::Address;
+
+/// How old a request may be when the worker begins it, or destroys a VM for
+/// it: the agents' default timeout, after which their caller has given up.
+pub(crate) const AGE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Whether the client of a job still waits; the listener says so, the worker looks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Caller {
+    gone: Arc<AtomicBool>,
+}
+
+impl Caller {
+    /// The client hung up.
+    pub(crate) fn hang_up(&self) {
+        self.gone.store(true, Ordering::Release);
+    }
+
+    fn waits(&self) -> bool {
+        !self.gone.load(Ordering::Acquire)
+    }
+}
+
+/// The way back of exactly one answer. Dropped unused, it answers failure.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    reply: Option<Address<Mail>>,
+    session: u64,
+}
+
+impl Ticket {
+    pub(crate) fn new(reply: Address<Mail>, session: u64) -> Ticket {
+        Ticket { reply: Some(reply), session }
+    }
+
+    fn post(&mut self, answer: Answer, reason: String) {
+        let Some(reply) = self.reply.take() else { return };
+        if let Err(Mail::Answered { answer, reason, .. }) =
+            reply.post(Mail::Answered { session: self.session, answer, reason })
+        {
+            warn!("an answer came after its listener had ended: {answer} ({reason})");
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.post(Verdict::Failure.into(), "it was dropped".to_owned());
+    }
+}
+
+/// Why a job is not carried out, or not carried on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stale {
+    /// Its client hung up.
+    HungUp,
+    /// It is older than [`AGE_LIMIT`].
+    TooOld,
+}
+
+impl fmt::Display for Stale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stale::HungUp => f.write_str("the client hung up first"),
+            Stale::TooOld => write!(f, "it had waited {} s, its caller has given up", AGE_LIMIT.as_secs()),
+        }
+    }
+}
+
+/// An authenticated request for the worker.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// What is asked.
+    pub(crate) request: Request,
+    /// By whom.
+    pub(crate) source: Source,
+    /// When its first byte was here.
+    pub(crate) received: Instant,
+    /// Whether anybody still waits for it.
+    pub(crate) caller: Caller,
+    /// The way back.
+    pub(crate) ticket: Ticket,
+}
+
+impl Job {
+    /// Why it must not be begun, nor a VM destroyed for it, at `now`.
+    pub(crate) fn stale(&self, now: Instant) -> Option<Stale> {
+        if !self.caller.waits() {
+            return Some(Stale::HungUp);
+        }
+        (now.saturating_duration_since(self.received) >= AGE_LIMIT).then_some(Stale::TooOld)
+    }
+
+    /// Answers it; the listener writes the answer and its reason into the log.
+    pub(crate) fn finish(mut self, answer: impl Into<Answer>, reason: impl fmt::Display) {
+        self.ticket.post(answer.into(), reason.to_string());
+    }
+
+    /// Drops it, with a reason for the log.
+    pub(crate) fn drop_stale(self, stale: Stale) {
+        self.finish(Verdict::Failure, format_args!("not carried out: {stale}"));
+    }
+}
+
+/// A request in a log line.
+pub(crate) struct Asked<'a>(pub(crate) &'a Request);
+
+impl fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.operation.fmt(f)?;
+        if self.0.operation.names_a_domain() {
+            write!(f, " {:?}", self.0.target.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::fence::{Operation, Target};
+    use crate::sys::mailbox::{Mailbox, mailbox};
+
+    /// A job without a listener: its answers come out of the mailbox.
+    pub(crate) fn job(operation: Operation, name: &str, received: Instant) -> (Job, Mailbox<Mail>, Caller) {
+        let (address, mail) = mailbox().unwrap();
+        let caller = Caller::default();
+        let job = Job {
+            request: Request { operation, target: Target::new(name.as_bytes()).unwrap(), seqno: 1 },
+            source: Source::ip("192.0.2.1".parse().unwrap()),
+            received,
+            caller: caller.clone(),
+            ticket: Ticket::new(address, 7),
+        };
+        (job, mail, caller)
+    }
+
+    /// All answers that have come.
+    pub(crate) fn answers(mail: &Mailbox<Mail>) -> Vec<Answer> {
+        mail.take()
+            .filter_map(|mail| match mail {
+                Mail::Answered { session: 7, answer, .. } => Some(answer),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_job_gets_exactly_one_answer() {
+        let now = Instant::now();
+        let (dropped, mail, _) = job(Operation::Off, "a", now);
+        drop(dropped);
+        assert_eq!(answers(&mail), [Verdict::Failure.into()]);
+        let (finished, mail, _) = job(Operation::Off, "a", now);
+        finished.finish(Verdict::Success, "done");
+        assert_eq!(answers(&mail), [Verdict::Success.into()]);
+    }
+
+    #[test]
+    fn a_job_is_stale_without_its_caller_or_past_its_age() {
+        let now = Instant::now();
+        let (job, _mail, caller) = job(Operation::Off, "a", now);
+        assert_eq!(job.stale(now + AGE_LIMIT - Duration::from_millis(1)), None);
+        assert_eq!(job.stale(now + AGE_LIMIT), Some(Stale::TooOld));
+        caller.hang_up();
+        assert_eq!(job.stale(now), Some(Stale::HungUp));
+    }
+}

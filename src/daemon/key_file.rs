@@ -1,0 +1,154 @@
+//! Reads a key file and judges how well it is kept. Nothing on disk is changed.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::unistd::geteuid;
+
+use crate::auth::{KEY_MAX, Key};
+
+/// A key shorter than this many bytes is warned of.
+const SHORT: usize = 64;
+
+/// A key, and what is to be said about it.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) key: Key,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads the first 4096 bytes of a key file.
+///
+/// # Errors
+///
+/// A sentence with the file, what is wrong, and the command that helps: it
+/// is missing, empty, readable or writable by everyone, or belongs to
+/// neither root nor us.
+pub(crate) fn load(path: &Path) -> Result<Loaded, String> {
+    let shown = path.display();
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    let metadata = file.metadata().map_err(|error| unreadable(path, &error))?;
+    if !metadata.is_file() {
+        return Err(format!("the key file {shown} is no regular file"));
+    }
+    judge(path, &metadata, geteuid().as_raw())?;
+    let mut bytes = Vec::with_capacity(KEY_MAX);
+    file.take(KEY_MAX as u64).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
+    let key = Key::new(bytes);
+    if key.is_empty() {
+        return Err(format!("the key file {shown} is empty: make a key with {}", make_key(path)));
+    }
+    Ok(Loaded { warnings: warnings(path, &metadata, &key), key })
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!(": copy it from a host or guest of the cluster, or make one with {}", make_key(path))
+        }
+        _ => String::new(),
+    };
+    format!("cannot read the key file {}: {error}{remedy}", path.display())
+}
+
+fn make_key(path: &Path) -> String {
+    format!("`(umask 077; head -c 4096 /dev/urandom > {})`", path.display())
+}
+
+fn judge(path: &Path, metadata: &Metadata, own_uid: u32) -> Result<(), String> {
+    let (shown, mode) = (path.display(), metadata.mode() & 0o7777);
+    if metadata.uid() != 0 && metadata.uid() != own_uid {
+        return Err(format!(
+            "the key file {shown} (mode {mode:04o}) belongs to the user id {}: it must be root's or that of fence_virtd; run `chown root {shown}`",
+            metadata.uid()
+        ));
+    }
+    if mode & 0o007 != 0 {
+        return Err(format!(
+            "the key file {shown} has mode {mode:04o}: everyone on this host can get at the key; run `chmod 0600 {shown}`, and make a new key if others may have read it"
+        ));
+    }
+    Ok(())
+}
+
+fn warnings(path: &Path, metadata: &Metadata, key: &Key) -> Vec<String> {
+    let (shown, mode, length) = (path.display(), metadata.mode() & 0o7777, key.len());
+    let mut warnings = Vec::new();
+    if mode & 0o070 != 0 {
+        warnings.push(format!(
+            "the key file {shown} has mode {mode:04o}: its group can get at the key; if that is not meant, run `chmod 0600 {shown}`"
+        ));
+    }
+    if length < SHORT {
+        warnings.push(format!(
+            "the key in {shown} has only {length} bytes: make one of 4096 with {}",
+            make_key(path)
+        ));
+    }
+    if key.allows_extension() {
+        warnings.push(format!(
+            "the key in {shown} has {length} bytes, a length at which other daemons with this key can be made to sign requests: make one of 4096 with {}",
+            make_key(path)
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    fn key_file(name: &str, mode: u32, bytes: &[u8]) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("fence-virtd-{}-{name}.key", std::process::id()));
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_good_key_is_taken_without_a_word() {
+        let path = key_file("good", 0o600, &[1; 5000]);
+        let loaded = load(&path).unwrap();
+        assert_eq!(loaded.key.len(), KEY_MAX);
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_others_can_reach_is_refused_and_left_as_it_is() {
+        for mode in [0o604, 0o602, 0o644, 0o666, 0o601] {
+            let path = key_file(&format!("open{mode:o}"), mode, &[1; 4096]);
+            let refusal = load(&path).unwrap_err();
+            assert!(refusal.contains(&format!("{mode:04o}")) && refusal.contains("chmod 0600"), "{refusal}");
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, mode);
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn missing_empty_and_foreign_keys_are_refused() {
+        let missing = load(Path::new("/nonexistent/fence.key")).unwrap_err();
+        assert!(missing.contains("/nonexistent/fence.key") && missing.contains("urandom"), "{missing}");
+        let path = key_file("empty", 0o600, &[]);
+        assert!(load(&path).unwrap_err().contains("is empty"));
+        let metadata = fs::metadata(&path).unwrap();
+        assert!(judge(&path, &metadata, metadata.uid()).is_ok());
+        fs::remove_file(path).unwrap();
+        assert!(load(Path::new("/dev/null")).unwrap_err().contains("regular file"));
+    }
+
+    #[test]
+    fn group_access_short_keys_and_extension_are_warned_of() {
+        let path = key_file("weak", 0o640, &[1; 20]);
+        let warnings = load(&path).unwrap().warnings.join("\n");
+        for word in ["0640", "only 20 bytes", "sign requests"] {
+            assert!(warnings.contains(word), "{warnings}");
+        }
+        fs::remove_file(path).unwrap();
+    }
+}

@@ -1,0 +1,77 @@
+//! The listeners: each one thread, one poll loop, many sessions.
+//!
+//! | step | where |
+//! | --- | --- |
+//! | wait for sockets, mailbox and deadlines | `turn` |
+//! | accept, or read a datagram and call back | `tcp`, `multicast` |
+//! | gather bytes, run the session machines | `sessions` |
+//! | duplicates, the job for the worker, the answer | `sessions` |
+
+mod interfaces;
+mod multicast;
+mod sessions;
+mod stream;
+mod tcp;
+mod turn;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::ListenerConfig;
+use crate::fence::Answer;
+use crate::session::Policy;
+use crate::sys::poll::{PollSet, Readiness, Slot};
+
+pub(crate) use interfaces::exists as interface_exists;
+pub(crate) use turn::{Listener, Outlet};
+
+use sessions::Sessions;
+
+/// What comes into a listener's mailbox.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// The worker is done with the request of a session.
+    Answered {
+        /// The session.
+        session: u64,
+        /// Its answer.
+        answer: Answer,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// Take no new requests, end when the present ones are answered.
+    Stop,
+    /// End now: what is not answered yet has failed.
+    Abort,
+}
+
+/// The sockets that bring new sessions in.
+trait Front: Send {
+    /// Adds its descriptors to the poll set of a turn.
+    fn register<'a>(&'a self, set: &mut PollSet<'a>, slots: &mut Vec<Slot>);
+
+    /// Attends to its descriptors, in the order in which it registered them.
+    fn attend(&mut self, ready: &[Readiness], sessions: &mut Sessions, now: Instant);
+
+    /// When it wants a turn even if nothing happens.
+    fn deadline(&self) -> Option<Instant>;
+}
+
+/// Binds the sockets of a listener. With `wait`, what may yet appear on this
+/// host (an address, an interface) is awaited by the listener's thread.
+///
+/// # Errors
+///
+/// A sentence that names the listener, what it wants, and why it cannot have it.
+pub(crate) fn bind(config: &ListenerConfig, policy: Arc<Policy>, wait: bool) -> Result<Listener, String> {
+    let (name, front): (_, Box<dyn Front>) = match config {
+        ListenerConfig::Tcp(tcp) => ("tcp", Box::new(tcp::TcpFront::bind(tcp, wait)?)),
+        ListenerConfig::Multicast(group) => {
+            ("multicast", Box::new(multicast::MulticastFront::bind(group, wait)?))
+        }
+        ListenerConfig::Vsock(_) | ListenerConfig::Serial(_) => {
+            return Err(format!("the {} listener is not built yet", config.kind()));
+        }
+    };
+    Listener::new(name, front, policy)
+}

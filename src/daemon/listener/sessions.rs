@@ -1,0 +1,386 @@
+//! The sessions of one listener, and their way to the worker and back.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::TrySendError;
+use log::{Level, debug, log, warn};
+
+use super::stream::{Input, Stream};
+use super::{Mail, Outlet};
+use crate::daemon::job::{Asked, Caller, Job, Ticket};
+use crate::daemon::limiter::Limiter;
+use crate::fence::{Answer, Identity, Request, Source, Verdict};
+use crate::history::{History, Refusal};
+use crate::quota::{self, Admission, Holder, Origin};
+use crate::session::{Event, Misconduct, Policy, ServerSession};
+use crate::sys::mailbox::Address;
+use crate::sys::poll::{Interest, PollSet, Readiness, Slot};
+use crate::wire::PACKET_LEN;
+
+/// A connection and the machine that speaks on it.
+struct Session {
+    stream: Stream,
+    machine: ServerSession,
+    source: Source,
+    received: Instant,
+    /// Where a call-back goes, and for which request.
+    callback: Option<(SocketAddr, Identity)>,
+    /// Told if the client hangs up on the worker.
+    caller: Caller,
+}
+
+/// A request that the worker has.
+struct Posted {
+    request: Request,
+    source: Source,
+    received: Instant,
+}
+
+/// Why a session ends without its answer having been sent.
+enum Ending {
+    Misconduct(Misconduct),
+    Error(std::io::Error),
+    Unreachable(std::io::Error),
+    HungUp,
+}
+
+pub(super) struct Sessions {
+    listener: &'static str,
+    policy: Arc<Policy>,
+    jobs: Outlet,
+    address: Address<Mail>,
+    live: BTreeMap<u64, Session>,
+    /// Requests that the worker has, by session; the session may be gone.
+    with_worker: HashMap<u64, Posted>,
+    next_id: u64,
+    history: History,
+    /// For the lines about what clients do wrong.
+    complaints: Limiter,
+    /// For the lines about requests.
+    verdicts: Limiter,
+}
+
+impl Sessions {
+    pub(super) fn new(
+        listener: &'static str,
+        policy: Arc<Policy>,
+        jobs: Outlet,
+        address: Address<Mail>,
+    ) -> Sessions {
+        let now = Instant::now();
+        Sessions {
+            listener,
+            policy,
+            jobs,
+            address,
+            live: BTreeMap::new(),
+            with_worker: HashMap::new(),
+            next_id: 0,
+            history: History::default(),
+            complaints: Limiter::new(20, Duration::from_millis(200), now),
+            verdicts: Limiter::new(100, Duration::from_millis(50), now),
+        }
+    }
+
+    /// Whether nobody waits for anything any more.
+    pub(super) fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+
+    /// A client connected.
+    pub(super) fn accept(&mut self, stream: Stream, source: Source, now: Instant) {
+        let Some(nonce) = self.nonce(now) else { return };
+        let machine = ServerSession::accepted(self.policy.clone(), nonce, now);
+        self.admit(stream, machine, source, None, now);
+    }
+
+    /// A datagram came in on the interface with this index: checks it and
+    /// calls its sender back.
+    pub(super) fn call_back(&mut self, bytes: &[u8; PACKET_LEN], interface: u32, now: Instant) {
+        let checked =
+            self.policy.check(bytes).map_err(|misconduct| misconduct.to_string()).and_then(|packet| {
+                let address = packet.callback(interface).map_err(|error| error.to_string())?;
+                Ok((packet.request, address))
+            });
+        let (request, address) = match checked {
+            Ok(checked) => checked,
+            Err(reason) => return self.complain(now, format_args!("a datagram was dropped: {reason}")),
+        };
+        let callback = (address, request.identity());
+        let is_under_way = self.live.values().any(|session| session.callback.as_ref() == Some(&callback));
+        if is_under_way || self.history.holds(&callback.1, now) {
+            return debug!("{} {address}: {}: dropped as a duplicate", self.listener, Asked(&request));
+        }
+        let Some(nonce) = self.nonce(now) else { return };
+        match Stream::connect(address) {
+            Ok(stream) => {
+                let machine = ServerSession::called_back(self.policy.clone(), nonce, request, now);
+                self.admit(stream, machine, Source::ip(address.ip()), Some(callback), now);
+            }
+            Err(error) => {
+                self.complain(now, format_args!("no route for the call-back to {address}: {error}"))
+            }
+        }
+    }
+
+    fn nonce(&mut self, now: Instant) -> Option<[u8; 32]> {
+        let mut nonce = [0; 32];
+        match getrandom::fill(&mut nonce) {
+            Ok(()) => Some(nonce),
+            Err(error) => {
+                self.complain(now, format_args!("the system gives no random numbers: {error}"));
+                None
+            }
+        }
+    }
+
+    fn admit(
+        &mut self,
+        stream: Stream,
+        machine: ServerSession,
+        source: Source,
+        callback: Option<(SocketAddr, Identity)>,
+        now: Instant,
+    ) {
+        let holders = self.live.iter().map(|(&id, session)| Holder {
+            id,
+            origin: Origin::from(&session.source),
+            authenticated: session.machine.is_authenticated(),
+        });
+        match quota::admit(Origin::from(&source), holders) {
+            Admission::Admit => {}
+            Admission::Evict(id) => {
+                if let Some(evicted) = self.live.remove(&id) {
+                    let reason = "closed unauthenticated to make room, too many sessions";
+                    self.complain(now, format_args!("{}: {reason}", evicted.source));
+                }
+            }
+            Admission::Refuse => {
+                return self.complain(now, format_args!("{source}: refused, too many sessions"));
+            }
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        let caller = Caller::default();
+        self.live.insert(id, Session { stream, machine, source, received: now, callback, caller });
+    }
+
+    /// Adds all sessions to the poll set of a turn.
+    pub(super) fn register<'a>(&'a self, set: &mut PollSet<'a>) -> Vec<(u64, Slot)> {
+        let slot = |session: &'a Session, set: &mut PollSet<'a>| {
+            let interest = match session.machine.output().is_empty() {
+                _ if session.stream.is_connecting() => Interest::Write,
+                true => Interest::Read,
+                false => Interest::Both,
+            };
+            set.add(session.stream.as_fd(), interest)
+        };
+        self.live.iter().map(|(&id, session)| (id, slot(session, set))).collect()
+    }
+
+    /// The next deadline of a session.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.live.values().filter_map(|session| session.machine.deadline()).min()
+    }
+
+    /// Attends to a session on whose connection something happened.
+    pub(super) fn attend(&mut self, id: u64, ready: Readiness, now: Instant) {
+        let Some(session) = self.live.get_mut(&id) else { return };
+        if session.stream.is_connecting() {
+            if let Err(error) = session.stream.connected() {
+                return self.end(id, &Ending::Unreachable(error), now);
+            }
+            // With auth none the request is proven by the connection alone.
+            return self.feed(id, &[], now);
+        }
+        if ready.read {
+            let mut buffer = [0; 512];
+            match session.stream.read(&mut buffer) {
+                Ok(Input::Bytes(count)) => self.feed(id, &buffer[..count], now),
+                Ok(Input::Nothing) => {}
+                Ok(Input::End) => return self.end(id, &Ending::HungUp, now),
+                Err(error) => return self.end(id, &Ending::Error(error), now),
+            }
+        }
+        if ready.write {
+            self.flush(id, now);
+        }
+    }
+
+    /// Hands bytes to a session's machine and attends to what it makes of them.
+    fn feed(&mut self, id: u64, mut input: &[u8], now: Instant) {
+        loop {
+            let Some(session) = self.live.get_mut(&id) else { return };
+            match session.machine.receive(&mut input) {
+                Ok(None) => return self.flush(id, now),
+                Ok(Some(Event::Requested(request))) => {
+                    if self.history.holds(&request.identity(), now) {
+                        return self.drop_duplicate(id, &request, now);
+                    }
+                }
+                Ok(Some(Event::Authenticated(request))) => self.submit(id, request, now),
+                Err(misconduct) => return self.end(id, &Ending::Misconduct(misconduct), now),
+            }
+        }
+    }
+
+    fn drop_duplicate(&mut self, id: u64, request: &Request, now: Instant) {
+        if let Some(session) = self.live.remove(&id) {
+            let source = session.source;
+            self.complain(now, format_args!("{source}: {}: dropped as a duplicate", Asked(request)));
+        }
+    }
+
+    /// Posts an authenticated request to the worker.
+    fn submit(&mut self, id: u64, request: Request, now: Instant) {
+        let identity = request.identity();
+        match self.history.begin(&identity, now) {
+            Ok(()) => {}
+            Err(Refusal::Duplicate) => return self.drop_duplicate(id, &request, now),
+            Err(Refusal::Full) => {
+                self.complain(now, format_args!("{}: refused, too many requests in 10 s", Asked(&request)));
+                return self.answer(id, &Verdict::Failure.into(), now);
+            }
+        }
+        let Some(session) = self.live.get_mut(&id) else { return };
+        session.callback = None;
+        let (source, received) = (session.source, session.received);
+        let job = Job {
+            request: request.clone(),
+            source,
+            received,
+            caller: session.caller.clone(),
+            ticket: Ticket::new(self.address.clone(), id),
+        };
+        self.with_worker.insert(id, Posted { request, source, received });
+        // A job that does not fit is dropped, and its ticket answers failure.
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.jobs.try_send(job) {
+            // It was never begun, so it may come again.
+            self.history.retract(&identity);
+            self.complain(now, format_args!("{source}: refused, the worker has too much to do"));
+        }
+    }
+
+    /// The worker's answer to the request of a session.
+    pub(super) fn answered(&mut self, id: u64, answer: &Answer, reason: &str, now: Instant) {
+        if let Some(posted) = self.with_worker.remove(&id) {
+            self.history.finish(&posted.request.identity(), now);
+            let reason = match self.live.contains_key(&id) {
+                true => reason.to_owned(),
+                false => format!("{reason}; the client no longer waits"),
+            };
+            self.report(&posted, answer, &reason, now);
+        }
+        self.answer(id, answer, now);
+    }
+
+    /// The one line that each request ends in.
+    fn report(&mut self, posted: &Posted, answer: &Answer, reason: &str, now: Instant) {
+        let is_done = posted.request.operation.is_power() && *answer == Verdict::Success.into();
+        let left_out = match self.verdicts.allow(now) {
+            Some(0) => String::new(),
+            Some(more) => format!(" ({more} such lines were left out before)"),
+            None if is_done => String::new(),
+            None => return,
+        };
+        let level = match answer {
+            Answer::Verdict(Verdict::Failure | Verdict::Denied) => Level::Warn,
+            _ => Level::Info,
+        };
+        let millis = now.saturating_duration_since(posted.received).as_millis();
+        let (listener, source, asked) = (self.listener, posted.source, Asked(&posted.request));
+        log!(level, "{listener}: {source}: {asked}: {answer}: {reason}: {millis} ms{left_out}");
+    }
+
+    fn answer(&mut self, id: u64, answer: &Answer, now: Instant) {
+        if let Some(session) = self.live.get_mut(&id) {
+            session.machine.answer(answer, now);
+        }
+        self.flush(id, now);
+    }
+
+    /// Writes what a session has to say, as far as its client takes it.
+    fn flush(&mut self, id: u64, now: Instant) {
+        let Some(session) = self.live.get_mut(&id) else { return };
+        while !session.machine.output().is_empty() {
+            match session.stream.write(session.machine.output()) {
+                Ok(0) => return,
+                Ok(count) => session.machine.sent(count),
+                Err(error) => return self.end(id, &Ending::Error(error), now),
+            }
+        }
+        if session.machine.is_done() {
+            self.live.remove(&id);
+        }
+    }
+
+    /// Ends the sessions whose clients let their deadline pass.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let late = |session: &Session| session.machine.deadline().is_some_and(|at| now >= at);
+        let ids: Vec<u64> = self.live.iter().filter(|(_, s)| late(s)).map(|(&id, _)| id).collect();
+        for id in ids {
+            let Some(session) = self.live.get(&id) else { continue };
+            let ending = match session.stream.is_connecting() {
+                true => Ending::Unreachable(std::io::ErrorKind::TimedOut.into()),
+                false => Ending::Misconduct(session.machine.lateness()),
+            };
+            self.end(id, &ending, now);
+        }
+    }
+
+    /// Closes a session without an answer. A request of its that the worker
+    /// has not begun will be dropped.
+    fn end(&mut self, id: u64, ending: &Ending, now: Instant) {
+        let Some(session) = self.live.remove(&id) else { return };
+        session.caller.hang_up();
+        let (source, port) = (session.source, session.callback.map(|(address, _)| address.port()));
+        match ending {
+            Ending::Misconduct(misconduct) => self.complain(now, format_args!("{source}: {misconduct}")),
+            Ending::Error(error) => self.complain(now, format_args!("{source}: {error}")),
+            Ending::Unreachable(error) => self.complain(
+                now,
+                format_args!(
+                    "no way for the call-back to {source} TCP port {}: {error} (a firewall there?)",
+                    port.unwrap_or(0)
+                ),
+            ),
+            Ending::HungUp if session.machine.is_authenticated() => {
+                self.complain(now, format_args!("{source}: the client hung up before its answer"));
+            }
+            Ending::HungUp => debug!("{} {source}: the client hung up", self.listener),
+        }
+    }
+
+    /// The daemon stops: nobody new is let in.
+    pub(super) fn close_unauthenticated(&mut self) {
+        self.live.retain(|_, session| session.machine.is_authenticated());
+    }
+
+    /// The grace is over: what is not answered has failed, and is not begun any more.
+    pub(super) fn abort(&mut self, now: Instant) {
+        let ids: Vec<u64> = self.live.keys().copied().collect();
+        for id in ids {
+            let Some(session) = self.live.get(&id) else { continue };
+            if session.machine.is_authenticated() {
+                session.caller.hang_up();
+                warn!("{} {}: answered with failure, the daemon stops", self.listener, session.source);
+                self.answer(id, &Verdict::Failure.into(), now);
+            }
+        }
+        self.live.clear();
+    }
+
+    /// A line about something that the network did, unless there were too many lately.
+    pub(super) fn complain(&mut self, now: Instant, line: fmt::Arguments<'_>) {
+        match self.complaints.allow(now) {
+            Some(0) => warn!("{}: {line}", self.listener),
+            Some(more) => warn!("{}: {line} ({more} such lines were left out before)", self.listener),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The pid file: who holds its lock is the daemon.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// Where it is unless `-p` says otherwise; the C daemon's place.
+pub(crate) const DEFAULT: &str = "/var/run/fence_virtd.pid";
+
+/// A locked pid file; removed when dropped.
+#[derive(Debug)]
+pub(crate) struct PidFile {
+    path: PathBuf,
+    file: Flock<File>,
+}
+
+impl PidFile {
+    /// Takes the pid file at `path`. A stale one, of a daemon that is gone, is no obstacle.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the file, and the daemon that runs if one does.
+    pub(crate) fn take(path: &Path) -> Result<PidFile, String> {
+        let failed = |error: io::Error| format!("cannot write the pid file {}: {error}", path.display());
+        let options =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path);
+        let mut file = options.map_err(failed)?;
+        let mut text = String::new();
+        // Bytes that are no text are no pid either.
+        let _ = file.read_to_string(&mut text);
+        let pid = text.trim().parse::<u32>().ok();
+        let running = |pid| {
+            format!(
+                "fence_virtd runs already with process id {pid} (pid file {}): stop it first, or give this one another file with -p",
+                path.display()
+            )
+        };
+        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err(_) => return Err(running(pid.map_or("unknown".to_owned(), |pid| pid.to_string()))),
+        };
+        // The C daemon takes no lock: look whether that process is one.
+        match pid.filter(|&pid| pid != std::process::id() && is_fence_virtd(pid)) {
+            Some(pid) => Err(running(pid.to_string())),
+            None => Ok(PidFile { path: path.to_owned(), file }),
+        }
+    }
+
+    /// Writes our process id into it: after detaching, that is the child's.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the file.
+    pub(crate) fn write(&mut self) -> Result<(), String> {
+        let failed = |error: io::Error| format!("cannot write the pid file {}: {error}", self.path.display());
+        self.file.set_len(0).map_err(failed)?;
+        writeln!(self.file, "{}", std::process::id()).map_err(failed)
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            log::warn!("cannot remove the pid file {}: {error}", self.path.display());
+        }
+    }
+}
+
+fn is_fence_virtd(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == "fence_virtd")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("fence-virtd-{}-{name}.pid", std::process::id()))
+    }
+
+    #[test]
+    fn a_live_one_is_named_and_a_stale_one_taken_over() {
+        let path = path("live");
+        fs::write(&path, "999999999\n").unwrap();
+        let mut first = PidFile::take(&path).unwrap();
+        first.write().unwrap();
+        let refusal = PidFile::take(&path).unwrap_err();
+        assert!(refusal.contains(&std::process::id().to_string()), "{refusal}");
+        drop(first);
+        assert!(!path.exists());
+        drop(PidFile::take(&path).unwrap());
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named() {
+        let refusal = PidFile::take(Path::new("/nonexistent/x.pid")).unwrap_err();
+        assert!(refusal.contains("/nonexistent/x.pid"), "{refusal}");
+    }
+}

@@ -1,0 +1,181 @@
+//! From the command line to running threads, and the way out.
+//!
+//! Arguments, configuration, keys, pid file, sockets, detach, signals,
+//! libvirt, threads, ready. Nothing starts a thread or calls libvirt before
+//! the daemon has detached.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use log::{error, info, warn};
+
+use super::args::{self, Command, Options};
+use super::listener::{self, Listener, interface_exists};
+use super::notify::Notifier;
+use super::pid_file::PidFile;
+use super::{backend, key_file, logging, supervise};
+use crate::auth::Key;
+use crate::config::{self, AuthConfig, Config, ListenerConfig};
+use crate::groups::{Group, Groups};
+use crate::session::Policy;
+use crate::sys::detach;
+use crate::sys::signals::Signals;
+
+/// Runs `fence_virtd` with the arguments of this process. Exit code 0 is a
+/// clean end (or, of the parent, a daemon that is ready), 1 an error.
+pub fn run() -> ExitCode {
+    match args::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Run(options)) => {
+            logging::start(options.debug.unwrap_or(0));
+            match start(&options) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(reason) => {
+                    error!("{reason}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Ok(Command::Check(path)) => check(&path),
+        Ok(Command::List) => print(LIST),
+        Ok(Command::Version) => print(concat!("fence_virtd ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Help) => print(args::USAGE),
+        Err(reason) => complain(&format!("fence_virtd: {reason}\nTry fence_virtd -h.\n")),
+    }
+}
+
+const LIST: &str = "\
+Backends:
+    libvirt (built in)
+Listeners:
+    multicast (built in)
+    tcp (built in)
+";
+
+#[allow(clippy::print_stdout)]
+fn print(text: &str) -> ExitCode {
+    print!("{text}");
+    ExitCode::SUCCESS
+}
+
+#[allow(clippy::print_stderr)]
+fn complain(text: &str) -> ExitCode {
+    eprint!("{text}");
+    ExitCode::FAILURE
+}
+
+#[allow(clippy::print_stderr)]
+fn warn_on_stderr(text: &str) {
+    eprint!("{text}");
+}
+
+/// Reads the configuration and says what is wrong with it, each line as `say` does.
+fn read_config(path: &Path, strict: bool, say: &dyn Fn(&str)) -> Result<Config, String> {
+    let text = fs::read(path)
+        .map_err(|error| format!("cannot read the configuration {}: {error}", path.display()))?;
+    let outcome = config::parse(path, &text);
+    if !outcome.diagnostics.is_empty() {
+        say(&outcome.diagnostics.render(strict));
+    }
+    let is_fatal = outcome.diagnostics.is_fatal(strict);
+    let config = outcome.config.filter(|_| !is_fatal);
+    config.ok_or_else(|| format!("the configuration {} has errors", path.display()))
+}
+
+/// `--check`: all that can be said without starting anything.
+fn check(path: &Path) -> ExitCode {
+    let config = match read_config(path, true, &warn_on_stderr) {
+        Ok(config) => config,
+        Err(reason) => return complain(&format!("{reason}\n")),
+    };
+    print(&config.summary());
+    let mut errors = Vec::new();
+    let mut warnings = Vec::new();
+    for listener in &config.listeners {
+        if let Some(auth) = auth_of(listener).filter(|auth| auth.needs_key()) {
+            match key_file::load(&auth.key_file) {
+                Ok(loaded) => warnings.extend(loaded.warnings),
+                Err(reason) => errors.push(reason),
+            }
+        }
+        match listener {
+            ListenerConfig::Multicast(multicast) => warnings.extend(absent_interface(multicast)),
+            ListenerConfig::Tcp(_) => {}
+            other => errors.push(format!("the {} listener is not built yet", other.kind())),
+        }
+    }
+    errors.extend(backend::check(&config.backend).err());
+    for warning in warnings {
+        complain(&format!("warning: {warning}\n"));
+    }
+    match errors.is_empty() {
+        true => print(&format!("{}: no errors\n", path.display())),
+        false => complain(&errors.iter().map(|reason| format!("error: {reason}\n")).collect::<String>()),
+    }
+}
+
+fn absent_interface(config: &config::MulticastConfig) -> Option<String> {
+    let name = config.interface.as_ref().filter(|name| !interface_exists(name))?;
+    Some(format!("this host has no interface {name}: the start fails, or with wait_for_init waits for it"))
+}
+
+fn auth_of(listener: &ListenerConfig) -> Option<&AuthConfig> {
+    match listener {
+        ListenerConfig::Tcp(config) => Some(&config.auth),
+        ListenerConfig::Multicast(config) => Some(&config.auth),
+        ListenerConfig::Vsock(config) => Some(&config.auth),
+        ListenerConfig::Serial(_) => None,
+    }
+}
+
+fn start(options: &Options) -> Result<(), String> {
+    let config = read_config(&options.config, false, &warn_on_stderr)?;
+    log::set_max_level(logging::level(options.debug.unwrap_or(config.debug)));
+    let wait = options.wait_for_init || config.wait_for_init;
+    backend::check(&config.backend)?;
+
+    let policies = config.listeners.iter().map(policy).collect::<Result<Vec<_>, _>>()?;
+    let mut pid_file = PidFile::take(&options.pid_file)?;
+    let mut listeners: Vec<Listener> = Vec::new();
+    for (listener, policy) in config.listeners.iter().zip(policies) {
+        listeners.push(listener::bind(listener, policy, wait)?);
+    }
+
+    let is_foreground = options.foreground || config.foreground;
+    let background = match is_foreground {
+        true => None,
+        false => Some(detach::detach().map_err(|error| format!("cannot go into the background: {error}"))?),
+    };
+    pid_file.write()?;
+    let signals = Signals::block().map_err(|error| format!("cannot take signals: {error}"))?;
+    let groups = config.groups.iter().map(|group| Group::new(&group.ips, &group.uuids)).collect();
+    let backend = backend::start(&config.backend, Groups::new(groups), wait)?;
+    let notifier = Notifier::from_environment();
+    let running = supervise::Running::start(listeners, backend)?;
+    if let Some(background) = background {
+        logging::switch_to_syslog();
+        background.ready().map_err(|error| format!("cannot go into the background: {error}"))?;
+    }
+    info!("fence_virtd {} is ready", env!("CARGO_PKG_VERSION"));
+    notifier.send("READY=1");
+    running.until_stopped(&signals, &notifier)
+}
+
+/// The policy of a listener, with its key.
+fn policy(listener: &ListenerConfig) -> Result<Arc<Policy>, String> {
+    let Some(auth) = auth_of(listener) else {
+        return Err(format!("the {} listener is not built yet", listener.kind()));
+    };
+    let key = if auth.needs_key() {
+        let loaded =
+            key_file::load(&auth.key_file).map_err(|reason| format!("{}: {reason}", listener.kind()))?;
+        for warning in &loaded.warnings {
+            warn!("{}: {warning}", listener.kind());
+        }
+        loaded.key
+    } else {
+        Key::new(Vec::new())
+    };
+    Ok(Arc::new(Policy { hash: auth.hash, auth: auth.auth, key }))
+}

@@ -1,0 +1,188 @@
+//! Starts the threads, watches them, and stops them in order.
+//!
+//! 1. A stop signal comes. The listeners take nothing new and answer what is in flight.
+//! 2. After the grace, or at a second signal, what is unanswered fails.
+//! 3. When all listeners have ended the worker sees its channel closed and ends.
+//! 4. The keepers close their connections.
+//!
+//! A thread that ends without being told to ends the daemon: one that lost a
+//! listener or the worker would look alive and fence nobody.
+
+use std::os::fd::AsFd;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+use log::{error, info, warn};
+
+use super::backend::{Keepers, Started};
+use super::listener::{Listener, Mail};
+use super::notify::Notifier;
+use super::worker;
+use crate::sys::mailbox::{Address, Mailbox, mailbox};
+use crate::sys::poll::{Interest, PollSet};
+use crate::sys::signals::Signals;
+
+/// How long requests in flight may take after a stop signal.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long the worker and the keepers may take after that.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// A thread ended; posted when it does, whatever ended it.
+struct Ended {
+    thread: String,
+    problem: Option<String>,
+}
+
+/// Posts that its thread ended, even if it panics.
+struct Knell {
+    thread: String,
+    problem: Option<String>,
+    main: Address<Ended>,
+}
+
+impl Drop for Knell {
+    fn drop(&mut self) {
+        let (thread, problem) = (std::mem::take(&mut self.thread), self.problem.take());
+        if self.main.post(Ended { thread, problem }).is_err() {
+            warn!("a thread outlived the main one");
+        }
+    }
+}
+
+/// All threads of the daemon.
+pub(crate) struct Running {
+    ends: Mailbox<Ended>,
+    listeners: Vec<(Address<Mail>, JoinHandle<()>)>,
+    worker: JoinHandle<()>,
+    keepers: Keepers,
+}
+
+impl Running {
+    /// Starts them.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no thread or descriptor.
+    pub(crate) fn start(listeners: Vec<Listener>, started: Started) -> Result<Running, String> {
+        let (main, ends) = mailbox().map_err(|error| format!("cannot make a mailbox: {error}"))?;
+        let (sender, jobs) = bounded(worker::QUEUE_MAX);
+        let Started { mut backend, events, keepers } = started;
+        let worker = spawn("worker", &main, move || {
+            worker::run(backend.as_mut(), &jobs, &events);
+            Ok(())
+        })?;
+        let mut running = Vec::new();
+        for listener in listeners {
+            let (address, outlet, name) = (listener.address(), sender.clone(), listener.name());
+            let thread = spawn(name, &main, move || listener.run(outlet).map_err(|error| error.to_string()))?;
+            running.push((address, thread));
+        }
+        Ok(Running { ends, listeners: running, worker, keepers })
+    }
+
+    /// Runs until a signal says stop, then stops everything.
+    ///
+    /// # Errors
+    ///
+    /// If a thread ended by itself.
+    pub(crate) fn until_stopped(self, signals: &Signals, notifier: &Notifier) -> Result<(), String> {
+        let outcome = self.watch(signals);
+        notifier.send("STOPPING=1");
+        self.tell(|| Mail::Stop);
+        let mut missing = self.listeners.len() + 1;
+        if outcome.is_err() {
+            // Whichever thread it was, the requests it held are lost.
+            missing -= 1;
+            self.tell(|| Mail::Abort);
+        }
+        missing = self.await_ends(missing, Instant::now() + GRACE, Some(signals));
+        if missing > 0 {
+            warn!("the grace is over: what is still in flight has failed");
+            self.tell(|| Mail::Abort);
+            missing = self.await_ends(missing, Instant::now() + CLOSING, None);
+        }
+        let deadline = Instant::now() + CLOSING;
+        self.keepers.stop(deadline);
+        if missing == 0 {
+            for (_, thread) in self.listeners {
+                join(thread);
+            }
+            join(self.worker);
+        } else {
+            warn!("a call of libvirt does not return: ending without it");
+        }
+        info!("stopped");
+        outcome
+    }
+
+    /// Waits for a stop signal, or for a thread that ends.
+    fn watch(&self, signals: &Signals) -> Result<(), String> {
+        loop {
+            self.wait(Some(signals), None)?;
+            if let Some(ended) = self.ends.take().next() {
+                let problem = ended.problem.unwrap_or_else(|| "it panicked".to_owned());
+                error!("the thread {} ended: {problem}", ended.thread);
+                return Err("a thread was lost".to_owned());
+            }
+            if let Some(signal) = signals.next().map_err(|error| format!("cannot read signals: {error}"))? {
+                info!("{signal}: finishing what is in flight");
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until `missing` threads have ended, the deadline passes, or
+    /// another signal comes; gives how many are still missing.
+    fn await_ends(&self, mut missing: usize, deadline: Instant, signals: Option<&Signals>) -> usize {
+        loop {
+            missing -= self.ends.take().count().min(missing);
+            let again = signals.is_some_and(|signals| matches!(signals.next(), Ok(Some(_))));
+            if missing == 0 || again || Instant::now() >= deadline {
+                return missing;
+            }
+            if let Err(reason) = self.wait(signals, Some(deadline)) {
+                error!("{reason}");
+                return missing;
+            }
+        }
+    }
+
+    fn wait(&self, signals: Option<&Signals>, deadline: Option<Instant>) -> Result<(), String> {
+        let mut set = PollSet::new();
+        set.add(self.ends.as_fd(), Interest::Read);
+        if let Some(signals) = signals {
+            set.add(signals.as_fd(), Interest::Read);
+        }
+        let wait = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        set.wait(wait).map_err(|error| format!("cannot wait for signals: {error}"))
+    }
+
+    fn tell(&self, mail: impl Fn() -> Mail) {
+        for (address, _) in &self.listeners {
+            // One that ended already needs no telling.
+            let _ = address.post(mail());
+        }
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        error!("a thread panicked");
+    }
+}
+
+fn spawn(
+    name: &str,
+    main: &Address<Ended>,
+    body: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> Result<JoinHandle<()>, String> {
+    let mut knell = Knell { thread: name.to_owned(), problem: None, main: main.clone() };
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let knell = &mut knell;
+            knell.problem = Some(body().err().unwrap_or_else(|| "it had nothing to do".to_owned()));
+        })
+        .map_err(|error| format!("cannot start a thread: {error}"))
+}

@@ -1,0 +1,10 @@
+//! The vocabulary of fencing: what is asked, of whom, by whom, and what is answered.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod operation;
+mod request;
+
+pub use answer::{Answer, HostEntry, PowerState, Verdict};
+pub use operation::Operation;
+pub use request::{Identity, NAME_MAX, NameError, Request, Source, Target};

@@ -1,0 +1,138 @@
+use std::fmt;
+use std::net::IpAddr;
+
+use super::Operation;
+
+/// The longest name or UUID of a VM that the wire carries, in bytes: 64 less the closing NUL.
+pub const NAME_MAX: usize = 63;
+
+/// The VM that a request is about, as the client wrote it: a name or a UUID.
+/// At most [`NAME_MAX`] bytes, no NUL; empty where the operation needs no VM.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Target(String);
+
+/// Why some bytes are no name of a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameError {
+    /// More than [`NAME_MAX`] bytes.
+    TooLong,
+    /// Not UTF-8, as the names of libvirt are, or with a control character.
+    NotText,
+}
+
+impl Target {
+    /// Takes a name or UUID.
+    ///
+    /// # Errors
+    ///
+    /// [`NameError`] if no VM can be called so.
+    pub fn new(name: &[u8]) -> Result<Target, NameError> {
+        if name.len() > NAME_MAX {
+            return Err(NameError::TooLong);
+        }
+        let text = std::str::from_utf8(name).map_err(|_| NameError::NotText)?;
+        if text.chars().any(char::is_control) {
+            return Err(NameError::NotText);
+        }
+        Ok(Target(text.to_owned()))
+    }
+
+    /// The name or UUID as it was sent.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NameError::TooLong => write!(f, "its VM name is longer than {NAME_MAX} bytes"),
+            NameError::NotText => f.write_str("its VM name is not printable UTF-8 text"),
+        }
+    }
+}
+
+/// Who asks, as far as the transport proves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The peer of a TCP connection, or the address that a multicast call-back reached.
+    Ip(IpAddr),
+}
+
+impl Source {
+    /// From a peer's address; an IPv4 address inside an IPv6 one is unwrapped.
+    pub fn ip(address: IpAddr) -> Source {
+        Source::Ip(address.to_canonical())
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Ip(address) => address.fmt(f),
+        }
+    }
+}
+
+/// What makes a request the same as another: operation, number and VM, the
+/// VM without regard to case.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    operation: Operation,
+    seqno: u32,
+    name: String,
+}
+
+impl Identity {
+    /// What is asked.
+    pub fn operation(&self) -> Operation {
+        self.operation
+    }
+}
+
+/// A request as the rest of the daemon sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// What is asked.
+    pub operation: Operation,
+    /// Of which VM.
+    pub target: Target,
+    /// The client's number for it.
+    pub seqno: u32,
+}
+
+impl Request {
+    /// What makes it the same as another.
+    pub fn identity(&self) -> Identity {
+        Identity { operation: self.operation, seqno: self.seqno, name: self.target.as_str().to_lowercase() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bounded_text() {
+        assert_eq!(Target::new(&[b'a'; 63]).unwrap().as_str().len(), 63);
+        assert_eq!(Target::new(&[b'a'; 64]), Err(NameError::TooLong));
+        assert_eq!(Target::new(b"\xff"), Err(NameError::NotText));
+        assert_eq!(Target::new(b"a\nb"), Err(NameError::NotText));
+        assert_eq!(Target::new(b"").unwrap(), Target::default());
+    }
+
+    #[test]
+    fn identity_ignores_case_of_the_name_only() {
+        let request = |name: &[u8], seqno| {
+            Request { operation: Operation::Off, target: Target::new(name).unwrap(), seqno }.identity()
+        };
+        assert_eq!(request(b"Node", 1), request(b"nODE", 1));
+        assert_ne!(request(b"node", 1), request(b"node", 2));
+    }
+
+    #[test]
+    fn a_mapped_address_is_unwrapped() {
+        let mapped = "::ffff:192.0.2.1".parse().unwrap();
+        assert_eq!(Source::ip(mapped), Source::Ip("192.0.2.1".parse().unwrap()));
+    }
+}

@@ -1,0 +1,105 @@
+//! The static permission groups: who may fence whom.
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+
+use crate::fence::Source;
+
+/// One group: its requesters and its targets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Group {
+    addresses: Vec<IpAddr>,
+    /// Names and UUIDs of VMs, in lower case.
+    domains: Vec<String>,
+}
+
+impl Group {
+    /// From the `ip` and `uuid` lines of a configuration. An `ip` line that
+    /// is no address admits nobody who comes by IP.
+    pub fn new(ips: &[String], uuids: &[String]) -> Group {
+        Group {
+            addresses: ips.iter().filter_map(|text| parse_address(text)).collect(),
+            domains: uuids.iter().map(|text| text.to_lowercase()).collect(),
+        }
+    }
+
+    fn admits(&self, source: &Source) -> bool {
+        match source {
+            Source::Ip(address) => self.addresses.contains(&address.to_canonical()),
+        }
+    }
+}
+
+/// An address of a configuration, without its scope (`%eth0`), unwrapped if it is IPv4 inside IPv6.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let bare = text.split('%').next().unwrap_or(text);
+    bare.trim().parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+/// All groups of a configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Groups(Vec<Group>);
+
+impl Groups {
+    /// No group at all means that everyone may fence everything.
+    pub fn new(groups: Vec<Group>) -> Groups {
+        Groups(groups)
+    }
+
+    /// Whether `source` stands in a group that lists the VM by one of its
+    /// `names` (name, UUID), compared without regard to case.
+    pub fn permit(&self, source: &Source, names: &[&str]) -> bool {
+        if self.0.is_empty() {
+            return true;
+        }
+        let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
+        let lists = |group: &Group| group.domains.iter().any(|domain| names.contains(domain));
+        self.0.iter().any(|group| group.admits(source) && lists(group))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        Source::ip(text.parse().unwrap())
+    }
+
+    fn group(ips: &[&str], uuids: &[&str]) -> Group {
+        let owned = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+        Group::new(&owned(ips), &owned(uuids))
+    }
+
+    #[test]
+    fn without_groups_everyone_may() {
+        assert!(Groups::default().permit(&source("192.0.2.1"), &["any"]));
+    }
+
+    #[test]
+    fn requester_and_target_must_stand_in_the_same_group() {
+        let groups = Groups::new(vec![
+            group(&["192.0.2.1", "192.0.2.2"], &["node1", "44179D3F-6c63-474f-a212-20c8b4b25b16"]),
+            group(&["192.0.2.3"], &["node3"]),
+        ]);
+        assert!(groups.permit(&source("192.0.2.1"), &["NODE1", "x"]));
+        assert!(groups.permit(&source("192.0.2.2"), &["n", "44179d3f-6c63-474f-a212-20c8b4b25b16"]));
+        assert!(!groups.permit(&source("192.0.2.1"), &["node3"]));
+        assert!(!groups.permit(&source("192.0.2.3"), &["node1"]));
+        assert!(!groups.permit(&source("192.0.2.9"), &["node1"]));
+    }
+
+    #[test]
+    fn addresses_are_compared_as_addresses() {
+        let groups = Groups::new(vec![group(&["2001:DB8:0::1", "fe80::1%eth0", "::ffff:192.0.2.1"], &["a"])]);
+        for same in ["2001:db8::1", "fe80::1", "192.0.2.1", "::ffff:192.0.2.1"] {
+            assert!(groups.permit(&source(same), &["a"]), "{same}");
+        }
+        assert!(!groups.permit(&source("2001:db8::2"), &["a"]));
+    }
+
+    #[test]
+    fn a_group_without_addresses_admits_nobody() {
+        assert!(!Groups::new(vec![group(&["3"], &["a"])]).permit(&source("0.0.0.3"), &["a"]));
+    }
+}

@@ -1,0 +1,134 @@
+//! Who makes room when a listener has all the sessions it may have.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::fence::Source;
+
+/// Sessions of one listener.
+pub const SESSIONS_MAX: usize = 256;
+
+/// What sessions are counted by: an IPv4 address, or an IPv6 /64, since one
+/// host has all addresses of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Origin(IpAddr);
+
+impl From<&Source> for Origin {
+    fn from(source: &Source) -> Origin {
+        match source {
+            Source::Ip(IpAddr::V6(address)) => {
+                Origin(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into())
+            }
+            Source::Ip(address) => Origin(*address),
+        }
+    }
+}
+
+/// A session as the quota sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Holder {
+    /// The session's number; a lower one is older.
+    pub id: u64,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Whether it has proven that it has the key.
+    pub authenticated: bool,
+}
+
+/// What happens to a newcomer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// There is room.
+    Admit,
+    /// This session has to go first.
+    Evict(u64),
+    /// There is no room to be made.
+    Refuse,
+}
+
+/// Decides about a newcomer. In a full house the oldest unauthenticated
+/// session of the origin that holds most goes, provided that it holds more
+/// than the newcomer's; else the newcomer's own oldest; so a flood from one
+/// origin never pushes out another's.
+pub fn admit(newcomer: Origin, held: impl Iterator<Item = Holder> + Clone) -> Admission {
+    if held.clone().count() < SESSIONS_MAX {
+        return Admission::Admit;
+    }
+    // Of each origin: how many sessions, and the oldest unauthenticated one.
+    let mut origins: HashMap<Origin, (usize, Option<u64>)> = HashMap::new();
+    for holder in held {
+        let (count, oldest) = origins.entry(holder.origin).or_default();
+        *count += 1;
+        if !holder.authenticated {
+            *oldest = Some(oldest.map_or(holder.id, |id| id.min(holder.id)));
+        }
+    }
+    let (own_count, own_oldest) = origins.get(&newcomer).copied().unwrap_or_default();
+    let largest = origins
+        .iter()
+        .filter(|(origin, _)| **origin != newcomer)
+        .filter_map(|(_, &(count, oldest))| oldest.map(|id| (count, std::cmp::Reverse(id))))
+        .max();
+    match (largest, own_oldest) {
+        (Some((count, std::cmp::Reverse(id))), _) if count > own_count => Admission::Evict(id),
+        (_, Some(id)) => Admission::Evict(id),
+        _ => Admission::Refuse,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(text: &str) -> Origin {
+        Origin::from(&Source::ip(text.parse().unwrap()))
+    }
+
+    fn house(parts: &[(&str, usize, bool)]) -> Vec<Holder> {
+        let mut holders = Vec::new();
+        for (address, count, authenticated) in parts {
+            for _ in 0..*count {
+                let id = holders.len() as u64;
+                holders.push(Holder { id, origin: origin(address), authenticated: *authenticated });
+            }
+        }
+        holders
+    }
+
+    fn admit_to(newcomer: &str, house: &[Holder]) -> Admission {
+        admit(origin(newcomer), house.iter().copied())
+    }
+
+    #[test]
+    fn the_largest_holder_makes_room() {
+        let full = house(&[("192.0.2.1", 6, false), ("192.0.2.2", 250, false)]);
+        assert_eq!(admit_to("192.0.2.3", &full[..255]), Admission::Admit);
+        assert_eq!(admit_to("192.0.2.3", &full), Admission::Evict(6));
+        assert_eq!(admit_to("192.0.2.1", &full), Admission::Evict(6));
+        assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(6), "a flood pushes out its own");
+    }
+
+    #[test]
+    fn authenticated_sessions_stay() {
+        let full = house(&[("192.0.2.1", 200, true), ("192.0.2.2", 56, false)]);
+        assert_eq!(admit_to("192.0.2.3", &full), Admission::Evict(200));
+        assert_eq!(admit_to("192.0.2.1", &full), Admission::Refuse, "the hog pushes out nobody smaller");
+        assert_eq!(admit_to("192.0.2.3", &house(&[("192.0.2.1", 256, true)])), Admission::Refuse);
+    }
+
+    #[test]
+    fn among_equals_the_newcomers_own_goes() {
+        let mut full = house(&[("192.0.2.1", 128, false), ("192.0.2.2", 128, false)]);
+        assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(128));
+        full[128].authenticated = true;
+        assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(129));
+    }
+
+    #[test]
+    fn an_ipv6_host_is_its_64() {
+        assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:1:2:3"));
+        assert_ne!(origin("2001:db8::1"), origin("2001:db8:0:1::1"));
+        assert_ne!(origin("192.0.2.1"), origin("192.0.2.2"));
+    }
+}

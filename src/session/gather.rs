@@ -1,0 +1,22 @@
+/// Gathers `N` bytes that come in pieces.
+#[derive(Debug)]
+pub(super) struct Gather<const N: usize> {
+    bytes: [u8; N],
+    filled: usize,
+}
+
+impl<const N: usize> Gather<N> {
+    pub(super) fn new() -> Gather<N> {
+        Gather { bytes: [0; N], filled: 0 }
+    }
+
+    /// Takes what it still lacks off the front of `input`; gives the bytes once they are complete.
+    pub(super) fn take(&mut self, input: &mut &[u8]) -> Option<&[u8; N]> {
+        let missing = input.len().min(N - self.filled);
+        let (head, rest) = input.split_at(missing);
+        self.bytes[self.filled..self.filled + missing].copy_from_slice(head);
+        self.filled += missing;
+        *input = rest;
+        (self.filled == N).then_some(&self.bytes)
+    }
+}

@@ -1,0 +1,249 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::gather::Gather;
+use crate::auth::{CHALLENGE_LEN, ChallengeRefusal, Digest, HashKind, Key};
+use crate::fence::{Answer, Request};
+use crate::wire::{PACKET_LEN, Packet, PacketError, encode_host_list};
+
+/// How long a client may take from the connection to its proof.
+pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a client may take to read its answer.
+pub const REPLY_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a listener asks of its clients.
+#[derive(Debug)]
+pub struct Policy {
+    /// The weakest signature that is taken.
+    pub hash: HashKind,
+    /// How challenges are answered, both ways; none skips them.
+    pub auth: HashKind,
+    /// The shared key.
+    pub key: Key,
+}
+
+impl Policy {
+    /// Takes the 176 bytes of a request if they are signed well enough.
+    ///
+    /// # Errors
+    ///
+    /// [`Misconduct`] says what is wrong with them.
+    pub fn check(&self, bytes: &[u8; PACKET_LEN]) -> Result<Packet, Misconduct> {
+        let packet = Packet::decode(bytes).map_err(Misconduct::Packet)?;
+        if packet.hash < self.hash {
+            return Err(Misconduct::WeakHash { sent: packet.hash, wanted: self.hash });
+        }
+        if !packet.is_signed_by(bytes, &self.key) {
+            return Err(Misconduct::Signature(packet.hash));
+        }
+        Ok(packet)
+    }
+}
+
+/// What a client did that ends its session without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Misconduct {
+    /// No request at all.
+    Packet(PacketError),
+    /// A signature weaker than the listener takes.
+    WeakHash {
+        /// What the client used.
+        sent: HashKind,
+        /// The weakest that is taken.
+        wanted: HashKind,
+    },
+    /// A signature that is not of our key.
+    Signature(HashKind),
+    /// A challenge that is not answered.
+    Challenge(ChallengeRefusal),
+    /// A wrong answer to our challenge.
+    Proof,
+    /// Bytes after all that a client has to say.
+    Trailing,
+    /// It took longer than [`HANDSHAKE_LIMIT`] to prove itself; the words say what was awaited.
+    Late(&'static str),
+}
+
+impl fmt::Display for Misconduct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Misconduct::Packet(error) => write!(f, "no fence request: {error}"),
+            Misconduct::WeakHash { sent, wanted } => {
+                write!(
+                    f,
+                    "its hash is {sent}, but this listener takes {wanted} or stronger (hash in the configuration, -c of the agent)"
+                )
+            }
+            Misconduct::Signature(hash) => {
+                write!(f, "its {hash} signature does not fit: the key differs, or the request was altered")
+            }
+            Misconduct::Challenge(refusal) => refusal.fmt(f),
+            Misconduct::Proof => {
+                f.write_str("its answer to the challenge is wrong: auth (-C of the agent) or the key differs")
+            }
+            Misconduct::Trailing => f.write_str("it sent more than a request"),
+            Misconduct::Late(awaited) => write!(f, "it took too long: {awaited} did not come"),
+        }
+    }
+}
+
+/// What a listener has to attend to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A signed request is here, its sender not yet proven.
+    Requested(Request),
+    /// Its sender is proven: carry it out and call [`ServerSession::answer`].
+    Authenticated(Request),
+}
+
+#[derive(Debug)]
+enum State {
+    AwaitRequest(Gather<PACKET_LEN>),
+    AwaitChallenge(Request, Gather<CHALLENGE_LEN>),
+    AwaitProof(Request, Digest, Gather<CHALLENGE_LEN>),
+    AwaitAnswer,
+    Replying,
+}
+
+/// The daemon's side of one connection.
+///
+/// ```text
+/// tcp, vsock:  AwaitRequest ─► AwaitChallenge ─► AwaitProof ─► AwaitAnswer ─► Replying
+/// multicast:                   AwaitChallenge ─► ...
+/// auth none:   AwaitRequest ─────────────────────────────────► AwaitAnswer ─► ...
+/// ```
+#[derive(Debug)]
+pub struct ServerSession {
+    policy: Arc<Policy>,
+    nonce: [u8; 32],
+    state: State,
+    deadline: Option<Instant>,
+    output: Vec<u8>,
+}
+
+impl ServerSession {
+    /// A connection that came in at `now` and has yet to bring its request.
+    /// `nonce` is fresh randomness for the challenge.
+    pub fn accepted(policy: Arc<Policy>, nonce: [u8; 32], now: Instant) -> ServerSession {
+        ServerSession {
+            policy,
+            nonce,
+            state: State::AwaitRequest(Gather::new()),
+            deadline: Some(now + HANDSHAKE_LIMIT),
+            output: Vec::new(),
+        }
+    }
+
+    /// A call-back for a request that came in a datagram at `now` and was checked.
+    pub fn called_back(
+        policy: Arc<Policy>,
+        nonce: [u8; 32],
+        request: Request,
+        now: Instant,
+    ) -> ServerSession {
+        let state = State::AwaitChallenge(request, Gather::new());
+        ServerSession { policy, nonce, state, deadline: Some(now + HANDSHAKE_LIMIT), output: Vec::new() }
+    }
+
+    /// Takes bytes off the front of `input`. Call it again until it gives
+    /// none: more may follow from the same bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Misconduct`] ends the session: close the connection without an answer.
+    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Event>, Misconduct> {
+        match &mut self.state {
+            State::AwaitRequest(gather) => {
+                let Some(bytes) = gather.take(input) else { return Ok(None) };
+                let request = self.policy.check(bytes)?.request;
+                self.state = State::AwaitChallenge(request.clone(), Gather::new());
+                Ok(Some(Event::Requested(request)))
+            }
+            State::AwaitChallenge(request, gather) => {
+                let kind = self.policy.auth;
+                let key = &self.policy.key;
+                if kind != HashKind::None {
+                    let Some(challenge) = gather.take(input) else { return Ok(None) };
+                    let answer = key.answer(kind, challenge).map_err(Misconduct::Challenge)?;
+                    let own = key.issue(self.nonce);
+                    self.output.extend_from_slice(answer.as_bytes());
+                    self.output.extend_from_slice(&own);
+                    self.state = State::AwaitProof(request.clone(), key.expected(kind, &own), Gather::new());
+                    return self.receive(input);
+                }
+                let request = request.clone();
+                Ok(Some(self.authenticated(request)))
+            }
+            State::AwaitProof(request, expected, gather) => {
+                let Some(proof) = gather.take(input) else { return Ok(None) };
+                if !expected.matches(proof) {
+                    return Err(Misconduct::Proof);
+                }
+                let request = request.clone();
+                Ok(Some(self.authenticated(request)))
+            }
+            State::AwaitAnswer | State::Replying if input.is_empty() => Ok(None),
+            State::AwaitAnswer | State::Replying => Err(Misconduct::Trailing),
+        }
+    }
+
+    fn authenticated(&mut self, request: Request) -> Event {
+        self.state = State::AwaitAnswer;
+        self.deadline = None;
+        Event::Authenticated(request)
+    }
+
+    /// Queues the answer. Only a session that waits for one takes it.
+    pub fn answer(&mut self, answer: &Answer, now: Instant) {
+        if !matches!(self.state, State::AwaitAnswer) {
+            return;
+        }
+        match answer {
+            Answer::Verdict(verdict) => self.output.push(verdict.to_wire()),
+            Answer::HostList(entries) => self.output.extend(encode_host_list(entries)),
+        }
+        self.state = State::Replying;
+        self.deadline = Some(now + REPLY_LIMIT);
+    }
+
+    /// What is to be sent.
+    pub fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    /// The first `count` bytes of the output are on their way.
+    pub fn sent(&mut self, count: usize) {
+        self.output.drain(..count.min(self.output.len()));
+    }
+
+    /// Whether all is said: close the connection.
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Replying) && self.output.is_empty()
+    }
+
+    /// Whether the client has proven itself.
+    pub fn is_authenticated(&self) -> bool {
+        matches!(self.state, State::AwaitAnswer | State::Replying)
+    }
+
+    /// When the session ends if nothing comes; none while the worker has it.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// What is to be said of a client that let the deadline pass.
+    pub fn lateness(&self) -> Misconduct {
+        Misconduct::Late(match self.state {
+            State::AwaitRequest(_) => "its request",
+            State::AwaitChallenge(..) => "its challenge (is auth none at the agent?)",
+            State::AwaitProof(..) => "its answer to the challenge (does its auth or key differ?)",
+            State::AwaitAnswer | State::Replying => "its reading of the answer",
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -1,0 +1,211 @@
+use super::*;
+use crate::fence::{Operation, Target, Verdict};
+use crate::wire::FAMILY_IPV4;
+
+const KINDS: [HashKind; 4] = HashKind::ALL;
+
+fn policy(hash: HashKind, auth: HashKind) -> Arc<Policy> {
+    Arc::new(Policy { hash, auth, key: Key::new(vec![3; 4096]) })
+}
+
+fn request() -> Request {
+    Request { operation: Operation::Off, target: Target::new(b"node1").unwrap(), seqno: 77 }
+}
+
+fn packet(hash: HashKind) -> [u8; PACKET_LEN] {
+    Packet {
+        request: request(),
+        hash,
+        address_len: 0,
+        flags: 0,
+        address: [0; 28],
+        port: 0,
+        random: [9; 6],
+        family: FAMILY_IPV4,
+        digest: [0; 64],
+    }
+    .encode_signed(&Key::new(vec![3; 4096]))
+}
+
+/// A client on the other side: says what it can, hears what there is.
+struct Client {
+    auth: HashKind,
+    key: Key,
+    outbox: Vec<u8>,
+    inbox: Vec<u8>,
+    proven: bool,
+}
+
+impl Client {
+    fn new(hash: HashKind, auth: HashKind) -> Client {
+        let mut outbox = packet(hash).to_vec();
+        if auth != HashKind::None {
+            outbox.extend([0xEE; CHALLENGE_LEN]);
+        }
+        Client {
+            auth,
+            key: Key::new(vec![3; 4096]),
+            outbox,
+            inbox: Vec::new(),
+            proven: auth == HashKind::None,
+        }
+    }
+
+    /// Takes the daemon's bytes; answers its challenge once both are there.
+    fn hear(&mut self, session: &mut ServerSession) {
+        let bytes = session.output().to_vec();
+        session.sent(bytes.len());
+        self.inbox.extend(bytes);
+        if !self.proven && self.inbox.len() >= 2 * CHALLENGE_LEN {
+            let answer: [u8; 64] = self.inbox[..64].try_into().unwrap();
+            assert!(self.key.expected(self.auth, &[0xEE; CHALLENGE_LEN]).matches(&answer));
+            let challenge: [u8; 64] = self.inbox[64..128].try_into().unwrap();
+            self.outbox.extend(self.key.expected(self.auth, &challenge).as_bytes());
+            self.inbox.drain(..128);
+            self.proven = true;
+        }
+    }
+}
+
+/// Runs a session to its end with at most `step` bytes a turn; gives its events and the client's inbox.
+fn run(hash: HashKind, auth: HashKind, step: usize) -> (Vec<Event>, Vec<u8>) {
+    let now = Instant::now();
+    let mut session = ServerSession::accepted(policy(hash, auth), [1; 32], now);
+    let mut client = Client::new(hash, auth);
+    let mut events = Vec::new();
+    while !client.outbox.is_empty() {
+        let rest = client.outbox.split_off(step.min(client.outbox.len()));
+        let piece = std::mem::replace(&mut client.outbox, rest);
+        let mut input = piece.as_slice();
+        while let Some(event) = session.receive(&mut input).unwrap() {
+            if let Event::Authenticated(_) = event {
+                session.answer(&Verdict::Success.into(), now);
+            }
+            events.push(event);
+        }
+        client.hear(&mut session);
+    }
+    assert!(session.is_done());
+    (events, client.inbox)
+}
+
+#[test]
+fn every_pair_of_hash_and_auth_in_pieces_of_every_size() {
+    for hash in KINDS {
+        for auth in KINDS {
+            for step in (1..=305).step_by(if auth == HashKind::Sha256 { 1 } else { 19 }) {
+                let (events, inbox) = run(hash, auth, step);
+                let expected = vec![Event::Requested(request()), Event::Authenticated(request())];
+                assert_eq!(events, expected, "{hash} {auth} {step}");
+                assert_eq!(inbox, [0], "{hash} {auth} {step}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_call_back_begins_with_the_challenge() {
+    let now = Instant::now();
+    let mut session =
+        ServerSession::called_back(policy(HashKind::Sha256, HashKind::Sha256), [1; 32], request(), now);
+    assert_eq!(session.receive(&mut [0xEE; 64].as_slice()), Ok(None));
+    assert_eq!(session.output().len(), 128);
+    let mut open =
+        ServerSession::called_back(policy(HashKind::Sha256, HashKind::None), [1; 32], request(), now);
+    assert_eq!(open.receive(&mut [].as_slice()), Ok(Some(Event::Authenticated(request()))));
+}
+
+#[test]
+fn a_weaker_hash_is_refused_and_a_stronger_one_taken() {
+    let now = Instant::now();
+    for wanted in KINDS {
+        for sent in KINDS {
+            let mut session = ServerSession::accepted(policy(wanted, HashKind::Sha1), [1; 32], now);
+            let got = session.receive(&mut packet(sent).as_slice());
+            if sent < wanted {
+                assert_eq!(got, Err(Misconduct::WeakHash { sent, wanted }));
+            } else {
+                assert_eq!(got, Ok(Some(Event::Requested(request()))));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wrong_byte_at_any_stage_ends_it_unauthenticated() {
+    let now = Instant::now();
+    let both = policy(HashKind::Sha256, HashKind::Sha256);
+    for at in 0..PACKET_LEN {
+        let mut bytes = packet(HashKind::Sha256);
+        bytes[at] ^= 0x10;
+        let mut session = ServerSession::accepted(both.clone(), [1; 32], now);
+        assert!(session.receive(&mut bytes.as_slice()).is_err(), "byte {at} of the request");
+    }
+    for at in 0..CHALLENGE_LEN {
+        let mut session = ServerSession::called_back(both.clone(), [1; 32], request(), now);
+        session.receive(&mut [0xEE; 64].as_slice()).unwrap();
+        let challenge: [u8; 64] = session.output()[64..].try_into().unwrap();
+        let mut proof = *both.key.expected(HashKind::Sha256, &challenge).as_bytes();
+        proof[at] ^= 0x10;
+        assert_eq!(session.receive(&mut proof.as_slice()), Err(Misconduct::Proof), "byte {at} of the proof");
+        assert!(!session.is_authenticated());
+    }
+}
+
+#[test]
+fn a_reflected_challenge_is_not_answered() {
+    let now = Instant::now();
+    let both = policy(HashKind::Sha256, HashKind::Sha256);
+    let mut victim = ServerSession::called_back(both.clone(), [1; 32], request(), now);
+    victim.receive(&mut [0xEE; 64].as_slice()).unwrap();
+    let issued = victim.output()[64..].to_vec();
+    let mut oracle = ServerSession::called_back(both, [2; 32], request(), now);
+    let got = oracle.receive(&mut issued.as_slice());
+    assert_eq!(got, Err(Misconduct::Challenge(ChallengeRefusal::Reflected)));
+    assert!(oracle.output().is_empty(), "nothing was given away");
+}
+
+#[test]
+fn bytes_after_the_proof_are_misconduct() {
+    let now = Instant::now();
+    let mut session =
+        ServerSession::called_back(policy(HashKind::None, HashKind::None), [1; 32], request(), now);
+    session.receive(&mut [].as_slice()).unwrap();
+    assert_eq!(session.receive(&mut [].as_slice()), Ok(None));
+    assert_eq!(session.receive(&mut [1].as_slice()), Err(Misconduct::Trailing));
+}
+
+#[test]
+fn each_stage_has_its_deadline_and_says_what_it_awaited() {
+    let now = Instant::now();
+    let both = policy(HashKind::Sha256, HashKind::Sha256);
+    let mut session = ServerSession::accepted(both.clone(), [1; 32], now);
+    let late = |session: &ServerSession| session.lateness().to_string();
+    assert_eq!(session.deadline(), Some(now + HANDSHAKE_LIMIT));
+    assert!(late(&session).contains("its request"));
+    session.receive(&mut packet(HashKind::Sha256).as_slice()).unwrap();
+    assert!(late(&session).contains("its challenge"));
+    session.receive(&mut [0xEE; 64].as_slice()).unwrap();
+    assert!(late(&session).contains("its answer"));
+    assert_eq!(session.deadline(), Some(now + HANDSHAKE_LIMIT), "progress does not move the deadline");
+    let challenge: [u8; 64] = session.output()[64..].try_into().unwrap();
+    session.sent(128);
+    session.receive(&mut both.key.expected(HashKind::Sha256, &challenge).as_bytes().as_slice()).unwrap();
+    assert_eq!(session.deadline(), None, "the worker has it");
+    let later = now + Duration::from_secs(20);
+    session.answer(&Verdict::Failure.into(), later);
+    assert_eq!(session.deadline(), Some(later + REPLY_LIMIT));
+    session.answer(&Verdict::Success.into(), later);
+    assert_eq!(session.output(), [1], "only the first answer counts");
+    assert!(!session.is_done());
+    session.sent(1);
+    assert!(session.is_done());
+}
+
+#[test]
+fn no_answer_before_the_proof() {
+    let now = Instant::now();
+    let mut session = ServerSession::accepted(policy(HashKind::Sha256, HashKind::Sha256), [1; 32], now);
+    session.answer(&Verdict::Success.into(), now);
+    assert!(session.output().is_empty());
+}

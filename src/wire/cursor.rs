@@ -1,0 +1,24 @@
+/// Reads fixed fields off the front of a buffer whose length is known to the type.
+pub(super) struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Cursor<'a> {
+        Cursor { rest: bytes }
+    }
+
+    /// The next `N` bytes; zeros past the end, which the callers' array types exclude.
+    pub(super) fn take<const N: usize>(&mut self) -> [u8; N] {
+        debug_assert!(self.rest.len() >= N);
+        let mut out = [0; N];
+        let (head, rest) = self.rest.split_at(N.min(self.rest.len()));
+        out[..head.len()].copy_from_slice(head);
+        self.rest = rest;
+        out
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+}

@@ -1,0 +1,41 @@
+//! Hypervisors of libvirt's test driver, described by a file.
+
+use std::path::PathBuf;
+
+use super::Dir;
+
+pub const RUNNING: u8 = 1;
+pub const PAUSED: u8 = 3;
+pub const OFF: u8 = 5;
+pub const CRASHED: u8 = 6;
+
+/// A VM of a test hypervisor.
+pub struct Vm {
+    pub name: &'static str,
+    pub uuid: &'static str,
+    pub state: u8,
+    pub transient: bool,
+}
+
+pub const NODE1: &str = "11111111-aaaa-4111-8111-111111111111";
+pub const NODE2: &str = "22222222-bbbb-4222-8222-222222222222";
+pub const NODE3: &str = "33333333-cccc-4333-8333-333333333333";
+
+pub fn vm(name: &'static str, uuid: &'static str, state: u8) -> Vm {
+    Vm { name, uuid, state, transient: false }
+}
+
+/// Writes the file and gives its URI.
+pub fn node(dir: &Dir, name: &str, vms: &[Vm]) -> String {
+    let mut xml = "<node xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>\n".to_owned();
+    for Vm { name, uuid, state, transient } in vms {
+        let transient = if *transient { "<test:transient/>" } else { "" };
+        xml += &format!(
+            "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory><vcpu>1</vcpu>\
+             <os><type>hvm</type></os>{transient}<test:runstate>{state}</test:runstate></domain>\n"
+        );
+    }
+    xml += "</node>\n";
+    let path: PathBuf = dir.write(name, &xml);
+    format!("test://{}", path.display())
+}
