@@ -36,7 +36,7 @@ pub(super) fn config(root: &Section, report: &mut Report) -> Config {
         debug: daemon.read("debug", report, values::number).unwrap_or(0),
         listeners: read_listeners(&chosen, &listeners, report),
         backend: backend::read(chosen_backend(&daemon, report), &daemon, &backends, report),
-        groups: groups(sections.section("groups"), report),
+        groups: groups(sections.section("groups"), &chosen, report),
     }
 }
 
@@ -104,20 +104,28 @@ fn read_listeners(chosen: &[&str], fields: &Fields, report: &mut Report) -> Vec<
     chosen.iter().filter_map(by_name).collect()
 }
 
-fn groups(section: Option<&Section>, report: &mut Report) -> Vec<GroupConfig> {
+fn groups(section: Option<&Section>, chosen: &[&str], report: &mut Report) -> Vec<GroupConfig> {
+    let by_address = chosen.iter().any(|listener| *listener != "serial");
     let fields = Fields::of(section, "groups", report);
-    fields.sections(schema::REPEATABLE).map(|group| read_group(group, report)).collect()
+    fields.sections(schema::REPEATABLE).map(|group| read_group(group, by_address, report)).collect()
 }
 
-fn read_group(section: &Section, report: &mut Report) -> GroupConfig {
+/// `by_address`: some requests come with an address, not only over serial ports.
+fn read_group(section: &Section, by_address: bool, report: &mut Report) -> GroupConfig {
     let fields = Fields::of(Some(section), "groups/group", report);
     let uuids = fields.all("uuid", report);
     if uuids.is_empty() {
         report.warning(section.at(), "this group has no uuid: nobody can be fenced through it");
     }
     let ips = fields.all("ip", report);
+    if by_address && ips.is_empty() {
+        report.warning(
+            section.at(),
+            "this group has no ip: only the listener serial lets its members be fenced",
+        );
+    }
     for ip in &ips {
-        if ip.text.parse::<IpAddr>().is_err() && ip.text.parse::<u32>().is_err() {
+        if !is_source(ip.text) {
             let message =
                 format!("{} is neither an IP address nor a vsock CID; it matches nobody", quoted(ip.text));
             report.warning(ip.at, message);
@@ -130,4 +138,11 @@ fn read_group(section: &Section, report: &mut Report) -> GroupConfig {
         uuids: text(uuids),
         ips: text(ips),
     }
+}
+
+/// An IP address, perhaps with its scope (`fe80::1%eth0`), or a CID.
+fn is_source(text: &str) -> bool {
+    let text = text.trim();
+    let address = text.split('%').next().unwrap_or(text);
+    address.parse::<IpAddr>().is_ok() || text.parse::<u32>().is_ok()
 }

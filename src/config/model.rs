@@ -159,6 +159,7 @@ pub struct GroupConfig {
     pub name: Option<String>,
     /// UUIDs and names of the members, as written.
     pub uuids: Vec<String>,
-    /// Addresses or CIDs that may ask for them, as written; none: every one may.
+    /// IP addresses and CIDs that may ask for them, as written. Without any
+    /// only the serial listener's machines may, which are known by UUID.
     pub ips: Vec<String>,
 }

@@ -11,6 +11,7 @@ pub(super) fn nearest(word: &str, candidates: impl Iterator<Item = &'static str>
     }
     let limit = (word.len() / 3).max(1);
     candidates
+        .filter(|candidate| candidate.len().abs_diff(word.len()) <= limit)
         .map(|candidate| (distance(&word, candidate), candidate))
         .filter(|(edits, _)| *edits <= limit)
         .min_by_key(|(edits, _)| *edits)

@@ -101,7 +101,7 @@ fn cpg_takes_the_uris_of_libvirt_and_the_old_name_mode() {
 
 #[test]
 fn groups() {
-    let groups = "groups {\ngroup = \"x\" { uuid = \"a\"; uuid = \"b\"; ip = \"::1\"; ip = \"3\"; }\n\
+    let groups = "groups {\ngroup = \"x\" { uuid = \"a\"; uuid = \"b\"; ip = \"fe80::1%eth0\"; ip = \"3\"; }\n\
         group = \"y\" { name = \"z\"; ip = \"vm\"; }\n}";
     let config = config(&format!("{DAEMON}{groups}"));
     let names: Vec<_> = config.groups.iter().map(|group| group.name.as_deref()).collect();
@@ -109,6 +109,11 @@ fn groups() {
     assert_eq!((config.groups[0].uuids.len(), config.groups[0].ips.len()), (2, 2));
     let found = findings(&format!("{DAEMON}{groups}"));
     assert_eq!(found[0], "4:1 Warning this group has no uuid: nobody can be fenced through it");
+    assert_eq!(found.len(), 2, "{found:?}");
+    let no_ip = "this group has no ip: only the listener serial lets its members be fenced";
+    assert!(findings(&format!("{DAEMON}groups {{ group {{ uuid = \"a\"; }} }}"))[0].ends_with(no_ip));
+    let serial = "fence_virtd { listener = \"serial\"; backend = \"libvirt\"; }";
+    assert_eq!(findings(&format!("{serial}groups {{ group {{ uuid = \"a\"; }} }}")), [""; 0]);
     assert_eq!(found[1], "4:33 Warning \"vm\" is neither an IP address nor a vsock CID; it matches nobody");
 }
 

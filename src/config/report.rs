@@ -108,16 +108,15 @@ impl Place<'_> {
     }
 
     fn advance(&mut self, to: usize) {
-        for c in self.text[self.at..].chars() {
-            if self.at + c.len_utf8() > to {
-                break;
-            }
-            self.at += c.len_utf8();
-            self.column += 1;
-            if c == '\n' {
-                (self.line_start, self.line, self.column) = (self.at, self.line + 1, 1);
-            }
+        let to = (self.at..=to.min(self.text.len())).rev().find(|at| self.text.is_char_boundary(*at));
+        let to = to.unwrap_or(self.at);
+        let passed = &self.text[self.at..to];
+        if let Some(last) = passed.rfind('\n') {
+            self.line += passed.matches('\n').count() as u32;
+            (self.line_start, self.at, self.column) = (self.at + last + 1, self.at + last + 1, 1);
         }
+        self.column += self.text[self.at..to].chars().count() as u32;
+        self.at = to;
     }
 
     fn excerpt(&self) -> Excerpt {

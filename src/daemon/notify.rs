@@ -21,7 +21,7 @@ impl Notifier {
     pub(crate) fn send(&self, state: &str) {
         let Some(target) = &self.target else { return };
         if let Err(error) = send(target.as_bytes(), state) {
-            log::warn!("cannot notify the service manager at NOTIFY_SOCKET={}: {error}", target.display());
+            log::warn!("cannot notify the service manager at NOTIFY_SOCKET={target:?}: {error}");
         }
     }
 }

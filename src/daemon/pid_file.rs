@@ -1,7 +1,7 @@
 //! The pid file: who holds its lock is the daemon.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +57,7 @@ impl PidFile {
     pub(crate) fn write(&mut self) -> Result<(), String> {
         let failed = |error: io::Error| format!("cannot write the pid file {}: {error}", self.path.display());
         self.file.set_len(0).map_err(failed)?;
+        self.file.rewind().map_err(failed)?;
         writeln!(self.file, "{}", std::process::id()).map_err(failed)
     }
 }
@@ -87,6 +88,7 @@ mod tests {
         fs::write(&path, "999999999\n").unwrap();
         let mut first = PidFile::take(&path).unwrap();
         first.write().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         let refusal = PidFile::take(&path).unwrap_err();
         assert!(refusal.contains(&std::process::id().to_string()), "{refusal}");
         drop(first);

@@ -10,6 +10,10 @@ impl<const N: usize> Gather<N> {
         Gather { bytes: [0; N], filled: 0 }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
     /// Takes what it still lacks off the front of `input`; gives the bytes once they are complete.
     pub(super) fn take(&mut self, input: &mut &[u8]) -> Option<&[u8; N]> {
         let missing = input.len().min(N - self.filled);

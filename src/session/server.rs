@@ -62,8 +62,11 @@ pub enum Misconduct {
     Proof,
     /// Bytes after all that a client has to say.
     Trailing,
-    /// It took longer than [`HANDSHAKE_LIMIT`] to prove itself; the words say what was awaited.
+    /// It took longer than [`HANDSHAKE_LIMIT`] to prove itself, or than
+    /// [`REPLY_LIMIT`] to read its answer; the words say what was awaited.
     Late(&'static str),
+    /// It hung up; the words say what was awaited.
+    HungUp(&'static str),
 }
 
 impl fmt::Display for Misconduct {
@@ -85,6 +88,7 @@ impl fmt::Display for Misconduct {
             }
             Misconduct::Trailing => f.write_str("it sent more than a request"),
             Misconduct::Late(awaited) => write!(f, "it took too long: {awaited} did not come"),
+            Misconduct::HungUp(awaited) => write!(f, "it hung up: {awaited} did not come"),
         }
     }
 }
@@ -235,12 +239,26 @@ impl ServerSession {
 
     /// What is to be said of a client that let the deadline pass.
     pub fn lateness(&self) -> Misconduct {
-        Misconduct::Late(match self.state {
+        Misconduct::Late(self.awaited())
+    }
+
+    /// What is to be said of a client that hung up now; none if it never said anything.
+    pub fn hang_up(&self) -> Option<Misconduct> {
+        match &self.state {
+            State::AwaitRequest(gather) if gather.is_empty() => None,
+            _ => Some(Misconduct::HungUp(self.awaited())),
+        }
+    }
+
+    fn awaited(&self) -> &'static str {
+        match self.state {
             State::AwaitRequest(_) => "its request",
             State::AwaitChallenge(..) => "its challenge (is auth none at the agent?)",
-            State::AwaitProof(..) => "its answer to the challenge (does its auth or key differ?)",
+            State::AwaitProof(..) => {
+                "its answer to the challenge (is auth, -C of the agent, or the key another there?)"
+            }
             State::AwaitAnswer | State::Replying => "its reading of the answer",
-        })
+        }
     }
 }
 

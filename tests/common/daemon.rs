@@ -137,10 +137,10 @@ fn spawn(dir: &Dir, name: &str, mut command: Command, conf: &str) -> (Child, Pat
 
 /// A configuration with one listener section and libvirt URIs.
 pub fn conf(listener: &str, keys: &str, uris: &[String], groups: &str) -> String {
-    let uris: String = match uris {
-        [uri] => format!("uri = \"{uri}\";"),
-        many => many.iter().enumerate().map(|(at, uri)| format!("uri{} = \"{uri}\"; ", at + 1)).collect(),
-    };
+    // Theirs reads no uri1 without a plain uri.
+    let number = |at: usize| if at == 0 { String::new() } else { at.to_string() };
+    let line = |(at, uri): (usize, &String)| format!("uri{} = \"{uri}\"; ", number(at));
+    let uris: String = uris.iter().enumerate().map(line).collect();
     format!(
         "fence_virtd {{ listener = \"{listener}\"; backend = \"libvirt\"; }}\n\
          listeners {{ {listener} {{ {keys} }} }}\n\

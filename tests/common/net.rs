@@ -77,7 +77,17 @@ impl Pair {
     /// Makes the cable; pulling it is `ip link del eth0` in the host.
     pub fn plug(&self) {
         ip(&[
-            "link", "add", "eth0", "netns", self.host.name(), "type", "veth", "peer", "name", "eth0", "netns",
+            "link",
+            "add",
+            "eth0",
+            "netns",
+            self.host.name(),
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
             self.guest.name(),
         ]);
         for (namespace, v4, v6) in [(&self.host, HOST_V4, HOST_V6), (&self.guest, GUEST_V4, GUEST_V6)] {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -44,8 +45,8 @@ struct Posted {
 /// Why a session ends without its answer having been sent.
 enum Ending {
     Misconduct(Misconduct),
-    Error(std::io::Error),
-    Unreachable(std::io::Error),
+    Error(io::Error),
+    Unreachable(io::Error),
     HungUp,
 }
 
@@ -204,6 +205,9 @@ impl Sessions {
                 Ok(Input::Bytes(count)) => self.feed(id, &buffer[..count], now),
                 Ok(Input::Nothing) => {}
                 Ok(Input::End) => return self.end(id, &Ending::HungUp, now),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return self.end(id, &Ending::HungUp, now);
+                }
                 Err(error) => return self.end(id, &Ending::Error(error), now),
             }
         }
@@ -326,7 +330,7 @@ impl Sessions {
         for id in ids {
             let Some(session) = self.live.get(&id) else { continue };
             let ending = match session.stream.is_connecting() {
-                true => Ending::Unreachable(std::io::ErrorKind::TimedOut.into()),
+                true => Ending::Unreachable(io::ErrorKind::TimedOut.into()),
                 false => Ending::Misconduct(session.machine.lateness()),
             };
             self.end(id, &ending, now);
@@ -349,10 +353,10 @@ impl Sessions {
                     port.unwrap_or(0)
                 ),
             ),
-            Ending::HungUp if session.machine.is_authenticated() => {
-                self.complain(now, format_args!("{source}: the client hung up before its answer"));
-            }
-            Ending::HungUp => debug!("{} {source}: the client hung up", self.listener),
+            Ending::HungUp => match session.machine.hang_up() {
+                Some(misconduct) => self.complain(now, format_args!("{source}: {misconduct}")),
+                None => debug!("{} {source}: the client hung up", self.listener),
+            },
         }
     }
 

@@ -40,13 +40,21 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Shared {
     uri: String,
-    state: Mutex<(State, Option<Vec<(String, String)>>)>,
+    state: Mutex<Inner>,
+}
+
+/// What the lock protects.
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    /// UUID and name of the VMs that were there when it was opened.
+    inventory: Option<Vec<(String, String)>>,
 }
 
 impl Shared {
     pub(super) fn new(uri: &str) -> Shared {
         let state = State::Closed("the connection is not open yet".to_owned());
-        Shared { uri: uri.to_owned(), state: Mutex::new((state, None)) }
+        Shared { uri: uri.to_owned(), state: Mutex::new(Inner { state, inventory: None }) }
     }
 
     pub(super) fn uri(&self) -> &str {
@@ -54,23 +62,23 @@ impl Shared {
     }
 
     // Nothing panics while it holds the lock; the state is whole even if it did.
-    fn lock(&self) -> MutexGuard<'_, (State, Option<Vec<(String, String)>>)> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The keeper opened a connection and looked which VMs are there.
     pub(super) fn opened(&self, connection: Arc<Connection>, inventory: Vec<(String, String)>) {
-        *self.lock() = (State::Open { connection, probed: None }, Some(inventory));
+        *self.lock() = Inner { state: State::Open { connection, probed: None }, inventory: Some(inventory) };
     }
 
     /// The keeper gave the connection up.
     pub(super) fn closed(&self, reason: String) {
-        self.lock().0 = State::Closed(reason);
+        self.lock().state = State::Closed(reason);
     }
 
     /// The keeper begins a probe, or has its answer (none).
     pub(super) fn probing(&self, since: Option<Instant>) {
-        if let State::Open { probed, .. } = &mut self.lock().0 {
+        if let State::Open { probed, .. } = &mut self.lock().state {
             *probed = since;
         }
     }
@@ -91,7 +99,7 @@ impl Link for UriLink {
     }
 
     fn host(&self, now: Instant) -> Result<Arc<Connection>, Failed> {
-        match &self.shared.lock().0 {
+        match &self.shared.lock().state {
             State::Closed(reason) => Err(Failed(reason.clone())),
             State::Open { probed: Some(since), .. } if now.saturating_duration_since(*since) >= LATE => {
                 Err(Failed("it does not answer".to_owned()))
@@ -101,7 +109,7 @@ impl Link for UriLink {
     }
 
     fn inventory(&self) -> Option<Vec<(String, String)>> {
-        self.shared.lock().1.take()
+        self.shared.lock().inventory.take()
     }
 
     fn probe(&self) {

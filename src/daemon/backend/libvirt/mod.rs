@@ -19,6 +19,7 @@ mod power;
 mod resolve;
 
 #[cfg(test)]
+#[allow(clippy::arc_with_non_send_sync)] // The trait has an Arc; the tests have one thread.
 mod fake;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,159 @@
+//! How the daemon starts, refuses to start, and stops.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use common::daemon::{Daemon, OURS, auth_keys, conf};
+use common::net::Namespace;
+use common::{Dir, have_peers, until};
+
+const DEFAULT: &str = "test:///default";
+
+fn tcp(dir: &Dir, key: &str) -> String {
+    conf("tcp", &auth_keys(&dir.path(key), "sha256", "sha256"), &[DEFAULT.into()], "")
+}
+
+/// Runs ours to its end.
+fn run(dir: &Dir, namespace: &Namespace, conf: &str, args: &[&str]) -> (i32, String) {
+    let conf = dir.write("run.conf", conf);
+    let mut command = namespace.command(OURS);
+    command.arg("-f").arg(conf).arg("-p").arg(dir.path("run.pid")).args(args);
+    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
+    (status.code().unwrap_or(-1), text)
+}
+
+#[test]
+fn never_a_start_without_the_authentication_asked_for() {
+    if !have_peers("never_a_start_without_the_authentication_asked_for") {
+        return;
+    }
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    let refused = |words: &[&str]| {
+        for args in [&["-F"] as &[&str], &[]] {
+            let (code, text) = run(&dir, &namespace, &tcp(&dir, "key"), args);
+            assert_eq!(code, 1, "{text}");
+            assert!(words.iter().all(|word| text.contains(word)), "{words:?} in {text}");
+        }
+    };
+    refused(&["tcp: cannot read the key file", "No such file", "head -c 4096 /dev/urandom"]);
+    fs::write(dir.path("key"), "").unwrap();
+    fs::set_permissions(dir.path("key"), fs::Permissions::from_mode(0o600)).unwrap();
+    refused(&["is empty"]);
+    fs::write(dir.path("key"), [7; 4096]).unwrap();
+    fs::set_permissions(dir.path("key"), fs::Permissions::from_mode(0o644)).unwrap();
+    refused(&["mode 0644", "chmod 0600"]);
+    fs::set_permissions(dir.path("key"), fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::chown(dir.path("key"), Some(12345), None).unwrap();
+    refused(&["belongs to the user id 12345", "chown root"]);
+}
+
+#[test]
+fn what_cannot_be_had_is_named() {
+    if !have_peers("what_cannot_be_had_is_named") {
+        return;
+    }
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    dir.key("key", b'k');
+    let keys = auth_keys(&dir.path("key"), "sha256", "sha256");
+    let cases = [
+        (tcp(&dir, "key").replace("tcp {", "tcp { address = \"198.51.100.9\";"), "198.51.100.9"),
+        (conf("tcp", &keys, &["nonsense:///x".into()], ""), "nonsense:///x"),
+        (conf("multicast", &format!("{keys} interface = \"br-none\";"), &[DEFAULT.into()], ""), "br-none"),
+        (conf("serial", "", &[DEFAULT.into()], ""), "serial listener is not built yet"),
+        (conf("vsock", &keys, &[DEFAULT.into()], ""), "vsock listener is not built yet"),
+        (
+            tcp(&dir, "key").replace("backend = \"libvirt\"", "backend = \"cpg\""),
+            "cpg backend is not built yet",
+        ),
+        (tcp(&dir, "key").replace("sha256", "sha255"), "sha255"),
+    ];
+    for (conf, word) in cases {
+        for args in [&["-F"] as &[&str], &[]] {
+            let (code, text) = run(&dir, &namespace, &conf, args);
+            assert_eq!(code, 1, "{text}");
+            assert!(text.contains(word), "{word:?} in {text}");
+            assert!(!dir.path("run.pid").exists(), "no pid file is left behind");
+        }
+    }
+    let (code, text) = run(&dir, &namespace, "", &["-F", "--nonsense"]);
+    assert_eq!((code, text.contains("nonsense")), (1, true), "{text}");
+}
+
+#[test]
+fn check_says_what_would_run_and_starts_nothing() {
+    if !have_peers("check_says_what_would_run_and_starts_nothing") {
+        return;
+    }
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    dir.key("key", b'k');
+    let (code, text) = run(&dir, &namespace, &tcp(&dir, "key"), &["--check"]);
+    assert_eq!(code, 0, "{text}");
+    for word in ["tcp 127.0.0.1 port 1229", DEFAULT, "no errors"] {
+        assert!(text.contains(word), "{word:?} in {text}");
+    }
+    let unknown = tcp(&dir, "key").replace("key_file", "key_fiel");
+    let (code, text) = run(&dir, &namespace, &unknown, &["-t"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("run.conf:2:") && text.contains("key_file"), "place and nearest key in {text}");
+    let keys = auth_keys(&dir.path("key"), "sha256", "sha256");
+    let absent = conf("multicast", &format!("{keys} interface = \"br-none\";"), &[DEFAULT.into()], "");
+    let (code, text) = run(&dir, &namespace, &absent, &["-t"]);
+    assert_eq!((code, text.contains("br-none")), (0, true), "an absent interface is a warning: {text}");
+}
+
+#[test]
+fn it_detaches_when_ready_and_its_pid_file_is_held() {
+    if !have_peers("it_detaches_when_ready_and_its_pid_file_is_held") {
+        return;
+    }
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    dir.key("key", b'k');
+    fs::write(dir.path("run.pid"), "999999999\n").unwrap();
+    let (code, text) = run(&dir, &namespace, &tcp(&dir, "key"), &[]);
+    assert_eq!(code, 0, "{text}");
+    let pid = fs::read_to_string(dir.path("run.pid")).unwrap().trim().to_owned();
+    // The parent has returned, so the child listens already.
+    namespace.inside(|| std::net::TcpStream::connect("127.0.0.1:1229").unwrap());
+    let (code, text) = run(&dir, &namespace, &tcp(&dir, "key"), &["-F"]);
+    assert_eq!(code, 1);
+    assert!(text.contains(&format!("process id {pid}")), "{text}");
+    assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+    until("it has ended", Duration::from_secs(10), || !dir.path("run.pid").exists());
+}
+
+#[test]
+fn with_wait_for_init_it_waits_for_addresses_and_interfaces() {
+    if !have_peers("with_wait_for_init_it_waits_for_addresses_and_interfaces") {
+        return;
+    }
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    dir.key("key", b'k');
+    let keys = auth_keys(&dir.path("key"), "sha256", "sha256");
+    let conf = format!(
+        "fence_virtd {{ listener = \"tcp, multicast\"; backend = \"libvirt\"; wait_for_init = \"1\"; }}\n\
+         listeners {{ tcp {{ {keys} address = \"192.0.2.1\"; }} multicast {{ {keys} interface = \"br9\"; }} }}\n\
+         backends {{ libvirt {{ uri = \"{DEFAULT}\"; }} }}\n"
+    );
+    let daemon = Daemon::ours(&dir, &namespace, &conf);
+    daemon.await_log("there is no interface br9");
+    daemon.await_log("does not have the address 192.0.2.1");
+    namespace.ip(&["link", "add", "br9", "type", "bridge"]);
+    namespace.ip(&["link", "set", "br9", "up"]);
+    daemon.await_log("multicast: listening on br9");
+    daemon.await_log("snoops on IGMP without a querier");
+    namespace.ip(&["addr", "add", "192.0.2.1/24", "dev", "br9"]);
+    daemon.await_log("tcp: listening on 192.0.2.1:1229");
+    namespace.ip(&["link", "del", "br9"]);
+    daemon.await_log("the interface br9 is gone");
+    namespace.ip(&["link", "add", "br9", "type", "bridge"]);
+    until("it rejoins", Duration::from_secs(10), || {
+        daemon.log().matches("multicast: listening on br9").count() == 2
+    });
+    assert!(daemon.stop(Duration::from_secs(10)).success());
+}
