@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod client;
 pub mod daemon;
+pub mod libvirtd;
 pub mod net;
 pub mod node;
 

@@ -1,7 +1,5 @@
 //! Hypervisors of libvirt's test driver, described by a file.
 
-use std::path::PathBuf;
-
 use super::Dir;
 
 pub const RUNNING: u8 = 1;
@@ -27,15 +25,27 @@ pub fn vm(name: &'static str, uuid: &'static str, state: u8) -> Vm {
 
 /// Writes the file and gives its URI.
 pub fn node(dir: &Dir, name: &str, vms: &[Vm]) -> String {
-    let mut xml = "<node xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>\n".to_owned();
-    for Vm { name, uuid, state, transient } in vms {
-        let transient = if *transient { "<test:transient/>" } else { "" };
-        xml += &format!(
-            "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory><vcpu>1</vcpu>\
-             <os><type>hvm</type></os>{transient}<test:runstate>{state}</test:runstate></domain>\n"
-        );
-    }
-    xml += "</node>\n";
-    let path: PathBuf = dir.write(name, &xml);
+    let domain = |vm: &Vm| domain(vm.name, vm.uuid, vm.state, vm.transient);
+    write(dir, name, &vms.iter().map(domain).collect::<String>())
+}
+
+/// A host with many VMs, vm0, vm1, ..., all off.
+pub fn crowd(dir: &Dir, name: &str, count: usize) -> String {
+    let domain =
+        |at: usize| domain(&format!("vm{at}"), &format!("{at:08x}-aaaa-4aaa-8aaa-aaaaaaaaaaaa"), OFF, false);
+    write(dir, name, &(0..count).map(domain).collect::<String>())
+}
+
+fn domain(name: &str, uuid: &str, state: u8, transient: bool) -> String {
+    let transient = if transient { "<test:transient/>" } else { "" };
+    format!(
+        "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory><vcpu>1</vcpu>\
+         <os><type>hvm</type></os>{transient}<test:runstate>{state}</test:runstate></domain>\n"
+    )
+}
+
+fn write(dir: &Dir, name: &str, domains: &str) -> String {
+    let head = "<node xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>";
+    let path = dir.write(name, &format!("{head}\n{domains}</node>\n"));
     format!("test://{}", path.display())
 }

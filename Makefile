@@ -1,0 +1,72 @@
+# fence_virtd: build, test, demonstrate. `make demo` and `make check` install
+# what they need with apt where apt is there.
+
+CARGO ?= cargo
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS = packet session config
+
+.PHONY: all build release demo check lint test compliance deny fuzz bench build-deps test-peers tools clean
+
+all: build
+
+build:
+	$(CARGO) build --locked
+
+release:
+	$(CARGO) build --locked --release
+
+# libvirt's headers and pkg-config: all that building needs beside cargo.
+build-deps:
+	@dist/need pkg-config:pkg-config cc:gcc /usr/include/libvirt/libvirt.h:libvirt-dev
+
+# The C suite to test against, and what its tests run on.
+test-peers: build-deps
+	@dist/need /usr/sbin/fence_virtd:fence-virtd /usr/sbin/fence_xvm:fence-virt ip:iproute2 \
+		/usr/sbin/libvirtd:libvirt-daemon-system virsh:libvirt-clients
+
+demo: test-peers build
+	dist/demo
+
+# Everything. A test that has to be skipped fails here.
+check: test-peers lint test compliance deny fuzz
+
+lint: build-deps
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --lib -- -D warnings
+
+test: test-peers
+	FENCE_SKIP=fail $(CARGO) test --locked
+
+# The same compliance tests against the C daemon: what they expect is what it does.
+compliance: test-peers
+	FENCE_SKIP=fail FENCE_UNDER_TEST=theirs $(CARGO) test --locked --test compliance
+
+# Licences and bans, offline.
+deny: tools
+	$(CARGO) fetch --locked --quiet
+	$(CARGO) deny --offline --locked check licenses bans sources
+
+# Each parser of outside bytes, from its seeds.
+fuzz: tools build-deps
+	@if $(CARGO) +nightly --version >/dev/null 2>&1; then \
+		for target in $(FUZZ_TARGETS); do \
+			mkdir -p fuzz/corpus/$$target && \
+			$(CARGO) +nightly fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+				-max_total_time=$(FUZZ_SECONDS) -timeout=5 -verbosity=0 -print_final_stats=1 || exit 1; \
+		done; \
+	else \
+		echo '*** no nightly toolchain: the seeded random tests (tests/random.rs) stand in for the fuzzers ***'; \
+		FENCE_RANDOM=1000000 $(CARGO) test --locked --release --test random; \
+	fi
+
+# Ours beside the C daemon.
+bench: test-peers
+	$(CARGO) bench --locked --bench compare
+
+tools:
+	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	@! $(CARGO) +nightly --version >/dev/null 2>&1 || $(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+
+clean:
+	$(CARGO) clean

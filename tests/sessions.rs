@@ -1,0 +1,376 @@
+//! Clients that stall, lie, flood and repeat, on real sockets: none of them
+//! can block, forge or repeat another's request.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use common::agent::{Agent, Way};
+use common::client::{Client, packet};
+use common::daemon::{Daemon, auth_keys, conf};
+use common::net::{GUEST_V4, HOST_V4, Pair};
+use common::node::{self, NODE1, RUNNING, node, vm};
+use common::{Dir, have_peers, key_bytes, until};
+use fence_virt::auth::HashKind;
+use fence_virt::fence::Operation;
+use fence_virt::wire::{FAMILY_IPV4, Packet};
+use nix::sys::signal::Signal;
+
+const LIMIT: Duration = Duration::from_secs(15);
+const SHA: HashKind = HashKind::Sha256;
+
+struct World {
+    dir: Dir,
+    pair: Pair,
+    daemon: Daemon,
+}
+
+impl World {
+    fn new(test: &str, listener: &str, groups: &str) -> Option<World> {
+        if !have_peers(test) {
+            return None;
+        }
+        let (dir, pair) = (Dir::new(), Pair::new());
+        let key = dir.key("key", b'k');
+        let place = match listener {
+            "tcp" => format!("address = \"{HOST_V4}\";"),
+            _ => "interface = \"eth0\";".to_owned(),
+        };
+        let keys = format!("{place} {}", auth_keys(&key, "sha256", "sha256"));
+        let uri = node(&dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+        let daemon = Daemon::ours(&dir, &pair.host, &conf(listener, &keys, &[uri], groups));
+        Some(World { dir, pair, daemon })
+    }
+
+    fn client(&self) -> Client {
+        client()
+    }
+
+    /// Requests of one kind that were carried out, by the log.
+    fn carried_out(&self, words: &str) -> usize {
+        self.daemon.log().matches(words).count()
+    }
+}
+
+fn address() -> SocketAddr {
+    SocketAddr::new(HOST_V4.parse().unwrap(), 1229)
+}
+
+/// A connection, from inside the guest's namespace.
+fn client() -> Client {
+    Client::connect(address(), &key_bytes(b'k'), SHA, LIMIT).unwrap()
+}
+
+fn status() -> Packet {
+    packet(Operation::Status, "node1", SHA)
+}
+
+/// Whether the daemon closes the connection without a byte.
+fn is_closed_unanswered(stream: &mut TcpStream) -> bool {
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => rest.is_empty(),
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset && rest.is_empty(),
+    }
+}
+
+#[test]
+fn two_hundred_stalled_clients_do_not_delay_a_good_one() {
+    let Some(world) = World::new("two_hundred_stalled_clients", "tcp", "") else { return };
+    world.pair.guest.inside(|| {
+        let begun = Instant::now();
+        let mut stalled: Vec<Client> = (0..200)
+            .map(|at| {
+                let mut client = world.client();
+                let bytes = status().encode_signed(&client.key);
+                // Nothing; half a request; a request; and half a challenge; and a whole one.
+                match at % 5 {
+                    0 => {}
+                    1 => client.stream.write_all(&bytes[..88]).unwrap(),
+                    2 => client.stream.write_all(&bytes).unwrap(),
+                    3 => client.stream.write_all(&[&bytes[..], &[5; 32]].concat()).unwrap(),
+                    _ => client.stream.write_all(&[&bytes[..], &[5; 64]].concat()).unwrap(),
+                }
+                client
+            })
+            .collect();
+        for _ in 0..50 {
+            let asked = Instant::now();
+            assert_eq!(world.client().ask(&status()).unwrap(), 0);
+            assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        }
+        for client in &mut stalled {
+            let mut rest = Vec::new();
+            let _ = client.stream.read_to_end(&mut rest);
+            assert!(matches!(rest.len(), 0 | 128), "no answer without a proof");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(14), "the handshake's 10 s are kept");
+    });
+    assert_eq!(world.carried_out("status \"node1\": success"), 50);
+}
+
+#[test]
+fn a_flood_pushes_out_its_own_and_not_the_patient_one() {
+    let Some(world) = World::new("a_flood_pushes_out_its_own", "tcp", "") else { return };
+    world.pair.guest.ip(&["addr", "add", "192.0.2.66/24", "dev", "eth0"]);
+    world.pair.guest.inside(|| {
+        let mut patient = world.client();
+        let request = packet(Operation::Off, "node1", SHA);
+        patient.send(&request).unwrap();
+        let flood = |_| {
+            let socket = socket_from(Ipv4Addr::new(192, 0, 2, 66));
+            socket.set_read_timeout(Some(LIMIT)).unwrap();
+            socket
+        };
+        let mut flood: Vec<TcpStream> = (0..400).map(flood).collect();
+        assert!(is_closed_unanswered(&mut flood[0]), "the flood's oldest made room");
+        patient.authenticate().unwrap();
+        assert_eq!(patient.verdict().unwrap(), 0);
+    });
+    world.daemon.await_log("to make room");
+}
+
+fn socket_from(source: Ipv4Addr) -> TcpStream {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
+    use std::os::fd::AsRawFd;
+    let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(source.into(), 0))).unwrap();
+    connect(fd.as_raw_fd(), &SockaddrStorage::from(address())).unwrap();
+    TcpStream::from(fd)
+}
+
+#[test]
+fn never_carried_out_twice() {
+    let Some(world) = World::new("never_carried_out_twice", "tcp", "") else { return };
+    world.pair.guest.inside(|| {
+        let request = packet(Operation::Reboot, "node1", SHA);
+        // Both authenticate side by side; one wins.
+        let (mut one, mut other) = (world.client(), world.client());
+        one.send(&request).unwrap();
+        other.send(&request).unwrap();
+        one.authenticate().unwrap();
+        let _ = other.authenticate();
+        let verdicts = [one.verdict().ok(), other.verdict().ok()];
+        assert_eq!(verdicts.iter().flatten().count(), 1, "{verdicts:?}");
+        // And one that comes later is dropped at its request.
+        let mut late = world.client();
+        late.send(&request).unwrap();
+        assert!(is_closed_unanswered(&mut late.stream));
+        // Only a request that authenticated counts.
+        let unproven = packet(Operation::Reboot, "node1", SHA);
+        let mut silent = world.client();
+        silent.send(&unproven).unwrap();
+        assert_eq!(world.client().ask(&unproven).unwrap(), 0);
+    });
+    assert_eq!(world.carried_out("reboot \"node1\": success"), 2);
+}
+
+#[test]
+fn never_without_key_or_permission() {
+    let groups = "groups { group { ip = \"198.51.100.1\"; uuid = \"node1\"; } }";
+    let Some(world) = World::new("never_without_key_or_permission", "tcp", groups) else { return };
+    world.pair.guest.inside(|| {
+        let off = || packet(Operation::Off, "node1", SHA);
+        assert_eq!(world.client().ask(&off()).unwrap(), 3);
+        let mut forger = Client::connect(address(), &key_bytes(b'x'), SHA, LIMIT).unwrap();
+        forger.send(&off()).unwrap();
+        assert!(is_closed_unanswered(&mut forger.stream), "a wrong signature");
+        // A right signature, as a sniffer has it, and no answer to the challenge.
+        let mut replay = world.client();
+        replay.send(&off()).unwrap();
+        replay.key = fence_virt::auth::Key::new(key_bytes(b'x'));
+        assert!(replay.authenticate().is_err());
+        replay.stream.write_all(&[1; 64]).unwrap();
+        let mut rest = Vec::new();
+        let _ = replay.stream.read_to_end(&mut rest);
+        assert!(rest.len() <= 64, "challenge at most: {rest:?}");
+    });
+    assert_eq!(world.carried_out("destroyed"), 0, "{}", world.daemon.log());
+}
+
+#[test]
+fn an_oracle_answers_no_reflected_challenge() {
+    let Some(world) = World::new("an_oracle_answers_no_reflected_challenge", "tcp", "") else { return };
+    world.pair.guest.inside(|| {
+        let key = fence_virt::auth::Key::new(key_bytes(b'k'));
+        let issued = |stream: &mut TcpStream, challenge: &[u8; 64]| {
+            stream.write_all(&status().encode_signed(&key)).unwrap();
+            stream.write_all(challenge).unwrap();
+            let mut both = [0; 128];
+            stream.read_exact(&mut both).map(|()| <[u8; 64]>::try_from(&both[64..]).unwrap())
+        };
+        let challenge = issued(&mut world.client().stream, &[0xA5; 64]).unwrap();
+        assert!(issued(&mut world.client().stream, &challenge).is_err(), "reflection");
+        let head = packet(Operation::Off, "node1", SHA).encode_signed(&key);
+        let head: [u8; 64] = head[..64].try_into().unwrap();
+        assert!(issued(&mut world.client().stream, &head).is_err(), "extension");
+    });
+    world.daemon.await_log("reflection attack");
+    world.daemon.await_log("extension attack");
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answer_is_let_go() {
+    if !have_peers("a_client_that_does_not_read_its_answer_is_let_go") {
+        return;
+    }
+    let (dir, pair) = (Dir::new(), Pair::new());
+    let key = dir.key("key", b'k');
+    let uri = node::crowd(&dir, "crowd.xml", 5000);
+    let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
+    let daemon = Daemon::ours(&dir, &pair.host, &conf("tcp", &keys, &[uri], ""));
+    pair.guest.inside(|| {
+        let mut deaf = client();
+        // So little room that the daemon cannot send it all.
+        nix::sys::socket::setsockopt(&deaf.stream, nix::sys::socket::sockopt::RcvBuf, &2048).unwrap();
+        deaf.send(&packet(Operation::HostList, "", SHA)).unwrap();
+        deaf.authenticate().unwrap();
+        daemon.await_log("5000 VMs listed");
+        assert_eq!(client().ask(&packet(Operation::Devstatus, "", SHA)).unwrap(), 0);
+        daemon.await_log("its reading of the answer did not come");
+        assert_eq!(client().ask(&packet(Operation::Devstatus, "", SHA)).unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_stop_in_the_middle_answers_what_is_in_flight() {
+    let Some(mut world) = World::new("a_stop_in_the_middle", "tcp", "") else { return };
+    world.pair.guest.inside(|| {
+        let clients: Vec<Client> = (0..100)
+            .map(|_| {
+                let mut client = world.client();
+                client.send(&status()).unwrap();
+                client.authenticate().unwrap();
+                client
+            })
+            .collect();
+        let mut silent = world.client();
+        world.daemon.signal(Signal::SIGTERM);
+        for mut client in clients {
+            match client.verdict() {
+                Ok(verdict) => assert_eq!(verdict, 0),
+                // Its proof had not been read yet.
+                Err(error) => assert!(
+                    matches!(
+                        error.kind(),
+                        std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset
+                    ),
+                    "{error}"
+                ),
+            }
+        }
+        assert!(is_closed_unanswered(&mut silent.stream));
+    });
+    assert!(world.daemon.await_exit(Duration::from_secs(6)).success());
+    assert!(world.daemon.log().contains("stopped"));
+}
+
+/// A multicast request of ours, to be called back at `address`:`port`.
+fn multicast(operation: Operation, address: Ipv4Addr, port: u16) -> Packet {
+    let mut bytes = [0; 28];
+    bytes[..4].copy_from_slice(&address.octets());
+    Packet { address: bytes, address_len: 4, family: FAMILY_IPV4, port, ..packet(operation, "node1", SHA) }
+}
+
+#[test]
+fn datagrams_of_all_kinds_and_then_a_good_one() {
+    let Some(world) = World::new("datagrams_of_all_kinds", "multicast", "") else { return };
+    let key = fence_virt::auth::Key::new(key_bytes(b'k'));
+    let guest: Ipv4Addr = GUEST_V4.parse().unwrap();
+    world.pair.guest.inside(|| {
+        let socket = UdpSocket::bind((guest, 0)).unwrap();
+        let send = |bytes: &[u8]| socket.send_to(bytes, ("225.0.0.12", 1229)).map(|_| ()).unwrap();
+        let off = |address, port| multicast(Operation::Off, address, port);
+        for length in [0, 1, 175, 177, 1400] {
+            send(&vec![0x5A; length]);
+        }
+        send(&off(guest, 0).encode_signed(&key));
+        send(&off(Ipv4Addr::UNSPECIFIED, 9).encode_signed(&key));
+        send(&off(Ipv4Addr::BROADCAST, 9).encode_signed(&key));
+        send(&Packet { address_len: 16, ..off(guest, 9) }.encode_signed(&key));
+        send(&off(guest, 9).encode_signed(&fence_virt::auth::Key::new(key_bytes(b'x'))));
+        // Nobody listens there.
+        send(&off(guest, 9).encode_signed(&key));
+
+        // Called back, and then silent, or with a wrong proof: nothing happens.
+        let waiting = TcpListener::bind((guest, 0)).unwrap();
+        let replayed = off(guest, waiting.local_addr().unwrap().port()).encode_signed(&key);
+        send(&replayed);
+        let (mut back, _) = waiting.accept().unwrap();
+        // The same again while the call-back stands brings no second one.
+        send(&replayed);
+        back.write_all(&[0xA5; 64]).unwrap();
+        let mut both = [0; 128];
+        back.read_exact(&mut both).unwrap();
+        back.write_all(&[0; 64]).unwrap();
+        assert!(is_closed_unanswered(&mut back));
+    });
+    world.daemon.await_log("call-back to port 0");
+    world.daemon.await_log("a datagram of 177 bytes is no fence request");
+    world.daemon.await_log("no way for the call-back to 192.0.2.2 TCP port 9");
+    world.daemon.await_log("its answer to the challenge is wrong");
+    assert_eq!(world.carried_out("destroyed"), 0);
+    let key = world.dir.path("key");
+    let way = Way::Multicast("ipv4");
+    let agent =
+        Agent { namespace: &world.pair.guest, way, key: &key, hash: "sha256", auth: "sha256", timeout: 10 };
+    assert_eq!(agent.code("off", "node1"), 0);
+}
+
+#[test]
+fn an_interface_that_comes_back_is_joined_again() {
+    let Some(world) = World::new("an_interface_that_comes_back", "multicast", "") else { return };
+    let key = world.dir.path("key");
+    let way = Way::Multicast("ipv4");
+    let agent =
+        Agent { namespace: &world.pair.guest, way, key: &key, hash: "sha256", auth: "sha256", timeout: 10 };
+    assert_eq!(agent.code("status", "node1"), 0);
+    world.pair.host.ip(&["link", "del", "eth0"]);
+    world.daemon.await_log("the interface eth0 is gone");
+    world.pair.plug();
+    until("it is joined again", Duration::from_secs(10), || {
+        world.daemon.log().matches("multicast: listening on eth0").count() == 2
+    });
+    assert_eq!(agent.code("status", "node1"), 0);
+}
+
+#[test]
+fn random_bytes_neither_stop_nor_grow_it() {
+    let Some(world) = World::new("random_bytes_neither_stop_nor_grow_it", "tcp", "") else { return };
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", world.daemon.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    world.pair.guest.inside(|| {
+        let mut flood = |rounds: usize| {
+            for _ in 0..rounds {
+                let mut client = world.client();
+                let mut bytes = status().encode_signed(&client.key).to_vec();
+                for _ in 0..next() % 4 {
+                    let at = next() as usize % bytes.len();
+                    bytes[at] = next() as u8;
+                }
+                bytes.truncate(next() as usize % (bytes.len() + 1));
+                bytes.extend((0..next() % 300).map(|_| 0x3C_u8));
+                let _ = client.stream.write_all(&bytes);
+            }
+        };
+        flood(1000);
+        let before = resident();
+        flood(4000);
+        assert_eq!(world.client().ask(&status()).unwrap(), 0);
+        let after = resident();
+        assert!(after < before + 2048, "{before} KiB before, {after} KiB after");
+    });
+}
