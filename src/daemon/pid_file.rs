@@ -25,9 +25,11 @@ impl PidFile {
     /// A sentence that names the file, and the daemon that runs if one does.
     pub(crate) fn take(path: &Path) -> Result<PidFile, String> {
         let failed = |error: io::Error| format!("cannot write the pid file {}: {error}", path.display());
-        let options =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path);
-        let mut file = options.map_err(failed)?;
+        // The working directory will be another one when it is removed.
+        let absolute = std::path::absolute(path).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o644);
+        let mut file = options.open(&absolute).map_err(failed)?;
         let mut text = String::new();
         // Bytes that are no text are no pid either.
         let _ = file.read_to_string(&mut text);
@@ -45,7 +47,7 @@ impl PidFile {
         // The C daemon takes no lock: look whether that process is one.
         match pid.filter(|&pid| pid != std::process::id() && is_fence_virtd(pid)) {
             Some(pid) => Err(running(pid.to_string())),
-            None => Ok(PidFile { path: path.to_owned(), file }),
+            None => Ok(PidFile { path: absolute, file }),
         }
     }
 

@@ -25,6 +25,10 @@ pub(crate) fn run(backend: &mut dyn Backend, jobs: &Receiver<Job>, events: &Rece
             recv(events) -> event => if let Ok(event) = event { backend.event(event, Instant::now()) },
             recv(timer) -> _ => {}
         }
+        // What is known already counts before what has run out of time.
+        for event in events.try_iter() {
+            backend.event(event, Instant::now());
+        }
         backend.turn(Instant::now());
     }
     drain(backend, events);

@@ -43,6 +43,16 @@ impl Connection {
         self.connect()?.get_lib_version().map(|_| ()).map_err(failed)
     }
 
+    /// Whether it is still open, as far as this side knows; asks nobody.
+    pub(super) fn check(&self) -> Result<(), Failed> {
+        match self.connect()?.is_alive() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failed("it was cut".to_owned())),
+            Err(error) if error.code() == ErrorNumber::NoSupport => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
     fn connect(&self) -> Result<&Connect, Failed> {
         self.connect.as_ref().ok_or_else(|| Failed("the connection is closed".to_owned()))
     }

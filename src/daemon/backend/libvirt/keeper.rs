@@ -1,7 +1,8 @@
 //! A thread for each URI that opens its connection, looks every two seconds
 //! whether it answers, and closes it: all that can hang with a frozen libvirtd.
 //!
-//! 1. The keeper opens a connection and shows it to the worker through [`Shared`].
+//! 1. The keeper opens two connections: one it shows to the worker through
+//!    [`Shared`], the other is for its own probes.
 //! 2. It probes; the worker passes by a URI whose probe is late.
 //! 3. When a probe fails it takes the connection back. The worker may be in a
 //!    call on it still, so it keeps its own handle until the worker's is
@@ -73,6 +74,7 @@ pub(super) fn start(uris: &[String], events: &Sender<Event>) -> Result<Parts, St
             retired: Vec::new(),
             // Who may have copies on several URIs has to know where they were.
             wants_inventory: uris.len() > 1,
+            backoff: BACKOFF.0,
         };
         let handle = thread::Builder::new()
             .name(format!("keeper-{place}"))
@@ -93,6 +95,8 @@ struct Keeper {
     /// Connections that were given up and that the worker may still hold.
     retired: Vec<Arc<Connection>>,
     wants_inventory: bool,
+    /// How long it rests before it opens anew.
+    backoff: Duration,
 }
 
 /// What ended a wait.
@@ -104,21 +108,25 @@ enum Wake {
 
 impl Keeper {
     fn run(&mut self) {
-        let mut backoff = BACKOFF.0;
         let mut last_reason = None;
         loop {
             let outcome = self.open();
-            let known = outcome.as_ref().err().cloned();
             if let Some(first) = self.first.take() {
-                let outcome = known.clone().map_or(Ok(()), |Failed(reason)| Err(reason));
+                let outcome = outcome.as_ref().map(|_| ()).map_err(|Failed(reason)| reason.clone());
                 // Nobody waits for it with wait_for_init.
                 let _ = first.send((self.shared.uri().to_owned(), outcome));
             }
             let stopped = match outcome {
-                Ok(connection) => {
+                Ok((connection, own)) => {
                     info!("{}: connected", self.shared.uri());
-                    (backoff, last_reason) = (BACKOFF.0, None);
-                    self.keep(connection)
+                    last_reason = None;
+                    let since = Instant::now();
+                    let stopped = self.keep(connection, &own);
+                    // One that is lost at once is not opened again at once.
+                    if since.elapsed() >= PROBE_EVERY {
+                        self.backoff = BACKOFF.0;
+                    }
+                    stopped || self.rest()
                 }
                 Err(Failed(reason)) => {
                     if last_reason.as_ref() != Some(&reason) {
@@ -126,9 +134,7 @@ impl Keeper {
                         last_reason = Some(reason.clone());
                     }
                     self.shared.closed(reason);
-                    let stopped = self.rest(backoff);
-                    backoff = (backoff * 2).min(BACKOFF.1);
-                    stopped
+                    self.rest()
                 }
             };
             if stopped {
@@ -137,22 +143,25 @@ impl Keeper {
         }
     }
 
-    fn open(&self) -> Result<Arc<Connection>, Failed> {
+    fn open(&self) -> Result<(Arc<Connection>, Connection), Failed> {
+        // Two, one for each thread: when the keepalive ends a connection in which two threads wait, libvirt
+        // 9.0 crashes the one that takes over its I/O (CVE-2024-4418), and lets it wait for ever in others.
+        let own = Connection::open(self.shared.uri())?;
         let connection = Arc::new(Connection::open(self.shared.uri())?);
         let inventory = match self.wants_inventory {
             true => connection.list()?.into_iter().map(|found| (found.uuid, found.name)).collect(),
             false => Vec::new(),
         };
         self.shared.opened(connection.clone(), inventory);
-        Ok(connection)
+        Ok((connection, own))
     }
 
     /// Probes an open connection until it fails; true if the keeper is to end.
-    fn keep(&mut self, connection: Arc<Connection>) -> bool {
+    fn keep(&mut self, connection: Arc<Connection>, own: &Connection) -> bool {
         let mut was_asked = false;
         loop {
             self.shared.probing(Some(Instant::now()));
-            let outcome = connection.probe();
+            let outcome = own.probe().and_then(|()| connection.check());
             self.shared.probing(None);
             if was_asked {
                 self.tell(outcome.clone().map_err(|Failed(reason)| reason));
@@ -178,8 +187,9 @@ impl Keeper {
 
     /// Waits before the next attempt to open; true if the keeper is to end.
     /// Who asks meanwhile is told no.
-    fn rest(&mut self, backoff: Duration) -> bool {
-        let until = Instant::now() + backoff;
+    fn rest(&mut self) -> bool {
+        let until = Instant::now() + self.backoff;
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
         loop {
             match self.wait(until.saturating_duration_since(Instant::now())) {
                 Wake::Time => return false,

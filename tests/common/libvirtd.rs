@@ -1,0 +1,188 @@
+//! A libvirtd of a test's own, without QEMU: its only driver is the test
+//! driver, whose state all connections share while there is one.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::net::Namespace;
+use super::node::Vm;
+use super::{Dir, until};
+
+pub const LIBVIRTD: &str = "/usr/sbin/libvirtd";
+pub const VIRSH: &str = "/usr/bin/virsh";
+
+/// The VM that the test driver has by itself; it runs.
+pub const TEST_VM: &str = "test";
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Whether it can be run here.
+pub fn have_libvirtd(test: &str) -> bool {
+    let is_there = Path::new(LIBVIRTD).exists() && Path::new(VIRSH).exists();
+    if !is_there {
+        super::skip(test, "it needs the packages libvirt-daemon-system and libvirt-clients");
+    }
+    is_there
+}
+
+/// A libvirtd in a folder; killed when dropped.
+pub struct Libvirtd<'a> {
+    namespace: &'a Namespace,
+    folder: PathBuf,
+    child: Option<Child>,
+}
+
+impl<'a> Libvirtd<'a> {
+    /// One that does not run yet.
+    pub fn new(dir: &Dir, namespace: &'a Namespace, name: &str) -> Libvirtd<'a> {
+        let folder = dir.path(name);
+        fs::create_dir_all(folder.join("drivers")).unwrap();
+        let conf = format!(
+            "unix_sock_dir = \"{}\"\nauth_unix_rw = \"none\"\nlog_outputs = \"3:stderr\"\n",
+            folder.display()
+        );
+        fs::write(folder.join("conf"), conf).unwrap();
+        Libvirtd { namespace, folder, child: None }
+    }
+
+    /// One that runs.
+    pub fn started(dir: &Dir, namespace: &'a Namespace, name: &str) -> Libvirtd<'a> {
+        let mut libvirtd = Libvirtd::new(dir, namespace, name);
+        libvirtd.start();
+        libvirtd
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.join("libvirt-sock")
+    }
+
+    pub fn uri(&self) -> String {
+        format!("test+unix:///default?socket={}", self.socket().display())
+    }
+
+    /// Starts it, for the first time or again, and waits until it takes connections.
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "it runs");
+        let log = File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
+        let mut command = self.namespace.command(LIBVIRTD);
+        // No modules: of its drivers only those that are built in.
+        command.env("LIBVIRT_DRIVER_DIR", self.folder.join("drivers"));
+        command.arg("-f").arg(self.folder.join("conf")).arg("-p").arg(self.folder.join("pid"));
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.child = Some(command.spawn().unwrap());
+        until("libvirtd takes connections", LIMIT, || UnixStream::connect(self.socket()).is_ok());
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a libvirtd that runs").id()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.end(Signal::SIGKILL);
+    }
+
+    /// Sends it a signal that ends it, and waits for its end.
+    pub fn end(&mut self, signal: Signal) {
+        self.signal(signal);
+        self.child.take().expect("a libvirtd that runs").wait().unwrap();
+    }
+
+    /// SIGSTOP; afterwards none of its threads runs.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.pid());
+        until("every thread of libvirtd is stopped", LIMIT, || {
+            fs::read_dir(&tasks).unwrap().all(|task| {
+                let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+                stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+            })
+        });
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn virsh_command(&self) -> Command {
+        let mut command = Command::new(VIRSH);
+        command.args(["-q", "-k", "0", "-c", &self.uri()]);
+        command
+    }
+
+    /// What a virsh of its own says to a command. It must succeed.
+    pub fn virsh(&self, args: &[&str]) -> String {
+        let output = self.virsh_command().args(args).stdin(Stdio::null()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "virsh {args:?}: {error}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// libvirt's number of the run of a VM, "-" if it is off.
+    pub fn run_of(&self, vm: &str) -> String {
+        self.virsh(&["domid", vm])
+    }
+
+    /// Connects a virsh that stays, so that the state stays too, and gives it running VMs.
+    pub fn hold(&self, vms: &[Vm]) -> Holder {
+        let mut command = self.virsh_command();
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = String::new();
+        for Vm { name, uuid, .. } in vms {
+            let file = self.folder.join(format!("{name}.xml"));
+            let xml = format!(
+                "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory><vcpu>1</vcpu>\
+                 <os><type>hvm</type></os></domain>"
+            );
+            fs::write(&file, xml).unwrap();
+            lines += &format!("define {}\nstart {name}\n", file.display());
+        }
+        let stdin = child.stdin.as_mut().expect("a pipe");
+        stdin.write_all(lines.as_bytes()).unwrap();
+        let holder = Holder { child };
+        let is_running = |vm: &Vm| {
+            let output = self.virsh_command().args(["domstate", vm.name]).output().unwrap();
+            output.stdout.starts_with(b"running")
+        };
+        until("the VMs run", LIMIT, || vms.iter().all(is_running));
+        holder
+    }
+}
+
+impl Drop for Libvirtd<'_> {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            eprintln!("--- log of libvirtd ---\n{log}---");
+        }
+    }
+}
+
+/// A connection that keeps the state of a test driver; closed when dropped.
+pub struct Holder {
+    child: Child,
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,471 @@
+//! A libvirtd that dies, freezes, is late or keeps restarting: nobody is told
+//! success or off then, nobody waits without a bound, and the daemon finds
+//! back without help.
+//!
+//! The libvirtd of each test is its own, with libvirt's test driver.
+#![allow(clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use common::agent::{Agent, Way};
+use common::client::{Client, packet};
+use common::daemon::{Daemon, auth_keys, conf};
+use common::libvirtd::{Libvirtd, TEST_VM, have_libvirtd};
+use common::net::Namespace;
+use common::node::{NODE1, NODE2, NODE3, RUNNING, Vm, vm};
+use common::{Dir, have_peers, key_bytes, until};
+use fence_virt::auth::HashKind;
+use fence_virt::fence::Operation;
+use nix::sys::signal::Signal;
+
+const SUCCESS: u8 = 0;
+const FAILURE: u8 = 1;
+const OFF: u8 = 2;
+
+/// How long a failing answer may take where nothing is to be waited for: the
+/// 2 s of devstatus, and a margin for a busy host.
+const PROMPT: Duration = Duration::from_secs(3);
+/// How long a call into a frozen libvirtd may take: the 8 s of the keepalive, and a margin.
+const KEEPALIVE: Duration = Duration::from_secs(12);
+/// How long after libvirtd is back requests may still fail. The keeper tries every 5 s at least.
+const RECOVERY: Duration = Duration::from_secs(15);
+/// How long the daemon may take to stop: 5 s of grace, 2 s for what hangs, and a margin.
+const STOP: Duration = Duration::from_secs(8);
+
+/// What a test is done in: a folder, a key, and a network namespace.
+struct Bed {
+    dir: Dir,
+    namespace: Namespace,
+}
+
+/// Runs a test in a bed, on a thread inside its namespace.
+fn bed(test: &str, body: impl FnOnce(&Bed) + Send) {
+    if have_peers(test) && have_libvirtd(test) {
+        let bed = Bed { dir: Dir::new(), namespace: Namespace::new() };
+        bed.dir.key("key", b'k');
+        bed.namespace.inside(|| body(&bed));
+    }
+}
+
+impl Bed {
+    fn libvirtd(&self) -> Libvirtd<'_> {
+        Libvirtd::started(&self.dir, &self.namespace, "lv")
+    }
+
+    fn conf(&self, libvirtds: &[&Libvirtd]) -> String {
+        let keys =
+            format!("address = \"127.0.0.1\"; {}", auth_keys(&self.dir.path("key"), "sha256", "sha256"));
+        let uris: Vec<String> = libvirtds.iter().map(|libvirtd| libvirtd.uri()).collect();
+        conf("tcp", &keys, &uris, "")
+    }
+
+    fn daemon(&self, libvirtds: &[&Libvirtd]) -> Daemon {
+        Daemon::ours(&self.dir, &self.namespace, &self.conf(libvirtds))
+    }
+
+    /// The exit code of the deployed agent, which has to come within `limit`.
+    fn agent(&self, limit: Duration, operation: &str, vm: &str) -> i32 {
+        let key = self.dir.path("key");
+        let agent = Agent {
+            namespace: &self.namespace,
+            way: Way::Tcp("127.0.0.1"),
+            key: &key,
+            hash: "sha256",
+            auth: "sha256",
+            timeout: 30,
+        };
+        let began = Instant::now();
+        let code = agent.code(operation, vm);
+        let took = began.elapsed();
+        eprintln!("{operation} {vm}: {code} after {took:?}");
+        assert!(took < limit, "{operation} {vm}: {code}, but after {took:?}");
+        code
+    }
+
+    /// The answers to requests of the deployed agent, each within [`PROMPT`].
+    fn prompt<const N: usize>(&self, requests: [(&str, &str); N]) -> [i32; N] {
+        requests.map(|(operation, vm)| self.agent(PROMPT, operation, vm))
+    }
+
+    /// Waits until the VM that always runs is said to run, and gives how long it took.
+    fn await_success(&self) -> Duration {
+        let began = Instant::now();
+        until("requests succeed again", RECOVERY, || ask(Operation::Status, TEST_VM).ok() == Some(SUCCESS));
+        began.elapsed()
+    }
+}
+
+/// A client whose request is on its way.
+fn begin(operation: Operation, vm: &str) -> io::Result<Client> {
+    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1229);
+    let mut client = Client::connect(address, &key_bytes(b'k'), HashKind::Sha256, 2 * KEEPALIVE)?;
+    client.send(&packet(operation, vm, HashKind::Sha256))?;
+    client.authenticate()?;
+    Ok(client)
+}
+
+fn ask(operation: Operation, vm: &str) -> io::Result<u8> {
+    begin(operation, vm)?.verdict()
+}
+
+/// Something that a client of the load asked.
+#[derive(Debug, Clone)]
+struct Asked {
+    client: usize,
+    operation: Operation,
+    vm: &'static str,
+    began: Instant,
+    took: Duration,
+    verdict: Result<u8, String>,
+}
+
+/// Clients that ask all the time, until it is stopped or dropped.
+struct Load {
+    asked: Arc<Mutex<Vec<Asked>>>,
+    clients: Vec<(Sender<()>, JoinHandle<()>)>,
+}
+
+/// Between the requests of a client.
+const PACE: Duration = Duration::from_millis(5);
+
+impl Load {
+    /// A client for each list of requests, which it asks in turn.
+    fn start(clients: &[&'static [(Operation, &'static str)]]) -> Load {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let client = |(client, requests): (usize, &&'static [(Operation, &'static str)])| {
+            let (asked, requests) = (asked.clone(), *requests);
+            let (stop, stopped) = channel();
+            let thread = thread::spawn(move || {
+                for (operation, vm) in requests.iter().copied().cycle() {
+                    let began = Instant::now();
+                    let verdict = ask(operation, vm).map_err(|error| error.to_string());
+                    let took = began.elapsed();
+                    asked.lock().unwrap().push(Asked { client, operation, vm, began, took, verdict });
+                    if stopped.recv_timeout(PACE) != Err(RecvTimeoutError::Timeout) {
+                        break;
+                    }
+                }
+            });
+            (stop, thread)
+        };
+        let clients = clients.iter().enumerate().map(client).collect();
+        let load = Load { asked, clients };
+        load.await_answers(10);
+        load
+    }
+
+    /// Waits until each client has had so many answers to what it asked from now on.
+    fn await_answers(&self, count: usize) {
+        let now = Instant::now();
+        until("every client gets answers", KEEPALIVE, || {
+            let asked = self.asked.lock().unwrap();
+            (0..self.clients.len()).all(|at| {
+                asked.iter().filter(|asked| asked.client == at && asked.began > now).count() >= count
+            })
+        });
+    }
+
+    /// When the first request of all was answered that began before `then`, and answered after it.
+    fn first_answer_after(&self, then: Instant) -> Option<Instant> {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().map(|asked| asked.began + asked.took).filter(|at| *at > then).min()
+    }
+
+    /// Stops it, and gives all that was asked.
+    fn stop(mut self) -> Vec<Asked> {
+        let clients = std::mem::take(&mut self.clients);
+        let (stops, threads): (Vec<_>, Vec<_>) = clients.into_iter().unzip();
+        drop(stops);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+}
+
+const LOAD_VM: &str = "load";
+const VICTIM: &str = "victim";
+const VICTIM2: &str = "victim2";
+
+fn vms() -> [Vm; 3] {
+    [vm(LOAD_VM, NODE1, RUNNING), vm(VICTIM, NODE2, RUNNING), vm(VICTIM2, NODE3, RUNNING)]
+}
+
+/// Status of a VM that runs all the time: any "off" is a false one.
+const STATUS: &[(Operation, &str)] = &[(Operation::Status, TEST_VM)];
+const POWER: &[(Operation, &str)] = &[(Operation::Off, LOAD_VM), (Operation::On, LOAD_VM)];
+
+/// No answer ever said of the VM that always runs that it is off, nor said so to who did not ask.
+fn assert_never_off(asked: &[Asked]) {
+    let may_be_off = |asked: &Asked| asked.operation == Operation::Status && asked.vm != TEST_VM;
+    let false_off = asked.iter().find(|asked| asked.verdict == Ok(OFF) && !may_be_off(asked));
+    assert!(false_off.is_none(), "{false_off:?}");
+}
+
+#[test]
+fn a_killed_libvirtd_is_failure_and_a_new_one_is_found() {
+    bed("a_killed_libvirtd_is_failure_and_a_new_one_is_found", |bed| {
+        let mut libvirtd = bed.libvirtd();
+        let daemon = bed.daemon(&[&libvirtd]);
+        let requests =
+            [("status", TEST_VM), ("off", TEST_VM), ("reboot", TEST_VM), ("monitor", ""), ("list", "")];
+        assert_eq!(bed.prompt([("status", TEST_VM), ("monitor", ""), ("list", "")]), [0, 0, 0]);
+        for _ in 0..2 {
+            libvirtd.kill();
+            assert_eq!(bed.prompt(requests), [1, 1, 1, 1, 1]);
+            // A restart that takes its time: the keeper has failed to connect.
+            daemon.await_log("cannot connect");
+            assert_eq!(bed.prompt(requests), [1, 1, 1, 1, 1]);
+            libvirtd.start();
+            eprintln!("back {:?} after the restart", bed.await_success());
+            assert_eq!(bed.prompt([("monitor", ""), ("off", TEST_VM), ("status", TEST_VM)]), [0, 0, 2]);
+            assert_eq!(bed.prompt([("on", TEST_VM), ("list", "")]), [0, 0]);
+        }
+        assert!(daemon.stop(PROMPT).success());
+    });
+}
+
+#[test]
+fn a_frozen_libvirtd_is_failure_and_nothing_is_made_up_for_after_the_thaw() {
+    bed("a_frozen_libvirtd_is_failure_and_nothing_is_made_up_for_after_the_thaw", |bed| {
+        let libvirtd = bed.libvirtd();
+        let _holder = libvirtd.hold(&vms());
+        let daemon = bed.daemon(&[&libvirtd]);
+        let runs = [VICTIM, VICTIM2].map(|vm| libvirtd.run_of(vm));
+        let load = Load::start(&[STATUS, STATUS, STATUS, POWER, POWER]);
+
+        libvirtd.freeze();
+        let frozen = Instant::now();
+        // While the worker is in a call that does not return: one waits, one gives up.
+        let mut patient = begin(Operation::Off, VICTIM).unwrap();
+        drop(begin(Operation::Reboot, VICTIM2).unwrap());
+        assert_eq!(patient.verdict().unwrap(), FAILURE);
+        assert!(frozen.elapsed() < KEEPALIVE, "{:?}", frozen.elapsed());
+        let unblocked = load.first_answer_after(frozen).unwrap_or_else(Instant::now).max(frozen);
+        eprintln!("frozen: answers after {:?}", unblocked - frozen);
+
+        // After that one: nobody waits for the frozen one any more.
+        let requests =
+            [("status", TEST_VM), ("off", VICTIM), ("reboot", VICTIM2), ("monitor", ""), ("list", "")];
+        assert_eq!(bed.prompt(requests), [1, 1, 1, 1, 1]);
+        drop(begin(Operation::Off, VICTIM).unwrap());
+        drop(begin(Operation::Reboot, VICTIM2).unwrap());
+        load.await_answers(3);
+        let thawing = Instant::now();
+
+        libvirtd.thaw();
+        eprintln!("back {:?} after the thaw", bed.await_success());
+        load.await_answers(10);
+        assert_eq!(bed.prompt([("status", VICTIM), ("monitor", ""), ("off", LOAD_VM)]), [0, 0, 0]);
+        let asked = load.stop();
+
+        // Nobody's VM was fenced who had been told no, or had gone.
+        assert_eq!([VICTIM, VICTIM2].map(|vm| libvirtd.run_of(vm)), runs);
+        assert_never_off(&asked);
+        let ended = |asked: &&Asked| asked.began + asked.took < thawing && asked.began + asked.took > frozen;
+        let meanwhile: Vec<&Asked> = asked.iter().filter(ended).collect();
+        for asked in meanwhile.iter().filter(|asked| asked.began > frozen) {
+            assert_eq!(asked.verdict, Ok(FAILURE), "{asked:?}");
+            let limit = if asked.began > unblocked { PROMPT } else { KEEPALIVE };
+            assert!(asked.took < limit, "{asked:?}");
+        }
+        let slowest = |late: bool| {
+            let which = |asked: &&&Asked| (asked.began > unblocked) == late;
+            meanwhile.iter().filter(which).map(|asked| asked.took).max()
+        };
+        eprintln!(
+            "slowest: {:?} at the freeze, {:?} later of {}",
+            slowest(false),
+            slowest(true),
+            meanwhile.len()
+        );
+        assert!(slowest(false).is_some_and(|took| took < KEEPALIVE));
+        assert!(daemon.stop(PROMPT).success());
+    });
+}
+
+#[test]
+fn a_request_behind_the_probe_of_a_frozen_libvirtd_is_failure_too() {
+    bed("a_request_behind_the_probe_of_a_frozen_libvirtd_is_failure_too", |bed| {
+        let libvirtd = bed.libvirtd();
+        let _holder = libvirtd.hold(&vms());
+        let daemon = bed.daemon(&[&libvirtd]);
+        let run = libvirtd.run_of(VICTIM);
+        assert_eq!(bed.prompt([("status", VICTIM)]), [0]);
+
+        libvirtd.freeze();
+        let frozen = Instant::now();
+        // The keeper asks first, and is not late yet when the worker comes.
+        let mut monitor = begin(Operation::Devstatus, "").unwrap();
+        let mut off = begin(Operation::Off, VICTIM).unwrap();
+        for client in [&mut off, &mut monitor] {
+            assert_eq!(client.verdict().unwrap(), FAILURE);
+            eprintln!("answered after {:?}", frozen.elapsed());
+            assert!(frozen.elapsed() < KEEPALIVE);
+        }
+        assert_eq!(bed.prompt([("status", VICTIM), ("off", VICTIM), ("monitor", "")]), [1, 1, 1]);
+
+        libvirtd.thaw();
+        eprintln!("back {:?} after the thaw", bed.await_success());
+        assert_eq!(libvirtd.run_of(VICTIM), run);
+        assert!(daemon.stop(PROMPT).success());
+    });
+}
+
+#[test]
+fn a_short_freeze_does_not_bring_back_who_gave_up() {
+    bed("a_short_freeze_does_not_bring_back_who_gave_up", |bed| {
+        let libvirtd = bed.libvirtd();
+        let _holder = libvirtd.hold(&vms());
+        let daemon = bed.daemon(&[&libvirtd]);
+        let vms = [LOAD_VM, VICTIM, VICTIM2];
+        let runs = vms.map(|vm| libvirtd.run_of(vm));
+        assert_eq!(bed.prompt(vms.map(|vm| ("status", vm))), [0, 0, 0]);
+
+        libvirtd.freeze();
+        // The worker looks the VM of the first one up now; the others are behind it.
+        let requests = [(Operation::Off, vms[0]), (Operation::Off, vms[1]), (Operation::Reboot, vms[2])];
+        let clients = requests.map(|(operation, vm)| begin(operation, vm).unwrap());
+        drop(clients);
+        until("the clients have hung up", PROMPT, || daemon.log().matches("hung up").count() == 3);
+        libvirtd.thaw();
+
+        assert_eq!(bed.prompt(vms.map(|vm| ("status", vm))), [0, 0, 0]);
+        assert_eq!(vms.map(|vm| libvirtd.run_of(vm)), runs);
+        assert_eq!(daemon.log().matches("not carried out: the client hung up first").count(), 3);
+        assert!(daemon.stop(PROMPT).success());
+    });
+}
+
+#[test]
+fn sigterm_ends_the_daemon_though_libvirtd_is_frozen() {
+    bed("sigterm_ends_the_daemon_though_libvirtd_is_frozen", |bed| {
+        let libvirtd = bed.libvirtd();
+        let _holder = libvirtd.hold(&vms());
+        let daemon = bed.daemon(&[&libvirtd]);
+        let run = libvirtd.run_of(VICTIM);
+        let load = Load::start(&[STATUS, STATUS, POWER]);
+
+        libvirtd.freeze();
+        let frozen = Instant::now();
+        let mut victim = begin(Operation::Off, VICTIM).unwrap();
+        let status = daemon.stop(STOP);
+        eprintln!("ended after {:?}", frozen.elapsed());
+        assert!(status.success(), "{status:?}");
+        // The daemon says no, or hangs up.
+        assert_eq!(victim.verdict().unwrap_or(FAILURE), FAILURE);
+        let asked = load.stop();
+        assert_never_off(&asked);
+        let late: Vec<_> =
+            asked.iter().filter(|asked| asked.began > frozen && asked.verdict == Ok(SUCCESS)).collect();
+        assert!(late.is_empty(), "{late:?}");
+
+        libvirtd.thaw();
+        assert_eq!(libvirtd.run_of(VICTIM), run);
+    });
+}
+
+#[test]
+fn one_frozen_uri_does_not_keep_the_other_from_fencing() {
+    bed("one_frozen_uri_does_not_keep_the_other_from_fencing", |bed| {
+        let started = |name| Libvirtd::started(&bed.dir, &bed.namespace, name);
+        let (bad, good) = (started("bad"), started("good"));
+        let _holders = [bad.hold(&[vm("away", NODE1, RUNNING)]), good.hold(&[vm("here", NODE2, RUNNING)])];
+        let daemon = bed.daemon(&[&bad, &good]);
+        let run = bad.run_of("away");
+        assert_eq!(bed.prompt([("status", "here"), ("status", "away"), ("status", "nobody")]), [0, 0, 2]);
+
+        bad.freeze();
+        assert_eq!(bed.agent(KEEPALIVE, "off", "here"), 0);
+        assert_eq!(good.run_of("here"), "-");
+        assert_eq!(bed.prompt([("status", "here"), ("on", "here"), ("status", "here")]), [2, 0, 0]);
+        assert_eq!(bed.prompt([("reboot", "here"), ("monitor", ""), ("list", "")]), [0, 0, 0]);
+        // Who is or may be at the frozen one is neither off nor fenced. Both have a VM `test`.
+        for vm in ["away", "nobody", TEST_VM] {
+            let expected = if vm == TEST_VM { SUCCESS } else { FAILURE };
+            assert_eq!(bed.agent(PROMPT, "status", vm), i32::from(expected), "{vm}");
+            assert_eq!(bed.prompt([("off", vm), ("reboot", vm), ("status", vm)]), [1, 1, 1], "{vm}");
+        }
+
+        bad.thaw();
+        until("both are asked again", RECOVERY, || ask(Operation::Status, "nobody").ok() == Some(OFF));
+        assert_eq!(bad.run_of("away"), run);
+        assert_eq!(bed.prompt([("off", "away"), ("off", TEST_VM), ("status", "away")]), [0, 0, 2]);
+
+        // Nothing is asked: only the keeper hangs.
+        bad.freeze();
+        let status = daemon.stop(STOP);
+        assert!(status.success(), "{status:?}");
+    });
+}
+
+#[test]
+fn a_start_without_libvirtd_fails_unless_it_is_to_wait() {
+    bed("a_start_without_libvirtd_fails_unless_it_is_to_wait", |bed| {
+        let mut libvirtd = Libvirtd::new(&bed.dir, &bed.namespace, "lv");
+        let conf = bed.conf(&[&libvirtd]);
+        let mut daemon = Daemon::ours_unready(&bed.dir, &bed.namespace, &conf, &[]);
+        assert_eq!(daemon.await_exit(PROMPT).code(), Some(1));
+        assert!(daemon.log().contains(&libvirtd.uri()), "{}", daemon.log());
+
+        let daemon = Daemon::ours_unready(&bed.dir, &bed.namespace, &conf, &["-w"]);
+        daemon.await_ready();
+        assert_eq!(bed.prompt([("status", TEST_VM), ("off", TEST_VM), ("monitor", "")]), [1, 1, 1]);
+        daemon.await_log(&libvirtd.uri());
+        libvirtd.start();
+        eprintln!("back {:?} after the start", bed.await_success());
+        assert_eq!(bed.prompt([("off", TEST_VM), ("status", TEST_VM), ("monitor", "")]), [0, 2, 0]);
+        assert!(daemon.stop(PROMPT).success());
+    });
+}
+
+/// How many descriptors and threads a process has.
+fn holdings(daemon: &Daemon) -> (usize, usize) {
+    let count = |what: &str| fs::read_dir(format!("/proc/{}/{what}", daemon.pid())).unwrap().count();
+    (count("fd"), count("task"))
+}
+
+#[test]
+fn restarts_under_load_leave_nothing_behind_and_nobody_is_off() {
+    const RESTARTS: usize = 8;
+    bed("restarts_under_load_leave_nothing_behind_and_nobody_is_off", |bed| {
+        let mut libvirtd = bed.libvirtd();
+        let daemon = bed.daemon(&[&libvirtd]);
+        assert_eq!(ask(Operation::Status, TEST_VM).unwrap(), SUCCESS);
+        let before = holdings(&daemon);
+
+        let load = Load::start(&[STATUS, STATUS, STATUS, STATUS]);
+        for at in 0..RESTARTS {
+            libvirtd.end(if at % 2 == 0 { Signal::SIGKILL } else { Signal::SIGTERM });
+            load.await_answers(2);
+            libvirtd.start();
+            eprintln!("back {:?} after restart {at}", bed.await_success());
+            load.await_answers(2);
+        }
+        let asked = load.stop();
+        let count = |verdict| asked.iter().filter(|asked| asked.verdict == Ok(verdict)).count();
+        let (yes, no) = (count(SUCCESS), count(FAILURE));
+        eprintln!("{yes} success, {no} failure");
+        assert_eq!(yes + no, asked.len(), "and never off, nor no answer at all");
+        assert!(no >= RESTARTS, "it was noticed that libvirtd was away");
+        let slowest = asked.iter().map(|asked| asked.took).max();
+        assert!(slowest < Some(PROMPT), "{slowest:?}");
+
+        // The keeper closes what is dead at its next look, after 2 s; one of each may be on its way.
+        let slack = RESTARTS / 4;
+        until(&format!("no more than {before:?} are left"), KEEPALIVE, || {
+            let (descriptors, threads) = holdings(&daemon);
+            descriptors <= before.0 + slack && threads <= before.1 + slack
+        });
+        eprintln!("descriptors and threads: {before:?}, later {:?}", holdings(&daemon));
+        assert!(daemon.stop(PROMPT).success());
+    });
+}
