@@ -6,8 +6,10 @@
 //! | accept, or read a datagram and call back | `tcp`, `multicast` |
 //! | gather bytes, run the session machines | `sessions` |
 //! | duplicates, the job for the worker, the answer | `sessions` |
+//! | the line in the log | `journal` |
 
 mod interfaces;
+mod journal;
 mod multicast;
 mod sessions;
 mod stream;

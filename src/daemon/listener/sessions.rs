@@ -6,15 +6,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::TrySendError;
-use log::{Level, debug, log, warn};
+use log::{debug, warn};
 
+use super::journal::{Journal, Posted};
 use super::stream::{Input, Stream};
 use super::{Mail, Outlet};
 use crate::daemon::job::{Asked, Caller, Job, Ticket};
-use crate::daemon::limiter::Limiter;
 use crate::fence::{Answer, Identity, Request, Source, Verdict};
 use crate::history::{History, Refusal};
 use crate::quota::{self, Admission, Holder, Origin};
@@ -35,13 +35,6 @@ struct Session {
     caller: Caller,
 }
 
-/// A request that the worker has.
-struct Posted {
-    request: Request,
-    source: Source,
-    received: Instant,
-}
-
 /// Why a session ends without its answer having been sent.
 enum Ending {
     Misconduct(Misconduct),
@@ -60,10 +53,7 @@ pub(super) struct Sessions {
     with_worker: HashMap<u64, Posted>,
     next_id: u64,
     history: History,
-    /// For the lines about what clients do wrong.
-    complaints: Limiter,
-    /// For the lines about requests.
-    verdicts: Limiter,
+    journal: Journal,
 }
 
 impl Sessions {
@@ -73,7 +63,6 @@ impl Sessions {
         jobs: Outlet,
         address: Address<Mail>,
     ) -> Sessions {
-        let now = Instant::now();
         Sessions {
             listener,
             policy,
@@ -83,8 +72,7 @@ impl Sessions {
             with_worker: HashMap::new(),
             next_id: 0,
             history: History::default(),
-            complaints: Limiter::new(20, Duration::from_millis(200), now),
-            verdicts: Limiter::new(100, Duration::from_millis(50), now),
+            journal: Journal::new(listener, Instant::now()),
         }
     }
 
@@ -278,27 +266,9 @@ impl Sessions {
                 true => reason.to_owned(),
                 false => format!("{reason}; the client no longer waits"),
             };
-            self.report(&posted, answer, &reason, now);
+            self.journal.report(&posted, answer, &reason, now);
         }
         self.answer(id, answer, now);
-    }
-
-    /// The one line that each request ends in.
-    fn report(&mut self, posted: &Posted, answer: &Answer, reason: &str, now: Instant) {
-        let is_done = posted.request.operation.is_power() && *answer == Verdict::Success.into();
-        let left_out = match self.verdicts.allow(now) {
-            Some(0) => String::new(),
-            Some(more) => format!(" ({more} such lines were left out before)"),
-            None if is_done => String::new(),
-            None => return,
-        };
-        let level = match answer {
-            Answer::Verdict(Verdict::Failure | Verdict::Denied) => Level::Warn,
-            _ => Level::Info,
-        };
-        let millis = now.saturating_duration_since(posted.received).as_millis();
-        let (listener, source, asked) = (self.listener, posted.source, Asked(&posted.request));
-        log!(level, "{listener}: {source}: {asked}: {answer}: {reason}: {millis} ms{left_out}");
     }
 
     fn answer(&mut self, id: u64, answer: &Answer, now: Instant) {
@@ -379,12 +349,8 @@ impl Sessions {
         self.live.clear();
     }
 
-    /// A line about something that the network did, unless there were too many lately.
+    /// A line about something that the network did.
     pub(super) fn complain(&mut self, now: Instant, line: fmt::Arguments<'_>) {
-        match self.complaints.allow(now) {
-            Some(0) => warn!("{}: {line}", self.listener),
-            Some(more) => warn!("{}: {line} ({more} such lines were left out before)", self.listener),
-            None => {}
-        }
+        self.journal.complain(now, line);
     }
 }

@@ -1,0 +1,74 @@
+//! What a listener writes into the log about its clients and their requests,
+//! within the bounds that keep the network from flooding it.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use log::{Level, log, warn};
+
+use crate::daemon::job::Asked;
+use crate::daemon::limiter::Limiter;
+use crate::fence::{Answer, Request, Source, Verdict};
+
+/// A request that the worker has.
+pub(super) struct Posted {
+    pub(super) request: Request,
+    pub(super) source: Source,
+    pub(super) received: Instant,
+}
+
+/// The lines of one listener.
+pub(super) struct Journal {
+    listener: &'static str,
+    /// About what clients do wrong.
+    complaints: Limiter,
+    /// About requests.
+    verdicts: Limiter,
+}
+
+impl Journal {
+    pub(super) fn new(listener: &'static str, now: Instant) -> Journal {
+        Journal {
+            listener,
+            complaints: Limiter::new(20, Duration::from_millis(200), now),
+            verdicts: Limiter::new(100, Duration::from_millis(50), now),
+        }
+    }
+
+    /// A line about something that the network did, unless there were too many lately.
+    pub(super) fn complain(&mut self, now: Instant, line: fmt::Arguments<'_>) {
+        if let Some(left_out) = self.complaints.allow(now) {
+            warn!("{}: {line}{}", self.listener, LeftOut(left_out));
+        }
+    }
+
+    /// The one line that each request ends in. Only those that changed
+    /// nothing are left out in a flood.
+    pub(super) fn report(&mut self, posted: &Posted, answer: &Answer, reason: &str, now: Instant) {
+        let is_done = posted.request.operation.is_power() && *answer == Verdict::Success.into();
+        let left_out = match self.verdicts.allow(now) {
+            Some(left_out) => left_out,
+            None if is_done => 0,
+            None => return,
+        };
+        let level = match answer {
+            Answer::Verdict(Verdict::Failure | Verdict::Denied) => Level::Warn,
+            _ => Level::Info,
+        };
+        let millis = now.saturating_duration_since(posted.received).as_millis();
+        let (listener, source, asked) = (self.listener, posted.source, Asked(&posted.request));
+        log!(level, "{listener}: {source}: {asked}: {answer}: {reason}: {millis} ms{}", LeftOut(left_out));
+    }
+}
+
+/// How many lines were left out before this one.
+struct LeftOut(u64);
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " ({count} such lines were left out before)"),
+        }
+    }
+}
