@@ -354,3 +354,7 @@ impl Sessions {
         self.journal.complain(now, line);
     }
 }
+
+#[cfg(test)]
+#[path = "sessions_tests.rs"]
+mod tests;

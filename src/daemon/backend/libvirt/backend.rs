@@ -209,10 +209,7 @@ impl<L: Link> Backend for Libvirt<L> {
         self.retries = later;
         let due: Vec<(Instant, Fence, Job)> = due;
         for (_, fence, job) in due {
-            match job.stale(now) {
-                Some(stale) => job.drop_stale(stale),
-                None => self.fence(fence, job, now),
-            }
+            self.fence(fence, job, now);
         }
         if self.round.as_ref().is_some_and(|round| now >= round.deadline) {
             self.end_round();

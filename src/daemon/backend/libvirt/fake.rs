@@ -163,6 +163,8 @@ pub(super) struct FakeLink {
     pub(super) fake: Arc<Fake>,
     pub(super) closed: Cell<bool>,
     pub(super) probes: Cell<usize>,
+    /// What its keeper saw when it connected.
+    pub(super) inventory: RefCell<Option<Vec<(String, String)>>>,
 }
 
 impl Link for FakeLink {
@@ -177,7 +179,7 @@ impl Link for FakeLink {
     }
 
     fn inventory(&self) -> Option<Vec<(String, String)>> {
-        None
+        self.inventory.borrow_mut().take()
     }
 
     fn probe(&self) {

@@ -1,4 +1,4 @@
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,8 +30,13 @@ impl Bench {
             fake: fake.clone(),
             closed: Cell::new(false),
             probes: Cell::new(0),
+            inventory: RefCell::new(None),
         };
         let links = hosts.iter().enumerate().map(link).collect();
+        Bench::with_links(links, hosts, groups)
+    }
+
+    fn with_links(links: Vec<FakeLink>, hosts: &[Arc<Fake>], groups: Groups) -> Bench {
         Bench { backend: Libvirt::new(links, groups), hosts: hosts.to_vec(), now: Instant::now() }
     }
 
@@ -148,7 +153,12 @@ fn never_success_for_a_vm_that_was_not_seen_off() {
         for operation in [Operation::Off, Operation::Reboot] {
             let mut bench = Bench::single(&[("a", A, true)]);
             bench.hosts[0].faults.borrow_mut().push(fault.clone());
-            assert_eq!(bench.ask(operation, "a"), expected, "{operation} {fault:?}");
+            let verdict = bench.ask(operation, "a");
+            assert_eq!(verdict, expected, "{operation} {fault:?}");
+            let went_off = operation == Operation::Off && !matches!(fault, Fault::StartedAnew);
+            if went_off && verdict == Verdict::Success {
+                assert_eq!(bench.hosts[0].runs(A), Some(false), "{fault:?}: success means off");
+            }
         }
     }
 }
@@ -165,6 +175,15 @@ fn a_vm_that_stays_busy_is_a_failure_after_the_age_limit() {
     assert!(destroys > 100, "{destroys}");
     bench.wait(&mail, AGE_LIMIT);
     assert_eq!(bench.hosts[0].destroys.get(), destroys, "and nothing is destroyed after it");
+}
+
+#[test]
+fn a_call_that_took_too_long_is_not_followed_by_a_destroy() {
+    let mut bench = Bench::single(&[("a", A, true)]);
+    // The worker's turn began 30 s ago: the lookup hung since then.
+    bench.now = Instant::now().checked_sub(AGE_LIMIT).unwrap();
+    assert_eq!(bench.ask(Operation::Off, "a"), Verdict::Failure);
+    assert_eq!(bench.hosts[0].destroys.get(), 0);
 }
 
 #[test]
@@ -213,6 +232,46 @@ fn a_vm_last_seen_at_a_dead_uri_is_not_off_because_a_copy_is() {
         assert_eq!(bench.ask(operation, "a"), Verdict::Failure, "{operation}");
         assert_eq!(bench.ask(operation, A), Verdict::Failure, "{operation} by UUID");
     }
+}
+
+#[test]
+fn what_a_keeper_saw_before_its_uri_died_counts_too() {
+    let hosts = [Fake::with(&[]), Fake::with(&[("a", A, false)])];
+    let link = |at: usize, inventory: Option<Vec<(String, String)>>| FakeLink {
+        name: format!("uri{at}"),
+        fake: hosts[at].clone(),
+        closed: Cell::new(at == 0),
+        probes: Cell::new(0),
+        inventory: RefCell::new(inventory),
+    };
+    for (seen, expected) in [(A, Verdict::Failure), (B, Verdict::Off)] {
+        let links = vec![link(0, Some(vec![(seen.into(), "x".into())])), link(1, None)];
+        let mut bench = Bench::with_links(links, &hosts, Groups::default());
+        assert_eq!(bench.ask(Operation::Status, "a"), expected, "{seen}");
+    }
+}
+
+#[test]
+fn a_vm_that_moved_is_no_longer_looked_for_where_it_was() {
+    let hosts = [Fake::with(&[("a", A, true)]), Fake::with(&[])];
+    let mut bench = Bench::new(&hosts, Groups::default());
+    assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Success);
+    let moved = bench.hosts[0].domains.borrow_mut().remove(A).unwrap();
+    bench.hosts[1].domains.borrow_mut().insert(A.into(), moved);
+    assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Success);
+    bench.break_host(0);
+    assert_eq!(bench.ask(Operation::Off, "a"), Verdict::Success);
+    assert_eq!(bench.hosts[1].runs(A), Some(false));
+}
+
+#[test]
+fn a_vm_started_anew_counts_as_off_only_after_our_destroy() {
+    let mut bench = Bench::single(&[("a", A, true)]);
+    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Busy("busy".into())));
+    let (mail, _) = bench.begin(Operation::Off, "a");
+    bench.hosts[0].domains.borrow_mut().get_mut(A).unwrap().runs = Some(99);
+    assert_eq!(bench.wait(&mail, RETRY), [Verdict::Success.into()]);
+    assert_eq!((bench.hosts[0].destroys.get(), bench.hosts[0].runs(A)), (2, Some(false)));
 }
 
 #[test]
