@@ -1,6 +1,9 @@
 use std::fmt;
 use std::hint::black_box;
 
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256, Sha512};
+
 /// Room for a digest on the wire, in bytes: a SHA-512 fills it, the shorter
 /// ones stand left-aligned with zeros behind them.
 pub const DIGEST_LEN: usize = 64;
@@ -48,26 +51,40 @@ impl HashKind {
             HashKind::Sha512 => "sha512",
         }
     }
+}
 
-    /// The digest of the parts, one after the other; all zero for [`HashKind::None`].
-    pub(crate) fn digest(self, parts: &[&[u8]]) -> Digest {
+/// The hash functions after they have taken in a key: its bytes are hashed
+/// once, however many messages are signed. As secret as the key.
+pub(super) struct Keyed {
+    sha1: Sha1,
+    sha256: Sha256,
+    sha512: Sha512,
+}
+
+impl Keyed {
+    pub(super) fn new(key: &[u8]) -> Keyed {
+        Keyed {
+            sha1: Sha1::new_with_prefix(key),
+            sha256: Sha256::new_with_prefix(key),
+            sha512: Sha512::new_with_prefix(key),
+        }
+    }
+
+    /// H(key ‖ message); all zero for [`HashKind::None`].
+    pub(super) fn digest(&self, kind: HashKind, message: &[u8]) -> Digest {
         let mut out = [0; DIGEST_LEN];
-        match self {
+        match kind {
             HashKind::None => {}
-            HashKind::Sha1 => out[..20].copy_from_slice(&hash::<sha1::Sha1>(parts)),
-            HashKind::Sha256 => out[..32].copy_from_slice(&hash::<sha2::Sha256>(parts)),
-            HashKind::Sha512 => out.copy_from_slice(&hash::<sha2::Sha512>(parts)),
+            HashKind::Sha1 => out[..20].copy_from_slice(&finish(&self.sha1, message)),
+            HashKind::Sha256 => out[..32].copy_from_slice(&finish(&self.sha256, message)),
+            HashKind::Sha512 => out.copy_from_slice(&finish(&self.sha512, message)),
         }
         Digest(out)
     }
 }
 
-fn hash<D: sha2::Digest>(parts: &[&[u8]]) -> sha2::digest::Output<D> {
-    let mut hasher = D::new();
-    for part in parts {
-        hasher.update(part);
-    }
-    hasher.finalize()
+fn finish<D: sha2::Digest + Clone>(keyed: &D, message: &[u8]) -> sha2::digest::Output<D> {
+    keyed.clone().chain_update(message).finalize()
 }
 
 impl fmt::Display for HashKind {
@@ -108,20 +125,21 @@ mod tests {
     #[test]
     fn digests_are_left_aligned_and_zero_padded() {
         // FIPS 180 test vector: the digest of "abc".
-        let sha1 = HashKind::Sha1.digest(&[b"a", b"bc"]);
+        let keyed = Keyed::new(b"a");
+        let sha1 = keyed.digest(HashKind::Sha1, b"bc");
         assert_eq!(&sha1.as_bytes()[..4], &[0xa9, 0x99, 0x3e, 0x36]);
         assert_eq!(&sha1.as_bytes()[20..], &[0; 44]);
-        let sha256 = HashKind::Sha256.digest(&[b"abc"]);
+        let sha256 = Keyed::new(b"a").digest(HashKind::Sha256, b"bc");
         assert_eq!(&sha256.as_bytes()[..4], &[0xba, 0x78, 0x16, 0xbf]);
         assert_eq!(&sha256.as_bytes()[32..], &[0; 32]);
-        let sha512 = HashKind::Sha512.digest(&[b"abc"]);
+        let sha512 = keyed.digest(HashKind::Sha512, b"bc");
         assert_eq!(&sha512.as_bytes()[..4], &[0xdd, 0xaf, 0x35, 0xa1]);
-        assert_eq!(HashKind::None.digest(&[b"abc"]).as_bytes(), &[0; 64]);
+        assert_eq!(keyed.digest(HashKind::None, b"bc").as_bytes(), &[0; 64]);
     }
 
     #[test]
     fn a_digest_matches_only_itself() {
-        let digest = HashKind::Sha1.digest(&[b"abc"]);
+        let digest = Keyed::new(b"a").digest(HashKind::Sha1, b"bc");
         let mut bytes = *digest.as_bytes();
         assert!(digest.matches(&bytes));
         for i in 0..DIGEST_LEN {
@@ -143,6 +161,6 @@ mod tests {
 
     #[test]
     fn debug_shows_no_digest() {
-        assert_eq!(format!("{:?}", HashKind::Sha256.digest(&[b"abc"])), "Digest(..)");
+        assert_eq!(format!("{:?}", Keyed::new(b"a").digest(HashKind::Sha256, b"bc")), "Digest(..)");
     }
 }

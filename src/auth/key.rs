@@ -5,38 +5,53 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::challenge::NONCE_LEN;
-use super::hash::Digest;
+use super::hash::{Digest, Keyed};
 use super::{Challenge, ChallengeRefusal, HashKind};
 use crate::wire::PacketHead;
 
 /// Bytes of a key file that count; the rest of a longer file is not read (as the C suite does).
 pub const KEY_MAX: usize = 4096;
 
-/// The key that a daemon and its clients share. Wiped when dropped.
+/// The key that a daemon and its clients share, as the hash functions that
+/// have taken it in. Wiped when dropped.
 pub struct Key {
-    bytes: Box<[u8]>,
+    length: usize,
+    secret: Box<Secret>,
+}
+
+/// What stands for the key's bytes. Boxed, so that it stays in one place.
+struct Secret {
+    keyed: Keyed,
+    tagging: Hmac<Sha256>,
+}
+
+impl Secret {
+    fn new(key: &[u8]) -> Secret {
+        // HMAC takes keys of any length, so the error of its constructor does not occur.
+        let tagging = <Hmac<Sha256> as Mac>::new_from_slice(key)
+            .unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
+        Secret { keyed: Keyed::new(key), tagging }
+    }
 }
 
 impl Key {
     /// Takes the content of a key file; only its first [`KEY_MAX`] bytes
     /// count. An empty key serves where neither hash nor auth is asked for.
     pub fn new(mut bytes: Vec<u8>) -> Key {
-        if bytes.len() > KEY_MAX {
-            wipe(&mut bytes[KEY_MAX..]);
-        }
-        let key = Key { bytes: bytes[..bytes.len().min(KEY_MAX)].into() };
+        let key = &bytes[..bytes.len().min(KEY_MAX)];
+        let key = Key { length: key.len(), secret: Box::new(Secret::new(key)) };
         wipe(&mut bytes);
         key
     }
 
     /// Its length in bytes.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.length
     }
 
     /// Whether there is no key at all.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.length == 0
     }
 
     /// Whether the answer to a challenge could be continued into a signed
@@ -44,12 +59,12 @@ impl Key {
     /// end inside the 112 bytes of a request before its hash field. True for
     /// lengths that leave 16 to 55 modulo 64.
     pub fn allows_extension(&self) -> bool {
-        (16..=55).contains(&(self.bytes.len() % 64))
+        (16..=55).contains(&(self.length % 64))
     }
 
     /// Signs bytes: H(key ‖ bytes).
     pub fn sign(&self, kind: HashKind, bytes: &[u8]) -> Digest {
-        kind.digest(&[&self.bytes, bytes])
+        self.secret.keyed.digest(kind, bytes)
     }
 
     /// Answers a challenge of the other side.
@@ -85,11 +100,7 @@ impl Key {
     }
 
     fn tag(&self, nonce: &[u8]) -> Hmac<Sha256> {
-        // HMAC takes keys of any length, so the error of its constructor does not occur.
-        let mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.bytes);
-        let mut mac = mac.unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
-        mac.update(nonce);
-        mac
+        self.secret.tagging.clone().chain_update(nonce)
     }
 }
 
@@ -101,13 +112,15 @@ fn wipe(secret: &mut [u8]) {
 
 impl Drop for Key {
     fn drop(&mut self) {
-        wipe(&mut self.bytes);
+        // The hash functions have no wipe: those of an empty key take their place in memory.
+        *self.secret = Secret::new(&[]);
+        black_box(&self.secret);
     }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({} bytes)", self.bytes.len())
+        write!(f, "Key({} bytes)", self.length)
     }
 }
 

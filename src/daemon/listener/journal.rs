@@ -44,7 +44,14 @@ impl Journal {
 
     /// The one line that each request ends in. Only those that changed
     /// nothing are left out in a flood.
-    pub(super) fn report(&mut self, posted: &Posted, answer: &Answer, reason: &str, now: Instant) {
+    pub(super) fn report(
+        &mut self,
+        posted: &Posted,
+        answer: &Answer,
+        reason: &str,
+        is_awaited: bool,
+        now: Instant,
+    ) {
         let is_done = posted.request.operation.is_power() && *answer == Verdict::Success.into();
         let left_out = match self.verdicts.allow(now) {
             Some(left_out) => left_out,
@@ -57,7 +64,9 @@ impl Journal {
         };
         let millis = now.saturating_duration_since(posted.received).as_millis();
         let (listener, source, asked) = (self.listener, posted.source, Asked(&posted.request));
-        log!(level, "{listener}: {source}: {asked}: {answer}: {reason}: {millis} ms{}", LeftOut(left_out));
+        let gone = if is_awaited { "" } else { "; the client no longer waits" };
+        let left_out = LeftOut(left_out);
+        log!(level, "{listener}: {source}: {asked}: {answer}: {reason}{gone}: {millis} ms{left_out}");
     }
 }
 

@@ -85,7 +85,10 @@ impl Sessions {
     pub(super) fn accept(&mut self, stream: Stream, source: Source, now: Instant) {
         let Some(nonce) = self.nonce(now) else { return };
         let machine = ServerSession::accepted(self.policy.clone(), nonce, now);
-        self.admit(stream, machine, source, None, now);
+        if let Some(id) = self.admit(stream, machine, source, None, now) {
+            // The request mostly is here already, which saves a turn.
+            self.attend(id, Readiness { read: true, write: false }, now);
+        }
     }
 
     /// A datagram came in on the interface with this index: checks it and
@@ -135,7 +138,7 @@ impl Sessions {
         source: Source,
         callback: Option<(SocketAddr, Identity)>,
         now: Instant,
-    ) {
+    ) -> Option<u64> {
         let holders = self.live.iter().map(|(&id, session)| Holder {
             id,
             origin: Origin::from(&session.source),
@@ -150,13 +153,15 @@ impl Sessions {
                 }
             }
             Admission::Refuse => {
-                return self.complain(now, format_args!("{source}: refused, too many sessions"));
+                self.complain(now, format_args!("{source}: refused, too many sessions"));
+                return None;
             }
         }
         let id = self.next_id;
         self.next_id += 1;
         let caller = Caller::default();
         self.live.insert(id, Session { stream, machine, source, received: now, callback, caller });
+        Some(id)
     }
 
     /// Adds all sessions to the poll set of a turn.
@@ -260,15 +265,13 @@ impl Sessions {
 
     /// The worker's answer to the request of a session.
     pub(super) fn answered(&mut self, id: u64, answer: &Answer, reason: &str, now: Instant) {
+        // The client first, it waits; the rest after it.
+        let is_awaited = self.live.contains_key(&id);
+        self.answer(id, answer, now);
         if let Some(posted) = self.with_worker.remove(&id) {
             self.history.finish(&posted.request.identity(), now);
-            let reason = match self.live.contains_key(&id) {
-                true => reason.to_owned(),
-                false => format!("{reason}; the client no longer waits"),
-            };
-            self.journal.report(&posted, answer, &reason, now);
+            self.journal.report(&posted, answer, reason, is_awaited, now);
         }
-        self.answer(id, answer, now);
     }
 
     fn answer(&mut self, id: u64, answer: &Answer, now: Instant) {

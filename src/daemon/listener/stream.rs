@@ -29,8 +29,6 @@ impl Stream {
     /// One that was accepted.
     pub(super) fn accepted(socket: TcpStream) -> io::Result<Stream> {
         socket.set_nonblocking(true)?;
-        // Every message is written at once; waiting for more only delays it.
-        socket.set_nodelay(true)?;
         Ok(Stream { socket, connecting: false })
     }
 
@@ -44,6 +42,7 @@ impl Stream {
             Err(errno) => return Err(errno.into()),
         }
         let socket = TcpStream::from(fd);
+        // Every message is written at once; waiting for more only delays it.
         socket.set_nodelay(true)?;
         Ok(Stream { socket, connecting: true })
     }

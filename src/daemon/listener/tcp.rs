@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::Front;
 use super::sessions::Sessions;
@@ -103,6 +104,8 @@ impl Front for TcpFront {
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
+    // Its connections inherit this: every message is written at once, waiting for more only delays it.
+    setsockopt(&listener, sockopt::TcpNoDelay, &true)?;
     Ok(listener)
 }
 
