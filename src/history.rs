@@ -5,17 +5,20 @@
 //! its addresses, until it is called back.
 #![forbid(unsafe_code)]
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::fence::Identity;
+use crate::quota::Origin;
 
 /// How long a request that was carried out is held against its twins.
 pub const HOLD: Duration = Duration::from_secs(10);
 
 /// How many requests are held of each of the two kinds.
 pub const CAPACITY: usize = 4096;
+
+/// How many of them may come from one origin, so that it cannot fill the room of all.
+pub const SHARE: usize = CAPACITY / 8 * 7;
 
 /// Why a request may not begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +40,11 @@ pub struct History {
 
 #[derive(Debug, Default)]
 struct Held {
-    /// When the request was finished; none while it is being carried out.
-    finished: HashMap<Identity, Option<Instant>>,
+    /// Where the request came from, and when it was finished: none while it
+    /// is being carried out.
+    held: HashMap<Identity, (Origin, Option<Instant>)>,
+    /// How many there are of each origin.
+    shares: HashMap<Origin, usize>,
     /// The finished ones, oldest first.
     order: VecDeque<(Instant, Identity)>,
 }
@@ -48,7 +54,7 @@ impl History {
     pub fn holds(&mut self, identity: &Identity, now: Instant) -> bool {
         let held = self.side(identity);
         held.forget(now);
-        held.finished.contains_key(identity)
+        held.held.contains_key(identity)
     }
 
     /// Marks a request as being carried out.
@@ -56,24 +62,25 @@ impl History {
     /// # Errors
     ///
     /// [`Refusal`] if it must not be.
-    pub fn begin(&mut self, identity: &Identity, now: Instant) -> Result<(), Refusal> {
+    pub fn begin(&mut self, identity: &Identity, origin: Origin, now: Instant) -> Result<(), Refusal> {
         let held = self.side(identity);
         held.forget(now);
-        let full = held.finished.len() >= CAPACITY;
-        match held.finished.entry(identity.clone()) {
-            Entry::Occupied(_) => Err(Refusal::Duplicate),
-            Entry::Vacant(_) if full => Err(Refusal::Full),
-            Entry::Vacant(vacant) => {
-                vacant.insert(None);
-                Ok(())
-            }
+        let share = held.shares.get(&origin).copied().unwrap_or(0);
+        if held.held.contains_key(identity) {
+            return Err(Refusal::Duplicate);
         }
+        if held.held.len() >= CAPACITY || share >= SHARE {
+            return Err(Refusal::Full);
+        }
+        held.held.insert(identity.clone(), (origin, None));
+        held.shares.insert(origin, share + 1);
+        Ok(())
     }
 
     /// Marks a request as carried out at `now`.
     pub fn finish(&mut self, identity: &Identity, now: Instant) {
         let held = self.side(identity);
-        if let Some(finished @ None) = held.finished.get_mut(identity) {
+        if let Some((_, finished @ None)) = held.held.get_mut(identity) {
             *finished = Some(now);
             held.order.push_back((now, identity.clone()));
         }
@@ -82,8 +89,8 @@ impl History {
     /// Forgets a request that began and came to nothing: it was never handed to the worker.
     pub fn retract(&mut self, identity: &Identity) {
         let held = self.side(identity);
-        if held.finished.get(identity) == Some(&None) {
-            held.finished.remove(identity);
+        if let Some((_, None)) = held.held.get(identity) {
+            held.remove(identity);
         }
     }
 
@@ -99,8 +106,16 @@ impl Held {
                 break;
             }
             if let Some((_, identity)) = self.order.pop_front() {
-                self.finished.remove(&identity);
+                self.remove(&identity);
             }
+        }
+    }
+
+    fn remove(&mut self, identity: &Identity) {
+        let Some((origin, _)) = self.held.remove(identity) else { return };
+        match self.shares.get_mut(&origin) {
+            Some(share) if *share > 1 => *share -= 1,
+            _ => drop(self.shares.remove(&origin)),
         }
     }
 }
@@ -108,10 +123,15 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fence::{Operation, Request, Target};
+    use crate::fence::{Operation, Request, Source, Target};
 
     fn identity(operation: Operation, seqno: u32, name: &str) -> Identity {
         Request { operation, target: Target::new(name.as_bytes()).unwrap(), seqno }.identity()
+    }
+
+    fn origin(host: u16) -> Origin {
+        let [high, low] = host.to_be_bytes();
+        Origin::from(&Source::Ip([192, 0, high, low].into()))
     }
 
     #[test]
@@ -120,16 +140,20 @@ mod tests {
         let mut history = History::default();
         let off = identity(Operation::Off, 1, "a");
         assert!(!history.holds(&off, start));
-        assert_eq!(history.begin(&off, start), Ok(()));
+        assert_eq!(history.begin(&off, origin(1), start), Ok(()));
         let later = start + Duration::from_secs(60);
-        assert_eq!(history.begin(&off, later), Err(Refusal::Duplicate), "still being carried out");
+        assert_eq!(history.begin(&off, origin(1), later), Err(Refusal::Duplicate), "still being carried out");
         history.finish(&off, later);
         assert_eq!(
-            history.begin(&identity(Operation::Off, 1, "A"), later + HOLD / 2),
+            history.begin(&identity(Operation::Off, 1, "A"), origin(1), later + HOLD / 2),
             Err(Refusal::Duplicate)
         );
-        assert_eq!(history.begin(&identity(Operation::On, 1, "a"), later), Ok(()), "another operation");
-        assert_eq!(history.begin(&off, later + HOLD), Ok(()));
+        assert_eq!(
+            history.begin(&identity(Operation::On, 1, "a"), origin(1), later),
+            Ok(()),
+            "another operation"
+        );
+        assert_eq!(history.begin(&off, origin(1), later + HOLD), Ok(()));
     }
 
     #[test]
@@ -138,17 +162,39 @@ mod tests {
         let mut history = History::default();
         for seqno in 0..CAPACITY as u32 {
             let status = identity(Operation::Status, seqno, "a");
-            assert_eq!(history.begin(&status, start), Ok(()));
+            assert_eq!(history.begin(&status, origin(2 + (seqno % 2) as u16), start), Ok(()));
             history.finish(&status, start);
         }
-        assert_eq!(history.begin(&identity(Operation::Status, u32::MAX, "a"), start), Err(Refusal::Full));
+        assert_eq!(
+            history.begin(&identity(Operation::Status, u32::MAX, "a"), origin(1), start),
+            Err(Refusal::Full)
+        );
         assert!(history.holds(&identity(Operation::Status, 0, "a"), start));
         assert_eq!(
-            history.begin(&identity(Operation::Off, 7, "a"), start),
+            history.begin(&identity(Operation::Off, 7, "a"), origin(1), start),
             Ok(()),
             "a fence has its own room"
         );
-        assert_eq!(history.begin(&identity(Operation::Status, u32::MAX, "a"), start + HOLD), Ok(()));
+        assert_eq!(
+            history.begin(&identity(Operation::Status, u32::MAX, "a"), origin(1), start + HOLD),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn one_origin_leaves_room_for_others() {
+        let now = Instant::now();
+        let mut history = History::default();
+        for seqno in 0..SHARE as u32 {
+            let off = identity(Operation::Off, seqno, "a");
+            assert_eq!(history.begin(&off, origin(1), now), Ok(()));
+            history.finish(&off, now);
+        }
+        let more = identity(Operation::Off, u32::MAX, "a");
+        assert_eq!(history.begin(&more, origin(1), now), Err(Refusal::Full));
+        assert_eq!(history.begin(&more, origin(2), now), Ok(()));
+        let again = identity(Operation::Off, u32::MAX - 1, "a");
+        assert_eq!(history.begin(&again, origin(1), now + HOLD), Ok(()));
     }
 
     #[test]
@@ -156,9 +202,9 @@ mod tests {
         let now = Instant::now();
         let mut history = History::default();
         let off = identity(Operation::Off, 1, "a");
-        history.begin(&off, now).unwrap();
+        history.begin(&off, origin(1), now).unwrap();
         history.retract(&off);
-        assert_eq!(history.begin(&off, now), Ok(()));
+        assert_eq!(history.begin(&off, origin(1), now), Ok(()));
         history.finish(&off, now);
         history.retract(&off);
         assert!(history.holds(&off, now), "what was carried out is not retracted");

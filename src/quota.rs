@@ -9,15 +9,16 @@ use crate::fence::Source;
 /// Sessions of one listener.
 pub const SESSIONS_MAX: usize = 256;
 
-/// What sessions are counted by: an IPv4 address, or an IPv6 /64, since one
-/// host has all addresses of that.
+/// What sessions are counted by: an IPv4 address, a link-local IPv6 address,
+/// or an IPv6 /64, since one host has all addresses of that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Origin(IpAddr);
 
 impl From<&Source> for Origin {
     fn from(source: &Source) -> Origin {
         match source {
-            Source::Ip(IpAddr::V6(address)) => {
+            // All guests on a link share fe80::/64.
+            Source::Ip(IpAddr::V6(address)) if address.segments()[0] & 0xffc0 != 0xfe80 => {
                 Origin(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into())
             }
             Source::Ip(address) => Origin(*address),
@@ -129,6 +130,7 @@ mod tests {
     fn an_ipv6_host_is_its_64() {
         assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:1:2:3"));
         assert_ne!(origin("2001:db8::1"), origin("2001:db8:0:1::1"));
+        assert_ne!(origin("fe80::1"), origin("fe80::2"));
         assert_ne!(origin("192.0.2.1"), origin("192.0.2.2"));
     }
 }

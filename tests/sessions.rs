@@ -239,7 +239,7 @@ fn a_client_that_does_not_read_its_answer_is_let_go() {
 fn a_stop_in_the_middle_answers_what_is_in_flight() {
     let Some(mut world) = World::new("a_stop_in_the_middle", "tcp", "") else { return };
     world.pair.guest.inside(|| {
-        let clients: Vec<Client> = (0..100)
+        let clients: Vec<Client> = (0..60)
             .map(|_| {
                 let mut client = world.client();
                 client.send(&status()).unwrap();

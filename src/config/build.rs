@@ -107,7 +107,12 @@ fn read_listeners(chosen: &[&str], fields: &Fields, report: &mut Report) -> Vec<
 fn groups(section: Option<&Section>, chosen: &[&str], report: &mut Report) -> Vec<GroupConfig> {
     let by_address = chosen.iter().any(|listener| *listener != "serial");
     let fields = Fields::of(section, "groups", report);
-    fields.sections(schema::REPEATABLE).map(|group| read_group(group, by_address, report)).collect()
+    let groups: Vec<GroupConfig> =
+        fields.sections(schema::REPEATABLE).map(|group| read_group(group, by_address, report)).collect();
+    if let (Some(section), true) = (section, groups.is_empty()) {
+        report.warning(section.at(), "there is no group in here: everyone may fence everything");
+    }
+    groups
 }
 
 /// `by_address`: some requests come with an address, not only over serial ports.

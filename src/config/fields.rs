@@ -95,7 +95,11 @@ impl<'a, 't> Fields<'a, 't> {
     fn add_section(&mut self, section: &'t Section<'a>, path: &str, report: &mut Report) {
         let Some(name) = section.name else { return };
         let Some(known) = schema::children(path).find(|known| known.eq_ignore_ascii_case(name.text)) else {
-            return report.unknown(name.at, || unknown_section(name.text, path));
+            // Groups that nobody reads would let everyone fence everything.
+            return match nearest(name.text, schema::children(path)) {
+                Some("groups" | "group") => report.error(name.at, unknown_section(name.text, path)),
+                _ => report.unknown(name.at, || unknown_section(name.text, path)),
+            };
         };
         let place =
             self.sections.iter_mut().find(|(other, _)| *other == known && known != schema::REPEATABLE);

@@ -224,3 +224,14 @@ fn the_largest_files_are_read_in_linear_time() {
         }
     }
 }
+
+#[test]
+fn a_misspelt_group_does_not_open_the_daemon() {
+    for wrong in ["gruops { group { uuid = \"a\"; ip = \"::1\"; } }", "groups { gruop { uuid = \"a\"; } }"] {
+        let text = format!("{DAEMON}{wrong}");
+        assert!(parse(Path::new("c"), text.as_bytes()).config.is_none(), "{wrong}");
+    }
+    let text = format!("{DAEMON}groups {{ }}");
+    let outcome = parse(Path::new("c"), text.as_bytes());
+    assert!(outcome.config.is_some() && outcome.diagnostics.render(false).contains("no group in here"));
+}

@@ -32,6 +32,15 @@ impl Caller {
     }
 }
 
+/// What a listener is told about an answer.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// Why, for the log.
+    pub(crate) reason: String,
+    /// Whether the request was begun; if not, its twin may be.
+    pub(crate) carried_out: bool,
+}
+
 /// The way back of exactly one answer. Dropped unused, it answers failure.
 #[derive(Debug)]
 pub(crate) struct Ticket {
@@ -44,19 +53,19 @@ impl Ticket {
         Ticket { reply: Some(reply), session }
     }
 
-    fn post(&mut self, answer: Answer, reason: String) {
+    fn post(&mut self, answer: Answer, report: Report) {
         let Some(reply) = self.reply.take() else { return };
-        if let Err(Mail::Answered { answer, reason, .. }) =
-            reply.post(Mail::Answered { session: self.session, answer, reason })
-        {
-            warn!("an answer came after its listener had ended: {answer} ({reason})");
+        let mail = Mail::Answered { session: self.session, answer, report };
+        if let Err(Mail::Answered { answer, report, .. }) = reply.post(mail) {
+            warn!("an answer came after its listener had ended: {answer} ({})", report.reason);
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.post(Verdict::Failure.into(), "it was dropped".to_owned());
+        let reason = "it was dropped".to_owned();
+        self.post(Verdict::Failure.into(), Report { reason, carried_out: true });
     }
 }
 
@@ -104,12 +113,19 @@ impl Job {
 
     /// Answers it; the listener writes the answer and its reason into the log.
     pub(crate) fn finish(mut self, answer: impl Into<Answer>, reason: impl fmt::Display) {
-        self.ticket.post(answer.into(), reason.to_string());
+        let report = Report { reason: reason.to_string(), carried_out: true };
+        self.ticket.post(answer.into(), report);
     }
 
-    /// Drops it, with a reason for the log.
-    pub(crate) fn drop_stale(self, stale: Stale) {
-        self.finish(Verdict::Failure, format_args!("not carried out: {stale}"));
+    /// Answers it without having begun it: the same request may come again.
+    pub(crate) fn refuse(mut self, answer: impl Into<Answer>, reason: impl fmt::Display) {
+        let report = Report { reason: reason.to_string(), carried_out: false };
+        self.ticket.post(answer.into(), report);
+    }
+
+    /// Gives it up after it was begun, with a reason for the log.
+    pub(crate) fn give_up(self, stale: Stale) {
+        self.finish(Verdict::Failure, format_args!("given up: {stale}"));
     }
 }
 

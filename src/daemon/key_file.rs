@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::unistd::geteuid;
@@ -28,7 +28,9 @@ pub(crate) struct Loaded {
 /// neither root nor us.
 pub(crate) fn load(path: &Path) -> Result<Loaded, String> {
     let shown = path.display();
-    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    // Without blocking, should it be a FIFO.
+    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = opened.map_err(|error| unreadable(path, &error))?;
     let metadata = file.metadata().map_err(|error| unreadable(path, &error))?;
     if !metadata.is_file() {
         return Err(format!("the key file {shown} is no regular file"));

@@ -1,6 +1,7 @@
 //! Where log lines go: to stderr in the foreground and until the daemon has
 //! detached, then to syslog.
 
+use std::fmt;
 use std::io::Write;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,8 +34,8 @@ pub(crate) fn start(debug: u32) {
     let stderr = env_logger::Builder::new()
         .filter_level(LevelFilter::Trace)
         .format(move |out, record| match under_systemd {
-            true => writeln!(out, "<{}>{}", priority(record.level()) as i32, record.args()),
-            false => writeln!(out, "fence_virtd: {}: {}", word(record.level()), record.args()),
+            true => writeln!(out, "<{}>{}", priority(record.level()) as i32, one_line(record.args())),
+            false => writeln!(out, "fence_virtd: {}: {}", word(record.level()), one_line(record.args())),
         })
         .build();
     let logger = LOGGER.get_or_init(|| Logger { stderr, to_syslog: AtomicBool::new(false) });
@@ -61,7 +62,7 @@ impl Log for Logger {
             return;
         }
         if self.to_syslog.load(Ordering::Acquire) {
-            syslog::write(priority(record.level()), &record.args().to_string());
+            syslog::write(priority(record.level()), &one_line(record.args()));
         } else {
             self.stderr.log(record);
         }
@@ -70,6 +71,12 @@ impl Log for Logger {
     fn flush(&self) {
         self.stderr.flush();
     }
+}
+
+/// A message without line breaks and other control characters: what libvirt
+/// says may have several lines, and each of ours is one.
+fn one_line(message: &fmt::Arguments<'_>) -> String {
+    message.to_string().replace(char::is_control, " ")
 }
 
 fn priority(level: Level) -> Priority {

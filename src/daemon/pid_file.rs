@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -44,6 +44,11 @@ impl PidFile {
             Ok(file) => file,
             Err(_) => return Err(running(pid.map_or("unknown".to_owned(), |pid| pid.to_string()))),
         };
+        if !is_at(&file, &absolute) {
+            // Its last holder removed it between our opening and our locking.
+            drop(file);
+            return PidFile::take(path);
+        }
         // The C daemon takes no lock: look whether that process is one.
         match pid.filter(|&pid| pid != std::process::id() && is_fence_virtd(pid)) {
             Some(pid) => Err(running(pid.to_string())),
@@ -66,9 +71,20 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
+        if !is_at(&self.file, &self.path) {
+            return log::warn!("the pid file {} is no longer ours", self.path.display());
+        }
         if let Err(error) = fs::remove_file(&self.path) {
             log::warn!("cannot remove the pid file {}: {error}", self.path.display());
         }
+    }
+}
+
+/// Whether this path still leads to this file.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
     }
 }
 
@@ -95,6 +111,12 @@ mod tests {
         assert!(refusal.contains(&std::process::id().to_string()), "{refusal}");
         drop(first);
         assert!(!path.exists());
+        let moved = PidFile::take(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let successor = PidFile::take(&path).unwrap();
+        drop(moved);
+        assert!(path.exists(), "a successor's is left alone");
+        drop(successor);
         drop(PidFile::take(&path).unwrap());
     }
 

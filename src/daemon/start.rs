@@ -5,16 +5,20 @@
 //! the daemon has detached.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use crossbeam_channel::bounded;
 use log::{error, info, warn};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::args::{self, Command, Options};
 use super::listener::{self, Listener, interface_exists};
 use super::notify::Notifier;
 use super::pid_file::PidFile;
+use super::worker::QUEUE_MAX;
 use super::{backend, key_file, logging, supervise};
 use crate::auth::Key;
 use crate::config::{self, AuthConfig, Config, ListenerConfig};
@@ -53,21 +57,21 @@ Listeners:
     tcp (built in)
 ";
 
-#[allow(clippy::print_stdout)]
 fn print(text: &str) -> ExitCode {
-    print!("{text}");
-    ExitCode::SUCCESS
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
-#[allow(clippy::print_stderr)]
 fn complain(text: &str) -> ExitCode {
-    eprint!("{text}");
+    warn_on_stderr(text);
     ExitCode::FAILURE
 }
 
-#[allow(clippy::print_stderr)]
+/// A stderr that takes nothing is no reason not to go on.
 fn warn_on_stderr(text: &str) {
-    eprint!("{text}");
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Reads the configuration and says what is wrong with it, each line as `say` does.
@@ -135,6 +139,7 @@ fn start(options: &Options) -> Result<(), String> {
     let wait = options.wait_for_init || config.wait_for_init;
     backend::check(&config.backend)?;
 
+    raise_descriptor_limit();
     let policies = config.listeners.iter().map(policy).collect::<Result<Vec<_>, _>>()?;
     let mut pid_file = PidFile::take(&options.pid_file)?;
     let mut listeners: Vec<Listener> = Vec::new();
@@ -150,9 +155,11 @@ fn start(options: &Options) -> Result<(), String> {
     pid_file.write()?;
     let signals = Signals::block().map_err(|error| format!("cannot take signals: {error}"))?;
     let groups = config.groups.iter().map(|group| Group::new(&group.ips, &group.uuids)).collect();
-    let backend = backend::start(&config.backend, Groups::new(groups), wait)?;
+    let (inbox, messages) = bounded(QUEUE_MAX);
+    let started = backend::start(&config.backend, Groups::new(groups), &inbox, wait, &signals)?;
+    let Some(started) = started else { return Ok(()) };
     let notifier = Notifier::from_environment();
-    let running = supervise::Running::start(listeners, backend)?;
+    let running = supervise::Running::start(listeners, started, (inbox, messages))?;
     if let Some(background) = background {
         logging::switch_to_syslog();
         background.ready().map_err(|error| format!("cannot go into the background: {error}"))?;
@@ -160,6 +167,16 @@ fn start(options: &Options) -> Result<(), String> {
     info!("fence_virtd {} is ready", env!("CARGO_PKG_VERSION"));
     notifier.send("READY=1");
     running.until_stopped(&signals, &notifier)
+}
+
+/// As many descriptors as the system lets us have: sessions must not be
+/// bounded by anything but their quota.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 20), hard));
+    if let Err(error) = raised {
+        warn!("cannot raise the limit of open files: {error}");
+    }
 }
 
 /// The policy of a listener, with its key.

@@ -2,7 +2,7 @@
 //!
 //! 1. A stop signal comes. The listeners take nothing new and answer what is in flight.
 //! 2. After the grace, or at a second signal, what is unanswered fails.
-//! 3. When all listeners have ended the worker sees its channel closed and ends.
+//! 3. When all listeners have ended the worker is told to finish what it has, and ends.
 //! 4. The keepers close their connections.
 //!
 //! A thread that ends without being told to ends the daemon: one that lost a
@@ -12,19 +12,21 @@ use std::os::fd::AsFd;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, Sender};
 use log::{error, info, warn};
 
 use super::backend::{Keepers, Started};
 use super::listener::{Listener, Mail};
 use super::notify::Notifier;
-use super::worker;
+use super::worker::{self, Message};
 use crate::sys::mailbox::{Address, Mailbox, mailbox};
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::signals::Signals;
 
 /// How long requests in flight may take after a stop signal.
 const GRACE: Duration = Duration::from_secs(5);
+/// A signal that comes so soon after the first is the same one, sent to a process and its group.
+const ECHO: Duration = Duration::from_millis(500);
 /// How long the worker and the keepers may take after that.
 const CLOSING: Duration = Duration::from_secs(1);
 
@@ -52,6 +54,7 @@ impl Drop for Knell {
 
 /// All threads of the daemon.
 pub(crate) struct Running {
+    inbox: Sender<Message>,
     ends: Mailbox<Ended>,
     listeners: Vec<(Address<Mail>, JoinHandle<()>)>,
     worker: JoinHandle<()>,
@@ -64,21 +67,24 @@ impl Running {
     /// # Errors
     ///
     /// If the system gives no thread or descriptor.
-    pub(crate) fn start(listeners: Vec<Listener>, started: Started) -> Result<Running, String> {
+    pub(crate) fn start(
+        listeners: Vec<Listener>,
+        started: Started,
+        (inbox, messages): (Sender<Message>, Receiver<Message>),
+    ) -> Result<Running, String> {
         let (main, ends) = mailbox().map_err(|error| format!("cannot make a mailbox: {error}"))?;
-        let (sender, jobs) = bounded(worker::QUEUE_MAX);
-        let Started { mut backend, events, keepers } = started;
+        let Started { mut backend, keepers } = started;
         let worker = spawn("worker", &main, move || {
-            worker::run(backend.as_mut(), &jobs, &events);
+            worker::run(backend.as_mut(), &messages);
             Ok(())
         })?;
         let mut running = Vec::new();
         for listener in listeners {
-            let (address, outlet, name) = (listener.address(), sender.clone(), listener.name());
+            let (address, outlet, name) = (listener.address(), inbox.clone(), listener.name());
             let thread = spawn(name, &main, move || listener.run(outlet).map_err(|error| error.to_string()))?;
             running.push((address, thread));
         }
-        Ok(Running { ends, listeners: running, worker, keepers })
+        Ok(Running { inbox, ends, listeners: running, worker, keepers })
     }
 
     /// Runs until a signal says stop, then stops everything.
@@ -90,7 +96,7 @@ impl Running {
         let outcome = self.watch(signals);
         notifier.send("STOPPING=1");
         self.tell(|| Mail::Stop);
-        let mut missing = self.listeners.len() + 1;
+        let mut missing = self.listeners.len();
         if outcome.is_err() {
             // Whichever thread it was, the requests it held are lost.
             missing -= 1;
@@ -100,6 +106,11 @@ impl Running {
         if missing > 0 {
             warn!("the grace is over: what is still in flight has failed");
             self.tell(|| Mail::Abort);
+            missing = self.await_ends(missing, Instant::now() + CLOSING, None);
+        }
+        // A full queue means that the worker hangs: then it is not waited for either.
+        missing += 1;
+        if self.inbox.try_send(Message::Stop).is_ok() {
             missing = self.await_ends(missing, Instant::now() + CLOSING, None);
         }
         let deadline = Instant::now() + CLOSING;
@@ -135,9 +146,11 @@ impl Running {
     /// Waits until `missing` threads have ended, the deadline passes, or
     /// another signal comes; gives how many are still missing.
     fn await_ends(&self, mut missing: usize, deadline: Instant, signals: Option<&Signals>) -> usize {
+        let echo = Instant::now() + ECHO;
         loop {
             missing -= self.ends.take().count().min(missing);
-            let again = signals.is_some_and(|signals| matches!(signals.next(), Ok(Some(_))));
+            let again = signals.is_some_and(|signals| matches!(signals.next(), Ok(Some(_))))
+                && Instant::now() >= echo;
             if missing == 0 || again || Instant::now() >= deadline {
                 return missing;
             }

@@ -1,59 +1,73 @@
 //! The one thread that carries requests out.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::backend::{Backend, Event};
 use super::job::Job;
-use crate::fence::{Operation, Verdict};
+use crate::fence::Verdict;
 
-/// How many jobs may wait for the worker, of all listeners together; more
-/// are answered with failure at once.
+/// How many messages may wait for the worker, of all listeners together; a
+/// job more is answered with failure at once.
 pub(crate) const QUEUE_MAX: usize = 512;
 
-/// Takes jobs until all listeners are gone.
-pub(crate) fn run(backend: &mut dyn Backend, jobs: &Receiver<Job>, events: &Receiver<Event>) {
-    loop {
-        let wait = backend.deadline().map(|at| at.saturating_duration_since(Instant::now()));
-        let timer = wait.map_or_else(crossbeam_channel::never, crossbeam_channel::after);
-        select! {
-            recv(jobs) -> job => match job {
-                Ok(job) => begin(backend, job, Instant::now()),
-                Err(_) => break,
-            },
-            recv(events) -> event => if let Ok(event) = event { backend.event(event, Instant::now()) },
-            recv(timer) -> _ => {}
+/// What the worker is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A listener has a request.
+    Job(Job),
+    /// Something that the backend waits for.
+    Event(Event),
+    /// The listeners have ended: finish what is kept, then end.
+    Stop,
+}
+
+/// Takes messages until it is told to stop. Events are taken notice of before
+/// the jobs that came with them, and before what has run out of time.
+pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>) {
+    let mut backlog = VecDeque::new();
+    let mut stops = false;
+    while !stops || !backlog.is_empty() || backend.deadline().is_some() {
+        if backlog.is_empty() {
+            match wait(inbox, backend.deadline()) {
+                Ok(message) => absorb(message, backend, &mut backlog, &mut stops),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
         }
-        // What is known already counts before what has run out of time.
-        for event in events.try_iter() {
-            backend.event(event, Instant::now());
+        while backlog.len() < QUEUE_MAX {
+            let Ok(message) = inbox.try_recv() else { break };
+            absorb(message, backend, &mut backlog, &mut stops);
+        }
+        if let Some(job) = backlog.pop_front() {
+            begin(backend, job, Instant::now());
         }
         backend.turn(Instant::now());
     }
-    drain(backend, events);
 }
 
-/// The listeners are gone: finishes what is kept for another try.
-fn drain(backend: &mut dyn Backend, events: &Receiver<Event>) {
-    while let Some(at) = backend.deadline() {
-        match events.recv_deadline(at) {
-            Ok(event) => backend.event(event, Instant::now()),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-        backend.turn(Instant::now());
+fn wait(inbox: &Receiver<Message>, deadline: Option<Instant>) -> Result<Message, RecvTimeoutError> {
+    match deadline {
+        Some(at) => inbox.recv_deadline(at),
+        None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    }
+}
+
+fn absorb(message: Message, backend: &mut dyn Backend, backlog: &mut VecDeque<Job>, stops: &mut bool) {
+    match message {
+        Message::Job(job) => backlog.push_back(job),
+        Message::Event(event) => backend.event(event, Instant::now()),
+        Message::Stop => *stops = true,
     }
 }
 
 fn begin(backend: &mut dyn Backend, job: Job, now: Instant) {
     if let Some(stale) = job.stale(now) {
-        return job.drop_stale(stale);
+        return job.refuse(Verdict::Failure, format_args!("not begun: {stale}"));
     }
-    match job.request.operation {
-        Operation::Null => job.finish(Verdict::Failure, "null is never carried out"),
-        _ => backend.begin(job, now),
-    }
+    backend.begin(job, now);
 }
 
 #[cfg(test)]
@@ -61,6 +75,7 @@ mod tests {
     use super::*;
     use crate::daemon::job::tests::{answers, job};
     use crate::daemon::job::{AGE_LIMIT, Caller};
+    use crate::fence::Operation;
 
     /// Counts what reaches it.
     #[derive(Default)]
@@ -99,14 +114,13 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_with_the_last_listener() {
-        let (sender, jobs) = crossbeam_channel::bounded(4);
-        let (_events, event_receiver) = crossbeam_channel::bounded(1);
-        let (null, mail, _) = job(Operation::Null, "", Instant::now());
-        sender.send(null).unwrap();
-        drop(sender);
+    fn it_ends_when_it_is_told_to_after_the_jobs_before() {
+        let (sender, inbox) = crossbeam_channel::bounded(4);
+        let (job, mail, _) = job(Operation::Off, "a", Instant::now());
+        sender.send(Message::Job(job)).unwrap();
+        sender.send(Message::Stop).unwrap();
         let mut backend = Counting::default();
-        run(&mut backend, &jobs, &event_receiver);
-        assert_eq!((backend.0, answers(&mail)), (0, vec![Verdict::Failure.into()]));
+        run(&mut backend, &inbox);
+        assert_eq!((backend.0, answers(&mail)), (1, vec![Verdict::Success.into()]));
     }
 }

@@ -67,6 +67,8 @@ pub enum Misconduct {
     Late(&'static str),
     /// It hung up; the words say what was awaited.
     HungUp(&'static str),
+    /// It hung up after it had proven itself.
+    Impatient,
 }
 
 impl fmt::Display for Misconduct {
@@ -88,6 +90,7 @@ impl fmt::Display for Misconduct {
             }
             Misconduct::Trailing => f.write_str("it sent more than a request"),
             Misconduct::Late(awaited) => write!(f, "it took too long: {awaited} did not come"),
+            Misconduct::Impatient => f.write_str("it hung up before it had its answer"),
             Misconduct::HungUp(awaited) => write!(f, "it hung up: {awaited} did not come"),
         }
     }
@@ -232,6 +235,11 @@ impl ServerSession {
         matches!(self.state, State::AwaitAnswer | State::Replying)
     }
 
+    /// Whether the worker has its request.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::AwaitAnswer)
+    }
+
     /// When the session ends if nothing comes; none while the worker has it.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
@@ -246,6 +254,7 @@ impl ServerSession {
     pub fn hang_up(&self) -> Option<Misconduct> {
         match &self.state {
             State::AwaitRequest(gather) if gather.is_empty() => None,
+            State::AwaitAnswer | State::Replying => Some(Misconduct::Impatient),
             _ => Some(Misconduct::HungUp(self.awaited())),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::mem::size_of_val;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{
@@ -45,9 +45,18 @@ impl MulticastSocket {
             set_option(&fd, libc::IPPROTO_IP, libc::IP_MULTICAST_ALL, &0)?;
         } else {
             setsockopt(&fd, sockopt::Ipv6RecvPacketInfo, &true)?;
-            set_option(&fd, libc::IPPROTO_IPV6, IPV6_MULTICAST_ALL, &0)?;
+            match set_option(&fd, libc::IPPROTO_IPV6, IPV6_MULTICAST_ALL, &0) {
+                // Before Linux 4.20: groups that others on this host joined are heard too.
+                Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {}
+                other => other?,
+            }
         }
-        bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(group, port)))?;
+        // A group of link scope can only be bound to with an interface, which may change.
+        let local = match group {
+            IpAddr::V6(v6) if v6.octets()[1] & 0x0f <= 2 => Ipv6Addr::UNSPECIFIED.into(),
+            other => other,
+        };
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(local, port)))?;
         Ok(MulticastSocket { socket: UdpSocket::from(fd), group })
     }
 
@@ -65,6 +74,19 @@ impl MulticastSocket {
         match joined {
             Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => Ok(()),
             other => other,
+        }
+    }
+
+    /// Leaves the group on an interface that is gone: Linux keeps an IPv4
+    /// membership of it, and counts it against the limit.
+    ///
+    /// # Errors
+    ///
+    /// setsockopt(2)'s; EADDRNOTAVAIL if there is no membership.
+    pub fn leave(&self, interface: u32) -> io::Result<()> {
+        match self.group {
+            IpAddr::V4(group) => self.membership(libc::IP_DROP_MEMBERSHIP, group, interface),
+            IpAddr::V6(group) => self.socket.leave_multicast_v6(&group, interface),
         }
     }
 

@@ -5,9 +5,13 @@ mod libvirt;
 use std::fmt;
 use std::time::Instant;
 
+use crossbeam_channel::Sender;
+
 use super::job::Job;
+use super::worker::Message;
 use crate::config::BackendConfig;
 use crate::groups::Groups;
+use crate::sys::signals::Signals;
 
 pub(crate) use libvirt::Keepers;
 
@@ -42,7 +46,6 @@ pub(crate) trait Backend {
 /// A backend that is connected, or will be.
 pub(crate) struct Started {
     pub(crate) backend: Box<dyn Backend + Send>,
-    pub(crate) events: crossbeam_channel::Receiver<Event>,
     pub(crate) keepers: Keepers,
 }
 
@@ -59,16 +62,23 @@ pub(crate) fn check(config: &BackendConfig) -> Result<(), String> {
 }
 
 /// Starts the threads that keep its connections, and waits for the first
-/// connection unless `wait` says that it may come later.
+/// connection unless `wait` says that it may come later. None if a signal
+/// says stop meanwhile.
 ///
 /// # Errors
 ///
 /// A sentence for each URI that cannot be reached.
-pub(crate) fn start(config: &BackendConfig, groups: Groups, wait: bool) -> Result<Started, String> {
+pub(crate) fn start(
+    config: &BackendConfig,
+    groups: Groups,
+    worker: &Sender<Message>,
+    wait: bool,
+    signals: &Signals,
+) -> Result<Option<Started>, String> {
     check(config)?;
     match config {
         BackendConfig::Libvirt { uris } | BackendConfig::Cpg { uris, .. } => {
-            libvirt::start(uris, groups, wait)
+            libvirt::start(uris, groups, worker, wait, signals)
         }
     }
 }

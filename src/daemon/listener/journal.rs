@@ -22,8 +22,10 @@ pub(super) struct Journal {
     listener: &'static str,
     /// About what clients do wrong.
     complaints: Limiter,
-    /// About requests.
-    verdicts: Limiter,
+    /// About questions.
+    questions: Limiter,
+    /// About power operations: a flood of questions leaves out none of them.
+    power: Limiter,
 }
 
 impl Journal {
@@ -31,7 +33,8 @@ impl Journal {
         Journal {
             listener,
             complaints: Limiter::new(20, Duration::from_millis(200), now),
-            verdicts: Limiter::new(100, Duration::from_millis(50), now),
+            questions: Limiter::new(100, Duration::from_millis(50), now),
+            power: Limiter::new(100, Duration::from_millis(50), now),
         }
     }
 
@@ -42,8 +45,7 @@ impl Journal {
         }
     }
 
-    /// The one line that each request ends in. Only those that changed
-    /// nothing are left out in a flood.
+    /// The one line that each request ends in, unless there were too many lately.
     pub(super) fn report(
         &mut self,
         posted: &Posted,
@@ -52,12 +54,8 @@ impl Journal {
         is_awaited: bool,
         now: Instant,
     ) {
-        let is_done = posted.request.operation.is_power() && *answer == Verdict::Success.into();
-        let left_out = match self.verdicts.allow(now) {
-            Some(left_out) => left_out,
-            None if is_done => 0,
-            None => return,
-        };
+        let limiter = if posted.request.operation.is_power() { &mut self.power } else { &mut self.questions };
+        let Some(left_out) = limiter.allow(now) else { return };
         let level = match answer {
             Answer::Verdict(Verdict::Failure | Verdict::Denied) => Level::Warn,
             _ => Level::Info,

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::ListenerConfig;
+use crate::daemon::job::Report;
 use crate::fence::Answer;
 use crate::session::Policy;
 use crate::sys::poll::{PollSet, Readiness, Slot};
@@ -38,8 +39,8 @@ pub(crate) enum Mail {
         session: u64,
         /// Its answer.
         answer: Answer,
-        /// Why, for the log.
-        reason: String,
+        /// What else is to be said of it.
+        report: Report,
     },
     /// Take no new requests, end when the present ones are answered.
     Stop,

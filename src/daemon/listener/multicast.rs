@@ -27,6 +27,8 @@ pub(super) struct MulticastFront {
     /// The one interface to hear on; none for all.
     wanted: Option<String>,
     joined: BTreeSet<Interface>,
+    /// Where joining failed, which was warned of.
+    unheard: BTreeSet<Interface>,
     retry: Option<Instant>,
 }
 
@@ -39,7 +41,14 @@ impl MulticastFront {
         // The bell first, so that no change after the first look is missed.
         let bell = InterfaceBell::new().map_err(failed)?;
         let wanted = config.interface.clone();
-        let mut front = MulticastFront { socket, bell, wanted, joined: BTreeSet::new(), retry: None };
+        let mut front = MulticastFront {
+            socket,
+            bell,
+            wanted,
+            joined: BTreeSet::new(),
+            unheard: BTreeSet::new(),
+            retry: None,
+        };
         let problem = front.join_all(Instant::now());
         match (problem, &front.wanted) {
             (None, _) => Ok(front),
@@ -61,8 +70,12 @@ impl MulticastFront {
         };
         for gone in self.joined.difference(&present) {
             warn!("multicast: the interface {} is gone", gone.name);
+            if let Err(error) = self.socket.leave(gone.index) {
+                debug!("multicast: leaving {}: {error}", gone.name);
+            }
         }
         self.joined.retain(|interface| present.contains(interface));
+        self.unheard.retain(|interface| present.contains(interface));
         self.retry = None;
         let mut problem = None;
         for interface in present.difference(&self.joined.clone()) {
@@ -72,11 +85,14 @@ impl MulticastFront {
                     if let Some(warning) = interfaces::snooping_warning(&interface.name) {
                         warn!("multicast: {warning}");
                     }
+                    self.unheard.remove(interface);
                     self.joined.insert(interface.clone());
                 }
                 Err(error) => {
                     let reason = explain(&interface.name, &error);
-                    debug!("multicast: {reason}");
+                    if self.unheard.insert(interface.clone()) {
+                        warn!("multicast: {reason}");
+                    }
                     problem = Some(reason);
                     self.retry = Some(now + RETRY);
                 }

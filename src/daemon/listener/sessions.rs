@@ -14,7 +14,8 @@ use log::{debug, warn};
 use super::journal::{Journal, Posted};
 use super::stream::{Input, Stream};
 use super::{Mail, Outlet};
-use crate::daemon::job::{Asked, Caller, Job, Ticket};
+use crate::daemon::job::{Asked, Caller, Job, Report, Ticket};
+use crate::daemon::worker::Message;
 use crate::fence::{Answer, Identity, Request, Source, Verdict};
 use crate::history::{History, Refusal};
 use crate::quota::{self, Admission, Holder, Origin};
@@ -34,6 +35,9 @@ struct Session {
     /// Told if the client hangs up on the worker.
     caller: Caller,
 }
+
+/// How many requests of one origin the worker may have at a time.
+const JOBS_MAX: usize = 64;
 
 /// Why a session ends without its answer having been sent.
 enum Ending {
@@ -142,7 +146,7 @@ impl Sessions {
         let holders = self.live.iter().map(|(&id, session)| Holder {
             id,
             origin: Origin::from(&session.source),
-            authenticated: session.machine.is_authenticated(),
+            authenticated: session.machine.is_waiting(),
         });
         match quota::admit(Origin::from(&source), holders) {
             Admission::Admit => {}
@@ -235,8 +239,23 @@ impl Sessions {
 
     /// Posts an authenticated request to the worker.
     fn submit(&mut self, id: u64, request: Request, now: Instant) {
+        let Some(session) = self.live.get_mut(&id) else { return };
+        session.callback = None;
+        // A hang-up, or more bytes, may be behind what was read.
+        match session.stream.peek() {
+            Ok(Input::Nothing) => {}
+            Ok(Input::End) | Err(_) => return self.end(id, &Ending::HungUp, now),
+            Ok(Input::Bytes(_)) => return self.end(id, &Ending::Misconduct(Misconduct::Trailing), now),
+        }
+        let (source, received, caller) = (session.source, session.received, session.caller.clone());
         let identity = request.identity();
-        match self.history.begin(&identity, now) {
+        if self.jobs_of(Origin::from(&source)) >= JOBS_MAX {
+            let line =
+                format_args!("{source}: {}: refused, {JOBS_MAX} of its requests wait", Asked(&request));
+            self.complain(now, line);
+            return self.answer(id, &Verdict::Failure.into(), now);
+        }
+        match self.history.begin(&identity, Origin::from(&source), now) {
             Ok(()) => {}
             Err(Refusal::Duplicate) => return self.drop_duplicate(id, &request, now),
             Err(Refusal::Full) => {
@@ -244,32 +263,37 @@ impl Sessions {
                 return self.answer(id, &Verdict::Failure.into(), now);
             }
         }
-        let Some(session) = self.live.get_mut(&id) else { return };
-        session.callback = None;
-        let (source, received) = (session.source, session.received);
-        let job = Job {
-            request: request.clone(),
-            source,
-            received,
-            caller: session.caller.clone(),
-            ticket: Ticket::new(self.address.clone(), id),
-        };
-        self.with_worker.insert(id, Posted { request, source, received });
-        // A job that does not fit is dropped, and its ticket answers failure.
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.jobs.try_send(job) {
-            // It was never begun, so it may come again.
-            self.history.retract(&identity);
-            self.complain(now, format_args!("{source}: refused, the worker has too much to do"));
+        let ticket = Ticket::new(self.address.clone(), id);
+        let job = Job { request: request.clone(), source, received, caller, ticket };
+        match self.jobs.try_send(Message::Job(job)) {
+            Ok(()) => {
+                self.with_worker.insert(id, Posted { request, source, received });
+            }
+            // The job is dropped, and its ticket answers failure. It was never begun, so it may come again.
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.history.retract(&identity);
+                self.complain(now, format_args!("{source}: refused, the worker has too much to do"));
+            }
         }
     }
 
+    /// How many requests of an origin the worker has, also those whose clients are gone.
+    fn jobs_of(&self, origin: Origin) -> usize {
+        self.with_worker.values().filter(|posted| Origin::from(&posted.source) == origin).count()
+    }
+
     /// The worker's answer to the request of a session.
-    pub(super) fn answered(&mut self, id: u64, answer: &Answer, reason: &str, now: Instant) {
+    pub(super) fn answered(&mut self, id: u64, answer: &Answer, report: &Report, now: Instant) {
+        let Report { reason, carried_out } = report;
         // The client first, it waits; the rest after it.
         let is_awaited = self.live.contains_key(&id);
         self.answer(id, answer, now);
         if let Some(posted) = self.with_worker.remove(&id) {
-            self.history.finish(&posted.request.identity(), now);
+            let identity = posted.request.identity();
+            match *carried_out {
+                true => self.history.finish(&identity, now),
+                false => self.history.retract(&identity),
+            }
             self.journal.report(&posted, answer, reason, is_awaited, now);
         }
     }

@@ -15,7 +15,7 @@ use crate::wire::{FAMILY_IPV4, Packet};
 /// Sessions whose jobs nobody takes but the test, on a clock of its own.
 struct World {
     sessions: Sessions,
-    jobs: Receiver<Job>,
+    jobs: Receiver<Message>,
     mail: Mailbox<Mail>,
     now: Instant,
 }
@@ -37,9 +37,7 @@ impl World {
         client.write_all(bytes).unwrap();
         let (socket, peer) = listener.accept().unwrap();
         self.sessions.accept(Stream::accepted(socket).unwrap(), Source::ip(peer.ip()), self.now);
-        if !bytes.is_empty() {
-            self.turn();
-        }
+        self.deliver();
         client
     }
 
@@ -58,14 +56,21 @@ impl World {
 
     fn deliver(&mut self) {
         for mail in self.mail.take() {
-            if let Mail::Answered { session, answer, reason } = mail {
-                self.sessions.answered(session, &answer, &reason, self.now);
+            if let Mail::Answered { session, answer, report } = mail {
+                self.sessions.answered(session, &answer, &report, self.now);
             }
         }
     }
 
+    fn job(&mut self) -> Job {
+        match self.jobs.try_recv().unwrap() {
+            Message::Job(job) => job,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn answer_job(&mut self) {
-        self.jobs.try_recv().unwrap().finish(Verdict::Success, "done");
+        self.job().finish(Verdict::Success, "done");
         self.deliver();
     }
 }
@@ -125,7 +130,7 @@ fn a_full_queue_is_a_failure_at_once_and_may_be_tried_again() {
 fn a_client_that_hangs_up_is_gone_for_the_worker() {
     let mut world = World::new(8);
     let client = world.client(&packet(1).encode());
-    let job = world.jobs.try_recv().unwrap();
+    let job = world.job();
     assert_eq!(job.stale(world.now), None);
     drop(client);
     world.turn();
@@ -137,7 +142,7 @@ fn a_client_that_hangs_up_is_gone_for_the_worker() {
 fn a_client_that_talks_on_is_gone_for_the_worker() {
     let mut world = World::new(8);
     let mut client = world.client(&packet(1).encode());
-    let job = world.jobs.try_recv().unwrap();
+    let job = world.job();
     client.write_all(&[1]).unwrap();
     world.turn();
     assert_eq!(job.stale(world.now), Some(Stale::HungUp));
@@ -147,7 +152,7 @@ fn a_client_that_talks_on_is_gone_for_the_worker() {
 fn stopping_closes_who_has_not_authenticated_and_aborting_fails_the_rest() {
     let mut world = World::new(8);
     let mut waiting = world.client(&packet(1).encode());
-    let job = world.jobs.try_recv().unwrap();
+    let job = world.job();
     let mut silent = world.client(&[]);
     let mut halfway = world.client(&packet(2).encode()[..100]);
     world.sessions.close_unauthenticated();
@@ -193,4 +198,41 @@ fn a_repeated_datagram_brings_one_call_back() {
     assert!(world.sessions.is_empty(), "shortly after");
     world.sessions.call_back(&datagram, 1, world.now + HOLD);
     assert_eq!(world.sessions.live.len(), 1);
+}
+
+#[test]
+fn a_hang_up_behind_the_request_is_seen_before_it_is_posted() {
+    let mut world = World::new(8);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.write_all(&packet(1).encode()).unwrap();
+    client.shutdown(std::net::Shutdown::Both).unwrap();
+    let (socket, peer) = listener.accept().unwrap();
+    world.sessions.accept(Stream::accepted(socket).unwrap(), Source::ip(peer.ip()), world.now);
+    assert!(world.jobs.is_empty() && world.sessions.is_empty());
+}
+
+#[test]
+fn what_was_refused_may_come_again() {
+    let mut world = World::new(8);
+    let mut first = world.client(&packet(1).encode());
+    world.job().refuse(Verdict::Denied, "no group");
+    world.deliver();
+    assert_eq!(rest(&mut first), [3]);
+    let mut second = world.client(&packet(1).encode());
+    world.answer_job();
+    assert_eq!(rest(&mut second), [0]);
+}
+
+#[test]
+fn one_origin_cannot_fill_the_queue() {
+    let mut world = World::new(1000);
+    let mut clients: Vec<TcpStream> =
+        (0..=JOBS_MAX).map(|at| world.client(&packet(at as u32).encode())).collect();
+    assert_eq!(rest(&mut clients[JOBS_MAX]), [1], "at once");
+    drop(clients);
+    world.turn();
+    let mut more = world.client(&packet(5000).encode());
+    assert_eq!(rest(&mut more), [1], "hanging up makes no room");
+    assert_eq!(world.jobs.len(), JOBS_MAX);
 }

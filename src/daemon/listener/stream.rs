@@ -58,6 +58,16 @@ impl Stream {
         self.socket.take_error()?.map_or(Ok(()), Err)
     }
 
+    /// Looks what a read would bring, and leaves it there.
+    pub(super) fn peek(&self) -> io::Result<Input> {
+        match self.socket.peek(&mut [0]) {
+            Ok(0) => Ok(Input::End),
+            Ok(count) => Ok(Input::Bytes(count)),
+            Err(error) if is_passing(&error) => Ok(Input::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads once.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Input> {
         match self.socket.read(buffer) {

@@ -27,16 +27,19 @@ pub(super) struct TcpFront {
     listener: Option<TcpListener>,
     /// While the listener is awaited or pauses: until when.
     resume: Option<Instant>,
+    /// Why it is awaited, as it was last said.
+    reason: io::ErrorKind,
 }
 
 impl TcpFront {
     pub(super) fn bind(config: &TcpConfig, wait: bool) -> Result<TcpFront, String> {
         let address = SocketAddr::new(config.address, config.port);
+        let reason = io::ErrorKind::AddrNotAvailable;
         match listen(address) {
-            Ok(listener) => Ok(TcpFront { address, listener: Some(listener), resume: None }),
+            Ok(listener) => Ok(TcpFront { address, listener: Some(listener), resume: None, reason }),
             Err(error) if wait && error.kind() == io::ErrorKind::AddrNotAvailable => {
                 warn!("tcp: this host does not have the address {} yet: waiting for it", address.ip());
-                Ok(TcpFront { address, listener: None, resume: Some(Instant::now() + RETRY) })
+                Ok(TcpFront { address, listener: None, resume: Some(Instant::now() + RETRY), reason })
             }
             Err(error) => Err(format!("tcp: cannot listen on {address}: {}", explain(&error))),
         }
@@ -50,7 +53,10 @@ impl TcpFront {
                 self.resume = None;
             }
             Err(error) => {
-                log::debug!("tcp: still no listening on {}: {error}", self.address);
+                if self.reason != error.kind() {
+                    warn!("tcp: still cannot listen on {}: {}", self.address, explain(&error));
+                    self.reason = error.kind();
+                }
                 self.resume = Some(now + RETRY);
             }
         }

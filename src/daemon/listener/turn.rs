@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 
 use super::sessions::Sessions;
 use super::{Front, Mail};
-use crate::daemon::job::Job;
+use crate::daemon::worker::Message;
 use crate::session::Policy;
 use crate::sys::mailbox::{Address, Mailbox, mailbox};
 use crate::sys::poll::{Interest, PollSet};
@@ -22,7 +22,7 @@ pub(crate) struct Listener {
 }
 
 /// Where a listener's authenticated requests go.
-pub(crate) type Outlet = Sender<Job>;
+pub(crate) type Outlet = Sender<Message>;
 
 impl Listener {
     pub(super) fn new(
@@ -80,7 +80,9 @@ impl Listener {
             session_slots.iter().map(|&(id, slot)| (id, set.ready(slot))).filter(|(_, r)| r.any()).collect();
         drop(set);
 
-        // Sessions before mail: a hang-up that came first is seen first.
+        // Deadlines first: what comes after them does not count. Then sessions, before mail: a hang-up
+        // that came first is seen first.
+        sessions.expire(now);
         for (id, ready) in session_ready {
             sessions.attend(id, ready, now);
         }
@@ -90,15 +92,14 @@ impl Listener {
         if let Some(front) = &mut self.front {
             front.attend(&front_ready, sessions, now);
         }
-        sessions.expire(now);
         Ok(())
     }
 
     fn read_mail(&mut self, sessions: &mut Sessions, now: Instant) {
         for mail in self.mailbox.take() {
             match mail {
-                Mail::Answered { session, answer, reason } => {
-                    sessions.answered(session, &answer, &reason, now)
+                Mail::Answered { session, answer, report } => {
+                    sessions.answered(session, &answer, &report, now)
                 }
                 Mail::Stop => {
                     self.front = None;

@@ -66,7 +66,7 @@ impl<L: Link> Libvirt<L> {
     fn fence(&mut self, mut fence: Fence, job: Job, now: Instant) {
         match fence.step(&mut self.uris, &job, now) {
             Step::Done(verdict, reason) => job.finish(verdict, reason),
-            Step::Stale(stale) => job.drop_stale(stale),
+            Step::Stale(stale) => job.give_up(stale),
             Step::Again(reason) => {
                 debug!("{:?} is not off yet: {reason}: trying again", job.request.target.as_str());
                 self.retries.push((now + RETRY, fence, job));
@@ -183,12 +183,12 @@ impl<L: Link> Backend for Libvirt<L> {
         match job.request.operation {
             Operation::HostList => return self.list(job, now),
             Operation::Devstatus => return self.devstatus(job, now),
-            Operation::Null => return job.finish(Verdict::Failure, "null is never carried out"),
+            Operation::Null => return job.refuse(Verdict::Failure, "null is never carried out"),
             Operation::Off | Operation::Reboot | Operation::On | Operation::Status => {}
         }
         let vm = match self.resolve(&job, now) {
             Ok(vm) => vm,
-            Err((verdict, reason)) => return job.finish(verdict, reason),
+            Err((verdict, reason)) => return job.refuse(verdict, reason),
         };
         let (verdict, reason) = match job.request.operation {
             Operation::Status => power::status(&self.uris, &vm),

@@ -111,9 +111,10 @@ impl Host for Connection {
         handle.destroy().map_err(|error| {
             let reason = error.message().to_owned();
             match error.code() {
-                // What libvirt says when QEMU outlives its SIGKILL.
-                ErrorNumber::SystemError => Undestroyed::Dying(reason),
-                ErrorNumber::ResourceBusy | ErrorNumber::OperationTimeout => Undestroyed::Busy(reason),
+                ErrorNumber::SystemError if is_dying(&reason) => Undestroyed::Dying(reason),
+                ErrorNumber::SystemError | ErrorNumber::ResourceBusy | ErrorNumber::OperationTimeout => {
+                    Undestroyed::Busy(reason)
+                }
                 _ => Undestroyed::Refused(reason),
             }
         })
@@ -138,6 +139,12 @@ impl Host for Connection {
         }
         Ok(list)
     }
+}
+
+/// What libvirt says, in its own words or those of EBUSY, when QEMU outlives
+/// its SIGKILL; a system error may as well be a lost connection.
+fn is_dying(reason: &str) -> bool {
+    reason.contains("Failed to terminate process") || reason.contains("Device or resource busy")
 }
 
 fn is_uuid(text: &str) -> bool {
@@ -208,6 +215,13 @@ impl Drop for Handle {
 #[cfg(test)]
 mod unit_tests {
     use super::*;
+
+    #[test]
+    fn only_a_process_that_does_not_end_is_dying() {
+        assert!(is_dying("Failed to terminate process 71 with SIGKILL: Device or resource busy"));
+        assert!(!is_dying("Cannot recv data: Connection reset by peer"));
+        assert!(!is_dying("Unable to kill process 71: Operation not permitted"));
+    }
 
     #[test]
     fn what_reads_as_a_uuid() {

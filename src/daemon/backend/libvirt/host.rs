@@ -85,7 +85,7 @@ pub(super) trait Link {
     /// The connection, if there is one that answers.
     fn host(&self, now: Instant) -> Result<Arc<Self::Host>, Failed>;
 
-    /// The VMs that were there when it was last connected: UUID and name. Given once for each connection.
+    /// The VMs that its keeper saw when it last looked: UUID and name. Each look is given once.
     fn inventory(&self) -> Option<Vec<(String, String)>>;
 
     /// Asks its keeper to look whether it answers; an event will tell.

@@ -20,9 +20,12 @@ use super::connection::Connection;
 use super::host::{Failed, Host};
 use super::link::{Command, Shared, UriLink};
 use crate::daemon::backend::Event;
+use crate::daemon::worker::Message;
 
 /// How often an idle connection is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// How often it is looked anew which VMs are there, where there are several URIs.
+const INVENTORY_EVERY: Duration = Duration::from_secs(30);
 /// The first and the longest interval between attempts to open.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
@@ -58,7 +61,7 @@ impl Keepers {
 }
 
 /// Starts a keeper for each URI.
-pub(super) fn start(uris: &[String], events: &Sender<Event>) -> Result<Parts, String> {
+pub(super) fn start(uris: &[String], worker: &Sender<Message>) -> Result<Parts, String> {
     let (first_sender, first) = bounded(uris.len());
     let mut threads = Vec::new();
     let mut links = Vec::new();
@@ -69,7 +72,7 @@ pub(super) fn start(uris: &[String], events: &Sender<Event>) -> Result<Parts, St
             place,
             shared: shared.clone(),
             commands,
-            events: events.clone(),
+            worker: worker.clone(),
             first: Some(first_sender.clone()),
             retired: Vec::new(),
             // Who may have copies on several URIs has to know where they were.
@@ -90,7 +93,7 @@ struct Keeper {
     place: usize,
     shared: Arc<Shared>,
     commands: Receiver<Command>,
-    events: Sender<Event>,
+    worker: Sender<Message>,
     first: Option<Sender<First>>,
     /// Connections that were given up and that the worker may still hold.
     retired: Vec<Arc<Connection>>,
@@ -148,21 +151,31 @@ impl Keeper {
         // 9.0 crashes the one that takes over its I/O (CVE-2024-4418), and lets it wait for ever in others.
         let own = Connection::open(self.shared.uri())?;
         let connection = Arc::new(Connection::open(self.shared.uri())?);
-        let inventory = match self.wants_inventory {
-            true => connection.list()?.into_iter().map(|found| (found.uuid, found.name)).collect(),
-            false => Vec::new(),
-        };
-        self.shared.opened(connection.clone(), inventory);
+        self.shared.opened(connection.clone());
+        self.take_inventory(&own)?;
         Ok((connection, own))
+    }
+
+    fn take_inventory(&self, own: &Connection) -> Result<(), Failed> {
+        if self.wants_inventory {
+            let pairs = own.list()?.into_iter().map(|found| (found.uuid, found.name));
+            self.shared.saw(pairs.collect());
+        }
+        Ok(())
     }
 
     /// Probes an open connection until it fails; true if the keeper is to end.
     fn keep(&mut self, connection: Arc<Connection>, own: &Connection) -> bool {
         let mut was_asked = false;
+        let mut inventory_at = Instant::now();
         loop {
             self.shared.probing(Some(Instant::now()));
-            let outcome = own.probe().and_then(|()| connection.check());
+            let mut outcome = own.probe().and_then(|()| connection.check());
             self.shared.probing(None);
+            if outcome.is_ok() && inventory_at.elapsed() >= INVENTORY_EVERY {
+                outcome = self.take_inventory(own);
+                inventory_at = Instant::now();
+            }
             if was_asked {
                 self.tell(outcome.clone().map_err(|Failed(reason)| reason));
             }
@@ -214,7 +227,8 @@ impl Keeper {
     }
 
     fn tell(&self, outcome: Result<(), String>) {
-        if self.events.send(Event::Probed { uri: self.place, outcome }).is_err() {
+        let event = Event::Probed { uri: self.place, outcome };
+        if self.worker.send(Message::Event(event)).is_err() {
             debug!("{}: nobody waits for the probe any more", self.shared.uri());
         }
     }

@@ -47,7 +47,7 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct Inner {
     state: State,
-    /// UUID and name of the VMs that were there when it was opened.
+    /// UUID and name of the VMs that were there lately, until the worker takes them over.
     inventory: Option<Vec<(String, String)>>,
 }
 
@@ -66,9 +66,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The keeper opened a connection and looked which VMs are there.
-    pub(super) fn opened(&self, connection: Arc<Connection>, inventory: Vec<(String, String)>) {
-        *self.lock() = Inner { state: State::Open { connection, probed: None }, inventory: Some(inventory) };
+    /// The keeper opened a connection.
+    pub(super) fn opened(&self, connection: Arc<Connection>) {
+        self.lock().state = State::Open { connection, probed: None };
+    }
+
+    /// The keeper looked which VMs are there: UUID and name.
+    pub(super) fn saw(&self, inventory: Vec<(String, String)>) {
+        self.lock().inventory = Some(inventory);
     }
 
     /// The keeper gave the connection up.

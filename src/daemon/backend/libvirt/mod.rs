@@ -25,64 +25,83 @@ mod fake;
 mod tests;
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use log::{error, warn};
+use crossbeam_channel::{Receiver, Sender};
+use log::{error, info, warn};
 
 use super::Started;
+use crate::daemon::worker::Message;
 use crate::groups::Groups;
 use crate::sys::libvirt_errors;
+use crate::sys::signals::Signals;
 
 pub(crate) use keeper::Keepers;
 
 /// How long the first connections may take at start.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long the others may take once one is there.
+const OTHERS_LIMIT: Duration = Duration::from_secs(3);
+/// How often a stop signal is looked for meanwhile.
+const SLICE: Duration = Duration::from_millis(100);
 
 /// Starts libvirt's event loop and a keeper for each URI.
-pub(super) fn start(uris: &[String], groups: Groups, wait: bool) -> Result<Started, String> {
+pub(super) fn start(
+    uris: &[String],
+    groups: Groups,
+    worker: &Sender<Message>,
+    wait: bool,
+    signals: &Signals,
+) -> Result<Option<Started>, String> {
     libvirt_errors::silence();
-    let failed = |error: virt::error::Error| format!("libvirt cannot be used: {}", error.message());
     // Without a running event loop there is no keepalive.
-    virt::event::event_register_default_impl().map_err(failed)?;
+    virt::event::event_register_default_impl()
+        .map_err(|error| format!("libvirt cannot be used: {}", error.message()))?;
     thread::Builder::new()
         .name("libvirt-events".into())
-        .spawn(|| {
-            loop {
-                if let Err(error) = virt::event::event_run_default_impl() {
-                    error!("libvirt's event loop failed: {}", error.message());
-                }
-            }
-        })
+        .spawn(run_events)
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-
-    let (event_sender, events) = crossbeam_channel::unbounded();
-    let (keepers, links, first) = keeper::start(uris, &event_sender)?;
-    if !wait {
-        await_first(uris, &first)?;
+    let (keepers, links, first) = keeper::start(uris, worker)?;
+    if !wait && !await_first(uris, &first, signals)? {
+        return Ok(None);
     }
-    let backend = Box::new(backend::Libvirt::new(links, groups));
-    Ok(Started { backend, events, keepers })
+    Ok(Some(Started { backend: Box::new(backend::Libvirt::new(links, groups)), keepers }))
 }
 
-/// Waits until every URI was tried once, and one of them can be reached.
-fn await_first(uris: &[String], first: &crossbeam_channel::Receiver<keeper::First>) -> Result<(), String> {
-    let deadline = std::time::Instant::now() + START_LIMIT;
-    let mut missing: Vec<&str> = uris.iter().map(String::as_str).collect();
-    let mut problems = Vec::new();
-    while !missing.is_empty() {
-        let Ok((uri, outcome)) = first.recv_deadline(deadline) else { break };
-        missing.retain(|name| *name != uri);
-        if let Err(reason) = outcome {
-            problems.push(format!("cannot connect to {uri}: {reason}"));
+fn run_events() {
+    loop {
+        if let Err(error) = virt::event::event_run_default_impl() {
+            error!("libvirt's event loop failed: {}", error.message());
+            // Nobody unparks it: this only keeps a lasting error from spinning.
+            thread::park_timeout(Duration::from_secs(1));
         }
     }
-    let limit = START_LIMIT.as_secs();
-    problems.extend(missing.iter().map(|uri| format!("{uri} does not answer within {limit} s")));
+}
+
+/// Waits until every URI was tried once, or one can be reached and the others
+/// had their time; false if a signal says stop.
+fn await_first(uris: &[String], first: &Receiver<keeper::First>, signals: &Signals) -> Result<bool, String> {
+    let mut deadline = Instant::now() + START_LIMIT;
+    let mut missing: Vec<&str> = uris.iter().map(String::as_str).collect();
+    let mut problems = Vec::new();
+    while !missing.is_empty() && Instant::now() < deadline {
+        if let Some(signal) = signals.next().map_err(|error| format!("cannot read signals: {error}"))? {
+            info!("{signal}: stopped while waiting for libvirt");
+            return Ok(false);
+        }
+        let Ok((uri, outcome)) = first.recv_timeout(SLICE) else { continue };
+        missing.retain(|name| *name != uri);
+        match outcome {
+            Ok(()) => deadline = deadline.min(Instant::now() + OTHERS_LIMIT),
+            Err(reason) => problems.push(format!("cannot connect to {uri}: {reason}")),
+        }
+    }
+    problems.extend(missing.iter().map(|uri| format!("{uri} does not answer")));
     if problems.len() == uris.len() {
         return Err(format!("{} (wait_for_init waits for it)", problems.join("; ")));
     }
     for problem in problems {
-        warn!("{problem}: VMs that are not found elsewhere cannot be fenced until it comes back");
+        warn!("{problem}: VMs that are not seen to run elsewhere cannot be fenced until it comes back");
     }
-    Ok(())
+    Ok(true)
 }

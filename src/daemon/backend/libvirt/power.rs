@@ -1,12 +1,16 @@
 //! Off, on and reboot of one VM, with all its copies, each step verified.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::host::{Condition, Definition, Failed, Host, Link, Undestroyed};
 use super::resolve::{Uri, Vm};
 use crate::daemon::backend::Joined;
 use crate::daemon::job::{Job, Stale};
 use crate::fence::{Operation, PowerState, Verdict};
+
+/// How long after libvirt killed a VM it is only looked at: another destroy
+/// would hold the worker for the 15 s that libvirt waits for a process to end.
+pub(super) const DYING: Duration = Duration::from_secs(10);
 
 /// How far a power operation has come.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,8 +38,8 @@ pub(super) struct Fence {
 enum Progress {
     /// Nothing yet.
     Untouched,
-    /// libvirt took our destroy of the run with this id: that run is over or dying.
-    Killed(Option<u32>),
+    /// libvirt took our destroy of a run: that run is over or dying.
+    Killed { run: Option<u32>, at: Instant },
     /// It was seen off, after our destroy or without it.
     Off { by_us: bool },
 }
@@ -69,6 +73,12 @@ impl Fence {
         if !again.is_empty() {
             return Step::Again(Joined(&again).to_string());
         }
+        let was_off = self.progress.iter().all(|progress| *progress == Progress::Off { by_us: false });
+        if was_off && !self.vm.silent.is_empty() {
+            // What ran here and was destroyed did not run elsewhere; what was off here may.
+            let reason = format!("it was off, but may run where nobody answers: {}", Joined(&self.vm.silent));
+            return Step::Done(Verdict::Failure, reason);
+        }
         let off = self.how_off(uris);
         match &self.restart {
             Some((place, definition)) => self.start_again(&mut uris[*place], definition, &off, now),
@@ -93,13 +103,18 @@ impl Fence {
             // Before it is destroyed: a transient VM is gone after that.
             self.restart = Some((self.vm.copies[at].uri, host.definition(&self.vm.uuid)?));
         }
+        if let Progress::Killed { at, .. } = self.progress[at] {
+            if now.saturating_duration_since(at) < DYING {
+                return Err(Trouble::Again("its process has not ended yet".to_owned()));
+            }
+        }
         // The calls before may have taken a while.
         if let Some(stale) = job.stale(Instant::now().max(now)) {
             return Err(Trouble::Stale(stale));
         }
         let destroyed = host.destroy(&self.vm.uuid);
         if matches!(destroyed, Ok(()) | Err(Undestroyed::Dying(_))) {
-            self.progress[at] = Progress::Killed(run.number);
+            self.progress[at] = Progress::Killed { run: run.number, at: Instant::now().max(now) };
         }
         match (self.look(at, host)?, destroyed) {
             (None, _) => Ok(()),
@@ -123,13 +138,13 @@ impl Fence {
             return Ok(None);
         }
         match (host.observe(&self.vm.uuid)?, progress) {
-            (Some(Condition { power: PowerState::Running, id: now }), Progress::Killed(then))
+            (Some(Condition { power: PowerState::Running, id: now }), Progress::Killed { run: then, .. })
                 if now.is_some() && then.is_some() && now != then => {}
             (Some(Condition { power: PowerState::Running, id }), _) => return Ok(Some(Run { number: id })),
-            (Some(Condition { power: PowerState::Off, .. }), _) | (None, Progress::Killed(_)) => {}
+            (Some(Condition { power: PowerState::Off, .. }), _) | (None, Progress::Killed { .. }) => {}
             (None, _) => return Err(Trouble::Failed("it is gone, perhaps to another host".to_owned())),
         }
-        self.progress[at] = Progress::Off { by_us: matches!(progress, Progress::Killed(_)) };
+        self.progress[at] = Progress::Off { by_us: matches!(progress, Progress::Killed { .. }) };
         Ok(None)
     }
 
@@ -176,8 +191,8 @@ pub(super) fn on<L: Link>(uris: &mut [Uri<L>], vm: &Vm, now: Instant) -> (Verdic
     if let Some(copy) = vm.copies.iter().find(|copy| copy.condition.power == PowerState::Running) {
         return (Verdict::Success, format!("it runs on {}", uris[copy.uri].link.name()));
     }
-    if !vm.hidden.is_empty() {
-        return (Verdict::Failure, format!("it may run where it was last seen: {}", Joined(&vm.hidden)));
+    if let Some(failure) = may_run_elsewhere(vm) {
+        return failure;
     }
     let [copy] = vm.copies.as_slice() else {
         let names: Vec<&str> = vm.copies.iter().map(|copy| uris[copy.uri].link.name()).collect();
@@ -200,13 +215,19 @@ pub(super) fn on<L: Link>(uris: &mut [Uri<L>], vm: &Vm, now: Instant) -> (Verdic
     }
 }
 
+/// No copy is seen to run; whether one may where nobody answers.
+fn may_run_elsewhere(vm: &Vm) -> Option<(Verdict, String)> {
+    let silent = Joined(&vm.silent);
+    (!vm.silent.is_empty()).then(|| (Verdict::Failure, format!("it may run where nobody answers: {silent}")))
+}
+
 /// Whether a VM runs anywhere.
 pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &Vm) -> (Verdict, String) {
     if let Some(copy) = vm.copies.iter().find(|copy| copy.condition.power == PowerState::Running) {
         return (Verdict::Success, format!("it runs on {}", uris[copy.uri].link.name()));
     }
-    if !vm.hidden.is_empty() {
-        return (Verdict::Failure, format!("it may run where it was last seen: {}", Joined(&vm.hidden)));
+    if let Some(failure) = may_run_elsewhere(vm) {
+        return failure;
     }
     let names: Vec<&str> = vm.copies.iter().map(|copy| uris[copy.uri].link.name()).collect();
     (Verdict::Off, format!("it is off on {}", Joined(&names)))

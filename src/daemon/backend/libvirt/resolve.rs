@@ -29,7 +29,9 @@ pub(super) struct Vm {
     pub(super) uuid: String,
     /// Where it is; at least one.
     pub(super) copies: Vec<Copy>,
-    /// Where it was last seen, but that cannot be asked now: the URI and why.
+    /// URIs that cannot be asked now, and why: a copy may run there.
+    pub(super) silent: Vec<String>,
+    /// Those of them where it was seen when they were last asked.
     pub(super) hidden: Vec<String>,
 }
 
@@ -94,7 +96,8 @@ pub(super) fn resolve<L: Link>(uris: &mut [Uri<L>], target: &Target, now: Instan
                         Some(vm) => return ambiguous(target, &vm.uuid, &found.uuid),
                         None => {
                             let (name, uuid) = (found.name, found.uuid);
-                            vm = Some(Vm { name, uuid, copies: vec![copy], hidden: Vec::new() });
+                            let (silent, hidden) = (Vec::new(), Vec::new());
+                            vm = Some(Vm { name, uuid, copies: vec![copy], silent, hidden });
                         }
                     }
                 }
@@ -120,6 +123,7 @@ pub(super) fn resolve<L: Link>(uris: &mut [Uri<L>], target: &Target, now: Instan
                 return ambiguous(target, &vm.uuid, uuid);
             }
         }
+        vm.silent.push(reason);
     }
     Resolution::Found(vm)
 }

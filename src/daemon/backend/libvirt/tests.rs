@@ -166,7 +166,7 @@ fn never_success_for_a_vm_that_was_not_seen_off() {
 #[test]
 fn a_vm_that_stays_busy_is_a_failure_after_the_age_limit() {
     let mut bench = Bench::single(&[("a", A, true)]);
-    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Destroy(Undestroyed::Dying("busy".into())); 10_000];
+    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Destroy(Undestroyed::Busy("busy".into())); 10_000];
     let (mail, _) = bench.begin(Operation::Off, "a");
     assert_eq!(bench.wait(&mail, AGE_LIMIT - RETRY), []);
     assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Success, "others are served meanwhile");
@@ -175,6 +175,22 @@ fn a_vm_that_stays_busy_is_a_failure_after_the_age_limit() {
     assert!(destroys > 100, "{destroys}");
     bench.wait(&mail, AGE_LIMIT);
     assert_eq!(bench.hosts[0].destroys.get(), destroys, "and nothing is destroyed after it");
+}
+
+#[test]
+fn a_dying_vm_is_looked_at_and_not_destroyed_again_and_again() {
+    let mut bench = Bench::single(&[("a", A, true)]);
+    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Destroy(Undestroyed::Dying("busy".into())); 10_000];
+    let (mail, _) = bench.begin(Operation::Off, "a");
+    assert_eq!(bench.wait(&mail, AGE_LIMIT * 2), [Verdict::Failure.into()]);
+    assert_eq!(bench.hosts[0].destroys.get(), 3, "each destroy may hold the worker for 15 s");
+
+    let mut bench = Bench::single(&[("a", A, true)]);
+    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Dying("busy".into())));
+    let (mail, _) = bench.begin(Operation::Off, "a");
+    assert_eq!(bench.wait(&mail, RETRY), []);
+    bench.hosts[0].domains.borrow_mut().get_mut(A).unwrap().runs = None;
+    assert_eq!(bench.wait(&mail, RETRY), [Verdict::Success.into()], "seen off as soon as it is");
 }
 
 #[test]
@@ -244,10 +260,24 @@ fn what_a_keeper_saw_before_its_uri_died_counts_too() {
         probes: Cell::new(0),
         inventory: RefCell::new(inventory),
     };
-    for (seen, expected) in [(A, Verdict::Failure), (B, Verdict::Off)] {
+    for (seen, expected) in [(A, Verdict::Failure), (B, Verdict::Success)] {
+        hosts[1].domains.borrow_mut().get_mut(A).unwrap().runs = Some(7);
         let links = vec![link(0, Some(vec![(seen.into(), "x".into())])), link(1, None)];
         let mut bench = Bench::with_links(links, &hosts, Groups::default());
-        assert_eq!(bench.ask(Operation::Status, "a"), expected, "{seen}");
+        assert_eq!(bench.ask(Operation::Off, "a"), expected, "{seen}");
+        assert_eq!(hosts[1].runs(A), Some(false), "what can be reached is destroyed all the same");
+    }
+}
+
+#[test]
+fn a_copy_that_is_off_says_nothing_of_a_uri_that_is_silent() {
+    for operation in [Operation::Off, Operation::Reboot, Operation::On, Operation::Status] {
+        // It never was seen at uri0; it may have come there since.
+        let hosts = [Fake::with(&[]), Fake::with(&[("a", A, false)])];
+        let mut bench = Bench::new(&hosts, Groups::default());
+        bench.break_host(0);
+        assert_eq!(bench.ask(operation, "a"), Verdict::Failure, "{operation}");
+        assert_eq!(bench.hosts[1].runs(A), Some(false), "{operation}: and nothing is started");
     }
 }
 
