@@ -268,6 +268,27 @@ fn a_stop_in_the_middle_answers_what_is_in_flight() {
     assert!(world.daemon.log().contains("stopped"));
 }
 
+#[test]
+fn a_log_that_nobody_reads_holds_up_nothing() {
+    if !have_peers("a_log_that_nobody_reads_holds_up_nothing") {
+        return;
+    }
+    let (dir, pair) = (Dir::new(), Pair::new());
+    let key = dir.key("key", b'k');
+    let uri = node(&dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+    let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
+    let (mut daemon, _unread) = Daemon::ours_unheard(&dir, &pair.host, &conf("tcp", &keys, &[uri], ""));
+    pair.guest.inside(|| {
+        // Each leaves a line at -d; a pipe holds 64 KiB of them.
+        for _ in 0..4000 {
+            drop(client());
+        }
+        assert_eq!(client().ask(&status()).unwrap(), 0);
+    });
+    daemon.signal(Signal::SIGTERM);
+    assert!(daemon.await_exit(Duration::from_secs(10)).success());
+}
+
 /// A multicast request of ours, to be called back at `address`:`port`.
 fn multicast(operation: Operation, address: Ipv4Addr, port: u16) -> Packet {
     let mut bytes = [0; 28];

@@ -4,15 +4,33 @@
 use std::fmt;
 use std::io::Write;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Sender, bounded};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::sys::syslog::{self, Priority};
 
+/// Lines that may wait for the writer; more are counted and lost. A log that
+/// nobody reads must not hold up the threads that fence.
+const QUEUE_MAX: usize = 1024;
+/// How long a flush may take.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
 struct Logger {
     stderr: env_logger::Logger,
     to_syslog: AtomicBool,
+    lost: AtomicU64,
+    writer: OnceLock<Sender<Entry>>,
+}
+
+/// What the writer gets.
+enum Entry {
+    Line(Level, String),
+    /// Everything before it is written.
+    Flush(Sender<()>),
 }
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
@@ -34,21 +52,84 @@ pub(crate) fn start(debug: u32) {
     let stderr = env_logger::Builder::new()
         .filter_level(LevelFilter::Trace)
         .format(move |out, record| match under_systemd {
-            true => writeln!(out, "<{}>{}", priority(record.level()) as i32, one_line(record.args())),
-            false => writeln!(out, "fence_virtd: {}: {}", word(record.level()), one_line(record.args())),
+            true => writeln!(out, "<{}>{}", priority(record.level()) as i32, record.args()),
+            false => writeln!(out, "fence_virtd: {}: {}", word(record.level()), record.args()),
         })
         .build();
-    let logger = LOGGER.get_or_init(|| Logger { stderr, to_syslog: AtomicBool::new(false) });
+    let logger = LOGGER.get_or_init(|| Logger {
+        stderr,
+        to_syslog: AtomicBool::new(false),
+        lost: AtomicU64::new(0),
+        writer: OnceLock::new(),
+    });
     // Only the first call of a process sets it, and it is the same logger.
     let _ = log::set_logger(logger);
     log::set_max_level(level(debug));
 }
 
+/// From now on lines are written by a thread of their own. Before it, while
+/// the daemon may still fork, each thread writes its own.
+///
+/// # Errors
+///
+/// If the system gives no thread.
+pub(crate) fn start_writer() -> Result<(), String> {
+    let Some(logger) = LOGGER.get() else { return Ok(()) };
+    let (sender, entries) = bounded(QUEUE_MAX);
+    thread::Builder::new()
+        .name("log".into())
+        .spawn(move || {
+            for entry in entries {
+                match entry {
+                    Entry::Line(level, line) => logger.write(level, &line),
+                    // Who flushes may have lost patience.
+                    Entry::Flush(done) => drop(done.send(())),
+                }
+            }
+        })
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    logger.writer.get_or_init(|| sender);
+    Ok(())
+}
+
+/// Waits until what was logged is written, a second at most.
+pub(crate) fn flush() {
+    let Some(writer) = LOGGER.get().and_then(|logger| logger.writer.get()) else { return };
+    let (done, flushed) = bounded(1);
+    let deadline = Instant::now() + FLUSH_LIMIT;
+    if writer.send_deadline(Entry::Flush(done), deadline).is_ok() {
+        // Past the deadline nobody reads the log, and nothing can be said about it.
+        let _ = flushed.recv_deadline(deadline);
+    }
+}
+
 /// From now on log to syslog.
 pub(crate) fn switch_to_syslog() {
+    flush();
     syslog::open();
     if let Some(logger) = LOGGER.get() {
         logger.to_syslog.store(true, Ordering::Release);
+    }
+}
+
+impl Logger {
+    fn write(&self, level: Level, line: &str) {
+        self.write_line(level, line);
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            self.write_line(
+                Level::Warn,
+                &format!("{lost} lines of the log were lost: nobody read them in time"),
+            );
+        }
+    }
+
+    fn write_line(&self, level: Level, line: &str) {
+        if self.to_syslog.load(Ordering::Acquire) {
+            syslog::write(priority(level), line);
+        } else {
+            self.stderr.log(&Record::builder().level(level).args(format_args!("{line}")).build());
+        }
     }
 }
 
@@ -61,15 +142,19 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        if self.to_syslog.load(Ordering::Acquire) {
-            syslog::write(priority(record.level()), &one_line(record.args()));
-        } else {
-            self.stderr.log(record);
+        let line = one_line(record.args());
+        match self.writer.get() {
+            None => self.write(record.level(), &line),
+            Some(writer) => {
+                if writer.try_send(Entry::Line(record.level(), line)).is_err() {
+                    self.lost.fetch_add(1, Ordering::Relaxed);
+                }
+            }
         }
     }
 
     fn flush(&self) {
-        self.stderr.flush();
+        flush();
     }
 }
 

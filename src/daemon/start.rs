@@ -33,13 +33,15 @@ pub fn run() -> ExitCode {
     match args::parse(std::env::args_os().skip(1)) {
         Ok(Command::Run(options)) => {
             logging::start(options.debug.unwrap_or(0));
-            match start(&options) {
+            let code = match start(&options) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(reason) => {
                     error!("{reason}");
                     ExitCode::FAILURE
                 }
-            }
+            };
+            logging::flush();
+            code
         }
         Ok(Command::Check(path)) => check(&path),
         Ok(Command::List) => print(LIST),
@@ -155,6 +157,7 @@ fn start(options: &Options) -> Result<(), String> {
     pid_file.write()?;
     let signals = Signals::block().map_err(|error| format!("cannot take signals: {error}"))?;
     let groups = config.groups.iter().map(|group| Group::new(&group.ips, &group.uuids)).collect();
+    logging::start_writer()?;
     let (inbox, messages) = bounded(QUEUE_MAX);
     let started = backend::start(&config.backend, Groups::new(groups), &inbox, wait, &signals)?;
     let Some(started) = started else { return Ok(()) };

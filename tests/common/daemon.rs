@@ -44,6 +44,23 @@ impl Daemon {
         Daemon { child, log, notify: Some(notify) }
     }
 
+    /// Starts ours with its stderr on a pipe that nobody reads, and at the most talkative.
+    pub fn ours_unheard(dir: &Dir, namespace: &Namespace, conf: &str) -> (Daemon, std::process::ChildStderr) {
+        let name = unique();
+        let socket = dir.path(&format!("{name}.notify"));
+        let notify = UnixDatagram::bind(&socket).unwrap();
+        notify.set_read_timeout(Some(LIMIT)).unwrap();
+        let conf = dir.write(&format!("{name}.conf"), conf);
+        let mut command = namespace.command(OURS);
+        command.env("NOTIFY_SOCKET", &socket).arg("-F").arg("-d9").arg("-f").arg(conf);
+        command.arg("-p").arg(dir.path(&format!("{name}.pid"))).stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let unread = child.stderr.take().unwrap();
+        let daemon = Daemon { child, log: dir.path("none"), notify: Some(notify) };
+        daemon.await_ready();
+        (daemon, unread)
+    }
+
     /// Starts the daemon under test. `port` is the TCP or UDP port that tells when theirs is ready.
     pub fn start(suite: Suite, dir: &Dir, namespace: &Namespace, conf: &str, port: u16) -> Daemon {
         if suite == Suite::Ours {
