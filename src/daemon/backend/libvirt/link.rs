@@ -122,3 +122,37 @@ impl Link for UriLink {
         let _ = self.keeper.try_send(Command::Probe);
     }
 }
+
+#[cfg(test)]
+mod unit_tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_whose_probe_is_late_is_passed_by() {
+        let (keeper, _commands) = crossbeam_channel::bounded(1);
+        let shared = Arc::new(Shared::new("test:///default"));
+        let link = UriLink { shared: shared.clone(), keeper };
+        let now = Instant::now();
+        assert!(link.host(now).is_err(), "not open yet");
+        shared.opened(Arc::new(Connection::open("test:///default").unwrap()));
+        assert!(link.host(now).is_ok());
+        shared.probing(Some(now));
+        assert!(link.host(now + LATE - Duration::from_millis(1)).is_ok());
+        assert!(link.host(now + LATE).is_err());
+        shared.probing(None);
+        assert!(link.host(now + LATE).is_ok(), "it answered");
+        shared.closed("gone".to_owned());
+        assert_eq!(link.host(now).unwrap_err(), Failed("gone".to_owned()));
+    }
+
+    #[test]
+    fn each_look_is_told_once() {
+        let (keeper, _commands) = crossbeam_channel::bounded(1);
+        let shared = Arc::new(Shared::new("test:///default"));
+        let link = UriLink { shared: shared.clone(), keeper };
+        assert_eq!(link.inventory(), None);
+        shared.saw(vec![("u".into(), "n".into())]);
+        assert_eq!(link.inventory(), Some(vec![("u".into(), "n".into())]));
+        assert_eq!(link.inventory(), None);
+    }
+}
