@@ -33,8 +33,9 @@ pub struct Holder {
     pub id: u64,
     /// Where it comes from.
     pub origin: Origin,
-    /// Whether it has proven that it has the key.
-    pub authenticated: bool,
+    /// Whether the worker has its request: such a session stays. Its number
+    /// is bounded for each origin by the listener.
+    pub waiting: bool,
 }
 
 /// What happens to a newcomer.
@@ -48,20 +49,21 @@ pub enum Admission {
     Refuse,
 }
 
-/// Decides about a newcomer. In a full house the oldest unauthenticated
-/// session of the origin that holds most goes, provided that it holds more
-/// than the newcomer's; else the newcomer's own oldest; so a flood from one
-/// origin never pushes out another's.
+/// Decides about a newcomer. In a full house the oldest session of the origin
+/// that holds most goes, of those that have not authenticated or are only
+/// reading their answer, provided that this origin holds more than the
+/// newcomer's; else the newcomer's own oldest; so a flood from one origin
+/// never pushes out another's.
 pub fn admit(newcomer: Origin, held: impl Iterator<Item = Holder> + Clone) -> Admission {
     if held.clone().count() < SESSIONS_MAX {
         return Admission::Admit;
     }
-    // Of each origin: how many sessions, and the oldest unauthenticated one.
+    // Of each origin: how many sessions, and the oldest that may go.
     let mut origins: HashMap<Origin, (usize, Option<u64>)> = HashMap::new();
     for holder in held {
         let (count, oldest) = origins.entry(holder.origin).or_default();
         *count += 1;
-        if !holder.authenticated {
+        if !holder.waiting {
             *oldest = Some(oldest.map_or(holder.id, |id| id.min(holder.id)));
         }
     }
@@ -88,10 +90,10 @@ mod tests {
 
     fn house(parts: &[(&str, usize, bool)]) -> Vec<Holder> {
         let mut holders = Vec::new();
-        for (address, count, authenticated) in parts {
+        for (address, count, waiting) in parts {
             for _ in 0..*count {
                 let id = holders.len() as u64;
-                holders.push(Holder { id, origin: origin(address), authenticated: *authenticated });
+                holders.push(Holder { id, origin: origin(address), waiting: *waiting });
             }
         }
         holders
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn authenticated_sessions_stay() {
+    fn sessions_that_the_worker_has_stay() {
         let full = house(&[("192.0.2.1", 200, true), ("192.0.2.2", 56, false)]);
         assert_eq!(admit_to("192.0.2.3", &full), Admission::Evict(200));
         assert_eq!(admit_to("192.0.2.1", &full), Admission::Refuse, "the hog pushes out nobody smaller");
@@ -122,7 +124,7 @@ mod tests {
     fn among_equals_the_newcomers_own_goes() {
         let mut full = house(&[("192.0.2.1", 128, false), ("192.0.2.2", 128, false)]);
         assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(128));
-        full[128].authenticated = true;
+        full[128].waiting = true;
         assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(129));
     }
 

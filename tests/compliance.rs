@@ -220,9 +220,8 @@ fn wrong_keys_and_weak_hashes_get_nothing() {
         }
         assert_eq!(Agent { hash: "sha512", ..agent }.code("status", "node1"), 0, "stronger is taken");
         if world.suite == Suite::Ours {
-            let log = daemon.log();
             for words in ["signature does not fit", "its hash is sha1", "its answer to the challenge"] {
-                assert!(log.contains(words), "{transport:?}: no {words:?} in\n{log}");
+                daemon.await_log(words);
             }
         }
     }
@@ -298,7 +297,9 @@ fn a_multi_homed_agent_fences_once() {
     let daemon = world.daemon(Multicast4, "sha256", "sha256", &[uri], "");
     assert_eq!(world.agent(Multicast4).code("off", "node1"), 0);
     if world.suite == Suite::Ours {
+        daemon.await_log(": off \"node1\": ");
         let log = daemon.log();
+        assert_eq!(log.matches("destroyed on").count(), 1, "{log}");
         assert_eq!(log.matches(": off \"node1\": ").count(), 1, "{log}");
     }
 }

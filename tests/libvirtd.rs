@@ -335,12 +335,12 @@ fn a_short_freeze_does_not_bring_back_who_gave_up() {
         let requests = [(Operation::Off, vms[0]), (Operation::Off, vms[1]), (Operation::Reboot, vms[2])];
         let clients = requests.map(|(operation, vm)| begin(operation, vm).unwrap());
         drop(clients);
-        until("the clients have hung up", PROMPT, || daemon.log().matches("hung up").count() == 3);
+        until("the clients have hung up", PROMPT, || daemon.log().matches("hung up").count() >= 3);
         libvirtd.thaw();
 
         assert_eq!(bed.prompt(vms.map(|vm| ("status", vm))), [0, 0, 0]);
         assert_eq!(vms.map(|vm| libvirtd.run_of(vm)), runs);
-        assert!(daemon.log().contains("the client hung up first"), "{}", daemon.log());
+        daemon.await_log("the client hung up first");
         assert!(daemon.stop(PROMPT).success());
     });
 }

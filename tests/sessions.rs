@@ -49,9 +49,13 @@ impl World {
         client()
     }
 
-    /// Requests of one kind that were carried out, by the log.
-    fn carried_out(&self, words: &str) -> usize {
-        self.daemon.log().matches(words).count()
+    /// Waits until the log has these words so many times, and no more when the daemon stops.
+    fn assert_carried_out(&self, words: &str, times: usize) {
+        let count = || self.daemon.log().matches(words).count();
+        until(&format!("{words:?} {times} times\n{}", self.daemon.log()), LIMIT, || count() >= times);
+        self.daemon.signal(Signal::SIGTERM);
+        self.daemon.await_log("finishing what is in flight");
+        assert_eq!(count(), times, "{words:?} in\n{}", self.daemon.log());
     }
 }
 
@@ -109,7 +113,7 @@ fn two_hundred_stalled_clients_do_not_delay_a_good_one() {
         }
         assert!(begun.elapsed() < Duration::from_secs(14), "the handshake's 10 s are kept");
     });
-    assert_eq!(world.carried_out("status \"node1\": success"), 50);
+    world.assert_carried_out("status \"node1\": success", 50);
 }
 
 #[test]
@@ -165,7 +169,7 @@ fn never_carried_out_twice() {
         silent.send(&unproven).unwrap();
         assert_eq!(world.client().ask(&unproven).unwrap(), 0);
     });
-    assert_eq!(world.carried_out("reboot \"node1\": success"), 2);
+    world.assert_carried_out("reboot \"node1\": success", 2);
 }
 
 #[test]
@@ -188,7 +192,7 @@ fn never_without_key_or_permission() {
         let _ = replay.stream.read_to_end(&mut rest);
         assert!(rest.len() <= 64, "challenge at most: {rest:?}");
     });
-    assert_eq!(world.carried_out("destroyed"), 0, "{}", world.daemon.log());
+    world.assert_carried_out("destroyed", 0);
 }
 
 #[test]
@@ -333,12 +337,13 @@ fn datagrams_of_all_kinds_and_then_a_good_one() {
     world.daemon.await_log("a datagram of 177 bytes is no fence request");
     world.daemon.await_log("no way for the call-back to 192.0.2.2 TCP port 9");
     world.daemon.await_log("its answer to the challenge is wrong");
-    assert_eq!(world.carried_out("destroyed"), 0);
+    assert_eq!(world.daemon.log().matches("destroyed").count(), 0);
     let key = world.dir.path("key");
     let way = Way::Multicast("ipv4");
     let agent =
         Agent { namespace: &world.pair.guest, way, key: &key, hash: "sha256", auth: "sha256", timeout: 10 };
     assert_eq!(agent.code("off", "node1"), 0);
+    world.assert_carried_out("destroyed", 1);
 }
 
 #[test]

@@ -146,13 +146,13 @@ impl Sessions {
         let holders = self.live.iter().map(|(&id, session)| Holder {
             id,
             origin: Origin::from(&session.source),
-            authenticated: session.machine.is_waiting(),
+            waiting: session.machine.is_waiting(),
         });
         match quota::admit(Origin::from(&source), holders) {
             Admission::Admit => {}
             Admission::Evict(id) => {
                 if let Some(evicted) = self.live.remove(&id) {
-                    let reason = "closed unauthenticated to make room, too many sessions";
+                    let reason = "closed to make room, too many sessions";
                     self.complain(now, format_args!("{}: {reason}", evicted.source));
                 }
             }
@@ -224,7 +224,10 @@ impl Sessions {
                         return self.drop_duplicate(id, &request, now);
                     }
                 }
-                Ok(Some(Event::Authenticated(request))) => self.submit(id, request, now),
+                Ok(Some(Event::Authenticated(request))) if input.is_empty() => self.submit(id, request, now),
+                Ok(Some(Event::Authenticated(_))) => {
+                    return self.end(id, &Ending::Misconduct(Misconduct::Trailing), now);
+                }
                 Err(misconduct) => return self.end(id, &Ending::Misconduct(misconduct), now),
             }
         }

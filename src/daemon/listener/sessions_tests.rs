@@ -213,6 +213,14 @@ fn a_hang_up_behind_the_request_is_seen_before_it_is_posted() {
 }
 
 #[test]
+fn a_request_with_more_behind_it_is_not_posted() {
+    let mut world = World::new(8);
+    let mut client = world.client(&[&packet(1).encode()[..], &[0]].concat());
+    assert!(world.jobs.is_empty() && world.sessions.is_empty());
+    assert_eq!(rest(&mut client), []);
+}
+
+#[test]
 fn what_was_refused_may_come_again() {
     let mut world = World::new(8);
     let mut first = world.client(&packet(1).encode());
