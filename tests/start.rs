@@ -157,3 +157,20 @@ fn with_wait_for_init_it_waits_for_addresses_and_interfaces() {
     });
     assert!(daemon.stop(Duration::from_secs(10)).success());
 }
+
+#[test]
+fn a_signal_ends_the_wait_for_a_libvirt_that_says_nothing() {
+    if !have_peers("a_signal_ends_the_wait_for_a_libvirt_that_says_nothing") {
+        return;
+    }
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    dir.key("key", b'k');
+    let silent = std::os::unix::net::UnixListener::bind(dir.path("silent")).unwrap();
+    let uri = format!("test+unix:///default?socket={}", dir.path("silent").display());
+    let keys = auth_keys(&dir.path("key"), "sha256", "sha256");
+    let mut daemon = Daemon::ours_unready(&dir, &namespace, &conf("tcp", &keys, &[uri], ""), &[]);
+    let _connection = silent.accept().unwrap();
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(daemon.await_exit(Duration::from_secs(5)).success());
+    assert!(daemon.log().contains("stopped while waiting for libvirt"), "{}", daemon.log());
+}
