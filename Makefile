@@ -17,7 +17,7 @@ release:
 
 # libvirt's headers and pkg-config: all that building needs beside cargo.
 build-deps:
-	@dist/need pkg-config:pkg-config cc:gcc /usr/include/libvirt/libvirt.h:libvirt-dev
+	@dist/need pkg-config:pkg-config cc:gcc /usr/include/stdio.h:libc6-dev /usr/include/libvirt/libvirt.h:libvirt-dev
 
 # The C suite to test against, and what its tests run on.
 test-peers: build-deps
@@ -65,7 +65,8 @@ bench: test-peers
 	$(CARGO) bench --locked --bench compare
 
 tools:
-	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny \
+		|| $(CARGO) install --locked cargo-deny --version 0.18.3 # for Rust 1.85
 	@! $(CARGO) +nightly --version >/dev/null 2>&1 || $(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
 
 clean:

@@ -101,6 +101,13 @@ fn check_says_what_would_run_and_starts_nothing() {
     let (code, text) = run(&dir, &namespace, &unknown, &["-t"]);
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("run.conf:2:") && text.contains("key_file"), "place and nearest key in {text}");
+    let unused = tcp(&dir, "key").replace("listeners {", "listeners { vsock { port = \"x\"; }");
+    let (code, text) = run(&dir, &namespace, &unused, &["-t"]);
+    assert_eq!((code, text.contains("vsock port")), (1, true), "a wrong value where it is not used: {text}");
+    // As in the man page: cpg without a section of its own.
+    let cpg = tcp(&dir, "key").replace("backend = \"libvirt\"", "backend = \"cpg\"");
+    let (code, text) = run(&dir, &namespace, &cpg, &["-t"]);
+    assert_eq!((code, text.contains("cpg backend is not built yet: the start fails")), (0, true), "{text}");
     let keys = auth_keys(&dir.path("key"), "sha256", "sha256");
     let absent = conf("multicast", &format!("{keys} interface = \"br-none\";"), &[DEFAULT.into()], "");
     let (code, text) = run(&dir, &namespace, &absent, &["-t"]);

@@ -148,11 +148,11 @@ fn listeners_and_backends_are_known_by_name() {
 }
 
 #[test]
-fn mistakes_where_nobody_looks_only_warn() {
+fn mistakes_where_nobody_looks_are_fatal_only_for_the_strict() {
     let unused =
         "listeners { tcp { port = \"0\"; auth = \"none\"; } }\nbackends { cpg { name_mode = \"x\"; } }";
     let found = findings(&format!("{DAEMON}{unused}"));
-    assert!(found.len() == 2 && found.iter().all(|line| line.contains(" Warning ")), "{found:?}");
+    assert!(found.len() == 2 && found.iter().all(|line| line.contains(" Unknown ")), "{found:?}");
     let found = findings(&format!("{DAEMON}listeners {{ multicast {{ port = \"0\"; }} }}"));
     assert!(found[0].contains(" Error "));
 }

@@ -14,7 +14,8 @@ pub(super) struct Report {
     found: Vec<Found>,
     kept: [usize; 3],
     dropped: usize,
-    /// Errors become warnings: the section at hand is not in use.
+    /// Errors count as unknown keys do, a warning at start and an error under
+    /// --check: the section at hand is not in use.
     lenient: bool,
     /// Offsets of the line feeds.
     line_feeds: Vec<usize>,
@@ -35,7 +36,7 @@ impl Report {
 
     pub(super) fn error(&mut self, at: usize, message: impl Into<String>) {
         if self.lenient {
-            self.push(Severity::Warning, at, || message.into() + " (but this is not in use)");
+            self.push(Severity::Unknown, at, || message.into() + " (but this is not in use)");
         } else {
             self.push(Severity::Error, at, || message.into());
         }

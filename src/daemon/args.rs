@@ -70,7 +70,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             Short('d') | Long("debug") => {
                 let level = parser.value().map_err(explain)?;
                 let level = level.to_str().and_then(|text| text.parse().ok());
-                options.debug = Some(level.ok_or("the debug level (-d) is a number, 0 to 99")?);
+                options.debug = Some(level.ok_or("the debug level (-d) is a number, 0 or more")?);
             }
             Short('w') | Long("wait-for-init") => options.wait_for_init = true,
             Short('p') | Long("pid-file") => options.pid_file = parser.value().map_err(explain)?.into(),
