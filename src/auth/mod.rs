@@ -1,4 +1,4 @@
-//! Keys, signatures and challenges of the wire (PROTOCOL: sections 1 and 2 of docs/WIRE.md).
+//! Keys, signatures and challenges of the wire (docs/WIRE.md).
 #![forbid(unsafe_code)]
 
 mod challenge;

@@ -1,7 +1,7 @@
 //! The configuration file: the language of fence_virt.conf(5), the table of
 //! the keys it knows, and the typed [`Config`] that comes out.
 //!
-//! [`parse`] takes the bytes of a file and never touches the disk. The bytes
+//! [`parse()`] takes the bytes of a file and never touches the disk. The bytes
 //! go through four stations, a file each: tokens (`lexer`), a tree without
 //! meaning (`tree`), keys matched with the table (`schema`, `fields`), typed
 //! values (`values`, `build`). All of them tell their findings to one

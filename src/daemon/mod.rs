@@ -1,10 +1,10 @@
 //! The host daemon: it starts and stops the threads, and carries requests
 //! from the listeners to the backend and the answers back.
 //!
-//! 1. A [`listener`] thread polls its sockets, runs a session for each client
-//!    and posts each authenticated request as a [`job::Job`].
-//! 2. The [`worker`] thread takes the jobs one by one and hands them to the
-//!    [`backend`], which carries them out, or keeps them to try again.
+//! 1. A `listener` thread polls its sockets, runs a session for each client
+//!    and posts each authenticated request as a `job::Job`.
+//! 2. The `worker` thread takes the jobs one by one and hands them to the
+//!    `backend`, which carries them out, or keeps them to try again.
 //! 3. The job's ticket carries the answer into the listener's mailbox.
 //! 4. The main thread waits for signals, and for threads that end.
 #![forbid(unsafe_code)]
