@@ -8,21 +8,15 @@
 mod common;
 
 use std::fs;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use common::agent::{Agent, Way};
-use common::client::{Client, packet};
 use common::daemon::{Daemon, auth_keys, conf};
 use common::libvirtd::{Libvirtd, TEST_VM, have_libvirtd};
+use common::load::{Asked, KEEPALIVE, Load, ask, begin};
 use common::net::Namespace;
 use common::node::{NODE1, NODE2, NODE3, RUNNING, Vm, vm};
-use common::{Dir, have_peers, key_bytes, until};
-use fence_virt::auth::HashKind;
+use common::{Dir, have_peers, until};
 use fence_virt::fence::Operation;
 use nix::sys::signal::Signal;
 
@@ -33,8 +27,6 @@ const OFF: u8 = 2;
 /// How long a failing answer may take where nothing is to be waited for: the
 /// 2 s of devstatus, and a margin for a busy host.
 const PROMPT: Duration = Duration::from_secs(3);
-/// How long a call into a frozen libvirtd may take: the 8 s of the keepalive, and a margin.
-const KEEPALIVE: Duration = Duration::from_secs(12);
 /// How long after libvirtd is back requests may still fail. The keeper tries every 5 s at least.
 const RECOVERY: Duration = Duration::from_secs(15);
 /// How long the daemon may take to stop: 5 s of grace, 2 s for what hangs, and a margin.
@@ -100,94 +92,6 @@ impl Bed {
         let began = Instant::now();
         until("requests succeed again", RECOVERY, || ask(Operation::Status, TEST_VM).ok() == Some(SUCCESS));
         began.elapsed()
-    }
-}
-
-/// A client whose request is on its way.
-fn begin(operation: Operation, vm: &str) -> io::Result<Client> {
-    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1229);
-    let mut client = Client::connect(address, &key_bytes(b'k'), HashKind::Sha256, 2 * KEEPALIVE)?;
-    client.send(&packet(operation, vm, HashKind::Sha256))?;
-    client.authenticate()?;
-    Ok(client)
-}
-
-fn ask(operation: Operation, vm: &str) -> io::Result<u8> {
-    begin(operation, vm)?.verdict()
-}
-
-/// Something that a client of the load asked.
-#[derive(Debug, Clone)]
-struct Asked {
-    client: usize,
-    operation: Operation,
-    vm: &'static str,
-    began: Instant,
-    took: Duration,
-    verdict: Result<u8, String>,
-}
-
-/// Clients that ask all the time, until it is stopped or dropped.
-struct Load {
-    asked: Arc<Mutex<Vec<Asked>>>,
-    clients: Vec<(Sender<()>, JoinHandle<()>)>,
-}
-
-/// Between the requests of a client.
-const PACE: Duration = Duration::from_millis(5);
-
-impl Load {
-    /// A client for each list of requests, which it asks in turn.
-    fn start(clients: &[&'static [(Operation, &'static str)]]) -> Load {
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let client = |(client, requests): (usize, &&'static [(Operation, &'static str)])| {
-            let (asked, requests) = (asked.clone(), *requests);
-            let (stop, stopped) = channel();
-            let thread = thread::spawn(move || {
-                for (operation, vm) in requests.iter().copied().cycle() {
-                    let began = Instant::now();
-                    let verdict = ask(operation, vm).map_err(|error| error.to_string());
-                    let took = began.elapsed();
-                    asked.lock().unwrap().push(Asked { client, operation, vm, began, took, verdict });
-                    if stopped.recv_timeout(PACE) != Err(RecvTimeoutError::Timeout) {
-                        break;
-                    }
-                }
-            });
-            (stop, thread)
-        };
-        let clients = clients.iter().enumerate().map(client).collect();
-        let load = Load { asked, clients };
-        load.await_answers(10);
-        load
-    }
-
-    /// Waits until each client has had so many answers to what it asked from now on.
-    fn await_answers(&self, count: usize) {
-        let now = Instant::now();
-        until("every client gets answers", KEEPALIVE, || {
-            let asked = self.asked.lock().unwrap();
-            (0..self.clients.len()).all(|at| {
-                asked.iter().filter(|asked| asked.client == at && asked.began > now).count() >= count
-            })
-        });
-    }
-
-    /// When the first request of all was answered that began before `then`, and answered after it.
-    fn first_answer_after(&self, then: Instant) -> Option<Instant> {
-        let asked = self.asked.lock().unwrap();
-        asked.iter().map(|asked| asked.began + asked.took).filter(|at| *at > then).min()
-    }
-
-    /// Stops it, and gives all that was asked.
-    fn stop(mut self) -> Vec<Asked> {
-        let clients = std::mem::take(&mut self.clients);
-        let (stops, threads): (Vec<_>, Vec<_>) = clients.into_iter().unzip();
-        drop(stops);
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        std::mem::take(&mut *self.asked.lock().unwrap())
     }
 }
 
