@@ -35,6 +35,7 @@ lint: build-deps
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --lib -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib --document-private-items
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --bin fence_virtd --document-private-items
 
 test: test-peers
 	FENCE_SKIP=fail $(CARGO) test --locked

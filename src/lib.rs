@@ -1,5 +1,7 @@
-//! Fencing for clusters of virtual machines: the parts that the host daemon
-//! `fence_virtd` is made of.
+//! Fencing for clusters of virtual machines: what the host daemon
+//! `fence_virtd` and the agents `fence_xvm` and `fence_virt` are made of. The
+//! daemon itself, `src/daemon`, is compiled into its program alone, and
+//! libvirt with it.
 //!
 //! The modules stand on floors, and a module imports only from its own floor
 //! or from below; `tests/floors.rs` keeps it so. ARCHITECTURE.md has the map.
@@ -9,7 +11,7 @@
 //! | 0 | [`fence`], [`wire`], [`auth`]: vocabulary, codecs, keys and digests |
 //! | 1 | [`session`], [`history`], [`groups`], [`quota`]: machines without sockets, files or clocks |
 //! | 2 | [`config`], [`sys`] |
-//! | 3 | [`daemon`] |
+//! | 3 | the daemon |
 #![deny(unsafe_code)]
 
 pub mod auth;
@@ -22,7 +24,5 @@ pub mod wire;
 
 #[cfg(feature = "daemon")]
 pub mod config;
-#[cfg(feature = "daemon")]
-pub mod daemon;
 #[cfg(feature = "daemon")]
 pub mod sys;

@@ -1,6 +1,16 @@
-//! `fence_virtd`, the host daemon.
-#![forbid(unsafe_code)]
+//! `fence_virtd`, the host daemon. Its modules are compiled into this program
+//! and not into the library, so that nothing of libvirt can get into the
+//! agents, whatever the linker.
+#![deny(unsafe_code)]
+
+use fence_virt::{auth, config, fence, groups, history, quota, session, sys, wire};
+
+#[path = "../daemon/mod.rs"]
+mod daemon;
+#[path = "../sys/libvirt_errors.rs"]
+#[allow(unsafe_code)]
+mod libvirt_errors;
 
 fn main() -> std::process::ExitCode {
-    fence_virt::daemon::run()
+    daemon::run()
 }

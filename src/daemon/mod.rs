@@ -22,4 +22,4 @@ mod start;
 mod supervise;
 mod worker;
 
-pub use start::run;
+pub(crate) use start::run;

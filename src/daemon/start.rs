@@ -29,7 +29,7 @@ use crate::sys::signals::Signals;
 
 /// Runs `fence_virtd` with the arguments of this process. Exit code 0 is a
 /// clean end (or, of the parent, a daemon that is ready), 1 an error.
-pub fn run() -> ExitCode {
+pub(crate) fn run() -> ExitCode {
     match args::parse(std::env::args_os().skip(1)) {
         Ok(Command::Run(options)) => {
             logging::start(options.debug.unwrap_or(0));

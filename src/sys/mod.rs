@@ -3,7 +3,6 @@
 #![allow(unsafe_code)]
 
 pub mod detach;
-pub mod libvirt_errors;
 pub mod mailbox;
 pub mod multicast;
 pub mod netlink;

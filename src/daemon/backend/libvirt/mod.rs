@@ -33,7 +33,7 @@ use log::{error, info, warn};
 use super::Started;
 use crate::daemon::worker::Message;
 use crate::groups::Groups;
-use crate::sys::libvirt_errors;
+use crate::libvirt_errors;
 use crate::sys::signals::Signals;
 
 pub(crate) use keeper::Keepers;
