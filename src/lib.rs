@@ -10,19 +10,20 @@
 //! | --- | --- |
 //! | 0 | [`fence`], [`wire`], [`auth`]: vocabulary, codecs, keys and digests |
 //! | 1 | [`session`], [`history`], [`groups`], [`quota`]: machines without sockets, files or clocks |
-//! | 2 | [`config`], [`sys`] |
-//! | 3 | the daemon |
+//! | 2 | `config`, [`key_file`], [`sys`] |
+//! | 3 | [`client`]; the daemon |
 #![deny(unsafe_code)]
 
 pub mod auth;
+pub mod client;
 pub mod fence;
 pub mod groups;
 pub mod history;
+pub mod key_file;
 pub mod quota;
 pub mod session;
+pub mod sys;
 pub mod wire;
 
 #[cfg(feature = "daemon")]
 pub mod config;
-#[cfg(feature = "daemon")]
-pub mod sys;

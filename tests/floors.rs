@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate and the floor each stands on.
-const FLOORS: [(&str, u32); 9] = [
+const FLOORS: [(&str, u32); 11] = [
     ("fence", 0),
     ("wire", 0),
     ("auth", 0),
@@ -15,6 +15,8 @@ const FLOORS: [(&str, u32); 9] = [
     ("groups", 1),
     ("quota", 1),
     ("config", 2),
+    ("key_file", 2),
+    ("client", 3),
     ("daemon", 3),
 ];
 

@@ -83,6 +83,20 @@ impl Key {
         Ok(self.expected(kind, challenge))
     }
 
+    /// Answers a daemon's challenge, as a client that has seen the daemon's
+    /// own answer does. The tag of our daemons is no reason to refuse here.
+    ///
+    /// # Errors
+    ///
+    /// [`ChallengeRefusal::RequestHead`]: no daemon of ours issues such a
+    /// challenge, and a C daemon one in 20 million.
+    pub fn prove(&self, kind: HashKind, challenge: &Challenge) -> Result<Digest, ChallengeRefusal> {
+        match PacketHead::is_plausible(challenge) {
+            true => Err(ChallengeRefusal::RequestHead),
+            false => Ok(self.expected(kind, challenge)),
+        }
+    }
+
     /// The answer that the other side owes to a challenge of ours.
     pub fn expected(&self, kind: HashKind, challenge: &Challenge) -> Digest {
         self.sign(kind, challenge)
@@ -167,6 +181,15 @@ mod tests {
         assert_eq!(key().answer(HashKind::Sha256, &head).unwrap_err(), ChallengeRefusal::RequestHead);
         head[2] = 5;
         assert!(key().answer(HashKind::Sha256, &head).is_ok());
+    }
+
+    #[test]
+    fn a_client_answers_what_daemons_issue_but_no_request() {
+        let key = key();
+        assert!(key.prove(HashKind::Sha256, &key.issue([0; 32])).is_ok());
+        let mut head = [0xAA; 64];
+        head[..4].copy_from_slice(&[1, 2, 4, 0]);
+        assert_eq!(key.prove(HashKind::Sha256, &head).unwrap_err(), ChallengeRefusal::RequestHead);
     }
 
     #[test]

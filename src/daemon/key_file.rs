@@ -1,13 +1,14 @@
 //! Reads a key file and judges how well it is kept. Nothing on disk is changed.
 
-use std::fs::{File, Metadata};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::unistd::geteuid;
 
-use crate::auth::{KEY_MAX, Key};
+use crate::auth::Key;
+use crate::key_file::{self, make_key};
 
 /// A key shorter than this many bytes is warned of.
 const SHORT: usize = 64;
@@ -28,17 +29,8 @@ pub(crate) struct Loaded {
 /// neither root nor us.
 pub(crate) fn load(path: &Path) -> Result<Loaded, String> {
     let shown = path.display();
-    // Without blocking, should it be a FIFO.
-    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = opened.map_err(|error| unreadable(path, &error))?;
-    let metadata = file.metadata().map_err(|error| unreadable(path, &error))?;
-    if !metadata.is_file() {
-        return Err(format!("the key file {shown} is no regular file"));
-    }
+    let (key, metadata) = key_file::read(path).map_err(|error| unreadable(path, &error))?;
     judge(path, &metadata, geteuid().as_raw())?;
-    let mut bytes = Vec::with_capacity(KEY_MAX);
-    file.take(KEY_MAX as u64).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
-    let key = Key::new(bytes);
     if key.is_empty() {
         return Err(format!("the key file {shown} is empty: make a key with {}", make_key(path)));
     }
@@ -53,10 +45,6 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
         _ => String::new(),
     };
     format!("cannot read the key file {}: {error}{remedy}", path.display())
-}
-
-fn make_key(path: &Path) -> String {
-    format!("`(umask 077; head -c 4096 /dev/urandom > {})`", path.display())
 }
 
 fn judge(path: &Path, metadata: &Metadata, own_uid: u32) -> Result<(), String> {
@@ -101,6 +89,7 @@ fn warnings(path: &Path, metadata: &Metadata, key: &Key) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::KEY_MAX;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;

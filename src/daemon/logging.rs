@@ -106,7 +106,7 @@ pub(crate) fn flush() {
 /// From now on log to syslog.
 pub(crate) fn switch_to_syslog() {
     flush();
-    syslog::open();
+    syslog::open(c"fence_virtd");
     if let Some(logger) = LOGGER.get() {
         logger.to_syslog.store(true, Ordering::Release);
     }

@@ -1,5 +1,7 @@
 use std::fmt;
 
+use super::Operation;
+
 /// The verdict on a request. The numbers are those of the wire, and also the
 /// exit codes of the agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +18,18 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The verdict with this byte on the wire, if it can be one on `operation`:
+    /// only status knows "off", and a host list is never just "success".
+    pub fn from_wire(byte: u8, operation: Operation) -> Option<Verdict> {
+        match byte {
+            0 if operation != Operation::HostList => Some(Verdict::Success),
+            1 => Some(Verdict::Failure),
+            2 if operation == Operation::Status => Some(Verdict::Off),
+            3 => Some(Verdict::Denied),
+            _ => None,
+        }
+    }
+
     /// The byte on the wire.
     pub fn to_wire(self) -> u8 {
         self as u8
@@ -74,5 +88,28 @@ impl fmt::Display for Answer {
             Answer::Verdict(verdict) => verdict.fmt(f),
             Answer::HostList(entries) => write!(f, "{} VMs listed", entries.len()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_taken_only_where_it_can_be_one() {
+        for operation in Operation::ALL {
+            for byte in 0..=u8::MAX {
+                let Some(verdict) = Verdict::from_wire(byte, operation) else {
+                    let odd = byte > 3
+                        || (byte == 0 && operation == Operation::HostList)
+                        || (byte == 2 && operation != Operation::Status);
+                    assert!(odd, "{operation} {byte}");
+                    continue;
+                };
+                assert_eq!(verdict.to_wire(), byte);
+            }
+        }
+        assert_eq!(Verdict::from_wire(2, Operation::Off), None);
+        assert_eq!(Verdict::from_wire(0, Operation::HostList), None);
     }
 }

@@ -24,3 +24,9 @@ impl<const N: usize> Gather<N> {
         (self.filled == N).then_some(&self.bytes)
     }
 }
+
+impl<const N: usize> Default for Gather<N> {
+    fn default() -> Gather<N> {
+        Gather::new()
+    }
+}

@@ -13,10 +13,10 @@ pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a client may take to read its answer.
 pub const REPLY_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a listener asks of its clients.
+/// What a listener asks of its clients, and what an agent signs with.
 #[derive(Debug)]
 pub struct Policy {
-    /// The weakest signature that is taken.
+    /// The weakest signature that is taken; of an agent: the one that it makes.
     pub hash: HashKind,
     /// How challenges are answered, both ways; none skips them.
     pub auth: HashKind,

@@ -2,10 +2,20 @@
 //! the only place with unsafe code. It knows nothing of fencing.
 #![allow(unsafe_code)]
 
-pub mod detach;
-pub mod mailbox;
-pub mod multicast;
-pub mod netlink;
+pub mod multicast_sender;
+mod option;
 pub mod poll;
-pub mod signals;
 pub mod syslog;
+pub mod tty;
+pub mod vsock;
+
+#[cfg(feature = "daemon")]
+pub mod detach;
+#[cfg(feature = "daemon")]
+pub mod mailbox;
+#[cfg(feature = "daemon")]
+pub mod multicast;
+#[cfg(feature = "daemon")]
+pub mod netlink;
+#[cfg(feature = "daemon")]
+pub mod signals;

@@ -1,10 +1,10 @@
 //! Multicast UDP sockets: options that neither std nor nix sets by interface index.
 
 use std::io::{self, IoSliceMut};
-use std::mem::size_of_val;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use super::option;
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, recvmsg,
     setsockopt, socket, sockopt,
@@ -42,10 +42,10 @@ impl MulticastSocket {
         setsockopt(&fd, sockopt::ReuseAddr, &true)?;
         if group.is_ipv4() {
             setsockopt(&fd, sockopt::Ipv4PacketInfo, &true)?;
-            set_option(&fd, libc::IPPROTO_IP, libc::IP_MULTICAST_ALL, &0)?;
+            option::set(&fd, libc::IPPROTO_IP, libc::IP_MULTICAST_ALL, &0)?;
         } else {
             setsockopt(&fd, sockopt::Ipv6RecvPacketInfo, &true)?;
-            match set_option(&fd, libc::IPPROTO_IPV6, IPV6_MULTICAST_ALL, &0) {
+            match option::set(&fd, libc::IPPROTO_IPV6, IPV6_MULTICAST_ALL, &0) {
                 // Before Linux 4.20: groups that others on this host joined are heard too.
                 Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {}
                 other => other?,
@@ -96,7 +96,7 @@ impl MulticastSocket {
             imr_address: libc::in_addr { s_addr: 0 },
             imr_ifindex: i32::try_from(interface).map_err(io::Error::other)?,
         };
-        set_option(&self.socket, libc::IPPROTO_IP, option, &request)
+        option::set(&self.socket, libc::IPPROTO_IP, option, &request)
     }
 
     /// Reads one datagram.
@@ -130,11 +130,3 @@ impl std::os::fd::AsFd for MulticastSocket {
 
 /// From linux/in6.h; libc has it not for every target.
 const IPV6_MULTICAST_ALL: i32 = 29;
-
-fn set_option<T>(fd: &impl AsRawFd, level: i32, option: i32, value: &T) -> io::Result<()> {
-    let length = size_of_val(value) as libc::socklen_t;
-    // SAFETY: `value` is live and `length` bytes long; the kernel copies it.
-    let result =
-        unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, (value as *const T).cast(), length) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}

@@ -1,6 +1,6 @@
 //! syslog(3).
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 /// A priority of syslog(3) and of the systemd journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,16 +10,18 @@ pub enum Priority {
     Error = 3,
     /// LOG_WARNING
     Warning = 4,
+    /// LOG_NOTICE
+    Notice = 5,
     /// LOG_INFO
     Info = 6,
     /// LOG_DEBUG
     Debug = 7,
 }
 
-/// Opens the log as `fence_virtd`, facility daemon, each line with the pid.
-pub fn open() {
-    // SAFETY: the identity is a literal and lives as long as the process.
-    unsafe { libc::openlog(c"fence_virtd".as_ptr(), libc::LOG_PID, libc::LOG_DAEMON) };
+/// Opens the log under this name, facility daemon, each line with the pid.
+pub fn open(name: &'static CStr) {
+    // SAFETY: the name lives as long as the process, as openlog(3) asks.
+    unsafe { libc::openlog(name.as_ptr(), libc::LOG_PID, libc::LOG_DAEMON) };
 }
 
 /// Writes a line. A NUL in it would end it early and is replaced.

@@ -3,7 +3,9 @@ use crate::fence::{HostEntry, NAME_MAX, PowerState};
 /// Size of a record of a host list, in bytes: name 64, UUID 64, state 1, pad 1.
 pub const RECORD_LEN: usize = 130;
 
-const BEGIN: u8 = 253;
+/// The byte that announces a host list, where a verdict would stand.
+pub const LIST_BEGIN: u8 = 253;
+
 const STATE_RUNNING: u8 = 1;
 const STATE_OFF: u8 = 5;
 
@@ -12,7 +14,7 @@ const STATE_OFF: u8 = 5;
 /// only 1 (running) and 5 (off) are sent: clients print all but 1 as off.
 pub fn encode_host_list(entries: &[HostEntry]) -> Vec<u8> {
     let mut out = Vec::with_capacity(2 + (entries.len() + 1) * RECORD_LEN);
-    out.push(BEGIN);
+    out.push(LIST_BEGIN);
     for entry in entries {
         let mut record = [0; RECORD_LEN];
         put_text(&mut record[..64], &entry.name);
@@ -32,6 +34,37 @@ pub fn encode_host_list(entries: &[HostEntry]) -> Vec<u8> {
 fn put_text(field: &mut [u8], text: &str) {
     let end = (0..=NAME_MAX.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
     field[..end].copy_from_slice(&text.as_bytes()[..end]);
+}
+
+/// What 130 bytes of a host list say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A VM.
+    Entry(HostEntry),
+    /// All zero: the list ends.
+    End,
+    /// A name that is empty or not closed: these bytes are no record.
+    Malformed,
+}
+
+/// Decodes a record. Every state but 5 (off) counts as running: a C daemon
+/// sends libvirt's number, and a VM that is paused or crashed is not off.
+pub fn decode_record(bytes: &[u8; RECORD_LEN]) -> Record {
+    if bytes.iter().all(|&byte| byte == 0) {
+        return Record::End;
+    }
+    let (Some(name), Some(uuid)) = (text(&bytes[..64]), text(&bytes[64..128])) else {
+        return Record::Malformed;
+    };
+    let state = if bytes[128] == STATE_OFF { PowerState::Off } else { PowerState::Running };
+    Record::Entry(HostEntry { name, uuid, state })
+}
+
+/// Text up to its NUL, which has to be there. What stands behind it does not
+/// count: C daemons leave stray bytes.
+fn text(field: &[u8]) -> Option<String> {
+    let end = field.iter().position(|&byte| byte == 0).filter(|&end| end > 0)?;
+    Some(String::from_utf8_lossy(&field[..end]).into_owned())
 }
 
 #[cfg(test)]
@@ -62,5 +95,39 @@ mod tests {
         let entry = HostEntry { name, uuid: String::new(), state: PowerState::Off };
         let bytes = encode_host_list(&[entry]);
         assert_eq!(&bytes[61..65], "é\0\0".as_bytes());
+    }
+
+    #[test]
+    fn what_was_encoded_is_decoded() {
+        let entry = |state| HostEntry { name: "vm é".into(), uuid: "u-1".into(), state };
+        for state in [PowerState::Running, PowerState::Off] {
+            let bytes = encode_host_list(&[entry(state)]);
+            assert_eq!(decode_record(bytes[1..131].try_into().unwrap()), Record::Entry(entry(state)));
+            assert_eq!(decode_record(bytes[131..261].try_into().unwrap()), Record::End);
+        }
+    }
+
+    #[test]
+    fn every_state_of_libvirt_but_off_counts_as_running() {
+        let mut record = [0; RECORD_LEN];
+        record[0] = b'a';
+        record[64] = b'u';
+        for state in 0..=u8::MAX {
+            record[128] = state;
+            let Record::Entry(entry) = decode_record(&record) else { panic!("{state}") };
+            assert_eq!(entry.state == PowerState::Off, state == 5, "{state}");
+        }
+    }
+
+    #[test]
+    fn fields_without_a_closing_nul_are_no_record() {
+        let mut record = [b'a'; RECORD_LEN];
+        assert_eq!(decode_record(&record), Record::Malformed);
+        record[63] = 0;
+        assert_eq!(decode_record(&record), Record::Malformed, "the UUID runs on");
+        record[127] = 0;
+        assert!(matches!(decode_record(&record), Record::Entry(_)));
+        record[0] = 0;
+        assert_eq!(decode_record(&record), Record::Malformed, "no name");
     }
 }

@@ -4,7 +4,9 @@
 
 mod cursor;
 mod hostlist;
+mod line;
 mod packet;
 
-pub use hostlist::{RECORD_LEN, encode_host_list};
+pub use hostlist::{LIST_BEGIN, RECORD_LEN, Record, decode_record, encode_host_list};
+pub use line::{LINE_MAGIC, LINE_REQUEST_LEN, LINE_RESPONSE_LEN, encode_line_request};
 pub use packet::{CallbackError, FAMILY_IPV4, FAMILY_IPV6, PACKET_LEN, Packet, PacketError, PacketHead};

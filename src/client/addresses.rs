@@ -1,0 +1,100 @@
+//! Where multicasts are sent from.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
+
+/// An address of this machine and the interface that it is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LocalAddress {
+    pub(super) address: IpAddr,
+    pub(super) interface: String,
+    /// The interface's index.
+    pub(super) index: u32,
+}
+
+impl fmt::Display for LocalAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.address, self.interface)
+    }
+}
+
+/// The addresses of one family from which a daemon can be asked, on one
+/// interface or on all that are up. Loopback counts if there is no other, and
+/// an IPv6 address of link scope if its interface has no other.
+///
+/// # Errors
+///
+/// getifaddrs(3)'s; `NotFound` for an interface that does not exist.
+pub(super) fn local(is_ipv4: bool, only: Option<&str>) -> io::Result<Vec<LocalAddress>> {
+    if let Some(name) = only {
+        if_nametoindex(name).map_err(|_| io::ErrorKind::NotFound)?;
+    }
+    let mut found: Vec<LocalAddress> = Vec::new();
+    for entry in getifaddrs()? {
+        let is_wanted = only.is_none_or(|name| name == entry.interface_name);
+        if !is_wanted || !entry.flags.contains(InterfaceFlags::IFF_UP) {
+            continue;
+        }
+        let Some(storage) = entry.address else { continue };
+        let address = match (storage.as_sockaddr_in(), storage.as_sockaddr_in6()) {
+            (Some(v4), _) if is_ipv4 => IpAddr::V4(v4.ip()),
+            (_, Some(v6)) if !is_ipv4 => IpAddr::V6(v6.ip()),
+            _ => continue,
+        };
+        // The interface may have gone since; the next round looks again.
+        let Ok(index) = if_nametoindex(entry.interface_name.as_str()) else { continue };
+        if !found.iter().any(|other| other.address == address && other.index == index) {
+            found.push(LocalAddress { address, interface: entry.interface_name, index });
+        }
+    }
+    Ok(choose(found))
+}
+
+fn choose(mut found: Vec<LocalAddress>) -> Vec<LocalAddress> {
+    if found.iter().any(|local| !local.address.is_loopback()) {
+        found.retain(|local| !local.address.is_loopback());
+    }
+    let has_better = |index| found.iter().any(|other| other.index == index && !is_link_local(other.address));
+    let keep: Vec<bool> =
+        found.iter().map(|local| !is_link_local(local.address) || !has_better(local.index)).collect();
+    let mut keep = keep.into_iter();
+    found.retain(|_| keep.next().unwrap_or(true));
+    found
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if Ipv6Addr::is_unicast_link_local(&v6))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local(address: &str, index: u32) -> LocalAddress {
+        LocalAddress { address: address.parse().unwrap(), interface: format!("eth{index}"), index }
+    }
+
+    fn chosen(addresses: &[(&str, u32)]) -> Vec<String> {
+        let found = addresses.iter().map(|(address, index)| local(address, *index)).collect();
+        choose(found).into_iter().map(|local| local.address.to_string()).collect()
+    }
+
+    #[test]
+    fn loopback_counts_if_there_is_no_other() {
+        assert_eq!(chosen(&[("127.0.0.1", 1), ("127.0.0.2", 1)]), ["127.0.0.1", "127.0.0.2"]);
+        assert_eq!(chosen(&[("127.0.0.1", 1), ("192.0.2.1", 2)]), ["192.0.2.1"]);
+        assert_eq!(chosen(&[("::1", 1), ("fd00::1", 2)]), ["fd00::1"]);
+        assert_eq!(chosen(&[]), [""; 0]);
+    }
+
+    #[test]
+    fn link_scope_counts_where_an_interface_has_no_other() {
+        let addresses = [("fe80::1", 2), ("fd00::1", 2), ("fe80::2", 3)];
+        assert_eq!(chosen(&addresses), ["fd00::1", "fe80::2"]);
+        assert_eq!(chosen(&[("::1", 1), ("fe80::1", 2)]), ["fe80::1"]);
+    }
+}

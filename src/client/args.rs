@@ -1,0 +1,128 @@
+//! The command line.
+
+use std::ffi::OsString;
+
+use lexopt::Arg::{Long, Short};
+
+use super::agent::Agent;
+use super::given::Given;
+use super::options::{Opt, Value};
+
+/// What a command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    Run(Given),
+    Help,
+    Version,
+}
+
+/// Reads a command line, without the program's name.
+///
+/// # Errors
+///
+/// A sentence about the first argument that is wrong.
+pub(super) fn parse(agent: Agent, args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    let mut given = Given::from_args();
+    let mut parser = lexopt::Parser::from_args(args);
+    let explain = |error: lexopt::Error| error.to_string();
+    while let Some(argument) = parser.next().map_err(explain)? {
+        let option = match argument {
+            Short('h' | '?') | Long("help") => return Ok(Command::Help),
+            Short('V') | Long("version") => return Ok(Command::Version),
+            Short(letter) => agent.by_letter(letter),
+            Long(name) => agent.by_name(name),
+            // A value that stands by itself: the C agent ignores it, and goes on without what was meant.
+            lexopt::Arg::Value(_) => None,
+        };
+        let Some(Opt { id, value, .. }) = option else { return Err(explain(argument.unexpected())) };
+        match value {
+            Value::No => given.push(*id, "1"),
+            Value::Needed(_) => given.push(*id, parser.value().map_err(explain)?),
+            Value::Optional(_, default) => {
+                given.push(*id, parser.optional_value().unwrap_or_else(|| default.into()));
+            }
+        }
+    }
+    Ok(Command::Run(given))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::options::Id;
+    use super::*;
+
+    fn parsed(agent: Agent, line: &str) -> Result<Command, String> {
+        parse(agent, line.split_whitespace().map(OsString::from))
+    }
+
+    fn given(agent: Agent, line: &str) -> Given {
+        match parsed(agent, line) {
+            Ok(Command::Run(given)) => given,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_option_has_a_short_and_a_long_form_that_say_the_same() {
+        for agent in [Agent::Xvm, Agent::Virt] {
+            for option in agent.options() {
+                let long = option.name.replace('_', "-");
+                let (forms, value) = match option.value {
+                    Value::No => (vec![format!("--{long}")], "1"),
+                    Value::Needed(_) => (
+                        vec![format!("--{long} x"), format!("--{long}=x"), format!("--{}=x", option.name)],
+                        "x",
+                    ),
+                    Value::Optional(..) => (vec![format!("--{long}=x")], "x"),
+                };
+                let short = option.short.map(|letter| match option.value {
+                    Value::No => format!("-{letter}"),
+                    _ => format!("-{letter}x"),
+                });
+                for form in forms.into_iter().chain(short) {
+                    assert_eq!(given(agent, &form).last(option.id).unwrap(), value, "{form}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_optional_value_stands_in_the_same_word() {
+        assert_eq!(given(Agent::Virt, "-S").last(Id::Vsock).unwrap(), "2");
+        assert_eq!(given(Agent::Virt, "-S7").last(Id::Vsock).unwrap(), "7");
+        assert_eq!(given(Agent::Virt, "-S -n a").last(Id::Vsock).unwrap(), "2");
+        assert!(parsed(Agent::Virt, "-S 7").is_err(), "7 is not ignored");
+    }
+
+    #[test]
+    fn letters_can_be_joined_and_values_touch_them() {
+        let given = given(Agent::Xvm, "-ddu -ostatus -t5 -n vm");
+        for (id, value) in [(Id::UseUuid, "1"), (Id::Action, "status"), (Id::Timeout, "5"), (Id::Plug, "vm")]
+        {
+            assert_eq!(given.last(id).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn help_and_version() {
+        for line in ["-h", "-?", "--help"] {
+            assert_eq!(parsed(Agent::Xvm, line), Ok(Command::Help));
+        }
+        assert_eq!(parsed(Agent::Virt, "-o off -V"), Ok(Command::Version));
+    }
+
+    #[test]
+    fn what_an_agent_does_not_have_is_an_error() {
+        for (agent, line) in [
+            (Agent::Xvm, "-T 127.0.0.1"),
+            (Agent::Virt, "-a 225.0.0.12"),
+            (Agent::Virt, "-I eth0"),
+            (Agent::Xvm, "--bogus"),
+            (Agent::Xvm, "-n"),
+            (Agent::Xvm, "stray"),
+            (Agent::Xvm, "-u=1"),
+        ] {
+            assert!(parsed(agent, line).is_err(), "{line}");
+        }
+    }
+}

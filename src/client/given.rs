@@ -1,0 +1,54 @@
+use std::ffi::{OsStr, OsString};
+
+use super::options::Id;
+
+/// What a command line or stdin says, in its order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Given {
+    values: Vec<(Id, OsString)>,
+    /// From stdin, where the last value of a name is the one that counts.
+    is_stdin: bool,
+}
+
+impl Given {
+    pub(super) fn from_args() -> Given {
+        Given::default()
+    }
+
+    pub(super) fn from_stdin() -> Given {
+        Given { values: Vec::new(), is_stdin: true }
+    }
+
+    pub(super) fn push(&mut self, id: Id, value: impl Into<OsString>) {
+        self.values.push((id, value.into()));
+    }
+
+    /// The last value given for an option.
+    pub(super) fn last(&self, id: Id) -> Option<&OsStr> {
+        self.values.iter().rev().find(|(given, _)| *given == id).map(|(_, value)| value.as_os_str())
+    }
+
+    /// The one VM that is named, by whichever options; none if none is, or
+    /// only with an empty name.
+    ///
+    /// # Errors
+    ///
+    /// Two different names.
+    pub(super) fn domain(&self) -> Result<Option<&OsStr>, String> {
+        let is_name = |id: Id| matches!(id, Id::Plug | Id::Port | Id::Domain);
+        let names: Vec<&OsStr> = match self.is_stdin {
+            true => [Id::Plug, Id::Port, Id::Domain].iter().filter_map(|&id| self.last(id)).collect(),
+            false => self.values.iter().filter(|(id, _)| is_name(*id)).map(|(_, name)| &**name).collect(),
+        };
+        let mut names = names.into_iter().filter(|name| !name.is_empty());
+        let Some(first) = names.next() else { return Ok(None) };
+        match names.find(|name| *name != first) {
+            None => Ok(Some(first)),
+            Some(other) => Err(format!(
+                "two VMs are named, {:?} and {:?}: plug, port and domain have to agree",
+                first.to_string_lossy(),
+                other.to_string_lossy()
+            )),
+        }
+    }
+}

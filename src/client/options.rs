@@ -1,0 +1,295 @@
+//! The one table of options: the command line, stdin, the help and the
+//! metadata are made from it.
+
+use super::agent::Agent;
+
+/// An option, whatever it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Id {
+    Debug,
+    IpFamily,
+    MulticastAddress,
+    Ipport,
+    Retrans,
+    Auth,
+    Hash,
+    KeyFile,
+    Plug,
+    Port,
+    Domain,
+    UseUuid,
+    Action,
+    Timeout,
+    Delay,
+    Interface,
+    SerialDevice,
+    SerialParams,
+    ChannelAddress,
+    Ipaddr,
+    Vsock,
+}
+
+/// What follows an option on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Value {
+    /// Nothing.
+    No,
+    /// A value, shown so.
+    Needed(&'static str),
+    /// A value in the same word, or this one.
+    Optional(&'static str, &'static str),
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub(super) struct Opt {
+    pub(super) id: Id,
+    /// The letter on the command line.
+    pub(super) short: Option<char>,
+    /// The name on stdin; with hyphens the long form on the command line.
+    pub(super) name: &'static str,
+    pub(super) value: Value,
+    /// The type in the metadata.
+    pub(super) kind: &'static str,
+    pub(super) default: Option<&'static str>,
+    /// How far the metadata wants it to be there.
+    pub(super) standing: Standing,
+    pub(super) text: &'static str,
+}
+
+/// How an option stands in the metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    Optional,
+    /// Required, and the successor of an older name.
+    Required {
+        obsoletes: &'static str,
+    },
+    /// An older name of a required one.
+    OldRequired,
+    /// An older name.
+    Old,
+}
+
+impl Opt {
+    const fn new(id: Id, short: Option<char>, name: &'static str, value: Value, text: &'static str) -> Opt {
+        Opt { id, short, name, value, kind: "string", default: None, standing: Standing::Optional, text }
+    }
+
+    const fn default(self, default: &'static str) -> Opt {
+        Opt { default: Some(default), ..self }
+    }
+
+    const fn kind(self, kind: &'static str) -> Opt {
+        Opt { kind, ..self }
+    }
+
+    const fn standing(self, standing: Standing) -> Opt {
+        Opt { standing, ..self }
+    }
+
+    /// Whether the help shows it.
+    pub(super) fn is_current(&self) -> bool {
+        matches!(self.standing, Standing::Optional | Standing::Required { .. })
+    }
+}
+
+use Value::{Needed, No, Optional};
+
+static DEBUG: Opt = Opt::new(Id::Debug, Some('d'), "debug", No, "Tell each step on stderr").kind("boolean");
+static IP_FAMILY: Opt = Opt::new(
+    Id::IpFamily,
+    Some('i'),
+    "ip_family",
+    Needed("family"),
+    "IP family: auto, ipv4 or ipv6; auto follows the multicast address",
+)
+.default("auto");
+static MULTICAST_ADDRESS: Opt = Opt::new(
+    Id::MulticastAddress,
+    Some('a'),
+    "multicast_address",
+    Needed("address"),
+    "Multicast group to send to, 225.0.0.12 or ff05::3:1 if not given",
+);
+static IPPORT: Opt = Opt::new(
+    Id::Ipport,
+    Some('p'),
+    "ipport",
+    Needed("port"),
+    "Port of the daemon; by multicast also the TCP port for its call-back",
+)
+.default("1229");
+static RETRANS: Opt = Opt::new(
+    Id::Retrans,
+    Some('r'),
+    "retrans",
+    Needed("tenths"),
+    "Tenths of a second until the multicast is sent again",
+)
+.default("20");
+static AUTH: Opt = Opt::new(
+    Id::Auth,
+    Some('C'),
+    "auth",
+    Needed("auth"),
+    "How daemon and agent prove themselves: none, sha1, sha256 or sha512",
+)
+.default("sha256");
+static HASH: Opt = Opt::new(
+    Id::Hash,
+    Some('c'),
+    "hash",
+    Needed("hash"),
+    "How the request is signed: none, sha1, sha256 or sha512",
+)
+.default("sha256");
+static KEY_FILE: Opt =
+    Opt::new(Id::KeyFile, Some('k'), "key_file", Needed("file"), "File with the key shared with the daemon")
+        .default("/etc/cluster/fence_xvm.key");
+static PLUG: Opt = Opt::new(Id::Plug, Some('n'), "plug", Needed("vm"), "Name or UUID of the VM to fence")
+    .standing(Standing::Required { obsoletes: "port" });
+static PORT: Opt =
+    Opt::new(Id::Port, Some('H'), "port", Needed("vm"), "Older name of plug").standing(Standing::OldRequired);
+static DOMAIN: Opt =
+    Opt::new(Id::Domain, None, "domain", Needed("vm"), "Older name of plug").standing(Standing::Old);
+static USE_UUID: Opt = Opt::new(
+    Id::UseUuid,
+    Some('u'),
+    "use_uuid",
+    No,
+    "Mark the VM's name as a UUID; daemons find either without it",
+)
+.default("0");
+static ACTION: Opt = Opt::new(
+    Id::Action,
+    Some('o'),
+    "action",
+    Needed("action"),
+    "null, off, on, reboot, status, list, list-status, monitor, validate-all or metadata",
+)
+.default("reboot");
+static TIMEOUT: Opt = Opt::new(
+    Id::Timeout,
+    Some('t'),
+    "timeout",
+    Needed("seconds"),
+    "Seconds, after the delay, in which all has to be done",
+)
+.default("30");
+static DELAY: Opt = Opt::new(
+    Id::Delay,
+    Some('w'),
+    "delay",
+    Needed("seconds"),
+    "Seconds to wait before the VM is powered off or on",
+)
+.default("0");
+static INTERFACE: Opt = Opt::new(
+    Id::Interface,
+    Some('I'),
+    "interface",
+    Needed("name"),
+    "Network interface to send the multicast on; all if not given",
+);
+static SERIAL_DEVICE: Opt = Opt::new(
+    Id::SerialDevice,
+    Some('D'),
+    "serial_device",
+    Needed("device"),
+    "Serial line to the host; without it, and without an address or a CID, the vmchannel is used",
+)
+.default("/dev/ttyS1");
+static SERIAL_PARAMS: Opt = Opt::new(
+    Id::SerialParams,
+    Some('P'),
+    "serial_params",
+    Needed("params"),
+    "Speed, data bits, parity (N, E, O, M or S) and stop bits of the serial line",
+)
+.default("115200,8N1");
+static CHANNEL_ADDRESS: Opt = Opt::new(
+    Id::ChannelAddress,
+    Some('A'),
+    "channel_address",
+    Needed("address"),
+    "Address of the vmchannel to the host",
+)
+.default("10.0.2.179");
+static IPADDR: Opt = Opt::new(
+    Id::Ipaddr,
+    Some('T'),
+    "ipaddr",
+    Needed("host"),
+    "Name or address of the daemon's host, asked over TCP",
+)
+.default("127.0.0.1");
+static VSOCK: Opt = Opt::new(
+    Id::Vsock,
+    Some('S'),
+    "vsock",
+    Optional("cid", "2"),
+    "Context id of the daemon's host, asked over vsock; 2 is the host that this VM runs on",
+)
+.kind("integer")
+.default("2");
+
+/// fence_xvm's, in the order of its metadata; what the C agent does not have is last.
+static XVM: [&Opt; 16] = [
+    &DEBUG,
+    &IP_FAMILY,
+    &MULTICAST_ADDRESS,
+    &IPPORT,
+    &RETRANS,
+    &AUTH,
+    &HASH,
+    &KEY_FILE,
+    &PLUG,
+    &PORT,
+    &USE_UUID,
+    &ACTION,
+    &TIMEOUT,
+    &DELAY,
+    &DOMAIN,
+    &INTERFACE,
+];
+
+/// fence_virt's, in the order of its metadata.
+static VIRT: [&Opt; 16] = [
+    &DEBUG,
+    &SERIAL_DEVICE,
+    &SERIAL_PARAMS,
+    &CHANNEL_ADDRESS,
+    &IPPORT,
+    &PLUG,
+    &PORT,
+    &ACTION,
+    &TIMEOUT,
+    &IPADDR,
+    &VSOCK,
+    &AUTH,
+    &HASH,
+    &KEY_FILE,
+    &DELAY,
+    &DOMAIN,
+];
+
+impl Agent {
+    /// The options of this agent.
+    pub(super) fn options(self) -> &'static [&'static Opt] {
+        match self {
+            Agent::Xvm => &XVM,
+            Agent::Virt => &VIRT,
+        }
+    }
+
+    pub(super) fn by_letter(self, letter: char) -> Option<&'static Opt> {
+        self.options().iter().copied().find(|option| option.short == Some(letter))
+    }
+
+    /// By the name on stdin, upper or lower case, with hyphens or without.
+    pub(super) fn by_name(self, name: &str) -> Option<&'static Opt> {
+        let name = name.to_ascii_lowercase().replace('-', "_");
+        self.options().iter().copied().find(|option| option.name == name)
+    }
+}

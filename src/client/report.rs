@@ -1,0 +1,156 @@
+//! What an outcome looks like from outside: output, exit code, syslog.
+
+use std::fmt;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use super::settings::Settings;
+use super::trace::{Trace, printable};
+use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict};
+use crate::sys::syslog::{self, Priority};
+
+/// How long a line for syslog may take; one that takes nothing must not hold up the answer.
+const SYSLOG_LIMIT: Duration = Duration::from_millis(200);
+
+/// How a request ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The daemon answered.
+    Answered(Answer),
+    /// The daemon answered failure, and its host does not list the VM.
+    Unknown,
+    /// No answer that can be trusted, and why.
+    Unanswered(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Answered(answer) => answer.fmt(f),
+            Outcome::Unknown => f.write_str("failure; the host does not list this VM"),
+            Outcome::Unanswered(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// What an outcome says: exit code, standard output, the reason of a failure.
+struct Report {
+    code: u8,
+    output: String,
+    reason: Option<String>,
+}
+
+/// Tells an outcome, and gives its exit code.
+pub(super) fn tell(trace: &Trace, settings: &Settings, operation: Operation, outcome: &Outcome) -> ExitCode {
+    let name = settings.target.as_str();
+    let mut report = report(name, operation, outcome);
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(report.output.as_bytes()).and_then(|()| stdout.flush());
+    if let (Err(error), Operation::HostList) = (written, operation) {
+        report = Report::failure(format!("cannot write the list to stdout: {error}"));
+    }
+    if let Some(reason) = &report.reason {
+        trace.say(format_args!("{reason}"));
+    }
+    if operation.names_a_domain() {
+        log(trace, operation, name, &report);
+    }
+    ExitCode::from(report.code)
+}
+
+impl Report {
+    fn success(output: String) -> Report {
+        Report { code: 0, output, reason: None }
+    }
+
+    fn failure(reason: String) -> Report {
+        Report { code: 1, output: String::new(), reason: Some(reason) }
+    }
+}
+
+/// The one place where an exit code 0 comes from.
+fn report(name: &str, operation: Operation, outcome: &Outcome) -> Report {
+    let what = match operation.names_a_domain() {
+        true => format!("{operation} of {name:?}"),
+        false if operation == Operation::Devstatus => "monitor".to_owned(),
+        false => operation.to_string(),
+    };
+    let verdict = match outcome {
+        Outcome::Unanswered(reason) => return Report::failure(format!("{what} failed: {reason}")),
+        Outcome::Unknown => {
+            return Report::failure(format!(
+                "{what} failed: the host does not list a VM of this name or UUID"
+            ));
+        }
+        Outcome::Answered(Answer::HostList(entries)) => return Report::success(list(entries)),
+        Outcome::Answered(Answer::Verdict(verdict)) => verdict,
+    };
+    match (verdict, operation) {
+        (Verdict::Success, Operation::Status) => Report::success("Status: ON\n".to_owned()),
+        (Verdict::Off, Operation::Status) => {
+            Report { code: 2, output: "Status: OFF\n".to_owned(), reason: None }
+        }
+        (Verdict::Success, Operation::Off | Operation::On | Operation::Reboot | Operation::Devstatus) => {
+            Report::success(String::new())
+        }
+        (Verdict::Denied, _) => {
+            let code = if operation.names_a_domain() { 3 } else { 1 };
+            let reason = format!(
+                "{what} failed: permission denied: no group in the host's fence_virt.conf has both this requester and the VM"
+            );
+            Report { code, output: String::new(), reason: Some(reason) }
+        }
+        (Verdict::Failure, Operation::Devstatus) => Report::failure(
+            "monitor failed: the daemon answers, but reaches no hypervisor; its log says why".to_owned(),
+        ),
+        (Verdict::Failure, _) => Report::failure(format!(
+            "{what} failed: the daemon answered failure; its log on the host says why"
+        )),
+        (Verdict::Success | Verdict::Off, _) => Report::failure(format!(
+            "{what} failed: the daemon answered {verdict}, which is no answer to this"
+        )),
+    }
+}
+
+/// A line a VM: name, UUID, on or off. Callers split at blanks.
+fn list(entries: &[HostEntry]) -> String {
+    let mut entries: Vec<&HostEntry> = entries.iter().collect();
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let line = |entry: &&HostEntry| {
+        let state = match entry.state {
+            PowerState::Running => "on",
+            PowerState::Off => "off",
+        };
+        format!("{:<32} {} {state}\n", printable(&entry.name), printable(&entry.uuid))
+    };
+    entries.iter().map(line).collect()
+}
+
+/// One line for syslog(3), as the C agent writes one.
+fn log(trace: &Trace, operation: Operation, name: &str, report: &Report) {
+    let name = printable(name);
+    let line = match (&report.reason, report.code) {
+        (Some(reason), _) => printable(reason),
+        (None, 2) => format!("Domain {name:?} is off"),
+        (None, _) if operation == Operation::Status => format!("Domain {name:?} is on"),
+        (None, _) => format!("{operation} of domain {name:?}: done"),
+    };
+    let c_name = trace.agent.c_name();
+    let (done, is_done) = mpsc::channel();
+    let writer = thread::Builder::new().name("syslog".to_owned()).spawn(move || {
+        syslog::open(c_name);
+        syslog::write(Priority::Notice, &line);
+        // Nobody listens any more after the limit.
+        let _ = done.send(());
+    });
+    if writer.is_ok() {
+        let _ = is_done.recv_timeout(SYSLOG_LIMIT);
+    }
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -1,0 +1,149 @@
+//! From the process's arguments to its exit code.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::action::Action;
+use super::agent::Agent;
+use super::args::{self, Command};
+use super::given::Given;
+use super::report::{self, Outcome};
+use super::settings::{Settings, is_debug};
+use super::trace::Trace;
+use super::transport::{self, Ask};
+use super::{help, metadata, stdin};
+use crate::auth::{HashKind, Key};
+use crate::fence::{Answer, Operation, Verdict};
+use crate::key_file;
+use crate::session::Policy;
+
+/// How long it may take to learn whether the host knows a VM, after a failure.
+const SECOND_QUESTION: Duration = Duration::from_secs(3);
+
+/// Runs the agent with the arguments of this process, or with what stands on
+/// stdin if there are none. Exit code 0: done, or the VM is on; 1: failure;
+/// 2: status of a VM that is off; 3: permission denied.
+pub fn run() -> ExitCode {
+    let mut args = std::env::args_os();
+    let agent = Agent::from_path(args.next().as_deref());
+    let args: Vec<OsString> = args.collect();
+    let quiet = Trace { agent, is_on: false };
+    let command = match args.is_empty() {
+        false => args::parse(agent, args),
+        true => stdin::read(agent).map(|(given, complaints)| {
+            for complaint in complaints {
+                quiet.say(format_args!("{complaint}"));
+            }
+            Command::Run(given)
+        }),
+    };
+    let given = match command {
+        Ok(Command::Run(given)) => given,
+        Ok(Command::Help) => return print(&quiet, &help::text(agent)),
+        Ok(Command::Version) => {
+            return print(&quiet, &format!("{} {}\n", agent.name(), env!("CARGO_PKG_VERSION")));
+        }
+        Err(reason) => {
+            quiet.say(format_args!("{reason} ({} -h lists the options)", agent.name()));
+            return ExitCode::FAILURE;
+        }
+    };
+    let trace = Trace { agent, is_on: is_debug(&given) };
+    match act(&trace, &given) {
+        Ok(code) => code,
+        Err(reason) => {
+            trace.say(format_args!("{reason}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(trace: &Trace, text: &str) -> ExitCode {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            trace.say(format_args!("cannot write to stdout: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(trace: &Trace, given: &Given) -> Result<ExitCode, String> {
+    let settings = Settings::new(trace.agent, given)?;
+    trace.step(format_args!("{settings:?}"));
+    let operation = match settings.action {
+        Action::Metadata => return Ok(print(trace, &metadata::xml(trace.agent))),
+        Action::ValidateAll => {
+            policy(trace, &settings)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Action::Ask(operation) => operation,
+    };
+    let policy = policy(trace, &settings)?;
+    if operation.is_power() && !settings.delay.is_zero() {
+        trace.step(format_args!("waiting {} s, as delay says", settings.delay.as_secs()));
+        // The delay is what was asked for; it is slept to its end whatever interrupts it.
+        #[allow(clippy::disallowed_methods)]
+        std::thread::sleep(settings.delay);
+    }
+    let outcome = fence(trace, &settings, operation, policy);
+    Ok(report::tell(trace, &settings, operation, &outcome))
+}
+
+/// The key and how it is used. Where it is asked for, there is no going on without it.
+fn policy(trace: &Trace, settings: &Settings) -> Result<Arc<Policy>, String> {
+    let Settings { hash, auth, .. } = *settings;
+    let path = &settings.key_file;
+    let is_needed = settings.transport.has_key() && (hash, auth) != (HashKind::None, HashKind::None);
+    if !is_needed {
+        return Ok(Arc::new(Policy { hash, auth, key: Key::new(Vec::new()) }));
+    }
+    let (key, _) = key_file::read(path).map_err(|error| {
+        format!(
+            "cannot read the key file {}: {error}; copy it from the host (or set hash and auth to none, on both sides)",
+            path.display()
+        )
+    })?;
+    if key.is_empty() {
+        return Err(format!("the key file {} is empty: copy it from the host", path.display()));
+    }
+    trace.step(format_args!("the key in {} has {} bytes", path.display(), key.len()));
+    Ok(Arc::new(Policy { hash, auth, key }))
+}
+
+fn fence(trace: &Trace, settings: &Settings, operation: Operation, policy: Arc<Policy>) -> Outcome {
+    let begin = Instant::now();
+    let deadline = begin + settings.timeout;
+    let ask = |operation, deadline| Ask {
+        operation,
+        target: settings.target.clone(),
+        is_uuid: settings.is_uuid,
+        policy: policy.clone(),
+        begin: Instant::now(),
+        deadline,
+        trace: *trace,
+    };
+    let mut outcome = match transport::ask(&settings.transport, &ask(operation, deadline)) {
+        Ok(answer) => Outcome::Answered(answer),
+        Err(reason) => Outcome::Unanswered(reason),
+    };
+    trace.step(format_args!("after {:.1?}: {outcome}", begin.elapsed()));
+    let is_refusal = matches!(outcome, Outcome::Answered(Answer::Verdict(Verdict::Failure)));
+    if is_refusal && operation.is_power() {
+        // The byte does not tell why; the host's list may.
+        let limit = deadline.min(Instant::now() + SECOND_QUESTION);
+        let list = transport::ask(&settings.transport, &ask(Operation::HostList, limit));
+        if let Ok(Answer::HostList(entries)) = list {
+            let name = settings.target.as_str();
+            let is_it = |text: &str| text.to_lowercase() == name.to_lowercase();
+            if !entries.iter().any(|entry| is_it(&entry.name) || is_it(&entry.uuid)) {
+                outcome = Outcome::Unknown;
+            }
+        }
+    }
+    outcome
+}

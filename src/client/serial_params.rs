@@ -1,0 +1,85 @@
+use crate::sys::tty::{Framing, Parity, SPEEDS};
+
+/// Reads `speed[,DPS]`: data bits 5 to 8, parity N, E, O, M or S (in either
+/// case), stop bits 1 or 2; 8N1 without them.
+///
+/// # Errors
+///
+/// A sentence about what is wrong.
+pub(super) fn parse(text: &str) -> Result<Framing, String> {
+    let wrong = |what: &str| format!("the serial parameters {text:?} (-P) are wrong: {what}");
+    let (speed, rest) = text.split_once(',').unwrap_or((text, "8N1"));
+    let speed = speed.parse().ok().filter(|speed| SPEEDS.contains(speed));
+    let speed = speed.ok_or_else(|| wrong("the speed is none that serial lines have, as 9600 or 115200"))?;
+    let [data, parity, stop] = rest.as_bytes() else {
+        return Err(wrong("after the comma stand data bits, parity and stop bits, as in 8N1"));
+    };
+    let data_bits = match data {
+        b'5'..=b'8' => data - b'0',
+        _ => return Err(wrong("there are 5 to 8 data bits")),
+    };
+    let parity = match parity.to_ascii_uppercase() {
+        b'N' => Parity::None,
+        b'E' => Parity::Even,
+        b'O' => Parity::Odd,
+        b'M' => Parity::Mark,
+        b'S' => Parity::Space,
+        _ => return Err(wrong("the parity is N, E, O, M or S")),
+    };
+    let stop_bits = match stop {
+        b'1' | b'2' => stop - b'0',
+        _ => return Err(wrong("there are 1 or 2 stop bits")),
+    };
+    Ok(Framing { speed, data_bits, parity, stop_bits })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speed_alone_means_8n1() {
+        let framing = Framing { speed: 9600, data_bits: 8, parity: Parity::None, stop_bits: 1 };
+        assert_eq!(parse("9600"), Ok(framing));
+        assert_eq!(parse("9600,8n1"), Ok(framing));
+    }
+
+    #[test]
+    fn every_speed_and_parity() {
+        for speed in SPEEDS {
+            for (letter, parity) in [
+                ('N', Parity::None),
+                ('e', Parity::Even),
+                ('O', Parity::Odd),
+                ('M', Parity::Mark),
+                ('s', Parity::Space),
+            ] {
+                for data_bits in 5..=8 {
+                    for stop_bits in 1..=2 {
+                        let got = parse(&format!("{speed},{data_bits}{letter}{stop_bits}"));
+                        assert_eq!(got, Ok(Framing { speed, data_bits, parity, stop_bits }));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_ones_say_what_is_wrong() {
+        for (text, words) in [
+            ("", "speed"),
+            ("fast", "speed"),
+            ("115201", "speed"),
+            (",8N1", "speed"),
+            ("9600,", "after the comma"),
+            ("9600,8N", "after the comma"),
+            ("9600,8N1x", "after the comma"),
+            ("9600,9N1", "data bits"),
+            ("9600,8X1", "parity"),
+            ("9600,8N3", "stop bits"),
+        ] {
+            let refusal = parse(text).unwrap_err();
+            assert!(refusal.contains(words), "{text}: {refusal}");
+        }
+    }
+}

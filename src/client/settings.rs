@@ -1,0 +1,201 @@
+//! From what was given to what is to be done.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::action::Action;
+use super::agent::Agent;
+use super::given::Given;
+use super::options::Id;
+use super::serial_params;
+use crate::auth::HashKind;
+use crate::fence::Target;
+use crate::sys::tty::Framing;
+
+const GROUP_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(225, 0, 0, 12));
+const GROUP_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 3, 1));
+const CHANNEL: &str = "10.0.2.179";
+const KEY_FILE: &str = "/etc/cluster/fence_xvm.key";
+
+/// How the daemon is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Transport {
+    Multicast { group: IpAddr, port: u16, interface: Option<String>, retrans: Duration },
+    Tcp { host: String, port: u16 },
+    Vsock { cid: u32, port: u16 },
+    Serial { device: PathBuf, framing: Framing },
+    Vmchannel { host: String, port: u16 },
+}
+
+impl Transport {
+    /// Whether requests are signed and daemons prove themselves there.
+    pub(super) fn has_key(&self) -> bool {
+        !matches!(self, Transport::Serial { .. } | Transport::Vmchannel { .. })
+    }
+}
+
+/// What is to be done, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) action: Action,
+    /// The VM; empty where the action needs none.
+    pub(super) target: Target,
+    pub(super) is_uuid: bool,
+    pub(super) transport: Transport,
+    pub(super) hash: HashKind,
+    pub(super) auth: HashKind,
+    pub(super) key_file: PathBuf,
+    pub(super) timeout: Duration,
+    pub(super) delay: Duration,
+}
+
+impl Settings {
+    /// Settles what was given.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about the first option that is wrong.
+    pub(super) fn new(agent: Agent, given: &Given) -> Result<Settings, String> {
+        let action = action(given)?;
+        if action == Action::Metadata {
+            // Whatever else was said, this asks for a text.
+            return Settings::with(agent, action, Target::default(), &Given::default());
+        }
+        let name = given.domain()?.map_or(&b""[..], OsStrExt::as_bytes);
+        let target = Target::new(name)
+            .map_err(|_| format!("the VM name {:?} is longer than 63 bytes or no text", lossy(name)))?;
+        if target.as_str().is_empty() && action.names_a_domain() {
+            return Err("no VM is named: say which with -n (plug= or port= on stdin)".to_owned());
+        }
+        Settings::with(agent, action, target, given)
+    }
+
+    fn with(agent: Agent, action: Action, target: Target, given: &Given) -> Result<Settings, String> {
+        Ok(Settings {
+            action,
+            target,
+            is_uuid: switch(given, Id::UseUuid, "use_uuid")?,
+            transport: match agent {
+                Agent::Xvm => multicast(given)?,
+                Agent::Virt => point_to_point(given)?,
+            },
+            hash: kind(given, Id::Hash, "hash (-c)")?,
+            auth: kind(given, Id::Auth, "auth (-C)")?,
+            key_file: match given.last(Id::KeyFile) {
+                None => KEY_FILE.into(),
+                Some(path) if path.is_empty() => return Err("the key file (-k) has an empty name".to_owned()),
+                Some(path) => path.into(),
+            },
+            timeout: Duration::from_secs(number(given, Id::Timeout, "timeout (-t)", 30, 1)?.into()),
+            delay: Duration::from_secs(number(given, Id::Delay, "delay (-w)", 0, 0)?.into()),
+        })
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn text(given: &Given, id: Id) -> Option<String> {
+    given.last(id).map(|value| value.to_string_lossy().into_owned())
+}
+
+fn action(given: &Given) -> Result<Action, String> {
+    let name = text(given, Id::Action).unwrap_or_else(|| "reboot".to_owned());
+    // The first two words are what pacemaker looks for.
+    Action::from_name(&name).ok_or_else(|| format!("Unrecognised action {name:?}: -h lists them"))
+}
+
+fn number(given: &Given, id: Id, name: &str, default: u32, least: u32) -> Result<u32, String> {
+    let Some(text) = text(given, id) else { return Ok(default) };
+    let number = text.parse().ok().filter(|number| *number >= least && *number <= i32::MAX as u32);
+    number.ok_or_else(|| format!("the {name} {text:?} is no number of at least {least}"))
+}
+
+fn port(given: &Given) -> Result<u16, String> {
+    let Some(text) = text(given, Id::Ipport) else { return Ok(1229) };
+    let port = text.parse().ok().filter(|port| *port != 0);
+    port.ok_or_else(|| format!("the port (-p) {text:?} is no number from 1 to 65535"))
+}
+
+fn switch(given: &Given, id: Id, name: &str) -> Result<bool, String> {
+    let Some(text) = text(given, id) else { return Ok(false) };
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "true" | "on" => Ok(true),
+        "0" | "no" | "false" | "off" | "" => Ok(false),
+        _ => Err(format!("{name} is 1 or 0, not {text:?}")),
+    }
+}
+
+/// Whether steps are to be told. Whatever stands there, but a no, is a yes.
+pub(super) fn is_debug(given: &Given) -> bool {
+    switch(given, Id::Debug, "debug").unwrap_or(true)
+}
+
+fn kind(given: &Given, id: Id, name: &str) -> Result<HashKind, String> {
+    let Some(text) = text(given, id) else { return Ok(HashKind::Sha256) };
+    HashKind::from_name(&text)
+        .ok_or_else(|| format!("the {name} {text:?} is none of none, sha1, sha256 and sha512"))
+}
+
+fn multicast(given: &Given) -> Result<Transport, String> {
+    let family = text(given, Id::IpFamily).unwrap_or_else(|| "auto".to_owned());
+    let wants_ipv4 = match family.to_ascii_lowercase().as_str() {
+        "auto" => None,
+        "ipv4" => Some(true),
+        "ipv6" => Some(false),
+        _ => return Err(format!("the family (-i) {family:?} is none of auto, ipv4 and ipv6")),
+    };
+    let group = match text(given, Id::MulticastAddress) {
+        None if wants_ipv4 == Some(false) => GROUP_V6,
+        None => GROUP_V4,
+        Some(text) => match text.parse::<IpAddr>() {
+            Ok(address) if address.is_multicast() => address,
+            _ => return Err(format!("{text:?} (-a) is no multicast address")),
+        },
+    };
+    if wants_ipv4.is_some_and(|ipv4| ipv4 != group.is_ipv4()) {
+        return Err(format!("the multicast address {group} (-a) is not of the family {family} (-i)"));
+    }
+    let interface = text(given, Id::Interface);
+    if interface.as_deref() == Some("") {
+        return Err("the interface (-I) has an empty name".to_owned());
+    }
+    let tenths = number(given, Id::Retrans, "retransmit time (-r)", 20, 1)?;
+    let retrans = Duration::from_millis(100) * tenths;
+    Ok(Transport::Multicast { group, port: port(given)?, interface, retrans })
+}
+
+/// What the C agent takes if several are given: tcp before vsock before
+/// serial, and the vmchannel if there is none of them.
+fn point_to_point(given: &Given) -> Result<Transport, String> {
+    let port = port(given)?;
+    let host = |id, name: &str| match text(given, id) {
+        Some(host) if host.trim().is_empty() => Err(format!("{name} is empty")),
+        host => Ok(host),
+    };
+    if let Some(host) = host(Id::Ipaddr, "the address (-T)")? {
+        return Ok(Transport::Tcp { host, port });
+    }
+    if let Some(cid) = text(given, Id::Vsock) {
+        // -1 stands for any context id, and 0 for the hypervisor, which takes no connections.
+        let number = cid.parse::<u32>().ok().filter(|cid| !matches!(cid, 0 | &u32::MAX));
+        let cid = number.ok_or_else(|| format!("the CID (-S) {cid:?} is no number from 1 to 4294967294"))?;
+        return Ok(Transport::Vsock { cid, port });
+    }
+    if let Some(device) = given.last(Id::SerialDevice) {
+        if device.is_empty() {
+            return Err("the serial device (-D) has an empty name".to_owned());
+        }
+        let params = text(given, Id::SerialParams).unwrap_or_else(|| "115200,8N1".to_owned());
+        return Ok(Transport::Serial { device: device.into(), framing: serial_params::parse(&params)? });
+    }
+    let host = host(Id::ChannelAddress, "the vmchannel's address (-A)")?;
+    Ok(Transport::Vmchannel { host: host.unwrap_or_else(|| CHANNEL.to_owned()), port })
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

@@ -1,0 +1,131 @@
+//! name=value lines on stdin, as pacemaker writes them.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+
+use super::agent::Agent;
+use super::given::Given;
+use super::options::{Id, Value};
+
+/// More than this is read from no stdin, in bytes.
+const STDIN_MAX: u64 = 16 << 20;
+
+/// Names that callers pass and that say nothing to an agent.
+const IGNORED: [&str; 3] = ["nodename", "agent", "self"];
+
+/// Reads stdin to its end. The second value are complaints, a line each,
+/// about what was ignored.
+///
+/// # Errors
+///
+/// read(2)'s, or too much of it.
+pub(super) fn read(agent: Agent) -> Result<(Given, Vec<String>), String> {
+    let mut text = Vec::new();
+    let read = std::io::stdin().lock().take(STDIN_MAX + 1).read_to_end(&mut text);
+    read.map_err(|error| format!("cannot read the options from stdin: {error}"))?;
+    if text.len() as u64 > STDIN_MAX {
+        return Err("stdin has more than 16 MiB of options".to_owned());
+    }
+    Ok(parse(agent, &text))
+}
+
+/// The options in `text`: blank lines and those that begin with `#` are
+/// passed by, spaces around the name, the `=` and the end of the line do not
+/// count, those inside a value do.
+pub(super) fn parse(agent: Agent, text: &[u8]) -> (Given, Vec<String>) {
+    let mut given = Given::from_stdin();
+    let mut complaints = Vec::new();
+    for line in text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii) {
+        if line.is_empty() || line.starts_with(b"#") {
+            continue;
+        }
+        let equals = line.iter().position(|&byte| byte == b'=');
+        let (name, value) = match equals {
+            Some(at) => (line[..at].trim_ascii_end(), Some(line[at + 1..].trim_ascii_start())),
+            None => (line, None),
+        };
+        let name = String::from_utf8_lossy(name);
+        if IGNORED.iter().any(|ignored| name.eq_ignore_ascii_case(ignored)) {
+            continue;
+        }
+        // The name that action had in the times of cluster 2.
+        let name = if name.eq_ignore_ascii_case("option") { "action".into() } else { name };
+        match (agent.by_name(&name), value) {
+            (Some(option), Some(value)) => given.push(option.id, OsStr::from_bytes(value)),
+            // A switch needs no value.
+            (Some(option), None) if option.value == Value::No => given.push(option.id, "1"),
+            (Some(_), None) => complaints.push(format!("ignoring {name:?} on stdin: it has no value")),
+            (None, _) => complaints.push(format!("ignoring the unknown option {name:?} on stdin")),
+        }
+    }
+    (given, complaints)
+}
+
+/// For the fuzz targets and random tests: whatever stands on stdin, reading
+/// it gives options or complaints, and settling them a sentence or settings.
+#[doc(hidden)]
+pub fn parse_for_tests(text: &[u8]) -> usize {
+    [Agent::Xvm, Agent::Virt]
+        .into_iter()
+        .map(|agent| {
+            let (given, complaints) = parse(agent, text);
+            let settled = super::settings::Settings::new(agent, &given);
+            assert!(settled.is_ok() || settled.is_err_and(|sentence| !sentence.is_empty()));
+            complaints.len() + usize::from(given.last(Id::Action).is_some())
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> (Given, Vec<String>) {
+        parse(Agent::Virt, text.as_bytes())
+    }
+
+    #[test]
+    fn spaces_comments_and_blank_lines() {
+        let (given, complaints) =
+            parsed("\n  # plug=wrong\n \t action =  off \r\nplug=  two  words \n\n#x\nipaddr=::1");
+        assert!(complaints.is_empty(), "{complaints:?}");
+        assert_eq!(given.last(Id::Action).unwrap(), "off");
+        assert_eq!(given.last(Id::Plug).unwrap(), "two  words");
+        assert_eq!(given.last(Id::Ipaddr).unwrap(), "::1");
+    }
+
+    #[test]
+    fn the_last_value_of_a_name_counts_and_names_know_no_case() {
+        let (given, _) = parsed("action=off\nACTION=status\nOption=on\nplug=a=b\nplug=c=d");
+        assert_eq!(given.last(Id::Action).unwrap(), "on");
+        assert_eq!(given.domain().unwrap().unwrap(), "c=d");
+    }
+
+    #[test]
+    fn unknown_names_are_told_and_known_ones_without_meaning_are_not() {
+        let (given, complaints) =
+            parsed("nodename=n1\nself=n2\nagent=fence_virt\nfoo=bar\nnoequals\nplug=x\ntimeout");
+        assert_eq!(complaints.len(), 3, "{complaints:?}");
+        assert!(complaints[0].contains("foo") && complaints[1].contains("noequals"));
+        assert_eq!(given.domain().unwrap().unwrap(), "x");
+    }
+
+    #[test]
+    fn a_line_may_be_as_long_as_it_likes() {
+        let long = "x".repeat(100_000);
+        let (given, _) = parsed(&format!("key_file=/{long}\nplug=a"));
+        assert_eq!(given.last(Id::KeyFile).unwrap().len(), 100_001);
+        assert_eq!(given.last(Id::Plug).unwrap(), "a");
+    }
+
+    #[test]
+    fn names_of_the_vm_have_to_agree() {
+        assert_eq!(parsed("plug=a\nport=a\ndomain=a").0.domain().unwrap().unwrap(), "a");
+        assert_eq!(parsed("plug=a\nport=\n").0.domain().unwrap().unwrap(), "a");
+        assert!(parsed("plug=a\nport=b").0.domain().is_err());
+        assert!(parsed("domain=a\nplug=A").0.domain().is_err());
+        assert_eq!(parsed("plug=b\nplug=a\nport=a").0.domain().unwrap().unwrap(), "a");
+        assert_eq!(parsed("nodename=a").0.domain(), Ok(None));
+    }
+}

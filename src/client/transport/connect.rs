@@ -1,0 +1,109 @@
+//! Connections over TCP and vsock.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Ask;
+use crate::sys::vsock as system;
+
+/// Connects to the first address of `host` that takes it. Each gets its share
+/// of the time that is left, so that one that swallows packets does not use
+/// up that of the others. The stream does not block.
+pub(super) fn tcp(host: &str, port: u16, listener: &str, ask: &Ask) -> Result<TcpStream, String> {
+    let addresses = resolve(host, port, ask)?;
+    let mut failures = Vec::new();
+    for (at, address) in addresses.iter().enumerate() {
+        let left = ask.time_left();
+        if left.is_zero() {
+            break;
+        }
+        let share = left / u32::try_from(addresses.len() - at).unwrap_or(1);
+        ask.trace.step(format_args!("connecting to {address}"));
+        match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
+            Ok(stream) => {
+                let prepared = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
+                prepared.map_err(|error| format!("{address}: {error}"))?;
+                return Ok(stream);
+            }
+            Err(error) => {
+                ask.trace.step(format_args!("{address}: {error}"));
+                failures.push(format!("{address}: {}", explain(&error)));
+            }
+        }
+    }
+    Err(match failures.is_empty() {
+        true => format!("{} before {host} port {port} was reached", ask.timed_out()),
+        false => format!(
+            "cannot connect to {host} port {port} ({}); is fence_virtd running there with {listener}, and no firewall in between?",
+            failures.join(", ")
+        ),
+    })
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        // pacemaker knows a time-out by this word.
+        ErrorKind::TimedOut => "timed out".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// The addresses of a host. A name is looked up in a thread, since nothing
+/// else bounds how long the resolver takes.
+fn resolve(host: &str, port: u16, ask: &Ask) -> Result<Vec<SocketAddr>, String> {
+    let host = host.trim();
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    ask.trace.step(format_args!("looking up {host}"));
+    let (sender, found) = mpsc::channel();
+    let name = host.to_owned();
+    let lookup = thread::Builder::new().name("resolver".to_owned()).spawn(move || {
+        let addresses = (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+        // Nobody listens any more after the deadline.
+        let _ = sender.send(addresses);
+    });
+    lookup.map_err(|error| format!("cannot look up {host}: {error}"))?;
+    match found.recv_timeout(ask.time_left()) {
+        Ok(Ok(mut addresses)) => {
+            let mut seen = Vec::new();
+            addresses.retain(|address| {
+                !seen.contains(address) && {
+                    seen.push(*address);
+                    true
+                }
+            });
+            match addresses.is_empty() {
+                true => Err(format!("{host} has no address")),
+                false => Ok(addresses),
+            }
+        }
+        Ok(Err(error)) => Err(format!("cannot look up the host {host}: {error}")),
+        Err(_) => Err(format!("{} while the host {host} was looked up", ask.timed_out())),
+    }
+}
+
+/// Connects over vsock.
+pub(super) fn vsock(cid: u32, port: u16, ask: &Ask) -> Result<File, String> {
+    ask.trace.step(format_args!("connecting to CID {cid} port {port}"));
+    let deadline: Instant = ask.deadline;
+    system::connect(cid, port.into(), deadline).map_err(|error| {
+        let hint = match error.raw_os_error() {
+            _ if error.kind() == ErrorKind::TimedOut => {
+                return format!("{} before CID {cid} port {port} was reached over vsock", ask.timed_out());
+            }
+            Some(libc::EAFNOSUPPORT) => {
+                "this kernel has no vsock: load the module vmw_vsock_virtio_transport, and give the VM a <vsock> device"
+            }
+            Some(libc::ENODEV | libc::ENETUNREACH | libc::EADDRNOTAVAIL) => {
+                "no vsock leads there: give the VM a <vsock> device, and load vmw_vsock_virtio_transport"
+            }
+            _ => "is fence_virtd running there with a vsock listener?",
+        };
+        format!("cannot connect to CID {cid} port {port} over vsock: {error}; {hint}")
+    })
+}

@@ -1,0 +1,119 @@
+//! Lets a session speak over a stream that does not block.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+
+use super::Ask;
+use crate::fence::Answer;
+use crate::session::{Awaited, Breach, ClientSession, LineSession};
+use crate::sys::poll::{Interest, PollSet};
+
+/// A session, whatever its framing.
+pub(super) trait Session {
+    fn output(&self) -> &[u8];
+    fn sent(&mut self, count: usize);
+    fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, Breach>;
+    fn awaited(&self) -> Awaited;
+}
+
+macro_rules! session {
+    ($kind:ty) => {
+        impl Session for $kind {
+            fn output(&self) -> &[u8] {
+                <$kind>::output(self)
+            }
+            fn sent(&mut self, count: usize) {
+                <$kind>::sent(self, count);
+            }
+            fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, Breach> {
+                <$kind>::receive(self, input)
+            }
+            fn awaited(&self) -> Awaited {
+                <$kind>::awaited(self)
+            }
+        }
+    };
+}
+
+session!(ClientSession);
+session!(LineSession);
+
+/// Writes and reads what can be written and read now.
+///
+/// # Errors
+///
+/// A sentence that says why there will be no answer.
+pub(super) fn turn(
+    stream: &mut (impl Read + Write),
+    session: &mut impl Session,
+) -> Result<Option<Answer>, String> {
+    loop {
+        let broken = write(stream, session).err();
+        let mut buffer = [0; 4096];
+        match stream.read(&mut buffer) {
+            Ok(0) => return Err(Breach::HungUp(session.awaited()).to_string()),
+            Ok(count) => {
+                let answer = session.receive(&mut &buffer[..count]).map_err(|breach| breach.to_string())?;
+                if answer.is_some() {
+                    return Ok(answer);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                // What the other side said before it closed was read first.
+                return broken.map_or(Ok(None), |error| Err(error.to_string()));
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                return Err(Breach::HungUp(session.awaited()).to_string());
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+fn write(stream: &mut impl Write, session: &mut impl Session) -> io::Result<()> {
+    while !session.output().is_empty() {
+        match stream.write(session.output()) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => session.sent(count),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Takes turns until there is an answer or the deadline is there. The
+/// deadline counts first: an answer that comes after it is none.
+///
+/// # Errors
+///
+/// A sentence that says why there is no answer.
+pub(super) fn converse(
+    peer: &str,
+    stream: &mut (impl Read + Write + AsFd),
+    session: &mut impl Session,
+    ask: &Ask,
+) -> Result<Answer, String> {
+    let mut told = None;
+    loop {
+        let left = ask.time_left();
+        if left.is_zero() {
+            let awaited = session.awaited();
+            return Err(format!("{}: {peer} was reached, but did not give {awaited}", ask.timed_out()));
+        }
+        if let Some(answer) = turn(stream, session).map_err(|reason| format!("{peer}: {reason}"))? {
+            return Ok(answer);
+        }
+        let awaited = session.awaited();
+        if told != Some(awaited) {
+            ask.trace.step(format_args!("{peer}: waiting for {awaited}"));
+            told = Some(awaited);
+        }
+        let interest = if session.output().is_empty() { Interest::Read } else { Interest::Both };
+        let mut set = PollSet::new();
+        set.add(stream.as_fd(), interest);
+        set.wait(Some(left)).map_err(|error| error.to_string())?;
+    }
+}

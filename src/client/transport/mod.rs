@@ -1,0 +1,124 @@
+//! The ways to a daemon. Each asks one thing, takes one answer, and ends at
+//! its deadline.
+
+mod connect;
+mod converse;
+mod multicast;
+mod serial;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::settings::Transport;
+use super::trace::Trace;
+use crate::fence::{Answer, Operation, Request, Target};
+use crate::session::{ClientSession, LineSession, Policy};
+use crate::wire::Packet;
+
+/// What is to be asked, and until when.
+pub(super) struct Ask {
+    pub(super) operation: Operation,
+    pub(super) target: Target,
+    pub(super) is_uuid: bool,
+    pub(super) policy: Arc<Policy>,
+    pub(super) begin: Instant,
+    pub(super) deadline: Instant,
+    pub(super) trace: Trace,
+}
+
+impl Ask {
+    fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// How a time-out begins: with the words that pacemaker knows it by.
+    fn timed_out(&self) -> String {
+        let whole = self.deadline.saturating_duration_since(self.begin);
+        format!("timed out after {} s", whole.as_secs_f32().ceil())
+    }
+
+    /// The request under a number of its own: one that begins in the same
+    /// moment must not be taken for a duplicate.
+    fn request(&self) -> Result<Request, String> {
+        let seqno = u32::from_le_bytes(random()?);
+        Ok(Request { operation: self.operation, target: self.target.clone(), seqno })
+    }
+
+    fn flags(&self) -> u8 {
+        u8::from(self.is_uuid)
+    }
+
+    /// The request with fresh salt, for tcp and vsock.
+    fn packet(&self, request: Request) -> Result<Packet, String> {
+        Ok(Packet {
+            request,
+            hash: self.policy.hash,
+            address_len: 0,
+            flags: self.flags(),
+            address: [0; 28],
+            port: 0,
+            random: random()?,
+            family: 0,
+            digest: [0; 64],
+        })
+    }
+
+    fn session(&self, opening: &[u8]) -> Result<ClientSession, String> {
+        Ok(ClientSession::new(self.policy.clone(), self.operation, opening, random()?))
+    }
+
+    /// A session that begins with the request.
+    fn opening_session(&self) -> Result<ClientSession, String> {
+        self.session(&self.packet(self.request()?)?.encode_signed(&self.policy.key))
+    }
+
+    fn line(&self) -> Result<LineSession, String> {
+        Ok(LineSession::new(&self.request()?, self.flags()))
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], String> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no random numbers from the system: {error}"))?;
+    Ok(bytes)
+}
+
+/// Asks.
+///
+/// # Errors
+///
+/// A sentence that says why there is no answer.
+pub(super) fn ask(transport: &Transport, ask: &Ask) -> Result<Answer, String> {
+    match transport {
+        Transport::Multicast { group, port, interface, retrans } => multicast::Multicast {
+            group: *group,
+            port: *port,
+            interface: interface.as_deref(),
+            retrans: *retrans,
+        }
+        .ask(ask),
+        Transport::Tcp { host, port } => {
+            let mut stream = connect::tcp(host, *port, "a tcp listener", ask)?;
+            converse::converse(&format!("{host} port {port}"), &mut stream, &mut ask.opening_session()?, ask)
+        }
+        Transport::Vsock { cid, port } => {
+            let mut stream = connect::vsock(*cid, *port, ask)?;
+            converse::converse(
+                &format!("CID {cid} port {port}"),
+                &mut stream,
+                &mut ask.opening_session()?,
+                ask,
+            )
+        }
+        Transport::Vmchannel { host, port } => {
+            let mut stream = connect::tcp(host, *port, "a vmchannel", ask)?;
+            converse::converse(
+                &format!("the vmchannel {host} port {port}"),
+                &mut stream,
+                &mut ask.line()?,
+                ask,
+            )
+        }
+        Transport::Serial { device, framing } => serial::ask(device, *framing, ask),
+    }
+}

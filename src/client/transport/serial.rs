@@ -1,0 +1,31 @@
+//! The serial line to the host.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::Ask;
+use super::converse::converse;
+use crate::fence::Answer;
+use crate::sys::tty::{self, Framing};
+
+/// Takes the line, makes it raw, hangs up once and asks. The line is left
+/// raw, its modem lines as they were, as the C agent leaves them.
+pub(super) fn ask(device: &Path, framing: Framing, ask: &Ask) -> Result<Answer, String> {
+    let shown = device.display();
+    let mut file =
+        tty::open(device).map_err(|error| format!("cannot open the serial line {shown}: {error}"))?;
+    tty::lock(&file, ask.deadline).map_err(|error| match error.kind() {
+        ErrorKind::TimedOut => {
+            format!("{}: another agent has the serial line {shown}", ask.timed_out())
+        }
+        _ => format!("cannot lock the serial line {shown}: {error}"),
+    })?;
+    ask.trace.step(format_args!("{shown} is ours; {framing:?}"));
+    tty::make_raw(&file, framing).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOTTY) => format!("{shown} is no serial line"),
+        _ => format!("cannot set the serial line {shown} to {framing:?}: {error}"),
+    })?;
+    let has_lines = tty::hang_up(&file).map_err(|error| format!("cannot hang up {shown}: {error}"))?;
+    ask.trace.step(format_args!("{}", if has_lines { "hung up once" } else { "it has no modem lines" }));
+    converse(&shown.to_string(), &mut file, &mut ask.line()?, ask)
+}

@@ -1,0 +1,32 @@
+//! Reads a key file. What is to be thought of its mode and owner is for the
+//! daemon and the agents to say, each in its own way. Nothing on disk is changed.
+#![forbid(unsafe_code)]
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::auth::{KEY_MAX, Key};
+
+/// Reads the first 4096 bytes of a key file; an empty one gives an empty key.
+///
+/// # Errors
+///
+/// open(2)'s and read(2)'s; `InvalidInput` for what is no regular file.
+pub fn read(path: &Path) -> io::Result<(Key, Metadata)> {
+    // Without blocking, should it be a FIFO.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    let mut bytes = Vec::with_capacity(KEY_MAX);
+    file.take(KEY_MAX as u64).read_to_end(&mut bytes)?;
+    Ok((Key::new(bytes), metadata))
+}
+
+/// The command that makes a good key there.
+pub fn make_key(path: &Path) -> String {
+    format!("`(umask 077; head -c 4096 /dev/urandom > {})`", path.display())
+}

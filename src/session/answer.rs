@@ -1,0 +1,61 @@
+use super::client::Breach;
+use super::gather::Gather;
+use crate::fence::{Answer, HostEntry, Operation, Verdict};
+use crate::wire::{LIST_BEGIN, RECORD_LEN, Record, decode_record};
+
+/// The longest host list that a client takes: 64 Ki VMs, 8.5 MB of records.
+pub const LIST_MAX: usize = 1 << 16;
+
+/// Reads a verdict, or a host list up to its record of zeros. What follows
+/// the list says nothing.
+#[derive(Debug)]
+pub(super) struct AnswerReader {
+    operation: Operation,
+    list: Option<ListReader>,
+}
+
+impl AnswerReader {
+    pub(super) fn new(operation: Operation) -> AnswerReader {
+        AnswerReader { operation, list: None }
+    }
+
+    /// Whether a list has begun.
+    pub(super) fn is_listing(&self) -> bool {
+        self.list.is_some()
+    }
+
+    pub(super) fn take(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, Breach> {
+        if let Some(list) = &mut self.list {
+            return Ok(list.take(input)?.map(Answer::HostList));
+        }
+        let Some((&byte, rest)) = input.split_first() else { return Ok(None) };
+        *input = rest;
+        if byte == LIST_BEGIN && self.operation == Operation::HostList {
+            return Ok(self.list.insert(ListReader::default()).take(input)?.map(Answer::HostList));
+        }
+        let verdict = Verdict::from_wire(byte, self.operation).ok_or(Breach::Answer(byte))?;
+        Ok(Some(Answer::Verdict(verdict)))
+    }
+}
+
+/// Reads the records of a host list, up to the one of zeros.
+#[derive(Debug, Default)]
+pub(super) struct ListReader {
+    record: Gather<RECORD_LEN>,
+    entries: Vec<HostEntry>,
+}
+
+impl ListReader {
+    pub(super) fn take(&mut self, input: &mut &[u8]) -> Result<Option<Vec<HostEntry>>, Breach> {
+        loop {
+            let Some(bytes) = self.record.take(input) else { return Ok(None) };
+            match decode_record(bytes) {
+                Record::Entry(_) if self.entries.len() == LIST_MAX => return Err(Breach::Endless),
+                Record::Entry(entry) => self.entries.push(entry),
+                Record::End => return Ok(Some(std::mem::take(&mut self.entries))),
+                Record::Malformed => return Err(Breach::Record),
+            }
+            self.record = Gather::new();
+        }
+    }
+}

@@ -1,0 +1,200 @@
+use std::time::Instant;
+
+use super::*;
+use crate::auth::Key;
+use crate::fence::{HostEntry, PowerState, Request, Target, Verdict};
+use crate::session::{Event, ServerSession};
+use crate::wire::{PACKET_LEN, Packet, encode_host_list};
+
+fn policy(hash: HashKind, auth: HashKind, letter: u8) -> Arc<Policy> {
+    Arc::new(Policy { hash, auth, key: Key::new(vec![letter; 4096]) })
+}
+
+fn packet(operation: Operation, policy: &Policy) -> [u8; PACKET_LEN] {
+    let target = Target::new(b"node1").unwrap();
+    Packet {
+        request: Request { operation, target, seqno: 7 },
+        hash: policy.hash,
+        address_len: 0,
+        flags: 0,
+        address: [0; 28],
+        port: 0,
+        random: [1; 6],
+        family: 0,
+        digest: [0; 64],
+    }
+    .encode_signed(&policy.key)
+}
+
+fn client(operation: Operation, policy: &Arc<Policy>) -> ClientSession {
+    ClientSession::new(policy.clone(), operation, &packet(operation, policy), [0x11; 64])
+}
+
+fn list() -> Vec<HostEntry> {
+    let entry = |name: &str, state| HostEntry { name: name.into(), uuid: format!("u-{name}"), state };
+    vec![entry("a", PowerState::Running), entry("b", PowerState::Off)]
+}
+
+/// A client and a daemon of ours, `step` bytes at a time.
+fn converse(
+    operation: Operation,
+    ours: &Arc<Policy>,
+    theirs: &Arc<Policy>,
+    answer: &Answer,
+    step: usize,
+) -> Result<Option<Answer>, Breach> {
+    let now = Instant::now();
+    let mut client = client(operation, ours);
+    let mut server = ServerSession::accepted(theirs.clone(), [3; 32], now);
+    loop {
+        let mut moved = false;
+        let piece: Vec<u8> = client.output().iter().copied().take(step).collect();
+        client.sent(piece.len());
+        let mut input = piece.as_slice();
+        moved |= !input.is_empty();
+        loop {
+            match server.receive(&mut input) {
+                Ok(Some(Event::Authenticated(_))) => server.answer(answer, now),
+                Ok(Some(Event::Requested(_))) => {}
+                Ok(None) => break,
+                Err(_) => return Err(Breach::HungUp(client.awaited())),
+            }
+        }
+        let piece: Vec<u8> = server.output().iter().copied().take(step).collect();
+        server.sent(piece.len());
+        moved |= !piece.is_empty();
+        if let Some(answer) = client.receive(&mut piece.as_slice())? {
+            return Ok(Some(answer));
+        }
+        if !moved {
+            return Ok(None);
+        }
+    }
+}
+
+#[test]
+fn every_pair_of_hash_and_auth_in_pieces_of_every_size() {
+    for hash in HashKind::ALL {
+        for auth in HashKind::ALL {
+            let both = policy(hash, auth, b'k');
+            for step in (1..=400).step_by(if auth == HashKind::Sha256 { 1 } else { 23 }) {
+                let off = Answer::Verdict(Verdict::Off);
+                let got = converse(Operation::Status, &both, &both, &off, step);
+                assert_eq!(got, Ok(Some(off)), "{hash} {auth} {step}");
+                let vms = Answer::HostList(list());
+                let got = converse(Operation::HostList, &both, &both, &vms, step);
+                assert_eq!(got, Ok(Some(vms)), "{hash} {auth} {step}");
+            }
+        }
+    }
+}
+
+#[test]
+fn another_key_and_another_auth_fail_and_say_what_was_missing() {
+    let ours = policy(HashKind::Sha256, HashKind::Sha256, b'k');
+    let success = Answer::Verdict(Verdict::Success);
+    let outcome = |theirs: &Arc<Policy>| converse(Operation::Off, &ours, theirs, &success, 400);
+    let key = policy(HashKind::Sha256, HashKind::Sha256, b'w');
+    assert_eq!(outcome(&key), Err(Breach::HungUp(Awaited::Anything)));
+    let hash = policy(HashKind::Sha512, HashKind::Sha256, b'k');
+    assert_eq!(outcome(&hash), Err(Breach::HungUp(Awaited::Anything)));
+    let auth = policy(HashKind::Sha256, HashKind::Sha512, b'k');
+    assert_eq!(outcome(&auth), Err(Breach::Proof));
+}
+
+#[test]
+fn one_wrong_bit_of_the_daemons_proof_ends_it_before_ours_is_given() {
+    let both = policy(HashKind::Sha256, HashKind::Sha256, b'k');
+    for at in 0..CHALLENGE_LEN {
+        let mut client = client(Operation::Off, &both);
+        let challenge: Challenge = client.output()[PACKET_LEN..].try_into().unwrap();
+        client.sent(client.output().len());
+        let mut reply = both.key.expected(HashKind::Sha256, &challenge).as_bytes().to_vec();
+        reply[at] ^= 0x04;
+        reply.extend([0xA5; 64]);
+        assert_eq!(client.receive(&mut reply.as_slice()), Err(Breach::Proof), "byte {at}");
+        assert!(client.output().is_empty() && !client.is_committed());
+    }
+}
+
+#[test]
+fn nothing_that_an_impostor_says_is_an_answer() {
+    let both = policy(HashKind::Sha256, HashKind::Sha256, b'k');
+    for byte in 0..=u8::MAX {
+        let mut client = client(Operation::Off, &both);
+        let got = client.receive(&mut [byte; 300].as_slice());
+        assert_eq!(got, Err(Breach::Proof), "{byte}");
+    }
+}
+
+/// A client that has gone through the challenges, or needs none.
+fn committed(operation: Operation) -> ClientSession {
+    let client = client(operation, &policy(HashKind::None, HashKind::None, b'k'));
+    assert!(client.is_committed());
+    client
+}
+
+#[test]
+fn only_what_answers_the_request_is_an_answer() {
+    for operation in Operation::ALL {
+        for byte in 0..=u8::MAX {
+            let got = committed(operation).receive(&mut [byte].as_slice());
+            let expected = match Verdict::from_wire(byte, operation) {
+                Some(verdict) => Ok(Some(Answer::Verdict(verdict))),
+                None if byte == 253 && operation == Operation::HostList => Ok(None),
+                None => Err(Breach::Answer(byte)),
+            };
+            assert_eq!(got, expected, "{operation} {byte}");
+        }
+    }
+}
+
+#[test]
+fn more_than_one_answer_is_none() {
+    let mut client = committed(Operation::Off);
+    assert_eq!(client.receive(&mut [0, 0].as_slice()), Err(Breach::Trailing));
+}
+
+#[test]
+fn a_list_counts_only_when_it_is_whole() {
+    let bytes = encode_host_list(&list());
+    // Without the byte behind the record of zeros, which says nothing.
+    let whole = bytes.len() - 1;
+    for cut in 0..whole {
+        let mut client = committed(Operation::HostList);
+        assert_eq!(client.receive(&mut &bytes[..cut]), Ok(None), "{cut}");
+        let awaited = if cut == 0 { Awaited::Anything } else { Awaited::List };
+        assert_eq!(client.awaited(), awaited);
+    }
+    let mut client = committed(Operation::HostList);
+    assert_eq!(client.receive(&mut bytes.as_slice()), Ok(Some(Answer::HostList(list()))));
+    let mut bad = bytes.clone();
+    bad[1] = 0;
+    assert_eq!(committed(Operation::HostList).receive(&mut bad.as_slice()), Err(Breach::Record));
+}
+
+#[test]
+fn a_list_without_an_end_is_given_up() {
+    let mut client = committed(Operation::HostList);
+    assert_eq!(client.receive(&mut [253].as_slice()), Ok(None));
+    let record = &encode_host_list(&list())[1..131];
+    for _ in 0..crate::session::LIST_MAX {
+        assert_eq!(client.receive(&mut &*record), Ok(None));
+    }
+    assert_eq!(client.receive(&mut &*record), Err(Breach::Endless));
+}
+
+#[test]
+fn a_challenge_that_reads_as_a_request_is_not_answered() {
+    let both = policy(HashKind::Sha256, HashKind::Sha256, b'k');
+    let mut client = client(Operation::Off, &both);
+    let challenge: Challenge = client.output()[PACKET_LEN..].try_into().unwrap();
+    assert!(both.key.answer(HashKind::Sha256, &challenge).is_ok(), "and no daemon refuses ours");
+    client.sent(client.output().len());
+    let mut reply = both.key.expected(HashKind::Sha256, &challenge).as_bytes().to_vec();
+    reply.extend([1; 64]);
+    reply[64..68].copy_from_slice(&[1, 2, 4, 0]);
+    let got = client.receive(&mut reply.as_slice());
+    assert_eq!(got, Err(Breach::Challenge(ChallengeRefusal::RequestHead)));
+    assert!(client.output().is_empty(), "nothing was given away");
+}

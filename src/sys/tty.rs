@@ -1,0 +1,221 @@
+//! A serial line: exclusive, raw, with its modem lines dropped once.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::termios::{
+    BaudRate, ControlFlags, FlushArg, InputFlags, LocalFlags, OutputFlags, SetArg, SpecialCharacterIndices,
+    cfsetspeed, tcflush, tcgetattr, tcsetattr,
+};
+
+/// How long DTR and RTS stay low, as long as the C agent keeps them so.
+pub const HANG_UP: Duration = Duration::from_millis(300);
+
+/// The parity bit of a character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parity {
+    /// There is none.
+    None,
+    /// It makes the number of ones even.
+    Even,
+    /// It makes the number of ones odd.
+    Odd,
+    /// It is always one.
+    Mark,
+    /// It is always zero.
+    Space,
+}
+
+/// How characters stand on the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Framing {
+    /// Bits a second, one of [`SPEEDS`].
+    pub speed: u32,
+    /// Data bits, 5 to 8.
+    pub data_bits: u8,
+    /// The parity bit.
+    pub parity: Parity,
+    /// Stop bits, 1 or 2.
+    pub stop_bits: u8,
+}
+
+/// The speeds that termios(3) knows on Linux, in bits a second.
+pub const SPEEDS: [u32; 30] = [
+    50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19200, 38400, 57600, 115_200,
+    230_400, 460_800, 500_000, 576_000, 921_600, 1_000_000, 1_152_000, 1_500_000, 2_000_000, 2_500_000,
+    3_000_000, 3_500_000, 4_000_000,
+];
+
+const RATES: [BaudRate; 30] = [
+    BaudRate::B50,
+    BaudRate::B75,
+    BaudRate::B110,
+    BaudRate::B134,
+    BaudRate::B150,
+    BaudRate::B200,
+    BaudRate::B300,
+    BaudRate::B600,
+    BaudRate::B1200,
+    BaudRate::B1800,
+    BaudRate::B2400,
+    BaudRate::B4800,
+    BaudRate::B9600,
+    BaudRate::B19200,
+    BaudRate::B38400,
+    BaudRate::B57600,
+    BaudRate::B115200,
+    BaudRate::B230400,
+    BaudRate::B460800,
+    BaudRate::B500000,
+    BaudRate::B576000,
+    BaudRate::B921600,
+    BaudRate::B1000000,
+    BaudRate::B1152000,
+    BaudRate::B1500000,
+    BaudRate::B2000000,
+    BaudRate::B2500000,
+    BaudRate::B3000000,
+    BaudRate::B3500000,
+    BaudRate::B4000000,
+];
+
+/// Opens a serial line for reading and writing. It does not block, and does
+/// not become the controlling terminal.
+///
+/// # Errors
+///
+/// open(2)'s; a file or folder is none.
+pub fn open(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
+    let file = File::options().read(true).write(true).custom_flags(flags).open(path)?;
+    let kind = file.metadata()?.file_type();
+    match std::os::unix::fs::FileTypeExt::is_char_device(&kind) {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no character device")),
+    }
+}
+
+/// Takes the line for this process, as the C agent does: a write lock of
+/// fcntl(2) over all of it, until the file is closed. Waits for another
+/// process that has it.
+///
+/// # Errors
+///
+/// fcntl(2)'s; `TimedOut` if another still has it at `deadline`.
+pub fn lock(file: &File, deadline: Instant) -> io::Result<()> {
+    let whole = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    match fcntl(file.as_fd(), FcntlArg::F_SETLK(&whole)) {
+        Ok(_) => return Ok(()),
+        Err(Errno::EAGAIN | Errno::EACCES) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    // The lock belongs to the process, so a thread may wait for it; it is left behind at the deadline.
+    // A copy that is closed would drop the lock: the thread keeps its own until the process ends.
+    let waiting = file.try_clone()?;
+    let (done, outcome) = mpsc::channel();
+    thread::Builder::new().name("lock".to_owned()).spawn(move || {
+        let result = loop {
+            match fcntl(waiting.as_fd(), FcntlArg::F_SETLKW(&whole)) {
+                Err(Errno::EINTR) => {}
+                other => break other,
+            }
+        };
+        // Nobody listens any more after the deadline.
+        let _ = done.send(result);
+        std::mem::forget(waiting);
+    })?;
+    match outcome.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        Ok(result) => Ok(result.map(|_| ())?),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Makes the line raw, with hardware flow control, and throws away what
+/// stands in its buffers.
+///
+/// # Errors
+///
+/// tcsetattr(3)'s: ENOTTY if it is no terminal, EINVAL if the device cannot
+/// do what is asked for. `InvalidInput` for a speed that is not in [`SPEEDS`].
+pub fn make_raw(file: &File, framing: Framing) -> io::Result<()> {
+    let rate = SPEEDS.iter().position(|&speed| speed == framing.speed).map(|at| RATES[at]);
+    let rate = rate.ok_or(io::ErrorKind::InvalidInput)?;
+    let mut termios = tcgetattr(file)?;
+    termios.input_flags = InputFlags::empty();
+    termios.output_flags = OutputFlags::empty();
+    termios.local_flags = LocalFlags::empty();
+    let mut control = ControlFlags::CREAD | ControlFlags::CLOCAL | ControlFlags::CRTSCTS;
+    control |= match framing.data_bits {
+        5 => ControlFlags::CS5,
+        6 => ControlFlags::CS6,
+        7 => ControlFlags::CS7,
+        _ => ControlFlags::CS8,
+    };
+    control |= match framing.parity {
+        Parity::None => ControlFlags::empty(),
+        Parity::Even => ControlFlags::PARENB,
+        Parity::Odd => ControlFlags::PARENB | ControlFlags::PARODD,
+        Parity::Mark => ControlFlags::PARENB | ControlFlags::PARODD | ControlFlags::CMSPAR,
+        Parity::Space => ControlFlags::PARENB | ControlFlags::CMSPAR,
+    };
+    if framing.stop_bits == 2 {
+        control |= ControlFlags::CSTOPB;
+    }
+    termios.control_flags = control;
+    termios.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
+    termios.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
+    cfsetspeed(&mut termios, rate)?;
+    tcsetattr(file, SetArg::TCSANOW, &termios)?;
+    Ok(flush(file)?)
+}
+
+fn flush(file: &File) -> nix::Result<()> {
+    tcflush(file, FlushArg::TCIOFLUSH)
+}
+
+/// Hangs up: drops the modem lines for [`HANG_UP`], raises them again as they
+/// were, and throws away what came in meanwhile. A line without modem lines
+/// (a pty) is left as it is, and the answer is false.
+///
+/// # Errors
+///
+/// ioctl(2)'s.
+pub fn hang_up(file: &File) -> io::Result<bool> {
+    let mut lines: libc::c_int = 0;
+    // SAFETY: TIOCMGET writes one int, and `lines` is one.
+    if unsafe { libc::ioctl(file.as_raw_fd(), libc::TIOCMGET, &mut lines) } != 0 {
+        return match Errno::last() {
+            Errno::ENOTTY | Errno::EINVAL | Errno::ENOSYS => Ok(false),
+            errno => Err(errno.into()),
+        };
+    }
+    set_modem_lines(file, 0)?;
+    // Nothing tells that the other side has seen it.
+    #[allow(clippy::disallowed_methods)]
+    thread::sleep(HANG_UP);
+    set_modem_lines(file, lines)?;
+    flush(file)?;
+    Ok(true)
+}
+
+fn set_modem_lines(file: &File, lines: libc::c_int) -> io::Result<()> {
+    // SAFETY: TIOCMSET reads one int, and `lines` is one.
+    match unsafe { libc::ioctl(file.as_raw_fd(), libc::TIOCMSET, &lines) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,46 @@
+//! Connections to a virtual machine's host, or to another by its context id: vsock(7).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, VsockAddr, connect as connect_socket, getsockopt, socket, sockopt,
+};
+
+use super::poll::{Interest, PollSet};
+
+/// Connects to a port of the machine with this context id (2: the host), and
+/// gives up at `deadline`. The connection does not block.
+///
+/// # Errors
+///
+/// socket(2)'s or connect(2)'s: EAFNOSUPPORT without the kernel's vsock,
+/// ENODEV without a transport to that context id, ECONNRESET where nobody
+/// listens; `TimedOut` at the deadline.
+pub fn connect(cid: u32, port: u32, deadline: Instant) -> io::Result<File> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
+    match connect_socket(fd.as_raw_fd(), &VsockAddr::new(cid, port)) {
+        Ok(()) => return Ok(File::from(fd)),
+        Err(Errno::EINPROGRESS | Errno::EAGAIN) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let mut set = PollSet::new();
+        let slot = set.add(fd.as_fd(), Interest::Write);
+        set.wait(Some(left))?;
+        if set.ready(slot).any() {
+            return match getsockopt(&fd, sockopt::SocketError)? {
+                0 => Ok(File::from(fd)),
+                error => Err(io::Error::from_raw_os_error(error)),
+            };
+        }
+    }
+}
