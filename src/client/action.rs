@@ -1,3 +1,5 @@
+use std::fmt;
+
 use crate::fence::Operation;
 
 /// What an agent is asked to do.
@@ -24,6 +26,14 @@ pub(super) const ACTIONS: [(&str, Action); 10] = [
     ("list-status", Action::Ask(Operation::HostList)),
     ("validate-all", Action::ValidateAll),
 ];
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // list and list-status are the same question.
+        let name = ACTIONS.iter().find(|(_, action)| action == self).map_or("", |(name, _)| name);
+        f.write_str(name)
+    }
+}
 
 impl Action {
     pub(super) fn from_name(name: &str) -> Option<Action> {

@@ -3,14 +3,13 @@
 use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use super::settings::Settings;
 use super::trace::{Trace, printable};
 use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict};
 use crate::sys::syslog::{self, Priority};
+use crate::sys::within::within;
 
 /// How long a line for syslog may take; one that takes nothing must not hold up the answer.
 const SYSLOG_LIMIT: Duration = Duration::from_millis(200);
@@ -117,9 +116,7 @@ fn report(name: &str, operation: Operation, outcome: &Outcome) -> Report {
 
 /// A line a VM: name, UUID, on or off. Callers split at blanks.
 fn list(entries: &[HostEntry]) -> String {
-    let mut entries: Vec<&HostEntry> = entries.iter().collect();
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
-    let line = |entry: &&HostEntry| {
+    let line = |entry: &HostEntry| {
         let state = match entry.state {
             PowerState::Running => "on",
             PowerState::Off => "off",
@@ -139,16 +136,11 @@ fn log(trace: &Trace, operation: Operation, name: &str, report: &Report) {
         (None, _) => format!("{operation} of domain {name:?}: done"),
     };
     let c_name = trace.agent.c_name();
-    let (done, is_done) = mpsc::channel();
-    let writer = thread::Builder::new().name("syslog".to_owned()).spawn(move || {
+    // A line that nobody takes is no reason to fail.
+    let _ = within(SYSLOG_LIMIT, move || {
         syslog::open(c_name);
         syslog::write(Priority::Notice, &line);
-        // Nobody listens any more after the limit.
-        let _ = done.send(());
     });
-    if writer.is_ok() {
-        let _ = is_done.recv_timeout(SYSLOG_LIMIT);
-    }
 }
 
 #[cfg(test)]

@@ -49,12 +49,12 @@ fn what_success_looks_like() {
 }
 
 #[test]
-fn lists_are_sorted_padded_and_printable() {
+fn lists_are_padded_and_printable() {
     let entry = |name: &str, state| HostEntry { name: name.into(), uuid: "u".into(), state };
     let entries = vec![entry("b", PowerState::Off), entry("a\n\x1b[2J", PowerState::Running)];
     let (code, output, _) = told(Operation::HostList, &Outcome::Answered(Answer::HostList(entries)));
     assert_eq!(code, 0);
-    assert_eq!(output, format!("{:<32} u on\n{:<32} u off\n", "a??[2J", "b"));
+    assert_eq!(output, format!("{:<32} u off\n{:<32} u on\n", "b", "a??[2J"));
 }
 
 #[test]

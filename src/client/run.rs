@@ -74,7 +74,7 @@ fn print(trace: &Trace, text: &str) -> ExitCode {
 
 fn act(trace: &Trace, given: &Given) -> Result<ExitCode, String> {
     let settings = Settings::new(trace.agent, given)?;
-    trace.step(format_args!("{settings:?}"));
+    trace.step(format_args!("{} by {}", settings.action, settings.transport));
     let operation = match settings.action {
         Action::Metadata => return Ok(print(trace, &metadata::xml(trace.agent))),
         Action::ValidateAll => {
@@ -131,7 +131,7 @@ fn fence(trace: &Trace, settings: &Settings, operation: Operation, policy: Arc<P
         Ok(answer) => Outcome::Answered(answer),
         Err(reason) => Outcome::Unanswered(reason),
     };
-    trace.step(format_args!("after {:.1?}: {outcome}", begin.elapsed()));
+    trace.step(format_args!("after {} ms: {outcome}", begin.elapsed().as_millis()));
     let is_refusal = matches!(outcome, Outcome::Answered(Answer::Verdict(Verdict::Failure)));
     if is_refusal && operation.is_power() {
         // The byte does not tell why; the host's list may.
@@ -139,7 +139,7 @@ fn fence(trace: &Trace, settings: &Settings, operation: Operation, policy: Arc<P
         let list = transport::ask(&settings.transport, &ask(Operation::HostList, limit));
         if let Ok(Answer::HostList(entries)) = list {
             let name = settings.target.as_str();
-            let is_it = |text: &str| text.to_lowercase() == name.to_lowercase();
+            let is_it = |text: &str| text.eq_ignore_ascii_case(name);
             if !entries.iter().any(|entry| is_it(&entry.name) || is_it(&entry.uuid)) {
                 outcome = Outcome::Unknown;
             }

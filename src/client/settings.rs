@@ -1,5 +1,6 @@
 //! From what was given to what is to be done.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -27,6 +28,18 @@ pub(super) enum Transport {
     Vsock { cid: u32, port: u16 },
     Serial { device: PathBuf, framing: Framing },
     Vmchannel { host: String, port: u16 },
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Transport::Multicast { group, port, .. } => write!(f, "multicast to {group} port {port}"),
+            Transport::Tcp { host, port } => write!(f, "tcp to {host} port {port}"),
+            Transport::Vsock { cid, port } => write!(f, "vsock to CID {cid} port {port}"),
+            Transport::Serial { device, framing } => write!(f, "{} at {framing}", device.display()),
+            Transport::Vmchannel { host, port } => write!(f, "vmchannel {host} port {port}"),
+        }
+    }
 }
 
 impl Transport {

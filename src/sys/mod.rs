@@ -8,6 +8,7 @@ pub mod poll;
 pub mod syslog;
 pub mod tty;
 pub mod vsock;
+pub mod within;
 
 #[cfg(feature = "daemon")]
 pub mod detach;

@@ -1,14 +1,16 @@
 //! A serial line: exclusive, raw, with its modem lines dropped once.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::within::within;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::termios::{
@@ -45,6 +47,19 @@ pub struct Framing {
     pub parity: Parity,
     /// Stop bits, 1 or 2.
     pub stop_bits: u8,
+}
+
+impl fmt::Display for Framing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parity = match self.parity {
+            Parity::None => 'N',
+            Parity::Even => 'E',
+            Parity::Odd => 'O',
+            Parity::Mark => 'M',
+            Parity::Space => 'S',
+        };
+        write!(f, "{},{}{parity}{}", self.speed, self.data_bits, self.stop_bits)
+    }
 }
 
 /// The speeds that termios(3) knows on Linux, in bits a second.
@@ -123,24 +138,20 @@ pub fn lock(file: &File, deadline: Instant) -> io::Result<()> {
         Err(Errno::EAGAIN | Errno::EACCES) => {}
         Err(errno) => return Err(errno.into()),
     }
-    // The lock belongs to the process, so a thread may wait for it; it is left behind at the deadline.
-    // A copy that is closed would drop the lock: the thread keeps its own until the process ends.
-    let waiting = file.try_clone()?;
-    let (done, outcome) = mpsc::channel();
-    thread::Builder::new().name("lock".to_owned()).spawn(move || {
-        let result = loop {
+    // The lock belongs to the process, so a thread may wait for it. Closing
+    // its copy of the file would drop the lock, so that is never closed.
+    let waiting = ManuallyDrop::new(file.try_clone()?);
+    let waited = within(deadline.saturating_duration_since(Instant::now()), move || {
+        loop {
             match fcntl(waiting.as_fd(), FcntlArg::F_SETLKW(&whole)) {
                 Err(Errno::EINTR) => {}
-                other => break other,
+                other => return other,
             }
-        };
-        // Nobody listens any more after the deadline.
-        let _ = done.send(result);
-        std::mem::forget(waiting);
-    })?;
-    match outcome.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        Ok(result) => Ok(result.map(|_| ())?),
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    });
+    match waited? {
+        Some(result) => Ok(result.map(|_| ())?),
+        None => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 

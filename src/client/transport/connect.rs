@@ -3,12 +3,11 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Ask;
 use crate::sys::vsock as system;
+use crate::sys::within::within;
 
 /// Connects to the first address of `host` that takes it. Each gets its share
 /// of the time that is left, so that one that swallows packets does not use
@@ -60,30 +59,20 @@ fn resolve(host: &str, port: u16, ask: &Ask) -> Result<Vec<SocketAddr>, String> 
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     ask.trace.step(format_args!("looking up {host}"));
-    let (sender, found) = mpsc::channel();
     let name = host.to_owned();
-    let lookup = thread::Builder::new().name("resolver".to_owned()).spawn(move || {
-        let addresses = (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-        // Nobody listens any more after the deadline.
-        let _ = sender.send(addresses);
+    let found = within(ask.time_left(), move || {
+        (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>)
     });
-    lookup.map_err(|error| format!("cannot look up {host}: {error}"))?;
-    match found.recv_timeout(ask.time_left()) {
-        Ok(Ok(mut addresses)) => {
-            let mut seen = Vec::new();
-            addresses.retain(|address| {
-                !seen.contains(address) && {
-                    seen.push(*address);
-                    true
-                }
-            });
+    match found {
+        Ok(Some(Ok(mut addresses))) => {
+            addresses.dedup();
             match addresses.is_empty() {
                 true => Err(format!("{host} has no address")),
                 false => Ok(addresses),
             }
         }
-        Ok(Err(error)) => Err(format!("cannot look up the host {host}: {error}")),
-        Err(_) => Err(format!("{} while the host {host} was looked up", ask.timed_out())),
+        Ok(None) => Err(format!("{} while the host {host} was looked up", ask.timed_out())),
+        Ok(Some(Err(error))) | Err(error) => Err(format!("cannot look up the host {host}: {error}")),
     }
 }
 

@@ -34,7 +34,7 @@ impl Ask {
     /// How a time-out begins: with the words that pacemaker knows it by.
     fn timed_out(&self) -> String {
         let whole = self.deadline.saturating_duration_since(self.begin);
-        format!("timed out after {} s", whole.as_secs_f32().ceil())
+        format!("timed out after {} s", whole.as_millis().div_ceil(1000))
     }
 
     /// The request under a number of its own: one that begins in the same

@@ -20,10 +20,10 @@ pub(super) fn ask(device: &Path, framing: Framing, ask: &Ask) -> Result<Answer, 
         }
         _ => format!("cannot lock the serial line {shown}: {error}"),
     })?;
-    ask.trace.step(format_args!("{shown} is ours; {framing:?}"));
+    ask.trace.step(format_args!("{shown} is ours; {framing}"));
     tty::make_raw(&file, framing).map_err(|error| match error.raw_os_error() {
         Some(libc::ENOTTY) => format!("{shown} is no serial line"),
-        _ => format!("cannot set the serial line {shown} to {framing:?}: {error}"),
+        _ => format!("cannot set the serial line {shown} to {framing}: {error}"),
     })?;
     let has_lines = tty::hang_up(&file).map_err(|error| format!("cannot hang up {shown}: {error}"))?;
     ask.trace.step(format_args!("{}", if has_lines { "hung up once" } else { "it has no modem lines" }));
