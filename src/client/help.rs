@@ -1,22 +1,23 @@
-use std::fmt::Write;
-
 use super::agent::Agent;
-use super::options::{Opt, Value};
+use super::options::{Id, Opt, Value};
 
 /// How wide the first column is.
 const COLUMN: usize = 34;
+/// How wide a line is.
+const WIDTH: usize = 79;
 
 /// What `-h` prints.
 pub(super) fn text(agent: Agent) -> String {
     let name = agent.name();
-    let mut out = format!(
-        "Usage: {name} [options]\n\n{} By reboot, a VM that is off stays off.\n\nOptions:\n",
-        match agent {
-            Agent::Xvm => "Fences a VM through fence_virtd on the host, found by multicast.",
-            Agent::Virt =>
-                "Fences a VM through fence_virtd on the host, over TCP, vsock, serial line or vmchannel.",
+    let purpose = match agent {
+        Agent::Xvm => "Fences a VM through fence_virtd on the host, found by multicast.",
+        Agent::Virt => {
+            "Fences a VM through fence_virtd on the host: over TCP, vsock, a serial line or a\n\
+             vmchannel."
         }
-    );
+    };
+    let mut out =
+        format!("Usage: {name} [options]\n\n{purpose}\nBy reboot, a VM that is off stays off.\n\nOptions:\n");
     for option in agent.options().iter().filter(|option| option.is_current()) {
         let letter = option.short.map_or("    ".to_owned(), |letter| format!("-{letter}, "));
         let long = option.name.replace('_', "-");
@@ -33,21 +34,41 @@ pub(super) fn text(agent: Agent) -> String {
     for option in agent.options().iter().filter(|option| option.is_current()) {
         row(&mut out, option.name, option);
     }
-    let _ = write!(
-        out,
-        "\nExit code: 0 done, or status on; 1 failure, with the reason on stderr;\n2 status off; 3 permission denied. See {name}(8).\n"
-    );
+    out.push_str("\nExit code: 0 done, or status on; 1 failure, with the reason on stderr;\n");
+    out.push_str("2 status off; 3 permission denied.\n");
     out
 }
 
+/// A row of two columns, the right one broken at blanks.
 fn row(out: &mut String, left: &str, option: &Opt) {
-    let default = option.default.map_or(String::new(), |default| format!(" ({default})"));
-    let left = format!("  {left}");
-    // Writing into a String does not fail.
-    let _ = match left.len() < COLUMN {
-        true => writeln!(out, "{left:COLUMN$}{}{default}", option.text),
-        false => writeln!(out, "{left}\n{:COLUMN$}{}{default}", "", option.text),
+    // Which way is taken depends on which of these is given: their defaults are the metadata's alone.
+    let default = match option.id {
+        Id::Ipaddr | Id::Vsock | Id::SerialDevice => None,
+        _ => option.default,
     };
+    let default = default.map_or(String::new(), |default| format!(" ({default})"));
+    let text = format!("{}{default}", option.text);
+    let mut line = format!("  {left} ");
+    if line.len() > COLUMN {
+        out.push_str(line.trim_end());
+        out.push('\n');
+        line.clear();
+    }
+    line.push_str(&" ".repeat(COLUMN - line.len()));
+    let mut used = COLUMN;
+    for word in text.split(' ') {
+        if used + word.len() > WIDTH {
+            line.truncate(line.trim_end().len());
+            line.push('\n');
+            line.push_str(&" ".repeat(COLUMN));
+            used = COLUMN;
+        }
+        line.push_str(word);
+        line.push(' ');
+        used += word.len() + 1;
+    }
+    out.push_str(line.trim_end());
+    out.push('\n');
 }
 
 #[cfg(test)]
@@ -61,6 +82,7 @@ mod tests {
             for option in agent.options().iter().filter(|option| option.is_current()) {
                 assert!(text.contains(&format!("--{}", option.name.replace('_', "-"))), "{}", option.name);
                 assert!(text.contains(&format!("\n  {} ", option.name)), "{}", option.name);
+                assert!(text.lines().all(|line| line.len() <= WIDTH + 1), "{text}");
                 if let Some(letter) = option.short {
                     assert!(text.contains(&format!("\n  -{letter}, --")), "-{letter}");
                 }

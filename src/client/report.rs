@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::action::Action;
 use super::settings::Settings;
 use super::trace::{Trace, printable};
 use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict};
@@ -74,8 +75,7 @@ impl Report {
 fn report(name: &str, operation: Operation, outcome: &Outcome) -> Report {
     let what = match operation.names_a_domain() {
         true => format!("{operation} of {name:?}"),
-        false if operation == Operation::Devstatus => "monitor".to_owned(),
-        false => operation.to_string(),
+        false => Action::Ask(operation).to_string(),
     };
     let verdict = match outcome {
         Outcome::Unanswered(reason) => return Report::failure(format!("{what} failed: {reason}")),

@@ -45,7 +45,7 @@ pub enum Awaited {
 impl fmt::Display for Awaited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Awaited::Anything => "any sign of life",
+            Awaited::Anything => "a first byte",
             Awaited::Proof => "its answer to our challenge",
             Awaited::Challenge => "its own challenge",
             Awaited::Answer => "its answer to the request",

@@ -11,8 +11,9 @@ use crate::sys::within::within;
 
 /// Connects to the first address of `host` that takes it. Each gets its share
 /// of the time that is left, so that one that swallows packets does not use
-/// up that of the others. The stream does not block.
-pub(super) fn tcp(host: &str, port: u16, listener: &str, ask: &Ask) -> Result<TcpStream, String> {
+/// up that of the others. The stream does not block. `hint` says what to look
+/// at if none does.
+pub(super) fn tcp(host: &str, port: u16, hint: &str, ask: &Ask) -> Result<TcpStream, String> {
     let addresses = resolve(host, port, ask)?;
     let mut failures = Vec::new();
     for (at, address) in addresses.iter().enumerate() {
@@ -36,10 +37,7 @@ pub(super) fn tcp(host: &str, port: u16, listener: &str, ask: &Ask) -> Result<Tc
     }
     Err(match failures.is_empty() {
         true => format!("{} before {host} port {port} was reached", ask.timed_out()),
-        false => format!(
-            "cannot connect to {host} port {port} ({}); is fence_virtd running there with {listener}, and no firewall in between?",
-            failures.join(", ")
-        ),
+        false => format!("cannot connect to {host} port {port} ({}); {hint}", failures.join(", ")),
     })
 }
 

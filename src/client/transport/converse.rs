@@ -1,9 +1,11 @@
 //! Lets a session speak over a stream that does not block.
 
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 
 use super::Ask;
+use crate::client::trace::Trace;
 use crate::fence::Answer;
 use crate::session::{Awaited, Breach, ClientSession, LineSession};
 use crate::sys::poll::{Interest, PollSet};
@@ -44,8 +46,10 @@ session!(LineSession);
 ///
 /// A sentence that says why there will be no answer.
 pub(super) fn turn(
+    peer: &dyn Display,
     stream: &mut (impl Read + Write),
     session: &mut impl Session,
+    trace: &Trace,
 ) -> Result<Option<Answer>, String> {
     loop {
         let broken = write(stream, session).err();
@@ -53,9 +57,13 @@ pub(super) fn turn(
         match stream.read(&mut buffer) {
             Ok(0) => return Err(Breach::HungUp(session.awaited()).to_string()),
             Ok(count) => {
+                let before = session.awaited();
                 let answer = session.receive(&mut &buffer[..count]).map_err(|breach| breach.to_string())?;
                 if answer.is_some() {
                     return Ok(answer);
+                }
+                if session.awaited() != before {
+                    trace.step(format_args!("{peer}: {before} came; waiting for {}", session.awaited()));
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -96,20 +104,17 @@ pub(super) fn converse(
     session: &mut impl Session,
     ask: &Ask,
 ) -> Result<Answer, String> {
-    let mut told = None;
+    ask.trace.step(format_args!("{peer}: waiting for {}", session.awaited()));
     loop {
         let left = ask.time_left();
         if left.is_zero() {
             let awaited = session.awaited();
             return Err(format!("{}: {peer} was reached, but did not give {awaited}", ask.timed_out()));
         }
-        if let Some(answer) = turn(stream, session).map_err(|reason| format!("{peer}: {reason}"))? {
+        if let Some(answer) =
+            turn(&peer, stream, session, &ask.trace).map_err(|reason| format!("{peer}: {reason}"))?
+        {
             return Ok(answer);
-        }
-        let awaited = session.awaited();
-        if told != Some(awaited) {
-            ask.trace.step(format_args!("{peer}: waiting for {awaited}"));
-            told = Some(awaited);
         }
         let interest = if session.output().is_empty() { Interest::Read } else { Interest::Both };
         let mut set = PollSet::new();

@@ -77,6 +77,10 @@ impl Ask {
     }
 }
 
+const TCP_HINT: &str = "is fence_virtd running there with a tcp listener, and no firewall in between?";
+const VMCHANNEL_HINT: &str =
+    "has this VM a vmchannel, and a way to its address? (-T, -S and -D are the other ways to the host)";
+
 fn random<const N: usize>() -> Result<[u8; N], String> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| format!("no random numbers from the system: {error}"))?;
@@ -98,7 +102,7 @@ pub(super) fn ask(transport: &Transport, ask: &Ask) -> Result<Answer, String> {
         }
         .ask(ask),
         Transport::Tcp { host, port } => {
-            let mut stream = connect::tcp(host, *port, "a tcp listener", ask)?;
+            let mut stream = connect::tcp(host, *port, TCP_HINT, ask)?;
             converse::converse(&format!("{host} port {port}"), &mut stream, &mut ask.opening_session()?, ask)
         }
         Transport::Vsock { cid, port } => {
@@ -111,7 +115,7 @@ pub(super) fn ask(transport: &Transport, ask: &Ask) -> Result<Answer, String> {
             )
         }
         Transport::Vmchannel { host, port } => {
-            let mut stream = connect::tcp(host, *port, "a vmchannel", ask)?;
+            let mut stream = connect::tcp(host, *port, VMCHANNEL_HINT, ask)?;
             converse::converse(
                 &format!("the vmchannel {host} port {port}"),
                 &mut stream,
