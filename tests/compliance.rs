@@ -1,13 +1,13 @@
-//! The deployed agents against the daemon under test: `FENCE_UNDER_TEST`
-//! says ours (the default) or theirs. Where the two differ, the test says so
-//! and docs/DIFFERENCES.md says why.
+//! The agents against the daemon: `FENCE_UNDER_TEST` says whose daemon, ours
+//! (the default) or theirs, and `FENCE_AGENT` whose agents. Where they differ,
+//! the test says so and docs/DIFFERENCES.md says why.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
 
 use std::path::PathBuf;
 
-use common::agent::{Agent, Way};
+use common::agent::{self, Agent, Programs, Way};
 use common::daemon::{Daemon, auth_keys, conf};
 use common::net::{GUEST_V4, GUEST_V6, HOST_V4, HOST_V6, Pair};
 use common::node::{self, NODE1, NODE2, NODE3, OFF, PAUSED, RUNNING, Vm, vm};
@@ -59,6 +59,7 @@ const TRANSPORTS: [Transport; 4] = [Tcp4, Tcp6, Multicast4, Multicast6];
 /// A host and a guest with a cable, and a key.
 struct World {
     suite: Suite,
+    programs: Programs,
     dir: Dir,
     key: PathBuf,
     pair: Pair,
@@ -71,7 +72,8 @@ impl World {
         }
         let dir = Dir::new();
         let key = dir.key("key", b'k');
-        Some(World { suite: under_test(), dir, key, pair: Pair::new() })
+        let programs = Programs::of(agent::under_test(), &dir);
+        Some(World { suite: under_test(), programs, dir, key, pair: Pair::new() })
     }
 
     fn daemon(&self, transport: Transport, hash: &str, auth: &str, uris: &[String], groups: &str) -> Daemon {
@@ -81,15 +83,7 @@ impl World {
     }
 
     fn agent(&self, transport: Transport) -> Agent<'_> {
-        let way = transport.way();
-        Agent {
-            namespace: &self.pair.guest,
-            way,
-            key: &self.key,
-            hash: "sha256",
-            auth: "sha256",
-            timeout: 10,
-        }
+        Agent::new(&self.programs, &self.pair.guest, transport.way(), &self.key)
     }
 
     fn node(&self, vms: &[Vm]) -> String {

@@ -10,7 +10,7 @@ mod common;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use common::agent::{Agent, Way};
+use common::agent::{Agent, Programs, Way};
 use common::daemon::{Daemon, auth_keys, conf};
 use common::libvirtd::{Libvirtd, TEST_VM, have_libvirtd};
 use common::load::{Asked, KEEPALIVE, Load, ask, begin};
@@ -66,14 +66,9 @@ impl Bed {
     /// The exit code of the deployed agent, which has to come within `limit`.
     fn agent(&self, limit: Duration, operation: &str, vm: &str) -> i32 {
         let key = self.dir.path("key");
-        let agent = Agent {
-            namespace: &self.namespace,
-            way: Way::Tcp("127.0.0.1"),
-            key: &key,
-            hash: "sha256",
-            auth: "sha256",
-            timeout: 30,
-        };
+        let programs = Programs::deployed();
+        let agent =
+            Agent { timeout: 30, ..Agent::new(&programs, &self.namespace, Way::Tcp("127.0.0.1"), &key) };
         let began = Instant::now();
         let code = agent.code(operation, vm);
         let took = began.elapsed();

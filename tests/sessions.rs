@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use common::agent::{Agent, Way};
+use common::agent::{Agent, Programs, Way};
 use common::client::{Client, packet};
 use common::daemon::{Daemon, auth_keys, conf};
 use common::net::{GUEST_V4, HOST_V4, Pair};
@@ -340,8 +340,8 @@ fn datagrams_of_all_kinds_and_then_a_good_one() {
     assert_eq!(world.daemon.log().matches("destroyed").count(), 0);
     let key = world.dir.path("key");
     let way = Way::Multicast("ipv4");
-    let agent =
-        Agent { namespace: &world.pair.guest, way, key: &key, hash: "sha256", auth: "sha256", timeout: 10 };
+    let programs = Programs::deployed();
+    let agent = Agent::new(&programs, &world.pair.guest, way, &key);
     assert_eq!(agent.code("off", "node1"), 0);
     world.assert_carried_out("destroyed", 1);
 }
@@ -351,8 +351,8 @@ fn an_interface_that_comes_back_is_joined_again() {
     let Some(world) = World::new("an_interface_that_comes_back", "multicast", "") else { return };
     let key = world.dir.path("key");
     let way = Way::Multicast("ipv4");
-    let agent =
-        Agent { namespace: &world.pair.guest, way, key: &key, hash: "sha256", auth: "sha256", timeout: 10 };
+    let programs = Programs::deployed();
+    let agent = Agent::new(&programs, &world.pair.guest, way, &key);
     assert_eq!(agent.code("status", "node1"), 0);
     // More often than Linux lets a socket join (igmp_max_memberships is 20).
     for round in 2..25 {

@@ -1,12 +1,60 @@
-//! The deployed agents.
+//! The agents, ours and the deployed ones.
 
-use std::path::Path;
-use std::process::Output;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 use super::net::Namespace;
+use super::{Dir, Suite, unique};
 
+/// The C agents.
 pub const VIRT: &str = "/usr/sbin/fence_virt";
 pub const XVM: &str = "/usr/sbin/fence_xvm";
+
+/// Ours, as it was built.
+pub const OURS: &str = env!("CARGO_BIN_EXE_fence_virt");
+
+/// Both agents of a suite.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    pub virt: PathBuf,
+    pub xvm: PathBuf,
+}
+
+impl Programs {
+    /// The C ones.
+    pub fn deployed() -> Programs {
+        Programs { virt: VIRT.into(), xvm: XVM.into() }
+    }
+
+    pub fn of(suite: Suite, dir: &Dir) -> Programs {
+        match suite {
+            Suite::Theirs => Programs::deployed(),
+            Suite::Ours => {
+                let folder = dir.path(&unique());
+                std::fs::create_dir(&folder).unwrap();
+                let xvm = folder.join("fence_xvm");
+                symlink(OURS, &xvm).unwrap();
+                Programs { virt: OURS.into(), xvm }
+            }
+        }
+    }
+}
+
+/// Whose agents a compliance test drives, from `FENCE_AGENT`: `ours` (as without it) or `theirs`.
+pub fn under_test() -> Suite {
+    super::suite("FENCE_AGENT")
+}
+
+/// Runs an agent with `options` as lines on its stdin.
+pub fn run_on_stdin(mut command: Command, options: &str) -> Ran {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // An agent that is wrong at once may not read all of it.
+    let _ = child.stdin.take().unwrap().write_all(options.as_bytes());
+    child.wait_with_output().unwrap().into()
+}
 
 /// What an agent did.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +86,7 @@ pub enum Way<'a> {
 /// An agent with its options.
 #[derive(Clone)]
 pub struct Agent<'a> {
+    pub programs: &'a Programs,
     pub namespace: &'a Namespace,
     pub way: Way<'a>,
     pub key: &'a Path,
@@ -47,17 +96,22 @@ pub struct Agent<'a> {
     pub timeout: u32,
 }
 
-impl Agent<'_> {
+impl<'a> Agent<'a> {
+    /// With sha256 for hash and auth, and 10 s.
+    pub fn new(programs: &'a Programs, namespace: &'a Namespace, way: Way<'a>, key: &'a Path) -> Agent<'a> {
+        Agent { programs, namespace, way, key, hash: "sha256", auth: "sha256", timeout: 10 }
+    }
+
     /// Runs it for an operation on a VM ("" for none).
     pub fn run(&self, operation: &str, vm: &str) -> Ran {
         let mut command = match self.way {
             Way::Tcp(address) => {
-                let mut command = self.namespace.command(VIRT);
+                let mut command = self.namespace.command(&self.programs.virt);
                 command.args(["-T", address]);
                 command
             }
             Way::Multicast(family) => {
-                let mut command = self.namespace.command(XVM);
+                let mut command = self.namespace.command(&self.programs.xvm);
                 command.args(["-i", family, "-r", "5"]);
                 command
             }

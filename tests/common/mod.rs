@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Whose daemon a compliance test drives.
+/// Whose daemon or agents a test drives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suite {
     Ours,
@@ -27,10 +27,14 @@ pub enum Suite {
 
 /// From `FENCE_UNDER_TEST`: `ours` (as without it) or `theirs`.
 pub fn under_test() -> Suite {
-    match std::env::var("FENCE_UNDER_TEST").as_deref() {
+    suite("FENCE_UNDER_TEST")
+}
+
+fn suite(variable: &str) -> Suite {
+    match std::env::var(variable).as_deref() {
         Ok("theirs") => Suite::Theirs,
         Ok("ours") | Err(_) => Suite::Ours,
-        Ok(other) => panic!("FENCE_UNDER_TEST is {other:?}: say ours or theirs"),
+        Ok(other) => panic!("{variable} is {other:?}: say ours or theirs"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Network namespaces, and cables between them.
 
+use std::ffi::OsStr;
 use std::process::Command;
 
 use super::unique;
@@ -30,9 +31,9 @@ impl Namespace {
     }
 
     /// A command that will run inside it, under its own process id.
-    pub fn command(&self, program: &str) -> Command {
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.0, program]);
+        command.args(["netns", "exec", &self.0]).arg(program);
         command
     }
 
