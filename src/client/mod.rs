@@ -17,6 +17,7 @@ mod given;
 mod help;
 mod metadata;
 mod options;
+mod pending;
 mod report;
 mod run;
 mod serial_params;

@@ -40,6 +40,8 @@ pub enum Awaited {
     Answer,
     /// The rest of a host list.
     List,
+    /// The answer to a request that was made before this one.
+    OlderAnswer,
 }
 
 impl fmt::Display for Awaited {
@@ -50,6 +52,7 @@ impl fmt::Display for Awaited {
             Awaited::Challenge => "its own challenge",
             Awaited::Answer => "its answer to the request",
             Awaited::List => "the rest of its list",
+            Awaited::OlderAnswer => "its answer to an older request, behind which ours would be",
         })
     }
 }

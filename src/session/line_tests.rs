@@ -44,7 +44,7 @@ fn noise_before_and_inside_is_looked_through() {
         b"abba",
         b"abbabb",
         b"abba\xff",
-        b"abba\x02",
+        b"abba\x04",
         b"login: \r\nabb",
         b"abbaabba",
         b"\0\0\0\0",
@@ -57,17 +57,16 @@ fn noise_before_and_inside_is_looked_through() {
 }
 
 #[test]
-fn what_answers_something_else_is_noise() {
-    for (operation, byte) in [
-        (Operation::Off, 2),
-        (Operation::Off, 253),
-        (Operation::HostList, 0),
-        (Operation::Reboot, 4),
-        (Operation::Status, 255),
-    ] {
-        assert_eq!(feed(operation, &response(byte), 1), Ok(None), "{operation} {byte}");
+fn what_answers_something_else_is_a_failure() {
+    for (operation, byte) in [(Operation::Off, 2), (Operation::Off, 253), (Operation::HostList, 0)] {
+        assert_eq!(feed(operation, &response(byte), 1), Err(Breach::Answer(byte)), "{operation} {byte}");
+    }
+    for (operation, byte) in [(Operation::Reboot, 4), (Operation::Status, 255)] {
+        assert_eq!(feed(operation, &response(byte), 1), Ok(None), "{operation} {byte}: noise");
     }
     assert_eq!(feed(Operation::Status, &response(2), 1), Ok(Some(Answer::Verdict(Verdict::Off))));
+    // Its last response is a success to whom does not know that it is a list.
+    assert_eq!(feed(Operation::Off, &list_bytes(0), 1), Err(Breach::Answer(253)));
 }
 
 #[test]
@@ -108,4 +107,65 @@ fn what_is_held_of_noise_is_bounded() {
         assert_eq!(session.receive(&mut b"abbabbaab".as_slice()), Ok(None));
         assert!(session.pending.len() < LINE_RESPONSE_LEN);
     }
+}
+
+const ROW: u32 = 0b1011_0010_1110_0101_1001;
+
+fn row() -> Vec<u8> {
+    (0..SYNC_LEN).flat_map(|at| response(if ROW >> at & 1 == 1 { 2 } else { 1 })).collect()
+}
+
+fn after_silence(operation: Operation) -> LineSession {
+    let nobody = Target::new(b"nobody").unwrap();
+    let request = Request { operation, target: Target::new(b"vm").unwrap(), seqno: 1 };
+    LineSession::after_silence(&request, 0, &nobody, ROW)
+}
+
+#[test]
+fn an_answer_to_an_older_request_is_not_taken_for_ours() {
+    for stale in [
+        vec![],
+        response(0),
+        response(1),
+        [response(0), response(0), response(2), response(3)].concat(),
+        list_bytes(0),
+        [row(), response(0)].concat()[5..].to_vec(),
+    ] {
+        let mut session = after_silence(Operation::Off);
+        let questions = session.output().to_vec();
+        assert_eq!(questions.len(), SYNC_LEN * 74);
+        assert!(
+            questions.chunks(74).all(|question| matches!(question[4], 0 | 4)),
+            "nothing that does anything"
+        );
+        session.sent(questions.len());
+        assert_eq!(session.receive(&mut stale.as_slice()), Ok(None), "{stale:?}");
+        assert!(session.output().is_empty(), "our request waits");
+        let answers = row();
+        assert_eq!(session.receive(&mut &answers[..answers.len() - 1]), Ok(None));
+        assert_eq!((session.output().len(), session.awaited()), (0, Awaited::OlderAnswer));
+        assert_eq!(session.receive(&mut &answers[answers.len() - 1..]), Ok(None));
+        assert_eq!(session.output()[4], 1, "now it is sent");
+        assert_eq!(session.receive(&mut response(0).as_slice()), Ok(Some(SUCCESS)));
+    }
+}
+
+#[test]
+fn where_nobody_may_ask_for_a_vm_the_row_is_known_too() {
+    let mut session = after_silence(Operation::Status);
+    let answers: Vec<u8> = row().iter().map(|&byte| if byte == 2 { 3 } else { byte }).collect();
+    assert_eq!(session.receive(&mut answers.as_slice()), Ok(None));
+    assert_eq!(session.awaited(), Awaited::Answer);
+}
+
+#[test]
+fn answers_of_another_row_never_let_the_request_out() {
+    let mut session = after_silence(Operation::Off);
+    session.sent(session.output().len());
+    for byte in 0..=3 {
+        for _ in 0..100 {
+            assert_eq!(session.receive(&mut response(byte).as_slice()), Ok(None));
+        }
+    }
+    assert!(session.output().is_empty());
 }

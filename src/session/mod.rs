@@ -10,5 +10,5 @@ mod server;
 
 pub use answer::LIST_MAX;
 pub use client::{Awaited, Breach, ClientSession};
-pub use line::LineSession;
+pub use line::{LineSession, SYNC_LEN};
 pub use server::{Event, HANDSHAKE_LIMIT, Misconduct, Policy, REPLY_LIMIT, ServerSession};

@@ -2,6 +2,7 @@
 //! the only place with unsafe code. It knows nothing of fencing.
 #![allow(unsafe_code)]
 
+pub mod lock;
 pub mod multicast_sender;
 mod option;
 pub mod poll;

@@ -3,16 +3,13 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::within::within;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::termios::{
     BaudRate, ControlFlags, FlushArg, InputFlags, LocalFlags, OutputFlags, SetArg, SpecialCharacterIndices,
     cfsetspeed, tcflush, tcgetattr, tcsetattr,
@@ -115,43 +112,6 @@ pub fn open(path: &Path) -> io::Result<File> {
     match std::os::unix::fs::FileTypeExt::is_char_device(&kind) {
         true => Ok(file),
         false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no character device")),
-    }
-}
-
-/// Takes the line for this process, as the C agent does: a write lock of
-/// fcntl(2) over all of it, until the file is closed. Waits for another
-/// process that has it.
-///
-/// # Errors
-///
-/// fcntl(2)'s; `TimedOut` if another still has it at `deadline`.
-pub fn lock(file: &File, deadline: Instant) -> io::Result<()> {
-    let whole = libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
-    match fcntl(file.as_fd(), FcntlArg::F_SETLK(&whole)) {
-        Ok(_) => return Ok(()),
-        Err(Errno::EAGAIN | Errno::EACCES) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    // The lock belongs to the process, so a thread may wait for it. Closing
-    // its copy of the file would drop the lock, so that is never closed.
-    let waiting = ManuallyDrop::new(file.try_clone()?);
-    let waited = within(deadline.saturating_duration_since(Instant::now()), move || {
-        loop {
-            match fcntl(waiting.as_fd(), FcntlArg::F_SETLKW(&whole)) {
-                Err(Errno::EINTR) => {}
-                other => return other,
-            }
-        }
-    });
-    match waited? {
-        Some(result) => Ok(result.map(|_| ())?),
-        None => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 

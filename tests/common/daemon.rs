@@ -61,6 +61,17 @@ impl Daemon {
         (daemon, unread)
     }
 
+    /// Starts either one, without waiting.
+    pub fn unready(suite: Suite, dir: &Dir, namespace: &Namespace, conf: &str) -> Daemon {
+        if suite == Suite::Ours {
+            return Daemon::ours_unready(dir, namespace, conf, &[]);
+        }
+        let mut command = namespace.command(THEIRS);
+        command.arg("-d9");
+        let (child, log) = spawn(dir, &unique(), command, conf);
+        Daemon { child, log, notify: None }
+    }
+
     /// Starts the daemon under test. `port` is the TCP or UDP port that tells when theirs is ready.
     pub fn start(suite: Suite, dir: &Dir, namespace: &Namespace, conf: &str, port: u16) -> Daemon {
         if suite == Suite::Ours {

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod client;
 pub mod daemon;
 pub mod libvirtd;
+pub mod line;
 pub mod load;
 pub mod net;
 pub mod node;

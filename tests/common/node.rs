@@ -29,6 +29,15 @@ pub fn node(dir: &Dir, name: &str, vms: &[Vm]) -> String {
     write(dir, name, &vms.iter().map(domain).collect::<String>())
 }
 
+/// The same, each VM with these devices.
+pub fn node_with_devices(dir: &Dir, name: &str, vms: &[(Vm, String)]) -> String {
+    let domain = |(vm, devices): &(Vm, String)| {
+        let devices = format!("<devices>{devices}</devices><test:runstate>");
+        domain(vm.name, vm.uuid, vm.state, vm.transient).replace("<test:runstate>", &devices)
+    };
+    write(dir, name, &vms.iter().map(domain).collect::<String>())
+}
+
 /// A host with many VMs, vm0, vm1, ..., all off.
 pub fn crowd(dir: &Dir, name: &str, count: usize) -> String {
     let domain =

@@ -6,9 +6,12 @@ mod converse;
 mod multicast;
 mod serial;
 
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::pending::Pending;
 use super::settings::Transport;
 use super::trace::Trace;
 use crate::fence::{Answer, Operation, Request, Target};
@@ -72,8 +75,32 @@ impl Ask {
         self.session(&self.packet(self.request()?)?.encode_signed(&self.policy.key))
     }
 
-    fn line(&self) -> Result<LineSession, String> {
-        Ok(LineSession::new(&self.request()?, self.flags()))
+    /// Takes turns on a line that carries one request at a time. `name` says
+    /// which line it is.
+    fn on_line(
+        &self,
+        name: &str,
+        peer: &str,
+        stream: &mut (impl Read + Write + AsFd),
+    ) -> Result<Answer, String> {
+        let mut pending = Pending::of(name, self.deadline, &self.trace)
+            .ok_or_else(|| format!("{}: another agent uses {peer}", self.timed_out()))?;
+        let request = self.request()?;
+        let mut session = match pending.is_left_over() {
+            false => LineSession::new(&request, self.flags()),
+            true => {
+                self.trace
+                    .step(format_args!("{peer}: an older request may still be answered; asking around it"));
+                let [a, b, c, d, e, f, g, h] = random::<8>()?;
+                let name = format!("no-vm-{:08x}", u32::from_le_bytes([e, f, g, h]));
+                let nobody = Target::new(name.as_bytes()).unwrap_or_default();
+                LineSession::after_silence(&request, self.flags(), &nobody, u32::from_le_bytes([a, b, c, d]))
+            }
+        };
+        pending.begin(&self.trace);
+        let answer = converse::converse(peer, stream, &mut session, self)?;
+        pending.end();
+        Ok(answer)
     }
 }
 
@@ -116,12 +143,8 @@ pub(super) fn ask(transport: &Transport, ask: &Ask) -> Result<Answer, String> {
         }
         Transport::Vmchannel { host, port } => {
             let mut stream = connect::tcp(host, *port, VMCHANNEL_HINT, ask)?;
-            converse::converse(
-                &format!("the vmchannel {host} port {port}"),
-                &mut stream,
-                &mut ask.line()?,
-                ask,
-            )
+            let peer = format!("the vmchannel {host} port {port}");
+            ask.on_line(&format!("vmchannel-{host}-{port}"), &peer, &mut stream)
         }
         Transport::Serial { device, framing } => serial::ask(device, *framing, ask),
     }

@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::Ask;
-use super::converse::converse;
 use crate::fence::Answer;
+use crate::sys::lock::lock;
 use crate::sys::tty::{self, Framing};
 
 /// Takes the line, makes it raw, hangs up once and asks. The line is left
@@ -14,7 +14,7 @@ pub(super) fn ask(device: &Path, framing: Framing, ask: &Ask) -> Result<Answer, 
     let shown = device.display();
     let mut file =
         tty::open(device).map_err(|error| format!("cannot open the serial line {shown}: {error}"))?;
-    tty::lock(&file, ask.deadline).map_err(|error| match error.kind() {
+    lock(&file, ask.deadline).map_err(|error| match error.kind() {
         ErrorKind::TimedOut => {
             format!("{}: another agent has the serial line {shown}", ask.timed_out())
         }
@@ -27,5 +27,5 @@ pub(super) fn ask(device: &Path, framing: Framing, ask: &Ask) -> Result<Answer, 
     })?;
     let has_lines = tty::hang_up(&file).map_err(|error| format!("cannot hang up {shown}: {error}"))?;
     ask.trace.step(format_args!("{}", if has_lines { "hung up once" } else { "it has no modem lines" }));
-    converse(&shown.to_string(), &mut file, &mut ask.line()?, ask)
+    ask.on_line(&shown.to_string(), &shown.to_string(), &mut file)
 }

@@ -1,0 +1,48 @@
+//! fcntl(2) locks, with a bound to the waiting.
+
+use std::fs::File;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+
+use super::within::within;
+
+/// Takes a file for this process: a write lock over all of it, until it is
+/// closed. Waits for another process that has it.
+///
+/// # Errors
+///
+/// fcntl(2)'s; `TimedOut` if another still has it at `deadline`.
+pub fn lock(file: &File, deadline: Instant) -> io::Result<()> {
+    let whole = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    match fcntl(file.as_fd(), FcntlArg::F_SETLK(&whole)) {
+        Ok(_) => return Ok(()),
+        Err(Errno::EAGAIN | Errno::EACCES) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    // The lock belongs to the process, so a thread may wait for it. Closing
+    // its copy of the file would drop the lock, so that is never closed.
+    let waiting = ManuallyDrop::new(file.try_clone()?);
+    let waited = within(deadline.saturating_duration_since(Instant::now()), move || {
+        loop {
+            match fcntl(waiting.as_fd(), FcntlArg::F_SETLKW(&whole)) {
+                Err(Errno::EINTR) => {}
+                other => return other,
+            }
+        }
+    });
+    match waited? {
+        Some(result) => Ok(result.map(|_| ())?),
+        None => Err(io::ErrorKind::TimedOut.into()),
+    }
+}

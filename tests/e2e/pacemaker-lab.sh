@@ -1,0 +1,260 @@
+# The machines of pacemaker.sh, which reads this file inside the namespaces of
+# the host: that host, its guests, and what can be asked of them.
+#
+# The host has a libvirtd with libvirt's test driver, whose VMs have no
+# substance: `power` turns the events of such a VM into the end or the start of
+# the guest that stands for it.
+# shellcheck shell=bash
+
+NODES=(g1 g2 g3) # the VM of g1 is vmg1
+export HOST=10.77.0.1
+
+# until_true SECONDS COMMAND... - runs it until it succeeds.
+until_true() {
+	local end=$((SECONDS + $1))
+	shift
+	until "$@"; do
+		[ "$SECONDS" -lt "$end" ] || return 1
+		sleep 0.1
+	done
+}
+
+# need WHAT COMMAND... - what all checks stand on.
+need() {
+	local what=$1
+	shift
+	until_true "$LIMIT" "$@" && return
+	echo "FAIL $what: not within $LIMIT s, nothing else can be checked"
+	failed=$((failed + 1))
+	show_logs
+	finish
+}
+
+show_logs() {
+	local node
+	for node in "${NODES[@]}"; do
+		echo "--- $node: console, pacemaker's log"
+		tail -n 3 "$W/$node/log/console"
+		grep -E ' (warning|error|crit):|fence_(xvm|virt)|stonith_admin' "$W/$node/log/pacemaker.log" |
+			grep -v cib_perform_op | tail -n 8
+	done
+	echo "--- libvirt's events, libvirtd's log, the daemon's log"
+	tail -n 6 "$W/events" "$W/power.log" "$W/libvirtd.log"
+	tail -n 12 "$W/daemon.log"
+	echo "---"
+} 2>&1
+
+# ------------------------------------------------------------------ the host
+
+private_host() {
+	ip link set lo up
+	# A bridge that floods multicast: there is nobody to ask who listens.
+	ip link add br0 type bridge mcast_snooping 0
+	ip addr add "$HOST/24" dev br0
+	ip link set br0 up
+
+	mkdir "$W/dev"
+	mount -t tmpfs -o mode=755 dev "$W/dev"
+	local device
+	for device in null:3 zero:5 full:7 random:8 urandom:9; do
+		mknod -m 666 "$W/dev/${device%:*}" c 1 "${device#*:}"
+	done
+	mkdir "$W/dev/shm"
+	ln -s /proc/self/fd "$W/dev/fd"
+	mount --rbind "$W/dev" /dev
+	mount -t tmpfs -o mode=755 run /run
+}
+
+URI="test+unix:///default?socket=$W/libvirt/libvirt-sock"
+libvirt() { virsh -q -c "$URI" "$@"; }
+libvirt_answers() { libvirt version >/dev/null 2>&1; }
+
+start_libvirtd() {
+	mkdir -p "$W/libvirt/drivers"
+	cat >"$W/libvirt/conf" <<-CONF
+		unix_sock_dir = "$W/libvirt"
+		auth_unix_rw = "none"
+		log_outputs = "3:stderr"
+	CONF
+	# No modules: of its drivers only those that are built in.
+	LIBVIRT_DRIVER_DIR=$W/libvirt/drivers \
+		libvirtd -f "$W/libvirt/conf" -p "$W/libvirt/pid" >"$W/libvirtd.log" 2>&1 &
+	need "libvirtd answers" libvirt_answers
+}
+
+# What the VMs are made of: turns libvirt's events into guests that end and
+# start, and writes them to the file `events`, a line each, as "vmg2 Stopped".
+power() {
+	local line vm
+	# The test driver's state lasts while somebody is connected, as this is.
+	libvirt event --event lifecycle --loop | while read -r line; do
+		vm=${line#*domain \'}
+		vm=${vm%%\'*}
+		case $line in
+		*': Stopped'*) power_off "${vm#vm}" && echo "$vm Stopped" >>"$W/events" ;;
+		*': Started'*) power_on "${vm#vm}" && echo "$vm Started" >>"$W/events" ;;
+		*) echo "$line" >>"$W/events" ;;
+		esac
+	done
+}
+
+guest_pid() { cat "$W/$1.pid" 2>/dev/null; }
+is_up() { kill -0 "$(guest_pid "$1")" 2>/dev/null; }
+is_down() { ! is_up "$1"; }
+is_first() { [ "$(cat "/proc/$1/task/$1/children")" ]; }
+
+# The end of a guest's first process is the end of all that it runs.
+power_off() {
+	is_up "$1" && kill -KILL "$(guest_pid "$1")"
+	until_true "$LIMIT" is_down "$1"
+}
+
+power_on() {
+	local unshare pid
+	unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc \
+		bash "$here/pacemaker-node.sh" "$1" >>"$W/$1/log/console" 2>&1 </dev/null &
+	unshare=$!
+	until_true "$LIMIT" is_first "$unshare" || return
+	read -r pid <"/proc/$unshare/task/$unshare/children"
+	echo "$pid" >"$W/$1.pid.new" && mv "$W/$1.pid.new" "$W/$1.pid"
+	# The cable of a guest before it may be there still.
+	ip link del "$1" 2>/dev/null
+	ip link add "$1" type veth peer name eth0 netns "$pid" && ip link set "$1" master br0 up
+}
+
+power_works() { libvirt suspend test && libvirt resume test && grep -q "'test'" "$W/events"; } >/dev/null 2>&1
+
+start_power() {
+	local node
+	touch "$W/events"
+	power >"$W/power.log" 2>&1 &
+	need "libvirt's events arrive" power_works
+	for node in "${NODES[@]}"; do
+		echo "<domain type='test'><name>vm$node</name><memory>65536</memory><os><type>hvm</type></os></domain>" >"$W/domain.xml"
+		libvirt define "$W/domain.xml" >/dev/null
+	done
+}
+
+start_daemon() {
+	local log
+	cat >"$W/fence_virt.conf" <<-CONF
+		fence_virtd { listener = "multicast, tcp"; backend = "libvirt"; }
+		listeners {
+		multicast { key_file = "$W/etc/cluster/fence_xvm.key"; interface = "br0"; }
+		tcp { key_file = "$W/etc/cluster/fence_xvm.key"; address = "$HOST"; }
+		}
+		backends { libvirt { uri = "$URI"; } }
+	CONF
+	chmod 600 "$W/fence_virt.conf"
+	touch "$W/daemon.log"
+	log=$(lines "$W/daemon.log")
+	"$FENCE_VIRTD" -F -f "$W/fence_virt.conf" -p "$W/daemon.pid" >>"$W/daemon.log" 2>&1 &
+	daemon=$!
+	need "the daemon is ready" logged "$W/daemon.log" "$log" "is ready"
+}
+
+# ---------------------------------------------------------------- the guests
+
+# nvpairs PREFIX NAME=VALUE... - as pacemaker's CIB has them.
+nvpairs() {
+	local prefix=$1 pair
+	shift
+	for pair; do
+		echo "<nvpair id=\"$prefix-${pair%%=*}\" name=\"${pair%%=*}\" value=\"${pair#*=}\"/>"
+	done
+}
+
+# device ID AGENT NAME=VALUE... - a fencing resource. It is monitored when it has
+# started, but hardly again: that would fail while a check stops the daemon.
+device() {
+	local id=$1 agent=$2
+	shift 2
+	cat <<-XML
+		<primitive id="$id" class="stonith" type="$agent">
+		<instance_attributes id="$id-attributes">$(nvpairs "$id" "timeout=$AGENT_TIMEOUT" "$@")</instance_attributes>
+		<operations><op id="$id-monitor" name="monitor" interval="1h" timeout="30s"/></operations>
+		</primitive>
+	XML
+}
+
+# All that the guests find on their disks.
+make_guests() {
+	local at node members=""
+	mkdir -p "$W/sbin" "$W/etc/corosync" "$W/etc/cluster"
+	cp "$FENCE_VIRT" "$W/sbin/fence_virt"
+	ln -s fence_virt "$W/sbin/fence_xvm"
+	(umask 077 && head -c 4096 /dev/urandom >"$W/etc/cluster/fence_xvm.key")
+
+	echo "127.0.0.1 localhost" >"$W/etc/hosts"
+	for at in "${!NODES[@]}"; do
+		node=${NODES[at]}
+		echo "10.77.0.$((at + 11)) $node" >>"$W/etc/hosts"
+		members+=$(printf 'node {\nring0_addr: %s\nname: %s\nnodeid: %d\n}' "10.77.0.$((at + 11))" "$node" "$((at + 1))")$'\n'
+	done
+	# A token that a busy machine does not lose.
+	cat >"$W/etc/corosync/corosync.conf" <<-CONF
+		system {
+		move_to_root_cgroup: no
+		}
+		totem {
+		version: 2
+		cluster_name: test
+		transport: udpu
+		token: 2000
+		token_coefficient: 0
+		crypto_cipher: none
+		crypto_hash: none
+		}
+		nodelist {
+		$members
+		}
+		quorum {
+		provider: corosync_votequorum
+		}
+		logging {
+		to_syslog: no
+		to_stderr: no
+		to_logfile: yes
+		logfile: /var/log/corosync.log
+		timestamp: on
+		}
+	CONF
+	# g1 and g2 are fenced by multicast, g3 over TCP. No fencing of nodes that
+	# are merely late to start.
+	cat >"$W/cib.xml" <<-XML
+		<cib validate-with="pacemaker-3.0" epoch="1" num_updates="0" admin_epoch="0"><configuration>
+		<crm_config><cluster_property_set id="options">
+		$(nvpairs options stonith-enabled=true startup-fencing=false dc-deadtime=2s)
+		</cluster_property_set></crm_config>
+		<nodes>$(for at in "${!NODES[@]}"; do echo "<node id=\"$((at + 1))\" uname=\"${NODES[at]}\"/>"; done)</nodes>
+		<resources>
+		$(device multicast fence_xvm "pcmk_host_map=g1:vmg1;g2:vmg2")
+		$(device tcp fence_virt "pcmk_host_map=g3:vmg3" "ipaddr=$HOST")
+		</resources><constraints/>
+		</configuration><status/></cib>
+	XML
+	for node in "${NODES[@]}"; do
+		mkdir -p "$W/$node/log" "$W/$node/corosync"
+		mkdir -p "$W/$node/pacemaker/"{blackbox,cib,cores,pengine}
+		cp "$W/cib.xml" "$W/$node/pacemaker/cib/"
+		chown -R hacluster:haclient "$W/$node/pacemaker"
+		chmod 600 "$W/$node/pacemaker/cib/cib.xml"
+	done
+}
+
+# in_guest NODE COMMAND...
+in_guest() {
+	local pid
+	pid=$(guest_pid "$1") && shift && nsenter -t "$pid" -m -u -i -n -p -- "$@"
+}
+
+crm() { in_guest "$1" crm_mon --one-shot --output-as=xml 2>/dev/null; }
+# sees_nodes NODE COUNT - whether that one sees so many full members.
+sees_nodes() {
+	[ "$(crm "$1" | grep '<node name=.*online="true"' | grep 'pending="false"' | grep -c 'unclean="false"')" = "$2" ]
+}
+# sees_started NODE - whether that one sees both fencing resources at work, on
+# nodes that are there.
+sees_started() {
+	[ "$(crm "$1" | grep '<resource id=' | grep 'role="Started"' | grep 'failed="false"' | grep -c 'nodes_running_on="1"')" = 2 ]
+}

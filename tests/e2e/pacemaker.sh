@@ -1,0 +1,259 @@
+#!/bin/bash
+# The agents under real pacemaker and corosync: three guests form a cluster and
+# fence each other through fence_virtd on their host.
+#
+#   FENCE_VIRTD=, FENCE_VIRT=   the programs under test (default: target/debug)
+#   KEEP=1                      keep the work folder, with all logs
+#
+# The host and every guest are namespaces (network, processes, mounts, names)
+# on this machine; nothing outside of them is touched. When this script ends, or
+# is killed, every process ends with it. pacemaker-lab.sh makes the machines,
+# pacemaker-node.sh runs in each guest.
+#
+# Prints a line for each check. Exit code: 0 all passed, 1 not all, 77 skipped.
+set -u
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(dirname "$(dirname "$here")")
+
+# In seconds: how long we wait for anything, on a machine that has other work too;
+LIMIT=60
+# how long an agent tries, and pacemaker at a fencing that has to fail.
+AGENT_TIMEOUT=6
+FENCING_TIMEOUT=10
+
+skip() {
+	echo "*** SKIPPED pacemaker: $* ***"
+	exit 77
+}
+
+# ------------------------------------------------- outside of the namespaces
+
+if [ -z "${PACEMAKER_INNER:-}" ]; then
+	[ "$(id -u)" = 0 ] || skip "it must run as root"
+	for need in corosync:corosync pacemakerd:pacemaker stonith_admin:pacemaker-cli-utils \
+		libvirtd:libvirt-daemon-system virsh:libvirt-clients ip:iproute2; do
+		command -v "${need%:*}" >/dev/null || skip "${need%:*} is missing (package ${need#*:})"
+	done
+	# Overlays of lower folders alone, as the guests have them.
+	unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc \
+		mount -t overlay -o lowerdir=/usr/sbin:/etc overlay /etc 2>/dev/null ||
+		skip "it may not make namespaces and overlay mounts here"
+	FENCE_VIRTD=$(realpath "${FENCE_VIRTD:-$root/target/debug/fence_virtd}")
+	FENCE_VIRT=$(realpath "${FENCE_VIRT:-$root/target/debug/fence_virt}")
+	for program in "$FENCE_VIRTD" "$FENCE_VIRT"; do
+		[ -x "$program" ] || skip "$program is not there: build it first"
+	done
+	W=$(mktemp -d "${TMPDIR:-/tmp}/pacemaker.XXXXXX")
+	chmod 755 "$W" # pacemaker's daemons are not root
+	export FENCE_VIRTD FENCE_VIRT W PACEMAKER_INNER=1
+	inner=
+	leave() {
+		# It takes all that runs inside along.
+		[ -z "$inner" ] || { kill -KILL "$inner" && wait "$inner"; } 2>/dev/null
+		[ -z "${KEEP:-}" ] || { echo "kept: $W"; return; }
+		# What has just been killed may still be about to create a file.
+		rm -rf --one-file-system "$W" || { sleep 1; rm -rf --one-file-system "$W"; }
+	}
+	trap leave EXIT
+	trap 'exit 143' TERM INT HUP
+	# Should this shell be killed: pdeathsig ends unshare, and that its child.
+	setpriv --pdeathsig KILL \
+		unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc bash "$0" &
+	inner=$!
+	wait "$inner"
+	code=$?
+	inner=
+	exit "$code"
+fi
+
+# --------------------------------------- inside: this shell is the host itself
+
+passed=0 failed=0
+source "$here/pacemaker-lab.sh"
+
+finish() {
+	echo "$passed passed, $failed failed"
+	[ "$failed" = 0 ]
+	exit
+}
+
+# check TEXT FUNCTION [ARGUMENT...] - the function's output says what it did.
+check() {
+	local text=$1 begin=${EPOCHREALTIME/./} verdict=ok ms
+	shift
+	"$@" >"$W/check.out" 2>&1 || verdict=FAIL
+	ms=$(((${EPOCHREALTIME/./} - begin) / 1000))
+	printf '%-4s %3d.%03d s  %s\n' "$verdict" $((ms / 1000)) $((ms % 1000)) "$text"
+	if [ "$verdict" = ok ]; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+		echo "--- what the check did"
+		tail -n 30 "$W/check.out"
+		show_logs
+	fi
+}
+
+# try COMMAND... - runs and shows it; its output is in $out.
+try() {
+	local code
+	echo "\$ $*"
+	out=$("$@" 2>&1)
+	code=$?
+	echo "$out"
+	echo "  -> $code"
+	return "$code"
+}
+
+# says TEXT - whether the output of the last `try` contains it.
+says() {
+	grep -qF -- "$1" <<<"$out" || { echo "it does not say: $1"; return 1; }
+}
+
+# within COMMAND... - whether it comes true in time.
+within() {
+	echo "waiting for: $*"
+	until_true "$LIMIT" "$@" || { echo "not within $LIMIT s"; return 1; }
+}
+
+same() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
+lines() { wc -l <"$1"; }
+
+# events_are NODE SINCE TEXT - what has happened to its VM since that line.
+events_are() { [ "$(tail -n "+$(($2 + 1))" "$W/events" | sed -n "s/^vm$1 //p" | xargs)" = "$3" ]; }
+# logged FILE SINCE TEXT
+logged() { tail -n "+$(($2 + 1))" "$1" | grep -qF -- "$3"; }
+# rejoined NODE SINCE - its VM was destroyed and started, and it is back.
+rejoined() { within events_are "$1" "$2" "Stopped Started" && within sees_nodes "$1" 3 && within sees_started "$1"; }
+
+# ------------------------------------------------------------- what is checked
+
+parameters() { grep -o 'parameter name="[^"]*"' <<<"$1"; }
+metadata() { # AGENT
+	local own
+	try in_guest g1 cmp "$W/sbin/fence_virt" "/usr/sbin/$1" || return
+	own=$(in_guest g1 "$1" -o metadata) || return
+	try in_guest g1 stonith_admin --metadata --agent "$1" && says "<resource-agent name=\"$1\"" &&
+		says 'parameter name="plug"' && says 'parameter name="key_file"' && says 'action name="validate-all"' &&
+		same "$(parameters "$out")" "$(parameters "$own")"
+}
+
+installed() {
+	try in_guest g1 stonith_admin --list-installed &&
+		grep -qx ' *fence_xvm' <<<"$out" && grep -qx ' *fence_virt' <<<"$out"
+}
+
+validate() { # AGENT OPTION...
+	local agent=$1 option options=()
+	shift
+	for option in nodename=g2 port=vmg2 "$@"; do options+=(--option "$option"); done
+	try in_guest g1 stonith_admin --validate --agent "$agent" "${options[@]}"
+}
+validates() { validate "$@" && says "succeeded"; }
+validates_not() { # TEXT AGENT OPTION...
+	local text=$1
+	shift
+	! validate "$@" && says "$text"
+}
+
+starts() { within sees_started g1 && try in_guest g1 crm_mon --one-shot && says "Started"; }
+
+reboot() { # NODE FROM HOW
+	local events log
+	events=$(lines "$W/events") log=$(lines "$W/daemon.log")
+	try in_guest "$2" stonith_admin --reboot "$1" --timeout "$LIMIT" && rejoined "$1" "$events" &&
+		try tail -n "+$((log + 1))" "$W/daemon.log" && grep "fence_virtd: info: $3: .* reboot \"vm$1\": success" <<<"$out"
+}
+
+off_and_on() { # NODE FROM
+	local events
+	events=$(lines "$W/events")
+	try in_guest "$2" stonith_admin --fence "$1" --timeout "$LIMIT" && within events_are "$1" "$events" Stopped &&
+		same "$(libvirt domstate "vm$1")" "shut off" && is_down "$1" && within sees_nodes "$2" 2 &&
+		try in_guest "$2" stonith_admin --unfence "$1" --timeout "$LIMIT" && rejoined "$1" "$events"
+}
+
+# What names no targets asks for them. (The names are those of VMs here.)
+dynamic_list() {
+	try in_guest g1 stonith_admin --register dynamic --agent fence_xvm --option pcmk_host_check=dynamic-list &&
+		try in_guest g1 stonith_admin --list-targets dynamic && says vmg1 && says vmg2 && says vmg3 &&
+		try in_guest g1 stonith_admin --list vmg3 && says dynamic &&
+		try in_guest g1 stonith_admin --list nosuch
+	! says dynamic && try in_guest g1 stonith_admin --deregister dynamic
+}
+status_check() {
+	local log
+	log=$(lines "$W/daemon.log")
+	try in_guest g1 stonith_admin --register asking --agent fence_xvm --option pcmk_host_check=status &&
+		try in_guest g1 stonith_admin --list vmg3 && says asking && logged "$W/daemon.log" "$log" 'status "vmg3": success' &&
+		try in_guest g1 stonith_admin --deregister asking
+}
+
+power_cut() { kill -KILL "$(guest_pid "$1")"; }
+freeze() { in_guest "$1" kill -STOP -- -1; } # all but its first process, which does nothing
+fenced_by_itself() { # NODE HOW
+	local events
+	events=$(lines "$W/events")
+	"$2" "$1" && rejoined "$1" "$events" &&
+		try in_guest g1 stonith_admin --history "$1" && says "reboot of $1 successful" && says "client=pacemaker-controld"
+}
+
+# must_fail NODE REASON - the fencing fails, nothing has happened to the node,
+# nobody takes it for fenced, and pacemaker knows the agent's reason.
+must_fail() {
+	local events before log
+	events=$(lines "$W/events") log=$(lines "$W/g1/log/pacemaker.log")
+	before="$(in_guest g1 stonith_admin --history "$1") $(libvirt domid "vm$1") $(guest_pid "$1")"
+	! try in_guest g1 stonith_admin --reboot "$1" --timeout "$FENCING_TIMEOUT" && says "Couldn't fence $1" &&
+		same "$(in_guest g1 stonith_admin --history "$1") $(libvirt domid "vm$1") $(guest_pid "$1")" "$before" &&
+		try in_guest g1 stonith_admin --history "$1" --verbose && says "reboot of $1 failed" &&
+		events_are "$1" "$events" "" && sees_nodes g1 3 && sees_nodes "$1" 3 &&
+		try grep -F "$2" "$W/g1/log/pacemaker.log" && logged "$W/g1/log/pacemaker.log" "$log" "$2"
+}
+
+# The daemon finds the requests that were made while it was frozen.
+thawed() {
+	local log domid
+	log=$(lines "$W/daemon.log") domid=$(libvirt domid vmg2)
+	kill -CONT "$daemon" && within logged "$W/daemon.log" "$log" "no way for the call-back" &&
+		try in_guest g1 fence_xvm -o status -n vmg2 && same "$(libvirt domid vmg2)" "$domid"
+}
+
+private_host
+make_guests
+start_libvirtd
+start_power
+start_daemon
+for node in "${NODES[@]}"; do libvirt start "vm$node" >/dev/null; done
+need "three nodes are online" sees_nodes g1 3
+
+for agent in fence_xvm fence_virt; do
+	check "stonith_admin --metadata shows that of $agent" metadata "$agent"
+done
+check "stonith_admin --list-installed names both agents" installed
+check "stonith_admin --validate passes for fence_xvm" validates fence_xvm
+check "stonith_admin --validate passes for fence_virt" validates fence_virt "ipaddr=$HOST"
+check "stonith_admin --validate fails for fence_xvm without a key" \
+	validates_not "cannot read the key file" fence_xvm key_file=/nonexistent
+check "stonith_admin --validate fails for fence_virt without a key" \
+	validates_not "cannot read the key file" fence_virt "ipaddr=$HOST" key_file=/nonexistent
+check "both fencing resources are started" starts
+check "a device with pcmk_host_check=dynamic-list finds its targets" dynamic_list
+check "a device with pcmk_host_check=status finds its target" status_check
+check "g1 reboots g2 by multicast" reboot g2 g1 multicast
+check "g1 reboots g3 over TCP" reboot g3 g1 tcp
+check "g2 switches g1 off and on" off_and_on g1 g2
+check "g2 loses its power: it is fenced" fenced_by_itself g2 power_cut
+check "g3 hangs: it is fenced" fenced_by_itself g3 freeze
+
+kill -STOP "$daemon"
+check "the daemon is frozen: fencing g2 fails" must_fail g2 'fence_xvm: reboot of "vmg2" failed: timed out'
+check "the daemon is thawed: it does not carry out what was given up" thawed
+check "the daemon is thawed: g1 reboots g2" reboot g2 g1 multicast
+
+kill -KILL "$daemon" && wait "$daemon" 2>/dev/null
+check "the daemon is dead: fencing g3 fails" must_fail g3 'fence_virt: reboot of "vmg3" failed: cannot connect'
+start_daemon
+check "the daemon is back: g1 reboots g3" reboot g3 g1 tcp
+finish

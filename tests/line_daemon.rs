@@ -1,0 +1,171 @@
+//! The agents on serial lines and vmchannels with the C daemon at the other
+//! end: it connects to the unix socket that libvirt would have bound, and the
+//! test carries the bytes between that and the guest's end.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod common;
+
+use std::net::TcpListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::agent::{OURS, Ran, VIRT};
+use common::daemon::{Daemon, auth_keys};
+use common::line::{Pty, Pump, REQUEST_LEN, run_folder, with_run};
+use common::net::Namespace;
+use common::node::{self, NODE1, NODE2, RUNNING, vm};
+use common::{Dir, Suite, have_peers, until};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The C daemon with the line of a VM `asker`, and a VM `victim`.
+struct World {
+    _dir: Dir,
+    run: PathBuf,
+    line: UnixStream,
+    _daemon: Daemon,
+    _namespace: Namespace,
+}
+
+impl World {
+    fn new(test: &str, mode: &str) -> Option<World> {
+        if !have_peers(test) {
+            return None;
+        }
+        let (dir, namespace) = (Dir::new(), Namespace::new());
+        let socket = dir.path("asker");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let device = match mode {
+            "serial" => ("serial", "<target port='1'/>"),
+            _ => ("channel", "<target type='guestfwd' address='10.0.2.179' port='1229'/>"),
+        };
+        let devices = format!(
+            "<{0} type='unix'><source mode='bind' path='{1}'/>{2}</{0}>",
+            device.0,
+            socket.display(),
+            device.1
+        );
+        let vms = [(vm("asker", NODE1, RUNNING), devices), (vm("victim", NODE2, RUNNING), String::new())];
+        let uri = node::node_with_devices(&dir, "node.xml", &vms);
+        // It asks for a key that it does not use.
+        let keys = auth_keys(&dir.key("key", b'k'), "sha256", "sha256");
+        let conf = format!(
+            "fence_virtd {{ listener = \"serial\"; backend = \"libvirt\"; }}\n\
+             listeners {{ serial {{ mode = \"{mode}\"; path = \"{}\"; uri = \"{uri}\"; {keys} }} }}\n\
+             backends {{ libvirt {{ uri = \"{uri}\"; }} }}\n",
+            dir.path("").display()
+        );
+        let daemon = Daemon::unready(Suite::Theirs, &dir, &namespace, &conf);
+        listener.set_nonblocking(true).unwrap();
+        let mut line = None;
+        until("the daemon has connected to the VM's socket", LIMIT, || {
+            line = listener.accept().ok();
+            line.is_some()
+        });
+        let line = line.unwrap().0;
+        line.set_nonblocking(false).unwrap();
+        let run = run_folder(&dir);
+        Some(World { _dir: dir, run, line, _daemon: daemon, _namespace: namespace })
+    }
+
+    fn command(&self, agent: &str) -> Command {
+        let mut command = with_run(&self.run, Path::new(agent));
+        command.stdin(Stdio::null());
+        command
+    }
+}
+
+/// What every agent has to do on a line of whatever kind.
+fn the_table(run: impl Fn(&str) -> Ran) {
+    for (args, code, stdout) in [
+        ("-o status -n victim", 0, "Status: ON\n"),
+        ("-o off -n victim", 0, ""),
+        ("-o status -n victim", 2, "Status: OFF\n"),
+        ("-o off -n victim", 0, ""),
+        ("-o on -n victim", 0, ""),
+        ("-o reboot -n victim", 0, ""),
+        ("-o status -n victim", 0, "Status: ON\n"),
+        ("-o monitor", 0, ""),
+        ("-o status -n nobody", 2, "Status: OFF\n"),
+    ] {
+        let ran = run(args);
+        assert_eq!((ran.code, ran.stdout.as_str()), (code, stdout), "{args}: {ran:?}");
+    }
+    let list = run("-o list");
+    assert_eq!(list.code, 0, "{list:?}");
+    let mut lines: Vec<_> = list.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, [format!("{:32} {NODE1} on", "asker"), format!("{:32} {NODE2} on", "victim")]);
+    assert_eq!(run("-o off -n nobody").code, 1);
+    assert_eq!(run("-o null -n victim").code, 1);
+}
+
+#[test]
+fn over_a_serial_line() {
+    let Some(world) = World::new("over_a_serial_line", "serial") else { return };
+    let pty = Pty::new();
+    let _pump = Pump::new(pty.peer_end(), world.line.try_clone().unwrap());
+    for agent in [OURS, VIRT] {
+        the_table(|args| {
+            let mut command = world.command(agent);
+            command.arg("-D").arg(&pty.path).args(args.split(' ')).args(["-t", "20"]);
+            command.output().unwrap().into()
+        });
+    }
+}
+
+#[test]
+fn over_a_vmchannel() {
+    let Some(world) = World::new("over_a_vmchannel", "vmchannel") else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    for agent in [OURS, VIRT] {
+        the_table(|args| {
+            let mut command = world.command(agent);
+            command.args(["-A", "127.0.0.1", "-p", &port]).args(args.split(' ')).args(["-t", "20"]);
+            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let _pump = Pump::new(listener.accept().unwrap().0, world.line.try_clone().unwrap());
+            // A second connection is that of the list after a failure.
+            listener.set_nonblocking(true).unwrap();
+            let mut second = None;
+            let mut child = child;
+            until("the agent has ended", LIMIT, || {
+                if let Ok((stream, _)) = listener.accept() {
+                    stream.set_nonblocking(false).unwrap();
+                    second = Some(Pump::new(stream, world.line.try_clone().unwrap()));
+                }
+                child.try_wait().unwrap().is_some()
+            });
+            listener.set_nonblocking(false).unwrap();
+            child.wait_with_output().unwrap().into()
+        });
+    }
+}
+
+#[test]
+fn the_answer_to_an_agent_that_was_killed_is_not_the_next_ones() {
+    let Some(world) = World::new("the_answer_to_an_agent_that_was_killed", "serial") else { return };
+    let pty = Pty::new();
+    let pump = Pump::new(pty.peer_end(), world.line.try_clone().unwrap());
+    for agent in [OURS, VIRT] {
+        let command = || {
+            let mut command = world.command(agent);
+            command.arg("-D").arg(&pty.path);
+            command
+        };
+        // A reboot takes the daemon a second; the agent goes when its request is there.
+        let before = pump.carried();
+        let mut killed = command().args(["-o", "reboot", "-n", "victim"]).spawn().unwrap();
+        until("the request is with the daemon", LIMIT, || pump.carried() >= before + REQUEST_LEN);
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let ran: Ran = command().args(["-o", "off", "-n", "nobody", "-t", "20"]).output().unwrap().into();
+        // The C agent takes the success of the reboot for its own.
+        assert_eq!(ran.code, if agent == OURS { 1 } else { 0 }, "{agent}: {ran:?}");
+        if agent == OURS {
+            assert!(ran.stderr.contains("does not list a VM of this name"), "{ran:?}");
+        }
+    }
+}
