@@ -29,7 +29,9 @@ build-deps:
 # The C suite to test against, and what its tests run on.
 test-peers: build-deps
 	@dist/need /usr/sbin/fence_virtd:fence-virtd /usr/sbin/fence_xvm:fence-virt ip:iproute2 \
-		/usr/sbin/libvirtd:libvirt-daemon-system virsh:libvirt-clients
+		/usr/sbin/libvirtd:libvirt-daemon-system virsh:libvirt-clients \
+		xmllint:libxml2-utils readelf:binutils
+	@dist/fetch-schema target/peers
 
 demo: test-peers build
 	dist/demo

@@ -12,6 +12,7 @@ pub mod line;
 pub mod load;
 pub mod net;
 pub mod node;
+pub mod peer;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

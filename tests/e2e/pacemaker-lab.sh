@@ -49,7 +49,8 @@ show_logs() {
 private_host() {
 	ip link set lo up
 	# A bridge that floods multicast: there is nobody to ask who listens.
-	ip link add br0 type bridge mcast_snooping 0
+	# Its address is its own: else it would change with the cables.
+	ip link add br0 address 02:00:00:00:00:01 type bridge mcast_snooping 0
 	ip addr add "$HOST/24" dev br0
 	ip link set br0 up
 
@@ -117,9 +118,10 @@ power_on() {
 	until_true "$LIMIT" is_first "$unshare" || return
 	read -r pid <"/proc/$unshare/task/$unshare/children"
 	echo "$pid" >"$W/$1.pid.new" && mv "$W/$1.pid.new" "$W/$1.pid"
-	# The cable of a guest before it may be there still.
+	# The cable of the guest before it may be there still. The new one has the
+	# same address, as a VM has.
 	ip link del "$1" 2>/dev/null
-	ip link add "$1" type veth peer name eth0 netns "$pid" && ip link set "$1" master br0 up
+	ip link add "$1" type veth peer name eth0 address "02:00:00:00:01:0${1#g}" netns "$pid" && ip link set "$1" master br0 up
 }
 
 power_works() { libvirt suspend test && libvirt resume test && grep -q "'test'" "$W/events"; } >/dev/null 2>&1

@@ -4,6 +4,7 @@
 #
 #   FENCE_VIRTD=, FENCE_VIRT=   the programs under test (default: target/debug)
 #   KEEP=1                      keep the work folder, with all logs
+#   LIMIT=                      seconds to wait for anything (default: 60)
 #
 # The host and every guest are namespaces (network, processes, mounts, names)
 # on this machine; nothing outside of them is touched. When this script ends, or
@@ -17,7 +18,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$(dirname "$here")")
 
 # In seconds: how long we wait for anything, on a machine that has other work too;
-LIMIT=60
+LIMIT=${LIMIT:-60}
 # how long an agent tries, and pacemaker at a fencing that has to fail.
 AGENT_TIMEOUT=6
 FENCING_TIMEOUT=10
@@ -39,19 +40,20 @@ if [ -z "${PACEMAKER_INNER:-}" ]; then
 	unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc \
 		mount -t overlay -o lowerdir=/usr/sbin:/etc overlay /etc 2>/dev/null ||
 		skip "it may not make namespaces and overlay mounts here"
-	FENCE_VIRTD=$(realpath "${FENCE_VIRTD:-$root/target/debug/fence_virtd}")
-	FENCE_VIRT=$(realpath "${FENCE_VIRT:-$root/target/debug/fence_virt}")
+	FENCE_VIRTD=$(realpath -m "${FENCE_VIRTD:-$root/target/debug/fence_virtd}")
+	FENCE_VIRT=$(realpath -m "${FENCE_VIRT:-$root/target/debug/fence_virt}")
 	for program in "$FENCE_VIRTD" "$FENCE_VIRT"; do
 		[ -x "$program" ] || skip "$program is not there: build it first"
 	done
 	W=$(mktemp -d "${TMPDIR:-/tmp}/pacemaker.XXXXXX")
 	chmod 755 "$W" # pacemaker's daemons are not root
 	export FENCE_VIRTD FENCE_VIRT W PACEMAKER_INNER=1
+	[ -z "${KEEP:-}" ] || echo "everything is kept in $W"
 	inner=
 	leave() {
 		# It takes all that runs inside along.
 		[ -z "$inner" ] || { kill -KILL "$inner" && wait "$inner"; } 2>/dev/null
-		[ -z "${KEEP:-}" ] || { echo "kept: $W"; return; }
+		[ -z "${KEEP:-}" ] || return
 		# What has just been killed may still be about to create a file.
 		rm -rf --one-file-system "$W" || { sleep 1; rm -rf --one-file-system "$W"; }
 	}
@@ -179,37 +181,44 @@ dynamic_list() {
 	try in_guest g1 stonith_admin --register dynamic --agent fence_xvm --option pcmk_host_check=dynamic-list &&
 		try in_guest g1 stonith_admin --list-targets dynamic && says vmg1 && says vmg2 && says vmg3 &&
 		try in_guest g1 stonith_admin --list vmg3 && says dynamic &&
-		try in_guest g1 stonith_admin --list nosuch
-	! says dynamic && try in_guest g1 stonith_admin --deregister dynamic
+		! { try in_guest g1 stonith_admin --list nosuch && says dynamic; } &&
+		try in_guest g1 stonith_admin --deregister dynamic
 }
 status_check() {
 	local log
 	log=$(lines "$W/daemon.log")
 	try in_guest g1 stonith_admin --register asking --agent fence_xvm --option pcmk_host_check=status &&
-		try in_guest g1 stonith_admin --list vmg3 && says asking && logged "$W/daemon.log" "$log" 'status "vmg3": success' &&
+		try in_guest g1 stonith_admin --list vmg3 && says asking &&
+		within logged "$W/daemon.log" "$log" 'status "vmg3": success' &&
 		try in_guest g1 stonith_admin --deregister asking
 }
 
 power_cut() { kill -KILL "$(guest_pid "$1")"; }
 freeze() { in_guest "$1" kill -STOP -- -1; } # all but its first process, which does nothing
+# successes NODE CLIENT - how many fencings of it for such a client g1 knows.
+successes() { in_guest g1 stonith_admin --history "$1" --verbose | grep " of $1 successful" | grep -c "client=$2"; }
+more_successes() { [ "$(successes "$1" "$2")" -gt "$3" ]; }
 fenced_by_itself() { # NODE HOW
-	local events
-	events=$(lines "$W/events")
-	"$2" "$1" && rejoined "$1" "$events" &&
-		try in_guest g1 stonith_admin --history "$1" && says "reboot of $1 successful" && says "client=pacemaker-controld"
+	local events before
+	events=$(lines "$W/events") before=$(successes "$1" pacemaker-controld)
+	"$2" "$1" && rejoined "$1" "$events" && try in_guest g1 stonith_admin --history "$1" --verbose &&
+		within more_successes "$1" pacemaker-controld "$before"
 }
 
+state_of() { echo "fenced: $(successes "$1" ""), VM: $(libvirt domid "vm$1"), guest: $(guest_pid "$1")"; }
+# told TEXT - how often pacemaker, on any node, has logged that an agent said so.
+told() { cat "$W"/g*/log/pacemaker.log | grep -cF "stderr: [ $1"; }
+told_again() { [ "$(told "$1")" -gt "$2" ]; }
 # must_fail NODE REASON - the fencing fails, nothing has happened to the node,
 # nobody takes it for fenced, and pacemaker knows the agent's reason.
 must_fail() {
-	local events before log
-	events=$(lines "$W/events") log=$(lines "$W/g1/log/pacemaker.log")
-	before="$(in_guest g1 stonith_admin --history "$1") $(libvirt domid "vm$1") $(guest_pid "$1")"
+	local events before reasons
+	events=$(lines "$W/events") before=$(state_of "$1") reasons=$(told "$2")
 	! try in_guest g1 stonith_admin --reboot "$1" --timeout "$FENCING_TIMEOUT" && says "Couldn't fence $1" &&
-		same "$(in_guest g1 stonith_admin --history "$1") $(libvirt domid "vm$1") $(guest_pid "$1")" "$before" &&
+		same "$(state_of "$1")" "$before" &&
 		try in_guest g1 stonith_admin --history "$1" --verbose && says "reboot of $1 failed" &&
 		events_are "$1" "$events" "" && sees_nodes g1 3 && sees_nodes "$1" 3 &&
-		try grep -F "$2" "$W/g1/log/pacemaker.log" && logged "$W/g1/log/pacemaker.log" "$log" "$2"
+		within told_again "$2" "$reasons"
 }
 
 # The daemon finds the requests that were made while it was frozen.

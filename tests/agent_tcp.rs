@@ -1,0 +1,412 @@
+//! Our agent over TCP against daemons that stop, lie or stall anywhere: none
+//! of it is ever a success, and none of it outlasts the time-out.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod common;
+
+use std::net::{Shutdown, TcpListener};
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::agent::{OURS, Ran};
+use common::peer::Peer;
+use common::{Dir, until};
+
+/// More than a time-out of a second and a busy machine need.
+const SOON: Duration = Duration::from_secs(15);
+
+/// A port of the loopback with the agent on the one side and a script on the other.
+struct Bed {
+    dir: Dir,
+    listener: TcpListener,
+}
+
+impl Bed {
+    fn new() -> Bed {
+        let dir = Dir::new();
+        dir.key("key", b'k');
+        Bed { dir, listener: TcpListener::bind("127.0.0.1:0").unwrap() }
+    }
+
+    fn agent(&self, args: &str) -> std::process::Command {
+        let mut command = std::process::Command::new(OURS);
+        let port = self.listener.local_addr().unwrap().port().to_string();
+        command.args(["-T", "127.0.0.1", "-p", &port, "-k"]).arg(self.dir.path("key"));
+        command.args(args.split_whitespace()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the agent against a script for its first connection.
+    fn run<T: Send>(&self, args: &str, script: impl FnOnce(Peer) -> T + Send) -> (Ran, T) {
+        thread::scope(|scope| {
+            let peer = scope.spawn(|| script(Peer::new(self.listener.accept().unwrap().0)));
+            let ran = self.agent(args).output().unwrap().into();
+            (ran, peer.join().unwrap())
+        })
+    }
+
+    /// The same for an `off` that has to fail, at once, with these words.
+    fn fails<T: Send>(&self, words: &str, script: impl FnOnce(Peer) -> T + Send) -> T {
+        let begin = Instant::now();
+        let (ran, result) = self.run("-o off -n node1 -t 30", script);
+        assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");
+        assert_eq!(ran.stderr.lines().count(), 1, "one line says why: {ran:?}");
+        assert!(ran.stderr.contains(words) && !ran.stderr.contains("imed out"), "{ran:?}");
+        assert!(begin.elapsed() < SOON, "it waited for the time-out");
+        result
+    }
+}
+
+#[test]
+fn a_daemon_that_hangs_up_anywhere_is_a_failure_at_once() {
+    let bed = Bed::new();
+    bed.fails("hung up without a word", drop);
+    bed.fails("hung up without a word", |mut peer| {
+        peer.request();
+        peer.take::<64>();
+    });
+    bed.fails("before its answer to our challenge was whole", |mut peer| {
+        peer.request();
+        let asked = peer.take();
+        let answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
+        peer.send(&answer[..63]);
+    });
+    bed.fails("before its own challenge was whole", |mut peer| {
+        peer.request();
+        let asked = peer.take();
+        let answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
+        peer.send(&answer);
+        peer.send(&[0xC3; 63]);
+    });
+    bed.fails("hung up after our answer to its challenge", |mut peer| {
+        peer.request();
+        peer.authenticate();
+    });
+    bed.fails("hung up after our answer to its challenge", |mut peer| {
+        peer.request();
+        peer.prove();
+        // Half closed, as by a daemon that says nothing more.
+        peer.stream.shutdown(Shutdown::Write).unwrap();
+        peer.rest();
+    });
+}
+
+#[test]
+fn the_agent_proves_itself_to_nobody_without_the_key() {
+    let bed = Bed::new();
+    for at in [0, 31, 32, 63] {
+        let rest = bed.fails("its answer to our challenge is wrong", |mut peer| {
+            peer.request();
+            let asked = peer.take();
+            let mut answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
+            answer[at] ^= 1;
+            peer.send(&answer);
+            peer.send(&[0xC3; 64]);
+            peer.rest()
+        });
+        assert!(rest.is_empty(), "it gave {rest:?} away");
+    }
+    // Its own challenge, sent back.
+    bed.fails("its answer to our challenge is wrong", |mut peer| {
+        peer.request();
+        let asked: [u8; 64] = peer.take();
+        peer.send(&[asked, asked].concat());
+        assert!(peer.rest().is_empty());
+    });
+    // A success that was not asked for, at once.
+    bed.fails("its answer to our challenge is wrong", |mut peer| {
+        peer.send(&[0; 128]);
+        peer.rest();
+    });
+    // A challenge that is a request in disguise.
+    bed.fails("reads as a request", |mut peer| {
+        peer.request();
+        let asked = peer.take();
+        let answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
+        let mut own = [0xC3; 64];
+        own[..4].copy_from_slice(&[1, 2, 0, 0]);
+        peer.send(&[answer, own].concat());
+        assert!(peer.rest().is_empty());
+    });
+}
+
+#[test]
+fn only_bytes_that_answer_are_answers() {
+    let bed = Bed::new();
+    for byte in [2, 4, 5, 42, 128, 252, 253, 254, 255] {
+        bed.fails(&format!("it answered {byte}, which is no answer to this"), |mut peer| {
+            peer.request();
+            peer.authenticate();
+            peer.send(&[byte]);
+            peer.rest();
+        });
+    }
+    bed.fails("more than one answer", |mut peer| {
+        peer.request();
+        let own = peer.prove();
+        let _: [u8; 64] = peer.take();
+        let _ = own;
+        peer.send(&[0, 0]);
+        peer.rest();
+    });
+    let answer = |byte: u8| {
+        move |mut peer: Peer| {
+            peer.request();
+            peer.authenticate();
+            peer.send(&[byte]);
+        }
+    };
+    let (ran, ()) = bed.run("-o list -t 20", answer(0));
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");
+    let (ran, ()) = bed.run("-o monitor -t 20", answer(3));
+    assert_eq!(ran.code, 1, "monitor knows no permission: {ran:?}");
+    let (ran, ()) = bed.run("-o off -n node1 -t 20", answer(3));
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.stderr.contains("permission denied"), "{ran:?}");
+    let (ran, ()) = bed.run("-o off -n node1 -t 20", answer(0));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn a_list_that_is_cut_is_not_printed() {
+    let bed = Bed::new();
+    let whole = {
+        let entry = |name: &str| fence_virt::fence::HostEntry {
+            name: name.to_owned(),
+            uuid: format!("uuid-{name}"),
+            state: fence_virt::fence::PowerState::Off,
+        };
+        fence_virt::wire::encode_host_list(&[entry("node1"), entry("node2")])
+    };
+    for length in [1, 2, 131, 261, 300] {
+        let piece = whole[..length].to_vec();
+        let (ran, ()) = bed.run("-o list -t 20", move |mut peer| {
+            peer.request();
+            peer.authenticate();
+            peer.send(&piece);
+        });
+        assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{length}: {ran:?}");
+    }
+    let (ran, ()) = bed.run("-o list -t 20", move |mut peer| {
+        peer.request();
+        peer.authenticate();
+        // A byte at a time.
+        whole.iter().for_each(|byte| peer.send(&[*byte]));
+    });
+    assert_eq!((ran.code, ran.stdout.lines().count()), (0, 2), "{ran:?}");
+}
+
+#[test]
+fn the_timeout_holds_wherever_a_daemon_stalls() {
+    let bed = Bed::new();
+    type Script = fn(&mut Peer);
+    let stalls: [(&str, Script); 4] = [
+        ("did not give a first byte", |peer| {
+            peer.request();
+        }),
+        ("did not give its answer to our challenge", |peer| {
+            peer.send(&[1]);
+        }),
+        ("did not give its answer to the request", |peer| {
+            peer.request();
+            peer.authenticate();
+        }),
+        ("did not give its answer to our challenge", |peer| {
+            peer.request();
+            // A byte now and then, for ever: as slow as it pleases, it gains no time.
+            while peer.send_if_open(&[7]) && !peer.is_closed_within(Duration::from_millis(50)) {}
+        }),
+    ];
+    for (words, stall) in stalls {
+        let begin = Instant::now();
+        let (ran, _) = bed.run("-o off -n node1 -t 1", |mut peer| {
+            stall(&mut peer);
+            peer.rest()
+        });
+        let took = begin.elapsed();
+        assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");
+        assert!(took >= Duration::from_secs(1) && took < SOON, "{took:?}");
+        assert!(ran.stderr.contains("timed out after 1 s") && ran.stderr.contains(words), "{ran:?}");
+    }
+    // An answer that comes too late is none.
+    let (ran, _) = bed.run("-o off -n node1 -t 1", |mut peer| {
+        peer.request();
+        peer.authenticate();
+        assert!(peer.is_closed_within(SOON));
+        peer.send_if_open(&[0])
+    });
+    assert_eq!(ran.code, 1, "{ran:?}");
+}
+
+#[test]
+fn the_delay_elapses_before_power_and_before_the_timeout_begins() {
+    let bed = Bed::new();
+    let served = |mut peer: Peer| {
+        let arrived = Instant::now();
+        peer.request();
+        peer.authenticate();
+        peer.send(&[0]);
+        arrived
+    };
+    for operation in ["off", "on", "reboot"] {
+        let begin = Instant::now();
+        let (ran, arrived) = bed.run(&format!("-o {operation} -n node1 -w 2 -t 1"), served);
+        assert_eq!(ran.code, 0, "{operation}: {ran:?}");
+        assert!(arrived - begin >= Duration::from_secs(2), "{operation}");
+    }
+    for operation in ["status", "monitor"] {
+        let begin = Instant::now();
+        let (ran, arrived) = bed.run(&format!("-o {operation} -n node1 -w 3600 -t 20"), served);
+        assert_eq!(ran.code, 0, "{operation}: {ran:?}");
+        assert!(arrived - begin < SOON, "{operation}");
+    }
+}
+
+#[test]
+fn a_vm_that_the_host_does_not_list_is_said_to_be_unknown() {
+    let bed = Bed::new();
+    for (name, words) in
+        [("ghost", "does not list a VM of this name"), ("NODE1", "its log on the host says why")]
+    {
+        let ran: Ran = thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut peer = Peer::new(bed.listener.accept().unwrap().0);
+                peer.request();
+                peer.authenticate();
+                peer.send(&[1]);
+                let mut peer = Peer::new(bed.listener.accept().unwrap().0);
+                assert_eq!(peer.request().request.operation, fence_virt::fence::Operation::HostList);
+                peer.authenticate();
+                let entry = fence_virt::fence::HostEntry {
+                    name: "node1".to_owned(),
+                    uuid: "u".to_owned(),
+                    state: fence_virt::fence::PowerState::Off,
+                };
+                peer.send(&fence_virt::wire::encode_host_list(&[entry]));
+            });
+            bed.agent(&format!("-o off -n {name} -t 20")).output().unwrap().into()
+        });
+        assert_eq!(ran.code, 1);
+        assert!(ran.stderr.contains(words), "{ran:?}");
+    }
+}
+
+#[test]
+fn the_key_is_needed_where_it_is_asked_for() {
+    let bed = Bed::new();
+    let empty = bed.dir.write("empty", "");
+    bed.listener.set_nonblocking(true).unwrap();
+    for (path, words) in [
+        ("/nonexistent/key", "cannot read the key file /nonexistent/key"),
+        (empty.to_str().unwrap(), "is empty"),
+        (bed.dir.path("").to_str().unwrap(), "cannot read the key file"),
+    ] {
+        for more in ["", "-c none", "-C none"] {
+            for action in ["off", "validate-all"] {
+                let ran: Ran = bed
+                    .agent(&format!("-o {action} -n node1 -t 2 -k {path} {more}"))
+                    .output()
+                    .unwrap()
+                    .into();
+                assert_eq!(ran.code, 1, "{path} {more}: {ran:?}");
+                assert!(ran.stderr.contains(words), "{ran:?}");
+            }
+        }
+    }
+    assert!(bed.listener.accept().is_err(), "nothing was sent");
+    let ran: Ran = bed.agent("-o validate-all -n node1").output().unwrap().into();
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let ran: Ran =
+        bed.agent("-o validate-all -n node1 -k /nonexistent -c none -C none").output().unwrap().into();
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let ran: Ran = bed.agent("-o validate-all").output().unwrap().into();
+    assert_eq!(ran.code, 1, "it needs a VM: {ran:?}");
+    assert!(bed.listener.accept().is_err(), "validate-all talks to nobody");
+}
+
+#[test]
+fn steps_are_told_with_d_and_only_then() {
+    let bed = Bed::new();
+    let served = |mut peer: Peer| {
+        peer.request();
+        peer.authenticate();
+        peer.send(&[0]);
+    };
+    let (ran, ()) = bed.run("-o status -n node1 -t 20 -d", served);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "Status: ON\n"));
+    for words in ["status by tcp", "4096 bytes", "connecting to", "waiting for a first byte", "success"] {
+        assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
+    }
+    let (ran, ()) = bed.run("-o status -n node1 -t 20", served);
+    assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn all_addresses_of_a_name_are_tried() {
+    // localhost is ::1 and 127.0.0.1 on most machines; here it listens on the second alone.
+    let bed = Bed::new();
+    let served = |mut peer: Peer| {
+        peer.request();
+        peer.authenticate();
+        peer.send(&[0]);
+    };
+    let (ran, ()) = bed.run("-o status -n node1 -t 20 -T localhost -d", served);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let port = bed.listener.local_addr().unwrap().port();
+    drop(bed.listener);
+    let ran: Ran = std::process::Command::new(OURS)
+        .args(["-T", "127.0.0.1", "-p", &port.to_string(), "-o", "off", "-n", "a", "-t", "5", "-c", "none"])
+        .args(["-C", "none"])
+        .output()
+        .unwrap()
+        .into();
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains("Connection refused") && ran.stderr.contains("is fence_virtd running"),
+        "{ran:?}"
+    );
+    let ran: Ran = std::process::Command::new(OURS)
+        .args(["-T", "no-such-host.invalid", "-o", "off", "-n", "a", "-t", "5", "-c", "none", "-C", "none"])
+        .output()
+        .unwrap()
+        .into();
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("no-such-host.invalid"), "{ran:?}");
+}
+
+#[test]
+fn a_stdout_that_takes_nothing_does_not_change_what_happened() {
+    let bed = Bed::new();
+    let answer = |bytes: Vec<u8>| {
+        move |mut peer: Peer| {
+            peer.request();
+            peer.authenticate();
+            peer.send(&bytes);
+        }
+    };
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let code = |args: &str, bytes: Vec<u8>| {
+        thread::scope(|scope| {
+            scope.spawn(|| answer(bytes)(Peer::new(bed.listener.accept().unwrap().0)));
+            bed.agent(args).stdout(full()).stderr(full()).status().unwrap().code().unwrap()
+        })
+    };
+    assert_eq!(code("-o status -n node1 -t 20", vec![2]), 2);
+    assert_eq!(code("-o off -n node1 -t 20", vec![0]), 0);
+    assert_eq!(
+        code("-o list -t 20", vec![253; 1].into_iter().chain([0; 131]).collect()),
+        0,
+        "nothing to print"
+    );
+    let entry = fence_virt::fence::HostEntry {
+        name: "node1".to_owned(),
+        uuid: "u".to_owned(),
+        state: fence_virt::fence::PowerState::Off,
+    };
+    assert_eq!(code("-o list -t 20", fence_virt::wire::encode_host_list(&[entry])), 1);
+    until("no connection is left over", SOON, || {
+        bed.listener.set_nonblocking(true).unwrap();
+        bed.listener.accept().is_err()
+    });
+}
