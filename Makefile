@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS = packet session config
+FUZZ_TARGETS = packet session config answer line stdin
 
 .PHONY: all build release agents demo check lint test compliance deny fuzz bench build-deps test-peers tools clean
 

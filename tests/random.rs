@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fence_virt::auth::{HashKind, Key};
-use fence_virt::session::{Event, Policy, ServerSession};
+use fence_virt::fence::{Operation, Request, Target};
+use fence_virt::session::{ClientSession, Event, LineSession, Policy, ServerSession};
 use fence_virt::wire::{PACKET_LEN, Packet};
 
 /// xorshift64: the same numbers in every run.
@@ -115,5 +116,83 @@ fn configurations() {
         if let Some(config) = outcome.config {
             let _ = config.summary();
         }
+    }
+}
+
+/// What comes to an agent, with the operation it asked for in the first byte's place.
+const ANSWERS: [&[u8]; 4] = [
+    include_bytes!("../fuzz/seeds/answer/list"),
+    include_bytes!("../fuzz/seeds/answer/status-off"),
+    include_bytes!("../fuzz/seeds/answer/authenticated"),
+    include_bytes!("../fuzz/seeds/line/stale"),
+];
+
+#[test]
+fn answers() {
+    let mut random = Random(0x5EED_0004);
+    let policy = |auth| Arc::new(Policy { hash: HashKind::None, auth, key: Key::new(vec![1; 64]) });
+    let policies = [policy(HashKind::None), policy(HashKind::Sha256)];
+    let mut answered = 0;
+    for round in 0..rounds(50_000) {
+        let bytes = random.mutated(&ANSWERS[round % ANSWERS.len()][2..]);
+        let operation = Operation::ALL[random.below(Operation::ALL.len())];
+        let policy = &policies[round % 2];
+        let mut session = ClientSession::new(policy.clone(), operation, &[], [7; 64]);
+        let step = 1 + random.below(200);
+        for mut piece in bytes.chunks(step) {
+            match session.receive(&mut piece) {
+                Ok(None) => {}
+                Ok(Some(_)) => {
+                    assert_eq!(policy.auth, HashKind::None, "an answer without the key");
+                    answered += 1;
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+    }
+    assert!(answered > 0);
+}
+
+#[test]
+fn lines() {
+    let mut random = Random(0x5EED_0005);
+    let seeds: [&[u8]; 3] = [
+        include_bytes!("../fuzz/seeds/line/off"),
+        include_bytes!("../fuzz/seeds/line/list"),
+        include_bytes!("../fuzz/seeds/line/stale"),
+    ];
+    for round in 0..rounds(50_000) {
+        let bytes = random.mutated(&seeds[round % seeds.len()][2..]);
+        let operation = Operation::ALL[random.below(Operation::ALL.len())];
+        let request = Request { operation, target: Target::default(), seqno: 1 };
+        let is_stale = random.below(2) == 1;
+        let run = |step: usize| {
+            let mut session = match is_stale {
+                false => LineSession::new(&request, 0),
+                true => LineSession::after_silence(&request, 0, &Target::default(), 0x5_A5A5),
+            };
+            for mut piece in bytes.chunks(step) {
+                match session.receive(&mut piece) {
+                    Ok(None) => {}
+                    end => return end,
+                }
+            }
+            Ok(None)
+        };
+        assert_eq!(run(bytes.len().max(1)), run(1 + random.below(200)));
+    }
+}
+
+#[test]
+fn options() {
+    let mut random = Random(0x5EED_0006);
+    let seeds: [&[u8]; 3] = [
+        include_bytes!("../fuzz/seeds/stdin/pacemaker"),
+        include_bytes!("../fuzz/seeds/stdin/all"),
+        include_bytes!("../fuzz/seeds/stdin/virt"),
+    ];
+    for round in 0..rounds(50_000) {
+        fence_virt::client::try_options(&random.mutated(seeds[round % seeds.len()]));
     }
 }

@@ -27,4 +27,5 @@ mod trace;
 mod transport;
 
 pub use run::run;
-pub use stdin::parse_for_tests;
+#[doc(hidden)]
+pub use stdin::try_options;

@@ -1,0 +1,34 @@
+//! What a daemon says to an agent, in pieces of any size: without the key it
+//! is no answer; without auth, only what answers the operation is one.
+#![no_main]
+
+use std::sync::Arc;
+
+use fence_virt::auth::{HashKind, Key};
+use fence_virt::fence::Operation;
+use fence_virt::session::{ClientSession, Policy};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let [choice, step, bytes @ ..] = bytes else { return };
+    let auth = if choice & 0x80 == 0 { HashKind::None } else { HashKind::Sha256 };
+    let operation = Operation::ALL[usize::from(choice & 0x7f) % Operation::ALL.len()];
+    let policy = Arc::new(Policy { hash: HashKind::None, auth, key: Key::new(vec![1; 64]) });
+    let run = |step: usize| {
+        let mut session = ClientSession::new(policy.clone(), operation, &[], [7; 64]);
+        for mut piece in bytes.chunks(step) {
+            match session.receive(&mut piece) {
+                Ok(Some(_)) if auth != HashKind::None => panic!("an answer without the key"),
+                Ok(None) => assert!(piece.is_empty()),
+                end => return end,
+            }
+        }
+        Ok(None)
+    };
+    let whole = run(bytes.len().max(1));
+    let pieces = run(usize::from(*step).max(1));
+    // Only whether more came behind a verdict depends on the pieces.
+    if !matches!(whole, Err(fence_virt::session::Breach::Trailing)) {
+        assert_eq!(whole, pieces);
+    }
+});
