@@ -61,7 +61,7 @@ if [ -z "${PACEMAKER_INNER:-}" ]; then
 	trap 'exit 143' TERM INT HUP
 	# Should this shell be killed: pdeathsig ends unshare, and that its child.
 	setpriv --pdeathsig KILL \
-		unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc bash "$0" &
+		unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc bash "$here/pacemaker.sh" &
 	inner=$!
 	wait "$inner"
 	code=$?
