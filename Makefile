@@ -37,7 +37,7 @@ demo: test-peers build
 	dist/demo
 
 # Everything. A test that has to be skipped fails here.
-check: test-peers lint test compliance deny fuzz
+check: test-peers lint test compliance check-agents e2e deny fuzz
 
 lint: build-deps
 	$(CARGO) fmt --check
@@ -55,6 +55,10 @@ compliance: test-peers
 	FENCE_SKIP=fail FENCE_UNDER_TEST=ours FENCE_AGENT=theirs $(CARGO) test --locked --test compliance
 	FENCE_SKIP=fail FENCE_UNDER_TEST=theirs FENCE_AGENT=ours $(CARGO) test --locked --test compliance
 	FENCE_SKIP=fail FENCE_UNDER_TEST=theirs FENCE_AGENT=theirs $(CARGO) test --locked --test compliance
+
+# What the agents link, and their size.
+check-agents: build-deps
+	CARGO=$(CARGO) dist/check-agents
 
 # Licences and bans, offline.
 deny: tools

@@ -9,7 +9,7 @@
 #   guest_modules FOLDER NAME..   kernel modules; /lib/m/order names them in load order
 #   guest_run FOLDER SECONDS LOG  boots it, waits for its end, keeps its console
 
-GUEST_CACHE=${FENCE_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/fence-virt-e2e}
+GUEST_CACHE=$(realpath -m "${FENCE_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/fence-virt-e2e}")
 
 skip() { echo "*** SKIPPED $(basename "$0" .sh): $* ***"; exit 77; }
 
@@ -20,7 +20,7 @@ guest_fetch() {
 	exec 9>"$GUEST_CACHE/lock"
 	flock 9 # scripts side by side fetch once
 	if [ ! -e "$GUEST_CACHE/complete" ]; then
-		command -v apt-get dpkg >/dev/null || skip "no apt to fetch a kernel with"
+		command -v apt-get >/dev/null && command -v dpkg >/dev/null || skip "no apt to fetch a kernel with"
 		fresh=$GUEST_CACHE/fresh
 		rm -rf "$fresh" && mkdir -p "$fresh/x"
 		image=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '/Depends: linux-image/ { print $2; exit }')

@@ -17,7 +17,7 @@ C_DAEMON=/usr/sbin/fence_virtd
 FENCE_VIRT=$(realpath -m "${FENCE_VIRT:-$here/../../target/debug/fence_virt}")
 THEIRS=$(realpath -m "${THEIRS:-/usr/sbin/fence_virt}")
 DAEMON=$(realpath -m "${DAEMON:-$C_DAEMON}")
-LIMIT=300 # seconds for the guest; it needs 25 on an idle machine
+LIMIT=300 # seconds for the guest; it needs about 35
 CHECKS=60 # so many are below: one that got lost is a failure
 
 [ -x "$FENCE_VIRT" ] || skip "no $FENCE_VIRT (cargo build)"
@@ -30,7 +30,7 @@ if [ "$DAEMON" = "$C_DAEMON" ]; then
 fi
 guest_fetch
 
-work=$(mktemp -d)
+work=$(mktemp -d -t fence-vsock.XXXXXX) || exit 1
 GUEST_PID=
 clean() {
 	[ -z "$GUEST_PID" ] || kill "$GUEST_PID"
@@ -61,9 +61,9 @@ cat >>"$steps" <<'GUEST'
 # The C agent takes no CID below 2. Where there is no way to a host, as here,
 # the kernel connects 2 to the guest itself as well; the daemon sees CID 1.
 # Without -t an agent has 30 s: one that uses them up is stopped, and fails its check.
-ours() { timeout 20 "$OURS" -k /etc/key "$@"; }
+ours() { timeout 25 "$OURS" -k /etc/key "$@"; }
 theirs() {
-	timeout 20 "$THEIRS" -S2 -k /etc/key "$@"
+	timeout 25 "$THEIRS" -S2 -k /etc/key "$@"
 	code=$?
 	[ $code != 255 ] || code=1 # it has two codes for failure
 	return $code
@@ -93,7 +93,7 @@ matrix() {
 		printf '%s:' $hash
 		for auth in none sha1 sha256 sha512; do
 			# Daemon and agent would wait for each other until the agent's time is up.
-			limit=10
+			limit=20
 			[ $auth != none ] || [ "$challenge" = none ] || limit=1
 			"$@" -p "$port" -t $limit -o status -n node1 -c $hash -C $auth >/dev/null 2>&1
 			printf ' %s' $?
@@ -144,7 +144,7 @@ done
 check "our agent: CID 2" 0 '^Status: ON$' 'ours -S2 -o status -n node1'
 check "our agent: -S alone" 0 '^Status: ON$' 'ours -S -o status -n node1'
 check "our agent: stdin" 2 '^Status: OFF$' \
-	'ours -S1 -o off -n node2; printf "%s\n" vsock=1 key_file=/etc/key action=status plug=node2 | timeout 20 "$OURS"'
+	'ours -S1 -o off -n node2; printf "%s\n" vsock=1 key_file=/etc/key action=status plug=node2 | timeout 25 "$OURS"'
 
 both "wrong key" 1 . '-t 5 -o status -n node1 -k /etc/wrong-key'
 both "no key file" 1 'key file.*/etc/no-key' '-o status -n node1 -k /etc/no-key'
