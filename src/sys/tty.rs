@@ -151,11 +151,16 @@ pub fn make_raw(file: &File, framing: Framing) -> io::Result<()> {
     termios.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
     cfsetspeed(&mut termios, rate)?;
     tcsetattr(file, SetArg::TCSANOW, &termios)?;
-    Ok(flush(file)?)
+    discard(file)
 }
 
-fn flush(file: &File) -> nix::Result<()> {
-    tcflush(file, FlushArg::TCIOFLUSH)
+/// Throws away what was not sent and not read.
+///
+/// # Errors
+///
+/// tcflush(3)'s.
+pub fn discard(file: &File) -> io::Result<()> {
+    Ok(tcflush(file, FlushArg::TCIOFLUSH)?)
 }
 
 /// Hangs up: drops the modem lines for [`HANG_UP`], raises them again as they
@@ -179,7 +184,7 @@ pub fn hang_up(file: &File) -> io::Result<bool> {
     #[allow(clippy::disallowed_methods)]
     thread::sleep(HANG_UP);
     set_modem_lines(file, lines)?;
-    flush(file)?;
+    discard(file)?;
     Ok(true)
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -17,6 +17,7 @@ use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::Dir;
+use super::agent::Ran;
 
 pub const REQUEST_LEN: usize = 74;
 
@@ -215,4 +216,16 @@ pub fn run_folder(dir: &Dir) -> PathBuf {
     let folder = dir.path(&super::unique());
     std::fs::create_dir(&folder).unwrap();
     folder
+}
+
+/// `fence_virt` on a line, with a /run of its own.
+pub fn on_line(dir: &Dir, agent: &str, line: &Path) -> Command {
+    let mut command = with_run(&run_folder(dir), Path::new(agent));
+    command.arg("-D").arg(line).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command with these words behind it.
+pub fn run(command: &mut Command, args: &str) -> Ran {
+    command.args(args.split_whitespace()).output().unwrap().into()
 }

@@ -5,7 +5,6 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 
 use super::Ask;
-use crate::client::trace::Trace;
 use crate::fence::Answer;
 use crate::session::{Awaited, Breach, ClientSession, LineSession};
 use crate::sys::poll::{Interest, PollSet};
@@ -40,7 +39,8 @@ macro_rules! session {
 session!(ClientSession);
 session!(LineSession);
 
-/// Writes and reads what can be written and read now.
+/// Writes and reads what can be written and read now, until the deadline: a
+/// peer that never stops talking does not keep us here.
 ///
 /// # Errors
 ///
@@ -49,9 +49,9 @@ pub(super) fn turn(
     peer: &dyn Display,
     stream: &mut (impl Read + Write),
     session: &mut impl Session,
-    trace: &Trace,
+    ask: &Ask,
 ) -> Result<Option<Answer>, String> {
-    loop {
+    while !ask.time_left().is_zero() {
         let broken = write(stream, session).err();
         let mut buffer = [0; 4096];
         match stream.read(&mut buffer) {
@@ -63,7 +63,7 @@ pub(super) fn turn(
                     return Ok(answer);
                 }
                 if session.awaited() != before {
-                    trace.step(format_args!("{peer}: {before} came; waiting for {}", session.awaited()));
+                    ask.trace.step(format_args!("{peer}: {before} came; waiting for {}", session.awaited()));
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -77,6 +77,7 @@ pub(super) fn turn(
             Err(error) => return Err(error.to_string()),
         }
     }
+    Ok(None)
 }
 
 fn write(stream: &mut impl Write, session: &mut impl Session) -> io::Result<()> {
@@ -112,7 +113,7 @@ pub(super) fn converse(
             return Err(format!("{}: {peer} was reached, but did not give {awaited}", ask.timed_out()));
         }
         if let Some(answer) =
-            turn(&peer, stream, session, &ask.trace).map_err(|reason| format!("{peer}: {reason}"))?
+            turn(&peer, stream, session, ask).map_err(|reason| format!("{peer}: {reason}"))?
         {
             return Ok(answer);
         }

@@ -198,7 +198,7 @@ fn accept(listener: &TcpListener, calls: &mut Vec<Call>, ask: &Ask) -> Result<()
 fn attend(calls: &mut Vec<Call>, notes: &mut Notes, ask: &Ask) -> Result<Option<Answer>, String> {
     let mut at = 0;
     while let Some(Call { stream, peer, session }) = calls.get_mut(at) {
-        match turn(peer, stream, session, &ask.trace) {
+        match turn(peer, stream, session, ask) {
             Ok(Some(answer)) => return Ok(Some(answer)),
             Ok(None) => at += 1,
             Err(reason) if session.is_committed() => return Err(format!("{peer}: {reason}")),

@@ -27,5 +27,10 @@ pub(super) fn ask(device: &Path, framing: Framing, ask: &Ask) -> Result<Answer, 
     })?;
     let has_lines = tty::hang_up(&file).map_err(|error| format!("cannot hang up {shown}: {error}"))?;
     ask.trace.step(format_args!("{}", if has_lines { "hung up once" } else { "it has no modem lines" }));
-    ask.on_line(&shown.to_string(), &shown.to_string(), &mut file)
+    let answer = ask.on_line(&shown.to_string(), &shown.to_string(), &mut file);
+    if answer.is_err() {
+        // Closing a line waits for what was not sent, as long as 30 s where the other side takes nothing.
+        let _ = tty::discard(&file);
+    }
+    answer
 }
