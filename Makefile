@@ -5,7 +5,8 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS = packet session config answer line stdin
 
-.PHONY: all build release agents demo check lint test compliance deny fuzz bench build-deps test-peers tools clean
+.PHONY: all build release agents demo check lint test compliance check-agents e2e deny fuzz bench \
+	build-deps test-peers e2e-peers tools clean
 
 all: build
 
@@ -37,6 +38,7 @@ demo: test-peers build
 	dist/demo
 
 # Everything. A test that has to be skipped fails here.
+check: export FENCE_SKIP = fail
 check: test-peers lint test compliance check-agents e2e deny fuzz
 
 lint: build-deps
@@ -59,6 +61,19 @@ compliance: test-peers
 # What the agents link, and their size.
 check-agents: build-deps
 	CARGO=$(CARGO) dist/check-agents
+
+# Real pacemaker and corosync, and vsock inside a QEMU guest; skips are for
+# machines that cannot.
+e2e: test-peers e2e-peers build
+	@for test in pacemaker vsock; do \
+		echo "tests/e2e/$$test.sh"; code=0; \
+		tests/e2e/$$test.sh || code=$$?; \
+		[ $$code = 0 ] || { [ $$code = 77 ] && [ "$$FENCE_SKIP" != fail ]; } || exit 1; \
+	done
+
+e2e-peers:
+	@dist/need corosync:corosync pacemakerd:pacemaker stonith_admin:pacemaker-cli-utils \
+		qemu-system-x86_64:qemu-system-x86
 
 # Licences and bans, offline.
 deny: tools

@@ -45,9 +45,11 @@ impl Given {
         match names.find(|name| *name != first) {
             None => Ok(Some(first)),
             Some(other) => Err(format!(
-                "two VMs are named, {:?} and {:?}: plug, port and domain have to agree",
+                "two VMs are named, {:?} and {:?}: plug, port and domain have to agree{}",
                 first.to_string_lossy(),
-                other.to_string_lossy()
+                other.to_string_lossy(),
+                // It adds the node's name as port, unless port is given.
+                if self.is_stdin { " (for pacemaker, write port or pcmk_host_map, not plug)" } else { "" }
             )),
         }
     }
