@@ -181,7 +181,7 @@ fn multicast(given: &Given) -> Result<Transport, String> {
     Ok(Transport::Multicast { group, port: port(given)?, interface, retrans })
 }
 
-/// What the C agent takes if several are given: tcp before vsock before
+/// What the C agent takes if several are given: vsock before tcp before
 /// serial, and the vmchannel if there is none of them.
 fn point_to_point(given: &Given) -> Result<Transport, String> {
     let port = port(given)?;
@@ -189,14 +189,14 @@ fn point_to_point(given: &Given) -> Result<Transport, String> {
         Some(host) if host.trim().is_empty() => Err(format!("{name} is empty")),
         host => Ok(host),
     };
-    if let Some(host) = host(Id::Ipaddr, "the address (-T)")? {
-        return Ok(Transport::Tcp { host, port });
-    }
     if let Some(cid) = text(given, Id::Vsock) {
         // -1 stands for any context id, and 0 for the hypervisor, which takes no connections.
         let number = cid.parse::<u32>().ok().filter(|cid| !matches!(cid, 0 | &u32::MAX));
         let cid = number.ok_or_else(|| format!("the CID (-S) {cid:?} is no number from 1 to 4294967294"))?;
         return Ok(Transport::Vsock { cid, port });
+    }
+    if let Some(host) = host(Id::Ipaddr, "the address (-T)")? {
+        return Ok(Transport::Tcp { host, port });
     }
     if let Some(device) = given.last(Id::SerialDevice) {
         if device.is_empty() {

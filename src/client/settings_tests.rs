@@ -49,8 +49,9 @@ fn which_transport_is_taken() {
     let transport = |line: &str| settings(Virt, &format!("-n vm {line}")).transport;
     let framing = |speed, data_bits, parity, stop_bits| Framing { speed, data_bits, parity, stop_bits };
     let tcp = Transport::Tcp { host: "h".to_owned(), port: 9 };
-    assert_eq!(transport("-T h -S7 -D /dev/x -A a -p 9"), tcp);
-    assert_eq!(transport("-S7 -D /dev/x -A a"), Transport::Vsock { cid: 7, port: 1229 });
+    assert_eq!(transport("-T h -D /dev/x -A a -p 9"), tcp);
+    assert_eq!(transport("-T h -S7 -D /dev/x -A a"), Transport::Vsock { cid: 7, port: 1229 });
+    assert_eq!(transport("-S7 -T h"), Transport::Vsock { cid: 7, port: 1229 });
     assert_eq!(transport("-S"), Transport::Vsock { cid: 2, port: 1229 });
     let serial = |framing| Transport::Serial { device: "/dev/x".into(), framing };
     assert_eq!(transport("-D /dev/x -A a"), serial(framing(115_200, 8, Parity::None, 1)));

@@ -32,6 +32,8 @@ pub enum Breach {
 pub enum Awaited {
     /// The first byte of anything.
     Anything,
+    /// The answer, to a request without auth.
+    Unproven,
     /// The rest of its answer to our challenge.
     Proof,
     /// Its own challenge.
@@ -48,6 +50,7 @@ impl fmt::Display for Awaited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Awaited::Anything => "a first byte",
+            Awaited::Unproven => "an answer (auth is none here; is it there too?)",
             Awaited::Proof => "its answer to our challenge",
             Awaited::Challenge => "its own challenge",
             Awaited::Answer => "its answer to the request",
@@ -68,7 +71,7 @@ impl fmt::Display for Breach {
             Breach::Trailing => f.write_str("it said more than one answer"),
             Breach::Record => f.write_str("its list holds what is no VM"),
             Breach::Endless => f.write_str("its list has no end"),
-            Breach::HungUp(Awaited::Anything) => f.write_str(
+            Breach::HungUp(Awaited::Anything | Awaited::Unproven) => f.write_str(
                 "it hung up without a word: the key, hash or auth is another there, or it is busy",
             ),
             Breach::HungUp(Awaited::Proof) => {
@@ -180,7 +183,7 @@ impl ClientSession {
             State::Proof(..) => Awaited::Proof,
             State::Challenge(_) => Awaited::Challenge,
             State::Answer(reader) if reader.is_listing() => Awaited::List,
-            State::Answer(_) if self.policy.auth == HashKind::None => Awaited::Anything,
+            State::Answer(_) if self.policy.auth == HashKind::None => Awaited::Unproven,
             State::Answer(_) => Awaited::Answer,
         }
     }

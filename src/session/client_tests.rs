@@ -163,7 +163,7 @@ fn a_list_counts_only_when_it_is_whole() {
     for cut in 0..whole {
         let mut client = committed(Operation::HostList);
         assert_eq!(client.receive(&mut &bytes[..cut]), Ok(None), "{cut}");
-        let awaited = if cut == 0 { Awaited::Anything } else { Awaited::List };
+        let awaited = if cut == 0 { Awaited::Unproven } else { Awaited::List };
         assert_eq!(client.awaited(), awaited);
     }
     let mut client = committed(Operation::HostList);

@@ -89,7 +89,7 @@ pub(super) fn vsock(cid: u32, port: u16, ask: &Ask) -> Result<File, String> {
             Some(libc::ENODEV | libc::ENETUNREACH | libc::EADDRNOTAVAIL) => {
                 "no vsock leads there: give the VM a <vsock> device, and load vmw_vsock_virtio_transport"
             }
-            _ => "is fence_virtd running there with a vsock listener?",
+            _ => "is fence_virtd running there with a vsock listener, and not too busy to take a connection?",
         };
         format!("cannot connect to CID {cid} port {port} over vsock: {error}; {hint}")
     })
