@@ -62,10 +62,10 @@ compliance: test-peers
 check-agents: build-deps
 	CARGO=$(CARGO) dist/check-agents
 
-# Real pacemaker and corosync, and vsock inside a QEMU guest; skips are for
+# Real pacemaker and corosync; vsock and a serial line of QEMU guests; skips are for
 # machines that cannot.
 e2e: test-peers e2e-peers build
-	@for test in pacemaker vsock; do \
+	@for test in pacemaker vsock serial; do \
 		echo "tests/e2e/$$test.sh"; code=0; \
 		tests/e2e/$$test.sh || code=$$?; \
 		[ $$code = 0 ] || { [ $$code = 77 ] && [ "$$FENCE_SKIP" != fail ]; } || exit 1; \

@@ -7,7 +7,9 @@
 #   guest_new FOLDER              an initramfs that runs /etc/steps and powers off
 #   guest_add FOLDER PROGRAM..    programs and modules with the libraries that they need
 #   guest_modules FOLDER NAME..   kernel modules; /lib/m/order names them in load order
-#   guest_run FOLDER SECONDS LOG  boots it, waits for its end, keeps its console
+#   guest_run FOLDER SECONDS LOG [QEMU'S..]  boots it, waits for its end, keeps its console
+#   check LABEL CODE REGEX COMMAND           has the guest run it, and wants this of it
+#   guest_judge LOG CHECKS                   what the console says of so many checks
 
 GUEST_CACHE=$(realpath -m "${FENCE_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/fence-virt-e2e}")
 
@@ -55,6 +57,10 @@ mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; m
 ip link set lo up
 echo # what the firmware wrote has no end of line
 load_modules() { while read -r name; do insmod "/lib/m/$name.ko" || echo "cannot load $name"; done </lib/m/order; }
+run() { # NUMBER COMMAND
+	text=$(eval "$2" 2>&1 </dev/null)
+	printf '@%s %s %s\n' "$1" $? "$(printf '%s' "$text" | tr '\n' ';')"
+}
 . /etc/steps
 poweroff -f
 INIT
@@ -97,16 +103,53 @@ guest_modules() {
 # Its status is QEMU's, or 124 if the time was up. GUEST_PID is there to end it early.
 guest_run() {
 	local root=$1 seconds=$2 log=$3 status
+	shift 3
 	# Not compressed: what packing and unpacking would cost is more than what they save.
 	(cd "$root" && find . | "$GUEST_CACHE/busybox" cpio -o -H newc 2>/dev/null) >"$root.cpio"
 	# panic=-1 with -no-reboot: a panic ends QEMU. What follows it makes the boot quicker.
 	timeout -k 5 "$seconds" qemu-system-x86_64 -accel tcg -m 512 -nographic -nic none -no-reboot \
 		-kernel "$GUEST_CACHE/vmlinuz" -initrd "$root.cpio" \
 		-append "console=ttyS0 quiet loglevel=1 panic=-1 nokaslr tsc=reliable no_timer_check mitigations=off cryptomgr.notests random.trust_cpu=on" \
-		</dev/null >"$log" 2>&1 &
+		"$@" </dev/null >"$log" 2>&1 &
 	GUEST_PID=$!
 	wait "$GUEST_PID"
 	status=$?
 	GUEST_PID=
 	return "$status"
+}
+
+labels=() codes=() texts=()
+# To $steps, the guest's /etc/steps. The regex is of the output, its lines joined by semicolons.
+check() {
+	printf 'run %s %q\n' ${#labels[@]} "$4" >>"$steps"
+	labels+=("$1") codes+=("$2") texts+=("$3")
+}
+
+# The last line of a script; its status is whether all is well.
+guest_judge() {
+	local at line code text passed=0 failed=0
+	tr -d '\r' <"$1" >"$1.lines"
+	for at in "${!labels[@]}"; do
+		line=$(grep -a "^@$at " "$1.lines")
+		read -r _ code text <<<"$line"
+		if [ -z "$line" ]; then
+			echo "FAIL ${labels[at]}: the guest did not come that far"
+		elif [ "$code" != "${codes[at]}" ]; then
+			echo "FAIL ${labels[at]}: exit code $code, not ${codes[at]}: $text"
+		elif ! grep -qE -- "${texts[at]}" <<<"$text"; then
+			echo "FAIL ${labels[at]}: it says '$text', not '${texts[at]}'"
+		else
+			echo "ok ${labels[at]}"
+			passed=$((passed + 1))
+			continue
+		fi
+		failed=$((failed + 1))
+	done
+	[ $failed = 0 ] || { echo "--- the end of the guest's console:"; tail -n 60 "$1.lines" | cat -v; }
+	if [ ${#labels[@]} != "$2" ]; then
+		echo "FAIL there were ${#labels[@]} checks, not $2"
+		failed=$((failed + 1))
+	fi
+	echo "$passed passed, $failed failed"
+	[ $failed = 0 ]
 }

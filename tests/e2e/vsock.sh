@@ -101,19 +101,8 @@ matrix() {
 		echo
 	done
 }
-
-run() {
-	text=$(eval "$2" 2>&1 </dev/null)
-	printf '@%s %s %s\n' "$1" $? "$(printf '%s' "$text" | tr '\n' ';')"
-}
 GUEST
 
-labels=() codes=() texts=()
-# check LABEL CODE REGEX COMMAND: runs it in the guest, and wants this of it
-check() {
-	printf 'run %s %q\n' ${#labels[@]} "$4" >>"$steps"
-	labels+=("$1") codes+=("$2") texts+=("$3")
-}
 # both LABEL CODE REGEX OPTIONS: by either agent
 both() {
 	check "C agent: $1" "$2" "$3" "theirs $4"
@@ -197,28 +186,4 @@ echo 'for log in /tmp/*.log; do sed "s|^|$log: |" "$log"; done' >>"$steps"
 
 # --- The guest, and what is made of it.
 guest_run "$root" $LIMIT "$work/console" || echo "the guest ended with $? (124: after $LIMIT s)"
-tr -d '\r' <"$work/console" >"$work/lines"
-passed=0 failed=0
-for at in "${!labels[@]}"; do
-	line=$(grep -a "^@$at " "$work/lines")
-	read -r _ code text <<<"$line"
-	if [ -z "$line" ]; then
-		echo "FAIL ${labels[at]}: the guest did not come that far"
-	elif [ "$code" != "${codes[at]}" ]; then
-		echo "FAIL ${labels[at]}: exit code $code, not ${codes[at]}: $text"
-	elif ! grep -qE -- "${texts[at]}" <<<"$text"; then
-		echo "FAIL ${labels[at]}: it says '$text', not '${texts[at]}'"
-	else
-		echo "ok ${labels[at]}"
-		passed=$((passed + 1))
-		continue
-	fi
-	failed=$((failed + 1))
-done
-[ $failed = 0 ] || { echo "--- the end of the guest's console:"; tail -n 60 "$work/lines" | cat -v; }
-if [ ${#labels[@]} != $CHECKS ]; then
-	echo "FAIL there were ${#labels[@]} checks, not $CHECKS"
-	failed=$((failed + 1))
-fi
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+guest_judge "$work/console" $CHECKS
