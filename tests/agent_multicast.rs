@@ -6,6 +6,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ use common::peer::Peer;
 use common::{Dir, Suite, have_peers, key_bytes};
 use fence_virt::auth::Key;
 use fence_virt::wire::{PACKET_LEN, Packet};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
 
 const SOON: Duration = Duration::from_secs(15);
 const GROUP: Ipv4Addr = Ipv4Addr::new(225, 0, 0, 12);
@@ -85,6 +88,13 @@ impl Ear {
 
 fn call_back(packet: &Packet) -> Peer {
     Peer::new(TcpStream::connect(packet.callback(0).unwrap()).unwrap())
+}
+
+fn call_back_from(source: &str, packet: &Packet) -> Peer {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(source.parse().unwrap(), 0))).unwrap();
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(packet.callback(0).unwrap())).unwrap();
+    Peer::new(TcpStream::from(socket))
 }
 
 fn wait(child: Child) -> Ran {
@@ -174,6 +184,143 @@ fn strangers_that_call_back_first_do_not_keep_the_host_away() {
 }
 
 #[test]
+fn of_two_hosts_with_the_key_one_gets_the_proof() {
+    let Some(world) = World::new("of_two_hosts_with_the_key_one_gets_the_proof") else { return };
+    for _ in 0..10 {
+        let ran = world.pair.host.inside(|| {
+            let ear = Ear::new(HOST_V4.parse().unwrap());
+            let child = world.agent("-o on -n node1 -t 20").spawn().unwrap();
+            let (packet, _) = ear.hear();
+            let mut hosts = [call_back(&packet), call_back(&packet)];
+            let asked = hosts.each_mut().map(|host| host.take::<64>());
+            // Both prove themselves, as good as in the same moment.
+            let proofs = [0, 1].map(|at| {
+                let answer = *hosts[at].key.answer(hosts[at].auth, &asked[at]).unwrap().as_bytes();
+                [answer, [0xC3; 64]].concat()
+            });
+            hosts[0].send(&proofs[0]);
+            hosts[1].send_if_open(&proofs[1]);
+            let [mut first, second] = hosts;
+            first.take::<64>();
+            assert!(second.rest().is_empty(), "the other one may not start the VM too");
+            first.send(&[0]);
+            wait(child)
+        });
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+}
+
+#[test]
+fn a_crowd_from_one_address_does_not_push_out_the_host() {
+    let Some(world) = World::new("a_crowd_from_one_address") else { return };
+    world.pair.host.ip(&["addr", "add", "192.0.2.9/24", "dev", "eth0"]);
+    let ran = world.pair.host.inside(|| {
+        let ear = Ear::new(HOST_V4.parse().unwrap());
+        let child = world.agent("-o off -n node1 -t 20").spawn().unwrap();
+        let (packet, _) = ear.hear();
+        let mut host = call_back_from("192.0.2.9", &packet);
+        let crowd: Vec<Peer> = (0..200).map(|_| call_back(&packet)).collect();
+        host.authenticate();
+        host.send(&[0]);
+        drop(crowd);
+        wait(child)
+    });
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+#[test]
+fn an_interface_that_vanishes_does_not_end_a_request_under_way() {
+    let Some(world) = World::new("an_interface_that_vanishes") else { return };
+    let ran = world.pair.host.inside(|| {
+        let ear = Ear::new(HOST_V4.parse().unwrap());
+        let child = world.agent("-o off -n node1 -t 20 -r 1 -I extra0").spawn().unwrap();
+        // Not there in the first round: that is an error.
+        assert!(wait(child).stderr.contains("there is no interface extra0"));
+        world.pair.guest.ip(&["link", "add", "extra0", "type", "veth", "peer", "name", "extra1"]);
+        world.pair.guest.ip(&["addr", "add", "203.0.113.1/24", "dev", "extra0"]);
+        world.pair.guest.ip(&["link", "set", "extra0", "up"]);
+        let child = world.agent("-o off -n node1 -t 20 -r 1 -I extra0").spawn().unwrap();
+        // It waits for call-backs when somebody can connect.
+        let address = (GUEST_V4.parse::<IpAddr>().unwrap(), 1229);
+        let mut stranger = None;
+        common::until("the agent listens", SOON, || {
+            stranger = TcpStream::connect(address).ok();
+            stranger.is_some()
+        });
+        world.pair.guest.ip(&["link", "del", "extra0"]);
+        let mut host = Peer::new(stranger.unwrap());
+        assert!(!host.is_closed_within(Duration::from_millis(500)), "rounds have passed");
+        drop((host, ear));
+        let mut child = child;
+        assert!(child.try_wait().unwrap().is_none(), "it still waits");
+        child.kill().unwrap();
+        wait(child)
+    });
+    assert_ne!(ran.code, 0);
+}
+
+/// A daemon that is stopped keeps what it was sent; when it goes on, it calls
+/// back for requests whose agents are gone, on a port that is another's now.
+#[test]
+fn a_late_call_back_for_another_request_is_not_taken() {
+    let Some(world) = World::new("a_late_call_back_for_another_request") else { return };
+    for suite in [Suite::Ours, Suite::Theirs] {
+        for (first, code_of_second) in [("-o monitor", 1), ("-o status -n node1", 1)] {
+            let daemon = world.daemon(suite, "interface = \"eth0\";", &[vm("node1", NODE1, RUNNING)]);
+            daemon.signal(Signal::SIGSTOP);
+            let ran = world.run(&format!("{first} -t 1 -r 2"));
+            assert_eq!(ran.code, 1, "{suite:?}: {ran:?}");
+            let second = world.agent("-o off -n nobody -t 20 -d").spawn().unwrap();
+            await_listening(&world);
+            daemon.signal(Signal::SIGCONT);
+            let ran = wait(second);
+            assert_eq!(ran.code, code_of_second, "{suite:?} {first}: {}", ran.stderr);
+            assert!(ran.stderr.contains("does not list a VM of this name"), "{suite:?}: {}", ran.stderr);
+            // And the right answer is still taken.
+            let ran = world.run("-o off -n node1 -t 20");
+            assert_eq!(ran.code, 0, "{suite:?}: {ran:?}");
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_was_killed_leaves_no_answer_to_the_next() {
+    let Some(world) = World::new("an_agent_that_was_killed_leaves_no_answer") else { return };
+    for suite in [Suite::Ours, Suite::Theirs] {
+        let vms = [vm("node1", NODE1, RUNNING), vm("node2", NODE2, node::OFF)];
+        let daemon = world.daemon(suite, "interface = \"eth0\";", &vms);
+        daemon.signal(Signal::SIGSTOP);
+        let mut killed = world.agent("-o status -n node2 -t 20").spawn().unwrap();
+        await_listening(&world);
+        // Its first datagram has left: it is sent before anything else.
+        assert!(killed.try_wait().unwrap().is_none());
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let second = world.agent("-o status -n node1 -t 20 -d").spawn().unwrap();
+        await_listening(&world);
+        daemon.signal(Signal::SIGCONT);
+        let ran = wait(second);
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, "Status: ON\n"), "{suite:?}: {}", ran.stderr);
+    }
+}
+
+/// Waits until the agent has its port for call-backs and, soon after, has sent.
+fn await_listening(world: &World) {
+    common::until("the agent listens", SOON, || {
+        let tables = world.pair.guest.command("cat").arg("/proc/net/tcp").output().unwrap();
+        String::from_utf8_lossy(&tables.stdout).lines().any(|line| line.contains(":04CD 00000000:0000 0A"))
+    });
+    let sent = || {
+        let stats = world.pair.guest.command("cat").arg("/proc/net/snmp").output().unwrap();
+        let text = String::from_utf8_lossy(&stats.stdout).into_owned();
+        text.lines().filter(|line| line.starts_with("Udp:")).nth(1).unwrap().to_owned()
+    };
+    let before = sent();
+    // A round is sent every two seconds; the next one says that the first is out.
+    common::until("datagrams leave", SOON, || sent() != before);
+}
+
+#[test]
 fn a_host_that_dies_after_the_proof_is_a_failure_at_once() {
     let Some(world) = World::new("a_host_that_dies_after_the_proof") else { return };
     let begin = Instant::now();
@@ -238,7 +385,8 @@ fn the_interface_is_chosen_with_its_name() {
     assert!(ran.stderr.contains("no address of its family on bare0"), "{ran:?}");
     for suite in [Suite::Ours, Suite::Theirs] {
         let _daemon = world.daemon(suite, "interface = \"eth0\";", &[vm("node1", NODE1, RUNNING)]);
-        assert_eq!(world.run("-o off -n node1 -t 20 -I eth0").code, 0);
+        let ran = world.run("-o off -n node1 -t 20 -I eth0 -d");
+        assert_eq!(ran.code, 0, "{suite:?}: {}", ran.stderr);
         assert_eq!(world.run("-o status -n node1 -t 1 -I lo").code, 1, "the host does not hear that");
     }
 }

@@ -114,6 +114,14 @@ fn the_agent_proves_itself_to_nobody_without_the_key() {
         peer.send(&[asked, asked].concat());
         assert!(peer.rest().is_empty());
     });
+    // An answer in one breath with the challenge, before our proof can be there.
+    bed.fails("it answered before it was asked", |mut peer| {
+        peer.request();
+        let asked = peer.take();
+        let answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
+        peer.send(&[&answer[..], &[0xC3; 64], &[0]].concat());
+        peer.rest();
+    });
     // A success that was not asked for, at once.
     bed.fails("its answer to our challenge is wrong", |mut peer| {
         peer.send(&[0; 128]);

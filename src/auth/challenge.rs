@@ -5,20 +5,29 @@
 //! H(key ‖ 64 chosen bytes). Two uses of it are closed here:
 //!
 //! * reflection: a challenge issued by a daemon is handed back to it, or to
-//!   another with the same key, to learn the answer. So the second half of
-//!   each issued challenge is an HMAC of the first under the key, which looks
-//!   random to everybody else, and a challenge with such a tag is not answered.
+//!   another with the same key, to learn the answer. So behind the 32 random
+//!   bytes of each issued challenge stands a tag, 16 bytes of their HMAC under
+//!   the key, which looks random to everybody else, and a challenge with such
+//!   a tag is not answered.
 //! * extension: for some key lengths an answer can be continued into the
 //!   signature of a request whose first 64 bytes are the challenge. So a
 //!   challenge that reads as the head of a request is not answered.
+//!
+//! The last 16 bytes are an HMAC of the random bytes and of the request that
+//! the challenge is for. An agent with the key so knows a daemon that has
+//! called back for another request: an older one of another agent on the same
+//! port, or one that somebody recorded and sent again.
 
 use std::fmt;
 
 /// Size of a challenge on the wire, in bytes.
 pub const CHALLENGE_LEN: usize = 64;
 
-/// Bytes of randomness in an issued challenge; the tag fills the rest.
+/// Bytes of randomness in an issued challenge; two tags fill the rest.
 pub(crate) const NONCE_LEN: usize = 32;
+
+/// Bytes of either tag: 128 bits of an HMAC-SHA-256.
+pub(crate) const TAG_LEN: usize = 16;
 
 /// A challenge as it stands on the wire.
 pub type Challenge = [u8; CHALLENGE_LEN];
@@ -30,6 +39,8 @@ pub enum ChallengeRefusal {
     Reflected,
     /// It reads as the head of a fence request.
     RequestHead,
+    /// It was issued for another request than ours.
+    OtherRequest,
 }
 
 impl fmt::Display for ChallengeRefusal {
@@ -38,6 +49,7 @@ impl fmt::Display for ChallengeRefusal {
             ChallengeRefusal::Reflected => {
                 "its challenge was issued by a daemon with this key (reflection attack)"
             }
+            ChallengeRefusal::OtherRequest => "it is answering another request than ours",
             ChallengeRefusal::RequestHead => "its challenge reads as a request (extension attack)",
         })
     }

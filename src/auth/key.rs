@@ -4,10 +4,10 @@ use std::hint::black_box;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-use super::challenge::NONCE_LEN;
+use super::challenge::{NONCE_LEN, TAG_LEN};
 use super::hash::{Digest, Keyed};
 use super::{Challenge, ChallengeRefusal, HashKind};
-use crate::wire::PacketHead;
+use crate::wire::{Binding, PacketHead};
 
 /// Bytes of a key file that count; the rest of a longer file is not read (as the C suite does).
 pub const KEY_MAX: usize = 4096;
@@ -73,8 +73,7 @@ impl Key {
     ///
     /// [`ChallengeRefusal`] if the answer could be put to a use that its asker should not have.
     pub fn answer(&self, kind: HashKind, challenge: &Challenge) -> Result<Digest, ChallengeRefusal> {
-        let (nonce, tag) = challenge.split_at(NONCE_LEN);
-        if self.tag(nonce).verify_slice(tag).is_ok() {
+        if self.issued(challenge) {
             return Err(ChallengeRefusal::Reflected);
         }
         if PacketHead::is_plausible(challenge) {
@@ -84,17 +83,38 @@ impl Key {
     }
 
     /// Answers a daemon's challenge, as a client that has seen the daemon's
-    /// own answer does. The tag of our daemons is no reason to refuse here.
+    /// own answer does. `bindings` are the client's requests ([`Packet::binding`]),
+    /// one of which the daemon has to mean.
     ///
     /// # Errors
     ///
+    /// [`ChallengeRefusal::OtherRequest`] if a daemon of ours issued it for
+    /// another request; C daemons do not say for which. And
     /// [`ChallengeRefusal::RequestHead`]: no daemon of ours issues such a
     /// challenge, and a C daemon one in 20 million.
-    pub fn prove(&self, kind: HashKind, challenge: &Challenge) -> Result<Digest, ChallengeRefusal> {
-        match PacketHead::is_plausible(challenge) {
-            true => Err(ChallengeRefusal::RequestHead),
+    ///
+    /// [`Packet::binding`]: crate::wire::Packet::binding
+    pub fn prove(
+        &self,
+        kind: HashKind,
+        challenge: &Challenge,
+        bindings: &[Binding],
+    ) -> Result<Digest, ChallengeRefusal> {
+        if PacketHead::is_plausible(challenge) {
+            return Err(ChallengeRefusal::RequestHead);
+        }
+        let (head, bound) = challenge.split_at(NONCE_LEN + TAG_LEN);
+        let fits = |binding| self.bound_tag(&head[..NONCE_LEN], binding).verify_truncated_left(bound).is_ok();
+        match self.issued(challenge) && !bindings.iter().any(fits) {
+            true => Err(ChallengeRefusal::OtherRequest),
             false => Ok(self.expected(kind, challenge)),
         }
+    }
+
+    /// Whether a daemon of ours with this key issued a challenge.
+    pub fn issued(&self, challenge: &Challenge) -> bool {
+        let (nonce, tags) = challenge.split_at(NONCE_LEN);
+        self.tag(nonce).verify_truncated_left(&tags[..TAG_LEN]).is_ok()
     }
 
     /// The answer that the other side owes to a challenge of ours.
@@ -102,19 +122,26 @@ impl Key {
         self.sign(kind, challenge)
     }
 
-    /// Makes a challenge from 32 fresh random bytes. Its first bit is set, so
-    /// that it never reads as the head of a request: a peer with the same
-    /// guard as ours always answers it.
-    pub fn issue(&self, mut nonce: [u8; NONCE_LEN]) -> Challenge {
+    /// Makes a challenge from 32 fresh random bytes, for the request with this
+    /// binding. Its first bit is set, so that it never reads as the head of a
+    /// request: a peer with the same guard as ours always answers it.
+    pub fn issue(&self, mut nonce: [u8; NONCE_LEN], binding: &Binding) -> Challenge {
         nonce[0] |= 0x80;
+        let tag = self.tag(&nonce).finalize().into_bytes();
+        let bound = self.bound_tag(&nonce, binding).finalize().into_bytes();
         let mut challenge = [0; super::CHALLENGE_LEN];
         challenge[..NONCE_LEN].copy_from_slice(&nonce);
-        challenge[NONCE_LEN..].copy_from_slice(&self.tag(&nonce).finalize().into_bytes());
+        challenge[NONCE_LEN..NONCE_LEN + TAG_LEN].copy_from_slice(&tag[..TAG_LEN]);
+        challenge[NONCE_LEN + TAG_LEN..].copy_from_slice(&bound[..TAG_LEN]);
         challenge
     }
 
     fn tag(&self, nonce: &[u8]) -> Hmac<Sha256> {
         self.secret.tagging.clone().chain_update(nonce)
+    }
+
+    fn bound_tag(&self, nonce: &[u8], binding: &Binding) -> Hmac<Sha256> {
+        self.tag(nonce).chain_update(binding)
     }
 }
 
@@ -141,6 +168,9 @@ impl fmt::Debug for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::BINDING_LEN;
+
+    const BINDING: Binding = [7; BINDING_LEN];
 
     fn key() -> Key {
         Key::new((0..=255).cycle().take(KEY_MAX).collect())
@@ -160,7 +190,7 @@ mod tests {
     #[test]
     fn own_challenges_are_never_answered() {
         let key = key();
-        let issued = key.issue([0; 32]);
+        let issued = key.issue([0; 32], &BINDING);
         assert_eq!(key.answer(HashKind::Sha256, &issued).unwrap_err(), ChallengeRefusal::Reflected);
         let other = Key::new(vec![1; 64]);
         assert!(other.answer(HashKind::Sha256, &issued).is_ok(), "opaque to others");
@@ -169,8 +199,8 @@ mod tests {
     #[test]
     fn one_changed_byte_makes_it_a_foreign_challenge() {
         let key = key();
-        let mut issued = key.issue([9; 32]);
-        issued[63] ^= 1;
+        let mut issued = key.issue([9; 32], &BINDING);
+        issued[47] ^= 1;
         assert!(key.answer(HashKind::Sha256, &issued).is_ok());
     }
 
@@ -186,15 +216,37 @@ mod tests {
     #[test]
     fn a_client_answers_what_daemons_issue_but_no_request() {
         let key = key();
-        assert!(key.prove(HashKind::Sha256, &key.issue([0; 32])).is_ok());
+        let prove =
+            |challenge: &Challenge| key.prove(HashKind::Sha256, challenge, &[[0; 77], BINDING]).map(|_| ());
+        assert_eq!(prove(&key.issue([0; 32], &BINDING)), Ok(()));
         let mut head = [0xAA; 64];
+        assert_eq!(prove(&head), Ok(()), "a C daemon's");
         head[..4].copy_from_slice(&[1, 2, 4, 0]);
-        assert_eq!(key.prove(HashKind::Sha256, &head).unwrap_err(), ChallengeRefusal::RequestHead);
+        assert_eq!(prove(&head), Err(ChallengeRefusal::RequestHead));
+    }
+
+    #[test]
+    fn a_client_answers_no_challenge_that_was_issued_for_another_request() {
+        let key = key();
+        let issued = key.issue([1; 32], &BINDING);
+        for at in 0..BINDING_LEN {
+            let mut other = BINDING;
+            other[at] ^= 1;
+            let refusal = key.prove(HashKind::Sha256, &issued, &[other]).unwrap_err();
+            assert_eq!(refusal, ChallengeRefusal::OtherRequest, "byte {at}");
+        }
+        for at in 48..64 {
+            let mut altered = issued;
+            altered[at] ^= 1;
+            assert!(key.prove(HashKind::Sha256, &altered, &[BINDING]).is_err(), "byte {at}");
+            let refusal = key.answer(HashKind::Sha256, &altered).unwrap_err();
+            assert_eq!(refusal, ChallengeRefusal::Reflected, "and a daemon knows its own by the first half");
+        }
     }
 
     #[test]
     fn issued_challenges_never_read_as_a_request() {
-        assert!(!PacketHead::is_plausible(&key().issue([0; 32])));
+        assert!(!PacketHead::is_plausible(&key().issue([0; 32], &BINDING)));
     }
 
     #[test]

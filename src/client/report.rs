@@ -1,9 +1,9 @@
 //! What an outcome looks like from outside: output, exit code, syslog.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::action::Action;
 use super::settings::Settings;
@@ -14,6 +14,9 @@ use crate::sys::within::within;
 
 /// How long a line for syslog may take; one that takes nothing must not hold up the answer.
 const SYSLOG_LIMIT: Duration = Duration::from_millis(200);
+
+/// How long output may take at least.
+const OUTPUT_LEAST: Duration = Duration::from_secs(1);
 
 /// How a request ended.
 #[derive(Debug)]
@@ -43,12 +46,18 @@ struct Report {
     reason: Option<String>,
 }
 
-/// Tells an outcome, and gives its exit code.
-pub(super) fn tell(trace: &Trace, settings: &Settings, operation: Operation, outcome: &Outcome) -> ExitCode {
+/// Tells an outcome, and gives its exit code. A stdout that nobody reads is
+/// waited for until the deadline.
+pub(super) fn tell(
+    trace: &Trace,
+    settings: &Settings,
+    operation: Operation,
+    outcome: &Outcome,
+    deadline: Instant,
+) -> ExitCode {
     let name = settings.target.as_str();
     let mut report = report(name, operation, outcome);
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(report.output.as_bytes()).and_then(|()| stdout.flush());
+    let written = write(std::mem::take(&mut report.output), deadline);
     if let (Err(error), Operation::HostList) = (written, operation) {
         report = Report::failure(format!("cannot write the list to stdout: {error}"));
     }
@@ -69,6 +78,18 @@ impl Report {
     fn failure(reason: String) -> Report {
         Report { code: 1, output: String::new(), reason: Some(reason) }
     }
+}
+
+fn write(output: String, deadline: Instant) -> io::Result<()> {
+    if output.is_empty() {
+        return Ok(());
+    }
+    let limit = deadline.saturating_duration_since(Instant::now()).max(OUTPUT_LEAST);
+    let written = within(limit, move || {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(output.as_bytes()).and_then(|()| stdout.flush())
+    });
+    written?.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// The one place where an exit code 0 comes from.

@@ -90,8 +90,9 @@ fn act(trace: &Trace, given: &Given) -> Result<ExitCode, String> {
         #[allow(clippy::disallowed_methods)]
         std::thread::sleep(settings.delay);
     }
-    let outcome = fence(trace, &settings, operation, policy);
-    Ok(report::tell(trace, &settings, operation, &outcome))
+    let deadline = Instant::now() + settings.timeout;
+    let outcome = fence(trace, &settings, operation, policy, deadline);
+    Ok(report::tell(trace, &settings, operation, &outcome, deadline))
 }
 
 /// The key and how it is used. Where it is asked for, there is no going on without it.
@@ -115,9 +116,14 @@ fn policy(trace: &Trace, settings: &Settings) -> Result<Arc<Policy>, String> {
     Ok(Arc::new(Policy { hash, auth, key }))
 }
 
-fn fence(trace: &Trace, settings: &Settings, operation: Operation, policy: Arc<Policy>) -> Outcome {
+fn fence(
+    trace: &Trace,
+    settings: &Settings,
+    operation: Operation,
+    policy: Arc<Policy>,
+    deadline: Instant,
+) -> Outcome {
     let begin = Instant::now();
-    let deadline = begin + settings.timeout;
     let ask = |operation, deadline| Ask {
         operation,
         target: settings.target.clone(),

@@ -13,6 +13,9 @@ use crate::fence::NAME_MAX;
 /// More than this is read from no stdin, in bytes.
 const STDIN_MAX: u64 = 16 << 20;
 
+/// So many lines that say nothing are complained of one by one.
+const COMPLAINTS_MAX: usize = 20;
+
 /// Names that callers pass and that say nothing to an agent.
 const IGNORED: [&str; 3] = ["nodename", "agent", "self"];
 
@@ -38,6 +41,7 @@ pub(super) fn read(agent: Agent) -> Result<(Given, Vec<String>), String> {
 pub(super) fn parse(agent: Agent, text: &[u8]) -> (Given, Vec<String>) {
     let mut given = Given::from_stdin();
     let mut complaints = Vec::new();
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     for line in text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii) {
         if line.is_empty() || line.starts_with(b"#") {
             continue;
@@ -60,6 +64,11 @@ pub(super) fn parse(agent: Agent, text: &[u8]) -> (Given, Vec<String>) {
             (Some(_), None) => complaints.push(format!("ignoring {name:?} on stdin: it has no value")),
             (None, _) => complaints.push(format!("ignoring the unknown option {name:?} on stdin")),
         }
+    }
+    if complaints.len() > COMPLAINTS_MAX {
+        let more = complaints.len() - COMPLAINTS_MAX;
+        complaints.truncate(COMPLAINTS_MAX);
+        complaints.push(format!("ignoring {more} more lines on stdin"));
     }
     (given, complaints)
 }
@@ -110,6 +119,15 @@ mod tests {
         assert_eq!(complaints.len(), 3, "{complaints:?}");
         assert!(complaints[0].contains("foo") && complaints[1].contains("noequals"));
         assert_eq!(given.domain().unwrap().unwrap(), "x");
+    }
+
+    #[test]
+    fn a_byte_order_mark_hides_no_option_and_complaints_are_bounded() {
+        let (given, complaints) = parsed("\u{feff}action=status\n");
+        assert_eq!((given.last(Id::Action).unwrap(), complaints.len()), ("status".as_ref(), 0));
+        let (_, complaints) = parsed(&"x\n".repeat(1000));
+        assert_eq!(complaints.len(), 21);
+        assert!(complaints[20].contains("980 more"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::gather::Gather;
 use super::server::Policy;
 use crate::auth::{CHALLENGE_LEN, Challenge, ChallengeRefusal, Digest, HashKind};
 use crate::fence::{Answer, Operation};
+use crate::wire::{Binding, Packet};
 
 /// What a daemon, or whoever plays one, did that ends an exchange without an
 /// answer. None of these is ever a success.
@@ -17,6 +18,8 @@ pub enum Breach {
     Challenge(ChallengeRefusal),
     /// A byte that answers nothing that was asked.
     Answer(u8),
+    /// An answer before our request, or our proof, was sent.
+    Early,
     /// Bytes after the answer.
     Trailing,
     /// A host list with bytes that are no VM.
@@ -34,6 +37,8 @@ pub enum Awaited {
     Anything,
     /// The answer, to a request without auth.
     Unproven,
+    /// The answer on a line, which has no auth.
+    Response,
     /// The rest of its answer to our challenge.
     Proof,
     /// Its own challenge.
@@ -50,6 +55,7 @@ impl fmt::Display for Awaited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Awaited::Anything => "a first byte",
+            Awaited::Response => "its answer",
             Awaited::Unproven => "an answer (auth is none here; is it there too?)",
             Awaited::Proof => "its answer to our challenge",
             Awaited::Challenge => "its own challenge",
@@ -68,6 +74,7 @@ impl fmt::Display for Breach {
             ),
             Breach::Challenge(refusal) => refusal.fmt(f),
             Breach::Answer(byte) => write!(f, "it answered {byte}, which is no answer to this"),
+            Breach::Early => f.write_str("it answered before it was asked"),
             Breach::Trailing => f.write_str("it said more than one answer"),
             Breach::Record => f.write_str("its list holds what is no VM"),
             Breach::Endless => f.write_str("its list has no end"),
@@ -103,21 +110,39 @@ enum State {
 pub struct ClientSession {
     policy: Arc<Policy>,
     operation: Operation,
+    /// What was asked: the daemon has to mean one of these.
+    bindings: Vec<Binding>,
+    is_bound: bool,
     state: State,
     output: Vec<u8>,
 }
 
 impl ClientSession {
-    /// A connection on which `opening` is sent first: the 176 bytes of the
-    /// request on tcp and vsock, nothing on a multicast call-back. `nonce` is
-    /// fresh randomness, and becomes the challenge to the daemon.
-    pub fn new(
+    /// A connection on which the request is sent first: tcp and vsock. `nonce`
+    /// is fresh randomness, and becomes the challenge to the daemon.
+    pub fn opening(policy: Arc<Policy>, packet: &Packet, nonce: Challenge) -> ClientSession {
+        let opening = packet.encode_signed(&policy.key).to_vec();
+        ClientSession::new(policy, packet.request.operation, vec![packet.binding()], nonce, opening)
+    }
+
+    /// A call-back to one of the requests with these bindings, which went by
+    /// multicast. What answers `operation` is taken as an answer.
+    pub fn called_back(
         policy: Arc<Policy>,
         operation: Operation,
-        opening: &[u8],
-        mut nonce: Challenge,
+        bindings: Vec<Binding>,
+        nonce: Challenge,
     ) -> ClientSession {
-        let mut output = opening.to_vec();
+        ClientSession::new(policy, operation, bindings, nonce, Vec::new())
+    }
+
+    fn new(
+        policy: Arc<Policy>,
+        operation: Operation,
+        bindings: Vec<Binding>,
+        mut nonce: Challenge,
+        mut output: Vec<u8>,
+    ) -> ClientSession {
         let state = match policy.auth {
             HashKind::None => State::Answer(AnswerReader::new(operation)),
             kind => {
@@ -127,7 +152,7 @@ impl ClientSession {
                 State::Proof(policy.key.expected(kind, &nonce), Gather::new())
             }
         };
-        ClientSession { policy, operation, state, output }
+        ClientSession { policy, operation, bindings, is_bound: false, state, output }
     }
 
     /// Takes bytes off the front of `input` until the answer is whole.
@@ -147,9 +172,15 @@ impl ClientSession {
                 }
                 State::Challenge(gather) => {
                     let Some(challenge) = gather.take(input) else { return Ok(None) };
-                    let answer = self.policy.key.prove(self.policy.auth, challenge);
+                    let key = &self.policy.key;
+                    let answer = key.prove(self.policy.auth, challenge, &self.bindings);
+                    self.is_bound = key.issued(challenge);
                     self.output.extend_from_slice(answer.map_err(Breach::Challenge)?.as_bytes());
                     self.state = State::Answer(AnswerReader::new(self.operation));
+                }
+                // Nobody can answer what has not been sent.
+                State::Answer(_) if !self.output.is_empty() => {
+                    return if input.is_empty() { Ok(None) } else { Err(Breach::Early) };
                 }
                 State::Answer(reader) => {
                     let answer = reader.take(input)?;
@@ -174,6 +205,12 @@ impl ClientSession {
     /// it has the key, and has our proof, or no proof is asked for.
     pub fn is_committed(&self) -> bool {
         matches!(self.state, State::Answer(_))
+    }
+
+    /// Whether the daemon has said, under the key, that it answers our very
+    /// request. Daemons of ours do, C daemons do not.
+    pub fn is_bound(&self) -> bool {
+        self.is_bound
     }
 
     /// What the daemon owes.

@@ -4,13 +4,13 @@ use super::*;
 use crate::auth::Key;
 use crate::fence::{HostEntry, PowerState, Request, Target, Verdict};
 use crate::session::{Event, ServerSession};
-use crate::wire::{PACKET_LEN, Packet, encode_host_list};
+use crate::wire::{PACKET_LEN, encode_host_list};
 
 fn policy(hash: HashKind, auth: HashKind, letter: u8) -> Arc<Policy> {
     Arc::new(Policy { hash, auth, key: Key::new(vec![letter; 4096]) })
 }
 
-fn packet(operation: Operation, policy: &Policy) -> [u8; PACKET_LEN] {
+fn packet(operation: Operation, policy: &Policy) -> Packet {
     let target = Target::new(b"node1").unwrap();
     Packet {
         request: Request { operation, target, seqno: 7 },
@@ -23,11 +23,10 @@ fn packet(operation: Operation, policy: &Policy) -> [u8; PACKET_LEN] {
         family: 0,
         digest: [0; 64],
     }
-    .encode_signed(&policy.key)
 }
 
 fn client(operation: Operation, policy: &Arc<Policy>) -> ClientSession {
-    ClientSession::new(policy.clone(), operation, &packet(operation, policy), [0x11; 64])
+    ClientSession::opening(policy.clone(), &packet(operation, policy), [0x11; 64])
 }
 
 fn list() -> Vec<HostEntry> {
@@ -129,8 +128,9 @@ fn nothing_that_an_impostor_says_is_an_answer() {
 
 /// A client that has gone through the challenges, or needs none.
 fn committed(operation: Operation) -> ClientSession {
-    let client = client(operation, &policy(HashKind::None, HashKind::None, b'k'));
+    let mut client = client(operation, &policy(HashKind::None, HashKind::None, b'k'));
     assert!(client.is_committed());
+    client.sent(client.output().len());
     client
 }
 
@@ -197,4 +197,42 @@ fn a_challenge_that_reads_as_a_request_is_not_answered() {
     let got = client.receive(&mut reply.as_slice());
     assert_eq!(got, Err(Breach::Challenge(ChallengeRefusal::RequestHead)));
     assert!(client.output().is_empty(), "nothing was given away");
+}
+
+#[test]
+fn a_daemon_that_answers_another_request_gets_no_proof() {
+    let both = policy(HashKind::Sha256, HashKind::Sha256, b'k');
+    let older = Packet { port: 1229, ..packet(Operation::Status, &both) };
+    let newer = Packet { random: [2; 6], ..older.clone() };
+    for (asked, is_ours) in [(&older, true), (&newer, false)] {
+        let now = Instant::now();
+        let mut server = ServerSession::called_back(both.clone(), [3; 32], asked, now);
+        let mut client =
+            ClientSession::called_back(both.clone(), Operation::Status, vec![older.binding()], [0x11; 64]);
+        server.receive(&mut client.output()).unwrap();
+        client.sent(client.output().len());
+        let got = client.receive(&mut server.output());
+        match is_ours {
+            true => {
+                assert_eq!((got, client.output().len()), (Ok(None), 64));
+                assert!(client.is_bound() && client.is_committed());
+            }
+            false => {
+                assert_eq!(got, Err(Breach::Challenge(ChallengeRefusal::OtherRequest)));
+                assert!(client.output().is_empty() && !client.is_committed());
+            }
+        }
+    }
+}
+
+#[test]
+fn an_answer_before_our_proof_has_left_is_none() {
+    let both = policy(HashKind::Sha256, HashKind::Sha256, b'k');
+    let mut client = client(Operation::Off, &both);
+    let challenge: Challenge = client.output()[PACKET_LEN..].try_into().unwrap();
+    client.sent(client.output().len());
+    let mut reply = both.key.expected(HashKind::Sha256, &challenge).as_bytes().to_vec();
+    reply.extend([0xC3; 64]);
+    reply.push(0);
+    assert_eq!(client.receive(&mut reply.as_slice()), Err(Breach::Early));
 }

@@ -1,5 +1,6 @@
 use super::answer::ListReader;
 use super::client::{Awaited, Breach};
+use super::row::Row;
 use crate::fence::{Answer, HostEntry, Operation, Request, Target, Verdict};
 use crate::wire::{LINE_MAGIC, LINE_RESPONSE_LEN, LIST_BEGIN, encode_line_request};
 
@@ -27,38 +28,12 @@ pub struct LineSession {
 /// What is awaited.
 #[derive(Debug)]
 enum State {
-    Sync(Sync),
+    /// The end of a row, behind which the request is sent.
+    Sync(Row, Vec<u8>),
     Response,
     Records(ListReader),
     End(Vec<HostEntry>),
 }
-
-/// The answers to a random row of harmless questions. A daemon answers in the
-/// order of the requests, so when the row has come in, nothing older is left;
-/// and what older requests brought is no such row, but by a chance of 2^-16.
-#[derive(Debug)]
-struct Sync {
-    /// Which questions were asked, in their order.
-    row: Vec<Operation>,
-    /// The last answers, as many as there were questions at most.
-    seen: Vec<u8>,
-    /// What is sent then.
-    request: Vec<u8>,
-}
-
-impl Sync {
-    fn is_over(&self) -> bool {
-        // null is failure; the status of a VM that does not exist is off, or nobody may ask for it.
-        let fits = |(operation, byte): (&Operation, &u8)| match operation {
-            Operation::Status => matches!(byte, 2 | 3),
-            _ => *byte == 1,
-        };
-        self.seen.len() == self.row.len() && self.row.iter().zip(&self.seen).all(fits)
-    }
-}
-
-/// Questions that are asked to find out where an old answer ends: 20.
-pub const SYNC_LEN: usize = 20;
 
 impl LineSession {
     /// Sends a request and waits for its answer.
@@ -68,22 +43,15 @@ impl LineSession {
         LineSession { operation, output, state: State::Response, pending: Vec::new() }
     }
 
-    /// The same on a line on which an older request may still be answered.
-    /// First comes a row of [`SYNC_LEN`] questions after nothing or after the
-    /// VM `nobody`, chosen by `choice`, which are 20 random bits; the request is
-    /// sent when they all are answered. `nobody` is a name that no VM has.
-    pub fn after_silence(request: &Request, flags: u8, nobody: &Target, choice: u32) -> LineSession {
-        let bit = |at: usize| choice >> at & 1 == 1;
-        let row: Vec<Operation> =
-            (0..SYNC_LEN).map(|at| if bit(at) { Operation::Status } else { Operation::Null }).collect();
-        let question = |(at, &operation): (usize, &Operation)| {
-            let seqno = request.seqno.wrapping_add(1 + at as u32);
-            encode_line_request(&Request { operation, target: nobody.clone(), seqno }, 0)
-        };
-        let output = row.iter().enumerate().flat_map(question).collect();
+    /// The same on a line on which an older request may still be answered:
+    /// first comes a [`Row`] of questions about `nobody`, and the request when
+    /// it is over.
+    pub fn after_silence(request: &Request, flags: u8, row: Row, nobody: &Target) -> LineSession {
+        let questions = row.requests(nobody, request.seqno.wrapping_add(1));
+        let output = questions.iter().flat_map(|question| encode_line_request(question, 0)).collect();
         let request_bytes = encode_line_request(request, flags).to_vec();
-        let sync = Sync { row, seen: Vec::new(), request: request_bytes };
-        LineSession { operation: request.operation, output, state: State::Sync(sync), pending: Vec::new() }
+        let state = State::Sync(row, request_bytes);
+        LineSession { operation: request.operation, output, state, pending: Vec::new() }
     }
 
     /// What is to be sent.
@@ -103,6 +71,12 @@ impl LineSession {
     /// [`Breach`] if noise spoilt a host list, or something else was answered.
     pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, Breach> {
         loop {
+            if matches!(self.state, State::Response) && !self.output.is_empty() {
+                // Nobody can answer what has not been sent: this is older.
+                self.pending.clear();
+                *input = &[];
+                return Ok(None);
+            }
             if let State::Records(list) = &mut self.state {
                 let Some(entries) = list.take(input)? else { return Ok(None) };
                 self.state = State::End(entries);
@@ -121,13 +95,9 @@ impl LineSession {
                 continue;
             }
             let response = self.response();
-            if let (State::Sync(sync), Some(byte)) = (&mut self.state, response) {
-                if sync.seen.len() == sync.row.len() {
-                    sync.seen.remove(0);
-                }
-                sync.seen.push(byte);
-                if sync.is_over() {
-                    self.output.append(&mut sync.request);
+            if let (State::Sync(row, request), Some(byte)) = (&mut self.state, response) {
+                if row.is_over_with(byte) {
+                    self.output.append(request);
                     self.state = State::Response;
                 }
                 continue;
@@ -165,11 +135,16 @@ impl LineSession {
         }
     }
 
+    /// Whether the daemon may act once it has what is in the output.
+    pub fn is_committed(&self) -> bool {
+        !matches!(self.state, State::Sync(..))
+    }
+
     /// What the daemon owes.
     pub fn awaited(&self) -> Awaited {
         match self.state {
-            State::Sync(_) => Awaited::OlderAnswer,
-            State::Response => Awaited::Answer,
+            State::Sync(..) => Awaited::OlderAnswer,
+            State::Response => Awaited::Response,
             State::Records(_) | State::End(_) => Awaited::List,
         }
     }

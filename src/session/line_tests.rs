@@ -1,13 +1,18 @@
 use super::*;
 use crate::fence::{PowerState, Target};
+use crate::session::ROW_LEN;
 use crate::wire::encode_host_list;
 
 fn response(byte: u8) -> Vec<u8> {
     [&LINE_MAGIC[..], &[byte]].concat()
 }
 
+/// One whose request has been sent.
 fn session(operation: Operation) -> LineSession {
-    LineSession::new(&Request { operation, target: Target::default(), seqno: 1 }, 0)
+    let request = Request { operation, target: Target::default(), seqno: 1 };
+    let mut session = LineSession::new(&request, 0);
+    session.sent(session.output().len());
+    session
 }
 
 fn feed(operation: Operation, bytes: &[u8], step: usize) -> Result<Option<Answer>, Breach> {
@@ -109,16 +114,18 @@ fn what_is_held_of_noise_is_bounded() {
     }
 }
 
-const ROW: u32 = 0b1011_0010_1110_0101_1001;
+const CHOICE: u32 = 0b1011_0010_1110;
 
 fn row() -> Vec<u8> {
-    (0..SYNC_LEN).flat_map(|at| response(if ROW >> at & 1 == 1 { 2 } else { 1 })).collect()
+    let nobody = Target::default();
+    let questions = Row::new(CHOICE).requests(&nobody, 1);
+    questions.iter().flat_map(|q| response(if q.operation == Operation::Status { 2 } else { 1 })).collect()
 }
 
 fn after_silence(operation: Operation) -> LineSession {
     let nobody = Target::new(b"nobody").unwrap();
     let request = Request { operation, target: Target::new(b"vm").unwrap(), seqno: 1 };
-    LineSession::after_silence(&request, 0, &nobody, ROW)
+    LineSession::after_silence(&request, 0, Row::new(CHOICE), &nobody)
 }
 
 #[test]
@@ -133,7 +140,7 @@ fn an_answer_to_an_older_request_is_not_taken_for_ours() {
     ] {
         let mut session = after_silence(Operation::Off);
         let questions = session.output().to_vec();
-        assert_eq!(questions.len(), SYNC_LEN * 74);
+        assert_eq!(questions.len(), ROW_LEN * 74);
         assert!(
             questions.chunks(74).all(|question| matches!(question[4], 0 | 4)),
             "nothing that does anything"
@@ -146,6 +153,8 @@ fn an_answer_to_an_older_request_is_not_taken_for_ours() {
         assert_eq!((session.output().len(), session.awaited()), (0, Awaited::OlderAnswer));
         assert_eq!(session.receive(&mut &answers[answers.len() - 1..]), Ok(None));
         assert_eq!(session.output()[4], 1, "now it is sent");
+        assert_eq!(session.receive(&mut response(0).as_slice()), Ok(None), "too early to be ours");
+        session.sent(session.output().len());
         assert_eq!(session.receive(&mut response(0).as_slice()), Ok(Some(SUCCESS)));
     }
 }
@@ -155,7 +164,7 @@ fn where_nobody_may_ask_for_a_vm_the_row_is_known_too() {
     let mut session = after_silence(Operation::Status);
     let answers: Vec<u8> = row().iter().map(|&byte| if byte == 2 { 3 } else { byte }).collect();
     assert_eq!(session.receive(&mut answers.as_slice()), Ok(None));
-    assert_eq!(session.awaited(), Awaited::Answer);
+    assert_eq!(session.awaited(), Awaited::Response);
 }
 
 #[test]

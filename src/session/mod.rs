@@ -6,9 +6,11 @@ mod answer;
 mod client;
 mod gather;
 mod line;
+mod row;
 mod server;
 
 pub use answer::LIST_MAX;
 pub use client::{Awaited, Breach, ClientSession};
-pub use line::{LineSession, SYNC_LEN};
+pub use line::LineSession;
+pub use row::{ROW_LEN, Row};
 pub use server::{Event, HANDSHAKE_LIMIT, Misconduct, Policy, REPLY_LIMIT, ServerSession};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::gather::Gather;
 use crate::auth::{CHALLENGE_LEN, ChallengeRefusal, Digest, HashKind, Key};
 use crate::fence::{Answer, Request};
-use crate::wire::{PACKET_LEN, Packet, PacketError, encode_host_list};
+use crate::wire::{Binding, PACKET_LEN, Packet, PacketError, encode_host_list};
 
 /// How long a client may take from the connection to its proof.
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -58,6 +58,8 @@ pub enum Misconduct {
     Signature(HashKind),
     /// A challenge that is not answered.
     Challenge(ChallengeRefusal),
+    /// A request of multicast that came by another way.
+    Callback,
     /// A wrong answer to our challenge.
     Proof,
     /// Bytes after all that a client has to say.
@@ -84,6 +86,9 @@ impl fmt::Display for Misconduct {
             Misconduct::Signature(hash) => {
                 write!(f, "its {hash} signature does not fit: the key differs, or the request was altered")
             }
+            Misconduct::Callback => {
+                f.write_str("its request asks for a call-back: it was heard by multicast and sent again here")
+            }
             Misconduct::Challenge(refusal) => refusal.fmt(f),
             Misconduct::Proof => {
                 f.write_str("its answer to the challenge is wrong: auth (-C of the agent) or the key differs")
@@ -108,7 +113,7 @@ pub enum Event {
 #[derive(Debug)]
 enum State {
     AwaitRequest(Gather<PACKET_LEN>),
-    AwaitChallenge(Request, Gather<CHALLENGE_LEN>),
+    AwaitChallenge(Request, Binding, Gather<CHALLENGE_LEN>),
     AwaitProof(Request, Digest, Gather<CHALLENGE_LEN>),
     AwaitAnswer,
     Replying,
@@ -144,13 +149,8 @@ impl ServerSession {
     }
 
     /// A call-back for a request that came in a datagram at `now` and was checked.
-    pub fn called_back(
-        policy: Arc<Policy>,
-        nonce: [u8; 32],
-        request: Request,
-        now: Instant,
-    ) -> ServerSession {
-        let state = State::AwaitChallenge(request, Gather::new());
+    pub fn called_back(policy: Arc<Policy>, nonce: [u8; 32], packet: &Packet, now: Instant) -> ServerSession {
+        let state = State::AwaitChallenge(packet.request.clone(), packet.binding(), Gather::new());
         ServerSession { policy, nonce, state, deadline: Some(now + HANDSHAKE_LIMIT), output: Vec::new() }
     }
 
@@ -164,17 +164,21 @@ impl ServerSession {
         match &mut self.state {
             State::AwaitRequest(gather) => {
                 let Some(bytes) = gather.take(input) else { return Ok(None) };
-                let request = self.policy.check(bytes)?.request;
-                self.state = State::AwaitChallenge(request.clone(), Gather::new());
+                let packet = self.policy.check(bytes)?;
+                if packet.asks_for_callback() {
+                    return Err(Misconduct::Callback);
+                }
+                let (binding, request) = (packet.binding(), packet.request);
+                self.state = State::AwaitChallenge(request.clone(), binding, Gather::new());
                 Ok(Some(Event::Requested(request)))
             }
-            State::AwaitChallenge(request, gather) => {
+            State::AwaitChallenge(request, binding, gather) => {
                 let kind = self.policy.auth;
                 let key = &self.policy.key;
                 if kind != HashKind::None {
                     let Some(challenge) = gather.take(input) else { return Ok(None) };
                     let answer = key.answer(kind, challenge).map_err(Misconduct::Challenge)?;
-                    let own = key.issue(self.nonce);
+                    let own = key.issue(self.nonce, binding);
                     self.output.extend_from_slice(answer.as_bytes());
                     self.output.extend_from_slice(&own);
                     self.state = State::AwaitProof(request.clone(), key.expected(kind, &own), Gather::new());

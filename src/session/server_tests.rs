@@ -13,6 +13,10 @@ fn request() -> Request {
 }
 
 fn packet(hash: HashKind) -> [u8; PACKET_LEN] {
+    plain(hash).encode_signed(&Key::new(vec![3; 4096]))
+}
+
+fn plain(hash: HashKind) -> Packet {
     Packet {
         request: request(),
         hash,
@@ -24,7 +28,6 @@ fn packet(hash: HashKind) -> [u8; PACKET_LEN] {
         family: FAMILY_IPV4,
         digest: [0; 64],
     }
-    .encode_signed(&Key::new(vec![3; 4096]))
 }
 
 /// A client on the other side: says what it can, hears what there is.
@@ -106,12 +109,20 @@ fn every_pair_of_hash_and_auth_in_pieces_of_every_size() {
 #[test]
 fn a_call_back_begins_with_the_challenge() {
     let now = Instant::now();
-    let mut session =
-        ServerSession::called_back(policy(HashKind::Sha256, HashKind::Sha256), [1; 32], request(), now);
+    let mut session = ServerSession::called_back(
+        policy(HashKind::Sha256, HashKind::Sha256),
+        [1; 32],
+        &plain(HashKind::Sha256),
+        now,
+    );
     assert_eq!(session.receive(&mut [0xEE; 64].as_slice()), Ok(None));
     assert_eq!(session.output().len(), 128);
-    let mut open =
-        ServerSession::called_back(policy(HashKind::Sha256, HashKind::None), [1; 32], request(), now);
+    let mut open = ServerSession::called_back(
+        policy(HashKind::Sha256, HashKind::None),
+        [1; 32],
+        &plain(HashKind::Sha256),
+        now,
+    );
     assert_eq!(open.receive(&mut [].as_slice()), Ok(Some(Event::Authenticated(request()))));
 }
 
@@ -142,7 +153,7 @@ fn a_wrong_byte_at_any_stage_ends_it_unauthenticated() {
         assert!(session.receive(&mut bytes.as_slice()).is_err(), "byte {at} of the request");
     }
     for at in 0..CHALLENGE_LEN {
-        let mut session = ServerSession::called_back(both.clone(), [1; 32], request(), now);
+        let mut session = ServerSession::called_back(both.clone(), [1; 32], &plain(HashKind::Sha256), now);
         session.receive(&mut [0xEE; 64].as_slice()).unwrap();
         let challenge: [u8; 64] = session.output()[64..].try_into().unwrap();
         let mut proof = *both.key.expected(HashKind::Sha256, &challenge).as_bytes();
@@ -156,20 +167,33 @@ fn a_wrong_byte_at_any_stage_ends_it_unauthenticated() {
 fn a_reflected_challenge_is_not_answered() {
     let now = Instant::now();
     let both = policy(HashKind::Sha256, HashKind::Sha256);
-    let mut victim = ServerSession::called_back(both.clone(), [1; 32], request(), now);
+    let mut victim = ServerSession::called_back(both.clone(), [1; 32], &plain(HashKind::Sha256), now);
     victim.receive(&mut [0xEE; 64].as_slice()).unwrap();
     let issued = victim.output()[64..].to_vec();
-    let mut oracle = ServerSession::called_back(both, [2; 32], request(), now);
+    let mut oracle = ServerSession::called_back(both, [2; 32], &plain(HashKind::Sha256), now);
     let got = oracle.receive(&mut issued.as_slice());
     assert_eq!(got, Err(Misconduct::Challenge(ChallengeRefusal::Reflected)));
     assert!(oracle.output().is_empty(), "nothing was given away");
 }
 
 #[test]
+fn a_request_of_multicast_is_not_taken_by_another_way() {
+    let both = policy(HashKind::Sha256, HashKind::Sha256);
+    let heard = Packet { address_len: 4, port: 1229, ..plain(HashKind::Sha256) }.encode_signed(&both.key);
+    let mut session = ServerSession::accepted(both, [1; 32], Instant::now());
+    assert_eq!(session.receive(&mut heard.as_slice()), Err(Misconduct::Callback));
+    assert!(session.output().is_empty());
+}
+
+#[test]
 fn bytes_after_the_proof_are_misconduct() {
     let now = Instant::now();
-    let mut session =
-        ServerSession::called_back(policy(HashKind::None, HashKind::None), [1; 32], request(), now);
+    let mut session = ServerSession::called_back(
+        policy(HashKind::None, HashKind::None),
+        [1; 32],
+        &plain(HashKind::Sha256),
+        now,
+    );
     session.receive(&mut [].as_slice()).unwrap();
     assert_eq!(session.receive(&mut [].as_slice()), Ok(None));
     assert_eq!(session.receive(&mut [1].as_slice()), Err(Misconduct::Trailing));

@@ -60,6 +60,6 @@ pub fn call_back_listener(is_ipv4: bool, port: u16) -> io::Result<TcpListener> {
         setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
     }
     bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(any, port)))?;
-    listen(&fd, Backlog::new(10)?)?;
+    listen(&fd, Backlog::new(128)?)?;
     Ok(TcpListener::from(fd))
 }

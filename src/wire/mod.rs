@@ -9,4 +9,7 @@ mod packet;
 
 pub use hostlist::{LIST_BEGIN, RECORD_LEN, Record, decode_record, encode_host_list};
 pub use line::{LINE_MAGIC, LINE_REQUEST_LEN, LINE_RESPONSE_LEN, encode_line_request};
-pub use packet::{CallbackError, FAMILY_IPV4, FAMILY_IPV6, PACKET_LEN, Packet, PacketError, PacketHead};
+pub use packet::{
+    BINDING_LEN, Binding, CallbackError, FAMILY_IPV4, FAMILY_IPV6, PACKET_LEN, Packet, PacketError,
+    PacketHead,
+};

@@ -15,6 +15,12 @@ pub const FAMILY_IPV4: u32 = 2;
 /// `family` of an IPv6 call-back: Linux's AF_INET6.
 pub const FAMILY_IPV6: u32 = 10;
 
+/// Size of what tells requests apart, in bytes: operation 1, name 64, port 2, salt 6, number 4.
+pub const BINDING_LEN: usize = 77;
+
+/// What tells a request from every other; see [`Packet::binding`].
+pub type Binding = [u8; BINDING_LEN];
+
 /// The first four bytes of a fence request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PacketHead {
@@ -175,6 +181,23 @@ impl Packet {
         let digest = key.sign(self.hash, &out);
         out[HASH_AT..].copy_from_slice(digest.as_bytes());
         out
+    }
+
+    /// What tells this request from every other. The datagrams that a client
+    /// sends from its addresses are one request, and have the same.
+    pub fn binding(&self) -> Binding {
+        let bytes = self.encode();
+        let mut out = [0; BINDING_LEN];
+        out[0] = bytes[0];
+        out[1..65].copy_from_slice(&bytes[4..68]);
+        out[65..].copy_from_slice(&bytes[96..108]);
+        out
+    }
+
+    /// Whether the request asks for a call-back, as by multicast. No other
+    /// transport takes such a one: it may have been heard by anybody.
+    pub fn asks_for_callback(&self) -> bool {
+        self.address_len != 0
     }
 
     /// Whether the request as it came in, `bytes`, bears the signature of

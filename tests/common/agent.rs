@@ -1,7 +1,7 @@
 //! The agents, ours and the deployed ones.
 
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -23,6 +23,23 @@ pub struct Programs {
 }
 
 impl Programs {
+    /// The same, seeing a folder of the test as /run: what they note there stays in the test.
+    fn with_run(&self, dir: &Dir) -> Programs {
+        let run = super::line::run_folder(dir);
+        let wrap = |program: &Path| {
+            let wrapper = dir.path(&unique());
+            let script = format!(
+                "#!/bin/sh\nexec unshare --mount sh -c 'mount --bind \"$0\" /run && exec \"$@\"' {} {} \"$@\"\n",
+                run.display(),
+                program.display()
+            );
+            std::fs::write(&wrapper, script).unwrap();
+            std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+            wrapper
+        };
+        Programs { virt: wrap(&self.virt), xvm: wrap(&self.xvm) }
+    }
+
     /// The C ones.
     pub fn deployed() -> Programs {
         Programs { virt: VIRT.into(), xvm: XVM.into() }
@@ -36,7 +53,8 @@ impl Programs {
                 std::fs::create_dir(&folder).unwrap();
                 let xvm = folder.join("fence_xvm");
                 symlink(OURS, &xvm).unwrap();
-                Programs { virt: OURS.into(), xvm }
+                let programs = Programs { virt: OURS.into(), xvm };
+                if nix::unistd::geteuid().is_root() { programs.with_run(dir) } else { programs }
             }
         }
     }

@@ -15,6 +15,8 @@ pub(super) trait Session {
     fn sent(&mut self, count: usize);
     fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, Breach>;
     fn awaited(&self) -> Awaited;
+    /// Whether the daemon may act once it has what is in the output.
+    fn is_committed(&self) -> bool;
 }
 
 macro_rules! session {
@@ -32,6 +34,9 @@ macro_rules! session {
             fn awaited(&self) -> Awaited {
                 <$kind>::awaited(self)
             }
+            fn is_committed(&self) -> bool {
+                <$kind>::is_committed(self)
+            }
         }
     };
 }
@@ -40,7 +45,8 @@ session!(ClientSession);
 session!(LineSession);
 
 /// Writes and reads what can be written and read now, until the deadline: a
-/// peer that never stops talking does not keep us here.
+/// peer that never stops talking does not keep us here. When the session is
+/// newly committed, our proof is left for the next turn.
 ///
 /// # Errors
 ///
@@ -57,13 +63,16 @@ pub(super) fn turn(
         match stream.read(&mut buffer) {
             Ok(0) => return Err(Breach::HungUp(session.awaited()).to_string()),
             Ok(count) => {
-                let before = session.awaited();
+                let (before, was_committed) = (session.awaited(), session.is_committed());
                 let answer = session.receive(&mut &buffer[..count]).map_err(|breach| breach.to_string())?;
                 if answer.is_some() {
                     return Ok(answer);
                 }
                 if session.awaited() != before {
                     ask.trace.step(format_args!("{peer}: {before} came; waiting for {}", session.awaited()));
+                }
+                if session.is_committed() && !was_committed {
+                    return Ok(None);
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -1,21 +1,20 @@
 //! The ways to a daemon. Each asks one thing, takes one answer, and ends at
 //! its deadline.
 
+mod calls;
 mod connect;
 mod converse;
+mod line;
 mod multicast;
 mod serial;
 
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::pending::Pending;
 use super::settings::Transport;
 use super::trace::Trace;
 use crate::fence::{Answer, Operation, Request, Target};
-use crate::session::{ClientSession, LineSession, Policy};
+use crate::session::{ClientSession, Policy};
 use crate::wire::Packet;
 
 /// What is to be asked, and until when.
@@ -66,47 +65,21 @@ impl Ask {
         })
     }
 
-    fn session(&self, opening: &[u8]) -> Result<ClientSession, String> {
-        Ok(ClientSession::new(self.policy.clone(), self.operation, opening, random()?))
-    }
-
     /// A session that begins with the request.
-    fn opening_session(&self) -> Result<ClientSession, String> {
-        self.session(&self.packet(self.request()?)?.encode_signed(&self.policy.key))
-    }
-
-    /// Takes turns on a line that carries one request at a time. `name` says
-    /// which line it is.
-    fn on_line(
-        &self,
-        name: &str,
-        peer: &str,
-        stream: &mut (impl Read + Write + AsFd),
-    ) -> Result<Answer, String> {
-        let mut pending = Pending::of(name, self.deadline, &self.trace)
-            .ok_or_else(|| format!("{}: another agent uses {peer}", self.timed_out()))?;
-        let request = self.request()?;
-        let mut session = match pending.is_left_over() {
-            false => LineSession::new(&request, self.flags()),
-            true => {
-                self.trace
-                    .step(format_args!("{peer}: an older request may still be answered; asking around it"));
-                let [a, b, c, d, e, f, g, h] = random::<8>()?;
-                let name = format!("no-vm-{:08x}", u32::from_le_bytes([e, f, g, h]));
-                let nobody = Target::new(name.as_bytes()).unwrap_or_default();
-                LineSession::after_silence(&request, self.flags(), &nobody, u32::from_le_bytes([a, b, c, d]))
-            }
-        };
-        pending.begin(&self.trace);
-        let answer = converse::converse(peer, stream, &mut session, self)?;
-        pending.end();
-        Ok(answer)
+    fn session(&self) -> Result<ClientSession, String> {
+        Ok(ClientSession::opening(self.policy.clone(), &self.packet(self.request()?)?, random()?))
     }
 }
 
 const TCP_HINT: &str = "is fence_virtd running there with a tcp listener, and no firewall in between?";
 const VMCHANNEL_HINT: &str =
     "has this VM a vmchannel, and a way to its address? (-T, -S and -D are the other ways to the host)";
+
+/// A name that no VM has.
+fn nobody() -> Result<Target, String> {
+    let name = format!("no-vm-{:08x}", u32::from_le_bytes(random()?));
+    Target::new(name.as_bytes()).map_err(|error| error.to_string())
+}
 
 fn random<const N: usize>() -> Result<[u8; N], String> {
     let mut bytes = [0; N];
@@ -130,21 +103,18 @@ pub(super) fn ask(transport: &Transport, ask: &Ask) -> Result<Answer, String> {
         .ask(ask),
         Transport::Tcp { host, port } => {
             let mut stream = connect::tcp(host, *port, TCP_HINT, ask)?;
-            converse::converse(&format!("{host} port {port}"), &mut stream, &mut ask.opening_session()?, ask)
+            converse::converse(&format!("{host} port {port}"), &mut stream, &mut ask.session()?, ask)
         }
         Transport::Vsock { cid, port } => {
             let mut stream = connect::vsock(*cid, *port, ask)?;
-            converse::converse(
-                &format!("CID {cid} port {port}"),
-                &mut stream,
-                &mut ask.opening_session()?,
-                ask,
-            )
+            converse::converse(&format!("CID {cid} port {port}"), &mut stream, &mut ask.session()?, ask)
         }
         Transport::Vmchannel { host, port } => {
-            let mut stream = connect::tcp(host, *port, VMCHANNEL_HINT, ask)?;
             let peer = format!("the vmchannel {host} port {port}");
-            ask.on_line(&format!("vmchannel-{host}-{port}"), &peer, &mut stream)
+            // Taken before it is connected to: QEMU gives the answers to its newest connection.
+            let line = line::Line::take(&format!("vmchannel-{host}-{port}"), &peer, ask)?;
+            let stream = connect::tcp(host, *port, VMCHANNEL_HINT, ask)?;
+            line.ask(stream, ask)
         }
         Transport::Serial { device, framing } => serial::ask(device, *framing, ask),
     }

@@ -3,28 +3,36 @@
 //! 1. A TCP socket is opened for the call-back; its port stands in the packet.
 //! 2. The request leaves from each address of the family, again and again.
 //! 3. Daemons call back. Whoever connects first is not believed for that: the
-//!    first that proves to have the key gets our proof, and from then on it
-//!    is the only one. One that cannot is dropped, and others are awaited.
+//!    first that proves to have the key gets our proof, and before it is sent
+//!    all others are dropped. One that cannot is dropped, and others are awaited.
+//!
+//! A daemon of ours says for which request it calls back; a C daemon does not,
+//! and one that was slow may call for the request of an agent that had our port
+//! before us. Where that can be (`pending`), a C daemon first has to answer a
+//! row of questions ([`Row`]), behind which it has nothing older to say.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use super::Ask;
-use super::converse::{converse, turn};
+use super::calls::{Call, Calls, Event};
+use super::converse::converse;
+use super::{Ask, nobody, random};
 use crate::client::addresses::{self, LocalAddress};
-use crate::fence::Answer;
-use crate::session::ClientSession;
+use crate::client::pending::Pending;
+use crate::fence::{Answer, Operation};
+use crate::session::{ClientSession, Row};
 use crate::sys::multicast_sender::{call_back_listener, sender};
-use crate::sys::poll::{Interest, PollSet};
 use crate::wire::{FAMILY_IPV4, FAMILY_IPV6, Packet};
-
-/// Call-backs at the same time; one more ends the oldest.
-const CALLS_MAX: usize = 16;
 
 /// Routers that a multicast may cross, and one: what the C agent sets.
 const HOPS: u32 = 2;
+
+/// So many addresses are named in a message.
+const NAMED_MAX: usize = 8;
+
+/// A row whose questions got lost is asked anew after so many times `retrans`.
+const ROW_ROUNDS: u32 = 3;
 
 pub(super) struct Multicast<'a> {
     pub(super) group: IpAddr,
@@ -33,51 +41,137 @@ pub(super) struct Multicast<'a> {
     pub(super) retrans: Duration,
 }
 
-/// A daemon that called back, or somebody else.
-struct Call {
-    stream: TcpStream,
-    peer: SocketAddr,
-    session: ClientSession,
+/// The last round of datagrams.
+#[derive(Default)]
+struct Sent {
+    /// The addresses from which they went.
+    from: Vec<LocalAddress>,
+    /// Why they could not be sent from others.
+    failures: Vec<String>,
 }
 
-/// What is to be said if nothing comes of it.
-#[derive(Default)]
-struct Notes {
-    /// The addresses from which the request was sent, in the last round.
-    sent_from: Vec<LocalAddress>,
-    /// Why it could not be sent from others.
-    unsent: Vec<String>,
-    /// What the last call-back came to.
-    call: Option<String>,
+/// A request under way.
+struct Exchange<'a> {
+    ask: &'a Ask,
+    calls: Calls,
+    /// The TCP port for call-backs.
+    port: u16,
+    sent: Sent,
+    /// The hosts that have nothing older to say; all if none.
+    settled: Option<Vec<IpAddr>>,
 }
 
 impl Multicast<'_> {
     pub(super) fn ask(&self, ask: &Ask) -> Result<Answer, String> {
         let listener = self.listen(ask)?;
         let port = listener.local_addr().map_err(|error| error.to_string())?.port();
-        let packet = Packet { port, ..ask.packet(ask.request()?)? };
-        let mut calls: Vec<Call> = Vec::new();
-        let mut notes = Notes::default();
+        let calls = Calls::new(listener);
+        let mut exchange = Exchange { ask, calls, port, sent: Sent::default(), settled: None };
+        // Nobody calls a port that was free for the request of an agent before us.
+        let mut pending = match port == self.port {
+            true => Some(self.pending(&exchange)?),
+            false => None,
+        };
+        if pending.as_mut().is_some_and(|pending| pending.begin(&ask.trace)) {
+            ask.trace.step(format_args!("a host may still call back for an older request; asking around it"));
+            exchange.settled = Some(Vec::new());
+            self.settle(&mut exchange, None)?;
+        }
+        let answer = self.request(&mut exchange)?;
+        if let Some(pending) = pending {
+            pending.end();
+        }
+        Ok(answer)
+    }
+
+    fn pending(&self, exchange: &Exchange) -> Result<Pending, String> {
+        let family = if self.group.is_ipv4() { "ipv4" } else { "ipv6" };
+        let name = format!("call-back-{family}-{}", exchange.port);
+        let pending = Pending::of(&name, exchange.ask.deadline, &exchange.ask.trace);
+        pending.ok_or_else(|| format!("{}: another agent has the port", exchange.ask.timed_out()))
+    }
+
+    /// Sends the request, round after round, until a host has answered it.
+    fn request(&self, exchange: &mut Exchange) -> Result<Answer, String> {
+        let ask = exchange.ask;
+        let packet = Packet { port: exchange.port, ..ask.packet(ask.request()?)? };
         let mut next_round = Instant::now();
         loop {
             let now = Instant::now();
             if now >= ask.deadline {
-                return Err(self.silence(ask, port, &calls, &notes));
+                return Err(self.silence(exchange));
             }
             if now >= next_round {
-                self.send(ask, &packet, &mut notes)?;
+                self.send(exchange, std::slice::from_ref(&packet))?;
                 next_round = now + self.retrans;
             }
-            wait(&listener, &calls, ask.deadline.min(next_round).saturating_duration_since(now))?;
-            accept(&listener, &mut calls, ask)?;
-            if let Some(answer) = attend(&mut calls, &mut notes, ask)? {
-                return Ok(answer);
+            exchange.calls.wait(ask.deadline.min(next_round))?;
+            exchange.calls.accept(ask, || call_session(ask, ask.operation, std::slice::from_ref(&packet)))?;
+            let Some(Event::Committed(call)) = exchange.calls.attend(ask, true) else { continue };
+            let host = call.peer.ip();
+            let is_settled = exchange.settled.as_ref().is_none_or(|settled| settled.contains(&host));
+            if call.session.is_bound() || is_settled {
+                return finish(call, exchange);
             }
-            if let Some(at) = calls.iter().position(|call| call.session.is_committed()) {
-                let Call { mut stream, peer, mut session } = calls.swap_remove(at);
-                ask.trace.step(format_args!("{peer} has the key, and the request"));
-                drop((listener, calls));
-                return converse(&peer.to_string(), &mut stream, &mut session, ask);
+            // It gets no proof, so it has not begun anything.
+            ask.trace.step(format_args!("{host} does not say which request it calls back for"));
+            drop(call);
+            self.settle(exchange, Some(host))?;
+            next_round = Instant::now();
+        }
+    }
+
+    /// Asks rows of questions until a host has answered one, or says that it
+    /// is one of ours; until `host` has, if one is given.
+    fn settle(&self, exchange: &mut Exchange, host: Option<IpAddr>) -> Result<(), String> {
+        let settled = self.ask_around(exchange, host);
+        // Who has called back until now, has for a question and not for the request.
+        exchange.calls.clear();
+        settled
+    }
+
+    fn ask_around(&self, exchange: &mut Exchange, host: Option<IpAddr>) -> Result<(), String> {
+        let ask = exchange.ask;
+        loop {
+            let row = Row::new(u32::from_le_bytes(random()?));
+            let questions = row.requests(&nobody()?, u32::from_le_bytes(random()?));
+            let packets = questions.into_iter().map(|question| ask.packet(question));
+            let packets: Vec<Packet> = packets.collect::<Result<_, _>>()?;
+            let packets: Vec<Packet> =
+                packets.into_iter().map(|packet| Packet { port: exchange.port, ..packet }).collect();
+            self.send(exchange, &packets)?;
+            let again = Instant::now() + self.retrans * ROW_ROUNDS;
+            let mut rows: Vec<(IpAddr, Row)> = Vec::new();
+            while Instant::now() < again {
+                if ask.time_left().is_zero() {
+                    return Err(self.silence(exchange));
+                }
+                exchange.calls.wait(ask.deadline.min(again))?;
+                // Any verdict is an answer to a question; others are of older requests.
+                exchange.calls.accept(ask, || call_session(ask, Operation::Status, &packets))?;
+                while let Some(event) = exchange.calls.attend(ask, false) {
+                    let (call, symbol) = match event {
+                        Event::Answered(call, Answer::Verdict(verdict)) => (call, verdict.to_wire()),
+                        Event::Answered(call, _) | Event::Broken(call) | Event::Committed(call) => {
+                            (call, u8::MAX)
+                        }
+                    };
+                    let peer = call.peer.ip();
+                    if call.session.is_bound() && host.is_none() {
+                        return Ok(());
+                    }
+                    let at = rows.iter().position(|(known, _)| *known == peer).unwrap_or_else(|| {
+                        rows.push((peer, row.clone()));
+                        rows.len() - 1
+                    });
+                    if !rows[at].1.is_over_with(symbol) {
+                        continue;
+                    }
+                    exchange.settled.get_or_insert_default().push(peer);
+                    if host.is_none_or(|host| host == peer) {
+                        return Ok(());
+                    }
+                }
             }
         }
     }
@@ -96,66 +190,104 @@ impl Multicast<'_> {
         listener.map_err(|error| format!("cannot listen for the call-back of the host: {error}"))
     }
 
-    /// One datagram from each address. They differ in the address alone, so
-    /// that a daemon which hears several takes them for one request.
-    fn send(&self, ask: &Ask, packet: &Packet, notes: &mut Notes) -> Result<(), String> {
+    /// A round of datagrams, one for each packet from each address. They differ
+    /// in the address alone, so that a daemon which hears several takes them
+    /// for one request. What goes wrong ends the first round only: interfaces
+    /// come and go while an answer is awaited.
+    fn send(&self, exchange: &mut Exchange, packets: &[Packet]) -> Result<(), String> {
+        let is_first = exchange.sent.from.is_empty() && exchange.sent.failures.is_empty();
         let is_ipv4 = self.group.is_ipv4();
-        let locals = addresses::local(is_ipv4, self.interface).map_err(|error| match self.interface {
-            Some(name) if error.kind() == ErrorKind::NotFound => format!("there is no interface {name} here"),
-            _ => format!("cannot list the addresses of this machine: {error}"),
-        })?;
-        notes.sent_from.clear();
-        notes.unsent.clear();
+        let locals = match addresses::local(is_ipv4, self.interface) {
+            Ok(locals) => locals,
+            Err(error) => {
+                let reason = match self.interface {
+                    Some(name) if error.kind() == ErrorKind::NotFound => {
+                        format!("there is no interface {name} here")
+                    }
+                    _ => format!("cannot list the addresses of this machine: {error}"),
+                };
+                if is_first {
+                    return Err(reason);
+                }
+                exchange.ask.trace.step(format_args!("{reason}"));
+                exchange.sent = Sent { from: Vec::new(), failures: vec![reason] };
+                return Ok(());
+            }
+        };
+        exchange.sent = Sent::default();
         for local in locals {
-            let packet = Packet {
-                address_len: if is_ipv4 { 4 } else { 16 },
-                address: left_aligned(local.address),
-                family: if is_ipv4 { FAMILY_IPV4 } else { FAMILY_IPV6 },
-                ..packet.clone()
-            };
-            let bytes = packet.encode_signed(&ask.policy.key);
-            let sent = sender(local.address, local.index, HOPS)
-                .and_then(|socket| socket.send_to(&bytes, SocketAddr::new(self.group, self.port)));
-            match sent {
-                Ok(_) => {
-                    ask.trace.step(format_args!("sent to {} port {} from {local}", self.group, self.port));
-                    notes.sent_from.push(local);
+            match self.send_from(&local, exchange.ask, packets) {
+                Ok(()) => {
+                    let group = SocketAddr::new(self.group, self.port);
+                    exchange.ask.trace.step(format_args!("sent {} to {group} from {local}", packets.len()));
+                    exchange.sent.from.push(local);
                 }
                 Err(error) => {
-                    ask.trace.step(format_args!("cannot send from {local}: {error}"));
-                    notes.unsent.push(format!("{local}: {error}"));
+                    exchange.ask.trace.step(format_args!("cannot send from {local}: {error}"));
+                    exchange.sent.failures.push(format!("{local}: {error}"));
                 }
             }
         }
         Ok(())
     }
 
+    fn send_from(&self, local: &LocalAddress, ask: &Ask, packets: &[Packet]) -> std::io::Result<()> {
+        let socket = sender(local.address, local.index, HOPS)?;
+        let is_ipv4 = self.group.is_ipv4();
+        for packet in packets {
+            let packet = Packet {
+                address_len: if is_ipv4 { 4 } else { 16 },
+                address: left_aligned(local.address),
+                family: if is_ipv4 { FAMILY_IPV4 } else { FAMILY_IPV6 },
+                ..packet.clone()
+            };
+            socket.send_to(&packet.encode_signed(&ask.policy.key), SocketAddr::new(self.group, self.port))?;
+        }
+        Ok(())
+    }
+
     /// What there is to say when the time is up.
-    fn silence(&self, ask: &Ask, port: u16, calls: &[Call], notes: &Notes) -> String {
-        let timed_out = ask.timed_out();
-        if let Some(call) = calls.last() {
+    fn silence(&self, exchange: &Exchange) -> String {
+        let timed_out = exchange.ask.timed_out();
+        if let Some(call) = exchange.calls.last() {
             let awaited = call.session.awaited();
             return format!("{timed_out}: {} called back, but did not give {awaited}", call.peer);
         }
-        if let Some(call) = &notes.call {
-            return format!("{timed_out}: {call}");
+        if let Some(note) = &exchange.calls.note {
+            return format!("{timed_out}: {note}");
         }
         let group = format!("{} port {}", self.group, self.port);
-        if notes.sent_from.is_empty() {
+        let Sent { from, failures } = &exchange.sent;
+        if from.is_empty() {
             let on = self.interface.map_or(String::new(), |name| format!(" on {name}"));
-            let why = match notes.unsent.is_empty() {
+            let why = match failures.is_empty() {
                 true => format!("this machine has no address of its family{on}"),
-                false => notes.unsent.join(", "),
+                false => failures.join(", "),
             };
             return format!("{timed_out}: the request could not be sent to {group}: {why}");
         }
-        let from: Vec<String> = notes.sent_from.iter().map(LocalAddress::to_string).collect();
+        let from: Vec<String> = from.iter().take(NAMED_MAX).map(LocalAddress::to_string).collect();
+        let more = if exchange.sent.from.len() > NAMED_MAX { ", ..." } else { "" };
         format!(
-            "{timed_out}: no host called back. The request went to {group} from {}. Look at the way of the multicast \
-             (IGMP snooping, route), at a firewall on TCP port {port} here, and whether fence_virtd runs with this key and hash",
-            from.join(", ")
+            "{timed_out}: no host called back. The request went to {group} from {}{more}. Look at the way of the multicast \
+             (IGMP snooping, route), at a firewall on TCP port {} here, and whether fence_virtd runs with this key and hash",
+            from.join(", "),
+            exchange.port
         )
     }
+}
+
+/// Lets the one host that is believed carry out the request; the others are dropped first.
+fn finish(call: Call, exchange: &mut Exchange) -> Result<Answer, String> {
+    let Call { mut stream, peer, mut session } = call;
+    exchange.ask.trace.step(format_args!("{peer} has the key, and gets our proof"));
+    exchange.calls.close();
+    converse(&peer.to_string(), &mut stream, &mut session, exchange.ask)
+}
+
+fn call_session(ask: &Ask, operation: Operation, packets: &[Packet]) -> Result<ClientSession, String> {
+    let bindings = packets.iter().map(Packet::binding).collect();
+    Ok(ClientSession::called_back(ask.policy.clone(), operation, bindings, random()?))
 }
 
 fn left_aligned(address: IpAddr) -> [u8; 28] {
@@ -165,49 +297,4 @@ fn left_aligned(address: IpAddr) -> [u8; 28] {
         IpAddr::V6(v6) => out[..16].copy_from_slice(&v6.octets()),
     }
     out
-}
-
-fn wait(listener: &TcpListener, calls: &[Call], left: Duration) -> Result<(), String> {
-    let mut set = PollSet::new();
-    set.add(listener.as_fd(), Interest::Read);
-    for call in calls {
-        let is_silent = call.session.output().is_empty();
-        set.add(call.stream.as_fd(), if is_silent { Interest::Read } else { Interest::Both });
-    }
-    set.wait(Some(left)).map_err(|error| error.to_string())
-}
-
-/// Takes who has connected. In a crowd the oldest makes room.
-fn accept(listener: &TcpListener, calls: &mut Vec<Call>, ask: &Ask) -> Result<(), String> {
-    for _ in 0..CALLS_MAX {
-        let Ok((stream, peer)) = listener.accept() else { return Ok(()) };
-        if stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).is_err() {
-            continue;
-        }
-        ask.trace.step(format_args!("{peer} called back"));
-        if calls.len() == CALLS_MAX {
-            calls.remove(0);
-        }
-        calls.push(Call { stream, peer, session: ask.session(&[])? });
-    }
-    Ok(())
-}
-
-/// Lets each call say and hear what it can. What an unproven one does wrong
-/// ends that call alone.
-fn attend(calls: &mut Vec<Call>, notes: &mut Notes, ask: &Ask) -> Result<Option<Answer>, String> {
-    let mut at = 0;
-    while let Some(Call { stream, peer, session }) = calls.get_mut(at) {
-        match turn(peer, stream, session, ask) {
-            Ok(Some(answer)) => return Ok(Some(answer)),
-            Ok(None) => at += 1,
-            Err(reason) if session.is_committed() => return Err(format!("{peer}: {reason}")),
-            Err(reason) => {
-                ask.trace.step(format_args!("{peer}: {reason}"));
-                notes.call = Some(format!("{peer} called back, but {reason}"));
-                calls.remove(at);
-            }
-        }
-    }
-    Ok(None)
 }

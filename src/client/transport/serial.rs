@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::Ask;
+use super::line::Line;
 use crate::fence::Answer;
 use crate::sys::lock::lock;
 use crate::sys::tty::{self, Framing};
@@ -25,9 +26,16 @@ pub(super) fn ask(device: &Path, framing: Framing, ask: &Ask) -> Result<Answer, 
         Some(libc::ENOTTY) => format!("{shown} is no serial line"),
         _ => format!("cannot set the serial line {shown} to {framing}: {error}"),
     })?;
+    // A link to the line is the same line.
+    let real = std::fs::canonicalize(device).unwrap_or_else(|_| device.to_owned());
+    let peer = shown.to_string();
+    let line = Line::take(&real.to_string_lossy(), &peer, ask)?;
+    if ask.time_left() <= tty::HANG_UP {
+        return Err(format!("{} before {shown} could be asked", ask.timed_out()));
+    }
     let has_lines = tty::hang_up(&file).map_err(|error| format!("cannot hang up {shown}: {error}"))?;
     ask.trace.step(format_args!("{}", if has_lines { "hung up once" } else { "it has no modem lines" }));
-    let answer = ask.on_line(&shown.to_string(), &shown.to_string(), &mut file);
+    let answer = line.ask(&mut file, ask);
     if answer.is_err() {
         // Closing a line waits for what was not sent, as long as 30 s where the other side takes nothing.
         let _ = tty::discard(&file);

@@ -101,21 +101,22 @@ impl Sessions {
         let checked =
             self.policy.check(bytes).map_err(|misconduct| misconduct.to_string()).and_then(|packet| {
                 let address = packet.callback(interface).map_err(|error| error.to_string())?;
-                Ok((packet.request, address))
+                Ok((packet, address))
             });
-        let (request, address) = match checked {
+        let (packet, address) = match checked {
             Ok(checked) => checked,
             Err(reason) => return self.complain(now, format_args!("a datagram was dropped: {reason}")),
         };
+        let request = &packet.request;
         let callback = (address, request.identity());
         let is_under_way = self.live.values().any(|session| session.callback.as_ref() == Some(&callback));
         if is_under_way || self.history.holds(&callback.1, now) {
-            return debug!("{} {address}: {}: dropped as a duplicate", self.listener, Asked(&request));
+            return debug!("{} {address}: {}: dropped as a duplicate", self.listener, Asked(request));
         }
         let Some(nonce) = self.nonce(now) else { return };
         match Stream::connect(address) {
             Ok(stream) => {
-                let machine = ServerSession::called_back(self.policy.clone(), nonce, request, now);
+                let machine = ServerSession::called_back(self.policy.clone(), nonce, &packet, now);
                 self.admit(stream, machine, Source::ip(address.ip()), Some(callback), now);
             }
             Err(error) => {
