@@ -237,6 +237,34 @@ fn harmless(request: &[u8; REQUEST_LEN]) -> Option<Vec<u8>> {
 }
 
 #[test]
+fn what_was_left_on_a_vmchannel_is_not_an_answer() {
+    if !have_peers("what_was_left_on_a_vmchannel_is_not_an_answer") {
+        return;
+    }
+    let dir = Dir::new();
+    let channel = Channel::new();
+    let (ran, requests) = thread::scope(|scope| {
+        let peer = scope.spawn(|| {
+            let (mut stream, _) = channel.listener.accept().unwrap();
+            // The end of a list that another agent did not read.
+            stream.write_all(&response(0)).unwrap();
+            let answer = |request: &[u8; REQUEST_LEN]| harmless(request).unwrap_or_else(|| response(1));
+            let peer = LinePeer::new(stream, answer);
+            let (second, _) = channel.listener.accept().unwrap();
+            let list = LinePeer::new(second, |_| list(&[("node1", 1)]));
+            (peer, list)
+        });
+        let ran = run(&mut channel.command(&run_folder(&dir), OURS), "-o off -n node1 -t 20");
+        let (peer, list) = peer.join().unwrap();
+        assert_eq!(list.requests().len(), 1);
+        (ran, peer.requests())
+    });
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("the daemon answered failure"), "{ran:?}");
+    assert_eq!(requests.len(), ROW_LEN + 1);
+}
+
+#[test]
 fn noise_without_an_end_does_not_outlast_the_timeout() {
     if !have_peers("noise_without_an_end") {
         return;

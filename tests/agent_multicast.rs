@@ -1,105 +1,21 @@
-//! Our fence_xvm by multicast, between namespaces: what it sends, who may
-//! call it back, and what it says when nobody does.
+//! Our fence_xvm by multicast, between namespaces: what it sends, from where,
+//! and what it says when nobody calls back.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
-use common::agent::{Programs, Ran};
-use common::daemon::{Daemon, auth_keys, conf};
-use common::net::{GUEST_V4, GUEST_V6, HOST_V4, Namespace, Pair};
-use common::node::{self, NODE1, NODE2, RUNNING, vm};
+use common::Suite;
+use common::multicast::{Ear, SOON, World, call_back, wait};
+use common::net::{GUEST_V4, GUEST_V6, HOST_V4, Namespace};
+use common::node::{NODE1, NODE2, RUNNING, vm};
 use common::peer::Peer;
-use common::{Dir, Suite, have_peers, key_bytes};
-use fence_virt::auth::Key;
-use fence_virt::wire::{PACKET_LEN, Packet};
-use nix::sys::signal::Signal;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
-
-const SOON: Duration = Duration::from_secs(15);
-const GROUP: Ipv4Addr = Ipv4Addr::new(225, 0, 0, 12);
-
-struct World {
-    programs: Programs,
-    pair: Pair,
-    dir: Dir,
-}
-
-impl World {
-    fn new(test: &str) -> Option<World> {
-        if !have_peers(test) {
-            return None;
-        }
-        let dir = Dir::new();
-        dir.key("key", b'k');
-        Some(World { programs: Programs::of(Suite::Ours, &dir), pair: Pair::new(), dir })
-    }
-
-    fn agent_in(&self, namespace: &Namespace, args: &str) -> Command {
-        let mut command = namespace.command(&self.programs.xvm);
-        command.arg("-k").arg(self.dir.path("key")).args(args.split_whitespace());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn agent(&self, args: &str) -> Command {
-        self.agent_in(&self.pair.guest, args)
-    }
-
-    fn run(&self, args: &str) -> Ran {
-        self.agent(args).output().unwrap().into()
-    }
-
-    fn daemon(&self, suite: Suite, listener: &str, vms: &[node::Vm]) -> Daemon {
-        let uri = node::node(&self.dir, &format!("{}.xml", common::unique()), vms);
-        let keys = format!("{listener} {}", auth_keys(&self.dir.path("key"), "sha256", "sha256"));
-        Daemon::start(suite, &self.dir, &self.pair.host, &conf("multicast", &keys, &[uri], ""), 1229)
-    }
-}
-
-/// A host that hears the group. Make it inside a namespace.
-struct Ear(UdpSocket);
-
-impl Ear {
-    fn new(interface: Ipv4Addr) -> Ear {
-        let socket = UdpSocket::bind((GROUP, 1229)).unwrap();
-        socket.join_multicast_v4(&GROUP, &interface).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        Ear(socket)
-    }
-
-    /// The next request, and where it came from.
-    fn hear(&self) -> (Packet, SocketAddr) {
-        let mut bytes = [0; 2 * PACKET_LEN];
-        let (length, from) = self.0.recv_from(&mut bytes).unwrap();
-        assert_eq!(length, PACKET_LEN);
-        let bytes: &[u8; PACKET_LEN] = bytes.first_chunk().unwrap();
-        let packet = Packet::decode(bytes).unwrap();
-        assert!(packet.is_signed_by(bytes, &Key::new(key_bytes(b'k'))));
-        (packet, from)
-    }
-}
-
-fn call_back(packet: &Packet) -> Peer {
-    Peer::new(TcpStream::connect(packet.callback(0).unwrap()).unwrap())
-}
-
-fn call_back_from(source: &str, packet: &Packet) -> Peer {
-    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(source.parse().unwrap(), 0))).unwrap();
-    connect(socket.as_raw_fd(), &SockaddrStorage::from(packet.callback(0).unwrap())).unwrap();
-    Peer::new(TcpStream::from(socket))
-}
-
-fn wait(child: Child) -> Ran {
-    child.wait_with_output().unwrap().into()
-}
+use fence_virt::wire::Packet;
 
 #[test]
 fn one_datagram_leaves_from_each_address_and_round_again() {
@@ -157,78 +73,6 @@ fn loopback_serves_where_there_is_nothing_else() {
 }
 
 #[test]
-fn strangers_that_call_back_first_do_not_keep_the_host_away() {
-    let Some(world) = World::new("strangers_that_call_back_first") else { return };
-    let ran = world.pair.host.inside(|| {
-        let ear = Ear::new(HOST_V4.parse().unwrap());
-        let child = world.agent("-o off -n node1 -t 20").spawn().unwrap();
-        let (packet, _) = ear.hear();
-        // Silent ones, more than are kept; one that lies; one that hangs up.
-        let silent: Vec<Peer> = (0..20).map(|_| call_back(&packet)).collect();
-        let mut liar = call_back(&packet);
-        liar.take::<64>();
-        liar.send(&[0; 128]);
-        assert!(liar.rest().is_empty(), "it learns nothing");
-        drop(call_back(&packet));
-        let mut host = call_back(&packet);
-        host.authenticate();
-        // From here on there is no other.
-        for mut peer in silent {
-            assert!(peer.is_closed_within(SOON));
-        }
-        assert!(TcpStream::connect(packet.callback(0).unwrap()).is_err());
-        host.send(&[0]);
-        wait(child)
-    });
-    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-}
-
-#[test]
-fn of_two_hosts_with_the_key_one_gets_the_proof() {
-    let Some(world) = World::new("of_two_hosts_with_the_key_one_gets_the_proof") else { return };
-    for _ in 0..10 {
-        let ran = world.pair.host.inside(|| {
-            let ear = Ear::new(HOST_V4.parse().unwrap());
-            let child = world.agent("-o on -n node1 -t 20").spawn().unwrap();
-            let (packet, _) = ear.hear();
-            let mut hosts = [call_back(&packet), call_back(&packet)];
-            let asked = hosts.each_mut().map(|host| host.take::<64>());
-            // Both prove themselves, as good as in the same moment.
-            let proofs = [0, 1].map(|at| {
-                let answer = *hosts[at].key.answer(hosts[at].auth, &asked[at]).unwrap().as_bytes();
-                [answer, [0xC3; 64]].concat()
-            });
-            hosts[0].send(&proofs[0]);
-            hosts[1].send_if_open(&proofs[1]);
-            let [mut first, second] = hosts;
-            first.take::<64>();
-            assert!(second.rest().is_empty(), "the other one may not start the VM too");
-            first.send(&[0]);
-            wait(child)
-        });
-        assert_eq!(ran.code, 0, "{ran:?}");
-    }
-}
-
-#[test]
-fn a_crowd_from_one_address_does_not_push_out_the_host() {
-    let Some(world) = World::new("a_crowd_from_one_address") else { return };
-    world.pair.host.ip(&["addr", "add", "192.0.2.9/24", "dev", "eth0"]);
-    let ran = world.pair.host.inside(|| {
-        let ear = Ear::new(HOST_V4.parse().unwrap());
-        let child = world.agent("-o off -n node1 -t 20").spawn().unwrap();
-        let (packet, _) = ear.hear();
-        let mut host = call_back_from("192.0.2.9", &packet);
-        let crowd: Vec<Peer> = (0..200).map(|_| call_back(&packet)).collect();
-        host.authenticate();
-        host.send(&[0]);
-        drop(crowd);
-        wait(child)
-    });
-    assert_eq!(ran.code, 0, "{ran:?}");
-}
-
-#[test]
 fn an_interface_that_vanishes_does_not_end_a_request_under_way() {
     let Some(world) = World::new("an_interface_that_vanishes") else { return };
     let ran = world.pair.host.inside(|| {
@@ -257,83 +101,6 @@ fn an_interface_that_vanishes_does_not_end_a_request_under_way() {
         wait(child)
     });
     assert_ne!(ran.code, 0);
-}
-
-/// A daemon that is stopped keeps what it was sent; when it goes on, it calls
-/// back for requests whose agents are gone, on a port that is another's now.
-#[test]
-fn a_late_call_back_for_another_request_is_not_taken() {
-    let Some(world) = World::new("a_late_call_back_for_another_request") else { return };
-    for suite in [Suite::Ours, Suite::Theirs] {
-        for (first, code_of_second) in [("-o monitor", 1), ("-o status -n node1", 1)] {
-            let daemon = world.daemon(suite, "interface = \"eth0\";", &[vm("node1", NODE1, RUNNING)]);
-            daemon.signal(Signal::SIGSTOP);
-            let ran = world.run(&format!("{first} -t 1 -r 2"));
-            assert_eq!(ran.code, 1, "{suite:?}: {ran:?}");
-            let second = world.agent("-o off -n nobody -t 20 -d").spawn().unwrap();
-            await_listening(&world);
-            daemon.signal(Signal::SIGCONT);
-            let ran = wait(second);
-            assert_eq!(ran.code, code_of_second, "{suite:?} {first}: {}", ran.stderr);
-            assert!(ran.stderr.contains("does not list a VM of this name"), "{suite:?}: {}", ran.stderr);
-            // And the right answer is still taken.
-            let ran = world.run("-o off -n node1 -t 20");
-            assert_eq!(ran.code, 0, "{suite:?}: {ran:?}");
-        }
-    }
-}
-
-#[test]
-fn an_agent_that_was_killed_leaves_no_answer_to_the_next() {
-    let Some(world) = World::new("an_agent_that_was_killed_leaves_no_answer") else { return };
-    for suite in [Suite::Ours, Suite::Theirs] {
-        let vms = [vm("node1", NODE1, RUNNING), vm("node2", NODE2, node::OFF)];
-        let daemon = world.daemon(suite, "interface = \"eth0\";", &vms);
-        daemon.signal(Signal::SIGSTOP);
-        let mut killed = world.agent("-o status -n node2 -t 20").spawn().unwrap();
-        await_listening(&world);
-        // Its first datagram has left: it is sent before anything else.
-        assert!(killed.try_wait().unwrap().is_none());
-        killed.kill().unwrap();
-        killed.wait().unwrap();
-        let second = world.agent("-o status -n node1 -t 20 -d").spawn().unwrap();
-        await_listening(&world);
-        daemon.signal(Signal::SIGCONT);
-        let ran = wait(second);
-        assert_eq!((ran.code, ran.stdout.as_str()), (0, "Status: ON\n"), "{suite:?}: {}", ran.stderr);
-    }
-}
-
-/// Waits until the agent has its port for call-backs and, soon after, has sent.
-fn await_listening(world: &World) {
-    common::until("the agent listens", SOON, || {
-        let tables = world.pair.guest.command("cat").arg("/proc/net/tcp").output().unwrap();
-        String::from_utf8_lossy(&tables.stdout).lines().any(|line| line.contains(":04CD 00000000:0000 0A"))
-    });
-    let sent = || {
-        let stats = world.pair.guest.command("cat").arg("/proc/net/snmp").output().unwrap();
-        let text = String::from_utf8_lossy(&stats.stdout).into_owned();
-        text.lines().filter(|line| line.starts_with("Udp:")).nth(1).unwrap().to_owned()
-    };
-    let before = sent();
-    // A round is sent every two seconds; the next one says that the first is out.
-    common::until("datagrams leave", SOON, || sent() != before);
-}
-
-#[test]
-fn a_host_that_dies_after_the_proof_is_a_failure_at_once() {
-    let Some(world) = World::new("a_host_that_dies_after_the_proof") else { return };
-    let begin = Instant::now();
-    let ran = world.pair.host.inside(|| {
-        let ear = Ear::new(HOST_V4.parse().unwrap());
-        let child = world.agent("-o off -n node1 -t 30").spawn().unwrap();
-        let mut host = call_back(&ear.hear().0);
-        host.authenticate();
-        drop(host);
-        wait(child)
-    });
-    assert_eq!(ran.code, 1);
-    assert!(ran.stderr.contains("hung up after our answer") && begin.elapsed() < SOON, "{ran:?}");
 }
 
 #[test]
@@ -427,16 +194,4 @@ fn an_address_of_link_scope_serves_where_there_is_no_other() {
     let ran = world.run("-i ipv6 -o off -n node1 -t 20 -d");
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.stderr.contains("from fe80::"), "{ran:?}");
-}
-
-#[test]
-fn without_auth_the_first_who_calls_back_is_believed() {
-    let Some(world) = World::new("without_auth_the_first_who_calls_back") else { return };
-    let ran = world.pair.host.inside(|| {
-        let ear = Ear::new(HOST_V4.parse().unwrap());
-        let child = world.agent("-o status -n node1 -t 20 -C none").spawn().unwrap();
-        call_back(&ear.hear().0).send(&[0]);
-        wait(child)
-    });
-    assert_eq!(ran.code, 0, "{ran:?}");
 }

@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod libvirtd;
 pub mod line;
 pub mod load;
+pub mod multicast;
 pub mod net;
 pub mod node;
 pub mod peer;

@@ -1,13 +1,15 @@
 //! Requests on a serial line or vmchannel, one at a time.
 
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use super::converse::converse;
 use super::{Ask, nobody, random};
 use crate::client::pending::Pending;
 use crate::fence::Answer;
 use crate::session::{LineSession, Row};
+use crate::sys::poll::{Interest, PollSet};
 
 /// A line that is ours until we are done.
 pub(super) struct Line<'a> {
@@ -23,14 +25,23 @@ impl<'a> Line<'a> {
         Ok(Line { peer, pending })
     }
 
-    /// Asks over the line, and closes it before others may take it.
-    pub(super) fn ask(mut self, mut stream: impl Read + Write + AsFd, ask: &Ask) -> Result<Answer, String> {
+    /// Asks over the line, and closes it before others may take it. What comes
+    /// within `silence` before that is older, and says that more may come.
+    pub(super) fn ask(
+        mut self,
+        mut stream: impl Read + Write + AsFd,
+        silence: Duration,
+        ask: &Ask,
+    ) -> Result<Answer, String> {
         let peer = self.peer;
+        let is_silent = is_silent(&mut stream, silence.min(ask.time_left()))
+            .map_err(|error| format!("{peer}: {error}"))?;
         if ask.time_left().is_zero() {
             return Err(format!("{} before {peer} could be asked", ask.timed_out()));
         }
         let request = ask.request()?;
-        let mut session = match self.pending.begin(&ask.trace) {
+        let is_left_over = self.pending.begin(&ask.trace);
+        let mut session = match is_left_over || !is_silent {
             false => LineSession::new(&request, ask.flags()),
             true => {
                 ask.trace
@@ -45,5 +56,21 @@ impl<'a> Line<'a> {
             self.pending.end();
         }
         answer
+    }
+}
+
+/// Whether nothing comes for so long. What does is dropped.
+fn is_silent(stream: &mut (impl Read + AsFd), silence: Duration) -> io::Result<bool> {
+    if silence.is_zero() {
+        return Ok(true);
+    }
+    let mut set = PollSet::new();
+    set.add(stream.as_fd(), Interest::Read);
+    set.wait(Some(silence))?;
+    match stream.read(&mut [0; 4096]) {
+        Ok(0) => Err(io::Error::other("it hung up before it was asked")),
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
+        Err(error) => Err(error),
     }
 }

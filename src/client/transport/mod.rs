@@ -71,6 +71,11 @@ impl Ask {
     }
 }
 
+/// How long a vmchannel is listened to before it is used. What is left on it
+/// comes at once: the C agent leaves the end of each list unread, which reads
+/// as a success.
+const VMCHANNEL_SILENCE: Duration = Duration::from_millis(200);
+
 const TCP_HINT: &str = "is fence_virtd running there with a tcp listener, and no firewall in between?";
 const VMCHANNEL_HINT: &str =
     "has this VM a vmchannel, and a way to its address? (-T, -S and -D are the other ways to the host)";
@@ -114,7 +119,7 @@ pub(super) fn ask(transport: &Transport, ask: &Ask) -> Result<Answer, String> {
             // Taken before it is connected to: QEMU gives the answers to its newest connection.
             let line = line::Line::take(&format!("vmchannel-{host}-{port}"), &peer, ask)?;
             let stream = connect::tcp(host, *port, VMCHANNEL_HINT, ask)?;
-            line.ask(stream, ask)
+            line.ask(stream, VMCHANNEL_SILENCE, ask)
         }
         Transport::Serial { device, framing } => serial::ask(device, *framing, ask),
     }

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use super::Ask;
 use super::line::Line;
@@ -35,7 +36,7 @@ pub(super) fn ask(device: &Path, framing: Framing, ask: &Ask) -> Result<Answer, 
     }
     let has_lines = tty::hang_up(&file).map_err(|error| format!("cannot hang up {shown}: {error}"))?;
     ask.trace.step(format_args!("{}", if has_lines { "hung up once" } else { "it has no modem lines" }));
-    let answer = line.ask(&mut file, ask);
+    let answer = line.ask(&mut file, Duration::ZERO, ask);
     if answer.is_err() {
         // Closing a line waits for what was not sent, as long as 30 s where the other side takes nothing.
         let _ = tty::discard(&file);

@@ -1,0 +1,187 @@
+//! Who may call our fence_xvm back, and for what: strangers, two hosts, and
+//! hosts that call for the request of another agent.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod common;
+
+use std::net::TcpStream;
+use std::time::Instant;
+
+use common::Suite;
+use common::multicast::{Ear, SOON, World, answer_row, await_listening, call_back, call_back_from, wait};
+use common::net::HOST_V4;
+use common::node::{self, NODE1, NODE2, RUNNING, vm};
+use common::peer::Peer;
+use fence_virt::fence::Operation;
+use nix::sys::signal::Signal;
+
+#[test]
+fn strangers_that_call_back_first_do_not_keep_the_host_away() {
+    let Some(world) = World::new("strangers_that_call_back_first") else { return };
+    let ran = world.pair.host.inside(|| {
+        let ear = Ear::new(HOST_V4.parse().unwrap());
+        let child = world.agent("-o off -n node1 -t 20").spawn().unwrap();
+        let (packet, _) = ear.hear();
+        // Silent ones, more than are kept; one that lies; one that hangs up.
+        let silent: Vec<Peer> = (0..20).map(|_| call_back(&packet)).collect();
+        let mut liar = call_back(&packet);
+        liar.take::<64>();
+        liar.send(&[0; 128]);
+        assert!(liar.rest().is_empty(), "it learns nothing");
+        drop(call_back(&packet));
+        let mut host = call_back(&packet);
+        host.authenticate();
+        // From here on there is no other.
+        for mut peer in silent {
+            assert!(peer.is_closed_within(SOON));
+        }
+        assert!(TcpStream::connect(packet.callback(0).unwrap()).is_err());
+        host.send(&[0]);
+        wait(child)
+    });
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn of_two_hosts_with_the_key_one_gets_the_proof() {
+    let Some(world) = World::new("of_two_hosts_with_the_key_one_gets_the_proof") else { return };
+    for _ in 0..10 {
+        let ran = world.pair.host.inside(|| {
+            let ear = Ear::new(HOST_V4.parse().unwrap());
+            let child = world.agent("-o on -n node1 -t 20").spawn().unwrap();
+            let (packet, _) = ear.hear();
+            let mut hosts = [call_back(&packet), call_back(&packet)];
+            let asked = hosts.each_mut().map(|host| host.take::<64>());
+            // Both prove themselves, as good as in the same moment.
+            let proofs = [0, 1].map(|at| {
+                let answer = *hosts[at].key.answer(hosts[at].auth, &asked[at]).unwrap().as_bytes();
+                [answer, [0xC3; 64]].concat()
+            });
+            hosts[0].send(&proofs[0]);
+            hosts[1].send_if_open(&proofs[1]);
+            let [mut first, second] = hosts;
+            first.take::<64>();
+            assert!(second.rest().is_empty(), "the other one may not start the VM too");
+            first.send(&[0]);
+            wait(child)
+        });
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+}
+
+#[test]
+fn a_crowd_from_one_address_does_not_push_out_the_host() {
+    let Some(world) = World::new("a_crowd_from_one_address") else { return };
+    world.pair.host.ip(&["addr", "add", "192.0.2.9/24", "dev", "eth0"]);
+    let ran = world.pair.host.inside(|| {
+        let ear = Ear::new(HOST_V4.parse().unwrap());
+        let child = world.agent("-o off -n node1 -t 20").spawn().unwrap();
+        let (packet, _) = ear.hear();
+        let mut host = call_back_from("192.0.2.9", &packet);
+        let crowd: Vec<Peer> = (0..200).map(|_| call_back(&packet)).collect();
+        host.authenticate();
+        host.send(&[0]);
+        drop(crowd);
+        wait(child)
+    });
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+/// A daemon that is stopped keeps what it was sent; when it goes on, it calls
+/// back for requests whose agents are gone, on a port that is another's now.
+#[test]
+fn a_late_call_back_for_another_request_is_not_taken() {
+    let Some(world) = World::new("a_late_call_back_for_another_request") else { return };
+    for suite in [Suite::Ours, Suite::Theirs] {
+        for (first, code_of_second) in [("-o monitor", 1), ("-o status -n node1", 1)] {
+            let daemon = world.daemon(suite, "interface = \"eth0\";", &[vm("node1", NODE1, RUNNING)]);
+            daemon.signal(Signal::SIGSTOP);
+            let ran = world.run(&format!("{first} -t 1 -r 2"));
+            assert_eq!(ran.code, 1, "{suite:?}: {ran:?}");
+            let second = world.agent("-o off -n nobody -t 20 -d").spawn().unwrap();
+            await_listening(&world);
+            daemon.signal(Signal::SIGCONT);
+            let ran = wait(second);
+            assert_eq!(ran.code, code_of_second, "{suite:?} {first}: {}", ran.stderr);
+            assert!(ran.stderr.contains("does not list a VM of this name"), "{suite:?}: {}", ran.stderr);
+            // And the right answer is still taken.
+            let ran = world.run("-o off -n node1 -t 20");
+            assert_eq!(ran.code, 0, "{suite:?}: {ran:?}");
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_was_killed_leaves_no_answer_to_the_next() {
+    let Some(world) = World::new("an_agent_that_was_killed_leaves_no_answer") else { return };
+    for suite in [Suite::Ours, Suite::Theirs] {
+        let vms = [vm("node1", NODE1, RUNNING), vm("node2", NODE2, node::OFF)];
+        let daemon = world.daemon(suite, "interface = \"eth0\";", &vms);
+        daemon.signal(Signal::SIGSTOP);
+        let mut killed = world.agent("-o status -n node2 -t 20").spawn().unwrap();
+        await_listening(&world);
+        // Its first datagram has left: it is sent before anything else.
+        assert!(killed.try_wait().unwrap().is_none());
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let second = world.agent("-o status -n node1 -t 20 -d").spawn().unwrap();
+        await_listening(&world);
+        daemon.signal(Signal::SIGCONT);
+        let ran = wait(second);
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, "Status: ON\n"), "{suite:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_host_that_may_have_older_answers_gets_no_proof_before_they_are_over() {
+    let Some(world) = World::new("a_host_that_may_have_older_answers") else { return };
+    world.pair.host.ip(&["addr", "add", "192.0.2.9/24", "dev", "eth0"]);
+    assert_eq!(world.run("-o off -n older -t 1").code, 1);
+    let ran = world.pair.host.inside(|| {
+        let ear = Ear::new(HOST_V4.parse().unwrap());
+        let child = world.agent("-o off -n node1 -t 30 -r 100").spawn().unwrap();
+        answer_row(&ear, HOST_V4);
+        let (request, _) = ear.hear();
+        assert_eq!(request.request.operation, Operation::Off);
+        // Another host calls first, and has answered nothing yet.
+        let mut other = call_back_from("192.0.2.9", &request);
+        other.prove();
+        assert!(other.rest().is_empty(), "it gets no proof");
+        answer_row(&ear, "192.0.2.9");
+        let (again, _) = ear.hear();
+        assert_eq!(again.request, request.request);
+        let mut other = call_back_from("192.0.2.9", &again);
+        other.authenticate();
+        other.send(&[0]);
+        wait(child)
+    });
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+#[test]
+fn a_host_that_dies_after_the_proof_is_a_failure_at_once() {
+    let Some(world) = World::new("a_host_that_dies_after_the_proof") else { return };
+    let begin = Instant::now();
+    let ran = world.pair.host.inside(|| {
+        let ear = Ear::new(HOST_V4.parse().unwrap());
+        let child = world.agent("-o off -n node1 -t 30").spawn().unwrap();
+        let mut host = call_back(&ear.hear().0);
+        host.authenticate();
+        drop(host);
+        wait(child)
+    });
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("hung up after our answer") && begin.elapsed() < SOON, "{ran:?}");
+}
+
+#[test]
+fn without_auth_the_first_who_calls_back_is_believed() {
+    let Some(world) = World::new("without_auth_the_first_who_calls_back") else { return };
+    let ran = world.pair.host.inside(|| {
+        let ear = Ear::new(HOST_V4.parse().unwrap());
+        let child = world.agent("-o status -n node1 -t 20 -C none").spawn().unwrap();
+        call_back(&ear.hear().0).send(&[0]);
+        wait(child)
+    });
+    assert_eq!(ran.code, 0, "{ran:?}");
+}

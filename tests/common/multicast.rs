@@ -1,0 +1,126 @@
+//! What tests of fence_xvm are made of: a host that hears the group, and calls
+//! back rightly or not.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use fence_virt::auth::Key;
+use fence_virt::fence::Operation;
+use fence_virt::session::ROW_LEN;
+use fence_virt::wire::{PACKET_LEN, Packet};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
+
+use super::agent::{Programs, Ran};
+use super::daemon::{Daemon, auth_keys, conf};
+use super::net::{Namespace, Pair};
+use super::node;
+use super::peer::Peer;
+use super::{Dir, Suite, have_peers, key_bytes};
+
+pub const SOON: Duration = Duration::from_secs(15);
+pub const GROUP: Ipv4Addr = Ipv4Addr::new(225, 0, 0, 12);
+
+/// A host and a guest with a cable, and our agents in the guest.
+pub struct World {
+    pub programs: Programs,
+    pub pair: Pair,
+    pub dir: Dir,
+}
+
+impl World {
+    pub fn new(test: &str) -> Option<World> {
+        if !have_peers(test) {
+            return None;
+        }
+        let dir = Dir::new();
+        dir.key("key", b'k');
+        Some(World { programs: Programs::of(Suite::Ours, &dir), pair: Pair::new(), dir })
+    }
+
+    pub fn agent_in(&self, namespace: &Namespace, args: &str) -> Command {
+        let mut command = namespace.command(&self.programs.xvm);
+        command.arg("-k").arg(self.dir.path("key")).args(args.split_whitespace());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub fn agent(&self, args: &str) -> Command {
+        self.agent_in(&self.pair.guest, args)
+    }
+
+    pub fn run(&self, args: &str) -> Ran {
+        self.agent(args).output().unwrap().into()
+    }
+
+    pub fn daemon(&self, suite: Suite, listener: &str, vms: &[node::Vm]) -> Daemon {
+        let uri = node::node(&self.dir, &format!("{}.xml", super::unique()), vms);
+        let keys = format!("{listener} {}", auth_keys(&self.dir.path("key"), "sha256", "sha256"));
+        Daemon::start(suite, &self.dir, &self.pair.host, &conf("multicast", &keys, &[uri], ""), 1229)
+    }
+}
+
+/// A host that hears the group. Make it inside a namespace.
+pub struct Ear(UdpSocket);
+
+impl Ear {
+    pub fn new(interface: Ipv4Addr) -> Ear {
+        let socket = UdpSocket::bind((GROUP, 1229)).unwrap();
+        socket.join_multicast_v4(&GROUP, &interface).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        Ear(socket)
+    }
+
+    /// The next request, and where it came from.
+    pub fn hear(&self) -> (Packet, SocketAddr) {
+        let mut bytes = [0; 2 * PACKET_LEN];
+        let (length, from) = self.0.recv_from(&mut bytes).unwrap();
+        assert_eq!(length, PACKET_LEN);
+        let bytes: &[u8; PACKET_LEN] = bytes.first_chunk().unwrap();
+        let packet = Packet::decode(bytes).unwrap();
+        assert!(packet.is_signed_by(bytes, &Key::new(key_bytes(b'k'))));
+        (packet, from)
+    }
+}
+
+pub fn call_back(packet: &Packet) -> Peer {
+    Peer::new(TcpStream::connect(packet.callback(0).unwrap()).unwrap())
+}
+
+pub fn call_back_from(source: &str, packet: &Packet) -> Peer {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(source.parse().unwrap(), 0))).unwrap();
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(packet.callback(0).unwrap())).unwrap();
+    Peer::new(TcpStream::from(socket))
+}
+
+pub fn wait(child: Child) -> Ran {
+    child.wait_with_output().unwrap().into()
+}
+
+/// Hears a row of questions, and answers each as a C daemon on `host` does.
+pub fn answer_row(ear: &Ear, host: &str) {
+    for _ in 0..ROW_LEN {
+        let (question, _) = ear.hear();
+        let mut peer = call_back_from(host, &question);
+        peer.authenticate();
+        peer.send(&[if question.request.operation == Operation::Status { 2 } else { 1 }]);
+    }
+}
+
+/// Waits until the agent has its port for call-backs and, soon after, has sent.
+pub fn await_listening(world: &World) {
+    super::until("the agent listens", SOON, || {
+        let tables = world.pair.guest.command("cat").arg("/proc/net/tcp").output().unwrap();
+        String::from_utf8_lossy(&tables.stdout).lines().any(|line| line.contains(":04CD 00000000:0000 0A"))
+    });
+    let sent = || {
+        let stats = world.pair.guest.command("cat").arg("/proc/net/snmp").output().unwrap();
+        let text = String::from_utf8_lossy(&stats.stdout).into_owned();
+        text.lines().filter(|line| line.starts_with("Udp:")).nth(1).unwrap().to_owned()
+    };
+    let before = sent();
+    // A round is sent every two seconds; the next one says that the first is out.
+    super::until("datagrams leave", SOON, || sent() != before);
+}
