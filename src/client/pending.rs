@@ -57,8 +57,8 @@ impl Pending {
     }
 
     /// Its answer was heard.
-    pub(super) fn end(self) {
-        if let Some(file) = self.file {
+    pub(super) fn end(&self) {
+        if let Some(file) = &self.file {
             // A note that stays costs the next agent some questions more.
             let _ = file.set_len(0);
         }

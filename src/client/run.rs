@@ -137,7 +137,9 @@ fn fence(
         Ok(answer) => Outcome::Answered(answer),
         Err(reason) => Outcome::Unanswered(reason),
     };
-    trace.step(format_args!("after {} ms: {outcome}", begin.elapsed().as_millis()));
+    let took = begin.elapsed();
+    let took = took.as_secs() * 1000 + u64::from(took.subsec_millis());
+    trace.step(format_args!("after {took} ms: {outcome}"));
     let is_refusal = matches!(outcome, Outcome::Answered(Answer::Verdict(Verdict::Failure)));
     if is_refusal && operation.is_power() {
         // The byte does not tell why; the host's list may.

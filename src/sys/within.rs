@@ -15,17 +15,32 @@ pub fn within<T: Send + 'static>(
     limit: Duration,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<Option<T>> {
-    let shared = Arc::new((Mutex::new(None), Condvar::new()));
+    let slot = Arc::new(Mutex::new(None));
+    let theirs = slot.clone();
+    run(
+        limit,
+        Box::new(move || {
+            let result = job();
+            *theirs.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        }),
+    )?;
+    Ok(slot.lock().unwrap_or_else(PoisonError::into_inner).take())
+}
+
+/// The part that is the same for all jobs.
+fn run(limit: Duration, job: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+    let shared = Arc::new((Mutex::new(false), Condvar::new()));
     let theirs = shared.clone();
     thread::Builder::new().spawn(move || {
-        let result = job();
-        *theirs.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        job();
+        *theirs.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         theirs.1.notify_one();
     })?;
-    let (slot, bell) = &*shared;
-    let slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-    let waited = bell.wait_timeout_while(slot, limit, |slot| slot.is_none());
-    Ok(waited.unwrap_or_else(PoisonError::into_inner).0.take())
+    let (is_done, bell) = &*shared;
+    let is_done = is_done.lock().unwrap_or_else(PoisonError::into_inner);
+    // Whether the time was up shows in the result that is there or not.
+    let _ = bell.wait_timeout_while(is_done, limit, |is_done| !*is_done);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Call-backs, side by side: the first who connects need not be the host.
 
-use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -118,12 +117,10 @@ impl Calls {
     /// Ends the oldest call of the address that has most of them, so that a
     /// crowd from one does not push out the host.
     fn make_room(&mut self) {
-        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-        for call in &self.calls {
-            *counts.entry(call.peer.ip()).or_default() += 1;
-        }
-        let most = counts.values().max().copied().unwrap_or(0);
-        if let Some(at) = self.calls.iter().position(|call| counts[&call.peer.ip()] == most) {
+        let calls_of = |ip: IpAddr| self.calls.iter().filter(|call| call.peer.ip() == ip).count();
+        let counts: Vec<usize> = self.calls.iter().map(|call| calls_of(call.peer.ip())).collect();
+        let most = counts.iter().max();
+        if let Some(at) = counts.iter().position(|count| Some(count) == most) {
             self.calls.remove(at);
         }
     }

@@ -9,6 +9,11 @@ use crate::fence::Answer;
 use crate::session::{Awaited, Breach, ClientSession, LineSession};
 use crate::sys::poll::{Interest, PollSet};
 
+/// A connection, whatever its kind.
+pub(super) trait Stream: Read + Write + AsFd {}
+
+impl<T: Read + Write + AsFd> Stream for T {}
+
 /// A session, whatever its framing.
 pub(super) trait Session {
     fn output(&self) -> &[u8];
@@ -53,8 +58,8 @@ session!(LineSession);
 /// A sentence that says why there will be no answer.
 pub(super) fn turn(
     peer: &dyn Display,
-    stream: &mut (impl Read + Write),
-    session: &mut impl Session,
+    stream: &mut dyn Stream,
+    session: &mut dyn Session,
     ask: &Ask,
 ) -> Result<Option<Answer>, String> {
     while !ask.time_left().is_zero() {
@@ -89,7 +94,7 @@ pub(super) fn turn(
     Ok(None)
 }
 
-fn write(stream: &mut impl Write, session: &mut impl Session) -> io::Result<()> {
+fn write(stream: &mut dyn Stream, session: &mut dyn Session) -> io::Result<()> {
     while !session.output().is_empty() {
         match stream.write(session.output()) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -110,8 +115,8 @@ fn write(stream: &mut impl Write, session: &mut impl Session) -> io::Result<()> 
 /// A sentence that says why there is no answer.
 pub(super) fn converse(
     peer: &str,
-    stream: &mut (impl Read + Write + AsFd),
-    session: &mut impl Session,
+    stream: &mut dyn Stream,
+    session: &mut dyn Session,
     ask: &Ask,
 ) -> Result<Answer, String> {
     ask.trace.step(format_args!("{peer}: waiting for {}", session.awaited()));

@@ -1,10 +1,9 @@
 //! Requests on a serial line or vmchannel, one at a time.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use super::converse::converse;
+use super::converse::{Stream, converse};
 use super::{Ask, nobody, random};
 use crate::client::pending::Pending;
 use crate::fence::Answer;
@@ -25,17 +24,17 @@ impl<'a> Line<'a> {
         Ok(Line { peer, pending })
     }
 
-    /// Asks over the line, and closes it before others may take it. What comes
-    /// within `silence` before that is older, and says that more may come.
+    /// Asks over the line. What comes within `silence` before that is older, and
+    /// says that more may come. Close the stream before the line is dropped.
     pub(super) fn ask(
-        mut self,
-        mut stream: impl Read + Write + AsFd,
+        &mut self,
+        stream: &mut dyn Stream,
         silence: Duration,
         ask: &Ask,
     ) -> Result<Answer, String> {
         let peer = self.peer;
-        let is_silent = is_silent(&mut stream, silence.min(ask.time_left()))
-            .map_err(|error| format!("{peer}: {error}"))?;
+        let is_silent =
+            is_silent(stream, silence.min(ask.time_left())).map_err(|error| format!("{peer}: {error}"))?;
         if ask.time_left().is_zero() {
             return Err(format!("{} before {peer} could be asked", ask.timed_out()));
         }
@@ -50,8 +49,7 @@ impl<'a> Line<'a> {
                 LineSession::after_silence(&request, ask.flags(), row, &nobody()?)
             }
         };
-        let answer = converse(peer, &mut stream, &mut session, ask);
-        drop(stream);
+        let answer = converse(peer, stream, &mut session, ask);
         if answer.is_ok() {
             self.pending.end();
         }
@@ -60,7 +58,7 @@ impl<'a> Line<'a> {
 }
 
 /// Whether nothing comes for so long. What does is dropped.
-fn is_silent(stream: &mut (impl Read + AsFd), silence: Duration) -> io::Result<bool> {
+fn is_silent(stream: &mut dyn Stream, silence: Duration) -> io::Result<bool> {
     if silence.is_zero() {
         return Ok(true);
     }

@@ -36,7 +36,9 @@ impl Ask {
     /// How a time-out begins: with the words that pacemaker knows it by.
     fn timed_out(&self) -> String {
         let whole = self.deadline.saturating_duration_since(self.begin);
-        format!("timed out after {} s", whole.as_millis().div_ceil(1000))
+        // To the whole second above; `begin` is some microseconds after the deadline was set.
+        let seconds = whole.as_secs() + u64::from(whole.subsec_nanos() > 0);
+        format!("timed out after {seconds} s")
     }
 
     /// The request under a number of its own: one that begins in the same
@@ -117,9 +119,10 @@ pub(super) fn ask(transport: &Transport, ask: &Ask) -> Result<Answer, String> {
         Transport::Vmchannel { host, port } => {
             let peer = format!("the vmchannel {host} port {port}");
             // Taken before it is connected to: QEMU gives the answers to its newest connection.
-            let line = line::Line::take(&format!("vmchannel-{host}-{port}"), &peer, ask)?;
-            let stream = connect::tcp(host, *port, VMCHANNEL_HINT, ask)?;
-            line.ask(stream, VMCHANNEL_SILENCE, ask)
+            let mut line = line::Line::take(&format!("vmchannel-{host}-{port}"), &peer, ask)?;
+            let mut stream = connect::tcp(host, *port, VMCHANNEL_HINT, ask)?;
+            // Dropped in the other order: the stream goes before the line.
+            line.ask(&mut stream, VMCHANNEL_SILENCE, ask)
         }
         Transport::Serial { device, framing } => serial::ask(device, *framing, ask),
     }

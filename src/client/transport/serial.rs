@@ -30,7 +30,7 @@ pub(super) fn ask(device: &Path, framing: Framing, ask: &Ask) -> Result<Answer, 
     // A link to the line is the same line.
     let real = std::fs::canonicalize(device).unwrap_or_else(|_| device.to_owned());
     let peer = shown.to_string();
-    let line = Line::take(&real.to_string_lossy(), &peer, ask)?;
+    let mut line = Line::take(&real.to_string_lossy(), &peer, ask)?;
     if ask.time_left() <= tty::HANG_UP {
         return Err(format!("{} before {shown} could be asked", ask.timed_out()));
     }
