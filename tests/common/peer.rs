@@ -29,6 +29,12 @@ impl Peer {
         bytes
     }
 
+    /// The same, or nothing if the agent closes before.
+    pub fn try_take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        self.stream.read_exact(&mut bytes).ok().map(|()| bytes)
+    }
+
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
