@@ -2,6 +2,8 @@
 # what they need with apt where apt is there.
 
 CARGO ?= cargo
+# Where the targets below look for what was built.
+export CARGO_TARGET_DIR := $(CURDIR)/target
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS = packet session config answer line stdin
 
@@ -20,6 +22,7 @@ release:
 
 # The agents alone, for guests: needs neither libvirt nor its headers.
 agents:
+	@dist/need cc:gcc
 	$(CARGO) build --locked --release --no-default-features --bin fence_virt
 	ln -sf fence_virt target/release/fence_xvm
 

@@ -70,6 +70,45 @@ fn of_two_hosts_with_the_key_one_gets_the_proof() {
 }
 
 #[test]
+fn a_second_agent_does_not_wait_for_the_first_ones_host() {
+    let Some(world) = World::new("a_second_agent_does_not_wait") else { return };
+    let (first, second) = world.pair.host.inside(|| {
+        let ear = Ear::new(HOST_V4.parse().unwrap());
+        let first = world.agent("-o off -n node1 -t 30").spawn().unwrap();
+        let mut slow = call_back(&ear.hear().0);
+        slow.authenticate();
+        // Its port is free again, and it waits for an answer that takes its time.
+        let second = world.agent("-o off -n node2 -t 20").spawn().unwrap();
+        let (packet, _) = ear.hear();
+        assert_eq!(packet.request.target.as_str(), "node2");
+        let mut host = call_back(&packet);
+        host.authenticate();
+        host.send(&[0]);
+        let second = wait(second);
+        slow.send(&[0]);
+        (wait(first), second)
+    });
+    assert_eq!((second.code, first.code), (0, 0), "{second:?} {first:?}");
+}
+
+#[test]
+fn a_request_that_was_never_sent_leaves_no_note() {
+    let Some(world) = World::new("a_request_that_was_never_sent") else { return };
+    assert!(world.run("-o off -n node1 -t 5 -I eth9").stderr.contains("no interface"));
+    let ran = world.pair.host.inside(|| {
+        let ear = Ear::new(HOST_V4.parse().unwrap());
+        let child = world.agent("-o off -n node1 -t 20").spawn().unwrap();
+        let (packet, _) = ear.hear();
+        assert_eq!(packet.request.operation, Operation::Off, "and no question");
+        let mut host = call_back(&packet);
+        host.authenticate();
+        host.send(&[0]);
+        wait(child)
+    });
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+#[test]
 fn a_crowd_from_one_address_does_not_push_out_the_host() {
     let Some(world) = World::new("a_crowd_from_one_address") else { return };
     world.pair.host.ip(&["addr", "add", "192.0.2.9/24", "dev", "eth0"]);

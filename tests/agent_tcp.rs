@@ -5,6 +5,7 @@
 mod common;
 
 use std::net::{Shutdown, TcpListener};
+use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 use common::agent::{OURS, Ran};
 use common::peer::Peer;
 use common::{Dir, until};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::{pipe2, write};
 
 /// More than a time-out of a second and a busy machine need.
 const SOON: Duration = Duration::from_secs(15);
@@ -381,6 +384,36 @@ fn all_addresses_of_a_name_are_tried() {
         .into();
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("no-such-host.invalid"), "{ran:?}");
+}
+
+/// A pipe that is full. Keep both ends: nobody reads it.
+fn full_pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    while write(&writer, &[0; 4096]).is_ok() {}
+    while write(&writer, &[0]).is_ok() {}
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_holds_up_nothing() {
+    let bed = Bed::new();
+    for (args, answer) in [("-o off -n node1 -t 20 -d", 0), ("-o monitor -t 20", 1)] {
+        let (_unread, full) = full_pipe();
+        let begin = Instant::now();
+        let code = thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut peer = Peer::new(bed.listener.accept().unwrap().0);
+                peer.request();
+                peer.authenticate();
+                peer.send(&[answer]);
+            });
+            bed.agent(args).stderr(full).status().unwrap().code()
+        });
+        assert_eq!(code, Some(answer.into()), "{args}");
+        assert!(begin.elapsed() < SOON, "{args}");
+    }
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub(super) enum Command {
 /// A sentence about the first argument that is wrong.
 pub(super) fn parse(agent: Agent, args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut given = Given::from_args();
+    let mut last: Option<char> = None;
     let mut parser = lexopt::Parser::from_args(args);
     let explain = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(explain)? {
@@ -34,12 +35,24 @@ pub(super) fn parse(agent: Agent, args: impl IntoIterator<Item = OsString>) -> R
             // A value that stands by itself: the C agent ignores it, and goes on without what was meant.
             lexopt::Arg::Value(_) => None,
         };
-        let Some(Opt { id, value, .. }) = option else { return Err(explain(argument.unexpected())) };
+        let Some(Opt { id, value, .. }) = option else {
+            return Err(match (&argument, last) {
+                (lexopt::Arg::Value(stray), Some(letter)) => {
+                    let stray = stray.to_string_lossy();
+                    format!("unexpected argument {stray:?}: write -{letter}{stray}, without a blank")
+                }
+                _ => explain(argument.unexpected()),
+            });
+        };
+        last = None;
         match value {
             Value::No => given.push(*id, "1"),
             Value::Needed(_) => given.push(*id, parser.value().map_err(explain)?),
             Value::Optional(_, default) => {
-                given.push(*id, parser.optional_value().unwrap_or_else(|| default.into()));
+                let value = parser.optional_value();
+                // getopt(3)'s optional values stand in the same word.
+                last = option.and_then(|option| option.short).filter(|_| value.is_none());
+                given.push(*id, value.unwrap_or_else(|| default.into()));
             }
         }
     }
@@ -91,7 +104,8 @@ mod tests {
         assert_eq!(given(Agent::Virt, "-S").last(Id::Vsock).unwrap(), "2");
         assert_eq!(given(Agent::Virt, "-S7").last(Id::Vsock).unwrap(), "7");
         assert_eq!(given(Agent::Virt, "-S -n a").last(Id::Vsock).unwrap(), "2");
-        assert!(parsed(Agent::Virt, "-S 7").is_err(), "7 is not ignored");
+        let refusal = parsed(Agent::Virt, "-S 7").unwrap_err();
+        assert!(refusal.contains("write -S7"), "7 is not ignored: {refusal}");
     }
 
     #[test]

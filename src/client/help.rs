@@ -26,6 +26,10 @@ pub(super) fn text(agent: Agent) -> String {
             Value::Needed(value) => format!(" <{value}>"),
             Value::Optional(value, _) => format!("[=<{value}>]"),
         };
+        let letter = match option.value {
+            Value::Optional(value, _) => letter.replace(',', &format!("[<{value}>],")),
+            _ => letter,
+        };
         row(&mut out, &format!("{letter}--{long}{value}"), option);
     }
     out.push_str("  -h, -?, --help                  Print this help\n");
@@ -84,7 +88,7 @@ mod tests {
                 assert!(text.contains(&format!("\n  {} ", option.name)), "{}", option.name);
                 assert!(text.lines().all(|line| line.len() <= WIDTH + 1), "{text}");
                 if let Some(letter) = option.short {
-                    assert!(text.contains(&format!("\n  -{letter}, --")), "-{letter}");
+                    assert!(text.contains(&format!("\n  -{letter}")), "-{letter}");
                 }
             }
         }

@@ -117,7 +117,7 @@ static IPPORT: Opt = Opt::new(
     Some('p'),
     "ipport",
     Needed("port"),
-    "Port of the daemon; by multicast also the TCP port for its call-back",
+    "Port of the daemon; fence_xvm is called back on this TCP port, too",
 )
 .default("1229");
 static RETRANS: Opt = Opt::new(
@@ -147,8 +147,14 @@ static HASH: Opt = Opt::new(
 static KEY_FILE: Opt =
     Opt::new(Id::KeyFile, Some('k'), "key_file", Needed("file"), "File with the key shared with the daemon")
         .default("/etc/cluster/fence_xvm.key");
-static PLUG: Opt = Opt::new(Id::Plug, Some('n'), "plug", Needed("vm"), "Name or UUID of the VM to fence")
-    .standing(Standing::Required { obsoletes: "port" });
+static PLUG: Opt = Opt::new(
+    Id::Plug,
+    Some('n'),
+    "plug",
+    Needed("vm"),
+    "Name or UUID of the VM to fence (-H, port and domain are older names)",
+)
+.standing(Standing::Required { obsoletes: "port" });
 static PORT: Opt =
     Opt::new(Id::Port, Some('H'), "port", Needed("vm"), "Older name of plug").standing(Standing::OldRequired);
 static DOMAIN: Opt =
@@ -221,7 +227,7 @@ static IPADDR: Opt = Opt::new(
     Some('T'),
     "ipaddr",
     Needed("host"),
-    "Name or address of the daemon's host, asked over TCP",
+    "Name or address of the daemon's host, asked over TCP; without it, vsock and serial_device, the vmchannel is used",
 )
 .default("127.0.0.1");
 static VSOCK: Opt = Opt::new(

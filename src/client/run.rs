@@ -1,7 +1,7 @@
 //! From the process's arguments to its exit code.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use crate::auth::{HashKind, Key};
 use crate::fence::{Answer, Operation, Verdict};
 use crate::key_file;
 use crate::session::Policy;
+use crate::sys::within::within;
 
 /// How long it may take to learn whether the host knows a VM, after a failure.
 const SECOND_QUESTION: Duration = Duration::from_secs(3);
@@ -103,7 +104,11 @@ fn policy(trace: &Trace, settings: &Settings) -> Result<Arc<Policy>, String> {
     if !is_needed {
         return Ok(Arc::new(Policy { hash, auth, key: Key::new(Vec::new()) }));
     }
-    let (key, _) = key_file::read(path).map_err(|error| {
+    // It may be on a file server that is silent.
+    let (from, limit) = (path.clone(), settings.timeout);
+    let read = within(limit, move || key_file::read(&from))
+        .and_then(|read| read.unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "timed out"))));
+    let (key, _) = read.map_err(|error| {
         format!(
             "cannot read the key file {}: {error}; copy it from the host (or set hash and auth to none, on both sides)",
             path.display()
@@ -148,7 +153,8 @@ fn fence(
         if let Ok(Answer::HostList(entries)) = list {
             let name = settings.target.as_str();
             let is_it = |text: &str| text.eq_ignore_ascii_case(name);
-            if !entries.iter().any(|entry| is_it(&entry.name) || is_it(&entry.uuid)) {
+            // An empty list says nothing: a C daemon with several URIs gives it.
+            if !entries.is_empty() && !entries.iter().any(|entry| is_it(&entry.name) || is_it(&entry.uuid)) {
                 outcome = Outcome::Unknown;
             }
         }

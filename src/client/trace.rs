@@ -1,7 +1,15 @@
 use std::fmt;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::agent::Agent;
+use crate::sys::within::within;
+
+/// How long a line may take to be read.
+const LINE_LIMIT: Duration = Duration::from_millis(200);
+
+static IS_UNHEARD: AtomicBool = AtomicBool::new(false);
 
 /// Says on stderr, with `-d`, what is being done.
 #[derive(Debug, Clone, Copy)]
@@ -19,11 +27,17 @@ impl Trace {
     }
 
     /// Says a line. It is written in one piece, so that lines of agents that
-    /// share a stderr do not mix.
+    /// share a stderr do not mix. A stderr that takes nothing is no reason not
+    /// to fence: after one line that nobody reads there are no more.
     pub(super) fn say(&self, what: fmt::Arguments<'_>) {
+        if IS_UNHEARD.load(Ordering::Relaxed) {
+            return;
+        }
         let line = format!("{}: {}\n", self.agent.name(), printable(&what.to_string()));
-        // A stderr that takes nothing is no reason not to fence.
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        let written = within(LINE_LIMIT, move || std::io::stderr().write_all(line.as_bytes()).is_ok());
+        if !matches!(written, Ok(Some(true))) {
+            IS_UNHEARD.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use nix::fcntl::{FcntlArg, fcntl};
 use super::within::within;
 
 /// Takes a file for this process: a write lock over all of it, until it is
-/// closed. Waits for another process that has it.
+/// closed. Waits for another process that has it; with a deadline that has
+/// passed it only looks whether one has.
 ///
 /// # Errors
 ///
@@ -30,10 +31,14 @@ pub fn lock(file: &File, deadline: Instant) -> io::Result<()> {
         Err(Errno::EAGAIN | Errno::EACCES) => {}
         Err(errno) => return Err(errno.into()),
     }
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     // The lock belongs to the process, so a thread may wait for it. Closing
     // its copy of the file would drop the lock, so that is never closed.
     let waiting = ManuallyDrop::new(file.try_clone()?);
-    let waited = within(deadline.saturating_duration_since(Instant::now()), move || {
+    let waited = within(left, move || {
         loop {
             match fcntl(waiting.as_fd(), FcntlArg::F_SETLKW(&whole)) {
                 Err(Errno::EINTR) => {}

@@ -195,3 +195,24 @@ fn set_modem_lines(file: &File, lines: libc::c_int) -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::pty::openpty;
+    use nix::sys::termios::cfgetospeed;
+
+    #[test]
+    fn every_speed_reaches_the_line() {
+        let pair = openpty(None, None).unwrap();
+        let line = File::from(pair.slave);
+        for (at, speed) in SPEEDS.into_iter().enumerate() {
+            let framing = Framing { speed, data_bits: 8, parity: Parity::None, stop_bits: 1 };
+            make_raw(&line, framing).unwrap();
+            assert_eq!(cfgetospeed(&tcgetattr(&line).unwrap()), RATES[at], "{speed}");
+            assert!(format!("{:?}", RATES[at]).ends_with(&speed.to_string()), "{speed}");
+        }
+        let odd = Framing { speed: 115_201, data_bits: 8, parity: Parity::None, stop_bits: 1 };
+        assert_eq!(make_raw(&line, odd).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+}

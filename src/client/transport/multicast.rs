@@ -57,38 +57,63 @@ struct Exchange<'a> {
     /// The TCP port for call-backs.
     port: u16,
     sent: Sent,
+    /// Whether anything has ever been sent.
+    has_sent: bool,
     /// The hosts that have nothing older to say; all if none.
     settled: Option<Vec<IpAddr>>,
 }
 
 impl Multicast<'_> {
     pub(super) fn ask(&self, ask: &Ask) -> Result<Answer, String> {
-        let listener = self.listen(ask)?;
+        let (listener, mut pending) = self.listen(ask)?;
         let port = listener.local_addr().map_err(|error| error.to_string())?.port();
         let calls = Calls::new(listener);
-        let mut exchange = Exchange { ask, calls, port, sent: Sent::default(), settled: None };
-        // Nobody calls a port that was free for the request of an agent before us.
-        let mut pending = match port == self.port {
-            true => Some(self.pending(&exchange)?),
-            false => None,
+        let mut exchange =
+            Exchange { ask, calls, port, sent: Sent::default(), has_sent: false, settled: None };
+        let is_left_over = pending.as_mut().is_some_and(|pending| pending.begin(&ask.trace));
+        let settled = match is_left_over {
+            true => {
+                ask.trace
+                    .step(format_args!("a host may still call back for an older request; asking around it"));
+                exchange.settled = Some(Vec::new());
+                self.settle(&mut exchange, None)
+            }
+            false => Ok(()),
         };
-        if pending.as_mut().is_some_and(|pending| pending.begin(&ask.trace)) {
-            ask.trace.step(format_args!("a host may still call back for an older request; asking around it"));
-            exchange.settled = Some(Vec::new());
-            self.settle(&mut exchange, None)?;
-        }
-        let answer = self.request(&mut exchange)?;
-        if let Some(pending) = pending {
+        let answer = settled.and_then(|()| self.request(&mut exchange));
+        // Nobody can call back for what was never sent.
+        let is_over = answer.is_ok() || !(is_left_over || exchange.has_sent);
+        if let Some(pending) = pending.filter(|_| is_over) {
             pending.end();
         }
-        Ok(answer)
+        answer
     }
 
-    fn pending(&self, exchange: &Exchange) -> Result<Pending, String> {
-        let family = if self.group.is_ipv4() { "ipv4" } else { "ipv6" };
-        let name = format!("call-back-{family}-{}", exchange.port);
-        let pending = Pending::of(&name, exchange.ask.deadline, &exchange.ask.trace);
-        pending.ok_or_else(|| format!("{}: another agent has the port", exchange.ask.timed_out()))
+    /// The socket for call-backs, on the port of the multicast or, if another
+    /// agent has that, on one that is free; and the note on the former. An
+    /// agent whose host has called back has the note and no socket any more.
+    fn listen(&self, ask: &Ask) -> Result<(TcpListener, Option<Pending>), String> {
+        let is_ipv4 = self.group.is_ipv4();
+        let explain = |error| format!("cannot listen for the call-back of the host: {error}");
+        let family = if is_ipv4 { "ipv4" } else { "ipv6" };
+        match call_back_listener(is_ipv4, self.port) {
+            Ok(listener) => {
+                let name = format!("call-back-{family}-{}", self.port);
+                if let Some(pending) = Pending::of(&name, Instant::now(), &ask.trace) {
+                    return Ok((listener, Some(pending)));
+                }
+                ask.trace.step(format_args!(
+                    "another agent is about to use TCP port {}; taking another",
+                    self.port
+                ));
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {
+                ask.trace.step(format_args!("TCP port {}: {error}; taking another", self.port));
+            }
+            Err(error) => return Err(explain(error)),
+        }
+        // Nobody calls a port that was free for the request of an agent before us.
+        Ok((call_back_listener(is_ipv4, 0).map_err(explain)?, None))
     }
 
     /// Sends the request, round after round, until a host has answered it.
@@ -176,20 +201,6 @@ impl Multicast<'_> {
         }
     }
 
-    /// The socket for the call-back, on the port of the multicast or, if
-    /// another agent has that, on one that is free.
-    fn listen(&self, ask: &Ask) -> Result<TcpListener, String> {
-        let is_ipv4 = self.group.is_ipv4();
-        let listener = call_back_listener(is_ipv4, self.port).or_else(|error| {
-            ask.trace.step(format_args!("TCP port {}: {error}; taking another", self.port));
-            match error.kind() {
-                ErrorKind::AddrInUse | ErrorKind::PermissionDenied => call_back_listener(is_ipv4, 0),
-                _ => Err(error),
-            }
-        });
-        listener.map_err(|error| format!("cannot listen for the call-back of the host: {error}"))
-    }
-
     /// A round of datagrams, one for each packet from each address. They differ
     /// in the address alone, so that a daemon which hears several takes them
     /// for one request. What goes wrong ends the first round only: interfaces
@@ -221,6 +232,7 @@ impl Multicast<'_> {
                     let group = SocketAddr::new(self.group, self.port);
                     exchange.ask.trace.step(format_args!("sent {} to {group} from {local}", packets.len()));
                     exchange.sent.from.push(local);
+                    exchange.has_sent = true;
                 }
                 Err(error) => {
                     exchange.ask.trace.step(format_args!("cannot send from {local}: {error}"));
