@@ -7,7 +7,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use common::agent::{self, Agent, Programs, Way};
+use common::agent::{self, Agent, Form, Programs, Way};
 use common::daemon::{Daemon, auth_keys, conf};
 use common::net::{GUEST_V4, GUEST_V6, HOST_V4, HOST_V6, Pair};
 use common::node::{self, NODE1, NODE2, NODE3, OFF, PAUSED, RUNNING, Vm, vm};
@@ -135,11 +135,28 @@ fn every_pair_of_hash_and_auth_multicast_ipv6() {
 
 #[test]
 fn the_table_of_answers_and_what_agents_print() {
+    the_table(Form::Short);
+}
+
+#[test]
+fn the_table_of_answers_with_options_on_stdin() {
+    the_table(Form::Stdin);
+}
+
+#[test]
+fn the_table_of_answers_with_long_options() {
+    // The C agents have none.
+    if agent::under_test() == Suite::Ours {
+        the_table(Form::Long);
+    }
+}
+
+fn the_table(form: Form) {
     let Some(world) = World::new("the_table_of_answers") else { return };
     for transport in TRANSPORTS {
         let uri = world.node(&[vm("node1", NODE1, RUNNING), vm("node2", NODE2, OFF)]);
         let daemon = world.daemon(transport, "sha256", "sha256", &[uri], "");
-        let agent = world.agent(transport);
+        let agent = Agent { form, ..world.agent(transport) };
         let codes = |ops: &[(&str, &str)]| ops.iter().map(|(op, vm)| agent.code(op, vm)).collect::<Vec<_>>();
 
         let list = agent.run("list", "");

@@ -112,34 +112,69 @@ pub struct Agent<'a> {
     pub auth: &'a str,
     /// Seconds that it may take.
     pub timeout: u32,
+    pub form: Form,
+}
+
+/// How an agent is told what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Short,
+    /// Ours alone have it.
+    Long,
+    Stdin,
 }
 
 impl<'a> Agent<'a> {
     /// With sha256 for hash and auth, and 10 s.
     pub fn new(programs: &'a Programs, namespace: &'a Namespace, way: Way<'a>, key: &'a Path) -> Agent<'a> {
-        Agent { programs, namespace, way, key, hash: "sha256", auth: "sha256", timeout: 10 }
+        Agent {
+            programs,
+            namespace,
+            way,
+            key,
+            hash: "sha256",
+            auth: "sha256",
+            timeout: 10,
+            form: Form::Short,
+        }
     }
 
     /// Runs it for an operation on a VM ("" for none).
     pub fn run(&self, operation: &str, vm: &str) -> Ran {
-        let mut command = match self.way {
-            Way::Tcp(address) => {
-                let mut command = self.namespace.command(&self.programs.virt);
-                command.args(["-T", address]);
-                command
-            }
+        let (program, way) = match self.way {
+            Way::Tcp(address) => (&self.programs.virt, vec![("-T", "ipaddr", address)]),
             Way::Multicast(family) => {
-                let mut command = self.namespace.command(&self.programs.xvm);
-                command.args(["-i", family, "-r", "5"]);
-                command
+                (&self.programs.xvm, vec![("-i", "ip_family", family), ("-r", "retrans", "5")])
             }
         };
-        command.arg("-k").arg(self.key).args(["-c", self.hash, "-C", self.auth]);
-        command.args(["-o", operation, "-t", &self.timeout.to_string()]);
+        let (key, timeout) = (self.key.display().to_string(), self.timeout.to_string());
+        let mut options = way;
+        options.extend([
+            ("-k", "key_file", key.as_str()),
+            ("-c", "hash", self.hash),
+            ("-C", "auth", self.auth),
+            ("-o", "action", operation),
+            ("-t", "timeout", &timeout),
+        ]);
         if !vm.is_empty() {
-            command.args(["-n", vm]);
+            options.push(("-n", if self.form == Form::Stdin { "port" } else { "plug" }, vm));
         }
-        command.output().unwrap().into()
+        let mut command = self.namespace.command(program);
+        match self.form {
+            Form::Short => {
+                let args = options.iter().flat_map(|(letter, _, value)| [*letter, value]);
+                command.args(args).output().unwrap().into()
+            }
+            Form::Long => {
+                let long =
+                    |(_, name, value): &(&str, &str, &str)| format!("--{}={value}", name.replace('_', "-"));
+                command.args(options.iter().map(long)).output().unwrap().into()
+            }
+            Form::Stdin => {
+                let line = |(_, name, value): &(&str, &str, &str)| format!("{name}={value}\n");
+                run_on_stdin(command, &options.iter().map(line).collect::<String>())
+            }
+        }
     }
 
     /// Its exit code.
