@@ -10,7 +10,9 @@ use fence_virt::auth::Key;
 use fence_virt::fence::Operation;
 use fence_virt::session::ROW_LEN;
 use fence_virt::wire::{PACKET_LEN, Packet};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
 
 use super::agent::{Programs, Ran};
 use super::daemon::{Daemon, auth_keys, conf};
@@ -66,7 +68,11 @@ pub struct Ear(UdpSocket);
 
 impl Ear {
     pub fn new(interface: Ipv4Addr) -> Ear {
-        let socket = UdpSocket::bind((GROUP, 1229)).unwrap();
+        // Another thread's child may hold a copy of an older one until it has called exec(2).
+        let fd = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        setsockopt(&fd, sockopt::ReuseAddr, &true).unwrap();
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from((GROUP, 1229)))).unwrap();
+        let socket = UdpSocket::from(fd);
         socket.join_multicast_v4(&GROUP, &interface).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         Ear(socket)
