@@ -4,62 +4,13 @@
 
 mod common;
 
-use std::net::{Shutdown, TcpListener};
-use std::os::fd::OwnedFd;
-use std::process::Stdio;
+use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::agent::{OURS, Ran};
+use common::bed::{Bed, SOON};
 use common::peer::Peer;
-use common::{Dir, until};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::{pipe2, write};
-
-/// More than a time-out of a second and a busy machine need.
-const SOON: Duration = Duration::from_secs(15);
-
-/// A port of the loopback with the agent on the one side and a script on the other.
-struct Bed {
-    dir: Dir,
-    listener: TcpListener,
-}
-
-impl Bed {
-    fn new() -> Bed {
-        let dir = Dir::new();
-        dir.key("key", b'k');
-        Bed { dir, listener: TcpListener::bind("127.0.0.1:0").unwrap() }
-    }
-
-    fn agent(&self, args: &str) -> std::process::Command {
-        let mut command = std::process::Command::new(OURS);
-        let port = self.listener.local_addr().unwrap().port().to_string();
-        command.args(["-T", "127.0.0.1", "-p", &port, "-k"]).arg(self.dir.path("key"));
-        command.args(args.split_whitespace()).stdin(Stdio::null());
-        command
-    }
-
-    /// Runs the agent against a script for its first connection.
-    fn run<T: Send>(&self, args: &str, script: impl FnOnce(Peer) -> T + Send) -> (Ran, T) {
-        thread::scope(|scope| {
-            let peer = scope.spawn(|| script(Peer::new(self.listener.accept().unwrap().0)));
-            let ran = self.agent(args).output().unwrap().into();
-            (ran, peer.join().unwrap())
-        })
-    }
-
-    /// The same for an `off` that has to fail, at once, with these words.
-    fn fails<T: Send>(&self, words: &str, script: impl FnOnce(Peer) -> T + Send) -> T {
-        let begin = Instant::now();
-        let (ran, result) = self.run("-o off -n node1 -t 30", script);
-        assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");
-        assert_eq!(ran.stderr.lines().count(), 1, "one line says why: {ran:?}");
-        assert!(ran.stderr.contains(words) && !ran.stderr.contains("imed out"), "{ran:?}");
-        assert!(begin.elapsed() < SOON, "it waited for the time-out");
-        result
-    }
-}
 
 #[test]
 fn a_daemon_that_hangs_up_anywhere_is_a_failure_at_once() {
@@ -384,70 +335,4 @@ fn all_addresses_of_a_name_are_tried() {
         .into();
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("no-such-host.invalid"), "{ran:?}");
-}
-
-/// A pipe that is full. Keep both ends: nobody reads it.
-fn full_pipe() -> (OwnedFd, OwnedFd) {
-    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
-    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-    while write(&writer, &[0; 4096]).is_ok() {}
-    while write(&writer, &[0]).is_ok() {}
-    fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
-    (reader, writer)
-}
-
-#[test]
-fn a_stderr_that_nobody_reads_holds_up_nothing() {
-    let bed = Bed::new();
-    for (args, answer) in [("-o off -n node1 -t 20 -d", 0), ("-o monitor -t 20", 1)] {
-        let (_unread, full) = full_pipe();
-        let begin = Instant::now();
-        let code = thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut peer = Peer::new(bed.listener.accept().unwrap().0);
-                peer.request();
-                peer.authenticate();
-                peer.send(&[answer]);
-            });
-            bed.agent(args).stderr(full).status().unwrap().code()
-        });
-        assert_eq!(code, Some(answer.into()), "{args}");
-        assert!(begin.elapsed() < SOON, "{args}");
-    }
-}
-
-#[test]
-fn a_stdout_that_takes_nothing_does_not_change_what_happened() {
-    let bed = Bed::new();
-    let answer = |bytes: Vec<u8>| {
-        move |mut peer: Peer| {
-            peer.request();
-            peer.authenticate();
-            peer.send(&bytes);
-        }
-    };
-    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
-    let code = |args: &str, bytes: Vec<u8>| {
-        thread::scope(|scope| {
-            scope.spawn(|| answer(bytes)(Peer::new(bed.listener.accept().unwrap().0)));
-            bed.agent(args).stdout(full()).stderr(full()).status().unwrap().code().unwrap()
-        })
-    };
-    assert_eq!(code("-o status -n node1 -t 20", vec![2]), 2);
-    assert_eq!(code("-o off -n node1 -t 20", vec![0]), 0);
-    assert_eq!(
-        code("-o list -t 20", vec![253; 1].into_iter().chain([0; 131]).collect()),
-        0,
-        "nothing to print"
-    );
-    let entry = fence_virt::fence::HostEntry {
-        name: "node1".to_owned(),
-        uuid: "u".to_owned(),
-        state: fence_virt::fence::PowerState::Off,
-    };
-    assert_eq!(code("-o list -t 20", fence_virt::wire::encode_host_list(&[entry])), 1);
-    until("no connection is left over", SOON, || {
-        bed.listener.set_nonblocking(true).unwrap();
-        bed.listener.accept().is_err()
-    });
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, clippy::print_stderr, clippy::panic, clippy::unwrap_used)]
 
 pub mod agent;
+pub mod bed;
 pub mod client;
 pub mod daemon;
 pub mod libvirtd;
