@@ -9,16 +9,19 @@ use crate::fence::Source;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Group {
     addresses: Vec<IpAddr>,
+    cids: Vec<u32>,
     /// Names and UUIDs of VMs, in lower case.
     domains: Vec<String>,
 }
 
 impl Group {
-    /// From the `ip` and `uuid` lines of a configuration. An `ip` line that
-    /// is no address admits nobody who comes by IP.
+    /// From the `ip` and `uuid` lines of a configuration. An `ip` line is an
+    /// address or, as a number alone, the CID of a vsock peer; any other
+    /// admits nobody.
     pub fn new(ips: &[String], uuids: &[String]) -> Group {
         Group {
             addresses: ips.iter().filter_map(|text| parse_address(text)).collect(),
+            cids: ips.iter().filter_map(|text| text.trim().parse().ok()).collect(),
             domains: uuids.iter().map(|text| text.to_lowercase()).collect(),
         }
     }
@@ -26,7 +29,14 @@ impl Group {
     fn admits(&self, source: &Source) -> bool {
         match source {
             Source::Ip(address) => self.addresses.contains(&address.to_canonical()),
+            Source::Cid(cid) => self.cids.contains(cid),
+            Source::Domain(domain) => self.lists(&[domain.name.to_lowercase(), domain.uuid.to_string()]),
         }
+    }
+
+    /// `names` are in lower case.
+    fn lists(&self, names: &[String]) -> bool {
+        self.domains.iter().any(|domain| names.contains(domain))
     }
 }
 
@@ -47,20 +57,27 @@ impl Groups {
     }
 
     /// Whether `source` stands in a group that lists the VM by one of its
-    /// `names` (name, UUID), compared without regard to case.
+    /// `names` (name, UUID), compared without regard to case. A VM that asks
+    /// stands in the groups that list it, by its name or its UUID.
     pub fn permit(&self, source: &Source, names: &[&str]) -> bool {
         if self.0.is_empty() {
             return true;
         }
         let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
-        let lists = |group: &Group| group.domains.iter().any(|domain| names.contains(domain));
-        self.0.iter().any(|group| group.admits(source) && lists(group))
+        self.0.iter().any(|group| group.admits(source) && group.lists(&names))
+    }
+
+    /// Whether there is no group, so that nobody has to be known.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fence::{Domain, Uuid};
+    use std::sync::Arc;
 
     fn source(text: &str) -> Source {
         Source::ip(text.parse().unwrap())
@@ -99,7 +116,26 @@ mod tests {
     }
 
     #[test]
-    fn a_group_without_addresses_admits_nobody() {
-        assert!(!Groups::new(vec![group(&["3"], &["a"])]).permit(&source("0.0.0.3"), &["a"]));
+    fn a_number_is_a_cid_and_no_address() {
+        let groups = Groups::new(vec![group(&["3", "192.0.2.4"], &["a"])]);
+        assert!(groups.permit(&Source::Cid(3), &["a"]));
+        assert!(!groups.permit(&Source::Cid(4), &["a"]));
+        assert!(!groups.permit(&source("0.0.0.3"), &["a"]));
+        assert!(!Groups::new(vec![group(&[], &["a"])]).permit(&Source::Cid(3), &["a"]));
+    }
+
+    #[test]
+    fn a_vm_stands_in_the_groups_that_list_it() {
+        let uuid = "44179d3f-6c63-474f-a212-20c8b4b25b16";
+        let asker = |name: &str| {
+            Source::Domain(Arc::new(Domain { name: name.to_owned(), uuid: Uuid::parse(uuid).unwrap() }))
+        };
+        let by_uuid = Groups::new(vec![group(&[], &[&uuid.to_uppercase(), "node2"]), group(&[], &["node3"])]);
+        assert!(by_uuid.permit(&asker("x"), &["Node2"]));
+        assert!(by_uuid.permit(&asker("x"), &[uuid]), "itself");
+        assert!(!by_uuid.permit(&asker("x"), &["node3"]));
+        let by_name = Groups::new(vec![group(&[], &["NODE1", "node2"])]);
+        assert!(by_name.permit(&asker("node1"), &["node2"]));
+        assert!(!by_name.permit(&asker("x"), &["node2"]));
     }
 }

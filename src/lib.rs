@@ -9,7 +9,7 @@
 //! | floor | modules |
 //! | --- | --- |
 //! | 0 | [`fence`], [`wire`], [`auth`]: vocabulary, codecs, keys and digests |
-//! | 1 | [`session`], [`history`], [`groups`], [`quota`]: machines without sockets, files or clocks |
+//! | 1 | [`session`], [`history`], [`groups`], [`quota`], `domain_xml`: machines without sockets, files or clocks |
 //! | 2 | `config`, [`key_file`], [`sys`] |
 //! | 3 | [`client`]; the daemon |
 #![deny(unsafe_code)]
@@ -27,3 +27,5 @@ pub mod wire;
 
 #[cfg(feature = "daemon")]
 pub mod config;
+#[cfg(feature = "daemon")]
+pub mod domain_xml;

@@ -4,24 +4,32 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::fence::Source;
+use crate::fence::{Source, Uuid};
 
 /// Sessions of one listener.
 pub const SESSIONS_MAX: usize = 256;
 
-/// What sessions are counted by: an IPv4 address, a link-local IPv6 address,
-/// or an IPv6 /64, since one host has all addresses of that.
+/// What sessions are counted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Origin(IpAddr);
+pub enum Origin {
+    /// An IPv4 address, a link-local IPv6 address, or an IPv6 /64, since one host has all addresses of that.
+    Ip(IpAddr),
+    /// A vsock peer.
+    Cid(u32),
+    /// A VM, whatever lines it has.
+    Domain(Uuid),
+}
 
 impl From<&Source> for Origin {
     fn from(source: &Source) -> Origin {
         match source {
             // All guests on a link share fe80::/64.
             Source::Ip(IpAddr::V6(address)) if address.segments()[0] & 0xffc0 != 0xfe80 => {
-                Origin(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into())
+                Origin::Ip(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into())
             }
-            Source::Ip(address) => Origin(*address),
+            Source::Ip(address) => Origin::Ip(*address),
+            Source::Cid(cid) => Origin::Cid(*cid),
+            Source::Domain(domain) => Origin::Domain(domain.uuid),
         }
     }
 }

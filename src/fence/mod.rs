@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod domain;
 mod operation;
 mod request;
 
 pub use answer::{Answer, HostEntry, PowerState, Verdict};
+pub use domain::{Domain, Uuid};
 pub use operation::Operation;
 pub use request::{Identity, NAME_MAX, NameError, Request, Source, Target};

@@ -1,7 +1,8 @@
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::Operation;
+use super::{Domain, Operation, Uuid};
 
 /// The longest name or UUID of a VM that the wire carries, in bytes: 64 less the closing NUL.
 pub const NAME_MAX: usize = 63;
@@ -53,10 +54,14 @@ impl fmt::Display for NameError {
 }
 
 /// Who asks, as far as the transport proves it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
     /// The peer of a TCP connection, or the address that a multicast call-back reached.
     Ip(IpAddr),
+    /// The context id of a vsock peer: 3 and more are VMs, 2 the host, 1 the machine itself (vsock(7)).
+    Cid(u32),
+    /// A VM that libvirt says has the serial line or channel on which the request came.
+    Domain(Arc<Domain>),
 }
 
 impl Source {
@@ -70,6 +75,8 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Source::Ip(address) => address.fmt(f),
+            Source::Cid(cid) => write!(f, "CID {cid}"),
+            Source::Domain(domain) => domain.fmt(f),
         }
     }
 }
@@ -81,12 +88,19 @@ pub struct Identity {
     operation: Operation,
     seqno: u32,
     name: String,
+    asker: Option<Uuid>,
 }
 
 impl Identity {
     /// What is asked.
     pub fn operation(&self) -> Operation {
         self.operation
+    }
+
+    /// The same only if this VM asks: on lines, where no request comes a
+    /// second time by another way, two VMs may well choose the same number.
+    pub fn asked_by(self, asker: Uuid) -> Identity {
+        Identity { asker: Some(asker), ..self }
     }
 }
 
@@ -104,7 +118,8 @@ pub struct Request {
 impl Request {
     /// What makes it the same as another.
     pub fn identity(&self) -> Identity {
-        Identity { operation: self.operation, seqno: self.seqno, name: self.target.as_str().to_lowercase() }
+        let name = self.target.as_str().to_lowercase();
+        Identity { operation: self.operation, seqno: self.seqno, name, asker: None }
     }
 }
 
@@ -128,6 +143,9 @@ mod tests {
         };
         assert_eq!(request(b"Node", 1), request(b"nODE", 1));
         assert_ne!(request(b"node", 1), request(b"node", 2));
+        let (a, b) = (Uuid::from_bytes([1; 16]), Uuid::from_bytes([2; 16]));
+        assert_ne!(request(b"node", 1).asked_by(a), request(b"node", 1).asked_by(b));
+        assert_eq!(request(b"node", 1).asked_by(a), request(b"nODE", 1).asked_by(a));
     }
 
     #[test]

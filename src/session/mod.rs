@@ -5,12 +5,16 @@
 mod answer;
 mod client;
 mod gather;
+mod guest_line;
 mod line;
 mod row;
+mod scanner;
 mod server;
 
 pub use answer::LIST_MAX;
 pub use client::{Awaited, Breach, ClientSession};
+pub use guest_line::{GuestLine, LINE_QUEUE_MAX, LINE_READ_MAX};
 pub use line::LineSession;
 pub use row::{ROW_LEN, Row};
+pub use scanner::{STALL_LIMIT, Scanner};
 pub use server::{Event, HANDSHAKE_LIMIT, Misconduct, Policy, REPLY_LIMIT, ServerSession};

@@ -1,0 +1,241 @@
+//! What a running VM's XML says of the ways on which it can ask: its serial
+//! ports and channels that are unix sockets on the host, and its vsock CID.
+//! The format is libvirt's: <https://libvirt.org/formatdomain.html>.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::path::PathBuf;
+
+use quick_xml::Reader;
+use quick_xml::events::{BytesStart, Event};
+
+/// The longest XML that is read, in bytes: libvirt sends no longer string.
+pub const XML_MAX: usize = 4 << 20;
+
+/// Channels with this in front of their names are the QEMU guest agent's,
+/// to which libvirt itself is connected; a second connection would take its place.
+const GUEST_AGENT: &str = "org.qemu.guest_agent.";
+
+/// The devices on which a VM can ask.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Devices {
+    /// Sockets of `<serial type='unix'>` with a source of mode bind.
+    pub serials: Vec<PathBuf>,
+    /// The same of `<channel type='unix'>`, the guest agent's excepted.
+    pub channels: Vec<PathBuf>,
+    /// Addresses of `<vsock>`.
+    pub cids: Vec<u32>,
+}
+
+/// Why a text is no VM's XML.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct XmlError(String);
+
+impl fmt::Display for XmlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "its XML cannot be read: {}", self.0)
+    }
+}
+
+impl Devices {
+    /// Reads the XML of one VM. What it does not know it passes over.
+    ///
+    /// # Errors
+    ///
+    /// [`XmlError`] if it is no XML, has a document type definition, is
+    /// longer than [`XML_MAX`], or its root is no `<domain>`.
+    pub fn parse(xml: &str) -> Result<Devices, XmlError> {
+        if xml.len() > XML_MAX {
+            return Err(XmlError(format!("it is longer than {XML_MAX} bytes")));
+        }
+        let mut reader = Reader::from_str(xml);
+        let mut walk = Walk::default();
+        loop {
+            match reader.read_event().map_err(error)? {
+                Event::Start(tag) => walk.open(&tag)?,
+                Event::Empty(tag) => {
+                    walk.open(&tag)?;
+                    walk.close();
+                }
+                Event::End(_) => walk.close(),
+                Event::DocType(_) => return Err(error("it has a document type definition")),
+                Event::Eof if walk.is_whole => return Ok(walk.found),
+                Event::Eof => return Err(error("it ends too early")),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn error(reason: impl fmt::Display) -> XmlError {
+    XmlError(reason.to_string())
+}
+
+/// Where the reader is, by depth: `<domain>` 1, `<devices>` 2, a device 3, its parts 4.
+#[derive(Debug, Default)]
+struct Walk {
+    depth: usize,
+    in_devices: bool,
+    device: Option<Device>,
+    /// The root was closed.
+    is_whole: bool,
+    found: Devices,
+}
+
+/// A device that is being read.
+#[derive(Debug)]
+enum Device {
+    /// A channel if it is not a serial port.
+    Unix { is_serial: bool, path: Option<PathBuf>, is_guest_agents: bool },
+    Vsock,
+}
+
+impl Walk {
+    fn open(&mut self, tag: &BytesStart) -> Result<(), XmlError> {
+        self.depth += 1;
+        let name = tag.name();
+        match (self.depth, name.as_ref()) {
+            (1, b"domain") if !self.is_whole => {}
+            (1, name) => {
+                let name = String::from_utf8_lossy(name).into_owned();
+                return Err(error(format_args!("<{name}> stands where one <domain> should")));
+            }
+            (2, name) => self.in_devices = name == b"devices",
+            (3, name) if self.in_devices => self.device = device(name, tag)?,
+            (4, name) => self.part(name, tag)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, name: &[u8], tag: &BytesStart) -> Result<(), XmlError> {
+        match (&mut self.device, name) {
+            (Some(Device::Unix { path, .. }), b"source") if attribute(tag, "mode")?.as_deref() == Some("bind") => {
+                *path = attribute(tag, "path")?.filter(|path| !path.is_empty()).map(PathBuf::from);
+            }
+            (Some(Device::Unix { is_guest_agents, .. }), b"target") => {
+                *is_guest_agents = attribute(tag, "name")?.is_some_and(|name| name.starts_with(GUEST_AGENT));
+            }
+            (Some(Device::Vsock), b"cid") => {
+                self.found.cids.extend(attribute(tag, "address")?.and_then(|address| address.parse::<u32>().ok()));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        if self.depth == 3 {
+            match self.device.take() {
+                Some(Device::Unix { is_serial: true, path, .. }) => self.found.serials.extend(path),
+                Some(Device::Unix { path, is_guest_agents: false, .. }) => self.found.channels.extend(path),
+                _ => {}
+            }
+        }
+        self.depth -= 1;
+        self.is_whole = self.depth == 0;
+    }
+}
+
+fn device(name: &[u8], tag: &BytesStart) -> Result<Option<Device>, XmlError> {
+    let is_serial = name == b"serial";
+    if name == b"vsock" {
+        return Ok(Some(Device::Vsock));
+    }
+    let is_unix = (is_serial || name == b"channel") && attribute(tag, "type")?.as_deref() == Some("unix");
+    Ok(is_unix.then_some(Device::Unix { is_serial, path: None, is_guest_agents: false }))
+}
+
+fn attribute(tag: &BytesStart, name: &str) -> Result<Option<String>, XmlError> {
+    match tag.try_get_attribute(name).map_err(error)? {
+        Some(attribute) => Ok(Some(attribute.unescape_value().map_err(error)?.into_owned())),
+        None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domain(devices: &str) -> String {
+        format!("<?xml version='1.0'?>\n<domain type='kvm' id='3'><name>a</name><devices>{devices}</devices></domain>")
+    }
+
+    fn parse(devices: &str) -> Devices {
+        Devices::parse(&domain(devices)).unwrap()
+    }
+
+    fn paths(paths: &[&str]) -> Vec<PathBuf> {
+        paths.iter().map(PathBuf::from).collect()
+    }
+
+    #[test]
+    fn sockets_of_serial_ports_and_channels() {
+        let found = parse(
+            "<serial type='unix'><source mode='bind' path='/s/a &amp; b'/><target port='1'/></serial>\
+             <serial type='pty'><source path='/dev/pts/3'/></serial>\
+             <serial type='unix'><source mode='connect' path='/s/c'/></serial>\
+             <serial type='unix'><!-- <source mode='bind' path='/s/comment'/> --><source mode='bind' path=''/></serial>\
+             <serial type='unix'><source mode='bind' path='/s/d'><seclabel model='x'/></source><alias name='s1'/></serial>\
+             <console type='unix'><source mode='bind' path='/s/console'/></console>\
+             <channel type='unix'><source mode='bind' path='/c/a'/>\
+             <target type='guestfwd' address='10.0.2.179' port='1229'/></channel>\
+             <channel type='unix'><source mode='bind' path='/c/agent'/>\
+             <target type='virtio' name='org.qemu.guest_agent.0' state='connected'/></channel>\
+             <channel type='unix'><source mode='bind' path='/c/b'/><target type='virtio' name='fence.0'/></channel>\
+             <channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0'/></channel>",
+        );
+        assert_eq!(found.serials, paths(&["/s/a & b", "/s/d"]));
+        assert_eq!(found.channels, paths(&["/c/a", "/c/b"]));
+    }
+
+    #[test]
+    fn only_devices_count_and_only_where_they_stand() {
+        let serial = "<serial type='unix'><source mode='bind' path='/x'/></serial>";
+        let strays = format!(
+            "<domain><metadata><devices>{serial}</devices></metadata>\
+             <description>&lt;devices>{}</description>\
+             <devices><disk>{serial}</disk></devices></domain>",
+            serial.replace('<', "&lt;")
+        );
+        assert_eq!(Devices::parse(&strays).unwrap(), Devices::default());
+        let inside_cdata = parse(&format!("<![CDATA[{serial}]]>"));
+        assert_eq!(inside_cdata, Devices::default());
+    }
+
+    #[test]
+    fn cids() {
+        let found = parse(
+            "<vsock model='virtio'><cid auto='yes' address='3'/><alias name='vsock0'/></vsock>\
+             <vsock><cid auto='yes'/></vsock><vsock><cid address='4294967296'/></vsock>",
+        );
+        assert_eq!(found.cids, [3]);
+    }
+
+    #[test]
+    fn what_is_no_vm_says_so() {
+        for (xml, words) in [
+            ("", "cannot be read"),
+            ("<domain>", "cannot be read"),
+            ("<network/>", "<network>"),
+            ("<domain/><domain/>", "one <domain>"),
+            ("<domain><devices></domain></devices>", "cannot be read"),
+            ("<domain><devices><serial type='&x;'/></devices></domain>", "cannot be read"),
+            ("<domain><devices><serial type=unix/></devices></domain>", "cannot be read"),
+            ("<!DOCTYPE d [<!ENTITY x 'y'>]><domain>&x;</domain>", "document type"),
+        ] {
+            let error = Devices::parse(xml).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        let long = format!("<domain>{}</domain>", " ".repeat(XML_MAX));
+        assert!(Devices::parse(&long).is_err());
+    }
+
+    #[test]
+    fn depth_and_breadth_are_no_trouble() {
+        let deep = format!("{}{}", "<a>".repeat(100_000), "</a>".repeat(100_000));
+        assert_eq!(parse(&deep), Devices::default());
+        let many = "<serial type='unix'><source mode='bind' path='/x'/></serial>".repeat(20_000);
+        assert_eq!(parse(&many).serials.len(), 20_000);
+    }
+}

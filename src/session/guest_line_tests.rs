@@ -1,0 +1,100 @@
+use super::*;
+use crate::fence::{HostEntry, Operation, PowerState, Target, Verdict};
+use crate::wire::encode_line_request;
+
+fn bytes(seqno: u32) -> [u8; LINE_REQUEST_LEN] {
+    let target = Target::new(b"node1").unwrap();
+    encode_line_request(&Request { operation: Operation::Status, target, seqno }, 0)
+}
+
+fn next(line: &mut GuestLine) -> Option<u32> {
+    line.next_request().map(|(request, _)| request.seqno)
+}
+
+fn sent(line: &mut GuestLine) -> Vec<u8> {
+    let output = line.output().to_vec();
+    line.sent(output.len());
+    output
+}
+
+#[test]
+fn one_request_at_a_time_in_their_order() {
+    let now = Instant::now();
+    let mut line = GuestLine::default();
+    line.receive(&[bytes(1), bytes(2)].concat(), true, now);
+    assert_eq!(next(&mut line), Some(1));
+    assert_eq!(next(&mut line), None, "the first is not answered");
+    line.answer(&Verdict::Success.into());
+    line.answer(&Verdict::Failure.into());
+    assert_eq!(next(&mut line), None, "its answer is not sent");
+    assert_eq!(sent(&mut line), b"abba\0", "one answer each");
+    assert_eq!(next(&mut line), Some(2));
+    line.skip();
+    assert_eq!((next(&mut line), line.output().len()), (None, 0));
+}
+
+#[test]
+fn a_guest_that_does_not_read_is_not_read_from() {
+    let now = Instant::now();
+    let mut line = GuestLine::default();
+    let entry = || HostEntry { name: "a".into(), uuid: "u".into(), state: PowerState::Off };
+    let mut seqno = 0;
+    while line.wants_input(now) {
+        let piece: Vec<u8> = (seqno..seqno + 6).flat_map(bytes).collect();
+        line.receive(&piece, false, now);
+        seqno += 6;
+        if next(&mut line).is_some() {
+            line.answer(&Answer::HostList((0..100).map(|_| entry()).collect()));
+        }
+    }
+    assert!(line.queue.len() < LINE_QUEUE_MAX + 6);
+    let held = line.output().len();
+    assert_eq!(held, 5 + 101 * 130 + 5, "one answer");
+    // It reads on: everything comes in its order.
+    let mut answered = 1;
+    sent(&mut line);
+    while let Some(number) = next(&mut line) {
+        assert_eq!(number, answered);
+        line.answer(&Verdict::Off.into());
+        sent(&mut line);
+        answered += 1;
+    }
+    assert_eq!(answered, seqno);
+    assert!(line.wants_input(now));
+}
+
+#[test]
+fn what_waited_to_be_read_is_as_old_as_the_wait() {
+    let now = Instant::now();
+    let later = now + std::time::Duration::from_secs(60);
+    let mut line = GuestLine::default();
+    while line.wants_input(now) {
+        line.receive(&bytes(1), false, now);
+    }
+    while next(&mut line).is_some() {
+        line.answer(&Verdict::Off.into());
+        sent(&mut line);
+    }
+    assert!(line.wants_input(later));
+    line.receive(&bytes(2), false, later);
+    line.receive(&bytes(3), true, later);
+    line.receive(&bytes(4), true, later);
+    let mut came = Vec::new();
+    while let Some((request, at)) = line.next_request() {
+        came.push((request.seqno, at));
+        line.skip();
+    }
+    assert_eq!(came, [(2, now), (3, now), (4, later)]);
+}
+
+#[test]
+fn what_is_cleared_leaves_only_the_answer_under_way() {
+    let now = Instant::now();
+    let mut line = GuestLine::default();
+    line.receive(&[&bytes(1)[..], &bytes(2), &bytes(3), b"abba"].concat(), true, now);
+    assert_eq!(next(&mut line), Some(1));
+    assert_eq!(line.clear(), 2);
+    assert_eq!(line.deadline(), None);
+    line.answer(&Verdict::Success.into());
+    assert_eq!((sent(&mut line), next(&mut line)), (b"abba\0".to_vec(), None));
+}

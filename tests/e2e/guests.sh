@@ -1,0 +1,236 @@
+#!/bin/bash
+# Guests that fence each other over their serial lines and vmchannels, with a
+# real libvirtd and real QEMU guests. In one of them the deployed C agent and
+# ours ask, one after the other, over either way; two fence_virtd serve them,
+# one for each way.
+#
+#   FENCE_VIRT=  our agent        (target/debug/fence_virt of this project)
+#   THEIRS=      the C agent      (/usr/sbin/fence_virt)
+#   DAEMON=      the fence_virtd  (target/debug/fence_virtd of this project)
+#   STAGES=      what to run      (1 2 3 4 5 6)
+#   KEEP=1       keeps the work folder, with all logs
+#   LIMIT=       seconds to wait for anything (60)
+#
+#   1  what the actions do          4  a guest that starts later, and may nothing
+#   2  the asking guest restarts    5  whose sockets the daemons are connected to
+#   3  libvirtd is killed           6  the daemons end
+#
+# The host is a set of namespaces on this machine: when this script ends, or is
+# killed, every process ends with it. guests-lab.sh makes the machines.
+#
+# The C daemon passes all but stage 3: it does not survive libvirtd.
+#
+# One line a check, then `N passed, M failed`; 77 if something is missing.
+set -u
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/guest.sh"
+STAGES=${STAGES:-1 2 3 4 5 6}
+LIMIT=${LIMIT:-60}
+CHECKS_OF=(0 45 6 18 5 3 2) # so many are below, by stage: one that got lost is a failure
+
+# ------------------------------------------------- outside of the namespaces
+
+if [ -z "${GUESTS_INNER:-}" ]; then
+	[ "$(id -u)" = 0 ] || skip "it must run as root"
+	for need in libvirtd:libvirt-daemon-system virsh:libvirt-clients ip:iproute2 ss:iproute2; do
+		command -v "${need%:*}" >/dev/null || skip "${need%:*} is missing (package ${need#*:})"
+	done
+	unshare --net --mount --pid --ipc --fork --kill-child --mount-proc mount -t tmpfs private /run 2>/dev/null ||
+		skip "it may not make namespaces here"
+	FENCE_VIRT=$(realpath -m "${FENCE_VIRT:-$here/../../target/debug/fence_virt}")
+	THEIRS=$(realpath -m "${THEIRS:-/usr/sbin/fence_virt}")
+	DAEMON=$(realpath -m "${DAEMON:-$here/../../target/debug/fence_virtd}")
+	[ -x "$FENCE_VIRT" ] || skip "no $FENCE_VIRT (cargo build)"
+	[ -x "$THEIRS" ] || skip "no $THEIRS (package fence-virt)"
+	[ -x "$DAEMON" ] || skip "no $DAEMON (cargo build)"
+	guest_fetch
+	W=$(mktemp -d -t fence-guests.XXXXXX) || exit 1
+	export FENCE_VIRT THEIRS DAEMON W STAGES LIMIT GUESTS_INNER=1
+	[ -z "${KEEP:-}" ] || echo "everything is kept in $W"
+	inner=
+	leave() {
+		# It takes all that runs inside along.
+		[ -z "$inner" ] || { kill -KILL "$inner" && wait "$inner"; } 2>/dev/null
+		[ -z "${KEEP:-}" ] || return
+		# What has just been killed may still be about to create a file.
+		rm -rf --one-file-system "$W" || { sleep 1; rm -rf --one-file-system "$W"; }
+	}
+	trap leave EXIT
+	trap 'exit 143' TERM INT HUP
+	# Should this shell be killed: pdeathsig ends unshare, and that its child.
+	setpriv --pdeathsig KILL \
+		unshare --net --mount --pid --ipc --fork --kill-child --mount-proc bash "$here/guests.sh" &
+	inner=$!
+	wait "$inner"
+	code=$?
+	inner=
+	exit "$code"
+fi
+
+# --------------------------------------- inside: this shell is the host itself
+
+passed=0 failed=0 number=0
+. "$here/guests-lab.sh"
+
+finish() {
+	local stage checks=0
+	for stage in $STAGES; do checks=$((checks + CHECKS_OF[stage])); done
+	if [ $((passed + failed)) != $checks ]; then
+		echo "FAIL there were $((passed + failed)) checks, not $checks"
+		failed=$((failed + 1))
+	fi
+	[ $failed = 0 ] || show_logs
+	echo "$passed passed, $failed failed"
+	[ $failed = 0 ]
+	exit
+}
+
+# judge LABEL BEGIN [WHAT IS WRONG]
+judge() {
+	local ms=$(((${EPOCHREALTIME/./} - $2) / 1000)) verdict=ok
+	[ $# = 2 ] || verdict=FAIL
+	[ $# = 2 ] && passed=$((passed + 1)) || failed=$((failed + 1))
+	printf '%-4s %2d.%03d s  %s\n' $verdict $((ms / 1000)) $((ms % 1000)) "$1${3:+: $3}"
+}
+
+# asks LABEL CODE REGEX COMMAND [GUEST] - that guest runs it; the regex is of its
+# output, with the lines joined by semicolons.
+asks() {
+	local begin=${EPOCHREALTIME/./}
+	tell "${5:-asker}" "$4"
+	if [ "$code" != "$2" ]; then
+		judge "$1" "$begin" "exit code $code, not $2: $text"
+	elif ! grep -qE -- "$3" <<<"$text"; then
+		judge "$1" "$begin" "it says '$text', not '$3'"
+	else
+		judge "$1" "$begin"
+	fi
+}
+
+# holds LABEL COMMAND... - it succeeds; what it says is what is wrong.
+holds() {
+	local label=$1 begin=${EPOCHREALTIME/./} wrong
+	shift
+	if wrong=$("$@" 2>&1); then judge "$label" "$begin"; else judge "$label" "$begin" "${wrong:-$*}"; fi
+}
+same() { [ "$1" = "$2" ] || { echo "'$1' is not '$2'"; return 1; }; }
+other_id() { # THAN
+	local id
+	id=$(libvirt domid victim)
+	[[ $id =~ ^[0-9]+$ && $id != "$1" ]] || { echo "its id was $1 and is $id"; return 1; }
+}
+
+# in_all_ways COMMAND - runs it with $agent and $way, and $ask: what the asker runs, $says: a label's beginning.
+in_all_ways() {
+	for agent in theirs ours; do
+		for way in serial vmchannel; do
+			ask="over $agent $way -t 30 -o" says="$agent over $way"
+			"$@"
+		done
+	done
+}
+
+row() { echo "$1 {$((33 - ${#1}))}$2 $3"; } # NAME UUID STATE
+lists() { asks "$says: list${1:-}" 0 "^($A;$V|$V;$A)\$" "$ask list"; }
+reboots() {
+	local id
+	id=$(libvirt domid victim)
+	asks "$says: reboot${1:-}" 0 '^$' "$ask reboot -n victim"
+	holds "$says: the victim was started anew${1:-}" other_id "$id"
+}
+A=$(row asker $ASKER on) V=$(row victim $VICTIM on)
+
+# --------------------------------------------------------------- the stages
+
+actions() {
+	local before
+	lists
+	asks "$says: status" 0 '^Status: ON$' "$ask status -n victim"
+	asks "$says: monitor" 0 '^$' "$ask monitor"
+	before=$(boots victim)
+	reboots
+	[ "$agent $way" != "theirs serial" ] || holds "the victim boots again" until_true "$LIMIT" has_booted victim "$before"
+	asks "$says: off" 0 '^$' "$ask off -n victim"
+	holds "$says: the victim is shut off" state_is victim "shut off"
+	asks "$says: status when it is off" 2 '^Status: OFF$' "$ask status -n victim"
+	asks "$says: on" 0 '^$' "$ask on -n victim"
+	holds "$says: the victim runs" state_is victim running
+	asks "$says: off of a stranger is denied" 3 . "$ask off -n stranger"
+}
+
+after_restart() { asks "$says: status after the asker's restart" 0 '^Status: ON$' "$ask status -n victim"; }
+asker_restarts() {
+	local before
+	before=$(boots asker)
+	libvirt destroy asker
+	libvirt start asker
+	need "the asker boots again" has_booted asker "$before"
+	for way in serial vmchannel; do asks "the asker's $way line is served again" 0 . "served $way $LIMIT; echo $?"; done
+	in_all_ways after_restart
+}
+
+after_libvirtd() {
+	asks "$says: status after libvirtd's restart" 0 '^Status: ON$' "$ask status -n victim"
+	lists " after libvirtd's restart"
+	reboots " after libvirtd's restart"
+}
+libvirtd_dies() {
+	kill -KILL "$libvirtd"
+	wait "$libvirtd" 2>/dev/null
+	start_libvirtd
+	need "libvirtd knows the victim again" state_is victim running
+	for way in serial vmchannel; do asks "libvirtd is back, monitor over $way passes" 0 . "served $way $LIMIT; echo $?"; done
+	in_all_ways after_libvirtd
+}
+
+stranger_starts() {
+	local id
+	id=$(libvirt domid victim)
+	libvirt start stranger
+	need "the stranger boots" has_booted stranger 0
+	asks "the stranger's line is served" 0 . "served serial $LIMIT; echo $?" stranger
+	for agent in theirs ours; do
+		asks "$agent in the stranger: status is denied" 3 . "over $agent serial -t 30 -o status -n victim" stranger
+	done
+	asks "ours in the stranger: off is denied" 3 . "over ours serial -t 30 -o off -n victim" stranger
+	holds "the victim was left alone" same "$(libvirt domid victim)" "$id"
+}
+
+sockets() {
+	local serial=serial/asker
+	! state_is stranger running || serial+=" serial/stranger"
+	holds "one daemon is connected to the serial lines alone" same "$(connections serial)" "$serial"
+	holds "the other to the channel alone" same "$(connections vmchannel)" channel/asker
+	holds "the guest agent's socket was left to libvirtd" agent_is_libvirts
+}
+
+daemons_end() {
+	for way in serial vmchannel; do holds "the daemon for $way ends within 5 s of SIGTERM" ends_well $way; done
+}
+
+private_host
+make_initramfs || exit 1
+start_libvirtd
+define_guests || exit 1
+libvirt start asker && libvirt start victim || exit 1
+start_daemon serial "$LINES/serial"
+start_daemon vmchannel "$LINES/channel"
+need "the asker boots" has_booted asker 0
+need "the victim boots" has_booted victim 0
+for way in serial vmchannel; do
+	tell asker "served $way $LIMIT"
+	need "the daemon for $way answers" [ "$code" = 0 ]
+done
+for stage in $STAGES; do
+	case $stage in
+	1) in_all_ways actions ;;
+	2) asker_restarts ;;
+	3) libvirtd_dies ;;
+	4) stranger_starts ;;
+	5) sockets ;;
+	6) daemons_end ;;
+	esac
+	look_at_agent
+done
+finish
