@@ -3,9 +3,13 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+#[cfg(feature = "daemon")]
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Instant;
 
 use nix::errno::Errno;
+#[cfg(feature = "daemon")]
+use nix::sys::socket::{Backlog, accept4, bind, getpeername, listen as listen_on};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, VsockAddr, connect as connect_socket, getsockopt, socket, sockopt,
 };
@@ -43,4 +47,36 @@ pub fn connect(cid: u32, port: u32, deadline: Instant) -> io::Result<File> {
             };
         }
     }
+}
+
+/// Listens on a port of this machine for connections of any context id. The
+/// socket does not block.
+///
+/// # Errors
+///
+/// socket(2)'s, bind(2)'s or listen(2)'s: EAFNOSUPPORT without the kernel's
+/// vsock, EADDRINUSE, EACCES for ports below 1024 without privilege.
+#[cfg(feature = "daemon")]
+pub fn listen(port: u32) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
+    bind(fd.as_raw_fd(), &VsockAddr::new(libc::VMADDR_CID_ANY, port))?;
+    listen_on(&fd, Backlog::MAXCONN)?;
+    Ok(fd)
+}
+
+/// Takes a connection that waits, and says which context id is at its other
+/// end. It does not block.
+///
+/// # Errors
+///
+/// accept(2)'s, `WouldBlock` if none waits; that of a peer without an address.
+#[cfg(feature = "daemon")]
+pub fn accept(listener: &OwnedFd) -> io::Result<(OwnedFd, u32)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = accept4(listener.as_raw_fd(), flags)?;
+    // SAFETY: accept4 has just made this descriptor, and nobody else knows of it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let peer = getpeername::<VsockAddr>(fd.as_raw_fd())?;
+    Ok((fd, peer.cid()))
 }

@@ -61,7 +61,7 @@ impl Journal {
             _ => Level::Info,
         };
         let millis = now.saturating_duration_since(posted.received).as_millis();
-        let (listener, source, asked) = (self.listener, posted.source, Asked(&posted.request));
+        let (listener, source, asked) = (self.listener, &posted.source, Asked(&posted.request));
         let gone = if is_awaited { "" } else { "; the client no longer waits" };
         let left_out = LeftOut(left_out);
         log!(level, "{listener}: {source}: {asked}: {answer}: {reason}{gone}: {millis} ms{left_out}");

@@ -3,18 +3,21 @@
 //! | step | where |
 //! | --- | --- |
 //! | wait for sockets, mailbox and deadlines | `turn` |
-//! | accept, or read a datagram and call back | `tcp`, `multicast` |
+//! | accept, or read a datagram and call back | `accepting` with `tcp` and `vsock`, `multicast` |
 //! | gather bytes, run the session machines | `sessions` |
-//! | duplicates, the job for the worker, the answer | `sessions` |
+//! | duplicates, the job for the worker, the answer | `posting` |
 //! | the line in the log | `journal` |
 
+mod accepting;
 mod interfaces;
 mod journal;
 mod multicast;
+mod posting;
 mod sessions;
 mod stream;
 mod tcp;
 mod turn;
+mod vsock;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,6 +31,7 @@ use crate::sys::poll::{PollSet, Readiness, Slot};
 pub(crate) use interfaces::exists as interface_exists;
 pub(crate) use turn::{Listener, Outlet};
 
+use accepting::Accepting;
 use sessions::Sessions;
 
 /// What comes into a listener's mailbox.
@@ -68,11 +72,12 @@ trait Front: Send {
 /// A sentence that names the listener, what it wants, and why it cannot have it.
 pub(crate) fn bind(config: &ListenerConfig, policy: Arc<Policy>, wait: bool) -> Result<Listener, String> {
     let (name, front): (_, Box<dyn Front>) = match config {
-        ListenerConfig::Tcp(tcp) => ("tcp", Box::new(tcp::TcpFront::bind(tcp, wait)?)),
+        ListenerConfig::Tcp(tcp) => ("tcp", Box::new(Accepting::new(tcp::TcpDoor::bind(tcp, wait)?))),
+        ListenerConfig::Vsock(vsock) => ("vsock", Box::new(Accepting::new(vsock::VsockDoor::bind(vsock)?))),
         ListenerConfig::Multicast(group) => {
             ("multicast", Box::new(multicast::MulticastFront::bind(group, wait)?))
         }
-        ListenerConfig::Vsock(_) | ListenerConfig::Serial(_) => {
+        ListenerConfig::Serial(_) => {
             return Err(format!("the {} listener is not built yet", config.kind()));
         }
     };

@@ -1,6 +1,6 @@
 //! The sessions of one listener, and their way to the worker and back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -8,16 +8,13 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::TrySendError;
 use log::{debug, warn};
 
-use super::journal::{Journal, Posted};
+use super::posting::{Order, Outcome, Posting};
 use super::stream::{Input, Stream};
 use super::{Mail, Outlet};
-use crate::daemon::job::{Asked, Caller, Job, Report, Ticket};
-use crate::daemon::worker::Message;
+use crate::daemon::job::{Asked, Caller, Report};
 use crate::fence::{Answer, Identity, Request, Source, Verdict};
-use crate::history::{History, Refusal};
 use crate::quota::{self, Admission, Holder, Origin};
 use crate::session::{Event, Misconduct, Policy, ServerSession};
 use crate::sys::mailbox::Address;
@@ -36,9 +33,6 @@ struct Session {
     caller: Caller,
 }
 
-/// How many requests of one origin the worker may have at a time.
-const JOBS_MAX: usize = 64;
-
 /// Why a session ends without its answer having been sent.
 enum Ending {
     Misconduct(Misconduct),
@@ -50,14 +44,9 @@ enum Ending {
 pub(super) struct Sessions {
     listener: &'static str,
     policy: Arc<Policy>,
-    jobs: Outlet,
-    address: Address<Mail>,
     live: BTreeMap<u64, Session>,
-    /// Requests that the worker has, by session; the session may be gone.
-    with_worker: HashMap<u64, Posted>,
     next_id: u64,
-    history: History,
-    journal: Journal,
+    posting: Posting,
 }
 
 impl Sessions {
@@ -67,17 +56,8 @@ impl Sessions {
         jobs: Outlet,
         address: Address<Mail>,
     ) -> Sessions {
-        Sessions {
-            listener,
-            policy,
-            jobs,
-            address,
-            live: BTreeMap::new(),
-            with_worker: HashMap::new(),
-            next_id: 0,
-            history: History::default(),
-            journal: Journal::new(listener, Instant::now()),
-        }
+        let posting = Posting::new(listener, jobs, address);
+        Sessions { listener, policy, live: BTreeMap::new(), next_id: 0, posting }
     }
 
     /// Whether nobody waits for anything any more.
@@ -110,7 +90,7 @@ impl Sessions {
         let request = &packet.request;
         let callback = (address, request.identity());
         let is_under_way = self.live.values().any(|session| session.callback.as_ref() == Some(&callback));
-        if is_under_way || self.history.holds(&callback.1, now) {
+        if is_under_way || self.posting.holds(&callback.1, now) {
             return debug!("{} {address}: {}: dropped as a duplicate", self.listener, Asked(request));
         }
         let Some(nonce) = self.nonce(now) else { return };
@@ -221,7 +201,7 @@ impl Sessions {
             match session.machine.receive(&mut input) {
                 Ok(None) => return self.flush(id, now),
                 Ok(Some(Event::Requested(request))) => {
-                    if self.history.holds(&request.identity(), now) {
+                    if self.posting.holds(&request.identity(), now) {
                         return self.drop_duplicate(id, &request, now);
                     }
                 }
@@ -236,8 +216,7 @@ impl Sessions {
 
     fn drop_duplicate(&mut self, id: u64, request: &Request, now: Instant) {
         if let Some(session) = self.live.remove(&id) {
-            let source = session.source;
-            self.complain(now, format_args!("{source}: {}: dropped as a duplicate", Asked(request)));
+            self.posting.complain_of_twin(request, &session.source, now);
         }
     }
 
@@ -251,55 +230,21 @@ impl Sessions {
             Ok(Input::End) | Err(_) => return self.end(id, &Ending::HungUp, now),
             Ok(Input::Bytes(_)) => return self.end(id, &Ending::Misconduct(Misconduct::Trailing), now),
         }
-        let (source, received, caller) = (session.source, session.received, session.caller.clone());
-        let identity = request.identity();
-        if self.jobs_of(Origin::from(&source)) >= JOBS_MAX {
-            let line =
-                format_args!("{source}: {}: refused, {JOBS_MAX} of its requests wait", Asked(&request));
-            self.complain(now, line);
-            return self.answer(id, &Verdict::Failure.into(), now);
+        let (identity, source, caller) = (request.identity(), session.source.clone(), session.caller.clone());
+        let order = Order { id, request, identity, source, received: session.received, caller };
+        match self.posting.post(order, now) {
+            Outcome::Posted => {}
+            Outcome::Refused => self.answer(id, &Verdict::Failure.into(), now),
+            Outcome::Duplicate => drop(self.live.remove(&id)),
         }
-        match self.history.begin(&identity, Origin::from(&source), now) {
-            Ok(()) => {}
-            Err(Refusal::Duplicate) => return self.drop_duplicate(id, &request, now),
-            Err(Refusal::Full) => {
-                self.complain(now, format_args!("{}: refused, too many requests in 10 s", Asked(&request)));
-                return self.answer(id, &Verdict::Failure.into(), now);
-            }
-        }
-        let ticket = Ticket::new(self.address.clone(), id);
-        let job = Job { request: request.clone(), source, received, caller, ticket };
-        match self.jobs.try_send(Message::Job(job)) {
-            Ok(()) => {
-                self.with_worker.insert(id, Posted { request, source, received });
-            }
-            // The job is dropped, and its ticket answers failure. It was never begun, so it may come again.
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.history.retract(&identity);
-                self.complain(now, format_args!("{source}: refused, the worker has too much to do"));
-            }
-        }
-    }
-
-    /// How many requests of an origin the worker has, also those whose clients are gone.
-    fn jobs_of(&self, origin: Origin) -> usize {
-        self.with_worker.values().filter(|posted| Origin::from(&posted.source) == origin).count()
     }
 
     /// The worker's answer to the request of a session.
     pub(super) fn answered(&mut self, id: u64, answer: &Answer, report: &Report, now: Instant) {
-        let Report { reason, carried_out } = report;
         // The client first, it waits; the rest after it.
         let is_awaited = self.live.contains_key(&id);
         self.answer(id, answer, now);
-        if let Some(posted) = self.with_worker.remove(&id) {
-            let identity = posted.request.identity();
-            match *carried_out {
-                true => self.history.finish(&identity, now),
-                false => self.history.retract(&identity),
-            }
-            self.journal.report(&posted, answer, reason, is_awaited, now);
-        }
+        self.posting.answered(id, answer, report, is_awaited, now);
     }
 
     fn answer(&mut self, id: u64, answer: &Answer, now: Instant) {
@@ -343,7 +288,7 @@ impl Sessions {
     fn end(&mut self, id: u64, ending: &Ending, now: Instant) {
         let Some(session) = self.live.remove(&id) else { return };
         session.caller.hang_up();
-        let (source, port) = (session.source, session.callback.map(|(address, _)| address.port()));
+        let (source, port) = (&session.source, session.callback.map(|(address, _)| address.port()));
         match ending {
             Ending::Misconduct(misconduct) => self.complain(now, format_args!("{source}: {misconduct}")),
             Ending::Error(error) => self.complain(now, format_args!("{source}: {error}")),
@@ -382,7 +327,7 @@ impl Sessions {
 
     /// A line about something that the network did.
     pub(super) fn complain(&mut self, now: Instant, line: fmt::Arguments<'_>) {
-        self.journal.complain(now, line);
+        self.posting.complain(now, line);
     }
 }
 

@@ -6,11 +6,18 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
 use crate::auth::{HashKind, Key};
-use crate::daemon::job::Stale;
+use crate::daemon::job::{Job, Stale};
+use crate::daemon::listener::posting::JOBS_MAX;
+use crate::daemon::worker::Message;
 use crate::fence::{Operation, Target};
 use crate::history::HOLD;
 use crate::sys::mailbox::{Mailbox, mailbox};
 use crate::wire::{FAMILY_IPV4, Packet};
+
+fn stream(socket: TcpStream) -> Stream {
+    socket.set_nonblocking(true).unwrap();
+    Stream::connected_by(socket)
+}
 
 /// Sessions whose jobs nobody takes but the test, on a clock of its own.
 struct World {
@@ -36,7 +43,7 @@ impl World {
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         client.write_all(bytes).unwrap();
         let (socket, peer) = listener.accept().unwrap();
-        self.sessions.accept(Stream::accepted(socket).unwrap(), Source::ip(peer.ip()), self.now);
+        self.sessions.accept(stream(socket), Source::ip(peer.ip()), self.now);
         self.deliver();
         client
     }
@@ -208,7 +215,7 @@ fn a_hang_up_behind_the_request_is_seen_before_it_is_posted() {
     client.write_all(&packet(1).encode()).unwrap();
     client.shutdown(std::net::Shutdown::Both).unwrap();
     let (socket, peer) = listener.accept().unwrap();
-    world.sessions.accept(Stream::accepted(socket).unwrap(), Source::ip(peer.ip()), world.now);
+    world.sessions.accept(stream(socket), Source::ip(peer.ip()), world.now);
     assert!(world.jobs.is_empty() && world.sessions.is_empty());
 }
 

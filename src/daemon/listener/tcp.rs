@@ -1,109 +1,85 @@
-//! The tcp front: accepts connections.
+//! The tcp front: connections to an address of this host.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::Front;
-use super::sessions::Sessions;
+use super::accepting::Door;
 use super::stream::Stream;
 use crate::config::TcpConfig;
 use crate::fence::Source;
-use crate::sys::poll::{Interest, PollSet, Readiness, Slot};
 
 /// How often an address that this host does not have yet is tried again.
 const RETRY: Duration = Duration::from_secs(5);
-/// How long no connection is taken after the system ran out of descriptors or memory.
-const PAUSE: Duration = Duration::from_millis(200);
-/// Connections taken in one turn, so that one crowd does not starve the sessions.
-const BATCH: usize = 64;
 
-pub(super) struct TcpFront {
+pub(super) struct TcpDoor {
     address: SocketAddr,
-    listener: Option<TcpListener>,
-    /// While the listener is awaited or pauses: until when.
-    resume: Option<Instant>,
-    /// Why it is awaited, as it was last said.
-    reason: io::ErrorKind,
+    state: State,
 }
 
-impl TcpFront {
-    pub(super) fn bind(config: &TcpConfig, wait: bool) -> Result<TcpFront, String> {
+enum State {
+    Listening(TcpListener),
+    /// This host does not have the address yet: tried again then; why, as it was last said.
+    Awaited(Instant, io::ErrorKind),
+}
+
+impl TcpDoor {
+    pub(super) fn bind(config: &TcpConfig, wait: bool) -> Result<TcpDoor, String> {
         let address = SocketAddr::new(config.address, config.port);
-        let reason = io::ErrorKind::AddrNotAvailable;
         match listen(address) {
-            Ok(listener) => Ok(TcpFront { address, listener: Some(listener), resume: None, reason }),
+            Ok(listener) => Ok(TcpDoor { address, state: State::Listening(listener) }),
             Err(error) if wait && error.kind() == io::ErrorKind::AddrNotAvailable => {
                 warn!("tcp: this host does not have the address {} yet: waiting for it", address.ip());
-                Ok(TcpFront { address, listener: None, resume: Some(Instant::now() + RETRY), reason })
+                Ok(TcpDoor { address, state: State::Awaited(Instant::now() + RETRY, error.kind()) })
             }
             Err(error) => Err(format!("tcp: cannot listen on {address}: {}", explain(&error))),
         }
     }
-
-    fn retry(&mut self, now: Instant) {
-        match listen(self.address) {
-            Ok(listener) => {
-                info!("tcp: listening on {}", self.address);
-                self.listener = Some(listener);
-                self.resume = None;
-            }
-            Err(error) => {
-                if self.reason != error.kind() {
-                    warn!("tcp: still cannot listen on {}: {}", self.address, explain(&error));
-                    self.reason = error.kind();
-                }
-                self.resume = Some(now + RETRY);
-            }
-        }
-    }
-
-    fn accept(&mut self, sessions: &mut Sessions, now: Instant) {
-        let Some(listener) = &self.listener else { return };
-        for _ in 0..BATCH {
-            match listener.accept() {
-                Ok((socket, peer)) => match Stream::accepted(socket) {
-                    Ok(stream) => sessions.accept(stream, Source::ip(peer.ip()), now),
-                    Err(error) => sessions.complain(now, format_args!("{peer}: {error}")),
-                },
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if is_shortage(&error) => {
-                    sessions.complain(now, format_args!("cannot take a connection for now: {error}"));
-                    self.resume = Some(now + PAUSE);
-                    return;
-                }
-                // The connection is gone again; the next one need not be.
-                Err(error) => sessions.complain(now, format_args!("a connection was lost: {error}")),
-            }
-        }
-    }
 }
 
-impl Front for TcpFront {
-    fn register<'a>(&'a self, set: &mut PollSet<'a>, slots: &mut Vec<Slot>) {
-        if let (Some(listener), None) = (&self.listener, self.resume) {
-            slots.push(set.add(listener.as_fd(), Interest::Read));
+impl Door for TcpDoor {
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match &self.state {
+            State::Listening(listener) => Some(listener.as_fd()),
+            State::Awaited(..) => None,
         }
     }
 
-    fn attend(&mut self, ready: &[Readiness], sessions: &mut Sessions, now: Instant) {
-        if self.resume.is_some_and(|at| now >= at) {
-            match self.listener {
-                Some(_) => self.resume = None,
-                None => self.retry(now),
-            }
-        }
-        if ready.iter().any(|ready| ready.any()) {
-            self.accept(sessions, now);
-        }
+    fn accept(&self) -> io::Result<(Stream, Source)> {
+        let State::Listening(listener) = &self.state else { return Err(io::ErrorKind::WouldBlock.into()) };
+        let (socket, peer) = listener.accept()?;
+        socket.set_nonblocking(true)?;
+        Ok((Stream::connected_by(socket), Source::ip(peer.ip())))
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.resume
+        match self.state {
+            State::Listening(_) => None,
+            State::Awaited(at, _) => Some(at),
+        }
+    }
+
+    fn attend(&mut self, now: Instant) {
+        let State::Awaited(at, reason) = self.state else { return };
+        if now < at {
+            return;
+        }
+        match listen(self.address) {
+            Ok(listener) => {
+                info!("tcp: listening on {}", self.address);
+                self.state = State::Listening(listener);
+            }
+            Err(error) => {
+                if reason != error.kind() {
+                    warn!("tcp: still cannot listen on {}: {}", self.address, explain(&error));
+                }
+                self.state = State::Awaited(now + RETRY, error.kind());
+            }
+        }
     }
 }
 
@@ -123,10 +99,4 @@ fn explain(error: &io::Error) -> String {
         io::ErrorKind::AddrInUse => format!("{error}: `ss -ltnp` shows by whom"),
         _ => error.to_string(),
     }
-}
-
-/// Whether accepting failed for want of descriptors or memory, which taking
-/// the next connection at once would not mend.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
