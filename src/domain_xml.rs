@@ -19,6 +19,8 @@ const GUEST_AGENT: &str = "org.qemu.guest_agent.";
 /// The devices on which a VM can ask.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Devices {
+    /// The run of the VM that has them, as libvirt numbers it; none if it does not run.
+    pub run: Option<u32>,
     /// Sockets of `<serial type='unix'>` with a source of mode bind.
     pub serials: Vec<PathBuf>,
     /// The same of `<channel type='unix'>`, the guest agent's excepted.
@@ -86,7 +88,11 @@ struct Walk {
 #[derive(Debug)]
 enum Device {
     /// A channel if it is not a serial port.
-    Unix { is_serial: bool, path: Option<PathBuf>, is_guest_agents: bool },
+    Unix {
+        is_serial: bool,
+        path: Option<PathBuf>,
+        is_guest_agents: bool,
+    },
     Vsock,
 }
 
@@ -95,7 +101,7 @@ impl Walk {
         self.depth += 1;
         let name = tag.name();
         match (self.depth, name.as_ref()) {
-            (1, b"domain") if !self.is_whole => {}
+            (1, b"domain") if !self.is_whole => self.found.run = number(tag, "id")?,
             (1, name) => {
                 let name = String::from_utf8_lossy(name).into_owned();
                 return Err(error(format_args!("<{name}> stands where one <domain> should")));
@@ -110,14 +116,16 @@ impl Walk {
 
     fn part(&mut self, name: &[u8], tag: &BytesStart) -> Result<(), XmlError> {
         match (&mut self.device, name) {
-            (Some(Device::Unix { path, .. }), b"source") if attribute(tag, "mode")?.as_deref() == Some("bind") => {
+            (Some(Device::Unix { path, .. }), b"source")
+                if attribute(tag, "mode")?.as_deref() == Some("bind") =>
+            {
                 *path = attribute(tag, "path")?.filter(|path| !path.is_empty()).map(PathBuf::from);
             }
             (Some(Device::Unix { is_guest_agents, .. }), b"target") => {
                 *is_guest_agents = attribute(tag, "name")?.is_some_and(|name| name.starts_with(GUEST_AGENT));
             }
             (Some(Device::Vsock), b"cid") => {
-                self.found.cids.extend(attribute(tag, "address")?.and_then(|address| address.parse::<u32>().ok()));
+                self.found.cids.extend(number(tag, "address")?);
             }
             _ => {}
         }
@@ -146,6 +154,10 @@ fn device(name: &[u8], tag: &BytesStart) -> Result<Option<Device>, XmlError> {
     Ok(is_unix.then_some(Device::Unix { is_serial, path: None, is_guest_agents: false }))
 }
 
+fn number(tag: &BytesStart, name: &str) -> Result<Option<u32>, XmlError> {
+    Ok(attribute(tag, name)?.and_then(|text| text.parse().ok()))
+}
+
 fn attribute(tag: &BytesStart, name: &str) -> Result<Option<String>, XmlError> {
     match tag.try_get_attribute(name).map_err(error)? {
         Some(attribute) => Ok(Some(attribute.unescape_value().map_err(error)?.into_owned())),
@@ -158,7 +170,9 @@ mod tests {
     use super::*;
 
     fn domain(devices: &str) -> String {
-        format!("<?xml version='1.0'?>\n<domain type='kvm' id='3'><name>a</name><devices>{devices}</devices></domain>")
+        format!(
+            "<?xml version='1.0'?>\n<domain type='kvm' id='3'><name>a</name><devices>{devices}</devices></domain>"
+        )
     }
 
     fn parse(devices: &str) -> Devices {
@@ -200,7 +214,7 @@ mod tests {
         );
         assert_eq!(Devices::parse(&strays).unwrap(), Devices::default());
         let inside_cdata = parse(&format!("<![CDATA[{serial}]]>"));
-        assert_eq!(inside_cdata, Devices::default());
+        assert_eq!(inside_cdata.serials, paths(&[]));
     }
 
     #[test]
@@ -210,6 +224,7 @@ mod tests {
              <vsock><cid auto='yes'/></vsock><vsock><cid address='4294967296'/></vsock>",
         );
         assert_eq!(found.cids, [3]);
+        assert_eq!(found.run, Some(3));
     }
 
     #[test]
@@ -234,7 +249,7 @@ mod tests {
     #[test]
     fn depth_and_breadth_are_no_trouble() {
         let deep = format!("{}{}", "<a>".repeat(100_000), "</a>".repeat(100_000));
-        assert_eq!(parse(&deep), Devices::default());
+        assert_eq!(parse(&deep).serials, paths(&[]));
         let many = "<serial type='unix'><source mode='bind' path='/x'/></serial>".repeat(20_000);
         assert_eq!(parse(&many).serials.len(), 20_000);
     }

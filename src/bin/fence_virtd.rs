@@ -10,6 +10,9 @@ mod daemon;
 #[path = "../sys/libvirt_errors.rs"]
 #[allow(unsafe_code)]
 mod libvirt_errors;
+#[path = "../sys/libvirt_events.rs"]
+#[allow(unsafe_code)]
+mod libvirt_events;
 
 fn main() -> std::process::ExitCode {
     daemon::run()

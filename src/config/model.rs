@@ -99,7 +99,7 @@ pub struct VsockConfig {
 /// The listener `serial`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SerialConfig {
-    /// The libvirt that knows the machines; none means its own default.
+    /// The libvirt that knows the machines; none means those of the backend.
     pub uri: Option<String>,
     /// Only sockets in this directory count; none means all.
     pub path: Option<PathBuf>,
@@ -139,6 +139,13 @@ impl BackendConfig {
         match self {
             BackendConfig::Libvirt { .. } => "libvirt",
             BackendConfig::Cpg { .. } => "cpg",
+        }
+    }
+
+    /// What to connect to on this host, at least one.
+    pub fn uris(&self) -> &[String] {
+        match self {
+            BackendConfig::Libvirt { uris } | BackendConfig::Cpg { uris, .. } => uris,
         }
     }
 }

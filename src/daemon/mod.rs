@@ -6,11 +6,13 @@
 //! 2. The `worker` thread takes the jobs one by one and hands them to the
 //!    `backend`, which carries them out, or keeps them to try again.
 //! 3. The job's ticket carries the answer into the listener's mailbox.
-//! 4. The main thread waits for signals, and for threads that end.
+//! 4. A `watch` thread follows which VMs run, where a listener has to know.
+//! 5. The main thread waits for signals, and for threads that end.
 #![forbid(unsafe_code)]
 
 mod args;
 mod backend;
+mod hypervisor;
 mod job;
 mod key_file;
 mod limiter;
@@ -20,6 +22,8 @@ mod notify;
 mod pid_file;
 mod start;
 mod supervise;
+mod threads;
+mod watch;
 mod worker;
 
 pub(crate) use start::run;

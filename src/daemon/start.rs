@@ -18,8 +18,10 @@ use super::args::{self, Command, Options};
 use super::listener::{self, Listener, interface_exists};
 use super::notify::Notifier;
 use super::pid_file::PidFile;
+use super::backend::Permissions;
+use super::watch::Watchers;
 use super::worker::QUEUE_MAX;
-use super::{backend, key_file, logging, supervise};
+use super::{backend, hypervisor, key_file, logging, supervise};
 use crate::auth::Key;
 use crate::config::{self, AuthConfig, Config, ListenerConfig};
 use crate::groups::{Group, Groups};
@@ -56,7 +58,9 @@ Backends:
     libvirt (built in)
 Listeners:
     multicast (built in)
+    serial (built in)
     tcp (built in)
+    vsock (built in)
 ";
 
 fn print(text: &str) -> ExitCode {
@@ -107,10 +111,8 @@ fn check(path: &Path) -> ExitCode {
         }
         match listener {
             ListenerConfig::Multicast(multicast) => warnings.extend(absent_interface(multicast)),
-            ListenerConfig::Tcp(_) => {}
-            other => {
-                warnings.push(format!("the {} listener is not built yet: the start fails", other.kind()))
-            }
+            ListenerConfig::Serial(serial) => warnings.extend(absent_folder(serial)),
+            ListenerConfig::Tcp(_) | ListenerConfig::Vsock(_) => {}
         }
     }
     warnings.extend(backend::check(&config.backend).err().map(|reason| format!("{reason}: the start fails")));
@@ -126,6 +128,11 @@ fn check(path: &Path) -> ExitCode {
 fn absent_interface(config: &config::MulticastConfig) -> Option<String> {
     let name = config.interface.as_ref().filter(|name| !interface_exists(name))?;
     Some(format!("this host has no interface {name}: the start fails, or with wait_for_init waits for it"))
+}
+
+fn absent_folder(config: &config::SerialConfig) -> Option<String> {
+    let path = config.path.as_ref().filter(|path| !path.is_dir())?;
+    Some(format!("there is no folder {}: no socket of a VM can be in it", path.display()))
 }
 
 fn auth_of(listener: &ListenerConfig) -> Option<&AuthConfig> {
@@ -158,13 +165,19 @@ fn start(options: &Options) -> Result<(), String> {
     };
     pid_file.write()?;
     let signals = Signals::block().map_err(|error| format!("cannot take signals: {error}"))?;
-    let groups = config.groups.iter().map(|group| Group::new(&group.ips, &group.uuids)).collect();
     logging::start_writer()?;
     let (inbox, messages) = bounded(QUEUE_MAX);
-    let started = backend::start(&config.backend, Groups::new(groups), &inbox, wait, &signals)?;
+    hypervisor::begin()?;
+    hypervisor::begin()?;
+    let mut watchers = Watchers::default();
+    let permissions = permissions(&config, &mut watchers)?;
+    let started = backend::start(&config.backend, permissions, &inbox, wait, &signals)?;
     let Some(started) = started else { return Ok(()) };
+    if !follow_lines(&config, &listeners, &mut watchers, wait, &signals)? {
+        return Ok(());
+    }
     let notifier = Notifier::from_environment();
-    let running = supervise::Running::start(listeners, started, (inbox, messages))?;
+    let running = supervise::Running::start(listeners, started, watchers, (inbox, messages))?;
     if let Some(background) = background {
         logging::switch_to_syslog();
         background.ready().map_err(|error| format!("cannot go into the background: {error}"))?;
@@ -172,6 +185,40 @@ fn start(options: &Options) -> Result<(), String> {
     info!("fence_virtd {} is ready", env!("CARGO_PKG_VERSION"));
     notifier.send("READY=1");
     running.until_stopped(&signals, &notifier)
+}
+
+/// Who may do what. Where VMs can ask by vsock, they are known by their CIDs and by what libvirt says of those.
+fn permissions(config: &Config, watchers: &mut Watchers) -> Result<Permissions, String> {
+    let groups = config.groups.iter().map(|group| Group::new(&group.ips, &group.uuids)).collect();
+    let is_vsock = |listener: &ListenerConfig| matches!(listener, ListenerConfig::Vsock(_));
+    let roster = match config.listeners.iter().any(is_vsock) && !config.groups.is_empty() {
+        true => Some(watchers.follow_cids(config.backend.uris())?),
+        false => None,
+    };
+    Ok(Permissions::new(Groups::new(groups), roster))
+}
+
+/// Has the lines of VMs brought to the serial listener; false if a signal says stop meanwhile.
+fn follow_lines(
+    config: &Config,
+    listeners: &[Listener],
+    watchers: &mut Watchers,
+    wait: bool,
+    signals: &Signals,
+) -> Result<bool, String> {
+    for (config_of, listener) in config.listeners.iter().zip(listeners) {
+        if let ListenerConfig::Serial(serial) = config_of {
+            warn_of_folder(serial);
+            watchers.follow_lines(serial, config.backend.uris(), &listener.address())?;
+        }
+    }
+    if wait { Ok(true) } else { watchers.await_first(signals) }
+}
+
+fn warn_of_folder(serial: &config::SerialConfig) {
+    if let Some(warning) = absent_folder(serial) {
+        warn!("serial: {warning}");
+    }
 }
 
 /// As many descriptors as the system lets us have: sessions must not be
@@ -184,11 +231,9 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// The policy of a listener, with its key.
-fn policy(listener: &ListenerConfig) -> Result<Arc<Policy>, String> {
-    let Some(auth) = auth_of(listener) else {
-        return Err(format!("the {} listener is not built yet", listener.kind()));
-    };
+/// The policy of a listener, with its key; none for lines, which have no authentication.
+fn policy(listener: &ListenerConfig) -> Result<Option<Arc<Policy>>, String> {
+    let Some(auth) = auth_of(listener) else { return Ok(None) };
     let key = if auth.needs_key() {
         let loaded =
             key_file::load(&auth.key_file).map_err(|reason| format!("{}: {reason}", listener.kind()))?;
@@ -199,5 +244,5 @@ fn policy(listener: &ListenerConfig) -> Result<Arc<Policy>, String> {
     } else {
         Key::new(Vec::new())
     };
-    Ok(Arc::new(Policy { hash: auth.hash, auth: auth.auth, key }))
+    Ok(Some(Arc::new(Policy { hash: auth.hash, auth: auth.auth, key })))
 }

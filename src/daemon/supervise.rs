@@ -3,7 +3,7 @@
 //! 1. A stop signal comes. The listeners take nothing new and answer what is in flight.
 //! 2. After the grace, or at a second signal, what is unanswered fails.
 //! 3. When all listeners have ended the worker is told to finish what it has, and ends.
-//! 4. The keepers close their connections.
+//! 4. The watchers and the keepers close their connections.
 //!
 //! A thread that ends without being told to ends the daemon: one that lost a
 //! listener or the worker would look alive and fence nobody.
@@ -18,6 +18,7 @@ use log::{error, info, warn};
 use super::backend::{Keepers, Started};
 use super::listener::{Listener, Mail};
 use super::notify::Notifier;
+use super::watch::Watchers;
 use super::worker::{self, Message};
 use crate::sys::mailbox::{Address, Mailbox, mailbox};
 use crate::sys::poll::{Interest, PollSet};
@@ -27,7 +28,7 @@ use crate::sys::signals::Signals;
 const GRACE: Duration = Duration::from_secs(5);
 /// A signal that comes so soon after the first is the same one, sent to a process and its group.
 const ECHO: Duration = Duration::from_millis(500);
-/// How long the worker and the keepers may take after that.
+/// How long the worker, the watchers and the keepers may take after that.
 const CLOSING: Duration = Duration::from_secs(1);
 
 /// A thread ended; posted when it does, whatever ended it.
@@ -59,6 +60,7 @@ pub(crate) struct Running {
     listeners: Vec<(Address<Mail>, JoinHandle<()>)>,
     worker: JoinHandle<()>,
     keepers: Keepers,
+    watchers: Watchers,
 }
 
 impl Running {
@@ -70,6 +72,7 @@ impl Running {
     pub(crate) fn start(
         listeners: Vec<Listener>,
         started: Started,
+        watchers: Watchers,
         (inbox, messages): (Sender<Message>, Receiver<Message>),
     ) -> Result<Running, String> {
         let (main, ends) = mailbox().map_err(|error| format!("cannot make a mailbox: {error}"))?;
@@ -84,7 +87,7 @@ impl Running {
             let thread = spawn(name, &main, move || listener.run(outlet).map_err(|error| error.to_string()))?;
             running.push((address, thread));
         }
-        Ok(Running { inbox, ends, listeners: running, worker, keepers })
+        Ok(Running { inbox, ends, listeners: running, worker, keepers, watchers })
     }
 
     /// Runs until a signal says stop, then stops everything.
@@ -114,6 +117,7 @@ impl Running {
             missing = self.await_ends(missing, Instant::now() + CLOSING, None);
         }
         let deadline = Instant::now() + CLOSING;
+        self.watchers.stop(deadline);
         self.keepers.stop(deadline);
         if missing == 0 {
             for (_, thread) in self.listeners {

@@ -34,12 +34,8 @@ pub struct GuestLine {
 
 impl GuestLine {
     /// Whether there is room for what may be read: else do not read.
-    pub fn wants_input(&mut self, now: Instant) -> bool {
-        let wants = self.queue.len() < LINE_QUEUE_MAX;
-        if !wants && self.paused.is_none() {
-            self.paused = Some(now);
-        }
-        wants
+    pub fn wants_input(&self) -> bool {
+        self.queue.len() < LINE_QUEUE_MAX
     }
 
     /// Takes at most [`LINE_READ_MAX`] bytes that were read at `now`. They may
@@ -52,6 +48,9 @@ impl GuestLine {
         debug_assert!(self.queue.len() < LINE_QUEUE_MAX + 2 + LINE_READ_MAX / LINE_REQUEST_LEN);
         if drained {
             self.paused = None;
+        }
+        if !self.wants_input() {
+            self.paused.get_or_insert(now);
         }
     }
 

@@ -21,3 +21,5 @@ pub mod multicast;
 pub mod netlink;
 #[cfg(feature = "daemon")]
 pub mod signals;
+#[cfg(feature = "daemon")]
+pub mod unix;

@@ -17,6 +17,8 @@ pub enum Interest {
     Write,
     /// Both.
     Both,
+    /// Neither: only that the peer hung up.
+    HangUp,
 }
 
 /// What happened on a descriptor.
@@ -57,6 +59,7 @@ impl<'fd> PollSet<'fd> {
             Interest::Read => PollFlags::POLLIN,
             Interest::Write => PollFlags::POLLOUT,
             Interest::Both => PollFlags::POLLIN | PollFlags::POLLOUT,
+            Interest::HangUp => PollFlags::empty(),
         };
         self.fds.push(PollFd::new(fd, flags));
         Slot(self.fds.len() - 1)

@@ -8,11 +8,11 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Instant;
 
 use nix::errno::Errno;
-#[cfg(feature = "daemon")]
-use nix::sys::socket::{Backlog, accept4, bind, getpeername, listen as listen_on};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, VsockAddr, connect as connect_socket, getsockopt, socket, sockopt,
 };
+#[cfg(feature = "daemon")]
+use nix::sys::socket::{Backlog, accept4, bind, getpeername, listen as listen_on};
 
 use super::poll::{Interest, PollSet};
 

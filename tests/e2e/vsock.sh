@@ -126,7 +126,7 @@ for agent in "C agent=theirs" "our agent=ours -S1"; do
 	action status 0 '^Status: ON$' ' after on' node1
 	action reboot 0 '^$' '' "$A"
 	action status 0 '^Status: ON$' ' after reboot' "$A"
-	action list 0 "^node1 {28}$A on;node2 {28}$B on\$"
+	check "${agent%%=*}: list" 0 "^node1 {28}$A on;node2 {28}$B on\$" "${agent#*=} -o list | sort"
 	action monitor 0 '^$'
 	action off 1 . ', which is unknown' nobody
 done

@@ -1,6 +1,7 @@
 //! What carries requests out.
 
 mod libvirt;
+mod permissions;
 
 use std::fmt;
 use std::time::Instant;
@@ -10,10 +11,10 @@ use crossbeam_channel::Sender;
 use super::job::Job;
 use super::worker::Message;
 use crate::config::BackendConfig;
-use crate::groups::Groups;
 use crate::sys::signals::Signals;
 
 pub(crate) use libvirt::Keepers;
+pub(crate) use permissions::Permissions;
 
 /// What else the worker is told.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ pub(crate) fn check(config: &BackendConfig) -> Result<(), String> {
 /// A sentence for each URI that cannot be reached.
 pub(crate) fn start(
     config: &BackendConfig,
-    groups: Groups,
+    permissions: Permissions,
     worker: &Sender<Message>,
     wait: bool,
     signals: &Signals,
@@ -78,7 +79,7 @@ pub(crate) fn start(
     check(config)?;
     match config {
         BackendConfig::Libvirt { uris } | BackendConfig::Cpg { uris, .. } => {
-            libvirt::start(uris, groups, worker, wait, signals)
+            libvirt::start(uris, permissions, worker, wait, signals)
         }
     }
 }

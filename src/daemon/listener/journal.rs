@@ -69,7 +69,7 @@ impl Journal {
 }
 
 /// How many lines were left out before this one.
-struct LeftOut(u64);
+pub(super) struct LeftOut(pub(super) u64);
 
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,10 +7,14 @@
 //! | gather bytes, run the session machines | `sessions` |
 //! | duplicates, the job for the worker, the answer | `posting` |
 //! | the line in the log | `journal` |
+//!
+//! The serial listener has no front: a watcher brings the lines of the VMs,
+//! and `lines` serves them.
 
 mod accepting;
 mod interfaces;
 mod journal;
+mod lines;
 mod multicast;
 mod posting;
 mod sessions;
@@ -29,6 +33,7 @@ use crate::session::Policy;
 use crate::sys::poll::{PollSet, Readiness, Slot};
 
 pub(crate) use interfaces::exists as interface_exists;
+pub(crate) use lines::LineMail;
 pub(crate) use turn::{Listener, Outlet};
 
 use accepting::Accepting;
@@ -46,6 +51,8 @@ pub(crate) enum Mail {
         /// What else is to be said of it.
         report: Report,
     },
+    /// The watcher has a line, or takes one away.
+    Line(LineMail),
     /// Take no new requests, end when the present ones are answered.
     Stop,
     /// End now: what is not answered yet has failed.
@@ -70,16 +77,18 @@ trait Front: Send {
 /// # Errors
 ///
 /// A sentence that names the listener, what it wants, and why it cannot have it.
-pub(crate) fn bind(config: &ListenerConfig, policy: Arc<Policy>, wait: bool) -> Result<Listener, String> {
-    let (name, front): (_, Box<dyn Front>) = match config {
-        ListenerConfig::Tcp(tcp) => ("tcp", Box::new(Accepting::new(tcp::TcpDoor::bind(tcp, wait)?))),
-        ListenerConfig::Vsock(vsock) => ("vsock", Box::new(Accepting::new(vsock::VsockDoor::bind(vsock)?))),
-        ListenerConfig::Multicast(group) => {
-            ("multicast", Box::new(multicast::MulticastFront::bind(group, wait)?))
-        }
-        ListenerConfig::Serial(_) => {
-            return Err(format!("the {} listener is not built yet", config.kind()));
-        }
+pub(crate) fn bind(
+    config: &ListenerConfig,
+    policy: Option<Arc<Policy>>,
+    wait: bool,
+) -> Result<Listener, String> {
+    let front: Box<dyn Front> = match config {
+        ListenerConfig::Tcp(tcp) => Box::new(Accepting::new(tcp::TcpDoor::bind(tcp, wait)?)),
+        ListenerConfig::Vsock(vsock) => Box::new(Accepting::new(vsock::VsockDoor::bind(vsock)?)),
+        ListenerConfig::Multicast(group) => Box::new(multicast::MulticastFront::bind(group, wait)?),
+        // Its sockets are the VMs'; a watcher brings them.
+        ListenerConfig::Serial(_) => return Listener::of_lines(config.kind()),
     };
-    Listener::new(name, front, policy)
+    let policy = policy.ok_or_else(|| format!("{}: without authentication", config.kind()))?;
+    Listener::of_sessions(config.kind(), front, policy)
 }

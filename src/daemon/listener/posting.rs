@@ -109,7 +109,14 @@ impl Posting {
     }
 
     /// The worker's answer to an order is given.
-    pub(super) fn answered(&mut self, id: u64, answer: &Answer, report: &Report, is_awaited: bool, now: Instant) {
+    pub(super) fn answered(
+        &mut self,
+        id: u64,
+        answer: &Answer,
+        report: &Report,
+        is_awaited: bool,
+        now: Instant,
+    ) {
         let Some((posted, identity)) = self.with_worker.remove(&id) else { return };
         match report.carried_out {
             true => self.history.finish(&identity, now),

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
+use super::lines::Lines;
 use super::sessions::Sessions;
 use super::{Front, Mail};
 use crate::daemon::worker::Message;
@@ -15,23 +16,37 @@ use crate::sys::poll::{Interest, PollSet};
 /// A bound listener, ready to be run by its thread.
 pub(crate) struct Listener {
     name: &'static str,
-    front: Option<Box<dyn Front>>,
-    policy: Arc<Policy>,
+    kind: Kind,
     address: Address<Mail>,
     mailbox: Mailbox<Mail>,
+}
+
+enum Kind {
+    /// Clients come, ask and go.
+    Sessions { front: Box<dyn Front>, policy: Arc<Policy> },
+    /// The lines of VMs, which watchers bring.
+    Lines,
 }
 
 /// Where a listener's authenticated requests go.
 pub(crate) type Outlet = Sender<Message>;
 
 impl Listener {
-    pub(super) fn new(
+    pub(super) fn of_sessions(
         name: &'static str,
         front: Box<dyn Front>,
         policy: Arc<Policy>,
     ) -> Result<Listener, String> {
+        Listener::new(name, Kind::Sessions { front, policy })
+    }
+
+    pub(super) fn of_lines(name: &'static str) -> Result<Listener, String> {
+        Listener::new(name, Kind::Lines)
+    }
+
+    fn new(name: &'static str, kind: Kind) -> Result<Listener, String> {
         let (address, mailbox) = mailbox().map_err(|error| format!("{name}: {error}"))?;
-        Ok(Listener { name, front: Some(front), policy, address, mailbox })
+        Ok(Listener { name, kind, address, mailbox })
     }
 
     /// Its kind, as in the configuration.
@@ -50,18 +65,35 @@ impl Listener {
     /// # Errors
     ///
     /// poll(2)'s, with which no listener can go on.
-    pub(crate) fn run(mut self, jobs: Outlet) -> io::Result<()> {
-        let mut sessions = Sessions::new(self.name, self.policy.clone(), jobs, self.address.clone());
-        loop {
-            self.turn(&mut sessions)?;
-            if self.front.is_none() && sessions.is_empty() {
-                return Ok(());
+    pub(crate) fn run(self, jobs: Outlet) -> io::Result<()> {
+        match self.kind {
+            Kind::Sessions { front, policy } => {
+                let sessions = Sessions::new(self.name, policy, jobs, self.address);
+                Turns { front: Some(front), sessions, mailbox: self.mailbox }.run()
             }
+            Kind::Lines => Lines::new(jobs, self.address).run(&self.mailbox),
         }
+    }
+}
+
+/// The loop of a listener with sessions.
+struct Turns {
+    front: Option<Box<dyn Front>>,
+    sessions: Sessions,
+    mailbox: Mailbox<Mail>,
+}
+
+impl Turns {
+    fn run(mut self) -> io::Result<()> {
+        while self.front.is_some() || !self.sessions.is_empty() {
+            self.turn()?;
+        }
+        Ok(())
     }
 
     /// One turn: wait, look at the clock once, attend to everything that is ready.
-    fn turn(&mut self, sessions: &mut Sessions) -> io::Result<()> {
+    fn turn(&mut self) -> io::Result<()> {
+        let sessions = &mut self.sessions;
         let mut set = PollSet::new();
         let mail = set.add(self.mailbox.as_fd(), Interest::Read);
         let mut front_slots = Vec::new();
@@ -87,20 +119,23 @@ impl Listener {
             sessions.attend(id, ready, now);
         }
         if mail.any() {
-            self.read_mail(sessions, now);
+            self.read_mail(now);
         }
         if let Some(front) = &mut self.front {
-            front.attend(&front_ready, sessions, now);
+            front.attend(&front_ready, &mut self.sessions, now);
         }
         Ok(())
     }
 
-    fn read_mail(&mut self, sessions: &mut Sessions, now: Instant) {
+    fn read_mail(&mut self, now: Instant) {
+        let sessions = &mut self.sessions;
         for mail in self.mailbox.take() {
             match mail {
                 Mail::Answered { session, answer, report } => {
                     sessions.answered(session, &answer, &report, now)
                 }
+                // Lines are the serial listener's.
+                Mail::Line(_) => {}
                 Mail::Stop => {
                     self.front = None;
                     sessions.close_unauthenticated();

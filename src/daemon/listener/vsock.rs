@@ -27,7 +27,9 @@ impl VsockDoor {
         let explained = |error| format!("vsock: cannot listen on port {port}: {}", explain(&error));
         let listener = vsock::listen(port).map_err(explained)?;
         if !Path::new(HOST_DEVICE).exists() {
-            warn!("vsock: there is no {HOST_DEVICE}: no VM reaches this host until its module is loaded: modprobe vhost_vsock");
+            warn!(
+                "vsock: there is no {HOST_DEVICE}: no VM reaches this host until its module is loaded: modprobe vhost_vsock"
+            );
         }
         Ok(VsockDoor { listener })
     }

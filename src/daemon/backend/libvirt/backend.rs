@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
-use super::host::{Failed, Found, Host, Link};
+use super::host::{Found, Host, Link};
 use super::power::{self, Fence, Step};
 use super::resolve::{Resolution, Uri, Vm, resolve};
+use crate::daemon::backend::permissions::{Permissions, Unidentified};
 use crate::daemon::backend::{Backend, Event, Joined};
+use crate::daemon::hypervisor::Failed;
 use crate::daemon::job::Job;
-use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict};
-use crate::groups::Groups;
+use crate::fence::{Answer, HostEntry, Operation, PowerState, Source, Verdict};
 
 /// How long after a VM did not go off it is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(250);
@@ -23,7 +24,7 @@ pub(super) const DEVSTATUS_LIMIT: Duration = Duration::from_secs(2);
 /// The backend, over links that tests can replace.
 pub(super) struct Libvirt<L> {
     uris: Vec<Uri<L>>,
-    groups: Groups,
+    permissions: Permissions,
     /// Off and reboot of VMs that did not go off at once, and when they are due.
     retries: Vec<(Instant, Fence, Job)>,
     round: Option<Round>,
@@ -41,26 +42,47 @@ struct Round {
 }
 
 impl<L: Link> Libvirt<L> {
-    pub(super) fn new(links: Vec<L>, groups: Groups) -> Libvirt<L> {
+    pub(super) fn new(links: Vec<L>, permissions: Permissions) -> Libvirt<L> {
         let uris = links.into_iter().map(Uri::new).collect();
-        Libvirt { uris, groups, retries: Vec::new(), round: None }
+        Libvirt { uris, permissions, retries: Vec::new(), round: None }
     }
 
     /// Resolves the VM of a request, and asks the groups about it.
     fn resolve(&mut self, job: &Job, now: Instant) -> Result<Vm, (Verdict, String)> {
         let target = &job.request.target;
-        let denied = |names: &[&str]| !self.groups.permit(&job.source, names);
-        let no_group = || (Verdict::Denied, "no group has both the requester and the VM".to_owned());
         match resolve(&mut self.uris, target, now) {
-            Resolution::Found(vm) if denied(&[&vm.name, &vm.uuid]) => Err(no_group()),
-            Resolution::Found(vm) => Ok(vm),
-            Resolution::Failed(reason) => Err((Verdict::Failure, reason)),
-            Resolution::Unknown if denied(&[target.as_str()]) => Err(no_group()),
-            Resolution::Unknown if job.request.operation == Operation::Status => {
-                Err((Verdict::Off, "there is no such VM".to_owned()))
+            Resolution::Found(vm) => {
+                self.permit(job, &[&vm.name, &vm.uuid], now)?;
+                Ok(vm)
             }
-            Resolution::Unknown => Err((Verdict::Failure, "there is no such VM".to_owned())),
+            Resolution::Failed(reason) => Err((Verdict::Failure, reason)),
+            Resolution::Unknown => {
+                self.permit(job, &[target.as_str()], now)?;
+                let is_status = job.request.operation == Operation::Status;
+                let verdict = if is_status { Verdict::Off } else { Verdict::Failure };
+                Err((verdict, "there is no such VM".to_owned()))
+            }
         }
+    }
+
+    fn permit(&mut self, job: &Job, names: &[&str], now: Instant) -> Result<(), (Verdict, String)> {
+        if self.permissions.permit([&job.source], names) {
+            return Ok(());
+        }
+        let behind = self.vm_behind(&job.source, now);
+        match behind.map_err(|reason| (Verdict::Failure, reason.to_string()))? {
+            Some(vm) if self.permissions.permit([&vm], names) => Ok(()),
+            _ => Err((Verdict::Denied, "no group has both the requester and the VM".to_owned())),
+        }
+    }
+
+    /// The VM that has the CID which asks, if it is a CID that asks.
+    fn vm_behind(&mut self, source: &Source, now: Instant) -> Result<Option<Source>, Unidentified> {
+        let uris = &mut self.uris;
+        self.permissions.vm_behind(source, |uri, vm| {
+            let condition = uris[uri].host(now)?.observe(&vm.domain.uuid.to_string())?;
+            Ok(condition.is_some_and(|condition| condition.id == Some(vm.run)))
+        })
     }
 
     fn fence(&mut self, mut fence: Fence, job: Job, now: Instant) {
@@ -105,15 +127,19 @@ impl<L: Link> Libvirt<L> {
         if problems.len() == self.uris.len() {
             return job.finish(Verdict::Failure, problems.join("; "));
         }
-        let groups = &self.groups;
+        let behind = self.vm_behind(&job.source, now).unwrap_or_else(|reason| {
+            problems.push(reason.to_string());
+            None
+        });
+        let askers: Vec<&Source> = [&job.source].into_iter().chain(&behind).collect();
         let entries: Vec<HostEntry> = merged
             .into_iter()
-            .filter(|vm| groups.permit(&job.source, &[&vm.name, &vm.uuid]))
+            .filter(|vm| self.permissions.permit(askers.iter().copied(), &[&vm.name, &vm.uuid]))
             .map(|vm| HostEntry { name: vm.name, uuid: vm.uuid, state: vm.condition.power })
             .collect();
         let reason = match problems.is_empty() {
             true => "all URIs answered".to_owned(),
-            false => format!("without the VMs of {}", Joined(&problems)),
+            false => format!("perhaps not all: {}", Joined(&problems)),
         };
         job.finish(Answer::HostList(entries), reason);
     }

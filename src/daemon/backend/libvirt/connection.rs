@@ -1,80 +1,12 @@
 //! A libvirt connection as a [`Host`].
-//!
-//! The virt crate's Connect is not closed when dropped, and its Domain panics
-//! if freeing it fails. Here each is closed, and a failure leaks some bytes
-//! where the daemon would end.
 
-use std::ops::Deref;
-
-use virt::connect::Connect;
 use virt::domain::Domain;
-use virt::error::{Error, ErrorNumber};
+use virt::error::ErrorNumber;
 use virt::sys;
 
-use super::host::{Condition, Definition, Failed, Found, Host, Undestroyed};
+use super::host::{Condition, Definition, Found, Host, Undestroyed};
+use crate::daemon::hypervisor::{Connection, Failed, Handle, failed, optional};
 use crate::fence::{PowerState, Target};
-
-/// Seconds between keepalive messages on a connection that is silent.
-const KEEPALIVE_INTERVAL: i32 = 2;
-/// Unanswered keepalive messages after which it is dead: 2 s × (3 + 1) after the last sign of life.
-const KEEPALIVE_COUNT: u32 = 3;
-
-/// An open connection.
-#[derive(Debug)]
-pub(super) struct Connection {
-    connect: Option<Connect>,
-}
-
-impl Connection {
-    /// Opens it. That may take for ever if libvirtd is frozen.
-    pub(super) fn open(uri: &str) -> Result<Connection, Failed> {
-        let connect = Connect::open(Some(uri)).map_err(failed)?;
-        let connection = Connection { connect: Some(connect) };
-        // Drivers without a connection (test) have none, and need none.
-        match connection.connect()?.set_keep_alive(KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) {
-            Err(error) if error.code() != ErrorNumber::NoSupport => Err(failed(error)),
-            _ => Ok(connection),
-        }
-    }
-
-    /// Asks something that only a working libvirtd answers, and that does not
-    /// wait for any VM: one that is being destroyed is locked for seconds.
-    pub(super) fn probe(&self) -> Result<(), Failed> {
-        self.connect()?.get_lib_version().map(|_| ()).map_err(failed)
-    }
-
-    /// Whether it is still open, as far as this side knows; asks nobody.
-    pub(super) fn check(&self) -> Result<(), Failed> {
-        match self.connect()?.is_alive() {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Failed("it was cut".to_owned())),
-            Err(error) if error.code() == ErrorNumber::NoSupport => Ok(()),
-            Err(error) => Err(failed(error)),
-        }
-    }
-
-    fn connect(&self) -> Result<&Connect, Failed> {
-        self.connect.as_ref().ok_or_else(|| Failed("the connection is closed".to_owned()))
-    }
-
-    fn by_uuid(&self, uuid: &str) -> Result<Option<Handle>, Failed> {
-        optional(Domain::lookup_by_uuid_string(self.connect()?, uuid))
-    }
-
-    fn existing(&self, uuid: &str) -> Result<Handle, Failed> {
-        self.by_uuid(uuid)?.ok_or_else(|| Failed(format!("there is no VM {uuid} any more")))
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if let Some(mut connect) = self.connect.take() {
-            if let Err(error) = connect.close() {
-                log::debug!("closing a libvirt connection failed: {}", error.message());
-            }
-        }
-    }
-}
 
 impl Host for Connection {
     fn find(&self, target: &Target) -> Result<Vec<Found>, Failed> {
@@ -152,27 +84,8 @@ fn is_uuid(text: &str) -> bool {
     hex == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
-fn failed(error: Error) -> Failed {
-    Failed(error.message().to_owned())
-}
-
-fn optional(result: Result<Domain, Error>) -> Result<Option<Handle>, Failed> {
-    match result {
-        Ok(domain) => Ok(Some(Handle::new(domain))),
-        Err(error) if error.code() == ErrorNumber::NoDomain => Ok(None),
-        Err(error) => Err(failed(error)),
-    }
-}
-
-/// A domain that is freed without a panic.
-struct Handle(Option<Domain>);
-
 impl Handle {
-    fn new(domain: Domain) -> Handle {
-        Handle(Some(domain))
-    }
-
-    /// Its condition; none if it vanished meanwhile.
+    /// What it does; none if it vanished meanwhile.
     fn condition(&self) -> Result<Option<Condition>, Failed> {
         match self.get_state() {
             Ok((sys::VIR_DOMAIN_SHUTOFF, _)) => Ok(Some(Condition { power: PowerState::Off, id: None })),
@@ -187,28 +100,6 @@ impl Handle {
         let name = self.get_name().map_err(failed)?;
         let uuid = self.get_uuid_string().map_err(failed)?;
         Ok(Some(Found { name, uuid, condition }))
-    }
-}
-
-impl Deref for Handle {
-    type Target = Domain;
-
-    fn deref(&self) -> &Domain {
-        match &self.0 {
-            Some(domain) => domain,
-            None => unreachable!("a handle is empty only while it is dropped"),
-        }
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if let Some(mut domain) = self.0.take() {
-            if let Err(error) = domain.free() {
-                log::debug!("freeing a libvirt domain failed: {}", error.message());
-                std::mem::forget(domain);
-            }
-        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::host::{Condition, Definition, Failed, Found, Host, Link, Undestroyed};
+use super::host::{Condition, Definition, Found, Host, Link, Undestroyed};
+use crate::daemon::hypervisor::Failed;
 use crate::fence::{PowerState, Target};
 
 /// A VM of a fake hypervisor.

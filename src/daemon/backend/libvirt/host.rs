@@ -1,20 +1,10 @@
 //! What the backend asks of one libvirt URI.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::daemon::hypervisor::Failed;
 use crate::fence::{PowerState, Target};
-
-/// A call that failed. Nothing is known of the VM after it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failed(pub(super) String);
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// A VM that libvirt did not destroy.
 #[derive(Debug, Clone, PartialEq, Eq)]

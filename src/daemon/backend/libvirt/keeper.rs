@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, info, warn};
 
-use super::connection::Connection;
-use super::host::{Failed, Host};
+use super::host::Host;
 use super::link::{Command, Shared, UriLink};
 use crate::daemon::backend::Event;
+use crate::daemon::hypervisor::{Connection, Failed};
+use crate::daemon::threads::join_by;
 use crate::daemon::worker::Message;
 
 /// How often an idle connection is probed.
@@ -47,15 +48,7 @@ impl Keepers {
             if command.send_deadline(Command::Stop, deadline).is_err() {
                 continue;
             }
-            // The thread's end closes the channel; a JoinHandle has no deadline.
-            let closed = bounded::<()>(0);
-            let waiter = thread::Builder::new().name("keeper-join".into()).spawn(move || {
-                let _closed = closed.0;
-                thread.join()
-            });
-            if waiter.is_ok() {
-                let _ = closed.1.recv_deadline(deadline);
-            }
+            join_by(thread, deadline);
         }
     }
 }

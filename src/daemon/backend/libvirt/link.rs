@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::connection::Connection;
-use super::host::{Failed, Link};
+use super::host::Link;
+use crate::daemon::hypervisor::{Connection, Failed};
 
 /// How long a probe may take before the worker passes the URI by.
 const LATE: Duration = Duration::from_secs(2);

@@ -24,16 +24,13 @@ mod fake;
 #[cfg(test)]
 mod tests;
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use log::{error, info, warn};
+use log::{info, warn};
 
-use super::Started;
+use super::{Permissions, Started};
 use crate::daemon::worker::Message;
-use crate::groups::Groups;
-use crate::libvirt_errors;
 use crate::sys::signals::Signals;
 
 pub(crate) use keeper::Keepers;
@@ -45,37 +42,19 @@ const OTHERS_LIMIT: Duration = Duration::from_secs(3);
 /// How often a stop signal is looked for meanwhile.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// Starts libvirt's event loop and a keeper for each URI.
+/// Starts a keeper for each URI.
 pub(super) fn start(
     uris: &[String],
-    groups: Groups,
+    permissions: Permissions,
     worker: &Sender<Message>,
     wait: bool,
     signals: &Signals,
 ) -> Result<Option<Started>, String> {
-    libvirt_errors::silence();
-    // Without a running event loop there is no keepalive.
-    virt::event::event_register_default_impl()
-        .map_err(|error| format!("libvirt cannot be used: {}", error.message()))?;
-    thread::Builder::new()
-        .name("libvirt-events".into())
-        .spawn(run_events)
-        .map_err(|error| format!("cannot start a thread: {error}"))?;
     let (keepers, links, first) = keeper::start(uris, worker)?;
     if !wait && !await_first(uris, &first, signals)? {
         return Ok(None);
     }
-    Ok(Some(Started { backend: Box::new(backend::Libvirt::new(links, groups)), keepers }))
-}
-
-fn run_events() {
-    loop {
-        if let Err(error) = virt::event::event_run_default_impl() {
-            error!("libvirt's event loop failed: {}", error.message());
-            // Nobody unparks it: this only keeps a lasting error from spinning.
-            thread::park_timeout(Duration::from_secs(1));
-        }
-    }
+    Ok(Some(Started { backend: Box::new(backend::Libvirt::new(links, permissions)), keepers }))
 }
 
 /// Waits until every URI was tried once, or one can be reached and the others

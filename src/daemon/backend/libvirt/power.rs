@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::host::{Condition, Definition, Failed, Host, Link, Undestroyed};
+use super::host::{Condition, Definition, Host, Link, Undestroyed};
 use super::resolve::{Uri, Vm};
 use crate::daemon::backend::Joined;
+use crate::daemon::hypervisor::Failed;
 use crate::daemon::job::{Job, Stale};
 use crate::fence::{Operation, PowerState, Verdict};
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::host::{Condition, Failed, Found, Host, Link};
+use super::host::{Condition, Found, Host, Link};
+use crate::daemon::hypervisor::Failed;
 use crate::fence::Target;
 
 /// A URI, and which VMs were last seen there.

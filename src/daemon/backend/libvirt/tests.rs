@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::backend::{DEVSTATUS_LIMIT, Libvirt, RETRY};
 use super::fake::{Fake, FakeLink, Fault};
 use super::host::Undestroyed;
-use crate::daemon::backend::{Backend, Event};
+use crate::daemon::backend::{Backend, Event, Permissions};
 use crate::daemon::job::tests::{answers, job};
 use crate::daemon::job::{AGE_LIMIT, Caller};
 use crate::daemon::listener::Mail;
@@ -37,7 +37,7 @@ impl Bench {
     }
 
     fn with_links(links: Vec<FakeLink>, hosts: &[Arc<Fake>], groups: Groups) -> Bench {
-        Bench { backend: Libvirt::new(links, groups), hosts: hosts.to_vec(), now: Instant::now() }
+        Bench { backend: Libvirt::new(links, Permissions::new(groups, None)), hosts: hosts.to_vec(), now: Instant::now() }
     }
 
     fn single(domains: &[(&str, &str, bool)]) -> Bench {

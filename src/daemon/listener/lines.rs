@@ -1,0 +1,281 @@
+//! The serial listener: the lines of all VMs that run, in one poll loop.
+//!
+//! A watcher connects to the sockets and hands them over; a line that breaks
+//! is handed back, and the watcher looks whether its VM still runs.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use super::journal::LeftOut;
+use super::posting::{Order, Outcome, Posting};
+use super::stream::{Input, Stream};
+use super::{Mail, Outlet};
+use crate::daemon::job::{Caller, Report};
+use crate::daemon::limiter::Limiter;
+use crate::daemon::watch::Inbox;
+use crate::fence::{Answer, Domain, Source, Verdict};
+use crate::session::{GuestLine, LINE_READ_MAX};
+use crate::sys::mailbox::{Address, Mailbox};
+use crate::sys::poll::{Interest, PollSet, Readiness, Slot};
+
+/// What the watcher tells.
+#[derive(Debug)]
+pub(crate) enum LineMail {
+    /// A line is connected. No other line has had this number.
+    Open { line: u64, stream: OwnedFd, domain: Arc<Domain>, path: PathBuf, watcher: Inbox },
+    /// Its VM runs no more, or has lost the device.
+    Close { line: u64 },
+}
+
+/// A line of a VM.
+struct Line {
+    stream: Stream,
+    machine: GuestLine,
+    source: Source,
+    domain: Arc<Domain>,
+    path: PathBuf,
+    /// Told if the line breaks.
+    watcher: Inbox,
+    /// Told if the line breaks while a request of it is carried out.
+    caller: Caller,
+}
+
+impl Line {
+    fn interest(&self, is_stopping: bool) -> Interest {
+        match (!is_stopping && self.machine.wants_input(), self.machine.output().is_empty()) {
+            (true, true) => Interest::Read,
+            (true, false) => Interest::Both,
+            (false, false) => Interest::Write,
+            (false, true) => Interest::HangUp,
+        }
+    }
+
+    /// Writes what there is to say, as far as the guest takes it.
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.machine.output().is_empty() {
+            match self.stream.write(self.machine.output())? {
+                0 => break,
+                count => self.machine.sent(count),
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) struct Lines {
+    live: BTreeMap<u64, Line>,
+    posting: Posting,
+    is_stopping: bool,
+    /// Keeps lines that come and go from filling the log.
+    notes: Limiter,
+}
+
+impl Lines {
+    pub(super) fn new(jobs: Outlet, address: Address<Mail>) -> Lines {
+        Lines {
+            live: BTreeMap::new(),
+            posting: Posting::new("serial", jobs, address),
+            is_stopping: false,
+            notes: Limiter::new(50, Duration::from_millis(100), Instant::now()),
+        }
+    }
+
+    /// Serves the lines until it is told to stop and what it took is answered.
+    ///
+    /// # Errors
+    ///
+    /// poll(2)'s, with which no listener can go on.
+    pub(super) fn run(mut self, mailbox: &Mailbox<Mail>) -> io::Result<()> {
+        while !(self.is_stopping && self.live.is_empty()) {
+            self.turn(mailbox)?;
+        }
+        Ok(())
+    }
+
+    /// One turn: wait, look at the clock once, attend to everything that is ready.
+    fn turn(&mut self, mailbox: &Mailbox<Mail>) -> io::Result<()> {
+        let mut set = PollSet::new();
+        let mail = set.add(mailbox.as_fd(), Interest::Read);
+        let slots = self.register(&mut set);
+        let wake = self.live.values().filter_map(|line| line.machine.deadline()).min();
+        set.wait(wake.map(|at| at.saturating_duration_since(Instant::now())))?;
+
+        let now = Instant::now();
+        let mail = set.ready(mail);
+        let ready: Vec<_> =
+            slots.iter().map(|&(id, slot)| (id, set.ready(slot))).filter(|(_, ready)| ready.any()).collect();
+        drop(set);
+
+        self.expire(now);
+        for (id, ready) in ready {
+            self.attend(id, ready, now);
+        }
+        if mail.any() {
+            self.read_mail(mailbox, now);
+        }
+        Ok(())
+    }
+
+    fn register<'a>(&'a self, set: &mut PollSet<'a>) -> Vec<(u64, Slot)> {
+        let slot = |line: &'a Line, set: &mut PollSet<'a>| {
+            set.add(line.stream.as_fd(), line.interest(self.is_stopping))
+        };
+        self.live.iter().map(|(&id, line)| (id, slot(line, set))).collect()
+    }
+
+    fn read_mail(&mut self, mailbox: &Mailbox<Mail>, now: Instant) {
+        for mail in mailbox.take() {
+            match mail {
+                Mail::Answered { session, answer, report } => self.answered(session, &answer, &report, now),
+                Mail::Line(LineMail::Open { line, stream, domain, path, watcher }) => {
+                    let source = Source::Domain(domain.clone());
+                    let (stream, machine, caller) =
+                        (Stream::connected_by(stream), GuestLine::default(), Caller::default());
+                    self.open(line, Line { stream, machine, source, domain, path, watcher, caller }, now);
+                }
+                Mail::Line(LineMail::Close { line }) => {
+                    self.close(line, "its VM has it no more", now);
+                }
+                Mail::Stop => self.stop(now),
+                Mail::Abort => self.abort(now),
+            }
+        }
+    }
+
+    fn open(&mut self, id: u64, line: Line, now: Instant) {
+        if self.is_stopping {
+            return;
+        }
+        if let Some(left_out) = self.notes.allow(now) {
+            info!("serial: {}: serving {}{}", line.domain, line.path.display(), LeftOut(left_out));
+        }
+        self.live.insert(id, line);
+    }
+
+    /// Attends to a line on which something happened.
+    fn attend(&mut self, id: u64, ready: Readiness, now: Instant) {
+        let Some(line) = self.live.get_mut(&id) else { return };
+        let wants_input = !self.is_stopping && line.machine.wants_input();
+        if ready.read && !wants_input {
+            // Nothing but a hang-up was awaited.
+            return self.lose(id, "the VM's side hung up", now);
+        }
+        if ready.read {
+            let mut buffer = [0; LINE_READ_MAX];
+            match line.stream.read(&mut buffer) {
+                Ok(Input::Bytes(count)) => line.machine.receive(&buffer[..count], count < buffer.len(), now),
+                Ok(Input::Nothing) => line.machine.receive(&[], true, now),
+                Ok(Input::End) => return self.lose(id, "the VM's side hung up", now),
+                Err(error) => return self.lose(id, &error.to_string(), now),
+            }
+        }
+        self.advance(id, now);
+    }
+
+    /// Gives up requests that stay incomplete.
+    fn expire(&mut self, now: Instant) {
+        let is_late = |line: &Line| line.machine.deadline().is_some_and(|at| now >= at);
+        let late: Vec<u64> = self.live.iter().filter(|(_, line)| is_late(line)).map(|(&id, _)| id).collect();
+        for id in late {
+            if let Some(line) = self.live.get_mut(&id) {
+                line.machine.expire(now);
+            }
+            self.advance(id, now);
+        }
+    }
+
+    /// Writes what can be written, and posts the next request if it is its turn.
+    fn advance(&mut self, id: u64, now: Instant) {
+        loop {
+            let Some(line) = self.live.get_mut(&id) else { return };
+            if let Err(error) = line.flush() {
+                return self.lose(id, &error.to_string(), now);
+            }
+            let Some((request, received)) = line.machine.next_request() else { break };
+            let identity = request.identity().asked_by(line.domain.uuid);
+            let (source, caller) = (line.source.clone(), line.caller.clone());
+            let order = Order { id, request, identity, source, received, caller };
+            match self.posting.post(order, now) {
+                Outcome::Posted => return,
+                Outcome::Refused => line.machine.answer(&Verdict::Failure.into()),
+                Outcome::Duplicate => line.machine.skip(),
+            }
+        }
+        self.end_if_done(id);
+    }
+
+    /// The worker's answer to the request of a line.
+    fn answered(&mut self, id: u64, answer: &Answer, report: &Report, now: Instant) {
+        // The guest first, it waits; the rest after it.
+        let mut is_awaited = false;
+        if let Some(line) = self.live.get_mut(&id) {
+            is_awaited = true;
+            line.machine.answer(answer);
+        }
+        self.advance(id, now);
+        self.posting.answered(id, answer, report, is_awaited, now);
+    }
+
+    /// The line broke by itself: its VM may run on.
+    fn lose(&mut self, id: u64, reason: &str, now: Instant) {
+        if let Some(line) = self.close(id, reason, now) {
+            line.watcher.closed(id);
+        }
+    }
+
+    fn close(&mut self, id: u64, reason: &str, now: Instant) -> Option<Line> {
+        let line = self.live.remove(&id)?;
+        // A request of its that the worker has not begun will be dropped.
+        line.caller.hang_up();
+        if let Some(left_out) = self.notes.allow(now) {
+            let (domain, path) = (&line.domain, line.path.display());
+            info!("serial: {domain}: {path} is closed: {reason}{}", LeftOut(left_out));
+        }
+        Some(line)
+    }
+
+    /// The daemon stops: what the worker has is answered, nothing new is taken.
+    fn stop(&mut self, now: Instant) {
+        self.is_stopping = true;
+        let ids: Vec<u64> = self.live.keys().copied().collect();
+        for id in ids {
+            let Some(line) = self.live.get_mut(&id) else { continue };
+            let dropped = line.machine.clear();
+            if dropped > 0 {
+                let source = &line.source;
+                self.posting.complain(now, format_args!("{source}: {dropped} requests dropped, the daemon stops"));
+            }
+            self.end_if_done(id);
+        }
+    }
+
+    fn end_if_done(&mut self, id: u64) {
+        let is_done = |line: &Line| !line.machine.is_waiting() && line.machine.output().is_empty();
+        if self.is_stopping && self.live.get(&id).is_some_and(is_done) {
+            self.live.remove(&id);
+        }
+    }
+
+    /// The grace is over: what is not answered has failed, and is not begun any more.
+    fn abort(&mut self, now: Instant) {
+        self.stop(now);
+        for line in self.live.values_mut().filter(|line| line.machine.is_waiting()) {
+            line.caller.hang_up();
+            warn!("serial: {}: answered with failure, the daemon stops", line.source);
+            line.machine.answer(&Verdict::Failure.into());
+            // A guest that does not read has had its time.
+            let _ = line.flush();
+        }
+        self.live.clear();
+    }
+}
+
+#[cfg(test)]
+#[path = "lines_tests.rs"]
+mod tests;

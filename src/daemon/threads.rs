@@ -1,0 +1,33 @@
+//! The ends of threads.
+
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crossbeam_channel::bounded;
+
+/// Waits for the end of a thread, which a JoinHandle can only do without a
+/// deadline; false if it is not over by then.
+pub(crate) fn join_by(thread: JoinHandle<()>, deadline: Instant) -> bool {
+    // The end of the waiting thread closes the channel.
+    let (closing, closed) = bounded::<()>(0);
+    let waiter = thread::Builder::new().name("join".into()).spawn(move || {
+        let _closing = closing;
+        thread.join()
+    });
+    waiter.is_ok() && closed.recv_deadline(deadline).is_err_and(|error| error.is_disconnected())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_thread_that_hangs_is_left_behind() {
+        let (release, never) = bounded::<()>(0);
+        let hanging = thread::spawn(move || drop(never.recv()));
+        assert!(!join_by(hanging, Instant::now() + Duration::from_millis(20)));
+        drop(release);
+        assert!(join_by(thread::spawn(|| ()), Instant::now() + Duration::from_secs(30)));
+    }
+}

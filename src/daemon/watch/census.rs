@@ -1,0 +1,59 @@
+//! What a watcher asks of a libvirt connection.
+
+use std::sync::Arc;
+
+use virt::sys;
+
+use super::Running;
+use crate::daemon::hypervisor::{Connection, Failed, Handle, failed};
+use crate::domain_xml::{Devices, XmlError};
+use crate::fence::{Domain, Uuid};
+
+/// A libvirt connection; a trait so that changes in the midst of things can be tested.
+pub(super) trait Census {
+    /// All VMs that run.
+    fn running(&self) -> Result<Vec<Running>, Failed>;
+
+    /// The VM with this UUID, if it runs.
+    fn find(&self, uuid: Uuid) -> Result<Option<Running>, Failed>;
+
+    /// Its devices, if it is still there.
+    fn devices(&self, uuid: Uuid) -> Result<Option<Result<Devices, XmlError>>, Failed>;
+
+    /// Whether the connection is still there.
+    fn check(&self) -> Result<(), Failed>;
+}
+
+impl Census for Connection {
+    fn running(&self) -> Result<Vec<Running>, Failed> {
+        let domains = self.connect()?.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE).map_err(failed)?;
+        let handles: Vec<Handle> = domains.into_iter().map(Handle::new).collect();
+        handles.iter().filter_map(|handle| running(handle).transpose()).collect()
+    }
+
+    fn find(&self, uuid: Uuid) -> Result<Option<Running>, Failed> {
+        match self.by_uuid(&uuid.to_string())? {
+            Some(handle) => running(&handle),
+            None => Ok(None),
+        }
+    }
+
+    fn devices(&self, uuid: Uuid) -> Result<Option<Result<Devices, XmlError>>, Failed> {
+        match self.by_uuid(&uuid.to_string())? {
+            Some(handle) => Ok(Some(Devices::parse(&handle.get_xml_desc(0).map_err(failed)?))),
+            None => Ok(None),
+        }
+    }
+
+    fn check(&self) -> Result<(), Failed> {
+        Connection::check(self)
+    }
+}
+
+/// Asks nobody: number, name and UUID came with the handle.
+fn running(handle: &Handle) -> Result<Option<Running>, Failed> {
+    let Some(run) = handle.get_id() else { return Ok(None) };
+    let name = handle.get_name().map_err(failed)?;
+    let uuid = Uuid::from_bytes(*handle.get_uuid().map_err(failed)?.as_bytes());
+    Ok(Some(Running { domain: Arc::new(Domain { name, uuid }), run }))
+}

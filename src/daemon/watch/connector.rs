@@ -1,0 +1,277 @@
+//! Connects to the sockets of the VMs that run, and hands the connections to
+//! the serial listener.
+//!
+//! Who is at the other end of a socket is what libvirt says: its path stands
+//! in the XML of a VM that runs. A connection counts only if the same run of
+//! that VM is still there after it was made, and if no other VM has the path;
+//! else the socket could be another's by now.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use log::{debug, info, warn};
+
+use super::census::Census;
+use super::{Follower, Inbox, Running};
+use crate::config::{SerialConfig, SerialMode};
+use crate::daemon::listener::{LineMail, Mail};
+use crate::domain_xml::Devices;
+use crate::fence::{Domain, Uuid};
+use crate::sys::mailbox::Address;
+use crate::sys::unix;
+
+/// The first and the longest interval between attempts to connect to a socket.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// A socket that refuses for so long is worth a line in the log.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+pub(super) struct Connector {
+    mode: SerialMode,
+    path: Option<PathBuf>,
+    listener: Address<Mail>,
+    vms: BTreeMap<Uuid, Vm>,
+    /// How many sockets of VMs that run have this path.
+    claims: HashMap<PathBuf, usize>,
+    inbox: Inbox,
+    /// Numbers for lines, of all watchers of the listener.
+    numbers: Arc<AtomicU64>,
+}
+
+struct Vm {
+    domain: Arc<Domain>,
+    run: u32,
+    sockets: Vec<Socket>,
+}
+
+struct Socket {
+    path: PathBuf,
+    state: State,
+    /// How long it waits before the next attempt.
+    backoff: Duration,
+    /// What was said in the log of why it is not connected.
+    said: Option<String>,
+}
+
+enum State {
+    Waiting(Instant),
+    Open { line: u64, since: Instant },
+}
+
+impl Socket {
+    fn new(path: PathBuf, now: Instant) -> Socket {
+        Socket { path, state: State::Waiting(now), backoff: BACKOFF.0, said: None }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        matches!(self.state, State::Waiting(at) if now >= at)
+    }
+
+    fn put_off(&mut self, now: Instant) {
+        self.state = State::Waiting(now + self.backoff);
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+    }
+
+    /// The attempt to connect failed.
+    fn failed(&mut self, domain: &Domain, reason: String, now: Instant) {
+        if self.backoff >= PATIENCE && self.said.as_ref() != Some(&reason) {
+            warn!("serial: {domain}: cannot connect to {}: {reason}: trying again", self.path.display());
+            self.said = Some(reason);
+        } else {
+            debug!("serial: {domain}: cannot connect to {}: {reason}", self.path.display());
+        }
+        self.put_off(now);
+    }
+}
+
+impl Connector {
+    /// `inbox` is the watcher's own, `numbers` is shared by all watchers of the listener.
+    pub(super) fn new(
+        config: &SerialConfig,
+        listener: Address<Mail>,
+        inbox: Inbox,
+        numbers: Arc<AtomicU64>,
+    ) -> Connector {
+        Connector {
+            mode: config.mode,
+            path: config.path.clone(),
+            listener,
+            vms: BTreeMap::new(),
+            claims: HashMap::new(),
+            inbox,
+            numbers,
+        }
+    }
+
+    /// The sockets of a VM that are to be served.
+    fn wanted(&self, devices: Devices) -> Vec<PathBuf> {
+        let mut paths = match self.mode {
+            SerialMode::Serial => devices.serials,
+            SerialMode::VmChannel => devices.channels,
+        };
+        paths.retain(|path| self.path.as_ref().is_none_or(|folder| is_directly_in(path, folder)));
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+
+    fn close(&mut self, socket: &Socket) {
+        match self.claims.get_mut(&socket.path) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(self.claims.remove(&socket.path)),
+        }
+        if let State::Open { line, .. } = socket.state {
+            self.tell(LineMail::Close { line });
+        }
+    }
+
+    fn tell(&self, mail: LineMail) {
+        // A listener that has ended needs no lines.
+        let _ = self.listener.post(Mail::Line(mail));
+    }
+
+    /// Connects to the sockets of one VM that are due.
+    fn connect(&mut self, uuid: Uuid, census: &dyn Census, now: Instant) {
+        let Some(vm) = self.vms.get_mut(&uuid) else { return };
+        let mut connected = Vec::new();
+        for (at, socket) in vm.sockets.iter_mut().enumerate().filter(|(_, socket)| socket.is_due(now)) {
+            if self.claims.get(&socket.path).is_some_and(|count| *count > 1) {
+                socket.failed(&vm.domain, "another VM that runs has the same socket".to_owned(), now);
+                continue;
+            }
+            match unix::connect(&socket.path) {
+                Ok(stream) => connected.push((at, stream)),
+                Err(error) => socket.failed(&vm.domain, explain(&error), now),
+            }
+        }
+        if connected.is_empty() {
+            return;
+        }
+        // Asked after the connection was made: this run had the socket at that time.
+        let is_same = match census.find(uuid) {
+            Ok(found) => found.is_some_and(|found| found.run == vm.run),
+            Err(failed) => {
+                debug!("serial: {}: {failed}", vm.domain);
+                false
+            }
+        };
+        for (at, stream) in connected {
+            if is_same {
+                self.open(uuid, at, stream, now);
+            } else if let Some(socket) = self.vms.get_mut(&uuid).and_then(|vm| vm.sockets.get_mut(at)) {
+                socket.put_off(now);
+            }
+        }
+    }
+
+    fn open(&mut self, uuid: Uuid, at: usize, stream: OwnedFd, now: Instant) {
+        let line = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let Some(vm) = self.vms.get_mut(&uuid) else { return };
+        let Some(socket) = vm.sockets.get_mut(at) else { return };
+        socket.state = State::Open { line, since: now };
+        socket.said = None;
+        let (domain, path) = (vm.domain.clone(), socket.path.clone());
+        self.tell(LineMail::Open { line, stream, domain, path, watcher: self.inbox.clone() });
+    }
+}
+
+impl Follower for Connector {
+    fn name(&self) -> &'static str {
+        "serial"
+    }
+
+    fn runs(&mut self, vm: &Running, devices: Devices, now: Instant) {
+        let uuid = vm.domain.uuid;
+        let wanted = self.wanted(devices);
+        let mut kept = Vec::new();
+        if let Some(known) = self.vms.remove(&uuid) {
+            for socket in known.sockets {
+                match known.run == vm.run && wanted.contains(&socket.path) {
+                    true => kept.push(socket),
+                    false => self.close(&socket),
+                }
+            }
+        }
+        for path in wanted {
+            if !kept.iter().any(|socket| socket.path == path) {
+                *self.claims.entry(path.clone()).or_default() += 1;
+                kept.push(Socket::new(path, now));
+            }
+        }
+        self.vms.insert(uuid, Vm { domain: vm.domain.clone(), run: vm.run, sockets: kept });
+    }
+
+    fn gone(&mut self, uuid: Uuid) {
+        for socket in self.vms.remove(&uuid).map_or(Vec::new(), |vm| vm.sockets) {
+            self.close(&socket);
+        }
+    }
+
+    fn synced(&mut self, uri: &str) {
+        let sockets: usize = self.vms.values().map(|vm| vm.sockets.len()).sum();
+        let kind = match self.mode {
+            SerialMode::Serial => "serial ports",
+            SerialMode::VmChannel => "channels",
+        };
+        let place = self.path.as_ref().map_or(String::new(), |path| format!(" in {}", path.display()));
+        let running = self.vms.len();
+        info!("serial: {uri}: {running} VMs run, with {sockets} {kind} (type unix, mode bind){place}");
+    }
+
+    fn lost(&mut self) {
+        // QEMU goes on without libvirtd, and what was connected stays.
+    }
+
+    fn closed(&mut self, line: u64, now: Instant) {
+        let is_it = |socket: &&mut Socket| matches!(socket.state, State::Open { line: open, .. } if open == line);
+        let Some(socket) = self.vms.values_mut().flat_map(|vm| &mut vm.sockets).find(is_it) else { return };
+        if let State::Open { since, .. } = socket.state {
+            if now.saturating_duration_since(since) >= BACKOFF.1 {
+                socket.backoff = BACKOFF.0;
+            }
+        }
+        socket.put_off(now);
+    }
+
+    fn attend(&mut self, census: &dyn Census, now: Instant) {
+        let is_due = |vm: &Vm| vm.sockets.iter().any(|socket| socket.is_due(now));
+        let due: Vec<Uuid> = self.vms.iter().filter(|(_, vm)| is_due(vm)).map(|(&uuid, _)| uuid).collect();
+        for uuid in due {
+            self.connect(uuid, census, now);
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let waiting = |socket: &Socket| match socket.state {
+            State::Waiting(at) => Some(at),
+            State::Open { .. } => None,
+        };
+        self.vms.values().flat_map(|vm| &vm.sockets).filter_map(waiting).min()
+    }
+}
+
+/// Whether a socket stands in this folder and not deeper; /var/run is /run
+/// also where the one name stands in the configuration and the other in the XML.
+fn is_directly_in(path: &Path, folder: &Path) -> bool {
+    let Some(parent) = path.parent() else { return false };
+    // Path's comparison passes over `//`, `/./` and a `/` at the end.
+    parent == folder
+        || fs::canonicalize(parent).is_ok_and(|parent| fs::canonicalize(folder).is_ok_and(|folder| parent == folder))
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => "somebody else is connected to it, and others wait".to_owned(),
+        Some(libc::EACCES) => format!("{error}: the daemon may not use this socket"),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+#[path = "connector_tests.rs"]
+mod tests;

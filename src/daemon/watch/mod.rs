@@ -1,0 +1,167 @@
+//! Follows which VMs run and what devices they have, for listeners that know
+//! their clients by them.
+//!
+//! 1. A thread for each URI opens a connection, asks for libvirt's events, and
+//!    then lists the VMs that run: [`watcher`].
+//! 2. An event only says which VM to look at again; what is, libvirt is asked.
+//!    So events may come late, twice, in any order, and many at once: [`inbox`].
+//! 3. A [`Follower`] is told: [`connector`] connects to the sockets of serial ports
+//!    and channels and hands them to the serial listener, [`roster`] knows which
+//!    VM has which vsock CID.
+//! 4. A connection that is lost is opened again, and everything looked at anew.
+
+mod census;
+mod inbox;
+mod connector;
+mod roster;
+mod watcher;
+
+#[cfg(test)]
+mod fake;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use crate::config::SerialConfig;
+use crate::daemon::listener::Mail;
+use crate::domain_xml::Devices;
+use crate::fence::{Domain, Uuid};
+use crate::sys::mailbox::Address;
+use crate::sys::signals::Signals;
+
+pub(crate) use inbox::Inbox;
+pub(crate) use roster::{Holder, Roster};
+
+use census::Census;
+use connector::Connector;
+use watcher::{Handle, Watcher};
+
+/// How long the first connection may take at start.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// How often a stop signal is looked for meanwhile.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// A run of a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Running {
+    pub(crate) domain: Arc<Domain>,
+    /// libvirt's number for it; each start gives a new one.
+    pub(crate) run: u32,
+}
+
+/// Who wants to know which VMs run. It is called by the watcher's thread only.
+trait Follower: Send {
+    /// What it is called in the log.
+    fn name(&self) -> &'static str;
+
+    /// This VM runs and has these devices; what was said of it before is over.
+    fn runs(&mut self, vm: &Running, devices: Devices, now: Instant);
+
+    /// This VM does not run any more.
+    fn gone(&mut self, uuid: Uuid);
+
+    /// Every VM that runs was told.
+    fn synced(&mut self, uri: &str);
+
+    /// The connection is lost: VMs may start and stop unseen.
+    fn lost(&mut self);
+
+    /// The listener lost this line.
+    fn closed(&mut self, line: u64, now: Instant);
+
+    /// Does what is due; called only while there is a connection.
+    fn attend(&mut self, census: &dyn Census, now: Instant);
+
+    /// When it wants to be attended to.
+    fn deadline(&self) -> Option<Instant>;
+}
+
+/// The threads.
+#[derive(Default)]
+pub(crate) struct Watchers(Vec<Handle>);
+
+impl Watchers {
+    /// Follows the lines of the VMs for the serial listener at `listener`: at
+    /// its own URI, or else at those of the backend.
+    ///
+    /// # Errors
+    ///
+    /// If there is no thread for it.
+    pub(crate) fn follow_lines(
+        &mut self,
+        config: &SerialConfig,
+        backend: &[String],
+        listener: &Address<Mail>,
+    ) -> Result<(), String> {
+        let numbers = Arc::new(AtomicU64::new(0));
+        let uris = config.uri.as_ref().map_or(backend, std::slice::from_ref);
+        for uri in uris {
+            let inbox = Inbox::default();
+            let follower = Connector::new(config, listener.clone(), inbox.clone(), numbers.clone());
+            let mut handle = Watcher::start(uri, inbox, Box::new(follower))?;
+            handle.first = handle.first.filter(|_| !backend.contains(uri));
+            self.0.push(handle);
+        }
+        Ok(())
+    }
+
+    /// Follows which VM has which CID, for each URI of the backend.
+    ///
+    /// # Errors
+    ///
+    /// If there is no thread for it.
+    pub(crate) fn follow_cids(&mut self, uris: &[String]) -> Result<Roster, String> {
+        let roster = Roster::new(uris.len());
+        for (place, uri) in uris.iter().enumerate() {
+            let follower = roster.follower(place);
+            let handle = Watcher::start(uri, Inbox::default(), Box::new(follower))?;
+            self.0.push(Handle { first: None, ..handle });
+        }
+        Ok(roster)
+    }
+
+    /// Waits for the first connections of those whose URI is not the
+    /// backend's, which was waited for already; false if a signal says stop.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says which URI cannot be reached, and why.
+    pub(crate) fn await_first(&mut self, signals: &Signals) -> Result<bool, String> {
+        let deadline = Instant::now() + START_LIMIT;
+        for handle in &mut self.0 {
+            let Some(first) = handle.first.take() else { continue };
+            let outcome = loop {
+                if let Some(signal) = signals.next().map_err(|error| format!("cannot read signals: {error}"))? {
+                    info!("{signal}: stopped while waiting for libvirt");
+                    return Ok(false);
+                }
+                match first.recv_timeout(SLICE) {
+                    Ok(outcome) => break outcome,
+                    Err(_) if Instant::now() >= deadline => break Err("it does not answer".to_owned()),
+                    Err(_) => {}
+                }
+            };
+            outcome.map_err(|reason| {
+                let (name, uri) = (handle.name, &handle.uri);
+                format!("{name}: cannot connect to {uri}: {reason} (wait_for_init waits for it)")
+            })?;
+        }
+        Ok(true)
+    }
+
+    /// Tells them to close their connections and end, and waits for those
+    /// that do by `deadline`. One that hangs with its libvirtd is left behind.
+    pub(crate) fn stop(self, deadline: Instant) {
+        for handle in &self.0 {
+            handle.inbox.stop();
+        }
+        for handle in self.0 {
+            if !super::threads::join_by(handle.thread, deadline) {
+                warn!("{}: {} does not answer: ending without it", handle.name, handle.uri);
+            }
+        }
+    }
+}
