@@ -67,6 +67,12 @@ impl Inbox {
         self.put(|news| news.closed.push(line));
     }
 
+    /// The lines that were lost, taken away here.
+    #[cfg(test)]
+    pub(crate) fn closed_lines(&self) -> Vec<u64> {
+        std::mem::take(&mut self.lock().closed)
+    }
+
     /// The watcher is to end.
     pub(super) fn stop(&self) {
         self.put(|news| news.stop = true);

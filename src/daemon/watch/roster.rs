@@ -42,6 +42,16 @@ impl Roster {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// One of a single URI, with all VMs told: a run of a VM has this CID.
+    #[cfg(test)]
+    pub(crate) fn of(cid: u32, vm: &Running) -> Roster {
+        let roster = Roster::new(1);
+        let mut follower = roster.follower(0);
+        follower.runs(vm, Devices { cids: vec![cid], ..Devices::default() }, Instant::now());
+        follower.synced("test");
+        roster
+    }
+
     /// The one who keeps it up to date for the URI at this place.
     pub(super) fn follower(&self, place: usize) -> Cids {
         Cids { roster: self.clone(), place }

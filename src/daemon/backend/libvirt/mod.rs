@@ -22,6 +22,8 @@ mod resolve;
 #[allow(clippy::arc_with_non_send_sync)] // The trait has an Arc; the tests have one thread.
 mod fake;
 #[cfg(test)]
+mod asker_tests;
+#[cfg(test)]
 mod tests;
 
 use std::time::{Duration, Instant};

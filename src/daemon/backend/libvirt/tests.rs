@@ -13,8 +13,8 @@ use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict};
 use crate::groups::{Group, Groups};
 use crate::sys::mailbox::Mailbox;
 
-const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
-const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
+pub(super) const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
+pub(super) const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
 
 /// A backend over fakes, on a clock of its own.
 struct Bench {
