@@ -1,5 +1,5 @@
-//! The agents on serial lines and vmchannels with the C daemon at the other
-//! end: it connects to the unix socket that libvirt would have bound, and the
+//! The agents on serial lines and vmchannels with a daemon, ours or the C one,
+//! at the other end: it connects to the unix socket that libvirt would have bound, and the
 //! test carries the bytes between that and the guest's end.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
@@ -20,7 +20,7 @@ use common::{Dir, Suite, have_peers, until};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The C daemon with the line of a VM `asker`, and a VM `victim`.
+/// A daemon with the line of a VM `asker`, and a VM `victim`.
 struct World {
     _dir: Dir,
     run: PathBuf,
@@ -30,7 +30,7 @@ struct World {
 }
 
 impl World {
-    fn new(test: &str, mode: &str) -> Option<World> {
+    fn new(test: &str, suite: Suite, mode: &str) -> Option<World> {
         if !have_peers(test) {
             return None;
         }
@@ -49,7 +49,7 @@ impl World {
         );
         let vms = [(vm("asker", NODE1, RUNNING), devices), (vm("victim", NODE2, RUNNING), String::new())];
         let uri = node::node_with_devices(&dir, "node.xml", &vms);
-        // It asks for a key that it does not use.
+        // The C daemon asks for a key that it does not use.
         let keys = auth_keys(&dir.key("key", b'k'), "sha256", "sha256");
         let conf = format!(
             "fence_virtd {{ listener = \"serial\"; backend = \"libvirt\"; }}\n\
@@ -57,7 +57,7 @@ impl World {
              backends {{ libvirt {{ uri = \"{uri}\"; }} }}\n",
             dir.path("").display()
         );
-        let daemon = Daemon::unready(Suite::Theirs, &dir, &namespace, &conf);
+        let daemon = Daemon::unready(suite, &dir, &namespace, &conf);
         listener.set_nonblocking(true).unwrap();
         let mut line = None;
         until("the daemon has connected to the VM's socket", LIMIT, || {
@@ -105,8 +105,17 @@ fn the_table(agent: &str, run: impl Fn(&str) -> Ran) {
 }
 
 #[test]
-fn over_a_serial_line() {
-    let Some(world) = World::new("over_a_serial_line", "serial") else { return };
+fn over_a_serial_line_to_ours() {
+    over_a_serial_line(Suite::Ours);
+}
+
+#[test]
+fn over_a_serial_line_to_theirs() {
+    over_a_serial_line(Suite::Theirs);
+}
+
+fn over_a_serial_line(suite: Suite) {
+    let Some(world) = World::new("over_a_serial_line", suite, "serial") else { return };
     let pty = Pty::new();
     let _pump = Pump::new(pty.peer_end(), world.line.try_clone().unwrap());
     for agent in [OURS, VIRT] {
@@ -119,8 +128,17 @@ fn over_a_serial_line() {
 }
 
 #[test]
-fn over_a_vmchannel() {
-    let Some(world) = World::new("over_a_vmchannel", "vmchannel") else { return };
+fn over_a_vmchannel_to_ours() {
+    over_a_vmchannel(Suite::Ours);
+}
+
+#[test]
+fn over_a_vmchannel_to_theirs() {
+    over_a_vmchannel(Suite::Theirs);
+}
+
+fn over_a_vmchannel(suite: Suite) {
+    let Some(world) = World::new("over_a_vmchannel", suite, "vmchannel") else { return };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     for agent in [OURS, VIRT] {
@@ -148,7 +166,9 @@ fn over_a_vmchannel() {
 
 #[test]
 fn the_answer_to_an_agent_that_was_killed_is_not_the_next_ones() {
-    let Some(world) = World::new("the_answer_to_an_agent_that_was_killed", "serial") else { return };
+    let Some(world) = World::new("the_answer_to_an_agent_that_was_killed", Suite::Theirs, "serial") else {
+        return;
+    };
     let pty = Pty::new();
     let pump = Pump::new(pty.peer_end(), world.line.try_clone().unwrap());
     for agent in [OURS, VIRT] {
@@ -170,4 +190,23 @@ fn the_answer_to_an_agent_that_was_killed_is_not_the_next_ones() {
             assert!(ran.stderr.contains("does not list a VM of this name"), "{ran:?}");
         }
     }
+}
+
+#[test]
+fn questions_in_a_row_are_answered_in_their_order() {
+    let Some(world) = World::new("questions_in_a_row", Suite::Ours, "serial") else { return };
+    let pty = Pty::new();
+    let _pump = Pump::new(pty.peer_end(), world.line.try_clone().unwrap());
+    let agent = |args: &str| -> Ran {
+        let mut command = world.command(OURS);
+        command.arg("-D").arg(&pty.path).args(args.split(' ')).output().unwrap().into()
+    };
+    // What an agent left there that was killed before its answer came.
+    let name = pty.path.to_str().unwrap().trim_start_matches('/').replace('/', "-");
+    std::fs::write(world.run.join(format!("fence_virt-{name}")), "x").unwrap();
+    let ran = agent("-d -o off -n victim -t 20");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stderr.contains("asking around it"), "{ran:?}");
+    let ran = agent("-d -o status -n victim -t 20");
+    assert_eq!((ran.code, ran.stderr.contains("asking around")), (2, false), "{ran:?}");
 }

@@ -8,9 +8,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fence_virt::auth::{HashKind, Key};
+use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Operation, Request, Target};
-use fence_virt::session::{ClientSession, Event, LineSession, Policy, Row, ServerSession};
-use fence_virt::wire::{PACKET_LEN, Packet};
+use fence_virt::session::{
+    ClientSession, Event, LineSession, Policy, Row, STALL_LIMIT, Scanner, ServerSession,
+};
+use fence_virt::wire::{PACKET_LEN, Packet, encode_line_request};
 
 /// xorshift64: the same numbers in every run.
 struct Random(u64);
@@ -201,4 +204,52 @@ fn options() {
     for round in 0..rounds(50_000) {
         fence_virt::client::try_options(&random.mutated(seeds[round % seeds.len()]));
     }
+}
+
+#[test]
+fn requests_on_lines() {
+    let mut random = Random(0x5EED_0007);
+    let seeds: [&[u8]; 3] = [
+        include_bytes!("../fuzz/seeds/scanner/two"),
+        include_bytes!("../fuzz/seeds/scanner/half"),
+        include_bytes!("../fuzz/seeds/scanner/overlap"),
+    ];
+    let target = Target::new(b"last").unwrap();
+    let last = Request { operation: Operation::Off, target, seqno: 9 };
+    let start = Instant::now();
+    let mut found_any = 0;
+    for round in 0..rounds(20_000) {
+        let bytes = random.mutated(&seeds[round % seeds.len()][1..]);
+        let run = |step: usize| {
+            let mut scanner = Scanner::default();
+            let mut found = Vec::new();
+            for piece in bytes.chunks(step) {
+                scanner.push(piece, start, |request| found.push(request));
+            }
+            scanner.expire(start + STALL_LIMIT, |request| found.push(request));
+            scanner.push(&encode_line_request(&last, 0), start + STALL_LIMIT, |request| found.push(request));
+            found
+        };
+        let found = run(bytes.len().max(1));
+        assert_eq!(found, run(1 + random.below(200)));
+        assert_eq!(found.last(), Some(&last));
+        found_any += found.len() - 1;
+    }
+    assert!(found_any > 0);
+}
+
+#[test]
+fn xml_of_vms() {
+    let mut random = Random(0x5EED_0008);
+    let seeds: [&[u8]; 3] = [
+        include_bytes!("../fuzz/seeds/xml/serial"),
+        include_bytes!("../fuzz/seeds/xml/channel"),
+        include_bytes!("../fuzz/seeds/xml/vsock"),
+    ];
+    let mut read = 0;
+    for round in 0..rounds(50_000) {
+        let bytes = random.mutated(seeds[round % seeds.len()]);
+        read += usize::from(Devices::parse(&String::from_utf8_lossy(&bytes)).is_ok());
+    }
+    assert!(read > 0);
 }

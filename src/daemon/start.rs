@@ -15,10 +15,10 @@ use log::{error, info, warn};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::args::{self, Command, Options};
+use super::backend::Permissions;
 use super::listener::{self, Listener, interface_exists};
 use super::notify::Notifier;
 use super::pid_file::PidFile;
-use super::backend::Permissions;
 use super::watch::Watchers;
 use super::worker::QUEUE_MAX;
 use super::{backend, hypervisor, key_file, logging, supervise};

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod bed;
 pub mod client;
 pub mod daemon;
+pub mod guests;
 pub mod libvirtd;
 pub mod line;
 pub mod load;

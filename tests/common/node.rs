@@ -45,6 +45,16 @@ pub fn crowd(dir: &Dir, name: &str, count: usize) -> String {
     write(dir, name, &(0..count).map(domain).collect::<String>())
 }
 
+/// A host with a running VM for each of these devices, vm0, vm1, ...
+pub fn crowd_with_lines(dir: &Dir, name: &str, devices: impl Iterator<Item = String>) -> String {
+    let domain = |(at, devices): (usize, String)| {
+        let devices = format!("<devices>{devices}</devices><test:runstate>");
+        domain(&format!("vm{at}"), &format!("{at:08x}-aaaa-4aaa-8aaa-aaaaaaaaaaaa"), RUNNING, false)
+            .replace("<test:runstate>", &devices)
+    };
+    write(dir, name, &devices.enumerate().map(domain).collect::<String>())
+}
+
 fn domain(name: &str, uuid: &str, state: u8, transient: bool) -> String {
     let transient = if transient { "<test:transient/>" } else { "" };
     format!(

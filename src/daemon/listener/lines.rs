@@ -249,7 +249,8 @@ impl Lines {
             let dropped = line.machine.clear();
             if dropped > 0 {
                 let source = &line.source;
-                self.posting.complain(now, format_args!("{source}: {dropped} requests dropped, the daemon stops"));
+                self.posting
+                    .complain(now, format_args!("{source}: {dropped} requests dropped, the daemon stops"));
             }
             self.end_if_done(id);
         }

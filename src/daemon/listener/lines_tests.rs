@@ -125,7 +125,11 @@ fn requests_of_one_line_wait_for_each_other_and_for_no_other_line() {
 fn a_twin_on_the_line_is_not_carried_out() {
     let mut world = World::new(8);
     let mut guest = world.line(0, 1);
-    guest.write_all(&[request(Operation::Off, 1), request(Operation::Off, 1), request(Operation::Off, 2)].concat()).unwrap();
+    guest
+        .write_all(
+            &[request(Operation::Off, 1), request(Operation::Off, 1), request(Operation::Off, 2)].concat(),
+        )
+        .unwrap();
     let job = world.job();
     world.answer(job, Verdict::Success);
     let next = world.job();

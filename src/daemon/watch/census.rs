@@ -26,7 +26,8 @@ pub(super) trait Census {
 
 impl Census for Connection {
     fn running(&self) -> Result<Vec<Running>, Failed> {
-        let domains = self.connect()?.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE).map_err(failed)?;
+        let domains =
+            self.connect()?.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE).map_err(failed)?;
         let handles: Vec<Handle> = domains.into_iter().map(Handle::new).collect();
         handles.iter().filter_map(|handle| running(handle).transpose()).collect()
     }

@@ -228,7 +228,8 @@ impl Follower for Connector {
     }
 
     fn closed(&mut self, line: u64, now: Instant) {
-        let is_it = |socket: &&mut Socket| matches!(socket.state, State::Open { line: open, .. } if open == line);
+        let is_it =
+            |socket: &&mut Socket| matches!(socket.state, State::Open { line: open, .. } if open == line);
         let Some(socket) = self.vms.values_mut().flat_map(|vm| &mut vm.sockets).find(is_it) else { return };
         if let State::Open { since, .. } = socket.state {
             if now.saturating_duration_since(since) >= BACKOFF.1 {
@@ -261,7 +262,8 @@ fn is_directly_in(path: &Path, folder: &Path) -> bool {
     let Some(parent) = path.parent() else { return false };
     // Path's comparison passes over `//`, `/./` and a `/` at the end.
     parent == folder
-        || fs::canonicalize(parent).is_ok_and(|parent| fs::canonicalize(folder).is_ok_and(|folder| parent == folder))
+        || fs::canonicalize(parent)
+            .is_ok_and(|parent| fs::canonicalize(folder).is_ok_and(|folder| parent == folder))
 }
 
 fn explain(error: &io::Error) -> String {

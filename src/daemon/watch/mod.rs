@@ -11,8 +11,8 @@
 //! 4. A connection that is lost is opened again, and everything looked at anew.
 
 mod census;
-mod inbox;
 mod connector;
+mod inbox;
 mod roster;
 mod watcher;
 
@@ -134,7 +134,9 @@ impl Watchers {
         for handle in &mut self.0 {
             let Some(first) = handle.first.take() else { continue };
             let outcome = loop {
-                if let Some(signal) = signals.next().map_err(|error| format!("cannot read signals: {error}"))? {
+                if let Some(signal) =
+                    signals.next().map_err(|error| format!("cannot read signals: {error}"))?
+                {
                     info!("{signal}: stopped while waiting for libvirt");
                     return Ok(false);
                 }

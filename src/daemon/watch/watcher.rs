@@ -274,7 +274,13 @@ impl View {
     }
 
     /// A call about one VM failed: for it alone, or is the connection gone?
-    fn put_off(&mut self, uuid: Uuid, failed: Failed, census: &dyn Census, now: Instant) -> Result<(), Failed> {
+    fn put_off(
+        &mut self,
+        uuid: Uuid,
+        failed: Failed,
+        census: &dyn Census,
+        now: Instant,
+    ) -> Result<(), Failed> {
         census.check()?;
         debug!("{}: {uuid}: {failed}: looking again", self.follower.name());
         self.again.insert(uuid, now + AGAIN_AFTER);
@@ -283,8 +289,7 @@ impl View {
 
     /// Does what is due.
     pub(super) fn attend(&mut self, census: &dyn Census, uri: &str, now: Instant) -> Result<(), Failed> {
-        let due: Vec<Uuid> =
-            self.again.iter().filter(|(_, at)| now >= **at).map(|(&uuid, _)| uuid).collect();
+        let due: Vec<Uuid> = self.again.iter().filter(|(_, at)| now >= **at).map(|(&uuid, _)| uuid).collect();
         for uuid in due {
             self.look(uuid, census, true, now)?;
         }

@@ -57,7 +57,8 @@ const RUN: u32 = 1;
 
 #[test]
 fn a_group_may_list_the_cid_or_the_vm_that_has_it() {
-    for (ips, uuids) in [(&["3"][..], &["b"][..]), (&[], &[A, "b"]), (&[], &["A", B]), (&["3", "4"], &[A, B])] {
+    for (ips, uuids) in [(&["3"][..], &["b"][..]), (&[], &[A, "b"]), (&[], &["A", B]), (&["3", "4"], &[A, B])]
+    {
         let mut bench = Bench::new(ips, uuids, RUN);
         assert_eq!(bench.ask(3, Operation::Off, "b"), Verdict::Success.into(), "{ips:?} {uuids:?}");
         assert_eq!(bench.host.runs(B), Some(false));

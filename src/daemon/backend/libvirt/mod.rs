@@ -19,10 +19,10 @@ mod power;
 mod resolve;
 
 #[cfg(test)]
+mod asker_tests;
+#[cfg(test)]
 #[allow(clippy::arc_with_non_send_sync)] // The trait has an Arc; the tests have one thread.
 mod fake;
-#[cfg(test)]
-mod asker_tests;
 #[cfg(test)]
 mod tests;
 

@@ -37,7 +37,11 @@ impl Bench {
     }
 
     fn with_links(links: Vec<FakeLink>, hosts: &[Arc<Fake>], groups: Groups) -> Bench {
-        Bench { backend: Libvirt::new(links, Permissions::new(groups, None)), hosts: hosts.to_vec(), now: Instant::now() }
+        Bench {
+            backend: Libvirt::new(links, Permissions::new(groups, None)),
+            hosts: hosts.to_vec(),
+            now: Instant::now(),
+        }
     }
 
     fn single(domains: &[(&str, &str, bool)]) -> Bench {

@@ -1,0 +1,222 @@
+//! Guests with serial lines in the test's own hands: the sockets that libvirt
+//! would have bound, and what a guest says and hears on them.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use fence_virt::fence::{Operation, Request, Target};
+use fence_virt::sys::poll::{Interest, PollSet};
+use fence_virt::wire::encode_line_request;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+static NUMBERS: AtomicU32 = AtomicU32::new(0);
+
+/// The bytes of a request.
+pub fn request(operation: Operation, vm: &str, seqno: u32) -> Vec<u8> {
+    let target = Target::new(vm.as_bytes()).unwrap();
+    encode_line_request(&Request { operation, target, seqno }, 0).to_vec()
+}
+
+/// A `<serial>` of this socket.
+pub fn serial(path: &Path) -> String {
+    format!("<serial type='unix'><source mode='bind' path='{}'/></serial>", path.display())
+}
+
+/// A `<channel>` of this socket.
+pub fn channel(path: &Path) -> String {
+    format!(
+        "<channel type='unix'><source mode='bind' path='{}'/>\
+         <target type='guestfwd' address='10.0.2.179' port='1229'/></channel>",
+        path.display()
+    )
+}
+
+/// A socket that QEMU would have bound, and the line on it.
+pub struct Socket {
+    pub path: PathBuf,
+    listener: UnixListener,
+    line: Option<UnixStream>,
+    seqno: u32,
+}
+
+impl Socket {
+    pub fn bind(path: PathBuf) -> Socket {
+        let listener = UnixListener::bind(&path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        // Two lines of one VM do not choose the same numbers.
+        let seqno = NUMBERS.fetch_add(1 << 16, Ordering::Relaxed);
+        Socket { path, listener, line: None, seqno }
+    }
+
+    /// Takes the connection of the daemon, which has to come.
+    pub fn accept(&mut self) -> &mut UnixStream {
+        let mut set = PollSet::new();
+        set.add(self.listener.as_fd(), Interest::Read);
+        set.wait(Some(LIMIT)).unwrap();
+        let (line, _) = self.listener.accept().expect("the daemon connects");
+        line.set_nonblocking(false).unwrap();
+        line.set_read_timeout(Some(LIMIT)).unwrap();
+        self.line.insert(line)
+    }
+
+    pub fn line(&mut self) -> &mut UnixStream {
+        self.line.as_mut().expect("a line")
+    }
+
+    /// Hangs up, as QEMU does when it ends.
+    pub fn hang_up(&mut self) {
+        self.line = None;
+    }
+
+    /// Whether the daemon has connected, or does within this time.
+    pub fn is_wanted(&mut self, within: Duration) -> bool {
+        let mut set = PollSet::new();
+        set.add(self.listener.as_fd(), Interest::Read);
+        set.wait(Some(within)).unwrap();
+        self.listener.accept().is_ok()
+    }
+
+    /// Waits for the end of the line.
+    pub fn await_end(&mut self) {
+        let mut buffer = [0; 64];
+        match self.line().read(&mut buffer) {
+            Ok(0) => self.line = None,
+            other => panic!("{}: not closed: {other:?}", self.path.display()),
+        }
+    }
+
+    /// Asks with a number of its own, and gives the byte of the answer.
+    pub fn ask(&mut self, operation: Operation, vm: &str) -> u8 {
+        self.seqno += 1;
+        let bytes = request(operation, vm, self.seqno);
+        self.line().write_all(&bytes).unwrap();
+        self.response()
+    }
+
+    /// The byte of the next response.
+    pub fn response(&mut self) -> u8 {
+        let mut response = [0; 5];
+        self.line().read_exact(&mut response).unwrap();
+        assert_eq!(&response[..4], b"abba", "{response:?}");
+        response[4]
+    }
+
+    /// Nothing comes within this time.
+    pub fn assert_silent(&mut self, within: Duration) {
+        let line = self.line();
+        line.set_read_timeout(Some(within)).unwrap();
+        let heard = line.read(&mut [0; 64]);
+        line.set_read_timeout(Some(LIMIT)).unwrap();
+        assert!(heard.is_err(), "{heard:?}");
+    }
+}
+
+/// A crowd of sockets whose guests ask all the time; driven by one thread.
+pub struct Chorus {
+    members: Vec<Member>,
+    /// Which VM is asked about.
+    about: String,
+    seqno: u32,
+}
+
+/// A socket of a chorus.
+struct Member {
+    listener: UnixListener,
+    lines: Vec<Singing>,
+    answers: usize,
+}
+
+/// A line of a chorus, on which one question is open at a time.
+struct Singing {
+    stream: UnixStream,
+    heard: Vec<u8>,
+    asked: Option<Instant>,
+    answers: usize,
+}
+
+/// How often each line asks.
+const PACE: Duration = Duration::from_millis(20);
+
+impl Chorus {
+    pub fn bind(paths: &[PathBuf], about: &str) -> Chorus {
+        let member = |path: &PathBuf| {
+            let listener = UnixListener::bind(path).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            Member { listener, lines: Vec::new(), answers: 0 }
+        };
+        Chorus { members: paths.iter().map(member).collect(), about: about.to_owned(), seqno: 0 }
+    }
+
+    /// Lets all of them sing for one beat.
+    pub fn beat(&mut self) {
+        let beat = Instant::now() + PACE;
+        for member in &mut self.members {
+            while let Ok((stream, _)) = member.listener.accept() {
+                stream.set_nonblocking(true).unwrap();
+                member.lines.push(Singing { stream, heard: Vec::new(), asked: None, answers: 0 });
+            }
+            let mut answers = 0;
+            member.lines.retain_mut(|line| {
+                let before = line.answers;
+                let is_open = line.hear().is_ok();
+                answers += line.answers - before;
+                is_open
+            });
+            member.answers += answers;
+            for line in member.lines.iter_mut().filter(|line| line.asked.is_none()) {
+                self.seqno += 1;
+                let bytes = request(Operation::Status, &self.about, self.seqno);
+                // A line that was closed meanwhile is found out by hearing.
+                if line.stream.write_all(&bytes).is_ok() {
+                    line.asked = Some(Instant::now());
+                }
+            }
+        }
+        std::thread::sleep(beat.saturating_duration_since(Instant::now()));
+    }
+
+    /// How many lines a socket has.
+    pub fn lines(&self, at: usize) -> usize {
+        self.members[at].lines.len()
+    }
+
+    /// The answers on the one line of a socket since it was opened.
+    pub fn answers_now(&self, at: usize) -> usize {
+        self.members[at].lines.iter().map(|line| line.answers).sum()
+    }
+
+    /// All answers on all lines.
+    pub fn answers(&self) -> usize {
+        self.members.iter().map(|member| member.answers).sum()
+    }
+}
+
+impl Singing {
+    /// Reads what is there; an error when the line is at its end.
+    fn hear(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 64];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => self.heard.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if self.heard.len() >= 5 {
+            let asked = self.asked.take().expect("an answer to a question");
+            assert!(asked.elapsed() < LIMIT, "it waited {:?}", asked.elapsed());
+            assert_eq!(&self.heard[..4], b"abba", "{:?}", self.heard);
+            assert!(matches!(self.heard[4], 0 | 2), "running or off: {:?}", self.heard);
+            self.heard.drain(..5);
+            assert!(self.heard.is_empty(), "one answer a question: {:?}", self.heard);
+            self.answers += 1;
+        }
+        Ok(())
+    }
+}

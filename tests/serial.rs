@@ -1,0 +1,406 @@
+//! The serial listener: lines of VMs that start, stop and are lost, thousands
+//! of them, and whatever comes in on one. The sockets are the test's own; the
+//! VMs are those of libvirt's test driver.
+#![allow(clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use common::daemon::{Daemon, conf};
+use common::guests::{Chorus, Socket, channel, request, serial};
+use common::libvirtd::{Libvirtd, have_libvirtd};
+use common::net::Namespace;
+use common::node::{self, NODE1, NODE2, NODE3, OFF, RUNNING, vm};
+use common::{Dir, have_peers, until};
+use fence_virt::fence::Operation;
+use virt::connect::Connect;
+use virt::domain::Domain;
+
+const LIMIT: Duration = Duration::from_secs(30);
+/// The daemon would have done it by then, if it were to.
+const QUIET: Duration = Duration::from_millis(700);
+
+/// A daemon with the lines of VMs from a file.
+struct World {
+    dir: Dir,
+    daemon: Daemon,
+    _namespace: Namespace,
+}
+
+impl World {
+    /// `lines` says which devices the VM `asker` has; a VM `victim` runs beside it.
+    fn new(dir: Dir, mode: &str, devices: String, groups: &str) -> World {
+        let vms = [(vm("asker", NODE1, RUNNING), devices), (vm("victim", NODE2, RUNNING), String::new())];
+        let uri = node::node_with_devices(&dir, "node.xml", &vms);
+        let namespace = Namespace::new();
+        let keys = format!("mode = \"{mode}\"; uri = \"{uri}\"; path = \"{}\";", dir.path("").display());
+        let conf = conf("serial", &keys, std::slice::from_ref(&uri), groups);
+        let daemon = Daemon::ours(&dir, &namespace, &conf);
+        World { dir, daemon, _namespace: namespace }
+    }
+
+    /// With one serial line.
+    fn with_line(groups: &str) -> (World, Socket) {
+        let dir = Dir::new();
+        let mut socket = Socket::bind(dir.path("asker"));
+        let world = World::new(dir, "serial", serial(&socket.path), groups);
+        socket.accept();
+        (world, socket)
+    }
+}
+
+#[test]
+fn a_line_knows_its_vm_and_the_groups_apply() {
+    let test = "a_line_knows_its_vm_and_the_groups_apply";
+    if !have_peers(test) {
+        return;
+    }
+    let group = |members: &[&str]| {
+        let lines: String = members.iter().map(|member| format!("uuid = \"{member}\"; ")).collect();
+        format!("groups {{ group {{ {lines} }} }}")
+    };
+    for (groups, verdicts) in [
+        (String::new(), [0, 0]),
+        (group(&[NODE1, "victim"]), [0, 0]),
+        (group(&["ASKER", NODE2]), [0, 0]),
+        (group(&[NODE1]), [3, 0]),
+        (group(&[NODE2, "victim"]), [3, 3]),
+        (group(&[NODE3, "victim", "asker"]) + "\n", [0, 0]),
+    ] {
+        let (world, mut socket) = World::with_line(&groups);
+        let [victim, itself] = verdicts;
+        assert_eq!(socket.ask(Operation::Status, "victim"), victim, "{groups}\n{}", world.daemon.log());
+        assert_eq!(socket.ask(Operation::Status, NODE1), itself, "{groups}\n{}", world.daemon.log());
+        assert_eq!(socket.ask(Operation::Off, "victim"), victim, "{groups}");
+        let after = if victim == 0 { 2 } else { 3 };
+        assert_eq!(socket.ask(Operation::Status, NODE2), after, "{groups}");
+        world.daemon.await_log(&format!("serial: asker ({NODE1}): status"));
+    }
+}
+
+#[test]
+fn whatever_comes_in_on_a_line_desynchronises_nothing() {
+    let test = "whatever_comes_in_on_a_line_desynchronises_nothing";
+    if !have_peers(test) {
+        return;
+    }
+    let (world, mut socket) = World::with_line("");
+    let status = |seqno| request(Operation::Status, "victim", seqno);
+    // Before, between and inside: each request that is whole gets its answer, and nothing else gets one.
+    let noises: [&[u8]; 6] =
+        [b"[    0.000000] Linux version 6.1", b"a", b"abba", b"abba\x01\0vic", b"\0\0\xff\xfe", b"aabb"];
+    let mut seqno = 1000;
+    for noise in noises {
+        seqno += 2;
+        let bytes = [noise, &status(seqno), noise, &status(seqno + 1)].concat();
+        socket.line().write_all(&bytes).unwrap();
+        assert_eq!([socket.response(), socket.response()], [0, 0], "{noise:?}");
+        seqno += 2;
+        // What was left behind the last request must not spoil the next.
+        socket.line().write_all(&status(seqno)).unwrap();
+        assert_eq!(socket.response(), 0, "after {noise:?}");
+    }
+    for cut in [1, 5, 30, 69] {
+        seqno += 2;
+        let spoilt = [&status(seqno)[..cut], b"\r\nlogin: ", &status(seqno)[cut..]].concat();
+        socket.line().write_all(&[&spoilt[..], &status(seqno + 1)].concat()).unwrap();
+        assert_eq!(socket.response(), 0, "cut at {cut}");
+        socket.assert_silent(Duration::from_millis(20));
+    }
+    // In pieces of one byte.
+    seqno += 2;
+    for byte in status(seqno) {
+        socket.line().write_all(&[byte]).unwrap();
+    }
+    assert_eq!(socket.response(), 0);
+    // A request that stalls is dropped after a second, and what comes then is noise.
+    seqno += 2;
+    let stalled = request(Operation::Off, "victim", seqno);
+    socket.line().write_all(&stalled[..40]).unwrap();
+    std::thread::sleep(Duration::from_millis(1300));
+    socket.line().write_all(&stalled[40..]).unwrap();
+    socket.assert_silent(QUIET);
+    assert_eq!(socket.ask(Operation::Status, "victim"), 0, "it was not carried out");
+    // A second half right after it: the VM's own request, only slow.
+    socket.line().write_all(&status(seqno + 1)[..40]).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    socket.line().write_all(&status(seqno + 1)[40..]).unwrap();
+    assert_eq!(socket.response(), 0);
+    assert!(!world.daemon.log().contains("panicked"), "{}", world.daemon.log());
+}
+
+#[test]
+fn a_guest_that_does_not_read_blocks_nobody_and_grows_nothing() {
+    let test = "a_guest_that_does_not_read_blocks_nobody_and_grows_nothing";
+    if !have_peers(test) {
+        return;
+    }
+    let dir = Dir::new();
+    let (mut mute, mut other) = (Socket::bind(dir.path("mute")), Socket::bind(dir.path("other")));
+    let devices = serial(&mute.path) + &serial(&other.path);
+    let world = World::new(dir, "serial", devices, "");
+    let resident = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", world.daemon.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
+    };
+    other.accept();
+    mute.accept().set_write_timeout(Some(QUIET)).unwrap();
+    assert_eq!(other.ask(Operation::Status, "victim"), 0);
+    let before = resident();
+    let mut seqno = 0;
+    // Lists that nobody reads, until the daemon reads no more requests.
+    loop {
+        seqno += 1;
+        if mute.line().write_all(&request(Operation::HostList, "", seqno)).is_err() {
+            break;
+        }
+    }
+    assert!(seqno > 100, "{seqno}");
+    for _ in 0..50 {
+        let began = Instant::now();
+        assert_eq!(other.ask(Operation::Status, "victim"), 0);
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 1024, "{grown} KiB");
+    // It reads on, and is served on.
+    let mut reader = mute.line().try_clone().unwrap();
+    let drain = std::thread::spawn(move || {
+        let mut buffer = [0; 65536];
+        while reader.read(&mut buffer).is_ok_and(|count| count > 0) {}
+    });
+    until("its requests are read again", LIMIT, || {
+        mute.line().write_all(&request(Operation::Status, "victim", 1 << 30)).is_ok()
+    });
+    drop(world);
+    drain.join().unwrap();
+}
+
+#[test]
+fn a_refused_or_broken_line_is_tried_again_and_all_of_a_vm_are_served() {
+    let test = "a_refused_or_broken_line_is_tried_again_and_all_of_a_vm_are_served";
+    if !have_peers(test) {
+        return;
+    }
+    let dir = Dir::new();
+    let (mut first, late) = (Socket::bind(dir.path("first")), dir.path("late"));
+    let mut agent = Socket::bind(dir.path("agent"));
+    let agents = channel(&agent.path).replace(
+        "type='guestfwd' address='10.0.2.179' port='1229'",
+        "type='virtio' name='org.qemu.guest_agent.0'",
+    );
+    let world = World::new(dir, "vmchannel", channel(&first.path) + &channel(&late) + &agents, "");
+    first.accept();
+    assert_eq!(first.ask(Operation::Status, "victim"), 0);
+    let mut second = Socket::bind(world.dir.path("late"));
+    second.accept();
+    assert_eq!(second.ask(Operation::Status, "victim"), 0);
+    first.hang_up();
+    first.accept();
+    assert_eq!(first.ask(Operation::Status, "victim"), 0);
+    assert!(!agent.is_wanted(QUIET), "the guest agent's socket is libvirt's");
+    assert!(world.daemon.stop(LIMIT).success());
+    first.await_end();
+    second.await_end();
+}
+
+/// A VM of a libvirtd of the test's own, with lines.
+fn define(connect: &Connect, name: &str, uuid: &str, devices: &str) -> Domain {
+    let xml = format!(
+        "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory><vcpu>1</vcpu>\
+         <os><type>hvm</type></os><devices>{devices}</devices></domain>"
+    );
+    Domain::define_xml(connect, &xml).unwrap()
+}
+
+fn daemon(dir: &Dir, namespace: &Namespace, libvirtd: &Libvirtd) -> Daemon {
+    let keys = format!("path = \"{}\";", dir.path("").display());
+    Daemon::ours(dir, namespace, &conf("serial", &keys, &[libvirtd.uri()], ""))
+}
+
+#[test]
+fn vms_that_start_stop_vanish_and_get_devices_are_followed() {
+    let test = "vms_that_start_stop_vanish_and_get_devices_are_followed";
+    if !(have_peers(test) && have_libvirtd(test)) {
+        return;
+    }
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    let libvirtd = Libvirtd::started(&dir, &namespace, "lv");
+    let connect = Connect::open(Some(&libvirtd.uri())).unwrap();
+    let daemon = daemon(&dir, &namespace, &libvirtd);
+    let (mut a, mut b) = (Socket::bind(dir.path("a")), Socket::bind(dir.path("b")));
+    let devices = serial(&a.path) + &serial(&b.path);
+    let guest = define(&connect, "guest", NODE1, &devices);
+    assert!(!a.is_wanted(QUIET), "it is only defined");
+    guest.create().unwrap();
+    for socket in [&mut a, &mut b] {
+        socket.accept();
+        assert_eq!(socket.ask(Operation::Status, "guest"), 0);
+    }
+    guest.suspend().unwrap();
+    assert_eq!(a.ask(Operation::Status, "guest"), 0, "a paused VM keeps its lines");
+    guest.resume().unwrap();
+    guest.destroy().unwrap();
+    a.await_end();
+    b.await_end();
+    assert!(!a.is_wanted(QUIET), "it does not run");
+    guest.create().unwrap();
+    a.accept();
+    b.accept();
+    // A VM that runs and is undefined runs on, until it vanishes.
+    guest.undefine().unwrap();
+    assert_eq!(a.ask(Operation::Status, "guest"), 0);
+    // It fences itself.
+    a.line().write_all(&request(Operation::Off, "guest", 77)).unwrap();
+    b.await_end();
+    until("it is gone", LIMIT, || Domain::lookup_by_name(&connect, "guest").is_err());
+    assert!(!b.is_wanted(QUIET));
+    daemon.await_log(&format!("serial: guest ({NODE1}): {} is closed", b.path.display()));
+}
+
+#[test]
+fn after_a_lost_libvirtd_everything_is_found_anew() {
+    let test = "after_a_lost_libvirtd_everything_is_found_anew";
+    if !(have_peers(test) && have_libvirtd(test)) {
+        return;
+    }
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    let mut libvirtd = Libvirtd::started(&dir, &namespace, "lv");
+    let daemon = daemon(&dir, &namespace, &libvirtd);
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+    let mut counts = Vec::new();
+    let mut a = Socket::bind(dir.path("a"));
+    for round in 0..4 {
+        let connect = Connect::open(Some(&libvirtd.uri())).unwrap();
+        let guest = define(&connect, "guest", NODE1, &serial(&a.path));
+        guest.create().unwrap();
+        a.accept();
+        until("requests are carried out", LIMIT, || a.ask(Operation::Status, "guest") == 0);
+        counts.push(descriptors());
+        eprintln!("round {round}: {} descriptors", counts[round]);
+        libvirtd.kill();
+        // QEMU would go on: the line stays, and says what can be said.
+        until("libvirt is missed", LIMIT, || a.ask(Operation::Status, "guest") == 1);
+        drop(connect);
+        libvirtd.start();
+        // The test driver has forgotten the VM, so it does not run any more.
+        a.await_end();
+    }
+    assert!(counts.iter().all(|count| *count <= counts[0]), "descriptors leak: {counts:?}");
+}
+
+/// Not a good one, but the same in every run.
+fn random(state: &mut u64) -> usize {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) as usize
+}
+
+#[test]
+fn five_hundred_random_starts_and_stops_while_requests_flow() {
+    let test = "five_hundred_random_starts_and_stops_while_requests_flow";
+    if !(have_peers(test) && have_libvirtd(test)) {
+        return;
+    }
+    const VMS: usize = 12;
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    let libvirtd = Libvirtd::started(&dir, &namespace, "lv");
+    let connect = Connect::open(Some(&libvirtd.uri())).unwrap();
+    let paths: Vec<_> = (0..2 * VMS).map(|at| dir.path(&format!("s{at}"))).collect();
+    let guests: Vec<Domain> = (0..VMS)
+        .map(|at| {
+            let devices = serial(&paths[2 * at]) + &serial(&paths[2 * at + 1]);
+            define(&connect, &format!("vm{at}"), &format!("{at:08x}-aaaa-4aaa-8aaa-aaaaaaaaaaaa"), &devices)
+        })
+        .collect();
+    let mut chorus = Chorus::bind(&paths, "vm0");
+    let daemon = daemon(&dir, &namespace, &libvirtd);
+    let mut runs = [false; VMS];
+    let mut state = 42;
+    for step in 0..500 {
+        let at = random(&mut state) % VMS;
+        match runs[at] {
+            true => guests[at].destroy().unwrap(),
+            false => drop(guests[at].create().unwrap()),
+        }
+        runs[at] = !runs[at];
+        // Often several changes at once.
+        if random(&mut state) % 4 == 0 {
+            chorus.beat();
+        }
+        assert!(step < 500);
+    }
+    let flowed = chorus.answers();
+    until("each line is as its VM", LIMIT, || {
+        chorus.beat();
+        (0..2 * VMS).all(|at| {
+            let wanted = usize::from(runs[at / 2]);
+            chorus.lines(at) == wanted && (wanted == 0 || chorus.answers_now(at) > 0)
+        })
+    });
+    eprintln!("{flowed} answers during the churn, {} in the end", chorus.answers());
+    assert!(flowed > 100, "requests flowed: {flowed}");
+    assert!(daemon.stop(LIMIT).success());
+    until("all lines are closed", LIMIT, || {
+        chorus.beat();
+        (0..2 * VMS).all(|at| chorus.lines(at) == 0)
+    });
+}
+
+#[test]
+fn three_thousand_lines_on_one_listener() {
+    let test = "three_thousand_lines_on_one_listener";
+    if !have_peers(test) {
+        return;
+    }
+    const LINES: usize = 3000;
+    raise_descriptor_limit();
+    let dir = Dir::new();
+    let mut sockets: Vec<Socket> = (0..LINES).map(|at| Socket::bind(dir.path(&at.to_string()))).collect();
+    let uri = node::crowd_with_lines(&dir, "node.xml", sockets.iter().map(|socket| serial(&socket.path)));
+    let namespace = Namespace::new();
+    let keys = format!("path = \"{}\";", dir.path("").display());
+    let daemon = Daemon::ours(&dir, &namespace, &conf("serial", &keys, &[uri], ""));
+    let began = Instant::now();
+    for socket in &mut sockets {
+        socket.accept();
+    }
+    eprintln!("{LINES} lines after {:?}", began.elapsed());
+    for at in [0, 1023, 1024, 1025, 2047, 2999] {
+        assert_eq!(sockets[at].ask(Operation::Status, "vm1500"), 0, "{at}");
+        assert_eq!(sockets[at].ask(Operation::Status, "nobody"), 2, "{at}");
+    }
+    daemon.await_log("3000 VMs run, with 3000 serial ports");
+    assert!(daemon.stop(LIMIT).success());
+}
+
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 20), hard).unwrap();
+}
+
+#[test]
+fn a_serial_listener_needs_no_key_and_says_what_it_cannot_have() {
+    let test = "a_serial_listener_needs_no_key_and_says_what_it_cannot_have";
+    if !have_peers(test) {
+        return;
+    }
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    let uri = node::node(&dir, "node.xml", &[vm("asker", NODE1, OFF)]);
+    let missing = format!("uri = \"test+unix:///default?socket={}\";", dir.path("none").display());
+    let mut daemon =
+        Daemon::ours_unready(&dir, &namespace, &conf("serial", &missing, &[uri.clone()], ""), &[]);
+    assert_eq!(daemon.await_exit(LIMIT).code(), Some(1));
+    let log = daemon.log();
+    assert!(log.contains("serial: cannot connect to test+unix") && log.contains("wait_for_init"), "{log}");
+    // With -w it waits; a key that is not there is not asked for; a folder that is not there is told.
+    let keys = format!("{missing} path = \"/nowhere/at/all\"; key_file = \"/nowhere/key\";");
+    let daemon = Daemon::ours_unready(&dir, &namespace, &conf("serial", &keys, &[uri], ""), &["-w"]);
+    daemon.await_ready();
+    daemon.await_log("there is no folder /nowhere/at/all");
+    assert!(!daemon.log().contains("key"), "{}", daemon.log());
+}
