@@ -8,8 +8,9 @@
 #   DAEMON=      the fence_virtd  (/usr/sbin/fence_virtd, the C one)
 #   KEEP=1       keeps the work folder
 #
-# What is expected was measured with the C daemon and the C agent. One line a
-# check, then `N passed, M failed`; 77 if something that it needs is missing.
+# What is expected was measured with the C daemon and the C agent; ours is to do
+# what their man page says. One line a check, then `N passed, M failed`; 77 if
+# something that it needs is missing.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/guest.sh"
@@ -19,6 +20,7 @@ THEIRS=$(realpath -m "${THEIRS:-/usr/sbin/fence_virt}")
 DAEMON=$(realpath -m "${DAEMON:-$C_DAEMON}")
 LIMIT=300 # seconds for the guest; it needs about 35
 CHECKS=61 # so many are below: one that got lost is a failure
+[ "$DAEMON" = "$C_DAEMON" ] || CHECKS=67
 
 [ -x "$FENCE_VIRT" ] || skip "no $FENCE_VIRT (cargo build)"
 [ -x "$THEIRS" ] || skip "no $THEIRS (package fence-virt)"
@@ -108,9 +110,12 @@ both() {
 	check "C agent: $1" "$2" "$3" "theirs $4"
 	check "our agent: $1" "$2" "$3" "ours -S1 $4"
 }
+ours_only() { [ "$DAEMON" = "$C_DAEMON" ] || check "$@"; }
 serve() { check "a daemon listens: $1" 0 '^$' "serve $2 $3 '${4:-}' '${5:-}'"; }
 
 check "our agent: no module is loaded" 1 'vsock.*load the module vmw_vsock_virtio_transport' 'ours -S1 -o status -n node1'
+ours_only "our daemon: no module is loaded" 1 'vsock: cannot listen on port 1229: .*modprobe vhost_vsock' \
+	'serve 1229 sha256 "" ""'
 echo load_modules >>"$steps"
 check "our agent: no daemon yet" 1 'cannot connect to CID 1 port 1229 over vsock: .*fence_virtd' 'ours -S1 -o status -n node1'
 serve 'defaults' 1229 sha256
@@ -151,6 +156,16 @@ both "a VM in the group" 0 '^Status: ON$' "-p 1230 -o status -n $A"
 both "a VM in no group" 3 . "-p 1230 -o status -n $B"
 both "list leaves out what is in no group" 0 "^node1 {28}$A on\$" '-p 1230 -o list'
 both "off of a VM in no group" 3 . "-p 1230 -o off -n $B"
+
+# Ours takes a VM's name for its UUID and the other way, and says who asked and why it was denied.
+ours_only "our daemon: a VM in the group, by its name" 0 '^Status: ON$' 'ours -S1 -p 1230 -o status -n node1'
+ours_only "our daemon: who asked is in the log" 0 'CID 1: off .*permission denied: no group' "grep off.*$B /tmp/1230.log"
+ours_only "our daemon: a second one on the port" 1 'cannot listen on port 1230: .*ss -l --vsock' \
+	'"$DAEMON" -F -f /etc/1230.conf -p /run/again.pid'
+ours_only "our daemon: many at once" 0 '^20$' \
+	'for i in $(seq 20); do ours -S1 -o status -n node1 & done | grep -c "Status: ON"'
+ours_only "our daemon: ends within its grace" 0 '^0$' \
+	'kill $(cat /run/1230.pid); for i in $(seq 60); do [ -e /run/1230.pid ] || break; usleep 100000; done; [ ! -e /run/1230.pid ]; echo $?'
 
 # Each hash and each auth. The C daemon takes `auth` of the section as the
 # weakest hash whatever `hash` is, and always challenges in sha256; one that

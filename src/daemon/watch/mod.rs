@@ -18,6 +18,8 @@ mod watcher;
 
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod libvirt_tests;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
