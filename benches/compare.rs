@@ -8,6 +8,8 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "compare/lines.rs"]
+mod lines;
 #[path = "compare/load.rs"]
 mod load;
 #[path = "compare/resources.rs"]
@@ -51,6 +53,7 @@ fn main() {
     let beside = beside_stalled(&dir, &mut table);
     let reboot = reboot(&dir, &mut table);
     starts(&dir, &mut table);
+    let (line, crowd) = lines::lines(&mut table);
     let binary = resources::binaries(&dir, &mut table);
     table.print();
 
@@ -62,6 +65,8 @@ fn main() {
         Aim::at_most("binary, stripped, in MiB", binary, 1.0),
         Aim::at_most("status beside 8 stalled clients / alone, ours", beside, 1.15),
         Aim::at_least("reboot, C / ours", reboot, 50.0),
+        Aim::at_most("status on one of 900 lines, p50, ours / C", line, 1.0),
+        Aim::at_most("status on one of 3,000 lines, p50, ours, in ms", crowd, 1.0),
     ] {
         println!("{aim}");
     }

@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use common::daemon::{Daemon, conf};
-use common::guests::{Chorus, Socket, channel, request, serial};
+use common::guests::{Chorus, Socket, channel, raise_descriptor_limit, request, serial};
 use common::libvirtd::{Libvirtd, have_libvirtd};
 use common::net::Namespace;
 use common::node::{self, NODE1, NODE2, NODE3, OFF, RUNNING, vm};
@@ -375,12 +375,6 @@ fn three_thousand_lines_on_one_listener() {
     }
     daemon.await_log("3000 VMs run, with 3000 serial ports");
     assert!(daemon.stop(LIMIT).success());
-}
-
-fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 20), hard).unwrap();
 }
 
 #[test]

@@ -30,6 +30,7 @@ impl Unit {
             Unit::Seconds if value < 1.0 => format!("{:.1} ms", value * 1e3),
             Unit::Seconds => format!("{value:.2} s"),
             Unit::PerSecond => format!("{value:.0}/s"),
+            Unit::Bytes if value < 1024.0 => format!("{value:.0} B"),
             Unit::Bytes if value < 1024.0 * 1024.0 => format!("{:.0} KiB", value / 1024.0),
             Unit::Bytes => format!("{:.1} MiB", value / 1024.0 / 1024.0),
             Unit::Ratio if value < 0.01 => format!("{value:.5}"),

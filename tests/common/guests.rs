@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use fence_virt::fence::{Operation, Request, Target};
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::wire::encode_line_request;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -34,6 +35,12 @@ pub fn channel(path: &Path) -> String {
          <target type='guestfwd' address='10.0.2.179' port='1229'/></channel>",
         path.display()
     )
+}
+
+/// As many descriptors as there can be: a guest needs two.
+pub fn raise_descriptor_limit() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 20), hard).unwrap();
 }
 
 /// A socket that QEMU would have bound, and the line on it.

@@ -7,7 +7,7 @@ ASKER=11111111-aaaa-4111-8111-111111111111
 VICTIM=22222222-bbbb-4222-8222-222222222222
 STRANGER=33333333-cccc-4333-8333-333333333333
 URI=qemu:///system
-LINES=/run/lines # short: the path of a unix socket has at most 107 bytes
+SOCKETS=/run/fence # short: the path of a unix socket has at most 107 bytes
 
 # until_true SECONDS COMMAND... - runs it until it succeeds.
 until_true() {
@@ -23,7 +23,7 @@ until_true() {
 need() {
 	local what=$1
 	shift
-	until_true "$LIMIT" "$@" && return
+	until_true "$LIMIT" "$@" >/dev/null && return
 	echo "FAIL $what: not within $LIMIT s, nothing else can be checked"
 	failed=$((failed + 1))
 	finish
@@ -56,7 +56,7 @@ private_host() {
 		mount -t tmpfs -o mode=755 private "$folder"
 	done
 	mount --bind "$W/log" /var/log/libvirt
-	mkdir -p /run/lock "$LINES"/{serial,channel,agent}
+	mkdir -p /run/lock "$SOCKETS"/{serial,channel,agent}
 	(umask 077 && head -c 4096 /dev/urandom >"$W/key")
 }
 
@@ -100,38 +100,39 @@ start_daemon() {
 # has_ended PID - also if nobody has waited for it yet.
 has_ended() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null; }
 
-# ends_well MODE - SIGTERM ends that daemon in time.
-ends_well() {
-	local code pid=${daemon[$1]}
-	kill "$pid" || { echo "it was gone already"; return 1; }
-	until_true 5 has_ended "$pid" || { echo "still there after 5 s"; return 1; }
+# end_daemon MODE - SIGTERM; its exit code is in $code.
+end_daemon() {
+	local pid=${daemon[$1]}
+	code="none: it has ended already"
+	kill "$pid" 2>/dev/null || return
+	code="none: still there after 5 s"
+	until_true 5 has_ended "$pid" || return
 	wait "$pid"
 	code=$?
-	[ $code = 0 ] || { echo "exit code $code"; return 1; }
 }
 
 # connections MODE - the sockets of lines that this daemon is connected to, by name.
 connections() {
-	ss -Hxp | awk -v pid=",pid=${daemon[$1]}," -v lines="$LINES/" '
+	ss -Hxp | awk -v pid=",pid=${daemon[$1]}," -v lines="$SOCKETS/" '
 		{ path[$6] = $5 }
 		index($0, pid) { peers[$8] }
 		END { for (peer in peers) if (index(path[peer], lines) == 1) print substr(path[peer], length(lines) + 1) }' | sort | xargs
 }
 
-# Who is connected to the socket of the guest agent, or waits there to be; added
-# to $W/agent. libvirtd always is, which shows that a connection can be seen.
-look_at_agent() {
-	local sockets
-	sockets=$(ss -Haxp)
-	awk -v path="$LINES/agent/asker" '
-		$5 == path && $2 == "LISTEN" && $3 > 0 { print "waiting: " $3 }
-		$5 == path && $2 == "ESTAB" { ours[$8] }
-		{ who[$6] = $NF }
-		END { for (peer in ours) print who[peer] }' <<<"$sockets" >>"$W/agent"
+# The socket of the guest agent. QEMU takes one connection, and that is ours:
+# whoever connects as well has to queue, and stays in the queue even if he
+# leaves. virsh is whatever can connect to a socket; it waits there for ever.
+hold_agent() {
+	virsh -c "qemu+unix:///system?socket=$SOCKETS/agent/asker" version >/dev/null 2>&1 </dev/null &
 }
-agent_is_libvirts() { # and nobody else's
-	grep -q '"libvirtd",' "$W/agent" || { echo "not even libvirtd was seen there"; return 1; }
-	! grep -v '"libvirtd",' "$W/agent"
+agent_is_ours() { # who is connected, and how many wait
+	local seen
+	seen=$(ss -Haxp | awk -v path="$SOCKETS/agent/asker" '
+		{ split($NF, name, "\""); who[$6] = name[2] }
+		$5 == path && $2 == "LISTEN" { print $3 " wait" }
+		$5 == path && $2 != "LISTEN" { peers[$8] }
+		END { for (peer in peers) print who[peer] }' | sort | xargs)
+	same "$seen" "0 wait virsh"
 }
 
 # ---------------------------------------------------------------- the guests
@@ -147,33 +148,40 @@ make_initramfs() {
 		else
 			guest_add "$root" "$FENCE_VIRT" "$THEIRS" || return 1
 			guest_modules "$root" virtio_pci virtio_net
-			printf '%s=%q\n' OURS "$FENCE_VIRT" THEIRS "$THEIRS" >"$root/etc/steps"
+			printf '%s=%q\n' OURS "$FENCE_VIRT" THEIRS "$THEIRS" LIMIT "$LIMIT" >"$root/etc/steps"
 			cat >>"$root/etc/steps" <<-'GUEST'
 				load_modules
-				ip address add 10.0.2.15/24 dev eth0 && ip link set eth0 up # where there is a card
+				# The asker's card, for its channel.
+				ip address add 10.0.2.15/24 dev eth0 2>/dev/null && ip link set eth0 up
 				# over AGENT WAY OPTION..
 				over() {
 					program=$THEIRS way="-D /dev/ttyS1"
 					[ "$1" != ours ] || program=$OURS
 					[ "$2" != vmchannel ] || way="-A 10.0.2.179 -p 1229"
 					shift 2
-					timeout 50 "$program" $way "$@"
+					timeout $LIMIT "$program" $way "$@"
 				}
-				# served WAY SECONDS: whether a daemon answers there in time
+				# served WAY: waits for a daemon there. One that serves the line answers
+				# in 4 s: later answers would be taken for those to later questions.
 				served() {
-					until over theirs "$1" -o monitor -t 2 >/dev/null; do
+					read -r end _ </proc/uptime
+					end=$((${end%.*} + LIMIT))
+					until over theirs "$1" -o monitor -t 4 >/dev/null; do
 						read -r now _ </proc/uptime
-						[ -n "$end" ] || end=$((${now%.*} + $2))
 						[ ${now%.*} -lt $end ] || return 1
 						usleep 100000
 					done
 				}
 				stty raw -echo
 				echo @ready
-				while read -r number command; do
-					run "$number" "$command"
-					echo "@$number end"
-				done
+				# Not by process 1: an orphan that ends there (timeout leaves one) makes
+				# busybox's `read` begin anew, without what it had read.
+				(
+					while read -r number command; do
+						run "$number" "$command"
+						echo "@$number end"
+					done
+				)
 			GUEST
 		fi
 		(cd "$root" && find . | "$GUEST_CACHE/busybox" cpio -o -H newc 2>/dev/null) >"$root.cpio"
@@ -203,15 +211,15 @@ define() {
 	libvirt define "$W/$1.xml"
 }
 
-serial_line() { echo "<serial type='unix'><source mode='bind' path='$LINES/serial/$1'/><target port='1'/></serial>"; }
+serial_line() { echo "<serial type='unix'><source mode='bind' path='$SOCKETS/serial/$1'/><target port='1'/></serial>"; }
 
 define_guests() {
 	# The first channel is `channel0`: libvirt gives its user network no card,
 	# and QEMU wants one.
 	define asker "$ASKER" agents "$(serial_line asker)
-		<channel type='unix'><source mode='bind' path='$LINES/channel/asker'/>
+		<channel type='unix'><source mode='bind' path='$SOCKETS/channel/asker'/>
 		<target type='guestfwd' address='10.0.2.179' port='1229'/></channel>
-		<channel type='unix'><source mode='bind' path='$LINES/agent/asker'/>
+		<channel type='unix'><source mode='bind' path='$SOCKETS/agent/asker'/>
 		<target type='virtio' name='org.qemu.guest_agent.0'/></channel>" \
 		"<qemu:commandline><qemu:arg value='-device'/>
 		<qemu:arg value='virtio-net-pci,netdev=channel0,addr=0x10,romfile='/></qemu:commandline>" &&
@@ -224,8 +232,9 @@ state_is() { [ "$(libvirt domstate "$1" 2>&1)" = "$2" ]; }
 
 # tell GUEST COMMAND - the guest runs it: its exit code and output are in $code and $text.
 tell() {
-	number=$((number + 1)) code="none within $LIMIT s" text=
+	local seconds=$((LIMIT + 10)) # it has LIMIT for itself
+	number=$((number + 1)) code="none within $seconds s" text=
 	printf '%s %s\n' $number "$2" 1<>"$W/$1.in"
-	until_true "$LIMIT" grep -aqs "^@$number end" "$W/$1.console" &&
+	until_true $seconds grep -aqs "^@$number end" "$W/$1.console" &&
 		read -r _ code text < <(tr -d '\r' <"$W/$1.console" | grep -a "^@$number ")
 }

@@ -3,7 +3,7 @@
 //! A watcher connects to the sockets and hands them over; a line that breaks
 //! is handed back, and the watcher looks whether its VM still runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -23,6 +23,9 @@ use crate::fence::{Answer, Domain, Source, Verdict};
 use crate::session::{GuestLine, LINE_READ_MAX};
 use crate::sys::mailbox::{Address, Mailbox};
 use crate::sys::poll::{Interest, PollSet, Readiness, Slot};
+
+/// For how long after something happened only the lines where it did are polled.
+const LIVELY: Duration = Duration::from_millis(1);
 
 /// What the watcher tells.
 #[derive(Debug)]
@@ -70,6 +73,12 @@ impl Line {
 
 pub(super) struct Lines {
     live: BTreeMap<u64, Line>,
+    /// Those whose machines have a deadline.
+    timed: BTreeSet<u64>,
+    /// Those on which something happened since all were polled, and until
+    /// when these alone are polled.
+    lively: BTreeSet<u64>,
+    lively_until: Option<Instant>,
     posting: Posting,
     is_stopping: bool,
     /// Keeps lines that come and go from filling the log.
@@ -80,6 +89,9 @@ impl Lines {
     pub(super) fn new(jobs: Outlet, address: Address<Mail>) -> Lines {
         Lines {
             live: BTreeMap::new(),
+            timed: BTreeSet::new(),
+            lively: BTreeSet::new(),
+            lively_until: None,
             posting: Posting::new("serial", jobs, address),
             is_stopping: false,
             notes: Limiter::new(50, Duration::from_millis(100), Instant::now()),
@@ -99,21 +111,38 @@ impl Lines {
     }
 
     /// One turn: wait, look at the clock once, attend to everything that is ready.
+    ///
+    /// To poll thousands of silent lines takes longer than all the rest of a
+    /// request. So for a moment after something happened only the mailbox is
+    /// polled, which will have the answer, and the lines where it happened.
     fn turn(&mut self, mailbox: &Mailbox<Mail>) -> io::Result<()> {
+        let began = Instant::now();
+        let until = self.lively_until.filter(|at| began < *at);
+        if until.is_none() {
+            self.lively.clear();
+        }
         let mut set = PollSet::new();
         let mail = set.add(mailbox.as_fd(), Interest::Read);
-        let slots = self.register(&mut set);
-        let wake = self.live.values().filter_map(|line| line.machine.deadline()).min();
-        set.wait(wake.map(|at| at.saturating_duration_since(Instant::now())))?;
+        let slots = self.register(&mut set, until.is_none());
+        let times = self.timed.iter().filter_map(|id| self.live.get(id)?.machine.deadline());
+        let wake = times.chain(until).min();
+        set.wait(wake.map(|at| at.saturating_duration_since(began)))?;
 
         let now = Instant::now();
         let mail = set.ready(mail);
         let ready: Vec<_> =
             slots.iter().map(|&(id, slot)| (id, set.ready(slot))).filter(|(_, ready)| ready.any()).collect();
         drop(set);
+        let is_idle = ready.is_empty() && !mail.any();
+        self.lively_until = match until {
+            None if !is_idle => Some(now + LIVELY),
+            Some(_) if is_idle => None,
+            unchanged => unchanged,
+        };
 
         self.expire(now);
         for (id, ready) in ready {
+            self.lively.insert(id);
             self.attend(id, ready, now);
         }
         if mail.any() {
@@ -122,11 +151,20 @@ impl Lines {
         Ok(())
     }
 
-    fn register<'a>(&'a self, set: &mut PollSet<'a>) -> Vec<(u64, Slot)> {
-        let slot = |line: &'a Line, set: &mut PollSet<'a>| {
-            set.add(line.stream.as_fd(), line.interest(self.is_stopping))
+    fn register<'a>(&'a self, set: &mut PollSet<'a>, all: bool) -> Vec<(u64, Slot)> {
+        let mut slots = Vec::new();
+        let mut add = |id: u64, line: &'a Line| {
+            slots.push((id, set.add(line.stream.as_fd(), line.interest(self.is_stopping))));
         };
-        self.live.iter().map(|(&id, line)| (id, slot(line, set))).collect()
+        match all {
+            true => self.live.iter().for_each(|(&id, line)| add(id, line)),
+            false => self
+                .lively
+                .iter()
+                .filter_map(|id| self.live.get_key_value(id))
+                .for_each(|(&id, line)| add(id, line)),
+        }
+        slots
     }
 
     fn read_mail(&mut self, mailbox: &Mailbox<Mail>, now: Instant) {
@@ -180,9 +218,7 @@ impl Lines {
 
     /// Gives up requests that stay incomplete.
     fn expire(&mut self, now: Instant) {
-        let is_late = |line: &Line| line.machine.deadline().is_some_and(|at| now >= at);
-        let late: Vec<u64> = self.live.iter().filter(|(_, line)| is_late(line)).map(|(&id, _)| id).collect();
-        for id in late {
+        for id in std::mem::take(&mut self.timed) {
             if let Some(line) = self.live.get_mut(&id) {
                 line.machine.expire(now);
             }
@@ -202,10 +238,13 @@ impl Lines {
             let (source, caller) = (line.source.clone(), line.caller.clone());
             let order = Order { id, request, identity, source, received, caller };
             match self.posting.post(order, now) {
-                Outcome::Posted => return,
+                Outcome::Posted => break,
                 Outcome::Refused => line.machine.answer(&Verdict::Failure.into()),
                 Outcome::Duplicate => line.machine.skip(),
             }
+        }
+        if self.live.get(&id).is_some_and(|line| line.machine.deadline().is_some()) {
+            self.timed.insert(id);
         }
         self.end_if_done(id);
     }

@@ -28,7 +28,9 @@ fn the_roster_is_what_libvirt_says_of_the_vms_that_run() {
         thread::yield_now();
     }
     match roster.holder(5) {
-        Holder::Vm { uri: 0, vm } => assert_eq!((vm.domain.name.as_str(), vm.domain.uuid), ("a", Uuid::parse(A).unwrap())),
+        Holder::Vm { uri: 0, vm } => {
+            assert_eq!((vm.domain.name.as_str(), vm.domain.uuid), ("a", Uuid::parse(A).unwrap()))
+        }
         other => panic!("{other:?}"),
     }
     assert_eq!(roster.holder(6), Holder::Nobody, "b is off");
