@@ -65,12 +65,20 @@ compliance: test-peers
 check-agents: build-deps
 	CARGO=$(CARGO) dist/check-agents
 
-# Real pacemaker and corosync; vsock and a serial line of QEMU guests; skips are for
+# Real pacemaker and corosync; QEMU guests that ask over their serial lines,
+# vmchannels and vsock; what can be is run with the C daemon too. Skips are for
 # machines that cannot.
+E2E_TESTS = pacemaker guests serial:ours vsock:ours serial:theirs vsock:theirs
+
 e2e: test-peers e2e-peers build
-	@for test in pacemaker vsock serial; do \
-		echo "tests/e2e/$$test.sh"; code=0; \
-		tests/e2e/$$test.sh || code=$$?; \
+	@for test in $(E2E_TESTS); do \
+		name=$${test%:*}; code=0; unset DAEMON; \
+		case $$test in \
+		*:ours) export DAEMON=target/debug/fence_virtd ;; \
+		*:theirs) export DAEMON=/usr/sbin/fence_virtd ;; \
+		esac; \
+		echo "tests/e2e/$$name.sh $$DAEMON"; \
+		tests/e2e/$$name.sh || code=$$?; \
 		[ $$code = 0 ] || { [ $$code = 77 ] && [ "$$FENCE_SKIP" != fail ]; } || exit 1; \
 	done
 

@@ -4,13 +4,20 @@
 mod common;
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use common::client::{Client, packet};
 use common::daemon::{Daemon, OURS, auth_keys, conf};
+use common::guests::{Socket, serial};
 use common::net::Namespace;
-use common::{Dir, have_peers, until};
+use common::node::{self, NODE1, RUNNING, vm};
+use common::{Dir, have_peers, key_bytes, until};
+use fence_virt::auth::HashKind;
+use fence_virt::fence::Operation;
+use fence_virt::sys::vsock;
 
 const DEFAULT: &str = "test:///default";
 
@@ -65,8 +72,11 @@ fn what_cannot_be_had_is_named() {
         (tcp(&dir, "key").replace("tcp {", "tcp { address = \"198.51.100.9\";"), "198.51.100.9"),
         (conf("tcp", &keys, &["nonsense:///x".into()], ""), "nonsense:///x"),
         (conf("multicast", &format!("{keys} interface = \"br-none\";"), &[DEFAULT.into()], ""), "br-none"),
-        (conf("serial", "", &[DEFAULT.into()], ""), "serial listener is not built yet"),
-        (conf("vsock", &keys, &[DEFAULT.into()], ""), "vsock listener is not built yet"),
+        (conf("serial", "uri = \"nonsense:///y\";", &[DEFAULT.into()], ""), "nonsense:///y"),
+        (
+            conf("vsock", "key_file = \"/nowhere/key\";", &[DEFAULT.into()], ""),
+            "vsock: cannot read the key file",
+        ),
         (
             tcp(&dir, "key").replace("backend = \"libvirt\"", "backend = \"cpg\""),
             "cpg backend is not built yet",
@@ -180,4 +190,58 @@ fn a_signal_ends_the_wait_for_a_libvirt_that_says_nothing() {
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     assert!(daemon.await_exit(Duration::from_secs(5)).success());
     assert!(daemon.log().contains("stopped while waiting for libvirt"), "{}", daemon.log());
+}
+
+#[test]
+fn vsock_says_who_has_its_port_or_which_module_is_missing() {
+    if !have_peers("vsock_says_who_has_its_port_or_which_module_is_missing") {
+        return;
+    }
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    let keys = auth_keys(&dir.key("key", b'k'), "sha256", "sha256");
+    // Only to listen: nobody connects over vsock in this test.
+    let (port, words) = (40_000 + std::process::id() % 10_000, "`ss -l --vsock -p` shows by whom");
+    let taken = vsock::listen(port);
+    let words = if taken.is_ok() { words } else { "modprobe vhost_vsock" };
+    let conf = conf("vsock", &format!("{keys} port = \"{port}\";"), &[DEFAULT.into()], "");
+    let (code, text) = run(&dir, &namespace, &conf, &["-F"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains(&format!("vsock: cannot listen on port {port}")) && text.contains(words), "{text}");
+}
+
+#[test]
+fn all_listeners_at_once() {
+    let test = "all_listeners_at_once";
+    if !have_peers(test) {
+        return;
+    }
+    let port = 50_000 + std::process::id() % 10_000;
+    if let Err(error) = vsock::listen(port) {
+        return common::skip(test, &format!("this kernel has no vsock: {error}"));
+    }
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    let keys = auth_keys(&dir.key("key", b'k'), "sha256", "sha256");
+    let mut socket = Socket::bind(dir.path("line"));
+    let vms = [(vm("asker", NODE1, RUNNING), serial(&socket.path))];
+    let uri = node::node_with_devices(&dir, "node.xml", &vms);
+    let conf = format!(
+        "fence_virtd {{ listener = \"multicast, tcp, vsock serial\"; backend = \"libvirt\"; }}\n\
+         listeners {{ multicast {{ {keys} interface = \"lo\"; }} tcp {{ {keys} }}\n\
+         vsock {{ {keys} port = \"{port}\"; }} serial {{ path = \"{}\"; }} }}\n\
+         backends {{ libvirt {{ uri = \"{uri}\"; }} }}\n",
+        dir.path("").display()
+    );
+    let daemon = Daemon::ours(&dir, &namespace, &conf);
+    socket.accept();
+    // Without a uri of its own the serial listener knows the VMs of the backend.
+    assert_eq!(socket.ask(Operation::Status, "asker"), 0, "{}", daemon.log());
+    assert!(vsock::listen(port).is_err(), "the daemon has the port");
+    let key = key_bytes(b'k');
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1229));
+    let packet = packet(Operation::Status, "asker", HashKind::Sha256);
+    let asked = namespace.inside(|| {
+        Client::connect(address, &key, HashKind::Sha256, Duration::from_secs(30)).unwrap().ask(&packet)
+    });
+    assert_eq!(asked.unwrap(), 0);
+    assert!(daemon.stop(Duration::from_secs(30)).success());
 }

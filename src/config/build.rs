@@ -105,7 +105,7 @@ fn read_listeners(chosen: &[&str], fields: &Fields, report: &mut Report) -> Vec<
 }
 
 fn groups(section: Option<&Section>, chosen: &[&str], report: &mut Report) -> Vec<GroupConfig> {
-    let by_address = chosen.iter().any(|listener| *listener != "serial");
+    let by_address = chosen.iter().any(|listener| matches!(*listener, "multicast" | "tcp"));
     let fields = Fields::of(section, "groups", report);
     let groups: Vec<GroupConfig> =
         fields.sections(schema::REPEATABLE).map(|group| read_group(group, by_address, report)).collect();
@@ -115,7 +115,7 @@ fn groups(section: Option<&Section>, chosen: &[&str], report: &mut Report) -> Ve
     groups
 }
 
-/// `by_address`: some requests come with an address, not only over serial ports.
+/// `by_address`: some requests come with an address and from nobody who is known by more.
 fn read_group(section: &Section, by_address: bool, report: &mut Report) -> GroupConfig {
     let fields = Fields::of(Some(section), "groups/group", report);
     let uuids = fields.all("uuid", report);
@@ -126,7 +126,7 @@ fn read_group(section: &Section, by_address: bool, report: &mut Report) -> Group
     if by_address && ips.is_empty() {
         report.warning(
             section.at(),
-            "this group has no ip: only the listener serial lets its members be fenced",
+            "this group has no ip: only the listeners serial and vsock let its members be fenced",
         );
     }
     for ip in &ips {

@@ -110,7 +110,7 @@ fn groups() {
     let found = findings(&format!("{DAEMON}{groups}"));
     assert_eq!(found[0], "4:1 Warning this group has no uuid: nobody can be fenced through it");
     assert_eq!(found.len(), 2, "{found:?}");
-    let no_ip = "this group has no ip: only the listener serial lets its members be fenced";
+    let no_ip = "this group has no ip: only the listeners serial and vsock let its members be fenced";
     assert!(findings(&format!("{DAEMON}groups {{ group {{ uuid = \"a\"; }} }}"))[0].ends_with(no_ip));
     let serial = "fence_virtd { listener = \"serial\"; backend = \"libvirt\"; }";
     assert_eq!(findings(&format!("{serial}groups {{ group {{ uuid = \"a\"; }} }}")), [""; 0]);

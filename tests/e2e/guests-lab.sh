@@ -8,6 +8,9 @@ VICTIM=22222222-bbbb-4222-8222-222222222222
 STRANGER=33333333-cccc-4333-8333-333333333333
 URI=qemu:///system
 SOCKETS=/run/fence # short: the path of a unix socket has at most 107 bytes
+# Among those of the fence channels; the C daemon would take it for one.
+AGENT=$SOCKETS/channel/guest-agent
+[ "$DAEMON" != "$C_DAEMON" ] || AGENT=$SOCKETS/agent/asker
 
 # until_true SECONDS COMMAND... - runs it until it succeeds.
 until_true() {
@@ -123,11 +126,11 @@ connections() {
 # whoever connects as well has to queue, and stays in the queue even if he
 # leaves. virsh is whatever can connect to a socket; it waits there for ever.
 hold_agent() {
-	virsh -c "qemu+unix:///system?socket=$SOCKETS/agent/asker" version >/dev/null 2>&1 </dev/null &
+	virsh -c "qemu+unix:///system?socket=$AGENT" version >/dev/null 2>&1 </dev/null &
 }
 agent_is_ours() { # who is connected, and how many wait
 	local seen
-	seen=$(ss -Haxp | awk -v path="$SOCKETS/agent/asker" '
+	seen=$(ss -Haxp | awk -v path="$AGENT" '
 		{ split($NF, name, "\""); who[$6] = name[2] }
 		$5 == path && $2 == "LISTEN" { print $3 " wait" }
 		$5 == path && $2 != "LISTEN" { peers[$8] }
@@ -219,7 +222,7 @@ define_guests() {
 	define asker "$ASKER" agents "$(serial_line asker)
 		<channel type='unix'><source mode='bind' path='$SOCKETS/channel/asker'/>
 		<target type='guestfwd' address='10.0.2.179' port='1229'/></channel>
-		<channel type='unix'><source mode='bind' path='$SOCKETS/agent/asker'/>
+		<channel type='unix'><source mode='bind' path='$AGENT'/>
 		<target type='virtio' name='org.qemu.guest_agent.0'/></channel>" \
 		"<qemu:commandline><qemu:arg value='-device'/>
 		<qemu:arg value='virtio-net-pci,netdev=channel0,addr=0x10,romfile='/></qemu:commandline>" &&
