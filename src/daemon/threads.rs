@@ -25,7 +25,7 @@ mod tests {
     #[test]
     fn a_thread_that_hangs_is_left_behind() {
         let (release, never) = bounded::<()>(0);
-        let hanging = thread::spawn(move || drop(never.recv()));
+        let hanging = thread::spawn(move || while never.recv().is_ok() {});
         assert!(!join_by(hanging, Instant::now() + Duration::from_millis(20)));
         drop(release);
         assert!(join_by(thread::spawn(|| ()), Instant::now() + Duration::from_secs(30)));

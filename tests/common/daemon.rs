@@ -32,14 +32,28 @@ impl Daemon {
         daemon
     }
 
+    /// The same with this soft limit of open files.
+    pub fn ours_limited(dir: &Dir, namespace: &Namespace, conf: &str, soft: u32) -> Daemon {
+        let mut command = namespace.command("prlimit");
+        command.arg(format!("--nofile={soft}:")).arg(OURS);
+        let daemon = Daemon::ours_by(command, dir, conf);
+        daemon.await_ready();
+        daemon
+    }
+
     /// Starts ours with more arguments, without waiting.
     pub fn ours_unready(dir: &Dir, namespace: &Namespace, conf: &str, args: &[&str]) -> Daemon {
+        let mut command = namespace.command(OURS);
+        command.args(args);
+        Daemon::ours_by(command, dir, conf)
+    }
+
+    fn ours_by(mut command: Command, dir: &Dir, conf: &str) -> Daemon {
         let name = unique();
         let socket = dir.path(&format!("{name}.notify"));
         let notify = UnixDatagram::bind(&socket).unwrap();
         notify.set_read_timeout(Some(LIMIT)).unwrap();
-        let mut command = namespace.command(OURS);
-        command.env("NOTIFY_SOCKET", &socket).args(args);
+        command.env("NOTIFY_SOCKET", &socket);
         let (child, log) = spawn(dir, &name, command, conf);
         Daemon { child, log, notify: Some(notify) }
     }

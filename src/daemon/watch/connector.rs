@@ -20,6 +20,7 @@ use log::{debug, info, warn};
 use super::census::Census;
 use super::{Follower, Inbox, Running};
 use crate::config::{SerialConfig, SerialMode};
+use crate::daemon::hypervisor::Failed;
 use crate::daemon::listener::{LineMail, Mail};
 use crate::domain_xml::Devices;
 use crate::fence::{Domain, Uuid};
@@ -239,12 +240,15 @@ impl Follower for Connector {
         socket.put_off(now);
     }
 
-    fn attend(&mut self, census: &dyn Census, now: Instant) {
+    fn attend(&mut self, census: &dyn Census, now: Instant) -> Result<(), Failed> {
         let is_due = |vm: &Vm| vm.sockets.iter().any(|socket| socket.is_due(now));
         let due: Vec<Uuid> = self.vms.iter().filter(|(_, vm)| is_due(vm)).map(|(&uuid, _)| uuid).collect();
         for uuid in due {
+            // Without libvirt nobody says whose a socket is.
+            census.check()?;
             self.connect(uuid, census, now);
         }
+        Ok(())
     }
 
     fn deadline(&self) -> Option<Instant> {

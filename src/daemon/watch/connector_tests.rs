@@ -37,7 +37,7 @@ impl World {
 
     /// Attends, and gives what the listener is told.
     fn attend(&mut self) -> Vec<String> {
-        self.connector.attend(&self.fake, self.now);
+        self.connector.attend(&self.fake, self.now).unwrap();
         self.told()
     }
 
@@ -87,6 +87,9 @@ fn a_connection_counts_only_if_the_same_run_is_still_there_afterwards() {
     assert_eq!(world.attend(), [""; 0], "libvirt does not say");
     world.now += 4 * BACKOFF.0;
     world.fake.failing.set(false);
+    world.fake.dead.set(true);
+    assert!(world.connector.attend(&world.fake, world.now).is_err(), "libvirt is gone");
+    world.fake.dead.set(false);
     assert_eq!(world.attend(), ["0: vm1 a"]);
 }
 

@@ -120,7 +120,9 @@ impl Follower for Told {
         self.push(format!("line {line} closed"));
     }
 
-    fn attend(&mut self, _census: &dyn Census, _now: Instant) {}
+    fn attend(&mut self, _census: &dyn Census, _now: Instant) -> Result<(), Failed> {
+        Ok(())
+    }
 
     fn deadline(&self) -> Option<Instant> {
         None

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use crate::config::SerialConfig;
+use crate::daemon::hypervisor::Failed;
 use crate::daemon::listener::Mail;
 use crate::domain_xml::Devices;
 use crate::fence::{Domain, Uuid};
@@ -74,8 +75,8 @@ trait Follower: Send {
     /// The listener lost this line.
     fn closed(&mut self, line: u64, now: Instant);
 
-    /// Does what is due; called only while there is a connection.
-    fn attend(&mut self, census: &dyn Census, now: Instant);
+    /// Does what is due; called only while there is a connection, and fails if that turns out to be gone.
+    fn attend(&mut self, census: &dyn Census, now: Instant) -> Result<(), Failed>;
 
     /// When it wants to be attended to.
     fn deadline(&self) -> Option<Instant>;

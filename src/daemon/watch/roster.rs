@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::census::Census;
 use super::{Follower, Running};
+use crate::daemon::hypervisor::Failed;
 use crate::domain_xml::Devices;
 use crate::fence::Uuid;
 
@@ -111,7 +112,9 @@ impl Follower for Cids {
 
     fn closed(&mut self, _line: u64, _now: Instant) {}
 
-    fn attend(&mut self, _census: &dyn Census, _now: Instant) {}
+    fn attend(&mut self, _census: &dyn Census, _now: Instant) -> Result<(), Failed> {
+        Ok(())
+    }
 
     fn deadline(&self) -> Option<Instant> {
         None

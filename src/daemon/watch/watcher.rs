@@ -297,8 +297,7 @@ impl View {
             self.is_synced = true;
             self.follower.synced(uri);
         }
-        self.follower.attend(census, now);
-        Ok(())
+        self.follower.attend(census, now)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

@@ -1,0 +1,167 @@
+//! Which VMs have lines: those that run, as libvirt's events tell, also while
+//! they start and stop in a hurry, and after libvirtd was lost. The sockets are
+//! the test's own, the VMs are those of a libvirtd with the test driver.
+#![allow(clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::time::Duration;
+
+use common::daemon::{Daemon, conf};
+use common::guests::{Chorus, Socket, request, serial};
+use common::libvirtd::{Libvirtd, have_libvirtd};
+use common::net::Namespace;
+use common::node::NODE1;
+use common::{Dir, have_peers, until};
+use fence_virt::fence::Operation;
+use virt::connect::Connect;
+use virt::domain::Domain;
+
+const LIMIT: Duration = Duration::from_secs(30);
+/// The daemon would have done it by then, if it were to.
+const QUIET: Duration = Duration::from_millis(700);
+
+/// A VM of a libvirtd of the test's own, with lines.
+fn define(connect: &Connect, name: &str, uuid: &str, devices: &str) -> Domain {
+    let xml = format!(
+        "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory><vcpu>1</vcpu>\
+         <os><type>hvm</type></os><devices>{devices}</devices></domain>"
+    );
+    Domain::define_xml(connect, &xml).unwrap()
+}
+
+fn daemon(dir: &Dir, namespace: &Namespace, libvirtd: &Libvirtd) -> Daemon {
+    let keys = format!("path = \"{}\";", dir.path("").display());
+    Daemon::ours(dir, namespace, &conf("serial", &keys, &[libvirtd.uri()], ""))
+}
+
+#[test]
+fn vms_that_start_stop_vanish_and_get_devices_are_followed() {
+    let test = "vms_that_start_stop_vanish_and_get_devices_are_followed";
+    if !(have_peers(test) && have_libvirtd(test)) {
+        return;
+    }
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    let libvirtd = Libvirtd::started(&dir, &namespace, "lv");
+    let connect = Connect::open(Some(&libvirtd.uri())).unwrap();
+    let daemon = daemon(&dir, &namespace, &libvirtd);
+    let (mut a, mut b) = (Socket::bind(dir.path("a")), Socket::bind(dir.path("b")));
+    let devices = serial(&a.path) + &serial(&b.path);
+    let guest = define(&connect, "guest", NODE1, &devices);
+    assert!(!a.is_wanted(QUIET), "it is only defined");
+    guest.create().unwrap();
+    for socket in [&mut a, &mut b] {
+        socket.accept();
+        assert_eq!(socket.ask(Operation::Status, "guest"), 0);
+    }
+    guest.suspend().unwrap();
+    assert_eq!(a.ask(Operation::Status, "guest"), 0, "a paused VM keeps its lines");
+    guest.resume().unwrap();
+    guest.destroy().unwrap();
+    a.await_end();
+    b.await_end();
+    assert!(!a.is_wanted(QUIET), "it does not run");
+    guest.create().unwrap();
+    a.accept();
+    b.accept();
+    // A VM that runs and is undefined runs on, until it vanishes.
+    guest.undefine().unwrap();
+    assert_eq!(a.ask(Operation::Status, "guest"), 0);
+    // It fences itself.
+    a.line().write_all(&request(Operation::Off, "guest", 77)).unwrap();
+    b.await_end();
+    until("it is gone", LIMIT, || Domain::lookup_by_name(&connect, "guest").is_err());
+    assert!(!b.is_wanted(QUIET));
+    daemon.await_log(&format!("serial: guest ({NODE1}): {} is closed", b.path.display()));
+}
+
+#[test]
+fn after_a_lost_libvirtd_everything_is_found_anew() {
+    let test = "after_a_lost_libvirtd_everything_is_found_anew";
+    if !(have_peers(test) && have_libvirtd(test)) {
+        return;
+    }
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    let mut libvirtd = Libvirtd::started(&dir, &namespace, "lv");
+    let daemon = daemon(&dir, &namespace, &libvirtd);
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+    let mut counts = Vec::new();
+    let mut a = Socket::bind(dir.path("a"));
+    for round in 0..4 {
+        let mut connect = Connect::open(Some(&libvirtd.uri())).unwrap();
+        let guest = define(&connect, "guest", NODE1, &serial(&a.path));
+        guest.create().unwrap();
+        a.accept();
+        until("requests are carried out", LIMIT, || a.ask(Operation::Status, "guest") == 0);
+        counts.push(descriptors());
+        eprintln!("round {round}: {} descriptors", counts[round]);
+        libvirtd.kill();
+        // QEMU would go on: the line stays, and says what can be said.
+        until("libvirt is missed", LIMIT, || a.ask(Operation::Status, "guest") == 1);
+        // It may have noticed.
+        let _ = connect.close();
+        libvirtd.start();
+        // The test driver has forgotten the VM, so it does not run any more.
+        a.await_end();
+    }
+    assert!(counts.iter().all(|count| *count <= counts[0]), "descriptors leak: {counts:?}");
+}
+
+/// Not a good one, but the same in every run.
+fn random(state: &mut u64) -> usize {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) as usize
+}
+
+#[test]
+fn five_hundred_random_starts_and_stops_while_requests_flow() {
+    let test = "five_hundred_random_starts_and_stops_while_requests_flow";
+    if !(have_peers(test) && have_libvirtd(test)) {
+        return;
+    }
+    const VMS: usize = 12;
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    let libvirtd = Libvirtd::started(&dir, &namespace, "lv");
+    let connect = Connect::open(Some(&libvirtd.uri())).unwrap();
+    let paths: Vec<_> = (0..2 * VMS).map(|at| dir.path(&format!("s{at}"))).collect();
+    let guests: Vec<Domain> = (0..VMS)
+        .map(|at| {
+            let devices = serial(&paths[2 * at]) + &serial(&paths[2 * at + 1]);
+            define(&connect, &format!("vm{at}"), &format!("{at:08x}-aaaa-4aaa-8aaa-aaaaaaaaaaaa"), &devices)
+        })
+        .collect();
+    let mut chorus = Chorus::bind(&paths, "vm0");
+    let daemon = daemon(&dir, &namespace, &libvirtd);
+    let mut runs = [false; VMS];
+    let mut state = 42;
+    for step in 0..500 {
+        let at = random(&mut state) % VMS;
+        match runs[at] {
+            true => guests[at].destroy().unwrap(),
+            false => drop(guests[at].create().unwrap()),
+        }
+        runs[at] = !runs[at];
+        // Often several changes at once.
+        if random(&mut state) % 4 == 0 {
+            chorus.beat();
+        }
+        assert!(step < 500);
+    }
+    let flowed = chorus.answers();
+    until("each line is as its VM", LIMIT, || {
+        chorus.beat();
+        (0..2 * VMS).all(|at| {
+            let wanted = usize::from(runs[at / 2]);
+            chorus.lines(at) == wanted && (wanted == 0 || chorus.answers_now(at) > 0)
+        })
+    });
+    eprintln!("{flowed} answers during the churn, {} in the end", chorus.answers());
+    assert!(flowed > 100, "requests flowed: {flowed}");
+    assert!(daemon.stop(LIMIT).success());
+    until("all lines are closed", LIMIT, || {
+        chorus.beat();
+        (0..2 * VMS).all(|at| chorus.lines(at) == 0)
+    });
+}
