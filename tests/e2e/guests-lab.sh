@@ -12,16 +12,6 @@ SOCKETS=/run/fence # short: the path of a unix socket has at most 107 bytes
 AGENT=$SOCKETS/channel/guest-agent
 [ "$DAEMON" != "$C_DAEMON" ] || AGENT=$SOCKETS/agent/asker
 
-# until_true SECONDS COMMAND... - runs it until it succeeds.
-until_true() {
-	local end=$((${EPOCHREALTIME/./} + $1 * 1000000))
-	shift
-	until "$@"; do
-		[ "${EPOCHREALTIME/./}" -lt "$end" ] || return 1
-		sleep 0.05
-	done
-}
-
 # need WHAT COMMAND... - what all checks stand on.
 need() {
 	local what=$1

@@ -27,6 +27,7 @@ set -u
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/guest.sh"
+. "$here/inside.sh"
 C_DAEMON=/usr/sbin/fence_virtd
 DAEMON=$(realpath -m "${DAEMON:-$here/../../target/debug/fence_virtd}")
 LIMIT=${LIMIT:-60}
@@ -54,25 +55,7 @@ if [ -z "${GUESTS_INNER:-}" ]; then
 	guest_fetch
 	W=$(mktemp -d -t fence-guests.XXXXXX) || exit 1
 	export FENCE_VIRT THEIRS DAEMON W STAGES LIMIT GUESTS_INNER=1
-	[ -z "${KEEP:-}" ] || echo "everything is kept in $W"
-	inner=
-	leave() {
-		# It takes all that runs inside along.
-		[ -z "$inner" ] || { kill -KILL "$inner" && wait "$inner"; } 2>/dev/null
-		[ -z "${KEEP:-}" ] || return
-		# What has just been killed may still be about to create a file.
-		rm -rf --one-file-system "$W" || { sleep 1; rm -rf --one-file-system "$W"; }
-	}
-	trap leave EXIT
-	trap 'exit 143' TERM INT HUP
-	# Should this shell be killed: pdeathsig ends unshare, and that its child.
-	setpriv --pdeathsig KILL \
-		unshare --net --mount --pid --ipc --fork --kill-child --mount-proc bash "$here/guests.sh" &
-	inner=$!
-	wait "$inner"
-	code=$?
-	inner=
-	exit "$code"
+	run_inside "$here/guests.sh"
 fi
 
 # --------------------------------------- inside: this shell is the host itself

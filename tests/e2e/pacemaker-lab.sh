@@ -9,16 +9,6 @@
 NODES=(g1 g2 g3) # the VM of g1 is vmg1
 export HOST=10.77.0.1
 
-# until_true SECONDS COMMAND... - runs it until it succeeds.
-until_true() {
-	local end=$((SECONDS + $1))
-	shift
-	until "$@"; do
-		[ "$SECONDS" -lt "$end" ] || return 1
-		sleep 0.1
-	done
-}
-
 # need WHAT COMMAND... - what all checks stand on.
 need() {
 	local what=$1

@@ -23,6 +23,8 @@ LIMIT=${LIMIT:-60}
 AGENT_TIMEOUT=6
 FENCING_TIMEOUT=10
 
+source "$here/inside.sh"
+
 skip() {
 	echo "*** SKIPPED pacemaker: $* ***"
 	exit 77
@@ -48,25 +50,7 @@ if [ -z "${PACEMAKER_INNER:-}" ]; then
 	W=$(mktemp -d "${TMPDIR:-/tmp}/pacemaker.XXXXXX")
 	chmod 755 "$W" # pacemaker's daemons are not root
 	export FENCE_VIRTD FENCE_VIRT W PACEMAKER_INNER=1
-	[ -z "${KEEP:-}" ] || echo "everything is kept in $W"
-	inner=
-	leave() {
-		# It takes all that runs inside along.
-		[ -z "$inner" ] || { kill -KILL "$inner" && wait "$inner"; } 2>/dev/null
-		[ -z "${KEEP:-}" ] || return
-		# What has just been killed may still be about to create a file.
-		rm -rf --one-file-system "$W" || { sleep 1; rm -rf --one-file-system "$W"; }
-	}
-	trap leave EXIT
-	trap 'exit 143' TERM INT HUP
-	# Should this shell be killed: pdeathsig ends unshare, and that its child.
-	setpriv --pdeathsig KILL \
-		unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc bash "$here/pacemaker.sh" &
-	inner=$!
-	wait "$inner"
-	code=$?
-	inner=
-	exit "$code"
+	run_inside "$here/pacemaker.sh" --uts
 fi
 
 # --------------------------------------- inside: this shell is the host itself

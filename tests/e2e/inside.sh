@@ -1,0 +1,39 @@
+# What the scripts share whose host is a set of namespaces on this machine.
+# shellcheck shell=bash
+
+# run_inside SCRIPT [UNSHARE'S..] - runs it in namespaces, with the work folder
+# $W, and ends with its exit code. When this ends, or is killed, every process
+# inside ends, and the folder goes, unless KEEP is set.
+run_inside() {
+	local script=$1 code
+	shift
+	[ -z "${KEEP:-}" ] || echo "everything is kept in $W"
+	inner=
+	leave() {
+		# It takes all that runs inside along.
+		[ -z "$inner" ] || { kill -KILL "$inner" && wait "$inner"; } 2>/dev/null
+		[ -z "${KEEP:-}" ] || return
+		# What has just been killed may still be about to create a file.
+		rm -rf --one-file-system "$W" || { sleep 1; rm -rf --one-file-system "$W"; }
+	}
+	trap leave EXIT
+	trap 'exit 143' TERM INT HUP
+	# Should this shell be killed: pdeathsig ends unshare, and that its child.
+	setpriv --pdeathsig KILL \
+		unshare --net --mount --pid --ipc "$@" --fork --kill-child --mount-proc bash "$script" &
+	inner=$!
+	wait "$inner"
+	code=$?
+	inner=
+	exit "$code"
+}
+
+# until_true SECONDS COMMAND... - runs it until it succeeds.
+until_true() {
+	local end=$((${EPOCHREALTIME/./} + $1 * 1000000))
+	shift
+	until "$@"; do
+		[ "${EPOCHREALTIME/./}" -lt "$end" ] || return 1
+		sleep 0.05
+	done
+}
