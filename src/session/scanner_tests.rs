@@ -63,6 +63,16 @@ fn half_a_request_hides_none_behind_it() {
 }
 
 #[test]
+fn a_name_that_is_no_text_hides_none_behind_it() {
+    let wanted = request(Operation::Off, "node2", 0x1112_1314);
+    let mut garbled = bytes(&request(Operation::Off, "node1", 0x0102_0304));
+    garbled[8] = 0xff;
+    for cut in 10..=garbled.len() {
+        assert_found(&[&garbled[..cut], &bytes(&wanted)].concat(), &[&wanted]);
+    }
+}
+
+#[test]
 fn noise_inside_a_request_spoils_that_one_only() {
     let (spoilt, wanted) = (request(Operation::Off, "node1", 1), request(Operation::Off, "node2", 2));
     for at in 1..73 {

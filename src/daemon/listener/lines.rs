@@ -3,7 +3,7 @@
 //! A watcher connects to the sockets and hands them over; a line that breaks
 //! is handed back, and the watcher looks whether its VM still runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -49,6 +49,13 @@ struct Line {
     caller: Caller,
 }
 
+/// A line in the poll set of a turn.
+struct Polled {
+    id: u64,
+    slot: Slot,
+    interest: Interest,
+}
+
 impl Line {
     fn interest(&self, is_stopping: bool) -> Interest {
         match (!is_stopping && self.machine.wants_input(), self.machine.output().is_empty()) {
@@ -80,6 +87,9 @@ pub(super) struct Lines {
     lively: BTreeSet<u64>,
     lively_until: Option<Instant>,
     posting: Posting,
+    /// The lines of the requests that the worker has, by the number of the order.
+    orders: HashMap<u64, u64>,
+    next_order: u64,
     is_stopping: bool,
     /// Keeps lines that come and go from filling the log.
     notes: Limiter,
@@ -93,6 +103,8 @@ impl Lines {
             lively: BTreeSet::new(),
             lively_until: None,
             posting: Posting::new("serial", jobs, address),
+            orders: HashMap::new(),
+            next_order: 0,
             is_stopping: false,
             notes: Limiter::new(50, Duration::from_millis(100), Instant::now()),
         }
@@ -130,8 +142,11 @@ impl Lines {
 
         let now = Instant::now();
         let mail = set.ready(mail);
-        let ready: Vec<_> =
-            slots.iter().map(|&(id, slot)| (id, set.ready(slot))).filter(|(_, ready)| ready.any()).collect();
+        let ready: Vec<_> = slots
+            .iter()
+            .map(|polled| (polled.id, polled.interest, set.ready(polled.slot)))
+            .filter(|(.., ready)| ready.any())
+            .collect();
         drop(set);
         let is_idle = ready.is_empty() && !mail.any();
         self.lively_until = match until {
@@ -141,9 +156,9 @@ impl Lines {
         };
 
         self.expire(now);
-        for (id, ready) in ready {
+        for (id, interest, ready) in ready {
             self.lively.insert(id);
-            self.attend(id, ready, now);
+            self.attend(id, interest, ready, now);
         }
         if mail.any() {
             self.read_mail(mailbox, now);
@@ -151,10 +166,11 @@ impl Lines {
         Ok(())
     }
 
-    fn register<'a>(&'a self, set: &mut PollSet<'a>, all: bool) -> Vec<(u64, Slot)> {
+    fn register<'a>(&'a self, set: &mut PollSet<'a>, all: bool) -> Vec<Polled> {
         let mut slots = Vec::new();
         let mut add = |id: u64, line: &'a Line| {
-            slots.push((id, set.add(line.stream.as_fd(), line.interest(self.is_stopping))));
+            let interest = line.interest(self.is_stopping);
+            slots.push(Polled { id, slot: set.add(line.stream.as_fd(), interest), interest });
         };
         match all {
             true => self.live.iter().for_each(|(&id, line)| add(id, line)),
@@ -170,7 +186,9 @@ impl Lines {
     fn read_mail(&mut self, mailbox: &Mailbox<Mail>, now: Instant) {
         for mail in mailbox.take() {
             match mail {
-                Mail::Answered { session, answer, report } => self.answered(session, &answer, &report, now),
+                Mail::Answered { session, answer, report } => {
+                    self.answered(session, &answer, &report, now);
+                }
                 Mail::Line(LineMail::Open { line, stream, domain, path, watcher }) => {
                     let source = Source::Domain(domain.clone());
                     let (stream, machine, caller) =
@@ -196,11 +214,10 @@ impl Lines {
         self.live.insert(id, line);
     }
 
-    /// Attends to a line on which something happened.
-    fn attend(&mut self, id: u64, ready: Readiness, now: Instant) {
+    /// Attends to a line on which something happened of what was awaited.
+    fn attend(&mut self, id: u64, interest: Interest, ready: Readiness, now: Instant) {
         let Some(line) = self.live.get_mut(&id) else { return };
-        let wants_input = !self.is_stopping && line.machine.wants_input();
-        if ready.read && !wants_input {
+        if ready.read && matches!(interest, Interest::Write | Interest::HangUp) {
             // Nothing but a hang-up was awaited.
             return self.lose(id, "the VM's side hung up", now);
         }
@@ -236,9 +253,15 @@ impl Lines {
             let Some((request, received)) = line.machine.next_request() else { break };
             let identity = request.identity().asked_by(line.domain.uuid);
             let (source, caller) = (line.source.clone(), line.caller.clone());
-            let order = Order { id, request, identity, source, received, caller };
-            match self.posting.post(order, now) {
-                Outcome::Posted => break,
+            let order = self.next_order;
+            self.next_order += 1;
+            let outcome =
+                self.posting.post(Order { id: order, request, identity, source, received, caller }, now);
+            match outcome {
+                Outcome::Posted => {
+                    self.orders.insert(order, id);
+                    break;
+                }
                 Outcome::Refused => line.machine.answer(&Verdict::Failure.into()),
                 Outcome::Duplicate => line.machine.skip(),
             }
@@ -249,8 +272,9 @@ impl Lines {
         self.end_if_done(id);
     }
 
-    /// The worker's answer to the request of a line.
-    fn answered(&mut self, id: u64, answer: &Answer, report: &Report, now: Instant) {
+    /// The worker's answer to an order.
+    fn answered(&mut self, order: u64, answer: &Answer, report: &Report, now: Instant) {
+        let Some(id) = self.orders.remove(&order) else { return };
         // The guest first, it waits; the rest after it.
         let mut is_awaited = false;
         if let Some(line) = self.live.get_mut(&id) {
@@ -258,7 +282,7 @@ impl Lines {
             line.machine.answer(answer);
         }
         self.advance(id, now);
-        self.posting.answered(id, answer, report, is_awaited, now);
+        self.posting.answered(order, answer, report, is_awaited, now);
     }
 
     /// The line broke by itself: its VM may run on.

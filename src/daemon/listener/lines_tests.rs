@@ -140,6 +140,58 @@ fn a_twin_on_the_line_is_not_carried_out() {
 }
 
 #[test]
+fn each_request_is_remembered_for_itself() {
+    let mut world = World::new(8);
+    let mut guest = world.line(0, 1);
+    let both = [request(Operation::Off, 1), request(Operation::Off, 2)].concat();
+    guest.write_all(&both).unwrap();
+    let first = world.job();
+    // Its answer and the posting of the next one are one turn.
+    world.answer(first, Verdict::Success);
+    let second = world.job();
+    // It was not begun: it may come again, the first may not.
+    second.refuse(Verdict::Failure, "test");
+    world.turn();
+    assert_eq!(read(&mut guest, 10), b"abba\0abba\x01");
+    assert!(world.lines.orders.is_empty() && world.lines.posting.is_idle());
+    guest.write_all(&both).unwrap();
+    let again = world.job();
+    assert_eq!(again.request.seqno, 2);
+    world.answer(again, Verdict::Success);
+    assert_eq!(read(&mut guest, 5), b"abba\0");
+    assert_silent(&guest);
+}
+
+#[test]
+fn what_comes_while_the_clock_fills_the_queue_is_no_hang_up() {
+    let mut world = World::new(8);
+    let mut guest = world.line(0, 1);
+    // All but one, behind one that the worker has; and one whose last bytes are in doubt for a moment.
+    let doubtful = request(Operation::Off, u32::from_le_bytes(*b"\0\0ab"));
+    let mut bytes: Vec<u8> =
+        (0..LINE_QUEUE_MAX as u32).flat_map(|seqno| request(Operation::Status, seqno)).collect();
+    bytes.extend(&doubtful);
+    guest.write_all(&bytes).unwrap();
+    let job = world.job();
+    let deadline = loop {
+        match world.lines.live[&0].machine.deadline() {
+            // Not the second that it has to become whole.
+            Some(at) if at < Instant::now() + STALL_LIMIT / 2 => break at,
+            _ => world.turn(),
+        }
+    };
+    // Both are ready in one turn: the clock, and more input.
+    while Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    guest.write_all(b"x").unwrap();
+    world.turn();
+    assert!(world.lines.live.contains_key(&0), "it is still there");
+    assert!(!world.lines.live[&0].machine.wants_input());
+    drop(job);
+}
+
+#[test]
 fn a_full_queue_fails_at_once_and_in_order() {
     let mut world = World::new(1);
     let (mut first, mut second) = (world.line(0, 1), world.line(1, 2));

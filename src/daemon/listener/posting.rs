@@ -125,6 +125,12 @@ impl Posting {
         self.journal.report(&posted, answer, &report.reason, is_awaited, now);
     }
 
+    /// Whether the worker has none of its requests.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.with_worker.is_empty()
+    }
+
     /// A request is dropped because its twin is or was carried out.
     pub(super) fn complain_of_twin(&mut self, request: &Request, source: &Source, now: Instant) {
         self.complain(now, format_args!("{source}: {}: dropped as a duplicate", Asked(request)));
