@@ -116,8 +116,6 @@ impl Connector {
             SerialMode::VmChannel => devices.channels,
         };
         paths.retain(|path| self.path.as_ref().is_none_or(|folder| is_directly_in(path, folder)));
-        paths.sort();
-        paths.dedup();
         paths
     }
 
