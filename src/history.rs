@@ -14,11 +14,18 @@ use crate::quota::Origin;
 /// How long a request that was carried out is held against its twins.
 pub const HOLD: Duration = Duration::from_secs(10);
 
-/// How many requests are held of each of the two kinds.
+/// How many requests are held of each of the two kinds, as a rule.
 pub const CAPACITY: usize = 4096;
 
 /// How many of them may come from one origin, so that it cannot fill the room of all.
 pub const SHARE: usize = CAPACITY / 8 * 7;
+
+/// So many of each origin are held though the room is full, so that those who
+/// fill it together take nobody's fence.
+pub const RESERVE: usize = 64;
+
+/// More than this are never held.
+pub const HARD_CAPACITY: usize = 16 * CAPACITY;
 
 /// Why a request may not begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +76,8 @@ impl History {
         if held.held.contains_key(identity) {
             return Err(Refusal::Duplicate);
         }
-        if held.held.len() >= CAPACITY || share >= SHARE {
+        let count = held.held.len();
+        if share >= SHARE || count >= HARD_CAPACITY || (count >= CAPACITY && share >= RESERVE) {
             return Err(Refusal::Full);
         }
         held.held.insert(identity.clone(), (origin, None));
@@ -165,10 +173,10 @@ mod tests {
             assert_eq!(history.begin(&status, origin(2 + (seqno % 2) as u16), start), Ok(()));
             history.finish(&status, start);
         }
-        assert_eq!(
-            history.begin(&identity(Operation::Status, u32::MAX, "a"), origin(1), start),
-            Err(Refusal::Full)
-        );
+        let more = identity(Operation::Status, u32::MAX, "a");
+        for busy in [2, 3] {
+            assert_eq!(history.begin(&more, origin(busy), start), Err(Refusal::Full));
+        }
         assert!(history.holds(&identity(Operation::Status, 0, "a"), start));
         assert_eq!(
             history.begin(&identity(Operation::Off, 7, "a"), origin(1), start),
@@ -179,6 +187,33 @@ mod tests {
             history.begin(&identity(Operation::Status, u32::MAX, "a"), origin(1), start + HOLD),
             Ok(())
         );
+    }
+
+    #[test]
+    fn those_who_fill_the_room_together_leave_some_to_everybody() {
+        let now = Instant::now();
+        let mut history = History::default();
+        let off = |seqno| identity(Operation::Off, seqno, "a");
+        for seqno in 0..CAPACITY as u32 {
+            assert_eq!(history.begin(&off(seqno), origin(1 + (seqno % 2) as u16), now), Ok(()));
+        }
+        let mut seqno = CAPACITY as u32;
+        for host in 10..20 {
+            for _ in 0..RESERVE {
+                seqno += 1;
+                assert_eq!(history.begin(&off(seqno), origin(host), now), Ok(()));
+            }
+            assert_eq!(history.begin(&off(u32::MAX), origin(host), now), Err(Refusal::Full));
+        }
+        for host in 20.. {
+            for _ in 0..RESERVE {
+                seqno += 1;
+                if history.begin(&off(seqno), origin(host), now) == Err(Refusal::Full) {
+                    assert_eq!(history.power.held.len(), HARD_CAPACITY);
+                    return;
+                }
+            }
+        }
     }
 
     #[test]

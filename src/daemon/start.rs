@@ -168,7 +168,6 @@ fn start(options: &Options) -> Result<(), String> {
     logging::start_writer()?;
     let (inbox, messages) = bounded(QUEUE_MAX);
     hypervisor::begin()?;
-    hypervisor::begin()?;
     let mut watchers = Watchers::default();
     let permissions = permissions(&config, &mut watchers)?;
     let started = backend::start(&config.backend, permissions, &inbox, wait, &signals)?;

@@ -3,10 +3,10 @@
 //!
 //! Who is at the other end of a socket is what libvirt says: its path stands
 //! in the XML of a VM that runs. A connection counts only if the same run of
-//! that VM is still there after it was made, and if no other VM has the path;
-//! else the socket could be another's by now.
+//! that VM is still there after it was made, and only as long as no other VM
+//! that runs has the socket; else it could be another's by now.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 
 use super::census::Census;
+use super::claims::{Claim, Claims};
 use super::{Follower, Inbox, Running};
 use crate::config::{SerialConfig, SerialMode};
 use crate::daemon::hypervisor::Failed;
@@ -29,6 +30,8 @@ use crate::sys::unix;
 
 /// The first and the longest interval between attempts to connect to a socket.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Why a socket is not used though it is there.
+const CONFLICT: &str = "another VM that runs has the same socket";
 /// A socket that refuses for so long is worth a line in the log.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -37,8 +40,10 @@ pub(super) struct Connector {
     path: Option<PathBuf>,
     listener: Address<Mail>,
     vms: BTreeMap<Uuid, Vm>,
-    /// How many sockets of VMs that run have this path.
-    claims: HashMap<PathBuf, usize>,
+    /// The sockets of all VMs that run, shared by all watchers of the listener.
+    claims: Claims,
+    /// The conflicts among them that were seen.
+    conflicts: u64,
     inbox: Inbox,
     /// Numbers for lines, of all watchers of the listener.
     numbers: Arc<AtomicU64>,
@@ -52,6 +57,7 @@ struct Vm {
 
 struct Socket {
     path: PathBuf,
+    claim: Claim,
     state: State,
     /// How long it waits before the next attempt.
     backoff: Duration,
@@ -65,8 +71,8 @@ enum State {
 }
 
 impl Socket {
-    fn new(path: PathBuf, now: Instant) -> Socket {
-        Socket { path, state: State::Waiting(now), backoff: BACKOFF.0, said: None }
+    fn new(path: PathBuf, claim: Claim, now: Instant) -> Socket {
+        Socket { path, claim, state: State::Waiting(now), backoff: BACKOFF.0, said: None }
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -91,19 +97,22 @@ impl Socket {
 }
 
 impl Connector {
-    /// `inbox` is the watcher's own, `numbers` is shared by all watchers of the listener.
+    /// `inbox` is the watcher's own, `claims` and `numbers` are shared by all watchers of the listener.
     pub(super) fn new(
         config: &SerialConfig,
         listener: Address<Mail>,
         inbox: Inbox,
+        claims: Claims,
         numbers: Arc<AtomicU64>,
     ) -> Connector {
+        claims.join(inbox.clone());
         Connector {
             mode: config.mode,
             path: config.path.clone(),
             listener,
             vms: BTreeMap::new(),
-            claims: HashMap::new(),
+            claims,
+            conflicts: 0,
             inbox,
             numbers,
         }
@@ -119,12 +128,29 @@ impl Connector {
         paths
     }
 
-    fn close(&mut self, socket: &Socket) {
-        match self.claims.get_mut(&socket.path) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(self.claims.remove(&socket.path)),
-        }
+    fn close(&self, socket: &Socket) {
         if let State::Open { line, .. } = socket.state {
+            self.tell(LineMail::Close { line });
+        }
+    }
+
+    /// Closes the lines on sockets that another VM has as well by now.
+    fn close_doubtful(&mut self, now: Instant) {
+        let conflicts = self.claims.conflicts();
+        if std::mem::replace(&mut self.conflicts, conflicts) == conflicts {
+            return;
+        }
+        let mut closed = Vec::new();
+        for vm in self.vms.values_mut() {
+            for socket in vm.sockets.iter_mut().filter(|socket| !socket.claim.is_sole()) {
+                if let State::Open { line, .. } = socket.state {
+                    closed.push(line);
+                    warn!("serial: {}: {} is closed: {CONFLICT}", vm.domain, socket.path.display());
+                    socket.put_off(now);
+                }
+            }
+        }
+        for line in closed {
             self.tell(LineMail::Close { line });
         }
     }
@@ -139,8 +165,8 @@ impl Connector {
         let Some(vm) = self.vms.get_mut(&uuid) else { return };
         let mut connected = Vec::new();
         for (at, socket) in vm.sockets.iter_mut().enumerate().filter(|(_, socket)| socket.is_due(now)) {
-            if self.claims.get(&socket.path).is_some_and(|count| *count > 1) {
-                socket.failed(&vm.domain, "another VM that runs has the same socket".to_owned(), now);
+            if !socket.claim.is_sole() {
+                socket.failed(&vm.domain, CONFLICT.to_owned(), now);
                 continue;
             }
             match unix::connect(&socket.path) {
@@ -160,10 +186,10 @@ impl Connector {
             }
         };
         for (at, stream) in connected {
-            if is_same {
-                self.open(uuid, at, stream, now);
-            } else if let Some(socket) = self.vms.get_mut(&uuid).and_then(|vm| vm.sockets.get_mut(at)) {
-                socket.put_off(now);
+            let Some(socket) = self.vms.get_mut(&uuid).and_then(|vm| vm.sockets.get_mut(at)) else { return };
+            match is_same && socket.claim.is_sole() {
+                true => self.open(uuid, at, stream, now),
+                false => socket.put_off(now),
             }
         }
     }
@@ -198,8 +224,8 @@ impl Follower for Connector {
         }
         for path in wanted {
             if !kept.iter().any(|socket| socket.path == path) {
-                *self.claims.entry(path.clone()).or_default() += 1;
-                kept.push(Socket::new(path, now));
+                let claim = self.claims.claim(&path);
+                kept.push(Socket::new(path, claim, now));
             }
         }
         self.vms.insert(uuid, Vm { domain: vm.domain.clone(), run: vm.run, sockets: kept });
@@ -239,6 +265,7 @@ impl Follower for Connector {
     }
 
     fn attend(&mut self, census: &dyn Census, now: Instant) -> Result<(), Failed> {
+        self.close_doubtful(now);
         let is_due = |vm: &Vm| vm.sockets.iter().any(|socket| socket.is_due(now));
         let due: Vec<Uuid> = self.vms.iter().filter(|(_, vm)| is_due(vm)).map(|(&uuid, _)| uuid).collect();
         for uuid in due {

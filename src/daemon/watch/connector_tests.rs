@@ -19,7 +19,7 @@ impl World {
         fs::create_dir(&folder).unwrap();
         let config = SerialConfig { uri: None, path: Some(folder.clone()), mode: SerialMode::Serial };
         let (address, mail) = mailbox().unwrap();
-        let connector = Connector::new(&config, address, Inbox::default(), Arc::default());
+        let connector = Connector::new(&config, address, Inbox::default(), Claims::default(), Arc::default());
         World { folder, fake: Fake::default(), connector, mail, now: Instant::now() }
     }
 
@@ -68,7 +68,7 @@ fn all_sockets_of_a_vm_are_connected_and_all_closed() {
     assert_eq!((world.attend(), world.connector.deadline()), (vec![], None));
     world.connector.gone(uuid(1));
     assert_eq!(world.told(), ["0: closed", "1: closed"]);
-    assert!(world.connector.claims.is_empty());
+    assert!(world.connector.claims.claim(&world.folder.join("a")).is_sole());
 }
 
 #[test]
@@ -142,6 +142,18 @@ fn a_socket_that_two_vms_have_is_nobodys() {
     world.connector.gone(uuid(2));
     world.now = world.connector.deadline().unwrap();
     assert_eq!(world.attend(), ["0: vm1 a"]);
+    // One that starts with it later: whose the line is cannot be told any more.
+    world.runs(2, 3, &["a"]);
+    assert_eq!(world.attend(), ["0: closed"]);
+    world.now = world.connector.deadline().unwrap();
+    assert_eq!(world.attend(), [""; 0]);
+    // The same under another name, at another watcher of the listener.
+    world.connector.gone(uuid(2));
+    world.now += BACKOFF.1;
+    assert_eq!(world.attend(), ["1: vm1 a"]);
+    let other = world.connector.claims.claim(&world.folder.join("../").join(&world.folder).join("./a"));
+    assert_eq!(world.attend(), ["1: closed"]);
+    drop(other);
 }
 
 #[test]

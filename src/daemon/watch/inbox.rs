@@ -25,6 +25,8 @@ pub(super) struct News {
     pub(super) closed: Vec<u64>,
     /// The connection with this number has ended.
     pub(super) lost: Option<u64>,
+    /// There is something for the follower to look at.
+    pub(super) woken: bool,
     pub(super) stop: bool,
 }
 
@@ -65,6 +67,17 @@ impl Inbox {
     /// The listener lost a line.
     pub(crate) fn closed(&self, line: u64) {
         self.put(|news| news.closed.push(line));
+    }
+
+    /// The follower has something to look at.
+    pub(super) fn wake(&self) {
+        self.put(|news| news.woken = true);
+    }
+
+    /// Whether it was, since the last time.
+    #[cfg(test)]
+    pub(super) fn was_woken(&self) -> bool {
+        std::mem::take(&mut self.lock().woken)
     }
 
     /// The lines that were lost, taken away here.

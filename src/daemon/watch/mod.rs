@@ -11,6 +11,7 @@
 //! 4. A connection that is lost is opened again, and everything looked at anew.
 
 mod census;
+mod claims;
 mod connector;
 mod inbox;
 mod roster;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::RecvTimeoutError;
 use log::{info, warn};
 
 use crate::config::SerialConfig;
@@ -39,6 +41,7 @@ pub(crate) use inbox::Inbox;
 pub(crate) use roster::{Holder, Roster};
 
 use census::Census;
+use claims::Claims;
 use connector::Connector;
 use watcher::{Handle, Watcher};
 
@@ -46,6 +49,20 @@ use watcher::{Handle, Watcher};
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How often a stop signal is looked for meanwhile.
 const SLICE: Duration = Duration::from_millis(100);
+
+/// Whether a URI is that of this host: `driver[+transport]://[user@][host][:port]/..`,
+/// see <https://libvirt.org/uri.html>. A tunnel that is nameless cannot be seen.
+fn is_local(uri: &str) -> bool {
+    let Some((scheme, rest)) = uri.split_once("://") else { return true };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+    let host = authority.rsplit('@').next().unwrap_or("");
+    let host = match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or(""),
+        None => host.split(':').next().unwrap_or(""),
+    };
+    let is_unix = scheme.split_once('+').is_none_or(|(_, transport)| transport == "unix");
+    host.is_empty() || is_unix && scheme.contains('+') || matches!(host, "localhost" | "127.0.0.1" | "::1")
+}
 
 /// A run of a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,11 +116,16 @@ impl Watchers {
         backend: &[String],
         listener: &Address<Mail>,
     ) -> Result<(), String> {
-        let numbers = Arc::new(AtomicU64::new(0));
+        let (claims, numbers) = (Claims::default(), Arc::new(AtomicU64::new(0)));
         let uris = config.uri.as_ref().map_or(backend, std::slice::from_ref);
         for uri in uris {
+            if !is_local(uri) {
+                warn!("serial: {uri} is another host's: the sockets of its VMs are not here");
+                continue;
+            }
             let inbox = Inbox::default();
-            let follower = Connector::new(config, listener.clone(), inbox.clone(), numbers.clone());
+            let follower =
+                Connector::new(config, listener.clone(), inbox.clone(), claims.clone(), numbers.clone());
             let mut handle = Watcher::start(uri, inbox, Box::new(follower))?;
             handle.first = handle.first.filter(|_| !backend.contains(uri));
             self.0.push(handle);
@@ -119,7 +141,12 @@ impl Watchers {
     pub(crate) fn follow_cids(&mut self, uris: &[String]) -> Result<Roster, String> {
         let roster = Roster::new(uris.len());
         for (place, uri) in uris.iter().enumerate() {
-            let follower = roster.follower(place);
+            let mut follower = roster.follower(place);
+            if !is_local(uri) {
+                // Its VMs have CIDs at their own host, and ask there.
+                follower.synced(uri);
+                continue;
+            }
             let handle = Watcher::start(uri, Inbox::default(), Box::new(follower))?;
             self.0.push(Handle { first: None, ..handle });
         }
@@ -145,8 +172,9 @@ impl Watchers {
                 }
                 match first.recv_timeout(SLICE) {
                     Ok(outcome) => break outcome,
+                    Err(RecvTimeoutError::Disconnected) => break Err("its thread has ended".to_owned()),
                     Err(_) if Instant::now() >= deadline => break Err("it does not answer".to_owned()),
-                    Err(_) => {}
+                    Err(RecvTimeoutError::Timeout) => {}
                 }
             };
             outcome.map_err(|reason| {
@@ -167,6 +195,36 @@ impl Watchers {
             if !super::threads::join_by(handle.thread, deadline) {
                 warn!("{}: {} does not answer: ending without it", handle.name, handle.uri);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_with_another_host_is_not_local() {
+        for local in [
+            "qemu:///system",
+            "test:///default",
+            "test+unix:///default?socket=/run/x@y",
+            "qemu+unix:///session",
+            "qemu+tcp://localhost/system",
+            "qemu+ssh://root@127.0.0.1:2222/system",
+            "qemu+tls://[::1]/system",
+            "xen",
+        ] {
+            assert!(is_local(local), "{local}");
+        }
+        for remote in [
+            "qemu://other/system",
+            "qemu+ssh://root@other/system",
+            "qemu+tcp://192.0.2.1:16509/system",
+            "qemu+tls://[2001:db8::1]/system",
+            "test+libssh2://user@other/default?socket=/x",
+        ] {
+            assert!(!is_local(remote), "{remote}");
         }
     }
 }

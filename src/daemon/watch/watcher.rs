@@ -248,7 +248,7 @@ impl View {
             Ok(Some(Ok(devices))) => devices,
             Ok(Some(Err(error))) => {
                 warn!("{}: {}: {error}", self.follower.name(), vm.domain);
-                Devices::default()
+                Devices { run: Some(vm.run), ..Devices::default() }
             }
             Ok(None) => {
                 self.forget(uuid);
@@ -256,7 +256,7 @@ impl View {
             }
             Err(failed) => return self.put_off(uuid, failed, census, now),
         };
-        if devices.run.is_some_and(|run| run != vm.run) {
+        if devices.run != Some(vm.run) {
             // It was stopped and started in between: these are the devices of another run.
             self.forget(uuid);
             return self.put_off(uuid, Failed("it was started anew".to_owned()), census, now);
