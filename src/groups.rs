@@ -12,6 +12,8 @@ pub struct Group {
     cids: Vec<u32>,
     /// Names and UUIDs of VMs, in lower case.
     domains: Vec<String>,
+    /// The same as they were written.
+    written: Vec<String>,
 }
 
 impl Group {
@@ -23,6 +25,7 @@ impl Group {
             addresses: ips.iter().filter_map(|text| parse_address(text)).collect(),
             cids: ips.iter().filter_map(|text| text.trim().parse().ok()).collect(),
             domains: uuids.iter().map(|text| text.to_lowercase()).collect(),
+            written: uuids.to_vec(),
         }
     }
 
@@ -30,7 +33,7 @@ impl Group {
         match source {
             Source::Ip(address) => self.addresses.contains(&address.to_canonical()),
             Source::Cid(cid) => self.cids.contains(cid),
-            Source::Domain(domain) => self.lists(&[domain.name.to_lowercase(), domain.uuid.to_string()]),
+            Source::Domain(domain) => self.lists(&[domain.uuid.to_string()]),
         }
     }
 
@@ -58,13 +61,26 @@ impl Groups {
 
     /// Whether `source` stands in a group that lists the VM by one of its
     /// `names` (name, UUID), compared without regard to case. A VM that asks
-    /// stands in the groups that list it, by its name or its UUID.
+    /// stands in the groups that list its UUID.
     pub fn permit(&self, source: &Source, names: &[&str]) -> bool {
-        if self.0.is_empty() {
-            return true;
-        }
+        self.0.is_empty() || self.any(names, |group| group.admits(source))
+    }
+
+    /// The same for a VM that asks and has this name, which must be written
+    /// exactly so. Whether the name is its own and nobody else's is to be
+    /// looked up first.
+    pub fn permit_name(&self, asker: &str, names: &[&str]) -> bool {
+        self.any(names, |group| group.written.iter().any(|written| written == asker))
+    }
+
+    /// Whether any group lists this name, written exactly so.
+    pub fn mention(&self, name: &str) -> bool {
+        self.0.iter().any(|group| group.written.iter().any(|written| written == name))
+    }
+
+    fn any(&self, names: &[&str], admits: impl Fn(&Group) -> bool) -> bool {
         let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
-        self.0.iter().any(|group| group.admits(source) && group.lists(&names))
+        self.0.iter().any(|group| admits(group) && group.lists(&names))
     }
 
     /// Whether there is no group, so that nobody has to be known.
@@ -134,8 +150,10 @@ mod tests {
         assert!(by_uuid.permit(&asker("x"), &["Node2"]));
         assert!(by_uuid.permit(&asker("x"), &[uuid]), "itself");
         assert!(!by_uuid.permit(&asker("x"), &["node3"]));
-        let by_name = Groups::new(vec![group(&[], &["NODE1", "node2"])]);
-        assert!(by_name.permit(&asker("node1"), &["node2"]));
-        assert!(!by_name.permit(&asker("x"), &["node2"]));
+        let by_name = Groups::new(vec![group(&[], &["node1", "node2"]), group(&[], &["node3"])]);
+        assert!(!by_name.permit(&asker("node1"), &["node2"]), "a name is to be looked up first");
+        assert!(by_name.permit_name("node1", &["NODE2"]) && by_name.mention("node1"));
+        assert!(!by_name.permit_name("node1", &["node3"]));
+        assert!(!by_name.permit_name("NODE1", &["node2"]) && !by_name.mention("NODE1"));
     }
 }

@@ -62,7 +62,10 @@ fn a_line_knows_its_vm_and_the_groups_apply() {
     for (groups, verdicts) in [
         (String::new(), [0, 0]),
         (group(&[NODE1, "victim"]), [0, 0]),
-        (group(&["ASKER", NODE2]), [0, 0]),
+        (group(&["asker", &NODE2.to_uppercase()]), [0, 0]),
+        (group(&[&NODE1.to_uppercase(), "VICTIM"]), [0, 0]),
+        // Whoever may define VMs could call one so.
+        (group(&["ASKER", NODE2]), [3, 3]),
         (group(&[NODE1]), [3, 0]),
         (group(&[NODE2, "victim"]), [3, 3]),
         (group(&[NODE3, "victim", "asker"]) + "\n", [0, 0]),

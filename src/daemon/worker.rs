@@ -24,10 +24,37 @@ pub(crate) enum Message {
     Stop,
 }
 
+/// The jobs that were taken out of the inbox. Power operations go first: no
+/// crowd of questions holds up a fence.
+#[derive(Default)]
+struct Backlog {
+    power: VecDeque<Job>,
+    questions: VecDeque<Job>,
+}
+
+impl Backlog {
+    fn push(&mut self, job: Job) {
+        let queue = if job.request.operation.is_power() { &mut self.power } else { &mut self.questions };
+        queue.push_back(job);
+    }
+
+    fn pop(&mut self) -> Option<Job> {
+        self.power.pop_front().or_else(|| self.questions.pop_front())
+    }
+
+    fn len(&self) -> usize {
+        self.power.len() + self.questions.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Takes messages until it is told to stop. Events are taken notice of before
 /// the jobs that came with them, and before what has run out of time.
 pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>) {
-    let mut backlog = VecDeque::new();
+    let mut backlog = Backlog::default();
     let mut stops = false;
     while !stops || !backlog.is_empty() || backend.deadline().is_some() {
         if backlog.is_empty() {
@@ -41,7 +68,7 @@ pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>) {
             let Ok(message) = inbox.try_recv() else { break };
             absorb(message, backend, &mut backlog, &mut stops);
         }
-        if let Some(job) = backlog.pop_front() {
+        if let Some(job) = backlog.pop() {
             begin(backend, job, Instant::now());
         }
         backend.turn(Instant::now());
@@ -55,9 +82,9 @@ fn wait(inbox: &Receiver<Message>, deadline: Option<Instant>) -> Result<Message,
     }
 }
 
-fn absorb(message: Message, backend: &mut dyn Backend, backlog: &mut VecDeque<Job>, stops: &mut bool) {
+fn absorb(message: Message, backend: &mut dyn Backend, backlog: &mut Backlog, stops: &mut bool) {
     match message {
-        Message::Job(job) => backlog.push_back(job),
+        Message::Job(job) => backlog.push(job),
         Message::Event(event) => backend.event(event, Instant::now()),
         Message::Stop => *stops = true,
     }
@@ -77,13 +104,14 @@ mod tests {
     use crate::daemon::job::{AGE_LIMIT, Caller};
     use crate::fence::Operation;
 
-    /// Counts what reaches it.
+    /// Counts what reaches it, and remembers the operations.
     #[derive(Default)]
-    struct Counting(usize);
+    struct Counting(usize, Vec<Operation>);
 
     impl Backend for Counting {
         fn begin(&mut self, job: Job, _now: Instant) {
             self.0 += 1;
+            self.1.push(job.request.operation);
             job.finish(Verdict::Success, "counted");
         }
 
@@ -111,6 +139,28 @@ mod tests {
         assert_eq!(carried_out(second, |_| ()), (1, vec![Verdict::Success.into()]));
         assert_eq!(carried_out(AGE_LIMIT, |_| ()), (0, vec![Verdict::Failure.into()]));
         assert_eq!(carried_out(second, Caller::hang_up), (0, vec![Verdict::Failure.into()]));
+    }
+
+    #[test]
+    fn a_fence_goes_before_the_questions_that_wait() {
+        use Operation::{HostList, Off, Reboot, Status};
+        let (sender, inbox) = crossbeam_channel::bounded(8);
+        let kept: Vec<_> = [HostList, Status, Off, HostList, Reboot]
+            .map(|operation| {
+                let (job, mail, _) = job(operation, "a", Instant::now());
+                sender.send(Message::Job(job)).unwrap();
+                mail
+            })
+            .into();
+        sender.send(Message::Stop).unwrap();
+        let mut backend = Counting::default();
+        run(&mut backend, &inbox);
+        // The first was begun before the others were looked at.
+        assert_eq!(backend.1.iter().filter(|operation| operation.is_power()).count(), 2);
+        let first_question = backend.1.iter().position(|&operation| operation == Status).unwrap();
+        let last_fence = backend.1.iter().rposition(|operation| operation.is_power()).unwrap();
+        assert!(last_fence < first_question, "{:?}", backend.1);
+        assert!(kept.iter().all(|mail| answers(mail).len() == 1));
     }
 
     #[test]

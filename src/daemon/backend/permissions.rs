@@ -1,10 +1,10 @@
-//! Who may do what: the groups, and which VM is behind a vsock CID.
+//! Who may do what: the groups, which VM is behind a vsock CID, and whether a name is its own.
 
-use std::fmt;
+use std::sync::Arc;
 
 use crate::daemon::hypervisor::Failed;
 use crate::daemon::watch::{Holder, Roster, Running};
-use crate::fence::Source;
+use crate::fence::{Domain, Source};
 use crate::groups::Groups;
 
 /// The groups, and the roster of CIDs where VMs ask by vsock.
@@ -14,14 +14,15 @@ pub(crate) struct Permissions {
     roster: Option<Roster>,
 }
 
-/// Why it cannot be told who asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unidentified(String);
-
-impl fmt::Display for Unidentified {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no group lists the CID that asks, and which VM it is cannot be told: {}", self.0)
-    }
+/// A requester, and what is known of it.
+#[derive(Debug)]
+pub(super) struct Asker {
+    /// What the transport proves, and the VM that has the CID which asks.
+    sources: Vec<Source>,
+    /// The name of the VM that asks, if it is known by it.
+    name: Option<String>,
+    /// What could not be told, if anything.
+    pub(super) doubt: Option<String>,
 }
 
 impl Permissions {
@@ -29,32 +30,72 @@ impl Permissions {
         Permissions { groups, roster }
     }
 
-    /// Whether one of those who ask may do something to the VM with these names.
-    pub(super) fn permit<'a>(&self, askers: impl IntoIterator<Item = &'a Source>, names: &[&str]) -> bool {
-        self.groups.is_empty() || askers.into_iter().any(|asker| self.groups.permit(asker, names))
+    /// Whether a requester may do something to the VM with these names, by what the transport proves.
+    pub(super) fn permit_source(&self, source: &Source, names: &[&str]) -> bool {
+        self.groups.permit(source, names)
     }
 
-    /// The VM that has the CID which asks, if it is a CID that asks.
-    /// `still_runs` asks the URI at this place whether this run of the VM is
-    /// there: if it is, it had the CID all the time.
-    ///
-    /// # Errors
-    ///
-    /// [`Unidentified`] if it cannot be told now.
-    pub(super) fn vm_behind(
+    /// Whether it may by all that is known of it.
+    pub(super) fn permit(&self, asker: &Asker, names: &[&str]) -> bool {
+        asker.sources.iter().any(|source| self.groups.permit(source, names))
+            || asker.name.as_ref().is_some_and(|name| self.groups.permit_name(name, names))
+    }
+
+    /// Finds out who asks. `still_runs` asks the URI at this place whether this
+    /// run of a VM is there: if it is, it had its CID all the time. `has_name`
+    /// asks whether a VM is the one that its name means: a VM at a URI that is
+    /// not the backend's could have any name.
+    pub(super) fn identify<H>(
         &self,
         source: &Source,
-        still_runs: impl FnOnce(usize, &Running) -> Result<bool, Failed>,
-    ) -> Result<Option<Source>, Unidentified> {
-        let (Source::Cid(cid), Some(roster)) = (source, &self.roster) else { return Ok(None) };
-        match roster.holder(*cid) {
-            Holder::Nobody => Ok(None),
-            Holder::Unknown(reason) => Err(Unidentified(reason.to_owned())),
-            Holder::Vm { uri, vm } => match still_runs(uri, &vm) {
-                Ok(true) => Ok(Some(Source::Domain(vm.domain))),
-                Ok(false) => Err(Unidentified(format!("{} had it, and has just been stopped", vm.domain))),
-                Err(Failed(reason)) => Err(Unidentified(reason)),
-            },
+        hosts: &mut H,
+        still_runs: impl FnOnce(&mut H, usize, &Running) -> Result<bool, Failed>,
+        has_name: impl FnOnce(&mut H, &Domain) -> Result<bool, Failed>,
+    ) -> Asker {
+        let mut asker = Asker { sources: vec![source.clone()], name: None, doubt: None };
+        if self.groups.is_empty() {
+            return asker;
         }
+        let domain = match (source, &self.roster) {
+            (Source::Domain(domain), _) => domain.clone(),
+            (Source::Cid(cid), Some(roster)) => {
+                match vm_behind(roster.holder(*cid), |uri, vm| still_runs(hosts, uri, vm)) {
+                    Ok(Some(domain)) => domain,
+                    Ok(None) => return asker,
+                    Err(reason) => {
+                        asker.doubt = Some(format!("which VM has the CID cannot be told: {reason}"));
+                        return asker;
+                    }
+                }
+            }
+            _ => return asker,
+        };
+        if self.groups.mention(&domain.name) {
+            match has_name(hosts, &domain) {
+                Ok(true) => asker.name = Some(domain.name.clone()),
+                Ok(false) => {}
+                Err(Failed(reason)) => {
+                    asker.doubt =
+                        Some(format!("whether {domain} is the VM of that name cannot be told: {reason}"));
+                }
+            }
+        }
+        asker.sources.push(Source::Domain(domain));
+        asker
+    }
+}
+
+fn vm_behind(
+    holder: Holder,
+    still_runs: impl FnOnce(usize, &Running) -> Result<bool, Failed>,
+) -> Result<Option<Arc<Domain>>, String> {
+    match holder {
+        Holder::Nobody => Ok(None),
+        Holder::Unknown(reason) => Err(reason.to_owned()),
+        Holder::Vm { uri, vm } => match still_runs(uri, &vm) {
+            Ok(true) => Ok(Some(vm.domain)),
+            Ok(false) => Err(format!("{} had it, and has just been stopped", vm.domain)),
+            Err(Failed(reason)) => Err(reason),
+        },
     }
 }

@@ -48,12 +48,12 @@ impl<D: Door> Accepting<D> {
                 Ok((stream, source)) => sessions.accept(stream, source, now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_shortage(&error) => {
-                    sessions.complain(now, format_args!("cannot take a connection for now: {error}"));
+                    sessions.complain(None, now, format_args!("cannot take a connection for now: {error}"));
                     self.resume = Some(now + PAUSE);
                     return;
                 }
                 // The connection is gone again; the next one need not be.
-                Err(error) => sessions.complain(now, format_args!("a connection was lost: {error}")),
+                Err(error) => sessions.complain(None, now, format_args!("a connection was lost: {error}")),
             }
         }
     }

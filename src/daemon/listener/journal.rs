@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use log::{Level, log, warn};
 
 use crate::daemon::job::Asked;
-use crate::daemon::limiter::Limiter;
+use crate::daemon::limiter::FairLimiter;
 use crate::fence::{Answer, Request, Source, Verdict};
+use crate::quota::Origin;
 
 /// A request that the worker has.
 pub(super) struct Posted {
@@ -21,26 +22,27 @@ pub(super) struct Posted {
 pub(super) struct Journal {
     listener: &'static str,
     /// About what clients do wrong.
-    complaints: Limiter,
+    complaints: FairLimiter,
     /// About questions.
-    questions: Limiter,
+    questions: FairLimiter,
     /// About power operations: a flood of questions leaves out none of them.
-    power: Limiter,
+    power: FairLimiter,
 }
 
 impl Journal {
     pub(super) fn new(listener: &'static str, now: Instant) -> Journal {
         Journal {
             listener,
-            complaints: Limiter::new(20, Duration::from_millis(200), now),
-            questions: Limiter::new(100, Duration::from_millis(50), now),
-            power: Limiter::new(100, Duration::from_millis(50), now),
+            complaints: FairLimiter::new(10, Duration::from_secs(1), now),
+            questions: FairLimiter::new(20, Duration::from_millis(500), now),
+            power: FairLimiter::new(20, Duration::from_millis(500), now),
         }
     }
 
     /// A line about something that the network did, unless there were too many lately.
-    pub(super) fn complain(&mut self, now: Instant, line: fmt::Arguments<'_>) {
-        if let Some(left_out) = self.complaints.allow(now) {
+    /// `from` is who did it, if that is known.
+    pub(super) fn complain(&mut self, from: Option<&Source>, now: Instant, line: fmt::Arguments<'_>) {
+        if let Some(left_out) = self.complaints.allow(from.map(Origin::from), now) {
             warn!("{}: {line}{}", self.listener, LeftOut(left_out));
         }
     }
@@ -55,7 +57,7 @@ impl Journal {
         now: Instant,
     ) {
         let limiter = if posted.request.operation.is_power() { &mut self.power } else { &mut self.questions };
-        let Some(left_out) = limiter.allow(now) else { return };
+        let Some(left_out) = limiter.allow(Some(Origin::from(&posted.source)), now) else { return };
         let level = match answer {
             Answer::Verdict(Verdict::Failure | Verdict::Denied) => Level::Warn,
             _ => Level::Info,

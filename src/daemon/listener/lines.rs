@@ -23,9 +23,13 @@ use crate::fence::{Answer, Domain, Source, Verdict};
 use crate::session::{GuestLine, LINE_READ_MAX};
 use crate::sys::mailbox::{Address, Mailbox};
 use crate::sys::poll::{Interest, PollSet, Readiness, Slot};
+use crate::wire::RECORD_LEN;
 
 /// For how long after something happened only the lines where it did are polled.
 const LIVELY: Duration = Duration::from_millis(1);
+
+/// So many bytes of answers may wait for their guests to read them, of all lines together.
+const UNREAD_MAX: usize = 64 << 20;
 
 /// What the watcher tells.
 #[derive(Debug)]
@@ -106,7 +110,7 @@ impl Lines {
             orders: HashMap::new(),
             next_order: 0,
             is_stopping: false,
-            notes: Limiter::new(50, Duration::from_millis(100), Instant::now()),
+            notes: Limiter::new(100, Duration::from_secs(1), Instant::now()),
         }
     }
 
@@ -275,6 +279,8 @@ impl Lines {
     /// The worker's answer to an order.
     fn answered(&mut self, order: u64, answer: &Answer, report: &Report, now: Instant) {
         let Some(id) = self.orders.remove(&order) else { return };
+        let refusal = Answer::from(Verdict::Failure);
+        let answer = if self.has_room_for(answer, now) { answer } else { &refusal };
         // The guest first, it waits; the rest after it.
         let mut is_awaited = false;
         if let Some(line) = self.live.get_mut(&id) {
@@ -283,6 +289,22 @@ impl Lines {
         }
         self.advance(id, now);
         self.posting.answered(order, answer, report, is_awaited, now);
+    }
+
+    /// Lists that nobody reads must not fill the memory, however many guests leave theirs.
+    fn has_room_for(&mut self, answer: &Answer, now: Instant) -> bool {
+        let Answer::HostList(entries) = answer else { return true };
+        let unread: usize = self.live.values().map(|line| line.machine.output().len()).sum();
+        let has_room = unread + entries.len() * RECORD_LEN <= UNREAD_MAX;
+        if !has_room {
+            let unread = unread >> 20;
+            self.posting.complain(
+                None,
+                now,
+                format_args!("a list was refused: guests left {unread} MiB unread"),
+            );
+        }
+        has_room
     }
 
     /// The line broke by itself: its VM may run on.
@@ -312,8 +334,8 @@ impl Lines {
             let dropped = line.machine.clear();
             if dropped > 0 {
                 let source = &line.source;
-                self.posting
-                    .complain(now, format_args!("{source}: {dropped} requests dropped, the daemon stops"));
+                let line = format_args!("{source}: {dropped} requests dropped, the daemon stops");
+                self.posting.complain(Some(source), now, line);
             }
             self.end_if_done(id);
         }

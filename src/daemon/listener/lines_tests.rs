@@ -340,3 +340,19 @@ fn after_the_grace_what_is_unanswered_fails_and_is_not_begun() {
     assert!(job.stale(Instant::now()).is_some());
     assert!(world.lines.live.is_empty());
 }
+
+#[test]
+fn lists_that_nobody_reads_are_bounded_over_all_lines() {
+    let mut world = World::new(8);
+    let entry = || HostEntry { name: "a".into(), uuid: "u".into(), state: PowerState::Off };
+    // A third of what there may be.
+    let list = Answer::HostList((0..UNREAD_MAX / 3 / RECORD_LEN).map(|_| entry()).collect());
+    let mut guests: Vec<UnixStream> = (0..4).map(|line| world.line(line, line as u8)).collect();
+    for guest in &mut guests {
+        guest.write_all(&request(Operation::HostList, 1)).unwrap();
+        let job = world.job();
+        world.answer(job, list.clone());
+    }
+    assert_eq!(read(&mut guests[0], 5), b"abba\xfd");
+    assert_eq!(read(&mut guests[3], 5), b"abba\x01");
+}

@@ -118,6 +118,7 @@ impl MulticastFront {
                     match exact {
                         Some(bytes) => sessions.call_back(bytes, datagram.interface, now),
                         None => sessions.complain(
+                            None,
                             now,
                             format_args!("a datagram of {} bytes is no fence request", datagram.length),
                         ),
@@ -125,7 +126,7 @@ impl MulticastFront {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    sessions.complain(now, format_args!("a datagram was lost: {error}"));
+                    sessions.complain(None, now, format_args!("a datagram was lost: {error}"));
                     return;
                 }
             }

@@ -73,7 +73,11 @@ impl Posting {
         let origin = Origin::from(&source);
         if self.jobs_of(origin) >= JOBS_MAX {
             let asked = Asked(&request);
-            self.complain(now, format_args!("{source}: {asked}: refused, {JOBS_MAX} of its requests wait"));
+            self.complain(
+                Some(&source),
+                now,
+                format_args!("{source}: {asked}: refused, {JOBS_MAX} of its requests wait"),
+            );
             return Outcome::Refused;
         }
         match self.history.begin(&identity, origin, now) {
@@ -84,7 +88,11 @@ impl Posting {
             }
             Err(Refusal::Full) => {
                 let asked = Asked(&request);
-                self.complain(now, format_args!("{source}: {asked}: refused, too many requests in 10 s"));
+                self.complain(
+                    Some(&source),
+                    now,
+                    format_args!("{source}: {asked}: refused, too many requests in 10 s"),
+                );
                 return Outcome::Refused;
             }
         }
@@ -97,7 +105,11 @@ impl Posting {
             // The job is dropped, and its ticket answers failure. It was never begun, so it may come again.
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.history.retract(&identity);
-                self.complain(now, format_args!("{source}: refused, the worker has too much to do"));
+                self.complain(
+                    Some(&source),
+                    now,
+                    format_args!("{source}: refused, the worker has too much to do"),
+                );
             }
         }
         Outcome::Posted
@@ -133,11 +145,15 @@ impl Posting {
 
     /// A request is dropped because its twin is or was carried out.
     pub(super) fn complain_of_twin(&mut self, request: &Request, source: &Source, now: Instant) {
-        self.complain(now, format_args!("{source}: {}: dropped as a duplicate", Asked(request)));
+        self.complain(
+            Some(source),
+            now,
+            format_args!("{source}: {}: dropped as a duplicate", Asked(request)),
+        );
     }
 
-    /// A line about something that the network did.
-    pub(super) fn complain(&mut self, now: Instant, line: fmt::Arguments<'_>) {
-        self.journal.complain(now, line);
+    /// A line about something that a client did, or the network.
+    pub(super) fn complain(&mut self, from: Option<&Source>, now: Instant, line: fmt::Arguments<'_>) {
+        self.journal.complain(from, now, line);
     }
 }

@@ -85,7 +85,7 @@ impl Sessions {
             });
         let (packet, address) = match checked {
             Ok(checked) => checked,
-            Err(reason) => return self.complain(now, format_args!("a datagram was dropped: {reason}")),
+            Err(reason) => return self.complain(None, now, format_args!("a datagram was dropped: {reason}")),
         };
         let request = &packet.request;
         let callback = (address, request.identity());
@@ -100,7 +100,12 @@ impl Sessions {
                 self.admit(stream, machine, Source::ip(address.ip()), Some(callback), now);
             }
             Err(error) => {
-                self.complain(now, format_args!("no route for the call-back to {address}: {error}"))
+                let from = Source::ip(address.ip());
+                self.complain(
+                    Some(&from),
+                    now,
+                    format_args!("no route for the call-back to {address}: {error}"),
+                )
             }
         }
     }
@@ -110,7 +115,7 @@ impl Sessions {
         match getrandom::fill(&mut nonce) {
             Ok(()) => Some(nonce),
             Err(error) => {
-                self.complain(now, format_args!("the system gives no random numbers: {error}"));
+                self.complain(None, now, format_args!("the system gives no random numbers: {error}"));
                 None
             }
         }
@@ -134,11 +139,11 @@ impl Sessions {
             Admission::Evict(id) => {
                 if let Some(evicted) = self.live.remove(&id) {
                     let reason = "closed to make room, too many sessions";
-                    self.complain(now, format_args!("{}: {reason}", evicted.source));
+                    self.complain(Some(&evicted.source), now, format_args!("{}: {reason}", evicted.source));
                 }
             }
             Admission::Refuse => {
-                self.complain(now, format_args!("{source}: refused, too many sessions"));
+                self.complain(Some(&source), now, format_args!("{source}: refused, too many sessions"));
                 return None;
             }
         }
@@ -290,9 +295,12 @@ impl Sessions {
         session.caller.hang_up();
         let (source, port) = (&session.source, session.callback.map(|(address, _)| address.port()));
         match ending {
-            Ending::Misconduct(misconduct) => self.complain(now, format_args!("{source}: {misconduct}")),
-            Ending::Error(error) => self.complain(now, format_args!("{source}: {error}")),
+            Ending::Misconduct(misconduct) => {
+                self.complain(Some(source), now, format_args!("{source}: {misconduct}"))
+            }
+            Ending::Error(error) => self.complain(Some(source), now, format_args!("{source}: {error}")),
             Ending::Unreachable(error) => self.complain(
+                Some(source),
                 now,
                 format_args!(
                     "no way for the call-back to {source} TCP port {}: {error} (a firewall there?)",
@@ -300,7 +308,7 @@ impl Sessions {
                 ),
             ),
             Ending::HungUp => match session.machine.hang_up() {
-                Some(misconduct) => self.complain(now, format_args!("{source}: {misconduct}")),
+                Some(misconduct) => self.complain(Some(source), now, format_args!("{source}: {misconduct}")),
                 None => debug!("{} {source}: the client hung up", self.listener),
             },
         }
@@ -325,9 +333,9 @@ impl Sessions {
         self.live.clear();
     }
 
-    /// A line about something that the network did.
-    pub(super) fn complain(&mut self, now: Instant, line: fmt::Arguments<'_>) {
-        self.posting.complain(now, line);
+    /// A line about something that a client did, or the network.
+    pub(super) fn complain(&mut self, from: Option<&Source>, now: Instant, line: fmt::Arguments<'_>) {
+        self.posting.complain(from, now, line);
     }
 }
 

@@ -9,13 +9,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
+use nix::sys::resource::{Resource, getrlimit};
 
 use super::census::Census;
 use super::claims::{Claim, Claims};
@@ -30,6 +31,8 @@ use crate::sys::unix;
 
 /// The first and the longest interval between attempts to connect to a socket.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// So many descriptors are left for libvirt and for other listeners.
+const DESCRIPTORS_LEFT: u64 = 64;
 /// Why a socket is not used though it is there.
 const CONFLICT: &str = "another VM that runs has the same socket";
 /// A socket that refuses for so long is worth a line in the log.
@@ -45,6 +48,8 @@ pub(super) struct Connector {
     /// The conflicts among them that were seen.
     conflicts: u64,
     inbox: Inbox,
+    /// Descriptors from this number on are not for lines.
+    descriptors: u64,
     /// Numbers for lines, of all watchers of the listener.
     numbers: Arc<AtomicU64>,
 }
@@ -113,6 +118,7 @@ impl Connector {
             vms: BTreeMap::new(),
             claims,
             conflicts: 0,
+            descriptors: descriptors_for_lines(),
             inbox,
             numbers,
         }
@@ -170,6 +176,12 @@ impl Connector {
                 continue;
             }
             match unix::connect(&socket.path) {
+                Ok(stream)
+                    if u64::try_from(stream.as_raw_fd()).is_ok_and(|number| number >= self.descriptors) =>
+                {
+                    let reason = "almost all open files of the daemon are in use (LimitNOFILE, ulimit -n)";
+                    socket.failed(&vm.domain, reason.to_owned(), now);
+                }
                 Ok(stream) => connected.push((at, stream)),
                 Err(error) => socket.failed(&vm.domain, explain(&error), now),
             }
@@ -283,6 +295,12 @@ impl Follower for Connector {
         };
         self.vms.values().flat_map(|vm| &vm.sockets).filter_map(waiting).min()
     }
+}
+
+/// The lowest free one is always taken, so its number says how many are in use.
+fn descriptors_for_lines() -> u64 {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    soft - DESCRIPTORS_LEFT.min(soft / 2)
 }
 
 /// Whether a socket stands in this folder and not deeper; /var/run is /run

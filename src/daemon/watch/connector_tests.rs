@@ -173,3 +173,16 @@ fn only_sockets_directly_in_the_folder_and_of_the_kind_count() {
     world.connector.runs(&running(2, 1), Devices { channels, ..Devices::default() }, world.now);
     assert_eq!(world.attend(), ["2: vm2 d"]);
 }
+
+#[test]
+fn lines_leave_descriptors_for_others() {
+    let mut world = World::new("descriptors");
+    let _sockets = [world.listen("a"), world.listen("b")];
+    world.runs(1, 1, &["a"]);
+    world.connector.descriptors = 0;
+    assert_eq!(world.attend(), [""; 0]);
+    world.connector.descriptors = u64::MAX;
+    world.now = world.connector.deadline().unwrap();
+    assert_eq!(world.attend(), ["0: vm1 a"]);
+    assert!(descriptors_for_lines() > 0);
+}

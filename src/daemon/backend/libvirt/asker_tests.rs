@@ -1,4 +1,4 @@
-//! Who asks by vsock: a CID, and the VM that has it.
+//! Who asks by vsock or on a line: a CID, the VM that has it, and its name.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -37,9 +37,13 @@ impl Bench {
     }
 
     fn ask(&mut self, cid: u32, operation: Operation, name: &str) -> Answer {
+        self.ask_as(Source::Cid(cid), operation, name)
+    }
+
+    fn ask_as(&mut self, source: Source, operation: Operation, name: &str) -> Answer {
         let now = Instant::now();
         let (mut job, mail, _caller) = job(operation, name, now);
-        job.source = Source::Cid(cid);
+        job.source = source;
         self.backend.begin(job, now);
         answers(&mail).remove(0)
     }
@@ -57,7 +61,7 @@ const RUN: u32 = 1;
 
 #[test]
 fn a_group_may_list_the_cid_or_the_vm_that_has_it() {
-    for (ips, uuids) in [(&["3"][..], &["b"][..]), (&[], &[A, "b"]), (&[], &["A", B]), (&["3", "4"], &[A, B])]
+    for (ips, uuids) in [(&["3"][..], &["b"][..]), (&[], &[A, "b"]), (&[], &["a", B]), (&["3", "4"], &[A, B])]
     {
         let mut bench = Bench::new(ips, uuids, RUN);
         assert_eq!(bench.ask(3, Operation::Off, "b"), Verdict::Success.into(), "{ips:?} {uuids:?}");
@@ -86,4 +90,23 @@ fn a_cid_whose_vm_was_started_anew_cannot_be_told() {
     assert_eq!(bench.host.runs(B), Some(true));
     let mut by_cid = Bench::new(&["3"], &["b"], RUN + 7);
     assert_eq!(by_cid.ask(3, Operation::Off, "b"), Verdict::Success.into(), "the CID itself is known");
+}
+
+#[test]
+fn a_name_counts_only_for_the_vm_that_the_backend_knows_by_it() {
+    let asker = |name: &str, uuid: &str| {
+        Source::Domain(Arc::new(Domain { name: name.to_owned(), uuid: Uuid::parse(uuid).unwrap() }))
+    };
+    const STRANGER: &str = "cccccccc-0000-4000-8000-000000000000";
+    let off = |bench: &mut Bench, source| bench.ask_as(source, Operation::Off, "b");
+    let mut bench = Bench::new(&[], &["a", "b"], RUN);
+    assert_eq!(off(&mut bench, asker("a", STRANGER)), Verdict::Denied.into(), "a VM of another libvirt");
+    assert_eq!(off(&mut bench, asker("A", A)), Verdict::Denied.into(), "names of VMs have a case");
+    assert_eq!(bench.host.runs(B), Some(true));
+    assert_eq!(off(&mut bench, asker("a", A)), Verdict::Success.into());
+    let mut by_uuid = Bench::new(&[], &[STRANGER, "b"], RUN);
+    assert_eq!(off(&mut by_uuid, asker("a", STRANGER)), Verdict::Success.into(), "its UUID is listed");
+    let mut broken = Bench::new(&[], &["a", "b"], RUN);
+    *broken.host.broken.borrow_mut() = Some("broken".to_owned());
+    assert_eq!(off(&mut broken, asker("a", A)), Verdict::Failure.into(), "it cannot be told");
 }

@@ -9,11 +9,12 @@ use log::{debug, warn};
 use super::host::{Found, Host, Link};
 use super::power::{self, Fence, Step};
 use super::resolve::{Resolution, Uri, Vm, resolve};
-use crate::daemon::backend::permissions::{Permissions, Unidentified};
+use crate::daemon::backend::permissions::{Asker, Permissions};
 use crate::daemon::backend::{Backend, Event, Joined};
 use crate::daemon::hypervisor::Failed;
 use crate::daemon::job::Job;
-use crate::fence::{Answer, HostEntry, Operation, PowerState, Source, Verdict};
+use crate::daemon::watch::Running;
+use crate::fence::{Answer, Domain, HostEntry, Operation, PowerState, Source, Target, Uuid, Verdict};
 
 /// How long after a VM did not go off it is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(250);
@@ -28,7 +29,19 @@ pub(super) struct Libvirt<L> {
     /// Off and reboot of VMs that did not go off at once, and when they are due.
     retries: Vec<(Instant, Fence, Job)>,
     round: Option<Round>,
+    listing: Option<Listing>,
 }
+
+/// What the last list showed; forgotten with the next power operation.
+struct Listing {
+    began: Instant,
+    vms: Vec<Found>,
+    /// The URIs that did not answer, and why.
+    problems: Vec<String>,
+}
+
+/// How long a list is kept for those who asked meanwhile.
+const LISTING_KEPT: Duration = Duration::from_secs(1);
 
 /// A look at all URIs for devstatus.
 struct Round {
@@ -44,7 +57,7 @@ struct Round {
 impl<L: Link> Libvirt<L> {
     pub(super) fn new(links: Vec<L>, permissions: Permissions) -> Libvirt<L> {
         let uris = links.into_iter().map(Uri::new).collect();
-        Libvirt { uris, permissions, retries: Vec::new(), round: None }
+        Libvirt { uris, permissions, retries: Vec::new(), round: None, listing: None }
     }
 
     /// Resolves the VM of a request, and asks the groups about it.
@@ -66,23 +79,31 @@ impl<L: Link> Libvirt<L> {
     }
 
     fn permit(&mut self, job: &Job, names: &[&str], now: Instant) -> Result<(), (Verdict, String)> {
-        if self.permissions.permit([&job.source], names) {
+        if self.permissions.permit_source(&job.source, names) {
             return Ok(());
         }
-        let behind = self.vm_behind(&job.source, now);
-        match behind.map_err(|reason| (Verdict::Failure, reason.to_string()))? {
-            Some(vm) if self.permissions.permit([&vm], names) => Ok(()),
-            _ => Err((Verdict::Denied, "no group has both the requester and the VM".to_owned())),
+        let asker = self.identify(&job.source, now);
+        match asker.doubt {
+            _ if self.permissions.permit(&asker, names) => Ok(()),
+            Some(doubt) => Err((Verdict::Failure, format!("no group has both for sure: {doubt}"))),
+            None => Err((Verdict::Denied, "no group has both the requester and the VM".to_owned())),
         }
     }
 
-    /// The VM that has the CID which asks, if it is a CID that asks.
-    fn vm_behind(&mut self, source: &Source, now: Instant) -> Result<Option<Source>, Unidentified> {
-        let uris = &mut self.uris;
-        self.permissions.vm_behind(source, |uri, vm| {
-            let condition = uris[uri].host(now)?.observe(&vm.domain.uuid.to_string())?;
+    fn identify(&mut self, source: &Source, now: Instant) -> Asker {
+        let still_runs = |uris: &mut Vec<Uri<L>>, place: usize, vm: &Running| {
+            let condition = uris[place].host(now)?.observe(&vm.domain.uuid.to_string())?;
             Ok(condition.is_some_and(|condition| condition.id == Some(vm.run)))
-        })
+        };
+        let has_name = |uris: &mut Vec<Uri<L>>, domain: &Domain| {
+            let Ok(target) = Target::new(domain.name.as_bytes()) else { return Ok(false) };
+            match resolve(uris, &target, now) {
+                Resolution::Found(vm) => Ok(Uuid::parse(&vm.uuid) == Some(domain.uuid)),
+                Resolution::Unknown => Ok(false),
+                Resolution::Failed(reason) => Err(Failed(reason)),
+            }
+        };
+        self.permissions.identify(source, &mut self.uris, still_runs, has_name)
     }
 
     fn fence(&mut self, mut fence: Fence, job: Job, now: Instant) {
@@ -96,8 +117,34 @@ impl<L: Link> Libvirt<L> {
         }
     }
 
+    /// One look serves all who asked before it began, however many they are.
     fn list(&mut self, job: Job, now: Instant) {
-        let mut merged: Vec<Found> = Vec::new();
+        let listing = match self.listing.take() {
+            Some(listing) if listing.began > job.received => listing,
+            _ => self.look(now),
+        };
+        if listing.problems.len() == self.uris.len() {
+            return job.finish(Verdict::Failure, listing.problems.join("; "));
+        }
+        let asker = self.identify(&job.source, now);
+        let entries: Vec<HostEntry> = listing
+            .vms
+            .iter()
+            .filter(|vm| self.permissions.permit(&asker, &[&vm.name, &vm.uuid]))
+            .map(|vm| HostEntry { name: vm.name.clone(), uuid: vm.uuid.clone(), state: vm.condition.power })
+            .collect();
+        let problems: Vec<&String> = listing.problems.iter().chain(&asker.doubt).collect();
+        let reason = match problems.is_empty() {
+            true => "all URIs answered".to_owned(),
+            false => format!("perhaps not all: {}", Joined(&problems)),
+        };
+        job.finish(Answer::HostList(entries), reason);
+        self.listing = Some(listing);
+    }
+
+    /// Looks which VMs there are, at all URIs.
+    fn look(&mut self, now: Instant) -> Listing {
+        let mut vms: Vec<Found> = Vec::new();
         let mut place_of: HashMap<String, usize> = HashMap::new();
         let mut problems = Vec::new();
         let is_single = self.uris.len() == 1;
@@ -115,33 +162,16 @@ impl<L: Link> Libvirt<L> {
             }
             for vm in found {
                 match place_of.get(&vm.uuid) {
-                    Some(&place) if vm.condition.power == PowerState::Running => merged[place] = vm,
+                    Some(&place) if vm.condition.power == PowerState::Running => vms[place] = vm,
                     Some(_) => {}
                     None => {
-                        place_of.insert(vm.uuid.clone(), merged.len());
-                        merged.push(vm);
+                        place_of.insert(vm.uuid.clone(), vms.len());
+                        vms.push(vm);
                     }
                 }
             }
         }
-        if problems.len() == self.uris.len() {
-            return job.finish(Verdict::Failure, problems.join("; "));
-        }
-        let behind = self.vm_behind(&job.source, now).unwrap_or_else(|reason| {
-            problems.push(reason.to_string());
-            None
-        });
-        let askers: Vec<&Source> = [&job.source].into_iter().chain(&behind).collect();
-        let entries: Vec<HostEntry> = merged
-            .into_iter()
-            .filter(|vm| self.permissions.permit(askers.iter().copied(), &[&vm.name, &vm.uuid]))
-            .map(|vm| HostEntry { name: vm.name, uuid: vm.uuid, state: vm.condition.power })
-            .collect();
-        let reason = match problems.is_empty() {
-            true => "all URIs answered".to_owned(),
-            false => format!("perhaps not all: {}", Joined(&problems)),
-        };
-        job.finish(Answer::HostList(entries), reason);
+        Listing { began: now, vms, problems }
     }
 
     /// Asks all keepers whether their URIs answer; the worker does not wait.
@@ -206,6 +236,9 @@ impl<L: Link> Libvirt<L> {
 
 impl<L: Link> Backend for Libvirt<L> {
     fn begin(&mut self, job: Job, now: Instant) {
+        if job.request.operation.is_power() {
+            self.listing = None;
+        }
         match job.request.operation {
             Operation::HostList => return self.list(job, now),
             Operation::Devstatus => return self.devstatus(job, now),
@@ -235,10 +268,15 @@ impl<L: Link> Backend for Libvirt<L> {
         self.retries = later;
         let due: Vec<(Instant, Fence, Job)> = due;
         for (_, fence, job) in due {
+            self.listing = None;
             self.fence(fence, job, now);
         }
         if self.round.as_ref().is_some_and(|round| now >= round.deadline) {
             self.end_round();
+        }
+        let is_old = |listing: &Listing| now.saturating_duration_since(listing.began) >= LISTING_KEPT;
+        if self.listing.as_ref().is_some_and(is_old) {
+            self.listing = None;
         }
     }
 

@@ -1,5 +1,7 @@
 //! A libvirt connection as a [`Host`].
 
+use std::collections::HashSet;
+
 use virt::domain::Domain;
 use virt::error::ErrorNumber;
 use virt::sys;
@@ -63,13 +65,27 @@ impl Host for Connection {
     }
 
     fn list(&self) -> Result<Vec<Found>, Failed> {
-        let domains = self.connect()?.list_all_domains(0).map_err(failed)?;
-        let handles: Vec<Handle> = domains.into_iter().map(Handle::new).collect();
-        let mut list = Vec::with_capacity(handles.len());
-        for handle in &handles {
-            list.extend(handle.found()?);
-        }
-        Ok(list)
+        // Two calls, however many VMs: all, and then those that are off. One that stops in between is off.
+        let all = self.handles(0)?;
+        let off = self.handles(sys::VIR_CONNECT_LIST_DOMAINS_SHUTOFF)?;
+        let off =
+            off.iter().map(|handle| handle.get_uuid().map_err(failed)).collect::<Result<HashSet<_>, _>>()?;
+        all.iter()
+            .map(|handle| {
+                let condition = match off.contains(&handle.get_uuid().map_err(failed)?) {
+                    true => Condition { power: PowerState::Off, id: None },
+                    false => Condition { power: PowerState::Running, id: handle.get_id() },
+                };
+                handle.named(condition)
+            })
+            .collect()
+    }
+}
+
+impl Connection {
+    fn handles(&self, flags: sys::virConnectListAllDomainsFlags) -> Result<Vec<Handle>, Failed> {
+        let domains = self.connect()?.list_all_domains(flags).map_err(failed)?;
+        Ok(domains.into_iter().map(Handle::new).collect())
     }
 }
 
@@ -96,10 +112,13 @@ impl Handle {
     }
 
     fn found(&self) -> Result<Option<Found>, Failed> {
-        let Some(condition) = self.condition()? else { return Ok(None) };
+        self.condition()?.map(|condition| self.named(condition)).transpose()
+    }
+
+    fn named(&self, condition: Condition) -> Result<Found, Failed> {
         let name = self.get_name().map_err(failed)?;
         let uuid = self.get_uuid_string().map_err(failed)?;
-        Ok(Some(Found { name, uuid, condition }))
+        Ok(Found { name, uuid, condition })
     }
 }
 

@@ -41,6 +41,8 @@ pub(super) struct Fake {
     pub(super) broken: RefCell<Option<String>>,
     pub(super) starts_fail: Cell<bool>,
     pub(super) destroys: Cell<usize>,
+    /// How often all VMs were listed.
+    pub(super) lists: Cell<usize>,
     pub(super) log: RefCell<Vec<String>>,
     next_id: Cell<u32>,
 }
@@ -65,6 +67,16 @@ impl Fake {
         self.broken.borrow().clone().map_or(Ok(()), |reason| Err(Failed(reason)))
     }
 
+    fn all(&self) -> Result<Vec<Found>, Failed> {
+        self.works()?;
+        let found = |(uuid, domain): (&String, &Domain)| Found {
+            name: domain.name.clone(),
+            uuid: uuid.clone(),
+            condition: condition(domain),
+        };
+        Ok(self.domains.borrow().iter().map(found).collect())
+    }
+
     fn power_off(&self, uuid: &str) {
         let mut domains = self.domains.borrow_mut();
         if domains.get(uuid).is_some_and(|domain| domain.is_transient) {
@@ -86,7 +98,7 @@ fn condition(domain: &Domain) -> Condition {
 
 impl Host for Fake {
     fn find(&self, target: &Target) -> Result<Vec<Found>, Failed> {
-        let all = self.list()?;
+        let all = self.all()?;
         Ok(all.into_iter().filter(|vm| vm.name == target.as_str() || vm.uuid == target.as_str()).collect())
     }
 
@@ -148,13 +160,8 @@ impl Host for Fake {
     }
 
     fn list(&self) -> Result<Vec<Found>, Failed> {
-        self.works()?;
-        let found = |(uuid, domain): (&String, &Domain)| Found {
-            name: domain.name.clone(),
-            uuid: uuid.clone(),
-            condition: condition(domain),
-        };
-        Ok(self.domains.borrow().iter().map(found).collect())
+        self.lists.set(self.lists.get() + 1);
+        self.all()
     }
 }
 

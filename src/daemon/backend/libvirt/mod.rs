@@ -24,6 +24,8 @@ mod asker_tests;
 #[allow(clippy::arc_with_non_send_sync)] // The trait has an Arc; the tests have one thread.
 mod fake;
 #[cfg(test)]
+mod list_tests;
+#[cfg(test)]
 mod tests;
 
 use std::time::{Duration, Instant};
