@@ -209,6 +209,42 @@ fn a_refused_or_broken_line_is_tried_again_and_all_of_a_vm_are_served() {
 }
 
 #[test]
+fn guests_that_flood_take_nobody_elses_fence_and_log_lines() {
+    let test = "guests_that_flood_take_nobody_elses_fence_and_log_lines";
+    if !have_peers(test) {
+        return;
+    }
+    let dir = Dir::new();
+    let names = ["one", "other", "good"];
+    let mut sockets = names.map(|name| Socket::bind(dir.path(name)));
+    let uuids = [NODE1, NODE2, NODE3];
+    let mut vms: Vec<_> =
+        (0..3).map(|at| (vm(names[at], uuids[at], RUNNING), serial(&sockets[at].path))).collect();
+    vms.push((vm("victim", "44444444-dddd-4444-8444-444444444444", RUNNING), String::new()));
+    let uri = node::node_with_devices(&dir, "node.xml", &vms);
+    let namespace = Namespace::new();
+    let keys = format!("path = \"{}\";", dir.path("").display());
+    let groups = "groups { group { uuid = \"one\"; } group { uuid = \"other\"; } \
+                  group { uuid = \"good\"; uuid = \"victim\"; } }";
+    let daemon = Daemon::ours(&dir, &namespace, &conf("serial", &keys, &[uri], groups));
+    for socket in &mut sockets {
+        socket.accept();
+    }
+    let [one, other, good] = &mut sockets;
+    std::thread::scope(|scope| {
+        for (socket, name) in [(one, "one"), (other, "other")] {
+            // Together more than the memory of duplicates has room for.
+            scope.spawn(move || (0..4000).map(|_| socket.ask(Operation::On, name)).max());
+        }
+    });
+    for at in 0..20 {
+        assert_eq!(good.ask(Operation::Off, "victim"), 0, "{at}");
+    }
+    assert!(daemon.log().contains("refused, too many requests in 10 s"), "they flooded");
+    daemon.await_log(&format!("good ({NODE3}): off \"victim\": success"));
+}
+
+#[test]
 fn three_thousand_lines_on_one_listener() {
     let test = "three_thousand_lines_on_one_listener";
     if !have_peers(test) {

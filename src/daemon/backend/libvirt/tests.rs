@@ -9,7 +9,7 @@ use crate::daemon::backend::{Backend, Event, Permissions};
 use crate::daemon::job::tests::{answers, job};
 use crate::daemon::job::{AGE_LIMIT, Caller};
 use crate::daemon::listener::Mail;
-use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict};
+use crate::fence::{Answer, HostEntry, Operation, Verdict};
 use crate::groups::{Group, Groups};
 use crate::sys::mailbox::Mailbox;
 
