@@ -24,13 +24,19 @@ pub(crate) enum Message {
     Stop,
 }
 
-/// The jobs that were taken out of the inbox. Power operations go first: no
-/// crowd of questions holds up a fence.
+/// The jobs that were taken out of the inbox. Power operations go first, so
+/// that no crowd of questions holds up a fence; but a question that waits gets
+/// its turn after some of them, or a crowd of those would keep every monitor waiting.
 #[derive(Default)]
 struct Backlog {
     power: VecDeque<Job>,
     questions: VecDeque<Job>,
+    /// Power operations that were taken while a question waited.
+    ahead: usize,
 }
+
+/// So many power operations go ahead of a question.
+const AHEAD_MAX: usize = 8;
 
 impl Backlog {
     fn push(&mut self, job: Job) {
@@ -39,7 +45,14 @@ impl Backlog {
     }
 
     fn pop(&mut self) -> Option<Job> {
-        self.power.pop_front().or_else(|| self.questions.pop_front())
+        if self.ahead < AHEAD_MAX || self.questions.is_empty() {
+            if let Some(job) = self.power.pop_front() {
+                self.ahead = if self.questions.is_empty() { 0 } else { self.ahead + 1 };
+                return Some(job);
+            }
+        }
+        self.ahead = 0;
+        self.questions.pop_front()
     }
 
     fn len(&self) -> usize {
@@ -161,6 +174,20 @@ mod tests {
         let last_fence = backend.1.iter().rposition(|operation| operation.is_power()).unwrap();
         assert!(last_fence < first_question, "{:?}", backend.1);
         assert!(kept.iter().all(|mail| answers(mail).len() == 1));
+    }
+
+    #[test]
+    fn a_question_waits_for_some_fences_and_not_for_all() {
+        let mut backlog = Backlog::default();
+        for operation in std::iter::repeat_n(Operation::Off, 20).chain([Operation::Status; 3]) {
+            backlog.push(job(operation, "a", Instant::now()).0);
+        }
+        let mut order = Vec::new();
+        while let Some(job) = backlog.pop() {
+            order.push(job.request.operation.is_power());
+        }
+        let questions: Vec<usize> = (0..23).filter(|&at| !order[at]).collect();
+        assert_eq!(questions, [AHEAD_MAX, 2 * AHEAD_MAX + 1, 22]);
     }
 
     #[test]
