@@ -207,6 +207,10 @@ define() {
 serial_line() { echo "<serial type='unix'><source mode='bind' path='$SOCKETS/serial/$1'/><target port='1'/></serial>"; }
 
 define_guests() {
+	cat >"$W/plugged.xml" <<-XML
+		<channel type='unix'><source mode='bind' path='$SOCKETS/channel/plugged'/>
+		<target type='virtio' name='plugged.0'/></channel>
+	XML
 	# The first channel is `channel0`: libvirt gives its user network no card,
 	# and QEMU wants one.
 	define asker "$ASKER" agents "$(serial_line asker)

@@ -12,8 +12,10 @@
 #   LIMIT=       seconds to wait for anything (60)
 #
 #   1  what the actions do          4  a guest that starts later, and may nothing
-#   2  the asking guest restarts    5  whose sockets the daemons are connected to
-#   3  libvirtd is killed           6  the daemons end
+#   2  the asking guest restarts,   5  whose sockets the daemons are connected to
+#      crashes, is saved and        6  the daemons end
+#      restored as when it moves
+#   3  libvirtd is killed
 #
 # The host is a set of namespaces on this machine: when this script ends, or is
 # killed, every process ends with it. guests-lab.sh makes the machines.
@@ -31,10 +33,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 C_DAEMON=/usr/sbin/fence_virtd
 DAEMON=$(realpath -m "${DAEMON:-$here/../../target/debug/fence_virtd}")
 LIMIT=${LIMIT:-60}
-CHECKS_OF=(0 45 6 26 5 3 2) # so many are below, by stage: one that got lost is a failure
+CHECKS_OF=(0 45 14 26 5 5 2) # so many are below, by stage: one that got lost is a failure
 if [ "$DAEMON" = "$C_DAEMON" ]; then
 	STAGES=${STAGES:-1 2 4 3 5 6}
-	CHECKS_OF[3]=18
+	CHECKS_OF[3]=18 CHECKS_OF[5]=3
 fi
 STAGES=${STAGES:-1 2 3 4 5 6}
 
@@ -161,6 +163,28 @@ asker_restarts() {
 	need "the asker boots again" has_booted asker "$before"
 	for way in serial vmchannel; do asks "the asker's $way line is served again" 0 '^0$' "served $way; echo $?"; done
 	in_all_ways after_restart
+	# It crashes: its QEMU is killed.
+	before=$(boots asker)
+	kill -KILL "$(cat /run/libvirt/qemu/asker.pid)"
+	need "libvirt sees the asker's crash" state_is asker "shut off"
+	libvirt start asker
+	hold_agent
+	need "the asker boots after its crash" has_booted asker "$before"
+	answers_again "after its crash"
+	# It is saved and restored: it goes on where it was, in another QEMU.
+	before=$(boots asker)
+	libvirt managedsave asker >/dev/null
+	need "the asker is saved" state_is asker "shut off"
+	libvirt start asker
+	hold_agent
+	answers_again "after it was restored"
+	[ "$(boots asker)" = "$before" ] || judge "the asker went on where it was" "${EPOCHREALTIME/./}" "it booted"
+}
+answers_again() { # WHEN
+	for way in serial vmchannel; do
+		asks "the asker's $way line is served $1" 0 '^0$' "served $way; echo $?"
+		asks "ours over $way: status $1" 0 '^Status: ON$' "over ours $way -o status -n victim"
+	done
 }
 
 without_libvirtd() {
@@ -202,7 +226,13 @@ sockets() {
 	holds "the other to the channel alone" same "$(connections vmchannel)" channel/asker
 	agent_is_ours >>"$W/agent"
 	holds "nobody ever came to the guest agent's socket" same "$(cat "$W/agent")" ""
+	[ "$DAEMON" != "$C_DAEMON" ] || return
+	libvirt attach-device asker "$W/plugged.xml"
+	holds "a channel that is plugged in is served" until_true "$LIMIT" is_connected "channel/asker channel/plugged"
+	libvirt detach-device asker "$W/plugged.xml"
+	holds "one that is unplugged is not any more" until_true "$LIMIT" is_connected channel/asker
 }
+is_connected() { [ "$(connections vmchannel)" = "$1" ]; }
 
 daemons_end() {
 	for way in serial vmchannel; do
