@@ -34,8 +34,8 @@ impl Journal {
         Journal {
             listener,
             complaints: FairLimiter::new(10, Duration::from_secs(1), now),
-            questions: FairLimiter::new(20, Duration::from_millis(500), now),
-            power: FairLimiter::new(20, Duration::from_millis(500), now),
+            questions: FairLimiter::new(50, Duration::from_millis(200), now),
+            power: FairLimiter::new(50, Duration::from_millis(200), now),
         }
     }
 
