@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS = packet session config answer line stdin scanner xml
 
-.PHONY: all build release agents demo check lint test compliance check-agents e2e deny fuzz bench \
+.PHONY: all build release agents demo check forget-skips lint test compliance check-agents e2e deny fuzz bench \
 	build-deps test-peers e2e-peers tools clean
 
 all: build
@@ -40,9 +40,14 @@ test-peers: build-deps
 demo: test-peers build
 	dist/demo
 
-# Everything. A test that has to be skipped fails here.
-check: export FENCE_SKIP = fail
-check: test-peers lint test compliance check-agents e2e deny fuzz
+# Everything that this machine can run. What it cannot is named at the end; with
+# FENCE_SKIP=fail it fails.
+check: export FENCE_SKIPPED = $(CURDIR)/target/skipped
+check: forget-skips test-peers lint test compliance check-agents e2e deny fuzz
+	@[ ! -s "$(FENCE_SKIPPED)" ] || { echo '*** NOT EVERYTHING WAS RUN:'; cat "$(FENCE_SKIPPED)"; }
+
+forget-skips:
+	@mkdir -p target && rm -f target/skipped
 
 lint: build-deps
 	$(CARGO) fmt --check
@@ -52,14 +57,14 @@ lint: build-deps
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --bin fence_virtd --document-private-items
 
 test: test-peers
-	FENCE_SKIP=fail $(CARGO) test --locked
+	$(CARGO) test --locked
 
 # The same compliance tests with the C daemon, with the C agents, and with both:
 # what they expect is what those do. (`make test` has ours with ours.)
 compliance: test-peers
-	FENCE_SKIP=fail FENCE_UNDER_TEST=ours FENCE_AGENT=theirs $(CARGO) test --locked --test compliance
-	FENCE_SKIP=fail FENCE_UNDER_TEST=theirs FENCE_AGENT=ours $(CARGO) test --locked --test compliance
-	FENCE_SKIP=fail FENCE_UNDER_TEST=theirs FENCE_AGENT=theirs $(CARGO) test --locked --test compliance
+	FENCE_UNDER_TEST=ours FENCE_AGENT=theirs $(CARGO) test --locked --test compliance
+	FENCE_UNDER_TEST=theirs FENCE_AGENT=ours $(CARGO) test --locked --test compliance
+	FENCE_UNDER_TEST=theirs FENCE_AGENT=theirs $(CARGO) test --locked --test compliance
 
 # What the agents link, and their size.
 check-agents: build-deps

@@ -28,5 +28,8 @@ pub fn read(path: &Path) -> io::Result<(Key, Metadata)> {
 
 /// The command that makes a good key there.
 pub fn make_key(path: &Path) -> String {
-    format!("`(umask 077; head -c 4096 /dev/urandom > {})`", path.display())
+    {
+        let folder = path.parent().unwrap_or(path).display();
+        format!("`(umask 077; mkdir -p {folder}; head -c 4096 /dev/urandom > {})`", path.display())
+    }
 }

@@ -86,7 +86,7 @@ impl fmt::Display for GroupConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name.as_deref().unwrap_or("(no name)");
         write!(f, "{}, members: {}", name.escape_debug(), listed(&self.uuids, "none"))?;
-        write!(f, "; requests from: {}", listed(&self.ips, "serial only"))
+        write!(f, "; requests from: {}", listed(&self.ips, "members alone, by serial and vsock"))
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
         let expected = "listener: multicast 225.0.0.12 port 1229 on virbr0, hash sha256, auth sha256, key /k\n\
             listener: vsock port 5, hash none, auth none\n\
             backend: libvirt at qemu:///system\n\
-            group: (no name), members: a, b\\n; requests from: serial only\n\
+            group: (no name), members: a, b\\n; requests from: members alone, by serial and vsock\n\
             runs in the foreground, does not wait for the backend, debug level 2\n";
         assert_eq!(config.summary(), expected);
         config.groups.clear();

@@ -5,6 +5,7 @@
 //! where the daemon would end.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::thread;
 use std::time::Duration;
@@ -130,11 +131,11 @@ pub(super) fn optional(result: Result<Domain, Error>) -> Result<Option<Handle>, 
 }
 
 /// A domain that is freed without a panic.
-pub(super) struct Handle(Option<Domain>);
+pub(super) struct Handle(ManuallyDrop<Domain>);
 
 impl Handle {
     pub(super) fn new(domain: Domain) -> Handle {
-        Handle(Some(domain))
+        Handle(ManuallyDrop::new(domain))
     }
 }
 
@@ -142,20 +143,15 @@ impl Deref for Handle {
     type Target = Domain;
 
     fn deref(&self) -> &Domain {
-        match &self.0 {
-            Some(domain) => domain,
-            None => unreachable!("a handle is empty only while it is dropped"),
-        }
+        &self.0
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Some(mut domain) = self.0.take() {
-            if let Err(error) = domain.free() {
-                log::debug!("freeing a libvirt domain failed: {}", error.message());
-                std::mem::forget(domain);
-            }
+        // Its own drop would free it too, and panic if that fails.
+        if let Err(error) = self.0.free() {
+            log::debug!("freeing a libvirt domain failed: {}", error.message());
         }
     }
 }

@@ -1,12 +1,25 @@
 //! Keeps what the network can trigger from flooding the log.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::quota::Origin;
 
 /// How many origins are told apart; more share what there is for all.
 const ORIGINS_MAX: usize = 4096;
+
+/// How many lines were left out before this one.
+pub(crate) struct LeftOut(pub(crate) u64);
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " ({count} such lines were left out before)"),
+        }
+    }
+}
 
 /// A token bucket for log lines.
 #[derive(Debug)]

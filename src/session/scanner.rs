@@ -6,12 +6,8 @@ use crate::wire::{LINE_REQUEST_LEN, can_begin_line_request, decode_line_request}
 /// How long what began like a request may stay incomplete.
 pub const STALL_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long a request whose last bytes may be the first of another waits to
-/// see whether they are.
+/// How long a request in which another may begin waits to see whether it does.
 const HOLD: Duration = Duration::from_millis(50);
-
-/// Bytes of the number at the end of a request.
-const SEQNO_LEN: usize = 4;
 
 /// Finds the requests in what comes in on a serial line or a vmchannel.
 ///
@@ -20,9 +16,10 @@ const SEQNO_LEN: usize = 4;
 /// cannot be a request, or stays incomplete for [`STALL_LIMIT`], is looked
 /// through from its second byte, so that no noise hides a request behind it.
 ///
-/// Where a request of which only the last bytes are missing is followed by
-/// another, the two together begin with one that looks whole. What was cut off
-/// is dropped then, or the other would be left without its beginning.
+/// Where half a request is followed by another, the two together may begin with
+/// one that looks whole: if only its last bytes are missing, or the other is a
+/// null, whose first bytes can stand in a name. What was cut off is dropped
+/// then, or the other would be left without its beginning.
 #[derive(Debug, Default)]
 pub struct Scanner {
     /// Empty, or it begins with the candidate.
@@ -31,7 +28,7 @@ pub struct Scanner {
     times: Option<(Instant, Instant)>,
 }
 
-/// Whether the last bytes of a candidate are the first ones of another request.
+/// Whether bytes of a candidate are the first ones of another request.
 enum Overlap {
     No,
     /// So far they may be.
@@ -99,7 +96,7 @@ impl Scanner {
     }
 
     fn overlap(&self) -> Overlap {
-        for at in LINE_REQUEST_LEN - SEQNO_LEN..LINE_REQUEST_LEN {
+        for at in 1..LINE_REQUEST_LEN {
             let behind = &self.bytes[at..];
             if can_begin_line_request(behind) {
                 match behind.first_chunk() {

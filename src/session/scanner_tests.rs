@@ -55,9 +55,11 @@ fn noise_around_requests_is_passed_over() {
 fn half_a_request_hides_none_behind_it() {
     for operation in Operation::ALL {
         let half = bytes(&request(Operation::Reboot, "some-other-node", 0x0102_0304));
-        let wanted = request(operation, "node2", 0x1112_1314);
-        for cut in 1..half.len() {
-            assert_found(&[&half[..cut], &bytes(&wanted)].concat(), &[&wanted]);
+        for name in ["node2", ""] {
+            let wanted = request(operation, name, 0x1112_1314);
+            for cut in 1..half.len() {
+                assert_found(&[&half[..cut], &bytes(&wanted)].concat(), &[&wanted]);
+            }
         }
     }
 }

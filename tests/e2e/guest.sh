@@ -13,7 +13,7 @@
 
 GUEST_CACHE=$(realpath -m "${FENCE_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/fence-virt-e2e}")
 
-skip() { echo "*** SKIPPED $(basename "$0" .sh): $* ***"; exit 77; }
+skip() { echo "*** SKIPPED $(basename "$0" .sh): $* ***" | tee -a "${FENCE_SKIPPED:-/dev/null}"; exit 77; }
 
 guest_fetch() {
 	local fresh image

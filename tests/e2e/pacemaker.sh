@@ -26,7 +26,7 @@ FENCING_TIMEOUT=10
 source "$here/inside.sh"
 
 skip() {
-	echo "*** SKIPPED pacemaker: $* ***"
+	echo "*** SKIPPED pacemaker: $* ***" | tee -a "${FENCE_SKIPPED:-/dev/null}"
 	exit 77
 }
 

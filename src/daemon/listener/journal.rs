@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use log::{Level, log, warn};
 
 use crate::daemon::job::Asked;
-use crate::daemon::limiter::FairLimiter;
+use crate::daemon::limiter::{FairLimiter, LeftOut};
 use crate::fence::{Answer, Request, Source, Verdict};
 use crate::quota::Origin;
 
@@ -67,17 +67,5 @@ impl Journal {
         let gone = if is_awaited { "" } else { "; the client no longer waits" };
         let left_out = LeftOut(left_out);
         log!(level, "{listener}: {source}: {asked}: {answer}: {reason}{gone}: {millis} ms{left_out}");
-    }
-}
-
-/// How many lines were left out before this one.
-pub(super) struct LeftOut(pub(super) u64);
-
-impl fmt::Display for LeftOut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            count => write!(f, " ({count} such lines were left out before)"),
-        }
     }
 }

@@ -12,12 +12,11 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::journal::LeftOut;
 use super::posting::{Order, Outcome, Posting};
 use super::stream::{Input, Stream};
 use super::{Mail, Outlet};
 use crate::daemon::job::{Caller, Report};
-use crate::daemon::limiter::Limiter;
+use crate::daemon::limiter::{LeftOut, Limiter};
 use crate::daemon::watch::Inbox;
 use crate::fence::{Answer, Domain, Source, Verdict};
 use crate::session::{GuestLine, LINE_READ_MAX};
@@ -213,7 +212,7 @@ impl Lines {
             return;
         }
         if let Some(left_out) = self.notes.allow(now) {
-            info!("serial: {}: serving {}{}", line.domain, line.path.display(), LeftOut(left_out));
+            info!("serial: {}: connected to {}{}", line.domain, line.path.display(), LeftOut(left_out));
         }
         self.live.insert(id, line);
     }

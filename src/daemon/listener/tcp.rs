@@ -31,7 +31,10 @@ impl TcpDoor {
     pub(super) fn bind(config: &TcpConfig, wait: bool) -> Result<TcpDoor, String> {
         let address = SocketAddr::new(config.address, config.port);
         match listen(address) {
-            Ok(listener) => Ok(TcpDoor { address, state: State::Listening(listener) }),
+            Ok(listener) => {
+                info!("tcp: listening on {address}");
+                Ok(TcpDoor { address, state: State::Listening(listener) })
+            }
             Err(error) if wait && error.kind() == io::ErrorKind::AddrNotAvailable => {
                 warn!("tcp: this host does not have the address {} yet: waiting for it", address.ip());
                 Ok(TcpDoor { address, state: State::Awaited(Instant::now() + RETRY, error.kind()) })

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 
-use log::warn;
+use log::{info, warn};
 
 use super::accepting::Door;
 use super::stream::Stream;
@@ -31,6 +31,7 @@ impl VsockDoor {
                 "vsock: there is no {HOST_DEVICE}: no VM reaches this host until its module is loaded: modprobe vhost_vsock"
             );
         }
+        info!("vsock: listening on port {port}");
         Ok(VsockDoor { listener })
     }
 }
@@ -57,7 +58,9 @@ fn explain(error: &io::Error) -> String {
         Some(libc::EAFNOSUPPORT) => {
             format!("{error}: this kernel has no vsock; load its module: modprobe vhost_vsock")
         }
-        Some(libc::EADDRINUSE) => format!("{error}: `ss -l --vsock -p` shows by whom"),
+        Some(libc::EADDRINUSE) => {
+            format!("{error}: `ss -l --vsock -p` shows by whom (it needs the module vsock_diag)")
+        }
         Some(libc::EACCES) => format!("{error}: ports below 1024 are root's"),
         _ => error.to_string(),
     }

@@ -23,6 +23,7 @@ use super::claims::{Claim, Claims};
 use super::{Follower, Inbox, Running};
 use crate::config::{SerialConfig, SerialMode};
 use crate::daemon::hypervisor::Failed;
+use crate::daemon::limiter::{LeftOut, Limiter};
 use crate::daemon::listener::{LineMail, Mail};
 use crate::domain_xml::Devices;
 use crate::fence::{Domain, Uuid};
@@ -34,7 +35,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// So many descriptors are left for libvirt and for other listeners.
 const DESCRIPTORS_LEFT: u64 = 64;
 /// Why a socket is not used though it is there.
-const CONFLICT: &str = "another VM that runs has the same socket";
+const CONFLICT: &str = "another VM that runs, or the same at another URI, has the same socket";
 /// A socket that refuses for so long is worth a line in the log.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -48,6 +49,8 @@ pub(super) struct Connector {
     /// The conflicts among them that were seen.
     conflicts: u64,
     inbox: Inbox,
+    /// Keeps sockets that cannot be connected to from filling the log.
+    notes: Limiter,
     /// Descriptors from this number on are not for lines.
     descriptors: u64,
     /// Numbers for lines, of all watchers of the listener.
@@ -90,9 +93,12 @@ impl Socket {
     }
 
     /// The attempt to connect failed.
-    fn failed(&mut self, domain: &Domain, reason: String, now: Instant) {
+    fn failed(&mut self, domain: &Domain, reason: String, notes: &mut Limiter, now: Instant) {
         if self.backoff >= PATIENCE && self.said.as_ref() != Some(&reason) {
-            warn!("serial: {domain}: cannot connect to {}: {reason}: trying again", self.path.display());
+            if let Some(left_out) = notes.allow(now) {
+                let (path, left_out) = (self.path.display(), LeftOut(left_out));
+                warn!("serial: {domain}: cannot connect to {path}: {reason}: trying again{left_out}");
+            }
             self.said = Some(reason);
         } else {
             debug!("serial: {domain}: cannot connect to {}: {reason}", self.path.display());
@@ -118,6 +124,7 @@ impl Connector {
             vms: BTreeMap::new(),
             claims,
             conflicts: 0,
+            notes: Limiter::new(100, Duration::from_secs(1), Instant::now()),
             descriptors: descriptors_for_lines(),
             inbox,
             numbers,
@@ -172,7 +179,7 @@ impl Connector {
         let mut connected = Vec::new();
         for (at, socket) in vm.sockets.iter_mut().enumerate().filter(|(_, socket)| socket.is_due(now)) {
             if !socket.claim.is_sole() {
-                socket.failed(&vm.domain, CONFLICT.to_owned(), now);
+                socket.failed(&vm.domain, CONFLICT.to_owned(), &mut self.notes, now);
                 continue;
             }
             match unix::connect(&socket.path) {
@@ -180,10 +187,10 @@ impl Connector {
                     if u64::try_from(stream.as_raw_fd()).is_ok_and(|number| number >= self.descriptors) =>
                 {
                     let reason = "almost all open files of the daemon are in use (LimitNOFILE, ulimit -n)";
-                    socket.failed(&vm.domain, reason.to_owned(), now);
+                    socket.failed(&vm.domain, reason.to_owned(), &mut self.notes, now);
                 }
                 Ok(stream) => connected.push((at, stream)),
-                Err(error) => socket.failed(&vm.domain, explain(&error), now),
+                Err(error) => socket.failed(&vm.domain, explain(&error), &mut self.notes, now),
             }
         }
         if connected.is_empty() {

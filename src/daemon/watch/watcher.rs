@@ -18,6 +18,8 @@ use crate::libvirt_events::{Notice, Subscription};
 const RESYNC_EVERY: Duration = Duration::from_secs(30);
 /// When a VM that libvirt could not tell about is looked at again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long a VM that libvirt cannot tell about keeps the others from being all.
+const SYNC_LIMIT: Duration = Duration::from_secs(10);
 /// The first and the longest interval between attempts to open.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
@@ -182,19 +184,22 @@ pub(super) struct View {
     known: BTreeMap<Uuid, u32>,
     /// VMs of which libvirt could not tell, and when they are looked at again.
     again: BTreeMap<Uuid, Instant>,
-    /// Whether the follower was told of all that run since the connection was made.
+    /// Whether the follower was told of all that run since the connection was
+    /// made; from then on those that libvirt cannot tell about are not waited for.
     is_synced: bool,
+    synced_by: Option<Instant>,
 }
 
 impl View {
     pub(super) fn new(follower: Box<dyn Follower>) -> View {
-        View { follower, known: BTreeMap::new(), again: BTreeMap::new(), is_synced: false }
+        View { follower, known: BTreeMap::new(), again: BTreeMap::new(), is_synced: false, synced_by: None }
     }
 
     /// Lists what runs, and tells the follower what it does not know; with
     /// `reread` the devices of all, since their changes may have been missed.
     pub(super) fn resync(&mut self, census: &dyn Census, reread: bool, now: Instant) -> Result<(), Failed> {
         let running = census.running()?;
+        self.synced_by.get_or_insert(now + SYNC_LIMIT);
         let uuids: BTreeSet<Uuid> = running.iter().map(|vm| vm.domain.uuid).collect();
         let gone: Vec<Uuid> = self.known.keys().filter(|uuid| !uuids.contains(uuid)).copied().collect();
         for uuid in gone {
@@ -293,7 +298,8 @@ impl View {
         for uuid in due {
             self.look(uuid, census, true, now)?;
         }
-        if !self.is_synced && self.again.is_empty() {
+        let is_patient = self.synced_by.is_some_and(|at| now < at);
+        if !self.is_synced && (self.again.is_empty() || !is_patient) {
             self.is_synced = true;
             self.follower.synced(uri);
         }
@@ -308,6 +314,7 @@ impl View {
         self.follower.lost();
         self.again.clear();
         self.is_synced = false;
+        self.synced_by = None;
     }
 }
 

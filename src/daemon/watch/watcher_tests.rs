@@ -116,3 +116,15 @@ fn a_vm_whose_xml_cannot_be_read_has_no_devices() {
     world.fake.garbled.set(true);
     assert_eq!(world.resync(true), ["vm1 runs as 7 with 0"]);
 }
+
+#[test]
+fn a_vm_that_libvirt_never_tells_about_does_not_hold_up_the_others() {
+    let mut world = World::new();
+    world.fake.start(1, 7, serials(1));
+    world.fake.failing.set(true);
+    world.resync(true);
+    world.now += SYNC_LIMIT / 2;
+    assert_eq!(world.attend(), [""; 0]);
+    world.now += SYNC_LIMIT / 2;
+    assert_eq!(world.attend(), ["uri synced"]);
+}

@@ -133,6 +133,12 @@ impl<L: Link> Libvirt<L> {
             .filter(|vm| self.permissions.permit(&asker, &[&vm.name, &vm.uuid]))
             .map(|vm| HostEntry { name: vm.name.clone(), uuid: vm.uuid.clone(), state: vm.condition.power })
             .collect();
+        if let Some(doubt) = asker.doubt.as_ref().filter(|_| entries.is_empty()) {
+            // An empty list would say that there is no VM.
+            let reason = format!("nothing can be listed for sure: {doubt}");
+            self.listing = Some(listing);
+            return job.finish(Verdict::Failure, reason);
+        }
         let problems: Vec<&String> = listing.problems.iter().chain(&asker.doubt).collect();
         let reason = match problems.is_empty() {
             true => "all URIs answered".to_owned(),
