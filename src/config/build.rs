@@ -7,7 +7,7 @@ use super::listener::{self, LISTENERS};
 use super::model::{Config, GroupConfig, ListenerConfig};
 use super::report::{Report, quoted};
 use super::schema;
-use super::tree::Section;
+use super::tree::{Entry, Section};
 use super::values;
 
 /// Gives the tree its meaning. The result is only worth something if no error
@@ -27,6 +27,9 @@ pub(super) fn config(root: &Section, report: &mut Report) -> Config {
     }
     let chosen = daemon.value("listener").map_or(Vec::new(), |value| chosen_listeners(value, report));
     let listeners = Fields::of(sections.section("listeners"), "listeners", report);
+    if let Some(value) = daemon.value("listener").filter(|_| chosen.contains(&"serial")) {
+        warn_of_path(listeners.section("serial"), value.at, report);
+    }
     let backends = Fields::of(sections.section("backends"), "backends", report);
     // Like the C daemon: either name is enough.
     let waits = ["wait_for_init", "wait_for_backend"].map(|key| daemon.read(key, report, values::boolean));
@@ -37,6 +40,16 @@ pub(super) fn config(root: &Section, report: &mut Report) -> Config {
         listeners: read_listeners(&chosen, &listeners, report),
         backend: backend::read(chosen_backend(&daemon, report), &daemon, &backends, report),
         groups: groups(sections.section("groups"), &chosen, report),
+    }
+}
+
+/// The serial listener is chosen at `at`.
+fn warn_of_path(section: Option<&Section>, at: usize, report: &mut Report) {
+    let is_path = |entry: &Entry| entry.key.text.eq_ignore_ascii_case("path");
+    if !section.is_some_and(|section| section.entries.iter().any(is_path)) {
+        let message = "the listener serial has no path: every serial port (or channel) of type unix, mode bind, \
+                       is taken for a fence line, also one that is somebody's console";
+        report.warning(section.map_or(at, Section::at), message);
     }
 }
 

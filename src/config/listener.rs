@@ -67,7 +67,7 @@ fn vsock(fields: &Fields, report: &mut Report) -> ListenerConfig {
 fn serial(fields: &Fields, report: &mut Report) -> ListenerConfig {
     ListenerConfig::Serial(SerialConfig {
         uri: fields.read("uri", report, |text| Ok(text.to_string())),
-        path: fields.read("path", report, |text| Ok(PathBuf::from(text))),
+        path: fields.read("path", report, values::folder),
         mode: fields.read("mode", report, values::serial_mode).unwrap_or(SerialMode::Serial),
     })
 }

@@ -113,7 +113,15 @@ fn groups() {
     let no_ip = "this group has no ip: only the listeners serial and vsock let its members be fenced";
     assert!(findings(&format!("{DAEMON}groups {{ group {{ uuid = \"a\"; }} }}"))[0].ends_with(no_ip));
     let serial = "fence_virtd { listener = \"serial\"; backend = \"libvirt\"; }";
-    assert_eq!(findings(&format!("{serial}groups {{ group {{ uuid = \"a\"; }} }}")), [""; 0]);
+    let with_path = "listeners { serial { path = \"/x\"; } }";
+    assert_eq!(findings(&format!("{serial}{with_path}groups {{ group {{ uuid = \"a\"; }} }}")), [""; 0]);
+    for (listeners, place) in [("", "1:27"), ("\nlisteners { serial { } }", "2:13")] {
+        let found = findings(&format!("{serial}{listeners}"));
+        assert!(
+            found[0].starts_with(&format!("{place} Warning the listener serial has no path")),
+            "{found:?}"
+        );
+    }
     assert_eq!(found[1], "4:33 Warning \"vm\" is neither an IP address nor a vsock CID; it matches nobody");
 }
 

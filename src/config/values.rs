@@ -1,6 +1,7 @@
 //! From the text of a value to its type. The errors are sentences without a place.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 use crate::auth::HashKind;
 
@@ -109,6 +110,15 @@ pub(super) fn interface(text: &str) -> Result<String, String> {
     Err(format!("{} is not the name of an interface: it {wrong}", quoted(text)))
 }
 
+/// A folder, from the root on: the daemon's own changes when it detaches.
+pub(super) fn folder(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.is_absolute() {
+        true => Ok(path),
+        false => Err(format!("a folder from / on is needed, not {}", quoted(text))),
+    }
+}
+
 /// The address a TCP listener binds to. `localhost` is the one host name that
 /// needs nobody to look it up.
 pub(super) fn tcp_address(text: &str, family: Option<Family>) -> Result<IpAddr, String> {
@@ -180,6 +190,8 @@ mod tests {
     fn interfaces() {
         assert_eq!(interface("virbr0"), Ok("virbr0".to_string()));
         assert!(interface("123456789012345").is_ok());
+        assert_eq!(folder("/var/lib/x/"), Ok(PathBuf::from("/var/lib/x")));
+        assert!(folder("s").is_err_and(|message| message.contains("from / on")));
         for wrong in ["1234567890123456", "a/b", "a b", "a\n", " ", ".", ".."] {
             assert!(interface(wrong).is_err(), "{wrong:?}");
         }

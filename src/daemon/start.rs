@@ -21,7 +21,7 @@ use super::notify::Notifier;
 use super::pid_file::PidFile;
 use super::watch::Watchers;
 use super::worker::QUEUE_MAX;
-use super::{backend, hypervisor, key_file, logging, supervise};
+use super::{backend, hypervisor, key_file, logging, supervise, watch};
 use crate::auth::Key;
 use crate::config::{self, AuthConfig, Config, ListenerConfig};
 use crate::groups::{Group, Groups};
@@ -111,7 +111,10 @@ fn check(path: &Path) -> ExitCode {
         }
         match listener {
             ListenerConfig::Multicast(multicast) => warnings.extend(absent_interface(multicast)),
-            ListenerConfig::Serial(serial) => warnings.extend(absent_folder(serial)),
+            ListenerConfig::Serial(serial) => {
+                warnings.extend(absent_folder(serial));
+                warnings.extend(watch::warn_of_remote(serial, config.backend.uris()));
+            }
             ListenerConfig::Tcp(_) | ListenerConfig::Vsock(_) => {}
         }
     }

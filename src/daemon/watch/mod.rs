@@ -50,6 +50,19 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// How often a stop signal is looked for meanwhile.
 const SLICE: Duration = Duration::from_millis(100);
 
+/// The serial listener's own URI, or else those of the backend.
+fn uris_of_lines<'a>(config: &'a SerialConfig, backend: &'a [String]) -> &'a [String] {
+    config.uri.as_ref().map_or(backend, std::slice::from_ref)
+}
+
+/// What is to be said of URIs whose VMs the serial listener cannot serve.
+pub(crate) fn warn_of_remote(config: &SerialConfig, backend: &[String]) -> Vec<String> {
+    let remote = uris_of_lines(config, backend).iter().filter(|uri| !is_local(uri));
+    remote
+        .map(|uri| format!("serial: {uri} is another host's: the sockets of its VMs are not here"))
+        .collect()
+}
+
 /// Whether a URI is that of this host: `driver[+transport]://[user@][host][:port]/..`,
 /// see <https://libvirt.org/uri.html>. A tunnel that is nameless cannot be seen.
 fn is_local(uri: &str) -> bool {
@@ -117,10 +130,12 @@ impl Watchers {
         listener: &Address<Mail>,
     ) -> Result<(), String> {
         let (claims, numbers) = (Claims::default(), Arc::new(AtomicU64::new(0)));
-        let uris = config.uri.as_ref().map_or(backend, std::slice::from_ref);
+        for warning in warn_of_remote(config, backend) {
+            warn!("{warning}");
+        }
+        let uris = uris_of_lines(config, backend);
         for uri in uris {
             if !is_local(uri) {
-                warn!("serial: {uri} is another host's: the sockets of its VMs are not here");
                 continue;
             }
             let inbox = Inbox::default();
