@@ -96,14 +96,15 @@ deny: tools
 	$(CARGO) fetch --locked --quiet
 	$(CARGO) deny --offline --locked check licenses bans sources
 
-# Each parser of outside bytes, from its seeds.
+# Each parser of outside bytes, from its seeds; two side by side.
+FUZZ = $(CARGO) +nightly fuzz
 fuzz: tools build-deps
 	@if $(CARGO) +nightly --version >/dev/null 2>&1; then \
-		for target in $(FUZZ_TARGETS); do \
-			mkdir -p fuzz/corpus/$$target && \
-			$(CARGO) +nightly fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
-				-max_total_time=$(FUZZ_SECONDS) -timeout=5 -verbosity=0 -print_final_stats=1 || exit 1; \
-		done; \
+		$(FUZZ) build --sanitizer none && \
+		for target in $(FUZZ_TARGETS); do mkdir -p fuzz/corpus/$$target; done && \
+		printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I TARGET \
+			$(FUZZ) run --sanitizer none TARGET fuzz/corpus/TARGET fuzz/seeds/TARGET -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=5 -verbosity=0 -print_final_stats=1; \
 	else \
 		echo '*** no nightly toolchain: the seeded random tests (tests/random.rs) stand in for the fuzzers ***'; \
 		FENCE_RANDOM=1000000 $(CARGO) test --locked --release --test random; \
