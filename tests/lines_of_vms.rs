@@ -13,7 +13,7 @@ use common::daemon::{Daemon, conf};
 use common::guests::{Chorus, Socket, request, serial};
 use common::libvirtd::{Libvirtd, have_libvirtd};
 use common::net::Namespace;
-use common::node::NODE1;
+use common::node::{NODE1, NODE2};
 use common::{Dir, have_peers, until};
 use fence_virt::fence::Operation;
 use virt::connect::Connect;
@@ -163,4 +163,31 @@ fn five_hundred_random_starts_and_stops_while_requests_flow() {
         chorus.beat();
         (0..2 * VMS).all(|at| chorus.lines(at) == 0)
     });
+}
+
+#[test]
+fn a_socket_that_two_vms_name_is_nobodys_until_one_is_gone() {
+    let test = "a_socket_that_two_vms_name_is_nobodys_until_one_is_gone";
+    if !(have_peers(test) && have_libvirtd(test)) {
+        return;
+    }
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    let libvirtd = Libvirtd::started(&dir, &namespace, "lv");
+    let connect = Connect::open(Some(&libvirtd.uri())).unwrap();
+    let daemon = daemon(&dir, &namespace, &libvirtd);
+    let mut socket = Socket::bind(dir.path("a"));
+    let alias = dir.path("..").join(dir.path("").file_name().unwrap()).join("a");
+    let first = define(&connect, "first", NODE1, &serial(&socket.path));
+    let second = define(&connect, "second", NODE2, &serial(&alias));
+    first.create().unwrap();
+    socket.accept();
+    assert_eq!(socket.ask(Operation::Status, "first"), 0);
+    second.create().unwrap();
+    socket.await_end();
+    assert!(!socket.is_wanted(QUIET), "nobody can tell who is there");
+    daemon.await_log("or the same at another URI, has the same socket");
+    first.destroy().unwrap();
+    socket.accept();
+    assert_eq!(socket.ask(Operation::Status, "second"), 0);
+    daemon.await_log(&format!("serial: second ({NODE2}): status"));
 }
