@@ -207,7 +207,7 @@ mod tests {
     fn only_devices_count_and_only_where_they_stand() {
         let serial = "<serial type='unix'><source mode='bind' path='/x'/></serial>";
         let strays = format!(
-            "<domain><metadata><devices>{serial}</devices></metadata>\
+            "<domain><metadata>{serial}<devices>{serial}</devices></metadata>\
              <description>&lt;devices>{}</description>\
              <devices><disk>{serial}</disk></devices></domain>",
             serial.replace('<', "&lt;")
