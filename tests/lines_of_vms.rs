@@ -32,6 +32,11 @@ fn define(connect: &Connect, name: &str, uuid: &str, devices: &str) -> Domain {
     Domain::define_xml(connect, &xml).unwrap()
 }
 
+/// What a test with a libvirtd of its own is done in, if it can be done here.
+fn bed(test: &str) -> Option<(Dir, Namespace)> {
+    (have_peers(test) && have_libvirtd(test)).then(|| (Dir::new(), Namespace::new()))
+}
+
 fn daemon(dir: &Dir, namespace: &Namespace, libvirtd: &Libvirtd) -> Daemon {
     let keys = format!("path = \"{}\";", dir.path("").display());
     Daemon::ours(dir, namespace, &conf("serial", &keys, &[libvirtd.uri()], ""))
@@ -40,10 +45,7 @@ fn daemon(dir: &Dir, namespace: &Namespace, libvirtd: &Libvirtd) -> Daemon {
 #[test]
 fn vms_that_start_stop_vanish_and_get_devices_are_followed() {
     let test = "vms_that_start_stop_vanish_and_get_devices_are_followed";
-    if !(have_peers(test) && have_libvirtd(test)) {
-        return;
-    }
-    let (dir, namespace) = (Dir::new(), Namespace::new());
+    let Some((dir, namespace)) = bed(test) else { return };
     let libvirtd = Libvirtd::started(&dir, &namespace, "lv");
     let connect = Connect::open(Some(&libvirtd.uri())).unwrap();
     let daemon = daemon(&dir, &namespace, &libvirtd);
@@ -80,10 +82,7 @@ fn vms_that_start_stop_vanish_and_get_devices_are_followed() {
 #[test]
 fn after_a_lost_libvirtd_everything_is_found_anew() {
     let test = "after_a_lost_libvirtd_everything_is_found_anew";
-    if !(have_peers(test) && have_libvirtd(test)) {
-        return;
-    }
-    let (dir, namespace) = (Dir::new(), Namespace::new());
+    let Some((dir, namespace)) = bed(test) else { return };
     let mut libvirtd = Libvirtd::started(&dir, &namespace, "lv");
     let daemon = daemon(&dir, &namespace, &libvirtd);
     let descriptors = || fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
@@ -118,11 +117,8 @@ fn random(state: &mut u64) -> usize {
 #[test]
 fn five_hundred_random_starts_and_stops_while_requests_flow() {
     let test = "five_hundred_random_starts_and_stops_while_requests_flow";
-    if !(have_peers(test) && have_libvirtd(test)) {
-        return;
-    }
+    let Some((dir, namespace)) = bed(test) else { return };
     const VMS: usize = 12;
-    let (dir, namespace) = (Dir::new(), Namespace::new());
     let libvirtd = Libvirtd::started(&dir, &namespace, "lv");
     let connect = Connect::open(Some(&libvirtd.uri())).unwrap();
     let paths: Vec<_> = (0..2 * VMS).map(|at| dir.path(&format!("s{at}"))).collect();
@@ -168,10 +164,7 @@ fn five_hundred_random_starts_and_stops_while_requests_flow() {
 #[test]
 fn a_socket_that_two_vms_name_is_nobodys_until_one_is_gone() {
     let test = "a_socket_that_two_vms_name_is_nobodys_until_one_is_gone";
-    if !(have_peers(test) && have_libvirtd(test)) {
-        return;
-    }
-    let (dir, namespace) = (Dir::new(), Namespace::new());
+    let Some((dir, namespace)) = bed(test) else { return };
     let libvirtd = Libvirtd::started(&dir, &namespace, "lv");
     let connect = Connect::open(Some(&libvirtd.uri())).unwrap();
     let daemon = daemon(&dir, &namespace, &libvirtd);
