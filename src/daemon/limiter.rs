@@ -52,9 +52,7 @@ impl Limiter {
         self.tokens -= 1;
         Some(std::mem::take(&mut self.suppressed))
     }
-}
 
-impl Limiter {
     /// Whether nothing was written or left out lately.
     fn is_fresh(&self, now: Instant) -> bool {
         let missing = u128::from(self.burst - self.tokens);

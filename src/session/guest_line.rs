@@ -49,6 +49,11 @@ impl GuestLine {
         if drained {
             self.paused = None;
         }
+        self.note_pause(now);
+    }
+
+    /// From here on nothing is read, if there is no room for it.
+    fn note_pause(&mut self, now: Instant) {
         if !self.wants_input() {
             self.paused.get_or_insert(now);
         }
@@ -114,6 +119,7 @@ impl GuestLine {
         let came = self.paused.unwrap_or(now);
         let queue = &mut self.queue;
         self.scanner.expire(now, |request| queue.push_back((request, came)));
+        self.note_pause(now);
     }
 }
 

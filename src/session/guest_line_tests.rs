@@ -88,6 +88,26 @@ fn what_waited_to_be_read_is_as_old_as_the_wait() {
 }
 
 #[test]
+fn a_wait_that_the_clock_began_counts_too() {
+    let now = Instant::now();
+    let mut line = GuestLine::default();
+    for seqno in 1..LINE_QUEUE_MAX as u32 {
+        line.receive(&bytes(seqno), true, now);
+    }
+    // Its last bytes are in doubt for a moment; then the queue is full.
+    line.receive(&bytes(u32::from_le_bytes(*b"\0\0ab")), true, now);
+    assert!(line.wants_input());
+    let full = line.deadline().unwrap();
+    line.expire(full);
+    assert!(!line.wants_input());
+    while next(&mut line).is_some() {
+        line.skip();
+    }
+    line.receive(&bytes(7), true, full + std::time::Duration::from_secs(60));
+    assert_eq!(line.next_request().map(|(_, came)| came), Some(full));
+}
+
+#[test]
 fn what_is_cleared_leaves_only_the_answer_under_way() {
     let now = Instant::now();
     let mut line = GuestLine::default();

@@ -69,7 +69,7 @@ impl Scanner {
         }
     }
 
-    /// Whether a whole request waits for its last bytes to be settled.
+    /// Whether a whole request waits to see whether another begins in it.
     fn is_held(&self) -> bool {
         self.bytes.len() >= LINE_REQUEST_LEN
     }

@@ -119,12 +119,4 @@ impl Follower for Told {
     fn closed(&mut self, line: u64, _now: Instant) {
         self.push(format!("line {line} closed"));
     }
-
-    fn attend(&mut self, _census: &dyn Census, _now: Instant) -> Result<(), Failed> {
-        Ok(())
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        None
-    }
 }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::census::Census;
 use super::{Follower, Running};
-use crate::daemon::hypervisor::Failed;
 use crate::domain_xml::Devices;
 use crate::fence::Uuid;
 
@@ -114,16 +112,6 @@ impl Follower for Cids {
 
     fn lost(&mut self) {
         self.with(|known| known.is_synced = false);
-    }
-
-    fn closed(&mut self, _line: u64, _now: Instant) {}
-
-    fn attend(&mut self, _census: &dyn Census, _now: Instant) -> Result<(), Failed> {
-        Ok(())
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        None
     }
 }
 

@@ -150,10 +150,12 @@ impl Watcher {
             if news.stop {
                 return Ok(());
             }
+            let now = Instant::now();
+            // Before all that may end this: nobody tells of a lost line twice.
+            self.view.take_closed(&news, now);
             if news.lost == Some(self.connection) {
                 return Err(End::Lost(Failed("libvirtd has gone, or does not answer".to_owned())));
             }
-            let now = Instant::now();
             self.view.take(&news, census, now)?;
             if now >= resync_at {
                 self.view.resync(census, false, now)?;
@@ -212,7 +214,6 @@ impl View {
     }
 
     fn take(&mut self, news: &News, census: &dyn Census, now: Instant) -> Result<(), Failed> {
-        self.take_closed(news, now);
         for (&uuid, &change) in &news.changed {
             self.look(uuid, census, change == Change::Devices, now)?;
         }

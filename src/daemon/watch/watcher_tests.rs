@@ -128,3 +128,21 @@ fn a_vm_that_libvirt_never_tells_about_does_not_hold_up_the_others() {
     world.now += SYNC_LIMIT / 2;
     assert_eq!(world.attend(), ["uri synced"]);
 }
+
+#[test]
+fn a_line_that_was_lost_with_the_connection_is_told() {
+    let told = Told::default();
+    let inbox = Inbox::default();
+    let mut watcher = Watcher {
+        uri: "uri".to_owned(),
+        inbox: inbox.clone(),
+        view: View::new(Box::new(told.clone())),
+        first: None,
+        connection: 1,
+        backoff: BACKOFF.0,
+    };
+    inbox.closed(7);
+    inbox.lost(1);
+    assert!(matches!(watcher.follow(&Fake::default()), Err(End::Lost(_))));
+    assert_eq!(told.take(), ["uri synced", "line 7 closed"]);
+}
