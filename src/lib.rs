@@ -9,7 +9,7 @@
 //! | floor | modules |
 //! | --- | --- |
 //! | 0 | [`fence`], [`wire`], [`auth`]: vocabulary, codecs, keys and digests |
-//! | 1 | [`session`], [`history`], [`groups`], [`quota`], `domain_xml`: machines without sockets, files or clocks |
+//! | 1 | [`session`], [`history`], [`groups`], [`quota`], `backlog`, `routing`, `domain_xml`: machines without sockets, files or clocks |
 //! | 2 | `config`, [`key_file`], [`sys`] |
 //! | 3 | [`client`]; the daemon |
 #![deny(unsafe_code)]
@@ -26,6 +26,10 @@ pub mod sys;
 pub mod wire;
 
 #[cfg(feature = "daemon")]
+pub mod backlog;
+#[cfg(feature = "daemon")]
 pub mod config;
 #[cfg(feature = "daemon")]
 pub mod domain_xml;
+#[cfg(feature = "daemon")]
+pub mod routing;

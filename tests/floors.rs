@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate and the floor each stands on.
-const FLOORS: [(&str, u32); 12] = [
+const FLOORS: [(&str, u32); 14] = [
     ("fence", 0),
     ("wire", 0),
     ("auth", 0),
@@ -14,6 +14,8 @@ const FLOORS: [(&str, u32); 12] = [
     ("history", 1),
     ("groups", 1),
     ("quota", 1),
+    ("backlog", 1),
+    ("routing", 1),
     ("domain_xml", 1),
     ("config", 2),
     ("key_file", 2),

@@ -3,7 +3,9 @@
 //! agents, whatever the linker.
 #![deny(unsafe_code)]
 
-use fence_virt::{auth, config, domain_xml, fence, groups, history, key_file, quota, session, sys, wire};
+use fence_virt::{
+    auth, backlog, config, domain_xml, fence, groups, history, key_file, quota, routing, session, sys, wire,
+};
 
 #[path = "../daemon/mod.rs"]
 mod daemon;

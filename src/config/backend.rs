@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use super::fields::Fields;
 use super::lexer::Spot;
-use super::model::{BackendConfig, NameMode};
+use super::model::{BackendConfig, CpgConfig, UnknownVm};
 use super::report::{Report, quoted};
 use super::values;
 
@@ -15,21 +15,26 @@ const DEFAULT_URI: &str = "qemu:///system";
 /// mistakes elsewhere only warn.
 pub(super) fn read(chosen: &str, daemon: &Fields, backends: &Fields, report: &mut Report) -> BackendConfig {
     let runs_cpg = chosen == "cpg";
-    let (cpg_uris, cpg_mode) = report.judged(runs_cpg, |report| {
+    let mut cpg = report.judged(runs_cpg, |report| {
         let fields = Fields::of(backends.section("cpg"), "backends/cpg", report);
         let mode = fields.read("name_mode", report, values::name_mode);
         let old_mode = daemon.read("name_mode", report, values::name_mode);
-        (uris(&fields, report), mode.or(old_mode))
+        CpgConfig {
+            uris: uris(&fields, report),
+            name_mode: mode.or(old_mode),
+            host_fence_delay: fields.read("host_fence_delay", report, values::number),
+            unknown_vm: fields.read("unknown_vm", report, values::unknown_vm).unwrap_or(UnknownVm::Fail),
+        }
     });
-    let needs_libvirt = !runs_cpg || cpg_uris.is_empty();
+    let needs_libvirt = !runs_cpg || cpg.uris.is_empty();
     let libvirt_uris = report.judged(needs_libvirt, |report| {
         let fields = Fields::of(backends.section("libvirt"), "backends/libvirt", report);
         uris(&fields, report)
     });
     let or_default = |uris: Vec<String>| if uris.is_empty() { vec![DEFAULT_URI.to_string()] } else { uris };
     if runs_cpg {
-        let uris = if needs_libvirt { libvirt_uris } else { cpg_uris };
-        BackendConfig::Cpg { uris: or_default(uris), name_mode: cpg_mode.unwrap_or(NameMode::Name) }
+        cpg.uris = or_default(if needs_libvirt { libvirt_uris } else { cpg.uris });
+        BackendConfig::Cpg(cpg)
     } else {
         BackendConfig::Libvirt { uris: or_default(libvirt_uris) }
     }

@@ -2,6 +2,7 @@ use std::fmt;
 
 use super::model::{
     AuthConfig, BackendConfig, Config, GroupConfig, ListenerConfig, NameMode, SerialConfig, SerialMode,
+    UnknownVm,
 };
 
 impl Config {
@@ -72,12 +73,21 @@ impl fmt::Display for AuthConfig {
 /// Kind and URIs: one line.
 impl fmt::Display for BackendConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (uris, machines) = match self {
-            BackendConfig::Libvirt { uris } => (uris, ""),
-            BackendConfig::Cpg { uris, name_mode: NameMode::Name } => (uris, ", machines by name"),
-            BackendConfig::Cpg { uris, name_mode: NameMode::Uuid } => (uris, ", machines by uuid"),
-        };
-        write!(f, "{} at {}{machines}", self.kind(), uris.join(", ").escape_debug())
+        write!(f, "{} at {}", self.kind(), self.uris().join(", ").escape_debug())?;
+        let BackendConfig::Cpg(config) = self else { return Ok(()) };
+        f.write_str(match config.name_mode {
+            None => ", machines by name and UUID",
+            Some(NameMode::Name) => ", machines by name",
+            Some(NameMode::Uuid) => ", machines by UUID",
+        })?;
+        match config.host_fence_delay {
+            None => f.write_str(", a lost host may run its machines on")?,
+            Some(seconds) => write!(f, ", a host is off {seconds} s after its loss")?,
+        }
+        f.write_str(match config.unknown_vm {
+            UnknownVm::Fail => "",
+            UnknownVm::Off => ", unknown machines count as off",
+        })
     }
 }
 

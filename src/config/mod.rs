@@ -25,8 +25,8 @@ mod values;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use model::{
-    AuthConfig, BackendConfig, Config, GroupConfig, ListenerConfig, MulticastConfig, NameMode, SerialConfig,
-    SerialMode, TcpConfig, VsockConfig,
+    AuthConfig, BackendConfig, Config, CpgConfig, GroupConfig, ListenerConfig, MulticastConfig, NameMode,
+    SerialConfig, SerialMode, TcpConfig, UnknownVm, VsockConfig,
 };
 pub use parse::{FILE_MAX, Outcome, parse};
 pub use schema::{Count, KEYS, KeySpec, ValueKind};

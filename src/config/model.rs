@@ -125,12 +125,30 @@ pub enum BackendConfig {
         uris: Vec<String>,
     },
     /// The hypervisors of all hosts of a corosync cluster.
-    Cpg {
-        /// What to connect to on this host, at least one, no two alike.
-        uris: Vec<String>,
-        /// What the hosts call a machine among themselves (default: name).
-        name_mode: NameMode,
-    },
+    Cpg(CpgConfig),
+}
+
+/// The backend `cpg`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CpgConfig {
+    /// What to connect to on this host, at least one, no two alike.
+    pub uris: Vec<String>,
+    /// What machines are called among hosts, and may be asked for by; none
+    /// means by name and UUID, and by name where C daemons are asked.
+    pub name_mode: Option<NameMode>,
+    /// How many seconds after its loss a host is off for sure; none if that is not known.
+    pub host_fence_delay: Option<u32>,
+    /// What a machine counts as that no host was ever seen to have (default: fail).
+    pub unknown_vm: UnknownVm,
+}
+
+/// What a machine counts as that no host was ever seen to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownVm {
+    /// Nothing is known of it: every operation fails.
+    Fail,
+    /// As off, as with the C daemon.
+    Off,
 }
 
 impl BackendConfig {
@@ -138,14 +156,14 @@ impl BackendConfig {
     pub fn kind(&self) -> &'static str {
         match self {
             BackendConfig::Libvirt { .. } => "libvirt",
-            BackendConfig::Cpg { .. } => "cpg",
+            BackendConfig::Cpg(_) => "cpg",
         }
     }
 
     /// What to connect to on this host, at least one.
     pub fn uris(&self) -> &[String] {
         match self {
-            BackendConfig::Libvirt { uris } | BackendConfig::Cpg { uris, .. } => uris,
+            BackendConfig::Libvirt { uris } | BackendConfig::Cpg(CpgConfig { uris, .. }) => uris,
         }
     }
 }

@@ -77,7 +77,7 @@ fn every_key_has_its_effect() {
     ];
     assert_eq!(lines, expected);
     let uris = vec!["a".to_string(), "b".to_string()];
-    assert_eq!(config.backend, BackendConfig::Cpg { uris, name_mode: NameMode::Uuid });
+    assert_eq!(config.backend, cpg(uris, Some(NameMode::Uuid)));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn cpg_takes_the_uris_of_libvirt_and_the_old_name_mode() {
     let daemon = "fence_virtd { listener = \"tcp\"; backend = \"cpg\"; name_mode = \"uuid\"; }";
     let backends = "backends { libvirt { uri = \"a\"; uri1 = \"a\"; uri2 = \"b\"; } }";
     let uris = vec!["a".to_string(), "b".to_string()];
-    let expected = BackendConfig::Cpg { uris, name_mode: NameMode::Uuid };
+    let expected = cpg(uris, Some(NameMode::Uuid));
     assert_eq!(config(&format!("{daemon}{backends}")).backend, expected);
     let found = findings(&format!("{daemon}\n{backends}"));
     assert_eq!(found, ["2:41 Warning \"a\" is given twice; it is used once"]);
@@ -242,4 +242,23 @@ fn a_misspelt_group_does_not_open_the_daemon() {
     let text = format!("{DAEMON}groups {{ }}");
     let outcome = parse(Path::new("c"), text.as_bytes());
     assert!(outcome.config.is_some() && outcome.diagnostics.render(false).contains("no group in here"));
+}
+
+fn cpg(uris: Vec<String>, name_mode: Option<NameMode>) -> BackendConfig {
+    BackendConfig::Cpg(CpgConfig { uris, name_mode, host_fence_delay: None, unknown_vm: UnknownVm::Fail })
+}
+
+#[test]
+fn cpg_takes_what_the_administrator_states() {
+    let text = "backends { cpg { host_fence_delay = \"0\"; unknown_vm = \"OFF\"; } }";
+    let daemon = "fence_virtd { listener = \"serial\"; backend = \"cpg\"; }";
+    let outcome = parse(Path::new("x"), format!("{daemon}\n{text}").as_bytes());
+    let Some(BackendConfig::Cpg(config)) = outcome.config.map(|config| config.backend) else {
+        panic!("it is cpg")
+    };
+    assert_eq!((config.host_fence_delay, config.unknown_vm), (Some(0), UnknownVm::Off));
+    for wrong in ["host_fence_delay = \"soon\"", "host_fence_delay = \"-1\"", "unknown_vm = \"on\""] {
+        let text = format!("{daemon}\nbackends {{ cpg {{ {wrong}; }} }}");
+        assert!(parse(Path::new("x"), text.as_bytes()).diagnostics.is_fatal(false), "{wrong}");
+    }
 }

@@ -29,6 +29,8 @@ pub enum ValueKind {
     SerialMode,
     /// name or uuid.
     NameMode,
+    /// fail or off.
+    UnknownVm,
     /// Any text.
     Text,
     /// Known to older versions, without effect now.
@@ -99,6 +101,8 @@ pub const KEYS: &[KeySpec] = &[
     KeySpec { section: "backends/libvirt", name: "uri", kind: ValueKind::Uri, count: Count::Numbered },
     KeySpec { section: "backends/cpg", name: "uri", kind: ValueKind::Uri, count: Count::Numbered },
     once("backends/cpg", "name_mode", ValueKind::NameMode),
+    once("backends/cpg", "host_fence_delay", ValueKind::Number),
+    once("backends/cpg", "unknown_vm", ValueKind::UnknownVm),
     once("groups/group", "name", ValueKind::Text),
     KeySpec { section: "groups/group", name: "uuid", kind: ValueKind::Text, count: Count::Adds },
     KeySpec { section: "groups/group", name: "ip", kind: ValueKind::Text, count: Count::Adds },

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::auth::HashKind;
 
-use super::model::{NameMode, SerialMode};
+use super::model::{NameMode, SerialMode, UnknownVm};
 use super::report::quoted;
 
 /// The names of interfaces are shorter than the kernel's IFNAMSIZ.
@@ -57,6 +57,10 @@ pub(super) fn family(text: &str) -> Result<Family, String> {
 
 pub(super) fn serial_mode(text: &str) -> Result<SerialMode, String> {
     word(text, "a mode", &[("serial", SerialMode::Serial), ("vmchannel", SerialMode::VmChannel)])
+}
+
+pub(super) fn unknown_vm(text: &str) -> Result<UnknownVm, String> {
+    word(text, "an unknown_vm", &[("fail", UnknownVm::Fail), ("off", UnknownVm::Off)])
 }
 
 pub(super) fn name_mode(text: &str) -> Result<NameMode, String> {

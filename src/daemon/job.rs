@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use log::warn;
 
 use super::listener::Mail;
@@ -19,6 +20,8 @@ pub(crate) const AGE_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Caller {
     gone: Arc<AtomicBool>,
+    /// Whom this one asks for.
+    parent: Option<Arc<AtomicBool>>,
 }
 
 impl Caller {
@@ -27,8 +30,14 @@ impl Caller {
         self.gone.store(true, Ordering::Release);
     }
 
+    /// One that can be hung up by itself, and is also when this one is.
+    pub(crate) fn child(&self) -> Caller {
+        Caller { gone: Arc::default(), parent: Some(self.gone.clone()) }
+    }
+
     fn waits(&self) -> bool {
-        !self.gone.load(Ordering::Acquire)
+        let is_gone = |gone: &Arc<AtomicBool>| gone.load(Ordering::Acquire);
+        !is_gone(&self.gone) && !self.parent.as_ref().is_some_and(is_gone)
     }
 }
 
@@ -41,23 +50,48 @@ pub(crate) struct Report {
     pub(crate) carried_out: bool,
 }
 
+/// The outcome of a job of the cluster.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) job: u64,
+    pub(crate) answer: Answer,
+    pub(crate) reason: String,
+}
+
 /// The way back of exactly one answer. Dropped unused, it answers failure.
 #[derive(Debug)]
-pub(crate) struct Ticket {
-    reply: Option<Address<Mail>>,
-    session: u64,
+pub(crate) struct Ticket(Option<Reply>);
+
+#[derive(Debug)]
+enum Reply {
+    Session(Address<Mail>, u64),
+    Cluster(Sender<Outcome>, u64),
 }
 
 impl Ticket {
+    /// Back to the session of a listener.
     pub(crate) fn new(reply: Address<Mail>, session: u64) -> Ticket {
-        Ticket { reply: Some(reply), session }
+        Ticket(Some(Reply::Session(reply, session)))
+    }
+
+    /// Back to the part of the worker that speaks with other hosts.
+    pub(crate) fn of_cluster(outcomes: Sender<Outcome>, job: u64) -> Ticket {
+        Ticket(Some(Reply::Cluster(outcomes, job)))
     }
 
     fn post(&mut self, answer: Answer, report: Report) {
-        let Some(reply) = self.reply.take() else { return };
-        let mail = Mail::Answered { session: self.session, answer, report };
-        if let Err(Mail::Answered { answer, report, .. }) = reply.post(mail) {
-            warn!("an answer came after its listener had ended: {answer} ({})", report.reason);
+        match self.0.take() {
+            None => {}
+            Some(Reply::Session(reply, session)) => {
+                let mail = Mail::Answered { session, answer, report };
+                if let Err(Mail::Answered { answer, report, .. }) = reply.post(mail) {
+                    warn!("an answer came after its listener had ended: {answer} ({})", report.reason);
+                }
+            }
+            Some(Reply::Cluster(outcomes, job)) => {
+                // It is the worker's own channel: nobody is there when the worker has ended.
+                let _ = outcomes.send(Outcome { job, answer, reason: report.reason });
+            }
         }
     }
 }
@@ -74,7 +108,7 @@ impl Drop for Ticket {
 pub(crate) enum Stale {
     /// Its client hung up.
     HungUp,
-    /// It is older than [`AGE_LIMIT`].
+    /// It has expired.
     TooOld,
 }
 
@@ -82,9 +116,22 @@ impl fmt::Display for Stale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Stale::HungUp => f.write_str("the client hung up first"),
-            Stale::TooOld => write!(f, "it had waited {} s, its caller has given up", AGE_LIMIT.as_secs()),
+            Stale::TooOld => f.write_str("it had waited too long, its caller has given up"),
         }
     }
+}
+
+/// Who asks for a job.
+#[derive(Debug)]
+pub(crate) enum Asker {
+    /// A client of this daemon.
+    Client(Source),
+    /// The cluster: the groups were asked where its client is.
+    Cluster {
+        /// No other host is known to have the VM: if it moved away from here,
+        /// nobody knows where it is.
+        is_alone: bool,
+    },
 }
 
 /// An authenticated request for the worker.
@@ -93,9 +140,11 @@ pub(crate) struct Job {
     /// What is asked.
     pub(crate) request: Request,
     /// By whom.
-    pub(crate) source: Source,
+    pub(crate) asker: Asker,
     /// When its first byte was here.
     pub(crate) received: Instant,
+    /// When its caller has given up: it is not begun after that, nor a VM destroyed for it.
+    pub(crate) expires: Instant,
     /// Whether anybody still waits for it.
     pub(crate) caller: Caller,
     /// The way back.
@@ -108,7 +157,12 @@ impl Job {
         if !self.caller.waits() {
             return Some(Stale::HungUp);
         }
-        (now.saturating_duration_since(self.received) >= AGE_LIMIT).then_some(Stale::TooOld)
+        (now >= self.expires).then_some(Stale::TooOld)
+    }
+
+    /// Whether it counts against it that the VM moved away from here.
+    pub(crate) fn is_alone(&self) -> bool {
+        matches!(self.asker, Asker::Cluster { is_alone: true })
     }
 
     /// Answers it; the listener writes the answer and its reason into the log.
@@ -154,8 +208,9 @@ pub(crate) mod tests {
         let caller = Caller::default();
         let job = Job {
             request: Request { operation, target: Target::new(name.as_bytes()).unwrap(), seqno: 1 },
-            source: Source::ip("192.0.2.1".parse().unwrap()),
+            asker: Asker::Client(Source::ip("192.0.2.1".parse().unwrap())),
             received,
+            expires: received + AGE_LIMIT,
             caller: caller.clone(),
             ticket: Ticket::new(address, 7),
         };

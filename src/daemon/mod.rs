@@ -6,12 +6,14 @@
 //! 2. The `worker` thread takes the jobs one by one and hands them to the
 //!    `backend`, which carries them out, or keeps them to try again.
 //! 3. The job's ticket carries the answer into the listener's mailbox.
-//! 4. A `watch` thread follows which VMs run, where a listener has to know.
-//! 5. The main thread waits for signals, and for threads that end.
+//! 4. With the backend cpg, the `group` thread speaks with corosync, and the worker asks other hosts.
+//! 5. A `watch` thread follows which VMs run, where a listener has to know.
+//! 6. The main thread waits for signals, and for threads that end.
 #![forbid(unsafe_code)]
 
 mod args;
 mod backend;
+mod group;
 mod hypervisor;
 mod job;
 mod key_file;

@@ -55,6 +55,7 @@ pub(crate) fn run() -> ExitCode {
 
 const LIST: &str = "\
 Backends:
+    cpg (built in)
     libvirt (built in)
 Listeners:
     multicast (built in)
@@ -118,6 +119,7 @@ fn check(path: &Path) -> ExitCode {
             ListenerConfig::Tcp(_) | ListenerConfig::Vsock(_) => {}
         }
     }
+    warnings.extend(backend::warn_of_delay(&config.backend));
     warnings.extend(backend::check(&config.backend).err().map(|reason| format!("{reason}: the start fails")));
     for warning in warnings {
         complain(&format!("warning: {warning}\n"));
@@ -173,7 +175,7 @@ fn start(options: &Options) -> Result<(), String> {
     hypervisor::begin()?;
     let mut watchers = Watchers::default();
     let permissions = permissions(&config, &mut watchers)?;
-    let started = backend::start(&config.backend, permissions, &inbox, wait, &signals)?;
+    let started = backend::start(&config.backend, permissions, &mut watchers, &inbox, wait, &signals)?;
     let Some(started) = started else { return Ok(()) };
     if !follow_lines(&config, &listeners, &mut watchers, wait, &signals)? {
         return Ok(());

@@ -3,7 +3,7 @@
 //! 1. A stop signal comes. The listeners take nothing new and answer what is in flight.
 //! 2. After the grace, or at a second signal, what is unanswered fails.
 //! 3. When all listeners have ended the worker is told to finish what it has, and ends.
-//! 4. The watchers and the keepers close their connections.
+//! 4. The cluster's group is left, the watchers and the keepers close their connections.
 //!
 //! A thread that ends without being told to ends the daemon: one that lost a
 //! listener or the worker would look alive and fence nobody.
@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender};
 use log::{error, info, warn};
 
 use super::backend::{Keepers, Started};
+use super::group::GroupThread;
 use super::listener::{Listener, Mail};
 use super::notify::Notifier;
 use super::watch::Watchers;
@@ -60,6 +61,7 @@ pub(crate) struct Running {
     listeners: Vec<(Address<Mail>, JoinHandle<()>)>,
     worker: JoinHandle<()>,
     keepers: Keepers,
+    group: Option<GroupThread>,
     watchers: Watchers,
 }
 
@@ -76,7 +78,7 @@ impl Running {
         (inbox, messages): (Sender<Message>, Receiver<Message>),
     ) -> Result<Running, String> {
         let (main, ends) = mailbox().map_err(|error| format!("cannot make a mailbox: {error}"))?;
-        let Started { mut backend, keepers } = started;
+        let Started { mut backend, keepers, group } = started;
         let worker = spawn("worker", &main, move || {
             worker::run(backend.as_mut(), &messages);
             Ok(())
@@ -87,7 +89,7 @@ impl Running {
             let thread = spawn(name, &main, move || listener.run(outlet).map_err(|error| error.to_string()))?;
             running.push((address, thread));
         }
-        Ok(Running { inbox, ends, listeners: running, worker, keepers, watchers })
+        Ok(Running { inbox, ends, listeners: running, worker, keepers, group, watchers })
     }
 
     /// Runs until a signal says stop, then stops everything.
@@ -117,6 +119,9 @@ impl Running {
             missing = self.await_ends(missing, Instant::now() + CLOSING, None);
         }
         let deadline = Instant::now() + CLOSING;
+        if let Some(group) = self.group {
+            group.stop(deadline);
+        }
         self.watchers.stop(deadline);
         self.keepers.stop(deadline);
         if missing == 0 {

@@ -1,12 +1,12 @@
 //! The one thread that carries requests out.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::backend::{Backend, Event};
 use super::job::Job;
+use crate::backlog::Backlog;
 use crate::fence::Verdict;
 
 /// How many messages may wait for the worker, of all listeners together; a
@@ -24,52 +24,12 @@ pub(crate) enum Message {
     Stop,
 }
 
-/// The jobs that were taken out of the inbox. Power operations go first, so
-/// that no crowd of questions holds up a fence; but a question that waits gets
-/// its turn after some of them, or a crowd of those would keep every monitor waiting.
-#[derive(Default)]
-struct Backlog {
-    power: VecDeque<Job>,
-    questions: VecDeque<Job>,
-    /// Power operations that were taken while a question waited.
-    ahead: usize,
-}
-
-/// So many power operations go ahead of a question.
-const AHEAD_MAX: usize = 8;
-
-impl Backlog {
-    fn push(&mut self, job: Job) {
-        let queue = if job.request.operation.is_power() { &mut self.power } else { &mut self.questions };
-        queue.push_back(job);
-    }
-
-    fn pop(&mut self) -> Option<Job> {
-        if self.ahead < AHEAD_MAX || self.questions.is_empty() {
-            if let Some(job) = self.power.pop_front() {
-                self.ahead = if self.questions.is_empty() { 0 } else { self.ahead + 1 };
-                return Some(job);
-            }
-        }
-        self.ahead = 0;
-        self.questions.pop_front()
-    }
-
-    fn len(&self) -> usize {
-        self.power.len() + self.questions.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
 /// Takes messages until it is told to stop. Events are taken notice of before
 /// the jobs that came with them, and before what has run out of time.
 pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>) {
     let mut backlog = Backlog::default();
     let mut stops = false;
-    while !stops || !backlog.is_empty() || backend.deadline().is_some() {
+    while !stops || !backlog.is_empty() || backend.is_at_work() {
         if backlog.is_empty() {
             match wait(inbox, backend.deadline()) {
                 Ok(message) => absorb(message, backend, &mut backlog, &mut stops),
@@ -85,6 +45,9 @@ pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>) {
             begin(backend, job, Instant::now());
         }
         backend.turn(Instant::now());
+        while let Some(job) = backend.job() {
+            put(job, &mut backlog);
+        }
     }
 }
 
@@ -95,12 +58,20 @@ fn wait(inbox: &Receiver<Message>, deadline: Option<Instant>) -> Result<Message,
     }
 }
 
-fn absorb(message: Message, backend: &mut dyn Backend, backlog: &mut Backlog, stops: &mut bool) {
+fn absorb(message: Message, backend: &mut dyn Backend, backlog: &mut Backlog<Job>, stops: &mut bool) {
     match message {
-        Message::Job(job) => backlog.push(job),
+        Message::Job(job) => put(job, backlog),
         Message::Event(event) => backend.event(event, Instant::now()),
-        Message::Stop => *stops = true,
+        Message::Stop => {
+            *stops = true;
+            backend.stop();
+        }
     }
+}
+
+fn put(job: Job, backlog: &mut Backlog<Job>) {
+    let is_power = job.request.operation.is_power();
+    backlog.push(job, is_power);
 }
 
 fn begin(backend: &mut dyn Backend, job: Job, now: Instant) {
@@ -174,20 +145,6 @@ mod tests {
         let last_fence = backend.1.iter().rposition(|operation| operation.is_power()).unwrap();
         assert!(last_fence < first_question, "{:?}", backend.1);
         assert!(kept.iter().all(|mail| answers(mail).len() == 1));
-    }
-
-    #[test]
-    fn a_question_waits_for_some_fences_and_not_for_all() {
-        let mut backlog = Backlog::default();
-        for operation in std::iter::repeat_n(Operation::Off, 20).chain([Operation::Status; 3]) {
-            backlog.push(job(operation, "a", Instant::now()).0);
-        }
-        let mut order = Vec::new();
-        while let Some(job) = backlog.pop() {
-            order.push(job.request.operation.is_power());
-        }
-        let questions: Vec<usize> = (0..23).filter(|&at| !order[at]).collect();
-        assert_eq!(questions, [AHEAD_MAX, 2 * AHEAD_MAX + 1, 22]);
     }
 
     #[test]

@@ -12,6 +12,10 @@ pub mod vsock;
 pub mod within;
 
 #[cfg(feature = "daemon")]
+pub mod clock;
+#[cfg(feature = "daemon")]
+pub mod corosync;
+#[cfg(feature = "daemon")]
 pub mod detach;
 #[cfg(feature = "daemon")]
 pub mod mailbox;

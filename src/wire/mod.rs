@@ -2,6 +2,8 @@
 //! has the layouts.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "daemon")]
+pub mod cluster;
 mod cursor;
 mod hostlist;
 mod line;

@@ -1,5 +1,6 @@
 //! What carries requests out.
 
+mod cpg;
 mod libvirt;
 mod permissions;
 
@@ -8,12 +9,16 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
+use super::group::GroupThread;
 use super::job::Job;
+use super::watch::Watchers;
 use super::worker::Message;
 use crate::config::BackendConfig;
+use crate::fence::Uuid;
+use crate::routing::LocalVm;
 use crate::sys::signals::Signals;
 
-pub(crate) use libvirt::Keepers;
+pub(crate) use libvirt::{Found, Host, Keepers};
 pub(crate) use permissions::Permissions;
 
 /// What else the worker is told.
@@ -26,6 +31,26 @@ pub(crate) enum Event {
         /// Whether it answers, and if not why.
         outcome: Result<(), String>,
     },
+    /// What a watcher saw of the VMs of a URI.
+    Vms {
+        /// Which URI, by its place in the configuration.
+        uri: usize,
+        /// What it saw.
+        seen: Seen,
+    },
+    /// There is something of the cluster's group to be fetched.
+    Cluster,
+}
+
+/// What a watcher saw of the VMs of a URI.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// All of them.
+    All(Vec<LocalVm>),
+    /// One that is new, or has changed.
+    One(LocalVm),
+    /// That one is there no more.
+    Gone(Uuid),
 }
 
 /// Carries requests out. The worker calls it from its one thread; it may take
@@ -42,12 +67,26 @@ pub(crate) trait Backend {
 
     /// When something will be due.
     fn deadline(&self) -> Option<Instant>;
+
+    /// A job of its own for the worker, which is to be begun in its turn.
+    fn job(&mut self) -> Option<Job> {
+        None
+    }
+
+    /// Nobody waits for anything any more; what has begun may be finished.
+    fn stop(&mut self) {}
+
+    /// Whether it has something to finish before the worker ends.
+    fn is_at_work(&self) -> bool {
+        self.deadline().is_some()
+    }
 }
 
 /// A backend that is connected, or will be.
 pub(crate) struct Started {
     pub(crate) backend: Box<dyn Backend + Send>,
     pub(crate) keepers: Keepers,
+    pub(crate) group: Option<GroupThread>,
 }
 
 /// Whether this backend can be had.
@@ -58,7 +97,15 @@ pub(crate) struct Started {
 pub(crate) fn check(config: &BackendConfig) -> Result<(), String> {
     match config {
         BackendConfig::Libvirt { .. } => Ok(()),
-        BackendConfig::Cpg { .. } => Err("the cpg backend is not built yet".to_owned()),
+        BackendConfig::Cpg(_) => cpg::check(),
+    }
+}
+
+/// What a configuration leaves open, and should not.
+pub(crate) fn warn_of_delay(config: &BackendConfig) -> Option<String> {
+    match config {
+        BackendConfig::Libvirt { .. } => None,
+        BackendConfig::Cpg(config) => cpg::warn_of_delay(config),
     }
 }
 
@@ -72,15 +119,19 @@ pub(crate) fn check(config: &BackendConfig) -> Result<(), String> {
 pub(crate) fn start(
     config: &BackendConfig,
     permissions: Permissions,
+    watchers: &mut Watchers,
     worker: &Sender<Message>,
     wait: bool,
     signals: &Signals,
 ) -> Result<Option<Started>, String> {
-    check(config)?;
     match config {
-        BackendConfig::Libvirt { uris } | BackendConfig::Cpg { uris, .. } => {
-            libvirt::start(uris, permissions, worker, wait, signals)
+        BackendConfig::Libvirt { uris } => {
+            let Some((libvirt, keepers)) = libvirt::start(uris, permissions, worker, wait, signals)? else {
+                return Ok(None);
+            };
+            Ok(Some(Started { backend: Box::new(libvirt), keepers, group: None }))
         }
+        BackendConfig::Cpg(config) => cpg::start(config, permissions, watchers, worker, wait, signals),
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct Permissions {
 
 /// A requester, and what is known of it.
 #[derive(Debug)]
-pub(super) struct Asker {
+pub(super) struct Identified {
     /// What the transport proves, and the VM that has the CID which asks.
     sources: Vec<Source>,
     /// The name of the VM that asks, if it is known by it.
@@ -36,7 +36,7 @@ impl Permissions {
     }
 
     /// Whether it may by all that is known of it.
-    pub(super) fn permit(&self, asker: &Asker, names: &[&str]) -> bool {
+    pub(super) fn permit(&self, asker: &Identified, names: &[&str]) -> bool {
         asker.sources.iter().any(|source| self.groups.permit(source, names))
             || asker.name.as_ref().is_some_and(|name| self.groups.permit_name(name, names))
     }
@@ -51,8 +51,8 @@ impl Permissions {
         hosts: &mut H,
         still_runs: impl FnOnce(&mut H, usize, &Running) -> Result<bool, Failed>,
         has_name: impl FnOnce(&mut H, &Domain) -> Result<bool, Failed>,
-    ) -> Asker {
-        let mut asker = Asker { sources: vec![source.clone()], name: None, doubt: None };
+    ) -> Identified {
+        let mut asker = Identified { sources: vec![source.clone()], name: None, doubt: None };
         if self.groups.is_empty() {
             return asker;
         }

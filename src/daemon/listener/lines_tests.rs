@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
-use crate::daemon::job::Job;
+use crate::daemon::job::{Asker, Job};
 use crate::daemon::worker::Message;
 use crate::fence::{HostEntry, Operation, PowerState, Request, Target, Uuid};
 use crate::session::{LINE_QUEUE_MAX, STALL_LIMIT};
@@ -90,6 +90,12 @@ fn assert_silent(guest: &UnixStream) {
     guest.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
 }
 
+/// The client that asks for a job.
+fn source(job: &Job) -> &Source {
+    let Asker::Client(source) = &job.asker else { panic!("it is a client's") };
+    source
+}
+
 #[test]
 fn who_asks_is_the_vm_of_the_line() {
     let mut world = World::new(8);
@@ -97,7 +103,7 @@ fn who_asks_is_the_vm_of_the_line() {
     guest.write_all(&request(Operation::Off, 7)).unwrap();
     let job = world.job();
     assert_eq!((job.request.operation, job.request.seqno), (Operation::Off, 7));
-    assert_eq!(job.source.to_string(), "vm1 (01010101-0101-0101-0101-010101010101)");
+    assert_eq!(source(&job).to_string(), "vm1 (01010101-0101-0101-0101-010101010101)");
     world.answer(job, Verdict::Success);
     assert_eq!(read(&mut guest, 5), b"abba\0");
 }
@@ -269,7 +275,7 @@ fn a_guest_that_does_not_read_holds_up_nobody_and_nothing_grows() {
     assert_eq!(line.interest(false), Interest::Write);
     other.write_all(&request(Operation::Status, 1)).unwrap();
     let job = world.job();
-    assert_eq!(job.source, world.lines.live[&1].source);
+    assert_eq!(*source(&job), world.lines.live[&1].source);
     world.answer(job, Verdict::Off);
     assert_eq!(read(&mut other, 5), b"abba\x02");
     // It reads on: all its requests are answered, those that waited too.

@@ -9,7 +9,7 @@ use crossbeam_channel::TrySendError;
 
 use super::journal::{Journal, Posted};
 use super::{Mail, Outlet};
-use crate::daemon::job::{Asked, Caller, Job, Report, Ticket};
+use crate::daemon::job::{AGE_LIMIT, Asked, Asker, Caller, Job, Report, Ticket};
 use crate::daemon::worker::Message;
 use crate::fence::{Answer, Identity, Request, Source};
 use crate::history::{History, Refusal};
@@ -97,7 +97,8 @@ impl Posting {
             }
         }
         let ticket = Ticket::new(self.address.clone(), id);
-        let job = Job { request: request.clone(), source: source.clone(), received, caller, ticket };
+        let (asker, expires) = (Asker::Client(source.clone()), received + AGE_LIMIT);
+        let job = Job { request: request.clone(), asker, received, expires, caller, ticket };
         match self.jobs.try_send(Message::Job(job)) {
             Ok(()) => {
                 self.with_worker.insert(id, (Posted { request, source, received }, identity));

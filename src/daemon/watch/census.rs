@@ -5,9 +5,11 @@ use std::sync::Arc;
 use virt::sys;
 
 use super::Running;
+use crate::daemon::backend::{Found, Host};
 use crate::daemon::hypervisor::{Connection, Failed, Handle, failed};
 use crate::domain_xml::{Devices, XmlError};
-use crate::fence::{Domain, Uuid};
+use crate::fence::{Domain, Target, Uuid};
+use crate::routing::LocalVm;
 
 /// A libvirt connection; a trait so that changes in the midst of things can be tested.
 pub(super) trait Census {
@@ -19,6 +21,12 @@ pub(super) trait Census {
 
     /// Its devices, if it is still there.
     fn devices(&self, uuid: Uuid) -> Result<Option<Result<Devices, XmlError>>, Failed>;
+
+    /// All VMs, whether they run or not.
+    fn all(&self) -> Result<Vec<LocalVm>, Failed>;
+
+    /// The VM with this UUID, if there is one.
+    fn vm(&self, uuid: Uuid) -> Result<Option<LocalVm>, Failed>;
 
     /// Whether the connection is still there.
     fn check(&self) -> Result<(), Failed>;
@@ -46,9 +54,27 @@ impl Census for Connection {
         }
     }
 
+    fn all(&self) -> Result<Vec<LocalVm>, Failed> {
+        let found = Host::list(self)?;
+        found.into_iter().map(local).collect()
+    }
+
+    fn vm(&self, uuid: Uuid) -> Result<Option<LocalVm>, Failed> {
+        let target = Target::new(uuid.to_string().as_bytes()).map_err(|error| Failed(error.to_string()))?;
+        let found = Host::find(self, &target)?;
+        // A VM may have another's UUID for its name.
+        let found = found.into_iter().map(local).collect::<Result<Vec<_>, _>>()?;
+        Ok(found.into_iter().find(|vm| vm.uuid == uuid))
+    }
+
     fn check(&self) -> Result<(), Failed> {
         Connection::check(self)
     }
+}
+
+fn local(found: Found) -> Result<LocalVm, Failed> {
+    let uuid = Uuid::parse(&found.uuid).ok_or_else(|| Failed(format!("{} is no UUID", found.uuid)))?;
+    Ok(LocalVm { name: found.name, uuid, state: found.condition.power })
 }
 
 /// Asks nobody: number, name and UUID came with the handle.

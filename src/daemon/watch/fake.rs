@@ -9,7 +9,8 @@ use super::census::Census;
 use super::{Follower, Running};
 use crate::daemon::hypervisor::Failed;
 use crate::domain_xml::{Devices, XmlError};
-use crate::fence::{Domain, Uuid};
+use crate::fence::{Domain, PowerState, Uuid};
+use crate::routing::LocalVm;
 
 pub(super) fn uuid(number: u8) -> Uuid {
     Uuid::from_bytes([number; 16])
@@ -49,6 +50,10 @@ impl Fake {
         found.next().map(|(&number, (run, devices))| (number, *run, devices.clone()))
     }
 
+    fn local(&self, number: u8) -> LocalVm {
+        LocalVm { name: format!("vm{number}"), uuid: uuid(number), state: PowerState::Running }
+    }
+
     fn fail(&self) -> Result<(), Failed> {
         if self.failing.get() { Err(Failed("broken".to_owned())) } else { Ok(()) }
     }
@@ -63,6 +68,16 @@ impl Census for Fake {
     fn find(&self, wanted: Uuid) -> Result<Option<Running>, Failed> {
         self.fail()?;
         Ok(self.by_uuid(wanted).map(|(number, run, _)| running(number, run)))
+    }
+
+    fn all(&self) -> Result<Vec<LocalVm>, Failed> {
+        self.check()?;
+        Ok(self.vms.borrow().keys().map(|&number| self.local(number)).collect())
+    }
+
+    fn vm(&self, wanted: Uuid) -> Result<Option<LocalVm>, Failed> {
+        self.fail()?;
+        Ok(self.by_uuid(wanted).map(|(number, ..)| self.local(number)))
     }
 
     fn devices(&self, wanted: Uuid) -> Result<Option<Result<Devices, XmlError>>, Failed> {

@@ -14,6 +14,7 @@ mod census;
 mod claims;
 mod connector;
 mod inbox;
+mod inventory;
 mod roster;
 mod watcher;
 
@@ -26,12 +27,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::RecvTimeoutError;
+use crossbeam_channel::{RecvTimeoutError, Sender};
 use log::{info, warn};
 
 use crate::config::SerialConfig;
 use crate::daemon::hypervisor::Failed;
 use crate::daemon::listener::Mail;
+use crate::daemon::worker::Message as Worker;
 use crate::domain_xml::Devices;
 use crate::fence::{Domain, Uuid};
 use crate::sys::mailbox::Address;
@@ -43,7 +45,8 @@ pub(crate) use roster::{Holder, Roster};
 use census::Census;
 use claims::Claims;
 use connector::Connector;
-use watcher::{Handle, Watcher};
+use inventory::Inventory;
+use watcher::{Handle, View, Watcher};
 
 /// How long the first connection may take at start.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -140,7 +143,7 @@ impl Watchers {
             let inbox = Inbox::default();
             let follower =
                 Connector::new(config, listener.clone(), inbox.clone(), claims.clone(), numbers.clone());
-            let mut handle = Watcher::start(uri, inbox, Box::new(follower))?;
+            let mut handle = Watcher::start(uri, inbox, Box::new(View::new(Box::new(follower))))?;
             handle.first = handle.first.filter(|_| !backend.contains(uri));
             self.0.push(handle);
         }
@@ -161,10 +164,25 @@ impl Watchers {
                 follower.synced(uri);
                 continue;
             }
-            let handle = Watcher::start(uri, Inbox::default(), Box::new(follower))?;
+            let view = Box::new(View::new(Box::new(follower)));
+            let handle = Watcher::start(uri, Inbox::default(), view)?;
             self.0.push(Handle { first: None, ..handle });
         }
         Ok(roster)
+    }
+
+    /// Tells the worker of all VMs of these URIs, and of each change.
+    ///
+    /// # Errors
+    ///
+    /// If there is no thread for it.
+    pub(crate) fn follow_vms(&mut self, uris: &[String], worker: &Sender<Worker>) -> Result<(), String> {
+        for (place, uri) in uris.iter().enumerate() {
+            let inventory = Box::new(Inventory::new(place, worker.clone()));
+            let handle = Watcher::start(uri, Inbox::default(), inventory)?;
+            self.0.push(Handle { first: None, ..handle });
+        }
+        Ok(())
     }
 
     /// Waits for the first connections of those whose URI is not the

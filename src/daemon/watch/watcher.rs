@@ -16,8 +16,6 @@ use crate::libvirt_events::{Notice, Subscription};
 
 /// How often all VMs that run are listed anew, though nothing was heard of them.
 const RESYNC_EVERY: Duration = Duration::from_secs(30);
-/// When a VM that libvirt could not tell about is looked at again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long a VM that libvirt cannot tell about keeps the others from being all.
 const SYNC_LIMIT: Duration = Duration::from_secs(10);
 /// The first and the longest interval between attempts to open.
@@ -37,7 +35,7 @@ pub(super) struct Handle {
 pub(super) struct Watcher {
     uri: String,
     inbox: Inbox,
-    view: View,
+    view: Box<dyn Look>,
     first: Option<Sender<Result<(), String>>>,
     /// The number of the connection.
     connection: u64,
@@ -57,13 +55,13 @@ impl From<Failed> for End {
 }
 
 impl Watcher {
-    pub(super) fn start(uri: &str, inbox: Inbox, follower: Box<dyn Follower>) -> Result<Handle, String> {
-        let name = follower.name();
+    pub(super) fn start(uri: &str, inbox: Inbox, view: Box<dyn Look>) -> Result<Handle, String> {
+        let name = view.name();
         let (first_sender, first) = bounded(1);
         let mut watcher = Watcher {
             uri: uri.to_owned(),
             inbox: inbox.clone(),
-            view: View::new(follower),
+            view,
             first: Some(first_sender),
             connection: 0,
             backoff: BACKOFF.0,
@@ -79,7 +77,7 @@ impl Watcher {
         let mut last_reason = None;
         loop {
             let began = Instant::now();
-            let name = self.view.follower.name();
+            let name = self.view.name();
             match self.connect_and_keep() {
                 End::Stopped => return,
                 End::Lost(Failed(reason)) => {
@@ -179,6 +177,33 @@ impl Watcher {
     }
 }
 
+/// What a watcher does with what it hears.
+pub(super) trait Look: Send {
+    /// What it is called in the log.
+    fn name(&self) -> &'static str;
+
+    /// Lists the VMs; the first time on a connection with `reread`, since changes may have been missed.
+    fn resync(&mut self, census: &dyn Census, reread: bool, now: Instant) -> Result<(), Failed>;
+
+    /// Looks at those that have changed.
+    fn take(&mut self, news: &News, census: &dyn Census, now: Instant) -> Result<(), Failed>;
+
+    /// The listener lost these lines.
+    fn take_closed(&mut self, _news: &News, _now: Instant) {}
+
+    /// Does what is due.
+    fn attend(&mut self, census: &dyn Census, uri: &str, now: Instant) -> Result<(), Failed>;
+
+    /// When something is due.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// The connection is lost.
+    fn lost(&mut self);
+}
+
+/// When a VM that libvirt could not tell about is looked at again.
+pub(super) const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// What was found, and told to the follower.
 pub(super) struct View {
     follower: Box<dyn Follower>,
@@ -195,35 +220,6 @@ pub(super) struct View {
 impl View {
     pub(super) fn new(follower: Box<dyn Follower>) -> View {
         View { follower, known: BTreeMap::new(), again: BTreeMap::new(), is_synced: false, synced_by: None }
-    }
-
-    /// Lists what runs, and tells the follower what it does not know; with
-    /// `reread` the devices of all, since their changes may have been missed.
-    pub(super) fn resync(&mut self, census: &dyn Census, reread: bool, now: Instant) -> Result<(), Failed> {
-        let running = census.running()?;
-        self.synced_by.get_or_insert(now + SYNC_LIMIT);
-        let uuids: BTreeSet<Uuid> = running.iter().map(|vm| vm.domain.uuid).collect();
-        let gone: Vec<Uuid> = self.known.keys().filter(|uuid| !uuids.contains(uuid)).copied().collect();
-        for uuid in gone {
-            self.forget(uuid);
-        }
-        for vm in running {
-            self.see(vm, census, reread, now)?;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, news: &News, census: &dyn Census, now: Instant) -> Result<(), Failed> {
-        for (&uuid, &change) in &news.changed {
-            self.look(uuid, census, change == Change::Devices, now)?;
-        }
-        Ok(())
-    }
-
-    fn take_closed(&mut self, news: &News, now: Instant) {
-        for &line in &news.closed {
-            self.follower.closed(line, now);
-        }
     }
 
     /// Looks at one VM.
@@ -292,9 +288,44 @@ impl View {
         self.again.insert(uuid, now + AGAIN_AFTER);
         Ok(())
     }
+}
+
+impl Look for View {
+    fn name(&self) -> &'static str {
+        self.follower.name()
+    }
+
+    /// Lists what runs, and tells the follower what it does not know; with
+    /// `reread` the devices of all, since their changes may have been missed.
+    fn resync(&mut self, census: &dyn Census, reread: bool, now: Instant) -> Result<(), Failed> {
+        let running = census.running()?;
+        self.synced_by.get_or_insert(now + SYNC_LIMIT);
+        let uuids: BTreeSet<Uuid> = running.iter().map(|vm| vm.domain.uuid).collect();
+        let gone: Vec<Uuid> = self.known.keys().filter(|uuid| !uuids.contains(uuid)).copied().collect();
+        for uuid in gone {
+            self.forget(uuid);
+        }
+        for vm in running {
+            self.see(vm, census, reread, now)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, news: &News, census: &dyn Census, now: Instant) -> Result<(), Failed> {
+        for (&uuid, &change) in &news.changed {
+            self.look(uuid, census, change == Change::Devices, now)?;
+        }
+        Ok(())
+    }
+
+    fn take_closed(&mut self, news: &News, now: Instant) {
+        for &line in &news.closed {
+            self.follower.closed(line, now);
+        }
+    }
 
     /// Does what is due.
-    pub(super) fn attend(&mut self, census: &dyn Census, uri: &str, now: Instant) -> Result<(), Failed> {
+    fn attend(&mut self, census: &dyn Census, uri: &str, now: Instant) -> Result<(), Failed> {
         let due: Vec<Uuid> = self.again.iter().filter(|(_, at)| now >= **at).map(|(&uuid, _)| uuid).collect();
         for uuid in due {
             self.look(uuid, census, true, now)?;
@@ -307,7 +338,7 @@ impl View {
         self.follower.attend(census, now)
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Instant> {
         self.again.values().copied().chain(self.follower.deadline()).min()
     }
 

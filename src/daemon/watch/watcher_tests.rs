@@ -136,7 +136,7 @@ fn a_line_that_was_lost_with_the_connection_is_told() {
     let mut watcher = Watcher {
         uri: "uri".to_owned(),
         inbox: inbox.clone(),
-        view: View::new(Box::new(told.clone())),
+        view: Box::new(View::new(Box::new(told.clone()))),
         first: None,
         connection: 1,
         backoff: BACKOFF.0,

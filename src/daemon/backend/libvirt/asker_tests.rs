@@ -43,7 +43,7 @@ impl Bench {
     fn ask_as(&mut self, source: Source, operation: Operation, name: &str) -> Answer {
         let now = Instant::now();
         let (mut job, mail, _caller) = job(operation, name, now);
-        job.source = source;
+        job.asker = crate::daemon::job::Asker::Client(source);
         self.backend.begin(job, now);
         answers(&mail).remove(0)
     }

@@ -8,13 +8,14 @@ use log::{debug, warn};
 
 use super::host::{Found, Host, Link};
 use super::power::{self, Fence, Step};
-use super::resolve::{Resolution, Uri, Vm, resolve};
-use crate::daemon::backend::permissions::{Asker, Permissions};
+use super::resolve::{Copy, Resolution, Uri, Vm, resolve};
+use crate::daemon::backend::permissions::{Identified, Permissions};
 use crate::daemon::backend::{Backend, Event, Joined};
 use crate::daemon::hypervisor::Failed;
-use crate::daemon::job::Job;
+use crate::daemon::job::{Asker, Job};
 use crate::daemon::watch::Running;
 use crate::fence::{Answer, Domain, HostEntry, Operation, PowerState, Source, Target, Uuid, Verdict};
+use crate::routing::LocalVm;
 
 /// How long after a VM did not go off it is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(250);
@@ -23,7 +24,7 @@ pub(super) const RETRY: Duration = Duration::from_millis(250);
 pub(super) const DEVSTATUS_LIMIT: Duration = Duration::from_secs(2);
 
 /// The backend, over links that tests can replace.
-pub(super) struct Libvirt<L> {
+pub(in crate::daemon::backend) struct Libvirt<L> {
     uris: Vec<Uri<L>>,
     permissions: Permissions,
     /// Off and reboot of VMs that did not go off at once, and when they are due.
@@ -71,6 +72,10 @@ impl<L: Link> Libvirt<L> {
             Resolution::Failed(reason) => Err((Verdict::Failure, reason)),
             Resolution::Unknown => {
                 self.permit(job, &[target.as_str()], now)?;
+                if matches!(job.asker, Asker::Cluster { .. }) {
+                    // It was here, or the cluster would not ask here.
+                    return Err((Verdict::Failure, "it is gone, perhaps to another host".to_owned()));
+                }
                 let is_status = job.request.operation == Operation::Status;
                 let verdict = if is_status { Verdict::Off } else { Verdict::Failure };
                 Err((verdict, "there is no such VM".to_owned()))
@@ -78,11 +83,18 @@ impl<L: Link> Libvirt<L> {
         }
     }
 
-    fn permit(&mut self, job: &Job, names: &[&str], now: Instant) -> Result<(), (Verdict, String)> {
-        if self.permissions.permit_source(&job.source, names) {
+    /// Whether the groups let a job's client do something to the VM with these names.
+    pub(in crate::daemon::backend) fn permit(
+        &mut self,
+        job: &Job,
+        names: &[&str],
+        now: Instant,
+    ) -> Result<(), (Verdict, String)> {
+        let Asker::Client(source) = &job.asker else { return Ok(()) };
+        if self.permissions.permit_source(source, names) {
             return Ok(());
         }
-        let asker = self.identify(&job.source, now);
+        let asker = self.identify(source, now);
         match asker.doubt {
             _ if self.permissions.permit(&asker, names) => Ok(()),
             Some(doubt) => Err((Verdict::Failure, format!("no group has both for sure: {doubt}"))),
@@ -90,7 +102,7 @@ impl<L: Link> Libvirt<L> {
         }
     }
 
-    fn identify(&mut self, source: &Source, now: Instant) -> Asker {
+    fn identify(&mut self, source: &Source, now: Instant) -> Identified {
         let still_runs = |uris: &mut Vec<Uri<L>>, place: usize, vm: &Running| {
             let condition = uris[place].host(now)?.observe(&vm.domain.uuid.to_string())?;
             Ok(condition.is_some_and(|condition| condition.id == Some(vm.run)))
@@ -126,26 +138,58 @@ impl<L: Link> Libvirt<L> {
         if listing.problems.len() == self.uris.len() {
             return job.finish(Verdict::Failure, listing.problems.join("; "));
         }
-        let asker = self.identify(&job.source, now);
-        let entries: Vec<HostEntry> = listing
-            .vms
-            .iter()
-            .filter(|vm| self.permissions.permit(&asker, &[&vm.name, &vm.uuid]))
-            .map(|vm| HostEntry { name: vm.name.clone(), uuid: vm.uuid.clone(), state: vm.condition.power })
-            .collect();
+        let all = listing.vms.iter().map(|vm| HostEntry {
+            name: vm.name.clone(),
+            uuid: vm.uuid.clone(),
+            state: vm.condition.power,
+        });
+        self.answer_list(job, all, &listing.problems, now);
+        self.listing = Some(listing);
+    }
+
+    /// Answers a list with those VMs that the groups let its client see.
+    pub(in crate::daemon::backend) fn answer_list(
+        &mut self,
+        job: Job,
+        all: impl Iterator<Item = HostEntry>,
+        problems: &[String],
+        now: Instant,
+    ) {
+        let Asker::Client(source) = &job.asker else {
+            return job.finish(Verdict::Failure, "the cluster lists nothing");
+        };
+        let asker = self.identify(source, now);
+        let is_seen = |vm: &HostEntry| self.permissions.permit(&asker, &[&vm.name, &vm.uuid]);
+        let entries: Vec<HostEntry> = all.filter(is_seen).collect();
         if let Some(doubt) = asker.doubt.as_ref().filter(|_| entries.is_empty()) {
             // An empty list would say that there is no VM.
-            let reason = format!("nothing can be listed for sure: {doubt}");
-            self.listing = Some(listing);
-            return job.finish(Verdict::Failure, reason);
+            return job.finish(Verdict::Failure, format_args!("nothing can be listed for sure: {doubt}"));
         }
-        let problems: Vec<&String> = listing.problems.iter().chain(&asker.doubt).collect();
+        let problems: Vec<&String> = problems.iter().chain(&asker.doubt).collect();
         let reason = match problems.is_empty() {
-            true => "all URIs answered".to_owned(),
+            true => "all that were asked answered".to_owned(),
             false => format!("perhaps not all: {}", Joined(&problems)),
         };
         job.finish(Answer::HostList(entries), reason);
-        self.listing = Some(listing);
+    }
+
+    /// Looks for a VM at all URIs, and gives where it is; an error if that cannot be told.
+    pub(in crate::daemon::backend) fn find(
+        &mut self,
+        target: &Target,
+        now: Instant,
+    ) -> Result<Vec<(usize, LocalVm)>, String> {
+        match resolve(&mut self.uris, target, now) {
+            Resolution::Unknown => Ok(Vec::new()),
+            Resolution::Failed(reason) => Err(reason),
+            Resolution::Found(vm) => {
+                let uuid = Uuid::parse(&vm.uuid).ok_or_else(|| format!("{} is no UUID", vm.uuid))?;
+                let at = |copy: &Copy| {
+                    (copy.uri, LocalVm { name: vm.name.clone(), uuid, state: copy.condition.power })
+                };
+                Ok(vm.copies.iter().map(at).collect())
+            }
+        }
     }
 
     /// Looks which VMs there are, at all URIs.
@@ -256,7 +300,7 @@ impl<L: Link> Backend for Libvirt<L> {
             Err((verdict, reason)) => return job.refuse(verdict, reason),
         };
         let (verdict, reason) = match job.request.operation {
-            Operation::Status => power::status(&self.uris, &vm),
+            Operation::Status => power::status(&self.uris, &vm, &job),
             Operation::On => power::on(&mut self.uris, &vm, now),
             _ => return self.fence(Fence::new(vm), job, now),
         };
@@ -266,6 +310,7 @@ impl<L: Link> Backend for Libvirt<L> {
     fn event(&mut self, event: Event, _now: Instant) {
         match event {
             Event::Probed { uri, outcome } => self.probed(uri, outcome),
+            Event::Vms { .. } | Event::Cluster => {}
         }
     }
 

@@ -73,8 +73,8 @@ impl Host for Connection {
         all.iter()
             .map(|handle| {
                 let condition = match off.contains(&handle.get_uuid().map_err(failed)?) {
-                    true => Condition { power: PowerState::Off, id: None },
-                    false => Condition { power: PowerState::Running, id: handle.get_id() },
+                    true => Condition { power: PowerState::Off, id: None, has_moved: false },
+                    false => running(handle.get_id()),
                 };
                 handle.named(condition)
             })
@@ -100,12 +100,19 @@ fn is_uuid(text: &str) -> bool {
     hex == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
+fn running(id: Option<u32>) -> Condition {
+    Condition { power: PowerState::Running, id, has_moved: false }
+}
+
 impl Handle {
     /// What it does; none if it vanished meanwhile.
     fn condition(&self) -> Result<Option<Condition>, Failed> {
         match self.get_state() {
-            Ok((sys::VIR_DOMAIN_SHUTOFF, _)) => Ok(Some(Condition { power: PowerState::Off, id: None })),
-            Ok(_) => Ok(Some(Condition { power: PowerState::Running, id: self.get_id() })),
+            Ok((sys::VIR_DOMAIN_SHUTOFF, reason)) => {
+                let has_moved = u32::try_from(reason) == Ok(sys::VIR_DOMAIN_SHUTOFF_MIGRATED);
+                Ok(Some(Condition { power: PowerState::Off, id: None, has_moved }))
+            }
+            Ok(_) => Ok(Some(running(self.get_id()))),
             Err(error) if error.code() == ErrorNumber::NoDomain => Ok(None),
             Err(error) => Err(failed(error)),
         }

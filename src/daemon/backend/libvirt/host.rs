@@ -8,7 +8,7 @@ use crate::fence::{PowerState, Target};
 
 /// A VM that libvirt did not destroy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Undestroyed {
+pub(crate) enum Undestroyed {
     /// It was killed, but its process has not ended yet (disk sleep).
     Dying(String),
     /// Something else holds it for now: try again.
@@ -19,24 +19,26 @@ pub(super) enum Undestroyed {
 
 /// What a VM does at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Condition {
-    pub(super) power: PowerState,
+pub(crate) struct Condition {
+    pub(crate) power: PowerState,
     /// libvirt's number for this run of it; each start gives a new one.
-    pub(super) id: Option<u32>,
+    pub(crate) id: Option<u32>,
+    /// It is off because it moved to another host, as far as that was asked for.
+    pub(crate) has_moved: bool,
 }
 
 /// A VM as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) name: String,
+pub(crate) struct Found {
+    pub(crate) name: String,
     /// In lower case, as libvirt writes it.
-    pub(super) uuid: String,
-    pub(super) condition: Condition,
+    pub(crate) uuid: String,
+    pub(crate) condition: Condition,
 }
 
 /// How a VM is started again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Definition {
+pub(crate) enum Definition {
     /// libvirt keeps it.
     Persistent,
     /// This XML has to be given back to it.
@@ -44,7 +46,7 @@ pub(super) enum Definition {
 }
 
 /// One libvirt connection. Every call may take as long as the keepalive lets it.
-pub(super) trait Host {
+pub(crate) trait Host {
     /// The VMs that the target means: by name, and by UUID if it is one.
     fn find(&self, target: &Target) -> Result<Vec<Found>, Failed>;
 
@@ -65,7 +67,7 @@ pub(super) trait Host {
 }
 
 /// The way to one URI, which may be closed.
-pub(super) trait Link {
+pub(crate) trait Link {
     /// Its connection.
     type Host: Host;
 

@@ -91,7 +91,7 @@ impl Shared {
 
 /// The worker's end.
 #[derive(Debug)]
-pub(super) struct UriLink {
+pub(in crate::daemon::backend) struct UriLink {
     pub(super) shared: Arc<Shared>,
     pub(super) keeper: Sender<Command>,
 }

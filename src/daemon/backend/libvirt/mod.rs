@@ -33,11 +33,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use log::{info, warn};
 
-use super::{Permissions, Started};
+use super::Permissions;
 use crate::daemon::worker::Message;
 use crate::sys::signals::Signals;
 
+pub(super) use backend::Libvirt;
+pub(crate) use host::{Found, Host};
 pub(crate) use keeper::Keepers;
+pub(super) use link::UriLink;
 
 /// How long the first connections may take at start.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -53,12 +56,12 @@ pub(super) fn start(
     worker: &Sender<Message>,
     wait: bool,
     signals: &Signals,
-) -> Result<Option<Started>, String> {
+) -> Result<Option<(Libvirt<UriLink>, Keepers)>, String> {
     let (keepers, links, first) = keeper::start(uris, worker)?;
     if !wait && !await_first(uris, &first, signals)? {
         return Ok(None);
     }
-    Ok(Some(Started { backend: Box::new(backend::Libvirt::new(links, permissions)), keepers }))
+    Ok(Some((Libvirt::new(links, permissions), keepers)))
 }
 
 /// Waits until every URI was tried once, or one can be reached and the others

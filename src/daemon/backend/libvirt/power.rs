@@ -99,7 +99,7 @@ impl Fence {
 
     /// Sees to it that a copy is off.
     fn copy_off(&mut self, at: usize, host: &impl Host, job: &Job, now: Instant) -> Result<(), Trouble> {
-        let Some(run) = self.look(at, host)? else { return Ok(()) };
+        let Some(run) = self.look(at, host, job)? else { return Ok(()) };
         if job.request.operation == Operation::Reboot && self.restart.is_none() {
             // Before it is destroyed: a transient VM is gone after that.
             self.restart = Some((self.vm.copies[at].uri, host.definition(&self.vm.uuid)?));
@@ -117,7 +117,7 @@ impl Fence {
         if matches!(destroyed, Ok(()) | Err(Undestroyed::Dying(_))) {
             self.progress[at] = Progress::Killed { run: run.number, at: Instant::now().max(now) };
         }
-        match (self.look(at, host)?, destroyed) {
+        match (self.look(at, host, job)?, destroyed) {
             (None, _) => Ok(()),
             (Some(_), Ok(())) => Err(Trouble::Again("destroyed, but it still runs".to_owned())),
             (Some(_), Err(Undestroyed::Dying(reason) | Undestroyed::Busy(reason))) => {
@@ -133,15 +133,22 @@ impl Fence {
     /// that the VM is gone (a transient one), or that it runs under another
     /// id (somebody started it anew): the run that we destroyed is over.
     /// Without it, a VM that is gone may as well have moved to another host.
-    fn look(&mut self, at: usize, host: &impl Host) -> Result<Option<Run>, Trouble> {
+    fn look(&mut self, at: usize, host: &impl Host, job: &Job) -> Result<Option<Run>, Trouble> {
         let progress = self.progress[at];
         if matches!(progress, Progress::Off { .. }) {
             return Ok(None);
         }
         match (host.observe(&self.vm.uuid)?, progress) {
-            (Some(Condition { power: PowerState::Running, id: now }), Progress::Killed { run: then, .. })
-                if now.is_some() && then.is_some() && now != then => {}
-            (Some(Condition { power: PowerState::Running, id }), _) => return Ok(Some(Run { number: id })),
+            (
+                Some(Condition { power: PowerState::Running, id: now, .. }),
+                Progress::Killed { run: then, .. },
+            ) if now.is_some() && then.is_some() && now != then => {}
+            (Some(Condition { power: PowerState::Running, id, .. }), _) => {
+                return Ok(Some(Run { number: id }));
+            }
+            (Some(Condition { has_moved: true, .. }), Progress::Untouched) if job.is_alone() => {
+                return Err(Trouble::Failed(MOVED.to_owned()));
+            }
             (Some(Condition { power: PowerState::Off, .. }), _) | (None, Progress::Killed { .. }) => {}
             (None, _) => return Err(Trouble::Failed("it is gone, perhaps to another host".to_owned())),
         }
@@ -222,13 +229,19 @@ fn may_run_elsewhere(vm: &Vm) -> Option<(Verdict, String)> {
     (!vm.silent.is_empty()).then(|| (Verdict::Failure, format!("it may run where nobody answers: {silent}")))
 }
 
+/// What is said of a VM that is off here because it moved.
+const MOVED: &str = "it moved to another host, and no host of the cluster says that it has it";
+
 /// Whether a VM runs anywhere.
-pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &Vm) -> (Verdict, String) {
+pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &Vm, job: &Job) -> (Verdict, String) {
     if let Some(copy) = vm.copies.iter().find(|copy| copy.condition.power == PowerState::Running) {
         return (Verdict::Success, format!("it runs on {}", uris[copy.uri].link.name()));
     }
     if let Some(failure) = may_run_elsewhere(vm) {
         return failure;
+    }
+    if job.is_alone() && vm.copies.iter().any(|copy| copy.condition.has_moved) {
+        return (Verdict::Failure, MOVED.to_owned());
     }
     let names: Vec<&str> = vm.copies.iter().map(|copy| uris[copy.uri].link.name()).collect();
     (Verdict::Off, format!("it is off on {}", Joined(&names)))

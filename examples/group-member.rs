@@ -1,0 +1,244 @@
+//! A member of the group in which the daemons of several hosts talk: hears all
+//! that is said there, and says what it is told to, true or not. For tests.
+//!
+//! On stdin, a line each:
+//!
+//! ```text
+//! request OPERATION NAME NUMBER [TARGET]      TARGET: all nodes
+//! reply TARGET NUMBER RESPONSE NAME OPERATION
+//! store NAME UUID STATE [OWNER]               STATE: 1 runs, 5 is off; OWNER: this node
+//! gone NAME UUID [OWNER]
+//! hello|complete                              it is of this suite; and has told all
+//! raw HEX
+//! flood COUNT HEX                             the same message many times
+//! random COUNT SEED                           random ones of random lengths
+//! quit
+//! ```
+//!
+//! On stdout, a line each: `joined as ID`, `config members=.. left=.. joined=..`,
+//! `quorum yes|no nodes=..`, `from ID request ..` and the like, and at the end
+//! `total messages=N bytes=N`, of all that was heard.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::io::{self, Write, stdin, stdout};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use fence_virt::fence::{Domain, Operation, PowerState, Uuid};
+use fence_virt::sys::corosync::{Departure, Heard, Libraries, Member};
+use fence_virt::sys::poll::{Interest, PollSet};
+use fence_virt::wire::cluster::{Call, EVERY_NODE, GROUP, Message, Told};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    // Deep stacks are for threads: libcpg needs more than the main one may have.
+    let thread = std::thread::Builder::new()
+        .stack_size(fence_virt::sys::corosync::STACK)
+        .spawn(|| run().map_err(|error| error.to_string()));
+    match thread.map(std::thread::JoinHandle::join) {
+        Ok(Ok(Ok(()))) => ExitCode::SUCCESS,
+        Ok(Ok(Err(reason))) => {
+            eprintln!("group-member: {reason}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn run() -> Outcome<()> {
+    let mut member = Member::join(&Libraries::open()?, GROUP)?;
+    say(&format!("joined as {}", member.node()))?;
+    let (mut input, mut rest) = (stdin(), String::new());
+    let mut total = (0, 0);
+    loop {
+        let mut set = PollSet::new();
+        let commands = set.add(input.as_fd(), Interest::Read);
+        for fd in member.fds() {
+            set.add(fd, Interest::Read);
+        }
+        set.wait(Some(Duration::from_secs(1)))?;
+        let is_told = set.ready(commands).any();
+        listen(&mut member, &mut total)?;
+        if !is_told {
+            continue;
+        }
+        let mut buffer = [0; 65536];
+        let count = io::Read::read(&mut input, &mut buffer)?;
+        rest.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        while let Some((line, tail)) = rest.split_once('\n') {
+            let line = line.to_owned();
+            rest = tail.to_owned();
+            if line == "quit" {
+                return finish(total);
+            }
+            obey(&line, &mut member, &mut total)?;
+        }
+        if count == 0 {
+            return finish(total);
+        }
+    }
+}
+
+fn finish((messages, bytes): (usize, usize)) -> Outcome<()> {
+    say(&format!("total messages={messages} bytes={bytes}"))
+}
+
+fn say(line: &str) -> Outcome<()> {
+    let mut out = stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
+
+fn listen(member: &mut Member, total: &mut (usize, usize)) -> Outcome<()> {
+    let mut heard = Vec::new();
+    member.dispatch(10_000, &mut heard)?;
+    for item in heard {
+        match item {
+            Heard::Message { node, bytes, length, .. } => {
+                *total = (total.0 + 1, total.1 + length);
+                say(&format!("from {node} {}", describe(&bytes, length)))?;
+            }
+            Heard::Changed(change) => {
+                let ids = |list: &[(u32, u32)]| {
+                    list.iter().map(|(node, _)| node.to_string()).collect::<Vec<_>>().join(",")
+                };
+                let left = |(node, _, how): &(u32, u32, Departure)| format!("{node}({how:?})");
+                let left: Vec<String> = change.left.iter().map(left).collect();
+                let (members, joined) = (ids(&change.members), ids(&change.joined));
+                say(&format!("config members={members} left={} joined={joined}", left.join(",")))?;
+            }
+            Heard::Quorum { is_quorate, nodes } => {
+                let nodes: Vec<String> = nodes.iter().map(u32::to_string).collect();
+                let quorate = if is_quorate { "yes" } else { "no" };
+                say(&format!("quorum {quorate} nodes={}", nodes.join(",")))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn describe(bytes: &[u8], length: usize) -> String {
+    let told = |told: &Told| {
+        let domain = &told.domain;
+        format!("name={:?} uuid={} owner={} state={:?}", domain.name, domain.uuid, told.owner, told.state)
+    };
+    let call = |call: &Call| {
+        let Call { number, target, name, operation, client_number } = call;
+        format!("number={number} target={target} name={name:?} operation={operation} client={client_number}")
+    };
+    match Message::decode(bytes) {
+        Ok(Message::Request(asked)) => format!("request {}", call(&asked)),
+        Ok(Message::Reply { call: asked, response }) => format!("reply {} response={response}", call(&asked)),
+        Ok(Message::Store(vm)) => format!("store {}", told(&vm)),
+        Ok(Message::Gone(vm)) => format!("gone {}", told(&vm)),
+        Ok(Message::Hello { is_complete: false }) => "hello".to_owned(),
+        Ok(Message::Hello { is_complete: true }) => "complete".to_owned(),
+        Err(error) => format!("other length={length}: {error}"),
+    }
+}
+
+/// Sends, and listens meanwhile, or the queues of corosync stay full.
+fn send(member: &mut Member, bytes: &[u8], total: &mut (usize, usize)) -> Outcome<()> {
+    loop {
+        match member.send(bytes) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_temporary() => {
+                listen(member, total)?;
+                PollSet::new().wait(Some(Duration::from_millis(1)))?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn obey(line: &str, member: &mut Member, total: &mut (usize, usize)) -> Outcome<()> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let own = member.node().to_string();
+    match words.as_slice() {
+        ["request", operation, name, number] => {
+            let call = call_of(operation, name, number, &EVERY_NODE.to_string())?;
+            send(member, &Message::Request(call).encode(), total)
+        }
+        ["request", operation, name, number, target] => {
+            let call = call_of(operation, name, number, target)?;
+            send(member, &Message::Request(call).encode(), total)
+        }
+        ["reply", target, number, response, name, operation] => {
+            let reply = Message::Reply {
+                call: call_of(operation, name, number, target)?,
+                response: response.parse()?,
+            };
+            send(member, &reply.encode(), total)
+        }
+        ["store", name, uuid, state] => {
+            send(member, &Message::Store(told_of(name, uuid, state, &own)?).encode(), total)
+        }
+        ["store", name, uuid, state, owner] => {
+            send(member, &Message::Store(told_of(name, uuid, state, owner)?).encode(), total)
+        }
+        ["gone", name, uuid] => send(member, &Message::Gone(told_of(name, uuid, "5", &own)?).encode(), total),
+        ["gone", name, uuid, owner] => {
+            send(member, &Message::Gone(told_of(name, uuid, "5", owner)?).encode(), total)
+        }
+        ["hello"] => send(member, &Message::Hello { is_complete: false }.encode(), total),
+        ["complete"] => send(member, &Message::Hello { is_complete: true }.encode(), total),
+        ["raw", hex] => send(member, &unhex(hex)?, total),
+        ["flood", count, hex] => {
+            let bytes = unhex(hex)?;
+            (0..count.parse::<usize>()?).try_for_each(|_| send(member, &bytes, total))
+        }
+        ["random", count, seed] => {
+            let mut random = Random(seed.parse::<u64>()? | 1);
+            (0..count.parse::<usize>()?).try_for_each(|_| send(member, &random.message(), total))
+        }
+        [] => Ok(()),
+        _ => Err(format!("no such command: {line}").into()),
+    }
+}
+
+fn call_of(operation: &str, name: &str, number: &str, target: &str) -> Outcome<Call> {
+    let operation = Operation::ALL.into_iter().find(|known| known.to_string() == operation);
+    Ok(Call {
+        number: number.parse()?,
+        target: target.parse()?,
+        name: name.to_owned(),
+        operation: operation.ok_or("no such operation")?,
+        client_number: 0,
+    })
+}
+
+fn told_of(name: &str, uuid: &str, state: &str, owner: &str) -> Outcome<Told> {
+    let domain = Domain { name: name.to_owned(), uuid: Uuid::parse(uuid).ok_or("no UUID")? };
+    let state = if state == "5" { PowerState::Off } else { PowerState::Running };
+    Ok(Told { domain, owner: owner.parse()?, state })
+}
+
+fn unhex(text: &str) -> Outcome<Vec<u8>> {
+    let digits: Vec<u8> = text.bytes().collect();
+    digits.chunks(2).map(|pair| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?)).collect()
+}
+
+/// xorshift64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// Half of them have the right length and a known type, and so get further.
+    fn message(&mut self) -> Vec<u8> {
+        let is_close = self.next() % 2 == 0;
+        let length = if is_close { 156 } else { self.next() as usize % 400 };
+        let mut bytes: Vec<u8> = (0..length).map(|_| self.next() as u8).collect();
+        if is_close {
+            bytes[..4].copy_from_slice(&(self.next() as u32 % 4).to_le_bytes());
+        }
+        bytes
+    }
+}

@@ -1,0 +1,270 @@
+//! Brings together requests, the group, and libvirt.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use log::warn;
+
+use crate::daemon::backend::libvirt::{Libvirt, UriLink};
+use crate::daemon::backend::{Backend, Event, Seen};
+use crate::daemon::group::{GroupLink, Tidings};
+use crate::daemon::job::{Asker, Caller, Job, Outcome, Ticket};
+use crate::daemon::limiter::{LeftOut, Limiter};
+use crate::fence::{Answer, Operation, Request, Target, Verdict};
+use crate::routing::{Action, List, OnBehalf, Router};
+
+/// How many batches of the group are read before the next job has its turn.
+const BATCHES: usize = 4;
+
+/// The backend.
+pub(super) struct Cpg {
+    libvirt: Libvirt<UriLink>,
+    group: GroupLink,
+    router: Router,
+    /// Requests of clients, by the number that the router knows them by.
+    clients: HashMap<u64, Job>,
+    next_client: u64,
+    /// Jobs for the worker, in which the router has a part of a request carried out.
+    jobs: VecDeque<Job>,
+    callers: HashMap<u64, Caller>,
+    outcomes: (Sender<Outcome>, Receiver<Outcome>),
+    /// Lists that wait until all members have told their VMs.
+    lists: Vec<(Instant, Job)>,
+    notes: Limiter,
+    is_lost: bool,
+}
+
+impl Cpg {
+    pub(super) fn new(libvirt: Libvirt<UriLink>, group: GroupLink, router: Router) -> Cpg {
+        Cpg {
+            libvirt,
+            group,
+            router,
+            clients: HashMap::new(),
+            next_client: 0,
+            jobs: VecDeque::new(),
+            callers: HashMap::new(),
+            outcomes: unbounded(),
+            lists: Vec::new(),
+            notes: Limiter::new(20, Duration::from_millis(500), Instant::now()),
+            is_lost: false,
+        }
+    }
+
+    /// Takes up a client's request for one VM.
+    fn ask(&mut self, job: Job, now: Instant) {
+        let target = &job.request.target;
+        if self.router.alone().is_none() && !self.router.knows(target.as_str()) {
+            // It may be so new that no event has told of it.
+            match self.libvirt.find(target, now) {
+                Ok(found) => found.into_iter().for_each(|(place, vm)| self.router.find(place, vm, now)),
+                Err(reason) => {
+                    let reason = format!("no host of the cluster has told it, and here: {reason}");
+                    return job.refuse(Verdict::Failure, reason);
+                }
+            }
+        }
+        let names = self.router.names_of(target.as_str());
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if let Err((verdict, reason)) = self.libvirt.permit(&job, &names, now) {
+            return job.refuse(verdict, reason);
+        }
+        let client = self.next_client;
+        self.next_client += 1;
+        let (request, received) = (job.request.clone(), job.received);
+        self.clients.insert(client, job);
+        self.router.ask(client, &request, received, now);
+    }
+
+    fn list(&mut self, job: Job, now: Instant) {
+        match self.router.list(now) {
+            List::Known(entries) => self.libvirt.answer_list(job, entries.into_iter(), &[], now),
+            List::Later(at) => self.lists.push((at, job)),
+            List::Alone(reason) => job.finish(Verdict::Failure, alone(&reason)),
+        }
+    }
+
+    fn devstatus(&mut self, job: Job, now: Instant) {
+        if let Some(reason) = self.router.alone() {
+            return job.finish(Verdict::Failure, alone(reason));
+        }
+        if self.group.is_silent() {
+            return job.finish(Verdict::Failure, "corosync does not answer");
+        }
+        self.libvirt.begin(job, now);
+    }
+
+    fn hear(&mut self, tidings: Tidings, now: Instant) {
+        match tidings {
+            Tidings::Joined(me) => self.router.joined(me, now),
+            Tidings::Lost(reason) => self.router.lost(&reason),
+            Tidings::Changed(change) => self.router.changed(&change, now),
+            Tidings::Votes { is_quorate, nodes } => self.router.votes(is_quorate, &nodes, now),
+            Tidings::Message { from, bytes, at, is_old } => {
+                self.router.heard(from, &bytes, at, is_old, now);
+            }
+        }
+    }
+
+    /// Does what the router wants done, until it wants nothing more.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            for Outcome { job, answer, reason } in self.outcomes.1.try_iter().collect::<Vec<_>>() {
+                self.callers.remove(&job);
+                let verdict = match answer {
+                    Answer::Verdict(verdict) => verdict,
+                    Answer::HostList(_) => Verdict::Failure,
+                };
+                self.router.done(job, verdict, reason, now);
+            }
+            let mut is_quiet = true;
+            while let Some(action) = self.router.act() {
+                is_quiet = false;
+                self.act(action, now);
+            }
+            while self.group.has_room() {
+                let Some(message) = self.router.send() else { break };
+                self.group.send(message);
+            }
+            if is_quiet && self.outcomes.1.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action, now: Instant) {
+        match action {
+            Action::Begin { job, operation, name, on_behalf, expires, is_alone } => {
+                self.begin_part(job, operation, &name, on_behalf, (expires, is_alone), now);
+            }
+            Action::Find { job, name } => {
+                let found = match Target::new(name.as_bytes()) {
+                    Ok(target) => self.libvirt.find(&target, now),
+                    // No VM has such a name, as far as clients can ask.
+                    Err(_) => Ok(Vec::new()),
+                };
+                self.router.found(job, found, now);
+            }
+            Action::HangUp { job } => {
+                if let Some(caller) = self.callers.get(&job) {
+                    caller.hang_up();
+                }
+            }
+            Action::Answer { client, verdict, reason, is_begun } => {
+                if let Some(job) = self.clients.remove(&client) {
+                    if is_begun { job.finish(verdict, reason) } else { job.refuse(verdict, reason) }
+                }
+            }
+            Action::Note(text) => {
+                if let Some(left_out) = self.notes.allow(now) {
+                    warn!("cpg: {}{}", text.escape_debug(), LeftOut(left_out));
+                }
+            }
+        }
+    }
+
+    /// A part of a request that concerns this host becomes a job for the worker.
+    fn begin_part(
+        &mut self,
+        job: u64,
+        operation: Operation,
+        name: &str,
+        on_behalf: OnBehalf,
+        (expires, is_alone): (Instant, bool),
+        now: Instant,
+    ) {
+        let ticket = Ticket::of_cluster(self.outcomes.0.clone(), job);
+        // Without a VM that can be called so, the dropped ticket answers failure.
+        let Ok(target) = Target::new(name.as_bytes()) else { return };
+        let client = match on_behalf {
+            OnBehalf::Client(client) => self.clients.get(&client),
+            OnBehalf::Node(_) => None,
+        };
+        let caller = client.map(|client| client.caller.clone()).unwrap_or_default();
+        // Its own hang-up must not be that of the client, who is answered.
+        let caller = caller.child();
+        self.callers.insert(job, caller.clone());
+        self.jobs.push_back(Job {
+            request: Request { operation, target, seqno: 0 },
+            asker: Asker::Cluster { is_alone },
+            received: client.map_or(now, |client| client.received),
+            expires,
+            caller,
+            ticket,
+        });
+    }
+}
+
+fn alone(reason: &str) -> String {
+    format!("this node is not in the cluster's group: {reason}")
+}
+
+impl Backend for Cpg {
+    fn begin(&mut self, job: Job, now: Instant) {
+        match (&job.asker, job.request.operation) {
+            (Asker::Cluster { .. }, _) => self.libvirt.begin(job, now),
+            (_, Operation::HostList) => self.list(job, now),
+            (_, Operation::Devstatus) => self.devstatus(job, now),
+            (_, Operation::Null) => job.refuse(Verdict::Failure, "null is never carried out"),
+            _ => self.ask(job, now),
+        }
+        self.settle(now);
+    }
+
+    fn event(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Vms { uri, seen: Seen::All(vms) } => self.router.listed(uri, vms, now),
+            Event::Vms { uri, seen: Seen::One(vm) } => self.router.seen(uri, vm, now),
+            Event::Vms { uri, seen: Seen::Gone(uuid) } => self.router.vanished(uri, uuid, now),
+            Event::Cluster => {}
+            other @ Event::Probed { .. } => self.libvirt.event(other, now),
+        }
+    }
+
+    fn turn(&mut self, now: Instant) {
+        for _ in 0..BATCHES {
+            match self.group.fetch() {
+                Ok(batch) if batch.is_empty() => break,
+                Ok(batch) => batch.into_iter().for_each(|tidings| self.hear(tidings, now)),
+                Err(reason) => {
+                    if !std::mem::replace(&mut self.is_lost, true) {
+                        self.router.lost(&reason);
+                    }
+                    break;
+                }
+            }
+        }
+        self.router.turn(now);
+        let (due, later) = std::mem::take(&mut self.lists).into_iter().partition(|(at, _)| now >= *at);
+        self.lists = later;
+        let due: Vec<(Instant, Job)> = due;
+        for (_, job) in due {
+            self.list(job, now);
+        }
+        self.libvirt.turn(now);
+        self.settle(now);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        if self.group.has_tidings() {
+            return Some(Instant::now());
+        }
+        let lists = self.lists.iter().map(|(at, _)| *at);
+        lists.chain(self.router.deadline()).chain(self.libvirt.deadline()).min()
+    }
+
+    fn job(&mut self) -> Option<Job> {
+        self.jobs.pop_front()
+    }
+
+    fn stop(&mut self) {
+        self.router.lost("the daemon stops");
+        self.lists.clear();
+        self.settle(Instant::now());
+    }
+
+    fn is_at_work(&self) -> bool {
+        self.libvirt.is_at_work() || !self.jobs.is_empty()
+    }
+}

@@ -1,0 +1,575 @@
+//! A request under way: which copies of its VM were asked, and what they said.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::router::{Holder, Purpose, Router};
+use super::rules::Judgement;
+use super::table::Fate;
+use super::{ANSWER_LIMIT, Action, Names, OnBehalf, Peer, SEND_LIMIT, SERVE_LIMIT, TELL_LIMIT};
+use crate::fence::{Operation, PowerState, Request, Uuid, Verdict};
+use crate::wire::cluster::{Call, EVERY_NODE, Message};
+
+/// How many requests may be under way.
+const TASKS_MAX: usize = 8192;
+/// How often it is looked whether a C daemon that was asked has the VM no more.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(super) enum Asker {
+    /// A client of this node.
+    Client(u64),
+    /// A node, for whichever has the VM.
+    Node(Peer, Call),
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(super) struct Task {
+    asker: Asker,
+    operation: Operation,
+    /// The VM, as it was asked for.
+    text: String,
+    client_number: u32,
+    limits: Limits,
+    /// The VM, once anybody was asked.
+    vm: Option<Uuid>,
+    asks: BTreeMap<u32, Ask>,
+    /// Of a reboot with several copies: where it is started again, asked last.
+    runner: Option<u32>,
+    /// Whether a copy was seen to run.
+    has_run: bool,
+    /// When C daemons were asked whether they have it.
+    probed: Option<Instant>,
+    wake: Instant,
+}
+
+/// Until when what may be done for it.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Others may be asked.
+    send: Instant,
+    /// A VM may be destroyed on this node.
+    carry_out: Instant,
+    /// It is answered.
+    answer: Instant,
+}
+
+/// One copy that was asked.
+#[derive(Debug)]
+struct Ask {
+    operation: Operation,
+    /// How the VM was called.
+    name: String,
+    at: Instant,
+    state: AskState,
+}
+
+#[derive(Debug)]
+enum AskState {
+    /// The number of the request to another node.
+    Reply(u32),
+    /// The number of the job on this one.
+    Job(u64),
+    Shown(Verdict, String),
+}
+
+/// How far a task has come.
+enum Progress {
+    Done(Verdict, String),
+    /// Another node answers.
+    Dropped,
+    Wait(Instant),
+}
+
+/// What a reply is worth.
+fn verdict_of(response: u32, operation: Operation) -> Verdict {
+    match (response, operation) {
+        (0, _) => Verdict::Success,
+        (2, Operation::Status) => Verdict::Off,
+        _ => Verdict::Failure,
+    }
+}
+
+impl Router {
+    /// A client asks, for off, on, reboot or status.
+    pub fn ask(&mut self, client: u64, request: &Request, received: Instant, now: Instant) {
+        if let Some(reason) = self.alone() {
+            let reason = format!("this node is not in the cluster's group: {reason}");
+            return self.answer(client, Verdict::Failure, reason, false);
+        }
+        if self.tasks.len() >= TASKS_MAX {
+            return self.answer(
+                client,
+                Verdict::Failure,
+                "too many requests are under way".to_owned(),
+                false,
+            );
+        }
+        let answer = received + ANSWER_LIMIT;
+        let limits = Limits { send: received + SEND_LIMIT, carry_out: answer, answer };
+        let text = request.target.as_str().to_owned();
+        self.take_up(Asker::Client(client), request.operation, text, request.seqno, limits, None, now);
+    }
+
+    /// A node asks for a VM that this one answers for.
+    pub(super) fn answer_for(&mut self, peer: Peer, call: Call, at: Instant, now: Instant) {
+        let limits = Limits {
+            send: at + SEND_LIMIT,
+            carry_out: at + SERVE_LIMIT,
+            // A C node has no deadline of its own.
+            answer: at + ANSWER_LIMIT,
+        };
+        let (operation, text, number) = (call.operation, call.name.clone(), call.client_number);
+        self.take_up(Asker::Node(peer, call), operation, text, number, limits, Some(at), now);
+    }
+
+    #[allow(clippy::too_many_arguments)] // What a request is made of, once, for both kinds of askers.
+    fn take_up(
+        &mut self,
+        asker: Asker,
+        operation: Operation,
+        text: String,
+        client_number: u32,
+        limits: Limits,
+        probed: Option<Instant>,
+        now: Instant,
+    ) {
+        let id = self.next_task();
+        let (vm, asks, runner, wake) = (None, BTreeMap::new(), None, limits.answer);
+        let has_run = false;
+        let task =
+            Task { asker, operation, text, client_number, limits, vm, asks, runner, has_run, probed, wake };
+        self.tasks.insert(id, task);
+        self.review(id, now);
+    }
+
+    /// Takes a request as far as it goes now.
+    pub(super) fn review(&mut self, id: u64, now: Instant) {
+        let Some(mut task) = self.tasks.remove(&id) else { return };
+        self.wakes.remove(&(task.wake, id));
+        match self.advance(&mut task, id, now) {
+            Progress::Wait(at) => {
+                task.wake = at.min(task.limits.answer);
+                self.wakes.insert((task.wake, id));
+                self.tasks.insert(id, task);
+            }
+            Progress::Done(verdict, reason) => self.finish(task, Some((verdict, reason))),
+            Progress::Dropped => self.finish(task, None),
+        }
+    }
+
+    pub(super) fn review_all(&mut self, now: Instant) {
+        for id in self.tasks.keys().copied().collect::<Vec<_>>() {
+            self.review(id, now);
+        }
+    }
+
+    /// News of a VM: it concerns those that ask for it, and those that found nothing yet.
+    pub(super) fn review_vm(&mut self, uuid: Uuid, now: Instant) {
+        let concerned = |task: &Task| task.vm.is_none_or(|vm| vm == uuid);
+        let ids = self.tasks.iter().filter(|(_, task)| concerned(task)).map(|(&id, _)| id);
+        for id in ids.collect::<Vec<_>>() {
+            self.review(id, now);
+        }
+    }
+
+    fn finish(&mut self, task: Task, outcome: Option<(Verdict, String)>) {
+        for ask in task.asks.values() {
+            match ask.state {
+                AskState::Reply(number) => drop(self.numbers.remove(&number)),
+                AskState::Job(job) => {
+                    self.jobs.remove(&job);
+                    self.actions.push_back(Action::HangUp { job });
+                }
+                AskState::Shown(..) => {}
+            }
+        }
+        match (task.asker, outcome) {
+            (Asker::Client(client), outcome) => {
+                let (verdict, reason) = outcome.unwrap_or((Verdict::Failure, "it was dropped".to_owned()));
+                self.answer(client, verdict, reason, task.vm.is_some());
+            }
+            (Asker::Node(peer, call), Some((verdict, _))) => self.reply(peer, call, verdict),
+            (Asker::Node(peer, call), None) => self.serving.is_over(peer, call.number),
+        }
+    }
+
+    fn answer(&mut self, client: u64, verdict: Verdict, reason: String, is_begun: bool) {
+        self.actions.push_back(Action::Answer { client, verdict, reason, is_begun });
+    }
+
+    /// All requests have failed; nobody is there to be told but clients.
+    pub(super) fn fail_tasks(&mut self, reason: &str) {
+        for (id, task) in std::mem::take(&mut self.tasks) {
+            self.wakes.remove(&(task.wake, id));
+            let reason = format!("this node has left the cluster's group: {reason}");
+            let outcome = matches!(task.asker, Asker::Client(_)).then_some((Verdict::Failure, reason));
+            self.finish(task, outcome);
+        }
+    }
+
+    /// Requests of peers that are gone are for nobody.
+    pub(super) fn abandon_tasks(&mut self, is_gone: &dyn Fn(Peer) -> bool) {
+        let of_gone = |task: &Task| matches!(&task.asker, Asker::Node(peer, _) if is_gone(*peer));
+        let ids: Vec<u64> = self.tasks.iter().filter(|(_, task)| of_gone(task)).map(|(&id, _)| id).collect();
+        for id in ids {
+            if let Some(task) = self.tasks.remove(&id) {
+                self.wakes.remove(&(task.wake, id));
+                self.finish(task, None);
+            }
+        }
+    }
+
+    fn advance(&mut self, task: &mut Task, id: u64, now: Instant) -> Progress {
+        if now >= task.limits.answer {
+            return Progress::Done(Verdict::Failure, task.who_is_silent());
+        }
+        if let Asker::Node(peer, call) = &task.asker {
+            // Somebody else has answered it.
+            if task.vm.is_none() && !self.serving.awaits(peer.node, call.number) {
+                return Progress::Dropped;
+            }
+        }
+        let uuid = match task.vm {
+            Some(uuid) => uuid,
+            None => {
+                let found = self.meaning(&task.text);
+                if found.len() > 1 {
+                    let uuids: Vec<String> = found.iter().map(Uuid::to_string).collect();
+                    let reason = format!(
+                        "{:?} means several VMs, {}: ask by UUID, or rename them",
+                        task.text,
+                        uuids.join(" and ")
+                    );
+                    return Progress::Done(Verdict::Failure, reason);
+                }
+                match found.first().filter(|&&uuid| !self.holders(uuid).is_empty()) {
+                    Some(&uuid) => uuid,
+                    None => return self.nobody(task, found.first().copied(), now),
+                }
+            }
+        };
+        let holders = self.concerned(task, uuid);
+        if holders.is_empty() && task.vm.is_none() {
+            return Progress::Dropped;
+        }
+        task.has_run |= holders.iter().any(|holder| holder.state == PowerState::Running);
+        if task.operation != Operation::Status {
+            if let Some(wait_or_doubt) = self.doubt(task, uuid, now) {
+                return wait_or_doubt;
+            }
+        }
+        self.ask_copies(task, id, uuid, &holders, now);
+        if task.asks.is_empty() {
+            return self.nobody(task, Some(uuid), now);
+        }
+        self.judge(task, id, uuid, now)
+    }
+
+    /// The members that a request is for. C daemons have heard what a node asks of every node.
+    fn concerned(&self, task: &Task, uuid: Uuid) -> Vec<Holder> {
+        let mut holders = self.holders(uuid);
+        if matches!(task.asker, Asker::Node(..)) {
+            holders.retain(|holder| self.table.speaks(holder.node) || self.table.is_me(holder.node));
+        }
+        holders
+    }
+
+    /// Whether a copy may run where nobody can be asked. A copy that was off
+    /// there is no reason for doubt if another is seen to run.
+    fn doubt(&self, task: &Task, uuid: Uuid, now: Instant) -> Option<Progress> {
+        let counts = |state: PowerState| state == PowerState::Running || !task.has_run;
+        let departed = self
+            .table
+            .copies(uuid)
+            .filter(|(node, copy)| copy.fate != Fate::Here && !self.table.is_me(*node) && counts(copy.state));
+        let doubts = departed.filter_map(|(node, copy)| {
+            match self.rules.departed(node, copy.fate, &self.table.quorum, now) {
+                Judgement::Doubt(reason) => Some(reason),
+                Judgement::Off(_) => None,
+            }
+        });
+        let reasons: Vec<String> = doubts.collect();
+        if reasons.is_empty() {
+            return None;
+        }
+        Some(match self.table.unsettled_until(now) {
+            Some(until) => Progress::Wait(until),
+            None => Progress::Done(Verdict::Failure, reasons.join("; ")),
+        })
+    }
+
+    /// No member has it.
+    fn nobody(&mut self, task: &mut Task, uuid: Option<Uuid>, now: Instant) -> Progress {
+        if let Some(until) = self.table.unsettled_until(now) {
+            return Progress::Wait(until);
+        }
+        if self.table.mutes().next().is_some() {
+            if task.probed.is_none() {
+                self.probe(task);
+            }
+            let since = *task.probed.get_or_insert(now);
+            if now < since + TELL_LIMIT {
+                return Progress::Wait(since + TELL_LIMIT);
+            }
+        }
+        let departed = uuid.into_iter().flat_map(|uuid| self.table.copies(uuid));
+        let judgements = departed
+            .filter(|(node, copy)| copy.fate != Fate::Here && !self.table.is_me(*node))
+            .map(|(node, copy)| self.rules.departed(node, copy.fate, &self.table.quorum, now));
+        let judgement = judgements.reduce(|one, other| match one {
+            Judgement::Doubt(_) => one,
+            Judgement::Off(_) => other,
+        });
+        let (verdict, reason) = judgement.unwrap_or_else(|| self.rules.never_seen()).answer(task.operation);
+        Progress::Done(verdict, reason)
+    }
+
+    /// Asks the C daemons, which tell all their VMs whenever they are asked for one.
+    fn probe(&mut self, task: &Task) {
+        let call = Call {
+            number: self.next_number(),
+            target: EVERY_NODE,
+            name: task.text.clone(),
+            operation: Operation::Status,
+            client_number: 0,
+        };
+        self.push(Message::Request(call));
+    }
+
+    /// Asks the members that have it and were not asked, and gives up those that are gone.
+    fn ask_copies(&mut self, task: &mut Task, id: u64, uuid: Uuid, holders: &[Holder], now: Instant) {
+        for node in task.asks.keys().copied().collect::<Vec<_>>() {
+            let Some(ask) = task.asks.get(&node) else { continue };
+            if let AskState::Reply(number) = ask.state {
+                let is_stale = self.table.stale_at(node, uuid, ask.at).is_some_and(|at| now >= at);
+                if is_stale {
+                    self.table.gone(node, uuid);
+                }
+                if is_stale || !self.table.is_member(node) {
+                    self.numbers.remove(&number);
+                    task.asks.remove(&node);
+                }
+            }
+        }
+        let is_first = task.vm.replace(uuid).is_none();
+        if is_first && task.operation == Operation::Reboot && holders.len() > 1 {
+            let running = holders.iter().filter(|holder| holder.state == PowerState::Running);
+            task.runner = running.max_by_key(|holder| holder.order).map(|holder| holder.node);
+        }
+        let is_only = holders.len() == 1 && task.asks.is_empty();
+        for holder in holders {
+            if !task.asks.contains_key(&holder.node) && task.runner != Some(holder.node) {
+                let operation = match task.operation {
+                    Operation::On | Operation::Reboot if is_only => task.operation,
+                    Operation::Reboot if holder.state == PowerState::Running => Operation::Off,
+                    Operation::On | Operation::Reboot => Operation::Status,
+                    other => other,
+                };
+                self.ask_copy(task, id, holder.node, operation, uuid, now);
+            }
+        }
+    }
+
+    fn ask_copy(
+        &mut self,
+        task: &mut Task,
+        id: u64,
+        node: u32,
+        operation: Operation,
+        uuid: Uuid,
+        now: Instant,
+    ) {
+        let name = self.wire_name(node, uuid);
+        let state = if self.table.is_me(node) {
+            let job = self.next_job(Purpose::Ask(id));
+            let on_behalf = match &task.asker {
+                Asker::Client(client) => OnBehalf::Client(*client),
+                Asker::Node(peer, _) => OnBehalf::Node(peer.node),
+            };
+            let is_alone = self.table.copies(uuid).all(|(node, _)| self.table.is_me(node));
+            let expires = task.limits.carry_out;
+            self.actions.push_back(Action::Begin {
+                job,
+                operation,
+                name: uuid.to_string(),
+                on_behalf,
+                expires,
+                is_alone,
+            });
+            AskState::Job(job)
+        } else if now > task.limits.send {
+            let reason = "it had waited too long for other nodes to be asked".to_owned();
+            AskState::Shown(Verdict::Failure, reason)
+        } else {
+            let number = self.next_number();
+            self.numbers.insert(number, id);
+            let client_number = match operation {
+                Operation::Off | Operation::On => task.client_number,
+                _ => 0,
+            };
+            let call = Call { number, target: node, name: name.clone(), operation, client_number };
+            self.push(Message::Request(call));
+            AskState::Reply(number)
+        };
+        task.asks.insert(node, Ask { operation, name, at: now, state });
+    }
+
+    /// What a VM is called towards a node: C daemons know it by its name or its UUID, by their name_mode.
+    fn wire_name(&self, node: u32, uuid: Uuid) -> String {
+        let name = self.table.copies(uuid).find(|(at, _)| *at == node).map(|(_, copy)| copy.name());
+        match name {
+            Some(name) if !self.table.speaks(node) && self.rules.names != Names::Uuid => {
+                let is_unique = self.table.meaning(name, Names::Name).len() == 1;
+                if is_unique || self.rules.names == Names::Name { name.to_owned() } else { uuid.to_string() }
+            }
+            _ => uuid.to_string(),
+        }
+    }
+
+    /// What the answers so far make of the request.
+    fn judge(&mut self, task: &mut Task, id: u64, uuid: Uuid, now: Instant) -> Progress {
+        if let Some(done) = task.early() {
+            return done;
+        }
+        if task.asks.values().any(|ask| !matches!(ask.state, AskState::Shown(..))) {
+            let is_mute = |&node: &u32| !self.table.speaks(node) && !self.table.is_me(node);
+            let look = task.asks.keys().any(is_mute).then_some(now + LOOK_AGAIN);
+            return Progress::Wait(look.unwrap_or(task.limits.answer));
+        }
+        // Of a reboot: a copy that was taken for off, and runs.
+        let found_running: Vec<u32> = task.found_running().collect();
+        if task.operation == Operation::Reboot && !found_running.is_empty() {
+            for node in found_running {
+                task.has_run = true;
+                self.ask_copy(task, id, node, Operation::Off, uuid, now);
+            }
+            return self.judge(task, id, uuid, now);
+        }
+        if let Some(runner) = task.runner.take().filter(|&node| self.table.is_member(node)) {
+            self.ask_copy(task, id, runner, Operation::Reboot, uuid, now);
+            return self.judge(task, id, uuid, now);
+        }
+        match task.operation {
+            Operation::Status => {
+                if let Some(progress) = self.doubt(task, uuid, now) {
+                    return progress;
+                }
+                Progress::Done(Verdict::Off, task.reasons())
+            }
+            Operation::On => {
+                if let [(&node, ask)] = task.asks.iter().collect::<Vec<_>>()[..] {
+                    if ask.operation == Operation::Status {
+                        // The others turned out to have it no more.
+                        self.ask_copy(task, id, node, Operation::On, uuid, now);
+                        return self.judge(task, id, uuid, now);
+                    }
+                }
+                let nodes: Vec<String> = task.asks.keys().map(|node| format!("node {node}")).collect();
+                let reason = format!("it is off, and could be started on any of {}", nodes.join(", "));
+                Progress::Done(Verdict::Failure, reason)
+            }
+            _ => Progress::Done(Verdict::Success, task.reasons()),
+        }
+    }
+
+    /// A job for a request has ended.
+    pub(super) fn shown(&mut self, id: u64, job: u64, verdict: Verdict, reason: String, now: Instant) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let own =
+            task.asks.values_mut().find(|ask| matches!(ask.state, AskState::Job(number) if number == job));
+        if let Some(ask) = own {
+            ask.state = AskState::Shown(verdict, reason);
+            self.review(id, now);
+        }
+    }
+
+    /// A reply has come.
+    pub(super) fn replied(&mut self, from: Peer, call: &Call, response: u32, now: Instant) {
+        self.serving.is_answered(call.target, call.number);
+        if !self.table.is_me(call.target) {
+            return;
+        }
+        let Some(&id) = self.numbers.get(&call.number) else { return };
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Some(ask) = task.asks.get_mut(&from.node) else { return };
+        let is_meant = matches!(ask.state, AskState::Reply(number) if number == call.number)
+            && call.operation == ask.operation
+            && call.name.to_lowercase() == ask.name.to_lowercase();
+        if !is_meant {
+            return;
+        }
+        let verdict = verdict_of(response, call.operation);
+        ask.state = AskState::Shown(verdict, format!("node {} says {verdict}", from.node));
+        self.numbers.remove(&call.number);
+        self.review(id, now);
+    }
+}
+
+impl Task {
+    /// What can be said before all have answered.
+    fn early(&self) -> Option<Progress> {
+        let shown = self.asks.values().filter_map(|ask| match &ask.state {
+            AskState::Shown(verdict, reason) => Some((ask.operation, *verdict, reason)),
+            _ => None,
+        });
+        let is_question = matches!(self.operation, Operation::Status | Operation::On);
+        let all_shown = self.asks.values().all(|ask| matches!(ask.state, AskState::Shown(..)));
+        for (operation, verdict, reason) in shown {
+            match (operation, verdict) {
+                (_, Verdict::Success) if is_question => {
+                    return Some(Progress::Done(Verdict::Success, reason.clone()));
+                }
+                (_, Verdict::Success) | (Operation::Status, Verdict::Off) => {}
+                // One that runs would still make it a success.
+                _ if is_question && !all_shown => {}
+                _ if is_question && self.any_success() => {}
+                _ => return Some(Progress::Done(Verdict::Failure, self.failures())),
+            }
+        }
+        None
+    }
+
+    fn any_success(&self) -> bool {
+        self.asks.values().any(|ask| matches!(ask.state, AskState::Shown(Verdict::Success, _)))
+    }
+
+    /// Copies that were only asked whether they run, and do.
+    fn found_running(&self) -> impl Iterator<Item = u32> {
+        let runs = |ask: &Ask| {
+            ask.operation == Operation::Status && matches!(ask.state, AskState::Shown(Verdict::Success, _))
+        };
+        self.asks.iter().filter(move |(_, ask)| runs(ask)).map(|(&node, _)| node)
+    }
+
+    fn failures(&self) -> String {
+        let failed = self.asks.values().filter_map(|ask| match &ask.state {
+            AskState::Shown(Verdict::Failure | Verdict::Denied, reason) => Some(reason.as_str()),
+            AskState::Shown(Verdict::Off, reason) if ask.operation != Operation::Status => {
+                Some(reason.as_str())
+            }
+            _ => None,
+        });
+        failed.collect::<Vec<_>>().join("; ")
+    }
+
+    fn reasons(&self) -> String {
+        let reasons = self.asks.values().filter_map(|ask| match &ask.state {
+            AskState::Shown(_, reason) => Some(reason.as_str()),
+            _ => None,
+        });
+        reasons.collect::<Vec<_>>().join("; ")
+    }
+
+    fn who_is_silent(&self) -> String {
+        let limit = ANSWER_LIMIT.as_secs();
+        let silent = self.asks.iter().filter(|(_, ask)| !matches!(ask.state, AskState::Shown(..)));
+        let nodes: Vec<String> = silent.map(|(node, _)| format!("node {node}")).collect();
+        match nodes.is_empty() {
+            true => format!("no answer within {limit} s"),
+            false => format!("no answer within {limit} s from {}", nodes.join(", ")),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{LocalVm, Names};
+use crate::fence::{Domain, PowerState, Uuid};
+use crate::wire::cluster::{Message, Told, cut};
+
+/// How many VMs that are gone are remembered, to answer for them.
+const GONE_MAX: usize = 16_384;
+
+/// The VMs of this node, by libvirt URI, and what the group has to be told of them.
+#[derive(Debug, Default)]
+pub(super) struct Local {
+    /// By the place of the URI.
+    vms: BTreeMap<Uuid, BTreeMap<usize, LocalVm>>,
+    /// By name in lower case.
+    names: HashMap<String, BTreeSet<Uuid>>,
+    /// The URIs that were never listed.
+    unlisted: BTreeSet<usize>,
+    /// What has to be told.
+    news: BTreeSet<Uuid>,
+    /// All are being told, and the end is to be told too.
+    is_telling_all: bool,
+    /// VMs that were told and are gone, with their names: C daemons may still
+    /// take them for this node's.
+    gone: BTreeMap<Uuid, String>,
+}
+
+impl Local {
+    pub(super) fn new(uris: usize) -> Local {
+        Local { unlisted: (0..uris).collect(), ..Local::default() }
+    }
+
+    /// Everything is to be told anew.
+    pub(super) fn tell_all(&mut self) {
+        self.news = self.vms.keys().copied().collect();
+        self.is_telling_all = true;
+    }
+
+    /// A URI was listed. Gives what is to be told of VMs that are gone.
+    pub(super) fn list(&mut self, place: usize, vms: Vec<LocalVm>) -> Vec<Message> {
+        self.unlisted.remove(&place);
+        let listed: BTreeSet<Uuid> = vms.iter().map(|vm| vm.uuid).collect();
+        let had = |(uuid, places): (&Uuid, &BTreeMap<usize, LocalVm>)| {
+            (places.contains_key(&place) && !listed.contains(uuid)).then_some(*uuid)
+        };
+        let gone: Vec<Uuid> = self.vms.iter().filter_map(had).collect();
+        for vm in vms {
+            self.see(place, vm);
+        }
+        gone.into_iter().filter_map(|uuid| self.lose(place, uuid)).collect()
+    }
+
+    /// A VM was seen at a URI.
+    pub(super) fn see(&mut self, place: usize, vm: LocalVm) {
+        let (uuid, before) = (vm.uuid, self.state(vm.uuid));
+        let is_renamed = self.name(uuid) != Some(vm.name.as_str());
+        if is_renamed {
+            self.unname(uuid);
+        }
+        self.vms.entry(uuid).or_default().insert(place, vm);
+        if is_renamed {
+            self.rename(uuid);
+        }
+        self.gone.remove(&uuid);
+        if is_renamed || before != self.state(uuid) {
+            self.news.insert(uuid);
+        }
+    }
+
+    /// A VM is not at this URI any more. Gives what is to be told, if it was the last.
+    pub(super) fn lose(&mut self, place: usize, uuid: Uuid) -> Option<Message> {
+        let before = self.state(uuid)?;
+        let name = self.name(uuid)?.to_owned();
+        let places = self.vms.get_mut(&uuid)?;
+        places.remove(&place)?;
+        if !places.is_empty() {
+            if self.state(uuid) != Some(before) {
+                self.news.insert(uuid);
+            }
+            return None;
+        }
+        self.unname(uuid);
+        self.vms.remove(&uuid);
+        self.news.remove(&uuid);
+        if self.gone.len() < GONE_MAX {
+            self.gone.insert(uuid, name.clone());
+        }
+        Some(Message::Gone(Told { domain: Domain { name, uuid }, owner: 0, state: PowerState::Off }))
+    }
+
+    fn rename(&mut self, uuid: Uuid) {
+        if let Some(name) = self.name(uuid).map(str::to_lowercase) {
+            self.names.entry(name).or_default().insert(uuid);
+        }
+    }
+
+    fn unname(&mut self, uuid: Uuid) {
+        let Some(name) = self.name(uuid).map(str::to_lowercase) else { return };
+        if let Some(uuids) = self.names.get_mut(&name) {
+            uuids.remove(&uuid);
+            if uuids.is_empty() {
+                self.names.remove(&name);
+            }
+        }
+    }
+
+    /// The next thing to tell the group.
+    pub(super) fn next_news(&mut self, me: u32) -> Option<Message> {
+        while let Some(uuid) = self.news.pop_first() {
+            if let Some(told) = self.told(uuid, me) {
+                return Some(told);
+            }
+        }
+        if self.is_telling_all && self.unlisted.is_empty() {
+            self.is_telling_all = false;
+            return Some(Message::Hello { is_complete: true });
+        }
+        None
+    }
+
+    /// What is told of a VM, at once.
+    pub(super) fn told(&mut self, uuid: Uuid, me: u32) -> Option<Message> {
+        self.news.remove(&uuid);
+        let (name, state) = (self.name(uuid)?.to_owned(), self.state(uuid)?);
+        Some(Message::Store(Told { domain: Domain { name, uuid }, owner: me, state }))
+    }
+
+    /// Whether a VM runs; none if it is not here.
+    pub(super) fn state(&self, uuid: Uuid) -> Option<PowerState> {
+        let places = self.vms.get(&uuid)?;
+        let runs = places.values().any(|vm| vm.state == PowerState::Running);
+        Some(if runs { PowerState::Running } else { PowerState::Off })
+    }
+
+    /// Its name.
+    pub(super) fn name(&self, uuid: Uuid) -> Option<&str> {
+        self.vms.get(&uuid)?.values().next().map(|vm| vm.name.as_str())
+    }
+
+    pub(super) fn uuids(&self) -> impl Iterator<Item = Uuid> {
+        self.vms.keys().copied()
+    }
+
+    /// Which VMs here a text means.
+    pub(super) fn meaning(&self, text: &str, names: Names) -> BTreeSet<Uuid> {
+        let mut found = BTreeSet::new();
+        if names != Names::Name {
+            found.extend(Uuid::parse(text).filter(|uuid| self.vms.contains_key(uuid)));
+        }
+        if names != Names::Uuid {
+            found.extend(self.names.get(&text.to_lowercase()).into_iter().flatten());
+        }
+        found
+    }
+
+    /// Whether a text means a VM that this node told and that is gone.
+    pub(super) fn is_gone(&self, text: &str) -> bool {
+        let by_uuid = Uuid::parse(text).is_some_and(|uuid| self.gone.contains_key(&uuid));
+        let text = text.to_lowercase();
+        by_uuid || self.gone.values().any(|name| cut(name).to_lowercase() == text)
+    }
+
+    /// Another node told it: that one answers for it now.
+    pub(super) fn is_elsewhere(&mut self, uuid: Uuid) {
+        self.gone.remove(&uuid);
+    }
+}

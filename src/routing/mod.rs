@@ -1,0 +1,167 @@
+//! The decisions of a cluster: which node carries a request out, what its
+//! answer is worth, and who answers for a VM that nobody knows.
+//!
+//! [`Router`] owns neither socket nor clock. It is told what the group says,
+//! in the order of the group, what happens on this node, and what clients ask;
+//! it gives messages for the group ([`Router::send`]) and things to do on this
+//! node ([`Router::act`]).
+//!
+//! | part | has |
+//! | --- | --- |
+//! | [`table`] | the members, the quorum, and which VM is where, or was |
+//! | [`local`] | the VMs of this node, and what the group was told of them |
+//! | [`asking`] | requests of clients here, and of nodes for VMs that are here: each copy of the VM is asked |
+//! | [`serving`] | requests of other nodes, each carried out here once |
+//! | [`rules`] | what is said of a VM that no member has |
+//!
+//! 1. A request is for all copies of its VM: members that tell it, this node
+//!    included. To a member goes a message with its node id as the target; here
+//!    it is an [`Action`].
+//! 2. A reply counts if it is from the node that was asked, with the number,
+//!    operation and name that it was asked with, while that node is a member.
+//! 3. C daemons do not look at the target, and act if they have the VM. Their
+//!    own requests name no target: of those nodes of this suite that have the VM
+//!    the one that told it last asks the others, and replies for all.
+#![forbid(unsafe_code)]
+
+mod asking;
+mod local;
+mod outbox;
+mod router;
+mod rules;
+mod serving;
+mod table;
+
+#[cfg(test)]
+mod router_tests;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod sim_tests;
+
+use std::time::{Duration, Instant};
+
+use crate::fence::{HostEntry, Operation, PowerState, Uuid, Verdict};
+
+pub use router::Router;
+pub use rules::{Names, Rules, Unknown};
+
+/// How long after it was received a client's request is answered, with
+/// failure if need be: 2 s before the agents' default timeout is over.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(28);
+/// How old a client's request may be when another node is asked.
+pub const SEND_LIMIT: Duration = Duration::from_secs(10);
+/// How old, from its delivery, a request of another node may be when a VM is
+/// destroyed for it: together with [`SEND_LIMIT`] less than [`ANSWER_LIMIT`],
+/// after which its caller has given up.
+pub const SERVE_LIMIT: Duration = Duration::from_secs(18);
+/// How long a member may take to tell its VMs, after it or this node has joined.
+pub const TELL_LIMIT: Duration = Duration::from_secs(5);
+/// How often everything is told anew, though nothing has changed.
+pub const RESYNC_EVERY: Duration = Duration::from_secs(300);
+
+/// A process in the group: node id and process id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Peer {
+    /// Its node, as corosync numbers it.
+    pub node: u32,
+    /// Its process id there.
+    pub pid: u32,
+}
+
+/// How a process left the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// It ended or left, its node is up.
+    Process,
+    /// Its node left the cluster.
+    Node,
+}
+
+/// A change of the group.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Membership {
+    /// All members after it.
+    pub members: Vec<Peer>,
+    /// Who left.
+    pub left: Vec<(Peer, Departure)>,
+    /// Who came.
+    pub joined: Vec<Peer>,
+}
+
+/// A VM of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalVm {
+    /// Its name.
+    pub name: String,
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// Whether it runs.
+    pub state: PowerState,
+}
+
+/// Something to do on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Carry an operation out on the VM with this name or UUID, and tell the outcome.
+    Begin {
+        /// Its number.
+        job: u64,
+        /// What.
+        operation: Operation,
+        /// The VM, by name or UUID.
+        name: String,
+        /// For whom.
+        on_behalf: OnBehalf,
+        /// Not to be begun, nor a VM destroyed for it, from then on.
+        expires: Instant,
+        /// No other node is known to have the VM, or to have had it: if it
+        /// has moved away from here, nobody knows where it is.
+        is_alone: bool,
+    },
+    /// Look whether there is such a VM here, and tell it.
+    Find {
+        /// Its number.
+        job: u64,
+        /// The VM, by name or UUID.
+        name: String,
+    },
+    /// Nobody waits for this job any more.
+    HangUp {
+        /// Its number.
+        job: u64,
+    },
+    /// Answer a client.
+    Answer {
+        /// The number that it was asked with.
+        client: u64,
+        /// The answer.
+        verdict: Verdict,
+        /// Why, for the log.
+        reason: String,
+        /// Whether anybody was asked to do anything.
+        is_begun: bool,
+    },
+    /// Something for the log.
+    Note(String),
+}
+
+/// Who wants something done here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnBehalf {
+    /// A client of this node.
+    Client(u64),
+    /// Another node.
+    Node(u32),
+}
+
+/// A client's question for all VMs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum List {
+    /// All VMs that a member has, each once.
+    Known(Vec<HostEntry>),
+    /// Ask again at this time: not every member has told its VMs.
+    Later(Instant),
+    /// This node is not in the group; why.
+    Alone(String),
+}

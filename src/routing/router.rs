@@ -1,0 +1,348 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Instant;
+
+use super::asking::Task;
+use super::local::Local;
+use super::outbox::Outbox;
+use super::serving::Serving;
+use super::table::{Fate, Table};
+use super::{Action, List, LocalVm, Membership, Peer, RESYNC_EVERY, Rules};
+use crate::fence::{HostEntry, PowerState, Uuid, Verdict};
+use crate::wire::cluster::{MESSAGE_LEN, Message, Told};
+
+/// A member that has a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) node: u32,
+    pub(super) state: PowerState,
+    /// The place of its last telling in the order of the group; 0 if it was not told yet.
+    pub(super) order: u64,
+}
+
+/// What a job on this node is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Purpose {
+    Ask(u64),
+    Serve(u64),
+}
+
+/// One node's part in the cluster's decisions.
+#[derive(Debug)]
+pub struct Router {
+    pub(super) rules: Rules,
+    pub(super) table: Table,
+    pub(super) local: Local,
+    pub(super) outbox: Outbox,
+    pub(super) actions: VecDeque<Action>,
+    pub(super) tasks: BTreeMap<u64, Task>,
+    pub(super) wakes: BTreeSet<(Instant, u64)>,
+    pub(super) numbers: HashMap<u32, u64>,
+    pub(super) jobs: HashMap<u64, Purpose>,
+    pub(super) serving: Serving,
+    counters: Counters,
+    /// Why this node is not in the group.
+    alone: Option<String>,
+    resync_at: Option<Instant>,
+}
+
+/// The next numbers.
+#[derive(Debug)]
+struct Counters {
+    task: u64,
+    job: u64,
+    number: u32,
+}
+
+impl Router {
+    /// A node with so many libvirt URIs, in no group yet. Its requests get
+    /// numbers from `first_number` on: a random one, so that a reply to a
+    /// process that was here before is not taken for ours.
+    pub fn new(rules: Rules, uris: usize, first_number: u32) -> Router {
+        Router {
+            rules,
+            table: Table::default(),
+            local: Local::new(uris),
+            outbox: Outbox::default(),
+            actions: VecDeque::new(),
+            tasks: BTreeMap::new(),
+            wakes: BTreeSet::new(),
+            numbers: HashMap::new(),
+            jobs: HashMap::new(),
+            serving: Serving::default(),
+            counters: Counters { task: 0, job: 0, number: first_number },
+            alone: Some("corosync was not reached yet".to_owned()),
+            resync_at: None,
+        }
+    }
+
+    /// This node joins the group; it is in it when [`Router::changed`] says so.
+    pub fn joined(&mut self, me: Peer, now: Instant) {
+        self.table.me = Some(me);
+        self.alone = Some("the group is just being joined".to_owned());
+        self.resync_at = Some(now + RESYNC_EVERY);
+        self.tell_all();
+    }
+
+    /// This node is not in the group any more: all that waits for others has failed.
+    pub fn lost(&mut self, reason: &str) {
+        self.alone = Some(reason.to_owned());
+        self.fail_tasks(reason);
+        self.abandon_served(|_| true);
+        self.serving.forget_unanswered();
+        self.outbox.clear();
+        self.table.leave();
+        self.resync_at = None;
+    }
+
+    /// The group has changed.
+    pub fn changed(&mut self, change: &Membership, now: Instant) {
+        let Some(me) = self.table.me else { return };
+        self.table.change(change, now);
+        if self.table.is_member(me.node) {
+            self.alone = None;
+        }
+        let left: Vec<Peer> = change.left.iter().map(|(peer, _)| *peer).collect();
+        self.abandon_served(|peer| left.contains(&peer));
+        // C daemons want to be told also when somebody has left.
+        let is_news = change.joined.iter().any(|&peer| peer != me) || self.table.mutes().next().is_some();
+        if is_news {
+            self.tell_all();
+        }
+        self.review_all(now);
+    }
+
+    /// What the quorum service says.
+    pub fn votes(&mut self, is_quorate: bool, nodes: &[u32], now: Instant) {
+        self.table.votes(is_quorate, nodes, now);
+        self.review_all(now);
+    }
+
+    /// A message of the group, delivered at `at`. `is_old` says that it may
+    /// have been there for longer, unread.
+    pub fn heard(&mut self, from: Peer, bytes: &[u8], at: Instant, is_old: bool, now: Instant) {
+        if !self.table.is_member(from.node) {
+            return;
+        }
+        let message = match Message::decode(bytes) {
+            Ok(message) => message,
+            Err(error) => return self.note(format!("a message of node {} is none: {error}", from.node)),
+        };
+        match message {
+            Message::Request(call) => self.requested(from, call, at, is_old, now),
+            Message::Reply { call, response } => self.replied(from, &call, response, now),
+            Message::Store(told) => self.told(from, &told, now),
+            Message::Gone(told) => {
+                if self.table.gone(from.node, told.domain.uuid) {
+                    self.review_vm(told.domain.uuid, now);
+                }
+            }
+            Message::Hello { is_complete } => {
+                self.table.hello(from.node, is_complete);
+                self.review_all(now);
+            }
+        }
+    }
+
+    fn told(&mut self, from: Peer, told: &Told, now: Instant) {
+        if told.owner != from.node {
+            let (node, owner) = (from.node, told.owner);
+            return self.note(format!("node {node} says that {} is on node {owner}", told.domain));
+        }
+        match self.table.store(from.node, told, now) {
+            None => self.note(format!("node {} has too many VMs: {} is left out", from.node, told.domain)),
+            Some(is_news) => {
+                if !self.table.is_me(from.node) {
+                    self.local.is_elsewhere(told.domain.uuid);
+                }
+                if is_news {
+                    self.review_vm(told.domain.uuid, now);
+                }
+            }
+        }
+    }
+
+    /// All VMs at one of this node's URIs.
+    pub fn listed(&mut self, place: usize, vms: Vec<LocalVm>, now: Instant) {
+        for gone in self.local.list(place, vms) {
+            self.tell_gone(gone);
+        }
+        self.review_all(now);
+    }
+
+    /// A VM at one of this node's URIs, as it was seen.
+    pub fn seen(&mut self, place: usize, vm: LocalVm, now: Instant) {
+        let uuid = vm.uuid;
+        self.local.see(place, vm);
+        self.review_vm(uuid, now);
+    }
+
+    /// A VM is not at this URI any more.
+    pub fn vanished(&mut self, place: usize, uuid: Uuid, now: Instant) {
+        if let Some(gone) = self.local.lose(place, uuid) {
+            self.tell_gone(gone);
+        }
+        self.review_vm(uuid, now);
+    }
+
+    fn tell_gone(&mut self, gone: Message) {
+        if self.alone.is_none() {
+            self.push(gone);
+        }
+    }
+
+    pub(super) fn tell_all(&mut self) {
+        self.push(Message::Hello { is_complete: false });
+        self.local.tell_all();
+    }
+
+    /// A job of this node was carried out, or not.
+    pub fn done(&mut self, job: u64, verdict: Verdict, reason: String, now: Instant) {
+        match self.jobs.remove(&job) {
+            Some(Purpose::Ask(task)) => self.shown(task, job, verdict, reason, now),
+            Some(Purpose::Serve(served)) => self.served(served, verdict),
+            None => {}
+        }
+    }
+
+    /// All VMs that a member has, each once.
+    pub fn list(&self, now: Instant) -> List {
+        if let Some(reason) = &self.alone {
+            return List::Alone(reason.clone());
+        }
+        if let Some(until) = self.table.unsettled_until(now) {
+            return List::Later(until);
+        }
+        let mut entries = BTreeMap::new();
+        let told = self.table.vms().map(|(uuid, _)| uuid);
+        for uuid in told.chain(self.local.uuids()) {
+            let holders = self.holders(uuid);
+            if holders.is_empty() {
+                continue;
+            }
+            let runs = holders.iter().any(|holder| holder.state == PowerState::Running);
+            let state = if runs { PowerState::Running } else { PowerState::Off };
+            let name = self.local.name(uuid).or_else(|| self.table.names_of(uuid).next()).unwrap_or_default();
+            entries.insert(uuid, HostEntry { name: name.to_owned(), uuid: uuid.to_string(), state });
+        }
+        let mut entries: Vec<HostEntry> = entries.into_values().collect();
+        entries.sort_by(|a, b| (&a.name, &a.uuid).cmp(&(&b.name, &b.uuid)));
+        List::Known(entries)
+    }
+
+    /// Why this node is not in the group, if it is not.
+    pub fn alone(&self) -> Option<&str> {
+        self.alone.as_deref()
+    }
+
+    /// How many members the group has, this node included.
+    pub fn members(&self) -> usize {
+        self.table.members.len()
+    }
+
+    /// The names and the UUID of the VM that a text means; the text itself if
+    /// it means none, or several.
+    pub fn names_of(&self, text: &str) -> Vec<String> {
+        let found = self.meaning(text);
+        let Some(&uuid) = found.first().filter(|_| found.len() == 1) else { return vec![text.to_owned()] };
+        let mut names: Vec<String> = self.table.names_of(uuid).map(str::to_owned).collect();
+        names.extend(self.local.name(uuid).map(str::to_owned));
+        names.push(uuid.to_string());
+        names
+    }
+
+    /// Whether a member is known to have a VM that this text means.
+    pub fn knows(&self, text: &str) -> bool {
+        self.meaning(text).into_iter().any(|uuid| !self.holders(uuid).is_empty())
+    }
+
+    pub(super) fn meaning(&self, text: &str) -> BTreeSet<Uuid> {
+        let mut found = self.table.meaning(text, self.rules.names);
+        found.extend(self.local.meaning(text, self.rules.names));
+        found
+    }
+
+    /// The members that have a VM: of this node it counts what is, of others what they told.
+    pub(super) fn holders(&self, uuid: Uuid) -> Vec<Holder> {
+        let mut holders = Vec::new();
+        let mut own_order = 0;
+        for (node, copy) in self.table.copies(uuid) {
+            if self.table.is_me(node) {
+                own_order = copy.order;
+            } else if copy.fate == Fate::Here {
+                holders.push(Holder { node, state: copy.state, order: copy.order });
+            }
+        }
+        if let (Some(state), Some(me)) = (self.local.state(uuid), self.table.me) {
+            holders.push(Holder { node: me.node, state, order: own_order });
+        }
+        holders
+    }
+
+    /// The next message for the group.
+    pub fn send(&mut self) -> Option<[u8; MESSAGE_LEN]> {
+        let me = self.table.me?;
+        if let Some(message) = self.outbox.pop() {
+            return Some(message);
+        }
+        self.alone.is_none().then(|| self.local.next_news(me.node))?.map(|message| message.encode())
+    }
+
+    /// The next thing to do on this node.
+    pub fn act(&mut self) -> Option<Action> {
+        self.pump();
+        self.actions.pop_front()
+    }
+
+    /// Does what is due.
+    pub fn turn(&mut self, now: Instant) {
+        if self.table.deadline().is_some_and(|at| now >= at) {
+            self.table.turn(now);
+            self.review_all(now);
+        }
+        while let Some(&(at, task)) = self.wakes.first().filter(|(at, _)| now >= *at) {
+            self.wakes.remove(&(at, task));
+            self.review(task, now);
+        }
+        if self.resync_at.is_some_and(|at| now >= at) {
+            self.resync_at = Some(now + RESYNC_EVERY);
+            self.tell_all();
+        }
+        self.answer_for_the_silent(now);
+    }
+
+    /// When something is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        let wake = self.wakes.first().map(|(at, _)| *at);
+        let rest = [self.table.deadline(), self.resync_at, self.serving.deadline()];
+        rest.into_iter().flatten().chain(wake).min()
+    }
+
+    pub(super) fn push(&mut self, message: Message) {
+        if !self.outbox.push(message) {
+            self.note("corosync takes no messages, and too many wait: one is dropped".to_owned());
+        }
+    }
+
+    pub(super) fn note(&mut self, text: String) {
+        const NOTES_MAX: usize = 1024;
+        if self.actions.len() < NOTES_MAX {
+            self.actions.push_back(Action::Note(text));
+        }
+    }
+
+    pub(super) fn next_task(&mut self) -> u64 {
+        self.counters.task += 1;
+        self.counters.task
+    }
+
+    pub(super) fn next_job(&mut self, purpose: Purpose) -> u64 {
+        self.counters.job += 1;
+        self.jobs.insert(self.counters.job, purpose);
+        self.counters.job
+    }
+
+    pub(super) fn next_number(&mut self) -> u32 {
+        self.counters.number = self.counters.number.wrapping_add(1).max(1);
+        self.counters.number
+    }
+}

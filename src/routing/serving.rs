@@ -1,0 +1,279 @@
+//! Requests of other nodes: who of this suite answers, and what is carried out here.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Instant;
+
+use super::router::{Purpose, Router};
+use super::{ANSWER_LIMIT, Action, LocalVm, OnBehalf, Peer, SERVE_LIMIT};
+use crate::backlog::Backlog;
+use crate::fence::{Uuid, Verdict};
+use crate::wire::cluster::{Call, EVERY_NODE, Message};
+
+/// How many requests of all nodes are held; one more is answered with failure.
+const HELD_MAX: usize = 16_384;
+/// How many of them the worker has at a time.
+const BEGUN_MAX: usize = 32;
+/// How many requests of C daemons are watched until somebody answers them.
+const WATCHED_MAX: usize = 16_384;
+
+/// The requests of other nodes that are here.
+#[derive(Debug, Default)]
+pub(super) struct Serving {
+    /// Those that wait.
+    waiting: Backlog<Served>,
+    /// Those that the worker has, by their job.
+    begun: HashMap<u64, Served>,
+    /// Every request that is not answered yet, so that a second one of the same number is known.
+    held: HashSet<(Peer, u32)>,
+    /// Requests of C daemons that nobody has answered, by asking node and number.
+    unanswered: HashMap<(u32, u32), Call>,
+    /// When they came, in that order; those that were answered too, until their time.
+    watched: VecDeque<(Instant, (u32, u32))>,
+}
+
+/// A request of another node.
+#[derive(Debug)]
+struct Served {
+    peer: Peer,
+    call: Call,
+    at: Instant,
+    /// Whether it has to be looked first whether the VM is here.
+    is_search: bool,
+    /// Its node is gone: nobody is to be told.
+    is_abandoned: bool,
+}
+
+impl Serving {
+    /// A request of another node is answered, or nobody's any more.
+    pub(super) fn is_over(&mut self, peer: Peer, number: u32) {
+        self.held.remove(&(peer, number));
+    }
+
+    /// Some node answered a request.
+    pub(super) fn is_answered(&mut self, asker: u32, number: u32) {
+        self.unanswered.remove(&(asker, number));
+    }
+
+    /// Whether nobody has answered it.
+    pub(super) fn awaits(&self, asker: u32, number: u32) -> bool {
+        self.unanswered.contains_key(&(asker, number))
+    }
+
+    /// False if there is no room.
+    fn watch(&mut self, node: u32, call: &Call, at: Instant) -> bool {
+        let is_room = self.watched.len() < WATCHED_MAX;
+        if is_room {
+            self.unanswered.insert((node, call.number), call.clone());
+            self.watched.push_back((at, (node, call.number)));
+        }
+        is_room
+    }
+
+    pub(super) fn forget_unanswered(&mut self) {
+        self.unanswered.clear();
+        self.watched.clear();
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.watched.front().map(|(at, _)| *at + ANSWER_LIMIT)
+    }
+}
+
+impl Router {
+    /// Another node asks.
+    pub(super) fn requested(&mut self, from: Peer, call: Call, at: Instant, is_old: bool, now: Instant) {
+        let Some(me) = self.table.me.filter(|me| me.node != from.node) else { return };
+        let is_for_all = call.target == EVERY_NODE;
+        let is_probe = is_for_all && self.table.speaks(from.node);
+        if is_for_all && !is_probe && !self.serving.watch(from.node, &call, at) {
+            self.note(format!("node {} asks too much: its requests fail", from.node));
+            if self.table.is_highest_speaker() {
+                self.reply(from, call, Verdict::Failure);
+            }
+            return;
+        }
+        if !(is_for_all || call.target == me.node) {
+            return;
+        }
+        if !self.serving.held.insert((from, call.number)) {
+            return;
+        }
+        let is_old = is_old || now.saturating_duration_since(at) >= SERVE_LIMIT;
+        if is_probe {
+            return match self.knows(&call.name) {
+                true => self.serving.is_over(from, call.number),
+                false => self.hold(from, call, at, true),
+            };
+        }
+        if is_for_all {
+            return self.requested_of_all(from, call, at, is_old, now);
+        }
+        if is_old {
+            return self.refuse_old(from, call);
+        }
+        self.hold(from, call, at, false);
+    }
+
+    /// A request that names no node: of those with the VM that are of this
+    /// suite the one that told it last answers; if nobody knows the VM, the highest node.
+    fn requested_of_all(&mut self, from: Peer, call: Call, at: Instant, is_old: bool, now: Instant) {
+        let meant: Vec<Uuid> =
+            self.meaning(&call.name).into_iter().filter(|&uuid| !self.holders(uuid).is_empty()).collect();
+        if meant.is_empty() {
+            if self.local.is_gone(&call.name) {
+                return self.reply(from, call, Verdict::Failure);
+            }
+            match is_old {
+                true if self.table.is_highest() => self.refuse_old(from, call),
+                true => self.serving.is_over(from, call.number),
+                false => self.hold(from, call, at, true),
+            }
+        } else if !self.is_spokesman(&meant) {
+            self.serving.is_over(from, call.number);
+        } else if is_old {
+            self.refuse_old(from, call);
+        } else {
+            // It says so itself if there are several.
+            self.answer_for(from, call, at, now);
+        }
+    }
+
+    /// Whether this node, of those of this suite that have one of these VMs, told it last.
+    fn is_spokesman(&self, meant: &[Uuid]) -> bool {
+        let holders = meant.iter().flat_map(|&uuid| self.holders(uuid));
+        let ours = holders.filter(|holder| self.table.is_me(holder.node) || self.table.speaks(holder.node));
+        ours.max_by_key(|holder| holder.order).is_some_and(|holder| self.table.is_me(holder.node))
+    }
+
+    fn refuse_old(&mut self, from: Peer, call: Call) {
+        let (operation, name, node) = (call.operation, &call.name, from.node);
+        self.note(format!("{operation} {name:?} of node {node} is too old: it is not carried out"));
+        self.reply(from, call, Verdict::Failure);
+    }
+
+    fn hold(&mut self, peer: Peer, call: Call, at: Instant, is_search: bool) {
+        if self.serving.waiting.len() >= HELD_MAX {
+            self.note(format!("too many requests of other nodes wait: one of node {} fails", peer.node));
+            return self.reply(peer, call, Verdict::Failure);
+        }
+        let is_power = call.operation.is_power();
+        self.serving.waiting.push(Served { peer, call, at, is_search, is_abandoned: false }, is_power);
+    }
+
+    /// Gives the worker as much as it may have at a time.
+    pub(super) fn pump(&mut self) {
+        while self.serving.begun.len() < BEGUN_MAX {
+            let Some(served) = self.serving.waiting.pop() else { return };
+            let job = self.next_job(Purpose::Serve(0));
+            self.jobs.insert(job, Purpose::Serve(job));
+            let name = served.call.name.clone();
+            self.actions.push_back(match served.is_search {
+                true => Action::Find { job, name },
+                false => Action::Begin {
+                    job,
+                    operation: served.call.operation,
+                    is_alone: self.is_alone(&name),
+                    name,
+                    on_behalf: OnBehalf::Node(served.peer.node),
+                    expires: served.at + SERVE_LIMIT,
+                },
+            });
+            self.serving.begun.insert(job, served);
+        }
+    }
+
+    /// Whether no other node has, or had, a VM of this name.
+    fn is_alone(&self, name: &str) -> bool {
+        let copies = self.meaning(name).into_iter().flat_map(|uuid| self.table.copies(uuid));
+        copies.into_iter().all(|(node, _)| self.table.is_me(node))
+    }
+
+    /// The worker has carried a request out, or not.
+    pub(super) fn served(&mut self, job: u64, verdict: Verdict) {
+        if let Some(served) = self.serving.begun.remove(&job).filter(|served| !served.is_abandoned) {
+            self.reply(served.peer, served.call, verdict);
+        }
+    }
+
+    /// The worker has looked for a VM: at which URI it is, or why that cannot be said.
+    pub fn found(&mut self, job: u64, found: Result<Vec<(usize, LocalVm)>, String>, now: Instant) {
+        self.jobs.remove(&job);
+        let Some(Served { peer, call, at, is_abandoned: false, .. }) = self.serving.begun.remove(&job) else {
+            return;
+        };
+        match found {
+            Ok(vms) if vms.is_empty() => {
+                if self.table.is_highest() && !self.table.speaks(peer.node) {
+                    self.answer_for(peer, call, at, now);
+                } else {
+                    self.serving.is_over(peer, call.number);
+                }
+            }
+            Ok(vms) => {
+                for (place, vm) in vms {
+                    self.find(place, vm, now);
+                }
+                if self.table.speaks(peer.node) {
+                    return self.serving.is_over(peer, call.number);
+                }
+                self.requested_of_all(peer, call, at, false, now);
+            }
+            Err(reason) if self.table.is_highest() && !self.table.speaks(peer.node) => {
+                let (operation, name) = (call.operation, &call.name);
+                self.note(format!("{operation} {name:?} of node {} fails: {reason}", peer.node));
+                self.reply(peer, call, Verdict::Failure);
+            }
+            Err(_) => self.serving.is_over(peer, call.number),
+        }
+    }
+
+    /// A VM was found here before its event: it is told at once, before anything else.
+    pub fn find(&mut self, place: usize, vm: LocalVm, now: Instant) {
+        let (uuid, me) = (vm.uuid, self.table.me);
+        self.local.see(place, vm);
+        if let Some(told) = me.and_then(|me| self.local.told(uuid, me.node)) {
+            self.push(told);
+        }
+        self.review_vm(uuid, now);
+    }
+
+    pub(super) fn reply(&mut self, peer: Peer, call: Call, verdict: Verdict) {
+        self.serving.is_over(peer, call.number);
+        self.serving.is_answered(peer.node, call.number);
+        let response = match verdict {
+            Verdict::Success => 0,
+            Verdict::Off => 2,
+            Verdict::Failure | Verdict::Denied => 1,
+        };
+        self.push(Message::Reply { call: Call { target: peer.node, ..call }, response });
+    }
+
+    /// Requests of peers that are gone are for nobody: what has not begun does not begin.
+    pub(super) fn abandon_served(&mut self, is_gone: impl Fn(Peer) -> bool) {
+        self.abandon_tasks(&is_gone);
+        self.serving.waiting.retain(|served| !is_gone(served.peer));
+        self.serving.held.retain(|(peer, _)| !is_gone(*peer));
+        for (&job, served) in self.serving.begun.iter_mut().filter(|(_, served)| is_gone(served.peer)) {
+            served.is_abandoned = true;
+            self.actions.push_back(Action::HangUp { job });
+        }
+        self.serving.unanswered.retain(|(node, _), _| self.table.is_member(*node));
+    }
+
+    /// A C daemon waits for ever for an answer that does not come, if the node
+    /// that owes it is frozen, or gone: it gets a failure.
+    pub(super) fn answer_for_the_silent(&mut self, now: Instant) {
+        while self.serving.watched.front().is_some_and(|(at, _)| now >= *at + ANSWER_LIMIT) {
+            let Some((_, key)) = self.serving.watched.pop_front() else { return };
+            let Some(call) = self.serving.unanswered.remove(&key) else { continue };
+            if self.table.is_highest_speaker() {
+                let node = key.0;
+                self.note(format!(
+                    "nobody answers {} {:?} of node {node}: it fails",
+                    call.operation, call.name
+                ));
+                self.push(Message::Reply { call: Call { target: node, ..call }, response: 1 });
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The messages that daemons of several hosts send each other in a group of
+//! corosync. docs/WIRE.md has the layouts.
+
+use std::fmt;
+
+use super::cursor::Cursor;
+use crate::fence::{Domain, Operation, PowerState, Uuid};
+
+/// The name of the group.
+pub const GROUP: &str = "fence-agents";
+
+/// Size of every message, in bytes: 16 of header, 140 of body.
+pub const MESSAGE_LEN: usize = 156;
+
+/// The node id that means every node.
+pub const EVERY_NODE: u32 = u32::MAX;
+
+/// The longest name in a request or reply, in bytes: 128 less the closing NUL.
+pub const CLUSTER_NAME_MAX: usize = 127;
+
+/// The longest name that is told of a VM, in bytes. Longer ones are cut, as the C daemon does.
+pub const TOLD_NAME_MAX: usize = 64;
+
+/// A message of the group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Carry this out.
+    Request(Call),
+    /// It was carried out, or not.
+    Reply {
+        /// The request's, as it came; its target is the node that asked.
+        call: Call,
+        /// 0 success, 1 failure, 2 off; whatever else was sent.
+        response: u32,
+    },
+    /// A VM, and whether it runs (STORE_VM).
+    Store(Told),
+    /// The sender has a VM no more. C daemons neither send nor read it.
+    Gone(Told),
+    /// The sender is one of this suite. C daemons neither send nor read it.
+    Hello {
+        /// It has told all its VMs since the group changed.
+        is_complete: bool,
+    },
+}
+
+/// What is asked in a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The number that the asking node gave it.
+    pub number: u32,
+    /// Of a request: the node that is to carry it out, or [`EVERY_NODE`] for
+    /// whichever has the VM; C daemons send that, and do not look at it.
+    pub target: u32,
+    /// A VM's name or UUID, at most [`CLUSTER_NAME_MAX`] bytes of text.
+    pub name: String,
+    /// Off, reboot, on or status.
+    pub operation: Operation,
+    /// The number that the client gave it; C daemons send it for off and on only.
+    pub client_number: u32,
+}
+
+/// What is told of a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Its name, perhaps cut, and its UUID.
+    pub domain: Domain,
+    /// The node that has it, by the message; the sender's, or it is not true.
+    pub owner: u32,
+    /// Whether it runs.
+    pub state: PowerState,
+}
+
+/// Why some bytes are no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageError {
+    /// It does not have [`MESSAGE_LEN`] bytes.
+    Length(usize),
+    /// Nobody knows this type.
+    Type(u32),
+    /// No operation that is asked of other hosts.
+    Operation(i32),
+    /// No name that a VM can have.
+    Name,
+    /// No UUID.
+    Uuid,
+}
+
+impl fmt::Display for MessageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MessageError::Length(length) => write!(f, "it has {length} bytes, not {MESSAGE_LEN}"),
+            MessageError::Type(kind) => write!(f, "its type {kind} is unknown"),
+            MessageError::Operation(number) => write!(f, "its operation {number} is none for other hosts"),
+            MessageError::Name => f.write_str("its VM name is not text"),
+            MessageError::Uuid => f.write_str("its UUID is none"),
+        }
+    }
+}
+
+const REQUEST: u32 = 0;
+const REPLY: u32 = 1;
+const STORE: u32 = 2;
+// Far from the numbers of the C suite, should that ever get more.
+const GONE: u32 = 0x4656_0001;
+const HELLO: u32 = 0x4656_0002;
+
+/// virDomainState: 1 is running, 5 is shut off.
+const SHUT_OFF: i32 = 5;
+const RUNNING: i32 = 1;
+
+impl Message {
+    /// Encodes it. What C daemons leave to chance is zero.
+    pub fn encode(&self) -> [u8; MESSAGE_LEN] {
+        let (kind, number, target) = match self {
+            Message::Request(call) => (REQUEST, call.number, call.target),
+            Message::Reply { call, .. } => (REPLY, call.number, call.target),
+            Message::Store(_) => (STORE, 0, EVERY_NODE),
+            Message::Gone(_) => (GONE, 0, EVERY_NODE),
+            Message::Hello { is_complete } => (HELLO, u32::from(*is_complete), EVERY_NODE),
+        };
+        let mut out = [0; MESSAGE_LEN];
+        out[..4].copy_from_slice(&kind.to_le_bytes());
+        out[4..8].copy_from_slice(&number.to_le_bytes());
+        out[8..12].copy_from_slice(&target.to_le_bytes());
+        match self {
+            Message::Request(call) => encode_call(call, 0, &mut out),
+            Message::Reply { call, response } => encode_call(call, *response, &mut out),
+            Message::Store(told) | Message::Gone(told) => encode_told(told, &mut out),
+            Message::Hello { .. } => {}
+        }
+        out
+    }
+
+    /// Decodes one.
+    ///
+    /// # Errors
+    ///
+    /// Why it is none.
+    pub fn decode(bytes: &[u8]) -> Result<Message, MessageError> {
+        let bytes: &[u8; MESSAGE_LEN] = bytes.try_into().map_err(|_| MessageError::Length(bytes.len()))?;
+        let mut cursor = Cursor::new(bytes);
+        let kind = u32::from_le_bytes(cursor.take());
+        let number = u32::from_le_bytes(cursor.take());
+        let target = u32::from_le_bytes(cursor.take());
+        let _padding: [u8; 4] = cursor.take();
+        match kind {
+            REQUEST => decode_call(cursor, number, target).map(|(call, _)| Message::Request(call)),
+            REPLY => {
+                decode_call(cursor, number, target).map(|(call, response)| Message::Reply { call, response })
+            }
+            STORE => decode_told(cursor).map(Message::Store),
+            GONE => decode_told(cursor).map(Message::Gone),
+            HELLO => Ok(Message::Hello { is_complete: number != 0 }),
+            other => Err(MessageError::Type(other)),
+        }
+    }
+}
+
+fn encode_call(call: &Call, response: u32, out: &mut [u8; MESSAGE_LEN]) {
+    out[16..16 + call.name.len().min(CLUSTER_NAME_MAX)]
+        .copy_from_slice(&call.name.as_bytes()[..call.name.len().min(CLUSTER_NAME_MAX)]);
+    out[144..148].copy_from_slice(&u32::from(call.operation.to_wire()).to_le_bytes());
+    out[148..152].copy_from_slice(&call.client_number.to_le_bytes());
+    out[152..].copy_from_slice(&response.to_le_bytes());
+}
+
+fn decode_call(mut body: Cursor<'_>, number: u32, target: u32) -> Result<(Call, u32), MessageError> {
+    let name: [u8; 128] = body.take();
+    let operation = i32::from_le_bytes(body.take());
+    let client_number = u32::from_le_bytes(body.take());
+    let response = u32::from_le_bytes(body.take());
+    debug_assert!(body.is_at_end());
+    let name = text(&name, CLUSTER_NAME_MAX).ok_or(MessageError::Name)?;
+    let operation = u8::try_from(operation)
+        .ok()
+        .and_then(Operation::from_wire)
+        .filter(|operation| operation.names_a_domain())
+        .ok_or(MessageError::Operation(operation))?;
+    Ok((Call { number, target, name: name.to_owned(), operation, client_number }, response))
+}
+
+fn encode_told(told: &Told, out: &mut [u8; MESSAGE_LEN]) {
+    let name = cut(&told.domain.name);
+    out[16..16 + name.len()].copy_from_slice(name.as_bytes());
+    out[81..81 + 36].copy_from_slice(told.domain.uuid.to_string().as_bytes());
+    out[148..152].copy_from_slice(&told.owner.to_le_bytes());
+    let state = if told.state == PowerState::Off { SHUT_OFF } else { RUNNING };
+    out[152..].copy_from_slice(&state.to_le_bytes());
+}
+
+fn decode_told(mut body: Cursor<'_>) -> Result<Told, MessageError> {
+    let name: [u8; TOLD_NAME_MAX] = body.take();
+    let _stray: [u8; 1] = body.take();
+    let uuid: [u8; 64] = body.take();
+    let _stray: [u8; 3] = body.take();
+    let owner = u32::from_le_bytes(body.take());
+    let state = i32::from_le_bytes(body.take());
+    debug_assert!(body.is_at_end());
+    let name = text(whole(&name), TOLD_NAME_MAX).filter(|name| !name.is_empty()).ok_or(MessageError::Name)?;
+    let uuid = text(&uuid, uuid.len()).and_then(Uuid::parse).ok_or(MessageError::Uuid)?;
+    let state = if state == SHUT_OFF { PowerState::Off } else { PowerState::Running };
+    Ok(Told { domain: Domain { name: name.to_owned(), uuid }, owner, state })
+}
+
+/// The name of a VM as it is told: at most [`TOLD_NAME_MAX`] bytes of it.
+pub fn cut(name: &str) -> &str {
+    let mut end = name.len().min(TOLD_NAME_MAX);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
+}
+
+/// Without the first bytes of a character that was cut with a long name.
+fn whole(name: &[u8]) -> &[u8] {
+    match std::str::from_utf8(name) {
+        Err(error) if error.error_len().is_none() => &name[..error.valid_up_to()],
+        _ => name,
+    }
+}
+
+/// The text before the first NUL, if it is printable and has no more than `max` bytes.
+fn text(field: &[u8], max: usize) -> Option<&str> {
+    let bytes = field.split(|&byte| byte == 0).next().filter(|bytes| bytes.len() <= max)?;
+    std::str::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))
+}
