@@ -71,6 +71,8 @@ struct Shared {
     unsent: AtomicUsize,
     /// When the thread last turned, in milliseconds since the machine was started.
     turned: AtomicU64,
+    /// Until when it has read all, and given it to the worker.
+    caught_up: AtomicU64,
 }
 
 /// The thread, as the main one holds it.
@@ -110,6 +112,12 @@ impl GroupLink {
     /// Whether there is something to fetch.
     pub(super) fn has_tidings(&self) -> bool {
         !self.tidings.is_empty()
+    }
+
+    /// Whether the group may have said things that are not fetched yet.
+    pub(super) fn is_behind(&self) -> bool {
+        let pause = now_millis().saturating_sub(self.shared.caught_up.load(Ordering::Acquire));
+        !self.tidings.is_empty() || pause > millis(PAUSE_MAX)
     }
 
     /// Whether another message can be taken. If not, an event says when.
@@ -256,6 +264,8 @@ impl Group {
                 member.leave(GROUP);
                 return Ok(());
             }
+            let began = now_millis();
+            let mut has_all = false;
             if self.untold.is_empty() {
                 is_old |= since_boot().saturating_sub(read_at) > PAUSE_MAX;
                 let mut heard = Vec::new();
@@ -263,9 +273,13 @@ impl Group {
                 read_at = since_boot();
                 let at = Instant::now();
                 self.untold.extend(heard.into_iter().map(|heard| tidings(heard, at, is_old)));
-                is_old &= !is_all?;
+                has_all = is_all?;
+                is_old &= !has_all;
             }
             self.tell();
+            if has_all && self.untold.is_empty() {
+                self.shared.caught_up.store(began, Ordering::Release);
+            }
             self.send(&mut member)?;
         }
     }

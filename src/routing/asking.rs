@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use super::router::{Holder, Purpose, Router};
 use super::rules::Judgement;
 use super::table::Fate;
-use super::{ANSWER_LIMIT, Action, Names, OnBehalf, Peer, SEND_LIMIT, SERVE_LIMIT, TELL_LIMIT};
+use super::{ANSWER_LIMIT, Action, Names, OnBehalf, Peer, SEND_LIMIT, PROBE_LIMIT, SERVE_LIMIT};
 use crate::fence::{Operation, PowerState, Request, Uuid, Verdict};
 use crate::wire::cluster::{Call, EVERY_NODE, Message};
 
 /// How many requests may be under way.
 const TASKS_MAX: usize = 8192;
-/// How often it is looked whether a C daemon that was asked has the VM no more.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// How often it is looked again at what no event tells.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -226,6 +226,9 @@ impl Router {
         if now >= task.limits.answer {
             return Progress::Done(Verdict::Failure, task.who_is_silent());
         }
+        if self.is_behind() {
+            return Progress::Wait(now + LOOK_AGAIN);
+        }
         if let Asker::Node(peer, call) = &task.asker {
             // Somebody else has answered it.
             if task.vm.is_none() && !self.serving.awaits(peer.node, call.number) {
@@ -256,6 +259,12 @@ impl Router {
             return Progress::Dropped;
         }
         task.has_run |= holders.iter().any(|holder| holder.state == PowerState::Running);
+        if !task.has_run {
+            // It may run on a member that has not told it yet.
+            if let Some(until) = self.table.unsettled_until(now) {
+                return Progress::Wait(until);
+            }
+        }
         if task.operation != Operation::Status {
             if let Some(wait_or_doubt) = self.doubt(task, uuid, now) {
                 return wait_or_doubt;
@@ -311,8 +320,8 @@ impl Router {
                 self.probe(task);
             }
             let since = *task.probed.get_or_insert(now);
-            if now < since + TELL_LIMIT {
-                return Progress::Wait(since + TELL_LIMIT);
+            if now < since + PROBE_LIMIT {
+                return Progress::Wait(since + PROBE_LIMIT);
             }
         }
         let departed = uuid.into_iter().flat_map(|uuid| self.table.copies(uuid));
@@ -389,7 +398,7 @@ impl Router {
                 Asker::Client(client) => OnBehalf::Client(*client),
                 Asker::Node(peer, _) => OnBehalf::Node(peer.node),
             };
-            let is_alone = self.table.copies(uuid).all(|(node, _)| self.table.is_me(node));
+            let is_alone = self.table.is_alone_with(uuid);
             let expires = task.limits.carry_out;
             self.actions.push_back(Action::Begin {
                 job,
@@ -439,6 +448,9 @@ impl Router {
             let look = task.asks.keys().any(is_mute).then_some(now + LOOK_AGAIN);
             return Progress::Wait(look.unwrap_or(task.limits.answer));
         }
+        if let Some(at) = self.unheard(task, uuid, now) {
+            return Progress::Wait(at);
+        }
         // Of a reboot: a copy that was taken for off, and runs.
         let found_running: Vec<u32> = task.found_running().collect();
         if task.operation == Operation::Reboot && !found_running.is_empty() {
@@ -473,6 +485,18 @@ impl Router {
             }
             _ => Progress::Done(Verdict::Success, task.reasons()),
         }
+    }
+
+    /// Until when C daemons may still say that they have it. One that was asked
+    /// said first that it is off: it may have moved to another, which tells it only now.
+    fn unheard(&self, task: &Task, uuid: Uuid, now: Instant) -> Option<Instant> {
+        let since = self.table.copies(uuid).find_map(|(node, copy)| {
+            let ask = task.asks.get(&node).filter(|_| !self.table.speaks(node) && !self.table.is_me(node))?;
+            (copy.state == PowerState::Off).then_some(ask.at)
+        })?;
+        let is_other = |node: u32| !task.asks.contains_key(&node);
+        let until = since + PROBE_LIMIT / 2;
+        (now < until && self.table.mutes().any(is_other)).then_some(until)
     }
 
     /// A job for a request has ended.

@@ -32,13 +32,6 @@ mod rules;
 mod serving;
 mod table;
 
-#[cfg(test)]
-mod router_tests;
-#[cfg(test)]
-mod sim;
-#[cfg(test)]
-mod sim_tests;
-
 use std::time::{Duration, Instant};
 
 use crate::fence::{HostEntry, Operation, PowerState, Uuid, Verdict};
@@ -57,6 +50,8 @@ pub const SEND_LIMIT: Duration = Duration::from_secs(10);
 pub const SERVE_LIMIT: Duration = Duration::from_secs(18);
 /// How long a member may take to tell its VMs, after it or this node has joined.
 pub const TELL_LIMIT: Duration = Duration::from_secs(5);
+/// How long C daemons may take to tell their VMs when one is asked for that nobody knows.
+pub const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// How often everything is told anew, though nothing has changed.
 pub const RESYNC_EVERY: Duration = Duration::from_secs(300);
 

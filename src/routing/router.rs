@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
-use super::asking::Task;
+use super::asking::{LOOK_AGAIN, Task};
 use super::local::Local;
 use super::outbox::Outbox;
 use super::serving::Serving;
@@ -42,6 +42,8 @@ pub struct Router {
     counters: Counters,
     /// Why this node is not in the group.
     alone: Option<String>,
+    /// There are words of the group that this node has not heard yet.
+    is_behind: bool,
     resync_at: Option<Instant>,
 }
 
@@ -71,6 +73,7 @@ impl Router {
             serving: Serving::default(),
             counters: Counters { task: 0, job: 0, number: first_number },
             alone: Some("corosync was not reached yet".to_owned()),
+            is_behind: false,
             resync_at: None,
         }
     }
@@ -109,6 +112,14 @@ impl Router {
             self.tell_all();
         }
         self.review_all(now);
+    }
+
+    /// Whether the group has said things that were not heard here yet, after a
+    /// freeze or in a crowd: nothing is judged by what is known meanwhile.
+    pub fn behind(&mut self, is_behind: bool, now: Instant) {
+        if std::mem::replace(&mut self.is_behind, is_behind) && !is_behind {
+            self.review_all(now);
+        }
     }
 
     /// What the quorum service says.
@@ -209,6 +220,9 @@ impl Router {
         if let Some(reason) = &self.alone {
             return List::Alone(reason.clone());
         }
+        if self.is_behind {
+            return List::Later(now + LOOK_AGAIN);
+        }
         if let Some(until) = self.table.unsettled_until(now) {
             return List::Later(until);
         }
@@ -237,6 +251,11 @@ impl Router {
     /// How many members the group has, this node included.
     pub fn members(&self) -> usize {
         self.table.members.len()
+    }
+
+    /// How many requests of clients and of other nodes are under way.
+    pub fn under_way(&self) -> usize {
+        self.tasks.len() + self.jobs.len() + self.serving.held()
     }
 
     /// The names and the UUID of the VM that a text means; the text itself if
@@ -315,6 +334,10 @@ impl Router {
         let wake = self.wakes.first().map(|(at, _)| *at);
         let rest = [self.table.deadline(), self.resync_at, self.serving.deadline()];
         rest.into_iter().flatten().chain(wake).min()
+    }
+
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     pub(super) fn push(&mut self, message: Message) {

@@ -69,6 +69,16 @@ impl Rules {
 
     /// A VM, or a copy of it, that was last seen on a node which is no member any more.
     pub(super) fn departed(&self, node: u32, fate: Fate, quorum: &Quorum, now: Instant) -> Judgement {
+        if fate == Fate::Gone {
+            return match self.unknown {
+                Unknown::Off => Judgement::Off(format!(
+                    "it is gone from node {node}, which counts as off here (unknown_vm)"
+                )),
+                Unknown::Fail => {
+                    Judgement::Doubt(format!("it ran on node {node} and is gone from there, perhaps to another host"))
+                }
+            };
+        }
         let Fate::Lost { at, is_confirmed } = fate else {
             return Judgement::Doubt(format!(
                 "it was last seen on node {node}, whose daemon has left: it may run there"

@@ -59,6 +59,11 @@ impl Serving {
         self.unanswered.contains_key(&(asker, number))
     }
 
+    /// How many requests are here that are not answered.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// False if there is no room.
     fn watch(&mut self, node: u32, call: &Call, at: Instant) -> bool {
         let is_room = self.watched.len() < WATCHED_MAX;
@@ -182,10 +187,9 @@ impl Router {
         }
     }
 
-    /// Whether no other node has, or had, a VM of this name.
+    /// Whether no other node is known to have a VM of this name.
     fn is_alone(&self, name: &str) -> bool {
-        let copies = self.meaning(name).into_iter().flat_map(|uuid| self.table.copies(uuid));
-        copies.into_iter().all(|(node, _)| self.table.is_me(node))
+        self.meaning(name).into_iter().all(|uuid| self.table.is_alone_with(uuid))
     }
 
     /// The worker has carried a request out, or not.

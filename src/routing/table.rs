@@ -30,6 +30,8 @@ pub(super) enum Fate {
     Here,
     /// On a node that has left the group but may be up.
     Left,
+    /// It ran on a node that has it no more, and no other was seen to run it since.
+    Gone,
     /// On a node that left the cluster.
     Lost {
         at: Instant,
@@ -114,7 +116,8 @@ impl Table {
         self.me = None;
         self.members.clear();
         self.quorum = Quorum::default();
-        for copy in self.vms.values_mut().flat_map(BTreeMap::values_mut) {
+        let copies = self.vms.values_mut().flat_map(BTreeMap::values_mut);
+        for copy in copies.filter(|copy| copy.fate != Fate::Gone) {
             copy.fate = Fate::Left;
         }
     }
@@ -145,7 +148,8 @@ impl Table {
             Departure::Process => Fate::Left,
             Departure::Node => Fate::Lost { at: now, is_confirmed: !self.quorum.nodes.contains(&node) },
         };
-        for copy in self.vms.values_mut().filter_map(|copies| copies.get_mut(&node)) {
+        let copies = self.vms.values_mut().filter_map(|copies| copies.get_mut(&node));
+        for copy in copies.filter(|copy| copy.fate == Fate::Here) {
             copy.fate = fate;
         }
     }
@@ -192,11 +196,14 @@ impl Table {
         let new =
             Copy { name: told.domain.name.clone(), state: told.state, order, told_at: now, fate: Fate::Here };
         let before = self.vms.get(&uuid).and_then(|copies| copies.get(&node));
-        let has_started =
-            told.state == PowerState::Running && before.is_none_or(|copy| copy.state == PowerState::Off);
+        let did_run = |copy: &Copy| copy.state == PowerState::Running && copy.fate != Fate::Gone;
+        let has_started = told.state == PowerState::Running && !before.is_some_and(did_run);
+        if before.is_none() && self.is_full(node) {
+            return None;
+        }
+        let before = self.vms.get(&uuid).and_then(|copies| copies.get(&node));
         let is_news = before.is_none_or(|copy| (copy.state, copy.fate) != (new.state, new.fate));
         match before {
-            None if self.counts.get(&node).is_some_and(|&count| count >= VMS_MAX) => return None,
             Some(copy) if copy.name == new.name => {
                 self.vms.entry(uuid).or_default().insert(node, new);
             }
@@ -213,6 +220,15 @@ impl Table {
         Some(is_news)
     }
 
+    /// Whether no other VM of a node can be remembered; those that are gone make room.
+    fn is_full(&mut self, node: u32) -> bool {
+        let is_full = |table: &Table| table.counts.get(&node).is_some_and(|&count| count >= VMS_MAX);
+        if is_full(self) {
+            self.purge(node, |copy| copy.fate == Fate::Gone);
+        }
+        is_full(self)
+    }
+
     /// It was started on a member, so it is not where it was seen before.
     fn supersede(&mut self, uuid: Uuid) {
         let Some(copies) = self.vms.get(&uuid) else { return };
@@ -225,7 +241,15 @@ impl Table {
     /// A member has it no more; whether that is news.
     pub(super) fn gone(&mut self, node: u32, uuid: Uuid) -> bool {
         self.order += 1;
-        self.remove(node, uuid)
+        let runs = |copy: &Copy| copy.state == PowerState::Running;
+        let runs_elsewhere =
+            self.copies(uuid).any(|(other, copy)| other != node && copy.fate == Fate::Here && runs(copy));
+        match self.vms.get_mut(&uuid).and_then(|copies| copies.get_mut(&node)) {
+            Some(copy) if runs(copy) && !runs_elsewhere => {
+                std::mem::replace(&mut copy.fate, Fate::Gone) != Fate::Gone
+            }
+            _ => self.remove(node, uuid),
+        }
     }
 
     fn remove(&mut self, node: u32, uuid: Uuid) -> bool {
@@ -268,7 +292,7 @@ impl Table {
         if is_complete {
             member.telling_until = None;
             // What it had before and does not have now it would have told.
-            self.purge(node, |copy| copy.fate != Fate::Here);
+            self.purge(node, is_departed);
         }
     }
 
@@ -282,7 +306,7 @@ impl Table {
             let Some(member) = self.members.get_mut(&node) else { continue };
             member.telling_until = None;
             if !member.speaks && member.last_told.is_some() {
-                self.purge(node, |copy| copy.fate != Fate::Here);
+                self.purge(node, is_departed);
             }
         }
     }
@@ -318,6 +342,14 @@ impl Table {
         self.vms.get(&uuid).into_iter().flatten().map(|(&node, copy)| (node, copy))
     }
 
+    /// Whether no other node is known to have this VM, or to have run it when it was last heard of.
+    pub(super) fn is_alone_with(&self, uuid: Uuid) -> bool {
+        let has = |(node, copy): (u32, &Copy)| {
+            !self.is_me(node) && (copy.fate == Fate::Here || copy.state == PowerState::Running)
+        };
+        !self.copies(uuid).any(has)
+    }
+
     /// All VMs with their copies.
     pub(super) fn vms(&self) -> impl Iterator<Item = (Uuid, &BTreeMap<u32, Copy>)> {
         self.vms.iter().map(|(&uuid, copies)| (uuid, copies))
@@ -327,6 +359,10 @@ impl Table {
     pub(super) fn names_of(&self, uuid: Uuid) -> impl Iterator<Item = &str> {
         self.copies(uuid).map(|(_, copy)| copy.name.as_str())
     }
+}
+
+fn is_departed(copy: &Copy) -> bool {
+    matches!(copy.fate, Fate::Left | Fate::Lost { .. })
 }
 
 impl Copy {

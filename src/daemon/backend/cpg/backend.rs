@@ -95,6 +95,23 @@ impl Cpg {
         self.libvirt.begin(job, now);
     }
 
+    /// Hears what the group has said, so many batches of it.
+    fn fetch(&mut self, batches: usize, now: Instant) {
+        for _ in 0..batches {
+            match self.group.fetch() {
+                Ok(batch) if batch.is_empty() => break,
+                Ok(batch) => batch.into_iter().for_each(|tidings| self.hear(tidings, now)),
+                Err(reason) => {
+                    if !std::mem::replace(&mut self.is_lost, true) {
+                        self.router.lost(&reason);
+                    }
+                    break;
+                }
+            }
+        }
+        self.router.behind(self.group.is_behind(), now);
+    }
+
     fn hear(&mut self, tidings: Tidings, now: Instant) {
         match tidings {
             Tidings::Joined(me) => self.router.joined(me, now),
@@ -202,6 +219,8 @@ fn alone(reason: &str) -> String {
 
 impl Backend for Cpg {
     fn begin(&mut self, job: Job, now: Instant) {
+        // It may have waited while the worker was in a call.
+        self.fetch(BATCHES, now);
         match (&job.asker, job.request.operation) {
             (Asker::Cluster { .. }, _) => self.libvirt.begin(job, now),
             (_, Operation::HostList) => self.list(job, now),
@@ -223,18 +242,7 @@ impl Backend for Cpg {
     }
 
     fn turn(&mut self, now: Instant) {
-        for _ in 0..BATCHES {
-            match self.group.fetch() {
-                Ok(batch) if batch.is_empty() => break,
-                Ok(batch) => batch.into_iter().for_each(|tidings| self.hear(tidings, now)),
-                Err(reason) => {
-                    if !std::mem::replace(&mut self.is_lost, true) {
-                        self.router.lost(&reason);
-                    }
-                    break;
-                }
-            }
-        }
+        self.fetch(BATCHES, now);
         self.router.turn(now);
         let (due, later) = std::mem::take(&mut self.lists).into_iter().partition(|(at, _)| now >= *at);
         self.lists = later;
