@@ -212,7 +212,7 @@ fn call_of(operation: &str, name: &str, number: &str, target: &str) -> Outcome<C
 fn told_of(name: &str, uuid: &str, state: &str, owner: &str) -> Outcome<Told> {
     let domain = Domain { name: name.to_owned(), uuid: Uuid::parse(uuid).ok_or("no UUID")? };
     let state = if state == "5" { PowerState::Off } else { PowerState::Running };
-    Ok(Told { domain, owner: owner.parse()?, state })
+    Ok(Told { domain, owner: owner.parse()?, state, is_active: state == PowerState::Running })
 }
 
 fn unhex(text: &str) -> Outcome<Vec<u8>> {

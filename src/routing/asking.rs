@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::router::{Holder, Purpose, Router};
 use super::rules::Judgement;
-use super::table::Fate;
-use super::{ANSWER_LIMIT, Action, Names, OnBehalf, Peer, SEND_LIMIT, PROBE_LIMIT, SERVE_LIMIT};
+use super::table::{Copy, Fate};
+use super::{ANSWER_LIMIT, Action, Names, OnBehalf, PROBE_LIMIT, Peer, SEND_LIMIT, SERVE_LIMIT};
 use crate::fence::{Operation, PowerState, Request, Uuid, Verdict};
 use crate::wire::cluster::{Call, EVERY_NODE, Message};
 
@@ -72,7 +72,8 @@ enum AskState {
     Reply(u32),
     /// The number of the job on this one.
     Job(u64),
-    Shown(Verdict, String),
+    /// Its answer, and the last telling before it.
+    Shown(Verdict, String, u64),
 }
 
 /// How far a task has come.
@@ -264,6 +265,9 @@ impl Router {
             if let Some(until) = self.table.unsettled_until(now) {
                 return Progress::Wait(until);
             }
+            if let Some(reason) = self.rules.unseen(self.table.lacks_quorum()) {
+                return Progress::Done(Verdict::Failure, reason);
+            }
         }
         if task.operation != Operation::Status {
             if let Some(wait_or_doubt) = self.doubt(task, uuid, now) {
@@ -289,11 +293,14 @@ impl Router {
     /// Whether a copy may run where nobody can be asked. A copy that was off
     /// there is no reason for doubt if another is seen to run.
     fn doubt(&self, task: &Task, uuid: Uuid, now: Instant) -> Option<Progress> {
-        let counts = |state: PowerState| state == PowerState::Running || !task.has_run;
-        let departed = self
-            .table
-            .copies(uuid)
-            .filter(|(node, copy)| copy.fate != Fate::Here && !self.table.is_me(*node) && counts(copy.state));
+        let departed = self.table.copies(uuid).filter(|(node, copy)| match copy.fate {
+            Fate::Here => false,
+            // With all members there, it is with none of them.
+            Fate::Gone => !task.has_run && !self.table.is_whole(),
+            Fate::Left | Fate::Lost { .. } => {
+                !self.table.is_me(*node) && (copy.state == PowerState::Running || !task.has_run)
+            }
+        });
         let doubts = departed.filter_map(|(node, copy)| {
             match self.rules.departed(node, copy.fate, &self.table.quorum, now) {
                 Judgement::Doubt(reason) => Some(reason),
@@ -326,7 +333,11 @@ impl Router {
         }
         let departed = uuid.into_iter().flat_map(|uuid| self.table.copies(uuid));
         let judgements = departed
-            .filter(|(node, copy)| copy.fate != Fate::Here && !self.table.is_me(*node))
+            .filter(|(node, copy)| match copy.fate {
+                Fate::Here => false,
+                Fate::Gone => true,
+                Fate::Left | Fate::Lost { .. } => !self.table.is_me(*node),
+            })
             .map(|(node, copy)| self.rules.departed(node, copy.fate, &self.table.quorum, now));
         let judgement = judgements.reduce(|one, other| match one {
             Judgement::Doubt(_) => one,
@@ -398,7 +409,7 @@ impl Router {
                 Asker::Client(client) => OnBehalf::Client(*client),
                 Asker::Node(peer, _) => OnBehalf::Node(peer.node),
             };
-            let is_alone = self.table.is_alone_with(uuid);
+            let is_alone = self.is_alone(uuid);
             let expires = task.limits.carry_out;
             self.actions.push_back(Action::Begin {
                 job,
@@ -411,7 +422,7 @@ impl Router {
             AskState::Job(job)
         } else if now > task.limits.send {
             let reason = "it had waited too long for other nodes to be asked".to_owned();
-            AskState::Shown(Verdict::Failure, reason)
+            AskState::Shown(Verdict::Failure, reason, self.table.order())
         } else {
             let number = self.next_number();
             self.numbers.insert(number, id);
@@ -460,6 +471,13 @@ impl Router {
             }
             return self.judge(task, id, uuid, now);
         }
+        if let Some(node) = self.started_since(task, uuid) {
+            let reason = format!("it was off on node {node}, and was started there meanwhile");
+            return match task.operation {
+                Operation::Status => Progress::Done(Verdict::Success, reason),
+                _ => Progress::Done(Verdict::Failure, reason),
+            };
+        }
         if let Some(runner) = task.runner.take().filter(|&node| self.table.is_member(node)) {
             self.ask_copy(task, id, runner, Operation::Reboot, uuid, now);
             return self.judge(task, id, uuid, now);
@@ -487,6 +505,20 @@ impl Router {
         }
     }
 
+    /// A node that said that it is off, and was heard to run it since: the
+    /// answers are not of one time, it may have moved there.
+    fn started_since(&self, task: &Task, uuid: Uuid) -> Option<u32> {
+        let has_started = |(node, copy): (u32, &Copy)| {
+            let Some(Ask { operation, state: AskState::Shown(_, _, order), .. }) = task.asks.get(&node)
+            else {
+                return false;
+            };
+            let is_started_by_us = matches!(operation, Operation::Reboot | Operation::On);
+            !is_started_by_us && copy.state == PowerState::Running && copy.order > *order
+        };
+        self.table.copies(uuid).find(|copy| has_started(*copy)).map(|(node, _)| node)
+    }
+
     /// Until when C daemons may still say that they have it. One that was asked
     /// said first that it is off: it may have moved to another, which tells it only now.
     fn unheard(&self, task: &Task, uuid: Uuid, now: Instant) -> Option<Instant> {
@@ -505,7 +537,7 @@ impl Router {
         let own =
             task.asks.values_mut().find(|ask| matches!(ask.state, AskState::Job(number) if number == job));
         if let Some(ask) = own {
-            ask.state = AskState::Shown(verdict, reason);
+            ask.state = AskState::Shown(verdict, reason, self.table.order());
             self.review(id, now);
         }
     }
@@ -526,7 +558,8 @@ impl Router {
             return;
         }
         let verdict = verdict_of(response, call.operation);
-        ask.state = AskState::Shown(verdict, format!("node {} says {verdict}", from.node));
+        let reason = format!("node {} says {verdict}", from.node);
+        ask.state = AskState::Shown(verdict, reason, self.table.order());
         self.numbers.remove(&call.number);
         self.review(id, now);
     }
@@ -536,7 +569,7 @@ impl Task {
     /// What can be said before all have answered.
     fn early(&self) -> Option<Progress> {
         let shown = self.asks.values().filter_map(|ask| match &ask.state {
-            AskState::Shown(verdict, reason) => Some((ask.operation, *verdict, reason)),
+            AskState::Shown(verdict, reason, _) => Some((ask.operation, *verdict, reason)),
             _ => None,
         });
         let is_question = matches!(self.operation, Operation::Status | Operation::On);
@@ -557,21 +590,21 @@ impl Task {
     }
 
     fn any_success(&self) -> bool {
-        self.asks.values().any(|ask| matches!(ask.state, AskState::Shown(Verdict::Success, _)))
+        self.asks.values().any(|ask| matches!(ask.state, AskState::Shown(Verdict::Success, ..)))
     }
 
     /// Copies that were only asked whether they run, and do.
     fn found_running(&self) -> impl Iterator<Item = u32> {
         let runs = |ask: &Ask| {
-            ask.operation == Operation::Status && matches!(ask.state, AskState::Shown(Verdict::Success, _))
+            ask.operation == Operation::Status && matches!(ask.state, AskState::Shown(Verdict::Success, ..))
         };
         self.asks.iter().filter(move |(_, ask)| runs(ask)).map(|(&node, _)| node)
     }
 
     fn failures(&self) -> String {
         let failed = self.asks.values().filter_map(|ask| match &ask.state {
-            AskState::Shown(Verdict::Failure | Verdict::Denied, reason) => Some(reason.as_str()),
-            AskState::Shown(Verdict::Off, reason) if ask.operation != Operation::Status => {
+            AskState::Shown(Verdict::Failure | Verdict::Denied, reason, _) => Some(reason.as_str()),
+            AskState::Shown(Verdict::Off, reason, _) if ask.operation != Operation::Status => {
                 Some(reason.as_str())
             }
             _ => None,
@@ -581,7 +614,7 @@ impl Task {
 
     fn reasons(&self) -> String {
         let reasons = self.asks.values().filter_map(|ask| match &ask.state {
-            AskState::Shown(_, reason) => Some(reason.as_str()),
+            AskState::Shown(_, reason, _) => Some(reason.as_str()),
             _ => None,
         });
         reasons.collect::<Vec<_>>().join("; ")

@@ -23,6 +23,9 @@ pub(super) struct Local {
     /// VMs that were told and are gone, with their names: C daemons may still
     /// take them for this node's.
     gone: BTreeMap<Uuid, String>,
+    /// VMs here that another node was heard to run since they last started
+    /// here: if they moved away, that is where they went.
+    followed: BTreeSet<Uuid>,
 }
 
 impl Local {
@@ -52,7 +55,8 @@ impl Local {
 
     /// A VM was seen at a URI.
     pub(super) fn see(&mut self, place: usize, vm: LocalVm) {
-        let (uuid, before) = (vm.uuid, self.state(vm.uuid));
+        let uuid = vm.uuid;
+        let (before, was_active) = (self.state(uuid), self.is_active(uuid));
         let is_renamed = self.name(uuid) != Some(vm.name.as_str());
         if is_renamed {
             self.unname(uuid);
@@ -62,7 +66,10 @@ impl Local {
             self.rename(uuid);
         }
         self.gone.remove(&uuid);
-        if is_renamed || before != self.state(uuid) {
+        if before != Some(PowerState::Running) && self.state(uuid) == Some(PowerState::Running) {
+            self.followed.remove(&uuid);
+        }
+        if is_renamed || (before, was_active) != (self.state(uuid), self.is_active(uuid)) {
             self.news.insert(uuid);
         }
     }
@@ -82,10 +89,12 @@ impl Local {
         self.unname(uuid);
         self.vms.remove(&uuid);
         self.news.remove(&uuid);
+        self.followed.remove(&uuid);
         if self.gone.len() < GONE_MAX {
             self.gone.insert(uuid, name.clone());
         }
-        Some(Message::Gone(Told { domain: Domain { name, uuid }, owner: 0, state: PowerState::Off }))
+        let domain = Domain { name, uuid };
+        Some(Message::Gone(Told { domain, owner: 0, state: PowerState::Off, is_active: false }))
     }
 
     fn rename(&mut self, uuid: Uuid) {
@@ -121,8 +130,8 @@ impl Local {
     /// What is told of a VM, at once.
     pub(super) fn told(&mut self, uuid: Uuid, me: u32) -> Option<Message> {
         self.news.remove(&uuid);
-        let (name, state) = (self.name(uuid)?.to_owned(), self.state(uuid)?);
-        Some(Message::Store(Told { domain: Domain { name, uuid }, owner: me, state }))
+        let (name, state, is_active) = (self.name(uuid)?.to_owned(), self.state(uuid)?, self.is_active(uuid));
+        Some(Message::Store(Told { domain: Domain { name, uuid }, owner: me, state, is_active }))
     }
 
     /// Whether a VM runs; none if it is not here.
@@ -130,6 +139,10 @@ impl Local {
         let places = self.vms.get(&uuid)?;
         let runs = places.values().any(|vm| vm.state == PowerState::Running);
         Some(if runs { PowerState::Running } else { PowerState::Off })
+    }
+
+    fn is_active(&self, uuid: Uuid) -> bool {
+        self.vms.get(&uuid).is_some_and(|places| places.values().any(|vm| vm.is_active))
     }
 
     /// Its name.
@@ -160,8 +173,16 @@ impl Local {
         by_uuid || self.gone.values().any(|name| cut(name).to_lowercase() == text)
     }
 
-    /// Another node told it: that one answers for it now.
+    /// Another node runs it: that one answers for it now.
     pub(super) fn is_elsewhere(&mut self, uuid: Uuid) {
         self.gone.remove(&uuid);
+        if self.vms.contains_key(&uuid) {
+            self.followed.insert(uuid);
+        }
+    }
+
+    /// Whether it is known where it went, if it moved away.
+    pub(super) fn is_followed(&self, uuid: Uuid) -> bool {
+        self.followed.contains(&uuid)
     }
 }

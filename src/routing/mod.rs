@@ -91,8 +91,10 @@ pub struct LocalVm {
     pub name: String,
     /// Its UUID.
     pub uuid: Uuid,
-    /// Whether it runs.
+    /// Whether it runs; all but shut off counts as that.
     pub state: PowerState,
+    /// It is neither off nor paused, nor otherwise in between.
+    pub is_active: bool,
 }
 
 /// Something to do on this node.
@@ -110,8 +112,8 @@ pub enum Action {
         on_behalf: OnBehalf,
         /// Not to be begun, nor a VM destroyed for it, from then on.
         expires: Instant,
-        /// No other node is known to have the VM, or to have had it: if it
-        /// has moved away from here, nobody knows where it is.
+        /// No other node is known to which the VM may have gone: if it has
+        /// moved away from here, nobody knows where it is.
         is_alone: bool,
     },
     /// Look whether there is such a VM here, and tell it.

@@ -162,7 +162,7 @@ impl Router {
         match self.table.store(from.node, told, now) {
             None => self.note(format!("node {} has too many VMs: {} is left out", from.node, told.domain)),
             Some(is_news) => {
-                if !self.table.is_me(from.node) {
+                if !self.table.is_me(from.node) && told.state == PowerState::Running {
                     self.local.is_elsewhere(told.domain.uuid);
                 }
                 if is_news {

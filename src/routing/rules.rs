@@ -67,6 +67,12 @@ impl Rules {
         }
     }
 
+    /// Why a VM is not taken for off that no member is seen to run.
+    pub(super) fn unseen(&self, lacks_quorum: bool) -> Option<String> {
+        let reason = "it is off here, but there is no quorum: it may run on the other side of a cut";
+        (lacks_quorum && self.unknown == Unknown::Fail).then(|| reason.to_owned())
+    }
+
     /// A VM, or a copy of it, that was last seen on a node which is no member any more.
     pub(super) fn departed(&self, node: u32, fate: Fate, quorum: &Quorum, now: Instant) -> Judgement {
         if fate == Fate::Gone {
@@ -74,9 +80,9 @@ impl Rules {
                 Unknown::Off => Judgement::Off(format!(
                     "it is gone from node {node}, which counts as off here (unknown_vm)"
                 )),
-                Unknown::Fail => {
-                    Judgement::Doubt(format!("it ran on node {node} and is gone from there, perhaps to another host"))
-                }
+                Unknown::Fail => Judgement::Doubt(format!(
+                    "it ran on node {node} and is gone from there, perhaps to another host"
+                )),
             };
         }
         let Fate::Lost { at, is_confirmed } = fate else {

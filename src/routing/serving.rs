@@ -1,7 +1,7 @@
 //! Requests of other nodes: who of this suite answers, and what is carried out here.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::time::Instant;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use super::router::{Purpose, Router};
 use super::{ANSWER_LIMIT, Action, LocalVm, OnBehalf, Peer, SERVE_LIMIT};
@@ -26,9 +26,9 @@ pub(super) struct Serving {
     /// Every request that is not answered yet, so that a second one of the same number is known.
     held: HashSet<(Peer, u32)>,
     /// Requests of C daemons that nobody has answered, by asking node and number.
-    unanswered: HashMap<(u32, u32), Call>,
-    /// When they came, in that order; those that were answered too, until their time.
-    watched: VecDeque<(Instant, (u32, u32))>,
+    unanswered: HashMap<(u32, u32), (Call, Instant)>,
+    /// When they are due; those that were answered too, until their time.
+    watched: BTreeSet<(Instant, (u32, u32))>,
 }
 
 /// A request of another node.
@@ -68,8 +68,8 @@ impl Serving {
     fn watch(&mut self, node: u32, call: &Call, at: Instant) -> bool {
         let is_room = self.watched.len() < WATCHED_MAX;
         if is_room {
-            self.unanswered.insert((node, call.number), call.clone());
-            self.watched.push_back((at, (node, call.number)));
+            self.unanswered.insert((node, call.number), (call.clone(), at));
+            self.watched.insert((at + ANSWER_LIMIT, (node, call.number)));
         }
         is_room
     }
@@ -80,7 +80,7 @@ impl Serving {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.watched.front().map(|(at, _)| *at + ANSWER_LIMIT)
+        self.watched.first().map(|(due, _)| *due)
     }
 }
 
@@ -92,7 +92,7 @@ impl Router {
         let is_probe = is_for_all && self.table.speaks(from.node);
         if is_for_all && !is_probe && !self.serving.watch(from.node, &call, at) {
             self.note(format!("node {} asks too much: its requests fail", from.node));
-            if self.table.is_highest_speaker() {
+            if self.table.speakers_above() == 0 {
                 self.reply(from, call, Verdict::Failure);
             }
             return;
@@ -177,7 +177,7 @@ impl Router {
                 false => Action::Begin {
                     job,
                     operation: served.call.operation,
-                    is_alone: self.is_alone(&name),
+                    is_alone: self.meaning(&name).into_iter().all(|uuid| self.is_alone(uuid)),
                     name,
                     on_behalf: OnBehalf::Node(served.peer.node),
                     expires: served.at + SERVE_LIMIT,
@@ -187,9 +187,9 @@ impl Router {
         }
     }
 
-    /// Whether no other node is known to have a VM of this name.
-    fn is_alone(&self, name: &str) -> bool {
-        self.meaning(name).into_iter().all(|uuid| self.table.is_alone_with(uuid))
+    /// Whether, should a VM have moved away from here, nobody knows where it went.
+    pub(super) fn is_alone(&self, uuid: Uuid) -> bool {
+        !self.local.is_followed(uuid) && !self.table.is_elsewhere_for_sure(uuid)
     }
 
     /// The worker has carried a request out, or not.
@@ -267,17 +267,23 @@ impl Router {
     /// A C daemon waits for ever for an answer that does not come, if the node
     /// that owes it is frozen, or gone: it gets a failure.
     pub(super) fn answer_for_the_silent(&mut self, now: Instant) {
-        while self.serving.watched.front().is_some_and(|(at, _)| now >= *at + ANSWER_LIMIT) {
-            let Some((_, key)) = self.serving.watched.pop_front() else { return };
-            let Some(call) = self.serving.unanswered.remove(&key) else { continue };
-            if self.table.is_highest_speaker() {
-                let node = key.0;
-                self.note(format!(
-                    "nobody answers {} {:?} of node {node}: it fails",
-                    call.operation, call.name
-                ));
-                self.push(Message::Reply { call: Call { target: node, ..call }, response: 1 });
+        // The highest first, then each a second later: not all have heard the request.
+        let turn = Duration::from_secs(1) * self.table.speakers_above();
+        while let Some((due, key)) = self.serving.watched.pop_first() {
+            if due > now {
+                self.serving.watched.insert((due, key));
+                return;
             }
+            let Some((call, at)) = self.serving.unanswered.get(&key) else { continue };
+            let (own, node) = (*at + ANSWER_LIMIT + turn, key.0);
+            if own > now {
+                self.serving.watched.insert((own, key));
+                continue;
+            }
+            let call = Call { target: node, ..call.clone() };
+            self.serving.unanswered.remove(&key);
+            self.note(format!("nobody answers {} {:?} of node {node}: it fails", call.operation, call.name));
+            self.push(Message::Reply { call, response: 1 });
         }
     }
 }

@@ -45,6 +45,7 @@ pub(super) enum Fate {
 pub(super) struct Copy {
     name: String,
     pub(super) state: PowerState,
+    is_active: bool,
     /// The place of the last telling in the order of the group.
     pub(super) order: u64,
     pub(super) told_at: Instant,
@@ -56,6 +57,8 @@ pub(super) struct Copy {
 pub(super) struct Quorum {
     /// Since when this part of the cluster has quorum without a break.
     pub(super) quorate_since: Option<Instant>,
+    /// Whether anybody counts votes at all.
+    is_counted: bool,
     nodes: BTreeSet<u32>,
 }
 
@@ -71,6 +74,8 @@ pub(super) struct Table {
     /// By name in lower case, as C daemons compare them; with how many copies have it.
     names: HashMap<String, BTreeMap<Uuid, usize>>,
     order: u64,
+    /// The nodes that ever were members.
+    seen: BTreeSet<u32>,
 }
 
 impl Table {
@@ -91,10 +96,16 @@ impl Table {
         self.members.last_key_value().is_some_and(|(&node, _)| self.is_me(node))
     }
 
-    /// Whether it would, were there none but those of this suite.
-    pub(super) fn is_highest_speaker(&self) -> bool {
-        let mut speakers = self.members.iter().filter(|&(&node, member)| member.speaks || self.is_me(node));
-        speakers.next_back().is_some_and(|(&node, _)| self.is_me(node))
+    /// How many nodes of this suite have a higher number.
+    pub(super) fn speakers_above(&self) -> u32 {
+        let own = self.me.map_or(0, |me| me.node);
+        let above = self.members.iter().filter(|&(&node, member)| member.speaks && node > own);
+        u32::try_from(above.count()).unwrap_or(u32::MAX)
+    }
+
+    /// The place in the order of the group that the last telling has.
+    pub(super) fn order(&self) -> u64 {
+        self.order
     }
 
     /// Members that only tell their VMs when they are asked.
@@ -139,6 +150,7 @@ impl Table {
                 last_told: None,
             });
             member.pids.insert(peer.pid);
+            self.seen.insert(peer.node);
             self.is_back(peer.node);
         }
     }
@@ -167,6 +179,7 @@ impl Table {
     }
 
     pub(super) fn votes(&mut self, is_quorate: bool, nodes: &[u32], now: Instant) {
+        self.quorum.is_counted = true;
         self.quorum.nodes = nodes.iter().copied().collect();
         self.quorum.quorate_since = match self.quorum.quorate_since {
             Some(since) if is_quorate => Some(since),
@@ -185,6 +198,11 @@ impl Table {
         }
     }
 
+    /// Whether votes are counted, and this part of the cluster has too few.
+    pub(super) fn lacks_quorum(&self) -> bool {
+        self.quorum.is_counted && self.quorum.quorate_since.is_none()
+    }
+
     /// A member told a VM; whether that is news. None if there is no room for it.
     pub(super) fn store(&mut self, node: u32, told: &Told, now: Instant) -> Option<bool> {
         self.order += 1;
@@ -193,11 +211,18 @@ impl Table {
             member.last_told = Some(now);
         }
         let uuid = told.domain.uuid;
-        let new =
-            Copy { name: told.domain.name.clone(), state: told.state, order, told_at: now, fate: Fate::Here };
+        let new = Copy {
+            name: told.domain.name.clone(),
+            state: told.state,
+            is_active: told.is_active,
+            order,
+            told_at: now,
+            fate: Fate::Here,
+        };
         let before = self.vms.get(&uuid).and_then(|copies| copies.get(&node));
-        let did_run = |copy: &Copy| copy.state == PowerState::Running && copy.fate != Fate::Gone;
-        let has_started = told.state == PowerState::Running && !before.is_some_and(did_run);
+        let was_active = |copy: &Copy| copy.is_active && copy.fate != Fate::Gone;
+        // Not one that is still coming in from another node.
+        let has_started = told.is_active && !before.is_some_and(was_active);
         if before.is_none() && self.is_full(node) {
             return None;
         }
@@ -342,12 +367,18 @@ impl Table {
         self.vms.get(&uuid).into_iter().flatten().map(|(&node, copy)| (node, copy))
     }
 
-    /// Whether no other node is known to have this VM, or to have run it when it was last heard of.
-    pub(super) fn is_alone_with(&self, uuid: Uuid) -> bool {
+    /// Whether another member runs this VM, or has it and none is missing that might run it.
+    pub(super) fn is_elsewhere_for_sure(&self, uuid: Uuid) -> bool {
+        let is_whole = self.is_whole();
         let has = |(node, copy): (u32, &Copy)| {
-            !self.is_me(node) && (copy.fate == Fate::Here || copy.state == PowerState::Running)
+            !self.is_me(node) && copy.fate == Fate::Here && (is_whole || copy.state == PowerState::Running)
         };
-        !self.copies(uuid).any(has)
+        self.copies(uuid).any(has)
+    }
+
+    /// Whether every node is a member that ever was.
+    pub(super) fn is_whole(&self) -> bool {
+        self.seen.iter().all(|node| self.members.contains_key(node))
     }
 
     /// All VMs with their copies.

@@ -67,8 +67,11 @@ pub struct Told {
     pub domain: Domain,
     /// The node that has it, by the message; the sender's, or it is not true.
     pub owner: u32,
-    /// Whether it runs.
+    /// Whether it runs; all but shut off counts as that.
     pub state: PowerState,
+    /// It is neither off nor paused, nor otherwise in between: one that is just
+    /// coming in from another host is paused.
+    pub is_active: bool,
 }
 
 /// Why some bytes are no message.
@@ -105,9 +108,10 @@ const STORE: u32 = 2;
 const GONE: u32 = 0x4656_0001;
 const HELLO: u32 = 0x4656_0002;
 
-/// virDomainState: 1 is running, 5 is shut off.
-const SHUT_OFF: i32 = 5;
+/// virDomainState: 1 is running, 3 paused, 5 shut off.
 const RUNNING: i32 = 1;
+const PAUSED: i32 = 3;
+const SHUT_OFF: i32 = 5;
 
 impl Message {
     /// Encodes it. What C daemons leave to chance is zero.
@@ -185,7 +189,11 @@ fn encode_told(told: &Told, out: &mut [u8; MESSAGE_LEN]) {
     out[16..16 + name.len()].copy_from_slice(name.as_bytes());
     out[81..81 + 36].copy_from_slice(told.domain.uuid.to_string().as_bytes());
     out[148..152].copy_from_slice(&told.owner.to_le_bytes());
-    let state = if told.state == PowerState::Off { SHUT_OFF } else { RUNNING };
+    let state = match (told.state, told.is_active) {
+        (PowerState::Off, _) => SHUT_OFF,
+        (PowerState::Running, true) => RUNNING,
+        (PowerState::Running, false) => PAUSED,
+    };
     out[152..].copy_from_slice(&state.to_le_bytes());
 }
 
@@ -199,8 +207,9 @@ fn decode_told(mut body: Cursor<'_>) -> Result<Told, MessageError> {
     debug_assert!(body.is_at_end());
     let name = text(whole(&name), TOLD_NAME_MAX).filter(|name| !name.is_empty()).ok_or(MessageError::Name)?;
     let uuid = text(&uuid, uuid.len()).and_then(Uuid::parse).ok_or(MessageError::Uuid)?;
+    let is_active = state == RUNNING;
     let state = if state == SHUT_OFF { PowerState::Off } else { PowerState::Running };
-    Ok(Told { domain: Domain { name: name.to_owned(), uuid }, owner, state })
+    Ok(Told { domain: Domain { name: name.to_owned(), uuid }, owner, state, is_active })
 }
 
 /// The name of a VM as it is told: at most [`TOLD_NAME_MAX`] bytes of it.

@@ -18,7 +18,7 @@ use crate::fence::Uuid;
 use crate::routing::LocalVm;
 use crate::sys::signals::Signals;
 
-pub(crate) use libvirt::{Found, Host, Keepers};
+pub(crate) use libvirt::{Condition, Found, Host, Keepers};
 pub(crate) use permissions::Permissions;
 
 /// What else the worker is told.

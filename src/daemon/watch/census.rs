@@ -1,14 +1,15 @@
 //! What a watcher asks of a libvirt connection.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use virt::sys;
 
 use super::Running;
-use crate::daemon::backend::{Found, Host};
+use crate::daemon::backend::{Condition, Found, Host};
 use crate::daemon::hypervisor::{Connection, Failed, Handle, failed};
 use crate::domain_xml::{Devices, XmlError};
-use crate::fence::{Domain, Target, Uuid};
+use crate::fence::{Domain, PowerState, Target, Uuid};
 use crate::routing::LocalVm;
 
 /// A libvirt connection; a trait so that changes in the midst of things can be tested.
@@ -55,8 +56,20 @@ impl Census for Connection {
     }
 
     fn all(&self) -> Result<Vec<LocalVm>, Failed> {
-        let found = Host::list(self)?;
-        found.into_iter().map(local).collect()
+        // A third call: which of those that are not off are not paused either.
+        let active =
+            self.connect()?.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_RUNNING).map_err(failed)?;
+        let active: Vec<Handle> = active.into_iter().map(Handle::new).collect();
+        let active = active
+            .iter()
+            .map(|handle| handle.get_uuid().map(|uuid| Uuid::from_bytes(*uuid.as_bytes())).map_err(failed))
+            .collect::<Result<HashSet<_>, _>>()?;
+        let found = Host::list(self)?.into_iter().map(local).collect::<Result<Vec<_>, _>>()?;
+        let with_activity = |vm: LocalVm| {
+            let is_active = vm.state == PowerState::Running && active.contains(&vm.uuid);
+            LocalVm { is_active, ..vm }
+        };
+        Ok(found.into_iter().map(with_activity).collect())
     }
 
     fn vm(&self, uuid: Uuid) -> Result<Option<LocalVm>, Failed> {
@@ -74,7 +87,8 @@ impl Census for Connection {
 
 fn local(found: Found) -> Result<LocalVm, Failed> {
     let uuid = Uuid::parse(&found.uuid).ok_or_else(|| Failed(format!("{} is no UUID", found.uuid)))?;
-    Ok(LocalVm { name: found.name, uuid, state: found.condition.power })
+    let Condition { power: state, is_active, .. } = found.condition;
+    Ok(LocalVm { name: found.name, uuid, state, is_active })
 }
 
 /// Asks nobody: number, name and UUID came with the handle.

@@ -51,7 +51,8 @@ impl Fake {
     }
 
     fn local(&self, number: u8) -> LocalVm {
-        LocalVm { name: format!("vm{number}"), uuid: uuid(number), state: PowerState::Running }
+        let (name, state) = (format!("vm{number}"), PowerState::Running);
+        LocalVm { name, uuid: uuid(number), state, is_active: true }
     }
 
     fn fail(&self) -> Result<(), Failed> {

@@ -185,7 +185,8 @@ impl<L: Link> Libvirt<L> {
             Resolution::Found(vm) => {
                 let uuid = Uuid::parse(&vm.uuid).ok_or_else(|| format!("{} is no UUID", vm.uuid))?;
                 let at = |copy: &Copy| {
-                    (copy.uri, LocalVm { name: vm.name.clone(), uuid, state: copy.condition.power })
+                    let (name, is_active) = (vm.name.clone(), copy.condition.is_active);
+                    (copy.uri, LocalVm { name, uuid, state: copy.condition.power, is_active })
                 };
                 Ok(vm.copies.iter().map(at).collect())
             }

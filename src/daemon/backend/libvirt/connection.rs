@@ -67,14 +67,16 @@ impl Host for Connection {
     fn list(&self) -> Result<Vec<Found>, Failed> {
         // Two calls, however many VMs: all, and then those that are off. One that stops in between is off.
         let all = self.handles(0)?;
-        let off = self.handles(sys::VIR_CONNECT_LIST_DOMAINS_SHUTOFF)?;
-        let off =
-            off.iter().map(|handle| handle.get_uuid().map_err(failed)).collect::<Result<HashSet<_>, _>>()?;
+        let shut_off = self.handles(sys::VIR_CONNECT_LIST_DOMAINS_SHUTOFF)?;
+        let shut_off = shut_off
+            .iter()
+            .map(|handle| handle.get_uuid().map_err(failed))
+            .collect::<Result<HashSet<_>, _>>()?;
         all.iter()
             .map(|handle| {
-                let condition = match off.contains(&handle.get_uuid().map_err(failed)?) {
-                    true => Condition { power: PowerState::Off, id: None, has_moved: false },
-                    false => running(handle.get_id()),
+                let condition = match shut_off.contains(&handle.get_uuid().map_err(failed)?) {
+                    true => off(false),
+                    false => running(handle.get_id(), false),
                 };
                 handle.named(condition)
             })
@@ -100,8 +102,12 @@ fn is_uuid(text: &str) -> bool {
     hex == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
-fn running(id: Option<u32>) -> Condition {
-    Condition { power: PowerState::Running, id, has_moved: false }
+fn running(id: Option<u32>, is_active: bool) -> Condition {
+    Condition { power: PowerState::Running, id, is_active, moves: false }
+}
+
+fn off(moves: bool) -> Condition {
+    Condition { power: PowerState::Off, id: None, is_active: false, moves }
 }
 
 impl Handle {
@@ -109,10 +115,15 @@ impl Handle {
     fn condition(&self) -> Result<Option<Condition>, Failed> {
         match self.get_state() {
             Ok((sys::VIR_DOMAIN_SHUTOFF, reason)) => {
-                let has_moved = u32::try_from(reason) == Ok(sys::VIR_DOMAIN_SHUTOFF_MIGRATED);
-                Ok(Some(Condition { power: PowerState::Off, id: None, has_moved }))
+                let moves = u32::try_from(reason) == Ok(sys::VIR_DOMAIN_SHUTOFF_MIGRATED);
+                Ok(Some(off(moves)))
             }
-            Ok(_) => Ok(Some(running(self.get_id()))),
+            Ok((state, reason)) => {
+                let moving = [sys::VIR_DOMAIN_PAUSED_MIGRATION, sys::VIR_DOMAIN_PAUSED_STARTING_UP];
+                let moves = state == sys::VIR_DOMAIN_PAUSED
+                    && u32::try_from(reason).is_ok_and(|reason| moving.contains(&reason));
+                Ok(Some(Condition { moves, ..running(self.get_id(), state == sys::VIR_DOMAIN_RUNNING) }))
+            }
             Err(error) if error.code() == ErrorNumber::NoDomain => Ok(None),
             Err(error) => Err(failed(error)),
         }

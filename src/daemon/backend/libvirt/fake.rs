@@ -93,7 +93,7 @@ impl Fake {
 
 fn condition(domain: &Domain) -> Condition {
     let power = if domain.runs.is_some() { PowerState::Running } else { PowerState::Off };
-    Condition { power, id: domain.runs, has_moved: false }
+    Condition { power, id: domain.runs, is_active: domain.runs.is_some(), moves: false }
 }
 
 impl Host for Fake {

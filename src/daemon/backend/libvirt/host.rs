@@ -23,8 +23,11 @@ pub(crate) struct Condition {
     pub(crate) power: PowerState,
     /// libvirt's number for this run of it; each start gives a new one.
     pub(crate) id: Option<u32>,
-    /// It is off because it moved to another host, as far as that was asked for.
-    pub(crate) has_moved: bool,
+    /// It is neither off nor paused, nor otherwise in between, as far as that was asked for.
+    pub(crate) is_active: bool,
+    /// It is off because it moved to another host, or paused because it is just
+    /// moving, as far as that was asked for.
+    pub(crate) moves: bool,
 }
 
 /// A VM as it was found.

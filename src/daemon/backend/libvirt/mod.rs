@@ -38,7 +38,7 @@ use crate::daemon::worker::Message;
 use crate::sys::signals::Signals;
 
 pub(super) use backend::Libvirt;
-pub(crate) use host::{Found, Host};
+pub(crate) use host::{Condition, Found, Host};
 pub(crate) use keeper::Keepers;
 pub(super) use link::UriLink;
 

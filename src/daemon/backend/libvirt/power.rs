@@ -143,11 +143,11 @@ impl Fence {
                 Some(Condition { power: PowerState::Running, id: now, .. }),
                 Progress::Killed { run: then, .. },
             ) if now.is_some() && then.is_some() && now != then => {}
+            (Some(Condition { moves: true, .. }), Progress::Untouched) if job.is_alone() => {
+                return Err(Trouble::Failed(MOVED.to_owned()));
+            }
             (Some(Condition { power: PowerState::Running, id, .. }), _) => {
                 return Ok(Some(Run { number: id }));
-            }
-            (Some(Condition { has_moved: true, .. }), Progress::Untouched) if job.is_alone() => {
-                return Err(Trouble::Failed(MOVED.to_owned()));
             }
             (Some(Condition { power: PowerState::Off, .. }), _) | (None, Progress::Killed { .. }) => {}
             (None, _) => return Err(Trouble::Failed("it is gone, perhaps to another host".to_owned())),
@@ -229,8 +229,8 @@ fn may_run_elsewhere(vm: &Vm) -> Option<(Verdict, String)> {
     (!vm.silent.is_empty()).then(|| (Verdict::Failure, format!("it may run where nobody answers: {silent}")))
 }
 
-/// What is said of a VM that is off here because it moved.
-const MOVED: &str = "it moved to another host, and no host of the cluster says that it has it";
+/// What is said of a VM that moves, nobody knows where.
+const MOVED: &str = "it moved to another host, or is just coming from one, and no host says that it has it";
 
 /// Whether a VM runs anywhere.
 pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &Vm, job: &Job) -> (Verdict, String) {
@@ -240,7 +240,7 @@ pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &Vm, job: &Job) -> (Verdict, 
     if let Some(failure) = may_run_elsewhere(vm) {
         return failure;
     }
-    if job.is_alone() && vm.copies.iter().any(|copy| copy.condition.has_moved) {
+    if job.is_alone() && vm.copies.iter().any(|copy| copy.condition.moves) {
         return (Verdict::Failure, MOVED.to_owned());
     }
     let names: Vec<&str> = vm.copies.iter().map(|copy| uris[copy.uri].link.name()).collect();

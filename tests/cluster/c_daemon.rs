@@ -1,0 +1,171 @@
+//! The C daemon's part, as it was measured, and a hostile member's.
+
+use std::collections::HashMap;
+
+use fence_virt::fence::{Domain, Operation, PowerState, Uuid};
+use fence_virt::routing::Peer;
+use fence_virt::wire::cluster::{Call, EVERY_NODE, Message, Told};
+
+use super::world::{Daemon, Node, Time, Word, World};
+
+/// What a C daemon remembers.
+#[derive(Default)]
+pub struct CDaemon {
+    /// Who told a VM last, by name and by UUID.
+    owners: HashMap<String, u32>,
+    members: Vec<Peer>,
+    next_number: u32,
+    /// Its one request that is under way: its number and time, and whether all who
+    /// heard it may be gone, or be elsewhere.
+    pub asking: Option<(u32, Time, bool)>,
+    /// What a hostile member has heard.
+    heard: Vec<Vec<u8>>,
+}
+
+impl World {
+    /// A client of a C daemon asks.
+    pub fn c_asks(&mut self, at: usize, vm: Option<usize>, operation: Operation) {
+        let name = vm.map_or("nosuch".to_owned(), |vm| self.vms[vm].name.clone());
+        if let Some(vm) = vm.filter(|_| operation != Operation::Status) {
+            // A C daemon's callers wait for as long as it does.
+            self.doom(vm, 120_000);
+            self.vms[vm].busy_until = self.now + 150_000;
+        }
+        let (now, part) = (self.now, self.nodes[at].part);
+        let is_ours = |node: &Node| {
+            let is_there = |daemon: &Daemon| daemon.is_joined && daemon.router.is_some();
+            node.part == part && node.daemon.as_ref().is_some_and(is_there)
+        };
+        let is_alone = !self.nodes.iter().any(is_ours);
+        let Some(daemon) = self.nodes[at].daemon.as_mut().filter(|daemon| daemon.c.asking.is_none()) else {
+            return;
+        };
+        daemon.c.next_number += 1;
+        let number = daemon.c.next_number;
+        daemon.c.asking = Some((number, now, is_alone));
+        let call = Call { number, target: EVERY_NODE, name, operation, client_number: 3 };
+        self.cast(at, &Message::Request(call).encode());
+    }
+
+    fn c_tells_all(&mut self, at: usize) {
+        let id = self.nodes[at].id;
+        for vm in self.local_vms(at) {
+            let domain = Domain { name: vm.name, uuid: vm.uuid };
+            let told = Told { domain, owner: id, state: vm.state, is_active: vm.is_active };
+            self.cast(at, &Message::Store(told).encode());
+        }
+    }
+
+    pub fn c_hears(&mut self, at: usize, word: Word) {
+        let id = self.nodes[at].id;
+        let (from, message) = match word {
+            Word::Changed(change) => {
+                if let Some(daemon) = self.nodes[at].daemon.as_mut() {
+                    let is_there = |node: &u32| change.members.iter().any(|peer| peer.node == *node);
+                    daemon.c.owners.retain(|_, owner| is_there(owner));
+                    daemon.c.members = change.members;
+                }
+                return self.c_tells_all(at);
+            }
+            Word::Message(from, bytes) => (from, Message::decode(&bytes)),
+        };
+        let Some(daemon) = self.nodes[at].daemon.as_mut() else { return };
+        match message {
+            Ok(Message::Store(told)) => {
+                daemon.c.owners.insert(told.domain.name, told.owner);
+                daemon.c.owners.insert(told.domain.uuid.to_string(), told.owner);
+            }
+            Ok(Message::Reply { call, .. })
+                if call.target == id && daemon.c.asking.is_some_and(|(number, ..)| number == call.number) =>
+            {
+                daemon.c.asking = None;
+            }
+            Ok(Message::Request(call)) => {
+                let is_known = daemon.c.owners.contains_key(&call.name);
+                let is_highest = daemon.c.members.iter().all(|peer| peer.node <= id);
+                self.c_tells_all(at);
+                let response = match self.vm_of(at, &call.name) {
+                    Some(vm) => Some(self.c_acts(at, vm, call.operation)),
+                    None if !is_known && is_highest => Some(match call.operation {
+                        Operation::Off | Operation::Reboot => 0,
+                        Operation::Status => 2,
+                        _ => 1,
+                    }),
+                    None => None,
+                };
+                if let Some(response) = response {
+                    let call = Call { target: from.node, ..call };
+                    self.cast(at, &Message::Reply { call, response }.encode());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn c_acts(&mut self, at: usize, vm: usize, operation: Operation) -> u32 {
+        let runs = self.vms[vm].copies.get(&at).copied().flatten().is_some();
+        match operation {
+            Operation::Status => return if runs { 0 } else { 2 },
+            Operation::On if !runs => self.boot(at, vm),
+            Operation::Off => self.destroy(at, vm),
+            Operation::Reboot if runs => {
+                // Several C daemons that have it do this side by side.
+                self.destroy(at, vm);
+                self.boot(at, vm);
+            }
+            _ => {}
+        }
+        0
+    }
+
+    // ------------------------------------------------------ a hostile member
+
+    pub fn hostile_hears(&mut self, at: usize, word: Word) {
+        if let (Word::Message(_, bytes), Some(daemon)) = (word, self.nodes[at].daemon.as_mut()) {
+            if daemon.c.heard.len() < 64 {
+                daemon.c.heard.push(bytes);
+            }
+        }
+    }
+
+    /// It says anything but that it has a VM which others have, or that one be fenced.
+    pub fn hostile_speaks(&mut self, at: usize) {
+        let heard = self.nodes[at].daemon.as_mut().map(|daemon| std::mem::take(&mut daemon.c.heard));
+        for bytes in heard.unwrap_or_default() {
+            match Message::decode(&bytes) {
+                Ok(Message::Request(call)) => {
+                    // The answer, before and in place of the one who owes it.
+                    for response in [0, 2, 256, 1] {
+                        for target in self.nodes.iter().map(|node| node.id).collect::<Vec<_>>() {
+                            let call = Call { target, ..call.clone() };
+                            self.cast(at, &Message::Reply { call, response }.encode());
+                        }
+                    }
+                    let call = Call { operation: Operation::Status, ..call };
+                    self.cast(at, &Message::Request(call).encode());
+                }
+                Ok(Message::Reply { .. }) => (0..3).for_each(|_| self.cast(at, &bytes)),
+                Ok(Message::Store(told) | Message::Gone(told)) => {
+                    let domain = told.domain.clone();
+                    let told = Told { domain, state: PowerState::Off, is_active: false, ..told };
+                    self.cast(at, &Message::Store(told.clone()).encode());
+                    self.cast(at, &Message::Gone(told).encode());
+                }
+                _ => {}
+            }
+        }
+        let mut junk: Vec<u8> = (0..self.random.below(200)).map(|_| self.random.next() as u8).collect();
+        if self.random.one_in(2) {
+            junk.resize(156, 7);
+            junk[..4].copy_from_slice(&(self.random.below(3) as u32).to_le_bytes());
+        }
+        self.cast(at, &junk);
+        let number = self.random.below(40) as u8;
+        let domain = Domain { name: format!("phantom{number}"), uuid: Uuid::from_bytes([200 + number; 16]) };
+        let owner = self.nodes[at].id;
+        let told = Told { domain, owner, state: PowerState::Running, is_active: true };
+        self.cast(at, &Message::Store(told).encode());
+        let is_complete = self.random.one_in(2);
+        self.cast(at, &Message::Hello { is_complete }.encode());
+    }
+}
