@@ -102,7 +102,8 @@ fn the_lower_floors_never_ask_the_clock_the_disk_or_the_network() {
         if !matches!(FLOORS.iter().find(|(name, _)| *name == module), Some((_, 0 | 1))) {
             continue;
         }
-        let code = text.split("#[cfg(test)]").next().unwrap_or("");
+        // `backlog` is a module of ours.
+        let code = text.split("#[cfg(test)]").next().unwrap_or("").replace("backlog::", "");
         let is_test = path.to_str().unwrap().ends_with("_tests.rs");
         for word in ["Instant::now", "SystemTime", "std::fs", "std::io", "Tcp", "Udp", "log::", "getrandom"] {
             assert!(is_test || !code.contains(word), "{} uses {word}", path.display());

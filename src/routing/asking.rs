@@ -40,6 +40,8 @@ pub(super) struct Task {
     runner: Option<u32>,
     /// Whether a copy was seen to run.
     has_run: bool,
+    /// Whether one was seen that was not just coming in, or paused.
+    was_active: bool,
     /// When C daemons were asked whether they have it.
     probed: Option<Instant>,
     wake: Instant,
@@ -139,9 +141,21 @@ impl Router {
     ) {
         let id = self.next_task();
         let (vm, asks, runner, wake) = (None, BTreeMap::new(), None, limits.answer);
-        let has_run = false;
-        let task =
-            Task { asker, operation, text, client_number, limits, vm, asks, runner, has_run, probed, wake };
+        let (has_run, was_active) = (false, false);
+        let task = Task {
+            asker,
+            operation,
+            text,
+            client_number,
+            limits,
+            vm,
+            asks,
+            runner,
+            has_run,
+            was_active,
+            probed,
+            wake,
+        };
         self.tasks.insert(id, task);
         self.review(id, now);
     }
@@ -260,11 +274,14 @@ impl Router {
             return Progress::Dropped;
         }
         task.has_run |= holders.iter().any(|holder| holder.state == PowerState::Running);
-        if !task.has_run {
+        task.was_active |= holders.iter().any(|holder| holder.is_active);
+        if !task.was_active {
             // It may run on a member that has not told it yet.
             if let Some(until) = self.table.unsettled_until(now) {
                 return Progress::Wait(until);
             }
+        }
+        if !task.has_run {
             if let Some(reason) = self.rules.unseen(self.table.lacks_quorum()) {
                 return Progress::Done(Verdict::Failure, reason);
             }
@@ -319,14 +336,15 @@ impl Router {
 
     /// No member has it.
     fn nobody(&mut self, task: &mut Task, uuid: Option<Uuid>, now: Instant) -> Progress {
+        let has_mutes = self.table.mutes().next().is_some();
+        if has_mutes && task.probed.is_none() {
+            self.probe(task);
+            task.probed = Some(now);
+        }
         if let Some(until) = self.table.unsettled_until(now) {
             return Progress::Wait(until);
         }
-        if self.table.mutes().next().is_some() {
-            if task.probed.is_none() {
-                self.probe(task);
-            }
-            let since = *task.probed.get_or_insert(now);
+        if let Some(since) = task.probed.filter(|_| has_mutes) {
             if now < since + PROBE_LIMIT {
                 return Progress::Wait(since + PROBE_LIMIT);
             }

@@ -141,7 +141,8 @@ impl Local {
         Some(if runs { PowerState::Running } else { PowerState::Off })
     }
 
-    fn is_active(&self, uuid: Uuid) -> bool {
+    /// Whether it is neither off nor paused, nor otherwise in between.
+    pub(super) fn is_active(&self, uuid: Uuid) -> bool {
         self.vms.get(&uuid).is_some_and(|places| places.values().any(|vm| vm.is_active))
     }
 

@@ -5,7 +5,7 @@ use super::asking::{LOOK_AGAIN, Task};
 use super::local::Local;
 use super::outbox::Outbox;
 use super::serving::Serving;
-use super::table::{Fate, Table};
+use super::table::{Fate, News, Table};
 use super::{Action, List, LocalVm, Membership, Peer, RESYNC_EVERY, Rules};
 use crate::fence::{HostEntry, PowerState, Uuid, Verdict};
 use crate::wire::cluster::{MESSAGE_LEN, Message, Told};
@@ -15,6 +15,8 @@ use crate::wire::cluster::{MESSAGE_LEN, Message, Told};
 pub(super) struct Holder {
     pub(super) node: u32,
     pub(super) state: PowerState,
+    /// Whether it is not just coming in, or paused.
+    pub(super) is_active: bool,
     /// The place of its last telling in the order of the group; 0 if it was not told yet.
     pub(super) order: u64,
 }
@@ -161,8 +163,8 @@ impl Router {
         }
         match self.table.store(from.node, told, now) {
             None => self.note(format!("node {} has too many VMs: {} is left out", from.node, told.domain)),
-            Some(is_news) => {
-                if !self.table.is_me(from.node) && told.state == PowerState::Running {
+            Some(News { is_news, has_started }) => {
+                if !self.table.is_me(from.node) && has_started {
                     self.local.is_elsewhere(told.domain.uuid);
                 }
                 if is_news {
@@ -288,11 +290,13 @@ impl Router {
             if self.table.is_me(node) {
                 own_order = copy.order;
             } else if copy.fate == Fate::Here {
-                holders.push(Holder { node, state: copy.state, order: copy.order });
+                let (state, is_active, order) = (copy.state, copy.is_active, copy.order);
+                holders.push(Holder { node, state, is_active, order });
             }
         }
         if let (Some(state), Some(me)) = (self.local.state(uuid), self.table.me) {
-            holders.push(Holder { node: me.node, state, order: own_order });
+            let is_active = self.local.is_active(uuid);
+            holders.push(Holder { node: me.node, state, is_active, order: own_order });
         }
         holders
     }

@@ -45,11 +45,20 @@ pub(super) enum Fate {
 pub(super) struct Copy {
     name: String,
     pub(super) state: PowerState,
-    is_active: bool,
+    pub(super) is_active: bool,
     /// The place of the last telling in the order of the group.
     pub(super) order: u64,
     pub(super) told_at: Instant,
     pub(super) fate: Fate,
+}
+
+/// What a telling was worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct News {
+    /// It was not known so.
+    pub(super) is_news: bool,
+    /// The VM was started there, or has come there.
+    pub(super) has_started: bool,
 }
 
 /// The votes.
@@ -203,8 +212,8 @@ impl Table {
         self.quorum.is_counted && self.quorum.quorate_since.is_none()
     }
 
-    /// A member told a VM; whether that is news. None if there is no room for it.
-    pub(super) fn store(&mut self, node: u32, told: &Told, now: Instant) -> Option<bool> {
+    /// A member told a VM. None if there is no room for it.
+    pub(super) fn store(&mut self, node: u32, told: &Told, now: Instant) -> Option<News> {
         self.order += 1;
         let order = self.order;
         if let Some(member) = self.members.get_mut(&node) {
@@ -227,7 +236,9 @@ impl Table {
             return None;
         }
         let before = self.vms.get(&uuid).and_then(|copies| copies.get(&node));
-        let is_news = before.is_none_or(|copy| (copy.state, copy.fate) != (new.state, new.fate));
+        let is_news = before.is_none_or(|copy| {
+            (copy.state, copy.is_active, copy.fate) != (new.state, new.is_active, new.fate)
+        });
         match before {
             Some(copy) if copy.name == new.name => {
                 self.vms.entry(uuid).or_default().insert(node, new);
@@ -242,7 +253,7 @@ impl Table {
         if has_started {
             self.supersede(uuid);
         }
-        Some(is_news)
+        Some(News { is_news, has_started })
     }
 
     /// Whether no other VM of a node can be remembered; those that are gone make room.
