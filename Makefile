@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Where the targets below look for what was built.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS = packet session config answer line stdin scanner xml
+FUZZ_TARGETS = packet session config answer line stdin scanner xml group
 
 .PHONY: all build release agents demo check forget-skips lint test compliance check-agents e2e deny fuzz bench \
 	build-deps test-peers e2e-peers tools clean

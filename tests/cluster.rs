@@ -93,7 +93,7 @@ impl World {
                     self.boot(at, vm);
                 }
             }
-            (Some(from), _) if migrations => {
+            (Some(from), _) if migrations && self.vms[vm].rests_until < self.now => {
                 // A C daemon tells nothing of what comes or goes until it is asked.
                 let hosts: Vec<usize> =
                     hosts.into_iter().filter(|at| self.nodes[from].kind != C || is_seen(*at)).collect();
@@ -119,8 +119,8 @@ impl World {
             let Some((from, to, due)) = self.vms[vm].migration.filter(|(.., due)| *due <= self.now) else {
                 continue;
             };
-            let _ = due;
             self.vms[vm].migration = None;
+            self.vms[vm].rests_until = due + 1000;
             if self.vms[vm].copies.get(&to).copied().flatten().is_some() {
                 // Transient VMs leave nothing behind.
                 if self.random.one_in(2) {

@@ -234,3 +234,83 @@ fn text(field: &[u8], max: usize) -> Option<&str> {
     let bytes = field.split(|&byte| byte == 0).next().filter(|bytes| bytes.len() <= max)?;
     std::str::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(name: &str) -> Call {
+        let (number, target, operation, client_number) = (0x0102_0304, 3_000_000_000, Operation::Off, 9);
+        Call { number, target, name: name.to_owned(), operation, client_number }
+    }
+
+    fn told(name: &str, state: PowerState, is_active: bool) -> Told {
+        let domain = Domain { name: name.to_owned(), uuid: Uuid::from_bytes([0x5a; 16]) };
+        Told { domain, owner: 3_000_000_000, state, is_active }
+    }
+
+    #[test]
+    fn fields_stand_where_the_c_daemon_has_them() {
+        let bytes = Message::Reply { call: call("vm1"), response: 2 }.encode();
+        assert_eq!(&bytes[..16], &[1, 0, 0, 0, 4, 3, 2, 1, 0x00, 0x5e, 0xd0, 0xb2, 0, 0, 0, 0]);
+        assert_eq!(&bytes[16..20], b"vm1\0");
+        assert!(bytes[20..144].iter().all(|&byte| byte == 0));
+        assert_eq!(&bytes[144..], &[1, 0, 0, 0, 9, 0, 0, 0, 2, 0, 0, 0]);
+        let bytes = Message::Store(told("vm1", PowerState::Off, false)).encode();
+        assert_eq!(&bytes[..16], &[2, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+        assert_eq!(&bytes[81..117], b"5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a");
+        assert_eq!(&bytes[148..], &[0x00, 0x5e, 0xd0, 0xb2, 5, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let long = "n".repeat(TOLD_NAME_MAX);
+        for message in [
+            Message::Request(call("kn\u{f6}del")),
+            Message::Reply { call: call(&"x".repeat(CLUSTER_NAME_MAX)), response: u32::MAX },
+            Message::Store(told(&long, PowerState::Running, true)),
+            Message::Store(told("a", PowerState::Running, false)),
+            Message::Gone(told("a", PowerState::Off, false)),
+            Message::Hello { is_complete: true },
+            Message::Hello { is_complete: false },
+        ] {
+            assert_eq!(Message::decode(&message.encode()), Ok(message));
+        }
+    }
+
+    #[test]
+    fn stray_bytes_are_not_trusted_and_long_names_are_cut_between_characters() {
+        let name = format!("{}\u{f6}", "n".repeat(TOLD_NAME_MAX - 1));
+        let mut bytes = Message::Store(told(&name, PowerState::Off, false)).encode();
+        // The C daemon leaves these to chance, and cuts names between bytes.
+        (bytes[79], bytes[80], bytes[145], bytes[146], bytes[12]) = (0xc3, 0xff, b'x', 0xff, 7);
+        let Ok(Message::Store(told)) = Message::decode(&bytes) else { panic!("it is whole") };
+        assert_eq!(told.domain.name, "n".repeat(TOLD_NAME_MAX - 1));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        let good = Message::Request(call("a")).encode();
+        let with = |at: usize, byte: u8| {
+            let mut bytes = good;
+            bytes[at] = byte;
+            Message::decode(&bytes)
+        };
+        for length in [0, 4, 155, 157, 1000] {
+            assert_eq!(Message::decode(&vec![0; length]), Err(MessageError::Length(length)));
+        }
+        assert_eq!(with(0, 3), Err(MessageError::Type(3)));
+        assert_eq!(with(144, 0), Err(MessageError::Operation(0)));
+        assert_eq!(with(145, 1), Err(MessageError::Operation(257)), "not cut to a byte");
+        assert_eq!(with(144, 6), Err(MessageError::Operation(6)));
+        assert_eq!(with(16, b'\n'), Err(MessageError::Name));
+        let endless: Vec<u8> =
+            good[..16].iter().copied().chain([b'x'; 128]).chain(good[144..].to_vec()).collect();
+        assert_eq!(Message::decode(&endless), Err(MessageError::Name));
+        let mut store = Message::Store(told("a", PowerState::Off, false)).encode();
+        store[81] = b'g';
+        assert_eq!(Message::decode(&store), Err(MessageError::Uuid));
+        store[16] = 0;
+        assert_eq!(Message::decode(&store), Err(MessageError::Name));
+    }
+}

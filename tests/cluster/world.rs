@@ -112,6 +112,8 @@ pub struct Vm {
     /// Nodes where it is off because it moved away.
     pub moved: BTreeSet<usize>,
     pub migration: Option<(usize, usize, Time)>,
+    /// It does not move again before that.
+    pub rests_until: Time,
     /// Until when it may be destroyed for the last request.
     pub doomed_until: Time,
     /// Until when nothing more is asked of it than its status.
@@ -170,13 +172,14 @@ impl World {
             if world.random.one_in(4) {
                 copies.entry(hosts[(number + 1) % hosts.len()]).or_insert(None);
             }
-            let (moved, migration) = (BTreeSet::new(), None);
+            let (moved, migration, rests_until) = (BTreeSet::new(), None, 0);
             world.vms.push(Vm {
                 name: format!("vm{number}"),
                 uuid,
                 copies,
                 moved,
                 migration,
+                rests_until,
                 doomed_until: 0,
                 busy_until: 0,
             });

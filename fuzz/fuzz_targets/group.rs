@@ -1,0 +1,54 @@
+//! What is said in the group of the hosts: decoded, encoded and decoded it
+//! agrees; and a router that hears it from others does nothing it must not.
+#![no_main]
+
+use std::time::{Duration, Instant};
+
+use fence_virt::fence::{Operation, PowerState, Request, Target, Uuid, Verdict};
+use fence_virt::routing::{Action, LocalVm, Membership, Names, OnBehalf, Peer, Router, Rules, Unknown};
+use fence_virt::wire::cluster::{MESSAGE_LEN, Message};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(message) = Message::decode(bytes) {
+        let again = message.encode();
+        let decoded = Message::decode(&again).expect("what was encoded can be decoded");
+        assert_eq!(decoded, message);
+    }
+    let rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
+    let (start, me) = (Instant::now(), Peer { node: 1, pid: 1 });
+    let mut router = Router::new(rules, 1, 0);
+    router.joined(me, start);
+    let peers: Vec<Peer> = [1, 2, 3].map(|node| Peer { node, pid: node }).into();
+    router.changed(&Membership { members: peers.clone(), left: Vec::new(), joined: peers }, start);
+    router.votes(true, &[1, 2, 3], start);
+    let vm = LocalVm {
+        name: "a".to_owned(),
+        uuid: Uuid::from_bytes([1; 16]),
+        state: PowerState::Running,
+        is_active: true,
+    };
+    router.listed(0, vec![vm], start);
+    let target = Target::new(b"a").unwrap();
+    router.ask(1, &Request { operation: Operation::Off, target, seqno: 1 }, start, start);
+    let mut now = start;
+    for (at, piece) in bytes.chunks(MESSAGE_LEN).enumerate() {
+        now += Duration::from_millis(100);
+        let node = 2 + at as u32 % 2;
+        router.heard(Peer { node, pid: node }, piece, now, false, now);
+        router.turn(now);
+        while let Some(action) = router.act() {
+            match action {
+                Action::Answer { verdict, .. } => assert_eq!(verdict, Verdict::Failure, "nobody did it here"),
+                Action::Find { job, .. } => router.found(job, Ok(Vec::new()), now),
+                // The client's is never done.
+                Action::Begin { job, on_behalf: OnBehalf::Node(_), .. } => {
+                    router.done(job, Verdict::Success, String::new(), now);
+                }
+                _ => {}
+            }
+        }
+        let sent = std::iter::from_fn(|| router.send()).take(100_000).count();
+        assert!(sent < 100_000, "it says no end of things");
+    }
+});

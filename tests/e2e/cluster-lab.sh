@@ -1,0 +1,227 @@
+# The machines of cluster.sh, which reads this file inside its namespaces: a
+# switch, the nodes on it, and what can be asked of them and done to them.
+#
+# The VMs of n1 are vm1a and vm1b, which run, and vm1off. They belong to libvirt's
+# test driver: no substance, but their state is kept outside of fence_virtd, and
+# whatever happens to them is in the file `events`.
+# shellcheck shell=bash
+
+# shellcheck disable=SC2153 # that is not `nodes`
+for ((at = 1; at <= NODES; at++)); do ALL+=("n$at"); done
+LAST=n$NODES
+
+# kind NODE - o or c. The node without a daemon has none.
+kind() { echo "${KINDS:${1#n} - 1:1}"; }
+is_ours() { [ "$(kind "$1")" = o ]; }
+label() { if is_ours "$1"; then echo "$1 (ours)"; else echo "$1 (C)"; fi; }
+# Where addresses make the ids, they are large.
+id() { if [ "$1" = "$LAST" ]; then echo $((3000000000 + NODES)); else echo "${1#n}"; fi; }
+address() { echo "10.78.0.$((${1#n} + 10))"; }
+pid_of() { cat "$W/$1/$2.pid" 2>/dev/null; } # NODE NAME, as numbered inside
+
+# need WHAT COMMAND... - what all checks stand on.
+need() {
+	local what=$1
+	shift
+	until_true "$LIMIT" "$@" && return
+	echo "FAIL $what: not within $LIMIT s, nothing else can be checked"
+	failed=$((failed + 1))
+	show_logs
+	finish
+}
+
+show_logs() {
+	local node
+	for node in "${ALL[@]}"; do
+		echo "--- $node: console, corosync's log, the daemon's log"
+		tail -n 3 "$W/$node/console"
+		tail -n 6 "$W/$node/log/corosync.log"
+		tail -n 14 "$W/$node/daemon.log"
+	done
+	echo "--- the last events"
+	tail -n 12 "$W/events"
+	echo "---"
+} 2>&1
+
+# ----------------------------------------------------------------- the switch
+
+private_host() {
+	ip link set lo up
+	# br1 is for the other side of a partition.
+	for bridge in br0 br1; do
+		ip link add "$bridge" type bridge mcast_snooping 0
+		ip link set "$bridge" up
+	done
+	mkdir "$W/dev"
+	mount -t tmpfs -o mode=755 dev "$W/dev"
+	local device
+	for device in null:3 zero:5 full:7 random:8 urandom:9; do
+		mknod -m 666 "$W/dev/${device%:*}" c 1 "${device#*:}"
+	done
+	mkdir "$W/dev/shm"
+	ln -s /proc/self/fd "$W/dev/fd"
+	mount --rbind "$W/dev" /dev
+	mount -t tmpfs -o mode=755 run /run
+	(umask 077 && head -c 4096 /dev/urandom >"$W/key")
+	touch "$W/events"
+}
+
+pull_cable() { ip link set "p${1#n}" down; }
+plug_cable() { ip link set "p${1#n}" up; }
+# part NODE... - those, and all others, hear each other only.
+part() {
+	local node
+	for node; do ip link set "p${node#n}" master br1; done
+}
+heal() {
+	local node
+	for node in "${ALL[@]}"; do ip link set "p${node#n}" master br0; done
+}
+
+# ------------------------------------------------------------------ the nodes
+
+domain() { # NAME UUID
+	echo "<domain type='test'><name>$1</name><uuid>$2</uuid><memory>8192</memory><os><type>hvm</type></os></domain>"
+}
+# uuid VM - that of vm2a is 000000a2-...
+uuid() {
+	local vm=${1#vm} letter=f
+	case $vm in *a) letter=a ;; *b) letter=b ;; esac
+	printf '000000%s%d-1111-4111-8111-%012d' "$letter" "${vm%%[a-z]*}" "${vm%%[a-z]*}"
+}
+
+# All that the nodes find on their disks. One more is in the list: it has no
+# vote, no VM that counts, no daemon, and the highest id.
+EXTRA=n$((NODES + 1))
+make_nodes() {
+	local node vm members=""
+	for node in "${ALL[@]}" "$EXTRA"; do
+		mkdir -p "$W/$node/log" "$W/$node/corosync"
+		address "$node" >"$W/$node/address"
+		echo "test+unix:///default?socket=$W/$node/libvirt/libvirt-sock" >"$W/$node/uri"
+		for vm in "vm${node#n}"{a,b,off}; do domain "$vm" "$(uuid "$vm")" >"$W/$node/$vm.xml"; done
+		members+="node {"$'\n'"ring0_addr: $(address "$node")"$'\n'"name: $node"$'\n'
+		if [ "$node" = "$EXTRA" ]; then
+			members+="nodeid: 4200000000"$'\n'"quorum_votes: 0"$'\n'"}"$'\n'
+		else
+			members+="nodeid: $(id "$node")"$'\n'"}"$'\n'
+			write_conf "$node"
+		fi
+	done
+	mkdir "$W/corosync"
+	cat >"$W/corosync/corosync.conf" <<-CONF
+		system {
+		move_to_root_cgroup: no
+		}
+		totem {
+		version: 2
+		cluster_name: test
+		transport: udpu
+		token: $TOKEN
+		token_coefficient: 0
+		crypto_cipher: none
+		crypto_hash: none
+		}
+		nodelist {
+		$members
+		}
+		quorum {
+		provider: corosync_votequorum
+		}
+		logging {
+		to_syslog: no
+		to_stderr: no
+		to_logfile: yes
+		logfile: /var/log/corosync.log
+		timestamp: hires
+		}
+	CONF
+}
+
+# write_conf NODE [SETTING...] - its fence_virt.conf, with these in backends/cpg.
+write_conf() {
+	local node=$1
+	shift
+	cat >"$W/$node/fence_virt.conf" <<-CONF
+		fence_virtd { listener = "tcp"; backend = "cpg"; }
+		listeners { tcp { key_file = "$W/key"; address = "127.0.0.1"; } }
+		backends { cpg { uri = "$(cat "$W/$node/uri")"; $* } }
+	CONF
+	chmod 600 "$W/$node/fence_virt.conf"
+}
+
+# in_node NODE COMMAND...
+in_node() {
+	local pid
+	pid=$(cat "$W/$1/pid") && shift && nsenter -t "$pid" -m -u -i -n -p -- "$@"
+}
+libvirt() { # NODE COMMAND...
+	virsh -q -c "$(cat "$W/$1/uri")" "${@:2}"
+}
+
+# launch NODE NAME COMMAND... - a process of the node: its number inside is in
+# NAME.pid, what it says in NAME.log, its exit code, when it has ended, in NAME.code.
+launch() {
+	local home=$W/$1
+	rm -f "$home/$2."{pid,code}
+	# shellcheck disable=SC2016
+	in_node "$1" bash -c 'exec >>"$1.log" 2>&1 </dev/null
+		("${@:2}" & echo $! >"$1.new"; mv "$1.new" "$1.pid"; wait $!; echo $? >"$1.code") &' \
+		launch "$home/$2" "${@:3}"
+	until_true "$LIMIT" test -s "$home/$2.pid"
+}
+# signal NODE NAME SIGNAL
+signal() { in_node "$1" kill "-$3" "$(pid_of "$1" "$2")"; }
+has_ended() { [ -s "$W/$1/$2.code" ]; } # NODE NAME
+# end NODE NAME SIGNAL - sends it, and waits for the end.
+end() {
+	has_ended "$1" "$2" && return
+	signal "$1" "$2" "$3" && until_true "$LIMIT" has_ended "$1" "$2"
+}
+
+is_first() { [ "$(cat "/proc/$1/task/$1/children")" ]; }
+power_on() { # NODE
+	local unshare pid port=p${1#n}
+	rm -f "$W/$1/up"
+	unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc \
+		bash "$here/cluster-node.sh" "$1" >>"$W/$1/console" 2>&1 </dev/null &
+	unshare=$!
+	until_true "$LIMIT" is_first "$unshare" || return
+	read -r pid <"/proc/$unshare/task/$unshare/children"
+	echo "$pid" >"$W/$1/pid"
+	echo "the power was cut" | tee "$W/$1/corosync.code" >"$W/$1/daemon.code"
+	# The cable of the node before it may be there still.
+	ip link del "$port" 2>/dev/null
+	ip link add "$port" type veth peer name eth0 netns "$pid" && ip link set "$port" master br0 up &&
+		until_true "$LIMIT" test -e "$W/$1/up" && start_corosync "$1"
+}
+power_cut() { rm "$W/$1/up" && kill -KILL "$(cat "$W/$1/pid")"; }
+has_power() { [ -e "$W/$1/up" ]; }
+
+start_corosync() { end "$1" corosync KILL && launch "$1" corosync corosync -f; }
+# sees_nodes NODE COUNT - whether it is quorate, in a cluster of so many.
+sees_nodes() {
+	local status
+	status=$(in_node "$1" timeout 2 corosync-quorumtool -s 2>/dev/null)
+	grep -q '^Quorate: *Yes' <<<"$status" && grep -q "^Nodes: *$2\$" <<<"$status"
+}
+sees_no_quorum() { in_node "$1" timeout 2 corosync-quorumtool -s 2>/dev/null | grep -q '^Quorate: *No'; }
+# sees_daemons NODE COUNT - how many members it sees in the group.
+sees_daemons() { [ "$(in_node "$1" timeout 2 corosync-cpgtool 2>/dev/null | grep -c '([0-9]')" = "$2" ]; }
+all_see() { # COUNT
+	local node
+	for node in "${ALL[@]}"; do sees_nodes "$node" "$1" || return; done
+}
+
+# each NODE... -- FUNCTION [ARGUMENT...] - for all of them at once.
+each() {
+	local nodes=() jobs=() node job code=0
+	while [ "$1" != -- ]; do nodes+=("$1") && shift; done
+	shift
+	for node in "${nodes[@]}"; do
+		"$1" "$node" "${@:2}" &
+		jobs+=($!)
+	done
+	for job in "${jobs[@]}"; do wait "$job" || code=1; done
+	return $code
+}

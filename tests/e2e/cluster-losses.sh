@@ -1,0 +1,188 @@
+# The checks of cluster.sh where daemons, corosync, nodes or cables fail.
+# shellcheck shell=bash
+
+# refused ASKER OWNER [SECONDS] - off and status of a VM there fail, and nothing happens.
+refused() {
+	local since
+	since=$(lines "$W/events")
+	at_once gets 1 "$1" off "$(vm "$2")" 20 && at_once gets 1 "$1" status "$(vm "$2")" 20 && events_are "$since" ""
+}
+
+# ----------------------------------------------------------------- daemons end
+
+killed() { end "$2" daemon KILL && refused "$1" "$2"; }
+# asked NODE - an agent waits there. That its request has reached the group by
+# then can be seen nowhere.
+asked() {
+	until_true "$LIMIT" agent_waits "$1" && sleep 0.3 && agent_waits "$1"
+}
+agent_waits() { in_node "$1" ss -Htn state established dport = :1229 | grep -q .; }
+killed_while_asked() { # ASKER OWNER
+	local job since code
+	since=$(lines "$W/events")
+	signal "$2" daemon STOP
+	at_once gets 1 "$1" off "$(vm "$2")" 20 >"$W/pending.out" 2>&1 &
+	job=$!
+	asked "$1"
+	end "$2" daemon KILL
+	wait $job
+	code=$?
+	cat "$W/pending.out"
+	events_are "$since" "" && return $code
+}
+comes_back() { start_daemon "$2" && both_ways "$1" "$2"; }
+
+stage_killed() {
+	[ -n "$FIRST" ] || return 0
+	local owner
+	for owner in "$OTHER" "${THEIRS[0]:-}"; do
+		[ -n "$owner" ] || continue
+		check "the daemon of $(label "$owner") is killed: its VMs fail at once" killed "$FIRST" "$owner"
+		check "it is back: requests both ways work" comes_back "$FIRST" "$owner"
+		check "it is killed while frozen and asked: failure at once" killed_while_asked "$FIRST" "$owner"
+		check "it is back: requests both ways work" comes_back "$FIRST" "$owner"
+	done
+}
+
+# ends NODE - SIGTERM ends its daemon within a few seconds.
+ends() {
+	signal "$1" daemon TERM || return
+	until_true 5 has_ended "$1" daemon || { echo "it does not end within 5 s"; return 1; }
+	same "$(cat "$W/$1/daemon.code")" 0
+}
+ends_asked() { # NODE OWNER
+	local job code
+	signal "$2" daemon STOP
+	gets 1 "$1" off "$(vm "$2")" 20 >"$W/pending.out" 2>&1 &
+	job=$!
+	asked "$1" && ends "$1"
+	code=$?
+	signal "$2" daemon KILL
+	wait $job || code=1
+	cat "$W/pending.out"
+	return $code
+}
+ends_beside_frozen_corosync() {
+	local code
+	signal "$1" corosync STOP
+	ends "$1"
+	code=$?
+	signal "$1" corosync CONT
+	within all_see "$NODES" && return $code
+}
+
+stage_term() {
+	local node other
+	for node in "$FIRST" "${THEIRS[0]:-}"; do
+		[ -n "$node" ] || continue
+		check "SIGTERM ends the daemon of $(label "$node")" ends "$node"
+		start_daemon "$node"
+	done
+	[ -n "$FIRST" ] || return 0
+	other=${OTHER:-$LAST}
+	check "SIGTERM ends the daemon of $(label "$FIRST") while $(label "$other") owes an answer" ends_asked "$FIRST" "$other"
+	restart "$other" && start_daemon "$FIRST"
+	check "SIGTERM ends the daemon of $(label "$FIRST") while corosync is frozen" ends_beside_frozen_corosync "$FIRST"
+	start_daemon "$FIRST" && restart_c
+	check "all is well after that" both_ways "$FIRST" "$other"
+}
+
+# ------------------------------------------------------------- corosync fails
+
+corosync_ends() { # NODE SIGNAL OTHER
+	local log
+	log=$(lines "$W/$1/daemon.log")
+	end "$1" corosync "$2" && at_once gets 1 "$1" status "$(vm "$3")" 20 && at_once gets 1 "$1" off "$(vm "$3")" 20 &&
+		at_once gets 1 "$1" monitor none 20 &&
+		try tail -n "+$((log + 1))" "$W/$1/daemon.log" && grep -qi corosync <<<"$out" &&
+		within sees_nodes "$3" $((NODES - 1)) && { ! is_ours "$3" || refused "$3" "$1"; }
+}
+corosync_returns() { # NODE OTHER
+	start_corosync "$1" && within all_see "$NODES" && restart_c &&
+		within ask "$1" monitor none 2 && both_ways "$1" "$2" && ! has_ended "$1" daemon
+}
+# A node whose corosync stands still is lost, and comes back.
+corosync_freezes() { # NODE OTHER
+	signal "$1" corosync STOP
+	refused "$2" "$1"
+	local code=$?
+	within sees_nodes "$2" $((NODES - 1))
+	signal "$1" corosync CONT
+	within all_see "$NODES" && within sees_daemons "$2" "$NODES" && both_ways "$2" "$1" && return $code
+}
+
+stage_corosync() {
+	[ -n "$FIRST" ] || return 0
+	local signal other=${OTHER:-$LAST}
+	for signal in KILL TERM; do
+		check "corosync of $(label "$FIRST") ends by SIG$signal: failure at once, monitor too" \
+			corosync_ends "$FIRST" $signal "$other"
+		check "corosync is back: so is the daemon" corosync_returns "$FIRST" "$other"
+	done
+	[ -z "$OTHER" ] || check "corosync of $(label "$OTHER") stands still: its VMs fail, then work again" \
+		corosync_freezes "$OTHER" "$FIRST"
+}
+
+# ------------------------------------------------------------- nodes are lost
+
+DELAY=3
+# fenced_after_delay NODE VM SINCE - off fails until the delay is over, and then succeeds.
+fenced_after_delay() {
+	local end=$(($3 + LIMIT * 1000000)) over=$(($3 + DELAY * 1000000)) code
+	while :; do
+		try ask "$1" status "$2"
+		code=$?
+		[ $code != 2 ] || [ "${EPOCHREALTIME/./}" -ge $over ] || { echo "off too early"; return 1; }
+		try ask "$1" off "$2" 20
+		code=$?
+		[ $code != 0 ] || break
+		sleep 0.1
+		[ "${EPOCHREALTIME/./}" -lt $end ] || { echo "not within $LIMIT s"; return 1; }
+	done
+	[ "${EPOCHREALTIME/./}" -ge $over ] || { echo "success too early"; return 1; }
+	gets 2 "$1" status "$2"
+}
+with_delay() { # NODE...
+	local node
+	for node; do restart "$node" "host_fence_delay = \"$DELAY\";" || return; done
+}
+
+# lose NODE ASKER DELAYED - the first asker says no, while its loss is not yet
+# known and when it is. The other one's word is for the next check.
+lose() {
+	fenced_after_delay "$3" "$(vm "$1")" "${EPOCHREALTIME/./}" >"$W/delayed.out" 2>&1 &
+	delayed=$!
+	power_cut "$1"
+	refused "$2" "$1" && within sees_nodes "$2" $((NODES - 1)) && refused "$2" "$1"
+}
+after_delay() {
+	local code
+	wait "$delayed"
+	code=$?
+	cat "$W/delayed.out"
+	return $code
+}
+# returns NODE ASKER... - its power and its daemon.
+returns() {
+	local asker
+	power_on "$1" && within all_see "$NODES" && start_daemon "$1" || return
+	for asker in "${@:2}"; do both_ways "$asker" "$1" || return; done
+}
+
+stage_power() {
+	local lost=n2 askers=()
+	[ "$FIRST" != n2 ] || lost=n1
+	[ "$OTHER" != n2 ] || lost=n3
+	if [ -n "$OTHER" ]; then
+		askers=("$FIRST" "$OTHER")
+		with_delay "$OTHER"
+		check "$(label $lost) loses its power: its VMs fail at once" lose $lost "$FIRST" "$OTHER"
+		check "with host_fence_delay = \"$DELAY\" they are off then: $(label "$OTHER")" after_delay
+	else
+		askers=("${FIRST:-n1}")
+		power_cut $lost
+		need "the loss is seen" sees_nodes "${askers[0]}" $((NODES - 1))
+	fi
+	check_c "$(label $lost) has power again: requests both ways work" returns $lost "${askers[@]}"
+	[ -z "$OTHER" ] || restart "$OTHER"
+}

@@ -1,0 +1,43 @@
+#!/bin/bash
+# A node of cluster.sh: the first process of namespaces of its own. It has a
+# libvirtd with VMs of libvirt's test driver. Whoever kills it cuts the power.
+#
+#   cluster-node.sh NODE    with the work folder in $W
+set -u
+node=$1
+home=$W/$node
+
+hostname "$node"
+mount -t tmpfs -o mode=755 run /run
+mount -t tmpfs -o mode=1777 shm /dev/shm
+mkdir /run/lock
+mount --bind "$home/log" /var/log
+mount --bind "$home/corosync" /var/lib/corosync
+mount --bind "$W/corosync" /etc/corosync
+
+# The cable is plugged in from outside.
+ip link set lo up
+until ip link show eth0 >/dev/null 2>&1; do sleep 0.02; done
+ip addr add "$(cat "$home/address")/24" dev eth0
+ip link set eth0 up
+
+libvirt() { virsh -q -c "$(cat "$home/uri")" "$@"; }
+# No modules: of its drivers only those that are built in.
+rm -rf "$home/libvirt"
+mkdir -p "$home/libvirt/drivers"
+printf '%s\n' "unix_sock_dir = \"$home/libvirt\"" 'auth_unix_rw = "none"' 'log_outputs = "3:stderr"' >"$home/libvirtd.conf"
+LIBVIRT_DRIVER_DIR=$home/libvirt/drivers \
+	libvirtd -f "$home/libvirtd.conf" -p /run/libvirtd.pid >>"$home/log/libvirtd.log" 2>&1 &
+until libvirt version >/dev/null 2>&1; do sleep 0.02; done
+# The events of all nodes are in one file, a line each, as "n2 vm2a Stopped".
+# The test driver's state lasts while somebody is connected, as this is.
+libvirt event --event lifecycle --loop 2>&1 |
+	sed -un "s/^event 'lifecycle' for domain '\([^']*\)': \([A-Za-z]*\).*/$node \1 \2/p" >>"$W/events" &
+until libvirt suspend test && libvirt resume test && grep -q "^$node test" "$W/events"; do sleep 0.02; done
+libvirt destroy test
+libvirt undefine test
+for xml in "$home"/vm*.xml; do libvirt define "$xml"; done
+for vm in "vm${node#n}a" "vm${node#n}b"; do libvirt start "$vm"; done
+echo "$(date +%T) $node is up"
+touch "$home/up"
+wait

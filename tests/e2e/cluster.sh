@@ -1,0 +1,172 @@
+#!/bin/bash
+# Hosts that fence each other's VMs through corosync: on each node a daemon with
+# the backend cpg, ours or the C daemon, and between them what goes wrong.
+#
+#   NODES=3|5|8                 how many
+#   KINDS=oco                   a letter each: o is ours, c the C daemon
+#   STAGES=                     what to run: see below
+#   BURST=300, HEALS=1          how many requests at once, how many partitions heal
+#   FENCE_VIRTD=, FENCE_VIRT=   the programs under test (default: target/debug)
+#   GROUP_MEMBER=               the test member (default: target/debug/examples)
+#   TOKEN=                      ms until a silent node is lost (default: 1000)
+#   KEEP=1                      keep the work folder, with all logs
+#   LIMIT=                      seconds to wait for anything (default: 60)
+#
+# Much is checked where our daemon is asked, not where the C daemon is. Where a
+# flaw of the C daemon may be the cause of a failure, the C daemons are started
+# anew and the check is tried again; the line then says so.
+#
+# The nodes are namespaces (network, processes, mounts, names) on this machine;
+# nothing outside of them is touched. When this script ends, or is killed, every
+# process ends with it. cluster-lab.sh makes the machines, cluster-node.sh is a
+# node's first process, cluster-daemons.sh asks; the checks are in
+# cluster-checks.sh, cluster-losses.sh and cluster-splits.sh.
+#
+# Prints a line for each check. Exit code: 0 all passed, 1 not all, 77 skipped.
+set -u
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(dirname "$(dirname "$here")")
+C_DAEMON=/usr/sbin/fence_virtd
+NODES=${NODES:-3}
+KINDS=${KINDS:-oco}
+STAGES=${STAGES:-requests unknown frozen killed corosync power partition same term}
+BURST=${BURST:-300}
+HEALS=${HEALS:-1}
+TOKEN=${TOKEN:-1000}
+
+# In seconds: how long we wait for anything, on a machine that has other work too;
+LIMIT=${LIMIT:-60}
+# how long an agent tries where the daemon is to answer at once;
+ANSWER=6
+# after what time the daemon answers a request that nobody has answered.
+DEADLINE=28
+
+source "$here/inside.sh"
+
+skip() {
+	echo "*** SKIPPED cluster ($KINDS): $* ***" | tee -a "${FENCE_SKIPPED:-/dev/null}"
+	[ "$1" = "the test member:" ] || exit 77
+}
+
+# ------------------------------------------------- outside of the namespaces
+
+if [ -z "${CLUSTER_INNER:-}" ]; then
+	[[ $KINDS =~ ^[oc]{$NODES}$ ]] || { echo "KINDS=$KINDS is not $NODES letters o or c"; exit 1; }
+	[ "$(id -u)" = 0 ] || skip "it must run as root"
+	for need in corosync:corosync corosync-cpgtool:corosync libvirtd:libvirt-daemon-system \
+		virsh:libvirt-clients ip:iproute2; do
+		command -v "${need%:*}" >/dev/null || skip "${need%:*} is missing (package ${need#*:})"
+	done
+	[[ $KINDS != *c* ]] || [ -x "$C_DAEMON" ] || skip "$C_DAEMON is missing (package fence-virtd)"
+	unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc \
+		mount -t tmpfs private /run 2>/dev/null || skip "it may not make namespaces here"
+	FENCE_VIRTD=$(realpath -m "${FENCE_VIRTD:-$root/target/debug/fence_virtd}")
+	FENCE_VIRT=$(realpath -m "${FENCE_VIRT:-$root/target/debug/fence_virt}")
+	GROUP_MEMBER=$(realpath -m "${GROUP_MEMBER:-$(dirname "$FENCE_VIRTD")/examples/group-member}")
+	for program in "$FENCE_VIRTD" "$FENCE_VIRT"; do
+		[ -x "$program" ] || skip "$program is not there: build it first"
+	done
+	W=$(mktemp -d "${TMPDIR:-/tmp}/cluster.XXXXXX") || exit 1
+	export FENCE_VIRTD FENCE_VIRT GROUP_MEMBER W NODES KINDS STAGES BURST HEALS TOKEN LIMIT CLUSTER_INNER=1
+	run_inside "$here/cluster.sh" --uts
+fi
+
+# --------------------------------------- inside: this shell is the switch
+
+passed=0 failed=0
+exec {TERMINAL}>&1
+source "$here/cluster-lab.sh"
+source "$here/cluster-daemons.sh"
+source "$here/cluster-checks.sh"
+source "$here/cluster-losses.sh"
+source "$here/cluster-splits.sh"
+
+finish() {
+	echo "$passed passed, $failed failed"
+	[ "$failed" = 0 ]
+	exit
+}
+
+# touches_c ARGUMENT... - whether one of them is a node with the C daemon.
+touches_c() {
+	local word
+	for word; do
+		[[ ! $word =~ ^n[0-9]+$ || $word = "$EXTRA" ]] || is_ours "$word" || return 0
+	done
+	return 1
+}
+
+# check TEXT FUNCTION [ARGUMENT...] - the function's output says what it did. It
+# begins with all VMs running that should.
+check() {
+	local text=$1 begin verdict ms try=1 again=""
+	shift
+	until
+		begin=${EPOCHREALTIME/./} verdict=ok
+		{ all_run && "$@"; } >"$W/check.out" 2>&1 || verdict=FAIL
+		ms=$(((${EPOCHREALTIME/./} - begin) / 1000))
+		[ "$verdict" = ok ] || [ "$try" -ge "$tries" ]
+	do
+		mv "$W/check.out" "$W/check.out.$passed.$try"
+		try=$((try + 1)) again=" (the C daemons were restarted: try $try)"
+		restart_c
+	done
+	printf '%-4s %3d.%03d s  %s\n' "$verdict" $((ms / 1000)) $((ms % 1000)) "$text$again"
+	if [ "$verdict" = ok ]; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+		echo "--- what the check did"
+		tail -n 40 "$W/check.out"
+		show_logs
+	fi
+}
+tries=1
+
+# check_c TEXT FUNCTION [ARGUMENT...] - one that a flaw of the C daemon may spoil.
+check_c() {
+	local tries=1
+	! touches_c "${@:3}" || tries=4
+	check "$@"
+}
+
+# try COMMAND... - runs and shows it; its output is in $out, its milliseconds in $took.
+try() {
+	local code begin=${EPOCHREALTIME/./}
+	echo "$(date +%T.%3N) \$ $*"
+	out=$("$@" 2>&1)
+	code=$?
+	took=$(((${EPOCHREALTIME/./} - begin) / 1000))
+	echo "$out"
+	echo "  -> $code after $took ms"
+	return "$code"
+}
+
+# says TEXT - whether the output of the last `try` contains it.
+says() {
+	grep -qF -- "$1" <<<"$out" || { echo "it does not say: $1"; return 1; }
+}
+
+# within COMMAND... - whether it comes true in time.
+within() {
+	echo "waiting for: $*"
+	until_true "$LIMIT" "$@" || { echo "not within $LIMIT s"; return 1; }
+}
+
+same() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
+lines() { wc -l <"$1"; }
+# logged FILE SINCE TEXT
+logged() { tail -n "+$(($2 + 1))" "$1" | grep -qF -- "$3"; }
+
+private_host
+make_nodes
+each "${ALL[@]}" -- power_on || need "the nodes have power" false
+need "all nodes are one cluster" all_see "$NODES"
+for node in "${ALL[@]}"; do
+	start_daemon "$node" || need "the daemon of $(label "$node") answers" false
+done
+need "all daemons are in the group" sees_daemons n1 "$NODES"
+
+for stage in $STAGES; do "stage_$stage"; done
+finish
