@@ -8,11 +8,11 @@
 //!
 //! | part | has |
 //! | --- | --- |
-//! | [`table`] | the members, the quorum, and which VM is where, or was |
-//! | [`local`] | the VMs of this node, and what the group was told of them |
-//! | [`asking`] | requests of clients here, and of nodes for VMs that are here: each copy of the VM is asked |
-//! | [`serving`] | requests of other nodes, each carried out here once |
-//! | [`rules`] | what is said of a VM that no member has |
+//! | `table` | the members, the quorum, and which VM is where, or was |
+//! | `local` | the VMs of this node, and what the group was told of them |
+//! | `asking` | requests of clients here, and of nodes for VMs that are here: each copy of the VM is asked |
+//! | `serving` | requests of other nodes, each carried out here once |
+//! | `rules` | what is said of a VM that no member has |
 //!
 //! 1. A request is for all copies of its VM: members that tell it, this node
 //!    included. To a member goes a message with its node id as the target; here
