@@ -1,11 +1,12 @@
-//! A request under way: which copies of its VM were asked, and what they said.
+//! Requests under way: which copies of their VMs are asked.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::router::{Holder, Purpose, Router};
 use super::rules::Judgement;
-use super::table::{Copy, Fate};
+use super::table::Fate;
+use super::task::{Ask, AskState, Asker, Limits, Progress, Task};
 use super::{ANSWER_LIMIT, Action, Names, OnBehalf, PROBE_LIMIT, Peer, SEND_LIMIT, SERVE_LIMIT};
 use crate::fence::{Operation, PowerState, Request, Uuid, Verdict};
 use crate::wire::cluster::{Call, EVERY_NODE, Message};
@@ -14,86 +15,6 @@ use crate::wire::cluster::{Call, EVERY_NODE, Message};
 const TASKS_MAX: usize = 8192;
 /// How often it is looked again at what no event tells.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(250);
-
-/// Who asks.
-#[derive(Debug, Clone)]
-pub(super) enum Asker {
-    /// A client of this node.
-    Client(u64),
-    /// A node, for whichever has the VM.
-    Node(Peer, Call),
-}
-
-/// A request under way.
-#[derive(Debug)]
-pub(super) struct Task {
-    asker: Asker,
-    operation: Operation,
-    /// The VM, as it was asked for.
-    text: String,
-    client_number: u32,
-    limits: Limits,
-    /// The VM, once anybody was asked.
-    vm: Option<Uuid>,
-    asks: BTreeMap<u32, Ask>,
-    /// Of a reboot with several copies: where it is started again, asked last.
-    runner: Option<u32>,
-    /// Whether a copy was seen to run.
-    has_run: bool,
-    /// Whether one was seen that was not just coming in, or paused.
-    was_active: bool,
-    /// When C daemons were asked whether they have it.
-    probed: Option<Instant>,
-    wake: Instant,
-}
-
-/// Until when what may be done for it.
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    /// Others may be asked.
-    send: Instant,
-    /// A VM may be destroyed on this node.
-    carry_out: Instant,
-    /// It is answered.
-    answer: Instant,
-}
-
-/// One copy that was asked.
-#[derive(Debug)]
-struct Ask {
-    operation: Operation,
-    /// How the VM was called.
-    name: String,
-    at: Instant,
-    state: AskState,
-}
-
-#[derive(Debug)]
-enum AskState {
-    /// The number of the request to another node.
-    Reply(u32),
-    /// The number of the job on this one.
-    Job(u64),
-    /// Its answer, and the last telling before it.
-    Shown(Verdict, String, u64),
-}
-
-/// How far a task has come.
-enum Progress {
-    Done(Verdict, String),
-    /// Another node answers.
-    Dropped,
-    Wait(Instant),
-}
-
-/// What a reply is worth.
-fn verdict_of(response: u32, operation: Operation) -> Verdict {
-    match (response, operation) {
-        (0, _) => Verdict::Success,
-        (2, Operation::Status) => Verdict::Off,
-        _ => Verdict::Failure,
-    }
-}
 
 impl Router {
     /// A client asks, for off, on, reboot or status.
@@ -309,7 +230,7 @@ impl Router {
 
     /// Whether a copy may run where nobody can be asked. A copy that was off
     /// there is no reason for doubt if another is seen to run.
-    fn doubt(&self, task: &Task, uuid: Uuid, now: Instant) -> Option<Progress> {
+    pub(super) fn doubt(&self, task: &Task, uuid: Uuid, now: Instant) -> Option<Progress> {
         let departed = self.table.copies(uuid).filter(|(node, copy)| match copy.fate {
             Fate::Here => false,
             // With all members there, it is with none of them.
@@ -411,7 +332,7 @@ impl Router {
         }
     }
 
-    fn ask_copy(
+    pub(super) fn ask_copy(
         &mut self,
         task: &mut Task,
         id: u64,
@@ -464,187 +385,6 @@ impl Router {
                 if is_unique || self.rules.names == Names::Name { name.to_owned() } else { uuid.to_string() }
             }
             _ => uuid.to_string(),
-        }
-    }
-
-    /// What the answers so far make of the request.
-    fn judge(&mut self, task: &mut Task, id: u64, uuid: Uuid, now: Instant) -> Progress {
-        if let Some(done) = task.early() {
-            return done;
-        }
-        if task.asks.values().any(|ask| !matches!(ask.state, AskState::Shown(..))) {
-            let is_mute = |&node: &u32| !self.table.speaks(node) && !self.table.is_me(node);
-            let look = task.asks.keys().any(is_mute).then_some(now + LOOK_AGAIN);
-            return Progress::Wait(look.unwrap_or(task.limits.answer));
-        }
-        if let Some(at) = self.unheard(task, uuid, now) {
-            return Progress::Wait(at);
-        }
-        // Of a reboot: a copy that was taken for off, and runs.
-        let found_running: Vec<u32> = task.found_running().collect();
-        if task.operation == Operation::Reboot && !found_running.is_empty() {
-            for node in found_running {
-                task.has_run = true;
-                self.ask_copy(task, id, node, Operation::Off, uuid, now);
-            }
-            return self.judge(task, id, uuid, now);
-        }
-        if let Some(node) = self.started_since(task, uuid) {
-            let reason = format!("it was off on node {node}, and was started there meanwhile");
-            return match task.operation {
-                Operation::Status => Progress::Done(Verdict::Success, reason),
-                _ => Progress::Done(Verdict::Failure, reason),
-            };
-        }
-        if let Some(runner) = task.runner.take().filter(|&node| self.table.is_member(node)) {
-            self.ask_copy(task, id, runner, Operation::Reboot, uuid, now);
-            return self.judge(task, id, uuid, now);
-        }
-        match task.operation {
-            Operation::Status => {
-                if let Some(progress) = self.doubt(task, uuid, now) {
-                    return progress;
-                }
-                Progress::Done(Verdict::Off, task.reasons())
-            }
-            Operation::On => {
-                if let [(&node, ask)] = task.asks.iter().collect::<Vec<_>>()[..] {
-                    if ask.operation == Operation::Status {
-                        // The others turned out to have it no more.
-                        self.ask_copy(task, id, node, Operation::On, uuid, now);
-                        return self.judge(task, id, uuid, now);
-                    }
-                }
-                let nodes: Vec<String> = task.asks.keys().map(|node| format!("node {node}")).collect();
-                let reason = format!("it is off, and could be started on any of {}", nodes.join(", "));
-                Progress::Done(Verdict::Failure, reason)
-            }
-            _ => Progress::Done(Verdict::Success, task.reasons()),
-        }
-    }
-
-    /// A node that said that it is off, and was heard to run it since: the
-    /// answers are not of one time, it may have moved there.
-    fn started_since(&self, task: &Task, uuid: Uuid) -> Option<u32> {
-        let has_started = |(node, copy): (u32, &Copy)| {
-            let Some(Ask { operation, state: AskState::Shown(_, _, order), .. }) = task.asks.get(&node)
-            else {
-                return false;
-            };
-            let is_started_by_us = matches!(operation, Operation::Reboot | Operation::On);
-            !is_started_by_us && copy.state == PowerState::Running && copy.order > *order
-        };
-        self.table.copies(uuid).find(|copy| has_started(*copy)).map(|(node, _)| node)
-    }
-
-    /// Until when C daemons may still say that they have it. One that was asked
-    /// said first that it is off: it may have moved to another, which tells it only now.
-    fn unheard(&self, task: &Task, uuid: Uuid, now: Instant) -> Option<Instant> {
-        let since = self.table.copies(uuid).find_map(|(node, copy)| {
-            let ask = task.asks.get(&node).filter(|_| !self.table.speaks(node) && !self.table.is_me(node))?;
-            (copy.state == PowerState::Off).then_some(ask.at)
-        })?;
-        let is_other = |node: u32| !task.asks.contains_key(&node);
-        let until = since + PROBE_LIMIT / 2;
-        (now < until && self.table.mutes().any(is_other)).then_some(until)
-    }
-
-    /// A job for a request has ended.
-    pub(super) fn shown(&mut self, id: u64, job: u64, verdict: Verdict, reason: String, now: Instant) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        let own =
-            task.asks.values_mut().find(|ask| matches!(ask.state, AskState::Job(number) if number == job));
-        if let Some(ask) = own {
-            ask.state = AskState::Shown(verdict, reason, self.table.order());
-            self.review(id, now);
-        }
-    }
-
-    /// A reply has come.
-    pub(super) fn replied(&mut self, from: Peer, call: &Call, response: u32, now: Instant) {
-        self.serving.is_answered(call.target, call.number);
-        if !self.table.is_me(call.target) {
-            return;
-        }
-        let Some(&id) = self.numbers.get(&call.number) else { return };
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        let Some(ask) = task.asks.get_mut(&from.node) else { return };
-        let is_meant = matches!(ask.state, AskState::Reply(number) if number == call.number)
-            && call.operation == ask.operation
-            && call.name.to_lowercase() == ask.name.to_lowercase();
-        if !is_meant {
-            return;
-        }
-        let verdict = verdict_of(response, call.operation);
-        let reason = format!("node {} says {verdict}", from.node);
-        ask.state = AskState::Shown(verdict, reason, self.table.order());
-        self.numbers.remove(&call.number);
-        self.review(id, now);
-    }
-}
-
-impl Task {
-    /// What can be said before all have answered.
-    fn early(&self) -> Option<Progress> {
-        let shown = self.asks.values().filter_map(|ask| match &ask.state {
-            AskState::Shown(verdict, reason, _) => Some((ask.operation, *verdict, reason)),
-            _ => None,
-        });
-        let is_question = matches!(self.operation, Operation::Status | Operation::On);
-        let all_shown = self.asks.values().all(|ask| matches!(ask.state, AskState::Shown(..)));
-        for (operation, verdict, reason) in shown {
-            match (operation, verdict) {
-                (_, Verdict::Success) if is_question => {
-                    return Some(Progress::Done(Verdict::Success, reason.clone()));
-                }
-                (_, Verdict::Success) | (Operation::Status, Verdict::Off) => {}
-                // One that runs would still make it a success.
-                _ if is_question && !all_shown => {}
-                _ if is_question && self.any_success() => {}
-                _ => return Some(Progress::Done(Verdict::Failure, self.failures())),
-            }
-        }
-        None
-    }
-
-    fn any_success(&self) -> bool {
-        self.asks.values().any(|ask| matches!(ask.state, AskState::Shown(Verdict::Success, ..)))
-    }
-
-    /// Copies that were only asked whether they run, and do.
-    fn found_running(&self) -> impl Iterator<Item = u32> {
-        let runs = |ask: &Ask| {
-            ask.operation == Operation::Status && matches!(ask.state, AskState::Shown(Verdict::Success, ..))
-        };
-        self.asks.iter().filter(move |(_, ask)| runs(ask)).map(|(&node, _)| node)
-    }
-
-    fn failures(&self) -> String {
-        let failed = self.asks.values().filter_map(|ask| match &ask.state {
-            AskState::Shown(Verdict::Failure | Verdict::Denied, reason, _) => Some(reason.as_str()),
-            AskState::Shown(Verdict::Off, reason, _) if ask.operation != Operation::Status => {
-                Some(reason.as_str())
-            }
-            _ => None,
-        });
-        failed.collect::<Vec<_>>().join("; ")
-    }
-
-    fn reasons(&self) -> String {
-        let reasons = self.asks.values().filter_map(|ask| match &ask.state {
-            AskState::Shown(_, reason, _) => Some(reason.as_str()),
-            _ => None,
-        });
-        reasons.collect::<Vec<_>>().join("; ")
-    }
-
-    fn who_is_silent(&self) -> String {
-        let limit = ANSWER_LIMIT.as_secs();
-        let silent = self.asks.iter().filter(|(_, ask)| !matches!(ask.state, AskState::Shown(..)));
-        let nodes: Vec<String> = silent.map(|(node, _)| format!("node {node}")).collect();
-        match nodes.is_empty() {
-            true => format!("no answer within {limit} s"),
-            false => format!("no answer within {limit} s from {}", nodes.join(", ")),
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | `table` | the members, the quorum, and which VM is where, or was |
 //! | `local` | the VMs of this node, and what the group was told of them |
 //! | `asking` | requests of clients here, and of nodes for VMs that are here: each copy of the VM is asked |
+//! | `task`, `judging` | what their answers are worth |
 //! | `serving` | requests of other nodes, each carried out here once |
 //! | `rules` | what is said of a VM that no member has |
 //!
@@ -25,12 +26,14 @@
 #![forbid(unsafe_code)]
 
 mod asking;
+mod judging;
 mod local;
 mod outbox;
 mod router;
 mod rules;
 mod serving;
 mod table;
+mod task;
 
 use std::time::{Duration, Instant};
 

@@ -1,11 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
-use super::asking::{LOOK_AGAIN, Task};
+use super::asking::LOOK_AGAIN;
 use super::local::Local;
 use super::outbox::Outbox;
 use super::serving::Serving;
 use super::table::{Fate, News, Table};
+use super::task::Task;
 use super::{Action, List, LocalVm, Membership, Peer, RESYNC_EVERY, Rules};
 use crate::fence::{HostEntry, PowerState, Uuid, Verdict};
 use crate::wire::cluster::{MESSAGE_LEN, Message, Told};

@@ -1,0 +1,128 @@
+//! The answers of the copies, and what they make of a request.
+
+use std::time::Instant;
+
+use super::asking::LOOK_AGAIN;
+use super::router::Router;
+use super::table::Copy;
+use super::task::{Ask, AskState, Progress, Task, verdict_of};
+use super::{PROBE_LIMIT, Peer};
+use crate::fence::{Operation, PowerState, Uuid, Verdict};
+use crate::wire::cluster::Call;
+
+impl Router {
+    /// What the answers so far make of the request.
+    pub(super) fn judge(&mut self, task: &mut Task, id: u64, uuid: Uuid, now: Instant) -> Progress {
+        if let Some(done) = task.early() {
+            return done;
+        }
+        if task.asks.values().any(|ask| !matches!(ask.state, AskState::Shown(..))) {
+            let is_mute = |&node: &u32| !self.table.speaks(node) && !self.table.is_me(node);
+            let look = task.asks.keys().any(is_mute).then_some(now + LOOK_AGAIN);
+            return Progress::Wait(look.unwrap_or(task.limits.answer));
+        }
+        if let Some(at) = self.unheard(task, uuid, now) {
+            return Progress::Wait(at);
+        }
+        // Of a reboot: a copy that was taken for off, and runs.
+        let found_running: Vec<u32> = task.found_running().collect();
+        if task.operation == Operation::Reboot && !found_running.is_empty() {
+            for node in found_running {
+                task.has_run = true;
+                self.ask_copy(task, id, node, Operation::Off, uuid, now);
+            }
+            return self.judge(task, id, uuid, now);
+        }
+        if let Some(node) = self.started_since(task, uuid) {
+            let reason = format!("it was off on node {node}, and was started there meanwhile");
+            return match task.operation {
+                Operation::Status => Progress::Done(Verdict::Success, reason),
+                _ => Progress::Done(Verdict::Failure, reason),
+            };
+        }
+        if let Some(runner) = task.runner.take().filter(|&node| self.table.is_member(node)) {
+            self.ask_copy(task, id, runner, Operation::Reboot, uuid, now);
+            return self.judge(task, id, uuid, now);
+        }
+        match task.operation {
+            Operation::Status => {
+                if let Some(progress) = self.doubt(task, uuid, now) {
+                    return progress;
+                }
+                Progress::Done(Verdict::Off, task.reasons())
+            }
+            Operation::On => {
+                if let [(&node, ask)] = task.asks.iter().collect::<Vec<_>>()[..] {
+                    if ask.operation == Operation::Status {
+                        // The others turned out to have it no more.
+                        self.ask_copy(task, id, node, Operation::On, uuid, now);
+                        return self.judge(task, id, uuid, now);
+                    }
+                }
+                let nodes: Vec<String> = task.asks.keys().map(|node| format!("node {node}")).collect();
+                let reason = format!("it is off, and could be started on any of {}", nodes.join(", "));
+                Progress::Done(Verdict::Failure, reason)
+            }
+            _ => Progress::Done(Verdict::Success, task.reasons()),
+        }
+    }
+
+    /// A node that said that it is off, and was heard to run it since: the
+    /// answers are not of one time, it may have moved there.
+    pub(super) fn started_since(&self, task: &Task, uuid: Uuid) -> Option<u32> {
+        let has_started = |(node, copy): (u32, &Copy)| {
+            let Some(Ask { operation, state: AskState::Shown(_, _, order), .. }) = task.asks.get(&node)
+            else {
+                return false;
+            };
+            let is_started_by_us = matches!(operation, Operation::Reboot | Operation::On);
+            !is_started_by_us && copy.state == PowerState::Running && copy.order > *order
+        };
+        self.table.copies(uuid).find(|copy| has_started(*copy)).map(|(node, _)| node)
+    }
+
+    /// Until when C daemons may still say that they have it. One that was asked
+    /// said first that it is off: it may have moved to another, which tells it only now.
+    pub(super) fn unheard(&self, task: &Task, uuid: Uuid, now: Instant) -> Option<Instant> {
+        let since = self.table.copies(uuid).find_map(|(node, copy)| {
+            let ask = task.asks.get(&node).filter(|_| !self.table.speaks(node) && !self.table.is_me(node))?;
+            (copy.state == PowerState::Off).then_some(ask.at)
+        })?;
+        let is_other = |node: u32| !task.asks.contains_key(&node);
+        let until = since + PROBE_LIMIT / 2;
+        (now < until && self.table.mutes().any(is_other)).then_some(until)
+    }
+
+    /// A job for a request has ended.
+    pub(super) fn shown(&mut self, id: u64, job: u64, verdict: Verdict, reason: String, now: Instant) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let own =
+            task.asks.values_mut().find(|ask| matches!(ask.state, AskState::Job(number) if number == job));
+        if let Some(ask) = own {
+            ask.state = AskState::Shown(verdict, reason, self.table.order());
+            self.review(id, now);
+        }
+    }
+
+    /// A reply has come.
+    pub(super) fn replied(&mut self, from: Peer, call: &Call, response: u32, now: Instant) {
+        self.serving.is_answered(call.target, call.number);
+        if !self.table.is_me(call.target) {
+            return;
+        }
+        let Some(&id) = self.numbers.get(&call.number) else { return };
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Some(ask) = task.asks.get_mut(&from.node) else { return };
+        let is_meant = matches!(ask.state, AskState::Reply(number) if number == call.number)
+            && call.operation == ask.operation
+            && call.name.to_lowercase() == ask.name.to_lowercase();
+        if !is_meant {
+            return;
+        }
+        let verdict = verdict_of(response, call.operation);
+        let reason = format!("node {} says {verdict}", from.node);
+        ask.state = AskState::Shown(verdict, reason, self.table.order());
+        self.numbers.remove(&call.number);
+        self.review(id, now);
+    }
+}
