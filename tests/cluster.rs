@@ -4,8 +4,12 @@
 //! `FENCE_STEPS` says how many steps (default: a million, of all runs together).
 #![allow(clippy::panic, clippy::unwrap_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
+#[path = "cluster/bus.rs"]
+mod bus;
 #[path = "cluster/c_daemon.rs"]
 mod c_daemon;
+#[path = "cluster/turn.rs"]
+mod turn;
 #[path = "cluster/world.rs"]
 mod world;
 

@@ -348,7 +348,6 @@ impl Router {
                 Asker::Client(client) => OnBehalf::Client(*client),
                 Asker::Node(peer, _) => OnBehalf::Node(peer.node),
             };
-            let is_alone = self.is_alone(uuid);
             let expires = task.limits.carry_out;
             self.actions.push_back(Action::Begin {
                 job,
@@ -356,7 +355,6 @@ impl Router {
                 name: uuid.to_string(),
                 on_behalf,
                 expires,
-                is_alone,
             });
             AskState::Job(job)
         } else if now > task.limits.send {

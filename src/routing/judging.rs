@@ -35,8 +35,9 @@ impl Router {
         }
         if let Some(node) = self.started_since(task, uuid) {
             let reason = format!("it was off on node {node}, and was started there meanwhile");
+            let runs = self.holders(uuid).iter().any(|holder| holder.state == PowerState::Running);
             return match task.operation {
-                Operation::Status => Progress::Done(Verdict::Success, reason),
+                Operation::Status if runs => Progress::Done(Verdict::Success, reason),
                 _ => Progress::Done(Verdict::Failure, reason),
             };
         }
@@ -67,8 +68,8 @@ impl Router {
         }
     }
 
-    /// A node that said that it is off, and was heard to run it since: the
-    /// answers are not of one time, it may have moved there.
+    /// A node that said that it is off, and was heard to run it since, if only
+    /// for a while: the answers are not of one time, it may have moved there.
     pub(super) fn started_since(&self, task: &Task, uuid: Uuid) -> Option<u32> {
         let has_started = |(node, copy): (u32, &Copy)| {
             let Some(Ask { operation, state: AskState::Shown(_, _, order), .. }) = task.asks.get(&node)
@@ -76,7 +77,7 @@ impl Router {
                 return false;
             };
             let is_started_by_us = matches!(operation, Operation::Reboot | Operation::On);
-            !is_started_by_us && copy.state == PowerState::Running && copy.order > *order
+            !is_started_by_us && copy.ran > *order
         };
         self.table.copies(uuid).find(|copy| has_started(*copy)).map(|(node, _)| node)
     }

@@ -115,9 +115,6 @@ pub enum Action {
         on_behalf: OnBehalf,
         /// Not to be begun, nor a VM destroyed for it, from then on.
         expires: Instant,
-        /// No other node is known to which the VM may have gone: if it has
-        /// moved away from here, nobody knows where it is.
-        is_alone: bool,
     },
     /// Look whether there is such a VM here, and tell it.
     Find {

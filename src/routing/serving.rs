@@ -177,7 +177,6 @@ impl Router {
                 false => Action::Begin {
                     job,
                     operation: served.call.operation,
-                    is_alone: self.meaning(&name).into_iter().all(|uuid| self.is_alone(uuid)),
                     name,
                     on_behalf: OnBehalf::Node(served.peer.node),
                     expires: served.at + SERVE_LIMIT,
@@ -187,9 +186,11 @@ impl Router {
         }
     }
 
-    /// Whether, should a VM have moved away from here, nobody knows where it went.
-    pub(super) fn is_alone(&self, uuid: Uuid) -> bool {
-        !self.local.is_followed(uuid) && !self.table.is_elsewhere_for_sure(uuid)
+    /// Whether, should the VM of this name or UUID have moved away from here,
+    /// nobody knows where it went. To be asked when a job begins, not before.
+    pub fn is_alone(&self, name: &str) -> bool {
+        let is_found = |uuid| self.local.is_followed(uuid) || self.table.is_elsewhere_for_sure(uuid);
+        !self.meaning(name).into_iter().any(is_found)
     }
 
     /// The worker has carried a request out, or not.

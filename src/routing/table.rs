@@ -48,6 +48,8 @@ pub(super) struct Copy {
     pub(super) is_active: bool,
     /// The place of the last telling in the order of the group.
     pub(super) order: u64,
+    /// The place of the last telling that it runs.
+    pub(super) ran: u64,
     pub(super) told_at: Instant,
     pub(super) fate: Fate,
 }
@@ -225,10 +227,13 @@ impl Table {
             state: told.state,
             is_active: told.is_active,
             order,
+            ran: 0,
             told_at: now,
             fate: Fate::Here,
         };
         let before = self.vms.get(&uuid).and_then(|copies| copies.get(&node));
+        let ran = before.map_or(0, |copy| copy.ran);
+        let new = Copy { ran: if told.state == PowerState::Running { order } else { ran }, ..new };
         let was_active = |copy: &Copy| copy.is_active && copy.fate != Fate::Gone;
         // Not one that is still coming in from another node.
         let has_started = told.is_active && !before.is_some_and(was_active);

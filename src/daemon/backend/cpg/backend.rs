@@ -152,8 +152,8 @@ impl Cpg {
 
     fn act(&mut self, action: Action, now: Instant) {
         match action {
-            Action::Begin { job, operation, name, on_behalf, expires, is_alone } => {
-                self.begin_part(job, operation, &name, on_behalf, (expires, is_alone), now);
+            Action::Begin { job, operation, name, on_behalf, expires } => {
+                self.begin_part(job, operation, &name, on_behalf, expires, now);
             }
             Action::Find { job, name } => {
                 let found = match Target::new(name.as_bytes()) {
@@ -188,7 +188,7 @@ impl Cpg {
         operation: Operation,
         name: &str,
         on_behalf: OnBehalf,
-        (expires, is_alone): (Instant, bool),
+        expires: Instant,
         now: Instant,
     ) {
         let ticket = Ticket::of_cluster(self.outcomes.0.clone(), job);
@@ -204,7 +204,7 @@ impl Cpg {
         self.callers.insert(job, caller.clone());
         self.jobs.push_back(Job {
             request: Request { operation, target, seqno: 0 },
-            asker: Asker::Cluster { is_alone },
+            asker: Asker::Cluster { is_alone: true },
             received: client.map_or(now, |client| client.received),
             expires,
             caller,
@@ -222,7 +222,10 @@ impl Backend for Cpg {
         // It may have waited while the worker was in a call.
         self.fetch(BATCHES, now);
         match (&job.asker, job.request.operation) {
-            (Asker::Cluster { .. }, _) => self.libvirt.begin(job, now),
+            (Asker::Cluster { .. }, _) => {
+                let is_alone = self.router.is_alone(job.request.target.as_str());
+                self.libvirt.begin(Job { asker: Asker::Cluster { is_alone }, ..job }, now);
+            }
             (_, Operation::HostList) => self.list(job, now),
             (_, Operation::Devstatus) => self.devstatus(job, now),
             (_, Operation::Null) => job.refuse(Verdict::Failure, "null is never carried out"),

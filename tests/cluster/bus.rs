@@ -1,0 +1,139 @@
+//! The group: who is in it, and the one order in which all hear it.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+
+use fence_virt::routing::{Departure, Membership, Peer, Router};
+
+use super::c_daemon::CDaemon;
+use super::world::{Daemon, Kind, Node, Word, World};
+
+impl World {
+    pub fn start_daemon(&mut self, at: usize) {
+        self.next_pid += 1;
+        let kind = self.nodes[at].kind;
+        let first = self.random.next() as u32;
+        let mut router = (kind == Kind::Ours).then(|| Router::new(self.rules, 1, first));
+        if let Some(router) = &mut router {
+            router.listed(0, self.local_vms(at), self.instant(self.now));
+        }
+        self.nodes[at].daemon = Some(Daemon {
+            pid: self.next_pid,
+            router,
+            c: CDaemon::default(),
+            is_frozen: false,
+            is_joined: false,
+            refused_until: 0,
+            words: VecDeque::new(),
+            votes: VecDeque::new(),
+            events: VecDeque::new(),
+            view: BTreeSet::new(),
+            told: HashSet::new(),
+            read_at: self.now,
+            is_old: false,
+            jobs: Vec::new(),
+            asked: Vec::new(),
+            clients: BTreeMap::new(),
+        });
+        self.join(at);
+    }
+
+    /// Joins the group if corosync is there.
+    pub fn join(&mut self, at: usize) {
+        let (now, node) = (self.instant(self.now), &mut self.nodes[at]);
+        let Some(daemon) = node.daemon.as_mut().filter(|_| node.has_corosync && node.is_powered) else {
+            return;
+        };
+        let me = Peer { node: node.id, pid: daemon.pid };
+        daemon.is_joined = true;
+        daemon.read_at = self.now;
+        if let Some(router) = &mut daemon.router {
+            router.joined(me, now);
+        }
+        self.sync_views();
+        self.sync_votes();
+    }
+
+    /// Its connection with corosync is lost.
+    pub fn lose(&mut self, at: usize) {
+        if let Some(daemon) = self.nodes[at].daemon.as_mut() {
+            daemon.is_joined = false;
+            daemon.words.clear();
+            daemon.votes.clear();
+            daemon.view.clear();
+            if let Some(router) = &mut daemon.router {
+                router.lost("corosync has ended");
+            }
+        }
+        self.sync_views();
+    }
+
+    fn is_in_group(&self, at: usize) -> bool {
+        let node = &self.nodes[at];
+        node.is_powered && node.has_corosync && node.daemon.as_ref().is_some_and(|daemon| daemon.is_joined)
+    }
+
+    /// Everybody is told, in the order of the group, who is there now.
+    pub fn sync_views(&mut self) {
+        for at in 0..self.nodes.len() {
+            if !self.is_in_group(at) {
+                continue;
+            }
+            let part = self.nodes[at].part;
+            let peer = |node: &Node| Peer { node: node.id, pid: node.daemon.as_ref().map_or(0, |d| d.pid) };
+            let there: BTreeSet<Peer> = (0..self.nodes.len())
+                .filter(|&other| self.nodes[other].part == part && self.is_in_group(other))
+                .map(|other| peer(&self.nodes[other]))
+                .collect();
+            let up: Vec<u32> = self.up_in(part);
+            let Some(daemon) = self.nodes[at].daemon.as_mut() else { continue };
+            let how = |peer: &Peer| match up.contains(&peer.node) {
+                true => Departure::Process,
+                false => Departure::Node,
+            };
+            let left: Vec<_> = daemon.view.difference(&there).map(|peer| (*peer, how(peer))).collect();
+            let joined: Vec<_> = there.difference(&daemon.view).copied().collect();
+            if !left.is_empty() || !joined.is_empty() {
+                let members = there.iter().copied().collect();
+                daemon.words.push_back(Word::Changed(Membership { members, left, joined }));
+                daemon.view = there;
+            }
+        }
+    }
+
+    fn up_in(&self, part: u64) -> Vec<u32> {
+        let is_up = |node: &&Node| node.part == part && node.is_powered && node.has_corosync;
+        self.nodes.iter().filter(is_up).map(|node| node.id).collect()
+    }
+
+    pub fn is_quorate(&self, part: u64) -> bool {
+        self.up_in(part).len() * 2 > self.nodes.len()
+    }
+
+    /// The quorum service tells in its own time.
+    pub fn sync_votes(&mut self) {
+        for at in 0..self.nodes.len() {
+            let part = self.nodes[at].part;
+            let (up, is_quorate) = (self.up_in(part), self.is_quorate(part));
+            let due = self.now + self.random.below(400);
+            if let Some(daemon) = self.nodes[at].daemon.as_mut().filter(|daemon| daemon.is_joined) {
+                let due = daemon.votes.back().map_or(due, |(last, ..)| due.max(*last));
+                daemon.votes.push_back((due, is_quorate, up));
+            }
+        }
+    }
+
+    pub fn cast(&mut self, from: usize, bytes: &[u8]) {
+        if !self.is_in_group(from) {
+            return;
+        }
+        let (part, id) = (self.nodes[from].part, self.nodes[from].id);
+        let pid = self.nodes[from].daemon.as_ref().map_or(0, |daemon| daemon.pid);
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].part == part && self.is_in_group(at) {
+                if let Some(daemon) = self.nodes[at].daemon.as_mut() {
+                    daemon.words.push_back(Word::Message(Peer { node: id, pid }, bytes.to_vec()));
+                }
+            }
+        }
+    }
+}
