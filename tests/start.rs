@@ -79,7 +79,7 @@ fn what_cannot_be_had_is_named() {
         ),
         (
             tcp(&dir, "key").replace("backend = \"libvirt\"", "backend = \"cpg\""),
-            "cpg backend is not built yet",
+            "cannot join the cluster's group: corosync is not running",
         ),
         (tcp(&dir, "key").replace("sha256", "sha255"), "sha255"),
     ];
@@ -117,7 +117,7 @@ fn check_says_what_would_run_and_starts_nothing() {
     // As in the man page: cpg without a section of its own.
     let cpg = tcp(&dir, "key").replace("backend = \"libvirt\"", "backend = \"cpg\"");
     let (code, text) = run(&dir, &namespace, &cpg, &["-t"]);
-    assert_eq!((code, text.contains("cpg backend is not built yet: the start fails")), (0, true), "{text}");
+    assert_eq!((code, text.contains("host_fence_delay is not set")), (0, true), "{text}");
     let keys = auth_keys(&dir.path("key"), "sha256", "sha256");
     let absent = conf("multicast", &format!("{keys} interface = \"br-none\";"), &[DEFAULT.into()], "");
     let (code, text) = run(&dir, &namespace, &absent, &["-t"]);
