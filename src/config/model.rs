@@ -138,7 +138,8 @@ pub struct CpgConfig {
     pub name_mode: Option<NameMode>,
     /// How many seconds after its loss a host is off for sure; none if that is not known.
     pub host_fence_delay: Option<u32>,
-    /// What a machine counts as that no host was ever seen to have (default: fail).
+    /// What a machine counts as that no host was ever seen to have, that is gone
+    /// from where it ran, or that is not seen to run while there is no quorum (default: fail).
     pub unknown_vm: UnknownVm,
 }
 
