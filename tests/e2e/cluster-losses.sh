@@ -45,9 +45,9 @@ stage_killed() {
 }
 
 # ends NODE - SIGTERM ends its daemon within a few seconds.
-ends() {
+ends() { # NODE [SECONDS]
 	signal "$1" daemon TERM || return
-	until_true 5 has_ended "$1" daemon || { echo "it does not end within 5 s"; return 1; }
+	until_true "${2:-5}" has_ended "$1" daemon || { echo "it does not end within ${2:-5} s"; return 1; }
 	same "$(cat "$W/$1/daemon.code")" 0
 }
 ends_asked() { # NODE OWNER
@@ -55,7 +55,8 @@ ends_asked() { # NODE OWNER
 	signal "$2" daemon STOP
 	gets 1 "$1" off "$(vm "$2")" 20 >"$W/pending.out" 2>&1 &
 	job=$!
-	asked "$1" && ends "$1"
+	# What is in flight has a grace of 5 s, and then a second to close for each kind of thread.
+	asked "$1" && ends "$1" 8
 	code=$?
 	signal "$2" daemon KILL
 	wait $job || code=1
