@@ -135,6 +135,8 @@ fn describe(bytes: &[u8], length: usize) -> String {
         Ok(Message::Gone(vm)) => format!("gone {}", told(&vm)),
         Ok(Message::Hello { is_complete: false }) => "hello".to_owned(),
         Ok(Message::Hello { is_complete: true }) => "complete".to_owned(),
+        Ok(Message::TellAll { number }) => format!("tell-all number={number}"),
+        Ok(Message::ToldAll { to, number }) => format!("told-all number={number} target={to}"),
         Err(error) => format!("other length={length}: {error}"),
     }
 }

@@ -168,6 +168,13 @@ impl World {
         self.start_daemon(at);
     }
 
+    /// Whoever heard a C daemon's request may not hear of it any more.
+    fn excuse_from_answering(&mut self) {
+        for daemon in self.nodes.iter_mut().filter_map(|node| node.daemon.as_mut()) {
+            daemon.c.asking.iter_mut().for_each(|asking| asking.2 = true);
+        }
+    }
+
     fn some_fault(&mut self) {
         let at = self.random.below(self.nodes.len() as u64) as usize;
         let kind = self.nodes[at].kind;
@@ -175,15 +182,15 @@ impl World {
         let what = self.random.below(9);
         self.trace(|| format!("fault {what} at node {}", self.nodes[at].id));
         if ![4, 5, 8].contains(&what) {
-            // Whoever heard a C daemon's request may not hear of it any more.
-            for daemon in self.nodes.iter_mut().filter_map(|node| node.daemon.as_mut()) {
-                daemon.c.asking.iter_mut().for_each(|asking| asking.2 = true);
-            }
+            self.excuse_from_answering();
         }
         match what {
             0 if is_powered && kind != Hostile => self.cut_power(at),
             1 if !is_powered => self.restore_power(at),
             2 if has_daemon => {
+                if self.random.one_in(2) {
+                    self.stop_daemon(at);
+                }
                 self.nodes[at].daemon = None;
                 self.sync_views();
             }
@@ -215,11 +222,13 @@ impl World {
                 self.sync_votes();
             }
             8 if has_daemon => {
-                // Not for as long as a member is given to tell its VMs.
-                let until = self.now + self.random.below(1500);
+                // While it may still be telling its VMs, not for as long as it is given for that.
+                let (short, long) = (self.random.below(1500), self.random.below(12_000));
+                let now = self.now;
                 if let Some(daemon) = self.nodes[at].daemon.as_mut() {
-                    if daemon.refused_until + 5000 < self.now {
-                        daemon.refused_until = until;
+                    let has_told = daemon.changed_at + 5000 < now;
+                    if daemon.refused_until + 5000 < now {
+                        daemon.refused_until = now + if has_told { long } else { short };
                     }
                 }
             }
@@ -277,6 +286,8 @@ impl World {
 
     /// Everything is repaired, and nothing is left over after a while.
     fn recover(&mut self) {
+        // Those that were apart leave each other before they meet.
+        self.excuse_from_answering();
         for at in 0..self.nodes.len() {
             self.nodes[at].part = 0;
             if !self.nodes[at].is_powered {
@@ -322,8 +333,12 @@ impl World {
             for at in up_nodes(self, |node| node.kind == Ours) {
                 let before = self.answers.clone();
                 let expected = if self.runs(vm).is_empty() { "off" } else { "success" };
-                // Once in fifty times libvirt fails.
+                // Once in fifty times libvirt fails, and a C daemon is given 2 s to tell its VMs.
                 let is_found = (0..6).any(|_| {
+                    for _ in 0..60 {
+                        self.now += 50;
+                        (0..self.nodes.len()).for_each(|at| self.turn(at, 1000));
+                    }
                     self.ask(at, Some(vm), Operation::Status, true);
                     for _ in 0..3000 {
                         self.now += 10;

@@ -286,7 +286,7 @@ fn words_of_the_group() {
                 _ => {}
             }
         }
-        while router.send().is_some() {}
+        while router.send(now).is_some() {}
     }
     assert!(decoded > 100, "some get that far");
     assert!(router.under_way() < 1000, "and nothing piles up");

@@ -48,7 +48,7 @@ fuzz_target!(|bytes: &[u8]| {
                 _ => {}
             }
         }
-        let sent = std::iter::from_fn(|| router.send()).take(100_000).count();
+        let sent = std::iter::from_fn(|| router.send(now)).take(100_000).count();
         assert!(sent < 100_000, "it says no end of things");
     }
 });

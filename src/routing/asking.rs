@@ -39,6 +39,9 @@ impl Router {
 
     /// A node asks for a VM that this one answers for.
     pub(super) fn answer_for(&mut self, peer: Peer, call: Call, at: Instant, now: Instant) {
+        if self.is_stopping {
+            return self.reply(peer, call, Verdict::Failure);
+        }
         let limits = Limits {
             send: at + SEND_LIMIT,
             carry_out: at + SERVE_LIMIT,
@@ -62,7 +65,7 @@ impl Router {
     ) {
         let id = self.next_task();
         let (vm, asks, runner, wake) = (None, BTreeMap::new(), None, limits.answer);
-        let (has_run, was_active) = (false, false);
+        let (has_run, was_active, in_doubt) = (false, false, None);
         let task = Task {
             asker,
             operation,
@@ -75,6 +78,7 @@ impl Router {
             has_run,
             was_active,
             probed,
+            in_doubt,
             wake,
         };
         self.tasks.insert(id, task);
@@ -136,13 +140,12 @@ impl Router {
         self.actions.push_back(Action::Answer { client, verdict, reason, is_begun });
     }
 
-    /// All requests have failed; nobody is there to be told but clients.
+    /// All requests have failed.
     pub(super) fn fail_tasks(&mut self, reason: &str) {
         for (id, task) in std::mem::take(&mut self.tasks) {
             self.wakes.remove(&(task.wake, id));
-            let reason = format!("this node has left the cluster's group: {reason}");
-            let outcome = matches!(task.asker, Asker::Client(_)).then_some((Verdict::Failure, reason));
-            self.finish(task, outcome);
+            let reason = format!("this node leaves the cluster's group: {reason}");
+            self.finish(task, Some((Verdict::Failure, reason)));
         }
     }
 
@@ -194,7 +197,11 @@ impl Router {
         if holders.is_empty() && task.vm.is_none() {
             return Progress::Dropped;
         }
-        task.has_run |= holders.iter().any(|holder| holder.state == PowerState::Running);
+        // What is paused at a C daemon may just be coming from where nobody answers.
+        let is_seen = |holder: &Holder| {
+            holder.is_active || self.table.speaks(holder.node) || self.table.is_me(holder.node)
+        };
+        task.has_run |= holders.iter().any(|holder| holder.state == PowerState::Running && is_seen(holder));
         task.was_active |= holders.iter().any(|holder| holder.is_active);
         if !task.was_active {
             // It may run on a member that has not told it yet.
@@ -228,13 +235,38 @@ impl Router {
         holders
     }
 
+    /// Whether all members have told their VMs since something was told of this
+    /// one. If not, until when a request waits for that, which it does not for ever.
+    pub(super) fn all_told_since(
+        &mut self,
+        order: u64,
+        uuid: Uuid,
+        task: &mut Task,
+        now: Instant,
+    ) -> Result<(), Option<Instant>> {
+        let outcome = self.has_told_since(order, &uuid.to_string(), now);
+        outcome.map_err(|until| {
+            let end = *task.in_doubt.get_or_insert(now) + 2 * PROBE_LIMIT;
+            until.filter(|_| now < end)
+        })
+    }
+
     /// Whether a copy may run where nobody can be asked. A copy that was off
     /// there is no reason for doubt if another is seen to run.
-    pub(super) fn doubt(&self, task: &Task, uuid: Uuid, now: Instant) -> Option<Progress> {
+    pub(super) fn doubt(&mut self, task: &mut Task, uuid: Uuid, now: Instant) -> Option<Progress> {
+        let gone = self.table.copies(uuid).filter(|(_, copy)| copy.fate == Fate::Gone && !task.has_run);
+        // If all have told since it was gone there, it is with none of them.
+        let has_told = match gone.map(|(_, copy)| copy.order).max() {
+            None => true,
+            Some(order) => match self.all_told_since(order, uuid, task, now) {
+                Ok(()) => true,
+                Err(Some(at)) => return Some(Progress::Wait(at)),
+                Err(None) => false,
+            },
+        };
         let departed = self.table.copies(uuid).filter(|(node, copy)| match copy.fate {
             Fate::Here => false,
-            // With all members there, it is with none of them.
-            Fate::Gone => !task.has_run && !self.table.is_whole(),
+            Fate::Gone => !task.has_run && !has_told,
             Fate::Left | Fate::Lost { .. } => {
                 !self.table.is_me(*node) && (copy.state == PowerState::Running || !task.has_run)
             }
@@ -259,7 +291,7 @@ impl Router {
     fn nobody(&mut self, task: &mut Task, uuid: Option<Uuid>, now: Instant) -> Progress {
         let has_mutes = self.table.mutes().next().is_some();
         if has_mutes && task.probed.is_none() {
-            self.probe(task);
+            self.probe(&task.text);
             task.probed = Some(now);
         }
         if let Some(until) = self.table.unsettled_until(now) {
@@ -287,11 +319,11 @@ impl Router {
     }
 
     /// Asks the C daemons, which tell all their VMs whenever they are asked for one.
-    fn probe(&mut self, task: &Task) {
+    pub(super) fn probe(&mut self, text: &str) {
         let call = Call {
             number: self.next_number(),
             target: EVERY_NODE,
-            name: task.text.clone(),
+            name: text.to_owned(),
             operation: Operation::Status,
             client_number: 0,
         };
@@ -357,9 +389,8 @@ impl Router {
                 expires,
             });
             AskState::Job(job)
-        } else if now > task.limits.send {
-            let reason = "it had waited too long for other nodes to be asked".to_owned();
-            AskState::Shown(Verdict::Failure, reason, self.table.order())
+        } else if now >= task.limits.send {
+            AskState::Shown(Verdict::Failure, too_late(node), self.table.order())
         } else {
             let number = self.next_number();
             self.numbers.insert(number, id);
@@ -368,7 +399,7 @@ impl Router {
                 _ => 0,
             };
             let call = Call { number, target: node, name: name.clone(), operation, client_number };
-            self.push(Message::Request(call));
+            self.push_until(Message::Request(call), Some(task.limits.send));
             AskState::Reply(number)
         };
         task.asks.insert(node, Ask { operation, name, at: now, state });
@@ -385,4 +416,9 @@ impl Router {
             _ => uuid.to_string(),
         }
     }
+}
+
+/// Why a node was not asked.
+pub(super) fn too_late(node: u32) -> String {
+    format!("node {node} was not asked, the request had waited too long for that")
 }

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use super::asking::LOOK_AGAIN;
+use super::Peer;
+use super::asking::{LOOK_AGAIN, too_late};
 use super::router::Router;
 use super::table::Copy;
 use super::task::{Ask, AskState, Progress, Task, verdict_of};
-use super::{PROBE_LIMIT, Peer};
 use crate::fence::{Operation, PowerState, Uuid, Verdict};
 use crate::wire::cluster::Call;
 
@@ -21,8 +21,8 @@ impl Router {
             let look = task.asks.keys().any(is_mute).then_some(now + LOOK_AGAIN);
             return Progress::Wait(look.unwrap_or(task.limits.answer));
         }
-        if let Some(at) = self.unheard(task, uuid, now) {
-            return Progress::Wait(at);
+        if let Some(progress) = self.unheard(task, uuid, now) {
+            return progress;
         }
         // Of a reboot: a copy that was taken for off, and runs.
         let found_running: Vec<u32> = task.found_running().collect();
@@ -82,16 +82,28 @@ impl Router {
         self.table.copies(uuid).find(|copy| has_started(*copy)).map(|(node, _)| node)
     }
 
-    /// Until when C daemons may still say that they have it. One that was asked
-    /// said first that it is off: it may have moved to another, which tells it only now.
-    pub(super) fn unheard(&self, task: &Task, uuid: Uuid, now: Instant) -> Option<Instant> {
-        let since = self.table.copies(uuid).find_map(|(node, copy)| {
-            let ask = task.asks.get(&node).filter(|_| !self.table.speaks(node) && !self.table.is_me(node))?;
-            (copy.state == PowerState::Off).then_some(ask.at)
-        })?;
-        let is_other = |node: u32| !task.asks.contains_key(&node);
-        let until = since + PROBE_LIMIT / 2;
-        (now < until && self.table.mutes().any(is_other)).then_some(until)
+    /// A C daemon that says that it is off does not say whether it moved away:
+    /// that is known when all others have told their VMs since.
+    pub(super) fn unheard(&mut self, task: &mut Task, uuid: Uuid, now: Instant) -> Option<Progress> {
+        let of_c = |(node, copy): &(u32, &Copy)| {
+            let is_c = !self.table.speaks(*node) && !self.table.is_me(*node);
+            is_c && copy.state == PowerState::Off && task.asks.contains_key(node)
+        };
+        let (node, ended) = self
+            .table
+            .copies(uuid)
+            .filter(of_c)
+            .map(|(node, copy)| (node, copy.ended))
+            .max_by_key(|of| of.1)?;
+        match self.all_told_since(ended, uuid, task, now) {
+            Ok(()) => None,
+            Err(Some(at)) => Some(Progress::Wait(at)),
+            Err(None) => {
+                let reason =
+                    format!("it is off on node {node}, but not all hosts say that they do not run it");
+                Some(Progress::Done(Verdict::Failure, reason))
+            }
+        }
     }
 
     /// A job for a request has ended.
@@ -103,6 +115,16 @@ impl Router {
             ask.state = AskState::Shown(verdict, reason, self.table.order());
             self.review(id, now);
         }
+    }
+
+    /// Another node was not asked after all: corosync took nothing for too long.
+    pub(super) fn not_asked(&mut self, call: &Call, now: Instant) {
+        let Some(id) = self.numbers.remove(&call.number) else { return };
+        let Some(ask) = self.tasks.get_mut(&id).and_then(|task| task.asks.get_mut(&call.target)) else {
+            return;
+        };
+        ask.state = AskState::Shown(Verdict::Failure, too_late(call.target), self.table.order());
+        self.review(id, now);
     }
 
     /// A reply has come.

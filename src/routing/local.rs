@@ -26,11 +26,21 @@ pub(super) struct Local {
     /// VMs here that another node was heard to run since they last started
     /// here: if they moved away, that is where they went.
     followed: BTreeSet<Uuid>,
+    /// When VMs that are off here ended, as places in the order of the group.
+    ended: BTreeMap<Uuid, u64>,
+    /// Who is to be told when all were told, with the number that it gave.
+    owed: BTreeMap<u32, u32>,
 }
 
 impl Local {
     pub(super) fn new(uris: usize) -> Local {
         Local { unlisted: (0..uris).collect(), ..Local::default() }
+    }
+
+    /// Everything is to be told anew, and a node be told when that is done.
+    pub(super) fn tell_all_to(&mut self, node: u32, number: u32) {
+        self.owed.insert(node, number);
+        self.tell_all();
     }
 
     /// Everything is to be told anew.
@@ -40,7 +50,7 @@ impl Local {
     }
 
     /// A URI was listed. Gives what is to be told of VMs that are gone.
-    pub(super) fn list(&mut self, place: usize, vms: Vec<LocalVm>) -> Vec<Message> {
+    pub(super) fn list(&mut self, place: usize, vms: Vec<LocalVm>, order: u64) -> Vec<Message> {
         self.unlisted.remove(&place);
         let listed: BTreeSet<Uuid> = vms.iter().map(|vm| vm.uuid).collect();
         let had = |(uuid, places): (&Uuid, &BTreeMap<usize, LocalVm>)| {
@@ -48,13 +58,13 @@ impl Local {
         };
         let gone: Vec<Uuid> = self.vms.iter().filter_map(had).collect();
         for vm in vms {
-            self.see(place, vm);
+            self.see(place, vm, order);
         }
-        gone.into_iter().filter_map(|uuid| self.lose(place, uuid)).collect()
+        gone.into_iter().filter_map(|uuid| self.lose(place, uuid, order)).collect()
     }
 
-    /// A VM was seen at a URI.
-    pub(super) fn see(&mut self, place: usize, vm: LocalVm) {
+    /// A VM was seen at a URI, when the group had come as far as `order`.
+    pub(super) fn see(&mut self, place: usize, vm: LocalVm, order: u64) {
         let uuid = vm.uuid;
         let (before, was_active) = (self.state(uuid), self.is_active(uuid));
         let is_renamed = self.name(uuid) != Some(vm.name.as_str());
@@ -66,7 +76,17 @@ impl Local {
             self.rename(uuid);
         }
         self.gone.remove(&uuid);
-        if before != Some(PowerState::Running) && self.state(uuid) == Some(PowerState::Running) {
+        match (before, self.state(uuid)) {
+            (Some(PowerState::Running), Some(PowerState::Off)) => {
+                self.ended.insert(uuid, order);
+            }
+            (Some(PowerState::Off) | None, Some(PowerState::Running)) => {
+                self.ended.remove(&uuid);
+            }
+            _ => {}
+        }
+        if !was_active && self.is_active(uuid) {
+            // Until then it was just coming in, and the other one ran.
             self.followed.remove(&uuid);
         }
         if is_renamed || (before, was_active) != (self.state(uuid), self.is_active(uuid)) {
@@ -75,7 +95,7 @@ impl Local {
     }
 
     /// A VM is not at this URI any more. Gives what is to be told, if it was the last.
-    pub(super) fn lose(&mut self, place: usize, uuid: Uuid) -> Option<Message> {
+    pub(super) fn lose(&mut self, place: usize, uuid: Uuid, order: u64) -> Option<Message> {
         let before = self.state(uuid)?;
         let name = self.name(uuid)?.to_owned();
         let places = self.vms.get_mut(&uuid)?;
@@ -83,6 +103,7 @@ impl Local {
         if !places.is_empty() {
             if self.state(uuid) != Some(before) {
                 self.news.insert(uuid);
+                self.ended.insert(uuid, order);
             }
             return None;
         }
@@ -90,6 +111,7 @@ impl Local {
         self.vms.remove(&uuid);
         self.news.remove(&uuid);
         self.followed.remove(&uuid);
+        self.ended.remove(&uuid);
         if self.gone.len() < GONE_MAX {
             self.gone.insert(uuid, name.clone());
         }
@@ -123,6 +145,11 @@ impl Local {
         if self.is_telling_all && self.unlisted.is_empty() {
             self.is_telling_all = false;
             return Some(Message::Hello { is_complete: true });
+        }
+        if !self.is_telling_all {
+            if let Some((to, number)) = self.owed.pop_first() {
+                return Some(Message::ToldAll { to, number });
+            }
         }
         None
     }
@@ -180,6 +207,16 @@ impl Local {
         if self.vms.contains_key(&uuid) {
             self.followed.insert(uuid);
         }
+    }
+
+    /// When it ended, as a place in the order of the group; 0 if that was not seen.
+    pub(super) fn ended(&self, uuid: Uuid) -> u64 {
+        self.ended.get(&uuid).copied().unwrap_or(0)
+    }
+
+    /// What was to be told to others is for a group that is lost.
+    pub(super) fn leave(&mut self) {
+        self.owed.clear();
     }
 
     /// Whether it is known where it went, if it moved away.

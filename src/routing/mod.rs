@@ -8,10 +8,12 @@
 //!
 //! | part | has |
 //! | --- | --- |
-//! | `table` | the members, the quorum, and which VM is where, or was |
+//! | `table` | which VM is where, or was |
 //! | `local` | the VMs of this node, and what the group was told of them |
 //! | `asking` | requests of clients here, and of nodes for VMs that are here: each copy of the VM is asked |
 //! | `task`, `judging` | what their answers are worth |
+//! | `telling` | what is told of VMs, to the group and by it |
+//! | `members` | who is in the group, and who has told all its VMs; the votes |
 //! | `serving` | requests of other nodes, each carried out here once |
 //! | `rules` | what is said of a VM that no member has |
 //!
@@ -23,21 +25,26 @@
 //! 3. C daemons do not look at the target, and act if they have the VM. Their
 //!    own requests name no target: of those nodes of this suite that have the VM
 //!    the one that told it last asks the others, and replies for all.
+//! 4. Nobody has a VM that was gone from a node while it ran, or that is off at a C
+//!    daemon which ran it, until all have told their VMs since: it may have moved.
 #![forbid(unsafe_code)]
 
 mod asking;
 mod judging;
 mod local;
+mod members;
 mod outbox;
 mod router;
 mod rules;
 mod serving;
 mod table;
 mod task;
+mod telling;
 
 use std::time::{Duration, Instant};
 
 use crate::fence::{HostEntry, Operation, PowerState, Uuid, Verdict};
+use crate::wire::cluster::MESSAGE_LEN;
 
 pub use router::Router;
 pub use rules::{Names, Rules, Unknown};
@@ -45,12 +52,15 @@ pub use rules::{Names, Rules, Unknown};
 /// How long after it was received a client's request is answered, with
 /// failure if need be: 2 s before the agents' default timeout is over.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(28);
-/// How old a client's request may be when another node is asked.
-pub const SEND_LIMIT: Duration = Duration::from_secs(10);
+/// How old a client's request may be when corosync takes what asks another
+/// node for it.
+pub const SEND_LIMIT: Duration = Duration::from_secs(7);
 /// How old, from its delivery, a request of another node may be when a VM is
-/// destroyed for it: together with [`SEND_LIMIT`] less than [`ANSWER_LIMIT`],
-/// after which its caller has given up.
-pub const SERVE_LIMIT: Duration = Duration::from_secs(18);
+/// destroyed for it. What is left to [`ANSWER_LIMIT`], after which its caller has
+/// given up, corosync may need to deliver it: when a node is lost it delivers
+/// nothing for its token timeout and the consensus, 8 s with three nodes and
+/// its defaults (corosync.conf(5)).
+pub const SERVE_LIMIT: Duration = Duration::from_secs(13);
 /// How long a member may take to tell its VMs, after it or this node has joined.
 pub const TELL_LIMIT: Duration = Duration::from_secs(5);
 /// How long C daemons may take to tell their VMs when one is asked for that nobody knows.
@@ -98,6 +108,15 @@ pub struct LocalVm {
     pub state: PowerState,
     /// It is neither off nor paused, nor otherwise in between.
     pub is_active: bool,
+}
+
+/// A message for the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Its bytes.
+    pub bytes: [u8; MESSAGE_LEN],
+    /// Not to be given to corosync from then on, but to [`Router::unsent`].
+    pub expires: Option<Instant>,
 }
 
 /// Something to do on this node.

@@ -1,6 +1,8 @@
 use std::collections::VecDeque;
+use std::time::Instant;
 
-use crate::wire::cluster::{MESSAGE_LEN, Message};
+use super::Outgoing;
+use crate::wire::cluster::Message;
 
 /// How many messages may wait for corosync, beside what is told of VMs: more
 /// than all requests of other nodes that are held.
@@ -8,20 +10,20 @@ const WAITING_MAX: usize = 32_768;
 
 /// What goes to the group before all that is told of VMs.
 #[derive(Debug, Default)]
-pub(super) struct Outbox(VecDeque<Message>);
+pub(super) struct Outbox(VecDeque<(Message, Option<Instant>)>);
 
 impl Outbox {
     /// Puts a message at the end; false if there is no room for it.
-    pub(super) fn push(&mut self, message: Message) -> bool {
+    pub(super) fn push(&mut self, message: Message, expires: Option<Instant>) -> bool {
         let is_room = self.0.len() < WAITING_MAX;
         if is_room {
-            self.0.push_back(message);
+            self.0.push_back((message, expires));
         }
         is_room
     }
 
-    pub(super) fn pop(&mut self) -> Option<[u8; MESSAGE_LEN]> {
-        self.0.pop_front().map(|message| message.encode())
+    pub(super) fn pop(&mut self) -> Option<Outgoing> {
+        self.0.pop_front().map(|(message, expires)| Outgoing { bytes: message.encode(), expires })
     }
 
     pub(super) fn clear(&mut self) {

@@ -5,11 +5,11 @@ use super::asking::LOOK_AGAIN;
 use super::local::Local;
 use super::outbox::Outbox;
 use super::serving::Serving;
-use super::table::{Fate, News, Table};
+use super::table::{Fate, Table};
 use super::task::Task;
-use super::{Action, List, LocalVm, Membership, Peer, RESYNC_EVERY, Rules};
+use super::{Action, List, Membership, Outgoing, Peer, RESYNC_EVERY, Rules};
 use crate::fence::{HostEntry, PowerState, Uuid, Verdict};
-use crate::wire::cluster::{MESSAGE_LEN, Message, Told};
+use crate::wire::cluster::Message;
 
 /// A member that has a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,10 @@ pub struct Router {
     alone: Option<String>,
     /// There are words of the group that this node has not heard yet.
     is_behind: bool,
+    /// Nothing more is taken up.
+    pub(super) is_stopping: bool,
+    /// When C daemons were last asked for a VM that no request is for.
+    pub(super) sought: Option<Instant>,
     resync_at: Option<Instant>,
 }
 
@@ -77,6 +81,8 @@ impl Router {
             counters: Counters { task: 0, job: 0, number: first_number },
             alone: Some("corosync was not reached yet".to_owned()),
             is_behind: false,
+            is_stopping: false,
+            sought: None,
             resync_at: None,
         }
     }
@@ -97,7 +103,16 @@ impl Router {
         self.serving.forget_unanswered();
         self.outbox.clear();
         self.table.leave();
+        self.local.leave();
         self.resync_at = None;
+    }
+
+    /// This node is about to leave the group: what waits here for other nodes
+    /// fails, and what is being carried out for them is answered yet.
+    pub fn stop(&mut self) {
+        self.is_stopping = true;
+        self.fail_tasks("the daemon stops");
+        self.refuse_deferred();
     }
 
     /// The group has changed.
@@ -152,61 +167,19 @@ impl Router {
             }
             Message::Hello { is_complete } => {
                 self.table.hello(from.node, is_complete);
+                self.resume_deferred(now);
                 self.review_all(now);
             }
-        }
-    }
-
-    fn told(&mut self, from: Peer, told: &Told, now: Instant) {
-        if told.owner != from.node {
-            let (node, owner) = (from.node, told.owner);
-            return self.note(format!("node {node} says that {} is on node {owner}", told.domain));
-        }
-        match self.table.store(from.node, told, now) {
-            None => self.note(format!("node {} has too many VMs: {} is left out", from.node, told.domain)),
-            Some(News { is_news, has_started }) => {
-                if !self.table.is_me(from.node) && has_started {
-                    self.local.is_elsewhere(told.domain.uuid);
-                }
-                if is_news {
-                    self.review_vm(told.domain.uuid, now);
-                }
+            Message::TellAll { number } if !self.table.is_me(from.node) => {
+                self.push(Message::Hello { is_complete: false });
+                self.local.tell_all_to(from.node, number);
             }
+            Message::ToldAll { to, number } if self.table.is_me(to) => {
+                self.table.answered(from.node, number);
+                self.review_all(now);
+            }
+            Message::TellAll { .. } | Message::ToldAll { .. } => {}
         }
-    }
-
-    /// All VMs at one of this node's URIs.
-    pub fn listed(&mut self, place: usize, vms: Vec<LocalVm>, now: Instant) {
-        for gone in self.local.list(place, vms) {
-            self.tell_gone(gone);
-        }
-        self.review_all(now);
-    }
-
-    /// A VM at one of this node's URIs, as it was seen.
-    pub fn seen(&mut self, place: usize, vm: LocalVm, now: Instant) {
-        let uuid = vm.uuid;
-        self.local.see(place, vm);
-        self.review_vm(uuid, now);
-    }
-
-    /// A VM is not at this URI any more.
-    pub fn vanished(&mut self, place: usize, uuid: Uuid, now: Instant) {
-        if let Some(gone) = self.local.lose(place, uuid) {
-            self.tell_gone(gone);
-        }
-        self.review_vm(uuid, now);
-    }
-
-    fn tell_gone(&mut self, gone: Message) {
-        if self.alone.is_none() {
-            self.push(gone);
-        }
-    }
-
-    pub(super) fn tell_all(&mut self) {
-        self.push(Message::Hello { is_complete: false });
-        self.local.tell_all();
     }
 
     /// A job of this node was carried out, or not.
@@ -303,12 +276,23 @@ impl Router {
     }
 
     /// The next message for the group.
-    pub fn send(&mut self) -> Option<[u8; MESSAGE_LEN]> {
+    pub fn send(&mut self, now: Instant) -> Option<Outgoing> {
         let me = self.table.me?;
-        if let Some(message) = self.outbox.pop() {
-            return Some(message);
+        while let Some(message) = self.outbox.pop() {
+            if message.expires.is_none_or(|at| now < at) {
+                return Some(message);
+            }
+            self.unsent(&message.bytes, now);
         }
-        self.alone.is_none().then(|| self.local.next_news(me.node))?.map(|message| message.encode())
+        let news = self.alone.is_none().then(|| self.local.next_news(me.node))?;
+        news.map(|message| Outgoing { bytes: message.encode(), expires: None })
+    }
+
+    /// This had expired before corosync took it.
+    pub fn unsent(&mut self, bytes: &[u8], now: Instant) {
+        if let Ok(Message::Request(call)) = Message::decode(bytes) {
+            self.not_asked(&call, now);
+        }
     }
 
     /// The next thing to do on this node.
@@ -331,13 +315,14 @@ impl Router {
             self.resync_at = Some(now + RESYNC_EVERY);
             self.tell_all();
         }
+        self.resume_deferred(now);
         self.answer_for_the_silent(now);
     }
 
     /// When something is due.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let wake = self.wakes.first().map(|(at, _)| *at);
-        let rest = [self.table.deadline(), self.resync_at, self.serving.deadline()];
+        let rest = [self.table.deadline(), self.resync_at, self.serving.deadline(), self.deferred_until(now)];
         rest.into_iter().flatten().chain(wake).min()
     }
 
@@ -346,7 +331,11 @@ impl Router {
     }
 
     pub(super) fn push(&mut self, message: Message) {
-        if !self.outbox.push(message) {
+        self.push_until(message, None);
+    }
+
+    pub(super) fn push_until(&mut self, message: Message, expires: Option<Instant>) {
+        if !self.outbox.push(message, expires) {
             self.note("corosync takes no messages, and too many wait: one is dropped".to_owned());
         }
     }

@@ -21,13 +21,16 @@ const WATCHED_MAX: usize = 16_384;
 pub(super) struct Serving {
     /// Those that wait.
     waiting: Backlog<Served>,
+    /// Those that name no node, while it is not settled who of this suite answers.
+    deferred: Vec<(Peer, Call, Instant)>,
     /// Those that the worker has, by their job.
     begun: HashMap<u64, Served>,
     /// Every request that is not answered yet, so that a second one of the same number is known.
     held: HashSet<(Peer, u32)>,
-    /// Requests of C daemons that nobody has answered, by asking node and number.
-    unanswered: HashMap<(u32, u32), (Call, Instant)>,
-    /// When they are due; those that were answered too, until their time.
+    /// Requests of C daemons that nobody has answered, by asking node and
+    /// number, each with when it came and when it is due.
+    unanswered: HashMap<(u32, u32), (Call, Instant, Instant)>,
+    /// The same by when they are due.
     watched: BTreeSet<(Instant, (u32, u32))>,
 }
 
@@ -51,7 +54,9 @@ impl Serving {
 
     /// Some node answered a request.
     pub(super) fn is_answered(&mut self, asker: u32, number: u32) {
-        self.unanswered.remove(&(asker, number));
+        if let Some((_, _, due)) = self.unanswered.remove(&(asker, number)) {
+            self.watched.remove(&(due, (asker, number)));
+        }
     }
 
     /// Whether nobody has answered it.
@@ -68,8 +73,11 @@ impl Serving {
     fn watch(&mut self, node: u32, call: &Call, at: Instant) -> bool {
         let is_room = self.watched.len() < WATCHED_MAX;
         if is_room {
-            self.unanswered.insert((node, call.number), (call.clone(), at));
-            self.watched.insert((at + ANSWER_LIMIT, (node, call.number)));
+            // A number that comes again is another request.
+            self.is_answered(node, call.number);
+            let due = at + ANSWER_LIMIT;
+            self.unanswered.insert((node, call.number), (call.clone(), at, due));
+            self.watched.insert((due, (node, call.number)));
         }
         is_room
     }
@@ -121,7 +129,13 @@ impl Router {
 
     /// A request that names no node: of those with the VM that are of this
     /// suite the one that told it last answers; if nobody knows the VM, the highest node.
+    ///
+    /// All of this suite must come to the same view of that: while they are
+    /// telling their VMs, which each hears in the same order, it is put off.
     fn requested_of_all(&mut self, from: Peer, call: Call, at: Instant, is_old: bool, now: Instant) {
+        if self.table.speakers_unsettled_until(now).is_some() && self.serving.deferred.len() < HELD_MAX {
+            return self.serving.deferred.push((from, call, at));
+        }
         let meant: Vec<Uuid> =
             self.meaning(&call.name).into_iter().filter(|&uuid| !self.holders(uuid).is_empty()).collect();
         if meant.is_empty() {
@@ -141,6 +155,32 @@ impl Router {
             // It says so itself if there are several.
             self.answer_for(from, call, at, now);
         }
+    }
+
+    /// Takes up what was put off, if it is settled who answers.
+    pub(super) fn resume_deferred(&mut self, now: Instant) {
+        if !self.serving.deferred.is_empty() && self.table.speakers_unsettled_until(now).is_none() {
+            for (from, call, at) in std::mem::take(&mut self.serving.deferred) {
+                let is_old = now.saturating_duration_since(at) >= SERVE_LIMIT;
+                self.requested_of_all(from, call, at, is_old, now);
+            }
+        }
+    }
+
+    /// This node leaves, and does not come to that any more.
+    pub(super) fn refuse_deferred(&mut self) {
+        for (from, call, _) in std::mem::take(&mut self.serving.deferred) {
+            match self.local.meaning(&call.name, self.rules.names).is_empty() {
+                true => self.serving.is_over(from, call.number),
+                false => self.reply(from, call, Verdict::Failure),
+            }
+        }
+    }
+
+    /// When that is, at the latest.
+    pub(super) fn deferred_until(&self, now: Instant) -> Option<Instant> {
+        let until = self.table.speakers_unsettled_until(now).unwrap_or(now);
+        (!self.serving.deferred.is_empty()).then_some(until)
     }
 
     /// Whether this node, of those of this suite that have one of these VMs, told it last.
@@ -169,6 +209,10 @@ impl Router {
     pub(super) fn pump(&mut self) {
         while self.serving.begun.len() < BEGUN_MAX {
             let Some(served) = self.serving.waiting.pop() else { return };
+            if self.is_stopping {
+                self.refuse_last(served);
+                continue;
+            }
             let job = self.next_job(Purpose::Serve(0));
             self.jobs.insert(job, Purpose::Serve(job));
             let name = served.call.name.clone();
@@ -186,11 +230,25 @@ impl Router {
         }
     }
 
+    /// This node leaves: a C daemon whose request waits here would wait for ever.
+    fn refuse_last(&mut self, served: Served) {
+        match served.is_search && !self.table.is_highest() {
+            true => self.serving.is_over(served.peer, served.call.number),
+            false => self.reply(served.peer, served.call, Verdict::Failure),
+        }
+    }
+
     /// Whether, should the VM of this name or UUID have moved away from here,
     /// nobody knows where it went. To be asked when a job begins, not before.
-    pub fn is_alone(&self, name: &str) -> bool {
-        let is_found = |uuid| self.local.is_followed(uuid) || self.table.is_elsewhere_for_sure(uuid);
-        !self.meaning(name).into_iter().any(is_found)
+    pub fn is_alone(&mut self, name: &str, now: Instant) -> bool {
+        !self.meaning(name).into_iter().any(|uuid| {
+            let (is_elsewhere, runs_elsewhere) = self.table.elsewhere(uuid);
+            if self.local.is_followed(uuid) || runs_elsewhere {
+                return true;
+            }
+            // It is off elsewhere: that counts if all have told since it ended here.
+            is_elsewhere && self.has_told_since(self.local.ended(uuid), name, now).is_ok()
+        })
     }
 
     /// The worker has carried a request out, or not.
@@ -235,7 +293,7 @@ impl Router {
     /// A VM was found here before its event: it is told at once, before anything else.
     pub fn find(&mut self, place: usize, vm: LocalVm, now: Instant) {
         let (uuid, me) = (vm.uuid, self.table.me);
-        self.local.see(place, vm);
+        self.local.see(place, vm, self.table.order());
         if let Some(told) = me.and_then(|me| self.local.told(uuid, me.node)) {
             self.push(told);
         }
@@ -257,12 +315,15 @@ impl Router {
     pub(super) fn abandon_served(&mut self, is_gone: impl Fn(Peer) -> bool) {
         self.abandon_tasks(&is_gone);
         self.serving.waiting.retain(|served| !is_gone(served.peer));
+        self.serving.deferred.retain(|(peer, ..)| !is_gone(*peer));
         self.serving.held.retain(|(peer, _)| !is_gone(*peer));
         for (&job, served) in self.serving.begun.iter_mut().filter(|(_, served)| is_gone(served.peer)) {
             served.is_abandoned = true;
             self.actions.push_back(Action::HangUp { job });
         }
-        self.serving.unanswered.retain(|(node, _), _| self.table.is_member(*node));
+        let (unanswered, table) = (&mut self.serving.unanswered, &self.table);
+        unanswered.retain(|(node, _), _| table.is_member(*node));
+        self.serving.watched.retain(|(_, key)| unanswered.contains_key(key));
     }
 
     /// A C daemon waits for ever for an answer that does not come, if the node
@@ -275,9 +336,10 @@ impl Router {
                 self.serving.watched.insert((due, key));
                 return;
             }
-            let Some((call, at)) = self.serving.unanswered.get(&key) else { continue };
+            let Some((call, at, known_due)) = self.serving.unanswered.get_mut(&key) else { continue };
             let (own, node) = (*at + ANSWER_LIMIT + turn, key.0);
             if own > now {
+                *known_due = own;
                 self.serving.watched.insert((own, key));
                 continue;
             }

@@ -36,6 +36,8 @@ pub(super) struct Task {
     pub(super) was_active: bool,
     /// When C daemons were asked whether they have it.
     pub(super) probed: Option<Instant>,
+    /// Since when it is waited for all to tell all their VMs.
+    pub(super) in_doubt: Option<Instant>,
     pub(super) wake: Instant,
 }
 

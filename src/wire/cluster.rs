@@ -39,8 +39,21 @@ pub enum Message {
     Gone(Told),
     /// The sender is one of this suite. C daemons neither send nor read it.
     Hello {
-        /// It has told all its VMs since the group changed.
+        /// It has told all its VMs since it last said that it has not.
         is_complete: bool,
+    },
+    /// All of this suite are to tell all their VMs. C daemons neither send nor read it.
+    TellAll {
+        /// For [`Message::ToldAll`].
+        number: u32,
+    },
+    /// The sender has told all its VMs since it heard a [`Message::TellAll`].
+    /// C daemons neither send nor read it.
+    ToldAll {
+        /// The node that asked.
+        to: u32,
+        /// The number that it gave.
+        number: u32,
     },
 }
 
@@ -107,6 +120,8 @@ const STORE: u32 = 2;
 // Far from the numbers of the C suite, should that ever get more.
 const GONE: u32 = 0x4656_0001;
 const HELLO: u32 = 0x4656_0002;
+const TELL_ALL: u32 = 0x4656_0003;
+const TOLD_ALL: u32 = 0x4656_0004;
 
 /// virDomainState: 1 is running, 3 paused, 5 shut off.
 const RUNNING: i32 = 1;
@@ -122,6 +137,8 @@ impl Message {
             Message::Store(_) => (STORE, 0, EVERY_NODE),
             Message::Gone(_) => (GONE, 0, EVERY_NODE),
             Message::Hello { is_complete } => (HELLO, u32::from(*is_complete), EVERY_NODE),
+            Message::TellAll { number } => (TELL_ALL, *number, EVERY_NODE),
+            Message::ToldAll { to, number } => (TOLD_ALL, *number, *to),
         };
         let mut out = [0; MESSAGE_LEN];
         out[..4].copy_from_slice(&kind.to_le_bytes());
@@ -131,7 +148,7 @@ impl Message {
             Message::Request(call) => encode_call(call, 0, &mut out),
             Message::Reply { call, response } => encode_call(call, *response, &mut out),
             Message::Store(told) | Message::Gone(told) => encode_told(told, &mut out),
-            Message::Hello { .. } => {}
+            Message::Hello { .. } | Message::TellAll { .. } | Message::ToldAll { .. } => {}
         }
         out
     }
@@ -156,6 +173,8 @@ impl Message {
             STORE => decode_told(cursor).map(Message::Store),
             GONE => decode_told(cursor).map(Message::Gone),
             HELLO => Ok(Message::Hello { is_complete: number != 0 }),
+            TELL_ALL => Ok(Message::TellAll { number }),
+            TOLD_ALL => Ok(Message::ToldAll { to: target, number }),
             other => Err(MessageError::Type(other)),
         }
     }
@@ -273,6 +292,8 @@ mod tests {
             Message::Gone(told("a", PowerState::Off, false)),
             Message::Hello { is_complete: true },
             Message::Hello { is_complete: false },
+            Message::TellAll { number: 7 },
+            Message::ToldAll { to: u32::MAX - 1, number: 7 },
         ] {
             assert_eq!(Message::decode(&message.encode()), Ok(message));
         }

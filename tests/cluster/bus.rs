@@ -22,6 +22,7 @@ impl World {
             c: CDaemon::default(),
             is_frozen: false,
             is_joined: false,
+            changed_at: self.now,
             refused_until: 0,
             words: VecDeque::new(),
             votes: VecDeque::new(),
@@ -96,6 +97,9 @@ impl World {
                 let members = there.iter().copied().collect();
                 daemon.words.push_back(Word::Changed(Membership { members, left, joined }));
                 daemon.view = there;
+                daemon.changed_at = self.now;
+                // What was refused for long is not while VMs are told.
+                daemon.refused_until = daemon.refused_until.min(self.now + 1500);
             }
         }
     }

@@ -121,6 +121,13 @@ impl World {
     // ------------------------------------------------------ a hostile member
 
     pub fn hostile_hears(&mut self, at: usize, word: Word) {
+        if let Word::Message(from, bytes) = &word {
+            if let Ok(Message::TellAll { number }) = Message::decode(bytes) {
+                for number in [number.wrapping_add(1), number] {
+                    self.cast(at, &Message::ToldAll { to: from.node, number }.encode());
+                }
+            }
+        }
         if let (Word::Message(_, bytes), Some(daemon)) = (word, self.nodes[at].daemon.as_mut()) {
             if daemon.c.heard.len() < 64 {
                 daemon.c.heard.push(bytes);

@@ -120,13 +120,14 @@ impl World {
         let Some(vm) = self.vm_of(at, &job.name) else { return Verdict::Failure };
         let runs = self.vms[vm].copies.get(&at).copied().flatten().is_some();
         let comes_in = self.vms[vm].migration.is_some_and(|(_, to, _)| to == at);
-        let router = self.nodes[at].daemon.as_ref().and_then(|daemon| daemon.router.as_ref());
-        let is_alone = router.is_some_and(|router| router.is_alone(&job.name));
+        let now = self.instant(self.now);
+        let router = self.nodes[at].daemon.as_mut().and_then(|daemon| daemon.router.as_mut());
+        let is_alone = router.is_some_and(|router| router.is_alone(&job.name, now));
         let moves = is_alone && (comes_in || self.vms[vm].moved.contains(&at));
         match job.operation {
             _ if self.random.one_in(50) => Verdict::Failure,
             Operation::Status if runs => Verdict::Success,
-            _ if moves && job.operation != Operation::On => Verdict::Failure,
+            _ if moves => Verdict::Failure,
             Operation::Status => Verdict::Off,
             Operation::On => {
                 if !runs {
@@ -186,12 +187,21 @@ impl World {
             }
         }
         let is_refused = |daemon: &Daemon, now| daemon.refused_until > now;
-        let mut room = 64;
+        let mut room = if self.random.one_in(4) { self.random.below(4) } else { 64 };
         while room > 0 && self.nodes[at].daemon.as_ref().is_some_and(|daemon| !is_refused(daemon, self.now)) {
             room -= 1;
             let router = self.nodes[at].daemon.as_mut().and_then(|daemon| daemon.router.as_mut());
-            let Some(message) = router.and_then(Router::send) else { break };
-            self.cast(at, &message);
+            let Some(message) = router.and_then(|router| router.send(now)) else { break };
+            self.cast(at, &message.bytes);
+        }
+    }
+
+    /// A daemon says its last words, if it can.
+    pub fn stop_daemon(&mut self, at: usize) {
+        let Some(daemon) = self.nodes[at].daemon.as_mut().filter(|daemon| !daemon.is_frozen) else { return };
+        if let Some(router) = &mut daemon.router {
+            router.stop();
+            self.settle(at);
         }
     }
 

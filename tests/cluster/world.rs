@@ -53,6 +53,8 @@ pub struct Daemon {
     pub c: CDaemon,
     pub is_frozen: bool,
     pub is_joined: bool,
+    /// When its group last changed.
+    pub changed_at: Time,
     /// Until when corosync takes nothing from it.
     pub refused_until: Time,
     pub words: VecDeque<Word>,
@@ -362,14 +364,17 @@ impl World {
     }
 
     /// Whether a daemon was told that some node has this VM which runs it, or
-    /// has that node in its group. Of others that are defined on its own host
+    /// has that node in its group and its daemon can tell it. Of others that are defined on its own host
     /// too, a daemon that was just started cannot know.
     pub fn could_know(&self, at: usize, vm: usize) -> bool {
         let Some(daemon) = &self.nodes[at].daemon else { return false };
         let runners = self.vms[vm].copies.iter().filter(|(_, run)| run.is_some());
-        let could = |id: u32| {
-            daemon.told.contains(&(id, self.vms[vm].uuid)) || daemon.view.iter().any(|peer| peer.node == id)
+        let could = |runner: usize| {
+            let id = self.nodes[runner].id;
+            let is_frozen = self.nodes[runner].daemon.as_ref().is_some_and(|daemon| daemon.is_frozen);
+            let is_there = daemon.view.iter().any(|peer| peer.node == id) && !is_frozen;
+            daemon.told.contains(&(id, self.vms[vm].uuid)) || is_there
         };
-        runners.map(|(&runner, _)| self.nodes[runner].id).any(could)
+        runners.map(|(&runner, _)| runner).any(could)
     }
 }

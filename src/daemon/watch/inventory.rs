@@ -94,3 +94,7 @@ impl Look for Inventory {
         self.again_at = None;
     }
 }
+
+#[cfg(test)]
+#[path = "inventory_tests.rs"]
+mod tests;

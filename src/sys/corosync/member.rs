@@ -98,8 +98,7 @@ impl Member {
         HEARD.with_borrow_mut(Vec::clear);
         let mut member =
             Member { libraries: *libraries, cpg, quorum: None, node: 0, fds: [-1; 2], not_send: PhantomData };
-        // SAFETY: the handle is open, the pointer valid.
-        check("cpg_local_get", unsafe { (libraries.cpg_local_get)(cpg, &mut member.node) })?;
+        member.node = member.local_id()?;
         // SAFETY: as above.
         check("cpg_fd_get", unsafe { (libraries.cpg_fd_get)(cpg, &mut member.fds[0]) })?;
         member.track_quorum()?;
@@ -132,6 +131,18 @@ impl Member {
     /// The id of this node.
     pub fn node(&self) -> u32 {
         self.node
+    }
+
+    /// The same, asked of corosync anew. Blocks while that is frozen.
+    ///
+    /// # Errors
+    ///
+    /// A temporary one if corosync cannot say it now; else the connection is lost.
+    pub fn local_id(&self) -> Result<u32, Error> {
+        let mut node = 0;
+        // SAFETY: the handle is open, the pointer valid.
+        check("cpg_local_get", unsafe { (self.libraries.cpg_local_get)(self.cpg, &mut node) })?;
+        Ok(node)
     }
 
     /// The process id under which this member is known in the group.

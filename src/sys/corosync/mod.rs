@@ -29,6 +29,11 @@ pub struct Error {
 const CS_ERR_TRY_AGAIN: i32 = 6;
 
 impl Error {
+    /// A call, by its name, that gave this cs_error_t.
+    pub fn new(call: &'static str, code: i32) -> Error {
+        Error { call, code }
+    }
+
     /// Whether the same call may succeed in a moment.
     pub fn is_temporary(self) -> bool {
         // TIMEOUT, TRY_AGAIN, BUSY, INTERRUPT, QUEUE_FULL
@@ -55,5 +60,5 @@ impl std::error::Error for Error {}
 /// The outcome of a call.
 fn check(call: &'static str, code: i32) -> Result<(), Error> {
     const CS_OK: i32 = 1;
-    if code == CS_OK { Ok(()) } else { Err(Error { call, code }) }
+    if code == CS_OK { Ok(()) } else { Err(Error::new(call, code)) }
 }

@@ -31,6 +31,8 @@ pub(super) struct Cpg {
     outcomes: (Sender<Outcome>, Receiver<Outcome>),
     /// Lists that wait until all members have told their VMs.
     lists: Vec<(Instant, Job)>,
+    /// Requests that no group permits as far as their VM is known, until it is told or for so long.
+    sought: Vec<(Instant, Job)>,
     notes: Limiter,
     is_lost: bool,
 }
@@ -47,17 +49,19 @@ impl Cpg {
             callers: HashMap::new(),
             outcomes: unbounded(),
             lists: Vec::new(),
+            sought: Vec::new(),
             notes: Limiter::new(20, Duration::from_millis(500), Instant::now()),
             is_lost: false,
         }
     }
 
-    /// Takes up a client's request for one VM.
-    fn ask(&mut self, job: Job, now: Instant) {
-        let target = &job.request.target;
+    /// Takes up a client's request for one VM. `is_last` says that its VM was
+    /// waited for.
+    fn ask(&mut self, job: Job, is_last: bool, now: Instant) {
+        let target = job.request.target.clone();
         if self.router.alone().is_none() && !self.router.knows(target.as_str()) {
             // It may be so new that no event has told of it.
-            match self.libvirt.find(target, now) {
+            match self.libvirt.find(&target, now) {
                 Ok(found) => found.into_iter().for_each(|(place, vm)| self.router.find(place, vm, now)),
                 Err(reason) => {
                     let reason = format!("no host of the cluster has told it, and here: {reason}");
@@ -68,13 +72,33 @@ impl Cpg {
         let names = self.router.names_of(target.as_str());
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         if let Err((verdict, reason)) = self.libvirt.permit(&job, &names, now) {
-            return job.refuse(verdict, reason);
+            // A group may have its UUID, or its name, which is not known yet.
+            let is_known = is_last || self.router.knows(target.as_str());
+            let until = if is_known { None } else { self.router.seek(target.as_str(), now) };
+            return match until.filter(|&until| now < until) {
+                Some(until) => self.sought.push((until, job)),
+                None => job.refuse(verdict, reason),
+            };
         }
         let client = self.next_client;
         self.next_client += 1;
         let (request, received) = (job.request.clone(), job.received);
         self.clients.insert(client, job);
         self.router.ask(client, &request, received, now);
+    }
+
+    /// Takes up again what waited for its VM to be told.
+    fn resume(&mut self, now: Instant) {
+        for (until, job) in std::mem::take(&mut self.sought) {
+            let is_over = now >= until || self.router.alone().is_some();
+            if let Some(stale) = job.stale(now) {
+                job.refuse(Verdict::Failure, format_args!("not begun: {stale}"));
+            } else if is_over || self.router.knows(job.request.target.as_str()) {
+                self.ask(job, true, now);
+            } else {
+                self.sought.push((until, job));
+            }
+        }
     }
 
     fn list(&mut self, job: Job, now: Instant) {
@@ -117,6 +141,7 @@ impl Cpg {
             Tidings::Joined(me) => self.router.joined(me, now),
             Tidings::Lost(reason) => self.router.lost(&reason),
             Tidings::Changed(change) => self.router.changed(&change, now),
+            Tidings::Unsent(bytes) => self.router.unsent(&bytes, now),
             Tidings::Votes { is_quorate, nodes } => self.router.votes(is_quorate, &nodes, now),
             Tidings::Message { from, bytes, at, is_old } => {
                 self.router.heard(from, &bytes, at, is_old, now);
@@ -135,14 +160,15 @@ impl Cpg {
                 };
                 self.router.done(job, verdict, reason, now);
             }
+            // What had expired before may be something to be done now.
+            while self.group.has_room() {
+                let Some(message) = self.router.send(now) else { break };
+                self.group.send(message);
+            }
             let mut is_quiet = true;
             while let Some(action) = self.router.act() {
                 is_quiet = false;
                 self.act(action, now);
-            }
-            while self.group.has_room() {
-                let Some(message) = self.router.send() else { break };
-                self.group.send(message);
             }
             if is_quiet && self.outcomes.1.is_empty() {
                 return;
@@ -175,7 +201,7 @@ impl Cpg {
             }
             Action::Note(text) => {
                 if let Some(left_out) = self.notes.allow(now) {
-                    warn!("cpg: {}{}", text.escape_debug(), LeftOut(left_out));
+                    warn!("cpg: {text}{}", LeftOut(left_out));
                 }
             }
         }
@@ -223,13 +249,13 @@ impl Backend for Cpg {
         self.fetch(BATCHES, now);
         match (&job.asker, job.request.operation) {
             (Asker::Cluster { .. }, _) => {
-                let is_alone = self.router.is_alone(job.request.target.as_str());
+                let is_alone = self.router.is_alone(job.request.target.as_str(), now);
                 self.libvirt.begin(Job { asker: Asker::Cluster { is_alone }, ..job }, now);
             }
             (_, Operation::HostList) => self.list(job, now),
             (_, Operation::Devstatus) => self.devstatus(job, now),
             (_, Operation::Null) => job.refuse(Verdict::Failure, "null is never carried out"),
-            _ => self.ask(job, now),
+            _ => self.ask(job, false, now),
         }
         self.settle(now);
     }
@@ -247,6 +273,7 @@ impl Backend for Cpg {
     fn turn(&mut self, now: Instant) {
         self.fetch(BATCHES, now);
         self.router.turn(now);
+        self.resume(now);
         // The last member to tell its VMs may do so at any time.
         if !self.lists.is_empty() && !matches!(self.router.list(now), List::Later(_)) {
             for (_, job) in std::mem::take(&mut self.lists) {
@@ -258,11 +285,12 @@ impl Backend for Cpg {
     }
 
     fn deadline(&self) -> Option<Instant> {
+        let now = Instant::now();
         if self.group.has_tidings() {
-            return Some(Instant::now());
+            return Some(now);
         }
-        let lists = self.lists.iter().map(|(at, _)| *at);
-        lists.chain(self.router.deadline()).chain(self.libvirt.deadline()).min()
+        let waiting = self.lists.iter().chain(&self.sought).map(|(at, _)| *at);
+        waiting.chain(self.router.deadline(now)).chain(self.libvirt.deadline()).min()
     }
 
     fn job(&mut self) -> Option<Job> {
@@ -270,8 +298,9 @@ impl Backend for Cpg {
     }
 
     fn stop(&mut self) {
-        self.router.lost("the daemon stops");
+        self.router.stop();
         self.lists.clear();
+        self.sought.clear();
         self.settle(Instant::now());
     }
 

@@ -302,7 +302,7 @@ impl<L: Link> Backend for Libvirt<L> {
         };
         let (verdict, reason) = match job.request.operation {
             Operation::Status => power::status(&self.uris, &vm, &job),
-            Operation::On => power::on(&mut self.uris, &vm, now),
+            Operation::On => power::on(&mut self.uris, &vm, &job, now),
             _ => return self.fence(Fence::new(vm), job, now),
         };
         job.finish(verdict, reason);

@@ -195,11 +195,11 @@ impl From<Failed> for Trouble {
 }
 
 /// Starts a VM that is off, and verifies that it runs.
-pub(super) fn on<L: Link>(uris: &mut [Uri<L>], vm: &Vm, now: Instant) -> (Verdict, String) {
+pub(super) fn on<L: Link>(uris: &mut [Uri<L>], vm: &Vm, job: &Job, now: Instant) -> (Verdict, String) {
     if let Some(copy) = vm.copies.iter().find(|copy| copy.condition.power == PowerState::Running) {
         return (Verdict::Success, format!("it runs on {}", uris[copy.uri].link.name()));
     }
-    if let Some(failure) = may_run_elsewhere(vm) {
+    if let Some(failure) = may_run_elsewhere(vm, job) {
         return failure;
     }
     let [copy] = vm.copies.as_slice() else {
@@ -223,10 +223,14 @@ pub(super) fn on<L: Link>(uris: &mut [Uri<L>], vm: &Vm, now: Instant) -> (Verdic
     }
 }
 
-/// No copy is seen to run; whether one may where nobody answers.
-fn may_run_elsewhere(vm: &Vm) -> Option<(Verdict, String)> {
+/// No copy is seen to run; whether one may where nobody answers, or where it moved.
+fn may_run_elsewhere(vm: &Vm, job: &Job) -> Option<(Verdict, String)> {
     let silent = Joined(&vm.silent);
-    (!vm.silent.is_empty()).then(|| (Verdict::Failure, format!("it may run where nobody answers: {silent}")))
+    if !vm.silent.is_empty() {
+        return Some((Verdict::Failure, format!("it may run where nobody answers: {silent}")));
+    }
+    let has_moved = job.is_alone() && vm.copies.iter().any(|copy| copy.condition.moves);
+    has_moved.then(|| (Verdict::Failure, MOVED.to_owned()))
 }
 
 /// What is said of a VM that moves, nobody knows where.
@@ -237,11 +241,8 @@ pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &Vm, job: &Job) -> (Verdict, 
     if let Some(copy) = vm.copies.iter().find(|copy| copy.condition.power == PowerState::Running) {
         return (Verdict::Success, format!("it runs on {}", uris[copy.uri].link.name()));
     }
-    if let Some(failure) = may_run_elsewhere(vm) {
+    if let Some(failure) = may_run_elsewhere(vm, job) {
         return failure;
-    }
-    if job.is_alone() && vm.copies.iter().any(|copy| copy.condition.moves) {
-        return (Verdict::Failure, MOVED.to_owned());
     }
     let names: Vec<&str> = vm.copies.iter().map(|copy| uris[copy.uri].link.name()).collect();
     (Verdict::Off, format!("it is off on {}", Joined(&names)))

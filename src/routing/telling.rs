@@ -1,0 +1,107 @@
+//! What is told of VMs: to the group of those here, and by it of all others.
+
+use std::time::Instant;
+
+use super::members::Told as HasTold;
+use super::router::Router;
+use super::table::News;
+use super::{LocalVm, PROBE_LIMIT, Peer};
+use crate::fence::Uuid;
+use crate::wire::cluster::{Message, Told};
+
+impl Router {
+    /// A member has told a VM.
+    pub(super) fn told(&mut self, from: Peer, told: &Told, now: Instant) {
+        if told.owner != from.node {
+            let (node, owner) = (from.node, told.owner);
+            return self.note(format!("node {node} says that {} is on node {owner}", told.domain));
+        }
+        match self.table.store(from.node, told, now) {
+            None => self.note(format!("node {} has too many VMs: {} is left out", from.node, told.domain)),
+            Some(News { is_news, has_started }) => {
+                if !self.table.is_me(from.node) && has_started {
+                    self.local.is_elsewhere(told.domain.uuid);
+                }
+                if is_news {
+                    self.review_vm(told.domain.uuid, now);
+                }
+            }
+        }
+    }
+
+    /// All VMs at one of this node's URIs.
+    pub fn listed(&mut self, place: usize, vms: Vec<LocalVm>, now: Instant) {
+        for gone in self.local.list(place, vms, self.table.order()) {
+            self.tell_gone(gone);
+        }
+        self.review_all(now);
+    }
+
+    /// A VM at one of this node's URIs, as it was seen.
+    pub fn seen(&mut self, place: usize, vm: LocalVm, now: Instant) {
+        let uuid = vm.uuid;
+        self.local.see(place, vm, self.table.order());
+        self.review_vm(uuid, now);
+    }
+
+    /// A VM is not at this URI any more.
+    pub fn vanished(&mut self, place: usize, uuid: Uuid, now: Instant) {
+        if let Some(gone) = self.local.lose(place, uuid, self.table.order()) {
+            self.tell_gone(gone);
+        }
+        self.review_vm(uuid, now);
+    }
+
+    /// Whether all members have told all their VMs since what was told at this
+    /// place in the order of the group. If not, they are asked to, and it says until
+    /// when to wait for that, if it is not in vain; `text` is the VM that it is about.
+    pub(super) fn has_told_since(
+        &mut self,
+        order: u64,
+        text: &str,
+        now: Instant,
+    ) -> Result<(), Option<Instant>> {
+        match self.table.told_since(order, now) {
+            HasTold::All => Ok(()),
+            HasTold::Never => Err(None),
+            HasTold::Until(at) => Err(Some(at)),
+            HasTold::Ask => {
+                let number = self.next_number();
+                self.table.asked(number, now);
+                self.push(Message::TellAll { number });
+                if self.table.mutes().next().is_some() {
+                    // C daemons tell all when they are asked for one.
+                    self.probe(text);
+                }
+                Err(Some(now + PROBE_LIMIT))
+            }
+        }
+    }
+
+    /// Until when to wait for a VM of this name or UUID to be told, that no
+    /// member is known to have; none if that is in vain.
+    pub fn seek(&mut self, text: &str, now: Instant) -> Option<Instant> {
+        if self.alone().is_some() {
+            return None;
+        }
+        let has_mutes = self.table.mutes().next().is_some();
+        let is_due = self.sought.is_none_or(|at| now >= at + PROBE_LIMIT);
+        if has_mutes && is_due {
+            self.probe(text);
+            self.sought = Some(now);
+        }
+        let probed = self.sought.filter(|_| has_mutes).map(|at| at + PROBE_LIMIT);
+        self.table.unsettled_until(now).max(probed)
+    }
+
+    fn tell_gone(&mut self, gone: Message) {
+        if self.alone().is_none() {
+            self.push(gone);
+        }
+    }
+
+    pub(super) fn tell_all(&mut self) {
+        self.push(Message::Hello { is_complete: false });
+        self.local.tell_all();
+    }
+}
