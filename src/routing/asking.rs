@@ -65,22 +65,9 @@ impl Router {
     ) {
         let id = self.next_task();
         let (vm, asks, runner, wake) = (None, BTreeMap::new(), None, limits.answer);
-        let (has_run, was_active, in_doubt) = (false, false, None);
-        let task = Task {
-            asker,
-            operation,
-            text,
-            client_number,
-            limits,
-            vm,
-            asks,
-            runner,
-            has_run,
-            was_active,
-            probed,
-            in_doubt,
-            wake,
-        };
+        let in_doubt = None;
+        let task =
+            Task { asker, operation, text, client_number, limits, vm, asks, runner, probed, in_doubt, wake };
         self.tasks.insert(id, task);
         self.review(id, now);
     }
@@ -197,19 +184,13 @@ impl Router {
         if holders.is_empty() && task.vm.is_none() {
             return Progress::Dropped;
         }
-        // What is paused at a C daemon may just be coming from where nobody answers.
-        let is_seen = |holder: &Holder| {
-            holder.is_active || self.table.speaks(holder.node) || self.table.is_me(holder.node)
-        };
-        task.has_run |= holders.iter().any(|holder| holder.state == PowerState::Running && is_seen(holder));
-        task.was_active |= holders.iter().any(|holder| holder.is_active);
-        if !task.was_active {
+        if !(task.has_ended_it() || holders.iter().any(|holder| holder.is_active)) {
             // It may run on a member that has not told it yet.
             if let Some(until) = self.table.unsettled_until(now) {
                 return Progress::Wait(until);
             }
         }
-        if !task.has_run {
+        if !self.is_seen_to_run(task, &holders) {
             if let Some(reason) = self.rules.unseen(self.table.lacks_quorum()) {
                 return Progress::Done(Verdict::Failure, reason);
             }
@@ -219,11 +200,31 @@ impl Router {
                 return wait_or_doubt;
             }
         }
+        let new =
+            |holder: &&Holder| holder.state == PowerState::Running && !task.asks.contains_key(&holder.node);
+        let is_rebooted = task.asks.values().any(|ask| ask.operation == Operation::Reboot);
+        if let Some(holder) = holders.iter().find(new).filter(|_| is_rebooted) {
+            // To destroy it might be to reboot it twice.
+            let reason = format!("it came to node {} while it was rebooted", holder.node);
+            return Progress::Done(Verdict::Failure, reason);
+        }
         self.ask_copies(task, id, uuid, &holders, now);
         if task.asks.is_empty() {
             return self.nobody(task, Some(uuid), now);
         }
         self.judge(task, id, uuid, now)
+    }
+
+    /// Whether a copy runs on a member, or did until it was destroyed for the request.
+    fn is_seen_to_run(&self, task: &Task, holders: &[Holder]) -> bool {
+        task.has_ended_it() || holders.iter().any(|holder| self.is_seen(holder))
+    }
+
+    /// Whether it runs there for sure: what is paused at a C daemon may just be
+    /// coming from where nobody answers.
+    fn is_seen(&self, holder: &Holder) -> bool {
+        let is_ours = self.table.speaks(holder.node) || self.table.is_me(holder.node);
+        holder.state == PowerState::Running && (holder.is_active || is_ours)
     }
 
     /// The members that a request is for. C daemons have heard what a node asks of every node.
@@ -254,7 +255,7 @@ impl Router {
     /// Whether a copy may run where nobody can be asked. A copy that was off
     /// there is no reason for doubt if another is seen to run.
     pub(super) fn doubt(&mut self, task: &mut Task, uuid: Uuid, now: Instant) -> Option<Progress> {
-        let gone = self.table.copies(uuid).filter(|(_, copy)| copy.fate == Fate::Gone && !task.has_run);
+        let gone = self.table.copies(uuid).filter(|(_, copy)| copy.fate == Fate::Gone);
         // If all have told since it was gone there, it is with none of them.
         let has_told = match gone.map(|(_, copy)| copy.order).max() {
             None => true,
@@ -264,11 +265,12 @@ impl Router {
                 Err(None) => false,
             },
         };
+        let has_run = self.is_seen_to_run(task, &self.holders(uuid));
         let departed = self.table.copies(uuid).filter(|(node, copy)| match copy.fate {
             Fate::Here => false,
-            Fate::Gone => !task.has_run && !has_told,
+            Fate::Gone => !has_told,
             Fate::Left | Fate::Lost { .. } => {
-                !self.table.is_me(*node) && (copy.state == PowerState::Running || !task.has_run)
+                !self.table.is_me(*node) && (copy.state == PowerState::Running || !has_run)
             }
         });
         let doubts = departed.filter_map(|(node, copy)| {
@@ -373,7 +375,8 @@ impl Router {
         uuid: Uuid,
         now: Instant,
     ) {
-        let name = self.wire_name(node, uuid);
+        let (name, order) = (self.wire_name(node, uuid), self.table.order());
+        let has_run = self.holders(uuid).iter().any(|holder| holder.node == node && self.is_seen(holder));
         let state = if self.table.is_me(node) {
             let job = self.next_job(Purpose::Ask(id));
             let on_behalf = match &task.asker {
@@ -402,7 +405,7 @@ impl Router {
             self.push_until(Message::Request(call), Some(task.limits.send));
             AskState::Reply(number)
         };
-        task.asks.insert(node, Ask { operation, name, at: now, state });
+        task.asks.insert(node, Ask { operation, name, has_run, order, at: now, state });
     }
 
     /// What a VM is called towards a node: C daemons know it by its name or its UUID, by their name_mode.

@@ -28,7 +28,6 @@ impl Router {
         let found_running: Vec<u32> = task.found_running().collect();
         if task.operation == Operation::Reboot && !found_running.is_empty() {
             for node in found_running {
-                task.has_run = true;
                 self.ask_copy(task, id, node, Operation::Off, uuid, now);
             }
             return self.judge(task, id, uuid, now);
@@ -71,15 +70,18 @@ impl Router {
     /// A node that said that it is off, and was heard to run it since, if only
     /// for a while: the answers are not of one time, it may have moved there.
     pub(super) fn started_since(&self, task: &Task, uuid: Uuid) -> Option<u32> {
-        let has_started = |(node, copy): (u32, &Copy)| {
+        let is_after = |node: u32, ran: u64| {
             let Some(Ask { operation, state: AskState::Shown(_, _, order), .. }) = task.asks.get(&node)
             else {
                 return false;
             };
             let is_started_by_us = matches!(operation, Operation::Reboot | Operation::On);
-            !is_started_by_us && copy.ran > *order
+            !is_started_by_us && ran > *order
         };
-        self.table.copies(uuid).find(|copy| has_started(*copy)).map(|(node, _)| node)
+        let runs_here = self.local.state(uuid) == Some(PowerState::Running);
+        let own = self.table.me.filter(|me| runs_here && is_after(me.node, self.local.changed(uuid).last));
+        let other = |(node, copy): (u32, &Copy)| is_after(node, copy.ran).then_some(node);
+        own.map(|me| me.node).or_else(|| self.table.copies(uuid).find_map(other))
     }
 
     /// A C daemon that says that it is off does not say whether it moved away:
@@ -143,9 +145,19 @@ impl Router {
             return;
         }
         let verdict = verdict_of(response, call.operation);
+        self.numbers.remove(&call.number);
+        // A C daemon tells what it has before it answers, and the highest one also
+        // answers for what nobody has.
+        let is_off = matches!((call.operation, verdict), (_, Verdict::Off))
+            || (verdict == Verdict::Success && matches!(call.operation, Operation::Off | Operation::Reboot));
+        let uuid = task.vm.filter(|_| is_off && !self.table.speaks(from.node));
+        if let Some(uuid) = uuid.filter(|&uuid| !self.table.has_told_since(from.node, uuid, ask.order)) {
+            task.asks.remove(&from.node);
+            self.table.gone(from.node, uuid);
+            return self.review(id, now);
+        }
         let reason = format!("node {} says {verdict}", from.node);
         ask.state = AskState::Shown(verdict, reason, self.table.order());
-        self.numbers.remove(&call.number);
         self.review(id, now);
     }
 }

@@ -7,6 +7,23 @@ use crate::wire::cluster::{Message, Told, cut};
 /// How many VMs that are gone are remembered, to answer for them.
 const GONE_MAX: usize = 16_384;
 
+/// Places in the order of the group; 0 if that was not seen.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Changed {
+    /// When a VM last started here, or came here.
+    pub(super) started: u64,
+    /// When it last started or ended.
+    pub(super) last: u64,
+}
+
+/// A VM that is not here any more.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) domain: Domain,
+    /// Whether it was last seen to run.
+    pub(super) has_run: bool,
+}
+
 /// The VMs of this node, by libvirt URI, and what the group has to be told of them.
 #[derive(Debug, Default)]
 pub(super) struct Local {
@@ -26,8 +43,8 @@ pub(super) struct Local {
     /// VMs here that another node was heard to run since they last started
     /// here: if they moved away, that is where they went.
     followed: BTreeSet<Uuid>,
-    /// When VMs that are off here ended, as places in the order of the group.
-    ended: BTreeMap<Uuid, u64>,
+    /// When VMs here last started or ended, as places in the order of the group.
+    changed: BTreeMap<Uuid, Changed>,
     /// Who is to be told when all were told, with the number that it gave.
     owed: BTreeMap<u32, u32>,
 }
@@ -49,8 +66,8 @@ impl Local {
         self.is_telling_all = true;
     }
 
-    /// A URI was listed. Gives what is to be told of VMs that are gone.
-    pub(super) fn list(&mut self, place: usize, vms: Vec<LocalVm>, order: u64) -> Vec<Message> {
+    /// A URI was listed. Gives the VMs that are gone.
+    pub(super) fn list(&mut self, place: usize, vms: Vec<LocalVm>, order: u64) -> Vec<Lost> {
         self.unlisted.remove(&place);
         let listed: BTreeSet<Uuid> = vms.iter().map(|vm| vm.uuid).collect();
         let had = |(uuid, places): (&Uuid, &BTreeMap<usize, LocalVm>)| {
@@ -76,26 +93,21 @@ impl Local {
             self.rename(uuid);
         }
         self.gone.remove(&uuid);
-        match (before, self.state(uuid)) {
-            (Some(PowerState::Running), Some(PowerState::Off)) => {
-                self.ended.insert(uuid, order);
-            }
-            (Some(PowerState::Off) | None, Some(PowerState::Running)) => {
-                self.ended.remove(&uuid);
-            }
-            _ => {}
+        if before.unwrap_or(PowerState::Off) != self.state(uuid).unwrap_or(PowerState::Off) {
+            self.changed.entry(uuid).or_default().last = order;
         }
         if !was_active && self.is_active(uuid) {
             // Until then it was just coming in, and the other one ran.
             self.followed.remove(&uuid);
+            self.changed.entry(uuid).or_default().started = order;
         }
         if is_renamed || (before, was_active) != (self.state(uuid), self.is_active(uuid)) {
             self.news.insert(uuid);
         }
     }
 
-    /// A VM is not at this URI any more. Gives what is to be told, if it was the last.
-    pub(super) fn lose(&mut self, place: usize, uuid: Uuid, order: u64) -> Option<Message> {
+    /// A VM is not at this URI any more. Gives it, if it was the last.
+    pub(super) fn lose(&mut self, place: usize, uuid: Uuid, order: u64) -> Option<Lost> {
         let before = self.state(uuid)?;
         let name = self.name(uuid)?.to_owned();
         let places = self.vms.get_mut(&uuid)?;
@@ -103,7 +115,7 @@ impl Local {
         if !places.is_empty() {
             if self.state(uuid) != Some(before) {
                 self.news.insert(uuid);
-                self.ended.insert(uuid, order);
+                self.changed.entry(uuid).or_default().last = order;
             }
             return None;
         }
@@ -111,12 +123,11 @@ impl Local {
         self.vms.remove(&uuid);
         self.news.remove(&uuid);
         self.followed.remove(&uuid);
-        self.ended.remove(&uuid);
+        self.changed.remove(&uuid);
         if self.gone.len() < GONE_MAX {
             self.gone.insert(uuid, name.clone());
         }
-        let domain = Domain { name, uuid };
-        Some(Message::Gone(Told { domain, owner: 0, state: PowerState::Off, is_active: false }))
+        Some(Lost { domain: Domain { name, uuid }, has_run: before == PowerState::Running })
     }
 
     fn rename(&mut self, uuid: Uuid) {
@@ -209,9 +220,17 @@ impl Local {
         }
     }
 
-    /// When it ended, as a place in the order of the group; 0 if that was not seen.
-    pub(super) fn ended(&self, uuid: Uuid) -> u64 {
-        self.ended.get(&uuid).copied().unwrap_or(0)
+    /// Another node does not run it.
+    pub(super) fn is_not_elsewhere(&mut self, uuid: Uuid) {
+        if self.is_active(uuid) {
+            // That it did was told before it came here, and heard after it.
+            self.followed.remove(&uuid);
+        }
+    }
+
+    /// When it last started and ended.
+    pub(super) fn changed(&self, uuid: Uuid) -> Changed {
+        self.changed.get(&uuid).copied().unwrap_or_default()
     }
 
     /// What was to be told to others is for a group that is lost.

@@ -89,7 +89,7 @@ impl Router {
 
     /// This node joins the group; it is in it when [`Router::changed`] says so.
     pub fn joined(&mut self, me: Peer, now: Instant) {
-        self.table.me = Some(me);
+        (self.table.me, self.table.home) = (Some(me), Some(me.node));
         self.alone = Some("the group is just being joined".to_owned());
         self.resync_at = Some(now + RESYNC_EVERY);
         self.tell_all();
@@ -161,6 +161,7 @@ impl Router {
             Message::Reply { call, response } => self.replied(from, &call, response, now),
             Message::Store(told) => self.told(from, &told, now),
             Message::Gone(told) => {
+                self.local.is_not_elsewhere(told.domain.uuid);
                 if self.table.gone(from.node, told.domain.uuid) {
                     self.review_vm(told.domain.uuid, now);
                 }

@@ -242,12 +242,13 @@ impl Router {
     /// nobody knows where it went. To be asked when a job begins, not before.
     pub fn is_alone(&mut self, name: &str, now: Instant) -> bool {
         !self.meaning(name).into_iter().any(|uuid| {
-            let (is_elsewhere, runs_elsewhere) = self.table.elsewhere(uuid);
+            let changed = self.local.changed(uuid);
+            let (is_elsewhere, runs_elsewhere) = self.table.elsewhere(uuid, changed.started);
             if self.local.is_followed(uuid) || runs_elsewhere {
                 return true;
             }
             // It is off elsewhere: that counts if all have told since it ended here.
-            is_elsewhere && self.has_told_since(self.local.ended(uuid), name, now).is_ok()
+            is_elsewhere && self.has_told_since(changed.last, name, now).is_ok()
         })
     }
 
@@ -293,7 +294,8 @@ impl Router {
     /// A VM was found here before its event: it is told at once, before anything else.
     pub fn find(&mut self, place: usize, vm: LocalVm, now: Instant) {
         let (uuid, me) = (vm.uuid, self.table.me);
-        self.local.see(place, vm, self.table.order());
+        let order = self.table.next_order();
+        self.local.see(place, vm, order);
         if let Some(told) = me.and_then(|me| self.local.told(uuid, me.node)) {
             self.push(told);
         }

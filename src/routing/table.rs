@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use super::members::{Member, Question, Quorum};
 use super::{Names, Peer};
-use crate::fence::{PowerState, Uuid};
+use crate::fence::{Domain, PowerState, Uuid};
 use crate::wire::cluster::{Told, cut};
 
 /// How many VMs of one node are remembered.
@@ -59,6 +59,8 @@ pub(super) struct News {
 pub(super) struct Table {
     /// This node, while it is in the group.
     pub(super) me: Option<Peer>,
+    /// The number of this node, if it ever was in the group.
+    pub(super) home: Option<u32>,
     pub(super) members: BTreeMap<u32, Member>,
     pub(super) quorum: Quorum,
     pub(super) vms: BTreeMap<Uuid, BTreeMap<u32, Copy>>,
@@ -78,6 +80,12 @@ impl Table {
         self.order
     }
 
+    /// A place of its own for something that this node did not hear of the group.
+    pub(super) fn next_order(&mut self) -> u64 {
+        self.order += 1;
+        self.order
+    }
+
     /// All that is known of the others is doubtful from now on.
     pub(super) fn leave(&mut self) {
         self.me = None;
@@ -92,8 +100,7 @@ impl Table {
 
     /// A member told a VM. None if there is no room for it.
     pub(super) fn store(&mut self, node: u32, told: &Told, now: Instant) -> Option<News> {
-        self.order += 1;
-        let order = self.order;
+        let order = self.next_order();
         if let Some(member) = self.members.get_mut(&node) {
             member.last_told = Some(now);
         }
@@ -178,6 +185,22 @@ impl Table {
         }
     }
 
+    /// Whether a node has told a VM since this place in the order of the group.
+    pub(super) fn has_told_since(&self, node: u32, uuid: Uuid, order: u64) -> bool {
+        let copy = self.vms.get(&uuid).and_then(|copies| copies.get(&node));
+        copy.is_some_and(|copy| copy.fate == Fate::Here && copy.order > order)
+    }
+
+    /// A VM is gone from this node, which the group may never have heard to have had it.
+    pub(super) fn gone_here(&mut self, domain: &Domain, now: Instant) {
+        if let Some(owner) = self.home {
+            let told = Told { domain: domain.clone(), owner, state: PowerState::Running, is_active: false };
+            if self.store(owner, &told, now).is_some() {
+                self.gone(owner, domain.uuid);
+            }
+        }
+    }
+
     fn remove(&mut self, node: u32, uuid: Uuid) -> bool {
         let Some(copies) = self.vms.get_mut(&uuid) else { return false };
         let Some(copy) = copies.remove(&node) else { return false };
@@ -243,11 +266,13 @@ impl Table {
         self.vms.get(&uuid).into_iter().flatten().map(|(&node, copy)| (node, copy))
     }
 
-    /// Whether another member has this VM, and whether one runs it.
-    pub(super) fn elsewhere(&self, uuid: Uuid) -> (bool, bool) {
+    /// Whether another member has this VM, and whether one has told since this
+    /// place in the order of the group that it runs it, and does.
+    pub(super) fn elsewhere(&self, uuid: Uuid, since: u64) -> (bool, bool) {
         let others =
             || self.copies(uuid).filter(|(node, copy)| !self.is_me(*node) && copy.fate == Fate::Here);
-        (others().next().is_some(), others().any(|(_, copy)| copy.state == PowerState::Running))
+        let runs = |(_, copy): (u32, &Copy)| copy.state == PowerState::Running && copy.ran > since;
+        (others().next().is_some(), others().any(runs))
     }
 
     /// All VMs with their copies.

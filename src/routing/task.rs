@@ -30,10 +30,6 @@ pub(super) struct Task {
     pub(super) asks: BTreeMap<u32, Ask>,
     /// Of a reboot with several copies: where it is started again, asked last.
     pub(super) runner: Option<u32>,
-    /// Whether a copy was seen to run.
-    pub(super) has_run: bool,
-    /// Whether one was seen that was not just coming in, or paused.
-    pub(super) was_active: bool,
     /// When C daemons were asked whether they have it.
     pub(super) probed: Option<Instant>,
     /// Since when it is waited for all to tell all their VMs.
@@ -58,6 +54,10 @@ pub(super) struct Ask {
     pub(super) operation: Operation,
     /// How the VM was called.
     pub(super) name: String,
+    /// Whether it was seen to run when it was asked.
+    pub(super) has_run: bool,
+    /// The last telling before it was asked.
+    pub(super) order: u64,
     pub(super) at: Instant,
     pub(super) state: AskState,
 }
@@ -111,6 +111,14 @@ impl Task {
             }
         }
         None
+    }
+
+    /// Whether a copy was destroyed for this request that was seen to run.
+    pub(super) fn has_ended_it(&self) -> bool {
+        self.asks.values().any(|ask| {
+            let is_power = matches!(ask.operation, Operation::Off | Operation::Reboot);
+            is_power && ask.has_run && matches!(ask.state, AskState::Shown(Verdict::Success, ..))
+        })
     }
 
     pub(super) fn any_success(&self) -> bool {

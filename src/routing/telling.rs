@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
+use super::local::Lost;
 use super::members::Told as HasTold;
 use super::router::Router;
 use super::table::News;
 use super::{LocalVm, PROBE_LIMIT, Peer};
-use crate::fence::Uuid;
+use crate::fence::{PowerState, Uuid};
 use crate::wire::cluster::{Message, Told};
 
 impl Router {
@@ -22,6 +23,9 @@ impl Router {
                 if !self.table.is_me(from.node) && has_started {
                     self.local.is_elsewhere(told.domain.uuid);
                 }
+                if told.state == PowerState::Off {
+                    self.local.is_not_elsewhere(told.domain.uuid);
+                }
                 if is_news {
                     self.review_vm(told.domain.uuid, now);
                 }
@@ -31,8 +35,9 @@ impl Router {
 
     /// All VMs at one of this node's URIs.
     pub fn listed(&mut self, place: usize, vms: Vec<LocalVm>, now: Instant) {
-        for gone in self.local.list(place, vms, self.table.order()) {
-            self.tell_gone(gone);
+        let order = self.table.next_order();
+        for gone in self.local.list(place, vms, order) {
+            self.tell_gone(gone, now);
         }
         self.review_all(now);
     }
@@ -40,14 +45,16 @@ impl Router {
     /// A VM at one of this node's URIs, as it was seen.
     pub fn seen(&mut self, place: usize, vm: LocalVm, now: Instant) {
         let uuid = vm.uuid;
-        self.local.see(place, vm, self.table.order());
+        let order = self.table.next_order();
+        self.local.see(place, vm, order);
         self.review_vm(uuid, now);
     }
 
     /// A VM is not at this URI any more.
     pub fn vanished(&mut self, place: usize, uuid: Uuid, now: Instant) {
-        if let Some(gone) = self.local.lose(place, uuid, self.table.order()) {
-            self.tell_gone(gone);
+        let order = self.table.next_order();
+        if let Some(gone) = self.local.lose(place, uuid, order) {
+            self.tell_gone(gone, now);
         }
         self.review_vm(uuid, now);
     }
@@ -94,9 +101,13 @@ impl Router {
         self.table.unsettled_until(now).max(probed)
     }
 
-    fn tell_gone(&mut self, gone: Message) {
+    fn tell_gone(&mut self, lost: Lost, now: Instant) {
+        if lost.has_run {
+            self.table.gone_here(&lost.domain, now);
+        }
         if self.alone().is_none() {
-            self.push(gone);
+            let (domain, owner, state) = (lost.domain, 0, PowerState::Off);
+            self.push(Message::Gone(Told { domain, owner, state, is_active: false }));
         }
     }
 

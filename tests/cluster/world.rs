@@ -353,6 +353,9 @@ impl World {
             Operation::Status => verdict == Verdict::Off,
             _ => false,
         };
+        // Of one that was started a second time, where the first could not be
+        // known of, nobody says which is meant.
+        let says_off = says_off && self.runs(vm).len() == 1;
         if says_off && self.runs(vm).intersection(&client.runs).next().is_some() && self.could_know(at, vm) {
             let copies = &self.vms[vm].copies;
             let name = &self.vms[vm].name;
