@@ -105,9 +105,9 @@ impl World {
                 let is_frozen =
                     |at: &usize| self.nodes[*at].daemon.as_ref().is_some_and(|daemon| daemon.is_frozen);
                 let hosts: Vec<usize> = hosts.into_iter().filter(|at| !is_frozen(at)).collect();
-                // From one side of a cut to the other nobody moves a VM in earnest.
-                let part = self.nodes[from].part;
-                let hosts: Vec<usize> = hosts.into_iter().filter(|&at| self.nodes[at].part == part).collect();
+                // From one side of a cut to the other, or out of the cluster, nobody moves a VM in earnest.
+                let side = |at: usize| (self.nodes[at].part, self.nodes[at].has_corosync);
+                let hosts: Vec<usize> = hosts.into_iter().filter(|&at| side(at) == side(from)).collect();
                 let to = self.pick(&hosts).filter(|&to| to != from);
                 if let Some(to) = to {
                     let run = self.vms[vm].copies[&from];

@@ -217,7 +217,9 @@ impl Router {
 
     /// Whether a copy runs on a member, or did until it was destroyed for the request.
     fn is_seen_to_run(&self, task: &Task, holders: &[Holder]) -> bool {
-        task.has_ended_it() || holders.iter().any(|holder| self.is_seen(holder))
+        // What has answered says itself whether it did.
+        let is_open = |node: u32| task.asks.get(&node).is_none_or(|ask| !ask.is_shown());
+        task.has_ended_it() || holders.iter().any(|holder| self.is_seen(holder) && is_open(holder.node))
     }
 
     /// Whether it runs there for sure: what is paused at a C daemon may just be

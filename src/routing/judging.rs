@@ -16,7 +16,7 @@ impl Router {
         if let Some(done) = task.early() {
             return done;
         }
-        if task.asks.values().any(|ask| !matches!(ask.state, AskState::Shown(..))) {
+        if !task.asks.values().all(Ask::is_shown) {
             let is_mute = |&node: &u32| !self.table.speaks(node) && !self.table.is_me(node);
             let look = task.asks.keys().any(is_mute).then_some(now + LOOK_AGAIN);
             return Progress::Wait(look.unwrap_or(task.limits.answer));
@@ -132,6 +132,11 @@ impl Router {
     /// A reply has come.
     pub(super) fn replied(&mut self, from: Peer, call: &Call, response: u32, now: Instant) {
         self.serving.is_answered(call.target, call.number);
+        if call.operation == Operation::Off && response == 0 && !self.table.speaks(from.node) {
+            for uuid in self.meaning(&call.name) {
+                self.table.destroyed(from.node, uuid);
+            }
+        }
         if !self.table.is_me(call.target) {
             return;
         }

@@ -39,8 +39,11 @@ pub(super) struct Copy {
     pub(super) order: u64,
     /// The place of the last telling that it runs.
     pub(super) ran: u64,
-    /// The place of the first one after it that it is off; 0 if it was not heard to run.
+    /// The place of the first one after it that it is off; 0 if it was not
+    /// heard to run, or a C daemon was heard to destroy it.
     pub(super) ended: u64,
+    /// A C daemon has said that it destroyed it.
+    is_destroyed: bool,
     pub(super) told_at: Instant,
     pub(super) fate: Fate,
 }
@@ -112,6 +115,7 @@ impl Table {
             order,
             ran: 0,
             ended: 0,
+            is_destroyed: false,
             told_at: now,
             fate: Fate::Here,
         };
@@ -119,6 +123,7 @@ impl Table {
         let (ran, ended) = match (told.state, before) {
             (PowerState::Running, _) => (order, 0),
             (PowerState::Off, None) => (0, 0),
+            (PowerState::Off, Some(copy)) if copy.is_destroyed => (copy.ran, 0),
             (PowerState::Off, Some(copy)) if copy.state == PowerState::Running => (copy.ran, order),
             (PowerState::Off, Some(copy)) => (copy.ran, copy.ended),
         };
@@ -182,6 +187,13 @@ impl Table {
                 std::mem::replace(&mut copy.fate, Fate::Gone) != Fate::Gone
             }
             _ => self.remove(node, uuid),
+        }
+    }
+
+    /// A C daemon has done an off. It told before that whether the VM runs.
+    pub(super) fn destroyed(&mut self, node: u32, uuid: Uuid) {
+        if let Some(copy) = self.vms.get_mut(&uuid).and_then(|copies| copies.get_mut(&node)) {
+            copy.is_destroyed = copy.fate == Fate::Here && copy.is_active;
         }
     }
 

@@ -89,6 +89,13 @@ pub(super) fn verdict_of(response: u32, operation: Operation) -> Verdict {
     }
 }
 
+impl Ask {
+    /// Whether it was answered.
+    pub(super) fn is_shown(&self) -> bool {
+        matches!(self.state, AskState::Shown(..))
+    }
+}
+
 impl Task {
     /// What can be said before all have answered.
     pub(super) fn early(&self) -> Option<Progress> {
@@ -97,7 +104,7 @@ impl Task {
             _ => None,
         });
         let is_question = matches!(self.operation, Operation::Status | Operation::On);
-        let all_shown = self.asks.values().all(|ask| matches!(ask.state, AskState::Shown(..)));
+        let all_shown = self.asks.values().all(Ask::is_shown);
         for (operation, verdict, reason) in shown {
             match (operation, verdict) {
                 (_, Verdict::Success) if is_question => {
@@ -154,7 +161,7 @@ impl Task {
 
     pub(super) fn who_is_silent(&self) -> String {
         let limit = ANSWER_LIMIT.as_secs();
-        let silent = self.asks.iter().filter(|(_, ask)| !matches!(ask.state, AskState::Shown(..)));
+        let silent = self.asks.iter().filter(|(_, ask)| !ask.is_shown());
         let nodes: Vec<String> = silent.map(|(node, _)| format!("node {node}")).collect();
         match nodes.is_empty() {
             true => format!("no answer within {limit} s"),

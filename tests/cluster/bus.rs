@@ -58,6 +58,8 @@ impl World {
     pub fn lose(&mut self, at: usize) {
         if let Some(daemon) = self.nodes[at].daemon.as_mut() {
             daemon.is_joined = false;
+            // A member that is lost before it has told anew is like one that was never seen.
+            daemon.told.clear();
             daemon.words.clear();
             daemon.votes.clear();
             daemon.view.clear();

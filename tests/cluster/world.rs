@@ -61,7 +61,7 @@ pub struct Daemon {
     pub votes: VecDeque<(Time, bool, Vec<u32>)>,
     pub events: VecDeque<(Time, Uuid)>,
     pub view: BTreeSet<Peer>,
-    /// Which VMs it was ever told of, by which node.
+    /// Which VMs it was told of since it joined, by which node.
     pub told: HashSet<(u32, Uuid)>,
     pub read_at: Time,
     pub is_old: bool,
