@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS = packet session config answer line stdin scanner xml group
 
 .PHONY: all build release agents demo check check-cluster forget-skips lint test compliance check-agents e2e deny \
-	fuzz bench build-deps test-peers e2e-peers tools clean
+	fuzz bench bench-cluster build-deps test-peers e2e-peers tools clean
 
 all: build
 
@@ -70,21 +70,22 @@ compliance: test-peers
 check-agents: build-deps
 	CARGO=$(CARGO) dist/check-agents
 
-# Real pacemaker and corosync; QEMU guests that ask over their serial lines,
+# Real pacemaker and corosync, with one host and with two; QEMU guests that ask over their serial lines,
 # vmchannels and vsock; three hosts with corosync; what can be is run with the C
 # daemon too. Skips are for machines that cannot.
-E2E_TESTS = pacemaker cluster guests serial:ours vsock:ours serial:theirs vsock:theirs
+E2E_TESTS = pacemaker pacemaker:cpg cluster guests serial:ours vsock:ours serial:theirs vsock:theirs
 e2e: export KINDS = ooo
 
 e2e: test-peers e2e-peers build
 	$(CARGO) build --locked --example group-member
 	@for test in $(E2E_TESTS); do \
-		name=$${test%:*}; code=0; unset DAEMON; \
+		name=$${test%:*}; code=0; unset DAEMON BACKEND; \
 		case $$test in \
+		*:cpg) export BACKEND=cpg ;; \
 		*:ours) export DAEMON=target/debug/fence_virtd ;; \
 		*:theirs) export DAEMON=/usr/sbin/fence_virtd ;; \
 		esac; \
-		echo "tests/e2e/$$name.sh $$DAEMON"; \
+		echo "tests/e2e/$$name.sh $$DAEMON $$BACKEND"; \
 		tests/e2e/$$name.sh || code=$$?; \
 		[ $$code = 0 ] || { [ $$code = 77 ] && [ "$$FENCE_SKIP" != fail ]; } || exit 1; \
 	done
@@ -125,6 +126,11 @@ fuzz: tools build-deps
 # Ours beside the C daemon.
 bench: test-peers
 	$(CARGO) bench --locked --bench compare
+
+# Groups of hosts, of ours and of the C daemon.
+bench-cluster: test-peers e2e-peers
+	$(CARGO) build --locked --release --bins --examples
+	benches/cluster.sh
 
 tools:
 	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny \

@@ -217,9 +217,9 @@ impl Router {
 
     /// Whether a copy runs on a member, or did until it was destroyed for the request.
     fn is_seen_to_run(&self, task: &Task, holders: &[Holder]) -> bool {
-        // What has answered says itself whether it did.
-        let is_open = |node: u32| task.asks.get(&node).is_none_or(|ask| !ask.is_shown());
-        task.has_ended_it() || holders.iter().any(|holder| self.is_seen(holder) && is_open(holder.node))
+        // What has answered knows better than what was told before.
+        let is_denied = |node: u32| task.asks.get(&node).is_some_and(Ask::says_off);
+        task.has_ended_it() || holders.iter().any(|holder| self.is_seen(holder) && !is_denied(holder.node))
     }
 
     /// Whether it runs there for sure: what is paused at a C daemon may just be

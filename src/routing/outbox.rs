@@ -1,7 +1,6 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::Outgoing;
 use crate::wire::cluster::Message;
 
 /// How many messages may wait for corosync, beside what is told of VMs: more
@@ -22,8 +21,8 @@ impl Outbox {
         is_room
     }
 
-    pub(super) fn pop(&mut self) -> Option<Outgoing> {
-        self.0.pop_front().map(|(message, expires)| Outgoing { bytes: message.encode(), expires })
+    pub(super) fn pop(&mut self) -> Option<(Message, Option<Instant>)> {
+        self.0.pop_front()
     }
 
     pub(super) fn clear(&mut self) {

@@ -279,14 +279,29 @@ impl Router {
     /// The next message for the group.
     pub fn send(&mut self, now: Instant) -> Option<Outgoing> {
         let me = self.table.me?;
-        while let Some(message) = self.outbox.pop() {
-            if message.expires.is_none_or(|at| now < at) {
-                return Some(message);
+        while let Some((message, expires)) = self.outbox.pop() {
+            match message {
+                Message::Request(call) if expires.is_some_and(|at| now >= at) => self.not_asked(&call, now),
+                message => {
+                    let bytes = self.still_true(message).encode();
+                    return Some(Outgoing { bytes, expires });
+                }
             }
-            self.unsent(&message.bytes, now);
         }
         let news = self.alone.is_none().then(|| self.local.next_news(me.node))?;
         news.map(|message| Outgoing { bytes: message.encode(), expires: None })
+    }
+
+    /// What a reply says of a VM that is off may have waited, and it runs by now.
+    fn still_true(&self, message: Message) -> Message {
+        match message {
+            Message::Reply { call, response: 2 } => {
+                let mut meant = self.local.meaning(&call.name, self.rules.names).into_iter();
+                let runs = meant.any(|uuid| self.local.state(uuid) == Some(PowerState::Running));
+                Message::Reply { call, response: if runs { 0 } else { 2 } }
+            }
+            other => other,
+        }
     }
 
     /// This had expired before corosync took it.

@@ -94,6 +94,16 @@ impl Ask {
     pub(super) fn is_shown(&self) -> bool {
         matches!(self.state, AskState::Shown(..))
     }
+
+    /// Whether it has answered that the copy is off.
+    pub(super) fn says_off(&self) -> bool {
+        let is_power = matches!(self.operation, Operation::Off | Operation::Reboot);
+        match self.state {
+            AskState::Shown(Verdict::Off, ..) => true,
+            AskState::Shown(Verdict::Success, ..) => is_power,
+            _ => false,
+        }
+    }
 }
 
 impl Task {

@@ -110,6 +110,8 @@ pub struct Vm {
     pub copies: BTreeMap<usize, Option<u64>>,
     /// Nodes where it is off because it moved away.
     pub moved: BTreeSet<usize>,
+    /// It was started while it ran.
+    pub is_double: bool,
     pub migration: Option<(usize, usize, Time)>,
     /// It does not move again before that.
     pub rests_until: Time,
@@ -177,6 +179,7 @@ impl World {
                 uuid,
                 copies,
                 moved,
+                is_double: false,
                 migration,
                 rests_until,
                 doomed_until: 0,
@@ -275,6 +278,7 @@ impl World {
     pub fn boot(&mut self, at: usize, vm: usize) {
         let run = self.new_run();
         self.vms[vm].moved.remove(&at);
+        self.vms[vm].is_double = !self.runs(vm).is_empty();
         self.vms[vm].copies.insert(at, Some(run));
         self.stir(vm);
     }
@@ -355,7 +359,7 @@ impl World {
         };
         // Of one that was started a second time, where the first could not be
         // known of, nobody says which is meant.
-        let says_off = says_off && self.runs(vm).len() == 1;
+        let says_off = says_off && !self.vms[vm].is_double;
         if says_off && self.runs(vm).intersection(&client.runs).next().is_some() && self.could_know(at, vm) {
             let copies = &self.vms[vm].copies;
             let name = &self.vms[vm].name;

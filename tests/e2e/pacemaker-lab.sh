@@ -4,10 +4,17 @@
 # The host has a libvirtd with libvirt's test driver, whose VMs have no
 # substance: `power` turns the events of such a VM into the end or the start of
 # the guest that stands for it.
+#
+# With BACKEND=cpg there is a second host: a corosync of its own joins the two,
+# and g3 runs there. All requests still come in at the first one.
 # shellcheck shell=bash
 
 NODES=(g1 g2 g3) # the VM of g1 is vmg1
 export HOST=10.77.0.1
+SECOND=10.77.0.2
+has_second() { [ "$BACKEND" = cpg ]; }
+# host_of NODE - where its VM is.
+host_of() { if has_second && [ "$1" = g3 ]; then echo h2; else echo h1; fi; }
 
 # need WHAT COMMAND... - what all checks stand on.
 need() {
@@ -29,8 +36,9 @@ show_logs() {
 			grep -v cib_perform_op | tail -n 8
 	done
 	echo "--- libvirt's events, libvirtd's log, the daemon's log"
-	tail -n 6 "$W/events" "$W/power.log" "$W/libvirtd.log"
+	tail -n 6 "$W/events" "$W"/h?/power.log "$W"/h?/libvirtd.log
 	tail -n 12 "$W/daemon.log"
+	! has_second || tail -n 12 "$W/h2/daemon.log" "$W"/h?/log/corosync.log
 	echo "---"
 } 2>&1
 
@@ -56,35 +64,110 @@ private_host() {
 	mount -t tmpfs -o mode=755 run /run
 }
 
-URI="test+unix:///default?socket=$W/libvirt/libvirt-sock"
-libvirt() { virsh -q -c "$URI" "$@"; }
-libvirt_answers() { libvirt version >/dev/null 2>&1; }
+uri() { echo "test+unix:///default?socket=$W/$1/libvirt/libvirt-sock"; } # HOST
+libvirt() { virsh -q -c "$(uri "$1")" "${@:2}"; } # HOST COMMAND...
+vm_libvirt() { libvirt "$(host_of "$1")" "${@:2}"; } # NODE COMMAND...
+libvirt_answers() { libvirt "$1" version >/dev/null 2>&1; }
 
-start_libvirtd() {
-	mkdir -p "$W/libvirt/drivers"
-	cat >"$W/libvirt/conf" <<-CONF
-		unix_sock_dir = "$W/libvirt"
+start_libvirtd() { # HOST
+	local home=$W/$1
+	mkdir -p "$home/libvirt/drivers"
+	cat >"$home/libvirt/conf" <<-CONF
+		unix_sock_dir = "$home/libvirt"
 		auth_unix_rw = "none"
 		log_outputs = "3:stderr"
 	CONF
 	# No modules: of its drivers only those that are built in.
-	LIBVIRT_DRIVER_DIR=$W/libvirt/drivers \
-		libvirtd -f "$W/libvirt/conf" -p "$W/libvirt/pid" >"$W/libvirtd.log" 2>&1 &
-	need "libvirtd answers" libvirt_answers
+	LIBVIRT_DRIVER_DIR=$home/libvirt/drivers \
+		libvirtd -f "$home/libvirt/conf" -p "$home/libvirt/pid" >"$home/libvirtd.log" 2>&1 &
+	need "libvirtd of $1 answers" libvirt_answers "$1"
+}
+
+# The hosts' own cluster. The first host is where this script runs.
+start_hosts() {
+	local host
+	mkdir "$W/hosts"
+	cat >"$W/hosts/corosync.conf" <<-CONF
+		system {
+		move_to_root_cgroup: no
+		}
+		totem {
+		version: 2
+		cluster_name: hosts
+		transport: udpu
+		token: 2000
+		crypto_cipher: none
+		crypto_hash: none
+		}
+		nodelist {
+		node {
+		ring0_addr: $HOST
+		name: h1
+		nodeid: 1
+		}
+		node {
+		ring0_addr: $SECOND
+		name: h2
+		nodeid: 2
+		}
+		}
+		quorum {
+		provider: corosync_votequorum
+		two_node: 1
+		}
+		logging {
+		to_syslog: no
+		to_stderr: no
+		to_logfile: yes
+		logfile: /var/log/corosync.log
+		timestamp: on
+		}
+	CONF
+	for host in h1 h2; do mkdir -p "$W/$host/log" "$W/$host/corosync"; done
+	ip link add h2 type veth peer name port2
+	ip link set port2 master br0 up
+	unshare --net --mount --uts --ipc bash "$here/pacemaker-host.sh" h2 "$SECOND" >"$W/h2/console" 2>&1 </dev/null &
+	second=$!
+	until_true "$LIMIT" has_own_network "$second"
+	ip link set h2 netns "$second"
+	bash "$here/pacemaker-host.sh" h1 >"$W/h1/console" 2>&1 </dev/null &
+	need "the hosts are a cluster" hosts_are_two
+}
+has_own_network() { [ "$(readlink "/proc/$1/ns/net")" != "$(readlink /proc/self/ns/net)" ]; }
+on_second() { nsenter -t "$second" -n -m -u -i -- "$@"; }
+hosts_are_two() {
+	corosync-quorumtool -s 2>/dev/null | grep -q '^Nodes: *2$' &&
+		on_second corosync-quorumtool -s 2>/dev/null | grep -q '^Nodes: *2$'
+}
+
+# The second host's daemon: its listener hears nothing from the guests.
+start_second_daemon() {
+	local log
+	cat >"$W/h2/fence_virt.conf" <<-CONF
+		fence_virtd { listener = "tcp"; backend = "cpg"; }
+		listeners { tcp { key_file = "$W/etc/cluster/fence_xvm.key"; address = "127.0.0.1"; } }
+		backends { cpg { uri = "$(uri h2)"; } }
+	CONF
+	chmod 600 "$W/h2/fence_virt.conf"
+	touch "$W/h2/daemon.log"
+	log=$(lines "$W/h2/daemon.log")
+	nsenter -t "$second" -n -m -u -i -- "$FENCE_VIRTD" -F -f "$W/h2/fence_virt.conf" -p "$W/h2/daemon.pid" >>"$W/h2/daemon.log" 2>&1 &
+	second_daemon=$!
+	need "the daemon of the second host is ready" logged "$W/h2/daemon.log" "$log" "is ready"
 }
 
 # What the VMs are made of: turns libvirt's events into guests that end and
 # start, and writes them to the file `events`, a line each, as "vmg2 Stopped".
-power() {
+power() { # HOST
 	local line vm
 	# The test driver's state lasts while somebody is connected, as this is.
-	libvirt event --event lifecycle --loop | while read -r line; do
+	libvirt "$1" event --event lifecycle --loop | while read -r line; do
 		vm=${line#*domain \'}
 		vm=${vm%%\'*}
 		case $line in
 		*': Stopped'*) power_off "${vm#vm}" && echo "$vm Stopped" >>"$W/events" ;;
 		*': Started'*) power_on "${vm#vm}" && echo "$vm Started" >>"$W/events" ;;
-		*) echo "$line" >>"$W/events" ;;
+		*) echo "$1 $line" >>"$W/events" ;;
 		esac
 	done
 }
@@ -114,28 +197,33 @@ power_on() {
 	ip link add "$1" type veth peer name eth0 address "02:00:00:00:01:0${1#g}" netns "$pid" && ip link set "$1" master br0 up
 }
 
-power_works() { libvirt suspend test && libvirt resume test && grep -q "'test'" "$W/events"; } >/dev/null 2>&1
+power_works() { # HOST
+	libvirt "$1" suspend test && libvirt "$1" resume test && grep -q "^$1 .*'test'" "$W/events"
+} >/dev/null 2>&1
 
-start_power() {
+start_power() { # HOST
 	local node
 	touch "$W/events"
-	power >"$W/power.log" 2>&1 &
-	need "libvirt's events arrive" power_works
+	power "$1" >"$W/$1/power.log" 2>&1 &
+	need "libvirt's events of $1 arrive" power_works "$1"
 	for node in "${NODES[@]}"; do
+		[ "$(host_of "$node")" = "$1" ] || continue
 		echo "<domain type='test'><name>vm$node</name><memory>65536</memory><os><type>hvm</type></os></domain>" >"$W/domain.xml"
-		libvirt define "$W/domain.xml" >/dev/null
+		libvirt "$1" define "$W/domain.xml" >/dev/null
 	done
+	# It is on all hosts, under one UUID: a VM that is nobody's.
+	if has_second; then libvirt "$1" destroy test && libvirt "$1" undefine test; fi >/dev/null
 }
 
 start_daemon() {
 	local log
 	cat >"$W/fence_virt.conf" <<-CONF
-		fence_virtd { listener = "multicast, tcp"; backend = "libvirt"; }
+		fence_virtd { listener = "multicast, tcp"; backend = "$BACKEND"; }
 		listeners {
 		multicast { key_file = "$W/etc/cluster/fence_xvm.key"; interface = "br0"; }
 		tcp { key_file = "$W/etc/cluster/fence_xvm.key"; address = "$HOST"; }
 		}
-		backends { libvirt { uri = "$URI"; } }
+		backends { $BACKEND { uri = "$(uri h1)"; } }
 	CONF
 	chmod 600 "$W/fence_virt.conf"
 	touch "$W/daemon.log"

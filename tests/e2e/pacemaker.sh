@@ -2,6 +2,7 @@
 # The agents under real pacemaker and corosync: three guests form a cluster and
 # fence each other through fence_virtd on their host.
 #
+#   BACKEND=libvirt             or cpg: two hosts, with a corosync of their own
 #   FENCE_VIRTD=, FENCE_VIRT=   the programs under test (default: target/debug)
 #   KEEP=1                      keep the work folder, with all logs
 #   LIMIT=                      seconds to wait for anything (default: 60)
@@ -19,6 +20,7 @@ root=$(dirname "$(dirname "$here")")
 
 # In seconds: how long we wait for anything, on a machine that has other work too;
 LIMIT=${LIMIT:-60}
+BACKEND=${BACKEND:-libvirt}
 # how long an agent tries, and pacemaker at a fencing that has to fail.
 AGENT_TIMEOUT=6
 FENCING_TIMEOUT=10
@@ -49,7 +51,7 @@ if [ -z "${PACEMAKER_INNER:-}" ]; then
 	done
 	W=$(mktemp -d "${TMPDIR:-/tmp}/pacemaker.XXXXXX")
 	chmod 755 "$W" # pacemaker's daemons are not root
-	export FENCE_VIRTD FENCE_VIRT W PACEMAKER_INNER=1
+	export FENCE_VIRTD FENCE_VIRT W BACKEND PACEMAKER_INNER=1
 	run_inside "$here/pacemaker.sh" --uts
 fi
 
@@ -156,7 +158,7 @@ off_and_on() { # NODE FROM
 	local events
 	events=$(lines "$W/events")
 	try in_guest "$2" stonith_admin --fence "$1" --timeout "$LIMIT" && within events_are "$1" "$events" Stopped &&
-		same "$(libvirt domstate "vm$1")" "shut off" && try is_down "$1" && within sees_nodes "$2" 2 &&
+		same "$(vm_libvirt "$1" domstate "vm$1")" "shut off" && try is_down "$1" && within sees_nodes "$2" 2 &&
 		try in_guest "$2" stonith_admin --unfence "$1" --timeout "$LIMIT" && rejoined "$1" "$events"
 }
 
@@ -190,7 +192,7 @@ fenced_by_itself() { # NODE HOW
 		within more_successes "$1" pacemaker-controld "$before"
 }
 
-state_of() { echo "fenced: $(successes "$1" ""), VM: $(libvirt domid "vm$1"), guest: $(guest_pid "$1")"; }
+state_of() { echo "fenced: $(successes "$1" ""), VM: $(vm_libvirt "$1" domid "vm$1"), guest: $(guest_pid "$1")"; }
 # told TEXT - how often pacemaker, on any node, has logged that an agent said so.
 told() { cat "$W"/g*/log/pacemaker.log | grep -cF "stderr: [ $1"; }
 told_again() { [ "$(told "$1")" -gt "$2" ]; }
@@ -209,17 +211,31 @@ must_fail() {
 # The daemon finds the requests that were made while it was frozen.
 thawed() {
 	local log domid
-	log=$(lines "$W/daemon.log") domid=$(libvirt domid vmg2)
+	log=$(lines "$W/daemon.log") domid=$(vm_libvirt g2 domid vmg2)
 	kill -CONT "$daemon" && within logged "$W/daemon.log" "$log" "no way for the call-back" &&
-		try in_guest g1 fence_xvm -o status -n vmg2 && same "$(libvirt domid vmg2)" "$domid"
+		try in_guest g1 fence_xvm -o status -n vmg2 && same "$(vm_libvirt g2 domid vmg2)" "$domid"
+}
+
+# The second daemon finds a request that was made while it was frozen.
+second_thawed() {
+	local log domid
+	log=$(lines "$W/h2/daemon.log") domid=$(vm_libvirt g3 domid vmg3)
+	kill -CONT "$second_daemon" && within logged "$W/h2/daemon.log" "$log" "is too old: it is not carried out" &&
+		try in_guest g1 fence_virt -T "$HOST" -o status -n vmg3 && same "$(vm_libvirt g3 domid vmg3)" "$domid"
 }
 
 private_host
+mkdir "$W/h1" "$W/h2"
 make_guests
-start_libvirtd
-start_power
+HOSTS=(h1)
+if has_second; then HOSTS+=(h2); start_hosts; fi
+for host in "${HOSTS[@]}"; do
+	start_libvirtd "$host"
+	start_power "$host"
+done
+! has_second || start_second_daemon
 start_daemon
-for node in "${NODES[@]}"; do libvirt start "vm$node" >/dev/null; done
+for node in "${NODES[@]}"; do vm_libvirt "$node" start "vm$node" >/dev/null; done
 need "three nodes are online" sees_nodes g1 3
 
 for agent in fence_xvm fence_virt; do
@@ -250,4 +266,16 @@ kill -KILL "$daemon" && wait "$daemon" 2>/dev/null
 check "the daemon is dead: fencing g3 fails" must_fail g3 'fence_virt: reboot of "vmg3" failed: cannot connect'
 start_daemon
 check "the daemon is back: g1 reboots g3" reboot g3 g1 tcp
+has_second || finish
+
+# The host that has g3 is not the one that is asked.
+kill -STOP "$second_daemon"
+check "the daemon of g3's host is frozen: fencing g3 fails" must_fail g3 'fence_virt: reboot of "vmg3" failed: timed out'
+check "it is thawed: it does not carry out what was given up" second_thawed
+check "it is thawed: g1 reboots g3" reboot g3 g1 tcp
+kill -KILL "$second_daemon" && wait "$second_daemon" 2>/dev/null
+check "the daemon of g3's host is dead: fencing g3 fails" must_fail g3 'fence_virt: reboot of "vmg3" failed: the daemon answered failure'
+check "that is none of g2's business: g1 reboots g2" reboot g2 g1 multicast
+start_second_daemon
+check "the daemon of g3's host is back: g1 reboots g3" reboot g3 g1 tcp
 finish

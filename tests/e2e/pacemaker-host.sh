@@ -1,0 +1,25 @@
+#!/bin/bash
+# A host of pacemaker.sh with BACKEND=cpg: its corosync, in the namespaces that it
+# is started in.
+#
+#   pacemaker-host.sh HOST [ADDRESS]    with the work folder in $W; with an
+#                                       address: the host's interface h2 gets it
+set -u
+host=$1
+home=$W/$host
+mount --make-rprivate /
+if [ -n "${2:-}" ]; then
+	hostname "$host"
+	mount -t tmpfs -o mode=755 run /run
+	mount -t tmpfs -o mode=1777 shm /dev/shm
+	mkdir /run/lock
+	ip link set lo up
+	# The cable is plugged in from outside.
+	until ip link show h2 >/dev/null 2>&1; do sleep 0.02; done
+	ip addr add "$2/24" dev h2
+	ip link set h2 up
+fi
+mount --bind "$home/log" /var/log
+mount --bind "$home/corosync" /var/lib/corosync
+mount --bind "$W/hosts" /etc/corosync
+exec corosync -f

@@ -1,0 +1,335 @@
+//! The rules of a cluster, one by one, at one router: what it says to the group,
+//! has done here, and answers. tests/cluster.rs has several of them, at random.
+#![allow(clippy::panic, clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+#[path = "routing/node.rs"]
+mod node;
+
+use fence_virt::fence::{Operation, PowerState, Request, Target, Verdict};
+use fence_virt::routing::{
+    ANSWER_LIMIT, Departure, List, LocalVm, Names, Rules, SEND_LIMIT, SERVE_LIMIT, TELL_LIMIT, Unknown,
+};
+use fence_virt::wire::cluster::{Call, EVERY_NODE, Message, Told};
+
+use node::{Node, RULES, SECOND, domain, local, peer};
+
+use Operation::{Off, On, Reboot, Status};
+use PowerState::Running;
+
+#[test]
+fn a_request_goes_to_the_owner_and_nobody_elses_reply_counts() {
+    let mut node = Node::settled(RULES, Vec::new());
+    node.asks(Off, "vm1");
+    let call = node.asked(1);
+    assert_eq!((call.operation, call.client_number), (Off, 7));
+    node.replies(3, &call, 0);
+    node.replies(1, &Call { number: call.number + 1, ..call.clone() }, 0);
+    node.replies(1, &Call { operation: Status, ..call.clone() }, 0);
+    node.replies(1, &Call { name: "vm3".to_owned(), ..call.clone() }, 0);
+    node.waits();
+    node.replies(1, &call, 0);
+    assert_eq!(node.answer().0, Verdict::Success);
+    node.replies(1, &call, 0);
+    node.waits();
+}
+
+#[test]
+fn an_owner_that_does_not_answer_is_a_failure_at_the_deadline() {
+    let mut node = Node::settled(RULES, Vec::new());
+    node.asks(Status, "vm1");
+    node.passes(ANSWER_LIMIT - SECOND);
+    node.waits();
+    node.passes(SECOND);
+    let (verdict, reason) = node.answer();
+    assert_eq!((verdict, reason.as_str()), (Verdict::Failure, "no answer within 28 s from node 1"));
+}
+
+#[test]
+fn an_owner_that_leaves_is_a_failure_at_once() {
+    for (how, words) in
+        [(Departure::Process, "whose daemon has left"), (Departure::Node, "host_fence_delay is not")]
+    {
+        let mut node = Node::settled(RULES, Vec::new());
+        node.asks(Off, "vm1");
+        if how == Departure::Node {
+            node.votes(true, &[2, 3]);
+        }
+        node.leaves(1, how);
+        let (verdict, reason) = node.answer();
+        assert!(verdict == Verdict::Failure && reason.contains(words), "{reason}");
+        assert_eq!(node.answers_for(Status, "vm1"), Verdict::Failure);
+    }
+}
+
+#[test]
+fn a_lost_host_is_off_when_the_delay_is_over() {
+    let rules = Rules { host_fence_delay: Some(60 * SECOND), ..RULES };
+    let mut node = Node::settled(rules, Vec::new());
+    node.leaves(1, Departure::Node);
+    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure, "the quorum has not said so yet");
+    node.votes(true, &[2, 3]);
+    node.passes(59 * SECOND);
+    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure);
+    assert_eq!(node.answers_for(Status, "vm1"), Verdict::Failure);
+    node.passes(SECOND);
+    assert_eq!(node.answers_for(Status, "vm1"), Verdict::Off);
+    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Success);
+    assert_eq!(node.answers_for(Reboot, "vm1"), Verdict::Success);
+    assert_eq!(node.answers_for(On, "vm1"), Verdict::Failure, "nobody could start it");
+    node.votes(false, &[2]);
+    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure, "without quorum");
+    node.votes(true, &[2, 3]);
+    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure, "quorum has to last for as long");
+    node.passes(60 * SECOND);
+    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Success);
+    // It is back in the cluster, and may run what it ran.
+    node.votes(true, &[1, 2, 3]);
+    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure);
+}
+
+#[test]
+fn a_vm_that_nobody_knows_is_what_the_administrator_says() {
+    for (unknown, off, status) in
+        [(Unknown::Fail, Verdict::Failure, Verdict::Failure), (Unknown::Off, Verdict::Success, Verdict::Off)]
+    {
+        let mut node = Node::settled(Rules { unknown, ..RULES }, Vec::new());
+        assert_eq!(node.answers_for(Off, "nosuch"), off);
+        assert_eq!(node.answers_for(Reboot, "nosuch"), off);
+        assert_eq!(node.answers_for(Status, "nosuch"), status);
+        assert_eq!(node.answers_for(On, "nosuch"), Verdict::Failure);
+    }
+}
+
+#[test]
+fn nothing_is_unknown_until_all_have_told_their_vms() {
+    let mut node = Node::joining(RULES, Vec::new());
+    node.asks(Status, "vm1");
+    node.waits();
+    // This belongs to a telling that began before this node was there to hear it.
+    node.hears(1, Message::Hello { is_complete: true });
+    node.hears(3, Message::Hello { is_complete: false });
+    node.hears(3, Message::Hello { is_complete: true });
+    node.waits();
+    node.hears(1, Message::Hello { is_complete: false });
+    node.said.clear();
+    node.tells(1, 1, Running);
+    let call = node.asked(1);
+    node.replies(1, &call, 0);
+    assert_eq!(node.answer().0, Verdict::Success);
+
+    let mut node = Node::joining(RULES, Vec::new());
+    node.asks(Status, "vm1");
+    node.passes(TELL_LIMIT - SECOND);
+    node.waits();
+    node.passes(SECOND);
+    assert_eq!(node.answer().0, Verdict::Failure, "a member that says nothing is not waited for any longer");
+}
+
+#[test]
+fn what_runs_here_is_known_on_the_side_of_a_cut_without_quorum() {
+    let mut node = Node::settled(RULES, vec![local(2, Running), local(4, PowerState::Off)]);
+    node.leaves(1, Departure::Node);
+    node.leaves(3, Departure::Node);
+    node.votes(false, &[2]);
+    node.asks(Status, "vm2");
+    node.does(Status, Verdict::Success);
+    assert_eq!(node.answer().0, Verdict::Success);
+    node.asks(Off, "vm2");
+    node.does(Off, Verdict::Success);
+    assert_eq!(node.answer().0, Verdict::Success);
+    assert_eq!(node.answers_for(Status, "vm4"), Verdict::Failure, "it may run on the other side");
+    assert_eq!(node.answers_for(Off, "vm4"), Verdict::Failure);
+    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure);
+}
+
+#[test]
+fn every_copy_has_to_be_off() {
+    let mut node = Node::settled(RULES, vec![local(1, Running)]);
+    node.asks(Off, "vm1");
+    let call = node.asked(1);
+    node.does(Off, Verdict::Success);
+    node.waits();
+    node.replies(1, &call, 1);
+    assert_eq!(node.answer().0, Verdict::Failure);
+    node.asks(Status, "vm1");
+    let call = node.asked(1);
+    node.does(Status, Verdict::Off);
+    node.replies(1, &call, 0);
+    assert_eq!(node.answer().0, Verdict::Success, "one runs");
+}
+
+#[test]
+fn a_vm_that_is_off_on_several_hosts_is_started_on_none() {
+    let mut node = Node::settled(RULES, vec![local(1, PowerState::Off)]);
+    node.tells(1, 1, PowerState::Off);
+    node.asks(On, "vm1");
+    let call = node.asked(1);
+    assert_eq!(call.operation, Status, "first it is asked whether one runs");
+    node.does(Status, Verdict::Off);
+    node.replies(1, &call, 2);
+    let (verdict, reason) = node.answer();
+    assert!(verdict == Verdict::Failure && reason.contains("node 1, node 2"), "{reason}");
+}
+
+#[test]
+fn names_that_several_vms_have_are_refused() {
+    let namesake = LocalVm { name: "VM1".to_owned(), ..local(9, Running) };
+    let mut node = Node::settled(RULES, vec![namesake]);
+    node.asks(Off, "vm1");
+    let (verdict, reason) = node.answer();
+    assert!(verdict == Verdict::Failure && reason.contains("several VMs"), "{reason}");
+    node.asks(Off, &domain(1).uuid.to_string());
+    node.asked(1);
+}
+
+#[test]
+fn name_mode_says_what_a_vm_is_called() {
+    let uuid = domain(1).uuid.to_string();
+    for (names, by_name, by_uuid) in
+        [(Names::Name, true, false), (Names::Uuid, false, true), (Names::Both, true, true)]
+    {
+        let mut node = Node::settled(Rules { names, ..RULES }, Vec::new());
+        assert_eq!((node.router.knows("vm1"), node.router.knows(&uuid)), (by_name, by_uuid));
+        assert_eq!(node.answers_for(Off, if by_name { "nosuch" } else { "vm1" }), Verdict::Failure);
+    }
+}
+
+#[test]
+fn what_is_old_is_neither_asked_nor_carried_out() {
+    let mut node = Node::settled(RULES, vec![local(2, Running)]);
+    node.asks_late(Off, "vm1", SEND_LIMIT);
+    let (verdict, reason) = node.answer();
+    assert!(verdict == Verdict::Failure && reason.contains("was not asked"), "{reason}");
+
+    // Corosync did not take it in time: it comes back.
+    let request = Request { operation: Off, target: Target::new(b"vm1").unwrap(), seqno: 7 };
+    node.router.ask(77, &request, node.now, node.now);
+    let message = node.router.send(node.now).unwrap();
+    assert_eq!(message.expires, Some(node.now + SEND_LIMIT));
+    node.router.unsent(&message.bytes, node.now + SEND_LIMIT);
+    node.settle();
+    assert_eq!(node.answer().0, Verdict::Failure);
+
+    let call = Call { number: 5, target: 2, name: "vm2".to_owned(), operation: Off, client_number: 0 };
+    let (is_old, late) = (true, node.now + SERVE_LIMIT);
+    node.router.heard(peer(1), &Message::Request(call.clone()).encode(), node.now, is_old, node.now);
+    node.router.heard(peer(3), &Message::Request(call).encode(), node.now, false, late);
+    node.settle();
+    assert_eq!(node.to_do, [], "nothing is done");
+    let refused = |message: &&Message| matches!(message, Message::Reply { response: 1, .. });
+    assert_eq!(node.said.iter().filter(refused).count(), 2, "and both are told so");
+}
+
+#[test]
+fn a_request_of_a_c_daemon_is_answered_by_one_of_ours() {
+    let call = |name: &str, number| {
+        let (target, name, operation) = (EVERY_NODE, name.to_owned(), Off);
+        Call { number, target, name, operation, client_number: 0 }
+    };
+    let mut node = Node::beside_c(RULES, vec![local(2, Running)]);
+    node.hears(1, Message::Request(call("vm2", 1)));
+    node.does(Off, Verdict::Success);
+    assert!(matches!(node.said.pop_back(), Some(Message::Reply { response: 0, .. })));
+    node.said.clear();
+    node.hears(1, Message::Request(call("vm3", 2)));
+    node.hears(1, Message::Request(call("nosuch", 3)));
+    assert!(!node.said.iter().any(|message| matches!(message, Message::Reply { .. })), "that is for node 3");
+    // It hangs: after a while somebody has to say something.
+    node.passes(ANSWER_LIMIT);
+    node.passes(SECOND);
+    let failed = |message: &&Message| matches!(message, Message::Reply { response: 1, .. });
+    assert_eq!(node.said.iter().filter(failed).count(), 2);
+}
+
+#[test]
+fn a_vm_that_vanished_where_it_ran_may_have_moved() {
+    let mut node = Node::settled(RULES, vec![local(1, PowerState::Off)]);
+    let told = Told { domain: domain(1), owner: 0, state: PowerState::Off, is_active: false };
+    node.hears(1, Message::Gone(told));
+    node.asks(Status, "vm1");
+    node.does(Status, Verdict::Off);
+    node.waits();
+    let number = node
+        .said
+        .iter()
+        .find_map(|message| match message {
+            Message::TellAll { number } => Some(*number),
+            _ => None,
+        })
+        .expect("all are asked to tell what they have");
+    node.hears(1, Message::ToldAll { to: 2, number });
+    node.hears(3, Message::ToldAll { to: 2, number: number - 1 });
+    node.waits();
+    node.hears(3, Message::ToldAll { to: 2, number });
+    assert_eq!(node.answer().0, Verdict::Off, "nobody has it");
+}
+
+#[test]
+fn a_c_daemon_does_not_say_where_a_vm_went() {
+    let mut node = Node::beside_c(RULES, Vec::new());
+    node.tells(1, 1, PowerState::Off);
+    node.asks(Status, "vm1");
+    let call = node.asked(1);
+    node.tells(1, 1, PowerState::Off);
+    node.replies(1, &call, 2);
+    node.waits();
+    node.passes(5 * SECOND);
+    assert_eq!(node.answer().0, Verdict::Failure, "node 3 has not said that it is not there");
+
+    // It was heard to destroy it.
+    let mut node = Node::beside_c(RULES, Vec::new());
+    let call = Call { number: 9, target: 3, name: "vm1".to_owned(), operation: Off, client_number: 0 };
+    node.hears(1, Message::Reply { call, response: 0 });
+    node.tells(1, 1, PowerState::Off);
+    node.asks(Status, "vm1");
+    let call = node.asked(1);
+    node.tells(1, 1, PowerState::Off);
+    node.replies(1, &call, 2);
+    assert_eq!(node.answer().0, Verdict::Off);
+}
+
+#[test]
+fn a_c_daemon_that_answers_for_what_it_has_not_is_not_believed() {
+    let mut node = Node::beside_c(RULES, Vec::new());
+    node.asks(Off, "vm1");
+    let call = node.asked(1);
+    // It is the highest, and has not told the VM again: it means "unknown".
+    node.replies(1, &call, 0);
+    node.passes(5 * SECOND);
+    assert_eq!(node.answer().0, Verdict::Failure);
+}
+
+#[test]
+fn the_list_has_the_vms_of_all_hosts_once() {
+    let mut node = Node::settled(RULES, vec![local(1, PowerState::Off), local(2, Running)]);
+    node.leaves(3, Departure::Process);
+    let List::Known(entries) = node.router.list(node.now) else { panic!("it is not known") };
+    let entries: Vec<_> = entries.iter().map(|entry| (entry.name.as_str(), entry.state)).collect();
+    assert_eq!(entries, [("vm1", Running), ("vm2", Running)]);
+    node.router.lost("corosync has ended");
+    assert!(matches!(node.router.list(node.now), List::Alone(reason) if reason == "corosync has ended"));
+    assert_eq!(node.answers_for(Status, "vm2"), Verdict::Failure);
+}
+
+#[test]
+fn a_daemon_that_stops_answers_what_it_has_done_and_refuses_the_rest() {
+    let call = |number| {
+        let (target, name, operation) = (2, "vm2".to_owned(), Off);
+        Call { number, target, name, operation, client_number: 0 }
+    };
+    let mut node = Node::settled(RULES, vec![local(2, Running)]);
+    node.asks(Status, "vm1");
+    node.hears(1, Message::Request(call(1)));
+    node.said.clear();
+    node.router.stop();
+    node.settle();
+    assert_eq!(node.answer().0, Verdict::Failure, "a client here");
+    node.hears(3, Message::Request(call(2)));
+    node.does(Off, Verdict::Success);
+    let replies = node.said.iter().filter_map(|message| match message {
+        Message::Reply { call, response } => Some((call.number, *response)),
+        _ => None,
+    });
+    assert_eq!(replies.collect::<Vec<_>>(), [(2, 1), (1, 0)]);
+    assert_eq!(node.to_do, []);
+}

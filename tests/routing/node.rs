@@ -1,0 +1,196 @@
+//! A router with a group that says what a test says.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use fence_virt::fence::{Domain, Operation, PowerState, Request, Target, Uuid, Verdict};
+use fence_virt::routing::{
+    Action, Departure, LocalVm, Membership, Names, Peer, Router, Rules, TELL_LIMIT, Unknown,
+};
+use fence_virt::wire::cluster::{Call, Message, Told};
+
+use PowerState::Running;
+
+pub const RULES: Rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
+pub const SECOND: Duration = Duration::from_secs(1);
+
+pub fn peer(node: u32) -> Peer {
+    Peer { node, pid: node * 10 }
+}
+
+pub fn domain(number: u8) -> Domain {
+    Domain { name: format!("vm{number}"), uuid: Uuid::from_bytes([number; 16]) }
+}
+
+pub fn local(number: u8, state: PowerState) -> LocalVm {
+    let Domain { name, uuid } = domain(number);
+    LocalVm { name, uuid, state, is_active: state == Running }
+}
+
+/// Node 2 of the nodes 1, 2 and 3, and its group.
+pub struct Node {
+    pub router: Router,
+    pub now: Instant,
+    members: Vec<Peer>,
+    pub said: VecDeque<Message>,
+    pub to_do: VecDeque<Action>,
+    answers: VecDeque<(u64, Verdict, String)>,
+    next_client: u64,
+}
+
+impl Node {
+    /// One whose group knows nothing of it yet.
+    pub fn joining(rules: Rules, vms: Vec<LocalVm>) -> Node {
+        let (now, (said, to_do, answers)) = (Instant::now(), Default::default());
+        let (router, members) = (Router::new(rules, 1, 100), vec![peer(1), peer(2), peer(3)]);
+        let mut node = Node { router, now, members, said, to_do, answers, next_client: 0 };
+        node.router.listed(0, vms, now);
+        node.router.joined(peer(2), now);
+        let members = node.members.clone();
+        node.changed(Membership { members: members.clone(), left: Vec::new(), joined: members });
+        node.votes(true, &[1, 2, 3]);
+        node
+    }
+
+    /// One in a group of ours, where vm1 runs on node 1, vm3 on node 3, all was
+    /// told, and nothing is left to be said.
+    pub fn settled(rules: Rules, vms: Vec<LocalVm>) -> Node {
+        let mut node = Node::joining(rules, vms);
+        for other in [1, 3] {
+            node.hears(other, Message::Hello { is_complete: false });
+            node.tells(other, other as u8, Running);
+            node.hears(other, Message::Hello { is_complete: true });
+        }
+        node.settle();
+        node.said.clear();
+        node
+    }
+
+    /// The same with a C daemon on node 1.
+    pub fn beside_c(rules: Rules, vms: Vec<LocalVm>) -> Node {
+        let mut node = Node::joining(rules, vms);
+        node.tells(1, 1, Running);
+        node.hears(3, Message::Hello { is_complete: false });
+        node.tells(3, 3, Running);
+        node.hears(3, Message::Hello { is_complete: true });
+        node.passes(TELL_LIMIT);
+        node.said.clear();
+        node
+    }
+
+    pub fn changed(&mut self, change: Membership) {
+        self.router.changed(&change, self.now);
+        self.settle();
+    }
+
+    pub fn leaves(&mut self, node: u32, how: Departure) {
+        self.members.retain(|member| member.node != node);
+        let (members, left) = (self.members.clone(), vec![(peer(node), how)]);
+        self.changed(Membership { members, left, joined: Vec::new() });
+    }
+
+    pub fn votes(&mut self, is_quorate: bool, nodes: &[u32]) {
+        self.router.votes(is_quorate, nodes, self.now);
+        self.settle();
+    }
+
+    pub fn hears(&mut self, from: u32, message: Message) {
+        self.router.heard(peer(from), &message.encode(), self.now, false, self.now);
+        self.settle();
+    }
+
+    pub fn tells(&mut self, node: u32, vm: u8, state: PowerState) {
+        let told = Told { domain: domain(vm), owner: node, state, is_active: state == Running };
+        self.hears(node, Message::Store(told));
+    }
+
+    pub fn passes(&mut self, time: Duration) {
+        self.now += time;
+        self.router.turn(self.now);
+        self.settle();
+    }
+
+    /// What is said is heard here too, as by all.
+    pub fn settle(&mut self) {
+        loop {
+            let mut is_quiet = true;
+            while let Some(message) = self.router.send(self.now) {
+                is_quiet = false;
+                self.router.heard(peer(2), &message.bytes, self.now, false, self.now);
+                self.said.push_back(Message::decode(&message.bytes).unwrap());
+            }
+            while let Some(action) = self.router.act() {
+                is_quiet = false;
+                match action {
+                    Action::Answer { client, verdict, reason, .. } => {
+                        self.answers.push_back((client, verdict, reason));
+                    }
+                    Action::Find { job, .. } => self.router.found(job, Ok(Vec::new()), self.now),
+                    Action::Note(_) => {}
+                    other => self.to_do.push_back(other),
+                }
+            }
+            if is_quiet {
+                return;
+            }
+        }
+    }
+
+    pub fn asks(&mut self, operation: Operation, name: &str) {
+        self.asks_late(operation, name, Duration::ZERO);
+    }
+
+    pub fn asks_late(&mut self, operation: Operation, name: &str, age: Duration) {
+        self.next_client += 1;
+        let request = Request { operation, target: Target::new(name.as_bytes()).unwrap(), seqno: 7 };
+        self.router.ask(self.next_client, &request, self.now - age, self.now);
+        self.settle();
+    }
+
+    /// The answer that there is, and why.
+    #[track_caller]
+    pub fn answer(&mut self) -> (Verdict, String) {
+        let (_, verdict, reason) = self.answers.pop_front().expect("there is no answer");
+        (verdict, reason)
+    }
+
+    #[track_caller]
+    pub fn answers_for(&mut self, operation: Operation, name: &str) -> Verdict {
+        self.asks(operation, name);
+        self.answer().0
+    }
+
+    #[track_caller]
+    pub fn waits(&self) {
+        assert_eq!(self.answers, [], "it does not wait");
+    }
+
+    /// The request that was sent, which must be the only one, to this node.
+    #[track_caller]
+    pub fn asked(&mut self, target: u32) -> Call {
+        let requests: Vec<Message> = std::mem::take(&mut self.said).into();
+        let mut calls = requests.into_iter().filter_map(|message| match message {
+            Message::Request(call) => Some(call),
+            _ => None,
+        });
+        let call = calls.next().expect("nobody is asked");
+        assert_eq!(calls.next(), None, "somebody else is asked too");
+        assert_eq!(call.target, target);
+        call
+    }
+
+    pub fn replies(&mut self, from: u32, call: &Call, response: u32) {
+        self.hears(from, Message::Reply { call: Call { target: 2, ..call.clone() }, response });
+    }
+
+    /// What is to be done here is done, with this outcome.
+    #[track_caller]
+    pub fn does(&mut self, expected: Operation, verdict: Verdict) {
+        let Some(Action::Begin { job, operation, .. }) = self.to_do.pop_front() else {
+            panic!("nothing is to be done here")
+        };
+        assert_eq!(operation, expected);
+        self.router.done(job, verdict, "so it is".to_owned(), self.now);
+        self.settle();
+    }
+}
