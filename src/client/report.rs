@@ -102,7 +102,7 @@ fn report(name: &str, operation: Operation, outcome: &Outcome) -> Report {
         Outcome::Unanswered(reason) => return Report::failure(format!("{what} failed: {reason}")),
         Outcome::Unknown => {
             return Report::failure(format!(
-                "{what} failed: the host does not list a VM of this name or UUID"
+                "{what} failed: the host does not list a VM of this name or UUID; its log says why"
             ));
         }
         Outcome::Answered(Answer::HostList(entries)) => return Report::success(list(entries)),

@@ -197,3 +197,54 @@ stage_same() {
 	check "one VM on $(label "${THEIRS[0]}") and $(label "$OTHER"): no false success" on_two_in_doubt "$FIRST" "${THEIRS[0]}" "$OTHER"
 	undefine_shared "${THEIRS[0]}" "$OTHER"
 }
+
+# ------------------------------------- a member of the group that says anything
+
+# memory NODE - of its daemon, in KiB.
+memory() { in_node "$1" sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$(pid_of "$1" daemon)/status"; }
+# zeros COUNT - so many bytes, in hex.
+zeros() { printf '%0*d' $(($1 * 2)) 0; }
+# anything VM UUID - what a member says that means no good, but that it has a VM.
+anything() {
+	local type length
+	for length in 1 4 15 16 155 157 4096 200000; do echo "raw $(zeros $length)"; done
+	# Of each type, of ours too: without a name, without an end of it, with numbers as large as they get.
+	for type in 00000000 01000000 02000000 03000000 01005646 02005646 03005646 04005646 ffffffff; do
+		echo "raw $type$(zeros 152)"
+		echo "raw $type$(printf 'f%.0s' $(seq 304))"
+		echo "raw $type$(printf '61%.0s' $(seq 152))"
+	done
+	# Of other nodes' VMs; answers to all that may have been asked; questions without end.
+	echo "store $1 $2 5 1"
+	echo "gone $1 $2 1"
+	for number in $(seq 50); do echo "reply 1 $number 0 $1 off"; done
+	echo "flood 200 03005646$(zeros 152)"
+	echo "flood 5000 00000000$(zeros 4)ffffffff$(zeros 144)"
+	echo "random 5000 $RANDOM"
+	echo quit
+}
+# has_left_out NODE SINCE - whether its log complains of thousands of messages.
+has_left_out() { tail -n "+$(($2 + 1))" "$W/$1/daemon.log" | grep -q 'is none: .*([0-9]\{4,\} such lines'; }
+survives() { # NODE MEMBER'S
+	local node vm since before=() after
+	local -A log
+	since=$(lines "$W/events") vm=$(vm "$1")
+	for node in "${OURS[@]}"; do before+=("$(memory "$node")") log[$node]=$(lines "$W/$node/daemon.log"); done
+	anything "$vm" "$(uuid "$vm")" | in_node "$2" timeout $((LIMIT * 2)) "$GROUP_MEMBER" | tail -n 1
+	[ "${PIPESTATUS[1]}" = 0 ] || { echo "the member has failed"; return 1; }
+	for node in "${OURS[@]}"; do
+		! has_ended "$node" daemon || { echo "the daemon of $node has ended"; return 1; }
+		within has_left_out "$node" "${log[$node]}" || return
+		after=$(memory "$node")
+		echo "$node: ${before[0]} KiB, then $after"
+		[ "$after" -lt $((before[0] + 16384)) ] || { echo "it has grown"; return 1; }
+		before=("${before[@]:1}")
+		gets 0 "$node" status "$vm" 20 || return
+	done
+	events_are "$since" "" && both_ways "$1" "$2"
+}
+# C daemons take what they find in their memory for the rest of a short message.
+stage_member() {
+	[ ${#THEIRS[@]} = 0 ] || return 0
+	check "a member that says anything: nothing comes of it" survives "$FIRST" "$LAST"
+}
