@@ -11,6 +11,8 @@
 //! 5. If it did not get to read for more than a second, frozen or held up, all
 //!    that it then finds is marked: requests among it may be of any age.
 
+#[cfg(test)]
+pub(super) mod fake;
 mod seat;
 #[cfg(test)]
 mod tests;

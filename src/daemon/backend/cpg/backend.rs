@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use log::warn;
 
-use crate::daemon::backend::libvirt::{Libvirt, UriLink};
+use crate::daemon::backend::libvirt::{Libvirt, Link};
 use crate::daemon::backend::{Backend, Event, Seen};
 use crate::daemon::group::{GroupLink, Tidings};
 use crate::daemon::job::{Asker, Caller, Job, Outcome, Ticket};
 use crate::daemon::limiter::{LeftOut, Limiter};
 use crate::fence::{Answer, Operation, Request, Target, Verdict};
-use crate::routing::{Action, List, OnBehalf, Router};
+use crate::routing::{ANSWER_LIMIT, Action, List, OnBehalf, Router};
 
 /// How many batches of the group are read before the next job has its turn.
 const BATCHES: usize = 4;
 
 /// The backend.
-pub(super) struct Cpg {
-    libvirt: Libvirt<UriLink>,
+pub(super) struct Cpg<L> {
+    libvirt: Libvirt<L>,
     group: GroupLink,
     router: Router,
     /// Requests of clients, by the number that the router knows them by.
@@ -37,8 +37,8 @@ pub(super) struct Cpg {
     is_lost: bool,
 }
 
-impl Cpg {
-    pub(super) fn new(libvirt: Libvirt<UriLink>, group: GroupLink, router: Router) -> Cpg {
+impl<L: Link> Cpg<L> {
+    pub(super) fn new(libvirt: Libvirt<L>, group: GroupLink, router: Router) -> Cpg<L> {
         Cpg {
             libvirt,
             group,
@@ -106,6 +106,20 @@ impl Cpg {
             List::Known(entries) => self.libvirt.answer_list(job, entries.into_iter(), &[], now),
             List::Later(at) => self.lists.push((at, job)),
             List::Alone(reason) => job.finish(Verdict::Failure, alone(&reason)),
+        }
+    }
+
+    /// Takes up again the lists that wait: the last member to tell its VMs may do
+    /// so at any time, and one that cannot be heard does not keep them for ever.
+    fn resume_lists(&mut self, now: Instant) {
+        for (_, job) in std::mem::take(&mut self.lists) {
+            if let Some(stale) = job.stale(now) {
+                job.refuse(Verdict::Failure, stale);
+            } else if now >= job.received + ANSWER_LIMIT {
+                job.finish(Verdict::Failure, "not all hosts have told their VMs");
+            } else {
+                self.list(job, now);
+            }
         }
     }
 
@@ -243,7 +257,7 @@ fn alone(reason: &str) -> String {
     format!("this node is not in the cluster's group: {reason}")
 }
 
-impl Backend for Cpg {
+impl<L: Link> Backend for Cpg<L> {
     fn begin(&mut self, job: Job, now: Instant) {
         // It may have waited while the worker was in a call.
         self.fetch(BATCHES, now);
@@ -274,12 +288,7 @@ impl Backend for Cpg {
         self.fetch(BATCHES, now);
         self.router.turn(now);
         self.resume(now);
-        // The last member to tell its VMs may do so at any time.
-        if !self.lists.is_empty() && !matches!(self.router.list(now), List::Later(_)) {
-            for (_, job) in std::mem::take(&mut self.lists) {
-                self.list(job, now);
-            }
-        }
+        self.resume_lists(now);
         self.libvirt.turn(now);
         self.settle(now);
     }
@@ -308,3 +317,7 @@ impl Backend for Cpg {
         self.libvirt.is_at_work() || !self.jobs.is_empty()
     }
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -56,7 +56,7 @@ struct Round {
 }
 
 impl<L: Link> Libvirt<L> {
-    pub(super) fn new(links: Vec<L>, permissions: Permissions) -> Libvirt<L> {
+    pub(in crate::daemon::backend) fn new(links: Vec<L>, permissions: Permissions) -> Libvirt<L> {
         let uris = links.into_iter().map(Uri::new).collect();
         Libvirt { uris, permissions, retries: Vec::new(), round: None, listing: None }
     }

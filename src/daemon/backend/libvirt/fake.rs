@@ -34,7 +34,7 @@ pub(super) enum Fault {
 
 /// A fake hypervisor.
 #[derive(Debug, Default)]
-pub(super) struct Fake {
+pub(in crate::daemon::backend) struct Fake {
     pub(super) domains: RefCell<BTreeMap<String, Domain>>,
     pub(super) faults: RefCell<Vec<Fault>>,
     /// Every call fails with this.
@@ -48,7 +48,7 @@ pub(super) struct Fake {
 }
 
 impl Fake {
-    pub(super) fn with(domains: &[(&str, &str, bool)]) -> Arc<Fake> {
+    pub(in crate::daemon::backend) fn with(domains: &[(&str, &str, bool)]) -> Arc<Fake> {
         let fake = Fake::default();
         for (name, uuid, runs) in domains {
             let runs = runs.then(|| fake.id());
@@ -86,7 +86,7 @@ impl Fake {
         }
     }
 
-    pub(super) fn runs(&self, uuid: &str) -> Option<bool> {
+    pub(in crate::daemon::backend) fn runs(&self, uuid: &str) -> Option<bool> {
         self.domains.borrow().get(uuid).map(|domain| domain.runs.is_some())
     }
 }
@@ -166,13 +166,25 @@ impl Host for Fake {
 }
 
 /// A link to a fake hypervisor.
-pub(super) struct FakeLink {
+pub(in crate::daemon::backend) struct FakeLink {
     pub(super) name: String,
     pub(super) fake: Arc<Fake>,
     pub(super) closed: Cell<bool>,
     pub(super) probes: Cell<usize>,
     /// What its keeper saw when it connected.
     pub(super) inventory: RefCell<Option<Vec<(String, String)>>>,
+}
+
+impl FakeLink {
+    pub(in crate::daemon::backend) fn new(name: &str, fake: &Arc<Fake>) -> FakeLink {
+        FakeLink {
+            name: name.to_owned(),
+            fake: fake.clone(),
+            closed: Cell::new(false),
+            probes: Cell::new(0),
+            inventory: RefCell::new(None),
+        }
+    }
 }
 
 impl Link for FakeLink {

@@ -22,7 +22,7 @@ mod resolve;
 mod asker_tests;
 #[cfg(test)]
 #[allow(clippy::arc_with_non_send_sync)] // The trait has an Arc; the tests have one thread.
-mod fake;
+pub(super) mod fake;
 #[cfg(test)]
 mod list_tests;
 #[cfg(test)]
@@ -38,7 +38,7 @@ use crate::daemon::worker::Message;
 use crate::sys::signals::Signals;
 
 pub(super) use backend::Libvirt;
-pub(crate) use host::{Condition, Found, Host};
+pub(crate) use host::{Condition, Found, Host, Link};
 pub(crate) use keeper::Keepers;
 pub(super) use link::UriLink;
 

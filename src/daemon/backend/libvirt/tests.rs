@@ -25,13 +25,7 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(hosts: &[Arc<Fake>], groups: Groups) -> Bench {
-        let link = |(at, fake): (usize, &Arc<Fake>)| FakeLink {
-            name: format!("uri{at}"),
-            fake: fake.clone(),
-            closed: Cell::new(false),
-            probes: Cell::new(0),
-            inventory: RefCell::new(None),
-        };
+        let link = |(at, fake): (usize, &Arc<Fake>)| FakeLink::new(&format!("uri{at}"), fake);
         let links = hosts.iter().enumerate().map(link).collect();
         Bench::with_links(links, hosts, groups)
     }
