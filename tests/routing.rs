@@ -333,3 +333,28 @@ fn a_daemon_that_stops_answers_what_it_has_done_and_refuses_the_rest() {
     assert_eq!(replies.collect::<Vec<_>>(), [(2, 1), (1, 0)]);
     assert_eq!(node.to_do, []);
 }
+
+#[test]
+fn what_is_told_of_others_and_by_strangers_is_nothing() {
+    let mut node = Node::settled(RULES, Vec::new());
+    let told = |owner| Message::Store(Told { domain: domain(9), owner, state: Running, is_active: true });
+    node.hears(3, told(1));
+    node.hears(5, told(5));
+    assert!(!node.router.knows("vm9"));
+    node.hears(3, told(3));
+    assert!(node.router.knows("vm9"));
+}
+
+#[test]
+fn a_c_daemon_that_switches_off_what_was_off_has_destroyed_nothing() {
+    let mut node = Node::beside_c(RULES, Vec::new());
+    node.tells(1, 1, PowerState::Off);
+    let call = Call { number: 9, target: 3, name: "vm1".to_owned(), operation: Off, client_number: 0 };
+    node.hears(1, Message::Reply { call, response: 0 });
+    node.tells(1, 1, PowerState::Off);
+    node.asks(Status, "vm1");
+    let call = node.asked(1);
+    node.tells(1, 1, PowerState::Off);
+    node.replies(1, &call, 2);
+    node.waits();
+}
