@@ -5,9 +5,12 @@
 #[path = "routing/node.rs"]
 mod node;
 
+use std::time::Duration;
+
 use fence_virt::fence::{Operation, PowerState, Request, Target, Verdict};
 use fence_virt::routing::{
-    ANSWER_LIMIT, Departure, List, LocalVm, Names, Rules, SEND_LIMIT, SERVE_LIMIT, TELL_LIMIT, Unknown,
+    ANSWER_LIMIT, Departure, List, LocalVm, Membership, Names, Rules, SEND_LIMIT, SERVE_LIMIT, TELL_LIMIT,
+    Unknown,
 };
 use fence_virt::wire::cluster::{Call, EVERY_NODE, Message, Told};
 
@@ -357,4 +360,57 @@ fn a_c_daemon_that_switches_off_what_was_off_has_destroyed_nothing() {
     node.tells(1, 1, PowerState::Off);
     node.replies(1, &call, 2);
     node.waits();
+}
+
+#[test]
+fn a_reboot_asks_the_copy_that_is_left_when_the_other_turns_out_to_be_gone() {
+    let rules = Rules { unknown: Unknown::Off, ..RULES };
+    let mut node = Node::beside_c(rules, vec![local(1, Running)]);
+    node.hears(3, Message::TellAll { number: 7 });
+    node.said.clear();
+    node.asks(Reboot, "vm1");
+    let call = node.asked(1);
+    assert_eq!(call.operation, Off);
+    // It does not tell it again: it has it no more.
+    node.replies(1, &call, 0);
+    node.waits();
+    node.does(Reboot, Verdict::Success);
+    assert_eq!(node.answer().0, Verdict::Success);
+}
+
+#[test]
+fn a_c_daemon_that_has_a_vm_no_more_is_not_asked_again() {
+    let mut node = Node::beside_c(RULES, vec![local(1, Running)]);
+    node.asks(Off, "vm1");
+    node.asked(1);
+    node.passes(Duration::from_millis(10));
+    node.does(Off, Verdict::Success);
+    // It tells all that it has, and not this one.
+    node.tells(1, 5, Running);
+    node.passes(2 * SECOND);
+    assert!(!node.said.iter().any(|message| matches!(message, Message::Request(call) if call.target == 1)));
+    assert_eq!(node.answer().0, Verdict::Success);
+}
+
+#[test]
+fn a_vm_that_moved_is_followed_whatever_it_may_be_called() {
+    for names in [Names::Both, Names::Name, Names::Uuid] {
+        let mut node = Node::settled(Rules { names, ..RULES }, vec![local(1, Running)]);
+        assert!(!node.router.is_alone(&domain(1).uuid.to_string(), node.now), "{names:?}");
+    }
+}
+
+#[test]
+fn an_old_request_of_a_c_daemon_stays_old_while_somebody_joins() {
+    let mut node = Node::beside_c(RULES, vec![local(2, Running)]);
+    let joined = vec![peer(4)];
+    node.members.extend(&joined);
+    node.changed(Membership { members: node.members.clone(), left: Vec::new(), joined });
+    node.said.clear();
+    let (target, name) = (EVERY_NODE, "vm2".to_owned());
+    let call = Call { number: 1, target, name, operation: Off, client_number: 0 };
+    node.router.heard(peer(1), &Message::Request(call).encode(), node.now, true, node.now);
+    node.passes(SECOND);
+    assert_eq!(node.to_do, []);
+    assert!(node.said.iter().any(|message| matches!(message, Message::Reply { response: 1, .. })));
 }

@@ -1,6 +1,6 @@
 //! Requests under way: which copies of their VMs are asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::router::{Holder, Purpose, Router};
@@ -209,7 +209,9 @@ impl Router {
             return Progress::Done(Verdict::Failure, reason);
         }
         self.ask_copies(task, id, uuid, &holders, now);
-        if task.asks.is_empty() {
+        // Of a reboot, the one that is asked last.
+        let has_runner = task.runner.is_some_and(|node| holders.iter().any(|holder| holder.node == node));
+        if task.asks.is_empty() && !has_runner {
             return self.nobody(task, Some(uuid), now);
         }
         self.judge(task, id, uuid, now)
@@ -336,12 +338,14 @@ impl Router {
 
     /// Asks the members that have it and were not asked, and gives up those that are gone.
     fn ask_copies(&mut self, task: &mut Task, id: u64, uuid: Uuid, holders: &[Holder], now: Instant) {
+        let mut stale = BTreeSet::new();
         for node in task.asks.keys().copied().collect::<Vec<_>>() {
             let Some(ask) = task.asks.get(&node) else { continue };
             if let AskState::Reply(number) = ask.state {
                 let is_stale = self.table.stale_at(node, uuid, ask.at).is_some_and(|at| now >= at);
                 if is_stale {
                     self.table.gone(node, uuid);
+                    stale.insert(node);
                 }
                 if is_stale || !self.table.is_member(node) {
                     self.numbers.remove(&number);
@@ -355,7 +359,7 @@ impl Router {
             task.runner = running.max_by_key(|holder| holder.order).map(|holder| holder.node);
         }
         let is_only = holders.len() == 1 && task.asks.is_empty();
-        for holder in holders {
+        for holder in holders.iter().filter(|holder| !stale.contains(&holder.node)) {
             if !task.asks.contains_key(&holder.node) && task.runner != Some(holder.node) {
                 let operation = match task.operation {
                     Operation::On | Operation::Reboot if is_only => task.operation,

@@ -7,7 +7,7 @@ use super::outbox::Outbox;
 use super::serving::Serving;
 use super::table::{Fate, Table};
 use super::task::Task;
-use super::{Action, List, Membership, Outgoing, Peer, RESYNC_EVERY, Rules};
+use super::{Action, List, Membership, Names, Outgoing, Peer, RESYNC_EVERY, Rules};
 use crate::fence::{HostEntry, PowerState, Uuid, Verdict};
 use crate::wire::cluster::Message;
 
@@ -252,8 +252,12 @@ impl Router {
     }
 
     pub(super) fn meaning(&self, text: &str) -> BTreeSet<Uuid> {
-        let mut found = self.table.meaning(text, self.rules.names);
-        found.extend(self.local.meaning(text, self.rules.names));
+        self.meaning_of(text, self.rules.names)
+    }
+
+    pub(super) fn meaning_of(&self, text: &str, names: Names) -> BTreeSet<Uuid> {
+        let mut found = self.table.meaning(text, names);
+        found.extend(self.local.meaning(text, names));
         found
     }
 
@@ -296,7 +300,7 @@ impl Router {
     fn still_true(&self, message: Message) -> Message {
         match message {
             Message::Reply { call, response: 2 } => {
-                let mut meant = self.local.meaning(&call.name, self.rules.names).into_iter();
+                let mut meant = self.local.meaning(&call.name, Names::Both).into_iter();
                 let runs = meant.any(|uuid| self.local.state(uuid) == Some(PowerState::Running));
                 Message::Reply { call, response: if runs { 0 } else { 2 } }
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::router::{Purpose, Router};
-use super::{ANSWER_LIMIT, Action, LocalVm, OnBehalf, Peer, SERVE_LIMIT};
+use super::{ANSWER_LIMIT, Action, LocalVm, Names, OnBehalf, Peer, SERVE_LIMIT};
 use crate::backlog::Backlog;
 use crate::fence::{Uuid, Verdict};
 use crate::wire::cluster::{Call, EVERY_NODE, Message};
@@ -22,7 +22,7 @@ pub(super) struct Serving {
     /// Those that wait.
     waiting: Backlog<Served>,
     /// Those that name no node, while it is not settled who of this suite answers.
-    deferred: Vec<(Peer, Call, Instant)>,
+    deferred: Vec<(Peer, Call, Instant, bool)>,
     /// Those that the worker has, by their job.
     begun: HashMap<u64, Served>,
     /// Every request that is not answered yet, so that a second one of the same number is known.
@@ -133,8 +133,9 @@ impl Router {
     /// All of this suite must come to the same view of that: while they are
     /// telling their VMs, which each hears in the same order, it is put off.
     fn requested_of_all(&mut self, from: Peer, call: Call, at: Instant, is_old: bool, now: Instant) {
-        if self.table.speakers_unsettled_until(now).is_some() && self.serving.deferred.len() < HELD_MAX {
-            return self.serving.deferred.push((from, call, at));
+        let is_settled = self.is_stopping || self.table.speakers_unsettled_until(now).is_none();
+        if !is_settled && self.serving.deferred.len() < HELD_MAX {
+            return self.serving.deferred.push((from, call, at, is_old));
         }
         let meant: Vec<Uuid> =
             self.meaning(&call.name).into_iter().filter(|&uuid| !self.holders(uuid).is_empty()).collect();
@@ -160,8 +161,8 @@ impl Router {
     /// Takes up what was put off, if it is settled who answers.
     pub(super) fn resume_deferred(&mut self, now: Instant) {
         if !self.serving.deferred.is_empty() && self.table.speakers_unsettled_until(now).is_none() {
-            for (from, call, at) in std::mem::take(&mut self.serving.deferred) {
-                let is_old = now.saturating_duration_since(at) >= SERVE_LIMIT;
+            for (from, call, at, was_old) in std::mem::take(&mut self.serving.deferred) {
+                let is_old = was_old || now.saturating_duration_since(at) >= SERVE_LIMIT;
                 self.requested_of_all(from, call, at, is_old, now);
             }
         }
@@ -169,7 +170,7 @@ impl Router {
 
     /// This node leaves, and does not come to that any more.
     pub(super) fn refuse_deferred(&mut self) {
-        for (from, call, _) in std::mem::take(&mut self.serving.deferred) {
+        for (from, call, ..) in std::mem::take(&mut self.serving.deferred) {
             match self.local.meaning(&call.name, self.rules.names).is_empty() {
                 true => self.serving.is_over(from, call.number),
                 false => self.reply(from, call, Verdict::Failure),
@@ -241,7 +242,8 @@ impl Router {
     /// Whether, should the VM of this name or UUID have moved away from here,
     /// nobody knows where it went. To be asked when a job begins, not before.
     pub fn is_alone(&mut self, name: &str, now: Instant) -> bool {
-        !self.meaning(name).into_iter().any(|uuid| {
+        // Jobs of ours name the UUID, whatever clients may.
+        !self.meaning_of(name, Names::Both).into_iter().any(|uuid| {
             let changed = self.local.changed(uuid);
             let (is_elsewhere, runs_elsewhere) = self.table.elsewhere(uuid, changed.started);
             if self.local.is_followed(uuid) || runs_elsewhere {

@@ -31,7 +31,7 @@ pub fn local(number: u8, state: PowerState) -> LocalVm {
 pub struct Node {
     pub router: Router,
     pub now: Instant,
-    members: Vec<Peer>,
+    pub members: Vec<Peer>,
     pub said: VecDeque<Message>,
     pub to_do: VecDeque<Action>,
     answers: VecDeque<(u64, Verdict, String)>,
