@@ -336,8 +336,9 @@ impl World {
             for at in up_nodes(self, |node| node.kind == Ours) {
                 let before = self.answers.clone();
                 let expected = if self.runs(vm).is_empty() { "off" } else { "success" };
-                // Once in fifty times libvirt fails, and a C daemon is given 2 s to tell its VMs.
-                let is_found = (0..6).any(|_| {
+                // Once in fifty times libvirt fails, about as often it takes too long, with each
+                // of several copies; and a C daemon is given 2 s to tell its VMs.
+                let is_found = (0..12).any(|_| {
                     for _ in 0..60 {
                         self.now += 50;
                         (0..self.nodes.len()).for_each(|at| self.turn(at, 1000));

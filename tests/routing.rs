@@ -267,27 +267,34 @@ fn a_vm_that_vanished_where_it_ran_may_have_moved() {
     assert_eq!(node.answer().0, Verdict::Off, "nobody has it");
 }
 
-#[test]
-fn a_c_daemon_does_not_say_where_a_vm_went() {
-    let mut node = Node::beside_c(RULES, Vec::new());
+/// The C daemon of node 1 answers node 3 that it has switched vm1 off, and tells it so.
+fn c_has_done_an_off(node: &mut Node) {
+    let call = Call { number: 9, target: 3, name: "vm1".to_owned(), operation: Off, client_number: 0 };
+    node.hears(1, Message::Reply { call, response: 0 });
     node.tells(1, 1, PowerState::Off);
+}
+
+/// It is asked for the status of vm1, which is off.
+fn c_says_off(node: &mut Node) {
     node.asks(Status, "vm1");
     let call = node.asked(1);
     node.tells(1, 1, PowerState::Off);
     node.replies(1, &call, 2);
+}
+
+#[test]
+fn a_c_daemon_does_not_say_where_a_vm_went() {
+    let mut node = Node::beside_c(RULES, Vec::new());
+    node.tells(1, 1, PowerState::Off);
+    c_says_off(&mut node);
     node.waits();
     node.passes(5 * SECOND);
     assert_eq!(node.answer().0, Verdict::Failure, "node 3 has not said that it is not there");
 
     // It was heard to destroy it.
     let mut node = Node::beside_c(RULES, Vec::new());
-    let call = Call { number: 9, target: 3, name: "vm1".to_owned(), operation: Off, client_number: 0 };
-    node.hears(1, Message::Reply { call, response: 0 });
-    node.tells(1, 1, PowerState::Off);
-    node.asks(Status, "vm1");
-    let call = node.asked(1);
-    node.tells(1, 1, PowerState::Off);
-    node.replies(1, &call, 2);
+    c_has_done_an_off(&mut node);
+    c_says_off(&mut node);
     assert_eq!(node.answer().0, Verdict::Off);
 }
 
@@ -352,13 +359,8 @@ fn what_is_told_of_others_and_by_strangers_is_nothing() {
 fn a_c_daemon_that_switches_off_what_was_off_has_destroyed_nothing() {
     let mut node = Node::beside_c(RULES, Vec::new());
     node.tells(1, 1, PowerState::Off);
-    let call = Call { number: 9, target: 3, name: "vm1".to_owned(), operation: Off, client_number: 0 };
-    node.hears(1, Message::Reply { call, response: 0 });
-    node.tells(1, 1, PowerState::Off);
-    node.asks(Status, "vm1");
-    let call = node.asked(1);
-    node.tells(1, 1, PowerState::Off);
-    node.replies(1, &call, 2);
+    c_has_done_an_off(&mut node);
+    c_says_off(&mut node);
     node.waits();
 }
 
@@ -413,4 +415,62 @@ fn an_old_request_of_a_c_daemon_stays_old_while_somebody_joins() {
     node.passes(SECOND);
     assert_eq!(node.to_do, []);
     assert!(node.said.iter().any(|message| matches!(message, Message::Reply { response: 1, .. })));
+}
+
+#[test]
+fn who_asks_for_all_gets_all_however_often_others_ask() {
+    let vms = (10..60).map(|number| local(number, Running)).collect();
+    let mut node = Node::settled(RULES, vms);
+    let mut has_told = false;
+    for number in 0..20 {
+        node.router.heard(peer(1), &Message::TellAll { number }.encode(), node.now, false, node.now);
+        for _ in 0..20 {
+            let Some(message) = node.router.send(node.now) else { break };
+            has_told |= matches!(Message::decode(&message.bytes), Ok(Message::ToldAll { to: 1, .. }));
+        }
+    }
+    assert!(has_told, "the telling never ends");
+    node.settle();
+    let last = node.said.iter().rev().find_map(|message| match message {
+        Message::ToldAll { to: 1, number } => Some(*number),
+        _ => None,
+    });
+    assert_eq!(last, Some(19), "the last question is answered too");
+}
+
+#[test]
+fn a_node_whose_libvirt_is_away_does_not_say_that_it_has_told_all() {
+    let mut node = Node::settled(RULES, vec![local(2, Running)]);
+    node.router.unlisted(0);
+    node.hears(1, Message::TellAll { number: 7 });
+    let is_all =
+        |message: &Message| matches!(message, Message::ToldAll { .. } | Message::Hello { is_complete: true });
+    assert!(!node.said.iter().any(is_all));
+    node.router.listed(0, vec![local(2, Running), local(4, Running)], node.now);
+    node.settle();
+    let told = node
+        .said
+        .iter()
+        .position(|message| matches!(message, Message::Store(told) if told.domain == domain(4)));
+    let all = node.said.iter().position(|message| matches!(message, Message::ToldAll { to: 1, number: 7 }));
+    assert!(told.is_some() && told < all, "{:?}", node.said);
+}
+
+#[test]
+fn an_answer_that_takes_three_seconds_still_counts() {
+    let mut node = Node::settled(RULES, vec![local(1, PowerState::Off)]);
+    let told = Told { domain: domain(1), owner: 0, state: PowerState::Off, is_active: false };
+    node.hears(1, Message::Gone(told));
+    node.asks(Status, "vm1");
+    node.does(Status, Verdict::Off);
+    let question =
+        |message: &Message| if let Message::TellAll { number } = message { Some(*number) } else { None };
+    let questions: Vec<u32> = node.said.iter().filter_map(question).collect();
+    for _ in 0..12 {
+        node.passes(SECOND / 4);
+    }
+    assert_eq!(node.said.iter().filter_map(question).collect::<Vec<_>>(), questions, "it is asked once");
+    node.hears(1, Message::ToldAll { to: 2, number: questions[0] });
+    node.hears(3, Message::ToldAll { to: 2, number: questions[0] });
+    assert_eq!(node.answer().0, Verdict::Off);
 }

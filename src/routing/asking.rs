@@ -7,7 +7,7 @@ use super::router::{Holder, Purpose, Router};
 use super::rules::Judgement;
 use super::table::Fate;
 use super::task::{Ask, AskState, Asker, Limits, Progress, Task};
-use super::{ANSWER_LIMIT, Action, Names, OnBehalf, PROBE_LIMIT, Peer, SEND_LIMIT, SERVE_LIMIT};
+use super::{ANSWER_LIMIT, Action, Names, OnBehalf, PROBE_LIMIT, Peer, SEND_LIMIT, SERVE_LIMIT, TOLD_LIMIT};
 use crate::fence::{Operation, PowerState, Request, Uuid, Verdict};
 use crate::wire::cluster::{Call, EVERY_NODE, Message};
 
@@ -249,11 +249,11 @@ impl Router {
         task: &mut Task,
         now: Instant,
     ) -> Result<(), Option<Instant>> {
-        let outcome = self.has_told_since(order, &uuid.to_string(), now);
-        outcome.map_err(|until| {
-            let end = *task.in_doubt.get_or_insert(now) + 2 * PROBE_LIMIT;
-            until.filter(|_| now < end)
-        })
+        let end = *task.in_doubt.get_or_insert(now) + TOLD_LIMIT;
+        match self.has_told_since(order, &uuid.to_string(), now) {
+            Ok(()) => Ok(()),
+            Err(until) => Err(until.filter(|_| now < end).map(|until| until.min(end))),
+        }
     }
 
     /// Whether a copy may run where nobody can be asked. A copy that was off

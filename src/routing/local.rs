@@ -47,6 +47,8 @@ pub(super) struct Local {
     changed: BTreeMap<Uuid, Changed>,
     /// Who is to be told when all were told, with the number that it gave.
     owed: BTreeMap<u32, u32>,
+    /// The same, who asked during a round: for them all is told once more after it.
+    owed_next: BTreeMap<u32, u32>,
 }
 
 impl Local {
@@ -54,10 +56,25 @@ impl Local {
         Local { unlisted: (0..uris).collect(), ..Local::default() }
     }
 
-    /// Everything is to be told anew, and a node be told when that is done.
+    /// Everything is to be told anew, and a node be told when that is done. A
+    /// round that is under way is not begun anew, or it might never end.
     pub(super) fn tell_all_to(&mut self, node: u32, number: u32) {
-        self.owed.insert(node, number);
-        self.tell_all();
+        if self.is_telling_all {
+            self.owed_next.insert(node, number);
+        } else {
+            self.owed.insert(node, number);
+            self.tell_all();
+        }
+    }
+
+    /// A URI does not answer.
+    pub(super) fn unlist(&mut self, place: usize) {
+        self.unlisted.insert(place);
+    }
+
+    /// Whether it is known of all URIs what is there.
+    pub(super) fn is_listed(&self) -> bool {
+        self.unlisted.is_empty()
     }
 
     /// Everything is to be told anew.
@@ -153,16 +170,21 @@ impl Local {
                 return Some(told);
             }
         }
-        if self.is_telling_all && self.unlisted.is_empty() {
-            self.is_telling_all = false;
+        if !self.is_listed() {
+            return None;
+        }
+        if std::mem::take(&mut self.is_telling_all) {
             return Some(Message::Hello { is_complete: true });
         }
-        if !self.is_telling_all {
-            if let Some((to, number)) = self.owed.pop_first() {
-                return Some(Message::ToldAll { to, number });
-            }
+        if let Some((to, number)) = self.owed.pop_first() {
+            return Some(Message::ToldAll { to, number });
         }
-        None
+        if self.owed_next.is_empty() {
+            return None;
+        }
+        self.owed = std::mem::take(&mut self.owed_next);
+        self.tell_all();
+        self.next_news(me)
     }
 
     /// What is told of a VM, at once.
@@ -236,6 +258,7 @@ impl Local {
     /// What was to be told to others is for a group that is lost.
     pub(super) fn leave(&mut self) {
         self.owed.clear();
+        self.owed_next.clear();
     }
 
     /// Whether it is known where it went, if it moved away.

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::table::{Fate, Table};
-use super::{Departure, Membership, PROBE_LIMIT, TELL_LIMIT};
+use super::{Departure, Membership, PROBE_LIMIT, TELL_LIMIT, TOLD_LIMIT};
 
 /// How long a member of this suite may take to say that it is.
 const HELLO_LIMIT: Duration = Duration::from_millis(500);
@@ -50,7 +50,7 @@ pub(super) struct Question {
 
 /// Whether all members have told all their VMs since some moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum HasTold {
     /// They have, and nobody else can have it.
     All,
     /// They are to be asked.
@@ -226,14 +226,14 @@ impl Table {
 
     /// Whether all members have told all their VMs since what was told at this
     /// place in the order of the group; 0 is before all of it.
-    pub(super) fn told_since(&self, order: u64, now: Instant) -> Told {
+    pub(super) fn told_since(&self, order: u64, now: Instant) -> HasTold {
         if !self.seen.iter().all(|node| self.members.contains_key(node)) {
-            return Told::Never;
+            return HasTold::Never;
         }
         if order == 0 && self.all_members(Member::has_told) {
-            return Told::All;
+            return HasTold::All;
         }
-        let Some(question) = self.question else { return Told::Ask };
+        let Some(question) = self.question else { return HasTold::Ask };
         let is_over = now >= question.at + PROBE_LIMIT;
         // C daemons are asked by a request, and say nothing when they have told all.
         let has_answered = |member: &Member| match member.speaks {
@@ -241,14 +241,17 @@ impl Table {
             false => is_over && member.since <= question.at,
         };
         if question.order >= order && self.all_members(has_answered) {
-            return Told::All;
+            return HasTold::All;
         }
         if now < question.at + ASK_AGAIN {
-            return Told::Until(question.at + ASK_AGAIN);
+            return HasTold::Until(question.at + ASK_AGAIN);
         }
-        match question.order >= order && !is_over {
-            true => Told::Until(question.at + PROBE_LIMIT),
-            false => Told::Ask,
+        // To ask again spoils the answers that are on their way.
+        let end = question.at + TOLD_LIMIT;
+        match (question.order >= order && now < end, is_over) {
+            (true, true) => HasTold::Until(end),
+            (true, false) => HasTold::Until(question.at + PROBE_LIMIT),
+            (false, _) => HasTold::Ask,
         }
     }
 

@@ -65,6 +65,8 @@ pub const SERVE_LIMIT: Duration = Duration::from_secs(13);
 pub const TELL_LIMIT: Duration = Duration::from_secs(5);
 /// How long C daemons may take to tell their VMs when one is asked for that nobody knows.
 pub const PROBE_LIMIT: Duration = Duration::from_secs(2);
+/// How long all members may take to tell all their VMs when they are asked to.
+pub const TOLD_LIMIT: Duration = Duration::from_secs(4);
 /// How often everything is told anew, though nothing has changed.
 pub const RESYNC_EVERY: Duration = Duration::from_secs(300);
 

@@ -172,7 +172,6 @@ impl Router {
                 self.review_all(now);
             }
             Message::TellAll { number } if !self.table.is_me(from.node) => {
-                self.push(Message::Hello { is_complete: false });
                 self.local.tell_all_to(from.node, number);
             }
             Message::ToldAll { to, number } if self.table.is_me(to) => {
@@ -350,14 +349,17 @@ impl Router {
         self.is_behind
     }
 
-    pub(super) fn push(&mut self, message: Message) {
-        self.push_until(message, None);
+    pub(super) fn push(&mut self, message: Message) -> bool {
+        self.push_until(message, None)
     }
 
-    pub(super) fn push_until(&mut self, message: Message, expires: Option<Instant>) {
-        if !self.outbox.push(message, expires) {
+    /// False if there is no room for it.
+    pub(super) fn push_until(&mut self, message: Message, expires: Option<Instant>) -> bool {
+        let is_room = self.outbox.push(message, expires);
+        if !is_room {
             self.note("corosync takes no messages, and too many wait: one is dropped".to_owned());
         }
+        is_room
     }
 
     pub(super) fn note(&mut self, text: String) {

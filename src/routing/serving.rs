@@ -305,14 +305,17 @@ impl Router {
     }
 
     pub(super) fn reply(&mut self, peer: Peer, call: Call, verdict: Verdict) {
-        self.serving.is_over(peer, call.number);
-        self.serving.is_answered(peer.node, call.number);
+        let number = call.number;
+        self.serving.is_over(peer, number);
         let response = match verdict {
             Verdict::Success => 0,
             Verdict::Off => 2,
             Verdict::Failure | Verdict::Denied => 1,
         };
-        self.push(Message::Reply { call: Call { target: peer.node, ..call }, response });
+        // One that is dropped leaves a C daemon waiting, until it is answered for the silent.
+        if self.push(Message::Reply { call: Call { target: peer.node, ..call }, response }) {
+            self.serving.is_answered(peer.node, number);
+        }
     }
 
     /// Requests of peers that are gone are for nobody: what has not begun does not begin.

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use super::asking::LOOK_AGAIN;
 use super::local::Lost;
-use super::members::Told as HasTold;
+use super::members::HasTold;
 use super::router::Router;
 use super::table::News;
 use super::{LocalVm, PROBE_LIMIT, Peer};
@@ -42,6 +43,12 @@ impl Router {
         self.review_all(now);
     }
 
+    /// One of this node's URIs does not answer: until it is listed again, nobody is
+    /// told that all VMs here were told.
+    pub fn unlisted(&mut self, place: usize) {
+        self.local.unlist(place);
+    }
+
     /// A VM at one of this node's URIs, as it was seen.
     pub fn seen(&mut self, place: usize, vm: LocalVm, now: Instant) {
         let uuid = vm.uuid;
@@ -69,6 +76,7 @@ impl Router {
         now: Instant,
     ) -> Result<(), Option<Instant>> {
         match self.table.told_since(order, now) {
+            HasTold::All if !self.local.is_listed() => Err(Some(now + LOOK_AGAIN)),
             HasTold::All => Ok(()),
             HasTold::Never => Err(None),
             HasTold::Until(at) => Err(Some(at)),

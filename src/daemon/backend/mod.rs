@@ -51,6 +51,8 @@ pub(crate) enum Seen {
     One(LocalVm),
     /// That one is there no more.
     Gone(Uuid),
+    /// The URI does not answer: what is there is not known until all are listed again.
+    Lost,
 }
 
 /// Carries requests out. The worker calls it from its one thread; it may take

@@ -90,6 +90,7 @@ impl Look for Inventory {
     }
 
     fn lost(&mut self) {
+        self.tell(Seen::Lost);
         self.again.clear();
         self.again_at = None;
     }

@@ -30,6 +30,7 @@ impl World {
             Message::Event(Event::Vms { uri: 3, seen: Seen::Gone(uuid) }) => {
                 format!("{} is gone", &uuid.to_string()[..2])
             }
+            Message::Event(Event::Vms { uri: 3, seen: Seen::Lost }) => "lost".to_owned(),
             other => panic!("{other:?}"),
         };
         self.worker.try_iter().map(words).collect()
@@ -111,4 +112,7 @@ fn a_connection_that_is_gone_is_an_error() {
     assert!(world.inventory.deadline().is_some());
     world.inventory.lost();
     assert_eq!(world.inventory.deadline(), None, "another connection begins anew");
+    assert_eq!(world.told(), ["lost"]);
+    world.fake.failing.set(false);
+    assert_eq!(world.resync(true), ["0 VMs"], "all are told when it is there");
 }

@@ -16,6 +16,9 @@ use crate::routing::{ANSWER_LIMIT, Action, List, OnBehalf, Router};
 
 /// How many batches of the group are read before the next job has its turn.
 const BATCHES: usize = 4;
+/// How many things the router has done here before the next job has its turn:
+/// each may be a call of libvirt.
+const ACTIONS_MAX: usize = 64;
 
 /// The backend.
 pub(super) struct Cpg<L> {
@@ -35,6 +38,8 @@ pub(super) struct Cpg<L> {
     sought: Vec<(Instant, Job)>,
     notes: Limiter,
     is_lost: bool,
+    /// The router may want more done.
+    has_more: bool,
 }
 
 impl<L: Link> Cpg<L> {
@@ -52,6 +57,7 @@ impl<L: Link> Cpg<L> {
             sought: Vec::new(),
             notes: Limiter::new(20, Duration::from_millis(500), Instant::now()),
             is_lost: false,
+            has_more: false,
         }
     }
 
@@ -163,8 +169,9 @@ impl<L: Link> Cpg<L> {
         }
     }
 
-    /// Does what the router wants done, until it wants nothing more.
+    /// Does what the router wants done, until it wants nothing more, or for now.
     fn settle(&mut self, now: Instant) {
+        let mut left = ACTIONS_MAX;
         loop {
             for Outcome { job, answer, reason } in self.outcomes.1.try_iter().collect::<Vec<_>>() {
                 self.callers.remove(&job);
@@ -180,11 +187,14 @@ impl<L: Link> Cpg<L> {
                 self.group.send(message);
             }
             let mut is_quiet = true;
-            while let Some(action) = self.router.act() {
+            while left > 0 {
+                let Some(action) = self.router.act() else { break };
                 is_quiet = false;
+                left -= 1;
                 self.act(action, now);
             }
-            if is_quiet && self.outcomes.1.is_empty() {
+            self.has_more = left == 0;
+            if self.has_more || (is_quiet && self.outcomes.1.is_empty()) {
                 return;
             }
         }
@@ -279,6 +289,7 @@ impl<L: Link> Backend for Cpg<L> {
             Event::Vms { uri, seen: Seen::All(vms) } => self.router.listed(uri, vms, now),
             Event::Vms { uri, seen: Seen::One(vm) } => self.router.seen(uri, vm, now),
             Event::Vms { uri, seen: Seen::Gone(uuid) } => self.router.vanished(uri, uuid, now),
+            Event::Vms { uri, seen: Seen::Lost } => self.router.unlisted(uri),
             Event::Cluster => {}
             other @ Event::Probed { .. } => self.libvirt.event(other, now),
         }
@@ -295,7 +306,7 @@ impl<L: Link> Backend for Cpg<L> {
 
     fn deadline(&self) -> Option<Instant> {
         let now = Instant::now();
-        if self.group.has_tidings() {
+        if self.has_more || self.group.has_tidings() {
             return Some(now);
         }
         let waiting = self.lists.iter().chain(&self.sought).map(|(at, _)| *at);
@@ -314,7 +325,7 @@ impl<L: Link> Backend for Cpg<L> {
     }
 
     fn is_at_work(&self) -> bool {
-        self.libvirt.is_at_work() || !self.jobs.is_empty()
+        self.libvirt.is_at_work() || self.has_more || !self.jobs.is_empty()
     }
 }
 

@@ -205,3 +205,30 @@ fn a_group_that_has_the_uuid_alone_permits_the_name_when_the_vm_is_told() {
     bench.passes(TELL_LIMIT);
     assert_eq!(verdicts(&mail), [Verdict::Denied], "nobody has told it");
 }
+
+#[test]
+fn a_crowd_of_questions_does_not_hold_the_worker() {
+    let mut bench = Bench::new(Groups::default());
+    bench.tells_all();
+    let ask = |number| {
+        let (target, name) = (u32::MAX, format!("nosuch{number}"));
+        let call = Call { number, target, name, operation: Operation::Status, client_number: 0 };
+        let bytes = Message::Request(call).encode().to_vec();
+        Tidings::Message { from: peer(3), bytes, at: bench.now, is_old: false }
+    };
+    let members = vec![peer(1), peer(2), peer(3)];
+    let change = Membership { members, left: Vec::new(), joined: vec![peer(3)] };
+    let crowd = (0..500).map(ask).collect();
+    bench.hear(vec![Tidings::Changed(change)]);
+    bench.now += TELL_LIMIT;
+    bench.group.tell(crowd);
+    bench.backend.turn(bench.now);
+    assert!(bench.backend.deadline().is_some_and(|at| at <= Instant::now()), "there is more to do");
+    let before = bench.host.finds();
+    assert!(before < 200, "{before} lookups in one turn");
+    for _ in 0..20 {
+        bench.group.turns();
+        bench.backend.turn(bench.now);
+    }
+    assert_eq!(bench.host.finds(), 500, "and in the end all are looked up");
+}

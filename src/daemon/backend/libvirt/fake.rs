@@ -43,6 +43,8 @@ pub(in crate::daemon::backend) struct Fake {
     pub(super) destroys: Cell<usize>,
     /// How often all VMs were listed.
     pub(super) lists: Cell<usize>,
+    /// How often one was looked for.
+    finds: Cell<usize>,
     pub(super) log: RefCell<Vec<String>>,
     next_id: Cell<u32>,
 }
@@ -86,6 +88,10 @@ impl Fake {
         }
     }
 
+    pub(in crate::daemon::backend) fn finds(&self) -> usize {
+        self.finds.get()
+    }
+
     pub(in crate::daemon::backend) fn runs(&self, uuid: &str) -> Option<bool> {
         self.domains.borrow().get(uuid).map(|domain| domain.runs.is_some())
     }
@@ -98,6 +104,7 @@ fn condition(domain: &Domain) -> Condition {
 
 impl Host for Fake {
     fn find(&self, target: &Target) -> Result<Vec<Found>, Failed> {
+        self.finds.set(self.finds.get() + 1);
         let all = self.all()?;
         Ok(all.into_iter().filter(|vm| vm.name == target.as_str() || vm.uuid == target.as_str()).collect())
     }
