@@ -366,15 +366,15 @@ fn a_c_daemon_that_switches_off_what_was_off_has_destroyed_nothing() {
 
 #[test]
 fn a_reboot_asks_the_copy_that_is_left_when_the_other_turns_out_to_be_gone() {
-    let rules = Rules { unknown: Unknown::Off, ..RULES };
-    let mut node = Node::beside_c(rules, vec![local(1, Running)]);
+    let rules = Rules { host_fence_delay: Some(Duration::ZERO), ..RULES };
+    let mut node = Node::settled(rules, vec![local(1, Running)]);
     node.hears(3, Message::TellAll { number: 7 });
     node.said.clear();
     node.asks(Reboot, "vm1");
-    let call = node.asked(1);
-    assert_eq!(call.operation, Off);
-    // It does not tell it again: it has it no more.
-    node.replies(1, &call, 0);
+    assert_eq!(node.asked(1).operation, Off);
+    // Its host counts as off at once.
+    node.votes(true, &[2, 3]);
+    node.leaves(1, Departure::Node);
     node.waits();
     node.does(Reboot, Verdict::Success);
     assert_eq!(node.answer().0, Verdict::Success);
@@ -473,4 +473,119 @@ fn an_answer_that_takes_three_seconds_still_counts() {
     node.hears(1, Message::ToldAll { to: 2, number: questions[0] });
     node.hears(3, Message::ToldAll { to: 2, number: questions[0] });
     assert_eq!(node.answer().0, Verdict::Off);
+}
+
+#[test]
+fn a_vm_that_has_left_a_c_daemon_without_any_is_off_without_its_answer() {
+    let mut node = Node::beside_c(RULES, Vec::new());
+    node.tells(3, 1, Running);
+    node.asks(Off, "vm1");
+    let call = node.asked(3);
+    assert_eq!(call.operation, Status, "first, whether it runs there");
+    node.replies(3, &call, 0);
+    let call = node.asked(3);
+    assert_eq!(call.operation, Off);
+    node.replies(3, &call, 0);
+    assert_eq!(node.answer().0, Verdict::Success);
+
+    // It does not run there after all: then the other has to say.
+    let mut node = Node::beside_c(RULES, Vec::new());
+    node.tells(3, 1, Running);
+    node.asks(Off, "vm1");
+    let call = node.asked(3);
+    node.replies(3, &call, 2);
+    let targets = node.said.iter().filter_map(|message| match message {
+        Message::Request(call) => Some((call.target, call.operation)),
+        _ => None,
+    });
+    assert_eq!(targets.collect::<Vec<_>>(), [(1, Off), (3, Off)]);
+    node.waits();
+}
+
+#[test]
+fn a_vm_that_moved_away_before_its_daemon_was_stopped_can_be_fenced() {
+    let mut node = Node::beside_c(RULES, Vec::new());
+    node.tells(3, 1, Running);
+    node.leaves(1, Departure::Process);
+    node.said.clear();
+    node.asks(Off, "vm1");
+    let call = node.asked(3);
+    node.replies(3, &call, 1);
+    let (verdict, reason) = node.answer();
+    assert!(verdict == Verdict::Failure && reason.contains("whose daemon has left"), "{reason}");
+    node.asks(Reboot, "vm1");
+    let call = node.asked(3);
+    node.replies(3, &call, 0);
+    let call = node.asked(3);
+    assert_eq!(call.operation, Reboot);
+    node.replies(3, &call, 0);
+    assert_eq!(node.answer().0, Verdict::Success);
+}
+
+#[test]
+fn a_vm_that_was_off_on_a_host_that_is_away_stays_off_once_it_is_fenced() {
+    let mut node = Node::settled(RULES, vec![local(4, Running)]);
+    node.tells(1, 4, PowerState::Off);
+    node.leaves(1, Departure::Process);
+    node.asks(Off, "vm4");
+    node.does(Off, Verdict::Success);
+    assert_eq!(node.answer().0, Verdict::Success);
+    node.router.seen(0, local(4, PowerState::Off), node.now);
+    node.asks(Status, "vm4");
+    node.does(Status, Verdict::Off);
+    assert_eq!(node.answer().0, Verdict::Off);
+    node.asks(On, "vm4");
+    node.does(On, Verdict::Success);
+    assert_eq!(node.answer().0, Verdict::Success);
+}
+
+#[test]
+fn a_host_that_is_away_does_not_keep_vms_of_c_daemons_from_being_off() {
+    let mut node = Node::beside_c(RULES, Vec::new());
+    node.tells(1, 4, PowerState::Off);
+    node.leaves(3, Departure::Process);
+    node.said.clear();
+    node.asks(Status, "vm4");
+    let call = node.asked(1);
+    node.tells(1, 4, PowerState::Off);
+    node.replies(1, &call, 2);
+    assert_eq!(node.answer().0, Verdict::Off, "it never ran");
+
+    c_has_done_an_off(&mut node);
+    c_says_off(&mut node);
+    assert_eq!(node.answer().0, Verdict::Off, "it was destroyed");
+
+    node.tells(1, 4, Running);
+    node.said.clear();
+    node.asks(Status, "vm4");
+    let call = node.asked(1);
+    node.tells(1, 4, PowerState::Off);
+    node.replies(1, &call, 2);
+    assert_eq!(node.answer().0, Verdict::Failure, "it may have moved to the host that is away");
+}
+
+#[test]
+fn what_has_gone_is_answered_for_and_the_oldest_is_forgotten() {
+    let vm = |number: u32| LocalVm { name: format!("VM-{number}"), ..local(0, PowerState::Off) };
+    let vm = |number: u32| {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        LocalVm { uuid: fence_virt::fence::Uuid::from_bytes(bytes), ..vm(number) }
+    };
+    let mut node = Node::beside_c(RULES, (0..16_385).map(vm).collect());
+    node.router.listed(0, Vec::new(), node.now);
+    node.settle();
+    node.said.clear();
+    let call = |name: &str, number| {
+        let (target, name, operation) = (EVERY_NODE, name.to_owned(), Off);
+        Call { number, target, name, operation, client_number: 0 }
+    };
+    for (number, name) in (1..).zip(["vm-0", "vm-16384", "VM-1"]) {
+        node.hears(1, Message::Request(call(name, number)));
+    }
+    let answered = node.said.iter().filter_map(|message| match message {
+        Message::Reply { call, response: 1 } => Some(call.name.as_str()),
+        _ => None,
+    });
+    assert_eq!(answered.collect::<Vec<_>>(), ["vm-16384", "VM-1"]);
 }

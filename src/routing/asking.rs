@@ -64,10 +64,21 @@ impl Router {
         now: Instant,
     ) {
         let id = self.next_task();
-        let (vm, asks, runner, wake) = (None, BTreeMap::new(), None, limits.answer);
-        let in_doubt = None;
-        let task =
-            Task { asker, operation, text, client_number, limits, vm, asks, runner, probed, in_doubt, wake };
+        let task = Task {
+            asker,
+            operation,
+            text,
+            client_number,
+            limits,
+            vm: None,
+            asks: BTreeMap::new(),
+            witness: None,
+            has_witness: false,
+            runner: None,
+            probed,
+            in_doubt: None,
+            wake: limits.answer,
+        };
         self.tasks.insert(id, task);
         self.review(id, now);
     }
@@ -184,6 +195,10 @@ impl Router {
         if holders.is_empty() && task.vm.is_none() {
             return Progress::Dropped;
         }
+        if let Some(wait) = self.overtake(task, id, uuid, &holders, now) {
+            return wait;
+        }
+        let holders = self.concerned(task, uuid);
         if !(task.has_ended_it() || holders.iter().any(|holder| holder.is_active)) {
             // It may run on a member that has not told it yet.
             if let Some(until) = self.table.unsettled_until(now) {
@@ -240,11 +255,11 @@ impl Router {
         holders
     }
 
-    /// Whether all members have told their VMs since something was told of this
-    /// one. If not, until when a request waits for that, which it does not for ever.
+    /// Whether all have told their VMs since something was told of this one, or at
+    /// all. If not, until when a request waits for that, which it does not for ever.
     pub(super) fn all_told_since(
         &mut self,
-        order: u64,
+        order: Option<u64>,
         uuid: Uuid,
         task: &mut Task,
         now: Instant,
@@ -263,13 +278,14 @@ impl Router {
         // If all have told since it was gone there, it is with none of them.
         let has_told = match gone.map(|(_, copy)| copy.order).max() {
             None => true,
-            Some(order) => match self.all_told_since(order, uuid, task, now) {
+            last => match self.all_told_since(last, uuid, task, now) {
                 Ok(()) => true,
                 Err(Some(at)) => return Some(Progress::Wait(at)),
                 Err(None) => false,
             },
         };
         let has_run = self.is_seen_to_run(task, &self.holders(uuid));
+
         let departed = self.table.copies(uuid).filter(|(node, copy)| match copy.fate {
             Fate::Here => false,
             Fate::Gone => !has_told,

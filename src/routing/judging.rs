@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Peer;
 use super::asking::{LOOK_AGAIN, too_late};
 use super::router::Router;
-use super::table::Copy;
+use super::table::{Copy, End, Fate};
 use super::task::{Ask, AskState, Progress, Task, verdict_of};
 use crate::fence::{Operation, PowerState, Uuid, Verdict};
 use crate::wire::cluster::Call;
@@ -63,7 +63,24 @@ impl Router {
                 let reason = format!("it is off, and could be started on any of {}", nodes.join(", "));
                 Progress::Done(Verdict::Failure, reason)
             }
-            _ => Progress::Done(Verdict::Success, task.reasons()),
+            _ => {
+                self.forget_those_that_were_off(task, uuid);
+                Progress::Done(Verdict::Success, task.reasons())
+            }
+        }
+    }
+
+    /// It was destroyed, so it ran where it was asked to end: a copy that was off on a
+    /// node that has left since says nothing more.
+    fn forget_those_that_were_off(&mut self, task: &Task, uuid: Uuid) {
+        let ended = task.asks.values().filter(|ask| ask.has_ended_it()).map(|ask| ask.order);
+        let Some(order) = ended.max() else { return };
+        let was_off = |(node, copy): &(u32, &Copy)| {
+            let is_away = matches!(copy.fate, Fate::Left | Fate::Lost { .. }) && !self.table.is_me(*node);
+            is_away && copy.state == PowerState::Off && copy.order <= order
+        };
+        for node in self.table.copies(uuid).filter(was_off).map(|(node, _)| node).collect::<Vec<_>>() {
+            self.table.remove(node, uuid);
         }
     }
 
@@ -91,13 +108,16 @@ impl Router {
             let is_c = !self.table.speaks(*node) && !self.table.is_me(*node);
             is_c && copy.state == PowerState::Off && task.asks.contains_key(node)
         };
-        let (node, ended) = self
-            .table
-            .copies(uuid)
-            .filter(of_c)
-            .map(|(node, copy)| (node, copy.ended))
-            .max_by_key(|of| of.1)?;
-        match self.all_told_since(ended, uuid, task, now) {
+        let off = self.table.copies(uuid).filter(of_c).map(|(node, copy)| (copy.end, node));
+        let (end, node) = off.max()?;
+        let has_told = match end {
+            End::Destroyed => return None,
+            // It is off there, and all who are here have told what they have.
+            // It is off there, unless a member has it that has not told it yet.
+            End::NeverRan => self.all_told_since(None, uuid, task, now),
+            End::At(ended) => self.all_told_since(Some(ended), uuid, task, now),
+        };
+        match has_told {
             Ok(()) => None,
             Err(Some(at)) => Some(Progress::Wait(at)),
             Err(None) => {

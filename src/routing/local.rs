@@ -1,11 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::gone::Gone;
 use super::{LocalVm, Names};
 use crate::fence::{Domain, PowerState, Uuid};
-use crate::wire::cluster::{Message, Told, cut};
-
-/// How many VMs that are gone are remembered, to answer for them.
-const GONE_MAX: usize = 16_384;
+use crate::wire::cluster::{Message, Told};
 
 /// Places in the order of the group; 0 if that was not seen.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,9 +35,7 @@ pub(super) struct Local {
     news: BTreeSet<Uuid>,
     /// All are being told, and the end is to be told too.
     is_telling_all: bool,
-    /// VMs that were told and are gone, with their names: C daemons may still
-    /// take them for this node's.
-    gone: BTreeMap<Uuid, String>,
+    gone: Gone,
     /// VMs here that another node was heard to run since they last started
     /// here: if they moved away, that is where they went.
     followed: BTreeSet<Uuid>,
@@ -109,7 +105,7 @@ impl Local {
         if is_renamed {
             self.rename(uuid);
         }
-        self.gone.remove(&uuid);
+        self.gone.remove(uuid);
         if before.unwrap_or(PowerState::Off) != self.state(uuid).unwrap_or(PowerState::Off) {
             self.changed.entry(uuid).or_default().last = order;
         }
@@ -141,9 +137,7 @@ impl Local {
         self.news.remove(&uuid);
         self.followed.remove(&uuid);
         self.changed.remove(&uuid);
-        if self.gone.len() < GONE_MAX {
-            self.gone.insert(uuid, name.clone());
-        }
+        self.gone.insert(uuid, &name);
         Some(Lost { domain: Domain { name, uuid }, has_run: before == PowerState::Running })
     }
 
@@ -229,14 +223,12 @@ impl Local {
 
     /// Whether a text means a VM that this node told and that is gone.
     pub(super) fn is_gone(&self, text: &str) -> bool {
-        let by_uuid = Uuid::parse(text).is_some_and(|uuid| self.gone.contains_key(&uuid));
-        let text = text.to_lowercase();
-        by_uuid || self.gone.values().any(|name| cut(name).to_lowercase() == text)
+        self.gone.has(text)
     }
 
     /// Another node runs it: that one answers for it now.
     pub(super) fn is_elsewhere(&mut self, uuid: Uuid) {
-        self.gone.remove(&uuid);
+        self.gone.remove(uuid);
         if self.vms.contains_key(&uuid) {
             self.followed.insert(uuid);
         }

@@ -57,8 +57,6 @@ pub(super) enum HasTold {
     Ask,
     /// They were asked, or will be; it is worth looking again then.
     Until(Instant),
-    /// A node is missing that was seen.
-    Never,
 }
 
 /// The votes.
@@ -199,24 +197,28 @@ impl Table {
     }
 
     /// A member says that it is of this suite, and perhaps that it has told all its VMs.
-    pub(super) fn hello(&mut self, node: u32, is_complete: bool) {
-        let Some(member) = self.members.get_mut(&node) else { return };
-        member.speaks = true;
+    /// Whether that is news.
+    pub(super) fn hello(&mut self, node: u32, is_complete: bool) -> bool {
+        let Some(member) = self.members.get_mut(&node) else { return false };
+        let was_heard = std::mem::replace(&mut member.speaks, true);
         if !is_complete {
             member.has_begun = true;
-        } else if member.has_begun {
+        } else if member.has_begun && !member.has_told_all {
             member.has_told_all = true;
             member.telling_until = None;
             // What it had before and does not have now it would have told.
             self.forget_departed(node);
+            return true;
         }
+        !was_heard
     }
 
-    /// A member says that it has told all its VMs since it heard a question of this node.
-    pub(super) fn answered(&mut self, node: u32, number: u32) {
-        if let Some(member) = self.members.get_mut(&node) {
-            member.answered = Some(number);
-        }
+    /// A member says that it has told all its VMs since it heard a question of
+    /// this node. Whether that is news.
+    pub(super) fn answered(&mut self, node: u32, number: u32) -> bool {
+        let is_last = self.question.is_some_and(|question| question.number == number);
+        let member = self.members.get_mut(&node).filter(|member| is_last && member.answered != Some(number));
+        member.map(|member| member.answered = Some(number)).is_some()
     }
 
     /// All are being asked to tell all their VMs.
@@ -224,12 +226,14 @@ impl Table {
         self.question = Some(Question { number, order: self.order(), at: now });
     }
 
+    /// Whether all nodes that ever were seen are members, and can be asked.
+    pub(super) fn has_all(&self) -> bool {
+        self.seen.iter().all(|node| self.members.contains_key(node))
+    }
+
     /// Whether all members have told all their VMs since what was told at this
     /// place in the order of the group; 0 is before all of it.
     pub(super) fn told_since(&self, order: u64, now: Instant) -> HasTold {
-        if !self.seen.iter().all(|node| self.members.contains_key(node)) {
-            return HasTold::Never;
-        }
         if order == 0 && self.all_members(Member::has_told) {
             return HasTold::All;
         }

@@ -9,9 +9,10 @@
 //! | part | has |
 //! | --- | --- |
 //! | `table` | which VM is where, or was |
-//! | `local` | the VMs of this node, and what the group was told of them |
+//! | `local`, `gone` | the VMs of this node, and what the group was told of them |
 //! | `asking` | requests of clients here, and of nodes for VMs that are here: each copy of the VM is asked |
 //! | `task`, `judging` | what their answers are worth |
+//! | `overtaken` | copies that others have overtaken, on nodes that do not say so |
 //! | `telling` | what is told of VMs, to the group and by it |
 //! | `members` | who is in the group, and who has told all its VMs; the votes |
 //! | `serving` | requests of other nodes, each carried out here once |
@@ -30,10 +31,12 @@
 #![forbid(unsafe_code)]
 
 mod asking;
+mod gone;
 mod judging;
 mod local;
 mod members;
 mod outbox;
+mod overtaken;
 mod router;
 mod rules;
 mod serving;

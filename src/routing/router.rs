@@ -167,16 +167,18 @@ impl Router {
                 }
             }
             Message::Hello { is_complete } => {
-                self.table.hello(from.node, is_complete);
-                self.resume_deferred(now);
-                self.review_all(now);
+                if self.table.hello(from.node, is_complete) {
+                    self.resume_deferred(now);
+                    self.review_all(now);
+                }
             }
             Message::TellAll { number } if !self.table.is_me(from.node) => {
                 self.local.tell_all_to(from.node, number);
             }
             Message::ToldAll { to, number } if self.table.is_me(to) => {
-                self.table.answered(from.node, number);
-                self.review_all(now);
+                if self.table.answered(from.node, number) {
+                    self.review_all(now);
+                }
             }
             Message::TellAll { .. } | Message::ToldAll { .. } => {}
         }

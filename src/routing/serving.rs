@@ -250,7 +250,7 @@ impl Router {
                 return true;
             }
             // It is off elsewhere: that counts if all have told since it ended here.
-            is_elsewhere && self.has_told_since(changed.last, name, now).is_ok()
+            is_elsewhere && self.has_told_since(Some(changed.last), name, now).is_ok()
         })
     }
 

@@ -29,6 +29,17 @@ pub(super) enum Fate {
     },
 }
 
+/// How a copy that is off came to be off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum End {
+    /// A C daemon was heard to destroy it.
+    Destroyed,
+    /// It was not heard to run.
+    NeverRan,
+    /// It was first told off at this place in the order of the group.
+    At(u64),
+}
+
 /// A VM as one node told it.
 #[derive(Debug, Clone)]
 pub(super) struct Copy {
@@ -39,9 +50,10 @@ pub(super) struct Copy {
     pub(super) order: u64,
     /// The place of the last telling that it runs.
     pub(super) ran: u64,
-    /// The place of the first one after it that it is off; 0 if it was not
-    /// heard to run, or a C daemon was heard to destroy it.
-    pub(super) ended: u64,
+    /// The place of the last telling that it runs and is not just coming in, or paused.
+    pub(super) was_active: u64,
+    /// How it came to be off.
+    pub(super) end: End,
     /// A C daemon has said that it destroyed it.
     is_destroyed: bool,
     pub(super) told_at: Instant,
@@ -114,23 +126,25 @@ impl Table {
             is_active: told.is_active,
             order,
             ran: 0,
-            ended: 0,
+            was_active: 0,
+            end: End::NeverRan,
             is_destroyed: false,
             told_at: now,
             fate: Fate::Here,
         };
         let before = self.vms.get(&uuid).and_then(|copies| copies.get(&node));
-        let (ran, ended) = match (told.state, before) {
-            (PowerState::Running, _) => (order, 0),
-            (PowerState::Off, None) => (0, 0),
-            (PowerState::Off, Some(copy)) if copy.is_destroyed => (copy.ran, 0),
-            (PowerState::Off, Some(copy)) if copy.state == PowerState::Running => (copy.ran, order),
-            (PowerState::Off, Some(copy)) => (copy.ran, copy.ended),
+        let (ran, end) = match (told.state, before) {
+            (PowerState::Running, _) => (order, End::NeverRan),
+            (PowerState::Off, None) => (0, End::NeverRan),
+            (PowerState::Off, Some(copy)) if copy.is_destroyed => (copy.ran, End::Destroyed),
+            (PowerState::Off, Some(copy)) if copy.state == PowerState::Running => (copy.ran, End::At(order)),
+            (PowerState::Off, Some(copy)) => (copy.ran, copy.end),
         };
-        let new = Copy { ran, ended, ..new };
-        let was_active = |copy: &Copy| copy.is_active && copy.fate != Fate::Gone;
+        let was_active = if told.is_active { order } else { before.map_or(0, |copy| copy.was_active) };
+        let new = Copy { ran, was_active, end, ..new };
+        let had_started = |copy: &Copy| copy.is_active && copy.fate != Fate::Gone;
         // Not one that is still coming in from another node.
-        let has_started = told.is_active && !before.is_some_and(was_active);
+        let has_started = told.is_active && !before.is_some_and(had_started);
         if before.is_none() && self.is_full(node) {
             return None;
         }
@@ -213,7 +227,7 @@ impl Table {
         }
     }
 
-    fn remove(&mut self, node: u32, uuid: Uuid) -> bool {
+    pub(super) fn remove(&mut self, node: u32, uuid: Uuid) -> bool {
         let Some(copies) = self.vms.get_mut(&uuid) else { return false };
         let Some(copy) = copies.remove(&node) else { return false };
         if copies.is_empty() {

@@ -28,6 +28,10 @@ pub(super) struct Task {
     /// The VM, once anybody was asked.
     pub(super) vm: Option<Uuid>,
     pub(super) asks: BTreeMap<u32, Ask>,
+    /// Who is being asked whether it runs, before anything else.
+    pub(super) witness: Option<u32>,
+    /// Whether somebody was asked that.
+    pub(super) has_witness: bool,
     /// Of a reboot with several copies: where it is started again, asked last.
     pub(super) runner: Option<u32>,
     /// When C daemons were asked whether they have it.
@@ -95,6 +99,12 @@ impl Ask {
         matches!(self.state, AskState::Shown(..))
     }
 
+    /// Whether it destroyed a copy that was seen to run.
+    pub(super) fn has_ended_it(&self) -> bool {
+        let is_power = matches!(self.operation, Operation::Off | Operation::Reboot);
+        is_power && self.has_run && matches!(self.state, AskState::Shown(Verdict::Success, ..))
+    }
+
     /// Whether it has answered that the copy is off.
     pub(super) fn says_off(&self) -> bool {
         let is_power = matches!(self.operation, Operation::Off | Operation::Reboot);
@@ -132,10 +142,7 @@ impl Task {
 
     /// Whether a copy was destroyed for this request that was seen to run.
     pub(super) fn has_ended_it(&self) -> bool {
-        self.asks.values().any(|ask| {
-            let is_power = matches!(ask.operation, Operation::Off | Operation::Reboot);
-            is_power && ask.has_run && matches!(ask.state, AskState::Shown(Verdict::Success, ..))
-        })
+        self.asks.values().any(Ask::has_ended_it)
     }
 
     pub(super) fn any_success(&self) -> bool {

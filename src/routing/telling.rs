@@ -66,19 +66,23 @@ impl Router {
         self.review_vm(uuid, now);
     }
 
-    /// Whether all members have told all their VMs since what was told at this
-    /// place in the order of the group. If not, they are asked to, and it says until
-    /// when to wait for that, if it is not in vain; `text` is the VM that it is about.
+    /// Whether all have told all their VMs since what was told at this place in the
+    /// order of the group; without one, whether all members have told them at all.
+    /// If not, they are asked to, and it says until when to wait for that, if it is
+    /// not in vain; `text` is the VM that it is about.
     pub(super) fn has_told_since(
         &mut self,
-        order: u64,
+        order: Option<u64>,
         text: &str,
         now: Instant,
     ) -> Result<(), Option<Instant>> {
-        match self.table.told_since(order, now) {
+        if order.is_some() && !self.table.has_all() {
+            return Err(None);
+        }
+        match self.table.told_since(order.unwrap_or(0), now) {
             HasTold::All if !self.local.is_listed() => Err(Some(now + LOOK_AGAIN)),
             HasTold::All => Ok(()),
-            HasTold::Never => Err(None),
+
             HasTold::Until(at) => Err(Some(at)),
             HasTold::Ask => {
                 let number = self.next_number();

@@ -105,7 +105,11 @@ pub enum MessageError {
 impl fmt::Display for MessageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            MessageError::Length(length) => write!(f, "it has {length} bytes, not {MESSAGE_LEN}"),
+            // Of long ones only the beginning is kept.
+            MessageError::Length(length @ ..MESSAGE_LEN) => {
+                write!(f, "it has {length} bytes, not {MESSAGE_LEN}")
+            }
+            MessageError::Length(length) => write!(f, "it has at least {length} bytes, not {MESSAGE_LEN}"),
             MessageError::Type(kind) => write!(f, "its type {kind} is unknown"),
             MessageError::Operation(number) => write!(f, "its operation {number} is none for other hosts"),
             MessageError::Name => f.write_str("its VM name is not text"),

@@ -83,37 +83,29 @@ start_libvirtd() { # HOST
 	need "libvirtd of $1 answers" libvirt_answers "$1"
 }
 
-# The hosts' own cluster. The first host is where this script runs.
-start_hosts() {
-	local host
-	mkdir "$W/hosts"
-	cat >"$W/hosts/corosync.conf" <<-CONF
+# corosync_node NAME ID ADDRESS - a block of a nodelist, behind an empty line.
+corosync_node() { printf '\nnode {\nring0_addr: %s\nname: %s\nnodeid: %d\n}' "$3" "$1" "$2"; }
+# corosync_conf NAME NODES [QUORUM'S] - with a token that a busy machine does not lose.
+corosync_conf() {
+	cat <<-CONF
 		system {
 		move_to_root_cgroup: no
 		}
 		totem {
 		version: 2
-		cluster_name: hosts
+		cluster_name: $1
 		transport: udpu
 		token: 2000
+		token_coefficient: 0
 		crypto_cipher: none
 		crypto_hash: none
 		}
 		nodelist {
-		node {
-		ring0_addr: $HOST
-		name: h1
-		nodeid: 1
-		}
-		node {
-		ring0_addr: $SECOND
-		name: h2
-		nodeid: 2
-		}
+		$2
 		}
 		quorum {
 		provider: corosync_votequorum
-		two_node: 1
+		${3:-}
 		}
 		logging {
 		to_syslog: no
@@ -123,6 +115,13 @@ start_hosts() {
 		timestamp: on
 		}
 	CONF
+}
+
+# The hosts' own cluster. The first host is where this script runs.
+start_hosts() {
+	local host
+	mkdir "$W/hosts"
+	corosync_conf hosts "$(corosync_node h1 1 "$HOST")$(corosync_node h2 2 "$SECOND")" "two_node: 1" >"$W/hosts/corosync.conf"
 	for host in h1 h2; do mkdir -p "$W/$host/log" "$W/$host/corosync"; done
 	ip link add h2 type veth peer name port2
 	ip link set port2 master br0 up
@@ -269,36 +268,9 @@ make_guests() {
 	for at in "${!NODES[@]}"; do
 		node=${NODES[at]}
 		echo "10.77.0.$((at + 11)) $node" >>"$W/etc/hosts"
-		members+=$(printf 'node {\nring0_addr: %s\nname: %s\nnodeid: %d\n}' "10.77.0.$((at + 11))" "$node" "$((at + 1))")$'\n'
+		members+=$(corosync_node "$node" "$((at + 1))" "10.77.0.$((at + 11))")
 	done
-	# A token that a busy machine does not lose.
-	cat >"$W/etc/corosync/corosync.conf" <<-CONF
-		system {
-		move_to_root_cgroup: no
-		}
-		totem {
-		version: 2
-		cluster_name: test
-		transport: udpu
-		token: 2000
-		token_coefficient: 0
-		crypto_cipher: none
-		crypto_hash: none
-		}
-		nodelist {
-		$members
-		}
-		quorum {
-		provider: corosync_votequorum
-		}
-		logging {
-		to_syslog: no
-		to_stderr: no
-		to_logfile: yes
-		logfile: /var/log/corosync.log
-		timestamp: on
-		}
-	CONF
+	corosync_conf test "$members" >"$W/etc/corosync/corosync.conf"
 	# g1 and g2 are fenced by multicast, g3 over TCP. No fencing of nodes that
 	# are merely late to start.
 	cat >"$W/cib.xml" <<-XML

@@ -18,7 +18,7 @@ use crate::sys::clock::since_boot;
 use crate::sys::corosync::{self, Change, Error, Heard};
 use crate::sys::mailbox::Mailbox;
 use crate::sys::poll::{Interest, PollSet};
-use crate::wire::cluster::GROUP;
+use crate::wire::cluster::{GROUP, MESSAGE_LEN};
 
 /// How often it looks though nothing happens.
 const TICK: Duration = Duration::from_millis(250);
@@ -247,13 +247,12 @@ impl Group {
     }
 }
 
+// A message of which only a part is kept is none.
+const _: () = assert!(corosync::KEPT > MESSAGE_LEN);
+
 fn tidings(heard: Heard, at: Instant, is_old: bool) -> Tidings {
     match heard {
-        Heard::Message { node, pid, mut bytes, length } => {
-            if length != bytes.len() {
-                // Too long to be one of ours, and only its beginning is kept.
-                bytes.truncate(0);
-            }
+        Heard::Message { node, pid, bytes, .. } => {
             Tidings::Message { from: Peer { node, pid }, bytes, at, is_old }
         }
         Heard::Changed(change) => Tidings::Changed(membership(change)),

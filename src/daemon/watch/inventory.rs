@@ -23,11 +23,14 @@ pub(super) struct Inventory {
     /// VMs that libvirt could not tell about.
     again: BTreeSet<Uuid>,
     again_at: Option<Instant>,
+    /// The worker was told that not all is known.
+    is_unsure: bool,
 }
 
 impl Inventory {
     pub(super) fn new(place: usize, worker: Sender<Message>) -> Inventory {
-        Inventory { place, worker, told: BTreeMap::new(), again: BTreeSet::new(), again_at: None }
+        let (told, again) = (BTreeMap::new(), BTreeSet::new());
+        Inventory { place, worker, told, again, again_at: None, is_unsure: false }
     }
 
     fn tell(&self, seen: Seen) {
@@ -43,6 +46,10 @@ impl Inventory {
                 debug!("cpg: {uuid}: {failed}: looking again");
                 self.again.insert(uuid);
                 self.again_at.get_or_insert(now + AGAIN_AFTER);
+                if !std::mem::replace(&mut self.is_unsure, true) {
+                    // It may run here, and nobody may be told that all was told.
+                    self.tell(Seen::Lost);
+                }
                 return Ok(());
             }
         };
@@ -66,7 +73,10 @@ impl Look for Inventory {
     fn resync(&mut self, census: &dyn Census, reread: bool, _now: Instant) -> Result<(), Failed> {
         let all = census.all()?;
         let found: BTreeMap<Uuid, LocalVm> = all.iter().map(|vm| (vm.uuid, vm.clone())).collect();
-        if reread || found != self.told {
+        self.again.clear();
+        self.again_at = None;
+        let was_unsure = std::mem::replace(&mut self.is_unsure, false);
+        if reread || was_unsure || found != self.told {
             self.told = found;
             self.tell(Seen::All(all));
         }
@@ -82,7 +92,11 @@ impl Look for Inventory {
             return Ok(());
         }
         self.again_at = None;
-        std::mem::take(&mut self.again).into_iter().try_for_each(|uuid| self.look(uuid, census, now))
+        std::mem::take(&mut self.again).into_iter().try_for_each(|uuid| self.look(uuid, census, now))?;
+        if self.again.is_empty() && std::mem::replace(&mut self.is_unsure, false) {
+            self.tell(Seen::All(self.told.values().cloned().collect()));
+        }
+        Ok(())
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -93,6 +107,7 @@ impl Look for Inventory {
         self.tell(Seen::Lost);
         self.again.clear();
         self.again_at = None;
+        self.is_unsure = false;
     }
 }
 

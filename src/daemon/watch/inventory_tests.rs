@@ -91,13 +91,26 @@ fn a_vm_that_cannot_be_looked_at_is_looked_at_again() {
     world.told();
     world.start(1);
     world.fake.failing.set(true);
-    assert_eq!(world.stir(1).unwrap(), [""; 0]);
+    assert_eq!(world.stir(1).unwrap(), ["lost"], "it is not known what is here");
+    assert_eq!(world.stir(1).unwrap(), [""; 0], "that is told once");
     let due = world.inventory.deadline().unwrap();
     assert!(due > world.now && due < world.now + Duration::from_secs(10));
     world.fake.failing.set(false);
     assert_eq!(world.attend(), [""; 0], "it is not due yet");
     world.now = due;
-    assert_eq!(world.attend(), ["vm1"]);
+    assert_eq!(world.attend(), ["vm1", "1 VMs"], "that is all");
+    assert_eq!(world.inventory.deadline(), None);
+}
+
+#[test]
+fn a_full_look_makes_up_for_one_that_failed() {
+    let mut world = World::new();
+    world.start(1);
+    world.resync(true);
+    world.fake.failing.set(true);
+    assert_eq!(world.stir(1).unwrap(), ["lost"]);
+    world.fake.failing.set(false);
+    assert_eq!(world.resync(false), ["1 VMs"]);
     assert_eq!(world.inventory.deadline(), None);
 }
 

@@ -1,0 +1,82 @@
+//! Copies that were told before the VM was heard to run elsewhere, on nodes that
+//! do not say when they have it no more: C daemons, and nodes that have left.
+
+use super::asking::LOOK_AGAIN;
+use super::router::{Holder, Router};
+use super::table::{Copy, Fate};
+use super::task::{Ask, AskState, Asker, Progress, Task};
+use std::time::Instant;
+
+use crate::fence::{Operation, PowerState, Uuid, Verdict};
+
+impl Router {
+    /// Asks the member that was heard last to run it whether it does, if that
+    /// overtakes other copies; if so, these are of before it came there.
+    ///
+    /// A C daemon without any VM left tells nothing, and does not answer for one
+    /// that moved away; one whose daemon was stopped after its VMs had left
+    /// would be said to run them.
+    pub(super) fn overtake(
+        &mut self,
+        task: &mut Task,
+        id: u64,
+        uuid: Uuid,
+        holders: &[Holder],
+        now: Instant,
+    ) -> Option<Progress> {
+        if let Some(node) = task.witness {
+            let is_awaited =
+                self.table.is_member(node) && task.asks.get(&node).is_some_and(|ask| !ask.is_shown());
+            if is_awaited {
+                return Some(Progress::Wait(now + LOOK_AGAIN));
+            }
+            self.hear_witness(task, node, uuid);
+            return None;
+        }
+        let is_new = task.vm.is_none() && !task.has_witness;
+        if !is_new || task.operation == Operation::Status {
+            return None;
+        }
+        let runs = |(node, copy): &(u32, &Copy)| {
+            copy.is_active && holders.iter().any(|holder| holder.node == *node && holder.is_active)
+        };
+        let (witness, active) = self
+            .table
+            .copies(uuid)
+            .filter(runs)
+            .map(|(node, copy)| (node, copy.was_active))
+            .max_by_key(|of| of.1)?;
+        self.overtaken(task, uuid, witness, active).first()?;
+        task.vm = Some(uuid);
+        (task.witness, task.has_witness) = (Some(witness), true);
+        self.ask_copy(task, id, witness, Operation::Status, uuid, now);
+        Some(Progress::Wait(now + LOOK_AGAIN))
+    }
+
+    /// The nodes with a copy that was told before this place in the order of the group.
+    fn overtaken(&self, task: &Task, uuid: Uuid, witness: u32, order: u64) -> Vec<u32> {
+        let is_asked_by_us = matches!(task.asker, Asker::Client(_));
+        let is_meant = |(node, copy): &(u32, &Copy)| {
+            let cannot_say = match copy.fate {
+                Fate::Here => is_asked_by_us && !self.table.speaks(*node),
+                Fate::Left | Fate::Lost { .. } => copy.state == PowerState::Running,
+                Fate::Gone => false,
+            };
+            *node != witness && !self.table.is_me(*node) && cannot_say && copy.order < order
+        };
+        self.table.copies(uuid).filter(is_meant).map(|(node, _)| node).collect()
+    }
+
+    fn hear_witness(&mut self, task: &mut Task, witness: u32, uuid: Uuid) {
+        (task.witness, task.vm) = (None, None);
+        match task.asks.remove(&witness) {
+            Some(Ask { state: AskState::Shown(Verdict::Success, ..), order, .. }) => {
+                for node in self.overtaken(task, uuid, witness, order + 1) {
+                    self.table.remove(node, uuid);
+                }
+            }
+            Some(Ask { state: AskState::Reply(number), .. }) => drop(self.numbers.remove(&number)),
+            _ => {}
+        }
+    }
+}
