@@ -12,6 +12,7 @@
 //! | `local`, `gone` | the VMs of this node, and what the group was told of them |
 //! | `asking` | requests of clients here, and of nodes for VMs that are here: each copy of the VM is asked |
 //! | `task`, `judging` | what their answers are worth |
+//! | `doubting` | whether a VM may run where nobody can be asked |
 //! | `overtaken` | copies that others have overtaken, on nodes that do not say so |
 //! | `telling` | what is told of VMs, to the group and by it |
 //! | `members` | who is in the group, and who has told all its VMs; the votes |
@@ -31,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod asking;
+mod doubting;
 mod gone;
 mod judging;
 mod local;

@@ -1,0 +1,211 @@
+//! What is known, and not known, of C daemons.
+
+use std::time::Duration;
+
+use fence_virt::fence::{Operation, PowerState, Uuid, Verdict};
+use fence_virt::routing::{ANSWER_LIMIT, Departure, LocalVm, Membership};
+use fence_virt::wire::cluster::{Call, EVERY_NODE, Message};
+
+use crate::node::{Node, RULES, SECOND, local, peer};
+
+use Operation::{Off, Reboot, Status};
+use PowerState::Running;
+
+#[test]
+fn a_request_of_a_c_daemon_is_answered_by_one_of_ours() {
+    let call = |name: &str, number| {
+        let (target, name, operation) = (EVERY_NODE, name.to_owned(), Off);
+        Call { number, target, name, operation, client_number: 0 }
+    };
+    let mut node = Node::beside_c(RULES, vec![local(2, Running)]);
+    node.hears(1, Message::Request(call("vm2", 1)));
+    node.does(Off, Verdict::Success);
+    assert!(matches!(node.said.pop_back(), Some(Message::Reply { response: 0, .. })));
+    node.said.clear();
+    node.hears(1, Message::Request(call("vm3", 2)));
+    node.hears(1, Message::Request(call("nosuch", 3)));
+    assert!(!node.said.iter().any(|message| matches!(message, Message::Reply { .. })), "that is for node 3");
+    // It hangs: after a while somebody has to say something.
+    node.passes(ANSWER_LIMIT);
+    node.passes(SECOND);
+    let failed = |message: &&Message| matches!(message, Message::Reply { response: 1, .. });
+    assert_eq!(node.said.iter().filter(failed).count(), 2);
+}
+
+/// The C daemon of node 1 answers node 3 that it has switched vm1 off, and tells it so.
+fn c_has_done_an_off(node: &mut Node) {
+    let call = Call { number: 9, target: 3, name: "vm1".to_owned(), operation: Off, client_number: 0 };
+    node.hears(1, Message::Reply { call, response: 0 });
+    node.tells(1, 1, PowerState::Off);
+}
+
+/// It is asked for the status of vm1, which is off.
+fn c_says_off(node: &mut Node) {
+    node.asks(Status, "vm1");
+    let call = node.asked(1);
+    node.tells(1, 1, PowerState::Off);
+    node.replies(1, &call, 2);
+}
+
+#[test]
+fn a_c_daemon_does_not_say_where_a_vm_went() {
+    let mut node = Node::beside_c(RULES, Vec::new());
+    node.tells(1, 1, PowerState::Off);
+    c_says_off(&mut node);
+    node.waits();
+    node.passes(5 * SECOND);
+    assert_eq!(node.answer().0, Verdict::Failure, "node 3 has not said that it is not there");
+
+    // It was heard to destroy it.
+    let mut node = Node::beside_c(RULES, Vec::new());
+    c_has_done_an_off(&mut node);
+    c_says_off(&mut node);
+    assert_eq!(node.answer().0, Verdict::Off);
+}
+
+#[test]
+fn a_c_daemon_that_answers_for_what_it_has_not_is_not_believed() {
+    let mut node = Node::beside_c(RULES, Vec::new());
+    node.asks(Off, "vm1");
+    let call = node.asked(1);
+    // It is the highest, and has not told the VM again: it means "unknown".
+    node.replies(1, &call, 0);
+    node.passes(5 * SECOND);
+    assert_eq!(node.answer().0, Verdict::Failure);
+}
+
+#[test]
+fn a_c_daemon_that_switches_off_what_was_off_has_destroyed_nothing() {
+    let mut node = Node::beside_c(RULES, Vec::new());
+    node.tells(1, 1, PowerState::Off);
+    c_has_done_an_off(&mut node);
+    c_says_off(&mut node);
+    node.waits();
+}
+
+#[test]
+fn a_c_daemon_that_has_a_vm_no_more_is_not_asked_again() {
+    let mut node = Node::beside_c(RULES, vec![local(1, Running)]);
+    node.asks(Off, "vm1");
+    node.asked(1);
+    node.passes(Duration::from_millis(10));
+    node.does(Off, Verdict::Success);
+    // It tells all that it has, and not this one.
+    node.tells(1, 5, Running);
+    node.passes(2 * SECOND);
+    assert!(!node.said.iter().any(|message| matches!(message, Message::Request(call) if call.target == 1)));
+    assert_eq!(node.answer().0, Verdict::Success);
+}
+
+#[test]
+fn an_old_request_of_a_c_daemon_stays_old_while_somebody_joins() {
+    let mut node = Node::beside_c(RULES, vec![local(2, Running)]);
+    let joined = vec![peer(4)];
+    node.members.extend(&joined);
+    node.changed(Membership { members: node.members.clone(), left: Vec::new(), joined });
+    node.said.clear();
+    let (target, name) = (EVERY_NODE, "vm2".to_owned());
+    let call = Call { number: 1, target, name, operation: Off, client_number: 0 };
+    node.router.heard(peer(1), &Message::Request(call).encode(), node.now, true, node.now);
+    node.passes(SECOND);
+    assert_eq!(node.to_do, []);
+    assert!(node.said.iter().any(|message| matches!(message, Message::Reply { response: 1, .. })));
+}
+
+#[test]
+fn a_vm_that_has_left_a_c_daemon_without_any_is_off_without_its_answer() {
+    let mut node = Node::beside_c(RULES, Vec::new());
+    node.tells(3, 1, Running);
+    node.asks(Off, "vm1");
+    let call = node.asked(3);
+    assert_eq!(call.operation, Status, "first, whether it runs there");
+    node.replies(3, &call, 0);
+    let call = node.asked(3);
+    assert_eq!(call.operation, Off);
+    node.replies(3, &call, 0);
+    assert_eq!(node.answer().0, Verdict::Success);
+
+    // It does not run there after all: then the other has to say.
+    let mut node = Node::beside_c(RULES, Vec::new());
+    node.tells(3, 1, Running);
+    node.asks(Off, "vm1");
+    let call = node.asked(3);
+    node.replies(3, &call, 2);
+    let targets = node.said.iter().filter_map(|message| match message {
+        Message::Request(call) => Some((call.target, call.operation)),
+        _ => None,
+    });
+    assert_eq!(targets.collect::<Vec<_>>(), [(1, Off), (3, Off)]);
+    node.waits();
+}
+
+#[test]
+fn a_vm_that_moved_away_before_its_daemon_was_stopped_can_be_fenced() {
+    let mut node = Node::beside_c(RULES, Vec::new());
+    node.tells(3, 1, Running);
+    node.leaves(1, Departure::Process);
+    node.said.clear();
+    node.asks(Off, "vm1");
+    let call = node.asked(3);
+    node.replies(3, &call, 1);
+    let (verdict, reason) = node.answer();
+    assert!(verdict == Verdict::Failure && reason.contains("whose daemon has left"), "{reason}");
+    node.asks(Reboot, "vm1");
+    let call = node.asked(3);
+    node.replies(3, &call, 0);
+    let call = node.asked(3);
+    assert_eq!(call.operation, Reboot);
+    node.replies(3, &call, 0);
+    assert_eq!(node.answer().0, Verdict::Success);
+}
+
+#[test]
+fn a_host_that_is_away_does_not_keep_vms_of_c_daemons_from_being_off() {
+    let mut node = Node::beside_c(RULES, Vec::new());
+    node.tells(1, 4, PowerState::Off);
+    node.leaves(3, Departure::Process);
+    node.said.clear();
+    node.asks(Status, "vm4");
+    let call = node.asked(1);
+    node.tells(1, 4, PowerState::Off);
+    node.replies(1, &call, 2);
+    assert_eq!(node.answer().0, Verdict::Off, "it never ran");
+
+    c_has_done_an_off(&mut node);
+    c_says_off(&mut node);
+    assert_eq!(node.answer().0, Verdict::Off, "it was destroyed");
+
+    node.tells(1, 4, Running);
+    node.said.clear();
+    node.asks(Status, "vm4");
+    let call = node.asked(1);
+    node.tells(1, 4, PowerState::Off);
+    node.replies(1, &call, 2);
+    assert_eq!(node.answer().0, Verdict::Failure, "it may have moved to the host that is away");
+}
+
+#[test]
+fn what_has_gone_is_answered_for_and_the_oldest_is_forgotten() {
+    let vm = |number: u32| LocalVm { name: format!("VM-{number}"), ..local(0, PowerState::Off) };
+    let vm = |number: u32| {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        LocalVm { uuid: Uuid::from_bytes(bytes), ..vm(number) }
+    };
+    let mut node = Node::beside_c(RULES, (0..16_385).map(vm).collect());
+    node.router.listed(0, Vec::new(), node.now);
+    node.settle();
+    node.said.clear();
+    let call = |name: &str, number| {
+        let (target, name, operation) = (EVERY_NODE, name.to_owned(), Off);
+        Call { number, target, name, operation, client_number: 0 }
+    };
+    for (number, name) in (1..).zip(["vm-0", "vm-16384", "VM-1"]) {
+        node.hears(1, Message::Request(call(name, number)));
+    }
+    let answered = node.said.iter().filter_map(|message| match message {
+        Message::Reply { call, response: 1 } => Some(call.name.as_str()),
+        _ => None,
+    });
+    assert_eq!(answered.collect::<Vec<_>>(), ["vm-16384", "VM-1"]);
+}
