@@ -90,11 +90,11 @@ e2e: test-peers e2e-peers build
 		[ $$code = 0 ] || { [ $$code = 77 ] && [ "$$FENCE_SKIP" != fail ]; } || exit 1; \
 	done
 
-# Hosts with corosync, all ours and mixed with C daemons (which hang now and
+# Hosts with corosync, all ours, all C, and mixed (C daemons hang now and
 # then: the script says where it tried again), and more random steps.
 check-cluster: test-peers e2e-peers build
 	$(CARGO) build --locked --example group-member
-	@for kinds in ooo oco coc ooocc oooooooo; do \
+	@for kinds in ooo ccc oco coc ooocc oooooooo; do \
 		echo "tests/e2e/cluster.sh $$kinds"; \
 		NODES=$${#kinds} KINDS=$$kinds BURST=5000 HEALS=5 tests/e2e/cluster.sh || exit 1; \
 	done

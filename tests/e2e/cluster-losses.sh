@@ -187,3 +187,51 @@ stage_power() {
 	check_c "$(label $lost) has power again: requests both ways work" returns $lost "${askers[@]}"
 	[ -z "$OTHER" ] || restart "$OTHER"
 }
+
+# ------------------------------------------- a host that is emptied, then stopped
+
+# off_at ASKER NODE VM - it is switched off there, at once, and known to be off.
+off_at() {
+	at_once gets 0 "$1" off "$3" && ! runs "$2" "$3" && at_once gets 2 "$1" status "$3" &&
+		at_once gets 0 "$1" on "$3" && runs "$2" "$3"
+}
+home() { local node=${1#vm}; echo "n${node%%[a-z]*}"; } # VM
+# moves VM FROM TO - as `virsh migrate --undefinesource --persistent` leaves it.
+moves() {
+	libvirt "$2" destroy "$1"
+	libvirt "$2" undefine "$1"
+	libvirt "$3" define "$W/$(home "$1")/$1.xml" && { runs "$3" "$1" || libvirt "$3" start "$1"; }
+} >/dev/null 2>&1
+# empty ASKER C-NODE NODE - its VMs leave, one of them for another node: a C
+# daemon without any says nothing of that, nor to any question.
+empty() {
+	local vm moved
+	moved=$(vm "$2")
+	gets 0 "$1" status "$moved" || return
+	for vm in "$(vm "$2" b)" "$(vm "$2" off)"; do
+		libvirt "$2" destroy "$vm" >/dev/null 2>&1
+		libvirt "$2" undefine "$vm" || return
+	done
+	moves "$moved" "$2" "$3" && within ask "$1" status "$moved" 2 && off_at "$1" "$3" "$moved"
+}
+# stopped_when_empty ASKER C-NODE NODE - and its daemon, of which is remembered that it ran the VM.
+stopped_when_empty() {
+	local moved
+	moved=$(vm "$2")
+	moves "$moved" "$3" "$2" && within gets 0 "$1" status "$moved" 2 && moves "$moved" "$2" "$3" &&
+		within ask "$1" status "$moved" 2 && end "$2" daemon KILL && within sees_daemons "$1" $((NODES - 1)) &&
+		off_at "$1" "$3" "$moved"
+}
+emptied() { # ASKER C-NODE NODE
+	local code
+	empty "$@" && stopped_when_empty "$@"
+	code=$?
+	moves "$(vm "$2" a)" "$3" "$2" && moves "$(vm "$2" b)" "$3" "$2" && settle && start_daemon "$2" &&
+		both_ways "$1" "$2" && return $code
+}
+stage_emptied() {
+	local c=${THEIRS[0]:-}
+	if [ -z "$c" ] || [ -z "$OTHER" ]; then return 0; fi
+	check_c "the last VM of $(label "$c") moves to $(label "$OTHER"), and its daemon is stopped: the VM is fenced there" \
+		emptied "$FIRST" "$c" "$OTHER"
+}
