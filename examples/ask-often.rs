@@ -44,7 +44,7 @@ fn run(arguments: &[String]) -> Outcome<()> {
     let operation = Operation::ALL.into_iter().find(|known| known.to_string() == *operation);
     let client = Client {
         address: address.parse()?,
-        policy: Arc::new(Policy { hash: HashKind::Sha256, auth: HashKind::Sha256, key }),
+        policy: Arc::new(Policy { hash: HashKind::Sha256, auth: HashKind::Sha256, key, old_key: None }),
         operation: operation.ok_or("no such operation")?,
         vm: Target::new(vm.as_bytes()).map_err(|error| error.to_string())?,
         limit: Duration::from_millis(limit.parse()?),

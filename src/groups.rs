@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::fence::Source;
+use crate::fence::{ListenerName, Source};
 
 /// One group: its requesters and its targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Group {
     domains: Vec<String>,
     /// The same as they were written.
     written: Vec<String>,
+    /// Whose requests it is for; none means all.
+    listeners: Vec<ListenerName>,
 }
 
 impl Group {
@@ -26,7 +28,17 @@ impl Group {
             cids: ips.iter().filter_map(|text| text.trim().parse().ok()).collect(),
             domains: uuids.iter().map(|text| text.to_lowercase()).collect(),
             written: uuids.to_vec(),
+            listeners: Vec::new(),
         }
+    }
+
+    /// The same for requests of these listeners only; none means all.
+    pub fn only(self, listeners: Vec<ListenerName>) -> Group {
+        Group { listeners, ..self }
+    }
+
+    fn serves(&self, listener: &ListenerName) -> bool {
+        self.listeners.is_empty() || self.listeners.contains(listener)
     }
 
     fn admits(&self, source: &Source) -> bool {
@@ -61,26 +73,27 @@ impl Groups {
 
     /// Whether `source` stands in a group that lists the VM by one of its
     /// `names` (name, UUID), compared without regard to case. A VM that asks
-    /// stands in the groups that list its UUID.
-    pub fn permit(&self, source: &Source, names: &[&str]) -> bool {
-        self.0.is_empty() || self.any(names, |group| group.admits(source))
+    /// stands in the groups that list its UUID. Groups of other listeners do not count.
+    pub fn permit(&self, listener: &ListenerName, source: &Source, names: &[&str]) -> bool {
+        self.0.is_empty() || self.any(listener, names, |group| group.admits(source))
     }
 
     /// The same for a VM that asks and has this name, which must be written
     /// exactly so. Whether the name is its own and nobody else's is to be
     /// looked up first.
-    pub fn permit_name(&self, asker: &str, names: &[&str]) -> bool {
-        self.any(names, |group| group.written.iter().any(|written| written == asker))
+    pub fn permit_name(&self, listener: &ListenerName, asker: &str, names: &[&str]) -> bool {
+        self.any(listener, names, |group| group.written.iter().any(|written| written == asker))
     }
 
-    /// Whether any group lists this name, written exactly so.
-    pub fn mention(&self, name: &str) -> bool {
-        self.0.iter().any(|group| group.written.iter().any(|written| written == name))
+    /// Whether any group of a listener lists this name, written exactly so.
+    pub fn mention(&self, listener: &ListenerName, name: &str) -> bool {
+        let lists = |group: &Group| group.written.iter().any(|written| written == name);
+        self.0.iter().any(|group| group.serves(listener) && lists(group))
     }
 
-    fn any(&self, names: &[&str], admits: impl Fn(&Group) -> bool) -> bool {
+    fn any(&self, listener: &ListenerName, names: &[&str], admits: impl Fn(&Group) -> bool) -> bool {
         let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
-        self.0.iter().any(|group| admits(group) && group.lists(&names))
+        self.0.iter().any(|group| group.serves(listener) && admits(group) && group.lists(&names))
     }
 
     /// Whether there is no group, so that nobody has to be known.
@@ -95,6 +108,10 @@ mod tests {
     use crate::fence::{Domain, Uuid};
     use std::sync::Arc;
 
+    fn tcp() -> ListenerName {
+        ListenerName::new("tcp", None)
+    }
+
     fn source(text: &str) -> Source {
         Source::ip(text.parse().unwrap())
     }
@@ -106,7 +123,7 @@ mod tests {
 
     #[test]
     fn without_groups_everyone_may() {
-        assert!(Groups::default().permit(&source("192.0.2.1"), &["any"]));
+        assert!(Groups::default().permit(&tcp(), &source("192.0.2.1"), &["any"]));
     }
 
     #[test]
@@ -115,29 +132,29 @@ mod tests {
             group(&["192.0.2.1", "192.0.2.2"], &["node1", "44179D3F-6c63-474f-a212-20c8b4b25b16"]),
             group(&["192.0.2.3"], &["node3"]),
         ]);
-        assert!(groups.permit(&source("192.0.2.1"), &["NODE1", "x"]));
-        assert!(groups.permit(&source("192.0.2.2"), &["n", "44179d3f-6c63-474f-a212-20c8b4b25b16"]));
-        assert!(!groups.permit(&source("192.0.2.1"), &["node3"]));
-        assert!(!groups.permit(&source("192.0.2.3"), &["node1"]));
-        assert!(!groups.permit(&source("192.0.2.9"), &["node1"]));
+        assert!(groups.permit(&tcp(), &source("192.0.2.1"), &["NODE1", "x"]));
+        assert!(groups.permit(&tcp(), &source("192.0.2.2"), &["n", "44179d3f-6c63-474f-a212-20c8b4b25b16"]));
+        assert!(!groups.permit(&tcp(), &source("192.0.2.1"), &["node3"]));
+        assert!(!groups.permit(&tcp(), &source("192.0.2.3"), &["node1"]));
+        assert!(!groups.permit(&tcp(), &source("192.0.2.9"), &["node1"]));
     }
 
     #[test]
     fn addresses_are_compared_as_addresses() {
         let groups = Groups::new(vec![group(&["2001:DB8:0::1", "fe80::1%eth0", "::ffff:192.0.2.1"], &["a"])]);
         for same in ["2001:db8::1", "fe80::1", "192.0.2.1", "::ffff:192.0.2.1"] {
-            assert!(groups.permit(&source(same), &["a"]), "{same}");
+            assert!(groups.permit(&tcp(), &source(same), &["a"]), "{same}");
         }
-        assert!(!groups.permit(&source("2001:db8::2"), &["a"]));
+        assert!(!groups.permit(&tcp(), &source("2001:db8::2"), &["a"]));
     }
 
     #[test]
     fn a_number_is_a_cid_and_no_address() {
         let groups = Groups::new(vec![group(&["3", "192.0.2.4"], &["a"])]);
-        assert!(groups.permit(&Source::Cid(3), &["a"]));
-        assert!(!groups.permit(&Source::Cid(4), &["a"]));
-        assert!(!groups.permit(&source("0.0.0.3"), &["a"]));
-        assert!(!Groups::new(vec![group(&[], &["a"])]).permit(&Source::Cid(3), &["a"]));
+        assert!(groups.permit(&tcp(), &Source::Cid(3), &["a"]));
+        assert!(!groups.permit(&tcp(), &Source::Cid(4), &["a"]));
+        assert!(!groups.permit(&tcp(), &source("0.0.0.3"), &["a"]));
+        assert!(!Groups::new(vec![group(&[], &["a"])]).permit(&tcp(), &Source::Cid(3), &["a"]));
     }
 
     #[test]
@@ -147,13 +164,33 @@ mod tests {
             Source::Domain(Arc::new(Domain { name: name.to_owned(), uuid: Uuid::parse(uuid).unwrap() }))
         };
         let by_uuid = Groups::new(vec![group(&[], &[&uuid.to_uppercase(), "node2"]), group(&[], &["node3"])]);
-        assert!(by_uuid.permit(&asker("x"), &["Node2"]));
-        assert!(by_uuid.permit(&asker("x"), &[uuid]), "itself");
-        assert!(!by_uuid.permit(&asker("x"), &["node3"]));
+        assert!(by_uuid.permit(&tcp(), &asker("x"), &["Node2"]));
+        assert!(by_uuid.permit(&tcp(), &asker("x"), &[uuid]), "itself");
+        assert!(!by_uuid.permit(&tcp(), &asker("x"), &["node3"]));
         let by_name = Groups::new(vec![group(&[], &["node1", "node2"]), group(&[], &["node3"])]);
-        assert!(!by_name.permit(&asker("node1"), &["node2"]), "a name is to be looked up first");
-        assert!(by_name.permit_name("node1", &["NODE2"]) && by_name.mention("node1"));
-        assert!(!by_name.permit_name("node1", &["node3"]));
-        assert!(!by_name.permit_name("NODE1", &["node2"]) && !by_name.mention("NODE1"));
+        assert!(!by_name.permit(&tcp(), &asker("node1"), &["node2"]), "a name is to be looked up first");
+        assert!(by_name.permit_name(&tcp(), "node1", &["NODE2"]) && by_name.mention(&tcp(), "node1"));
+        assert!(!by_name.permit_name(&tcp(), "node1", &["node3"]));
+        assert!(!by_name.permit_name(&tcp(), "NODE1", &["node2"]) && !by_name.mention(&tcp(), "NODE1"));
+    }
+
+    #[test]
+    fn a_group_of_a_listener_is_for_its_requests_alone() {
+        let (b, vsock) = (ListenerName::new("tcp", Some("b")), ListenerName::new("vsock", None));
+        let groups = Groups::new(vec![
+            group(&["192.0.2.1"], &["node1"]).only(vec![tcp(), vsock.clone()]),
+            group(&["192.0.2.1"], &["node2"]).only(vec![b.clone()]),
+            group(&["192.0.2.1"], &["node3"]),
+        ]);
+        let permitted = |listener: &ListenerName| {
+            ["node1", "node2", "node3"].map(|name| groups.permit(listener, &source("192.0.2.1"), &[name]))
+        };
+        assert_eq!(permitted(&tcp()), [true, false, true]);
+        assert_eq!(permitted(&vsock), [true, false, true]);
+        assert_eq!(permitted(&b), [false, true, true]);
+        assert!(groups.mention(&tcp(), "node1") && !groups.mention(&b, "node1"));
+        assert!(
+            !groups.permit_name(&b, "node1", &["node1"]) && groups.permit_name(&tcp(), "node1", &["node1"])
+        );
     }
 }

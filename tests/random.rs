@@ -86,7 +86,8 @@ fn packets() {
 fn sessions() {
     let mut random = Random(0x5EED_0002);
     let now = Instant::now();
-    let policy = |hash| Arc::new(Policy { hash, auth: HashKind::Sha256, key: Key::new(vec![1; 64]) });
+    let policy =
+        |hash| Arc::new(Policy { hash, auth: HashKind::Sha256, key: Key::new(vec![1; 64]), old_key: None });
     let policies = [policy(HashKind::None), policy(HashKind::Sha256)];
     for round in 0..rounds(50_000) {
         let bytes = random.mutated(GOLDEN[round % GOLDEN.len()]);
@@ -135,7 +136,8 @@ const ANSWERS: [&[u8]; 4] = [
 #[test]
 fn answers() {
     let mut random = Random(0x5EED_0004);
-    let policy = |auth| Arc::new(Policy { hash: HashKind::None, auth, key: Key::new(vec![1; 64]) });
+    let policy =
+        |auth| Arc::new(Policy { hash: HashKind::None, auth, key: Key::new(vec![1; 64]), old_key: None });
     let policies = [policy(HashKind::None), policy(HashKind::Sha256)];
     let mut answered = 0;
     for round in 0..rounds(50_000) {

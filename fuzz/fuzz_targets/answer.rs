@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     let [choice, step, bytes @ ..] = bytes else { return };
     let auth = if choice & 0x80 == 0 { HashKind::None } else { HashKind::Sha256 };
     let operation = Operation::ALL[usize::from(choice & 0x7f) % Operation::ALL.len()];
-    let policy = Arc::new(Policy { hash: HashKind::None, auth, key: Key::new(vec![1; 64]) });
+    let policy = Arc::new(Policy { hash: HashKind::None, auth, key: Key::new(vec![1; 64]), old_key: None });
     let run = |step: usize| {
         let mut session = ClientSession::called_back(policy.clone(), operation, Vec::new(), [7; 64]);
         session.sent(session.output().len());

@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     let [step, bytes @ ..] = bytes else { return };
     let now = Instant::now();
     // The weakest hash lets requests through; the proof is what is tried for.
-    let policy = Policy { hash: HashKind::None, auth: HashKind::Sha256, key: Key::new(vec![1; 64]) };
+    let policy = Policy { hash: HashKind::None, auth: HashKind::Sha256, key: Key::new(vec![1; 64]), old_key: None };
     let mut session = ServerSession::accepted(Arc::new(policy), [7; 32], now);
     for mut piece in bytes.chunks(usize::from(*step).max(1)) {
         loop {

@@ -102,7 +102,7 @@ fn policy(trace: &Trace, settings: &Settings) -> Result<Arc<Policy>, String> {
     let path = &settings.key_file;
     let is_needed = settings.transport.has_key() && (hash, auth) != (HashKind::None, HashKind::None);
     if !is_needed {
-        return Ok(Arc::new(Policy { hash, auth, key: Key::new(Vec::new()) }));
+        return Ok(Arc::new(Policy { hash, auth, key: Key::new(Vec::new()), old_key: None }));
     }
     // It may be on a file server that is silent.
     let (from, limit) = (path.clone(), settings.timeout);
@@ -118,7 +118,7 @@ fn policy(trace: &Trace, settings: &Settings) -> Result<Arc<Policy>, String> {
         return Err(format!("the key file {} is empty: copy it from the host", path.display()));
     }
     trace.step(format_args!("the key in {} has {} bytes", path.display(), key.len()));
-    Ok(Arc::new(Policy { hash, auth, key }))
+    Ok(Arc::new(Policy { hash, auth, key, old_key: None }))
 }
 
 fn fence(

@@ -1,14 +1,17 @@
 use std::net::IpAddr;
 
 use super::backend::{self, BACKENDS};
+use super::chosen::{self, Named};
 use super::fields::Fields;
 use super::lexer::Spot;
-use super::listener::{self, LISTENERS};
-use super::model::{Config, GroupConfig, ListenerConfig};
+use super::model::{Config, GroupConfig};
 use super::report::{Report, quoted};
 use super::schema;
 use super::tree::{Entry, Section};
 use super::values;
+
+/// Where `--status` asks unless the configuration says otherwise.
+const STATUS_SOCKET: &str = "/run/fence_virtd/status.sock";
 
 /// Gives the tree its meaning. The result is only worth something if no error
 /// was reported.
@@ -25,10 +28,10 @@ pub(super) fn config(root: &Section, report: &mut Report) -> Config {
         require(&daemon, section.at(), "listener", "multicast", report);
         require(&daemon, section.at(), "backend", "libvirt", report);
     }
-    let chosen = daemon.value("listener").map_or(Vec::new(), |value| chosen_listeners(value, report));
+    let chosen = daemon.value("listener").map_or(Vec::new(), |value| chosen::named(value, report));
     let listeners = Fields::of(sections.section("listeners"), "listeners", report);
-    if let Some(value) = daemon.value("listener").filter(|_| chosen.contains(&"serial")) {
-        warn_of_path(listeners.section("serial"), value.at, report);
+    for named in chosen.iter().filter(|named| named.name.kind() == "serial") {
+        warn_of_path(chosen::section(&named.name, &chosen, &listeners), named.at, report);
     }
     let backends = Fields::of(sections.section("backends"), "backends", report);
     // Like the C daemon: either name is enough.
@@ -37,7 +40,8 @@ pub(super) fn config(root: &Section, report: &mut Report) -> Config {
         foreground: daemon.read("foreground", report, values::boolean).unwrap_or(false),
         wait_for_init: waits.contains(&Some(true)),
         debug: daemon.read("debug", report, values::number).unwrap_or(0),
-        listeners: read_listeners(&chosen, &listeners, report),
+        status_socket: daemon.read("status_socket", report, values::file).unwrap_or(STATUS_SOCKET.into()),
+        listeners: chosen::read(&chosen, &listeners, report),
         backend: backend::read(chosen_backend(&daemon, report), &daemon, &backends, report),
         groups: groups(sections.section("groups"), &chosen, report),
     }
@@ -59,42 +63,6 @@ fn require(daemon: &Fields, at: usize, key: &str, example: &str, report: &mut Re
     }
 }
 
-/// The listeners of a list like `"multicast, tcp"`.
-fn chosen_listeners(value: Spot, report: &mut Report) -> Vec<&'static str> {
-    let mut chosen = Vec::new();
-    let names = words(value);
-    if names.is_empty() {
-        report.error(value.at, format!("no listener is named; known are {}", LISTENERS.join(", ")));
-    }
-    for name in names {
-        match LISTENERS.into_iter().find(|known| known.eq_ignore_ascii_case(name.text)) {
-            Some(known) if chosen.contains(&known) => {
-                report.error(name.at, format!("the listener {known} is named twice"));
-            }
-            Some(known) => chosen.push(known),
-            None => {
-                let message =
-                    format!("unknown listener {}; known are {}", quoted(name.text), LISTENERS.join(", "));
-                report.error(name.at, message);
-            }
-        }
-    }
-    chosen
-}
-
-fn words(value: Spot) -> Vec<Spot> {
-    let mut at = value.at;
-    let mut words = Vec::new();
-    for piece in value.text.split_inclusive(|c: char| c == ',' || c.is_whitespace()) {
-        let text = piece.trim_end_matches(|c: char| c == ',' || c.is_whitespace());
-        if !text.is_empty() {
-            words.push(Spot { text, at });
-        }
-        at += piece.len();
-    }
-    words
-}
-
 /// The backend that is named; the first one, and an error, if it is unknown.
 fn chosen_backend(daemon: &Fields, report: &mut Report) -> &'static str {
     let named = daemon.read("backend", report, |text| {
@@ -104,33 +72,38 @@ fn chosen_backend(daemon: &Fields, report: &mut Report) -> &'static str {
     named.unwrap_or(BACKENDS[0])
 }
 
-/// Reads the sections of all listeners and keeps those that are chosen.
-fn read_listeners(chosen: &[&str], fields: &Fields, report: &mut Report) -> Vec<ListenerConfig> {
-    let all = LISTENERS.map(|name| {
-        let in_use = chosen.contains(&name);
-        report.judged(in_use, |report| {
-            let path = format!("listeners/{name}");
-            listener::read(name, &Fields::of(fields.section(name), &path, report), in_use, report)
-        })
-    });
-    let by_name = |name: &&str| all.iter().find(|listener| listener.kind() == *name).cloned();
-    chosen.iter().filter_map(by_name).collect()
-}
-
-fn groups(section: Option<&Section>, chosen: &[&str], report: &mut Report) -> Vec<GroupConfig> {
-    let by_address = chosen.iter().any(|listener| matches!(*listener, "multicast" | "tcp"));
+fn groups(section: Option<&Section>, chosen: &[Named], report: &mut Report) -> Vec<GroupConfig> {
     let fields = Fields::of(section, "groups", report);
     let groups: Vec<GroupConfig> =
-        fields.sections(schema::REPEATABLE).map(|group| read_group(group, by_address, report)).collect();
-    if let (Some(section), true) = (section, groups.is_empty()) {
+        fields.sections(schema::REPEATABLE).map(|group| read_group(group, chosen, report)).collect();
+    let Some(section) = section else { return groups };
+    if groups.is_empty() {
         report.warning(section.at(), "there is no group in here: everyone may fence everything");
+        return groups;
+    }
+    for Named { name, .. } in chosen {
+        if !groups.iter().any(|group| group.listeners.is_empty() || group.listeners.contains(name)) {
+            report.warning(
+                section.at(),
+                format!("no group is for the listener {name}: its requests are denied"),
+            );
+        }
     }
     groups
 }
 
-/// `by_address`: some requests come with an address and from nobody who is known by more.
-fn read_group(section: &Section, by_address: bool, report: &mut Report) -> GroupConfig {
+fn read_group(section: &Section, chosen: &[Named], report: &mut Report) -> GroupConfig {
     let fields = Fields::of(Some(section), "groups/group", report);
+    let only = fields.value("listener").map_or(Vec::new(), |value| chosen::named(value, report));
+    for named in only.iter().filter(|named| !chosen.iter().any(|other| other.name == named.name)) {
+        let message = format!("the listener {} does not run: it lets nobody be fenced", named.name);
+        report.warning(named.at, message);
+    }
+    // Some requests come with an address, and from nobody who is known by more.
+    let by_address = chosen.iter().map(|named| &named.name).any(|name| {
+        let is_meant = only.is_empty() || only.iter().any(|named| named.name == *name);
+        is_meant && matches!(name.kind(), "multicast" | "tcp")
+    });
     let uuids = fields.all("uuid", report);
     if uuids.is_empty() {
         report.warning(section.at(), "this group has no uuid: nobody can be fenced through it");
@@ -155,6 +128,7 @@ fn read_group(section: &Section, by_address: bool, report: &mut Report) -> Group
         name: fields.read("name", report, |text| Ok(text.to_string())).or(label),
         uuids: text(uuids),
         ips: text(ips),
+        listeners: only.into_iter().map(|named| named.name).collect(),
     }
 }
 

@@ -1,8 +1,10 @@
 use std::fmt;
 
+use crate::fence::ListenerName;
+
 use super::model::{
-    AuthConfig, BackendConfig, Config, GroupConfig, ListenerConfig, NameMode, SerialConfig, SerialMode,
-    UnknownVm,
+    AuthConfig, BackendConfig, Config, GroupConfig, ListenerConfig, NameMode, NamedListener, SerialConfig,
+    SerialMode, UnknownVm,
 };
 
 impl Config {
@@ -23,21 +25,27 @@ impl Config {
     }
 }
 
-/// What is listened on, and how agents are known: one line.
+/// Its name, what is listened on, and how agents are known: one line.
+impl fmt::Display for NamedListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.config)
+    }
+}
+
+/// What is listened on, and how agents are known: the part of a line behind the name.
 impl fmt::Display for ListenerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = self.kind();
         match self {
-            ListenerConfig::Tcp(tcp) => write!(f, "{kind} {} port {}, {}", tcp.address, tcp.port, tcp.auth),
-            ListenerConfig::Vsock(vsock) => write!(f, "{kind} port {}, {}", vsock.port, vsock.auth),
+            ListenerConfig::Tcp(tcp) => write!(f, "{} port {}, {}", tcp.address, tcp.port, tcp.auth),
+            ListenerConfig::Vsock(vsock) => write!(f, "port {}, {}", vsock.port, vsock.auth),
             ListenerConfig::Multicast(multicast) => {
-                write!(f, "{kind} {} port {}", multicast.address, multicast.port)?;
+                write!(f, "{} port {}", multicast.address, multicast.port)?;
                 if let Some(interface) = &multicast.interface {
                     write!(f, " on {interface}")?;
                 }
                 write!(f, ", {}", multicast.auth)
             }
-            ListenerConfig::Serial(serial) => write!(f, "{kind} {serial}"),
+            ListenerConfig::Serial(serial) => serial.fmt(f),
         }
     }
 }
@@ -65,6 +73,9 @@ impl fmt::Display for AuthConfig {
         write!(f, "hash {}, auth {}", self.hash, self.auth)?;
         if self.needs_key() {
             write!(f, ", key {}", self.key_file.to_string_lossy().escape_debug())?;
+            if let Some(old) = &self.old_key_file {
+                write!(f, ", and the old one {}", old.to_string_lossy().escape_debug())?;
+            }
         }
         Ok(())
     }
@@ -96,7 +107,12 @@ impl fmt::Display for GroupConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name.as_deref().unwrap_or("(no name)");
         write!(f, "{}, members: {}", name.escape_debug(), listed(&self.uuids, "none"))?;
-        write!(f, "; requests from: {}", listed(&self.ips, "members alone, by serial and vsock"))
+        write!(f, "; requests from: {}", listed(&self.ips, "members alone, by serial and vsock"))?;
+        if self.listeners.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = self.listeners.iter().map(ListenerName::as_str).collect();
+        write!(f, "; by {} alone", names.join(", "))
     }
 }
 
@@ -115,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_summary() {
-        let auth = |hash| AuthConfig { key_file: PathBuf::from("/k"), hash, auth: hash };
+        let auth = |hash| AuthConfig { key_file: PathBuf::from("/k"), old_key_file: None, hash, auth: hash };
         let multicast = MulticastConfig {
             auth: auth(HashKind::Sha256),
             address: [225, 0, 0, 12].into(),
@@ -123,19 +139,22 @@ mod tests {
             interface: Some("virbr0".to_string()),
         };
         let group = GroupConfig { uuids: vec!["a".to_string(), "b\n".to_string()], ..GroupConfig::default() };
+        let vsock = ListenerConfig::Vsock(VsockConfig { auth: auth(HashKind::None), port: 5 });
+        let named = |kind, label, config| NamedListener { name: ListenerName::new(kind, label), config };
         let mut config = Config {
             foreground: true,
             wait_for_init: false,
             debug: 2,
             listeners: vec![
-                ListenerConfig::Multicast(multicast),
-                ListenerConfig::Vsock(VsockConfig { auth: auth(HashKind::None), port: 5 }),
+                named("multicast", None, ListenerConfig::Multicast(multicast)),
+                named("vsock", Some("b"), vsock),
             ],
+            status_socket: "/s".into(),
             backend: BackendConfig::Libvirt { uris: vec!["qemu:///system".to_string()] },
             groups: vec![group],
         };
         let expected = "listener: multicast 225.0.0.12 port 1229 on virbr0, hash sha256, auth sha256, key /k\n\
-            listener: vsock port 5, hash none, auth none\n\
+            listener: vsock:b port 5, hash none, auth none\n\
             backend: libvirt at qemu:///system\n\
             group: (no name), members: a, b\\n; requests from: members alone, by serial and vsock\n\
             runs in the foreground, does not wait for the backend, debug level 2\n";

@@ -101,8 +101,12 @@ impl<'a, 't> Fields<'a, 't> {
                 _ => report.unknown(name.at, || unknown_section(name.text, path)),
             };
         };
-        let place =
-            self.sections.iter_mut().find(|(other, _)| *other == known && known != schema::REPEATABLE);
+        // Sections of one kind of listener are told apart by their labels.
+        let label =
+            |section: &Section<'a>| section.label.map(|label| label.text).filter(|_| path == "listeners");
+        let place = self.sections.iter_mut().find(|(other, before)| {
+            *other == known && known != schema::REPEATABLE && label(before) == label(section)
+        });
         match place {
             None => self.sections.push((known, section)),
             Some((_, before)) => {

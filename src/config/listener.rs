@@ -80,6 +80,7 @@ fn auth(fields: &Fields, report: &mut Report) -> AuthConfig {
     let key_file = fields.read("key_file", report, |text| Ok(PathBuf::from(text)));
     AuthConfig {
         key_file: key_file.unwrap_or(DEFAULT_KEY_FILE.into()),
+        old_key_file: fields.read("old_key_file", report, |text| Ok(PathBuf::from(text))),
         hash: fields.read("hash", report, values::hash).unwrap_or(HashKind::Sha256),
         auth: fields.read("auth", report, values::hash).unwrap_or(HashKind::Sha256),
     }

@@ -10,6 +10,7 @@
 
 mod backend;
 mod build;
+mod chosen;
 mod diagnostic;
 mod display;
 mod fields;
@@ -26,7 +27,7 @@ mod values;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use model::{
     AuthConfig, BackendConfig, Config, CpgConfig, GroupConfig, ListenerConfig, MulticastConfig, NameMode,
-    SerialConfig, SerialMode, TcpConfig, UnknownVm, VsockConfig,
+    NamedListener, SerialConfig, SerialMode, TcpConfig, UnknownVm, VsockConfig,
 };
 pub use parse::{FILE_MAX, Outcome, parse};
 pub use schema::{Count, KEYS, KeySpec, ValueKind};

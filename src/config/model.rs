@@ -2,6 +2,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::auth::HashKind;
+use crate::fence::ListenerName;
 
 /// What the daemon is to run, with every default filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,12 +13,23 @@ pub struct Config {
     pub wait_for_init: bool,
     /// How much to log; 0, the default, is the least.
     pub debug: u32,
-    /// At least one, each kind at most once, in the order of the file.
-    pub listeners: Vec<ListenerConfig>,
+    /// Where `fence_virtd --status` asks (default: /run/fence_virtd/status.sock).
+    pub status_socket: PathBuf,
+    /// At least one, no name twice, in the order of the file.
+    pub listeners: Vec<NamedListener>,
     /// Where the virtual machines are.
     pub backend: BackendConfig,
     /// The static groups in the order of the file. None at all: there is no map.
     pub groups: Vec<GroupConfig>,
+}
+
+/// A listener that is to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedListener {
+    /// What it is called.
+    pub name: ListenerName,
+    /// How it listens.
+    pub config: ListenerConfig,
 }
 
 /// One way for requests to come in.
@@ -34,6 +46,16 @@ pub enum ListenerConfig {
 }
 
 impl ListenerConfig {
+    /// Key and algorithms; lines have none.
+    pub fn auth(&self) -> Option<&AuthConfig> {
+        match self {
+            ListenerConfig::Tcp(config) => Some(&config.auth),
+            ListenerConfig::Multicast(config) => Some(&config.auth),
+            ListenerConfig::Vsock(config) => Some(&config.auth),
+            ListenerConfig::Serial(_) => None,
+        }
+    }
+
     /// The name of this kind in a configuration.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -50,6 +72,8 @@ impl ListenerConfig {
 pub struct AuthConfig {
     /// The shared key (default: /etc/cluster/fence_xvm.key).
     pub key_file: PathBuf,
+    /// The key before a change of keys, which is accepted too.
+    pub old_key_file: Option<PathBuf>,
     /// The weakest signature of a request to accept (default: sha256).
     pub hash: HashKind,
     /// What challenges and their answers are made with (default: sha256).
@@ -188,4 +212,6 @@ pub struct GroupConfig {
     /// IP addresses and CIDs that may ask for them, as written. Without any
     /// only the serial listener's machines may, which are known by UUID.
     pub ips: Vec<String>,
+    /// The listeners whose requests it is for; none means all.
+    pub listeners: Vec<ListenerName>,
 }

@@ -1,5 +1,6 @@
 use super::super::*;
 use super::*;
+use crate::fence::ListenerName;
 
 const DAEMON: &str = "fence_virtd { listener = \"multicast\"; backend = \"libvirt\"; }\n";
 
@@ -33,21 +34,25 @@ fn defaults() {
     let config = config("fence_virtd { listener = \"tcp, multicast vsock,serial\"; backend = \"LIBVIRT\"; }");
     let auth = AuthConfig {
         key_file: "/etc/cluster/fence_xvm.key".into(),
+        old_key_file: None,
         hash: crate::auth::HashKind::Sha256,
         auth: crate::auth::HashKind::Sha256,
     };
     let tcp = TcpConfig { auth: auth.clone(), address: [127, 0, 0, 1].into(), port: 1229 };
     let multicast =
         MulticastConfig { auth: auth.clone(), address: [225, 0, 0, 12].into(), port: 1229, interface: None };
+    let plain =
+        |config: ListenerConfig| NamedListener { name: ListenerName::new(config.kind(), None), config };
     let expected = Config {
+        status_socket: "/run/fence_virtd/status.sock".into(),
         foreground: false,
         wait_for_init: false,
         debug: 0,
         listeners: vec![
-            ListenerConfig::Tcp(tcp),
-            ListenerConfig::Multicast(multicast),
-            ListenerConfig::Vsock(VsockConfig { auth, port: 1229 }),
-            ListenerConfig::Serial(SerialConfig { uri: None, path: None, mode: SerialMode::Serial }),
+            plain(ListenerConfig::Tcp(tcp)),
+            plain(ListenerConfig::Multicast(multicast)),
+            plain(ListenerConfig::Vsock(VsockConfig { auth, port: 1229 })),
+            plain(ListenerConfig::Serial(SerialConfig { uri: None, path: None, mode: SerialMode::Serial })),
         ],
         backend: BackendConfig::Libvirt { uris: vec!["qemu:///system".to_string()] },
         groups: Vec::new(),
@@ -58,7 +63,7 @@ fn defaults() {
 #[test]
 fn every_key_has_its_effect() {
     let text =
-        "FENCE_VIRTD { listener = \"tcp,vsock,serial\"; backend = \"cpg\"; foreground = \"1\"; debug = \"3\";
+        "FENCE_VIRTD { listener = \"tcp,vsock,serial\"; backend = \"cpg\"; foreground = \"1\"; debug = \"3\"; status_socket = \"/q\";
           wait_for_backend = \"yes\"; module_path = \"/x\"; name_mode = \"name\"; }
         listeners {
           TCP { KEY_FILE = \"/a\"; hash = \"sha512\"; family = \"ipv6\"; port = \"5\"; }
@@ -69,6 +74,7 @@ fn every_key_has_its_effect() {
     assert_eq!(findings(text), [""; 0]);
     let config = config(text);
     assert!(config.foreground && config.wait_for_init && config.debug == 3);
+    assert_eq!(config.status_socket, Path::new("/q"));
     let lines: Vec<String> = config.listeners.iter().map(ToString::to_string).collect();
     let expected = [
         "tcp ::1 port 5, hash sha512, auth sha256, key /a",
@@ -261,4 +267,64 @@ fn cpg_takes_what_the_administrator_states() {
         let text = format!("{daemon}\nbackends {{ cpg {{ {wrong}; }} }}");
         assert!(parse(Path::new("x"), text.as_bytes()).diagnostics.is_fatal(false), "{wrong}");
     }
+}
+
+#[test]
+fn sections_with_labels_are_listeners_of_their_own() {
+    let text = "fence_virtd { listener = \"multicast, tcp:b tcp\"; backend = \"libvirt\"; }
+        listeners {
+          tcp { port = \"1\"; old_key_file = \"/o\"; }
+          tcp = \"b\" { port = \"2\"; key_file = \"/b\"; }
+          tcp = \"c\" { port = \"3\"; }
+        }
+        groups {
+          group { name = \"b\"; uuid = \"x\"; ip = \"192.0.2.1\"; listener = \"TCP:b\"; }
+          group { name = \"all\"; uuid = \"y\"; ip = \"192.0.2.1\"; }
+        }";
+    assert_eq!(findings(text), [""; 0]);
+    let config = config(text);
+    let lines: Vec<String> = config.listeners.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines[1..],
+        [
+            "tcp:b 127.0.0.1 port 2, hash sha256, auth sha256, key /b",
+            "tcp 127.0.0.1 port 1, hash sha256, auth sha256, key /etc/cluster/fence_xvm.key, and the old one /o",
+        ]
+    );
+    assert_eq!(config.groups[0].listeners, [ListenerName::new("tcp", Some("b"))]);
+    assert!(config.summary().contains("group: b, members: x; requests from: 192.0.2.1; by tcp:b alone\n"));
+}
+
+#[test]
+fn a_section_with_a_label_that_nobody_names_is_that_of_its_kind() {
+    let tcp = "fence_virtd { listener = \"tcp\"; backend = \"libvirt\"; }\n";
+    let text = format!("{tcp}listeners {{ tcp = \"x\" {{ port = \"7\"; }} }}");
+    assert!(config(&text).listeners[0].to_string().starts_with("tcp 127.0.0.1 port 7,"));
+    let text =
+        format!("{tcp}listeners {{ tcp = \"x\" {{ port = \"7\"; }} tcp = \"y\" {{ port = \"8\"; }} }}");
+    assert!(config(&text).listeners[0].to_string().starts_with("tcp 127.0.0.1 port 1229,"));
+}
+
+#[test]
+fn what_is_wrong_with_labels_is_said() {
+    let all = |listener: &str, rest: &str| {
+        findings(&format!("fence_virtd {{ listener = \"{listener}\"; backend = \"libvirt\"; }}\n{rest}"))
+    };
+    let only = |listener: &str, rest: &str, words: &str| {
+        let found = all(listener, rest);
+        assert!(found.len() == 1 && found[0].contains(words), "{found:?}");
+    };
+    only("tcp:b", "", "1:27 Error no section tcp = \"b\" { ... } stands in listeners");
+    only("tcp:", "", "\"\" is no label");
+    only("tcp:a/b", "", "\"a/b\" is no label");
+    only("udp:b", "", "unknown listener \"udp:b\"");
+    let twice = "listeners { tcp = \"b\" { port = \"5\"; } tcp = \"b\" { port = \"6\"; } }";
+    only("tcp:b", twice, "\"tcp\" stands on line 2 already; only the last one counts");
+    let b = "listeners { tcp = \"b\" { address = \"127.0.0.1\"; } }";
+    only("tcp tcp:b", b, "tcp:b would listen where tcp does");
+    let groups = "groups { group { uuid = \"x\"; ip = \"1.2.3.4\"; listener = \"vsock\"; } }";
+    let found = all("tcp", groups);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("no group is for the listener tcp: its requests are denied"), "{found:?}");
+    assert!(found[1].contains("the listener vsock does not run: it lets nobody be fenced"), "{found:?}");
 }

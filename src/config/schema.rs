@@ -74,9 +74,11 @@ pub const KEYS: &[KeySpec] = &[
     once("fence_virtd", "wait_for_init", ValueKind::Boolean),
     once("fence_virtd", "wait_for_backend", ValueKind::Boolean),
     once("fence_virtd", "debug", ValueKind::Number),
+    once("fence_virtd", "status_socket", ValueKind::Path),
     once("fence_virtd", "name_mode", ValueKind::NameMode),
     once("fence_virtd", "module_path", ValueKind::Ignored),
     once("listeners/multicast", "key_file", ValueKind::Path),
+    once("listeners/multicast", "old_key_file", ValueKind::Path),
     once("listeners/multicast", "hash", ValueKind::Hash),
     once("listeners/multicast", "auth", ValueKind::Hash),
     once("listeners/multicast", "family", ValueKind::Family),
@@ -89,12 +91,14 @@ pub const KEYS: &[KeySpec] = &[
     // The C daemon wanted the file to exist for every listener, and did nothing with it here.
     once("listeners/serial", "key_file", ValueKind::Ignored),
     once("listeners/tcp", "key_file", ValueKind::Path),
+    once("listeners/tcp", "old_key_file", ValueKind::Path),
     once("listeners/tcp", "hash", ValueKind::Hash),
     once("listeners/tcp", "auth", ValueKind::Hash),
     once("listeners/tcp", "family", ValueKind::Family),
     once("listeners/tcp", "address", ValueKind::Address),
     once("listeners/tcp", "port", ValueKind::Port),
     once("listeners/vsock", "key_file", ValueKind::Path),
+    once("listeners/vsock", "old_key_file", ValueKind::Path),
     once("listeners/vsock", "hash", ValueKind::Hash),
     once("listeners/vsock", "auth", ValueKind::Hash),
     once("listeners/vsock", "port", ValueKind::VsockPort),
@@ -106,9 +110,10 @@ pub const KEYS: &[KeySpec] = &[
     once("groups/group", "name", ValueKind::Text),
     KeySpec { section: "groups/group", name: "uuid", kind: ValueKind::Text, count: Count::Adds },
     KeySpec { section: "groups/group", name: "ip", kind: ValueKind::Text, count: Count::Adds },
+    once("groups/group", "listener", ValueKind::Listeners),
 ];
 
-/// The one section that may be repeated.
+/// The one section that may be repeated without a label.
 pub(super) const REPEATABLE: &str = "group";
 
 /// The keys of a section.

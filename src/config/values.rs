@@ -115,6 +115,14 @@ pub(super) fn interface(text: &str) -> Result<String, String> {
 }
 
 /// A folder, from the root on: the daemon's own changes when it detaches.
+pub(super) fn file(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.is_absolute() && path.file_name().is_some() {
+        true => Ok(path),
+        false => Err(format!("the name of a file from / on is needed, not {}", quoted(text))),
+    }
+}
+
 pub(super) fn folder(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     match path.is_absolute() {

@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 use log::warn;
 
 use super::listener::Mail;
-use crate::fence::{Answer, Request, Source, Verdict};
+use crate::fence::{Answer, ListenerName, Request, Source, Verdict};
 use crate::sys::mailbox::Address;
 
 /// How old a request may be when the worker begins it, or destroys a VM for
@@ -125,7 +125,12 @@ impl fmt::Display for Stale {
 #[derive(Debug)]
 pub(crate) enum Asker {
     /// A client of this daemon.
-    Client(Source),
+    Client {
+        /// Whose client it is.
+        listener: ListenerName,
+        /// Who it is.
+        source: Source,
+    },
     /// The cluster: the groups were asked where its client is.
     Cluster {
         /// No other host is known to have the VM: if it moved away from here,
@@ -208,7 +213,10 @@ pub(crate) mod tests {
         let caller = Caller::default();
         let job = Job {
             request: Request { operation, target: Target::new(name.as_bytes()).unwrap(), seqno: 1 },
-            asker: Asker::Client(Source::ip("192.0.2.1".parse().unwrap())),
+            asker: Asker::Client {
+                listener: ListenerName::new("tcp", None),
+                source: Source::ip("192.0.2.1".parse().unwrap()),
+            },
             received,
             expires: received + AGE_LIMIT,
             caller: caller.clone(),

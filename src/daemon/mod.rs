@@ -22,6 +22,7 @@ mod listener;
 mod logging;
 mod notify;
 mod pid_file;
+mod policies;
 mod start;
 mod supervise;
 mod threads;

@@ -8,7 +8,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use crossbeam_channel::bounded;
 use log::{error, info, warn};
@@ -21,11 +20,9 @@ use super::notify::Notifier;
 use super::pid_file::PidFile;
 use super::watch::Watchers;
 use super::worker::QUEUE_MAX;
-use super::{backend, hypervisor, key_file, logging, supervise, watch};
-use crate::auth::Key;
-use crate::config::{self, AuthConfig, Config, ListenerConfig};
-use crate::groups::{Group, Groups};
-use crate::session::Policy;
+use super::{backend, hypervisor, key_file, logging, policies, supervise, watch};
+use crate::config::{self, Config, ListenerConfig, NamedListener};
+use crate::fence::ListenerName;
 use crate::sys::detach;
 use crate::sys::signals::Signals;
 
@@ -104,13 +101,13 @@ fn check(path: &Path) -> ExitCode {
     let mut errors = Vec::new();
     let mut warnings = Vec::new();
     for listener in &config.listeners {
-        if let Some(auth) = auth_of(listener).filter(|auth| auth.needs_key()) {
-            match key_file::load(&auth.key_file) {
+        for path in listener.config.auth().into_iter().flat_map(policies::key_files) {
+            match key_file::load(path) {
                 Ok(loaded) => warnings.extend(loaded.warnings),
                 Err(reason) => errors.push(reason),
             }
         }
-        match listener {
+        match &listener.config {
             ListenerConfig::Multicast(multicast) => warnings.extend(absent_interface(multicast)),
             ListenerConfig::Serial(serial) => {
                 warnings.extend(absent_folder(serial));
@@ -140,15 +137,6 @@ fn absent_folder(config: &config::SerialConfig) -> Option<String> {
     Some(format!("there is no folder {}: no socket of a VM can be in it", path.display()))
 }
 
-fn auth_of(listener: &ListenerConfig) -> Option<&AuthConfig> {
-    match listener {
-        ListenerConfig::Tcp(config) => Some(&config.auth),
-        ListenerConfig::Multicast(config) => Some(&config.auth),
-        ListenerConfig::Vsock(config) => Some(&config.auth),
-        ListenerConfig::Serial(_) => None,
-    }
-}
-
 fn start(options: &Options) -> Result<(), String> {
     let config = read_config(&options.config, false, &warn_on_stderr)?;
     log::set_max_level(logging::level(options.debug.unwrap_or(config.debug)));
@@ -156,7 +144,7 @@ fn start(options: &Options) -> Result<(), String> {
     backend::check(&config.backend)?;
 
     raise_descriptor_limit();
-    let policies = config.listeners.iter().map(policy).collect::<Result<Vec<_>, _>>()?;
+    let policies = config.listeners.iter().map(policies::policy).collect::<Result<Vec<_>, _>>()?;
     let mut pid_file = PidFile::take(&options.pid_file)?;
     let mut listeners: Vec<Listener> = Vec::new();
     for (listener, policy) in config.listeners.iter().zip(policies) {
@@ -193,13 +181,12 @@ fn start(options: &Options) -> Result<(), String> {
 
 /// Who may do what. Where VMs can ask by vsock, they are known by their CIDs and by what libvirt says of those.
 fn permissions(config: &Config, watchers: &mut Watchers) -> Result<Permissions, String> {
-    let groups = config.groups.iter().map(|group| Group::new(&group.ips, &group.uuids)).collect();
-    let is_vsock = |listener: &ListenerConfig| matches!(listener, ListenerConfig::Vsock(_));
+    let is_vsock = |listener: &NamedListener| matches!(listener.config, ListenerConfig::Vsock(_));
     let roster = match config.listeners.iter().any(is_vsock) && !config.groups.is_empty() {
         true => Some(watchers.follow_cids(config.backend.uris())?),
         false => None,
     };
-    Ok(Permissions::new(Groups::new(groups), roster))
+    Ok(Permissions::new(policies::groups(config), roster))
 }
 
 /// Has the lines of VMs brought to the serial listener; false if a signal says stop meanwhile.
@@ -211,17 +198,17 @@ fn follow_lines(
     signals: &Signals,
 ) -> Result<bool, String> {
     for (config_of, listener) in config.listeners.iter().zip(listeners) {
-        if let ListenerConfig::Serial(serial) = config_of {
-            warn_of_folder(serial);
+        if let ListenerConfig::Serial(serial) = &config_of.config {
+            warn_of_folder(&config_of.name, serial);
             watchers.follow_lines(serial, config.backend.uris(), &listener.address())?;
         }
     }
     if wait { Ok(true) } else { watchers.await_first(signals) }
 }
 
-fn warn_of_folder(serial: &config::SerialConfig) {
+fn warn_of_folder(name: &ListenerName, serial: &config::SerialConfig) {
     if let Some(warning) = absent_folder(serial) {
-        warn!("serial: {warning}");
+        warn!("{name}: {warning}");
     }
 }
 
@@ -233,20 +220,4 @@ fn raise_descriptor_limit() {
     if let Err(error) = raised {
         warn!("cannot raise the limit of open files: {error}");
     }
-}
-
-/// The policy of a listener, with its key; none for lines, which have no authentication.
-fn policy(listener: &ListenerConfig) -> Result<Option<Arc<Policy>>, String> {
-    let Some(auth) = auth_of(listener) else { return Ok(None) };
-    let key = if auth.needs_key() {
-        let loaded =
-            key_file::load(&auth.key_file).map_err(|reason| format!("{}: {reason}", listener.kind()))?;
-        for warning in &loaded.warnings {
-            warn!("{}: {warning}", listener.kind());
-        }
-        loaded.key
-    } else {
-        Key::new(Vec::new())
-    };
-    Ok(Some(Arc::new(Policy { hash: auth.hash, auth: auth.auth, key })))
 }

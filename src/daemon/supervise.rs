@@ -85,8 +85,9 @@ impl Running {
         })?;
         let mut running = Vec::new();
         for listener in listeners {
-            let (address, outlet, name) = (listener.address(), inbox.clone(), listener.name());
-            let thread = spawn(name, &main, move || listener.run(outlet).map_err(|error| error.to_string()))?;
+            let (address, outlet, name) = (listener.address(), inbox.clone(), listener.name().to_string());
+            let thread =
+                spawn(&name, &main, move || listener.run(outlet).map_err(|error| error.to_string()))?;
             running.push((address, thread));
         }
         Ok(Running { inbox, ends, listeners: running, worker, keepers, group, watchers })

@@ -3,10 +3,12 @@
 
 mod answer;
 mod domain;
+mod listener_name;
 mod operation;
 mod request;
 
 pub use answer::{Answer, HostEntry, PowerState, Verdict};
 pub use domain::{Domain, Uuid};
+pub use listener_name::ListenerName;
 pub use operation::Operation;
 pub use request::{Identity, NAME_MAX, NameError, Request, Source, Target};

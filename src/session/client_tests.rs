@@ -3,11 +3,12 @@ use std::time::Instant;
 use super::*;
 use crate::auth::Key;
 use crate::fence::{HostEntry, PowerState, Request, Target, Verdict};
+use crate::session::{Checked, WhichKey};
 use crate::session::{Event, ServerSession};
 use crate::wire::{PACKET_LEN, encode_host_list};
 
 fn policy(hash: HashKind, auth: HashKind, letter: u8) -> Arc<Policy> {
-    Arc::new(Policy { hash, auth, key: Key::new(vec![letter; 4096]) })
+    Arc::new(Policy { hash, auth, key: Key::new(vec![letter; 4096]), old_key: None })
 }
 
 fn packet(operation: Operation, policy: &Policy) -> Packet {
@@ -206,7 +207,8 @@ fn a_daemon_that_answers_another_request_gets_no_proof() {
     let newer = Packet { random: [2; 6], ..older.clone() };
     for (asked, is_ours) in [(&older, true), (&newer, false)] {
         let now = Instant::now();
-        let mut server = ServerSession::called_back(both.clone(), [3; 32], asked, now);
+        let asked = Checked { packet: asked.clone(), key: WhichKey::Present };
+        let mut server = ServerSession::called_back(both.clone(), [3; 32], &asked, now);
         let mut client =
             ClientSession::called_back(both.clone(), Operation::Status, vec![older.binding()], [0x11; 64]);
         server.receive(&mut client.output()).unwrap();

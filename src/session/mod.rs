@@ -17,4 +17,4 @@ pub use guest_line::{GuestLine, LINE_QUEUE_MAX, LINE_READ_MAX};
 pub use line::LineSession;
 pub use row::{ROW_LEN, Row};
 pub use scanner::{STALL_LIMIT, Scanner};
-pub use server::{Event, HANDSHAKE_LIMIT, Misconduct, Policy, REPLY_LIMIT, ServerSession};
+pub use server::{Checked, Event, HANDSHAKE_LIMIT, Misconduct, Policy, REPLY_LIMIT, ServerSession, WhichKey};

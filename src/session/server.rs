@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::gather::Gather;
-use crate::auth::{CHALLENGE_LEN, ChallengeRefusal, Digest, HashKind, Key};
+use crate::auth::{CHALLENGE_LEN, Challenge, ChallengeRefusal, Digest, HashKind, Key};
 use crate::fence::{Answer, Request};
 use crate::wire::{Binding, PACKET_LEN, Packet, PacketError, encode_host_list};
 
@@ -22,6 +22,26 @@ pub struct Policy {
     pub auth: HashKind,
     /// The shared key.
     pub key: Key,
+    /// The key before it, taken too while keys are being changed.
+    pub old_key: Option<Key>,
+}
+
+/// One of the keys of a [`Policy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhichKey {
+    /// The present one.
+    Present,
+    /// The one before it.
+    Old,
+}
+
+/// A request that is signed well enough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The request.
+    pub packet: Packet,
+    /// The key that it is signed with; the present one if it is not signed.
+    pub key: WhichKey,
 }
 
 impl Policy {
@@ -30,15 +50,29 @@ impl Policy {
     /// # Errors
     ///
     /// [`Misconduct`] says what is wrong with them.
-    pub fn check(&self, bytes: &[u8; PACKET_LEN]) -> Result<Packet, Misconduct> {
+    pub fn check(&self, bytes: &[u8; PACKET_LEN]) -> Result<Checked, Misconduct> {
         let packet = Packet::decode(bytes).map_err(Misconduct::Packet)?;
         if packet.hash < self.hash {
             return Err(Misconduct::WeakHash { sent: packet.hash, wanted: self.hash });
         }
-        if !packet.is_signed_by(bytes, &self.key) {
-            return Err(Misconduct::Signature(packet.hash));
+        let keys = [(WhichKey::Present, Some(&self.key)), (WhichKey::Old, self.old_key.as_ref())];
+        let signer = keys.into_iter().find(|(_, key)| key.is_some_and(|key| packet.is_signed_by(bytes, key)));
+        match signer {
+            Some((key, _)) => Ok(Checked { packet, key }),
+            None => Err(Misconduct::Signature(packet.hash)),
         }
-        Ok(packet)
+    }
+
+    fn key(&self, which: WhichKey) -> &Key {
+        match (which, &self.old_key) {
+            (WhichKey::Old, Some(key)) => key,
+            _ => &self.key,
+        }
+    }
+
+    /// Whether a challenge is one of ours, made with either key.
+    fn issued(&self, challenge: &Challenge) -> bool {
+        self.key.issued(challenge) || self.old_key.as_ref().is_some_and(|key| key.issued(challenge))
     }
 }
 
@@ -113,7 +147,7 @@ pub enum Event {
 #[derive(Debug)]
 enum State {
     AwaitRequest(Gather<PACKET_LEN>),
-    AwaitChallenge(Request, Binding, Gather<CHALLENGE_LEN>),
+    AwaitChallenge(Request, Binding, WhichKey, Gather<CHALLENGE_LEN>),
     AwaitProof(Request, Digest, Gather<CHALLENGE_LEN>),
     AwaitAnswer,
     Replying,
@@ -149,8 +183,14 @@ impl ServerSession {
     }
 
     /// A call-back for a request that came in a datagram at `now` and was checked.
-    pub fn called_back(policy: Arc<Policy>, nonce: [u8; 32], packet: &Packet, now: Instant) -> ServerSession {
-        let state = State::AwaitChallenge(packet.request.clone(), packet.binding(), Gather::new());
+    pub fn called_back(
+        policy: Arc<Policy>,
+        nonce: [u8; 32],
+        checked: &Checked,
+        now: Instant,
+    ) -> ServerSession {
+        let Checked { packet, key } = checked;
+        let state = State::AwaitChallenge(packet.request.clone(), packet.binding(), *key, Gather::new());
         ServerSession { policy, nonce, state, deadline: Some(now + HANDSHAKE_LIMIT), output: Vec::new() }
     }
 
@@ -164,19 +204,22 @@ impl ServerSession {
         match &mut self.state {
             State::AwaitRequest(gather) => {
                 let Some(bytes) = gather.take(input) else { return Ok(None) };
-                let packet = self.policy.check(bytes)?;
+                let Checked { packet, key } = self.policy.check(bytes)?;
                 if packet.asks_for_callback() {
                     return Err(Misconduct::Callback);
                 }
                 let (binding, request) = (packet.binding(), packet.request);
-                self.state = State::AwaitChallenge(request.clone(), binding, Gather::new());
+                self.state = State::AwaitChallenge(request.clone(), binding, key, Gather::new());
                 Ok(Some(Event::Requested(request)))
             }
-            State::AwaitChallenge(request, binding, gather) => {
+            State::AwaitChallenge(request, binding, which, gather) => {
                 let kind = self.policy.auth;
-                let key = &self.policy.key;
+                let key = self.policy.key(*which);
                 if kind != HashKind::None {
                     let Some(challenge) = gather.take(input) else { return Ok(None) };
+                    if self.policy.issued(challenge) {
+                        return Err(Misconduct::Challenge(ChallengeRefusal::Reflected));
+                    }
                     let answer = key.answer(kind, challenge).map_err(Misconduct::Challenge)?;
                     let own = key.issue(self.nonce, binding);
                     self.output.extend_from_slice(answer.as_bytes());

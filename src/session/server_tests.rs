@@ -5,7 +5,7 @@ use crate::wire::FAMILY_IPV4;
 const KINDS: [HashKind; 4] = HashKind::ALL;
 
 fn policy(hash: HashKind, auth: HashKind) -> Arc<Policy> {
-    Arc::new(Policy { hash, auth, key: Key::new(vec![3; 4096]) })
+    Arc::new(Policy { hash, auth, key: Key::new(vec![3; 4096]), old_key: None })
 }
 
 fn request() -> Request {
@@ -28,6 +28,10 @@ fn plain(hash: HashKind) -> Packet {
         family: FAMILY_IPV4,
         digest: [0; 64],
     }
+}
+
+fn checked(hash: HashKind) -> Checked {
+    Checked { packet: plain(hash), key: WhichKey::Present }
 }
 
 /// A client on the other side: says what it can, hears what there is.
@@ -112,7 +116,7 @@ fn a_call_back_begins_with_the_challenge() {
     let mut session = ServerSession::called_back(
         policy(HashKind::Sha256, HashKind::Sha256),
         [1; 32],
-        &plain(HashKind::Sha256),
+        &checked(HashKind::Sha256),
         now,
     );
     assert_eq!(session.receive(&mut [0xEE; 64].as_slice()), Ok(None));
@@ -120,7 +124,7 @@ fn a_call_back_begins_with_the_challenge() {
     let mut open = ServerSession::called_back(
         policy(HashKind::Sha256, HashKind::None),
         [1; 32],
-        &plain(HashKind::Sha256),
+        &checked(HashKind::Sha256),
         now,
     );
     assert_eq!(open.receive(&mut [].as_slice()), Ok(Some(Event::Authenticated(request()))));
@@ -153,7 +157,7 @@ fn a_wrong_byte_at_any_stage_ends_it_unauthenticated() {
         assert!(session.receive(&mut bytes.as_slice()).is_err(), "byte {at} of the request");
     }
     for at in 0..CHALLENGE_LEN {
-        let mut session = ServerSession::called_back(both.clone(), [1; 32], &plain(HashKind::Sha256), now);
+        let mut session = ServerSession::called_back(both.clone(), [1; 32], &checked(HashKind::Sha256), now);
         session.receive(&mut [0xEE; 64].as_slice()).unwrap();
         let challenge: [u8; 64] = session.output()[64..].try_into().unwrap();
         let mut proof = *both.key.expected(HashKind::Sha256, &challenge).as_bytes();
@@ -167,10 +171,10 @@ fn a_wrong_byte_at_any_stage_ends_it_unauthenticated() {
 fn a_reflected_challenge_is_not_answered() {
     let now = Instant::now();
     let both = policy(HashKind::Sha256, HashKind::Sha256);
-    let mut victim = ServerSession::called_back(both.clone(), [1; 32], &plain(HashKind::Sha256), now);
+    let mut victim = ServerSession::called_back(both.clone(), [1; 32], &checked(HashKind::Sha256), now);
     victim.receive(&mut [0xEE; 64].as_slice()).unwrap();
     let issued = victim.output()[64..].to_vec();
-    let mut oracle = ServerSession::called_back(both, [2; 32], &plain(HashKind::Sha256), now);
+    let mut oracle = ServerSession::called_back(both, [2; 32], &checked(HashKind::Sha256), now);
     let got = oracle.receive(&mut issued.as_slice());
     assert_eq!(got, Err(Misconduct::Challenge(ChallengeRefusal::Reflected)));
     assert!(oracle.output().is_empty(), "nothing was given away");
@@ -191,7 +195,7 @@ fn bytes_after_the_proof_are_misconduct() {
     let mut session = ServerSession::called_back(
         policy(HashKind::None, HashKind::None),
         [1; 32],
-        &plain(HashKind::Sha256),
+        &checked(HashKind::Sha256),
         now,
     );
     session.receive(&mut [].as_slice()).unwrap();
@@ -232,4 +236,71 @@ fn no_answer_before_the_proof() {
     let mut session = ServerSession::accepted(policy(HashKind::Sha256, HashKind::Sha256), [1; 32], now);
     session.answer(&Verdict::Success.into(), now);
     assert!(session.output().is_empty());
+}
+
+/// Two keys, and a client that has one of them.
+fn changing(hash: HashKind, letter: u8) -> (Arc<Policy>, Client) {
+    let (key, old_key) = (Key::new(vec![3; 4096]), Some(Key::new(vec![2; 4096])));
+    let policy = Arc::new(Policy { hash, auth: HashKind::Sha256, key, old_key });
+    let key = Key::new(vec![letter; 4096]);
+    let mut outbox = plain(hash).encode_signed(&key).to_vec();
+    outbox.extend([0xEE; CHALLENGE_LEN]);
+    let (auth, inbox, proven) = (HashKind::Sha256, Vec::new(), false);
+    (policy, Client { auth, key, outbox, inbox, proven })
+}
+
+#[test]
+fn while_keys_are_changed_either_is_served_with_itself() {
+    for (letter, is_known) in [(3, true), (2, true), (1, false)] {
+        let (policy, mut client) = changing(HashKind::Sha256, letter);
+        let mut session = ServerSession::accepted(policy, [1; 32], Instant::now());
+        let mut events = Vec::new();
+        loop {
+            let outbox = std::mem::take(&mut client.outbox);
+            let mut input = outbox.as_slice();
+            match session.receive(&mut input) {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) => {}
+                Err(misconduct) => {
+                    assert_eq!(misconduct, Misconduct::Signature(HashKind::Sha256));
+                    break;
+                }
+            }
+            client.outbox = input.to_vec();
+            client.hear(&mut session);
+            if client.outbox.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(events.len(), if is_known { 2 } else { 0 }, "{letter}");
+        assert_eq!(session.is_authenticated(), is_known, "{letter}");
+    }
+}
+
+#[test]
+fn a_proof_counts_only_with_the_key_that_signed_the_request() {
+    let (policy, mut client) = changing(HashKind::Sha256, 2);
+    let mut session = ServerSession::accepted(policy, [1; 32], Instant::now());
+    let outbox = std::mem::take(&mut client.outbox);
+    let mut input = outbox.as_slice();
+    while session.receive(&mut input).unwrap().is_some() {}
+    let own: Challenge = session.output()[64..].try_into().unwrap();
+    let proof = Key::new(vec![3; 4096]).expected(HashKind::Sha256, &own);
+    assert_eq!(session.receive(&mut proof.as_bytes().as_slice()), Err(Misconduct::Proof));
+}
+
+#[test]
+fn while_keys_are_changed_no_challenge_of_ours_is_answered_with_either() {
+    for letter in [2, 3] {
+        for own in [2, 3] {
+            let (policy, client) = changing(HashKind::Sha256, letter);
+            let mut session = ServerSession::accepted(policy, [1; 32], Instant::now());
+            let mut input = client.outbox[..PACKET_LEN].to_vec();
+            input.extend(Key::new(vec![own; 4096]).issue([7; 32], &plain(HashKind::Sha256).binding()));
+            let mut input = input.as_slice();
+            assert!(matches!(session.receive(&mut input), Ok(Some(Event::Requested(_)))));
+            let refused = Err(Misconduct::Challenge(ChallengeRefusal::Reflected));
+            assert_eq!(session.receive(&mut input), refused, "{letter} {own}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::daemon::hypervisor::Failed;
 use crate::daemon::watch::{Holder, Roster, Running};
-use crate::fence::{Domain, Source};
+use crate::fence::{Domain, ListenerName, Source};
 use crate::groups::Groups;
 
 /// The groups, and the roster of CIDs where VMs ask by vsock.
@@ -17,6 +17,8 @@ pub(crate) struct Permissions {
 /// A requester, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Identified {
+    /// Whose client it is.
+    listener: ListenerName,
     /// What the transport proves, and the VM that has the CID which asks.
     sources: Vec<Source>,
     /// The name of the VM that asks, if it is known by it.
@@ -31,14 +33,15 @@ impl Permissions {
     }
 
     /// Whether a requester may do something to the VM with these names, by what the transport proves.
-    pub(super) fn permit_source(&self, source: &Source, names: &[&str]) -> bool {
-        self.groups.permit(source, names)
+    pub(super) fn permit_source(&self, listener: &ListenerName, source: &Source, names: &[&str]) -> bool {
+        self.groups.permit(listener, source, names)
     }
 
     /// Whether it may by all that is known of it.
     pub(super) fn permit(&self, asker: &Identified, names: &[&str]) -> bool {
-        asker.sources.iter().any(|source| self.groups.permit(source, names))
-            || asker.name.as_ref().is_some_and(|name| self.groups.permit_name(name, names))
+        let listener = &asker.listener;
+        asker.sources.iter().any(|source| self.groups.permit(listener, source, names))
+            || asker.name.as_ref().is_some_and(|name| self.groups.permit_name(listener, name, names))
     }
 
     /// Finds out who asks. `still_runs` asks the URI at this place whether this
@@ -47,12 +50,14 @@ impl Permissions {
     /// not the backend's could have any name.
     pub(super) fn identify<H>(
         &self,
+        listener: &ListenerName,
         source: &Source,
         hosts: &mut H,
         still_runs: impl FnOnce(&mut H, usize, &Running) -> Result<bool, Failed>,
         has_name: impl FnOnce(&mut H, &Domain) -> Result<bool, Failed>,
     ) -> Identified {
-        let mut asker = Identified { sources: vec![source.clone()], name: None, doubt: None };
+        let mut asker =
+            Identified { listener: listener.clone(), sources: vec![source.clone()], name: None, doubt: None };
         if self.groups.is_empty() {
             return asker;
         }
@@ -70,7 +75,7 @@ impl Permissions {
             }
             _ => return asker,
         };
-        if self.groups.mention(&domain.name) {
+        if self.groups.mention(listener, &domain.name) {
             match has_name(hosts, &domain) {
                 Ok(true) => asker.name = Some(domain.name.clone()),
                 Ok(false) => {}

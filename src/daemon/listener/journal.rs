@@ -8,7 +8,7 @@ use log::{Level, log, warn};
 
 use crate::daemon::job::Asked;
 use crate::daemon::limiter::{FairLimiter, LeftOut};
-use crate::fence::{Answer, Request, Source, Verdict};
+use crate::fence::{Answer, ListenerName, Request, Source, Verdict};
 use crate::quota::Origin;
 
 /// A request that the worker has.
@@ -20,7 +20,7 @@ pub(super) struct Posted {
 
 /// The lines of one listener.
 pub(super) struct Journal {
-    listener: &'static str,
+    listener: ListenerName,
     /// About what clients do wrong.
     complaints: FairLimiter,
     /// About questions.
@@ -30,7 +30,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(listener: &'static str, now: Instant) -> Journal {
+    pub(super) fn new(listener: ListenerName, now: Instant) -> Journal {
         Journal {
             listener,
             complaints: FairLimiter::new(10, Duration::from_secs(1), now),
@@ -63,7 +63,7 @@ impl Journal {
             _ => Level::Info,
         };
         let millis = now.saturating_duration_since(posted.received).as_millis();
-        let (listener, source, asked) = (self.listener, &posted.source, Asked(&posted.request));
+        let (listener, source, asked) = (&self.listener, &posted.source, Asked(&posted.request));
         let gone = if is_awaited { "" } else { "; the client no longer waits" };
         let left_out = LeftOut(left_out);
         log!(level, "{listener}: {source}: {asked}: {answer}: {reason}{gone}: {millis} ms{left_out}");

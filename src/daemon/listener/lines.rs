@@ -18,7 +18,7 @@ use super::{Mail, Outlet};
 use crate::daemon::job::{Caller, Report};
 use crate::daemon::limiter::{LeftOut, Limiter};
 use crate::daemon::watch::Inbox;
-use crate::fence::{Answer, Domain, Source, Verdict};
+use crate::fence::{Answer, Domain, ListenerName, Source, Verdict};
 use crate::session::{GuestLine, LINE_READ_MAX};
 use crate::sys::mailbox::{Address, Mailbox};
 use crate::sys::poll::{Interest, PollSet, Readiness, Slot};
@@ -82,6 +82,7 @@ impl Line {
 }
 
 pub(super) struct Lines {
+    name: ListenerName,
     live: BTreeMap<u64, Line>,
     /// Those whose machines have a deadline.
     timed: BTreeSet<u64>,
@@ -99,13 +100,14 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(jobs: Outlet, address: Address<Mail>) -> Lines {
+    pub(super) fn new(name: ListenerName, jobs: Outlet, address: Address<Mail>) -> Lines {
         Lines {
             live: BTreeMap::new(),
             timed: BTreeSet::new(),
             lively: BTreeSet::new(),
             lively_until: None,
-            posting: Posting::new("serial", jobs, address),
+            posting: Posting::new(name.clone(), jobs, address),
+            name,
             orders: HashMap::new(),
             next_order: 0,
             is_stopping: false,
@@ -212,7 +214,13 @@ impl Lines {
             return;
         }
         if let Some(left_out) = self.notes.allow(now) {
-            info!("serial: {}: connected to {}{}", line.domain, line.path.display(), LeftOut(left_out));
+            info!(
+                "{}: {}: connected to {}{}",
+                self.name,
+                line.domain,
+                line.path.display(),
+                LeftOut(left_out)
+            );
         }
         self.live.insert(id, line);
     }
@@ -319,7 +327,7 @@ impl Lines {
         line.caller.hang_up();
         if let Some(left_out) = self.notes.allow(now) {
             let (domain, path) = (&line.domain, line.path.display());
-            info!("serial: {domain}: {path} is closed: {reason}{}", LeftOut(left_out));
+            info!("{}: {domain}: {path} is closed: {reason}{}", self.name, LeftOut(left_out));
         }
         Some(line)
     }
@@ -352,7 +360,7 @@ impl Lines {
         self.stop(now);
         for line in self.live.values_mut().filter(|line| line.machine.is_waiting()) {
             line.caller.hang_up();
-            warn!("serial: {}: answered with failure, the daemon stops", line.source);
+            warn!("{}: {}: answered with failure, the daemon stops", self.name, line.source);
             line.machine.answer(&Verdict::Failure.into());
             // A guest that does not read has had its time.
             let _ = line.flush();

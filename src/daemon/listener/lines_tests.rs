@@ -27,7 +27,7 @@ impl World {
     fn new(queue: usize) -> World {
         let (address, mailbox) = mailbox().unwrap();
         let (outlet, jobs) = bounded(queue);
-        let lines = Lines::new(outlet, address.clone());
+        let lines = Lines::new(ListenerName::new("serial", None), outlet, address.clone());
         World { lines, jobs, mailbox, address, watcher: Inbox::default() }
     }
 
@@ -92,7 +92,7 @@ fn assert_silent(guest: &UnixStream) {
 
 /// The client that asks for a job.
 fn source(job: &Job) -> &Source {
-    let Asker::Client(source) = &job.asker else { panic!("it is a client's") };
+    let Asker::Client { source, .. } = &job.asker else { panic!("it is a client's") };
     source
 }
 

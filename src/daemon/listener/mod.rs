@@ -26,7 +26,7 @@ mod vsock;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::ListenerConfig;
+use crate::config::{ListenerConfig, NamedListener};
 use crate::daemon::job::Report;
 use crate::fence::Answer;
 use crate::session::Policy;
@@ -78,17 +78,18 @@ trait Front: Send {
 ///
 /// A sentence that names the listener, what it wants, and why it cannot have it.
 pub(crate) fn bind(
-    config: &ListenerConfig,
+    listener: &NamedListener,
     policy: Option<Arc<Policy>>,
     wait: bool,
 ) -> Result<Listener, String> {
+    let NamedListener { name, config } = listener;
     let front: Box<dyn Front> = match config {
-        ListenerConfig::Tcp(tcp) => Box::new(Accepting::new(tcp::TcpDoor::bind(tcp, wait)?)),
-        ListenerConfig::Vsock(vsock) => Box::new(Accepting::new(vsock::VsockDoor::bind(vsock)?)),
-        ListenerConfig::Multicast(group) => Box::new(multicast::MulticastFront::bind(group, wait)?),
+        ListenerConfig::Tcp(tcp) => Box::new(Accepting::new(tcp::TcpDoor::bind(name, tcp, wait)?)),
+        ListenerConfig::Vsock(vsock) => Box::new(Accepting::new(vsock::VsockDoor::bind(name, vsock)?)),
+        ListenerConfig::Multicast(group) => Box::new(multicast::MulticastFront::bind(name, group, wait)?),
         // Its sockets are the VMs'; a watcher brings them.
-        ListenerConfig::Serial(_) => return Listener::of_lines(config.kind()),
+        ListenerConfig::Serial(_) => return Listener::of_lines(name.clone()),
     };
-    let policy = policy.ok_or_else(|| format!("{}: without authentication", config.kind()))?;
-    Listener::of_sessions(config.kind(), front, policy)
+    let policy = policy.ok_or_else(|| format!("{name}: without authentication"))?;
+    Listener::of_sessions(name.clone(), front, policy)
 }

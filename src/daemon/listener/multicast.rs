@@ -11,6 +11,7 @@ use super::Front;
 use super::interfaces::{self, Interface};
 use super::sessions::Sessions;
 use crate::config::MulticastConfig;
+use crate::fence::ListenerName;
 use crate::sys::multicast::MulticastSocket;
 use crate::sys::netlink::InterfaceBell;
 use crate::sys::poll::{Interest, PollSet, Readiness, Slot};
@@ -22,6 +23,7 @@ const BATCH: usize = 64;
 const RETRY: Duration = Duration::from_secs(5);
 
 pub(super) struct MulticastFront {
+    name: ListenerName,
     socket: MulticastSocket,
     bell: InterfaceBell,
     /// The one interface to hear on; none for all.
@@ -33,15 +35,20 @@ pub(super) struct MulticastFront {
 }
 
 impl MulticastFront {
-    pub(super) fn bind(config: &MulticastConfig, wait: bool) -> Result<MulticastFront, String> {
+    pub(super) fn bind(
+        name: &ListenerName,
+        config: &MulticastConfig,
+        wait: bool,
+    ) -> Result<MulticastFront, String> {
         let failed = |error: io::Error| {
-            format!("multicast: cannot listen on {} port {}: {error}", config.address, config.port)
+            format!("{name}: cannot listen on {} port {}: {error}", config.address, config.port)
         };
         let socket = MulticastSocket::bind(config.address, config.port).map_err(failed)?;
         // The bell first, so that no change after the first look is missed.
         let bell = InterfaceBell::new().map_err(failed)?;
         let wanted = config.interface.clone();
         let mut front = MulticastFront {
+            name: name.clone(),
             socket,
             bell,
             wanted,
@@ -53,10 +60,10 @@ impl MulticastFront {
         match (problem, &front.wanted) {
             (None, _) => Ok(front),
             (Some(problem), Some(_)) if !wait => {
-                Err(format!("multicast: {problem} (wait_for_init waits for it)"))
+                Err(format!("{name}: {problem} (wait_for_init waits for it)"))
             }
             (Some(problem), _) => {
-                warn!("multicast: {problem}: waiting for it");
+                warn!("{name}: {problem}: waiting for it");
                 Ok(front)
             }
         }
@@ -69,9 +76,9 @@ impl MulticastFront {
             None => interfaces::all(),
         };
         for gone in self.joined.difference(&present) {
-            warn!("multicast: the interface {} is gone", gone.name);
+            warn!("{}: the interface {} is gone", self.name, gone.name);
             if let Err(error) = self.socket.leave(gone.index) {
-                debug!("multicast: leaving {}: {error}", gone.name);
+                debug!("{}: leaving {}: {error}", self.name, gone.name);
             }
         }
         self.joined.retain(|interface| present.contains(interface));
@@ -81,9 +88,9 @@ impl MulticastFront {
         for interface in present.difference(&self.joined.clone()) {
             match self.socket.join(interface.index) {
                 Ok(()) => {
-                    info!("multicast: listening on {}", interface.name);
+                    info!("{}: listening on {}", self.name, interface.name);
                     if let Some(warning) = interfaces::snooping_warning(&interface.name) {
-                        warn!("multicast: {warning}");
+                        warn!("{}: {warning}", self.name);
                     }
                     self.unheard.remove(interface);
                     self.joined.insert(interface.clone());
@@ -91,7 +98,7 @@ impl MulticastFront {
                 Err(error) => {
                     let reason = explain(&interface.name, &error);
                     if self.unheard.insert(interface.clone()) {
-                        warn!("multicast: {reason}");
+                        warn!("{}: {reason}", self.name);
                     }
                     problem = Some(reason);
                     self.retry = Some(now + RETRY);
@@ -151,7 +158,7 @@ impl Front for MulticastFront {
         }
         if rang(1) || due {
             if let Some(problem) = self.join_all(now) {
-                debug!("multicast: hearing nothing: {problem}");
+                debug!("{}: hearing nothing: {problem}", self.name);
             }
         }
     }

@@ -11,7 +11,7 @@ use super::journal::{Journal, Posted};
 use super::{Mail, Outlet};
 use crate::daemon::job::{AGE_LIMIT, Asked, Asker, Caller, Job, Report, Ticket};
 use crate::daemon::worker::Message;
-use crate::fence::{Answer, Identity, Request, Source};
+use crate::fence::{Answer, Identity, ListenerName, Request, Source};
 use crate::history::{History, Refusal};
 use crate::quota::Origin;
 use crate::sys::mailbox::Address;
@@ -43,6 +43,7 @@ pub(super) enum Outcome {
 }
 
 pub(super) struct Posting {
+    listener: ListenerName,
     jobs: Outlet,
     address: Address<Mail>,
     /// Requests that the worker has, by the number of their order; who waited for it may be gone.
@@ -52,13 +53,14 @@ pub(super) struct Posting {
 }
 
 impl Posting {
-    pub(super) fn new(listener: &'static str, jobs: Outlet, address: Address<Mail>) -> Posting {
+    pub(super) fn new(listener: ListenerName, jobs: Outlet, address: Address<Mail>) -> Posting {
         Posting {
+            journal: Journal::new(listener.clone(), Instant::now()),
+            listener,
             jobs,
             address,
             with_worker: HashMap::new(),
             history: History::default(),
-            journal: Journal::new(listener, Instant::now()),
         }
     }
 
@@ -97,7 +99,8 @@ impl Posting {
             }
         }
         let ticket = Ticket::new(self.address.clone(), id);
-        let (asker, expires) = (Asker::Client(source.clone()), received + AGE_LIMIT);
+        let asker = Asker::Client { listener: self.listener.clone(), source: source.clone() };
+        let expires = received + AGE_LIMIT;
         let job = Job { request: request.clone(), asker, received, expires, caller, ticket };
         match self.jobs.try_send(Message::Job(job)) {
             Ok(()) => {

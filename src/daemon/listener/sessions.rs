@@ -14,7 +14,7 @@ use super::posting::{Order, Outcome, Posting};
 use super::stream::{Input, Stream};
 use super::{Mail, Outlet};
 use crate::daemon::job::{Asked, Caller, Report};
-use crate::fence::{Answer, Identity, Request, Source, Verdict};
+use crate::fence::{Answer, Identity, ListenerName, Request, Source, Verdict};
 use crate::quota::{self, Admission, Holder, Origin};
 use crate::session::{Event, Misconduct, Policy, ServerSession};
 use crate::sys::mailbox::Address;
@@ -42,7 +42,7 @@ enum Ending {
 }
 
 pub(super) struct Sessions {
-    listener: &'static str,
+    listener: ListenerName,
     policy: Arc<Policy>,
     live: BTreeMap<u64, Session>,
     next_id: u64,
@@ -51,12 +51,12 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn new(
-        listener: &'static str,
+        listener: ListenerName,
         policy: Arc<Policy>,
         jobs: Outlet,
         address: Address<Mail>,
     ) -> Sessions {
-        let posting = Posting::new(listener, jobs, address);
+        let posting = Posting::new(listener.clone(), jobs, address);
         Sessions { listener, policy, live: BTreeMap::new(), next_id: 0, posting }
     }
 
@@ -79,15 +79,15 @@ impl Sessions {
     /// calls its sender back.
     pub(super) fn call_back(&mut self, bytes: &[u8; PACKET_LEN], interface: u32, now: Instant) {
         let checked =
-            self.policy.check(bytes).map_err(|misconduct| misconduct.to_string()).and_then(|packet| {
-                let address = packet.callback(interface).map_err(|error| error.to_string())?;
-                Ok((packet, address))
+            self.policy.check(bytes).map_err(|misconduct| misconduct.to_string()).and_then(|checked| {
+                let address = checked.packet.callback(interface).map_err(|error| error.to_string())?;
+                Ok((checked, address))
             });
-        let (packet, address) = match checked {
+        let (checked, address) = match checked {
             Ok(checked) => checked,
             Err(reason) => return self.complain(None, now, format_args!("a datagram was dropped: {reason}")),
         };
-        let request = &packet.request;
+        let request = &checked.packet.request;
         let callback = (address, request.identity());
         let is_under_way = self.live.values().any(|session| session.callback.as_ref() == Some(&callback));
         if is_under_way || self.posting.holds(&callback.1, now) {
@@ -96,7 +96,7 @@ impl Sessions {
         let Some(nonce) = self.nonce(now) else { return };
         match Stream::connect(address) {
             Ok(stream) => {
-                let machine = ServerSession::called_back(self.policy.clone(), nonce, &packet, now);
+                let machine = ServerSession::called_back(self.policy.clone(), nonce, &checked, now);
                 self.admit(stream, machine, Source::ip(address.ip()), Some(callback), now);
             }
             Err(error) => {

@@ -29,10 +29,11 @@ struct World {
 
 impl World {
     fn new(queue: usize) -> World {
-        let policy = Policy { hash: HashKind::None, auth: HashKind::None, key: Key::new(Vec::new()) };
+        let policy =
+            Policy { hash: HashKind::None, auth: HashKind::None, key: Key::new(Vec::new()), old_key: None };
         let (address, mail) = mailbox().unwrap();
         let (outlet, jobs) = bounded(queue);
-        let sessions = Sessions::new("test", Arc::new(policy), outlet, address);
+        let sessions = Sessions::new(ListenerName::new("tcp", None), Arc::new(policy), outlet, address);
         World { sessions, jobs, mail, now: Instant::now() }
     }
 

@@ -11,12 +11,13 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::accepting::Door;
 use super::stream::Stream;
 use crate::config::TcpConfig;
-use crate::fence::Source;
+use crate::fence::{ListenerName, Source};
 
 /// How often an address that this host does not have yet is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
 pub(super) struct TcpDoor {
+    name: ListenerName,
     address: SocketAddr,
     state: State,
 }
@@ -28,18 +29,22 @@ enum State {
 }
 
 impl TcpDoor {
-    pub(super) fn bind(config: &TcpConfig, wait: bool) -> Result<TcpDoor, String> {
+    pub(super) fn bind(name: &ListenerName, config: &TcpConfig, wait: bool) -> Result<TcpDoor, String> {
         let address = SocketAddr::new(config.address, config.port);
         match listen(address) {
             Ok(listener) => {
-                info!("tcp: listening on {address}");
-                Ok(TcpDoor { address, state: State::Listening(listener) })
+                info!("{name}: listening on {address}");
+                Ok(TcpDoor { name: name.clone(), address, state: State::Listening(listener) })
             }
             Err(error) if wait && error.kind() == io::ErrorKind::AddrNotAvailable => {
-                warn!("tcp: this host does not have the address {} yet: waiting for it", address.ip());
-                Ok(TcpDoor { address, state: State::Awaited(Instant::now() + RETRY, error.kind()) })
+                warn!("{name}: this host does not have the address {} yet: waiting for it", address.ip());
+                Ok(TcpDoor {
+                    name: name.clone(),
+                    address,
+                    state: State::Awaited(Instant::now() + RETRY, error.kind()),
+                })
             }
-            Err(error) => Err(format!("tcp: cannot listen on {address}: {}", explain(&error))),
+            Err(error) => Err(format!("{name}: cannot listen on {address}: {}", explain(&error))),
         }
     }
 }
@@ -73,12 +78,12 @@ impl Door for TcpDoor {
         }
         match listen(self.address) {
             Ok(listener) => {
-                info!("tcp: listening on {}", self.address);
+                info!("{}: listening on {}", self.name, self.address);
                 self.state = State::Listening(listener);
             }
             Err(error) => {
                 if reason != error.kind() {
-                    warn!("tcp: still cannot listen on {}: {}", self.address, explain(&error));
+                    warn!("{}: still cannot listen on {}: {}", self.name, self.address, explain(&error));
                 }
                 self.state = State::Awaited(now + RETRY, error.kind());
             }

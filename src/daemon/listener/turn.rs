@@ -9,13 +9,14 @@ use super::lines::Lines;
 use super::sessions::Sessions;
 use super::{Front, Mail};
 use crate::daemon::worker::Message;
+use crate::fence::ListenerName;
 use crate::session::Policy;
 use crate::sys::mailbox::{Address, Mailbox, mailbox};
 use crate::sys::poll::{Interest, PollSet};
 
 /// A bound listener, ready to be run by its thread.
 pub(crate) struct Listener {
-    name: &'static str,
+    name: ListenerName,
     kind: Kind,
     address: Address<Mail>,
     mailbox: Mailbox<Mail>,
@@ -33,25 +34,25 @@ pub(crate) type Outlet = Sender<Message>;
 
 impl Listener {
     pub(super) fn of_sessions(
-        name: &'static str,
+        name: ListenerName,
         front: Box<dyn Front>,
         policy: Arc<Policy>,
     ) -> Result<Listener, String> {
         Listener::new(name, Kind::Sessions { front, policy })
     }
 
-    pub(super) fn of_lines(name: &'static str) -> Result<Listener, String> {
+    pub(super) fn of_lines(name: ListenerName) -> Result<Listener, String> {
         Listener::new(name, Kind::Lines)
     }
 
-    fn new(name: &'static str, kind: Kind) -> Result<Listener, String> {
+    fn new(name: ListenerName, kind: Kind) -> Result<Listener, String> {
         let (address, mailbox) = mailbox().map_err(|error| format!("{name}: {error}"))?;
         Ok(Listener { name, kind, address, mailbox })
     }
 
-    /// Its kind, as in the configuration.
-    pub(crate) fn name(&self) -> &'static str {
-        self.name
+    /// Its name, as in the configuration.
+    pub(crate) fn name(&self) -> &ListenerName {
+        &self.name
     }
 
     /// Where to tell it to stop.
@@ -71,7 +72,7 @@ impl Listener {
                 let sessions = Sessions::new(self.name, policy, jobs, self.address);
                 Turns { front: Some(front), sessions, mailbox: self.mailbox }.run()
             }
-            Kind::Lines => Lines::new(jobs, self.address).run(&self.mailbox),
+            Kind::Lines => Lines::new(self.name, jobs, self.address).run(&self.mailbox),
         }
     }
 }

@@ -10,7 +10,7 @@ use log::{info, warn};
 use super::accepting::Door;
 use super::stream::Stream;
 use crate::config::VsockConfig;
-use crate::fence::Source;
+use crate::fence::{ListenerName, Source};
 use crate::sys::vsock;
 
 /// The device through which QEMU gives a VM its vsock. The node is there, and
@@ -22,16 +22,16 @@ pub(super) struct VsockDoor {
 }
 
 impl VsockDoor {
-    pub(super) fn bind(config: &VsockConfig) -> Result<VsockDoor, String> {
+    pub(super) fn bind(name: &ListenerName, config: &VsockConfig) -> Result<VsockDoor, String> {
         let port = config.port;
-        let explained = |error| format!("vsock: cannot listen on port {port}: {}", explain(&error));
+        let explained = |error| format!("{name}: cannot listen on port {port}: {}", explain(&error));
         let listener = vsock::listen(port).map_err(explained)?;
         if !Path::new(HOST_DEVICE).exists() {
             warn!(
-                "vsock: there is no {HOST_DEVICE}: no VM reaches this host until its module is loaded: modprobe vhost_vsock"
+                "{name}: there is no {HOST_DEVICE}: no VM reaches this host until its module is loaded: modprobe vhost_vsock"
             );
         }
-        info!("vsock: listening on port {port}");
+        info!("{name}: listening on port {port}");
         Ok(VsockDoor { listener })
     }
 }

@@ -14,7 +14,9 @@ use crate::daemon::backend::{Backend, Event, Joined};
 use crate::daemon::hypervisor::Failed;
 use crate::daemon::job::{Asker, Job};
 use crate::daemon::watch::Running;
-use crate::fence::{Answer, Domain, HostEntry, Operation, PowerState, Source, Target, Uuid, Verdict};
+use crate::fence::{
+    Answer, Domain, HostEntry, ListenerName, Operation, PowerState, Source, Target, Uuid, Verdict,
+};
 use crate::routing::LocalVm;
 
 /// How long after a VM did not go off it is tried again.
@@ -90,11 +92,11 @@ impl<L: Link> Libvirt<L> {
         names: &[&str],
         now: Instant,
     ) -> Result<(), (Verdict, String)> {
-        let Asker::Client(source) = &job.asker else { return Ok(()) };
-        if self.permissions.permit_source(source, names) {
+        let Asker::Client { listener, source } = &job.asker else { return Ok(()) };
+        if self.permissions.permit_source(listener, source, names) {
             return Ok(());
         }
-        let asker = self.identify(source, now);
+        let asker = self.identify(listener, source, now);
         match asker.doubt {
             _ if self.permissions.permit(&asker, names) => Ok(()),
             Some(doubt) => Err((Verdict::Failure, format!("no group has both for sure: {doubt}"))),
@@ -102,7 +104,7 @@ impl<L: Link> Libvirt<L> {
         }
     }
 
-    fn identify(&mut self, source: &Source, now: Instant) -> Identified {
+    fn identify(&mut self, listener: &ListenerName, source: &Source, now: Instant) -> Identified {
         let still_runs = |uris: &mut Vec<Uri<L>>, place: usize, vm: &Running| {
             let condition = uris[place].host(now)?.observe(&vm.domain.uuid.to_string())?;
             Ok(condition.is_some_and(|condition| condition.id == Some(vm.run)))
@@ -115,7 +117,7 @@ impl<L: Link> Libvirt<L> {
                 Resolution::Failed(reason) => Err(Failed(reason)),
             }
         };
-        self.permissions.identify(source, &mut self.uris, still_runs, has_name)
+        self.permissions.identify(listener, source, &mut self.uris, still_runs, has_name)
     }
 
     fn fence(&mut self, mut fence: Fence, job: Job, now: Instant) {
@@ -155,10 +157,10 @@ impl<L: Link> Libvirt<L> {
         problems: &[String],
         now: Instant,
     ) {
-        let Asker::Client(source) = &job.asker else {
+        let Asker::Client { listener, source } = &job.asker else {
             return job.finish(Verdict::Failure, "the cluster lists nothing");
         };
-        let asker = self.identify(source, now);
+        let asker = self.identify(listener, source, now);
         let is_seen = |vm: &HostEntry| self.permissions.permit(&asker, &[&vm.name, &vm.uuid]);
         let entries: Vec<HostEntry> = all.filter(is_seen).collect();
         if let Some(doubt) = asker.doubt.as_ref().filter(|_| entries.is_empty()) {

@@ -1,0 +1,75 @@
+use std::fmt;
+use std::sync::Arc;
+
+/// What a listener is called: its kind, or its kind and the label of its
+/// section, as in `tcp:cluster-b`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ListenerName {
+    kind: &'static str,
+    text: Arc<str>,
+}
+
+impl ListenerName {
+    /// The longest label, in bytes.
+    pub const LABEL_MAX: usize = 64;
+
+    /// The listener of this kind whose section has this label, or none.
+    pub fn new(kind: &'static str, label: Option<&str>) -> ListenerName {
+        let text = label.map_or(Arc::from(kind), |label| format!("{kind}:{label}").into());
+        ListenerName { kind, text }
+    }
+
+    /// The kind: multicast, tcp, vsock or serial.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// The label of its section.
+    pub fn label(&self) -> Option<&str> {
+        self.text.get(self.kind.len() + 1..)
+    }
+
+    /// Kind and label, as in a configuration.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a text can be a label: letters, digits, `-`, `_` and `.`, at
+    /// most [`ListenerName::LABEL_MAX`] of them.
+    pub fn is_label(text: &str) -> bool {
+        let is_meant = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        (1..=ListenerName::LABEL_MAX).contains(&text.len()) && text.bytes().all(is_meant)
+    }
+}
+
+impl fmt::Display for ListenerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kind_and_label_are_told_apart() {
+        let (plain, named) = (ListenerName::new("tcp", None), ListenerName::new("tcp", Some("cluster-b")));
+        assert_eq!((plain.kind(), plain.label(), plain.as_str()), ("tcp", None, "tcp"));
+        assert_eq!(
+            (named.kind(), named.label(), named.as_str()),
+            ("tcp", Some("cluster-b"), "tcp:cluster-b")
+        );
+        assert_ne!(plain, named);
+    }
+
+    #[test]
+    fn labels_have_no_blanks_and_no_separators() {
+        for label in ["a", "cluster-b", "B_2.x", &"x".repeat(64)] {
+            assert!(ListenerName::is_label(label), "{label}");
+        }
+        for label in ["", "a b", "a,b", "a:b", "é", "a\n", &"x".repeat(65)] {
+            assert!(!ListenerName::is_label(label), "{label}");
+        }
+    }
+}
