@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+use super::status::Form;
+
 /// Where the configuration is unless `-f` says otherwise.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/fence_virt.conf";
 
@@ -20,6 +22,10 @@ Usage: fence_virtd [options]
   -p, --pid-file <file>    record the process id in <file> instead of
                            /var/run/fence_virtd.pid
   -t, --check              check the configuration, print what would run, end
+      --status             ask the daemon that runs how it is: exit code 0 if
+                           all is well, 2 if not, 1 without an answer
+      --json               with --status: as JSON
+      --openmetrics        with --status: as OpenMetrics, for a textfile collector
   -l, --list               list the listeners and backends
   -V, --version            print the version
   -h, --help               print this help
@@ -32,6 +38,7 @@ See fence_virt.conf.example for the configuration.
 pub(crate) enum Command {
     Run(Options),
     Check(PathBuf),
+    Status(PathBuf, Form),
     List,
     Version,
     Help,
@@ -60,7 +67,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         wait_for_init: false,
         pid_file: super::pid_file::DEFAULT.into(),
     };
-    let mut is_check = false;
+    let (mut is_check, mut is_status, mut form) = (false, false, Form::Text);
     let mut parser = lexopt::Parser::from_args(args);
     let explain = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(explain)? {
@@ -75,6 +82,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             Short('w') | Long("wait-for-init") => options.wait_for_init = true,
             Short('p') | Long("pid-file") => options.pid_file = parser.value().map_err(explain)?.into(),
             Short('t') | Long("check") => is_check = true,
+            Long("status") => is_status = true,
+            Long("json") => form = Form::Json,
+            Long("openmetrics") => form = Form::OpenMetrics,
             Short('l') | Long("list") => return Ok(Command::List),
             Short('V') | Long("version") => return Ok(Command::Version),
             Short('h' | '?') | Long("help") => return Ok(Command::Help),
@@ -86,7 +96,14 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             other => return Err(other.unexpected().to_string()),
         }
     }
-    Ok(if is_check { Command::Check(options.config) } else { Command::Run(options) })
+    if form != Form::Text && !is_status {
+        return Err("--json and --openmetrics are forms of --status".into());
+    }
+    Ok(match (is_status, is_check) {
+        (true, _) => Command::Status(options.config, form),
+        (false, true) => Command::Check(options.config),
+        (false, false) => Command::Run(options),
+    })
 }
 
 #[cfg(test)]
@@ -107,6 +124,8 @@ mod tests {
         assert_eq!((options.debug, options.foreground, options.wait_for_init), (Some(99), true, true));
         assert_eq!(parsed("-t -f x"), Ok(Command::Check("x".into())));
         assert_eq!(parsed("--check"), Ok(Command::Check(DEFAULT_CONFIG.into())));
+        assert_eq!(parsed("--status -f x"), Ok(Command::Status("x".into(), Form::Text)));
+        assert_eq!(parsed("--json --status"), Ok(Command::Status(DEFAULT_CONFIG.into(), Form::Json)));
         assert_eq!(parsed("-l"), Ok(Command::List));
         assert_eq!(parsed("-V"), Ok(Command::Version));
         assert_eq!(parsed("-h"), Ok(Command::Help));
@@ -118,6 +137,7 @@ mod tests {
         assert!(parsed("-d many").unwrap_err().contains("number"));
         assert!(parsed("stray").unwrap_err().contains("stray"));
         assert!(parsed("-f").is_err());
+        assert!(parsed("--json").unwrap_err().contains("--status"));
     }
 
     #[test]

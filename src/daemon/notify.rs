@@ -1,20 +1,33 @@
-//! Tells a service manager how far we are: the datagrams of sd_notify(3).
+//! Tells a service manager how far we are, and that we live: the datagrams of
+//! sd_notify(3).
 
 use std::ffi::OsString;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
-/// Where the service manager listens, from `$NOTIFY_SOCKET`.
+/// Where the service manager listens, from `$NOTIFY_SOCKET`, and how often it
+/// wants to hear of us, from `$WATCHDOG_USEC`.
 #[derive(Debug)]
 pub(crate) struct Notifier {
     target: Option<OsString>,
+    watchdog: Option<Duration>,
 }
 
 impl Notifier {
     pub(crate) fn from_environment() -> Notifier {
-        Notifier { target: std::env::var_os("NOTIFY_SOCKET") }
+        let variable = |name: &str| std::env::var(name).ok();
+        let pid = std::process::id().to_string();
+        let watchdog = watchdog(variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"), &pid);
+        Notifier { target: std::env::var_os("NOTIFY_SOCKET"), watchdog }
+    }
+
+    /// How often `WATCHDOG=1` is to be sent: half of what systemd allows, as
+    /// sd_watchdog_enabled(3) recommends. None if nobody waits for it.
+    pub(crate) fn watchdog(&self) -> Option<Duration> {
+        self.watchdog.filter(|_| self.target.is_some())
     }
 
     /// Sends a state such as `READY=1`, if anybody listens.
@@ -26,6 +39,14 @@ impl Notifier {
     }
 }
 
+fn watchdog(usec: Option<String>, pid: Option<String>, own_pid: &str) -> Option<Duration> {
+    if pid.is_some_and(|pid| pid != own_pid) {
+        return None;
+    }
+    let usec: u64 = usec?.parse().ok()?;
+    (usec > 0).then(|| Duration::from_micros(usec / 2))
+}
+
 fn send(target: &[u8], state: &str) -> io::Result<()> {
     let address = match target {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
@@ -33,4 +54,21 @@ fn send(target: &[u8], state: &str) -> io::Result<()> {
     };
     UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_is_fed_twice_as_often_as_it_has_to_be() {
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(watchdog(text("180000000"), None, "7"), Some(Duration::from_secs(90)));
+        assert_eq!(watchdog(text("180000000"), text("7"), "7"), Some(Duration::from_secs(90)));
+        assert_eq!(watchdog(text("180000000"), text("8"), "7"), None, "it is another's");
+        for wrong in ["", "0", "-1", "soon"] {
+            assert_eq!(watchdog(text(wrong), None, "7"), None, "{wrong}");
+        }
+        assert_eq!(watchdog(None, None, "7"), None);
+    }
 }

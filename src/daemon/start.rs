@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use crossbeam_channel::bounded;
 use log::{error, info, warn};
@@ -18,10 +19,12 @@ use super::backend::Permissions;
 use super::listener::{self, Listener, interface_exists};
 use super::notify::Notifier;
 use super::pid_file::PidFile;
+use super::reload::{self, Reloader};
+use super::status::{self, Form, Sources, StatusSocket};
 use super::watch::Watchers;
 use super::worker::QUEUE_MAX;
 use super::{backend, hypervisor, key_file, logging, policies, supervise, watch};
-use crate::config::{self, Config, ListenerConfig, NamedListener};
+use crate::config::{self, Config, ListenerConfig};
 use crate::fence::ListenerName;
 use crate::sys::detach;
 use crate::sys::signals::Signals;
@@ -43,6 +46,7 @@ pub(crate) fn run() -> ExitCode {
             code
         }
         Ok(Command::Check(path)) => check(&path),
+        Ok(Command::Status(path, form)) => report(&path, form),
         Ok(Command::List) => print(LIST),
         Ok(Command::Version) => print(concat!("fence_virtd ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Help) => print(args::USAGE),
@@ -89,6 +93,29 @@ fn read_config(path: &Path, strict: bool, say: &dyn Fn(&str)) -> Result<Config, 
     let is_fatal = outcome.diagnostics.is_fatal(strict);
     let config = outcome.config.filter(|_| !is_fatal);
     config.ok_or_else(|| format!("the configuration {} has errors", path.display()))
+}
+
+/// The same while the daemon runs, into the log.
+fn read_again(path: &Path) -> Result<Config, String> {
+    read_config(path, false, &|text| text.lines().for_each(|line| warn!("{line}")))
+}
+
+/// What runs, for the service manager.
+fn names(config: &Config) -> String {
+    let names: Vec<&str> = config.listeners.iter().map(|listener| listener.name.as_str()).collect();
+    format!("running; listeners {}; backend {}", names.join(", "), config.backend.kind())
+}
+
+/// `--status`: what the daemon that runs with this configuration says of itself.
+fn report(path: &Path, form: Form) -> ExitCode {
+    let asked = read_config(path, false, &|_| ()).and_then(|config| status::ask(&config.status_socket, form));
+    match asked {
+        Ok((report, is_well)) => match print(&report) {
+            ExitCode::SUCCESS if !is_well => ExitCode::from(2),
+            code => code,
+        },
+        Err(reason) => complain(&format!("fence_virtd: {reason}\n")),
+    }
 }
 
 /// `--check`: all that can be said without starting anything.
@@ -138,6 +165,9 @@ fn absent_folder(config: &config::SerialConfig) -> Option<String> {
 }
 
 fn start(options: &Options) -> Result<(), String> {
+    // A daemon that has detached stands in / and reads it again.
+    let config_path = std::path::absolute(&options.config)
+        .map_err(|error| format!("cannot tell where {} is: {error}", options.config.display()))?;
     let config = read_config(&options.config, false, &warn_on_stderr)?;
     log::set_max_level(logging::level(options.debug.unwrap_or(config.debug)));
     let wait = options.wait_for_init || config.wait_for_init;
@@ -169,20 +199,28 @@ fn start(options: &Options) -> Result<(), String> {
         return Ok(());
     }
     let notifier = Notifier::from_environment();
-    let running = supervise::Running::start(listeners, started, watchers, (inbox, messages))?;
+    let began = Instant::now();
+    let counts = listeners.iter().map(Listener::counts).collect();
+    let uris = Box::new(started.keepers.reporter());
+    let cluster = started.cluster.clone();
+    let running = supervise::Running::start(listeners, started, watchers, (inbox.clone(), messages))?;
+    let sources = Sources { started: began, counts, inbox, pulse: running.pulse(), uris, cluster };
+    // Fencing goes on without anybody being able to ask.
+    let status = StatusSocket::open(&config.status_socket, sources);
+    let _status = status.map_err(|reason| warn!("{reason}")).ok();
     if let Some(background) = background {
         logging::switch_to_syslog();
         background.ready().map_err(|error| format!("cannot go into the background: {error}"))?;
     }
     info!("fence_virtd {} is ready", env!("CARGO_PKG_VERSION"));
-    notifier.send("READY=1");
-    running.until_stopped(&signals, &notifier)
+    notifier.send(&format!("READY=1\nSTATUS={}", names(&config)));
+    let reloader = Reloader::new(config_path, read_again, config, options.debug);
+    running.until_stopped(&signals, &notifier, reloader)
 }
 
 /// Who may do what. Where VMs can ask by vsock, they are known by their CIDs and by what libvirt says of those.
 fn permissions(config: &Config, watchers: &mut Watchers) -> Result<Permissions, String> {
-    let is_vsock = |listener: &NamedListener| matches!(listener.config, ListenerConfig::Vsock(_));
-    let roster = match config.listeners.iter().any(is_vsock) && !config.groups.is_empty() {
+    let roster = match reload::needs_roster(config) {
         true => Some(watchers.follow_cids(config.backend.uris())?),
         false => None,
     };

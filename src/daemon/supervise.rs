@@ -19,8 +19,12 @@ use super::backend::{Keepers, Started};
 use super::group::GroupThread;
 use super::listener::{Listener, Mail};
 use super::notify::Notifier;
+use super::pulse::Pulse;
+use super::reload::{Reloader, Targets};
 use super::watch::Watchers;
 use super::worker::{self, Message};
+use crate::fence::ListenerName;
+use crate::sys::clock::monotonic_usec;
 use crate::sys::mailbox::{Address, Mailbox, mailbox};
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::signals::Signals;
@@ -54,12 +58,40 @@ impl Drop for Knell {
     }
 }
 
+/// What the service manager's watchdog gets.
+struct Watchdog {
+    /// When it is fed next; none if there is none.
+    next: Option<Instant>,
+    is_starving: bool,
+}
+
+impl Watchdog {
+    /// Feeds it, if that is due and the worker turns.
+    fn feed(&mut self, notifier: &Notifier, pulse: &Pulse) {
+        let (Some(every), Some(next)) = (notifier.watchdog(), self.next) else { return };
+        let now = Instant::now();
+        if now < next {
+            return;
+        }
+        self.next = Some(now + every);
+        let is_well = pulse.is_well();
+        if is_well {
+            notifier.send("WATCHDOG=1");
+        } else if !self.is_starving {
+            let busy = pulse.busy().unwrap_or_default().as_secs();
+            error!("the worker has been in one turn for {busy} s: the watchdog is not fed any more");
+        }
+        self.is_starving = !is_well;
+    }
+}
+
 /// All threads of the daemon.
 pub(crate) struct Running {
     inbox: Sender<Message>,
     ends: Mailbox<Ended>,
-    listeners: Vec<(Address<Mail>, JoinHandle<()>)>,
-    worker: JoinHandle<()>,
+    listeners: Vec<(Address<Mail>, ListenerName)>,
+    threads: Vec<JoinHandle<()>>,
+    pulse: Pulse,
     keepers: Keepers,
     group: Option<GroupThread>,
     watchers: Watchers,
@@ -78,28 +110,41 @@ impl Running {
         (inbox, messages): (Sender<Message>, Receiver<Message>),
     ) -> Result<Running, String> {
         let (main, ends) = mailbox().map_err(|error| format!("cannot make a mailbox: {error}"))?;
-        let Started { mut backend, keepers, group } = started;
+        let Started { mut backend, keepers, group, cluster: _ } = started;
+        let pulse = Pulse::default();
+        let of_worker = pulse.clone();
         let worker = spawn("worker", &main, move || {
-            worker::run(backend.as_mut(), &messages);
+            worker::run(backend.as_mut(), &messages, &of_worker);
             Ok(())
         })?;
-        let mut running = Vec::new();
+        let (mut running, mut threads) = (Vec::new(), vec![worker]);
         for listener in listeners {
-            let (address, outlet, name) = (listener.address(), inbox.clone(), listener.name().to_string());
-            let thread =
-                spawn(&name, &main, move || listener.run(outlet).map_err(|error| error.to_string()))?;
-            running.push((address, thread));
+            let (address, outlet, name) = (listener.address(), inbox.clone(), listener.name().clone());
+            running.push((address, name.clone()));
+            let body = move || listener.run(outlet).map_err(|error| error.to_string());
+            threads.push(spawn(name.as_str(), &main, body)?);
         }
-        Ok(Running { inbox, ends, listeners: running, worker, keepers, group, watchers })
+        Ok(Running { inbox, ends, listeners: running, threads, pulse, keepers, group, watchers })
     }
 
-    /// Runs until a signal says stop, then stops everything.
+    /// Whether the worker turns.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
+    /// Runs until a signal says stop, then stops everything. A signal to reload is
+    /// obeyed meanwhile.
     ///
     /// # Errors
     ///
     /// If a thread ended by itself.
-    pub(crate) fn until_stopped(self, signals: &Signals, notifier: &Notifier) -> Result<(), String> {
-        let outcome = self.watch(signals);
+    pub(crate) fn until_stopped(
+        mut self,
+        signals: &Signals,
+        notifier: &Notifier,
+        mut reloader: Reloader,
+    ) -> Result<(), String> {
+        let outcome = self.watch(signals, notifier, &mut reloader);
         notifier.send("STOPPING=1");
         self.tell(|| Mail::Stop);
         let mut missing = self.listeners.len();
@@ -126,10 +171,7 @@ impl Running {
         self.watchers.stop(deadline);
         self.keepers.stop(deadline);
         if missing == 0 {
-            for (_, thread) in self.listeners {
-                join(thread);
-            }
-            join(self.worker);
+            self.threads.into_iter().for_each(join);
         } else {
             warn!("a call of libvirt does not return: ending without it");
         }
@@ -137,10 +179,18 @@ impl Running {
         outcome
     }
 
-    /// Waits for a stop signal, or for a thread that ends.
-    fn watch(&self, signals: &Signals) -> Result<(), String> {
+    /// Waits for a stop signal, or for a thread that ends. Feeds the watchdog while
+    /// the worker turns.
+    fn watch(
+        &mut self,
+        signals: &Signals,
+        notifier: &Notifier,
+        reloader: &mut Reloader,
+    ) -> Result<(), String> {
+        let mut watchdog = Watchdog { next: notifier.watchdog().map(|_| Instant::now()), is_starving: false };
         loop {
-            self.wait(Some(signals), None)?;
+            watchdog.feed(notifier, &self.pulse);
+            self.wait(Some(signals), watchdog.next)?;
             if let Some(ended) = self.ends.take().next() {
                 let problem = ended.problem.unwrap_or_else(|| "it panicked".to_owned());
                 error!("the thread {} ended: {problem}", ended.thread);
@@ -150,7 +200,24 @@ impl Running {
                 info!("{signal}: finishing what is in flight");
                 return Ok(());
             }
+            if signals.take_reload() {
+                self.reload(notifier, reloader);
+            }
         }
+    }
+
+    fn reload(&mut self, notifier: &Notifier, reloader: &mut Reloader) {
+        notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_usec()));
+        let targets =
+            Targets { listeners: &self.listeners, worker: &self.inbox, watchers: &mut self.watchers };
+        let status = match reloader.reload(targets) {
+            Ok(()) => "running; the last reload succeeded".to_owned(),
+            Err(reason) => {
+                error!("SIGHUP: {reason}: nothing is changed");
+                format!("running; the last reload failed: {reason}")
+            }
+        };
+        notifier.send(&format!("READY=1\nSTATUS={}", status.replace('\n', " ")));
     }
 
     /// Waits until `missing` threads have ended, the deadline passes, or

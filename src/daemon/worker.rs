@@ -6,6 +6,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::backend::{Backend, Event};
 use super::job::Job;
+use super::pulse::Pulse;
+use super::reload::Regroup;
 use crate::backlog::Backlog;
 use crate::fence::Verdict;
 
@@ -20,18 +22,23 @@ pub(crate) enum Message {
     Job(Job),
     /// Something that the backend waits for.
     Event(Event),
+    /// From now on other groups count.
+    Regroup(Regroup),
     /// The listeners have ended: finish what is kept, then end.
     Stop,
 }
 
 /// Takes messages until it is told to stop. Events are taken notice of before
 /// the jobs that came with them, and before what has run out of time.
-pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>) {
+pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>, pulse: &Pulse) {
     let mut backlog = Backlog::default();
     let mut stops = false;
     while !stops || !backlog.is_empty() || backend.is_at_work() {
         if backlog.is_empty() {
-            match wait(inbox, backend.deadline()) {
+            pulse.rests();
+            let message = wait(inbox, backend.deadline());
+            pulse.turns();
+            match message {
                 Ok(message) => absorb(message, backend, &mut backlog, &mut stops),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -41,6 +48,7 @@ pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>) {
             let Ok(message) = inbox.try_recv() else { break };
             absorb(message, backend, &mut backlog, &mut stops);
         }
+        pulse.turns();
         if let Some(job) = backlog.pop() {
             begin(backend, job, Instant::now());
         }
@@ -62,6 +70,7 @@ fn absorb(message: Message, backend: &mut dyn Backend, backlog: &mut Backlog<Job
     match message {
         Message::Job(job) => put(job, backlog),
         Message::Event(event) => backend.event(event, Instant::now()),
+        Message::Regroup(regroup) => backend.regroup(regroup),
         Message::Stop => {
             *stops = true;
             backend.stop();
@@ -101,6 +110,8 @@ mod tests {
 
         fn event(&mut self, _event: Event, _now: Instant) {}
 
+        fn regroup(&mut self, _regroup: Regroup) {}
+
         fn turn(&mut self, _now: Instant) {}
 
         fn deadline(&self) -> Option<Instant> {
@@ -138,7 +149,7 @@ mod tests {
             .into();
         sender.send(Message::Stop).unwrap();
         let mut backend = Counting::default();
-        run(&mut backend, &inbox);
+        run(&mut backend, &inbox, &Pulse::default());
         // The first was begun before the others were looked at.
         assert_eq!(backend.1.iter().filter(|operation| operation.is_power()).count(), 2);
         let first_question = backend.1.iter().position(|&operation| operation == Status).unwrap();
@@ -154,7 +165,7 @@ mod tests {
         sender.send(Message::Job(job)).unwrap();
         sender.send(Message::Stop).unwrap();
         let mut backend = Counting::default();
-        run(&mut backend, &inbox);
+        run(&mut backend, &inbox, &Pulse::default());
         assert_eq!((backend.0, answers(&mail)), (1, vec![Verdict::Success.into()]));
     }
 }

@@ -379,7 +379,9 @@ impl World {
         let could = |runner: usize| {
             let id = self.nodes[runner].id;
             let is_frozen = self.nodes[runner].daemon.as_ref().is_some_and(|daemon| daemon.is_frozen);
-            let is_there = daemon.view.iter().any(|peer| peer.node == id) && !is_frozen;
+            // What is just coming in is known of where it comes from.
+            let comes_in = self.vms[vm].migration.is_some_and(|(_, to, _)| to == runner);
+            let is_there = daemon.view.iter().any(|peer| peer.node == id) && !is_frozen && !comes_in;
             daemon.told.contains(&(id, self.vms[vm].uuid)) || is_there
         };
         runners.map(|(&runner, _)| runner).any(could)

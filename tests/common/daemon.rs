@@ -21,6 +21,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub struct Daemon {
     child: Child,
     log: PathBuf,
+    conf: PathBuf,
     notify: Option<UnixDatagram>,
 }
 
@@ -54,8 +55,18 @@ impl Daemon {
         let notify = UnixDatagram::bind(&socket).unwrap();
         notify.set_read_timeout(Some(LIMIT)).unwrap();
         command.env("NOTIFY_SOCKET", &socket);
-        let (child, log) = spawn(dir, &name, command, conf);
-        Daemon { child, log, notify: Some(notify) }
+        let conf = with_status(conf, &dir.path(&format!("{name}.status")));
+        let (child, log, conf) = spawn(dir, &name, command, &conf);
+        Daemon { child, log, conf, notify: Some(notify) }
+    }
+
+    /// The same, whose service manager wants to hear of it this often.
+    pub fn ours_watched(dir: &Dir, namespace: &Namespace, conf: &str, every: Duration) -> Daemon {
+        let mut command = namespace.command(OURS);
+        command.env("WATCHDOG_USEC", every.as_micros().to_string());
+        let daemon = Daemon::ours_by(command, dir, conf);
+        daemon.await_ready();
+        daemon
     }
 
     /// Starts ours with its stderr on a pipe that nobody reads, and at the most talkative.
@@ -64,13 +75,14 @@ impl Daemon {
         let socket = dir.path(&format!("{name}.notify"));
         let notify = UnixDatagram::bind(&socket).unwrap();
         notify.set_read_timeout(Some(LIMIT)).unwrap();
-        let conf = dir.write(&format!("{name}.conf"), conf);
+        let conf = with_status(conf, &dir.path(&format!("{name}.status")));
+        let conf = dir.write(&format!("{name}.conf"), &conf);
         let mut command = namespace.command(OURS);
-        command.env("NOTIFY_SOCKET", &socket).arg("-F").arg("-d9").arg("-f").arg(conf);
+        command.env("NOTIFY_SOCKET", &socket).arg("-F").arg("-d9").arg("-f").arg(&conf);
         command.arg("-p").arg(dir.path(&format!("{name}.pid"))).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let unread = child.stderr.take().unwrap();
-        let daemon = Daemon { child, log: dir.path("none"), notify: Some(notify) };
+        let daemon = Daemon { child, log: dir.path("none"), conf, notify: Some(notify) };
         daemon.await_ready();
         (daemon, unread)
     }
@@ -82,8 +94,8 @@ impl Daemon {
         }
         let mut command = namespace.command(THEIRS);
         command.arg("-d9");
-        let (child, log) = spawn(dir, &unique(), command, conf);
-        Daemon { child, log, notify: None }
+        let (child, log, conf) = spawn(dir, &unique(), command, conf);
+        Daemon { child, log, conf, notify: None }
     }
 
     /// Starts the daemon under test. `port` is the TCP or UDP port that tells when theirs is ready.
@@ -91,8 +103,8 @@ impl Daemon {
         if suite == Suite::Ours {
             return Daemon::ours(dir, namespace, conf);
         }
-        let (child, log) = spawn(dir, &unique(), namespace.command(THEIRS), conf);
-        let daemon = Daemon { child, log, notify: None };
+        let (child, log, conf) = spawn(dir, &unique(), namespace.command(THEIRS), conf);
+        let daemon = Daemon { child, log, conf, notify: None };
         until("fence_virtd (C) listens", LIMIT, || daemon.listens(port));
         daemon
     }
@@ -120,10 +132,24 @@ impl Daemon {
             let count = notify.recv(&mut buffer).unwrap_or_else(|error| {
                 panic!("no {wanted} within {LIMIT:?} ({error}); its log:\n{}", self.log())
             });
-            if &buffer[..count] == wanted.as_bytes() {
+            if String::from_utf8_lossy(&buffer[..count]).lines().any(|line| line == wanted) {
                 return;
             }
         }
+    }
+
+    /// The file of its configuration.
+    pub fn conf(&self) -> &Path {
+        &self.conf
+    }
+
+    /// Gives it another configuration, and waits until it says that it has looked.
+    pub fn reload(&self, dir: &Dir, conf: &str) {
+        let name = self.conf.file_name().unwrap().to_str().unwrap();
+        let conf = with_status(conf, &self.conf.with_extension("status"));
+        dir.write(name, &conf);
+        self.signal(Signal::SIGHUP);
+        self.await_state("READY=1");
     }
 
     pub fn log(&self) -> String {
@@ -168,13 +194,18 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn(dir: &Dir, name: &str, mut command: Command, conf: &str) -> (Child, PathBuf) {
+/// The same with a status socket of its own.
+fn with_status(conf: &str, socket: &Path) -> String {
+    conf.replacen("fence_virtd {", &format!("fence_virtd {{ status_socket = \"{}\";", socket.display()), 1)
+}
+
+fn spawn(dir: &Dir, name: &str, mut command: Command, conf: &str) -> (Child, PathBuf, PathBuf) {
     let conf = dir.write(&format!("{name}.conf"), conf);
     let log = dir.path(&format!("{name}.log"));
     let out = File::create(&log).unwrap();
-    command.arg("-F").arg("-f").arg(conf).arg("-p").arg(dir.path(&format!("{name}.pid")));
+    command.arg("-F").arg("-f").arg(&conf).arg("-p").arg(dir.path(&format!("{name}.pid")));
     command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
-    (command.spawn().unwrap(), log)
+    (command.spawn().unwrap(), log, conf)
 }
 
 /// A configuration with one listener section and libvirt URIs.

@@ -5,12 +5,15 @@ mod libvirt;
 mod permissions;
 
 use std::fmt;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
 use super::group::GroupThread;
 use super::job::Job;
+use super::reload::Regroup;
+use super::status::ClusterState;
 use super::watch::Watchers;
 use super::worker::Message;
 use crate::config::BackendConfig;
@@ -64,6 +67,9 @@ pub(crate) trait Backend {
     /// Takes notice of an event.
     fn event(&mut self, event: Event, now: Instant);
 
+    /// From now on other groups count.
+    fn regroup(&mut self, regroup: Regroup);
+
     /// Does what is due.
     fn turn(&mut self, now: Instant);
 
@@ -89,6 +95,8 @@ pub(crate) struct Started {
     pub(crate) backend: Box<dyn Backend + Send>,
     pub(crate) keepers: Keepers,
     pub(crate) group: Option<GroupThread>,
+    /// How this host stands in the cluster, for a report.
+    pub(crate) cluster: Option<Arc<Mutex<ClusterState>>>,
 }
 
 /// Whether this backend can be had.
@@ -131,7 +139,7 @@ pub(crate) fn start(
             let Some((libvirt, keepers)) = libvirt::start(uris, permissions, worker, wait, signals)? else {
                 return Ok(None);
             };
-            Ok(Some(Started { backend: Box::new(libvirt), keepers, group: None }))
+            Ok(Some(Started { backend: Box::new(libvirt), keepers, group: None, cluster: None }))
         }
         BackendConfig::Cpg(config) => cpg::start(config, permissions, watchers, worker, wait, signals),
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::daemon::hypervisor::Failed;
+use crate::daemon::reload::Regroup;
 use crate::daemon::watch::{Holder, Roster, Running};
 use crate::fence::{Domain, ListenerName, Source};
 use crate::groups::Groups;
@@ -30,6 +31,12 @@ pub(super) struct Identified {
 impl Permissions {
     pub(crate) fn new(groups: Groups, roster: Option<Roster>) -> Permissions {
         Permissions { groups, roster }
+    }
+
+    /// From now on these groups count; the roster is kept, once there is one.
+    pub(super) fn regroup(&mut self, regroup: Regroup) {
+        self.groups = regroup.groups;
+        self.roster = regroup.roster.or_else(|| self.roster.take());
     }
 
     /// Whether a requester may do something to the VM with these names, by what the transport proves.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::Front;
 use super::sessions::Sessions;
 use super::stream::Stream;
+use crate::daemon::status::Refusal;
 use crate::fence::Source;
 use crate::sys::poll::{Interest, PollSet, Readiness, Slot};
 
@@ -48,12 +49,22 @@ impl<D: Door> Accepting<D> {
                 Ok((stream, source)) => sessions.accept(stream, source, now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_shortage(&error) => {
-                    sessions.complain(None, now, format_args!("cannot take a connection for now: {error}"));
+                    sessions.complain(
+                        Refusal::Error,
+                        None,
+                        now,
+                        format_args!("cannot take a connection for now: {error}"),
+                    );
                     self.resume = Some(now + PAUSE);
                     return;
                 }
                 // The connection is gone again; the next one need not be.
-                Err(error) => sessions.complain(None, now, format_args!("a connection was lost: {error}")),
+                Err(error) => sessions.complain(
+                    Refusal::Error,
+                    None,
+                    now,
+                    format_args!("a connection was lost: {error}"),
+                ),
             }
         }
     }

@@ -2,13 +2,15 @@
 //! within the bounds that keep the network from flooding it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{Level, log, warn};
 
 use crate::daemon::job::Asked;
 use crate::daemon::limiter::{FairLimiter, LeftOut};
-use crate::fence::{Answer, ListenerName, Request, Source, Verdict};
+use crate::daemon::status::{Counts, Refusal};
+use crate::fence::{Answer, Request, Source, Verdict};
 use crate::quota::Origin;
 
 /// A request that the worker has.
@@ -20,7 +22,7 @@ pub(super) struct Posted {
 
 /// The lines of one listener.
 pub(super) struct Journal {
-    listener: ListenerName,
+    counts: Arc<Counts>,
     /// About what clients do wrong.
     complaints: FairLimiter,
     /// About questions.
@@ -30,9 +32,9 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(listener: ListenerName, now: Instant) -> Journal {
+    pub(super) fn new(counts: Arc<Counts>, now: Instant) -> Journal {
         Journal {
-            listener,
+            counts,
             complaints: FairLimiter::new(10, Duration::from_secs(1), now),
             questions: FairLimiter::new(50, Duration::from_millis(200), now),
             power: FairLimiter::new(50, Duration::from_millis(200), now),
@@ -41,9 +43,16 @@ impl Journal {
 
     /// A line about something that the network did, unless there were too many lately.
     /// `from` is who did it, if that is known.
-    pub(super) fn complain(&mut self, from: Option<&Source>, now: Instant, line: fmt::Arguments<'_>) {
+    pub(super) fn complain(
+        &mut self,
+        refusal: Refusal,
+        from: Option<&Source>,
+        now: Instant,
+        line: fmt::Arguments<'_>,
+    ) {
+        self.counts.refused(refusal);
         if let Some(left_out) = self.complaints.allow(from.map(Origin::from), now) {
-            warn!("{}: {line}{}", self.listener, LeftOut(left_out));
+            warn!("{}: {line}{}", self.counts.name(), LeftOut(left_out));
         }
     }
 
@@ -56,6 +65,7 @@ impl Journal {
         is_awaited: bool,
         now: Instant,
     ) {
+        self.counts.answered(posted.request.operation, answer);
         let limiter = if posted.request.operation.is_power() { &mut self.power } else { &mut self.questions };
         let Some(left_out) = limiter.allow(Some(Origin::from(&posted.source)), now) else { return };
         let level = match answer {
@@ -63,7 +73,7 @@ impl Journal {
             _ => Level::Info,
         };
         let millis = now.saturating_duration_since(posted.received).as_millis();
-        let (listener, source, asked) = (&self.listener, &posted.source, Asked(&posted.request));
+        let (listener, source, asked) = (self.counts.name(), &posted.source, Asked(&posted.request));
         let gone = if is_awaited { "" } else { "; the client no longer waits" };
         let left_out = LeftOut(left_out);
         log!(level, "{listener}: {source}: {asked}: {answer}: {reason}{gone}: {millis} ms{left_out}");

@@ -17,6 +17,7 @@ use super::stream::{Input, Stream};
 use super::{Mail, Outlet};
 use crate::daemon::job::{Caller, Report};
 use crate::daemon::limiter::{LeftOut, Limiter};
+use crate::daemon::status::{Counts, Refusal};
 use crate::daemon::watch::Inbox;
 use crate::fence::{Answer, Domain, ListenerName, Source, Verdict};
 use crate::session::{GuestLine, LINE_READ_MAX};
@@ -83,6 +84,7 @@ impl Line {
 
 pub(super) struct Lines {
     name: ListenerName,
+    counts: Arc<Counts>,
     live: BTreeMap<u64, Line>,
     /// Those whose machines have a deadline.
     timed: BTreeSet<u64>,
@@ -100,14 +102,15 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(name: ListenerName, jobs: Outlet, address: Address<Mail>) -> Lines {
+    pub(super) fn new(counts: Arc<Counts>, jobs: Outlet, address: Address<Mail>) -> Lines {
         Lines {
             live: BTreeMap::new(),
             timed: BTreeSet::new(),
             lively: BTreeSet::new(),
             lively_until: None,
-            posting: Posting::new(name.clone(), jobs, address),
-            name,
+            name: counts.name().clone(),
+            posting: Posting::new(counts.clone(), jobs, address),
+            counts,
             orders: HashMap::new(),
             next_order: 0,
             is_stopping: false,
@@ -123,6 +126,7 @@ impl Lines {
     pub(super) fn run(mut self, mailbox: &Mailbox<Mail>) -> io::Result<()> {
         while !(self.is_stopping && self.live.is_empty()) {
             self.turn(mailbox)?;
+            self.counts.set_open(self.live.len());
         }
         Ok(())
     }
@@ -203,6 +207,8 @@ impl Lines {
                 Mail::Line(LineMail::Close { line }) => {
                     self.close(line, "its VM has it no more", now);
                 }
+                // A line has no authentication.
+                Mail::Policy(_) => {}
                 Mail::Stop => self.stop(now),
                 Mail::Abort => self.abort(now),
             }
@@ -306,6 +312,7 @@ impl Lines {
         if !has_room {
             let unread = unread >> 20;
             self.posting.complain(
+                Refusal::Crowded,
                 None,
                 now,
                 format_args!("a list was refused: guests left {unread} MiB unread"),
@@ -342,7 +349,7 @@ impl Lines {
             if dropped > 0 {
                 let source = &line.source;
                 let line = format_args!("{source}: {dropped} requests dropped, the daemon stops");
-                self.posting.complain(Some(source), now, line);
+                self.posting.complain(Refusal::Error, Some(source), now, line);
             }
             self.end_if_done(id);
         }

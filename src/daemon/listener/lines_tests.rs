@@ -27,7 +27,8 @@ impl World {
     fn new(queue: usize) -> World {
         let (address, mailbox) = mailbox().unwrap();
         let (outlet, jobs) = bounded(queue);
-        let lines = Lines::new(ListenerName::new("serial", None), outlet, address.clone());
+        let lines =
+            Lines::new(Arc::new(Counts::new(ListenerName::new("serial", None))), outlet, address.clone());
         World { lines, jobs, mailbox, address, watcher: Inbox::default() }
     }
 

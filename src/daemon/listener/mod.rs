@@ -53,6 +53,8 @@ pub(crate) enum Mail {
     },
     /// The watcher has a line, or takes one away.
     Line(LineMail),
+    /// Clients that come from now on are served by this policy.
+    Policy(Arc<Policy>),
     /// Take no new requests, end when the present ones are answered.
     Stop,
     /// End now: what is not answered yet has failed.

@@ -11,6 +11,7 @@ use super::Front;
 use super::interfaces::{self, Interface};
 use super::sessions::Sessions;
 use crate::config::MulticastConfig;
+use crate::daemon::status::Refusal;
 use crate::fence::ListenerName;
 use crate::sys::multicast::MulticastSocket;
 use crate::sys::netlink::InterfaceBell;
@@ -125,6 +126,7 @@ impl MulticastFront {
                     match exact {
                         Some(bytes) => sessions.call_back(bytes, datagram.interface, now),
                         None => sessions.complain(
+                            Refusal::Malformed,
                             None,
                             now,
                             format_args!("a datagram of {} bytes is no fence request", datagram.length),
@@ -133,7 +135,12 @@ impl MulticastFront {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    sessions.complain(None, now, format_args!("a datagram was lost: {error}"));
+                    sessions.complain(
+                        Refusal::Error,
+                        None,
+                        now,
+                        format_args!("a datagram was lost: {error}"),
+                    );
                     return;
                 }
             }

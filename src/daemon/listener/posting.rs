@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::TrySendError;
@@ -10,9 +11,10 @@ use crossbeam_channel::TrySendError;
 use super::journal::{Journal, Posted};
 use super::{Mail, Outlet};
 use crate::daemon::job::{AGE_LIMIT, Asked, Asker, Caller, Job, Report, Ticket};
+use crate::daemon::status::{Counts, Refusal};
 use crate::daemon::worker::Message;
 use crate::fence::{Answer, Identity, ListenerName, Request, Source};
-use crate::history::{History, Refusal};
+use crate::history::{self, History};
 use crate::quota::Origin;
 use crate::sys::mailbox::Address;
 
@@ -53,10 +55,10 @@ pub(super) struct Posting {
 }
 
 impl Posting {
-    pub(super) fn new(listener: ListenerName, jobs: Outlet, address: Address<Mail>) -> Posting {
+    pub(super) fn new(counts: Arc<Counts>, jobs: Outlet, address: Address<Mail>) -> Posting {
         Posting {
-            journal: Journal::new(listener.clone(), Instant::now()),
-            listener,
+            listener: counts.name().clone(),
+            journal: Journal::new(counts, Instant::now()),
             jobs,
             address,
             with_worker: HashMap::new(),
@@ -76,6 +78,7 @@ impl Posting {
         if self.jobs_of(origin) >= JOBS_MAX {
             let asked = Asked(&request);
             self.complain(
+                Refusal::Crowded,
                 Some(&source),
                 now,
                 format_args!("{source}: {asked}: refused, {JOBS_MAX} of its requests wait"),
@@ -84,13 +87,14 @@ impl Posting {
         }
         match self.history.begin(&identity, origin, now) {
             Ok(()) => {}
-            Err(Refusal::Duplicate) => {
+            Err(history::Refusal::Duplicate) => {
                 self.complain_of_twin(&request, &source, now);
                 return Outcome::Duplicate;
             }
-            Err(Refusal::Full) => {
+            Err(history::Refusal::Full) => {
                 let asked = Asked(&request);
                 self.complain(
+                    Refusal::Crowded,
                     Some(&source),
                     now,
                     format_args!("{source}: {asked}: refused, too many requests in 10 s"),
@@ -110,6 +114,7 @@ impl Posting {
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.history.retract(&identity);
                 self.complain(
+                    Refusal::Crowded,
                     Some(&source),
                     now,
                     format_args!("{source}: refused, the worker has too much to do"),
@@ -150,6 +155,7 @@ impl Posting {
     /// A request is dropped because its twin is or was carried out.
     pub(super) fn complain_of_twin(&mut self, request: &Request, source: &Source, now: Instant) {
         self.complain(
+            Refusal::Duplicate,
             Some(source),
             now,
             format_args!("{source}: {}: dropped as a duplicate", Asked(request)),
@@ -157,7 +163,13 @@ impl Posting {
     }
 
     /// A line about something that a client did, or the network.
-    pub(super) fn complain(&mut self, from: Option<&Source>, now: Instant, line: fmt::Arguments<'_>) {
-        self.journal.complain(from, now, line);
+    pub(super) fn complain(
+        &mut self,
+        refusal: Refusal,
+        from: Option<&Source>,
+        now: Instant,
+        line: fmt::Arguments<'_>,
+    ) {
+        self.journal.complain(refusal, from, now, line);
     }
 }

@@ -14,6 +14,7 @@ use super::posting::{Order, Outcome, Posting};
 use super::stream::{Input, Stream};
 use super::{Mail, Outlet};
 use crate::daemon::job::{Asked, Caller, Report};
+use crate::daemon::status::{Counts, Refusal};
 use crate::fence::{Answer, Identity, ListenerName, Request, Source, Verdict};
 use crate::quota::{self, Admission, Holder, Origin};
 use crate::session::{Event, Misconduct, Policy, ServerSession};
@@ -43,6 +44,7 @@ enum Ending {
 
 pub(super) struct Sessions {
     listener: ListenerName,
+    counts: Arc<Counts>,
     policy: Arc<Policy>,
     live: BTreeMap<u64, Session>,
     next_id: u64,
@@ -51,18 +53,24 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn new(
-        listener: ListenerName,
+        counts: Arc<Counts>,
         policy: Arc<Policy>,
         jobs: Outlet,
         address: Address<Mail>,
     ) -> Sessions {
-        let posting = Posting::new(listener.clone(), jobs, address);
-        Sessions { listener, policy, live: BTreeMap::new(), next_id: 0, posting }
+        let listener = counts.name().clone();
+        let posting = Posting::new(counts.clone(), jobs, address);
+        Sessions { listener, counts, policy, live: BTreeMap::new(), next_id: 0, posting }
     }
 
     /// Whether nobody waits for anything any more.
     pub(super) fn is_empty(&self) -> bool {
         self.live.is_empty()
+    }
+
+    /// Clients that come from now on are served by this policy.
+    pub(super) fn adopt(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
     }
 
     /// A client connected.
@@ -78,14 +86,13 @@ impl Sessions {
     /// A datagram came in on the interface with this index: checks it and
     /// calls its sender back.
     pub(super) fn call_back(&mut self, bytes: &[u8; PACKET_LEN], interface: u32, now: Instant) {
-        let checked =
-            self.policy.check(bytes).map_err(|misconduct| misconduct.to_string()).and_then(|checked| {
-                let address = checked.packet.callback(interface).map_err(|error| error.to_string())?;
-                Ok((checked, address))
-            });
-        let (checked, address) = match checked {
+        let checked = match self.policy.check(bytes) {
             Ok(checked) => checked,
-            Err(reason) => return self.complain(None, now, format_args!("a datagram was dropped: {reason}")),
+            Err(misconduct) => return self.drop_datagram(Refusal::from(&misconduct), now, &misconduct),
+        };
+        let address = match checked.packet.callback(interface) {
+            Ok(address) => address,
+            Err(error) => return self.drop_datagram(Refusal::Malformed, now, &error),
         };
         let request = &checked.packet.request;
         let callback = (address, request.identity());
@@ -102,6 +109,7 @@ impl Sessions {
             Err(error) => {
                 let from = Source::ip(address.ip());
                 self.complain(
+                    Refusal::Unreachable,
                     Some(&from),
                     now,
                     format_args!("no route for the call-back to {address}: {error}"),
@@ -110,12 +118,21 @@ impl Sessions {
         }
     }
 
+    fn drop_datagram(&mut self, refusal: Refusal, now: Instant, reason: &dyn fmt::Display) {
+        self.complain(refusal, None, now, format_args!("a datagram was dropped: {reason}"));
+    }
+
     fn nonce(&mut self, now: Instant) -> Option<[u8; 32]> {
         let mut nonce = [0; 32];
         match getrandom::fill(&mut nonce) {
             Ok(()) => Some(nonce),
             Err(error) => {
-                self.complain(None, now, format_args!("the system gives no random numbers: {error}"));
+                self.complain(
+                    Refusal::Error,
+                    None,
+                    now,
+                    format_args!("the system gives no random numbers: {error}"),
+                );
                 None
             }
         }
@@ -139,11 +156,13 @@ impl Sessions {
             Admission::Evict(id) => {
                 if let Some(evicted) = self.live.remove(&id) {
                     let reason = "closed to make room, too many sessions";
-                    self.complain(Some(&evicted.source), now, format_args!("{}: {reason}", evicted.source));
+                    let line = format_args!("{}: {reason}", evicted.source);
+                    self.complain(Refusal::Crowded, Some(&evicted.source), now, line);
                 }
             }
             Admission::Refuse => {
-                self.complain(Some(&source), now, format_args!("{source}: refused, too many sessions"));
+                let line = format_args!("{source}: refused, too many sessions");
+                self.complain(Refusal::Crowded, Some(&source), now, line);
                 return None;
             }
         }
@@ -165,6 +184,11 @@ impl Sessions {
             set.add(session.stream.as_fd(), interest)
         };
         self.live.iter().map(|(&id, session)| (id, slot(session, set))).collect()
+    }
+
+    /// Tells the reports how many there are.
+    pub(super) fn count(&self) {
+        self.counts.set_open(self.live.len());
     }
 
     /// The next deadline of a session.
@@ -295,11 +319,17 @@ impl Sessions {
         session.caller.hang_up();
         let (source, port) = (&session.source, session.callback.map(|(address, _)| address.port()));
         match ending {
-            Ending::Misconduct(misconduct) => {
-                self.complain(Some(source), now, format_args!("{source}: {misconduct}"))
+            Ending::Misconduct(misconduct) => self.complain(
+                Refusal::from(misconduct),
+                Some(source),
+                now,
+                format_args!("{source}: {misconduct}"),
+            ),
+            Ending::Error(error) => {
+                self.complain(Refusal::Error, Some(source), now, format_args!("{source}: {error}"))
             }
-            Ending::Error(error) => self.complain(Some(source), now, format_args!("{source}: {error}")),
             Ending::Unreachable(error) => self.complain(
+                Refusal::Unreachable,
                 Some(source),
                 now,
                 format_args!(
@@ -308,7 +338,10 @@ impl Sessions {
                 ),
             ),
             Ending::HungUp => match session.machine.hang_up() {
-                Some(misconduct) => self.complain(Some(source), now, format_args!("{source}: {misconduct}")),
+                Some(misconduct) => {
+                    let refusal = Refusal::from(&misconduct);
+                    self.complain(refusal, Some(source), now, format_args!("{source}: {misconduct}"));
+                }
                 None => debug!("{} {source}: the client hung up", self.listener),
             },
         }
@@ -334,8 +367,14 @@ impl Sessions {
     }
 
     /// A line about something that a client did, or the network.
-    pub(super) fn complain(&mut self, from: Option<&Source>, now: Instant, line: fmt::Arguments<'_>) {
-        self.posting.complain(from, now, line);
+    pub(super) fn complain(
+        &mut self,
+        refusal: Refusal,
+        from: Option<&Source>,
+        now: Instant,
+        line: fmt::Arguments<'_>,
+    ) {
+        self.posting.complain(refusal, from, now, line);
     }
 }
 

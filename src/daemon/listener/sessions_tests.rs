@@ -33,7 +33,12 @@ impl World {
             Policy { hash: HashKind::None, auth: HashKind::None, key: Key::new(Vec::new()), old_key: None };
         let (address, mail) = mailbox().unwrap();
         let (outlet, jobs) = bounded(queue);
-        let sessions = Sessions::new(ListenerName::new("tcp", None), Arc::new(policy), outlet, address);
+        let sessions = Sessions::new(
+            Arc::new(Counts::new(ListenerName::new("tcp", None))),
+            Arc::new(policy),
+            outlet,
+            address,
+        );
         World { sessions, jobs, mail, now: Instant::now() }
     }
 

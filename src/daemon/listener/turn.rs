@@ -8,6 +8,7 @@ use crossbeam_channel::Sender;
 use super::lines::Lines;
 use super::sessions::Sessions;
 use super::{Front, Mail};
+use crate::daemon::status::Counts;
 use crate::daemon::worker::Message;
 use crate::fence::ListenerName;
 use crate::session::Policy;
@@ -16,7 +17,7 @@ use crate::sys::poll::{Interest, PollSet};
 
 /// A bound listener, ready to be run by its thread.
 pub(crate) struct Listener {
-    name: ListenerName,
+    counts: Arc<Counts>,
     kind: Kind,
     address: Address<Mail>,
     mailbox: Mailbox<Mail>,
@@ -47,12 +48,17 @@ impl Listener {
 
     fn new(name: ListenerName, kind: Kind) -> Result<Listener, String> {
         let (address, mailbox) = mailbox().map_err(|error| format!("{name}: {error}"))?;
-        Ok(Listener { name, kind, address, mailbox })
+        Ok(Listener { counts: Arc::new(Counts::new(name)), kind, address, mailbox })
     }
 
     /// Its name, as in the configuration.
     pub(crate) fn name(&self) -> &ListenerName {
-        &self.name
+        self.counts.name()
+    }
+
+    /// What it counts.
+    pub(crate) fn counts(&self) -> Arc<Counts> {
+        self.counts.clone()
     }
 
     /// Where to tell it to stop.
@@ -69,10 +75,10 @@ impl Listener {
     pub(crate) fn run(self, jobs: Outlet) -> io::Result<()> {
         match self.kind {
             Kind::Sessions { front, policy } => {
-                let sessions = Sessions::new(self.name, policy, jobs, self.address);
+                let sessions = Sessions::new(self.counts, policy, jobs, self.address);
                 Turns { front: Some(front), sessions, mailbox: self.mailbox }.run()
             }
-            Kind::Lines => Lines::new(self.name, jobs, self.address).run(&self.mailbox),
+            Kind::Lines => Lines::new(self.counts, jobs, self.address).run(&self.mailbox),
         }
     }
 }
@@ -125,6 +131,7 @@ impl Turns {
         if let Some(front) = &mut self.front {
             front.attend(&front_ready, &mut self.sessions, now);
         }
+        self.sessions.count();
         Ok(())
     }
 
@@ -135,6 +142,7 @@ impl Turns {
                 Mail::Answered { session, answer, report } => {
                     sessions.answered(session, &answer, &report, now)
                 }
+                Mail::Policy(policy) => sessions.adopt(policy),
                 // Lines are the serial listener's.
                 Mail::Line(_) => {}
                 Mail::Stop => {

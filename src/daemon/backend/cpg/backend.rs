@@ -1,6 +1,7 @@
 //! Brings together requests, the group, and libvirt.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -11,6 +12,8 @@ use crate::daemon::backend::{Backend, Event, Seen};
 use crate::daemon::group::{GroupLink, Tidings};
 use crate::daemon::job::{Asker, Caller, Job, Outcome, Ticket};
 use crate::daemon::limiter::{LeftOut, Limiter};
+use crate::daemon::reload::Regroup;
+use crate::daemon::status::ClusterState;
 use crate::fence::{Answer, Operation, Request, Target, Verdict};
 use crate::routing::{ANSWER_LIMIT, Action, List, OnBehalf, Router};
 
@@ -40,6 +43,8 @@ pub(super) struct Cpg<L> {
     is_lost: bool,
     /// The router may want more done.
     has_more: bool,
+    /// For reports.
+    standing: Arc<Mutex<ClusterState>>,
 }
 
 impl<L: Link> Cpg<L> {
@@ -58,7 +63,21 @@ impl<L: Link> Cpg<L> {
             notes: Limiter::new(20, Duration::from_millis(500), Instant::now()),
             is_lost: false,
             has_more: false,
+            standing: Arc::default(),
         }
+    }
+
+    /// How this host stands in the cluster, as it is kept for reports.
+    pub(super) fn standing(&self) -> Arc<Mutex<ClusterState>> {
+        self.standing.clone()
+    }
+
+    fn report(&self) {
+        let (members, under_way) = (self.router.members(), self.router.under_way());
+        let alone = self.router.alone().map(str::to_owned);
+        // Nothing panics while it holds the lock.
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) =
+            ClusterState { alone, members, under_way };
     }
 
     /// Takes up a client's request for one VM. `is_last` says that its VM was
@@ -284,6 +303,10 @@ impl<L: Link> Backend for Cpg<L> {
         self.settle(now);
     }
 
+    fn regroup(&mut self, regroup: Regroup) {
+        self.libvirt.regroup(regroup);
+    }
+
     fn event(&mut self, event: Event, now: Instant) {
         match event {
             Event::Vms { uri, seen: Seen::All(vms) } => self.router.listed(uri, vms, now),
@@ -302,6 +325,7 @@ impl<L: Link> Backend for Cpg<L> {
         self.resume_lists(now);
         self.libvirt.turn(now);
         self.settle(now);
+        self.report();
     }
 
     fn deadline(&self) -> Option<Instant> {

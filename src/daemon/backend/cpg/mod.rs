@@ -71,8 +71,9 @@ pub(super) fn start(
     let mut number = [0; 4];
     getrandom::fill(&mut number).map_err(|error| format!("the system gives no random numbers: {error}"))?;
     let router = Router::new(rules(config), config.uris.len(), u32::from_le_bytes(number));
-    let backend = Box::new(backend::Cpg::new(libvirt, link, router));
-    Ok(Some(Started { backend, keepers, group: Some(thread) }))
+    let backend = backend::Cpg::new(libvirt, link, router);
+    let cluster = Some(backend.standing());
+    Ok(Some(Started { backend: Box::new(backend), keepers, group: Some(thread), cluster }))
 }
 
 fn rules(config: &CpgConfig) -> Rules {

@@ -13,6 +13,7 @@ use crate::daemon::backend::permissions::{Identified, Permissions};
 use crate::daemon::backend::{Backend, Event, Joined};
 use crate::daemon::hypervisor::Failed;
 use crate::daemon::job::{Asker, Job};
+use crate::daemon::reload::Regroup;
 use crate::daemon::watch::Running;
 use crate::fence::{
     Answer, Domain, HostEntry, ListenerName, Operation, PowerState, Source, Target, Uuid, Verdict,
@@ -308,6 +309,10 @@ impl<L: Link> Backend for Libvirt<L> {
             _ => return self.fence(Fence::new(vm), job, now),
         };
         job.finish(verdict, reason);
+    }
+
+    fn regroup(&mut self, regroup: Regroup) {
+        self.permissions.regroup(regroup);
     }
 
     fn event(&mut self, event: Event, _now: Instant) {

@@ -20,6 +20,7 @@ use super::host::Host;
 use super::link::{Command, Shared, UriLink};
 use crate::daemon::backend::Event;
 use crate::daemon::hypervisor::{Connection, Failed};
+use crate::daemon::status::UriState;
 use crate::daemon::threads::join_by;
 use crate::daemon::worker::Message;
 
@@ -38,18 +39,27 @@ type Parts = (Keepers, Vec<UriLink>, Receiver<First>);
 
 /// The threads.
 #[derive(Debug)]
-pub(crate) struct Keepers(Vec<(Sender<Command>, JoinHandle<()>)>);
+pub(crate) struct Keepers {
+    threads: Vec<(Sender<Command>, JoinHandle<()>)>,
+    shared: Vec<Arc<Shared>>,
+}
 
 impl Keepers {
     /// Tells them to close their connections and end, and waits for those
     /// that do by `deadline`. One that hangs with its libvirtd is left behind.
     pub(crate) fn stop(self, deadline: Instant) {
-        for (command, thread) in self.0 {
+        for (command, thread) in self.threads {
             if command.send_deadline(Command::Stop, deadline).is_err() {
                 continue;
             }
             join_by(thread, deadline);
         }
+    }
+
+    /// What reports on the URIs.
+    pub(crate) fn reporter(&self) -> impl Fn() -> Vec<UriState> + Send + use<> {
+        let shared = self.shared.clone();
+        move || shared.iter().map(|shared| shared.report()).collect()
     }
 }
 
@@ -79,7 +89,8 @@ pub(super) fn start(uris: &[String], worker: &Sender<Message>) -> Result<Parts, 
         threads.push((keeper.clone(), handle));
         links.push(UriLink { shared, keeper });
     }
-    Ok((Keepers(threads), links, first))
+    let shared = links.iter().map(|link: &UriLink| link.shared.clone()).collect();
+    Ok((Keepers { threads, shared }, links, first))
 }
 
 struct Keeper {
@@ -165,6 +176,9 @@ impl Keeper {
             self.shared.probing(Some(Instant::now()));
             let mut outcome = own.probe().and_then(|()| connection.check());
             self.shared.probing(None);
+            if outcome.is_ok() {
+                self.shared.answered();
+            }
             if outcome.is_ok() && inventory_at.elapsed() >= INVENTORY_EVERY {
                 outcome = self.take_inventory(own);
                 inventory_at = Instant::now();

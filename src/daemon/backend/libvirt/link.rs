@@ -12,6 +12,7 @@ use crossbeam_channel::Sender;
 
 use super::host::Link;
 use crate::daemon::hypervisor::{Connection, Failed};
+use crate::daemon::status::UriState;
 
 /// How long a probe may take before the worker passes the URI by.
 const LATE: Duration = Duration::from_secs(2);
@@ -38,7 +39,7 @@ enum State {
 
 /// The shared part.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     uri: String,
     state: Mutex<Inner>,
 }
@@ -49,12 +50,14 @@ struct Inner {
     state: State,
     /// UUID and name of the VMs that were there lately, until the worker takes them over.
     inventory: Option<Vec<(String, String)>>,
+    /// When it last answered.
+    answered: Option<Instant>,
 }
 
 impl Shared {
     pub(super) fn new(uri: &str) -> Shared {
         let state = State::Closed("the connection is not open yet".to_owned());
-        Shared { uri: uri.to_owned(), state: Mutex::new(Inner { state, inventory: None }) }
+        Shared { uri: uri.to_owned(), state: Mutex::new(Inner { state, inventory: None, answered: None }) }
     }
 
     pub(super) fn uri(&self) -> &str {
@@ -68,7 +71,24 @@ impl Shared {
 
     /// The keeper opened a connection.
     pub(super) fn opened(&self, connection: Arc<Connection>) {
-        self.lock().state = State::Open { connection, probed: None };
+        let mut inner = self.lock();
+        inner.state = State::Open { connection, probed: None };
+        inner.answered = Some(Instant::now());
+    }
+
+    /// A probe was answered.
+    pub(super) fn answered(&self) {
+        self.lock().answered = Some(Instant::now());
+    }
+
+    /// For a report on the daemon.
+    pub(crate) fn report(&self) -> UriState {
+        let inner = self.lock();
+        let closed = match &inner.state {
+            State::Closed(reason) => Some(reason.clone()),
+            State::Open { .. } => None,
+        };
+        UriState { uri: self.uri.clone(), closed, answered: inner.answered.map(|at| at.elapsed()) }
     }
 
     /// The keeper looked which VMs are there: UUID and name.

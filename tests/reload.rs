@@ -1,0 +1,176 @@
+//! SIGHUP: what changes while the daemon runs, and what does not.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use common::agent::{Agent, Programs, Way};
+use common::daemon::{Daemon, auth_keys, conf};
+use common::net::{GUEST_V4, HOST_V4, Pair};
+use common::node::{NODE1, RUNNING, node, vm};
+use common::{Dir, Suite, have_peers, until};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+struct World {
+    dir: Dir,
+    pair: Pair,
+    uri: String,
+    programs: Programs,
+}
+
+impl World {
+    fn new(test: &str) -> Option<World> {
+        if !have_peers(test) {
+            return None;
+        }
+        let (dir, pair) = (Dir::new(), Pair::new());
+        let uri = node(&dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+        let programs = Programs::of(Suite::Ours, &dir);
+        Some(World { dir, pair, uri, programs })
+    }
+
+    /// A tcp listener with these keys, and groups.
+    fn conf(&self, keys: &str, groups: &str) -> String {
+        conf("tcp", &format!("address = \"{HOST_V4}\"; {keys}"), &[self.uri.clone()], groups)
+    }
+
+    fn daemon(&self, conf: &str) -> Daemon {
+        Daemon::ours(&self.dir, &self.pair.host, conf)
+    }
+
+    fn agent<'a>(&'a self, key: &'a Path) -> Agent<'a> {
+        Agent { timeout: 3, ..Agent::new(&self.programs, &self.pair.guest, Way::Tcp(HOST_V4), key) }
+    }
+}
+
+fn group(ip: &str) -> String {
+    format!("groups {{ group {{ uuid = \"node1\"; ip = \"{ip}\"; }} }}")
+}
+
+#[test]
+fn groups_come_change_and_go() {
+    let Some(world) = World::new("groups_come_change_and_go") else { return };
+    let key = world.dir.key("key", b'k');
+    let keys = auth_keys(&key, "sha256", "sha256");
+    let daemon = world.daemon(&world.conf(&keys, ""));
+    let (agent, denied) = (world.agent(&key), 3);
+    assert_eq!(agent.code("status", "node1"), 0);
+    daemon.reload(&world.dir, &world.conf(&keys, &group("192.0.2.77")));
+    daemon.await_log("1 groups in place of 0");
+    assert_eq!(agent.code("status", "node1"), denied);
+    daemon.reload(&world.dir, &world.conf(&keys, &group(GUEST_V4)));
+    assert_eq!(agent.code("status", "node1"), 0);
+    daemon.reload(&world.dir, &world.conf(&keys, ""));
+    assert_eq!(agent.code("status", "node1"), 0);
+    daemon.await_log("0 groups in place of 1");
+}
+
+#[test]
+fn keys_are_changed_without_an_outage() {
+    let Some(world) = World::new("keys_are_changed_without_an_outage") else { return };
+    let (old, new) = (world.dir.key("old", b'o'), world.dir.key("new", b'n'));
+    let (with_old, with_new) = (world.agent(&old), world.agent(&new));
+    let keys = |key: &Path| auth_keys(key, "sha256", "sha256");
+    let daemon = world.daemon(&world.conf(&keys(&old), ""));
+    assert_eq!((with_old.code("status", "node1"), with_new.code("status", "node1")), (0, 1));
+    let both = format!("{} old_key_file = \"{}\";", keys(&new), old.display());
+    daemon.reload(&world.dir, &world.conf(&both, ""));
+    assert_eq!((with_old.code("status", "node1"), with_new.code("status", "node1")), (0, 0));
+    daemon.reload(&world.dir, &world.conf(&keys(&new), ""));
+    assert_eq!((with_old.code("status", "node1"), with_new.code("status", "node1")), (1, 0));
+    // The same name with other bytes.
+    fs::copy(&old, &new).unwrap();
+    daemon.reload(&world.dir, &world.conf(&keys(&new), ""));
+    assert_eq!(with_old.code("status", "node1"), 0);
+}
+
+#[test]
+fn a_stronger_hash_is_asked_for() {
+    let Some(world) = World::new("a_stronger_hash_is_asked_for") else { return };
+    let key = world.dir.key("key", b'k');
+    let daemon = world.daemon(&world.conf(&auth_keys(&key, "sha256", "sha256"), ""));
+    let weak = world.agent(&key);
+    let strong = Agent { hash: "sha512", ..weak.clone() };
+    assert_eq!(weak.code("status", "node1"), 0);
+    daemon.reload(&world.dir, &world.conf(&auth_keys(&key, "sha512", "sha256"), ""));
+    assert_eq!((weak.code("status", "node1"), strong.code("status", "node1")), (1, 0));
+}
+
+#[test]
+fn with_anything_wrong_nothing_changes() {
+    let Some(world) = World::new("with_anything_wrong_nothing_changes") else { return };
+    let key = world.dir.key("key", b'k');
+    let keys = auth_keys(&key, "sha256", "sha256");
+    let daemon = world.daemon(&world.conf(&keys, ""));
+    let agent = world.agent(&key);
+    let denies_all = group("192.0.2.77");
+    let open = world.dir.key("open", b'k');
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+    let wrong = [
+        (world.conf(&keys, &format!("{denies_all} groups {{")), "this section is never closed"),
+        (world.conf(&auth_keys(&open, "sha256", "sha256"), &denies_all), "chmod 0600"),
+        (world.conf(&format!("{keys} old_key_file = \"/nowhere\";"), &denies_all), "/nowhere"),
+        (
+            world.conf(&keys, &denies_all).replace("backend = \"libvirt\"", "backend = \"xen\""),
+            "unknown backend",
+        ),
+    ];
+    for (conf, words) in wrong {
+        daemon.reload(&world.dir, &conf);
+        daemon.await_log(words);
+        assert_eq!(agent.code("status", "node1"), 0, "{words}");
+    }
+    let count = || daemon.log().matches("nothing is changed").count();
+    until("each was refused", LIMIT, || count() == 4);
+}
+
+#[test]
+fn what_needs_a_restart_is_named_and_left() {
+    let Some(world) = World::new("what_needs_a_restart_is_named_and_left") else { return };
+    let key = world.dir.key("key", b'k');
+    let keys = auth_keys(&key, "sha256", "sha256");
+    let daemon = world.daemon(&world.conf(&keys, ""));
+    let elsewhere = world.conf(&format!("{keys} port = \"1300\";"), &group("192.0.2.77"));
+    daemon.reload(&world.dir, &elsewhere);
+    daemon.await_log("until the daemon is restarted: where tcp listens");
+    let denied = world.agent(&key).run("status", "node1");
+    assert_eq!(denied.code, 3, "at the old port, with the new groups");
+    daemon.await_log("status \"node1\": permission denied");
+}
+
+#[test]
+fn listeners_of_one_kind_have_their_own_keys_and_groups() {
+    let Some(world) = World::new("listeners_of_one_kind_have_their_own_keys_and_groups") else { return };
+    let (key, other) = (world.dir.key("key", b'k'), world.dir.key("other", b'o'));
+    let section = |label: &str, port: u16, key: &Path| {
+        let keys = auth_keys(key, "sha256", "sha256");
+        format!("tcp{label} {{ address = \"{HOST_V4}\"; port = \"{port}\"; {keys} }}")
+    };
+    let conf = format!(
+        "fence_virtd {{ listener = \"tcp, tcp:cluster-b\"; backend = \"libvirt\"; }}
+         listeners {{ {} {} }} backends {{ libvirt {{ uri = \"{}\"; }} }}
+         groups {{ group {{ uuid = \"node1\"; ip = \"{GUEST_V4}\"; listener = \"tcp:cluster-b\"; }} }}",
+        section("", 1229, &key),
+        section(" = \"cluster-b\"", 1300, &other),
+        world.uri,
+    );
+    let daemon = world.daemon(&conf);
+    daemon.await_log("no group is for the listener tcp");
+    // Ours take the port from an option that the harness does not know.
+    let ask = |port: &str, key: &Path| {
+        let mut command = world.pair.guest.command(&world.programs.virt);
+        command.args(["-T", HOST_V4, "-p", port, "-t", "3", "-o", "status", "-n", "node1", "-k"]).arg(key);
+        command.output().unwrap().status.code()
+    };
+    assert_eq!(ask("1300", &other), Some(0));
+    assert_eq!(ask("1300", &key), Some(1), "the key of another cluster");
+    assert_eq!(ask("1229", &other), Some(1));
+    assert_eq!(ask("1229", &key), Some(3), "known, and in no group");
+    daemon.await_log("tcp: 192.0.2.2: status \"node1\": permission denied");
+    daemon.await_log("tcp:cluster-b: 192.0.2.2: status \"node1\": success");
+}

@@ -1,0 +1,149 @@
+//! `fence_virtd --status`, and what the service manager is told.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod common;
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::Output;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use common::agent::{Agent, Programs, Way};
+use common::daemon::{Daemon, OURS, auth_keys, conf};
+use common::libvirtd::{Libvirtd, have_libvirtd};
+use common::net::{HOST_V4, Pair};
+use common::node::{NODE1, RUNNING, node, vm};
+use common::{Dir, Suite, have_peers, until};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+struct World {
+    dir: Dir,
+    pair: Pair,
+}
+
+impl World {
+    fn new(test: &str) -> Option<World> {
+        have_peers(test).then(|| World { dir: Dir::new(), pair: Pair::new() })
+    }
+
+    fn daemon(&self, uri: &str) -> Daemon {
+        let key = self.dir.key("key", b'k');
+        let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
+        Daemon::ours(&self.dir, &self.pair.host, &conf("tcp", &keys, &[uri.to_owned()], ""))
+    }
+
+    /// Exit code and output.
+    fn status(&self, daemon: &Daemon, args: &[&str]) -> (Option<i32>, String) {
+        let mut command = self.pair.host.command(OURS);
+        let Output { status, stdout, stderr } =
+            command.arg("--status").args(args).arg("-f").arg(daemon.conf()).output().unwrap();
+        let text = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
+        (status.code(), text)
+    }
+}
+
+#[test]
+fn requests_and_refusals_are_counted() {
+    let Some(world) = World::new("requests_and_refusals_are_counted") else { return };
+    let uri = node(&world.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+    let daemon = world.daemon(&uri);
+    let (right, wrong) = (world.dir.path("key"), world.dir.key("wrong", b'w'));
+    let programs = Programs::of(Suite::Ours, &world.dir);
+    let agent = Agent { timeout: 2, ..Agent::new(&programs, &world.pair.guest, Way::Tcp(HOST_V4), &right) };
+    assert_eq!((agent.code("off", "node1"), agent.code("status", "node1")), (0, 2));
+    assert_eq!(Agent { key: &wrong, ..agent.clone() }.code("status", "node1"), 1);
+    let (code, text) = world.status(&daemon, &[]);
+    assert_eq!(code, Some(0), "{text}");
+    for words in [
+        "listener tcp: ",
+        "  off: 1 success",
+        "  status: 1 off",
+        "1 signature",
+        "connected, last",
+        "all is well",
+    ] {
+        assert!(text.contains(words), "{words} in {text}");
+    }
+    let (code, text) = world.status(&daemon, &["--json"]);
+    assert!(
+        code == Some(0) && text.contains("{\"operation\":\"off\",\"verdict\":\"success\",\"count\":1}"),
+        "{text}"
+    );
+    let (code, text) = world.status(&daemon, &["--openmetrics"]);
+    let line = "fence_virtd_requests_total{listener=\"tcp\",operation=\"status\",verdict=\"off\"} 1";
+    assert!(code == Some(0) && text.contains(line) && text.ends_with("# EOF\n"), "{text}");
+}
+
+#[test]
+fn a_libvirtd_that_hangs_is_no_reason_not_to_answer() {
+    let test = "a_libvirtd_that_hangs_is_no_reason_not_to_answer";
+    if !have_libvirtd(test) {
+        return;
+    }
+    let Some(world) = World::new(test) else { return };
+    let libvirtd = Libvirtd::started(&world.dir, &world.pair.host, "one");
+    let daemon = world.daemon(&libvirtd.uri());
+    assert_eq!(world.status(&daemon, &[]).0, Some(0));
+    libvirtd.freeze();
+    until("it is seen", LIMIT, || world.status(&daemon, &[]).0 == Some(2));
+    let (_, text) = world.status(&daemon, &[]);
+    assert!(text.contains("problems:"), "{text}");
+    libvirtd.thaw();
+    until("it is well again", LIMIT, || world.status(&daemon, &[]).0 == Some(0));
+}
+
+#[test]
+fn the_socket_is_for_root_and_holds_nobody_up() {
+    let Some(world) = World::new("the_socket_is_for_root_and_holds_nobody_up") else { return };
+    let daemon = world.daemon("test:///default");
+    let socket = daemon.conf().with_extension("status");
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    // Another user, though the folder lets it in.
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).unwrap();
+    std::fs::set_permissions(socket.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(daemon.conf(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let mut command = world.pair.host.command("setpriv");
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", OURS, "--status", "-f"])
+        .arg(daemon.conf());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    // One that says nothing, and one that says too much.
+    let silent = UnixStream::connect(&socket).unwrap();
+    let mut noisy = UnixStream::connect(&socket).unwrap();
+    noisy.write_all(&[b'x'; 4096]).unwrap();
+    let (code, text) = world.status(&daemon, &[]);
+    assert_eq!(code, Some(0), "{text}");
+    drop((silent, noisy));
+    let (conf, exit) = (daemon.conf().to_owned(), daemon.stop(LIMIT));
+    assert!(exit.success() && !socket.exists(), "the socket goes with the daemon");
+    let mut command = world.pair.host.command(OURS);
+    let output = command.arg("--status").arg("-f").arg(conf).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no fence_virtd runs with it"), "{output:?}");
+}
+
+#[test]
+fn a_watchdog_is_fed_while_the_worker_turns() {
+    let Some(world) = World::new("a_watchdog_is_fed_while_the_worker_turns") else { return };
+    let daemon = Daemon::ours_watched(
+        &world.dir,
+        &world.pair.host,
+        &{
+            let key = world.dir.key("key", b'k');
+            conf("tcp", &auth_keys(&key, "sha256", "sha256"), &["test:///default".to_owned()], "")
+        },
+        Duration::from_millis(400),
+    );
+    for _ in 0..3 {
+        daemon.await_state("WATCHDOG=1");
+    }
+    daemon.signal(Signal::SIGHUP);
+    daemon.await_state("RELOADING=1");
+    daemon.await_state("READY=1");
+    daemon.await_state("WATCHDOG=1");
+}
