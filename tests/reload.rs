@@ -36,7 +36,7 @@ impl World {
 
     /// A tcp listener with these keys, and groups.
     fn conf(&self, keys: &str, groups: &str) -> String {
-        conf("tcp", &format!("address = \"{HOST_V4}\"; {keys}"), &[self.uri.clone()], groups)
+        conf("tcp", &format!("address = \"{HOST_V4}\"; {keys}"), std::slice::from_ref(&self.uri), groups)
     }
 
     fn daemon(&self, conf: &str) -> Daemon {

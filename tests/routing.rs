@@ -6,6 +6,8 @@
 mod beside_c;
 #[path = "routing/node.rs"]
 mod node;
+#[path = "routing/overtaken.rs"]
+mod overtaken;
 
 use std::time::Duration;
 

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::router::{Holder, Purpose, Router};
+use super::router::{Changes, Holder, Purpose, Router};
 use super::task::{Ask, AskState, Asker, Limits, Progress, Task};
 use super::{ANSWER_LIMIT, Action, Names, OnBehalf, Peer, SEND_LIMIT, SERVE_LIMIT};
 use crate::fence::{Operation, PowerState, Request, Uuid, Verdict};
 use crate::wire::cluster::{Call, Message};
 
-/// How many requests may be under way.
+/// How many requests of clients may be under way, and how many of other nodes.
 const TASKS_MAX: usize = 8192;
 /// How often it is looked again at what no event tells.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -21,7 +21,7 @@ impl Router {
             let reason = format!("this node is not in the cluster's group: {reason}");
             return self.answer(client, Verdict::Failure, reason, false);
         }
-        if self.tasks.len() >= TASKS_MAX {
+        if self.tasks.len().saturating_sub(self.tasks_of_nodes) >= TASKS_MAX {
             return self.answer(
                 client,
                 Verdict::Failure,
@@ -38,6 +38,13 @@ impl Router {
     /// A node asks for a VM that this one answers for.
     pub(super) fn answer_for(&mut self, peer: Peer, call: Call, at: Instant, now: Instant) {
         if self.is_stopping {
+            return self.reply(peer, call, Verdict::Failure);
+        }
+        if self.tasks_of_nodes >= TASKS_MAX {
+            self.note(format!(
+                "too many requests of other nodes are under way: one of node {} fails",
+                peer.node
+            ));
             return self.reply(peer, call, Verdict::Failure);
         }
         let limits = Limits {
@@ -62,6 +69,7 @@ impl Router {
         now: Instant,
     ) {
         let id = self.next_task();
+        self.tasks_of_nodes += usize::from(matches!(asker, Asker::Node(..)));
         let task = Task {
             asker,
             operation,
@@ -96,18 +104,28 @@ impl Router {
         }
     }
 
+    /// Something has changed that may concern every request.
     pub(super) fn review_all(&mut self, now: Instant) {
-        for id in self.tasks.keys().copied().collect::<Vec<_>>() {
-            self.review(id, now);
-        }
+        self.changes = Changes { at: Some(now), all: true, vms: BTreeSet::new() };
     }
 
     /// News of a VM: it concerns those that ask for it, and those that found nothing yet.
     pub(super) fn review_vm(&mut self, uuid: Uuid, now: Instant) {
-        let concerned = |task: &Task| task.vm.is_none_or(|vm| vm == uuid);
+        self.changes.at = Some(now);
+        if !self.changes.all {
+            self.changes.vms.insert(uuid);
+        }
+    }
+
+    /// Reviews the requests that what has changed concerns, once for all of it:
+    /// the group may say a lot before anybody has time.
+    pub(super) fn review_changes(&mut self) {
+        let changes = std::mem::take(&mut self.changes);
+        let Some(at) = changes.at else { return };
+        let concerned = |task: &Task| changes.all || task.vm.is_none_or(|vm| changes.vms.contains(&vm));
         let ids = self.tasks.iter().filter(|(_, task)| concerned(task)).map(|(&id, _)| id);
         for id in ids.collect::<Vec<_>>() {
-            self.review(id, now);
+            self.review(id, at);
         }
     }
 
@@ -122,6 +140,7 @@ impl Router {
                 AskState::Shown(..) => {}
             }
         }
+        self.tasks_of_nodes -= usize::from(matches!(task.asker, Asker::Node(..)));
         match (task.asker, outcome) {
             (Asker::Client(client), outcome) => {
                 let (verdict, reason) = outcome.unwrap_or((Verdict::Failure, "it was dropped".to_owned()));

@@ -1,14 +1,18 @@
 //! The answers of the copies, and what they make of a request.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::Peer;
 use super::asking::{LOOK_AGAIN, too_late};
 use super::router::Router;
 use super::table::{Copy, End, Fate};
 use super::task::{Ask, AskState, Progress, Task, verdict_of};
+use super::{Names, Peer};
 use crate::fence::{Operation, PowerState, Uuid, Verdict};
 use crate::wire::cluster::Call;
+
+/// How long a VM that a C daemon was heard to destroy is off there for that reason:
+/// that it was started and moved on it would only tell when it is asked.
+const DESTROYED_LIMIT: Duration = Duration::from_secs(300);
 
 impl Router {
     /// What the answers so far make of the request.
@@ -74,13 +78,36 @@ impl Router {
     /// node that has left since says nothing more.
     fn forget_those_that_were_off(&mut self, task: &Task, uuid: Uuid) {
         let ended = task.asks.values().filter(|ask| ask.has_ended_it()).map(|ask| ask.order);
-        let Some(order) = ended.max() else { return };
+        if let Some(order) = ended.max() {
+            self.forget_off_before(order, uuid);
+        }
+    }
+
+    /// It ran at this place in the order of the group, and was destroyed there. Where
+    /// it went when it had ended elsewhere before is known; copies that were off on
+    /// nodes that have left are forgotten.
+    fn forget_off_before(&mut self, order: u64, uuid: Uuid) {
+        self.table.has_run_elsewhere(order, uuid);
         let was_off = |(node, copy): &(u32, &Copy)| {
             let is_away = matches!(copy.fate, Fate::Left | Fate::Lost { .. }) && !self.table.is_me(*node);
             is_away && copy.state == PowerState::Off && copy.order <= order
         };
         for node in self.table.copies(uuid).filter(was_off).map(|(node, _)| node).collect::<Vec<_>>() {
             self.table.remove(node, uuid);
+        }
+    }
+
+    /// A node has answered that it did an off or a reboot, which all hear.
+    fn heard_to_destroy(&mut self, node: u32, name: &str) {
+        for uuid in self.meaning_of(name, Names::Both) {
+            if !self.table.speaks(node) {
+                self.table.destroyed(node, uuid);
+                continue;
+            }
+            let runs = |(at, copy): &(u32, &Copy)| *at == node && copy.fate == Fate::Here && copy.is_active;
+            if self.table.copies(uuid).any(|copy| runs(&copy)) {
+                self.forget_off_before(self.table.order(), uuid);
+            }
         }
     }
 
@@ -108,13 +135,20 @@ impl Router {
             let is_c = !self.table.speaks(*node) && !self.table.is_me(*node);
             is_c && copy.state == PowerState::Off && task.asks.contains_key(node)
         };
-        let off = self.table.copies(uuid).filter(of_c).map(|(node, copy)| (copy.end, node));
+        // It ran where it was destroyed for this request after it had ended there.
+        let ran = task.asks.values().filter(|ask| ask.has_ended_it()).map(|ask| ask.order).max().unwrap_or(0);
+        let is_open = |(end, _): &(End, u32)| !matches!(*end, End::At(at) if at <= ran);
+        let off = self.table.copies(uuid).filter(of_c).map(|(node, copy)| (copy.end, node)).filter(is_open);
         let (end, node) = off.max()?;
+        let is_known_to_all = self.table.copies(uuid).filter(of_c).all(|(_, copy)| copy.is_known_to_all);
         let has_told = match end {
-            End::Destroyed => return None,
-            // It is off there, and all who are here have told what they have.
-            // It is off there, unless a member has it that has not told it yet.
-            End::NeverRan => self.all_told_since(None, uuid, task, now),
+            End::Destroyed(at) if now < at + DESTROYED_LIMIT => return None,
+            // It is off there, unless a member has it that has not told it yet, or
+            // it went to a node that was away already.
+            End::Destroyed(_) | End::NeverRan if is_known_to_all => {
+                self.all_told_since(None, uuid, task, now)
+            }
+            End::Destroyed(_) | End::NeverRan => self.all_told_since(Some(0), uuid, task, now),
             End::At(ended) => self.all_told_since(Some(ended), uuid, task, now),
         };
         match has_told {
@@ -152,10 +186,11 @@ impl Router {
     /// A reply has come.
     pub(super) fn replied(&mut self, from: Peer, call: &Call, response: u32, now: Instant) {
         self.serving.is_answered(call.target, call.number);
-        if call.operation == Operation::Off && response == 0 && !self.table.speaks(from.node) {
-            for uuid in self.meaning(&call.name) {
-                self.table.destroyed(from.node, uuid);
-            }
+        // A reboot of a C daemon leaves it running.
+        let is_meant = call.operation == Operation::Off
+            || (call.operation == Operation::Reboot && self.table.speaks(from.node));
+        if is_meant && response == 0 {
+            self.heard_to_destroy(from.node, &call.name);
         }
         if !self.table.is_me(call.target) {
             return;

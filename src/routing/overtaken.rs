@@ -25,8 +25,14 @@ impl Router {
         now: Instant,
     ) -> Option<Progress> {
         if let Some(node) = task.witness {
-            let is_awaited =
-                self.table.is_member(node) && task.asks.get(&node).is_some_and(|ask| !ask.is_shown());
+            let is_awaited = self.table.is_member(node)
+                && task.asks.get(&node).is_some_and(|ask| {
+                    let is_stale = self.table.stale_at(node, uuid, ask.at).is_some_and(|at| now >= at);
+                    let runs_now = |(other, copy): (u32, &Copy)| {
+                        other != node && copy.fate == Fate::Here && copy.was_active > ask.order
+                    };
+                    !ask.is_shown() && !is_stale && !self.table.copies(uuid).any(runs_now)
+                });
             if is_awaited {
                 return Some(Progress::Wait(now + LOOK_AGAIN));
             }
@@ -71,7 +77,9 @@ impl Router {
         (task.witness, task.vm) = (None, None);
         match task.asks.remove(&witness) {
             Some(Ask { state: AskState::Shown(Verdict::Success, ..), order, .. }) => {
-                for node in self.overtaken(task, uuid, witness, order + 1) {
+                let active = self.table.copies(uuid).find(|(node, _)| *node == witness);
+                let active = active.map_or(0, |(_, copy)| copy.was_active).min(order + 1);
+                for node in self.overtaken(task, uuid, witness, active) {
                     self.table.remove(node, uuid);
                 }
             }

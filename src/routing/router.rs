@@ -29,6 +29,17 @@ pub(super) enum Purpose {
     Serve(u64),
 }
 
+/// What was told, and not looked at yet.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// When the last of it was told; none if nothing was.
+    pub(super) at: Option<Instant>,
+    /// It may concern every request.
+    pub(super) all: bool,
+    /// The VMs that it is about.
+    pub(super) vms: BTreeSet<Uuid>,
+}
+
 /// One node's part in the cluster's decisions.
 #[derive(Debug)]
 pub struct Router {
@@ -38,6 +49,10 @@ pub struct Router {
     pub(super) outbox: Outbox,
     pub(super) actions: VecDeque<Action>,
     pub(super) tasks: BTreeMap<u64, Task>,
+    /// How many of them are of other nodes.
+    pub(super) tasks_of_nodes: usize,
+    /// What has changed since the requests were last reviewed.
+    pub(super) changes: Changes,
     pub(super) wakes: BTreeSet<(Instant, u64)>,
     pub(super) numbers: HashMap<u32, u64>,
     pub(super) jobs: HashMap<u64, Purpose>,
@@ -74,6 +89,8 @@ impl Router {
             outbox: Outbox::default(),
             actions: VecDeque::new(),
             tasks: BTreeMap::new(),
+            tasks_of_nodes: 0,
+            changes: Changes::default(),
             wakes: BTreeSet::new(),
             numbers: HashMap::new(),
             jobs: HashMap::new(),
@@ -112,6 +129,7 @@ impl Router {
     pub fn stop(&mut self) {
         self.is_stopping = true;
         self.fail_tasks("the daemon stops");
+        self.take_back_those_that_are_off();
         self.refuse_deferred();
     }
 
@@ -283,6 +301,7 @@ impl Router {
 
     /// The next message for the group.
     pub fn send(&mut self, now: Instant) -> Option<Outgoing> {
+        self.review_changes();
         let me = self.table.me?;
         while let Some((message, expires)) = self.outbox.pop() {
             match message {
@@ -318,12 +337,14 @@ impl Router {
 
     /// The next thing to do on this node.
     pub fn act(&mut self) -> Option<Action> {
+        self.review_changes();
         self.pump();
         self.actions.pop_front()
     }
 
     /// Does what is due.
     pub fn turn(&mut self, now: Instant) {
+        self.review_changes();
         if self.table.deadline().is_some_and(|at| now >= at) {
             self.table.turn(now);
             self.review_all(now);
@@ -342,6 +363,9 @@ impl Router {
 
     /// When something is due.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        if self.changes.at.is_some() {
+            return Some(now);
+        }
         let wake = self.wakes.first().map(|(at, _)| *at);
         let rest = [self.table.deadline(), self.resync_at, self.serving.deadline(), self.deferred_until(now)];
         rest.into_iter().flatten().chain(wake).min()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::router::{Purpose, Router};
 use super::{ANSWER_LIMIT, Action, LocalVm, Names, OnBehalf, Peer, SERVE_LIMIT};
 use crate::backlog::Backlog;
-use crate::fence::{Uuid, Verdict};
+use crate::fence::{PowerState, Uuid, Verdict};
 use crate::wire::cluster::{Call, EVERY_NODE, Message};
 
 /// How many requests of all nodes are held; one more is answered with failure.
@@ -249,8 +249,10 @@ impl Router {
             if self.local.is_followed(uuid) || runs_elsewhere {
                 return true;
             }
-            // It is off elsewhere: that counts if all have told since it ended here.
-            is_elsewhere && self.has_told_since(Some(changed.last), name, now).is_ok()
+            // It is off elsewhere: that counts if all have told since it ended here. If
+            // it did so just now, libvirt knows that before this does.
+            let has_ended = self.local.state(uuid) != Some(PowerState::Running);
+            is_elsewhere && has_ended && self.has_told_since(Some(changed.last), name, now).is_ok()
         })
     }
 

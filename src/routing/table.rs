@@ -32,8 +32,8 @@ pub(super) enum Fate {
 /// How a copy that is off came to be off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum End {
-    /// A C daemon was heard to destroy it.
-    Destroyed,
+    /// A C daemon was heard to destroy it, then.
+    Destroyed(Instant),
     /// It was not heard to run.
     NeverRan,
     /// It was first told off at this place in the order of the group.
@@ -50,8 +50,11 @@ pub(super) struct Copy {
     pub(super) order: u64,
     /// The place of the last telling that it runs.
     pub(super) ran: u64,
-    /// The place of the last telling that it runs and is not just coming in, or paused.
+    /// The place where it was first told to run, and not to be just coming in, or
+    /// paused, since it last did not.
     pub(super) was_active: u64,
+    /// All nodes that ever were seen were members when it was first told.
+    pub(super) is_known_to_all: bool,
     /// How it came to be off.
     pub(super) end: End,
     /// A C daemon has said that it destroyed it.
@@ -83,6 +86,8 @@ pub(super) struct Table {
     /// By name in lower case, as C daemons compare them; with how many copies have it.
     names: HashMap<String, BTreeMap<Uuid, usize>>,
     order: u64,
+    /// The nodes that may have copies which are gone.
+    has_gone: BTreeSet<u32>,
     /// The nodes that ever were members, or in the same part of the cluster.
     pub(super) seen: BTreeSet<u32>,
     /// The last question to all.
@@ -127,6 +132,7 @@ impl Table {
             order,
             ran: 0,
             was_active: 0,
+            is_known_to_all: self.has_all(),
             end: End::NeverRan,
             is_destroyed: false,
             told_at: now,
@@ -136,13 +142,18 @@ impl Table {
         let (ran, end) = match (told.state, before) {
             (PowerState::Running, _) => (order, End::NeverRan),
             (PowerState::Off, None) => (0, End::NeverRan),
-            (PowerState::Off, Some(copy)) if copy.is_destroyed => (copy.ran, End::Destroyed),
+            (PowerState::Off, Some(copy)) if copy.is_destroyed => (copy.ran, End::Destroyed(now)),
             (PowerState::Off, Some(copy)) if copy.state == PowerState::Running => (copy.ran, End::At(order)),
             (PowerState::Off, Some(copy)) => (copy.ran, copy.end),
         };
-        let was_active = if told.is_active { order } else { before.map_or(0, |copy| copy.was_active) };
-        let new = Copy { ran, was_active, end, ..new };
         let had_started = |copy: &Copy| copy.is_active && copy.fate != Fate::Gone;
+        let was_active = match before {
+            Some(copy) if !told.is_active || had_started(copy) => copy.was_active,
+            _ if told.is_active => order,
+            _ => 0,
+        };
+        let is_known_to_all = before.map_or(new.is_known_to_all, |copy| copy.is_known_to_all);
+        let new = Copy { ran, was_active, end, is_known_to_all, ..new };
         // Not one that is still coming in from another node.
         let has_started = told.is_active && !before.is_some_and(had_started);
         if before.is_none() && self.is_full(node) {
@@ -172,7 +183,7 @@ impl Table {
     /// Whether no other VM of a node can be remembered; those that are gone make room.
     fn is_full(&mut self, node: u32) -> bool {
         let is_full = |table: &Table| table.counts.get(&node).is_some_and(|&count| count >= VMS_MAX);
-        if is_full(self) {
+        if is_full(self) && self.has_gone.remove(&node) {
             for uuid in self.of_node(node, |copy| copy.fate == Fate::Gone) {
                 self.remove(node, uuid);
             }
@@ -180,12 +191,24 @@ impl Table {
         is_full(self)
     }
 
-    /// It was started on a member, so it is not where it was seen before.
+    /// It was started on a member, so it is not where it was seen before, and it is
+    /// known where it went when it ended elsewhere.
     fn supersede(&mut self, uuid: Uuid) {
+        self.has_run_elsewhere(self.order, uuid);
         let Some(copies) = self.vms.get(&uuid) else { return };
         let departed = copies.iter().filter(|(_, copy)| copy.fate != Fate::Here);
         for node in departed.map(|(&node, _)| node).collect::<Vec<_>>() {
             self.remove(node, uuid);
+        }
+    }
+
+    /// It ran on a member at this place in the order of the group: where it had ended
+    /// before, it had moved there.
+    pub(super) fn has_run_elsewhere(&mut self, order: u64, uuid: Uuid) {
+        for copy in self.vms.get_mut(&uuid).into_iter().flat_map(BTreeMap::values_mut) {
+            if matches!(copy.end, End::At(at) if at <= order) {
+                copy.end = End::NeverRan;
+            }
         }
     }
 
@@ -198,6 +221,7 @@ impl Table {
         match self.vms.get_mut(&uuid).and_then(|copies| copies.get_mut(&node)) {
             Some(copy) if runs(copy) && !runs_elsewhere => {
                 copy.order = self.order;
+                self.has_gone.insert(node);
                 std::mem::replace(&mut copy.fate, Fate::Gone) != Fate::Gone
             }
             _ => self.remove(node, uuid),

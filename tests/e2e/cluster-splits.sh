@@ -89,12 +89,17 @@ heals() {
 	split || return
 	touch "$W/watching"
 	for node in "${OURS[@]}"; do
+		rm -f "$W/$node/watch".[ab]
 		watch_status "$node" & jobs+=($!)
 		watch_off "$node" & jobs+=($!)
 	done
 	for node in "${OURS[@]}"; do until_true "$LIMIT" test -s "$W/$node/watch.b"; done
 	mend
-	for node in "${OURS[@]}"; do within sees_ours_run "$node"; done
+	for node in "${OURS[@]}"; do
+		within sees_ours_run "$node"
+		# After a failure the agent looks for the reason first, for some seconds.
+		touches_c "${ALL[${node#n} % NODES]}" || within grep -q ' 0 ' "$W/$node/watch.b"
+	done
 	sleep 2 # what comes late would be wrong as well
 	rm "$W/watching"
 	wait "${jobs[@]}"

@@ -83,6 +83,30 @@ impl Node {
         self.settle();
     }
 
+    /// One of ours comes, which tells nothing, or a C daemon.
+    pub fn joins(&mut self, node: u32, is_ours: bool) {
+        let joined = vec![peer(node)];
+        self.members.extend(&joined);
+        self.changed(Membership { members: self.members.clone(), left: Vec::new(), joined });
+        for is_complete in [false, true] {
+            if is_ours {
+                self.hears(node, Message::Hello { is_complete });
+            }
+        }
+    }
+
+    /// The first request to this node that was said, taken out of what was said.
+    pub fn request_to(&mut self, target: u32) -> Option<Call> {
+        let place = self
+            .said
+            .iter()
+            .position(|said| matches!(said, Message::Request(call) if call.target == target))?;
+        match self.said.remove(place) {
+            Some(Message::Request(call)) => Some(call),
+            _ => None,
+        }
+    }
+
     pub fn leaves(&mut self, node: u32, how: Departure) {
         self.members.retain(|member| member.node != node);
         let (members, left) = (self.members.clone(), vec![(peer(node), how)]);
