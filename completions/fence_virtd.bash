@@ -1,0 +1,32 @@
+# Completion of fence_virtd for bash; goes to
+# /usr/share/bash-completion/completions/fence_virtd
+
+_fence_virtd() {
+	local word=${COMP_WORDS[COMP_CWORD]} option=${COMP_WORDS[COMP_CWORD - 1]}
+	# bash takes "--config=/etc" for three words.
+	if [[ $word == = ]]; then
+		word=
+	elif [[ $option == = ]]; then
+		option=${COMP_WORDS[COMP_CWORD - 2]}
+	fi
+	COMPREPLY=()
+	case $option in
+	-f | --config | -p | --pid-file)
+		# Fails where nobody completes, as in tests.
+		compopt -o filenames 2>/dev/null
+		mapfile -t COMPREPLY < <(compgen -f -- "$word")
+		;;
+	-d | --debug)
+		mapfile -t COMPREPLY < <(compgen -W '0 1 5' -- "$word")
+		;;
+	*)
+		mapfile -t COMPREPLY < <(compgen -W '
+			-F --foreground -f --config -d --debug -w --wait-for-init
+			-p --pid-file -t --check -c --configure --doctor
+			--status --json --openmetrics
+			-l --list -V --version -h --help' -- "$word")
+		;;
+	esac
+}
+
+complete -F _fence_virtd fence_virtd

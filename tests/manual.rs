@@ -1,0 +1,148 @@
+//! The man pages, beside what the programs take: what exists stands in them,
+//! and what stands in them exists.
+#![allow(clippy::panic, clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod common;
+#[path = "manual/completions.rs"]
+mod completions;
+#[path = "manual/keys.rs"]
+mod keys;
+#[path = "manual/page.rs"]
+mod page;
+#[path = "manual/programs.rs"]
+mod programs;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::skip;
+use page::{PAGES, Page};
+use programs::Program;
+
+/// Options of the daemon that the pages have already, while they are being
+/// built. Whoever adds one to the daemon takes it off.
+const PENDING: [&[&str]; 5] =
+    [&["-c", "--configure"], &["--doctor"], &["--status"], &["--json"], &["--openmetrics"]];
+
+/// The same for variables of the environment.
+const PENDING_VARIABLES: [&str; 2] = ["WATCHDOG_USEC", "CREDENTIALS_DIRECTORY"];
+
+/// The options of a program, those to come too.
+fn options(program: Program) -> BTreeSet<BTreeSet<String>> {
+    let mut options = program.options();
+    if program == Program::Daemon {
+        for pending in PENDING {
+            let forms = pending.iter().map(|form| form.to_string()).collect();
+            assert!(options.insert(forms), "{pending:?} is there: take it off the list PENDING");
+        }
+    }
+    options
+}
+
+#[test]
+fn the_pages_have_every_option_and_no_other() {
+    for program in Program::ALL {
+        assert_eq!(Page::read(program.page()).options(), options(program), "{}", program.page());
+    }
+}
+
+#[test]
+fn the_pages_of_the_agents_have_their_actions_and_defaults() {
+    for program in Program::AGENTS {
+        let page = Page::read(program.page());
+        let actions = page.items_of("Cm").into_iter().filter(|item| item.section == "Actions");
+        let words = actions.flat_map(|item| item.head[1..].to_vec()).filter(|word| word != ",");
+        assert_eq!(words.collect::<BTreeSet<String>>(), program.actions(), "{}", page.name);
+
+        let items = page.items_of("Fl");
+        for (name, parameter) in program.parameters() {
+            let long = format!("--{}", name.replace('_', "-"));
+            let item = items.iter().find(|item| item.flags().contains(&long)).unwrap();
+            // Which way is taken depends on which of these is given: they have no default by themselves.
+            let is_way = ["ipaddr", "vsock", "serial_device"].contains(&name.as_str());
+            let expected = parameter.default.filter(|_| !is_way);
+            assert_eq!(item.default(), expected, "{}: {long}", page.name);
+        }
+    }
+}
+
+/// Each example is tried with `-V` behind it: what an option is wrong in is
+/// refused before that.
+#[test]
+fn the_command_lines_in_the_pages_are_taken() {
+    for name in PAGES {
+        let mut tried = 0;
+        for command in Page::read(name).commands() {
+            let first = command.split(['|', '&', ';']).next().unwrap();
+            let words: Vec<&str> = first.split_whitespace().collect();
+            let Some(program) = Program::ALL.into_iter().find(|program| words[0] == program.name()) else {
+                continue;
+            };
+            tried += 1;
+            if words.iter().any(|word| PENDING.iter().any(|forms| forms.contains(word))) {
+                continue;
+            }
+            let output = program.run(&[&words[1..], &["-V"]].concat());
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success() && said.starts_with(program.name()), "{command}: {output:?}");
+        }
+        assert_eq!(tried > 0, name.ends_with(".8"), "{name} shows how the program is called");
+    }
+}
+
+#[test]
+fn the_page_of_the_daemon_has_every_variable_that_it_reads() {
+    let mut text = String::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/daemon"), &mut text);
+    let variable = |text: &str| text.split('"').next().unwrap_or_default().to_owned();
+    let calls = ["var_os(\"", "env::var(\""].map(|call| text.split(call).skip(1));
+    let mut read: BTreeSet<String> = calls.into_iter().flatten().map(variable).collect();
+    for pending in PENDING_VARIABLES {
+        assert!(read.insert(pending.to_owned()), "{pending} is read: take it off the list PENDING_VARIABLES");
+    }
+    let items = Page::read("fence_virtd.8").items_of("Ev");
+    assert_eq!(items.iter().flat_map(|item| item.after("Ev")).collect::<BTreeSet<_>>(), read);
+}
+
+/// The messages under DIAGNOSTICS, whose parts stand between `...`.
+#[test]
+fn the_messages_in_the_pages_are_messages_of_the_agents() {
+    let mut text = String::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    for program in Program::AGENTS {
+        let items = Page::read(program.page()).items();
+        let messages: Vec<String> = items
+            .iter()
+            .filter(|item| item.section == "DIAGNOSTICS")
+            .map(|item| item.head.join(" "))
+            .collect();
+        assert!(messages.len() > 2, "{}", program.page());
+        for part in messages.iter().flat_map(|message| message.split("...")) {
+            assert!(text.contains(part.trim()), "{}: no message has {part:?}", program.page());
+        }
+    }
+}
+
+/// All sources under a folder.
+fn sources(folder: &Path, into: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => sources(&path, into),
+            false => *into += &fs::read_to_string(&path).unwrap(),
+        }
+    }
+}
+
+#[test]
+fn mandoc_finds_nothing_wrong() {
+    if Command::new("mandoc").arg("-T").arg("lint").arg("/dev/null").output().is_err() {
+        return skip("mandoc_finds_nothing_wrong", "it needs the package mandoc");
+    }
+    let paths: Vec<PathBuf> = PAGES.iter().map(|name| page::path(name)).collect();
+    let output = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).args(paths).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+}
