@@ -34,7 +34,7 @@ build-deps:
 test-peers: build-deps
 	@dist/need /usr/sbin/fence_virtd:fence-virtd /usr/sbin/fence_xvm:fence-virt ip:iproute2 \
 		/usr/sbin/libvirtd:libvirt-daemon-system virsh:libvirt-clients \
-		xmllint:libxml2-utils readelf:binutils
+		xmllint:libxml2-utils readelf:binutils mandoc:mandoc zsh:zsh
 	@dist/fetch-schema target/peers
 
 demo: test-peers build
