@@ -27,7 +27,7 @@ const PENDING: [&[&str]; 5] =
     [&["-c", "--configure"], &["--doctor"], &["--status"], &["--json"], &["--openmetrics"]];
 
 /// The same for variables of the environment.
-const PENDING_VARIABLES: [&str; 2] = ["WATCHDOG_USEC", "CREDENTIALS_DIRECTORY"];
+const PENDING_VARIABLES: [&str; 2] = ["WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// The options of a program, those to come too.
 fn options(program: Program) -> BTreeSet<BTreeSet<String>> {
@@ -97,7 +97,7 @@ fn the_page_of_the_daemon_has_every_variable_that_it_reads() {
     let mut text = String::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/daemon"), &mut text);
     let variable = |text: &str| text.split('"').next().unwrap_or_default().to_owned();
-    let calls = ["var_os(\"", "env::var(\""].map(|call| text.split(call).skip(1));
+    let calls = ["var_os(\"", "var(\"", "variable(\""].map(|call| text.split(call).skip(1));
     let mut read: BTreeSet<String> = calls.into_iter().flatten().map(variable).collect();
     for pending in PENDING_VARIABLES {
         assert!(read.insert(pending.to_owned()), "{pending} is read: take it off the list PENDING_VARIABLES");
