@@ -5,7 +5,7 @@ mod common;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Output;
 use std::time::Duration;
 
@@ -146,4 +146,71 @@ fn a_watchdog_is_fed_while_the_worker_turns() {
     daemon.await_state("RELOADING=1");
     daemon.await_state("READY=1");
     daemon.await_state("WATCHDOG=1");
+}
+
+#[test]
+fn the_log_is_json_on_request() {
+    let Some(world) = World::new("the_log_is_json_on_request") else { return };
+    let uri = node(&world.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+    let key = world.dir.key("key", b'k');
+    let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
+    let daemon = Daemon::ours_unready(
+        &world.dir,
+        &world.pair.host,
+        &conf("tcp", &keys, &[uri], ""),
+        &["--log", "json"],
+    );
+    daemon.await_ready();
+    let programs = Programs::of(Suite::Ours, &world.dir);
+    let agent = Agent::new(&programs, &world.pair.guest, Way::Tcp(HOST_V4), &key);
+    assert_eq!(agent.code("off", "node1"), 0);
+    daemon.await_log(
+        "\"listener\":\"tcp\",\"source\":\"192.0.2.2\",\"operation\":\"off\",\"domain\":\"node1\",\"verdict\":\"success\",",
+    );
+    let log = daemon.log();
+    let is_object = |line: &&str| line.starts_with("{\"time\":") && line.ends_with('}');
+    assert_eq!(log.lines().filter(is_object).count(), log.lines().count(), "{log}");
+}
+
+#[test]
+fn journald_gets_the_fields_of_a_request() {
+    let Some(world) = World::new("journald_gets_the_fields_of_a_request") else { return };
+    let uri = node(&world.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+    let key = world.dir.key("key", b'k');
+    let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
+    let folder = world.dir.path("journal");
+    std::fs::create_dir(&folder).unwrap();
+    let journal = UnixDatagram::bind(folder.join("socket")).unwrap();
+    journal.set_read_timeout(Some(LIMIT)).unwrap();
+    // A /run of its own, with our journald in it.
+    let script = format!(
+        "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && mount --bind {} /run/systemd/journal &&
+         JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec {OURS} \"$@\"",
+        folder.display()
+    );
+    let mut command = world.pair.host.command("unshare");
+    command.args(["-m", "sh", "-c", &script, "fence_virtd"]);
+    let _daemon = Daemon::ours_by(command, &world.dir, &conf("tcp", &keys, &[uri], ""));
+    let programs = Programs::of(Suite::Ours, &world.dir);
+    let mut buffer = [0; 4096];
+    let mut next = || {
+        let count = journal.recv(&mut buffer).expect("journald is told");
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    };
+    while !next().contains("is ready") {}
+    let agent = Agent::new(&programs, &world.pair.guest, Way::Tcp(HOST_V4), &key);
+    assert_eq!(agent.code("status", "nosuch"), 2);
+    let entry = std::iter::repeat_with(next).find(|entry| entry.contains("FENCE_")).unwrap();
+    let lines: Vec<&str> = entry.lines().collect();
+    for line in [
+        "PRIORITY=6",
+        "SYSLOG_IDENTIFIER=fence_virtd",
+        "FENCE_LISTENER=tcp",
+        "FENCE_SOURCE=192.0.2.2",
+        "FENCE_OPERATION=status",
+        "FENCE_DOMAIN=nosuch",
+        "FENCE_VERDICT=off",
+    ] {
+        assert!(lines.contains(&line), "{line} in {entry}");
+    }
 }

@@ -21,6 +21,7 @@ Usage: fence_virtd [options]
                            not there yet, instead of giving up
   -p, --pid-file <file>    record the process id in <file> instead of
                            /var/run/fence_virtd.pid
+      --log <format>       text, or json: on stdout, one object a line
   -t, --check              check the configuration, print what would run, end
       --status             ask the daemon that runs how it is: exit code 0 if
                            all is well, 2 if not, 1 without an answer
@@ -52,6 +53,7 @@ pub(crate) struct Options {
     pub(crate) debug: Option<u32>,
     pub(crate) wait_for_init: bool,
     pub(crate) pid_file: PathBuf,
+    pub(crate) is_json: bool,
 }
 
 /// Reads the command line, without the program's name.
@@ -66,6 +68,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         debug: None,
         wait_for_init: false,
         pid_file: super::pid_file::DEFAULT.into(),
+        is_json: false,
     };
     let (mut is_check, mut is_status, mut form) = (false, false, Form::Text);
     let mut parser = lexopt::Parser::from_args(args);
@@ -82,6 +85,14 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             Short('w') | Long("wait-for-init") => options.wait_for_init = true,
             Short('p') | Long("pid-file") => options.pid_file = parser.value().map_err(explain)?.into(),
             Short('t') | Long("check") => is_check = true,
+            Long("log") => {
+                let format = parser.value().map_err(explain)?;
+                options.is_json = match format.to_str() {
+                    Some("text") => false,
+                    Some("json") => true,
+                    _ => return Err("the format of the log (--log) is text or json".into()),
+                };
+            }
             Long("status") => is_status = true,
             Long("json") => form = Form::Json,
             Long("openmetrics") => form = Form::OpenMetrics,
@@ -137,6 +148,7 @@ mod tests {
         assert!(parsed("-d many").unwrap_err().contains("number"));
         assert!(parsed("stray").unwrap_err().contains("stray"));
         assert!(parsed("-f").is_err());
+        assert!(parsed("--log xml").unwrap_err().contains("text or json"));
         assert!(parsed("--json").unwrap_err().contains("--status"));
     }
 

@@ -1,8 +1,6 @@
-//! Where log lines go: to stderr in the foreground and until the daemon has
-//! detached, then to syslog.
+//! Where log lines go: to stderr (or journald, or as JSON to stdout) in the
+//! foreground and until the daemon has detached, then to syslog.
 
-use std::fmt;
-use std::io::Write;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -11,7 +9,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use crate::sys::syslog::{self, Priority};
+use super::log_output::{Line, Output};
+use crate::sys::syslog;
 
 /// Lines that may wait for the writer; more are counted and lost. A log that
 /// nobody reads must not hold up the threads that fence.
@@ -20,7 +19,7 @@ const QUEUE_MAX: usize = 1024;
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 struct Logger {
-    stderr: env_logger::Logger,
+    output: Output,
     to_syslog: AtomicBool,
     lost: AtomicU64,
     writer: OnceLock<Sender<Entry>>,
@@ -28,7 +27,7 @@ struct Logger {
 
 /// What the writer gets.
 enum Entry {
-    Line(Level, String),
+    Line(Line),
     /// Everything before it is written.
     Flush(Sender<()>),
 }
@@ -45,19 +44,11 @@ pub(crate) fn level(debug: u32) -> LevelFilter {
     }
 }
 
-/// Begins logging to stderr. Under systemd each line begins with its
-/// priority, as in sd-daemon(3).
-pub(crate) fn start(debug: u32) {
-    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
-    let stderr = env_logger::Builder::new()
-        .filter_level(LevelFilter::Trace)
-        .format(move |out, record| match under_systemd {
-            true => writeln!(out, "<{}>{}", priority(record.level()) as i32, record.args()),
-            false => writeln!(out, "fence_virtd: {}: {}", word(record.level()), record.args()),
-        })
-        .build();
+/// Begins logging: to journald if it reads stderr, to stdout as JSON if that is
+/// asked for, else to stderr.
+pub(crate) fn start(debug: u32, is_json: bool) {
     let logger = LOGGER.get_or_init(|| Logger {
-        stderr,
+        output: Output::of_process(is_json),
         to_syslog: AtomicBool::new(false),
         lost: AtomicU64::new(0),
         writer: OnceLock::new(),
@@ -81,7 +72,7 @@ pub(crate) fn start_writer() -> Result<(), String> {
         .spawn(move || {
             for entry in entries {
                 match entry {
-                    Entry::Line(level, line) => logger.write(level, &line),
+                    Entry::Line(line) => logger.write(&line),
                     // Who flushes may have lost patience.
                     Entry::Flush(done) => drop(done.send(())),
                 }
@@ -113,23 +104,19 @@ pub(crate) fn switch_to_syslog() {
 }
 
 impl Logger {
-    fn write(&self, level: Level, line: &str) {
-        self.write_line(level, line);
+    fn write(&self, line: &Line) {
+        self.write_line(line);
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            self.write_line(
-                Level::Warn,
-                &format!("{lost} lines of the log were lost: nobody read them in time"),
-            );
+            let message = format!("{lost} lines of the log were lost: nobody read them in time");
+            self.write_line(&Line { level: Level::Warn, message, fields: Vec::new() });
         }
     }
 
-    fn write_line(&self, level: Level, line: &str) {
-        if self.to_syslog.load(Ordering::Acquire) {
-            syslog::write(priority(level), line);
-        } else {
-            self.stderr.log(&Record::builder().level(level).args(format_args!("{line}")).build());
-        }
+    fn write_line(&self, line: &Line) {
+        let output = if self.to_syslog.load(Ordering::Acquire) { &Output::Syslog } else { &self.output };
+        // Who would be told that nobody takes what we tell?
+        let _ = output.write(line);
     }
 }
 
@@ -142,11 +129,11 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let line = one_line(record.args());
+        let line = Line::of(record);
         match self.writer.get() {
-            None => self.write(record.level(), &line),
+            None => self.write(&line),
             Some(writer) => {
-                if writer.try_send(Entry::Line(record.level(), line)).is_err() {
+                if writer.try_send(Entry::Line(line)).is_err() {
                     self.lost.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -155,31 +142,6 @@ impl Log for Logger {
 
     fn flush(&self) {
         flush();
-    }
-}
-
-/// A message without line breaks and other control characters: what libvirt
-/// says may have several lines, and each of ours is one.
-fn one_line(message: &fmt::Arguments<'_>) -> String {
-    message.to_string().replace(char::is_control, " ")
-}
-
-fn priority(level: Level) -> Priority {
-    match level {
-        Level::Error => Priority::Error,
-        Level::Warn => Priority::Warning,
-        Level::Info => Priority::Info,
-        Level::Debug | Level::Trace => Priority::Debug,
-    }
-}
-
-fn word(level: Level) -> &'static str {
-    match level {
-        Level::Error => "error",
-        Level::Warn => "warning",
-        Level::Info => "info",
-        Level::Debug => "debug",
-        Level::Trace => "trace",
     }
 }
 

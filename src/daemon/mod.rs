@@ -19,6 +19,7 @@ mod job;
 mod key_file;
 mod limiter;
 mod listener;
+mod log_output;
 mod logging;
 mod notify;
 mod pid_file;

@@ -34,7 +34,7 @@ use crate::sys::signals::Signals;
 pub(crate) fn run() -> ExitCode {
     match args::parse(std::env::args_os().skip(1)) {
         Ok(Command::Run(options)) => {
-            logging::start(options.debug.unwrap_or(0));
+            logging::start(options.debug.unwrap_or(0), options.is_json);
             let code = match start(&options) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(reason) => {

@@ -49,7 +49,8 @@ impl Daemon {
         Daemon::ours_by(command, dir, conf)
     }
 
-    fn ours_by(mut command: Command, dir: &Dir, conf: &str) -> Daemon {
+    /// Starts ours by another program, without waiting.
+    pub fn ours_by(mut command: Command, dir: &Dir, conf: &str) -> Daemon {
         let name = unique();
         let socket = dir.path(&format!("{name}.notify"));
         let notify = UnixDatagram::bind(&socket).unwrap();

@@ -76,6 +76,17 @@ impl Journal {
         let (listener, source, asked) = (self.counts.name(), &posted.source, Asked(&posted.request));
         let gone = if is_awaited { "" } else { "; the client no longer waits" };
         let left_out = LeftOut(left_out);
-        log!(level, "{listener}: {source}: {asked}: {answer}: {reason}{gone}: {millis} ms{left_out}");
+        let request = &posted.request;
+        let domain = if request.operation.names_a_domain() { request.target.as_str() } else { "" };
+        log!(
+            level,
+            listener:% = listener,
+            source:% = source,
+            operation:% = request.operation,
+            domain,
+            verdict:% = answer,
+            milliseconds:% = millis;
+            "{listener}: {source}: {asked}: {answer}: {reason}{gone}: {millis} ms{left_out}"
+        );
     }
 }

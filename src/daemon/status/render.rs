@@ -1,7 +1,8 @@
 //! A snapshot as text, as JSON, and as OpenMetrics.
 
-use std::fmt::Write;
 use std::time::Duration;
+
+use crate::daemon::log_output::quoted;
 
 use super::snapshot::{ListenerState, Snapshot, UriState};
 
@@ -103,19 +104,6 @@ fn listener_lines(listener: &ListenerState) -> Vec<String> {
         lines.push(("refused".to_owned(), refused));
     }
     lines.into_iter().map(|(name, counts)| format!("  {name}: {}", counts.join(", "))).collect()
-}
-
-/// A JSON string.
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => drop(write!(out, "\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out + "\""
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {
