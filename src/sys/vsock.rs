@@ -58,10 +58,21 @@ pub fn connect(cid: u32, port: u32, deadline: Instant) -> io::Result<File> {
 /// vsock, EADDRINUSE, EACCES for ports below 1024 without privilege.
 #[cfg(feature = "daemon")]
 pub fn listen(port: u32) -> io::Result<OwnedFd> {
+    let fd = reserve(port)?;
+    listen_on(&fd, Backlog::MAXCONN)?;
+    Ok(fd)
+}
+
+/// Takes a port of this machine without listening on it: nobody can connect.
+///
+/// # Errors
+///
+/// socket(2)'s or bind(2)'s, as with [`listen`].
+#[cfg(feature = "daemon")]
+pub fn reserve(port: u32) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
     bind(fd.as_raw_fd(), &VsockAddr::new(libc::VMADDR_CID_ANY, port))?;
-    listen_on(&fd, Backlog::MAXCONN)?;
     Ok(fd)
 }
 

@@ -88,6 +88,7 @@ functions! {
     cpg_join: fn(Handle, *const Name) in CPG;
     cpg_leave: fn(Handle, *const Name) in CPG;
     cpg_mcast_joined: fn(Handle, c_uint, *const libc::iovec, c_uint) in CPG;
+    cpg_membership_get: fn(Handle, *mut Name, *mut Address, *mut c_int) in CPG;
     cpg_local_get: fn(Handle, *mut c_uint) in CPG;
     quorum_initialize: fn(*mut Handle, *mut QuorumCallbacks, *mut u32) in QUORUM;
     quorum_finalize: fn(Handle) in QUORUM;

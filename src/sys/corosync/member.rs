@@ -78,6 +78,8 @@ thread_local! {
     static HEARD: RefCell<Vec<Heard>> = const { RefCell::new(Vec::new()) };
 }
 
+/// More than libcpg gives: its answer has room for 384 (PROCESSOR_COUNT_MAX).
+const MEMBERS_MAX: usize = 1024;
 const DISPATCH_ONE_NONBLOCKING: u32 = 4;
 const TYPE_AGREED: u32 = 2;
 const TRACK_CURRENT_AND_CHANGES: u32 = 1 | 2;
@@ -91,6 +93,20 @@ impl Member {
     ///
     /// The call that failed, a temporary one included.
     pub fn join(libraries: &Libraries, group: &str) -> Result<Member, Error> {
+        let member = Member::connect(libraries)?;
+        let name = name(group);
+        // SAFETY: the handle is open, the name valid during the call.
+        check("cpg_join", unsafe { (libraries.cpg_join)(member.cpg, &name) })?;
+        Ok(member)
+    }
+
+    /// The same without joining any group: who looks on hears of the quorum only,
+    /// and nobody hears of it.
+    ///
+    /// # Errors
+    ///
+    /// The call that failed, a temporary one included.
+    pub fn connect(libraries: &Libraries) -> Result<Member, Error> {
         let mut cpg: Handle = 0;
         let mut callbacks = CpgCallbacks { deliver: on_message, change: on_change };
         // SAFETY: both pointers are valid during the call; libcpg copies the callbacks.
@@ -102,9 +118,6 @@ impl Member {
         // SAFETY: as above.
         check("cpg_fd_get", unsafe { (libraries.cpg_fd_get)(cpg, &mut member.fds[0]) })?;
         member.track_quorum()?;
-        let name = name(group);
-        // SAFETY: the handle is open, the name valid during the call.
-        check("cpg_join", unsafe { (libraries.cpg_join)(cpg, &name) })?;
         Ok(member)
     }
 
@@ -143,6 +156,26 @@ impl Member {
         // SAFETY: the handle is open, the pointer valid.
         check("cpg_local_get", unsafe { (self.libraries.cpg_local_get)(self.cpg, &mut node) })?;
         Ok(node)
+    }
+
+    /// Who is in a group, whether this process is or not: node and process id.
+    /// Blocks while corosync is frozen.
+    ///
+    /// # Errors
+    ///
+    /// A temporary one if corosync cannot say it now; else the connection is lost.
+    pub fn members(&self, group: &str) -> Result<Vec<(u32, u32)>, Error> {
+        let mut name = name(group);
+        let mut list = [Address { node: 0, pid: 0, reason: 0 }; MEMBERS_MAX];
+        let mut count = 0;
+        // SAFETY: the handle is open, the pointers valid; libcpg writes at most as many entries as
+        // its answer has room for, which are fewer than these.
+        let asked = unsafe {
+            (self.libraries.cpg_membership_get)(self.cpg, &mut name, list.as_mut_ptr(), &mut count)
+        };
+        check("cpg_membership_get", asked)?;
+        let count = usize::try_from(count).unwrap_or(0);
+        Ok(list.iter().take(count).map(|member| (member.node, member.pid)).collect())
     }
 
     /// The process id under which this member is known in the group.
