@@ -27,6 +27,9 @@ Usage: fence_virtd [options]
                            all is well, 2 if not, 1 without an answer
       --json               with --status: as JSON
       --openmetrics        with --status: as OpenMetrics, for a textfile collector
+      --doctor             look at this host with the configuration, print what
+                           is wrong and what helps, end: 0 well, 1 warnings,
+                           2 errors
   -l, --list               list the listeners and backends
   -V, --version            print the version
   -h, --help               print this help
@@ -40,6 +43,7 @@ pub(crate) enum Command {
     Run(Options),
     Check(PathBuf),
     Status(PathBuf, Form),
+    Doctor { config: PathBuf, pid_file: PathBuf },
     List,
     Version,
     Help,
@@ -70,7 +74,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         pid_file: super::pid_file::DEFAULT.into(),
         is_json: false,
     };
-    let (mut is_check, mut is_status, mut form) = (false, false, Form::Text);
+    let (mut is_check, mut is_doctor, mut is_status, mut form) = (false, false, false, Form::Text);
     let mut parser = lexopt::Parser::from_args(args);
     let explain = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(explain)? {
@@ -96,6 +100,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             Long("status") => is_status = true,
             Long("json") => form = Form::Json,
             Long("openmetrics") => form = Form::OpenMetrics,
+            Long("doctor") => is_doctor = true,
             Short('l') | Long("list") => return Ok(Command::List),
             Short('V') | Long("version") => return Ok(Command::Version),
             Short('h' | '?') | Long("help") => return Ok(Command::Help),
@@ -110,10 +115,14 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     if form != Form::Text && !is_status {
         return Err("--json and --openmetrics are forms of --status".into());
     }
-    Ok(match (is_status, is_check) {
-        (true, _) => Command::Status(options.config, form),
-        (false, true) => Command::Check(options.config),
-        (false, false) => Command::Run(options),
+    Ok(if is_status {
+        Command::Status(options.config, form)
+    } else if is_doctor {
+        Command::Doctor { config: options.config, pid_file: options.pid_file }
+    } else if is_check {
+        Command::Check(options.config)
+    } else {
+        Command::Run(options)
     })
 }
 
@@ -137,6 +146,8 @@ mod tests {
         assert_eq!(parsed("--check"), Ok(Command::Check(DEFAULT_CONFIG.into())));
         assert_eq!(parsed("--status -f x"), Ok(Command::Status("x".into(), Form::Text)));
         assert_eq!(parsed("--json --status"), Ok(Command::Status(DEFAULT_CONFIG.into(), Form::Json)));
+        let (config, pid_file) = ("x".into(), "y".into());
+        assert_eq!(parsed("--doctor -f x -p y"), Ok(Command::Doctor { config, pid_file }));
         assert_eq!(parsed("-l"), Ok(Command::List));
         assert_eq!(parsed("-V"), Ok(Command::Version));
         assert_eq!(parsed("-h"), Ok(Command::Help));

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
+use super::flaw::Flaw;
 use crate::auth::Key;
 use crate::key_file::{self, make_key};
 
@@ -17,70 +18,79 @@ const SHORT: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) key: Key,
-    pub(crate) warnings: Vec<String>,
+    pub(crate) warnings: Vec<Flaw>,
 }
 
 /// Reads the first 4096 bytes of a key file.
 ///
 /// # Errors
 ///
-/// A sentence with the file, what is wrong, and the command that helps: it
+/// The file, what is wrong, and the command that helps: it
 /// is missing, empty, readable or writable by everyone, or belongs to
 /// neither root nor us.
-pub(crate) fn load(path: &Path) -> Result<Loaded, String> {
+pub(crate) fn load(path: &Path) -> Result<Loaded, Flaw> {
     let shown = path.display();
     let (key, metadata) = key_file::read(path).map_err(|error| unreadable(path, &error))?;
     judge(path, &metadata, geteuid().as_raw())?;
     if key.is_empty() {
-        return Err(format!("the key file {shown} is empty: make a key with {}", make_key(path)));
+        let remedy = format!("make a key with {}", make_key(path));
+        return Err(Flaw::new(format!("the key file {shown} is empty"), remedy));
     }
     Ok(Loaded { warnings: warnings(path, &metadata, &key), key })
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> String {
+fn unreadable(path: &Path, error: &io::Error) -> Flaw {
     let remedy = match error.kind() {
         io::ErrorKind::NotFound => {
-            format!(": copy it from a host or guest of the cluster, or make one with {}", make_key(path))
+            format!("copy it from a host or guest of the cluster, or make one with {}", make_key(path))
         }
-        _ => String::new(),
+        io::ErrorKind::PermissionDenied => "run this as root".to_owned(),
+        _ => "give the path of a key in `key_file`".to_owned(),
     };
-    format!("cannot read the key file {}: {error}{remedy}", path.display())
+    Flaw::new(format!("cannot read the key file {}: {error}", path.display()), remedy)
 }
 
-fn judge(path: &Path, metadata: &Metadata, own_uid: u32) -> Result<(), String> {
+fn judge(path: &Path, metadata: &Metadata, own_uid: u32) -> Result<(), Flaw> {
     let (shown, mode) = (path.display(), metadata.mode() & 0o7777);
     if metadata.uid() != 0 && metadata.uid() != own_uid {
-        return Err(format!(
-            "the key file {shown} (mode {mode:04o}) belongs to the user id {}: it must be root's or that of fence_virtd; run `chown root {shown}`",
-            metadata.uid()
+        let uid = metadata.uid();
+        return Err(Flaw::new(
+            format!(
+                "the key file {shown} (mode {mode:04o}) belongs to the user id {uid}: it must be root's or that of fence_virtd"
+            ),
+            format!("run `chown root {shown}`"),
         ));
     }
     if mode & 0o007 != 0 {
-        return Err(format!(
-            "the key file {shown} has mode {mode:04o}: everyone on this host can get at the key; run `chmod 0600 {shown}`, and make a new key if others may have read it"
+        return Err(Flaw::new(
+            format!("the key file {shown} has mode {mode:04o}: everyone on this host can get at the key"),
+            format!("run `chmod 0600 {shown}`, and make a new key if others may have read it"),
         ));
     }
     Ok(())
 }
 
-fn warnings(path: &Path, metadata: &Metadata, key: &Key) -> Vec<String> {
+fn warnings(path: &Path, metadata: &Metadata, key: &Key) -> Vec<Flaw> {
     let (shown, mode, length) = (path.display(), metadata.mode() & 0o7777, key.len());
     let mut warnings = Vec::new();
     if mode & 0o070 != 0 {
-        warnings.push(format!(
-            "the key file {shown} has mode {mode:04o}: its group can get at the key; if that is not meant, run `chmod 0600 {shown}`"
+        warnings.push(Flaw::new(
+            format!("the key file {shown} has mode {mode:04o}: its group can get at the key"),
+            format!("if that is not meant, run `chmod 0600 {shown}`"),
         ));
     }
     if length < SHORT {
-        warnings.push(format!(
-            "the key in {shown} has only {length} bytes: make one of 4096 with {}",
-            make_key(path)
+        warnings.push(Flaw::new(
+            format!("the key in {shown} has only {length} bytes"),
+            format!("make one of 4096 with {}", make_key(path)),
         ));
     }
     if key.allows_extension() {
-        warnings.push(format!(
-            "the key in {shown} has {length} bytes, a length at which other daemons with this key can be made to sign requests: make one of 4096 with {}",
-            make_key(path)
+        warnings.push(Flaw::new(
+            format!(
+                "the key in {shown} has {length} bytes, a length at which other daemons with this key can be made to sign requests"
+            ),
+            format!("make one of 4096 with {}", make_key(path)),
         ));
     }
     warnings
@@ -114,7 +124,7 @@ mod tests {
     fn what_others_can_reach_is_refused_and_left_as_it_is() {
         for mode in [0o604, 0o602, 0o644, 0o666, 0o601] {
             let path = key_file(&format!("open{mode:o}"), mode, &[1; 4096]);
-            let refusal = load(&path).unwrap_err();
+            let refusal = load(&path).unwrap_err().to_string();
             assert!(refusal.contains(&format!("{mode:04o}")) && refusal.contains("chmod 0600"), "{refusal}");
             assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, mode);
             fs::remove_file(path).unwrap();
@@ -123,20 +133,20 @@ mod tests {
 
     #[test]
     fn missing_empty_and_foreign_keys_are_refused() {
-        let missing = load(Path::new("/nonexistent/fence.key")).unwrap_err();
+        let missing = load(Path::new("/nonexistent/fence.key")).unwrap_err().to_string();
         assert!(missing.contains("/nonexistent/fence.key") && missing.contains("urandom"), "{missing}");
         let path = key_file("empty", 0o600, &[]);
-        assert!(load(&path).unwrap_err().contains("is empty"));
+        assert!(load(&path).unwrap_err().what.contains("is empty"));
         let metadata = fs::metadata(&path).unwrap();
         assert!(judge(&path, &metadata, metadata.uid()).is_ok());
         fs::remove_file(path).unwrap();
-        assert!(load(Path::new("/dev/null")).unwrap_err().contains("regular file"));
+        assert!(load(Path::new("/dev/null")).unwrap_err().what.contains("regular file"));
     }
 
     #[test]
     fn group_access_short_keys_and_extension_are_warned_of() {
         let path = key_file("weak", 0o640, &[1; 20]);
-        let warnings = load(&path).unwrap().warnings.join("\n");
+        let warnings = format!("{:?}", load(&path).unwrap().warnings);
         for word in ["0640", "only 20 bytes", "sign requests"] {
             assert!(warnings.contains(word), "{warnings}");
         }

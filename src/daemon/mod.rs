@@ -13,6 +13,8 @@
 
 mod args;
 mod backend;
+mod doctor;
+mod flaw;
 mod group;
 mod hypervisor;
 mod job;

@@ -88,6 +88,14 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
+/// The process id of the fence_virtd that a pid file names, if it runs. The
+/// lock is not looked at: trying it could keep a daemon from starting just then.
+pub(crate) fn running(path: &Path) -> Option<u32> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(64).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok().filter(|&pid| is_fence_virtd(pid))
+}
+
 fn is_fence_virtd(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == "fence_virtd")
 }

@@ -16,6 +16,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::args::{self, Command, Options};
 use super::backend::Permissions;
+use super::flaw::Flaw;
 use super::listener::{self, Listener, interface_exists};
 use super::notify::Notifier;
 use super::pid_file::PidFile;
@@ -23,8 +24,8 @@ use super::reload::{self, Reloader};
 use super::status::{self, Form, Sources, StatusSocket};
 use super::watch::Watchers;
 use super::worker::QUEUE_MAX;
-use super::{backend, hypervisor, key_file, logging, policies, supervise, watch};
-use crate::config::{self, Config, ListenerConfig};
+use super::{backend, doctor, hypervisor, key_file, logging, policies, supervise, watch};
+use crate::config::{self, Config, ListenerConfig, Outcome};
 use crate::fence::ListenerName;
 use crate::sys::detach;
 use crate::sys::signals::Signals;
@@ -47,6 +48,7 @@ pub(crate) fn run() -> ExitCode {
         }
         Ok(Command::Check(path)) => check(&path),
         Ok(Command::Status(path, form)) => report(&path, form),
+        Ok(Command::Doctor { config, pid_file }) => doctor::run(&config, &pid_file),
         Ok(Command::List) => print(LIST),
         Ok(Command::Version) => print(concat!("fence_virtd ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Help) => print(args::USAGE),
@@ -82,11 +84,20 @@ fn warn_on_stderr(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// Reads the configuration and says what is wrong with it, each line as `say` does.
-fn read_config(path: &Path, strict: bool, say: &dyn Fn(&str)) -> Result<Config, String> {
+/// Reads the configuration.
+///
+/// # Errors
+///
+/// A sentence that names the file, if it cannot be read at all.
+pub(super) fn parse_config(path: &Path) -> Result<Outcome, String> {
     let text = fs::read(path)
         .map_err(|error| format!("cannot read the configuration {}: {error}", path.display()))?;
-    let outcome = config::parse(path, &text);
+    Ok(config::parse(path, &text))
+}
+
+/// Reads the configuration and says what is wrong with it, each line as `say` does.
+fn read_config(path: &Path, strict: bool, say: &dyn Fn(&str)) -> Result<Config, String> {
+    let outcome = parse_config(path)?;
     if !outcome.diagnostics.is_empty() {
         say(&outcome.diagnostics.render(strict));
     }
@@ -130,8 +141,8 @@ fn check(path: &Path) -> ExitCode {
     for listener in &config.listeners {
         for path in listener.config.auth().into_iter().flat_map(policies::key_files) {
             match key_file::load(path) {
-                Ok(loaded) => warnings.extend(loaded.warnings),
-                Err(reason) => errors.push(reason),
+                Ok(loaded) => warnings.extend(loaded.warnings.iter().map(Flaw::to_string)),
+                Err(flaw) => errors.push(flaw.to_string()),
             }
         }
         match &listener.config {
@@ -143,7 +154,7 @@ fn check(path: &Path) -> ExitCode {
             ListenerConfig::Tcp(_) | ListenerConfig::Vsock(_) => {}
         }
     }
-    warnings.extend(backend::warn_of_delay(&config.backend));
+    warnings.extend(backend::warn_of_delay(&config.backend).map(|flaw| flaw.to_string()));
     warnings.extend(backend::check(&config.backend).err().map(|reason| format!("{reason}: the start fails")));
     for warning in warnings {
         complain(&format!("warning: {warning}\n"));

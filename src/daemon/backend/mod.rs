@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
+use super::flaw::Flaw;
 use super::group::GroupThread;
 use super::job::Job;
 use super::reload::Regroup;
@@ -112,7 +113,7 @@ pub(crate) fn check(config: &BackendConfig) -> Result<(), String> {
 }
 
 /// What a configuration leaves open, and should not.
-pub(crate) fn warn_of_delay(config: &BackendConfig) -> Option<String> {
+pub(crate) fn warn_of_delay(config: &BackendConfig) -> Option<Flaw> {
     match config {
         BackendConfig::Libvirt { .. } => None,
         BackendConfig::Cpg(config) => cpg::warn_of_delay(config),

@@ -6,6 +6,8 @@ use std::fs;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 
+use crate::daemon::flaw::Flaw;
+
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Interface {
@@ -43,13 +45,18 @@ pub(super) fn all() -> BTreeSet<Interface> {
 /// What is to be said about a bridge that keeps the requests of guests from
 /// reaching the host: IGMP snooping without a querier forgets the members
 /// after a few minutes.
-pub(super) fn snooping_warning(interface: &str) -> Option<String> {
+pub(crate) fn snooping_warning(interface: &str) -> Option<Flaw> {
     let setting = |name: &str| {
         fs::read_to_string(format!("/sys/class/net/{interface}/bridge/{name}")).map(|text| text.trim() == "1")
     };
     match (setting("multicast_snooping"), setting("multicast_querier")) {
-        (Ok(true), Ok(false)) => Some(format!(
-            "the bridge {interface} snoops on IGMP without a querier: after some minutes it no longer passes on requests; run `echo 1 > /sys/class/net/{interface}/bridge/multicast_querier` (or 0 to .../multicast_snooping)"
+        (Ok(true), Ok(false)) => Some(Flaw::new(
+            format!(
+                "the bridge {interface} snoops on IGMP without a querier: after some minutes it no longer passes on requests"
+            ),
+            format!(
+                "run `echo 1 > /sys/class/net/{interface}/bridge/multicast_querier` (or 0 to .../multicast_snooping)"
+            ),
         )),
         _ => None,
     }

@@ -32,7 +32,7 @@ use crate::fence::Answer;
 use crate::session::Policy;
 use crate::sys::poll::{PollSet, Readiness, Slot};
 
-pub(crate) use interfaces::exists as interface_exists;
+pub(crate) use interfaces::{exists as interface_exists, snooping_warning};
 pub(crate) use lines::LineMail;
 pub(crate) use turn::{Listener, Outlet};
 

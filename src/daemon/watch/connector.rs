@@ -131,16 +131,6 @@ impl Connector {
         }
     }
 
-    /// The sockets of a VM that are to be served.
-    fn wanted(&self, devices: Devices) -> Vec<PathBuf> {
-        let mut paths = match self.mode {
-            SerialMode::Serial => devices.serials,
-            SerialMode::VmChannel => devices.channels,
-        };
-        paths.retain(|path| self.path.as_ref().is_none_or(|folder| is_directly_in(path, folder)));
-        paths
-    }
-
     fn close(&self, socket: &Socket) {
         if let State::Open { line, .. } = socket.state {
             self.tell(LineMail::Close { line });
@@ -231,7 +221,7 @@ impl Follower for Connector {
 
     fn runs(&mut self, vm: &Running, devices: Devices, now: Instant) {
         let uuid = vm.domain.uuid;
-        let wanted = self.wanted(devices);
+        let wanted = wanted(self.mode, self.path.as_deref(), devices);
         let mut kept = Vec::new();
         if let Some(known) = self.vms.remove(&uuid) {
             for socket in known.sockets {
@@ -308,6 +298,16 @@ impl Follower for Connector {
 fn descriptors_for_lines() -> u64 {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     soft - DESCRIPTORS_LEFT.min(soft / 2)
+}
+
+/// The sockets of a VM that are to be served.
+pub(super) fn wanted(mode: SerialMode, folder: Option<&Path>, devices: Devices) -> Vec<PathBuf> {
+    let mut paths = match mode {
+        SerialMode::Serial => devices.serials,
+        SerialMode::VmChannel => devices.channels,
+    };
+    paths.retain(|path| folder.is_none_or(|folder| is_directly_in(path, folder)));
+    paths
 }
 
 /// Whether a socket stands in this folder and not deeper; /var/run is /run

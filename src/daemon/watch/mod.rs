@@ -16,6 +16,7 @@ mod connector;
 mod inbox;
 mod inventory;
 mod roster;
+mod survey;
 mod watcher;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ use crate::sys::signals::Signals;
 
 pub(crate) use inbox::Inbox;
 pub(crate) use roster::{Holder, Roster};
+pub(crate) use survey::{Lines, lines};
 
 use census::Census;
 use claims::Claims;
@@ -56,6 +58,14 @@ const SLICE: Duration = Duration::from_millis(100);
 /// The serial listener's own URI, or else those of the backend.
 fn uris_of_lines<'a>(config: &'a SerialConfig, backend: &'a [String]) -> &'a [String] {
     config.uri.as_ref().map_or(backend, std::slice::from_ref)
+}
+
+/// The URIs of this host whose VMs the serial listener serves.
+pub(crate) fn local_uris<'a>(
+    config: &'a SerialConfig,
+    backend: &'a [String],
+) -> impl Iterator<Item = &'a String> {
+    uris_of_lines(config, backend).iter().filter(|uri| is_local(uri))
 }
 
 /// What is to be said of URIs whose VMs the serial listener cannot serve.
@@ -139,7 +149,7 @@ impl Watchers {
         for warning in warn_of_remote(config, backend) {
             warn!("{warning}");
         }
-        for uri in uris_of_lines(config, backend).iter().filter(|uri| is_local(uri)) {
+        for uri in local_uris(config, backend) {
             let inbox = Inbox::default();
             let follower =
                 Connector::new(config, listener.clone(), inbox.clone(), claims.clone(), numbers.clone());

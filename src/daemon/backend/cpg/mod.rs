@@ -14,6 +14,7 @@ use log::{info, warn};
 
 use super::{Permissions, Started, libvirt};
 use crate::config::{CpgConfig, NameMode, UnknownVm};
+use crate::daemon::flaw::Flaw;
 use crate::daemon::group;
 use crate::daemon::watch::Watchers;
 use crate::daemon::worker::Message;
@@ -32,18 +33,18 @@ pub(super) fn check() -> Result<(), String> {
 }
 
 /// What a configuration leaves open, and should not.
-pub(super) fn warn_of_delay(config: &CpgConfig) -> Option<String> {
+pub(super) fn warn_of_delay(config: &CpgConfig) -> Option<Flaw> {
     match config.host_fence_delay {
-        None => Some(
+        None => Some(Flaw::new(
             "cpg: host_fence_delay is not set: while a host is lost, off and reboot of the machines that it \
-             ran fail. If the hosts fence each other, set it to the seconds after which a lost host is off for sure"
-                .to_owned(),
-        ),
-        Some(0) => Some(
+             ran fail",
+            "if the hosts fence each other, set it to the seconds after which a lost host is off for sure",
+        )),
+        Some(0) => Some(Flaw::new(
             "cpg: host_fence_delay is 0: machines count as off as soon as their host is lost, though it may \
-             still run them"
-                .to_owned(),
-        ),
+             still run them",
+            "set it to the seconds after which a lost host is off for sure",
+        )),
         Some(_) => None,
     }
 }
