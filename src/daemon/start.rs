@@ -149,12 +149,13 @@ fn check(path: &Path) -> ExitCode {
             ListenerConfig::Multicast(multicast) => warnings.extend(absent_interface(multicast)),
             ListenerConfig::Serial(serial) => {
                 warnings.extend(absent_folder(serial));
-                warnings.extend(watch::warn_of_remote(serial, config.backend.uris()));
+                let remote = watch::warn_of_remote(serial, config.backend.uris());
+                warnings.extend(remote.iter().map(|warning| format!("{}: {warning}", listener.name)));
             }
             ListenerConfig::Tcp(_) | ListenerConfig::Vsock(_) => {}
         }
     }
-    warnings.extend(backend::warn_of_delay(&config.backend).map(|flaw| flaw.to_string()));
+    warnings.extend(backend::warn_of_delay(&config.backend).map(|flaw| format!("cpg: {flaw}")));
     warnings.extend(backend::check(&config.backend).err().map(|reason| format!("{reason}: the start fails")));
     for warning in warnings {
         complain(&format!("warning: {warning}\n"));

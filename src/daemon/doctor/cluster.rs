@@ -133,11 +133,12 @@ fn judge_group(cluster: &Cluster, running: Option<Running>) -> Finding {
     };
     let shown: Vec<String> =
         members.iter().map(|(node, pid)| format!("node {node} (process {pid})")).collect();
-    let text = format!("the group {GROUP} has {} members: {}", members.len(), listed(&shown));
+    let text = format!("in the group {GROUP}: {}", listed(&shown));
     let is_in = |running: Running| members.contains(&(cluster.node, running.pid));
     match running {
         Some(running) if !is_in(running) => {
-            let what = format!("the daemon that runs here (process {}) is not in it; {text}", running.pid);
+            let what =
+                format!("the daemon that runs here (process {}) is not in the group {GROUP}", running.pid);
             Finding::warning(
                 ABOUT,
                 what,
@@ -173,7 +174,10 @@ mod tests {
             [Level::Ok, Level::Ok],
             "{found:?}"
         );
-        assert!(found[1].1.contains("2 members: node 1 (process 7)"), "{found:?}");
+        assert!(
+            found[1].1.contains("in the group fence-agents: node 1 (process 7), node 2 (process 8)"),
+            "{found:?}"
+        );
         assert_eq!(judged(|cluster| cluster.quorum = Some((false, vec![1])), None)[0].0, Level::Warning);
         assert_eq!(judged(|cluster| cluster.quorum = None, None)[0].0, Level::Warning);
     }

@@ -67,7 +67,7 @@ fn judge_uri(about: &str, uri: &str, reply: &Reply<Vec<Vm>>) -> Finding {
         }
         Ok(vms) => {
             let runs = vms.iter().filter(|vm| vm.runs).count();
-            Finding::ok(about, format!("{uri} answers: {} VMs, {runs} of them run", vms.len()))
+            Finding::ok(about, format!("{uri} answers; VMs: {}, running: {runs}", vms.len()))
         }
     }
 }
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn a_uri_answers_or_not() {
         let found = judged(vec![Ok(vec![vm("a", "1", true), vm("b", "2", false)])]);
-        assert_eq!(found, [(Level::Ok, "uri0 answers: 2 VMs, 1 of them run / ".to_owned())]);
+        assert_eq!(found, [(Level::Ok, "uri0 answers; VMs: 2, running: 1 / ".to_owned())]);
         assert_eq!(judged(vec![Ok(vec![])])[0].0, Level::Note);
         let found = judged(vec![Err(Unanswered::Refused("no".into())), Err(Unanswered::Silent)]);
         assert!(found[0].0 == Level::Error && found[0].1.contains("virsh -c 'uri0' list"), "{found:?}");

@@ -80,7 +80,7 @@ fn examine_backend(config: &Config, running: Option<Running>) -> Vec<Finding> {
     if let Some(reply) = &replies.cluster {
         findings.extend(cluster::judge(&config.backend, reply, running));
     }
-    findings.extend(replies.lines.iter().map(serial::judge_lines));
+    findings.extend(serial::judge_lines(&replies.lines, &replies.uris));
     findings.extend(groups::judge(&config.backend, &config.groups, &replies.uris));
     findings
 }

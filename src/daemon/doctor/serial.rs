@@ -1,8 +1,8 @@
 //! Whether a serial listener would find lines.
 
-use super::ask::LinesAt;
+use super::ask::{LinesAt, Reply};
 use super::finding::{Finding, Level};
-use super::libvirt;
+use super::libvirt::{self, Vm};
 use crate::config::{NamedListener, SerialConfig, SerialMode};
 use crate::daemon::flaw::Flaw;
 use crate::daemon::watch;
@@ -34,8 +34,16 @@ fn judge_folder(name: &crate::fence::ListenerName, path: &str, is_there: bool) -
     }
 }
 
-/// What libvirt says of the lines at a URI.
-pub(super) fn judge_lines(at: &LinesAt) -> Finding {
+/// What libvirt says of the lines at each URI. One that gives no answer to the
+/// backend either is not told twice.
+pub(super) fn judge_lines(lines: &[LinesAt], backend: &[(String, Reply<Vec<Vm>>)]) -> Vec<Finding> {
+    let is_told = |at: &LinesAt| {
+        at.lines.is_err() && backend.iter().any(|(uri, reply)| *uri == at.uri && reply.is_err())
+    };
+    lines.iter().filter(|at| !is_told(at)).map(judge_at).collect()
+}
+
+fn judge_at(at: &LinesAt) -> Finding {
     let kind = match at.config.mode {
         SerialMode::Serial => "serial port",
         SerialMode::VmChannel => "channel",
@@ -46,7 +54,7 @@ pub(super) fn judge_lines(at: &LinesAt) -> Finding {
     };
     let place = at.config.path.as_ref().map_or(String::new(), |path| format!(" in {}", path.display()));
     let what = format!(
-        "{}: {} VMs run, {} of them with a {kind} (type unix, mode bind){place}",
+        "{}; running VMs: {}, those with a {kind} (type unix, mode bind){place}: {}",
         at.uri, lines.running, lines.with_socket
     );
     match (lines.running, lines.with_socket) {
@@ -64,14 +72,19 @@ pub(super) fn judge_lines(at: &LinesAt) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::doctor::ask::{Reply, Unanswered};
+    use crate::daemon::doctor::ask::Unanswered;
     use crate::daemon::watch::Lines;
     use crate::fence::ListenerName;
 
-    fn judged(lines: Reply<Lines>) -> Finding {
+    fn told(lines: Reply<Lines>, backend: Reply<Vec<Vm>>) -> Vec<Finding> {
         let config = SerialConfig { uri: None, path: Some("/s".into()), mode: SerialMode::VmChannel };
         let listener = ListenerName::new("serial", None);
-        judge_lines(&LinesAt { listener, config, uri: "test:///x".into(), lines })
+        let uri = "test:///x".to_owned();
+        judge_lines(&[LinesAt { listener, config, uri: uri.clone(), lines }], &[(uri, backend)])
+    }
+
+    fn judged(lines: Reply<Lines>) -> Finding {
+        told(lines, Ok(Vec::new())).remove(0)
     }
 
     #[test]
@@ -83,6 +96,7 @@ mod tests {
         let remedy = found.remedy.unwrap();
         assert!(remedy.contains("<channel type='unix'>") && remedy.contains("in /s"), "{remedy}");
         assert_eq!(judged(Err(Unanswered::Silent)).level, Level::Error);
+        assert!(told(Err(Unanswered::Silent), Err(Unanswered::Silent)).is_empty(), "the backend tells");
     }
 
     #[test]

@@ -61,16 +61,14 @@ fn mistake(path: &Path, found: &Diagnostic) -> Finding {
 /// Reads the key files of a listener.
 pub(super) fn keys(listener: &NamedListener) -> Vec<Finding> {
     let Some(auth) = listener.config.auth() else { return Vec::new() };
-    let mut findings = Vec::new();
-    for path in policies::key_files(auth) {
-        findings.extend(judge_key(listener, path, key_file::load(path)));
-    }
-    if let Some(old) = auth.old_key_file.as_ref().filter(|_| auth.needs_key()) {
-        let what = format!("the old key {} is accepted too", old.display());
-        let remedy = "take `old_key_file` away when every guest has the new key";
-        findings.push(Finding::note(&listener.name, what, remedy));
-    }
-    findings
+    let judge = |path: &Path| {
+        let loaded = key_file::load(path);
+        match auth.old_key_file.as_deref() == Some(path) {
+            true => judge_old_key(listener, path, loaded),
+            false => judge_key(listener, path, loaded),
+        }
+    };
+    policies::key_files(auth).flat_map(judge).collect()
 }
 
 fn judge_key(listener: &NamedListener, path: &Path, loaded: Result<Loaded, Flaw>) -> Vec<Finding> {
@@ -79,10 +77,28 @@ fn judge_key(listener: &NamedListener, path: &Path, loaded: Result<Loaded, Flaw>
         Err(flaw) => return vec![Finding::of(Level::Error, &listener.name, flaw)],
     };
     if loaded.warnings.is_empty() {
-        let text = format!("the key file {} has {} bytes, for root alone", path.display(), loaded.key.len());
+        let text =
+            format!("the key file {} has {} bytes and is kept from others", path.display(), loaded.key.len());
         return vec![Finding::ok(&listener.name, text)];
     }
     loaded.warnings.into_iter().map(|flaw| Finding::of(Level::Warning, &listener.name, flaw)).collect()
+}
+
+/// An old key is none to be made anew: it is there, or is to be gone.
+fn judge_old_key(listener: &NamedListener, path: &Path, loaded: Result<Loaded, Flaw>) -> Vec<Finding> {
+    const REMEDY: &str = "take `old_key_file` away when every guest has the new key";
+    match loaded {
+        Ok(_) => {
+            let what = format!("the old key {} is accepted too", path.display());
+            vec![Finding::note(&listener.name, what, REMEDY)]
+        }
+        Err(Flaw { what, remedy }) if path.exists() => {
+            vec![Finding::error(&listener.name, what, format!("{remedy}; {REMEDY}"))]
+        }
+        Err(Flaw { what, .. }) => {
+            vec![Finding::error(&listener.name, what, format!("put the old key there again, or {REMEDY}"))]
+        }
+    }
 }
 
 /// Whether what may yet appear on this host (an address, an interface) is
@@ -147,5 +163,11 @@ mod tests {
         assert_eq!(levels(&of(vec![])), [Level::Ok]);
         assert_eq!(levels(&of(vec![Flaw::new("a", "b"), Flaw::new("c", "d")])), [Level::Warning; 2]);
         assert_eq!(levels(&judge_key(&listener, path, Err(Flaw::new("a", "b")))), [Level::Error]);
+        let key = Key::new(vec![1]);
+        let old = judge_old_key(&listener, path, Ok(Loaded { key, warnings: vec![Flaw::new("short", "x")] }));
+        assert_eq!(levels(&old), [Level::Note]);
+        let gone = judge_old_key(&listener, path, Err(Flaw::new("it is not there", "make a new one")));
+        assert_eq!(levels(&gone), [Level::Error]);
+        assert!(!gone[0].remedy.as_ref().unwrap().contains("make a new one"), "{gone:?}");
     }
 }

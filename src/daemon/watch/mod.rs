@@ -71,9 +71,7 @@ pub(crate) fn local_uris<'a>(
 /// What is to be said of URIs whose VMs the serial listener cannot serve.
 pub(crate) fn warn_of_remote(config: &SerialConfig, backend: &[String]) -> Vec<String> {
     let remote = uris_of_lines(config, backend).iter().filter(|uri| !is_local(uri));
-    remote
-        .map(|uri| format!("serial: {uri} is another host's: the sockets of its VMs are not here"))
-        .collect()
+    remote.map(|uri| format!("{uri} is another host's: the sockets of its VMs are not here")).collect()
 }
 
 /// Whether a URI is that of this host: `driver[+transport]://[user@][host][:port]/..`,
@@ -147,7 +145,7 @@ impl Watchers {
     ) -> Result<(), String> {
         let (claims, numbers) = (Claims::default(), Arc::new(AtomicU64::new(0)));
         for warning in warn_of_remote(config, backend) {
-            warn!("{warning}");
+            warn!("serial: {warning}");
         }
         for uri in local_uris(config, backend) {
             let inbox = Inbox::default();

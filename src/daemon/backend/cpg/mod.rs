@@ -36,12 +36,12 @@ pub(super) fn check() -> Result<(), String> {
 pub(super) fn warn_of_delay(config: &CpgConfig) -> Option<Flaw> {
     match config.host_fence_delay {
         None => Some(Flaw::new(
-            "cpg: host_fence_delay is not set: while a host is lost, off and reboot of the machines that it \
+            "host_fence_delay is not set: while a host is lost, off and reboot of the machines that it \
              ran fail",
             "if the hosts fence each other, set it to the seconds after which a lost host is off for sure",
         )),
         Some(0) => Some(Flaw::new(
-            "cpg: host_fence_delay is 0: machines count as off as soon as their host is lost, though it may \
+            "host_fence_delay is 0: machines count as off as soon as their host is lost, though it may \
              still run them",
             "set it to the seconds after which a lost host is off for sure",
         )),
@@ -60,7 +60,7 @@ pub(super) fn start(
 ) -> Result<Option<Started>, String> {
     let libraries = Libraries::open()?;
     if let Some(warning) = warn_of_delay(config) {
-        warn!("{warning}");
+        warn!("cpg: {warning}");
     }
     let started = libvirt::start(&config.uris, permissions, worker, wait, signals)?;
     let Some((libvirt, keepers)) = started else { return Ok(None) };
