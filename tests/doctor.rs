@@ -1,0 +1,350 @@
+//! `fence_virtd --doctor` on hosts that are well, and on hosts with one fault each.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::daemon::{Daemon, OURS, auth_keys, conf};
+use common::guests::serial;
+use common::libvirtd::{Libvirtd, have_libvirtd};
+use common::net::Namespace;
+use common::node::{self, NODE1, NODE2, OFF, RUNNING, vm};
+use common::{Dir, have_peers};
+
+/// What the doctor may take though something hangs.
+const BOUND: Duration = Duration::from_secs(15);
+
+/// A host with a bridge, br0 at 192.0.2.1, a key, and a libvirt with the VMs
+/// node1, which runs, and node2.
+struct Host {
+    dir: Dir,
+    namespace: Namespace,
+    uri: String,
+}
+
+/// What the doctor said.
+struct Said {
+    code: i32,
+    text: String,
+    took: Duration,
+}
+
+impl Host {
+    fn new() -> Host {
+        let (dir, namespace) = (Dir::new(), Namespace::new());
+        dir.key("key", b'k');
+        let uri = node::node(&dir, "node.xml", &[vm("node1", NODE1, RUNNING), vm("node2", NODE2, OFF)]);
+        namespace.ip(&["link", "add", "br0", "type", "bridge", "mcast_snooping", "0"]);
+        namespace.ip(&["addr", "add", "192.0.2.1/24", "dev", "br0"]);
+        namespace.ip(&["link", "set", "br0", "up"]);
+        Host { dir, namespace, uri }
+    }
+
+    fn keys(&self, key: &str) -> String {
+        auth_keys(&self.dir.path(key), "sha256", "sha256")
+    }
+
+    /// Of this listener, with these lines beside those of its key, and these groups.
+    fn conf(&self, listener: &str, lines: &str, groups: &str) -> String {
+        let keys = format!("{} {lines}", self.keys("key"));
+        conf(listener, &keys, &[self.uri.clone()], groups)
+    }
+
+    /// A tcp listener that all guests reach.
+    fn tcp(&self) -> String {
+        self.conf("tcp", "address = \"192.0.2.1\";", "")
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        let entries = fs::read_dir(self.dir.path("")).unwrap();
+        let mut paths = entries.map(|entry| entry.unwrap().path());
+        paths
+            .find(|path| path.extension().is_some_and(|end| end == "pid"))
+            .unwrap_or(self.dir.path("none.pid"))
+    }
+
+    fn files(&self) -> BTreeSet<PathBuf> {
+        fs::read_dir(self.dir.path("")).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    fn doctor(&self, conf: &str) -> Said {
+        let path = self.dir.write("doctor.conf", conf);
+        let before = self.files();
+        let mut command = self.namespace.command(OURS);
+        command.arg("--doctor").arg("-f").arg(path).arg("-p").arg(self.pid_file());
+        let began = Instant::now();
+        let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
+        let took = began.elapsed();
+        let text = String::from_utf8(stdout).unwrap();
+        assert_eq!(String::from_utf8_lossy(&stderr), "", "all is on stdout");
+        assert_eq!(self.files(), before, "it makes no file");
+        Said { code: status.code().unwrap(), text, took }
+    }
+}
+
+impl Said {
+    fn code(&self, expected: i32) -> &Said {
+        assert_eq!(self.code, expected, "{}", self.text);
+        self
+    }
+
+    /// There is a line that begins so, has these words, and a remedy with these words below.
+    fn finding(&self, begin: &str, words: &str, remedy: &str) -> &Said {
+        let lines: Vec<&str> = self.text.lines().collect();
+        let is_meant = |pair: &[&str]| {
+            let below = pair[1].trim_start().strip_prefix("-> ");
+            pair[0].starts_with(begin)
+                && pair[0].contains(words)
+                && below.is_some_and(|below| below.contains(remedy))
+        };
+        assert!(lines.windows(2).any(is_meant), "{begin:?}, {words:?}, {remedy:?} in\n{}", self.text);
+        self
+    }
+
+    fn ok(&self, words: &str) -> &Said {
+        let is_meant = |line: &str| line.starts_with("ok ") && line.contains(words);
+        assert!(self.text.lines().any(is_meant), "ok with {words:?} in\n{}", self.text);
+        self
+    }
+
+    fn last(&self, expected: &str) -> &Said {
+        assert_eq!(self.text.lines().last(), Some(expected), "{}", self.text);
+        self
+    }
+}
+
+fn host(test: &str, body: impl FnOnce(&Host)) {
+    if have_peers(test) {
+        body(&Host::new());
+    }
+}
+
+#[test]
+fn a_host_that_is_well() {
+    host("a_host_that_is_well", |host| {
+        let socket = host.dir.path("line");
+        let vms = [(vm("node1", NODE1, RUNNING), serial(&socket)), (vm("node2", NODE2, OFF), String::new())];
+        let uri = node::node_with_devices(&host.dir, "lines.xml", &vms);
+        let (keys, folder) = (host.keys("key"), host.dir.path(""));
+        let conf = format!(
+            "fence_virtd {{ listener = \"multicast, tcp, tcp:b, serial\"; backend = \"libvirt\"; }}\n\
+             listeners {{ multicast {{ {keys} interface = \"br0\"; }} tcp {{ {keys} address = \"192.0.2.1\"; }}\n\
+             tcp = \"b\" {{ {keys} address = \"192.0.2.1\"; port = \"1230\"; }} serial {{ path = \"{}\"; }} }}\n\
+             backends {{ libvirt {{ uri = \"{uri}\"; }} }}\n\
+             groups {{ group {{ name = \"g\"; uuid = \"NODE1\"; uuid = \"{NODE2}\"; ip = \"192.0.2.2\"; }} }}\n",
+            folder.display()
+        );
+        let said = host.doctor(&conf);
+        said.code(0).last("0 errors, 0 warnings");
+        said.ok("multicast: 225.0.0.12 can be heard on br0").ok("tcp: 192.0.2.1:1229 can be had");
+        said.ok("tcp:b: 192.0.2.1:1230 can be had").ok("multicast: the key file");
+        said.ok("VMs: 2, running: 1").ok("group g: every member").ok("mode bind) in").ok("the folder");
+        said.finding("note     daemon", "no fence_virtd runs", "start it");
+    });
+}
+
+#[test]
+fn a_daemon_that_runs_may_have_its_ports() {
+    host("a_daemon_that_runs_may_have_its_ports", |host| {
+        let conf = host.tcp();
+        let daemon = Daemon::ours(&host.dir, &host.namespace, &conf);
+        let said = host.doctor(&conf);
+        said.code(0).ok(&format!("it runs with process id {}", daemon.pid()));
+        said.ok(&format!("the daemon that runs (process {}) has 192.0.2.1:1229", daemon.pid()));
+        // What another has is taken, whoever else runs.
+        let _other = host.namespace.inside(|| TcpListener::bind("192.0.2.1:1230").unwrap());
+        let said = host.doctor(&host.conf("tcp", "address = \"192.0.2.1\"; port = \"1230\";", ""));
+        said.code(2).finding("ERROR    tcp:", "192.0.2.1:1230 is taken by", "ss -ltnp");
+        // The daemon went on meanwhile.
+        assert!(daemon.stop(BOUND).success());
+    });
+}
+
+#[test]
+fn keys() {
+    host("keys", |host| {
+        let with = |key: &str| host.tcp().replace("/key\"", &format!("/{key}\""));
+        host.doctor(&with("none")).code(2).finding(
+            "ERROR    tcp:",
+            "cannot read the key file",
+            "head -c 4096 /dev/urandom",
+        );
+        let path = host.dir.key("open", b'o');
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        host.doctor(&with("open"))
+            .code(2)
+            .finding("ERROR    tcp:", "has mode 0644", "chmod 0600")
+            .last("1 errors, 0 warnings");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644, "it changes nothing");
+        std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+        host.doctor(&with("open")).code(2).finding("ERROR    tcp:", "the user id 12345", "chown root");
+        host.dir.write("short", "secret");
+        host.doctor(&with("short")).code(1).finding("warning  tcp:", "only 6 bytes", "head -c 4096");
+        host.dir.key("old", b'o');
+        let old = |name: &str| {
+            let line =
+                format!("address = \"192.0.2.1\"; old_key_file = \"{}\";", host.dir.path(name).display());
+            host.doctor(&host.conf("tcp", &line, ""))
+        };
+        old("old").code(0).finding("note     tcp:", "is accepted too", "take `old_key_file` away");
+        old("gone").code(2).finding("ERROR    tcp:", "cannot read the key file", "take `old_key_file` away");
+    });
+}
+
+#[test]
+fn interfaces() {
+    host("interfaces", |host| {
+        let on = |name: &str| host.doctor(&host.conf("multicast", &format!("interface = \"{name}\";"), ""));
+        on("br0").code(0).ok("225.0.0.12 can be heard on br0");
+        on("br9").code(2).finding("ERROR    multicast:", "no interface br9", "br0");
+        let waits = host
+            .conf("multicast", "interface = \"br9\";", "")
+            .replace("backend =", "wait_for_init = \"1\"; backend =");
+        host.doctor(&waits).code(1).finding("warning  multicast:", "no interface br9", "br0");
+        host.namespace.ip(&["link", "add", "tap0", "type", "veth", "peer", "name", "tap1"]);
+        on("tap1").code(2).finding("ERROR    multicast:", "tap1 is down", "ip link set tap1 up");
+        host.namespace.ip(&["link", "set", "tap0", "master", "br0", "up"]);
+        on("tap0").code(2).finding("ERROR    multicast:", "port of the bridge br0", "interface = \"br0\"");
+        host.namespace.ip(&["link", "set", "tap1", "up", "multicast", "off"]);
+        on("tap1").code(2).finding("ERROR    multicast:", "tap1 cannot multicast", "multicast on");
+        on("tap1").finding("warning  multicast:", "no IPv4 address", "ip address add");
+        host.namespace.ip(&["link", "set", "br0", "type", "bridge", "mcast_snooping", "1"]);
+        on("br0").code(1).finding("warning  multicast:", "without a querier", "multicast_querier");
+        let all = host.doctor(&host.conf("multicast", "", ""));
+        all.code(1).ok("br0").finding("warning  multicast:", "without a querier", "multicast_querier");
+        all.finding("note     multicast:", "no route for 225.0.0.12", "ip route add");
+        host.namespace.ip(&["route", "add", "224.0.0.0/4", "dev", "br0"]);
+        assert!(!host.doctor(&host.conf("multicast", "", "")).text.contains("no route"));
+        host.namespace.ip(&["link", "set", "br0", "down"]);
+        host.namespace.ip(&["link", "set", "tap1", "down"]);
+        let none = host.doctor(&host.conf("multicast", "", ""));
+        none.code(1).finding("warning  multicast:", "no guest is heard", "ip link set");
+    });
+}
+
+#[test]
+fn addresses_and_ports() {
+    host("addresses_and_ports", |host| {
+        let at = |address: &str| host.doctor(&host.conf("tcp", &format!("address = \"{address}\";"), ""));
+        at("192.0.2.1").code(0);
+        at("192.0.2.9").code(2).finding(
+            "ERROR    tcp:",
+            "does not have the address 192.0.2.9",
+            "ip -br address",
+        );
+        at("127.0.0.1").code(0).finding("note     tcp:", "no guest reaches it", "`address`");
+        let taken = host.namespace.inside(|| TcpListener::bind("0.0.0.0:1229").unwrap());
+        let by = format!("(process {})", std::process::id());
+        at("192.0.2.1").code(2).finding("ERROR    tcp:", &by, "ss -ltnp").last("1 errors, 0 warnings");
+        drop(taken);
+        at("192.0.2.1").code(0);
+        let _taken = host.namespace.inside(|| UdpSocket::bind("0.0.0.0:1229").unwrap());
+        let said = host.doctor(&host.conf("multicast", "interface = \"br0\";", ""));
+        said.code(2).finding("ERROR    multicast:", "cannot listen on 225.0.0.12", &by);
+    });
+}
+
+#[test]
+fn backends_and_groups() {
+    host("backends_and_groups", |host| {
+        let dead = format!("test+unix:///default?socket={}", host.dir.path("nobody").display());
+        let keys = host.keys("key") + "address = \"192.0.2.1\";";
+        let group =
+            "groups { group { name = \"g\"; uuid = \"node1\"; uuid = \"node7\"; ip = \"192.0.2.2\"; } }";
+        let said = host.doctor(&conf("tcp", &keys, &[host.uri.clone(), dead.clone()], group));
+        let remedy = format!("virsh -c '{dead}' list");
+        said.code(2).finding("ERROR    backend libvirt:", "cannot connect to test+unix", &remedy);
+        // The others are looked at all the same, and nothing is said of VMs that may be there.
+        said.ok("VMs: 2, running: 1").finding("note     groups:", "cannot be told without", "again");
+        let said = host.doctor(&conf("tcp", &keys, &[host.uri.clone()], group));
+        said.code(1).finding("warning  group g:", ": node7", "virsh list --all").last("0 errors, 1 warnings");
+        let twin = node::node(&host.dir, "twin.xml", &[vm("node1", NODE2, RUNNING)]);
+        let said = host.doctor(&conf("tcp", &keys, &[host.uri.clone(), twin], ""));
+        said.code(1).finding("warning  backend libvirt:", "two VMs each", "rename");
+    });
+}
+
+#[test]
+fn lines() {
+    host("lines", |host| {
+        let of = |lines: &str| host.doctor(&conf("serial", lines, &[host.uri.clone()], ""));
+        let remedy = "<serial type='unix'>";
+        of("").code(1).finding("warning  serial:", "running VMs: 1, those with a serial port", remedy);
+        of("path = \"/nonexistent/lines\";").finding(
+            "warning  serial:",
+            "no folder",
+            "mkdir -p /nonexistent/lines",
+        );
+        of("uri = \"test+ssh://198.51.100.1/default\";").code(1).finding(
+            "warning  serial:",
+            "another host's",
+            "`uri`",
+        );
+    });
+}
+
+#[test]
+fn configurations() {
+    host("configurations", |host| {
+        let said = host.doctor(&host.tcp().replace("address", "adress"));
+        said.code(2).finding("ERROR    configuration:", "doctor.conf:2:", "--check -f");
+        // A daemon would start with it, so the rest was looked at.
+        said.ok("VMs: 2, running: 1");
+        let said = host.doctor("fence_virtd { listener = \"tcp\"; backend = \"nonsense\"; }");
+        said.code(2).finding("ERROR    configuration:", "nonsense", "correct line 1");
+        let mut command = host.namespace.command(OURS);
+        let output = command.args(["--doctor", "-f", "/nonexistent/x.conf"]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.code() == Some(2) && text.contains("/nonexistent/x.conf"), "{text}");
+    });
+}
+
+#[test]
+fn a_frozen_libvirtd_holds_it_up_within_bounds() {
+    let test = "a_frozen_libvirtd_holds_it_up_within_bounds";
+    if !have_libvirtd(test) {
+        return;
+    }
+    host(test, |host| {
+        let libvirtd = Libvirtd::started(&host.dir, &host.namespace, "lv");
+        let keys = host.keys("key") + "address = \"192.0.2.1\";";
+        let groups = "groups { group { uuid = \"node1\"; ip = \"192.0.2.2\"; } }";
+        let conf = format!(
+            "fence_virtd {{ listener = \"tcp, serial\"; backend = \"libvirt\"; }}\n\
+             listeners {{ tcp {{ {keys} }} }}\n\
+             backends {{ libvirt {{ uri = \"{}\"; uri1 = \"{}\"; }} }} {groups}\n",
+            libvirtd.uri(),
+            host.uri
+        );
+        libvirtd.freeze();
+        let said = host.doctor(&conf);
+        libvirtd.thaw();
+        assert!(said.took < BOUND, "{:?}", said.took);
+        let remedy = "systemctl restart libvirtd";
+        said.code(2).finding("ERROR    backend libvirt:", "does not answer within 5 s", remedy);
+        said.ok("tcp: 192.0.2.1:1229 can be had").ok("VMs: 2, running: 1");
+        said.finding("note     groups:", "cannot be told without test+unix", "again");
+        assert_eq!(said.text.matches("does not answer").count(), 1, "{}", said.text);
+        let said = host.doctor(&conf);
+        said.ok("default?socket=").finding("warning  serial:", "those with a serial port", "<serial");
+    });
+}
+
+#[test]
+fn a_host_without_corosync() {
+    host("a_host_without_corosync", |host| {
+        let conf = host.tcp().replace("backend = \"libvirt\"", "backend = \"cpg\"");
+        let said = host.doctor(&conf);
+        said.code(2).ok("backend cpg: test:///").ok("tcp: 192.0.2.1:1229 can be had");
+        // With its libraries it is not running, without them they are missing: both are said.
+        said.finding("ERROR    backend cpg:", "corosync", "");
+        said.finding("warning  backend cpg:", "host_fence_delay is not set", "seconds after which");
+    });
+}
