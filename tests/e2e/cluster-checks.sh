@@ -73,6 +73,15 @@ lists() {
 	gets 0 "$1" list none && same "$(awk '{ print $1, $2, $3 }' <<<"$out" | sort)" "$(rows "${@:2}")"
 }
 
+# doctor_sees NODE - what there is, and does not change it.
+doctor_sees() {
+	local group
+	try in_node "$1" "$FENCE_VIRTD" --doctor -f "$W/$1/fence_virt.conf" -p /run/daemon.pid
+	echo "$out"
+	group=$(grep '^ok .* in the group fence-agents: ' <<<"$out") && says "with quorum: nodes" &&
+		same "$(grep -o 'node [0-9]* (process' <<<"$group" | sort -u | wc -l)" "$NODES" && sees_daemons "$1" "$NODES"
+}
+
 stage_requests() {
 	local at asker owner
 	for at in "${!ALL[@]}"; do
@@ -93,6 +102,9 @@ stage_requests() {
 			check_c "$(label "$asker") lists its own VMs" lists "$asker" "$asker"
 		fi
 		check_c "$(label "$asker") is well: monitor" gets 0 "$asker" monitor none
+	done
+	for asker in "${OURS[@]}"; do
+		check "$(label "$asker"): --doctor sees quorum and group, and joins neither" doctor_sees "$asker"
 	done
 }
 
