@@ -84,9 +84,10 @@ fn judge_chosen(name: &ListenerName, config: &MulticastConfig, nic: &Nic) -> Vec
     let mut findings = Vec::new();
     let shown = &nic.name;
     if let Some(bridge) = &nic.bridge {
+        // What else it lacks, the bridge has or is to have.
         let what =
             format!("{shown} is a port of the bridge {bridge}, which hears for it: nothing is heard here");
-        findings.push(Finding::error(name, what, format!("write interface = \"{bridge}\";")));
+        return vec![Finding::error(name, what, format!("write interface = \"{bridge}\";"))];
     }
     if !nic.is_up {
         let what = format!("the interface {shown} is down: nothing is heard");
@@ -172,7 +173,7 @@ mod tests {
         one(Some("br9"), vec![br0()], Level::Error, "there are: br0");
         one(Some("br0"), vec![Nic { is_up: false, ..br0() }], Level::Error, "ip link set br0 up");
         one(Some("br0"), vec![Nic { can_multicast: false, ..br0() }], Level::Error, "multicast on");
-        let port = Nic { bridge: Some("br1".into()), ..br0() };
+        let port = Nic { bridge: Some("br1".into()), has_v4: false, ..br0() };
         one(Some("br0"), vec![port], Level::Error, "interface = \"br1\"");
         let lo = Nic { is_loopback: true, can_multicast: false, ..nic("lo") };
         one(Some("lo"), vec![lo.clone()], Level::Ok, "on lo");
