@@ -54,7 +54,7 @@ impl Host {
     /// Of this listener, with these lines beside those of its key, and these groups.
     fn conf(&self, listener: &str, lines: &str, groups: &str) -> String {
         let keys = format!("{} {lines}", self.keys("key"));
-        conf(listener, &keys, &[self.uri.clone()], groups)
+        conf(listener, &keys, std::slice::from_ref(&self.uri), groups)
     }
 
     /// A tcp listener that all guests reach.
@@ -263,7 +263,7 @@ fn backends_and_groups() {
         said.code(2).finding("ERROR    backend libvirt:", "cannot connect to test+unix", &remedy);
         // The others are looked at all the same, and nothing is said of VMs that may be there.
         said.ok("VMs: 2, running: 1").finding("note     groups:", "cannot be told without", "again");
-        let said = host.doctor(&conf("tcp", &keys, &[host.uri.clone()], group));
+        let said = host.doctor(&conf("tcp", &keys, std::slice::from_ref(&host.uri), group));
         said.code(1).finding("warning  group g:", ": node7", "virsh list --all").last("0 errors, 1 warnings");
         let twin = node::node(&host.dir, "twin.xml", &[vm("node1", NODE2, RUNNING)]);
         let said = host.doctor(&conf("tcp", &keys, &[host.uri.clone(), twin], ""));
@@ -274,7 +274,7 @@ fn backends_and_groups() {
 #[test]
 fn lines() {
     host("lines", |host| {
-        let of = |lines: &str| host.doctor(&conf("serial", lines, &[host.uri.clone()], ""));
+        let of = |lines: &str| host.doctor(&conf("serial", lines, std::slice::from_ref(&host.uri), ""));
         let remedy = "<serial type='unix'>";
         of("").code(1).finding("warning  serial:", "running VMs: 1, those with a serial port", remedy);
         of("path = \"/nonexistent/lines\";").finding(

@@ -168,5 +168,6 @@ mod tests {
         for option in ["-F", "-f", "-d", "-w", "-p", "-t", "-l", "-V", "-h"] {
             assert!(USAGE.contains(&format!("  {option}, --")), "{option}");
         }
+        assert!(USAGE.contains("  --doctor "));
     }
 }

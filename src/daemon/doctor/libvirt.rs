@@ -1,10 +1,11 @@
 //! Whether each libvirt answers, and which VMs it has.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::ask::{LIMIT, Reply, Unanswered};
 use super::finding::{Finding, listed};
-use crate::daemon::backend::Host;
+use crate::daemon::backend::{Found, Host};
 use crate::daemon::hypervisor::{Connection, Failed};
 use crate::fence::PowerState;
 
@@ -21,7 +22,7 @@ pub(super) struct Vm {
 pub(super) fn list(uri: &str) -> Result<Vec<Vm>, String> {
     let list = || Connection::open(uri)?.list();
     let found = list().map_err(|Failed(reason)| reason)?;
-    let vm = |found: crate::daemon::backend::Found| Vm {
+    let vm = |found: Found| Vm {
         name: found.name,
         uuid: found.uuid,
         runs: found.condition.power == PowerState::Running,
@@ -30,7 +31,7 @@ pub(super) fn list(uri: &str) -> Result<Vec<Vm>, String> {
 }
 
 /// What is to be said of a libvirt that gave no answer.
-pub(super) fn unanswered(about: impl std::fmt::Display, uri: &str, why: &Unanswered) -> Finding {
+pub(super) fn unanswered(about: impl fmt::Display, uri: &str, why: &Unanswered) -> Finding {
     match why {
         Unanswered::Refused(reason) => {
             let what = format!("cannot connect to {uri}: {reason}");

@@ -7,6 +7,7 @@ use super::finding::{Finding, Level, listed};
 use super::network::{self, Nic};
 use super::sockets::{self, Holder, Protocol};
 use crate::config::MulticastConfig;
+use crate::daemon::flaw::Flaw;
 use crate::fence::ListenerName;
 use crate::sys::multicast::MulticastSocket;
 
@@ -77,7 +78,7 @@ fn absent(name: &ListenerName, wanted: &str, nics: &[Nic], level: Level) -> Find
         "write the bridge of the guests in `interface` (there are: {}), or set it up; wait_for_init = \"1\" waits for it",
         listed(&there)
     );
-    Finding::of(level, name, crate::daemon::flaw::Flaw::new(what, remedy))
+    Finding::of(level, name, Flaw::new(what, remedy))
 }
 
 fn judge_chosen(name: &ListenerName, config: &MulticastConfig, nic: &Nic) -> Vec<Finding> {
@@ -133,7 +134,6 @@ mod tests {
     use super::*;
     use crate::auth::HashKind;
     use crate::config::AuthConfig;
-    use crate::daemon::flaw::Flaw;
 
     fn nic(name: &str) -> Nic {
         let name = name.to_owned();

@@ -6,6 +6,7 @@ use super::libvirt::{self, Vm};
 use crate::config::{NamedListener, SerialConfig, SerialMode};
 use crate::daemon::flaw::Flaw;
 use crate::daemon::watch;
+use crate::fence::ListenerName;
 
 /// What can be seen without libvirt.
 pub(super) fn judge(listener: &NamedListener, config: &SerialConfig, uris: &[String]) -> Vec<Finding> {
@@ -21,7 +22,7 @@ pub(super) fn judge(listener: &NamedListener, config: &SerialConfig, uris: &[Str
     findings
 }
 
-fn judge_folder(name: &crate::fence::ListenerName, path: &str, is_there: bool) -> Finding {
+fn judge_folder(name: &ListenerName, path: &str, is_there: bool) -> Finding {
     match is_there {
         true => Finding::ok(name, format!("the folder {path} is there")),
         false => {
@@ -74,7 +75,6 @@ mod tests {
     use super::*;
     use crate::daemon::doctor::ask::Unanswered;
     use crate::daemon::watch::Lines;
-    use crate::fence::ListenerName;
 
     fn told(lines: Reply<Lines>, backend: Reply<Vec<Vm>>) -> Vec<Finding> {
         let config = SerialConfig { uri: None, path: Some("/s".into()), mode: SerialMode::VmChannel };
