@@ -8,7 +8,7 @@
 //! 2. libvirt and corosync are asked, all at the same time and with a bound ([`ask`]).
 //! 3. What they said is judged: [`libvirt`], [`cluster`], [`serial`], [`groups`].
 //!
-//! Reading and judging are apart: a `judge` is a function of what was read.
+//! Reading and judging are apart, so that what is judged can be tested without such a host.
 
 mod ask;
 mod cluster;
@@ -67,7 +67,7 @@ fn examine_listener(listener: &NamedListener, config: &Config, running: Option<R
         ListenerConfig::Multicast(group) => multicast::judge(name, group, &multicast::look(group, absence)),
         ListenerConfig::Tcp(tcp) => tcp::judge(name, tcp, &tcp::look(tcp, running, absence)),
         ListenerConfig::Vsock(vsock) => vsock::judge(name, vsock, &vsock::look(vsock, running)),
-        ListenerConfig::Serial(serial) => serial::judge(listener, serial, config.backend.uris()),
+        ListenerConfig::Serial(serial) => serial::examine(listener, serial, config.backend.uris()),
     }
 }
 

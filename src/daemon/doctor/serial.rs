@@ -9,7 +9,7 @@ use crate::daemon::watch;
 use crate::fence::ListenerName;
 
 /// What can be seen without libvirt.
-pub(super) fn judge(listener: &NamedListener, config: &SerialConfig, uris: &[String]) -> Vec<Finding> {
+pub(super) fn examine(listener: &NamedListener, config: &SerialConfig, uris: &[String]) -> Vec<Finding> {
     let name = &listener.name;
     let mut findings = Vec::new();
     if let Some(path) = &config.path {
