@@ -19,10 +19,13 @@ _fence_virtd() {
 	-d | --debug)
 		mapfile -t COMPREPLY < <(compgen -W '0 1 5' -- "$word")
 		;;
+	--log)
+		mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$word")
+		;;
 	*)
 		mapfile -t COMPREPLY < <(compgen -W '
 			-F --foreground -f --config -d --debug -w --wait-for-init
-			-p --pid-file -t --check -c --configure --doctor
+			-p --pid-file --log -t --check -c --configure --doctor
 			--status --json --openmetrics
 			-l --list -V --version -h --help' -- "$word")
 		;;
