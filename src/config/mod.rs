@@ -6,6 +6,9 @@
 //! meaning (`tree`), keys matched with the table (`schema`, `fields`), typed
 //! values (`values`, `build`). All of them tell their findings to one
 //! `Report`, so that one run finds every mistake.
+//!
+//! [`Editable`] goes the other way: it changes single values in the text of a
+//! file (`edit`, `layout`).
 #![forbid(unsafe_code)]
 
 mod backend;
@@ -13,7 +16,9 @@ mod build;
 mod chosen;
 mod diagnostic;
 mod display;
+mod edit;
 mod fields;
+mod layout;
 mod lexer;
 mod listener;
 mod model;
@@ -25,6 +30,7 @@ mod tree;
 mod values;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use edit::{Editable, Part, listener_names};
 pub use model::{
     AuthConfig, BackendConfig, Config, CpgConfig, GroupConfig, ListenerConfig, MulticastConfig, NameMode,
     NamedListener, SerialConfig, SerialMode, TcpConfig, UnknownVm, VsockConfig,

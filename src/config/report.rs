@@ -63,6 +63,11 @@ impl Report {
         self.kept[Severity::Error as usize] > 0
     }
 
+    /// The findings without their places.
+    pub(super) fn messages(self) -> Vec<String> {
+        self.found.into_iter().map(|found| found.message).collect()
+    }
+
     /// The line, from 1, of a place.
     pub(super) fn line(&self, at: usize) -> usize {
         self.line_feeds.partition_point(|feed| *feed < at) + 1
