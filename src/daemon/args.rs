@@ -22,6 +22,7 @@ Usage: fence_virtd [options]
   -p, --pid-file <file>    record the process id in <file> instead of
                            /var/run/fence_virtd.pid
       --log <format>       text, or json: on stdout, one object a line
+  -c, --configure          ask for the settings, write the configuration, end
   -t, --check              check the configuration, print what would run, end
       --status             ask the daemon that runs how it is: exit code 0 if
                            all is well, 2 if not, 1 without an answer
@@ -44,6 +45,7 @@ pub(crate) enum Command {
     Check(PathBuf),
     Status(PathBuf, Form),
     Doctor { config: PathBuf, pid_file: PathBuf },
+    Setup(PathBuf),
     List,
     Version,
     Help,
@@ -74,7 +76,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         pid_file: super::pid_file::DEFAULT.into(),
         is_json: false,
     };
-    let (mut is_check, mut is_doctor, mut is_status, mut form) = (false, false, false, Form::Text);
+    let (mut is_setup, mut is_check, mut is_doctor, mut is_status) = (false, false, false, false);
+    let mut form = Form::Text;
     let mut parser = lexopt::Parser::from_args(args);
     let explain = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(explain)? {
@@ -88,6 +91,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             }
             Short('w') | Long("wait-for-init") => options.wait_for_init = true,
             Short('p') | Long("pid-file") => options.pid_file = parser.value().map_err(explain)?.into(),
+            Short('c') | Long("configure") => is_setup = true,
             Short('t') | Long("check") => is_check = true,
             Long("log") => {
                 let format = parser.value().map_err(explain)?;
@@ -104,18 +108,18 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             Short('l') | Long("list") => return Ok(Command::List),
             Short('V') | Long("version") => return Ok(Command::Version),
             Short('h' | '?') | Long("help") => return Ok(Command::Help),
-            Short('c') => {
-                return Err(
-                    "the interactive set-up (-c) is not built yet: start from fence_virt.conf.example".into(),
-                );
-            }
             other => return Err(other.unexpected().to_string()),
         }
     }
     if form != Form::Text && !is_status {
         return Err("--json and --openmetrics are forms of --status".into());
     }
-    Ok(if is_status {
+    if is_setup && (is_check || is_doctor || is_status) {
+        return Err("-c sets up, -t, --status and --doctor look: give one of them".into());
+    }
+    Ok(if is_setup {
+        Command::Setup(options.config)
+    } else if is_status {
         Command::Status(options.config, form)
     } else if is_doctor {
         Command::Doctor { config: options.config, pid_file: options.pid_file }
@@ -148,6 +152,8 @@ mod tests {
         assert_eq!(parsed("--json --status"), Ok(Command::Status(DEFAULT_CONFIG.into(), Form::Json)));
         let (config, pid_file) = ("x".into(), "y".into());
         assert_eq!(parsed("--doctor -f x -p y"), Ok(Command::Doctor { config, pid_file }));
+        assert_eq!(parsed("-c -f x"), Ok(Command::Setup("x".into())));
+        assert_eq!(parsed("--configure"), Ok(Command::Setup(DEFAULT_CONFIG.into())));
         assert_eq!(parsed("-l"), Ok(Command::List));
         assert_eq!(parsed("-V"), Ok(Command::Version));
         assert_eq!(parsed("-h"), Ok(Command::Help));
@@ -161,11 +167,12 @@ mod tests {
         assert!(parsed("-f").is_err());
         assert!(parsed("--log xml").unwrap_err().contains("text or json"));
         assert!(parsed("--json").unwrap_err().contains("--status"));
+        assert!(parsed("-c -t").unwrap_err().contains("one of them"));
     }
 
     #[test]
     fn help_names_every_option() {
-        for option in ["-F", "-f", "-d", "-w", "-p", "-t", "-l", "-V", "-h"] {
+        for option in ["-F", "-f", "-d", "-w", "-p", "-c", "-t", "-l", "-V", "-h"] {
             assert!(USAGE.contains(&format!("  {option}, --")), "{option}");
         }
         assert!(USAGE.contains("  --doctor "));

@@ -28,6 +28,7 @@ mod pid_file;
 mod policies;
 mod pulse;
 mod reload;
+mod setup;
 mod start;
 mod status;
 mod supervise;

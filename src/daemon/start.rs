@@ -24,7 +24,7 @@ use super::reload::{self, Reloader};
 use super::status::{self, Form, Sources, StatusSocket};
 use super::watch::Watchers;
 use super::worker::QUEUE_MAX;
-use super::{backend, doctor, hypervisor, key_file, logging, policies, supervise, watch};
+use super::{backend, doctor, hypervisor, key_file, logging, policies, setup, supervise, watch};
 use crate::config::{self, Config, ListenerConfig, Outcome};
 use crate::fence::ListenerName;
 use crate::sys::detach;
@@ -49,6 +49,10 @@ pub(crate) fn run() -> ExitCode {
         Ok(Command::Check(path)) => check(&path),
         Ok(Command::Status(path, form)) => report(&path, form),
         Ok(Command::Doctor { config, pid_file }) => doctor::run(&config, &pid_file),
+        Ok(Command::Setup(path)) => match setup::run(&path) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => complain(&format!("fence_virtd: {reason}\n")),
+        },
         Ok(Command::List) => print(LIST),
         Ok(Command::Version) => print(concat!("fence_virtd ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Help) => print(args::USAGE),

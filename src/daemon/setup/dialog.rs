@@ -1,0 +1,156 @@
+//! Questions and answers, line by line.
+
+use std::io::{BufRead, Read, Write};
+
+/// An answer may have so many bytes.
+const LINE_MAX: u64 = 64 * 1024;
+
+/// Asks and listens. At a terminal a wrong answer is asked for again; from a
+/// pipe it ends the dialog, since the answers behind it are meant for other questions.
+#[derive(Debug)]
+pub(super) struct Dialog<R, W> {
+    input: R,
+    output: W,
+    is_terminal: bool,
+}
+
+impl<R: BufRead, W: Write> Dialog<R, W> {
+    pub(super) fn new(input: R, output: W, is_terminal: bool) -> Dialog<R, W> {
+        Dialog { input, output, is_terminal }
+    }
+
+    /// Prints a text.
+    ///
+    /// # Errors
+    ///
+    /// A sentence: nobody can read the questions.
+    pub(super) fn say(&mut self, text: &str) -> Result<(), String> {
+        let printed = self.output.write_all(text.as_bytes()).and_then(|()| self.output.flush());
+        printed.map_err(|error| format!("cannot print the questions: {error}; nothing was written"))
+    }
+
+    /// Asks until `check` takes the answer, which comes without blanks around it.
+    /// "?" prints `help`. `check` gives the sentences of its refusal.
+    ///
+    /// # Errors
+    ///
+    /// A sentence: the input ended or is broken, or a pipe gave a wrong answer.
+    pub(super) fn ask<T>(
+        &mut self,
+        prompt: &str,
+        help: &str,
+        mut check: impl FnMut(&str) -> Result<T, Vec<String>>,
+    ) -> Result<T, String> {
+        loop {
+            self.say(prompt)?;
+            let Some(line) = self.line(prompt)? else {
+                self.refuse(prompt, &["this is not UTF-8".to_string()])?;
+                continue;
+            };
+            let answer = line.trim();
+            if !self.is_terminal {
+                // So that a transcript reads as at a terminal.
+                self.say(&format!("{}\n", answer.escape_debug()))?;
+            }
+            if answer == "?" {
+                self.say(&format!("{help}\n"))?;
+                continue;
+            }
+            match check(answer) {
+                Ok(value) => return Ok(value),
+                Err(reasons) => self.refuse(prompt, &reasons)?,
+            }
+        }
+    }
+
+    /// Asks for yes or no; Enter is no. "?" prints `help`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dialog::ask`].
+    pub(super) fn confirm(&mut self, prompt: &str, help: &str) -> Result<bool, String> {
+        self.ask(prompt, help, |answer| match answer.to_ascii_lowercase().as_str() {
+            "y" | "yes" => Ok(true),
+            "" | "n" | "no" => Ok(false),
+            _ => Err(vec!["answer y or n".to_string()]),
+        })
+    }
+
+    /// Says why an answer is wrong.
+    ///
+    /// # Errors
+    ///
+    /// The same as a sentence, if nobody is there to answer again.
+    pub(super) fn refuse(&mut self, prompt: &str, reasons: &[String]) -> Result<(), String> {
+        let reasons = reasons.join("; ");
+        match self.is_terminal {
+            true => self.say(&format!("  {reasons}\n")),
+            false => {
+                let question = prompt.trim().trim_end_matches(':');
+                Err(format!("the answer to {question:?} is wrong: {reasons}; nothing was written"))
+            }
+        }
+    }
+
+    /// The next line; none if it is not UTF-8.
+    fn line(&mut self, prompt: &str) -> Result<Option<String>, String> {
+        let mut bytes = Vec::new();
+        let read = (&mut self.input).take(LINE_MAX).read_until(b'\n', &mut bytes);
+        read.map_err(|error| format!("cannot read the answers: {error}; nothing was written"))?;
+        let question = prompt.trim().trim_end_matches(':');
+        match bytes.last() {
+            Some(b'\n') => Ok(String::from_utf8(bytes).ok()),
+            Some(_) if bytes.len() as u64 == LINE_MAX => Err(format!(
+                "the answer to {question:?} is longer than {LINE_MAX} bytes; nothing was written"
+            )),
+            // A last line without an end may have been cut off.
+            _ => Err(format!("the answers ended before {question:?} was answered; nothing was written")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(answer: &str) -> Result<u32, Vec<String>> {
+        answer.parse().map_err(|_| vec!["a number".to_string(), "please".to_string()])
+    }
+
+    #[test]
+    fn a_terminal_is_asked_again() {
+        let mut out = Vec::new();
+        let mut dialog = Dialog::new(&b"x\n?\n\xff\n 5 \n"[..], &mut out, true);
+        assert_eq!(dialog.ask("n: ", "Any.", number), Ok(5));
+        let expected = "n:   a number; please\nn: Any.\nn:   this is not UTF-8\nn: ";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_pipe_is_not() {
+        let mut out = Vec::new();
+        let mut dialog = Dialog::new(&b"?\nx\n5\n"[..], &mut out, false);
+        let refusal = dialog.ask("n: ", "Any.", number).unwrap_err();
+        assert_eq!(refusal, "the answer to \"n\" is wrong: a number; please; nothing was written");
+        assert_eq!(String::from_utf8(out).unwrap(), "n: ?\nAny.\nn: x\n");
+    }
+
+    #[test]
+    fn an_end_without_an_answer() {
+        for input in ["", "5"] {
+            let mut dialog = Dialog::new(input.as_bytes(), Vec::new(), false);
+            assert!(dialog.ask("n: ", "", number).unwrap_err().contains("ended before \"n\""), "{input:?}");
+        }
+        let long = "5".repeat(LINE_MAX as usize + 1);
+        let mut dialog = Dialog::new(long.as_bytes(), Vec::new(), true);
+        assert!(dialog.ask("n: ", "", number).unwrap_err().contains("longer than"));
+    }
+
+    #[test]
+    fn yes_or_no() {
+        let mut dialog = Dialog::new(&b"Y\nno\n\nyes\nmaybe\n"[..], Vec::new(), false);
+        let answers: Vec<_> = (0..4).map(|_| dialog.confirm("?", "").unwrap()).collect();
+        assert_eq!(answers, [true, false, false, true]);
+        assert!(dialog.confirm("Write it? ", "").unwrap_err().contains("y or n"));
+    }
+}
