@@ -105,9 +105,9 @@ fn a_key_that_is_taken_away_takes_its_line_along() {
     for (text, after) in [
         ("listeners { tcp {\n\tport = \"1\";\n\thash = \"x\"; } }", "listeners { tcp {\n\thash = \"x\"; } }"),
         ("listeners { tcp {\r\n\tport = \"1\"; \r\n} }", "listeners { tcp {\r\n} }"),
-        ("listeners { tcp {\n port = \"1\"; # why\n} }", "listeners { tcp {\n  # why\n} }"),
-        ("listeners { tcp { port = \"1\"; } }", "listeners { tcp {  } }"),
-        ("listeners { tcp { port = \"1\"; port = \"2\"; } }", "listeners { tcp {   } }"),
+        ("listeners { tcp {\n port = \"1\"; # why\n} }", "listeners { tcp {\n # why\n} }"),
+        ("listeners { tcp { port = \"1\"; } }", "listeners { tcp { } }"),
+        ("listeners { tcp { port = \"1\"; port = \"2\"; } }", "listeners { tcp { } }"),
         ("listeners { tcp { } } # port", "listeners { tcp { } } # port"),
     ] {
         assert_eq!(unset(text, &tcp, "port"), after);

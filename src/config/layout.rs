@@ -19,6 +19,8 @@ pub(super) fn statement(text: &str, entry: &Entry) -> Range<usize> {
     let is_alone = text[line_start..start].trim().is_empty() && text[end..line_end].trim().is_empty();
     match text[line_end..].find('\n') {
         Some(feed) if is_alone => line_start..line_end + feed + 1,
+        // Of two blanks one is enough.
+        _ if text[..start].ends_with(' ') && text[end..].starts_with(' ') => start - 1..end,
         _ => start..end,
     }
 }

@@ -31,12 +31,16 @@ impl Place {
     ///
     /// A sentence: the file could not be written there, so that nobody answers for nothing.
     pub(super) fn find(path: &Path) -> Result<Place, String> {
+        let shown = path.display();
         let mut target = path.to_path_buf();
-        for _ in 0..LINKS_MAX {
-            let Ok(next) = fs::read_link(&target) else { break };
+        let mut links = 0;
+        while let Ok(next) = fs::read_link(&target) {
+            links += 1;
+            if links > LINKS_MAX {
+                return Err(format!("cannot set {shown} up: too many symbolic links lead on from it"));
+            }
             target = folder_of(&target).join(next);
         }
-        let shown = path.display();
         if target.file_name().is_none() {
             return Err(format!("cannot set {shown} up: this is no name of a file"));
         }
@@ -190,5 +194,95 @@ impl Drop for Uninterrupted {
     fn drop(&mut self) {
         // sigprocmask(2) knows no error for a mask that it gave itself.
         let _ = self.before.thread_set_mask();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(name: &str) -> Dir {
+            let path = std::env::temp_dir().join(format!("fence-virtd-{}-files-{name}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            Dir(path)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(&self.0).unwrap();
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_file_is_replaced_only_if_it_is_the_one_that_was_read() {
+        let dir = Dir::new("replace");
+        let path = dir.0.join("f");
+        let place = Place::find(&path).unwrap();
+        assert_eq!(place.read(), Ok(None));
+        place.write(None, b"one").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, NEW_MODE);
+        for before in [None, Some(&b"other"[..])] {
+            let refusal = place.write(before, b"two").unwrap_err();
+            assert!(refusal.contains("somebody else"), "{refusal}");
+        }
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        place.write(Some(b"one"), b"two").unwrap();
+        assert_eq!((place.read().unwrap().unwrap(), dir.names()), (b"two".to_vec(), vec!["f".to_string()]));
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
+    }
+
+    #[test]
+    fn backups_are_numbered() {
+        let dir = Dir::new("backup");
+        let path = dir.0.join("f");
+        fs::write(&path, "old").unwrap();
+        let place = Place::find(&path).unwrap();
+        for name in ["f.old", "f.old.1", "f.old.2"] {
+            assert_eq!(place.back_up().unwrap(), dir.0.join(name));
+            fs::write(&path, name).unwrap();
+        }
+        assert_eq!(fs::read_to_string(dir.0.join("f.old")).unwrap(), "old");
+        assert_eq!(fs::read_to_string(dir.0.join("f.old.2")).unwrap(), "f.old.1");
+    }
+
+    #[test]
+    fn links_are_followed_to_their_end() {
+        let dir = Dir::new("links");
+        fs::create_dir(dir.0.join("real")).unwrap();
+        std::os::unix::fs::symlink("two", dir.0.join("one")).unwrap();
+        std::os::unix::fs::symlink("real/f", dir.0.join("two")).unwrap();
+        let place = Place::find(&dir.0.join("one")).unwrap();
+        place.write(None, b"x").unwrap();
+        assert_eq!(fs::read(dir.0.join("real/f")).unwrap(), b"x");
+        assert!(fs::symlink_metadata(dir.0.join("one")).unwrap().is_symlink());
+        std::os::unix::fs::symlink("loop", dir.0.join("loop")).unwrap();
+        assert!(Place::find(&dir.0.join("loop")).is_err_and(|refusal| refusal.contains("links")));
+    }
+
+    #[test]
+    fn what_cannot_be_a_configuration_is_refused() {
+        let refusal = |path: &Path| match Place::find(path) {
+            Err(refusal) => refusal,
+            Ok(place) => place.read().unwrap_err(),
+        };
+        assert!(refusal(Path::new("/nonexistent/f")).contains("make the directory first"));
+        assert!(refusal(Path::new("/dev/null")).contains("no regular file"));
+        assert!(refusal(Path::new("/")).contains("no name of a file"));
+        let dir = Dir::new("large");
+        assert!(refusal(&dir.0).contains("no regular file"));
+        fs::write(dir.0.join("f"), vec![b' '; FILE_MAX + 1]).unwrap();
+        assert!(refusal(&dir.0.join("f")).contains("at most"));
     }
 }

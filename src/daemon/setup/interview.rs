@@ -313,3 +313,7 @@ fn backend_part(name: &str) -> Part {
     let mut own = sections.filter(|section| section.strip_prefix("backends/") == Some(name));
     Part::Plain(own.next().unwrap_or("backends/libvirt"))
 }
+
+#[cfg(test)]
+#[path = "interview_tests.rs"]
+mod tests;

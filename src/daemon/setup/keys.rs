@@ -101,3 +101,25 @@ fn create(path: &Path) -> io::Result<()> {
         let _ = fs::remove_file(path);
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once() {
+        let folder = std::env::temp_dir().join(format!("fence-virtd-{}-keys", std::process::id()));
+        let path = folder.join("inner").join("fence.key");
+        create(&path).unwrap();
+        let key = fs::read(&path).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((key.len(), mode(&path), mode(&folder.join("inner"))), (KEY_MAX, 0o600, 0o700));
+        assert!(key.iter().filter(|byte| **byte == key[0]).count() < 100, "random");
+        assert!(judge(&path).is_empty());
+        assert_eq!(create(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), key);
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
