@@ -104,7 +104,10 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
                 "the answer to {question:?} is longer than {LINE_MAX} bytes; nothing was written"
             )),
             // A last line without an end may have been cut off.
-            _ => Err(format!("the answers ended before {question:?} was answered; nothing was written")),
+            _ => {
+                self.say("\n")?;
+                Err(format!("the answers ended before {question:?} was answered; nothing was written"))
+            }
         }
     }
 }

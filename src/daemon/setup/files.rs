@@ -244,6 +244,15 @@ mod tests {
     }
 
     #[test]
+    fn signals_wait_while_a_file_is_written() {
+        let blocks = || SigSet::thread_get_mask().unwrap().contains(Signal::SIGINT);
+        let uninterrupted = Uninterrupted::begin().unwrap();
+        assert!(blocks());
+        drop(uninterrupted);
+        assert!(!blocks());
+    }
+
+    #[test]
     fn backups_are_numbered() {
         let dir = Dir::new("backup");
         let path = dir.0.join("f");

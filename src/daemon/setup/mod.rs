@@ -96,7 +96,7 @@ fn examine(
     dialog: &mut Dialog<impl BufRead, impl Write>,
 ) -> Result<Option<Editable>, String> {
     let outcome = config::parse(path, bytes);
-    if !outcome.diagnostics.is_empty() {
+    if outcome.config.is_none() {
         dialog.say(&format!("\nThe file as it is:\n\n{}", outcome.diagnostics.render(true)))?;
     }
     if let Some(editable) = Editable::new(bytes) {
