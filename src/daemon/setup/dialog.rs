@@ -56,6 +56,11 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
                 self.say(&format!("{help}\n"))?;
                 continue;
             }
+            if answer.contains(char::is_control) {
+                let message = "this holds a control character, as arrow keys and tabs give it";
+                self.refuse(prompt, &[message.to_string()])?;
+                continue;
+            }
             match check(answer) {
                 Ok(value) => return Ok(value),
                 Err(reasons) => self.refuse(prompt, &reasons)?,
@@ -123,9 +128,10 @@ mod tests {
     #[test]
     fn a_terminal_is_asked_again() {
         let mut out = Vec::new();
-        let mut dialog = Dialog::new(&b"x\n?\n\xff\n 5 \n"[..], &mut out, true);
+        let mut dialog = Dialog::new(&b"x\n?\n\xff\n5\x1b[D\n 5 \n"[..], &mut out, true);
         assert_eq!(dialog.ask("n: ", "Any.", number), Ok(5));
-        let expected = "n:   a number; please\nn: Any.\nn:   this is not UTF-8\nn: ";
+        let control = "this holds a control character, as arrow keys and tabs give it";
+        let expected = format!("n:   a number; please\nn: Any.\nn:   this is not UTF-8\nn:   {control}\nn: ");
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 

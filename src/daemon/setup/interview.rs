@@ -229,8 +229,8 @@ impl Interview {
         // Its place in fence_virtd 4.x, where it still counts.
         if let Some(value) = self.text.value(&DAEMON, "name_mode") {
             let mut with = draft.clone();
-            with.set(&DAEMON, "name_mode", value)?;
-            draft = if with.config().is_ok() { with } else { draft };
+            let is_sound = with.set(&DAEMON, "name_mode", value).is_ok() && with.config().is_ok();
+            draft = if is_sound { with } else { draft };
         }
         Ok(draft)
     }

@@ -153,6 +153,10 @@ backends { cpg { host_fence_delay = \"60\"; } }";
     assert!(after.contains("cpg { }"), "{after}");
     // The old place of name_mode still counts.
     assert!(out.contains("name_mode (name, uuid) [default: uuid]"), "{out}");
+    for wrong in ["", "x"] {
+        let (result, out) = interviewed(&text.replace("uuid", wrong), "", false);
+        assert!(result.is_ok() && out.contains("[default: by name and uuid]"), "{out}");
+    }
     let (_, out) = interviewed(text, "?\n\n?\n", false);
     assert!(out.contains(LISTENER_HELP) && out.contains("The key that hosts and guests share"), "{out}");
 }
