@@ -23,7 +23,7 @@ use programs::Program;
 
 /// Options of the daemon that the pages have already, while they are being
 /// built. Whoever adds one to the daemon takes it off.
-const PENDING: [&[&str]; 1] = [&["-c", "--configure"]];
+const PENDING: [&[&str]; 0] = [];
 
 /// The options of a program, those to come too.
 fn options(program: Program) -> BTreeSet<BTreeSet<String>> {

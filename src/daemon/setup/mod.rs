@@ -136,6 +136,7 @@ fn next_steps(path: &Path) -> String {
     };
     format!(
         "\nNow check it, keys and interfaces included, with\n\n    fence_virtd --check{option}\n\nand start or restart \
-         the daemon, as with `systemctl restart fence_virtd`.\n"
+         the daemon, as with `systemctl restart fence_virtd`.\nFor another key, hash or \
+         auth alone a reload is enough: SIGHUP.\n"
     )
 }
