@@ -12,6 +12,9 @@ FUZZ_TARGETS = packet session config answer line stdin scanner xml group
 
 all: build
 
+# install, uninstall, dist, deb, rpm, check-packages: docs/PACKAGING.md.
+include dist/packaging.mk
+
 build:
 	$(CARGO) build --locked
 	ln -sf fence_virt target/debug/fence_xvm
