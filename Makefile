@@ -17,17 +17,17 @@ include dist/packaging.mk
 
 build:
 	$(CARGO) build --locked
-	ln -sf fence_virt target/debug/fence_xvm
+	ln -sf fence_virt "$(CARGO_TARGET_DIR)/debug/fence_xvm"
 
 release:
 	$(CARGO) build --locked --release
-	ln -sf fence_virt target/release/fence_xvm
+	ln -sf fence_virt "$(CARGO_TARGET_DIR)/release/fence_xvm"
 
 # The agents alone, for guests: needs neither libvirt nor its headers.
 agents:
 	@dist/need cc:gcc
 	$(CARGO) build --locked --release --no-default-features --bin fence_virt
-	ln -sf fence_virt target/release/fence_xvm
+	ln -sf fence_virt "$(CARGO_TARGET_DIR)/release/fence_xvm"
 
 # libvirt's headers and pkg-config: all that building needs beside cargo.
 build-deps:

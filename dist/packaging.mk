@@ -66,6 +66,8 @@ install-daemon:
 	$(call completions,fence_virtd)
 	$(INSTALL) -d -m 755 "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(DOCDIR)/fence-virtd/listeners" \
 		"$(DESTDIR)$(DOCDIR)/fence-virtd/backends" "$(DESTDIR)$(DOCDIR)/fence-virtd/examples"
+	# Packages make the first configuration from it: documentation may be left out.
+	$(INSTALL) -D -m 644 fence_virt.conf.example "$(DESTDIR)$(DATADIR)/fence-virt/fence_virt.conf.example"
 	$(PLACED) dist/systemd/fence_virtd.service >"$(DESTDIR)$(UNITDIR)/fence_virtd.service"
 	chmod 644 "$(DESTDIR)$(UNITDIR)/fence_virtd.service"
 	$(INSTALL) -D -m 644 dist/sysusers.d/fence_virt.conf "$(DESTDIR)$(SYSUSERSDIR)/fence_virt.conf"
@@ -100,13 +102,13 @@ uninstall:
 		$(addprefix $(ZSHCOMPDIR)/_,fence_virt fence_xvm fence_virtd) \
 		$(UNITDIR)/fence_virtd.service $(SYSUSERSDIR)/fence_virt.conf $(POLKITDIR)/60-fence_virtd.rules \
 		$(FIREWALLDDIR)/fence_virtd.xml, "$(DESTDIR)$(file)")
-	rm -rf "$(DESTDIR)$(DOCDIR)/fence-virt" "$(DESTDIR)$(DOCDIR)/fence-virtd"
+	rm -rf "$(DESTDIR)$(DOCDIR)/fence-virt" "$(DESTDIR)$(DOCDIR)/fence-virtd" "$(DESTDIR)$(DATADIR)/fence-virt"
 
 # The source with all crates: builds offline, with cargo build --frozen.
 dist:
 	dist/tarball "$(OUT)"
 
-deb: build-deps
+deb: build-deps release
 	@dist/need dpkg-deb:dpkg dpkg-shlibdeps:dpkg-dev
 	OUT="$(OUT)" MAKE="$(MAKE)" dist/deb/build
 
