@@ -1,0 +1,108 @@
+#!/bin/bash
+# The packages: over those of the C suite and back, as debs and rpms, and the
+# tarball that they are made of.
+#
+#   OUT=      a folder with debs and rpms that are to be tested (default: they are built)
+#   KEEP=1    keep the work folder
+#   LIMIT=    seconds to wait for anything (default: 60)
+#
+# Roots of their own, overlays of this machine's in namespaces without a network:
+# nothing is installed on the machine itself, and every process ends with this
+# script. packages/debs.sh, packages/rpms.sh and packages/dist.sh have the checks.
+#
+# Prints a line for each check. Exit code: 0 all passed, 1 not all, 77 skipped.
+set -u
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH LC_ALL=C
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(dirname "$here")
+LIMIT=${LIMIT:-60}
+source "$here/e2e/inside.sh"
+
+skip() {
+	echo "*** SKIPPED packages: $* ***" | tee -a "${FENCE_SKIPPED:-/dev/null}"
+	exit 77
+}
+
+# ------------------------------------------------- outside of the namespaces
+
+if [ -z "${PACKAGES_INNER:-}" ]; then
+	[ "$(id -u)" = 0 ] || skip "it must run as root"
+	for need in apt-get:apt dpkg-deb:dpkg dpkg-shlibdeps:dpkg-dev rpmbuild:rpm fence_virtd:fence-virtd ip:iproute2; do
+		command -v "${need%:*}" >/dev/null || skip "${need%:*} is missing (package ${need#*:})"
+	done
+	unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc \
+		mount -t overlay -o lowerdir=/usr/sbin:/etc overlay /etc 2>/dev/null ||
+		skip "it may not make namespaces and overlay mounts here"
+	W=$(mktemp -d "${TMPDIR:-/tmp}/packages.XXXXXX")
+	chmod 755 "$W"
+	trap 'rm -rf "$W"' EXIT
+	trap 'exit 143' TERM INT HUP
+	# What needs the network, or what was built: the rest has neither.
+	mkdir "$W/theirs"
+	(cd "$W/theirs" && apt-get -qq -o APT::Sandbox::User=root download fence-virt fence-virtd >/dev/null 2>&1) ||
+		skip "the packages of the C suite cannot be downloaded"
+	cargo fetch --quiet --locked --manifest-path "$root/Cargo.toml" || skip "the crates cannot be downloaded"
+	if [ -z "${OUT:-}" ]; then
+		OUT=$W/ours
+		"${MAKE:-make}" -s -C "$root" deb OUT="$OUT" ${CARGO_TARGET_DIR:+"CARGO_TARGET_DIR=$CARGO_TARGET_DIR"} || exit 1
+	fi
+	export W OUT PACKAGES_INNER=1
+	run_inside "$here/packages.sh" --uts
+fi
+
+# ------------------------------------------------------------------- inside
+
+passed=0 failed=0
+
+# check TEXT FUNCTION [ARGUMENT...] - the function's output says what it did.
+check() {
+	local text=$1 begin=${EPOCHREALTIME/./} verdict=ok ms
+	shift
+	"$@" >"$W/check.out" 2>&1 || verdict=FAIL
+	ms=$(((${EPOCHREALTIME/./} - begin) / 1000))
+	printf '%-4s %3d.%03d s  %s\n' "$verdict" $((ms / 1000)) $((ms % 1000)) "$text"
+	if [ "$verdict" = ok ]; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+		echo "--- what the check did"
+		tail -n 40 "$W/check.out"
+	fi
+}
+
+same() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
+# gives CODE COMMAND... - runs it; its output is in $out.
+gives() {
+	local expected=$1 code
+	shift
+	echo "\$ $*"
+	out=$("$@" 2>&1)
+	code=$?
+	echo "$out"
+	same "$code" "$expected"
+}
+says() { grep -qF -- "$1" <<<"$out" || { echo "it does not say: $1"; return 1; }; }
+differs() { ! cmp -s "$1" "$2" || { echo "$1 is still $2"; return 1; }; }
+gone() { [ ! -e "$1" ] && [ ! -L "$1" ] || { echo "$1 is still there"; return 1; }; }
+
+# new_root NAME - an overlay of this machine's root, without what is mounted there; $R.
+new_root() {
+	R=$W/$1
+	mkdir "$R" && mount -t tmpfs tmpfs "$R" && mkdir "$R/upper" "$R/work" "$R/root" &&
+		mount -t overlay overlay -o "lowerdir=/,upperdir=$R/upper,workdir=$R/work" "$R/root" || exit 1
+	R=$R/root
+	mount --bind /dev "$R/dev" && mount -t proc proc "$R/proc" &&
+		mount -t tmpfs tmpfs "$R/run" && mount -t tmpfs tmpfs "$R/tmp" || exit 1
+	# Packages may start daemons here.
+	rm -f "$R/usr/sbin/policy-rc.d"
+	mkdir "$R/packages" && cp "$W"/theirs/*.deb "$OUT"/* "$R/packages" || exit 1
+}
+in_root() { chroot "$R" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@" </dev/null; }
+
+mount -t tmpfs tmpfs /run # sockets of this machine are none of ours
+ip link set lo up || exit 1
+source "$here/packages/debs.sh"
+source "$here/packages/dist.sh"
+source "$here/packages/rpms.sh"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
