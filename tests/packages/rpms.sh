@@ -1,0 +1,86 @@
+# The rpms, in a root of their own. Run by ../packages.sh.
+# shellcheck shell=bash
+
+# With no network, and nothing of this machine's crates: the tarball builds offline.
+build() {
+	OUT=$W/rpms TARBALL=$W/one.tar.gz CARGO_HOME=$W/cargo gives 0 "$root/dist/rpm/build" &&
+		gives 1 ls "$W/cargo/registry/cache" 2>/dev/null
+}
+# Debian's rpm wants to be told that it may.
+rpm_in() { rpm --root "$R" --nodeps --ignorearch --force-debian "$@"; }
+packed() { rpm -qp --qf "$2" "$W/rpms/$1"-5*."$(uname -m)".rpm; }
+
+version_and_names() {
+	same "$(packed fence-virt '%{NAME} %{VERSION}')" "fence-virt 5.0.0" && same "$(packed fence-virtd '%{NAME} %{VERSION}')" "fence-virtd 5.0.0" || return
+	out=$(packed fence-virtd '[%{OBSOLETES} %{OBSOLETEFLAGS:depflags} %{OBSOLETEVERSION}\n][provides %{PROVIDES}\n]')
+	echo "$out"
+	for part in cpg libvirt multicast serial tcp; do
+		says "fence-virtd-$part < 5.0.0-1" && says "provides fence-virtd-$part" || return
+	done
+	out=$(packed fence-virt '[%{REQUIRES}\n]')
+	! grep -E 'libvirt|libcpg' <<<"$out"
+}
+# Mode, owner and path of all but documentation, man pages and completions.
+file_list() {
+	packed "$1" '[%{FILEMODES:perms} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILENAMES} %{FILELINKTOS}\n]' |
+		grep -vE '/(doc|man|\.build-id|bash-completion|zsh)(/|$| )' | sed 's/ *$//'
+}
+files() {
+	gives 0 diff <(file_list fence-virt) - <<-END || return
+		-rwxr-xr-x root:root /usr/sbin/fence_virt
+		lrwxrwxrwx root:root /usr/sbin/fence_xvm fence_virt
+	END
+	gives 0 diff <(file_list fence-virtd) - <<-END
+		-rw------- root:root /etc/fence_virt.conf
+		-rw-r--r-- root:root /usr/lib/firewalld/services/fence_virtd.xml
+		-rw-r--r-- root:root /usr/lib/systemd/system/fence_virtd.service
+		-rw-r--r-- root:root /usr/lib/sysusers.d/fence_virt.conf
+		-rwxr-xr-x root:root /usr/sbin/fence_virtd
+		drwxr-xr-x root:root /usr/share/fence-virt
+		-rw-r--r-- root:root /usr/share/fence-virt/fence_virt.conf.example
+		-rw-r--r-- root:root /usr/share/polkit-1/rules.d/60-fence_virtd.rules
+	END
+}
+mans_and_docs() {
+	out=$(packed fence-virt '[%{FILENAMES}\n]' && packed fence-virtd '[%{FILENAMES}\n]')
+	for page in "$root"/man/*.[58]; do
+		[ ! -e "$page" ] || says "/${page##*/}" || return
+	done
+	says own-user.conf.example && says /doc/fence-virt/LICENSE-MIT && says /doc/fence-virtd/SERVICE.md
+}
+scripts() {
+	for script in postin preun postun; do
+		packed fence-virtd "%{$script}" >"$W/script"
+		echo "$script:" && cat "$W/script" && [ "$(wc -l <"$W/script")" -gt 1 ] && gives 0 sh -n "$W/script" || return
+	done
+	same "$(packed fence-virt '%{PREIN}%{POSTIN}%{PREUN}%{POSTUN}')" "(none)(none)(none)(none)"
+}
+WANTS_OF_RPM=/etc/systemd/system/multi-user.target.wants/fence_virtd.service
+installed() {
+	# Nothing of the debs of this machine is to be taken for it.
+	rm -f "$R"/usr/sbin/fence_* "$R/etc/fence_virt.conf" "$R/lib/systemd/system/fence_virtd.service" "$R$WANTS_OF_RPM"
+	mkdir -p "$R/etc/systemd/system-preset" && echo 'enable fence_virtd.service' >"$R/etc/systemd/system-preset/00-test.preset"
+	gives 0 rpm_in -i "$W"/rpms/fence-virt-5*."$(uname -m)".rpm "$W"/rpms/fence-virtd-5*."$(uname -m)".rpm &&
+		gives 0 rpm_in -V fence-virt fence-virtd && [ -L "$R$WANTS_OF_RPM" ] &&
+		gives 0 in_root fence_virtd -V && gives 0 in_root fence_xvm -V && gives 1 in_root fence_virtd --check && says fence_xvm.key
+}
+keeps_config() {
+	echo '# by hand' >>"$R/etc/fence_virt.conf" && rm "$R$WANTS_OF_RPM"
+	out=$(sha256sum "$R/etc/fence_virt.conf")
+	gives 0 rpm_in -U --replacepkgs "$W"/rpms/fence-virtd-5*."$(uname -m)".rpm &&
+		grep -qx '# by hand' "$R/etc/fence_virt.conf" && same "$(stat -c %a "$R/etc/fence_virt.conf")" 600 && gone "$R$WANTS_OF_RPM"
+}
+erased() {
+	gives 0 rpm_in -e fence-virtd fence-virt && gone "$R/usr/sbin/fence_virtd" && gone "$R/usr/sbin/fence_xvm" &&
+		gone "$R/usr/share/doc/fence-virtd" && grep -qx '# by hand' "$R/etc/fence_virt.conf.rpmsave"
+}
+
+check "the tarball builds offline, and the rpms of it" build
+new_root rpms
+check "rpms: names, version, what they replace" version_and_names
+check "rpms: files, modes, owners" files
+check "rpms: man pages and documentation" mans_and_docs
+check "rpms: scripts" scripts
+check "rpms: installed, enabled as presets say" installed
+check "rpms: an upgrade keeps the configuration, and disabled what was" keeps_config
+check "rpms: erased, the configuration is kept aside" erased
