@@ -2,13 +2,13 @@
 # The packages: over those of the C suite and back, as debs and rpms, and the
 # tarball that they are made of.
 #
-#   OUT=      a folder with debs and rpms that are to be tested (default: they are built)
+#   OUT=      a folder with debs, or debs and rpms, to be tested (default: they are built)
 #   KEEP=1    keep the work folder
 #   LIMIT=    seconds to wait for anything (default: 60)
 #
 # Roots of their own, overlays of this machine's in namespaces without a network:
 # nothing is installed on the machine itself, and every process ends with this
-# script. packages/debs.sh, packages/rpms.sh and packages/dist.sh have the checks.
+# script. packages/ has the checks.
 #
 # Prints a line for each check. Exit code: 0 all passed, 1 not all, 77 skipped.
 set -u
@@ -52,56 +52,30 @@ fi
 
 # ------------------------------------------------------------------- inside
 
-passed=0 failed=0
+source "$here/packages/checks.sh"
 
-# check TEXT FUNCTION [ARGUMENT...] - the function's output says what it did.
-check() {
-	local text=$1 begin=${EPOCHREALTIME/./} verdict=ok ms
-	shift
-	"$@" >"$W/check.out" 2>&1 || verdict=FAIL
-	ms=$(((${EPOCHREALTIME/./} - begin) / 1000))
-	printf '%-4s %3d.%03d s  %s\n' "$verdict" $((ms / 1000)) $((ms % 1000)) "$text"
-	if [ "$verdict" = ok ]; then
-		passed=$((passed + 1))
-	else
-		failed=$((failed + 1))
-		echo "--- what the check did"
-		tail -n 40 "$W/check.out"
-	fi
-}
-
-same() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
-# gives CODE COMMAND... - runs it; its output is in $out.
-gives() {
-	local expected=$1 code
-	shift
-	echo "\$ $*"
-	out=$("$@" 2>&1)
-	code=$?
-	echo "$out"
-	same "$code" "$expected"
-}
-says() { grep -qF -- "$1" <<<"$out" || { echo "it does not say: $1"; return 1; }; }
-differs() { ! cmp -s "$1" "$2" || { echo "$1 is still $2"; return 1; }; }
-gone() { [ ! -e "$1" ] && [ ! -L "$1" ] || { echo "$1 is still there"; return 1; }; }
-
-# new_root NAME - an overlay of this machine's root, without what is mounted there; $R.
-new_root() {
+# overlay NAME - an overlay of this machine's root, without what is mounted there; $R.
+overlay() {
 	R=$W/$1
 	mkdir "$R" && mount -t tmpfs tmpfs "$R" && mkdir "$R/upper" "$R/work" "$R/root" &&
 		mount -t overlay overlay -o "lowerdir=/,upperdir=$R/upper,workdir=$R/work" "$R/root" || exit 1
 	R=$R/root
-	mount --bind /dev "$R/dev" && mount -t proc proc "$R/proc" &&
-		mount -t tmpfs tmpfs "$R/run" && mount -t tmpfs tmpfs "$R/tmp" || exit 1
 	# Packages may start daemons here.
 	rm -f "$R/usr/sbin/policy-rc.d"
-	mkdir "$R/packages" && cp "$W"/theirs/*.deb "$OUT"/* "$R/packages" || exit 1
+	mkdir "$R/packages" && cp "$W"/theirs/*.deb "$OUT"/*.deb "$R/packages" || exit 1
+}
+# new_root NAME - the same, for in_root.
+new_root() {
+	overlay "$1"
+	mount --bind /dev "$R/dev" && mount -t proc proc "$R/proc" &&
+		mount -t tmpfs tmpfs "$R/run" && mount -t tmpfs tmpfs "$R/tmp" || exit 1
 }
 in_root() { chroot "$R" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@" </dev/null; }
 
 mount -t tmpfs tmpfs /run # sockets of this machine are none of ours
 ip link set lo up || exit 1
 source "$here/packages/debs.sh"
+source "$here/packages/units.sh"
 source "$here/packages/dist.sh"
 source "$here/packages/rpms.sh"
 echo "$passed passed, $failed failed"

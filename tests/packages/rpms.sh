@@ -3,11 +3,10 @@
 
 # With no network, and nothing of this machine's crates: the tarball builds offline.
 build() {
-	OUT=$W/rpms TARBALL=$W/one.tar.gz CARGO_HOME=$W/cargo gives 0 "$root/dist/rpm/build" &&
-		gives 1 ls "$W/cargo/registry/cache" 2>/dev/null
+	OUT=$W/rpms TARBALL=$W/one.tar.gz CARGO_HOME=$W/cargo gives 0 "$root/dist/rpm/build" && gone "$W/cargo/registry"
 }
 # Debian's rpm wants to be told that it may.
-rpm_in() { rpm --root "$R" --nodeps --ignorearch --force-debian "$@"; }
+rpm_in() { rpm --root "$R" --nodeps --force-debian "$@"; }
 packed() { rpm -qp --qf "$2" "$W/rpms/$1"-5*."$(uname -m)".rpm; }
 
 version_and_names() {
@@ -75,8 +74,12 @@ erased() {
 		gone "$R/usr/share/doc/fence-virtd" && grep -qx '# by hand' "$R/etc/fence_virt.conf.rpmsave"
 }
 
-check "the tarball builds offline, and the rpms of it" build
-new_root rpms
+if ls "$OUT"/*.rpm >/dev/null 2>&1; then
+	mkdir "$W/rpms" && cp "$OUT"/*.rpm "$W/rpms" || exit 1
+else
+	check "the tarball builds offline, and the rpms of it" build
+fi
+new_root rpm-root
 check "rpms: names, version, what they replace" version_and_names
 check "rpms: files, modes, owners" files
 check "rpms: man pages and documentation" mans_and_docs

@@ -1,0 +1,152 @@
+# Runs inside of the booted root of units.sh: the unit as systemd runs it.
+# shellcheck shell=bash
+set -u
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+W=/packages
+source /packages/checks.sh
+source /packages/inside.sh
+
+KEY=/etc/cluster/fence_xvm.key
+CREDENTIAL=/run/credentials/fence_virtd.service/fence_xvm.key
+DROP_IN=/etc/systemd/system/fence_virtd.service.d/own-user.conf
+AGENT=(-T 127.0.0.1 -t 10 -k "$KEY")
+
+# config LISTENERS BACKEND URI KEY [SERIAL]
+config() {
+	cat >/etc/fence_virt.conf <<-CONF
+		fence_virtd { listener = "$1"; backend = "$2"; }
+		listeners { tcp { key_file = "$4"; } serial { ${5:-} } }
+		backends { libvirt { uri = "$3"; } }
+	CONF
+	chmod 600 /etc/fence_virt.conf
+}
+start() { gives 0 systemctl restart "$@" || { journalctl -n 20 --no-pager -u "${@: -1}"; return 1; }; }
+property() { systemctl show -p "$1" --value fence_virtd; }
+status_of() { sed -n "s/^$1:\t*//p" "/proc/$(property MainPID)/status"; }
+is_on() { fence_virt "${AGENT[@]}" -o status -H test; }
+# With -w it is ready before libvirt, or the cluster, is.
+fences() {
+	until_true "$LIMIT" is_on >/dev/null 2>&1
+	gives 0 fence_virt "${AGENT[@]}" -o off -H test && gives 2 is_on &&
+		gives 0 fence_virt "${AGENT[@]}" -o on -H test && gives 0 is_on
+}
+log_says() { journalctl --no-pager -u fence_virtd | grep -F -- "$1"; }
+
+installed() { gives 0 sh -c 'dpkg -i /packages/fence-virt_5*.deb /packages/fence-virtd_5*.deb'; }
+starts() { config tcp libvirt test:///default "$KEY" && start fence_virtd && same "$(property ActiveState)" active && fences; }
+is_confined() {
+	# 2 is CAP_DAC_OVERRIDE alone.
+	for set in CapBnd CapPrm CapEff; do same "$(status_of $set)" 0000000000000002 || return; done
+	same "$(status_of NoNewPrivs)" 1 && same "$(status_of Seccomp)" 2
+}
+reloads() {
+	local pid
+	pid=$(property MainPID)
+	gives 0 systemctl reload fence_virtd && same "$(property ActiveState)" active && same "$(property MainPID)" "$pid" && fences
+}
+other_daemon() { local now; now=$(property MainPID); [ "$now" != 0 ] && [ "$now" != "$1" ] && is_on; }
+comes_back() {
+	local pid
+	pid=$(property MainPID)
+	kill -KILL "$pid" && until_true "$LIMIT" other_daemon "$pid"
+}
+stops() { gives 0 systemctl stop fence_virtd && same "$(property Result)" success && gone /run/fence_virtd.pid; }
+
+# A VM's socket as QEMU's user would have it: nobody else may get at it.
+line_socket() {
+	install -d -o nobody -m 700 /tmp/lines
+	cat >/etc/systemd/system/line.socket <<-UNIT
+		[Socket]
+		ListenStream=/tmp/lines/vm
+		SocketUser=nobody
+		SocketMode=0600
+		Accept=yes
+	UNIT
+	cat >/etc/systemd/system/line@.service <<-UNIT
+		[Service]
+		ExecStart=/bin/cat
+		StandardInput=socket
+		StandardOutput=null
+	UNIT
+	cat >/etc/node.xml <<-XML
+		<node><domain type='test'><name>test</name><uuid>11111111-aaaa-4111-8111-111111111111</uuid><memory>65536</memory>
+		<vcpu>1</vcpu><os><type>hvm</type></os><devices><serial type='unix'><source mode='bind' path='/tmp/lines/vm'/>
+		<target port='1'/></serial></devices></domain></node>
+	XML
+	systemctl daemon-reload && gives 0 systemctl start line.socket
+}
+is_connected() { systemctl list-units --no-legend --state=active 'line@*' | grep -q line@; }
+reaches_lines() {
+	line_socket && config "tcp, serial" libvirt test:///etc/node.xml "$KEY" 'mode = "serial";' &&
+		start fence_virtd && until_true "$LIMIT" is_connected && fences && gives 0 systemctl stop fence_virtd
+}
+# libvirt's test driver behind libvirtd's socket, which asks who we are.
+asks_libvirtd() { config tcp libvirt test+unix:///default "$KEY" && start libvirtd && start fence_virtd && fences; }
+
+corosync_conf() {
+	cat >/etc/corosync/corosync.conf <<-CONF
+		totem {
+			version: 2
+			cluster_name: booted
+			transport: udpu
+		}
+		nodelist {
+			node {
+				ring0_addr: 127.0.0.1
+				nodeid: 1
+				name: booted
+			}
+		}
+		quorum {
+			provider: corosync_votequorum
+		}
+		logging {
+			to_syslog: yes
+		}
+	CONF
+}
+joins_corosync() {
+	corosync_conf && start corosync && config tcp cpg test:///default "$1" && start fence_virtd && fences
+}
+
+own_user() {
+	gives 0 systemd-sysusers fence_virt.conf && mkdir -p "${DROP_IN%/*}" &&
+		cp /usr/share/doc/fence-virtd/examples/own-user.conf.example "$DROP_IN" && systemctl daemon-reload &&
+		config tcp libvirt test:///default "$CREDENTIAL" && start fence_virtd && fences &&
+		same "$(stat -c %U "/proc/$(property MainPID)")" fence_virtd && same "$(status_of CapBnd)" 0000000000000000
+}
+refuses_reload() {
+	gives 1 systemctl reload fence_virtd && same "$(property ActiveState)" active && fences && log_says "a reload changes nothing"
+}
+own_user_asks_libvirtd() {
+	config tcp libvirt test+unix:///default "$CREDENTIAL" && start fence_virtd && fences || return
+	# Without the group it is polkit's rule that lets it in.
+	echo 'unix_sock_rw_perms = "0777"' >>/etc/libvirt/libvirtd.conf
+	echo 'auth_unix_rw = "polkit"' >>/etc/libvirt/libvirtd.conf
+	sed -i '/^SupplementaryGroups=/d' "$DROP_IN"
+	mkdir -p /etc/systemd/system/libvirtd.socket.d && printf '[Socket]\nSocketMode=0666\n' >/etc/systemd/system/libvirtd.socket.d/open.conf
+	systemctl daemon-reload && gives 0 systemctl stop fence_virtd libvirtd libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket &&
+		start libvirtd && same "$(stat -L -c %a /run/libvirt/libvirt-sock)" 666 && start fence_virtd && fences || return
+	mv /usr/share/polkit-1/rules.d/60-fence_virtd.rules /root && gives 0 systemctl stop fence_virtd && gives 0 systemctl restart polkit
+	systemctl --no-block start fence_virtd
+	until_true "$LIMIT" log_says "authentication unavailable" && gives 1 fence_virt "${AGENT[@]}" -o off -H test
+}
+own_user_joins_corosync() {
+	install -m 644 /usr/share/doc/fence-virtd/examples/corosync-uidgid /etc/corosync/uidgid.d/fence_virtd && joins_corosync "$CREDENTIAL"
+}
+
+install -d -m 755 /etc/cluster && (umask 077 && head -c 4096 /dev/urandom >"$KEY")
+check "systemd: our packages are installed" installed
+check "systemd: the unit starts, and is ready; the daemon fences" starts
+check "systemd: it has CAP_DAC_OVERRIDE alone, and a filter of system calls" is_confined
+check "systemd: reload leaves it running" reloads
+check "systemd: killed, it comes back" comes_back
+check "systemd: it stops, and leaves no pid file" stops
+check "systemd: sockets of VMs that belong to another user, in /tmp" reaches_lines
+check "systemd: through libvirtd's socket" asks_libvirtd
+check "systemd: with corosync, backend cpg" joins_corosync "$KEY"
+check "systemd: as the user fence_virtd, with credentials and no capability" own_user
+check "systemd: as that user a reload says that it changes nothing" refuses_reload
+check "systemd: as that user with corosync, let in by uidgid.d" own_user_joins_corosync
+check "systemd: as that user through libvirtd's socket, by its group and by polkit's rule" own_user_asks_libvirtd
+echo "end of the checks under systemd"
