@@ -24,11 +24,13 @@ start() { gives 0 systemctl restart "$@" || { journalctl -n 20 --no-pager -u "${
 property() { systemctl show -p "$1" --value fence_virtd; }
 status_of() { sed -n "s/^$1:\t*//p" "/proc/$(property MainPID)/status"; }
 is_on() { fence_virt "${AGENT[@]}" -o status -H test; }
+# Why it did not: the log of the daemon, and of whom it asks.
+logs() { journalctl --no-pager -n 25 -u fence_virtd -u libvirtd -u polkit -u corosync; return 1; }
 # With -w it is ready before libvirt, or the cluster, is.
 fences() {
 	until_true "$LIMIT" is_on >/dev/null 2>&1
 	gives 0 fence_virt "${AGENT[@]}" -o off -H test && gives 2 is_on &&
-		gives 0 fence_virt "${AGENT[@]}" -o on -H test && gives 0 is_on
+		gives 0 fence_virt "${AGENT[@]}" -o on -H test && gives 0 is_on || logs
 }
 log_says() { journalctl --no-pager -u fence_virtd | grep -F -- "$1"; }
 
@@ -81,7 +83,8 @@ reaches_lines() {
 		start fence_virtd && until_true "$LIMIT" is_connected && fences && gives 0 systemctl stop fence_virtd
 }
 # libvirt's test driver behind libvirtd's socket, which asks who we are.
-asks_libvirtd() { config tcp libvirt test+unix:///default "$KEY" && start libvirtd && start fence_virtd && fences; }
+BEHIND_LIBVIRTD='test+unix:///default?socket=/run/libvirt/libvirt-sock'
+asks_libvirtd() { config tcp libvirt "$BEHIND_LIBVIRTD" "$KEY" && start libvirtd && start fence_virtd && fences; }
 
 corosync_conf() {
 	cat >/etc/corosync/corosync.conf <<-CONF
@@ -119,7 +122,9 @@ refuses_reload() {
 	gives 1 systemctl reload fence_virtd && same "$(property ActiveState)" active && fences && log_says "a reload changes nothing"
 }
 own_user_asks_libvirtd() {
-	config tcp libvirt test+unix:///default "$CREDENTIAL" && start fence_virtd && fences || return
+	config tcp libvirt qemu:///system "$CREDENTIAL" && start fence_virtd &&
+		{ until_true "$LIMIT" fence_virt "${AGENT[@]}" -o monitor || logs; } || return
+	config tcp libvirt "$BEHIND_LIBVIRTD" "$CREDENTIAL" && start fence_virtd && fences || return
 	# Without the group it is polkit's rule that lets it in.
 	echo 'unix_sock_rw_perms = "0777"' >>/etc/libvirt/libvirtd.conf
 	echo 'auth_unix_rw = "polkit"' >>/etc/libvirt/libvirtd.conf
@@ -129,7 +134,7 @@ own_user_asks_libvirtd() {
 		start libvirtd && same "$(stat -L -c %a /run/libvirt/libvirt-sock)" 666 && start fence_virtd && fences || return
 	mv /usr/share/polkit-1/rules.d/60-fence_virtd.rules /root && gives 0 systemctl stop fence_virtd && gives 0 systemctl restart polkit
 	systemctl --no-block start fence_virtd
-	until_true "$LIMIT" log_says "authentication unavailable" && gives 1 fence_virt "${AGENT[@]}" -o off -H test
+	{ until_true "$LIMIT" log_says "authentication" || logs; } && gives 1 fence_virt "${AGENT[@]}" -o off -H test
 }
 own_user_joins_corosync() {
 	install -m 644 /usr/share/doc/fence-virtd/examples/corosync-uidgid /etc/corosync/uidgid.d/fence_virtd && joins_corosync "$CREDENTIAL"

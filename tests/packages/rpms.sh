@@ -57,7 +57,7 @@ scripts() {
 WANTS_OF_RPM=/etc/systemd/system/multi-user.target.wants/fence_virtd.service
 installed() {
 	# Nothing of the debs of this machine is to be taken for it.
-	rm -f "$R"/usr/sbin/fence_* "$R/etc/fence_virt.conf" "$R/lib/systemd/system/fence_virtd.service" "$R$WANTS_OF_RPM"
+	rm -rf "$R"/usr/share/doc/fence-virt* && rm -f "$R"/usr/sbin/fence_* "$R/etc/fence_virt.conf" "$R/lib/systemd/system/fence_virtd.service" "$R$WANTS_OF_RPM"
 	mkdir -p "$R/etc/systemd/system-preset" && echo 'enable fence_virtd.service' >"$R/etc/systemd/system-preset/00-test.preset"
 	gives 0 rpm_in -i "$W"/rpms/fence-virt-5*."$(uname -m)".rpm "$W"/rpms/fence-virtd-5*."$(uname -m)".rpm &&
 		gives 0 rpm_in -V fence-virt fence-virtd && [ -L "$R$WANTS_OF_RPM" ] &&
