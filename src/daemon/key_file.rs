@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
+use super::credentials;
 use super::flaw::Flaw;
 use crate::auth::Key;
 use crate::key_file::{self, make_key};
@@ -27,16 +28,30 @@ pub(crate) struct Loaded {
 ///
 /// The file, what is wrong, and the command that helps: it
 /// is missing, empty, readable or writable by everyone, or belongs to
-/// neither root nor us.
+/// neither root nor us. What is in `$CREDENTIALS_DIRECTORY` may belong to
+/// anybody, and have any mode, as the service manager has made it; that
+/// folder must then be closed to everyone else.
 pub(crate) fn load(path: &Path) -> Result<Loaded, Flaw> {
+    load_beside(path, credentials::folder().as_deref())
+}
+
+fn load_beside(path: &Path, credentials: Option<&Path>) -> Result<Loaded, Flaw> {
     let shown = path.display();
     let (key, metadata) = key_file::read(path).map_err(|error| unreadable(path, &error))?;
-    judge(path, &metadata, geteuid().as_raw())?;
+    let is_credential = match credentials {
+        Some(folder) => credentials::holds(folder, path)?,
+        None => false,
+    };
+    let mut warnings = weaknesses(path, &key);
+    if !is_credential {
+        judge(path, &metadata, geteuid().as_raw())?;
+        warnings.extend(group_access(path, &metadata));
+    }
     if key.is_empty() {
         let remedy = format!("make a key with {}", make_key(path));
         return Err(Flaw::new(format!("the key file {shown} is empty"), remedy));
     }
-    Ok(Loaded { warnings: warnings(path, &metadata, &key), key })
+    Ok(Loaded { warnings, key })
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Flaw {
@@ -70,15 +85,19 @@ fn judge(path: &Path, metadata: &Metadata, own_uid: u32) -> Result<(), Flaw> {
     Ok(())
 }
 
-fn warnings(path: &Path, metadata: &Metadata, key: &Key) -> Vec<Flaw> {
-    let (shown, mode, length) = (path.display(), metadata.mode() & 0o7777, key.len());
-    let mut warnings = Vec::new();
-    if mode & 0o070 != 0 {
-        warnings.push(Flaw::new(
+fn group_access(path: &Path, metadata: &Metadata) -> Option<Flaw> {
+    let (shown, mode) = (path.display(), metadata.mode() & 0o7777);
+    (mode & 0o070 != 0).then(|| {
+        Flaw::new(
             format!("the key file {shown} has mode {mode:04o}: its group can get at the key"),
             format!("if that is not meant, run `chmod 0600 {shown}`"),
-        ));
-    }
+        )
+    })
+}
+
+fn weaknesses(path: &Path, key: &Key) -> Vec<Flaw> {
+    let (shown, length) = (path.display(), key.len());
+    let mut warnings = Vec::new();
     if length < SHORT {
         warnings.push(Flaw::new(
             format!("the key in {shown} has only {length} bytes"),
@@ -101,7 +120,7 @@ mod tests {
     use super::*;
     use crate::auth::KEY_MAX;
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
     use std::path::PathBuf;
 
     fn key_file(name: &str, mode: u32, bytes: &[u8]) -> PathBuf {
@@ -151,5 +170,48 @@ mod tests {
             assert!(warnings.contains(word), "{warnings}");
         }
         fs::remove_file(path).unwrap();
+    }
+
+    /// A folder of this mode, as a service manager makes it.
+    fn folder(name: &str, mode: u32) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("fence-virtd-{}-{name}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn credentials_are_taken_as_the_service_manager_has_made_them() {
+        let (credentials, plain) = (folder("credentials", 0o750), key_file("plain", 0o444, &[1; 4096]));
+        let path = credentials.join("key");
+        fs::write(&path, [1; 4096]).unwrap();
+        if geteuid().is_root() {
+            chown(&path, Some(12345), Some(12345)).unwrap();
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+        let loaded = load_beside(&path, Some(&credentials)).unwrap();
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        assert!(load_beside(&path, None).is_err(), "without the manager's folder it is any file");
+        assert!(load_beside(&path, Some(Path::new("/nonexistent"))).is_err());
+
+        let link = credentials.join("link");
+        symlink(&plain, &link).unwrap();
+        for outside in [&plain, &link, &credentials.join("..").join(plain.file_name().unwrap())] {
+            let refusal = load_beside(outside, Some(&credentials)).unwrap_err().to_string();
+            assert!(refusal.contains("0444"), "{refusal}");
+        }
+        fs::remove_dir_all(credentials).unwrap();
+        fs::remove_file(plain).unwrap();
+    }
+
+    #[test]
+    fn credentials_that_everyone_can_reach_are_refused() {
+        let credentials = folder("open-credentials", 0o755);
+        let path = credentials.join("key");
+        fs::write(&path, [1; 4096]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let refusal = load_beside(&path, Some(&credentials)).unwrap_err().to_string();
+        assert!(refusal.contains("0755") && refusal.contains("LoadCredential"), "{refusal}");
+        fs::remove_dir_all(credentials).unwrap();
     }
 }

@@ -13,6 +13,7 @@
 
 mod args;
 mod backend;
+mod credentials;
 mod doctor;
 mod flaw;
 mod group;
