@@ -23,9 +23,10 @@ INSTALL ?= install
 
 AGENT_MANS = fence_virt.8 fence_xvm.8
 DAEMON_MANS = fence_virtd.8 fence_virt.conf.5
-AGENT_DOCS = README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs/AGENTS.md docs/DIFFERENCES.md docs/UPGRADING.md
-DAEMON_DOCS = README.md CHANGELOG.md ARCHITECTURE.md LICENSE-MIT LICENSE-APACHE fence_virt.conf.example \
-	docs/BENCHMARK.md docs/DIFFERENCES.md docs/PACKAGING.md docs/SERVICE.md docs/UPGRADING.md docs/WIRE.md
+COMMON_DOCS = README.md CHANGELOG.md SECURITY.md LICENSE-MIT LICENSE-APACHE docs/DIFFERENCES.md docs/UPGRADING.md
+AGENT_DOCS = $(COMMON_DOCS) docs/AGENTS.md
+DAEMON_DOCS = $(COMMON_DOCS) ARCHITECTURE.md fence_virt.conf.example \
+	$(filter-out docs/AGENTS.md $(COMMON_DOCS),$(wildcard docs/*.md))
 # From, to: a copy, with the folder of the programs put in.
 PLACED = sed 's|/usr/sbin/|$(SBINDIR)/|g'
 

@@ -46,6 +46,33 @@ reloads() {
 	pid=$(property MainPID)
 	gives 0 systemctl reload fence_virtd && same "$(property ActiveState)" active && same "$(property MainPID)" "$pid" && fences
 }
+denies() { [ "$(fence_virt "${AGENT[@]}" -o status -H test >/dev/null 2>&1; echo $?)" = 3 ]; }
+# A group of others, and away again.
+reloads_groups() {
+	local pid
+	pid=$(property MainPID)
+	cp -p /etc/fence_virt.conf /root/all.conf
+	echo 'groups { group { uuid = "other"; ip = "127.0.0.1"; } }' >>/etc/fence_virt.conf
+	gives 0 systemctl reload fence_virtd && until_true "$LIMIT" denies && cp -p /root/all.conf /etc/fence_virt.conf &&
+		gives 0 systemctl reload fence_virtd && fences && same "$(property MainPID)" "$pid"
+}
+reports() { gives 0 fence_virtd --status && says test:///default && [ -n "$(property StatusText)" ]; }
+fed_since() { [ "$(property WatchdogTimestampMonotonic)" != "$1" ]; }
+watchdog() {
+	local pid at turn
+	mkdir -p /run/systemd/system/fence_virtd.service.d
+	printf '[Service]\nWatchdogSec=2s\n' >/run/systemd/system/fence_virtd.service.d/watchdog.conf
+	systemctl daemon-reload && start fence_virtd || return
+	pid=$(property MainPID)
+	for turn in 1 2 3; do
+		at=$(property WatchdogTimestampMonotonic)
+		until_true "$LIMIT" fed_since "$at" || { echo "not fed after turn $turn"; return 1; }
+	done
+	same "$(property MainPID)" "$pid" || return
+	kill -STOP "$pid" && until_true "$LIMIT" other_daemon "$pid" || return
+	journalctl --no-pager -u fence_virtd | grep -F "Watchdog timeout"
+	rm /run/systemd/system/fence_virtd.service.d/watchdog.conf && systemctl daemon-reload
+}
 other_daemon() { local now; now=$(property MainPID); [ "$now" != 0 ] && [ "$now" != "$1" ] && is_on; }
 comes_back() {
 	local pid
@@ -116,7 +143,7 @@ own_user() {
 	gives 0 systemd-sysusers fence_virt.conf && mkdir -p "${DROP_IN%/*}" &&
 		cp /usr/share/doc/fence-virtd/examples/own-user.conf.example "$DROP_IN" && systemctl daemon-reload &&
 		config tcp libvirt test:///default "$CREDENTIAL" && start fence_virtd && fences &&
-		same "$(stat -c %U "/proc/$(property MainPID)")" fence_virtd && same "$(status_of CapBnd)" 0000000000000000
+		same "$(stat -c %U "/proc/$(property MainPID)")" fence_virtd && same "$(status_of CapBnd)" 0000000000000000 && reports
 }
 refuses_reload() {
 	gives 1 systemctl reload fence_virtd && same "$(property ActiveState)" active && fences && log_says "a reload changes nothing"
@@ -145,7 +172,10 @@ check "systemd: our packages are installed" installed
 check "systemd: the unit starts, and is ready; the daemon fences" starts
 check "systemd: it has CAP_DAC_OVERRIDE alone, and a filter of system calls" is_confined
 check "systemd: reload leaves it running" reloads
+check "systemd: a reload takes groups over" reloads_groups
+check "systemd: --status answers, and systemctl status says what it does" reports
 check "systemd: killed, it comes back" comes_back
+check "systemd: the watchdog is fed, and ends a daemon that stands still" watchdog
 check "systemd: it stops, and leaves no pid file" stops
 check "systemd: sockets of VMs that belong to another user, in /tmp" reaches_lines
 check "systemd: through libvirtd's socket" asks_libvirtd
