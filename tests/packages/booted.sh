@@ -41,6 +41,16 @@ is_confined() {
 	for set in CapBnd CapPrm CapEff; do same "$(status_of $set)" 0000000000000002 || return; done
 	same "$(status_of NoNewPrivs)" 1 && same "$(status_of Seccomp)" 2
 }
+# What it sees: /run can be written, little else; no devices.
+inside() { nsenter --mount --target "$(property MainPID)" "$@"; }
+sees_read_only() {
+	local folder
+	for folder in /etc /usr /var/lib /home /root /tmp /sys/fs/cgroup /boot; do
+		[ ! -d "$folder" ] || gives 1 inside touch "$folder/by-fence_virtd" || return
+	done
+	gives 0 inside touch /run/by-fence_virtd && gives 0 inside touch /dev/shm/by-fence_virtd &&
+		gives 1 inside test -e /dev/kmsg && gives 0 rm /run/by-fence_virtd /dev/shm/by-fence_virtd
+}
 reloads() {
 	local pid
 	pid=$(property MainPID)
@@ -171,6 +181,7 @@ install -d -m 755 /etc/cluster && (umask 077 && head -c 4096 /dev/urandom >"$KEY
 check "systemd: our packages are installed" installed
 check "systemd: the unit starts, and is ready; the daemon fences" starts
 check "systemd: it has CAP_DAC_OVERRIDE alone, and a filter of system calls" is_confined
+check "systemd: files are read-only for it, but for /run and /dev/shm" sees_read_only
 check "systemd: reload leaves it running" reloads
 check "systemd: a reload takes groups over" reloads_groups
 check "systemd: --status answers, and systemctl status says what it does" reports
