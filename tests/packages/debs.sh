@@ -24,7 +24,6 @@ administrator() {
 		backends { libvirt { uri = "test:///default"; } }
 	CONF
 	chmod 600 "$R/etc/fence_virt.conf" # the C daemon would do it
-	# As systemd reads it: without quotes, no shell would.
 	echo 'FENCE_VIRTD_ARGS=-w' >"$R/etc/default/fence_virtd"
 	state_of_files >"$W/administrator"
 }
