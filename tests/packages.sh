@@ -53,6 +53,7 @@ fi
 # ------------------------------------------------------------------- inside
 
 source "$here/packages/checks.sh"
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
 
 # overlay NAME - an overlay of this machine's root, without what is mounted there; $R.
 overlay() {

@@ -34,7 +34,8 @@ fences() {
 }
 log_says() { journalctl --no-pager -u fence_virtd | grep -F -- "$1"; }
 
-installed() { gives 0 sh -c 'dpkg -i /packages/fence-virt_5*.deb /packages/fence-virtd_5*.deb'; }
+# $VERSION is that of the source, from units.sh.
+installed() { gives 0 sh -c "dpkg -i /packages/fence-virt_$VERSION-*.deb /packages/fence-virtd_$VERSION-*.deb"; }
 starts() { config tcp libvirt test:///default "$KEY" && start fence_virtd && same "$(property ActiveState)" active && fences; }
 is_confined() {
 	# 2 is CAP_DAC_OVERRIDE alone.

@@ -8,8 +8,8 @@ KEY=/etc/cluster/fence_xvm.key
 AGENT=(-T 127.0.0.1 -p 1229 -t 10)
 
 # The shell of the root finds the files.
-theirs_in() { in_root sh -c 'dpkg -i /packages/fence-virt_4*.deb /packages/fence-virtd_4*.deb'; }
-ours_in() { in_root sh -c 'dpkg -i /packages/fence-virt_5*.deb /packages/fence-virtd_5*.deb'; }
+theirs_in() { in_root sh -c "dpkg -i /packages/fence-virt_${theirs_version}_*.deb /packages/fence-virtd_${theirs_version}_*.deb"; }
+ours_in() { in_root sh -c "dpkg -i /packages/fence-virt_${ours_version}_*.deb /packages/fence-virtd_${ours_version}_*.deb"; }
 theirs() { gives 0 theirs_in; }
 ours() { gives 0 ours_in; }
 
@@ -66,7 +66,7 @@ takes_over() {
 	runs ours
 }
 apt_takes_it() {
-	gives 0 in_root sh -c 'apt-get -s -o Dir::Etc::sourceparts=/none install /packages/fence-virt_5*.deb /packages/fence-virtd_5*.deb' &&
+	gives 0 in_root sh -c "apt-get -s -o Dir::Etc::sourceparts=/none install /packages/fence-virt_${ours_version}_*.deb /packages/fence-virtd_${ours_version}_*.deb" &&
 		says "Inst fence-virtd [$theirs_version]" && says "Inst fence-virt [$theirs_version]"
 }
 config_loads() { gives 0 in_root fence_virtd --check && says "no errors"; }
@@ -130,11 +130,11 @@ exposure_with_drop_in() {
 }
 
 theirs_version=$(dpkg-deb -f "$W"/theirs/fence-virtd_*.deb Version)
-ours_version=$(dpkg-deb -f "$OUT"/fence-virtd_5*.deb Version)
+ours_version=$(dpkg-deb -f "$OUT/fence-virtd_$version"-*.deb Version)
 new_root debs
 # A host with System V's init, in its runlevel 2: packages stop and start the daemon.
 rm -f "$R/sbin/runlevel" && printf '#!/bin/sh\necho N 2\n' >"$R/sbin/runlevel" && chmod 755 "$R/sbin/runlevel" || exit 1
-dpkg-deb -x "$OUT"/fence-virtd_5*.deb "$W/ours.unpacked" && dpkg-deb -x "$W"/theirs/fence-virtd_*.deb "$W/theirs.unpacked" || exit 1
+dpkg-deb -x "$OUT/fence-virtd_$version"-*.deb "$W/ours.unpacked" && dpkg-deb -x "$W"/theirs/fence-virtd_*.deb "$W/theirs.unpacked" || exit 1
 
 check "our version sorts above $theirs_version" dpkg --compare-versions "$ours_version" gt "$theirs_version"
 check "C packages: the C daemon fences, with an administrator's configuration" c_packages

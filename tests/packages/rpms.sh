@@ -7,14 +7,14 @@ build() {
 }
 # Debian's rpm wants to be told that it may.
 rpm_in() { rpm --root "$R" --nodeps --force-debian "$@"; }
-packed() { rpm -qp --qf "$2" "$W/rpms/$1"-5*."$(uname -m)".rpm; }
+packed() { rpm -qp --qf "$2" "$W/rpms/$1-$version"-*."$(uname -m)".rpm; }
 
 version_and_names() {
-	same "$(packed fence-virt '%{NAME} %{VERSION}')" "fence-virt 5.0.0" && same "$(packed fence-virtd '%{NAME} %{VERSION}')" "fence-virtd 5.0.0" || return
+	same "$(packed fence-virt '%{NAME} %{VERSION}')" "fence-virt $version" && same "$(packed fence-virtd '%{NAME} %{VERSION}')" "fence-virtd $version" || return
 	out=$(packed fence-virtd '[%{OBSOLETES} %{OBSOLETEFLAGS:depflags} %{OBSOLETEVERSION}\n][provides %{PROVIDES}\n]')
 	echo "$out"
 	for part in cpg libvirt multicast serial tcp; do
-		says "fence-virtd-$part < 5.0.0-1" && says "provides fence-virtd-$part" || return
+		says "fence-virtd-$part < $version-1" && says "provides fence-virtd-$part" || return
 	done
 	out=$(packed fence-virt '[%{REQUIRES}\n]')
 	! grep -E 'libvirt|libcpg' <<<"$out"
@@ -59,14 +59,14 @@ installed() {
 	# Nothing of the debs of this machine is to be taken for it.
 	rm -rf "$R"/usr/share/doc/fence-virt* && rm -f "$R"/usr/sbin/fence_* "$R/etc/fence_virt.conf" "$R/lib/systemd/system/fence_virtd.service" "$R$WANTS_OF_RPM"
 	mkdir -p "$R/etc/systemd/system-preset" && echo 'enable fence_virtd.service' >"$R/etc/systemd/system-preset/00-test.preset"
-	gives 0 rpm_in -i "$W"/rpms/fence-virt-5*."$(uname -m)".rpm "$W"/rpms/fence-virtd-5*."$(uname -m)".rpm &&
+	gives 0 rpm_in -i "$W/rpms/fence-virt-$version"-*."$(uname -m)".rpm "$W/rpms/fence-virtd-$version"-*."$(uname -m)".rpm &&
 		gives 0 rpm_in -V fence-virt fence-virtd && [ -L "$R$WANTS_OF_RPM" ] &&
 		gives 0 in_root fence_virtd -V && gives 0 in_root fence_xvm -V && gives 1 in_root fence_virtd --check && says fence_xvm.key
 }
 keeps_config() {
 	echo '# by hand' >>"$R/etc/fence_virt.conf" && rm "$R$WANTS_OF_RPM"
 	out=$(sha256sum "$R/etc/fence_virt.conf")
-	gives 0 rpm_in -U --replacepkgs "$W"/rpms/fence-virtd-5*."$(uname -m)".rpm &&
+	gives 0 rpm_in -U --replacepkgs "$W/rpms/fence-virtd-$version"-*."$(uname -m)".rpm &&
 		grep -qx '# by hand' "$R/etc/fence_virt.conf" && same "$(stat -c %a "$R/etc/fence_virt.conf")" 600 && gone "$R$WANTS_OF_RPM"
 }
 erased() {

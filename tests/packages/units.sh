@@ -19,7 +19,7 @@ boot() {
 		After=multi-user.target
 		[Service]
 		Type=oneshot
-		Environment=LIMIT=$LIMIT LC_ALL=C
+		Environment=LIMIT=$LIMIT VERSION=$version LC_ALL=C
 		ExecStart=/bin/bash -c '/bin/bash /packages/booted.sh >/packages/result 2>&1'
 		ExecStopPost=/bin/systemctl --no-block --force poweroff
 	UNIT
