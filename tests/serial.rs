@@ -82,6 +82,33 @@ fn a_line_knows_its_vm_and_the_groups_apply() {
 }
 
 #[test]
+fn serial_ports_and_channels_are_served_side_by_side() {
+    let test = "serial_ports_and_channels_are_served_side_by_side";
+    if !have_peers(test) {
+        return;
+    }
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    let (mut port, mut line) = (Socket::bind(dir.path("port")), Socket::bind(dir.path("channel")));
+    let devices = serial(&port.path) + &channel(&line.path);
+    let vms = [(vm("asker", NODE1, RUNNING), devices), (vm("victim", NODE2, RUNNING), String::new())];
+    let uri = node::node_with_devices(&dir, "node.xml", &vms);
+    let conf = format!(
+        "fence_virtd {{ listener = \"serial, serial:channels\"; backend = \"libvirt\"; }}
+         listeners {{ serial {{ path = \"{0}\"; }} serial = \"channels\" {{ mode = \"vmchannel\"; path = \"{0}\"; }} }}
+         backends {{ libvirt {{ uri = \"{uri}\"; }} }}
+         groups {{ group {{ uuid = \"{NODE1}\"; uuid = \"victim\"; listener = \"serial:channels\"; }} }}",
+        dir.path("").display()
+    );
+    let daemon = Daemon::ours(&dir, &namespace, &conf);
+    port.accept();
+    line.accept();
+    let log = || daemon.log();
+    assert_eq!(port.ask(Operation::Status, "victim"), 3, "no group is for it\n{}", log());
+    assert_eq!(line.ask(Operation::Status, "victim"), 0, "{}", log());
+    daemon.await_log(&format!("serial:channels: asker ({NODE1}): status"));
+}
+
+#[test]
 fn whatever_comes_in_on_a_line_desynchronises_nothing() {
     let test = "whatever_comes_in_on_a_line_desynchronises_nothing";
     if !have_peers(test) {

@@ -139,12 +139,14 @@ fn a_watchdog_is_fed_while_the_worker_turns() {
         },
         Duration::from_millis(400),
     );
+    daemon.await_state("STATUS=listeners tcp; backend libvirt; 0 requests, 0 refused");
     for _ in 0..3 {
         daemon.await_state("WATCHDOG=1");
     }
     daemon.signal(Signal::SIGHUP);
     daemon.await_state("RELOADING=1");
     daemon.await_state("READY=1");
+    daemon.await_state("STATUS=listeners tcp; backend libvirt; 0 requests, 0 refused; reloaded");
     daemon.await_state("WATCHDOG=1");
 }
 

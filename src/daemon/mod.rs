@@ -24,6 +24,7 @@ mod limiter;
 mod listener;
 mod log_output;
 mod logging;
+mod manager;
 mod notify;
 mod pid_file;
 mod policies;

@@ -24,6 +24,11 @@ impl Notifier {
         Notifier { target: std::env::var_os("NOTIFY_SOCKET"), watchdog }
     }
 
+    /// Whether anybody listens.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.target.is_some()
+    }
+
     /// How often `WATCHDOG=1` is to be sent: half of what systemd allows, as
     /// sd_watchdog_enabled(3) recommends. None if nobody waits for it.
     pub(crate) fn watchdog(&self) -> Option<Duration> {

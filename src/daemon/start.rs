@@ -18,6 +18,7 @@ use super::args::{self, Command, Options};
 use super::backend::Permissions;
 use super::flaw::Flaw;
 use super::listener::{self, Listener, interface_exists};
+use super::manager::Manager;
 use super::notify::Notifier;
 use super::pid_file::PidFile;
 use super::reload::{self, Reloader};
@@ -115,12 +116,6 @@ fn read_again(path: &Path) -> Result<Config, String> {
     read_config(path, false, &|text| text.lines().for_each(|line| warn!("{line}")))
 }
 
-/// What runs, for the service manager.
-fn names(config: &Config) -> String {
-    let names: Vec<&str> = config.listeners.iter().map(|listener| listener.name.as_str()).collect();
-    format!("running; listeners {}; backend {}", names.join(", "), config.backend.kind())
-}
-
 /// `--status`: what the daemon that runs with this configuration says of itself.
 fn report(path: &Path, form: Form) -> ExitCode {
     let asked = read_config(path, false, &|_| ()).and_then(|config| status::ask(&config.status_socket, form));
@@ -216,10 +211,11 @@ fn start(options: &Options) -> Result<(), String> {
     }
     let notifier = Notifier::from_environment();
     let began = Instant::now();
-    let counts = listeners.iter().map(Listener::counts).collect();
+    let counts: Vec<_> = listeners.iter().map(Listener::counts).collect();
     let uris = Box::new(started.keepers.reporter());
     let cluster = started.cluster.clone();
     let running = supervise::Running::start(listeners, started, watchers, (inbox.clone(), messages))?;
+    let manager = Manager::new(&notifier, counts.clone(), running.pulse(), config.backend.kind());
     let sources = Sources { started: began, counts, inbox, pulse: running.pulse(), uris, cluster };
     // Fencing goes on without anybody being able to ask.
     let status = StatusSocket::open(&config.status_socket, sources);
@@ -229,9 +225,9 @@ fn start(options: &Options) -> Result<(), String> {
         background.ready().map_err(|error| format!("cannot go into the background: {error}"))?;
     }
     info!("fence_virtd {} is ready", env!("CARGO_PKG_VERSION"));
-    notifier.send(&format!("READY=1\nSTATUS={}", names(&config)));
+    notifier.send("READY=1");
     let reloader = Reloader::new(config_path, read_again, config, options.debug);
-    running.until_stopped(&signals, &notifier, reloader)
+    running.until_stopped(&signals, &notifier, manager, reloader)
 }
 
 /// Who may do what. Where VMs can ask by vsock, they are known by their CIDs and by what libvirt says of those.

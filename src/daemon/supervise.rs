@@ -18,6 +18,7 @@ use log::{error, info, warn};
 use super::backend::{Keepers, Started};
 use super::group::GroupThread;
 use super::listener::{Listener, Mail};
+use super::manager::Manager;
 use super::notify::Notifier;
 use super::pulse::Pulse;
 use super::reload::{Reloader, Targets};
@@ -55,33 +56,6 @@ impl Drop for Knell {
         if self.main.post(Ended { thread, problem }).is_err() {
             warn!("a thread outlived the main one");
         }
-    }
-}
-
-/// What the service manager's watchdog gets.
-struct Watchdog {
-    /// When it is fed next; none if there is none.
-    next: Option<Instant>,
-    is_starving: bool,
-}
-
-impl Watchdog {
-    /// Feeds it, if that is due and the worker turns.
-    fn feed(&mut self, notifier: &Notifier, pulse: &Pulse) {
-        let (Some(every), Some(next)) = (notifier.watchdog(), self.next) else { return };
-        let now = Instant::now();
-        if now < next {
-            return;
-        }
-        self.next = Some(now + every);
-        let is_well = pulse.is_well();
-        if is_well {
-            notifier.send("WATCHDOG=1");
-        } else if !self.is_starving {
-            let busy = pulse.busy().unwrap_or_default().as_secs();
-            error!("the worker has been in one turn for {busy} s: the watchdog is not fed any more");
-        }
-        self.is_starving = !is_well;
     }
 }
 
@@ -142,9 +116,10 @@ impl Running {
         mut self,
         signals: &Signals,
         notifier: &Notifier,
+        mut manager: Manager<'_>,
         mut reloader: Reloader,
     ) -> Result<(), String> {
-        let outcome = self.watch(signals, notifier, &mut reloader);
+        let outcome = self.watch(signals, &mut manager, notifier, &mut reloader);
         notifier.send("STOPPING=1");
         self.tell(|| Mail::Stop);
         let mut missing = self.listeners.len();
@@ -179,18 +154,18 @@ impl Running {
         outcome
     }
 
-    /// Waits for a stop signal, or for a thread that ends. Feeds the watchdog while
-    /// the worker turns.
+    /// Waits for a stop signal, or for a thread that ends; obeys a signal to reload,
+    /// and tells the service manager what is due.
     fn watch(
         &mut self,
         signals: &Signals,
+        manager: &mut Manager<'_>,
         notifier: &Notifier,
         reloader: &mut Reloader,
     ) -> Result<(), String> {
-        let mut watchdog = Watchdog { next: notifier.watchdog().map(|_| Instant::now()), is_starving: false };
         loop {
-            watchdog.feed(notifier, &self.pulse);
-            self.wait(Some(signals), watchdog.next)?;
+            manager.attend(Instant::now());
+            self.wait(Some(signals), manager.deadline())?;
             if let Some(ended) = self.ends.take().next() {
                 let problem = ended.problem.unwrap_or_else(|| "it panicked".to_owned());
                 error!("the thread {} ended: {problem}", ended.thread);
@@ -201,23 +176,21 @@ impl Running {
                 return Ok(());
             }
             if signals.take_reload() {
-                self.reload(notifier, reloader);
+                notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_usec()));
+                let outcome = self.reload(reloader);
+                manager.reloaded(outcome.err().as_deref());
             }
         }
     }
 
-    fn reload(&mut self, notifier: &Notifier, reloader: &mut Reloader) {
-        notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_usec()));
+    fn reload(&mut self, reloader: &mut Reloader) -> Result<(), String> {
         let targets =
             Targets { listeners: &self.listeners, worker: &self.inbox, watchers: &mut self.watchers };
-        let status = match reloader.reload(targets) {
-            Ok(()) => "running; the last reload succeeded".to_owned(),
-            Err(reason) => {
-                error!("SIGHUP: {reason}: nothing is changed");
-                format!("running; the last reload failed: {reason}")
-            }
-        };
-        notifier.send(&format!("READY=1\nSTATUS={}", status.replace('\n', " ")));
+        let outcome = reloader.reload(targets);
+        if let Err(reason) = &outcome {
+            error!("SIGHUP: {reason}: nothing is changed");
+        }
+        outcome
     }
 
     /// Waits until `missing` threads have ended, the deadline passes, or
