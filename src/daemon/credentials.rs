@@ -6,12 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::flaw::Flaw;
 
-/// The variable that names the folder.
-const VARIABLE: &str = "CREDENTIALS_DIRECTORY";
-
 /// The folder of this process, if a service manager made one for it.
 pub(crate) fn folder() -> Option<PathBuf> {
-    std::env::var_os(VARIABLE).map(PathBuf::from)
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
 /// Whether this file is in that folder. Whose it is there, and with what
@@ -30,13 +27,13 @@ pub(crate) fn holds(folder: &Path, path: &Path) -> Result<bool, Flaw> {
     let remedy =
         || format!("have the service manager make it (LoadCredential=), or run `chmod 0700 {shown}`");
     let metadata = folder.metadata().map_err(|error| {
-        Flaw::new(format!("cannot look at the folder {shown} ({VARIABLE}): {error}"), remedy())
+        Flaw::new(format!("cannot look at the folder {shown} (CREDENTIALS_DIRECTORY): {error}"), remedy())
     })?;
     let mode = metadata.mode() & 0o7777;
     if mode & 0o007 != 0 {
         return Err(Flaw::new(
             format!(
-                "the folder {shown} ({VARIABLE}) has mode {mode:04o}: everyone on this host can get at the key in it"
+                "the folder {shown} (CREDENTIALS_DIRECTORY) has mode {mode:04o}: everyone on this host can get at the key in it"
             ),
             remedy(),
         ));
