@@ -205,12 +205,6 @@ impl Local {
         self.vms.get(&uuid)?.values().next().map(|vm| vm.name.as_str())
     }
 
-    /// Those that are off.
-    pub(super) fn off(&self) -> impl Iterator<Item = Domain> {
-        let off = self.uuids().filter(|&uuid| self.state(uuid) == Some(PowerState::Off));
-        off.filter_map(|uuid| Some(Domain { name: self.name(uuid)?.to_owned(), uuid }))
-    }
-
     pub(super) fn uuids(&self) -> impl Iterator<Item = Uuid> {
         self.vms.keys().copied()
     }

@@ -129,7 +129,6 @@ impl Router {
     pub fn stop(&mut self) {
         self.is_stopping = true;
         self.fail_tasks("the daemon stops");
-        self.take_back_those_that_are_off();
         self.refuse_deferred();
     }
 

@@ -8,7 +8,7 @@ use super::members::HasTold;
 use super::router::Router;
 use super::table::News;
 use super::{LocalVm, PROBE_LIMIT, Peer};
-use crate::fence::{Domain, PowerState, Uuid};
+use crate::fence::{PowerState, Uuid};
 use crate::wire::cluster::{Message, Told};
 
 impl Router {
@@ -113,23 +113,13 @@ impl Router {
         self.table.unsettled_until(now).max(probed)
     }
 
-    /// What is off here says nothing once nobody is here to ask: a host that is being
-    /// maintained must not cast doubt on VMs that run elsewhere.
-    pub(super) fn take_back_those_that_are_off(&mut self) {
-        if self.alone().is_some() {
-            return;
-        }
-        for domain in self.local.off().collect::<Vec<_>>() {
-            self.push(gone(domain));
-        }
-    }
-
     fn tell_gone(&mut self, lost: Lost, now: Instant) {
         if lost.has_run {
             self.table.gone_here(&lost.domain, now);
         }
         if self.alone().is_none() {
-            self.push(gone(lost.domain));
+            let (domain, owner, state) = (lost.domain, 0, PowerState::Off);
+            self.push(Message::Gone(Told { domain, owner, state, is_active: false }));
         }
     }
 
@@ -137,8 +127,4 @@ impl Router {
         self.push(Message::Hello { is_complete: false });
         self.local.tell_all();
     }
-}
-
-fn gone(domain: Domain) -> Message {
-    Message::Gone(Told { domain, owner: 0, state: PowerState::Off, is_active: false })
 }

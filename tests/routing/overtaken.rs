@@ -158,19 +158,6 @@ fn a_fence_that_another_daemon_asked_for_is_heard_by_all() {
 }
 
 #[test]
-fn a_daemon_that_stops_takes_back_what_is_off_there() {
-    let mut node = Node::settled(RULES, vec![local(4, PowerState::Off), local(5, Running)]);
-    node.said.clear();
-    node.router.stop();
-    node.settle();
-    let taken_back = node.said.iter().filter_map(|said| match said {
-        Message::Gone(told) => Some(told.domain.name.as_str()),
-        _ => None,
-    });
-    assert_eq!(taken_back.collect::<Vec<_>>(), ["vm4"]);
-}
-
-#[test]
 fn requests_of_nodes_are_bounded_however_they_seem_to_be_answered() {
     let mut node = Node::beside_c(RULES, vec![local(2, Running)]);
     for number in 1..=20_000 {
