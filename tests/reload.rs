@@ -135,11 +135,17 @@ fn what_needs_a_restart_is_named_and_left() {
     let key = world.dir.key("key", b'k');
     let keys = auth_keys(&key, "sha256", "sha256");
     let daemon = world.daemon(&world.conf(&keys, ""));
-    let elsewhere = world.conf(&format!("{keys} port = \"1300\";"), &group("192.0.2.77"));
+    let denies_all = world.conf(&keys, &group("192.0.2.77"));
+    let weak = auth_keys(&key, "none", "none");
+    let elsewhere = world.conf(&format!("{weak} port = \"1300\";"), &group(GUEST_V4));
     daemon.reload(&world.dir, &elsewhere);
-    daemon.await_log("until the daemon is restarted: where tcp listens");
+    daemon.await_log("a restart is needed to change where tcp listens: nothing is changed");
+    let weak = Agent { hash: "none", auth: "none", ..world.agent(&key) };
+    assert_eq!(weak.code("status", "node1"), 1, "keys go with what listens");
+    daemon.reload(&world.dir, &denies_all.replace("node.xml\"", "other.xml\""));
+    daemon.await_log("until the daemon is restarted: the settings of the backend");
     let denied = world.agent(&key).run("status", "node1");
-    assert_eq!(denied.code, 3, "at the old port, with the new groups");
+    assert_eq!(denied.code, 3, "with the new groups");
     daemon.await_log("status \"node1\": permission denied");
 }
 

@@ -34,6 +34,7 @@ pub(super) fn config(root: &Section, report: &mut Report) -> Config {
         warn_of_path(chosen::section(&named.name, &chosen, &listeners), named.at, report);
     }
     let backends = Fields::of(sections.section("backends"), "backends", report);
+    let backend = backend::read(chosen_backend(&daemon, report), &daemon, &backends, report);
     // Like the C daemon: either name is enough.
     let waits = ["wait_for_init", "wait_for_backend"].map(|key| daemon.read(key, report, values::boolean));
     Config {
@@ -41,8 +42,8 @@ pub(super) fn config(root: &Section, report: &mut Report) -> Config {
         wait_for_init: waits.contains(&Some(true)),
         debug: daemon.read("debug", report, values::number).unwrap_or(0),
         status_socket: daemon.read("status_socket", report, values::file).unwrap_or(STATUS_SOCKET.into()),
-        listeners: chosen::read(&chosen, &listeners, report),
-        backend: backend::read(chosen_backend(&daemon, report), &daemon, &backends, report),
+        listeners: chosen::read(&chosen, &listeners, backend.uris(), report),
+        backend,
         groups: groups(sections.section("groups"), &chosen, report),
     }
 }

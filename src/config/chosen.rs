@@ -5,7 +5,7 @@ use crate::fence::ListenerName;
 use super::fields::Fields;
 use super::lexer::Spot;
 use super::listener::{self, LISTENERS};
-use super::model::{ListenerConfig, NamedListener};
+use super::model::{ListenerConfig, NamedListener, SerialConfig};
 use super::report::{Report, quoted};
 use super::tree::Section;
 
@@ -73,39 +73,60 @@ fn label<'a>(section: &Section<'a>) -> Option<Spot<'a>> {
     section.label.filter(|label| !label.text.is_empty())
 }
 
-/// The section of a listener. One without a label may stand in one with a label
-/// that nobody names: fence_virtd 4.x did not look at it.
+/// The sections that a listener may mean: the one with its label. Without a label
+/// also those with one, if the file names none of this kind: to fence_virtd 4.x
+/// labels meant nothing.
+fn candidates<'a, 't>(
+    name: &ListenerName,
+    chosen: &[Named],
+    fields: &Fields<'a, 't>,
+) -> Vec<&'t Section<'a>> {
+    let of_kind = |named: &Named| named.name.kind() == name.kind() && named.name.label().is_some();
+    let knows_labels = chosen.iter().any(of_kind);
+    let is_meant = |section: &&Section| match (label(section), name.label()) {
+        (Some(label), Some(wanted)) => label.text == wanted,
+        (Some(_), None) => !knows_labels,
+        (None, wanted) => wanted.is_none(),
+    };
+    fields.sections(name.kind()).filter(is_meant).collect()
+}
+
+/// The section of a listener.
 pub(super) fn section<'a, 't>(
     name: &ListenerName,
     chosen: &[Named],
     fields: &Fields<'a, 't>,
 ) -> Option<&'t Section<'a>> {
-    let of_label = |wanted: Option<&str>| {
-        fields.sections(name.kind()).find(|section| label(section).map(|label| label.text) == wanted)
-    };
-    let is_named =
-        |label: &str| chosen.iter().any(|named| named.name == ListenerName::new(name.kind(), Some(label)));
-    let mut unnamed = fields
-        .sections(name.kind())
-        .filter(|section| label(section).is_some_and(|label| !is_named(label.text)));
-    match (of_label(name.label()), name.label(), unnamed.next(), unnamed.next()) {
-        (None, None, Some(only), None) => Some(only),
-        (found, ..) => found,
-    }
+    candidates(name, chosen, fields).pop()
 }
 
 /// Reads the sections of all listeners and keeps those that are chosen.
-pub(super) fn read(chosen: &[Named], fields: &Fields, report: &mut Report) -> Vec<NamedListener> {
+/// `uris` are those of the backend.
+pub(super) fn read(
+    chosen: &[Named],
+    fields: &Fields,
+    uris: &[String],
+    report: &mut Report,
+) -> Vec<NamedListener> {
     let mut listeners: Vec<NamedListener> = Vec::new();
     for named in chosen {
-        let section = section(&named.name, chosen, fields);
+        let meant = candidates(&named.name, chosen, fields);
+        let section = meant.last().copied();
+        if let [.., before, last] = meant.as_slice() {
+            let (kind, line) = (named.name.kind(), report.line(before.at()));
+            let message = format!(
+                "which section is that of the listener {kind}, this one or that on line {line}? Name the label in \
+                 listener, as in \"{kind}:label\", or take one away (fence_virtd 4.x takes the last)"
+            );
+            report.error(last.at(), message);
+        }
         if section.is_none() && named.name.label().is_some() {
             let (kind, label) = (named.name.kind(), named.name.label().unwrap_or_default());
             let message = format!("no section {kind} = \"{label}\" {{ ... }} stands in listeners");
             report.error(named.at, message);
         }
         let config = read_section(named.name.kind(), section, true, report);
-        let taken = listeners.iter().find(|other| collide(&other.config, &config));
+        let taken = listeners.iter().find(|other| collide(&other.config, &config, uris));
         if let Some(other) = taken {
             let message =
                 format!("{} would listen where {} does: give it a place of its own", named.name, other.name);
@@ -144,7 +165,7 @@ fn read_section(
 }
 
 /// Whether two listeners cannot both have what they listen on.
-fn collide(one: &ListenerConfig, other: &ListenerConfig) -> bool {
+fn collide(one: &ListenerConfig, other: &ListenerConfig, uris: &[String]) -> bool {
     fn meet<T: PartialEq>(one: &Option<T>, other: &Option<T>) -> bool {
         one.is_none() || other.is_none() || one == other
     }
@@ -155,7 +176,11 @@ fn collide(one: &ListenerConfig, other: &ListenerConfig) -> bool {
         (Multicast(a), Multicast(b)) => {
             a.port == b.port && a.address == b.address && meet(&a.interface, &b.interface)
         }
-        (Serial(a), Serial(b)) => a.mode == b.mode && a.uri == b.uri && meet(&a.path, &b.path),
+        (Serial(a), Serial(b)) => {
+            let of = |config: &SerialConfig| config.uri.clone().map_or(uris.to_vec(), |uri| vec![uri]);
+            let same_uri = of(a).iter().any(|uri| of(b).contains(uri));
+            a.mode == b.mode && same_uri && meet(&a.path, &b.path)
+        }
         _ => false,
     }
 }

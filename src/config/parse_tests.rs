@@ -296,13 +296,44 @@ fn sections_with_labels_are_listeners_of_their_own() {
 }
 
 #[test]
-fn a_section_with_a_label_that_nobody_names_is_that_of_its_kind() {
+fn a_section_with_a_label_is_that_of_its_kind_where_no_labels_are_named() {
     let tcp = "fence_virtd { listener = \"tcp\"; backend = \"libvirt\"; }\n";
     let text = format!("{tcp}listeners {{ tcp = \"x\" {{ port = \"7\"; }} }}");
     assert!(config(&text).listeners[0].to_string().starts_with("tcp 127.0.0.1 port 7,"));
-    let text =
-        format!("{tcp}listeners {{ tcp = \"x\" {{ port = \"7\"; }} tcp = \"y\" {{ port = \"8\"; }} }}");
-    assert!(config(&text).listeners[0].to_string().starts_with("tcp 127.0.0.1 port 1229,"));
+    assert_eq!(findings(&text), [""; 0]);
+    let two = [
+        "tcp = \"x\" { port = \"7\"; } tcp = \"y\" { port = \"8\"; }",
+        "tcp { port = \"7\"; } tcp = \"y\" { port = \"8\"; }",
+    ];
+    for sections in two {
+        let found = findings(&format!("{tcp}listeners {{ {sections} }}"));
+        assert!(found.len() == 1 && found[0].contains("Error which section is that"), "{found:?}");
+    }
+}
+
+#[test]
+fn two_listeners_do_not_take_the_same_lines() {
+    let text = |more: &str| {
+        format!(
+            "fence_virtd {{ listener = \"serial, serial:b\"; backend = \"libvirt\"; }}
+             backends {{ libvirt {{ uri = \"xen:///\"; }} }}
+             listeners {{ serial {{ path = \"/x\"; }} serial = \"b\" {{ {more} }} }}"
+        )
+    };
+    for (more, collides) in [
+        ("path = \"/x\";", true),
+        ("path = \"/x\"; uri = \"xen:///\";", true),
+        ("path = \"/x\"; uri = \"qemu:///system\";", false),
+        ("path = \"/y\";", false),
+        ("path = \"/x\"; mode = \"vmchannel\";", false),
+    ] {
+        let found = findings(&text(more));
+        assert_eq!(
+            found.iter().any(|found| found.contains("would listen where")),
+            collides,
+            "{more}: {found:?}"
+        );
+    }
 }
 
 #[test]

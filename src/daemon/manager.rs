@@ -13,6 +13,9 @@ use super::status::Counts;
 /// How often the line is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether a worker that was stuck turns again.
+const STARVING: Duration = Duration::from_secs(5);
+
 /// The service manager.
 pub(crate) struct Manager<'a> {
     notifier: &'a Notifier,
@@ -56,8 +59,9 @@ impl<'a> Manager<'a> {
             self.tell_line();
         }
         if let Some((_, every)) = self.feed_at.filter(|at| now >= *at).zip(self.notifier.watchdog()) {
-            self.feed_at = Some(now + every);
             self.feed();
+            // One that is stuck when it is looked at may go on a moment later.
+            self.feed_at = Some(now + if self.is_starving { every.min(STARVING) } else { every });
         }
     }
 
@@ -116,6 +120,24 @@ mod tests {
     use super::*;
     use crate::daemon::status::Refusal;
     use crate::fence::{ListenerName, Operation, Verdict};
+
+    #[test]
+    fn a_worker_that_turns_again_is_seen_soon() {
+        let notifier = Notifier::watched(Duration::from_secs(90));
+        let pulse = Pulse::default();
+        let mut manager = Manager::new(&notifier, Vec::new(), pulse.clone(), "libvirt");
+        let begin = Instant::now();
+        let second = Duration::from_secs(1);
+        manager.attend(begin);
+        let next = |manager: &Manager<'_>| manager.feed_at.unwrap().saturating_duration_since(begin);
+        assert!(next(&manager) >= 90 * second);
+        pulse.began_before(61 * second);
+        manager.attend(begin + 90 * second);
+        assert!(next(&manager) <= 95 * second, "it is not waited for another 90 s");
+        pulse.rests();
+        manager.attend(begin + 95 * second);
+        assert!(!manager.is_starving && next(&manager) >= 185 * second);
+    }
 
     #[test]
     fn the_line_has_listeners_backend_and_requests() {

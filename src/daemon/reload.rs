@@ -33,6 +33,8 @@ pub(crate) struct Reloader {
     /// The log level of the command line, which goes before that of the file.
     debug: Option<u32>,
     has_roster: bool,
+    /// One that was made for a reload which failed.
+    spare_roster: Option<Roster>,
 }
 
 /// Where what has changed goes.
@@ -56,7 +58,7 @@ impl Reloader {
     /// `running` is what the daemon was started with, `debug` the level of its command line.
     pub(crate) fn new(path: PathBuf, read: Read, running: Config, debug: Option<u32>) -> Reloader {
         let has_roster = needs_roster(&running);
-        Reloader { path, read, running, debug, has_roster }
+        Reloader { path, read, running, debug, has_roster, spare_roster: None }
     }
 
     /// Reads the configuration anew and puts it into effect, and logs what was changed.
@@ -66,21 +68,34 @@ impl Reloader {
     /// A sentence that says why nothing was changed.
     pub(crate) fn reload(&mut self, targets: Targets<'_>) -> Result<(), String> {
         let new = (self.read)(&self.path)?;
+        let moved = moved(&self.running, &new);
+        if !moved.is_empty() {
+            // Keys and groups go with what listens, and that cannot go there now.
+            return Err(format!("a restart is needed to change where {} listens", moved.join(" and ")));
+        }
         let mut policies: Vec<Option<Arc<Policy>>> = Vec::new();
         for (_, name) in targets.listeners {
             let listener = new.listeners.iter().find(|listener| listener.name == *name);
             policies.push(listener.map(policies::policy).transpose()?.flatten());
         }
-        let roster = match needs_roster(&new) && !self.has_roster && self.runs_vsock() {
-            true => Some(targets.watchers.follow_cids(self.running.backend.uris())?),
-            false => None,
-        };
-        self.has_roster |= roster.is_some();
-        let regroup = Regroup { groups: policies::groups(&new), roster };
-        targets
-            .worker
-            .send_deadline(Message::Regroup(regroup), Instant::now() + PATIENCE)
-            .map_err(|_| "the worker has no time for it: it has too much to do, or hangs".to_owned())?;
+        let roster =
+            match (needs_roster(&new) && !self.has_roster && self.runs_vsock(), self.spare_roster.take()) {
+                (true, Some(roster)) => Some(roster),
+                (true, None) => Some(targets.watchers.follow_cids(self.running.backend.uris())?),
+                (false, spare) => {
+                    self.spare_roster = spare;
+                    None
+                }
+            };
+        let has_roster = self.has_roster || roster.is_some();
+        let regroup = Message::Regroup(Regroup { groups: policies::groups(&new), roster });
+        if let Err(error) = targets.worker.send_deadline(regroup, Instant::now() + PATIENCE) {
+            if let Message::Regroup(Regroup { roster: Some(roster), .. }) = error.into_inner() {
+                self.spare_roster = Some(roster);
+            }
+            return Err("the worker has no time for it: it has too much to do, or hangs".to_owned());
+        }
+        self.has_roster = has_roster;
         for ((address, _), policy) in targets.listeners.iter().zip(policies) {
             // A listener that has ended ends the daemon.
             let _ = policy.map(|policy| address.post(Mail::Policy(policy)));
@@ -163,17 +178,21 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
     changes
 }
 
+/// The listeners that run and are to listen elsewhere, or otherwise.
+fn moved(old: &Config, new: &Config) -> Vec<String> {
+    let is_moved = |listener: &&NamedListener| {
+        let other = new.listeners.iter().find(|other| other.name == listener.name);
+        other.is_some_and(|other| without_auth(&other.config) != without_auth(&listener.config))
+    };
+    old.listeners.iter().filter(is_moved).map(|listener| listener.name.to_string()).collect()
+}
+
 /// The settings that are not.
 fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
     let mut names = Vec::new();
-    for listener in &new.listeners {
-        match old.listeners.iter().find(|other| other.name == listener.name) {
-            None => names.push(format!("the listener {}, which is new", listener.name)),
-            Some(other) if without_auth(&listener.config) != without_auth(&other.config) => {
-                names.push(format!("where {} listens", listener.name));
-            }
-            Some(_) => {}
-        }
+    let is_new = |listener: &&NamedListener| !old.listeners.iter().any(|other| other.name == listener.name);
+    for listener in new.listeners.iter().filter(is_new) {
+        names.push(format!("the listener {}, which is new", listener.name));
     }
     let is_gone = |listener: &&NamedListener| !new.listeners.iter().any(|other| other.name == listener.name);
     for listener in old.listeners.iter().filter(is_gone) {
@@ -224,8 +243,9 @@ mod tests {
         let old = with("tcp", "");
         assert_eq!(needing_restart(&old, &old), [""; 0]);
         let new = with("vsock tcp", "listeners { tcp { port = \"5\"; hash = \"sha512\"; } }");
-        assert_eq!(needing_restart(&old, &new), ["the listener vsock, which is new", "where tcp listens"]);
-        assert_eq!(needing_restart(&new, &old)[1], "the listener vsock, which is there no more");
+        assert_eq!(needing_restart(&old, &new), ["the listener vsock, which is new"]);
+        assert_eq!(needing_restart(&new, &old), ["the listener vsock, which is there no more"]);
+        assert_eq!(moved(&old, &new), ["tcp"]);
         let new = with("tcp", "backends { libvirt { uri = \"test:///default\"; } }");
         assert_eq!(needing_restart(&old, &new), ["the settings of the backend"]);
         let new = config("fence_virtd { listener = \"tcp\"; backend = \"cpg\"; foreground = \"1\"; }");
@@ -241,6 +261,6 @@ mod tests {
         let changes = changes(&old, &new);
         assert_eq!(changes[0], "1 groups in place of 0");
         assert!(changes[1].starts_with("tcp with hash sha512, auth sha256,"), "{changes:?}");
-        assert!(needing_restart(&old, &new).is_empty());
+        assert!(needing_restart(&old, &new).is_empty() && moved(&old, &new).is_empty());
     }
 }

@@ -165,6 +165,13 @@ impl Running {
     ) -> Result<(), String> {
         loop {
             manager.attend(Instant::now());
+            // It may have come while the daemon was started.
+            if signals.take_reload() {
+                notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_usec()));
+                let outcome = self.reload(reloader);
+                manager.reloaded(outcome.err().as_deref());
+                continue;
+            }
             self.wait(Some(signals), manager.deadline())?;
             if let Some(ended) = self.ends.take().next() {
                 let problem = ended.problem.unwrap_or_else(|| "it panicked".to_owned());
@@ -174,11 +181,6 @@ impl Running {
             if let Some(signal) = signals.next().map_err(|error| format!("cannot read signals: {error}"))? {
                 info!("{signal}: finishing what is in flight");
                 return Ok(());
-            }
-            if signals.take_reload() {
-                notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_usec()));
-                let outcome = self.reload(reloader);
-                manager.reloaded(outcome.err().as_deref());
             }
         }
     }

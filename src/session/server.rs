@@ -194,6 +194,13 @@ impl ServerSession {
         ServerSession { policy, nonce, state, deadline: Some(now + HANDSHAKE_LIMIT), output: Vec::new() }
     }
 
+    /// From now on this policy holds, unless the request has been taken by the other.
+    pub fn adopt(&mut self, policy: &Arc<Policy>) {
+        if matches!(self.state, State::AwaitRequest(_)) {
+            self.policy = policy.clone();
+        }
+    }
+
     /// Takes bytes off the front of `input`. Call it again until it gives
     /// none: more may follow from the same bytes.
     ///

@@ -304,3 +304,20 @@ fn while_keys_are_changed_no_challenge_of_ours_is_answered_with_either() {
         }
     }
 }
+
+#[test]
+fn a_request_that_is_not_there_yet_is_judged_by_the_policy_of_the_moment() {
+    let (old, new) = (policy(HashKind::None, HashKind::None), policy(HashKind::Sha256, HashKind::Sha256));
+    let unsigned = packet(HashKind::None);
+    let mut session = ServerSession::accepted(old.clone(), [1; 32], Instant::now());
+    session.receive(&mut &unsigned[..100]).unwrap();
+    session.adopt(&new);
+    let refused = session.receive(&mut &unsigned[100..]);
+    assert!(matches!(refused, Err(Misconduct::WeakHash { .. })), "{refused:?}");
+    // One that was taken ends as it began.
+    let mut session = ServerSession::accepted(old, [1; 32], Instant::now());
+    let mut input = unsigned.as_slice();
+    assert!(matches!(session.receive(&mut input), Ok(Some(Event::Requested(_)))));
+    session.adopt(&new);
+    assert!(matches!(session.receive(&mut input), Ok(Some(Event::Authenticated(_)))));
+}

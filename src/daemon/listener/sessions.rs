@@ -68,8 +68,9 @@ impl Sessions {
         self.live.is_empty()
     }
 
-    /// Clients that come from now on are served by this policy.
+    /// Clients whose requests come from now on are served by this policy.
     pub(super) fn adopt(&mut self, policy: Arc<Policy>) {
+        self.live.values_mut().for_each(|session| session.machine.adopt(&policy));
         self.policy = policy;
     }
 
