@@ -7,6 +7,8 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Output;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -119,6 +121,20 @@ fn the_socket_is_for_root_and_holds_nobody_up() {
     let (code, text) = world.status(&daemon, &[]);
     assert_eq!(code, Some(0), "{text}");
     drop((silent, noisy));
+    // One that says something again and again, within the limit of a single read.
+    let mut drips = UnixStream::connect(&socket).unwrap();
+    let (stop, stopped) = channel::<()>();
+    let dripping = thread::spawn(move || {
+        while drips.write_all(b"x").is_ok() {
+            if stopped.recv_timeout(Duration::from_millis(1500)) != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
+        }
+    });
+    let (code, text) = world.status(&daemon, &[]);
+    assert_eq!(code, Some(0), "{text}");
+    drop(stop);
+    dripping.join().unwrap();
     let (conf, exit) = (daemon.conf().to_owned(), daemon.stop(LIMIT));
     assert!(exit.success() && !socket.exists(), "the socket goes with the daemon");
     let mut command = world.pair.host.command(OURS);

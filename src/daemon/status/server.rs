@@ -18,7 +18,8 @@ use super::snapshot::{ClusterState, ListenerState, Snapshot, UriState};
 use crate::daemon::pulse::Pulse;
 use crate::daemon::worker::{Message, QUEUE_MAX};
 
-/// How long who asks may take to say what, and to take the answer.
+/// How long who asks may take in all, to say what and to take the answer: the
+/// others wait meanwhile.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest question, in bytes.
 const QUESTION_MAX: u64 = 32;
@@ -82,7 +83,7 @@ impl StatusSocket {
         let socket = StatusSocket(path.to_owned());
         let body = move || {
             for connection in listener.incoming() {
-                match connection.and_then(|mut stream| answer(&mut stream, &sources)) {
+                match connection.and_then(|stream| answer(stream, &sources)) {
                     Ok(()) => {}
                     // Who asked has gone, or has no descriptor left for us.
                     Err(error) => {
@@ -128,15 +129,47 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn answer(stream: &mut UnixStream, sources: &Sources) -> io::Result<()> {
-    let uid = getsockopt(stream, sockopt::PeerCredentials)?.uid();
+/// A connection until a moment after which nothing is read or written.
+struct Bounded {
+    stream: UnixStream,
+    until: Instant,
+}
+
+impl Bounded {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        match self.until.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(io::Error::new(io::ErrorKind::TimedOut, "who asks takes too long")),
+            left => Ok(Some(left)),
+        }
+    }
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn answer(stream: UnixStream, sources: &Sources) -> io::Result<()> {
+    let uid = getsockopt(&stream, sockopt::PeerCredentials)?.uid();
     if uid != 0 && uid != geteuid().as_raw() {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("the user id {uid} asks")));
     }
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut stream = Bounded { stream, until: Instant::now() + PATIENCE };
     let mut word = String::new();
-    BufReader::new((&mut *stream).take(QUESTION_MAX)).read_line(&mut word)?;
+    BufReader::new((&mut stream).take(QUESTION_MAX)).read_line(&mut word)?;
     let Some(form) = Form::of_word(word.trim_end()) else {
         return stream.write_all(b"unwell\nask for text, json or openmetrics\n");
     };
