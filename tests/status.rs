@@ -144,6 +144,27 @@ fn the_socket_is_for_root_and_holds_nobody_up() {
 }
 
 #[test]
+fn a_file_that_is_being_edited_is_no_obstacle() {
+    let Some(world) = World::new("a_file_that_is_being_edited_is_no_obstacle") else { return };
+    let daemon = world.daemon("test:///default");
+    let conf = std::fs::read_to_string(daemon.conf()).unwrap();
+    let edits = [
+        conf.replace("backend = \"libvirt\";", "backend = "),
+        conf.replace("listeners {", "listeners"),
+        conf.clone() + "groups { group { uuid = \"x",
+    ];
+    for edited in edits {
+        assert_ne!(edited, conf);
+        std::fs::write(daemon.conf(), edited).unwrap();
+        let (code, text) = world.status(&daemon, &[]);
+        assert!(code == Some(0) && text.contains("all is well"), "{text}");
+    }
+    std::fs::remove_file(daemon.conf()).unwrap();
+    let (code, text) = world.status(&daemon, &[]);
+    assert!(code == Some(1) && text.contains("cannot read the configuration"), "{text}");
+}
+
+#[test]
 fn a_watchdog_is_fed_while_the_worker_turns() {
     let Some(world) = World::new("a_watchdog_is_fed_while_the_worker_turns") else { return };
     let daemon = Daemon::ours_watched(

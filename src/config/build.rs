@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use super::backend::{self, BACKENDS};
 use super::chosen::{self, Named};
@@ -41,11 +42,33 @@ pub(super) fn config(root: &Section, report: &mut Report) -> Config {
         foreground: daemon.read("foreground", report, values::boolean).unwrap_or(false),
         wait_for_init: waits.contains(&Some(true)),
         debug: daemon.read("debug", report, values::number).unwrap_or(0),
-        status_socket: daemon.read("status_socket", report, values::file).unwrap_or(STATUS_SOCKET.into()),
+        status_socket: read_status_socket(&daemon, report).unwrap_or(STATUS_SOCKET.into()),
         listeners: chosen::read(&chosen, &listeners, backend.uris(), report),
         backend,
         groups: groups(sections.section("groups"), &chosen, report),
     }
+}
+
+/// Where `--status` asks, though the file may have mistakes. If its braces or
+/// quotes are wrong, the key counts in whichever section it seems to be.
+pub(super) fn status_socket(root: &Section, report: &mut Report) -> PathBuf {
+    let is_torn = report.has_errors();
+    let section = Fields::of(Some(root), "", report).section("fence_virtd");
+    let daemon = Fields::of(section, "fence_virtd", report);
+    let found = read_status_socket(&daemon, report);
+    let found = found.or_else(|| if is_torn { status_socket_anywhere(root) } else { None });
+    found.unwrap_or(STATUS_SOCKET.into())
+}
+
+fn read_status_socket(daemon: &Fields, report: &mut Report) -> Option<PathBuf> {
+    daemon.read("status_socket", report, values::file)
+}
+
+fn status_socket_anywhere(section: &Section) -> Option<PathBuf> {
+    let is_meant = |entry: &&Entry| entry.key.text.eq_ignore_ascii_case("status_socket");
+    let here = section.entries.iter().rev().filter(is_meant);
+    let found = here.filter_map(|entry| values::file(entry.value.text).ok()).next();
+    found.or_else(|| section.sections.iter().find_map(status_socket_anywhere))
 }
 
 /// The serial listener is chosen at `at`.

@@ -35,5 +35,5 @@ pub use model::{
     AuthConfig, BackendConfig, Config, CpgConfig, GroupConfig, ListenerConfig, MulticastConfig, NameMode,
     NamedListener, SerialConfig, SerialMode, TcpConfig, UnknownVm, VsockConfig,
 };
-pub use parse::{FILE_MAX, Outcome, parse};
+pub use parse::{FILE_MAX, Outcome, parse, status_socket};
 pub use schema::{Count, KEYS, KeySpec, ValueKind};

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::build;
 use super::diagnostic::Diagnostics;
@@ -31,6 +31,16 @@ pub fn parse(path: &Path, text: &[u8]) -> Outcome {
     };
     let config = config.filter(|_| !report.has_errors());
     Outcome { config, diagnostics: report.finish(path, &String::from_utf8_lossy(bytes)) }
+}
+
+/// The `status_socket` of a file, or its default: the same as [`parse()`] has it,
+/// and with mistakes elsewhere in the file still as far as it can be read.
+pub fn status_socket(text: &[u8]) -> PathBuf {
+    let bytes = &text[..text.len().min(FILE_MAX)];
+    let mut unsaid = Report::new(bytes);
+    let text = String::from_utf8_lossy(bytes);
+    let root = tree::read(&text, &mut unsaid);
+    build::status_socket(&root, &mut unsaid)
 }
 
 fn decode(bytes: &[u8], report: &mut Report) -> Option<Config> {

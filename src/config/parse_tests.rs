@@ -359,3 +359,32 @@ fn what_is_wrong_with_labels_is_said() {
     assert!(found[0].contains("no group is for the listener tcp: its requests are denied"), "{found:?}");
     assert!(found[1].contains("the listener vsock does not run: it lets nobody be fenced"), "{found:?}");
 }
+
+#[test]
+fn the_status_socket_is_found_in_spite_of_other_mistakes() {
+    let default = Path::new("/run/fence_virtd/status.sock");
+    let daemon = "listener = \"tcp\"; backend = \"libvirt\";";
+    for text in [
+        format!("fence_virtd {{ {daemon} }}"),
+        format!("FENCE_VIRTD {{ {daemon} Status_Socket = \"/q\"; }}"),
+        format!("fence_virtd {{ {daemon} }} status_socket = \"/unknown/here\";"),
+        format!("fence_virtd {{ status_socket = \"/p\"; {daemon} status_socket = \"/q\"; }}"),
+    ] {
+        let config = parse(Path::new("f"), text.as_bytes()).config.unwrap();
+        assert_eq!(status_socket(text.as_bytes()), config.status_socket, "{text}");
+    }
+    for text in [
+        "fence_virtd { listener = \"ucp\"; status_socket = \"/q\"; }",
+        "fence_virtd { listener = ; status_socket = \"/q\" }",
+        "fence_virtd { listener = \"tcp;\n status_socket = \"/q\";\n",
+        "listeners { tcp { \nfence_virtd { status_socket = \"/q\"; }",
+        "fence_virtd { } } status_socket = \"/q\"; }",
+    ] {
+        assert!(parse(Path::new("f"), text.as_bytes()).config.is_none(), "{text}");
+        assert_eq!(status_socket(text.as_bytes()), Path::new("/q"), "{text}");
+    }
+    assert_eq!(status_socket(b"# \xff\nfence_virtd { status_socket = \"/q\"; }"), Path::new("/q"));
+    for text in ["", "fence_virtd { status_socket = \"q\"; }", "fence_virtd { status_socket = /q; }"] {
+        assert_eq!(status_socket(text.as_bytes()), default, "{text}");
+    }
+}

@@ -95,9 +95,11 @@ fn warn_on_stderr(text: &str) {
 ///
 /// A sentence that names the file, if it cannot be read at all.
 pub(super) fn parse_config(path: &Path) -> Result<Outcome, String> {
-    let text = fs::read(path)
-        .map_err(|error| format!("cannot read the configuration {}: {error}", path.display()))?;
-    Ok(config::parse(path, &text))
+    Ok(config::parse(path, &read_file(path)?))
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("cannot read the configuration {}: {error}", path.display()))
 }
 
 /// Reads the configuration and says what is wrong with it, each line as `say` does.
@@ -117,8 +119,9 @@ fn read_again(path: &Path) -> Result<Config, String> {
 }
 
 /// `--status`: what the daemon that runs with this configuration says of itself.
+/// It may run well while the file is being edited.
 fn report(path: &Path, form: Form) -> ExitCode {
-    let asked = read_config(path, false, &|_| ()).and_then(|config| status::ask(&config.status_socket, form));
+    let asked = read_file(path).and_then(|text| status::ask(&config::status_socket(&text), form));
     match asked {
         Ok((report, is_well)) => match print(&report) {
             ExitCode::SUCCESS if !is_well => ExitCode::from(2),
