@@ -32,10 +32,28 @@ pub(crate) struct Loaded {
 /// anybody, and have any mode, as the service manager has made it; that
 /// folder must then be closed to everyone else.
 pub(crate) fn load(path: &Path) -> Result<Loaded, Flaw> {
-    load_beside(path, credentials::folder().as_deref())
+    load_as(path, geteuid().as_raw(), credentials::folder().as_deref())
 }
 
-fn load_beside(path: &Path, credentials: Option<&Path>) -> Result<Loaded, Flaw> {
+/// The same from outside, as the daemon that runs with this user id (or else
+/// one of ours) would have it. What is below `/run/credentials` is taken for a
+/// credential of that daemon.
+///
+/// # Errors
+///
+/// Those of [`load`].
+pub(crate) fn examine(path: &Path, daemon: Option<u32>) -> Result<Loaded, Flaw> {
+    let uid = daemon.unwrap_or_else(|| geteuid().as_raw());
+    load_as(path, uid, credentials::unit_folder(path).or_else(credentials::folder).as_deref())
+}
+
+/// Whether it is a credential of a unit that cannot be read from here, so that
+/// only the daemon can say what it is worth.
+pub(crate) fn is_out_of_reach(path: &Path) -> bool {
+    credentials::is_of_unit(path) && key_file::read(path).is_err()
+}
+
+fn load_as(path: &Path, uid: u32, credentials: Option<&Path>) -> Result<Loaded, Flaw> {
     let shown = path.display();
     let (key, metadata) = key_file::read(path).map_err(|error| unreadable(path, &error))?;
     let is_credential = match credentials {
@@ -44,7 +62,7 @@ fn load_beside(path: &Path, credentials: Option<&Path>) -> Result<Loaded, Flaw> 
     };
     let mut warnings = weaknesses(path, &key);
     if !is_credential {
-        judge(path, &metadata, geteuid().as_raw())?;
+        judge(path, &metadata, uid)?;
         warnings.extend(group_access(path, &metadata));
     }
     if key.is_empty() {
@@ -56,6 +74,10 @@ fn load_beside(path: &Path, credentials: Option<&Path>) -> Result<Loaded, Flaw> 
 
 fn unreadable(path: &Path, error: &io::Error) -> Flaw {
     let remedy = match error.kind() {
+        io::ErrorKind::NotFound if credentials::is_of_unit(path) => {
+            "name it in the unit (LoadCredential=) and start that: the folder is there only while it runs"
+                .to_owned()
+        }
         io::ErrorKind::NotFound => {
             format!("copy it from a host or guest of the cluster, or make one with {}", make_key(path))
         }
@@ -65,9 +87,9 @@ fn unreadable(path: &Path, error: &io::Error) -> Flaw {
     Flaw::new(format!("cannot read the key file {}: {error}", path.display()), remedy)
 }
 
-fn judge(path: &Path, metadata: &Metadata, own_uid: u32) -> Result<(), Flaw> {
+fn judge(path: &Path, metadata: &Metadata, daemon: u32) -> Result<(), Flaw> {
     let (shown, mode) = (path.display(), metadata.mode() & 0o7777);
-    if metadata.uid() != 0 && metadata.uid() != own_uid {
+    if metadata.uid() != 0 && metadata.uid() != daemon {
         let uid = metadata.uid();
         return Err(Flaw::new(
             format!(
@@ -123,6 +145,10 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
     use std::path::PathBuf;
 
+    fn load_beside(path: &Path, credentials: Option<&Path>) -> Result<Loaded, Flaw> {
+        load_as(path, geteuid().as_raw(), credentials)
+    }
+
     fn key_file(name: &str, mode: u32, bytes: &[u8]) -> PathBuf {
         let path = std::env::temp_dir().join(format!("fence-virtd-{}-{name}.key", std::process::id()));
         fs::write(&path, bytes).unwrap();
@@ -160,6 +186,32 @@ mod tests {
         assert!(judge(&path, &metadata, metadata.uid()).is_ok());
         fs::remove_file(path).unwrap();
         assert!(load(Path::new("/dev/null")).unwrap_err().what.contains("regular file"));
+    }
+
+    #[test]
+    fn a_key_may_belong_to_the_user_of_the_daemon_that_runs() {
+        let path = key_file("own-user", 0o600, &[1; 4096]);
+        let owner = fs::metadata(&path).unwrap().uid();
+        assert!(examine(&path, Some(owner)).is_ok() && examine(&path, None).is_ok());
+        if geteuid().is_root() {
+            chown(&path, Some(12345), None).unwrap();
+            assert!(examine(&path, Some(12345)).is_ok());
+            for other in [None, Some(0), Some(12346)] {
+                assert!(examine(&path, other).unwrap_err().what.contains("12345"), "{other:?}");
+            }
+        }
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_credential_that_is_not_there_is_not_to_be_made_by_hand() {
+        let path = Path::new("/run/credentials/fence-nonexistent.service/key");
+        assert!(is_out_of_reach(path) && !is_out_of_reach(Path::new("/nonexistent/key")));
+        let refusal = examine(path, None).unwrap_err();
+        assert!(
+            refusal.remedy.contains("LoadCredential=") && !refusal.remedy.contains("urandom"),
+            "{refusal}"
+        );
     }
 
     #[test]

@@ -96,6 +96,17 @@ pub(crate) fn running(path: &Path) -> Option<u32> {
     text.trim().parse().ok().filter(|&pid| is_fence_virtd(pid))
 }
 
+/// The user id with whose rights a process runs; none if it has ended.
+pub(crate) fn user_of(pid: u32) -> Option<u32> {
+    effective_uid(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+}
+
+/// From `Uid:` of proc_pid_status(5): real, effective, saved, of the file system.
+fn effective_uid(status: &str) -> Option<u32> {
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_whitespace().nth(1)?.parse().ok()
+}
+
 fn is_fence_virtd(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == "fence_virtd")
 }
@@ -126,6 +137,13 @@ mod tests {
         assert!(path.exists(), "a successor's is left alone");
         drop(successor);
         drop(PidFile::take(&path).unwrap());
+    }
+
+    #[test]
+    fn the_user_is_the_effective_one() {
+        assert_eq!(effective_uid("Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n"), Some(2));
+        assert_eq!(effective_uid("Name:\tx\n"), None);
+        assert_eq!(user_of(std::process::id()), Some(nix::unistd::geteuid().as_raw()));
     }
 
     #[test]

@@ -53,7 +53,7 @@ fn examine(path: &Path, pid_file: &Path, report: &mut Report<impl Write>) -> io:
     report.tell(process::judge(running, pid_file, process::own_uid()))?;
     let Some(config) = outcome.ok().and_then(|outcome| outcome.config) else { return Ok(()) };
     for listener in &config.listeners {
-        report.tell(settings::keys(listener))?;
+        report.tell(settings::keys(listener, running))?;
         report.tell(examine_listener(listener, &config, running))?;
     }
     report.tell(firewall::judge(firewall::look(), &config))?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::finding::{Finding, Level, listed};
+use super::process::Running;
 use crate::config::{Config, Diagnostic, NamedListener, Outcome, Severity};
 use crate::daemon::flaw::Flaw;
 use crate::daemon::key_file::{self, Loaded};
@@ -58,17 +59,30 @@ fn mistake(path: &Path, found: &Diagnostic) -> Finding {
     Finding::of(level, ABOUT, Flaw::new(what, remedy))
 }
 
-/// Reads the key files of a listener.
-pub(super) fn keys(listener: &NamedListener) -> Vec<Finding> {
+/// Reads the key files of a listener, as the daemon that runs would.
+pub(super) fn keys(listener: &NamedListener, running: Option<Running>) -> Vec<Finding> {
     let Some(auth) = listener.config.auth() else { return Vec::new() };
     let judge = |path: &Path| {
-        let loaded = key_file::load(path);
+        if running.is_none() && key_file::is_out_of_reach(path) {
+            return vec![unseen(listener, path)];
+        }
+        let loaded = key_file::examine(path, running.and_then(|running| running.uid));
         match auth.old_key_file.as_deref() == Some(path) {
             true => judge_old_key(listener, path, loaded),
             false => judge_key(listener, path, loaded),
         }
     };
     policies::key_files(auth).flat_map(judge).collect()
+}
+
+/// The key of a unit that does not run, or has a pid file of its own.
+fn unseen(listener: &NamedListener, path: &Path) -> Finding {
+    let what = format!(
+        "the key file {} is a credential, there only while its unit runs: nothing can be said of it",
+        path.display()
+    );
+    let remedy = "start the unit and run this again, with its pid file (-p) if that is another one";
+    Finding::note(&listener.name, what, remedy)
 }
 
 fn judge_key(listener: &NamedListener, path: &Path, loaded: Result<Loaded, Flaw>) -> Vec<Finding> {
@@ -151,6 +165,16 @@ mod tests {
     fn a_file_that_cannot_be_read_is_an_error() {
         let findings = judge(Path::new("a.conf"), &Err("cannot read it".to_owned()));
         assert_eq!(levels(&findings), [Level::Error]);
+    }
+
+    #[test]
+    fn a_credential_is_missed_only_while_its_unit_runs() {
+        let text = "fence_virtd { listener = \"tcp\"; backend = \"libvirt\"; }
+            listeners { tcp { key_file = \"/run/credentials/fence-nonexistent.service/key\"; } }";
+        let listener = config::parse(Path::new("a"), text.as_bytes()).config.unwrap().listeners.remove(0);
+        assert_eq!(levels(&keys(&listener, None)), [Level::Note]);
+        let running = Running { pid: 7, uid: Some(5) };
+        assert_eq!(levels(&keys(&listener, Some(running))), [Level::Error]);
     }
 
     #[test]
