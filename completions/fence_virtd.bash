@@ -25,7 +25,7 @@ _fence_virtd() {
 	*)
 		mapfile -t COMPREPLY < <(compgen -W '
 			-F --foreground -f --config -d --debug -w --wait-for-init
-			-p --pid-file --log -t --check -c --configure --doctor
+			-p --pid-file --log -t --check --lenient -c --configure --doctor
 			--status --json --openmetrics
 			-l --list -V --version -h --help' -- "$word")
 		;;

@@ -186,10 +186,21 @@ fn a_daemon_as_a_user_of_its_own() {
         said.code(0)
             .finding("note     daemon:", "as the user id 65534", "docs/SERVICE.md")
             .ok("the key file");
+        // The strict look finds nothing wrong with it either, and what is a third user's stays wrong.
+        let check = |conf: &str| {
+            let path = host.dir.write("check.conf", conf);
+            let mut command = host.namespace.command(OURS);
+            command.arg("--check").arg("-f").arg(path).arg("-p").arg(host.pid_file());
+            command.output().unwrap()
+        };
+        let output = check(&conf);
+        assert!(output.status.success(), "{output:?}");
         let other = host.dir.key("other", b'o');
         std::os::unix::fs::chown(&other, Some(12345), None).unwrap();
         let conf = conf.replace("/key\"", "/other\"");
         host.doctor(&conf).code(2).finding("ERROR    tcp:", "the user id 12345", "chown root");
+        let output = check(&conf);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
     });
 }
 

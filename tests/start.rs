@@ -125,6 +125,35 @@ fn check_says_what_would_run_and_starts_nothing() {
 }
 
 #[test]
+fn the_lenient_check_fails_only_where_the_start_would() {
+    if !have_peers("the_lenient_check_fails_only_where_the_start_would") {
+        return;
+    }
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    dir.key("key", b'k');
+    let lenient = |conf: &str| run(&dir, &namespace, conf, &["--check", "--lenient"]);
+    let strict = |conf: &str| run(&dir, &namespace, conf, &["--check"]);
+    let good = tcp(&dir, "key");
+    let unknown = good.replace("listeners {", "nonsense = \"1\"; listeners { vsock { port = \"x\"; }");
+    let unit = good.replace(&dir.path("key").display().to_string(), "/run/credentials/no-such-unit/key");
+    for (conf, word) in [(&unknown, "nonsense"), (&unit, "/run/credentials/no-such-unit/key")] {
+        let (code, text) = lenient(conf);
+        assert!(code == 0 && text.contains(word) && text.contains("no errors"), "{text}");
+        assert_eq!(strict(conf).0, 1, "{conf}");
+    }
+    // A daemon does start with what is unknown.
+    let daemon = Daemon::ours(&dir, &namespace, &unknown);
+    assert!(daemon.stop(Duration::from_secs(10)).success());
+    for conf in
+        [good.replace("sha256", "sha255"), tcp(&dir, "none"), good.replace("listeners {", "listeners")]
+    {
+        let (code, text) = lenient(&conf);
+        assert_eq!(code, 1, "{text}");
+        assert_eq!(run(&dir, &namespace, &conf, &["-F"]).0, 1, "{conf}");
+    }
+}
+
+#[test]
 fn it_detaches_when_ready_and_its_pid_file_is_held() {
     if !have_peers("it_detaches_when_ready_and_its_pid_file_is_held") {
         return;

@@ -24,6 +24,8 @@ Usage: fence_virtd [options]
       --log <format>       text, or json: on stdout, one object a line
   -c, --configure          ask for the settings, write the configuration, end
   -t, --check              check the configuration, print what would run, end
+      --lenient            with --check: only what keeps the daemon from starting
+                           is an error
       --status             ask the daemon that runs how it is: exit code 0 if
                            all is well, 2 if not, 1 without an answer
       --json               with --status: as JSON
@@ -42,7 +44,7 @@ See fence_virt.conf.example for the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Command {
     Run(Options),
-    Check(PathBuf),
+    Check { config: PathBuf, pid_file: PathBuf, is_lenient: bool },
     Status(PathBuf, Form),
     Doctor { config: PathBuf, pid_file: PathBuf },
     Setup(PathBuf),
@@ -77,7 +79,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         is_json: false,
     };
     let (mut is_setup, mut is_check, mut is_doctor, mut is_status) = (false, false, false, false);
-    let mut form = Form::Text;
+    let (mut form, mut is_lenient) = (Form::Text, false);
     let mut parser = lexopt::Parser::from_args(args);
     let explain = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(explain)? {
@@ -93,6 +95,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             Short('p') | Long("pid-file") => options.pid_file = parser.value().map_err(explain)?.into(),
             Short('c') | Long("configure") => is_setup = true,
             Short('t') | Long("check") => is_check = true,
+            Long("lenient") => is_lenient = true,
             Long("log") => {
                 let format = parser.value().map_err(explain)?;
                 options.is_json = match format.to_str() {
@@ -114,6 +117,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     if form != Form::Text && !is_status {
         return Err("--json and --openmetrics are forms of --status".into());
     }
+    if is_lenient && !is_check {
+        return Err("--lenient is a form of --check".into());
+    }
     if is_setup && (is_check || is_doctor || is_status) {
         return Err("-c sets up, -t, --status and --doctor look: give one of them".into());
     }
@@ -124,7 +130,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     } else if is_doctor {
         Command::Doctor { config: options.config, pid_file: options.pid_file }
     } else if is_check {
-        Command::Check(options.config)
+        Command::Check { config: options.config, pid_file: options.pid_file, is_lenient }
     } else {
         Command::Run(options)
     })
@@ -146,8 +152,12 @@ mod tests {
         assert_eq!(short, long);
         let Command::Run(options) = short else { panic!("{short:?}") };
         assert_eq!((options.debug, options.foreground, options.wait_for_init), (Some(99), true, true));
-        assert_eq!(parsed("-t -f x"), Ok(Command::Check("x".into())));
-        assert_eq!(parsed("--check"), Ok(Command::Check(DEFAULT_CONFIG.into())));
+        let check = |config: &str, pid_file: &str, is_lenient| {
+            Ok(Command::Check { config: config.into(), pid_file: pid_file.into(), is_lenient })
+        };
+        assert_eq!(parsed("-t -f x -p y"), check("x", "y", false));
+        assert_eq!(parsed("--check"), check(DEFAULT_CONFIG, crate::daemon::pid_file::DEFAULT, false));
+        assert_eq!(parsed("--lenient -p y --check"), check(DEFAULT_CONFIG, "y", true));
         assert_eq!(parsed("--status -f x"), Ok(Command::Status("x".into(), Form::Text)));
         assert_eq!(parsed("--json --status"), Ok(Command::Status(DEFAULT_CONFIG.into(), Form::Json)));
         let (config, pid_file) = ("x".into(), "y".into());
@@ -167,6 +177,9 @@ mod tests {
         assert!(parsed("-f").is_err());
         assert!(parsed("--log xml").unwrap_err().contains("text or json"));
         assert!(parsed("--json").unwrap_err().contains("--status"));
+        for line in ["--lenient", "--doctor --lenient", "-F --lenient"] {
+            assert!(parsed(line).unwrap_err().contains("--check"), "{line}");
+        }
         assert!(parsed("-c -t").unwrap_err().contains("one of them"));
     }
 

@@ -20,7 +20,7 @@ use super::flaw::Flaw;
 use super::listener::{self, Listener, interface_exists};
 use super::manager::Manager;
 use super::notify::Notifier;
-use super::pid_file::PidFile;
+use super::pid_file::{self, PidFile};
 use super::reload::{self, Reloader};
 use super::status::{self, Form, Sources, StatusSocket};
 use super::watch::Watchers;
@@ -47,7 +47,7 @@ pub(crate) fn run() -> ExitCode {
             logging::flush();
             code
         }
-        Ok(Command::Check(path)) => check(&path),
+        Ok(Command::Check { config, pid_file, is_lenient }) => check(&config, &pid_file, is_lenient),
         Ok(Command::Status(path, form)) => report(&path, form),
         Ok(Command::Doctor { config, pid_file }) => doctor::run(&config, &pid_file),
         Ok(Command::Setup(path)) => match setup::run(&path) {
@@ -131,19 +131,24 @@ fn report(path: &Path, form: Form) -> ExitCode {
     }
 }
 
-/// `--check`: all that can be said without starting anything.
-fn check(path: &Path) -> ExitCode {
-    let config = match read_config(path, true, &warn_on_stderr) {
+/// `--check`: all that can be said without starting anything. The lenient form
+/// has errors only where a start would have them.
+fn check(path: &Path, pid_file: &Path, is_lenient: bool) -> ExitCode {
+    let config = match read_config(path, !is_lenient, &warn_on_stderr) {
         Ok(config) => config,
         Err(reason) => return complain(&format!("{reason}\n")),
     };
     print(&config.summary());
     let mut errors = Vec::new();
     let mut warnings = Vec::new();
+    let uid_of_daemon = pid_file::running(pid_file).and_then(pid_file::user_of);
     for listener in &config.listeners {
         for path in listener.config.auth().into_iter().flat_map(policies::key_files) {
-            match key_file::load(path) {
+            match key_file::examine(path, uid_of_daemon) {
                 Ok(loaded) => warnings.extend(loaded.warnings.iter().map(Flaw::to_string)),
+                Err(flaw) if is_lenient && key_file::is_out_of_reach(path) => {
+                    warnings.push(format!("not judged: {}", flaw.what));
+                }
                 Err(flaw) => errors.push(flaw.to_string()),
             }
         }
@@ -158,7 +163,12 @@ fn check(path: &Path) -> ExitCode {
         }
     }
     warnings.extend(backend::warn_of_delay(&config.backend).map(|flaw| format!("cpg: {flaw}")));
-    warnings.extend(backend::check(&config.backend).err().map(|reason| format!("{reason}: the start fails")));
+    let backend = backend::check(&config.backend).err().map(|reason| format!("{reason}: the start fails"));
+    if is_lenient {
+        errors.extend(backend)
+    } else {
+        warnings.extend(backend)
+    }
     for warning in warnings {
         complain(&format!("warning: {warning}\n"));
     }
