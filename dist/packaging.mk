@@ -31,7 +31,7 @@ DAEMON_DOCS = $(COMMON_DOCS) ARCHITECTURE.md fence_virt.conf.example \
 PLACED = sed 's|/usr/sbin/|$(SBINDIR)/|g'
 
 .PHONY: install install-agents install-daemon install-sysv install-openrc uninstall dist deb rpm \
-	check-dist check-packages
+	check-dist check-packages check-profiles
 
 install: install-agents install-daemon
 
@@ -118,6 +118,11 @@ rpm: build-deps
 	OUT="$(OUT)" MAKE="$(MAKE)" dist/rpm/build
 
 # The packages, in private roots of this machine: over the C ones and back.
-check-packages: test-peers
+check-packages: test-peers check-profiles
 	@dist/need rpmbuild:rpm dpkg-shlibdeps:dpkg-dev
 	tests/packages.sh
+
+# What no package installs, or only some machines run: whether it compiles.
+check-profiles:
+	@dist/need checkmodule:checkpolicy semodule_package:semodule-utils apparmor_parser:apparmor dash:dash
+	tests/packages/profiles.sh

@@ -156,6 +156,33 @@ own_user() {
 		config tcp libvirt test:///default "$CREDENTIAL" && start fence_virtd && fences &&
 		same "$(stat -c %U "/proc/$(property MainPID)")" fence_virtd && same "$(status_of CapBnd)" 0000000000000000 && reports
 }
+# The key is not there for a look from outside; the running daemon is replaced all the same.
+own_user_upgrades() {
+	local pid
+	pid=$(property MainPID)
+	gives 0 fence_virtd --check --lenient && installed && ! says "needs a change" &&
+		until_true "$LIMIT" other_daemon "$pid" && same "$(stat -c %U "/proc/$(property MainPID)")" fence_virtd && fences
+}
+removed() { gives 0 dpkg -r fence-virtd && same "$(property ActiveState)" inactive; }
+comes_with_package() {
+	gives 0 systemctl enable fence_virtd && removed && installed && same "$(property ActiveState)" active && fences
+}
+# Nothing runs that was to be left alone: it comes up when the configuration is right.
+comes_when_right() {
+	cp -p /etc/fence_virt.conf /root/right.conf
+	removed && echo 'group { uuid = "test"; }' >>/etc/fence_virt.conf && installed && says "needs a change" &&
+		gives 1 is_on && cp -p /root/right.conf /etc/fence_virt.conf && fences || return
+	# As it was: no checks beside this rely on the links.
+	gives 0 systemctl disable fence_virtd
+}
+# What runs with a configuration that is refused now, runs on.
+left_alone() {
+	local pid
+	pid=$(property MainPID)
+	cp -p /etc/fence_virt.conf /root/right.conf
+	echo 'group { uuid = "test"; }' >>/etc/fence_virt.conf
+	installed && says "needs a change" && same "$(property MainPID)" "$pid" && fences && cp -p /root/right.conf /etc/fence_virt.conf
+}
 refuses_reload() {
 	gives 1 systemctl reload fence_virtd && same "$(property ActiveState)" active && fences && log_says "a reload changes nothing"
 }
@@ -194,6 +221,10 @@ check "systemd: through libvirtd's socket" asks_libvirtd
 check "systemd: with corosync, backend cpg" joins_corosync "$KEY"
 check "systemd: as the user fence_virtd, with credentials and no capability" own_user
 check "systemd: as that user a reload says that it changes nothing" refuses_reload
+check "systemd: as that user the upgrade replaces the running daemon" own_user_upgrades
+check "systemd: an upgrade with a configuration that is refused leaves it running" left_alone
+check "systemd: removed and installed again, it runs" comes_with_package
+check "systemd: the same with a refused configuration: it runs when that is right" comes_when_right
 check "systemd: as that user with corosync, let in by uidgid.d" own_user_joins_corosync
 check "systemd: as that user through libvirtd's socket, by its group and by polkit's rule" own_user_asks_libvirtd
 echo "end of the checks under systemd"

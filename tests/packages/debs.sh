@@ -91,6 +91,16 @@ a_config_that_is_not_taken() {
 	cp -p "$W/good.conf" "$R/etc/fence_virt.conf"
 	service restart && runs ours && fences fence_virt
 }
+# An unknown key is an error for --check, and a warning for the daemon.
+an_unknown_key() {
+	theirs && service restart && fences fence_virt || return
+	cp -p "$R/etc/fence_virt.conf" "$W/good.conf"
+	echo 'listeners { tcp { colour = "red"; } }' >>"$R/etc/fence_virt.conf"
+	ours && gives 1 in_root fence_virtd --check && runs ours && fences fence_virt || return
+	# And after a removal, which stops it.
+	gives 0 in_root dpkg -r fence-virtd && gone "$R/run/fence_virtd.pid" && ours && runs ours && fences fence_virt &&
+		cp -p "$W/good.conf" "$R/etc/fence_virt.conf"
+}
 init_script() {
 	local old new
 	old=$(pid_of_daemon)
@@ -151,6 +161,7 @@ check "with the user of its own at most 1.5" exposure_with_drop_in
 check "the C packages over ours, at once: the C daemon fences" goes_back_at_once
 check "our packages removed, the C packages again: the C daemon fences" goes_back
 check "a configuration that needs a change: the C daemon is left running until it has that" a_config_that_is_not_taken
+check "an unknown key does not keep the new daemon from its place, nor after a removal" an_unknown_key
 check "what was disabled stays disabled" stays_disabled
 check "purged: no configuration, no start script; the key stays" purged
 check "on a host that had none: a configuration and a key, closed to others" at_first

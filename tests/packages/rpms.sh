@@ -48,7 +48,7 @@ mans_and_docs() {
 	says own-user.conf.example && says /doc/fence-virt/LICENSE-MIT && says /doc/fence-virtd/SERVICE.md
 }
 scripts() {
-	for script in postin preun postun; do
+	for script in postin preun postun posttrans; do
 		packed fence-virtd "%{$script}" >"$W/script"
 		echo "$script:" && cat "$W/script" && [ "$(wc -l <"$W/script")" -gt 1 ] && gives 0 sh -n "$W/script" || return
 	done
@@ -69,6 +69,30 @@ keeps_config() {
 	gives 0 rpm_in -U --replacepkgs "$W/rpms/fence-virtd-$version"-*."$(uname -m)".rpm &&
 		grep -qx '# by hand' "$R/etc/fence_virt.conf" && same "$(stat -c %a "$R/etc/fence_virt.conf")" 600 && gone "$R$WANTS_OF_RPM"
 }
+# What the scripts tell systemd, for which a daemon runs.
+of_systemd() {
+	mkdir -p "$R/run/systemd/system" && mv "$R/usr/bin/systemctl" "$R/usr/bin/systemctl.real" || return
+	printf '#!/bin/sh\necho "$*" >>/run/systemctl.calls\n' >"$R/usr/bin/systemctl" && chmod 755 "$R/usr/bin/systemctl"
+}
+upgraded() {
+	: >"$R/run/systemctl.calls"
+	gives 0 rpm_in -U --replacepkgs "$W/rpms/fence-virtd-$version"-*."$(uname -m)".rpm || return
+	cat "$R/run/systemctl.calls"
+}
+restarts() { grep -c -- restart\ fence_virtd "$R/run/systemctl.calls"; }
+# Not the daemon that fences for one that would not start.
+restarts_if_it_starts() {
+	cp -p "$R/etc/fence_virt.conf" "$W/rpm.conf" && of_systemd || return
+	cat >"$R/etc/fence_virt.conf" <<-CONF
+		fence_virtd { listener = "tcp"; backend = "libvirt"; colour = "red"; }
+		listeners { tcp { key_file = "/run/credentials/fence_virtd.service/fence_xvm.key"; } }
+		backends { libvirt { uri = "test:///default"; } }
+	CONF
+	gives 1 in_root fence_virtd --check && upgraded && same "$(restarts)" 1 || return
+	echo 'group { uuid = "test"; }' >>"$R/etc/fence_virt.conf"
+	upgraded && says "needs a change" && same "$(restarts)" 0 && grep -q "Markers=-needs-restart" "$R/run/systemctl.calls" || return
+	mv "$R/usr/bin/systemctl.real" "$R/usr/bin/systemctl" && rmdir "$R/run/systemd/system" && cp -p "$W/rpm.conf" "$R/etc/fence_virt.conf"
+}
 erased() {
 	gives 0 rpm_in -e fence-virtd fence-virt && gone "$R/usr/sbin/fence_virtd" && gone "$R/usr/sbin/fence_xvm" &&
 		gone "$R/usr/share/doc/fence-virtd" && grep -qx '# by hand' "$R/etc/fence_virt.conf.rpmsave"
@@ -86,4 +110,5 @@ check "rpms: man pages and documentation" mans_and_docs
 check "rpms: scripts" scripts
 check "rpms: installed, enabled as presets say" installed
 check "rpms: an upgrade keeps the configuration, and disabled what was" keeps_config
+check "rpms: an upgrade restarts the daemon only if the new one would start" restarts_if_it_starts
 check "rpms: erased, the configuration is kept aside" erased

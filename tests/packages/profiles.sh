@@ -1,0 +1,39 @@
+#!/bin/bash
+# The AppArmor profile, the SELinux module and the scripts for sh, compiled or
+# parsed, and not loaded. `make check-profiles` runs it.
+# Prints a line for each check. Exit code: 0 all passed, 1 not all.
+set -u
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH LC_ALL=C
+cd "$(dirname "$0")/../.." || exit 1
+W=$(mktemp -d "${TMPDIR:-/tmp}/profiles.XXXXXX")
+trap 'rm -rf "$W"' EXIT
+trap 'exit 143' TERM INT HUP
+source tests/packages/checks.sh
+
+# As the head of the module says.
+selinux() {
+	gives 0 checkmodule -M -m -o "$W/fence_virt.mod" dist/selinux/fence_virt.te &&
+		gives 0 semodule_package -o "$W/fence_virt.pp" -m "$W/fence_virt.mod" -f dist/selinux/fence_virt.fc && [ -s "$W/fence_virt.pp" ]
+}
+# Neither loaded nor cached: it needs no AppArmor in the kernel.
+apparmor() { gives 0 apparmor_parser -Q -K dist/apparmor/usr.sbin.fence_virtd; }
+outside_of_it() {
+	local file
+	for file in dist/apparmor/usr.sbin.fence_virtd docs/SERVICE.md; do
+		gives 0 cat "$file" && says "aa-exec -p unconfined -- fence_virtd -c" && says "aa-exec -p unconfined -- fence_virtd --doctor" || return
+	done
+}
+parse() {
+	local script shell
+	for script; do
+		for shell in sh dash; do gives 0 "$shell" -n "$script" && same "$out" "" || return; done
+	done
+}
+
+check "SELinux: the module compiles, and packs with its file contexts" selinux
+check "AppArmor: the profile compiles" apparmor
+check "AppArmor: profile and documentation say how -c and --doctor are run" outside_of_it
+check "System V init, OpenRC: sh and dash parse the start scripts" parse dist/sysv/fence_virtd dist/openrc/fence_virtd
+check "deb: sh and dash parse the maintainer's scripts" parse dist/deb/fence-virtd.p*
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
