@@ -183,6 +183,18 @@ left_alone() {
 	echo 'group { uuid = "test"; }' >>/etc/fence_virt.conf
 	installed && says "needs a change" && same "$(property MainPID)" "$pid" && fences && cp -p /root/right.conf /etc/fence_virt.conf
 }
+# The rpm's, after those of a package that has asked for a restart at the end, as Fedora's do.
+marked() { gives 0 systemctl set-property fence_virtd Markers=+needs-restart && same "$(property Markers)" needs-restart; }
+script_of_rpm() {
+	local pid
+	pid=$(property MainPID)
+	cp -p /etc/fence_virt.conf /root/right.conf
+	echo 'group { uuid = "test"; }' >>/etc/fence_virt.conf
+	marked && gives 0 sh /packages/posttrans && says "needs a change" && same "$(property Markers)" "" &&
+		gives 0 systemctl reload-or-restart --marked && same "$(property MainPID)" "$pid" && fences || return
+	cp -p /root/right.conf /etc/fence_virt.conf
+	marked && gives 0 sh /packages/posttrans && other_daemon "$pid" && fences
+}
 refuses_reload() {
 	gives 1 systemctl reload fence_virtd && same "$(property ActiveState)" active && fences && log_says "a reload changes nothing"
 }
@@ -223,6 +235,7 @@ check "systemd: as the user fence_virtd, with credentials and no capability" own
 check "systemd: as that user a reload says that it changes nothing" refuses_reload
 check "systemd: as that user the upgrade replaces the running daemon" own_user_upgrades
 check "systemd: an upgrade with a configuration that is refused leaves it running" left_alone
+check "systemd: the rpm's script leaves it running then, also where a restart was asked for" script_of_rpm
 check "systemd: removed and installed again, it runs" comes_with_package
 check "systemd: the same with a refused configuration: it runs when that is right" comes_when_right
 check "systemd: as that user with corosync, let in by uidgid.d" own_user_joins_corosync
