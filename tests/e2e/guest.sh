@@ -72,7 +72,8 @@ guest_add() {
 	shift
 	for program; do
 		mkdir -p "$root/$(dirname "$program")"
-		cp -L "$program" "$root/$program" || return 1
+		# All of it is in the guest's memory: what is there for debuggers stays here.
+		strip -o "$root/$program" "$program" || return 1
 		for library in $(ldd "$program" 2>/dev/null | grep -oE '/[^ ]+'); do
 			[ ! -e "$root/$library" ] || continue
 			mkdir -p "$root/$(dirname "$library")"
