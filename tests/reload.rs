@@ -8,8 +8,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use common::agent::{Agent, Programs, Way};
 use common::daemon::{Daemon, auth_keys, conf};
+use common::libvirtd::{Libvirtd, have_libvirtd};
 use common::net::{GUEST_V4, HOST_V4, Pair};
 use common::node::{NODE1, RUNNING, node, vm};
 use common::{Dir, Suite, have_peers, until};
@@ -179,4 +182,36 @@ fn listeners_of_one_kind_have_their_own_keys_and_groups() {
     assert_eq!(ask("1229", &key), Some(3), "known, and in no group");
     daemon.await_log("tcp: 192.0.2.2: status \"node1\": permission denied");
     daemon.await_log("tcp:cluster-b: 192.0.2.2: status \"node1\": success");
+}
+
+#[test]
+fn a_signal_that_comes_during_the_start_is_obeyed_after_it() {
+    let test = "a_signal_that_comes_during_the_start_is_obeyed_after_it";
+    if !have_libvirtd(test) {
+        return;
+    }
+    let Some(world) = World::new(test) else { return };
+    let libvirtd = Libvirtd::started(&world.dir, &world.pair.host, "one");
+    let key = world.dir.key("key", b'k');
+    let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
+    // The start waits for a libvirtd that stands still.
+    libvirtd.freeze();
+    let conf = conf("tcp", &keys, &[libvirtd.uri()], "");
+    let daemon = Daemon::ours_unready(&world.dir, &world.pair.host, &conf, &[]);
+    daemon.await_log("listening on");
+    let pending = |wanted: bool| {
+        // Bit 0 of ShdPnd is SIGHUP; it is blocked by the time that libvirt is waited for.
+        let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+        let bits = |name: &str| {
+            let hex = status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+            u64::from_str_radix(hex, 16).unwrap() & 1 == 1
+        };
+        bits("SigBlk:") && bits("ShdPnd:") == wanted
+    };
+    until("it takes signals", LIMIT, || pending(false));
+    daemon.signal(Signal::SIGHUP);
+    until("it has taken it", LIMIT, || pending(false));
+    libvirtd.thaw();
+    daemon.await_ready();
+    daemon.await_log("reloaded ");
 }

@@ -32,7 +32,7 @@ pub(super) fn config(root: &Section, report: &mut Report) -> Config {
     let chosen = daemon.value("listener").map_or(Vec::new(), |value| chosen::named(value, report));
     let listeners = Fields::of(sections.section("listeners"), "listeners", report);
     for named in chosen.iter().filter(|named| named.name.kind() == "serial") {
-        warn_of_path(chosen::section(&named.name, &chosen, &listeners), named.at, report);
+        warn_of_path(named, chosen::section(&named.name, &chosen, &listeners), report);
     }
     let backends = Fields::of(sections.section("backends"), "backends", report);
     let backend = backend::read(chosen_backend(&daemon, report), &daemon, &backends, report);
@@ -71,13 +71,16 @@ fn status_socket_anywhere(section: &Section) -> Option<PathBuf> {
     found.or_else(|| section.sections.iter().find_map(status_socket_anywhere))
 }
 
-/// The serial listener is chosen at `at`.
-fn warn_of_path(section: Option<&Section>, at: usize, report: &mut Report) {
+/// A serial listener that is chosen.
+fn warn_of_path(named: &Named, section: Option<&Section>, report: &mut Report) {
     let is_path = |entry: &Entry| entry.key.text.eq_ignore_ascii_case("path");
     if !section.is_some_and(|section| section.entries.iter().any(is_path)) {
-        let message = "the listener serial has no path: every serial port (or channel) of type unix, mode bind, \
-                       is taken for a fence line, also one that is somebody's console";
-        report.warning(section.map_or(at, Section::at), message);
+        let message = format!(
+            "the listener {} has no path: every serial port (or channel) of type unix, mode bind, is taken for a \
+             fence line, also one that is somebody's console",
+            named.name
+        );
+        report.warning(section.map_or(named.at, Section::at), message);
     }
 }
 

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use log::{info, warn};
 
+use super::backend::Permissions;
 use super::listener::Mail;
 use super::watch::{Roster, Watchers};
 use super::worker::Message;
 use super::{logging, policies};
 use crate::config::{AuthConfig, Config, ListenerConfig, NamedListener};
 use crate::fence::ListenerName;
-use crate::groups::Groups;
 use crate::session::Policy;
 use crate::sys::mailbox::Address;
 
@@ -32,9 +32,8 @@ pub(crate) struct Reloader {
     running: Config,
     /// The log level of the command line, which goes before that of the file.
     debug: Option<u32>,
-    has_roster: bool,
-    /// One that was made for a reload which failed.
-    spare_roster: Option<Roster>,
+    /// Which VM has which CID, once that has to be known; kept though a reload fails.
+    roster: Option<Roster>,
 }
 
 /// Where what has changed goes.
@@ -45,20 +44,29 @@ pub(crate) struct Targets<'a> {
     pub(crate) watchers: &'a mut Watchers,
 }
 
-/// Groups for the worker.
-#[derive(Debug)]
-pub(crate) struct Regroup {
-    /// The new ones.
-    pub(crate) groups: Groups,
-    /// The roster of CIDs, if there has to be one and was none.
-    pub(crate) roster: Option<Roster>,
-}
-
 impl Reloader {
     /// `running` is what the daemon was started with, `debug` the level of its command line.
     pub(crate) fn new(path: PathBuf, read: Read, running: Config, debug: Option<u32>) -> Reloader {
-        let has_roster = needs_roster(&running);
-        Reloader { path, read, running, debug, has_roster, spare_roster: None }
+        Reloader { path, read, running, debug, roster: None }
+    }
+
+    /// Who may do what by this configuration. Where VMs can ask by vsock, they are
+    /// known by their CIDs and by what libvirt says of those.
+    ///
+    /// # Errors
+    ///
+    /// If there is no thread to follow the CIDs.
+    pub(crate) fn permissions(
+        &mut self,
+        config: &Config,
+        watchers: &mut Watchers,
+    ) -> Result<Permissions, String> {
+        let is_vsock = |listener: &NamedListener| matches!(listener.config, ListenerConfig::Vsock(_));
+        let runs_vsock = self.running.listeners.iter().any(is_vsock);
+        if self.roster.is_none() && runs_vsock && !config.groups.is_empty() {
+            self.roster = Some(watchers.follow_cids(self.running.backend.uris())?);
+        }
+        Ok(Permissions::new(policies::groups(config), self.roster.clone()))
     }
 
     /// Reads the configuration anew and puts it into effect, and logs what was changed.
@@ -78,24 +86,11 @@ impl Reloader {
             let listener = new.listeners.iter().find(|listener| listener.name == *name);
             policies.push(listener.map(policies::policy).transpose()?.flatten());
         }
-        let roster =
-            match (needs_roster(&new) && !self.has_roster && self.runs_vsock(), self.spare_roster.take()) {
-                (true, Some(roster)) => Some(roster),
-                (true, None) => Some(targets.watchers.follow_cids(self.running.backend.uris())?),
-                (false, spare) => {
-                    self.spare_roster = spare;
-                    None
-                }
-            };
-        let has_roster = self.has_roster || roster.is_some();
-        let regroup = Message::Regroup(Regroup { groups: policies::groups(&new), roster });
-        if let Err(error) = targets.worker.send_deadline(regroup, Instant::now() + PATIENCE) {
-            if let Message::Regroup(Regroup { roster: Some(roster), .. }) = error.into_inner() {
-                self.spare_roster = Some(roster);
-            }
-            return Err("the worker has no time for it: it has too much to do, or hangs".to_owned());
-        }
-        self.has_roster = has_roster;
+        let permissions = self.permissions(&new, targets.watchers)?;
+        targets
+            .worker
+            .send_deadline(Message::Permit(permissions), Instant::now() + PATIENCE)
+            .map_err(|_| "the worker has no time for it: it has too much to do, or hangs".to_owned())?;
         for ((address, _), policy) in targets.listeners.iter().zip(policies) {
             // A listener that has ended ends the daemon.
             let _ = policy.map(|policy| address.post(Mail::Policy(policy)));
@@ -124,16 +119,6 @@ impl Reloader {
         self.running.groups = new.groups;
         self.running.debug = new.debug;
     }
-
-    fn runs_vsock(&self) -> bool {
-        self.running.listeners.iter().any(|listener| listener.name.kind() == "vsock")
-    }
-}
-
-/// Whether requests come from VMs by vsock, and it matters which VM asks.
-pub(crate) fn needs_roster(config: &Config) -> bool {
-    let is_vsock = |listener: &NamedListener| matches!(listener.config, ListenerConfig::Vsock(_));
-    !config.groups.is_empty() && config.listeners.iter().any(is_vsock)
 }
 
 fn auth_mut(config: &mut ListenerConfig) -> Option<&mut AuthConfig> {
@@ -250,6 +235,29 @@ mod tests {
         assert_eq!(needing_restart(&old, &new), ["the settings of the backend"]);
         let new = config("fence_virtd { listener = \"tcp\"; backend = \"cpg\"; foreground = \"1\"; }");
         assert_eq!(needing_restart(&old, &new), ["foreground", "the backend"]);
+    }
+
+    const VSOCK: &str = "fence_virtd { listener = \"vsock\"; backend = \"libvirt\"; }
+        listeners { vsock { hash = \"none\"; auth = \"none\"; } } backends { libvirt { uri = \"test:///default\"; } }";
+
+    #[test]
+    fn a_reload_that_failed_leaves_nothing_half_done() {
+        let read: Read =
+            |_| Ok(config(&format!("{VSOCK} groups {{ group {{ uuid = \"a\"; ip = \"7\"; }} }}")));
+        let mut reloader = Reloader::new("f".into(), read, config(VSOCK), None);
+        let mut watchers = Watchers::default();
+        let (worker, messages) = crossbeam_channel::bounded(1);
+        let mut reload = |worker: &Sender<Message>| {
+            reloader.reload(Targets { listeners: &[], worker, watchers: &mut watchers })
+        };
+        let (dead, gone) = crossbeam_channel::bounded(1);
+        drop(gone);
+        assert!(reload(&dead).unwrap_err().contains("the worker has no time"));
+        reload(&worker).unwrap();
+        // What was made for the first, which VM has which CID, is there for the second.
+        let Ok(Message::Permit(permissions)) = messages.try_recv() else { panic!("the worker is not told") };
+        assert!(permissions.knows_cids());
+        watchers.stop(Instant::now() + PATIENCE);
     }
 
     #[test]

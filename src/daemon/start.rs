@@ -15,13 +15,12 @@ use log::{error, info, warn};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::args::{self, Command, Options};
-use super::backend::Permissions;
 use super::flaw::Flaw;
 use super::listener::{self, Listener, interface_exists};
 use super::manager::Manager;
 use super::notify::Notifier;
 use super::pid_file::{self, PidFile};
-use super::reload::{self, Reloader};
+use super::reload::Reloader;
 use super::status::{self, Form, Sources, StatusSocket};
 use super::watch::Watchers;
 use super::worker::QUEUE_MAX;
@@ -216,7 +215,8 @@ fn start(options: &Options) -> Result<(), String> {
     let (inbox, messages) = bounded(QUEUE_MAX);
     hypervisor::begin()?;
     let mut watchers = Watchers::default();
-    let permissions = permissions(&config, &mut watchers)?;
+    let mut reloader = Reloader::new(config_path, read_again, config.clone(), options.debug);
+    let permissions = reloader.permissions(&config, &mut watchers)?;
     let started = backend::start(&config.backend, permissions, &mut watchers, &inbox, wait, &signals)?;
     let Some(started) = started else { return Ok(()) };
     if !follow_lines(&config, &listeners, &mut watchers, wait, &signals)? {
@@ -239,17 +239,7 @@ fn start(options: &Options) -> Result<(), String> {
     }
     info!("fence_virtd {} is ready", env!("CARGO_PKG_VERSION"));
     notifier.send("READY=1");
-    let reloader = Reloader::new(config_path, read_again, config, options.debug);
     running.until_stopped(&signals, &notifier, manager, reloader)
-}
-
-/// Who may do what. Where VMs can ask by vsock, they are known by their CIDs and by what libvirt says of those.
-fn permissions(config: &Config, watchers: &mut Watchers) -> Result<Permissions, String> {
-    let roster = match reload::needs_roster(config) {
-        true => Some(watchers.follow_cids(config.backend.uris())?),
-        false => None,
-    };
-    Ok(Permissions::new(policies::groups(config), roster))
 }
 
 /// Has the lines of VMs brought to the serial listener; false if a signal says stop meanwhile.

@@ -4,10 +4,9 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::backend::{Backend, Event};
+use super::backend::{Backend, Event, Permissions};
 use super::job::Job;
 use super::pulse::Pulse;
-use super::reload::Regroup;
 use crate::backlog::Backlog;
 use crate::fence::Verdict;
 
@@ -22,8 +21,8 @@ pub(crate) enum Message {
     Job(Job),
     /// Something that the backend waits for.
     Event(Event),
-    /// From now on other groups count.
-    Regroup(Regroup),
+    /// From now on these count.
+    Permit(Permissions),
     /// The listeners have ended: finish what is kept, then end.
     Stop,
 }
@@ -70,7 +69,7 @@ fn absorb(message: Message, backend: &mut dyn Backend, backlog: &mut Backlog<Job
     match message {
         Message::Job(job) => put(job, backlog),
         Message::Event(event) => backend.event(event, Instant::now()),
-        Message::Regroup(regroup) => backend.regroup(regroup),
+        Message::Permit(permissions) => backend.adopt(permissions),
         Message::Stop => {
             *stops = true;
             backend.stop();
@@ -110,7 +109,7 @@ mod tests {
 
         fn event(&mut self, _event: Event, _now: Instant) {}
 
-        fn regroup(&mut self, _regroup: Regroup) {}
+        fn adopt(&mut self, _permissions: Permissions) {}
 
         fn turn(&mut self, _now: Instant) {}
 

@@ -212,10 +212,12 @@ impl Router {
         if holders.is_empty() && task.vm.is_none() {
             return Progress::Dropped;
         }
+        let was_asked = task.witness.is_some();
         if let Some(wait) = self.overtake(task, id, uuid, &holders, now) {
             return wait;
         }
-        let holders = self.concerned(task, uuid);
+        // What the witness said may have taken some away.
+        let holders = if was_asked { self.concerned(task, uuid) } else { holders };
         if !(task.has_ended_it() || holders.iter().any(|holder| holder.is_active)) {
             // It may run on a member that has not told it yet.
             if let Some(until) = self.table.unsettled_until(now) {

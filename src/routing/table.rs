@@ -132,7 +132,7 @@ impl Table {
             order,
             ran: 0,
             was_active: 0,
-            is_known_to_all: self.has_all(),
+            is_known_to_all: false,
             end: End::NeverRan,
             is_destroyed: false,
             told_at: now,
@@ -152,7 +152,7 @@ impl Table {
             _ if told.is_active => order,
             _ => 0,
         };
-        let is_known_to_all = before.map_or(new.is_known_to_all, |copy| copy.is_known_to_all);
+        let is_known_to_all = before.map_or_else(|| self.has_all(), |copy| copy.is_known_to_all);
         let new = Copy { ran, was_active, end, is_known_to_all, ..new };
         // Not one that is still coming in from another node.
         let has_started = told.is_active && !before.is_some_and(had_started);

@@ -82,7 +82,6 @@ impl Router {
         match self.table.told_since(order.unwrap_or(0), now) {
             HasTold::All if !self.local.is_listed() => Err(Some(now + LOOK_AGAIN)),
             HasTold::All => Ok(()),
-
             HasTold::Until(at) => Err(Some(at)),
             HasTold::Ask => {
                 let number = self.next_number();

@@ -70,9 +70,16 @@ impl Policy {
         }
     }
 
-    /// Whether a challenge is one of ours, made with either key.
-    fn issued(&self, challenge: &Challenge) -> bool {
-        self.key.issued(challenge) || self.old_key.as_ref().is_some_and(|key| key.issued(challenge))
+    /// Answers a challenge with one key, if neither has made it.
+    fn answer_with(&self, which: WhichKey, challenge: &Challenge) -> Result<Digest, ChallengeRefusal> {
+        let other = match which {
+            WhichKey::Present => self.old_key.as_ref(),
+            WhichKey::Old => Some(&self.key),
+        };
+        match other.is_some_and(|key| key.issued(challenge)) {
+            true => Err(ChallengeRefusal::Reflected),
+            false => self.key(which).answer(self.auth, challenge),
+        }
     }
 }
 
@@ -224,10 +231,7 @@ impl ServerSession {
                 let key = self.policy.key(*which);
                 if kind != HashKind::None {
                     let Some(challenge) = gather.take(input) else { return Ok(None) };
-                    if self.policy.issued(challenge) {
-                        return Err(Misconduct::Challenge(ChallengeRefusal::Reflected));
-                    }
-                    let answer = key.answer(kind, challenge).map_err(Misconduct::Challenge)?;
+                    let answer = self.policy.answer_with(*which, challenge).map_err(Misconduct::Challenge)?;
                     let own = key.issue(self.nonce, binding);
                     self.output.extend_from_slice(answer.as_bytes());
                     self.output.extend_from_slice(&own);

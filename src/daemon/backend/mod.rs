@@ -13,7 +13,6 @@ use crossbeam_channel::Sender;
 use super::flaw::Flaw;
 use super::group::GroupThread;
 use super::job::Job;
-use super::reload::Regroup;
 use super::status::ClusterState;
 use super::watch::Watchers;
 use super::worker::Message;
@@ -68,8 +67,8 @@ pub(crate) trait Backend {
     /// Takes notice of an event.
     fn event(&mut self, event: Event, now: Instant);
 
-    /// From now on other groups count.
-    fn regroup(&mut self, regroup: Regroup);
+    /// From now on these permissions count.
+    fn adopt(&mut self, permissions: Permissions);
 
     /// Does what is due.
     fn turn(&mut self, now: Instant);

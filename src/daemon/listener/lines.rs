@@ -311,7 +311,7 @@ impl Lines {
         let has_room = unread + entries.len() * RECORD_LEN <= UNREAD_MAX;
         if !has_room {
             let unread = unread >> 20;
-            self.posting.complain(
+            self.posting.journal.complain(
                 Refusal::Crowded,
                 None,
                 now,
@@ -349,7 +349,7 @@ impl Lines {
             if dropped > 0 {
                 let source = &line.source;
                 let line = format_args!("{source}: {dropped} requests dropped, the daemon stops");
-                self.posting.complain(Refusal::Error, Some(source), now, line);
+                self.posting.journal.complain(Refusal::Error, Some(source), now, line);
             }
             self.end_if_done(id);
         }

@@ -2,7 +2,6 @@
 //! bounds, the job, the line in the log.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -51,7 +50,8 @@ pub(super) struct Posting {
     /// Requests that the worker has, by the number of their order; who waited for it may be gone.
     with_worker: HashMap<u64, (Posted, Identity)>,
     history: History,
-    journal: Journal,
+    /// What is written of clients and their requests.
+    pub(super) journal: Journal,
 }
 
 impl Posting {
@@ -77,7 +77,7 @@ impl Posting {
         let origin = Origin::from(&source);
         if self.jobs_of(origin) >= JOBS_MAX {
             let asked = Asked(&request);
-            self.complain(
+            self.journal.complain(
                 Refusal::Crowded,
                 Some(&source),
                 now,
@@ -93,7 +93,7 @@ impl Posting {
             }
             Err(history::Refusal::Full) => {
                 let asked = Asked(&request);
-                self.complain(
+                self.journal.complain(
                     Refusal::Crowded,
                     Some(&source),
                     now,
@@ -113,7 +113,7 @@ impl Posting {
             // The job is dropped, and its ticket answers failure. It was never begun, so it may come again.
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.history.retract(&identity);
-                self.complain(
+                self.journal.complain(
                     Refusal::Crowded,
                     Some(&source),
                     now,
@@ -154,22 +154,11 @@ impl Posting {
 
     /// A request is dropped because its twin is or was carried out.
     pub(super) fn complain_of_twin(&mut self, request: &Request, source: &Source, now: Instant) {
-        self.complain(
+        self.journal.complain(
             Refusal::Duplicate,
             Some(source),
             now,
             format_args!("{source}: {}: dropped as a duplicate", Asked(request)),
         );
-    }
-
-    /// A line about something that a client did, or the network.
-    pub(super) fn complain(
-        &mut self,
-        refusal: Refusal,
-        from: Option<&Source>,
-        now: Instant,
-        line: fmt::Arguments<'_>,
-    ) {
-        self.journal.complain(refusal, from, now, line);
     }
 }

@@ -375,7 +375,7 @@ impl Sessions {
         now: Instant,
         line: fmt::Arguments<'_>,
     ) {
-        self.posting.complain(refusal, from, now, line);
+        self.posting.journal.complain(refusal, from, now, line);
     }
 }
 

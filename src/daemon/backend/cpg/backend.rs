@@ -8,11 +8,10 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use log::warn;
 
 use crate::daemon::backend::libvirt::{Libvirt, Link};
-use crate::daemon::backend::{Backend, Event, Seen};
+use crate::daemon::backend::{Backend, Event, Permissions, Seen};
 use crate::daemon::group::{GroupLink, Tidings};
 use crate::daemon::job::{Asker, Caller, Job, Outcome, Ticket};
 use crate::daemon::limiter::{LeftOut, Limiter};
-use crate::daemon::reload::Regroup;
 use crate::daemon::status::ClusterState;
 use crate::fence::{Answer, Operation, Request, Target, Verdict};
 use crate::routing::{ANSWER_LIMIT, Action, List, OnBehalf, Router};
@@ -303,8 +302,8 @@ impl<L: Link> Backend for Cpg<L> {
         self.settle(now);
     }
 
-    fn regroup(&mut self, regroup: Regroup) {
-        self.libvirt.regroup(regroup);
+    fn adopt(&mut self, permissions: Permissions) {
+        self.libvirt.adopt(permissions);
     }
 
     fn event(&mut self, event: Event, now: Instant) {

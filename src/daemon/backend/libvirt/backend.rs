@@ -13,7 +13,6 @@ use crate::daemon::backend::permissions::{Identified, Permissions};
 use crate::daemon::backend::{Backend, Event, Joined};
 use crate::daemon::hypervisor::Failed;
 use crate::daemon::job::{Asker, Job};
-use crate::daemon::reload::Regroup;
 use crate::daemon::watch::Running;
 use crate::fence::{
     Answer, Domain, HostEntry, ListenerName, Operation, PowerState, Source, Target, Uuid, Verdict,
@@ -311,8 +310,8 @@ impl<L: Link> Backend for Libvirt<L> {
         job.finish(verdict, reason);
     }
 
-    fn regroup(&mut self, regroup: Regroup) {
-        self.permissions.regroup(regroup);
+    fn adopt(&mut self, permissions: Permissions) {
+        self.permissions = permissions;
     }
 
     fn event(&mut self, event: Event, _now: Instant) {
