@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use common::agent::{Agent, Programs, Way};
-use common::daemon::{Daemon, auth_keys, conf};
+use common::daemon::{Daemon, OURS, auth_keys, conf};
 use common::libvirtd::{Libvirtd, have_libvirtd};
 use common::net::{GUEST_V4, HOST_V4, Pair};
 use common::node::{NODE1, RUNNING, node, vm};
@@ -197,7 +197,10 @@ fn a_signal_that_comes_during_the_start_is_obeyed_after_it() {
     // The start waits for a libvirtd that stands still.
     libvirtd.freeze();
     let conf = conf("tcp", &keys, &[libvirtd.uri()], "");
-    let daemon = Daemon::ours_unready(&world.dir, &world.pair.host, &conf, &[]);
+    // Without a service manager nothing else wakes the main thread up.
+    let mut command = world.pair.host.command("env");
+    command.args(["-u", "NOTIFY_SOCKET", OURS]);
+    let daemon = Daemon::ours_by(command, &world.dir, &conf);
     daemon.await_log("listening on");
     let pending = |wanted: bool| {
         // Bit 0 of ShdPnd is SIGHUP; it is blocked by the time that libvirt is waited for.
@@ -212,6 +215,6 @@ fn a_signal_that_comes_during_the_start_is_obeyed_after_it() {
     daemon.signal(Signal::SIGHUP);
     until("it has taken it", LIMIT, || pending(false));
     libvirtd.thaw();
-    daemon.await_ready();
+    daemon.await_log("is ready");
     daemon.await_log("reloaded ");
 }
