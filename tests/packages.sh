@@ -52,6 +52,7 @@ fi
 
 # ------------------------------------------------------------------- inside
 
+source "$here/e2e/checking.sh"
 source "$here/packages/checks.sh"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
 
@@ -79,5 +80,4 @@ source "$here/packages/debs.sh"
 source "$here/packages/units.sh"
 source "$here/packages/dist.sh"
 source "$here/packages/rpms.sh"
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+finish

@@ -74,19 +74,13 @@ fi
 
 # --------------------------------------- inside: this shell is the switch
 
-passed=0 failed=0
+source "$here/checking.sh"
 exec {TERMINAL}>&1
 source "$here/cluster-lab.sh"
 source "$here/cluster-daemons.sh"
 source "$here/cluster-checks.sh"
 source "$here/cluster-losses.sh"
 source "$here/cluster-splits.sh"
-
-finish() {
-	echo "$passed passed, $failed failed"
-	[ "$failed" = 0 ]
-	exit
-}
 
 # touches_c ARGUMENT... - whether one of them is a node with the C daemon.
 touches_c() {
@@ -143,18 +137,12 @@ try() {
 	return "$code"
 }
 
-# says TEXT - whether the output of the last `try` contains it.
-says() {
-	grep -qF -- "$1" <<<"$out" || { echo "it does not say: $1"; return 1; }
-}
-
 # within COMMAND... - whether it comes true in time.
 within() {
 	echo "waiting for: $*"
 	until_true "$LIMIT" "$@" || { echo "not within $LIMIT s"; return 1; }
 }
 
-same() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
 lines() { wc -l <"$1"; }
 # logged FILE SINCE TEXT
 logged() { tail -n "+$(($2 + 1))" "$1" | grep -qF -- "$3"; }

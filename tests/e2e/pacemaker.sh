@@ -57,31 +57,8 @@ fi
 
 # --------------------------------------- inside: this shell is the host itself
 
-passed=0 failed=0
+source "$here/checking.sh"
 source "$here/pacemaker-lab.sh"
-
-finish() {
-	echo "$passed passed, $failed failed"
-	[ "$failed" = 0 ]
-	exit
-}
-
-# check TEXT FUNCTION [ARGUMENT...] - the function's output says what it did.
-check() {
-	local text=$1 begin=${EPOCHREALTIME/./} verdict=ok ms
-	shift
-	"$@" >"$W/check.out" 2>&1 || verdict=FAIL
-	ms=$(((${EPOCHREALTIME/./} - begin) / 1000))
-	printf '%-4s %3d.%03d s  %s\n' "$verdict" $((ms / 1000)) $((ms % 1000)) "$text"
-	if [ "$verdict" = ok ]; then
-		passed=$((passed + 1))
-	else
-		failed=$((failed + 1))
-		echo "--- what the check did"
-		tail -n 30 "$W/check.out"
-		show_logs
-	fi
-}
 
 # try COMMAND... - runs and shows it; its output is in $out.
 try() {
@@ -94,18 +71,12 @@ try() {
 	return "$code"
 }
 
-# says TEXT - whether the output of the last `try` contains it.
-says() {
-	grep -qF -- "$1" <<<"$out" || { echo "it does not say: $1"; return 1; }
-}
-
 # within COMMAND... - whether it comes true in time.
 within() {
 	echo "waiting for: $*"
 	until_true "$LIMIT" "$@" || { echo "not within $LIMIT s"; return 1; }
 }
 
-same() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
 lines() { wc -l <"$1"; }
 
 # events_are NODE SINCE TEXT - what has happened to its VM since that line.

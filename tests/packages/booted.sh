@@ -3,6 +3,7 @@
 set -u
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 W=/packages
+source /packages/checking.sh
 source /packages/checks.sh
 source /packages/inside.sh
 

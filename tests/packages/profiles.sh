@@ -8,6 +8,7 @@ cd "$(dirname "$0")/../.." || exit 1
 W=$(mktemp -d "${TMPDIR:-/tmp}/profiles.XXXXXX")
 trap 'rm -rf "$W"' EXIT
 trap 'exit 143' TERM INT HUP
+source tests/e2e/checking.sh
 source tests/packages/checks.sh
 
 # As the head of the module says.
@@ -35,5 +36,4 @@ check "AppArmor: the profile compiles" apparmor
 check "AppArmor: profile and documentation say how -c and --doctor are run" outside_of_it
 check "System V init, OpenRC: sh and dash parse the start scripts" parse dist/sysv/fence_virtd dist/openrc/fence_virtd
 check "deb: sh and dash parse the maintainer's scripts" parse dist/deb/fence-virtd.p*
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+finish

@@ -7,7 +7,7 @@ skip_units() { echo "*** SKIPPED packages (units): $* ***" | tee -a "${FENCE_SKI
 boot() {
 	local name
 	overlay units
-	cp "$here/packages/booted.sh" "$here/packages/checks.sh" "$here/e2e/inside.sh" "$R/packages" || exit 1
+	cp "$here/packages/booted.sh" "$here/packages/checks.sh" "$here/e2e/checking.sh" "$here/e2e/inside.sh" "$R/packages" || exit 1
 	sed -n '/^%posttrans /,/^%[^p{]/ { /^%/d; s,%{_sbindir},/usr/sbin,; s,%{_docdir},/usr/share/doc,; p }' \
 		"$root/dist/rpm/fence-virt.spec.in" >"$R/packages/posttrans" || exit 1
 	# Nothing of this machine is to start but what the checks start.

@@ -1,0 +1,32 @@
+# How checks are made and counted. Needs $W, a folder of the caller's; shows the
+# logs after a failure if the caller has show_logs.
+# shellcheck shell=bash
+
+passed=0 failed=0
+
+finish() {
+	echo "$passed passed, $failed failed"
+	[ "$failed" = 0 ]
+	exit
+}
+
+# check TEXT FUNCTION [ARGUMENT...] - the function's output says what it did.
+check() {
+	local text=$1 begin=${EPOCHREALTIME/./} verdict=ok ms
+	shift
+	"$@" >"$W/check.out" 2>&1 || verdict=FAIL
+	ms=$(((${EPOCHREALTIME/./} - begin) / 1000))
+	printf '%-4s %3d.%03d s  %s\n' "$verdict" $((ms / 1000)) $((ms % 1000)) "$text"
+	if [ "$verdict" = ok ]; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+		echo "--- what the check did"
+		tail -n 40 "$W/check.out"
+		! declare -F show_logs >/dev/null || show_logs
+	fi
+}
+
+same() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
+# says TEXT - whether the last output that was kept, $out, contains it.
+says() { grep -qF -- "$1" <<<"$out" || { echo "it does not say: $1"; return 1; }; }
