@@ -9,36 +9,29 @@
 //! 2. The `worker` thread takes the jobs one by one and hands them to the
 //!    `backend`, which carries them out, or keeps them to try again.
 //! 3. The job's ticket carries the answer into the listener's mailbox.
-//! 4. With the backend cpg, the `group` thread speaks with corosync, and the worker asks other hosts.
+//! 4. With the backend cpg, the `cpg` thread speaks with corosync, and the worker asks other hosts.
 //! 5. A `watch` thread follows which VMs run, where a listener has to know.
 //! 6. The main thread waits for signals, and for threads that end.
 #![deny(unsafe_code)]
 
+mod access;
 mod args;
 mod backend;
-mod credentials;
-mod doctor;
-mod flaw;
-mod group;
-mod hypervisor;
+mod cpg;
+mod heartbeat;
 mod job;
-mod key_file;
 mod libvirt;
-mod limiter;
 mod listener;
-mod log_output;
 mod logging;
-mod manager;
-mod notify;
 mod pid_file;
-mod policies;
-mod pulse;
+mod problem;
 mod reload;
-mod setup;
 mod start;
 mod status;
 mod supervise;
+mod systemd;
 mod threads;
+mod tools;
 mod watch;
 mod worker;
 

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use log::{info, warn};
 
-use crate::backend::Permissions;
+use crate::access::Permissions;
+use crate::access::policies;
 use crate::listener::Mail;
+use crate::logging;
 use crate::watch::{Roster, Watchers};
 use crate::worker::Message;
-use crate::{logging, policies};
 use fence_virt::config::{AuthConfig, Config, ListenerConfig, NamedListener};
 use fence_virt::fence::ListenerName;
 use fence_virt::session::Policy;

@@ -14,17 +14,19 @@ use crossbeam_channel::bounded;
 use log::{error, info, warn};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::access::{key_file, policies};
 use crate::args::{self, Command, Options};
-use crate::flaw::Flaw;
 use crate::listener::{self, Listener, interface_exists};
-use crate::manager::Manager;
-use crate::notify::Notifier;
 use crate::pid_file::{self, PidFile};
+use crate::problem::Flaw;
 use crate::reload::Reloader;
-use crate::status::{self, Form, Sources, StatusSocket};
+use crate::status::{Form, Sources, StatusSocket};
+use crate::systemd::Manager;
+use crate::systemd::Notifier;
+use crate::tools::{doctor, setup, status_client};
 use crate::watch::Watchers;
 use crate::worker::QUEUE_MAX;
-use crate::{backend, doctor, hypervisor, key_file, logging, policies, setup, supervise, watch};
+use crate::{backend, libvirt, logging, supervise, watch};
 use fence_virt::config::{self, Config, ListenerConfig, Outcome};
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::detach;
@@ -120,7 +122,7 @@ fn read_again(path: &Path) -> Result<Config, String> {
 /// `--status`: what the daemon that runs with this configuration says of itself.
 /// It may run well while the file is being edited.
 fn report(path: &Path, form: Form) -> ExitCode {
-    let asked = read_file(path).and_then(|text| status::ask(&config::status_socket(&text), form));
+    let asked = read_file(path).and_then(|text| status_client::ask(&config::status_socket(&text), form));
     match asked {
         Ok((report, is_well)) => match print(&report) {
             ExitCode::SUCCESS if !is_well => ExitCode::from(2),
@@ -213,7 +215,7 @@ fn start(options: &Options) -> Result<(), String> {
     let signals = Signals::block().map_err(|error| format!("cannot take signals: {error}"))?;
     logging::start_writer()?;
     let (inbox, messages) = bounded(QUEUE_MAX);
-    hypervisor::begin()?;
+    libvirt::begin()?;
     let mut watchers = Watchers::default();
     let mut reloader = Reloader::new(config_path, read_again, config.clone(), options.debug);
     let permissions = reloader.permissions(&config, &mut watchers)?;

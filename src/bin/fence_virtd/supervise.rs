@@ -16,12 +16,12 @@ use crossbeam_channel::{Receiver, Sender};
 use log::{error, info, warn};
 
 use crate::backend::{Keepers, Started};
-use crate::group::GroupThread;
+use crate::cpg::GroupThread;
+use crate::heartbeat::Pulse;
 use crate::listener::{Listener, Mail};
-use crate::manager::Manager;
-use crate::notify::Notifier;
-use crate::pulse::Pulse;
 use crate::reload::{Reloader, Targets};
+use crate::systemd::Manager;
+use crate::systemd::Notifier;
 use crate::watch::Watchers;
 use crate::worker::{self, Message};
 use fence_virt::fence::ListenerName;

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::backend::{Backend, Event, Permissions};
+use crate::access::Permissions;
+use crate::backend::{Backend, Event};
+use crate::heartbeat::Pulse;
 use crate::job::Job;
-use crate::pulse::Pulse;
 use fence_virt::backlog::Backlog;
 use fence_virt::fence::Verdict;
 

@@ -1,8 +1,6 @@
 //! What carries requests out.
 
-mod cpg;
-mod libvirt;
-mod permissions;
+pub(crate) mod libvirt;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -10,19 +8,19 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
-use super::flaw::Flaw;
-use super::group::GroupThread;
-use super::job::Job;
-use super::status::ClusterState;
-use super::watch::Watchers;
-use super::worker::Message;
+use crate::access::Permissions;
+use crate::cpg::{self, GroupThread};
+use crate::job::Job;
+use crate::problem::Flaw;
+use crate::status::ClusterState;
+use crate::watch::Watchers;
+use crate::worker::Message;
 use fence_virt::config::BackendConfig;
 use fence_virt::fence::Uuid;
 use fence_virt::routing::LocalVm;
 use fence_virt::sys::signals::Signals;
 
-pub(crate) use libvirt::{Condition, Found, Host, Keepers};
-pub(crate) use permissions::Permissions;
+pub(crate) use libvirt::Keepers;
 
 /// What else the worker is told.
 #[derive(Debug)]

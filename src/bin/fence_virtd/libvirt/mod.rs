@@ -1,9 +1,13 @@
-//! libvirt's callbacks and error reporting, for which there is no safe binding.
+//! libvirt: connections, domains, events and errors.
 
 #[allow(unsafe_code)]
 mod callbacks;
+mod connected_host;
+mod connection;
+mod host;
 #[allow(unsafe_code)]
 mod silence;
 
 pub(crate) use callbacks::{Notice, Subscription};
-pub(crate) use silence::silence;
+pub(crate) use connection::{Connection, Failed, Handle, begin, failed};
+pub(crate) use host::{Condition, Definition, Found, Host, Link, Undestroyed};

@@ -6,7 +6,7 @@ use std::fs;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 
-use crate::flaw::Flaw;
+use crate::problem::Flaw;
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use log::{Level, log, warn};
 
 use crate::job::Asked;
-use crate::limiter::{FairLimiter, LeftOut};
+use crate::logging::{FairLimiter, LeftOut};
 use crate::status::{Counts, Refusal};
 use fence_virt::fence::{Answer, Request, Source, Verdict};
 use fence_virt::quota::Origin;

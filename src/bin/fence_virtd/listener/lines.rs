@@ -16,7 +16,7 @@ use super::posting::{Order, Outcome, Posting};
 use super::stream::{Input, Stream};
 use super::{Mail, Outlet};
 use crate::job::{Caller, Report};
-use crate::limiter::{LeftOut, Limiter};
+use crate::logging::{LeftOut, Limiter};
 use crate::status::{Counts, Refusal};
 use crate::watch::Inbox;
 use fence_virt::fence::{Answer, Domain, ListenerName, Source, Verdict};

@@ -4,13 +4,11 @@
 //! The question is one word and a line feed: text, json or openmetrics. The answer
 //! is a line, `well` or `unwell`, and the report.
 
-mod client;
 mod counts;
 mod render;
 mod server;
 mod snapshot;
 
-pub(crate) use client::ask;
 pub(crate) use counts::{Counts, Refusal};
 pub(crate) use render::Form;
 pub(crate) use server::{Sources, StatusSocket};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::log_output::quoted;
+use crate::logging::quoted;
 
 use super::snapshot::{ListenerState, Snapshot, UriState};
 
@@ -19,7 +19,7 @@ pub(crate) enum Form {
 
 impl Form {
     /// Its name in a question.
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Form::Text => "text",
             Form::Json => "json",

@@ -15,7 +15,7 @@ use nix::unistd::geteuid;
 use super::counts::Counts;
 use super::render::{Form, render};
 use super::snapshot::{ClusterState, ListenerState, Snapshot, UriState};
-use crate::pulse::Pulse;
+use crate::heartbeat::Pulse;
 use crate::worker::{Message, QUEUE_MAX};
 
 /// How long who asks may take in all, to say what and to take the answer: the

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use virt::sys;
 
 use super::Running;
-use crate::backend::{Condition, Found, Host};
-use crate::hypervisor::{Connection, Failed, Handle, failed};
+use crate::libvirt::{Condition, Found, Host};
+use crate::libvirt::{Connection, Failed, Handle, failed};
 use fence_virt::domain_xml::{Devices, XmlError};
 use fence_virt::fence::{Domain, PowerState, Target, Uuid};
 use fence_virt::routing::LocalVm;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::census::Census;
 use super::{Follower, Running};
-use crate::hypervisor::Failed;
+use crate::libvirt::Failed;
 use fence_virt::domain_xml::{Devices, XmlError};
 use fence_virt::fence::{Domain, PowerState, Uuid};
 use fence_virt::routing::LocalVm;

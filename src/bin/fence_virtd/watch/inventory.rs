@@ -10,7 +10,7 @@ use super::census::Census;
 use super::inbox::News;
 use super::watcher::{AGAIN_AFTER, Look};
 use crate::backend::{Event, Seen};
-use crate::hypervisor::Failed;
+use crate::libvirt::Failed;
 use crate::worker::Message;
 use fence_virt::fence::Uuid;
 use fence_virt::routing::LocalVm;

@@ -3,14 +3,13 @@
 use std::thread;
 
 use super::*;
-use crate::hypervisor;
 
 const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
 
 #[test]
 fn the_roster_is_what_libvirt_says_of_the_vms_that_run() {
-    hypervisor::begin().unwrap();
+    crate::libvirt::begin().unwrap();
     let domain = |name: &str, uuid: &str, cid: u32, state: u8| {
         format!(
             "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory><vcpu>1</vcpu>\

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{RecvTimeoutError, Sender};
 use log::{info, warn};
 
-use crate::hypervisor::Failed;
+use crate::libvirt::Failed;
 use crate::listener::Mail;
 use crate::worker::Message as Worker;
 use fence_virt::config::SerialConfig;

@@ -3,7 +3,7 @@
 use super::Running;
 use super::census::Census;
 use super::connector::wanted;
-use crate::hypervisor::{Connection, Failed};
+use crate::libvirt::{Connection, Failed};
 use fence_virt::config::SerialConfig;
 
 /// VMs and their lines at a URI.

@@ -9,7 +9,7 @@ use log::{debug, warn};
 use super::census::Census;
 use super::inbox::{Change, Inbox, News};
 use super::{Follower, Running};
-use crate::hypervisor::{Connection, Failed, failed};
+use crate::libvirt::{Connection, Failed, failed};
 use crate::libvirt::{Notice, Subscription};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::Uuid;

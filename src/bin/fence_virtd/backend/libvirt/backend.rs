@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
-use super::host::{Found, Host, Link};
 use super::power::{self, Fence, Step};
 use super::resolve::{Copy, Resolution, Uri, Vm, resolve};
-use crate::backend::permissions::{Identified, Permissions};
+use crate::access::{Identified, Permissions};
 use crate::backend::{Backend, Event, Joined};
-use crate::hypervisor::Failed;
 use crate::job::{Asker, Job};
+use crate::libvirt::Failed;
+use crate::libvirt::{Found, Host, Link};
 use crate::watch::Running;
 use fence_virt::fence::{
     Answer, Domain, HostEntry, ListenerName, Operation, PowerState, Source, Target, Uuid, Verdict,
@@ -26,7 +26,7 @@ pub(super) const RETRY: Duration = Duration::from_millis(250);
 pub(super) const DEVSTATUS_LIMIT: Duration = Duration::from_secs(2);
 
 /// The backend, over links that tests can replace.
-pub(in crate::backend) struct Libvirt<L> {
+pub(crate) struct Libvirt<L> {
     uris: Vec<Uri<L>>,
     permissions: Permissions,
     /// Off and reboot of VMs that did not go off at once, and when they are due.
@@ -58,7 +58,7 @@ struct Round {
 }
 
 impl<L: Link> Libvirt<L> {
-    pub(in crate::backend) fn new(links: Vec<L>, permissions: Permissions) -> Libvirt<L> {
+    pub(crate) fn new(links: Vec<L>, permissions: Permissions) -> Libvirt<L> {
         let uris = links.into_iter().map(Uri::new).collect();
         Libvirt { uris, permissions, retries: Vec::new(), round: None, listing: None }
     }
@@ -86,7 +86,7 @@ impl<L: Link> Libvirt<L> {
     }
 
     /// Whether the groups let a job's client do something to the VM with these names.
-    pub(in crate::backend) fn permit(
+    pub(crate) fn permit(
         &mut self,
         job: &Job,
         names: &[&str],
@@ -150,7 +150,7 @@ impl<L: Link> Libvirt<L> {
     }
 
     /// Answers a list with those VMs that the groups let its client see.
-    pub(in crate::backend) fn answer_list(
+    pub(crate) fn answer_list(
         &mut self,
         job: Job,
         all: impl Iterator<Item = HostEntry>,
@@ -176,11 +176,7 @@ impl<L: Link> Libvirt<L> {
     }
 
     /// Looks for a VM at all URIs, and gives where it is; an error if that cannot be told.
-    pub(in crate::backend) fn find(
-        &mut self,
-        target: &Target,
-        now: Instant,
-    ) -> Result<Vec<(usize, LocalVm)>, String> {
+    pub(crate) fn find(&mut self, target: &Target, now: Instant) -> Result<Vec<(usize, LocalVm)>, String> {
         match resolve(&mut self.uris, target, now) {
             Resolution::Unknown => Ok(Vec::new()),
             Resolution::Failed(reason) => Err(reason),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::host::{Condition, Definition, Found, Host, Link, Undestroyed};
-use crate::hypervisor::Failed;
+use crate::libvirt::Failed;
+use crate::libvirt::{Condition, Definition, Found, Host, Link, Undestroyed};
 use fence_virt::fence::{PowerState, Target};
 
 /// A VM of a fake hypervisor.
@@ -34,7 +34,7 @@ pub(super) enum Fault {
 
 /// A fake hypervisor.
 #[derive(Debug, Default)]
-pub(in crate::backend) struct Fake {
+pub(crate) struct Fake {
     pub(super) domains: RefCell<BTreeMap<String, Domain>>,
     pub(super) faults: RefCell<Vec<Fault>>,
     /// Every call fails with this.
@@ -50,7 +50,7 @@ pub(in crate::backend) struct Fake {
 }
 
 impl Fake {
-    pub(in crate::backend) fn with(domains: &[(&str, &str, bool)]) -> Arc<Fake> {
+    pub(crate) fn with(domains: &[(&str, &str, bool)]) -> Arc<Fake> {
         let fake = Fake::default();
         for (name, uuid, runs) in domains {
             let runs = runs.then(|| fake.id());
@@ -88,11 +88,11 @@ impl Fake {
         }
     }
 
-    pub(in crate::backend) fn finds(&self) -> usize {
+    pub(crate) fn finds(&self) -> usize {
         self.finds.get()
     }
 
-    pub(in crate::backend) fn runs(&self, uuid: &str) -> Option<bool> {
+    pub(crate) fn runs(&self, uuid: &str) -> Option<bool> {
         self.domains.borrow().get(uuid).map(|domain| domain.runs.is_some())
     }
 }
@@ -173,7 +173,7 @@ impl Host for Fake {
 }
 
 /// A link to a fake hypervisor.
-pub(in crate::backend) struct FakeLink {
+pub(crate) struct FakeLink {
     pub(super) name: String,
     pub(super) fake: Arc<Fake>,
     pub(super) closed: Cell<bool>,
@@ -183,7 +183,7 @@ pub(in crate::backend) struct FakeLink {
 }
 
 impl FakeLink {
-    pub(in crate::backend) fn new(name: &str, fake: &Arc<Fake>) -> FakeLink {
+    pub(crate) fn new(name: &str, fake: &Arc<Fake>) -> FakeLink {
         FakeLink {
             name: name.to_owned(),
             fake: fake.clone(),

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, info, warn};
 
-use super::host::Host;
 use super::link::{Command, Shared, UriLink};
 use crate::backend::Event;
-use crate::hypervisor::{Connection, Failed};
+use crate::libvirt::Host;
+use crate::libvirt::{Connection, Failed};
 use crate::status::UriState;
 use crate::threads::join_by;
 use crate::worker::Message;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::host::Link;
-use crate::hypervisor::{Connection, Failed};
+use crate::libvirt::Link;
+use crate::libvirt::{Connection, Failed};
 use crate::status::UriState;
 
 /// How long a probe may take before the worker passes the URI by.
@@ -111,7 +111,7 @@ impl Shared {
 
 /// The worker's end.
 #[derive(Debug)]
-pub(in crate::backend) struct UriLink {
+pub(crate) struct UriLink {
     pub(super) shared: Arc<Shared>,
     pub(super) keeper: Sender<Command>,
 }

@@ -11,8 +11,6 @@
 //! | [`backend`] | the requests, the retries and the probes under way |
 
 mod backend;
-mod connection;
-mod host;
 mod keeper;
 mod link;
 mod power;
@@ -22,7 +20,7 @@ mod resolve;
 mod asker_tests;
 #[cfg(test)]
 #[allow(clippy::arc_with_non_send_sync)] // The trait has an Arc; the tests have one thread.
-pub(super) mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
 mod list_tests;
 #[cfg(test)]
@@ -33,14 +31,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use log::{info, warn};
 
-use super::Permissions;
+use crate::access::Permissions;
 use crate::worker::Message;
 use fence_virt::sys::signals::Signals;
 
-pub(super) use backend::Libvirt;
-pub(crate) use host::{Condition, Found, Host, Link};
+pub(crate) use backend::Libvirt;
 pub(crate) use keeper::Keepers;
-pub(super) use link::UriLink;
+pub(crate) use link::UriLink;
 
 /// How long the first connections may take at start.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -50,7 +47,7 @@ const OTHERS_LIMIT: Duration = Duration::from_secs(3);
 const SLICE: Duration = Duration::from_millis(100);
 
 /// Starts a keeper for each URI.
-pub(super) fn start(
+pub(crate) fn start(
     uris: &[String],
     permissions: Permissions,
     worker: &Sender<Message>,

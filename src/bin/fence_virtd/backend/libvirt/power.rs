@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::host::{Condition, Definition, Host, Link, Undestroyed};
 use super::resolve::{Uri, Vm};
 use crate::backend::Joined;
-use crate::hypervisor::Failed;
 use crate::job::{Job, Stale};
+use crate::libvirt::Failed;
+use crate::libvirt::{Condition, Definition, Host, Link, Undestroyed};
 use fence_virt::fence::{Operation, PowerState, Verdict};
 
 /// How long after libvirt killed a VM it is only looked at: another destroy

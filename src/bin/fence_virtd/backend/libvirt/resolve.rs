@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::host::{Condition, Found, Host, Link};
-use crate::hypervisor::Failed;
+use crate::libvirt::Failed;
+use crate::libvirt::{Condition, Found, Host, Link};
 use fence_virt::fence::Target;
 
 /// A URI, and which VMs were last seen there.

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::backend::{DEVSTATUS_LIMIT, Libvirt, RETRY};
 use super::fake::{Fake, FakeLink, Fault};
-use super::host::Undestroyed;
 use crate::backend::{Backend, Event, Permissions};
 use crate::job::tests::{answers, job};
 use crate::job::{AGE_LIMIT, Caller};
+use crate::libvirt::Undestroyed;
 use crate::listener::Mail;
 use fence_virt::fence::{Answer, HostEntry, Operation, Verdict};
 use fence_virt::groups::{Group, Groups};
