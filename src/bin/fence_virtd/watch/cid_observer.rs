@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Follower;
+use super::watchers::Follower;
 use crate::access::CidTable;
 use crate::libvirt::DomainRun;
 use fence_virt::domain_xml::Devices;

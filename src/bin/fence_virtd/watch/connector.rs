@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::census::Census;
-use super::claims::{Claim, Claims};
-use super::{Follower, Inbox};
+use super::change_queue::Inbox;
+use super::domain_query::Census;
+use super::socket_registry::{Claim, Claims};
+use super::watchers::Follower;
 use crate::libvirt::DomainRun;
 use crate::libvirt::Failed;
 use crate::logging::{LeftOut, Limiter};

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::Follower;
-use super::census::Census;
+use super::domain_query::Census;
+use super::watchers::Follower;
 use crate::libvirt::DomainRun;
 use crate::libvirt::Failed;
 use crate::serial_event::LineId;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::access::CidHolder;
+use fence_virt::fence::Uuid;
 
 const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
@@ -25,8 +26,8 @@ fn the_roster_is_what_libvirt_says_of_the_vms_that_run() {
     std::fs::write(&file, text).unwrap();
     let mut watchers = Watchers::default();
     let roster = watchers.follow_cids(&[format!("test://{}", file.display())]).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while matches!(roster.holder(6), CidHolder::Unknown(_)) && Instant::now() < deadline {
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while matches!(roster.holder(6), CidHolder::Unknown(_)) && std::time::Instant::now() < deadline {
         thread::yield_now();
     }
     match roster.holder(5) {
@@ -36,6 +37,6 @@ fn the_roster_is_what_libvirt_says_of_the_vms_that_run() {
         other => panic!("{other:?}"),
     }
     assert_eq!(roster.holder(6), CidHolder::Nobody, "b is off");
-    watchers.stop(Instant::now() + Duration::from_secs(30));
+    watchers.stop(std::time::Instant::now() + Duration::from_secs(30));
     std::fs::remove_file(&file).unwrap();
 }

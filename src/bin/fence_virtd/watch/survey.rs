@@ -1,7 +1,7 @@
 //! How many VMs a serial listener would serve, for who only asks.
 
-use super::census::Census;
 use super::connector::wanted;
+use super::domain_query::Census;
 use crate::libvirt::DomainRun;
 use crate::libvirt::{Connection, Failed};
 use fence_virt::config::SerialConfig;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{debug, warn};
 
-use super::Follower;
-use super::census::Census;
-use super::inbox::{Change, Inbox, News};
+use super::change_queue::{Change, Inbox, News};
+use super::domain_query::Census;
+use super::watchers::Follower;
 use crate::libvirt::DomainRun;
 use crate::libvirt::{Connection, Failed, failed};
 use crate::libvirt::{Notice, Subscription};
@@ -352,5 +352,5 @@ impl Look for View {
 }
 
 #[cfg(test)]
-#[path = "watcher_tests.rs"]
+#[path = "domain_tracker_tests.rs"]
 mod tests;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Inbox;
+use super::change_queue::Inbox;
 
 /// The claims; its clones are the same.
 #[derive(Debug, Clone, Default)]

@@ -6,8 +6,8 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 use log::debug;
 
-use super::census::Census;
-use super::inbox::News;
+use super::change_queue::News;
+use super::domain_query::Census;
 use super::watcher::{AGAIN_AFTER, Look};
 use crate::inbox::{DomainChange, Event, Message};
 use crate::libvirt::Failed;
@@ -111,5 +111,5 @@ impl Look for Inventory {
 }
 
 #[cfg(test)]
-#[path = "inventory_tests.rs"]
+#[path = "domain_reporter_tests.rs"]
 mod tests;

@@ -39,7 +39,7 @@ impl News {
 
 /// The place where it is put; its clones are the same place.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Inbox(Arc<(Mutex<News>, Condvar)>);
+pub(super) struct Inbox(Arc<(Mutex<News>, Condvar)>);
 
 impl Inbox {
     // Nothing panics while it holds the lock.

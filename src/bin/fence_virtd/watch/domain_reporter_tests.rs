@@ -4,8 +4,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::*;
+use crate::watch::change_queue::Change;
 use crate::watch::fake::{Fake, uuid};
-use crate::watch::inbox::Change;
 use fence_virt::domain_xml::Devices;
 
 /// An inventory of a fake connection, and what the worker is told.
