@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use log::{error, info, warn};
 
-use crate::backend::libvirt::Keepers;
+use crate::backend::libvirt::ConnectionManagers;
 use crate::backends::StartedBackend;
 use crate::cpg::CpgThreadHandle;
 use crate::heartbeat::Pulse;
@@ -67,7 +67,7 @@ pub(crate) struct Running {
     listeners: Vec<ListenerHandle>,
     threads: Vec<JoinHandle<()>>,
     pulse: Pulse,
-    keepers: Keepers,
+    keepers: ConnectionManagers,
     cpg_thread: Option<CpgThreadHandle>,
     watchers: Watchers,
 }

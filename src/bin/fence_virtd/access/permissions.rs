@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cids::{CidHolder, CidTable};
-use crate::libvirt::{DomainRun, Failed};
+use crate::libvirt::{DomainRun, LibvirtError};
 use fence_virt::fence::{Domain, ListenerName, Source};
 use fence_virt::groups::Groups;
 
@@ -59,8 +59,8 @@ impl Permissions {
         listener: &ListenerName,
         source: &Source,
         hosts: &mut H,
-        still_runs: impl FnOnce(&mut H, usize, &DomainRun) -> Result<bool, Failed>,
-        has_name: impl FnOnce(&mut H, &Domain) -> Result<bool, Failed>,
+        still_runs: impl FnOnce(&mut H, usize, &DomainRun) -> Result<bool, LibvirtError>,
+        has_name: impl FnOnce(&mut H, &Domain) -> Result<bool, LibvirtError>,
     ) -> Identified {
         let mut asker =
             Identified { listener: listener.clone(), sources: vec![source.clone()], name: None, doubt: None };
@@ -85,7 +85,7 @@ impl Permissions {
             match has_name(hosts, &domain) {
                 Ok(true) => asker.name = Some(domain.name.clone()),
                 Ok(false) => {}
-                Err(Failed(reason)) => {
+                Err(LibvirtError(reason)) => {
                     asker.doubt =
                         Some(format!("whether {domain} is the VM of that name cannot be told: {reason}"));
                 }
@@ -98,7 +98,7 @@ impl Permissions {
 
 fn vm_behind(
     holder: CidHolder,
-    still_runs: impl FnOnce(usize, &DomainRun) -> Result<bool, Failed>,
+    still_runs: impl FnOnce(usize, &DomainRun) -> Result<bool, LibvirtError>,
 ) -> Result<Option<Arc<Domain>>, String> {
     match holder {
         CidHolder::Nobody => Ok(None),
@@ -106,7 +106,7 @@ fn vm_behind(
         CidHolder::Vm { uri, vm } => match still_runs(uri, &vm) {
             Ok(true) => Ok(Some(vm.domain)),
             Ok(false) => Err(format!("{} had it, and has just been stopped", vm.domain)),
-            Err(Failed(reason)) => Err(reason),
+            Err(LibvirtError(reason)) => Err(reason),
         },
     }
 }

@@ -30,7 +30,7 @@ impl Bench {
     fn new(groups: Groups) -> Bench {
         let host = Fake::with(&[("vm2", OWN, true)]);
         let permissions = Permissions::new(groups, None);
-        let libvirt = Libvirt::new(vec![FakeLink::new("uri", &host)], permissions);
+        let libvirt = LibvirtBackend::new(vec![FakeLink::new("uri", &host)], permissions);
         let (group, link) = FakeGroup::new();
         let rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
         let backend = Cpg::new(libvirt, link, Router::new(rules, 1, 1));

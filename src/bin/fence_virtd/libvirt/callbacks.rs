@@ -23,9 +23,9 @@ pub(crate) enum Notice {
 }
 
 /// Takes the notices, in the thread of libvirt's event loop: it must not block.
-type Listener = dyn Fn(Notice) + Send + Sync;
+type NoticeListener = dyn Fn(Notice) + Send + Sync;
 /// What libvirt keeps for a callback: a box with this in it.
-type Opaque = Arc<Listener>;
+type Opaque = Arc<NoticeListener>;
 
 /// The callbacks of one connection; unregistered when dropped, which must
 /// come before the connection's own end.
@@ -46,7 +46,7 @@ impl Subscription {
     /// # Errors
     ///
     /// libvirt's, without lifecycle events. Drivers without the other ones are taken as they are.
-    pub(crate) fn new(connect: &Connect, listener: Arc<Listener>) -> Result<Subscription, Error> {
+    pub(crate) fn new(connect: &Connect, listener: Arc<NoticeListener>) -> Result<Subscription, Error> {
         let connect = connect.as_ptr();
         // SAFETY: the pointer is that of an open connection; the reference is given back in drop.
         if unsafe { sys::virConnectRef(connect) } < 0 {

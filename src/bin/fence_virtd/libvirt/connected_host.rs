@@ -6,16 +6,16 @@ use virt::domain::Domain;
 use virt::error::ErrorNumber;
 use virt::sys;
 
-use super::connection::{Connection, Failed, Handle, failed, optional};
-use super::host::{Condition, Definition, Found, Host, Undestroyed};
+use super::connection::{Connection, DomainHandle, LibvirtError, failed, optional};
+use super::host::{Definition, DestroyError, DomainState, FoundDomain, Host};
 use fence_virt::fence::{PowerState, Target};
 
 impl Host for Connection {
-    fn find(&self, target: &Target) -> Result<Vec<Found>, Failed> {
+    fn find(&self, target: &Target) -> Result<Vec<FoundDomain>, LibvirtError> {
         let name = target.as_str();
         let by_name = optional(Domain::lookup_by_name(self.connect()?, name))?;
         let by_uuid = if is_uuid(name) { self.by_uuid(name)? } else { None };
-        let mut found: Vec<Found> = Vec::new();
+        let mut found: Vec<FoundDomain> = Vec::new();
         for handle in by_name.into_iter().chain(by_uuid) {
             found.extend(handle.found()?);
         }
@@ -23,14 +23,14 @@ impl Host for Connection {
         Ok(found)
     }
 
-    fn observe(&self, uuid: &str) -> Result<Option<Condition>, Failed> {
+    fn observe(&self, uuid: &str) -> Result<Option<DomainState>, LibvirtError> {
         match self.by_uuid(uuid)? {
             Some(handle) => handle.condition(),
             None => Ok(None),
         }
     }
 
-    fn definition(&self, uuid: &str) -> Result<Definition, Failed> {
+    fn definition(&self, uuid: &str) -> Result<Definition, LibvirtError> {
         let handle = self.existing(uuid)?;
         if handle.is_persistent().map_err(failed)? {
             return Ok(Definition::Persistent);
@@ -40,31 +40,31 @@ impl Host for Connection {
         Ok(Definition::Transient(xml))
     }
 
-    fn destroy(&self, uuid: &str) -> Result<(), Undestroyed> {
-        let handle = self.existing(uuid).map_err(|Failed(reason)| Undestroyed::Refused(reason))?;
+    fn destroy(&self, uuid: &str) -> Result<(), DestroyError> {
+        let handle = self.existing(uuid).map_err(|LibvirtError(reason)| DestroyError::Refused(reason))?;
         handle.destroy().map_err(|error| {
             let reason = error.message().to_owned();
             match error.code() {
-                ErrorNumber::SystemError if is_dying(&reason) => Undestroyed::Dying(reason),
+                ErrorNumber::SystemError if is_dying(&reason) => DestroyError::Dying(reason),
                 ErrorNumber::SystemError | ErrorNumber::ResourceBusy | ErrorNumber::OperationTimeout => {
-                    Undestroyed::Busy(reason)
+                    DestroyError::Busy(reason)
                 }
-                _ => Undestroyed::Refused(reason),
+                _ => DestroyError::Refused(reason),
             }
         })
     }
 
-    fn start(&self, uuid: &str, definition: &Definition) -> Result<(), Failed> {
+    fn start(&self, uuid: &str, definition: &Definition) -> Result<(), LibvirtError> {
         match definition {
             Definition::Persistent => self.existing(uuid)?.create().map(|_| ()).map_err(failed),
             Definition::Transient(xml) => {
                 let created = Domain::create_xml(self.connect()?, xml, sys::VIR_DOMAIN_NONE);
-                created.map(|domain| drop(Handle::new(domain))).map_err(failed)
+                created.map(|domain| drop(DomainHandle::new(domain))).map_err(failed)
             }
         }
     }
 
-    fn list(&self) -> Result<Vec<Found>, Failed> {
+    fn list(&self) -> Result<Vec<FoundDomain>, LibvirtError> {
         // Two calls, however many VMs: all, and then those that are off. One that stops in between is off.
         let all = self.handles(0)?;
         let shut_off = self.handles(sys::VIR_CONNECT_LIST_DOMAINS_SHUTOFF)?;
@@ -85,16 +85,16 @@ impl Host for Connection {
 }
 
 impl Connection {
-    fn handles(&self, flags: sys::virConnectListAllDomainsFlags) -> Result<Vec<Handle>, Failed> {
+    fn handles(&self, flags: sys::virConnectListAllDomainsFlags) -> Result<Vec<DomainHandle>, LibvirtError> {
         let domains = self.connect()?.list_all_domains(flags).map_err(failed)?;
-        Ok(domains.into_iter().map(Handle::new).collect())
+        Ok(domains.into_iter().map(DomainHandle::new).collect())
     }
 }
 
 /// What libvirt says, in its own words or those of EBUSY, when QEMU outlives
 /// its SIGKILL; a system error may as well be a lost connection.
 fn is_dying(reason: &str) -> bool {
-    reason.contains("Failed to terminate process") || reason.contains("Device or resource busy")
+    reason.contains("LibvirtError to terminate process") || reason.contains("Device or resource busy")
 }
 
 fn is_uuid(text: &str) -> bool {
@@ -102,17 +102,17 @@ fn is_uuid(text: &str) -> bool {
     hex == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
-fn running(id: Option<u32>, is_active: bool) -> Condition {
-    Condition { power: PowerState::Running, id, is_active, moves: false }
+fn running(id: Option<u32>, is_active: bool) -> DomainState {
+    DomainState { power: PowerState::Running, id, is_active, moves: false }
 }
 
-fn off(moves: bool) -> Condition {
-    Condition { power: PowerState::Off, id: None, is_active: false, moves }
+fn off(moves: bool) -> DomainState {
+    DomainState { power: PowerState::Off, id: None, is_active: false, moves }
 }
 
-impl Handle {
+impl DomainHandle {
     /// What it does; none if it vanished meanwhile.
-    fn condition(&self) -> Result<Option<Condition>, Failed> {
+    fn condition(&self) -> Result<Option<DomainState>, LibvirtError> {
         match self.get_state() {
             Ok((sys::VIR_DOMAIN_SHUTOFF, reason)) => {
                 let moves = u32::try_from(reason) == Ok(sys::VIR_DOMAIN_SHUTOFF_MIGRATED);
@@ -122,21 +122,21 @@ impl Handle {
                 let moving = [sys::VIR_DOMAIN_PAUSED_MIGRATION, sys::VIR_DOMAIN_PAUSED_STARTING_UP];
                 let moves = state == sys::VIR_DOMAIN_PAUSED
                     && u32::try_from(reason).is_ok_and(|reason| moving.contains(&reason));
-                Ok(Some(Condition { moves, ..running(self.get_id(), state == sys::VIR_DOMAIN_RUNNING) }))
+                Ok(Some(DomainState { moves, ..running(self.get_id(), state == sys::VIR_DOMAIN_RUNNING) }))
             }
             Err(error) if error.code() == ErrorNumber::NoDomain => Ok(None),
             Err(error) => Err(failed(error)),
         }
     }
 
-    fn found(&self) -> Result<Option<Found>, Failed> {
+    fn found(&self) -> Result<Option<FoundDomain>, LibvirtError> {
         self.condition()?.map(|condition| self.named(condition)).transpose()
     }
 
-    fn named(&self, condition: Condition) -> Result<Found, Failed> {
+    fn named(&self, condition: DomainState) -> Result<FoundDomain, LibvirtError> {
         let name = self.get_name().map_err(failed)?;
         let uuid = self.get_uuid_string().map_err(failed)?;
-        Ok(Found { name, uuid, condition })
+        Ok(FoundDomain { name, uuid, condition })
     }
 }
 
@@ -146,7 +146,7 @@ mod unit_tests {
 
     #[test]
     fn only_a_process_that_does_not_end_is_dying() {
-        assert!(is_dying("Failed to terminate process 71 with SIGKILL: Device or resource busy"));
+        assert!(is_dying("LibvirtError to terminate process 71 with SIGKILL: Device or resource busy"));
         assert!(!is_dying("Cannot recv data: Connection reset by peer"));
         assert!(!is_dying("Unable to kill process 71: Operation not permitted"));
     }

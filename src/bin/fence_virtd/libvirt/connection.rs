@@ -17,9 +17,9 @@ use virt::error::{Error, ErrorNumber};
 
 /// A call that failed. Nothing is known of the VM after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failed(pub(crate) String);
+pub(crate) struct LibvirtError(pub(crate) String);
 
-impl fmt::Display for Failed {
+impl fmt::Display for LibvirtError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -62,7 +62,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Opens it. That may take for ever if libvirtd is frozen.
-    pub(crate) fn open(uri: &str) -> Result<Connection, Failed> {
+    pub(crate) fn open(uri: &str) -> Result<Connection, LibvirtError> {
         let connect = Connect::open(Some(uri)).map_err(failed)?;
         let connection = Connection { connect: Some(connect) };
         // Drivers without a connection (test) have none, and need none.
@@ -74,33 +74,33 @@ impl Connection {
 
     /// Asks something that only a working libvirtd answers, and that does not
     /// wait for any VM: one that is being destroyed is locked for seconds.
-    pub(crate) fn probe(&self) -> Result<(), Failed> {
+    pub(crate) fn probe(&self) -> Result<(), LibvirtError> {
         self.connect()?.get_lib_version().map(|_| ()).map_err(failed)
     }
 
     /// Whether it is still open, as far as this side knows; asks nobody.
-    pub(crate) fn check(&self) -> Result<(), Failed> {
+    pub(crate) fn check(&self) -> Result<(), LibvirtError> {
         match self.connect()?.is_alive() {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Failed("it was cut".to_owned())),
+            Ok(false) => Err(LibvirtError("it was cut".to_owned())),
             Err(error) if error.code() == ErrorNumber::NoSupport => Ok(()),
             Err(error) => Err(failed(error)),
         }
     }
 
     /// libvirt's own handle.
-    pub(crate) fn connect(&self) -> Result<&Connect, Failed> {
-        self.connect.as_ref().ok_or_else(|| Failed("the connection is closed".to_owned()))
+    pub(crate) fn connect(&self) -> Result<&Connect, LibvirtError> {
+        self.connect.as_ref().ok_or_else(|| LibvirtError("the connection is closed".to_owned()))
     }
 
     /// The VM with this UUID, if there is one.
-    pub(crate) fn by_uuid(&self, uuid: &str) -> Result<Option<Handle>, Failed> {
+    pub(crate) fn by_uuid(&self, uuid: &str) -> Result<Option<DomainHandle>, LibvirtError> {
         optional(Domain::lookup_by_uuid_string(self.connect()?, uuid))
     }
 
     /// The VM with this UUID, which must be there.
-    pub(crate) fn existing(&self, uuid: &str) -> Result<Handle, Failed> {
-        self.by_uuid(uuid)?.ok_or_else(|| Failed(format!("there is no VM {uuid} any more")))
+    pub(crate) fn existing(&self, uuid: &str) -> Result<DomainHandle, LibvirtError> {
+        self.by_uuid(uuid)?.ok_or_else(|| LibvirtError(format!("there is no VM {uuid} any more")))
     }
 }
 
@@ -115,29 +115,29 @@ impl Drop for Connection {
 }
 
 /// What libvirt says of an error.
-pub(crate) fn failed(error: Error) -> Failed {
-    Failed(error.message().to_owned())
+pub(crate) fn failed(error: Error) -> LibvirtError {
+    LibvirtError(error.message().to_owned())
 }
 
 /// A VM that was looked for.
-pub(crate) fn optional(result: Result<Domain, Error>) -> Result<Option<Handle>, Failed> {
+pub(crate) fn optional(result: Result<Domain, Error>) -> Result<Option<DomainHandle>, LibvirtError> {
     match result {
-        Ok(domain) => Ok(Some(Handle::new(domain))),
+        Ok(domain) => Ok(Some(DomainHandle::new(domain))),
         Err(error) if error.code() == ErrorNumber::NoDomain => Ok(None),
         Err(error) => Err(failed(error)),
     }
 }
 
 /// A domain that is freed without a panic.
-pub(crate) struct Handle(ManuallyDrop<Domain>);
+pub(crate) struct DomainHandle(ManuallyDrop<Domain>);
 
-impl Handle {
-    pub(crate) fn new(domain: Domain) -> Handle {
-        Handle(ManuallyDrop::new(domain))
+impl DomainHandle {
+    pub(crate) fn new(domain: Domain) -> DomainHandle {
+        DomainHandle(ManuallyDrop::new(domain))
     }
 }
 
-impl Deref for Handle {
+impl Deref for DomainHandle {
     type Target = Domain;
 
     fn deref(&self) -> &Domain {
@@ -145,7 +145,7 @@ impl Deref for Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for DomainHandle {
     fn drop(&mut self) {
         // Its own drop would free it too, and panic if that fails.
         if let Err(error) = self.0.free() {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::libvirt::Failed;
+use crate::libvirt::LibvirtError;
 use fence_virt::fence::{PowerState, Target};
 
 /// A VM that libvirt did not destroy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Undestroyed {
+pub(crate) enum DestroyError {
     /// It was killed, but its process has not ended yet (disk sleep).
     Dying(String),
     /// Something else holds it for now: try again.
@@ -19,7 +19,7 @@ pub(crate) enum Undestroyed {
 
 /// What a VM does at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Condition {
+pub(crate) struct DomainState {
     pub(crate) power: PowerState,
     /// libvirt's number for this run of it; each start gives a new one.
     pub(crate) id: Option<u32>,
@@ -32,11 +32,11 @@ pub(crate) struct Condition {
 
 /// A VM as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct FoundDomain {
     pub(crate) name: String,
     /// In lower case, as libvirt writes it.
     pub(crate) uuid: String,
-    pub(crate) condition: Condition,
+    pub(crate) condition: DomainState,
 }
 
 /// How a VM is started again.
@@ -51,22 +51,22 @@ pub(crate) enum Definition {
 /// One libvirt connection. Every call may take as long as the keepalive lets it.
 pub(crate) trait Host {
     /// The VMs that the target means: by name, and by UUID if it is one.
-    fn find(&self, target: &Target) -> Result<Vec<Found>, Failed>;
+    fn find(&self, target: &Target) -> Result<Vec<FoundDomain>, LibvirtError>;
 
     /// What the VM does; none if there is no such VM.
-    fn observe(&self, uuid: &str) -> Result<Option<Condition>, Failed>;
+    fn observe(&self, uuid: &str) -> Result<Option<DomainState>, LibvirtError>;
 
     /// How to start it again.
-    fn definition(&self, uuid: &str) -> Result<Definition, Failed>;
+    fn definition(&self, uuid: &str) -> Result<Definition, LibvirtError>;
 
     /// Powers it off.
-    fn destroy(&self, uuid: &str) -> Result<(), Undestroyed>;
+    fn destroy(&self, uuid: &str) -> Result<(), DestroyError>;
 
     /// Starts it.
-    fn start(&self, uuid: &str, definition: &Definition) -> Result<(), Failed>;
+    fn start(&self, uuid: &str, definition: &Definition) -> Result<(), LibvirtError>;
 
     /// All VMs.
-    fn list(&self) -> Result<Vec<Found>, Failed>;
+    fn list(&self) -> Result<Vec<FoundDomain>, LibvirtError>;
 }
 
 /// The way to one URI, which may be closed.
@@ -78,7 +78,7 @@ pub(crate) trait Link {
     fn name(&self) -> &str;
 
     /// The connection, if there is one that answers.
-    fn host(&self, now: Instant) -> Result<Arc<Self::Host>, Failed>;
+    fn host(&self, now: Instant) -> Result<Arc<Self::Host>, LibvirtError>;
 
     /// The VMs that its keeper saw when it last looked: UUID and name. Each look is given once.
     fn inventory(&self) -> Option<Vec<(String, String)>>;

@@ -10,6 +10,6 @@ mod host;
 mod silence;
 
 pub(crate) use callbacks::{Notice, Subscription};
-pub(crate) use connection::{Connection, Failed, Handle, begin, failed};
+pub(crate) use connection::{Connection, DomainHandle, LibvirtError, begin, failed};
 pub(crate) use domain_run::DomainRun;
-pub(crate) use host::{Condition, Definition, Found, Host, Link, Undestroyed};
+pub(crate) use host::{Definition, DestroyError, DomainState, FoundDomain, Host, Link};

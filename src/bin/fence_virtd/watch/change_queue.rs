@@ -11,7 +11,7 @@ use fence_virt::fence::Uuid;
 
 /// What is to be looked at of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Change {
+pub(super) enum ChangeKind {
     /// Whether it runs.
     Lifecycle,
     /// Its devices too.
@@ -20,9 +20,9 @@ pub(super) enum Change {
 
 /// All that came since the last look.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct News {
-    pub(super) changed: BTreeMap<Uuid, Change>,
-    /// Lines that the listener lost.
+pub(super) struct PendingChanges {
+    pub(super) changed: BTreeMap<Uuid, ChangeKind>,
+    /// LineCounts that the listener lost.
     pub(super) closed: Vec<LineId>,
     /// The connection with this number has ended.
     pub(super) lost: Option<u64>,
@@ -31,48 +31,48 @@ pub(super) struct News {
     pub(super) stop: bool,
 }
 
-impl News {
+impl PendingChanges {
     fn is_empty(&self) -> bool {
-        *self == News::default()
+        *self == PendingChanges::default()
     }
 }
 
 /// The place where it is put; its clones are the same place.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Inbox(Arc<(Mutex<News>, Condvar)>);
+pub(super) struct ChangeQueue(Arc<(Mutex<PendingChanges>, Condvar)>);
 
-impl Inbox {
+impl ChangeQueue {
     // Nothing panics while it holds the lock.
-    fn lock(&self) -> MutexGuard<'_, News> {
+    fn lock(&self) -> MutexGuard<'_, PendingChanges> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, put: impl FnOnce(&mut News)) {
+    fn put(&self, put: impl FnOnce(&mut PendingChanges)) {
         put(&mut self.lock());
         self.0.1.notify_one();
     }
 
     /// Something happened to a VM.
-    pub(super) fn changed(&self, uuid: Uuid, change: Change) {
-        self.put(|news| {
-            let present = news.changed.entry(uuid).or_insert(change);
+    pub(super) fn changed(&self, uuid: Uuid, change: ChangeKind) {
+        self.put(|changes| {
+            let present = changes.changed.entry(uuid).or_insert(change);
             *present = change.max(*present);
         });
     }
 
     /// The connection with this number has ended.
     pub(super) fn lost(&self, connection: u64) {
-        self.put(|news| news.lost = news.lost.max(Some(connection)));
+        self.put(|changes| changes.lost = changes.lost.max(Some(connection)));
     }
 
     /// The listener lost a line.
     pub(super) fn closed(&self, line: LineId) {
-        self.put(|news| news.closed.push(line));
+        self.put(|changes| changes.closed.push(line));
     }
 
     /// The follower has something to look at.
     pub(super) fn wake(&self) {
-        self.put(|news| news.woken = true);
+        self.put(|changes| changes.woken = true);
     }
 
     /// Whether it was, since the last time.
@@ -83,21 +83,21 @@ impl Inbox {
 
     /// The watcher is to end.
     pub(super) fn stop(&self) {
-        self.put(|news| news.stop = true);
+        self.put(|changes| changes.stop = true);
     }
 
     /// Waits until something is there, or for that long; gives it all. A stop stays.
-    pub(super) fn wait(&self, until: Option<Instant>) -> News {
-        let mut news = self.lock();
-        while news.is_empty() {
-            news = match until.map(|at| at.saturating_duration_since(Instant::now())) {
+    pub(super) fn wait(&self, until: Option<Instant>) -> PendingChanges {
+        let mut changes = self.lock();
+        while changes.is_empty() {
+            changes = match until.map(|at| at.saturating_duration_since(Instant::now())) {
                 Some(left) if left.is_zero() => break,
-                Some(left) => self.0.1.wait_timeout(news, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.0.1.wait(news).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => self.0.1.wait_timeout(changes, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.0.1.wait(changes).unwrap_or_else(PoisonError::into_inner),
             };
         }
-        let stop = news.stop;
-        std::mem::replace(&mut news, News { stop, ..News::default() })
+        let stop = changes.stop;
+        std::mem::replace(&mut changes, PendingChanges { stop, ..PendingChanges::default() })
     }
 }
 
@@ -109,23 +109,23 @@ mod tests {
 
     #[test]
     fn many_events_about_a_vm_are_one() {
-        let inbox = Inbox::default();
+        let inbox = ChangeQueue::default();
         let uuid = Uuid::from_bytes([1; 16]);
-        for change in [Change::Lifecycle, Change::Devices, Change::Lifecycle] {
+        for change in [ChangeKind::Lifecycle, ChangeKind::Devices, ChangeKind::Lifecycle] {
             inbox.changed(uuid, change);
         }
         inbox.lost(2);
         inbox.lost(1);
         inbox.closed(LineId(7));
-        let news = inbox.wait(None);
-        assert_eq!(news.changed.into_iter().collect::<Vec<_>>(), [(uuid, Change::Devices)]);
-        assert_eq!((news.lost, news.closed, news.stop), (Some(2), vec![LineId(7)], false));
+        let changes = inbox.wait(None);
+        assert_eq!(changes.changed.into_iter().collect::<Vec<_>>(), [(uuid, ChangeKind::Devices)]);
+        assert_eq!((changes.lost, changes.closed, changes.stop), (Some(2), vec![LineId(7)], false));
         assert!(inbox.wait(Some(Instant::now())).is_empty(), "each once");
     }
 
     #[test]
     fn it_wakes_who_waits_and_a_stop_stays() {
-        let inbox = Inbox::default();
+        let inbox = ChangeQueue::default();
         let theirs = inbox.clone();
         let waiter = thread::spawn(move || theirs.wait(Some(Instant::now() + Duration::from_secs(30))).stop);
         inbox.stop();

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::watchers::Follower;
+use super::watchers::DomainObserver;
 use crate::access::CidTable;
 use crate::libvirt::DomainRun;
 use fence_virt::domain_xml::Devices;
@@ -14,7 +14,7 @@ pub(super) struct CidObserver {
     pub(super) uri: usize,
 }
 
-impl Follower for CidObserver {
+impl DomainObserver for CidObserver {
     fn name(&self) -> &'static str {
         "vsock"
     }

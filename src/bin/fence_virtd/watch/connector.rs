@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::change_queue::Inbox;
-use super::domain_query::Census;
-use super::socket_registry::{Claim, Claims};
-use super::watchers::Follower;
+use super::change_queue::ChangeQueue;
+use super::domain_query::DomainQuery;
+use super::socket_registry::{SocketClaim, SocketRegistry};
+use super::watchers::DomainObserver;
 use crate::libvirt::DomainRun;
-use crate::libvirt::Failed;
+use crate::libvirt::LibvirtError;
 use crate::logging::{LeftOut, Limiter};
 use crate::serial_event::{ConnectedLine, LineId, SerialEvent, SerialSink};
 use fence_virt::config::{SerialConfig, SerialMode};
@@ -44,12 +44,12 @@ pub(super) struct Connector {
     mode: SerialMode,
     path: Option<PathBuf>,
     listener: SerialSink,
-    vms: BTreeMap<Uuid, Vm>,
+    vms: BTreeMap<Uuid, VmSockets>,
     /// The sockets of all VMs that run, shared by all watchers of the listener.
-    claims: Claims,
+    claims: SocketRegistry,
     /// The conflicts among them that were seen.
     conflicts: u64,
-    inbox: Inbox,
+    inbox: ChangeQueue,
     /// Keeps sockets that cannot be connected to from filling the log.
     notes: Limiter,
     /// Descriptors from this number on are not for lines.
@@ -58,7 +58,7 @@ pub(super) struct Connector {
     numbers: Arc<AtomicU64>,
 }
 
-struct Vm {
+struct VmSockets {
     domain: Arc<Domain>,
     run: u32,
     sockets: Vec<Socket>,
@@ -66,30 +66,30 @@ struct Vm {
 
 struct Socket {
     path: PathBuf,
-    claim: Claim,
-    state: State,
+    claim: SocketClaim,
+    state: SocketState,
     /// How long it waits before the next attempt.
     backoff: Duration,
     /// What was said in the log of why it is not connected.
     said: Option<String>,
 }
 
-enum State {
+enum SocketState {
     Waiting(Instant),
     Open { line: LineId, since: Instant },
 }
 
 impl Socket {
-    fn new(path: PathBuf, claim: Claim, now: Instant) -> Socket {
-        Socket { path, claim, state: State::Waiting(now), backoff: BACKOFF.0, said: None }
+    fn new(path: PathBuf, claim: SocketClaim, now: Instant) -> Socket {
+        Socket { path, claim, state: SocketState::Waiting(now), backoff: BACKOFF.0, said: None }
     }
 
     fn is_due(&self, now: Instant) -> bool {
-        matches!(self.state, State::Waiting(at) if now >= at)
+        matches!(self.state, SocketState::Waiting(at) if now >= at)
     }
 
     fn put_off(&mut self, now: Instant) {
-        self.state = State::Waiting(now + self.backoff);
+        self.state = SocketState::Waiting(now + self.backoff);
         self.backoff = (self.backoff * 2).min(BACKOFF.1);
     }
 
@@ -113,8 +113,8 @@ impl Connector {
     pub(super) fn new(
         config: &SerialConfig,
         listener: SerialSink,
-        inbox: Inbox,
-        claims: Claims,
+        inbox: ChangeQueue,
+        claims: SocketRegistry,
         numbers: Arc<AtomicU64>,
     ) -> Connector {
         claims.join(inbox.clone());
@@ -133,7 +133,7 @@ impl Connector {
     }
 
     fn close(&self, socket: &Socket) {
-        if let State::Open { line, .. } = socket.state {
+        if let SocketState::Open { line, .. } = socket.state {
             self.tell(SerialEvent::Removed(line));
         }
     }
@@ -147,7 +147,7 @@ impl Connector {
         let mut closed = Vec::new();
         for vm in self.vms.values_mut() {
             for socket in vm.sockets.iter_mut().filter(|socket| !socket.claim.is_sole()) {
-                if let State::Open { line, .. } = socket.state {
+                if let SocketState::Open { line, .. } = socket.state {
                     closed.push(line);
                     warn!("serial: {}: {} is closed: {CONFLICT}", vm.domain, socket.path.display());
                     socket.put_off(now);
@@ -164,7 +164,7 @@ impl Connector {
     }
 
     /// Connects to the sockets of one VM that are due.
-    fn connect(&mut self, uuid: Uuid, census: &dyn Census, now: Instant) {
+    fn connect(&mut self, uuid: Uuid, query: &dyn DomainQuery, now: Instant) {
         let Some(vm) = self.vms.get_mut(&uuid) else { return };
         let mut connected = Vec::new();
         for (at, socket) in vm.sockets.iter_mut().enumerate().filter(|(_, socket)| socket.is_due(now)) {
@@ -187,7 +187,7 @@ impl Connector {
             return;
         }
         // Asked after the connection was made: this run had the socket at that time.
-        let is_same = match census.find(uuid) {
+        let is_same = match query.find(uuid) {
             Ok(found) => found.is_some_and(|found| found.id == vm.run),
             Err(failed) => {
                 debug!("serial: {}: {failed}", vm.domain);
@@ -207,7 +207,7 @@ impl Connector {
         let line = LineId(self.numbers.fetch_add(1, Ordering::Relaxed));
         let Some(vm) = self.vms.get_mut(&uuid) else { return };
         let Some(socket) = vm.sockets.get_mut(at) else { return };
-        socket.state = State::Open { line, since: now };
+        socket.state = SocketState::Open { line, since: now };
         socket.said = None;
         let domain = vm.domain.clone();
         let path = socket.path.clone();
@@ -217,7 +217,7 @@ impl Connector {
     }
 }
 
-impl Follower for Connector {
+impl DomainObserver for Connector {
     fn name(&self) -> &'static str {
         "serial"
     }
@@ -240,7 +240,7 @@ impl Follower for Connector {
                 kept.push(Socket::new(path, claim, now));
             }
         }
-        self.vms.insert(uuid, Vm { domain: vm.domain.clone(), run: vm.id, sockets: kept });
+        self.vms.insert(uuid, VmSockets { domain: vm.domain.clone(), run: vm.id, sockets: kept });
     }
 
     fn gone(&mut self, uuid: Uuid) {
@@ -265,10 +265,9 @@ impl Follower for Connector {
     }
 
     fn closed(&mut self, line: LineId, now: Instant) {
-        let is_it =
-            |socket: &&mut Socket| matches!(socket.state, State::Open { line: open, .. } if open == line);
+        let is_it = |socket: &&mut Socket| matches!(socket.state, SocketState::Open { line: open, .. } if open == line);
         let Some(socket) = self.vms.values_mut().flat_map(|vm| &mut vm.sockets).find(is_it) else { return };
-        if let State::Open { since, .. } = socket.state {
+        if let SocketState::Open { since, .. } = socket.state {
             if now.saturating_duration_since(since) >= BACKOFF.1 {
                 socket.backoff = BACKOFF.0;
             }
@@ -276,22 +275,22 @@ impl Follower for Connector {
         socket.put_off(now);
     }
 
-    fn attend(&mut self, census: &dyn Census, now: Instant) -> Result<(), Failed> {
+    fn attend(&mut self, query: &dyn DomainQuery, now: Instant) -> Result<(), LibvirtError> {
         self.close_doubtful(now);
-        let is_due = |vm: &Vm| vm.sockets.iter().any(|socket| socket.is_due(now));
+        let is_due = |vm: &VmSockets| vm.sockets.iter().any(|socket| socket.is_due(now));
         let due: Vec<Uuid> = self.vms.iter().filter(|(_, vm)| is_due(vm)).map(|(&uuid, _)| uuid).collect();
         for uuid in due {
             // Without libvirt nobody says whose a socket is.
-            census.check()?;
-            self.connect(uuid, census, now);
+            query.check()?;
+            self.connect(uuid, query, now);
         }
         Ok(())
     }
 
     fn deadline(&self) -> Option<Instant> {
         let waiting = |socket: &Socket| match socket.state {
-            State::Waiting(at) => Some(at),
-            State::Open { .. } => None,
+            SocketState::Waiting(at) => Some(at),
+            SocketState::Open { .. } => None,
         };
         self.vms.values().flat_map(|vm| &vm.sockets).filter_map(waiting).min()
     }

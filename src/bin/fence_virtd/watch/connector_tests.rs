@@ -20,7 +20,8 @@ impl World {
         let config = SerialConfig { uri: None, path: Some(folder.clone()), mode: SerialMode::Serial };
         let (sender, events) = unbounded();
         let sink: SerialSink = Arc::new(move |event| sender.send(event).unwrap());
-        let connector = Connector::new(&config, sink, Inbox::default(), Claims::default(), Arc::default());
+        let connector =
+            Connector::new(&config, sink, ChangeQueue::default(), SocketRegistry::default(), Arc::default());
         World { folder, fake: Fake::default(), connector, events, now: Instant::now() }
     }
 

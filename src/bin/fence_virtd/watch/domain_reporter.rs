@@ -6,16 +6,16 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 use log::debug;
 
-use super::change_queue::News;
-use super::domain_query::Census;
-use super::watcher::{AGAIN_AFTER, Look};
+use super::change_queue::PendingChanges;
+use super::domain_query::DomainQuery;
+use super::watcher::{AGAIN_AFTER, ChangeHandler};
 use crate::inbox::{DomainChange, Event, Message};
-use crate::libvirt::Failed;
+use crate::libvirt::LibvirtError;
 use fence_virt::fence::Uuid;
 use fence_virt::routing::LocalVm;
 
 /// What the worker was told of a URI.
-pub(super) struct Inventory {
+pub(super) struct DomainReporter {
     place: usize,
     worker: Sender<Message>,
     told: BTreeMap<Uuid, LocalVm>,
@@ -26,10 +26,10 @@ pub(super) struct Inventory {
     is_unsure: bool,
 }
 
-impl Inventory {
-    pub(super) fn new(place: usize, worker: Sender<Message>) -> Inventory {
+impl DomainReporter {
+    pub(super) fn new(place: usize, worker: Sender<Message>) -> DomainReporter {
         let (told, again) = (BTreeMap::new(), BTreeSet::new());
-        Inventory { place, worker, told, again, again_at: None, is_unsure: false }
+        DomainReporter { place, worker, told, again, again_at: None, is_unsure: false }
     }
 
     fn tell(&self, change: DomainChange) {
@@ -37,11 +37,11 @@ impl Inventory {
         let _ = self.worker.send(Message::Event(Event::Domains { uri: self.place, change }));
     }
 
-    fn look(&mut self, uuid: Uuid, census: &dyn Census, now: Instant) -> Result<(), Failed> {
-        let found = match census.vm(uuid) {
+    fn look(&mut self, uuid: Uuid, query: &dyn DomainQuery, now: Instant) -> Result<(), LibvirtError> {
+        let found = match query.vm(uuid) {
             Ok(found) => found,
             Err(failed) => {
-                census.check()?;
+                query.check()?;
                 debug!("cpg: {uuid}: {failed}: looking again");
                 self.again.insert(uuid);
                 self.again_at.get_or_insert(now + AGAIN_AFTER);
@@ -64,13 +64,13 @@ impl Inventory {
     }
 }
 
-impl Look for Inventory {
+impl ChangeHandler for DomainReporter {
     fn name(&self) -> &'static str {
         "cpg"
     }
 
-    fn resync(&mut self, census: &dyn Census, reread: bool, _now: Instant) -> Result<(), Failed> {
-        let all = census.all()?;
+    fn resync(&mut self, query: &dyn DomainQuery, reread: bool, _now: Instant) -> Result<(), LibvirtError> {
+        let all = query.all()?;
         let found: BTreeMap<Uuid, LocalVm> = all.iter().map(|vm| (vm.uuid, vm.clone())).collect();
         self.again.clear();
         self.again_at = None;
@@ -82,16 +82,21 @@ impl Look for Inventory {
         Ok(())
     }
 
-    fn take(&mut self, news: &News, census: &dyn Census, now: Instant) -> Result<(), Failed> {
-        news.changed.keys().try_for_each(|&uuid| self.look(uuid, census, now))
+    fn take(
+        &mut self,
+        changes: &PendingChanges,
+        query: &dyn DomainQuery,
+        now: Instant,
+    ) -> Result<(), LibvirtError> {
+        changes.changed.keys().try_for_each(|&uuid| self.look(uuid, query, now))
     }
 
-    fn attend(&mut self, census: &dyn Census, _uri: &str, now: Instant) -> Result<(), Failed> {
+    fn attend(&mut self, query: &dyn DomainQuery, _uri: &str, now: Instant) -> Result<(), LibvirtError> {
         if self.again_at.is_none_or(|at| now < at) {
             return Ok(());
         }
         self.again_at = None;
-        std::mem::take(&mut self.again).into_iter().try_for_each(|uuid| self.look(uuid, census, now))?;
+        std::mem::take(&mut self.again).into_iter().try_for_each(|uuid| self.look(uuid, query, now))?;
         if self.again.is_empty() && std::mem::replace(&mut self.is_unsure, false) {
             self.tell(DomainChange::All(self.told.values().cloned().collect()));
         }

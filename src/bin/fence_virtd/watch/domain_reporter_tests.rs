@@ -4,14 +4,14 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::*;
-use crate::watch::change_queue::Change;
+use crate::watch::change_queue::ChangeKind;
 use crate::watch::fake::{Fake, uuid};
 use fence_virt::domain_xml::Devices;
 
 /// An inventory of a fake connection, and what the worker is told.
 struct World {
     fake: Fake,
-    inventory: Inventory,
+    inventory: DomainReporter,
     worker: Receiver<Message>,
     now: Instant,
 }
@@ -19,7 +19,12 @@ struct World {
 impl World {
     fn new() -> World {
         let (sender, worker) = unbounded();
-        World { fake: Fake::default(), inventory: Inventory::new(3, sender), worker, now: Instant::now() }
+        World {
+            fake: Fake::default(),
+            inventory: DomainReporter::new(3, sender),
+            worker,
+            now: Instant::now(),
+        }
     }
 
     /// What was told since, in words.
@@ -44,9 +49,12 @@ impl World {
     }
 
     /// Libvirt says that something happened to a VM.
-    fn stir(&mut self, number: u8) -> Result<Vec<String>, Failed> {
-        let news = News { changed: BTreeMap::from([(uuid(number), Change::Lifecycle)]), ..News::default() };
-        self.inventory.take(&news, &self.fake, self.now)?;
+    fn stir(&mut self, number: u8) -> Result<Vec<String>, LibvirtError> {
+        let changes = PendingChanges {
+            changed: BTreeMap::from([(uuid(number), ChangeKind::Lifecycle)]),
+            ..PendingChanges::default()
+        };
+        self.inventory.take(&changes, &self.fake, self.now)?;
         Ok(self.told())
     }
 

@@ -5,14 +5,14 @@ use crate::watch::fake::{Fake, Told, uuid};
 struct World {
     fake: Fake,
     told: Told,
-    view: View,
+    view: DomainTracker,
     now: Instant,
 }
 
 impl World {
     fn new() -> World {
         let told = Told::default();
-        let view = View::new(Box::new(told.clone()));
+        let view = DomainTracker::new(Box::new(told.clone()));
         World { fake: Fake::default(), told, view, now: Instant::now() }
     }
 
@@ -103,7 +103,7 @@ fn what_cannot_be_told_is_looked_at_again_unless_the_connection_is_gone() {
     assert_eq!(world.attend(), ["vm1 runs as 7 with 1", "uri synced"]);
     world.fake.failing.set(true);
     world.fake.dead.set(true);
-    assert_eq!(world.view.look(uuid(1), &world.fake, false, world.now), Err(Failed("dead".to_owned())));
+    assert_eq!(world.view.look(uuid(1), &world.fake, false, world.now), Err(LibvirtError("dead".to_owned())));
     assert!(world.view.resync(&world.fake, false, world.now).is_err());
     world.view.lost();
     assert_eq!(world.told.take(), ["lost"], "what ran may run on");
@@ -132,11 +132,11 @@ fn a_vm_that_libvirt_never_tells_about_does_not_hold_up_the_others() {
 #[test]
 fn a_line_that_was_lost_with_the_connection_is_told() {
     let told = Told::default();
-    let inbox = Inbox::default();
+    let inbox = ChangeQueue::default();
     let mut watcher = Watcher {
         uri: "uri".to_owned(),
         inbox: inbox.clone(),
-        view: Box::new(View::new(Box::new(told.clone()))),
+        view: Box::new(DomainTracker::new(Box::new(told.clone()))),
         first: None,
         connection: 1,
         backoff: BACKOFF.0,

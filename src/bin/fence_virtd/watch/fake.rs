@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::domain_query::Census;
-use super::watchers::Follower;
+use super::domain_query::DomainQuery;
+use super::watchers::DomainObserver;
 use crate::libvirt::DomainRun;
-use crate::libvirt::Failed;
+use crate::libvirt::LibvirtError;
 use crate::serial_event::LineId;
 use fence_virt::domain_xml::{Devices, XmlError};
 use fence_virt::fence::{Domain, PowerState, Uuid};
@@ -57,33 +57,33 @@ impl Fake {
         LocalVm { name, uuid: uuid(number), state, is_active: true }
     }
 
-    fn fail(&self) -> Result<(), Failed> {
-        if self.failing.get() { Err(Failed("broken".to_owned())) } else { Ok(()) }
+    fn fail(&self) -> Result<(), LibvirtError> {
+        if self.failing.get() { Err(LibvirtError("broken".to_owned())) } else { Ok(()) }
     }
 }
 
-impl Census for Fake {
-    fn running(&self) -> Result<Vec<DomainRun>, Failed> {
+impl DomainQuery for Fake {
+    fn running(&self) -> Result<Vec<DomainRun>, LibvirtError> {
         self.check()?;
         Ok(self.vms.borrow().iter().map(|(&number, &(run, _))| running(number, run)).collect())
     }
 
-    fn find(&self, wanted: Uuid) -> Result<Option<DomainRun>, Failed> {
+    fn find(&self, wanted: Uuid) -> Result<Option<DomainRun>, LibvirtError> {
         self.fail()?;
         Ok(self.by_uuid(wanted).map(|(number, run, _)| running(number, run)))
     }
 
-    fn all(&self) -> Result<Vec<LocalVm>, Failed> {
+    fn all(&self) -> Result<Vec<LocalVm>, LibvirtError> {
         self.check()?;
         Ok(self.vms.borrow().keys().map(|&number| self.local(number)).collect())
     }
 
-    fn vm(&self, wanted: Uuid) -> Result<Option<LocalVm>, Failed> {
+    fn vm(&self, wanted: Uuid) -> Result<Option<LocalVm>, LibvirtError> {
         self.fail()?;
         Ok(self.by_uuid(wanted).map(|(number, ..)| self.local(number)))
     }
 
-    fn devices(&self, wanted: Uuid) -> Result<Option<Result<Devices, XmlError>>, Failed> {
+    fn devices(&self, wanted: Uuid) -> Result<Option<Result<Devices, XmlError>>, LibvirtError> {
         self.fail()?;
         self.reads.set(self.reads.get() + 1);
         if self.garbled.get() {
@@ -93,8 +93,8 @@ impl Census for Fake {
         Ok(found.map(|(_, run, devices)| Ok(Devices { run: self.xml_run.get().or(Some(run)), ..devices })))
     }
 
-    fn check(&self) -> Result<(), Failed> {
-        if self.dead.get() { Err(Failed("dead".to_owned())) } else { Ok(()) }
+    fn check(&self) -> Result<(), LibvirtError> {
+        if self.dead.get() { Err(LibvirtError("dead".to_owned())) } else { Ok(()) }
     }
 }
 
@@ -113,7 +113,7 @@ impl Told {
     }
 }
 
-impl Follower for Told {
+impl DomainObserver for Told {
     fn name(&self) -> &'static str {
         "test"
     }

@@ -5,7 +5,7 @@
 //!    then lists the VMs that run: [`watcher`].
 //! 2. An event only says which VM to look at again; what is, libvirt is asked.
 //!    So events may come late, twice, in any order, and many at once: [`change_queue`].
-//! 3. A [`watchers::Follower`] is told: [`connector`] connects to the sockets of serial ports
+//! 3. A [`watchers::DomainObserver`] is told: [`connector`] connects to the sockets of serial ports
 //!    and channels and hands them to the serial listener, [`cid_observer`] keeps
 //!    the table of vsock CIDs.
 //! 4. A connection that is lost is opened again, and everything looked at anew.
@@ -25,5 +25,5 @@ mod fake;
 #[cfg(test)]
 mod libvirt_tests;
 
-pub(crate) use survey::{Lines, lines};
+pub(crate) use survey::{LineCounts, lines};
 pub(crate) use watchers::{Watchers, local_uris, warn_of_remote};

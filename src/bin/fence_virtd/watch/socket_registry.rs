@@ -6,11 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::change_queue::Inbox;
+use super::change_queue::ChangeQueue;
 
 /// The claims; its clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Claims(Arc<Mutex<Table>>);
+pub(super) struct SocketRegistry(Arc<Mutex<Table>>);
 
 #[derive(Debug, Default)]
 struct Table {
@@ -19,29 +19,29 @@ struct Table {
     /// How often a socket came to be named twice.
     conflicts: u64,
     /// The watchers, which are woken then.
-    inboxes: Vec<Inbox>,
+    inboxes: Vec<ChangeQueue>,
 }
 
 /// The claim of a VM to a socket; given up when dropped.
 #[derive(Debug)]
-pub(super) struct Claim {
-    claims: Claims,
+pub(super) struct SocketClaim {
+    claims: SocketRegistry,
     path: PathBuf,
 }
 
-impl Claims {
+impl SocketRegistry {
     // Nothing panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A watcher whose sockets are claimed here.
-    pub(super) fn join(&self, inbox: Inbox) {
+    pub(super) fn join(&self, inbox: ChangeQueue) {
         self.lock().inboxes.push(inbox);
     }
 
     /// A VM has this socket.
-    pub(super) fn claim(&self, path: &Path) -> Claim {
+    pub(super) fn claim(&self, path: &Path) -> SocketClaim {
         let path = true_path(path);
         let mut table = self.lock();
         let count = table.counts.entry(path.clone()).or_default();
@@ -52,7 +52,7 @@ impl Claims {
                 inbox.wake();
             }
         }
-        Claim { claims: self.clone(), path }
+        SocketClaim { claims: self.clone(), path }
     }
 
     /// How often a socket came to be named twice.
@@ -61,14 +61,14 @@ impl Claims {
     }
 }
 
-impl Claim {
+impl SocketClaim {
     /// Whether no other VM that runs has the socket.
     pub(super) fn is_sole(&self) -> bool {
         self.claims.lock().counts.get(&self.path) == Some(&1)
     }
 }
 
-impl Drop for Claim {
+impl Drop for SocketClaim {
     fn drop(&mut self) {
         let mut table = self.claims.lock();
         match table.counts.get_mut(&self.path) {
@@ -96,8 +96,8 @@ mod tests {
         symlink(&folder, folder.join("same")).unwrap();
         fs::write(folder.join("real"), "").unwrap();
         symlink(folder.join("real"), folder.join("alias")).unwrap();
-        let claims = Claims::default();
-        let inbox = Inbox::default();
+        let claims = SocketRegistry::default();
+        let inbox = ChangeQueue::default();
         claims.join(inbox.clone());
         for (one, other) in [("x", "same/x"), ("x", "deeper/../x"), ("x", "./x"), ("real", "alias")] {
             let first = claims.claim(&folder.join(one));

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{debug, warn};
 
-use super::change_queue::{Change, Inbox, News};
-use super::domain_query::Census;
-use super::watchers::Follower;
+use super::change_queue::{ChangeKind, ChangeQueue, PendingChanges};
+use super::domain_query::DomainQuery;
+use super::watchers::DomainObserver;
 use crate::libvirt::DomainRun;
-use crate::libvirt::{Connection, Failed, failed};
+use crate::libvirt::{Connection, LibvirtError, failed};
 use crate::libvirt::{Notice, Subscription};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::Uuid;
@@ -23,10 +23,10 @@ const SYNC_LIMIT: Duration = Duration::from_secs(10);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 /// A watcher's thread, as others hold it.
-pub(super) struct Handle {
+pub(super) struct WatcherHandle {
     pub(super) name: &'static str,
     pub(super) uri: String,
-    pub(super) inbox: Inbox,
+    pub(super) inbox: ChangeQueue,
     pub(super) thread: JoinHandle<()>,
     /// The outcome of the first attempt to connect, if the start waits for it.
     pub(super) first: Option<Receiver<Result<(), String>>>,
@@ -35,8 +35,8 @@ pub(super) struct Handle {
 /// The thread of one URI.
 pub(super) struct Watcher {
     uri: String,
-    inbox: Inbox,
-    view: Box<dyn Look>,
+    inbox: ChangeQueue,
+    view: Box<dyn ChangeHandler>,
     first: Option<Sender<Result<(), String>>>,
     /// The number of the connection.
     connection: u64,
@@ -45,18 +45,22 @@ pub(super) struct Watcher {
 
 /// Why a connection is not kept.
 enum End {
-    Lost(Failed),
+    Lost(LibvirtError),
     Stopped,
 }
 
-impl From<Failed> for End {
-    fn from(failed: Failed) -> End {
+impl From<LibvirtError> for End {
+    fn from(failed: LibvirtError) -> End {
         End::Lost(failed)
     }
 }
 
 impl Watcher {
-    pub(super) fn start(uri: &str, inbox: Inbox, view: Box<dyn Look>) -> Result<Handle, String> {
+    pub(super) fn start(
+        uri: &str,
+        inbox: ChangeQueue,
+        view: Box<dyn ChangeHandler>,
+    ) -> Result<WatcherHandle, String> {
         let name = view.name();
         let (first_sender, first) = bounded(1);
         let mut watcher = Watcher {
@@ -71,7 +75,7 @@ impl Watcher {
             .name(format!("watch-{name}"))
             .spawn(move || watcher.run())
             .map_err(|error| format!("cannot start a thread: {error}"))?;
-        Ok(Handle { name, uri: uri.to_owned(), inbox, thread, first: Some(first) })
+        Ok(WatcherHandle { name, uri: uri.to_owned(), inbox, thread, first: Some(first) })
     }
 
     fn run(&mut self) {
@@ -81,7 +85,7 @@ impl Watcher {
             let name = self.view.name();
             match self.connect_and_keep() {
                 End::Stopped => return,
-                End::Lost(Failed(reason)) => {
+                End::Lost(LibvirtError(reason)) => {
                     if last_reason.as_ref() != Some(&reason) {
                         warn!("{name}: {}: {reason}", self.uri);
                         last_reason = Some(reason);
@@ -107,7 +111,7 @@ impl Watcher {
             Ok((connection, subscription))
         });
         if let Some(first) = self.first.take() {
-            let outcome = opened.as_ref().map(|_| ()).map_err(|Failed(reason)| reason.clone());
+            let outcome = opened.as_ref().map(|_| ()).map_err(|LibvirtError(reason)| reason.clone());
             // Nobody waits for it with wait_for_init.
             let _ = first.send(outcome);
         }
@@ -120,44 +124,46 @@ impl Watcher {
         end
     }
 
-    fn subscribe(&self, connection: &Connection) -> Result<Subscription, Failed> {
+    fn subscribe(&self, connection: &Connection) -> Result<Subscription, LibvirtError> {
         let (inbox, number) = (self.inbox.clone(), self.connection);
         let listener = move |notice| match notice {
-            Notice::Lifecycle(uuid) => inbox.changed(Uuid::from_bytes(uuid), Change::Lifecycle),
-            Notice::Devices(uuid) => inbox.changed(Uuid::from_bytes(uuid), Change::Devices),
+            Notice::Lifecycle(uuid) => inbox.changed(Uuid::from_bytes(uuid), ChangeKind::Lifecycle),
+            Notice::Devices(uuid) => inbox.changed(Uuid::from_bytes(uuid), ChangeKind::Devices),
             Notice::Closed => inbox.lost(number),
         };
         Subscription::new(connection.connect()?, Arc::new(listener)).map_err(failed)
     }
 
-    fn keep(&mut self, census: &dyn Census) -> End {
-        match self.follow(census) {
+    fn keep(&mut self, query: &dyn DomainQuery) -> End {
+        match self.follow(query) {
             Ok(()) => End::Stopped,
-            Err(End::Lost(Failed(reason))) => End::Lost(Failed(format!("the connection is lost: {reason}"))),
+            Err(End::Lost(LibvirtError(reason))) => {
+                End::Lost(LibvirtError(format!("the connection is lost: {reason}")))
+            }
             Err(End::Stopped) => End::Stopped,
         }
     }
 
-    fn follow(&mut self, census: &dyn Census) -> Result<(), End> {
-        self.view.resync(census, true, Instant::now())?;
+    fn follow(&mut self, query: &dyn DomainQuery) -> Result<(), End> {
+        self.view.resync(query, true, Instant::now())?;
         let mut resync_at = Instant::now() + RESYNC_EVERY;
         loop {
             let now = Instant::now();
-            self.view.attend(census, &self.uri, now)?;
+            self.view.attend(query, &self.uri, now)?;
             let wake = self.view.deadline().map_or(resync_at, |at| at.min(resync_at));
-            let news = self.inbox.wait(Some(wake));
-            if news.stop {
+            let changes = self.inbox.wait(Some(wake));
+            if changes.stop {
                 return Ok(());
             }
             let now = Instant::now();
             // Before all that may end this: nobody tells of a lost line twice.
-            self.view.take_closed(&news, now);
-            if news.lost == Some(self.connection) {
-                return Err(End::Lost(Failed("libvirtd has gone, or does not answer".to_owned())));
+            self.view.take_closed(&changes, now);
+            if changes.lost == Some(self.connection) {
+                return Err(End::Lost(LibvirtError("libvirtd has gone, or does not answer".to_owned())));
             }
-            self.view.take(&news, census, now)?;
+            self.view.take(&changes, query, now)?;
             if now >= resync_at {
-                self.view.resync(census, false, now)?;
+                self.view.resync(query, false, now)?;
                 resync_at = now + RESYNC_EVERY;
             }
         }
@@ -168,32 +174,37 @@ impl Watcher {
         let until = Instant::now() + self.backoff;
         self.backoff = (self.backoff * 2).min(BACKOFF.1);
         while Instant::now() < until {
-            let news = self.inbox.wait(Some(until));
-            if news.stop {
+            let changes = self.inbox.wait(Some(until));
+            if changes.stop {
                 return true;
             }
-            self.view.take_closed(&news, Instant::now());
+            self.view.take_closed(&changes, Instant::now());
         }
         false
     }
 }
 
 /// What a watcher does with what it hears.
-pub(super) trait Look: Send {
+pub(super) trait ChangeHandler: Send {
     /// What it is called in the log.
     fn name(&self) -> &'static str;
 
     /// Lists the VMs; the first time on a connection with `reread`, since changes may have been missed.
-    fn resync(&mut self, census: &dyn Census, reread: bool, now: Instant) -> Result<(), Failed>;
+    fn resync(&mut self, query: &dyn DomainQuery, reread: bool, now: Instant) -> Result<(), LibvirtError>;
 
     /// Looks at those that have changed.
-    fn take(&mut self, news: &News, census: &dyn Census, now: Instant) -> Result<(), Failed>;
+    fn take(
+        &mut self,
+        changes: &PendingChanges,
+        query: &dyn DomainQuery,
+        now: Instant,
+    ) -> Result<(), LibvirtError>;
 
     /// The listener lost these lines.
-    fn take_closed(&mut self, _news: &News, _now: Instant) {}
+    fn take_closed(&mut self, _news: &PendingChanges, _now: Instant) {}
 
     /// Does what is due.
-    fn attend(&mut self, census: &dyn Census, uri: &str, now: Instant) -> Result<(), Failed>;
+    fn attend(&mut self, query: &dyn DomainQuery, uri: &str, now: Instant) -> Result<(), LibvirtError>;
 
     /// When something is due.
     fn deadline(&self) -> Option<Instant>;
@@ -206,8 +217,8 @@ pub(super) trait Look: Send {
 pub(super) const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What was found, and told to the follower.
-pub(super) struct View {
-    follower: Box<dyn Follower>,
+pub(super) struct DomainTracker {
+    follower: Box<dyn DomainObserver>,
     /// The runs that the follower knows.
     known: BTreeMap<Uuid, u32>,
     /// VMs of which libvirt could not tell, and when they are looked at again.
@@ -218,36 +229,48 @@ pub(super) struct View {
     synced_by: Option<Instant>,
 }
 
-impl View {
-    pub(super) fn new(follower: Box<dyn Follower>) -> View {
-        View { follower, known: BTreeMap::new(), again: BTreeMap::new(), is_synced: false, synced_by: None }
+impl DomainTracker {
+    pub(super) fn new(follower: Box<dyn DomainObserver>) -> DomainTracker {
+        DomainTracker {
+            follower,
+            known: BTreeMap::new(),
+            again: BTreeMap::new(),
+            is_synced: false,
+            synced_by: None,
+        }
     }
 
     /// Looks at one VM.
     pub(super) fn look(
         &mut self,
         uuid: Uuid,
-        census: &dyn Census,
+        query: &dyn DomainQuery,
         reread: bool,
         now: Instant,
-    ) -> Result<(), Failed> {
-        match census.find(uuid) {
-            Ok(Some(vm)) => self.see(vm, census, reread, now),
+    ) -> Result<(), LibvirtError> {
+        match query.find(uuid) {
+            Ok(Some(vm)) => self.see(vm, query, reread, now),
             Ok(None) => {
                 self.forget(uuid);
                 Ok(())
             }
-            Err(failed) => self.put_off(uuid, failed, census, now),
+            Err(failed) => self.put_off(uuid, failed, query, now),
         }
     }
 
-    fn see(&mut self, vm: DomainRun, census: &dyn Census, reread: bool, now: Instant) -> Result<(), Failed> {
+    fn see(
+        &mut self,
+        vm: DomainRun,
+        query: &dyn DomainQuery,
+        reread: bool,
+        now: Instant,
+    ) -> Result<(), LibvirtError> {
         let uuid = vm.domain.uuid;
         if self.known.get(&uuid) == Some(&vm.id) && !reread && !self.again.contains_key(&uuid) {
             return Ok(());
         }
         self.again.remove(&uuid);
-        let devices = match census.devices(uuid) {
+        let devices = match query.devices(uuid) {
             Ok(Some(Ok(devices))) => devices,
             Ok(Some(Err(error))) => {
                 warn!("{}: {}: {error}", self.follower.name(), vm.domain);
@@ -257,12 +280,12 @@ impl View {
                 self.forget(uuid);
                 return Ok(());
             }
-            Err(failed) => return self.put_off(uuid, failed, census, now),
+            Err(failed) => return self.put_off(uuid, failed, query, now),
         };
         if devices.run != Some(vm.id) {
             // It was stopped and started in between: these are the devices of another run.
             self.forget(uuid);
-            return self.put_off(uuid, Failed("it was started anew".to_owned()), census, now);
+            return self.put_off(uuid, LibvirtError("it was started anew".to_owned()), query, now);
         }
         self.known.insert(uuid, vm.id);
         self.follower.runs(&vm, devices, now);
@@ -280,26 +303,26 @@ impl View {
     fn put_off(
         &mut self,
         uuid: Uuid,
-        failed: Failed,
-        census: &dyn Census,
+        failed: LibvirtError,
+        query: &dyn DomainQuery,
         now: Instant,
-    ) -> Result<(), Failed> {
-        census.check()?;
+    ) -> Result<(), LibvirtError> {
+        query.check()?;
         debug!("{}: {uuid}: {failed}: looking again", self.follower.name());
         self.again.insert(uuid, now + AGAIN_AFTER);
         Ok(())
     }
 }
 
-impl Look for View {
+impl ChangeHandler for DomainTracker {
     fn name(&self) -> &'static str {
         self.follower.name()
     }
 
     /// Lists what runs, and tells the follower what it does not know; with
     /// `reread` the devices of all, since their changes may have been missed.
-    fn resync(&mut self, census: &dyn Census, reread: bool, now: Instant) -> Result<(), Failed> {
-        let running = census.running()?;
+    fn resync(&mut self, query: &dyn DomainQuery, reread: bool, now: Instant) -> Result<(), LibvirtError> {
+        let running = query.running()?;
         self.synced_by.get_or_insert(now + SYNC_LIMIT);
         let uuids: BTreeSet<Uuid> = running.iter().map(|vm| vm.domain.uuid).collect();
         let gone: Vec<Uuid> = self.known.keys().filter(|uuid| !uuids.contains(uuid)).copied().collect();
@@ -307,36 +330,41 @@ impl Look for View {
             self.forget(uuid);
         }
         for vm in running {
-            self.see(vm, census, reread, now)?;
+            self.see(vm, query, reread, now)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, news: &News, census: &dyn Census, now: Instant) -> Result<(), Failed> {
-        for (&uuid, &change) in &news.changed {
-            self.look(uuid, census, change == Change::Devices, now)?;
+    fn take(
+        &mut self,
+        changes: &PendingChanges,
+        query: &dyn DomainQuery,
+        now: Instant,
+    ) -> Result<(), LibvirtError> {
+        for (&uuid, &change) in &changes.changed {
+            self.look(uuid, query, change == ChangeKind::Devices, now)?;
         }
         Ok(())
     }
 
-    fn take_closed(&mut self, news: &News, now: Instant) {
-        for &line in &news.closed {
+    fn take_closed(&mut self, changes: &PendingChanges, now: Instant) {
+        for &line in &changes.closed {
             self.follower.closed(line, now);
         }
     }
 
     /// Does what is due.
-    fn attend(&mut self, census: &dyn Census, uri: &str, now: Instant) -> Result<(), Failed> {
+    fn attend(&mut self, query: &dyn DomainQuery, uri: &str, now: Instant) -> Result<(), LibvirtError> {
         let due: Vec<Uuid> = self.again.iter().filter(|(_, at)| now >= **at).map(|(&uuid, _)| uuid).collect();
         for uuid in due {
-            self.look(uuid, census, true, now)?;
+            self.look(uuid, query, true, now)?;
         }
         let is_patient = self.synced_by.is_some_and(|at| now < at);
         if !self.is_synced && (self.again.is_empty() || !is_patient) {
             self.is_synced = true;
             self.follower.synced(uri);
         }
-        self.follower.attend(census, now)
+        self.follower.attend(query, now)
     }
 
     fn deadline(&self) -> Option<Instant> {

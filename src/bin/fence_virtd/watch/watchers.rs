@@ -9,20 +9,20 @@ use log::warn;
 
 use crate::access::CidTable;
 use crate::inbox::Message;
-use crate::libvirt::{DomainRun, Failed};
+use crate::libvirt::{DomainRun, LibvirtError};
 use crate::serial_event::{LineId, SerialSink};
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
 use fence_virt::config::SerialConfig;
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::Uuid;
 
-use super::change_queue::Inbox;
+use super::change_queue::ChangeQueue;
 use super::cid_observer::CidObserver;
 use super::connector::Connector;
-use super::domain_query::Census;
-use super::domain_reporter::Inventory;
-use super::socket_registry::Claims;
-use super::watcher::{Handle, View, Watcher};
+use super::domain_query::DomainQuery;
+use super::domain_reporter::DomainReporter;
+use super::socket_registry::SocketRegistry;
+use super::watcher::{DomainTracker, Watcher, WatcherHandle};
 
 /// The serial listener's own URI, or else those of the backend.
 fn uris_of_lines<'a>(config: &'a SerialConfig, backend: &'a [String]) -> &'a [String] {
@@ -57,7 +57,7 @@ fn is_local(uri: &str) -> bool {
 }
 
 /// Who wants to know which VMs run. It is called by the watcher's thread only.
-pub(super) trait Follower: Send {
+pub(super) trait DomainObserver: Send {
     /// What it is called in the log.
     fn name(&self) -> &'static str;
 
@@ -77,7 +77,7 @@ pub(super) trait Follower: Send {
     fn closed(&mut self, _line: LineId, _now: Instant) {}
 
     /// Does what is due; called only while there is a connection, and fails if that turns out to be gone.
-    fn attend(&mut self, _census: &dyn Census, _now: Instant) -> Result<(), Failed> {
+    fn attend(&mut self, _census: &dyn DomainQuery, _now: Instant) -> Result<(), LibvirtError> {
         Ok(())
     }
 
@@ -89,7 +89,7 @@ pub(super) trait Follower: Send {
 
 /// The threads.
 #[derive(Default)]
-pub(crate) struct Watchers(Vec<Handle>);
+pub(crate) struct Watchers(Vec<WatcherHandle>);
 
 impl Watchers {
     /// Follows the lines of the VMs for the serial listener at `listener`: at
@@ -104,15 +104,15 @@ impl Watchers {
         backend: &[String],
         listener: &SerialSink,
     ) -> Result<(), String> {
-        let (claims, numbers) = (Claims::default(), Arc::new(AtomicU64::new(0)));
+        let (claims, numbers) = (SocketRegistry::default(), Arc::new(AtomicU64::new(0)));
         for warning in warn_of_remote(config, backend) {
             warn!("serial: {warning}");
         }
         for uri in local_uris(config, backend) {
-            let inbox = Inbox::default();
+            let inbox = ChangeQueue::default();
             let follower =
                 Connector::new(config, listener.clone(), inbox.clone(), claims.clone(), numbers.clone());
-            let mut handle = Watcher::start(uri, inbox, Box::new(View::new(Box::new(follower))))?;
+            let mut handle = Watcher::start(uri, inbox, Box::new(DomainTracker::new(Box::new(follower))))?;
             handle.first = handle.first.filter(|_| !backend.contains(uri));
             self.0.push(handle);
         }
@@ -133,9 +133,9 @@ impl Watchers {
                 follower.synced(uri);
                 continue;
             }
-            let view = Box::new(View::new(Box::new(follower)));
-            let handle = Watcher::start(uri, Inbox::default(), view)?;
-            self.0.push(Handle { first: None, ..handle });
+            let view = Box::new(DomainTracker::new(Box::new(follower)));
+            let handle = Watcher::start(uri, ChangeQueue::default(), view)?;
+            self.0.push(WatcherHandle { first: None, ..handle });
         }
         Ok(table)
     }
@@ -147,9 +147,9 @@ impl Watchers {
     /// If there is no thread for it.
     pub(crate) fn follow_vms(&mut self, uris: &[String], worker: &Sender<Message>) -> Result<(), String> {
         for (place, uri) in uris.iter().enumerate() {
-            let inventory = Box::new(Inventory::new(place, worker.clone()));
-            let handle = Watcher::start(uri, Inbox::default(), inventory)?;
-            self.0.push(Handle { first: None, ..handle });
+            let inventory = Box::new(DomainReporter::new(place, worker.clone()));
+            let handle = Watcher::start(uri, ChangeQueue::default(), inventory)?;
+            self.0.push(WatcherHandle { first: None, ..handle });
         }
         Ok(())
     }

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use log::{debug, warn};
 
 use super::power::{self, Fence, Step};
-use super::resolve::{Copy, Resolution, Uri, Vm, resolve};
+use super::resolve::{Placement, Resolution, ResolvedVm, Uri, resolve};
 use crate::access::{Identified, Permissions};
 use crate::backend::{Backend, Joined};
 use crate::inbox::Event;
 use crate::job::{Job, Requester};
-use crate::libvirt::Failed;
-use crate::libvirt::{DomainRun, Found, Host, Link};
+use crate::libvirt::LibvirtError;
+use crate::libvirt::{DomainRun, FoundDomain, Host, Link};
 use fence_virt::fence::{
     Answer, Domain, HostEntry, ListenerName, Operation, PowerState, Source, Target, Uuid, Verdict,
 };
@@ -26,19 +26,19 @@ pub(super) const RETRY: Duration = Duration::from_millis(250);
 pub(super) const DEVSTATUS_LIMIT: Duration = Duration::from_secs(2);
 
 /// The backend, over links that tests can replace.
-pub(crate) struct Libvirt<L> {
+pub(crate) struct LibvirtBackend<L> {
     uris: Vec<Uri<L>>,
     permissions: Permissions,
     /// Off and reboot of VMs that did not go off at once, and when they are due.
     retries: Vec<(Instant, Fence, Job)>,
-    round: Option<Round>,
+    round: Option<DevstatusProbe>,
     listing: Option<Listing>,
 }
 
 /// What the last list showed; forgotten with the next power operation.
 struct Listing {
     began: Instant,
-    vms: Vec<Found>,
+    vms: Vec<FoundDomain>,
     /// The URIs that did not answer, and why.
     problems: Vec<String>,
 }
@@ -47,7 +47,7 @@ struct Listing {
 const LISTING_KEPT: Duration = Duration::from_secs(1);
 
 /// A look at all URIs for devstatus.
-struct Round {
+struct DevstatusProbe {
     jobs: Vec<Job>,
     deadline: Instant,
     /// The URIs that have not answered yet.
@@ -57,14 +57,14 @@ struct Round {
     answered: Option<String>,
 }
 
-impl<L: Link> Libvirt<L> {
-    pub(crate) fn new(links: Vec<L>, permissions: Permissions) -> Libvirt<L> {
+impl<L: Link> LibvirtBackend<L> {
+    pub(crate) fn new(links: Vec<L>, permissions: Permissions) -> LibvirtBackend<L> {
         let uris = links.into_iter().map(Uri::new).collect();
-        Libvirt { uris, permissions, retries: Vec::new(), round: None, listing: None }
+        LibvirtBackend { uris, permissions, retries: Vec::new(), round: None, listing: None }
     }
 
     /// Resolves the VM of a request, and asks the groups about it.
-    fn resolve(&mut self, job: &Job, now: Instant) -> Result<Vm, (Verdict, String)> {
+    fn resolve(&mut self, job: &Job, now: Instant) -> Result<ResolvedVm, (Verdict, String)> {
         let target = &job.request.target;
         match resolve(&mut self.uris, target, now) {
             Resolution::Found(vm) => {
@@ -114,7 +114,7 @@ impl<L: Link> Libvirt<L> {
             match resolve(uris, &target, now) {
                 Resolution::Found(vm) => Ok(Uuid::parse(&vm.uuid) == Some(domain.uuid)),
                 Resolution::Unknown => Ok(false),
-                Resolution::Failed(reason) => Err(Failed(reason)),
+                Resolution::Failed(reason) => Err(LibvirtError(reason)),
             }
         };
         self.permissions.identify(listener, source, &mut self.uris, still_runs, has_name)
@@ -182,7 +182,7 @@ impl<L: Link> Libvirt<L> {
             Resolution::Failed(reason) => Err(reason),
             Resolution::Found(vm) => {
                 let uuid = Uuid::parse(&vm.uuid).ok_or_else(|| format!("{} is no UUID", vm.uuid))?;
-                let at = |copy: &Copy| {
+                let at = |copy: &Placement| {
                     let (name, is_active) = (vm.name.clone(), copy.condition.is_active);
                     (copy.uri, LocalVm { name, uuid, state: copy.condition.power, is_active })
                 };
@@ -193,14 +193,14 @@ impl<L: Link> Libvirt<L> {
 
     /// Looks which VMs there are, at all URIs.
     fn look(&mut self, now: Instant) -> Listing {
-        let mut vms: Vec<Found> = Vec::new();
+        let mut vms: Vec<FoundDomain> = Vec::new();
         let mut place_of: HashMap<String, usize> = HashMap::new();
         let mut problems = Vec::new();
         let is_single = self.uris.len() == 1;
         for uri in &mut self.uris {
             let found = match uri.host(now).and_then(|host| host.list()) {
                 Ok(found) => found,
-                Err(Failed(reason)) => {
+                Err(LibvirtError(reason)) => {
                     uri.link.probe();
                     problems.push(format!("{}: {reason}", uri.link.name()));
                     continue;
@@ -233,7 +233,7 @@ impl<L: Link> Libvirt<L> {
             };
         }
         let waiting = (0..self.uris.len()).collect();
-        self.round = Some(Round {
+        self.round = Some(DevstatusProbe {
             jobs: vec![job],
             deadline: now + DEVSTATUS_LIMIT,
             waiting,
@@ -283,7 +283,7 @@ impl<L: Link> Libvirt<L> {
     }
 }
 
-impl<L: Link> Backend for Libvirt<L> {
+impl<L: Link> Backend for LibvirtBackend<L> {
     fn begin(&mut self, job: Job, now: Instant) {
         if job.request.operation.is_power() {
             self.listing = None;

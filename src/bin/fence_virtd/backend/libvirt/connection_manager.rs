@@ -2,7 +2,7 @@
 //! whether it answers, and closes it: all that can hang with a frozen libvirtd.
 //!
 //! 1. The keeper opens two connections: one it shows to the worker through
-//!    [`Shared`], the other is for its own probes.
+//!    [`SharedLink`], the other is for its own probes.
 //! 2. It probes; the worker passes by a URI whose probe is late.
 //! 3. When a probe fails it takes the connection back. The worker may be in a
 //!    call on it still, so it keeps its own handle until the worker's is
@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, info, warn};
 
-use super::link::{Command, Shared, UriLink};
+use super::link::{ManagerCommand, SharedLink, UriLink};
 use crate::inbox::{Event, Message};
 use crate::libvirt::Host;
-use crate::libvirt::{Connection, Failed};
+use crate::libvirt::{Connection, LibvirtError};
 use crate::status::UriState;
 use crate::threads::join_by;
 
@@ -34,21 +34,21 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::fro
 pub(super) type First = (String, Result<(), String>);
 
 /// What [`start`] gives: the threads, the worker's ends, the first outcomes.
-type Parts = (Keepers, Vec<UriLink>, Receiver<First>);
+type Parts = (ConnectionManagers, Vec<UriLink>, Receiver<First>);
 
 /// The threads.
 #[derive(Debug)]
-pub(crate) struct Keepers {
-    threads: Vec<(Sender<Command>, JoinHandle<()>)>,
-    shared: Vec<Arc<Shared>>,
+pub(crate) struct ConnectionManagers {
+    threads: Vec<(Sender<ManagerCommand>, JoinHandle<()>)>,
+    shared: Vec<Arc<SharedLink>>,
 }
 
-impl Keepers {
+impl ConnectionManagers {
     /// Tells them to close their connections and end, and waits for those
     /// that do by `deadline`. One that hangs with its libvirtd is left behind.
     pub(crate) fn stop(self, deadline: Instant) {
         for (command, thread) in self.threads {
-            if command.send_deadline(Command::Stop, deadline).is_err() {
+            if command.send_deadline(ManagerCommand::Stop, deadline).is_err() {
                 continue;
             }
             join_by(thread, deadline);
@@ -69,8 +69,8 @@ pub(super) fn start(uris: &[String], worker: &Sender<Message>) -> Result<Parts, 
     let mut links = Vec::new();
     for (place, uri) in uris.iter().enumerate() {
         let (keeper, commands) = bounded(1);
-        let shared = Arc::new(Shared::new(uri));
-        let mut thread = Keeper {
+        let shared = Arc::new(SharedLink::new(uri));
+        let mut thread = ConnectionManager {
             place,
             shared: shared.clone(),
             commands,
@@ -89,13 +89,13 @@ pub(super) fn start(uris: &[String], worker: &Sender<Message>) -> Result<Parts, 
         links.push(UriLink { shared, keeper });
     }
     let shared = links.iter().map(|link: &UriLink| link.shared.clone()).collect();
-    Ok((Keepers { threads, shared }, links, first))
+    Ok((ConnectionManagers { threads, shared }, links, first))
 }
 
-struct Keeper {
+struct ConnectionManager {
     place: usize,
-    shared: Arc<Shared>,
-    commands: Receiver<Command>,
+    shared: Arc<SharedLink>,
+    commands: Receiver<ManagerCommand>,
     worker: Sender<Message>,
     first: Option<Sender<First>>,
     /// Connections that were given up and that the worker may still hold.
@@ -112,13 +112,13 @@ enum Wake {
     Stop,
 }
 
-impl Keeper {
+impl ConnectionManager {
     fn run(&mut self) {
         let mut last_reason = None;
         loop {
             let outcome = self.open();
             if let Some(first) = self.first.take() {
-                let outcome = outcome.as_ref().map(|_| ()).map_err(|Failed(reason)| reason.clone());
+                let outcome = outcome.as_ref().map(|_| ()).map_err(|LibvirtError(reason)| reason.clone());
                 // Nobody waits for it with wait_for_init.
                 let _ = first.send((self.shared.uri().to_owned(), outcome));
             }
@@ -134,7 +134,7 @@ impl Keeper {
                     }
                     stopped || self.rest()
                 }
-                Err(Failed(reason)) => {
+                Err(LibvirtError(reason)) => {
                     if last_reason.as_ref() != Some(&reason) {
                         warn!("{}: cannot connect: {reason}", self.shared.uri());
                         last_reason = Some(reason.clone());
@@ -149,7 +149,7 @@ impl Keeper {
         }
     }
 
-    fn open(&self) -> Result<(Arc<Connection>, Connection), Failed> {
+    fn open(&self) -> Result<(Arc<Connection>, Connection), LibvirtError> {
         // Two, one for each thread: when the keepalive ends a connection in which two threads wait, libvirt
         // 9.0 crashes the one that takes over its I/O (CVE-2024-4418), and lets it wait for ever in others.
         let own = Connection::open(self.shared.uri())?;
@@ -159,7 +159,7 @@ impl Keeper {
         Ok((connection, own))
     }
 
-    fn take_inventory(&self, own: &Connection) -> Result<(), Failed> {
+    fn take_inventory(&self, own: &Connection) -> Result<(), LibvirtError> {
         if self.wants_inventory {
             let pairs = own.list()?.into_iter().map(|found| (found.uuid, found.name));
             self.shared.saw(pairs.collect());
@@ -183,9 +183,9 @@ impl Keeper {
                 inventory_at = Instant::now();
             }
             if was_asked {
-                self.tell(outcome.clone().map_err(|Failed(reason)| reason));
+                self.tell(outcome.clone().map_err(|LibvirtError(reason)| reason));
             }
-            if let Err(Failed(reason)) = outcome {
+            if let Err(LibvirtError(reason)) = outcome {
                 warn!("{}: the connection is lost: {reason}", self.shared.uri());
                 self.shared.closed(reason);
                 self.retired.push(connection);
@@ -197,7 +197,7 @@ impl Keeper {
                 Wake::Stop => {
                     self.shared.closed("the daemon stops".to_owned());
                     self.retired.push(connection);
-                    self.bury();
+                    self.reap();
                     return true;
                 }
             };
@@ -219,16 +219,16 @@ impl Keeper {
     }
 
     fn wait(&mut self, limit: Duration) -> Wake {
-        self.bury();
+        self.reap();
         match self.commands.recv_timeout(limit) {
-            Ok(Command::Probe) => Wake::Asked,
-            Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => Wake::Stop,
+            Ok(ManagerCommand::Probe) => Wake::Asked,
+            Ok(ManagerCommand::Stop) | Err(RecvTimeoutError::Disconnected) => Wake::Stop,
             Err(RecvTimeoutError::Timeout) => Wake::Time,
         }
     }
 
     /// Closes the connections that only this thread still holds.
-    fn bury(&mut self) {
+    fn reap(&mut self) {
         self.retired.retain(|connection| Arc::strong_count(connection) > 1);
     }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::libvirt::Failed;
-use crate::libvirt::{Condition, Definition, Found, Host, Link, Undestroyed};
+use crate::libvirt::LibvirtError;
+use crate::libvirt::{Definition, DestroyError, DomainState, FoundDomain, Host, Link};
 use fence_virt::fence::{PowerState, Target};
 
 /// A VM of a fake hypervisor.
@@ -21,7 +21,7 @@ pub(super) struct Domain {
 #[derive(Debug, Clone)]
 pub(super) enum Fault {
     /// It is refused, the VM runs on.
-    Destroy(Undestroyed),
+    Destroy(DestroyError),
     /// It is refused, and the VM is gone (it moved away).
     RefusedAndGone,
     /// It says yes, but the VM runs on.
@@ -65,13 +65,13 @@ impl Fake {
         self.next_id.get()
     }
 
-    fn works(&self) -> Result<(), Failed> {
-        self.broken.borrow().clone().map_or(Ok(()), |reason| Err(Failed(reason)))
+    fn works(&self) -> Result<(), LibvirtError> {
+        self.broken.borrow().clone().map_or(Ok(()), |reason| Err(LibvirtError(reason)))
     }
 
-    fn all(&self) -> Result<Vec<Found>, Failed> {
+    fn all(&self) -> Result<Vec<FoundDomain>, LibvirtError> {
         self.works()?;
-        let found = |(uuid, domain): (&String, &Domain)| Found {
+        let found = |(uuid, domain): (&String, &Domain)| FoundDomain {
             name: domain.name.clone(),
             uuid: uuid.clone(),
             condition: condition(domain),
@@ -97,36 +97,36 @@ impl Fake {
     }
 }
 
-fn condition(domain: &Domain) -> Condition {
+fn condition(domain: &Domain) -> DomainState {
     let power = if domain.runs.is_some() { PowerState::Running } else { PowerState::Off };
-    Condition { power, id: domain.runs, is_active: domain.runs.is_some(), moves: false }
+    DomainState { power, id: domain.runs, is_active: domain.runs.is_some(), moves: false }
 }
 
 impl Host for Fake {
-    fn find(&self, target: &Target) -> Result<Vec<Found>, Failed> {
+    fn find(&self, target: &Target) -> Result<Vec<FoundDomain>, LibvirtError> {
         self.finds.set(self.finds.get() + 1);
         let all = self.all()?;
         Ok(all.into_iter().filter(|vm| vm.name == target.as_str() || vm.uuid == target.as_str()).collect())
     }
 
-    fn observe(&self, uuid: &str) -> Result<Option<Condition>, Failed> {
+    fn observe(&self, uuid: &str) -> Result<Option<DomainState>, LibvirtError> {
         self.works()?;
         Ok(self.domains.borrow().get(uuid).map(condition))
     }
 
-    fn definition(&self, uuid: &str) -> Result<Definition, Failed> {
+    fn definition(&self, uuid: &str) -> Result<Definition, LibvirtError> {
         self.works()?;
         match self.domains.borrow().get(uuid) {
             Some(domain) if domain.is_transient => {
                 Ok(Definition::Transient(format!("xml of {}", domain.name)))
             }
             Some(_) => Ok(Definition::Persistent),
-            None => Err(Failed("gone".into())),
+            None => Err(LibvirtError("gone".into())),
         }
     }
 
-    fn destroy(&self, uuid: &str) -> Result<(), Undestroyed> {
-        self.works().map_err(|Failed(reason)| Undestroyed::Refused(reason))?;
+    fn destroy(&self, uuid: &str) -> Result<(), DestroyError> {
+        self.works().map_err(|LibvirtError(reason)| DestroyError::Refused(reason))?;
         self.destroys.set(self.destroys.get() + 1);
         let mut faults = self.faults.borrow_mut();
         let fault = (!faults.is_empty()).then(|| faults.remove(0));
@@ -135,7 +135,7 @@ impl Host for Fake {
             Some(Fault::Destroy(refusal)) => return Err(refusal),
             Some(Fault::RefusedAndGone) => {
                 self.domains.borrow_mut().remove(uuid);
-                return Err(Undestroyed::Refused("migration".into()));
+                return Err(DestroyError::Refused("migration".into()));
             }
             Some(Fault::SaysYes) => {}
             Some(Fault::StartedAnew) => {
@@ -150,10 +150,10 @@ impl Host for Fake {
         Ok(())
     }
 
-    fn start(&self, uuid: &str, definition: &Definition) -> Result<(), Failed> {
+    fn start(&self, uuid: &str, definition: &Definition) -> Result<(), LibvirtError> {
         self.works()?;
         if self.starts_fail.get() {
-            return Err(Failed("no memory".into()));
+            return Err(LibvirtError("no memory".into()));
         }
         self.log.borrow_mut().push(format!("start {definition:?}"));
         let domain = Domain { name: "created".into(), runs: Some(self.id()), is_transient: true };
@@ -166,7 +166,7 @@ impl Host for Fake {
         Ok(())
     }
 
-    fn list(&self) -> Result<Vec<Found>, Failed> {
+    fn list(&self) -> Result<Vec<FoundDomain>, LibvirtError> {
         self.lists.set(self.lists.get() + 1);
         self.all()
     }
@@ -201,8 +201,8 @@ impl Link for FakeLink {
         &self.name
     }
 
-    fn host(&self, _now: Instant) -> Result<Arc<Fake>, Failed> {
-        if self.closed.get() { Err(Failed("closed".into())) } else { Ok(self.fake.clone()) }
+    fn host(&self, _now: Instant) -> Result<Arc<Fake>, LibvirtError> {
+        if self.closed.get() { Err(LibvirtError("closed".into())) } else { Ok(self.fake.clone()) }
     }
 
     fn inventory(&self) -> Option<Vec<(String, String)>> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::libvirt::Link;
-use crate::libvirt::{Connection, Failed};
+use crate::libvirt::{Connection, LibvirtError};
 use crate::status::UriState;
 
 /// How long a probe may take before the worker passes the URI by.
@@ -19,7 +19,7 @@ const LATE: Duration = Duration::from_secs(2);
 
 /// What a keeper is told.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum ManagerCommand {
     /// Look whether the URI answers, and say so.
     Probe,
     /// Close the connection and end.
@@ -28,7 +28,7 @@ pub(super) enum Command {
 
 /// The state of a URI.
 #[derive(Debug)]
-enum State {
+enum ConnectionState {
     /// Why there is no connection.
     Closed(String),
     Open {
@@ -39,25 +39,28 @@ enum State {
 
 /// The shared part.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SharedLink {
     uri: String,
-    state: Mutex<Inner>,
+    state: Mutex<LinkState>,
 }
 
 /// What the lock protects.
 #[derive(Debug)]
-struct Inner {
-    state: State,
+struct LinkState {
+    state: ConnectionState,
     /// UUID and name of the VMs that were there lately, until the worker takes them over.
     inventory: Option<Vec<(String, String)>>,
     /// When it last answered.
     answered: Option<Instant>,
 }
 
-impl Shared {
-    pub(super) fn new(uri: &str) -> Shared {
-        let state = State::Closed("the connection is not open yet".to_owned());
-        Shared { uri: uri.to_owned(), state: Mutex::new(Inner { state, inventory: None, answered: None }) }
+impl SharedLink {
+    pub(super) fn new(uri: &str) -> SharedLink {
+        let state = ConnectionState::Closed("the connection is not open yet".to_owned());
+        SharedLink {
+            uri: uri.to_owned(),
+            state: Mutex::new(LinkState { state, inventory: None, answered: None }),
+        }
     }
 
     pub(super) fn uri(&self) -> &str {
@@ -65,14 +68,14 @@ impl Shared {
     }
 
     // Nothing panics while it holds the lock; the state is whole even if it did.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, LinkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The keeper opened a connection.
     pub(super) fn opened(&self, connection: Arc<Connection>) {
         let mut inner = self.lock();
-        inner.state = State::Open { connection, probed: None };
+        inner.state = ConnectionState::Open { connection, probed: None };
         inner.answered = Some(Instant::now());
     }
 
@@ -85,8 +88,8 @@ impl Shared {
     pub(crate) fn report(&self) -> UriState {
         let inner = self.lock();
         let closed = match &inner.state {
-            State::Closed(reason) => Some(reason.clone()),
-            State::Open { .. } => None,
+            ConnectionState::Closed(reason) => Some(reason.clone()),
+            ConnectionState::Open { .. } => None,
         };
         UriState { uri: self.uri.clone(), closed, answered: inner.answered.map(|at| at.elapsed()) }
     }
@@ -98,12 +101,12 @@ impl Shared {
 
     /// The keeper gave the connection up.
     pub(super) fn closed(&self, reason: String) {
-        self.lock().state = State::Closed(reason);
+        self.lock().state = ConnectionState::Closed(reason);
     }
 
     /// The keeper begins a probe, or has its answer (none).
     pub(super) fn probing(&self, since: Option<Instant>) {
-        if let State::Open { probed, .. } = &mut self.lock().state {
+        if let ConnectionState::Open { probed, .. } = &mut self.lock().state {
             *probed = since;
         }
     }
@@ -112,8 +115,8 @@ impl Shared {
 /// The worker's end.
 #[derive(Debug)]
 pub(crate) struct UriLink {
-    pub(super) shared: Arc<Shared>,
-    pub(super) keeper: Sender<Command>,
+    pub(super) shared: Arc<SharedLink>,
+    pub(super) keeper: Sender<ManagerCommand>,
 }
 
 impl Link for UriLink {
@@ -123,13 +126,15 @@ impl Link for UriLink {
         &self.shared.uri
     }
 
-    fn host(&self, now: Instant) -> Result<Arc<Connection>, Failed> {
+    fn host(&self, now: Instant) -> Result<Arc<Connection>, LibvirtError> {
         match &self.shared.lock().state {
-            State::Closed(reason) => Err(Failed(reason.clone())),
-            State::Open { probed: Some(since), .. } if now.saturating_duration_since(*since) >= LATE => {
-                Err(Failed("it does not answer".to_owned()))
+            ConnectionState::Closed(reason) => Err(LibvirtError(reason.clone())),
+            ConnectionState::Open { probed: Some(since), .. }
+                if now.saturating_duration_since(*since) >= LATE =>
+            {
+                Err(LibvirtError("it does not answer".to_owned()))
             }
-            State::Open { connection, .. } => Ok(connection.clone()),
+            ConnectionState::Open { connection, .. } => Ok(connection.clone()),
         }
     }
 
@@ -139,7 +144,7 @@ impl Link for UriLink {
 
     fn probe(&self) {
         // A full channel holds a probe that the keeper has not come to yet: it will do.
-        let _ = self.keeper.try_send(Command::Probe);
+        let _ = self.keeper.try_send(ManagerCommand::Probe);
     }
 }
 
@@ -150,7 +155,7 @@ mod unit_tests {
     #[test]
     fn a_uri_whose_probe_is_late_is_passed_by() {
         let (keeper, _commands) = crossbeam_channel::bounded(1);
-        let shared = Arc::new(Shared::new("test:///default"));
+        let shared = Arc::new(SharedLink::new("test:///default"));
         let link = UriLink { shared: shared.clone(), keeper };
         let now = Instant::now();
         assert!(link.host(now).is_err(), "not open yet");
@@ -162,13 +167,13 @@ mod unit_tests {
         shared.probing(None);
         assert!(link.host(now + LATE).is_ok(), "it answered");
         shared.closed("gone".to_owned());
-        assert_eq!(link.host(now).unwrap_err(), Failed("gone".to_owned()));
+        assert_eq!(link.host(now).unwrap_err(), LibvirtError("gone".to_owned()));
     }
 
     #[test]
     fn each_look_is_told_once() {
         let (keeper, _commands) = crossbeam_channel::bounded(1);
-        let shared = Arc::new(Shared::new("test:///default"));
+        let shared = Arc::new(SharedLink::new("test:///default"));
         let link = UriLink { shared: shared.clone(), keeper };
         assert_eq!(link.inventory(), None);
         shared.saw(vec![("u".into(), "n".into())]);

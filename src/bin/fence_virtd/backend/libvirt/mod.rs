@@ -27,7 +27,7 @@ mod requester_tests;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use backend::Libvirt;
-pub(crate) use connection_manager::Keepers;
+pub(crate) use backend::LibvirtBackend;
+pub(crate) use connection_manager::ConnectionManagers;
 pub(crate) use link::UriLink;
 pub(crate) use start::start;

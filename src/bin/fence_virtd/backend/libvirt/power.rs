@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::resolve::{Uri, Vm};
+use super::resolve::{ResolvedVm, Uri};
 use crate::backend::Joined;
 use crate::job::{Job, Stale};
-use crate::libvirt::Failed;
-use crate::libvirt::{Condition, Definition, Host, Link, Undestroyed};
+use crate::libvirt::LibvirtError;
+use crate::libvirt::{Definition, DestroyError, DomainState, Host, Link};
 use fence_virt::fence::{Operation, PowerState, Verdict};
 
 /// How long after libvirt killed a VM it is only looked at: another destroy
@@ -27,16 +27,16 @@ pub(super) enum Step {
 /// An off or reboot under way.
 #[derive(Debug)]
 pub(super) struct Fence {
-    vm: Vm,
+    vm: ResolvedVm,
     /// The copies, in the order of `vm.copies`.
-    progress: Vec<Progress>,
+    progress: Vec<PlacementProgress>,
     /// Where a reboot starts the VM again: on the first URI that ran it.
     restart: Option<(usize, Definition)>,
 }
 
 /// What was done about a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
+enum PlacementProgress {
     /// Nothing yet.
     Untouched,
     /// libvirt took our destroy of a run: that run is over or dying.
@@ -46,8 +46,8 @@ enum Progress {
 }
 
 impl Fence {
-    pub(super) fn new(vm: Vm) -> Fence {
-        let progress = vec![Progress::Untouched; vm.copies.len()];
+    pub(super) fn new(vm: ResolvedVm) -> Fence {
+        let progress = vec![PlacementProgress::Untouched; vm.copies.len()];
         Fence { vm, progress, restart: None }
     }
 
@@ -56,12 +56,12 @@ impl Fence {
         let (mut failed, mut again) = (Vec::new(), Vec::new());
         for at in 0..self.progress.len() {
             let uri = &mut uris[self.vm.copies[at].uri];
-            let outcome = uri.host(now).map_err(Trouble::from);
+            let outcome = uri.host(now).map_err(PlacementError::from);
             match outcome.and_then(|host| self.copy_off(at, host.as_ref(), job, now)) {
                 Ok(()) => {}
-                Err(Trouble::Stale(stale)) => return Step::Stale(stale),
-                Err(Trouble::Again(reason)) => again.push(format!("{}: {reason}", uri.link.name())),
-                Err(Trouble::Failed(reason)) => {
+                Err(PlacementError::Stale(stale)) => return Step::Stale(stale),
+                Err(PlacementError::Again(reason)) => again.push(format!("{}: {reason}", uri.link.name())),
+                Err(PlacementError::Failed(reason)) => {
                     uri.link.probe();
                     failed.push(format!("{}: {reason}", uri.link.name()));
                 }
@@ -74,7 +74,8 @@ impl Fence {
         if !again.is_empty() {
             return Step::Again(Joined(&again).to_string());
         }
-        let was_off = self.progress.iter().all(|progress| *progress == Progress::Off { by_us: false });
+        let was_off =
+            self.progress.iter().all(|progress| *progress == PlacementProgress::Off { by_us: false });
         if was_off && !self.vm.silent.is_empty() {
             // What ran here and was destroyed did not run elsewhere; what was off here may.
             let reason = format!("it was off, but may run where nobody answers: {}", Joined(&self.vm.silent));
@@ -89,7 +90,7 @@ impl Fence {
 
     fn how_off<L: Link>(&self, uris: &[Uri<L>]) -> String {
         let copies = self.vm.copies.iter().zip(&self.progress);
-        let by_us = copies.filter(|(_, progress)| **progress == Progress::Off { by_us: true });
+        let by_us = copies.filter(|(_, progress)| **progress == PlacementProgress::Off { by_us: true });
         let names: Vec<&str> = by_us.map(|(copy, _)| uris[copy.uri].link.name()).collect();
         match names.is_empty() {
             true => "it was off already".to_owned(),
@@ -98,32 +99,38 @@ impl Fence {
     }
 
     /// Sees to it that a copy is off.
-    fn copy_off(&mut self, at: usize, host: &impl Host, job: &Job, now: Instant) -> Result<(), Trouble> {
+    fn copy_off(
+        &mut self,
+        at: usize,
+        host: &impl Host,
+        job: &Job,
+        now: Instant,
+    ) -> Result<(), PlacementError> {
         let Some(run) = self.look(at, host, job)? else { return Ok(()) };
         if job.request.operation == Operation::Reboot && self.restart.is_none() {
             // Before it is destroyed: a transient VM is gone after that.
             self.restart = Some((self.vm.copies[at].uri, host.definition(&self.vm.uuid)?));
         }
-        if let Progress::Killed { at, .. } = self.progress[at] {
+        if let PlacementProgress::Killed { at, .. } = self.progress[at] {
             if now.saturating_duration_since(at) < DYING {
-                return Err(Trouble::Again("its process has not ended yet".to_owned()));
+                return Err(PlacementError::Again("its process has not ended yet".to_owned()));
             }
         }
         // The calls before may have taken a while.
         if let Some(stale) = job.stale(Instant::now().max(now)) {
-            return Err(Trouble::Stale(stale));
+            return Err(PlacementError::Stale(stale));
         }
         let destroyed = host.destroy(&self.vm.uuid);
-        if matches!(destroyed, Ok(()) | Err(Undestroyed::Dying(_))) {
-            self.progress[at] = Progress::Killed { run: run.number, at: Instant::now().max(now) };
+        if matches!(destroyed, Ok(()) | Err(DestroyError::Dying(_))) {
+            self.progress[at] = PlacementProgress::Killed { run: run.number, at: Instant::now().max(now) };
         }
         match (self.look(at, host, job)?, destroyed) {
             (None, _) => Ok(()),
-            (Some(_), Ok(())) => Err(Trouble::Again("destroyed, but it still runs".to_owned())),
-            (Some(_), Err(Undestroyed::Dying(reason) | Undestroyed::Busy(reason))) => {
-                Err(Trouble::Again(reason))
+            (Some(_), Ok(())) => Err(PlacementError::Again("destroyed, but it still runs".to_owned())),
+            (Some(_), Err(DestroyError::Dying(reason) | DestroyError::Busy(reason))) => {
+                Err(PlacementError::Again(reason))
             }
-            (Some(_), Err(Undestroyed::Refused(reason))) => Err(Trouble::Failed(reason)),
+            (Some(_), Err(DestroyError::Refused(reason))) => Err(PlacementError::Failed(reason)),
         }
     }
 
@@ -133,26 +140,32 @@ impl Fence {
     /// that the VM is gone (a transient one), or that it runs under another
     /// id (somebody started it anew): the run that we destroyed is over.
     /// Without it, a VM that is gone may as well have moved to another host.
-    fn look(&mut self, at: usize, host: &impl Host, job: &Job) -> Result<Option<Run>, Trouble> {
+    fn look(&mut self, at: usize, host: &impl Host, job: &Job) -> Result<Option<Run>, PlacementError> {
         let progress = self.progress[at];
-        if matches!(progress, Progress::Off { .. }) {
+        if matches!(progress, PlacementProgress::Off { .. }) {
             return Ok(None);
         }
         match (host.observe(&self.vm.uuid)?, progress) {
             (
-                Some(Condition { power: PowerState::Running, id: now, .. }),
-                Progress::Killed { run: then, .. },
+                Some(DomainState { power: PowerState::Running, id: now, .. }),
+                PlacementProgress::Killed { run: then, .. },
             ) if now.is_some() && then.is_some() && now != then => {}
-            (Some(Condition { moves: true, .. }), Progress::Untouched) if job.is_sole_known_owner() => {
-                return Err(Trouble::Failed(MOVED.to_owned()));
+            (Some(DomainState { moves: true, .. }), PlacementProgress::Untouched)
+                if job.is_sole_known_owner() =>
+            {
+                return Err(PlacementError::Failed(MOVED.to_owned()));
             }
-            (Some(Condition { power: PowerState::Running, id, .. }), _) => {
+            (Some(DomainState { power: PowerState::Running, id, .. }), _) => {
                 return Ok(Some(Run { number: id }));
             }
-            (Some(Condition { power: PowerState::Off, .. }), _) | (None, Progress::Killed { .. }) => {}
-            (None, _) => return Err(Trouble::Failed("it is gone, perhaps to another host".to_owned())),
+            (Some(DomainState { power: PowerState::Off, .. }), _)
+            | (None, PlacementProgress::Killed { .. }) => {}
+            (None, _) => {
+                return Err(PlacementError::Failed("it is gone, perhaps to another host".to_owned()));
+            }
         }
-        self.progress[at] = Progress::Off { by_us: matches!(progress, Progress::Killed { .. }) };
+        self.progress[at] =
+            PlacementProgress::Off { by_us: matches!(progress, PlacementProgress::Killed { .. }) };
         Ok(None)
     }
 
@@ -167,7 +180,7 @@ impl Fence {
         let on = match started {
             Ok(()) => "started again".to_owned(),
             // It was off, which is what fencing asks for.
-            Err(Failed(reason)) => {
+            Err(LibvirtError(reason)) => {
                 log::error!("{:?} was fenced, but does not start again: {reason}", self.vm.name);
                 format!("but not started again: {reason}")
             }
@@ -182,20 +195,25 @@ struct Run {
 }
 
 /// Why a copy is not off.
-enum Trouble {
+enum PlacementError {
     Stale(Stale),
     Again(String),
     Failed(String),
 }
 
-impl From<Failed> for Trouble {
-    fn from(Failed(reason): Failed) -> Trouble {
-        Trouble::Failed(reason)
+impl From<LibvirtError> for PlacementError {
+    fn from(LibvirtError(reason): LibvirtError) -> PlacementError {
+        PlacementError::Failed(reason)
     }
 }
 
 /// Starts a VM that is off, and verifies that it runs.
-pub(super) fn on<L: Link>(uris: &mut [Uri<L>], vm: &Vm, job: &Job, now: Instant) -> (Verdict, String) {
+pub(super) fn on<L: Link>(
+    uris: &mut [Uri<L>],
+    vm: &ResolvedVm,
+    job: &Job,
+    now: Instant,
+) -> (Verdict, String) {
     if let Some(copy) = vm.copies.iter().find(|copy| copy.condition.power == PowerState::Running) {
         return (Verdict::Success, format!("it runs on {}", uris[copy.uri].link.name()));
     }
@@ -212,11 +230,11 @@ pub(super) fn on<L: Link>(uris: &mut [Uri<L>], vm: &Vm, job: &Job, now: Instant)
         host.observe(&vm.uuid)
     });
     match outcome {
-        Ok(Some(Condition { power: PowerState::Running, .. })) => {
+        Ok(Some(DomainState { power: PowerState::Running, .. })) => {
             (Verdict::Success, format!("started on {}", uri.link.name()))
         }
         Ok(_) => (Verdict::Failure, format!("started on {}, but it does not run", uri.link.name())),
-        Err(Failed(reason)) => {
+        Err(LibvirtError(reason)) => {
             uri.link.probe();
             (Verdict::Failure, format!("{}: {reason}", uri.link.name()))
         }
@@ -224,7 +242,7 @@ pub(super) fn on<L: Link>(uris: &mut [Uri<L>], vm: &Vm, job: &Job, now: Instant)
 }
 
 /// No copy is seen to run; whether one may where nobody answers, or where it moved.
-fn may_run_elsewhere(vm: &Vm, job: &Job) -> Option<(Verdict, String)> {
+fn may_run_elsewhere(vm: &ResolvedVm, job: &Job) -> Option<(Verdict, String)> {
     let silent = Joined(&vm.silent);
     if !vm.silent.is_empty() {
         return Some((Verdict::Failure, format!("it may run where nobody answers: {silent}")));
@@ -237,7 +255,7 @@ fn may_run_elsewhere(vm: &Vm, job: &Job) -> Option<(Verdict, String)> {
 const MOVED: &str = "it moved to another host, or is just coming from one, and no host says that it has it";
 
 /// Whether a VM runs anywhere.
-pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &Vm, job: &Job) -> (Verdict, String) {
+pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &ResolvedVm, job: &Job) -> (Verdict, String) {
     if let Some(copy) = vm.copies.iter().find(|copy| copy.condition.power == PowerState::Running) {
         return (Verdict::Success, format!("it runs on {}", uris[copy.uri].link.name()));
     }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::backend::Libvirt;
+use super::backend::LibvirtBackend;
 use super::fake::{Fake, FakeLink};
 use super::tests::{A, B};
 use crate::access::{CidTable, Permissions};
@@ -16,7 +16,7 @@ use fence_virt::groups::{Group, Groups};
 
 /// A host with the VMs a and b, of which a has CID 3 by the roster, as the run with this number.
 struct Bench {
-    backend: Libvirt<FakeLink>,
+    backend: LibvirtBackend<FakeLink>,
     host: Arc<Fake>,
 }
 
@@ -36,7 +36,7 @@ impl Bench {
         let cids = CidTable::new(1);
         cids.insert(0, DomainRun { domain: Arc::new(domain), id: run }, vec![3]);
         cids.set_complete(0, true);
-        Bench { backend: Libvirt::new(vec![link], Permissions::new(groups, Some(cids))), host }
+        Bench { backend: LibvirtBackend::new(vec![link], Permissions::new(groups, Some(cids))), host }
     }
 
     fn ask(&mut self, cid: u32, operation: Operation, name: &str) -> Answer {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::libvirt::Failed;
-use crate::libvirt::{Condition, Found, Host, Link};
+use crate::libvirt::LibvirtError;
+use crate::libvirt::{DomainState, FoundDomain, Host, Link};
 use fence_virt::fence::Target;
 
 /// A URI, and which VMs were last seen there.
@@ -17,19 +17,19 @@ pub(super) struct Uri<L> {
 
 /// A copy of a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Copy {
+pub(super) struct Placement {
     /// The place of its URI.
     pub(super) uri: usize,
-    pub(super) condition: Condition,
+    pub(super) condition: DomainState,
 }
 
 /// A VM that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Vm {
+pub(super) struct ResolvedVm {
     pub(super) name: String,
     pub(super) uuid: String,
     /// Where it is; at least one.
-    pub(super) copies: Vec<Copy>,
+    pub(super) copies: Vec<Placement>,
     /// URIs that cannot be asked now, and why: a copy may run there.
     pub(super) silent: Vec<String>,
     /// Those of them where it was seen when they were last asked.
@@ -39,7 +39,7 @@ pub(super) struct Vm {
 /// What a target turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Resolution {
-    Found(Vm),
+    Found(ResolvedVm),
     /// Every URI answers, and none knows it.
     Unknown,
     /// It cannot be told.
@@ -52,7 +52,7 @@ impl<L: Link> Uri<L> {
     }
 
     /// The connection, after taking over what its keeper saw.
-    pub(super) fn host(&mut self, now: Instant) -> Result<Arc<L::Host>, Failed> {
+    pub(super) fn host(&mut self, now: Instant) -> Result<Arc<L::Host>, LibvirtError> {
         if let Some(inventory) = self.link.inventory() {
             self.seen = inventory.into_iter().collect();
         }
@@ -60,7 +60,7 @@ impl<L: Link> Uri<L> {
     }
 
     /// Remembers what was found, and forgets what was asked for and not found.
-    fn remember(&mut self, target: &Target, found: &[Found]) {
+    fn remember(&mut self, target: &Target, found: &[FoundDomain]) {
         self.seen.retain(|uuid, name| !means(target, name, uuid));
         for vm in found {
             self.seen.insert(vm.uuid.clone(), vm.name.clone());
@@ -68,7 +68,7 @@ impl<L: Link> Uri<L> {
     }
 
     /// Remembers a whole list.
-    pub(super) fn remember_all(&mut self, found: &[Found]) {
+    pub(super) fn remember_all(&mut self, found: &[FoundDomain]) {
         self.seen = found.iter().map(|vm| (vm.uuid.clone(), vm.name.clone())).collect();
     }
 }
@@ -82,7 +82,7 @@ fn means(target: &Target, name: &str, uuid: &str) -> bool {
 /// Asks all URIs for a target.
 pub(super) fn resolve<L: Link>(uris: &mut [Uri<L>], target: &Target, now: Instant) -> Resolution {
     let is_single = uris.len() == 1;
-    let mut vm: Option<Vm> = None;
+    let mut vm: Option<ResolvedVm> = None;
     let mut silent = Vec::new();
     for (place, uri) in uris.iter_mut().enumerate() {
         match uri.host(now).and_then(|host| host.find(target)) {
@@ -91,19 +91,19 @@ pub(super) fn resolve<L: Link>(uris: &mut [Uri<L>], target: &Target, now: Instan
                     uri.remember(target, &found);
                 }
                 for found in found {
-                    let copy = Copy { uri: place, condition: found.condition };
+                    let copy = Placement { uri: place, condition: found.condition };
                     match &mut vm {
                         Some(vm) if vm.uuid == found.uuid => vm.copies.push(copy),
                         Some(vm) => return ambiguous(target, &vm.uuid, &found.uuid),
                         None => {
                             let (name, uuid) = (found.name, found.uuid);
                             let (silent, hidden) = (Vec::new(), Vec::new());
-                            vm = Some(Vm { name, uuid, copies: vec![copy], silent, hidden });
+                            vm = Some(ResolvedVm { name, uuid, copies: vec![copy], silent, hidden });
                         }
                     }
                 }
             }
-            Err(Failed(reason)) => {
+            Err(LibvirtError(reason)) => {
                 uri.link.probe();
                 silent.push((place, format!("{}: {reason}", uri.link.name())));
             }

@@ -8,8 +8,8 @@ use log::warn;
 use crate::access::Permissions;
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
 
-use super::backend::Libvirt;
-use super::connection_manager::{self, Keepers};
+use super::backend::LibvirtBackend;
+use super::connection_manager::{self, ConnectionManagers};
 use super::link::UriLink;
 
 /// Time limit for the other URIs once one is connected.
@@ -25,12 +25,12 @@ pub(crate) fn start(
     uris: &[String],
     permissions: Permissions,
     startup: &Startup<'_>,
-) -> Result<Option<(Libvirt<UriLink>, Keepers)>, String> {
+) -> Result<Option<(LibvirtBackend<UriLink>, ConnectionManagers)>, String> {
     let (keepers, links, first) = connection_manager::start(uris, startup.worker)?;
     if !startup.wait_for_init && !is_reachable(uris, &first, startup)? {
         return Ok(None);
     }
-    Ok(Some((Libvirt::new(links, permissions), keepers)))
+    Ok(Some((LibvirtBackend::new(links, permissions), keepers)))
 }
 
 /// Waits until every URI was tried once, or one is connected and the others have had

@@ -2,14 +2,14 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::backend::{DEVSTATUS_LIMIT, Libvirt, RETRY};
+use super::backend::{DEVSTATUS_LIMIT, LibvirtBackend, RETRY};
 use super::fake::{Fake, FakeLink, Fault};
 use crate::access::Permissions;
 use crate::backend::Backend;
 use crate::inbox::Event;
 use crate::job::tests::{Answers, answers, job};
 use crate::job::{AGE_LIMIT, CancelToken};
-use crate::libvirt::Undestroyed;
+use crate::libvirt::DestroyError;
 use fence_virt::fence::{Answer, HostEntry, Operation, Verdict};
 use fence_virt::groups::{Group, Groups};
 
@@ -18,7 +18,7 @@ pub(super) const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
 
 /// A backend over fakes, on a clock of its own.
 pub(super) struct Bench {
-    pub(super) backend: Libvirt<FakeLink>,
+    pub(super) backend: LibvirtBackend<FakeLink>,
     pub(super) hosts: Vec<Arc<Fake>>,
     pub(super) now: Instant,
 }
@@ -32,7 +32,7 @@ impl Bench {
 
     fn with_links(links: Vec<FakeLink>, hosts: &[Arc<Fake>], groups: Groups) -> Bench {
         Bench {
-            backend: Libvirt::new(links, Permissions::new(groups, None)),
+            backend: LibvirtBackend::new(links, Permissions::new(groups, None)),
             hosts: hosts.to_vec(),
             now: Instant::now(),
         }
@@ -140,13 +140,13 @@ fn a_reboot_that_does_not_start_again_was_still_a_fence() {
 #[test]
 fn never_success_for_a_vm_that_was_not_seen_off() {
     for (fault, expected) in [
-        (Fault::Destroy(Undestroyed::Refused("denied".into())), Verdict::Failure),
+        (Fault::Destroy(DestroyError::Refused("denied".into())), Verdict::Failure),
         (Fault::RefusedAndGone, Verdict::Failure),
         (Fault::LostAfter, Verdict::Failure),
         (Fault::StartedAnew, Verdict::Success),
         (Fault::SaysYes, Verdict::Success),
-        (Fault::Destroy(Undestroyed::Busy("busy".into())), Verdict::Success),
-        (Fault::Destroy(Undestroyed::Dying("busy".into())), Verdict::Success),
+        (Fault::Destroy(DestroyError::Busy("busy".into())), Verdict::Success),
+        (Fault::Destroy(DestroyError::Dying("busy".into())), Verdict::Success),
     ] {
         for operation in [Operation::Off, Operation::Reboot] {
             let mut bench = Bench::single(&[("a", A, true)]);
@@ -164,7 +164,7 @@ fn never_success_for_a_vm_that_was_not_seen_off() {
 #[test]
 fn a_vm_that_stays_busy_is_a_failure_after_the_age_limit() {
     let mut bench = Bench::single(&[("a", A, true)]);
-    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Destroy(Undestroyed::Busy("busy".into())); 10_000];
+    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Destroy(DestroyError::Busy("busy".into())); 10_000];
     let (mail, _) = bench.begin(Operation::Off, "a");
     assert_eq!(bench.wait(&mail, AGE_LIMIT - RETRY), []);
     assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Success, "others are served meanwhile");
@@ -178,13 +178,13 @@ fn a_vm_that_stays_busy_is_a_failure_after_the_age_limit() {
 #[test]
 fn a_dying_vm_is_looked_at_and_not_destroyed_again_and_again() {
     let mut bench = Bench::single(&[("a", A, true)]);
-    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Destroy(Undestroyed::Dying("busy".into())); 10_000];
+    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Destroy(DestroyError::Dying("busy".into())); 10_000];
     let (mail, _) = bench.begin(Operation::Off, "a");
     assert_eq!(bench.wait(&mail, AGE_LIMIT * 2), [Verdict::Failure.into()]);
     assert_eq!(bench.hosts[0].destroys.get(), 3, "each destroy may hold the worker for 15 s");
 
     let mut bench = Bench::single(&[("a", A, true)]);
-    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Dying("busy".into())));
+    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(DestroyError::Dying("busy".into())));
     let (mail, _) = bench.begin(Operation::Off, "a");
     assert_eq!(bench.wait(&mail, RETRY), []);
     bench.hosts[0].domains.borrow_mut().get_mut(A).unwrap().runs = None;
@@ -203,7 +203,7 @@ fn a_call_that_took_too_long_is_not_followed_by_a_destroy() {
 #[test]
 fn a_retry_ends_when_its_caller_hangs_up() {
     let mut bench = Bench::single(&[("a", A, true)]);
-    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Destroy(Undestroyed::Busy("busy".into())); 3];
+    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Destroy(DestroyError::Busy("busy".into())); 3];
     let (mail, caller) = bench.begin(Operation::Off, "a");
     caller.cancel();
     assert_eq!(bench.wait(&mail, AGE_LIMIT / 2), [Verdict::Failure.into()]);
@@ -214,13 +214,13 @@ fn a_retry_ends_when_its_caller_hangs_up() {
 #[test]
 fn a_dying_transient_vm_that_vanishes_is_off() {
     let mut bench = Bench::single(&[("a", A, true)]);
-    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Dying("busy".into())));
+    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(DestroyError::Dying("busy".into())));
     let (mail, _) = bench.begin(Operation::Off, "a");
     bench.hosts[0].domains.borrow_mut().clear();
     assert_eq!(bench.wait(&mail, RETRY), [Verdict::Success.into()]);
 
     let mut bench = Bench::single(&[("a", A, true)]);
-    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Busy("migrating".into())));
+    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(DestroyError::Busy("migrating".into())));
     let (mail, _) = bench.begin(Operation::Off, "a");
     bench.hosts[0].domains.borrow_mut().clear();
     assert_eq!(bench.wait(&mail, RETRY), [Verdict::Failure.into()], "but not one that was only busy");
@@ -295,7 +295,7 @@ fn a_vm_that_moved_is_no_longer_looked_for_where_it_was() {
 #[test]
 fn a_vm_started_anew_counts_as_off_only_after_our_destroy() {
     let mut bench = Bench::single(&[("a", A, true)]);
-    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Busy("busy".into())));
+    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(DestroyError::Busy("busy".into())));
     let (mail, _) = bench.begin(Operation::Off, "a");
     bench.hosts[0].domains.borrow_mut().get_mut(A).unwrap().runs = Some(99);
     assert_eq!(bench.wait(&mail, RETRY), [Verdict::Success.into()]);
@@ -322,7 +322,7 @@ fn every_copy_is_destroyed_and_the_one_that_ran_starts_again() {
 #[test]
 fn one_copy_that_does_not_go_off_is_a_failure_though_the_others_do() {
     let hosts = [Fake::with(&[("a", A, true)]), Fake::with(&[("a", A, true)])];
-    hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Refused("denied".into())));
+    hosts[0].faults.borrow_mut().push(Fault::Destroy(DestroyError::Refused("denied".into())));
     let mut bench = Bench::new(&hosts, Groups::default());
     assert_eq!(bench.ask(Operation::Reboot, "a"), Verdict::Failure);
     let runs: Vec<_> = bench.hosts.iter().map(|host| host.runs(A)).collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::cluster::{self, Cluster};
 use super::libvirt::{self, Vm};
-use crate::watch::{self, Lines};
+use crate::watch::{self, LineCounts};
 use fence_virt::config::{BackendConfig, Config, ListenerConfig, SerialConfig};
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::within::within;
@@ -32,7 +32,7 @@ pub(super) struct LinesAt {
     pub(super) listener: ListenerName,
     pub(super) config: SerialConfig,
     pub(super) uri: String,
-    pub(super) lines: Reply<Lines>,
+    pub(super) lines: Reply<LineCounts>,
 }
 
 /// All that was asked.
@@ -88,7 +88,7 @@ fn places_of_lines(config: &Config) -> Vec<(ListenerName, SerialConfig, String)>
     places
 }
 
-fn lines(uri: &str, config: &SerialConfig) -> Reply<Lines> {
+fn lines(uri: &str, config: &SerialConfig) -> Reply<LineCounts> {
     let config = config.clone();
     bounded(uri, move |uri| watch::lines(uri, &config).map_err(|failed| failed.0))
 }

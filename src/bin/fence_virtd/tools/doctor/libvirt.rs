@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::ask::{LIMIT, Reply, Unanswered};
 use super::finding::{Finding, listed};
-use crate::libvirt::{Connection, Failed};
-use crate::libvirt::{Found, Host};
+use crate::libvirt::{Connection, LibvirtError};
+use crate::libvirt::{FoundDomain, Host};
 use fence_virt::fence::PowerState;
 
 /// A VM at a URI.
@@ -21,8 +21,8 @@ pub(super) struct Vm {
 /// The VMs at a URI. May take for ever.
 pub(super) fn list(uri: &str) -> Result<Vec<Vm>, String> {
     let list = || Connection::open(uri)?.list();
-    let found = list().map_err(|Failed(reason)| reason)?;
-    let vm = |found: Found| Vm {
+    let found = list().map_err(|LibvirtError(reason)| reason)?;
+    let vm = |found: FoundDomain| Vm {
         name: found.name,
         uuid: found.uuid,
         runs: found.condition.power == PowerState::Running,

@@ -74,24 +74,24 @@ fn judge_at(at: &LinesAt) -> Finding {
 mod tests {
     use super::*;
     use crate::tools::doctor::ask::Unanswered;
-    use crate::watch::Lines;
+    use crate::watch::LineCounts;
 
-    fn told(lines: Reply<Lines>, backend: Reply<Vec<Vm>>) -> Vec<Finding> {
+    fn told(lines: Reply<LineCounts>, backend: Reply<Vec<Vm>>) -> Vec<Finding> {
         let config = SerialConfig { uri: None, path: Some("/s".into()), mode: SerialMode::VmChannel };
         let listener = ListenerName::new("serial", None);
         let uri = "test:///x".to_owned();
         judge_lines(&[LinesAt { listener, config, uri: uri.clone(), lines }], &[(uri, backend)])
     }
 
-    fn judged(lines: Reply<Lines>) -> Finding {
+    fn judged(lines: Reply<LineCounts>) -> Finding {
         told(lines, Ok(Vec::new())).remove(0)
     }
 
     #[test]
     fn vms_without_a_socket_are_warned_of() {
-        assert_eq!(judged(Ok(Lines { running: 3, with_socket: 2 })).level, Level::Ok);
-        assert_eq!(judged(Ok(Lines { running: 0, with_socket: 0 })).level, Level::Ok);
-        let found = judged(Ok(Lines { running: 3, with_socket: 0 }));
+        assert_eq!(judged(Ok(LineCounts { running: 3, with_socket: 2 })).level, Level::Ok);
+        assert_eq!(judged(Ok(LineCounts { running: 0, with_socket: 0 })).level, Level::Ok);
+        let found = judged(Ok(LineCounts { running: 3, with_socket: 0 }));
         assert_eq!(found.level, Level::Warning);
         let remedy = found.remedy.unwrap();
         assert!(remedy.contains("<channel type='unix'>") && remedy.contains("in /s"), "{remedy}");
