@@ -295,7 +295,7 @@ fn three_thousand_lines_on_one_listener() {
         assert_eq!(sockets[at].ask(Operation::Status, "vm1500"), 0, "{at}");
         assert_eq!(sockets[at].ask(Operation::Status, "nobody"), 2, "{at}");
     }
-    daemon.await_log("3000 VMs run, with 3000 serial ports");
+    daemon.await_log("3000 running VMs with 3000 serial ports");
     assert!(daemon.stop(LIMIT).success());
 }
 

@@ -6,9 +6,11 @@ mod domain;
 mod listener_name;
 mod operation;
 mod request;
+mod uri_index;
 
 pub use answer::{Answer, HostEntry, PowerState, Verdict};
 pub use domain::{Domain, Uuid};
 pub use listener_name::ListenerName;
 pub use operation::Operation;
 pub use request::{Identity, NAME_MAX, NameError, Request, Source, Target};
+pub use uri_index::UriIndex;

@@ -7,7 +7,7 @@ use crate::cpg::fake::FakeGroup;
 use crate::job::tests::{Answers, answers, job};
 use fence_virt::fence::{Answer, Domain, PowerState, Uuid};
 use fence_virt::groups::{Group, Groups};
-use fence_virt::routing::{LocalVm, Membership, Names, Peer, Rules, TELL_LIMIT, Unknown};
+use fence_virt::routing::{Membership, Names, Peer, Rules, TELL_LIMIT, Unknown};
 use fence_virt::wire::cluster::{Call, Message, Told};
 
 const OWN: &str = "02020202-0202-0202-0202-020202020202";
@@ -37,7 +37,9 @@ impl Bench {
         let mut bench = Bench { backend, group, host, now: Instant::now() };
         let uuid = Uuid::parse(OWN).unwrap();
         let vm = LocalVm { name: "vm2".to_owned(), uuid, state: PowerState::Running, is_active: true };
-        bench.backend.event(Event::Domains { uri: 0, change: DomainChange::All(vec![vm]) }, bench.now);
+        bench
+            .backend
+            .event(Event::Domains { uri: UriIndex(0), change: DomainChange::All(vec![vm]) }, bench.now);
         let members = vec![peer(1), peer(2)];
         let change = Membership { members: members.clone(), left: Vec::new(), joined: members };
         let votes = GroupEvent::Quorum { is_quorate: true, nodes: vec![1, 2] };

@@ -1,32 +1,29 @@
-//! What a watcher is to look at. Many events about one VM are one: what waits
-//! here is bounded by the number of VMs and lines, however long a call of
-//! libvirt keeps the watcher away.
-
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::serial_event::LineId;
 use fence_virt::fence::Uuid;
+use fence_virt::sys::mutex::lock;
 
-/// What is to be looked at of a VM.
+/// Part of a VM that may have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ChangeKind {
-    /// Whether it runs.
+    /// Power state.
     Lifecycle,
-    /// Its devices too.
+    /// Devices; includes the power state.
     Devices,
 }
 
-/// All that came since the last look.
+/// Changes that a watcher has yet to handle.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PendingChanges {
     pub(super) changed: BTreeMap<Uuid, ChangeKind>,
-    /// LineCounts that the listener lost.
-    pub(super) closed: Vec<LineId>,
-    /// The connection with this number has ended.
+    /// Lines that the listener has lost.
+    pub(super) lost_lines: Vec<LineId>,
+    /// Number of the connection that has ended.
     pub(super) lost: Option<u64>,
-    /// There is something for the follower to look at.
+    /// True if the observer has work.
     pub(super) woken: bool,
     pub(super) stop: bool,
 }
@@ -37,67 +34,70 @@ impl PendingChanges {
     }
 }
 
-/// The place where it is put; its clones are the same place.
+/// Queue of a watcher; clones share it. Many events about one VM are merged, so its
+/// size is bounded by the number of VMs and lines, however long a libvirt call takes.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ChangeQueue(Arc<(Mutex<PendingChanges>, Condvar)>);
+pub(super) struct ChangeQueue(Arc<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    pending: Mutex<PendingChanges>,
+    changed: Condvar,
+}
 
 impl ChangeQueue {
-    // Nothing panics while it holds the lock.
-    fn lock(&self) -> MutexGuard<'_, PendingChanges> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn put(&self, put: impl FnOnce(&mut PendingChanges)) {
-        put(&mut self.lock());
-        self.0.1.notify_one();
+        put(&mut lock(&self.0.pending));
+        self.0.changed.notify_one();
     }
 
-    /// Something happened to a VM.
+    /// Adds a change of a VM.
     pub(super) fn changed(&self, uuid: Uuid, change: ChangeKind) {
-        self.put(|changes| {
-            let present = changes.changed.entry(uuid).or_insert(change);
+        self.put(|pending| {
+            let present = pending.changed.entry(uuid).or_insert(change);
             *present = change.max(*present);
         });
     }
 
-    /// The connection with this number has ended.
+    /// Adds the end of the connection with this number.
     pub(super) fn lost(&self, connection: u64) {
-        self.put(|changes| changes.lost = changes.lost.max(Some(connection)));
+        self.put(|pending| pending.lost = pending.lost.max(Some(connection)));
     }
 
-    /// The listener lost a line.
-    pub(super) fn closed(&self, line: LineId) {
-        self.put(|changes| changes.closed.push(line));
+    /// Adds a line that the listener has lost.
+    pub(super) fn line_lost(&self, line: LineId) {
+        self.put(|pending| pending.lost_lines.push(line));
     }
 
-    /// The follower has something to look at.
+    /// Wakes the watcher for its observer.
     pub(super) fn wake(&self) {
-        self.put(|changes| changes.woken = true);
+        self.put(|pending| pending.woken = true);
     }
 
-    /// Whether it was, since the last time.
+    /// Returns true if the watcher was woken since the last call.
     #[cfg(test)]
     pub(super) fn was_woken(&self) -> bool {
-        std::mem::take(&mut self.lock().woken)
+        std::mem::take(&mut lock(&self.0.pending).woken)
     }
 
-    /// The watcher is to end.
+    /// Stops the watcher.
     pub(super) fn stop(&self) {
-        self.put(|changes| changes.stop = true);
+        self.put(|pending| pending.stop = true);
     }
 
-    /// Waits until something is there, or for that long; gives it all. A stop stays.
+    /// Waits for changes until the deadline, and takes them all. A stop remains.
     pub(super) fn wait(&self, until: Option<Instant>) -> PendingChanges {
-        let mut changes = self.lock();
-        while changes.is_empty() {
-            changes = match until.map(|at| at.saturating_duration_since(Instant::now())) {
+        let mut pending = lock(&self.0.pending);
+        while pending.is_empty() {
+            let changed = &self.0.changed;
+            pending = match until.map(|at| at.saturating_duration_since(Instant::now())) {
                 Some(left) if left.is_zero() => break,
-                Some(left) => self.0.1.wait_timeout(changes, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.0.1.wait(changes).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => changed.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => changed.wait(pending).unwrap_or_else(PoisonError::into_inner),
             };
         }
-        let stop = changes.stop;
-        std::mem::replace(&mut changes, PendingChanges { stop, ..PendingChanges::default() })
+        let stop = pending.stop;
+        std::mem::replace(&mut pending, PendingChanges { stop, ..PendingChanges::default() })
     }
 }
 
@@ -109,27 +109,27 @@ mod tests {
 
     #[test]
     fn many_events_about_a_vm_are_one() {
-        let inbox = ChangeQueue::default();
+        let queue = ChangeQueue::default();
         let uuid = Uuid::from_bytes([1; 16]);
         for change in [ChangeKind::Lifecycle, ChangeKind::Devices, ChangeKind::Lifecycle] {
-            inbox.changed(uuid, change);
+            queue.changed(uuid, change);
         }
-        inbox.lost(2);
-        inbox.lost(1);
-        inbox.closed(LineId(7));
-        let changes = inbox.wait(None);
-        assert_eq!(changes.changed.into_iter().collect::<Vec<_>>(), [(uuid, ChangeKind::Devices)]);
-        assert_eq!((changes.lost, changes.closed, changes.stop), (Some(2), vec![LineId(7)], false));
-        assert!(inbox.wait(Some(Instant::now())).is_empty(), "each once");
+        queue.lost(2);
+        queue.lost(1);
+        queue.line_lost(LineId(7));
+        let pending = queue.wait(None);
+        assert_eq!(pending.changed.into_iter().collect::<Vec<_>>(), [(uuid, ChangeKind::Devices)]);
+        assert_eq!((pending.lost, pending.lost_lines, pending.stop), (Some(2), vec![LineId(7)], false));
+        assert!(queue.wait(Some(Instant::now())).is_empty(), "each once");
     }
 
     #[test]
-    fn it_wakes_who_waits_and_a_stop_stays() {
-        let inbox = ChangeQueue::default();
-        let theirs = inbox.clone();
+    fn a_stop_wakes_the_waiting_thread_and_remains() {
+        let queue = ChangeQueue::default();
+        let theirs = queue.clone();
         let waiter = thread::spawn(move || theirs.wait(Some(Instant::now() + Duration::from_secs(30))).stop);
-        inbox.stop();
+        queue.stop();
         assert!(waiter.join().unwrap());
-        assert!(inbox.wait(None).stop);
+        assert!(queue.wait(None).stop);
     }
 }

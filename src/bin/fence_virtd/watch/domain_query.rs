@@ -1,83 +1,66 @@
-//! What a watcher asks of a libvirt connection.
-
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use virt::sys;
 
-use crate::libvirt::DomainRun;
-use crate::libvirt::{Connection, DomainHandle, LibvirtError, failed};
-use crate::libvirt::{DomainState, FoundDomain, Host};
+use crate::libvirt::{Connection, DomainHandle, DomainRun, FoundDomain, Host, LibvirtError};
 use fence_virt::domain_xml::{Devices, XmlError};
 use fence_virt::fence::{Domain, PowerState, Target, Uuid};
 use fence_virt::routing::LocalVm;
 
-/// A libvirt connection; a trait so that changes in the midst of things can be tested.
+/// Queries to a libvirt connection; a trait, so that tests can change VMs between calls.
 pub(super) trait DomainQuery {
-    /// All VMs that run.
+    /// Returns the running VMs.
     fn running(&self) -> Result<Vec<DomainRun>, LibvirtError>;
 
-    /// The VM with this UUID, if it runs.
+    /// Returns the current run of a VM, or none if it does not run.
     fn find(&self, uuid: Uuid) -> Result<Option<DomainRun>, LibvirtError>;
 
-    /// Its devices, if it is still there.
+    /// Returns the devices of a VM, or none if it does not exist.
     fn devices(&self, uuid: Uuid) -> Result<Option<Result<Devices, XmlError>>, LibvirtError>;
 
-    /// All VMs, whether they run or not.
+    /// Returns all VMs, running or not.
     fn all(&self) -> Result<Vec<LocalVm>, LibvirtError>;
 
-    /// The VM with this UUID, if there is one.
+    /// Returns a VM, running or not, or none if it does not exist.
     fn vm(&self, uuid: Uuid) -> Result<Option<LocalVm>, LibvirtError>;
 
-    /// Whether the connection is still there.
+    /// Checks that the connection is open, without a round trip.
     fn check(&self) -> Result<(), LibvirtError>;
 }
 
 impl DomainQuery for Connection {
     fn running(&self) -> Result<Vec<DomainRun>, LibvirtError> {
-        let domains =
-            self.connect()?.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE).map_err(failed)?;
-        let handles: Vec<DomainHandle> = domains.into_iter().map(DomainHandle::new).collect();
-        handles.iter().filter_map(|handle| running(handle).transpose()).collect()
+        let handles = self.domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE)?;
+        handles.iter().filter_map(|handle| run(handle).transpose()).collect()
     }
 
     fn find(&self, uuid: Uuid) -> Result<Option<DomainRun>, LibvirtError> {
-        match self.by_uuid(&uuid.to_string())? {
-            Some(handle) => running(&handle),
-            None => Ok(None),
-        }
+        self.by_uuid(&uuid.to_string())?.map_or(Ok(None), |handle| run(&handle))
     }
 
     fn devices(&self, uuid: Uuid) -> Result<Option<Result<Devices, XmlError>>, LibvirtError> {
-        match self.by_uuid(&uuid.to_string())? {
-            Some(handle) => Ok(Some(Devices::parse(&handle.get_xml_desc(0).map_err(failed)?))),
-            None => Ok(None),
-        }
+        let Some(handle) = self.by_uuid(&uuid.to_string())? else { return Ok(None) };
+        Ok(Some(Devices::parse(&handle.get_xml_desc(0)?)))
     }
 
     fn all(&self) -> Result<Vec<LocalVm>, LibvirtError> {
-        // A third call: which of those that are not off are not paused either.
-        let active =
-            self.connect()?.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_RUNNING).map_err(failed)?;
-        let active: Vec<DomainHandle> = active.into_iter().map(DomainHandle::new).collect();
-        let active = active
-            .iter()
-            .map(|handle| handle.get_uuid().map(|uuid| Uuid::from_bytes(*uuid.as_bytes())).map_err(failed))
-            .collect::<Result<HashSet<_>, _>>()?;
-        let found = Host::list(self)?.into_iter().map(local).collect::<Result<Vec<_>, _>>()?;
-        let with_activity = |vm: LocalVm| {
+        // A third call besides those of `list`: the VMs that are not paused either.
+        let active = self.domains(sys::VIR_CONNECT_LIST_DOMAINS_RUNNING)?;
+        let active = active.iter().map(uuid).collect::<Result<HashSet<_>, _>>()?;
+        let with_activity = |found| {
+            let vm = local(found)?;
             let is_active = vm.state == PowerState::Running && active.contains(&vm.uuid);
-            LocalVm { is_active, ..vm }
+            Ok(LocalVm { is_active, ..vm })
         };
-        Ok(found.into_iter().map(with_activity).collect())
+        self.list()?.into_iter().map(with_activity).collect()
     }
 
     fn vm(&self, uuid: Uuid) -> Result<Option<LocalVm>, LibvirtError> {
-        let target =
-            Target::new(uuid.to_string().as_bytes()).map_err(|error| LibvirtError(error.to_string()))?;
-        let found = Host::find(self, &target)?;
-        // A VM may have another's UUID for its name.
-        let found = found.into_iter().map(local).collect::<Result<Vec<_>, _>>()?;
+        let target = Target::new(uuid.to_string().as_bytes())
+            .map_err(|error| LibvirtError::Other(error.to_string()))?;
+        let found = Host::find(self, &target)?.into_iter().map(local).collect::<Result<Vec<_>, _>>()?;
+        // Another VM may have this UUID as its name.
         Ok(found.into_iter().find(|vm| vm.uuid == uuid))
     }
 
@@ -87,15 +70,18 @@ impl DomainQuery for Connection {
 }
 
 fn local(found: FoundDomain) -> Result<LocalVm, LibvirtError> {
-    let uuid = Uuid::parse(&found.uuid).ok_or_else(|| LibvirtError(format!("{} is no UUID", found.uuid)))?;
-    let DomainState { power: state, is_active, .. } = found.condition;
-    Ok(LocalVm { name: found.name, uuid, state, is_active })
+    let uuid = Uuid::parse(&found.uuid)
+        .ok_or_else(|| LibvirtError::Other(format!("{} is not a UUID", found.uuid)))?;
+    Ok(LocalVm { name: found.name, uuid, state: found.state.power, is_active: found.state.is_active })
 }
 
-/// Asks nobody: number, name and UUID came with the handle.
-fn running(handle: &DomainHandle) -> Result<Option<DomainRun>, LibvirtError> {
-    let Some(run) = handle.get_id() else { return Ok(None) };
-    let name = handle.get_name().map_err(failed)?;
-    let uuid = Uuid::from_bytes(*handle.get_uuid().map_err(failed)?.as_bytes());
-    Ok(Some(DomainRun { domain: Arc::new(Domain { name, uuid }), id: run }))
+/// Returns the current run without a round trip: ID, name and UUID came with the handle.
+fn run(handle: &DomainHandle) -> Result<Option<DomainRun>, LibvirtError> {
+    let Some(id) = handle.get_id() else { return Ok(None) };
+    let domain = Domain { name: handle.get_name()?, uuid: uuid(handle)? };
+    Ok(Some(DomainRun { domain: Arc::new(domain), id }))
+}
+
+fn uuid(handle: &DomainHandle) -> Result<Uuid, LibvirtError> {
+    Ok(Uuid::from_bytes(*handle.get_uuid()?.as_bytes()))
 }

@@ -1,63 +1,63 @@
-//! Tells the worker of all VMs of a URI, whether they run or not, and of each change.
-
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use log::debug;
 
+use super::change_handler::{ChangeHandler, RETRY_AFTER};
 use super::change_queue::PendingChanges;
 use super::domain_query::DomainQuery;
-use super::watcher::{AGAIN_AFTER, ChangeHandler};
 use crate::inbox::{DomainChange, Event, Message};
 use crate::libvirt::LibvirtError;
-use fence_virt::fence::Uuid;
+use fence_virt::fence::{UriIndex, Uuid};
 use fence_virt::routing::LocalVm;
 
-/// What the worker was told of a URI.
+/// Reporter of all VMs of a URI, running or not, and of their changes to the worker.
 pub(super) struct DomainReporter {
-    place: usize,
+    uri: UriIndex,
     worker: Sender<Message>,
-    told: BTreeMap<Uuid, LocalVm>,
-    /// VMs that libvirt could not tell about.
-    again: BTreeSet<Uuid>,
-    again_at: Option<Instant>,
-    /// The worker was told that not all is known.
-    is_unsure: bool,
+    reported: BTreeMap<Uuid, LocalVm>,
+    /// VMs whose query failed.
+    retries: BTreeSet<Uuid>,
+    retry_at: Option<Instant>,
+    /// True if the worker knows that the report is incomplete.
+    is_incomplete: bool,
 }
 
 impl DomainReporter {
-    pub(super) fn new(place: usize, worker: Sender<Message>) -> DomainReporter {
-        let (told, again) = (BTreeMap::new(), BTreeSet::new());
-        DomainReporter { place, worker, told, again, again_at: None, is_unsure: false }
+    pub(super) fn new(uri: UriIndex, worker: Sender<Message>) -> DomainReporter {
+        let reported = BTreeMap::new();
+        let retries = BTreeSet::new();
+        DomainReporter { uri, worker, reported, retries, retry_at: None, is_incomplete: false }
     }
 
-    fn tell(&self, change: DomainChange) {
-        // Nobody is there any more when the daemon stops.
-        let _ = self.worker.send(Message::Event(Event::Domains { uri: self.place, change }));
+    fn report(&self, change: DomainChange) {
+        // While the daemon stops the worker may have ended.
+        let _ = self.worker.send(Message::Event(Event::Domains { uri: self.uri, change }));
     }
 
-    fn look(&mut self, uuid: Uuid, query: &dyn DomainQuery, now: Instant) -> Result<(), LibvirtError> {
+    fn refresh(&mut self, uuid: Uuid, query: &dyn DomainQuery, now: Instant) -> Result<(), LibvirtError> {
         let found = match query.vm(uuid) {
             Ok(found) => found,
-            Err(failed) => {
+            Err(error) => {
                 query.check()?;
-                debug!("cpg: {uuid}: {failed}: looking again");
-                self.again.insert(uuid);
-                self.again_at.get_or_insert(now + AGAIN_AFTER);
-                if !std::mem::replace(&mut self.is_unsure, true) {
-                    // It may run here, and nobody may be told that all was told.
-                    self.tell(DomainChange::Lost);
+                debug!("cpg: {uuid}: {error}: retrying");
+                self.retries.insert(uuid);
+                self.retry_at.get_or_insert(now + RETRY_AFTER);
+                if !mem::replace(&mut self.is_incomplete, true) {
+                    // The VM may run here: do not claim a complete inventory.
+                    self.report(DomainChange::Lost);
                 }
                 return Ok(());
             }
         };
         match found {
-            Some(vm) if self.told.get(&uuid) != Some(&vm) => {
-                self.told.insert(uuid, vm.clone());
-                self.tell(DomainChange::One(vm));
+            Some(vm) if self.reported.get(&uuid) != Some(&vm) => {
+                self.reported.insert(uuid, vm.clone());
+                self.report(DomainChange::One(vm));
             }
-            None if self.told.remove(&uuid).is_some() => self.tell(DomainChange::Gone(uuid)),
+            None if self.reported.remove(&uuid).is_some() => self.report(DomainChange::Gone(uuid)),
             _ => {}
         }
         Ok(())
@@ -65,53 +65,49 @@ impl DomainReporter {
 }
 
 impl ChangeHandler for DomainReporter {
-    fn name(&self) -> &'static str {
-        "cpg"
-    }
-
     fn resync(&mut self, query: &dyn DomainQuery, reread: bool, _now: Instant) -> Result<(), LibvirtError> {
         let all = query.all()?;
         let found: BTreeMap<Uuid, LocalVm> = all.iter().map(|vm| (vm.uuid, vm.clone())).collect();
-        self.again.clear();
-        self.again_at = None;
-        let was_unsure = std::mem::replace(&mut self.is_unsure, false);
-        if reread || was_unsure || found != self.told {
-            self.told = found;
-            self.tell(DomainChange::All(all));
+        self.retries.clear();
+        self.retry_at = None;
+        let was_incomplete = mem::replace(&mut self.is_incomplete, false);
+        if reread || was_incomplete || found != self.reported {
+            self.reported = found;
+            self.report(DomainChange::All(all));
         }
         Ok(())
     }
 
-    fn take(
+    fn handle(
         &mut self,
         changes: &PendingChanges,
         query: &dyn DomainQuery,
         now: Instant,
     ) -> Result<(), LibvirtError> {
-        changes.changed.keys().try_for_each(|&uuid| self.look(uuid, query, now))
+        changes.changed.keys().try_for_each(|&uuid| self.refresh(uuid, query, now))
     }
 
-    fn attend(&mut self, query: &dyn DomainQuery, _uri: &str, now: Instant) -> Result<(), LibvirtError> {
-        if self.again_at.is_none_or(|at| now < at) {
+    fn turn(&mut self, query: &dyn DomainQuery, now: Instant) -> Result<(), LibvirtError> {
+        if self.retry_at.is_none_or(|at| now < at) {
             return Ok(());
         }
-        self.again_at = None;
-        std::mem::take(&mut self.again).into_iter().try_for_each(|uuid| self.look(uuid, query, now))?;
-        if self.again.is_empty() && std::mem::replace(&mut self.is_unsure, false) {
-            self.tell(DomainChange::All(self.told.values().cloned().collect()));
+        self.retry_at = None;
+        mem::take(&mut self.retries).into_iter().try_for_each(|uuid| self.refresh(uuid, query, now))?;
+        if self.retries.is_empty() && mem::replace(&mut self.is_incomplete, false) {
+            self.report(DomainChange::All(self.reported.values().cloned().collect()));
         }
         Ok(())
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.again_at
+        self.retry_at
     }
 
     fn lost(&mut self) {
-        self.tell(DomainChange::Lost);
-        self.again.clear();
-        self.again_at = None;
-        self.is_unsure = false;
+        self.report(DomainChange::Lost);
+        self.retries.clear();
+        self.retry_at = None;
+        self.is_incomplete = false;
     }
 }
 

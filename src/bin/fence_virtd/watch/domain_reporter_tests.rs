@@ -8,10 +8,10 @@ use crate::watch::change_queue::ChangeKind;
 use crate::watch::fake::{Fake, uuid};
 use fence_virt::domain_xml::Devices;
 
-/// An inventory of a fake connection, and what the worker is told.
+/// An reporter of a fake connection, and what the worker is told.
 struct World {
     fake: Fake,
-    inventory: DomainReporter,
+    reporter: DomainReporter,
     worker: Receiver<Message>,
     now: Instant,
 }
@@ -21,7 +21,7 @@ impl World {
         let (sender, worker) = unbounded();
         World {
             fake: Fake::default(),
-            inventory: DomainReporter::new(3, sender),
+            reporter: DomainReporter::new(UriIndex(3), sender),
             worker,
             now: Instant::now(),
         }
@@ -30,21 +30,23 @@ impl World {
     /// What was told since, in words.
     fn told(&self) -> Vec<String> {
         let words = |message| match message {
-            Message::Event(Event::Domains { uri: 3, change: DomainChange::All(vms) }) => {
+            Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::All(vms) }) => {
                 format!("{} VMs", vms.len())
             }
-            Message::Event(Event::Domains { uri: 3, change: DomainChange::One(vm) }) => vm.name,
-            Message::Event(Event::Domains { uri: 3, change: DomainChange::Gone(uuid) }) => {
+            Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::One(vm) }) => vm.name,
+            Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::Gone(uuid) }) => {
                 format!("{} is gone", &uuid.to_string()[..2])
             }
-            Message::Event(Event::Domains { uri: 3, change: DomainChange::Lost }) => "lost".to_owned(),
+            Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::Lost }) => {
+                "lost".to_owned()
+            }
             other => panic!("{other:?}"),
         };
         self.worker.try_iter().map(words).collect()
     }
 
     fn resync(&mut self, reread: bool) -> Vec<String> {
-        self.inventory.resync(&self.fake, reread, self.now).unwrap();
+        self.reporter.resync(&self.fake, reread, self.now).unwrap();
         self.told()
     }
 
@@ -54,12 +56,12 @@ impl World {
             changed: BTreeMap::from([(uuid(number), ChangeKind::Lifecycle)]),
             ..PendingChanges::default()
         };
-        self.inventory.take(&changes, &self.fake, self.now)?;
+        self.reporter.handle(&changes, &self.fake, self.now)?;
         Ok(self.told())
     }
 
     fn attend(&mut self) -> Vec<String> {
-        self.inventory.attend(&self.fake, "uri", self.now).unwrap();
+        self.reporter.turn(&self.fake, self.now).unwrap();
         self.told()
     }
 
@@ -103,13 +105,13 @@ fn a_vm_that_cannot_be_looked_at_is_looked_at_again() {
     world.fake.failing.set(true);
     assert_eq!(world.stir(1).unwrap(), ["lost"], "it is not known what is here");
     assert_eq!(world.stir(1).unwrap(), [""; 0], "that is told once");
-    let due = world.inventory.deadline().unwrap();
+    let due = world.reporter.deadline().unwrap();
     assert!(due > world.now && due < world.now + Duration::from_secs(10));
     world.fake.failing.set(false);
     assert_eq!(world.attend(), [""; 0], "it is not due yet");
     world.now = due;
     assert_eq!(world.attend(), ["vm1", "1 VMs"], "that is all");
-    assert_eq!(world.inventory.deadline(), None);
+    assert_eq!(world.reporter.deadline(), None);
 }
 
 #[test]
@@ -121,7 +123,7 @@ fn a_full_look_makes_up_for_one_that_failed() {
     assert_eq!(world.stir(1).unwrap(), ["lost"]);
     world.fake.failing.set(false);
     assert_eq!(world.resync(false), ["1 VMs"]);
-    assert_eq!(world.inventory.deadline(), None);
+    assert_eq!(world.reporter.deadline(), None);
 }
 
 #[test]
@@ -132,9 +134,9 @@ fn a_connection_that_is_gone_is_an_error() {
     assert!(world.stir(1).is_err());
     world.fake.dead.set(false);
     world.stir(1).unwrap();
-    assert!(world.inventory.deadline().is_some());
-    world.inventory.lost();
-    assert_eq!(world.inventory.deadline(), None, "another connection begins anew");
+    assert!(world.reporter.deadline().is_some());
+    world.reporter.lost();
+    assert_eq!(world.reporter.deadline(), None, "another connection begins anew");
     assert_eq!(world.told(), ["lost"]);
     world.fake.failing.set(false);
     assert_eq!(world.resync(true), ["0 VMs"], "all are told when it is there");

@@ -1,34 +1,34 @@
 use super::*;
-use crate::watch::fake::{Fake, Told, uuid};
+use crate::watch::fake::{Fake, Observed, uuid};
 
 /// A view over a fake, on a clock of its own.
 struct World {
     fake: Fake,
-    told: Told,
-    view: DomainTracker,
+    observed: Observed,
+    tracker: DomainTracker,
     now: Instant,
 }
 
 impl World {
     fn new() -> World {
-        let told = Told::default();
-        let view = DomainTracker::new(Box::new(told.clone()));
-        World { fake: Fake::default(), told, view, now: Instant::now() }
+        let observed = Observed::default();
+        let tracker = DomainTracker::new("test", Box::new(observed.clone()));
+        World { fake: Fake::default(), observed, tracker, now: Instant::now() }
     }
 
     fn resync(&mut self, reread: bool) -> Vec<String> {
-        self.view.resync(&self.fake, reread, self.now).unwrap();
-        self.told.take()
+        self.tracker.resync(&self.fake, reread, self.now).unwrap();
+        self.observed.take()
     }
 
     fn look(&mut self, number: u8, reread: bool) -> Vec<String> {
-        self.view.look(uuid(number), &self.fake, reread, self.now).unwrap();
-        self.told.take()
+        self.tracker.refresh(uuid(number), &self.fake, reread, self.now).unwrap();
+        self.observed.take()
     }
 
     fn attend(&mut self) -> Vec<String> {
-        self.view.attend(&self.fake, "uri", self.now).unwrap();
-        self.told.take()
+        self.tracker.turn(&self.fake, self.now).unwrap();
+        self.observed.take()
     }
 }
 
@@ -41,7 +41,7 @@ fn a_vm_is_told_once_a_run() {
     let mut world = World::new();
     world.fake.start(1, 7, serials(2));
     assert_eq!(world.resync(true), ["vm1 runs as 7 with 2"]);
-    assert_eq!(world.attend(), ["uri synced"]);
+    assert_eq!(world.attend(), ["synced"]);
     assert_eq!(world.attend(), [""; 0]);
     let reads = world.fake.reads.get();
     assert_eq!(world.look(1, false), [""; 0], "paused, resumed or the like");
@@ -85,10 +85,10 @@ fn the_xml_of_another_run_is_not_taken() {
     world.fake.start(1, 8, serials(1));
     assert_eq!(world.look(1, false), ["01 is gone"]);
     world.fake.xml_run.set(None);
-    assert_eq!(world.view.deadline(), Some(world.now + AGAIN_AFTER));
-    world.now += AGAIN_AFTER;
-    assert_eq!(world.attend(), ["vm1 runs as 8 with 1", "uri synced"]);
-    assert_eq!(world.view.deadline(), None);
+    assert_eq!(world.tracker.deadline(), Some(world.now + RETRY_AFTER));
+    world.now += RETRY_AFTER;
+    assert_eq!(world.attend(), ["vm1 runs as 8 with 1", "synced"]);
+    assert_eq!(world.tracker.deadline(), None);
 }
 
 #[test]
@@ -97,16 +97,19 @@ fn what_cannot_be_told_is_looked_at_again_unless_the_connection_is_gone() {
     world.fake.start(1, 7, serials(1));
     world.fake.failing.set(true);
     assert_eq!(world.resync(true), [""; 0]);
-    assert_eq!(world.attend(), [""; 0], "not everything is told yet");
+    assert_eq!(world.attend(), [""; 0], "not everything is observed yet");
     world.fake.failing.set(false);
-    world.now += AGAIN_AFTER;
-    assert_eq!(world.attend(), ["vm1 runs as 7 with 1", "uri synced"]);
+    world.now += RETRY_AFTER;
+    assert_eq!(world.attend(), ["vm1 runs as 7 with 1", "synced"]);
     world.fake.failing.set(true);
     world.fake.dead.set(true);
-    assert_eq!(world.view.look(uuid(1), &world.fake, false, world.now), Err(LibvirtError("dead".to_owned())));
-    assert!(world.view.resync(&world.fake, false, world.now).is_err());
-    world.view.lost();
-    assert_eq!(world.told.take(), ["lost"], "what ran may run on");
+    assert_eq!(
+        world.tracker.refresh(uuid(1), &world.fake, false, world.now),
+        Err(LibvirtError::Other("dead".to_owned()))
+    );
+    assert!(world.tracker.resync(&world.fake, false, world.now).is_err());
+    world.tracker.lost();
+    assert_eq!(world.observed.take(), ["lost"], "what ran may run on");
 }
 
 #[test]
@@ -126,23 +129,5 @@ fn a_vm_that_libvirt_never_tells_about_does_not_hold_up_the_others() {
     world.now += SYNC_LIMIT / 2;
     assert_eq!(world.attend(), [""; 0]);
     world.now += SYNC_LIMIT / 2;
-    assert_eq!(world.attend(), ["uri synced"]);
-}
-
-#[test]
-fn a_line_that_was_lost_with_the_connection_is_told() {
-    let told = Told::default();
-    let inbox = ChangeQueue::default();
-    let mut watcher = Watcher {
-        uri: "uri".to_owned(),
-        inbox: inbox.clone(),
-        view: Box::new(DomainTracker::new(Box::new(told.clone()))),
-        first: None,
-        connection: 1,
-        backoff: BACKOFF.0,
-    };
-    inbox.closed(crate::serial_event::LineId(7));
-    inbox.lost(1);
-    assert!(matches!(watcher.follow(&Fake::default()), Err(End::Lost(_))));
-    assert_eq!(told.take(), ["uri synced", "line 7 closed"]);
+    assert_eq!(world.attend(), ["synced"]);
 }

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::domain_observer::DomainObserver;
 use super::domain_query::DomainQuery;
-use super::watchers::DomainObserver;
-use crate::libvirt::DomainRun;
-use crate::libvirt::LibvirtError;
+use crate::libvirt::{DomainRun, LibvirtError};
 use crate::serial_event::LineId;
 use fence_virt::domain_xml::{Devices, XmlError};
 use fence_virt::fence::{Domain, PowerState, Uuid};
@@ -53,12 +52,12 @@ impl Fake {
     }
 
     fn local(&self, number: u8) -> LocalVm {
-        let (name, state) = (format!("vm{number}"), PowerState::Running);
-        LocalVm { name, uuid: uuid(number), state, is_active: true }
+        let name = format!("vm{number}");
+        LocalVm { name, uuid: uuid(number), state: PowerState::Running, is_active: true }
     }
 
     fn fail(&self) -> Result<(), LibvirtError> {
-        if self.failing.get() { Err(LibvirtError("broken".to_owned())) } else { Ok(()) }
+        if self.failing.get() { Err(LibvirtError::Other("broken".to_owned())) } else { Ok(()) }
     }
 }
 
@@ -94,15 +93,15 @@ impl DomainQuery for Fake {
     }
 
     fn check(&self) -> Result<(), LibvirtError> {
-        if self.dead.get() { Err(LibvirtError("dead".to_owned())) } else { Ok(()) }
+        if self.dead.get() { Err(LibvirtError::Other("dead".to_owned())) } else { Ok(()) }
     }
 }
 
 /// What a follower was told, in words.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Told(Arc<Mutex<Vec<String>>>);
+pub(super) struct Observed(Arc<Mutex<Vec<String>>>);
 
-impl Told {
+impl Observed {
     fn push(&self, words: String) {
         self.0.lock().unwrap().push(words);
     }
@@ -113,28 +112,24 @@ impl Told {
     }
 }
 
-impl DomainObserver for Told {
-    fn name(&self) -> &'static str {
-        "test"
-    }
-
-    fn runs(&mut self, vm: &DomainRun, devices: Devices, _now: Instant) {
+impl DomainObserver for Observed {
+    fn running(&mut self, vm: &DomainRun, devices: Devices, _now: Instant) {
         self.push(format!("{} runs as {} with {}", vm.domain.name, vm.id, devices.serials.len()));
     }
 
-    fn gone(&mut self, uuid: Uuid) {
+    fn stopped(&mut self, uuid: Uuid) {
         self.push(format!("{} is gone", &uuid.to_string()[..2]));
     }
 
-    fn synced(&mut self, uri: &str) {
-        self.push(format!("{uri} synced"));
+    fn synced(&mut self) {
+        self.push("synced".to_owned());
     }
 
     fn lost(&mut self) {
         self.push("lost".to_owned());
     }
 
-    fn closed(&mut self, line: LineId, _now: Instant) {
-        self.push(format!("line {} closed", line.0));
+    fn line_lost(&mut self, line: LineId, _now: Instant) {
+        self.push(format!("line {} lost", line.0));
     }
 }

@@ -1,22 +1,29 @@
-//! Follows which VMs run and what devices they have, for listeners that know
-//! their clients by them.
+//! Watchers: they follow the running VMs and their devices, for listeners that identify
+//! clients by them and for the cpg backend.
 //!
-//! 1. A thread for each URI opens a connection, asks for libvirt's events, and
-//!    then lists the VMs that run: [`watcher`].
-//! 2. An event only says which VM to look at again; what is, libvirt is asked.
-//!    So events may come late, twice, in any order, and many at once: [`change_queue`].
-//! 3. A [`watchers::DomainObserver`] is told: [`connector`] connects to the sockets of serial ports
-//!    and channels and hands them to the serial listener, [`cid_observer`] keeps
-//!    the table of vsock CIDs.
-//! 4. A connection that is lost is opened again, and everything looked at anew.
+//! 1. One thread per URI opens a connection, subscribes to events and then lists the
+//!    running VMs, so that nothing is missed in between: [`watcher`].
+//! 2. An event only names the VM to query again. Late, repeated and reordered events
+//!    are harmless, and many of them are one query: [`change_queue`].
+//! 3. A [`change_handler`] queries libvirt: [`domain_tracker`] notifies an observer,
+//!    [`domain_reporter`] the worker.
+//! 4. A [`domain_observer`] acts: [`connector`] connects to the sockets of serial ports
+//!    and channels for the serial listener, [`cid_observer`] updates the table of CIDs.
+//! 5. After a lost connection everything is queried again.
+#![forbid(unsafe_code)]
 
+mod change_handler;
 mod change_queue;
 mod cid_observer;
 mod connector;
+mod domain_observer;
 mod domain_query;
 mod domain_reporter;
+mod domain_tracker;
+mod local_uris;
 mod socket_registry;
-mod survey;
+mod vm_socket;
+mod wanted_sockets;
 mod watcher;
 mod watchers;
 
@@ -25,5 +32,6 @@ mod fake;
 #[cfg(test)]
 mod libvirt_tests;
 
-pub(crate) use survey::{LineCounts, lines};
-pub(crate) use watchers::{Watchers, local_uris, warn_of_remote};
+pub(crate) use local_uris::{local_uris, warn_of_remote};
+pub(crate) use wanted_sockets::{LineCounts, lines};
+pub(crate) use watchers::Watchers;

@@ -1,76 +1,84 @@
-//! Which sockets the VMs that run have, of all watchers of a listener: a
-//! socket that two of them name tells nothing of who is at its other end.
-
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::change_queue::ChangeQueue;
+use crate::serial_event::LineId;
+use fence_virt::sys::mutex::lock;
 
-/// The claims; its clones are the same.
+/// Registry of the sockets of running VMs, shared by all watchers of a listener: if two
+/// VMs have one socket, nobody can tell which of them is at its other end.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SocketRegistry(Arc<Mutex<Table>>);
-
-#[derive(Debug, Default)]
-struct Table {
-    /// How many VMs have the socket of this path.
-    counts: HashMap<PathBuf, usize>,
-    /// How often a socket came to be named twice.
-    conflicts: u64,
-    /// The watchers, which are woken then.
-    inboxes: Vec<ChangeQueue>,
+pub(super) struct SocketRegistry {
+    claims: Arc<Mutex<ClaimTable>>,
+    next_line: Arc<AtomicU64>,
 }
 
-/// The claim of a VM to a socket; given up when dropped.
+#[derive(Debug, Default)]
+struct ClaimTable {
+    /// Number of VMs with the socket, by its path.
+    counts: HashMap<PathBuf, usize>,
+    /// Number of times that a second VM claimed a socket.
+    conflicts: u64,
+    /// Watchers to wake at a conflict.
+    queues: Vec<ChangeQueue>,
+}
+
+/// Claim of a VM to a socket, released on drop.
 #[derive(Debug)]
 pub(super) struct SocketClaim {
-    claims: SocketRegistry,
+    registry: SocketRegistry,
     path: PathBuf,
 }
 
 impl SocketRegistry {
-    // Nothing panics while it holds the lock.
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ClaimTable> {
+        lock(&self.claims)
     }
 
-    /// A watcher whose sockets are claimed here.
-    pub(super) fn join(&self, inbox: ChangeQueue) {
-        self.lock().inboxes.push(inbox);
+    /// Adds a watcher that claims sockets here.
+    pub(super) fn join(&self, queue: ChangeQueue) {
+        self.lock().queues.push(queue);
     }
 
-    /// A VM has this socket.
+    /// Claims a socket for a VM.
     pub(super) fn claim(&self, path: &Path) -> SocketClaim {
-        let path = true_path(path);
+        let path = canonical(path);
         let mut table = self.lock();
         let count = table.counts.entry(path.clone()).or_default();
         *count += 1;
         if *count > 1 {
             table.conflicts += 1;
-            for inbox in &table.inboxes {
-                inbox.wake();
+            for queue in &table.queues {
+                queue.wake();
             }
         }
-        SocketClaim { claims: self.clone(), path }
+        SocketClaim { registry: self.clone(), path }
     }
 
-    /// How often a socket came to be named twice.
+    /// Number of times that a second VM claimed a socket.
     pub(super) fn conflicts(&self) -> u64 {
         self.lock().conflicts
+    }
+
+    /// Returns a new line's number, unique within the listener.
+    pub(super) fn next_line(&self) -> LineId {
+        LineId(self.next_line.fetch_add(1, Ordering::Relaxed))
     }
 }
 
 impl SocketClaim {
-    /// Whether no other VM that runs has the socket.
+    /// True if no other running VM has the socket.
     pub(super) fn is_sole(&self) -> bool {
-        self.claims.lock().counts.get(&self.path) == Some(&1)
+        self.registry.lock().counts.get(&self.path) == Some(&1)
     }
 }
 
 impl Drop for SocketClaim {
     fn drop(&mut self) {
-        let mut table = self.claims.lock();
+        let mut table = self.registry.lock();
         match table.counts.get_mut(&self.path) {
             Some(count) if *count > 1 => *count -= 1,
             _ => drop(table.counts.remove(&self.path)),
@@ -78,10 +86,10 @@ impl Drop for SocketClaim {
     }
 }
 
-/// The path without symbolic links and `..`, as far as it is there: /var/run/x is /run/x.
-fn true_path(path: &Path) -> PathBuf {
-    let in_true_folder = || Some(fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?));
-    fs::canonicalize(path).ok().or_else(in_true_folder).unwrap_or_else(|| path.to_owned())
+/// Resolves symbolic links and `..` as far as the path exists: /var/run/x is /run/x.
+fn canonical(path: &Path) -> PathBuf {
+    let in_folder = || Some(fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?));
+    fs::canonicalize(path).ok().or_else(in_folder).unwrap_or_else(|| path.to_owned())
 }
 
 #[cfg(test)]
@@ -96,23 +104,24 @@ mod tests {
         symlink(&folder, folder.join("same")).unwrap();
         fs::write(folder.join("real"), "").unwrap();
         symlink(folder.join("real"), folder.join("alias")).unwrap();
-        let claims = SocketRegistry::default();
-        let inbox = ChangeQueue::default();
-        claims.join(inbox.clone());
+        let registry = SocketRegistry::default();
+        let queue = ChangeQueue::default();
+        registry.join(queue.clone());
         for (one, other) in [("x", "same/x"), ("x", "deeper/../x"), ("x", "./x"), ("real", "alias")] {
-            let first = claims.claim(&folder.join(one));
-            assert!(first.is_sole() && !inbox.was_woken());
-            let before = claims.conflicts();
-            let second = claims.claim(&folder.join(other));
+            let first = registry.claim(&folder.join(one));
+            assert!(first.is_sole() && !queue.was_woken());
+            let before = registry.conflicts();
+            let second = registry.claim(&folder.join(other));
             assert!(!first.is_sole() && !second.is_sole(), "{one} {other}");
-            assert!(claims.conflicts() > before && inbox.was_woken());
+            assert!(registry.conflicts() > before && queue.was_woken());
             drop(second);
             assert!(first.is_sole());
         }
-        let (a, b) = (claims.claim(&folder.join("a")), claims.claim(&folder.join("b")));
+        let a = registry.claim(&folder.join("a"));
+        let b = registry.claim(&folder.join("b"));
         assert!(a.is_sole() && b.is_sole());
         drop((a, b));
-        assert!(claims.lock().counts.is_empty());
+        assert!(registry.lock().counts.is_empty());
         fs::remove_dir_all(&folder).unwrap();
     }
 }

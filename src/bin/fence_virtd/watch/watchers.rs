@@ -1,165 +1,96 @@
-//! The threads of the watchers.
-
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use log::warn;
 
-use crate::access::CidTable;
-use crate::inbox::Message;
-use crate::libvirt::{DomainRun, LibvirtError};
-use crate::serial_event::{LineId, SerialSink};
-use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
-use fence_virt::config::SerialConfig;
-use fence_virt::domain_xml::Devices;
-use fence_virt::fence::Uuid;
-
 use super::change_queue::ChangeQueue;
 use super::cid_observer::CidObserver;
 use super::connector::Connector;
-use super::domain_query::DomainQuery;
+use super::domain_observer::DomainObserver;
 use super::domain_reporter::DomainReporter;
+use super::domain_tracker::DomainTracker;
+use super::local_uris::{is_local, local_uris, warn_of_remote};
 use super::socket_registry::SocketRegistry;
-use super::watcher::{DomainTracker, Watcher, WatcherHandle};
+use super::watcher::{Watcher, WatcherHandle};
+use crate::access::CidTable;
+use crate::inbox::Message;
+use crate::serial_event::SerialSink;
+use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
+use crate::threads::join_by;
+use fence_virt::config::SerialConfig;
+use fence_virt::fence::UriIndex;
 
-/// The serial listener's own URI, or else those of the backend.
-fn uris_of_lines<'a>(config: &'a SerialConfig, backend: &'a [String]) -> &'a [String] {
-    config.uri.as_ref().map_or(backend, std::slice::from_ref)
-}
-
-/// The URIs of this host whose VMs the serial listener serves.
-pub(crate) fn local_uris<'a>(
-    config: &'a SerialConfig,
-    backend: &'a [String],
-) -> impl Iterator<Item = &'a String> {
-    uris_of_lines(config, backend).iter().filter(|uri| is_local(uri))
-}
-
-/// What is to be said of URIs whose VMs the serial listener cannot serve.
-pub(crate) fn warn_of_remote(config: &SerialConfig, backend: &[String]) -> Vec<String> {
-    let remote = uris_of_lines(config, backend).iter().filter(|uri| !is_local(uri));
-    remote.map(|uri| format!("{uri} is another host's: the sockets of its VMs are not here")).collect()
-}
-
-/// Whether a URI is that of this host: `driver[+transport]://[user@][host][:port]/..`,
-/// see <https://libvirt.org/uri.html>. A tunnel that is nameless cannot be seen.
-fn is_local(uri: &str) -> bool {
-    let Some((scheme, rest)) = uri.split_once("://") else { return true };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
-    let host = authority.rsplit('@').next().unwrap_or("");
-    let host = match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or(""),
-        None => host.split(':').next().unwrap_or(""),
-    };
-    host.is_empty() || scheme.ends_with("+unix") || matches!(host, "localhost" | "127.0.0.1" | "::1")
-}
-
-/// Who wants to know which VMs run. It is called by the watcher's thread only.
-pub(super) trait DomainObserver: Send {
-    /// What it is called in the log.
-    fn name(&self) -> &'static str;
-
-    /// This VM runs and has these devices; what was said of it before is over.
-    fn runs(&mut self, vm: &DomainRun, devices: Devices, now: Instant);
-
-    /// This VM does not run any more.
-    fn gone(&mut self, uuid: Uuid);
-
-    /// Every VM that runs was told.
-    fn synced(&mut self, uri: &str);
-
-    /// The connection is lost: VMs may start and stop unseen.
-    fn lost(&mut self);
-
-    /// The listener lost this line.
-    fn closed(&mut self, _line: LineId, _now: Instant) {}
-
-    /// Does what is due; called only while there is a connection, and fails if that turns out to be gone.
-    fn attend(&mut self, _census: &dyn DomainQuery, _now: Instant) -> Result<(), LibvirtError> {
-        Ok(())
-    }
-
-    /// When it wants to be attended to.
-    fn deadline(&self) -> Option<Instant> {
-        None
-    }
-}
-
-/// The threads.
+/// Threads of the watchers.
 #[derive(Default)]
 pub(crate) struct Watchers(Vec<WatcherHandle>);
 
 impl Watchers {
-    /// Follows the lines of the VMs for the serial listener at `listener`: at
-    /// its own URI, or else at those of the backend.
+    /// Follows the sockets of running VMs for the serial listener, on its own URI or
+    /// else on those of the backend.
     ///
     /// # Errors
     ///
-    /// If there is no thread for it.
+    /// If the system has no thread left.
     pub(crate) fn follow_lines(
         &mut self,
         config: &SerialConfig,
         backend: &[String],
         listener: &SerialSink,
     ) -> Result<(), String> {
-        let (claims, numbers) = (SocketRegistry::default(), Arc::new(AtomicU64::new(0)));
+        let registry = SocketRegistry::default();
         for warning in warn_of_remote(config, backend) {
             warn!("serial: {warning}");
         }
         for uri in local_uris(config, backend) {
-            let inbox = ChangeQueue::default();
-            let follower =
-                Connector::new(config, listener.clone(), inbox.clone(), claims.clone(), numbers.clone());
-            let mut handle = Watcher::start(uri, inbox, Box::new(DomainTracker::new(Box::new(follower))))?;
+            let queue = ChangeQueue::default();
+            let connector = Connector::new(uri, config, listener.clone(), queue.clone(), registry.clone());
+            let mut handle = Watcher::start("serial", uri, queue, tracker("serial", connector))?;
             handle.first = handle.first.filter(|_| !backend.contains(uri));
             self.0.push(handle);
         }
         Ok(())
     }
 
-    /// Follows which VM has which CID, for each URI of the backend.
+    /// Follows the CIDs of running VMs, on each URI of the backend.
     ///
     /// # Errors
     ///
-    /// If there is no thread for it.
+    /// If the system has no thread left.
     pub(crate) fn follow_cids(&mut self, uris: &[String]) -> Result<CidTable, String> {
         let table = CidTable::new(uris.len());
-        for (place, uri) in uris.iter().enumerate() {
-            let mut follower = CidObserver { table: table.clone(), uri: place };
+        for (at, uri) in uris.iter().enumerate() {
+            let mut observer = CidObserver { table: table.clone(), uri: UriIndex(at) };
             if !is_local(uri) {
-                // Its VMs have CIDs at their own host, and ask there.
-                follower.synced(uri);
+                // VMs of another host have their CIDs there, and send requests there.
+                observer.synced();
                 continue;
             }
-            let view = Box::new(DomainTracker::new(Box::new(follower)));
-            let handle = Watcher::start(uri, ChangeQueue::default(), view)?;
+            let handle = Watcher::start("vsock", uri, ChangeQueue::default(), tracker("vsock", observer))?;
             self.0.push(WatcherHandle { first: None, ..handle });
         }
         Ok(table)
     }
 
-    /// Tells the worker of all VMs of these URIs, and of each change.
+    /// Reports all VMs of these URIs and their changes to the worker.
     ///
     /// # Errors
     ///
-    /// If there is no thread for it.
+    /// If the system has no thread left.
     pub(crate) fn follow_vms(&mut self, uris: &[String], worker: &Sender<Message>) -> Result<(), String> {
-        for (place, uri) in uris.iter().enumerate() {
-            let inventory = Box::new(DomainReporter::new(place, worker.clone()));
-            let handle = Watcher::start(uri, ChangeQueue::default(), inventory)?;
+        for (at, uri) in uris.iter().enumerate() {
+            let reporter = Box::new(DomainReporter::new(UriIndex(at), worker.clone()));
+            let handle = Watcher::start("cpg", uri, ChangeQueue::default(), reporter)?;
             self.0.push(WatcherHandle { first: None, ..handle });
         }
         Ok(())
     }
 
-    /// Waits for the first connections of those whose URI is not the
-    /// backend's, which was waited for already; false if a signal says stop.
+    /// Waits for the first connections to URIs that are not the backend's, which the
+    /// start has waited for already. Returns false if a stop signal came.
     ///
     /// # Errors
     ///
-    /// A sentence that says which URI cannot be reached, and why.
+    /// The URI that cannot be reached, and the reason.
     pub(crate) fn await_first(&mut self, startup: &Startup<'_>) -> Result<bool, String> {
         let deadline = Instant::now() + START_LIMIT;
         for handle in &mut self.0 {
@@ -169,58 +100,28 @@ impl Watchers {
                 FirstAttempt::Made(Ok(())) => continue,
                 FirstAttempt::Made(Err(reason)) => reason,
                 FirstAttempt::ThreadEnded => "its thread has ended".to_owned(),
-                FirstAttempt::TimedOut => "it does not answer".to_owned(),
+                FirstAttempt::TimedOut => "no answer".to_owned(),
             };
-            let uri = &handle.uri;
-            return Err(format!(
-                "{}: cannot connect to {uri}: {reason} (wait_for_init waits for it)",
-                handle.name
-            ));
+            let WatcherHandle { name, uri, .. } = handle;
+            return Err(format!("{name}: cannot connect to {uri}: {reason} (wait_for_init waits for it)"));
         }
         Ok(true)
     }
 
-    /// Tells them to close their connections and end, and waits for those
-    /// that do by `deadline`. One that hangs with its libvirtd is left behind.
+    /// Stops the threads, which close their connections, and waits for them until
+    /// `deadline`. A thread that hangs with its libvirtd is left behind.
     pub(crate) fn stop(self, deadline: Instant) {
         for handle in &self.0 {
-            handle.inbox.stop();
+            handle.queue.stop();
         }
-        for handle in self.0 {
-            if !crate::threads::join_by(handle.thread, deadline) {
-                warn!("{}: {} does not answer: ending without it", handle.name, handle.uri);
+        for WatcherHandle { name, uri, thread, .. } in self.0 {
+            if !join_by(thread, deadline) {
+                warn!("{name}: {uri} does not answer: exiting with its connection open");
             }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_uri_with_another_host_is_not_local() {
-        for local in [
-            "qemu:///system",
-            "test:///default",
-            "test+unix:///default?socket=/run/x@y",
-            "qemu+unix:///session",
-            "qemu+unix://anything/system",
-            "qemu+tcp://localhost/system",
-            "qemu+ssh://root@127.0.0.1:2222/system",
-            "qemu+tls://[::1]/system",
-            "xen",
-        ] {
-            assert!(is_local(local), "{local}");
-        }
-        for remote in [
-            "qemu://other/system",
-            "qemu+ssh://root@other/system",
-            "qemu+tcp://192.0.2.1:16509/system",
-            "qemu+tls://[2001:db8::1]/system",
-            "test+libssh2://user@other/default?socket=/x",
-        ] {
-            assert!(!is_local(remote), "{remote}");
-        }
-    }
+fn tracker(name: &'static str, observer: impl DomainObserver + 'static) -> Box<DomainTracker> {
+    Box::new(DomainTracker::new(name, Box::new(observer)))
 }

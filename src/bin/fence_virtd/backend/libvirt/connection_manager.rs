@@ -1,13 +1,12 @@
-//! A thread for each URI that opens its connection, looks every two seconds
-//! whether it answers, and closes it: all that can hang with a frozen libvirtd.
+//! Connection managers: one thread per URI makes every call that can hang with a frozen
+//! libvirtd, except those of the worker.
 //!
-//! 1. The keeper opens two connections: one it shows to the worker through
-//!    [`SharedLink`], the other is for its own probes.
-//! 2. It probes; the worker passes by a URI whose probe is late.
-//! 3. When a probe fails it takes the connection back. The worker may be in a
-//!    call on it still, so it keeps its own handle until the worker's is
-//!    gone: the last one closes, and that must not be the worker.
-//! 4. It opens anew, at growing intervals.
+//! 1. It opens two connections: one for the worker, through [`SharedLink`], and one for
+//!    its own probes.
+//! 2. It probes every two seconds; the worker skips a URI whose probe is late.
+//! 3. When a probe fails it withdraws the worker's connection, but holds it until the
+//!    worker has released it: the last holder closes it, and that may block.
+//! 4. It opens new ones, at growing intervals.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -17,98 +16,108 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, info, warn};
 
 use super::link::{ManagerCommand, SharedLink, UriLink};
+use crate::backoff::Backoff;
 use crate::inbox::{Event, Message};
-use crate::libvirt::Host;
-use crate::libvirt::{Connection, LibvirtError};
+use crate::libvirt::{Connection, Host, LibvirtError};
 use crate::status::UriState;
 use crate::threads::join_by;
+use fence_virt::fence::UriIndex;
 
-/// How often an idle connection is probed.
+/// Interval between probes of an idle connection.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
-/// How often it is looked anew which VMs are there, where there are several URIs.
-const INVENTORY_EVERY: Duration = Duration::from_secs(30);
-/// The first and the longest interval between attempts to open.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// Interval between lists of the domains, if there are several URIs.
+const LIST_EVERY: Duration = Duration::from_secs(30);
+/// Intervals between attempts to open.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
-/// The outcome of a keeper's first attempt: the URI, and why it failed if it did.
-pub(super) type First = (String, Result<(), String>);
+/// Result of a manager's first attempt to connect.
+pub(super) struct FirstConnection {
+    pub(super) uri: String,
+    pub(super) outcome: Result<(), String>,
+}
 
-/// What [`start`] gives: the threads, the worker's ends, the first outcomes.
-type Parts = (ConnectionManagers, Vec<UriLink>, Receiver<First>);
+/// Managers that were just started.
+pub(super) struct StartedManagers {
+    pub(super) managers: ConnectionManagers,
+    /// The worker's ends, in the order of the URIs.
+    pub(super) links: Vec<UriLink>,
+    pub(super) first: Receiver<FirstConnection>,
+}
 
-/// The threads.
+/// Threads of the connection managers.
 #[derive(Debug)]
-pub(crate) struct ConnectionManagers {
-    threads: Vec<(Sender<ManagerCommand>, JoinHandle<()>)>,
-    shared: Vec<Arc<SharedLink>>,
+pub(crate) struct ConnectionManagers(Vec<ManagerHandle>);
+
+#[derive(Debug)]
+struct ManagerHandle {
+    commands: Sender<ManagerCommand>,
+    thread: JoinHandle<()>,
+    shared: Arc<SharedLink>,
 }
 
 impl ConnectionManagers {
-    /// Tells them to close their connections and end, and waits for those
-    /// that do by `deadline`. One that hangs with its libvirtd is left behind.
+    /// Stops the threads, which close their connections, and waits for them until
+    /// `deadline`. A thread that hangs with its libvirtd is left behind.
     pub(crate) fn stop(self, deadline: Instant) {
-        for (command, thread) in self.threads {
-            if command.send_deadline(ManagerCommand::Stop, deadline).is_err() {
-                continue;
+        for ManagerHandle { commands, thread, .. } in self.0 {
+            if commands.send_deadline(ManagerCommand::Stop, deadline).is_ok() {
+                join_by(thread, deadline);
             }
-            join_by(thread, deadline);
         }
     }
 
-    /// What reports on the URIs.
+    /// Returns a closure that reports the state of the URIs.
     pub(crate) fn reporter(&self) -> impl Fn() -> Vec<UriState> + Send + use<> {
-        let shared = self.shared.clone();
+        let shared: Vec<_> = self.0.iter().map(|manager| manager.shared.clone()).collect();
         move || shared.iter().map(|shared| shared.report()).collect()
     }
 }
 
-/// Starts a keeper for each URI.
-pub(super) fn start(uris: &[String], worker: &Sender<Message>) -> Result<Parts, String> {
+/// Starts a manager for each URI.
+pub(super) fn start(uris: &[String], worker: &Sender<Message>) -> Result<StartedManagers, String> {
     let (first_sender, first) = bounded(uris.len());
-    let mut threads = Vec::new();
+    let mut managers = Vec::new();
     let mut links = Vec::new();
-    for (place, uri) in uris.iter().enumerate() {
-        let (keeper, commands) = bounded(1);
+    for (at, uri) in uris.iter().enumerate() {
+        let (commands, receiver) = bounded(1);
         let shared = Arc::new(SharedLink::new(uri));
-        let mut thread = ConnectionManager {
-            place,
+        let mut manager = ConnectionManager {
+            uri: UriIndex(at),
             shared: shared.clone(),
-            commands,
+            commands: receiver,
             worker: worker.clone(),
             first: Some(first_sender.clone()),
             retired: Vec::new(),
-            // Who may have copies on several URIs has to know where they were.
-            wants_inventory: uris.len() > 1,
-            backoff: BACKOFF.0,
+            // With several URIs the backend has to know which had a VM last.
+            lists_domains: uris.len() > 1,
+            backoff: BACKOFF,
         };
-        let handle = thread::Builder::new()
-            .name(format!("keeper-{place}"))
-            .spawn(move || thread.run())
+        let thread = thread::Builder::new()
+            .name(format!("connection-{at}"))
+            .spawn(move || manager.run())
             .map_err(|error| format!("cannot start a thread: {error}"))?;
-        threads.push((keeper.clone(), handle));
-        links.push(UriLink { shared, keeper });
+        links.push(UriLink { shared: shared.clone(), manager: commands.clone() });
+        managers.push(ManagerHandle { commands, thread, shared });
     }
-    let shared = links.iter().map(|link: &UriLink| link.shared.clone()).collect();
-    Ok((ConnectionManagers { threads, shared }, links, first))
+    Ok(StartedManagers { managers: ConnectionManagers(managers), links, first })
 }
 
 struct ConnectionManager {
-    place: usize,
+    uri: UriIndex,
     shared: Arc<SharedLink>,
     commands: Receiver<ManagerCommand>,
     worker: Sender<Message>,
-    first: Option<Sender<First>>,
-    /// Connections that were given up and that the worker may still hold.
+    first: Option<Sender<FirstConnection>>,
+    /// Withdrawn connections that the worker may still hold.
     retired: Vec<Arc<Connection>>,
-    wants_inventory: bool,
-    /// How long it rests before it opens anew.
-    backoff: Duration,
+    lists_domains: bool,
+    backoff: Backoff,
 }
 
-/// What ended a wait.
+/// Reason for the end of a wait.
 enum Wake {
-    Time,
-    Asked,
+    Timeout,
+    Probe,
     Stop,
 }
 
@@ -116,25 +125,26 @@ impl ConnectionManager {
     fn run(&mut self) {
         let mut last_reason = None;
         loop {
-            let outcome = self.open();
+            let opened = self.open();
             if let Some(first) = self.first.take() {
-                let outcome = outcome.as_ref().map(|_| ()).map_err(|LibvirtError(reason)| reason.clone());
-                // Nobody waits for it with wait_for_init.
-                let _ = first.send((self.shared.uri().to_owned(), outcome));
+                let outcome = opened.as_ref().map(|_| ()).map_err(LibvirtError::to_string);
+                // With wait_for_init nobody waits for it.
+                let _ = first.send(FirstConnection { uri: self.shared.uri().to_owned(), outcome });
             }
-            let stopped = match outcome {
+            let is_stopped = match opened {
                 Ok((connection, own)) => {
                     info!("{}: connected", self.shared.uri());
                     last_reason = None;
                     let since = Instant::now();
-                    let stopped = self.keep(connection, &own);
-                    // One that is lost at once is not opened again at once.
+                    let is_stopped = self.keep(connection, &own);
+                    // A connection that is lost at once does not reset the backoff.
                     if since.elapsed() >= PROBE_EVERY {
-                        self.backoff = BACKOFF.0;
+                        self.backoff.reset();
                     }
-                    stopped || self.rest()
+                    is_stopped || self.rest()
                 }
-                Err(LibvirtError(reason)) => {
+                Err(error) => {
+                    let reason = error.to_string();
                     if last_reason.as_ref() != Some(&reason) {
                         warn!("{}: cannot connect: {reason}", self.shared.uri());
                         last_reason = Some(reason.clone());
@@ -143,34 +153,34 @@ impl ConnectionManager {
                     self.rest()
                 }
             };
-            if stopped {
+            if is_stopped {
                 return;
             }
         }
     }
 
+    /// Opens the worker's connection and the manager's own.
     fn open(&self) -> Result<(Arc<Connection>, Connection), LibvirtError> {
-        // Two, one for each thread: when the keepalive ends a connection in which two threads wait, libvirt
-        // 9.0 crashes the one that takes over its I/O (CVE-2024-4418), and lets it wait for ever in others.
+        // One per thread: when the keepalive closes a connection on which two threads wait, libvirt 9.0
+        // crashes (CVE-2024-4418) if one of them takes over its I/O, and hangs otherwise.
         let own = Connection::open(self.shared.uri())?;
         let connection = Arc::new(Connection::open(self.shared.uri())?);
         self.shared.opened(connection.clone());
-        self.take_inventory(&own)?;
+        self.list_domains(&own)?;
         Ok((connection, own))
     }
 
-    fn take_inventory(&self, own: &Connection) -> Result<(), LibvirtError> {
-        if self.wants_inventory {
-            let pairs = own.list()?.into_iter().map(|found| (found.uuid, found.name));
-            self.shared.saw(pairs.collect());
+    fn list_domains(&self, own: &Connection) -> Result<(), LibvirtError> {
+        if self.lists_domains {
+            self.shared.listed(own.list()?);
         }
         Ok(())
     }
 
-    /// Probes an open connection until it fails; true if the keeper is to end.
+    /// Probes an open connection until it fails; returns true if the manager was stopped.
     fn keep(&mut self, connection: Arc<Connection>, own: &Connection) -> bool {
-        let mut was_asked = false;
-        let mut inventory_at = Instant::now();
+        let mut is_requested = false;
+        let mut listed_at = Instant::now();
         loop {
             self.shared.probing(Some(Instant::now()));
             let mut outcome = own.probe().and_then(|()| connection.check());
@@ -178,24 +188,25 @@ impl ConnectionManager {
             if outcome.is_ok() {
                 self.shared.answered();
             }
-            if outcome.is_ok() && inventory_at.elapsed() >= INVENTORY_EVERY {
-                outcome = self.take_inventory(own);
-                inventory_at = Instant::now();
+            if outcome.is_ok() && listed_at.elapsed() >= LIST_EVERY {
+                outcome = self.list_domains(own);
+                listed_at = Instant::now();
             }
-            if was_asked {
-                self.tell(outcome.clone().map_err(|LibvirtError(reason)| reason));
+            let outcome = outcome.map_err(|error| error.to_string());
+            if is_requested {
+                self.report(outcome.clone());
             }
-            if let Err(LibvirtError(reason)) = outcome {
-                warn!("{}: the connection is lost: {reason}", self.shared.uri());
+            if let Err(reason) = outcome {
+                warn!("{}: connection lost: {reason}", self.shared.uri());
                 self.shared.closed(reason);
                 self.retired.push(connection);
                 return false;
             }
-            was_asked = match self.wait(PROBE_EVERY) {
-                Wake::Time => false,
-                Wake::Asked => true,
+            is_requested = match self.wait(PROBE_EVERY) {
+                Wake::Timeout => false,
+                Wake::Probe => true,
                 Wake::Stop => {
-                    self.shared.closed("the daemon stops".to_owned());
+                    self.shared.closed("the daemon is stopping".to_owned());
                     self.retired.push(connection);
                     self.reap();
                     return true;
@@ -204,15 +215,14 @@ impl ConnectionManager {
         }
     }
 
-    /// Waits before the next attempt to open; true if the keeper is to end.
-    /// Who asks meanwhile is told no.
+    /// Waits before the next attempt to open, and answers probes with failure meanwhile.
+    /// Returns true if the manager was stopped.
     fn rest(&mut self) -> bool {
-        let until = Instant::now() + self.backoff;
-        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        let until = Instant::now() + self.backoff.next();
         loop {
             match self.wait(until.saturating_duration_since(Instant::now())) {
-                Wake::Time => return false,
-                Wake::Asked => self.tell(Err("there is no connection".to_owned())),
+                Wake::Timeout => return false,
+                Wake::Probe => self.report(Err("not connected".to_owned())),
                 Wake::Stop => return true,
             }
         }
@@ -221,21 +231,21 @@ impl ConnectionManager {
     fn wait(&mut self, limit: Duration) -> Wake {
         self.reap();
         match self.commands.recv_timeout(limit) {
-            Ok(ManagerCommand::Probe) => Wake::Asked,
+            Ok(ManagerCommand::Probe) => Wake::Probe,
             Ok(ManagerCommand::Stop) | Err(RecvTimeoutError::Disconnected) => Wake::Stop,
-            Err(RecvTimeoutError::Timeout) => Wake::Time,
+            Err(RecvTimeoutError::Timeout) => Wake::Timeout,
         }
     }
 
-    /// Closes the connections that only this thread still holds.
+    /// Closes the retired connections that the worker has released.
     fn reap(&mut self) {
         self.retired.retain(|connection| Arc::strong_count(connection) > 1);
     }
 
-    fn tell(&self, outcome: Result<(), String>) {
-        let event = Event::Probed { uri: self.place, outcome };
+    fn report(&self, outcome: Result<(), String>) {
+        let event = Event::Probed { uri: self.uri, outcome };
         if self.worker.send(Message::Event(event)).is_err() {
-            debug!("{}: nobody waits for the probe any more", self.shared.uri());
+            debug!("{}: probe result dropped: the worker has ended", self.shared.uri());
         }
     }
 }

@@ -1,18 +1,20 @@
-//! The libvirt backend: the VMs of one or several libvirt URIs.
+//! The libvirt backend: VMs of one or several libvirt URIs.
 //!
-//! | part | does |
+//! | module | content |
 //! | --- | --- |
-//! | [`host`] | what is asked of one URI, and its answers: a trait, so that faults can be tested |
-//! | [`connection`] | the trait over a libvirt connection |
-//! | [`link`] | what the worker and a keeper share of a URI |
-//! | [`keeper`] | a thread for each URI: opens, probes, closes |
-//! | [`resolve`] | which VM is meant, and where its copies are |
+//! | [`start`] | start of the threads, and the wait for first connections |
+//! | [`connection_manager`] | one thread per URI: opens, probes and closes its connections |
+//! | [`link`] | state of a URI, shared by the worker and its connection manager |
+//! | [`resolve`] | the VM that a request names, and its placements |
 //! | [`power`] | off, on and reboot, verified |
-//! | [`backend`] | the requests, the retries and the probes under way |
+//! | [`listing`], [`devstatus`] | lists of all URIs, probes of all URIs |
+//! | [`backend`] | requests, permissions and retries |
 
 mod backend;
 mod connection_manager;
+mod devstatus;
 mod link;
+mod listing;
 mod power;
 mod resolve;
 mod start;

@@ -1,6 +1,5 @@
 //! Who asks by vsock or on a line: a CID, the VM that has it, and its name.
 
-use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,7 +10,7 @@ use crate::access::{CidTable, Permissions};
 use crate::backend::Backend;
 use crate::job::tests::{answers, job};
 use crate::libvirt::DomainRun;
-use fence_virt::fence::{Answer, Domain, Operation, Source, Uuid, Verdict};
+use fence_virt::fence::{Answer, Domain, Operation, Source, UriIndex, Uuid, Verdict};
 use fence_virt::groups::{Group, Groups};
 
 /// A host with the VMs a and b, of which a has CID 3 by the roster, as the run with this number.
@@ -23,19 +22,13 @@ struct Bench {
 impl Bench {
     fn new(ips: &[&str], uuids: &[&str], run: u32) -> Bench {
         let host = Fake::with(&[("a", A, true), ("b", B, true)]);
-        let link = FakeLink {
-            name: "uri".to_owned(),
-            fake: host.clone(),
-            closed: Cell::new(false),
-            probes: Cell::new(0),
-            inventory: RefCell::new(None),
-        };
+        let link = FakeLink::new("uri", &host);
         let owned = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
         let groups = Groups::new(vec![Group::new(&owned(ips), &owned(uuids))]);
         let domain = Domain { name: "a".to_owned(), uuid: Uuid::parse(A).unwrap() };
         let cids = CidTable::new(1);
-        cids.insert(0, DomainRun { domain: Arc::new(domain), id: run }, vec![3]);
-        cids.set_complete(0, true);
+        cids.insert(UriIndex(0), DomainRun { domain: Arc::new(domain), id: run }, vec![3]);
+        cids.set_complete(UriIndex(0), true);
         Bench { backend: LibvirtBackend::new(vec![link], Permissions::new(groups, Some(cids))), host }
     }
 

@@ -1,16 +1,13 @@
-//! Start of the libvirt backend.
-
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use log::warn;
 
+use super::backend::LibvirtBackend;
+use super::connection_manager::{self, ConnectionManagers, FirstConnection, StartedManagers};
+use super::link::UriLink;
 use crate::access::Permissions;
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
-
-use super::backend::LibvirtBackend;
-use super::connection_manager::{self, ConnectionManagers};
-use super::link::UriLink;
 
 /// Time limit for the other URIs once one is connected.
 const OTHERS_LIMIT: Duration = Duration::from_secs(3);
@@ -26,25 +23,26 @@ pub(crate) fn start(
     permissions: Permissions,
     startup: &Startup<'_>,
 ) -> Result<Option<(LibvirtBackend<UriLink>, ConnectionManagers)>, String> {
-    let (keepers, links, first) = connection_manager::start(uris, startup.worker)?;
+    let StartedManagers { managers, links, first } = connection_manager::start(uris, startup.worker)?;
     if !startup.wait_for_init && !is_reachable(uris, &first, startup)? {
         return Ok(None);
     }
-    Ok(Some((LibvirtBackend::new(links, permissions), keepers)))
+    Ok(Some((LibvirtBackend::new(links, permissions), managers)))
 }
 
 /// Waits until every URI was tried once, or one is connected and the others have had
 /// their time; false if a stop signal came meanwhile.
 fn is_reachable(
     uris: &[String],
-    first: &Receiver<connection_manager::First>,
+    first: &Receiver<FirstConnection>,
     startup: &Startup<'_>,
 ) -> Result<bool, String> {
     let mut deadline = Instant::now() + START_LIMIT;
     let mut missing: Vec<&str> = uris.iter().map(String::as_str).collect();
     let mut problems = Vec::new();
     while !missing.is_empty() {
-        let (uri, outcome) = match await_first(first, deadline, startup.signals, "libvirt")? {
+        let FirstConnection { uri, outcome } = match await_first(first, deadline, startup.signals, "libvirt")?
+        {
             FirstAttempt::Made(first) => first,
             FirstAttempt::Interrupted => return Ok(false),
             FirstAttempt::TimedOut | FirstAttempt::ThreadEnded => break,
@@ -60,7 +58,7 @@ fn is_reachable(
         return Err(format!("{} (wait_for_init waits for it)", problems.join("; ")));
     }
     for problem in problems {
-        warn!("{problem}: VMs that are not seen to run elsewhere cannot be fenced until it comes back");
+        warn!("{problem}: until it is back, only VMs that run on another URI can be fenced");
     }
     Ok(true)
 }

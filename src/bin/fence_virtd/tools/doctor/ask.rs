@@ -90,7 +90,7 @@ fn places_of_lines(config: &Config) -> Vec<(ListenerName, SerialConfig, String)>
 
 fn lines(uri: &str, config: &SerialConfig) -> Reply<LineCounts> {
     let config = config.clone();
-    bounded(uri, move |uri| watch::lines(uri, &config).map_err(|failed| failed.0))
+    bounded(uri, move |uri| watch::lines(uri, &config).map_err(|error| error.to_string()))
 }
 
 fn bounded<T: Send + 'static>(

@@ -5,8 +5,7 @@ use std::fmt;
 
 use super::ask::{LIMIT, Reply, Unanswered};
 use super::finding::{Finding, listed};
-use crate::libvirt::{Connection, LibvirtError};
-use crate::libvirt::{FoundDomain, Host};
+use crate::libvirt::{Connection, FoundDomain, Host};
 use fence_virt::fence::PowerState;
 
 /// A VM at a URI.
@@ -21,11 +20,11 @@ pub(super) struct Vm {
 /// The VMs at a URI. May take for ever.
 pub(super) fn list(uri: &str) -> Result<Vec<Vm>, String> {
     let list = || Connection::open(uri)?.list();
-    let found = list().map_err(|LibvirtError(reason)| reason)?;
+    let found = list().map_err(|error| error.to_string())?;
     let vm = |found: FoundDomain| Vm {
         name: found.name,
         uuid: found.uuid,
-        runs: found.condition.power == PowerState::Running,
+        runs: found.state.power == PowerState::Running,
     };
     Ok(found.into_iter().map(vm).collect())
 }
