@@ -1,4 +1,4 @@
-//! The backend with a hypervisor in memory, and a group that says what a test says.
+//! The backend with libvirt in memory, and a group that the test controls.
 
 use super::*;
 use crate::access::Permissions;

@@ -8,7 +8,7 @@ use crate::watch::change_queue::ChangeKind;
 use crate::watch::fake::{Fake, uuid};
 use fence_virt::domain_xml::Devices;
 
-/// An reporter of a fake connection, and what the worker is told.
+/// A reporter of a fake connection, and the worker's end.
 struct World {
     fake: Fake,
     reporter: DomainReporter,
@@ -27,8 +27,8 @@ impl World {
         }
     }
 
-    /// What was told since, in words.
-    fn told(&self) -> Vec<String> {
+    /// Messages to the worker since the last call.
+    fn messages(&self) -> Vec<String> {
         let words = |message| match message {
             Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::All(vms) }) => {
                 format!("{} VMs", vms.len())
@@ -47,22 +47,22 @@ impl World {
 
     fn resync(&mut self, reread: bool) -> Vec<String> {
         self.reporter.resync(&self.fake, reread, self.now).unwrap();
-        self.told()
+        self.messages()
     }
 
-    /// Libvirt says that something happened to a VM.
+    /// Handles an event about a VM.
     fn stir(&mut self, number: u8) -> Result<Vec<String>, LibvirtError> {
         let changes = PendingChanges {
             changed: BTreeMap::from([(uuid(number), ChangeKind::Lifecycle)]),
             ..PendingChanges::default()
         };
         self.reporter.handle(&changes, &self.fake, self.now)?;
-        Ok(self.told())
+        Ok(self.messages())
     }
 
-    fn attend(&mut self) -> Vec<String> {
+    fn turn(&mut self) -> Vec<String> {
         self.reporter.turn(&self.fake, self.now).unwrap();
-        self.told()
+        self.messages()
     }
 
     fn start(&self, number: u8) {
@@ -71,23 +71,23 @@ impl World {
 }
 
 #[test]
-fn all_are_told_once_and_then_what_changes() {
+fn all_are_reported_once_and_then_their_changes() {
     let mut world = World::new();
     world.start(1);
     world.start(2);
     assert_eq!(world.resync(true), ["2 VMs"]);
     assert_eq!(world.resync(false), [""; 0], "nothing has changed");
-    assert_eq!(world.stir(1).unwrap(), [""; 0], "nor has this one");
+    assert_eq!(world.stir(1).unwrap(), [""; 0], "neither has this one");
     world.start(3);
     assert_eq!(world.stir(3).unwrap(), ["vm3"]);
     world.fake.stop(1);
     assert_eq!(world.stir(1).unwrap(), ["01 is gone"]);
-    assert_eq!(world.stir(1).unwrap(), [""; 0], "that is told once");
+    assert_eq!(world.stir(1).unwrap(), [""; 0], "reported once");
     assert_eq!(world.resync(false), [""; 0]);
 }
 
 #[test]
-fn what_no_event_told_is_found_and_a_new_connection_tells_all() {
+fn a_resync_finds_missed_changes_and_a_new_connection_reports_all() {
     let mut world = World::new();
     world.start(1);
     world.resync(true);
@@ -97,25 +97,25 @@ fn what_no_event_told_is_found_and_a_new_connection_tells_all() {
 }
 
 #[test]
-fn a_vm_that_cannot_be_looked_at_is_looked_at_again() {
+fn a_failed_query_is_retried() {
     let mut world = World::new();
     world.resync(true);
-    world.told();
+    world.messages();
     world.start(1);
     world.fake.failing.set(true);
-    assert_eq!(world.stir(1).unwrap(), ["lost"], "it is not known what is here");
-    assert_eq!(world.stir(1).unwrap(), [""; 0], "that is told once");
+    assert_eq!(world.stir(1).unwrap(), ["lost"], "incomplete");
+    assert_eq!(world.stir(1).unwrap(), [""; 0], "reported once");
     let due = world.reporter.deadline().unwrap();
     assert!(due > world.now && due < world.now + Duration::from_secs(10));
     world.fake.failing.set(false);
-    assert_eq!(world.attend(), [""; 0], "it is not due yet");
+    assert_eq!(world.turn(), [""; 0], "it is not due yet");
     world.now = due;
-    assert_eq!(world.attend(), ["vm1", "1 VMs"], "that is all");
+    assert_eq!(world.turn(), ["vm1", "1 VMs"], "that is all");
     assert_eq!(world.reporter.deadline(), None);
 }
 
 #[test]
-fn a_full_look_makes_up_for_one_that_failed() {
+fn a_resync_makes_up_for_a_failed_query() {
     let mut world = World::new();
     world.start(1);
     world.resync(true);
@@ -136,8 +136,8 @@ fn a_connection_that_is_gone_is_an_error() {
     world.stir(1).unwrap();
     assert!(world.reporter.deadline().is_some());
     world.reporter.lost();
-    assert_eq!(world.reporter.deadline(), None, "another connection begins anew");
-    assert_eq!(world.told(), ["lost"]);
+    assert_eq!(world.reporter.deadline(), None, "another connection starts over");
+    assert_eq!(world.messages(), ["lost"]);
     world.fake.failing.set(false);
-    assert_eq!(world.resync(true), ["0 VMs"], "all are told when it is there");
+    assert_eq!(world.resync(true), ["0 VMs"], "all are reported on the next connection");
 }

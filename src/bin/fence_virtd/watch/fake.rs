@@ -1,4 +1,4 @@
-//! A libvirt connection and a follower for tests.
+//! A libvirt connection and an observer for tests.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -25,14 +25,15 @@ pub(super) fn running(number: u8, run: u32) -> DomainRun {
 #[derive(Default)]
 pub(super) struct Fake {
     pub(super) vms: RefCell<BTreeMap<u8, (u32, Devices)>>,
-    /// The run that the XML of all VMs shows in place of theirs.
+    /// The run that the XML of all VMs shows instead of theirs.
     pub(super) xml_run: Cell<Option<u32>>,
-    /// Whether the XML of VMs is garbage.
+    /// True if the XML of VMs is garbage.
     pub(super) garbled: Cell<bool>,
-    /// Whether calls about single VMs fail, and whether the connection is gone.
+    /// True if queries of single VMs fail.
     pub(super) failing: Cell<bool>,
+    /// True if the connection is gone.
     pub(super) dead: Cell<bool>,
-    /// How often devices were asked for.
+    /// Number of queries for devices.
     pub(super) reads: Cell<usize>,
 }
 
@@ -97,7 +98,7 @@ impl DomainQuery for Fake {
     }
 }
 
-/// What a follower was told, in words.
+/// Calls of an observer, in words.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Observed(Arc<Mutex<Vec<String>>>);
 
@@ -106,7 +107,7 @@ impl Observed {
         self.0.lock().unwrap().push(words);
     }
 
-    /// All since the last time.
+    /// Calls since the last time.
     pub(super) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }

@@ -17,7 +17,7 @@ use fence_virt::groups::{Group, Groups};
 pub(super) const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 pub(super) const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
 
-/// A backend over fakes, on a clock of its own.
+/// A backend over fakes, with its own clock.
 pub(super) struct Bench {
     pub(super) backend: LibvirtBackend<FakeLink>,
     pub(super) hosts: Vec<Arc<Fake>>,
@@ -177,7 +177,7 @@ fn a_vm_that_stays_busy_is_a_failure_after_the_age_limit() {
 }
 
 #[test]
-fn a_dying_vm_is_looked_at_and_not_destroyed_again_and_again() {
+fn a_dying_vm_is_observed_and_not_destroyed_again_at_once() {
     let mut bench = Bench::single(&[("a", A, true)]);
     *bench.hosts[0].faults.borrow_mut() = vec![Fault::Fails(LibvirtError::Dying("busy".to_owned())); 10_000];
     let (mail, _) = bench.begin(Operation::Off, "a");
@@ -238,7 +238,7 @@ fn a_dead_uri_makes_an_unknown_vm_a_failure_and_never_off() {
 }
 
 #[test]
-fn a_vm_last_seen_at_a_dead_uri_is_not_off_because_a_copy_is() {
+fn a_vm_last_seen_on_a_dead_uri_is_not_off_because_another_placement_is() {
     let both = || [Fake::with(&[("a", A, true)]), Fake::with(&[("a", A, false)])];
     for operation in [Operation::Off, Operation::Reboot, Operation::On, Operation::Status] {
         let mut bench = Bench::new(&both(), Groups::default());
@@ -250,7 +250,7 @@ fn a_vm_last_seen_at_a_dead_uri_is_not_off_because_a_copy_is() {
 }
 
 #[test]
-fn what_a_keeper_saw_before_its_uri_died_counts_too() {
+fn domains_listed_before_a_uri_died_count_too() {
     let hosts = [Fake::with(&[]), Fake::with(&[("a", A, false)])];
     let link = |at: usize, inventory: Option<Vec<FoundDomain>>| FakeLink {
         closed: Cell::new(at == 0),
@@ -267,7 +267,7 @@ fn what_a_keeper_saw_before_its_uri_died_counts_too() {
 }
 
 #[test]
-fn a_copy_that_is_off_says_nothing_of_a_uri_that_is_silent() {
+fn a_placement_that_is_off_proves_nothing_about_an_unreachable_uri() {
     for operation in [Operation::Off, Operation::Reboot, Operation::On, Operation::Status] {
         // It never was seen at uri0; it may have come there since.
         let hosts = [Fake::with(&[]), Fake::with(&[("a", A, false)])];
@@ -279,7 +279,7 @@ fn a_copy_that_is_off_says_nothing_of_a_uri_that_is_silent() {
 }
 
 #[test]
-fn a_vm_that_moved_is_no_longer_looked_for_where_it_was() {
+fn a_vm_that_moved_is_not_expected_where_it_was() {
     let hosts = [Fake::with(&[("a", A, true)]), Fake::with(&[])];
     let mut bench = Bench::new(&hosts, Groups::default());
     assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Success);
@@ -292,7 +292,7 @@ fn a_vm_that_moved_is_no_longer_looked_for_where_it_was() {
 }
 
 #[test]
-fn a_vm_started_anew_counts_as_off_only_after_our_destroy() {
+fn a_restarted_vm_counts_as_off_only_after_our_destroy() {
     let mut bench = Bench::single(&[("a", A, true)]);
     bench.hosts[0].faults.borrow_mut().push(Fault::Fails(LibvirtError::Busy("busy".to_owned())));
     let (mail, _) = bench.begin(Operation::Off, "a");
@@ -302,7 +302,7 @@ fn a_vm_started_anew_counts_as_off_only_after_our_destroy() {
 }
 
 #[test]
-fn every_copy_is_destroyed_and_the_one_that_ran_starts_again() {
+fn every_placement_is_destroyed_and_the_first_that_ran_restarts() {
     let hosts =
         || [Fake::with(&[("a", A, false)]), Fake::with(&[("a", A, true)]), Fake::with(&[("a", A, true)])];
     let mut bench = Bench::new(&hosts(), Groups::default());
@@ -310,7 +310,7 @@ fn every_copy_is_destroyed_and_the_one_that_ran_starts_again() {
     assert_eq!(bench.ask(Operation::Off, "a"), Verdict::Success);
     assert!(bench.hosts.iter().all(|host| host.runs(A) == Some(false)));
     assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Off);
-    assert_eq!(bench.ask(Operation::On, "a"), Verdict::Failure, "nobody can tell where");
+    assert_eq!(bench.ask(Operation::On, "a"), Verdict::Failure, "no URI to choose");
 
     let mut bench = Bench::new(&hosts(), Groups::default());
     assert_eq!(bench.ask(Operation::Reboot, "a"), Verdict::Success);
@@ -319,7 +319,7 @@ fn every_copy_is_destroyed_and_the_one_that_ran_starts_again() {
 }
 
 #[test]
-fn one_copy_that_does_not_go_off_is_a_failure_though_the_others_do() {
+fn one_placement_that_stays_on_is_a_failure_though_the_others_go_off() {
     let hosts = [Fake::with(&[("a", A, true)]), Fake::with(&[("a", A, true)])];
     hosts[0].faults.borrow_mut().push(Fault::Fails(LibvirtError::Other("busy".to_owned())));
     let mut bench = Bench::new(&hosts, Groups::default());
@@ -357,7 +357,11 @@ fn groups_know_a_vm_by_either_name() {
     let mut bench = Bench::new(&[Fake::with(&[])], groups("c"));
     assert_eq!(bench.ask(Operation::Status, "c"), Verdict::Off, "unknown but listed");
     bench.break_host(0);
-    assert_eq!(bench.ask(Operation::Off, "x"), Verdict::Failure, "who cannot be looked up is not denied");
+    assert_eq!(
+        bench.ask(Operation::Off, "x"),
+        Verdict::Failure,
+        "a VM that cannot be looked up is not denied"
+    );
 }
 
 #[test]
