@@ -10,7 +10,7 @@ use super::settings::Settings;
 use super::trace::{Trace, printable};
 use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict};
 use crate::sys::syslog::{self, Priority};
-use crate::sys::within::within;
+use crate::sys::with_timeout::within;
 
 /// How long a line for syslog may take; one that takes nothing must not hold up the answer.
 const SYSLOG_LIMIT: Duration = Duration::from_millis(200);

@@ -19,7 +19,7 @@ use crate::auth::{HashKind, Key};
 use crate::fence::{Answer, Operation, Verdict};
 use crate::key_file;
 use crate::session::Policy;
-use crate::sys::within::within;
+use crate::sys::with_timeout::within;
 
 /// How long it may take to learn whether the host knows a VM, after a failure.
 const SECOND_QUESTION: Duration = Duration::from_secs(3);

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::agent::Agent;
-use crate::sys::within::within;
+use crate::sys::with_timeout::within;
 
 /// How long a line may take to be read.
 const LINE_LIMIT: Duration = Duration::from_millis(200);

@@ -1,5 +1,5 @@
 use super::client::Breach;
-use super::gather::Gather;
+use super::fixed_buf::Gather;
 use crate::fence::{Answer, HostEntry, Operation, Verdict};
 use crate::wire::{LIST_BEGIN, RECORD_LEN, Record, decode_record};
 

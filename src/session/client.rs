@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::answer::AnswerReader;
-use super::gather::Gather;
+use super::fixed_buf::Gather;
 use super::server::Policy;
 use crate::auth::{CHALLENGE_LEN, Challenge, ChallengeRefusal, Digest, HashKind};
 use crate::fence::{Answer, Operation};

@@ -1,6 +1,6 @@
 use super::answer::ListReader;
 use super::client::{Awaited, Breach};
-use super::row::Row;
+use super::sync_probe::Row;
 use crate::fence::{Answer, HostEntry, Operation, Request, Target, Verdict};
 use crate::wire::{LINE_MAGIC, LINE_RESPONSE_LEN, LIST_BEGIN, encode_line_request};
 

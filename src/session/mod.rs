@@ -4,17 +4,17 @@
 
 mod answer;
 mod client;
-mod gather;
+mod fixed_buf;
 mod guest_line;
 mod line;
-mod row;
 mod scanner;
 mod server;
+mod sync_probe;
 
 pub use answer::LIST_MAX;
 pub use client::{Awaited, Breach, ClientSession};
 pub use guest_line::{GuestLine, LINE_QUEUE_MAX, LINE_READ_MAX};
 pub use line::LineSession;
-pub use row::{ROW_LEN, Row};
 pub use scanner::{STALL_LIMIT, Scanner};
 pub use server::{Checked, Event, HANDSHAKE_LIMIT, Misconduct, Policy, REPLY_LIMIT, ServerSession, WhichKey};
+pub use sync_probe::{ROW_LEN, Row};

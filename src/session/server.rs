@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::gather::Gather;
+use super::fixed_buf::Gather;
 use crate::auth::{CHALLENGE_LEN, Challenge, ChallengeRefusal, Digest, HashKind, Key};
 use crate::fence::{Answer, Request};
 use crate::wire::{Binding, PACKET_LEN, Packet, PacketError, encode_host_list};

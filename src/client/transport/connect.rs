@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Ask;
 use crate::sys::vsock as system;
-use crate::sys::within::within;
+use crate::sys::with_timeout::within;
 
 /// Connects to the first address of `host` that takes it. Each gets its share
 /// of the time that is left, so that one that swallows packets does not use

@@ -10,7 +10,7 @@ use crate::config::{BackendConfig, Config, ListenerConfig, SerialConfig};
 use crate::daemon::hypervisor;
 use crate::daemon::watch::{self, Lines};
 use crate::fence::ListenerName;
-use crate::sys::within::within;
+use crate::sys::with_timeout::within;
 
 /// How long each may take. They are asked side by side, so all of them take no longer.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);

@@ -7,11 +7,11 @@
 //! dispatching takes a stack of more than 1 MiB (libcpg has a buffer of that
 //! size on it): give that thread [`STACK`].
 
+mod group_handle;
 mod libraries;
-mod member;
 
+pub use group_handle::{Change, Departure, Heard, KEPT, Member};
 pub use libraries::Libraries;
-pub use member::{Change, Departure, Heard, KEPT, Member};
 
 use std::fmt;
 

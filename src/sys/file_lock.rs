@@ -9,7 +9,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
-use super::within::within;
+use super::with_timeout::within;
 
 /// Takes a file for this process: a write lock over all of it, until it is
 /// closed. Waits for another process that has it; with a deadline that has
