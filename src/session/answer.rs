@@ -1,5 +1,5 @@
-use super::client::Breach;
 use super::fixed_buf::Gather;
+use super::protocol_error::Breach;
 use crate::fence::{Answer, HostEntry, Operation, Verdict};
 use crate::wire::{LIST_BEGIN, RECORD_LEN, Record, decode_record};
 

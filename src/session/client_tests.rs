@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::auth::Key;
+use crate::auth::{ChallengeRefusal, Key};
 use crate::fence::{HostEntry, PowerState, Request, Target, Verdict};
 use crate::session::{Checked, WhichKey};
 use crate::session::{Event, ServerSession};

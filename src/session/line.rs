@@ -1,5 +1,5 @@
 use super::answer::ListReader;
-use super::client::{Awaited, Breach};
+use super::protocol_error::{Awaited, Breach};
 use super::sync_probe::Row;
 use crate::fence::{Answer, HostEntry, Operation, Request, Target, Verdict};
 use crate::wire::{LINE_MAGIC, LINE_RESPONSE_LEN, LIST_BEGIN, encode_line_request};

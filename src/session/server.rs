@@ -1,146 +1,18 @@
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fixed_buf::Gather;
-use crate::auth::{CHALLENGE_LEN, Challenge, ChallengeRefusal, Digest, HashKind, Key};
+use super::misconduct::Misconduct;
+use super::policy::{Checked, Policy, WhichKey};
+use crate::auth::{CHALLENGE_LEN, Digest, HashKind};
 use crate::fence::{Answer, Request};
-use crate::wire::{Binding, PACKET_LEN, Packet, PacketError, encode_host_list};
+use crate::wire::{Binding, PACKET_LEN, encode_host_list};
 
 /// How long a client may take from the connection to its proof.
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a client may take to read its answer.
 pub const REPLY_LIMIT: Duration = Duration::from_secs(10);
-
-/// What a listener asks of its clients, and what an agent signs with.
-#[derive(Debug)]
-pub struct Policy {
-    /// The weakest signature that is taken; of an agent: the one that it makes.
-    pub hash: HashKind,
-    /// How challenges are answered, both ways; none skips them.
-    pub auth: HashKind,
-    /// The shared key.
-    pub key: Key,
-    /// The key before it, taken too while keys are being changed.
-    pub old_key: Option<Key>,
-}
-
-/// One of the keys of a [`Policy`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhichKey {
-    /// The present one.
-    Present,
-    /// The one before it.
-    Old,
-}
-
-/// A request that is signed well enough.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked {
-    /// The request.
-    pub packet: Packet,
-    /// The key that it is signed with; the present one if it is not signed.
-    pub key: WhichKey,
-}
-
-impl Policy {
-    /// Takes the 176 bytes of a request if they are signed well enough.
-    ///
-    /// # Errors
-    ///
-    /// [`Misconduct`] says what is wrong with them.
-    pub fn check(&self, bytes: &[u8; PACKET_LEN]) -> Result<Checked, Misconduct> {
-        let packet = Packet::decode(bytes).map_err(Misconduct::Packet)?;
-        if packet.hash < self.hash {
-            return Err(Misconduct::WeakHash { sent: packet.hash, wanted: self.hash });
-        }
-        let keys = [(WhichKey::Present, Some(&self.key)), (WhichKey::Old, self.old_key.as_ref())];
-        let signer = keys.into_iter().find(|(_, key)| key.is_some_and(|key| packet.is_signed_by(bytes, key)));
-        match signer {
-            Some((key, _)) => Ok(Checked { packet, key }),
-            None => Err(Misconduct::Signature(packet.hash)),
-        }
-    }
-
-    fn key(&self, which: WhichKey) -> &Key {
-        match (which, &self.old_key) {
-            (WhichKey::Old, Some(key)) => key,
-            _ => &self.key,
-        }
-    }
-
-    /// Answers a challenge with one key, if neither has made it.
-    fn answer_with(&self, which: WhichKey, challenge: &Challenge) -> Result<Digest, ChallengeRefusal> {
-        let other = match which {
-            WhichKey::Present => self.old_key.as_ref(),
-            WhichKey::Old => Some(&self.key),
-        };
-        match other.is_some_and(|key| key.issued(challenge)) {
-            true => Err(ChallengeRefusal::Reflected),
-            false => self.key(which).answer(self.auth, challenge),
-        }
-    }
-}
-
-/// What a client did that ends its session without an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Misconduct {
-    /// No request at all.
-    Packet(PacketError),
-    /// A signature weaker than the listener takes.
-    WeakHash {
-        /// What the client used.
-        sent: HashKind,
-        /// The weakest that is taken.
-        wanted: HashKind,
-    },
-    /// A signature that is not of our key.
-    Signature(HashKind),
-    /// A challenge that is not answered.
-    Challenge(ChallengeRefusal),
-    /// A request of multicast that came by another way.
-    Callback,
-    /// A wrong answer to our challenge.
-    Proof,
-    /// Bytes after all that a client has to say.
-    Trailing,
-    /// It took longer than [`HANDSHAKE_LIMIT`] to prove itself, or than
-    /// [`REPLY_LIMIT`] to read its answer; the words say what was awaited.
-    Late(&'static str),
-    /// It hung up; the words say what was awaited.
-    HungUp(&'static str),
-    /// It hung up after it had proven itself.
-    Impatient,
-}
-
-impl fmt::Display for Misconduct {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Misconduct::Packet(error) => write!(f, "no fence request: {error}"),
-            Misconduct::WeakHash { sent, wanted } => {
-                write!(
-                    f,
-                    "its hash is {sent}, but this listener takes {wanted} or stronger (hash in the configuration, -c of the agent)"
-                )
-            }
-            Misconduct::Signature(hash) => {
-                write!(f, "its {hash} signature does not fit: the key differs, or the request was altered")
-            }
-            Misconduct::Callback => {
-                f.write_str("its request asks for a call-back: it was heard by multicast and sent again here")
-            }
-            Misconduct::Challenge(refusal) => refusal.fmt(f),
-            Misconduct::Proof => {
-                f.write_str("its answer to the challenge is wrong: auth (-C of the agent) or the key differs")
-            }
-            Misconduct::Trailing => f.write_str("it sent more than a request"),
-            Misconduct::Late(awaited) => write!(f, "it took too long: {awaited} did not come"),
-            Misconduct::Impatient => f.write_str("it hung up before it had its answer"),
-            Misconduct::HungUp(awaited) => write!(f, "it hung up: {awaited} did not come"),
-        }
-    }
-}
 
 /// What a listener has to attend to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 use super::*;
+use crate::auth::{Challenge, ChallengeRefusal, Key};
 use crate::fence::{Operation, Target, Verdict};
-use crate::wire::FAMILY_IPV4;
+use crate::wire::{FAMILY_IPV4, Packet};
 
 const KINDS: [HashKind; 4] = HashKind::ALL;
 

@@ -1,59 +1,14 @@
-use std::cell::RefCell;
-use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::{fmt, process, slice};
+use std::{fmt, process};
 
+use super::callbacks::{HEARD, on_change, on_message, on_quorum};
+use super::error::{CS_ERR_TRY_AGAIN, Error, check};
+use super::event::Heard;
 use super::libraries::{Address, CpgCallbacks, Handle, Libraries, Name, QuorumCallbacks};
-use super::{CS_ERR_TRY_AGAIN, Error, check};
 
-/// So many bytes of a message are kept, and no more.
-pub const KEPT: usize = 256;
-
-/// How a process left the group: cpg_join(3) has the reasons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Departure {
-    /// It left, or ended, while its node is in the cluster.
-    Process,
-    /// Its node left the cluster.
-    Node,
-}
-
-/// A change of the group.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Change {
-    /// All members after it: node and process id.
-    pub members: Vec<(u32, u32)>,
-    /// Who left.
-    pub left: Vec<(u32, u32, Departure)>,
-    /// Who came.
-    pub joined: Vec<(u32, u32)>,
-}
-
-/// What a member hears, in the order of the group; quorum has an order of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
-    /// A message, also one of our own.
-    Message {
-        /// The sender's node id.
-        node: u32,
-        /// The sender's process id.
-        pid: u32,
-        /// Its first [`KEPT`] bytes.
-        bytes: Vec<u8>,
-        /// How many it has.
-        length: usize,
-    },
-    /// The group has changed.
-    Changed(Change),
-    /// The cluster's membership, and whether this part of it has quorum.
-    Quorum {
-        /// Whether it has.
-        is_quorate: bool,
-        /// The ids of the nodes in this part.
-        nodes: Vec<u32>,
-    },
-}
+/// A stack that is large enough for the thread which has a [`Member`], in bytes.
+pub const STACK: usize = 4 << 20;
 
 /// A membership of this process in a group, and its view of the quorum.
 /// Leaves the group when dropped.
@@ -73,17 +28,11 @@ impl fmt::Debug for Member {
     }
 }
 
-thread_local! {
-    /// What the callbacks heard during a dispatch of this thread.
-    static HEARD: RefCell<Vec<Heard>> = const { RefCell::new(Vec::new()) };
-}
-
 /// More than libcpg gives: its answer has room for 384 (PROCESSOR_COUNT_MAX).
 const MEMBERS_MAX: usize = 1024;
 const DISPATCH_ONE_NONBLOCKING: u32 = 4;
 const TYPE_AGREED: u32 = 2;
 const TRACK_CURRENT_AND_CHANGES: u32 = 1 | 2;
-const REASON_NODEDOWN: u32 = 3;
 
 impl Member {
     /// Connects to the corosync of this machine and joins a group, whose name
@@ -259,67 +208,4 @@ fn name(text: &str) -> Name {
     name.value[..length].copy_from_slice(&text.as_bytes()[..length]);
     name.length = u32::try_from(length).unwrap_or(0);
     name
-}
-
-unsafe extern "C" fn on_message(
-    _handle: Handle,
-    _group: *const Name,
-    node: u32,
-    pid: u32,
-    message: *mut c_void,
-    length: usize,
-) {
-    let bytes = match length {
-        0 => Vec::new(),
-        // SAFETY: libcpg gives so many bytes, which are there during the callback.
-        _ => unsafe { slice::from_raw_parts(message.cast::<u8>(), length.min(KEPT)) }.to_vec(),
-    };
-    HEARD.with_borrow_mut(|heard| heard.push(Heard::Message { node, pid, bytes, length }));
-}
-
-/// # Safety
-///
-/// `list` must have `entries` entries, or be null or anything else if that is 0.
-unsafe fn addresses<'a>(list: *const Address, entries: usize) -> &'a [Address] {
-    match entries {
-        0 => &[],
-        // SAFETY: as the caller says.
-        _ => unsafe { slice::from_raw_parts(list, entries) },
-    }
-}
-
-unsafe extern "C" fn on_change(
-    _handle: Handle,
-    _group: *const Name,
-    members: *const Address,
-    members_count: usize,
-    left: *const Address,
-    left_count: usize,
-    joined: *const Address,
-    joined_count: usize,
-) {
-    // SAFETY: libcpg gives lists of these lengths, which are there during the callback.
-    let lists = unsafe {
-        (addresses(members, members_count), addresses(left, left_count), addresses(joined, joined_count))
-    };
-    let who = |address: &Address| (address.node, address.pid);
-    let how = |address: &Address| match address.reason {
-        REASON_NODEDOWN => Departure::Node,
-        _ => Departure::Process,
-    };
-    let change = Change {
-        members: lists.0.iter().map(who).collect(),
-        left: lists.1.iter().map(|address| (address.node, address.pid, how(address))).collect(),
-        joined: lists.2.iter().map(who).collect(),
-    };
-    HEARD.with_borrow_mut(|heard| heard.push(Heard::Changed(change)));
-}
-
-unsafe extern "C" fn on_quorum(_handle: Handle, quorate: u32, _ring: u64, count: u32, nodes: *mut u32) {
-    let nodes = match count {
-        0 => Vec::new(),
-        // SAFETY: libquorum gives so many ids, which are there during the callback.
-        _ => unsafe { slice::from_raw_parts(nodes, count as usize) }.to_vec(),
-    };
-    HEARD.with_borrow_mut(|heard| heard.push(Heard::Quorum { is_quorate: quorate != 0, nodes }));
 }
