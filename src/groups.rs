@@ -81,8 +81,8 @@ impl Groups {
     /// The same for a VM that asks and has this name, which must be written
     /// exactly so. Whether the name is its own and nobody else's is to be
     /// looked up first.
-    pub fn permit_name(&self, listener: &ListenerName, asker: &str, names: &[&str]) -> bool {
-        self.any(listener, names, |group| group.written.iter().any(|written| written == asker))
+    pub fn permit_name(&self, listener: &ListenerName, requester: &str, names: &[&str]) -> bool {
+        self.any(listener, names, |group| group.written.iter().any(|written| written == requester))
     }
 
     /// Whether any group of a listener lists this name, written exactly so.
@@ -160,15 +160,15 @@ mod tests {
     #[test]
     fn a_vm_stands_in_the_groups_that_list_it() {
         let uuid = "44179d3f-6c63-474f-a212-20c8b4b25b16";
-        let asker = |name: &str| {
+        let requester = |name: &str| {
             Source::Domain(Arc::new(Domain { name: name.to_owned(), uuid: Uuid::parse(uuid).unwrap() }))
         };
         let by_uuid = Groups::new(vec![group(&[], &[&uuid.to_uppercase(), "node2"]), group(&[], &["node3"])]);
-        assert!(by_uuid.permit(&tcp(), &asker("x"), &["Node2"]));
-        assert!(by_uuid.permit(&tcp(), &asker("x"), &[uuid]), "itself");
-        assert!(!by_uuid.permit(&tcp(), &asker("x"), &["node3"]));
+        assert!(by_uuid.permit(&tcp(), &requester("x"), &["Node2"]));
+        assert!(by_uuid.permit(&tcp(), &requester("x"), &[uuid]), "itself");
+        assert!(!by_uuid.permit(&tcp(), &requester("x"), &["node3"]));
         let by_name = Groups::new(vec![group(&[], &["node1", "node2"]), group(&[], &["node3"])]);
-        assert!(!by_name.permit(&tcp(), &asker("node1"), &["node2"]), "a name is to be looked up first");
+        assert!(!by_name.permit(&tcp(), &requester("node1"), &["node2"]), "a name is to be looked up first");
         assert!(by_name.permit_name(&tcp(), "node1", &["NODE2"]) && by_name.mention(&tcp(), "node1"));
         assert!(!by_name.permit_name(&tcp(), "node1", &["node3"]));
         assert!(!by_name.permit_name(&tcp(), "NODE1", &["node2"]) && !by_name.mention(&tcp(), "NODE1"));

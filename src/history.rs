@@ -29,7 +29,7 @@ pub const HARD_CAPACITY: usize = 16 * CAPACITY;
 
 /// Why a request may not begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum HistoryRefusal {
     /// The same one was carried out in the last 10 s, or is now.
     Duplicate,
     /// Too many requests are held; none is forgotten early.
@@ -41,12 +41,12 @@ pub enum Refusal {
 /// room of a fence.
 #[derive(Debug, Default)]
 pub struct History {
-    power: Held,
-    questions: Held,
+    power: RequestSet,
+    questions: RequestSet,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct RequestSet {
     /// Where the request came from, and when it was finished: none while it
     /// is being carried out.
     held: HashMap<Identity, (Origin, Option<Instant>)>,
@@ -68,17 +68,17 @@ impl History {
     ///
     /// # Errors
     ///
-    /// [`Refusal`] if it must not be.
-    pub fn begin(&mut self, identity: &Identity, origin: Origin, now: Instant) -> Result<(), Refusal> {
+    /// [`HistoryRefusal`] if it must not be.
+    pub fn begin(&mut self, identity: &Identity, origin: Origin, now: Instant) -> Result<(), HistoryRefusal> {
         let held = self.side(identity);
         held.forget(now);
         let share = held.shares.get(&origin).copied().unwrap_or(0);
         if held.held.contains_key(identity) {
-            return Err(Refusal::Duplicate);
+            return Err(HistoryRefusal::Duplicate);
         }
         let count = held.held.len();
         if share >= SHARE || count >= HARD_CAPACITY || (count >= CAPACITY && share >= RESERVE) {
-            return Err(Refusal::Full);
+            return Err(HistoryRefusal::Full);
         }
         held.held.insert(identity.clone(), (origin, None));
         held.shares.insert(origin, share + 1);
@@ -102,12 +102,12 @@ impl History {
         }
     }
 
-    fn side(&mut self, identity: &Identity) -> &mut Held {
+    fn side(&mut self, identity: &Identity) -> &mut RequestSet {
         if identity.operation().is_power() { &mut self.power } else { &mut self.questions }
     }
 }
 
-impl Held {
+impl RequestSet {
     fn forget(&mut self, now: Instant) {
         while let Some((finished, _)) = self.order.front() {
             if now.saturating_duration_since(*finished) < HOLD {
@@ -150,11 +150,15 @@ mod tests {
         assert!(!history.holds(&off, start));
         assert_eq!(history.begin(&off, origin(1), start), Ok(()));
         let later = start + Duration::from_secs(60);
-        assert_eq!(history.begin(&off, origin(1), later), Err(Refusal::Duplicate), "still being carried out");
+        assert_eq!(
+            history.begin(&off, origin(1), later),
+            Err(HistoryRefusal::Duplicate),
+            "still being carried out"
+        );
         history.finish(&off, later);
         assert_eq!(
             history.begin(&identity(Operation::Off, 1, "A"), origin(1), later + HOLD / 2),
-            Err(Refusal::Duplicate)
+            Err(HistoryRefusal::Duplicate)
         );
         assert_eq!(
             history.begin(&identity(Operation::On, 1, "a"), origin(1), later),
@@ -175,7 +179,7 @@ mod tests {
         }
         let more = identity(Operation::Status, u32::MAX, "a");
         for busy in [2, 3] {
-            assert_eq!(history.begin(&more, origin(busy), start), Err(Refusal::Full));
+            assert_eq!(history.begin(&more, origin(busy), start), Err(HistoryRefusal::Full));
         }
         assert!(history.holds(&identity(Operation::Status, 0, "a"), start));
         assert_eq!(
@@ -203,12 +207,12 @@ mod tests {
                 seqno += 1;
                 assert_eq!(history.begin(&off(seqno), origin(host), now), Ok(()));
             }
-            assert_eq!(history.begin(&off(u32::MAX), origin(host), now), Err(Refusal::Full));
+            assert_eq!(history.begin(&off(u32::MAX), origin(host), now), Err(HistoryRefusal::Full));
         }
         for host in 20.. {
             for _ in 0..RESERVE {
                 seqno += 1;
-                if history.begin(&off(seqno), origin(host), now) == Err(Refusal::Full) {
+                if history.begin(&off(seqno), origin(host), now) == Err(HistoryRefusal::Full) {
                     assert_eq!(history.power.held.len(), HARD_CAPACITY);
                     return;
                 }
@@ -226,7 +230,7 @@ mod tests {
             history.finish(&off, now);
         }
         let more = identity(Operation::Off, u32::MAX, "a");
-        assert_eq!(history.begin(&more, origin(1), now), Err(Refusal::Full));
+        assert_eq!(history.begin(&more, origin(1), now), Err(HistoryRefusal::Full));
         assert_eq!(history.begin(&more, origin(2), now), Ok(()));
         let again = identity(Operation::Off, u32::MAX - 1, "a");
         assert_eq!(history.begin(&again, origin(1), now + HOLD), Ok(()));

@@ -36,23 +36,23 @@ impl From<&Source> for Origin {
 
 /// A session as the quota sees it.
 #[derive(Debug, Clone, Copy)]
-pub struct Holder {
-    /// The session's number; a lower one is older.
-    pub id: u64,
+pub struct OpenSession<Id> {
+    /// The session's id; a lower one is older.
+    pub id: Id,
     /// Where it comes from.
     pub origin: Origin,
     /// Whether the worker has its request: such a session stays. Its number
     /// is bounded for each origin by the listener.
-    pub waiting: bool,
+    pub is_waiting: bool,
 }
 
 /// What happens to a newcomer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
+pub enum Admission<Id> {
     /// There is room.
     Admit,
     /// This session has to go first.
-    Evict(u64),
+    Evict(Id),
     /// There is no room to be made.
     Refuse,
 }
@@ -62,17 +62,20 @@ pub enum Admission {
 /// reading their answer, provided that this origin holds more than the
 /// newcomer's; else the newcomer's own oldest; so a flood from one origin
 /// never pushes out another's.
-pub fn admit(newcomer: Origin, held: impl Iterator<Item = Holder> + Clone) -> Admission {
+pub fn admit<Id: Copy + Ord>(
+    newcomer: Origin,
+    held: impl Iterator<Item = OpenSession<Id>> + Clone,
+) -> Admission<Id> {
     if held.clone().count() < SESSIONS_MAX {
         return Admission::Admit;
     }
     // Of each origin: how many sessions, and the oldest that may go.
-    let mut origins: HashMap<Origin, (usize, Option<u64>)> = HashMap::new();
-    for holder in held {
-        let (count, oldest) = origins.entry(holder.origin).or_default();
+    let mut origins: HashMap<Origin, (usize, Option<Id>)> = HashMap::new();
+    for session in held {
+        let (count, oldest) = origins.entry(session.origin).or_default();
         *count += 1;
-        if !holder.waiting {
-            *oldest = Some(oldest.map_or(holder.id, |id| id.min(holder.id)));
+        if !session.is_waiting {
+            *oldest = Some(oldest.map_or(session.id, |id| id.min(session.id)));
         }
     }
     let (own_count, own_oldest) = origins.get(&newcomer).copied().unwrap_or_default();
@@ -96,24 +99,24 @@ mod tests {
         Origin::from(&Source::ip(text.parse().unwrap()))
     }
 
-    fn house(parts: &[(&str, usize, bool)]) -> Vec<Holder> {
-        let mut holders = Vec::new();
-        for (address, count, waiting) in parts {
+    fn sessions(parts: &[(&str, usize, bool)]) -> Vec<OpenSession<usize>> {
+        let mut sessions = Vec::new();
+        for (address, count, is_waiting) in parts {
             for _ in 0..*count {
-                let id = holders.len() as u64;
-                holders.push(Holder { id, origin: origin(address), waiting: *waiting });
+                let id = sessions.len();
+                sessions.push(OpenSession { id, origin: origin(address), is_waiting: *is_waiting });
             }
         }
-        holders
+        sessions
     }
 
-    fn admit_to(newcomer: &str, house: &[Holder]) -> Admission {
-        admit(origin(newcomer), house.iter().copied())
+    fn admit_to(newcomer: &str, open: &[OpenSession<usize>]) -> Admission<usize> {
+        admit(origin(newcomer), open.iter().copied())
     }
 
     #[test]
     fn the_largest_holder_makes_room() {
-        let full = house(&[("192.0.2.1", 6, false), ("192.0.2.2", 250, false)]);
+        let full = sessions(&[("192.0.2.1", 6, false), ("192.0.2.2", 250, false)]);
         assert_eq!(admit_to("192.0.2.3", &full[..255]), Admission::Admit);
         assert_eq!(admit_to("192.0.2.3", &full), Admission::Evict(6));
         assert_eq!(admit_to("192.0.2.1", &full), Admission::Evict(6));
@@ -122,17 +125,17 @@ mod tests {
 
     #[test]
     fn sessions_that_the_worker_has_stay() {
-        let full = house(&[("192.0.2.1", 200, true), ("192.0.2.2", 56, false)]);
+        let full = sessions(&[("192.0.2.1", 200, true), ("192.0.2.2", 56, false)]);
         assert_eq!(admit_to("192.0.2.3", &full), Admission::Evict(200));
         assert_eq!(admit_to("192.0.2.1", &full), Admission::Refuse, "the hog pushes out nobody smaller");
-        assert_eq!(admit_to("192.0.2.3", &house(&[("192.0.2.1", 256, true)])), Admission::Refuse);
+        assert_eq!(admit_to("192.0.2.3", &sessions(&[("192.0.2.1", 256, true)])), Admission::Refuse);
     }
 
     #[test]
     fn among_equals_the_newcomers_own_goes() {
-        let mut full = house(&[("192.0.2.1", 128, false), ("192.0.2.2", 128, false)]);
+        let mut full = sessions(&[("192.0.2.1", 128, false), ("192.0.2.2", 128, false)]);
         assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(128));
-        full[128].waiting = true;
+        full[128].is_waiting = true;
         assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(129));
     }
 

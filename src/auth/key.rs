@@ -71,7 +71,7 @@ impl Key {
     ///
     /// # Errors
     ///
-    /// [`ChallengeRefusal`] if the answer could be put to a use that its asker should not have.
+    /// [`ChallengeRefusal`] if the answer could be put to a use that its requester should not have.
     pub fn answer(&self, kind: HashKind, challenge: &Challenge) -> Result<Digest, ChallengeRefusal> {
         if self.issued(challenge) {
             return Err(ChallengeRefusal::Reflected);

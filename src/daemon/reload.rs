@@ -17,7 +17,7 @@ use super::{logging, policies};
 use crate::config::{AuthConfig, Config, ListenerConfig, NamedListener};
 use crate::fence::ListenerName;
 use crate::session::Policy;
-use crate::sys::mailbox::Address;
+use crate::sys::mailbox::MailboxSender;
 
 /// How long the worker may take to have room for the new groups.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ pub(crate) struct Reloader {
 /// Where what has changed goes.
 pub(crate) struct Targets<'a> {
     /// The listeners in the order of the configuration that the daemon was started with.
-    pub(crate) listeners: &'a [(Address<Mail>, ListenerName)],
+    pub(crate) listeners: &'a [(MailboxSender<Mail>, ListenerName)],
     pub(crate) worker: &'a Sender<Message>,
     pub(crate) watchers: &'a mut Watchers,
 }

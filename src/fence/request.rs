@@ -88,7 +88,7 @@ pub struct Identity {
     operation: Operation,
     seqno: u32,
     name: String,
-    asker: Option<Uuid>,
+    requester: Option<Uuid>,
 }
 
 impl Identity {
@@ -99,8 +99,8 @@ impl Identity {
 
     /// The same only if this VM asks: on lines, where no request comes a
     /// second time by another way, two VMs may well choose the same number.
-    pub fn asked_by(self, asker: Uuid) -> Identity {
-        Identity { asker: Some(asker), ..self }
+    pub fn requested_by(self, requester: Uuid) -> Identity {
+        Identity { requester: Some(requester), ..self }
     }
 }
 
@@ -119,7 +119,7 @@ impl Request {
     /// What makes it the same as another.
     pub fn identity(&self) -> Identity {
         let name = self.target.as_str().to_lowercase();
-        Identity { operation: self.operation, seqno: self.seqno, name, asker: None }
+        Identity { operation: self.operation, seqno: self.seqno, name, requester: None }
     }
 }
 
@@ -144,8 +144,8 @@ mod tests {
         assert_eq!(request(b"Node", 1), request(b"nODE", 1));
         assert_ne!(request(b"node", 1), request(b"node", 2));
         let (a, b) = (Uuid::from_bytes([1; 16]), Uuid::from_bytes([2; 16]));
-        assert_ne!(request(b"node", 1).asked_by(a), request(b"node", 1).asked_by(b));
-        assert_eq!(request(b"node", 1).asked_by(a), request(b"nODE", 1).asked_by(a));
+        assert_ne!(request(b"node", 1).requested_by(a), request(b"node", 1).requested_by(b));
+        assert_eq!(request(b"node", 1).requested_by(a), request(b"nODE", 1).requested_by(a));
     }
 
     #[test]

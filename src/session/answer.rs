@@ -1,5 +1,5 @@
-use super::fixed_buf::Gather;
-use super::protocol_error::Breach;
+use super::fixed_buf::FixedBuf;
+use super::protocol_error::ProtocolError;
 use crate::fence::{Answer, HostEntry, Operation, Verdict};
 use crate::wire::{LIST_BEGIN, RECORD_LEN, Record, decode_record};
 
@@ -24,7 +24,7 @@ impl AnswerReader {
         self.list.is_some()
     }
 
-    pub(super) fn take(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, Breach> {
+    pub(super) fn take(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, ProtocolError> {
         if let Some(list) = &mut self.list {
             return Ok(list.take(input)?.map(Answer::HostList));
         }
@@ -33,7 +33,7 @@ impl AnswerReader {
         if byte == LIST_BEGIN && self.operation == Operation::HostList {
             return Ok(self.list.insert(ListReader::default()).take(input)?.map(Answer::HostList));
         }
-        let verdict = Verdict::from_wire(byte, self.operation).ok_or(Breach::Answer(byte))?;
+        let verdict = Verdict::from_wire(byte, self.operation).ok_or(ProtocolError::Answer(byte))?;
         Ok(Some(Answer::Verdict(verdict)))
     }
 }
@@ -41,21 +41,21 @@ impl AnswerReader {
 /// Reads the records of a host list, up to the one of zeros.
 #[derive(Debug, Default)]
 pub(super) struct ListReader {
-    record: Gather<RECORD_LEN>,
+    record: FixedBuf<RECORD_LEN>,
     entries: Vec<HostEntry>,
 }
 
 impl ListReader {
-    pub(super) fn take(&mut self, input: &mut &[u8]) -> Result<Option<Vec<HostEntry>>, Breach> {
+    pub(super) fn take(&mut self, input: &mut &[u8]) -> Result<Option<Vec<HostEntry>>, ProtocolError> {
         loop {
             let Some(bytes) = self.record.take(input) else { return Ok(None) };
             match decode_record(bytes) {
-                Record::Entry(_) if self.entries.len() == LIST_MAX => return Err(Breach::Endless),
+                Record::Entry(_) if self.entries.len() == LIST_MAX => return Err(ProtocolError::Endless),
                 Record::Entry(entry) => self.entries.push(entry),
                 Record::End => return Ok(Some(std::mem::take(&mut self.entries))),
-                Record::Malformed => return Err(Breach::Record),
+                Record::Malformed => return Err(ProtocolError::Record),
             }
-            self.record = Gather::new();
+            self.record = FixedBuf::new();
         }
     }
 }

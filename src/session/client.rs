@@ -1,18 +1,18 @@
 use std::sync::Arc;
 
 use super::answer::AnswerReader;
-use super::fixed_buf::Gather;
+use super::fixed_buf::FixedBuf;
 use super::policy::Policy;
-use super::protocol_error::{Awaited, Breach};
+use super::protocol_error::{Awaited, ProtocolError};
 use crate::auth::{CHALLENGE_LEN, Challenge, Digest, HashKind};
 use crate::fence::{Answer, Operation};
 use crate::wire::{Binding, Packet};
 
 /// What is awaited.
 #[derive(Debug)]
-enum State {
-    Proof(Digest, Gather<CHALLENGE_LEN>),
-    Challenge(Gather<CHALLENGE_LEN>),
+enum ClientState {
+    Proof(Digest, FixedBuf<CHALLENGE_LEN>),
+    Challenge(FixedBuf<CHALLENGE_LEN>),
     Answer(AnswerReader),
 }
 
@@ -29,7 +29,7 @@ pub struct ClientSession {
     /// What was asked: the daemon has to mean one of these.
     bindings: Vec<Binding>,
     is_bound: bool,
-    state: State,
+    state: ClientState,
     output: Vec<u8>,
 }
 
@@ -60,12 +60,12 @@ impl ClientSession {
         mut output: Vec<u8>,
     ) -> ClientSession {
         let state = match policy.auth {
-            HashKind::None => State::Answer(AnswerReader::new(operation)),
+            HashKind::None => ClientState::Answer(AnswerReader::new(operation)),
             kind => {
                 // Never the head of a request, which a daemon refuses to answer.
                 nonce[0] |= 0x80;
                 output.extend_from_slice(&nonce);
-                State::Proof(policy.key.expected(kind, &nonce), Gather::new())
+                ClientState::Proof(policy.key.expected(kind, &nonce), FixedBuf::new())
             }
         };
         ClientSession { policy, operation, bindings, is_bound: false, state, output }
@@ -75,33 +75,37 @@ impl ClientSession {
     ///
     /// # Errors
     ///
-    /// [`Breach`] ends the exchange: it has failed.
-    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, Breach> {
+    /// [`ProtocolError`] ends the exchange: it has failed.
+    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, ProtocolError> {
         loop {
             match &mut self.state {
-                State::Proof(expected, gather) => {
-                    let Some(proof) = gather.take(input) else { return Ok(None) };
+                ClientState::Proof(expected, buf) => {
+                    let Some(proof) = buf.take(input) else { return Ok(None) };
                     if !expected.matches(proof) {
-                        return Err(Breach::Proof);
+                        return Err(ProtocolError::Proof);
                     }
-                    self.state = State::Challenge(Gather::new());
+                    self.state = ClientState::Challenge(FixedBuf::new());
                 }
-                State::Challenge(gather) => {
-                    let Some(challenge) = gather.take(input) else { return Ok(None) };
+                ClientState::Challenge(buf) => {
+                    let Some(challenge) = buf.take(input) else { return Ok(None) };
                     let key = &self.policy.key;
                     let answer = key.prove(self.policy.auth, challenge, &self.bindings);
                     self.is_bound = key.issued(challenge);
-                    self.output.extend_from_slice(answer.map_err(Breach::Challenge)?.as_bytes());
-                    self.state = State::Answer(AnswerReader::new(self.operation));
+                    self.output.extend_from_slice(answer.map_err(ProtocolError::Challenge)?.as_bytes());
+                    self.state = ClientState::Answer(AnswerReader::new(self.operation));
                 }
                 // Nobody can answer what has not been sent.
-                State::Answer(_) if !self.output.is_empty() => {
-                    return if input.is_empty() { Ok(None) } else { Err(Breach::Early) };
+                ClientState::Answer(_) if !self.output.is_empty() => {
+                    return if input.is_empty() { Ok(None) } else { Err(ProtocolError::Early) };
                 }
-                State::Answer(reader) => {
+                ClientState::Answer(reader) => {
                     let answer = reader.take(input)?;
                     let is_verdict = matches!(answer, Some(Answer::Verdict(_)));
-                    return if is_verdict && !input.is_empty() { Err(Breach::Trailing) } else { Ok(answer) };
+                    return if is_verdict && !input.is_empty() {
+                        Err(ProtocolError::Trailing)
+                    } else {
+                        Ok(answer)
+                    };
                 }
             }
         }
@@ -120,7 +124,7 @@ impl ClientSession {
     /// Whether the daemon may be carrying out the request: it has proven that
     /// it has the key, and has our proof, or no proof is asked for.
     pub fn is_committed(&self) -> bool {
-        matches!(self.state, State::Answer(_))
+        matches!(self.state, ClientState::Answer(_))
     }
 
     /// Whether the daemon has said, under the key, that it answers our very
@@ -132,12 +136,12 @@ impl ClientSession {
     /// What the daemon owes.
     pub fn awaited(&self) -> Awaited {
         match &self.state {
-            State::Proof(_, gather) if gather.is_empty() => Awaited::Anything,
-            State::Proof(..) => Awaited::Proof,
-            State::Challenge(_) => Awaited::Challenge,
-            State::Answer(reader) if reader.is_listing() => Awaited::List,
-            State::Answer(_) if self.policy.auth == HashKind::None => Awaited::Unproven,
-            State::Answer(_) => Awaited::Answer,
+            ClientState::Proof(_, buf) if buf.is_empty() => Awaited::Anything,
+            ClientState::Proof(..) => Awaited::Proof,
+            ClientState::Challenge(_) => Awaited::Challenge,
+            ClientState::Answer(reader) if reader.is_listing() => Awaited::List,
+            ClientState::Answer(_) if self.policy.auth == HashKind::None => Awaited::Unproven,
+            ClientState::Answer(_) => Awaited::Answer,
         }
     }
 }

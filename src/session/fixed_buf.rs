@@ -1,13 +1,13 @@
 /// Gathers `N` bytes that come in pieces.
 #[derive(Debug)]
-pub(super) struct Gather<const N: usize> {
+pub(super) struct FixedBuf<const N: usize> {
     bytes: [u8; N],
     filled: usize,
 }
 
-impl<const N: usize> Gather<N> {
-    pub(super) fn new() -> Gather<N> {
-        Gather { bytes: [0; N], filled: 0 }
+impl<const N: usize> FixedBuf<N> {
+    pub(super) fn new() -> FixedBuf<N> {
+        FixedBuf { bytes: [0; N], filled: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -25,8 +25,8 @@ impl<const N: usize> Gather<N> {
     }
 }
 
-impl<const N: usize> Default for Gather<N> {
-    fn default() -> Gather<N> {
-        Gather::new()
+impl<const N: usize> Default for FixedBuf<N> {
+    fn default() -> FixedBuf<N> {
+        FixedBuf::new()
     }
 }

@@ -1,6 +1,6 @@
 use super::answer::ListReader;
-use super::protocol_error::{Awaited, Breach};
-use super::sync_probe::Row;
+use super::protocol_error::{Awaited, ProtocolError};
+use super::sync_probe::SyncProbe;
 use crate::fence::{Answer, HostEntry, Operation, Request, Target, Verdict};
 use crate::wire::{LINE_MAGIC, LINE_RESPONSE_LEN, LIST_BEGIN, encode_line_request};
 
@@ -20,16 +20,16 @@ use crate::wire::{LINE_MAGIC, LINE_RESPONSE_LEN, LIST_BEGIN, encode_line_request
 pub struct LineSession {
     operation: Operation,
     output: Vec<u8>,
-    state: State,
+    state: LineState,
     /// The beginning of a response, [`LINE_RESPONSE_LEN`] bytes at most.
     pending: Vec<u8>,
 }
 
 /// What is awaited.
 #[derive(Debug)]
-enum State {
+enum LineState {
     /// The end of a row, behind which the request is sent.
-    Sync(Row, Vec<u8>),
+    Sync(SyncProbe, Vec<u8>),
     Response,
     Records(ListReader),
     End(Vec<HostEntry>),
@@ -40,17 +40,17 @@ impl LineSession {
     pub fn new(request: &Request, flags: u8) -> LineSession {
         let output = encode_line_request(request, flags).to_vec();
         let operation = request.operation;
-        LineSession { operation, output, state: State::Response, pending: Vec::new() }
+        LineSession { operation, output, state: LineState::Response, pending: Vec::new() }
     }
 
     /// The same on a line on which an older request may still be answered:
-    /// first comes a [`Row`] of questions about `nobody`, and the request when
+    /// first comes a [`SyncProbe`] of questions about `nobody`, and the request when
     /// it is over.
-    pub fn after_silence(request: &Request, flags: u8, row: Row, nobody: &Target) -> LineSession {
+    pub fn after_silence(request: &Request, flags: u8, row: SyncProbe, nobody: &Target) -> LineSession {
         let questions = row.requests(nobody, request.seqno.wrapping_add(1));
         let output = questions.iter().flat_map(|question| encode_line_request(question, 0)).collect();
         let request_bytes = encode_line_request(request, flags).to_vec();
-        let state = State::Sync(row, request_bytes);
+        let state = LineState::Sync(row, request_bytes);
         LineSession { operation: request.operation, output, state, pending: Vec::new() }
     }
 
@@ -68,26 +68,26 @@ impl LineSession {
     ///
     /// # Errors
     ///
-    /// [`Breach`] if noise spoilt a host list, or something else was answered.
-    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, Breach> {
+    /// [`ProtocolError`] if noise spoilt a host list, or something else was answered.
+    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, ProtocolError> {
         loop {
-            if matches!(self.state, State::Response) && !self.output.is_empty() {
+            if matches!(self.state, LineState::Response) && !self.output.is_empty() {
                 // Nobody can answer what has not been sent: this is older.
                 self.pending.clear();
                 *input = &[];
                 return Ok(None);
             }
-            if let State::Records(list) = &mut self.state {
+            if let LineState::Records(list) = &mut self.state {
                 let Some(entries) = list.take(input)? else { return Ok(None) };
-                self.state = State::End(entries);
+                self.state = LineState::End(entries);
             }
             let Some((&byte, rest)) = input.split_first() else { return Ok(None) };
             *input = rest;
             self.pending.push(byte);
-            if let State::End(entries) = &mut self.state {
+            if let LineState::End(entries) = &mut self.state {
                 // It follows at once; its verdict says nothing.
                 if !LINE_MAGIC.starts_with(&self.pending[..self.pending.len().min(LINE_MAGIC.len())]) {
-                    return Err(Breach::Record);
+                    return Err(ProtocolError::Record);
                 }
                 if self.pending.len() == LINE_RESPONSE_LEN {
                     return Ok(Some(Answer::HostList(std::mem::take(entries))));
@@ -95,22 +95,22 @@ impl LineSession {
                 continue;
             }
             let response = self.response();
-            if let (State::Sync(row, request), Some(byte)) = (&mut self.state, response) {
-                if row.is_over_with(byte) {
+            if let (LineState::Sync(row, request), Some(byte)) = (&mut self.state, response) {
+                if row.is_over_after(byte) {
                     self.output.append(request);
-                    self.state = State::Response;
+                    self.state = LineState::Response;
                 }
                 continue;
             }
             match response {
                 Some(LIST_BEGIN) if self.operation == Operation::HostList => {
-                    self.state = State::Records(ListReader::default());
+                    self.state = LineState::Records(ListReader::default());
                 }
                 // What answers something else says that this is not the answer to our request,
                 // nor is what follows: the end of somebody's list reads as a success.
                 Some(byte) => {
                     let verdict = Verdict::from_wire(byte, self.operation);
-                    return verdict.map(|verdict| Some(verdict.into())).ok_or(Breach::Answer(byte));
+                    return verdict.map(|verdict| Some(verdict.into())).ok_or(ProtocolError::Answer(byte));
                 }
                 None => {}
             }
@@ -137,15 +137,15 @@ impl LineSession {
 
     /// Whether the daemon may act once it has what is in the output.
     pub fn is_committed(&self) -> bool {
-        !matches!(self.state, State::Sync(..))
+        !matches!(self.state, LineState::Sync(..))
     }
 
     /// What the daemon owes.
     pub fn awaited(&self) -> Awaited {
         match self.state {
-            State::Sync(..) => Awaited::OlderAnswer,
-            State::Response => Awaited::Response,
-            State::Records(_) | State::End(_) => Awaited::List,
+            LineState::Sync(..) => Awaited::OlderAnswer,
+            LineState::Response => Awaited::Response,
+            LineState::Records(_) | LineState::End(_) => Awaited::List,
         }
     }
 }

@@ -26,7 +26,7 @@ pub enum WhichKey {
 
 /// A request that is signed well enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked {
+pub struct CheckedPacket {
     /// The request.
     pub packet: Packet,
     /// The key that it is signed with; the present one if it is not signed.
@@ -39,7 +39,7 @@ impl Policy {
     /// # Errors
     ///
     /// [`Misconduct`] says what is wrong with them.
-    pub fn check(&self, bytes: &[u8; PACKET_LEN]) -> Result<Checked, Misconduct> {
+    pub fn check(&self, bytes: &[u8; PACKET_LEN]) -> Result<CheckedPacket, Misconduct> {
         let packet = Packet::decode(bytes).map_err(Misconduct::Packet)?;
         if packet.hash < self.hash {
             return Err(Misconduct::WeakHash { sent: packet.hash, wanted: self.hash });
@@ -47,7 +47,7 @@ impl Policy {
         let keys = [(WhichKey::Present, Some(&self.key)), (WhichKey::Old, self.old_key.as_ref())];
         let signer = keys.into_iter().find(|(_, key)| key.is_some_and(|key| packet.is_signed_by(bytes, key)));
         match signer {
-            Some((key, _)) => Ok(Checked { packet, key }),
+            Some((key, _)) => Ok(CheckedPacket { packet, key }),
             None => Err(Misconduct::Signature(packet.hash)),
         }
     }

@@ -5,7 +5,7 @@ use crate::auth::ChallengeRefusal;
 /// What a daemon, or whoever plays one, did that ends an exchange without an
 /// answer. None of these is ever a success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Breach {
+pub enum ProtocolError {
     /// A wrong answer to our challenge: it has another key, or answers with another hash.
     Proof,
     /// A challenge that is not answered.
@@ -60,28 +60,28 @@ impl fmt::Display for Awaited {
     }
 }
 
-impl fmt::Display for Breach {
+impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Breach::Proof => f.write_str(
+            ProtocolError::Proof => f.write_str(
                 "its answer to our challenge is wrong: it has another key, or auth is another there",
             ),
-            Breach::Challenge(refusal) => refusal.fmt(f),
-            Breach::Answer(byte) => write!(f, "it answered {byte}, which is no answer to this"),
-            Breach::Early => f.write_str("it answered before it was asked"),
-            Breach::Trailing => f.write_str("it said more than one answer"),
-            Breach::Record => f.write_str("its list holds what is no VM"),
-            Breach::Endless => f.write_str("its list has no end"),
-            Breach::HungUp(Awaited::Anything | Awaited::Unproven) => f.write_str(
+            ProtocolError::Challenge(refusal) => refusal.fmt(f),
+            ProtocolError::Answer(byte) => write!(f, "it answered {byte}, which is no answer to this"),
+            ProtocolError::Early => f.write_str("it answered before it was asked"),
+            ProtocolError::Trailing => f.write_str("it said more than one answer"),
+            ProtocolError::Record => f.write_str("its list holds what is no VM"),
+            ProtocolError::Endless => f.write_str("its list has no end"),
+            ProtocolError::HungUp(Awaited::Anything | Awaited::Unproven) => f.write_str(
                 "it hung up without a word: the key, hash or auth is another there, or it is busy",
             ),
-            Breach::HungUp(Awaited::Proof) => {
+            ProtocolError::HungUp(Awaited::Proof) => {
                 f.write_str("it hung up before its answer to our challenge was whole: is auth none there?")
             }
-            Breach::HungUp(Awaited::Answer) => f.write_str(
+            ProtocolError::HungUp(Awaited::Answer) => f.write_str(
                 "it hung up after our answer to its challenge: auth is another there, or it gave up",
             ),
-            Breach::HungUp(awaited) => write!(f, "it hung up before {awaited} was whole"),
+            ProtocolError::HungUp(awaited) => write!(f, "it hung up before {awaited} was whole"),
         }
     }
 }

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::fixed_buf::Gather;
+use super::fixed_buf::FixedBuf;
 use super::misconduct::Misconduct;
-use super::policy::{Checked, Policy, WhichKey};
+use super::policy::{CheckedPacket, Policy, WhichKey};
 use crate::auth::{CHALLENGE_LEN, Digest, HashKind};
 use crate::fence::{Answer, Request};
 use crate::wire::{Binding, PACKET_LEN, encode_host_list};
@@ -16,7 +16,7 @@ pub const REPLY_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a listener has to attend to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum SessionEvent {
     /// A signed request is here, its sender not yet proven.
     Requested(Request),
     /// Its sender is proven: carry it out and call [`ServerSession::answer`].
@@ -24,10 +24,10 @@ pub enum Event {
 }
 
 #[derive(Debug)]
-enum State {
-    AwaitRequest(Gather<PACKET_LEN>),
-    AwaitChallenge(Request, Binding, WhichKey, Gather<CHALLENGE_LEN>),
-    AwaitProof(Request, Digest, Gather<CHALLENGE_LEN>),
+enum ServerState {
+    AwaitRequest(FixedBuf<PACKET_LEN>),
+    AwaitChallenge(Request, Binding, WhichKey, FixedBuf<CHALLENGE_LEN>),
+    AwaitProof(Request, Digest, FixedBuf<CHALLENGE_LEN>),
     AwaitAnswer,
     Replying,
 }
@@ -43,7 +43,7 @@ enum State {
 pub struct ServerSession {
     policy: Arc<Policy>,
     nonce: [u8; 32],
-    state: State,
+    state: ServerState,
     deadline: Option<Instant>,
     output: Vec<u8>,
 }
@@ -55,7 +55,7 @@ impl ServerSession {
         ServerSession {
             policy,
             nonce,
-            state: State::AwaitRequest(Gather::new()),
+            state: ServerState::AwaitRequest(FixedBuf::new()),
             deadline: Some(now + HANDSHAKE_LIMIT),
             output: Vec::new(),
         }
@@ -65,17 +65,18 @@ impl ServerSession {
     pub fn called_back(
         policy: Arc<Policy>,
         nonce: [u8; 32],
-        checked: &Checked,
+        checked: &CheckedPacket,
         now: Instant,
     ) -> ServerSession {
-        let Checked { packet, key } = checked;
-        let state = State::AwaitChallenge(packet.request.clone(), packet.binding(), *key, Gather::new());
+        let CheckedPacket { packet, key } = checked;
+        let state =
+            ServerState::AwaitChallenge(packet.request.clone(), packet.binding(), *key, FixedBuf::new());
         ServerSession { policy, nonce, state, deadline: Some(now + HANDSHAKE_LIMIT), output: Vec::new() }
     }
 
     /// From now on this policy holds, unless the request has been taken by the other.
-    pub fn adopt(&mut self, policy: &Arc<Policy>) {
-        if matches!(self.state, State::AwaitRequest(_)) {
+    pub fn set_policy(&mut self, policy: &Arc<Policy>) {
+        if matches!(self.state, ServerState::AwaitRequest(_)) {
             self.policy = policy.clone();
         }
     }
@@ -86,62 +87,63 @@ impl ServerSession {
     /// # Errors
     ///
     /// [`Misconduct`] ends the session: close the connection without an answer.
-    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Event>, Misconduct> {
+    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<SessionEvent>, Misconduct> {
         match &mut self.state {
-            State::AwaitRequest(gather) => {
-                let Some(bytes) = gather.take(input) else { return Ok(None) };
-                let Checked { packet, key } = self.policy.check(bytes)?;
+            ServerState::AwaitRequest(buf) => {
+                let Some(bytes) = buf.take(input) else { return Ok(None) };
+                let CheckedPacket { packet, key } = self.policy.check(bytes)?;
                 if packet.asks_for_callback() {
                     return Err(Misconduct::Callback);
                 }
                 let (binding, request) = (packet.binding(), packet.request);
-                self.state = State::AwaitChallenge(request.clone(), binding, key, Gather::new());
-                Ok(Some(Event::Requested(request)))
+                self.state = ServerState::AwaitChallenge(request.clone(), binding, key, FixedBuf::new());
+                Ok(Some(SessionEvent::Requested(request)))
             }
-            State::AwaitChallenge(request, binding, which, gather) => {
+            ServerState::AwaitChallenge(request, binding, which, buf) => {
                 let kind = self.policy.auth;
                 let key = self.policy.key(*which);
                 if kind != HashKind::None {
-                    let Some(challenge) = gather.take(input) else { return Ok(None) };
+                    let Some(challenge) = buf.take(input) else { return Ok(None) };
                     let answer = self.policy.answer_with(*which, challenge).map_err(Misconduct::Challenge)?;
                     let own = key.issue(self.nonce, binding);
                     self.output.extend_from_slice(answer.as_bytes());
                     self.output.extend_from_slice(&own);
-                    self.state = State::AwaitProof(request.clone(), key.expected(kind, &own), Gather::new());
+                    self.state =
+                        ServerState::AwaitProof(request.clone(), key.expected(kind, &own), FixedBuf::new());
                     return self.receive(input);
                 }
                 let request = request.clone();
                 Ok(Some(self.authenticated(request)))
             }
-            State::AwaitProof(request, expected, gather) => {
-                let Some(proof) = gather.take(input) else { return Ok(None) };
+            ServerState::AwaitProof(request, expected, buf) => {
+                let Some(proof) = buf.take(input) else { return Ok(None) };
                 if !expected.matches(proof) {
                     return Err(Misconduct::Proof);
                 }
                 let request = request.clone();
                 Ok(Some(self.authenticated(request)))
             }
-            State::AwaitAnswer | State::Replying if input.is_empty() => Ok(None),
-            State::AwaitAnswer | State::Replying => Err(Misconduct::Trailing),
+            ServerState::AwaitAnswer | ServerState::Replying if input.is_empty() => Ok(None),
+            ServerState::AwaitAnswer | ServerState::Replying => Err(Misconduct::Trailing),
         }
     }
 
-    fn authenticated(&mut self, request: Request) -> Event {
-        self.state = State::AwaitAnswer;
+    fn authenticated(&mut self, request: Request) -> SessionEvent {
+        self.state = ServerState::AwaitAnswer;
         self.deadline = None;
-        Event::Authenticated(request)
+        SessionEvent::Authenticated(request)
     }
 
     /// Queues the answer. Only a session that waits for one takes it.
     pub fn answer(&mut self, answer: &Answer, now: Instant) {
-        if !matches!(self.state, State::AwaitAnswer) {
+        if !matches!(self.state, ServerState::AwaitAnswer) {
             return;
         }
         match answer {
             Answer::Verdict(verdict) => self.output.push(verdict.to_wire()),
             Answer::HostList(entries) => self.output.extend(encode_host_list(entries)),
         }
-        self.state = State::Replying;
+        self.state = ServerState::Replying;
         self.deadline = Some(now + REPLY_LIMIT);
     }
 
@@ -157,17 +159,17 @@ impl ServerSession {
 
     /// Whether all is said: close the connection.
     pub fn is_done(&self) -> bool {
-        matches!(self.state, State::Replying) && self.output.is_empty()
+        matches!(self.state, ServerState::Replying) && self.output.is_empty()
     }
 
     /// Whether the client has proven itself.
     pub fn is_authenticated(&self) -> bool {
-        matches!(self.state, State::AwaitAnswer | State::Replying)
+        matches!(self.state, ServerState::AwaitAnswer | ServerState::Replying)
     }
 
     /// Whether the worker has its request.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.state, State::AwaitAnswer)
+        matches!(self.state, ServerState::AwaitAnswer)
     }
 
     /// When the session ends if nothing comes; none while the worker has it.
@@ -176,27 +178,27 @@ impl ServerSession {
     }
 
     /// What is to be said of a client that let the deadline pass.
-    pub fn lateness(&self) -> Misconduct {
+    pub fn on_timeout(&self) -> Misconduct {
         Misconduct::Late(self.awaited())
     }
 
     /// What is to be said of a client that hung up now; none if it never said anything.
-    pub fn hang_up(&self) -> Option<Misconduct> {
+    pub fn on_hang_up(&self) -> Option<Misconduct> {
         match &self.state {
-            State::AwaitRequest(gather) if gather.is_empty() => None,
-            State::AwaitAnswer | State::Replying => Some(Misconduct::Impatient),
+            ServerState::AwaitRequest(buf) if buf.is_empty() => None,
+            ServerState::AwaitAnswer | ServerState::Replying => Some(Misconduct::Impatient),
             _ => Some(Misconduct::HungUp(self.awaited())),
         }
     }
 
     fn awaited(&self) -> &'static str {
         match self.state {
-            State::AwaitRequest(_) => "its request",
-            State::AwaitChallenge(..) => "its challenge (is auth none at the agent?)",
-            State::AwaitProof(..) => {
+            ServerState::AwaitRequest(_) => "its request",
+            ServerState::AwaitChallenge(..) => "its challenge (is auth none at the agent?)",
+            ServerState::AwaitProof(..) => {
                 "its answer to the challenge (is auth, -C of the agent, or the key another there?)"
             }
-            State::AwaitAnswer | State::Replying => "its reading of the answer",
+            ServerState::AwaitAnswer | ServerState::Replying => "its reading of the answer",
         }
     }
 }

@@ -10,23 +10,23 @@ use crate::fence::{Operation, Request, Target};
 /// answers before it cannot make it seem over too early; a whole row of older
 /// ones fits by a chance of 1 in 1,000.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct SyncProbe {
     questions: Vec<Operation>,
     seen: Vec<u8>,
 }
 
 /// Questions in a row.
-pub const ROW_LEN: usize = 12;
+pub const SYNC_PROBE_LEN: usize = 12;
 
-impl Row {
+impl SyncProbe {
     /// Makes a row of random bits.
-    pub fn new(choice: u32) -> Row {
+    pub fn new(choice: u32) -> SyncProbe {
         let mut word = choice;
         while has_border(word) {
             word = word.wrapping_add(1);
         }
         let question = |at: usize| if bit(word, at) { Operation::Status } else { Operation::Null };
-        Row { questions: (0..ROW_LEN).map(question).collect(), seen: Vec::new() }
+        SyncProbe { questions: (0..SYNC_PROBE_LEN).map(question).collect(), seen: Vec::new() }
     }
 
     /// The questions, about nothing or about `nobody`, which is a name that no VM has.
@@ -41,8 +41,8 @@ impl Row {
 
     /// An answer came; true when the row is over. null is failure; the status
     /// of a VM that does not exist is off, or nobody may ask for it.
-    pub fn is_over_with(&mut self, answer: u8) -> bool {
-        if self.seen.len() == ROW_LEN {
+    pub fn is_over_after(&mut self, answer: u8) -> bool {
+        if self.seen.len() == SYNC_PROBE_LEN {
             self.seen.remove(0);
         }
         self.seen.push(answer);
@@ -50,7 +50,7 @@ impl Row {
             Operation::Status => matches!(byte, 2 | 3),
             _ => *byte == 1,
         };
-        self.seen.len() == ROW_LEN && self.questions.iter().zip(&self.seen).all(fits)
+        self.seen.len() == SYNC_PROBE_LEN && self.questions.iter().zip(&self.seen).all(fits)
     }
 }
 
@@ -60,21 +60,21 @@ fn bit(word: u32, at: usize) -> bool {
 
 /// Whether an end of the word is also its beginning.
 fn has_border(word: u32) -> bool {
-    (1..ROW_LEN).any(|shift| (shift..ROW_LEN).all(|at| bit(word, at) == bit(word, at - shift)))
+    (1..SYNC_PROBE_LEN).any(|shift| (shift..SYNC_PROBE_LEN).all(|at| bit(word, at) == bit(word, at - shift)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn answers(row: &Row) -> Vec<u8> {
+    fn answers(row: &SyncProbe) -> Vec<u8> {
         row.questions.iter().map(|&question| if question == Operation::Status { 2 } else { 1 }).collect()
     }
 
     #[test]
     fn a_row_is_over_with_its_last_answer_and_not_before() {
-        for choice in 0..1 << ROW_LEN {
-            let mut row = Row::new(choice);
+        for choice in 0..1 << SYNC_PROBE_LEN {
+            let mut row = SyncProbe::new(choice);
             let answers = answers(&row);
             assert!(answers.contains(&1) && answers.contains(&2), "{choice}");
             for older in [&[][..], &[0], &[1], &[2], &[1, 2], &[2, 1, 1], &answers[1..], &answers[..11]] {
@@ -82,8 +82,8 @@ mod tests {
                 let mut all = older.to_vec();
                 all.extend(&answers);
                 let last = all.pop().unwrap();
-                assert!(all.iter().all(|&answer| !row.is_over_with(answer)), "{choice} {older:?}");
-                assert!(row.is_over_with(last), "{choice} {older:?}");
+                assert!(all.iter().all(|&answer| !row.is_over_after(answer)), "{choice} {older:?}");
+                assert!(row.is_over_after(last), "{choice} {older:?}");
             }
         }
     }
@@ -91,8 +91,8 @@ mod tests {
     #[test]
     fn its_questions_do_nothing() {
         let nobody = Target::new(b"nobody").unwrap();
-        let requests = Row::new(77).requests(&nobody, u32::MAX - 3);
-        assert_eq!(requests.len(), ROW_LEN);
+        let requests = SyncProbe::new(77).requests(&nobody, u32::MAX - 3);
+        assert_eq!(requests.len(), SYNC_PROBE_LEN);
         for (at, request) in requests.iter().enumerate() {
             assert!(matches!(request.operation, Operation::Null | Operation::Status));
             assert_eq!(request.seqno, (u32::MAX - 3).wrapping_add(at as u32));

@@ -10,7 +10,7 @@ use crate::config::{BackendConfig, Config, ListenerConfig, SerialConfig};
 use crate::daemon::hypervisor;
 use crate::daemon::watch::{self, Lines};
 use crate::fence::ListenerName;
-use crate::sys::with_timeout::within;
+use crate::sys::with_timeout::with_timeout;
 
 /// How long each may take. They are asked side by side, so all of them take no longer.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
@@ -99,7 +99,7 @@ fn bounded<T: Send + 'static>(
     job: impl FnOnce(&str) -> Result<T, String> + Send + 'static,
 ) -> Reply<T> {
     let uri = uri.to_owned();
-    match within(LIMIT, move || job(&uri)) {
+    match with_timeout(LIMIT, move || job(&uri)) {
         Ok(Some(outcome)) => outcome.map_err(Unanswered::Refused),
         Ok(None) => Err(Unanswered::Silent),
         Err(error) => Err(Unanswered::Refused(format!("no thread can be started: {error}"))),

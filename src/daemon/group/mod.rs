@@ -31,7 +31,7 @@ use super::worker::Message;
 use crate::routing::{Membership, Outgoing, Peer};
 use crate::sys::clock::since_boot;
 use crate::sys::corosync;
-use crate::sys::mailbox::{Address, mailbox};
+use crate::sys::mailbox::{MailboxSender, mailbox};
 use crate::wire::cluster::MESSAGE_LEN;
 
 use seat::Engine;
@@ -95,7 +95,7 @@ struct Shared {
 
 /// The thread, as the main one holds it.
 pub(crate) struct GroupThread {
-    orders: Address<Order>,
+    orders: MailboxSender<Order>,
     thread: JoinHandle<()>,
 }
 
@@ -112,7 +112,7 @@ impl GroupThread {
 /// The worker's end.
 #[derive(Debug)]
 pub(super) struct GroupLink {
-    orders: Address<Order>,
+    orders: MailboxSender<Order>,
     tidings: Receiver<Vec<Tidings>>,
     shared: Arc<Shared>,
     /// How many times a group was joined, as far as the worker has heard.
@@ -181,7 +181,7 @@ pub(super) fn start(
     let mut group = Group::new(inbox, worker.clone(), sender, shared.clone(), first_sender);
     let thread = thread::Builder::new()
         .name("cpg".into())
-        .stack_size(corosync::STACK)
+        .stack_size(corosync::STACK_SIZE)
         .spawn(move || group.run(&engine))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     let link = GroupLink { orders: orders.clone(), tidings, shared, groups: 0 };

@@ -12,14 +12,14 @@ use crate::daemon::status::Counts;
 use crate::daemon::worker::Message;
 use crate::fence::ListenerName;
 use crate::session::Policy;
-use crate::sys::mailbox::{Address, Mailbox, mailbox};
+use crate::sys::mailbox::{Mailbox, MailboxSender, mailbox};
 use crate::sys::poll::{Interest, PollSet};
 
 /// A bound listener, ready to be run by its thread.
 pub(crate) struct Listener {
     counts: Arc<Counts>,
     kind: Kind,
-    address: Address<Mail>,
+    address: MailboxSender<Mail>,
     mailbox: Mailbox<Mail>,
 }
 
@@ -62,7 +62,7 @@ impl Listener {
     }
 
     /// Where to tell it to stop.
-    pub(crate) fn address(&self) -> Address<Mail> {
+    pub(crate) fn address(&self) -> MailboxSender<Mail> {
         self.address.clone()
     }
 

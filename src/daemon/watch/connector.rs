@@ -27,7 +27,7 @@ use crate::daemon::limiter::{LeftOut, Limiter};
 use crate::daemon::listener::{LineMail, Mail};
 use crate::domain_xml::Devices;
 use crate::fence::{Domain, Uuid};
-use crate::sys::mailbox::Address;
+use crate::sys::mailbox::MailboxSender;
 use crate::sys::unix;
 
 /// The first and the longest interval between attempts to connect to a socket.
@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Connector {
     mode: SerialMode,
     path: Option<PathBuf>,
-    listener: Address<Mail>,
+    listener: MailboxSender<Mail>,
     vms: BTreeMap<Uuid, Vm>,
     /// The sockets of all VMs that run, shared by all watchers of the listener.
     claims: Claims,
@@ -111,7 +111,7 @@ impl Connector {
     /// `inbox` is the watcher's own, `claims` and `numbers` are shared by all watchers of the listener.
     pub(super) fn new(
         config: &SerialConfig,
-        listener: Address<Mail>,
+        listener: MailboxSender<Mail>,
         inbox: Inbox,
         claims: Claims,
         numbers: Arc<AtomicU64>,

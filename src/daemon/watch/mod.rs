@@ -37,7 +37,7 @@ use crate::daemon::listener::Mail;
 use crate::daemon::worker::Message as Worker;
 use crate::domain_xml::Devices;
 use crate::fence::{Domain, Uuid};
-use crate::sys::mailbox::Address;
+use crate::sys::mailbox::MailboxSender;
 use crate::sys::signals::Signals;
 
 pub(crate) use inbox::Inbox;
@@ -141,7 +141,7 @@ impl Watchers {
         &mut self,
         config: &SerialConfig,
         backend: &[String],
-        listener: &Address<Mail>,
+        listener: &MailboxSender<Mail>,
     ) -> Result<(), String> {
         let (claims, numbers) = (Claims::default(), Arc::new(AtomicU64::new(0)));
         for warning in warn_of_remote(config, backend) {

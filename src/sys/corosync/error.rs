@@ -2,7 +2,7 @@ use std::fmt;
 
 /// A call that failed: its name, and its cs_error_t.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Error {
+pub struct CorosyncError {
     call: &'static str,
     pub(super) code: i32,
 }
@@ -10,10 +10,10 @@ pub struct Error {
 /// Try again: a queue is full, or the membership is changing.
 pub(super) const CS_ERR_TRY_AGAIN: i32 = 6;
 
-impl Error {
+impl CorosyncError {
     /// A call, by its name, that gave this cs_error_t.
-    pub fn new(call: &'static str, code: i32) -> Error {
-        Error { call, code }
+    pub fn new(call: &'static str, code: i32) -> CorosyncError {
+        CorosyncError { call, code }
     }
 
     /// Whether the same call may succeed in a moment.
@@ -23,7 +23,7 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for CorosyncError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.code {
             2 => "corosync is not running, or has ended",
@@ -37,10 +37,10 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for CorosyncError {}
 
 /// The outcome of a call.
-pub(super) fn check(call: &'static str, code: i32) -> Result<(), Error> {
+pub(super) fn check(call: &'static str, code: i32) -> Result<(), CorosyncError> {
     const CS_OK: i32 = 1;
-    if code == CS_OK { Ok(()) } else { Err(Error::new(call, code)) }
+    if code == CS_OK { Ok(()) } else { Err(CorosyncError::new(call, code)) }
 }

@@ -2,29 +2,29 @@ use std::marker::PhantomData;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::{fmt, process};
 
-use super::callbacks::{HEARD, on_change, on_message, on_quorum};
-use super::error::{CS_ERR_TRY_AGAIN, Error, check};
-use super::event::Heard;
-use super::libraries::{Address, CpgCallbacks, Handle, Libraries, Name, QuorumCallbacks};
+use super::callbacks::{EVENTS, on_change, on_message, on_quorum};
+use super::error::{CS_ERR_TRY_AGAIN, CorosyncError, check};
+use super::event::ClusterEvent;
+use super::libraries::{CpgAddress, CpgCallbacks, CpgName, Libraries, QuorumCallbacks, RawHandle};
 
-/// A stack that is large enough for the thread which has a [`Member`], in bytes.
-pub const STACK: usize = 4 << 20;
+/// A stack that is large enough for the thread which has a [`GroupHandle`], in bytes.
+pub const STACK_SIZE: usize = 4 << 20;
 
 /// A membership of this process in a group, and its view of the quorum.
 /// Leaves the group when dropped.
-pub struct Member {
+pub struct GroupHandle {
     libraries: Libraries,
-    cpg: Handle,
-    quorum: Option<Handle>,
+    cpg: RawHandle,
+    quorum: Option<RawHandle>,
     node: u32,
     fds: [RawFd; 2],
     /// libcpg's handles are no thread's but the one that made them.
     not_send: PhantomData<*const ()>,
 }
 
-impl fmt::Debug for Member {
+impl fmt::Debug for GroupHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Member").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("GroupHandle").field("node", &self.node).finish_non_exhaustive()
     }
 }
 
@@ -34,15 +34,15 @@ const DISPATCH_ONE_NONBLOCKING: u32 = 4;
 const TYPE_AGREED: u32 = 2;
 const TRACK_CURRENT_AND_CHANGES: u32 = 1 | 2;
 
-impl Member {
+impl GroupHandle {
     /// Connects to the corosync of this machine and joins a group, whose name
     /// has at most 128 bytes.
     ///
     /// # Errors
     ///
     /// The call that failed, a temporary one included.
-    pub fn join(libraries: &Libraries, group: &str) -> Result<Member, Error> {
-        let member = Member::connect(libraries)?;
+    pub fn join(libraries: &Libraries, group: &str) -> Result<GroupHandle, CorosyncError> {
+        let member = GroupHandle::connect(libraries)?;
         let name = name(group);
         // SAFETY: the handle is open, the name valid during the call.
         check("cpg_join", unsafe { (libraries.cpg_join)(member.cpg, &name) })?;
@@ -55,14 +55,20 @@ impl Member {
     /// # Errors
     ///
     /// The call that failed, a temporary one included.
-    pub fn connect(libraries: &Libraries) -> Result<Member, Error> {
-        let mut cpg: Handle = 0;
+    pub fn connect(libraries: &Libraries) -> Result<GroupHandle, CorosyncError> {
+        let mut cpg: RawHandle = 0;
         let mut callbacks = CpgCallbacks { deliver: on_message, change: on_change };
         // SAFETY: both pointers are valid during the call; libcpg copies the callbacks.
         check("cpg_initialize", unsafe { (libraries.cpg_initialize)(&mut cpg, &mut callbacks) })?;
-        HEARD.with_borrow_mut(Vec::clear);
-        let mut member =
-            Member { libraries: *libraries, cpg, quorum: None, node: 0, fds: [-1; 2], not_send: PhantomData };
+        EVENTS.with_borrow_mut(Vec::clear);
+        let mut member = GroupHandle {
+            libraries: *libraries,
+            cpg,
+            quorum: None,
+            node: 0,
+            fds: [-1; 2],
+            not_send: PhantomData,
+        };
         member.node = member.local_id()?;
         // SAFETY: as above.
         check("cpg_fd_get", unsafe { (libraries.cpg_fd_get)(cpg, &mut member.fds[0]) })?;
@@ -70,8 +76,8 @@ impl Member {
         Ok(member)
     }
 
-    fn track_quorum(&mut self) -> Result<(), Error> {
-        let (mut quorum, mut kind): (Handle, u32) = (0, 0);
+    fn track_quorum(&mut self) -> Result<(), CorosyncError> {
+        let (mut quorum, mut kind): (RawHandle, u32) = (0, 0);
         let mut callbacks = QuorumCallbacks { notify: on_quorum };
         let initialized =
             // SAFETY: the pointers are valid during the call; libquorum copies the callbacks.
@@ -100,7 +106,7 @@ impl Member {
     /// # Errors
     ///
     /// A temporary one if corosync cannot say it now; else the connection is lost.
-    pub fn local_id(&self) -> Result<u32, Error> {
+    pub fn local_id(&self) -> Result<u32, CorosyncError> {
         let mut node = 0;
         // SAFETY: the handle is open, the pointer valid.
         check("cpg_local_get", unsafe { (self.libraries.cpg_local_get)(self.cpg, &mut node) })?;
@@ -113,9 +119,9 @@ impl Member {
     /// # Errors
     ///
     /// A temporary one if corosync cannot say it now; else the connection is lost.
-    pub fn members(&self, group: &str) -> Result<Vec<(u32, u32)>, Error> {
+    pub fn members(&self, group: &str) -> Result<Vec<(u32, u32)>, CorosyncError> {
         let mut name = name(group);
-        let mut list = [Address { node: 0, pid: 0, reason: 0 }; MEMBERS_MAX];
+        let mut list = [CpgAddress { node: 0, pid: 0, reason: 0 }; MEMBERS_MAX];
         let mut count = 0;
         // SAFETY: the handle is open, the pointers valid; libcpg writes at most as many entries as
         // its answer has room for, which are fewer than these.
@@ -144,7 +150,7 @@ impl Member {
     /// # Errors
     ///
     /// The connection is lost; what was heard before it is in `heard`.
-    pub fn dispatch(&mut self, limit: usize, heard: &mut Vec<Heard>) -> Result<bool, Error> {
+    pub fn dispatch(&mut self, limit: usize, heard: &mut Vec<ClusterEvent>) -> Result<bool, CorosyncError> {
         let (cpg, quorum) = (self.cpg, self.quorum);
         let (of_cpg, of_quorum) = (self.libraries.cpg_dispatch, self.libraries.quorum_dispatch);
         // SAFETY: the handles are open; the callbacks only touch this thread's buffer.
@@ -153,7 +159,7 @@ impl Member {
             // SAFETY: as above.
             drain(limit, "quorum_dispatch", || unsafe { of_quorum(quorum, DISPATCH_ONE_NONBLOCKING) })
         });
-        HEARD.with_borrow_mut(|buffer| heard.append(buffer));
+        EVENTS.with_borrow_mut(|buffer| heard.append(buffer));
         Ok(group? && votes?)
     }
 
@@ -162,7 +168,7 @@ impl Member {
     /// # Errors
     ///
     /// A temporary one if corosync cannot take it now; else the connection is lost.
-    pub fn send(&mut self, message: &[u8]) -> Result<(), Error> {
+    pub fn send(&mut self, message: &[u8]) -> Result<(), CorosyncError> {
         let part = libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
         // SAFETY: the handle is open; libcpg only reads the bytes, during the call.
         check("cpg_mcast_joined", unsafe {
@@ -178,7 +184,7 @@ impl Member {
     }
 }
 
-impl Drop for Member {
+impl Drop for GroupHandle {
     fn drop(&mut self) {
         // SAFETY: the handles are open, and not used any more. They are gone whatever this says.
         unsafe {
@@ -191,19 +197,19 @@ impl Drop for Member {
 }
 
 /// Dispatches one by one; whether nothing is left.
-fn drain(limit: usize, call: &'static str, one: impl Fn() -> i32) -> Result<bool, Error> {
+fn drain(limit: usize, call: &'static str, one: impl Fn() -> i32) -> Result<bool, CorosyncError> {
     for _ in 0..limit {
         match check(call, one()) {
             Ok(()) => {}
-            Err(Error { code: CS_ERR_TRY_AGAIN, .. }) => return Ok(true),
+            Err(CorosyncError { code: CS_ERR_TRY_AGAIN, .. }) => return Ok(true),
             Err(error) => return Err(error),
         }
     }
     Ok(false)
 }
 
-fn name(text: &str) -> Name {
-    let mut name = Name { length: 0, value: [0; 128] };
+fn name(text: &str) -> CpgName {
+    let mut name = CpgName { length: 0, value: [0; 128] };
     let length = text.len().min(name.value.len());
     name.value[..length].copy_from_slice(&text.as_bytes()[..length]);
     name.length = u32::try_from(length).unwrap_or(0);
