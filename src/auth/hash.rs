@@ -1,8 +1,8 @@
 use std::fmt;
-use std::hint::black_box;
 
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
+use subtle::ConstantTimeEq;
 
 /// Room for a digest on the wire, in bytes: a SHA-512 fills it, the shorter
 /// ones stand left-aligned with zeros behind them.
@@ -104,11 +104,9 @@ impl Digest {
         &self.0
     }
 
-    /// Whether these bytes are this digest, all 64 of them, in a time that
-    /// does not depend on where they differ.
+    /// Returns true if all 64 bytes are equal; runs in constant time.
     pub fn matches(&self, received: &[u8; DIGEST_LEN]) -> bool {
-        let difference = self.0.iter().zip(received).fold(0, |acc, (a, b)| black_box(acc | (a ^ b)));
-        black_box(difference) == 0
+        self.0.ct_eq(received).into()
     }
 }
 
