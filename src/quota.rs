@@ -1,4 +1,4 @@
-//! Who makes room when a listener has all the sessions it may have.
+//! Session limit of a listener, and the choice of the session to evict.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -6,24 +6,24 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::fence::{Source, Uuid};
 
-/// Sessions of one listener.
+/// Maximum sessions of one listener.
 pub const SESSIONS_MAX: usize = 256;
 
-/// What sessions are counted by.
+/// Origin by which sessions are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// An IPv4 address, a link-local IPv6 address, or an IPv6 /64, since one host has all addresses of that.
+    /// IPv4 address, link-local IPv6 address, or the /64 of any other IPv6 address, which one host can own entirely.
     Ip(IpAddr),
-    /// A vsock peer.
+    /// Context id of a vsock peer.
     Cid(u32),
-    /// A VM, whatever lines it has.
+    /// VM, with all its lines.
     Domain(Uuid),
 }
 
 impl From<&Source> for Origin {
     fn from(source: &Source) -> Origin {
         match source {
-            // All guests on a link share fe80::/64.
+            // Link-local addresses keep all bits: all guests on a link share fe80::/64.
             Source::Ip(IpAddr::V6(address)) if address.segments()[0] & 0xffc0 != 0xfe80 => {
                 Origin::Ip(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into())
             }
@@ -34,34 +34,33 @@ impl From<&Source> for Origin {
     }
 }
 
-/// A session as the quota sees it.
+/// Session that counts against the limit.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenSession<Id> {
-    /// The session's id; a lower one is older.
+    /// Session id; a lower one is older.
     pub id: Id,
-    /// Where it comes from.
+    /// Origin.
     pub origin: Origin,
-    /// Whether the worker has its request: such a session stays. Its number
-    /// is bounded for each origin by the listener.
+    /// True while the worker has its request: it is not evicted. The listener
+    /// limits such sessions of each origin.
     pub is_waiting: bool,
 }
 
-/// What happens to a newcomer.
+/// Decision about a new session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission<Id> {
-    /// There is room.
+    /// Accept it.
     Admit,
-    /// This session has to go first.
+    /// Accept it after closing this session.
     Evict(Id),
-    /// There is no room to be made.
+    /// Refuse it: no session can be evicted.
     Refuse,
 }
 
-/// Decides about a newcomer. In a full house the oldest session of the origin
-/// that holds most goes, of those that have not authenticated or are only
-/// reading their answer, provided that this origin holds more than the
-/// newcomer's; else the newcomer's own oldest; so a flood from one origin
-/// never pushes out another's.
+/// Decides about a new session. At the limit, the oldest session of the origin
+/// with most sessions is evicted, if that origin has more than the newcomer's;
+/// else the oldest one of the newcomer's origin. Sessions that wait for the
+/// worker stay. So a flood from one origin never evicts another's sessions.
 pub fn admit<Id: Copy + Ord>(
     newcomer: Origin,
     held: impl Iterator<Item = OpenSession<Id>> + Clone,
@@ -69,7 +68,7 @@ pub fn admit<Id: Copy + Ord>(
     if held.clone().count() < SESSIONS_MAX {
         return Admission::Admit;
     }
-    // Of each origin: how many sessions, and the oldest that may go.
+    // Per origin: number of sessions, and the oldest one that can be evicted.
     let mut origins: HashMap<Origin, (usize, Option<Id>)> = HashMap::new();
     for session in held {
         let (count, oldest) = origins.entry(session.origin).or_default();
@@ -115,24 +114,28 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_holder_makes_room() {
+    fn the_origin_with_most_sessions_loses_one() {
         let full = sessions(&[("192.0.2.1", 6, false), ("192.0.2.2", 250, false)]);
         assert_eq!(admit_to("192.0.2.3", &full[..255]), Admission::Admit);
         assert_eq!(admit_to("192.0.2.3", &full), Admission::Evict(6));
         assert_eq!(admit_to("192.0.2.1", &full), Admission::Evict(6));
-        assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(6), "a flood pushes out its own");
+        assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(6), "a flood evicts its own");
     }
 
     #[test]
-    fn sessions_that_the_worker_has_stay() {
+    fn sessions_that_wait_for_the_worker_stay() {
         let full = sessions(&[("192.0.2.1", 200, true), ("192.0.2.2", 56, false)]);
         assert_eq!(admit_to("192.0.2.3", &full), Admission::Evict(200));
-        assert_eq!(admit_to("192.0.2.1", &full), Admission::Refuse, "the hog pushes out nobody smaller");
+        assert_eq!(
+            admit_to("192.0.2.1", &full),
+            Admission::Refuse,
+            "the largest origin evicts no smaller one"
+        );
         assert_eq!(admit_to("192.0.2.3", &sessions(&[("192.0.2.1", 256, true)])), Admission::Refuse);
     }
 
     #[test]
-    fn among_equals_the_newcomers_own_goes() {
+    fn among_equals_the_newcomers_origin_loses_one() {
         let mut full = sessions(&[("192.0.2.1", 128, false), ("192.0.2.2", 128, false)]);
         assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(128));
         full[128].is_waiting = true;
@@ -140,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_host_is_its_64() {
+    fn an_ipv6_origin_is_a_slash_64() {
         assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:1:2:3"));
         assert_ne!(origin("2001:db8::1"), origin("2001:db8:0:1::1"));
         assert_ne!(origin("fe80::1"), origin("fe80::2"));

@@ -129,7 +129,7 @@ fn silence_other_answers_and_a_line_that_breaks_are_failures_in_time() {
     for (what, operation, answer) in [
         ("nothing", "off", vec![]),
         ("half a response", "off", b"abb".to_vec()),
-        ("no answer to this", "off", response(2)),
+        ("not a valid answer", "off", response(2)),
         ("an unknown byte", "off", response(9)),
         ("a list", "off", whole.clone()),
         ("success to a list", "list", response(0)),

@@ -3,11 +3,11 @@ use super::protocol_error::ProtocolError;
 use crate::fence::{Answer, HostEntry, Operation, Verdict};
 use crate::wire::{LIST_BEGIN, RECORD_LEN, Record, decode_record};
 
-/// The longest host list that a client takes: 64 Ki VMs, 8.5 MB of records.
+/// Maximum VMs in a host list that a client accepts: 64 Ki, 8.5 MB of records.
 pub const LIST_MAX: usize = 1 << 16;
 
-/// Reads a verdict, or a host list up to its record of zeros. What follows
-/// the list says nothing.
+/// Reader of a verdict, or of a host list up to its record of zeros. The byte
+/// after the list means nothing.
 #[derive(Debug)]
 pub(super) struct AnswerReader {
     operation: Operation,
@@ -19,7 +19,7 @@ impl AnswerReader {
         AnswerReader { operation, list: None }
     }
 
-    /// Whether a list has begun.
+    /// True once a list has begun.
     pub(super) fn is_listing(&self) -> bool {
         self.list.is_some()
     }
@@ -38,7 +38,7 @@ impl AnswerReader {
     }
 }
 
-/// Reads the records of a host list, up to the one of zeros.
+/// Reader of the records of a host list, up to the one of zeros.
 #[derive(Debug, Default)]
 pub(super) struct ListReader {
     record: FixedBuf<RECORD_LEN>,

@@ -8,7 +8,7 @@ use crate::auth::{CHALLENGE_LEN, Challenge, Digest, HashKind};
 use crate::fence::{Answer, Operation};
 use crate::wire::{Binding, Packet};
 
-/// What is awaited.
+/// Message that the client waits for.
 #[derive(Debug)]
 enum ClientState {
     Proof(Digest, FixedBuf<CHALLENGE_LEN>),
@@ -16,17 +16,17 @@ enum ClientState {
     Answer(AnswerReader),
 }
 
-/// The agent's side of one connection.
+/// Agent's side of one connection.
 ///
 /// ```text
-/// Proof ─► Challenge ─► Answer ─► the answer
-/// auth none:            Answer ─► the answer
+/// Proof ─► Challenge ─► Answer ─► done
+/// auth none:            Answer ─► done
 /// ```
 #[derive(Debug)]
 pub struct ClientSession {
     policy: Arc<Policy>,
     operation: Operation,
-    /// What was asked: the daemon has to mean one of these.
+    /// Requests that were sent: the daemon must answer one of these.
     bindings: Vec<Binding>,
     is_bound: bool,
     state: ClientState,
@@ -34,15 +34,15 @@ pub struct ClientSession {
 }
 
 impl ClientSession {
-    /// A connection on which the request is sent first: tcp and vsock. `nonce`
-    /// is fresh randomness, and becomes the challenge to the daemon.
+    /// Starts a session on a connection to the daemon (tcp, vsock): the request
+    /// is sent first. `nonce` is fresh randomness for the challenge to the daemon.
     pub fn opening(policy: Arc<Policy>, packet: &Packet, nonce: Challenge) -> ClientSession {
         let opening = packet.encode_signed(&policy.key).to_vec();
         ClientSession::new(policy, packet.request.operation, vec![packet.binding()], nonce, opening)
     }
 
-    /// A call-back to one of the requests with these bindings, which went by
-    /// multicast. What answers `operation` is taken as an answer.
+    /// Starts a session on a call-back to one of the requests with these
+    /// bindings, sent by multicast. The answer must be one to `operation`.
     pub fn called_back(
         policy: Arc<Policy>,
         operation: Operation,
@@ -62,7 +62,7 @@ impl ClientSession {
         let state = match policy.auth {
             HashKind::None => ClientState::Answer(AnswerReader::new(operation)),
             kind => {
-                // Never the head of a request, which a daemon refuses to answer.
+                // A daemon refuses a challenge that reads as the head of a request; this bit prevents that.
                 nonce[0] |= 0x80;
                 output.extend_from_slice(&nonce);
                 ClientState::Proof(policy.key.expected(kind, &nonce), FixedBuf::new())
@@ -71,11 +71,11 @@ impl ClientSession {
         ClientSession { policy, operation, bindings, is_bound: false, state, output }
     }
 
-    /// Takes bytes off the front of `input` until the answer is whole.
+    /// Consumes bytes from the front of `input`; returns the answer once it is complete.
     ///
     /// # Errors
     ///
-    /// [`ProtocolError`] ends the exchange: it has failed.
+    /// [`ProtocolError`] ends the exchange as a failure.
     pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, ProtocolError> {
         loop {
             match &mut self.state {
@@ -94,7 +94,7 @@ impl ClientSession {
                     self.output.extend_from_slice(answer.map_err(ProtocolError::Challenge)?.as_bytes());
                     self.state = ClientState::Answer(AnswerReader::new(self.operation));
                 }
-                // Nobody can answer what has not been sent.
+                // An answer to a request that has not been sent yet is bogus.
                 ClientState::Answer(_) if !self.output.is_empty() => {
                     return if input.is_empty() { Ok(None) } else { Err(ProtocolError::Early) };
                 }
@@ -111,29 +111,29 @@ impl ClientSession {
         }
     }
 
-    /// What is to be sent.
+    /// Bytes to send.
     pub fn output(&self) -> &[u8] {
         &self.output
     }
 
-    /// The first `count` bytes of the output are on their way.
+    /// Removes the first `count` bytes of the output, which were sent.
     pub fn sent(&mut self, count: usize) {
         self.output.drain(..count.min(self.output.len()));
     }
 
-    /// Whether the daemon may be carrying out the request: it has proven that
-    /// it has the key, and has our proof, or no proof is asked for.
+    /// True if the daemon may carry out the request: both sides have proven
+    /// that they have the key, or auth is none.
     pub fn is_committed(&self) -> bool {
         matches!(self.state, ClientState::Answer(_))
     }
 
-    /// Whether the daemon has said, under the key, that it answers our very
-    /// request. Daemons of ours do, C daemons do not.
+    /// True if the daemon has proven that it answers exactly our request.
+    /// Daemons of ours do, C daemons do not.
     pub fn is_bound(&self) -> bool {
         self.is_bound
     }
 
-    /// What the daemon owes.
+    /// Message that the daemon has to send next.
     pub fn awaited(&self) -> Awaited {
         match &self.state {
             ClientState::Proof(_, buf) if buf.is_empty() => Awaited::Anything,

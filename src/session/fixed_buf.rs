@@ -1,4 +1,4 @@
-/// Gathers `N` bytes that come in pieces.
+/// Buffer for exactly `N` bytes that arrive in pieces.
 #[derive(Debug)]
 pub(super) struct FixedBuf<const N: usize> {
     bytes: [u8; N],
@@ -14,7 +14,7 @@ impl<const N: usize> FixedBuf<N> {
         self.filled == 0
     }
 
-    /// Takes what it still lacks off the front of `input`; gives the bytes once they are complete.
+    /// Moves the missing bytes from the front of `input`; returns all `N` once they are complete.
     pub(super) fn take(&mut self, input: &mut &[u8]) -> Option<&[u8; N]> {
         let missing = input.len().min(N - self.filled);
         let (head, rest) = input.split_at(missing);

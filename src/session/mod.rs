@@ -1,4 +1,4 @@
-//! The exchange between a daemon and a client as machines: bytes and
+//! State machines of the exchange between a daemon and a client: bytes and
 //! instants in, bytes and events out. They own neither socket nor clock.
 #![forbid(unsafe_code)]
 

@@ -2,43 +2,43 @@ use super::misconduct::Misconduct;
 use crate::auth::{Challenge, ChallengeRefusal, Digest, HashKind, Key};
 use crate::wire::{PACKET_LEN, Packet};
 
-/// What a listener asks of its clients, and what an agent signs with.
+/// Hash, auth and keys: what a listener requires, or what an agent signs with.
 #[derive(Debug)]
 pub struct Policy {
-    /// The weakest signature that is taken; of an agent: the one that it makes.
+    /// Minimum hash of a signature; for an agent, the hash it signs with.
     pub hash: HashKind,
-    /// How challenges are answered, both ways; none skips them.
+    /// Hash of the challenges in both directions; none skips them.
     pub auth: HashKind,
-    /// The shared key.
+    /// Shared key.
     pub key: Key,
-    /// The key before it, taken too while keys are being changed.
+    /// Previous key, accepted as well during a key change.
     pub old_key: Option<Key>,
 }
 
-/// One of the keys of a [`Policy`].
+/// Key of a [`Policy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhichKey {
-    /// The present one.
+    /// Current key.
     Present,
-    /// The one before it.
+    /// Previous key.
     Old,
 }
 
-/// A request that is signed well enough.
+/// Request with a sufficient signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedPacket {
-    /// The request.
+    /// Request.
     pub packet: Packet,
-    /// The key that it is signed with; the present one if it is not signed.
+    /// Key of the signature; the current one if it is not signed.
     pub key: WhichKey,
 }
 
 impl Policy {
-    /// Takes the 176 bytes of a request if they are signed well enough.
+    /// Decodes the 176 bytes of a request and checks its signature.
     ///
     /// # Errors
     ///
-    /// [`Misconduct`] says what is wrong with them.
+    /// [`Misconduct`] if they are malformed or their signature is not sufficient.
     pub fn check(&self, bytes: &[u8; PACKET_LEN]) -> Result<CheckedPacket, Misconduct> {
         let packet = Packet::decode(bytes).map_err(Misconduct::Packet)?;
         if packet.hash < self.hash {
@@ -59,7 +59,7 @@ impl Policy {
         }
     }
 
-    /// Answers a challenge with one key, if neither has made it.
+    /// Answers a challenge with one key, unless it was issued with either.
     pub(super) fn answer_with(
         &self,
         which: WhichKey,

@@ -2,46 +2,46 @@ use std::fmt;
 
 use crate::auth::ChallengeRefusal;
 
-/// What a daemon, or whoever plays one, did that ends an exchange without an
-/// answer. None of these is ever a success.
+/// Protocol error of a daemon, or of an impostor, that ends the exchange
+/// without an answer. None of these is ever a success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProtocolError {
-    /// A wrong answer to our challenge: it has another key, or answers with another hash.
+    /// Wrong answer to our challenge: the key or the hash differs.
     Proof,
-    /// A challenge that is not answered.
+    /// Challenge that we do not answer.
     Challenge(ChallengeRefusal),
-    /// A byte that answers nothing that was asked.
+    /// Byte that is not an answer to the operation.
     Answer(u8),
-    /// An answer before our request, or our proof, was sent.
+    /// Answer before our request, or our proof, was sent.
     Early,
     /// Bytes after the answer.
     Trailing,
-    /// A host list with bytes that are no VM.
+    /// Host list with an invalid record.
     Record,
-    /// A host list of more than [`LIST_MAX`](super::LIST_MAX) VMs.
+    /// Host list of more than [`LIST_MAX`](super::LIST_MAX) VMs.
     Endless,
-    /// It hung up before it had said this.
+    /// Connection closed before this was complete.
     HungUp(Awaited),
 }
 
-/// What a client waits for.
+/// Message that a client waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Awaited {
-    /// The first byte of anything.
+    /// First byte of anything.
     Anything,
-    /// The answer, to a request without auth.
+    /// Answer to a request without auth.
     Unproven,
-    /// The answer on a line, which has no auth.
+    /// Answer on a line, which has no auth.
     Response,
-    /// The rest of its answer to our challenge.
+    /// Rest of the daemon's answer to our challenge.
     Proof,
-    /// Its own challenge.
+    /// Challenge of the daemon.
     Challenge,
-    /// The answer; it may have carried out the request.
+    /// Answer; the daemon may have carried out the request.
     Answer,
-    /// The rest of a host list.
+    /// Rest of a host list.
     List,
-    /// The answer to a request that was made before this one.
+    /// Answer to an older request.
     OlderAnswer,
 }
 
@@ -50,12 +50,12 @@ impl fmt::Display for Awaited {
         f.write_str(match self {
             Awaited::Anything => "a first byte",
             Awaited::Response => "its answer",
-            Awaited::Unproven => "an answer (auth is none here; is it there too?)",
+            Awaited::Unproven => "an answer (auth is none here; does the host require auth?)",
             Awaited::Proof => "its answer to our challenge",
-            Awaited::Challenge => "its own challenge",
+            Awaited::Challenge => "its challenge",
             Awaited::Answer => "its answer to the request",
-            Awaited::List => "the rest of its list",
-            Awaited::OlderAnswer => "its answer to an older request, behind which ours would be",
+            Awaited::List => "the rest of its host list",
+            Awaited::OlderAnswer => "its answer to an older request, which blocks ours",
         })
     }
 }
@@ -63,25 +63,27 @@ impl fmt::Display for Awaited {
 impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ProtocolError::Proof => f.write_str(
-                "its answer to our challenge is wrong: it has another key, or auth is another there",
-            ),
+            ProtocolError::Proof => {
+                f.write_str("its answer to our challenge is wrong: its key or auth differs from ours")
+            }
             ProtocolError::Challenge(refusal) => refusal.fmt(f),
-            ProtocolError::Answer(byte) => write!(f, "it answered {byte}, which is no answer to this"),
-            ProtocolError::Early => f.write_str("it answered before it was asked"),
-            ProtocolError::Trailing => f.write_str("it said more than one answer"),
-            ProtocolError::Record => f.write_str("its list holds what is no VM"),
-            ProtocolError::Endless => f.write_str("its list has no end"),
+            ProtocolError::Answer(byte) => {
+                write!(f, "it answered {byte}, which is not a valid answer to this operation")
+            }
+            ProtocolError::Early => f.write_str("it answered before our request or proof was sent"),
+            ProtocolError::Trailing => f.write_str("it sent more than one answer"),
+            ProtocolError::Record => f.write_str("its host list has an invalid record"),
+            ProtocolError::Endless => f.write_str("its host list is too long"),
             ProtocolError::HungUp(Awaited::Anything | Awaited::Unproven) => f.write_str(
-                "it hung up without a word: the key, hash or auth is another there, or it is busy",
+                "it hung up without an answer: its key, hash or auth differs from ours, or it is busy",
             ),
             ProtocolError::HungUp(Awaited::Proof) => {
-                f.write_str("it hung up before its answer to our challenge was whole: is auth none there?")
+                f.write_str("it hung up before its answer to our challenge was complete: is its auth none?")
             }
             ProtocolError::HungUp(Awaited::Answer) => f.write_str(
-                "it hung up after our answer to its challenge: auth is another there, or it gave up",
+                "it hung up after our answer to its challenge: its auth differs from ours, or it gave up",
             ),
-            ProtocolError::HungUp(awaited) => write!(f, "it hung up before {awaited} was whole"),
+            ProtocolError::HungUp(awaited) => write!(f, "it hung up before {awaited} was complete"),
         }
     }
 }

@@ -8,18 +8,18 @@ use crate::auth::{CHALLENGE_LEN, Digest, HashKind};
 use crate::fence::{Answer, Request};
 use crate::wire::{Binding, PACKET_LEN, encode_host_list};
 
-/// How long a client may take from the connection to its proof.
+/// Time limit from the connection to the client's proof.
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a client may take to read its answer.
+/// Time limit for the client to read its answer.
 pub const REPLY_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a listener has to attend to.
+/// Event that the listener has to handle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEvent {
-    /// A signed request is here, its sender not yet proven.
+    /// Signed request of a client that has not yet proven itself.
     Requested(Request),
-    /// Its sender is proven: carry it out and call [`ServerSession::answer`].
+    /// Request of a proven client: carry it out and call [`ServerSession::answer`].
     Authenticated(Request),
 }
 
@@ -32,7 +32,7 @@ enum ServerState {
     Replying,
 }
 
-/// The daemon's side of one connection.
+/// Daemon's side of one connection.
 ///
 /// ```text
 /// tcp, vsock:  AwaitRequest ─► AwaitChallenge ─► AwaitProof ─► AwaitAnswer ─► Replying
@@ -49,8 +49,8 @@ pub struct ServerSession {
 }
 
 impl ServerSession {
-    /// A connection that came in at `now` and has yet to bring its request.
-    /// `nonce` is fresh randomness for the challenge.
+    /// Starts a session on a connection accepted at `now`, which the request
+    /// follows. `nonce` is fresh randomness for the challenge.
     pub fn accepted(policy: Arc<Policy>, nonce: [u8; 32], now: Instant) -> ServerSession {
         ServerSession {
             policy,
@@ -61,7 +61,7 @@ impl ServerSession {
         }
     }
 
-    /// A call-back for a request that came in a datagram at `now` and was checked.
+    /// Starts a session on a call-back for a request that arrived as a datagram at `now`.
     pub fn called_back(
         policy: Arc<Policy>,
         nonce: [u8; 32],
@@ -74,15 +74,15 @@ impl ServerSession {
         ServerSession { policy, nonce, state, deadline: Some(now + HANDSHAKE_LIMIT), output: Vec::new() }
     }
 
-    /// From now on this policy holds, unless the request has been taken by the other.
+    /// Replaces the policy, unless the request has already been accepted under the old one.
     pub fn set_policy(&mut self, policy: &Arc<Policy>) {
         if matches!(self.state, ServerState::AwaitRequest(_)) {
             self.policy = policy.clone();
         }
     }
 
-    /// Takes bytes off the front of `input`. Call it again until it gives
-    /// none: more may follow from the same bytes.
+    /// Consumes bytes from the front of `input`. Call it again until it returns
+    /// none: the same bytes may hold more events.
     ///
     /// # Errors
     ///
@@ -134,7 +134,7 @@ impl ServerSession {
         SessionEvent::Authenticated(request)
     }
 
-    /// Queues the answer. Only a session that waits for one takes it.
+    /// Queues the answer; no effect unless the session waits for one.
     pub fn answer(&mut self, answer: &Answer, now: Instant) {
         if !matches!(self.state, ServerState::AwaitAnswer) {
             return;
@@ -147,42 +147,42 @@ impl ServerSession {
         self.deadline = Some(now + REPLY_LIMIT);
     }
 
-    /// What is to be sent.
+    /// Bytes to send.
     pub fn output(&self) -> &[u8] {
         &self.output
     }
 
-    /// The first `count` bytes of the output are on their way.
+    /// Removes the first `count` bytes of the output, which were sent.
     pub fn sent(&mut self, count: usize) {
         self.output.drain(..count.min(self.output.len()));
     }
 
-    /// Whether all is said: close the connection.
+    /// True once the answer is sent: close the connection.
     pub fn is_done(&self) -> bool {
         matches!(self.state, ServerState::Replying) && self.output.is_empty()
     }
 
-    /// Whether the client has proven itself.
+    /// True once the client has proven itself.
     pub fn is_authenticated(&self) -> bool {
         matches!(self.state, ServerState::AwaitAnswer | ServerState::Replying)
     }
 
-    /// Whether the worker has its request.
+    /// True while the worker has the request.
     pub fn is_waiting(&self) -> bool {
         matches!(self.state, ServerState::AwaitAnswer)
     }
 
-    /// When the session ends if nothing comes; none while the worker has it.
+    /// Deadline for the next step of the client; none while the worker has the request.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// What is to be said of a client that let the deadline pass.
+    /// Misconduct of a client that missed the deadline.
     pub fn on_timeout(&self) -> Misconduct {
         Misconduct::Late(self.awaited())
     }
 
-    /// What is to be said of a client that hung up now; none if it never said anything.
+    /// Misconduct of a client that hangs up now; none if it never sent anything.
     pub fn on_hang_up(&self) -> Option<Misconduct> {
         match &self.state {
             ServerState::AwaitRequest(buf) if buf.is_empty() => None,
@@ -194,11 +194,11 @@ impl ServerSession {
     fn awaited(&self) -> &'static str {
         match self.state {
             ServerState::AwaitRequest(_) => "its request",
-            ServerState::AwaitChallenge(..) => "its challenge (is auth none at the agent?)",
+            ServerState::AwaitChallenge(..) => "its challenge (is the agent's auth none?)",
             ServerState::AwaitProof(..) => {
-                "its answer to the challenge (is auth, -C of the agent, or the key another there?)"
+                "its answer to the challenge (does auth, -C of the agent, or the key differ?)"
             }
-            ServerState::AwaitAnswer | ServerState::Replying => "its reading of the answer",
+            ServerState::AwaitAnswer | ServerState::Replying => "it to read the answer",
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The bytes of the wire: decoding and encoding, nothing else. docs/WIRE.md
-//! has the layouts.
+//! Encoding and decoding of the wire formats; docs/WIRE.md has the layouts.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "daemon")]

@@ -2,13 +2,13 @@ use std::fmt;
 
 use crate::fence::NameError;
 
-/// Size of what tells requests apart, in bytes: operation 1, name 64, port 2, salt 6, number 4.
+/// Size of a binding, in bytes: operation 1, name 64, port 2, salt 6, sequence number 4.
 pub const BINDING_LEN: usize = 77;
 
-/// What tells a request from every other; see [`Packet::binding`](super::Packet::binding).
+/// Fields that distinguish a request from all others; see [`Packet::binding`](super::Packet::binding).
 pub type Binding = [u8; BINDING_LEN];
 
-/// The first four bytes of a fence request.
+/// First four bytes of a fence request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PacketHead {
     pub(super) operation: u8,
@@ -18,9 +18,9 @@ pub struct PacketHead {
 }
 
 impl PacketHead {
-    /// Whether bytes begin like a fence request that some daemon might take.
-    /// No daemon of ours takes a request outside this set, and no challenge
-    /// inside it is answered.
+    /// Returns true if bytes begin like a fence request that some daemon may
+    /// accept. Our daemon accepts no request outside this set, and answers no
+    /// challenge inside it.
     pub fn is_plausible(bytes: &[u8]) -> bool {
         matches!(bytes, [operation, hash, address_len, flags, ..]
             if PacketHead { operation: *operation, hash: *hash, address_len: *address_len, flags: *flags }
@@ -44,28 +44,28 @@ impl PacketHead {
     }
 }
 
-/// Why 176 bytes are no fence request.
+/// Reason why 176 bytes are not a fence request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PacketError {
-    /// An operation that no daemon carries out.
+    /// Operation that no daemon carries out.
     Operation(u8),
-    /// An unknown hash type.
+    /// Unknown hash type.
     Hash(u8),
-    /// An address length that is not 0, 4 or 16.
+    /// Address length other than 0, 4 or 16.
     AddressLength(u8),
     /// Flags other than bit 0.
     Flags(u8),
-    /// No closing NUL, or no text.
+    /// Invalid VM name, or one without a closing NUL.
     Name(NameError),
 }
 
 impl fmt::Display for PacketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PacketError::Operation(number) => write!(f, "it asks for the unknown operation {number}"),
-            PacketError::Hash(number) => write!(f, "it claims the unknown hash type {number}"),
-            PacketError::AddressLength(length) => write!(f, "its address has the impossible length {length}"),
-            PacketError::Flags(flags) => write!(f, "it has the unknown flags {flags:#04x}"),
+            PacketError::Operation(number) => write!(f, "unknown operation {number}"),
+            PacketError::Hash(number) => write!(f, "unknown hash type {number}"),
+            PacketError::AddressLength(length) => write!(f, "invalid address length {length}"),
+            PacketError::Flags(flags) => write!(f, "unknown flags {flags:#04x}"),
             PacketError::Name(error) => error.fmt(f),
         }
     }
