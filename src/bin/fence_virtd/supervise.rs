@@ -27,7 +27,7 @@ use crate::systemd::Notifier;
 use crate::watch::Watchers;
 use crate::worker;
 use fence_virt::sys::clock::monotonic_usec;
-use fence_virt::sys::mailbox::{Address, Mailbox, mailbox};
+use fence_virt::sys::mailbox::{Mailbox, MailboxSender, mailbox};
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::sys::signals::Signals;
 
@@ -48,7 +48,7 @@ struct Ended {
 struct Knell {
     thread: String,
     problem: Option<String>,
-    main: Address<Ended>,
+    main: MailboxSender<Ended>,
 }
 
 impl Drop for Knell {
@@ -234,7 +234,7 @@ fn join(thread: JoinHandle<()>) {
 
 fn spawn(
     name: &str,
-    main: &Address<Ended>,
+    main: &MailboxSender<Ended>,
     body: impl FnOnce() -> Result<(), String> + Send + 'static,
 ) -> Result<JoinHandle<()>, String> {
     let mut knell = Knell { thread: name.to_owned(), problem: None, main: main.clone() };

@@ -21,7 +21,7 @@ use crate::threads::join_by;
 use fence_virt::config::{CpgConfig, NameMode, UnknownVm};
 use fence_virt::routing::{Names, Router, Rules, Unknown};
 use fence_virt::sys::corosync::{self, Libraries};
-use fence_virt::sys::mailbox::{Address, mailbox};
+use fence_virt::sys::mailbox::{MailboxSender, mailbox};
 
 /// Checks that corosync's libraries are installed.
 ///
@@ -138,7 +138,7 @@ pub(super) fn spawn(
     let mut cpg = CpgThread::new(inbox, worker.clone(), event_sender, progress.clone(), first_sender);
     let thread = thread::Builder::new()
         .name("cpg".into())
-        .stack_size(corosync::STACK)
+        .stack_size(corosync::STACK_SIZE)
         .spawn(move || cpg.run(&connector))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     let link =
@@ -148,7 +148,7 @@ pub(super) fn spawn(
 
 /// The thread, as the main thread holds it.
 pub(crate) struct CpgThreadHandle {
-    commands: Address<CpgCommand>,
+    commands: MailboxSender<CpgCommand>,
     thread: JoinHandle<()>,
 }
 

@@ -254,7 +254,7 @@ impl Lines {
                 return self.lose(id, &error.to_string(), now);
             }
             let Some((request, received)) = line.machine.next_request() else { break };
-            let identity = request.identity().asked_by(line.domain.uuid);
+            let identity = request.identity().requested_by(line.domain.uuid);
             let source = line.source.clone();
             let cancel = line.cancel.clone();
             let order = self.next_order;
