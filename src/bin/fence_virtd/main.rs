@@ -17,8 +17,11 @@
 mod access;
 mod args;
 mod backend;
+mod config_file;
+mod console;
 mod cpg;
 mod heartbeat;
+mod host_checks;
 mod job;
 mod libvirt;
 mod listener;
@@ -35,6 +38,33 @@ mod tools;
 mod watch;
 mod worker;
 
-fn main() -> std::process::ExitCode {
-    start::run()
+use std::process::ExitCode;
+
+use args::Command;
+use tools::{check, doctor, setup, status_client};
+
+/// Output of `--list`.
+const LIST: &str = "\
+Backends:
+    cpg (built in)
+    libvirt (built in)
+Listeners:
+    multicast (built in)
+    serial (built in)
+    tcp (built in)
+    vsock (built in)
+";
+
+fn main() -> ExitCode {
+    match args::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Run(options)) => start::run_daemon(&options),
+        Ok(Command::Check { config, pid_file, is_lenient }) => check::run(&config, &pid_file, is_lenient),
+        Ok(Command::Status(config, form)) => status_client::run(&config, form),
+        Ok(Command::Doctor { config, pid_file }) => doctor::run(&config, &pid_file),
+        Ok(Command::Setup(config)) => setup::run(&config),
+        Ok(Command::List) => console::print(LIST),
+        Ok(Command::Version) => console::print(concat!("fence_virtd ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Help) => console::print(args::USAGE),
+        Err(reason) => console::complain(&format!("fence_virtd: {reason}\nTry fence_virtd -h.\n")),
+    }
 }

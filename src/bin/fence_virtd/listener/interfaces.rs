@@ -15,11 +15,6 @@ pub(super) struct Interface {
     pub(super) name: String,
 }
 
-/// Whether there is an interface of this name.
-pub(crate) fn exists(name: &str) -> bool {
-    if_nametoindex(name).is_ok()
-}
-
 /// The interface of this name, if there is one.
 pub(super) fn named(name: &str) -> Option<Interface> {
     let index = if_nametoindex(name).ok()?;

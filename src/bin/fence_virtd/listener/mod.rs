@@ -32,7 +32,7 @@ use fence_virt::fence::Answer;
 use fence_virt::session::Policy;
 use fence_virt::sys::poll::{PollSet, Readiness, Slot};
 
-pub(crate) use interfaces::{exists as interface_exists, snooping_warning};
+pub(crate) use interfaces::snooping_warning;
 pub(crate) use lines::LineMail;
 pub(crate) use turn::{Listener, Outlet};
 

@@ -29,7 +29,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::start::parse_config;
+use crate::config_file;
 use fence_virt::config::{Config, ListenerConfig, NamedListener};
 use finding::{Finding, Report};
 use process::Running;
@@ -47,7 +47,7 @@ pub(crate) fn run(config: &Path, pid_file: &Path) -> ExitCode {
 }
 
 fn examine(path: &Path, pid_file: &Path, report: &mut Report<impl Write>) -> io::Result<()> {
-    let outcome = parse_config(path);
+    let outcome = config_file::parse(path);
     report.tell(settings::judge(path, &outcome))?;
     let running = process::running(pid_file);
     report.tell(process::judge(running, pid_file, process::own_uid()))?;

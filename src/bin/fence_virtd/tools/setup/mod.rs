@@ -19,24 +19,26 @@ mod questions;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
+use std::process::ExitCode;
 
 use dialog::Dialog;
 use files::Place;
 use interview::Interview;
 
 use crate::args::DEFAULT_CONFIG;
+use crate::console::complain;
 use fence_virt::config::{self, Config, Editable};
 
-/// Sets the configuration up, with answers from stdin and questions on stdout.
-///
-/// # Errors
-///
-/// A sentence: the file cannot be read or written, an answer is wrong and
-/// stdin is no terminal, stdin ended early, or the last answer was no.
-pub(crate) fn run(path: &Path) -> Result<(), String> {
+/// Sets the configuration up, with answers from stdin and questions on stdout. Exit code 1:
+/// the file cannot be read or written, an answer is wrong and stdin is not a terminal,
+/// stdin ended early, or the last answer was no.
+pub(crate) fn run(path: &Path) -> ExitCode {
     let stdin = io::stdin();
     let is_terminal = stdin.is_terminal();
-    set_up(path, &mut Dialog::new(stdin.lock(), io::stdout().lock(), is_terminal))
+    match set_up(path, &mut Dialog::new(stdin.lock(), io::stdout().lock(), is_terminal)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => complain(&format!("fence_virtd: {reason}\n")),
+    }
 }
 
 const INTRODUCTION: &str = "\
