@@ -18,8 +18,8 @@ use crate::listener::{self, Listener};
 use crate::pid_file::PidFile;
 use crate::reload::Reloader;
 use crate::status::{Sources, StatusSocket};
-use crate::systemd::Manager;
 use crate::systemd::Notifier;
+use crate::systemd::ServiceManager;
 use crate::watch::Watchers;
 use crate::worker::QUEUE_MAX;
 use crate::{backend, config_file, console, libvirt, logging, supervise};
@@ -84,8 +84,8 @@ fn start(options: &Options) -> Result<(), String> {
     let uris = Box::new(started.keepers.reporter());
     let cluster = started.cluster.clone();
     let running = supervise::Running::start(listeners, started, watchers, (inbox.clone(), messages))?;
-    let manager = Manager::new(&notifier, counts.clone(), running.pulse(), config.backend.kind());
-    let sources = Sources { started: began, counts, inbox, pulse: running.pulse(), uris, cluster };
+    let manager = ServiceManager::new(&notifier, counts.clone(), running.heartbeat(), config.backend.kind());
+    let sources = Sources { started: began, counts, inbox, heartbeat: running.heartbeat(), uris, cluster };
     // Fencing goes on without anybody being able to ask.
     let status = StatusSocket::open(&config.status_socket, sources);
     let _status = status.map_err(|reason| warn!("{reason}")).ok();

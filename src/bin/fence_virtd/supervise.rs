@@ -17,11 +17,11 @@ use log::{error, info, warn};
 
 use crate::backend::{Keepers, Started};
 use crate::cpg::GroupThread;
-use crate::heartbeat::Pulse;
+use crate::heartbeat::Heartbeat;
 use crate::listener::{Listener, Mail};
 use crate::reload::{Reloader, Targets};
-use crate::systemd::Manager;
 use crate::systemd::Notifier;
+use crate::systemd::ServiceManager;
 use crate::watch::Watchers;
 use crate::worker::{self, Message};
 use fence_virt::fence::ListenerName;
@@ -65,7 +65,7 @@ pub(crate) struct Running {
     ends: Mailbox<Ended>,
     listeners: Vec<(Address<Mail>, ListenerName)>,
     threads: Vec<JoinHandle<()>>,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     keepers: Keepers,
     group: Option<GroupThread>,
     watchers: Watchers,
@@ -85,8 +85,8 @@ impl Running {
     ) -> Result<Running, String> {
         let (main, ends) = mailbox().map_err(|error| format!("cannot make a mailbox: {error}"))?;
         let Started { mut backend, keepers, group, cluster: _ } = started;
-        let pulse = Pulse::default();
-        let of_worker = pulse.clone();
+        let heartbeat = Heartbeat::default();
+        let of_worker = heartbeat.clone();
         let worker = spawn("worker", &main, move || {
             worker::run(backend.as_mut(), &messages, &of_worker);
             Ok(())
@@ -98,12 +98,12 @@ impl Running {
             let body = move || listener.run(outlet).map_err(|error| error.to_string());
             threads.push(spawn(name.as_str(), &main, body)?);
         }
-        Ok(Running { inbox, ends, listeners: running, threads, pulse, keepers, group, watchers })
+        Ok(Running { inbox, ends, listeners: running, threads, heartbeat, keepers, group, watchers })
     }
 
     /// Whether the worker turns.
-    pub(crate) fn pulse(&self) -> Pulse {
-        self.pulse.clone()
+    pub(crate) fn heartbeat(&self) -> Heartbeat {
+        self.heartbeat.clone()
     }
 
     /// Runs until a signal says stop, then stops everything. A signal to reload is
@@ -116,7 +116,7 @@ impl Running {
         mut self,
         signals: &Signals,
         notifier: &Notifier,
-        mut manager: Manager<'_>,
+        mut manager: ServiceManager<'_>,
         mut reloader: Reloader,
     ) -> Result<(), String> {
         let outcome = self.watch(signals, &mut manager, notifier, &mut reloader);
@@ -159,7 +159,7 @@ impl Running {
     fn watch(
         &mut self,
         signals: &Signals,
-        manager: &mut Manager<'_>,
+        manager: &mut ServiceManager<'_>,
         notifier: &Notifier,
         reloader: &mut Reloader,
     ) -> Result<(), String> {

@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::access::Permissions;
 use crate::backend::{Backend, Event};
-use crate::heartbeat::Pulse;
+use crate::heartbeat::Heartbeat;
 use crate::job::Job;
 use fence_virt::backlog::Backlog;
 use fence_virt::fence::Verdict;
@@ -30,14 +30,14 @@ pub(crate) enum Message {
 
 /// Takes messages until it is told to stop. Events are taken notice of before
 /// the jobs that came with them, and before what has run out of time.
-pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>, pulse: &Pulse) {
+pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>, heartbeat: &Heartbeat) {
     let mut backlog = Backlog::default();
     let mut stops = false;
     while !stops || !backlog.is_empty() || backend.is_at_work() {
         if backlog.is_empty() {
-            pulse.rests();
+            heartbeat.mark_idle();
             let message = wait(inbox, backend.deadline());
-            pulse.turns();
+            heartbeat.mark_busy();
             match message {
                 Ok(message) => absorb(message, backend, &mut backlog, &mut stops),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -48,7 +48,7 @@ pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>, pulse: &
             let Ok(message) = inbox.try_recv() else { break };
             absorb(message, backend, &mut backlog, &mut stops);
         }
-        pulse.turns();
+        heartbeat.mark_busy();
         if let Some(job) = backlog.pop() {
             begin(backend, job, Instant::now());
         }
@@ -152,7 +152,7 @@ mod tests {
             .into();
         sender.send(Message::Stop).unwrap();
         let mut backend = Counting::default();
-        run(&mut backend, &inbox, &Pulse::default());
+        run(&mut backend, &inbox, &Heartbeat::default());
         // The first was begun before the others were looked at.
         assert_eq!(backend.1.iter().filter(|operation| operation.is_power()).count(), 2);
         let first_question = backend.1.iter().position(|&operation| operation == Status).unwrap();
@@ -168,7 +168,7 @@ mod tests {
         sender.send(Message::Job(job)).unwrap();
         sender.send(Message::Stop).unwrap();
         let mut backend = Counting::default();
-        run(&mut backend, &inbox, &Pulse::default());
+        run(&mut backend, &inbox, &Heartbeat::default());
         assert_eq!((backend.0, answers(&mail)), (1, vec![Verdict::Success.into()]));
     }
 }

@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 use crate::access::Permissions;
 use crate::cpg::{self, GroupThread};
 use crate::job::Job;
-use crate::problem::Flaw;
+use crate::problem::Problem;
 use crate::status::ClusterState;
 use crate::watch::Watchers;
 use crate::worker::Message;
@@ -110,7 +110,7 @@ pub(crate) fn check(config: &BackendConfig) -> Result<(), String> {
 }
 
 /// What a configuration leaves open, and should not.
-pub(crate) fn warn_of_delay(config: &BackendConfig) -> Option<Flaw> {
+pub(crate) fn warn_of_delay(config: &BackendConfig) -> Option<Problem> {
     match config {
         BackendConfig::Libvirt { .. } => None,
         BackendConfig::Cpg(config) => cpg::warn_of_delay(config),

@@ -13,7 +13,7 @@ use crate::backend::{Backend, Event, Seen};
 use crate::cpg::{GroupLink, Tidings};
 use crate::job::{Asker, Caller, Job, Outcome, Ticket};
 use crate::libvirt::Link;
-use crate::logging::{LeftOut, Limiter};
+use crate::logging::{Limiter, Suppressed};
 use crate::status::ClusterState;
 use fence_virt::fence::{Answer, Operation, Request, Target, Verdict};
 use fence_virt::routing::{ANSWER_LIMIT, Action, List, OnBehalf, Router};
@@ -245,7 +245,7 @@ impl<L: Link> Cpg<L> {
             }
             Action::Note(text) => {
                 if let Some(left_out) = self.notes.allow(now) {
-                    warn!("cpg: {text}{}", LeftOut(left_out));
+                    warn!("cpg: {text}{}", Suppressed(left_out));
                 }
             }
         }

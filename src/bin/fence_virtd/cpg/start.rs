@@ -9,7 +9,7 @@ use super::backend::Cpg;
 use super::link;
 use crate::access::Permissions;
 use crate::backend::{Started, libvirt};
-use crate::problem::Flaw;
+use crate::problem::Problem;
 use crate::watch::Watchers;
 use crate::worker::Message;
 use fence_virt::config::{CpgConfig, NameMode, UnknownVm};
@@ -28,14 +28,14 @@ pub(crate) fn check() -> Result<(), String> {
 }
 
 /// What a configuration leaves open, and should not.
-pub(crate) fn warn_of_delay(config: &CpgConfig) -> Option<Flaw> {
+pub(crate) fn warn_of_delay(config: &CpgConfig) -> Option<Problem> {
     match config.host_fence_delay {
-        None => Some(Flaw::new(
+        None => Some(Problem::new(
             "host_fence_delay is not set: while a host is lost, off and reboot of the machines that it \
              ran fail",
             "if the hosts fence each other, set it to the seconds after which a lost host is off for sure",
         )),
-        Some(0) => Some(Flaw::new(
+        Some(0) => Some(Problem::new(
             "host_fence_delay is 0: machines count as off as soon as their host is lost, though it may \
              still run them",
             "set it to the seconds after which a lost host is off for sure",

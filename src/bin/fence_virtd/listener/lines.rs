@@ -16,7 +16,7 @@ use super::posting::{Order, Outcome, Posting};
 use super::stream::{Input, Stream};
 use super::{Mail, Outlet};
 use crate::job::{Caller, Report};
-use crate::logging::{LeftOut, Limiter};
+use crate::logging::{Limiter, Suppressed};
 use crate::status::{Counts, Refusal};
 use crate::watch::Inbox;
 use fence_virt::fence::{Answer, Domain, ListenerName, Source, Verdict};
@@ -225,7 +225,7 @@ impl Lines {
                 self.name,
                 line.domain,
                 line.path.display(),
-                LeftOut(left_out)
+                Suppressed(left_out)
             );
         }
         self.live.insert(id, line);
@@ -334,7 +334,7 @@ impl Lines {
         line.caller.hang_up();
         if let Some(left_out) = self.notes.allow(now) {
             let (domain, path) = (&line.domain, line.path.display());
-            info!("{}: {domain}: {path} is closed: {reason}{}", self.name, LeftOut(left_out));
+            info!("{}: {domain}: {path} is closed: {reason}{}", self.name, Suppressed(left_out));
         }
         Some(line)
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::access::{key_file, policies};
 use crate::console::{complain, print, warn_on_stderr};
 use crate::host_checks::{missing_directory, missing_interface};
-use crate::problem::Flaw;
+use crate::problem::Problem;
 use crate::{backend, config_file, pid_file, watch};
 use fence_virt::config::{Config, ListenerConfig, NamedListener};
 
@@ -52,7 +52,9 @@ fn examine(config: &Config, pid_file: &Path, is_lenient: bool) -> Findings {
             ListenerConfig::Tcp(_) | ListenerConfig::Vsock(_) => {}
         }
     }
-    findings.warnings.extend(backend::warn_of_delay(&config.backend).map(|flaw| format!("cpg: {flaw}")));
+    findings
+        .warnings
+        .extend(backend::warn_of_delay(&config.backend).map(|problem| format!("cpg: {problem}")));
     let backend = backend::check(&config.backend).err().map(|reason| format!("{reason}: the start fails"));
     match is_lenient {
         true => findings.errors.extend(backend),
@@ -69,11 +71,11 @@ fn examine_keys(
 ) {
     for path in listener.config.auth().into_iter().flat_map(policies::key_files) {
         match key_file::examine(path, uid_of_daemon) {
-            Ok(loaded) => findings.warnings.extend(loaded.warnings.iter().map(Flaw::to_string)),
-            Err(flaw) if is_lenient && key_file::is_out_of_reach(path) => {
-                findings.warnings.push(format!("not judged: {}", flaw.what));
+            Ok(loaded) => findings.warnings.extend(loaded.warnings.iter().map(Problem::to_string)),
+            Err(problem) if is_lenient && key_file::is_out_of_reach(path) => {
+                findings.warnings.push(format!("not judged: {}", problem.what));
             }
-            Err(flaw) => findings.errors.push(flaw.to_string()),
+            Err(problem) => findings.errors.push(problem.to_string()),
         }
     }
 }

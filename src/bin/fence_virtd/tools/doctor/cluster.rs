@@ -79,7 +79,7 @@ pub(super) fn judge(
         Err(why) => vec![unanswered(backend, why)],
     };
     let delay = backend::warn_of_delay(backend);
-    findings.extend(delay.map(|flaw| Finding::of(Level::Warning, ABOUT, flaw)));
+    findings.extend(delay.map(|problem| Finding::of(Level::Warning, ABOUT, problem)));
     findings
 }
 

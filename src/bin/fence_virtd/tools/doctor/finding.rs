@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 
-use crate::problem::Flaw;
+use crate::problem::Problem;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,8 +36,8 @@ impl Finding {
     }
 
     /// Something that is wrong, or worth knowing, with what helps.
-    pub(super) fn of(level: Level, about: impl fmt::Display, flaw: Flaw) -> Finding {
-        Finding { level, about: about.to_string(), text: flaw.what, remedy: Some(flaw.remedy) }
+    pub(super) fn of(level: Level, about: impl fmt::Display, problem: Problem) -> Finding {
+        Finding { level, about: about.to_string(), text: problem.what, remedy: Some(problem.remedy) }
     }
 
     pub(super) fn note(
@@ -45,7 +45,7 @@ impl Finding {
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Finding {
-        Finding::of(Level::Note, about, Flaw::new(what, remedy))
+        Finding::of(Level::Note, about, Problem::new(what, remedy))
     }
 
     pub(super) fn warning(
@@ -53,7 +53,7 @@ impl Finding {
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Finding {
-        Finding::of(Level::Warning, about, Flaw::new(what, remedy))
+        Finding::of(Level::Warning, about, Problem::new(what, remedy))
     }
 
     pub(super) fn error(
@@ -61,7 +61,7 @@ impl Finding {
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Finding {
-        Finding::of(Level::Error, about, Flaw::new(what, remedy))
+        Finding::of(Level::Error, about, Problem::new(what, remedy))
     }
 
     /// One line, and one for the remedy.

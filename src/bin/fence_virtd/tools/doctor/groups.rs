@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::ask::Reply;
 use super::finding::{Finding, Level, listed};
 use super::libvirt::Vm;
-use crate::problem::Flaw;
+use crate::problem::Problem;
 use fence_virt::config::{BackendConfig, GroupConfig};
 
 /// Looks for each member among the VMs of all URIs, by name and UUID without regard to case, as the
@@ -57,7 +57,7 @@ fn judge_group(at: usize, group: &GroupConfig, known: &HashSet<String>, is_clust
             "if no other host has them either (`-o list` of an agent shows all), correct the lines `uuid`",
         ),
     };
-    Finding::of(level, about, Flaw::new(what, remedy))
+    Finding::of(level, about, Problem::new(what, remedy))
 }
 
 #[cfg(test)]

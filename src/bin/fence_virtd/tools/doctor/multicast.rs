@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::finding::{Finding, Level, listed};
 use super::network::{self, Nic};
 use super::sockets::{self, Holder, Protocol};
-use crate::problem::Flaw;
+use crate::problem::Problem;
 use fence_virt::config::MulticastConfig;
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::multicast::MulticastSocket;
@@ -78,7 +78,7 @@ fn absent(name: &ListenerName, wanted: &str, nics: &[Nic], level: Level) -> Find
         "write the bridge of the guests in `interface` (there are: {}), or set it up; wait_for_init = \"1\" waits for it",
         listed(&there)
     );
-    Finding::of(level, name, Flaw::new(what, remedy))
+    Finding::of(level, name, Problem::new(what, remedy))
 }
 
 fn judge_chosen(name: &ListenerName, config: &MulticastConfig, nic: &Nic) -> Vec<Finding> {
@@ -106,7 +106,7 @@ fn judge_chosen(name: &ListenerName, config: &MulticastConfig, nic: &Nic) -> Vec
         let remedy = format!("give it one: `ip address add ADDRESS/LENGTH dev {shown}`");
         findings.push(Finding::warning(name, what, remedy));
     }
-    findings.extend(nic.snooping.clone().map(|flaw| Finding::of(Level::Warning, name, flaw)));
+    findings.extend(nic.snooping.clone().map(|problem| Finding::of(Level::Warning, name, problem)));
     if findings.is_empty() {
         findings.push(Finding::ok(name, format!("{} can be heard on {shown}", config.address)));
     }
@@ -125,7 +125,7 @@ fn judge_all(name: &ListenerName, nics: &[Nic]) -> Vec<Finding> {
         ),
     }];
     let snooping = hearing.iter().filter_map(|nic| nic.snooping.clone());
-    findings.extend(snooping.map(|flaw| Finding::of(Level::Warning, name, flaw)));
+    findings.extend(snooping.map(|problem| Finding::of(Level::Warning, name, problem)));
     findings
 }
 
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn what_works_half_is_a_warning() {
         one(Some("br0"), vec![Nic { has_v4: false, ..nic("br0") }], Level::Warning, "no IPv4 address");
-        let snoops = || Nic { snooping: Some(Flaw::new("it snoops", "stop it")), ..nic("br0") };
+        let snoops = || Nic { snooping: Some(Problem::new("it snoops", "stop it")), ..nic("br0") };
         one(Some("br0"), vec![snoops()], Level::Warning, "it snoops / stop it");
         let found = judged(None, vec![snoops()], |_| ());
         assert_eq!(found.iter().map(|found| found.0).collect::<Vec<_>>(), [Level::Ok, Level::Warning]);

@@ -3,7 +3,7 @@
 use super::ask::{LinesAt, Reply};
 use super::finding::{Finding, Level};
 use super::libvirt::{self, Vm};
-use crate::problem::Flaw;
+use crate::problem::Problem;
 use crate::watch;
 use fence_virt::config::{NamedListener, SerialConfig, SerialMode};
 use fence_virt::fence::ListenerName;
@@ -17,7 +17,7 @@ pub(super) fn examine(listener: &NamedListener, config: &SerialConfig, uris: &[S
     }
     for warning in watch::warn_of_remote(config, uris) {
         let remedy = "name a libvirt of this host in `uri` of the section serial";
-        findings.push(Finding::of(Level::Warning, name, Flaw::new(warning, remedy)));
+        findings.push(Finding::of(Level::Warning, name, Problem::new(warning, remedy)));
     }
     findings
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::finding::{Finding, Level, listed};
 use super::process::Running;
 use super::sockets::{self, Holder, Protocol};
-use crate::problem::Flaw;
+use crate::problem::Problem;
 use fence_virt::config::TcpConfig;
 use fence_virt::fence::ListenerName;
 
@@ -55,7 +55,7 @@ fn refused(name: &ListenerName, address: SocketAddr, error: &io::Error, facts: &
             let what = format!("this host does not have the address {}: {start}", address.ip());
             let remedy = "`ip -br address` shows those it has: write one of them in `address`, or give it this \
                           one; wait_for_init = \"1\" waits for it";
-            Finding::of(facts.absence, name, Flaw::new(what, remedy))
+            Finding::of(facts.absence, name, Problem::new(what, remedy))
         }
         io::ErrorKind::PermissionDenied => {
             let what = format!("{address} cannot be had: {error}");
