@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::dialog::Dialog;
-use super::files::{Uninterrupted, folder_of, sync_folder};
+use super::target_file::{Uninterrupted, folder_of, sync_folder};
 use crate::access::key_file;
 use crate::problem::Problem;
 use fence_virt::auth::KEY_MAX;
