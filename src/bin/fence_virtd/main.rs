@@ -40,7 +40,7 @@ mod worker;
 
 use std::process::ExitCode;
 
-use args::Command;
+use args::Invocation;
 use tools::{check, doctor, setup, status_client};
 
 /// Output of `--list`.
@@ -57,14 +57,14 @@ Listeners:
 
 fn main() -> ExitCode {
     match args::parse(std::env::args_os().skip(1)) {
-        Ok(Command::Run(options)) => start::run_daemon(&options),
-        Ok(Command::Check { config, pid_file, is_lenient }) => check::run(&config, &pid_file, is_lenient),
-        Ok(Command::Status(config, form)) => status_client::run(&config, form),
-        Ok(Command::Doctor { config, pid_file }) => doctor::run(&config, &pid_file),
-        Ok(Command::Setup(config)) => setup::run(&config),
-        Ok(Command::List) => console::print(LIST),
-        Ok(Command::Version) => console::print(concat!("fence_virtd ", env!("CARGO_PKG_VERSION"), "\n")),
-        Ok(Command::Help) => console::print(args::USAGE),
+        Ok(Invocation::Run(options)) => start::run_daemon(&options),
+        Ok(Invocation::Check { config, pid_file, is_lenient }) => check::run(&config, &pid_file, is_lenient),
+        Ok(Invocation::Status(config, form)) => status_client::run(&config, form),
+        Ok(Invocation::Doctor { config, pid_file }) => doctor::run(&config, &pid_file),
+        Ok(Invocation::Setup(config)) => setup::run(&config),
+        Ok(Invocation::List) => console::print(LIST),
+        Ok(Invocation::Version) => console::print(concat!("fence_virtd ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Invocation::Help) => console::print(args::USAGE),
         Err(reason) => console::complain(&format!("fence_virtd: {reason}\nTry fence_virtd -h.\n")),
     }
 }

@@ -1,14 +1,13 @@
-//! `fence_virtd --doctor`: looks at this host with the configuration at hand,
-//! and says what it found and what helps. It changes nothing.
+//! `fence_virtd --doctor`: checks this host against its configuration, and
+//! reports problems with their remedies. It changes nothing.
 //!
-//! 1. What needs no other program is read and judged at once: the file
-//!    ([`settings`]), who runs ([`process`]), and each listener's part of the
-//!    host ([`multicast`], [`tcp`], [`vsock`], [`serial`]; [`network`] and
-//!    [`sockets`] read).
-//! 2. libvirt and corosync are asked, all at the same time and with a bound ([`ask`]).
-//! 3. What they said is judged: [`libvirt`], [`cluster`], [`serial`], [`groups`].
+//! 1. [`settings`] judges the file and its keys, [`process`] the running daemon,
+//!    and [`multicast`], [`tcp`], [`vsock`], [`serial`] each listener's part of
+//!    the host ([`network`] and [`sockets`] read it).
+//! 2. [`ask`] queries libvirt and corosync in parallel, with a time limit.
+//! 3. [`libvirt`], [`cluster`], [`serial`] and [`groups`] judge the replies.
 //!
-//! Reading and judging are apart, so that what is judged can be tested without such a host.
+//! Inspecting and judging are separate, so that tests can judge hosts that do not exist.
 
 mod ask;
 mod cluster;
@@ -19,8 +18,10 @@ mod libvirt;
 mod multicast;
 mod network;
 mod process;
+mod report;
 mod run;
 mod serial;
+mod service_reply;
 mod settings;
 mod sockets;
 mod tcp;

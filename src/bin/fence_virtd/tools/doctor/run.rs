@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::finding::{Finding, Report};
-use super::process::Running;
+use super::finding::Finding;
+use super::process::RunningDaemon;
+use super::report::FindingPrinter;
 use super::{ask, cluster, firewall, groups, libvirt, multicast, process, serial, settings, tcp, vsock};
 use crate::config_file;
 use fence_virt::config::{Config, ListenerConfig, NamedListener};
@@ -14,15 +15,15 @@ use fence_virt::config::{Config, ListenerConfig, NamedListener};
 const UNWRITTEN: u8 = 2;
 
 /// Prints the report. Exit code 0: all is well; 1: warnings; 2: errors, or
-/// nowhere to print to. Takes a little more than [`ask::LIMIT`] at most, if
+/// nowhere to print to. Takes a little more than [`ask::REPLY_TIMEOUT`] at most, if
 /// libvirt or corosync hang.
 pub(crate) fn run(config: &Path, pid_file: &Path) -> ExitCode {
-    let mut report = Report::new(io::stdout());
+    let mut report = FindingPrinter::new(io::stdout());
     let code = examine(config, pid_file, &mut report).and_then(|()| report.finish());
     ExitCode::from(code.unwrap_or(UNWRITTEN))
 }
 
-fn examine(path: &Path, pid_file: &Path, report: &mut Report<impl Write>) -> io::Result<()> {
+fn examine(path: &Path, pid_file: &Path, report: &mut FindingPrinter<impl Write>) -> io::Result<()> {
     let outcome = config_file::parse(path);
     report.tell(settings::judge(path, &outcome))?;
     let running = process::running(pid_file);
@@ -36,7 +37,11 @@ fn examine(path: &Path, pid_file: &Path, report: &mut Report<impl Write>) -> io:
     report.tell(examine_backend(&config, running))
 }
 
-fn examine_listener(listener: &NamedListener, config: &Config, running: Option<Running>) -> Vec<Finding> {
+fn examine_listener(
+    listener: &NamedListener,
+    config: &Config,
+    running: Option<RunningDaemon>,
+) -> Vec<Finding> {
     let absence = settings::absence(config);
     let name = &listener.name;
     match &listener.config {
@@ -47,7 +52,7 @@ fn examine_listener(listener: &NamedListener, config: &Config, running: Option<R
     }
 }
 
-fn examine_backend(config: &Config, running: Option<Running>) -> Vec<Finding> {
+fn examine_backend(config: &Config, running: Option<RunningDaemon>) -> Vec<Finding> {
     let replies = match ask::all(config) {
         Ok(replies) => replies,
         Err(reason) => return vec![Finding::error("libvirt", reason, "reinstall the library libvirt")],

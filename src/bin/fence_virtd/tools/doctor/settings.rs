@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::finding::{Finding, Level, listed};
-use super::process::Running;
+use super::process::RunningDaemon;
 use crate::access::key_file::{self, Loaded};
 use crate::access::policies;
 use crate::problem::Problem;
@@ -60,7 +60,7 @@ fn mistake(path: &Path, found: &Diagnostic) -> Finding {
 }
 
 /// Reads the key files of a listener, as the daemon that runs would.
-pub(super) fn keys(listener: &NamedListener, running: Option<Running>) -> Vec<Finding> {
+pub(super) fn keys(listener: &NamedListener, running: Option<RunningDaemon>) -> Vec<Finding> {
     let Some(auth) = listener.config.auth() else { return Vec::new() };
     let judge = |path: &Path| {
         if running.is_none() && key_file::is_out_of_reach(path) {
@@ -173,7 +173,7 @@ mod tests {
             listeners { tcp { key_file = \"/run/credentials/fence-nonexistent.service/key\"; } }";
         let listener = config::parse(Path::new("a"), text.as_bytes()).config.unwrap().listeners.remove(0);
         assert_eq!(levels(&keys(&listener, None)), [Level::Note]);
-        let running = Running { pid: 7, uid: Some(5) };
+        let running = RunningDaemon { pid: 7, uid: Some(5) };
         assert_eq!(levels(&keys(&listener, Some(running))), [Level::Error]);
     }
 

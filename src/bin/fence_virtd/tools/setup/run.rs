@@ -6,9 +6,8 @@ use std::process::ExitCode;
 
 use super::dialog::Dialog;
 use super::interview::Interview;
-use super::target_file::Place;
+use super::target_file::TargetFile;
 use super::{diff, keys};
-
 use crate::args::DEFAULT_CONFIG;
 use crate::console::complain;
 use fence_virt::config::{self, Config, Editable};
@@ -35,7 +34,7 @@ y replaces the file by the new one, in one step, and makes the key files that yo
 n or Enter leaves everything as it is.";
 
 fn set_up(path: &Path, dialog: &mut Dialog<impl BufRead, impl Write>) -> Result<(), String> {
-    let place = Place::find(path)?;
+    let place = TargetFile::find(path)?;
     let old = place.read()?;
     let name = path.display();
     dialog.say(&format!("Setting up {name}.\n{INTRODUCTION}"))?;
@@ -78,7 +77,7 @@ fn set_up(path: &Path, dialog: &mut Dialog<impl BufRead, impl Write>) -> Result<
 fn examine(
     path: &Path,
     bytes: &[u8],
-    place: &Place,
+    place: &TargetFile,
     dialog: &mut Dialog<impl BufRead, impl Write>,
 ) -> Result<Option<Editable>, String> {
     let outcome = config::parse(path, bytes);
