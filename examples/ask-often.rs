@@ -49,7 +49,8 @@ fn run(arguments: &[String]) -> Outcome<()> {
         vm: Target::new(vm.as_bytes()).map_err(|error| error.to_string())?,
         limit: Duration::from_millis(limit.parse()?),
     };
-    let (mut times, mut seen) = (Vec::new(), None);
+    let mut times = Vec::new();
+    let mut seen = None;
     // Sequence numbers must not repeat, not even across runs: a duplicate is dropped.
     let first = u32::from_le_bytes(random()?);
     for at in 0..count.parse::<u32>()? {
@@ -71,7 +72,8 @@ fn run(arguments: &[String]) -> Outcome<()> {
     }
     times.sort_unstable();
     if let Some(last) = times.len().checked_sub(1) {
-        let (p50, p99) = (times[last / 2], times[last * 99 / 100]);
+        let p50 = times[last / 2];
+        let p99 = times[last * 99 / 100];
         println!("p50={p50} p99={p99} answers={}", times.len());
     }
     Ok(())

@@ -50,7 +50,8 @@ fn main() -> ExitCode {
 fn run() -> Outcome<()> {
     let mut member = GroupHandle::join(&Libraries::open()?, GROUP)?;
     say(&format!("joined as {}", member.node()))?;
-    let (mut input, mut rest) = (stdin(), String::new());
+    let mut input = stdin();
+    let mut rest = String::new();
     let mut total = (0, 0);
     loop {
         let mut set = PollSet::new();
@@ -106,7 +107,8 @@ fn listen(member: &mut GroupHandle, total: &mut (usize, usize)) -> Outcome<()> {
                 };
                 let left = |left: &LeftMember| format!("{}({:?})", left.node, left.reason);
                 let left: Vec<String> = change.left.iter().map(left).collect();
-                let (members, joined) = (ids(&change.members), ids(&change.joined));
+                let members = ids(&change.members);
+                let joined = ids(&change.joined);
                 say(&format!("config members={members} left={} joined={joined}", left.join(",")))?;
             }
             ClusterEvent::Quorum { is_quorate, nodes } => {

@@ -33,7 +33,8 @@ impl World {
         if !have_peers(test) {
             return None;
         }
-        let (dir, pair) = (Dir::new(), Pair::new());
+        let dir = Dir::new();
+        let pair = Pair::new();
         let key = dir.key("key", b'k');
         let place = match listener {
             "tcp" => format!("address = \"{HOST_V4}\";"),
@@ -152,7 +153,8 @@ fn never_carried_out_twice() {
     world.pair.guest.inside(|| {
         let request = packet(Operation::Reboot, "node1", SHA);
         // Both authenticate in parallel; one wins.
-        let (mut one, mut other) = (world.client(), world.client());
+        let mut one = world.client();
+        let mut other = world.client();
         one.send(&request).unwrap();
         other.send(&request).unwrap();
         one.authenticate().unwrap();
@@ -221,7 +223,8 @@ fn a_client_that_does_not_read_its_answer_is_closed() {
     if !have_peers("a_client_that_does_not_read_its_answer_is_let_go") {
         return;
     }
-    let (dir, pair) = (Dir::new(), Pair::new());
+    let dir = Dir::new();
+    let pair = Pair::new();
     let key = dir.key("key", b'k');
     let uri = node::crowd(&dir, "crowd.xml", 5000);
     let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
@@ -277,7 +280,8 @@ fn a_log_that_nobody_reads_delays_nothing() {
     if !have_peers("a_log_that_nobody_reads_delays_nothing") {
         return;
     }
-    let (dir, pair) = (Dir::new(), Pair::new());
+    let dir = Dir::new();
+    let pair = Pair::new();
     let key = dir.key("key", b'k');
     let uri = node(&dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
     let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));

@@ -96,8 +96,8 @@ fn measure(suite: Suite, count: usize) -> Measured {
             ask()
         })
         .collect();
-    let (p50, p50_at_once) = (percentile(&after_silence, 50), percentile(&at_once, 50));
-    Measured { memory, p50, p50_at_once, connected }
+    let p50 = percentile(&after_silence, 50);
+    Measured { memory, p50, p50_at_once: percentile(&at_once, 50), connected }
 }
 
 /// Waits for a silence, which precedes each measured request.

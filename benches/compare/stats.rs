@@ -41,7 +41,8 @@ impl Unit {
     /// Formats the median, with minimum and maximum in brackets.
     pub(crate) fn spread(self, samples: &[f64]) -> String {
         let median = self.write(percentile(samples, 50));
-        let (least, most) = (self.write(percentile(samples, 0)), self.write(percentile(samples, 100)));
+        let least = self.write(percentile(samples, 0));
+        let most = self.write(percentile(samples, 100));
         if least == most { median } else { format!("{median} ({least} .. {most})") }
     }
 }

@@ -71,7 +71,8 @@ impl Aim {
 impl fmt::Display for Aim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_met = if self.is_floor { self.value >= self.bound } else { self.value <= self.bound };
-        let (word, sign) = (if is_met { "met   " } else { "MISSED" }, if self.is_floor { "≥" } else { "≤" });
+        let word = if is_met { "met   " } else { "MISSED" };
+        let sign = if self.is_floor { "≥" } else { "≤" };
         write!(f, "aim {word}  {}: {:.2} ({sign} {})", self.what, self.value, self.bound)
     }
 }

@@ -70,9 +70,9 @@ impl fmt::Display for ProtocolError {
             ProtocolError::Answer(byte) => {
                 write!(f, "it answered {byte}, which is not a valid answer")
             }
-            ProtocolError::Early => f.write_str("it answered before our request or proof was sent"),
+            ProtocolError::Early => f.write_str("it answered too early"),
             ProtocolError::Trailing => f.write_str("it sent more than one answer"),
-            ProtocolError::Record => f.write_str("its host list has an invalid record"),
+            ProtocolError::Record => f.write_str("its host list is invalid"),
             ProtocolError::Endless => f.write_str("its host list is too long"),
             ProtocolError::HungUp(Awaited::Anything | Awaited::Unproven) => {
                 f.write_str("it hung up without an answer: the key, hash or auth differs, or it is busy")

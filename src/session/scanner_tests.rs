@@ -76,10 +76,11 @@ fn an_invalid_name_hides_no_following_request() {
 
 #[test]
 fn noise_inside_a_request_damages_only_that_one() {
-    let (spoilt, wanted) = (request(Operation::Off, "node1", 1), request(Operation::Off, "node2", 2));
+    let damaged = request(Operation::Off, "node1", 1);
+    let wanted = request(Operation::Off, "node2", 2);
     for at in 1..73 {
-        let (head, tail) = (&bytes(&spoilt)[..at], &bytes(&spoilt)[at..]);
-        let input = [head, b"[ 12.5] oops\r\n", tail, &bytes(&wanted)].concat();
+        let damaged = bytes(&damaged);
+        let input = [&damaged[..at], b"[ 12.5] oops\r\n", &damaged[at..], &bytes(&wanted)].concat();
         let found = scan(&input, 5);
         assert_eq!(found.last(), Some(&wanted), "{at}");
         assert!(found.len() == 1 || at >= 70, "{at}: {found:?}");

@@ -1,6 +1,7 @@
 use super::*;
 use crate::auth::{Challenge, ChallengeRefusal, Key};
 use crate::fence::{Operation, Target, Verdict};
+use crate::session::WhichKey;
 use crate::wire::{FAMILY_IPV4, Packet};
 
 const KINDS: [HashKind; 4] = HashKind::ALL;
@@ -32,7 +33,7 @@ fn plain(hash: HashKind) -> Packet {
 }
 
 fn checked(hash: HashKind) -> CheckedPacket {
-    CheckedPacket { packet: plain(hash), key: WhichKey::Present }
+    CheckedPacket { packet: plain(hash), key: WhichKey::Current }
 }
 
 /// Client at the other end of a session.
@@ -242,13 +243,13 @@ fn no_answer_before_the_proof() {
 
 /// Makes a policy with two keys, and a client with one of them.
 fn changing(hash: HashKind, letter: u8) -> (Arc<Policy>, Client) {
-    let (key, old_key) = (Key::new(vec![3; 4096]), Some(Key::new(vec![2; 4096])));
-    let policy = Arc::new(Policy { hash, auth: HashKind::Sha256, key, old_key });
+    let auth = HashKind::Sha256;
+    let old_key = Some(Key::new(vec![2; 4096]));
+    let policy = Arc::new(Policy { hash, auth, key: Key::new(vec![3; 4096]), old_key });
     let key = Key::new(vec![letter; 4096]);
     let mut outbox = plain(hash).encode_signed(&key).to_vec();
     outbox.extend([0xEE; CHALLENGE_LEN]);
-    let (auth, inbox, proven) = (HashKind::Sha256, Vec::new(), false);
-    (policy, Client { auth, key, outbox, inbox, proven })
+    (policy, Client { auth, key, outbox, inbox: Vec::new(), proven: false })
 }
 
 #[test]
@@ -309,7 +310,8 @@ fn during_a_key_change_no_challenge_of_ours_is_answered_with_either_key() {
 
 #[test]
 fn an_incomplete_request_is_checked_by_the_latest_policy() {
-    let (old, new) = (policy(HashKind::None, HashKind::None), policy(HashKind::Sha256, HashKind::Sha256));
+    let old = policy(HashKind::None, HashKind::None);
+    let new = policy(HashKind::Sha256, HashKind::Sha256);
     let unsigned = packet(HashKind::None);
     let mut session = ServerSession::accepted(old.clone(), [1; 32], Instant::now());
     session.receive(&mut &unsigned[..100]).unwrap();
