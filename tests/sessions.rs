@@ -55,7 +55,7 @@ impl World {
         let count = || self.daemon.log().matches(words).count();
         until(&format!("{words:?} {times} times\n{}", self.daemon.log()), LIMIT, || count() >= times);
         self.daemon.signal(Signal::SIGTERM);
-        self.daemon.await_log("finishing what is in flight");
+        self.daemon.await_log("finishing requests in flight");
         assert_eq!(count(), times, "{words:?} in\n{}", self.daemon.log());
     }
 }
