@@ -1,4 +1,4 @@
-//! Clients that stall, forge, flood and replay, on real sockets: none of them
+//! Clients that stall, forge, flood and replay, on real sockets: none
 //! can block, forge or replay another client's request.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
