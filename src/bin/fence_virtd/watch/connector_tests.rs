@@ -44,7 +44,7 @@ impl World {
     fn told(&self) -> Vec<String> {
         let words = |mail| match mail {
             Mail::Line(LineMail::Open { line, domain, path, .. }) => {
-                format!("{line}: {} {}", domain.name, path.file_name().unwrap().display())
+                format!("{line}: {} {}", domain.name, path.file_name().unwrap().to_string_lossy())
             }
             Mail::Line(LineMail::Close { line }) => format!("{line}: closed"),
             other => panic!("{other:?}"),
@@ -181,7 +181,7 @@ fn lines_leave_descriptors_for_others() {
     world.runs(1, 1, &["a"]);
     world.connector.descriptors = 0;
     assert_eq!(world.attend(), [""; 0]);
-    world.connector.descriptors = u64::MAX;
+    world.connector.descriptors = rlim_t::MAX;
     world.now = world.connector.deadline().unwrap();
     assert_eq!(world.attend(), ["0: vm1 a"]);
     assert!(descriptors_for_lines() > 0);
