@@ -13,8 +13,7 @@ use crate::wire::{Binding, PacketHead};
 /// Maximum length of a key, in bytes; the rest of a longer file is not read, as in the C suite.
 pub const KEY_MAX: usize = 4096;
 
-/// Key shared by a daemon and its clients, kept as hash states that have
-/// absorbed it. Wiped when dropped.
+/// Key shared by a daemon and its clients, kept as hash states that have absorbed it. Wiped when dropped.
 pub struct Key {
     length: usize,
     secret: Box<Secret>,

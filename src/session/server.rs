@@ -52,13 +52,7 @@ impl ServerSession {
     /// Starts a session on a connection accepted at `now`, which the request
     /// follows. `nonce` is fresh randomness for the challenge.
     pub fn accepted(policy: Arc<Policy>, nonce: [u8; 32], now: Instant) -> ServerSession {
-        ServerSession {
-            policy,
-            nonce,
-            state: ServerState::AwaitRequest(FixedBuf::new()),
-            deadline: Some(now + HANDSHAKE_LIMIT),
-            output: Vec::new(),
-        }
+        ServerSession::new(policy, nonce, ServerState::AwaitRequest(FixedBuf::default()), now)
     }
 
     /// Starts a session on a call-back for a request that arrived as a datagram at `now`.
@@ -68,7 +62,11 @@ impl ServerSession {
         checked: &CheckedPacket,
         now: Instant,
     ) -> ServerSession {
-        let state = ServerState::AwaitChallenge(checked.clone(), FixedBuf::new());
+        let state = ServerState::AwaitChallenge(checked.clone(), FixedBuf::default());
+        ServerSession::new(policy, nonce, state, now)
+    }
+
+    fn new(policy: Arc<Policy>, nonce: [u8; 32], state: ServerState, now: Instant) -> ServerSession {
         ServerSession { policy, nonce, state, deadline: Some(now + HANDSHAKE_LIMIT), output: Vec::new() }
     }
 
@@ -94,7 +92,7 @@ impl ServerSession {
                     return Err(Misconduct::Callback);
                 }
                 let request = checked.packet.request.clone();
-                self.state = ServerState::AwaitChallenge(checked, FixedBuf::new());
+                self.state = ServerState::AwaitChallenge(checked, FixedBuf::default());
                 Ok(Some(SessionEvent::Requested(request)))
             }
             ServerState::AwaitChallenge(CheckedPacket { packet, key: which }, buf) => {
@@ -110,7 +108,7 @@ impl ServerSession {
                 self.output.extend_from_slice(answer.as_bytes());
                 self.output.extend_from_slice(&own);
                 let expected = key.expected(kind, &own);
-                self.state = ServerState::AwaitProof { request, expected, buf: FixedBuf::new() };
+                self.state = ServerState::AwaitProof { request, expected, buf: FixedBuf::default() };
                 self.receive(input)
             }
             ServerState::AwaitProof { request, expected, buf } => {

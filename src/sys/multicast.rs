@@ -29,8 +29,7 @@ pub struct Datagram {
 }
 
 impl MulticastSocket {
-    /// Binds to `group` and `port`, so that unicast is not received; other
-    /// daemons can share the port.
+    /// Binds to `group` and `port`, so that unicast is not received; other daemons can share the port.
     ///
     /// # Errors
     ///
@@ -60,8 +59,7 @@ impl MulticastSocket {
         Ok(MulticastSocket { socket: UdpSocket::from(fd), group })
     }
 
-    /// Joins the group on the interface with this index; no effect if it is a
-    /// member already.
+    /// Joins the group on the interface with this index; no effect if it is a member already.
     ///
     /// # Errors
     ///

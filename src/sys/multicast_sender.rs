@@ -42,8 +42,7 @@ pub fn sender(address: IpAddr, interface: u32, hops: u32) -> io::Result<UdpSocke
     Ok(socket)
 }
 
-/// Opens a non-blocking TCP listener on every address of one family, on `port`
-/// (0: any free port).
+/// Opens a non-blocking TCP listener on every address of one family, on `port` (0: any free port).
 ///
 /// # Errors
 ///

@@ -33,13 +33,8 @@ impl InterfaceMonitor {
     /// Discards all pending messages.
     pub fn drain(&self) {
         let mut buffer = [0; 4096];
-        loop {
-            match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(0) => return,
-                Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS) => {}
-                Err(_) => return,
-            }
-        }
+        let mut receive = || recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT);
+        while matches!(receive(), Ok(1..) | Err(Errno::EINTR | Errno::ENOBUFS)) {}
     }
 }
 

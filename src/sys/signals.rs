@@ -7,8 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// Descriptor for the signals that stop the daemon (SIGTERM, SIGINT) or make it
-/// reload (SIGHUP).
+/// Descriptor for the signals that stop the daemon (SIGTERM, SIGINT) or make it reload (SIGHUP).
 #[derive(Debug)]
 pub struct Signals {
     fd: SignalFd,
@@ -16,17 +15,13 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Blocks the signals in this thread and its future children, and opens
-    /// the descriptor.
+    /// Blocks the signals in this thread and its future children, and opens the descriptor.
     ///
     /// # Errors
     ///
     /// Errors of sigprocmask(2) and signalfd(2).
     pub fn block() -> io::Result<Signals> {
-        let mut blocked = SigSet::empty();
-        blocked.add(Signal::SIGTERM);
-        blocked.add(Signal::SIGINT);
-        blocked.add(Signal::SIGHUP);
+        let blocked: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
         blocked.thread_block()?;
         let fd = SignalFd::with_flags(&blocked, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Signals { fd, reload: Cell::new(false) })

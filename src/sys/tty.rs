@@ -59,48 +59,24 @@ impl fmt::Display for Framing {
     }
 }
 
-/// Speeds of termios(3) on Linux, in bits per second.
-pub const SPEEDS: [u32; 30] = [
-    50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19200, 38400, 57600, 115_200,
-    230_400, 460_800, 500_000, 576_000, 921_600, 1_000_000, 1_152_000, 1_500_000, 2_000_000, 2_500_000,
-    3_000_000, 3_500_000, 4_000_000,
-];
+macro_rules! speeds {
+    ($($speed:literal $rate:ident)*) => {
+        /// Speeds of termios(3) on Linux, in bits per second.
+        pub const SPEEDS: [u32; 30] = [$($speed),*];
 
-const RATES: [BaudRate; 30] = [
-    BaudRate::B50,
-    BaudRate::B75,
-    BaudRate::B110,
-    BaudRate::B134,
-    BaudRate::B150,
-    BaudRate::B200,
-    BaudRate::B300,
-    BaudRate::B600,
-    BaudRate::B1200,
-    BaudRate::B1800,
-    BaudRate::B2400,
-    BaudRate::B4800,
-    BaudRate::B9600,
-    BaudRate::B19200,
-    BaudRate::B38400,
-    BaudRate::B57600,
-    BaudRate::B115200,
-    BaudRate::B230400,
-    BaudRate::B460800,
-    BaudRate::B500000,
-    BaudRate::B576000,
-    BaudRate::B921600,
-    BaudRate::B1000000,
-    BaudRate::B1152000,
-    BaudRate::B1500000,
-    BaudRate::B2000000,
-    BaudRate::B2500000,
-    BaudRate::B3000000,
-    BaudRate::B3500000,
-    BaudRate::B4000000,
-];
+        const RATES: [BaudRate; 30] = [$(BaudRate::$rate),*];
+    };
+}
 
-/// Opens a serial line for reading and writing: non-blocking, and not as the
-/// controlling terminal.
+speeds! {
+    50 B50  75 B75  110 B110  134 B134  150 B150  200 B200  300 B300  600 B600  1200 B1200  1800 B1800
+    2400 B2400  4800 B4800  9600 B9600  19200 B19200  38400 B38400  57600 B57600  115_200 B115200
+    230_400 B230400  460_800 B460800  500_000 B500000  576_000 B576000  921_600 B921600
+    1_000_000 B1000000  1_152_000 B1152000  1_500_000 B1500000  2_000_000 B2000000
+    2_500_000 B2500000  3_000_000 B3000000  3_500_000 B3500000  4_000_000 B4000000
+}
+
+/// Opens a serial line for reading and writing: non-blocking, and not as the controlling terminal.
 ///
 /// # Errors
 ///

@@ -49,8 +49,7 @@ pub fn connect(cid: u32, port: u32, deadline: Instant) -> io::Result<File> {
     }
 }
 
-/// Listens on a port of this machine for connections of any context id. The
-/// socket is non-blocking.
+/// Listens on a port of this machine for connections of any context id. The socket is non-blocking.
 ///
 /// # Errors
 ///

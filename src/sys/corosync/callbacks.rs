@@ -20,22 +20,19 @@ pub(super) unsafe extern "C" fn on_message(
     message: *mut c_void,
     length: usize,
 ) {
-    let bytes = match length {
-        0 => Vec::new(),
-        // SAFETY: libcpg passes `length` bytes, valid during the callback.
-        _ => unsafe { slice::from_raw_parts(message.cast::<u8>(), length.min(MESSAGE_KEPT_MAX)) }.to_vec(),
-    };
+    // SAFETY: libcpg passes `length` bytes, valid during the callback.
+    let bytes = unsafe { list(message.cast::<u8>(), length.min(MESSAGE_KEPT_MAX)) }.to_vec();
     EVENTS.with_borrow_mut(|events| events.push(ClusterEvent::Message { node, pid, bytes, length }));
 }
 
 /// # Safety
 ///
-/// `list` must be valid for `entries` entries; it may be anything if that is 0.
-unsafe fn addresses<'a>(list: *const CpgAddress, entries: usize) -> &'a [CpgAddress] {
-    match entries {
+/// `first` must point to `count` items, valid for `'a`; it may be anything if `count` is 0.
+unsafe fn list<'a, T>(first: *const T, count: usize) -> &'a [T] {
+    match count {
         0 => &[],
         // SAFETY: the caller guarantees it.
-        _ => unsafe { slice::from_raw_parts(list, entries) },
+        _ => unsafe { slice::from_raw_parts(first, count) },
     }
 }
 
@@ -50,9 +47,8 @@ pub(super) unsafe extern "C" fn on_change(
     joined_count: usize,
 ) {
     // SAFETY: libcpg passes lists of these lengths, valid during the callback.
-    let [members, left, joined] = unsafe {
-        [addresses(members, members_count), addresses(left, left_count), addresses(joined, joined_count)]
-    };
+    let [members, left, joined] =
+        unsafe { [list(members, members_count), list(left, left_count), list(joined, joined_count)] };
     let member = |address: &CpgAddress| (address.node, address.pid);
     let left_member = |address: &CpgAddress| LeftMember {
         node: address.node,
@@ -74,10 +70,7 @@ pub(super) unsafe extern "C" fn on_quorum(
     count: u32,
     nodes: *mut u32,
 ) {
-    let nodes = match count {
-        0 => Vec::new(),
-        // SAFETY: libquorum passes `count` ids, valid during the callback.
-        _ => unsafe { slice::from_raw_parts(nodes, count as usize) }.to_vec(),
-    };
+    // SAFETY: libquorum passes `count` ids, valid during the callback.
+    let nodes = unsafe { list(nodes, count as usize) }.to_vec();
     EVENTS.with_borrow_mut(|events| events.push(ClusterEvent::Quorum { is_quorate: quorate != 0, nodes }));
 }

@@ -11,7 +11,8 @@ use super::libraries::{CpgAddress, CpgCallbacks, CpgName, Libraries, QuorumCallb
 pub const STACK_SIZE: usize = 4 << 20;
 
 /// Membership of this process in a group, and its connection to the quorum
-/// service. Leaves the group when dropped.
+/// service. Leaves the group when dropped. After an error that is not
+/// temporary, the connection is lost: drop the handle.
 pub struct GroupHandle {
     libraries: Libraries,
     cpg: RawHandle,
@@ -35,12 +36,7 @@ const TYPE_AGREED: u32 = 2;
 const TRACK_CURRENT_AND_CHANGES: u32 = 1 | 2;
 
 impl GroupHandle {
-    /// Connects to the corosync of this machine and joins a group; its name has
-    /// at most 128 bytes.
-    ///
-    /// # Errors
-    ///
-    /// The failed call; the error may be temporary.
+    /// Connects to the corosync of this machine and joins a group; its name has at most 128 bytes.
     pub fn join(libraries: &Libraries, group: &str) -> Result<GroupHandle, CorosyncError> {
         let handle = GroupHandle::connect(libraries)?;
         let name = name(group);
@@ -51,10 +47,6 @@ impl GroupHandle {
 
     /// Connects without joining a group: an observer that receives quorum events
     /// only and is invisible to the members.
-    ///
-    /// # Errors
-    ///
-    /// The failed call; the error may be temporary.
     pub fn connect(libraries: &Libraries) -> Result<GroupHandle, CorosyncError> {
         let mut cpg: RawHandle = 0;
         let mut callbacks = CpgCallbacks { deliver: on_message, change: on_change };
@@ -103,10 +95,6 @@ impl GroupHandle {
     }
 
     /// Queries corosync for the id of this node. Blocks while corosync is frozen.
-    ///
-    /// # Errors
-    ///
-    /// The failed call; unless the error is temporary, the connection is lost.
     pub fn local_id(&self) -> Result<u32, CorosyncError> {
         let mut node = 0;
         // SAFETY: the handle is open, the pointer valid.
@@ -114,12 +102,7 @@ impl GroupHandle {
         Ok(node)
     }
 
-    /// Queries the members of any group: node and process id. Blocks while
-    /// corosync is frozen.
-    ///
-    /// # Errors
-    ///
-    /// The failed call; unless the error is temporary, the connection is lost.
+    /// Queries the members of any group: node and process id. Blocks while corosync is frozen.
     pub fn members(&self, group: &str) -> Result<Vec<(u32, u32)>, CorosyncError> {
         let mut name = name(group);
         let mut list = [CpgAddress { node: 0, pid: 0, reason: 0 }; MEMBERS_MAX];
@@ -164,12 +147,7 @@ impl GroupHandle {
         Ok(group? && votes?)
     }
 
-    /// Sends a message to all members, this one included, in the total order of
-    /// the group.
-    ///
-    /// # Errors
-    ///
-    /// The failed call; unless the error is temporary, the connection is lost.
+    /// Sends a message to all members, this one included, in the total order of the group.
     pub fn send(&mut self, message: &[u8]) -> Result<(), CorosyncError> {
         let part = libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
         // SAFETY: the handle is open; libcpg only reads the bytes, during the call.
