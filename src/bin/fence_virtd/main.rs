@@ -23,6 +23,7 @@ mod cpg;
 mod heartbeat;
 mod host_checks;
 mod job;
+mod json;
 mod libvirt;
 mod listener;
 mod logging;

@@ -85,7 +85,15 @@ fn start(options: &Options) -> Result<(), String> {
     let cluster = started.cluster.clone();
     let running = supervise::Running::start(listeners, started, watchers, (inbox.clone(), messages))?;
     let manager = ServiceManager::new(&notifier, counts.clone(), running.heartbeat(), config.backend.kind());
-    let sources = Sources { started: began, counts, inbox, heartbeat: running.heartbeat(), uris, cluster };
+    let sources = Sources {
+        started: began,
+        counts,
+        queue_len: Box::new(move || inbox.len()),
+        queue_max: QUEUE_MAX,
+        heartbeat: running.heartbeat(),
+        uris,
+        cluster,
+    };
     // Fencing goes on without anybody being able to ask.
     let status = StatusSocket::open(&config.status_socket, sources);
     let _status = status.map_err(|reason| warn!("{reason}")).ok();

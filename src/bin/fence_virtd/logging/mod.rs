@@ -5,5 +5,4 @@ mod output;
 mod setup;
 
 pub(crate) use limiter::{FairLimiter, Limiter, Suppressed};
-pub(crate) use output::quoted;
 pub(crate) use setup::{flush, level, start, start_writer, switch_to_syslog};

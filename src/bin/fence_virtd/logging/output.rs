@@ -1,6 +1,5 @@
 //! The forms of the log: lines on stderr, syslog, journald, JSON on stdout.
 
-use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
@@ -9,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Record};
 
+use crate::json::JsonObject;
 use fence_virt::sys::syslog::{self, Priority};
 
 /// Where journald takes messages with fields: systemd-journald.service(8).
@@ -143,27 +143,11 @@ fn journal(line: &LogLine) -> Vec<u8> {
 }
 
 fn json(line: &LogLine, millis: u128) -> String {
-    let LogLine { level, message, fields } = line;
-    let mut out = format!("{{\"time\":{}.{:03},\"level\":\"{}\"", millis / 1000, millis % 1000, word(*level));
-    out.push_str(&format!(",\"message\":{}", quoted(message)));
-    for (name, value) in fields {
-        out.push_str(&format!(",{}:{}", quoted(name), quoted(value)));
-    }
-    out + "}"
-}
-
-/// A JSON string.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            // To a String it cannot fail.
-            c if c.is_control() => drop(write!(out, "\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out + "\""
+    let object = JsonObject::new()
+        .value("time", format_args!("{}.{:03}", millis / 1000, millis % 1000))
+        .string("level", word(line.level))
+        .string("message", &line.message);
+    line.fields.iter().fold(object, |object, (name, value)| object.string(name, value)).finish()
 }
 
 fn priority(level: Level) -> Priority {

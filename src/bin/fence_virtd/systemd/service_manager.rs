@@ -90,8 +90,8 @@ impl<'a> ServiceManager<'a> {
 
     fn line_now(&self) -> String {
         let names: Vec<&str> = self.counts.iter().map(|counts| counts.name().as_str()).collect();
-        let requests: u64 = self.counts.iter().flat_map(|it| it.requests()).map(|(.., count)| count).sum();
-        let refusals: u64 = self.counts.iter().flat_map(|it| it.refusals()).map(|(_, count)| count).sum();
+        let requests: u64 = self.counts.iter().flat_map(|it| it.requests()).map(|it| it.count).sum();
+        let refusals: u64 = self.counts.iter().flat_map(|it| it.refusals()).map(|it| it.count).sum();
         let mut line = format!(
             "listeners {}; backend {}; {requests} requests, {refusals} refused",
             names.join(", "),
