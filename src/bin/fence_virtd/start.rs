@@ -44,9 +44,9 @@ pub(crate) fn run_daemon(options: &Options) -> ExitCode {
 }
 
 fn start(options: &Options) -> Result<(), String> {
-    // A daemon that has detached stands in / and reads it again.
+    // After detaching, the working directory is /; a reload needs the absolute path.
     let config_path = std::path::absolute(&options.config)
-        .map_err(|error| format!("cannot tell where {} is: {error}", options.config.display()))?;
+        .map_err(|error| format!("cannot find the absolute path of {}: {error}", options.config.display()))?;
     let config = config_file::load(&options.config, false, &console::warn_on_stderr)?;
     log::set_max_level(logging::level(options.debug.unwrap_or(config.debug)));
     let wait = options.wait_for_init || config.wait_for_init;
@@ -63,10 +63,10 @@ fn start(options: &Options) -> Result<(), String> {
     let is_foreground = options.foreground || config.foreground;
     let background = match is_foreground {
         true => None,
-        false => Some(detach::detach().map_err(|error| format!("cannot go into the background: {error}"))?),
+        false => Some(detach::detach().map_err(|error| format!("cannot detach from the terminal: {error}"))?),
     };
     pid_file.write()?;
-    let signals = Signals::block().map_err(|error| format!("cannot take signals: {error}"))?;
+    let signals = Signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
     logging::start_writer()?;
     let (inbox, messages) = bounded(QUEUE_MAX);
     libvirt::begin()?;
@@ -94,19 +94,19 @@ fn start(options: &Options) -> Result<(), String> {
         uris,
         cluster,
     };
-    // Fencing goes on without anybody being able to ask.
+    // Without the status socket, fencing still works.
     let status = StatusSocket::open(&config.status_socket, sources);
     let _status = status.map_err(|reason| warn!("{reason}")).ok();
     if let Some(background) = background {
         logging::switch_to_syslog();
-        background.ready().map_err(|error| format!("cannot go into the background: {error}"))?;
+        background.ready().map_err(|error| format!("cannot detach from the terminal: {error}"))?;
     }
     info!("fence_virtd {} is ready", env!("CARGO_PKG_VERSION"));
     notifier.send("READY=1");
     running.until_stopped(&signals, &notifier, manager, reloader)
 }
 
-/// Has the lines of VMs brought to the serial listener; false if a signal says stop meanwhile.
+/// Starts the watchers that connect lines of VMs to the serial listener. Returns false if a signal to stop arrives meanwhile.
 fn follow_lines(
     config: &Config,
     listeners: &[Listener],
@@ -129,12 +129,12 @@ fn warn_of_folder(name: &ListenerName, serial: &SerialConfig) {
     }
 }
 
-/// As many descriptors as the system lets us have: sessions must not be
-/// bounded by anything but their quota.
+/// Raises the limit of open files as far as the system allows: sessions must be
+/// limited by their quota only.
 fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 20), hard));
     if let Err(error) = raised {
-        warn!("cannot raise the limit of open files: {error}");
+        warn!("cannot raise the limit of open files (RLIMIT_NOFILE): {error}");
     }
 }

@@ -164,7 +164,7 @@ impl Running {
         reloader: &mut Reloader,
     ) -> Result<(), String> {
         loop {
-            manager.attend(Instant::now());
+            manager.send_due(Instant::now());
             // It may have come while the daemon was started.
             if signals.take_reload() {
                 notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_usec()));

@@ -1,4 +1,4 @@
-//! The log: its outputs, and the bounds that keep the network from flooding it.
+//! Logging: outputs, and rate limits for lines that the network can trigger.
 
 mod limiter;
 mod output;
