@@ -140,7 +140,10 @@ fn the_socket_is_for_root_and_holds_nobody_up() {
     let mut command = world.pair.host.command(OURS);
     let output = command.arg("--status").arg("-f").arg(conf).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("no fence_virtd runs with it"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("no fence_virtd is running with this configuration"),
+        "{output:?}"
+    );
 }
 
 #[test]

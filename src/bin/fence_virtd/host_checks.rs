@@ -7,7 +7,9 @@ use fence_virt::config::{MulticastConfig, SerialConfig};
 /// Returns a warning if the configured network interface does not exist.
 pub(crate) fn missing_interface(config: &MulticastConfig) -> Option<String> {
     let name = config.interface.as_ref().filter(|name| if_nametoindex(name.as_str()).is_err())?;
-    Some(format!("this host has no interface {name}: the start will fail, or wait for it with wait_for_init"))
+    Some(format!(
+        "this host has no interface {name}: the daemon will not start, or wait for it with wait_for_init"
+    ))
 }
 
 /// Returns a warning if the configured directory of sockets does not exist.

@@ -78,7 +78,8 @@ mod tests {
         {
             assert_eq!(folder(path), None, "{path}");
         }
-        let (temp, name) = (std::env::temp_dir().canonicalize().unwrap(), std::process::id().to_string());
+        let temp = std::env::temp_dir().canonicalize().unwrap();
+        let name = std::process::id().to_string();
         let units = temp.join(format!("fence-virtd-{name}-units"));
         std::fs::create_dir_all(units.join("a.service")).unwrap();
         let key = units.join("a.service/key");

@@ -87,7 +87,8 @@ fn unreadable(path: &Path, error: &io::Error) -> Problem {
 }
 
 fn judge(path: &Path, metadata: &Metadata, daemon: u32) -> Result<(), Problem> {
-    let (shown, mode) = (path.display(), metadata.mode() & 0o7777);
+    let shown = path.display();
+    let mode = metadata.mode() & 0o7777;
     if metadata.uid() != 0 && metadata.uid() != daemon {
         let uid = metadata.uid();
         return Err(Problem::new(
@@ -107,7 +108,8 @@ fn judge(path: &Path, metadata: &Metadata, daemon: u32) -> Result<(), Problem> {
 }
 
 fn group_access(path: &Path, metadata: &Metadata) -> Option<Problem> {
-    let (shown, mode) = (path.display(), metadata.mode() & 0o7777);
+    let shown = path.display();
+    let mode = metadata.mode() & 0o7777;
     (mode & 0o070 != 0).then(|| {
         Problem::new(
             format!("key file {shown} has mode {mode:04o}: its group can access it"),
@@ -117,7 +119,8 @@ fn group_access(path: &Path, metadata: &Metadata) -> Option<Problem> {
 }
 
 fn weaknesses(path: &Path, key: &Key) -> Vec<Problem> {
-    let (shown, length) = (path.display(), key.len());
+    let shown = path.display();
+    let length = key.len();
     let mut warnings = Vec::new();
     if length < SHORT {
         warnings.push(Problem::new(
@@ -233,7 +236,8 @@ mod tests {
 
     #[test]
     fn credentials_may_have_any_owner_and_mode() {
-        let (credentials, plain) = (directory("credentials", 0o750), key_file("plain", 0o444, &[1; 4096]));
+        let credentials = directory("credentials", 0o750);
+        let plain = key_file("plain", 0o444, &[1; 4096]);
         let path = credentials.join("key");
         fs::write(&path, [1; 4096]).unwrap();
         if geteuid().is_root() {

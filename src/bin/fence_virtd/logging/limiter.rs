@@ -99,7 +99,8 @@ impl FairLimiter {
                 return None;
             }
         }
-        let (burst, interval) = (self.burst, self.interval);
+        let burst = self.burst;
+        let interval = self.interval;
         Some(self.each.entry(origin).or_insert_with(|| Limiter::new(burst, interval, now)))
     }
 }

@@ -157,7 +157,8 @@ mod tests {
     use super::*;
 
     fn judged(change: impl Fn(&mut ClusterReport), running: Option<u32>) -> Vec<(Level, String)> {
-        let (quorum, members) = (Some((true, vec![1, 2])), Ok(vec![(1, 7), (2, 8)]));
+        let quorum = Some((true, vec![1, 2]));
+        let members = Ok(vec![(1, 7), (2, 8)]);
         let mut cluster = ClusterReport { node: 1, quorum, members };
         change(&mut cluster);
         let running = running.map(|pid| RunningDaemon { pid, uid: Some(0) });

@@ -79,7 +79,9 @@ mod tests {
     #[test]
     fn members_are_looked_for_by_name_and_uuid() {
         let libvirt = BackendConfig::Libvirt { uris: vec!["u".into()] };
-        let (name_mode, host_fence_delay, unknown_vm) = (None, None, UnknownVm::Fail);
+        let name_mode = None;
+        let host_fence_delay = None;
+        let unknown_vm = UnknownVm::Fail;
         let cpg =
             BackendConfig::Cpg(CpgConfig { uris: vec!["u".into()], name_mode, host_fence_delay, unknown_vm });
         let vms = || Ok(vec![ListedVm { name: "Node1".into(), uuid: "aa-bb".into(), runs: false }]);

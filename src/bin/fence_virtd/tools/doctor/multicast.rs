@@ -147,12 +147,15 @@ mod tests {
         nics: Vec<Nic>,
         change: impl Fn(&mut MulticastFacts),
     ) -> Vec<(Level, String)> {
-        let (hash, old_key_file) = (HashKind::Sha256, None);
+        let hash = HashKind::Sha256;
+        let old_key_file = None;
         let auth = AuthConfig { key_file: "/k".into(), old_key_file, hash, auth: hash };
         let interface = interface.map(str::to_owned);
         let config = MulticastConfig { auth, address: [225, 0, 0, 12].into(), port: 1229, interface };
         let chosen = nics.iter().find(|nic| Some(&nic.name) == config.interface.as_ref()).cloned();
-        let (nics, socket, has_route) = (Ok(nics), Ok(()), Some(true));
+        let nics = Ok(nics);
+        let socket = Ok(());
+        let has_route = Some(true);
         let mut facts = MulticastFacts { nics, chosen, socket, has_route, absence: Level::Error };
         change(&mut facts);
         let findings = judge(&ListenerName::new("multicast", None), &config, &facts);

@@ -54,7 +54,9 @@ fn diagnostic(path: &Path, found: &Diagnostic) -> Finding {
         Severity::Error | Severity::Unknown => Level::Error,
         Severity::Warning => Level::Warning,
     };
-    let (shown, line, column) = (path.display(), found.line, found.column);
+    let shown = path.display();
+    let line = found.line;
+    let column = found.column;
     let what = format!("{shown}:{line}:{column}: {}", found.message);
     let remedy = format!("correct line {line}; `fence_virtd --check -f {shown}` shows the place");
     Finding::of(level, ABOUT, Problem::new(what, remedy))

@@ -82,7 +82,9 @@ fn has_any(pid: u32, inodes: &[&str]) -> bool {
 /// retransmits, uid, timeout, inode.
 fn inode(line: &str, protocol: Protocol, wanted: SocketAddr) -> Option<&str> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    let (local, state, inode) = (*words.get(1)?, *words.get(3)?, *words.get(9)?);
+    let local = *words.get(1)?;
+    let state = *words.get(3)?;
+    let inode = *words.get(9)?;
     const LISTEN: &str = "0A";
     if protocol == Protocol::Tcp && state != LISTEN {
         return None;

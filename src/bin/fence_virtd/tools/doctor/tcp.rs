@@ -103,7 +103,8 @@ mod tests {
     use fence_virt::config::AuthConfig;
 
     fn judged(address: &str, facts: TcpFacts) -> Vec<(Level, String)> {
-        let (hash, old_key_file) = (HashKind::Sha256, None);
+        let hash = HashKind::Sha256;
+        let old_key_file = None;
         let auth = AuthConfig { key_file: "/k".into(), old_key_file, hash, auth: hash };
         let config = TcpConfig { auth, address: address.parse().unwrap(), port: 1229 };
         let findings = judge(&ListenerName::new("tcp", Some("b")), &config, &facts);

@@ -73,7 +73,8 @@ mod tests {
     use fence_virt::config::AuthConfig;
 
     fn judged(error: Option<i32>, devices: [bool; 2], running: Option<u32>) -> Vec<(Level, String)> {
-        let (hash, old_key_file) = (HashKind::Sha256, None);
+        let hash = HashKind::Sha256;
+        let old_key_file = None;
         let auth = AuthConfig { key_file: "/k".into(), old_key_file, hash, auth: hash };
         let bound = error.map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)));
         let running = running.map(|pid| RunningDaemon { pid, uid: Some(0) });

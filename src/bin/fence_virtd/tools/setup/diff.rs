@@ -19,7 +19,8 @@ struct LineChange {
 /// Returns the difference of two texts; empty if there is none. Control characters
 /// are replaced.
 pub(super) fn unified(name: &str, old: &str, new: &str) -> String {
-    let (old, new) = (lines(old), lines(new));
+    let old = lines(old);
+    let new = lines(new);
     let changes = changes(&old, &new);
     if changes.is_empty() {
         return String::new();
@@ -78,11 +79,14 @@ fn push_lines(mark: char, lines: &[&str], out: &mut String) {
 /// Returns all changes in order, no two of them adjacent.
 fn changes(old: &[&str], new: &[&str]) -> Vec<LineChange> {
     let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
-    let (old_rest, new_rest) = (&old[head..], &new[head..]);
+    let old_rest = &old[head..];
+    let new_rest = &new[head..];
     let tail = old_rest.iter().rev().zip(new_rest.iter().rev()).take_while(|(a, b)| a == b).count();
-    let (old_rest, new_rest) = (&old_rest[..old_rest.len() - tail], &new_rest[..new_rest.len() - tail]);
+    let old_rest = &old_rest[..old_rest.len() - tail];
+    let new_rest = &new_rest[..new_rest.len() - tail];
     let mut changes: Vec<LineChange> = Vec::new();
-    let (mut from, mut to) = (0, 0);
+    let mut from = 0;
+    let mut to = 0;
     for (a, b) in common(old_rest, new_rest).into_iter().chain([(old_rest.len(), new_rest.len())]) {
         if a > from || b > to {
             changes.push(LineChange { old: head + from..head + a, new: head + to..head + b });
@@ -109,7 +113,8 @@ fn common(old: &[&str], new: &[&str]) -> Vec<(usize, usize)> {
         }
     }
     let mut pairs = Vec::new();
-    let (mut a, mut b) = (0, 0);
+    let mut a = 0;
+    let mut b = 0;
     while a < old.len() && b < new.len() {
         if old[a] == new[b] {
             pairs.push((a, b));
@@ -156,7 +161,8 @@ mod tests {
 
     /// Applies the changes to the old lines, which must give the new ones.
     fn patched<'a>(old: &[&'a str], new: &[&'a str], changes: &[LineChange]) -> Vec<&'a str> {
-        let (mut out, mut at) = (Vec::new(), 0);
+        let mut out = Vec::new();
+        let mut at = 0;
         for change in changes {
             out.extend(&old[at..change.old.start]);
             assert_eq!(change.new.start, out.len(), "{changes:?}");
@@ -181,8 +187,10 @@ mod tests {
                 let lines = below(12);
                 (0..lines).map(|_| ["a\n", "b\n", "c\n", "d\n"][below(4) as usize]).collect::<String>()
             };
-            let (old, new) = (text(), text());
-            let (old, new) = (lines(&old), lines(&new));
+            let old = text();
+            let new = text();
+            let old = lines(&old);
+            let new = lines(&new);
             let changes = changes(&old, &new);
             assert_eq!(patched(&old, &new, &changes), new);
             for pair in changes.windows(2) {
