@@ -14,15 +14,16 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::access::policies;
 use crate::args::Options;
 use crate::host_checks::missing_directory;
+use crate::inbox::INBOX_MAX;
 use crate::listener::{self, Listener};
 use crate::pid_file::PidFile;
 use crate::reload::Reloader;
+use crate::startup::Startup;
 use crate::status::{Sources, StatusSocket};
 use crate::systemd::Notifier;
 use crate::systemd::ServiceManager;
 use crate::watch::Watchers;
-use crate::worker::QUEUE_MAX;
-use crate::{backend, config_file, console, libvirt, logging, supervise};
+use crate::{backends, config_file, console, libvirt, logging, supervise};
 use fence_virt::config::{Config, ListenerConfig, SerialConfig};
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::detach;
@@ -44,13 +45,13 @@ pub(crate) fn run_daemon(options: &Options) -> ExitCode {
 }
 
 fn start(options: &Options) -> Result<(), String> {
-    // After detaching, the working directory is /; a reload needs the absolute path.
+    // Once detached, the daemon has / as its directory and reads the file again.
     let config_path = std::path::absolute(&options.config)
-        .map_err(|error| format!("cannot find the absolute path of {}: {error}", options.config.display()))?;
+        .map_err(|error| format!("cannot find {}: {error}", options.config.display()))?;
     let config = config_file::load(&options.config, false, &console::warn_on_stderr)?;
     log::set_max_level(logging::level(options.debug.unwrap_or(config.debug)));
     let wait = options.wait_for_init || config.wait_for_init;
-    backend::check(&config.backend)?;
+    backends::check(&config.backend)?;
 
     raise_descriptor_limit();
     let policies = config.listeners.iter().map(policies::policy).collect::<Result<Vec<_>, _>>()?;
@@ -68,14 +69,15 @@ fn start(options: &Options) -> Result<(), String> {
     pid_file.write()?;
     let signals = Signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
     logging::start_writer()?;
-    let (inbox, messages) = bounded(QUEUE_MAX);
+    let (inbox, messages) = bounded(INBOX_MAX);
     libvirt::begin()?;
     let mut watchers = Watchers::default();
     let mut reloader = Reloader::new(config_path, config_file::load_again, config.clone(), options.debug);
     let permissions = reloader.permissions(&config, &mut watchers)?;
-    let started = backend::start(&config.backend, permissions, &mut watchers, &inbox, wait, &signals)?;
+    let startup = Startup { worker: &inbox, wait_for_init: wait, signals: &signals };
+    let started = backends::start(&config.backend, permissions, &mut watchers, &startup)?;
     let Some(started) = started else { return Ok(()) };
-    if !follow_lines(&config, &listeners, &mut watchers, wait, &signals)? {
+    if !follow_lines(&config, &listeners, &mut watchers, &startup)? {
         return Ok(());
     }
     let notifier = Notifier::from_environment();
@@ -83,18 +85,18 @@ fn start(options: &Options) -> Result<(), String> {
     let counts: Vec<_> = listeners.iter().map(Listener::counts).collect();
     let uris = Box::new(started.keepers.reporter());
     let cluster = started.cluster.clone();
-    let running = supervise::Running::start(listeners, started, watchers, (inbox.clone(), messages))?;
-    let manager = ServiceManager::new(&notifier, counts.clone(), running.heartbeat(), config.backend.kind());
+    let threads = supervise::Threads::start(listeners, started, watchers, inbox.clone(), messages)?;
+    let manager = ServiceManager::new(&notifier, counts.clone(), threads.heartbeat(), config.backend.kind());
     let sources = Sources {
         started: began,
         counts,
         queue_len: Box::new(move || inbox.len()),
-        queue_max: QUEUE_MAX,
-        heartbeat: running.heartbeat(),
+        queue_max: INBOX_MAX,
+        heartbeat: threads.heartbeat(),
         uris,
         cluster,
     };
-    // Without the status socket, fencing still works.
+    // Without the status socket the daemon still fences.
     let status = StatusSocket::open(&config.status_socket, sources);
     let _status = status.map_err(|reason| warn!("{reason}")).ok();
     if let Some(background) = background {
@@ -103,24 +105,25 @@ fn start(options: &Options) -> Result<(), String> {
     }
     info!("fence_virtd {} is ready", env!("CARGO_PKG_VERSION"));
     notifier.send("READY=1");
-    running.until_stopped(&signals, &notifier, manager, reloader)
+    threads.run_until_stopped(&signals, &notifier, manager, reloader)
 }
 
-/// Starts the watchers that connect lines of VMs to the serial listener. Returns false if a signal to stop arrives meanwhile.
+/// Starts the watchers that bring the lines of VMs to the serial listener; false if a stop
+/// signal came meanwhile.
 fn follow_lines(
     config: &Config,
     listeners: &[Listener],
     watchers: &mut Watchers,
-    wait: bool,
-    signals: &Signals,
+    startup: &Startup<'_>,
 ) -> Result<bool, String> {
     for (config_of, listener) in config.listeners.iter().zip(listeners) {
         if let ListenerConfig::Serial(serial) = &config_of.config {
             warn_of_folder(&config_of.name, serial);
-            watchers.follow_lines(serial, config.backend.uris(), &listener.address())?;
+            let Some(sink) = listener.handle().serial_sink() else { continue };
+            watchers.follow_lines(serial, config.backend.uris(), &sink)?;
         }
     }
-    if wait { Ok(true) } else { watchers.await_first(signals) }
+    if startup.wait_for_init { Ok(true) } else { watchers.await_first(startup) }
 }
 
 fn warn_of_folder(name: &ListenerName, serial: &SerialConfig) {
@@ -129,8 +132,8 @@ fn warn_of_folder(name: &ListenerName, serial: &SerialConfig) {
     }
 }
 
-/// Raises the limit of open files as far as the system allows: sessions must be
-/// limited by their quota only.
+/// Raises the soft limit of open files to the hard limit, so that nothing but their quota
+/// limits the sessions.
 fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 20), hard));

@@ -1,11 +1,12 @@
-//! Joining of threads.
+//! Joining threads.
 
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use crossbeam_channel::bounded;
 
-/// Joins a thread, with the deadline that `JoinHandle::join` lacks. Returns false if the thread still runs then.
+/// Joins a thread before a deadline, which `JoinHandle` cannot do; false if it has not
+/// ended by then.
 pub(crate) fn join_by(thread: JoinHandle<()>, deadline: Instant) -> bool {
     // The channel closes when the joining thread ends.
     let (closing, closed) = bounded::<()>(0);

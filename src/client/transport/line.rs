@@ -7,7 +7,7 @@ use super::converse::{Stream, converse};
 use super::{Ask, nobody, random};
 use crate::client::pending::Pending;
 use crate::fence::Answer;
-use crate::session::{LineSession, Row};
+use crate::session::{LineSession, SyncProbe};
 use crate::sys::poll::{Interest, PollSet};
 
 /// A line that is ours until we are done.
@@ -45,7 +45,7 @@ impl<'a> Line<'a> {
             true => {
                 ask.trace
                     .step(format_args!("{peer}: an older request may still be answered; asking around it"));
-                let row = Row::new(u32::from_le_bytes(random()?));
+                let row = SyncProbe::new(u32::from_le_bytes(random()?));
                 LineSession::after_silence(&request, ask.flags(), row, &nobody()?)
             }
         };

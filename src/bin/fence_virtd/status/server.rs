@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use super::form::Form;
 use super::render::render;
 use super::snapshot::{ClusterState, ListenerState, QueueState, Snapshot, UriState};
 use crate::heartbeat::Heartbeat;
+use fence_virt::sys::mutex::lock;
 
 /// Time limit of one client, query and reply together: other clients wait meanwhile.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -61,10 +62,7 @@ impl Sources {
             busy_for: self.heartbeat.busy_for(),
             is_worker_healthy: self.heartbeat.is_healthy(),
             uris: (self.uris)(),
-            cluster: self
-                .cluster
-                .as_ref()
-                .map(|it| it.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            cluster: self.cluster.as_ref().map(|cluster| lock(cluster).clone()),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::access::{key_file, policies};
 use crate::console::{complain, print, warn_on_stderr};
 use crate::host_checks::{missing_directory, missing_interface};
 use crate::problem::Problem;
-use crate::{backend, config_file, pid_file, watch};
+use crate::{backends, config_file, pid_file, watch};
 use fence_virt::config::{Config, ListenerConfig, NamedListener};
 
 /// Errors and warnings beyond those of the file's syntax.
@@ -54,9 +54,9 @@ fn examine(config: &Config, pid_file: &Path, is_lenient: bool) -> Findings {
     }
     findings
         .warnings
-        .extend(backend::warn_of_delay(&config.backend).map(|problem| format!("cpg: {problem}")));
+        .extend(backends::warn_of_delay(&config.backend).map(|problem| format!("cpg: {problem}")));
     let backend =
-        backend::check(&config.backend).err().map(|reason| format!("{reason}: the daemon will not start"));
+        backends::check(&config.backend).err().map(|reason| format!("{reason}: the daemon will not start"));
     match is_lenient {
         true => findings.errors.extend(backend),
         false => findings.warnings.extend(backend),

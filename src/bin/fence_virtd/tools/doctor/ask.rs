@@ -9,7 +9,7 @@ use super::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
 use crate::watch::{self, Lines};
 use fence_virt::config::{BackendConfig, Config, ListenerConfig, SerialConfig};
 use fence_virt::fence::ListenerName;
-use fence_virt::sys::within::within;
+use fence_virt::sys::with_timeout::with_timeout;
 
 /// A serial listener and one of the URIs that it follows.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ fn bounded<T: Send + 'static>(
     job: impl FnOnce(&str) -> Result<T, String> + Send + 'static,
 ) -> ServiceReply<T> {
     let uri = uri.to_owned();
-    match within(REPLY_TIMEOUT, move || job(&uri)) {
+    match with_timeout(REPLY_TIMEOUT, move || job(&uri)) {
         Ok(Some(outcome)) => outcome.map_err(NoReply::Failed),
         Ok(None) => Err(NoReply::TimedOut),
         Err(error) => Err(NoReply::Failed(format!("cannot start a thread: {error}"))),

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::finding::{Finding, Level, listed};
 use super::process::RunningDaemon;
 use super::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
-use crate::backend;
+use crate::backends;
 use fence_virt::config::BackendConfig;
-use fence_virt::sys::corosync::{self, Error, Heard, Libraries, Member};
+use fence_virt::sys::corosync::{self, ClusterEvent, CorosyncError, GroupHandle, Libraries};
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::wire::cluster::GROUP;
 
@@ -32,27 +32,27 @@ pub(super) struct ClusterReport {
 pub(super) fn query() -> Result<ClusterReport, String> {
     let libraries = Libraries::open()?;
     // libquorum needs a larger stack than threads have.
-    let builder = thread::Builder::new().stack_size(corosync::STACK);
+    let builder = thread::Builder::new().stack_size(corosync::STACK_SIZE);
     let thread = builder
         .spawn(move || ask(&libraries).map_err(|error| error.to_string()))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     thread.join().unwrap_or_else(|_| Err("its thread panicked".to_owned()))
 }
 
-fn ask(libraries: &Libraries) -> Result<ClusterReport, Error> {
-    let mut observer = Member::connect(libraries)?;
+fn ask(libraries: &Libraries) -> Result<ClusterReport, CorosyncError> {
+    let mut observer = GroupHandle::connect(libraries)?;
     let quorum = await_quorum(&mut observer)?;
     let members = observer.members(GROUP).map_err(|error| error.to_string());
     Ok(ClusterReport { node: observer.node(), quorum, members })
 }
 
-fn await_quorum(observer: &mut Member) -> Result<Option<(bool, Vec<u32>)>, Error> {
+fn await_quorum(observer: &mut GroupHandle) -> Result<Option<(bool, Vec<u32>)>, CorosyncError> {
     let end = Instant::now() + QUORUM_TIMEOUT;
     let mut heard = Vec::new();
     loop {
         observer.dispatch(64, &mut heard)?;
         let newest = heard.iter().rev().find_map(|heard| match heard {
-            Heard::Quorum { is_quorate, nodes } => Some((*is_quorate, nodes.clone())),
+            ClusterEvent::Quorum { is_quorate, nodes } => Some((*is_quorate, nodes.clone())),
             _ => None,
         });
         let left = end.saturating_duration_since(Instant::now());
@@ -78,13 +78,13 @@ pub(super) fn judge(
         Ok(cluster) => judge_cluster(cluster, running),
         Err(why) => vec![unanswered(backend, why)],
     };
-    let delay = backend::warn_of_delay(backend);
+    let delay = backends::warn_of_delay(backend);
     findings.extend(delay.map(|problem| Finding::of(Level::Warning, ABOUT, problem)));
     findings
 }
 
 fn unanswered(backend: &BackendConfig, why: &NoReply) -> Finding {
-    if let Err(reason) = backend::check(backend) {
+    if let Err(reason) = backends::check(backend) {
         let remedy = "install that package, or set backend = \"libvirt\" if the hosts are not a cluster";
         return Finding::error(ABOUT, reason, remedy);
     }
