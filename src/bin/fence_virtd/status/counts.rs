@@ -38,37 +38,20 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// All reasons, in the order of their declaration.
-    pub(crate) const ALL: [Refusal; 11] = [
-        Refusal::Malformed,
-        Refusal::WeakHash,
-        Refusal::Signature,
-        Refusal::Replay,
-        Refusal::Proof,
-        Refusal::Late,
-        Refusal::HungUp,
-        Refusal::Duplicate,
-        Refusal::Crowded,
-        Refusal::Unreachable,
-        Refusal::Error,
+    /// All reasons with their names in a report, in the order of their declaration.
+    pub(crate) const ALL: [(Refusal, &'static str); 11] = [
+        (Refusal::Malformed, "malformed"),
+        (Refusal::WeakHash, "weak_hash"),
+        (Refusal::Signature, "signature"),
+        (Refusal::Replay, "replay"),
+        (Refusal::Proof, "proof"),
+        (Refusal::Late, "late"),
+        (Refusal::HungUp, "hung_up"),
+        (Refusal::Duplicate, "duplicate"),
+        (Refusal::Crowded, "crowded"),
+        (Refusal::Unreachable, "unreachable"),
+        (Refusal::Error, "error"),
     ];
-
-    /// Returns the name in a report.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Refusal::Malformed => "malformed",
-            Refusal::WeakHash => "weak_hash",
-            Refusal::Signature => "signature",
-            Refusal::Replay => "replay",
-            Refusal::Proof => "proof",
-            Refusal::Late => "late",
-            Refusal::HungUp => "hung_up",
-            Refusal::Duplicate => "duplicate",
-            Refusal::Crowded => "crowded",
-            Refusal::Unreachable => "unreachable",
-            Refusal::Error => "error",
-        }
-    }
 }
 
 impl From<&Misconduct> for Refusal {
@@ -153,10 +136,8 @@ impl Counts {
     /// Returns the counts of refusals that are not zero.
     pub(crate) fn refusals(&self) -> Vec<RefusalCount> {
         let counts = Refusal::ALL.iter().zip(&self.refusals);
-        let counts = counts.map(|(refusal, count)| RefusalCount {
-            reason: refusal.name(),
-            count: count.load(Ordering::Relaxed),
-        });
+        let counts =
+            counts.map(|((_, reason), count)| RefusalCount { reason, count: count.load(Ordering::Relaxed) });
         counts.filter(|refusal| refusal.count > 0).collect()
     }
 }
@@ -173,7 +154,7 @@ mod tests {
             counts.answered(Operation::Off, &verdict.into());
         }
         counts.answered(Operation::HostList, &Answer::HostList(Vec::new()));
-        for refusal in Refusal::ALL {
+        for (refusal, _) in Refusal::ALL {
             counts.refused(refusal);
         }
         let expected = [

@@ -1,6 +1,6 @@
 //! Findings and their text.
 
-use std::fmt::{self, Write as _};
+use std::fmt::{Display, Write as _};
 
 use crate::problem::Problem;
 
@@ -30,36 +30,28 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    pub(super) fn ok(about: impl fmt::Display, text: impl Into<String>) -> Finding {
+    pub(super) fn ok(about: impl Display, text: impl Into<String>) -> Finding {
         Finding { level: Level::Ok, about: about.to_string(), text: text.into(), remedy: None }
     }
 
     /// Returns a finding about a problem, or about something worth knowing.
-    pub(super) fn of(level: Level, about: impl fmt::Display, problem: Problem) -> Finding {
+    pub(super) fn of(level: Level, about: impl Display, problem: Problem) -> Finding {
         Finding { level, about: about.to_string(), text: problem.what, remedy: Some(problem.remedy) }
     }
 
-    pub(super) fn note(
-        about: impl fmt::Display,
-        what: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Finding {
+    pub(super) fn note(about: impl Display, what: impl Into<String>, remedy: impl Into<String>) -> Finding {
         Finding::of(Level::Note, about, Problem::new(what, remedy))
     }
 
     pub(super) fn warning(
-        about: impl fmt::Display,
+        about: impl Display,
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Finding {
         Finding::of(Level::Warning, about, Problem::new(what, remedy))
     }
 
-    pub(super) fn error(
-        about: impl fmt::Display,
-        what: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Finding {
+    pub(super) fn error(about: impl Display, what: impl Into<String>, remedy: impl Into<String>) -> Finding {
         Finding::of(Level::Error, about, Problem::new(what, remedy))
     }
 
@@ -87,13 +79,27 @@ fn printable(text: &str) -> String {
 }
 
 /// Returns items with commas between them, at most ten.
-pub(super) fn listed<T: fmt::Display>(items: &[T]) -> String {
+pub(super) fn listed<T: Display>(items: &[T]) -> String {
     const SHOWN: usize = 10;
     let shown: Vec<String> = items.iter().take(SHOWN).map(T::to_string).collect();
     match items.len().saturating_sub(SHOWN) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
+}
+
+/// Severity, text and remedy of findings.
+#[cfg(test)]
+pub(super) fn shown(findings: Vec<Finding>) -> Vec<(Level, String)> {
+    let text = |finding: Finding| finding.text + " / " + &finding.remedy.unwrap_or_default();
+    findings.into_iter().map(|finding| (finding.level, text(finding))).collect()
+}
+
+/// Settings of a listener with a key.
+#[cfg(test)]
+pub(super) fn auth() -> fence_virt::config::AuthConfig {
+    let hash = fence_virt::auth::HashKind::Sha256;
+    fence_virt::config::AuthConfig { key_file: "/k".into(), old_key_file: None, hash, auth: hash }
 }
 
 #[cfg(test)]

@@ -79,11 +79,12 @@ mod tests {
     #[test]
     fn members_are_looked_for_by_name_and_uuid() {
         let libvirt = BackendConfig::Libvirt { uris: vec!["u".into()] };
-        let name_mode = None;
-        let host_fence_delay = None;
-        let unknown_vm = UnknownVm::Fail;
-        let cpg =
-            BackendConfig::Cpg(CpgConfig { uris: vec!["u".into()], name_mode, host_fence_delay, unknown_vm });
+        let cpg = BackendConfig::Cpg(CpgConfig {
+            uris: vec!["u".into()],
+            name_mode: None,
+            host_fence_delay: None,
+            unknown_vm: UnknownVm::Fail,
+        });
         let vms = || Ok(vec![ListedVm { name: "Node1".into(), uuid: "aa-bb".into(), runs: false }]);
         assert_eq!(judged(&libvirt, &["node1", "AA-BB"], vms())[0].0, Level::Ok);
         let found = judged(&libvirt, &["node1", "node2"], vms());

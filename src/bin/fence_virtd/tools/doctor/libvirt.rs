@@ -119,7 +119,7 @@ fn duplicates(about: &str, uris: &[(String, ServiceReply<Vec<ListedVm>>)]) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::finding::Level;
+    use crate::tools::doctor::finding::{Level, shown};
 
     fn vm(name: &str, uuid: &str, runs: bool) -> ListedVm {
         ListedVm { name: name.into(), uuid: uuid.into(), runs }
@@ -128,9 +128,7 @@ mod tests {
     fn judged(replies: Vec<ServiceReply<Vec<ListedVm>>>) -> Vec<(Level, String)> {
         let uris: Vec<_> =
             replies.into_iter().enumerate().map(|(at, reply)| (format!("uri{at}"), reply)).collect();
-        let shown =
-            |finding: Finding| (finding.level, finding.text + " / " + &finding.remedy.unwrap_or_default());
-        judge("libvirt", &uris).into_iter().map(shown).collect()
+        shown(judge("libvirt", &uris))
     }
 
     #[test]

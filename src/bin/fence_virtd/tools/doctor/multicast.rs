@@ -134,8 +134,7 @@ fn judge_all(name: &ListenerName, nics: &[Nic]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fence_virt::auth::HashKind;
-    use fence_virt::config::AuthConfig;
+    use crate::tools::doctor::finding::{auth, shown};
 
     fn nic(name: &str) -> Nic {
         let name = name.to_owned();
@@ -147,21 +146,14 @@ mod tests {
         nics: Vec<Nic>,
         change: impl Fn(&mut MulticastFacts),
     ) -> Vec<(Level, String)> {
-        let hash = HashKind::Sha256;
-        let old_key_file = None;
-        let auth = AuthConfig { key_file: "/k".into(), old_key_file, hash, auth: hash };
         let interface = interface.map(str::to_owned);
-        let config = MulticastConfig { auth, address: [225, 0, 0, 12].into(), port: 1229, interface };
+        let config = MulticastConfig { auth: auth(), address: [225, 0, 0, 12].into(), port: 1229, interface };
         let chosen = nics.iter().find(|nic| Some(&nic.name) == config.interface.as_ref()).cloned();
-        let nics = Ok(nics);
-        let socket = Ok(());
         let has_route = Some(true);
-        let mut facts = MulticastFacts { nics, chosen, socket, has_route, absence: Level::Error };
+        let mut facts =
+            MulticastFacts { nics: Ok(nics), chosen, socket: Ok(()), has_route, absence: Level::Error };
         change(&mut facts);
-        let findings = judge(&ListenerName::new("multicast", None), &config, &facts);
-        let shown =
-            |finding: Finding| (finding.level, finding.text + " / " + &finding.remedy.unwrap_or_default());
-        findings.into_iter().map(shown).collect()
+        shown(judge(&ListenerName::new("multicast", None), &config, &facts))
     }
 
     fn one(interface: Option<&str>, nics: Vec<Nic>, level: Level, words: &str) {

@@ -99,18 +99,11 @@ fn taken(name: &ListenerName, address: SocketAddr, facts: &TcpFacts) -> Finding 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fence_virt::auth::HashKind;
-    use fence_virt::config::AuthConfig;
+    use crate::tools::doctor::finding::{auth, shown};
 
     fn judged(address: &str, facts: TcpFacts) -> Vec<(Level, String)> {
-        let hash = HashKind::Sha256;
-        let old_key_file = None;
-        let auth = AuthConfig { key_file: "/k".into(), old_key_file, hash, auth: hash };
-        let config = TcpConfig { auth, address: address.parse().unwrap(), port: 1229 };
-        let findings = judge(&ListenerName::new("tcp", Some("b")), &config, &facts);
-        let shown =
-            |finding: Finding| (finding.level, finding.text + " / " + &finding.remedy.unwrap_or_default());
-        findings.into_iter().map(shown).collect()
+        let config = TcpConfig { auth: auth(), address: address.parse().unwrap(), port: 1229 };
+        shown(judge(&ListenerName::new("tcp", Some("b")), &config, &facts))
     }
 
     fn facts(bound: Result<(), io::ErrorKind>) -> TcpFacts {

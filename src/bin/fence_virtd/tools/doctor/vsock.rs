@@ -68,18 +68,14 @@ fn remedy(error: &io::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::finding::Level;
-    use fence_virt::auth::HashKind;
-    use fence_virt::config::AuthConfig;
+    use crate::tools::doctor::finding::{Level, auth};
 
     fn judged(error: Option<i32>, devices: [bool; 2], running: Option<u32>) -> Vec<(Level, String)> {
-        let hash = HashKind::Sha256;
-        let old_key_file = None;
-        let auth = AuthConfig { key_file: "/k".into(), old_key_file, hash, auth: hash };
         let bound = error.map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)));
         let running = running.map(|pid| RunningDaemon { pid, uid: Some(0) });
         let facts = VsockFacts { bound, has_vhost: devices[0], has_vsock: devices[1], running };
-        let findings = judge(&ListenerName::new("vsock", None), &VsockConfig { auth, port: 1229 }, &facts);
+        let findings =
+            judge(&ListenerName::new("vsock", None), &VsockConfig { auth: auth(), port: 1229 }, &facts);
         findings.into_iter().map(|finding| (finding.level, finding.remedy.unwrap_or_default())).collect()
     }
 
@@ -87,14 +83,10 @@ mod tests {
     fn devices_and_port() {
         assert_eq!(judged(None, [true; 2], None), [(Level::Ok, String::new())]);
         let found = judged(None, [false; 2], None);
-        assert_eq!(
-            found.iter().map(|found| found.0).collect::<Vec<_>>(),
-            [Level::Ok, Level::Warning, Level::Warning]
-        );
-        assert!(
-            found[1].1.contains("modprobe vhost_vsock") && found[2].1.contains("modprobe vsock"),
-            "{found:?}"
-        );
+        let levels: Vec<Level> = found.iter().map(|found| found.0).collect();
+        assert_eq!(levels, [Level::Ok, Level::Warning, Level::Warning]);
+        assert!(found[1].1.contains("modprobe vhost_vsock"), "{found:?}");
+        assert!(found[2].1.contains("modprobe vsock"), "{found:?}");
     }
 
     #[test]
