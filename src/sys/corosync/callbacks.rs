@@ -8,7 +8,7 @@ use super::libraries::{CpgAddress, CpgName, RawHandle};
 const REASON_NODEDOWN: u32 = 3;
 
 thread_local! {
-    /// What the callbacks heard during a dispatch of this thread.
+    /// Events that the callbacks collect during a dispatch of this thread.
     pub(super) static EVENTS: RefCell<Vec<ClusterEvent>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -22,19 +22,19 @@ pub(super) unsafe extern "C" fn on_message(
 ) {
     let bytes = match length {
         0 => Vec::new(),
-        // SAFETY: libcpg gives so many bytes, which are there during the callback.
+        // SAFETY: libcpg passes `length` bytes, valid during the callback.
         _ => unsafe { slice::from_raw_parts(message.cast::<u8>(), length.min(MESSAGE_KEPT_MAX)) }.to_vec(),
     };
-    EVENTS.with_borrow_mut(|heard| heard.push(ClusterEvent::Message { node, pid, bytes, length }));
+    EVENTS.with_borrow_mut(|events| events.push(ClusterEvent::Message { node, pid, bytes, length }));
 }
 
 /// # Safety
 ///
-/// `list` must have `entries` entries, or be null or anything else if that is 0.
+/// `list` must be valid for `entries` entries; it may be anything if that is 0.
 unsafe fn addresses<'a>(list: *const CpgAddress, entries: usize) -> &'a [CpgAddress] {
     match entries {
         0 => &[],
-        // SAFETY: as the caller says.
+        // SAFETY: the caller guarantees it.
         _ => unsafe { slice::from_raw_parts(list, entries) },
     }
 }
@@ -49,22 +49,22 @@ pub(super) unsafe extern "C" fn on_change(
     joined: *const CpgAddress,
     joined_count: usize,
 ) {
-    // SAFETY: libcpg gives lists of these lengths, which are there during the callback.
-    let lists = unsafe {
-        (addresses(members, members_count), addresses(left, left_count), addresses(joined, joined_count))
+    // SAFETY: libcpg passes lists of these lengths, valid during the callback.
+    let [members, left, joined] = unsafe {
+        [addresses(members, members_count), addresses(left, left_count), addresses(joined, joined_count)]
     };
-    let who = |address: &CpgAddress| (address.node, address.pid);
+    let member = |address: &CpgAddress| (address.node, address.pid);
     let left_member = |address: &CpgAddress| LeftMember {
         node: address.node,
         pid: address.pid,
         reason: if address.reason == REASON_NODEDOWN { LeaveReason::Node } else { LeaveReason::Process },
     };
     let change = MembershipChange {
-        members: lists.0.iter().map(who).collect(),
-        left: lists.1.iter().map(left_member).collect(),
-        joined: lists.2.iter().map(who).collect(),
+        members: members.iter().map(member).collect(),
+        left: left.iter().map(left_member).collect(),
+        joined: joined.iter().map(member).collect(),
     };
-    EVENTS.with_borrow_mut(|heard| heard.push(ClusterEvent::Changed(change)));
+    EVENTS.with_borrow_mut(|events| events.push(ClusterEvent::Changed(change)));
 }
 
 pub(super) unsafe extern "C" fn on_quorum(
@@ -76,8 +76,8 @@ pub(super) unsafe extern "C" fn on_quorum(
 ) {
     let nodes = match count {
         0 => Vec::new(),
-        // SAFETY: libquorum gives so many ids, which are there during the callback.
+        // SAFETY: libquorum passes `count` ids, valid during the callback.
         _ => unsafe { slice::from_raw_parts(nodes, count as usize) }.to_vec(),
     };
-    EVENTS.with_borrow_mut(|heard| heard.push(ClusterEvent::Quorum { is_quorate: quorate != 0, nodes }));
+    EVENTS.with_borrow_mut(|events| events.push(ClusterEvent::Quorum { is_quorate: quorate != 0, nodes }));
 }
