@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use lexopt::Arg::{Long, Short};
 
 use super::agent::Agent;
-use super::given::Given;
 use super::options::{Opt, Value};
+use super::raw_options::Given;
 
 /// What a command line asks for.
 #[derive(Debug, PartialEq, Eq)]

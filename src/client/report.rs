@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::action::Action;
 use super::settings::Settings;
-use super::trace::{Trace, printable};
+use super::stderr_log::{Trace, printable};
 use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict};
 use crate::sys::syslog::{self, Priority};
 use crate::sys::within::within;

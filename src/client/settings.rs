@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::action::Action;
 use super::agent::Agent;
-use super::given::Given;
 use super::options::Id;
+use super::raw_options::Given;
 use super::serial_params;
 use crate::auth::HashKind;
 use crate::fence::Target;

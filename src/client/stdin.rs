@@ -5,8 +5,8 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 
 use super::agent::Agent;
-use super::given::Given;
 use super::options::Value;
+use super::raw_options::Given;
 use super::settings::Settings;
 use crate::fence::NAME_MAX;
 

@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
 
+use super::diagnostic_sink::{Report, quoted};
 use super::fields::Fields;
 use super::lexer::Spot;
 use super::model::{BackendConfig, CpgConfig, UnknownVm};
-use super::report::{Report, quoted};
 use super::values;
 
 /// The names of all backends.

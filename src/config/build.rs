@@ -2,11 +2,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::backend::{self, BACKENDS};
-use super::chosen::{self, Named};
+use super::diagnostic_sink::{Report, quoted};
 use super::fields::Fields;
 use super::lexer::Spot;
+use super::listener_selection::{self, Named};
 use super::model::{Config, GroupConfig};
-use super::report::{Report, quoted};
 use super::schema;
 use super::tree::{Entry, Section};
 use super::values;
@@ -29,10 +29,11 @@ pub(super) fn config(root: &Section, report: &mut Report) -> Config {
         require(&daemon, section.at(), "listener", "multicast", report);
         require(&daemon, section.at(), "backend", "libvirt", report);
     }
-    let chosen = daemon.value("listener").map_or(Vec::new(), |value| chosen::named(value, report));
+    let chosen =
+        daemon.value("listener").map_or(Vec::new(), |value| listener_selection::named(value, report));
     let listeners = Fields::of(sections.section("listeners"), "listeners", report);
     for named in chosen.iter().filter(|named| named.name.kind() == "serial") {
-        warn_of_path(named, chosen::section(&named.name, &chosen, &listeners), report);
+        warn_of_path(named, listener_selection::section(&named.name, &chosen, &listeners), report);
     }
     let backends = Fields::of(sections.section("backends"), "backends", report);
     let backend = backend::read(chosen_backend(&daemon, report), &daemon, &backends, report);
@@ -43,7 +44,7 @@ pub(super) fn config(root: &Section, report: &mut Report) -> Config {
         wait_for_init: waits.contains(&Some(true)),
         debug: daemon.read("debug", report, values::number).unwrap_or(0),
         status_socket: read_status_socket(&daemon, report).unwrap_or(STATUS_SOCKET.into()),
-        listeners: chosen::read(&chosen, &listeners, backend.uris(), report),
+        listeners: listener_selection::read(&chosen, &listeners, backend.uris(), report),
         backend,
         groups: groups(sections.section("groups"), &chosen, report),
     }
@@ -121,7 +122,7 @@ fn groups(section: Option<&Section>, chosen: &[Named], report: &mut Report) -> V
 
 fn read_group(section: &Section, chosen: &[Named], report: &mut Report) -> GroupConfig {
     let fields = Fields::of(Some(section), "groups/group", report);
-    let only = fields.value("listener").map_or(Vec::new(), |value| chosen::named(value, report));
+    let only = fields.value("listener").map_or(Vec::new(), |value| listener_selection::named(value, report));
     for named in only.iter().filter(|named| !chosen.iter().any(|other| other.name == named.name)) {
         let message = format!("the listener {} does not run: it lets nobody be fenced", named.name);
         report.warning(named.at, message);

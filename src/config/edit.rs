@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use crate::fence::ListenerName;
 
-use super::chosen::{self, Named};
+use super::diagnostic_sink::{Report, quoted};
 use super::fields::Fields;
 use super::layout;
 use super::lexer::{Kind, Lexer};
+use super::listener_selection::{self, Named};
 use super::parse::FILE_MAX;
-use super::report::{Report, quoted};
 use super::schema;
 use super::tree::{self, Entry, Section};
 
@@ -162,7 +162,9 @@ impl Editable {
             let fields = Fields::of(outer(root, parent), parent, &mut report);
             match part {
                 Part::Plain(_) => then(fields.section(name)),
-                Part::Listener(listener) => then(chosen::section(listener, &chosen(root), &fields)),
+                Part::Listener(listener) => {
+                    then(listener_selection::section(listener, &chosen(root), &fields))
+                }
             }
         })
     }
@@ -177,7 +179,7 @@ fn outer<'a, 't>(root: &'t Section<'a>, name: &str) -> Option<&'t Section<'a>> {
 fn chosen(root: &Section) -> Vec<Named> {
     let mut report = Report::default();
     let daemon = Fields::of(outer(root, "fence_virtd"), "fence_virtd", &mut report);
-    daemon.value("listener").map_or(Vec::new(), |value| chosen::named(value, &mut report))
+    daemon.value("listener").map_or(Vec::new(), |value| listener_selection::named(value, &mut report))
 }
 
 /// All entries of this key; the last one counts.
@@ -206,7 +208,7 @@ pub fn listener_names(value: &str) -> Result<Vec<ListenerName>, Vec<String>> {
     let Some(spot) = spot.map(|token| token.spot()) else {
         return Err(vec![format!("{} holds a double quote", quoted(value))]);
     };
-    let names = chosen::named(spot, &mut report);
+    let names = listener_selection::named(spot, &mut report);
     match report.has_errors() {
         false => Ok(names.into_iter().map(|named| named.name).collect()),
         true => Err(report.messages()),

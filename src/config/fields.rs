@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
+use super::diagnostic_sink::{Report, quoted};
 use super::lexer::Spot;
 use super::nearest::nearest;
-use super::report::{Report, quoted};
 use super::schema::{self, Count, KeySpec};
 use super::tree::{Entry, Section};
 

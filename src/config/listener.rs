@@ -3,12 +3,12 @@ use std::path::PathBuf;
 
 use crate::auth::HashKind;
 
+use super::diagnostic_sink::Report;
 use super::fields::Fields;
 use super::lexer::Spot;
 use super::model::{
     AuthConfig, ListenerConfig, MulticastConfig, SerialConfig, SerialMode, TcpConfig, VsockConfig,
 };
-use super::report::Report;
 use super::values::{self, Family};
 
 /// The names of all listeners.

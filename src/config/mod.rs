@@ -13,18 +13,18 @@
 
 mod backend;
 mod build;
-mod chosen;
 mod diagnostic;
+mod diagnostic_sink;
 mod display;
 mod edit;
 mod fields;
 mod layout;
 mod lexer;
 mod listener;
+mod listener_selection;
 mod model;
 mod nearest;
 mod parse;
-mod report;
 mod schema;
 mod tree;
 mod values;

@@ -2,8 +2,8 @@ use std::path::{Path, PathBuf};
 
 use super::build;
 use super::diagnostic::Diagnostics;
+use super::diagnostic_sink::Report;
 use super::model::Config;
-use super::report::Report;
 use super::tree;
 
 /// A configuration may have so many bytes.

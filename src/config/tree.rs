@@ -1,5 +1,5 @@
+use super::diagnostic_sink::{Report, quoted};
 use super::lexer::{Kind, Lexer, Spot, Token};
-use super::report::{Report, quoted};
 
 /// Sections lie at most so deep in each other.
 const DEPTH_MAX: usize = 16;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::auth::HashKind;
 
+use super::diagnostic_sink::quoted;
 use super::model::{NameMode, SerialMode, UnknownVm};
-use super::report::quoted;
 
 /// The names of interfaces are shorter than the kernel's IFNAMSIZ.
 const INTERFACE_MAX: usize = 15;

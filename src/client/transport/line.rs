@@ -3,9 +3,9 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use super::converse::{Stream, converse};
+use super::driver::{Stream, converse};
 use super::{Ask, nobody, random};
-use crate::client::pending::Pending;
+use crate::client::in_flight::Pending;
 use crate::fence::Answer;
 use crate::session::{LineSession, Row};
 use crate::sys::poll::{Interest, PollSet};

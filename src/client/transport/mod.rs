@@ -1,9 +1,9 @@
 //! The ways to a daemon. Each asks one thing, takes one answer, and ends at
 //! its deadline.
 
-mod calls;
+mod callbacks;
 mod connect;
-mod converse;
+mod driver;
 mod line;
 mod multicast;
 mod serial;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::settings::Transport;
-use super::trace::Trace;
+use super::stderr_log::Trace;
 use crate::fence::{Answer, Operation, Request, Target};
 use crate::session::{ClientSession, Policy};
 use crate::wire::Packet;
@@ -110,11 +110,11 @@ pub(super) fn ask(transport: &Transport, ask: &Ask) -> Result<Answer, String> {
         .ask(ask),
         Transport::Tcp { host, port } => {
             let mut stream = connect::tcp(host, *port, TCP_HINT, ask)?;
-            converse::converse(&format!("{host} port {port}"), &mut stream, &mut ask.session()?, ask)
+            driver::converse(&format!("{host} port {port}"), &mut stream, &mut ask.session()?, ask)
         }
         Transport::Vsock { cid, port } => {
             let mut stream = connect::vsock(*cid, *port, ask)?;
-            converse::converse(&format!("CID {cid} port {port}"), &mut stream, &mut ask.session()?, ask)
+            driver::converse(&format!("CID {cid} port {port}"), &mut stream, &mut ask.session()?, ask)
         }
         Transport::Vmchannel { host, port } => {
             let peer = format!("the vmchannel {host} port {port}");

@@ -15,11 +15,11 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use super::calls::{Call, Calls, Event};
-use super::converse::converse;
+use super::callbacks::{Call, Calls, Event};
+use super::driver::converse;
 use super::{Ask, nobody, random};
 use crate::client::addresses::{self, LocalAddress};
-use crate::client::pending::Pending;
+use crate::client::in_flight::Pending;
 use crate::fence::{Answer, Operation};
 use crate::session::{ClientSession, Row};
 use crate::sys::multicast_sender::{call_back_listener, sender};

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::Ask;
-use super::converse::turn;
+use super::driver::turn;
 use crate::fence::Answer;
 use crate::session::ClientSession;
 use crate::sys::poll::{Interest, PollSet};

@@ -2,11 +2,11 @@
 
 use crate::fence::ListenerName;
 
+use super::diagnostic_sink::{Report, quoted};
 use super::fields::Fields;
 use super::lexer::Spot;
 use super::listener::{self, LISTENERS};
 use super::model::{ListenerConfig, NamedListener, SerialConfig};
-use super::report::{Report, quoted};
 use super::tree::Section;
 
 /// A listener as it is named in a value.

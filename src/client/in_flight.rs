@@ -14,7 +14,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Instant;
 
-use super::trace::Trace;
+use super::stderr_log::Trace;
 use crate::sys::lock::lock;
 
 const FOLDER: &str = "/run";
