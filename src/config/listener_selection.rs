@@ -1,36 +1,36 @@
-//! Which listeners are to run, and their sections.
+//! Selection of the listeners to run, and their sections.
 
 use crate::fence::ListenerName;
 
-use super::diagnostic_sink::{Report, quoted};
-use super::fields::Fields;
-use super::lexer::Spot;
+use super::diagnostic_sink::{DiagnosticSink, quoted};
+use super::fields::SectionFields;
+use super::lexer::Span;
 use super::listener::{self, LISTENERS};
 use super::model::{ListenerConfig, NamedListener, SerialConfig};
 use super::tree::Section;
 
-/// A listener as it is named in a value.
+/// A listener named in a value.
 #[derive(Debug, Clone)]
-pub(super) struct Named {
+pub(super) struct SelectedListener {
     pub(super) name: ListenerName,
-    /// Where it is named.
+    /// Byte offset of the name.
     pub(super) at: usize,
 }
 
-/// The listeners of a list like `"multicast, tcp:cluster-b"`.
-pub(super) fn named(value: Spot, report: &mut Report) -> Vec<Named> {
-    let mut found: Vec<Named> = Vec::new();
+/// Parses a list of listeners such as `"multicast, tcp:cluster-b"`.
+pub(super) fn parse_names(value: Span, sink: &mut DiagnosticSink) -> Vec<SelectedListener> {
+    let mut found: Vec<SelectedListener> = Vec::new();
     let names = words(value);
     if names.is_empty() {
-        report.error(value.at, format!("no listener is named; known are {}", LISTENERS.join(", ")));
+        sink.error(value.at, format!("empty list; expected one or more of: {}", LISTENERS.join(", ")));
     }
     for word in names {
         match name(word.text) {
             Ok(name) if found.iter().any(|known| known.name == name) => {
-                report.error(word.at, format!("the listener {name} is named twice"));
+                sink.error(word.at, format!("duplicate listener {name}"));
             }
-            Ok(name) => found.push(Named { name, at: word.at }),
-            Err(message) => report.error(word.at, message),
+            Ok(name) => found.push(SelectedListener { name, at: word.at }),
+            Err(message) => sink.error(word.at, message),
         }
     }
     found
@@ -42,7 +42,7 @@ fn name(text: &str) -> Result<ListenerName, String> {
         Some((kind, label)) => (kind, Some(label)),
     };
     let Some(kind) = LISTENERS.into_iter().find(|known| known.eq_ignore_ascii_case(kind)) else {
-        return Err(format!("unknown listener {}; known are {}", quoted(text), LISTENERS.join(", ")));
+        return Err(format!("unknown listener {}; expected one of: {}", quoted(text), LISTENERS.join(", ")));
     };
     match label {
         Some(label) if !ListenerName::is_label(label) => Err(bad_label(label)),
@@ -52,103 +52,105 @@ fn name(text: &str) -> Result<ListenerName, String> {
 
 fn bad_label(label: &str) -> String {
     let most = ListenerName::LABEL_MAX;
-    format!("{} is no label: that has letters, digits, '-', '_' and '.', at most {most}", quoted(label))
+    format!("invalid label {}: use letters, digits, '-', '_' and '.', at most {most}", quoted(label))
 }
 
-fn words(value: Spot) -> Vec<Spot> {
+fn words(value: Span) -> Vec<Span> {
     let mut at = value.at;
     let mut words = Vec::new();
     for piece in value.text.split_inclusive(|c: char| c == ',' || c.is_whitespace()) {
         let text = piece.trim_end_matches(|c: char| c == ',' || c.is_whitespace());
         if !text.is_empty() {
-            words.push(Spot { text, at });
+            words.push(Span { text, at });
         }
         at += piece.len();
     }
     words
 }
 
-/// The label of a section; an empty one is none.
-fn label<'a>(section: &Section<'a>) -> Option<Spot<'a>> {
+/// Label of a section; `None` if empty.
+fn label<'a>(section: &Section<'a>) -> Option<Span<'a>> {
     section.label.filter(|label| !label.text.is_empty())
 }
 
-/// The sections that a listener may mean: the one with its label. Without a label
-/// also those with one, if the file names none of this kind: to fence_virtd 4.x
-/// labels meant nothing.
+/// Sections that may belong to a listener: those with its label. A listener without
+/// a label may also use a labelled section if no label of its kind is selected,
+/// since fence_virtd 4.x ignored labels.
 fn candidates<'a, 't>(
     name: &ListenerName,
-    chosen: &[Named],
-    fields: &Fields<'a, 't>,
+    selected: &[SelectedListener],
+    fields: &SectionFields<'a, 't>,
 ) -> Vec<&'t Section<'a>> {
-    let of_kind = |named: &Named| named.name.kind() == name.kind() && named.name.label().is_some();
-    let knows_labels = chosen.iter().any(of_kind);
-    let is_meant = |section: &&Section| match (label(section), name.label()) {
+    let of_kind = |other: &ListenerName| other.kind() == name.kind() && other.label().is_some();
+    let knows_labels = selected.iter().any(|listener| of_kind(&listener.name));
+    let may_belong = |section: &&Section| match (label(section), name.label()) {
         (Some(label), Some(wanted)) => label.text == wanted,
         (Some(_), None) => !knows_labels,
         (None, wanted) => wanted.is_none(),
     };
-    fields.sections(name.kind()).filter(is_meant).collect()
+    fields.sections(name.kind()).filter(may_belong).collect()
 }
 
-/// The section of a listener.
+/// Finds the section of a listener; of several candidates the last one counts.
 pub(super) fn section<'a, 't>(
     name: &ListenerName,
-    chosen: &[Named],
-    fields: &Fields<'a, 't>,
+    selected: &[SelectedListener],
+    fields: &SectionFields<'a, 't>,
 ) -> Option<&'t Section<'a>> {
-    candidates(name, chosen, fields).pop()
+    candidates(name, selected, fields).pop()
 }
 
-/// Reads the sections of all listeners and keeps those that are chosen.
-/// `uris` are those of the backend.
+/// Reads the sections of all listeners and returns the selected ones.
+/// `uris` are the URIs of the backend.
 pub(super) fn read(
-    chosen: &[Named],
-    fields: &Fields,
+    selected: &[SelectedListener],
+    fields: &SectionFields,
     uris: &[String],
-    report: &mut Report,
+    sink: &mut DiagnosticSink,
 ) -> Vec<NamedListener> {
     let mut listeners: Vec<NamedListener> = Vec::new();
-    for named in chosen {
-        let meant = candidates(&named.name, chosen, fields);
-        let section = meant.last().copied();
-        if let [.., before, last] = meant.as_slice() {
-            let (kind, line) = (named.name.kind(), report.line(before.at()));
+    for SelectedListener { name, at } in selected {
+        let kind = name.kind();
+        let sections = candidates(name, selected, fields);
+        let section = sections.last().copied();
+        if let [.., before, last] = sections.as_slice() {
             let message = format!(
-                "which section is that of the listener {kind}, this one or that on line {line}? Name the label in \
-                 listener, as in \"{kind}:label\", or take one away (fence_virtd 4.x takes the last)"
+                "ambiguous section for listener {kind}: this one or the one on line {}; select one by its label, as \
+                 in listener = \"{kind}:label\", or remove one (fence_virtd 4.x uses the last)",
+                sink.line(before.at())
             );
-            report.error(last.at(), message);
+            sink.error(last.at(), message);
         }
-        if section.is_none() && named.name.label().is_some() {
-            let (kind, label) = (named.name.kind(), named.name.label().unwrap_or_default());
-            let message = format!("no section {kind} = \"{label}\" {{ ... }} stands in listeners");
-            report.error(named.at, message);
+        if let (None, Some(label)) = (section, name.label()) {
+            sink.error(*at, format!("listeners has no section {kind} = \"{label}\" {{ ... }}"));
         }
-        let config = read_section(named.name.kind(), section, true, report);
-        let taken = listeners.iter().find(|other| collide(&other.config, &config, uris));
-        if let Some(other) = taken {
+        let config = read_section(kind, section, true, sink);
+        let conflicting = listeners.iter().find(|other| conflict(&other.config, &config, uris));
+        if let Some(NamedListener { name: other, .. }) = conflicting {
             let message =
-                format!("{} would listen where {} does: give it a place of its own", named.name, other.name);
-            report.error(section.map_or(named.at, Section::at), message);
+                format!("listeners {other} and {name} conflict: give each its own address, port or path");
+            sink.error(section.map_or(*at, Section::at), message);
         }
-        listeners.push(NamedListener { name: named.name.clone(), config });
+        listeners.push(NamedListener { name: name.clone(), config });
     }
-    judge_unused(chosen, fields, report);
+    check_unused(selected, fields, sink);
     listeners
 }
 
-/// What is wrong in sections that are not in use may be said, and hinders nothing.
-fn judge_unused(chosen: &[Named], fields: &Fields, report: &mut Report) {
-    let used: Vec<usize> =
-        chosen.iter().filter_map(|named| section(&named.name, chosen, fields)).map(Section::at).collect();
+/// Reports the errors of unused sections as warnings.
+fn check_unused(selected: &[SelectedListener], fields: &SectionFields, sink: &mut DiagnosticSink) {
+    let used: Vec<usize> = selected
+        .iter()
+        .filter_map(|listener| section(&listener.name, selected, fields))
+        .map(Section::at)
+        .collect();
     for kind in LISTENERS {
         for section in fields.sections(kind).filter(|section| !used.contains(&section.at())) {
-            report.judged(false, |report| {
+            sink.for_section(false, |sink| {
                 if let Some(label) = label(section).filter(|label| !ListenerName::is_label(label.text)) {
-                    report.error(label.at, bad_label(label.text));
+                    sink.error(label.at, bad_label(label.text));
                 }
-                read_section(kind, Some(section), false, report);
+                read_section(kind, Some(section), false, sink);
             });
         }
     }
@@ -158,14 +160,14 @@ fn read_section(
     kind: &'static str,
     section: Option<&Section>,
     in_use: bool,
-    report: &mut Report,
+    sink: &mut DiagnosticSink,
 ) -> ListenerConfig {
     let path = format!("listeners/{kind}");
-    listener::read(kind, &Fields::of(section, &path, report), in_use, report)
+    listener::read(kind, &SectionFields::of(section, &path, sink), in_use, sink)
 }
 
-/// Whether two listeners cannot both have what they listen on.
-fn collide(one: &ListenerConfig, other: &ListenerConfig, uris: &[String]) -> bool {
+/// True if two listeners would listen on the same address, port or sockets.
+fn conflict(one: &ListenerConfig, other: &ListenerConfig, uris: &[String]) -> bool {
     fn meet<T: PartialEq>(one: &Option<T>, other: &Option<T>) -> bool {
         one.is_none() || other.is_none() || one == other
     }

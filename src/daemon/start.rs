@@ -25,7 +25,7 @@ use super::status::{self, Form, Sources, StatusSocket};
 use super::watch::Watchers;
 use super::worker::QUEUE_MAX;
 use super::{backend, doctor, hypervisor, key_file, logging, policies, setup, supervise, watch};
-use crate::config::{self, Config, ListenerConfig, Outcome};
+use crate::config::{self, Config, ListenerConfig, ParseOutcome};
 use crate::fence::ListenerName;
 use crate::sys::detach;
 use crate::sys::signals::Signals;
@@ -93,7 +93,7 @@ fn warn_on_stderr(text: &str) {
 /// # Errors
 ///
 /// A sentence that names the file, if it cannot be read at all.
-pub(super) fn parse_config(path: &Path) -> Result<Outcome, String> {
+pub(super) fn parse_config(path: &Path) -> Result<ParseOutcome, String> {
     Ok(config::parse(path, &read_file(path)?))
 }
 

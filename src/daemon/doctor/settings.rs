@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::finding::{Finding, Level, listed};
 use super::process::Running;
-use crate::config::{Config, Diagnostic, NamedListener, Outcome, Severity};
+use crate::config::{Config, Diagnostic, NamedListener, ParseOutcome, Severity};
 use crate::daemon::flaw::Flaw;
 use crate::daemon::key_file::{self, Loaded};
 use crate::daemon::policies;
@@ -15,7 +15,7 @@ const ABOUT: &str = "configuration";
 const SHOWN: usize = 50;
 
 /// What there is to say about the file, read or not.
-pub(super) fn judge(path: &Path, outcome: &Result<Outcome, String>) -> Vec<Finding> {
+pub(super) fn judge(path: &Path, outcome: &Result<ParseOutcome, String>) -> Vec<Finding> {
     let shown = path.display();
     let outcome = match outcome {
         Ok(outcome) => outcome,
