@@ -1,5 +1,5 @@
 use super::agent::Agent;
-use super::options::{Id, Opt, Value};
+use super::options::{Id, OptionSpec, Value};
 
 /// How wide the first column is.
 const COLUMN: usize = 34;
@@ -44,7 +44,7 @@ pub(super) fn text(agent: Agent) -> String {
 }
 
 /// A row of two columns, the right one broken at blanks.
-fn row(out: &mut String, left: &str, option: &Opt) {
+fn row(out: &mut String, left: &str, option: &OptionSpec) {
     // Which way is taken depends on which of these is given: their defaults are the metadata's alone.
     let default = match option.id {
         Id::Ipaddr | Id::Vsock | Id::SerialDevice => None,

@@ -14,41 +14,41 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Instant;
 
-use super::stderr_log::Trace;
+use super::stderr_log::StderrLog;
 use crate::sys::lock::lock;
 
 const FOLDER: &str = "/run";
 
 /// The note on one line or port.
-pub(super) struct Pending {
+pub(super) struct InFlightMarker {
     /// None where there can be no note.
     file: Option<File>,
     is_left_over: bool,
 }
 
-impl Pending {
+impl InFlightMarker {
     /// Takes the line of this name, waiting for another agent that has it. That
     /// there can be no note (no right to write there, a full disk) is no reason
     /// not to fence: then an older request may be under way. None if another
     /// agent still has it at the deadline.
-    pub(super) fn of(name: &str, deadline: Instant, trace: &Trace) -> Option<Pending> {
+    pub(super) fn of(name: &str, deadline: Instant, log: &StderrLog) -> Option<InFlightMarker> {
         let path = Path::new(FOLDER).join(file_name(name));
         match take(&path, deadline) {
             Err(error) if error.kind() == ErrorKind::TimedOut => None,
             Err(error) => {
-                trace.step(format_args!("no note of what is under way in {}: {error}", path.display()));
-                Some(Pending { file: None, is_left_over: true })
+                log.debug(format_args!("no note of what is under way in {}: {error}", path.display()));
+                Some(InFlightMarker { file: None, is_left_over: true })
             }
-            Ok((file, is_left_over)) => Some(Pending { file: Some(file), is_left_over }),
+            Ok((file, is_left_over)) => Some(InFlightMarker { file: Some(file), is_left_over }),
         }
     }
 
     /// A request is to be made. Tells whether an older one may be under way
     /// still, of which no answer was heard.
-    pub(super) fn begin(&mut self, trace: &Trace) -> bool {
+    pub(super) fn begin(&mut self, log: &StderrLog) -> bool {
         if let Some(file) = self.file.as_mut().filter(|_| !self.is_left_over) {
             if let Err(error) = file.write_all(b"1") {
-                trace.step(format_args!("no note of what is under way: {error}"));
+                log.debug(format_args!("no note of what is under way: {error}"));
                 self.is_left_over = true;
                 return true;
             }

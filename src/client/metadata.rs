@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::action::ACTIONS;
 use super::agent::Agent;
-use super::options::{Opt, Standing};
+use super::options::{OptionSpec, Requirement};
 
 /// What `-o metadata` prints.
 pub(super) fn xml(agent: Agent) -> String {
@@ -33,18 +33,18 @@ pub(super) fn xml(agent: Agent) -> String {
     out
 }
 
-fn parameter(out: &mut String, option: &Opt) {
-    let standing = match option.standing {
-        Standing::Optional => "required=\"0\"".to_owned(),
-        Standing::Required { obsoletes } => format!("required=\"1\" obsoletes=\"{obsoletes}\""),
-        Standing::OldRequired => "required=\"1\" deprecated=\"1\"".to_owned(),
-        Standing::Old => "required=\"0\" deprecated=\"1\"".to_owned(),
+fn parameter(out: &mut String, option: &OptionSpec) {
+    let requirement = match option.requirement {
+        Requirement::Optional => "required=\"0\"".to_owned(),
+        Requirement::Required { obsoletes } => format!("required=\"1\" obsoletes=\"{obsoletes}\""),
+        Requirement::DeprecatedRequired => "required=\"1\" deprecated=\"1\"".to_owned(),
+        Requirement::Deprecated => "required=\"0\" deprecated=\"1\"".to_owned(),
     };
     let letter = option.short.map_or(String::new(), |letter| format!("-{letter}"));
     let default = option.default.map_or(String::new(), |default| format!(" default=\"{default}\""));
     let _ = writeln!(
         out,
-        "\t<parameter name=\"{}\" unique=\"0\" {standing}>\n\t\t<getopt mixed=\"{letter}\" />\n\
+        "\t<parameter name=\"{}\" unique=\"0\" {requirement}>\n\t\t<getopt mixed=\"{letter}\" />\n\
          \t\t<content type=\"{}\"{default} />\n\t\t<shortdesc lang=\"en\">{}</shortdesc>\n\t</parameter>",
         option.name, option.kind, option.text
     );

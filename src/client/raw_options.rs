@@ -4,19 +4,19 @@ use super::options::Id;
 
 /// What a command line or stdin says, in its order.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Given {
+pub(super) struct RawOptions {
     values: Vec<(Id, OsString)>,
     /// From stdin, where the last value of a name is the one that counts.
     is_stdin: bool,
 }
 
-impl Given {
-    pub(super) fn from_args() -> Given {
-        Given::default()
+impl RawOptions {
+    pub(super) fn from_args() -> RawOptions {
+        RawOptions::default()
     }
 
-    pub(super) fn from_stdin() -> Given {
-        Given { values: Vec::new(), is_stdin: true }
+    pub(super) fn from_stdin() -> RawOptions {
+        RawOptions { values: Vec::new(), is_stdin: true }
     }
 
     pub(super) fn push(&mut self, id: Id, value: impl Into<OsString>) {

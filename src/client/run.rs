@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::action::Action;
+use super::action::AgentAction;
 use super::agent::Agent;
-use super::args::{self, Command};
-use super::raw_options::Given;
-use super::report::{self, Outcome};
+use super::args::{self, CommandLine};
+use super::raw_options::RawOptions;
+use super::report::{self, AgentOutcome};
 use super::settings::{Settings, is_debug};
-use super::stderr_log::Trace;
-use super::transport::{self, Ask};
+use super::stderr_log::StderrLog;
+use super::transport::{self, AgentRequest};
 use super::{help, metadata, stdin};
 use crate::auth::{HashKind, Key};
 use crate::fence::{Answer, Operation, Verdict};
@@ -31,73 +31,73 @@ pub fn run() -> ExitCode {
     let mut args = std::env::args_os();
     let agent = Agent::from_path(args.next().as_deref());
     let args: Vec<OsString> = args.collect();
-    let quiet = Trace { agent, is_on: false };
+    let quiet = StderrLog { agent, is_debug: false };
     let command = match args.is_empty() {
         false => args::parse(agent, args),
-        true => stdin::read(agent).map(|(given, complaints)| {
+        true => stdin::read(agent).map(|(options, complaints)| {
             for complaint in complaints {
-                quiet.say(format_args!("{complaint}"));
+                quiet.print(format_args!("{complaint}"));
             }
-            Command::Run(given)
+            CommandLine::Run(options)
         }),
     };
-    let given = match command {
-        Ok(Command::Run(given)) => given,
-        Ok(Command::Help) => return print(&quiet, &help::text(agent)),
-        Ok(Command::Version) => {
-            return print(&quiet, &format!("{} {}\n", agent.name(), env!("CARGO_PKG_VERSION")));
+    let options = match command {
+        Ok(CommandLine::Run(options)) => options,
+        Ok(CommandLine::Help) => return print_stdout(&quiet, &help::text(agent)),
+        Ok(CommandLine::Version) => {
+            return print_stdout(&quiet, &format!("{} {}\n", agent.name(), env!("CARGO_PKG_VERSION")));
         }
         Err(reason) => {
-            quiet.say(format_args!("{reason} ({} -h lists the options)", agent.name()));
+            quiet.print(format_args!("{reason} ({} -h lists the options)", agent.name()));
             return ExitCode::FAILURE;
         }
     };
-    let trace = Trace { agent, is_on: is_debug(&given) };
-    match act(&trace, &given) {
+    let log = StderrLog { agent, is_debug: is_debug(&options) };
+    match act(&log, &options) {
         Ok(code) => code,
         Err(reason) => {
-            trace.say(format_args!("{reason}"));
+            log.print(format_args!("{reason}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn print(trace: &Trace, text: &str) -> ExitCode {
+fn print_stdout(log: &StderrLog, text: &str) -> ExitCode {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            trace.say(format_args!("cannot write to stdout: {error}"));
+            log.print(format_args!("cannot write to stdout: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn act(trace: &Trace, given: &Given) -> Result<ExitCode, String> {
-    let settings = Settings::new(trace.agent, given)?;
-    trace.step(format_args!("{} by {}", settings.action, settings.transport));
+fn act(log: &StderrLog, options: &RawOptions) -> Result<ExitCode, String> {
+    let settings = Settings::new(log.agent, options)?;
+    log.debug(format_args!("{} by {}", settings.action, settings.transport));
     let operation = match settings.action {
-        Action::Metadata => return Ok(print(trace, &metadata::xml(trace.agent))),
-        Action::ValidateAll => {
-            policy(trace, &settings)?;
+        AgentAction::Metadata => return Ok(print_stdout(log, &metadata::xml(log.agent))),
+        AgentAction::ValidateAll => {
+            policy(log, &settings)?;
             return Ok(ExitCode::SUCCESS);
         }
-        Action::Ask(operation) => operation,
+        AgentAction::Request(operation) => operation,
     };
-    let policy = policy(trace, &settings)?;
+    let policy = policy(log, &settings)?;
     if operation.is_power() && !settings.delay.is_zero() {
-        trace.step(format_args!("waiting {} s, as delay says", settings.delay.as_secs()));
+        log.debug(format_args!("waiting {} s, as delay says", settings.delay.as_secs()));
         // The delay is what was asked for; it is slept to its end whatever interrupts it.
         #[allow(clippy::disallowed_methods)]
         std::thread::sleep(settings.delay);
     }
     let deadline = Instant::now() + settings.timeout;
-    let outcome = fence(trace, &settings, operation, policy, deadline);
-    Ok(report::tell(trace, &settings, operation, &outcome, deadline))
+    let outcome = fence(log, &settings, operation, policy, deadline);
+    Ok(report::tell(log, &settings, operation, &outcome, deadline))
 }
 
 /// The key and how it is used. Where it is asked for, there is no going on without it.
-fn policy(trace: &Trace, settings: &Settings) -> Result<Arc<Policy>, String> {
+fn policy(log: &StderrLog, settings: &Settings) -> Result<Arc<Policy>, String> {
     let Settings { hash, auth, .. } = *settings;
     let path = &settings.key_file;
     let is_needed = settings.transport.has_key() && (hash, auth) != (HashKind::None, HashKind::None);
@@ -117,35 +117,35 @@ fn policy(trace: &Trace, settings: &Settings) -> Result<Arc<Policy>, String> {
     if key.is_empty() {
         return Err(format!("the key file {} is empty: copy it from the host", path.display()));
     }
-    trace.step(format_args!("the key in {} has {} bytes", path.display(), key.len()));
+    log.debug(format_args!("the key in {} has {} bytes", path.display(), key.len()));
     Ok(Arc::new(Policy { hash, auth, key, old_key: None }))
 }
 
 fn fence(
-    trace: &Trace,
+    log: &StderrLog,
     settings: &Settings,
     operation: Operation,
     policy: Arc<Policy>,
     deadline: Instant,
-) -> Outcome {
+) -> AgentOutcome {
     let begin = Instant::now();
-    let ask = |operation, deadline| Ask {
+    let ask = |operation, deadline| AgentRequest {
         operation,
         target: settings.target.clone(),
         is_uuid: settings.is_uuid,
         policy: policy.clone(),
         begin: Instant::now(),
         deadline,
-        trace: *trace,
+        log: *log,
     };
     let mut outcome = match transport::ask(&settings.transport, &ask(operation, deadline)) {
-        Ok(answer) => Outcome::Answered(answer),
-        Err(reason) => Outcome::Unanswered(reason),
+        Ok(answer) => AgentOutcome::Answered(answer),
+        Err(reason) => AgentOutcome::Unanswered(reason),
     };
     let took = begin.elapsed();
     let took = took.as_secs() * 1000 + u64::from(took.subsec_millis());
-    trace.step(format_args!("after {took} ms: {outcome}"));
-    let is_refusal = matches!(outcome, Outcome::Answered(Answer::Verdict(Verdict::Failure)));
+    log.debug(format_args!("after {took} ms: {outcome}"));
+    let is_refusal = matches!(outcome, AgentOutcome::Answered(Answer::Verdict(Verdict::Failure)));
     if is_refusal && operation.is_power() {
         // The byte does not tell why; the host's list may.
         let limit = deadline.min(Instant::now() + SECOND_QUESTION);
@@ -155,7 +155,7 @@ fn fence(
             let is_it = |text: &str| text.eq_ignore_ascii_case(name);
             // An empty list says nothing: a C daemon with several URIs gives it.
             if !entries.is_empty() && !entries.iter().any(|entry| is_it(&entry.name) || is_it(&entry.uuid)) {
-                outcome = Outcome::Unknown;
+                outcome = AgentOutcome::Unknown;
             }
         }
     }

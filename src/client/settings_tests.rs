@@ -1,4 +1,4 @@
-use super::super::args::{self, Command};
+use super::super::args::{self, CommandLine};
 use super::super::stdin;
 use super::*;
 use crate::fence::Operation;
@@ -6,7 +6,7 @@ use crate::sys::tty::Parity;
 
 fn settled(agent: Agent, line: &str) -> Result<Settings, String> {
     match args::parse(agent, line.split_whitespace().map(Into::into)) {
-        Ok(Command::Run(given)) => Settings::new(agent, &given),
+        Ok(CommandLine::Run(options)) => Settings::new(agent, &options),
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -23,14 +23,14 @@ use Agent::{Virt, Xvm};
 
 #[test]
 fn what_is_not_said_is_as_the_metadata_says() {
-    let given = settings(Xvm, "-n vm");
-    assert_eq!(given.action, Action::Ask(Operation::Reboot));
-    assert_eq!((given.hash, given.auth), (HashKind::Sha256, HashKind::Sha256));
-    assert_eq!((given.timeout, given.delay), (Duration::from_secs(30), Duration::ZERO));
-    assert_eq!(given.key_file, PathBuf::from("/etc/cluster/fence_xvm.key"));
+    let options = settings(Xvm, "-n vm");
+    assert_eq!(options.action, AgentAction::Request(Operation::Reboot));
+    assert_eq!((options.hash, options.auth), (HashKind::Sha256, HashKind::Sha256));
+    assert_eq!((options.timeout, options.delay), (Duration::from_secs(30), Duration::ZERO));
+    assert_eq!(options.key_file, PathBuf::from("/etc/cluster/fence_xvm.key"));
     let retrans = Duration::from_secs(2);
     assert_eq!(
-        given.transport,
+        options.transport,
         Transport::Multicast { group: GROUP_V4, port: 1229, interface: None, retrans }
     );
     for agent in [Xvm, Virt] {
@@ -117,7 +117,7 @@ fn actions_that_need_a_vm_do_not_go_without() {
 
 #[test]
 fn metadata_is_printed_whatever_else_is_wrong() {
-    assert_eq!(settings(Xvm, "-o metadata -t x -n a -n b").action, Action::Metadata);
+    assert_eq!(settings(Xvm, "-o metadata -t x -n a -n b").action, AgentAction::Metadata);
 }
 
 #[test]

@@ -13,23 +13,23 @@ static IS_UNHEARD: AtomicBool = AtomicBool::new(false);
 
 /// Says on stderr, with `-d`, what is being done.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Trace {
+pub(super) struct StderrLog {
     pub(super) agent: Agent,
-    pub(super) is_on: bool,
+    pub(super) is_debug: bool,
 }
 
-impl Trace {
+impl StderrLog {
     /// Tells a step, if that was asked for.
-    pub(super) fn step(&self, what: fmt::Arguments<'_>) {
-        if self.is_on {
-            self.say(what);
+    pub(super) fn debug(&self, what: fmt::Arguments<'_>) {
+        if self.is_debug {
+            self.print(what);
         }
     }
 
     /// Says a line. It is written in one piece, so that lines of agents that
     /// share a stderr do not mix. A stderr that takes nothing is no reason not
     /// to fence: after one line that nobody reads there are no more.
-    pub(super) fn say(&self, what: fmt::Arguments<'_>) {
+    pub(super) fn print(&self, what: fmt::Arguments<'_>) {
         if IS_UNHEARD.load(Ordering::Relaxed) {
             return;
         }

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::agent::Agent;
 use super::options::Value;
-use super::raw_options::Given;
+use super::raw_options::RawOptions;
 use super::settings::Settings;
 use crate::fence::NAME_MAX;
 
@@ -25,7 +25,7 @@ const IGNORED: [&str; 3] = ["nodename", "agent", "self"];
 /// # Errors
 ///
 /// read(2)'s, or too much of it.
-pub(super) fn read(agent: Agent) -> Result<(Given, Vec<String>), String> {
+pub(super) fn read(agent: Agent) -> Result<(RawOptions, Vec<String>), String> {
     let mut text = Vec::new();
     let read = std::io::stdin().lock().take(STDIN_MAX + 1).read_to_end(&mut text);
     read.map_err(|error| format!("cannot read the options from stdin: {error}"))?;
@@ -38,8 +38,8 @@ pub(super) fn read(agent: Agent) -> Result<(Given, Vec<String>), String> {
 /// The options in `text`: blank lines and those that begin with `#` are
 /// passed by, spaces around the name, the `=` and the end of the line do not
 /// count, those inside a value do.
-pub(super) fn parse(agent: Agent, text: &[u8]) -> (Given, Vec<String>) {
-    let mut given = Given::from_stdin();
+pub(super) fn parse(agent: Agent, text: &[u8]) -> (RawOptions, Vec<String>) {
+    let mut options = RawOptions::from_stdin();
     let mut complaints = Vec::new();
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     for line in text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii) {
@@ -58,9 +58,9 @@ pub(super) fn parse(agent: Agent, text: &[u8]) -> (Given, Vec<String>) {
         // The name that action had in the times of cluster 2.
         let name = if name.eq_ignore_ascii_case("option") { "action".into() } else { name };
         match (agent.by_name(&name), value) {
-            (Some(option), Some(value)) => given.push(option.id, OsStr::from_bytes(value)),
+            (Some(option), Some(value)) => options.push(option.id, OsStr::from_bytes(value)),
             // A switch needs no value.
-            (Some(option), None) if option.value == Value::No => given.push(option.id, "1"),
+            (Some(option), None) if option.value == Value::No => options.push(option.id, "1"),
             (Some(_), None) => complaints.push(format!("ignoring {name:?} on stdin: it has no value")),
             (None, _) => complaints.push(format!("ignoring the unknown option {name:?} on stdin")),
         }
@@ -70,7 +70,7 @@ pub(super) fn parse(agent: Agent, text: &[u8]) -> (Given, Vec<String>) {
         complaints.truncate(COMPLAINTS_MAX);
         complaints.push(format!("ignoring {more} more lines on stdin"));
     }
-    (given, complaints)
+    (options, complaints)
 }
 
 /// For the fuzz targets and random tests: whatever stands on stdin, it makes
@@ -78,8 +78,8 @@ pub(super) fn parse(agent: Agent, text: &[u8]) -> (Given, Vec<String>) {
 #[doc(hidden)]
 pub fn try_options(text: &[u8]) {
     for agent in [Agent::Xvm, Agent::Virt] {
-        let (given, _) = parse(agent, text);
-        match Settings::new(agent, &given) {
+        let (options, _) = parse(agent, text);
+        match Settings::new(agent, &options) {
             Ok(settings) => assert!(settings.target.as_str().len() <= NAME_MAX),
             Err(sentence) => assert!(!sentence.is_empty()),
         }
@@ -91,40 +91,40 @@ mod tests {
     use super::super::options::Id;
     use super::*;
 
-    fn parsed(text: &str) -> (Given, Vec<String>) {
+    fn parsed(text: &str) -> (RawOptions, Vec<String>) {
         parse(Agent::Virt, text.as_bytes())
     }
 
     #[test]
     fn spaces_comments_and_blank_lines() {
-        let (given, complaints) =
+        let (options, complaints) =
             parsed("\n  # plug=wrong\n \t action =  off \r\nplug=  two  words \n\n#x\nipaddr=::1");
         assert!(complaints.is_empty(), "{complaints:?}");
-        assert_eq!(given.last(Id::Action).unwrap(), "off");
-        assert_eq!(given.last(Id::Plug).unwrap(), "two  words");
-        assert_eq!(given.last(Id::Ipaddr).unwrap(), "::1");
+        assert_eq!(options.last(Id::Action).unwrap(), "off");
+        assert_eq!(options.last(Id::Plug).unwrap(), "two  words");
+        assert_eq!(options.last(Id::Ipaddr).unwrap(), "::1");
     }
 
     #[test]
     fn the_last_value_of_a_name_counts_and_names_know_no_case() {
-        let (given, _) = parsed("action=off\nACTION=status\nOption=on\nplug=a=b\nplug=c=d");
-        assert_eq!(given.last(Id::Action).unwrap(), "on");
-        assert_eq!(given.domain().unwrap().unwrap(), "c=d");
+        let (options, _) = parsed("action=off\nACTION=status\nOption=on\nplug=a=b\nplug=c=d");
+        assert_eq!(options.last(Id::Action).unwrap(), "on");
+        assert_eq!(options.domain().unwrap().unwrap(), "c=d");
     }
 
     #[test]
     fn unknown_names_are_told_and_known_ones_without_meaning_are_not() {
-        let (given, complaints) =
+        let (options, complaints) =
             parsed("nodename=n1\nself=n2\nagent=fence_virt\nfoo=bar\nnoequals\nplug=x\ntimeout");
         assert_eq!(complaints.len(), 3, "{complaints:?}");
         assert!(complaints[0].contains("foo") && complaints[1].contains("noequals"));
-        assert_eq!(given.domain().unwrap().unwrap(), "x");
+        assert_eq!(options.domain().unwrap().unwrap(), "x");
     }
 
     #[test]
     fn a_byte_order_mark_hides_no_option_and_complaints_are_bounded() {
-        let (given, complaints) = parsed("\u{feff}action=status\n");
-        assert_eq!((given.last(Id::Action).unwrap(), complaints.len()), ("status".as_ref(), 0));
+        let (options, complaints) = parsed("\u{feff}action=status\n");
+        assert_eq!((options.last(Id::Action).unwrap(), complaints.len()), ("status".as_ref(), 0));
         let (_, complaints) = parsed(&"x\n".repeat(1000));
         assert_eq!(complaints.len(), 21);
         assert!(complaints[20].contains("980 more"));
@@ -133,9 +133,9 @@ mod tests {
     #[test]
     fn a_line_may_be_as_long_as_it_likes() {
         let long = "x".repeat(100_000);
-        let (given, _) = parsed(&format!("key_file=/{long}\nplug=a"));
-        assert_eq!(given.last(Id::KeyFile).unwrap().len(), 100_001);
-        assert_eq!(given.last(Id::Plug).unwrap(), "a");
+        let (options, _) = parsed(&format!("key_file=/{long}\nplug=a"));
+        assert_eq!(options.last(Id::KeyFile).unwrap().len(), 100_001);
+        assert_eq!(options.last(Id::Plug).unwrap(), "a");
     }
 
     #[test]

@@ -1,53 +1,53 @@
-//! Call-backs, side by side: the first who connects need not be the host.
+//! Callback-backs, side by side: the first who connects need not be the host.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::Ask;
+use super::AgentRequest;
 use super::driver::turn;
 use crate::fence::Answer;
 use crate::session::ClientSession;
 use crate::sys::poll::{Interest, PollSet};
 
-/// Call-backs at the same time; one more ends the oldest of the address that has most.
+/// Callback-backs at the same time; one more ends the oldest of the address that has most.
 const CALLS_MAX: usize = 64;
 
 /// How long nobody is taken after the system could not give us a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A daemon that called back, or somebody else.
-pub(super) struct Call {
+pub(super) struct Callback {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) session: ClientSession,
 }
 
 /// What a call came to.
-pub(super) enum Event {
+pub(super) enum CallbackEvent {
     /// It has the key, or needs none; our proof has not been sent yet.
-    Committed(Call),
+    Committed(Callback),
     /// It answered.
-    Answered(Call, Answer),
+    Answered(Callback, Answer),
     /// It broke after our proof, or where none is needed.
-    Broken(Call),
+    Broken(Callback),
 }
 
 /// The socket for call-backs, and who has connected to it.
-pub(super) struct Calls {
+pub(super) struct Callbacks {
     /// None when nobody else is to be heard.
     listener: Option<TcpListener>,
-    calls: Vec<Call>,
+    calls: Vec<Callback>,
     /// While nobody is taken: until when.
     resume: Option<Instant>,
     /// What the last call that came to nothing came to.
     pub(super) note: Option<String>,
 }
 
-impl Calls {
-    pub(super) fn new(listener: TcpListener) -> Calls {
-        Calls { listener: Some(listener), calls: Vec::new(), resume: None, note: None }
+impl Callbacks {
+    pub(super) fn new(listener: TcpListener) -> Callbacks {
+        Callbacks { listener: Some(listener), calls: Vec::new(), resume: None, note: None }
     }
 
     /// Drops everybody.
@@ -62,7 +62,7 @@ impl Calls {
     }
 
     /// One that has not come to its end.
-    pub(super) fn last(&self) -> Option<&Call> {
+    pub(super) fn last(&self) -> Option<&Callback> {
         self.calls.last()
     }
 
@@ -85,7 +85,7 @@ impl Calls {
     /// Takes who has connected, each with a session of its own.
     pub(super) fn accept(
         &mut self,
-        ask: &Ask,
+        request: &AgentRequest,
         session: impl Fn() -> Result<ClientSession, String>,
     ) -> Result<(), String> {
         for _ in 0..CALLS_MAX {
@@ -95,7 +95,7 @@ impl Calls {
                 Err(error) => {
                     if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) {
                         // Most likely descriptors are short: polling again at once would find the same.
-                        ask.trace.step(format_args!("cannot take a connection: {error}"));
+                        request.log.debug(format_args!("cannot take a connection: {error}"));
                         self.make_room();
                         self.resume = Some(Instant::now() + PAUSE);
                     }
@@ -105,11 +105,11 @@ impl Calls {
             if stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).is_err() {
                 continue;
             }
-            ask.trace.step(format_args!("{peer} called back"));
+            request.log.debug(format_args!("{peer} called back"));
             if self.calls.len() == CALLS_MAX {
                 self.make_room();
             }
-            self.calls.push(Call { stream, peer, session: session()? });
+            self.calls.push(Callback { stream, peer, session: session()? });
         }
         Ok(())
     }
@@ -128,22 +128,22 @@ impl Calls {
     /// Lets each call say and hear what it can, up to the first of which there
     /// is something to tell. With `hold`, one that is committed is given out
     /// before our proof is sent. What an unproven one does wrong ends that call alone.
-    pub(super) fn attend(&mut self, ask: &Ask, hold: bool) -> Option<Event> {
+    pub(super) fn attend(&mut self, request: &AgentRequest, hold: bool) -> Option<CallbackEvent> {
         let mut at = 0;
-        while let Some(Call { stream, peer, session }) = self.calls.get_mut(at) {
+        while let Some(Callback { stream, peer, session }) = self.calls.get_mut(at) {
             if hold && session.is_committed() {
-                return Some(Event::Committed(self.calls.remove(at)));
+                return Some(CallbackEvent::Committed(self.calls.remove(at)));
             }
-            match turn(peer, stream, session, ask) {
-                Ok(Some(answer)) => return Some(Event::Answered(self.calls.remove(at), answer)),
+            match turn(peer, stream, session, request) {
+                Ok(Some(answer)) => return Some(CallbackEvent::Answered(self.calls.remove(at), answer)),
                 Ok(None) if hold && session.is_committed() => {}
                 Ok(None) => at += 1,
                 Err(reason) => {
-                    ask.trace.step(format_args!("{peer}: {reason}"));
+                    request.log.debug(format_args!("{peer}: {reason}"));
                     self.note = Some(format!("{peer} called back, but {reason}"));
                     let call = self.calls.remove(at);
                     if call.session.is_committed() {
-                        return Some(Event::Broken(call));
+                        return Some(CallbackEvent::Broken(call));
                     }
                 }
             }

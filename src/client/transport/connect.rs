@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use super::Ask;
+use super::AgentRequest;
 use crate::sys::vsock as system;
 use crate::sys::within::within;
 
@@ -13,16 +13,16 @@ use crate::sys::within::within;
 /// of the time that is left, so that one that swallows packets does not use
 /// up that of the others. The stream does not block. `hint` says what to look
 /// at if none does.
-pub(super) fn tcp(host: &str, port: u16, hint: &str, ask: &Ask) -> Result<TcpStream, String> {
-    let addresses = resolve(host, port, ask)?;
+pub(super) fn tcp(host: &str, port: u16, hint: &str, request: &AgentRequest) -> Result<TcpStream, String> {
+    let addresses = resolve(host, port, request)?;
     let mut failures = Vec::new();
     for (at, address) in addresses.iter().enumerate() {
-        let left = ask.time_left();
+        let left = request.time_left();
         if left.is_zero() {
             break;
         }
         let share = left / u32::try_from(addresses.len() - at).unwrap_or(1);
-        ask.trace.step(format_args!("connecting to {address}"));
+        request.log.debug(format_args!("connecting to {address}"));
         match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
             Ok(stream) => {
                 let prepared = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
@@ -30,13 +30,13 @@ pub(super) fn tcp(host: &str, port: u16, hint: &str, ask: &Ask) -> Result<TcpStr
                 return Ok(stream);
             }
             Err(error) => {
-                ask.trace.step(format_args!("{address}: {error}"));
+                request.log.debug(format_args!("{address}: {error}"));
                 failures.push(format!("{address}: {}", explain(&error)));
             }
         }
     }
     Err(match failures.is_empty() {
-        true => format!("{} before {host} port {port} was reached", ask.timed_out()),
+        true => format!("{} before {host} port {port} was reached", request.timed_out()),
         false => format!("cannot connect to {host} port {port} ({}); {hint}", failures.join(", ")),
     })
 }
@@ -51,14 +51,14 @@ fn explain(error: &io::Error) -> String {
 
 /// The addresses of a host. A name is looked up in a thread, since nothing
 /// else bounds how long the resolver takes.
-fn resolve(host: &str, port: u16, ask: &Ask) -> Result<Vec<SocketAddr>, String> {
+fn resolve(host: &str, port: u16, request: &AgentRequest) -> Result<Vec<SocketAddr>, String> {
     let host = host.trim();
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
-    ask.trace.step(format_args!("looking up {host}"));
+    request.log.debug(format_args!("looking up {host}"));
     let name = host.to_owned();
-    let found = within(ask.time_left(), move || {
+    let found = within(request.time_left(), move || {
         (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>)
     });
     match found {
@@ -69,19 +69,19 @@ fn resolve(host: &str, port: u16, ask: &Ask) -> Result<Vec<SocketAddr>, String> 
                 false => Ok(addresses),
             }
         }
-        Ok(None) => Err(format!("{} while the host {host} was looked up", ask.timed_out())),
+        Ok(None) => Err(format!("{} while the host {host} was looked up", request.timed_out())),
         Ok(Some(Err(error))) | Err(error) => Err(format!("cannot look up the host {host}: {error}")),
     }
 }
 
 /// Connects over vsock.
-pub(super) fn vsock(cid: u32, port: u16, ask: &Ask) -> Result<File, String> {
-    ask.trace.step(format_args!("connecting to CID {cid} port {port}"));
-    let deadline: Instant = ask.deadline;
+pub(super) fn vsock(cid: u32, port: u16, request: &AgentRequest) -> Result<File, String> {
+    request.log.debug(format_args!("connecting to CID {cid} port {port}"));
+    let deadline: Instant = request.deadline;
     system::connect(cid, port.into(), deadline).map_err(|error| {
         let hint = match error.raw_os_error() {
             _ if error.kind() == ErrorKind::TimedOut => {
-                return format!("{} before CID {cid} port {port} was reached over vsock", ask.timed_out());
+                return format!("{} before CID {cid} port {port} was reached over vsock", request.timed_out());
             }
             Some(libc::EAFNOSUPPORT) => {
                 "this kernel has no vsock: load the module vmw_vsock_virtio_transport, and give the VM a <vsock> device"

@@ -4,18 +4,18 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 
-use super::Ask;
+use super::AgentRequest;
 use crate::fence::Answer;
 use crate::session::{Awaited, Breach, ClientSession, LineSession};
 use crate::sys::poll::{Interest, PollSet};
 
 /// A connection, whatever its kind.
-pub(super) trait Stream: Read + Write + AsFd {}
+pub(super) trait DaemonStream: Read + Write + AsFd {}
 
-impl<T: Read + Write + AsFd> Stream for T {}
+impl<T: Read + Write + AsFd> DaemonStream for T {}
 
 /// A session, whatever its framing.
-pub(super) trait Session {
+pub(super) trait AgentSession {
     fn output(&self) -> &[u8];
     fn sent(&mut self, count: usize);
     fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, Breach>;
@@ -26,7 +26,7 @@ pub(super) trait Session {
 
 macro_rules! session {
     ($kind:ty) => {
-        impl Session for $kind {
+        impl AgentSession for $kind {
             fn output(&self) -> &[u8] {
                 <$kind>::output(self)
             }
@@ -58,11 +58,11 @@ session!(LineSession);
 /// A sentence that says why there will be no answer.
 pub(super) fn turn(
     peer: &dyn Display,
-    stream: &mut dyn Stream,
-    session: &mut dyn Session,
-    ask: &Ask,
+    stream: &mut dyn DaemonStream,
+    session: &mut dyn AgentSession,
+    request: &AgentRequest,
 ) -> Result<Option<Answer>, String> {
-    while !ask.time_left().is_zero() {
+    while !request.time_left().is_zero() {
         let broken = write(stream, session).err();
         let mut buffer = [0; 4096];
         match stream.read(&mut buffer) {
@@ -74,7 +74,9 @@ pub(super) fn turn(
                     return Ok(answer);
                 }
                 if session.awaited() != before {
-                    ask.trace.step(format_args!("{peer}: {before} came; waiting for {}", session.awaited()));
+                    request
+                        .log
+                        .debug(format_args!("{peer}: {before} came; waiting for {}", session.awaited()));
                 }
                 if session.is_committed() && !was_committed {
                     return Ok(None);
@@ -94,7 +96,7 @@ pub(super) fn turn(
     Ok(None)
 }
 
-fn write(stream: &mut dyn Stream, session: &mut dyn Session) -> io::Result<()> {
+fn write(stream: &mut dyn DaemonStream, session: &mut dyn AgentSession) -> io::Result<()> {
     while !session.output().is_empty() {
         match stream.write(session.output()) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -115,19 +117,19 @@ fn write(stream: &mut dyn Stream, session: &mut dyn Session) -> io::Result<()> {
 /// A sentence that says why there is no answer.
 pub(super) fn converse(
     peer: &str,
-    stream: &mut dyn Stream,
-    session: &mut dyn Session,
-    ask: &Ask,
+    stream: &mut dyn DaemonStream,
+    session: &mut dyn AgentSession,
+    request: &AgentRequest,
 ) -> Result<Answer, String> {
-    ask.trace.step(format_args!("{peer}: waiting for {}", session.awaited()));
+    request.log.debug(format_args!("{peer}: waiting for {}", session.awaited()));
     loop {
-        let left = ask.time_left();
+        let left = request.time_left();
         if left.is_zero() {
             let awaited = session.awaited();
-            return Err(format!("{}: {peer} was reached, but did not give {awaited}", ask.timed_out()));
+            return Err(format!("{}: {peer} was reached, but did not give {awaited}", request.timed_out()));
         }
         if let Some(answer) =
-            turn(&peer, stream, session, ask).map_err(|reason| format!("{peer}: {reason}"))?
+            turn(&peer, stream, session, request).map_err(|reason| format!("{peer}: {reason}"))?
         {
             return Ok(answer);
         }

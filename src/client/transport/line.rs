@@ -3,53 +3,54 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use super::driver::{Stream, converse};
-use super::{Ask, nobody, random};
-use crate::client::in_flight::Pending;
+use super::driver::{DaemonStream, converse};
+use super::{AgentRequest, nobody, random};
+use crate::client::in_flight::InFlightMarker;
 use crate::fence::Answer;
 use crate::session::{LineSession, Row};
 use crate::sys::poll::{Interest, PollSet};
 
 /// A line that is ours until we are done.
-pub(super) struct Line<'a> {
+pub(super) struct LineClient<'a> {
     peer: &'a str,
-    pending: Pending,
+    pending: InFlightMarker,
 }
 
-impl<'a> Line<'a> {
+impl<'a> LineClient<'a> {
     /// Takes the line of this name, which messages call `peer`.
-    pub(super) fn take(name: &str, peer: &'a str, ask: &Ask) -> Result<Line<'a>, String> {
-        let pending = Pending::of(name, ask.deadline, &ask.trace)
-            .ok_or_else(|| format!("{}: another agent uses {peer}", ask.timed_out()))?;
-        Ok(Line { peer, pending })
+    pub(super) fn take(name: &str, peer: &'a str, request: &AgentRequest) -> Result<LineClient<'a>, String> {
+        let pending = InFlightMarker::of(name, request.deadline, &request.log)
+            .ok_or_else(|| format!("{}: another agent uses {peer}", request.timed_out()))?;
+        Ok(LineClient { peer, pending })
     }
 
     /// Asks over the line. What comes within `silence` before that is older, and
     /// says that more may come. Close the stream before the line is dropped.
-    pub(super) fn ask(
+    pub(super) fn send(
         &mut self,
-        stream: &mut dyn Stream,
+        stream: &mut dyn DaemonStream,
         silence: Duration,
-        ask: &Ask,
+        request: &AgentRequest,
     ) -> Result<Answer, String> {
         let peer = self.peer;
-        let is_silent =
-            is_silent(stream, silence.min(ask.time_left())).map_err(|error| format!("{peer}: {error}"))?;
-        if ask.time_left().is_zero() {
-            return Err(format!("{} before {peer} could be asked", ask.timed_out()));
+        let is_silent = is_silent(stream, silence.min(request.time_left()))
+            .map_err(|error| format!("{peer}: {error}"))?;
+        if request.time_left().is_zero() {
+            return Err(format!("{} before {peer} could be asked", request.timed_out()));
         }
-        let request = ask.request()?;
-        let is_left_over = self.pending.begin(&ask.trace);
+        let wire_request = request.wire_request()?;
+        let is_left_over = self.pending.begin(&request.log);
         let mut session = match is_left_over || !is_silent {
-            false => LineSession::new(&request, ask.flags()),
+            false => LineSession::new(&wire_request, request.flags()),
             true => {
-                ask.trace
-                    .step(format_args!("{peer}: an older request may still be answered; asking around it"));
+                request
+                    .log
+                    .debug(format_args!("{peer}: an older request may still be answered; asking around it"));
                 let row = Row::new(u32::from_le_bytes(random()?));
-                LineSession::after_silence(&request, ask.flags(), row, &nobody()?)
+                LineSession::after_silence(&wire_request, request.flags(), row, &nobody()?)
             }
         };
-        let answer = converse(peer, stream, &mut session, ask);
+        let answer = converse(peer, stream, &mut session, request);
         if answer.is_ok() {
             self.pending.end();
         }
@@ -58,7 +59,7 @@ impl<'a> Line<'a> {
 }
 
 /// Whether nothing comes for so long. What does is dropped.
-fn is_silent(stream: &mut dyn Stream, silence: Duration) -> io::Result<bool> {
+fn is_silent(stream: &mut dyn DaemonStream, silence: Duration) -> io::Result<bool> {
     if silence.is_zero() {
         return Ok(true);
     }

@@ -12,23 +12,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::settings::Transport;
-use super::stderr_log::Trace;
+use super::stderr_log::StderrLog;
 use crate::fence::{Answer, Operation, Request, Target};
 use crate::session::{ClientSession, Policy};
 use crate::wire::Packet;
 
 /// What is to be asked, and until when.
-pub(super) struct Ask {
+pub(super) struct AgentRequest {
     pub(super) operation: Operation,
     pub(super) target: Target,
     pub(super) is_uuid: bool,
     pub(super) policy: Arc<Policy>,
     pub(super) begin: Instant,
     pub(super) deadline: Instant,
-    pub(super) trace: Trace,
+    pub(super) log: StderrLog,
 }
 
-impl Ask {
+impl AgentRequest {
     fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
@@ -43,7 +43,7 @@ impl Ask {
 
     /// The request under a number of its own: one that begins in the same
     /// moment must not be taken for a duplicate.
-    fn request(&self) -> Result<Request, String> {
+    fn wire_request(&self) -> Result<Request, String> {
         let seqno = u32::from_le_bytes(random()?);
         Ok(Request { operation: self.operation, target: self.target.clone(), seqno })
     }
@@ -69,7 +69,7 @@ impl Ask {
 
     /// A session that begins with the request.
     fn session(&self) -> Result<ClientSession, String> {
-        Ok(ClientSession::opening(self.policy.clone(), &self.packet(self.request()?)?, random()?))
+        Ok(ClientSession::opening(self.policy.clone(), &self.packet(self.wire_request()?)?, random()?))
     }
 }
 
@@ -99,7 +99,7 @@ fn random<const N: usize>() -> Result<[u8; N], String> {
 /// # Errors
 ///
 /// A sentence that says why there is no answer.
-pub(super) fn ask(transport: &Transport, ask: &Ask) -> Result<Answer, String> {
+pub(super) fn ask(transport: &Transport, request: &AgentRequest) -> Result<Answer, String> {
     match transport {
         Transport::Multicast { group, port, interface, retrans } => multicast::Multicast {
             group: *group,
@@ -107,23 +107,23 @@ pub(super) fn ask(transport: &Transport, ask: &Ask) -> Result<Answer, String> {
             interface: interface.as_deref(),
             retrans: *retrans,
         }
-        .ask(ask),
+        .ask(request),
         Transport::Tcp { host, port } => {
-            let mut stream = connect::tcp(host, *port, TCP_HINT, ask)?;
-            driver::converse(&format!("{host} port {port}"), &mut stream, &mut ask.session()?, ask)
+            let mut stream = connect::tcp(host, *port, TCP_HINT, request)?;
+            driver::converse(&format!("{host} port {port}"), &mut stream, &mut request.session()?, request)
         }
         Transport::Vsock { cid, port } => {
-            let mut stream = connect::vsock(*cid, *port, ask)?;
-            driver::converse(&format!("CID {cid} port {port}"), &mut stream, &mut ask.session()?, ask)
+            let mut stream = connect::vsock(*cid, *port, request)?;
+            driver::converse(&format!("CID {cid} port {port}"), &mut stream, &mut request.session()?, request)
         }
         Transport::Vmchannel { host, port } => {
             let peer = format!("the vmchannel {host} port {port}");
             // Taken before it is connected to: QEMU gives the answers to its newest connection.
-            let mut line = line::Line::take(&format!("vmchannel-{host}-{port}"), &peer, ask)?;
-            let mut stream = connect::tcp(host, *port, VMCHANNEL_HINT, ask)?;
+            let mut line = line::LineClient::take(&format!("vmchannel-{host}-{port}"), &peer, request)?;
+            let mut stream = connect::tcp(host, *port, VMCHANNEL_HINT, request)?;
             // Dropped in the other order: the stream goes before the line.
-            line.ask(&mut stream, VMCHANNEL_SILENCE, ask)
+            line.send(&mut stream, VMCHANNEL_SILENCE, request)
         }
-        Transport::Serial { device, framing } => serial::ask(device, *framing, ask),
+        Transport::Serial { device, framing } => serial::ask(device, *framing, request),
     }
 }

@@ -15,11 +15,11 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use super::callbacks::{Call, Calls, Event};
+use super::callbacks::{Callback, CallbackEvent, Callbacks};
 use super::driver::converse;
-use super::{Ask, nobody, random};
+use super::{AgentRequest, nobody, random};
 use crate::client::addresses::{self, LocalAddress};
-use crate::client::in_flight::Pending;
+use crate::client::in_flight::InFlightMarker;
 use crate::fence::{Answer, Operation};
 use crate::session::{ClientSession, Row};
 use crate::sys::multicast_sender::{call_back_listener, sender};
@@ -52,8 +52,8 @@ struct Sent {
 
 /// A request under way.
 struct Exchange<'a> {
-    ask: &'a Ask,
-    calls: Calls,
+    request: &'a AgentRequest,
+    calls: Callbacks,
     /// The TCP port for call-backs.
     port: u16,
     sent: Sent,
@@ -64,17 +64,18 @@ struct Exchange<'a> {
 }
 
 impl Multicast<'_> {
-    pub(super) fn ask(&self, ask: &Ask) -> Result<Answer, String> {
-        let (listener, mut pending) = self.listen(ask)?;
+    pub(super) fn ask(&self, request: &AgentRequest) -> Result<Answer, String> {
+        let (listener, mut pending) = self.listen(request)?;
         let port = listener.local_addr().map_err(|error| error.to_string())?.port();
-        let calls = Calls::new(listener);
+        let calls = Callbacks::new(listener);
         let mut exchange =
-            Exchange { ask, calls, port, sent: Sent::default(), has_sent: false, settled: None };
-        let is_left_over = pending.as_mut().is_some_and(|pending| pending.begin(&ask.trace));
+            Exchange { request, calls, port, sent: Sent::default(), has_sent: false, settled: None };
+        let is_left_over = pending.as_mut().is_some_and(|pending| pending.begin(&request.log));
         let settled = match is_left_over {
             true => {
-                ask.trace
-                    .step(format_args!("a host may still call back for an older request; asking around it"));
+                request
+                    .log
+                    .debug(format_args!("a host may still call back for an older request; asking around it"));
                 exchange.settled = Some(Vec::new());
                 self.settle(&mut exchange, None)
             }
@@ -92,23 +93,23 @@ impl Multicast<'_> {
     /// The socket for call-backs, on the port of the multicast or, if another
     /// agent has that, on one that is free; and the note on the former. An
     /// agent whose host has called back has the note and no socket any more.
-    fn listen(&self, ask: &Ask) -> Result<(TcpListener, Option<Pending>), String> {
+    fn listen(&self, request: &AgentRequest) -> Result<(TcpListener, Option<InFlightMarker>), String> {
         let is_ipv4 = self.group.is_ipv4();
         let explain = |error| format!("cannot listen for the call-back of the host: {error}");
         let family = if is_ipv4 { "ipv4" } else { "ipv6" };
         match call_back_listener(is_ipv4, self.port) {
             Ok(listener) => {
                 let name = format!("call-back-{family}-{}", self.port);
-                if let Some(pending) = Pending::of(&name, Instant::now(), &ask.trace) {
+                if let Some(pending) = InFlightMarker::of(&name, Instant::now(), &request.log) {
                     return Ok((listener, Some(pending)));
                 }
-                ask.trace.step(format_args!(
+                request.log.debug(format_args!(
                     "another agent is about to use TCP port {}; taking another",
                     self.port
                 ));
             }
             Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {
-                ask.trace.step(format_args!("TCP port {}: {error}; taking another", self.port));
+                request.log.debug(format_args!("TCP port {}: {error}; taking another", self.port));
             }
             Err(error) => return Err(explain(error)),
         }
@@ -118,28 +119,30 @@ impl Multicast<'_> {
 
     /// Sends the request, round after round, until a host has answered it.
     fn request(&self, exchange: &mut Exchange) -> Result<Answer, String> {
-        let ask = exchange.ask;
-        let packet = Packet { port: exchange.port, ..ask.packet(ask.request()?)? };
+        let request = exchange.request;
+        let packet = Packet { port: exchange.port, ..request.packet(request.wire_request()?)? };
         let mut next_round = Instant::now();
         loop {
             let now = Instant::now();
-            if now >= ask.deadline {
+            if now >= request.deadline {
                 return Err(self.silence(exchange));
             }
             if now >= next_round {
                 self.send(exchange, std::slice::from_ref(&packet))?;
                 next_round = now + self.retrans;
             }
-            exchange.calls.wait(ask.deadline.min(next_round))?;
-            exchange.calls.accept(ask, || call_session(ask, ask.operation, std::slice::from_ref(&packet)))?;
-            let Some(Event::Committed(call)) = exchange.calls.attend(ask, true) else { continue };
+            exchange.calls.wait(request.deadline.min(next_round))?;
+            exchange.calls.accept(request, || {
+                call_session(request, request.operation, std::slice::from_ref(&packet))
+            })?;
+            let Some(CallbackEvent::Committed(call)) = exchange.calls.attend(request, true) else { continue };
             let host = call.peer.ip();
             let is_settled = exchange.settled.as_ref().is_none_or(|settled| settled.contains(&host));
             if call.session.is_bound() || is_settled {
                 return finish(call, exchange);
             }
             // It gets no proof, so it has not begun anything.
-            ask.trace.step(format_args!("{host} does not say which request it calls back for"));
+            request.log.debug(format_args!("{host} does not say which request it calls back for"));
             drop(call);
             self.settle(exchange, Some(host))?;
             next_round = Instant::now();
@@ -156,11 +159,11 @@ impl Multicast<'_> {
     }
 
     fn ask_around(&self, exchange: &mut Exchange, host: Option<IpAddr>) -> Result<(), String> {
-        let ask = exchange.ask;
+        let request = exchange.request;
         loop {
             let row = Row::new(u32::from_le_bytes(random()?));
             let questions = row.requests(&nobody()?, u32::from_le_bytes(random()?));
-            let packets = questions.into_iter().map(|question| ask.packet(question));
+            let packets = questions.into_iter().map(|question| request.packet(question));
             let packets: Vec<Packet> = packets.collect::<Result<_, _>>()?;
             let packets: Vec<Packet> =
                 packets.into_iter().map(|packet| Packet { port: exchange.port, ..packet }).collect();
@@ -168,18 +171,18 @@ impl Multicast<'_> {
             let again = Instant::now() + self.retrans * ROW_ROUNDS;
             let mut rows: Vec<(IpAddr, Row)> = Vec::new();
             while Instant::now() < again {
-                if ask.time_left().is_zero() {
+                if request.time_left().is_zero() {
                     return Err(self.silence(exchange));
                 }
-                exchange.calls.wait(ask.deadline.min(again))?;
+                exchange.calls.wait(request.deadline.min(again))?;
                 // Any verdict is an answer to a question; others are of older requests.
-                exchange.calls.accept(ask, || call_session(ask, Operation::Status, &packets))?;
-                while let Some(event) = exchange.calls.attend(ask, false) {
+                exchange.calls.accept(request, || call_session(request, Operation::Status, &packets))?;
+                while let Some(event) = exchange.calls.attend(request, false) {
                     let (call, symbol) = match event {
-                        Event::Answered(call, Answer::Verdict(verdict)) => (call, verdict.to_wire()),
-                        Event::Answered(call, _) | Event::Broken(call) | Event::Committed(call) => {
-                            (call, u8::MAX)
-                        }
+                        CallbackEvent::Answered(call, Answer::Verdict(verdict)) => (call, verdict.to_wire()),
+                        CallbackEvent::Answered(call, _)
+                        | CallbackEvent::Broken(call)
+                        | CallbackEvent::Committed(call) => (call, u8::MAX),
                     };
                     let peer = call.peer.ip();
                     if call.session.is_bound() && host.is_none() {
@@ -220,22 +223,25 @@ impl Multicast<'_> {
                 if is_first {
                     return Err(reason);
                 }
-                exchange.ask.trace.step(format_args!("{reason}"));
+                exchange.request.log.debug(format_args!("{reason}"));
                 exchange.sent = Sent { from: Vec::new(), failures: vec![reason] };
                 return Ok(());
             }
         };
         exchange.sent = Sent::default();
         for local in locals {
-            match self.send_from(&local, exchange.ask, packets) {
+            match self.send_from(&local, exchange.request, packets) {
                 Ok(()) => {
                     let group = SocketAddr::new(self.group, self.port);
-                    exchange.ask.trace.step(format_args!("sent {} to {group} from {local}", packets.len()));
+                    exchange
+                        .request
+                        .log
+                        .debug(format_args!("sent {} to {group} from {local}", packets.len()));
                     exchange.sent.from.push(local);
                     exchange.has_sent = true;
                 }
                 Err(error) => {
-                    exchange.ask.trace.step(format_args!("cannot send from {local}: {error}"));
+                    exchange.request.log.debug(format_args!("cannot send from {local}: {error}"));
                     exchange.sent.failures.push(format!("{local}: {error}"));
                 }
             }
@@ -243,7 +249,12 @@ impl Multicast<'_> {
         Ok(())
     }
 
-    fn send_from(&self, local: &LocalAddress, ask: &Ask, packets: &[Packet]) -> std::io::Result<()> {
+    fn send_from(
+        &self,
+        local: &LocalAddress,
+        request: &AgentRequest,
+        packets: &[Packet],
+    ) -> std::io::Result<()> {
         let socket = sender(local.address, local.index, HOPS)?;
         let is_ipv4 = self.group.is_ipv4();
         for packet in packets {
@@ -253,14 +264,17 @@ impl Multicast<'_> {
                 family: if is_ipv4 { FAMILY_IPV4 } else { FAMILY_IPV6 },
                 ..packet.clone()
             };
-            socket.send_to(&packet.encode_signed(&ask.policy.key), SocketAddr::new(self.group, self.port))?;
+            socket.send_to(
+                &packet.encode_signed(&request.policy.key),
+                SocketAddr::new(self.group, self.port),
+            )?;
         }
         Ok(())
     }
 
     /// What there is to say when the time is up.
     fn silence(&self, exchange: &Exchange) -> String {
-        let timed_out = exchange.ask.timed_out();
+        let timed_out = exchange.request.timed_out();
         if let Some(call) = exchange.calls.last() {
             let awaited = call.session.awaited();
             return format!("{timed_out}: {} called back, but did not give {awaited}", call.peer);
@@ -290,16 +304,20 @@ impl Multicast<'_> {
 }
 
 /// Lets the one host that is believed carry out the request; the others are dropped first.
-fn finish(call: Call, exchange: &mut Exchange) -> Result<Answer, String> {
-    let Call { mut stream, peer, mut session } = call;
-    exchange.ask.trace.step(format_args!("{peer} has the key, and gets our proof"));
+fn finish(call: Callback, exchange: &mut Exchange) -> Result<Answer, String> {
+    let Callback { mut stream, peer, mut session } = call;
+    exchange.request.log.debug(format_args!("{peer} has the key, and gets our proof"));
     exchange.calls.close();
-    converse(&peer.to_string(), &mut stream, &mut session, exchange.ask)
+    converse(&peer.to_string(), &mut stream, &mut session, exchange.request)
 }
 
-fn call_session(ask: &Ask, operation: Operation, packets: &[Packet]) -> Result<ClientSession, String> {
+fn call_session(
+    request: &AgentRequest,
+    operation: Operation,
+    packets: &[Packet],
+) -> Result<ClientSession, String> {
     let bindings = packets.iter().map(Packet::binding).collect();
-    Ok(ClientSession::called_back(ask.policy.clone(), operation, bindings, random()?))
+    Ok(ClientSession::called_back(request.policy.clone(), operation, bindings, random()?))
 }
 
 fn left_aligned(address: IpAddr) -> [u8; 28] {
