@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use fence_virt::fence::{Domain, Operation, PowerState, Uuid};
-use fence_virt::sys::corosync::{Departure, Heard, Libraries, Member};
+use fence_virt::sys::corosync::{ClusterEvent, GroupHandle, LeftMember, Libraries};
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::wire::cluster::{Call, EVERY_NODE, GROUP, Message, Told};
 
@@ -35,7 +35,7 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     // Deep stacks are for threads: libcpg needs more than the main one may have.
     let thread = std::thread::Builder::new()
-        .stack_size(fence_virt::sys::corosync::STACK)
+        .stack_size(fence_virt::sys::corosync::STACK_SIZE)
         .spawn(|| run().map_err(|error| error.to_string()));
     match thread.map(std::thread::JoinHandle::join) {
         Ok(Ok(Ok(()))) => ExitCode::SUCCESS,
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Outcome<()> {
-    let mut member = Member::join(&Libraries::open()?, GROUP)?;
+    let mut member = GroupHandle::join(&Libraries::open()?, GROUP)?;
     say(&format!("joined as {}", member.node()))?;
     let (mut input, mut rest) = (stdin(), String::new());
     let mut total = (0, 0);
@@ -91,25 +91,25 @@ fn say(line: &str) -> Outcome<()> {
     Ok(out.flush()?)
 }
 
-fn listen(member: &mut Member, total: &mut (usize, usize)) -> Outcome<()> {
+fn listen(member: &mut GroupHandle, total: &mut (usize, usize)) -> Outcome<()> {
     let mut heard = Vec::new();
     member.dispatch(10_000, &mut heard)?;
     for item in heard {
         match item {
-            Heard::Message { node, bytes, length, .. } => {
+            ClusterEvent::Message { node, bytes, length, .. } => {
                 *total = (total.0 + 1, total.1 + length);
                 say(&format!("from {node} {}", describe(&bytes, length)))?;
             }
-            Heard::Changed(change) => {
+            ClusterEvent::Changed(change) => {
                 let ids = |list: &[(u32, u32)]| {
                     list.iter().map(|(node, _)| node.to_string()).collect::<Vec<_>>().join(",")
                 };
-                let left = |(node, _, how): &(u32, u32, Departure)| format!("{node}({how:?})");
+                let left = |left: &LeftMember| format!("{}({:?})", left.node, left.reason);
                 let left: Vec<String> = change.left.iter().map(left).collect();
                 let (members, joined) = (ids(&change.members), ids(&change.joined));
                 say(&format!("config members={members} left={} joined={joined}", left.join(",")))?;
             }
-            Heard::Quorum { is_quorate, nodes } => {
+            ClusterEvent::Quorum { is_quorate, nodes } => {
                 let nodes: Vec<String> = nodes.iter().map(u32::to_string).collect();
                 let quorate = if is_quorate { "yes" } else { "no" };
                 say(&format!("quorum {quorate} nodes={}", nodes.join(",")))?;
@@ -142,7 +142,7 @@ fn describe(bytes: &[u8], length: usize) -> String {
 }
 
 /// Sends, and listens meanwhile, or the queues of corosync stay full.
-fn send(member: &mut Member, bytes: &[u8], total: &mut (usize, usize)) -> Outcome<()> {
+fn send(member: &mut GroupHandle, bytes: &[u8], total: &mut (usize, usize)) -> Outcome<()> {
     loop {
         match member.send(bytes) {
             Ok(()) => return Ok(()),
@@ -155,7 +155,7 @@ fn send(member: &mut Member, bytes: &[u8], total: &mut (usize, usize)) -> Outcom
     }
 }
 
-fn obey(line: &str, member: &mut Member, total: &mut (usize, usize)) -> Outcome<()> {
+fn obey(line: &str, member: &mut GroupHandle, total: &mut (usize, usize)) -> Outcome<()> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let own = member.node().to_string();
     match words.as_slice() {

@@ -1,5 +1,5 @@
-//! Fencing for clusters of virtual machines: what the host daemon
-//! `fence_virtd` and the agents `fence_xvm` and `fence_virt` are made of. The
+//! Fencing for clusters of virtual machines: library of the host daemon
+//! `fence_virtd` and the agents `fence_xvm` and `fence_virt`. The
 //! daemon itself, `src/daemon`, is compiled into its program alone, and
 //! libvirt with it.
 //!

@@ -15,18 +15,18 @@ use common::peer::Peer;
 #[test]
 fn a_daemon_that_hangs_up_anywhere_is_a_failure_at_once() {
     let bed = Bed::new();
-    bed.fails("hung up without a word", drop);
-    bed.fails("hung up without a word", |mut peer| {
+    bed.fails("hung up without an answer", drop);
+    bed.fails("hung up without an answer", |mut peer| {
         peer.request();
         peer.take::<64>();
     });
-    bed.fails("before its answer to our challenge was whole", |mut peer| {
+    bed.fails("before its answer to our challenge was complete", |mut peer| {
         peer.request();
         let asked = peer.take();
         let answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
         peer.send(&answer[..63]);
     });
-    bed.fails("before its own challenge was whole", |mut peer| {
+    bed.fails("before its challenge was complete", |mut peer| {
         peer.request();
         let asked = peer.take();
         let answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
@@ -69,7 +69,7 @@ fn the_agent_proves_itself_to_nobody_without_the_key() {
         assert!(peer.rest().is_empty());
     });
     // An answer in one breath with the challenge, before our proof can be there.
-    bed.fails("it answered before it was asked", |mut peer| {
+    bed.fails("it answered before our request was sent", |mut peer| {
         peer.request();
         let asked = peer.take();
         let answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
@@ -97,7 +97,7 @@ fn the_agent_proves_itself_to_nobody_without_the_key() {
 fn only_bytes_that_answer_are_answers() {
     let bed = Bed::new();
     for byte in [2, 4, 5, 42, 128, 252, 253, 254, 255] {
-        bed.fails(&format!("it answered {byte}, which is no answer to this"), |mut peer| {
+        bed.fails(&format!("it answered {byte}, which is not a valid answer"), |mut peer| {
             peer.request();
             peer.authenticate();
             peer.send(&[byte]);

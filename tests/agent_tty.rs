@@ -145,7 +145,7 @@ fn a_line_has_one_agent_at_a_time() {
     let dir = Dir::new();
     let pty = Pty::new();
     let line = File::options().read(true).write(true).open(&pty.path).unwrap();
-    fence_virt::sys::lock::lock(&line, Instant::now() + LIMIT).unwrap();
+    fence_virt::sys::file_lock::lock(&line, Instant::now() + LIMIT).unwrap();
     let ran = run(&mut on_line(&dir, OURS, &pty.path), "-o off -n node1 -t 1");
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("timed out after 1 s: another agent has the serial line"), "{ran:?}");

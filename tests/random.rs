@@ -12,7 +12,7 @@ use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Operation, Request, Target, Verdict};
 use fence_virt::routing::{Action, Membership, Names, Peer, Router, Rules, Unknown};
 use fence_virt::session::{
-    ClientSession, Event, LineSession, Policy, Row, STALL_LIMIT, Scanner, ServerSession,
+    ClientSession, LineSession, Policy, STALL_LIMIT, Scanner, ServerSession, SessionEvent, SyncProbe,
 };
 use fence_virt::wire::cluster::Message;
 use fence_virt::wire::{PACKET_LEN, Packet, encode_line_request};
@@ -96,8 +96,10 @@ fn sessions() {
         'pieces: for mut piece in bytes.chunks(step) {
             loop {
                 match session.receive(&mut piece) {
-                    Ok(Some(Event::Authenticated(_))) => panic!("authenticated without the key: {bytes:?}"),
-                    Ok(Some(Event::Requested(_))) => {}
+                    Ok(Some(SessionEvent::Authenticated(_))) => {
+                        panic!("authenticated without the key: {bytes:?}")
+                    }
+                    Ok(Some(SessionEvent::Requested(_))) => {}
                     Ok(None) => break,
                     Err(_) => break 'pieces,
                 }
@@ -177,7 +179,7 @@ fn lines() {
         let run = |step: usize| {
             let mut session = match is_stale {
                 false => LineSession::new(&request, 0),
-                true => LineSession::after_silence(&request, 0, Row::new(0x5A5), &Target::default()),
+                true => LineSession::after_silence(&request, 0, SyncProbe::new(0x5A5), &Target::default()),
             };
             session.sent(session.output().len());
             for mut piece in bytes.chunks(step) {

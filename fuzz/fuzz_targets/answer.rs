@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
     let whole = run(bytes.len().max(1));
     let pieces = run(usize::from(*step).max(1));
     // Only whether more came behind a verdict depends on the pieces.
-    if !matches!(whole, Err(fence_virt::session::Breach::Trailing)) {
+    if !matches!(whole, Err(fence_virt::session::ProtocolError::Trailing)) {
         assert_eq!(whole, pieces);
     }
 });

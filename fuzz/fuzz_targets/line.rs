@@ -3,7 +3,7 @@
 #![no_main]
 
 use fence_virt::fence::{Operation, Request, Target};
-use fence_virt::session::{LineSession, Row};
+use fence_virt::session::{LineSession, SyncProbe};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     let run = |step: usize| {
         let mut session = match choice & 0x80 {
             0 => LineSession::new(&request, 0),
-            _ => LineSession::after_silence(&request, 0, Row::new(0x5A5), &Target::default()),
+            _ => LineSession::after_silence(&request, 0, SyncProbe::new(0x5A5), &Target::default()),
         };
         session.sent(session.output().len());
         let mut asked = false;

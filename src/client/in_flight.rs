@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::stderr_log::StderrLog;
-use crate::sys::lock::lock;
+use crate::sys::file_lock::lock;
 
 const FOLDER: &str = "/run";
 

@@ -10,7 +10,7 @@ use super::settings::Settings;
 use super::stderr_log::{StderrLog, printable};
 use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict};
 use crate::sys::syslog::{self, Priority};
-use crate::sys::within::within;
+use crate::sys::with_timeout::with_timeout;
 
 /// How long a line for syslog may take; one that takes nothing must not hold up the answer.
 const SYSLOG_LIMIT: Duration = Duration::from_millis(200);
@@ -85,7 +85,7 @@ fn write(output: String, deadline: Instant) -> io::Result<()> {
         return Ok(());
     }
     let limit = deadline.saturating_duration_since(Instant::now()).max(OUTPUT_LEAST);
-    let written = within(limit, move || {
+    let written = with_timeout(limit, move || {
         let mut stdout = io::stdout().lock();
         stdout.write_all(output.as_bytes()).and_then(|()| stdout.flush())
     });
@@ -158,7 +158,7 @@ fn write_syslog(log: &StderrLog, operation: Operation, name: &str, report: &Exit
     };
     let c_name = log.agent.c_name();
     // A line that nobody takes is no reason to fail.
-    let _ = within(SYSLOG_LIMIT, move || {
+    let _ = with_timeout(SYSLOG_LIMIT, move || {
         syslog::open(c_name);
         syslog::write(Priority::Notice, &line);
     });

@@ -19,7 +19,7 @@ use crate::auth::{HashKind, Key};
 use crate::fence::{Answer, Operation, Verdict};
 use crate::key_file;
 use crate::session::Policy;
-use crate::sys::within::within;
+use crate::sys::with_timeout::with_timeout;
 
 /// How long it may take to learn whether the host knows a VM, after a failure.
 const SECOND_QUESTION: Duration = Duration::from_secs(3);
@@ -106,7 +106,7 @@ fn policy(log: &StderrLog, settings: &Settings) -> Result<Arc<Policy>, String> {
     }
     // It may be on a file server that is silent.
     let (from, limit) = (path.clone(), settings.timeout);
-    let read = within(limit, move || key_file::read(&from))
+    let read = with_timeout(limit, move || key_file::read(&from))
         .and_then(|read| read.unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "timed out"))));
     let (key, _) = read.map_err(|error| {
         format!(

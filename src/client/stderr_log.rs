@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::agent::Agent;
-use crate::sys::within::within;
+use crate::sys::with_timeout::with_timeout;
 
 /// How long a line may take to be read.
 const LINE_LIMIT: Duration = Duration::from_millis(200);
@@ -34,7 +34,7 @@ impl StderrLog {
             return;
         }
         let line = format!("{}: {}\n", self.agent.name(), printable(&what.to_string()));
-        let written = within(LINE_LIMIT, move || std::io::stderr().write_all(line.as_bytes()).is_ok());
+        let written = with_timeout(LINE_LIMIT, move || std::io::stderr().write_all(line.as_bytes()).is_ok());
         if !matches!(written, Ok(Some(true))) {
             IS_UNHEARD.store(true, Ordering::Relaxed);
         }

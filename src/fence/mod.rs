@@ -1,4 +1,4 @@
-//! The vocabulary of fencing: what is asked, of whom, by whom, and what is answered.
+//! Vocabulary of fencing: operations, targets, requesters and answers.
 #![forbid(unsafe_code)]
 
 mod answer;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::fence::{PowerState, Target};
-use crate::session::ROW_LEN;
+use crate::session::SYNC_PROBE_LEN;
 use crate::wire::encode_host_list;
 
 fn response(byte: u8) -> Vec<u8> {
@@ -15,7 +15,7 @@ fn session(operation: Operation) -> LineSession {
     session
 }
 
-fn feed(operation: Operation, bytes: &[u8], step: usize) -> Result<Option<Answer>, Breach> {
+fn feed(operation: Operation, bytes: &[u8], step: usize) -> Result<Option<Answer>, ProtocolError> {
     let mut session = session(operation);
     for mut piece in bytes.chunks(step) {
         if let Some(answer) = session.receive(&mut piece)? {
@@ -64,14 +64,18 @@ fn noise_before_and_inside_is_looked_through() {
 #[test]
 fn what_answers_something_else_is_a_failure() {
     for (operation, byte) in [(Operation::Off, 2), (Operation::Off, 253), (Operation::HostList, 0)] {
-        assert_eq!(feed(operation, &response(byte), 1), Err(Breach::Answer(byte)), "{operation} {byte}");
+        assert_eq!(
+            feed(operation, &response(byte), 1),
+            Err(ProtocolError::Answer(byte)),
+            "{operation} {byte}"
+        );
     }
     for (operation, byte) in [(Operation::Reboot, 4), (Operation::Status, 255)] {
         assert_eq!(feed(operation, &response(byte), 1), Ok(None), "{operation} {byte}: noise");
     }
     assert_eq!(feed(Operation::Status, &response(2), 1), Ok(Some(Answer::Verdict(Verdict::Off))));
     // Its last response is a success to whom does not know that it is a list.
-    assert_eq!(feed(Operation::Off, &list_bytes(0), 1), Err(Breach::Answer(253)));
+    assert_eq!(feed(Operation::Off, &list_bytes(0), 1), Err(ProtocolError::Answer(253)));
 }
 
 #[test]
@@ -118,14 +122,14 @@ const CHOICE: u32 = 0b1011_0010_1110;
 
 fn row() -> Vec<u8> {
     let nobody = Target::default();
-    let questions = Row::new(CHOICE).requests(&nobody, 1);
+    let questions = SyncProbe::new(CHOICE).requests(&nobody, 1);
     questions.iter().flat_map(|q| response(if q.operation == Operation::Status { 2 } else { 1 })).collect()
 }
 
 fn after_silence(operation: Operation) -> LineSession {
     let nobody = Target::new(b"nobody").unwrap();
     let request = Request { operation, target: Target::new(b"vm").unwrap(), seqno: 1 };
-    LineSession::after_silence(&request, 0, Row::new(CHOICE), &nobody)
+    LineSession::after_silence(&request, 0, SyncProbe::new(CHOICE), &nobody)
 }
 
 #[test]
@@ -140,7 +144,7 @@ fn an_answer_to_an_older_request_is_not_taken_for_ours() {
     ] {
         let mut session = after_silence(Operation::Off);
         let questions = session.output().to_vec();
-        assert_eq!(questions.len(), ROW_LEN * 74);
+        assert_eq!(questions.len(), SYNC_PROBE_LEN * 74);
         assert!(
             questions.chunks(74).all(|question| matches!(question[4], 0 | 4)),
             "nothing that does anything"

@@ -130,8 +130,8 @@ fn a_whole_request_waits_only_where_its_end_is_in_doubt() {
     let mut found = Vec::new();
     let doubtful = request(Operation::Off, "node1", u32::from_le_bytes(*b"\0\0ab"));
     scanner.push(&bytes(&doubtful), now, |request| found.push(request));
-    assert_eq!((found.len(), scanner.deadline()), (0, Some(now + HOLD)));
-    scanner.expire(now + HOLD, |request| found.push(request));
+    assert_eq!((found.len(), scanner.deadline()), (0, Some(now + OVERLAP_LIMIT)));
+    scanner.expire(now + OVERLAP_LIMIT, |request| found.push(request));
     assert_eq!(found, [doubtful]);
     assert_eq!(scanner.deadline(), None);
 }

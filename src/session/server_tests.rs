@@ -1,6 +1,7 @@
 use super::*;
+use crate::auth::{Challenge, ChallengeRefusal, Key};
 use crate::fence::{Operation, Target, Verdict};
-use crate::wire::FAMILY_IPV4;
+use crate::wire::{FAMILY_IPV4, Packet};
 
 const KINDS: [HashKind; 4] = HashKind::ALL;
 
@@ -30,8 +31,8 @@ fn plain(hash: HashKind) -> Packet {
     }
 }
 
-fn checked(hash: HashKind) -> Checked {
-    Checked { packet: plain(hash), key: WhichKey::Present }
+fn checked(hash: HashKind) -> CheckedPacket {
+    CheckedPacket { packet: plain(hash), key: WhichKey::Present }
 }
 
 /// A client on the other side: says what it can, hears what there is.
@@ -75,7 +76,7 @@ impl Client {
 }
 
 /// Runs a session to its end with at most `step` bytes a turn; gives its events and the client's inbox.
-fn run(hash: HashKind, auth: HashKind, step: usize) -> (Vec<Event>, Vec<u8>) {
+fn run(hash: HashKind, auth: HashKind, step: usize) -> (Vec<SessionEvent>, Vec<u8>) {
     let now = Instant::now();
     let mut session = ServerSession::accepted(policy(hash, auth), [1; 32], now);
     let mut client = Client::new(hash, auth);
@@ -85,7 +86,7 @@ fn run(hash: HashKind, auth: HashKind, step: usize) -> (Vec<Event>, Vec<u8>) {
         let piece = std::mem::replace(&mut client.outbox, rest);
         let mut input = piece.as_slice();
         while let Some(event) = session.receive(&mut input).unwrap() {
-            if let Event::Authenticated(_) = event {
+            if let SessionEvent::Authenticated(_) = event {
                 session.answer(&Verdict::Success.into(), now);
             }
             events.push(event);
@@ -102,7 +103,8 @@ fn every_pair_of_hash_and_auth_in_pieces_of_every_size() {
         for auth in KINDS {
             for step in (1..=305).step_by(if auth == HashKind::Sha256 { 1 } else { 19 }) {
                 let (events, inbox) = run(hash, auth, step);
-                let expected = vec![Event::Requested(request()), Event::Authenticated(request())];
+                let expected =
+                    vec![SessionEvent::Requested(request()), SessionEvent::Authenticated(request())];
                 assert_eq!(events, expected, "{hash} {auth} {step}");
                 assert_eq!(inbox, [0], "{hash} {auth} {step}");
             }
@@ -127,7 +129,7 @@ fn a_call_back_begins_with_the_challenge() {
         &checked(HashKind::Sha256),
         now,
     );
-    assert_eq!(open.receive(&mut [].as_slice()), Ok(Some(Event::Authenticated(request()))));
+    assert_eq!(open.receive(&mut [].as_slice()), Ok(Some(SessionEvent::Authenticated(request()))));
 }
 
 #[test]
@@ -140,7 +142,7 @@ fn a_weaker_hash_is_refused_and_a_stronger_one_taken() {
             if sent < wanted {
                 assert_eq!(got, Err(Misconduct::WeakHash { sent, wanted }));
             } else {
-                assert_eq!(got, Ok(Some(Event::Requested(request()))));
+                assert_eq!(got, Ok(Some(SessionEvent::Requested(request()))));
             }
         }
     }
@@ -208,7 +210,7 @@ fn each_stage_has_its_deadline_and_says_what_it_awaited() {
     let now = Instant::now();
     let both = policy(HashKind::Sha256, HashKind::Sha256);
     let mut session = ServerSession::accepted(both.clone(), [1; 32], now);
-    let late = |session: &ServerSession| session.lateness().to_string();
+    let late = |session: &ServerSession| session.on_timeout().to_string();
     assert_eq!(session.deadline(), Some(now + HANDSHAKE_LIMIT));
     assert!(late(&session).contains("its request"));
     session.receive(&mut packet(HashKind::Sha256).as_slice()).unwrap();
@@ -298,7 +300,7 @@ fn while_keys_are_changed_no_challenge_of_ours_is_answered_with_either() {
             let mut input = client.outbox[..PACKET_LEN].to_vec();
             input.extend(Key::new(vec![own; 4096]).issue([7; 32], &plain(HashKind::Sha256).binding()));
             let mut input = input.as_slice();
-            assert!(matches!(session.receive(&mut input), Ok(Some(Event::Requested(_)))));
+            assert!(matches!(session.receive(&mut input), Ok(Some(SessionEvent::Requested(_)))));
             let refused = Err(Misconduct::Challenge(ChallengeRefusal::Reflected));
             assert_eq!(session.receive(&mut input), refused, "{letter} {own}");
         }
@@ -311,13 +313,13 @@ fn a_request_that_is_not_there_yet_is_judged_by_the_policy_of_the_moment() {
     let unsigned = packet(HashKind::None);
     let mut session = ServerSession::accepted(old.clone(), [1; 32], Instant::now());
     session.receive(&mut &unsigned[..100]).unwrap();
-    session.adopt(&new);
+    session.set_policy(&new);
     let refused = session.receive(&mut &unsigned[100..]);
     assert!(matches!(refused, Err(Misconduct::WeakHash { .. })), "{refused:?}");
     // One that was taken ends as it began.
     let mut session = ServerSession::accepted(old, [1; 32], Instant::now());
     let mut input = unsigned.as_slice();
-    assert!(matches!(session.receive(&mut input), Ok(Some(Event::Requested(_)))));
-    session.adopt(&new);
-    assert!(matches!(session.receive(&mut input), Ok(Some(Event::Authenticated(_)))));
+    assert!(matches!(session.receive(&mut input), Ok(Some(SessionEvent::Requested(_)))));
+    session.set_policy(&new);
+    assert!(matches!(session.receive(&mut input), Ok(Some(SessionEvent::Authenticated(_)))));
 }

@@ -1,6 +1,6 @@
 //! A channel whose arrival wakes poll(2): crossbeam's, with an eventfd beside it.
 //!
-//! 1. [`Address::post`] puts a message into the channel, then rings the eventfd.
+//! 1. [`MailboxSender::post`] puts a message into the channel, then rings the eventfd.
 //! 2. The owner polls [`Mailbox::as_fd`] for readability.
 //! 3. [`Mailbox::take`] silences the bell first and then empties the channel,
 //!    so a message that comes in between rings again and is not overlooked.
@@ -23,14 +23,14 @@ pub struct Mailbox<T> {
 /// A sending end; it can be cloned and handed to other threads. The channel
 /// has no bound of its own: what is posted is bounded by what was asked for.
 #[derive(Debug)]
-pub struct Address<T> {
+pub struct MailboxSender<T> {
     sender: Sender<T>,
     bell: Arc<EventFd>,
 }
 
-impl<T> Clone for Address<T> {
-    fn clone(&self) -> Address<T> {
-        Address { sender: self.sender.clone(), bell: self.bell.clone() }
+impl<T> Clone for MailboxSender<T> {
+    fn clone(&self) -> MailboxSender<T> {
+        MailboxSender { sender: self.sender.clone(), bell: self.bell.clone() }
     }
 }
 
@@ -39,14 +39,14 @@ impl<T> Clone for Address<T> {
 /// # Errors
 ///
 /// When no descriptor is left for the eventfd.
-pub fn mailbox<T>() -> io::Result<(Address<T>, Mailbox<T>)> {
+pub fn mailbox<T>() -> io::Result<(MailboxSender<T>, Mailbox<T>)> {
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let bell = Arc::new(EventFd::from_value_and_flags(0, flags)?);
     let (sender, receiver) = unbounded();
-    Ok((Address { sender, bell: bell.clone() }, Mailbox { receiver, bell }))
+    Ok((MailboxSender { sender, bell: bell.clone() }, Mailbox { receiver, bell }))
 }
 
-impl<T> Address<T> {
+impl<T> MailboxSender<T> {
     /// Posts a message. Gives it back if its reader is gone.
     ///
     /// # Errors

@@ -12,22 +12,22 @@ use nix::sys::socket::{
 
 /// The bell.
 #[derive(Debug)]
-pub struct InterfaceBell {
+pub struct InterfaceMonitor {
     fd: OwnedFd,
 }
 
-impl InterfaceBell {
+impl InterfaceMonitor {
     /// Subscribes to changes of links and addresses.
     ///
     /// # Errors
     ///
     /// socket(2)'s or bind(2)'s.
-    pub fn new() -> io::Result<InterfaceBell> {
+    pub fn new() -> io::Result<InterfaceMonitor> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
         let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups as u32))?;
-        Ok(InterfaceBell { fd })
+        Ok(InterfaceMonitor { fd })
     }
 
     /// Silences it.
@@ -43,7 +43,7 @@ impl InterfaceBell {
     }
 }
 
-impl AsFd for InterfaceBell {
+impl AsFd for InterfaceMonitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

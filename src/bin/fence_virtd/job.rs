@@ -10,7 +10,7 @@ use log::warn;
 
 use crate::listener::Mail;
 use fence_virt::fence::{Answer, ListenerName, Request, Source, Verdict};
-use fence_virt::sys::mailbox::Address;
+use fence_virt::sys::mailbox::MailboxSender;
 
 /// How old a request may be when the worker begins it, or destroys a VM for
 /// it: the agents' default timeout, after which their caller has given up.
@@ -64,13 +64,13 @@ pub(crate) struct Ticket(Option<Reply>);
 
 #[derive(Debug)]
 enum Reply {
-    Session(Address<Mail>, u64),
+    Session(MailboxSender<Mail>, u64),
     Cluster(Sender<Outcome>, u64),
 }
 
 impl Ticket {
     /// Back to the session of a listener.
-    pub(crate) fn new(reply: Address<Mail>, session: u64) -> Ticket {
+    pub(crate) fn new(reply: MailboxSender<Mail>, session: u64) -> Ticket {
         Ticket(Some(Reply::Session(reply, session)))
     }
 

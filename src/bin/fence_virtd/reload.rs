@@ -18,7 +18,7 @@ use crate::worker::Message;
 use fence_virt::config::{AuthConfig, Config, ListenerConfig, NamedListener};
 use fence_virt::fence::ListenerName;
 use fence_virt::session::Policy;
-use fence_virt::sys::mailbox::Address;
+use fence_virt::sys::mailbox::MailboxSender;
 
 /// How long the worker may take to have room for the new groups.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,7 +40,7 @@ pub(crate) struct Reloader {
 /// Where what has changed goes.
 pub(crate) struct Targets<'a> {
     /// The listeners in the order of the configuration that the daemon was started with.
-    pub(crate) listeners: &'a [(Address<Mail>, ListenerName)],
+    pub(crate) listeners: &'a [(MailboxSender<Mail>, ListenerName)],
     pub(crate) worker: &'a Sender<Message>,
     pub(crate) watchers: &'a mut Watchers,
 }

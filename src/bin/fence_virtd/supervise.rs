@@ -26,7 +26,7 @@ use crate::watch::Watchers;
 use crate::worker::{self, Message};
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::clock::monotonic_usec;
-use fence_virt::sys::mailbox::{Address, Mailbox, mailbox};
+use fence_virt::sys::mailbox::{Mailbox, MailboxSender, mailbox};
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::sys::signals::Signals;
 
@@ -47,7 +47,7 @@ struct Ended {
 struct Knell {
     thread: String,
     problem: Option<String>,
-    main: Address<Ended>,
+    main: MailboxSender<Ended>,
 }
 
 impl Drop for Knell {
@@ -63,7 +63,7 @@ impl Drop for Knell {
 pub(crate) struct Running {
     inbox: Sender<Message>,
     ends: Mailbox<Ended>,
-    listeners: Vec<(Address<Mail>, ListenerName)>,
+    listeners: Vec<(MailboxSender<Mail>, ListenerName)>,
     threads: Vec<JoinHandle<()>>,
     pulse: Pulse,
     keepers: Keepers,
@@ -239,7 +239,7 @@ fn join(thread: JoinHandle<()>) {
 
 fn spawn(
     name: &str,
-    main: &Address<Ended>,
+    main: &MailboxSender<Ended>,
     body: impl FnOnce() -> Result<(), String> + Send + 'static,
 ) -> Result<JoinHandle<()>, String> {
     let mut knell = Knell { thread: name.to_owned(), problem: None, main: main.clone() };

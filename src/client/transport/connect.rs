@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::AgentRequest;
 use crate::sys::vsock as system;
-use crate::sys::within::within;
+use crate::sys::with_timeout::with_timeout;
 
 /// Connects to the first address of `host` that takes it. Each gets its share
 /// of the time that is left, so that one that swallows packets does not use
@@ -58,7 +58,7 @@ fn resolve(host: &str, port: u16, request: &AgentRequest) -> Result<Vec<SocketAd
     }
     request.log.debug(format_args!("looking up {host}"));
     let name = host.to_owned();
-    let found = within(request.time_left(), move || {
+    let found = with_timeout(request.time_left(), move || {
         (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>)
     });
     match found {

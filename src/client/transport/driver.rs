@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use super::AgentRequest;
 use crate::fence::Answer;
-use crate::session::{Awaited, Breach, ClientSession, LineSession};
+use crate::session::{Awaited, ClientSession, LineSession, ProtocolError};
 use crate::sys::poll::{Interest, PollSet};
 
 /// A connection, whatever its kind.
@@ -18,7 +18,7 @@ impl<T: Read + Write + AsFd> DaemonStream for T {}
 pub(super) trait AgentSession {
     fn output(&self) -> &[u8];
     fn sent(&mut self, count: usize);
-    fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, Breach>;
+    fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, ProtocolError>;
     fn awaited(&self) -> Awaited;
     /// Whether the daemon may act once it has what is in the output.
     fn is_committed(&self) -> bool;
@@ -33,7 +33,7 @@ macro_rules! session {
             fn sent(&mut self, count: usize) {
                 <$kind>::sent(self, count);
             }
-            fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, Breach> {
+            fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, ProtocolError> {
                 <$kind>::receive(self, input)
             }
             fn awaited(&self) -> Awaited {
@@ -66,7 +66,7 @@ pub(super) fn turn(
         let broken = write(stream, session).err();
         let mut buffer = [0; 4096];
         match stream.read(&mut buffer) {
-            Ok(0) => return Err(Breach::HungUp(session.awaited()).to_string()),
+            Ok(0) => return Err(ProtocolError::HungUp(session.awaited()).to_string()),
             Ok(count) => {
                 let (before, was_committed) = (session.awaited(), session.is_committed());
                 let answer = session.receive(&mut &buffer[..count]).map_err(|breach| breach.to_string())?;
@@ -88,7 +88,7 @@ pub(super) fn turn(
                 return broken.map_or(Ok(None), |error| Err(error.to_string()));
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {
-                return Err(Breach::HungUp(session.awaited()).to_string());
+                return Err(ProtocolError::HungUp(session.awaited()).to_string());
             }
             Err(error) => return Err(error.to_string()),
         }

@@ -7,7 +7,7 @@ use super::driver::{DaemonStream, converse};
 use super::{AgentRequest, nobody, random};
 use crate::client::in_flight::InFlightMarker;
 use crate::fence::Answer;
-use crate::session::{LineSession, Row};
+use crate::session::{LineSession, SyncProbe};
 use crate::sys::poll::{Interest, PollSet};
 
 /// A line that is ours until we are done.
@@ -46,7 +46,7 @@ impl<'a> LineClient<'a> {
                 request
                     .log
                     .debug(format_args!("{peer}: an older request may still be answered; asking around it"));
-                let row = Row::new(u32::from_le_bytes(random()?));
+                let row = SyncProbe::new(u32::from_le_bytes(random()?));
                 LineSession::after_silence(&wire_request, request.flags(), row, &nobody()?)
             }
         };

@@ -9,7 +9,7 @@
 //! A daemon of ours says for which request it calls back; a C daemon does not,
 //! and one that was slow may call for the request of an agent that had our port
 //! before us. Where that can be (`pending`), a C daemon first has to answer a
-//! row of questions ([`Row`]), behind which it has nothing older to say.
+//! row of questions ([`SyncProbe`]), behind which it has nothing older to say.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -21,7 +21,7 @@ use super::{AgentRequest, nobody, random};
 use crate::client::addresses::{self, LocalAddress};
 use crate::client::in_flight::InFlightMarker;
 use crate::fence::{Answer, Operation};
-use crate::session::{ClientSession, Row};
+use crate::session::{ClientSession, SyncProbe};
 use crate::sys::multicast_sender::{call_back_listener, sender};
 use crate::wire::{FAMILY_IPV4, FAMILY_IPV6, Packet};
 
@@ -161,7 +161,7 @@ impl Multicast<'_> {
     fn ask_around(&self, exchange: &mut Exchange, host: Option<IpAddr>) -> Result<(), String> {
         let request = exchange.request;
         loop {
-            let row = Row::new(u32::from_le_bytes(random()?));
+            let row = SyncProbe::new(u32::from_le_bytes(random()?));
             let questions = row.requests(&nobody()?, u32::from_le_bytes(random()?));
             let packets = questions.into_iter().map(|question| request.packet(question));
             let packets: Vec<Packet> = packets.collect::<Result<_, _>>()?;
@@ -169,7 +169,7 @@ impl Multicast<'_> {
                 packets.into_iter().map(|packet| Packet { port: exchange.port, ..packet }).collect();
             self.send(exchange, &packets)?;
             let again = Instant::now() + self.retrans * ROW_ROUNDS;
-            let mut rows: Vec<(IpAddr, Row)> = Vec::new();
+            let mut rows: Vec<(IpAddr, SyncProbe)> = Vec::new();
             while Instant::now() < again {
                 if request.time_left().is_zero() {
                     return Err(self.silence(exchange));
@@ -192,7 +192,7 @@ impl Multicast<'_> {
                         rows.push((peer, row.clone()));
                         rows.len() - 1
                     });
-                    if !rows[at].1.is_over_with(symbol) {
+                    if !rows[at].1.is_over_after(symbol) {
                         continue;
                     }
                     exchange.settled.get_or_insert_default().push(peer);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::AgentRequest;
 use super::line::LineClient;
 use crate::fence::Answer;
-use crate::sys::lock::lock;
+use crate::sys::file_lock::lock;
 use crate::sys::tty::{self, Framing};
 
 /// Takes the line, makes it raw, hangs up once and asks. The line is left

@@ -4,14 +4,14 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::mem;
 
 /// cpg_handle_t and quorum_handle_t.
-pub(super) type Handle = u64;
+pub(super) type RawHandle = u64;
 
 /// cs_error_t.
 type Code = c_int;
 
 /// struct cpg_name: a name and its length, at most 128 bytes.
 #[repr(C)]
-pub(super) struct Name {
+pub(super) struct CpgName {
     pub(super) length: u32,
     pub(super) value: [u8; 128],
 }
@@ -19,24 +19,24 @@ pub(super) struct Name {
 /// struct cpg_address.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(super) struct Address {
+pub(super) struct CpgAddress {
     pub(super) node: u32,
     pub(super) pid: u32,
     pub(super) reason: u32,
 }
 
-pub(super) type OnMessage = unsafe extern "C" fn(Handle, *const Name, u32, u32, *mut c_void, usize);
+pub(super) type OnMessage = unsafe extern "C" fn(RawHandle, *const CpgName, u32, u32, *mut c_void, usize);
 pub(super) type OnChange = unsafe extern "C" fn(
-    Handle,
-    *const Name,
-    *const Address,
+    RawHandle,
+    *const CpgName,
+    *const CpgAddress,
     usize,
-    *const Address,
+    *const CpgAddress,
     usize,
-    *const Address,
+    *const CpgAddress,
     usize,
 );
-pub(super) type OnQuorum = unsafe extern "C" fn(Handle, u32, u64, u32, *mut u32);
+pub(super) type OnQuorum = unsafe extern "C" fn(RawHandle, u32, u64, u32, *mut u32);
 
 /// cpg_callbacks_t.
 #[repr(C)]
@@ -81,20 +81,20 @@ macro_rules! functions {
 }
 
 functions! {
-    cpg_initialize: fn(*mut Handle, *mut CpgCallbacks) in CPG;
-    cpg_finalize: fn(Handle) in CPG;
-    cpg_fd_get: fn(Handle, *mut c_int) in CPG;
-    cpg_dispatch: fn(Handle, c_uint) in CPG;
-    cpg_join: fn(Handle, *const Name) in CPG;
-    cpg_leave: fn(Handle, *const Name) in CPG;
-    cpg_mcast_joined: fn(Handle, c_uint, *const libc::iovec, c_uint) in CPG;
-    cpg_membership_get: fn(Handle, *mut Name, *mut Address, *mut c_int) in CPG;
-    cpg_local_get: fn(Handle, *mut c_uint) in CPG;
-    quorum_initialize: fn(*mut Handle, *mut QuorumCallbacks, *mut u32) in QUORUM;
-    quorum_finalize: fn(Handle) in QUORUM;
-    quorum_fd_get: fn(Handle, *mut c_int) in QUORUM;
-    quorum_dispatch: fn(Handle, c_uint) in QUORUM;
-    quorum_trackstart: fn(Handle, c_uint) in QUORUM;
+    cpg_initialize: fn(*mut RawHandle, *mut CpgCallbacks) in CPG;
+    cpg_finalize: fn(RawHandle) in CPG;
+    cpg_fd_get: fn(RawHandle, *mut c_int) in CPG;
+    cpg_dispatch: fn(RawHandle, c_uint) in CPG;
+    cpg_join: fn(RawHandle, *const CpgName) in CPG;
+    cpg_leave: fn(RawHandle, *const CpgName) in CPG;
+    cpg_mcast_joined: fn(RawHandle, c_uint, *const libc::iovec, c_uint) in CPG;
+    cpg_membership_get: fn(RawHandle, *mut CpgName, *mut CpgAddress, *mut c_int) in CPG;
+    cpg_local_get: fn(RawHandle, *mut c_uint) in CPG;
+    quorum_initialize: fn(*mut RawHandle, *mut QuorumCallbacks, *mut u32) in QUORUM;
+    quorum_finalize: fn(RawHandle) in QUORUM;
+    quorum_fd_get: fn(RawHandle, *mut c_int) in QUORUM;
+    quorum_dispatch: fn(RawHandle, c_uint) in QUORUM;
+    quorum_trackstart: fn(RawHandle, c_uint) in QUORUM;
 }
 
 /// A library, and the package that has it in Debian and SUSE.

@@ -24,7 +24,7 @@ use crate::worker::Message;
 use fence_virt::routing::{Membership, Outgoing, Peer};
 use fence_virt::sys::clock::since_boot;
 use fence_virt::sys::corosync;
-use fence_virt::sys::mailbox::{Address, mailbox};
+use fence_virt::sys::mailbox::{MailboxSender, mailbox};
 use fence_virt::wire::cluster::MESSAGE_LEN;
 
 use super::membership::Engine;
@@ -88,7 +88,7 @@ pub(super) struct Shared {
 
 /// The thread, as the main one holds it.
 pub(crate) struct GroupThread {
-    orders: Address<Order>,
+    orders: MailboxSender<Order>,
     thread: JoinHandle<()>,
 }
 
@@ -105,7 +105,7 @@ impl GroupThread {
 /// The worker's end.
 #[derive(Debug)]
 pub(crate) struct GroupLink {
-    pub(super) orders: Address<Order>,
+    pub(super) orders: MailboxSender<Order>,
     pub(super) tidings: Receiver<Vec<Tidings>>,
     pub(super) shared: Arc<Shared>,
     /// How many times a group was joined, as far as the worker has heard.
@@ -174,7 +174,7 @@ pub(crate) fn start(
     let mut group = Group::new(inbox, worker.clone(), sender, shared.clone(), first_sender);
     let thread = thread::Builder::new()
         .name("cpg".into())
-        .stack_size(corosync::STACK)
+        .stack_size(corosync::STACK_SIZE)
         .spawn(move || group.run(&engine))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     let link = GroupLink { orders: orders.clone(), tidings, shared, groups: 0 };

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use fence_virt::routing::Peer;
-use fence_virt::sys::corosync::{Error, Heard, Libraries, Member};
+use fence_virt::sys::corosync::{ClusterEvent, CorosyncError, GroupHandle, Libraries};
 use fence_virt::wire::cluster::GROUP;
 
 /// Where the group can be joined.
@@ -12,7 +12,7 @@ pub(crate) trait Engine: Send + 'static {
     type Seat: Seat;
 
     /// Joins it.
-    fn join(&self) -> Result<Self::Seat, Error>;
+    fn join(&self) -> Result<Self::Seat, CorosyncError>;
 }
 
 /// A place in the group, held until it is dropped.
@@ -22,45 +22,45 @@ pub(crate) trait Seat {
     /// What to poll for input.
     fn fds(&self) -> [BorrowedFd<'_>; 2];
     /// Hears at most so many things; whether that was all.
-    fn dispatch(&mut self, limit: usize, heard: &mut Vec<Heard>) -> Result<bool, Error>;
+    fn dispatch(&mut self, limit: usize, heard: &mut Vec<ClusterEvent>) -> Result<bool, CorosyncError>;
     /// Sends to all.
-    fn send(&mut self, message: &[u8]) -> Result<(), Error>;
+    fn send(&mut self, message: &[u8]) -> Result<(), CorosyncError>;
     /// Returns when corosync has answered something.
-    fn await_answer(&mut self) -> Result<(), Error>;
+    fn await_answer(&mut self) -> Result<(), CorosyncError>;
     /// Leaves, for the others to know it at once.
     fn leave(self);
 }
 
 impl Engine for Libraries {
-    type Seat = Member;
+    type Seat = GroupHandle;
 
-    fn join(&self) -> Result<Member, Error> {
-        Member::join(self, GROUP)
+    fn join(&self) -> Result<GroupHandle, CorosyncError> {
+        GroupHandle::join(self, GROUP)
     }
 }
 
-impl Seat for Member {
+impl Seat for GroupHandle {
     fn peer(&self) -> Peer {
         Peer { node: self.node(), pid: self.pid() }
     }
 
     fn fds(&self) -> [BorrowedFd<'_>; 2] {
-        Member::fds(self)
+        GroupHandle::fds(self)
     }
 
-    fn dispatch(&mut self, limit: usize, heard: &mut Vec<Heard>) -> Result<bool, Error> {
-        Member::dispatch(self, limit, heard)
+    fn dispatch(&mut self, limit: usize, heard: &mut Vec<ClusterEvent>) -> Result<bool, CorosyncError> {
+        GroupHandle::dispatch(self, limit, heard)
     }
 
-    fn send(&mut self, message: &[u8]) -> Result<(), Error> {
-        Member::send(self, message)
+    fn send(&mut self, message: &[u8]) -> Result<(), CorosyncError> {
+        GroupHandle::send(self, message)
     }
 
-    fn await_answer(&mut self) -> Result<(), Error> {
+    fn await_answer(&mut self) -> Result<(), CorosyncError> {
         self.local_id().map(|_| ())
     }
 
     fn leave(self) {
-        Member::leave(self, GROUP);
+        GroupHandle::leave(self, GROUP);
     }
 }

@@ -15,7 +15,7 @@ use crate::backend::Event;
 use crate::worker::Message;
 use fence_virt::routing::{Departure, Membership, Outgoing, Peer};
 use fence_virt::sys::clock::since_boot;
-use fence_virt::sys::corosync::{self, Change, Error, Heard};
+use fence_virt::sys::corosync::{self, ClusterEvent, CorosyncError, MembershipChange};
 use fence_virt::sys::mailbox::Mailbox;
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::wire::cluster::{GROUP, MESSAGE_LEN};
@@ -76,7 +76,7 @@ impl Group {
             let joined = engine.join();
             if let Some(first) = self.first.take() {
                 // Nobody waits for it with wait_for_init.
-                let _ = first.send(joined.as_ref().map(|_| ()).map_err(Error::to_string));
+                let _ = first.send(joined.as_ref().map(|_| ()).map_err(CorosyncError::to_string));
             }
             let since = Instant::now();
             let error = match joined {
@@ -132,7 +132,7 @@ impl Group {
     }
 
     /// Reads and sends until corosync is lost; `Ok` if it was told to stop.
-    fn keep(&mut self, mut seat: impl Seat) -> Result<(), Error> {
+    fn keep(&mut self, mut seat: impl Seat) -> Result<(), CorosyncError> {
         self.groups += 1;
         self.untold.push(Tidings::Joined(seat.peer()));
         let mut read_at = since_boot();
@@ -222,7 +222,7 @@ impl Group {
         let _ = self.worker.try_send(Message::Event(Event::Cluster));
     }
 
-    fn send(&mut self, seat: &mut impl Seat) -> Result<(), Error> {
+    fn send(&mut self, seat: &mut impl Seat) -> Result<(), CorosyncError> {
         let mut sent = 0;
         let outcome = loop {
             let Some(message) = self.unsent.front() else { break Ok(()) };
@@ -248,27 +248,27 @@ impl Group {
 }
 
 // A message of which only a part is kept is none.
-const _: () = assert!(corosync::KEPT > MESSAGE_LEN);
+const _: () = assert!(corosync::MESSAGE_KEPT_MAX > MESSAGE_LEN);
 
-fn tidings(heard: Heard, at: Instant, is_old: bool) -> Tidings {
+fn tidings(heard: ClusterEvent, at: Instant, is_old: bool) -> Tidings {
     match heard {
-        Heard::Message { node, pid, bytes, .. } => {
+        ClusterEvent::Message { node, pid, bytes, .. } => {
             Tidings::Message { from: Peer { node, pid }, bytes, at, is_old }
         }
-        Heard::Changed(change) => Tidings::Changed(membership(change)),
-        Heard::Quorum { is_quorate, nodes } => Tidings::Votes { is_quorate, nodes },
+        ClusterEvent::Changed(change) => Tidings::Changed(membership(change)),
+        ClusterEvent::Quorum { is_quorate, nodes } => Tidings::Votes { is_quorate, nodes },
     }
 }
 
-fn membership(change: Change) -> Membership {
+fn membership(change: MembershipChange) -> Membership {
     let peer = |(node, pid)| Peer { node, pid };
     let how = |how| match how {
-        corosync::Departure::Process => Departure::Process,
-        corosync::Departure::Node => Departure::Node,
+        corosync::LeaveReason::Process => Departure::Process,
+        corosync::LeaveReason::Node => Departure::Node,
     };
     Membership {
         members: change.members.into_iter().map(peer).collect(),
-        left: change.left.into_iter().map(|(node, pid, left)| (peer((node, pid)), how(left))).collect(),
+        left: change.left.into_iter().map(|left| (peer((left.node, left.pid)), how(left.reason))).collect(),
         joined: change.joined.into_iter().map(peer).collect(),
     }
 }

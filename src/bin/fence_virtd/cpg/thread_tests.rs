@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::cpg::membership::{Engine, Seat};
-use fence_virt::sys::corosync::{Error, Heard};
+use fence_virt::sys::corosync::{ClusterEvent, CorosyncError};
 
 const TRY_AGAIN: i32 = 6;
 const LOST: i32 = 2;
@@ -65,10 +65,10 @@ struct FakeSeat {
 impl Engine for Fake {
     type Seat = FakeSeat;
 
-    fn join(&self) -> Result<FakeSeat, Error> {
+    fn join(&self) -> Result<FakeSeat, CorosyncError> {
         let mut script = self.script();
         if let Some(code) = script.refuses_to_join {
-            return Err(Error::new("cpg_join", code));
+            return Err(CorosyncError::new("cpg_join", code));
         }
         script.joins += 1;
         let (mut near, far) = UnixStream::pair().unwrap();
@@ -86,29 +86,29 @@ impl Seat for FakeSeat {
         [self.fds.0.as_fd(), self.fds.1.as_fd()]
     }
 
-    fn dispatch(&mut self, limit: usize, heard: &mut Vec<Heard>) -> Result<bool, Error> {
+    fn dispatch(&mut self, limit: usize, heard: &mut Vec<ClusterEvent>) -> Result<bool, CorosyncError> {
         self.fake.pause(Duration::from_millis(1));
         self.fake.0.1.notify_all();
         let mut script = self.fake.script();
         for _ in 0..limit {
             let Some(node) = script.to_hear.pop_front() else { break };
             let bytes = vec![0; MESSAGE_LEN];
-            heard.push(Heard::Message { node, pid: 1, bytes, length: MESSAGE_LEN });
+            heard.push(ClusterEvent::Message { node, pid: 1, bytes, length: MESSAGE_LEN });
         }
         match std::mem::take(&mut script.is_lost) {
-            true => Err(Error::new("cpg_dispatch", LOST)),
+            true => Err(CorosyncError::new("cpg_dispatch", LOST)),
             false => Ok(script.to_hear.is_empty()),
         }
     }
 
-    fn send(&mut self, message: &[u8]) -> Result<(), Error> {
+    fn send(&mut self, message: &[u8]) -> Result<(), CorosyncError> {
         let pause = self.fake.script().send_takes;
         self.fake.pause(pause);
         self.fake.0.1.notify_all();
         let mut script = self.fake.script();
         script.attempts += 1;
         if let Some(code) = script.refuses_to_send {
-            return Err(Error::new("cpg_mcast_joined", code));
+            return Err(CorosyncError::new("cpg_mcast_joined", code));
         }
         script.sent.push(message[0]);
         let meanwhile = std::mem::take(&mut script.comes_meanwhile);
@@ -116,7 +116,7 @@ impl Seat for FakeSeat {
         Ok(())
     }
 
-    fn await_answer(&mut self) -> Result<(), Error> {
+    fn await_answer(&mut self) -> Result<(), CorosyncError> {
         while self.fake.script().is_frozen {
             self.fake.pause(Duration::from_millis(5));
         }

@@ -21,7 +21,7 @@ use crate::status::{Counts, Refusal};
 use crate::watch::Inbox;
 use fence_virt::fence::{Answer, Domain, ListenerName, Source, Verdict};
 use fence_virt::session::{GuestLine, LINE_READ_MAX};
-use fence_virt::sys::mailbox::{Address, Mailbox};
+use fence_virt::sys::mailbox::{Mailbox, MailboxSender};
 use fence_virt::sys::poll::{Interest, PollSet, Readiness, Slot};
 use fence_virt::wire::RECORD_LEN;
 
@@ -102,7 +102,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(counts: Arc<Counts>, jobs: Outlet, address: Address<Mail>) -> Lines {
+    pub(super) fn new(counts: Arc<Counts>, jobs: Outlet, address: MailboxSender<Mail>) -> Lines {
         Lines {
             live: BTreeMap::new(),
             timed: BTreeSet::new(),
@@ -268,7 +268,7 @@ impl Lines {
                 return self.lose(id, &error.to_string(), now);
             }
             let Some((request, received)) = line.machine.next_request() else { break };
-            let identity = request.identity().asked_by(line.domain.uuid);
+            let identity = request.identity().requested_by(line.domain.uuid);
             let (source, caller) = (line.source.clone(), line.caller.clone());
             let order = self.next_order;
             self.next_order += 1;

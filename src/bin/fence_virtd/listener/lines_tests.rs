@@ -16,7 +16,7 @@ struct World {
     lines: Lines,
     jobs: Receiver<Message>,
     mailbox: Mailbox<Mail>,
-    address: Address<Mail>,
+    address: MailboxSender<Mail>,
     watcher: Inbox,
 }
 

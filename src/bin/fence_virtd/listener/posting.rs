@@ -15,7 +15,7 @@ use crate::worker::Message;
 use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source};
 use fence_virt::history::{self, History};
 use fence_virt::quota::Origin;
-use fence_virt::sys::mailbox::Address;
+use fence_virt::sys::mailbox::MailboxSender;
 
 /// How many requests of one origin the worker may have at a time.
 pub(super) const JOBS_MAX: usize = 64;
@@ -46,7 +46,7 @@ pub(super) enum Outcome {
 pub(super) struct Posting {
     listener: ListenerName,
     jobs: Outlet,
-    address: Address<Mail>,
+    address: MailboxSender<Mail>,
     /// Requests that the worker has, by the number of their order; who waited for it may be gone.
     with_worker: HashMap<u64, (Posted, Identity)>,
     history: History,
@@ -55,7 +55,7 @@ pub(super) struct Posting {
 }
 
 impl Posting {
-    pub(super) fn new(counts: Arc<Counts>, jobs: Outlet, address: Address<Mail>) -> Posting {
+    pub(super) fn new(counts: Arc<Counts>, jobs: Outlet, address: MailboxSender<Mail>) -> Posting {
         Posting {
             listener: counts.name().clone(),
             journal: Journal::new(counts, Instant::now()),
@@ -87,11 +87,11 @@ impl Posting {
         }
         match self.history.begin(&identity, origin, now) {
             Ok(()) => {}
-            Err(history::Refusal::Duplicate) => {
+            Err(history::HistoryRefusal::Duplicate) => {
                 self.complain_of_twin(&request, &source, now);
                 return Outcome::Duplicate;
             }
-            Err(history::Refusal::Full) => {
+            Err(history::HistoryRefusal::Full) => {
                 let asked = Asked(&request);
                 self.journal.complain(
                     Refusal::Crowded,

@@ -12,14 +12,14 @@ use crate::status::Counts;
 use crate::worker::Message;
 use fence_virt::fence::ListenerName;
 use fence_virt::session::Policy;
-use fence_virt::sys::mailbox::{Address, Mailbox, mailbox};
+use fence_virt::sys::mailbox::{Mailbox, MailboxSender, mailbox};
 use fence_virt::sys::poll::{Interest, PollSet};
 
 /// A bound listener, ready to be run by its thread.
 pub(crate) struct Listener {
     counts: Arc<Counts>,
     kind: Kind,
-    address: Address<Mail>,
+    address: MailboxSender<Mail>,
     mailbox: Mailbox<Mail>,
 }
 
@@ -62,7 +62,7 @@ impl Listener {
     }
 
     /// Where to tell it to stop.
-    pub(crate) fn address(&self) -> Address<Mail> {
+    pub(crate) fn address(&self) -> MailboxSender<Mail> {
         self.address.clone()
     }
 

@@ -27,7 +27,7 @@ use crate::logging::{LeftOut, Limiter};
 use fence_virt::config::{SerialConfig, SerialMode};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Domain, Uuid};
-use fence_virt::sys::mailbox::Address;
+use fence_virt::sys::mailbox::MailboxSender;
 use fence_virt::sys::unix;
 
 /// The first and the longest interval between attempts to connect to a socket.
@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Connector {
     mode: SerialMode,
     path: Option<PathBuf>,
-    listener: Address<Mail>,
+    listener: MailboxSender<Mail>,
     vms: BTreeMap<Uuid, Vm>,
     /// The sockets of all VMs that run, shared by all watchers of the listener.
     claims: Claims,
@@ -111,7 +111,7 @@ impl Connector {
     /// `inbox` is the watcher's own, `claims` and `numbers` are shared by all watchers of the listener.
     pub(super) fn new(
         config: &SerialConfig,
-        listener: Address<Mail>,
+        listener: MailboxSender<Mail>,
         inbox: Inbox,
         claims: Claims,
         numbers: Arc<AtomicU64>,

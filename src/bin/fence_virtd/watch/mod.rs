@@ -37,7 +37,7 @@ use crate::worker::Message as Worker;
 use fence_virt::config::SerialConfig;
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Domain, Uuid};
-use fence_virt::sys::mailbox::Address;
+use fence_virt::sys::mailbox::MailboxSender;
 use fence_virt::sys::signals::Signals;
 
 pub(crate) use inbox::Inbox;
@@ -141,7 +141,7 @@ impl Watchers {
         &mut self,
         config: &SerialConfig,
         backend: &[String],
-        listener: &Address<Mail>,
+        listener: &MailboxSender<Mail>,
     ) -> Result<(), String> {
         let (claims, numbers) = (Claims::default(), Arc::new(AtomicU64::new(0)));
         for warning in warn_of_remote(config, backend) {

@@ -9,7 +9,7 @@ use super::libvirt::{self, Vm};
 use crate::watch::{self, Lines};
 use fence_virt::config::{BackendConfig, Config, ListenerConfig, SerialConfig};
 use fence_virt::fence::ListenerName;
-use fence_virt::sys::within::within;
+use fence_virt::sys::with_timeout::with_timeout;
 
 /// How long each may take. They are asked side by side, so all of them take no longer.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
@@ -98,7 +98,7 @@ fn bounded<T: Send + 'static>(
     job: impl FnOnce(&str) -> Result<T, String> + Send + 'static,
 ) -> Reply<T> {
     let uri = uri.to_owned();
-    match within(LIMIT, move || job(&uri)) {
+    match with_timeout(LIMIT, move || job(&uri)) {
         Ok(Some(outcome)) => outcome.map_err(Unanswered::Refused),
         Ok(None) => Err(Unanswered::Silent),
         Err(error) => Err(Unanswered::Refused(format!("no thread can be started: {error}"))),

@@ -8,7 +8,7 @@ use super::finding::{Finding, Level, listed};
 use super::process::Running;
 use crate::backend;
 use fence_virt::config::BackendConfig;
-use fence_virt::sys::corosync::{self, Error, Heard, Libraries, Member};
+use fence_virt::sys::corosync::{self, ClusterEvent, CorosyncError, GroupHandle, Libraries};
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::wire::cluster::GROUP;
 
@@ -32,27 +32,27 @@ pub(super) struct Cluster {
 pub(super) fn look() -> Result<Cluster, String> {
     let libraries = Libraries::open()?;
     // libquorum needs a larger stack than threads have.
-    let builder = thread::Builder::new().stack_size(corosync::STACK);
+    let builder = thread::Builder::new().stack_size(corosync::STACK_SIZE);
     let thread = builder
         .spawn(move || ask(&libraries).map_err(|error| error.to_string()))
         .map_err(|error| format!("no thread can be started: {error}"))?;
     thread.join().unwrap_or_else(|_| Err("its thread has failed".to_owned()))
 }
 
-fn ask(libraries: &Libraries) -> Result<Cluster, Error> {
-    let mut onlooker = Member::connect(libraries)?;
+fn ask(libraries: &Libraries) -> Result<Cluster, CorosyncError> {
+    let mut onlooker = GroupHandle::connect(libraries)?;
     let quorum = await_quorum(&mut onlooker)?;
     let members = onlooker.members(GROUP).map_err(|error| error.to_string());
     Ok(Cluster { node: onlooker.node(), quorum, members })
 }
 
-fn await_quorum(onlooker: &mut Member) -> Result<Option<(bool, Vec<u32>)>, Error> {
+fn await_quorum(onlooker: &mut GroupHandle) -> Result<Option<(bool, Vec<u32>)>, CorosyncError> {
     let end = Instant::now() + PATIENCE;
     let mut heard = Vec::new();
     loop {
         onlooker.dispatch(64, &mut heard)?;
         let newest = heard.iter().rev().find_map(|heard| match heard {
-            Heard::Quorum { is_quorate, nodes } => Some((*is_quorate, nodes.clone())),
+            ClusterEvent::Quorum { is_quorate, nodes } => Some((*is_quorate, nodes.clone())),
             _ => None,
         });
         let left = end.saturating_duration_since(Instant::now());

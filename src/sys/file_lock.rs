@@ -9,7 +9,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
-use super::within::within;
+use super::with_timeout::with_timeout;
 
 /// Takes a file for this process: a write lock over all of it, until it is
 /// closed. Waits for another process that has it; with a deadline that has
@@ -38,7 +38,7 @@ pub fn lock(file: &File, deadline: Instant) -> io::Result<()> {
     // The lock belongs to the process, so a thread may wait for it. Closing
     // its copy of the file would drop the lock, so that is never closed.
     let waiting = ManuallyDrop::new(file.try_clone()?);
-    let waited = within(left, move || {
+    let waited = with_timeout(left, move || {
         loop {
             match fcntl(waiting.as_fd(), FcntlArg::F_SETLKW(&whole)) {
                 Err(Errno::EINTR) => {}

@@ -13,7 +13,7 @@ use super::mutex::lock;
 /// # Errors
 ///
 /// If no thread can be started.
-pub fn within<T: Send + 'static>(
+pub fn with_timeout<T: Send + 'static>(
     limit: Duration,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<Option<T>> {
@@ -52,9 +52,9 @@ mod tests {
 
     #[test]
     fn a_result_in_time_is_given_and_a_late_one_is_not_awaited() {
-        assert_eq!(within(Duration::from_secs(30), || 7).unwrap(), Some(7));
+        assert_eq!(with_timeout(Duration::from_secs(30), || 7).unwrap(), Some(7));
         let (release, never) = channel::<()>();
-        let late = within(Duration::from_millis(20), move || never.recv());
+        let late = with_timeout(Duration::from_millis(20), move || never.recv());
         assert!(late.unwrap().is_none());
         drop(release);
     }

@@ -1,81 +1,31 @@
-use std::cell::RefCell;
-use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::{fmt, process, slice};
+use std::{fmt, process};
 
-use super::libraries::{Address, CpgCallbacks, Handle, Libraries, Name, QuorumCallbacks};
-use super::{CS_ERR_TRY_AGAIN, Error, check};
+use super::callbacks::{EVENTS, on_change, on_message, on_quorum};
+use super::error::{CS_ERR_TRY_AGAIN, CorosyncError, check};
+use super::event::ClusterEvent;
+use super::libraries::{CpgAddress, CpgCallbacks, CpgName, Libraries, QuorumCallbacks, RawHandle};
 
-/// So many bytes of a message are kept, and no more.
-pub const KEPT: usize = 256;
-
-/// How a process left the group: cpg_join(3) has the reasons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Departure {
-    /// It left, or ended, while its node is in the cluster.
-    Process,
-    /// Its node left the cluster.
-    Node,
-}
-
-/// A change of the group.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Change {
-    /// All members after it: node and process id.
-    pub members: Vec<(u32, u32)>,
-    /// Who left.
-    pub left: Vec<(u32, u32, Departure)>,
-    /// Who came.
-    pub joined: Vec<(u32, u32)>,
-}
-
-/// What a member hears, in the order of the group; quorum has an order of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
-    /// A message, also one of our own.
-    Message {
-        /// The sender's node id.
-        node: u32,
-        /// The sender's process id.
-        pid: u32,
-        /// Its first [`KEPT`] bytes.
-        bytes: Vec<u8>,
-        /// How many it has.
-        length: usize,
-    },
-    /// The group has changed.
-    Changed(Change),
-    /// The cluster's membership, and whether this part of it has quorum.
-    Quorum {
-        /// Whether it has.
-        is_quorate: bool,
-        /// The ids of the nodes in this part.
-        nodes: Vec<u32>,
-    },
-}
+/// A stack that is large enough for the thread which has a [`GroupHandle`], in bytes.
+pub const STACK_SIZE: usize = 4 << 20;
 
 /// A membership of this process in a group, and its view of the quorum.
 /// Leaves the group when dropped.
-pub struct Member {
+pub struct GroupHandle {
     libraries: Libraries,
-    cpg: Handle,
-    quorum: Option<Handle>,
+    cpg: RawHandle,
+    quorum: Option<RawHandle>,
     node: u32,
     fds: [RawFd; 2],
     /// libcpg's handles are no thread's but the one that made them.
     not_send: PhantomData<*const ()>,
 }
 
-impl fmt::Debug for Member {
+impl fmt::Debug for GroupHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Member").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("GroupHandle").field("node", &self.node).finish_non_exhaustive()
     }
-}
-
-thread_local! {
-    /// What the callbacks heard during a dispatch of this thread.
-    static HEARD: RefCell<Vec<Heard>> = const { RefCell::new(Vec::new()) };
 }
 
 /// More than libcpg gives: its answer has room for 384 (PROCESSOR_COUNT_MAX).
@@ -83,17 +33,16 @@ const MEMBERS_MAX: usize = 1024;
 const DISPATCH_ONE_NONBLOCKING: u32 = 4;
 const TYPE_AGREED: u32 = 2;
 const TRACK_CURRENT_AND_CHANGES: u32 = 1 | 2;
-const REASON_NODEDOWN: u32 = 3;
 
-impl Member {
+impl GroupHandle {
     /// Connects to the corosync of this machine and joins a group, whose name
     /// has at most 128 bytes.
     ///
     /// # Errors
     ///
     /// The call that failed, a temporary one included.
-    pub fn join(libraries: &Libraries, group: &str) -> Result<Member, Error> {
-        let member = Member::connect(libraries)?;
+    pub fn join(libraries: &Libraries, group: &str) -> Result<GroupHandle, CorosyncError> {
+        let member = GroupHandle::connect(libraries)?;
         let name = name(group);
         // SAFETY: the handle is open, the name valid during the call.
         check("cpg_join", unsafe { (libraries.cpg_join)(member.cpg, &name) })?;
@@ -106,14 +55,20 @@ impl Member {
     /// # Errors
     ///
     /// The call that failed, a temporary one included.
-    pub fn connect(libraries: &Libraries) -> Result<Member, Error> {
-        let mut cpg: Handle = 0;
+    pub fn connect(libraries: &Libraries) -> Result<GroupHandle, CorosyncError> {
+        let mut cpg: RawHandle = 0;
         let mut callbacks = CpgCallbacks { deliver: on_message, change: on_change };
         // SAFETY: both pointers are valid during the call; libcpg copies the callbacks.
         check("cpg_initialize", unsafe { (libraries.cpg_initialize)(&mut cpg, &mut callbacks) })?;
-        HEARD.with_borrow_mut(Vec::clear);
-        let mut member =
-            Member { libraries: *libraries, cpg, quorum: None, node: 0, fds: [-1; 2], not_send: PhantomData };
+        EVENTS.with_borrow_mut(Vec::clear);
+        let mut member = GroupHandle {
+            libraries: *libraries,
+            cpg,
+            quorum: None,
+            node: 0,
+            fds: [-1; 2],
+            not_send: PhantomData,
+        };
         member.node = member.local_id()?;
         // SAFETY: as above.
         check("cpg_fd_get", unsafe { (libraries.cpg_fd_get)(cpg, &mut member.fds[0]) })?;
@@ -121,8 +76,8 @@ impl Member {
         Ok(member)
     }
 
-    fn track_quorum(&mut self) -> Result<(), Error> {
-        let (mut quorum, mut kind): (Handle, u32) = (0, 0);
+    fn track_quorum(&mut self) -> Result<(), CorosyncError> {
+        let (mut quorum, mut kind): (RawHandle, u32) = (0, 0);
         let mut callbacks = QuorumCallbacks { notify: on_quorum };
         let initialized =
             // SAFETY: the pointers are valid during the call; libquorum copies the callbacks.
@@ -151,7 +106,7 @@ impl Member {
     /// # Errors
     ///
     /// A temporary one if corosync cannot say it now; else the connection is lost.
-    pub fn local_id(&self) -> Result<u32, Error> {
+    pub fn local_id(&self) -> Result<u32, CorosyncError> {
         let mut node = 0;
         // SAFETY: the handle is open, the pointer valid.
         check("cpg_local_get", unsafe { (self.libraries.cpg_local_get)(self.cpg, &mut node) })?;
@@ -164,9 +119,9 @@ impl Member {
     /// # Errors
     ///
     /// A temporary one if corosync cannot say it now; else the connection is lost.
-    pub fn members(&self, group: &str) -> Result<Vec<(u32, u32)>, Error> {
+    pub fn members(&self, group: &str) -> Result<Vec<(u32, u32)>, CorosyncError> {
         let mut name = name(group);
-        let mut list = [Address { node: 0, pid: 0, reason: 0 }; MEMBERS_MAX];
+        let mut list = [CpgAddress { node: 0, pid: 0, reason: 0 }; MEMBERS_MAX];
         let mut count = 0;
         // SAFETY: the handle is open, the pointers valid; libcpg writes at most as many entries as
         // its answer has room for, which are fewer than these.
@@ -195,7 +150,7 @@ impl Member {
     /// # Errors
     ///
     /// The connection is lost; what was heard before it is in `heard`.
-    pub fn dispatch(&mut self, limit: usize, heard: &mut Vec<Heard>) -> Result<bool, Error> {
+    pub fn dispatch(&mut self, limit: usize, heard: &mut Vec<ClusterEvent>) -> Result<bool, CorosyncError> {
         let (cpg, quorum) = (self.cpg, self.quorum);
         let (of_cpg, of_quorum) = (self.libraries.cpg_dispatch, self.libraries.quorum_dispatch);
         // SAFETY: the handles are open; the callbacks only touch this thread's buffer.
@@ -204,7 +159,7 @@ impl Member {
             // SAFETY: as above.
             drain(limit, "quorum_dispatch", || unsafe { of_quorum(quorum, DISPATCH_ONE_NONBLOCKING) })
         });
-        HEARD.with_borrow_mut(|buffer| heard.append(buffer));
+        EVENTS.with_borrow_mut(|buffer| heard.append(buffer));
         Ok(group? && votes?)
     }
 
@@ -213,7 +168,7 @@ impl Member {
     /// # Errors
     ///
     /// A temporary one if corosync cannot take it now; else the connection is lost.
-    pub fn send(&mut self, message: &[u8]) -> Result<(), Error> {
+    pub fn send(&mut self, message: &[u8]) -> Result<(), CorosyncError> {
         let part = libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
         // SAFETY: the handle is open; libcpg only reads the bytes, during the call.
         check("cpg_mcast_joined", unsafe {
@@ -229,7 +184,7 @@ impl Member {
     }
 }
 
-impl Drop for Member {
+impl Drop for GroupHandle {
     fn drop(&mut self) {
         // SAFETY: the handles are open, and not used any more. They are gone whatever this says.
         unsafe {
@@ -242,84 +197,21 @@ impl Drop for Member {
 }
 
 /// Dispatches one by one; whether nothing is left.
-fn drain(limit: usize, call: &'static str, one: impl Fn() -> i32) -> Result<bool, Error> {
+fn drain(limit: usize, call: &'static str, one: impl Fn() -> i32) -> Result<bool, CorosyncError> {
     for _ in 0..limit {
         match check(call, one()) {
             Ok(()) => {}
-            Err(Error { code: CS_ERR_TRY_AGAIN, .. }) => return Ok(true),
+            Err(CorosyncError { code: CS_ERR_TRY_AGAIN, .. }) => return Ok(true),
             Err(error) => return Err(error),
         }
     }
     Ok(false)
 }
 
-fn name(text: &str) -> Name {
-    let mut name = Name { length: 0, value: [0; 128] };
+fn name(text: &str) -> CpgName {
+    let mut name = CpgName { length: 0, value: [0; 128] };
     let length = text.len().min(name.value.len());
     name.value[..length].copy_from_slice(&text.as_bytes()[..length]);
     name.length = u32::try_from(length).unwrap_or(0);
     name
-}
-
-unsafe extern "C" fn on_message(
-    _handle: Handle,
-    _group: *const Name,
-    node: u32,
-    pid: u32,
-    message: *mut c_void,
-    length: usize,
-) {
-    let bytes = match length {
-        0 => Vec::new(),
-        // SAFETY: libcpg gives so many bytes, which are there during the callback.
-        _ => unsafe { slice::from_raw_parts(message.cast::<u8>(), length.min(KEPT)) }.to_vec(),
-    };
-    HEARD.with_borrow_mut(|heard| heard.push(Heard::Message { node, pid, bytes, length }));
-}
-
-/// # Safety
-///
-/// `list` must have `entries` entries, or be null or anything else if that is 0.
-unsafe fn addresses<'a>(list: *const Address, entries: usize) -> &'a [Address] {
-    match entries {
-        0 => &[],
-        // SAFETY: as the caller says.
-        _ => unsafe { slice::from_raw_parts(list, entries) },
-    }
-}
-
-unsafe extern "C" fn on_change(
-    _handle: Handle,
-    _group: *const Name,
-    members: *const Address,
-    members_count: usize,
-    left: *const Address,
-    left_count: usize,
-    joined: *const Address,
-    joined_count: usize,
-) {
-    // SAFETY: libcpg gives lists of these lengths, which are there during the callback.
-    let lists = unsafe {
-        (addresses(members, members_count), addresses(left, left_count), addresses(joined, joined_count))
-    };
-    let who = |address: &Address| (address.node, address.pid);
-    let how = |address: &Address| match address.reason {
-        REASON_NODEDOWN => Departure::Node,
-        _ => Departure::Process,
-    };
-    let change = Change {
-        members: lists.0.iter().map(who).collect(),
-        left: lists.1.iter().map(|address| (address.node, address.pid, how(address))).collect(),
-        joined: lists.2.iter().map(who).collect(),
-    };
-    HEARD.with_borrow_mut(|heard| heard.push(Heard::Changed(change)));
-}
-
-unsafe extern "C" fn on_quorum(_handle: Handle, quorate: u32, _ring: u64, count: u32, nodes: *mut u32) {
-    let nodes = match count {
-        0 => Vec::new(),
-        // SAFETY: libquorum gives so many ids, which are there during the callback.
-        _ => unsafe { slice::from_raw_parts(nodes, count as usize) }.to_vec(),
-    };
-    HEARD.with_borrow_mut(|heard| heard.push(Heard::Quorum { is_quorate: quorate != 0, nodes }));
 }
