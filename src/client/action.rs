@@ -2,18 +2,18 @@ use std::fmt;
 
 use crate::fence::Operation;
 
-/// What an agent is asked to do.
+/// Action of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AgentAction {
-    /// Something that a daemon answers.
+    /// Send a request to the daemon.
     Request(Operation),
     /// Print the metadata.
     Metadata,
-    /// Look at the options; talk to nobody.
+    /// Validate the options without contacting a daemon.
     ValidateAll,
 }
 
-/// Every action and its name, in the order of the metadata.
+/// Names of all actions, in the order of the metadata.
 pub(super) const ACTIONS: [(&str, AgentAction); 10] = [
     ("null", AgentAction::Request(Operation::Null)),
     ("on", AgentAction::Request(Operation::On)),
@@ -29,7 +29,7 @@ pub(super) const ACTIONS: [(&str, AgentAction); 10] = [
 
 impl fmt::Display for AgentAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // list and list-status are the same question.
+        // list and list-status send the same request.
         let name = ACTIONS.iter().find(|(_, action)| action == self).map_or("", |(name, _)| name);
         f.write_str(name)
     }
@@ -40,7 +40,7 @@ impl AgentAction {
         ACTIONS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, action)| *action)
     }
 
-    /// Whether it is about one VM, which has to be named.
+    /// True if the action needs the name of a VM.
     pub(super) fn names_a_domain(self) -> bool {
         match self {
             AgentAction::Request(operation) => operation.names_a_domain(),

@@ -1,4 +1,4 @@
-//! The command line.
+//! Command line of the agents.
 
 use std::ffi::OsString;
 
@@ -8,7 +8,7 @@ use super::agent::Agent;
 use super::options::{OptionSpec, Value};
 use super::raw_options::RawOptions;
 
-/// What a command line asks for.
+/// Parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum CommandLine {
     Run(RawOptions),
@@ -16,11 +16,11 @@ pub(super) enum CommandLine {
     Version,
 }
 
-/// Reads a command line, without the program's name.
+/// Parses a command line, without the program's name.
 ///
 /// # Errors
 ///
-/// A sentence about the first argument that is wrong.
+/// A message about the first invalid argument.
 pub(super) fn parse(agent: Agent, args: impl IntoIterator<Item = OsString>) -> Result<CommandLine, String> {
     let mut options = RawOptions::from_args();
     let mut last: Option<char> = None;
@@ -32,14 +32,14 @@ pub(super) fn parse(agent: Agent, args: impl IntoIterator<Item = OsString>) -> R
             Short('V') | Long("version") => return Ok(CommandLine::Version),
             Short(letter) => agent.by_letter(letter),
             Long(name) => agent.by_name(name),
-            // A value that stands by itself: the C agent ignores it, and goes on without what was meant.
+            // A separate value, which the C agent silently ignores.
             lexopt::Arg::Value(_) => None,
         };
         let Some(OptionSpec { id, value, .. }) = option else {
             return Err(match (&argument, last) {
                 (lexopt::Arg::Value(stray), Some(letter)) => {
                     let stray = stray.to_string_lossy();
-                    format!("unexpected argument {stray:?}: write -{letter}{stray}, without a blank")
+                    format!("unexpected argument {stray:?}: write -{letter}{stray} without a blank")
                 }
                 _ => explain(argument.unexpected()),
             });
@@ -50,7 +50,7 @@ pub(super) fn parse(agent: Agent, args: impl IntoIterator<Item = OsString>) -> R
             Value::Needed(_) => options.push(*id, parser.value().map_err(explain)?),
             Value::Optional(_, default) => {
                 let value = parser.optional_value();
-                // getopt(3)'s optional values stand in the same word.
+                // As in getopt(3), an optional value is in the same word.
                 last = option.and_then(|option| option.short).filter(|_| value.is_none());
                 options.push(*id, value.unwrap_or_else(|| default.into()));
             }
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_has_a_short_and_a_long_form_that_say_the_same() {
+    fn short_and_long_forms_are_equivalent() {
         for agent in [Agent::Xvm, Agent::Virt] {
             for option in agent.options() {
                 let long = option.name.replace('_', "-");
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn an_optional_value_stands_in_the_same_word() {
+    fn an_optional_value_is_in_the_same_word() {
         assert_eq!(options(Agent::Virt, "-S").last(Id::Vsock).unwrap(), "2");
         assert_eq!(options(Agent::Virt, "-S7").last(Id::Vsock).unwrap(), "7");
         assert_eq!(options(Agent::Virt, "-S -n a").last(Id::Vsock).unwrap(), "2");
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_agent_does_not_have_is_an_error() {
+    fn unknown_options_and_missing_values_are_errors() {
         for (agent, line) in [
             (Agent::Xvm, "-T 127.0.0.1"),
             (Agent::Virt, "-a 225.0.0.12"),

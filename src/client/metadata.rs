@@ -1,5 +1,5 @@
-//! What the cluster's tools learn of an agent: XML after the RELAX NG schema
-//! of fence-agents. Names, order, letters, types and defaults are the C agents'.
+//! Metadata of an agent for cluster tools: XML for the RELAX NG schema of
+//! fence-agents. Names, order, letters, types and defaults are those of the C agents.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use super::action::ACTIONS;
 use super::agent::Agent;
 use super::options::{OptionSpec, Requirement};
 
-/// What `-o metadata` prints.
+/// Output of `-o metadata`.
 pub(super) fn xml(agent: Agent) -> String {
     let name = agent.name();
     let way = match agent {
@@ -17,8 +17,8 @@ pub(super) fn xml(agent: Agent) -> String {
     let mut out = format!(
         "<?xml version=\"1.0\" ?>\n\
          <resource-agent name=\"{name}\" shortdesc=\"Fencing of libvirt VMs through their host\">\n\
-         <longdesc>{name} fences a virtual machine: it {way}, and succeeds only if that says that the VM was \
-         powered off or on.\n\nBy reboot, a VM that is off stays off.</longdesc>\n\
+         <longdesc>{name} fences a virtual machine. It {way}, and succeeds only if the daemon reports that the VM \
+         was powered off or on.\n\nReboot does not start a VM that is off.</longdesc>\n\
          <vendor-url>https://libvirt.org</vendor-url>\n<parameters>\n"
     );
     for option in agent.options() {
@@ -26,7 +26,7 @@ pub(super) fn xml(agent: Agent) -> String {
     }
     out.push_str("</parameters>\n<actions>\n");
     for (action, _) in ACTIONS {
-        // Writing into a String does not fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(out, "\t<action name=\"{action}\" />");
     }
     out.push_str("</actions>\n</resource-agent>\n");

@@ -1,9 +1,8 @@
-//! The one table of options: the command line, stdin, the help and the
-//! metadata are made from it.
+//! Table of options, the source of the command line, stdin, help and metadata.
 
 use super::agent::Agent;
 
-/// An option, whatever it is called.
+/// Identifier of an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Id {
     Debug,
@@ -29,45 +28,45 @@ pub(super) enum Id {
     Vsock,
 }
 
-/// What follows an option on the command line.
+/// Value of an option on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value {
-    /// Nothing.
+    /// No value.
     No,
-    /// A value, shown so.
+    /// A required value, with its placeholder.
     Needed(&'static str),
-    /// A value in the same word, or this one.
+    /// A value in the same word, with its placeholder and default.
     Optional(&'static str, &'static str),
 }
 
-/// A row of the table.
+/// Row of the table.
 #[derive(Debug)]
 pub(super) struct OptionSpec {
     pub(super) id: Id,
-    /// The letter on the command line.
+    /// Letter on the command line.
     pub(super) short: Option<char>,
-    /// The name on stdin; with hyphens the long form on the command line.
+    /// Name on stdin; with hyphens, the long form on the command line.
     pub(super) name: &'static str,
     pub(super) value: Value,
-    /// The type in the metadata.
+    /// Type in the metadata.
     pub(super) kind: &'static str,
     pub(super) default: Option<&'static str>,
-    /// How far the metadata wants it to be there.
+    /// Required, optional or deprecated, in the metadata.
     pub(super) requirement: Requirement,
     pub(super) text: &'static str,
 }
 
-/// How an option stands in the metadata.
+/// Requirement of an option in the metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Requirement {
     Optional,
-    /// Required, and the successor of an older name.
+    /// Required; replaces an older name.
     Required {
         obsoletes: &'static str,
     },
-    /// An older name of a required one.
+    /// Older name of a required option.
     DeprecatedRequired,
-    /// An older name.
+    /// Older name.
     Deprecated,
 }
 
@@ -103,7 +102,7 @@ impl OptionSpec {
         OptionSpec { requirement, ..self }
     }
 
-    /// Whether the help shows it.
+    /// True if the help shows it.
     pub(super) fn is_current(&self) -> bool {
         matches!(self.requirement, Requirement::Optional | Requirement::Required { .. })
     }
@@ -112,7 +111,7 @@ impl OptionSpec {
 use Value::{Needed, No, Optional};
 
 static DEBUG: OptionSpec =
-    OptionSpec::new(Id::Debug, Some('d'), "debug", No, "Tell each step on stderr").kind("boolean");
+    OptionSpec::new(Id::Debug, Some('d'), "debug", No, "Print debug messages on stderr").kind("boolean");
 static IP_FAMILY: OptionSpec = OptionSpec::new(
     Id::IpFamily,
     Some('i'),
@@ -126,14 +125,14 @@ static MULTICAST_ADDRESS: OptionSpec = OptionSpec::new(
     Some('a'),
     "multicast_address",
     Needed("address"),
-    "Multicast group to send to, 225.0.0.12 or ff05::3:1 if not given",
+    "Multicast address to send to; 225.0.0.12 or ff05::3:1 if not given",
 );
 static IPPORT: OptionSpec = OptionSpec::new(
     Id::Ipport,
     Some('p'),
     "ipport",
     Needed("port"),
-    "Port of the daemon; fence_xvm is called back on this TCP port, too",
+    "Port of the daemon; for fence_xvm, also the TCP port for its call-back",
 )
 .default("1229");
 static RETRANS: OptionSpec = OptionSpec::new(
@@ -141,7 +140,7 @@ static RETRANS: OptionSpec = OptionSpec::new(
     Some('r'),
     "retrans",
     Needed("tenths"),
-    "Tenths of a second until the multicast is sent again",
+    "Retransmit interval of the multicast in tenths of a second",
 )
 .default("20");
 static AUTH: OptionSpec = OptionSpec::new(
@@ -149,7 +148,7 @@ static AUTH: OptionSpec = OptionSpec::new(
     Some('C'),
     "auth",
     Needed("auth"),
-    "How daemon and agent prove themselves: none, sha1, sha256 or sha512",
+    "Mutual authentication with the daemon: none, sha1, sha256 or sha512",
 )
 .default("sha256");
 static HASH: OptionSpec = OptionSpec::new(
@@ -157,7 +156,7 @@ static HASH: OptionSpec = OptionSpec::new(
     Some('c'),
     "hash",
     Needed("hash"),
-    "How the request is signed: none, sha1, sha256 or sha512",
+    "Signature of the request: none, sha1, sha256 or sha512",
 )
 .default("sha256");
 static KEY_FILE: OptionSpec = OptionSpec::new(
@@ -185,7 +184,7 @@ static USE_UUID: OptionSpec = OptionSpec::new(
     Some('u'),
     "use_uuid",
     No,
-    "Mark the VM's name as a UUID; daemons find either without it",
+    "Mark the VM's name as a UUID; daemons accept either without it",
 )
 .default("0");
 static ACTION: OptionSpec = OptionSpec::new(
@@ -201,7 +200,7 @@ static TIMEOUT: OptionSpec = OptionSpec::new(
     Some('t'),
     "timeout",
     Needed("seconds"),
-    "Seconds, after the delay, in which all has to be done",
+    "Timeout of the whole operation in seconds, after the delay",
 )
 .default("30");
 static DELAY: OptionSpec = OptionSpec::new(
@@ -209,7 +208,7 @@ static DELAY: OptionSpec = OptionSpec::new(
     Some('w'),
     "delay",
     Needed("seconds"),
-    "Seconds to wait before the VM is powered off or on",
+    "Delay in seconds before the VM is powered off or on",
 )
 .default("0");
 static INTERFACE: OptionSpec = OptionSpec::new(
@@ -224,7 +223,7 @@ static SERIAL_DEVICE: OptionSpec = OptionSpec::new(
     Some('D'),
     "serial_device",
     Needed("device"),
-    "Serial line to the host; without it, and without an address or a CID, the vmchannel is used",
+    "Serial line to the host; without serial_device, ipaddr and vsock, the vmchannel is used",
 )
 .default("/dev/ttyS1");
 static SERIAL_PARAMS: OptionSpec = OptionSpec::new(
@@ -248,7 +247,7 @@ static IPADDR: OptionSpec = OptionSpec::new(
     Some('T'),
     "ipaddr",
     Needed("host"),
-    "Name or address of the daemon's host, asked over TCP; without it, vsock and serial_device, the vmchannel is used",
+    "Name or address of the daemon's host, for TCP; without ipaddr, vsock and serial_device, the vmchannel is used",
 )
 .default("127.0.0.1");
 static VSOCK: OptionSpec = OptionSpec::new(
@@ -256,12 +255,12 @@ static VSOCK: OptionSpec = OptionSpec::new(
     Some('S'),
     "vsock",
     Optional("cid", "2"),
-    "Context id of the daemon's host, asked over vsock; 2 is the host that this VM runs on",
+    "Context ID of the daemon's host, for vsock; 2 is the host that this VM runs on",
 )
 .kind("integer")
 .default("2");
 
-/// fence_xvm's, in the order of its metadata; what the C agent does not have is last.
+/// Options of fence_xvm in the order of its metadata; those that the C agent lacks are last.
 static XVM: [&OptionSpec; 16] = [
     &DEBUG,
     &IP_FAMILY,
@@ -281,7 +280,7 @@ static XVM: [&OptionSpec; 16] = [
     &INTERFACE,
 ];
 
-/// fence_virt's, in the order of its metadata.
+/// Options of fence_virt in the order of its metadata.
 static VIRT: [&OptionSpec; 16] = [
     &DEBUG,
     &SERIAL_DEVICE,
@@ -302,7 +301,7 @@ static VIRT: [&OptionSpec; 16] = [
 ];
 
 impl Agent {
-    /// The options of this agent.
+    /// Options of this agent.
     pub(super) fn options(self) -> &'static [&'static OptionSpec] {
         match self {
             Agent::Xvm => &XVM,
@@ -314,7 +313,7 @@ impl Agent {
         self.options().iter().copied().find(|option| option.short == Some(letter))
     }
 
-    /// By the name on stdin, upper or lower case, with hyphens or without.
+    /// Finds an option by its name on stdin, in any case, with hyphens or underscores.
     pub(super) fn by_name(self, name: &str) -> Option<&'static OptionSpec> {
         let name = name.to_ascii_lowercase().replace('-', "_");
         self.options().iter().copied().find(|option| option.name == name)

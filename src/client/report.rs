@@ -1,4 +1,4 @@
-//! What an outcome looks like from outside: output, exit code, syslog.
+//! Output, exit code and syslog message of an outcome.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -12,20 +12,20 @@ use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict};
 use crate::sys::syslog::{self, Priority};
 use crate::sys::with_timeout::with_timeout;
 
-/// How long a line for syslog may take; one that takes nothing must not hold up the answer.
+/// Timeout for a line to syslog, which must not delay the exit.
 const SYSLOG_LIMIT: Duration = Duration::from_millis(200);
 
-/// How long output may take at least.
+/// Minimum timeout for output.
 const OUTPUT_LEAST: Duration = Duration::from_secs(1);
 
-/// How a request ended.
+/// Outcome of a request.
 #[derive(Debug)]
 pub(super) enum AgentOutcome {
     /// The daemon answered.
     Answered(Answer),
     /// The daemon answered failure, and its host does not list the VM.
     Unknown,
-    /// No answer that can be trusted, and why.
+    /// No trustworthy answer, with the reason.
     Unanswered(String),
 }
 
@@ -39,16 +39,16 @@ impl fmt::Display for AgentOutcome {
     }
 }
 
-/// What an outcome says: exit code, standard output, the reason of a failure.
+/// Exit code, standard output, and the reason for a failure.
 struct ExitReport {
     code: u8,
     output: String,
     reason: Option<String>,
 }
 
-/// Tells an outcome, and gives its exit code. A stdout that nobody reads is
-/// waited for until the deadline.
-pub(super) fn tell(
+/// Prints an outcome and returns its exit code. Waits for a blocked stdout until
+/// the deadline.
+pub(super) fn emit(
     log: &StderrLog,
     settings: &Settings,
     operation: Operation,
@@ -92,7 +92,7 @@ fn write(output: String, deadline: Instant) -> io::Result<()> {
     written?.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// The one place where an exit code 0 comes from.
+/// Converts an outcome; the only source of exit code 0.
 fn report(name: &str, operation: Operation, outcome: &AgentOutcome) -> ExitReport {
     let what = match operation.names_a_domain() {
         true => format!("{operation} of {name:?}"),
@@ -102,7 +102,7 @@ fn report(name: &str, operation: Operation, outcome: &AgentOutcome) -> ExitRepor
         AgentOutcome::Unanswered(reason) => return ExitReport::failure(format!("{what} failed: {reason}")),
         AgentOutcome::Unknown => {
             return ExitReport::failure(format!(
-                "{what} failed: the host does not list a VM of this name or UUID; its log says why"
+                "{what} failed: the host lists no VM with this name or UUID; see its log"
             ));
         }
         AgentOutcome::Answered(Answer::HostList(entries)) => return ExitReport::success(list(entries)),
@@ -124,18 +124,18 @@ fn report(name: &str, operation: Operation, outcome: &AgentOutcome) -> ExitRepor
             ExitReport { code, output: String::new(), reason: Some(reason) }
         }
         (Verdict::Failure, Operation::Devstatus) => ExitReport::failure(
-            "monitor failed: the daemon answers, but reaches no hypervisor; its log says why".to_owned(),
+            "monitor failed: the daemon answers, but cannot reach a hypervisor; see its log".to_owned(),
         ),
         (Verdict::Failure, _) => ExitReport::failure(format!(
-            "{what} failed: the daemon answered failure; its log on the host says why"
+            "{what} failed: the daemon answered failure; see its log on the host"
         )),
         (Verdict::Success | Verdict::Off, _) => ExitReport::failure(format!(
-            "{what} failed: the daemon answered {verdict}, which is no answer to this"
+            "{what} failed: the daemon answered {verdict}, which is not a valid answer"
         )),
     }
 }
 
-/// A line a VM: name, UUID, on or off. Callers split at blanks.
+/// Formats one line for each VM: name, UUID, on or off. Callers split at blanks.
 fn list(entries: &[HostEntry]) -> String {
     let line = |entry: &HostEntry| {
         let state = match entry.state {
@@ -147,7 +147,7 @@ fn list(entries: &[HostEntry]) -> String {
     entries.iter().map(line).collect()
 }
 
-/// One line for syslog(3), as the C agent writes one.
+/// Writes one line to syslog(3), as the C agent does.
 fn write_syslog(log: &StderrLog, operation: Operation, name: &str, report: &ExitReport) {
     let name = printable(name);
     let line = match (&report.reason, report.code) {
@@ -157,7 +157,7 @@ fn write_syslog(log: &StderrLog, operation: Operation, name: &str, report: &Exit
         (None, _) => format!("{operation} of domain {name:?}: done"),
     };
     let c_name = log.agent.c_name();
-    // A line that nobody takes is no reason to fail.
+    // A blocked syslog is not a failure.
     let _ = with_timeout(SYSLOG_LIMIT, move || {
         syslog::open(c_name);
         syslog::write(Priority::Notice, &line);

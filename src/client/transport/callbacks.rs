@@ -1,72 +1,73 @@
-//! Callback-backs, side by side: the first who connects need not be the host.
+//! Concurrent call-backs: the first peer to connect need not be the host.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::AgentRequest;
-use super::driver::turn;
+use super::agent_request::AgentRequest;
+use super::driver::exchange;
 use crate::fence::Answer;
 use crate::session::ClientSession;
 use crate::sys::poll::{Interest, PollSet};
 
-/// Callback-backs at the same time; one more ends the oldest of the address that has most.
-const CALLS_MAX: usize = 64;
+/// Maximum number of concurrent call-backs; one more evicts the oldest of the
+/// address with the most.
+const CALLBACKS_MAX: usize = 64;
 
-/// How long nobody is taken after the system could not give us a connection.
+/// Pause after a failed accept(2).
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A daemon that called back, or somebody else.
+/// Call-back of a daemon, or of an impostor.
 pub(super) struct Callback {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) session: ClientSession,
 }
 
-/// What a call came to.
+/// Progress of a call-back that is removed from the set.
 pub(super) enum CallbackEvent {
-    /// It has the key, or needs none; our proof has not been sent yet.
+    /// The peer has the key, or needs none; our proof has not been sent yet.
     Committed(Callback),
-    /// It answered.
+    /// The peer answered.
     Answered(Callback, Answer),
-    /// It broke after our proof, or where none is needed.
+    /// The connection broke after our proof, or without auth.
     Broken(Callback),
 }
 
-/// The socket for call-backs, and who has connected to it.
+/// Socket for call-backs, and the connections to it.
 pub(super) struct Callbacks {
-    /// None when nobody else is to be heard.
+    /// `None` once a host has been selected.
     listener: Option<TcpListener>,
     calls: Vec<Callback>,
-    /// While nobody is taken: until when.
+    /// End of the pause after a failed accept(2).
     resume: Option<Instant>,
-    /// What the last call that came to nothing came to.
-    pub(super) note: Option<String>,
+    /// Failure of the last call-back that failed.
+    pub(super) last_failure: Option<String>,
 }
 
 impl Callbacks {
     pub(super) fn new(listener: TcpListener) -> Callbacks {
-        Callbacks { listener: Some(listener), calls: Vec::new(), resume: None, note: None }
+        Callbacks { listener: Some(listener), calls: Vec::new(), resume: None, last_failure: None }
     }
 
-    /// Drops everybody.
+    /// Drops all connections.
     pub(super) fn clear(&mut self) {
         self.calls.clear();
     }
 
-    /// Drops everybody, and takes nobody any more.
+    /// Drops all connections and closes the socket.
     pub(super) fn close(&mut self) {
         self.listener = None;
         self.clear();
     }
 
-    /// One that has not come to its end.
+    /// Newest connection.
     pub(super) fn last(&self) -> Option<&Callback> {
         self.calls.last()
     }
 
-    /// Waits until something can be done, and no longer than until `until`.
+    /// Waits until a socket is ready, or until `until`.
     pub(super) fn wait(&mut self, until: Instant) -> Result<(), String> {
         let now = Instant::now();
         self.resume = self.resume.filter(|&resume| resume > now);
@@ -82,21 +83,21 @@ impl Callbacks {
         set.wait(Some(until.saturating_duration_since(now))).map_err(|error| error.to_string())
     }
 
-    /// Takes who has connected, each with a session of its own.
+    /// Accepts all waiting connections, each with its own session.
     pub(super) fn accept(
         &mut self,
         request: &AgentRequest,
         session: impl Fn() -> Result<ClientSession, String>,
     ) -> Result<(), String> {
-        for _ in 0..CALLS_MAX {
+        for _ in 0..CALLBACKS_MAX {
             let Some(listener) = &self.listener else { return Ok(()) };
             let (stream, peer) = match listener.accept() {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) {
-                        // Most likely descriptors are short: polling again at once would find the same.
-                        request.log.debug(format_args!("cannot take a connection: {error}"));
-                        self.make_room();
+                        // Most likely out of descriptors: polling at once would fail the same way.
+                        request.log.debug(format_args!("cannot accept a connection: {error}"));
+                        self.evict();
                         self.resume = Some(Instant::now() + PAUSE);
                     }
                     return Ok(());
@@ -106,17 +107,17 @@ impl Callbacks {
                 continue;
             }
             request.log.debug(format_args!("{peer} called back"));
-            if self.calls.len() == CALLS_MAX {
-                self.make_room();
+            if self.calls.len() == CALLBACKS_MAX {
+                self.evict();
             }
             self.calls.push(Callback { stream, peer, session: session()? });
         }
         Ok(())
     }
 
-    /// Ends the oldest call of the address that has most of them, so that a
-    /// crowd from one does not push out the host.
-    fn make_room(&mut self) {
+    /// Drops the oldest connection of the address with the most, so that a flood
+    /// from one address does not evict the host.
+    fn evict(&mut self) {
         let calls_of = |ip: IpAddr| self.calls.iter().filter(|call| call.peer.ip() == ip).count();
         let counts: Vec<usize> = self.calls.iter().map(|call| calls_of(call.peer.ip())).collect();
         let most = counts.iter().max();
@@ -125,22 +126,22 @@ impl Callbacks {
         }
     }
 
-    /// Lets each call say and hear what it can, up to the first of which there
-    /// is something to tell. With `hold`, one that is committed is given out
-    /// before our proof is sent. What an unproven one does wrong ends that call alone.
-    pub(super) fn attend(&mut self, request: &AgentRequest, hold: bool) -> Option<CallbackEvent> {
+    /// Exchanges data with each peer, up to the first event. With `hold`, a
+    /// committed call-back is returned before our proof is sent. An error of an
+    /// unproven peer ends only its own connection.
+    pub(super) fn next_event(&mut self, request: &AgentRequest, hold: bool) -> Option<CallbackEvent> {
         let mut at = 0;
         while let Some(Callback { stream, peer, session }) = self.calls.get_mut(at) {
             if hold && session.is_committed() {
                 return Some(CallbackEvent::Committed(self.calls.remove(at)));
             }
-            match turn(peer, stream, session, request) {
+            match exchange(peer, stream, session, request) {
                 Ok(Some(answer)) => return Some(CallbackEvent::Answered(self.calls.remove(at), answer)),
                 Ok(None) if hold && session.is_committed() => {}
                 Ok(None) => at += 1,
                 Err(reason) => {
                     request.log.debug(format_args!("{peer}: {reason}"));
-                    self.note = Some(format!("{peer} called back, but {reason}"));
+                    self.last_failure = Some(format!("{peer} called back, but {reason}"));
                     let call = self.calls.remove(at);
                     if call.session.is_committed() {
                         return Some(CallbackEvent::Broken(call));
