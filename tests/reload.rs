@@ -115,7 +115,7 @@ fn with_anything_wrong_nothing_changes() {
     let open = world.dir.key("open", b'k');
     fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
     let wrong = [
-        (world.conf(&keys, &format!("{denies_all} groups {{")), "this section is never closed"),
+        (world.conf(&keys, &format!("{denies_all} groups {{")), "unclosed section"),
         (world.conf(&auth_keys(&open, "sha256", "sha256"), &denies_all), "chmod 0600"),
         (world.conf(&format!("{keys} old_key_file = \"/nowhere\";"), &denies_all), "/nowhere"),
         (
@@ -169,7 +169,7 @@ fn listeners_of_one_kind_have_their_own_keys_and_groups() {
         world.uri,
     );
     let daemon = world.daemon(&conf);
-    daemon.await_log("no group is for the listener tcp");
+    daemon.await_log("no group applies to listener tcp");
     // Ours take the port from an option that the harness does not know.
     let ask = |port: &str, key: &Path| {
         let mut command = world.pair.guest.command(&world.programs.virt);

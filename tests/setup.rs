@@ -178,7 +178,7 @@ fn vsock_serial_and_cpg() {
     for line in [
         "listener: vsock port 2000, hash sha512, auth sha256",
         "listener: serial mode vmchannel, sockets in /var/lib/lines",
-        "backend: cpg at qemu:///system, lxc:///system, machines by UUID, a host is off 60 s after its loss, unknown machines count as off",
+        "backend: cpg at qemu:///system, lxc:///system, VMs by UUID, a lost host counts as off after 60 s, unknown VMs count as off",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
@@ -194,9 +194,9 @@ fn a_wrong_answer_an_early_end_or_a_no_changes_nothing() {
     for (answers, reason) in [
         (
             "\n\nmd5\n",
-            "\"hash (none, sha1, sha256, sha512) [default: sha256]\" is wrong: an algorithm is one of",
+            "\"hash (none, sha1, sha256, sha512) [default: sha256]\" is wrong: invalid hash algorithm",
         ),
-        ("\n\n\n\n\n\n70000\n", "a port is a number from 1 to 65535, not \"70000\""),
+        ("\n\n\n\n\n\n70000\n", "invalid port \"70000\"; expected 1 to 65535"),
         ("multicast, tcp:b c\n", "unknown listener \"c\""),
         ("", "the answers ended before \"listeners "),
         ("\n\n\n", "the answers ended before \"auth "),
@@ -335,7 +335,7 @@ fn at_a_terminal_a_wrong_answer_is_asked_for_again() {
         ("unknown listener \"udp\"", "vsock"),
         ("key_file ", key.to_str().unwrap()),
         ("hash ", "sha3"),
-        ("an algorithm is one of none, sha1, sha256, sha512, not \"sha3\"", "sha1"),
+        ("invalid hash algorithm \"sha3\"; expected one of: none, sha1, sha256, sha512", "sha1"),
         ("auth ", ""),
         ("port ", "?"),
         ("The vsock port, 1 to 4294967294.", "2000"),

@@ -7,7 +7,7 @@ use super::process::RunningDaemon;
 use crate::access::key_file::{self, LoadedKey};
 use crate::access::policies;
 use crate::problem::Problem;
-use fence_virt::config::{Config, Diagnostic, NamedListener, Outcome, Severity};
+use fence_virt::config::{Config, Diagnostic, NamedListener, ParseOutcome, Severity};
 
 const ABOUT: &str = "configuration";
 
@@ -15,7 +15,7 @@ const ABOUT: &str = "configuration";
 const SHOWN_MAX: usize = 50;
 
 /// Judges the file, or the failure to read it.
-pub(super) fn judge(path: &Path, outcome: &Result<Outcome, String>) -> Vec<Finding> {
+pub(super) fn judge(path: &Path, outcome: &Result<ParseOutcome, String>) -> Vec<Finding> {
     let shown = path.display();
     let outcome = match outcome {
         Ok(outcome) => outcome,
