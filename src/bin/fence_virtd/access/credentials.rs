@@ -38,16 +38,16 @@ fn unit_directory_below(units: &Path, path: &Path) -> Option<PathBuf> {
 /// # Errors
 ///
 /// The directory is accessible by everyone, or cannot be examined.
-pub(crate) fn holds(folder: &Path, path: &Path) -> Result<bool, Problem> {
+pub(crate) fn holds(directory: &Path, path: &Path) -> Result<bool, Problem> {
     // A link out of the directory is not a credential; a missing directory has none.
-    let (Ok(real), Ok(folder)) = (path.canonicalize(), folder.canonicalize()) else { return Ok(false) };
-    if !real.starts_with(&folder) {
+    let (Ok(real), Ok(directory)) = (path.canonicalize(), directory.canonicalize()) else { return Ok(false) };
+    if !real.starts_with(&directory) {
         return Ok(false);
     }
-    let shown = folder.display();
+    let shown = directory.display();
     let remedy =
         || format!("let the service manager create it (LoadCredential=), or run `chmod 0700 {shown}`");
-    let metadata = folder.metadata().map_err(|error| {
+    let metadata = directory.metadata().map_err(|error| {
         Problem::new(
             format!("cannot examine the directory {shown} (CREDENTIALS_DIRECTORY): {error}"),
             remedy(),
@@ -71,12 +71,15 @@ mod tests {
 
     #[test]
     fn the_directory_of_a_unit_follows_from_the_path() {
-        let folder = |path: &str| unit_directory_below(Path::new("/nonexistent/units"), Path::new(path));
-        assert_eq!(folder("/nonexistent/units/a.service/key"), Some("/nonexistent/units/a.service".into()));
+        let directory = |path: &str| unit_directory_below(Path::new("/nonexistent/units"), Path::new(path));
+        assert_eq!(
+            directory("/nonexistent/units/a.service/key"),
+            Some("/nonexistent/units/a.service".into())
+        );
         for path in
             ["/nonexistent/units", "/nonexistent/units/../key", "/nonexistent/unitsx/a/key", "/etc/passwd"]
         {
-            assert_eq!(folder(path), None, "{path}");
+            assert_eq!(directory(path), None, "{path}");
         }
         let temp = std::env::temp_dir().canonicalize().unwrap();
         let name = std::process::id().to_string();

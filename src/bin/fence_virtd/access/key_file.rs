@@ -53,7 +53,7 @@ fn load_as(path: &Path, uid: u32, credentials: Option<&Path>) -> Result<LoadedKe
     let shown = path.display();
     let (key, metadata) = key_file::read(path).map_err(|error| unreadable(path, &error))?;
     let is_credential = match credentials {
-        Some(folder) => credentials::holds(folder, path)?,
+        Some(directory) => credentials::holds(directory, path)?,
         None => false,
     };
     let mut warnings = weaknesses(path, &key);

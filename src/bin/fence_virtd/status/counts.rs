@@ -164,7 +164,7 @@ mod tests {
         ];
         let expected = expected.map(|(operation, verdict, count)| RequestCount { operation, verdict, count });
         assert_eq!(counts.requests(), expected);
-        assert_eq!(counts.refusals().len(), Refusal::ALL.len(), "each has a place and a name of its own");
+        assert_eq!(counts.refusals().len(), Refusal::ALL.len(), "each reason has its own counter and name");
         let mut names: Vec<_> = counts.refusals().iter().map(|refusal| refusal.reason).collect();
         names.dedup();
         assert_eq!(names.len(), Refusal::ALL.len());

@@ -109,8 +109,8 @@ impl Drop for StatusSocket {
 
 /// Binds the socket. A stale one, of a dead daemon, is replaced; one in use is left alone.
 fn bind(path: &Path) -> io::Result<UnixListener> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
-        DirBuilder::new().mode(0o700).create(folder)?;
+    if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+        DirBuilder::new().mode(0o700).create(directory)?;
     }
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {

@@ -113,16 +113,16 @@ mod tests {
 
     #[test]
     fn a_key_is_created_once() {
-        let folder = std::env::temp_dir().join(format!("fence-virtd-{}-keys", std::process::id()));
-        let path = folder.join("inner").join("fence.key");
+        let directory = std::env::temp_dir().join(format!("fence-virtd-{}-keys", std::process::id()));
+        let path = directory.join("inner").join("fence.key");
         create(&path).unwrap();
         let key = fs::read(&path).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
-        assert_eq!((key.len(), mode(&path), mode(&folder.join("inner"))), (KEY_MAX, 0o600, 0o700));
+        assert_eq!((key.len(), mode(&path), mode(&directory.join("inner"))), (KEY_MAX, 0o600, 0o700));
         assert!(key.iter().filter(|byte| **byte == key[0]).count() < 100, "random");
         assert!(judge(&path).is_empty());
         assert_eq!(create(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), key);
-        fs::remove_dir_all(folder).unwrap();
+        fs::remove_dir_all(directory).unwrap();
     }
 }
