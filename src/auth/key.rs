@@ -121,9 +121,8 @@ impl Key {
         self.sign(kind, challenge)
     }
 
-    /// Makes a challenge of 32 fresh random bytes, for the request with this
-    /// binding. The first bit is set, so that it never reads as the head of a
-    /// request, which the peer might refuse to answer.
+    /// Makes a challenge of 32 fresh random bytes, for the request with this binding. The first bit is
+    /// set, so that it never reads as the head of a request, which the peer might refuse to answer.
     pub fn issue(&self, mut nonce: [u8; NONCE_LEN], binding: &Binding) -> Challenge {
         nonce[0] |= 0x80;
         let tag = self.tag(&nonce).finalize().into_bytes();

@@ -46,10 +46,8 @@ impl Policy {
         }
         let keys = [(WhichKey::Current, Some(&self.key)), (WhichKey::Old, self.old_key.as_ref())];
         let signer = keys.into_iter().find(|(_, key)| key.is_some_and(|key| packet.is_signed_by(bytes, key)));
-        match signer {
-            Some((key, _)) => Ok(CheckedPacket { packet, key }),
-            None => Err(Misconduct::Signature(packet.hash)),
-        }
+        let key = signer.ok_or(Misconduct::Signature(packet.hash))?.0;
+        Ok(CheckedPacket { packet, key })
     }
 
     pub(super) fn key(&self, which: WhichKey) -> &Key {

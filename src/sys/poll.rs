@@ -65,9 +65,8 @@ impl<'fd> PollSet<'fd> {
         Slot(self.fds.len() - 1)
     }
 
-    /// Waits for an event or the timeout; none waits indefinitely. The timeout
-    /// is rounded up to whole milliseconds, so that a deadline has passed when
-    /// it returns. A signal ends the wait early.
+    /// Waits for an event or the timeout; none waits indefinitely. The timeout is rounded up to whole
+    /// milliseconds, so that a deadline has passed when it returns. A signal ends the wait early.
     ///
     /// # Errors
     ///

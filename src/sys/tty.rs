@@ -138,9 +138,8 @@ pub fn discard(file: &File) -> io::Result<()> {
     Ok(tcflush(file, FlushArg::TCIOFLUSH)?)
 }
 
-/// Hangs up: drops the modem lines for [`HANG_UP`], restores them, and discards
-/// the input that arrived meanwhile. Returns false without any effect if the
-/// device has no modem lines (a pty).
+/// Hangs up: drops the modem lines for [`HANG_UP`], restores them, and discards the input that arrived
+/// meanwhile. Returns false without any effect if the device has no modem lines (a pty).
 ///
 /// # Errors
 ///

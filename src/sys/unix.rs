@@ -10,9 +10,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect as c
 ///
 /// # Errors
 ///
-/// Errors of socket(2) and connect(2): ENOENT, ECONNREFUSED without a listener,
-/// EAGAIN if its backlog is full, ENAMETOOLONG for a path of more than 107
-/// bytes, EMFILE.
+/// Errors of socket(2) and connect(2): ENOENT, ECONNREFUSED without a listener, EAGAIN if its backlog
+/// is full, ENAMETOOLONG for a path of more than 107 bytes, EMFILE.
 pub fn connect(path: &Path) -> io::Result<OwnedFd> {
     let address = UnixAddr::new(path)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;

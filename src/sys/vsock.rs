@@ -21,9 +21,8 @@ use super::poll::{Interest, PollSet};
 ///
 /// # Errors
 ///
-/// Errors of socket(2) and connect(2): EAFNOSUPPORT without vsock in the
-/// kernel, ENODEV without a transport to the context id, ECONNRESET without a
-/// listener; `TimedOut` at the deadline.
+/// Errors of socket(2) and connect(2): EAFNOSUPPORT without vsock in the kernel, ENODEV without a
+/// transport to the context id, ECONNRESET without a listener; `TimedOut` at the deadline.
 pub fn connect(cid: u32, port: u32, deadline: Instant) -> io::Result<File> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;

@@ -18,9 +18,8 @@ pub struct PacketHead {
 }
 
 impl PacketHead {
-    /// Returns true if bytes begin like a fence request that some daemon may
-    /// accept. Our daemon accepts no request outside this set, and answers no
-    /// challenge inside it.
+    /// Returns true if bytes begin like a fence request that some daemon may accept. Our daemon accepts
+    /// no request outside this set, and answers no challenge inside it.
     pub fn is_plausible(bytes: &[u8]) -> bool {
         matches!(bytes, [operation, hash, address_len, flags, ..]
             if PacketHead { operation: *operation, hash: *hash, address_len: *address_len, flags: *flags }

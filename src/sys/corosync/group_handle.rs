@@ -1,6 +1,6 @@
 use std::marker::PhantomData;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::{fmt, process};
+use std::process;
 
 use super::callbacks::{EVENTS, on_change, on_message, on_quorum};
 use super::error::{CS_ERR_TRY_AGAIN, CorosyncError, check};
@@ -10,9 +10,9 @@ use super::libraries::{CpgAddress, CpgCallbacks, CpgName, Libraries, QuorumCallb
 /// Stack size for a thread with a [`GroupHandle`], in bytes.
 pub const STACK_SIZE: usize = 4 << 20;
 
-/// Membership of this process in a group, and its connection to the quorum
-/// service. Leaves the group when dropped. After an error that is not
-/// temporary, the connection is lost: drop the handle.
+/// Membership of this process in a group, and its connection to the quorum service. Leaves the group
+/// when dropped. After an error that is not temporary, the connection is lost: drop the handle.
+#[derive(Debug)]
 pub struct GroupHandle {
     libraries: Libraries,
     cpg: RawHandle,
@@ -21,12 +21,6 @@ pub struct GroupHandle {
     fds: [RawFd; 2],
     /// Keeps the handle in its thread: see the module.
     not_send: PhantomData<*const ()>,
-}
-
-impl fmt::Debug for GroupHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GroupHandle").field("node", &self.node).finish_non_exhaustive()
-    }
 }
 
 /// Room for more members than libcpg returns, which is 384 (PROCESSOR_COUNT_MAX).
