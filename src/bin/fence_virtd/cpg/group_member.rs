@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use fence_virt::routing::Peer;
-use fence_virt::sys::corosync::{Error, Heard, Libraries, Member};
+use fence_virt::sys::corosync::{ClusterEvent, CorosyncError, GroupHandle, Libraries};
 use fence_virt::wire::cluster::GROUP;
 
 /// Access to the group.
@@ -11,7 +11,7 @@ pub(crate) trait GroupConnector: Send + 'static {
     type Member: GroupMember;
 
     /// Joins the group.
-    fn join(&self) -> Result<Self::Member, Error>;
+    fn join(&self) -> Result<Self::Member, CorosyncError>;
 }
 
 /// Membership in the group; it ends when dropped.
@@ -21,45 +21,45 @@ pub(crate) trait GroupMember {
     /// Descriptors to poll for input.
     fn fds(&self) -> [BorrowedFd<'_>; 2];
     /// Appends at most `limit` events; true if no more are there.
-    fn dispatch(&mut self, limit: usize, heard: &mut Vec<Heard>) -> Result<bool, Error>;
+    fn dispatch(&mut self, limit: usize, heard: &mut Vec<ClusterEvent>) -> Result<bool, CorosyncError>;
     /// Sends a message to all members.
-    fn send(&mut self, message: &[u8]) -> Result<(), Error>;
+    fn send(&mut self, message: &[u8]) -> Result<(), CorosyncError>;
     /// Returns once corosync has answered a query.
-    fn await_answer(&mut self) -> Result<(), Error>;
+    fn await_answer(&mut self) -> Result<(), CorosyncError>;
     /// Leaves the group, so that the other members are notified at once.
     fn leave(self);
 }
 
 impl GroupConnector for Libraries {
-    type Member = Member;
+    type Member = GroupHandle;
 
-    fn join(&self) -> Result<Member, Error> {
-        Member::join(self, GROUP)
+    fn join(&self) -> Result<GroupHandle, CorosyncError> {
+        GroupHandle::join(self, GROUP)
     }
 }
 
-impl GroupMember for Member {
+impl GroupMember for GroupHandle {
     fn peer(&self) -> Peer {
         Peer { node: self.node(), pid: self.pid() }
     }
 
     fn fds(&self) -> [BorrowedFd<'_>; 2] {
-        Member::fds(self)
+        GroupHandle::fds(self)
     }
 
-    fn dispatch(&mut self, limit: usize, heard: &mut Vec<Heard>) -> Result<bool, Error> {
-        Member::dispatch(self, limit, heard)
+    fn dispatch(&mut self, limit: usize, heard: &mut Vec<ClusterEvent>) -> Result<bool, CorosyncError> {
+        GroupHandle::dispatch(self, limit, heard)
     }
 
-    fn send(&mut self, message: &[u8]) -> Result<(), Error> {
-        Member::send(self, message)
+    fn send(&mut self, message: &[u8]) -> Result<(), CorosyncError> {
+        GroupHandle::send(self, message)
     }
 
-    fn await_answer(&mut self) -> Result<(), Error> {
+    fn await_answer(&mut self) -> Result<(), CorosyncError> {
         self.local_id().map(|_| ())
     }
 
     fn leave(self) {
-        Member::leave(self, GROUP);
+        GroupHandle::leave(self, GROUP);
     }
 }

@@ -11,7 +11,7 @@ use super::shared::{
     now_millis,
 };
 use fence_virt::routing::Outgoing;
-use fence_virt::sys::mailbox::Address;
+use fence_virt::sys::mailbox::MailboxSender;
 
 /// Time without a turn of the thread after which corosync counts as not answering.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
@@ -19,7 +19,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// The worker's end.
 #[derive(Debug)]
 pub(super) struct GroupLink {
-    pub(super) commands: Address<CpgCommand>,
+    pub(super) commands: MailboxSender<CpgCommand>,
     pub(super) events: Receiver<Vec<GroupEvent>>,
     pub(super) progress: Arc<ThreadProgress>,
     /// Generation that the worker has received.

@@ -15,13 +15,13 @@ use super::thread::CpgThread;
 use crate::access::Permissions;
 use crate::backend::libvirt::{self, ConnectionManagers, UriLink};
 use crate::inbox::Message;
-use crate::problem::Flaw;
+use crate::problem::Problem;
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
 use crate::threads::join_by;
 use fence_virt::config::{CpgConfig, NameMode, UnknownVm};
 use fence_virt::routing::{Names, Router, Rules, Unknown};
 use fence_virt::sys::corosync::{self, Libraries};
-use fence_virt::sys::mailbox::{Address, mailbox};
+use fence_virt::sys::mailbox::{MailboxSender, mailbox};
 
 /// Checks that corosync's libraries are installed.
 ///
@@ -33,14 +33,14 @@ pub(crate) fn check() -> Result<(), String> {
 }
 
 /// Warning about a `host_fence_delay` that is missing or 0.
-pub(crate) fn warn_of_delay(config: &CpgConfig) -> Option<Flaw> {
+pub(crate) fn warn_of_delay(config: &CpgConfig) -> Option<Problem> {
     match config.host_fence_delay {
-        None => Some(Flaw::new(
+        None => Some(Problem::new(
             "host_fence_delay is not set: while a host is lost, off and reboot of the VMs that it ran fail",
             "if the hosts fence each other, set it to the number of seconds after which a lost host is \
              certainly off",
         )),
-        Some(0) => Some(Flaw::new(
+        Some(0) => Some(Problem::new(
             "host_fence_delay is 0: VMs count as off as soon as their host is lost, though it may still run \
              them",
             "set it to the number of seconds after which a lost host is certainly off",
@@ -138,7 +138,7 @@ pub(super) fn spawn(
     let mut cpg = CpgThread::new(inbox, worker.clone(), event_sender, progress.clone(), first_sender);
     let thread = thread::Builder::new()
         .name("cpg".into())
-        .stack_size(corosync::STACK)
+        .stack_size(corosync::STACK_SIZE)
         .spawn(move || cpg.run(&connector))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     let link =
@@ -148,7 +148,7 @@ pub(super) fn spawn(
 
 /// The thread, as the main thread holds it.
 pub(crate) struct CpgThreadHandle {
-    commands: Address<CpgCommand>,
+    commands: MailboxSender<CpgCommand>,
     thread: JoinHandle<()>,
 }
 

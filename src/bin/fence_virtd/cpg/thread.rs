@@ -28,7 +28,9 @@ use crate::backoff::Backoff;
 use crate::inbox::{Event, Message};
 use fence_virt::routing::{Departure, Membership, Outgoing, Peer};
 use fence_virt::sys::clock::since_boot;
-use fence_virt::sys::corosync::{self, Change, Error, Heard};
+use fence_virt::sys::corosync::{
+    self, ClusterEvent, CorosyncError, LeaveReason, LeftMember, MembershipChange,
+};
 use fence_virt::sys::mailbox::Mailbox;
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::wire::cluster::{GROUP, MESSAGE_LEN};
@@ -88,7 +90,7 @@ impl CpgThread {
             let joined = connector.join();
             if let Some(first) = self.first.take() {
                 // With wait_for_init nobody waits for it.
-                let _ = first.send(joined.as_ref().map(|_| ()).map_err(Error::to_string));
+                let _ = first.send(joined.as_ref().map(|_| ()).map_err(CorosyncError::to_string));
             }
             let since = Instant::now();
             let error = match joined {
@@ -143,7 +145,7 @@ impl CpgThread {
     }
 
     /// Reads and sends until corosync is lost; `Ok` after a stop command.
-    fn serve(&mut self, mut member: impl GroupMember) -> Result<(), Error> {
+    fn serve(&mut self, mut member: impl GroupMember) -> Result<(), CorosyncError> {
         self.generation.0 += 1;
         self.undelivered.push(GroupEvent::Joined(member.peer()));
         let mut read_at = since_boot();
@@ -236,7 +238,7 @@ impl CpgThread {
         let _ = self.worker.try_send(Message::Event(Event::Cluster));
     }
 
-    fn send(&mut self, member: &mut impl GroupMember) -> Result<(), Error> {
+    fn send(&mut self, member: &mut impl GroupMember) -> Result<(), CorosyncError> {
         let mut sent = 0;
         let outcome = loop {
             let Some(message) = self.unsent.front() else { break Ok(()) };
@@ -262,27 +264,30 @@ impl CpgThread {
 }
 
 // A truncated message must not look like a whole one.
-const _: () = assert!(corosync::KEPT > MESSAGE_LEN);
+const _: () = assert!(corosync::MESSAGE_KEPT_MAX > MESSAGE_LEN);
 
-fn group_event(heard: Heard, at: Instant, is_old: bool) -> GroupEvent {
+fn group_event(heard: ClusterEvent, at: Instant, is_old: bool) -> GroupEvent {
     match heard {
-        Heard::Message { node, pid, bytes, .. } => {
+        ClusterEvent::Message { node, pid, bytes, .. } => {
             GroupEvent::Message { from: Peer { node, pid }, bytes, at, is_old }
         }
-        Heard::Changed(change) => GroupEvent::Changed(membership(change)),
-        Heard::Quorum { is_quorate, nodes } => GroupEvent::Quorum { is_quorate, nodes },
+        ClusterEvent::Changed(change) => GroupEvent::Changed(membership(change)),
+        ClusterEvent::Quorum { is_quorate, nodes } => GroupEvent::Quorum { is_quorate, nodes },
     }
 }
 
-fn membership(change: Change) -> Membership {
+fn membership(change: MembershipChange) -> Membership {
     let peer = |(node, pid)| Peer { node, pid };
-    let how = |how| match how {
-        corosync::Departure::Process => Departure::Process,
-        corosync::Departure::Node => Departure::Node,
+    let left = |left: LeftMember| {
+        let departure = match left.reason {
+            LeaveReason::Process => Departure::Process,
+            LeaveReason::Node => Departure::Node,
+        };
+        (Peer { node: left.node, pid: left.pid }, departure)
     };
     Membership {
         members: change.members.into_iter().map(peer).collect(),
-        left: change.left.into_iter().map(|(node, pid, left)| (peer((node, pid)), how(left))).collect(),
+        left: change.left.into_iter().map(left).collect(),
         joined: change.joined.into_iter().map(peer).collect(),
     }
 }

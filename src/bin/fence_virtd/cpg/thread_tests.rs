@@ -10,7 +10,7 @@ use super::*;
 use crate::cpg::group_member::GroupMember;
 use crate::cpg::shared::{GroupEvent, PAUSE_MAX};
 use fence_virt::routing::{Outgoing, Peer};
-use fence_virt::sys::corosync::{Error, Heard};
+use fence_virt::sys::corosync::{ClusterEvent, CorosyncError};
 use fence_virt::wire::cluster::MESSAGE_LEN;
 
 const TRY_AGAIN: i32 = 6;
@@ -66,10 +66,10 @@ struct FakeMember {
 impl GroupConnector for Fake {
     type Member = FakeMember;
 
-    fn join(&self) -> Result<FakeMember, Error> {
+    fn join(&self) -> Result<FakeMember, CorosyncError> {
         let mut script = self.script();
         if let Some(code) = script.refuses_to_join {
-            return Err(Error::new("cpg_join", code));
+            return Err(CorosyncError::new("cpg_join", code));
         }
         script.joins += 1;
         let (mut near, far) = UnixStream::pair().unwrap();
@@ -87,29 +87,29 @@ impl GroupMember for FakeMember {
         [self.fds.0.as_fd(), self.fds.1.as_fd()]
     }
 
-    fn dispatch(&mut self, limit: usize, heard: &mut Vec<Heard>) -> Result<bool, Error> {
+    fn dispatch(&mut self, limit: usize, heard: &mut Vec<ClusterEvent>) -> Result<bool, CorosyncError> {
         self.fake.pause(Duration::from_millis(1));
         self.fake.0.1.notify_all();
         let mut script = self.fake.script();
         for _ in 0..limit {
             let Some(node) = script.to_hear.pop_front() else { break };
             let bytes = vec![0; MESSAGE_LEN];
-            heard.push(Heard::Message { node, pid: 1, bytes, length: MESSAGE_LEN });
+            heard.push(ClusterEvent::Message { node, pid: 1, bytes, length: MESSAGE_LEN });
         }
         match std::mem::take(&mut script.is_lost) {
-            true => Err(Error::new("cpg_dispatch", LOST)),
+            true => Err(CorosyncError::new("cpg_dispatch", LOST)),
             false => Ok(script.to_hear.is_empty()),
         }
     }
 
-    fn send(&mut self, message: &[u8]) -> Result<(), Error> {
+    fn send(&mut self, message: &[u8]) -> Result<(), CorosyncError> {
         let pause = self.fake.script().send_takes;
         self.fake.pause(pause);
         self.fake.0.1.notify_all();
         let mut script = self.fake.script();
         script.attempts += 1;
         if let Some(code) = script.refuses_to_send {
-            return Err(Error::new("cpg_mcast_joined", code));
+            return Err(CorosyncError::new("cpg_mcast_joined", code));
         }
         script.sent.push(message[0]);
         let meanwhile = std::mem::take(&mut script.comes_meanwhile);
@@ -117,7 +117,7 @@ impl GroupMember for FakeMember {
         Ok(())
     }
 
-    fn await_answer(&mut self) -> Result<(), Error> {
+    fn await_answer(&mut self) -> Result<(), CorosyncError> {
         while self.fake.script().is_frozen {
             self.fake.pause(Duration::from_millis(5));
         }

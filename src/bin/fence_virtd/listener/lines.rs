@@ -16,7 +16,7 @@ use super::mail::{Answered, SerialMail};
 use super::posting::{Order, Outcome, Posting};
 use super::stream::{Input, Stream};
 use crate::job::CancelToken;
-use crate::logging::{LeftOut, Limiter};
+use crate::logging::{Limiter, Suppressed};
 use crate::serial_event::{ConnectedLine, LineId, SerialEvent};
 use crate::status::{Counts, Refusal};
 use fence_virt::fence::{Answer, Domain, ListenerName, Source, Verdict};
@@ -203,7 +203,7 @@ impl Lines {
         }
         let ConnectedLine { id, stream, domain, path, on_lost } = line;
         if let Some(left_out) = self.notes.allow(now) {
-            info!("{}: {domain}: connected to {}{}", self.name, path.display(), LeftOut(left_out));
+            info!("{}: {domain}: connected to {}{}", self.name, path.display(), Suppressed(left_out));
         }
         let line = Line {
             stream: Stream::connected_by(stream),
@@ -254,7 +254,7 @@ impl Lines {
                 return self.lose(id, &error.to_string(), now);
             }
             let Some((request, received)) = line.machine.next_request() else { break };
-            let identity = request.identity().asked_by(line.domain.uuid);
+            let identity = request.identity().requested_by(line.domain.uuid);
             let source = line.source.clone();
             let cancel = line.cancel.clone();
             let order = self.next_order;
@@ -322,7 +322,7 @@ impl Lines {
         line.cancel.cancel();
         if let Some(left_out) = self.notes.allow(now) {
             let (domain, path) = (&line.domain, line.path.display());
-            info!("{}: {domain}: {path} is closed: {reason}{}", self.name, LeftOut(left_out));
+            info!("{}: {domain}: {path} is closed: {reason}{}", self.name, Suppressed(left_out));
         }
         Some(line)
     }
@@ -336,8 +336,12 @@ impl Lines {
             let dropped = line.machine.clear();
             if dropped > 0 {
                 let source = &line.source;
-                let line = format_args!("{source}: {dropped} requests dropped, the daemon stops");
-                self.posting.journal.complain(Refusal::Error, Some(source), now, line);
+                self.posting.journal.complain(
+                    Refusal::Error,
+                    Some(source),
+                    now,
+                    format_args!("{source}: {dropped} requests dropped, the daemon stops"),
+                );
             }
             self.end_if_done(id);
         }

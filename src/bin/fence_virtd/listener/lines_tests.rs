@@ -9,7 +9,7 @@ use crate::inbox::Message;
 use crate::job::{Job, Requester};
 use fence_virt::fence::{HostEntry, Operation, PowerState, Request, Target, Uuid};
 use fence_virt::session::{LINE_QUEUE_MAX, STALL_LIMIT};
-use fence_virt::sys::mailbox::{Address, mailbox};
+use fence_virt::sys::mailbox::{MailboxSender, mailbox};
 use fence_virt::wire::encode_line_request;
 
 /// Lines whose jobs nobody takes but the test.
@@ -17,7 +17,7 @@ struct World {
     lines: Lines,
     jobs: Receiver<Message>,
     mailbox: Mailbox<SerialMail>,
-    address: Address<SerialMail>,
+    address: MailboxSender<SerialMail>,
     lost: Arc<Mutex<Vec<LineId>>>,
 }
 

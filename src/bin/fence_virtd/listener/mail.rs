@@ -6,7 +6,7 @@ use crate::job::Completion;
 use crate::serial_event::{SerialEvent, SerialSink};
 use fence_virt::fence::{Answer, ListenerName};
 use fence_virt::session::Policy;
-use fence_virt::sys::mailbox::Address;
+use fence_virt::sys::mailbox::MailboxSender;
 
 /// The worker's answer to a request.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(super) enum SerialMail {
 
 impl SessionMail {
     /// Posts answers into a mailbox; a listener that has ended gives them back.
-    pub(super) fn answers(mailbox: Address<SessionMail>) -> impl Fn(Answered) -> Result<(), Answered> {
+    pub(super) fn answers(mailbox: MailboxSender<SessionMail>) -> impl Fn(Answered) -> Result<(), Answered> {
         move |answered| match mailbox.post(SessionMail::Answered(answered)) {
             Err(SessionMail::Answered(answered)) => Err(answered),
             _ => Ok(()),
@@ -52,7 +52,7 @@ impl SessionMail {
 
 impl SerialMail {
     /// Posts answers into a mailbox; a listener that has ended gives them back.
-    pub(super) fn answers(mailbox: Address<SerialMail>) -> impl Fn(Answered) -> Result<(), Answered> {
+    pub(super) fn answers(mailbox: MailboxSender<SerialMail>) -> impl Fn(Answered) -> Result<(), Answered> {
         move |answered| match mailbox.post(SerialMail::Answered(answered)) {
             Err(SerialMail::Answered(answered)) => Err(answered),
             _ => Ok(()),
@@ -69,8 +69,8 @@ pub(crate) struct ListenerHandle {
 
 #[derive(Debug, Clone)]
 pub(super) enum ListenerMailbox {
-    Sessions(Address<SessionMail>),
-    Serial(Address<SerialMail>),
+    Sessions(MailboxSender<SessionMail>),
+    Serial(MailboxSender<SerialMail>),
 }
 
 // A listener that has ended needs no messages; its end ends the daemon.

@@ -31,7 +31,7 @@ use fence_virt::config::{ListenerConfig, NamedListener};
 use fence_virt::session::Policy;
 use fence_virt::sys::poll::{PollSet, Readiness, Slot};
 
-pub(crate) use interfaces::{exists as interface_exists, snooping_warning};
+pub(crate) use interfaces::snooping_warning;
 pub(crate) use mail::ListenerHandle;
 pub(crate) use turn::{Listener, Outlet};
 

@@ -95,11 +95,11 @@ impl Posting {
         }
         match self.history.begin(&identity, origin, now) {
             Ok(()) => {}
-            Err(history::Refusal::Duplicate) => {
+            Err(history::HistoryRefusal::Duplicate) => {
                 self.complain_of_twin(&request, &source, now);
                 return Outcome::Duplicate;
             }
-            Err(history::Refusal::Full) => {
+            Err(history::HistoryRefusal::Full) => {
                 let asked = RequestLabel(&request);
                 self.journal.complain(
                     Refusal::Crowded,

@@ -16,8 +16,8 @@ use super::stream::{Input, Stream};
 use crate::job::{CancelToken, RequestLabel};
 use crate::status::{Counts, Refusal};
 use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source, Verdict};
-use fence_virt::quota::{self, Admission, Holder, Origin};
-use fence_virt::session::{Event, Misconduct, Policy, ServerSession};
+use fence_virt::quota::{self, Admission, OpenSession, Origin};
+use fence_virt::session::{Misconduct, Policy, ServerSession, SessionEvent};
 use fence_virt::sys::poll::{Interest, PollSet, Readiness, Slot};
 use fence_virt::wire::PACKET_LEN;
 
@@ -63,7 +63,7 @@ impl Sessions {
 
     /// Clients whose requests come from now on are served by this policy.
     pub(super) fn adopt(&mut self, policy: Arc<Policy>) {
-        self.live.values_mut().for_each(|session| session.machine.adopt(&policy));
+        self.live.values_mut().for_each(|session| session.machine.set_policy(&policy));
         self.policy = policy;
     }
 
@@ -140,23 +140,23 @@ impl Sessions {
         callback: Option<(SocketAddr, Identity)>,
         now: Instant,
     ) -> Option<u64> {
-        let holders = self.live.iter().map(|(&id, session)| Holder {
+        let holders = self.live.iter().map(|(&id, session)| OpenSession {
             id,
             origin: Origin::from(&session.source),
-            waiting: session.machine.is_waiting(),
+            is_waiting: session.machine.is_waiting(),
         });
         match quota::admit(Origin::from(&source), holders) {
             Admission::Admit => {}
             Admission::Evict(id) => {
                 if let Some(evicted) = self.live.remove(&id) {
+                    let source = &evicted.source;
                     let reason = "closed to make room, too many sessions";
-                    let line = format_args!("{}: {reason}", evicted.source);
-                    self.complain(Refusal::Crowded, Some(&evicted.source), now, line);
+                    self.complain(Refusal::Crowded, Some(source), now, format_args!("{source}: {reason}"));
                 }
             }
             Admission::Refuse => {
-                let line = format_args!("{source}: refused, too many sessions");
-                self.complain(Refusal::Crowded, Some(&source), now, line);
+                let reason = "refused, too many sessions";
+                self.complain(Refusal::Crowded, Some(&source), now, format_args!("{source}: {reason}"));
                 return None;
             }
         }
@@ -223,13 +223,15 @@ impl Sessions {
             let Some(session) = self.live.get_mut(&id) else { return };
             match session.machine.receive(&mut input) {
                 Ok(None) => return self.flush(id, now),
-                Ok(Some(Event::Requested(request))) => {
+                Ok(Some(SessionEvent::Requested(request))) => {
                     if self.posting.holds(&request.identity(), now) {
                         return self.drop_duplicate(id, &request, now);
                     }
                 }
-                Ok(Some(Event::Authenticated(request))) if input.is_empty() => self.submit(id, request, now),
-                Ok(Some(Event::Authenticated(_))) => {
+                Ok(Some(SessionEvent::Authenticated(request))) if input.is_empty() => {
+                    self.submit(id, request, now)
+                }
+                Ok(Some(SessionEvent::Authenticated(_))) => {
                     return self.end(id, &Ending::Misconduct(Misconduct::Trailing), now);
                 }
                 Err(misconduct) => return self.end(id, &Ending::Misconduct(misconduct), now),
@@ -302,7 +304,7 @@ impl Sessions {
             let Some(session) = self.live.get(&id) else { continue };
             let ending = match session.stream.is_connecting() {
                 true => Ending::Unreachable(io::ErrorKind::TimedOut.into()),
-                false => Ending::Misconduct(session.machine.lateness()),
+                false => Ending::Misconduct(session.machine.on_timeout()),
             };
             self.end(id, &ending, now);
         }
@@ -333,7 +335,7 @@ impl Sessions {
                     port.unwrap_or(0)
                 ),
             ),
-            Ending::HungUp => match session.machine.hang_up() {
+            Ending::HungUp => match session.machine.on_hang_up() {
                 Some(misconduct) => {
                     let refusal = Refusal::from(&misconduct);
                     self.complain(refusal, Some(source), now, format_args!("{source}: {misconduct}"));

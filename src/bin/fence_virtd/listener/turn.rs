@@ -14,7 +14,7 @@ use crate::inbox::Message;
 use crate::status::Counts;
 use fence_virt::fence::ListenerName;
 use fence_virt::session::Policy;
-use fence_virt::sys::mailbox::{Address, Mailbox, mailbox};
+use fence_virt::sys::mailbox::{Mailbox, MailboxSender, mailbox};
 use fence_virt::sys::poll::{Interest, PollSet};
 
 /// A bound listener, ready to be run by its thread.
@@ -28,11 +28,11 @@ enum Kind {
     Sessions {
         front: Box<dyn Front>,
         policy: Arc<Policy>,
-        address: Address<SessionMail>,
+        address: MailboxSender<SessionMail>,
         mailbox: Mailbox<SessionMail>,
     },
     /// Watchers bring the lines of VMs.
-    Serial { address: Address<SerialMail>, mailbox: Mailbox<SerialMail> },
+    Serial { address: MailboxSender<SerialMail>, mailbox: Mailbox<SerialMail> },
 }
 
 /// Where a listener's authenticated requests go.

@@ -5,7 +5,7 @@ use log::{debug, warn};
 
 use super::socket_registry::SocketClaim;
 use crate::backoff::Backoff;
-use crate::logging::{LeftOut, Limiter};
+use crate::logging::{Limiter, Suppressed};
 use crate::serial_event::LineId;
 use fence_virt::fence::Domain;
 
@@ -82,7 +82,7 @@ impl VmSocket {
         let path = self.path.display();
         if self.backoff.interval >= WARN_FROM && self.logged.as_deref() != Some(reason) {
             if let Some(left_out) = limiter.allow(now) {
-                let left_out = LeftOut(left_out);
+                let left_out = Suppressed(left_out);
                 warn!("serial: {domain}: cannot connect to {path}: {reason}: retrying{left_out}");
             }
             self.logged = Some(reason.to_owned());
