@@ -2,26 +2,26 @@
 //!
 //! | step | where |
 //! | --- | --- |
-//! | wait for sockets, mailbox and deadlines | `turn` |
-//! | accept, or read a datagram and call back | `accepting` with `tcp` and `vsock`, `multicast` |
+//! | wait for sockets, mailbox and deadlines | `event_loop` |
+//! | accept, or read a datagram and call back | `stream_acceptor` with `tcp` and `vsock`, `multicast` |
 //! | gather bytes, run the session machines | `sessions` |
-//! | duplicates, the job for the worker, the answer | `posting` |
-//! | the line in the log | `journal` |
+//! | duplicates, the job for the worker, the answer | `dispatcher` |
+//! | the line in the log | `request_log` |
 //!
 //! The serial listener has no front: a watcher brings the lines of the VMs,
-//! and `lines` serves them.
+//! and `serial_lines` serves them.
 
-mod accepting;
+mod dispatcher;
+mod event_loop;
 mod interfaces;
-mod journal;
-mod lines;
 mod mail;
 mod multicast;
-mod posting;
+mod request_log;
+mod serial_lines;
 mod sessions;
 mod stream;
+mod stream_acceptor;
 mod tcp;
-mod turn;
 mod vsock;
 
 use std::sync::Arc;
@@ -31,12 +31,12 @@ use fence_virt::config::{ListenerConfig, NamedListener};
 use fence_virt::session::Policy;
 use fence_virt::sys::poll::{PollSet, Readiness, Slot};
 
+pub(crate) use event_loop::{Listener, Outlet};
 pub(crate) use interfaces::{exists as interface_exists, snooping_warning};
 pub(crate) use mail::ListenerHandle;
-pub(crate) use turn::{Listener, Outlet};
 
-use accepting::Accepting;
 use sessions::Sessions;
+use stream_acceptor::Accepting;
 
 /// The sockets that bring new sessions in.
 trait Front: Send {

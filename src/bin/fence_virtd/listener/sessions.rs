@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use log::{debug, warn};
 
+use super::dispatcher::{Order, Outcome, Posting};
 use super::mail::Answered;
-use super::posting::{Order, Outcome, Posting};
 use super::stream::{Input, Stream};
 use crate::job::{CancelToken, RequestLabel};
 use crate::status::{Counts, Refusal};

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::accepting::Door;
 use super::stream::Stream;
+use super::stream_acceptor::Door;
 use fence_virt::config::TcpConfig;
 use fence_virt::fence::{ListenerName, Source};
 

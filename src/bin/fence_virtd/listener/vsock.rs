@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use log::{info, warn};
 
-use super::accepting::Door;
 use super::stream::Stream;
+use super::stream_acceptor::Door;
 use fence_virt::config::VsockConfig;
 use fence_virt::fence::{ListenerName, Source};
 use fence_virt::sys::vsock;

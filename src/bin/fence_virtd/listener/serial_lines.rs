@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use super::dispatcher::{Order, Outcome, Posting};
 use super::mail::{Answered, SerialMail};
-use super::posting::{Order, Outcome, Posting};
 use super::stream::{Input, Stream};
 use crate::job::CancelToken;
 use crate::logging::{LeftOut, Limiter};
@@ -365,5 +365,5 @@ impl Lines {
 }
 
 #[cfg(test)]
-#[path = "lines_tests.rs"]
+#[path = "serial_lines_tests.rs"]
 mod tests;

@@ -6,9 +6,9 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 use super::Front;
-use super::lines::Lines;
+use super::dispatcher::Posting;
 use super::mail::{ListenerHandle, ListenerMailbox, SerialMail, SessionMail};
-use super::posting::Posting;
+use super::serial_lines::Lines;
 use super::sessions::Sessions;
 use crate::inbox::Message;
 use crate::status::Counts;

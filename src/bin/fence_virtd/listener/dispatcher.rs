@@ -9,8 +9,8 @@ use crossbeam_channel::TrySendError;
 use log::warn;
 
 use super::Outlet;
-use super::journal::{Journal, Posted};
 use super::mail::Answered;
+use super::request_log::{Journal, Posted};
 use crate::inbox::Message;
 use crate::job::{AGE_LIMIT, CancelToken, Job, RequestLabel, Requester, Responder};
 use crate::status::{Counts, Refusal};
