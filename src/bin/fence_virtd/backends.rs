@@ -6,7 +6,7 @@ use crate::access::Permissions;
 use crate::backend::libvirt::Keepers;
 use crate::backend::{Backend, libvirt};
 use crate::cpg::{self, CpgThreadHandle};
-use crate::problem::Flaw;
+use crate::problem::Problem;
 use crate::startup::Startup;
 use crate::status::ClusterState;
 use crate::watch::Watchers;
@@ -35,7 +35,7 @@ pub(crate) fn check(config: &BackendConfig) -> Result<(), String> {
 }
 
 /// Warning about a setting of the backend that has no safe default.
-pub(crate) fn warn_of_delay(config: &BackendConfig) -> Option<Flaw> {
+pub(crate) fn warn_of_delay(config: &BackendConfig) -> Option<Problem> {
     match config {
         BackendConfig::Libvirt { .. } => None,
         BackendConfig::Cpg(config) => cpg::warn_of_delay(config),

@@ -18,12 +18,12 @@ use log::{error, info, warn};
 use crate::backend::libvirt::Keepers;
 use crate::backends::StartedBackend;
 use crate::cpg::CpgThreadHandle;
-use crate::heartbeat::Pulse;
+use crate::heartbeat::Heartbeat;
 use crate::inbox::Message;
 use crate::listener::{Listener, ListenerHandle};
 use crate::reload::{Reloader, Targets};
-use crate::systemd::Manager;
 use crate::systemd::Notifier;
+use crate::systemd::ServiceManager;
 use crate::watch::Watchers;
 use crate::worker;
 use fence_virt::sys::clock::monotonic_usec;
@@ -66,7 +66,7 @@ pub(crate) struct Running {
     ends: Mailbox<Ended>,
     listeners: Vec<ListenerHandle>,
     threads: Vec<JoinHandle<()>>,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     keepers: Keepers,
     cpg_thread: Option<CpgThreadHandle>,
     watchers: Watchers,
@@ -86,8 +86,8 @@ impl Running {
     ) -> Result<Running, String> {
         let (main, ends) = mailbox().map_err(|error| format!("cannot make a mailbox: {error}"))?;
         let StartedBackend { mut backend, keepers, cpg_thread, cluster: _ } = started;
-        let pulse = Pulse::default();
-        let of_worker = pulse.clone();
+        let heartbeat = Heartbeat::default();
+        let of_worker = heartbeat.clone();
         let worker = spawn("worker", &main, move || {
             worker::run(backend.as_mut(), &messages, &of_worker);
             Ok(())
@@ -100,12 +100,12 @@ impl Running {
             threads.push(spawn(handle.name().as_str(), &main, body)?);
             running.push(handle);
         }
-        Ok(Running { inbox, ends, listeners: running, threads, pulse, keepers, cpg_thread, watchers })
+        Ok(Running { inbox, ends, listeners: running, threads, heartbeat, keepers, cpg_thread, watchers })
     }
 
     /// Whether the worker turns.
-    pub(crate) fn pulse(&self) -> Pulse {
-        self.pulse.clone()
+    pub(crate) fn heartbeat(&self) -> Heartbeat {
+        self.heartbeat.clone()
     }
 
     /// Runs until a signal says stop, then stops everything. A signal to reload is
@@ -118,7 +118,7 @@ impl Running {
         mut self,
         signals: &Signals,
         notifier: &Notifier,
-        mut manager: Manager<'_>,
+        mut manager: ServiceManager<'_>,
         mut reloader: Reloader,
     ) -> Result<(), String> {
         let outcome = self.watch(signals, &mut manager, notifier, &mut reloader);
@@ -161,7 +161,7 @@ impl Running {
     fn watch(
         &mut self,
         signals: &Signals,
-        manager: &mut Manager<'_>,
+        manager: &mut ServiceManager<'_>,
         notifier: &Notifier,
         reloader: &mut Reloader,
     ) -> Result<(), String> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::backend::{Backend, LocalCallId};
-use crate::heartbeat::Pulse;
+use crate::heartbeat::Heartbeat;
 use crate::inbox::{INBOX_MAX, Message};
 use crate::job::Job;
 use fence_virt::backlog::Backlog;
@@ -20,14 +20,14 @@ enum Work {
 
 /// Handles messages until it receives `Stop` and the backlog is empty. Events are
 /// handled before the jobs that came with them, and before deadlines.
-pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>, pulse: &Pulse) {
+pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>, heartbeat: &Heartbeat) {
     let mut backlog = Backlog::default();
     let mut is_stopping = false;
     while !is_stopping || !backlog.is_empty() || backend.is_busy() {
         if backlog.is_empty() {
-            pulse.rests();
+            heartbeat.mark_idle();
             let message = wait(inbox, backend.deadline());
-            pulse.turns();
+            heartbeat.mark_busy();
             match message {
                 Ok(message) => absorb(message, backend, &mut backlog, &mut is_stopping),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -38,7 +38,7 @@ pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>, pulse: &
             let Ok(message) = inbox.try_recv() else { break };
             absorb(message, backend, &mut backlog, &mut is_stopping);
         }
-        pulse.turns();
+        heartbeat.mark_busy();
         match backlog.pop() {
             Some(Work::Job(job)) => begin(backend, job, Instant::now()),
             Some(Work::LocalCall(call)) => backend.begin_local_call(call, Instant::now()),
@@ -144,7 +144,7 @@ mod tests {
             .into();
         sender.send(Message::Stop).unwrap();
         let mut backend = Counting::default();
-        run(&mut backend, &inbox, &Pulse::default());
+        run(&mut backend, &inbox, &Heartbeat::default());
         // The first was begun before the others were looked at.
         assert_eq!(backend.1.iter().filter(|operation| operation.is_power()).count(), 2);
         let first_question = backend.1.iter().position(|&operation| operation == Status).unwrap();
@@ -160,7 +160,7 @@ mod tests {
         sender.send(Message::Job(job)).unwrap();
         sender.send(Message::Stop).unwrap();
         let mut backend = Counting::default();
-        run(&mut backend, &inbox, &Pulse::default());
+        run(&mut backend, &inbox, &Heartbeat::default());
         assert_eq!((backend.0, answers(&mail)), (1, vec![Verdict::Success.into()]));
     }
 }

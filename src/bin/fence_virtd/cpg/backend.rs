@@ -15,7 +15,7 @@ use crate::backend::{Backend, LocalCallId, PendingCall};
 use crate::inbox::{DomainChange, Event};
 use crate::job::Job;
 use crate::libvirt::Link;
-use crate::logging::{LeftOut, Limiter};
+use crate::logging::{Limiter, Suppressed};
 use crate::status::ClusterState;
 use fence_virt::fence::{Operation, Request, Target, Verdict};
 use fence_virt::routing::{ANSWER_LIMIT, Action, List, OnBehalf, Router};
@@ -250,7 +250,7 @@ impl<L: Link> Cpg<L> {
             }
             Action::Note(text) => {
                 if let Some(left_out) = self.notes.allow(now) {
-                    warn!("cpg: {text}{}", LeftOut(left_out));
+                    warn!("cpg: {text}{}", Suppressed(left_out));
                 }
             }
         }

@@ -15,7 +15,7 @@ use super::thread::CpgThread;
 use crate::access::Permissions;
 use crate::backend::libvirt::{self, Keepers, UriLink};
 use crate::inbox::Message;
-use crate::problem::Flaw;
+use crate::problem::Problem;
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
 use crate::threads::join_by;
 use fence_virt::config::{CpgConfig, NameMode, UnknownVm};
@@ -33,14 +33,14 @@ pub(crate) fn check() -> Result<(), String> {
 }
 
 /// Warning about a `host_fence_delay` that is missing or 0.
-pub(crate) fn warn_of_delay(config: &CpgConfig) -> Option<Flaw> {
+pub(crate) fn warn_of_delay(config: &CpgConfig) -> Option<Problem> {
     match config.host_fence_delay {
-        None => Some(Flaw::new(
+        None => Some(Problem::new(
             "host_fence_delay is not set: while a host is lost, off and reboot of the VMs that it ran fail",
             "if the hosts fence each other, set it to the number of seconds after which a lost host is \
              certainly off",
         )),
-        Some(0) => Some(Flaw::new(
+        Some(0) => Some(Problem::new(
             "host_fence_delay is 0: VMs count as off as soon as their host is lost, though it may still run \
              them",
             "set it to the number of seconds after which a lost host is certainly off",

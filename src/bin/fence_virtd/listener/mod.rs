@@ -32,7 +32,7 @@ use fence_virt::session::Policy;
 use fence_virt::sys::poll::{PollSet, Readiness, Slot};
 
 pub(crate) use event_loop::{Listener, Outlet};
-pub(crate) use interfaces::{exists as interface_exists, snooping_warning};
+pub(crate) use interfaces::snooping_warning;
 pub(crate) use mail::ListenerHandle;
 
 use sessions::Sessions;

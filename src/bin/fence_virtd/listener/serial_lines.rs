@@ -16,7 +16,7 @@ use super::dispatcher::{Order, Outcome, Posting};
 use super::mail::{Answered, SerialMail};
 use super::stream::{Input, Stream};
 use crate::job::CancelToken;
-use crate::logging::{LeftOut, Limiter};
+use crate::logging::{Limiter, Suppressed};
 use crate::serial_event::{ConnectedLine, LineId, SerialEvent};
 use crate::status::{Counts, Refusal};
 use fence_virt::fence::{Answer, Domain, ListenerName, Source, Verdict};
@@ -203,7 +203,7 @@ impl Lines {
         }
         let ConnectedLine { id, stream, domain, path, on_lost } = line;
         if let Some(left_out) = self.notes.allow(now) {
-            info!("{}: {domain}: connected to {}{}", self.name, path.display(), LeftOut(left_out));
+            info!("{}: {domain}: connected to {}{}", self.name, path.display(), Suppressed(left_out));
         }
         let line = Line {
             stream: Stream::connected_by(stream),
@@ -322,7 +322,7 @@ impl Lines {
         line.cancel.cancel();
         if let Some(left_out) = self.notes.allow(now) {
             let (domain, path) = (&line.domain, line.path.display());
-            info!("{}: {domain}: {path} is closed: {reason}{}", self.name, LeftOut(left_out));
+            info!("{}: {domain}: {path} is closed: {reason}{}", self.name, Suppressed(left_out));
         }
         Some(line)
     }

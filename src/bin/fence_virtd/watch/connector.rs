@@ -23,7 +23,7 @@ use super::claims::{Claim, Claims};
 use super::{Follower, Inbox};
 use crate::libvirt::DomainRun;
 use crate::libvirt::Failed;
-use crate::logging::{LeftOut, Limiter};
+use crate::logging::{Limiter, Suppressed};
 use crate::serial_event::{ConnectedLine, LineId, SerialEvent, SerialSink};
 use fence_virt::config::{SerialConfig, SerialMode};
 use fence_virt::domain_xml::Devices;
@@ -96,7 +96,7 @@ impl Socket {
     fn failed(&mut self, domain: &Domain, reason: String, notes: &mut Limiter, now: Instant) {
         if self.backoff >= PATIENCE && self.said.as_ref() != Some(&reason) {
             if let Some(left_out) = notes.allow(now) {
-                let (path, left_out) = (self.path.display(), LeftOut(left_out));
+                let (path, left_out) = (self.path.display(), Suppressed(left_out));
                 warn!("serial: {domain}: cannot connect to {path}: {reason}: trying again{left_out}");
             }
             self.said = Some(reason);
