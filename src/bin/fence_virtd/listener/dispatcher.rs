@@ -1,180 +1,163 @@
-//! The way of a listener's requests to the worker and back: duplicates,
-//! bounds, the job, the line in the log.
+//! Requests of a listener on their way to the worker and back: duplicates, limits,
+//! the job, the log line.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::TrySendError;
+use crossbeam_channel::Sender;
 use log::warn;
 
-use super::Outlet;
-use super::mail::Answered;
-use super::request_log::{Journal, Posted};
+use super::mail::{Answered, Mail};
+use super::request_log::{PendingRequest, RequestLog};
 use crate::inbox::Message;
-use crate::job::{AGE_LIMIT, CancelToken, Job, RequestLabel, Requester, Responder};
+use crate::job::{AGE_LIMIT, CancelToken, Job, Requester, Responder};
 use crate::status::{Counts, Refusal};
-use fence_virt::fence::{Identity, ListenerName, Request, Source};
-use fence_virt::history::{self, History};
+use fence_virt::fence::{Identity, Request, Source};
+use fence_virt::history::{History, HistoryRefusal};
 use fence_virt::quota::Origin;
+use fence_virt::sys::mailbox::MailboxSender;
 
-/// How many requests of one origin the worker may have at a time.
+/// Maximum requests of one origin that the worker has at a time.
 pub(super) const JOBS_MAX: usize = 64;
 
-/// A request that is to be carried out.
-pub(super) struct Order {
-    /// To whom the answer goes; no other order has had this number.
-    pub(super) id: u64,
-    pub(super) request: Request,
-    /// What makes it the same as another of this listener.
-    pub(super) identity: Identity,
-    pub(super) source: Source,
-    pub(super) received: Instant,
-    pub(super) cancel: CancelToken,
-}
+/// Sender of authenticated requests to the worker.
+pub(crate) type JobSender = Sender<Message>;
 
-/// What became of an order.
+/// Outcome of a dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// An answer will come by mail.
-    Posted,
-    /// It has failed.
+pub(super) enum DispatchOutcome {
+    /// The answer follows by mail.
+    Dispatched,
+    /// The request has failed.
     Refused,
-    /// It is another's twin: it gets no answer.
+    /// The request is a duplicate and gets no answer.
     Duplicate,
 }
 
-/// Posts an answer into the listener's mailbox; gives it back if the listener has ended.
-type PostAnswer = dyn Fn(Answered) -> Result<(), Answered> + Send + Sync;
-
-pub(super) struct Posting {
-    listener: ListenerName,
-    jobs: Outlet,
-    answers: Arc<PostAnswer>,
-    /// Requests that the worker has, by the number of their order; who waited for it may be gone.
-    with_worker: HashMap<u64, (Posted, Identity)>,
+/// Dispatcher of the requests of clients of type `Id`, each of which has at most one in flight.
+pub(super) struct Dispatcher<Id, Update> {
+    jobs: JobSender,
+    /// Mailbox of the listener, for the answers.
+    mailbox: MailboxSender<Mail<Id, Update>>,
+    /// Requests that the worker has; their clients may have hung up.
+    pending: HashMap<Id, PendingRequest>,
     history: History,
-    /// What is written of clients and their requests.
-    pub(super) journal: Journal,
+    pub(super) log: RequestLog,
 }
 
-impl Posting {
+impl<Id, Update> Dispatcher<Id, Update>
+where
+    Id: Copy + Eq + Hash + Send + 'static,
+    Update: Send + 'static,
+{
     pub(super) fn new(
         counts: Arc<Counts>,
-        jobs: Outlet,
-        answers: impl Fn(Answered) -> Result<(), Answered> + Send + Sync + 'static,
-    ) -> Posting {
-        Posting {
-            listener: counts.name().clone(),
-            journal: Journal::new(counts, Instant::now()),
-            jobs,
-            answers: Arc::new(answers),
-            with_worker: HashMap::new(),
-            history: History::default(),
-        }
+        jobs: JobSender,
+        mailbox: MailboxSender<Mail<Id, Update>>,
+    ) -> Dispatcher<Id, Update> {
+        let log = RequestLog::new(counts, Instant::now());
+        Dispatcher { jobs, mailbox, pending: HashMap::new(), history: History::default(), log }
     }
 
-    /// Whether the same request was carried out lately or is being carried out now.
-    pub(super) fn holds(&mut self, identity: &Identity, now: Instant) -> bool {
+    /// Returns true if the same request is in flight or was carried out recently.
+    pub(super) fn is_duplicate(&mut self, identity: &Identity, now: Instant) -> bool {
         self.history.holds(identity, now)
     }
 
-    /// Posts an authenticated request to the worker.
-    pub(super) fn post(&mut self, order: Order, now: Instant) -> Outcome {
-        let Order { id, request, identity, source, received, cancel } = order;
-        let origin = Origin::from(&source);
-        if self.jobs_of(origin) >= JOBS_MAX {
-            let asked = RequestLabel(&request);
-            self.journal.complain(
-                Refusal::Crowded,
-                Some(&source),
-                now,
-                format_args!("{source}: {asked}: refused, {JOBS_MAX} of its requests wait"),
-            );
-            return Outcome::Refused;
+    /// Sends an authenticated request to the worker.
+    pub(super) fn dispatch(
+        &mut self,
+        client: Id,
+        pending: PendingRequest,
+        cancel: CancelToken,
+        now: Instant,
+    ) -> DispatchOutcome {
+        let PendingRequest { request, identity, source, received } = &pending;
+        let origin = Origin::from(source);
+        if self.pending_count(origin) >= JOBS_MAX {
+            let reason = format!("refused: {JOBS_MAX} of its requests are in flight");
+            self.log.log_refused_request(Refusal::Crowded, request, source, &reason, now);
+            return DispatchOutcome::Refused;
         }
-        match self.history.begin(&identity, origin, now) {
+        match self.history.begin(identity, origin, now) {
             Ok(()) => {}
-            Err(history::HistoryRefusal::Duplicate) => {
-                self.complain_of_twin(&request, &source, now);
-                return Outcome::Duplicate;
+            Err(HistoryRefusal::Duplicate) => {
+                self.log_duplicate(request, source, now);
+                return DispatchOutcome::Duplicate;
             }
-            Err(history::HistoryRefusal::Full) => {
-                let asked = RequestLabel(&request);
-                self.journal.complain(
-                    Refusal::Crowded,
-                    Some(&source),
-                    now,
-                    format_args!("{source}: {asked}: refused, too many requests in 10 s"),
-                );
-                return Outcome::Refused;
+            Err(HistoryRefusal::Full) => {
+                let reason = "refused: too many requests within 10 s";
+                self.log.log_refused_request(Refusal::Crowded, request, source, reason, now);
+                return DispatchOutcome::Refused;
             }
         }
         let job = Job {
             request: request.clone(),
-            requester: Requester::Client { listener: self.listener.clone(), source: source.clone() },
-            received,
-            expires: received + AGE_LIMIT,
+            requester: Requester::Client { listener: self.log.listener().clone(), source: source.clone() },
+            received: *received,
+            expires: *received + AGE_LIMIT,
             cancel,
-            responder: self.responder(id),
+            responder: self.responder(client),
         };
-        match self.jobs.try_send(Message::Job(job)) {
-            Ok(()) => {
-                self.with_worker.insert(id, (Posted { request, source, received }, identity));
-            }
-            // The job is dropped, and its ticket answers failure. It was never begun, so it may come again.
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.history.retract(&identity);
-                self.journal.complain(
-                    Refusal::Crowded,
-                    Some(&source),
-                    now,
-                    format_args!("{source}: refused, the worker has too much to do"),
-                );
-            }
+        if self.jobs.try_send(Message::Job(job)).is_ok() {
+            self.pending.insert(client, pending);
+        } else {
+            // The responder of the dropped job answers failure. The request was not begun, so it may be sent again.
+            self.history.retract(identity);
+            let reason = "refused: the worker's queue is full";
+            self.log.log_refused_request(Refusal::Crowded, request, source, reason, now);
         }
-        Outcome::Posted
+        DispatchOutcome::Dispatched
     }
 
-    fn responder(&self, request: u64) -> Responder {
-        let answers = self.answers.clone();
+    fn responder(&self, client: Id) -> Responder {
+        let mailbox = self.mailbox.clone();
         Responder::new(move |answer, completion| {
-            if let Err(late) = answers(Answered { request, answer, completion }) {
+            let mail = Mail::Answered(Answered { client, answer, completion });
+            if let Err(Mail::Answered(late)) = mailbox.post(mail) {
                 let reason = late.completion.reason;
-                warn!("an answer came after its listener had ended: {} ({reason})", late.answer);
+                warn!("an answer arrived after its listener had ended: {} ({reason})", late.answer);
             }
         })
     }
 
-    /// How many requests of an origin the worker has, also those whose clients are gone.
-    fn jobs_of(&self, origin: Origin) -> usize {
-        self.with_worker.values().filter(|(posted, _)| Origin::from(&posted.source) == origin).count()
+    /// Requests of an origin that the worker has, including those of clients that hung up.
+    fn pending_count(&self, origin: Origin) -> usize {
+        self.pending.values().filter(|pending| Origin::from(&pending.source) == origin).count()
     }
 
-    /// The worker's answer to an order is given.
-    pub(super) fn answered(&mut self, answered: &Answered, is_awaited: bool, now: Instant) {
-        let Answered { request, answer, completion } = answered;
-        let Some((posted, identity)) = self.with_worker.remove(request) else { return };
+    /// Removes the request of a client whose answer has arrived, so that its next one can be dispatched.
+    pub(super) fn take(&mut self, client: Id) -> Option<PendingRequest> {
+        self.pending.remove(&client)
+    }
+
+    /// Records the answer to a request that was taken, and logs it.
+    pub(super) fn finish(
+        &mut self,
+        pending: Option<PendingRequest>,
+        answered: &Answered<Id>,
+        is_awaited: bool,
+        now: Instant,
+    ) {
+        let Some(pending) = pending else { return };
+        let Answered { answer, completion, .. } = answered;
         match completion.was_begun {
-            true => self.history.finish(&identity, now),
-            false => self.history.retract(&identity),
+            true => self.history.finish(&pending.identity, now),
+            false => self.history.retract(&pending.identity),
         }
-        self.journal.report(&posted, answer, &completion.reason, is_awaited, now);
+        self.log.log_answer(&pending, answer, &completion.reason, is_awaited, now);
     }
 
-    /// Whether the worker has none of its requests.
+    /// Logs a request that is dropped as a duplicate.
+    pub(super) fn log_duplicate(&mut self, request: &Request, source: &Source, now: Instant) {
+        self.log.log_refused_request(Refusal::Duplicate, request, source, "dropped as a duplicate", now);
+    }
+
+    /// True if the worker has no request of this listener.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        self.with_worker.is_empty()
-    }
-
-    /// A request is dropped because its twin is or was carried out.
-    pub(super) fn complain_of_twin(&mut self, request: &Request, source: &Source, now: Instant) {
-        self.journal.complain(
-            Refusal::Duplicate,
-            Some(source),
-            now,
-            format_args!("{source}: {}: dropped as a duplicate", RequestLabel(request)),
-        );
+        self.pending.is_empty()
     }
 }

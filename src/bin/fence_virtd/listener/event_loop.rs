@@ -1,160 +1,94 @@
+//! The poll(2) loop that all listeners share.
+
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::Sender;
-
-use super::Front;
-use super::dispatcher::Posting;
-use super::mail::{ListenerHandle, ListenerMailbox, SerialMail, SessionMail};
-use super::serial_lines::Lines;
-use super::sessions::Sessions;
-use crate::inbox::Message;
+use super::mail::Mail;
+use super::service::{Acceptor, Service};
 use crate::status::Counts;
-use fence_virt::fence::ListenerName;
-use fence_virt::session::Policy;
-use fence_virt::sys::mailbox::{Mailbox, MailboxSender, mailbox};
+use fence_virt::sys::mailbox::Mailbox;
 use fence_virt::sys::poll::{Interest, PollSet};
 
-/// A bound listener, ready to be run by its thread.
-pub(crate) struct Listener {
+/// Event loop of a listener's thread.
+pub(super) struct EventLoop<S: Service> {
     counts: Arc<Counts>,
-    kind: Kind,
+    acceptor: Option<Box<dyn Acceptor<S>>>,
+    pub(super) service: S,
+    mailbox: Mailbox<Mail<S::Id, S::Update>>,
+    is_stopping: bool,
 }
 
-enum Kind {
-    /// Clients connect, ask and go.
-    Sessions {
-        front: Box<dyn Front>,
-        policy: Arc<Policy>,
-        address: MailboxSender<SessionMail>,
-        mailbox: Mailbox<SessionMail>,
-    },
-    /// Watchers bring the lines of VMs.
-    Serial { address: MailboxSender<SerialMail>, mailbox: Mailbox<SerialMail> },
-}
-
-/// Where a listener's authenticated requests go.
-pub(crate) type Outlet = Sender<Message>;
-
-impl Listener {
-    pub(super) fn of_sessions(
-        name: ListenerName,
-        front: Box<dyn Front>,
-        policy: Arc<Policy>,
-    ) -> Result<Listener, String> {
-        let (address, mailbox) = mailbox().map_err(|error| format!("{name}: {error}"))?;
-        let kind = Kind::Sessions { front, policy, address, mailbox };
-        Ok(Listener { counts: Arc::new(Counts::new(name)), kind })
+impl<S: Service> EventLoop<S> {
+    pub(super) fn new(
+        counts: Arc<Counts>,
+        acceptor: Option<Box<dyn Acceptor<S>>>,
+        service: S,
+        mailbox: Mailbox<Mail<S::Id, S::Update>>,
+    ) -> EventLoop<S> {
+        EventLoop { counts, acceptor, service, mailbox, is_stopping: false }
     }
 
-    pub(super) fn of_lines(name: ListenerName) -> Result<Listener, String> {
-        let (address, mailbox) = mailbox().map_err(|error| format!("{name}: {error}"))?;
-        Ok(Listener { counts: Arc::new(Counts::new(name)), kind: Kind::Serial { address, mailbox } })
-    }
-
-    /// Its counters.
-    pub(crate) fn counts(&self) -> Arc<Counts> {
-        self.counts.clone()
-    }
-
-    /// Handle for other threads.
-    pub(crate) fn handle(&self) -> ListenerHandle {
-        let mailbox = match &self.kind {
-            Kind::Sessions { address, .. } => ListenerMailbox::Sessions(address.clone()),
-            Kind::Serial { address, .. } => ListenerMailbox::Serial(address.clone()),
-        };
-        ListenerHandle { name: self.counts.name().clone(), mailbox }
-    }
-
-    /// Takes requests and posts them to `jobs` until it is told to stop and
-    /// all that it took are answered.
+    /// Runs until it is stopped and the last connection is closed.
     ///
     /// # Errors
     ///
-    /// poll(2)'s, with which no listener can go on.
-    pub(crate) fn run(self, jobs: Outlet) -> io::Result<()> {
-        match self.kind {
-            Kind::Sessions { front, policy, address, mailbox } => {
-                let posting = Posting::new(self.counts.clone(), jobs, SessionMail::answers(address));
-                let sessions = Sessions::new(self.counts, policy, posting);
-                Turns { front: Some(front), sessions, mailbox }.run()
-            }
-            Kind::Serial { address, mailbox } => {
-                let posting = Posting::new(self.counts.clone(), jobs, SerialMail::answers(address));
-                Lines::new(self.counts, posting).run(&mailbox)
-            }
-        }
-    }
-}
-
-/// The loop of a listener with sessions.
-struct Turns {
-    front: Option<Box<dyn Front>>,
-    sessions: Sessions,
-    mailbox: Mailbox<SessionMail>,
-}
-
-impl Turns {
-    fn run(mut self) -> io::Result<()> {
-        while self.front.is_some() || !self.sessions.is_empty() {
+    /// Error of poll(2).
+    pub(super) fn run(mut self) -> io::Result<()> {
+        while !self.is_stopping || self.service.open_count() > 0 {
             self.turn()?;
         }
         Ok(())
     }
 
-    /// One turn: wait, look at the clock once, attend to everything that is ready.
-    fn turn(&mut self) -> io::Result<()> {
-        let sessions = &mut self.sessions;
+    /// Waits once, then handles everything that is ready, with one reading of the clock:
+    /// deadlines first, since input after them is too late; then connections, before
+    /// mail, so that a hang-up is seen before the answer; new connections last.
+    pub(super) fn turn(&mut self) -> io::Result<()> {
+        let began = Instant::now();
+        let service_deadline = self.service.deadline(began);
+        let acceptor_deadline = self.acceptor.as_ref().and_then(|acceptor| acceptor.deadline());
+        let deadline = service_deadline.into_iter().chain(acceptor_deadline).min();
         let mut set = PollSet::new();
         let mail = set.add(self.mailbox.as_fd(), Interest::Read);
-        let mut front_slots = Vec::new();
-        if let Some(front) = &self.front {
-            front.register(&mut set, &mut front_slots);
-        }
-        let session_slots = sessions.register(&mut set);
-        let front_deadline = self.front.as_ref().and_then(|front| front.deadline());
-        let wake = sessions.deadline().into_iter().chain(front_deadline).min();
-        set.wait(wake.map(|at| at.saturating_duration_since(Instant::now())))?;
+        let new = self.acceptor.as_ref().map_or_else(Vec::new, |acceptor| acceptor.register(&mut set));
+        let mut polled = Vec::new();
+        self.service.register(began, |id, fd, interest| polled.push((id, interest, set.add(fd, interest))));
+        set.wait(deadline.map(|at| at.saturating_duration_since(began)))?;
 
         let now = Instant::now();
-        let mail = set.ready(mail);
-        let front_ready: Vec<_> = front_slots.iter().map(|&slot| set.ready(slot)).collect();
-        let session_ready: Vec<_> =
-            session_slots.iter().map(|&(id, slot)| (id, set.ready(slot))).filter(|(_, r)| r.any()).collect();
+        let has_mail = set.ready(mail).any();
+        let new: Vec<bool> = new.iter().map(|&slot| set.ready(slot).any()).collect();
+        let ready = polled.into_iter().map(|(id, interest, slot)| (id, interest, set.ready(slot)));
+        let ready: Vec<_> = ready.filter(|(.., ready)| ready.any()).collect();
         drop(set);
 
-        // Deadlines first: what comes after them does not count. Then sessions, before mail: a hang-up
-        // that came first is seen first.
-        sessions.expire(now);
-        for (id, ready) in session_ready {
-            sessions.attend(id, ready, now);
+        self.service.expire(now);
+        for (id, interest, ready) in ready {
+            self.service.attend(id, interest, ready, now);
         }
-        if mail.any() {
+        if has_mail {
             self.read_mail(now);
         }
-        if let Some(front) = &mut self.front {
-            front.attend(&front_ready, &mut self.sessions, now);
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.accept(&new, &mut self.service, now);
         }
-        self.sessions.count();
+        self.counts.set_open(self.service.open_count());
         Ok(())
     }
 
     fn read_mail(&mut self, now: Instant) {
-        let sessions = &mut self.sessions;
         for mail in self.mailbox.take() {
+            if matches!(mail, Mail::Stop | Mail::Abort) {
+                self.is_stopping = true;
+                self.acceptor = None;
+            }
             match mail {
-                SessionMail::Answered(answered) => sessions.answered(&answered, now),
-                SessionMail::Policy(policy) => sessions.adopt(policy),
-                SessionMail::Stop => {
-                    self.front = None;
-                    sessions.close_unauthenticated();
-                }
-                SessionMail::Abort => {
-                    self.front = None;
-                    sessions.abort(now);
-                }
+                Mail::Answered(answered) => self.service.answered(answered, now),
+                Mail::Update(update) => self.service.update(update, now),
+                Mail::Stop => self.service.stop(now),
+                Mail::Abort => self.service.abort(now),
             }
         }
     }

@@ -1,57 +1,58 @@
-//! The serial listener: the lines of all VMs that run, in one poll loop.
+//! The serial listener's service: the lines of all running VMs.
 //!
-//! A watcher connects to the sockets and hands them over; a line that breaks
-//! is handed back, and the watcher looks whether its VM still runs.
+//! A watcher connects to the sockets of the VMs and sends the lines here. It is
+//! notified of a line that breaks, and checks whether the VM still runs.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::dispatcher::{Order, Outcome, Posting};
-use super::mail::{Answered, SerialMail};
-use super::stream::{Input, Stream};
+use super::dispatcher::{DispatchOutcome, Dispatcher};
+use super::mail::{Answered, Mail};
+use super::request_log::PendingRequest;
+use super::service::Service;
+use super::stream::{NonblockingStream, ReadOutcome};
 use crate::job::CancelToken;
 use crate::logging::{Limiter, Suppressed};
 use crate::serial_event::{ConnectedLine, LineId, SerialEvent};
-use crate::status::{Counts, Refusal};
-use fence_virt::fence::{Answer, Domain, ListenerName, Source, Verdict};
+use crate::status::Refusal;
+use fence_virt::fence::{Answer, Domain, Source, Verdict};
 use fence_virt::session::{GuestLine, LINE_READ_MAX};
-use fence_virt::sys::mailbox::Mailbox;
-use fence_virt::sys::poll::{Interest, PollSet, Readiness, Slot};
+use fence_virt::sys::poll::{Interest, Readiness};
 use fence_virt::wire::RECORD_LEN;
 
-/// For how long after something happened only the lines where it did are polled.
-const LIVELY: Duration = Duration::from_millis(1);
+/// Time for which, after activity on some lines, only these lines are polled. To poll thousands
+/// of idle lines takes longer than everything else that a request needs.
+const ACTIVE: Duration = Duration::from_millis(1);
 
-/// So many bytes of answers may wait for their guests to read them, of all lines together.
+/// Maximum bytes of answers that guests have not read, all lines together.
 const UNREAD_MAX: usize = 64 << 20;
 
-/// A line of a VM.
-struct Line {
-    stream: Stream,
+/// Message to a serial listener.
+pub(super) type SerialMail = Mail<LineId, SerialEvent>;
+
+/// A connected line of a VM.
+struct SerialLine {
+    stream: NonblockingStream,
     machine: GuestLine,
-    source: Source,
     domain: Arc<Domain>,
     path: PathBuf,
-    /// Told if the line breaks.
+    /// Called if the line breaks.
     on_lost: Box<dyn FnOnce() + Send>,
-    /// Told if the line breaks while a request of it is carried out.
+    /// Cancelled if the line breaks while the worker has its request.
     cancel: CancelToken,
 }
 
-/// A line in the poll set of a turn.
-struct Polled {
-    id: LineId,
-    slot: Slot,
-    interest: Interest,
-}
+impl SerialLine {
+    fn source(&self) -> Source {
+        Source::Domain(self.domain.clone())
+    }
 
-impl Line {
     fn interest(&self, is_stopping: bool) -> Interest {
         match (!is_stopping && self.machine.wants_input(), self.machine.output().is_empty()) {
             (true, true) => Interest::Read,
@@ -61,140 +62,45 @@ impl Line {
         }
     }
 
-    /// Writes what there is to say, as far as the guest takes it.
+    /// Writes pending output, as far as the guest takes it.
     fn flush(&mut self) -> io::Result<()> {
-        while !self.machine.output().is_empty() {
-            match self.stream.write(self.machine.output())? {
-                0 => break,
-                count => self.machine.sent(count),
-            }
-        }
+        let count = self.stream.write(self.machine.output())?;
+        self.machine.sent(count);
         Ok(())
     }
 }
 
-pub(super) struct Lines {
-    name: ListenerName,
-    counts: Arc<Counts>,
-    live: BTreeMap<LineId, Line>,
-    /// Those whose machines have a deadline.
+/// All lines of a serial listener.
+pub(super) struct SerialLines {
+    lines: BTreeMap<LineId, SerialLine>,
+    /// Lines whose machines have a deadline.
     timed: BTreeSet<LineId>,
-    /// Those on which something happened since all were polled, and until
-    /// when these alone are polled.
-    lively: BTreeSet<LineId>,
-    lively_until: Option<Instant>,
-    posting: Posting,
-    /// The lines of the requests that the worker has, by the number of the order.
-    orders: HashMap<u64, LineId>,
-    next_order: u64,
+    /// Lines with activity since all lines were polled last.
+    recently_active: BTreeSet<LineId>,
+    /// End of the time for which only these are polled; none while there is no activity.
+    active_until: Option<Instant>,
+    dispatcher: Dispatcher<LineId, SerialEvent>,
     is_stopping: bool,
-    /// Keeps lines that come and go from filling the log.
-    notes: Limiter,
+    /// Limit of log lines about connections.
+    connections: Limiter,
 }
 
-impl Lines {
-    pub(super) fn new(counts: Arc<Counts>, posting: Posting) -> Lines {
-        Lines {
-            live: BTreeMap::new(),
+impl SerialLines {
+    pub(super) fn new(dispatcher: Dispatcher<LineId, SerialEvent>) -> SerialLines {
+        SerialLines {
+            lines: BTreeMap::new(),
             timed: BTreeSet::new(),
-            lively: BTreeSet::new(),
-            lively_until: None,
-            name: counts.name().clone(),
-            posting,
-            counts,
-            orders: HashMap::new(),
-            next_order: 0,
+            recently_active: BTreeSet::new(),
+            active_until: None,
+            dispatcher,
             is_stopping: false,
-            notes: Limiter::new(100, Duration::from_secs(1), Instant::now()),
+            connections: Limiter::new(100, Duration::from_secs(1), Instant::now()),
         }
     }
 
-    /// Serves the lines until it is told to stop and what it took is answered.
-    ///
-    /// # Errors
-    ///
-    /// poll(2)'s, with which no listener can go on.
-    pub(super) fn run(mut self, mailbox: &Mailbox<SerialMail>) -> io::Result<()> {
-        while !(self.is_stopping && self.live.is_empty()) {
-            self.turn(mailbox)?;
-            self.counts.set_open(self.live.len());
-        }
-        Ok(())
-    }
-
-    /// One turn: wait, look at the clock once, attend to everything that is ready.
-    ///
-    /// To poll thousands of silent lines takes longer than all the rest of a
-    /// request. So for a moment after something happened only the mailbox is
-    /// polled, which will have the answer, and the lines where it happened.
-    fn turn(&mut self, mailbox: &Mailbox<SerialMail>) -> io::Result<()> {
-        let began = Instant::now();
-        let until = self.lively_until.filter(|at| began < *at);
-        if until.is_none() {
-            self.lively.clear();
-        }
-        let mut set = PollSet::new();
-        let mail = set.add(mailbox.as_fd(), Interest::Read);
-        let slots = self.register(&mut set, until.is_none());
-        let times = self.timed.iter().filter_map(|id| self.live.get(id)?.machine.deadline());
-        let wake = times.chain(until).min();
-        set.wait(wake.map(|at| at.saturating_duration_since(began)))?;
-
-        let now = Instant::now();
-        let mail = set.ready(mail);
-        let ready: Vec<_> = slots
-            .iter()
-            .map(|polled| (polled.id, polled.interest, set.ready(polled.slot)))
-            .filter(|(.., ready)| ready.any())
-            .collect();
-        drop(set);
-        let is_idle = ready.is_empty() && !mail.any();
-        self.lively_until = match until {
-            None if !is_idle => Some(now + LIVELY),
-            Some(_) if is_idle => None,
-            unchanged => unchanged,
-        };
-
-        self.expire(now);
-        for (id, interest, ready) in ready {
-            self.lively.insert(id);
-            self.attend(id, interest, ready, now);
-        }
-        if mail.any() {
-            self.read_mail(mailbox, now);
-        }
-        Ok(())
-    }
-
-    fn register<'a>(&'a self, set: &mut PollSet<'a>, all: bool) -> Vec<Polled> {
-        let mut slots = Vec::new();
-        let mut add = |id: LineId, line: &'a Line| {
-            let interest = line.interest(self.is_stopping);
-            slots.push(Polled { id, slot: set.add(line.stream.as_fd(), interest), interest });
-        };
-        match all {
-            true => self.live.iter().for_each(|(&id, line)| add(id, line)),
-            false => self
-                .lively
-                .iter()
-                .filter_map(|id| self.live.get_key_value(id))
-                .for_each(|(&id, line)| add(id, line)),
-        }
-        slots
-    }
-
-    fn read_mail(&mut self, mailbox: &Mailbox<SerialMail>, now: Instant) {
-        for mail in mailbox.take() {
-            match mail {
-                SerialMail::Answered(answered) => self.answered(answered, now),
-                SerialMail::Line(SerialEvent::Connected(line)) => self.open(line, now),
-                SerialMail::Line(SerialEvent::Removed(line)) => {
-                    self.close(line, "its VM has it no more", now);
-                }
-                SerialMail::Stop => self.stop(now),
-                SerialMail::Abort => self.abort(now),
-            }
-        }
+    fn mark_active(&mut self, id: LineId, now: Instant) {
+        self.recently_active.insert(id);
+        self.active_until.get_or_insert(now + ACTIVE);
     }
 
     fn open(&mut self, line: ConnectedLine, now: Instant) {
@@ -202,165 +108,195 @@ impl Lines {
             return;
         }
         let ConnectedLine { id, stream, domain, path, on_lost } = line;
-        if let Some(left_out) = self.notes.allow(now) {
-            info!("{}: {domain}: connected to {}{}", self.name, path.display(), Suppressed(left_out));
+        if let Some(suppressed) = self.connections.allow(now) {
+            let listener = self.dispatcher.log.listener();
+            info!("{listener}: {domain}: connected to {}{}", path.display(), Suppressed(suppressed));
         }
-        let line = Line {
-            stream: Stream::connected_by(stream),
-            machine: GuestLine::default(),
-            source: Source::Domain(domain.clone()),
-            domain,
-            path,
-            on_lost,
-            cancel: CancelToken::default(),
-        };
-        self.live.insert(id, line);
+        let stream = NonblockingStream::connected(stream);
+        let machine = GuestLine::default();
+        let cancel = CancelToken::default();
+        self.lines.insert(id, SerialLine { stream, machine, domain, path, on_lost, cancel });
+        self.mark_active(id, now);
     }
 
-    /// Attends to a line on which something happened of what was awaited.
-    fn attend(&mut self, id: LineId, interest: Interest, ready: Readiness, now: Instant) {
-        let Some(line) = self.live.get_mut(&id) else { return };
-        if ready.read && matches!(interest, Interest::Write | Interest::HangUp) {
-            // Nothing but a hang-up was awaited.
-            return self.lose(id, "the VM's side hung up", now);
-        }
-        if ready.read {
-            let mut buffer = [0; LINE_READ_MAX];
-            match line.stream.read(&mut buffer) {
-                Ok(Input::Bytes(count)) => line.machine.receive(&buffer[..count], count < buffer.len(), now),
-                Ok(Input::Nothing) => line.machine.receive(&[], true, now),
-                Ok(Input::End) => return self.lose(id, "the VM's side hung up", now),
-                Err(error) => return self.lose(id, &error.to_string(), now),
-            }
-        }
-        self.advance(id, now);
-    }
-
-    /// Gives up requests that stay incomplete.
-    fn expire(&mut self, now: Instant) {
-        for id in std::mem::take(&mut self.timed) {
-            if let Some(line) = self.live.get_mut(&id) {
-                line.machine.expire(now);
-            }
-            self.advance(id, now);
-        }
-    }
-
-    /// Writes what can be written, and posts the next request if it is its turn.
+    /// Writes pending output, and dispatches the next request if none is in flight.
     fn advance(&mut self, id: LineId, now: Instant) {
         loop {
-            let Some(line) = self.live.get_mut(&id) else { return };
+            let Some(line) = self.lines.get_mut(&id) else { return };
             if let Err(error) = line.flush() {
                 return self.lose(id, &error.to_string(), now);
             }
             let Some((request, received)) = line.machine.next_request() else { break };
             let identity = request.identity().requested_by(line.domain.uuid);
-            let source = line.source.clone();
-            let cancel = line.cancel.clone();
-            let order = self.next_order;
-            self.next_order += 1;
-            let outcome =
-                self.posting.post(Order { id: order, request, identity, source, received, cancel }, now);
-            match outcome {
-                Outcome::Posted => {
-                    self.orders.insert(order, id);
-                    break;
-                }
-                Outcome::Refused => line.machine.answer(&Verdict::Failure.into()),
-                Outcome::Duplicate => line.machine.skip(),
+            let pending = PendingRequest { request, identity, source: line.source(), received };
+            match self.dispatcher.dispatch(id, pending, line.cancel.clone(), now) {
+                DispatchOutcome::Dispatched => break,
+                DispatchOutcome::Refused => line.machine.answer(&Verdict::Failure.into()),
+                DispatchOutcome::Duplicate => line.machine.skip(),
             }
         }
-        if self.live.get(&id).is_some_and(|line| line.machine.deadline().is_some()) {
+        if self.lines.get(&id).is_some_and(|line| line.machine.deadline().is_some()) {
             self.timed.insert(id);
         }
         self.end_if_done(id);
     }
 
-    /// The worker's answer to an order.
-    fn answered(&mut self, mut answered: Answered, now: Instant) {
-        let Some(id) = self.orders.remove(&answered.request) else { return };
-        if !self.has_room_for(&answered.answer, now) {
-            answered.answer = Verdict::Failure.into();
-        }
-        // The guest first, it waits; the rest after it.
-        let mut is_awaited = false;
-        if let Some(line) = self.live.get_mut(&id) {
-            is_awaited = true;
-            line.machine.answer(&answered.answer);
-        }
-        self.advance(id, now);
-        self.posting.answered(&answered, is_awaited, now);
-    }
-
-    /// Lists that nobody reads must not fill the memory, however many guests leave theirs.
+    /// Returns false for a list that would exceed the memory for unread answers.
     fn has_room_for(&mut self, answer: &Answer, now: Instant) -> bool {
         let Answer::HostList(entries) = answer else { return true };
-        let unread: usize = self.live.values().map(|line| line.machine.output().len()).sum();
+        let unread: usize = self.lines.values().map(|line| line.machine.output().len()).sum();
         let has_room = unread + entries.len() * RECORD_LEN <= UNREAD_MAX;
         if !has_room {
-            let unread = unread >> 20;
-            self.posting.journal.complain(
+            self.dispatcher.log.log_refusal(
                 Refusal::Crowded,
                 None,
+                format_args!("refused a list: guests have left {} MiB of answers unread", unread >> 20),
                 now,
-                format_args!("a list was refused: guests left {unread} MiB unread"),
             );
         }
         has_room
     }
 
-    /// The line broke by itself: its VM may run on.
+    /// Closes a line that broke, and notifies the watcher: its VM may still run.
     fn lose(&mut self, id: LineId, reason: &str, now: Instant) {
         if let Some(line) = self.close(id, reason, now) {
             (line.on_lost)();
         }
     }
 
-    fn close(&mut self, id: LineId, reason: &str, now: Instant) -> Option<Line> {
-        let line = self.live.remove(&id)?;
-        // A request of its that the worker has not begun will be dropped.
+    /// Closes a line. The worker drops its request, unless it has begun it.
+    fn close(&mut self, id: LineId, reason: &str, now: Instant) -> Option<SerialLine> {
+        let line = self.lines.remove(&id)?;
         line.cancel.cancel();
-        if let Some(left_out) = self.notes.allow(now) {
-            let (domain, path) = (&line.domain, line.path.display());
-            info!("{}: {domain}: {path} is closed: {reason}{}", self.name, Suppressed(left_out));
+        if let Some(suppressed) = self.connections.allow(now) {
+            let listener = self.dispatcher.log.listener();
+            let SerialLine { domain, path, .. } = &line;
+            info!("{listener}: {domain}: {} is closed: {reason}{}", path.display(), Suppressed(suppressed));
         }
         Some(line)
     }
 
-    /// The daemon stops: what the worker has is answered, nothing new is taken.
+    fn end_if_done(&mut self, id: LineId) {
+        let is_done = |line: &SerialLine| !line.machine.is_waiting() && line.machine.output().is_empty();
+        if self.is_stopping && self.lines.get(&id).is_some_and(is_done) {
+            self.lines.remove(&id);
+        }
+    }
+}
+
+impl Service for SerialLines {
+    type Id = LineId;
+    type Update = SerialEvent;
+
+    fn open_count(&self) -> usize {
+        self.lines.len()
+    }
+
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        let deadlines = self.timed.iter().filter_map(|id| self.lines.get(id)?.machine.deadline());
+        deadlines.chain(self.active_until.filter(|at| now < *at)).min()
+    }
+
+    fn register<'a>(&'a mut self, now: Instant, mut add: impl FnMut(LineId, BorrowedFd<'a>, Interest)) {
+        if self.active_until.is_some_and(|at| now >= at) {
+            self.active_until = None;
+            self.recently_active.clear();
+        }
+        let mut add = |id: LineId, line: &'a SerialLine| {
+            add(id, line.stream.as_fd(), line.interest(self.is_stopping));
+        };
+        match self.active_until {
+            None => self.lines.iter().for_each(|(&id, line)| add(id, line)),
+            Some(_) => {
+                let active = self.recently_active.iter().filter_map(|id| self.lines.get_key_value(id));
+                active.for_each(|(&id, line)| add(id, line));
+            }
+        }
+    }
+
+    /// Gives up requests that stay incomplete.
+    fn expire(&mut self, now: Instant) {
+        for id in std::mem::take(&mut self.timed) {
+            if let Some(line) = self.lines.get_mut(&id) {
+                line.machine.expire(now);
+            }
+            self.advance(id, now);
+        }
+    }
+
+    fn attend(&mut self, id: LineId, interest: Interest, ready: Readiness, now: Instant) {
+        self.mark_active(id, now);
+        let Some(line) = self.lines.get_mut(&id) else { return };
+        if ready.read && matches!(interest, Interest::Write | Interest::HangUp) {
+            // The line was not polled for input, so this is a hang-up.
+            return self.lose(id, "the VM's side hung up", now);
+        }
+        if ready.read {
+            let mut buffer = [0; LINE_READ_MAX];
+            match line.stream.read(&mut buffer) {
+                Ok(ReadOutcome::Bytes(count)) => {
+                    line.machine.receive(&buffer[..count], count < buffer.len(), now);
+                }
+                Ok(ReadOutcome::WouldBlock) => line.machine.receive(&[], true, now),
+                Ok(ReadOutcome::HungUp) => return self.lose(id, "the VM's side hung up", now),
+                Err(error) => return self.lose(id, &error.to_string(), now),
+            }
+        }
+        self.advance(id, now);
+    }
+
+    fn answered(&mut self, mut answered: Answered<LineId>, now: Instant) {
+        let id = answered.client;
+        let pending = self.dispatcher.take(id);
+        if !self.has_room_for(&answered.answer, now) {
+            answered.answer = Verdict::Failure.into();
+        }
+        // The guest comes first, since it waits.
+        let is_awaited = self.lines.contains_key(&id);
+        if let Some(line) = self.lines.get_mut(&id) {
+            line.machine.answer(&answered.answer);
+            self.mark_active(id, now);
+            self.advance(id, now);
+        }
+        self.dispatcher.finish(pending, &answered, is_awaited, now);
+    }
+
+    fn update(&mut self, event: SerialEvent, now: Instant) {
+        match event {
+            SerialEvent::Connected(line) => self.open(line, now),
+            SerialEvent::Removed(id) => drop(self.close(id, "the VM stopped or lost the device", now)),
+        }
+    }
+
     fn stop(&mut self, now: Instant) {
         self.is_stopping = true;
-        let ids: Vec<LineId> = self.live.keys().copied().collect();
+        let ids: Vec<LineId> = self.lines.keys().copied().collect();
         for id in ids {
-            let Some(line) = self.live.get_mut(&id) else { continue };
+            let Some(line) = self.lines.get_mut(&id) else { continue };
             let dropped = line.machine.clear();
             if dropped > 0 {
-                let source = &line.source;
-                let line = format_args!("{source}: {dropped} requests dropped, the daemon stops");
-                self.posting.journal.complain(Refusal::Error, Some(source), now, line);
+                self.dispatcher.log.log_refusal(
+                    Refusal::Error,
+                    Some(&line.source()),
+                    format_args!("{dropped} requests dropped: the daemon is stopping"),
+                    now,
+                );
             }
             self.end_if_done(id);
         }
     }
 
-    fn end_if_done(&mut self, id: LineId) {
-        let is_done = |line: &Line| !line.machine.is_waiting() && line.machine.output().is_empty();
-        if self.is_stopping && self.live.get(&id).is_some_and(is_done) {
-            self.live.remove(&id);
-        }
-    }
-
-    /// The grace is over: what is not answered has failed, and is not begun any more.
     fn abort(&mut self, now: Instant) {
         self.stop(now);
-        for line in self.live.values_mut().filter(|line| line.machine.is_waiting()) {
+        for line in self.lines.values_mut().filter(|line| line.machine.is_waiting()) {
             line.cancel.cancel();
-            warn!("{}: {}: answered with failure, the daemon stops", self.name, line.source);
+            let listener = self.dispatcher.log.listener();
+            warn!("{listener}: {}: answered with failure: the daemon is stopping", line.domain);
             line.machine.answer(&Verdict::Failure.into());
             // A guest that does not read has had its time.
             let _ = line.flush();
         }
-        self.live.clear();
+        self.lines.clear();
     }
 }
 

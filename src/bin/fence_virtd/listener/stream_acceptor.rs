@@ -1,99 +1,95 @@
-//! Takes connections from a socket that listens, within bounds.
+//! Acceptor of connections from a listening socket, with limits.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use super::Front;
+use super::service::Acceptor;
 use super::sessions::Sessions;
-use super::stream::Stream;
+use super::stream::NonblockingStream;
 use crate::status::Refusal;
 use fence_virt::fence::Source;
-use fence_virt::sys::poll::{Interest, PollSet, Readiness, Slot};
+use fence_virt::sys::poll::{Interest, PollSet, Slot};
 
-/// How long no connection is taken after the system ran out of descriptors or memory.
+/// Pause after the system ran out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Connections taken in one turn, so that one crowd does not starve the sessions.
+/// Maximum connections accepted in one turn, so that a crowd does not starve the sessions.
 const BATCH: usize = 64;
 
-/// A socket that listens, or will.
-pub(super) trait Door: Send {
-    /// The socket, if it listens.
+/// Socket that listens, or that will once its address exists.
+pub(super) trait ListeningSocket: Send {
+    /// Descriptor, if the socket listens.
     fn socket(&self) -> Option<BorrowedFd<'_>>;
 
-    /// Takes a connection that waits, and says from whom it comes.
-    fn accept(&self) -> io::Result<(Stream, Source)>;
+    /// Accepts a pending connection; returns it with its peer.
+    fn accept(&self) -> io::Result<(NonblockingStream, Source)>;
 
-    /// When it wants to be attended to, if it does not listen yet.
-    fn deadline(&self) -> Option<Instant>;
+    /// Time of the next `retry`, if the socket does not listen yet.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
 
-    /// Tries to listen, if it is time.
-    fn attend(&mut self, now: Instant);
+    /// Tries to listen, if the deadline has passed.
+    fn retry(&mut self, _now: Instant) {}
 }
 
-/// A front of connections that come in.
-pub(super) struct Accepting<D> {
-    door: D,
-    /// While no connection is taken: until when.
+/// Acceptor of the connections of one socket.
+pub(super) struct StreamAcceptor<L> {
+    socket: L,
+    /// End of a pause.
     resume: Option<Instant>,
 }
 
-impl<D: Door> Accepting<D> {
-    pub(super) fn new(door: D) -> Accepting<D> {
-        Accepting { door, resume: None }
+impl<L: ListeningSocket> StreamAcceptor<L> {
+    pub(super) fn new(socket: L) -> StreamAcceptor<L> {
+        StreamAcceptor { socket, resume: None }
     }
 
-    fn accept(&mut self, sessions: &mut Sessions, now: Instant) {
+    fn accept_batch(&mut self, sessions: &mut Sessions, now: Instant) {
         for _ in 0..BATCH {
-            match self.door.accept() {
-                Ok((stream, source)) => sessions.accept(stream, source, now),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if is_shortage(&error) => {
-                    sessions.complain(
-                        Refusal::Error,
-                        None,
-                        now,
-                        format_args!("cannot take a connection for now: {error}"),
-                    );
-                    self.resume = Some(now + PAUSE);
-                    return;
+            let error = match self.socket.accept() {
+                Ok((stream, source)) => {
+                    sessions.accept(stream, source, now);
+                    continue;
                 }
-                // The connection is gone again; the next one need not be.
-                Err(error) => sessions.complain(
-                    Refusal::Error,
-                    None,
-                    now,
-                    format_args!("a connection was lost: {error}"),
-                ),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => error,
+            };
+            sessions.log().log_refusal(
+                Refusal::Error,
+                None,
+                format_args!("cannot accept a connection: {error}"),
+                now,
+            );
+            // After any other error, which concerns one connection, the next one may succeed.
+            if is_shortage(&error) {
+                self.resume = Some(now + PAUSE);
+                return;
             }
         }
     }
 }
 
-impl<D: Door> Front for Accepting<D> {
-    fn register<'a>(&'a self, set: &mut PollSet<'a>, slots: &mut Vec<Slot>) {
-        if let (Some(socket), None) = (self.door.socket(), self.resume) {
-            slots.push(set.add(socket, Interest::Read));
-        }
-    }
-
-    fn attend(&mut self, ready: &[Readiness], sessions: &mut Sessions, now: Instant) {
-        if self.resume.is_some_and(|at| now >= at) {
-            self.resume = None;
-        }
-        self.door.attend(now);
-        if ready.iter().any(|ready| ready.any()) {
-            self.accept(sessions, now);
-        }
+impl<L: ListeningSocket> Acceptor<Sessions> for StreamAcceptor<L> {
+    fn register<'a>(&'a self, set: &mut PollSet<'a>) -> Vec<Slot> {
+        let socket = self.socket.socket().filter(|_| self.resume.is_none());
+        socket.map(|socket| set.add(socket, Interest::Read)).into_iter().collect()
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.resume.into_iter().chain(self.door.deadline()).min()
+        self.resume.into_iter().chain(self.socket.deadline()).min()
+    }
+
+    fn accept(&mut self, ready: &[bool], sessions: &mut Sessions, now: Instant) {
+        self.resume = self.resume.filter(|at| now < *at);
+        self.socket.retry(now);
+        if ready.contains(&true) {
+            self.accept_batch(sessions, now);
+        }
     }
 }
 
-/// Whether accepting failed for want of descriptors or memory, which taking
-/// the next connection at once would not mend.
+/// Returns true if the system is out of descriptors or memory, which an immediate retry cannot mend.
 fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
