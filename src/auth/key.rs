@@ -6,7 +6,8 @@ use sha2::Sha256;
 
 use super::challenge::{NONCE_LEN, TAG_LEN};
 use super::hash::{Digest, Keyed};
-use super::{Challenge, ChallengeRefusal, HashKind};
+use super::{Challenge, ChallengeRefusal};
+use crate::fence::HashKind;
 use crate::wire::{Binding, PacketHead};
 
 /// Maximum length of a key, in bytes; the rest of a longer file is not read, as in the C suite.

@@ -3,12 +3,14 @@
 
 mod answer;
 mod domain;
+mod hash_kind;
 mod listener_name;
 mod operation;
 mod request;
 
 pub use answer::{Answer, HostEntry, PowerState, Verdict};
 pub use domain::{Domain, Uuid};
+pub use hash_kind::HashKind;
 pub use listener_name::ListenerName;
 pub use operation::Operation;
 pub use request::{Identity, NAME_MAX, NameError, Request, Source, Target};

@@ -3,13 +3,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::cursor::Cursor;
 use super::packet_head::{BINDING_LEN, Binding, PacketError, PacketHead};
-use crate::auth::{HashKind, Key};
-use crate::fence::{NameError, Operation, Request, Target};
+use crate::fence::{HashKind, NameError, Operation, Request, Target};
 
 /// Size of a fence request on multicast, tcp and vsock, in bytes.
 pub const PACKET_LEN: usize = 176;
 
-const HASH_AT: usize = 112;
+/// Offset of the digest in a request, in bytes.
+pub(crate) const DIGEST_AT: usize = 112;
 
 /// `family` of an IPv4 call-back: Linux's AF_INET.
 pub const FAMILY_IPV4: u32 = 2;
@@ -100,16 +100,7 @@ impl Packet {
         out[98..104].copy_from_slice(&self.random);
         out[104..108].copy_from_slice(&self.request.seqno.to_le_bytes());
         out[108..112].copy_from_slice(&self.family.to_le_bytes());
-        out[HASH_AT..].copy_from_slice(&self.digest);
-        out
-    }
-
-    /// Encodes the request and signs it with its `hash`.
-    pub fn encode_signed(&self, key: &Key) -> [u8; PACKET_LEN] {
-        let mut out = self.encode();
-        out[HASH_AT..].fill(0);
-        let digest = key.sign(self.hash, &out);
-        out[HASH_AT..].copy_from_slice(digest.as_bytes());
+        out[DIGEST_AT..].copy_from_slice(&self.digest);
         out
     }
 
@@ -128,18 +119,6 @@ impl Packet {
     /// transport accepts such a request: anybody may have received it.
     pub fn asks_for_callback(&self) -> bool {
         self.address_len != 0
-    }
-
-    /// Returns true if `bytes`, the request as received, has a valid signature
-    /// of this key. Hash none has no signature to check and is always valid:
-    /// the listener's minimum `hash` decides about it.
-    pub fn is_signed_by(&self, bytes: &[u8; PACKET_LEN], key: &Key) -> bool {
-        if self.hash == HashKind::None {
-            return true;
-        }
-        let mut unsigned = *bytes;
-        unsigned[HASH_AT..].fill(0);
-        key.sign(self.hash, &unsigned).matches(&self.digest)
     }
 
     /// Call-back address of a multicast request. A link-local address gets

@@ -1,4 +1,5 @@
 use super::*;
+use crate::auth::Key;
 
 fn packet() -> Packet {
     let mut address = [0; 28];

@@ -42,7 +42,7 @@ See fence_virt.conf.example for the configuration.
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Command {
+pub(crate) enum Invocation {
     Run(Options),
     Check { config: PathBuf, pid_file: PathBuf, is_lenient: bool },
     Status(PathBuf, Form),
@@ -69,7 +69,7 @@ pub(crate) struct Options {
 /// # Errors
 ///
 /// A sentence about the first argument that is wrong.
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
     let mut options = Options {
         config: DEFAULT_CONFIG.into(),
         foreground: false,
@@ -108,9 +108,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             Long("json") => form = Form::Json,
             Long("openmetrics") => form = Form::OpenMetrics,
             Long("doctor") => is_doctor = true,
-            Short('l') | Long("list") => return Ok(Command::List),
-            Short('V') | Long("version") => return Ok(Command::Version),
-            Short('h' | '?') | Long("help") => return Ok(Command::Help),
+            Short('l') | Long("list") => return Ok(Invocation::List),
+            Short('V') | Long("version") => return Ok(Invocation::Version),
+            Short('h' | '?') | Long("help") => return Ok(Invocation::Help),
             other => return Err(other.unexpected().to_string()),
         }
     }
@@ -124,15 +124,15 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         return Err("-c sets up, -t, --status and --doctor look: give one of them".into());
     }
     Ok(if is_setup {
-        Command::Setup(options.config)
+        Invocation::Setup(options.config)
     } else if is_status {
-        Command::Status(options.config, form)
+        Invocation::Status(options.config, form)
     } else if is_doctor {
-        Command::Doctor { config: options.config, pid_file: options.pid_file }
+        Invocation::Doctor { config: options.config, pid_file: options.pid_file }
     } else if is_check {
-        Command::Check { config: options.config, pid_file: options.pid_file, is_lenient }
+        Invocation::Check { config: options.config, pid_file: options.pid_file, is_lenient }
     } else {
-        Command::Run(options)
+        Invocation::Run(options)
     })
 }
 
@@ -140,7 +140,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Result<Command, String> {
+    fn parsed(line: &str) -> Result<Invocation, String> {
         parse(line.split_whitespace().map(OsString::from))
     }
 
@@ -150,23 +150,23 @@ mod tests {
         let long =
             parsed("--foreground --config a.conf --debug=99 --wait-for-init --pid-file a.pid").unwrap();
         assert_eq!(short, long);
-        let Command::Run(options) = short else { panic!("{short:?}") };
+        let Invocation::Run(options) = short else { panic!("{short:?}") };
         assert_eq!((options.debug, options.foreground, options.wait_for_init), (Some(99), true, true));
         let check = |config: &str, pid_file: &str, is_lenient| {
-            Ok(Command::Check { config: config.into(), pid_file: pid_file.into(), is_lenient })
+            Ok(Invocation::Check { config: config.into(), pid_file: pid_file.into(), is_lenient })
         };
         assert_eq!(parsed("-t -f x -p y"), check("x", "y", false));
         assert_eq!(parsed("--check"), check(DEFAULT_CONFIG, crate::pid_file::DEFAULT, false));
         assert_eq!(parsed("--lenient -p y --check"), check(DEFAULT_CONFIG, "y", true));
-        assert_eq!(parsed("--status -f x"), Ok(Command::Status("x".into(), Form::Text)));
-        assert_eq!(parsed("--json --status"), Ok(Command::Status(DEFAULT_CONFIG.into(), Form::Json)));
+        assert_eq!(parsed("--status -f x"), Ok(Invocation::Status("x".into(), Form::Text)));
+        assert_eq!(parsed("--json --status"), Ok(Invocation::Status(DEFAULT_CONFIG.into(), Form::Json)));
         let (config, pid_file) = ("x".into(), "y".into());
-        assert_eq!(parsed("--doctor -f x -p y"), Ok(Command::Doctor { config, pid_file }));
-        assert_eq!(parsed("-c -f x"), Ok(Command::Setup("x".into())));
-        assert_eq!(parsed("--configure"), Ok(Command::Setup(DEFAULT_CONFIG.into())));
-        assert_eq!(parsed("-l"), Ok(Command::List));
-        assert_eq!(parsed("-V"), Ok(Command::Version));
-        assert_eq!(parsed("-h"), Ok(Command::Help));
+        assert_eq!(parsed("--doctor -f x -p y"), Ok(Invocation::Doctor { config, pid_file }));
+        assert_eq!(parsed("-c -f x"), Ok(Invocation::Setup("x".into())));
+        assert_eq!(parsed("--configure"), Ok(Invocation::Setup(DEFAULT_CONFIG.into())));
+        assert_eq!(parsed("-l"), Ok(Invocation::List));
+        assert_eq!(parsed("-V"), Ok(Invocation::Version));
+        assert_eq!(parsed("-h"), Ok(Invocation::Help));
     }
 
     #[test]

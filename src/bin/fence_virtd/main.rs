@@ -17,8 +17,13 @@
 mod access;
 mod args;
 mod backend;
+mod backends;
+mod config_file;
+mod console;
 mod cpg;
 mod heartbeat;
+mod host_checks;
+mod inbox;
 mod job;
 mod libvirt;
 mod listener;
@@ -26,7 +31,9 @@ mod logging;
 mod pid_file;
 mod problem;
 mod reload;
+mod serial_event;
 mod start;
+mod startup;
 mod status;
 mod supervise;
 mod systemd;
@@ -35,6 +42,33 @@ mod tools;
 mod watch;
 mod worker;
 
-fn main() -> std::process::ExitCode {
-    start::run()
+use std::process::ExitCode;
+
+use args::Invocation;
+use tools::{check, doctor, setup, status_client};
+
+/// Output of `--list`.
+const LIST: &str = "\
+Backends:
+    cpg (built in)
+    libvirt (built in)
+Listeners:
+    multicast (built in)
+    serial (built in)
+    tcp (built in)
+    vsock (built in)
+";
+
+fn main() -> ExitCode {
+    match args::parse(std::env::args_os().skip(1)) {
+        Ok(Invocation::Run(options)) => start::run_daemon(&options),
+        Ok(Invocation::Check { config, pid_file, is_lenient }) => check::run(&config, &pid_file, is_lenient),
+        Ok(Invocation::Status(config, form)) => status_client::run(&config, form),
+        Ok(Invocation::Doctor { config, pid_file }) => doctor::run(&config, &pid_file),
+        Ok(Invocation::Setup(config)) => setup::run(&config),
+        Ok(Invocation::List) => console::print(LIST),
+        Ok(Invocation::Version) => console::print(concat!("fence_virtd ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Invocation::Help) => console::print(args::USAGE),
+        Err(reason) => console::complain(&format!("fence_virtd: {reason}\nTry fence_virtd -h.\n")),
+    }
 }

@@ -4,7 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::problem::Flaw;
+use crate::problem::Problem;
 
 /// The folder of this process, if a service manager made one for it.
 pub(crate) fn folder() -> Option<PathBuf> {
@@ -40,7 +40,7 @@ fn unit_folder_below(units: &Path, path: &Path) -> Option<PathBuf> {
 /// # Errors
 ///
 /// It is, but everyone can get into the folder; or nobody can look at it.
-pub(crate) fn holds(folder: &Path, path: &Path) -> Result<bool, Flaw> {
+pub(crate) fn holds(folder: &Path, path: &Path) -> Result<bool, Problem> {
     // A link out of the folder is no credential; a folder that is not there holds none.
     let (Ok(real), Ok(folder)) = (path.canonicalize(), folder.canonicalize()) else { return Ok(false) };
     if !real.starts_with(&folder) {
@@ -50,11 +50,11 @@ pub(crate) fn holds(folder: &Path, path: &Path) -> Result<bool, Flaw> {
     let remedy =
         || format!("have the service manager make it (LoadCredential=), or run `chmod 0700 {shown}`");
     let metadata = folder.metadata().map_err(|error| {
-        Flaw::new(format!("cannot look at the folder {shown} (CREDENTIALS_DIRECTORY): {error}"), remedy())
+        Problem::new(format!("cannot look at the folder {shown} (CREDENTIALS_DIRECTORY): {error}"), remedy())
     })?;
     let mode = metadata.mode() & 0o7777;
     if mode & 0o007 != 0 {
-        return Err(Flaw::new(
+        return Err(Problem::new(
             format!(
                 "the folder {shown} (CREDENTIALS_DIRECTORY) has mode {mode:04o}: everyone on this host can get at the key in it"
             ),

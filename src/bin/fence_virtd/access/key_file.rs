@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::unistd::geteuid;
 
 use crate::access::credentials;
-use crate::problem::Flaw;
+use crate::problem::Problem;
 use fence_virt::auth::Key;
 use fence_virt::key_file::{self, make_key};
 
@@ -19,7 +19,7 @@ const SHORT: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) key: Key,
-    pub(crate) warnings: Vec<Flaw>,
+    pub(crate) warnings: Vec<Problem>,
 }
 
 /// Reads the first 4096 bytes of a key file.
@@ -31,7 +31,7 @@ pub(crate) struct Loaded {
 /// neither root nor us. What is in `$CREDENTIALS_DIRECTORY` may belong to
 /// anybody, and have any mode, as the service manager has made it; that
 /// folder must then be closed to everyone else.
-pub(crate) fn load(path: &Path) -> Result<Loaded, Flaw> {
+pub(crate) fn load(path: &Path) -> Result<Loaded, Problem> {
     load_as(path, geteuid().as_raw(), credentials::folder().as_deref())
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Flaw> {
 /// # Errors
 ///
 /// Those of [`load`].
-pub(crate) fn examine(path: &Path, daemon: Option<u32>) -> Result<Loaded, Flaw> {
+pub(crate) fn examine(path: &Path, daemon: Option<u32>) -> Result<Loaded, Problem> {
     let uid = daemon.unwrap_or_else(|| geteuid().as_raw());
     load_as(path, uid, credentials::unit_folder(path).or_else(credentials::folder).as_deref())
 }
@@ -53,7 +53,7 @@ pub(crate) fn is_out_of_reach(path: &Path) -> bool {
     credentials::is_of_unit(path) && key_file::read(path).is_err()
 }
 
-fn load_as(path: &Path, uid: u32, credentials: Option<&Path>) -> Result<Loaded, Flaw> {
+fn load_as(path: &Path, uid: u32, credentials: Option<&Path>) -> Result<Loaded, Problem> {
     let shown = path.display();
     let (key, metadata) = key_file::read(path).map_err(|error| unreadable(path, &error))?;
     let is_credential = match credentials {
@@ -67,12 +67,12 @@ fn load_as(path: &Path, uid: u32, credentials: Option<&Path>) -> Result<Loaded, 
     }
     if key.is_empty() {
         let remedy = format!("make a key with {}", make_key(path));
-        return Err(Flaw::new(format!("the key file {shown} is empty"), remedy));
+        return Err(Problem::new(format!("the key file {shown} is empty"), remedy));
     }
     Ok(Loaded { warnings, key })
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Flaw {
+fn unreadable(path: &Path, error: &io::Error) -> Problem {
     let remedy = match error.kind() {
         io::ErrorKind::NotFound if credentials::is_of_unit(path) => {
             "name it in the unit (LoadCredential=) and start that: the folder is there only while it runs"
@@ -84,14 +84,14 @@ fn unreadable(path: &Path, error: &io::Error) -> Flaw {
         io::ErrorKind::PermissionDenied => "run this as root".to_owned(),
         _ => "give the path of a key in `key_file`".to_owned(),
     };
-    Flaw::new(format!("cannot read the key file {}: {error}", path.display()), remedy)
+    Problem::new(format!("cannot read the key file {}: {error}", path.display()), remedy)
 }
 
-fn judge(path: &Path, metadata: &Metadata, daemon: u32) -> Result<(), Flaw> {
+fn judge(path: &Path, metadata: &Metadata, daemon: u32) -> Result<(), Problem> {
     let (shown, mode) = (path.display(), metadata.mode() & 0o7777);
     if metadata.uid() != 0 && metadata.uid() != daemon {
         let uid = metadata.uid();
-        return Err(Flaw::new(
+        return Err(Problem::new(
             format!(
                 "the key file {shown} (mode {mode:04o}) belongs to the user id {uid}: it must be root's or that of fence_virtd"
             ),
@@ -99,7 +99,7 @@ fn judge(path: &Path, metadata: &Metadata, daemon: u32) -> Result<(), Flaw> {
         ));
     }
     if mode & 0o007 != 0 {
-        return Err(Flaw::new(
+        return Err(Problem::new(
             format!("the key file {shown} has mode {mode:04o}: everyone on this host can get at the key"),
             format!("run `chmod 0600 {shown}`, and make a new key if others may have read it"),
         ));
@@ -107,27 +107,27 @@ fn judge(path: &Path, metadata: &Metadata, daemon: u32) -> Result<(), Flaw> {
     Ok(())
 }
 
-fn group_access(path: &Path, metadata: &Metadata) -> Option<Flaw> {
+fn group_access(path: &Path, metadata: &Metadata) -> Option<Problem> {
     let (shown, mode) = (path.display(), metadata.mode() & 0o7777);
     (mode & 0o070 != 0).then(|| {
-        Flaw::new(
+        Problem::new(
             format!("the key file {shown} has mode {mode:04o}: its group can get at the key"),
             format!("if that is not meant, run `chmod 0600 {shown}`"),
         )
     })
 }
 
-fn weaknesses(path: &Path, key: &Key) -> Vec<Flaw> {
+fn weaknesses(path: &Path, key: &Key) -> Vec<Problem> {
     let (shown, length) = (path.display(), key.len());
     let mut warnings = Vec::new();
     if length < SHORT {
-        warnings.push(Flaw::new(
+        warnings.push(Problem::new(
             format!("the key in {shown} has only {length} bytes"),
             format!("make one of 4096 with {}", make_key(path)),
         ));
     }
     if key.allows_extension() {
-        warnings.push(Flaw::new(
+        warnings.push(Problem::new(
             format!(
                 "the key in {shown} has {length} bytes, a length at which other daemons with this key can be made to sign requests"
             ),
@@ -145,7 +145,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
     use std::path::PathBuf;
 
-    fn load_beside(path: &Path, credentials: Option<&Path>) -> Result<Loaded, Flaw> {
+    fn load_beside(path: &Path, credentials: Option<&Path>) -> Result<Loaded, Problem> {
         load_as(path, geteuid().as_raw(), credentials)
     }
 

@@ -10,9 +10,9 @@ use fence_virt::quota::Origin;
 const ORIGINS_MAX: usize = 4096;
 
 /// How many lines were left out before this one.
-pub(crate) struct LeftOut(pub(crate) u64);
+pub(crate) struct Suppressed(pub(crate) u64);
 
-impl fmt::Display for LeftOut {
+impl fmt::Display for Suppressed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0 => Ok(()),

@@ -4,6 +4,6 @@ mod limiter;
 mod output;
 mod setup;
 
-pub(crate) use limiter::{FairLimiter, LeftOut, Limiter};
+pub(crate) use limiter::{FairLimiter, Limiter, Suppressed};
 pub(crate) use output::quoted;
 pub(crate) use setup::{flush, level, start, start_writer, switch_to_syslog};

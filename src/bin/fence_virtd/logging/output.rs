@@ -16,28 +16,28 @@ const JOURNAL: &str = "/run/systemd/journal/socket";
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Line {
+pub(crate) struct LogLine {
     pub(crate) level: Level,
     pub(crate) message: String,
     /// Name and value, of a line about a request.
     pub(crate) fields: Vec<(String, String)>,
 }
 
-impl Line {
+impl LogLine {
     /// A message has no line breaks and other control characters: what libvirt
     /// says may have several lines, and each of ours is one.
-    pub(crate) fn of(record: &Record<'_>) -> Line {
-        let mut fields = Fields(Vec::new());
+    pub(crate) fn of(record: &Record<'_>) -> LogLine {
+        let mut fields = FieldCollector(Vec::new());
         // Our own fields cannot fail to be visited.
         let _ = record.key_values().visit(&mut fields);
         let message = record.args().to_string().replace(char::is_control, " ");
-        Line { level: record.level(), message, fields: fields.0 }
+        LogLine { level: record.level(), message, fields: fields.0 }
     }
 }
 
-struct Fields(Vec<(String, String)>);
+struct FieldCollector(Vec<(String, String)>);
 
-impl<'kvs> VisitSource<'kvs> for Fields {
+impl<'kvs> VisitSource<'kvs> for FieldCollector {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
         self.0.push((key.to_string(), value.to_string()));
         Ok(())
@@ -75,8 +75,8 @@ impl Output {
     /// # Errors
     ///
     /// write(2)'s: nobody takes it.
-    pub(crate) fn write(&self, line: &Line) -> io::Result<()> {
-        let Line { level, message, .. } = line;
+    pub(crate) fn write(&self, line: &LogLine) -> io::Result<()> {
+        let LogLine { level, message, .. } = line;
         match self {
             Output::Stderr(stderr) => {
                 log_to(stderr, line);
@@ -112,7 +112,7 @@ fn stderr(under_systemd: bool) -> env_logger::Logger {
         .build()
 }
 
-fn log_to(stderr: &env_logger::Logger, line: &Line) {
+fn log_to(stderr: &env_logger::Logger, line: &LogLine) {
     stderr.log(&Record::builder().level(line.level).args(format_args!("{}", line.message)).build());
 }
 
@@ -129,7 +129,7 @@ fn is_stderr(stream: &str) -> bool {
 }
 
 /// The native protocol of journald: a field a line, as no value of ours has a line feed.
-fn journal(line: &Line) -> Vec<u8> {
+fn journal(line: &LogLine) -> Vec<u8> {
     let mut out = format!(
         "MESSAGE={}\nPRIORITY={}\nSYSLOG_IDENTIFIER=fence_virtd\n",
         line.message,
@@ -142,8 +142,8 @@ fn journal(line: &Line) -> Vec<u8> {
     out.into_bytes()
 }
 
-fn json(line: &Line, millis: u128) -> String {
-    let Line { level, message, fields } = line;
+fn json(line: &LogLine, millis: u128) -> String {
+    let LogLine { level, message, fields } = line;
     let mut out = format!("{{\"time\":{}.{:03},\"level\":\"{}\"", millis / 1000, millis % 1000, word(*level));
     out.push_str(&format!(",\"message\":{}", quoted(message)));
     for (name, value) in fields {
@@ -189,10 +189,10 @@ fn word(level: Level) -> &'static str {
 mod tests {
     use super::*;
 
-    fn line() -> Line {
+    fn line() -> LogLine {
         let verdict = "success";
         let fields = [("verdict", log::kv::Value::from(verdict))];
-        Line::of(
+        LogLine::of(
             &Record::builder()
                 .level(Level::Info)
                 .args(format_args!("a \"b\"\nc"))
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_record_is_one_line_with_its_fields() {
-        let expected = Line {
+        let expected = LogLine {
             level: Level::Info,
             message: "a \"b\" c".to_owned(),
             fields: vec![("verdict".to_owned(), "success".to_owned())],
@@ -219,7 +219,7 @@ mod tests {
         let expected =
             "{\"time\":12.034,\"level\":\"info\",\"message\":\"a \\\"b\\\" c\",\"verdict\":\"success\"}";
         assert_eq!(json(&line(), 12_034), expected);
-        let evil = Line { fields: vec![("x".into(), "1\nMESSAGE=forged".into())], ..line() };
+        let evil = LogLine { fields: vec![("x".into(), "1\nMESSAGE=forged".into())], ..line() };
         assert!(!String::from_utf8(journal(&evil)).unwrap().contains("\nMESSAGE=forged"));
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use super::output::{Line, Output};
+use super::output::{LogLine, Output};
 use fence_virt::sys::syslog;
 
 /// Lines that may wait for the writer; more are counted and lost. A log that
@@ -22,12 +22,12 @@ struct Logger {
     output: Output,
     to_syslog: AtomicBool,
     lost: AtomicU64,
-    writer: OnceLock<Sender<Entry>>,
+    writer: OnceLock<Sender<WriterMessage>>,
 }
 
 /// What the writer gets.
-enum Entry {
-    Line(Line),
+enum WriterMessage {
+    Line(LogLine),
     /// Everything before it is written.
     Flush(Sender<()>),
 }
@@ -72,9 +72,9 @@ pub(crate) fn start_writer() -> Result<(), String> {
         .spawn(move || {
             for entry in entries {
                 match entry {
-                    Entry::Line(line) => logger.write(&line),
+                    WriterMessage::Line(line) => logger.write(&line),
                     // Who flushes may have lost patience.
-                    Entry::Flush(done) => drop(done.send(())),
+                    WriterMessage::Flush(done) => drop(done.send(())),
                 }
             }
         })
@@ -88,7 +88,7 @@ pub(crate) fn flush() {
     let Some(writer) = LOGGER.get().and_then(|logger| logger.writer.get()) else { return };
     let (done, flushed) = bounded(1);
     let deadline = Instant::now() + FLUSH_LIMIT;
-    if writer.send_deadline(Entry::Flush(done), deadline).is_ok() {
+    if writer.send_deadline(WriterMessage::Flush(done), deadline).is_ok() {
         // Past the deadline nobody reads the log, and nothing can be said about it.
         let _ = flushed.recv_deadline(deadline);
     }
@@ -104,16 +104,16 @@ pub(crate) fn switch_to_syslog() {
 }
 
 impl Logger {
-    fn write(&self, line: &Line) {
+    fn write(&self, line: &LogLine) {
         self.write_line(line);
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let message = format!("{lost} lines of the log were lost: nobody read them in time");
-            self.write_line(&Line { level: Level::Warn, message, fields: Vec::new() });
+            self.write_line(&LogLine { level: Level::Warn, message, fields: Vec::new() });
         }
     }
 
-    fn write_line(&self, line: &Line) {
+    fn write_line(&self, line: &LogLine) {
         let output = if self.to_syslog.load(Ordering::Acquire) { &Output::Syslog } else { &self.output };
         // Who would be told that nobody takes what we tell?
         let _ = output.write(line);
@@ -129,11 +129,11 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let line = Line::of(record);
+        let line = LogLine::of(record);
         match self.writer.get() {
             None => self.write(&line),
             Some(writer) => {
-                if writer.try_send(Entry::Line(line)).is_err() {
+                if writer.try_send(WriterMessage::Line(line)).is_err() {
                     self.lost.fetch_add(1, Ordering::Relaxed);
                 }
             }

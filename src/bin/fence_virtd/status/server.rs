@@ -15,8 +15,8 @@ use nix::unistd::geteuid;
 use super::counts::Counts;
 use super::render::{Form, render};
 use super::snapshot::{ClusterState, ListenerState, Snapshot, UriState};
-use crate::heartbeat::Pulse;
-use crate::worker::{Message, QUEUE_MAX};
+use crate::heartbeat::Heartbeat;
+use crate::inbox::{INBOX_MAX, Message};
 
 /// How long who asks may take in all, to say what and to take the answer: the
 /// others wait meanwhile.
@@ -35,7 +35,7 @@ pub(crate) struct Sources {
     /// The worker's queue.
     pub(crate) inbox: Sender<Message>,
     /// Whether the worker turns.
-    pub(crate) pulse: Pulse,
+    pub(crate) heartbeat: Heartbeat,
     /// The states of the libvirt URIs.
     pub(crate) uris: Box<dyn Fn() -> Vec<UriState> + Send>,
     /// The cluster, with the backend cpg.
@@ -55,9 +55,9 @@ impl Sources {
             pid: std::process::id(),
             uptime: self.started.elapsed(),
             listeners: self.counts.iter().map(listener).collect(),
-            queue: (self.inbox.len(), QUEUE_MAX),
-            busy: self.pulse.busy(),
-            is_worker_well: self.pulse.is_well(),
+            queue: (self.inbox.len(), INBOX_MAX),
+            busy: self.heartbeat.busy_for(),
+            is_worker_well: self.heartbeat.is_healthy(),
             uris: (self.uris)(),
             // Nothing panics while it holds the lock; what is in it is whole even so.
             cluster: self

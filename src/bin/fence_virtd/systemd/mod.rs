@@ -4,4 +4,4 @@ mod notify;
 mod service_manager;
 
 pub(crate) use notify::Notifier;
-pub(crate) use service_manager::Manager;
+pub(crate) use service_manager::ServiceManager;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::error;
 
-use crate::heartbeat::Pulse;
+use crate::heartbeat::Heartbeat;
 use crate::status::Counts;
 use crate::systemd::Notifier;
 
@@ -17,10 +17,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const STARVING: Duration = Duration::from_secs(5);
 
 /// The service manager.
-pub(crate) struct Manager<'a> {
+pub(crate) struct ServiceManager<'a> {
     notifier: &'a Notifier,
     counts: Vec<Arc<Counts>>,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     backend: &'static str,
     /// How the last reload went, if there was one.
     reloaded: Option<String>,
@@ -31,18 +31,18 @@ pub(crate) struct Manager<'a> {
     is_starving: bool,
 }
 
-impl<'a> Manager<'a> {
+impl<'a> ServiceManager<'a> {
     pub(crate) fn new(
         notifier: &'a Notifier,
         counts: Vec<Arc<Counts>>,
-        pulse: Pulse,
+        heartbeat: Heartbeat,
         backend: &'static str,
-    ) -> Manager<'a> {
+    ) -> ServiceManager<'a> {
         let now = Instant::now();
-        Manager {
+        ServiceManager {
             notifier,
             counts,
-            pulse,
+            heartbeat,
             backend,
             reloaded: None,
             line: String::new(),
@@ -104,11 +104,11 @@ impl<'a> Manager<'a> {
     }
 
     fn feed(&mut self) {
-        let is_well = self.pulse.is_well();
+        let is_well = self.heartbeat.is_healthy();
         if is_well {
             self.notifier.send("WATCHDOG=1");
         } else if !self.is_starving {
-            let busy = self.pulse.busy().unwrap_or_default().as_secs();
+            let busy = self.heartbeat.busy_for().unwrap_or_default().as_secs();
             error!("the worker has been in one turn for {busy} s: the watchdog is not fed any more");
         }
         self.is_starving = !is_well;
@@ -124,17 +124,17 @@ mod tests {
     #[test]
     fn a_worker_that_turns_again_is_seen_soon() {
         let notifier = Notifier::watched(Duration::from_secs(90));
-        let pulse = Pulse::default();
-        let mut manager = Manager::new(&notifier, Vec::new(), pulse.clone(), "libvirt");
+        let heartbeat = Heartbeat::default();
+        let mut manager = ServiceManager::new(&notifier, Vec::new(), heartbeat.clone(), "libvirt");
         let begin = Instant::now();
         let second = Duration::from_secs(1);
         manager.attend(begin);
-        let next = |manager: &Manager<'_>| manager.feed_at.unwrap().saturating_duration_since(begin);
+        let next = |manager: &ServiceManager<'_>| manager.feed_at.unwrap().saturating_duration_since(begin);
         assert!(next(&manager) >= 90 * second);
-        pulse.began_before(61 * second);
+        heartbeat.set_busy_since(61 * second);
         manager.attend(begin + 90 * second);
         assert!(next(&manager) <= 95 * second, "it is not waited for another 90 s");
-        pulse.rests();
+        heartbeat.mark_idle();
         manager.attend(begin + 95 * second);
         assert!(!manager.is_starving && next(&manager) >= 185 * second);
     }
@@ -143,7 +143,7 @@ mod tests {
     fn the_line_has_listeners_backend_and_requests() {
         let notifier = Notifier::from_environment();
         let counts = ["tcp", "serial"].map(|kind| Arc::new(Counts::new(ListenerName::new(kind, None))));
-        let mut manager = Manager::new(&notifier, counts.to_vec(), Pulse::default(), "libvirt");
+        let mut manager = ServiceManager::new(&notifier, counts.to_vec(), Heartbeat::default(), "libvirt");
         counts[0].answered(Operation::Off, &Verdict::Success.into());
         counts[1].answered(Operation::Status, &Verdict::Off.into());
         counts[1].refused(Refusal::Late);

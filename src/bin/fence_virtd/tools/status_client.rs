@@ -1,21 +1,39 @@
+//! `--status`: asks the running daemon for its status.
+
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::config_file;
+use crate::console::{complain, print};
 use crate::status::Form;
+use fence_virt::config;
 
 /// How long the daemon may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest report that is read, in bytes.
 const REPORT_MAX: u64 = 16 << 20;
 
-/// Asks the daemon that runs: its report, and whether all is well there.
+/// Prints the report of the daemon that runs with this configuration. Exit code 0: all is
+/// well; 2: it is not; 1: no answer. The file may have errors: it may be edited while the daemon runs.
+pub(crate) fn run(path: &Path, form: Form) -> ExitCode {
+    match config_file::read(path).and_then(|text| ask(&config::status_socket(&text), form)) {
+        Ok((report, is_well)) => match print(&report) {
+            ExitCode::SUCCESS if !is_well => ExitCode::from(2),
+            code => code,
+        },
+        Err(reason) => complain(&format!("fence_virtd: {reason}\n")),
+    }
+}
+
+/// Returns the daemon's report, and true if all is well there.
 ///
 /// # Errors
 ///
 /// A sentence that says why there is no answer, and what that may mean.
-pub(crate) fn ask(socket: &Path, form: Form) -> Result<(String, bool), String> {
+fn ask(socket: &Path, form: Form) -> Result<(String, bool), String> {
     let report = exchange(socket, form).map_err(|error| {
         let meaning = match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "no fence_virtd runs with it",

@@ -2,29 +2,14 @@
 //! answer in time is left behind, to end with this process.
 
 use std::thread;
-use std::time::Duration;
 
-use super::cluster::{self, Cluster};
-use super::libvirt::{self, Vm};
+use super::cluster::{self, ClusterReport};
+use super::libvirt::{self, ListedVm};
+use super::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
 use crate::watch::{self, Lines};
 use fence_virt::config::{BackendConfig, Config, ListenerConfig, SerialConfig};
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::with_timeout::with_timeout;
-
-/// How long each may take. They are asked side by side, so all of them take no longer.
-pub(super) const LIMIT: Duration = Duration::from_secs(5);
-
-/// Why there is no answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Unanswered {
-    /// It said so.
-    Refused(String),
-    /// It said nothing within [`LIMIT`].
-    Silent,
-}
-
-/// What came of a question.
-pub(super) type Reply<T> = Result<T, Unanswered>;
 
 /// The lines of a serial listener at one URI.
 #[derive(Debug)]
@@ -32,20 +17,20 @@ pub(super) struct LinesAt {
     pub(super) listener: ListenerName,
     pub(super) config: SerialConfig,
     pub(super) uri: String,
-    pub(super) lines: Reply<Lines>,
+    pub(super) lines: ServiceReply<Lines>,
 }
 
 /// All that was asked.
 #[derive(Debug)]
 pub(super) struct Replies {
     /// Each URI of the backend, in the order of the configuration.
-    pub(super) uris: Vec<(String, Reply<Vec<Vm>>)>,
+    pub(super) uris: Vec<(String, ServiceReply<Vec<ListedVm>>)>,
     pub(super) lines: Vec<LinesAt>,
     /// None without the backend cpg.
-    pub(super) cluster: Option<Reply<Cluster>>,
+    pub(super) cluster: Option<ServiceReply<ClusterReport>>,
 }
 
-/// Asks all of them. Ends within [`LIMIT`], and a moment for the threads.
+/// Asks all of them. Ends within [`REPLY_TIMEOUT`], and a moment for the threads.
 ///
 /// # Errors
 ///
@@ -88,7 +73,7 @@ fn places_of_lines(config: &Config) -> Vec<(ListenerName, SerialConfig, String)>
     places
 }
 
-fn lines(uri: &str, config: &SerialConfig) -> Reply<Lines> {
+fn lines(uri: &str, config: &SerialConfig) -> ServiceReply<Lines> {
     let config = config.clone();
     bounded(uri, move |uri| watch::lines(uri, &config).map_err(|failed| failed.0))
 }
@@ -96,15 +81,15 @@ fn lines(uri: &str, config: &SerialConfig) -> Reply<Lines> {
 fn bounded<T: Send + 'static>(
     uri: &str,
     job: impl FnOnce(&str) -> Result<T, String> + Send + 'static,
-) -> Reply<T> {
+) -> ServiceReply<T> {
     let uri = uri.to_owned();
-    match with_timeout(LIMIT, move || job(&uri)) {
-        Ok(Some(outcome)) => outcome.map_err(Unanswered::Refused),
-        Ok(None) => Err(Unanswered::Silent),
-        Err(error) => Err(Unanswered::Refused(format!("no thread can be started: {error}"))),
+    match with_timeout(REPLY_TIMEOUT, move || job(&uri)) {
+        Ok(Some(outcome)) => outcome.map_err(NoReply::Failed),
+        Ok(None) => Err(NoReply::TimedOut),
+        Err(error) => Err(NoReply::Failed(format!("no thread can be started: {error}"))),
     }
 }
 
-fn join<T>(thread: thread::ScopedJoinHandle<'_, Reply<T>>) -> Reply<T> {
-    thread.join().unwrap_or_else(|_| Err(Unanswered::Refused("its thread has failed".to_owned())))
+fn join<T>(thread: thread::ScopedJoinHandle<'_, ServiceReply<T>>) -> ServiceReply<T> {
+    thread.join().unwrap_or_else(|_| Err(NoReply::Failed("its thread has failed".to_owned())))
 }

@@ -3,10 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::ask::{LIMIT, Reply, Unanswered};
 use super::finding::{Finding, Level, listed};
-use super::process::Running;
-use crate::backend;
+use super::process::RunningDaemon;
+use super::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
+use crate::backends;
 use fence_virt::config::BackendConfig;
 use fence_virt::sys::corosync::{self, ClusterEvent, CorosyncError, GroupHandle, Libraries};
 use fence_virt::sys::poll::{Interest, PollSet};
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What corosync said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Cluster {
+pub(super) struct ClusterReport {
     /// The id of this node.
     node: u32,
     /// Whether this part has quorum, and its nodes; none if nobody counts votes.
@@ -29,7 +29,7 @@ pub(super) struct Cluster {
 }
 
 /// Asks it. May take for ever while corosync is frozen.
-pub(super) fn look() -> Result<Cluster, String> {
+pub(super) fn look() -> Result<ClusterReport, String> {
     let libraries = Libraries::open()?;
     // libquorum needs a larger stack than threads have.
     let builder = thread::Builder::new().stack_size(corosync::STACK_SIZE);
@@ -39,11 +39,11 @@ pub(super) fn look() -> Result<Cluster, String> {
     thread.join().unwrap_or_else(|_| Err("its thread has failed".to_owned()))
 }
 
-fn ask(libraries: &Libraries) -> Result<Cluster, CorosyncError> {
+fn ask(libraries: &Libraries) -> Result<ClusterReport, CorosyncError> {
     let mut onlooker = GroupHandle::connect(libraries)?;
     let quorum = await_quorum(&mut onlooker)?;
     let members = onlooker.members(GROUP).map_err(|error| error.to_string());
-    Ok(Cluster { node: onlooker.node(), quorum, members })
+    Ok(ClusterReport { node: onlooker.node(), quorum, members })
 }
 
 fn await_quorum(onlooker: &mut GroupHandle) -> Result<Option<(bool, Vec<u32>)>, CorosyncError> {
@@ -71,36 +71,36 @@ fn await_quorum(onlooker: &mut GroupHandle) -> Result<Option<(bool, Vec<u32>)>, 
 
 pub(super) fn judge(
     backend: &BackendConfig,
-    reply: &Reply<Cluster>,
-    running: Option<Running>,
+    reply: &ServiceReply<ClusterReport>,
+    running: Option<RunningDaemon>,
 ) -> Vec<Finding> {
     let mut findings = match reply {
         Ok(cluster) => judge_cluster(cluster, running),
         Err(why) => vec![unanswered(backend, why)],
     };
-    let delay = backend::warn_of_delay(backend);
-    findings.extend(delay.map(|flaw| Finding::of(Level::Warning, ABOUT, flaw)));
+    let delay = backends::warn_of_delay(backend);
+    findings.extend(delay.map(|problem| Finding::of(Level::Warning, ABOUT, problem)));
     findings
 }
 
-fn unanswered(backend: &BackendConfig, why: &Unanswered) -> Finding {
-    if let Err(reason) = backend::check(backend) {
+fn unanswered(backend: &BackendConfig, why: &NoReply) -> Finding {
+    if let Err(reason) = backends::check(backend) {
         let remedy = "install that package; without a cluster of hosts write backend = \"libvirt\";";
         return Finding::error(ABOUT, reason, remedy);
     }
     match why {
-        Unanswered::Refused(reason) => {
+        NoReply::Failed(reason) => {
             let remedy = "`systemctl start corosync`; `corosync-quorumtool` and `journalctl -u corosync` say what it lacks";
             Finding::error(ABOUT, reason, remedy)
         }
-        Unanswered::Silent => {
-            let what = format!("corosync does not answer within {} s", LIMIT.as_secs());
+        NoReply::TimedOut => {
+            let what = format!("corosync does not answer within {} s", REPLY_TIMEOUT.as_secs());
             Finding::error(ABOUT, what, "look what it hangs in (`journalctl -u corosync`), or restart it")
         }
     }
 }
 
-fn judge_cluster(cluster: &Cluster, running: Option<Running>) -> Vec<Finding> {
+fn judge_cluster(cluster: &ClusterReport, running: Option<RunningDaemon>) -> Vec<Finding> {
     let node = cluster.node;
     let quorum = match &cluster.quorum {
         Some((true, nodes)) => Finding::ok(
@@ -123,7 +123,7 @@ fn judge_cluster(cluster: &Cluster, running: Option<Running>) -> Vec<Finding> {
     vec![quorum, judge_group(cluster, running)]
 }
 
-fn judge_group(cluster: &Cluster, running: Option<Running>) -> Finding {
+fn judge_group(cluster: &ClusterReport, running: Option<RunningDaemon>) -> Finding {
     let members = match &cluster.members {
         Ok(members) => members,
         Err(reason) => {
@@ -134,7 +134,7 @@ fn judge_group(cluster: &Cluster, running: Option<Running>) -> Finding {
     let shown: Vec<String> =
         members.iter().map(|(node, pid)| format!("node {node} (process {pid})")).collect();
     let text = format!("in the group {GROUP}: {}", listed(&shown));
-    let is_in = |running: Running| members.contains(&(cluster.node, running.pid));
+    let is_in = |running: RunningDaemon| members.contains(&(cluster.node, running.pid));
     match running {
         Some(running) if !is_in(running) => {
             let what =
@@ -157,11 +157,11 @@ fn judge_group(cluster: &Cluster, running: Option<Running>) -> Finding {
 mod tests {
     use super::*;
 
-    fn judged(change: impl Fn(&mut Cluster), running: Option<u32>) -> Vec<(Level, String)> {
+    fn judged(change: impl Fn(&mut ClusterReport), running: Option<u32>) -> Vec<(Level, String)> {
         let (quorum, members) = (Some((true, vec![1, 2])), Ok(vec![(1, 7), (2, 8)]));
-        let mut cluster = Cluster { node: 1, quorum, members };
+        let mut cluster = ClusterReport { node: 1, quorum, members };
         change(&mut cluster);
-        let running = running.map(|pid| Running { pid, uid: Some(0) });
+        let running = running.map(|pid| RunningDaemon { pid, uid: Some(0) });
         let findings = judge_cluster(&cluster, running);
         findings.into_iter().map(|finding| (finding.level, finding.text)).collect()
     }

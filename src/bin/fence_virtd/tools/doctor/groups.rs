@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::ask::Reply;
 use super::finding::{Finding, Level, listed};
-use super::libvirt::Vm;
-use crate::problem::Flaw;
+use super::libvirt::ListedVm;
+use super::service_reply::ServiceReply;
+use crate::problem::Problem;
 use fence_virt::config::{BackendConfig, GroupConfig};
 
 /// Looks for each member among the VMs of all URIs, by name and UUID without regard to case, as the
@@ -13,7 +13,7 @@ use fence_virt::config::{BackendConfig, GroupConfig};
 pub(super) fn judge(
     backend: &BackendConfig,
     groups: &[GroupConfig],
-    uris: &[(String, Reply<Vec<Vm>>)],
+    uris: &[(String, ServiceReply<Vec<ListedVm>>)],
 ) -> Vec<Finding> {
     if groups.is_empty() {
         return Vec::new();
@@ -57,16 +57,20 @@ fn judge_group(at: usize, group: &GroupConfig, known: &HashSet<String>, is_clust
             "if no other host has them either (`-o list` of an agent shows all), correct the lines `uuid`",
         ),
     };
-    Finding::of(level, about, Flaw::new(what, remedy))
+    Finding::of(level, about, Problem::new(what, remedy))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::ask::Unanswered;
+    use crate::tools::doctor::service_reply::NoReply;
     use fence_virt::config::{CpgConfig, UnknownVm};
 
-    fn judged(backend: &BackendConfig, members: &[&str], reply: Reply<Vec<Vm>>) -> Vec<(Level, String)> {
+    fn judged(
+        backend: &BackendConfig,
+        members: &[&str],
+        reply: ServiceReply<Vec<ListedVm>>,
+    ) -> Vec<(Level, String)> {
         let uuids = members.iter().map(|member| member.to_string()).collect();
         let group = GroupConfig { name: Some("g".into()), uuids, ..GroupConfig::default() };
         let findings = judge(backend, &[group], &[("u".to_owned(), reply)]);
@@ -79,12 +83,12 @@ mod tests {
         let (name_mode, host_fence_delay, unknown_vm) = (None, None, UnknownVm::Fail);
         let cpg =
             BackendConfig::Cpg(CpgConfig { uris: vec!["u".into()], name_mode, host_fence_delay, unknown_vm });
-        let vms = || Ok(vec![Vm { name: "Node1".into(), uuid: "aa-bb".into(), runs: false }]);
+        let vms = || Ok(vec![ListedVm { name: "Node1".into(), uuid: "aa-bb".into(), runs: false }]);
         assert_eq!(judged(&libvirt, &["node1", "AA-BB"], vms())[0].0, Level::Ok);
         let found = judged(&libvirt, &["node1", "node2"], vms());
         assert!(found[0].0 == Level::Warning && found[0].1.ends_with(": node2"), "{found:?}");
         assert_eq!(judged(&cpg, &["node2"], vms())[0].0, Level::Note);
-        assert_eq!(judged(&libvirt, &["node2"], Err(Unanswered::Silent))[0].0, Level::Note);
+        assert_eq!(judged(&libvirt, &["node2"], Err(NoReply::TimedOut))[0].0, Level::Note);
         assert!(judge(&libvirt, &[], &[]).is_empty());
     }
 }

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::ask::{LIMIT, Reply, Unanswered};
 use super::finding::{Finding, listed};
+use super::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
 use crate::libvirt::{Connection, Failed};
 use crate::libvirt::{Found, Host};
 use fence_virt::fence::PowerState;
 
 /// A VM at a URI.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Vm {
+pub(super) struct ListedVm {
     pub(super) name: String,
     /// In lower case.
     pub(super) uuid: String,
@@ -19,10 +19,10 @@ pub(super) struct Vm {
 }
 
 /// The VMs at a URI. May take for ever.
-pub(super) fn list(uri: &str) -> Result<Vec<Vm>, String> {
+pub(super) fn list(uri: &str) -> Result<Vec<ListedVm>, String> {
     let list = || Connection::open(uri)?.list();
     let found = list().map_err(|Failed(reason)| reason)?;
-    let vm = |found: Found| Vm {
+    let vm = |found: Found| ListedVm {
         name: found.name,
         uuid: found.uuid,
         runs: found.condition.power == PowerState::Running,
@@ -31,31 +31,31 @@ pub(super) fn list(uri: &str) -> Result<Vec<Vm>, String> {
 }
 
 /// What is to be said of a libvirt that gave no answer.
-pub(super) fn unanswered(about: impl fmt::Display, uri: &str, why: &Unanswered) -> Finding {
+pub(super) fn unanswered(about: impl fmt::Display, uri: &str, why: &NoReply) -> Finding {
     match why {
-        Unanswered::Refused(reason) => {
+        NoReply::Failed(reason) => {
             let what = format!("cannot connect to {uri}: {reason}");
             let remedy = format!(
                 "correct the URI, or start its libvirt (`systemctl start libvirtd`, or virtqemud.socket); `virsh -c '{uri}' list --all` must work"
             );
             Finding::error(about, what, remedy)
         }
-        Unanswered::Silent => {
-            let what = format!("{uri} does not answer within {} s", LIMIT.as_secs());
+        NoReply::TimedOut => {
+            let what = format!("{uri} does not answer within {} s", REPLY_TIMEOUT.as_secs());
             let remedy = "look what its libvirt hangs in (`journalctl -u libvirtd`), or restart it: `systemctl restart libvirtd` (or virtqemud); VMs run on meanwhile";
             Finding::error(about, what, remedy)
         }
     }
 }
 
-pub(super) fn judge(kind: &str, uris: &[(String, Reply<Vec<Vm>>)]) -> Vec<Finding> {
+pub(super) fn judge(kind: &str, uris: &[(String, ServiceReply<Vec<ListedVm>>)]) -> Vec<Finding> {
     let about = format!("backend {kind}");
     let mut findings: Vec<Finding> = uris.iter().map(|(uri, reply)| judge_uri(&about, uri, reply)).collect();
     findings.extend(twins(&about, uris));
     findings
 }
 
-fn judge_uri(about: &str, uri: &str, reply: &Reply<Vec<Vm>>) -> Finding {
+fn judge_uri(about: &str, uri: &str, reply: &ServiceReply<Vec<ListedVm>>) -> Finding {
     match reply {
         Err(why) => unanswered(about, uri, why),
         Ok(vms) if vms.is_empty() => {
@@ -77,7 +77,7 @@ fn judge_uri(about: &str, uri: &str, reply: &Reply<Vec<Vm>>) -> Finding {
 type Copies<'a> = Vec<(&'a str, bool)>;
 
 /// Names that mean two VMs, and VMs that run at two URIs.
-fn twins(about: &str, uris: &[(String, Reply<Vec<Vm>>)]) -> Vec<Finding> {
+fn twins(about: &str, uris: &[(String, ServiceReply<Vec<ListedVm>>)]) -> Vec<Finding> {
     let mut by_name: BTreeMap<&str, BTreeMap<&str, Copies>> = BTreeMap::new();
     for (uri, reply) in uris {
         for vm in reply.iter().flatten() {
@@ -119,11 +119,11 @@ mod tests {
     use super::*;
     use crate::tools::doctor::finding::Level;
 
-    fn vm(name: &str, uuid: &str, runs: bool) -> Vm {
-        Vm { name: name.into(), uuid: uuid.into(), runs }
+    fn vm(name: &str, uuid: &str, runs: bool) -> ListedVm {
+        ListedVm { name: name.into(), uuid: uuid.into(), runs }
     }
 
-    fn judged(replies: Vec<Reply<Vec<Vm>>>) -> Vec<(Level, String)> {
+    fn judged(replies: Vec<ServiceReply<Vec<ListedVm>>>) -> Vec<(Level, String)> {
         let uris: Vec<_> =
             replies.into_iter().enumerate().map(|(at, reply)| (format!("uri{at}"), reply)).collect();
         let shown =
@@ -136,7 +136,7 @@ mod tests {
         let found = judged(vec![Ok(vec![vm("a", "1", true), vm("b", "2", false)])]);
         assert_eq!(found, [(Level::Ok, "uri0 answers; VMs: 2, running: 1 / ".to_owned())]);
         assert_eq!(judged(vec![Ok(vec![])])[0].0, Level::Note);
-        let found = judged(vec![Err(Unanswered::Refused("no".into())), Err(Unanswered::Silent)]);
+        let found = judged(vec![Err(NoReply::Failed("no".into())), Err(NoReply::TimedOut)]);
         assert!(found[0].0 == Level::Error && found[0].1.contains("virsh -c 'uri0' list"), "{found:?}");
         assert!(found[1].0 == Level::Error && found[1].1.contains("within 5 s"), "{found:?}");
     }

@@ -5,27 +5,27 @@ use std::net::SocketAddr;
 
 use super::finding::{Finding, Level, listed};
 use super::network::{self, Nic};
-use super::sockets::{self, Holder, Protocol};
-use crate::problem::Flaw;
+use super::sockets::{self, Protocol, SocketOwner};
+use crate::problem::Problem;
 use fence_virt::config::MulticastConfig;
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::multicast::MulticastSocket;
 
 /// What was seen of the host.
 #[derive(Debug)]
-pub(super) struct Facts {
+pub(super) struct MulticastFacts {
     nics: Result<Vec<Nic>, String>,
     /// The interface that the configuration names, if it is there.
     chosen: Option<Nic>,
     /// Whether the port can be had, and if not who has it.
-    socket: Result<(), (String, Vec<Holder>)>,
+    socket: Result<(), (String, Vec<SocketOwner>)>,
     has_route: Option<bool>,
     /// How bad it is if an interface is not there.
     absence: Level,
 }
 
 /// Looks. The socket joins no group and is closed at once.
-pub(super) fn look(config: &MulticastConfig, absence: Level) -> Facts {
+pub(super) fn look(config: &MulticastConfig, absence: Level) -> MulticastFacts {
     let nics = network::nics().map_err(|error| error.to_string());
     let name = config.interface.as_deref();
     let chosen = name.and_then(|name| network::find(nics.as_deref().unwrap_or_default(), name).cloned());
@@ -35,10 +35,10 @@ pub(super) fn look(config: &MulticastConfig, absence: Level) -> Facts {
         let holders = if is_taken { sockets::holders(Protocol::Udp, address) } else { Vec::new() };
         (error.to_string(), holders)
     });
-    Facts { nics, chosen, socket, has_route: network::has_route(config.address), absence }
+    MulticastFacts { nics, chosen, socket, has_route: network::has_route(config.address), absence }
 }
 
-pub(super) fn judge(name: &ListenerName, config: &MulticastConfig, facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(name: &ListenerName, config: &MulticastConfig, facts: &MulticastFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Err((reason, holders)) = &facts.socket {
         let what = format!("cannot listen on {} port {}: {reason}", config.address, config.port);
@@ -78,7 +78,7 @@ fn absent(name: &ListenerName, wanted: &str, nics: &[Nic], level: Level) -> Find
         "write the bridge of the guests in `interface` (there are: {}), or set it up; wait_for_init = \"1\" waits for it",
         listed(&there)
     );
-    Finding::of(level, name, Flaw::new(what, remedy))
+    Finding::of(level, name, Problem::new(what, remedy))
 }
 
 fn judge_chosen(name: &ListenerName, config: &MulticastConfig, nic: &Nic) -> Vec<Finding> {
@@ -106,7 +106,7 @@ fn judge_chosen(name: &ListenerName, config: &MulticastConfig, nic: &Nic) -> Vec
         let remedy = format!("give it one: `ip address add ADDRESS/LENGTH dev {shown}`");
         findings.push(Finding::warning(name, what, remedy));
     }
-    findings.extend(nic.snooping.clone().map(|flaw| Finding::of(Level::Warning, name, flaw)));
+    findings.extend(nic.snooping.clone().map(|problem| Finding::of(Level::Warning, name, problem)));
     if findings.is_empty() {
         findings.push(Finding::ok(name, format!("{} can be heard on {shown}", config.address)));
     }
@@ -125,7 +125,7 @@ fn judge_all(name: &ListenerName, nics: &[Nic]) -> Vec<Finding> {
         ),
     }];
     let snooping = hearing.iter().filter_map(|nic| nic.snooping.clone());
-    findings.extend(snooping.map(|flaw| Finding::of(Level::Warning, name, flaw)));
+    findings.extend(snooping.map(|problem| Finding::of(Level::Warning, name, problem)));
     findings
 }
 
@@ -140,14 +140,18 @@ mod tests {
         Nic { name, is_up: true, can_multicast: true, has_v4: true, has_v6: true, ..Nic::default() }
     }
 
-    fn judged(interface: Option<&str>, nics: Vec<Nic>, change: impl Fn(&mut Facts)) -> Vec<(Level, String)> {
+    fn judged(
+        interface: Option<&str>,
+        nics: Vec<Nic>,
+        change: impl Fn(&mut MulticastFacts),
+    ) -> Vec<(Level, String)> {
         let (hash, old_key_file) = (HashKind::Sha256, None);
         let auth = AuthConfig { key_file: "/k".into(), old_key_file, hash, auth: hash };
         let interface = interface.map(str::to_owned);
         let config = MulticastConfig { auth, address: [225, 0, 0, 12].into(), port: 1229, interface };
         let chosen = nics.iter().find(|nic| Some(&nic.name) == config.interface.as_ref()).cloned();
         let (nics, socket, has_route) = (Ok(nics), Ok(()), Some(true));
-        let mut facts = Facts { nics, chosen, socket, has_route, absence: Level::Error };
+        let mut facts = MulticastFacts { nics, chosen, socket, has_route, absence: Level::Error };
         change(&mut facts);
         let findings = judge(&ListenerName::new("multicast", None), &config, &facts);
         let shown =
@@ -183,7 +187,7 @@ mod tests {
     #[test]
     fn what_works_half_is_a_warning() {
         one(Some("br0"), vec![Nic { has_v4: false, ..nic("br0") }], Level::Warning, "no IPv4 address");
-        let snoops = || Nic { snooping: Some(Flaw::new("it snoops", "stop it")), ..nic("br0") };
+        let snoops = || Nic { snooping: Some(Problem::new("it snoops", "stop it")), ..nic("br0") };
         one(Some("br0"), vec![snoops()], Level::Warning, "it snoops / stop it");
         let found = judged(None, vec![snoops()], |_| ());
         assert_eq!(found.iter().map(|found| found.0).collect::<Vec<_>>(), [Level::Ok, Level::Warning]);
@@ -193,8 +197,8 @@ mod tests {
 
     #[test]
     fn a_taken_port_and_a_missing_route() {
-        let holder = Holder { pid: 7, program: "other".into() };
-        let taken = |facts: &mut Facts| facts.socket = Err(("in use".into(), vec![holder.clone()]));
+        let holder = SocketOwner { pid: 7, program: "other".into() };
+        let taken = |facts: &mut MulticastFacts| facts.socket = Err(("in use".into(), vec![holder.clone()]));
         let found = judged(Some("br0"), vec![nic("br0")], taken);
         assert!(found[0].0 == Level::Error && found[0].1.contains("by other (process 7)"), "{found:?}");
         let found = judged(None, vec![nic("br0")], |facts| facts.has_route = Some(false));

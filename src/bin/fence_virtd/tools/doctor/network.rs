@@ -9,7 +9,7 @@ use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sys::socket::{AddressFamily, SockaddrLike};
 
 use crate::listener::snooping_warning;
-use crate::problem::Flaw;
+use crate::problem::Problem;
 
 /// A network interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) struct Nic {
     /// The bridge that it is a port of.
     pub(super) bridge: Option<String>,
     /// What is wrong with its snooping, if it is a bridge.
-    pub(super) snooping: Option<Flaw>,
+    pub(super) snooping: Option<Problem>,
 }
 
 impl Nic {

@@ -11,23 +11,23 @@ const ABOUT: &str = "daemon";
 
 /// A daemon that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Running {
+pub(super) struct RunningDaemon {
     pub(super) pid: u32,
     /// Whose it is; none if it has ended meanwhile.
     pub(super) uid: Option<u32>,
 }
 
 /// The daemon that the pid file names.
-pub(super) fn running(pid_file: &Path) -> Option<Running> {
+pub(super) fn running(pid_file: &Path) -> Option<RunningDaemon> {
     let pid = pid_file::running(pid_file)?;
-    Some(Running { pid, uid: pid_file::user_of(pid) })
+    Some(RunningDaemon { pid, uid: pid_file::user_of(pid) })
 }
 
 pub(super) fn own_uid() -> u32 {
     geteuid().as_raw()
 }
 
-pub(super) fn judge(running: Option<Running>, pid_file: &Path, own_uid: u32) -> Vec<Finding> {
+pub(super) fn judge(running: Option<RunningDaemon>, pid_file: &Path, own_uid: u32) -> Vec<Finding> {
     let mut findings = Vec::new();
     if own_uid != 0 {
         let what =
@@ -35,10 +35,10 @@ pub(super) fn judge(running: Option<Running>, pid_file: &Path, own_uid: u32) -> 
         findings.push(Finding::warning(ABOUT, what, "run it as root"));
     }
     findings.push(match running {
-        Some(Running { pid, uid: Some(0) | None }) => {
+        Some(RunningDaemon { pid, uid: Some(0) | None }) => {
             Finding::ok(ABOUT, format!("it runs with process id {pid}"))
         }
-        Some(Running { pid, uid: Some(uid) }) => Finding::note(
+        Some(RunningDaemon { pid, uid: Some(uid) }) => Finding::note(
             ABOUT,
             format!("it runs with process id {pid} as the user id {uid}: libvirt and the sockets of VMs have to let that user in"),
             "docs/SERVICE.md has what it needs (\"As a user of its own\"); `fence_virtd --status` shows whether libvirt takes it",
@@ -66,8 +66,8 @@ mod tests {
             findings.iter().map(|finding| finding.level).collect::<Vec<_>>()
         };
         assert_eq!(judged(None, 0), [Level::Note]);
-        assert_eq!(judged(Some(Running { pid: 7, uid: Some(0) }), 0), [Level::Ok]);
-        assert_eq!(judged(Some(Running { pid: 7, uid: Some(5) }), 0), [Level::Note]);
+        assert_eq!(judged(Some(RunningDaemon { pid: 7, uid: Some(0) }), 0), [Level::Ok]);
+        assert_eq!(judged(Some(RunningDaemon { pid: 7, uid: Some(5) }), 0), [Level::Note]);
         assert_eq!(judged(None, 5), [Level::Warning, Level::Note]);
     }
 

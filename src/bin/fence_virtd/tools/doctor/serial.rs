@@ -1,9 +1,10 @@
 //! Whether a serial listener would find lines.
 
-use super::ask::{LinesAt, Reply};
+use super::ask::LinesAt;
 use super::finding::{Finding, Level};
-use super::libvirt::{self, Vm};
-use crate::problem::Flaw;
+use super::libvirt::{self, ListedVm};
+use super::service_reply::ServiceReply;
+use crate::problem::Problem;
 use crate::watch;
 use fence_virt::config::{NamedListener, SerialConfig, SerialMode};
 use fence_virt::fence::ListenerName;
@@ -17,7 +18,7 @@ pub(super) fn examine(listener: &NamedListener, config: &SerialConfig, uris: &[S
     }
     for warning in watch::warn_of_remote(config, uris) {
         let remedy = "name a libvirt of this host in `uri` of the section serial";
-        findings.push(Finding::of(Level::Warning, name, Flaw::new(warning, remedy)));
+        findings.push(Finding::of(Level::Warning, name, Problem::new(warning, remedy)));
     }
     findings
 }
@@ -37,7 +38,10 @@ fn judge_folder(name: &ListenerName, path: &str, is_there: bool) -> Finding {
 
 /// What libvirt says of the lines at each URI. One that gives no answer to the
 /// backend either is not told twice.
-pub(super) fn judge_lines(lines: &[LinesAt], backend: &[(String, Reply<Vec<Vm>>)]) -> Vec<Finding> {
+pub(super) fn judge_lines(
+    lines: &[LinesAt],
+    backend: &[(String, ServiceReply<Vec<ListedVm>>)],
+) -> Vec<Finding> {
     let is_told = |at: &LinesAt| {
         at.lines.is_err() && backend.iter().any(|(uri, reply)| *uri == at.uri && reply.is_err())
     };
@@ -73,17 +77,17 @@ fn judge_at(at: &LinesAt) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::ask::Unanswered;
+    use crate::tools::doctor::service_reply::NoReply;
     use crate::watch::Lines;
 
-    fn told(lines: Reply<Lines>, backend: Reply<Vec<Vm>>) -> Vec<Finding> {
+    fn told(lines: ServiceReply<Lines>, backend: ServiceReply<Vec<ListedVm>>) -> Vec<Finding> {
         let config = SerialConfig { uri: None, path: Some("/s".into()), mode: SerialMode::VmChannel };
         let listener = ListenerName::new("serial", None);
         let uri = "test:///x".to_owned();
         judge_lines(&[LinesAt { listener, config, uri: uri.clone(), lines }], &[(uri, backend)])
     }
 
-    fn judged(lines: Reply<Lines>) -> Finding {
+    fn judged(lines: ServiceReply<Lines>) -> Finding {
         told(lines, Ok(Vec::new())).remove(0)
     }
 
@@ -95,8 +99,8 @@ mod tests {
         assert_eq!(found.level, Level::Warning);
         let remedy = found.remedy.unwrap();
         assert!(remedy.contains("<channel type='unix'>") && remedy.contains("in /s"), "{remedy}");
-        assert_eq!(judged(Err(Unanswered::Silent)).level, Level::Error);
-        assert!(told(Err(Unanswered::Silent), Err(Unanswered::Silent)).is_empty(), "the backend tells");
+        assert_eq!(judged(Err(NoReply::TimedOut)).level, Level::Error);
+        assert!(told(Err(NoReply::TimedOut), Err(NoReply::TimedOut)).is_empty(), "the backend tells");
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::finding::{Finding, Level, listed};
-use super::process::Running;
+use super::process::RunningDaemon;
 use crate::access::key_file::{self, Loaded};
 use crate::access::policies;
-use crate::problem::Flaw;
+use crate::problem::Problem;
 use fence_virt::config::{Config, Diagnostic, NamedListener, ParseOutcome, Severity};
 
 const ABOUT: &str = "configuration";
@@ -56,11 +56,11 @@ fn mistake(path: &Path, found: &Diagnostic) -> Finding {
     let (shown, line, column) = (path.display(), found.line, found.column);
     let what = format!("{shown}:{line}:{column}: {}", found.message);
     let remedy = format!("correct line {line}; `fence_virtd --check -f {shown}` shows the place");
-    Finding::of(level, ABOUT, Flaw::new(what, remedy))
+    Finding::of(level, ABOUT, Problem::new(what, remedy))
 }
 
 /// Reads the key files of a listener, as the daemon that runs would.
-pub(super) fn keys(listener: &NamedListener, running: Option<Running>) -> Vec<Finding> {
+pub(super) fn keys(listener: &NamedListener, running: Option<RunningDaemon>) -> Vec<Finding> {
     let Some(auth) = listener.config.auth() else { return Vec::new() };
     let judge = |path: &Path| {
         if running.is_none() && key_file::is_out_of_reach(path) {
@@ -85,31 +85,31 @@ fn unseen(listener: &NamedListener, path: &Path) -> Finding {
     Finding::note(&listener.name, what, remedy)
 }
 
-fn judge_key(listener: &NamedListener, path: &Path, loaded: Result<Loaded, Flaw>) -> Vec<Finding> {
+fn judge_key(listener: &NamedListener, path: &Path, loaded: Result<Loaded, Problem>) -> Vec<Finding> {
     let loaded = match loaded {
         Ok(loaded) => loaded,
-        Err(flaw) => return vec![Finding::of(Level::Error, &listener.name, flaw)],
+        Err(problem) => return vec![Finding::of(Level::Error, &listener.name, problem)],
     };
     if loaded.warnings.is_empty() {
         let text =
             format!("the key file {} has {} bytes and is kept from others", path.display(), loaded.key.len());
         return vec![Finding::ok(&listener.name, text)];
     }
-    loaded.warnings.into_iter().map(|flaw| Finding::of(Level::Warning, &listener.name, flaw)).collect()
+    loaded.warnings.into_iter().map(|problem| Finding::of(Level::Warning, &listener.name, problem)).collect()
 }
 
 /// An old key is none to be made anew: it is there, or is to be gone.
-fn judge_old_key(listener: &NamedListener, path: &Path, loaded: Result<Loaded, Flaw>) -> Vec<Finding> {
+fn judge_old_key(listener: &NamedListener, path: &Path, loaded: Result<Loaded, Problem>) -> Vec<Finding> {
     const REMEDY: &str = "take `old_key_file` away when every guest has the new key";
     match loaded {
         Ok(_) => {
             let what = format!("the old key {} is accepted too", path.display());
             vec![Finding::note(&listener.name, what, REMEDY)]
         }
-        Err(Flaw { what, remedy }) if path.exists() => {
+        Err(Problem { what, remedy }) if path.exists() => {
             vec![Finding::error(&listener.name, what, format!("{remedy}; {REMEDY}"))]
         }
-        Err(Flaw { what, .. }) => {
+        Err(Problem { what, .. }) => {
             vec![Finding::error(&listener.name, what, format!("put the old key there again, or {REMEDY}"))]
         }
     }
@@ -173,7 +173,7 @@ mod tests {
             listeners { tcp { key_file = \"/run/credentials/fence-nonexistent.service/key\"; } }";
         let listener = config::parse(Path::new("a"), text.as_bytes()).config.unwrap().listeners.remove(0);
         assert_eq!(levels(&keys(&listener, None)), [Level::Note]);
-        let running = Running { pid: 7, uid: Some(5) };
+        let running = RunningDaemon { pid: 7, uid: Some(5) };
         assert_eq!(levels(&keys(&listener, Some(running))), [Level::Error]);
     }
 
@@ -182,15 +182,17 @@ mod tests {
         let text = "fence_virtd { listener = \"tcp\"; backend = \"libvirt\"; }";
         let listener = config::parse(Path::new("a"), text.as_bytes()).config.unwrap().listeners.remove(0);
         let path = Path::new("/k");
-        let of =
-            |warnings: Vec<Flaw>| judge_key(&listener, path, Ok(Loaded { key: Key::new(vec![1]), warnings }));
+        let of = |warnings: Vec<Problem>| {
+            judge_key(&listener, path, Ok(Loaded { key: Key::new(vec![1]), warnings }))
+        };
         assert_eq!(levels(&of(vec![])), [Level::Ok]);
-        assert_eq!(levels(&of(vec![Flaw::new("a", "b"), Flaw::new("c", "d")])), [Level::Warning; 2]);
-        assert_eq!(levels(&judge_key(&listener, path, Err(Flaw::new("a", "b")))), [Level::Error]);
+        assert_eq!(levels(&of(vec![Problem::new("a", "b"), Problem::new("c", "d")])), [Level::Warning; 2]);
+        assert_eq!(levels(&judge_key(&listener, path, Err(Problem::new("a", "b")))), [Level::Error]);
         let key = Key::new(vec![1]);
-        let old = judge_old_key(&listener, path, Ok(Loaded { key, warnings: vec![Flaw::new("short", "x")] }));
+        let old =
+            judge_old_key(&listener, path, Ok(Loaded { key, warnings: vec![Problem::new("short", "x")] }));
         assert_eq!(levels(&old), [Level::Note]);
-        let gone = judge_old_key(&listener, path, Err(Flaw::new("it is not there", "make a new one")));
+        let gone = judge_old_key(&listener, path, Err(Problem::new("it is not there", "make a new one")));
         assert_eq!(levels(&gone), [Level::Error]);
         assert!(!gone[0].remedy.as_ref().unwrap().contains("make a new one"), "{gone:?}");
     }

@@ -19,12 +19,12 @@ pub(super) enum Protocol {
 
 /// A process that has a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Holder {
+pub(super) struct SocketOwner {
     pub(super) pid: u32,
     pub(super) program: String,
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for SocketOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (process {})", self.program, self.pid)
     }
@@ -44,7 +44,7 @@ pub(super) fn try_tcp(address: SocketAddr) -> io::Result<()> {
 
 /// The processes that have a socket at this address and port, or at all
 /// addresses; only root sees those of others.
-pub(super) fn holders(protocol: Protocol, wanted: SocketAddr) -> Vec<Holder> {
+pub(super) fn holders(protocol: Protocol, wanted: SocketAddr) -> Vec<SocketOwner> {
     let (v4, v6) = match protocol {
         Protocol::Tcp => ("/proc/net/tcp", "/proc/net/tcp6"),
         Protocol::Udp => ("/proc/net/udp", "/proc/net/udp6"),
@@ -63,9 +63,9 @@ pub(super) fn holders(protocol: Protocol, wanted: SocketAddr) -> Vec<Holder> {
     pids.filter(|&pid| has_any(pid, &inodes)).map(holder).collect()
 }
 
-fn holder(pid: u32) -> Holder {
+fn holder(pid: u32) -> SocketOwner {
     let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Holder { pid, program: comm.trim_end().to_owned() }
+    SocketOwner { pid, program: comm.trim_end().to_owned() }
 }
 
 fn has_any(pid: u32, inodes: &[&str]) -> bool {

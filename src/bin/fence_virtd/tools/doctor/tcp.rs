@@ -4,33 +4,33 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::finding::{Finding, Level, listed};
-use super::process::Running;
-use super::sockets::{self, Holder, Protocol};
-use crate::problem::Flaw;
+use super::process::RunningDaemon;
+use super::sockets::{self, Protocol, SocketOwner};
+use crate::problem::Problem;
 use fence_virt::config::TcpConfig;
 use fence_virt::fence::ListenerName;
 
 /// What was seen of the host.
 #[derive(Debug)]
-pub(super) struct Facts {
+pub(super) struct TcpFacts {
     bound: io::Result<()>,
     /// Who has the port, if it is taken.
-    holders: Vec<Holder>,
-    running: Option<Running>,
+    holders: Vec<SocketOwner>,
+    running: Option<RunningDaemon>,
     /// How bad it is if the address is not there.
     absence: Level,
 }
 
 /// Looks. The socket never listens, and is closed at once.
-pub(super) fn look(config: &TcpConfig, running: Option<Running>, absence: Level) -> Facts {
+pub(super) fn look(config: &TcpConfig, running: Option<RunningDaemon>, absence: Level) -> TcpFacts {
     let address = SocketAddr::new(config.address, config.port);
     let bound = sockets::try_tcp(address);
     let is_taken = bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
     let holders = if is_taken { sockets::holders(Protocol::Tcp, address) } else { Vec::new() };
-    Facts { bound, holders, running, absence }
+    TcpFacts { bound, holders, running, absence }
 }
 
-pub(super) fn judge(name: &ListenerName, config: &TcpConfig, facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(name: &ListenerName, config: &TcpConfig, facts: &TcpFacts) -> Vec<Finding> {
     let address = SocketAddr::new(config.address, config.port);
     let mut findings = vec![match &facts.bound {
         Ok(()) => Finding::ok(name, format!("{address} can be had")),
@@ -44,7 +44,7 @@ pub(super) fn judge(name: &ListenerName, config: &TcpConfig, facts: &Facts) -> V
     findings
 }
 
-fn refused(name: &ListenerName, address: SocketAddr, error: &io::Error, facts: &Facts) -> Finding {
+fn refused(name: &ListenerName, address: SocketAddr, error: &io::Error, facts: &TcpFacts) -> Finding {
     match error.kind() {
         io::ErrorKind::AddrInUse => taken(name, address, facts),
         io::ErrorKind::AddrNotAvailable => {
@@ -55,7 +55,7 @@ fn refused(name: &ListenerName, address: SocketAddr, error: &io::Error, facts: &
             let what = format!("this host does not have the address {}: {start}", address.ip());
             let remedy = "`ip -br address` shows those it has: write one of them in `address`, or give it this \
                           one; wait_for_init = \"1\" waits for it";
-            Finding::of(facts.absence, name, Flaw::new(what, remedy))
+            Finding::of(facts.absence, name, Problem::new(what, remedy))
         }
         io::ErrorKind::PermissionDenied => {
             let what = format!("{address} cannot be had: {error}");
@@ -72,9 +72,9 @@ fn refused(name: &ListenerName, address: SocketAddr, error: &io::Error, facts: &
     }
 }
 
-fn taken(name: &ListenerName, address: SocketAddr, facts: &Facts) -> Finding {
-    let Facts { holders, running, .. } = facts;
-    let is_ours = |running: &Running| {
+fn taken(name: &ListenerName, address: SocketAddr, facts: &TcpFacts) -> Finding {
+    let TcpFacts { holders, running, .. } = facts;
+    let is_ours = |running: &RunningDaemon| {
         // Only root sees who has it: if that cannot be seen, the daemon that runs is the one.
         holders.is_empty() || holders.iter().any(|holder| holder.pid == running.pid)
     };
@@ -99,7 +99,7 @@ mod tests {
     use fence_virt::auth::HashKind;
     use fence_virt::config::AuthConfig;
 
-    fn judged(address: &str, facts: Facts) -> Vec<(Level, String)> {
+    fn judged(address: &str, facts: TcpFacts) -> Vec<(Level, String)> {
         let (hash, old_key_file) = (HashKind::Sha256, None);
         let auth = AuthConfig { key_file: "/k".into(), old_key_file, hash, auth: hash };
         let config = TcpConfig { auth, address: address.parse().unwrap(), port: 1229 };
@@ -109,9 +109,9 @@ mod tests {
         findings.into_iter().map(shown).collect()
     }
 
-    fn facts(bound: Result<(), io::ErrorKind>) -> Facts {
+    fn facts(bound: Result<(), io::ErrorKind>) -> TcpFacts {
         let bound = bound.map_err(io::Error::from);
-        Facts { bound, holders: Vec::new(), running: None, absence: Level::Error }
+        TcpFacts { bound, holders: Vec::new(), running: None, absence: Level::Error }
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
         let absent = || facts(Err(io::ErrorKind::AddrNotAvailable));
         let found = judged("192.0.2.1", absent());
         assert!(found[0].0 == Level::Error && found[0].1.contains("ip -br address"), "{found:?}");
-        let found = judged("192.0.2.1", Facts { absence: Level::Warning, ..absent() });
+        let found = judged("192.0.2.1", TcpFacts { absence: Level::Warning, ..absent() });
         assert_eq!(found[0].0, Level::Warning);
         let found = judged("192.0.2.1", facts(Err(io::ErrorKind::PermissionDenied)));
         assert!(found[0].0 == Level::Error && found[0].1.contains("below 1024"), "{found:?}");
@@ -135,9 +135,10 @@ mod tests {
     #[test]
     fn a_taken_port_is_well_only_if_our_daemon_has_it() {
         let taken = |running: Option<u32>, holder: Option<u32>| {
-            let running = running.map(|pid| Running { pid, uid: Some(0) });
-            let holders = holder.map(|pid| Holder { pid, program: "x".into() }).into_iter().collect();
-            judged("192.0.2.1", Facts { running, holders, ..facts(Err(io::ErrorKind::AddrInUse)) }).remove(0)
+            let running = running.map(|pid| RunningDaemon { pid, uid: Some(0) });
+            let holders = holder.map(|pid| SocketOwner { pid, program: "x".into() }).into_iter().collect();
+            judged("192.0.2.1", TcpFacts { running, holders, ..facts(Err(io::ErrorKind::AddrInUse)) })
+                .remove(0)
         };
         assert_eq!(taken(Some(7), Some(7)).0, Level::Ok);
         assert_eq!(taken(Some(7), None).0, Level::Ok);

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::finding::Finding;
-use super::process::Running;
+use super::process::RunningDaemon;
 use fence_virt::config::VsockConfig;
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::vsock;
@@ -15,21 +15,21 @@ const VSOCK: (&str, &str) = ("/dev/vsock", "vsock");
 
 /// What was seen of the host.
 #[derive(Debug)]
-pub(super) struct Facts {
+pub(super) struct VsockFacts {
     bound: io::Result<()>,
     has_vhost: bool,
     has_vsock: bool,
-    running: Option<Running>,
+    running: Option<RunningDaemon>,
 }
 
 /// Looks. The socket never listens, and is closed at once.
-pub(super) fn look(config: &VsockConfig, running: Option<Running>) -> Facts {
+pub(super) fn look(config: &VsockConfig, running: Option<RunningDaemon>) -> VsockFacts {
     let is_there = |(path, _): (&str, &str)| Path::new(path).exists();
     let bound = vsock::reserve(config.port).map(drop);
-    Facts { bound, has_vhost: is_there(VHOST), has_vsock: is_there(VSOCK), running }
+    VsockFacts { bound, has_vhost: is_there(VHOST), has_vsock: is_there(VSOCK), running }
 }
 
-pub(super) fn judge(name: &ListenerName, config: &VsockConfig, facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(name: &ListenerName, config: &VsockConfig, facts: &VsockFacts) -> Vec<Finding> {
     let port = config.port;
     let mut findings = vec![match (&facts.bound, facts.running) {
         (Ok(()), _) => Finding::ok(name, format!("port {port} can be had")),
@@ -75,8 +75,8 @@ mod tests {
         let (hash, old_key_file) = (HashKind::Sha256, None);
         let auth = AuthConfig { key_file: "/k".into(), old_key_file, hash, auth: hash };
         let bound = error.map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)));
-        let running = running.map(|pid| Running { pid, uid: Some(0) });
-        let facts = Facts { bound, has_vhost: devices[0], has_vsock: devices[1], running };
+        let running = running.map(|pid| RunningDaemon { pid, uid: Some(0) });
+        let facts = VsockFacts { bound, has_vhost: devices[0], has_vsock: devices[1], running };
         let findings = judge(&ListenerName::new("vsock", None), &VsockConfig { auth, port: 1229 }, &facts);
         findings.into_iter().map(|finding| (finding.level, finding.remedy.unwrap_or_default())).collect()
     }

@@ -11,7 +11,7 @@ const TABLE_MAX: usize = 4_000_000;
 
 /// A stretch of old lines and the new ones in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Change {
+struct LineChange {
     old: Range<usize>,
     new: Range<usize>,
 }
@@ -41,7 +41,7 @@ fn lines(text: &str) -> Vec<&str> {
 }
 
 /// `before` lines of context stand above the first change.
-fn push_hunk(before: usize, hunk: &[Change], old: &[&str], new: &[&str], out: &mut String) {
+fn push_hunk(before: usize, hunk: &[LineChange], old: &[&str], new: &[&str], out: &mut String) {
     let (Some(first), Some(last)) = (hunk.first(), hunk.last()) else { return };
     let after = (old.len() - last.old.end).min(CONTEXT);
     let old_range = first.old.start - before..last.old.end + after;
@@ -76,16 +76,16 @@ fn push_lines(mark: char, lines: &[&str], out: &mut String) {
 }
 
 /// All changes in their order, no two of them adjacent.
-fn changes(old: &[&str], new: &[&str]) -> Vec<Change> {
+fn changes(old: &[&str], new: &[&str]) -> Vec<LineChange> {
     let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
     let (old_rest, new_rest) = (&old[head..], &new[head..]);
     let tail = old_rest.iter().rev().zip(new_rest.iter().rev()).take_while(|(a, b)| a == b).count();
     let (old_rest, new_rest) = (&old_rest[..old_rest.len() - tail], &new_rest[..new_rest.len() - tail]);
-    let mut changes: Vec<Change> = Vec::new();
+    let mut changes: Vec<LineChange> = Vec::new();
     let (mut from, mut to) = (0, 0);
     for (a, b) in common(old_rest, new_rest).into_iter().chain([(old_rest.len(), new_rest.len())]) {
         if a > from || b > to {
-            changes.push(Change { old: head + from..head + a, new: head + to..head + b });
+            changes.push(LineChange { old: head + from..head + a, new: head + to..head + b });
         }
         (from, to) = (a + 1, b + 1);
     }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     /// Takes the old lines along the changes, and must come out at the new ones.
-    fn patched<'a>(old: &[&'a str], new: &[&'a str], changes: &[Change]) -> Vec<&'a str> {
+    fn patched<'a>(old: &[&'a str], new: &[&'a str], changes: &[LineChange]) -> Vec<&'a str> {
         let (mut out, mut at) = (Vec::new(), 0);
         for change in changes {
             out.extend(&old[at..change.old.start]);

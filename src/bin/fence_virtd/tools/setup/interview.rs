@@ -26,14 +26,14 @@ pub(super) struct Interview {
 
 /// What an answer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Answer {
+enum KeyAnswer {
     Keep,
     Default,
     Value(String),
 }
 
 /// A value to ask for.
-struct Asked<'a> {
+struct Prompt<'a> {
     name: &'a str,
     help: &'a str,
     choices: Option<&'a str>,
@@ -79,7 +79,7 @@ impl Interview {
     fn ask_listeners(&mut self, dialog: &mut Dialog<impl BufRead, impl Write>) -> Result<(), String> {
         let kinds = kinds("listeners/");
         let present = self.text.value(&DAEMON, "listener");
-        let asked = Asked {
+        let asked = Prompt {
             name: "listeners",
             help: LISTENER_HELP,
             choices: Some(&kinds),
@@ -122,7 +122,7 @@ impl Interview {
     fn ask_backend(&mut self, dialog: &mut Dialog<impl BufRead, impl Write>) -> Result<(), String> {
         let kinds = kinds("backends/");
         let present = self.text.value(&DAEMON, "backend");
-        let asked = Asked {
+        let asked = Prompt {
             name: "backend",
             help: BACKEND_HELP,
             choices: Some(&kinds),
@@ -195,7 +195,7 @@ impl Interview {
         });
         let words = if is_first { questions::absent(spec).unwrap_or("none") } else { "none" };
         let is_absent = effective.is_none() || spec.name == "family";
-        let asked = Asked {
+        let asked = Prompt {
             name: key,
             help: questions::help(spec).unwrap_or("There is no more to be said about this key."),
             choices: questions::choices(spec.kind),
@@ -209,12 +209,12 @@ impl Interview {
             draft.config().map(drop)
         })?;
         match answer {
-            Answer::Keep => Ok(()),
-            Answer::Default => {
+            KeyAnswer::Keep => Ok(()),
+            KeyAnswer::Default => {
                 self.text.unset(part, key);
                 Ok(())
             }
-            Answer::Value(value) => self.text.set(part, key, &value),
+            KeyAnswer::Value(value) => self.text.set(part, key, &value),
         }
     }
 
@@ -241,23 +241,23 @@ impl Interview {
     }
 }
 
-impl Answer {
+impl KeyAnswer {
     /// The value of a key that must be there.
     fn or(self, present: Option<&str>, default: &str) -> String {
         match (self, present) {
-            (Answer::Value(value), _) => value,
-            (Answer::Keep, Some(present)) => present.to_string(),
-            (Answer::Keep | Answer::Default, _) => default.to_string(),
+            (KeyAnswer::Value(value), _) => value,
+            (KeyAnswer::Keep, Some(present)) => present.to_string(),
+            (KeyAnswer::Keep | KeyAnswer::Default, _) => default.to_string(),
         }
     }
 }
 
 /// Asks for one value. What stands in the file and is wrong cannot be kept.
 fn ask(
-    asked: &Asked,
+    asked: &Prompt,
     dialog: &mut Dialog<impl BufRead, impl Write>,
     check: impl Fn(&str) -> Result<(), Vec<String>>,
-) -> Result<Answer, String> {
+) -> Result<KeyAnswer, String> {
     let mut present = asked.present;
     if let Some(Err(reasons)) = present.map(&check) {
         dialog.say(&format!("  {} cannot stay as it is: {}\n", asked.name, reasons.join("; ")))?;
@@ -273,11 +273,11 @@ fn ask(
     dialog.ask(&prompt, &help, |answer| {
         let is_none = asked.is_absent && answer.eq_ignore_ascii_case("none");
         match (answer, present) {
-            ("", Some(_)) => Ok(Answer::Keep),
-            ("" | "-", _) => Ok(Answer::Default),
-            _ if is_none => Ok(Answer::Default),
-            (answer, Some(present)) if answer == present => Ok(Answer::Keep),
-            (answer, _) => check(answer).map(|()| Answer::Value(answer.to_string())),
+            ("", Some(_)) => Ok(KeyAnswer::Keep),
+            ("" | "-", _) => Ok(KeyAnswer::Default),
+            _ if is_none => Ok(KeyAnswer::Default),
+            (answer, Some(present)) if answer == present => Ok(KeyAnswer::Keep),
+            (answer, _) => check(answer).map(|()| KeyAnswer::Value(answer.to_string())),
         }
     })
 }

@@ -6,9 +6,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::dialog::Dialog;
-use super::files::{Uninterrupted, folder_of, sync_folder};
+use super::target_file::{Uninterrupted, folder_of, sync_folder};
 use crate::access::key_file;
-use crate::problem::Flaw;
+use crate::problem::Problem;
 use fence_virt::auth::KEY_MAX;
 use fence_virt::config::Config;
 
@@ -57,8 +57,8 @@ fn is_missing(path: &Path) -> bool {
 /// What the daemon would say about a key file.
 fn judge(path: &Path) -> Vec<String> {
     match key_file::load(path) {
-        Ok(loaded) => loaded.warnings.iter().map(Flaw::to_string).collect(),
-        Err(flaw) => vec![flaw.to_string()],
+        Ok(loaded) => loaded.warnings.iter().map(Problem::to_string).collect(),
+        Err(problem) => vec![problem.to_string()],
     }
 }
 

@@ -19,18 +19,18 @@ const NEW_MODE: u32 = 0o644;
 
 /// Where the file is, behind all links.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct TargetFile {
     target: PathBuf,
     folder: PathBuf,
 }
 
-impl Place {
+impl TargetFile {
     /// Follows links to the file, which need not exist.
     ///
     /// # Errors
     ///
     /// A sentence: the file could not be written there, so that nobody answers for nothing.
-    pub(super) fn find(path: &Path) -> Result<Place, String> {
+    pub(super) fn find(path: &Path) -> Result<TargetFile, String> {
         let shown = path.display();
         let mut target = path.to_path_buf();
         let mut links = 0;
@@ -58,7 +58,7 @@ impl Place {
                 error.desc()
             )
         })?;
-        Ok(Place { target, folder })
+        Ok(TargetFile { target, folder })
     }
 
     /// All bytes of the file; none if it is not there.
@@ -229,7 +229,7 @@ mod tests {
     fn a_file_is_replaced_only_if_it_is_the_one_that_was_read() {
         let dir = Dir::new("replace");
         let path = dir.0.join("f");
-        let place = Place::find(&path).unwrap();
+        let place = TargetFile::find(&path).unwrap();
         assert_eq!(place.read(), Ok(None));
         place.write(None, b"one").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, NEW_MODE);
@@ -257,7 +257,7 @@ mod tests {
         let dir = Dir::new("backup");
         let path = dir.0.join("f");
         fs::write(&path, "old").unwrap();
-        let place = Place::find(&path).unwrap();
+        let place = TargetFile::find(&path).unwrap();
         for name in ["f.old", "f.old.1", "f.old.2"] {
             assert_eq!(place.back_up().unwrap(), dir.0.join(name));
             fs::write(&path, name).unwrap();
@@ -272,17 +272,17 @@ mod tests {
         fs::create_dir(dir.0.join("real")).unwrap();
         std::os::unix::fs::symlink("two", dir.0.join("one")).unwrap();
         std::os::unix::fs::symlink("real/f", dir.0.join("two")).unwrap();
-        let place = Place::find(&dir.0.join("one")).unwrap();
+        let place = TargetFile::find(&dir.0.join("one")).unwrap();
         place.write(None, b"x").unwrap();
         assert_eq!(fs::read(dir.0.join("real/f")).unwrap(), b"x");
         assert!(fs::symlink_metadata(dir.0.join("one")).unwrap().is_symlink());
         std::os::unix::fs::symlink("loop", dir.0.join("loop")).unwrap();
-        assert!(Place::find(&dir.0.join("loop")).is_err_and(|refusal| refusal.contains("links")));
+        assert!(TargetFile::find(&dir.0.join("loop")).is_err_and(|refusal| refusal.contains("links")));
     }
 
     #[test]
     fn what_cannot_be_a_configuration_is_refused() {
-        let refusal = |path: &Path| match Place::find(path) {
+        let refusal = |path: &Path| match TargetFile::find(path) {
             Err(refusal) => refusal,
             Ok(place) => place.read().unwrap_err(),
         };

@@ -1,4 +1,4 @@
-//! What the thread needs of corosync.
+//! Corosync as the cpg thread uses it: traits, so that faults can be tested.
 
 use std::os::fd::BorrowedFd;
 
@@ -6,40 +6,39 @@ use fence_virt::routing::Peer;
 use fence_virt::sys::corosync::{ClusterEvent, CorosyncError, GroupHandle, Libraries};
 use fence_virt::wire::cluster::GROUP;
 
-/// Where the group can be joined.
-pub(crate) trait Engine: Send + 'static {
-    /// A place in the group.
-    type Seat: Seat;
+/// Access to the group.
+pub(crate) trait GroupConnector: Send + 'static {
+    type Member: GroupMember;
 
-    /// Joins it.
-    fn join(&self) -> Result<Self::Seat, CorosyncError>;
+    /// Joins the group.
+    fn join(&self) -> Result<Self::Member, CorosyncError>;
 }
 
-/// A place in the group, held until it is dropped.
-pub(crate) trait Seat {
-    /// Whose.
+/// Membership in the group; it ends when dropped.
+pub(crate) trait GroupMember {
+    /// This process as a member.
     fn peer(&self) -> Peer;
-    /// What to poll for input.
+    /// Descriptors to poll for input.
     fn fds(&self) -> [BorrowedFd<'_>; 2];
-    /// Hears at most so many things; whether that was all.
+    /// Appends at most `limit` events; true if no more are there.
     fn dispatch(&mut self, limit: usize, heard: &mut Vec<ClusterEvent>) -> Result<bool, CorosyncError>;
-    /// Sends to all.
+    /// Sends a message to all members.
     fn send(&mut self, message: &[u8]) -> Result<(), CorosyncError>;
-    /// Returns when corosync has answered something.
+    /// Returns once corosync has answered a query.
     fn await_answer(&mut self) -> Result<(), CorosyncError>;
-    /// Leaves, for the others to know it at once.
+    /// Leaves the group, so that the other members are notified at once.
     fn leave(self);
 }
 
-impl Engine for Libraries {
-    type Seat = GroupHandle;
+impl GroupConnector for Libraries {
+    type Member = GroupHandle;
 
     fn join(&self) -> Result<GroupHandle, CorosyncError> {
         GroupHandle::join(self, GROUP)
     }
 }
 
-impl Seat for GroupHandle {
+impl GroupMember for GroupHandle {
     fn peer(&self) -> Peer {
         Peer { node: self.node(), pid: self.pid() }
     }
