@@ -55,7 +55,7 @@ session!(LineSession);
 ///
 /// # Errors
 ///
-/// A message that says why there will be no answer.
+/// A message with the reason why no answer can follow.
 pub(super) fn exchange(
     peer: &dyn Display,
     stream: &mut dyn DaemonStream,
@@ -114,7 +114,7 @@ fn write(stream: &mut dyn DaemonStream, session: &mut dyn AgentSession) -> io::R
 ///
 /// # Errors
 ///
-/// A message that says why there is no answer.
+/// A message with the reason for the missing answer.
 pub(super) fn drive(
     peer: &str,
     stream: &mut dyn DaemonStream,
