@@ -69,7 +69,7 @@ fn the_agent_proves_itself_to_nobody_without_the_key() {
         assert!(peer.rest().is_empty());
     });
     // An answer in one breath with the challenge, before our proof can be there.
-    bed.fails("it answered before our request was sent", |mut peer| {
+    bed.fails("it answered too early", |mut peer| {
         peer.request();
         let asked = peer.take();
         let answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();

@@ -23,7 +23,7 @@ fn what_is_no_serial_line_is_named() {
     let file = dir.write("file", "");
     for (path, words) in [
         (Path::new("/dev/null"), "/dev/null is not a serial line"),
-        (&file, "no character device"),
+        (&file, "not a character device"),
         (Path::new("/dev/no-such-line"), "/dev/no-such-line: No such file"),
     ] {
         let ran = run(&mut on_line(&dir, OURS, path), "-o off -n node1 -t 5");

@@ -64,13 +64,13 @@ fn groups_come_change_and_go() {
     let (agent, denied) = (world.agent(&key), 3);
     assert_eq!(agent.code("status", "node1"), 0);
     daemon.reload(&world.dir, &world.conf(&keys, &group("192.0.2.77")));
-    daemon.await_log("1 groups in place of 0");
+    daemon.await_log("1 groups instead of 0");
     assert_eq!(agent.code("status", "node1"), denied);
     daemon.reload(&world.dir, &world.conf(&keys, &group(GUEST_V4)));
     assert_eq!(agent.code("status", "node1"), 0);
     daemon.reload(&world.dir, &world.conf(&keys, ""));
     assert_eq!(agent.code("status", "node1"), 0);
-    daemon.await_log("0 groups in place of 1");
+    daemon.await_log("0 groups instead of 1");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn with_anything_wrong_nothing_changes() {
         daemon.await_log(words);
         assert_eq!(agent.code("status", "node1"), 0, "{words}");
     }
-    let count = || daemon.log().matches("nothing is changed").count();
+    let count = || daemon.log().matches("nothing has changed").count();
     until("each was refused", LIMIT, || count() == 4);
 }
 
@@ -142,11 +142,11 @@ fn what_needs_a_restart_is_named_and_left() {
     let weak = auth_keys(&key, "none", "none");
     let elsewhere = world.conf(&format!("{weak} port = \"1300\";"), &group(GUEST_V4));
     daemon.reload(&world.dir, &elsewhere);
-    daemon.await_log("a restart is needed to change where tcp listens: nothing is changed");
+    daemon.await_log("changing where tcp listens needs a restart: nothing has changed");
     let weak = Agent { hash: "none", auth: "none", ..world.agent(&key) };
     assert_eq!(weak.code("status", "node1"), 1, "keys go with what listens");
     daemon.reload(&world.dir, &denies_all.replace("node.xml\"", "other.xml\""));
-    daemon.await_log("until the daemon is restarted: the settings of the backend");
+    daemon.await_log("until the daemon is restarted: backend settings");
     let denied = world.agent(&key).run("status", "node1");
     assert_eq!(denied.code, 3, "with the new groups");
     daemon.await_log("status \"node1\": permission denied");

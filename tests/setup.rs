@@ -126,7 +126,7 @@ fn a_new_file_and_a_new_key() {
     assert!(checked(&file).contains("no errors"), "{}", checked(&file));
     // A second time the key is there, and stays.
     let out = written(&file, "\n\n\n\n\n\n\n\n\n\n");
-    assert!(out.contains("Nothing changes") && !out.contains("does not exist"), "{out}");
+    assert!(out.contains("No changes") && !out.contains("does not exist"), "{out}");
     assert_eq!((fs::read(&key).unwrap(), fs::read_to_string(&file).unwrap()), (bytes, text));
     assert_eq!(names(&dir), ["f.conf", "keys"]);
 }
@@ -203,7 +203,7 @@ fn a_wrong_answer_an_early_end_or_a_no_changes_nothing() {
         ("\n\n\n\n\n\n1230\n\n\n\n\ny\n", "the answers ended before \"Write it? [y/N]\""),
         ("\n\n\n\n\n\n1230\n\n\n\n\ny\ny", "the answers ended before \"Write it? [y/N]\""),
         ("\n\n\n\n\n\n1230\n\n\n\n\ny\nperhaps\n", "answer y or n"),
-        ("\n\n\n\n\n\n1230\n\n\n\n\ny\nn\n", "as you say"),
+        ("\n\n\n\n\n\n1230\n\n\n\n\ny\nn\n", "fence_virtd: nothing was written"),
     ] {
         let ran = set_up(&file, answers);
         assert_eq!(ran.code, 1, "{answers:?}");
@@ -253,7 +253,7 @@ fn a_directory_that_cannot_be_written_to_is_named_before_the_first_question() {
     let ran = set_up(&dir.path("no/f.conf"), "");
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
     assert!(
-        ran.err.contains("/no cannot be written to") && ran.err.contains("make the directory"),
+        ran.err.contains("/no is not writable") && ran.err.contains("create the directory"),
         "{}",
         ran.err
     );
@@ -365,9 +365,9 @@ fn an_interrupt_leaves_nothing_behind() {
         person.hears(question);
         person.says(if question == "port " { "1230" } else { "" });
     }
-    for question in ["interface ", "backend ", "uri ", "uri1 ", "Make it, "] {
+    for question in ["interface ", "backend ", "uri ", "uri1 ", "Create it, "] {
         person.hears(question);
-        person.says(if question == "Make it, " { "y" } else { "" });
+        person.says(if question == "Create it, " { "y" } else { "" });
     }
     person.hears("Write it? [y/N] ");
     kill(Pid::from_raw(person.child.id() as i32), Signal::SIGINT).unwrap();

@@ -1,6 +1,5 @@
-//! SIGHUP: the configuration is read anew, and what can change while the daemon
-//! runs is changed: groups, keys, hash and auth, and the log level. All of it or,
-//! if anything is wrong, nothing.
+//! Reload on SIGHUP: groups, keys, hash and auth, and the log level change while the
+//! daemon runs. All of them change, or, if anything is wrong, nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,43 +17,43 @@ use crate::watch::Watchers;
 use fence_virt::config::{AuthConfig, Config, ListenerConfig, NamedListener};
 use fence_virt::session::Policy;
 
-/// How long the worker may take to have room for the new groups.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit for the worker to take the new permissions.
+const WORKER_LIMIT: Duration = Duration::from_secs(5);
 
-/// Reads a configuration, and says what is wrong with it.
+/// Reads a configuration and logs its diagnostics.
 pub(crate) type Read = fn(&Path) -> Result<Config, String>;
 
-/// What the daemon runs with.
+/// The configuration in force.
 pub(crate) struct Reloader {
     path: PathBuf,
     read: Read,
     running: Config,
-    /// The log level of the command line, which goes before that of the file.
+    /// Log level of the command line; it overrides that of the file.
     debug: Option<u32>,
-    /// Which VM has which CID, once that has to be known; kept though a reload fails.
+    /// Table of vsock CIDs, from the first configuration that needs it on; a reload that
+    /// fails keeps it.
     cids: Option<CidTable>,
 }
 
-/// Where what has changed goes.
+/// Recipients of the changes.
 pub(crate) struct Targets<'a> {
-    /// The listeners in the order of the configuration that the daemon was started with.
+    /// Listeners, in the order of the configuration at the start.
     pub(crate) listeners: &'a [ListenerHandle],
     pub(crate) worker: &'a Sender<Message>,
     pub(crate) watchers: &'a mut Watchers,
 }
 
 impl Reloader {
-    /// `running` is what the daemon was started with, `debug` the level of its command line.
+    /// Takes the configuration at the start, and the log level of the command line.
     pub(crate) fn new(path: PathBuf, read: Read, running: Config, debug: Option<u32>) -> Reloader {
         Reloader { path, read, running, debug, cids: None }
     }
 
-    /// Who may do what by this configuration. Where VMs can ask by vsock, they are
-    /// known by their CIDs and by what libvirt says of those.
+    /// Permissions of a configuration. With a vsock listener and groups, watchers map CIDs to VMs.
     ///
     /// # Errors
     ///
-    /// If there is no thread to follow the CIDs.
+    /// If the system has no thread left for a watcher.
     pub(crate) fn permissions(
         &mut self,
         config: &Config,
@@ -68,17 +67,17 @@ impl Reloader {
         Ok(Permissions::new(policies::groups(config), self.cids.clone()))
     }
 
-    /// Reads the configuration anew and puts it into effect, and logs what was changed.
+    /// Reads the configuration again, puts it into effect, and logs the changes.
     ///
     /// # Errors
     ///
-    /// A sentence that says why nothing was changed.
+    /// Reason why nothing was changed.
     pub(crate) fn reload(&mut self, targets: Targets<'_>) -> Result<(), String> {
         let new = (self.read)(&self.path)?;
         let moved = moved(&self.running, &new);
         if !moved.is_empty() {
-            // Keys and groups go with what listens, and that cannot go there now.
-            return Err(format!("a restart is needed to change where {} listens", moved.join(" and ")));
+            // Keys and groups belong to the addresses they were written for.
+            return Err(format!("changing where {} listens needs a restart", moved.join(" and ")));
         }
         let mut policies: Vec<Option<Arc<Policy>>> = Vec::new();
         for handle in targets.listeners {
@@ -88,8 +87,8 @@ impl Reloader {
         let permissions = self.permissions(&new, targets.watchers)?;
         targets
             .worker
-            .send_deadline(Message::Permissions(permissions), Instant::now() + PATIENCE)
-            .map_err(|_| "the worker has no time for it: it has too much to do, or hangs".to_owned())?;
+            .send_deadline(Message::Permissions(permissions), Instant::now() + WORKER_LIMIT)
+            .map_err(|_| "the worker does not take the new groups: it is overloaded or hangs".to_owned())?;
         for (handle, policy) in targets.listeners.iter().zip(policies) {
             if let Some(policy) = policy {
                 handle.adopt(policy);
@@ -98,15 +97,15 @@ impl Reloader {
         log::set_max_level(logging::level(self.debug.unwrap_or(new.debug)));
         let changes = changes(&self.running, &new);
         let waiting = needing_restart(&self.running, &new);
-        info!("reloaded {}: {}", self.path.display(), Listed(&changes, "nothing has changed"));
+        info!("reloaded {}: {}", self.path.display(), Listed(&changes, "no changes"));
         if !waiting.is_empty() {
-            warn!("not changed until the daemon is restarted: {}", Listed(&waiting, ""));
+            warn!("unchanged until the daemon is restarted: {}", Listed(&waiting, ""));
         }
         self.adopt(new);
         Ok(())
     }
 
-    /// What of a new configuration is in effect now.
+    /// Records the settings of a new configuration that are in effect now.
     fn adopt(&mut self, new: Config) {
         for listener in &mut self.running.listeners {
             let other = new.listeners.iter().find(|other| other.name == listener.name);
@@ -139,11 +138,11 @@ impl std::fmt::Display for Listed<'_> {
     }
 }
 
-/// What is in effect at once. Keys count as read anew though their names are the same.
+/// Changes that take effect at once. Key files count as read again although their names are the same.
 fn changes(old: &Config, new: &Config) -> Vec<String> {
     let mut changes = Vec::new();
     if old.groups != new.groups {
-        changes.push(format!("{} groups in place of {}", new.groups.len(), old.groups.len()));
+        changes.push(format!("{} groups instead of {}", new.groups.len(), old.groups.len()));
     }
     for listener in &old.listeners {
         let Some(other) = new.listeners.iter().find(|other| other.name == listener.name) else { continue };
@@ -155,7 +154,7 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
     let files = old.listeners.iter().filter_map(|listener| listener.config.auth());
     match files.map(|auth| policies::key_files(auth).count()).sum::<usize>() {
         0 => {}
-        count => changes.push(format!("{count} key files read anew")),
+        count => changes.push(format!("{count} key files read again")),
     }
     if old.debug != new.debug {
         changes.push(format!("debug {}", new.debug));
@@ -163,7 +162,7 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
     changes
 }
 
-/// The listeners that run and are to listen elsewhere, or otherwise.
+/// Listeners whose address, port, interface or other settings than authentication changed.
 fn moved(old: &Config, new: &Config) -> Vec<String> {
     let is_moved = |listener: &&NamedListener| {
         let other = new.listeners.iter().find(|other| other.name == listener.name);
@@ -172,26 +171,23 @@ fn moved(old: &Config, new: &Config) -> Vec<String> {
     old.listeners.iter().filter(is_moved).map(|listener| listener.name.to_string()).collect()
 }
 
-/// The settings that are not.
+/// Settings that change only with a restart.
 fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
     let mut names = Vec::new();
     let is_new = |listener: &&NamedListener| !old.listeners.iter().any(|other| other.name == listener.name);
     for listener in new.listeners.iter().filter(is_new) {
-        names.push(format!("the listener {}, which is new", listener.name));
+        names.push(format!("the listener {} (new)", listener.name));
     }
     let is_gone = |listener: &&NamedListener| !new.listeners.iter().any(|other| other.name == listener.name);
     for listener in old.listeners.iter().filter(is_gone) {
-        names.push(format!("the listener {}, which is there no more", listener.name));
+        names.push(format!("the listener {} (removed)", listener.name));
     }
     let same = [
         ("foreground", old.foreground == new.foreground),
         ("wait_for_init", old.wait_for_init == new.wait_for_init),
         ("status_socket", old.status_socket == new.status_socket),
-        ("the backend", old.backend.kind() == new.backend.kind()),
-        (
-            "the settings of the backend",
-            old.backend == new.backend || old.backend.kind() != new.backend.kind(),
-        ),
+        ("backend", old.backend.kind() == new.backend.kind()),
+        ("backend settings", old.backend == new.backend || old.backend.kind() != new.backend.kind()),
     ];
     names.extend(same.iter().filter(|(_, is_same)| !is_same).map(|(name, _)| (*name).to_owned()));
     names
@@ -228,13 +224,13 @@ mod tests {
         let old = with("tcp", "");
         assert_eq!(needing_restart(&old, &old), [""; 0]);
         let new = with("vsock tcp", "listeners { tcp { port = \"5\"; hash = \"sha512\"; } }");
-        assert_eq!(needing_restart(&old, &new), ["the listener vsock, which is new"]);
-        assert_eq!(needing_restart(&new, &old), ["the listener vsock, which is there no more"]);
+        assert_eq!(needing_restart(&old, &new), ["the listener vsock (new)"]);
+        assert_eq!(needing_restart(&new, &old), ["the listener vsock (removed)"]);
         assert_eq!(moved(&old, &new), ["tcp"]);
         let new = with("tcp", "backends { libvirt { uri = \"test:///default\"; } }");
-        assert_eq!(needing_restart(&old, &new), ["the settings of the backend"]);
+        assert_eq!(needing_restart(&old, &new), ["backend settings"]);
         let new = config("fence_virtd { listener = \"tcp\"; backend = \"cpg\"; foreground = \"1\"; }");
-        assert_eq!(needing_restart(&old, &new), ["foreground", "the backend"]);
+        assert_eq!(needing_restart(&old, &new), ["foreground", "backend"]);
     }
 
     const VSOCK: &str = "fence_virtd { listener = \"vsock\"; backend = \"libvirt\"; }
@@ -252,14 +248,14 @@ mod tests {
         };
         let (dead, gone) = crossbeam_channel::bounded(1);
         drop(gone);
-        assert!(reload(&dead).unwrap_err().contains("the worker has no time"));
+        assert!(reload(&dead).unwrap_err().contains("the worker does not take"));
         reload(&worker).unwrap();
         // What was made for the first, which VM has which CID, is there for the second.
         let Ok(Message::Permissions(permissions)) = messages.try_recv() else {
             panic!("the worker is not told")
         };
         assert!(permissions.knows_cids());
-        watchers.stop(Instant::now() + PATIENCE);
+        watchers.stop(Instant::now() + WORKER_LIMIT);
     }
 
     #[test]
@@ -269,7 +265,7 @@ mod tests {
             groups { group { uuid = \"a\"; ip = \"192.0.2.1\"; } }";
         let new = with("tcp", rest);
         let changes = changes(&old, &new);
-        assert_eq!(changes[0], "1 groups in place of 0");
+        assert_eq!(changes[0], "1 groups instead of 0");
         assert!(changes[1].starts_with("tcp with hash sha512, auth sha256,"), "{changes:?}");
         assert!(needing_restart(&old, &new).is_empty() && moved(&old, &new).is_empty());
     }

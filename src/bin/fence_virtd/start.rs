@@ -45,9 +45,9 @@ pub(crate) fn run_daemon(options: &Options) -> ExitCode {
 }
 
 fn start(options: &Options) -> Result<(), String> {
-    // A daemon that has detached stands in / and reads it again.
+    // Once detached, the daemon has / as its directory and reads the file again.
     let config_path = std::path::absolute(&options.config)
-        .map_err(|error| format!("cannot tell where {} is: {error}", options.config.display()))?;
+        .map_err(|error| format!("cannot find {}: {error}", options.config.display()))?;
     let config = config_file::load(&options.config, false, &console::warn_on_stderr)?;
     log::set_max_level(logging::level(options.debug.unwrap_or(config.debug)));
     let wait = options.wait_for_init || config.wait_for_init;
@@ -64,10 +64,10 @@ fn start(options: &Options) -> Result<(), String> {
     let is_foreground = options.foreground || config.foreground;
     let background = match is_foreground {
         true => None,
-        false => Some(detach::detach().map_err(|error| format!("cannot go into the background: {error}"))?),
+        false => Some(detach::detach().map_err(|error| format!("cannot detach from the terminal: {error}"))?),
     };
     pid_file.write()?;
-    let signals = Signals::block().map_err(|error| format!("cannot take signals: {error}"))?;
+    let signals = Signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
     logging::start_writer()?;
     let (inbox, messages) = bounded(INBOX_MAX);
     libvirt::begin()?;
@@ -85,22 +85,31 @@ fn start(options: &Options) -> Result<(), String> {
     let counts: Vec<_> = listeners.iter().map(Listener::counts).collect();
     let uris = Box::new(started.keepers.reporter());
     let cluster = started.cluster.clone();
-    let running = supervise::Running::start(listeners, started, watchers, (inbox.clone(), messages))?;
-    let manager = ServiceManager::new(&notifier, counts.clone(), running.heartbeat(), config.backend.kind());
-    let sources = Sources { started: began, counts, inbox, heartbeat: running.heartbeat(), uris, cluster };
-    // Fencing goes on without anybody being able to ask.
+    let threads = supervise::Threads::start(listeners, started, watchers, inbox.clone(), messages)?;
+    let manager = ServiceManager::new(&notifier, counts.clone(), threads.heartbeat(), config.backend.kind());
+    let sources = Sources {
+        started: began,
+        counts,
+        queue_len: Box::new(move || inbox.len()),
+        queue_max: INBOX_MAX,
+        heartbeat: threads.heartbeat(),
+        uris,
+        cluster,
+    };
+    // Without the status socket the daemon still fences.
     let status = StatusSocket::open(&config.status_socket, sources);
     let _status = status.map_err(|reason| warn!("{reason}")).ok();
     if let Some(background) = background {
         logging::switch_to_syslog();
-        background.ready().map_err(|error| format!("cannot go into the background: {error}"))?;
+        background.ready().map_err(|error| format!("cannot detach from the terminal: {error}"))?;
     }
     info!("fence_virtd {} is ready", env!("CARGO_PKG_VERSION"));
     notifier.send("READY=1");
-    running.until_stopped(&signals, &notifier, manager, reloader)
+    threads.run_until_stopped(&signals, &notifier, manager, reloader)
 }
 
-/// Has the lines of VMs brought to the serial listener; false if a signal says stop meanwhile.
+/// Starts the watchers that bring the lines of VMs to the serial listener; false if a stop
+/// signal came meanwhile.
 fn follow_lines(
     config: &Config,
     listeners: &[Listener],
@@ -123,12 +132,12 @@ fn warn_of_folder(name: &ListenerName, serial: &SerialConfig) {
     }
 }
 
-/// As many descriptors as the system lets us have: sessions must not be
-/// bounded by anything but their quota.
+/// Raises the soft limit of open files to the hard limit, so that nothing but their quota
+/// limits the sessions.
 fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 20), hard));
     if let Err(error) = raised {
-        warn!("cannot raise the limit of open files: {error}");
+        warn!("cannot raise the limit of open files (RLIMIT_NOFILE): {error}");
     }
 }

@@ -1,12 +1,12 @@
-//! Starts the threads, watches them, and stops them in order.
+//! Supervision of the threads: their start, their unexpected ends, the orderly stop.
 //!
-//! 1. A stop signal comes. The listeners take nothing new and answer what is in flight.
-//! 2. After the grace, or at a second signal, what is unanswered fails.
-//! 3. When all listeners have ended the worker is told to finish what it has, and ends.
-//! 4. The cluster's group is left, the watchers and the keepers close their connections.
+//! 1. A stop signal arrives. The listeners take no new requests and answer those in flight.
+//! 2. After the grace period, or at a second signal, unanswered requests fail.
+//! 3. Once all listeners have ended, the worker finishes what is pending, and ends.
+//! 4. The cpg thread leaves the group; watchers and connection managers close their connections.
 //!
-//! A thread that ends without being told to ends the daemon: one that lost a
-//! listener or the worker would look alive and fence nobody.
+//! A thread that ends unexpectedly ends the daemon: without a listener or the worker
+//! it would look alive and fence nobody.
 
 use std::os::fd::AsFd;
 use std::thread::{self, JoinHandle};
@@ -31,39 +31,39 @@ use fence_virt::sys::mailbox::{Mailbox, MailboxSender, mailbox};
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::sys::signals::Signals;
 
-/// How long requests in flight may take after a stop signal.
+/// Time limit for requests in flight after a stop signal.
 const GRACE: Duration = Duration::from_secs(5);
-/// A signal that comes so soon after the first is the same one, sent to a process and its group.
-const ECHO: Duration = Duration::from_millis(500);
-/// How long the worker, the watchers and the keepers may take after that.
+/// Interval after the first stop signal in which a second one is the same, sent to the
+/// process and to its group.
+const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(500);
+/// Time limit for the worker, the watchers and the connection managers after that.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// A thread ended; posted when it does, whatever ended it.
-struct Ended {
+/// Report that a thread has ended.
+struct ThreadExit {
     thread: String,
+    /// Reason; none after a panic.
     problem: Option<String>,
 }
 
-/// Posts that its thread ended, even if it panics.
-struct Knell {
-    thread: String,
-    problem: Option<String>,
-    main: MailboxSender<Ended>,
+/// Reports the end of its thread when dropped, also by a panic.
+struct ExitGuard {
+    exit: Option<ThreadExit>,
+    main: MailboxSender<ThreadExit>,
 }
 
-impl Drop for Knell {
+impl Drop for ExitGuard {
     fn drop(&mut self) {
-        let (thread, problem) = (std::mem::take(&mut self.thread), self.problem.take());
-        if self.main.post(Ended { thread, problem }).is_err() {
-            warn!("a thread outlived the main one");
+        if self.exit.take().is_some_and(|exit| self.main.post(exit).is_err()) {
+            warn!("a thread outlived the main thread");
         }
     }
 }
 
-/// All threads of the daemon.
-pub(crate) struct Running {
+/// The daemon's threads.
+pub(crate) struct Threads {
     inbox: Sender<Message>,
-    ends: Mailbox<Ended>,
+    exits: Mailbox<ThreadExit>,
     listeners: Vec<ListenerHandle>,
     threads: Vec<JoinHandle<()>>,
     heartbeat: Heartbeat,
@@ -72,19 +72,20 @@ pub(crate) struct Running {
     watchers: Watchers,
 }
 
-impl Running {
-    /// Starts them.
+impl Threads {
+    /// Starts the worker and the listeners.
     ///
     /// # Errors
     ///
-    /// If the system gives no thread or descriptor.
+    /// If the system has no thread or descriptor left.
     pub(crate) fn start(
         listeners: Vec<Listener>,
         started: StartedBackend,
         watchers: Watchers,
-        (inbox, messages): (Sender<Message>, Receiver<Message>),
-    ) -> Result<Running, String> {
-        let (main, ends) = mailbox().map_err(|error| format!("cannot make a mailbox: {error}"))?;
+        inbox: Sender<Message>,
+        messages: Receiver<Message>,
+    ) -> Result<Threads, String> {
+        let (main, exits) = mailbox().map_err(|error| format!("cannot create a mailbox: {error}"))?;
         let StartedBackend { mut backend, keepers, cpg_thread, cluster: _ } = started;
         let heartbeat = Heartbeat::default();
         let of_worker = heartbeat.clone();
@@ -92,29 +93,29 @@ impl Running {
             worker::run(backend.as_mut(), &messages, &of_worker);
             Ok(())
         })?;
-        let (mut running, mut threads) = (Vec::new(), vec![worker]);
+        let mut handles = Vec::new();
+        let mut threads = vec![worker];
         for listener in listeners {
             let handle = listener.handle();
             let jobs = inbox.clone();
             let body = move || listener.run(jobs).map_err(|error| error.to_string());
             threads.push(spawn(handle.name().as_str(), &main, body)?);
-            running.push(handle);
+            handles.push(handle);
         }
-        Ok(Running { inbox, ends, listeners: running, threads, heartbeat, keepers, cpg_thread, watchers })
+        Ok(Threads { inbox, exits, listeners: handles, threads, heartbeat, keepers, cpg_thread, watchers })
     }
 
-    /// Whether the worker turns.
+    /// Heartbeat of the worker.
     pub(crate) fn heartbeat(&self) -> Heartbeat {
         self.heartbeat.clone()
     }
 
-    /// Runs until a signal says stop, then stops everything. A signal to reload is
-    /// obeyed meanwhile.
+    /// Runs until a stop signal arrives, then stops all threads. Obeys SIGHUP meanwhile.
     ///
     /// # Errors
     ///
-    /// If a thread ended by itself.
-    pub(crate) fn until_stopped(
+    /// If a thread ended unexpectedly.
+    pub(crate) fn run_until_stopped(
         mut self,
         signals: &Signals,
         notifier: &Notifier,
@@ -126,17 +127,17 @@ impl Running {
         self.listeners.iter().for_each(ListenerHandle::stop);
         let mut missing = self.listeners.len();
         if outcome.is_err() {
-            // Whichever thread it was, the requests it held are lost.
+            // Whichever thread it was, its requests are lost.
             missing -= 1;
             self.listeners.iter().for_each(ListenerHandle::abort);
         }
         missing = self.await_ends(missing, Instant::now() + GRACE, Some(signals));
         if missing > 0 {
-            warn!("the grace is over: what is still in flight has failed");
+            warn!("the grace period is over: requests still in flight have failed");
             self.listeners.iter().for_each(ListenerHandle::abort);
             missing = self.await_ends(missing, Instant::now() + CLOSING, None);
         }
-        // A full queue means that the worker hangs: then it is not waited for either.
+        // A full inbox means that the worker hangs: do not wait for it then.
         missing += 1;
         if self.inbox.try_send(Message::Stop).is_ok() {
             missing = self.await_ends(missing, Instant::now() + CLOSING, None);
@@ -150,14 +151,14 @@ impl Running {
         if missing == 0 {
             self.threads.into_iter().for_each(join);
         } else {
-            warn!("a call of libvirt does not return: ending without it");
+            warn!("a libvirt call does not return: ending without it");
         }
         info!("stopped");
         outcome
     }
 
-    /// Waits for a stop signal, or for a thread that ends; obeys a signal to reload,
-    /// and tells the service manager what is due.
+    /// Waits for a stop signal or the end of a thread. Reloads on SIGHUP, and notifies the
+    /// service manager.
     fn watch(
         &mut self,
         signals: &Signals,
@@ -166,8 +167,8 @@ impl Running {
         reloader: &mut Reloader,
     ) -> Result<(), String> {
         loop {
-            manager.attend(Instant::now());
-            // It may have come while the daemon was started.
+            manager.send_due(Instant::now());
+            // SIGHUP may have arrived during the start.
             if signals.take_reload() {
                 notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_usec()));
                 let outcome = self.reload(reloader);
@@ -175,13 +176,13 @@ impl Running {
                 continue;
             }
             self.wait(Some(signals), manager.deadline())?;
-            if let Some(ended) = self.ends.take().next() {
-                let problem = ended.problem.unwrap_or_else(|| "it panicked".to_owned());
-                error!("the thread {} ended: {problem}", ended.thread);
-                return Err("a thread was lost".to_owned());
+            if let Some(exit) = self.exits.take().next() {
+                let problem = exit.problem.unwrap_or_else(|| "it panicked".to_owned());
+                error!("the thread {} ended unexpectedly: {problem}", exit.thread);
+                return Err("a thread ended unexpectedly".to_owned());
             }
             if let Some(signal) = signals.next().map_err(|error| format!("cannot read signals: {error}"))? {
-                info!("{signal}: finishing what is in flight");
+                info!("{signal}: finishing requests in flight");
                 return Ok(());
             }
         }
@@ -192,19 +193,19 @@ impl Running {
             Targets { listeners: &self.listeners, worker: &self.inbox, watchers: &mut self.watchers };
         let outcome = reloader.reload(targets);
         if let Err(reason) = &outcome {
-            error!("SIGHUP: {reason}: nothing is changed");
+            error!("SIGHUP: {reason}: nothing has changed");
         }
         outcome
     }
 
-    /// Waits until `missing` threads have ended, the deadline passes, or
-    /// another signal comes; gives how many are still missing.
+    /// Waits until `missing` threads have ended, the deadline passes, or another stop
+    /// signal arrives. Returns the number of threads still missing.
     fn await_ends(&self, mut missing: usize, deadline: Instant, signals: Option<&Signals>) -> usize {
-        let echo = Instant::now() + ECHO;
+        let debounced = Instant::now() + SIGNAL_DEBOUNCE;
         loop {
-            missing -= self.ends.take().count().min(missing);
+            missing -= self.exits.take().count().min(missing);
             let again = signals.is_some_and(|signals| matches!(signals.next(), Ok(Some(_))))
-                && Instant::now() >= echo;
+                && Instant::now() >= debounced;
             if missing == 0 || again || Instant::now() >= deadline {
                 return missing;
             }
@@ -217,7 +218,7 @@ impl Running {
 
     fn wait(&self, signals: Option<&Signals>, deadline: Option<Instant>) -> Result<(), String> {
         let mut set = PollSet::new();
-        set.add(self.ends.as_fd(), Interest::Read);
+        set.add(self.exits.as_fd(), Interest::Read);
         if let Some(signals) = signals {
             set.add(signals.as_fd(), Interest::Read);
         }
@@ -234,15 +235,19 @@ fn join(thread: JoinHandle<()>) {
 
 fn spawn(
     name: &str,
-    main: &MailboxSender<Ended>,
+    main: &MailboxSender<ThreadExit>,
     body: impl FnOnce() -> Result<(), String> + Send + 'static,
 ) -> Result<JoinHandle<()>, String> {
-    let mut knell = Knell { thread: name.to_owned(), problem: None, main: main.clone() };
+    let exit = ThreadExit { thread: name.to_owned(), problem: None };
+    let mut guard = ExitGuard { exit: Some(exit), main: main.clone() };
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            let knell = &mut knell;
-            knell.problem = Some(body().err().unwrap_or_else(|| "it had nothing to do".to_owned()));
+            let guard = &mut guard;
+            let problem = body().err().unwrap_or_else(|| "it had nothing to do".to_owned());
+            if let Some(exit) = &mut guard.exit {
+                exit.problem = Some(problem);
+            }
         })
         .map_err(|error| format!("cannot start a thread: {error}"))
 }
