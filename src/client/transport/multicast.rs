@@ -21,7 +21,7 @@ use super::datagrams::DatagramSender;
 use super::driver::drive;
 use crate::client::in_flight::InFlightMarker;
 use crate::fence::{Answer, Operation};
-use crate::session::{ClientSession, SyncProbe};
+use crate::session::{AgentSession, ClientSession, SyncProbe};
 use crate::sys::multicast_sender::call_back_listener;
 use crate::wire::Packet;
 
