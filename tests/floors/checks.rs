@@ -122,7 +122,19 @@ impl Checker {
                 findings.push(format!("{}: {place} is in no room: add it to the table", module.file));
             }
         }
+        for (room, _) in layers.rooms {
+            if !(0..self.tree.modules.len())
+                .any(|id| self.room(layers, id).is_some_and(|(own, _)| own == *room))
+            {
+                findings.push(format!("{room}: no file is in this room of the table"));
+            }
+        }
+        let mut seen = BTreeSet::new();
         for edge in &self.graph.edges {
+            let file_of = |id: Id| &self.tree.modules[id].file;
+            if !seen.insert((file_of(edge.from), file_of(edge.to))) {
+                continue;
+            }
             let rooms = self.room(layers, edge.from).zip(self.room(layers, edge.to));
             let Some(((from, own), (to, other))) = rooms.filter(|((from, _), (to, _))| from != to) else {
                 continue;

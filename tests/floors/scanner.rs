@@ -89,7 +89,7 @@ impl Scanner {
         let line = self.line;
         let c = self.peek(0);
         if c.is_whitespace() {
-            self.take(1);
+            self.take_while(char::is_whitespace);
         } else if self.follows("//") {
             self.line_comment();
         } else if self.follows("/*") {
