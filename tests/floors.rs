@@ -38,7 +38,6 @@ use tree::Sources;
 const LAYERS: Layers = Layers {
     rooms: &[
         // The library.
-        ("sys", 0),
         ("fence", 0),
         ("wire", 0),
         ("auth", 0),
@@ -49,6 +48,7 @@ const LAYERS: Layers = Layers {
         ("backlog", 1),
         ("routing", 1),
         ("domain_xml", 1),
+        ("sys", 2),
         ("config", 2),
         ("key_file", 2),
         ("client", 3),
@@ -82,7 +82,11 @@ const LAYERS: Layers = Layers {
         ("fence_virtd::tools", 16),
         ("fence_virtd::main", 17),
     ],
-    forbidden: &[("listener", "watch"), ("watch", "listener")],
+    forbidden: &[
+        ("fence_virtd::listener", "fence_virtd::watch"),
+        ("fence_virtd::watch", "fence_virtd::listener"),
+        ("fence_virtd", "client"),
+    ],
     pure_layer: 1,
     unsafe_places: &[
         "src/sys/",

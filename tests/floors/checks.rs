@@ -11,7 +11,7 @@ use crate::tree::{Id, LIBRARY, Sources, Tree};
 pub(crate) struct Layers<'a> {
     /// Path prefix of each room and its layer; the longest prefix counts.
     pub(crate) rooms: &'a [(&'a str, u32)],
-    /// Imports that are forbidden within a layer: importer and imported.
+    /// Imports that are forbidden though the layers allow them: path prefixes of importer and imported.
     pub(crate) forbidden: &'a [(&'a str, &'a str)],
     /// The highest layer without clocks, files, sockets and log.
     pub(crate) pure_layer: u32,
@@ -107,56 +107,30 @@ impl Checker {
 
     fn room<'a>(&self, layers: Layers<'a>, id: Id) -> Option<(&'a str, u32)> {
         let place = self.place(id);
-        let fits = |room: &str| {
-            place.strip_prefix(room).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-        };
-        layers.rooms.iter().filter(|(room, _)| fits(room)).max_by_key(|(room, _)| room.len()).copied()
+        let rooms = layers.rooms.iter().filter(|(room, _)| is_within(&place, room));
+        rooms.max_by_key(|(room, _)| room.len()).copied()
     }
 
     /// Imports against the order of the rooms.
     pub(crate) fn layers(&self, layers: Layers) -> Vec<String> {
         let mut findings = Vec::new();
+        let mut empty: BTreeSet<&str> = layers.rooms.iter().map(|(room, _)| *room).collect();
         for (id, module) in self.tree.modules.iter().enumerate() {
-            if self.room(layers, id).is_none() {
+            if let Some((room, _)) = self.room(layers, id) {
+                empty.remove(room);
+            } else {
                 let place = self.place(id);
                 findings.push(format!("{}: {place} is in no room: add it to the table", module.file));
             }
         }
-        for (room, _) in layers.rooms {
-            if !(0..self.tree.modules.len())
-                .any(|id| self.room(layers, id).is_some_and(|(own, _)| own == *room))
-            {
-                findings.push(format!("{room}: no file is in this room of the table"));
-            }
-        }
+        findings
+            .extend(empty.into_iter().map(|room| format!("{room}: no file is in this room of the table")));
         let mut seen = BTreeSet::new();
         for edge in &self.graph.edges {
-            let file_of = |id: Id| &self.tree.modules[id].file;
-            if !seen.insert((file_of(edge.from), file_of(edge.to))) {
-                continue;
+            let files = (&self.tree.modules[edge.from].file, &self.tree.modules[edge.to].file);
+            if let Some(why) = self.objection(layers, edge).filter(|_| seen.insert(files)) {
+                findings.push(format!("{}: {why}", self.describe(edge)));
             }
-            let rooms = self.room(layers, edge.from).zip(self.room(layers, edge.to));
-            let Some(((from, own), (to, other))) = rooms.filter(|((from, _), (to, _))| from != to) else {
-                continue;
-            };
-            let last = |room: &str| room.rsplit("::").next().unwrap_or_default().to_owned();
-            let is_tool = to.split("::").any(|part| part == TOOLS);
-            let why = if from == SYSTEM {
-                format!("{SYSTEM} imports nothing of ours")
-            } else if is_tool && last(from) != "main" && !from.split("::").any(|part| part == TOOLS) {
-                format!("only main imports {TOOLS}")
-            } else if layers
-                .forbidden
-                .iter()
-                .any(|(importer, imported)| last(from) == *importer && last(to) == *imported)
-            {
-                format!("{from} must not know {to}")
-            } else if other > own {
-                format!("upwards from {from} (layer {own}) to {to} (layer {other})")
-            } else {
-                continue;
-            };
-            findings.push(format!("{}: {why}", self.describe(edge)));
         }
         let room_of = |id| self.room(layers, id).map_or_else(String::new, |(room, _)| room.to_owned());
         let mut rooms = self.imports(room_of);
@@ -165,12 +139,26 @@ impl Checker {
         sorted(findings)
     }
 
+    fn objection(&self, layers: Layers, edge: &Edge) -> Option<String> {
+        let (from, own) = self.room(layers, edge.from)?;
+        let (to, other) = self.room(layers, edge.to).filter(|(to, _)| *to != from)?;
+        let is_tool = |room: &str| room.split("::").any(|part| part == TOOLS);
+        if from == SYSTEM {
+            Some(format!("{SYSTEM} imports nothing of ours"))
+        } else if is_tool(to) && !is_tool(from) && !from.ends_with("::main") {
+            Some(format!("only main imports {TOOLS}"))
+        } else if layers.forbidden.iter().any(|(a, b)| is_within(from, a) && is_within(to, b)) {
+            Some(format!("{from} must not know {to}"))
+        } else if other > own {
+            Some(format!("upwards from {from} (layer {own}) to {to} (layer {other})"))
+        } else {
+            None
+        }
+    }
+
     /// Clocks, files, sockets and log in the lower layers.
     pub(crate) fn impure(&self, layers: Layers) -> Vec<String> {
-        let is_low = |id| {
-            let room = self.room(layers, id);
-            room.is_some_and(|(room, layer)| layer <= layers.pure_layer && room != SYSTEM)
-        };
+        let is_low = |id| self.room(layers, id).is_some_and(|(_, layer)| layer <= layers.pure_layer);
         let is_impure = |path: &str| {
             let is_in = |word: &&str| match word.contains("::") {
                 true => path.starts_with(*word),
@@ -261,6 +249,11 @@ impl Checker {
         };
         (docs.len(), words.iter().map(|word| ((*word).to_owned(), opened_by(word))).collect())
     }
+}
+
+/// Returns true if a module path is a prefix or below it.
+fn is_within(place: &str, prefix: &str) -> bool {
+    place.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 fn sorted(findings: impl IntoIterator<Item = String>) -> Vec<String> {

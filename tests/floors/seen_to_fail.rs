@@ -5,9 +5,9 @@ use crate::tree::Sources;
 
 const LAYERS: Layers = Layers {
     rooms: &[
-        ("sys", 0),
         ("low", 0),
         ("middle", 1),
+        ("sys", 2),
         ("high", 2),
         ("lib", 3),
         ("fence_virtd::listener", 3),
@@ -15,7 +15,7 @@ const LAYERS: Layers = Layers {
         ("fence_virtd::tools", 4),
         ("fence_virtd::main", 5),
     ],
-    forbidden: &[("listener", "watch")],
+    forbidden: &[("fence_virtd::listener", "fence_virtd::watch")],
     pure_layer: 1,
     unsafe_places: &["src/sys/"],
 };
@@ -167,7 +167,7 @@ fn imports_upwards_and_rooms_without_a_layer_are_found() {
             "src/middle.rs",
             "use std::{net::TcpStream, time::Instant as Clock}; use log as l;\nuse crate::low::Low;\npub(crate) fn f() { Clock::now(); l::info!(); }",
         ),
-        ("src/high.rs", "use crate::middle::f;"),
+        ("src/high.rs", "use crate::middle::f; use crate::sys;"),
         ("src/attic.rs", ""),
     ]);
     let (empty, findings) = layer_findings(&checker);
