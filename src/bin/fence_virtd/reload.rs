@@ -9,16 +9,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use log::{info, warn};
 
-use crate::access::Permissions;
 use crate::access::policies;
-use crate::listener::Mail;
+use crate::access::{CidTable, Permissions};
+use crate::inbox::Message;
+use crate::listener::ListenerHandle;
 use crate::logging;
-use crate::watch::{Roster, Watchers};
-use crate::worker::Message;
+use crate::watch::Watchers;
 use fence_virt::config::{AuthConfig, Config, ListenerConfig, NamedListener};
-use fence_virt::fence::ListenerName;
 use fence_virt::session::Policy;
-use fence_virt::sys::mailbox::Address;
 
 /// How long the worker may take to have room for the new groups.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,13 +32,13 @@ pub(crate) struct Reloader {
     /// The log level of the command line, which goes before that of the file.
     debug: Option<u32>,
     /// Which VM has which CID, once that has to be known; kept though a reload fails.
-    roster: Option<Roster>,
+    cids: Option<CidTable>,
 }
 
 /// Where what has changed goes.
 pub(crate) struct Targets<'a> {
     /// The listeners in the order of the configuration that the daemon was started with.
-    pub(crate) listeners: &'a [(Address<Mail>, ListenerName)],
+    pub(crate) listeners: &'a [ListenerHandle],
     pub(crate) worker: &'a Sender<Message>,
     pub(crate) watchers: &'a mut Watchers,
 }
@@ -48,7 +46,7 @@ pub(crate) struct Targets<'a> {
 impl Reloader {
     /// `running` is what the daemon was started with, `debug` the level of its command line.
     pub(crate) fn new(path: PathBuf, read: Read, running: Config, debug: Option<u32>) -> Reloader {
-        Reloader { path, read, running, debug, roster: None }
+        Reloader { path, read, running, debug, cids: None }
     }
 
     /// Who may do what by this configuration. Where VMs can ask by vsock, they are
@@ -64,10 +62,10 @@ impl Reloader {
     ) -> Result<Permissions, String> {
         let is_vsock = |listener: &NamedListener| matches!(listener.config, ListenerConfig::Vsock(_));
         let runs_vsock = self.running.listeners.iter().any(is_vsock);
-        if self.roster.is_none() && runs_vsock && !config.groups.is_empty() {
-            self.roster = Some(watchers.follow_cids(self.running.backend.uris())?);
+        if self.cids.is_none() && runs_vsock && !config.groups.is_empty() {
+            self.cids = Some(watchers.follow_cids(self.running.backend.uris())?);
         }
-        Ok(Permissions::new(policies::groups(config), self.roster.clone()))
+        Ok(Permissions::new(policies::groups(config), self.cids.clone()))
     }
 
     /// Reads the configuration anew and puts it into effect, and logs what was changed.
@@ -83,18 +81,19 @@ impl Reloader {
             return Err(format!("a restart is needed to change where {} listens", moved.join(" and ")));
         }
         let mut policies: Vec<Option<Arc<Policy>>> = Vec::new();
-        for (_, name) in targets.listeners {
-            let listener = new.listeners.iter().find(|listener| listener.name == *name);
+        for handle in targets.listeners {
+            let listener = new.listeners.iter().find(|listener| listener.name == *handle.name());
             policies.push(listener.map(policies::policy).transpose()?.flatten());
         }
         let permissions = self.permissions(&new, targets.watchers)?;
         targets
             .worker
-            .send_deadline(Message::Permit(permissions), Instant::now() + PATIENCE)
+            .send_deadline(Message::Permissions(permissions), Instant::now() + PATIENCE)
             .map_err(|_| "the worker has no time for it: it has too much to do, or hangs".to_owned())?;
-        for ((address, _), policy) in targets.listeners.iter().zip(policies) {
-            // A listener that has ended ends the daemon.
-            let _ = policy.map(|policy| address.post(Mail::Policy(policy)));
+        for (handle, policy) in targets.listeners.iter().zip(policies) {
+            if let Some(policy) = policy {
+                handle.adopt(policy);
+            }
         }
         log::set_max_level(logging::level(self.debug.unwrap_or(new.debug)));
         let changes = changes(&self.running, &new);
@@ -256,7 +255,9 @@ mod tests {
         assert!(reload(&dead).unwrap_err().contains("the worker has no time"));
         reload(&worker).unwrap();
         // What was made for the first, which VM has which CID, is there for the second.
-        let Ok(Message::Permit(permissions)) = messages.try_recv() else { panic!("the worker is not told") };
+        let Ok(Message::Permissions(permissions)) = messages.try_recv() else {
+            panic!("the worker is not told")
+        };
         assert!(permissions.knows_cids());
         watchers.stop(Instant::now() + PATIENCE);
     }

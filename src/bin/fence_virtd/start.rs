@@ -16,17 +16,18 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::access::{key_file, policies};
 use crate::args::{self, Command, Options};
+use crate::inbox::INBOX_MAX;
 use crate::listener::{self, Listener, interface_exists};
 use crate::pid_file::{self, PidFile};
 use crate::problem::Flaw;
 use crate::reload::Reloader;
+use crate::startup::Startup;
 use crate::status::{Form, Sources, StatusSocket};
 use crate::systemd::Manager;
 use crate::systemd::Notifier;
 use crate::tools::{doctor, setup, status_client};
 use crate::watch::Watchers;
-use crate::worker::QUEUE_MAX;
-use crate::{backend, libvirt, logging, supervise, watch};
+use crate::{backends, libvirt, logging, supervise, watch};
 use fence_virt::config::{self, Config, ListenerConfig, Outcome};
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::detach;
@@ -163,8 +164,8 @@ fn check(path: &Path, pid_file: &Path, is_lenient: bool) -> ExitCode {
             ListenerConfig::Tcp(_) | ListenerConfig::Vsock(_) => {}
         }
     }
-    warnings.extend(backend::warn_of_delay(&config.backend).map(|flaw| format!("cpg: {flaw}")));
-    let backend = backend::check(&config.backend).err().map(|reason| format!("{reason}: the start fails"));
+    warnings.extend(backends::warn_of_delay(&config.backend).map(|flaw| format!("cpg: {flaw}")));
+    let backend = backends::check(&config.backend).err().map(|reason| format!("{reason}: the start fails"));
     if is_lenient {
         errors.extend(backend)
     } else {
@@ -196,7 +197,7 @@ fn start(options: &Options) -> Result<(), String> {
     let config = read_config(&options.config, false, &warn_on_stderr)?;
     log::set_max_level(logging::level(options.debug.unwrap_or(config.debug)));
     let wait = options.wait_for_init || config.wait_for_init;
-    backend::check(&config.backend)?;
+    backends::check(&config.backend)?;
 
     raise_descriptor_limit();
     let policies = config.listeners.iter().map(policies::policy).collect::<Result<Vec<_>, _>>()?;
@@ -214,14 +215,15 @@ fn start(options: &Options) -> Result<(), String> {
     pid_file.write()?;
     let signals = Signals::block().map_err(|error| format!("cannot take signals: {error}"))?;
     logging::start_writer()?;
-    let (inbox, messages) = bounded(QUEUE_MAX);
+    let (inbox, messages) = bounded(INBOX_MAX);
     libvirt::begin()?;
     let mut watchers = Watchers::default();
     let mut reloader = Reloader::new(config_path, read_again, config.clone(), options.debug);
     let permissions = reloader.permissions(&config, &mut watchers)?;
-    let started = backend::start(&config.backend, permissions, &mut watchers, &inbox, wait, &signals)?;
+    let startup = Startup { worker: &inbox, wait_for_init: wait, signals: &signals };
+    let started = backends::start(&config.backend, permissions, &mut watchers, &startup)?;
     let Some(started) = started else { return Ok(()) };
-    if !follow_lines(&config, &listeners, &mut watchers, wait, &signals)? {
+    if !follow_lines(&config, &listeners, &mut watchers, &startup)? {
         return Ok(());
     }
     let notifier = Notifier::from_environment();
@@ -249,16 +251,16 @@ fn follow_lines(
     config: &Config,
     listeners: &[Listener],
     watchers: &mut Watchers,
-    wait: bool,
-    signals: &Signals,
+    startup: &Startup<'_>,
 ) -> Result<bool, String> {
     for (config_of, listener) in config.listeners.iter().zip(listeners) {
         if let ListenerConfig::Serial(serial) = &config_of.config {
             warn_of_folder(&config_of.name, serial);
-            watchers.follow_lines(serial, config.backend.uris(), &listener.address())?;
+            let Some(sink) = listener.handle().serial_sink() else { continue };
+            watchers.follow_lines(serial, config.backend.uris(), &sink)?;
         }
     }
-    if wait { Ok(true) } else { watchers.await_first(signals) }
+    if startup.wait_for_init { Ok(true) } else { watchers.await_first(startup) }
 }
 
 fn warn_of_folder(name: &ListenerName, serial: &config::SerialConfig) {

@@ -15,16 +15,17 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use log::{error, info, warn};
 
-use crate::backend::{Keepers, Started};
-use crate::cpg::GroupThread;
+use crate::backend::libvirt::Keepers;
+use crate::backends::StartedBackend;
+use crate::cpg::CpgThreadHandle;
 use crate::heartbeat::Pulse;
-use crate::listener::{Listener, Mail};
+use crate::inbox::Message;
+use crate::listener::{Listener, ListenerHandle};
 use crate::reload::{Reloader, Targets};
 use crate::systemd::Manager;
 use crate::systemd::Notifier;
 use crate::watch::Watchers;
-use crate::worker::{self, Message};
-use fence_virt::fence::ListenerName;
+use crate::worker;
 use fence_virt::sys::clock::monotonic_usec;
 use fence_virt::sys::mailbox::{Address, Mailbox, mailbox};
 use fence_virt::sys::poll::{Interest, PollSet};
@@ -63,11 +64,11 @@ impl Drop for Knell {
 pub(crate) struct Running {
     inbox: Sender<Message>,
     ends: Mailbox<Ended>,
-    listeners: Vec<(Address<Mail>, ListenerName)>,
+    listeners: Vec<ListenerHandle>,
     threads: Vec<JoinHandle<()>>,
     pulse: Pulse,
     keepers: Keepers,
-    group: Option<GroupThread>,
+    cpg_thread: Option<CpgThreadHandle>,
     watchers: Watchers,
 }
 
@@ -79,12 +80,12 @@ impl Running {
     /// If the system gives no thread or descriptor.
     pub(crate) fn start(
         listeners: Vec<Listener>,
-        started: Started,
+        started: StartedBackend,
         watchers: Watchers,
         (inbox, messages): (Sender<Message>, Receiver<Message>),
     ) -> Result<Running, String> {
         let (main, ends) = mailbox().map_err(|error| format!("cannot make a mailbox: {error}"))?;
-        let Started { mut backend, keepers, group, cluster: _ } = started;
+        let StartedBackend { mut backend, keepers, cpg_thread, cluster: _ } = started;
         let pulse = Pulse::default();
         let of_worker = pulse.clone();
         let worker = spawn("worker", &main, move || {
@@ -93,12 +94,13 @@ impl Running {
         })?;
         let (mut running, mut threads) = (Vec::new(), vec![worker]);
         for listener in listeners {
-            let (address, outlet, name) = (listener.address(), inbox.clone(), listener.name().clone());
-            running.push((address, name.clone()));
-            let body = move || listener.run(outlet).map_err(|error| error.to_string());
-            threads.push(spawn(name.as_str(), &main, body)?);
+            let handle = listener.handle();
+            let jobs = inbox.clone();
+            let body = move || listener.run(jobs).map_err(|error| error.to_string());
+            threads.push(spawn(handle.name().as_str(), &main, body)?);
+            running.push(handle);
         }
-        Ok(Running { inbox, ends, listeners: running, threads, pulse, keepers, group, watchers })
+        Ok(Running { inbox, ends, listeners: running, threads, pulse, keepers, cpg_thread, watchers })
     }
 
     /// Whether the worker turns.
@@ -121,17 +123,17 @@ impl Running {
     ) -> Result<(), String> {
         let outcome = self.watch(signals, &mut manager, notifier, &mut reloader);
         notifier.send("STOPPING=1");
-        self.tell(|| Mail::Stop);
+        self.listeners.iter().for_each(ListenerHandle::stop);
         let mut missing = self.listeners.len();
         if outcome.is_err() {
             // Whichever thread it was, the requests it held are lost.
             missing -= 1;
-            self.tell(|| Mail::Abort);
+            self.listeners.iter().for_each(ListenerHandle::abort);
         }
         missing = self.await_ends(missing, Instant::now() + GRACE, Some(signals));
         if missing > 0 {
             warn!("the grace is over: what is still in flight has failed");
-            self.tell(|| Mail::Abort);
+            self.listeners.iter().for_each(ListenerHandle::abort);
             missing = self.await_ends(missing, Instant::now() + CLOSING, None);
         }
         // A full queue means that the worker hangs: then it is not waited for either.
@@ -140,8 +142,8 @@ impl Running {
             missing = self.await_ends(missing, Instant::now() + CLOSING, None);
         }
         let deadline = Instant::now() + CLOSING;
-        if let Some(group) = self.group {
-            group.stop(deadline);
+        if let Some(thread) = self.cpg_thread {
+            thread.stop(deadline);
         }
         self.watchers.stop(deadline);
         self.keepers.stop(deadline);
@@ -221,13 +223,6 @@ impl Running {
         }
         let wait = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         set.wait(wait).map_err(|error| format!("cannot wait for signals: {error}"))
-    }
-
-    fn tell(&self, mail: impl Fn() -> Mail) {
-        for (address, _) in &self.listeners {
-            // One that ended already needs no telling.
-            let _ = address.post(mail());
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use log::{Level, log, warn};
 
-use crate::job::Asked;
+use crate::job::RequestLabel;
 use crate::logging::{FairLimiter, LeftOut};
 use crate::status::{Counts, Refusal};
 use fence_virt::fence::{Answer, Request, Source, Verdict};
@@ -73,7 +73,7 @@ impl Journal {
             _ => Level::Info,
         };
         let millis = now.saturating_duration_since(posted.received).as_millis();
-        let (listener, source, asked) = (self.counts.name(), &posted.source, Asked(&posted.request));
+        let (listener, source, asked) = (self.counts.name(), &posted.source, RequestLabel(&posted.request));
         let gone = if is_awaited { "" } else { "; the client no longer waits" };
         let left_out = LeftOut(left_out);
         let request = &posted.request;

@@ -16,7 +16,7 @@ use super::counts::Counts;
 use super::render::{Form, render};
 use super::snapshot::{ClusterState, ListenerState, Snapshot, UriState};
 use crate::heartbeat::Pulse;
-use crate::worker::{Message, QUEUE_MAX};
+use crate::inbox::{INBOX_MAX, Message};
 
 /// How long who asks may take in all, to say what and to take the answer: the
 /// others wait meanwhile.
@@ -55,7 +55,7 @@ impl Sources {
             pid: std::process::id(),
             uptime: self.started.elapsed(),
             listeners: self.counts.iter().map(listener).collect(),
-            queue: (self.inbox.len(), QUEUE_MAX),
+            queue: (self.inbox.len(), INBOX_MAX),
             busy: self.pulse.busy(),
             is_worker_well: self.pulse.is_well(),
             uris: (self.uris)(),

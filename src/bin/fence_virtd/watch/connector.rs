@@ -20,14 +20,14 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::census::Census;
 use super::claims::{Claim, Claims};
-use super::{Follower, Inbox, Running};
+use super::{Follower, Inbox};
+use crate::libvirt::DomainRun;
 use crate::libvirt::Failed;
-use crate::listener::{LineMail, Mail};
 use crate::logging::{LeftOut, Limiter};
+use crate::serial_event::{ConnectedLine, LineId, SerialEvent, SerialSink};
 use fence_virt::config::{SerialConfig, SerialMode};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Domain, Uuid};
-use fence_virt::sys::mailbox::Address;
 use fence_virt::sys::unix;
 
 /// The first and the longest interval between attempts to connect to a socket.
@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Connector {
     mode: SerialMode,
     path: Option<PathBuf>,
-    listener: Address<Mail>,
+    listener: SerialSink,
     vms: BTreeMap<Uuid, Vm>,
     /// The sockets of all VMs that run, shared by all watchers of the listener.
     claims: Claims,
@@ -75,7 +75,7 @@ struct Socket {
 
 enum State {
     Waiting(Instant),
-    Open { line: u64, since: Instant },
+    Open { line: LineId, since: Instant },
 }
 
 impl Socket {
@@ -111,7 +111,7 @@ impl Connector {
     /// `inbox` is the watcher's own, `claims` and `numbers` are shared by all watchers of the listener.
     pub(super) fn new(
         config: &SerialConfig,
-        listener: Address<Mail>,
+        listener: SerialSink,
         inbox: Inbox,
         claims: Claims,
         numbers: Arc<AtomicU64>,
@@ -133,7 +133,7 @@ impl Connector {
 
     fn close(&self, socket: &Socket) {
         if let State::Open { line, .. } = socket.state {
-            self.tell(LineMail::Close { line });
+            self.tell(SerialEvent::Removed(line));
         }
     }
 
@@ -154,13 +154,12 @@ impl Connector {
             }
         }
         for line in closed {
-            self.tell(LineMail::Close { line });
+            self.tell(SerialEvent::Removed(line));
         }
     }
 
-    fn tell(&self, mail: LineMail) {
-        // A listener that has ended needs no lines.
-        let _ = self.listener.post(Mail::Line(mail));
+    fn tell(&self, event: SerialEvent) {
+        (self.listener)(event);
     }
 
     /// Connects to the sockets of one VM that are due.
@@ -188,7 +187,7 @@ impl Connector {
         }
         // Asked after the connection was made: this run had the socket at that time.
         let is_same = match census.find(uuid) {
-            Ok(found) => found.is_some_and(|found| found.run == vm.run),
+            Ok(found) => found.is_some_and(|found| found.id == vm.run),
             Err(failed) => {
                 debug!("serial: {}: {failed}", vm.domain);
                 false
@@ -204,13 +203,16 @@ impl Connector {
     }
 
     fn open(&mut self, uuid: Uuid, at: usize, stream: OwnedFd, now: Instant) {
-        let line = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let line = LineId(self.numbers.fetch_add(1, Ordering::Relaxed));
         let Some(vm) = self.vms.get_mut(&uuid) else { return };
         let Some(socket) = vm.sockets.get_mut(at) else { return };
         socket.state = State::Open { line, since: now };
         socket.said = None;
-        let (domain, path) = (vm.domain.clone(), socket.path.clone());
-        self.tell(LineMail::Open { line, stream, domain, path, watcher: self.inbox.clone() });
+        let domain = vm.domain.clone();
+        let path = socket.path.clone();
+        let inbox = self.inbox.clone();
+        let on_lost = Box::new(move || inbox.closed(line));
+        self.tell(SerialEvent::Connected(ConnectedLine { id: line, stream, domain, path, on_lost }));
     }
 }
 
@@ -219,13 +221,13 @@ impl Follower for Connector {
         "serial"
     }
 
-    fn runs(&mut self, vm: &Running, devices: Devices, now: Instant) {
+    fn runs(&mut self, vm: &DomainRun, devices: Devices, now: Instant) {
         let uuid = vm.domain.uuid;
         let wanted = wanted(self.mode, self.path.as_deref(), devices);
         let mut kept = Vec::new();
         if let Some(known) = self.vms.remove(&uuid) {
             for socket in known.sockets {
-                match known.run == vm.run && wanted.contains(&socket.path) {
+                match known.run == vm.id && wanted.contains(&socket.path) {
                     true => kept.push(socket),
                     false => self.close(&socket),
                 }
@@ -237,7 +239,7 @@ impl Follower for Connector {
                 kept.push(Socket::new(path, claim, now));
             }
         }
-        self.vms.insert(uuid, Vm { domain: vm.domain.clone(), run: vm.run, sockets: kept });
+        self.vms.insert(uuid, Vm { domain: vm.domain.clone(), run: vm.id, sockets: kept });
     }
 
     fn gone(&mut self, uuid: Uuid) {
@@ -261,7 +263,7 @@ impl Follower for Connector {
         // QEMU goes on without libvirtd, and what was connected stays.
     }
 
-    fn closed(&mut self, line: u64, now: Instant) {
+    fn closed(&mut self, line: LineId, now: Instant) {
         let is_it =
             |socket: &&mut Socket| matches!(socket.state, State::Open { line: open, .. } if open == line);
         let Some(socket) = self.vms.values_mut().flat_map(|vm| &mut vm.sockets).find(is_it) else { return };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::ask::{LIMIT, Reply, Unanswered};
 use super::finding::{Finding, Level, listed};
 use super::process::Running;
-use crate::backend;
+use crate::backends;
 use fence_virt::config::BackendConfig;
 use fence_virt::sys::corosync::{self, Error, Heard, Libraries, Member};
 use fence_virt::sys::poll::{Interest, PollSet};
@@ -78,13 +78,13 @@ pub(super) fn judge(
         Ok(cluster) => judge_cluster(cluster, running),
         Err(why) => vec![unanswered(backend, why)],
     };
-    let delay = backend::warn_of_delay(backend);
+    let delay = backends::warn_of_delay(backend);
     findings.extend(delay.map(|flaw| Finding::of(Level::Warning, ABOUT, flaw)));
     findings
 }
 
 fn unanswered(backend: &BackendConfig, why: &Unanswered) -> Finding {
-    if let Err(reason) = backend::check(backend) {
+    if let Err(reason) = backends::check(backend) {
         let remedy = "install that package; without a cluster of hosts write backend = \"libvirt\";";
         return Finding::error(ABOUT, reason, remedy);
     }

@@ -1,4 +1,4 @@
-//! What the thread needs of corosync.
+//! Corosync as the cpg thread uses it: traits, so that faults can be tested.
 
 use std::os::fd::BorrowedFd;
 
@@ -6,40 +6,39 @@ use fence_virt::routing::Peer;
 use fence_virt::sys::corosync::{Error, Heard, Libraries, Member};
 use fence_virt::wire::cluster::GROUP;
 
-/// Where the group can be joined.
-pub(crate) trait Engine: Send + 'static {
-    /// A place in the group.
-    type Seat: Seat;
+/// Access to the group.
+pub(crate) trait GroupConnector: Send + 'static {
+    type Member: GroupMember;
 
-    /// Joins it.
-    fn join(&self) -> Result<Self::Seat, Error>;
+    /// Joins the group.
+    fn join(&self) -> Result<Self::Member, Error>;
 }
 
-/// A place in the group, held until it is dropped.
-pub(crate) trait Seat {
-    /// Whose.
+/// Membership in the group; it ends when dropped.
+pub(crate) trait GroupMember {
+    /// This process as a member.
     fn peer(&self) -> Peer;
-    /// What to poll for input.
+    /// Descriptors to poll for input.
     fn fds(&self) -> [BorrowedFd<'_>; 2];
-    /// Hears at most so many things; whether that was all.
+    /// Appends at most `limit` events; true if no more are there.
     fn dispatch(&mut self, limit: usize, heard: &mut Vec<Heard>) -> Result<bool, Error>;
-    /// Sends to all.
+    /// Sends a message to all members.
     fn send(&mut self, message: &[u8]) -> Result<(), Error>;
-    /// Returns when corosync has answered something.
+    /// Returns once corosync has answered a query.
     fn await_answer(&mut self) -> Result<(), Error>;
-    /// Leaves, for the others to know it at once.
+    /// Leaves the group, so that the other members are notified at once.
     fn leave(self);
 }
 
-impl Engine for Libraries {
-    type Seat = Member;
+impl GroupConnector for Libraries {
+    type Member = Member;
 
     fn join(&self) -> Result<Member, Error> {
         Member::join(self, GROUP)
     }
 }
 
-impl Seat for Member {
+impl GroupMember for Member {
     fn peer(&self) -> Peer {
         Peer { node: self.node(), pid: self.pid() }
     }
