@@ -1,4 +1,5 @@
 //! Selection and start of the configured backend.
+#![forbid(unsafe_code)]
 
 use std::sync::{Arc, Mutex};
 

@@ -1,5 +1,6 @@
 //! Reload on SIGHUP: groups, keys, hash and auth, and the log level change while the
 //! daemon runs. All of them change, or, if anything is wrong, nothing.
+#![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -7,6 +7,7 @@
 //!
 //! A thread that ends unexpectedly ends the daemon: without a listener or the worker
 //! it would look alive and fence nobody.
+#![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
 use std::thread::{self, JoinHandle};
