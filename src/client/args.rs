@@ -17,10 +17,7 @@ pub(super) enum CommandLine {
 }
 
 /// Parses a command line, without the program's name.
-///
-/// # Errors
-///
-/// A message about the first invalid argument.
+/// Errors: a message about the first invalid argument.
 pub(super) fn parse(agent: Agent, args: impl IntoIterator<Item = OsString>) -> Result<CommandLine, String> {
     let mut options = RawOptions::from_args();
     let mut last: Option<char> = None;

@@ -29,10 +29,7 @@ impl RawOptions {
     }
 
     /// VM named by any of the options; `None` without a name or with an empty one.
-    ///
-    /// # Errors
-    ///
-    /// A message if there are two different names.
+    /// Errors: a message if there are two different names.
     pub(super) fn domain(&self) -> Result<Option<&OsStr>, String> {
         let is_name = |id: Id| matches!(id, Id::Plug | Id::Port | Id::Domain);
         let names: Vec<&OsStr> = match self.is_stdin {

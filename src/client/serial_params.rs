@@ -2,10 +2,7 @@ use crate::sys::tty::{Framing, Parity, speeds};
 
 /// Parses `speed[,DPS]`: data bits 5 to 8, parity N, E, O, M or S (in either
 /// case), stop bits 1 or 2; default 8N1.
-///
-/// # Errors
-///
-/// A message about the first invalid part.
+/// Errors: a message about the first invalid part.
 pub(super) fn parse(text: &str) -> Result<Framing, String> {
     let wrong = |what: &str| format!("invalid serial parameters (-P) {text:?}: {what}");
     let (speed, rest) = text.split_once(',').unwrap_or((text, "8N1"));

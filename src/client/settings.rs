@@ -66,10 +66,7 @@ pub(super) struct Settings {
 
 impl Settings {
     /// Validates the options.
-    ///
-    /// # Errors
-    ///
-    /// A message about the first invalid option.
+    /// Errors: a message about the first invalid option.
     pub(super) fn new(agent: Agent, options: &RawOptions) -> Result<Settings, String> {
         let action = action(options)?;
         if action == AgentAction::Metadata {

@@ -20,10 +20,7 @@ const WARNINGS_MAX: usize = 20;
 const IGNORED: [&str; 3] = ["nodename", "agent", "self"];
 
 /// Reads stdin to its end. Returns the options, and warnings about ignored lines.
-///
-/// # Errors
-///
-/// A message if read(2) fails or stdin is too large.
+/// Errors: a message if read(2) fails or stdin is too large.
 pub(super) fn read(agent: Agent) -> Result<(RawOptions, Vec<String>), String> {
     let mut text = Vec::new();
     let read = std::io::stdin().lock().take(STDIN_MAX + 1).read_to_end(&mut text);

@@ -17,10 +17,7 @@ const VMCHANNEL_HINT: &str =
     "does this VM have a vmchannel and a route to its address? (use -T, -S or -D for other transports)";
 
 /// Sends the request over the transport and returns the daemon's answer.
-///
-/// # Errors
-///
-/// A message with the reason for the missing answer.
+/// Errors: a message with the reason for the missing answer.
 pub(in crate::client) fn send(transport: &Transport, request: &AgentRequest) -> Result<Answer, String> {
     match transport {
         Transport::Multicast { group, port, interface, retrans } => {

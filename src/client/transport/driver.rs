@@ -17,10 +17,7 @@ impl<T: Read + Write + AsFd> DaemonStream for T {}
 /// Writes and reads until both would block, or until the deadline, since a peer
 /// may never stop sending. Returns early when the session becomes committed, so
 /// that our proof is not sent yet.
-///
-/// # Errors
-///
-/// A message with the reason why no answer can follow.
+/// Errors: a message with the reason why no answer can follow.
 pub(super) fn exchange(
     peer: &dyn Display,
     stream: &mut dyn DaemonStream,
@@ -76,10 +73,7 @@ fn write(stream: &mut dyn DaemonStream, session: &mut dyn AgentSession) -> io::R
 
 /// Drives the session until it has an answer, or until the deadline. An answer
 /// after the deadline is discarded.
-///
-/// # Errors
-///
-/// A message with the reason for the missing answer.
+/// Errors: a message with the reason for the missing answer.
 pub(super) fn drive(
     peer: &str,
     stream: &mut dyn DaemonStream,
