@@ -7,18 +7,13 @@ const LINE_MAX: u64 = 64 * 1024;
 
 /// Dialog at a terminal or over a pipe. A wrong answer at a terminal repeats the question; over a
 /// pipe it ends the dialog, since the answers after it are meant for other questions.
-#[derive(Debug)]
-pub(super) struct Dialog<R, W> {
-    input: R,
-    output: W,
-    is_terminal: bool,
+pub(super) struct Dialog<'a> {
+    pub(super) input: &'a mut dyn BufRead,
+    pub(super) output: &'a mut dyn Write,
+    pub(super) is_terminal: bool,
 }
 
-impl<R: BufRead, W: Write> Dialog<R, W> {
-    pub(super) fn new(input: R, output: W, is_terminal: bool) -> Dialog<R, W> {
-        Dialog { input, output, is_terminal }
-    }
-
+impl Dialog<'_> {
     /// Prints a text.
     /// Errors: a sentence if the output fails.
     pub(super) fn say(&mut self, text: &str) -> Result<(), String> {
@@ -76,19 +71,17 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
     /// Errors: the same as a sentence, if the question cannot be repeated.
     pub(super) fn refuse(&mut self, prompt: &str, reasons: &[String]) -> Result<(), String> {
         let reasons = reasons.join("; ");
-        match self.is_terminal {
-            true => self.say(&format!("  {reasons}\n")),
-            false => {
-                let question = prompt.trim().trim_end_matches(':');
-                Err(format!("the answer to {question:?} is wrong: {reasons}; nothing was written"))
-            }
+        if self.is_terminal {
+            return self.say(&format!("  {reasons}\n"));
         }
+        let question = prompt.trim().trim_end_matches(':');
+        Err(format!("the answer to {question:?} is wrong: {reasons}; nothing was written"))
     }
 
     /// Returns the next line; none if it is not UTF-8.
     fn line(&mut self, prompt: &str) -> Result<Option<String>, String> {
         let mut bytes = Vec::new();
-        let read = (&mut self.input).take(LINE_MAX).read_until(b'\n', &mut bytes);
+        let read = (&mut *self.input).take(LINE_MAX).read_until(b'\n', &mut bytes);
         read.map_err(|error| format!("cannot read the answers: {error}; nothing was written"))?;
         let question = prompt.trim().trim_end_matches(':');
         match bytes.last() {
@@ -116,7 +109,8 @@ mod tests {
     #[test]
     fn a_terminal_is_asked_again() {
         let mut out = Vec::new();
-        let mut dialog = Dialog::new(&b"x\n?\n\xff\n5\x1b[D\n 5 \n"[..], &mut out, true);
+        let mut dialog =
+            Dialog { input: &mut &b"x\n?\n\xff\n5\x1b[D\n 5 \n"[..], output: &mut out, is_terminal: true };
         assert_eq!(dialog.ask("n: ", "Any.", number), Ok(5));
         let control = "the answer contains a control character (from an arrow key or a tab)";
         let expected =
@@ -127,7 +121,7 @@ mod tests {
     #[test]
     fn a_pipe_is_not_asked_again() {
         let mut out = Vec::new();
-        let mut dialog = Dialog::new(&b"?\nx\n5\n"[..], &mut out, false);
+        let mut dialog = Dialog { input: &mut &b"?\nx\n5\n"[..], output: &mut out, is_terminal: false };
         let refusal = dialog.ask("n: ", "Any.", number).unwrap_err();
         assert_eq!(refusal, "the answer to \"n\" is wrong: a number; please; nothing was written");
         assert_eq!(String::from_utf8(out).unwrap(), "n: ?\nAny.\nn: x\n");
@@ -136,17 +130,19 @@ mod tests {
     #[test]
     fn an_end_without_an_answer() {
         for input in ["", "5"] {
-            let mut dialog = Dialog::new(input.as_bytes(), Vec::new(), false);
+            let mut dialog =
+                Dialog { input: &mut input.as_bytes(), output: &mut Vec::new(), is_terminal: false };
             assert!(dialog.ask("n: ", "", number).unwrap_err().contains("ended before \"n\""), "{input:?}");
         }
         let long = "5".repeat(LINE_MAX as usize + 1);
-        let mut dialog = Dialog::new(long.as_bytes(), Vec::new(), true);
+        let mut dialog = Dialog { input: &mut long.as_bytes(), output: &mut Vec::new(), is_terminal: true };
         assert!(dialog.ask("n: ", "", number).unwrap_err().contains("longer than"));
     }
 
     #[test]
     fn yes_or_no() {
-        let mut dialog = Dialog::new(&b"Y\nno\n\nyes\nmaybe\n"[..], Vec::new(), false);
+        let mut dialog =
+            Dialog { input: &mut &b"Y\nno\n\nyes\nmaybe\n"[..], output: &mut Vec::new(), is_terminal: false };
         let answers: Vec<_> = (0..4).map(|_| dialog.confirm("?", "").unwrap()).collect();
         assert_eq!(answers, [true, false, false, true]);
         assert!(dialog.confirm("Write it? ", "").unwrap_err().contains("y or n"));

@@ -1,7 +1,5 @@
 //! Order of the questions, and the changes that follow from the answers.
 
-use std::io::{BufRead, Write};
-
 use super::dialog::Dialog;
 use super::draft::{DAEMON, Draft, keys, numbered};
 use super::questions::{self, BACKEND_HELP, LISTENER_HELP};
@@ -33,6 +31,7 @@ enum KeyAnswer {
 }
 
 /// Value to ask for.
+#[derive(Default)]
 struct Prompt<'a> {
     name: &'a str,
     help: &'a str,
@@ -55,7 +54,7 @@ impl Interview {
 
     /// Asks for everything.
     /// Errors: those of [`Dialog::ask`].
-    pub(super) fn ask(&mut self, dialog: &mut Dialog<impl BufRead, impl Write>) -> Result<(), String> {
+    pub(super) fn ask(&mut self, dialog: &mut Dialog<'_>) -> Result<(), String> {
         dialog.say("\nWhere requests come from\n")?;
         self.ask_listeners(dialog)?;
         for at in 0..self.listeners.len() {
@@ -64,7 +63,9 @@ impl Interview {
         dialog.say("\nWhere the virtual machines are\n")?;
         self.ask_backend(dialog)?;
         self.ask_section(&backend_part(&self.backend), dialog)?;
-        if self.backend != DEFAULT_BACKEND && self.uses_libvirt_section() {
+        // A backend without URIs uses those of the libvirt section.
+        let has_uris = !self.text.numbers(&backend_part(&self.backend), "uri").is_empty();
+        if self.backend != DEFAULT_BACKEND && !has_uris {
             self.ask_section(&backend_part(DEFAULT_BACKEND), dialog)?;
         }
         dialog.say(
@@ -73,21 +74,12 @@ impl Interview {
         )
     }
 
-    fn ask_listeners(&mut self, dialog: &mut Dialog<impl BufRead, impl Write>) -> Result<(), String> {
-        let kinds = kinds("listeners/");
-        let present = self.text.value(&DAEMON, "listener");
-        let asked = Prompt {
-            name: "listeners",
-            help: LISTENER_HELP,
-            choices: Some(&kinds),
-            present,
-            default: DEFAULT_LISTENER.to_string(),
-            is_absent: false,
-        };
-        let answer = ask(&asked, dialog, |answer| config::listener_names(answer).map(drop))?;
-        let value = answer.or(present, DEFAULT_LISTENER);
-        self.listeners = config::listener_names(&value).map_err(|errors| errors.join("; "))?;
-        self.text.set(&DAEMON, "listener", &value)?;
+    fn ask_listeners(&mut self, dialog: &mut Dialog<'_>) -> Result<(), String> {
+        let choices = kinds("listeners/");
+        let asked =
+            Prompt { name: "listeners", help: LISTENER_HELP, choices: Some(&choices), ..Prompt::default() };
+        self.listeners =
+            self.ask_daemon("listener", asked, DEFAULT_LISTENER, dialog, config::listener_names)?;
         for listener in self.listeners.iter().filter(|listener| listener.label().is_some()) {
             self.text.add_section(&Part::Listener(listener.clone()));
         }
@@ -95,11 +87,7 @@ impl Interview {
     }
 
     /// Asks for the settings of a listener, again if it listens where a previous one does.
-    fn ask_listener(
-        &mut self,
-        at: usize,
-        dialog: &mut Dialog<impl BufRead, impl Write>,
-    ) -> Result<(), String> {
+    fn ask_listener(&mut self, at: usize, dialog: &mut Dialog<'_>) -> Result<(), String> {
         loop {
             let Some(listener) = self.listeners.get(at) else { return Ok(()) };
             let part = Part::Listener(listener.clone());
@@ -116,30 +104,33 @@ impl Interview {
         }
     }
 
-    fn ask_backend(&mut self, dialog: &mut Dialog<impl BufRead, impl Write>) -> Result<(), String> {
-        let kinds = kinds("backends/");
-        let present = self.text.value(&DAEMON, "backend");
-        let asked = Prompt {
-            name: "backend",
-            help: BACKEND_HELP,
-            choices: Some(&kinds),
-            present,
-            default: DEFAULT_BACKEND.to_string(),
-            is_absent: false,
-        };
-        let known = |answer: &str| backend_named(answer).map(drop);
-        let answer = ask(&asked, dialog, known)?;
-        let value = answer.or(present, DEFAULT_BACKEND);
-        self.backend = backend_named(&value).map_err(|errors| errors.join("; "))?;
-        self.text.set(&DAEMON, "backend", &value)
+    fn ask_backend(&mut self, dialog: &mut Dialog<'_>) -> Result<(), String> {
+        let choices = kinds("backends/");
+        let asked =
+            Prompt { name: "backend", help: BACKEND_HELP, choices: Some(&choices), ..Prompt::default() };
+        self.backend = self.ask_daemon("backend", asked, DEFAULT_BACKEND, dialog, backend_named)?;
+        Ok(())
+    }
+
+    /// Asks for a mandatory key of the daemon. Returns its parsed value.
+    fn ask_daemon<T>(
+        &mut self,
+        key: &str,
+        asked: Prompt<'_>,
+        default: &str,
+        dialog: &mut Dialog<'_>,
+        parse: impl Fn(&str) -> Result<T, Vec<String>>,
+    ) -> Result<T, String> {
+        let present = self.text.value(&DAEMON, key);
+        let asked = Prompt { present, default: default.to_string(), ..asked };
+        let value = ask(&asked, dialog, |answer| parse(answer).map(drop))?.or(present, default);
+        let parsed = parse(&value).map_err(|errors| errors.join("; "))?;
+        self.text.set(&DAEMON, key, &value)?;
+        Ok(parsed)
     }
 
     /// Asks for all keys of a listener or backend.
-    fn ask_section(
-        &mut self,
-        part: &Part,
-        dialog: &mut Dialog<impl BufRead, impl Write>,
-    ) -> Result<(), String> {
+    fn ask_section(&mut self, part: &Part, dialog: &mut Dialog<'_>) -> Result<(), String> {
         dialog.say(&format!("\n{}\n", title(part)))?;
         for spec in keys(part.section()) {
             if IF_SET.contains(&spec.name) && self.text.value(part, spec.name).is_none() {
@@ -158,7 +149,7 @@ impl Interview {
         &mut self,
         part: &Part,
         spec: &'static KeySpec,
-        dialog: &mut Dialog<impl BufRead, impl Write>,
+        dialog: &mut Dialog<'_>,
     ) -> Result<(), String> {
         let mut present = self.text.numbers(part, spec.name);
         if present.is_empty() {
@@ -182,7 +173,7 @@ impl Interview {
         part: &Part,
         spec: &'static KeySpec,
         key: &str,
-        dialog: &mut Dialog<impl BufRead, impl Write>,
+        dialog: &mut Dialog<'_>,
     ) -> Result<(), String> {
         let draft = self.draft(part, spec)?;
         let is_first = key == spec.name;
@@ -206,13 +197,11 @@ impl Interview {
             draft.config().map(drop)
         })?;
         match answer {
-            KeyAnswer::Keep => Ok(()),
-            KeyAnswer::Default => {
-                self.text.unset(part, key);
-                Ok(())
-            }
-            KeyAnswer::Value(value) => self.text.set(part, key, &value),
+            KeyAnswer::Keep => {}
+            KeyAnswer::Default => self.text.unset(part, key),
+            KeyAnswer::Value(value) => self.text.set(part, key, &value)?,
         }
+        Ok(())
     }
 
     /// Returns a draft with the keys of a part up to this one.
@@ -231,11 +220,6 @@ impl Interview {
         }
         Ok(draft)
     }
-
-    /// Returns true if the backend has no URIs and uses those of the libvirt section.
-    fn uses_libvirt_section(&self) -> bool {
-        self.text.numbers(&backend_part(&self.backend), "uri").is_empty()
-    }
 }
 
 impl KeyAnswer {
@@ -252,7 +236,7 @@ impl KeyAnswer {
 /// Asks for one value. A wrong value in the file cannot be kept.
 fn ask(
     asked: &Prompt,
-    dialog: &mut Dialog<impl BufRead, impl Write>,
+    dialog: &mut Dialog<'_>,
     check: impl Fn(&str) -> Result<(), Vec<String>>,
 ) -> Result<KeyAnswer, String> {
     let mut present = asked.present;

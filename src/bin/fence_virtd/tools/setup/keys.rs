@@ -1,7 +1,7 @@
 //! Creation of missing key files.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, BufRead, ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,10 +18,7 @@ that file here and answer n. Otherwise answer y, and copy the new one to all of 
 A file that exists is never overwritten.";
 
 /// Checks the key files in use, and asks which of the missing ones to create.
-pub(super) fn ask(
-    config: Option<&Config>,
-    dialog: &mut Dialog<impl BufRead, impl Write>,
-) -> Result<Vec<PathBuf>, String> {
+pub(super) fn ask(config: Option<&Config>, dialog: &mut Dialog<'_>) -> Result<Vec<PathBuf>, String> {
     let listeners = config.map_or(&[][..], |config| &config.listeners);
     let used = listeners.iter().filter_map(|listener| listener.config.auth()).filter(|auth| auth.needs_key());
     let mut seen: Vec<&Path> = Vec::new();
@@ -63,10 +60,7 @@ fn judge(path: &Path) -> Vec<String> {
 
 /// Creates key files.
 /// Errors: a sentence about the first that could not be created; the configuration is not written then.
-pub(super) fn create_all(
-    paths: &[PathBuf],
-    dialog: &mut Dialog<impl BufRead, impl Write>,
-) -> Result<(), String> {
+pub(super) fn create_all(paths: &[PathBuf], dialog: &mut Dialog<'_>) -> Result<(), String> {
     for path in paths {
         let shown = path.display();
         create(path).map_err(|error| {

@@ -24,24 +24,12 @@ const KEY_FILE: &str = "\
 The absolute path of the key that hosts and guests share, 4096 random bytes, the same on all of them.";
 const OLD_KEY_FILE: &str = "\
 The previous key, still accepted while keys are being replaced. Reset it once every guest has the new one.";
-const HASH: &str = "\
-The weakest hash of signed requests to accept. Stronger ones are accepted too.";
-const AUTH: &str = "\
-The hash of challenges. The agents must use the same.";
-const FAMILY: &str = "\
-The IP family. It follows from the address if there is one.";
-const MULTICAST_ADDRESS: &str = "\
-The numeric multicast address that the agents send to.";
 const TCP_ADDRESS: &str = "\
 The numeric address of this host to listen on. Guests must be able to reach it, so it is usually that of
 a bridge; 0.0.0.0 and :: mean all addresses.";
-const UDP_PORT: &str = "The UDP port, 1 to 65535.";
-const TCP_PORT: &str = "The TCP port, 1 to 65535.";
-const VSOCK_PORT: &str = "The vsock port, 1 to 4294967294.";
 const INTERFACE: &str = "\
 The interface to listen on, usually the bridge of the guests, such as virbr0. Without it, every interface
 that is up and supports multicast, except ports of bridges.";
-const SERIAL_URI: &str = "The libvirt URI of the guests with the lines.";
 const SERIAL_PATH: &str = "\
 The absolute path of a directory: only sockets directly in it are used. Without it, every serial port (or
 channel) of type unix, mode bind, is taken for a fence line, even if it is someone's console.";
@@ -67,18 +55,20 @@ seen running while there is no quorum: fail (unknown) or off (as in the C daemon
 /// Returns the help text of a key, if it has one.
 pub(super) fn help(spec: &KeySpec) -> Option<&'static str> {
     Some(match (spec.section, spec.name) {
-        ("listeners/multicast" | "listeners/tcp" | "listeners/vsock", "key_file") => KEY_FILE,
-        ("listeners/multicast" | "listeners/tcp" | "listeners/vsock", "old_key_file") => OLD_KEY_FILE,
-        ("listeners/multicast" | "listeners/tcp" | "listeners/vsock", "hash") => HASH,
-        ("listeners/multicast" | "listeners/tcp" | "listeners/vsock", "auth") => AUTH,
-        ("listeners/multicast" | "listeners/tcp", "family") => FAMILY,
-        ("listeners/multicast", "address") => MULTICAST_ADDRESS,
+        (_, "key_file") => KEY_FILE,
+        (_, "old_key_file") => OLD_KEY_FILE,
+        (_, "hash") => "The weakest hash of signed requests to accept. Stronger ones are accepted too.",
+        (_, "auth") => "The hash of challenges. The agents must use the same.",
+        ("listeners/multicast" | "listeners/tcp", "family") => {
+            "The IP family. It follows from the address if there is one."
+        }
+        ("listeners/multicast", "address") => "The numeric multicast address that the agents send to.",
         ("listeners/tcp", "address") => TCP_ADDRESS,
-        ("listeners/multicast", "port") => UDP_PORT,
-        ("listeners/tcp", "port") => TCP_PORT,
-        ("listeners/vsock", "port") => VSOCK_PORT,
+        ("listeners/multicast", "port") => "The UDP port, 1 to 65535.",
+        ("listeners/tcp", "port") => "The TCP port, 1 to 65535.",
+        ("listeners/vsock", "port") => "The vsock port, 1 to 4294967294.",
         ("listeners/multicast", "interface") => INTERFACE,
-        ("listeners/serial", "uri") => SERIAL_URI,
+        ("listeners/serial", "uri") => "The libvirt URI of the guests with the lines.",
         ("listeners/serial", "path") => SERIAL_PATH,
         ("listeners/serial", "mode") => SERIAL_MODE,
         ("backends/libvirt", "uri") => LIBVIRT_URI,

@@ -1,6 +1,6 @@
 //! The run of `-c`, from the old file to the new one.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -16,9 +16,9 @@ use fence_virt::config::{self, Config, Editable};
 /// the file cannot be read or written, an answer is wrong and stdin is not a terminal,
 /// stdin ended early, or the last answer was no.
 pub(crate) fn run(path: &Path) -> ExitCode {
-    let stdin = io::stdin();
-    let is_terminal = stdin.is_terminal();
-    match set_up(path, &mut Dialog::new(stdin.lock(), io::stdout().lock(), is_terminal)) {
+    let is_terminal = io::stdin().is_terminal();
+    let mut dialog = Dialog { input: &mut io::stdin().lock(), output: &mut io::stdout().lock(), is_terminal };
+    match set_up(path, &mut dialog) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => complain(&format!("fence_virtd: {reason}\n")),
     }
@@ -33,7 +33,7 @@ const WRITE_HELP: &str = "\
 y replaces the file and creates the key files that you asked for;
 n or Enter leaves everything unchanged.";
 
-fn set_up(path: &Path, dialog: &mut Dialog<impl BufRead, impl Write>) -> Result<(), String> {
+fn set_up(path: &Path, dialog: &mut Dialog<'_>) -> Result<(), String> {
     let target = TargetFile::find(path)?;
     let old = target.read()?;
     let name = path.display();
@@ -78,7 +78,7 @@ fn examine(
     path: &Path,
     bytes: &[u8],
     target: &TargetFile,
-    dialog: &mut Dialog<impl BufRead, impl Write>,
+    dialog: &mut Dialog<'_>,
 ) -> Result<Option<Editable>, String> {
     let outcome = config::parse(path, bytes);
     if outcome.config.is_none() {
@@ -96,11 +96,7 @@ fn examine(
 }
 
 /// Prints what would run with the new text, and what is wrong with it.
-fn judge(
-    path: &Path,
-    text: &str,
-    dialog: &mut Dialog<impl BufRead, impl Write>,
-) -> Result<Option<Config>, String> {
+fn judge(path: &Path, text: &str, dialog: &mut Dialog<'_>) -> Result<Option<Config>, String> {
     let outcome = config::parse(path, text.as_bytes());
     if let Some(config) = &outcome.config {
         dialog.say(&format!("\nWhat would run:\n\n{}", config.summary()))?;
@@ -115,10 +111,8 @@ fn judge(
 }
 
 fn next_steps(path: &Path) -> String {
-    let option = match path == Path::new(DEFAULT_CONFIG) {
-        true => String::new(),
-        false => format!(" -f {}", path.display()),
-    };
+    let is_default = path == Path::new(DEFAULT_CONFIG);
+    let option = if is_default { String::new() } else { format!(" -f {}", path.display()) };
     format!(
         "\nNow check it, including keys and interfaces, with\n\n    fence_virtd --check{option}\n\nand start or \
          restart the daemon, for example with `systemctl restart fence_virtd`.\nIf only a key, hash or auth \
