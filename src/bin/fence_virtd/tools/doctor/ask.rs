@@ -4,7 +4,7 @@
 use std::thread;
 
 use super::cluster::{self, ClusterReport};
-use super::libvirt::{self, ListedVm};
+use super::libvirt::{self, UriReply};
 use super::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
 use crate::watch::{self, LineCounts};
 use fence_virt::config::{BackendConfig, Config, ListenerConfig, SerialConfig};
@@ -12,7 +12,7 @@ use fence_virt::fence::ListenerName;
 use fence_virt::sys::with_timeout::with_timeout;
 
 /// A serial listener and one of the URIs that it follows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SerialUri {
     pub(super) listener: ListenerName,
     pub(super) config: SerialConfig,
@@ -30,7 +30,7 @@ pub(super) struct LinesAt {
 #[derive(Debug)]
 pub(super) struct Replies {
     /// Each URI of the backend, in the order of the configuration.
-    pub(super) uris: Vec<(String, ServiceReply<Vec<ListedVm>>)>,
+    pub(super) uris: Vec<UriReply>,
     pub(super) lines: Vec<LinesAt>,
     /// None without the backend cpg.
     pub(super) cluster: Option<ServiceReply<ClusterReport>>,
@@ -41,25 +41,19 @@ pub(super) struct Replies {
 pub(super) fn all(config: &Config) -> Result<Replies, String> {
     crate::libvirt::begin()?;
     let serial = serial_uris(config);
-    let replies = thread::scope(|scope| {
+    Ok(thread::scope(|scope| {
         let uris: Vec<_> =
             config.backend.uris().iter().map(|uri| scope.spawn(|| bounded(uri, libvirt::list))).collect();
         let lines: Vec<_> = serial.iter().map(|at| scope.spawn(|| lines(&at.uri, &at.config))).collect();
         let cluster = matches!(config.backend, BackendConfig::Cpg(_))
             .then(|| scope.spawn(|| bounded("", |_| cluster::query())));
-        (
-            uris.into_iter().map(join).collect::<Vec<_>>(),
-            lines.into_iter().map(join).collect::<Vec<_>>(),
-            cluster.map(join),
-        )
-    });
-    let (uris, lines, cluster) = replies;
-    let lines = serial.into_iter().zip(lines).map(|(at, lines)| LinesAt { at, lines });
-    Ok(Replies {
-        uris: config.backend.uris().iter().cloned().zip(uris).collect(),
-        lines: lines.collect(),
-        cluster,
-    })
+        let lines = serial.iter().cloned().zip(lines);
+        Replies {
+            uris: config.backend.uris().iter().cloned().zip(uris.into_iter().map(join)).collect(),
+            lines: lines.map(|(at, lines)| LinesAt { at, lines: join(lines) }).collect(),
+            cluster: cluster.map(join),
+        }
+    }))
 }
 
 /// Returns each serial listener with each URI of this host that it follows.

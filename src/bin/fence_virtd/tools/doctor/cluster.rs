@@ -131,38 +131,33 @@ fn judge_group(cluster: &ClusterReport, running: Option<RunningDaemon>) -> Findi
             return Finding::note(ABOUT, what, "run this again in a moment");
         }
     };
-    let shown: Vec<String> =
-        members.iter().map(|(node, pid)| format!("node {node} (process {pid})")).collect();
-    let text = format!("members of group {GROUP}: {}", listed(&shown));
-    let is_in = |running: RunningDaemon| members.contains(&(cluster.node, running.pid));
-    match running {
-        Some(running) if !is_in(running) => {
-            let what = format!("the running daemon (process {}) is not in group {GROUP}", running.pid);
-            Finding::warning(
-                ABOUT,
-                what,
-                "it joins automatically when corosync allows it; its log shows what is wrong",
-            )
-        }
-        _ if members.is_empty() => {
-            let what = format!("group {GROUP} has no members");
-            Finding::note(ABOUT, what, "start fence_virtd on each host")
-        }
-        _ => Finding::ok(ABOUT, text),
+    if let Some(RunningDaemon { pid, .. }) = running.filter(|it| !members.contains(&(cluster.node, it.pid))) {
+        let what = format!("the running daemon (process {pid}) is not in group {GROUP}");
+        let remedy = "it joins automatically when corosync allows it; its log shows what is wrong";
+        return Finding::warning(ABOUT, what, remedy);
     }
+    if members.is_empty() {
+        return Finding::note(
+            ABOUT,
+            format!("group {GROUP} has no members"),
+            "start fence_virtd on each host",
+        );
+    }
+    let shown = listed(members.iter().map(|(node, pid)| format!("node {node} (process {pid})")));
+    Finding::ok(ABOUT, format!("members of group {GROUP}: {shown}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tools::doctor::finding::shown;
 
     fn judged(change: impl Fn(&mut ClusterReport), running: Option<u32>) -> Vec<(Level, String)> {
         let members = Ok(vec![(1, 7), (2, 8)]);
         let mut cluster = ClusterReport { node: 1, quorum: Some((true, vec![1, 2])), members };
         change(&mut cluster);
         let running = running.map(|pid| RunningDaemon { pid, uid: Some(0) });
-        let findings = judge_cluster(&cluster, running);
-        findings.into_iter().map(|finding| (finding.level, finding.text)).collect()
+        shown(judge_cluster(&cluster, running))
     }
 
     #[test]

@@ -75,14 +75,14 @@ impl Finding {
 
 /// Replaces control characters: names of VMs and files must not control the terminal or add lines.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 /// Returns items with commas between them, at most ten.
-pub(super) fn listed<T: Display>(items: &[T]) -> String {
-    const SHOWN: usize = 10;
-    let shown: Vec<String> = items.iter().take(SHOWN).map(T::to_string).collect();
-    match items.len().saturating_sub(SHOWN) {
+pub(super) fn listed<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    let mut items = items.into_iter();
+    let shown: Vec<String> = items.by_ref().take(10).map(|item| item.to_string()).collect();
+    match items.count() {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
@@ -93,6 +93,12 @@ pub(super) fn listed<T: Display>(items: &[T]) -> String {
 pub(super) fn shown(findings: Vec<Finding>) -> Vec<(Level, String)> {
     let text = |finding: Finding| finding.text + " / " + &finding.remedy.unwrap_or_default();
     findings.into_iter().map(|finding| (finding.level, text(finding))).collect()
+}
+
+/// Severities of findings.
+#[cfg(test)]
+pub(super) fn levels(findings: &[Finding]) -> Vec<Level> {
+    findings.iter().map(|finding| finding.level).collect()
 }
 
 /// Settings of a listener with a key.
@@ -108,7 +114,7 @@ mod tests {
 
     #[test]
     fn long_lists_are_cut() {
-        assert_eq!(listed(&["a", "b"]), "a, b");
-        assert!(listed(&[7; 12]).ends_with("7 and 2 more"));
+        assert_eq!(listed(["a", "b"]), "a, b");
+        assert!(listed([7; 12]).ends_with("7 and 2 more"));
     }
 }

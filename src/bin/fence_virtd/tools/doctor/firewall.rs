@@ -63,15 +63,13 @@ pub(super) fn judge(signs: Signs, config: &Config) -> Vec<Finding> {
     if ports.is_empty() {
         return Vec::new();
     }
-    let needed: Vec<&str> = ports.iter().map(|(_, text)| text.as_str()).collect();
-    let mut needed = listed(&needed);
-    let callbacks = config.listeners.iter().filter_map(|listener| match &listener.config {
+    let mut needed = listed(ports.iter().map(|(_, text)| text));
+    let callbacks = listed(config.listeners.iter().filter_map(|listener| match &listener.config {
         ListenerConfig::Multicast(multicast) => Some(format!("TCP {}", multicast.port)),
         _ => None,
-    });
-    let callbacks: Vec<String> = callbacks.collect();
+    }));
     if !callbacks.is_empty() {
-        needed += &format!("; on the guests, for this host's callback: {}", listed(&callbacks));
+        needed += &format!("; on the guests, for this host's callback: {callbacks}");
     }
     vec![match signs {
         Signs { firewalld: true, .. } => {

@@ -2,25 +2,18 @@
 
 use std::collections::HashSet;
 
-use super::finding::{Finding, Level, listed};
-use super::libvirt::ListedVm;
-use super::service_reply::ServiceReply;
-use crate::problem::Problem;
+use super::finding::{Finding, listed};
+use super::libvirt::UriReply;
 use fence_virt::config::{BackendConfig, GroupConfig};
 
 /// Looks up each member among the VMs of all URIs, by name and UUID, case-insensitively as the daemon does.
-pub(super) fn judge(
-    backend: &BackendConfig,
-    groups: &[GroupConfig],
-    uris: &[(String, ServiceReply<Vec<ListedVm>>)],
-) -> Vec<Finding> {
+pub(super) fn judge(backend: &BackendConfig, groups: &[GroupConfig], uris: &[UriReply]) -> Vec<Finding> {
     if groups.is_empty() {
         return Vec::new();
     }
-    let silent: Vec<&str> =
-        uris.iter().filter(|(_, reply)| reply.is_err()).map(|(uri, _)| uri.as_str()).collect();
+    let silent = listed(uris.iter().filter(|(_, reply)| reply.is_err()).map(|(uri, _)| uri));
     if !silent.is_empty() {
-        let what = format!("cannot check the members without {}", listed(&silent));
+        let what = format!("cannot check the members without {silent}");
         return vec![Finding::note("groups", what, "fix the errors above and run this again")];
     }
     let vms = uris.iter().flat_map(|(_, reply)| reply.iter().flatten());
@@ -35,34 +28,25 @@ fn judge_group(at: usize, group: &GroupConfig, known: &HashSet<String>, is_clust
         Some(name) => format!("group {name}"),
         None => format!("group #{}", at + 1),
     };
-    let missing: Vec<&str> = group
-        .uuids
-        .iter()
-        .filter(|member| !known.contains(&member.to_lowercase()))
-        .map(String::as_str)
-        .collect();
+    let missing = listed(group.uuids.iter().filter(|member| !known.contains(&member.to_lowercase())));
     if missing.is_empty() {
-        return Finding::ok(about, "all members are VMs of this host");
+        Finding::ok(about, "all members are VMs of this host")
+    } else if is_cluster {
+        let remedy =
+            "if no other host has them either (an agent's `-o list` shows all VMs), correct the `uuid` lines";
+        Finding::note(about, format!("this host has no such VMs: {missing}"), remedy)
+    } else {
+        let remedy = "`virsh list --all --name --uuid` lists the VMs: correct or remove the `uuid` lines";
+        Finding::warning(about, format!("no VM has these names or UUIDs: {missing}"), remedy)
     }
-    let (level, what, remedy) = match is_cluster {
-        false => (
-            Level::Warning,
-            format!("no VM has these names or UUIDs: {}", listed(&missing)),
-            "`virsh list --all --name --uuid` lists the VMs: correct or remove the `uuid` lines",
-        ),
-        true => (
-            Level::Note,
-            format!("this host has no such VMs: {}", listed(&missing)),
-            "if no other host has them either (an agent's `-o list` shows all VMs), correct the `uuid` lines",
-        ),
-    };
-    Finding::of(level, about, Problem::new(what, remedy))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::service_reply::NoReply;
+    use crate::tools::doctor::finding::{Level, shown};
+    use crate::tools::doctor::libvirt::ListedVm;
+    use crate::tools::doctor::service_reply::{NoReply, ServiceReply};
     use fence_virt::config::{CpgConfig, UnknownVm};
 
     fn judged(
@@ -72,8 +56,7 @@ mod tests {
     ) -> Vec<(Level, String)> {
         let uuids = members.iter().map(|member| member.to_string()).collect();
         let group = GroupConfig { name: Some("g".into()), uuids, ..GroupConfig::default() };
-        let findings = judge(backend, &[group], &[("u".to_owned(), reply)]);
-        findings.into_iter().map(|finding| (finding.level, finding.text)).collect()
+        shown(judge(backend, &[group], &[("u".to_owned(), reply)]))
     }
 
     #[test]
@@ -88,7 +71,7 @@ mod tests {
         let vms = || Ok(vec![ListedVm { name: "Node1".into(), uuid: "aa-bb".into(), runs: false }]);
         assert_eq!(judged(&libvirt, &["node1", "AA-BB"], vms())[0].0, Level::Ok);
         let found = judged(&libvirt, &["node1", "node2"], vms());
-        assert!(found[0].0 == Level::Warning && found[0].1.ends_with(": node2"), "{found:?}");
+        assert!(found[0].0 == Level::Warning && found[0].1.contains(": node2 / "), "{found:?}");
         assert_eq!(judged(&cpg, &["node2"], vms())[0].0, Level::Note);
         assert_eq!(judged(&libvirt, &["node2"], Err(NoReply::TimedOut))[0].0, Level::Note);
         assert!(judge(&libvirt, &[], &[]).is_empty());

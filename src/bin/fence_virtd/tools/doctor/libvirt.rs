@@ -17,6 +17,9 @@ pub(super) struct ListedVm {
     pub(super) runs: bool,
 }
 
+/// Reply of libvirt at a URI.
+pub(super) type UriReply = (String, ServiceReply<Vec<ListedVm>>);
+
 /// Returns the VMs at a URI. Blocks while libvirt hangs.
 pub(super) fn list(uri: &str) -> Result<Vec<ListedVm>, String> {
     let list = || Connection::open(uri)?.list();
@@ -47,7 +50,7 @@ pub(super) fn unanswered(about: impl fmt::Display, uri: &str, why: &NoReply) -> 
     }
 }
 
-pub(super) fn judge(kind: &str, uris: &[(String, ServiceReply<Vec<ListedVm>>)]) -> Vec<Finding> {
+pub(super) fn judge(kind: &str, uris: &[UriReply]) -> Vec<Finding> {
     let about = format!("backend {kind}");
     let mut findings: Vec<Finding> = uris.iter().map(|(uri, reply)| judge_uri(&about, uri, reply)).collect();
     findings.extend(duplicates(&about, uris));
@@ -58,12 +61,9 @@ fn judge_uri(about: &str, uri: &str, reply: &ServiceReply<Vec<ListedVm>>) -> Fin
     match reply {
         Err(why) => unanswered(about, uri, why),
         Ok(vms) if vms.is_empty() => {
-            let what = format!("{uri} answers but has no VMs");
-            Finding::note(
-                about,
-                what,
-                "if there should be VMs, the URI is wrong: `virsh uri` prints the one that virsh uses",
-            )
+            let remedy =
+                "if there should be VMs, the URI is wrong: `virsh uri` prints the one that virsh uses";
+            Finding::note(about, format!("{uri} answers but has no VMs"), remedy)
         }
         Ok(vms) => {
             let runs = vms.iter().filter(|vm| vm.runs).count();
@@ -72,12 +72,10 @@ fn judge_uri(about: &str, uri: &str, reply: &ServiceReply<Vec<ListedVm>>) -> Fin
     }
 }
 
-/// URIs that have a VM, each with true if it runs there.
-type UrisOfVm<'a> = Vec<(&'a str, bool)>;
-
 /// Returns findings about ambiguous names, and about VMs that run at two URIs.
-fn duplicates(about: &str, uris: &[(String, ServiceReply<Vec<ListedVm>>)]) -> Vec<Finding> {
-    let mut by_name: BTreeMap<&str, BTreeMap<&str, UrisOfVm>> = BTreeMap::new();
+fn duplicates(about: &str, uris: &[UriReply]) -> Vec<Finding> {
+    // By name and UUID: the URIs that have the VM, each with true if it runs there.
+    let mut by_name: BTreeMap<&str, BTreeMap<&str, Vec<(&str, bool)>>> = BTreeMap::new();
     for (uri, reply) in uris {
         for vm in reply.iter().flatten() {
             let copies = by_name.entry(&vm.name).or_default().entry(&vm.uuid).or_default();
@@ -92,11 +90,11 @@ fn duplicates(about: &str, uris: &[(String, ServiceReply<Vec<ListedVm>>)]) -> Ve
             format!("{name} ({})", uris.join(", "))
         })
         .collect();
-    let doubled: Vec<String> = by_name
+    let doubled: Vec<&str> = by_name
         .iter()
-        .flat_map(|(name, uuids)| uuids.values().map(move |copies| (name, copies)))
+        .flat_map(|(name, uuids)| uuids.values().map(move |copies| (*name, copies)))
         .filter(|(_, copies)| copies.iter().filter(|(_, runs)| *runs).count() > 1)
-        .map(|(name, _)| name.to_string())
+        .map(|(name, _)| name)
         .collect();
     let mut findings = Vec::new();
     if !ambiguous.is_empty() {

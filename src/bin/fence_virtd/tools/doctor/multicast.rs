@@ -1,6 +1,5 @@
 //! Checks for a multicast listener.
 
-use std::io;
 use std::net::SocketAddr;
 
 use super::finding::{Finding, Level, listed};
@@ -29,12 +28,10 @@ pub(super) fn inspect(config: &MulticastConfig, absence: Level) -> MulticastFact
     let nics = network::nics().map_err(|error| error.to_string());
     let name = config.interface.as_deref();
     let chosen = name.and_then(|name| network::find(nics.as_deref().unwrap_or_default(), name).cloned());
-    let socket = MulticastSocket::bind(config.address, config.port).map(drop).map_err(|error| {
-        let is_taken = error.kind() == io::ErrorKind::AddrInUse;
-        let address = SocketAddr::new(config.address, config.port);
-        let owners = if is_taken { sockets::owners(Protocol::Udp, address) } else { Vec::new() };
-        (error.to_string(), owners)
-    });
+    let address = SocketAddr::new(config.address, config.port);
+    let socket = MulticastSocket::bind(config.address, config.port).map(drop);
+    let socket =
+        socket.map_err(|error| (error.to_string(), sockets::owners_if_taken(&error, Protocol::Udp, address)));
     MulticastFacts { nics, chosen, socket, has_route: network::has_route(config.address), absence }
 }
 
@@ -73,12 +70,10 @@ fn absent(name: &ListenerName, wanted: &str, nics: &[Nic], level: Level) -> Find
         Level::Error => "the daemon does not start",
         _ => "no requests are received until it exists",
     };
-    let there: Vec<&str> =
-        nics.iter().filter(|nic| nic.receives_multicast()).map(|nic| nic.name.as_str()).collect();
+    let there = listed(nics.iter().filter(|nic| nic.receives_multicast()).map(|nic| &nic.name));
     let what = format!("this host has no interface {wanted}: {start}");
     let remedy = format!(
-        "set `interface` to the bridge of the guests (available: {}), or create the interface; wait_for_init = \"1\" waits for it",
-        listed(&there)
+        "set `interface` to the bridge of the guests (available: {there}), or create the interface; wait_for_init = \"1\" waits for it"
     );
     Finding::of(level, name, Problem::new(what, remedy))
 }
@@ -117,14 +112,12 @@ fn judge_chosen(name: &ListenerName, config: &MulticastConfig, nic: &Nic) -> Vec
 
 fn judge_all(name: &ListenerName, nics: &[Nic]) -> Vec<Finding> {
     let hearing: Vec<&Nic> = nics.iter().filter(|nic| nic.receives_multicast()).collect();
-    let names: Vec<&str> = hearing.iter().map(|nic| nic.name.as_str()).collect();
-    let mut findings = vec![match hearing.iter().any(|nic| !nic.is_loopback) {
-        true => Finding::ok(name, format!("requests can be received on {}", listed(&names))),
-        false => Finding::warning(
-            name,
-            "no interface except the loopback is up with multicast enabled: no requests of guests are received",
-            "set up the bridge of the guests: `ip link set BRIDGE up`",
-        ),
+    let mut findings = vec![if hearing.iter().any(|nic| !nic.is_loopback) {
+        let names = listed(hearing.iter().map(|nic| &nic.name));
+        Finding::ok(name, format!("requests can be received on {names}"))
+    } else {
+        let what = "no interface except the loopback is up with multicast enabled: no requests of guests are received";
+        Finding::warning(name, what, "set up the bridge of the guests: `ip link set BRIDGE up`")
     }];
     let snooping = hearing.iter().filter_map(|nic| nic.snooping.clone());
     findings.extend(snooping.map(|problem| Finding::of(Level::Warning, name, problem)));

@@ -80,13 +80,10 @@ pub(super) fn find<'a>(nics: &'a [Nic], name: &str) -> Option<&'a Nic> {
 
 /// Returns true if this host has a route to an address; none if that is unknown.
 pub(super) fn has_route(address: IpAddr) -> Option<bool> {
+    let table = |name: &str| fs::read_to_string(format!("/proc/net/{name}")).ok();
     match address {
-        IpAddr::V4(v4) => fs::read_to_string("/proc/net/route")
-            .ok()
-            .map(|table| table.lines().any(|line| leads_v4(line, v4))),
-        IpAddr::V6(v6) => fs::read_to_string("/proc/net/ipv6_route")
-            .ok()
-            .map(|table| table.lines().any(|line| leads_v6(line, v6))),
+        IpAddr::V4(v4) => Some(table("route")?.lines().any(|line| leads_v4(line, v4))),
+        IpAddr::V6(v6) => Some(table("ipv6_route")?.lines().any(|line| leads_v6(line, v6))),
     }
 }
 

@@ -56,14 +56,11 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::tools::doctor::finding::Level;
+    use crate::tools::doctor::finding::{Level, levels};
 
     #[test]
     fn the_daemon_and_our_own_user() {
-        let judged = |running, own| {
-            let findings = judge(running, Path::new("/p"), own);
-            findings.iter().map(|finding| finding.level).collect::<Vec<_>>()
-        };
+        let judged = |running, own| levels(&judge(running, Path::new("/p"), own));
         assert_eq!(judged(None, 0), [Level::Note]);
         assert_eq!(judged(Some(RunningDaemon { pid: 7, uid: Some(0) }), 0), [Level::Ok]);
         assert_eq!(judged(Some(RunningDaemon { pid: 7, uid: Some(5) }), 0), [Level::Note]);

@@ -1,10 +1,8 @@
 //! Checks for a serial listener.
 
 use super::ask::LinesAt;
-use super::finding::{Finding, Level};
-use super::libvirt::{self, ListedVm};
-use super::service_reply::ServiceReply;
-use crate::problem::Problem;
+use super::finding::Finding;
+use super::libvirt::{self, UriReply};
 use crate::watch;
 use fence_virt::config::{NamedListener, SerialConfig, SerialMode};
 use fence_virt::fence::ListenerName;
@@ -18,29 +16,24 @@ pub(super) fn examine(listener: &NamedListener, config: &SerialConfig, uris: &[S
     }
     for warning in watch::warn_of_remote(config, uris) {
         let remedy = "set `uri` of the serial section to a libvirt of this host";
-        findings.push(Finding::of(Level::Warning, name, Problem::new(warning, remedy)));
+        findings.push(Finding::warning(name, warning, remedy));
     }
     findings
 }
 
 fn judge_directory(name: &ListenerName, path: &str, is_there: bool) -> Finding {
-    match is_there {
-        true => Finding::ok(name, format!("directory {path} exists")),
-        false => {
-            let what = format!("directory {path} does not exist, so no VM can have a socket in it");
-            let remedy = format!(
-                "create it (`mkdir -p {path}`), owned by QEMU's user, or correct `path` in the serial section"
-            );
-            Finding::warning(name, what, remedy)
-        }
+    if is_there {
+        return Finding::ok(name, format!("directory {path} exists"));
     }
+    let what = format!("directory {path} does not exist, so no VM can have a socket in it");
+    let remedy = format!(
+        "create it (`mkdir -p {path}`), owned by QEMU's user, or correct `path` in the serial section"
+    );
+    Finding::warning(name, what, remedy)
 }
 
 /// Judges the lines at each URI. A URI that does not reply to the backend either is reported only there.
-pub(super) fn judge_lines(
-    lines: &[LinesAt],
-    backend: &[(String, ServiceReply<Vec<ListedVm>>)],
-) -> Vec<Finding> {
+pub(super) fn judge_lines(lines: &[LinesAt], backend: &[UriReply]) -> Vec<Finding> {
     let is_reported = |at: &LinesAt| {
         at.lines.is_err() && backend.iter().any(|(uri, reply)| *uri == at.at.uri && reply.is_err())
     };
@@ -48,9 +41,9 @@ pub(super) fn judge_lines(
 }
 
 fn judge_at(LinesAt { at, lines }: &LinesAt) -> Finding {
-    let kind = match at.config.mode {
-        SerialMode::Serial => "serial port",
-        SerialMode::VmChannel => "channel",
+    let (element, kind) = match at.config.mode {
+        SerialMode::Serial => ("serial", "serial port"),
+        SerialMode::VmChannel => ("channel", "channel"),
     };
     let lines = match lines {
         Ok(lines) => lines,
@@ -61,23 +54,22 @@ fn judge_at(LinesAt { at, lines }: &LinesAt) -> Finding {
         "{}: running VMs: {}, with a {kind} (type unix, mode bind){place}: {}",
         at.uri, lines.running, lines.with_socket
     );
-    match (lines.running, lines.with_socket) {
-        (1.., 0) => {
-            let element = if at.config.mode == SerialMode::Serial { "serial" } else { "channel" };
-            let remedy = format!(
-                "give the VMs a <{element} type='unix'> with a source of mode='bind' and a path{place} (XML in docs/listeners); `mode` and `path` of the serial section select the sockets"
-            );
-            Finding::warning(&at.listener, what, remedy)
-        }
-        _ => Finding::ok(&at.listener, what),
+    if lines.running == 0 || lines.with_socket > 0 {
+        return Finding::ok(&at.listener, what);
     }
+    let remedy = format!(
+        "give the VMs a <{element} type='unix'> with a source of mode='bind' and a path{place} (XML in docs/listeners); `mode` and `path` of the serial section select the sockets"
+    );
+    Finding::warning(&at.listener, what, remedy)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tools::doctor::ask::SerialUri;
-    use crate::tools::doctor::service_reply::NoReply;
+    use crate::tools::doctor::finding::Level;
+    use crate::tools::doctor::libvirt::ListedVm;
+    use crate::tools::doctor::service_reply::{NoReply, ServiceReply};
     use crate::watch::LineCounts;
 
     fn told(lines: ServiceReply<LineCounts>, backend: ServiceReply<Vec<ListedVm>>) -> Vec<Finding> {

@@ -14,5 +14,5 @@ pub(super) enum NoReply {
     TimedOut,
 }
 
-/// ServiceReply of libvirt or corosync to a query.
+/// Reply of libvirt or corosync to a query.
 pub(super) type ServiceReply<T> = Result<T, NoReply>;

@@ -34,8 +34,8 @@ pub(super) fn judge(path: &Path, outcome: &Result<ParseOutcome, String>) -> Vec<
     }
     match &outcome.config {
         Some(config) if findings.is_empty() => {
-            let names: Vec<_> = config.listeners.iter().map(|listener| &listener.name).collect();
-            let text = format!("{shown}: listeners {}, backend {}", listed(&names), config.backend);
+            let names = listed(config.listeners.iter().map(|listener| &listener.name));
+            let text = format!("{shown}: listeners {names}, backend {}", config.backend);
             findings.push(Finding::ok(ABOUT, text));
         }
         Some(_) => {}
@@ -70,10 +70,8 @@ pub(super) fn keys(listener: &NamedListener, running: Option<RunningDaemon>) -> 
             return vec![unchecked(listener, path)];
         }
         let loaded = key_file::examine(path, running.and_then(|running| running.uid));
-        match auth.old_key_file.as_deref() == Some(path) {
-            true => judge_old_key(listener, path, loaded),
-            false => judge_key(listener, path, loaded),
-        }
+        let is_old = auth.old_key_file.as_deref() == Some(path);
+        if is_old { vec![judge_old_key(listener, path, loaded)] } else { judge_key(listener, path, loaded) }
     };
     policies::key_files(auth).flat_map(judge).collect()
 }
@@ -105,19 +103,15 @@ fn judge_key(listener: &NamedListener, path: &Path, loaded: Result<LoadedKey, Pr
 }
 
 /// Judges an old key. Its remedies never suggest to create a new one.
-fn judge_old_key(listener: &NamedListener, path: &Path, loaded: Result<LoadedKey, Problem>) -> Vec<Finding> {
+fn judge_old_key(listener: &NamedListener, path: &Path, loaded: Result<LoadedKey, Problem>) -> Finding {
     const REMEDY: &str = "remove `old_key_file` once every guest has the new key";
+    let name = &listener.name;
     match loaded {
-        Ok(_) => {
-            let what = format!("the old key {} is still accepted", path.display());
-            vec![Finding::note(&listener.name, what, REMEDY)]
-        }
+        Ok(_) => Finding::note(name, format!("the old key {} is still accepted", path.display()), REMEDY),
         Err(Problem { what, remedy }) if path.exists() => {
-            vec![Finding::error(&listener.name, what, format!("{remedy}; {REMEDY}"))]
+            Finding::error(name, what, format!("{remedy}; {REMEDY}"))
         }
-        Err(Problem { what, .. }) => {
-            vec![Finding::error(&listener.name, what, format!("restore the old key, or {REMEDY}"))]
-        }
+        Err(Problem { what, .. }) => Finding::error(name, what, format!("restore the old key, or {REMEDY}")),
     }
 }
 
@@ -129,16 +123,13 @@ pub(super) fn absence(config: &Config) -> Level {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tools::doctor::finding::levels;
     use fence_virt::auth::Key;
     use fence_virt::config;
 
     fn judged(text: &str) -> Vec<Finding> {
         let path = Path::new("a.conf");
         judge(path, &Ok(config::parse(path, text.as_bytes())))
-    }
-
-    fn levels(findings: &[Finding]) -> Vec<Level> {
-        findings.iter().map(|finding| finding.level).collect()
     }
 
     #[test]
@@ -193,12 +184,10 @@ mod tests {
         assert_eq!(levels(&of(vec![])), [Level::Ok]);
         assert_eq!(levels(&of(vec![Problem::new("a", "b"), Problem::new("c", "d")])), [Level::Warning; 2]);
         assert_eq!(levels(&judge_key(&listener, path, Err(Problem::new("a", "b")))), [Level::Error]);
-        let key = Key::new(vec![1]);
-        let old =
-            judge_old_key(&listener, path, Ok(LoadedKey { key, warnings: vec![Problem::new("short", "x")] }));
-        assert_eq!(levels(&old), [Level::Note]);
+        let short = LoadedKey { key: Key::new(vec![1]), warnings: vec![Problem::new("short", "x")] };
+        assert_eq!(judge_old_key(&listener, path, Ok(short)).level, Level::Note);
         let gone = judge_old_key(&listener, path, Err(Problem::new("it is not there", "make a new one")));
-        assert_eq!(levels(&gone), [Level::Error]);
-        assert!(!gone[0].remedy.as_ref().unwrap().contains("make a new one"), "{gone:?}");
+        assert_eq!(gone.level, Level::Error);
+        assert!(!gone.remedy.as_ref().unwrap().contains("make a new one"), "{gone:?}");
     }
 }

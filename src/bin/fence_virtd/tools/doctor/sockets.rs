@@ -39,9 +39,14 @@ pub(super) fn try_tcp(address: SocketAddr) -> io::Result<()> {
     Ok(bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?)
 }
 
+/// Returns the owners of an address and port that could not be bound, if it is in use.
+pub(super) fn owners_if_taken(error: &io::Error, protocol: Protocol, wanted: SocketAddr) -> Vec<SocketOwner> {
+    if error.kind() == io::ErrorKind::AddrInUse { owners(protocol, wanted) } else { Vec::new() }
+}
+
 /// Returns the processes that have a socket at this address and port, or at all addresses
 /// and this port. Only root sees processes of other users.
-pub(super) fn owners(protocol: Protocol, wanted: SocketAddr) -> Vec<SocketOwner> {
+fn owners(protocol: Protocol, wanted: SocketAddr) -> Vec<SocketOwner> {
     let (v4, v6) = match protocol {
         Protocol::Tcp => ("/proc/net/tcp", "/proc/net/tcp6"),
         Protocol::Udp => ("/proc/net/udp", "/proc/net/udp6"),

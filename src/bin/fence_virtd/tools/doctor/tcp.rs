@@ -25,8 +25,8 @@ pub(super) struct TcpFacts {
 pub(super) fn inspect(config: &TcpConfig, running: Option<RunningDaemon>, absence: Level) -> TcpFacts {
     let address = SocketAddr::new(config.address, config.port);
     let bound = sockets::try_tcp(address);
-    let is_taken = bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
-    let owners = if is_taken { sockets::owners(Protocol::Tcp, address) } else { Vec::new() };
+    let owners = bound.as_ref().err().map(|error| sockets::owners_if_taken(error, Protocol::Tcp, address));
+    let owners = owners.unwrap_or_default();
     TcpFacts { bound, owners, running, absence }
 }
 
@@ -58,16 +58,12 @@ fn refused(name: &ListenerName, address: SocketAddr, error: &io::Error, facts: &
             Finding::of(facts.absence, name, Problem::new(what, remedy))
         }
         io::ErrorKind::PermissionDenied => {
-            let what = format!("cannot bind {address}: {error}");
-            Finding::error(
-                name,
-                what,
-                "ports below 1024 need root: run this as root, or choose another `port`",
-            )
+            let remedy = "ports below 1024 need root: run this as root, or choose another `port`";
+            Finding::error(name, format!("cannot bind {address}: {error}"), remedy)
         }
         _ => {
-            let what = format!("cannot bind {address}: {error}");
-            Finding::error(name, what, "choose another `address` or `port`")
+            let remedy = "choose another `address` or `port`";
+            Finding::error(name, format!("cannot bind {address}: {error}"), remedy)
         }
     }
 }
@@ -78,16 +74,10 @@ fn taken(name: &ListenerName, address: SocketAddr, facts: &TcpFacts) -> Finding 
         // Only root sees the owner. If it is unknown, assume the running daemon.
         owners.is_empty() || owners.iter().any(|owner| owner.pid == running.pid)
     };
-    if let Some(running) = running.filter(is_ours) {
-        return Finding::ok(
-            name,
-            format!("{address} is in use by the running daemon (process {})", running.pid),
-        );
+    if let Some(RunningDaemon { pid, .. }) = running.filter(is_ours) {
+        return Finding::ok(name, format!("{address} is in use by the running daemon (process {pid})"));
     }
-    let by = match owners.is_empty() {
-        true => "another process".to_owned(),
-        false => listed(owners),
-    };
+    let by = if owners.is_empty() { "another process".to_owned() } else { listed(owners) };
     let what = format!("{address} is in use by {by}: the daemon does not start");
     let remedy = format!(
         "stop that process (`ss -ltnp 'sport = :{}'` shows it), or choose another `port` here and in the agents",

@@ -33,10 +33,10 @@ pub(super) fn judge(name: &ListenerName, config: &VsockConfig, facts: &VsockFact
     let port = config.port;
     let mut findings = vec![match (&facts.bound, facts.running) {
         (Ok(()), _) => Finding::ok(name, format!("port {port} is available")),
-        (Err(error), Some(running)) if error.kind() == io::ErrorKind::AddrInUse => Finding::ok(
-            name,
-            format!("port {port} is in use, presumably by the running daemon (process {})", running.pid),
-        ),
+        (Err(error), Some(RunningDaemon { pid, .. })) if error.kind() == io::ErrorKind::AddrInUse => {
+            let what = format!("port {port} is in use, presumably by the running daemon (process {pid})");
+            Finding::ok(name, what)
+        }
         (Err(error), _) => {
             let what = format!("cannot bind port {port}: {error}: the daemon does not start");
             Finding::error(name, what, remedy(error))
@@ -68,20 +68,19 @@ fn remedy(error: &io::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::finding::{Level, auth};
+    use crate::tools::doctor::finding::{Level, auth, shown};
 
     fn judged(error: Option<i32>, devices: [bool; 2], running: Option<u32>) -> Vec<(Level, String)> {
         let bound = error.map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)));
         let running = running.map(|pid| RunningDaemon { pid, uid: Some(0) });
         let facts = VsockFacts { bound, has_vhost: devices[0], has_vsock: devices[1], running };
-        let findings =
-            judge(&ListenerName::new("vsock", None), &VsockConfig { auth: auth(), port: 1229 }, &facts);
-        findings.into_iter().map(|finding| (finding.level, finding.remedy.unwrap_or_default())).collect()
+        let config = VsockConfig { auth: auth(), port: 1229 };
+        shown(judge(&ListenerName::new("vsock", None), &config, &facts))
     }
 
     #[test]
     fn devices_and_port() {
-        assert_eq!(judged(None, [true; 2], None), [(Level::Ok, String::new())]);
+        assert_eq!(judged(None, [true; 2], None), [(Level::Ok, "port 1229 is available / ".to_owned())]);
         let found = judged(None, [false; 2], None);
         let levels: Vec<Level> = found.iter().map(|found| found.0).collect();
         assert_eq!(levels, [Level::Ok, Level::Warning, Level::Warning]);
