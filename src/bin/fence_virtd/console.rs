@@ -6,10 +6,7 @@ use std::process::ExitCode;
 
 /// Writes a text to stdout; an exit code of 1 if that fails.
 pub(crate) fn print(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+    io::stdout().write_all(text.as_bytes()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
 }
 
 /// Writes a text to stderr and returns exit code 1.

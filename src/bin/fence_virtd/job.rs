@@ -58,9 +58,9 @@ impl Responder {
         Responder(Some(Box::new(respond)))
     }
 
-    fn respond(&mut self, answer: Answer, completion: Completion) {
+    fn respond(&mut self, answer: Answer, reason: String, was_begun: bool) {
         if let Some(respond) = self.0.take() {
-            respond(answer, completion);
+            respond(answer, Completion { reason, was_begun });
         }
     }
 }
@@ -73,8 +73,7 @@ impl fmt::Debug for Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        let reason = "dropped without an answer".to_owned();
-        self.respond(Verdict::Failure.into(), Completion { reason, was_begun: true });
+        self.respond(Verdict::Failure.into(), "dropped without an answer".to_owned(), true);
     }
 }
 
@@ -89,10 +88,10 @@ pub(crate) enum Stale {
 
 impl fmt::Display for Stale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Stale::HungUp => f.write_str("the client hung up first"),
-            Stale::TooOld => f.write_str("expired: its client has given up by now"),
-        }
+        f.write_str(match self {
+            Stale::HungUp => "the client hung up first",
+            Stale::TooOld => "expired: its client has given up by now",
+        })
     }
 }
 
@@ -143,14 +142,12 @@ impl Job {
 
     /// Answers the job; the listener logs the answer with the reason.
     pub(crate) fn finish(mut self, answer: impl Into<Answer>, reason: impl fmt::Display) {
-        let completion = Completion { reason: reason.to_string(), was_begun: true };
-        self.responder.respond(answer.into(), completion);
+        self.responder.respond(answer.into(), reason.to_string(), true);
     }
 
     /// Answers the job without having begun it: the same request may be sent again.
     pub(crate) fn refuse(mut self, answer: impl Into<Answer>, reason: impl fmt::Display) {
-        let completion = Completion { reason: reason.to_string(), was_begun: false };
-        self.responder.respond(answer.into(), completion);
+        self.responder.respond(answer.into(), reason.to_string(), false);
     }
 
     /// Gives up a job that was begun.

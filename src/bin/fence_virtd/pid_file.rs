@@ -38,10 +38,8 @@ impl PidFile {
                 path.display()
             )
         };
-        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => file,
-            Err(_) => return Err(running(pid.map_or("unknown".to_owned(), |pid| pid.to_string()))),
-        };
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| running(pid.map_or("unknown".to_owned(), |pid| pid.to_string())))?;
         if !is_at(&file, &absolute) {
             // The previous holder removed it after we opened it and before we locked it.
             drop(file);

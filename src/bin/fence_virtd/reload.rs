@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use log::{info, warn};
 
-use crate::access::policies;
-use crate::access::{CidTable, Permissions};
+use crate::access::{CidTable, Permissions, policies};
 use crate::inbox::Message;
 use crate::listener::ListenerHandle;
 use crate::logging;
 use crate::watch::Watchers;
-use fence_virt::config::{AuthConfig, Config, ListenerConfig, NamedListener};
+use fence_virt::config::{Config, ListenerConfig, NamedListener};
 use fence_virt::session::Policy;
 
 /// Time limit for the worker to take the new permissions.
@@ -90,11 +89,12 @@ impl Reloader {
             }
         }
         log::set_max_level(logging::level(self.debug.unwrap_or(new.debug)));
-        let changes = changes(&self.running, &new);
-        let waiting = needing_restart(&self.running, &new);
-        info!("reloaded {}: {}", self.path.display(), Listed(&changes, "no changes"));
+        let changes = changes(&self.running, &new).join(", ");
+        let waiting = needing_restart(&self.running, &new).join(", ");
+        let changes = if changes.is_empty() { "no changes" } else { &changes };
+        info!("reloaded {}: {changes}", self.path.display());
         if !waiting.is_empty() {
-            warn!("unchanged until the daemon is restarted: {}", Listed(&waiting, ""));
+            warn!("unchanged until the daemon is restarted: {waiting}");
         }
         self.adopt(new);
         Ok(())
@@ -103,33 +103,13 @@ impl Reloader {
     /// Records the settings of a new configuration that are in effect now.
     fn adopt(&mut self, new: Config) {
         for listener in &mut self.running.listeners {
-            let other = new.listeners.iter().find(|other| other.name == listener.name);
-            if let (Some(auth), Some(new)) =
-                (auth_mut(&mut listener.config), other.and_then(|other| other.config.auth()))
-            {
-                auth.clone_from(new);
+            if let Some(other) = new.listeners.iter().find(|other| other.name == listener.name) {
+                // They differ in authentication only.
+                listener.config.clone_from(&other.config);
             }
         }
         self.running.groups = new.groups;
         self.running.debug = new.debug;
-    }
-}
-
-fn auth_mut(config: &mut ListenerConfig) -> Option<&mut AuthConfig> {
-    match config {
-        ListenerConfig::Tcp(config) => Some(&mut config.auth),
-        ListenerConfig::Multicast(config) => Some(&mut config.auth),
-        ListenerConfig::Vsock(config) => Some(&mut config.auth),
-        ListenerConfig::Serial(_) => None,
-    }
-}
-
-struct Listed<'a>(&'a [String], &'static str);
-
-impl std::fmt::Display for Listed<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_empty() { self.1 } else { "" })?;
-        f.write_str(&self.0.join(", "))
     }
 }
 
@@ -146,10 +126,10 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
             changes.push(format!("{} with {after}", listener.name));
         }
     }
-    let files = old.listeners.iter().filter_map(|listener| listener.config.auth());
-    match files.map(|auth| policies::key_files(auth).count()).sum::<usize>() {
-        0 => {}
-        count => changes.push(format!("{count} key files read again")),
+    let auths = old.listeners.iter().filter_map(|listener| listener.config.auth());
+    let files = auths.flat_map(policies::key_files).count();
+    if files > 0 {
+        changes.push(format!("{files} key files read again"));
     }
     if old.debug != new.debug {
         changes.push(format!("debug {}", new.debug));
@@ -161,7 +141,7 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
 fn moved(old: &Config, new: &Config) -> Vec<String> {
     let is_moved = |listener: &&NamedListener| {
         let other = new.listeners.iter().find(|other| other.name == listener.name);
-        other.is_some_and(|other| without_auth(&other.config) != without_auth(&listener.config))
+        other.is_some_and(|other| with_auth_of(&listener.config, &other.config) != listener.config)
     };
     old.listeners.iter().filter(is_moved).map(|listener| listener.name.to_string()).collect()
 }
@@ -170,13 +150,11 @@ fn moved(old: &Config, new: &Config) -> Vec<String> {
 fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
     let mut names = Vec::new();
     let is_new = |listener: &&NamedListener| !old.listeners.iter().any(|other| other.name == listener.name);
-    for listener in new.listeners.iter().filter(is_new) {
-        names.push(format!("the listener {} (new)", listener.name));
-    }
+    let added = new.listeners.iter().filter(is_new);
+    names.extend(added.map(|listener| format!("the listener {} (new)", listener.name)));
     let is_gone = |listener: &&NamedListener| !new.listeners.iter().any(|other| other.name == listener.name);
-    for listener in old.listeners.iter().filter(is_gone) {
-        names.push(format!("the listener {} (removed)", listener.name));
-    }
+    let removed = old.listeners.iter().filter(is_gone);
+    names.extend(removed.map(|listener| format!("the listener {} (removed)", listener.name)));
     let same = [
         ("foreground", old.foreground == new.foreground),
         ("wait_for_init", old.wait_for_init == new.wait_for_init),
@@ -188,15 +166,15 @@ fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
     names
 }
 
-fn without_auth(config: &ListenerConfig) -> ListenerConfig {
-    let mut config = config.clone();
-    if let Some(auth) = auth_mut(&mut config) {
-        *auth = AuthConfig {
-            key_file: PathBuf::new(),
-            old_key_file: None,
-            hash: fence_virt::auth::HashKind::None,
-            auth: fence_virt::auth::HashKind::None,
-        };
+/// Returns the new configuration of a listener with the authentication of the old one.
+fn with_auth_of(old: &ListenerConfig, new: &ListenerConfig) -> ListenerConfig {
+    use ListenerConfig::{Multicast, Tcp, Vsock};
+    let mut config = new.clone();
+    match (&mut config, old) {
+        (Tcp(new), Tcp(old)) => new.auth.clone_from(&old.auth),
+        (Multicast(new), Multicast(old)) => new.auth.clone_from(&old.auth),
+        (Vsock(new), Vsock(old)) => new.auth.clone_from(&old.auth),
+        _ => {}
     }
     config
 }

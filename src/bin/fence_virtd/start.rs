@@ -21,12 +21,10 @@ use crate::pid_file::PidFile;
 use crate::reload::Reloader;
 use crate::startup::Startup;
 use crate::status::{Sources, StatusSocket};
-use crate::systemd::Notifier;
-use crate::systemd::ServiceManager;
+use crate::systemd::{Notifier, ServiceManager};
 use crate::watch::Watchers;
 use crate::{backends, config_file, console, libvirt, logging, supervise};
-use fence_virt::config::{Config, ListenerConfig, SerialConfig};
-use fence_virt::fence::ListenerName;
+use fence_virt::config::{Config, ListenerConfig};
 use fence_virt::sys::detach;
 use fence_virt::sys::signals::Signals;
 
@@ -34,15 +32,9 @@ use fence_virt::sys::signals::Signals;
 /// process: a daemon that is ready); 1: an error, which was logged.
 pub(crate) fn run_daemon(options: &Options) -> ExitCode {
     logging::start(options.debug.unwrap_or(0), options.is_json);
-    let code = match start(options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            error!("{reason}");
-            ExitCode::FAILURE
-        }
-    };
+    let outcome = start(options).inspect_err(|reason| error!("{reason}"));
     logging::flush();
-    code
+    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn start(options: &Options) -> Result<(), String> {
@@ -57,16 +49,12 @@ fn start(options: &Options) -> Result<(), String> {
     raise_descriptor_limit();
     let policies = config.listeners.iter().map(policies::policy).collect::<Result<Vec<_>, _>>()?;
     let mut pid_file = PidFile::take(&options.pid_file)?;
-    let mut listeners: Vec<Listener> = Vec::new();
-    for (listener, policy) in config.listeners.iter().zip(policies) {
-        listeners.push(listener::bind(listener, policy, wait)?);
-    }
+    let bound = config.listeners.iter().zip(policies).map(|(of, policy)| listener::bind(of, policy, wait));
+    let listeners: Vec<Listener> = bound.collect::<Result<_, _>>()?;
 
+    let not_detached = |error| format!("cannot detach from the terminal: {error}");
     let is_foreground = options.foreground || config.foreground;
-    let background = match is_foreground {
-        true => None,
-        false => Some(detach::detach().map_err(|error| format!("cannot detach from the terminal: {error}"))?),
-    };
+    let background = if is_foreground { None } else { Some(detach::detach().map_err(not_detached)?) };
     pid_file.write()?;
     let signals = Signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
     logging::start_writer()?;
@@ -102,7 +90,7 @@ fn start(options: &Options) -> Result<(), String> {
     let _status = status.map_err(|reason| warn!("{reason}")).ok();
     if let Some(background) = background {
         logging::switch_to_syslog();
-        background.ready().map_err(|error| format!("cannot detach from the terminal: {error}"))?;
+        background.ready().map_err(not_detached)?;
     }
     info!("fence_virtd {} is ready", env!("CARGO_PKG_VERSION"));
     notifier.send("READY=1");
@@ -119,18 +107,14 @@ fn follow_lines(
 ) -> Result<bool, String> {
     for (config_of, listener) in config.listeners.iter().zip(listeners) {
         if let ListenerConfig::Serial(serial) = &config_of.config {
-            warn_of_folder(&config_of.name, serial);
+            if let Some(warning) = missing_directory(serial) {
+                warn!("{}: {warning}", config_of.name);
+            }
             let Some(sink) = listener.handle().serial_sink() else { continue };
             watchers.follow_lines(serial, config.backend.uris(), &sink)?;
         }
     }
     if startup.wait_for_init { Ok(true) } else { watchers.await_first(startup) }
-}
-
-fn warn_of_folder(name: &ListenerName, serial: &SerialConfig) {
-    if let Some(warning) = missing_directory(serial) {
-        warn!("{name}: {warning}");
-    }
 }
 
 /// Raises the soft limit of open files to the hard limit, so that nothing but their quota

@@ -88,7 +88,8 @@ mod tests {
     use crate::inbox::Event;
     use crate::job::tests::{answers, job};
     use crate::job::{AGE_LIMIT, CancelToken};
-    use fence_virt::fence::Operation;
+    use fence_virt::fence::{Answer, Operation};
+    use std::time::Duration;
 
     /// Counts what reaches it, and remembers the operations.
     #[derive(Default)]
@@ -112,10 +113,7 @@ mod tests {
         }
     }
 
-    fn carried_out(
-        age: std::time::Duration,
-        spoil: impl Fn(&CancelToken),
-    ) -> (usize, Vec<fence_virt::fence::Answer>) {
+    fn carried_out(age: Duration, spoil: impl Fn(&CancelToken)) -> (usize, Vec<Answer>) {
         let now = Instant::now();
         let (job, mail, caller) = job(Operation::Off, "a", now);
         spoil(&caller);
@@ -126,7 +124,7 @@ mod tests {
 
     #[test]
     fn what_nobody_waits_for_is_not_begun() {
-        let second = std::time::Duration::from_secs(1);
+        let second = Duration::from_secs(1);
         assert_eq!(carried_out(second, |_| ()), (1, vec![Verdict::Success.into()]));
         assert_eq!(carried_out(AGE_LIMIT, |_| ()), (0, vec![Verdict::Failure.into()]));
         assert_eq!(carried_out(second, CancelToken::cancel), (0, vec![Verdict::Failure.into()]));

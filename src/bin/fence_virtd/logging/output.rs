@@ -71,30 +71,21 @@ impl Output {
         }
     }
 
-    /// Writes a line.
-    /// Errors: those of write(2).
-    pub(crate) fn write(&self, line: &LogLine) -> io::Result<()> {
-        let LogLine { level, message, .. } = line;
+    /// Writes a line. A failure to log cannot be logged.
+    pub(crate) fn write(&self, line: &LogLine) {
         match self {
-            Output::Stderr(stderr) => {
-                log_to(stderr, line);
-                Ok(())
-            }
+            Output::Stderr(stderr) => log_to(stderr, line),
             Output::Journal(socket, stderr) => {
                 // Too long for a datagram, or journald is being restarted.
                 if socket.send(&journal(line)).is_err() {
                     log_to(stderr, line);
                 }
-                Ok(())
             }
             Output::Json => {
                 let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                writeln!(io::stdout(), "{}", json(line, time.as_millis()))
+                let _ = writeln!(io::stdout(), "{}", json(line, time.as_millis()));
             }
-            Output::Syslog => {
-                syslog::write(priority(*level), message);
-                Ok(())
-            }
+            Output::Syslog => syslog::write(priority(line.level), &line.message),
         }
     }
 }
@@ -172,24 +163,16 @@ mod tests {
     use super::*;
 
     fn line() -> LogLine {
-        let verdict = "success";
-        let fields = [("verdict", log::kv::Value::from(verdict))];
-        LogLine::of(
-            &Record::builder()
-                .level(Level::Info)
-                .args(format_args!("a \"b\"\nc"))
-                .key_values(&fields)
-                .build(),
-        )
+        let fields = [("verdict", Value::from("success"))];
+        let mut record = Record::builder();
+        record.level(Level::Info).key_values(&fields);
+        LogLine::of(&record.args(format_args!("a \"b\"\nc")).build())
     }
 
     #[test]
     fn a_record_is_one_line_with_its_fields() {
-        let expected = LogLine {
-            level: Level::Info,
-            message: "a \"b\" c".to_owned(),
-            fields: vec![("verdict".to_owned(), "success".to_owned())],
-        };
+        let fields = vec![("verdict".to_owned(), "success".to_owned())];
+        let expected = LogLine { level: Level::Info, message: "a \"b\" c".to_owned(), fields };
         assert_eq!(line(), expected);
     }
 

@@ -100,18 +100,13 @@ pub(crate) fn switch_to_syslog() {
 
 impl Logger {
     fn write(&self, line: &LogLine) {
-        self.write_line(line);
+        let output = if self.to_syslog.load(Ordering::Acquire) { &Output::Syslog } else { &self.output };
+        output.write(line);
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let message = format!("{lost} log lines were dropped: the log is not read fast enough");
-            self.write_line(&LogLine { level: Level::Warn, message, fields: Vec::new() });
+            output.write(&LogLine { level: Level::Warn, message, fields: Vec::new() });
         }
-    }
-
-    fn write_line(&self, line: &LogLine) {
-        let output = if self.to_syslog.load(Ordering::Acquire) { &Output::Syslog } else { &self.output };
-        // A failure to log cannot be logged.
-        let _ = output.write(line);
     }
 }
 
@@ -125,13 +120,9 @@ impl Log for Logger {
             return;
         }
         let line = LogLine::of(record);
-        match self.writer.get() {
-            None => self.write(&line),
-            Some(writer) => {
-                if writer.try_send(WriterMessage::Line(line)).is_err() {
-                    self.lost.fetch_add(1, Ordering::Relaxed);
-                }
-            }
+        let Some(writer) = self.writer.get() else { return self.write(&line) };
+        if writer.try_send(WriterMessage::Line(line)).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 

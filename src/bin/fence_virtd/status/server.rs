@@ -80,13 +80,10 @@ impl StatusSocket {
         let socket = StatusSocket(path.to_owned());
         let body = move || {
             for connection in listener.incoming() {
-                match connection.and_then(|stream| serve(stream, &sources)) {
-                    Ok(()) => {}
-                    // The client is gone, or no file descriptor is left.
-                    Err(error) => {
-                        debug!("status: {error}");
-                        thread::park_timeout(ERROR_PAUSE);
-                    }
+                // The client is gone, or no file descriptor is left.
+                if let Err(error) = connection.and_then(|stream| serve(stream, &sources)) {
+                    debug!("status: {error}");
+                    thread::park_timeout(ERROR_PAUSE);
                 }
             }
         };

@@ -29,10 +29,10 @@ pub(crate) fn run(path: &Path, pid_file: &Path, is_lenient: bool) -> ExitCode {
     for warning in warnings {
         complain(&format!("warning: {warning}\n"));
     }
-    match errors.is_empty() {
-        true => print(&format!("{}: no errors\n", path.display())),
-        false => complain(&errors.iter().map(|reason| format!("error: {reason}\n")).collect::<String>()),
+    if errors.is_empty() {
+        return print(&format!("{}: no errors\n", path.display()));
     }
+    complain(&errors.iter().map(|reason| format!("error: {reason}\n")).collect::<String>())
 }
 
 fn examine(config: &Config, pid_file: &Path, is_lenient: bool) -> Findings {
@@ -57,10 +57,8 @@ fn examine(config: &Config, pid_file: &Path, is_lenient: bool) -> Findings {
         .extend(backends::warn_of_delay(&config.backend).map(|problem| format!("cpg: {problem}")));
     let backend =
         backends::check(&config.backend).err().map(|reason| format!("{reason}: the daemon will not start"));
-    match is_lenient {
-        true => findings.errors.extend(backend),
-        false => findings.warnings.extend(backend),
-    }
+    let severity = if is_lenient { &mut findings.errors } else { &mut findings.warnings };
+    severity.extend(backend);
     findings
 }
 
