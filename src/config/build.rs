@@ -145,14 +145,10 @@ fn read_group(section: &Section, selected: &[SelectedListener], sink: &mut Diagn
             "this group has no ip: its members can be fenced only through the serial and vsock listeners";
         sink.warning(section.at(), message);
     }
-    for ip in &ips {
-        if !is_source(ip.text) {
-            let ip_text = quoted(ip.text);
-            sink.warning(
-                ip.at,
-                format!("{ip_text} is neither an IP address nor a vsock CID; it matches no requester"),
-            );
-        }
+    for ip in ips.iter().filter(|ip| !is_source(ip.text)) {
+        let shown = quoted(ip.text);
+        let message = format!("{shown} is neither an IP address nor a vsock CID; it matches no requester");
+        sink.warning(ip.at, message);
     }
     let label = section.label.filter(|label| !label.text.is_empty()).map(|label| label.text.to_string());
     let text = |spans: Vec<Span>| spans.into_iter().map(|span| span.text.to_string()).collect();

@@ -133,18 +133,16 @@ impl Editable {
         if self.with_section(part, |section| section.is_some()) {
             return;
         }
-        if let Some(parent) = parent {
-            let is_there = self.with_root(|root| top_level(root, parent).is_some());
-            if !is_there {
-                self.text.push_str(&layout::appended(&self.text, parent, None));
-            }
-            let (at, text) = self.with_root(|root| match top_level(root, parent) {
-                Some(section) => layout::new_section(&self.text, section, name, part.label()),
-                None => (self.text.len(), String::new()),
-            });
+        let outer = parent.unwrap_or(name);
+        if self.with_root(|root| top_level(root, outer).is_none()) {
+            self.text.push_str(&layout::appended(&self.text, outer));
+        }
+        let inner = self.with_root(|root| {
+            let section = parent.and_then(|parent| top_level(root, parent))?;
+            Some(layout::new_section(&self.text, section, name, part.label()))
+        });
+        if let Some((at, text)) = inner {
             self.text.insert_str(at, &text);
-        } else {
-            self.text.push_str(&layout::appended(&self.text, name, None));
         }
     }
 

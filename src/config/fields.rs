@@ -151,10 +151,8 @@ fn unknown_key(key: &str, path: &str) -> String {
 fn unknown_section(section: &str, path: &str) -> String {
     let name = quoted(section);
     if schema::find(path, section).is_some() {
-        return format!(
-            "{name} is a key, not a section; write it as {} = \"...\";",
-            section.to_ascii_lowercase()
-        );
+        let key = section.to_ascii_lowercase();
+        return format!("{name} is a key, not a section; write it as {key} = \"...\";");
     }
     let place = if path.is_empty() { String::new() } else { format!(" in {path}") };
     let hint = did_you_mean(nearest(section, schema::children(path)));

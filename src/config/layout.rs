@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::lexer::{Lexer, Token, TokenKind};
+use super::lexer::{Lexer, TokenKind};
 use super::tree::{KeyEntry, Section};
 
 /// Range of an entry's value, without its quotes.
@@ -49,32 +49,24 @@ pub(super) fn new_section(text: &str, outer: &Section, name: &str, label: Option
     let (_, close) = braces(text, outer);
     let line_start = start_of_line(text, close);
     let indent = indentation(text, close);
-    let head = head(name, label);
-    match text[line_start..close].trim().is_empty() {
-        true => {
-            let feed = line_feed(text);
-            (line_start, format!("{indent}\t{head} {{{feed}{indent}\t}}{feed}"))
-        }
-        false => {
-            let blank = if text[..close].ends_with(' ') { "" } else { " " };
-            (close, format!("{blank}{head} {{ }} "))
-        }
+    let head = label.map_or(name.to_string(), |label| format!("{name} = \"{label}\""));
+    if text[line_start..close].trim().is_empty() {
+        let feed = line_feed(text);
+        return (line_start, format!("{indent}\t{head} {{{feed}{indent}\t}}{feed}"));
     }
+    let blank = if text[..close].ends_with(' ') { "" } else { " " };
+    (close, format!("{blank}{head} {{ }} "))
 }
 
 /// Text to append, to add an empty section at the end.
-pub(super) fn appended(text: &str, name: &str, label: Option<&str>) -> String {
+pub(super) fn appended(text: &str, name: &str) -> String {
     let feed = line_feed(text);
     let before = match text {
         "" => String::new(),
         _ if !text.ends_with('\n') => feed.repeat(2),
         _ => feed.to_string(),
     };
-    format!("{before}{} {{{feed}}}{feed}", head(name, label))
-}
-
-fn head(name: &str, label: Option<&str>) -> String {
-    label.map_or(name.to_string(), |label| format!("{name} = \"{label}\""))
+    format!("{before}{name} {{{feed}}}{feed}")
 }
 
 /// Line ending of the file.
@@ -145,23 +137,18 @@ fn commented_out(text: &str, section: &Section, key: &str) -> Option<(usize, usi
     for token in tokens(text, open).take_while(|token| token.at <= close) {
         // Only blanks and comments separate tokens.
         if depth == 1 {
-            found = lines_between(text, from..token.at)
-                .rfind(|(start, _)| is_key(&text[*start..], key))
-                .or(found);
+            let here = lines_between(text, from..token.at).rfind(|(start, _)| is_key(&text[*start..], key));
+            found = here.or(found);
         }
         depth = match token.kind {
             TokenKind::Open => depth + 1,
             TokenKind::Close => depth - 1,
             _ => depth,
         };
-        from = end_of_token(&token);
+        // A value ends with a quote.
+        from = token.span().at + token.text.len() + usize::from(token.kind == TokenKind::Value);
     }
     found
-}
-
-fn end_of_token(token: &Token) -> usize {
-    let quote = usize::from(token.kind == TokenKind::Value);
-    token.span().at + token.text.len() + quote
 }
 
 /// Comments that begin a line, each as the offsets of its start and end.

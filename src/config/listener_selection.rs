@@ -37,10 +37,7 @@ pub(super) fn parse_names(value: Span, sink: &mut DiagnosticSink) -> Vec<Selecte
 }
 
 fn name(text: &str) -> Result<ListenerName, String> {
-    let (kind, label) = match text.split_once(':') {
-        None => (text, None),
-        Some((kind, label)) => (kind, Some(label)),
-    };
+    let (kind, label) = text.split_once(':').map_or((text, None), |(kind, label)| (kind, Some(label)));
     let Some(kind) = LISTENERS.into_iter().find(|known| known.eq_ignore_ascii_case(kind)) else {
         return Err(format!("unknown listener {}; expected one of: {}", quoted(text), LISTENERS.join(", ")));
     };
@@ -139,11 +136,8 @@ pub(super) fn read(
 
 /// Reports the errors of unused sections as warnings.
 fn check_unused(selected: &[SelectedListener], fields: &SectionFields, sink: &mut DiagnosticSink) {
-    let used: Vec<usize> = selected
-        .iter()
-        .filter_map(|listener| section(&listener.name, selected, fields))
-        .map(Section::at)
-        .collect();
+    let sections = selected.iter().filter_map(|listener| section(&listener.name, selected, fields));
+    let used: Vec<usize> = sections.map(Section::at).collect();
     for kind in LISTENERS {
         for section in fields.sections(kind).filter(|section| !used.contains(&section.at())) {
             sink.for_section(false, |sink| {

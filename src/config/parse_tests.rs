@@ -9,11 +9,8 @@ fn findings(text: &str) -> Vec<String> {
     let outcome = parse(Path::new("f"), text.as_bytes());
     let has_error = outcome.diagnostics.iter().any(|found| found.severity == Severity::Error);
     assert_eq!(outcome.config.is_none(), has_error, "{text}");
-    outcome
-        .diagnostics
-        .iter()
-        .map(|d| format!("{}:{} {:?} {}", d.line, d.column, d.severity, d.message))
-        .collect()
+    let shown = |d: &Diagnostic| format!("{}:{} {:?} {}", d.line, d.column, d.severity, d.message);
+    outcome.diagnostics.iter().map(shown).collect()
 }
 
 fn config(text: &str) -> Config {
@@ -168,16 +165,12 @@ fn errors_in_unused_sections_are_fatal_only_in_strict_mode() {
 
 #[test]
 fn unknown_keys_are_left_to_the_caller() {
-    let outcome =
-        parse(Path::new("f"), format!("{DAEMON}listeners {{ multicast {{ prot = \"1\"; }} }}").as_bytes());
-    assert!(
-        outcome.config.is_some()
-            && !outcome.diagnostics.is_fatal(false)
-            && outcome.diagnostics.is_fatal(true)
-    );
+    let text = format!("{DAEMON}listeners {{ multicast {{ prot = \"1\"; }} }}");
+    let ParseOutcome { config, diagnostics } = parse(Path::new("f"), text.as_bytes());
+    assert!(config.is_some() && !diagnostics.is_fatal(false) && diagnostics.is_fatal(true));
     let expected = "f:2:25: warning: unknown key \"prot\" in listeners/multicast; did you mean \"port\"?\n    \
         listeners { multicast { prot = \"1\"; } }\n                            ^\n";
-    assert_eq!(outcome.diagnostics.render(false), expected);
+    assert_eq!(diagnostics.render(false), expected);
 }
 
 #[test]
@@ -213,7 +206,7 @@ fn files_that_are_not_text() {
 
 #[test]
 fn the_largest_files_are_read_in_linear_time() {
-    let lines = [
+    for line in [
         "uuid = \"a\";",
         "a=\"\n",
         "};",
@@ -224,8 +217,7 @@ fn the_largest_files_are_read_in_linear_time() {
         "a = \"b\" ",
         "group { } ",
         "\0",
-    ];
-    for line in lines {
+    ] {
         for before in ["", "groups { group { ", "backends { libvirt { "] {
             let text = before.to_string() + &line.repeat(FILE_MAX / 16 / line.len());
             let outcome = parse(Path::new("f"), text.as_bytes());
@@ -279,17 +271,14 @@ fn sections_with_labels_are_listeners_of_their_own() {
     assert_eq!(findings(text), [""; 0]);
     let config = config(text);
     let lines: Vec<String> = config.listeners.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        lines[1..],
-        [
-            "tcp:b 127.0.0.1 port 2, hash sha256, auth sha256, key /b",
-            "tcp 127.0.0.1 port 1, hash sha256, auth sha256, key /etc/cluster/fence_xvm.key, old key /o",
-        ]
-    );
+    let expected = [
+        "tcp:b 127.0.0.1 port 2, hash sha256, auth sha256, key /b",
+        "tcp 127.0.0.1 port 1, hash sha256, auth sha256, key /etc/cluster/fence_xvm.key, old key /o",
+    ];
+    assert_eq!(lines[1..], expected);
     assert_eq!(config.groups[0].listeners, [ListenerName::new("tcp", Some("b"))]);
-    assert!(
-        config.summary().contains("group: b, members: x; requests from: 192.0.2.1; through tcp:b only\n")
-    );
+    let group = "group: b, members: x; requests from: 192.0.2.1; through tcp:b only\n";
+    assert!(config.summary().contains(group));
 }
 
 #[test]
@@ -325,11 +314,8 @@ fn two_serial_listeners_cannot_share_lines() {
         ("path = \"/x\"; mode = \"vmchannel\";", false),
     ] {
         let found = findings(&text(more));
-        assert_eq!(
-            found.iter().any(|found| found.contains("serial and serial:b conflict")),
-            collides,
-            "{more}: {found:?}"
-        );
+        let is_conflict = found.iter().any(|found| found.contains("serial and serial:b conflict"));
+        assert_eq!(is_conflict, collides, "{more}: {found:?}");
     }
 }
 

@@ -154,9 +154,8 @@ mod tests {
     #[test]
     fn keys_of_a_section_are_unique_and_in_lower_case() {
         for (i, spec) in KEYS.iter().enumerate() {
-            assert!(
-                KEYS[i + 1..].iter().all(|other| (other.section, other.name) != (spec.section, spec.name))
-            );
+            let is_same = |other: &KeySpec| (other.section, other.name) == (spec.section, spec.name);
+            assert!(!KEYS[i + 1..].iter().any(is_same));
             assert_eq!(spec.name, spec.name.to_lowercase());
         }
     }

@@ -115,19 +115,13 @@ pub(super) fn interface(text: &str) -> Result<String, String> {
 
 /// Parses an absolute file path: the working directory changes when the daemon detaches.
 pub(super) fn file(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    match path.is_absolute() && path.file_name().is_some() {
-        true => Ok(path),
-        false => Err(format!("expected an absolute file path, not {}", quoted(text))),
-    }
+    let path = Some(PathBuf::from(text)).filter(|path| path.is_absolute() && path.file_name().is_some());
+    path.ok_or_else(|| format!("expected an absolute file path, not {}", quoted(text)))
 }
 
 pub(super) fn folder(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    match path.is_absolute() {
-        true => Ok(path),
-        false => Err(format!("expected an absolute directory path, not {}", quoted(text))),
-    }
+    let path = Some(PathBuf::from(text)).filter(|path| path.is_absolute());
+    path.ok_or_else(|| format!("expected an absolute directory path, not {}", quoted(text)))
 }
 
 /// Parses the address of a TCP listener. `localhost` is the only accepted host
@@ -217,9 +211,7 @@ mod tests {
         assert!(tcp_address("225.0.0.12", None).is_err() && tcp_address("example.org", None).is_err());
         assert!(multicast_address("ff05::3:1", v6).is_ok() && multicast_address("225.0.0.12", None).is_ok());
         assert!(multicast_address("10.0.0.1", None).is_err_and(|message| message.contains("224.0.0.0")));
-        assert!(
-            multicast_address("::1", None).is_err()
-                && multicast_address("ff05::3:1", Some(Family::V4)).is_err()
-        );
+        assert!(multicast_address("::1", None).is_err());
+        assert!(multicast_address("ff05::3:1", Some(Family::V4)).is_err());
     }
 }
