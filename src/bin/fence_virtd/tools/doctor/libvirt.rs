@@ -72,10 +72,12 @@ fn judge_uri(about: &str, uri: &str, reply: &ServiceReply<Vec<ListedVm>>) -> Fin
     }
 }
 
+/// URIs that have a VM, each with true if it runs there.
+type UrisOfVm<'a> = Vec<(&'a str, bool)>;
+
 /// Returns findings about ambiguous names, and about VMs that run at two URIs.
 fn duplicates(about: &str, uris: &[UriReply]) -> Vec<Finding> {
-    // By name and UUID: the URIs that have the VM, each with true if it runs there.
-    let mut by_name: BTreeMap<&str, BTreeMap<&str, Vec<(&str, bool)>>> = BTreeMap::new();
+    let mut by_name: BTreeMap<&str, BTreeMap<&str, UrisOfVm>> = BTreeMap::new();
     for (uri, reply) in uris {
         for vm in reply.iter().flatten() {
             let copies = by_name.entry(&vm.name).or_default().entry(&vm.uuid).or_default();
