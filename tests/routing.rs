@@ -6,8 +6,8 @@
 mod beside_c;
 #[path = "routing/node.rs"]
 mod node;
-#[path = "routing/overtaken.rs"]
-mod overtaken;
+#[path = "routing/stale_placements.rs"]
+mod stale_placements;
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::table::{Fate, Table};
+use super::directory::{Fate, Table};
 use super::{Departure, Membership, PROBE_LIMIT, TELL_LIMIT, TOLD_LIMIT};
 
 /// How long a member of this suite may take to say that it is.

@@ -8,15 +8,15 @@
 //!
 //! | part | has |
 //! | --- | --- |
-//! | `table` | which VM is where, or was |
-//! | `local`, `gone` | the VMs of this node, and what the group was told of them |
-//! | `asking` | requests of clients here, and of nodes for VMs that are here: each copy of the VM is asked |
-//! | `task`, `judging` | what their answers are worth |
-//! | `doubting` | whether a VM may run where nobody can be asked |
-//! | `overtaken` | copies that others have overtaken, on nodes that do not say so |
-//! | `telling` | what is told of VMs, to the group and by it |
+//! | `directory` | which VM is where, or was |
+//! | `inventory`, `tombstones` | the VMs of this node, and what the group was told of them |
+//! | `client_requests` | requests of clients here, and of nodes for VMs that are here: each copy of the VM is asked |
+//! | `task`, `decide` | what their answers are worth |
+//! | `uncertainty` | whether a VM may run where nobody can be asked |
+//! | `stale_placements` | copies that others have overtaken, on nodes that do not say so |
+//! | `inventory_sync` | what is told of VMs, to the group and by it |
 //! | `members` | who is in the group, and who has told all its VMs; the votes |
-//! | `serving` | requests of other nodes, each carried out here once |
+//! | `remote_requests` | requests of other nodes, each carried out here once |
 //! | `rules` | what is said of a VM that no member has |
 //!
 //! 1. A request is for all copies of its VM: members that tell it, this node
@@ -31,20 +31,20 @@
 //!    daemon which ran it, until all have told their VMs since: it may have moved.
 #![forbid(unsafe_code)]
 
-mod asking;
-mod doubting;
-mod gone;
-mod judging;
-mod local;
+mod client_requests;
+mod decide;
+mod directory;
+mod inventory;
+mod inventory_sync;
 mod members;
 mod outbox;
-mod overtaken;
+mod remote_requests;
 mod router;
 mod rules;
-mod serving;
-mod table;
+mod stale_placements;
 mod task;
-mod telling;
+mod tombstones;
+mod uncertainty;
 
 use std::time::{Duration, Instant};
 

@@ -1,11 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
-use super::asking::LOOK_AGAIN;
-use super::local::Local;
+use super::client_requests::LOOK_AGAIN;
+use super::directory::{Fate, Table};
+use super::inventory::Local;
 use super::outbox::Outbox;
-use super::serving::Serving;
-use super::table::{Fate, Table};
+use super::remote_requests::Serving;
 use super::task::Task;
 use super::{Action, List, Membership, Names, Outgoing, Peer, RESYNC_EVERY, Rules};
 use crate::fence::{HostEntry, PowerState, Uuid, Verdict};

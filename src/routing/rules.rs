@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
+use super::directory::Fate;
 use super::members::Quorum;
-use super::table::Fate;
 use crate::fence::{Operation, Verdict};
 
 /// Under what a VM is known.

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::gone::Gone;
+use super::tombstones::Gone;
 use super::{LocalVm, Names};
 use crate::fence::{Domain, PowerState, Uuid};
 use crate::wire::cluster::{Message, Told};

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::asking::{LOOK_AGAIN, too_late};
+use super::client_requests::{LOOK_AGAIN, too_late};
+use super::directory::{Copy, End, Fate};
 use super::router::Router;
-use super::table::{Copy, End, Fate};
 use super::task::{Ask, AskState, Progress, Task, verdict_of};
 use super::{Names, Peer};
 use crate::fence::{Operation, PowerState, Uuid, Verdict};

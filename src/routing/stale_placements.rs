@@ -1,9 +1,9 @@
 //! Copies that were told before the VM was heard to run elsewhere, on nodes that
 //! do not say when they have it no more: C daemons, and nodes that have left.
 
-use super::asking::LOOK_AGAIN;
+use super::client_requests::LOOK_AGAIN;
+use super::directory::{Copy, Fate};
 use super::router::{Holder, Router};
-use super::table::{Copy, Fate};
 use super::task::{Ask, AskState, Asker, Progress, Task};
 use std::time::Instant;
 

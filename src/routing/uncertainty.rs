@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use super::directory::Fate;
 use super::router::Router;
 use super::rules::Judgement;
-use super::table::Fate;
 use super::task::{Progress, Task};
 use super::{PROBE_LIMIT, TOLD_LIMIT};
 use crate::fence::{Operation, PowerState, Uuid, Verdict};

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use super::asking::LOOK_AGAIN;
-use super::local::Lost;
+use super::client_requests::LOOK_AGAIN;
+use super::directory::News;
+use super::inventory::Lost;
 use super::members::HasTold;
 use super::router::Router;
-use super::table::News;
 use super::{LocalVm, PROBE_LIMIT, Peer};
 use crate::fence::{PowerState, Uuid};
 use crate::wire::cluster::{Message, Told};
