@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::router::{Changes, Holder, Purpose, Router};
 use super::task::{Ask, AskState, Asker, Limits, Progress, Task};
-use super::{ANSWER_LIMIT, Action, Names, OnBehalf, Peer, SEND_LIMIT, SERVE_LIMIT};
+use super::{ANSWER_LIMIT, Names, OnBehalf, Peer, RouterAction, SEND_LIMIT, SERVE_LIMIT};
 use crate::fence::{Operation, PowerState, Request, Uuid, Verdict};
-use crate::wire::cluster::{Call, Message};
+use crate::wire::cluster::{ClusterCall, ClusterMessage};
 
 /// How many requests of clients may be under way, and how many of other nodes.
 const TASKS_MAX: usize = 8192;
@@ -17,7 +17,7 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(250);
 impl Router {
     /// A client asks, for off, on, reboot or status.
     pub fn ask(&mut self, client: u64, request: &Request, received: Instant, now: Instant) {
-        if let Some(reason) = self.alone() {
+        if let Some(reason) = self.not_joined() {
             let reason = format!("this node is not in the cluster's group: {reason}");
             return self.answer(client, Verdict::Failure, reason, false);
         }
@@ -36,7 +36,7 @@ impl Router {
     }
 
     /// A node asks for a VM that this one answers for.
-    pub(super) fn answer_for(&mut self, peer: Peer, call: Call, at: Instant, now: Instant) {
+    pub(super) fn answer_for(&mut self, peer: Peer, call: ClusterCall, at: Instant, now: Instant) {
         if self.is_stopping {
             return self.reply(peer, call, Verdict::Failure);
         }
@@ -135,7 +135,7 @@ impl Router {
                 AskState::Reply(number) => drop(self.numbers.remove(&number)),
                 AskState::Job(job) => {
                     self.jobs.remove(&job);
-                    self.actions.push_back(Action::HangUp { job });
+                    self.actions.push_back(RouterAction::HangUp { job });
                 }
                 AskState::Shown(..) => {}
             }
@@ -152,7 +152,7 @@ impl Router {
     }
 
     fn answer(&mut self, client: u64, verdict: Verdict, reason: String, is_begun: bool) {
-        self.actions.push_back(Action::Answer { client, verdict, reason, is_begun });
+        self.actions.push_back(RouterAction::Answer { client, verdict, reason, is_begun });
     }
 
     /// All requests have failed.
@@ -328,7 +328,7 @@ impl Router {
                 Asker::Node(peer, _) => OnBehalf::Node(peer.node),
             };
             let expires = task.limits.carry_out;
-            self.actions.push_back(Action::Begin {
+            self.actions.push_back(RouterAction::Begin {
                 job,
                 operation,
                 name: uuid.to_string(),
@@ -345,8 +345,8 @@ impl Router {
                 Operation::Off | Operation::On => task.client_number,
                 _ => 0,
             };
-            let call = Call { number, target: node, name: name.clone(), operation, client_number };
-            self.push_until(Message::Request(call), Some(task.limits.send));
+            let call = ClusterCall { number, target: node, name: name.clone(), operation, client_number };
+            self.push_until(ClusterMessage::Request(call), Some(task.limits.send));
             AskState::Reply(number)
         };
         task.asks.insert(node, Ask { operation, name, has_run, order, at: now, state });

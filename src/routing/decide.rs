@@ -8,7 +8,7 @@ use super::router::Router;
 use super::task::{Ask, AskState, Progress, Task, verdict_of};
 use super::{Names, Peer};
 use crate::fence::{Operation, PowerState, Uuid, Verdict};
-use crate::wire::cluster::Call;
+use crate::wire::cluster::ClusterCall;
 
 /// How long a VM that a C daemon was heard to destroy is off there for that reason:
 /// that it was started and moved on it would only tell when it is asked.
@@ -174,7 +174,7 @@ impl Router {
     }
 
     /// Another node was not asked after all: corosync took nothing for too long.
-    pub(super) fn not_asked(&mut self, call: &Call, now: Instant) {
+    pub(super) fn not_asked(&mut self, call: &ClusterCall, now: Instant) {
         let Some(id) = self.numbers.remove(&call.number) else { return };
         let Some(ask) = self.tasks.get_mut(&id).and_then(|task| task.asks.get_mut(&call.target)) else {
             return;
@@ -184,7 +184,7 @@ impl Router {
     }
 
     /// A reply has come.
-    pub(super) fn replied(&mut self, from: Peer, call: &Call, response: u32, now: Instant) {
+    pub(super) fn replied(&mut self, from: Peer, call: &ClusterCall, response: u32, now: Instant) {
         self.serving.is_answered(call.target, call.number);
         // A reboot of a C daemon leaves it running.
         let is_meant = call.operation == Operation::Off

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use super::members::{Member, Question, Quorum};
 use super::{Names, Peer};
 use crate::fence::{Domain, PowerState, Uuid};
-use crate::wire::cluster::{Told, cut};
+use crate::wire::cluster::{Advertisement, cut};
 
 /// How many VMs of one node are remembered.
 const VMS_MAX: usize = 16_384;
@@ -119,7 +119,7 @@ impl Table {
     }
 
     /// A member told a VM. None if there is no room for it.
-    pub(super) fn store(&mut self, node: u32, told: &Told, now: Instant) -> Option<News> {
+    pub(super) fn store(&mut self, node: u32, told: &Advertisement, now: Instant) -> Option<News> {
         let order = self.next_order();
         if let Some(member) = self.members.get_mut(&node) {
             member.last_told = Some(now);
@@ -244,7 +244,8 @@ impl Table {
     /// A VM is gone from this node, which the group may never have heard to have had it.
     pub(super) fn gone_here(&mut self, domain: &Domain, now: Instant) {
         if let Some(owner) = self.home {
-            let told = Told { domain: domain.clone(), owner, state: PowerState::Running, is_active: false };
+            let told =
+                Advertisement { domain: domain.clone(), owner, state: PowerState::Running, is_active: false };
             if self.store(owner, &told, now).is_some() {
                 self.gone(owner, domain.uuid);
             }

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::tombstones::Gone;
 use super::{LocalVm, Names};
 use crate::fence::{Domain, PowerState, Uuid};
-use crate::wire::cluster::{Message, Told};
+use crate::wire::cluster::{Advertisement, ClusterMessage};
 
 /// Places in the order of the group; 0 if that was not seen.
 #[derive(Debug, Clone, Copy, Default)]
@@ -158,7 +158,7 @@ impl Local {
     }
 
     /// The next thing to tell the group.
-    pub(super) fn next_news(&mut self, me: u32) -> Option<Message> {
+    pub(super) fn next_news(&mut self, me: u32) -> Option<ClusterMessage> {
         while let Some(uuid) = self.news.pop_first() {
             if let Some(told) = self.told(uuid, me) {
                 return Some(told);
@@ -168,10 +168,10 @@ impl Local {
             return None;
         }
         if std::mem::take(&mut self.is_telling_all) {
-            return Some(Message::Hello { is_complete: true });
+            return Some(ClusterMessage::Hello { is_complete: true });
         }
         if let Some((to, number)) = self.owed.pop_first() {
-            return Some(Message::ToldAll { to, number });
+            return Some(ClusterMessage::AllAdvertised { to, number });
         }
         if self.owed_next.is_empty() {
             return None;
@@ -182,10 +182,15 @@ impl Local {
     }
 
     /// What is told of a VM, at once.
-    pub(super) fn told(&mut self, uuid: Uuid, me: u32) -> Option<Message> {
+    pub(super) fn told(&mut self, uuid: Uuid, me: u32) -> Option<ClusterMessage> {
         self.news.remove(&uuid);
         let (name, state, is_active) = (self.name(uuid)?.to_owned(), self.state(uuid)?, self.is_active(uuid));
-        Some(Message::Store(Told { domain: Domain { name, uuid }, owner: me, state, is_active }))
+        Some(ClusterMessage::Store(Advertisement {
+            domain: Domain { name, uuid },
+            owner: me,
+            state,
+            is_active,
+        }))
     }
 
     /// Whether a VM runs; none if it is not here.

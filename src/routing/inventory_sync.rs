@@ -9,11 +9,11 @@ use super::members::HasTold;
 use super::router::Router;
 use super::{LocalVm, PROBE_LIMIT, Peer};
 use crate::fence::{PowerState, Uuid};
-use crate::wire::cluster::{Message, Told};
+use crate::wire::cluster::{Advertisement, ClusterMessage};
 
 impl Router {
     /// A member has told a VM.
-    pub(super) fn told(&mut self, from: Peer, told: &Told, now: Instant) {
+    pub(super) fn told(&mut self, from: Peer, told: &Advertisement, now: Instant) {
         if told.owner != from.node {
             let (node, owner) = (from.node, told.owner);
             return self.note(format!("node {node} says that {} is on node {owner}", told.domain));
@@ -86,7 +86,7 @@ impl Router {
             HasTold::Ask => {
                 let number = self.next_number();
                 self.table.asked(number, now);
-                self.push(Message::TellAll { number });
+                self.push(ClusterMessage::AdvertiseAll { number });
                 if self.table.mutes().next().is_some() {
                     // C daemons tell all when they are asked for one.
                     self.probe(text);
@@ -99,7 +99,7 @@ impl Router {
     /// Until when to wait for a VM of this name or UUID to be told, that no
     /// member is known to have; none if that is in vain.
     pub fn seek(&mut self, text: &str, now: Instant) -> Option<Instant> {
-        if self.alone().is_some() {
+        if self.not_joined().is_some() {
             return None;
         }
         let has_mutes = self.table.mutes().next().is_some();
@@ -116,14 +116,14 @@ impl Router {
         if lost.has_run {
             self.table.gone_here(&lost.domain, now);
         }
-        if self.alone().is_none() {
+        if self.not_joined().is_none() {
             let (domain, owner, state) = (lost.domain, 0, PowerState::Off);
-            self.push(Message::Gone(Told { domain, owner, state, is_active: false }));
+            self.push(ClusterMessage::Gone(Advertisement { domain, owner, state, is_active: false }));
         }
     }
 
     pub(super) fn tell_all(&mut self) {
-        self.push(Message::Hello { is_complete: false });
+        self.push(ClusterMessage::Hello { is_complete: false });
         self.local.tell_all();
     }
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::directory::{Fate, Table};
-use super::{Departure, Membership, PROBE_LIMIT, TELL_LIMIT, TOLD_LIMIT};
+use super::{Departure, MembershipChange, PROBE_LIMIT, TELL_LIMIT, TOLD_LIMIT};
 
 /// How long a member of this suite may take to say that it is.
 const HELLO_LIMIT: Duration = Duration::from_millis(500);
@@ -120,7 +120,7 @@ impl Table {
         until.filter_map(|(_, member)| member.telling_until).filter(|&until| until > now).max()
     }
 
-    pub(super) fn change(&mut self, change: &Membership, now: Instant) {
+    pub(super) fn change(&mut self, change: &MembershipChange, now: Instant) {
         for (peer, how) in &change.left {
             let Some(member) = self.members.get_mut(&peer.node) else { continue };
             member.pids.remove(&peer.pid);

@@ -3,8 +3,8 @@
 //!
 //! [`Router`] owns neither socket nor clock. It is told what the group says,
 //! in the order of the group, what happens on this node, and what clients ask;
-//! it gives messages for the group ([`Router::send`]) and things to do on this
-//! node ([`Router::act`]).
+//! it gives messages for the group ([`Router::next_message`]) and things to do on this
+//! node ([`Router::next_action`]).
 //!
 //! | part | has |
 //! | --- | --- |
@@ -21,7 +21,7 @@
 //!
 //! 1. A request is for all copies of its VM: members that tell it, this node
 //!    included. To a member goes a message with its node id as the target; here
-//!    it is an [`Action`].
+//!    it is an [`RouterAction`].
 //! 2. A reply counts if it is from the node that was asked, with the number,
 //!    operation and name that it was asked with, while that node is a member.
 //! 3. C daemons do not look at the target, and act if they have the VM. Their
@@ -95,7 +95,7 @@ pub enum Departure {
 
 /// A change of the group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Membership {
+pub struct MembershipChange {
     /// All members after it.
     pub members: Vec<Peer>,
     /// Who left.
@@ -128,7 +128,7 @@ pub struct Outgoing {
 
 /// Something to do on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum RouterAction {
     /// Carry an operation out on the VM with this name or UUID, and tell the outcome.
     Begin {
         /// Its number.
@@ -180,11 +180,11 @@ pub enum OnBehalf {
 
 /// A client's question for all VMs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum List {
+pub enum ClusterList {
     /// All VMs that a member has, each once.
-    Known(Vec<HostEntry>),
+    Complete(Vec<HostEntry>),
     /// Ask again at this time: not every member has told its VMs.
-    Later(Instant),
+    RetryAt(Instant),
     /// This node is not in the group; why.
-    Alone(String),
+    NotJoined(String),
 }

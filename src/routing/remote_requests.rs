@@ -4,10 +4,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::router::{Purpose, Router};
-use super::{ANSWER_LIMIT, Action, LocalVm, Names, OnBehalf, Peer, SERVE_LIMIT};
+use super::{ANSWER_LIMIT, LocalVm, Names, OnBehalf, Peer, RouterAction, SERVE_LIMIT};
 use crate::backlog::Backlog;
 use crate::fence::{PowerState, Uuid, Verdict};
-use crate::wire::cluster::{Call, EVERY_NODE, Message};
+use crate::wire::cluster::{ClusterCall, ClusterMessage, EVERY_NODE};
 
 /// How many requests of all nodes are held; one more is answered with failure.
 const HELD_MAX: usize = 16_384;
@@ -22,14 +22,14 @@ pub(super) struct Serving {
     /// Those that wait.
     waiting: Backlog<Served>,
     /// Those that name no node, while it is not settled who of this suite answers.
-    deferred: Vec<(Peer, Call, Instant, bool)>,
+    deferred: Vec<(Peer, ClusterCall, Instant, bool)>,
     /// Those that the worker has, by their job.
     begun: HashMap<u64, Served>,
     /// Every request that is not answered yet, so that a second one of the same number is known.
     held: HashSet<(Peer, u32)>,
     /// Requests of C daemons that nobody has answered, by asking node and
     /// number, each with when it came and when it is due.
-    unanswered: HashMap<(u32, u32), (Call, Instant, Instant)>,
+    unanswered: HashMap<(u32, u32), (ClusterCall, Instant, Instant)>,
     /// The same by when they are due.
     watched: BTreeSet<(Instant, (u32, u32))>,
 }
@@ -38,7 +38,7 @@ pub(super) struct Serving {
 #[derive(Debug)]
 struct Served {
     peer: Peer,
-    call: Call,
+    call: ClusterCall,
     at: Instant,
     /// Whether it has to be looked first whether the VM is here.
     is_search: bool,
@@ -70,7 +70,7 @@ impl Serving {
     }
 
     /// False if there is no room.
-    fn watch(&mut self, node: u32, call: &Call, at: Instant) -> bool {
+    fn watch(&mut self, node: u32, call: &ClusterCall, at: Instant) -> bool {
         let is_room = self.watched.len() < WATCHED_MAX;
         if is_room {
             // A number that comes again is another request.
@@ -94,7 +94,14 @@ impl Serving {
 
 impl Router {
     /// Another node asks.
-    pub(super) fn requested(&mut self, from: Peer, call: Call, at: Instant, is_old: bool, now: Instant) {
+    pub(super) fn requested(
+        &mut self,
+        from: Peer,
+        call: ClusterCall,
+        at: Instant,
+        is_old: bool,
+        now: Instant,
+    ) {
         let Some(me) = self.table.me.filter(|me| me.node != from.node) else { return };
         let is_for_all = call.target == EVERY_NODE;
         let is_probe = is_for_all && self.table.speaks(from.node);
@@ -132,7 +139,7 @@ impl Router {
     ///
     /// All of this suite must come to the same view of that: while they are
     /// telling their VMs, which each hears in the same order, it is put off.
-    fn requested_of_all(&mut self, from: Peer, call: Call, at: Instant, is_old: bool, now: Instant) {
+    fn requested_of_all(&mut self, from: Peer, call: ClusterCall, at: Instant, is_old: bool, now: Instant) {
         let is_settled = self.is_stopping || self.table.speakers_unsettled_until(now).is_none();
         if !is_settled && self.serving.deferred.len() < HELD_MAX {
             return self.serving.deferred.push((from, call, at, is_old));
@@ -191,13 +198,13 @@ impl Router {
         ours.max_by_key(|holder| holder.order).is_some_and(|holder| self.table.is_me(holder.node))
     }
 
-    fn refuse_old(&mut self, from: Peer, call: Call) {
+    fn refuse_old(&mut self, from: Peer, call: ClusterCall) {
         let (operation, name, node) = (call.operation, &call.name, from.node);
         self.note(format!("{operation} {name:?} of node {node} is too old: it is not carried out"));
         self.reply(from, call, Verdict::Failure);
     }
 
-    fn hold(&mut self, peer: Peer, call: Call, at: Instant, is_search: bool) {
+    fn hold(&mut self, peer: Peer, call: ClusterCall, at: Instant, is_search: bool) {
         if self.serving.waiting.len() >= HELD_MAX {
             self.note(format!("too many requests of other nodes wait: one of node {} fails", peer.node));
             return self.reply(peer, call, Verdict::Failure);
@@ -218,8 +225,8 @@ impl Router {
             self.jobs.insert(job, Purpose::Serve(job));
             let name = served.call.name.clone();
             self.actions.push_back(match served.is_search {
-                true => Action::Find { job, name },
-                false => Action::Begin {
+                true => RouterAction::Find { job, name },
+                false => RouterAction::Begin {
                     job,
                     operation: served.call.operation,
                     name,
@@ -241,7 +248,7 @@ impl Router {
 
     /// Whether, should the VM of this name or UUID have moved away from here,
     /// nobody knows where it went. To be asked when a job begins, not before.
-    pub fn is_alone(&mut self, name: &str, now: Instant) -> bool {
+    pub fn is_sole_known_owner(&mut self, name: &str, now: Instant) -> bool {
         // Jobs of ours name the UUID, whatever clients may.
         !self.meaning_of(name, Names::Both).into_iter().any(|uuid| {
             let changed = self.local.changed(uuid);
@@ -306,7 +313,7 @@ impl Router {
         self.review_vm(uuid, now);
     }
 
-    pub(super) fn reply(&mut self, peer: Peer, call: Call, verdict: Verdict) {
+    pub(super) fn reply(&mut self, peer: Peer, call: ClusterCall, verdict: Verdict) {
         let number = call.number;
         self.serving.is_over(peer, number);
         let response = match verdict {
@@ -315,7 +322,7 @@ impl Router {
             Verdict::Failure | Verdict::Denied => 1,
         };
         // One that is dropped leaves a C daemon waiting, until it is answered for the silent.
-        if self.push(Message::Reply { call: Call { target: peer.node, ..call }, response }) {
+        if self.push(ClusterMessage::Reply { call: ClusterCall { target: peer.node, ..call }, response }) {
             self.serving.is_answered(peer.node, number);
         }
     }
@@ -328,7 +335,7 @@ impl Router {
         self.serving.held.retain(|(peer, _)| !is_gone(*peer));
         for (&job, served) in self.serving.begun.iter_mut().filter(|(_, served)| is_gone(served.peer)) {
             served.is_abandoned = true;
-            self.actions.push_back(Action::HangUp { job });
+            self.actions.push_back(RouterAction::HangUp { job });
         }
         let (unanswered, table) = (&mut self.serving.unanswered, &self.table);
         unanswered.retain(|(node, _), _| table.is_member(*node));
@@ -352,10 +359,10 @@ impl Router {
                 self.serving.watched.insert((own, key));
                 continue;
             }
-            let call = Call { target: node, ..call.clone() };
+            let call = ClusterCall { target: node, ..call.clone() };
             self.serving.unanswered.remove(&key);
             self.note(format!("nobody answers {} {:?} of node {node}: it fails", call.operation, call.name));
-            self.push(Message::Reply { call, response: 1 });
+            self.push(ClusterMessage::Reply { call, response: 1 });
         }
     }
 }

@@ -7,9 +7,9 @@ use super::inventory::Local;
 use super::outbox::Outbox;
 use super::remote_requests::Serving;
 use super::task::Task;
-use super::{Action, List, Membership, Names, Outgoing, Peer, RESYNC_EVERY, Rules};
+use super::{ClusterList, MembershipChange, Names, Outgoing, Peer, RESYNC_EVERY, RouterAction, Rules};
 use crate::fence::{HostEntry, PowerState, Uuid, Verdict};
-use crate::wire::cluster::Message;
+use crate::wire::cluster::ClusterMessage;
 
 /// A member that has a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct Router {
     pub(super) table: Table,
     pub(super) local: Local,
     pub(super) outbox: Outbox,
-    pub(super) actions: VecDeque<Action>,
+    pub(super) actions: VecDeque<RouterAction>,
     pub(super) tasks: BTreeMap<u64, Task>,
     /// How many of them are of other nodes.
     pub(super) tasks_of_nodes: usize,
@@ -133,7 +133,7 @@ impl Router {
     }
 
     /// The group has changed.
-    pub fn changed(&mut self, change: &Membership, now: Instant) {
+    pub fn changed(&mut self, change: &MembershipChange, now: Instant) {
         let Some(me) = self.table.me else { return };
         self.table.change(change, now);
         if self.table.is_member(me.node) {
@@ -151,7 +151,7 @@ impl Router {
 
     /// Whether the group has said things that were not heard here yet, after a
     /// freeze or in a crowd: nothing is judged by what is known meanwhile.
-    pub fn behind(&mut self, is_behind: bool, now: Instant) {
+    pub fn set_undelivered(&mut self, is_behind: bool, now: Instant) {
         if std::mem::replace(&mut self.is_behind, is_behind) && !is_behind {
             self.review_all(now);
         }
@@ -169,35 +169,35 @@ impl Router {
         if !self.table.is_member(from.node) {
             return;
         }
-        let message = match Message::decode(bytes) {
+        let message = match ClusterMessage::decode(bytes) {
             Ok(message) => message,
             Err(error) => return self.note(format!("a message of node {} is none: {error}", from.node)),
         };
         match message {
-            Message::Request(call) => self.requested(from, call, at, is_old, now),
-            Message::Reply { call, response } => self.replied(from, &call, response, now),
-            Message::Store(told) => self.told(from, &told, now),
-            Message::Gone(told) => {
+            ClusterMessage::Request(call) => self.requested(from, call, at, is_old, now),
+            ClusterMessage::Reply { call, response } => self.replied(from, &call, response, now),
+            ClusterMessage::Store(told) => self.told(from, &told, now),
+            ClusterMessage::Gone(told) => {
                 self.local.is_not_elsewhere(told.domain.uuid);
                 if self.table.gone(from.node, told.domain.uuid) {
                     self.review_vm(told.domain.uuid, now);
                 }
             }
-            Message::Hello { is_complete } => {
+            ClusterMessage::Hello { is_complete } => {
                 if self.table.hello(from.node, is_complete) {
                     self.resume_deferred(now);
                     self.review_all(now);
                 }
             }
-            Message::TellAll { number } if !self.table.is_me(from.node) => {
+            ClusterMessage::AdvertiseAll { number } if !self.table.is_me(from.node) => {
                 self.local.tell_all_to(from.node, number);
             }
-            Message::ToldAll { to, number } if self.table.is_me(to) => {
+            ClusterMessage::AllAdvertised { to, number } if self.table.is_me(to) => {
                 if self.table.answered(from.node, number) {
                     self.review_all(now);
                 }
             }
-            Message::TellAll { .. } | Message::ToldAll { .. } => {}
+            ClusterMessage::AdvertiseAll { .. } | ClusterMessage::AllAdvertised { .. } => {}
         }
     }
 
@@ -211,15 +211,15 @@ impl Router {
     }
 
     /// All VMs that a member has, each once.
-    pub fn list(&self, now: Instant) -> List {
+    pub fn list(&self, now: Instant) -> ClusterList {
         if let Some(reason) = &self.alone {
-            return List::Alone(reason.clone());
+            return ClusterList::NotJoined(reason.clone());
         }
         if self.is_behind {
-            return List::Later(now + LOOK_AGAIN);
+            return ClusterList::RetryAt(now + LOOK_AGAIN);
         }
         if let Some(until) = self.table.unsettled_until(now) {
-            return List::Later(until);
+            return ClusterList::RetryAt(until);
         }
         let mut entries = BTreeMap::new();
         let told = self.table.vms().map(|(uuid, _)| uuid);
@@ -235,11 +235,11 @@ impl Router {
         }
         let mut entries: Vec<HostEntry> = entries.into_values().collect();
         entries.sort_by(|a, b| (&a.name, &a.uuid).cmp(&(&b.name, &b.uuid)));
-        List::Known(entries)
+        ClusterList::Complete(entries)
     }
 
     /// Why this node is not in the group, if it is not.
-    pub fn alone(&self) -> Option<&str> {
+    pub fn not_joined(&self) -> Option<&str> {
         self.alone.as_deref()
     }
 
@@ -299,12 +299,14 @@ impl Router {
     }
 
     /// The next message for the group.
-    pub fn send(&mut self, now: Instant) -> Option<Outgoing> {
+    pub fn next_message(&mut self, now: Instant) -> Option<Outgoing> {
         self.review_changes();
         let me = self.table.me?;
         while let Some((message, expires)) = self.outbox.pop() {
             match message {
-                Message::Request(call) if expires.is_some_and(|at| now >= at) => self.not_asked(&call, now),
+                ClusterMessage::Request(call) if expires.is_some_and(|at| now >= at) => {
+                    self.not_asked(&call, now)
+                }
                 message => {
                     let bytes = self.still_true(message).encode();
                     return Some(Outgoing { bytes, expires });
@@ -316,12 +318,12 @@ impl Router {
     }
 
     /// What a reply says of a VM that is off may have waited, and it runs by now.
-    fn still_true(&self, message: Message) -> Message {
+    fn still_true(&self, message: ClusterMessage) -> ClusterMessage {
         match message {
-            Message::Reply { call, response: 2 } => {
+            ClusterMessage::Reply { call, response: 2 } => {
                 let mut meant = self.local.meaning(&call.name, Names::Both).into_iter();
                 let runs = meant.any(|uuid| self.local.state(uuid) == Some(PowerState::Running));
-                Message::Reply { call, response: if runs { 0 } else { 2 } }
+                ClusterMessage::Reply { call, response: if runs { 0 } else { 2 } }
             }
             other => other,
         }
@@ -329,13 +331,13 @@ impl Router {
 
     /// This had expired before corosync took it.
     pub fn unsent(&mut self, bytes: &[u8], now: Instant) {
-        if let Ok(Message::Request(call)) = Message::decode(bytes) {
+        if let Ok(ClusterMessage::Request(call)) = ClusterMessage::decode(bytes) {
             self.not_asked(&call, now);
         }
     }
 
     /// The next thing to do on this node.
-    pub fn act(&mut self) -> Option<Action> {
+    pub fn next_action(&mut self) -> Option<RouterAction> {
         self.review_changes();
         self.pump();
         self.actions.pop_front()
@@ -374,12 +376,12 @@ impl Router {
         self.is_behind
     }
 
-    pub(super) fn push(&mut self, message: Message) -> bool {
+    pub(super) fn push(&mut self, message: ClusterMessage) -> bool {
         self.push_until(message, None)
     }
 
     /// False if there is no room for it.
-    pub(super) fn push_until(&mut self, message: Message, expires: Option<Instant>) -> bool {
+    pub(super) fn push_until(&mut self, message: ClusterMessage, expires: Option<Instant>) -> bool {
         let is_room = self.outbox.push(message, expires);
         if !is_room {
             self.note("corosync takes no messages, and too many wait: one is dropped".to_owned());
@@ -390,7 +392,7 @@ impl Router {
     pub(super) fn note(&mut self, text: String) {
         const NOTES_MAX: usize = 1024;
         if self.actions.len() < NOTES_MAX {
-            self.actions.push_back(Action::Note(text));
+            self.actions.push_back(RouterAction::Note(text));
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{ANSWER_LIMIT, Peer};
 use crate::fence::{Operation, Uuid, Verdict};
-use crate::wire::cluster::Call;
+use crate::wire::cluster::ClusterCall;
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -13,7 +13,7 @@ pub(super) enum Asker {
     /// A client of this node.
     Client(u64),
     /// A node, for whichever has the VM.
-    Node(Peer, Call),
+    Node(Peer, ClusterCall),
 }
 
 /// A request under way.

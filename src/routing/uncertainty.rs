@@ -8,7 +8,7 @@ use super::rules::Judgement;
 use super::task::{Progress, Task};
 use super::{PROBE_LIMIT, TOLD_LIMIT};
 use crate::fence::{Operation, PowerState, Uuid, Verdict};
-use crate::wire::cluster::{Call, EVERY_NODE, Message};
+use crate::wire::cluster::{ClusterCall, ClusterMessage, EVERY_NODE};
 
 impl Router {
     /// Whether all have told their VMs since something was told of this one, or at
@@ -98,13 +98,13 @@ impl Router {
 
     /// Asks the C daemons, which tell all their VMs whenever they are asked for one.
     pub(super) fn probe(&mut self, text: &str) {
-        let call = Call {
+        let call = ClusterCall {
             number: self.next_number(),
             target: EVERY_NODE,
             name: text.to_owned(),
             operation: Operation::Status,
             client_number: 0,
         };
-        self.push(Message::Request(call));
+        self.push(ClusterMessage::Request(call));
     }
 }

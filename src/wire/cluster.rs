@@ -23,33 +23,33 @@ pub const TOLD_NAME_MAX: usize = 64;
 
 /// A message of the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
+pub enum ClusterMessage {
     /// Carry this out.
-    Request(Call),
+    Request(ClusterCall),
     /// It was carried out, or not.
     Reply {
         /// The request's, as it came; its target is the node that asked.
-        call: Call,
+        call: ClusterCall,
         /// 0 success, 1 failure, 2 off; whatever else was sent.
         response: u32,
     },
     /// A VM, and whether it runs (STORE_VM).
-    Store(Told),
+    Store(Advertisement),
     /// The sender has a VM no more. C daemons neither send nor read it.
-    Gone(Told),
+    Gone(Advertisement),
     /// The sender is one of this suite. C daemons neither send nor read it.
     Hello {
         /// It has told all its VMs since it last said that it has not.
         is_complete: bool,
     },
     /// All of this suite are to tell all their VMs. C daemons neither send nor read it.
-    TellAll {
-        /// For [`Message::ToldAll`].
+    AdvertiseAll {
+        /// For [`ClusterMessage::AllAdvertised`].
         number: u32,
     },
-    /// The sender has told all its VMs since it heard a [`Message::TellAll`].
+    /// The sender has told all its VMs since it heard a [`ClusterMessage::AdvertiseAll`].
     /// C daemons neither send nor read it.
-    ToldAll {
+    AllAdvertised {
         /// The node that asked.
         to: u32,
         /// The number that it gave.
@@ -59,7 +59,7 @@ pub enum Message {
 
 /// What is asked in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
+pub struct ClusterCall {
     /// The number that the asking node gave it.
     pub number: u32,
     /// Of a request: the node that is to carry it out, or [`EVERY_NODE`] for
@@ -75,7 +75,7 @@ pub struct Call {
 
 /// What is told of a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct Advertisement {
     /// Its name, perhaps cut, and its UUID.
     pub domain: Domain,
     /// The node that has it, by the message; the sender's, or it is not true.
@@ -89,7 +89,7 @@ pub struct Told {
 
 /// Why some bytes are no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageError {
+pub enum ClusterMessageError {
     /// It does not have [`MESSAGE_LEN`] bytes.
     Length(usize),
     /// Nobody knows this type.
@@ -102,18 +102,22 @@ pub enum MessageError {
     Uuid,
 }
 
-impl fmt::Display for MessageError {
+impl fmt::Display for ClusterMessageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // Of long ones only the beginning is kept.
-            MessageError::Length(length @ ..MESSAGE_LEN) => {
+            ClusterMessageError::Length(length @ ..MESSAGE_LEN) => {
                 write!(f, "it has {length} bytes, not {MESSAGE_LEN}")
             }
-            MessageError::Length(length) => write!(f, "it has at least {length} bytes, not {MESSAGE_LEN}"),
-            MessageError::Type(kind) => write!(f, "its type {kind} is unknown"),
-            MessageError::Operation(number) => write!(f, "its operation {number} is none for other hosts"),
-            MessageError::Name => f.write_str("its VM name is not text"),
-            MessageError::Uuid => f.write_str("its UUID is none"),
+            ClusterMessageError::Length(length) => {
+                write!(f, "it has at least {length} bytes, not {MESSAGE_LEN}")
+            }
+            ClusterMessageError::Type(kind) => write!(f, "its type {kind} is unknown"),
+            ClusterMessageError::Operation(number) => {
+                write!(f, "its operation {number} is none for other hosts")
+            }
+            ClusterMessageError::Name => f.write_str("its VM name is not text"),
+            ClusterMessageError::Uuid => f.write_str("its UUID is none"),
         }
     }
 }
@@ -132,27 +136,29 @@ const RUNNING: i32 = 1;
 const PAUSED: i32 = 3;
 const SHUT_OFF: i32 = 5;
 
-impl Message {
+impl ClusterMessage {
     /// Encodes it. What C daemons leave to chance is zero.
     pub fn encode(&self) -> [u8; MESSAGE_LEN] {
         let (kind, number, target) = match self {
-            Message::Request(call) => (REQUEST, call.number, call.target),
-            Message::Reply { call, .. } => (REPLY, call.number, call.target),
-            Message::Store(_) => (STORE, 0, EVERY_NODE),
-            Message::Gone(_) => (GONE, 0, EVERY_NODE),
-            Message::Hello { is_complete } => (HELLO, u32::from(*is_complete), EVERY_NODE),
-            Message::TellAll { number } => (TELL_ALL, *number, EVERY_NODE),
-            Message::ToldAll { to, number } => (TOLD_ALL, *number, *to),
+            ClusterMessage::Request(call) => (REQUEST, call.number, call.target),
+            ClusterMessage::Reply { call, .. } => (REPLY, call.number, call.target),
+            ClusterMessage::Store(_) => (STORE, 0, EVERY_NODE),
+            ClusterMessage::Gone(_) => (GONE, 0, EVERY_NODE),
+            ClusterMessage::Hello { is_complete } => (HELLO, u32::from(*is_complete), EVERY_NODE),
+            ClusterMessage::AdvertiseAll { number } => (TELL_ALL, *number, EVERY_NODE),
+            ClusterMessage::AllAdvertised { to, number } => (TOLD_ALL, *number, *to),
         };
         let mut out = [0; MESSAGE_LEN];
         out[..4].copy_from_slice(&kind.to_le_bytes());
         out[4..8].copy_from_slice(&number.to_le_bytes());
         out[8..12].copy_from_slice(&target.to_le_bytes());
         match self {
-            Message::Request(call) => encode_call(call, 0, &mut out),
-            Message::Reply { call, response } => encode_call(call, *response, &mut out),
-            Message::Store(told) | Message::Gone(told) => encode_told(told, &mut out),
-            Message::Hello { .. } | Message::TellAll { .. } | Message::ToldAll { .. } => {}
+            ClusterMessage::Request(call) => encode_call(call, 0, &mut out),
+            ClusterMessage::Reply { call, response } => encode_call(call, *response, &mut out),
+            ClusterMessage::Store(told) | ClusterMessage::Gone(told) => encode_told(told, &mut out),
+            ClusterMessage::Hello { .. }
+            | ClusterMessage::AdvertiseAll { .. }
+            | ClusterMessage::AllAdvertised { .. } => {}
         }
         out
     }
@@ -162,29 +168,29 @@ impl Message {
     /// # Errors
     ///
     /// Why it is none.
-    pub fn decode(bytes: &[u8]) -> Result<Message, MessageError> {
-        let bytes: &[u8; MESSAGE_LEN] = bytes.try_into().map_err(|_| MessageError::Length(bytes.len()))?;
+    pub fn decode(bytes: &[u8]) -> Result<ClusterMessage, ClusterMessageError> {
+        let bytes: &[u8; MESSAGE_LEN] =
+            bytes.try_into().map_err(|_| ClusterMessageError::Length(bytes.len()))?;
         let mut cursor = Cursor::new(bytes);
         let kind = u32::from_le_bytes(cursor.take());
         let number = u32::from_le_bytes(cursor.take());
         let target = u32::from_le_bytes(cursor.take());
         let _padding: [u8; 4] = cursor.take();
         match kind {
-            REQUEST => decode_call(cursor, number, target).map(|(call, _)| Message::Request(call)),
-            REPLY => {
-                decode_call(cursor, number, target).map(|(call, response)| Message::Reply { call, response })
-            }
-            STORE => decode_told(cursor).map(Message::Store),
-            GONE => decode_told(cursor).map(Message::Gone),
-            HELLO => Ok(Message::Hello { is_complete: number != 0 }),
-            TELL_ALL => Ok(Message::TellAll { number }),
-            TOLD_ALL => Ok(Message::ToldAll { to: target, number }),
-            other => Err(MessageError::Type(other)),
+            REQUEST => decode_call(cursor, number, target).map(|(call, _)| ClusterMessage::Request(call)),
+            REPLY => decode_call(cursor, number, target)
+                .map(|(call, response)| ClusterMessage::Reply { call, response }),
+            STORE => decode_told(cursor).map(ClusterMessage::Store),
+            GONE => decode_told(cursor).map(ClusterMessage::Gone),
+            HELLO => Ok(ClusterMessage::Hello { is_complete: number != 0 }),
+            TELL_ALL => Ok(ClusterMessage::AdvertiseAll { number }),
+            TOLD_ALL => Ok(ClusterMessage::AllAdvertised { to: target, number }),
+            other => Err(ClusterMessageError::Type(other)),
         }
     }
 }
 
-fn encode_call(call: &Call, response: u32, out: &mut [u8; MESSAGE_LEN]) {
+fn encode_call(call: &ClusterCall, response: u32, out: &mut [u8; MESSAGE_LEN]) {
     out[16..16 + call.name.len().min(CLUSTER_NAME_MAX)]
         .copy_from_slice(&call.name.as_bytes()[..call.name.len().min(CLUSTER_NAME_MAX)]);
     out[144..148].copy_from_slice(&u32::from(call.operation.to_wire()).to_le_bytes());
@@ -192,22 +198,26 @@ fn encode_call(call: &Call, response: u32, out: &mut [u8; MESSAGE_LEN]) {
     out[152..].copy_from_slice(&response.to_le_bytes());
 }
 
-fn decode_call(mut body: Cursor<'_>, number: u32, target: u32) -> Result<(Call, u32), MessageError> {
+fn decode_call(
+    mut body: Cursor<'_>,
+    number: u32,
+    target: u32,
+) -> Result<(ClusterCall, u32), ClusterMessageError> {
     let name: [u8; 128] = body.take();
     let operation = i32::from_le_bytes(body.take());
     let client_number = u32::from_le_bytes(body.take());
     let response = u32::from_le_bytes(body.take());
     debug_assert!(body.is_at_end());
-    let name = text(&name, CLUSTER_NAME_MAX).ok_or(MessageError::Name)?;
+    let name = text(&name, CLUSTER_NAME_MAX).ok_or(ClusterMessageError::Name)?;
     let operation = u8::try_from(operation)
         .ok()
         .and_then(Operation::from_wire)
         .filter(|operation| operation.names_a_domain())
-        .ok_or(MessageError::Operation(operation))?;
-    Ok((Call { number, target, name: name.to_owned(), operation, client_number }, response))
+        .ok_or(ClusterMessageError::Operation(operation))?;
+    Ok((ClusterCall { number, target, name: name.to_owned(), operation, client_number }, response))
 }
 
-fn encode_told(told: &Told, out: &mut [u8; MESSAGE_LEN]) {
+fn encode_told(told: &Advertisement, out: &mut [u8; MESSAGE_LEN]) {
     let name = cut(&told.domain.name);
     out[16..16 + name.len()].copy_from_slice(name.as_bytes());
     out[81..81 + 36].copy_from_slice(told.domain.uuid.to_string().as_bytes());
@@ -220,7 +230,7 @@ fn encode_told(told: &Told, out: &mut [u8; MESSAGE_LEN]) {
     out[152..].copy_from_slice(&state.to_le_bytes());
 }
 
-fn decode_told(mut body: Cursor<'_>) -> Result<Told, MessageError> {
+fn decode_told(mut body: Cursor<'_>) -> Result<Advertisement, ClusterMessageError> {
     let name: [u8; TOLD_NAME_MAX] = body.take();
     let _stray: [u8; 1] = body.take();
     let uuid: [u8; 64] = body.take();
@@ -228,11 +238,12 @@ fn decode_told(mut body: Cursor<'_>) -> Result<Told, MessageError> {
     let owner = u32::from_le_bytes(body.take());
     let state = i32::from_le_bytes(body.take());
     debug_assert!(body.is_at_end());
-    let name = text(whole(&name), TOLD_NAME_MAX).filter(|name| !name.is_empty()).ok_or(MessageError::Name)?;
-    let uuid = text(&uuid, uuid.len()).and_then(Uuid::parse).ok_or(MessageError::Uuid)?;
+    let name =
+        text(whole(&name), TOLD_NAME_MAX).filter(|name| !name.is_empty()).ok_or(ClusterMessageError::Name)?;
+    let uuid = text(&uuid, uuid.len()).and_then(Uuid::parse).ok_or(ClusterMessageError::Uuid)?;
     let is_active = state == RUNNING;
     let state = if state == SHUT_OFF { PowerState::Off } else { PowerState::Running };
-    Ok(Told { domain: Domain { name: name.to_owned(), uuid }, owner, state, is_active })
+    Ok(Advertisement { domain: Domain { name: name.to_owned(), uuid }, owner, state, is_active })
 }
 
 /// The name of a VM as it is told: at most [`TOLD_NAME_MAX`] bytes of it.
@@ -262,24 +273,24 @@ fn text(field: &[u8], max: usize) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn call(name: &str) -> Call {
+    fn call(name: &str) -> ClusterCall {
         let (number, target, operation, client_number) = (0x0102_0304, 3_000_000_000, Operation::Off, 9);
-        Call { number, target, name: name.to_owned(), operation, client_number }
+        ClusterCall { number, target, name: name.to_owned(), operation, client_number }
     }
 
-    fn told(name: &str, state: PowerState, is_active: bool) -> Told {
+    fn told(name: &str, state: PowerState, is_active: bool) -> Advertisement {
         let domain = Domain { name: name.to_owned(), uuid: Uuid::from_bytes([0x5a; 16]) };
-        Told { domain, owner: 3_000_000_000, state, is_active }
+        Advertisement { domain, owner: 3_000_000_000, state, is_active }
     }
 
     #[test]
     fn fields_stand_where_the_c_daemon_has_them() {
-        let bytes = Message::Reply { call: call("vm1"), response: 2 }.encode();
+        let bytes = ClusterMessage::Reply { call: call("vm1"), response: 2 }.encode();
         assert_eq!(&bytes[..16], &[1, 0, 0, 0, 4, 3, 2, 1, 0x00, 0x5e, 0xd0, 0xb2, 0, 0, 0, 0]);
         assert_eq!(&bytes[16..20], b"vm1\0");
         assert!(bytes[20..144].iter().all(|&byte| byte == 0));
         assert_eq!(&bytes[144..], &[1, 0, 0, 0, 9, 0, 0, 0, 2, 0, 0, 0]);
-        let bytes = Message::Store(told("vm1", PowerState::Off, false)).encode();
+        let bytes = ClusterMessage::Store(told("vm1", PowerState::Off, false)).encode();
         assert_eq!(&bytes[..16], &[2, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
         assert_eq!(&bytes[81..117], b"5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a");
         assert_eq!(&bytes[148..], &[0x00, 0x5e, 0xd0, 0xb2, 5, 0, 0, 0]);
@@ -289,53 +300,53 @@ mod tests {
     fn what_is_encoded_is_decoded() {
         let long = "n".repeat(TOLD_NAME_MAX);
         for message in [
-            Message::Request(call("kn\u{f6}del")),
-            Message::Reply { call: call(&"x".repeat(CLUSTER_NAME_MAX)), response: u32::MAX },
-            Message::Store(told(&long, PowerState::Running, true)),
-            Message::Store(told("a", PowerState::Running, false)),
-            Message::Gone(told("a", PowerState::Off, false)),
-            Message::Hello { is_complete: true },
-            Message::Hello { is_complete: false },
-            Message::TellAll { number: 7 },
-            Message::ToldAll { to: u32::MAX - 1, number: 7 },
+            ClusterMessage::Request(call("kn\u{f6}del")),
+            ClusterMessage::Reply { call: call(&"x".repeat(CLUSTER_NAME_MAX)), response: u32::MAX },
+            ClusterMessage::Store(told(&long, PowerState::Running, true)),
+            ClusterMessage::Store(told("a", PowerState::Running, false)),
+            ClusterMessage::Gone(told("a", PowerState::Off, false)),
+            ClusterMessage::Hello { is_complete: true },
+            ClusterMessage::Hello { is_complete: false },
+            ClusterMessage::AdvertiseAll { number: 7 },
+            ClusterMessage::AllAdvertised { to: u32::MAX - 1, number: 7 },
         ] {
-            assert_eq!(Message::decode(&message.encode()), Ok(message));
+            assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message));
         }
     }
 
     #[test]
     fn stray_bytes_are_not_trusted_and_long_names_are_cut_between_characters() {
         let name = format!("{}\u{f6}", "n".repeat(TOLD_NAME_MAX - 1));
-        let mut bytes = Message::Store(told(&name, PowerState::Off, false)).encode();
+        let mut bytes = ClusterMessage::Store(told(&name, PowerState::Off, false)).encode();
         // The C daemon leaves these to chance, and cuts names between bytes.
         (bytes[79], bytes[80], bytes[145], bytes[146], bytes[12]) = (0xc3, 0xff, b'x', 0xff, 7);
-        let Ok(Message::Store(told)) = Message::decode(&bytes) else { panic!("it is whole") };
+        let Ok(ClusterMessage::Store(told)) = ClusterMessage::decode(&bytes) else { panic!("it is whole") };
         assert_eq!(told.domain.name, "n".repeat(TOLD_NAME_MAX - 1));
     }
 
     #[test]
     fn what_is_no_message_is_refused() {
-        let good = Message::Request(call("a")).encode();
+        let good = ClusterMessage::Request(call("a")).encode();
         let with = |at: usize, byte: u8| {
             let mut bytes = good;
             bytes[at] = byte;
-            Message::decode(&bytes)
+            ClusterMessage::decode(&bytes)
         };
         for length in [0, 4, 155, 157, 1000] {
-            assert_eq!(Message::decode(&vec![0; length]), Err(MessageError::Length(length)));
+            assert_eq!(ClusterMessage::decode(&vec![0; length]), Err(ClusterMessageError::Length(length)));
         }
-        assert_eq!(with(0, 3), Err(MessageError::Type(3)));
-        assert_eq!(with(144, 0), Err(MessageError::Operation(0)));
-        assert_eq!(with(145, 1), Err(MessageError::Operation(257)), "not cut to a byte");
-        assert_eq!(with(144, 6), Err(MessageError::Operation(6)));
-        assert_eq!(with(16, b'\n'), Err(MessageError::Name));
+        assert_eq!(with(0, 3), Err(ClusterMessageError::Type(3)));
+        assert_eq!(with(144, 0), Err(ClusterMessageError::Operation(0)));
+        assert_eq!(with(145, 1), Err(ClusterMessageError::Operation(257)), "not cut to a byte");
+        assert_eq!(with(144, 6), Err(ClusterMessageError::Operation(6)));
+        assert_eq!(with(16, b'\n'), Err(ClusterMessageError::Name));
         let endless: Vec<u8> =
             good[..16].iter().copied().chain([b'x'; 128]).chain(good[144..].to_vec()).collect();
-        assert_eq!(Message::decode(&endless), Err(MessageError::Name));
-        let mut store = Message::Store(told("a", PowerState::Off, false)).encode();
+        assert_eq!(ClusterMessage::decode(&endless), Err(ClusterMessageError::Name));
+        let mut store = ClusterMessage::Store(told("a", PowerState::Off, false)).encode();
         store[81] = b'g';
-        assert_eq!(Message::decode(&store), Err(MessageError::Uuid));
+        assert_eq!(ClusterMessage::decode(&store), Err(ClusterMessageError::Uuid));
         store[16] = 0;
-        assert_eq!(Message::decode(&store), Err(MessageError::Name));
+        assert_eq!(ClusterMessage::decode(&store), Err(ClusterMessageError::Name));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use fence_virt::fence::{Domain, Operation, PowerState, Uuid};
 use fence_virt::routing::Peer;
-use fence_virt::wire::cluster::{Call, EVERY_NODE, Message, Told};
+use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, EVERY_NODE};
 
 use super::world::{Daemon, Node, Time, Word, World};
 
@@ -43,16 +43,16 @@ impl World {
         daemon.c.next_number += 1;
         let number = daemon.c.next_number;
         daemon.c.asking = Some((number, now, is_alone));
-        let call = Call { number, target: EVERY_NODE, name, operation, client_number: 3 };
-        self.cast(at, &Message::Request(call).encode());
+        let call = ClusterCall { number, target: EVERY_NODE, name, operation, client_number: 3 };
+        self.cast(at, &ClusterMessage::Request(call).encode());
     }
 
     fn c_tells_all(&mut self, at: usize) {
         let id = self.nodes[at].id;
         for vm in self.local_vms(at) {
             let domain = Domain { name: vm.name, uuid: vm.uuid };
-            let told = Told { domain, owner: id, state: vm.state, is_active: vm.is_active };
-            self.cast(at, &Message::Store(told).encode());
+            let told = Advertisement { domain, owner: id, state: vm.state, is_active: vm.is_active };
+            self.cast(at, &ClusterMessage::Store(told).encode());
         }
     }
 
@@ -67,20 +67,20 @@ impl World {
                 }
                 return self.c_tells_all(at);
             }
-            Word::Message(from, bytes) => (from, Message::decode(&bytes)),
+            Word::Message(from, bytes) => (from, ClusterMessage::decode(&bytes)),
         };
         let Some(daemon) = self.nodes[at].daemon.as_mut() else { return };
         match message {
-            Ok(Message::Store(told)) => {
+            Ok(ClusterMessage::Store(told)) => {
                 daemon.c.owners.insert(told.domain.name, told.owner);
                 daemon.c.owners.insert(told.domain.uuid.to_string(), told.owner);
             }
-            Ok(Message::Reply { call, .. })
+            Ok(ClusterMessage::Reply { call, .. })
                 if call.target == id && daemon.c.asking.is_some_and(|(number, ..)| number == call.number) =>
             {
                 daemon.c.asking = None;
             }
-            Ok(Message::Request(call)) => {
+            Ok(ClusterMessage::Request(call)) => {
                 let is_known = daemon.c.owners.contains_key(&call.name);
                 let is_highest = daemon.c.members.iter().all(|peer| peer.node <= id);
                 self.c_tells_all(at);
@@ -94,8 +94,8 @@ impl World {
                     None => None,
                 };
                 if let Some(response) = response {
-                    let call = Call { target: from.node, ..call };
-                    self.cast(at, &Message::Reply { call, response }.encode());
+                    let call = ClusterCall { target: from.node, ..call };
+                    self.cast(at, &ClusterMessage::Reply { call, response }.encode());
                 }
             }
             _ => {}
@@ -122,9 +122,9 @@ impl World {
 
     pub fn hostile_hears(&mut self, at: usize, word: Word) {
         if let Word::Message(from, bytes) = &word {
-            if let Ok(Message::TellAll { number }) = Message::decode(bytes) {
+            if let Ok(ClusterMessage::AdvertiseAll { number }) = ClusterMessage::decode(bytes) {
                 for number in [number.wrapping_add(1), number] {
-                    self.cast(at, &Message::ToldAll { to: from.node, number }.encode());
+                    self.cast(at, &ClusterMessage::AllAdvertised { to: from.node, number }.encode());
                 }
             }
         }
@@ -139,24 +139,24 @@ impl World {
     pub fn hostile_speaks(&mut self, at: usize) {
         let heard = self.nodes[at].daemon.as_mut().map(|daemon| std::mem::take(&mut daemon.c.heard));
         for bytes in heard.unwrap_or_default() {
-            match Message::decode(&bytes) {
-                Ok(Message::Request(call)) => {
+            match ClusterMessage::decode(&bytes) {
+                Ok(ClusterMessage::Request(call)) => {
                     // The answer, before and in place of the one who owes it.
                     for response in [0, 2, 256, 1] {
                         for target in self.nodes.iter().map(|node| node.id).collect::<Vec<_>>() {
-                            let call = Call { target, ..call.clone() };
-                            self.cast(at, &Message::Reply { call, response }.encode());
+                            let call = ClusterCall { target, ..call.clone() };
+                            self.cast(at, &ClusterMessage::Reply { call, response }.encode());
                         }
                     }
-                    let call = Call { operation: Operation::Status, ..call };
-                    self.cast(at, &Message::Request(call).encode());
+                    let call = ClusterCall { operation: Operation::Status, ..call };
+                    self.cast(at, &ClusterMessage::Request(call).encode());
                 }
-                Ok(Message::Reply { .. }) => (0..3).for_each(|_| self.cast(at, &bytes)),
-                Ok(Message::Store(told) | Message::Gone(told)) => {
+                Ok(ClusterMessage::Reply { .. }) => (0..3).for_each(|_| self.cast(at, &bytes)),
+                Ok(ClusterMessage::Store(told) | ClusterMessage::Gone(told)) => {
                     let domain = told.domain.clone();
-                    let told = Told { domain, state: PowerState::Off, is_active: false, ..told };
-                    self.cast(at, &Message::Store(told.clone()).encode());
-                    self.cast(at, &Message::Gone(told).encode());
+                    let told = Advertisement { domain, state: PowerState::Off, is_active: false, ..told };
+                    self.cast(at, &ClusterMessage::Store(told.clone()).encode());
+                    self.cast(at, &ClusterMessage::Gone(told).encode());
                 }
                 _ => {}
             }
@@ -170,9 +170,9 @@ impl World {
         let number = self.random.below(40) as u8;
         let domain = Domain { name: format!("phantom{number}"), uuid: Uuid::from_bytes([200 + number; 16]) };
         let owner = self.nodes[at].id;
-        let told = Told { domain, owner, state: PowerState::Running, is_active: true };
-        self.cast(at, &Message::Store(told).encode());
+        let told = Advertisement { domain, owner, state: PowerState::Running, is_active: true };
+        self.cast(at, &ClusterMessage::Store(told).encode());
         let is_complete = self.random.one_in(2);
-        self.cast(at, &Message::Hello { is_complete }.encode());
+        self.cast(at, &ClusterMessage::Hello { is_complete }.encode());
     }
 }

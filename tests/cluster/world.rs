@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use fence_virt::fence::{Operation, PowerState, Request, Target, Uuid, Verdict};
-use fence_virt::routing::{LocalVm, Membership, OnBehalf, Peer, Router, Rules};
+use fence_virt::routing::{LocalVm, MembershipChange, OnBehalf, Peer, Router, Rules};
 
 use super::c_daemon::CDaemon;
 
@@ -36,7 +36,7 @@ impl Random {
 #[derive(Clone)]
 pub enum Word {
     Message(Peer, Vec<u8>),
-    Changed(Membership),
+    Changed(MembershipChange),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -324,7 +324,7 @@ impl World {
             else {
                 return;
             };
-            if router.alone().is_none() && !router.knows(name) {
+            if router.not_joined().is_none() && !router.knows(name) {
                 if let Some(found) = found {
                     router.find(0, found, now);
                 }

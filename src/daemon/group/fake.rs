@@ -7,7 +7,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::{GroupLink, Order, Shared, Tidings, now_millis};
 use crate::sys::mailbox::{Mailbox, mailbox};
-use crate::wire::cluster::Message;
+use crate::wire::cluster::ClusterMessage;
 
 /// The thread's end.
 pub(in crate::daemon) struct FakeGroup {
@@ -44,11 +44,11 @@ impl FakeGroup {
     }
 
     /// What the worker has sent since.
-    pub(in crate::daemon) fn sent(&self) -> Vec<Message> {
+    pub(in crate::daemon) fn sent(&self) -> Vec<ClusterMessage> {
         let orders = self.orders.take().collect::<Vec<_>>();
         self.shared.unsent.store(0, Ordering::Release);
         let message = |order| match order {
-            Order::Send(parcel) => Message::decode(&parcel.message.bytes).unwrap(),
+            Order::Send(parcel) => ClusterMessage::decode(&parcel.message.bytes).unwrap(),
             Order::Stop => panic!("the worker does not stop it"),
         };
         orders.into_iter().map(message).collect()

@@ -28,7 +28,7 @@ use log::warn;
 
 use super::threads::join_by;
 use super::worker::Message;
-use crate::routing::{Membership, Outgoing, Peer};
+use crate::routing::{MembershipChange, Outgoing, Peer};
 use crate::sys::clock::since_boot;
 use crate::sys::corosync;
 use crate::sys::mailbox::{Address, mailbox};
@@ -53,7 +53,7 @@ const UNSENT_LOW: usize = 64;
 pub(crate) enum Tidings {
     Joined(Peer),
     Lost(String),
-    Changed(Membership),
+    Changed(MembershipChange),
     Votes {
         is_quorate: bool,
         nodes: Vec<u32>,

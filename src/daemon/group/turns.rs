@@ -13,7 +13,7 @@ use super::seat::{Engine, Seat};
 use super::{Order, PAUSE_MAX, Shared, Tidings, UNSENT_LOW, now_millis};
 use crate::daemon::backend::Event;
 use crate::daemon::worker::Message;
-use crate::routing::{Departure, Membership, Outgoing, Peer};
+use crate::routing::{Departure, MembershipChange, Outgoing, Peer};
 use crate::sys::clock::since_boot;
 use crate::sys::corosync::{self, Change, Error, Heard};
 use crate::sys::mailbox::Mailbox;
@@ -260,13 +260,13 @@ fn tidings(heard: Heard, at: Instant, is_old: bool) -> Tidings {
     }
 }
 
-fn membership(change: Change) -> Membership {
+fn membership(change: Change) -> MembershipChange {
     let peer = |(node, pid)| Peer { node, pid };
     let how = |how| match how {
         corosync::Departure::Process => Departure::Process,
         corosync::Departure::Node => Departure::Node,
     };
-    Membership {
+    MembershipChange {
         members: change.members.into_iter().map(peer).collect(),
         left: change.left.into_iter().map(|(node, pid, left)| (peer((node, pid)), how(left))).collect(),
         joined: change.joined.into_iter().map(peer).collect(),

@@ -14,7 +14,7 @@ use crate::daemon::job::{Asker, Caller, Job, Outcome, Ticket};
 use crate::daemon::limiter::{LeftOut, Limiter};
 use crate::daemon::status::ClusterState;
 use crate::fence::{Answer, Operation, Request, Target, Verdict};
-use crate::routing::{ANSWER_LIMIT, Action, List, OnBehalf, Router};
+use crate::routing::{ANSWER_LIMIT, ClusterList, OnBehalf, Router, RouterAction};
 
 /// How many batches of the group are read before the next job has its turn.
 const BATCHES: usize = 4;
@@ -73,7 +73,7 @@ impl<L: Link> Cpg<L> {
 
     fn report(&self) {
         let (members, under_way) = (self.router.members(), self.router.under_way());
-        let alone = self.router.alone().map(str::to_owned);
+        let alone = self.router.not_joined().map(str::to_owned);
         // Nothing panics while it holds the lock.
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) =
             ClusterState { alone, members, under_way };
@@ -83,7 +83,7 @@ impl<L: Link> Cpg<L> {
     /// waited for.
     fn ask(&mut self, job: Job, is_last: bool, now: Instant) {
         let target = job.request.target.clone();
-        if self.router.alone().is_none() && !self.router.knows(target.as_str()) {
+        if self.router.not_joined().is_none() && !self.router.knows(target.as_str()) {
             // It may be so new that no event has told of it.
             match self.libvirt.find(&target, now) {
                 Ok(found) => found.into_iter().for_each(|(place, vm)| self.router.find(place, vm, now)),
@@ -114,7 +114,7 @@ impl<L: Link> Cpg<L> {
     /// Takes up again what waited for its VM to be told.
     fn resume(&mut self, now: Instant) {
         for (until, job) in std::mem::take(&mut self.sought) {
-            let is_over = now >= until || self.router.alone().is_some();
+            let is_over = now >= until || self.router.not_joined().is_some();
             if let Some(stale) = job.stale(now) {
                 job.refuse(Verdict::Failure, format_args!("not begun: {stale}"));
             } else if is_over || self.router.knows(job.request.target.as_str()) {
@@ -127,9 +127,9 @@ impl<L: Link> Cpg<L> {
 
     fn list(&mut self, job: Job, now: Instant) {
         match self.router.list(now) {
-            List::Known(entries) => self.libvirt.answer_list(job, entries.into_iter(), &[], now),
-            List::Later(at) => self.lists.push((at, job)),
-            List::Alone(reason) => job.finish(Verdict::Failure, alone(&reason)),
+            ClusterList::Complete(entries) => self.libvirt.answer_list(job, entries.into_iter(), &[], now),
+            ClusterList::RetryAt(at) => self.lists.push((at, job)),
+            ClusterList::NotJoined(reason) => job.finish(Verdict::Failure, alone(&reason)),
         }
     }
 
@@ -148,7 +148,7 @@ impl<L: Link> Cpg<L> {
     }
 
     fn devstatus(&mut self, job: Job, now: Instant) {
-        if let Some(reason) = self.router.alone() {
+        if let Some(reason) = self.router.not_joined() {
             return job.finish(Verdict::Failure, alone(reason));
         }
         if self.group.is_silent() {
@@ -171,7 +171,7 @@ impl<L: Link> Cpg<L> {
                 }
             }
         }
-        self.router.behind(self.group.is_behind(), now);
+        self.router.set_undelivered(self.group.is_behind(), now);
     }
 
     fn hear(&mut self, tidings: Tidings, now: Instant) {
@@ -201,12 +201,12 @@ impl<L: Link> Cpg<L> {
             }
             // What had expired before may be something to be done now.
             while self.group.has_room() {
-                let Some(message) = self.router.send(now) else { break };
+                let Some(message) = self.router.next_message(now) else { break };
                 self.group.send(message);
             }
             let mut is_quiet = true;
             while left > 0 {
-                let Some(action) = self.router.act() else { break };
+                let Some(action) = self.router.next_action() else { break };
                 is_quiet = false;
                 left -= 1;
                 self.act(action, now);
@@ -218,12 +218,12 @@ impl<L: Link> Cpg<L> {
         }
     }
 
-    fn act(&mut self, action: Action, now: Instant) {
+    fn act(&mut self, action: RouterAction, now: Instant) {
         match action {
-            Action::Begin { job, operation, name, on_behalf, expires } => {
+            RouterAction::Begin { job, operation, name, on_behalf, expires } => {
                 self.begin_part(job, operation, &name, on_behalf, expires, now);
             }
-            Action::Find { job, name } => {
+            RouterAction::Find { job, name } => {
                 let found = match Target::new(name.as_bytes()) {
                     Ok(target) => self.libvirt.find(&target, now),
                     // No VM has such a name, as far as clients can ask.
@@ -231,17 +231,17 @@ impl<L: Link> Cpg<L> {
                 };
                 self.router.found(job, found, now);
             }
-            Action::HangUp { job } => {
+            RouterAction::HangUp { job } => {
                 if let Some(caller) = self.callers.get(&job) {
                     caller.hang_up();
                 }
             }
-            Action::Answer { client, verdict, reason, is_begun } => {
+            RouterAction::Answer { client, verdict, reason, is_begun } => {
                 if let Some(job) = self.clients.remove(&client) {
                     if is_begun { job.finish(verdict, reason) } else { job.refuse(verdict, reason) }
                 }
             }
-            Action::Note(text) => {
+            RouterAction::Note(text) => {
                 if let Some(left_out) = self.notes.allow(now) {
                     warn!("cpg: {text}{}", LeftOut(left_out));
                 }
@@ -291,7 +291,7 @@ impl<L: Link> Backend for Cpg<L> {
         self.fetch(BATCHES, now);
         match (&job.asker, job.request.operation) {
             (Asker::Cluster { .. }, _) => {
-                let is_alone = self.router.is_alone(job.request.target.as_str(), now);
+                let is_alone = self.router.is_sole_known_owner(job.request.target.as_str(), now);
                 self.libvirt.begin(Job { asker: Asker::Cluster { is_alone }, ..job }, now);
             }
             (_, Operation::HostList) => self.list(job, now),

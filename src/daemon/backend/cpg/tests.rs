@@ -8,9 +8,9 @@ use crate::daemon::job::tests::{answers, job};
 use crate::daemon::listener::Mail;
 use crate::fence::{Domain, PowerState, Uuid};
 use crate::groups::{Group, Groups};
-use crate::routing::{LocalVm, Membership, Names, Peer, Rules, TELL_LIMIT, Unknown};
+use crate::routing::{LocalVm, MembershipChange, Names, Peer, Rules, TELL_LIMIT, Unknown};
 use crate::sys::mailbox::Mailbox;
-use crate::wire::cluster::{Call, Message, Told};
+use crate::wire::cluster::{Advertisement, ClusterCall, ClusterMessage};
 
 const OWN: &str = "02020202-0202-0202-0202-020202020202";
 const OTHER: &str = "01010101-0101-0101-0101-010101010101";
@@ -41,7 +41,7 @@ impl Bench {
         let vm = LocalVm { name: "vm2".to_owned(), uuid, state: PowerState::Running, is_active: true };
         bench.backend.event(Event::Vms { uri: 0, seen: Seen::All(vec![vm]) }, bench.now);
         let members = vec![peer(1), peer(2)];
-        let change = Membership { members: members.clone(), left: Vec::new(), joined: members };
+        let change = MembershipChange { members: members.clone(), left: Vec::new(), joined: members };
         let votes = Tidings::Votes { is_quorate: true, nodes: vec![1, 2] };
         bench.hear(vec![Tidings::Joined(peer(2)), Tidings::Changed(change), votes]);
         bench
@@ -61,18 +61,18 @@ impl Bench {
         self.turn();
     }
 
-    fn says(&mut self, message: &Message) {
+    fn says(&mut self, message: &ClusterMessage) {
         let (at, bytes) = (self.now, message.encode().to_vec());
         self.hear(vec![Tidings::Message { from: peer(1), bytes, at, is_old: false }]);
     }
 
     /// Node 1 is of this suite, and tells that vm1 runs there.
     fn tells_all(&mut self) {
-        self.says(&Message::Hello { is_complete: false });
+        self.says(&ClusterMessage::Hello { is_complete: false });
         let domain = Domain { name: "vm1".to_owned(), uuid: Uuid::parse(OTHER).unwrap() };
         let (owner, state) = (1, PowerState::Running);
-        self.says(&Message::Store(Told { domain, owner, state, is_active: true }));
-        self.says(&Message::Hello { is_complete: true });
+        self.says(&ClusterMessage::Store(Advertisement { domain, owner, state, is_active: true }));
+        self.says(&ClusterMessage::Hello { is_complete: true });
     }
 
     fn passes(&mut self, time: Duration) {
@@ -89,8 +89,8 @@ impl Bench {
         mail
     }
 
-    fn calls(&self) -> Vec<Call> {
-        let call = |message| if let Message::Request(call) = message { Some(call) } else { None };
+    fn calls(&self) -> Vec<ClusterCall> {
+        let call = |message| if let ClusterMessage::Request(call) = message { Some(call) } else { None };
         self.group.sent().into_iter().filter_map(call).collect()
     }
 }
@@ -108,7 +108,7 @@ fn a_request_goes_to_the_other_host_and_its_reply_to_the_client() {
     let calls = bench.calls();
     let [call] = calls.as_slice() else { panic!("{calls:?}") };
     assert_eq!((call.target, call.operation, verdicts(&mail)), (1, Operation::Off, vec![]));
-    bench.says(&Message::Reply { call: Call { target: 2, ..call.clone() }, response: 0 });
+    bench.says(&ClusterMessage::Reply { call: ClusterCall { target: 2, ..call.clone() }, response: 0 });
     assert_eq!(verdicts(&mail), [Verdict::Success]);
 }
 
@@ -117,13 +117,21 @@ fn a_request_of_the_other_host_is_carried_out_here() {
     let mut bench = Bench::new(Groups::default());
     bench.tells_all();
     bench.group.sent();
-    let call =
-        Call { number: 5, target: 2, name: OWN.to_owned(), operation: Operation::Off, client_number: 0 };
-    bench.says(&Message::Request(call));
+    let call = ClusterCall {
+        number: 5,
+        target: 2,
+        name: OWN.to_owned(),
+        operation: Operation::Off,
+        client_number: 0,
+    };
+    bench.says(&ClusterMessage::Request(call));
     assert_eq!(bench.host.runs(OWN), Some(false));
     let sent = bench.group.sent();
     assert!(
-        matches!(sent.as_slice(), [Message::Reply { call: Call { number: 5, .. }, response: 0 }]),
+        matches!(
+            sent.as_slice(),
+            [ClusterMessage::Reply { call: ClusterCall { number: 5, .. }, response: 0 }]
+        ),
         "{sent:?}"
     );
 }
@@ -212,12 +220,12 @@ fn a_crowd_of_questions_does_not_hold_the_worker() {
     bench.tells_all();
     let ask = |number| {
         let (target, name) = (u32::MAX, format!("nosuch{number}"));
-        let call = Call { number, target, name, operation: Operation::Status, client_number: 0 };
-        let bytes = Message::Request(call).encode().to_vec();
+        let call = ClusterCall { number, target, name, operation: Operation::Status, client_number: 0 };
+        let bytes = ClusterMessage::Request(call).encode().to_vec();
         Tidings::Message { from: peer(3), bytes, at: bench.now, is_old: false }
     };
     let members = vec![peer(1), peer(2), peer(3)];
-    let change = Membership { members, left: Vec::new(), joined: vec![peer(3)] };
+    let change = MembershipChange { members, left: Vec::new(), joined: vec![peer(3)] };
     let crowd = (0..500).map(ask).collect();
     bench.hear(vec![Tidings::Changed(change)]);
     bench.now += TELL_LIMIT;
