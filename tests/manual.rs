@@ -91,7 +91,7 @@ fn the_command_lines_in_the_pages_are_taken() {
 #[test]
 fn the_page_of_the_daemon_has_every_variable_that_it_reads() {
     let mut text = String::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/daemon"), &mut text);
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/fence_virtd"), &mut text);
     let variable = |text: &str| text.split('"').next().unwrap_or_default().to_owned();
     let calls = ["var_os(\"", "var(\"", "variable(\""].map(|call| text.split(call).skip(1));
     let read: BTreeSet<String> = calls.into_iter().flatten().map(variable).collect();

@@ -4,6 +4,7 @@
 
 pub mod lock;
 pub mod multicast_sender;
+pub mod mutex;
 mod option;
 pub mod poll;
 pub mod syslog;

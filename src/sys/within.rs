@@ -1,9 +1,11 @@
 //! Bounds what the system gives no bound for.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use super::mutex::lock;
 
 /// Runs `job` in a thread and gives its result, or none if it takes longer
 /// than `limit`: then the thread is left behind, until the process ends.
@@ -21,10 +23,10 @@ pub fn within<T: Send + 'static>(
         limit,
         Box::new(move || {
             let result = job();
-            *theirs.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            *lock(&theirs) = Some(result);
         }),
     )?;
-    Ok(slot.lock().unwrap_or_else(PoisonError::into_inner).take())
+    Ok(lock(&slot).take())
 }
 
 /// The part that is the same for all jobs.
@@ -33,11 +35,11 @@ fn run(limit: Duration, job: Box<dyn FnOnce() + Send>) -> io::Result<()> {
     let theirs = shared.clone();
     thread::Builder::new().spawn(move || {
         job();
-        *theirs.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *lock(&theirs.0) = true;
         theirs.1.notify_one();
     })?;
     let (is_done, bell) = &*shared;
-    let is_done = is_done.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_done = lock(is_done);
     // Whether the time was up shows in the result that is there or not.
     let _ = bell.wait_timeout_while(is_done, limit, |is_done| !*is_done);
     Ok(())

@@ -1,0 +1,50 @@
+//! What a configuration says of keys and groups, made ready for the threads. A
+//! reload makes it anew.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use log::warn;
+
+use crate::access::key_file;
+use fence_virt::auth::Key;
+use fence_virt::config::{AuthConfig, Config, GroupConfig, NamedListener};
+use fence_virt::fence::ListenerName;
+use fence_virt::groups::{Group, Groups};
+use fence_virt::session::Policy;
+
+/// The policy of a listener, with its keys; none for lines, which have no authentication.
+///
+/// # Errors
+///
+/// A sentence with the listener's name, about a key that cannot be used.
+pub(crate) fn policy(listener: &NamedListener) -> Result<Option<Arc<Policy>>, String> {
+    let Some(auth) = listener.config.auth() else { return Ok(None) };
+    let load = |path: &Path| load(&listener.name, path);
+    let (key, old_key) = match auth.needs_key() {
+        true => (load(&auth.key_file)?, auth.old_key_file.as_deref().map(load).transpose()?),
+        false => (Key::new(Vec::new()), None),
+    };
+    let AuthConfig { hash, auth, .. } = *auth;
+    Ok(Some(Arc::new(Policy { hash, auth, key, old_key })))
+}
+
+fn load(name: &ListenerName, path: &Path) -> Result<Key, String> {
+    let loaded = key_file::load(path).map_err(|reason| format!("{name}: {reason}"))?;
+    for warning in &loaded.warnings {
+        warn!("{name}: {warning}");
+    }
+    Ok(loaded.key)
+}
+
+/// The key files that a listener needs.
+pub(crate) fn key_files(auth: &AuthConfig) -> impl Iterator<Item = &Path> {
+    let files = std::iter::once(&auth.key_file).chain(&auth.old_key_file);
+    files.filter(|_| auth.needs_key()).map(|path| path.as_path())
+}
+
+/// The groups of a configuration.
+pub(crate) fn groups(config: &Config) -> Groups {
+    let group = |group: &GroupConfig| Group::new(&group.ips, &group.uuids).only(group.listeners.clone());
+    Groups::new(config.groups.iter().map(group).collect())
+}

@@ -1,0 +1,116 @@
+//! Who asks by vsock or on a line: a CID, the VM that has it, and its name.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::backend::Libvirt;
+use super::fake::{Fake, FakeLink};
+use super::tests::{A, B};
+use crate::backend::{Backend, Permissions};
+use crate::job::tests::{answers, job};
+use crate::watch::{Roster, Running};
+use fence_virt::fence::{Answer, Domain, Operation, Source, Uuid, Verdict};
+use fence_virt::groups::{Group, Groups};
+
+/// A host with the VMs a and b, of which a has CID 3 by the roster, as the run with this number.
+struct Bench {
+    backend: Libvirt<FakeLink>,
+    host: Arc<Fake>,
+}
+
+impl Bench {
+    fn new(ips: &[&str], uuids: &[&str], run: u32) -> Bench {
+        let host = Fake::with(&[("a", A, true), ("b", B, true)]);
+        let link = FakeLink {
+            name: "uri".to_owned(),
+            fake: host.clone(),
+            closed: Cell::new(false),
+            probes: Cell::new(0),
+            inventory: RefCell::new(None),
+        };
+        let owned = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+        let groups = Groups::new(vec![Group::new(&owned(ips), &owned(uuids))]);
+        let domain = Domain { name: "a".to_owned(), uuid: Uuid::parse(A).unwrap() };
+        let roster = Roster::of(3, &Running { domain: Arc::new(domain), run });
+        Bench { backend: Libvirt::new(vec![link], Permissions::new(groups, Some(roster))), host }
+    }
+
+    fn ask(&mut self, cid: u32, operation: Operation, name: &str) -> Answer {
+        self.ask_as(Source::Cid(cid), operation, name)
+    }
+
+    fn ask_as(&mut self, source: Source, operation: Operation, name: &str) -> Answer {
+        let now = Instant::now();
+        let (mut job, mail, _caller) = job(operation, name, now);
+        job.asker = crate::job::Asker::Client {
+            listener: fence_virt::fence::ListenerName::new("vsock", None),
+            source,
+        };
+        self.backend.begin(job, now);
+        answers(&mail).remove(0)
+    }
+
+    fn names(&mut self, cid: u32) -> Vec<String> {
+        match self.ask(cid, Operation::HostList, "") {
+            Answer::HostList(entries) => entries.into_iter().map(|entry| entry.name).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The run that a has in the fake.
+const RUN: u32 = 1;
+
+#[test]
+fn a_group_may_list_the_cid_or_the_vm_that_has_it() {
+    for (ips, uuids) in [(&["3"][..], &["b"][..]), (&[], &[A, "b"]), (&[], &["a", B]), (&["3", "4"], &[A, B])]
+    {
+        let mut bench = Bench::new(ips, uuids, RUN);
+        assert_eq!(bench.ask(3, Operation::Off, "b"), Verdict::Success.into(), "{ips:?} {uuids:?}");
+        assert_eq!(bench.host.runs(B), Some(false));
+        assert!(bench.names(3).contains(&"b".to_owned()));
+    }
+}
+
+#[test]
+fn a_vm_that_has_another_cid_or_stands_in_no_group_is_denied() {
+    let mut bench = Bench::new(&[], &[A, "b"], RUN);
+    assert_eq!(bench.ask(4, Operation::Off, "b"), Verdict::Denied.into());
+    assert_eq!(bench.names(4), [""; 0]);
+    let mut bench = Bench::new(&["7"], &["b"], RUN);
+    assert_eq!(bench.ask(3, Operation::Off, "b"), Verdict::Denied.into());
+    assert_eq!(bench.names(3), [""; 0]);
+    assert_eq!(bench.host.runs(B), Some(true));
+}
+
+#[test]
+fn a_cid_whose_vm_was_started_anew_cannot_be_told() {
+    // Another run, or another VM, may have it by now.
+    let mut bench = Bench::new(&[], &[A, "b"], RUN + 7);
+    assert_eq!(bench.ask(3, Operation::Off, "b"), Verdict::Failure.into());
+    assert_eq!(bench.ask(3, Operation::HostList, ""), Verdict::Failure.into(), "and no empty list");
+    assert_eq!(bench.host.runs(B), Some(true));
+    let mut by_cid = Bench::new(&["3"], &["b"], RUN + 7);
+    assert_eq!(by_cid.ask(3, Operation::Off, "b"), Verdict::Success.into(), "the CID itself is known");
+    assert_eq!(by_cid.names(3), ["b"]);
+}
+
+#[test]
+fn a_name_counts_only_for_the_vm_that_the_backend_knows_by_it() {
+    let asker = |name: &str, uuid: &str| {
+        Source::Domain(Arc::new(Domain { name: name.to_owned(), uuid: Uuid::parse(uuid).unwrap() }))
+    };
+    const STRANGER: &str = "cccccccc-0000-4000-8000-000000000000";
+    let off = |bench: &mut Bench, source| bench.ask_as(source, Operation::Off, "b");
+    let mut bench = Bench::new(&[], &["a", "b"], RUN);
+    assert_eq!(off(&mut bench, asker("a", STRANGER)), Verdict::Denied.into(), "a VM of another libvirt");
+    assert_eq!(off(&mut bench, asker("A", A)), Verdict::Denied.into(), "names of VMs have a case");
+    assert_eq!(bench.host.runs(B), Some(true));
+    assert_eq!(off(&mut bench, asker("a", A)), Verdict::Success.into());
+    let mut by_uuid = Bench::new(&[], &[STRANGER, "b"], RUN);
+    assert_eq!(off(&mut by_uuid, asker("a", STRANGER)), Verdict::Success.into(), "its UUID is listed");
+    let mut broken = Bench::new(&[], &["a", "b"], RUN);
+    *broken.host.broken.borrow_mut() = Some("broken".to_owned());
+    assert_eq!(off(&mut broken, asker("a", A)), Verdict::Failure.into(), "it cannot be told");
+}

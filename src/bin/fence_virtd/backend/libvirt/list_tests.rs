@@ -1,0 +1,59 @@
+//! Lists: of all URIs, and one look for many.
+
+use std::time::Duration;
+
+use super::fake::Fake;
+use super::tests::{A, B, Bench};
+use crate::backend::Backend;
+use crate::job::tests::{answers, job};
+use fence_virt::fence::{Answer, Operation, PowerState, Verdict};
+use fence_virt::groups::Groups;
+
+#[test]
+fn lists_merge_copies_and_miss_only_what_cannot_be_asked() {
+    let hosts = [Fake::with(&[("a", A, false)]), Fake::with(&[("a", A, true), ("b", B, false)])];
+    let mut bench = Bench::new(&hosts, Groups::default());
+    let states: Vec<_> = bench.list().unwrap().into_iter().map(|entry| (entry.name, entry.state)).collect();
+    assert_eq!(states, [("a".into(), PowerState::Running), ("b".into(), PowerState::Off)]);
+    bench.break_host(1);
+    assert_eq!(bench.list().unwrap().len(), 1);
+    bench.break_host(0);
+    assert_eq!(bench.list(), None, "no list instead of an empty one");
+}
+
+#[test]
+fn one_look_serves_all_who_asked_before_it_began() {
+    let second = Duration::from_secs(1);
+    let mut bench = Bench::new(&[Fake::with(&[("a", A, true), ("b", B, false)])], Groups::default());
+    let start = bench.now;
+    // Ten ask, then the worker comes to them, one after the other.
+    let asked: Vec<_> = (0..10).map(|_| job(Operation::HostList, "", start)).collect();
+    for (at, (job, mail, _caller)) in asked.into_iter().enumerate() {
+        bench.backend.begin(job, start + second / 100 * (at as u32 + 1));
+        assert!(matches!(answers(&mail)[..], [Answer::HostList(ref entries)] if entries.len() == 2));
+    }
+    assert_eq!(bench.hosts[0].lists.get(), 1);
+    // Who asks after it began wants to know what is now.
+    bench.now = start + second / 2;
+    assert_eq!(bench.list().unwrap().len(), 2);
+    assert_eq!(bench.hosts[0].lists.get(), 2);
+}
+
+#[test]
+fn no_list_is_older_than_what_was_done() {
+    let mut bench = Bench::new(&[Fake::with(&[("a", A, true)])], Groups::default());
+    let asked_before = bench.now;
+    assert_eq!(bench.list().unwrap()[0].state, PowerState::Running);
+    assert_eq!(bench.ask(Operation::Off, "a"), Verdict::Success);
+    let (job, mail, _caller) = job(Operation::HostList, "", asked_before);
+    bench.backend.begin(job, bench.now);
+    let [Answer::HostList(entries)] = &answers(&mail)[..] else { panic!("a list") };
+    assert_eq!(entries[0].state, PowerState::Off);
+    // Nor is one kept for longer than a second.
+    assert_eq!(bench.list().unwrap().len(), 1);
+    let kept = bench.hosts[0].lists.get();
+    bench.now += Duration::from_secs(1);
+    bench.backend.turn(bench.now);
+    bench.list();
+    assert_eq!(bench.hosts[0].lists.get(), kept + 1);
+}

@@ -1,0 +1,385 @@
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::backend::{DEVSTATUS_LIMIT, Libvirt, RETRY};
+use super::fake::{Fake, FakeLink, Fault};
+use crate::backend::{Backend, Event, Permissions};
+use crate::job::tests::{answers, job};
+use crate::job::{AGE_LIMIT, Caller};
+use crate::libvirt::Undestroyed;
+use crate::listener::Mail;
+use fence_virt::fence::{Answer, HostEntry, Operation, Verdict};
+use fence_virt::groups::{Group, Groups};
+use fence_virt::sys::mailbox::Mailbox;
+
+pub(super) const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
+pub(super) const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
+
+/// A backend over fakes, on a clock of its own.
+pub(super) struct Bench {
+    pub(super) backend: Libvirt<FakeLink>,
+    pub(super) hosts: Vec<Arc<Fake>>,
+    pub(super) now: Instant,
+}
+
+impl Bench {
+    pub(super) fn new(hosts: &[Arc<Fake>], groups: Groups) -> Bench {
+        let link = |(at, fake): (usize, &Arc<Fake>)| FakeLink::new(&format!("uri{at}"), fake);
+        let links = hosts.iter().enumerate().map(link).collect();
+        Bench::with_links(links, hosts, groups)
+    }
+
+    fn with_links(links: Vec<FakeLink>, hosts: &[Arc<Fake>], groups: Groups) -> Bench {
+        Bench {
+            backend: Libvirt::new(links, Permissions::new(groups, None)),
+            hosts: hosts.to_vec(),
+            now: Instant::now(),
+        }
+    }
+
+    fn single(domains: &[(&str, &str, bool)]) -> Bench {
+        Bench::new(&[Fake::with(domains)], Groups::default())
+    }
+
+    pub(super) fn break_host(&self, at: usize) {
+        *self.hosts[at].broken.borrow_mut() = Some("broken".into());
+    }
+
+    pub(super) fn begin(&mut self, operation: Operation, name: &str) -> (Mailbox<Mail>, Caller) {
+        let (job, mail, caller) = job(operation, name, self.now);
+        self.backend.begin(job, self.now);
+        (mail, caller)
+    }
+
+    /// Lets time pass in steps and returns the answers that came.
+    fn wait(&mut self, mail: &Mailbox<Mail>, time: Duration) -> Vec<Answer> {
+        let end = self.now + time;
+        let mut all = answers(mail);
+        while self.now < end {
+            self.now += RETRY;
+            self.backend.turn(self.now);
+            all.extend(answers(mail));
+        }
+        all
+    }
+
+    pub(super) fn ask(&mut self, operation: Operation, name: &str) -> Verdict {
+        let (mail, _) = self.begin(operation, name);
+        match self.wait(&mail, AGE_LIMIT * 2).as_slice() {
+            [Answer::Verdict(verdict)] => *verdict,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn list(&mut self) -> Option<Vec<HostEntry>> {
+        let (mail, _) = self.begin(Operation::HostList, "");
+        match answers(&mail).remove(0) {
+            Answer::HostList(entries) => Some(entries),
+            Answer::Verdict(_) => None,
+        }
+    }
+}
+
+#[test]
+fn the_table_of_answers() {
+    use Operation::{Null, Off, On, Reboot, Status};
+    use Verdict::{Failure, Success};
+    for (operation, running, off, unknown) in [
+        (Off, (Success, Some(false)), (Success, Some(false)), Failure),
+        (On, (Success, Some(true)), (Success, Some(true)), Failure),
+        (Reboot, (Success, Some(true)), (Success, Some(false)), Failure),
+        (Status, (Success, Some(true)), (Verdict::Off, Some(false)), Verdict::Off),
+        (Null, (Failure, Some(true)), (Failure, Some(false)), Failure),
+    ] {
+        for (runs, expected) in [(true, running), (false, off)] {
+            let mut bench = Bench::single(&[("a", A, runs)]);
+            assert_eq!((bench.ask(operation, "a"), bench.hosts[0].runs(A)), expected, "{operation} {runs}");
+            let mut bench = Bench::single(&[("a", A, runs)]);
+            assert_eq!(
+                (bench.ask(operation, A), bench.hosts[0].runs(A)),
+                expected,
+                "{operation} {runs} by UUID"
+            );
+        }
+        assert_eq!(Bench::single(&[("a", A, true)]).ask(operation, "b"), unknown, "{operation} unknown");
+        let mut broken = Bench::single(&[("a", A, true)]);
+        broken.break_host(0);
+        assert_eq!(broken.ask(operation, "a"), Failure, "{operation} with a broken libvirt");
+    }
+}
+
+#[test]
+fn a_reboot_starts_a_persistent_vm_as_defined_and_a_transient_one_from_its_xml() {
+    let mut bench = Bench::single(&[("a", A, true)]);
+    assert_eq!(bench.ask(Operation::Reboot, "a"), Verdict::Success);
+    assert_eq!(*bench.hosts[0].log.borrow(), ["start Persistent"]);
+    let mut bench = Bench::single(&[("a", A, true)]);
+    bench.hosts[0].domains.borrow_mut().get_mut(A).unwrap().is_transient = true;
+    assert_eq!(bench.ask(Operation::Reboot, "a"), Verdict::Success);
+    assert_eq!(*bench.hosts[0].log.borrow(), ["start Transient(\"xml of a\")"]);
+}
+
+#[test]
+fn a_transient_vm_that_vanishes_by_our_destroy_is_off() {
+    let mut bench = Bench::single(&[("a", A, true)]);
+    bench.hosts[0].domains.borrow_mut().get_mut(A).unwrap().is_transient = true;
+    assert_eq!(bench.ask(Operation::Off, "a"), Verdict::Success);
+    assert_eq!(bench.hosts[0].runs(A), None);
+}
+
+#[test]
+fn a_reboot_that_does_not_start_again_was_still_a_fence() {
+    let mut bench = Bench::single(&[("a", A, true)]);
+    bench.hosts[0].starts_fail.set(true);
+    assert_eq!(bench.ask(Operation::Reboot, "a"), Verdict::Success);
+    assert_eq!(bench.hosts[0].runs(A), Some(false));
+    assert_eq!(bench.ask(Operation::On, "a"), Verdict::Failure);
+}
+
+#[test]
+fn never_success_for_a_vm_that_was_not_seen_off() {
+    for (fault, expected) in [
+        (Fault::Destroy(Undestroyed::Refused("denied".into())), Verdict::Failure),
+        (Fault::RefusedAndGone, Verdict::Failure),
+        (Fault::LostAfter, Verdict::Failure),
+        (Fault::StartedAnew, Verdict::Success),
+        (Fault::SaysYes, Verdict::Success),
+        (Fault::Destroy(Undestroyed::Busy("busy".into())), Verdict::Success),
+        (Fault::Destroy(Undestroyed::Dying("busy".into())), Verdict::Success),
+    ] {
+        for operation in [Operation::Off, Operation::Reboot] {
+            let mut bench = Bench::single(&[("a", A, true)]);
+            bench.hosts[0].faults.borrow_mut().push(fault.clone());
+            let verdict = bench.ask(operation, "a");
+            assert_eq!(verdict, expected, "{operation} {fault:?}");
+            let went_off = operation == Operation::Off && !matches!(fault, Fault::StartedAnew);
+            if went_off && verdict == Verdict::Success {
+                assert_eq!(bench.hosts[0].runs(A), Some(false), "{fault:?}: success means off");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_vm_that_stays_busy_is_a_failure_after_the_age_limit() {
+    let mut bench = Bench::single(&[("a", A, true)]);
+    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Destroy(Undestroyed::Busy("busy".into())); 10_000];
+    let (mail, _) = bench.begin(Operation::Off, "a");
+    assert_eq!(bench.wait(&mail, AGE_LIMIT - RETRY), []);
+    assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Success, "others are served meanwhile");
+    assert_eq!(bench.wait(&mail, RETRY), [Verdict::Failure.into()]);
+    let destroys = bench.hosts[0].destroys.get();
+    assert!(destroys > 100, "{destroys}");
+    bench.wait(&mail, AGE_LIMIT);
+    assert_eq!(bench.hosts[0].destroys.get(), destroys, "and nothing is destroyed after it");
+}
+
+#[test]
+fn a_dying_vm_is_looked_at_and_not_destroyed_again_and_again() {
+    let mut bench = Bench::single(&[("a", A, true)]);
+    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Destroy(Undestroyed::Dying("busy".into())); 10_000];
+    let (mail, _) = bench.begin(Operation::Off, "a");
+    assert_eq!(bench.wait(&mail, AGE_LIMIT * 2), [Verdict::Failure.into()]);
+    assert_eq!(bench.hosts[0].destroys.get(), 3, "each destroy may hold the worker for 15 s");
+
+    let mut bench = Bench::single(&[("a", A, true)]);
+    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Dying("busy".into())));
+    let (mail, _) = bench.begin(Operation::Off, "a");
+    assert_eq!(bench.wait(&mail, RETRY), []);
+    bench.hosts[0].domains.borrow_mut().get_mut(A).unwrap().runs = None;
+    assert_eq!(bench.wait(&mail, RETRY), [Verdict::Success.into()], "seen off as soon as it is");
+}
+
+#[test]
+fn a_call_that_took_too_long_is_not_followed_by_a_destroy() {
+    let mut bench = Bench::single(&[("a", A, true)]);
+    // The worker's turn began 30 s ago: the lookup hung since then.
+    bench.now = Instant::now().checked_sub(AGE_LIMIT).unwrap();
+    assert_eq!(bench.ask(Operation::Off, "a"), Verdict::Failure);
+    assert_eq!(bench.hosts[0].destroys.get(), 0);
+}
+
+#[test]
+fn a_retry_ends_when_its_caller_hangs_up() {
+    let mut bench = Bench::single(&[("a", A, true)]);
+    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Destroy(Undestroyed::Busy("busy".into())); 3];
+    let (mail, caller) = bench.begin(Operation::Off, "a");
+    caller.hang_up();
+    assert_eq!(bench.wait(&mail, AGE_LIMIT / 2), [Verdict::Failure.into()]);
+    assert_eq!(bench.hosts[0].destroys.get(), 1);
+    assert_eq!(bench.hosts[0].runs(A), Some(true));
+}
+
+#[test]
+fn a_dying_transient_vm_that_vanishes_is_off() {
+    let mut bench = Bench::single(&[("a", A, true)]);
+    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Dying("busy".into())));
+    let (mail, _) = bench.begin(Operation::Off, "a");
+    bench.hosts[0].domains.borrow_mut().clear();
+    assert_eq!(bench.wait(&mail, RETRY), [Verdict::Success.into()]);
+
+    let mut bench = Bench::single(&[("a", A, true)]);
+    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Busy("migrating".into())));
+    let (mail, _) = bench.begin(Operation::Off, "a");
+    bench.hosts[0].domains.borrow_mut().clear();
+    assert_eq!(bench.wait(&mail, RETRY), [Verdict::Failure.into()], "but not one that was only busy");
+}
+
+#[test]
+fn a_dead_uri_makes_an_unknown_vm_a_failure_and_never_off() {
+    for operation in [Operation::Off, Operation::Reboot, Operation::On, Operation::Status] {
+        let mut bench = Bench::new(&[Fake::with(&[]), Fake::with(&[("b", B, true)])], Groups::default());
+        bench.break_host(0);
+        assert_eq!(bench.ask(operation, "a"), Verdict::Failure, "{operation}");
+        assert_eq!(bench.ask(operation, "b"), Verdict::Success, "{operation}: found elsewhere");
+    }
+}
+
+#[test]
+fn a_vm_last_seen_at_a_dead_uri_is_not_off_because_a_copy_is() {
+    let both = || [Fake::with(&[("a", A, true)]), Fake::with(&[("a", A, false)])];
+    for operation in [Operation::Off, Operation::Reboot, Operation::On, Operation::Status] {
+        let mut bench = Bench::new(&both(), Groups::default());
+        assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Success);
+        bench.break_host(0);
+        assert_eq!(bench.ask(operation, "a"), Verdict::Failure, "{operation}");
+        assert_eq!(bench.ask(operation, A), Verdict::Failure, "{operation} by UUID");
+    }
+}
+
+#[test]
+fn what_a_keeper_saw_before_its_uri_died_counts_too() {
+    let hosts = [Fake::with(&[]), Fake::with(&[("a", A, false)])];
+    let link = |at: usize, inventory: Option<Vec<(String, String)>>| FakeLink {
+        name: format!("uri{at}"),
+        fake: hosts[at].clone(),
+        closed: Cell::new(at == 0),
+        probes: Cell::new(0),
+        inventory: RefCell::new(inventory),
+    };
+    for (seen, expected) in [(A, Verdict::Failure), (B, Verdict::Success)] {
+        hosts[1].domains.borrow_mut().get_mut(A).unwrap().runs = Some(7);
+        let links = vec![link(0, Some(vec![(seen.into(), "x".into())])), link(1, None)];
+        let mut bench = Bench::with_links(links, &hosts, Groups::default());
+        assert_eq!(bench.ask(Operation::Off, "a"), expected, "{seen}");
+        assert_eq!(hosts[1].runs(A), Some(false), "what can be reached is destroyed all the same");
+    }
+}
+
+#[test]
+fn a_copy_that_is_off_says_nothing_of_a_uri_that_is_silent() {
+    for operation in [Operation::Off, Operation::Reboot, Operation::On, Operation::Status] {
+        // It never was seen at uri0; it may have come there since.
+        let hosts = [Fake::with(&[]), Fake::with(&[("a", A, false)])];
+        let mut bench = Bench::new(&hosts, Groups::default());
+        bench.break_host(0);
+        assert_eq!(bench.ask(operation, "a"), Verdict::Failure, "{operation}");
+        assert_eq!(bench.hosts[1].runs(A), Some(false), "{operation}: and nothing is started");
+    }
+}
+
+#[test]
+fn a_vm_that_moved_is_no_longer_looked_for_where_it_was() {
+    let hosts = [Fake::with(&[("a", A, true)]), Fake::with(&[])];
+    let mut bench = Bench::new(&hosts, Groups::default());
+    assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Success);
+    let moved = bench.hosts[0].domains.borrow_mut().remove(A).unwrap();
+    bench.hosts[1].domains.borrow_mut().insert(A.into(), moved);
+    assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Success);
+    bench.break_host(0);
+    assert_eq!(bench.ask(Operation::Off, "a"), Verdict::Success);
+    assert_eq!(bench.hosts[1].runs(A), Some(false));
+}
+
+#[test]
+fn a_vm_started_anew_counts_as_off_only_after_our_destroy() {
+    let mut bench = Bench::single(&[("a", A, true)]);
+    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Busy("busy".into())));
+    let (mail, _) = bench.begin(Operation::Off, "a");
+    bench.hosts[0].domains.borrow_mut().get_mut(A).unwrap().runs = Some(99);
+    assert_eq!(bench.wait(&mail, RETRY), [Verdict::Success.into()]);
+    assert_eq!((bench.hosts[0].destroys.get(), bench.hosts[0].runs(A)), (2, Some(false)));
+}
+
+#[test]
+fn every_copy_is_destroyed_and_the_one_that_ran_starts_again() {
+    let hosts =
+        || [Fake::with(&[("a", A, false)]), Fake::with(&[("a", A, true)]), Fake::with(&[("a", A, true)])];
+    let mut bench = Bench::new(&hosts(), Groups::default());
+    assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Success);
+    assert_eq!(bench.ask(Operation::Off, "a"), Verdict::Success);
+    assert!(bench.hosts.iter().all(|host| host.runs(A) == Some(false)));
+    assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Off);
+    assert_eq!(bench.ask(Operation::On, "a"), Verdict::Failure, "nobody can tell where");
+
+    let mut bench = Bench::new(&hosts(), Groups::default());
+    assert_eq!(bench.ask(Operation::Reboot, "a"), Verdict::Success);
+    let runs: Vec<_> = bench.hosts.iter().map(|host| host.runs(A)).collect();
+    assert_eq!(runs, [Some(false), Some(true), Some(false)]);
+}
+
+#[test]
+fn one_copy_that_does_not_go_off_is_a_failure_though_the_others_do() {
+    let hosts = [Fake::with(&[("a", A, true)]), Fake::with(&[("a", A, true)])];
+    hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Refused("denied".into())));
+    let mut bench = Bench::new(&hosts, Groups::default());
+    assert_eq!(bench.ask(Operation::Reboot, "a"), Verdict::Failure);
+    let runs: Vec<_> = bench.hosts.iter().map(|host| host.runs(A)).collect();
+    assert_eq!(runs, [Some(true), Some(false)], "and nothing is started again");
+}
+
+#[test]
+fn a_name_of_two_vms_is_refused() {
+    let mut bench =
+        Bench::new(&[Fake::with(&[("a", A, true)]), Fake::with(&[("a", B, true)])], Groups::default());
+    assert_eq!(bench.ask(Operation::Off, "a"), Verdict::Failure);
+    assert_eq!(bench.hosts.iter().map(|host| host.destroys.get()).sum::<usize>(), 0);
+    assert_eq!(bench.ask(Operation::Off, B), Verdict::Success);
+    bench.break_host(1);
+    assert_eq!(bench.ask(Operation::Off, "a"), Verdict::Failure, "also while one of them cannot be asked");
+}
+
+#[test]
+fn groups_know_a_vm_by_either_name() {
+    let groups = |uuid: &str| Groups::new(vec![Group::new(&["192.0.2.1".into()], &[uuid.into()])]);
+    for (listed, allowed) in [("a", true), (A, true), ("b", false)] {
+        for asked in ["a", A] {
+            let mut bench = Bench::new(&[Fake::with(&[("a", A, true)])], groups(listed));
+            let expected = if allowed { Verdict::Success } else { Verdict::Denied };
+            assert_eq!(bench.ask(Operation::Off, asked), expected, "{listed} {asked}");
+            assert_eq!(bench.hosts[0].runs(A), Some(!allowed));
+        }
+    }
+    let mut bench = Bench::new(&[Fake::with(&[("a", A, true), ("b", B, true)])], groups("a"));
+    assert_eq!(bench.ask(Operation::Status, "c"), Verdict::Denied, "unknown and not listed");
+    let names: Vec<_> = bench.list().unwrap().into_iter().map(|entry| entry.name).collect();
+    assert_eq!(names, ["a"]);
+    let mut bench = Bench::new(&[Fake::with(&[])], groups("c"));
+    assert_eq!(bench.ask(Operation::Status, "c"), Verdict::Off, "unknown but listed");
+    bench.break_host(0);
+    assert_eq!(bench.ask(Operation::Off, "x"), Verdict::Failure, "who cannot be looked up is not denied");
+}
+
+#[test]
+fn devstatus_is_success_at_the_first_answer_and_failure_at_the_limit() {
+    let hosts = [Fake::with(&[]), Fake::with(&[])];
+    let mut bench = Bench::new(&hosts, Groups::default());
+    let (mail, _) = bench.begin(Operation::Devstatus, "");
+    assert_eq!(answers(&mail), []);
+    bench.backend.event(Event::Probed { uri: 0, outcome: Err("dead".into()) }, bench.now);
+    assert_eq!(answers(&mail), []);
+    bench.backend.event(Event::Probed { uri: 1, outcome: Ok(()) }, bench.now);
+    assert_eq!(answers(&mail), [Verdict::Success.into()]);
+
+    let (first, _) = bench.begin(Operation::Devstatus, "");
+    let (second, _) = bench.begin(Operation::Devstatus, "");
+    assert_eq!(bench.wait(&first, DEVSTATUS_LIMIT), [Verdict::Failure.into()]);
+    assert_eq!(answers(&second), [Verdict::Failure.into()]);
+
+    let (mail, _) = bench.begin(Operation::Devstatus, "");
+    for uri in 0..2 {
+        bench.backend.event(Event::Probed { uri, outcome: Err("dead".into()) }, bench.now);
+    }
+    assert_eq!(answers(&mail), [Verdict::Failure.into()], "all dead: no need to wait");
+}

@@ -1,0 +1,242 @@
+//! The backend with a hypervisor in memory, and a group that says what a test says.
+
+use super::*;
+use crate::access::Permissions;
+use crate::backend::libvirt::fake::{Fake, FakeLink};
+use crate::cpg::fake::FakeGroup;
+use crate::job::tests::{answers, job};
+use crate::listener::Mail;
+use fence_virt::fence::{Domain, PowerState, Uuid};
+use fence_virt::groups::{Group, Groups};
+use fence_virt::routing::{LocalVm, MembershipChange, Names, Peer, Rules, TELL_LIMIT, Unknown};
+use fence_virt::sys::mailbox::Mailbox;
+use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage};
+
+const OWN: &str = "02020202-0202-0202-0202-020202020202";
+const OTHER: &str = "01010101-0101-0101-0101-010101010101";
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Node 2 of two, with the VM vm2, which runs.
+struct Bench {
+    backend: Cpg<FakeLink>,
+    group: FakeGroup,
+    host: std::sync::Arc<Fake>,
+    now: Instant,
+}
+
+fn peer(node: u32) -> Peer {
+    Peer { node, pid: node }
+}
+
+impl Bench {
+    fn new(groups: Groups) -> Bench {
+        let host = Fake::with(&[("vm2", OWN, true)]);
+        let permissions = Permissions::new(groups, None);
+        let libvirt = Libvirt::new(vec![FakeLink::new("uri", &host)], permissions);
+        let (group, link) = FakeGroup::new();
+        let rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
+        let backend = Cpg::new(libvirt, link, Router::new(rules, 1, 1));
+        let mut bench = Bench { backend, group, host, now: Instant::now() };
+        let uuid = Uuid::parse(OWN).unwrap();
+        let vm = LocalVm { name: "vm2".to_owned(), uuid, state: PowerState::Running, is_active: true };
+        bench.backend.event(Event::Vms { uri: 0, seen: Seen::All(vec![vm]) }, bench.now);
+        let members = vec![peer(1), peer(2)];
+        let change = MembershipChange { members: members.clone(), left: Vec::new(), joined: members };
+        let votes = Tidings::Votes { is_quorate: true, nodes: vec![1, 2] };
+        bench.hear(vec![Tidings::Joined(peer(2)), Tidings::Changed(change), votes]);
+        bench
+    }
+
+    /// The worker's turn, with what it has to carry out.
+    fn turn(&mut self) {
+        self.backend.turn(self.now);
+        while let Some(job) = self.backend.job() {
+            self.backend.begin(job, self.now);
+            self.backend.turn(self.now);
+        }
+    }
+
+    fn hear(&mut self, tidings: Vec<Tidings>) {
+        self.group.tell(tidings);
+        self.turn();
+    }
+
+    fn says(&mut self, message: &ClusterMessage) {
+        let (at, bytes) = (self.now, message.encode().to_vec());
+        self.hear(vec![Tidings::Message { from: peer(1), bytes, at, is_old: false }]);
+    }
+
+    /// Node 1 is of this suite, and tells that vm1 runs there.
+    fn tells_all(&mut self) {
+        self.says(&ClusterMessage::Hello { is_complete: false });
+        let domain = Domain { name: "vm1".to_owned(), uuid: Uuid::parse(OTHER).unwrap() };
+        let (owner, state) = (1, PowerState::Running);
+        self.says(&ClusterMessage::Store(Advertisement { domain, owner, state, is_active: true }));
+        self.says(&ClusterMessage::Hello { is_complete: true });
+    }
+
+    fn passes(&mut self, time: Duration) {
+        self.now += time;
+        self.group.turns();
+        self.turn();
+    }
+
+    fn asks(&mut self, operation: Operation, name: &str) -> Mailbox<Mail> {
+        let (job, mail, _) = job(operation, name, self.now);
+        self.group.turns();
+        self.backend.begin(job, self.now);
+        self.turn();
+        mail
+    }
+
+    fn calls(&self) -> Vec<ClusterCall> {
+        let call = |message| if let ClusterMessage::Request(call) = message { Some(call) } else { None };
+        self.group.sent().into_iter().filter_map(call).collect()
+    }
+}
+
+fn verdicts(mail: &Mailbox<Mail>) -> Vec<Verdict> {
+    let verdict = |answer| if let Answer::Verdict(verdict) = answer { verdict } else { panic!("a list") };
+    answers(mail).into_iter().map(verdict).collect()
+}
+
+#[test]
+fn a_request_goes_to_the_other_host_and_its_reply_to_the_client() {
+    let mut bench = Bench::new(Groups::default());
+    bench.tells_all();
+    let mail = bench.asks(Operation::Off, "vm1");
+    let calls = bench.calls();
+    let [call] = calls.as_slice() else { panic!("{calls:?}") };
+    assert_eq!((call.target, call.operation, verdicts(&mail)), (1, Operation::Off, vec![]));
+    bench.says(&ClusterMessage::Reply { call: ClusterCall { target: 2, ..call.clone() }, response: 0 });
+    assert_eq!(verdicts(&mail), [Verdict::Success]);
+}
+
+#[test]
+fn a_request_of_the_other_host_is_carried_out_here() {
+    let mut bench = Bench::new(Groups::default());
+    bench.tells_all();
+    bench.group.sent();
+    let call = ClusterCall {
+        number: 5,
+        target: 2,
+        name: OWN.to_owned(),
+        operation: Operation::Off,
+        client_number: 0,
+    };
+    bench.says(&ClusterMessage::Request(call));
+    assert_eq!(bench.host.runs(OWN), Some(false));
+    let sent = bench.group.sent();
+    assert!(
+        matches!(
+            sent.as_slice(),
+            [ClusterMessage::Reply { call: ClusterCall { number: 5, .. }, response: 0 }]
+        ),
+        "{sent:?}"
+    );
+}
+
+#[test]
+fn what_is_here_is_done_here_and_nobody_is_told_of_it() {
+    let mut bench = Bench::new(Groups::default());
+    bench.tells_all();
+    bench.group.sent();
+    let mail = bench.asks(Operation::Status, "vm2");
+    assert_eq!((verdicts(&mail), bench.group.sent()), (vec![Verdict::Success], vec![]));
+}
+
+#[test]
+fn a_list_waits_for_the_last_host_to_tell() {
+    let mut bench = Bench::new(Groups::default());
+    let mail = bench.asks(Operation::HostList, "-");
+    bench.passes(SECOND);
+    assert_eq!(answers(&mail), []);
+    assert!(bench.backend.deadline().is_some_and(|at| at > bench.now), "and the worker rests");
+    bench.tells_all();
+    let all = answers(&mail);
+    let [Answer::HostList(entries)] = all.as_slice() else { panic!("{all:?}") };
+    let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(names, ["vm1", "vm2"]);
+}
+
+#[test]
+fn a_list_does_not_wait_for_ever_for_a_corosync_that_hangs() {
+    let mut bench = Bench::new(Groups::default());
+    bench.tells_all();
+    bench.group.hangs(10_000);
+    let (job, mail, _) = job(Operation::HostList, "-", bench.now);
+    bench.backend.begin(job, bench.now);
+    for _ in 0..20 {
+        assert_eq!(answers(&mail), []);
+        assert!(bench.backend.deadline().is_some_and(|at| at > bench.now), "the worker rests");
+        bench.now += SECOND;
+        bench.turn();
+    }
+    bench.now += ANSWER_LIMIT;
+    bench.turn();
+    assert_eq!(verdicts(&mail), [Verdict::Failure]);
+}
+
+#[test]
+fn monitor_fails_without_the_group() {
+    let mut bench = Bench::new(Groups::default());
+    let mail = bench.asks(Operation::Devstatus, "-");
+    assert_eq!(verdicts(&mail), [], "libvirt is asked");
+    bench.group.hangs(10_000);
+    let (job, mail, _) = job(Operation::Devstatus, "-", bench.now);
+    bench.backend.begin(job, bench.now);
+    assert_eq!(verdicts(&mail), [Verdict::Failure]);
+    bench.hear(vec![Tidings::Lost("corosync has ended".to_owned())]);
+    for operation in [Operation::Devstatus, Operation::HostList, Operation::Status, Operation::Off] {
+        let mail = bench.asks(operation, "vm2");
+        assert_eq!(verdicts(&mail), [Verdict::Failure], "{operation}");
+    }
+    assert_eq!(bench.host.runs(OWN), Some(true));
+}
+
+#[test]
+fn a_group_that_has_the_uuid_alone_permits_the_name_when_the_vm_is_told() {
+    let group = Group::new(&["192.0.2.1".to_owned()], &[OTHER.to_owned()]);
+    let mut bench = Bench::new(Groups::new(vec![group]));
+    let mail = bench.asks(Operation::Off, "vm1");
+    assert_eq!(verdicts(&mail), [], "it is not told yet");
+    bench.tells_all();
+    let calls = bench.calls();
+    let off = calls.iter().filter(|call| call.operation == Operation::Off);
+    assert_eq!((verdicts(&mail), off.count()), (vec![], 1), "now it is asked for");
+    let mail = bench.asks(Operation::Off, "vm2");
+    assert_eq!(verdicts(&mail), [Verdict::Denied]);
+
+    let group = Group::new(&["192.0.2.1".to_owned()], &[OTHER.to_owned()]);
+    let mut bench = Bench::new(Groups::new(vec![group]));
+    let mail = bench.asks(Operation::Off, "vm1");
+    bench.passes(TELL_LIMIT);
+    assert_eq!(verdicts(&mail), [Verdict::Denied], "nobody has told it");
+}
+
+#[test]
+fn a_crowd_of_questions_does_not_hold_the_worker() {
+    let mut bench = Bench::new(Groups::default());
+    bench.tells_all();
+    let ask = |number| {
+        let (target, name) = (u32::MAX, format!("nosuch{number}"));
+        let call = ClusterCall { number, target, name, operation: Operation::Status, client_number: 0 };
+        let bytes = ClusterMessage::Request(call).encode().to_vec();
+        Tidings::Message { from: peer(3), bytes, at: bench.now, is_old: false }
+    };
+    let members = vec![peer(1), peer(2), peer(3)];
+    let change = MembershipChange { members, left: Vec::new(), joined: vec![peer(3)] };
+    let crowd = (0..500).map(ask).collect();
+    bench.hear(vec![Tidings::Changed(change)]);
+    bench.now += TELL_LIMIT;
+    bench.group.tell(crowd);
+    bench.backend.turn(bench.now);
+    assert!(bench.backend.deadline().is_some_and(|at| at <= Instant::now()), "there is more to do");
+    let before = bench.host.finds();
+    assert!(before < 200, "{before} lookups in one turn");
+    for _ in 0..20 {
+        bench.group.turns();
+        bench.backend.turn(bench.now);
+    }
+    assert_eq!(bench.host.finds(), 500, "and in the end all are looked up");
+}

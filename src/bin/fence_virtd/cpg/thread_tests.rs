@@ -1,0 +1,291 @@
+//! The thread beside a corosync that does as a test says.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::cpg::membership::{Engine, Seat};
+use fence_virt::sys::corosync::{Error, Heard};
+
+const TRY_AGAIN: i32 = 6;
+const LOST: i32 = 2;
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What the test says, and what it sees.
+#[derive(Default)]
+struct Script {
+    joins: usize,
+    /// What joining says, if not that it has worked.
+    refuses_to_join: Option<i32>,
+    /// What sending says.
+    refuses_to_send: Option<i32>,
+    /// How long a send takes.
+    send_takes: Duration,
+    /// What is said while something is sent.
+    comes_meanwhile: Vec<u32>,
+    is_lost: bool,
+    is_frozen: bool,
+    to_hear: VecDeque<u32>,
+    /// How often something was to be sent.
+    attempts: usize,
+    sent: Vec<u8>,
+    has_left: bool,
+}
+
+#[derive(Clone, Default)]
+struct Fake(Arc<(Mutex<Script>, Condvar)>);
+
+impl Fake {
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.0.0.lock().unwrap()
+    }
+
+    fn pause(&self, how_long: Duration) {
+        drop(self.0.1.wait_timeout_while(self.script(), how_long, |_| true).unwrap());
+    }
+
+    /// Waits until something is so.
+    fn until(&self, what: &str, is_so: impl Fn(&Script) -> bool) {
+        let waited = self.0.1.wait_timeout_while(self.script(), LIMIT, |script| !is_so(script)).unwrap();
+        assert!(!waited.1.timed_out(), "{what}");
+    }
+}
+
+struct FakeSeat {
+    fake: Fake,
+    /// One that is always readable, so that the thread turns, and one that never is.
+    fds: (UnixStream, UnixStream),
+}
+
+impl Engine for Fake {
+    type Seat = FakeSeat;
+
+    fn join(&self) -> Result<FakeSeat, Error> {
+        let mut script = self.script();
+        if let Some(code) = script.refuses_to_join {
+            return Err(Error::new("cpg_join", code));
+        }
+        script.joins += 1;
+        let (mut near, far) = UnixStream::pair().unwrap();
+        near.write_all(b"x").unwrap();
+        Ok(FakeSeat { fake: self.clone(), fds: (far, near) })
+    }
+}
+
+impl Seat for FakeSeat {
+    fn peer(&self) -> Peer {
+        Peer { node: 7, pid: 70 }
+    }
+
+    fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.fds.0.as_fd(), self.fds.1.as_fd()]
+    }
+
+    fn dispatch(&mut self, limit: usize, heard: &mut Vec<Heard>) -> Result<bool, Error> {
+        self.fake.pause(Duration::from_millis(1));
+        self.fake.0.1.notify_all();
+        let mut script = self.fake.script();
+        for _ in 0..limit {
+            let Some(node) = script.to_hear.pop_front() else { break };
+            let bytes = vec![0; MESSAGE_LEN];
+            heard.push(Heard::Message { node, pid: 1, bytes, length: MESSAGE_LEN });
+        }
+        match std::mem::take(&mut script.is_lost) {
+            true => Err(Error::new("cpg_dispatch", LOST)),
+            false => Ok(script.to_hear.is_empty()),
+        }
+    }
+
+    fn send(&mut self, message: &[u8]) -> Result<(), Error> {
+        let pause = self.fake.script().send_takes;
+        self.fake.pause(pause);
+        self.fake.0.1.notify_all();
+        let mut script = self.fake.script();
+        script.attempts += 1;
+        if let Some(code) = script.refuses_to_send {
+            return Err(Error::new("cpg_mcast_joined", code));
+        }
+        script.sent.push(message[0]);
+        let meanwhile = std::mem::take(&mut script.comes_meanwhile);
+        script.to_hear.extend(meanwhile);
+        Ok(())
+    }
+
+    fn await_answer(&mut self) -> Result<(), Error> {
+        while self.fake.script().is_frozen {
+            self.fake.pause(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    fn leave(self) {
+        self.fake.script().has_left = true;
+    }
+}
+
+struct Bench {
+    fake: Fake,
+    thread: GroupThread,
+    link: GroupLink,
+    first: First,
+    heard: VecDeque<Tidings>,
+    _worker: Receiver<Message>,
+}
+
+fn bench(fake: Fake) -> Bench {
+    let (sender, worker) = bounded(16);
+    let (thread, link, first) = start(fake.clone(), &sender).unwrap();
+    Bench { fake, thread, link, first, heard: VecDeque::new(), _worker: worker }
+}
+
+impl Bench {
+    fn joined() -> Bench {
+        let mut bench = bench(Fake::default());
+        assert_eq!(bench.first.recv_timeout(LIMIT), Ok(Ok(())));
+        assert!(matches!(bench.next(), Tidings::Joined(Peer { node: 7, pid: 70 })));
+        bench
+    }
+
+    /// What is heard next.
+    fn next(&mut self) -> Tidings {
+        let end = Instant::now() + LIMIT;
+        loop {
+            self.heard.extend(self.link.fetch().unwrap());
+            if let Some(tidings) = self.heard.pop_front() {
+                return tidings;
+            }
+            assert!(Instant::now() < end, "nothing is heard");
+            self.fake.pause(Duration::from_millis(1));
+        }
+    }
+
+    fn send(&self, mark: u8, expires: Option<Instant>) {
+        self.link.send(Outgoing { bytes: [mark; MESSAGE_LEN], expires });
+    }
+
+    fn stop(self) -> Fake {
+        self.thread.stop(Instant::now() + LIMIT);
+        self.fake
+    }
+}
+
+#[test]
+fn what_corosync_does_not_take_is_sent_later_in_its_order() {
+    let bench = Bench::joined();
+    bench.fake.script().refuses_to_send = Some(TRY_AGAIN);
+    (1..=3).for_each(|mark| bench.send(mark, None));
+    bench.fake.until("it is not tried again", |script| script.attempts > 3);
+    assert!(bench.fake.script().sent.is_empty());
+    bench.fake.script().refuses_to_send = None;
+    bench.fake.until("it is not sent", |script| script.sent == [1, 2, 3]);
+}
+
+#[test]
+fn what_has_expired_comes_back() {
+    let mut bench = Bench::joined();
+    bench.fake.script().refuses_to_send = Some(TRY_AGAIN);
+    bench.send(1, Some(Instant::now() + Duration::from_millis(30)));
+    bench.send(2, Some(Instant::now() + LIMIT));
+    bench.send(3, None);
+    let Tidings::Unsent(bytes) = bench.next() else { panic!("it does not come back") };
+    assert_eq!((bytes[0], bench.fake.script().sent.len()), (1, 0));
+    bench.fake.script().refuses_to_send = None;
+    bench.fake.until("the others are not sent", |script| script.sent == [2, 3]);
+    assert!(bench.link.has_room());
+}
+
+#[test]
+fn what_was_for_a_group_that_is_lost_is_not_sent_into_the_next() {
+    let mut bench = Bench::joined();
+    bench.fake.script().is_lost = true;
+    bench.fake.until("it does not join again", |script| script.joins == 2);
+    // The worker has not heard of the loss yet.
+    bench.send(1, None);
+    assert!(matches!(bench.next(), Tidings::Lost(reason) if reason.contains("corosync is not running")));
+    assert!(matches!(bench.next(), Tidings::Joined(_)));
+    bench.send(2, None);
+    bench.fake.until("nothing is sent", |script| script.sent == [2]);
+}
+
+#[test]
+fn it_joins_as_soon_as_corosync_is_there() {
+    let fake = Fake::default();
+    fake.script().refuses_to_join = Some(LOST);
+    let mut bench = bench(fake);
+    let first = bench.first.recv_timeout(LIMIT).unwrap();
+    assert!(first.unwrap_err().contains("corosync is not running"));
+    assert!(matches!(bench.next(), Tidings::Lost(_)));
+    bench.fake.script().refuses_to_join = None;
+    while !matches!(bench.next(), Tidings::Joined(_)) {}
+}
+
+#[test]
+fn the_last_words_are_said_before_it_leaves() {
+    let bench = Bench::joined();
+    bench.fake.script().refuses_to_send = Some(TRY_AGAIN);
+    bench.send(1, None);
+    let fake = bench.fake.clone();
+    let later = thread::spawn(move || {
+        fake.until("it is not tried again", |script| script.attempts > 20);
+        let mut script = fake.script();
+        assert!(!script.has_left);
+        script.refuses_to_send = None;
+    });
+    let fake = bench.stop();
+    later.join().unwrap();
+    let script = fake.script();
+    assert_eq!((script.sent.as_slice(), script.has_left), ([1].as_slice(), true));
+}
+
+#[test]
+fn a_frozen_corosync_is_noticed_though_nothing_is_sent() {
+    let bench = Bench::joined();
+    assert!(!bench.link.is_silent());
+    bench.fake.script().is_frozen = true;
+    let end = Instant::now() + LIMIT;
+    while !bench.link.is_silent() {
+        assert!(Instant::now() < end, "it is not noticed");
+        bench.fake.pause(Duration::from_millis(5));
+    }
+    assert!(bench.link.is_behind(), "nor is anything judged meanwhile");
+    bench.fake.script().is_frozen = false;
+    while bench.link.is_silent() {
+        assert!(Instant::now() < end, "it is silent for ever");
+        bench.fake.pause(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_worker_that_does_not_fetch_loses_nothing() {
+    let mut bench = Bench::joined();
+    const COUNT: u32 = 100_000;
+    bench.fake.script().to_hear.extend(0..COUNT);
+    let is_full = |link: &GroupLink| link.tidings.is_full();
+    let end = Instant::now() + LIMIT;
+    while !is_full(&bench.link) {
+        assert!(Instant::now() < end, "it does not read");
+        bench.fake.pause(Duration::from_millis(1));
+    }
+    assert!(bench.fake.script().to_hear.len() > 50_000, "no more is read than can be kept");
+    assert!(bench.link.is_behind());
+    for expected in 0..COUNT {
+        let Tidings::Message { from, is_old, .. } = bench.next() else { panic!("something else") };
+        assert_eq!((from.node, is_old), (expected, false));
+    }
+}
+
+#[test]
+fn what_was_there_while_it_could_not_read_may_be_old() {
+    let mut bench = Bench::joined();
+    bench.fake.script().send_takes = PAUSE_MAX + Duration::from_millis(200);
+    bench.fake.script().comes_meanwhile.push(1);
+    bench.send(1, None);
+    let Tidings::Message { is_old: true, .. } = bench.next() else { panic!("it is young") };
+    bench.fake.script().to_hear.push_back(2);
+    let Tidings::Message { is_old: false, .. } = bench.next() else { panic!("it is old") };
+}

@@ -1,0 +1,13 @@
+//! libvirt: connections, domains, events and errors.
+
+#[allow(unsafe_code)]
+mod callbacks;
+mod connected_host;
+mod connection;
+mod host;
+#[allow(unsafe_code)]
+mod silence;
+
+pub(crate) use callbacks::{Notice, Subscription};
+pub(crate) use connection::{Connection, Failed, Handle, begin, failed};
+pub(crate) use host::{Condition, Definition, Found, Host, Link, Undestroyed};

@@ -1,0 +1,259 @@
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::*;
+use crate::job::{Job, Stale};
+use crate::listener::posting::JOBS_MAX;
+use crate::worker::Message;
+use fence_virt::auth::{HashKind, Key};
+use fence_virt::fence::{Operation, Target};
+use fence_virt::history::HOLD;
+use fence_virt::sys::mailbox::{Mailbox, mailbox};
+use fence_virt::wire::{FAMILY_IPV4, Packet};
+
+fn stream(socket: TcpStream) -> Stream {
+    socket.set_nonblocking(true).unwrap();
+    Stream::connected_by(socket)
+}
+
+/// Sessions whose jobs nobody takes but the test, on a clock of its own.
+struct World {
+    sessions: Sessions,
+    jobs: Receiver<Message>,
+    mail: Mailbox<Mail>,
+    now: Instant,
+}
+
+impl World {
+    fn new(queue: usize) -> World {
+        let policy =
+            Policy { hash: HashKind::None, auth: HashKind::None, key: Key::new(Vec::new()), old_key: None };
+        let (address, mail) = mailbox().unwrap();
+        let (outlet, jobs) = bounded(queue);
+        let sessions = Sessions::new(
+            Arc::new(Counts::new(ListenerName::new("tcp", None))),
+            Arc::new(policy),
+            outlet,
+            address,
+        );
+        World { sessions, jobs, mail, now: Instant::now() }
+    }
+
+    /// A client that is connected and has sent these bytes, all of them read.
+    fn client(&mut self, bytes: &[u8]) -> TcpStream {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client.write_all(bytes).unwrap();
+        let (socket, peer) = listener.accept().unwrap();
+        self.sessions.accept(stream(socket), Source::ip(peer.ip()), self.now);
+        self.deliver();
+        client
+    }
+
+    /// Waits until a session is ready, attends to it, and delivers the mail.
+    fn turn(&mut self) {
+        let mut set = PollSet::new();
+        let slots = self.sessions.register(&mut set);
+        set.wait(Some(Duration::from_secs(10))).unwrap();
+        let ready: Vec<_> = slots.iter().map(|&(id, slot)| (id, set.ready(slot))).collect();
+        drop(set);
+        for (id, ready) in ready.into_iter().filter(|(_, ready)| ready.any()) {
+            self.sessions.attend(id, ready, self.now);
+        }
+        self.deliver();
+    }
+
+    fn deliver(&mut self) {
+        for mail in self.mail.take() {
+            if let Mail::Answered { session, answer, report } = mail {
+                self.sessions.answered(session, &answer, &report, self.now);
+            }
+        }
+    }
+
+    fn job(&mut self) -> Job {
+        match self.jobs.try_recv().unwrap() {
+            Message::Job(job) => job,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn answer_job(&mut self) {
+        self.job().finish(Verdict::Success, "done");
+        self.deliver();
+    }
+}
+
+fn packet(seqno: u32) -> Packet {
+    let target = Target::new(b"node1").unwrap();
+    Packet {
+        request: Request { operation: Operation::Off, target, seqno },
+        hash: HashKind::None,
+        address_len: 0,
+        flags: 0,
+        address: [0; 28],
+        port: 0,
+        random: [0; 6],
+        family: 0,
+        digest: [0; 64],
+    }
+}
+
+fn rest(client: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    client.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn a_twin_is_dropped_while_the_worker_has_it_and_ten_seconds_after() {
+    let mut world = World::new(8);
+    let mut first = world.client(&packet(1).encode());
+    assert_eq!(rest(&mut world.client(&packet(1).encode())), [], "while the worker has it");
+    world.now += HOLD * 3;
+    assert_eq!(rest(&mut world.client(&packet(1).encode())), [], "however long that takes");
+    world.answer_job();
+    assert_eq!(rest(&mut first), [0]);
+    world.now += HOLD - Duration::from_millis(1);
+    assert_eq!(rest(&mut world.client(&packet(1).encode())), [], "shortly after");
+    world.now += Duration::from_millis(1);
+    let mut later = world.client(&packet(1).encode());
+    world.answer_job();
+    assert_eq!(rest(&mut later), [0], "10 s after it");
+    assert!(world.jobs.is_empty());
+}
+
+#[test]
+fn a_full_queue_is_a_failure_at_once_and_may_be_tried_again() {
+    let mut world = World::new(1);
+    let mut first = world.client(&packet(1).encode());
+    assert_eq!(rest(&mut world.client(&packet(2).encode())), [1]);
+    world.answer_job();
+    assert_eq!(rest(&mut first), [0]);
+    let mut again = world.client(&packet(2).encode());
+    world.answer_job();
+    assert_eq!(rest(&mut again), [0]);
+}
+
+#[test]
+fn a_client_that_hangs_up_is_gone_for_the_worker() {
+    let mut world = World::new(8);
+    let client = world.client(&packet(1).encode());
+    let job = world.job();
+    assert_eq!(job.stale(world.now), None);
+    drop(client);
+    world.turn();
+    assert_eq!(job.stale(world.now), Some(Stale::HungUp));
+    assert!(world.sessions.is_empty());
+}
+
+#[test]
+fn a_client_that_talks_on_is_gone_for_the_worker() {
+    let mut world = World::new(8);
+    let mut client = world.client(&packet(1).encode());
+    let job = world.job();
+    client.write_all(&[1]).unwrap();
+    world.turn();
+    assert_eq!(job.stale(world.now), Some(Stale::HungUp));
+}
+
+#[test]
+fn stopping_closes_who_has_not_authenticated_and_aborting_fails_the_rest() {
+    let mut world = World::new(8);
+    let mut waiting = world.client(&packet(1).encode());
+    let job = world.job();
+    let mut silent = world.client(&[]);
+    let mut halfway = world.client(&packet(2).encode()[..100]);
+    world.sessions.close_unauthenticated();
+    assert_eq!((rest(&mut silent).len(), rest(&mut halfway).len()), (0, 0));
+    assert_eq!(job.stale(world.now), None, "what is in flight goes on");
+    world.sessions.abort(world.now);
+    assert_eq!(rest(&mut waiting), [1]);
+    assert_eq!(job.stale(world.now), Some(Stale::HungUp), "and is not begun after that");
+    assert!(world.sessions.is_empty());
+}
+
+#[test]
+fn a_session_past_its_deadline_is_closed() {
+    let mut world = World::new(8);
+    let mut silent = world.client(&[]);
+    world.sessions.expire(world.now + Duration::from_millis(9999));
+    assert!(!world.sessions.is_empty());
+    let deadline = world.sessions.deadline().unwrap();
+    assert_eq!(deadline, world.now + fence_virt::session::HANDSHAKE_LIMIT);
+    world.sessions.expire(deadline);
+    assert!(world.sessions.is_empty());
+    assert_eq!(rest(&mut silent), []);
+}
+
+#[test]
+fn a_repeated_datagram_brings_one_call_back() {
+    let mut world = World::new(8);
+    let waiting = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut address = [0; 28];
+    address[..4].copy_from_slice(&[127, 0, 0, 1]);
+    let port = waiting.local_addr().unwrap().port();
+    let datagram = Packet { address, address_len: 4, family: FAMILY_IPV4, port, ..packet(1) }.encode();
+    world.sessions.call_back(&datagram, 1, world.now);
+    world.sessions.call_back(&datagram, 1, world.now);
+    assert_eq!(world.sessions.live.len(), 1, "while the call-back stands");
+    let (mut client, _) = waiting.accept().unwrap();
+    world.turn();
+    world.sessions.call_back(&datagram, 1, world.now);
+    assert_eq!(world.sessions.live.len(), 1, "while the worker has it");
+    world.answer_job();
+    assert_eq!(rest(&mut client), [0]);
+    world.sessions.call_back(&datagram, 1, world.now);
+    assert!(world.sessions.is_empty(), "shortly after");
+    world.sessions.call_back(&datagram, 1, world.now + HOLD);
+    assert_eq!(world.sessions.live.len(), 1);
+}
+
+#[test]
+fn a_hang_up_behind_the_request_is_seen_before_it_is_posted() {
+    let mut world = World::new(8);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.write_all(&packet(1).encode()).unwrap();
+    client.shutdown(std::net::Shutdown::Both).unwrap();
+    let (socket, peer) = listener.accept().unwrap();
+    world.sessions.accept(stream(socket), Source::ip(peer.ip()), world.now);
+    assert!(world.jobs.is_empty() && world.sessions.is_empty());
+}
+
+#[test]
+fn a_request_with_more_behind_it_is_not_posted() {
+    let mut world = World::new(8);
+    let mut client = world.client(&[&packet(1).encode()[..], &[0]].concat());
+    assert!(world.jobs.is_empty() && world.sessions.is_empty());
+    assert_eq!(rest(&mut client), []);
+}
+
+#[test]
+fn what_was_refused_may_come_again() {
+    let mut world = World::new(8);
+    let mut first = world.client(&packet(1).encode());
+    world.job().refuse(Verdict::Denied, "no group");
+    world.deliver();
+    assert_eq!(rest(&mut first), [3]);
+    let mut second = world.client(&packet(1).encode());
+    world.answer_job();
+    assert_eq!(rest(&mut second), [0]);
+}
+
+#[test]
+fn one_origin_cannot_fill_the_queue() {
+    let mut world = World::new(1000);
+    let mut clients: Vec<TcpStream> =
+        (0..=JOBS_MAX).map(|at| world.client(&packet(at as u32).encode())).collect();
+    assert_eq!(rest(&mut clients[JOBS_MAX]), [1], "at once");
+    drop(clients);
+    world.turn();
+    let mut more = world.client(&packet(5000).encode());
+    assert_eq!(rest(&mut more), [1], "hanging up makes no room");
+    assert_eq!(world.jobs.len(), JOBS_MAX);
+}

@@ -1,0 +1,103 @@
+use super::super::snapshot::ClusterState;
+use super::*;
+use fence_virt::fence::Operation;
+
+fn snapshot() -> Snapshot {
+    let second = Duration::from_secs(1);
+    Snapshot {
+        version: "5.0.0",
+        pid: 7,
+        uptime: 3700 * second,
+        listeners: vec![ListenerState {
+            name: "tcp:b".to_owned(),
+            open: 2,
+            requests: vec![(Operation::Off, "success", 3), (Operation::Off, "failure", 1)],
+            refusals: vec![("signature", 4)],
+        }],
+        queue: (1, 512),
+        busy: Some(second),
+        is_worker_well: true,
+        uris: vec![
+            UriState { uri: "qemu:///system".to_owned(), closed: None, answered: Some(second) },
+            UriState { uri: "a\"b\\".to_owned(), closed: Some("no\nway".to_owned()), answered: None },
+        ],
+        cluster: Some(ClusterState { alone: None, members: 3, under_way: 5 }),
+    }
+}
+
+#[test]
+fn text_is_for_people() {
+    let expected = "fence_virtd 5.0.0, process 7, runs for 1 h 1 min\n\
+        worker: has been at work for 1 s; 1 of 512 places of its queue are taken\n\
+        libvirt qemu:///system: connected, last answered 1 s ago\n\
+        libvirt a\"b\\: not connected, has never answered: no way\n\
+        cluster: 3 members, 5 requests under way\n\
+        listener tcp:b: 2 open\n  off: 3 success, 1 failure\n  refused: 4 signature\n\
+        problems:\n  a\"b\\: no way\n";
+    assert_eq!(text(&snapshot()), expected);
+    let mut well = snapshot();
+    well.uris.truncate(1);
+    assert!(text(&well).ends_with("all is well\n"));
+}
+
+#[test]
+fn json_is_one_line_with_all_of_it() {
+    let expected = "{\"version\":\"5.0.0\",\"pid\":7,\"uptime_seconds\":3700,\
+        \"worker\":{\"well\":true,\"busy_seconds\":1.000,\"queue\":1,\"queue_max\":512},\
+        \"uris\":[{\"uri\":\"qemu:///system\",\"connected\":true,\"reason\":null,\"answered_seconds_ago\":1.000},\
+        {\"uri\":\"a\\\"b\\\\\",\"connected\":false,\"reason\":\"no\\u000away\",\"answered_seconds_ago\":null}],\
+        \"cluster\":{\"joined\":true,\"reason\":null,\"members\":3,\"under_way\":5},\
+        \"listeners\":[{\"name\":\"tcp:b\",\"open\":2,\"requests\":[\
+        {\"operation\":\"off\",\"verdict\":\"success\",\"count\":3},\
+        {\"operation\":\"off\",\"verdict\":\"failure\",\"count\":1}],\
+        \"refusals\":[{\"reason\":\"signature\",\"count\":4}]}],\
+        \"problems\":[\"a\\\"b\\\\: no\\u000away\"]}\n";
+    assert_eq!(json(&snapshot()), expected);
+}
+
+#[test]
+fn metrics_come_in_families_and_end() {
+    let out = openmetrics(&snapshot());
+    for line in [
+        "# TYPE fence_virtd_requests counter",
+        "fence_virtd_requests_total{listener=\"tcp:b\",operation=\"off\",verdict=\"success\"} 3",
+        "fence_virtd_refusals_total{listener=\"tcp:b\",reason=\"signature\"} 4",
+        "fence_virtd_uri_connected{uri=\"a\\\"b\\\\\"} 0",
+        "fence_virtd_well 0",
+        "fence_virtd_cluster_members 3",
+    ] {
+        assert!(out.lines().any(|found| found == line), "{line} in\n{out}");
+    }
+    assert!(out.ends_with("# EOF\n"));
+    let names: Vec<&str> = out.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let mut once = names.clone();
+    once.dedup();
+    assert_eq!(names, once);
+}
+
+#[test]
+fn spans_are_short() {
+    for (seconds, text) in
+        [(0, "0 s"), (59, "59 s"), (60, "1 min 0 s"), (7260, "2 h 1 min"), (90_000, "1 d 1 h")]
+    {
+        assert_eq!(span(Duration::from_secs(seconds)), text);
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let mut snapshot = snapshot();
+    snapshot.uris = vec![UriState { uri: "x".into(), closed: None, answered: Some(Duration::from_secs(11)) }];
+    snapshot.is_worker_well = false;
+    snapshot.busy = Some(Duration::from_secs(70));
+    snapshot.queue = (512, 512);
+    snapshot.cluster =
+        Some(ClusterState { alone: Some("corosync has ended".into()), ..ClusterState::default() });
+    let expected = [
+        "the worker has been in one call for 70 s",
+        "the worker's queue is full: requests fail",
+        "x has not answered for 10 s",
+        "this host is not in the cluster's group: corosync has ended",
+    ];
+    assert_eq!(snapshot.problems(), expected);
+}

@@ -1,0 +1,90 @@
+//! Whether the members of the groups exist.
+
+use std::collections::HashSet;
+
+use super::ask::Reply;
+use super::finding::{Finding, Level, listed};
+use super::libvirt::Vm;
+use crate::problem::Flaw;
+use fence_virt::config::{BackendConfig, GroupConfig};
+
+/// Looks for each member among the VMs of all URIs, by name and UUID without regard to case, as the
+/// daemon does.
+pub(super) fn judge(
+    backend: &BackendConfig,
+    groups: &[GroupConfig],
+    uris: &[(String, Reply<Vec<Vm>>)],
+) -> Vec<Finding> {
+    if groups.is_empty() {
+        return Vec::new();
+    }
+    let silent: Vec<&str> =
+        uris.iter().filter(|(_, reply)| reply.is_err()).map(|(uri, _)| uri.as_str()).collect();
+    if !silent.is_empty() {
+        let what = format!("whether their members exist cannot be told without {}", listed(&silent));
+        return vec![Finding::note("groups", what, "see above, and run this again")];
+    }
+    let vms = uris.iter().flat_map(|(_, reply)| reply.iter().flatten());
+    let known: HashSet<String> =
+        vms.flat_map(|vm| [vm.name.to_lowercase(), vm.uuid.to_lowercase()]).collect();
+    let is_cluster = matches!(backend, BackendConfig::Cpg(_));
+    groups.iter().enumerate().map(|(at, group)| judge_group(at, group, &known, is_cluster)).collect()
+}
+
+fn judge_group(at: usize, group: &GroupConfig, known: &HashSet<String>, is_cluster: bool) -> Finding {
+    let about = match &group.name {
+        Some(name) => format!("group {name}"),
+        None => format!("group number {}", at + 1),
+    };
+    let missing: Vec<&str> = group
+        .uuids
+        .iter()
+        .filter(|member| !known.contains(&member.to_lowercase()))
+        .map(String::as_str)
+        .collect();
+    if missing.is_empty() {
+        return Finding::ok(about, "every member is a VM of this host");
+    }
+    let (level, what, remedy) = match is_cluster {
+        false => (
+            Level::Warning,
+            format!("no VM has these names or UUIDs: {}", listed(&missing)),
+            "`virsh list --all --name --uuid` shows those there are: correct the lines `uuid`, or take them away",
+        ),
+        true => (
+            Level::Note,
+            format!("this host has no such VMs: {}", listed(&missing)),
+            "if no other host has them either (`-o list` of an agent shows all), correct the lines `uuid`",
+        ),
+    };
+    Finding::of(level, about, Flaw::new(what, remedy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::doctor::ask::Unanswered;
+    use fence_virt::config::{CpgConfig, UnknownVm};
+
+    fn judged(backend: &BackendConfig, members: &[&str], reply: Reply<Vec<Vm>>) -> Vec<(Level, String)> {
+        let uuids = members.iter().map(|member| member.to_string()).collect();
+        let group = GroupConfig { name: Some("g".into()), uuids, ..GroupConfig::default() };
+        let findings = judge(backend, &[group], &[("u".to_owned(), reply)]);
+        findings.into_iter().map(|finding| (finding.level, finding.text)).collect()
+    }
+
+    #[test]
+    fn members_are_looked_for_by_name_and_uuid() {
+        let libvirt = BackendConfig::Libvirt { uris: vec!["u".into()] };
+        let (name_mode, host_fence_delay, unknown_vm) = (None, None, UnknownVm::Fail);
+        let cpg =
+            BackendConfig::Cpg(CpgConfig { uris: vec!["u".into()], name_mode, host_fence_delay, unknown_vm });
+        let vms = || Ok(vec![Vm { name: "Node1".into(), uuid: "aa-bb".into(), runs: false }]);
+        assert_eq!(judged(&libvirt, &["node1", "AA-BB"], vms())[0].0, Level::Ok);
+        let found = judged(&libvirt, &["node1", "node2"], vms());
+        assert!(found[0].0 == Level::Warning && found[0].1.ends_with(": node2"), "{found:?}");
+        assert_eq!(judged(&cpg, &["node2"], vms())[0].0, Level::Note);
+        assert_eq!(judged(&libvirt, &["node2"], Err(Unanswered::Silent))[0].0, Level::Note);
+        assert!(judge(&libvirt, &[], &[]).is_empty());
+    }
+}

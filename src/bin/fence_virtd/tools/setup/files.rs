@@ -1,0 +1,297 @@
+//! The file that is set up: read whole, and replaced in one step.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::unistd::{AccessFlags, access};
+
+use fence_virt::config::FILE_MAX;
+
+/// As many links are followed as by the kernel.
+const LINKS_MAX: usize = 40;
+
+/// The mode of a file that is new: there is no secret in it.
+const NEW_MODE: u32 = 0o644;
+
+/// Where the file is, behind all links.
+#[derive(Debug)]
+pub(super) struct Place {
+    target: PathBuf,
+    folder: PathBuf,
+}
+
+impl Place {
+    /// Follows links to the file, which need not exist.
+    ///
+    /// # Errors
+    ///
+    /// A sentence: the file could not be written there, so that nobody answers for nothing.
+    pub(super) fn find(path: &Path) -> Result<Place, String> {
+        let shown = path.display();
+        let mut target = path.to_path_buf();
+        let mut links = 0;
+        while let Ok(next) = fs::read_link(&target) {
+            links += 1;
+            if links > LINKS_MAX {
+                return Err(format!("cannot set {shown} up: too many symbolic links lead on from it"));
+            }
+            target = folder_of(&target).join(next);
+        }
+        if target.file_name().is_none() {
+            return Err(format!("cannot set {shown} up: this is no name of a file"));
+        }
+        let folder = folder_of(&target);
+        let test = AccessFlags::W_OK | AccessFlags::X_OK;
+        access(&folder, test).map_err(|error| {
+            let remedy = match io::Error::from(error).kind() {
+                ErrorKind::NotFound => "make the directory first",
+                ErrorKind::PermissionDenied => "run it as root",
+                _ => "have it made writable, or name another file with -f",
+            };
+            format!(
+                "cannot set {shown} up: the directory {} cannot be written to: {}; {remedy}",
+                folder.display(),
+                error.desc()
+            )
+        })?;
+        Ok(Place { target, folder })
+    }
+
+    /// All bytes of the file; none if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// A sentence: it cannot be read, is no regular file, or is larger than any configuration.
+    pub(super) fn read(&self) -> Result<Option<Vec<u8>>, String> {
+        let shown = self.target.display();
+        let failed = |error: io::Error| format!("cannot read {shown}: {error}");
+        let metadata = match fs::metadata(&self.target) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            metadata => metadata.map_err(failed)?,
+        };
+        if !metadata.is_file() {
+            return Err(format!("cannot set {shown} up: it is no regular file"));
+        }
+        if metadata.len() > FILE_MAX as u64 {
+            let size = metadata.len();
+            return Err(format!(
+                "cannot set {shown} up: it has {size} bytes, and at most {FILE_MAX} are read"
+            ));
+        }
+        fs::read(&self.target).map(Some).map_err(failed)
+    }
+
+    /// What the next backup would be called: the first of FILE.old, FILE.old.1 and so on that is not there.
+    pub(super) fn backup_name(&self) -> PathBuf {
+        let names = (0_u32..).map(|number| match number {
+            0 => self.beside(".old"),
+            _ => self.beside(&format!(".old.{number}")),
+        });
+        let mut free = names.filter(|name| fs::symlink_metadata(name).is_err());
+        free.next().unwrap_or_else(|| self.beside(".old"))
+    }
+
+    /// Copies the file as it is beside itself, never over another one.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, also that nothing was written.
+    pub(super) fn back_up(&self) -> Result<PathBuf, String> {
+        let failed = |error: io::Error| {
+            format!("cannot keep a copy of {}: {error}; nothing was written", self.target.display())
+        };
+        let _uninterrupted = Uninterrupted::begin().map_err(failed)?;
+        let old = fs::metadata(&self.target).map_err(failed)?;
+        let bytes = fs::read(&self.target).map_err(failed)?;
+        let backup = self.backup_name();
+        create(&backup, &bytes, Some(&old)).map_err(failed)?;
+        Ok(backup)
+    }
+
+    /// Puts `after` in the place of `before` in one step; the mode and the owner stay.
+    ///
+    /// # Errors
+    ///
+    /// A sentence: the file is not `before` any more, or cannot be written. Then it is as it was.
+    pub(super) fn write(&self, before: Option<&[u8]>, after: &[u8]) -> Result<(), String> {
+        let shown = self.target.display();
+        let failed = |error: io::Error| format!("cannot write {shown}: {error}; it is as it was");
+        let _uninterrupted = Uninterrupted::begin().map_err(failed)?;
+        if self.read()?.as_deref() != before {
+            return Err(format!("{shown} was changed by somebody else meanwhile; nothing was written"));
+        }
+        let old = before.map(|_| fs::metadata(&self.target)).transpose().map_err(failed)?;
+        let number = getrandom::u32().map_err(|error| failed(io::Error::other(error.to_string())))?;
+        let new = self.beside(&format!(".{number:08x}.new"));
+        create(&new, after, old.as_ref()).map_err(failed)?;
+        if let Err(error) = fs::rename(&new, &self.target) {
+            return Err(failed(fs::remove_file(&new).err().unwrap_or(error)));
+        }
+        sync_folder(&self.folder)
+            .map_err(|error| format!("{shown} is written, but after a crash may be as it was: {error}"))
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.target.clone().into_os_string();
+        name.push(OsString::from(suffix));
+        name.into()
+    }
+}
+
+/// The directory that a file is in.
+pub(super) fn folder_of(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new(".")).to_path_buf()
+}
+
+/// Makes a file that is not there yet, with mode and owner of another one; it
+/// is on the disk when this returns, or gone.
+fn create(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
+    let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    fill(file, bytes, like).inspect_err(|_| {
+        // It is the first error that counts.
+        let _ = fs::remove_file(path);
+    })
+}
+
+fn fill(mut file: File, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
+    file.write_all(bytes)?;
+    if let Some(like) = like {
+        let own = file.metadata()?;
+        if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
+            fchown(&file, Some(like.uid()), Some(like.gid()))?;
+        }
+    }
+    let mode = like.map_or(NEW_MODE, |like| like.mode() & 0o7777);
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
+/// Has the names in the directory of a file written to the disk.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// While it lives, Ctrl-C and the like wait: no half of a file is left behind.
+#[derive(Debug)]
+pub(super) struct Uninterrupted {
+    before: SigSet,
+}
+
+impl Uninterrupted {
+    pub(super) fn begin() -> io::Result<Uninterrupted> {
+        let signals: SigSet =
+            [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT].into_iter().collect();
+        Ok(Uninterrupted { before: signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)? })
+    }
+}
+
+impl Drop for Uninterrupted {
+    fn drop(&mut self) {
+        // sigprocmask(2) knows no error for a mask that it gave itself.
+        let _ = self.before.thread_set_mask();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(name: &str) -> Dir {
+            let path = std::env::temp_dir().join(format!("fence-virtd-{}-files-{name}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            Dir(path)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(&self.0).unwrap();
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_file_is_replaced_only_if_it_is_the_one_that_was_read() {
+        let dir = Dir::new("replace");
+        let path = dir.0.join("f");
+        let place = Place::find(&path).unwrap();
+        assert_eq!(place.read(), Ok(None));
+        place.write(None, b"one").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, NEW_MODE);
+        for before in [None, Some(&b"other"[..])] {
+            let refusal = place.write(before, b"two").unwrap_err();
+            assert!(refusal.contains("somebody else"), "{refusal}");
+        }
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        place.write(Some(b"one"), b"two").unwrap();
+        assert_eq!((place.read().unwrap().unwrap(), dir.names()), (b"two".to_vec(), vec!["f".to_string()]));
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
+    }
+
+    #[test]
+    fn signals_wait_while_a_file_is_written() {
+        let blocks = || SigSet::thread_get_mask().unwrap().contains(Signal::SIGINT);
+        let uninterrupted = Uninterrupted::begin().unwrap();
+        assert!(blocks());
+        drop(uninterrupted);
+        assert!(!blocks());
+    }
+
+    #[test]
+    fn backups_are_numbered() {
+        let dir = Dir::new("backup");
+        let path = dir.0.join("f");
+        fs::write(&path, "old").unwrap();
+        let place = Place::find(&path).unwrap();
+        for name in ["f.old", "f.old.1", "f.old.2"] {
+            assert_eq!(place.back_up().unwrap(), dir.0.join(name));
+            fs::write(&path, name).unwrap();
+        }
+        assert_eq!(fs::read_to_string(dir.0.join("f.old")).unwrap(), "old");
+        assert_eq!(fs::read_to_string(dir.0.join("f.old.2")).unwrap(), "f.old.1");
+    }
+
+    #[test]
+    fn links_are_followed_to_their_end() {
+        let dir = Dir::new("links");
+        fs::create_dir(dir.0.join("real")).unwrap();
+        std::os::unix::fs::symlink("two", dir.0.join("one")).unwrap();
+        std::os::unix::fs::symlink("real/f", dir.0.join("two")).unwrap();
+        let place = Place::find(&dir.0.join("one")).unwrap();
+        place.write(None, b"x").unwrap();
+        assert_eq!(fs::read(dir.0.join("real/f")).unwrap(), b"x");
+        assert!(fs::symlink_metadata(dir.0.join("one")).unwrap().is_symlink());
+        std::os::unix::fs::symlink("loop", dir.0.join("loop")).unwrap();
+        assert!(Place::find(&dir.0.join("loop")).is_err_and(|refusal| refusal.contains("links")));
+    }
+
+    #[test]
+    fn what_cannot_be_a_configuration_is_refused() {
+        let refusal = |path: &Path| match Place::find(path) {
+            Err(refusal) => refusal,
+            Ok(place) => place.read().unwrap_err(),
+        };
+        assert!(refusal(Path::new("/nonexistent/f")).contains("make the directory first"));
+        assert!(refusal(Path::new("/dev/null")).contains("no regular file"));
+        assert!(refusal(Path::new("/")).contains("no name of a file"));
+        let dir = Dir::new("large");
+        assert!(refusal(&dir.0).contains("no regular file"));
+        fs::write(dir.0.join("f"), vec![b' '; FILE_MAX + 1]).unwrap();
+        assert!(refusal(&dir.0.join("f")).contains("at most"));
+    }
+}

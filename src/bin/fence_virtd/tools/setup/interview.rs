@@ -1,0 +1,319 @@
+//! The order of the questions, and what becomes of the answers.
+
+use std::io::{BufRead, Write};
+
+use super::dialog::Dialog;
+use super::draft::{DAEMON, Draft, keys, numbered};
+use super::questions::{self, BACKEND_HELP, LISTENER_HELP};
+use fence_virt::config::{self, Count, Editable, KEYS, KeySpec, Part};
+use fence_virt::fence::ListenerName;
+
+/// The listener and backend of a file that names none.
+const DEFAULT_LISTENER: &str = "multicast";
+const DEFAULT_BACKEND: &str = "libvirt";
+
+/// Keys of listeners and backends that are asked only if they are in the file:
+/// for some days, while keys are changed.
+const IF_SET: [&str; 1] = ["old_key_file"];
+
+/// A file, as the answers change it.
+#[derive(Debug)]
+pub(super) struct Interview {
+    text: Editable,
+    listeners: Vec<ListenerName>,
+    backend: String,
+}
+
+/// What an answer says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Answer {
+    Keep,
+    Default,
+    Value(String),
+}
+
+/// A value to ask for.
+struct Asked<'a> {
+    name: &'a str,
+    help: &'a str,
+    choices: Option<&'a str>,
+    /// As it stands in the file.
+    present: Option<&'a str>,
+    default: String,
+    /// The default is that there is no value.
+    is_absent: bool,
+}
+
+impl Interview {
+    pub(super) fn new(text: Editable) -> Interview {
+        Interview { text, listeners: Vec::new(), backend: DEFAULT_BACKEND.to_string() }
+    }
+
+    pub(super) fn into_text(self) -> String {
+        self.text.text().to_string()
+    }
+
+    /// Asks for everything.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Dialog::ask`].
+    pub(super) fn ask(&mut self, dialog: &mut Dialog<impl BufRead, impl Write>) -> Result<(), String> {
+        dialog.say("\nWhere requests come from\n")?;
+        self.ask_listeners(dialog)?;
+        for at in 0..self.listeners.len() {
+            self.ask_listener(at, dialog)?;
+        }
+        dialog.say("\nWhere the virtual machines are\n")?;
+        self.ask_backend(dialog)?;
+        self.ask_section(&backend_part(&self.backend), dialog)?;
+        if self.backend != DEFAULT_BACKEND && self.uses_libvirt_section() {
+            self.ask_section(&backend_part(DEFAULT_BACKEND), dialog)?;
+        }
+        dialog.say(
+            "\nGroups (who may fence whom) and the other settings of the daemon are not asked for: they stay as \
+             they\nare in the file. fence_virt.conf.example explains them.\n",
+        )
+    }
+
+    fn ask_listeners(&mut self, dialog: &mut Dialog<impl BufRead, impl Write>) -> Result<(), String> {
+        let kinds = kinds("listeners/");
+        let present = self.text.value(&DAEMON, "listener");
+        let asked = Asked {
+            name: "listeners",
+            help: LISTENER_HELP,
+            choices: Some(&kinds),
+            present,
+            default: DEFAULT_LISTENER.to_string(),
+            is_absent: false,
+        };
+        let answer = ask(&asked, dialog, |answer| config::listener_names(answer).map(drop))?;
+        let value = answer.or(present, DEFAULT_LISTENER);
+        self.listeners = config::listener_names(&value).map_err(|errors| errors.join("; "))?;
+        self.text.set(&DAEMON, "listener", &value)?;
+        for listener in self.listeners.iter().filter(|listener| listener.label().is_some()) {
+            self.text.add_section(&Part::Listener(listener.clone()));
+        }
+        Ok(())
+    }
+
+    /// Until it does not listen where one before it does.
+    fn ask_listener(
+        &mut self,
+        at: usize,
+        dialog: &mut Dialog<impl BufRead, impl Write>,
+    ) -> Result<(), String> {
+        loop {
+            let Some(listener) = self.listeners.get(at) else { return Ok(()) };
+            let part = Part::Listener(listener.clone());
+            self.ask_section(&part, dialog)?;
+            let so_far = &self.listeners[..=at];
+            let mut draft = Draft::new(so_far, DEFAULT_BACKEND)?;
+            for listener in so_far {
+                draft.copy(&self.text, &Part::Listener(listener.clone()), None)?;
+            }
+            match draft.config() {
+                Ok(_) => return Ok(()),
+                Err(reasons) => dialog.refuse(&title(&part), &reasons)?,
+            }
+        }
+    }
+
+    fn ask_backend(&mut self, dialog: &mut Dialog<impl BufRead, impl Write>) -> Result<(), String> {
+        let kinds = kinds("backends/");
+        let present = self.text.value(&DAEMON, "backend");
+        let asked = Asked {
+            name: "backend",
+            help: BACKEND_HELP,
+            choices: Some(&kinds),
+            present,
+            default: DEFAULT_BACKEND.to_string(),
+            is_absent: false,
+        };
+        let known = |answer: &str| backend_named(answer).map(drop);
+        let answer = ask(&asked, dialog, known)?;
+        let value = answer.or(present, DEFAULT_BACKEND);
+        self.backend = backend_named(&value).map_err(|errors| errors.join("; "))?;
+        self.text.set(&DAEMON, "backend", &value)
+    }
+
+    /// Asks for all keys of a listener or backend.
+    fn ask_section(
+        &mut self,
+        part: &Part,
+        dialog: &mut Dialog<impl BufRead, impl Write>,
+    ) -> Result<(), String> {
+        dialog.say(&format!("\n{}\n", title(part)))?;
+        for spec in keys(part.section()) {
+            if IF_SET.contains(&spec.name) && self.text.value(part, spec.name).is_none() {
+                continue;
+            }
+            match spec.count {
+                Count::Numbered => self.ask_numbered(part, spec, dialog)?,
+                Count::Once | Count::Adds => self.ask_key(part, spec, spec.name, dialog)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// All that are in the file, and then more of them as long as there are answers.
+    fn ask_numbered(
+        &mut self,
+        part: &Part,
+        spec: &'static KeySpec,
+        dialog: &mut Dialog<impl BufRead, impl Write>,
+    ) -> Result<(), String> {
+        let mut present = self.text.numbers(part, spec.name);
+        if present.is_empty() {
+            present.push(0);
+        }
+        for number in present {
+            self.ask_key(part, spec, &numbered(spec.name, number), dialog)?;
+        }
+        while let Some(last) = self.text.numbers(part, spec.name).last() {
+            let key = numbered(spec.name, last.saturating_add(1));
+            self.ask_key(part, spec, &key, dialog)?;
+            if self.text.value(part, &key).is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_key(
+        &mut self,
+        part: &Part,
+        spec: &'static KeySpec,
+        key: &str,
+        dialog: &mut Dialog<impl BufRead, impl Write>,
+    ) -> Result<(), String> {
+        let draft = self.draft(part, spec)?;
+        let is_first = key == spec.name;
+        let effective = draft.config().ok().filter(|_| is_first).and_then(|config| match part {
+            Part::Listener(_) => questions::of_listener(&config.listeners.first()?.config, key),
+            Part::Plain(_) => questions::of_backend(&config, key),
+        });
+        let words = if is_first { questions::absent(spec).unwrap_or("none") } else { "none" };
+        let is_absent = effective.is_none() || spec.name == "family";
+        let asked = Asked {
+            name: key,
+            help: questions::help(spec).unwrap_or("There is no more to be said about this key."),
+            choices: questions::choices(spec.kind),
+            present: self.text.value(part, key),
+            default: effective.filter(|_| !is_absent).unwrap_or(words.to_string()),
+            is_absent,
+        };
+        let answer = ask(&asked, dialog, |answer| {
+            let mut draft = draft.clone();
+            draft.set(part, key, answer).map_err(|error| vec![error])?;
+            draft.config().map(drop)
+        })?;
+        match answer {
+            Answer::Keep => Ok(()),
+            Answer::Default => {
+                self.text.unset(part, key);
+                Ok(())
+            }
+            Answer::Value(value) => self.text.set(part, key, &value),
+        }
+    }
+
+    /// What is known of a part when this key is asked for.
+    fn draft(&self, part: &Part, spec: &KeySpec) -> Result<Draft, String> {
+        let (listener, backend) = match part {
+            Part::Listener(name) => (name.clone(), DEFAULT_BACKEND),
+            Part::Plain(section) => (ListenerName::new(DEFAULT_LISTENER, None), name_of(section)),
+        };
+        let mut draft = Draft::new(&[listener], backend)?;
+        draft.copy(&self.text, part, Some(spec.name))?;
+        // Its place in fence_virtd 4.x, where it still counts.
+        if let Some(value) = self.text.value(&DAEMON, "name_mode") {
+            let mut with = draft.clone();
+            let is_sound = with.set(&DAEMON, "name_mode", value).is_ok() && with.config().is_ok();
+            draft = if is_sound { with } else { draft };
+        }
+        Ok(draft)
+    }
+
+    /// Whether the backend connects to what the section libvirt names, for want of its own.
+    fn uses_libvirt_section(&self) -> bool {
+        self.text.numbers(&backend_part(&self.backend), "uri").is_empty()
+    }
+}
+
+impl Answer {
+    /// The value of a key that must be there.
+    fn or(self, present: Option<&str>, default: &str) -> String {
+        match (self, present) {
+            (Answer::Value(value), _) => value,
+            (Answer::Keep, Some(present)) => present.to_string(),
+            (Answer::Keep | Answer::Default, _) => default.to_string(),
+        }
+    }
+}
+
+/// Asks for one value. What stands in the file and is wrong cannot be kept.
+fn ask(
+    asked: &Asked,
+    dialog: &mut Dialog<impl BufRead, impl Write>,
+    check: impl Fn(&str) -> Result<(), Vec<String>>,
+) -> Result<Answer, String> {
+    let mut present = asked.present;
+    if let Some(Err(reasons)) = present.map(&check) {
+        dialog.say(&format!("  {} cannot stay as it is: {}\n", asked.name, reasons.join("; ")))?;
+        present = None;
+    }
+    let choices = asked.choices.map_or(String::new(), |choices| format!(" ({choices})"));
+    let bracket = match present {
+        Some(value) => value.escape_debug().to_string(),
+        None => format!("default: {}", asked.default),
+    };
+    let prompt = format!("  {}{choices} [{bracket}]: ", asked.name);
+    let help = format!("{}\nThe default is: {}.", asked.help, asked.default);
+    dialog.ask(&prompt, &help, |answer| {
+        let is_none = asked.is_absent && answer.eq_ignore_ascii_case("none");
+        match (answer, present) {
+            ("", Some(_)) => Ok(Answer::Keep),
+            ("" | "-", _) => Ok(Answer::Default),
+            _ if is_none => Ok(Answer::Default),
+            (answer, Some(present)) if answer == present => Ok(Answer::Keep),
+            (answer, _) => check(answer).map(|()| Answer::Value(answer.to_string())),
+        }
+    })
+}
+
+fn title(part: &Part) -> String {
+    match part {
+        Part::Listener(name) => format!("Listener {name}"),
+        Part::Plain(section) => format!("Backend {}", name_of(section)),
+    }
+}
+
+/// The last word of a section's place.
+fn name_of(section: &'static str) -> &'static str {
+    section.rsplit_once('/').map_or(section, |(_, name)| name)
+}
+
+/// The names of all listeners or backends.
+fn kinds(outer: &str) -> String {
+    let mut names: Vec<&str> = KEYS.iter().filter_map(|spec| spec.section.strip_prefix(outer)).collect();
+    names.dedup();
+    names.join(", ")
+}
+
+/// The name of a backend as it is spelled in the table.
+fn backend_named(text: &str) -> Result<String, Vec<String>> {
+    let listener = ListenerName::new(DEFAULT_LISTENER, None);
+    let draft = Draft::new(&[listener], text).map_err(|error| vec![error])?;
+    Ok(draft.config()?.backend.kind().to_string())
+}
+
+fn backend_part(name: &str) -> Part {
+    let sections = KEYS.iter().map(|spec| spec.section);
+    let mut own = sections.filter(|section| section.strip_prefix("backends/") == Some(name));
+    Part::Plain(own.next().unwrap_or("backends/libvirt"))
+}
+
+#[cfg(test)]
+#[path = "interview_tests.rs"]
+mod tests;

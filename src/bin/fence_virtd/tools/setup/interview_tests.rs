@@ -1,0 +1,219 @@
+use std::path::Path;
+
+use super::*;
+use fence_virt::config::{Severity, ValueKind};
+
+/// The new text, or the refusal, and what was printed. Answers that are left out are Enter.
+fn interviewed(text: &str, answers: &str, is_terminal: bool) -> (Result<String, String>, String) {
+    let mut out = Vec::new();
+    let input = format!("{answers}{}", "\n".repeat(100));
+    let mut interview = Interview::new(Editable::new(text.as_bytes()).unwrap());
+    let asked = interview.ask(&mut Dialog::new(input.as_bytes(), &mut out, is_terminal));
+    (asked.map(|()| interview.into_text()), String::from_utf8(out).unwrap())
+}
+
+fn answered(text: &str, answers: &str) -> String {
+    let (result, out) = interviewed(text, answers, false);
+    result.unwrap_or_else(|refusal| panic!("{refusal}\n{out}"))
+}
+
+fn refused(text: &str, answers: &str) -> String {
+    interviewed(text, answers, false).0.unwrap_err()
+}
+
+const ALL: &str = "fence_virtd { listener = \"multicast, tcp, vsock, serial\"; backend = \"cpg\"; }
+listeners {
+multicast { old_key_file = \"/m\"; } tcp { old_key_file = \"/t\"; port = \"1\"; }
+vsock { old_key_file = \"/v\"; } serial { key_file = \"/s\"; } }
+";
+
+/// A key that is new in the table is asked for, with words of its own.
+#[test]
+fn every_key_of_the_table_is_asked_for() {
+    let (_, out) = interviewed(ALL, "", false);
+    let section = |title: &str| {
+        let after = out.split_once(&format!("\n{title}\n")).unwrap_or_else(|| panic!("{title}: {out}")).1;
+        after.split("\n\n").next().unwrap().to_string()
+    };
+    for spec in KEYS.iter().filter(|spec| spec.kind != ValueKind::Ignored) {
+        let title = match spec.section.split_once('/') {
+            Some(("listeners", name)) => format!("Listener {name}"),
+            Some(("backends", name)) => format!("Backend {name}"),
+            // The daemon's own settings and the groups are left to an editor, and the text says so.
+            _ => continue,
+        };
+        let asked = section(&title);
+        let prompt = asked.lines().find(|line| line.trim().starts_with(&format!("{} ", spec.name)));
+        let prompt = prompt.unwrap_or_else(|| panic!("{} of {} is not asked for: {asked}", spec.name, title));
+        assert!(prompt.contains('[') && !prompt.contains("[default: ]"), "{prompt}");
+        assert!(questions::help(spec).is_some(), "no words for {} of {title}", spec.name);
+        let has_default = questions::absent(spec).is_some() || !prompt.contains("[default: none]");
+        assert!(has_default, "{prompt}: questions.rs knows no default of {} of {title}", spec.name);
+    }
+    assert!(!section("Listener serial").contains("key_file"));
+}
+
+#[test]
+fn enter_changes_nothing_but_what_must_be_there() {
+    assert_eq!(answered(ALL, ""), ALL);
+    let fresh = "fence_virtd {\n\tlistener = \"multicast\";\n\tbackend = \"libvirt\";\n}\n";
+    assert_eq!(answered("", ""), fresh);
+    let (_, out) = interviewed("", "", false);
+    assert!(!out.contains("old_key_file") && !out.contains("Backend cpg"), "{out}");
+}
+
+#[test]
+fn answers_are_checked_as_they_are_given() {
+    for (answers, reason) in [
+        ("udp\n", "unknown listener \"udp\""),
+        ("multicast multicast\n", "named twice"),
+        ("\n\nmd5\n", "an algorithm is one of"),
+        ("\n\n\n\ninet\n", "a family is one of"),
+        ("\n\n\n\nipv6\n225.0.0.12\n", "not an address of the family ipv6"),
+        ("\n\n\n\n\n10.0.0.1\n", "is not a multicast address"),
+        ("\n\n\n\n\n\n0\n", "a port is a number from 1 to 65535"),
+        ("\n\n\n\n\n\n\na/b\n", "is not the name of an interface"),
+        ("\n/a\"b\n", "a double quote"),
+        ("vsock\n\n\n\n4294967295\n", "a vsock port is"),
+        ("serial\n\nhere\n", "a folder from / on"),
+        ("\n\n\n\n\n\n\n\nkvm\n", "unknown backend \"kvm\""),
+        ("serial\n\n\n\ncpg\n\n\nsoon\n", "a number from 0 to"),
+    ] {
+        let refusal = refused("", answers);
+        assert!(
+            refusal.contains(reason) && refusal.contains("nothing was written"),
+            "{answers:?}: {refusal}"
+        );
+    }
+}
+
+#[test]
+fn a_terminal_is_asked_until_it_is_right() {
+    let answers = "udp\ntcp\n\nmd5\nsha1\n\n\n\n70000\n7000\n";
+    let (result, out) = interviewed("", answers, true);
+    let expected = "listeners {\n\ttcp {\n\t\thash = \"sha1\";\n\t\tport = \"7000\";\n\t}\n}\n";
+    assert!(result.as_ref().unwrap().contains(expected), "{result:?}");
+    assert_eq!(out.matches("  hash ").count(), 2, "{out}");
+    assert!(out.contains("  a port is a number from 1 to 65535, not \"70000\"\n"), "{out}");
+}
+
+#[test]
+fn listeners_with_labels_need_a_place_of_their_own() {
+    let (result, out) = interviewed("", "tcp, tcp:b\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n1230\n", true);
+    assert!(out.contains("tcp:b would listen where tcp does"), "{out}");
+    assert_eq!(out.matches("\nListener tcp:b\n").count(), 2, "{out}");
+    let text = result.unwrap();
+    assert!(text.contains("listeners {\n\ttcp = \"b\" {\n\t\tport = \"1230\";\n\t}\n}\n"), "{text}");
+    assert!(refused("", "tcp, tcp:b\n").contains("\"Listener tcp:b\" is wrong"));
+}
+
+#[test]
+fn what_is_wrong_in_the_file_cannot_be_kept() {
+    let text =
+        "fence_virtd { listener = \"tcp, udp\"; backend = \"libvirt\"; } listeners { tcp { port = \"0\"; } }";
+    let (result, out) = interviewed(text, "tcp\n", false);
+    assert!(out.contains("listeners cannot stay as it is: unknown listener \"udp\""), "{out}");
+    assert!(out.contains("port cannot stay as it is: a port is a number"), "{out}");
+    let expected = "fence_virtd { listener = \"tcp\"; backend = \"libvirt\"; } listeners { tcp { } }";
+    assert_eq!(result.unwrap(), expected);
+    // An address of the other family goes as well.
+    let text = "fence_virtd { listener = \"multicast\"; backend = \"libvirt\"; }
+listeners { multicast { address = \"225.0.0.12\"; } }";
+    let (result, out) = interviewed(text, "\n\n\n\nipv6\n\n", false);
+    assert!(out.contains("address [default: ff05::3:1]"), "{out}");
+    assert!(result.unwrap().contains("{ multicast { family = \"ipv6\"; } }"));
+}
+
+#[test]
+fn uris_are_added_changed_and_taken_away() {
+    let text = "fence_virtd { listener = \"serial\"; backend = \"libvirt\"; }
+backends { libvirt { uri = \"a\"; uri3 = \"b\"; } }";
+    let uris = |answers: &str| {
+        let text = answered(text, &format!("\n\n\n\n\n{answers}"));
+        text.split_once("libvirt { ").unwrap().1.to_string()
+    };
+    assert_eq!(uris("\n\n"), "uri = \"a\"; uri3 = \"b\"; } }");
+    assert_eq!(uris("x\n\nc\nd\n"), "uri = \"x\"; uri3 = \"b\"; uri4 = \"c\"; uri5 = \"d\"; } }");
+    assert_eq!(uris("\n-\n"), "uri = \"a\"; } }");
+    // The backend cpg uses those of libvirt if it has none.
+    let (_, out) = interviewed(text, "\n\n\n\ncpg\n", false);
+    assert!(out.contains("Backend cpg") && out.contains("Backend libvirt"), "{out}");
+    let (_, out) = interviewed(text, "\n\n\n\ncpg\nqemu:///system\n", false);
+    assert!(!out.contains("Backend libvirt"), "{out}");
+}
+
+#[test]
+fn words_for_the_default() {
+    let text = "fence_virtd { listener = \"multicast\"; backend = \"cpg\"; name_mode = \"uuid\"; }
+listeners { multicast { interface = \"virbr0\"; hash = \"sha1\"; } }
+backends { cpg { host_fence_delay = \"60\"; } }";
+    let (result, out) = interviewed(text, "\n\n-\nnone\n\n\n\nnone\n\n\n\n-\n", false);
+    let after = result.unwrap();
+    assert!(after.contains("multicast { auth = \"none\"; }"), "{after}");
+    assert!(after.contains("cpg { }"), "{after}");
+    // The old place of name_mode still counts.
+    assert!(out.contains("name_mode (name, uuid) [default: uuid]"), "{out}");
+    for wrong in ["", "x"] {
+        let (result, out) = interviewed(&text.replace("uuid", wrong), "", false);
+        assert!(result.is_ok() && out.contains("[default: by name and uuid]"), "{out}");
+    }
+    let (_, out) = interviewed(text, "?\n\n?\n", false);
+    assert!(out.contains(LISTENER_HELP) && out.contains("The key that hosts and guests share"), "{out}");
+}
+
+/// Random numbers, the same in every run (xorshift64).
+struct Random(u64);
+
+impl Random {
+    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        of[(self.0 % of.len() as u64) as usize]
+    }
+}
+
+/// Whoever answers to the end gets a file that can be used.
+#[test]
+fn random_answers_make_no_bad_file() {
+    const FILES: [&str; 4] = [
+        "",
+        ALL,
+        "fence_virtd { listener = \"tcp\"; backend = \"libvirt\"; } listeners { tcp = \"b\" { port = \"x\"; } }",
+        "listeners { multicast { address = \"1.1.1.1\"; } } backends { cpg { name_mode = \"x\"; uri1 = \"\"; } }",
+    ];
+    const ANSWERS: [&str; 20] = [
+        "",
+        "",
+        "",
+        "",
+        "-",
+        "?",
+        "none",
+        "tcp",
+        "tcp, tcp:b",
+        "vsock serial",
+        "multicast",
+        "cpg",
+        "libvirt",
+        "ipv6",
+        "::1",
+        "ff05::1",
+        "1230",
+        "sha1",
+        "/x",
+        "a\"b",
+    ];
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut finished = 0;
+    for round in 0..200 {
+        let answers: String = (0..150).map(|_| format!("{}\n", random.one(&ANSWERS))).collect();
+        let (result, out) = interviewed(FILES[round % FILES.len()], &answers, true);
+        let Ok(text) = result else { continue };
+        finished += 1;
+        let outcome = config::parse(Path::new("f"), text.as_bytes());
+        let errors = outcome.diagnostics.iter().filter(|found| found.severity == Severity::Error);
+        assert_eq!(errors.count(), 0, "{}\n{text}\n{out}", outcome.diagnostics.render(false));
+    }
+    assert!(finished > 80, "{finished}");
+}

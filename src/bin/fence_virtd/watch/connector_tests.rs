@@ -1,0 +1,188 @@
+use std::os::unix::net::UnixListener;
+
+use super::*;
+use crate::watch::fake::{Fake, running, uuid};
+use fence_virt::sys::mailbox::{Mailbox, mailbox};
+
+/// A connector with a folder of sockets, on a clock of its own.
+struct World {
+    folder: PathBuf,
+    fake: Fake,
+    connector: Connector,
+    mail: Mailbox<Mail>,
+    now: Instant,
+}
+
+impl World {
+    fn new(name: &str) -> World {
+        let folder = std::env::temp_dir().join(format!("fence-{name}-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let config = SerialConfig { uri: None, path: Some(folder.clone()), mode: SerialMode::Serial };
+        let (address, mail) = mailbox().unwrap();
+        let connector = Connector::new(&config, address, Inbox::default(), Claims::default(), Arc::default());
+        World { folder, fake: Fake::default(), connector, mail, now: Instant::now() }
+    }
+
+    fn listen(&self, name: &str) -> UnixListener {
+        UnixListener::bind(self.folder.join(name)).unwrap()
+    }
+
+    /// A VM runs, with serial ports of these names.
+    fn runs(&mut self, number: u8, run: u32, names: &[&str]) {
+        let serials = names.iter().map(|name| self.folder.join(name)).collect();
+        let devices = Devices { run: Some(run), serials, ..Devices::default() };
+        self.fake.start(number, run, devices.clone());
+        self.connector.runs(&running(number, run), devices, self.now);
+    }
+
+    /// Attends, and gives what the listener is told.
+    fn attend(&mut self) -> Vec<String> {
+        self.connector.attend(&self.fake, self.now).unwrap();
+        self.told()
+    }
+
+    fn told(&self) -> Vec<String> {
+        let words = |mail| match mail {
+            Mail::Line(LineMail::Open { line, domain, path, .. }) => {
+                format!("{line}: {} {}", domain.name, path.file_name().unwrap().display())
+            }
+            Mail::Line(LineMail::Close { line }) => format!("{line}: closed"),
+            other => panic!("{other:?}"),
+        };
+        self.mail.take().map(words).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[test]
+fn all_sockets_of_a_vm_are_connected_and_all_closed() {
+    let mut world = World::new("all");
+    let _sockets = [world.listen("a"), world.listen("b")];
+    world.runs(1, 1, &["a", "b", "a"]);
+    assert_eq!(world.attend(), ["0: vm1 a", "1: vm1 b"]);
+    assert_eq!((world.attend(), world.connector.deadline()), (vec![], None));
+    world.connector.gone(uuid(1));
+    assert_eq!(world.told(), ["0: closed", "1: closed"]);
+    assert!(world.connector.claims.claim(&world.folder.join("a")).is_sole());
+}
+
+#[test]
+fn a_connection_counts_only_if_the_same_run_is_still_there_afterwards() {
+    let mut world = World::new("run");
+    let _socket = world.listen("a");
+    world.runs(1, 1, &["a"]);
+    world.fake.start(1, 2, Devices::default());
+    assert_eq!(world.attend(), [""; 0], "started anew");
+    world.now += BACKOFF.0;
+    world.fake.stop(1);
+    assert_eq!(world.attend(), [""; 0], "gone");
+    world.now += 2 * BACKOFF.0;
+    world.fake.start(1, 1, Devices::default());
+    world.fake.failing.set(true);
+    assert_eq!(world.attend(), [""; 0], "libvirt does not say");
+    world.now += 4 * BACKOFF.0;
+    world.fake.failing.set(false);
+    world.fake.dead.set(true);
+    assert!(world.connector.attend(&world.fake, world.now).is_err(), "libvirt is gone");
+    world.fake.dead.set(false);
+    assert_eq!(world.attend(), ["0: vm1 a"]);
+}
+
+#[test]
+fn a_new_run_has_new_lines_and_a_change_of_devices_keeps_what_stays() {
+    let mut world = World::new("change");
+    let _sockets = [world.listen("a"), world.listen("b"), world.listen("c")];
+    world.runs(1, 1, &["a", "b"]);
+    assert_eq!(world.attend(), ["0: vm1 a", "1: vm1 b"]);
+    world.runs(1, 1, &["b", "c"]);
+    assert_eq!(world.told(), ["0: closed"]);
+    assert_eq!(world.attend(), ["2: vm1 c"]);
+    world.runs(1, 2, &["b"]);
+    assert_eq!(world.told(), ["1: closed", "2: closed"]);
+    assert_eq!(world.attend(), ["3: vm1 b"]);
+}
+
+#[test]
+fn a_socket_that_refuses_or_closes_is_tried_again_with_growing_patience() {
+    let mut world = World::new("backoff");
+    world.runs(1, 1, &["a"]);
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        assert_eq!(world.attend(), [""; 0]);
+        let at = world.connector.deadline().unwrap();
+        waits.push(at - world.now);
+        world.now = at;
+    }
+    assert!(waits.is_sorted() && waits[0] == BACKOFF.0 && waits[7] == BACKOFF.1, "{waits:?}");
+    let _socket = world.listen("a");
+    assert_eq!(world.attend(), ["0: vm1 a"]);
+    world.connector.closed(0, world.now);
+    assert_eq!(world.connector.deadline(), Some(world.now + BACKOFF.1), "it was there for no time");
+    world.now += BACKOFF.1;
+    assert_eq!(world.attend(), ["1: vm1 a"]);
+    world.now += BACKOFF.1;
+    world.connector.closed(0, world.now);
+    assert_eq!(world.connector.deadline(), None, "that line is known no more");
+    world.connector.closed(1, world.now);
+    assert_eq!(world.connector.deadline(), Some(world.now + BACKOFF.0));
+}
+
+#[test]
+fn a_socket_that_two_vms_have_is_nobodys() {
+    let mut world = World::new("both");
+    let _socket = world.listen("a");
+    world.runs(1, 1, &["a"]);
+    world.runs(2, 2, &["a"]);
+    assert_eq!(world.attend(), [""; 0]);
+    world.connector.gone(uuid(2));
+    world.now = world.connector.deadline().unwrap();
+    assert_eq!(world.attend(), ["0: vm1 a"]);
+    // One that starts with it later: whose the line is cannot be told any more.
+    world.runs(2, 3, &["a"]);
+    assert_eq!(world.attend(), ["0: closed"]);
+    world.now = world.connector.deadline().unwrap();
+    assert_eq!(world.attend(), [""; 0]);
+    // The same under another name, at another watcher of the listener.
+    world.connector.gone(uuid(2));
+    world.now += BACKOFF.1;
+    assert_eq!(world.attend(), ["1: vm1 a"]);
+    let other = world.connector.claims.claim(&world.folder.join("../").join(&world.folder).join("./a"));
+    assert_eq!(world.attend(), ["1: closed"]);
+    drop(other);
+}
+
+#[test]
+fn only_sockets_directly_in_the_folder_and_of_the_kind_count() {
+    let mut world = World::new("path");
+    fs::create_dir(world.folder.join("deeper")).unwrap();
+    std::os::unix::fs::symlink(&world.folder, world.folder.join("same")).unwrap();
+    let _sockets = [world.listen("a"), world.listen("deeper/b"), world.listen("c"), world.listen("d")];
+    world.runs(1, 1, &["a", "deeper/b", "deeper/../nowhere/x", "same/c"]);
+    assert_eq!(world.attend(), ["0: vm1 a", "1: vm1 c"]);
+    let channels = vec![world.folder.join("d")];
+    world.connector.runs(&running(2, 1), Devices { channels, ..Devices::default() }, world.now);
+    assert_eq!(world.attend(), [""; 0], "a channel");
+    world.connector.mode = SerialMode::VmChannel;
+    let channels = vec![world.folder.join("d")];
+    world.fake.start(2, 1, Devices::default());
+    world.connector.runs(&running(2, 1), Devices { channels, ..Devices::default() }, world.now);
+    assert_eq!(world.attend(), ["2: vm2 d"]);
+}
+
+#[test]
+fn lines_leave_descriptors_for_others() {
+    let mut world = World::new("descriptors");
+    let _sockets = [world.listen("a"), world.listen("b")];
+    world.runs(1, 1, &["a"]);
+    world.connector.descriptors = 0;
+    assert_eq!(world.attend(), [""; 0]);
+    world.connector.descriptors = u64::MAX;
+    world.now = world.connector.deadline().unwrap();
+    assert_eq!(world.attend(), ["0: vm1 a"]);
+    assert!(descriptors_for_lines() > 0);
+}

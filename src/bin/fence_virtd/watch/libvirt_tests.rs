@@ -1,0 +1,38 @@
+//! With libvirt's own test driver, in this process.
+
+use std::thread;
+
+use super::*;
+
+const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
+const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
+
+#[test]
+fn the_roster_is_what_libvirt_says_of_the_vms_that_run() {
+    crate::libvirt::begin().unwrap();
+    let domain = |name: &str, uuid: &str, cid: u32, state: u8| {
+        format!(
+            "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory><vcpu>1</vcpu>\
+             <os><type>hvm</type></os><devices><vsock model='virtio'><cid auto='no' address='{cid}'/></vsock></devices>\
+             <test:runstate xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>{state}</test:runstate></domain>"
+        )
+    };
+    let file = std::env::temp_dir().join(format!("fence-roster-{}.xml", std::process::id()));
+    let text = format!("<node>{}{}</node>", domain("a", A, 5, 1), domain("b", B, 6, 5));
+    std::fs::write(&file, text).unwrap();
+    let mut watchers = Watchers::default();
+    let roster = watchers.follow_cids(&[format!("test://{}", file.display())]).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while matches!(roster.holder(6), Holder::Unknown(_)) && Instant::now() < deadline {
+        thread::yield_now();
+    }
+    match roster.holder(5) {
+        Holder::Vm { uri: 0, vm } => {
+            assert_eq!((vm.domain.name.as_str(), vm.domain.uuid), ("a", Uuid::parse(A).unwrap()))
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(roster.holder(6), Holder::Nobody, "b is off");
+    watchers.stop(Instant::now() + Duration::from_secs(30));
+    std::fs::remove_file(&file).unwrap();
+}

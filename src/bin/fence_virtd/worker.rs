@@ -1,0 +1,174 @@
+//! The one thread that carries requests out.
+
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::access::Permissions;
+use crate::backend::{Backend, Event};
+use crate::heartbeat::Pulse;
+use crate::job::Job;
+use fence_virt::backlog::Backlog;
+use fence_virt::fence::Verdict;
+
+/// How many messages may wait for the worker, of all listeners together; a
+/// job more is answered with failure at once.
+pub(crate) const QUEUE_MAX: usize = 512;
+
+/// What the worker is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A listener has a request.
+    Job(Job),
+    /// Something that the backend waits for.
+    Event(Event),
+    /// From now on these count.
+    Permit(Permissions),
+    /// The listeners have ended: finish what is kept, then end.
+    Stop,
+}
+
+/// Takes messages until it is told to stop. Events are taken notice of before
+/// the jobs that came with them, and before what has run out of time.
+pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>, pulse: &Pulse) {
+    let mut backlog = Backlog::default();
+    let mut stops = false;
+    while !stops || !backlog.is_empty() || backend.is_at_work() {
+        if backlog.is_empty() {
+            pulse.rests();
+            let message = wait(inbox, backend.deadline());
+            pulse.turns();
+            match message {
+                Ok(message) => absorb(message, backend, &mut backlog, &mut stops),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+        while backlog.len() < QUEUE_MAX {
+            let Ok(message) = inbox.try_recv() else { break };
+            absorb(message, backend, &mut backlog, &mut stops);
+        }
+        pulse.turns();
+        if let Some(job) = backlog.pop() {
+            begin(backend, job, Instant::now());
+        }
+        backend.turn(Instant::now());
+        while let Some(job) = backend.job() {
+            put(job, &mut backlog);
+        }
+    }
+}
+
+fn wait(inbox: &Receiver<Message>, deadline: Option<Instant>) -> Result<Message, RecvTimeoutError> {
+    match deadline {
+        Some(at) => inbox.recv_deadline(at),
+        None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    }
+}
+
+fn absorb(message: Message, backend: &mut dyn Backend, backlog: &mut Backlog<Job>, stops: &mut bool) {
+    match message {
+        Message::Job(job) => put(job, backlog),
+        Message::Event(event) => backend.event(event, Instant::now()),
+        Message::Permit(permissions) => backend.adopt(permissions),
+        Message::Stop => {
+            *stops = true;
+            backend.stop();
+        }
+    }
+}
+
+fn put(job: Job, backlog: &mut Backlog<Job>) {
+    let is_power = job.request.operation.is_power();
+    backlog.push(job, is_power);
+}
+
+fn begin(backend: &mut dyn Backend, job: Job, now: Instant) {
+    if let Some(stale) = job.stale(now) {
+        return job.refuse(Verdict::Failure, format_args!("not begun: {stale}"));
+    }
+    backend.begin(job, now);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::tests::{answers, job};
+    use crate::job::{AGE_LIMIT, Caller};
+    use fence_virt::fence::Operation;
+
+    /// Counts what reaches it, and remembers the operations.
+    #[derive(Default)]
+    struct Counting(usize, Vec<Operation>);
+
+    impl Backend for Counting {
+        fn begin(&mut self, job: Job, _now: Instant) {
+            self.0 += 1;
+            self.1.push(job.request.operation);
+            job.finish(Verdict::Success, "counted");
+        }
+
+        fn event(&mut self, _event: Event, _now: Instant) {}
+
+        fn adopt(&mut self, _permissions: Permissions) {}
+
+        fn turn(&mut self, _now: Instant) {}
+
+        fn deadline(&self) -> Option<Instant> {
+            None
+        }
+    }
+
+    fn carried_out(
+        age: std::time::Duration,
+        spoil: impl Fn(&Caller),
+    ) -> (usize, Vec<fence_virt::fence::Answer>) {
+        let now = Instant::now();
+        let (job, mail, caller) = job(Operation::Off, "a", now);
+        spoil(&caller);
+        let mut backend = Counting::default();
+        begin(&mut backend, job, now + age);
+        (backend.0, answers(&mail))
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_begun() {
+        let second = std::time::Duration::from_secs(1);
+        assert_eq!(carried_out(second, |_| ()), (1, vec![Verdict::Success.into()]));
+        assert_eq!(carried_out(AGE_LIMIT, |_| ()), (0, vec![Verdict::Failure.into()]));
+        assert_eq!(carried_out(second, Caller::hang_up), (0, vec![Verdict::Failure.into()]));
+    }
+
+    #[test]
+    fn a_fence_goes_before_the_questions_that_wait() {
+        use Operation::{HostList, Off, Reboot, Status};
+        let (sender, inbox) = crossbeam_channel::bounded(8);
+        let kept: Vec<_> = [HostList, Status, Off, HostList, Reboot]
+            .map(|operation| {
+                let (job, mail, _) = job(operation, "a", Instant::now());
+                sender.send(Message::Job(job)).unwrap();
+                mail
+            })
+            .into();
+        sender.send(Message::Stop).unwrap();
+        let mut backend = Counting::default();
+        run(&mut backend, &inbox, &Pulse::default());
+        // The first was begun before the others were looked at.
+        assert_eq!(backend.1.iter().filter(|operation| operation.is_power()).count(), 2);
+        let first_question = backend.1.iter().position(|&operation| operation == Status).unwrap();
+        let last_fence = backend.1.iter().rposition(|operation| operation.is_power()).unwrap();
+        assert!(last_fence < first_question, "{:?}", backend.1);
+        assert!(kept.iter().all(|mail| answers(mail).len() == 1));
+    }
+
+    #[test]
+    fn it_ends_when_it_is_told_to_after_the_jobs_before() {
+        let (sender, inbox) = crossbeam_channel::bounded(4);
+        let (job, mail, _) = job(Operation::Off, "a", Instant::now());
+        sender.send(Message::Job(job)).unwrap();
+        sender.send(Message::Stop).unwrap();
+        let mut backend = Counting::default();
+        run(&mut backend, &inbox, &Pulse::default());
+        assert_eq!((backend.0, answers(&mail)), (1, vec![Verdict::Success.into()]));
+    }
+}
