@@ -28,7 +28,9 @@ use std::time::Duration;
 use fence_virt::fence::{Domain, Operation, PowerState, Uuid};
 use fence_virt::sys::corosync::{Departure, Heard, Libraries, Member};
 use fence_virt::sys::poll::{Interest, PollSet};
-use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, GROUP};
+use fence_virt::wire::cluster::{
+    Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, GROUP, NodeId, RequestNumber,
+};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -126,7 +128,10 @@ fn describe(bytes: &[u8], length: usize) -> String {
     };
     let call = |call: &ClusterCall| {
         let ClusterCall { number, target, name, operation, client_number } = call;
-        format!("number={number} target={target} name={name:?} operation={operation} client={client_number}")
+        format!(
+            "number={} target={target} name={name:?} operation={operation} client={client_number}",
+            number.0
+        )
     };
     match ClusterMessage::decode(bytes) {
         Ok(ClusterMessage::Request(asked)) => format!("request {}", call(&asked)),
@@ -137,8 +142,10 @@ fn describe(bytes: &[u8], length: usize) -> String {
         Ok(ClusterMessage::Gone(vm)) => format!("gone {}", told(&vm)),
         Ok(ClusterMessage::Hello { is_complete: false }) => "hello".to_owned(),
         Ok(ClusterMessage::Hello { is_complete: true }) => "complete".to_owned(),
-        Ok(ClusterMessage::AdvertiseAll { number }) => format!("tell-all number={number}"),
-        Ok(ClusterMessage::AllAdvertised { to, number }) => format!("told-all number={number} target={to}"),
+        Ok(ClusterMessage::AdvertiseAll { number }) => format!("tell-all number={}", number.0),
+        Ok(ClusterMessage::AllAdvertised { to, number }) => {
+            format!("told-all number={} target={to}", number.0)
+        }
         Err(error) => format!("other length={length}: {error}"),
     }
 }
@@ -207,8 +214,8 @@ fn obey(line: &str, member: &mut Member, total: &mut (usize, usize)) -> Outcome<
 fn call_of(operation: &str, name: &str, number: &str, target: &str) -> Outcome<ClusterCall> {
     let operation = Operation::ALL.into_iter().find(|known| known.to_string() == operation);
     Ok(ClusterCall {
-        number: number.parse()?,
-        target: target.parse()?,
+        number: RequestNumber(number.parse()?),
+        target: NodeId(target.parse()?),
         name: name.to_owned(),
         operation: operation.ok_or("no such operation")?,
         client_number: 0,
@@ -218,7 +225,12 @@ fn call_of(operation: &str, name: &str, number: &str, target: &str) -> Outcome<C
 fn told_of(name: &str, uuid: &str, state: &str, owner: &str) -> Outcome<Advertisement> {
     let domain = Domain { name: name.to_owned(), uuid: Uuid::parse(uuid).ok_or("no UUID")? };
     let state = if state == "5" { PowerState::Off } else { PowerState::Running };
-    Ok(Advertisement { domain, owner: owner.parse()?, state, is_active: state == PowerState::Running })
+    Ok(Advertisement {
+        domain,
+        owner: NodeId(owner.parse()?),
+        state,
+        is_active: state == PowerState::Running,
+    })
 }
 
 fn unhex(text: &str) -> Outcome<Vec<u8>> {

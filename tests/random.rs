@@ -14,7 +14,7 @@ use fence_virt::routing::{MembershipChange, Names, Peer, Router, RouterAction, R
 use fence_virt::session::{
     ClientSession, Event, LineSession, Policy, Row, STALL_LIMIT, Scanner, ServerSession,
 };
-use fence_virt::wire::cluster::ClusterMessage;
+use fence_virt::wire::cluster::{ClusterMessage, NodeId, RequestNumber};
 use fence_virt::wire::{PACKET_LEN, Packet, encode_line_request};
 
 /// xorshift64: the same numbers in every run.
@@ -269,8 +269,8 @@ fn words_of_the_group() {
     ];
     let rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
     let now = Instant::now();
-    let peers = [1, 2, 3].map(|node| Peer { node, pid: node });
-    let mut router = Router::new(rules, 0, 0);
+    let peers = [1, 2, 3].map(|node| Peer { node: NodeId(node), pid: node });
+    let mut router = Router::new(rules, 0, RequestNumber(0));
     router.joined(peers[0], now);
     router.changed(&MembershipChange { members: peers.into(), left: Vec::new(), joined: peers.into() }, now);
     let mut decoded = 0;

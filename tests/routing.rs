@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use fence_virt::fence::{Operation, PowerState, Request, Target, Verdict};
 use fence_virt::routing::{
-    ANSWER_LIMIT, ClusterList, Departure, LocalVm, Names, Rules, SEND_LIMIT, SERVE_LIMIT, TELL_LIMIT, Unknown,
+    ANSWER_LIMIT, ClientId, ClusterList, Departure, LocalVm, Names, Rules, SEND_LIMIT, SERVE_LIMIT,
+    TELL_LIMIT, Unknown,
 };
-use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage};
+use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, NodeId, RequestNumber};
 
 use node::{Node, RULES, SECOND, domain, local, peer};
 
@@ -29,7 +30,7 @@ fn a_request_goes_to_the_owner_and_nobody_elses_reply_counts() {
     let call = node.asked(1);
     assert_eq!((call.operation, call.client_number), (Off, 7));
     node.replies(3, &call, 0);
-    node.replies(1, &ClusterCall { number: call.number + 1, ..call.clone() }, 0);
+    node.replies(1, &ClusterCall { number: RequestNumber(call.number.0 + 1), ..call.clone() }, 0);
     node.replies(1, &ClusterCall { operation: Status, ..call.clone() }, 0);
     node.replies(1, &ClusterCall { name: "vm3".to_owned(), ..call.clone() }, 0);
     node.waits();
@@ -209,14 +210,20 @@ fn what_is_old_is_neither_asked_nor_carried_out() {
 
     // Corosync did not take it in time: it comes back.
     let request = Request { operation: Off, target: Target::new(b"vm1").unwrap(), seqno: 7 };
-    node.router.ask(77, &request, node.now, node.now);
+    node.router.ask(ClientId(77), &request, node.now, node.now);
     let message = node.router.next_message(node.now).unwrap();
     assert_eq!(message.expires, Some(node.now + SEND_LIMIT));
     node.router.unsent(&message.bytes, node.now + SEND_LIMIT);
     node.settle();
     assert_eq!(node.answer().0, Verdict::Failure);
 
-    let call = ClusterCall { number: 5, target: 2, name: "vm2".to_owned(), operation: Off, client_number: 0 };
+    let call = ClusterCall {
+        number: RequestNumber(5),
+        target: NodeId(2),
+        name: "vm2".to_owned(),
+        operation: Off,
+        client_number: 0,
+    };
     let (is_old, late) = (true, node.now + SERVE_LIMIT);
     node.router.heard(peer(1), &ClusterMessage::Request(call.clone()).encode(), node.now, is_old, node.now);
     node.router.heard(peer(3), &ClusterMessage::Request(call).encode(), node.now, false, late);
@@ -229,7 +236,8 @@ fn what_is_old_is_neither_asked_nor_carried_out() {
 #[test]
 fn a_vm_that_vanished_where_it_ran_may_have_moved() {
     let mut node = Node::settled(RULES, vec![local(1, PowerState::Off)]);
-    let told = Advertisement { domain: domain(1), owner: 0, state: PowerState::Off, is_active: false };
+    let told =
+        Advertisement { domain: domain(1), owner: NodeId(0), state: PowerState::Off, is_active: false };
     node.hears(1, ClusterMessage::Gone(told));
     node.asks(Status, "vm1");
     node.does(Status, Verdict::Off);
@@ -242,10 +250,10 @@ fn a_vm_that_vanished_where_it_ran_may_have_moved() {
             _ => None,
         })
         .expect("all are asked to tell what they have");
-    node.hears(1, ClusterMessage::AllAdvertised { to: 2, number });
-    node.hears(3, ClusterMessage::AllAdvertised { to: 2, number: number - 1 });
+    node.hears(1, ClusterMessage::AllAdvertised { to: NodeId(2), number });
+    node.hears(3, ClusterMessage::AllAdvertised { to: NodeId(2), number: RequestNumber(number.0 - 1) });
     node.waits();
-    node.hears(3, ClusterMessage::AllAdvertised { to: 2, number });
+    node.hears(3, ClusterMessage::AllAdvertised { to: NodeId(2), number });
     assert_eq!(node.answer().0, Verdict::Off, "nobody has it");
 }
 
@@ -266,23 +274,23 @@ fn the_list_has_the_vms_of_all_hosts_once() {
 #[test]
 fn a_daemon_that_stops_answers_what_it_has_done_and_refuses_the_rest() {
     let call = |number| {
-        let (target, name, operation) = (2, "vm2".to_owned(), Off);
+        let (target, name, operation) = (NodeId(2), "vm2".to_owned(), Off);
         ClusterCall { number, target, name, operation, client_number: 0 }
     };
     let mut node = Node::settled(RULES, vec![local(2, Running)]);
     node.asks(Status, "vm1");
-    node.hears(1, ClusterMessage::Request(call(1)));
+    node.hears(1, ClusterMessage::Request(call(RequestNumber(1))));
     node.said.clear();
     node.router.stop();
     node.settle();
     assert_eq!(node.answer().0, Verdict::Failure, "a client here");
-    node.hears(3, ClusterMessage::Request(call(2)));
+    node.hears(3, ClusterMessage::Request(call(RequestNumber(2))));
     node.does(Off, Verdict::Success);
     let replies = node.said.iter().filter_map(|message| match message {
         ClusterMessage::Reply { call, response } => Some((call.number, *response)),
         _ => None,
     });
-    assert_eq!(replies.collect::<Vec<_>>(), [(2, 1), (1, 0)]);
+    assert_eq!(replies.collect::<Vec<_>>(), [(RequestNumber(2), 1), (RequestNumber(1), 0)]);
     assert_eq!(node.to_do, []);
 }
 
@@ -290,7 +298,12 @@ fn a_daemon_that_stops_answers_what_it_has_done_and_refuses_the_rest() {
 fn what_is_told_of_others_and_by_strangers_is_nothing() {
     let mut node = Node::settled(RULES, Vec::new());
     let told = |owner| {
-        ClusterMessage::Store(Advertisement { domain: domain(9), owner, state: Running, is_active: true })
+        ClusterMessage::Store(Advertisement {
+            domain: domain(9),
+            owner: NodeId(owner),
+            state: Running,
+            is_active: true,
+        })
     };
     node.hears(3, told(1));
     node.hears(5, told(5));
@@ -303,7 +316,7 @@ fn what_is_told_of_others_and_by_strangers_is_nothing() {
 fn a_reboot_asks_the_copy_that_is_left_when_the_other_turns_out_to_be_gone() {
     let rules = Rules { host_fence_delay: Some(Duration::ZERO), ..RULES };
     let mut node = Node::settled(rules, vec![local(1, Running)]);
-    node.hears(3, ClusterMessage::AdvertiseAll { number: 7 });
+    node.hears(3, ClusterMessage::AdvertiseAll { number: RequestNumber(7) });
     node.said.clear();
     node.asks(Reboot, "vm1");
     assert_eq!(node.asked(1).operation, Off);
@@ -328,7 +341,7 @@ fn who_asks_for_all_gets_all_however_often_others_ask() {
     let vms = (10..60).map(|number| local(number, Running)).collect();
     let mut node = Node::settled(RULES, vms);
     let mut has_told = false;
-    for number in 0..20 {
+    for number in (0..20).map(RequestNumber) {
         node.router.heard(
             peer(1),
             &ClusterMessage::AdvertiseAll { number }.encode(),
@@ -340,24 +353,24 @@ fn who_asks_for_all_gets_all_however_often_others_ask() {
             let Some(message) = node.router.next_message(node.now) else { break };
             has_told |= matches!(
                 ClusterMessage::decode(&message.bytes),
-                Ok(ClusterMessage::AllAdvertised { to: 1, .. })
+                Ok(ClusterMessage::AllAdvertised { to: NodeId(1), .. })
             );
         }
     }
     assert!(has_told, "the telling never ends");
     node.settle();
     let last = node.said.iter().rev().find_map(|message| match message {
-        ClusterMessage::AllAdvertised { to: 1, number } => Some(*number),
+        ClusterMessage::AllAdvertised { to: NodeId(1), number } => Some(*number),
         _ => None,
     });
-    assert_eq!(last, Some(19), "the last question is answered too");
+    assert_eq!(last, Some(RequestNumber(19)), "the last question is answered too");
 }
 
 #[test]
 fn a_node_whose_libvirt_is_away_does_not_say_that_it_has_told_all() {
     let mut node = Node::settled(RULES, vec![local(2, Running)]);
     node.router.unlisted(0);
-    node.hears(1, ClusterMessage::AdvertiseAll { number: 7 });
+    node.hears(1, ClusterMessage::AdvertiseAll { number: RequestNumber(7) });
     let is_all = |message: &ClusterMessage| {
         matches!(message, ClusterMessage::AllAdvertised { .. } | ClusterMessage::Hello { is_complete: true })
     };
@@ -368,30 +381,30 @@ fn a_node_whose_libvirt_is_away_does_not_say_that_it_has_told_all() {
         .said
         .iter()
         .position(|message| matches!(message, ClusterMessage::Store(told) if told.domain == domain(4)));
-    let all = node
-        .said
-        .iter()
-        .position(|message| matches!(message, ClusterMessage::AllAdvertised { to: 1, number: 7 }));
+    let all = node.said.iter().position(|message| {
+        matches!(message, ClusterMessage::AllAdvertised { to: NodeId(1), number: RequestNumber(7) })
+    });
     assert!(told.is_some() && told < all, "{:?}", node.said);
 }
 
 #[test]
 fn an_answer_that_takes_three_seconds_still_counts() {
     let mut node = Node::settled(RULES, vec![local(1, PowerState::Off)]);
-    let told = Advertisement { domain: domain(1), owner: 0, state: PowerState::Off, is_active: false };
+    let told =
+        Advertisement { domain: domain(1), owner: NodeId(0), state: PowerState::Off, is_active: false };
     node.hears(1, ClusterMessage::Gone(told));
     node.asks(Status, "vm1");
     node.does(Status, Verdict::Off);
     let question = |message: &ClusterMessage| {
         if let ClusterMessage::AdvertiseAll { number } = message { Some(*number) } else { None }
     };
-    let questions: Vec<u32> = node.said.iter().filter_map(question).collect();
+    let questions: Vec<RequestNumber> = node.said.iter().filter_map(question).collect();
     for _ in 0..12 {
         node.passes(SECOND / 4);
     }
     assert_eq!(node.said.iter().filter_map(question).collect::<Vec<_>>(), questions, "it is asked once");
-    node.hears(1, ClusterMessage::AllAdvertised { to: 2, number: questions[0] });
-    node.hears(3, ClusterMessage::AllAdvertised { to: 2, number: questions[0] });
+    node.hears(1, ClusterMessage::AllAdvertised { to: NodeId(2), number: questions[0] });
+    node.hears(3, ClusterMessage::AllAdvertised { to: NodeId(2), number: questions[0] });
     assert_eq!(node.answer().0, Verdict::Off);
 }
 

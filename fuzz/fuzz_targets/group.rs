@@ -5,8 +5,10 @@
 use std::time::{Duration, Instant};
 
 use fence_virt::fence::{Operation, PowerState, Request, Target, Uuid, Verdict};
-use fence_virt::routing::{RouterAction, LocalVm, MembershipChange, Names, OnBehalf, Peer, Router, Rules, Unknown};
-use fence_virt::wire::cluster::{MESSAGE_LEN, ClusterMessage};
+use fence_virt::routing::{
+    ClientId, LocalVm, MembershipChange, Names, OnBehalf, Peer, Router, RouterAction, Rules, Unknown,
+};
+use fence_virt::wire::cluster::{ClusterMessage, MESSAGE_LEN, NodeId, RequestNumber};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -16,12 +18,12 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(decoded, message);
     }
     let rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
-    let (start, me) = (Instant::now(), Peer { node: 1, pid: 1 });
-    let mut router = Router::new(rules, 1, 0);
+    let (start, me) = (Instant::now(), Peer { node: NodeId(1), pid: 1 });
+    let mut router = Router::new(rules, 1, RequestNumber(0));
     router.joined(me, start);
-    let peers: Vec<Peer> = [1, 2, 3].map(|node| Peer { node, pid: node }).into();
+    let peers: Vec<Peer> = [1, 2, 3].map(|node| Peer { node: NodeId(node), pid: node }).into();
     router.changed(&MembershipChange { members: peers.clone(), left: Vec::new(), joined: peers }, start);
-    router.votes(true, &[1, 2, 3], start);
+    router.votes(true, &[1, 2, 3].map(NodeId), start);
     let vm = LocalVm {
         name: "a".to_owned(),
         uuid: Uuid::from_bytes([1; 16]),
@@ -30,16 +32,18 @@ fuzz_target!(|bytes: &[u8]| {
     };
     router.listed(0, vec![vm], start);
     let target = Target::new(b"a").unwrap();
-    router.ask(1, &Request { operation: Operation::Off, target, seqno: 1 }, start, start);
+    router.ask(ClientId(1), &Request { operation: Operation::Off, target, seqno: 1 }, start, start);
     let mut now = start;
     for (at, piece) in bytes.chunks(MESSAGE_LEN).enumerate() {
         now += Duration::from_millis(100);
         let node = 2 + at as u32 % 2;
-        router.heard(Peer { node, pid: node }, piece, now, false, now);
+        router.heard(Peer { node: NodeId(node), pid: node }, piece, now, false, now);
         router.turn(now);
         while let Some(action) = router.next_action() {
             match action {
-                RouterAction::Answer { verdict, .. } => assert_eq!(verdict, Verdict::Failure, "nobody did it here"),
+                RouterAction::Answer { verdict, .. } => {
+                    assert_eq!(verdict, Verdict::Failure, "nobody did it here")
+                }
                 RouterAction::Find { job, .. } => router.found(job, Ok(Vec::new()), now),
                 // The client's is never done.
                 RouterAction::Begin { job, on_behalf: OnBehalf::Node(_), .. } => {

@@ -1,5 +1,7 @@
 //! Requests under way: which copies of their VMs are asked.
 
+use super::ids::{ClientId, TaskId};
+use crate::wire::cluster::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -16,7 +18,7 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 impl Router {
     /// A client asks, for off, on, reboot or status.
-    pub fn ask(&mut self, client: u64, request: &Request, received: Instant, now: Instant) {
+    pub fn ask(&mut self, client: ClientId, request: &Request, received: Instant, now: Instant) {
         if let Some(reason) = self.not_joined() {
             let reason = format!("this node is not in the cluster's group: {reason}");
             return self.answer(client, Verdict::Failure, reason, false);
@@ -90,7 +92,7 @@ impl Router {
     }
 
     /// Takes a request as far as it goes now.
-    pub(super) fn review(&mut self, id: u64, now: Instant) {
+    pub(super) fn review(&mut self, id: TaskId, now: Instant) {
         let Some(mut task) = self.tasks.remove(&id) else { return };
         self.wakes.remove(&(task.wake, id));
         match self.advance(&mut task, id, now) {
@@ -151,7 +153,7 @@ impl Router {
         }
     }
 
-    fn answer(&mut self, client: u64, verdict: Verdict, reason: String, is_begun: bool) {
+    fn answer(&mut self, client: ClientId, verdict: Verdict, reason: String, is_begun: bool) {
         self.actions.push_back(RouterAction::Answer { client, verdict, reason, is_begun });
     }
 
@@ -167,7 +169,8 @@ impl Router {
     /// Requests of peers that are gone are for nobody.
     pub(super) fn abandon_tasks(&mut self, is_gone: &dyn Fn(Peer) -> bool) {
         let of_gone = |task: &Task| matches!(&task.asker, Asker::Node(peer, _) if is_gone(*peer));
-        let ids: Vec<u64> = self.tasks.iter().filter(|(_, task)| of_gone(task)).map(|(&id, _)| id).collect();
+        let ids: Vec<TaskId> =
+            self.tasks.iter().filter(|(_, task)| of_gone(task)).map(|(&id, _)| id).collect();
         for id in ids {
             if let Some(task) = self.tasks.remove(&id) {
                 self.wakes.remove(&(task.wake, id));
@@ -176,7 +179,7 @@ impl Router {
         }
     }
 
-    fn advance(&mut self, task: &mut Task, id: u64, now: Instant) -> Progress {
+    fn advance(&mut self, task: &mut Task, id: TaskId, now: Instant) -> Progress {
         if now >= task.limits.answer {
             return Progress::Done(Verdict::Failure, task.who_is_silent());
         }
@@ -254,7 +257,7 @@ impl Router {
     /// Whether a copy runs on a member, or did until it was destroyed for the request.
     pub(super) fn is_seen_to_run(&self, task: &Task, holders: &[Holder]) -> bool {
         // What has answered knows better than what was told before.
-        let is_denied = |node: u32| task.asks.get(&node).is_some_and(Ask::says_off);
+        let is_denied = |node: NodeId| task.asks.get(&node).is_some_and(Ask::says_off);
         task.has_ended_it() || holders.iter().any(|holder| self.is_seen(holder) && !is_denied(holder.node))
     }
 
@@ -275,7 +278,7 @@ impl Router {
     }
 
     /// Asks the members that have it and were not asked, and gives up those that are gone.
-    fn ask_copies(&mut self, task: &mut Task, id: u64, uuid: Uuid, holders: &[Holder], now: Instant) {
+    fn ask_copies(&mut self, task: &mut Task, id: TaskId, uuid: Uuid, holders: &[Holder], now: Instant) {
         let mut stale = BTreeSet::new();
         for node in task.asks.keys().copied().collect::<Vec<_>>() {
             let Some(ask) = task.asks.get(&node) else { continue };
@@ -313,8 +316,8 @@ impl Router {
     pub(super) fn ask_copy(
         &mut self,
         task: &mut Task,
-        id: u64,
-        node: u32,
+        id: TaskId,
+        node: NodeId,
         operation: Operation,
         uuid: Uuid,
         now: Instant,
@@ -353,7 +356,7 @@ impl Router {
     }
 
     /// What a VM is called towards a node: C daemons know it by its name or its UUID, by their name_mode.
-    fn wire_name(&self, node: u32, uuid: Uuid) -> String {
+    fn wire_name(&self, node: NodeId, uuid: Uuid) -> String {
         let name = self.table.copies(uuid).find(|(at, _)| *at == node).map(|(_, copy)| copy.name());
         match name {
             Some(name) if !self.table.speaks(node) && self.rules.names != Names::Uuid => {
@@ -366,6 +369,6 @@ impl Router {
 }
 
 /// Why a node was not asked.
-pub(super) fn too_late(node: u32) -> String {
+pub(super) fn too_late(node: NodeId) -> String {
     format!("node {node} was not asked, the request had waited too long for that")
 }

@@ -1,5 +1,7 @@
 //! The answers of the copies, and what they make of a request.
 
+use super::ids::{JobId, Sequence, TaskId};
+use crate::wire::cluster::NodeId;
 use std::time::{Duration, Instant};
 
 use super::client_requests::{LOOK_AGAIN, too_late};
@@ -16,12 +18,12 @@ const DESTROYED_LIMIT: Duration = Duration::from_secs(300);
 
 impl Router {
     /// What the answers so far make of the request.
-    pub(super) fn judge(&mut self, task: &mut Task, id: u64, uuid: Uuid, now: Instant) -> Progress {
+    pub(super) fn judge(&mut self, task: &mut Task, id: TaskId, uuid: Uuid, now: Instant) -> Progress {
         if let Some(done) = task.early() {
             return done;
         }
         if !task.asks.values().all(Ask::is_shown) {
-            let is_mute = |&node: &u32| !self.table.speaks(node) && !self.table.is_me(node);
+            let is_mute = |&node: &NodeId| !self.table.speaks(node) && !self.table.is_me(node);
             let look = task.asks.keys().any(is_mute).then_some(now + LOOK_AGAIN);
             return Progress::Wait(look.unwrap_or(task.limits.answer));
         }
@@ -29,7 +31,7 @@ impl Router {
             return progress;
         }
         // Of a reboot: a copy that was taken for off, and runs.
-        let found_running: Vec<u32> = task.found_running().collect();
+        let found_running: Vec<NodeId> = task.found_running().collect();
         if task.operation == Operation::Reboot && !found_running.is_empty() {
             for node in found_running {
                 self.ask_copy(task, id, node, Operation::Off, uuid, now);
@@ -86,9 +88,9 @@ impl Router {
     /// It ran at this place in the order of the group, and was destroyed there. Where
     /// it went when it had ended elsewhere before is known; copies that were off on
     /// nodes that have left are forgotten.
-    fn forget_off_before(&mut self, order: u64, uuid: Uuid) {
+    fn forget_off_before(&mut self, order: Sequence, uuid: Uuid) {
         self.table.has_run_elsewhere(order, uuid);
-        let was_off = |(node, copy): &(u32, &Copy)| {
+        let was_off = |(node, copy): &(NodeId, &Copy)| {
             let is_away = matches!(copy.fate, Fate::Left | Fate::Lost { .. }) && !self.table.is_me(*node);
             is_away && copy.state == PowerState::Off && copy.order <= order
         };
@@ -98,13 +100,14 @@ impl Router {
     }
 
     /// A node has answered that it did an off or a reboot, which all hear.
-    fn heard_to_destroy(&mut self, node: u32, name: &str) {
+    fn heard_to_destroy(&mut self, node: NodeId, name: &str) {
         for uuid in self.meaning_of(name, Names::Both) {
             if !self.table.speaks(node) {
                 self.table.destroyed(node, uuid);
                 continue;
             }
-            let runs = |(at, copy): &(u32, &Copy)| *at == node && copy.fate == Fate::Here && copy.is_active;
+            let runs =
+                |(at, copy): &(NodeId, &Copy)| *at == node && copy.fate == Fate::Here && copy.is_active;
             if self.table.copies(uuid).any(|copy| runs(&copy)) {
                 self.forget_off_before(self.table.order(), uuid);
             }
@@ -113,8 +116,8 @@ impl Router {
 
     /// A node that said that it is off, and was heard to run it since, if only
     /// for a while: the answers are not of one time, it may have moved there.
-    pub(super) fn started_since(&self, task: &Task, uuid: Uuid) -> Option<u32> {
-        let is_after = |node: u32, ran: u64| {
+    pub(super) fn started_since(&self, task: &Task, uuid: Uuid) -> Option<NodeId> {
+        let is_after = |node: NodeId, ran: Sequence| {
             let Some(Ask { operation, state: AskState::Shown(_, _, order), .. }) = task.asks.get(&node)
             else {
                 return false;
@@ -124,20 +127,26 @@ impl Router {
         };
         let runs_here = self.local.state(uuid) == Some(PowerState::Running);
         let own = self.table.me.filter(|me| runs_here && is_after(me.node, self.local.changed(uuid).last));
-        let other = |(node, copy): (u32, &Copy)| is_after(node, copy.ran).then_some(node);
+        let other = |(node, copy): (NodeId, &Copy)| is_after(node, copy.ran).then_some(node);
         own.map(|me| me.node).or_else(|| self.table.copies(uuid).find_map(other))
     }
 
     /// A C daemon that says that it is off does not say whether it moved away:
     /// that is known when all others have told their VMs since.
     pub(super) fn unheard(&mut self, task: &mut Task, uuid: Uuid, now: Instant) -> Option<Progress> {
-        let of_c = |(node, copy): &(u32, &Copy)| {
+        let of_c = |(node, copy): &(NodeId, &Copy)| {
             let is_c = !self.table.speaks(*node) && !self.table.is_me(*node);
             is_c && copy.state == PowerState::Off && task.asks.contains_key(node)
         };
         // It ran where it was destroyed for this request after it had ended there.
-        let ran = task.asks.values().filter(|ask| ask.has_ended_it()).map(|ask| ask.order).max().unwrap_or(0);
-        let is_open = |(end, _): &(End, u32)| !matches!(*end, End::At(at) if at <= ran);
+        let ran = task
+            .asks
+            .values()
+            .filter(|ask| ask.has_ended_it())
+            .map(|ask| ask.order)
+            .max()
+            .unwrap_or_default();
+        let is_open = |(end, _): &(End, NodeId)| !matches!(*end, End::At(at) if at <= ran);
         let off = self.table.copies(uuid).filter(of_c).map(|(node, copy)| (copy.end, node)).filter(is_open);
         let (end, node) = off.max()?;
         let is_known_to_all = self.table.copies(uuid).filter(of_c).all(|(_, copy)| copy.is_known_to_all);
@@ -148,7 +157,7 @@ impl Router {
             End::Destroyed(_) | End::NeverRan if is_known_to_all => {
                 self.all_told_since(None, uuid, task, now)
             }
-            End::Destroyed(_) | End::NeverRan => self.all_told_since(Some(0), uuid, task, now),
+            End::Destroyed(_) | End::NeverRan => self.all_told_since(Some(Sequence::START), uuid, task, now),
             End::At(ended) => self.all_told_since(Some(ended), uuid, task, now),
         };
         match has_told {
@@ -163,7 +172,7 @@ impl Router {
     }
 
     /// A job for a request has ended.
-    pub(super) fn shown(&mut self, id: u64, job: u64, verdict: Verdict, reason: String, now: Instant) {
+    pub(super) fn shown(&mut self, id: TaskId, job: JobId, verdict: Verdict, reason: String, now: Instant) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let own =
             task.asks.values_mut().find(|ask| matches!(ask.state, AskState::Job(number) if number == job));

@@ -1,3 +1,5 @@
+use super::ids::Sequence;
+use crate::wire::cluster::NodeId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
@@ -37,7 +39,7 @@ pub(super) enum End {
     /// It was not heard to run.
     NeverRan,
     /// It was first told off at this place in the order of the group.
-    At(u64),
+    At(Sequence),
 }
 
 /// A VM as one node told it.
@@ -47,12 +49,12 @@ pub(super) struct Copy {
     pub(super) state: PowerState,
     pub(super) is_active: bool,
     /// The place of the last telling in the order of the group.
-    pub(super) order: u64,
+    pub(super) order: Sequence,
     /// The place of the last telling that it runs.
-    pub(super) ran: u64,
+    pub(super) ran: Sequence,
     /// The place where it was first told to run, and not to be just coming in, or
     /// paused, since it last did not.
-    pub(super) was_active: u64,
+    pub(super) was_active: Sequence,
     /// All nodes that ever were seen were members when it was first told.
     pub(super) is_known_to_all: bool,
     /// How it came to be off.
@@ -78,31 +80,31 @@ pub(super) struct Table {
     /// This node, while it is in the group.
     pub(super) me: Option<Peer>,
     /// The number of this node, if it ever was in the group.
-    pub(super) home: Option<u32>,
-    pub(super) members: BTreeMap<u32, Member>,
+    pub(super) home: Option<NodeId>,
+    pub(super) members: BTreeMap<NodeId, Member>,
     pub(super) quorum: Quorum,
-    pub(super) vms: BTreeMap<Uuid, BTreeMap<u32, Copy>>,
-    pub(super) counts: BTreeMap<u32, usize>,
+    pub(super) vms: BTreeMap<Uuid, BTreeMap<NodeId, Copy>>,
+    pub(super) counts: BTreeMap<NodeId, usize>,
     /// By name in lower case, as C daemons compare them; with how many copies have it.
     names: HashMap<String, BTreeMap<Uuid, usize>>,
-    order: u64,
+    order: Sequence,
     /// The nodes that may have copies which are gone.
-    has_gone: BTreeSet<u32>,
+    has_gone: BTreeSet<NodeId>,
     /// The nodes that ever were members, or in the same part of the cluster.
-    pub(super) seen: BTreeSet<u32>,
+    pub(super) seen: BTreeSet<NodeId>,
     /// The last question to all.
     pub(super) question: Option<Question>,
 }
 
 impl Table {
     /// The place in the order of the group that the last telling has.
-    pub(super) fn order(&self) -> u64 {
+    pub(super) fn order(&self) -> Sequence {
         self.order
     }
 
     /// A place of its own for something that this node did not hear of the group.
-    pub(super) fn next_order(&mut self) -> u64 {
-        self.order += 1;
+    pub(super) fn next_order(&mut self) -> Sequence {
+        self.order = self.order.next();
         self.order
     }
 
@@ -119,7 +121,7 @@ impl Table {
     }
 
     /// A member told a VM. None if there is no room for it.
-    pub(super) fn store(&mut self, node: u32, told: &Advertisement, now: Instant) -> Option<News> {
+    pub(super) fn store(&mut self, node: NodeId, told: &Advertisement, now: Instant) -> Option<News> {
         let order = self.next_order();
         if let Some(member) = self.members.get_mut(&node) {
             member.last_told = Some(now);
@@ -130,8 +132,8 @@ impl Table {
             state: told.state,
             is_active: told.is_active,
             order,
-            ran: 0,
-            was_active: 0,
+            ran: Sequence::START,
+            was_active: Sequence::START,
             is_known_to_all: false,
             end: End::NeverRan,
             is_destroyed: false,
@@ -141,7 +143,7 @@ impl Table {
         let before = self.vms.get(&uuid).and_then(|copies| copies.get(&node));
         let (ran, end) = match (told.state, before) {
             (PowerState::Running, _) => (order, End::NeverRan),
-            (PowerState::Off, None) => (0, End::NeverRan),
+            (PowerState::Off, None) => (Sequence::START, End::NeverRan),
             (PowerState::Off, Some(copy)) if copy.is_destroyed => (copy.ran, End::Destroyed(now)),
             (PowerState::Off, Some(copy)) if copy.state == PowerState::Running => (copy.ran, End::At(order)),
             (PowerState::Off, Some(copy)) => (copy.ran, copy.end),
@@ -150,7 +152,7 @@ impl Table {
         let was_active = match before {
             Some(copy) if !told.is_active || had_started(copy) => copy.was_active,
             _ if told.is_active => order,
-            _ => 0,
+            _ => Sequence::START,
         };
         let is_known_to_all = before.map_or_else(|| self.has_all(), |copy| copy.is_known_to_all);
         let new = Copy { ran, was_active, end, is_known_to_all, ..new };
@@ -181,7 +183,7 @@ impl Table {
     }
 
     /// Whether no other VM of a node can be remembered; those that are gone make room.
-    fn is_full(&mut self, node: u32) -> bool {
+    fn is_full(&mut self, node: NodeId) -> bool {
         let is_full = |table: &Table| table.counts.get(&node).is_some_and(|&count| count >= VMS_MAX);
         if is_full(self) && self.has_gone.remove(&node) {
             for uuid in self.of_node(node, |copy| copy.fate == Fate::Gone) {
@@ -204,7 +206,7 @@ impl Table {
 
     /// It ran on a member at this place in the order of the group: where it had ended
     /// before, it had moved there.
-    pub(super) fn has_run_elsewhere(&mut self, order: u64, uuid: Uuid) {
+    pub(super) fn has_run_elsewhere(&mut self, order: Sequence, uuid: Uuid) {
         for copy in self.vms.get_mut(&uuid).into_iter().flat_map(BTreeMap::values_mut) {
             if matches!(copy.end, End::At(at) if at <= order) {
                 copy.end = End::NeverRan;
@@ -213,8 +215,8 @@ impl Table {
     }
 
     /// A member has it no more; whether that is news.
-    pub(super) fn gone(&mut self, node: u32, uuid: Uuid) -> bool {
-        self.order += 1;
+    pub(super) fn gone(&mut self, node: NodeId, uuid: Uuid) -> bool {
+        self.order = self.order.next();
         let runs = |copy: &Copy| copy.state == PowerState::Running;
         let runs_elsewhere =
             self.copies(uuid).any(|(other, copy)| other != node && copy.fate == Fate::Here && runs(copy));
@@ -229,14 +231,14 @@ impl Table {
     }
 
     /// A C daemon has done an off. It told before that whether the VM runs.
-    pub(super) fn destroyed(&mut self, node: u32, uuid: Uuid) {
+    pub(super) fn destroyed(&mut self, node: NodeId, uuid: Uuid) {
         if let Some(copy) = self.vms.get_mut(&uuid).and_then(|copies| copies.get_mut(&node)) {
             copy.is_destroyed = copy.fate == Fate::Here && copy.is_active;
         }
     }
 
     /// Whether a node has told a VM since this place in the order of the group.
-    pub(super) fn has_told_since(&self, node: u32, uuid: Uuid, order: u64) -> bool {
+    pub(super) fn has_told_since(&self, node: NodeId, uuid: Uuid, order: Sequence) -> bool {
         let copy = self.vms.get(&uuid).and_then(|copies| copies.get(&node));
         copy.is_some_and(|copy| copy.fate == Fate::Here && copy.order > order)
     }
@@ -252,7 +254,7 @@ impl Table {
         }
     }
 
-    pub(super) fn remove(&mut self, node: u32, uuid: Uuid) -> bool {
+    pub(super) fn remove(&mut self, node: NodeId, uuid: Uuid) -> bool {
         let Some(copies) = self.vms.get_mut(&uuid) else { return false };
         let Some(copy) = copies.remove(&node) else { return false };
         if copies.is_empty() {
@@ -276,15 +278,15 @@ impl Table {
         true
     }
 
-    fn of_node(&self, node: u32, is_meant: impl Fn(&Copy) -> bool) -> Vec<Uuid> {
-        let of_node = |(uuid, copies): (&Uuid, &BTreeMap<u32, Copy>)| {
+    fn of_node(&self, node: NodeId, is_meant: impl Fn(&Copy) -> bool) -> Vec<Uuid> {
+        let of_node = |(uuid, copies): (&Uuid, &BTreeMap<NodeId, Copy>)| {
             copies.get(&node).is_some_and(&is_meant).then_some(*uuid)
         };
         self.vms.iter().filter_map(of_node).collect()
     }
 
     /// A node is back, and has told all that it has: the rest is gone from there.
-    pub(super) fn forget_departed(&mut self, node: u32) {
+    pub(super) fn forget_departed(&mut self, node: NodeId) {
         for uuid in self.of_node(node, |copy| matches!(copy.fate, Fate::Left | Fate::Lost { .. })) {
             self.gone(node, uuid);
         }
@@ -292,7 +294,7 @@ impl Table {
 
     /// When it is certain that a C daemon, which tells all its VMs whenever it
     /// is asked for one, has this one no more, having been asked at `asked_at`.
-    pub(super) fn stale_at(&self, node: u32, uuid: Uuid, asked_at: Instant) -> Option<Instant> {
+    pub(super) fn stale_at(&self, node: NodeId, uuid: Uuid, asked_at: Instant) -> Option<Instant> {
         let member = self.members.get(&node).filter(|member| !member.speaks)?;
         let copy = self.vms.get(&uuid)?.get(&node)?;
         let last_told = member.last_told.filter(|&told| told > asked_at)?;
@@ -313,21 +315,21 @@ impl Table {
     }
 
     /// The copies of a VM, by node.
-    pub(super) fn copies(&self, uuid: Uuid) -> impl Iterator<Item = (u32, &Copy)> {
+    pub(super) fn copies(&self, uuid: Uuid) -> impl Iterator<Item = (NodeId, &Copy)> {
         self.vms.get(&uuid).into_iter().flatten().map(|(&node, copy)| (node, copy))
     }
 
     /// Whether another member has this VM, and whether one has told since this
     /// place in the order of the group that it runs it, and does.
-    pub(super) fn elsewhere(&self, uuid: Uuid, since: u64) -> (bool, bool) {
+    pub(super) fn elsewhere(&self, uuid: Uuid, since: Sequence) -> (bool, bool) {
         let others =
             || self.copies(uuid).filter(|(node, copy)| !self.is_me(*node) && copy.fate == Fate::Here);
-        let runs = |(_, copy): (u32, &Copy)| copy.state == PowerState::Running && copy.ran > since;
+        let runs = |(_, copy): (NodeId, &Copy)| copy.state == PowerState::Running && copy.ran > since;
         (others().next().is_some(), others().any(runs))
     }
 
     /// All VMs with their copies.
-    pub(super) fn vms(&self) -> impl Iterator<Item = (Uuid, &BTreeMap<u32, Copy>)> {
+    pub(super) fn vms(&self) -> impl Iterator<Item = (Uuid, &BTreeMap<NodeId, Copy>)> {
         self.vms.iter().map(|(&uuid, copies)| (uuid, copies))
     }
 

@@ -1,17 +1,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::ids::Sequence;
 use super::tombstones::Gone;
 use super::{LocalVm, Names};
 use crate::fence::{Domain, PowerState, Uuid};
 use crate::wire::cluster::{Advertisement, ClusterMessage};
+use crate::wire::cluster::{NodeId, RequestNumber};
 
 /// Places in the order of the group; 0 if that was not seen.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Changed {
     /// When a VM last started here, or came here.
-    pub(super) started: u64,
+    pub(super) started: Sequence,
     /// When it last started or ended.
-    pub(super) last: u64,
+    pub(super) last: Sequence,
 }
 
 /// A VM that is not here any more.
@@ -42,9 +44,9 @@ pub(super) struct Local {
     /// When VMs here last started or ended, as places in the order of the group.
     changed: BTreeMap<Uuid, Changed>,
     /// Who is to be told when all were told, with the number that it gave.
-    owed: BTreeMap<u32, u32>,
+    owed: BTreeMap<NodeId, RequestNumber>,
     /// The same, who asked during a round: for them all is told once more after it.
-    owed_next: BTreeMap<u32, u32>,
+    owed_next: BTreeMap<NodeId, RequestNumber>,
 }
 
 impl Local {
@@ -54,7 +56,7 @@ impl Local {
 
     /// Everything is to be told anew, and a node be told when that is done. A
     /// round that is under way is not begun anew, or it might never end.
-    pub(super) fn tell_all_to(&mut self, node: u32, number: u32) {
+    pub(super) fn tell_all_to(&mut self, node: NodeId, number: RequestNumber) {
         if self.is_telling_all {
             self.owed_next.insert(node, number);
         } else {
@@ -80,7 +82,7 @@ impl Local {
     }
 
     /// A URI was listed. Gives the VMs that are gone.
-    pub(super) fn list(&mut self, place: usize, vms: Vec<LocalVm>, order: u64) -> Vec<Lost> {
+    pub(super) fn list(&mut self, place: usize, vms: Vec<LocalVm>, order: Sequence) -> Vec<Lost> {
         self.unlisted.remove(&place);
         let listed: BTreeSet<Uuid> = vms.iter().map(|vm| vm.uuid).collect();
         let had = |(uuid, places): (&Uuid, &BTreeMap<usize, LocalVm>)| {
@@ -94,7 +96,7 @@ impl Local {
     }
 
     /// A VM was seen at a URI, when the group had come as far as `order`.
-    pub(super) fn see(&mut self, place: usize, vm: LocalVm, order: u64) {
+    pub(super) fn see(&mut self, place: usize, vm: LocalVm, order: Sequence) {
         let uuid = vm.uuid;
         let (before, was_active) = (self.state(uuid), self.is_active(uuid));
         let is_renamed = self.name(uuid) != Some(vm.name.as_str());
@@ -120,7 +122,7 @@ impl Local {
     }
 
     /// A VM is not at this URI any more. Gives it, if it was the last.
-    pub(super) fn lose(&mut self, place: usize, uuid: Uuid, order: u64) -> Option<Lost> {
+    pub(super) fn lose(&mut self, place: usize, uuid: Uuid, order: Sequence) -> Option<Lost> {
         let before = self.state(uuid)?;
         let name = self.name(uuid)?.to_owned();
         let places = self.vms.get_mut(&uuid)?;
@@ -158,7 +160,7 @@ impl Local {
     }
 
     /// The next thing to tell the group.
-    pub(super) fn next_news(&mut self, me: u32) -> Option<ClusterMessage> {
+    pub(super) fn next_news(&mut self, me: NodeId) -> Option<ClusterMessage> {
         while let Some(uuid) = self.news.pop_first() {
             if let Some(told) = self.told(uuid, me) {
                 return Some(told);
@@ -182,7 +184,7 @@ impl Local {
     }
 
     /// What is told of a VM, at once.
-    pub(super) fn told(&mut self, uuid: Uuid, me: u32) -> Option<ClusterMessage> {
+    pub(super) fn told(&mut self, uuid: Uuid, me: NodeId) -> Option<ClusterMessage> {
         self.news.remove(&uuid);
         let (name, state, is_active) = (self.name(uuid)?.to_owned(), self.state(uuid)?, self.is_active(uuid));
         Some(ClusterMessage::Store(Advertisement {

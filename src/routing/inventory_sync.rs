@@ -1,5 +1,6 @@
 //! What is told of VMs: to the group of those here, and by it of all others.
 
+use super::ids::Sequence;
 use std::time::Instant;
 
 use super::client_requests::LOOK_AGAIN;
@@ -9,7 +10,7 @@ use super::members::HasTold;
 use super::router::Router;
 use super::{LocalVm, PROBE_LIMIT, Peer};
 use crate::fence::{PowerState, Uuid};
-use crate::wire::cluster::{Advertisement, ClusterMessage};
+use crate::wire::cluster::{Advertisement, ClusterMessage, NodeId};
 
 impl Router {
     /// A member has told a VM.
@@ -72,14 +73,14 @@ impl Router {
     /// not in vain; `text` is the VM that it is about.
     pub(super) fn has_told_since(
         &mut self,
-        order: Option<u64>,
+        order: Option<Sequence>,
         text: &str,
         now: Instant,
     ) -> Result<(), Option<Instant>> {
         if order.is_some() && !self.table.has_all() {
             return Err(None);
         }
-        match self.table.told_since(order.unwrap_or(0), now) {
+        match self.table.told_since(order.unwrap_or_default(), now) {
             HasTold::All if !self.local.is_listed() => Err(Some(now + LOOK_AGAIN)),
             HasTold::All => Ok(()),
             HasTold::Until(at) => Err(Some(at)),
@@ -117,7 +118,7 @@ impl Router {
             self.table.gone_here(&lost.domain, now);
         }
         if self.not_joined().is_none() {
-            let (domain, owner, state) = (lost.domain, 0, PowerState::Off);
+            let (domain, owner, state) = (lost.domain, NodeId(0), PowerState::Off);
             self.push(ClusterMessage::Gone(Advertisement { domain, owner, state, is_active: false }));
         }
     }

@@ -1,3 +1,5 @@
+use super::ids::Sequence;
+use crate::wire::cluster::{NodeId, RequestNumber};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -22,7 +24,7 @@ pub(super) struct Member {
     /// Whether it has told all since.
     has_told_all: bool,
     /// The last question of this node, to tell all VMs, that it has answered.
-    answered: Option<u32>,
+    answered: Option<RequestNumber>,
     /// Until when it may still be telling its VMs; none if it has told all.
     telling_until: Option<Instant>,
     /// When it last told a VM since it joined.
@@ -42,9 +44,9 @@ impl Member {
 /// A question of this node to all, to tell all their VMs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Question {
-    number: u32,
+    number: RequestNumber,
     /// Its place in the order of the group: behind that much of what was told.
-    order: u64,
+    order: Sequence,
     at: Instant,
 }
 
@@ -66,19 +68,19 @@ pub(super) struct Quorum {
     pub(super) quorate_since: Option<Instant>,
     /// Whether anybody counts votes at all.
     is_counted: bool,
-    nodes: BTreeSet<u32>,
+    nodes: BTreeSet<NodeId>,
 }
 
 impl Table {
-    pub(super) fn is_member(&self, node: u32) -> bool {
+    pub(super) fn is_member(&self, node: NodeId) -> bool {
         self.members.contains_key(&node)
     }
 
-    pub(super) fn speaks(&self, node: u32) -> bool {
+    pub(super) fn speaks(&self, node: NodeId) -> bool {
         self.members.get(&node).is_some_and(|member| member.speaks)
     }
 
-    pub(super) fn is_me(&self, node: u32) -> bool {
+    pub(super) fn is_me(&self, node: NodeId) -> bool {
         self.me.is_some_and(|me| me.node == node)
     }
 
@@ -89,13 +91,13 @@ impl Table {
 
     /// How many nodes of this suite have a higher number.
     pub(super) fn speakers_above(&self) -> u32 {
-        let own = self.me.map_or(0, |me| me.node);
+        let own = self.me.map_or(NodeId(0), |me| me.node);
         let above = self.members.iter().filter(|&(&node, member)| member.speaks && node > own);
         u32::try_from(above.count()).unwrap_or(u32::MAX)
     }
 
     /// Members that only tell their VMs when they are asked.
-    pub(super) fn mutes(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn mutes(&self) -> impl Iterator<Item = NodeId> {
         self.members
             .iter()
             .filter(|&(&node, member)| !member.speaks && !self.is_me(node))
@@ -146,7 +148,7 @@ impl Table {
         }
     }
 
-    fn depart(&mut self, node: u32, how: Departure, now: Instant) {
+    fn depart(&mut self, node: NodeId, how: Departure, now: Instant) {
         let fate = match how {
             Departure::Process => Fate::Left,
             Departure::Node => Fate::Lost { at: now, is_confirmed: !self.quorum.nodes.contains(&node) },
@@ -158,7 +160,7 @@ impl Table {
     }
 
     /// A node that was lost is up again, and may run what it ran.
-    fn is_back(&mut self, node: u32) {
+    fn is_back(&mut self, node: NodeId) {
         if self.counts.get(&node).is_none_or(|&count| count == 0) {
             return;
         }
@@ -169,7 +171,7 @@ impl Table {
         }
     }
 
-    pub(super) fn votes(&mut self, is_quorate: bool, nodes: &[u32], now: Instant) {
+    pub(super) fn votes(&mut self, is_quorate: bool, nodes: &[NodeId], now: Instant) {
         self.quorum.is_counted = true;
         self.quorum.nodes = nodes.iter().copied().collect();
         // Those without a daemon may run VMs as well.
@@ -198,7 +200,7 @@ impl Table {
 
     /// A member says that it is of this suite, and perhaps that it has told all its VMs.
     /// Whether that is news.
-    pub(super) fn hello(&mut self, node: u32, is_complete: bool) -> bool {
+    pub(super) fn hello(&mut self, node: NodeId, is_complete: bool) -> bool {
         let Some(member) = self.members.get_mut(&node) else { return false };
         let was_heard = std::mem::replace(&mut member.speaks, true);
         if !is_complete {
@@ -215,14 +217,14 @@ impl Table {
 
     /// A member says that it has told all its VMs since it heard a question of
     /// this node. Whether that is news.
-    pub(super) fn answered(&mut self, node: u32, number: u32) -> bool {
+    pub(super) fn answered(&mut self, node: NodeId, number: RequestNumber) -> bool {
         let is_last = self.question.is_some_and(|question| question.number == number);
         let member = self.members.get_mut(&node).filter(|member| is_last && member.answered != Some(number));
         member.map(|member| member.answered = Some(number)).is_some()
     }
 
     /// All are being asked to tell all their VMs.
-    pub(super) fn asked(&mut self, number: u32, now: Instant) {
+    pub(super) fn asked(&mut self, number: RequestNumber, now: Instant) {
         self.question = Some(Question { number, order: self.order(), at: now });
     }
 
@@ -233,8 +235,8 @@ impl Table {
 
     /// Whether all members have told all their VMs since what was told at this
     /// place in the order of the group; 0 is before all of it.
-    pub(super) fn told_since(&self, order: u64, now: Instant) -> HasTold {
-        if order == 0 && self.all_members(Member::has_told) {
+    pub(super) fn told_since(&self, order: Sequence, now: Instant) -> HasTold {
+        if order == Sequence::START && self.all_members(Member::has_told) {
             return HasTold::All;
         }
         let Some(question) = self.question else { return HasTold::Ask };

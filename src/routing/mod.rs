@@ -34,6 +34,7 @@
 mod client_requests;
 mod decide;
 mod directory;
+mod ids;
 mod inventory;
 mod inventory_sync;
 mod members;
@@ -46,11 +47,13 @@ mod task;
 mod tombstones;
 mod uncertainty;
 
+use crate::wire::cluster::NodeId;
 use std::time::{Duration, Instant};
 
 use crate::fence::{HostEntry, Operation, PowerState, Uuid, Verdict};
 use crate::wire::cluster::MESSAGE_LEN;
 
+pub use ids::{ClientId, JobId};
 pub use router::Router;
 pub use rules::{Names, Rules, Unknown};
 
@@ -79,7 +82,7 @@ pub const RESYNC_EVERY: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Peer {
     /// Its node, as corosync numbers it.
-    pub node: u32,
+    pub node: NodeId,
     /// Its process id there.
     pub pid: u32,
 }
@@ -132,7 +135,7 @@ pub enum RouterAction {
     /// Carry an operation out on the VM with this name or UUID, and tell the outcome.
     Begin {
         /// Its number.
-        job: u64,
+        job: JobId,
         /// What.
         operation: Operation,
         /// The VM, by name or UUID.
@@ -145,19 +148,19 @@ pub enum RouterAction {
     /// Look whether there is such a VM here, and tell it.
     Find {
         /// Its number.
-        job: u64,
+        job: JobId,
         /// The VM, by name or UUID.
         name: String,
     },
     /// Nobody waits for this job any more.
     HangUp {
         /// Its number.
-        job: u64,
+        job: JobId,
     },
     /// Answer a client.
     Answer {
         /// The number that it was asked with.
-        client: u64,
+        client: ClientId,
         /// The answer.
         verdict: Verdict,
         /// Why, for the log.
@@ -173,9 +176,9 @@ pub enum RouterAction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnBehalf {
     /// A client of this node.
-    Client(u64),
+    Client(ClientId),
     /// Another node.
-    Node(u32),
+    Node(NodeId),
 }
 
 /// A client's question for all VMs.

@@ -1,5 +1,7 @@
 //! Requests of other nodes: who of this suite answers, and what is carried out here.
 
+use super::ids::JobId;
+use crate::wire::cluster::{NodeId, RequestNumber};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
@@ -24,14 +26,14 @@ pub(super) struct Serving {
     /// Those that name no node, while it is not settled who of this suite answers.
     deferred: Vec<(Peer, ClusterCall, Instant, bool)>,
     /// Those that the worker has, by their job.
-    begun: HashMap<u64, Served>,
+    begun: HashMap<JobId, Served>,
     /// Every request that is not answered yet, so that a second one of the same number is known.
-    held: HashSet<(Peer, u32)>,
+    held: HashSet<(Peer, RequestNumber)>,
     /// Requests of C daemons that nobody has answered, by asking node and
     /// number, each with when it came and when it is due.
-    unanswered: HashMap<(u32, u32), (ClusterCall, Instant, Instant)>,
+    unanswered: HashMap<(NodeId, RequestNumber), (ClusterCall, Instant, Instant)>,
     /// The same by when they are due.
-    watched: BTreeSet<(Instant, (u32, u32))>,
+    watched: BTreeSet<(Instant, (NodeId, RequestNumber))>,
 }
 
 /// A request of another node.
@@ -48,19 +50,19 @@ struct Served {
 
 impl Serving {
     /// A request of another node is answered, or nobody's any more.
-    pub(super) fn is_over(&mut self, peer: Peer, number: u32) {
+    pub(super) fn is_over(&mut self, peer: Peer, number: RequestNumber) {
         self.held.remove(&(peer, number));
     }
 
     /// Some node answered a request.
-    pub(super) fn is_answered(&mut self, asker: u32, number: u32) {
+    pub(super) fn is_answered(&mut self, asker: NodeId, number: RequestNumber) {
         if let Some((_, _, due)) = self.unanswered.remove(&(asker, number)) {
             self.watched.remove(&(due, (asker, number)));
         }
     }
 
     /// Whether nobody has answered it.
-    pub(super) fn awaits(&self, asker: u32, number: u32) -> bool {
+    pub(super) fn awaits(&self, asker: NodeId, number: RequestNumber) -> bool {
         self.unanswered.contains_key(&(asker, number))
     }
 
@@ -70,7 +72,7 @@ impl Serving {
     }
 
     /// False if there is no room.
-    fn watch(&mut self, node: u32, call: &ClusterCall, at: Instant) -> bool {
+    fn watch(&mut self, node: NodeId, call: &ClusterCall, at: Instant) -> bool {
         let is_room = self.watched.len() < WATCHED_MAX;
         if is_room {
             // A number that comes again is another request.
@@ -221,7 +223,7 @@ impl Router {
                 self.refuse_last(served);
                 continue;
             }
-            let job = self.next_job(Purpose::Serve(0));
+            let job = self.next_job(Purpose::Serve(JobId(0)));
             self.jobs.insert(job, Purpose::Serve(job));
             let name = served.call.name.clone();
             self.actions.push_back(match served.is_search {
@@ -264,14 +266,14 @@ impl Router {
     }
 
     /// The worker has carried a request out, or not.
-    pub(super) fn served(&mut self, job: u64, verdict: Verdict) {
+    pub(super) fn served(&mut self, job: JobId, verdict: Verdict) {
         if let Some(served) = self.serving.begun.remove(&job).filter(|served| !served.is_abandoned) {
             self.reply(served.peer, served.call, verdict);
         }
     }
 
     /// The worker has looked for a VM: at which URI it is, or why that cannot be said.
-    pub fn found(&mut self, job: u64, found: Result<Vec<(usize, LocalVm)>, String>, now: Instant) {
+    pub fn found(&mut self, job: JobId, found: Result<Vec<(usize, LocalVm)>, String>, now: Instant) {
         self.jobs.remove(&job);
         let Some(Served { peer, call, at, is_abandoned: false, .. }) = self.serving.begun.remove(&job) else {
             return;

@@ -1,3 +1,5 @@
+use super::ids::{JobId, Sequence, TaskId};
+use crate::wire::cluster::{NodeId, RequestNumber};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
@@ -14,19 +16,19 @@ use crate::wire::cluster::ClusterMessage;
 /// A member that has a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Holder {
-    pub(super) node: u32,
+    pub(super) node: NodeId,
     pub(super) state: PowerState,
     /// Whether it is not just coming in, or paused.
     pub(super) is_active: bool,
     /// The place of its last telling in the order of the group; 0 if it was not told yet.
-    pub(super) order: u64,
+    pub(super) order: Sequence,
 }
 
 /// What a job on this node is for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Purpose {
-    Ask(u64),
-    Serve(u64),
+    Ask(TaskId),
+    Serve(JobId),
 }
 
 /// What was told, and not looked at yet.
@@ -48,14 +50,14 @@ pub struct Router {
     pub(super) local: Local,
     pub(super) outbox: Outbox,
     pub(super) actions: VecDeque<RouterAction>,
-    pub(super) tasks: BTreeMap<u64, Task>,
+    pub(super) tasks: BTreeMap<TaskId, Task>,
     /// How many of them are of other nodes.
     pub(super) tasks_of_nodes: usize,
     /// What has changed since the requests were last reviewed.
     pub(super) changes: Changes,
-    pub(super) wakes: BTreeSet<(Instant, u64)>,
-    pub(super) numbers: HashMap<u32, u64>,
-    pub(super) jobs: HashMap<u64, Purpose>,
+    pub(super) wakes: BTreeSet<(Instant, TaskId)>,
+    pub(super) numbers: HashMap<RequestNumber, TaskId>,
+    pub(super) jobs: HashMap<JobId, Purpose>,
     pub(super) serving: Serving,
     counters: Counters,
     /// Why this node is not in the group.
@@ -74,14 +76,14 @@ pub struct Router {
 struct Counters {
     task: u64,
     job: u64,
-    number: u32,
+    number: RequestNumber,
 }
 
 impl Router {
     /// A node with so many libvirt URIs, in no group yet. Its requests get
     /// numbers from `first_number` on: a random one, so that a reply to a
     /// process that was here before is not taken for ours.
-    pub fn new(rules: Rules, uris: usize, first_number: u32) -> Router {
+    pub fn new(rules: Rules, uris: usize, first_number: RequestNumber) -> Router {
         Router {
             rules,
             table: Table::default(),
@@ -158,7 +160,7 @@ impl Router {
     }
 
     /// What the quorum service says.
-    pub fn votes(&mut self, is_quorate: bool, nodes: &[u32], now: Instant) {
+    pub fn votes(&mut self, is_quorate: bool, nodes: &[NodeId], now: Instant) {
         self.table.votes(is_quorate, nodes, now);
         self.review_all(now);
     }
@@ -202,7 +204,7 @@ impl Router {
     }
 
     /// A job of this node was carried out, or not.
-    pub fn done(&mut self, job: u64, verdict: Verdict, reason: String, now: Instant) {
+    pub fn done(&mut self, job: JobId, verdict: Verdict, reason: String, now: Instant) {
         match self.jobs.remove(&job) {
             Some(Purpose::Ask(task)) => self.shown(task, job, verdict, reason, now),
             Some(Purpose::Serve(served)) => self.served(served, verdict),
@@ -282,7 +284,7 @@ impl Router {
     /// The members that have a VM: of this node it counts what is, of others what they told.
     pub(super) fn holders(&self, uuid: Uuid) -> Vec<Holder> {
         let mut holders = Vec::new();
-        let mut own_order = 0;
+        let mut own_order = Sequence::START;
         for (node, copy) in self.table.copies(uuid) {
             if self.table.is_me(node) {
                 own_order = copy.order;
@@ -396,19 +398,20 @@ impl Router {
         }
     }
 
-    pub(super) fn next_task(&mut self) -> u64 {
+    pub(super) fn next_task(&mut self) -> TaskId {
         self.counters.task += 1;
-        self.counters.task
+        TaskId(self.counters.task)
     }
 
-    pub(super) fn next_job(&mut self, purpose: Purpose) -> u64 {
+    pub(super) fn next_job(&mut self, purpose: Purpose) -> JobId {
         self.counters.job += 1;
-        self.jobs.insert(self.counters.job, purpose);
-        self.counters.job
+        let job = JobId(self.counters.job);
+        self.jobs.insert(job, purpose);
+        job
     }
 
-    pub(super) fn next_number(&mut self) -> u32 {
-        self.counters.number = self.counters.number.wrapping_add(1).max(1);
+    pub(super) fn next_number(&mut self) -> RequestNumber {
+        self.counters.number = RequestNumber(self.counters.number.0.wrapping_add(1).max(1));
         self.counters.number
     }
 }

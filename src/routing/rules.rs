@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use super::directory::Fate;
 use super::members::Quorum;
 use crate::fence::{Operation, Verdict};
+use crate::wire::cluster::NodeId;
 
 /// Under what a VM is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +76,7 @@ impl Rules {
     }
 
     /// A VM, or a copy of it, that was last seen on a node which is no member any more.
-    pub(super) fn departed(&self, node: u32, fate: Fate, quorum: &Quorum, now: Instant) -> Judgement {
+    pub(super) fn departed(&self, node: NodeId, fate: Fate, quorum: &Quorum, now: Instant) -> Judgement {
         if fate == Fate::Gone {
             return match self.unknown {
                 Unknown::Off => Judgement::Off(format!(

@@ -3,8 +3,10 @@
 
 use super::client_requests::LOOK_AGAIN;
 use super::directory::{Copy, Fate};
+use super::ids::{Sequence, TaskId};
 use super::router::{Holder, Router};
 use super::task::{Ask, AskState, Asker, Progress, Task};
+use crate::wire::cluster::NodeId;
 use std::time::Instant;
 
 use crate::fence::{Operation, PowerState, Uuid, Verdict};
@@ -19,7 +21,7 @@ impl Router {
     pub(super) fn overtake(
         &mut self,
         task: &mut Task,
-        id: u64,
+        id: TaskId,
         uuid: Uuid,
         holders: &[Holder],
         now: Instant,
@@ -28,7 +30,7 @@ impl Router {
             let is_awaited = self.table.is_member(node)
                 && task.asks.get(&node).is_some_and(|ask| {
                     let is_stale = self.table.stale_at(node, uuid, ask.at).is_some_and(|at| now >= at);
-                    let runs_now = |(other, copy): (u32, &Copy)| {
+                    let runs_now = |(other, copy): (NodeId, &Copy)| {
                         other != node && copy.fate == Fate::Here && copy.was_active > ask.order
                     };
                     !ask.is_shown() && !is_stale && !self.table.copies(uuid).any(runs_now)
@@ -43,7 +45,7 @@ impl Router {
         if !is_new || task.operation == Operation::Status {
             return None;
         }
-        let runs = |(node, copy): &(u32, &Copy)| {
+        let runs = |(node, copy): &(NodeId, &Copy)| {
             copy.is_active && holders.iter().any(|holder| holder.node == *node && holder.is_active)
         };
         let (witness, active) = self
@@ -60,9 +62,9 @@ impl Router {
     }
 
     /// The nodes with a copy that was told before this place in the order of the group.
-    fn overtaken(&self, task: &Task, uuid: Uuid, witness: u32, order: u64) -> Vec<u32> {
+    fn overtaken(&self, task: &Task, uuid: Uuid, witness: NodeId, order: Sequence) -> Vec<NodeId> {
         let is_asked_by_us = matches!(task.asker, Asker::Client(_));
-        let is_meant = |(node, copy): &(u32, &Copy)| {
+        let is_meant = |(node, copy): &(NodeId, &Copy)| {
             let cannot_say = match copy.fate {
                 Fate::Here => is_asked_by_us && !self.table.speaks(*node),
                 Fate::Left | Fate::Lost { .. } => copy.state == PowerState::Running,
@@ -73,12 +75,12 @@ impl Router {
         self.table.copies(uuid).filter(is_meant).map(|(node, _)| node).collect()
     }
 
-    fn hear_witness(&mut self, task: &mut Task, witness: u32, uuid: Uuid) {
+    fn hear_witness(&mut self, task: &mut Task, witness: NodeId, uuid: Uuid) {
         (task.witness, task.vm) = (None, None);
         match task.asks.remove(&witness) {
             Some(Ask { state: AskState::Shown(Verdict::Success, ..), order, .. }) => {
                 let active = self.table.copies(uuid).find(|(node, _)| *node == witness);
-                let active = active.map_or(0, |(_, copy)| copy.was_active).min(order + 1);
+                let active = active.map_or(Sequence::START, |(_, copy)| copy.was_active).min(order.next());
                 for node in self.overtaken(task, uuid, witness, active) {
                     self.table.remove(node, uuid);
                 }

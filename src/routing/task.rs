@@ -1,5 +1,7 @@
 //! What is known of a request under way, and what its answers so far are worth.
 
+use super::ids::{ClientId, JobId, Sequence};
+use crate::wire::cluster::{NodeId, RequestNumber};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -11,7 +13,7 @@ use crate::wire::cluster::ClusterCall;
 #[derive(Debug, Clone)]
 pub(super) enum Asker {
     /// A client of this node.
-    Client(u64),
+    Client(ClientId),
     /// A node, for whichever has the VM.
     Node(Peer, ClusterCall),
 }
@@ -27,13 +29,13 @@ pub(super) struct Task {
     pub(super) limits: Limits,
     /// The VM, once anybody was asked.
     pub(super) vm: Option<Uuid>,
-    pub(super) asks: BTreeMap<u32, Ask>,
+    pub(super) asks: BTreeMap<NodeId, Ask>,
     /// Who is being asked whether it runs, before anything else.
-    pub(super) witness: Option<u32>,
+    pub(super) witness: Option<NodeId>,
     /// Whether somebody was asked that.
     pub(super) has_witness: bool,
     /// Of a reboot with several copies: where it is started again, asked last.
-    pub(super) runner: Option<u32>,
+    pub(super) runner: Option<NodeId>,
     /// When C daemons were asked whether they have it.
     pub(super) probed: Option<Instant>,
     /// Since when it is waited for all to tell all their VMs.
@@ -61,7 +63,7 @@ pub(super) struct Ask {
     /// Whether it was seen to run when it was asked.
     pub(super) has_run: bool,
     /// The last telling before it was asked.
-    pub(super) order: u64,
+    pub(super) order: Sequence,
     pub(super) at: Instant,
     pub(super) state: AskState,
 }
@@ -69,11 +71,11 @@ pub(super) struct Ask {
 #[derive(Debug)]
 pub(super) enum AskState {
     /// The number of the request to another node.
-    Reply(u32),
+    Reply(RequestNumber),
     /// The number of the job on this one.
-    Job(u64),
+    Job(JobId),
     /// Its answer, and the last telling before it.
-    Shown(Verdict, String, u64),
+    Shown(Verdict, String, Sequence),
 }
 
 /// How far a task has come.
@@ -150,7 +152,7 @@ impl Task {
     }
 
     /// Copies that were only asked whether they run, and do.
-    pub(super) fn found_running(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn found_running(&self) -> impl Iterator<Item = NodeId> {
         let runs = |ask: &Ask| {
             ask.operation == Operation::Status && matches!(ask.state, AskState::Shown(Verdict::Success, ..))
         };

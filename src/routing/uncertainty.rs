@@ -1,5 +1,6 @@
 //! Whether a VM may run where nobody can be asked, and one that nobody has.
 
+use super::ids::Sequence;
 use std::time::Instant;
 
 use super::directory::Fate;
@@ -15,7 +16,7 @@ impl Router {
     /// all. If not, until when a request waits for that, which it does not for ever.
     pub(super) fn all_told_since(
         &mut self,
-        order: Option<u64>,
+        order: Option<Sequence>,
         uuid: Uuid,
         task: &mut Task,
         now: Instant,

@@ -12,8 +12,22 @@ pub const GROUP: &str = "fence-agents";
 /// Size of every message, in bytes: 16 of header, 140 of body.
 pub const MESSAGE_LEN: usize = 156;
 
+/// A node of the cluster, as corosync numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u32);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The number that a node gives a request of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestNumber(pub u32);
+
 /// The node id that means every node.
-pub const EVERY_NODE: u32 = u32::MAX;
+pub const EVERY_NODE: NodeId = NodeId(u32::MAX);
 
 /// The longest name in a request or reply, in bytes: 128 less the closing NUL.
 pub const CLUSTER_NAME_MAX: usize = 127;
@@ -45,15 +59,15 @@ pub enum ClusterMessage {
     /// All of this suite are to tell all their VMs. C daemons neither send nor read it.
     AdvertiseAll {
         /// For [`ClusterMessage::AllAdvertised`].
-        number: u32,
+        number: RequestNumber,
     },
     /// The sender has told all its VMs since it heard a [`ClusterMessage::AdvertiseAll`].
     /// C daemons neither send nor read it.
     AllAdvertised {
         /// The node that asked.
-        to: u32,
+        to: NodeId,
         /// The number that it gave.
-        number: u32,
+        number: RequestNumber,
     },
 }
 
@@ -61,10 +75,10 @@ pub enum ClusterMessage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterCall {
     /// The number that the asking node gave it.
-    pub number: u32,
+    pub number: RequestNumber,
     /// Of a request: the node that is to carry it out, or [`EVERY_NODE`] for
     /// whichever has the VM; C daemons send that, and do not look at it.
-    pub target: u32,
+    pub target: NodeId,
     /// A VM's name or UUID, at most [`CLUSTER_NAME_MAX`] bytes of text.
     pub name: String,
     /// Off, reboot, on or status.
@@ -79,7 +93,7 @@ pub struct Advertisement {
     /// Its name, perhaps cut, and its UUID.
     pub domain: Domain,
     /// The node that has it, by the message; the sender's, or it is not true.
-    pub owner: u32,
+    pub owner: NodeId,
     /// Whether it runs; all but shut off counts as that.
     pub state: PowerState,
     /// It is neither off nor paused, nor otherwise in between: one that is just
@@ -142,16 +156,18 @@ impl ClusterMessage {
         let (kind, number, target) = match self {
             ClusterMessage::Request(call) => (REQUEST, call.number, call.target),
             ClusterMessage::Reply { call, .. } => (REPLY, call.number, call.target),
-            ClusterMessage::Store(_) => (STORE, 0, EVERY_NODE),
-            ClusterMessage::Gone(_) => (GONE, 0, EVERY_NODE),
-            ClusterMessage::Hello { is_complete } => (HELLO, u32::from(*is_complete), EVERY_NODE),
+            ClusterMessage::Store(_) => (STORE, RequestNumber(0), EVERY_NODE),
+            ClusterMessage::Gone(_) => (GONE, RequestNumber(0), EVERY_NODE),
+            ClusterMessage::Hello { is_complete } => {
+                (HELLO, RequestNumber(u32::from(*is_complete)), EVERY_NODE)
+            }
             ClusterMessage::AdvertiseAll { number } => (TELL_ALL, *number, EVERY_NODE),
             ClusterMessage::AllAdvertised { to, number } => (TOLD_ALL, *number, *to),
         };
         let mut out = [0; MESSAGE_LEN];
         out[..4].copy_from_slice(&kind.to_le_bytes());
-        out[4..8].copy_from_slice(&number.to_le_bytes());
-        out[8..12].copy_from_slice(&target.to_le_bytes());
+        out[4..8].copy_from_slice(&number.0.to_le_bytes());
+        out[8..12].copy_from_slice(&target.0.to_le_bytes());
         match self {
             ClusterMessage::Request(call) => encode_call(call, 0, &mut out),
             ClusterMessage::Reply { call, response } => encode_call(call, *response, &mut out),
@@ -173,8 +189,8 @@ impl ClusterMessage {
             bytes.try_into().map_err(|_| ClusterMessageError::Length(bytes.len()))?;
         let mut cursor = Cursor::new(bytes);
         let kind = u32::from_le_bytes(cursor.take());
-        let number = u32::from_le_bytes(cursor.take());
-        let target = u32::from_le_bytes(cursor.take());
+        let number = RequestNumber(u32::from_le_bytes(cursor.take()));
+        let target = NodeId(u32::from_le_bytes(cursor.take()));
         let _padding: [u8; 4] = cursor.take();
         match kind {
             REQUEST => decode_call(cursor, number, target).map(|(call, _)| ClusterMessage::Request(call)),
@@ -182,7 +198,7 @@ impl ClusterMessage {
                 .map(|(call, response)| ClusterMessage::Reply { call, response }),
             STORE => decode_told(cursor).map(ClusterMessage::Store),
             GONE => decode_told(cursor).map(ClusterMessage::Gone),
-            HELLO => Ok(ClusterMessage::Hello { is_complete: number != 0 }),
+            HELLO => Ok(ClusterMessage::Hello { is_complete: number != RequestNumber(0) }),
             TELL_ALL => Ok(ClusterMessage::AdvertiseAll { number }),
             TOLD_ALL => Ok(ClusterMessage::AllAdvertised { to: target, number }),
             other => Err(ClusterMessageError::Type(other)),
@@ -200,8 +216,8 @@ fn encode_call(call: &ClusterCall, response: u32, out: &mut [u8; MESSAGE_LEN]) {
 
 fn decode_call(
     mut body: Cursor<'_>,
-    number: u32,
-    target: u32,
+    number: RequestNumber,
+    target: NodeId,
 ) -> Result<(ClusterCall, u32), ClusterMessageError> {
     let name: [u8; 128] = body.take();
     let operation = i32::from_le_bytes(body.take());
@@ -221,7 +237,7 @@ fn encode_told(told: &Advertisement, out: &mut [u8; MESSAGE_LEN]) {
     let name = cut(&told.domain.name);
     out[16..16 + name.len()].copy_from_slice(name.as_bytes());
     out[81..81 + 36].copy_from_slice(told.domain.uuid.to_string().as_bytes());
-    out[148..152].copy_from_slice(&told.owner.to_le_bytes());
+    out[148..152].copy_from_slice(&told.owner.0.to_le_bytes());
     let state = match (told.state, told.is_active) {
         (PowerState::Off, _) => SHUT_OFF,
         (PowerState::Running, true) => RUNNING,
@@ -235,7 +251,7 @@ fn decode_told(mut body: Cursor<'_>) -> Result<Advertisement, ClusterMessageErro
     let _stray: [u8; 1] = body.take();
     let uuid: [u8; 64] = body.take();
     let _stray: [u8; 3] = body.take();
-    let owner = u32::from_le_bytes(body.take());
+    let owner = NodeId(u32::from_le_bytes(body.take()));
     let state = i32::from_le_bytes(body.take());
     debug_assert!(body.is_at_end());
     let name =
@@ -274,13 +290,14 @@ mod tests {
     use super::*;
 
     fn call(name: &str) -> ClusterCall {
-        let (number, target, operation, client_number) = (0x0102_0304, 3_000_000_000, Operation::Off, 9);
+        let (number, target, operation, client_number) =
+            (RequestNumber(0x0102_0304), NodeId(3_000_000_000), Operation::Off, 9);
         ClusterCall { number, target, name: name.to_owned(), operation, client_number }
     }
 
     fn told(name: &str, state: PowerState, is_active: bool) -> Advertisement {
         let domain = Domain { name: name.to_owned(), uuid: Uuid::from_bytes([0x5a; 16]) };
-        Advertisement { domain, owner: 3_000_000_000, state, is_active }
+        Advertisement { domain, owner: NodeId(3_000_000_000), state, is_active }
     }
 
     #[test]
@@ -307,8 +324,8 @@ mod tests {
             ClusterMessage::Gone(told("a", PowerState::Off, false)),
             ClusterMessage::Hello { is_complete: true },
             ClusterMessage::Hello { is_complete: false },
-            ClusterMessage::AdvertiseAll { number: 7 },
-            ClusterMessage::AllAdvertised { to: u32::MAX - 1, number: 7 },
+            ClusterMessage::AdvertiseAll { number: RequestNumber(7) },
+            ClusterMessage::AllAdvertised { to: NodeId(u32::MAX - 1), number: RequestNumber(7) },
         ] {
             assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message));
         }

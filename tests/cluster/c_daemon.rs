@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use fence_virt::fence::{Domain, Operation, PowerState, Uuid};
 use fence_virt::routing::Peer;
-use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, EVERY_NODE};
+use fence_virt::wire::cluster::{
+    Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber,
+};
 
 use super::world::{Daemon, Node, Time, Word, World};
 
@@ -12,12 +14,12 @@ use super::world::{Daemon, Node, Time, Word, World};
 #[derive(Default)]
 pub struct CDaemon {
     /// Who told a VM last, by name and by UUID.
-    owners: HashMap<String, u32>,
+    owners: HashMap<String, NodeId>,
     members: Vec<Peer>,
     next_number: u32,
     /// Its one request that is under way: its number and time, and whether all who
     /// heard it may be gone, or be elsewhere.
-    pub asking: Option<(u32, Time, bool)>,
+    pub asking: Option<(RequestNumber, Time, bool)>,
     /// What a hostile member has heard.
     heard: Vec<Vec<u8>>,
 }
@@ -41,7 +43,7 @@ impl World {
             return;
         };
         daemon.c.next_number += 1;
-        let number = daemon.c.next_number;
+        let number = RequestNumber(daemon.c.next_number);
         daemon.c.asking = Some((number, now, is_alone));
         let call = ClusterCall { number, target: EVERY_NODE, name, operation, client_number: 3 };
         self.cast(at, &ClusterMessage::Request(call).encode());
@@ -61,7 +63,7 @@ impl World {
         let (from, message) = match word {
             Word::Changed(change) => {
                 if let Some(daemon) = self.nodes[at].daemon.as_mut() {
-                    let is_there = |node: &u32| change.members.iter().any(|peer| peer.node == *node);
+                    let is_there = |node: &NodeId| change.members.iter().any(|peer| peer.node == *node);
                     daemon.c.owners.retain(|_, owner| is_there(owner));
                     daemon.c.members = change.members;
                 }
@@ -123,7 +125,7 @@ impl World {
     pub fn hostile_hears(&mut self, at: usize, word: Word) {
         if let Word::Message(from, bytes) = &word {
             if let Ok(ClusterMessage::AdvertiseAll { number }) = ClusterMessage::decode(bytes) {
-                for number in [number.wrapping_add(1), number] {
+                for number in [RequestNumber(number.0.wrapping_add(1)), number] {
                     self.cast(at, &ClusterMessage::AllAdvertised { to: from.node, number }.encode());
                 }
             }

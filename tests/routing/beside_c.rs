@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fence_virt::fence::{Operation, PowerState, Uuid, Verdict};
 use fence_virt::routing::{ANSWER_LIMIT, Departure, LocalVm, MembershipChange};
-use fence_virt::wire::cluster::{ClusterCall, ClusterMessage, EVERY_NODE};
+use fence_virt::wire::cluster::{ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber};
 
 use crate::node::{Node, RULES, SECOND, local, peer};
 
@@ -14,7 +14,7 @@ use PowerState::Running;
 #[test]
 fn a_request_of_a_c_daemon_is_answered_by_one_of_ours() {
     let call = |name: &str, number| {
-        let (target, name, operation) = (EVERY_NODE, name.to_owned(), Off);
+        let (number, target, name, operation) = (RequestNumber(number), EVERY_NODE, name.to_owned(), Off);
         ClusterCall { number, target, name, operation, client_number: 0 }
     };
     let mut node = Node::beside_c(RULES, vec![local(2, Running)]);
@@ -37,7 +37,13 @@ fn a_request_of_a_c_daemon_is_answered_by_one_of_ours() {
 
 /// The C daemon of node 1 answers node 3 that it has switched vm1 off, and tells it so.
 fn c_has_done_an_off(node: &mut Node) {
-    let call = ClusterCall { number: 9, target: 3, name: "vm1".to_owned(), operation: Off, client_number: 0 };
+    let call = ClusterCall {
+        number: RequestNumber(9),
+        target: NodeId(3),
+        name: "vm1".to_owned(),
+        operation: Off,
+        client_number: 0,
+    };
     node.hears(1, ClusterMessage::Reply { call, response: 0 });
     node.tells(1, 1, PowerState::Off);
 }
@@ -97,7 +103,10 @@ fn a_c_daemon_that_has_a_vm_no_more_is_not_asked_again() {
     node.tells(1, 5, Running);
     node.passes(2 * SECOND);
     assert!(
-        !node.said.iter().any(|message| matches!(message, ClusterMessage::Request(call) if call.target == 1))
+        !node
+            .said
+            .iter()
+            .any(|message| matches!(message, ClusterMessage::Request(call) if call.target == NodeId(1)))
     );
     assert_eq!(node.answer().0, Verdict::Success);
 }
@@ -110,7 +119,7 @@ fn an_old_request_of_a_c_daemon_stays_old_while_somebody_joins() {
     node.changed(MembershipChange { members: node.members.clone(), left: Vec::new(), joined });
     node.said.clear();
     let (target, name) = (EVERY_NODE, "vm2".to_owned());
-    let call = ClusterCall { number: 1, target, name, operation: Off, client_number: 0 };
+    let call = ClusterCall { number: RequestNumber(1), target, name, operation: Off, client_number: 0 };
     node.router.heard(peer(1), &ClusterMessage::Request(call).encode(), node.now, true, node.now);
     node.passes(SECOND);
     assert_eq!(node.to_do, []);
@@ -140,7 +149,7 @@ fn a_vm_that_has_left_a_c_daemon_without_any_is_off_without_its_answer() {
         ClusterMessage::Request(call) => Some((call.target, call.operation)),
         _ => None,
     });
-    assert_eq!(targets.collect::<Vec<_>>(), [(1, Off), (3, Off)]);
+    assert_eq!(targets.collect::<Vec<_>>(), [(NodeId(1), Off), (NodeId(3), Off)]);
     node.waits();
 }
 
@@ -202,7 +211,7 @@ fn what_has_gone_is_answered_for_and_the_oldest_is_forgotten() {
     node.settle();
     node.said.clear();
     let call = |name: &str, number| {
-        let (target, name, operation) = (EVERY_NODE, name.to_owned(), Off);
+        let (number, target, name, operation) = (RequestNumber(number), EVERY_NODE, name.to_owned(), Off);
         ClusterCall { number, target, name, operation, client_number: 0 }
     };
     for (number, name) in (1..).zip(["vm-0", "vm-16384", "VM-1"]) {

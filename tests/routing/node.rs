@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use fence_virt::fence::{Domain, Operation, PowerState, Request, Target, Uuid, Verdict};
 use fence_virt::routing::{
-    Departure, LocalVm, MembershipChange, Names, Peer, Router, RouterAction, Rules, TELL_LIMIT, Unknown,
+    ClientId, Departure, LocalVm, MembershipChange, Names, Peer, Router, RouterAction, Rules, TELL_LIMIT,
+    Unknown,
 };
-use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage};
+use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, NodeId, RequestNumber};
 
 use PowerState::Running;
 
@@ -15,7 +16,7 @@ pub const RULES: Rules = Rules { names: Names::Both, host_fence_delay: None, unk
 pub const SECOND: Duration = Duration::from_secs(1);
 
 pub fn peer(node: u32) -> Peer {
-    Peer { node, pid: node * 10 }
+    Peer { node: NodeId(node), pid: node * 10 }
 }
 
 pub fn domain(number: u8) -> Domain {
@@ -34,7 +35,7 @@ pub struct Node {
     pub members: Vec<Peer>,
     pub said: VecDeque<ClusterMessage>,
     pub to_do: VecDeque<RouterAction>,
-    answers: VecDeque<(u64, Verdict, String)>,
+    answers: VecDeque<(ClientId, Verdict, String)>,
     next_client: u64,
 }
 
@@ -42,7 +43,7 @@ impl Node {
     /// One whose group knows nothing of it yet.
     pub fn joining(rules: Rules, vms: Vec<LocalVm>) -> Node {
         let (now, (said, to_do, answers)) = (Instant::now(), Default::default());
-        let (router, members) = (Router::new(rules, 1, 100), vec![peer(1), peer(2), peer(3)]);
+        let (router, members) = (Router::new(rules, 1, RequestNumber(100)), vec![peer(1), peer(2), peer(3)]);
         let mut node = Node { router, now, members, said, to_do, answers, next_client: 0 };
         node.router.listed(0, vms, now);
         node.router.joined(peer(2), now);
@@ -97,10 +98,9 @@ impl Node {
 
     /// The first request to this node that was said, taken out of what was said.
     pub fn request_to(&mut self, target: u32) -> Option<ClusterCall> {
-        let place = self
-            .said
-            .iter()
-            .position(|said| matches!(said, ClusterMessage::Request(call) if call.target == target))?;
+        let place = self.said.iter().position(
+            |said| matches!(said, ClusterMessage::Request(call) if call.target == NodeId(target)),
+        )?;
         match self.said.remove(place) {
             Some(ClusterMessage::Request(call)) => Some(call),
             _ => None,
@@ -108,13 +108,14 @@ impl Node {
     }
 
     pub fn leaves(&mut self, node: u32, how: Departure) {
-        self.members.retain(|member| member.node != node);
+        self.members.retain(|member| member.node != NodeId(node));
         let (members, left) = (self.members.clone(), vec![(peer(node), how)]);
         self.changed(MembershipChange { members, left, joined: Vec::new() });
     }
 
     pub fn votes(&mut self, is_quorate: bool, nodes: &[u32]) {
-        self.router.votes(is_quorate, nodes, self.now);
+        let nodes: Vec<NodeId> = nodes.iter().copied().map(NodeId).collect();
+        self.router.votes(is_quorate, &nodes, self.now);
         self.settle();
     }
 
@@ -124,7 +125,8 @@ impl Node {
     }
 
     pub fn tells(&mut self, node: u32, vm: u8, state: PowerState) {
-        let told = Advertisement { domain: domain(vm), owner: node, state, is_active: state == Running };
+        let told =
+            Advertisement { domain: domain(vm), owner: NodeId(node), state, is_active: state == Running };
         self.hears(node, ClusterMessage::Store(told));
     }
 
@@ -167,7 +169,7 @@ impl Node {
     pub fn asks_late(&mut self, operation: Operation, name: &str, age: Duration) {
         self.next_client += 1;
         let request = Request { operation, target: Target::new(name.as_bytes()).unwrap(), seqno: 7 };
-        self.router.ask(self.next_client, &request, self.now - age, self.now);
+        self.router.ask(ClientId(self.next_client), &request, self.now - age, self.now);
         self.settle();
     }
 
@@ -199,12 +201,15 @@ impl Node {
         });
         let call = calls.next().expect("nobody is asked");
         assert_eq!(calls.next(), None, "somebody else is asked too");
-        assert_eq!(call.target, target);
+        assert_eq!(call.target, NodeId(target));
         call
     }
 
     pub fn replies(&mut self, from: u32, call: &ClusterCall, response: u32) {
-        self.hears(from, ClusterMessage::Reply { call: ClusterCall { target: 2, ..call.clone() }, response });
+        self.hears(
+            from,
+            ClusterMessage::Reply { call: ClusterCall { target: NodeId(2), ..call.clone() }, response },
+        );
     }
 
     /// What is to be done here is done, with this outcome.

@@ -16,7 +16,7 @@ use crate::libvirt::Link;
 use crate::logging::{LeftOut, Limiter};
 use crate::status::ClusterState;
 use fence_virt::fence::{Answer, Operation, Request, Target, Verdict};
-use fence_virt::routing::{ANSWER_LIMIT, ClusterList, OnBehalf, Router, RouterAction};
+use fence_virt::routing::{ANSWER_LIMIT, ClientId, ClusterList, JobId, OnBehalf, Router, RouterAction};
 
 /// How many batches of the group are read before the next job has its turn.
 const BATCHES: usize = 4;
@@ -30,11 +30,11 @@ pub(crate) struct Cpg<L> {
     group: GroupLink,
     router: Router,
     /// Requests of clients, by the number that the router knows them by.
-    clients: HashMap<u64, Job>,
+    clients: HashMap<ClientId, Job>,
     next_client: u64,
     /// Jobs for the worker, in which the router has a part of a request carried out.
     jobs: VecDeque<Job>,
-    callers: HashMap<u64, Caller>,
+    callers: HashMap<JobId, Caller>,
     outcomes: (Sender<Outcome>, Receiver<Outcome>),
     /// Lists that wait until all members have told their VMs.
     lists: Vec<(Instant, Job)>,
@@ -106,7 +106,7 @@ impl<L: Link> Cpg<L> {
                 None => job.refuse(verdict, reason),
             };
         }
-        let client = self.next_client;
+        let client = ClientId(self.next_client);
         self.next_client += 1;
         let (request, received) = (job.request.clone(), job.received);
         self.clients.insert(client, job);
@@ -194,6 +194,7 @@ impl<L: Link> Cpg<L> {
         let mut left = ACTIONS_MAX;
         loop {
             for Outcome { job, answer, reason } in self.outcomes.1.try_iter().collect::<Vec<_>>() {
+                let job = JobId(job);
                 self.callers.remove(&job);
                 let verdict = match answer {
                     Answer::Verdict(verdict) => verdict,
@@ -254,14 +255,14 @@ impl<L: Link> Cpg<L> {
     /// A part of a request that concerns this host becomes a job for the worker.
     fn begin_part(
         &mut self,
-        job: u64,
+        job: JobId,
         operation: Operation,
         name: &str,
         on_behalf: OnBehalf,
         expires: Instant,
         now: Instant,
     ) {
-        let ticket = Ticket::of_cluster(self.outcomes.0.clone(), job);
+        let ticket = Ticket::of_cluster(self.outcomes.0.clone(), job.0);
         // Without a VM that can be called so, the dropped ticket answers failure.
         let Ok(target) = Target::new(name.as_bytes()) else { return };
         let client = match on_behalf {

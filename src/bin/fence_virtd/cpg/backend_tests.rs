@@ -10,7 +10,9 @@ use fence_virt::fence::{Domain, PowerState, Uuid};
 use fence_virt::groups::{Group, Groups};
 use fence_virt::routing::{LocalVm, MembershipChange, Names, Peer, Rules, TELL_LIMIT, Unknown};
 use fence_virt::sys::mailbox::Mailbox;
-use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage};
+use fence_virt::wire::cluster::{
+    Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber,
+};
 
 const OWN: &str = "02020202-0202-0202-0202-020202020202";
 const OTHER: &str = "01010101-0101-0101-0101-010101010101";
@@ -25,7 +27,7 @@ struct Bench {
 }
 
 fn peer(node: u32) -> Peer {
-    Peer { node, pid: node }
+    Peer { node: NodeId(node), pid: node }
 }
 
 impl Bench {
@@ -35,14 +37,14 @@ impl Bench {
         let libvirt = Libvirt::new(vec![FakeLink::new("uri", &host)], permissions);
         let (group, link) = FakeGroup::new();
         let rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
-        let backend = Cpg::new(libvirt, link, Router::new(rules, 1, 1));
+        let backend = Cpg::new(libvirt, link, Router::new(rules, 1, RequestNumber(1)));
         let mut bench = Bench { backend, group, host, now: Instant::now() };
         let uuid = Uuid::parse(OWN).unwrap();
         let vm = LocalVm { name: "vm2".to_owned(), uuid, state: PowerState::Running, is_active: true };
         bench.backend.event(Event::Vms { uri: 0, seen: Seen::All(vec![vm]) }, bench.now);
         let members = vec![peer(1), peer(2)];
         let change = MembershipChange { members: members.clone(), left: Vec::new(), joined: members };
-        let votes = Tidings::Votes { is_quorate: true, nodes: vec![1, 2] };
+        let votes = Tidings::Votes { is_quorate: true, nodes: vec![NodeId(1), NodeId(2)] };
         bench.hear(vec![Tidings::Joined(peer(2)), Tidings::Changed(change), votes]);
         bench
     }
@@ -70,7 +72,7 @@ impl Bench {
     fn tells_all(&mut self) {
         self.says(&ClusterMessage::Hello { is_complete: false });
         let domain = Domain { name: "vm1".to_owned(), uuid: Uuid::parse(OTHER).unwrap() };
-        let (owner, state) = (1, PowerState::Running);
+        let (owner, state) = (NodeId(1), PowerState::Running);
         self.says(&ClusterMessage::Store(Advertisement { domain, owner, state, is_active: true }));
         self.says(&ClusterMessage::Hello { is_complete: true });
     }
@@ -107,8 +109,11 @@ fn a_request_goes_to_the_other_host_and_its_reply_to_the_client() {
     let mail = bench.asks(Operation::Off, "vm1");
     let calls = bench.calls();
     let [call] = calls.as_slice() else { panic!("{calls:?}") };
-    assert_eq!((call.target, call.operation, verdicts(&mail)), (1, Operation::Off, vec![]));
-    bench.says(&ClusterMessage::Reply { call: ClusterCall { target: 2, ..call.clone() }, response: 0 });
+    assert_eq!((call.target, call.operation, verdicts(&mail)), (NodeId(1), Operation::Off, vec![]));
+    bench.says(&ClusterMessage::Reply {
+        call: ClusterCall { target: NodeId(2), ..call.clone() },
+        response: 0,
+    });
     assert_eq!(verdicts(&mail), [Verdict::Success]);
 }
 
@@ -118,8 +123,8 @@ fn a_request_of_the_other_host_is_carried_out_here() {
     bench.tells_all();
     bench.group.sent();
     let call = ClusterCall {
-        number: 5,
-        target: 2,
+        number: RequestNumber(5),
+        target: NodeId(2),
         name: OWN.to_owned(),
         operation: Operation::Off,
         client_number: 0,
@@ -130,7 +135,7 @@ fn a_request_of_the_other_host_is_carried_out_here() {
     assert!(
         matches!(
             sent.as_slice(),
-            [ClusterMessage::Reply { call: ClusterCall { number: 5, .. }, response: 0 }]
+            [ClusterMessage::Reply { call: ClusterCall { number: RequestNumber(5), .. }, response: 0 }]
         ),
         "{sent:?}"
     );
@@ -219,7 +224,7 @@ fn a_crowd_of_questions_does_not_hold_the_worker() {
     let mut bench = Bench::new(Groups::default());
     bench.tells_all();
     let ask = |number| {
-        let (target, name) = (u32::MAX, format!("nosuch{number}"));
+        let (number, target, name) = (RequestNumber(number), EVERY_NODE, format!("nosuch{number}"));
         let call = ClusterCall { number, target, name, operation: Operation::Status, client_number: 0 };
         let bytes = ClusterMessage::Request(call).encode().to_vec();
         Tidings::Message { from: peer(3), bytes, at: bench.now, is_old: false }

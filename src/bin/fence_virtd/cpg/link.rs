@@ -25,7 +25,7 @@ use fence_virt::routing::{MembershipChange, Outgoing, Peer};
 use fence_virt::sys::clock::since_boot;
 use fence_virt::sys::corosync;
 use fence_virt::sys::mailbox::{Address, mailbox};
-use fence_virt::wire::cluster::MESSAGE_LEN;
+use fence_virt::wire::cluster::{MESSAGE_LEN, NodeId};
 
 use super::membership::Engine;
 use super::thread::Group;
@@ -49,7 +49,7 @@ pub(crate) enum Tidings {
     Changed(MembershipChange),
     Votes {
         is_quorate: bool,
-        nodes: Vec<u32>,
+        nodes: Vec<NodeId>,
     },
     Message {
         from: Peer,

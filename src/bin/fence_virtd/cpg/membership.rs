@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use fence_virt::routing::Peer;
 use fence_virt::sys::corosync::{Error, Heard, Libraries, Member};
-use fence_virt::wire::cluster::GROUP;
+use fence_virt::wire::cluster::{GROUP, NodeId};
 
 /// Where the group can be joined.
 pub(crate) trait Engine: Send + 'static {
@@ -41,7 +41,7 @@ impl Engine for Libraries {
 
 impl Seat for Member {
     fn peer(&self) -> Peer {
-        Peer { node: self.node(), pid: self.pid() }
+        Peer { node: NodeId(self.node()), pid: self.pid() }
     }
 
     fn fds(&self) -> [BorrowedFd<'_>; 2] {

@@ -16,6 +16,7 @@ use fence_virt::config::{CpgConfig, NameMode, UnknownVm};
 use fence_virt::routing::{Names, Router, Rules, Unknown};
 use fence_virt::sys::corosync::Libraries;
 use fence_virt::sys::signals::Signals;
+use fence_virt::wire::cluster::RequestNumber;
 
 /// How long the first attempt to join may take at start.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -66,7 +67,7 @@ pub(crate) fn start(
     watchers.follow_vms(&config.uris, worker)?;
     let mut number = [0; 4];
     getrandom::fill(&mut number).map_err(|error| format!("the system gives no random numbers: {error}"))?;
-    let router = Router::new(rules(config), config.uris.len(), u32::from_le_bytes(number));
+    let router = Router::new(rules(config), config.uris.len(), RequestNumber(u32::from_le_bytes(number)));
     let backend = Cpg::new(libvirt, link, router);
     let cluster = Some(backend.standing());
     Ok(Some(Started { backend: Box::new(backend), keepers, group: Some(thread), cluster }))

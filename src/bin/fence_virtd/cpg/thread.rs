@@ -18,7 +18,7 @@ use fence_virt::sys::clock::since_boot;
 use fence_virt::sys::corosync::{self, Change, Error, Heard};
 use fence_virt::sys::mailbox::Mailbox;
 use fence_virt::sys::poll::{Interest, PollSet};
-use fence_virt::wire::cluster::{GROUP, MESSAGE_LEN};
+use fence_virt::wire::cluster::{GROUP, MESSAGE_LEN, NodeId};
 
 /// How often it looks though nothing happens.
 const TICK: Duration = Duration::from_millis(250);
@@ -253,15 +253,17 @@ const _: () = assert!(corosync::KEPT > MESSAGE_LEN);
 fn tidings(heard: Heard, at: Instant, is_old: bool) -> Tidings {
     match heard {
         Heard::Message { node, pid, bytes, .. } => {
-            Tidings::Message { from: Peer { node, pid }, bytes, at, is_old }
+            Tidings::Message { from: Peer { node: NodeId(node), pid }, bytes, at, is_old }
         }
         Heard::Changed(change) => Tidings::Changed(membership(change)),
-        Heard::Quorum { is_quorate, nodes } => Tidings::Votes { is_quorate, nodes },
+        Heard::Quorum { is_quorate, nodes } => {
+            Tidings::Votes { is_quorate, nodes: nodes.into_iter().map(NodeId).collect() }
+        }
     }
 }
 
 fn membership(change: Change) -> MembershipChange {
-    let peer = |(node, pid)| Peer { node, pid };
+    let peer = |(node, pid)| Peer { node: NodeId(node), pid };
     let how = |how| match how {
         corosync::Departure::Process => Departure::Process,
         corosync::Departure::Node => Departure::Node,

@@ -79,7 +79,7 @@ impl Engine for Fake {
 
 impl Seat for FakeSeat {
     fn peer(&self) -> Peer {
-        Peer { node: 7, pid: 70 }
+        Peer { node: NodeId(7), pid: 70 }
     }
 
     fn fds(&self) -> [BorrowedFd<'_>; 2] {
@@ -147,7 +147,7 @@ impl Bench {
     fn joined() -> Bench {
         let mut bench = bench(Fake::default());
         assert_eq!(bench.first.recv_timeout(LIMIT), Ok(Ok(())));
-        assert!(matches!(bench.next(), Tidings::Joined(Peer { node: 7, pid: 70 })));
+        assert!(matches!(bench.next(), Tidings::Joined(Peer { node: NodeId(7), pid: 70 })));
         bench
     }
 
@@ -275,7 +275,7 @@ fn a_worker_that_does_not_fetch_loses_nothing() {
     assert!(bench.link.is_behind());
     for expected in 0..COUNT {
         let Tidings::Message { from, is_old, .. } = bench.next() else { panic!("something else") };
-        assert_eq!((from.node, is_old), (expected, false));
+        assert_eq!((from.node, is_old), (NodeId(expected), false));
     }
 }
 
