@@ -1,232 +1,246 @@
-//! The answers of the copies, and what they make of a request.
+//! Progress of a task, by the answers of the copies.
 
-use super::ids::{JobId, Sequence, TaskId};
-use crate::wire::cluster::NodeId;
 use std::time::{Duration, Instant};
 
-use super::client_requests::{LOOK_AGAIN, too_late};
-use super::directory::{Copy, End, Fate};
+use super::copy_record::{CopyRecord, OffCause};
+use super::ids::Sequence;
+use super::limits::RECHECK_EVERY;
 use super::router::Router;
-use super::task::{Ask, AskState, Progress, Task, verdict_of};
-use super::{Names, Peer};
-use crate::fence::{Operation, PowerState, Uuid, Verdict};
-use crate::wire::cluster::ClusterCall;
+use super::task::{Confirmation, CopyRequest, CopyState, Task, TaskOrigin, TaskProgress};
+use super::view::CopyHolder;
+use super::vocabulary::Names;
+use crate::fence::{Operation, Uuid, Verdict};
+use crate::wire::cluster::NodeId;
 
-/// How long a VM that a C daemon was heard to destroy is off there for that reason:
-/// that it was started and moved on it would only tell when it is asked.
+/// Time in which a VM that a C daemon was seen to destroy is off there for that reason. That it was
+/// started again and moved, the C daemon would only advertise when asked.
 const DESTROYED_LIMIT: Duration = Duration::from_secs(300);
 
 impl Router {
-    /// What the answers so far make of the request.
-    pub(super) fn judge(&mut self, task: &mut Task, id: TaskId, uuid: Uuid, now: Instant) -> Progress {
+    /// Takes a task as far as it goes now.
+    pub(super) fn advance(&mut self, task: &mut Task, now: Instant) -> TaskProgress {
+        if now >= task.limits.answer {
+            return TaskProgress::Done(Verdict::Failure, task.timeout_reason());
+        }
+        if self.view.has_undelivered() {
+            return TaskProgress::Wait(now + RECHECK_EVERY);
+        }
+        if let TaskOrigin::Node(request) = &task.origin {
+            // Another node has answered it.
+            if task.vm.is_none() && !self.remote.is_unanswered(request) {
+                return TaskProgress::Dropped;
+            }
+        }
+        let uuid = match task.vm {
+            Some(uuid) => uuid,
+            None => match self.resolve(task, now) {
+                Ok(uuid) => uuid,
+                Err(progress) => return progress,
+            },
+        };
+        let mut holders = self.concerned(task, uuid);
+        if holders.is_empty() && task.vm.is_none() {
+            return TaskProgress::Dropped;
+        }
+        let was_awaited = matches!(task.confirmation, Confirmation::Awaited(_));
+        if let Some(progress) = self.confirm_running(task, uuid, &holders, now) {
+            return progress;
+        }
+        if was_awaited {
+            // The confirmation may have removed some.
+            holders = self.concerned(task, uuid);
+        }
+        if let Some(progress) = self.refuse(task, uuid, &holders, now) {
+            return progress;
+        }
+        self.ask_copies(task, uuid, &holders, now);
+        let has_restart =
+            task.restart_node.is_some_and(|node| holders.iter().any(|holder| holder.node == node));
+        if task.copies.is_empty() && !has_restart {
+            return self.decide_absent(task, Some(uuid), now);
+        }
+        self.judge(task, uuid, now)
+    }
+
+    /// Finds the VM of a task.
+    fn resolve(&mut self, task: &mut Task, now: Instant) -> Result<Uuid, TaskProgress> {
+        let found = self.view.lookup(&task.text);
+        if found.len() > 1 {
+            let uuids: Vec<String> = found.iter().map(Uuid::to_string).collect();
+            let uuids = uuids.join(" and ");
+            let reason = format!("{:?} means several VMs, {uuids}: ask by UUID, or rename them", task.text);
+            return Err(TaskProgress::Done(Verdict::Failure, reason));
+        }
+        let found = found.first().copied();
+        match found.filter(|&uuid| self.view.has_holder(uuid)) {
+            Some(uuid) => Ok(uuid),
+            None => Err(self.decide_absent(task, found, now)),
+        }
+    }
+
+    /// Returns a reason not to ask the copies, or not yet.
+    fn refuse(
+        &mut self,
+        task: &mut Task,
+        uuid: Uuid,
+        holders: &[CopyHolder],
+        now: Instant,
+    ) -> Option<TaskProgress> {
+        if !(task.has_ended_it() || holders.iter().any(|holder| holder.is_active)) {
+            // It may run on a member that has not advertised it yet.
+            if let Some(until) = self.view.members.unsettled_until(now) {
+                return Some(TaskProgress::Wait(until));
+            }
+        }
+        if !self.is_seen_to_run(task, holders) {
+            if let Some(reason) = self.view.rules.unseen(self.view.members.lacks_quorum()) {
+                return Some(TaskProgress::Done(Verdict::Failure, reason));
+            }
+        }
+        if task.operation != Operation::Status {
+            if let Some(progress) = self.doubt(task, uuid, now) {
+                return Some(progress);
+            }
+        }
+        let is_rebooted = task.copies.values().any(|copy| copy.operation == Operation::Reboot);
+        let is_new = |holder: &&CopyHolder| holder.runs() && !task.copies.contains_key(&holder.node);
+        let new = holders.iter().find(is_new).filter(|_| is_rebooted)?;
+        // To destroy it might be to reboot it twice.
+        let reason = format!("it came to node {} while it was rebooted", new.node);
+        Some(TaskProgress::Done(Verdict::Failure, reason))
+    }
+
+    /// Judges the answers of the copies.
+    fn judge(&mut self, task: &mut Task, uuid: Uuid, now: Instant) -> TaskProgress {
         if let Some(done) = task.early() {
             return done;
         }
-        if !task.asks.values().all(Ask::is_shown) {
-            let is_mute = |&node: &NodeId| !self.table.speaks(node) && !self.table.is_me(node);
-            let look = task.asks.keys().any(is_mute).then_some(now + LOOK_AGAIN);
-            return Progress::Wait(look.unwrap_or(task.limits.answer));
+        if !task.copies.values().all(CopyRequest::is_answered) {
+            let has_legacy = task.copies.keys().any(|&node| self.view.members.is_legacy(node));
+            return TaskProgress::Wait(if has_legacy { now + RECHECK_EVERY } else { task.limits.answer });
         }
-        if let Some(progress) = self.unheard(task, uuid, now) {
+        if let Some(progress) = self.unexplained_stop(task, uuid, now) {
             return progress;
         }
-        // Of a reboot: a copy that was taken for off, and runs.
-        let found_running: Vec<NodeId> = task.found_running().collect();
+        // In a reboot: a copy that was taken for off, and runs.
+        let found_running = task.found_running();
         if task.operation == Operation::Reboot && !found_running.is_empty() {
             for node in found_running {
-                self.ask_copy(task, id, node, Operation::Off, uuid, now);
+                self.ask_copy(task, node, Operation::Off, uuid, now);
             }
-            return self.judge(task, id, uuid, now);
+            return self.judge(task, uuid, now);
         }
         if let Some(node) = self.started_since(task, uuid) {
             let reason = format!("it was off on node {node}, and was started there meanwhile");
-            let runs = self.holders(uuid).iter().any(|holder| holder.state == PowerState::Running);
-            return match task.operation {
-                Operation::Status if runs => Progress::Done(Verdict::Success, reason),
-                _ => Progress::Done(Verdict::Failure, reason),
-            };
+            let runs = self.view.holders(uuid).iter().any(CopyHolder::runs);
+            let is_on = task.operation == Operation::Status && runs;
+            return TaskProgress::Done(if is_on { Verdict::Success } else { Verdict::Failure }, reason);
         }
-        if let Some(runner) = task.runner.take().filter(|&node| self.table.is_member(node)) {
-            self.ask_copy(task, id, runner, Operation::Reboot, uuid, now);
-            return self.judge(task, id, uuid, now);
+        if let Some(node) = task.restart_node.take().filter(|&node| self.view.members.is_member(node)) {
+            self.ask_copy(task, node, Operation::Reboot, uuid, now);
+            return self.judge(task, uuid, now);
         }
         match task.operation {
-            Operation::Status => {
-                if let Some(progress) = self.doubt(task, uuid, now) {
-                    return progress;
-                }
-                Progress::Done(Verdict::Off, task.reasons())
-            }
+            Operation::Status => match self.doubt(task, uuid, now) {
+                Some(progress) => progress,
+                None => TaskProgress::Done(Verdict::Off, task.reasons()),
+            },
             Operation::On => {
-                if let [(&node, ask)] = task.asks.iter().collect::<Vec<_>>()[..] {
-                    if ask.operation == Operation::Status {
-                        // The others turned out to have it no more.
-                        self.ask_copy(task, id, node, Operation::On, uuid, now);
-                        return self.judge(task, id, uuid, now);
+                if let [(&node, copy)] = task.copies.iter().collect::<Vec<_>>()[..] {
+                    if copy.operation == Operation::Status {
+                        // The other copies turned out to be gone.
+                        self.ask_copy(task, node, Operation::On, uuid, now);
+                        return self.judge(task, uuid, now);
                     }
                 }
-                let nodes: Vec<String> = task.asks.keys().map(|node| format!("node {node}")).collect();
+                let nodes: Vec<String> = task.copies.keys().map(|node| format!("node {node}")).collect();
                 let reason = format!("it is off, and could be started on any of {}", nodes.join(", "));
-                Progress::Done(Verdict::Failure, reason)
+                TaskProgress::Done(Verdict::Failure, reason)
             }
             _ => {
-                self.forget_those_that_were_off(task, uuid);
-                Progress::Done(Verdict::Success, task.reasons())
+                if let Some(seq) = task.ended_at() {
+                    self.forget_off_before(seq, uuid);
+                }
+                TaskProgress::Done(Verdict::Success, task.reasons())
             }
         }
     }
 
-    /// It was destroyed, so it ran where it was asked to end: a copy that was off on a
-    /// node that has left since says nothing more.
-    fn forget_those_that_were_off(&mut self, task: &Task, uuid: Uuid) {
-        let ended = task.asks.values().filter(|ask| ask.has_ended_it()).map(|ask| ask.order);
-        if let Some(order) = ended.max() {
-            self.forget_off_before(order, uuid);
-        }
-    }
-
-    /// It ran at this place in the order of the group, and was destroyed there. Where
-    /// it went when it had ended elsewhere before is known; copies that were off on
-    /// nodes that have left are forgotten.
-    fn forget_off_before(&mut self, order: Sequence, uuid: Uuid) {
-        self.table.has_run_elsewhere(order, uuid);
-        let was_off = |(node, copy): &(NodeId, &Copy)| {
-            let is_away = matches!(copy.fate, Fate::Left | Fate::Lost { .. }) && !self.table.is_me(*node);
-            is_away && copy.state == PowerState::Off && copy.order <= order
+    /// Records that the VM ran, and was destroyed, on a member at this position. That explains earlier
+    /// stops elsewhere, and copies that were off on nodes that have left say nothing more.
+    fn forget_off_before(&mut self, seq: Sequence, uuid: Uuid) {
+        self.view.directory.has_run_elsewhere(seq, uuid);
+        let was_off = |(node, copy): &(NodeId, &CopyRecord)| {
+            copy.is_away() && !self.view.members.is_me(*node) && !copy.runs() && copy.seq <= seq
         };
-        for node in self.table.copies(uuid).filter(was_off).map(|(node, _)| node).collect::<Vec<_>>() {
-            self.table.remove(node, uuid);
+        let nodes = self.view.directory.copies(uuid).filter(was_off).map(|(node, _)| node);
+        for node in nodes.collect::<Vec<_>>() {
+            self.view.directory.remove(node, uuid);
         }
     }
 
-    /// A node has answered that it did an off or a reboot, which all hear.
-    fn heard_to_destroy(&mut self, node: NodeId, name: &str) {
-        for uuid in self.meaning_of(name, Names::Both) {
-            if !self.table.speaks(node) {
-                self.table.destroyed(node, uuid);
-                continue;
-            }
-            let runs =
-                |(at, copy): &(NodeId, &Copy)| *at == node && copy.fate == Fate::Here && copy.is_active;
-            if self.table.copies(uuid).any(|copy| runs(&copy)) {
-                self.forget_off_before(self.table.order(), uuid);
+    /// Records a node's reply that it did an off or a reboot, which all members receive.
+    pub(super) fn seen_to_destroy(&mut self, node: NodeId, name: &str) {
+        for uuid in self.view.lookup_by(name, Names::Both) {
+            if !self.view.members.is_extended(node) {
+                self.view.directory.mark_destroyed(node, uuid);
+            } else if self
+                .view
+                .directory
+                .copy(node, uuid)
+                .is_some_and(|copy| copy.is_here() && copy.is_active)
+            {
+                self.forget_off_before(self.view.directory.seq(), uuid);
             }
         }
     }
 
-    /// A node that said that it is off, and was heard to run it since, if only
-    /// for a while: the answers are not of one time, it may have moved there.
-    pub(super) fn started_since(&self, task: &Task, uuid: Uuid) -> Option<NodeId> {
-        let is_after = |node: NodeId, ran: Sequence| {
-            let Some(Ask { operation, state: AskState::Shown(_, _, order), .. }) = task.asks.get(&node)
-            else {
-                return false;
-            };
-            let is_started_by_us = matches!(operation, Operation::Reboot | Operation::On);
-            !is_started_by_us && ran > *order
+    /// Returns a node that answered that the VM is off, and was seen to run it since, if only for a while:
+    /// the answers are not of one time, and it may have moved there.
+    fn started_since(&self, task: &Task, uuid: Uuid) -> Option<NodeId> {
+        let is_after = |node: NodeId, ran_at: Sequence| match task.copies.get(&node) {
+            Some(CopyRequest { operation, state: CopyState::Answered { seq, .. }, .. }) => {
+                let is_started_by_us = matches!(operation, Operation::Reboot | Operation::On);
+                !is_started_by_us && ran_at > *seq
+            }
+            _ => false,
         };
-        let runs_here = self.local.state(uuid) == Some(PowerState::Running);
-        let own = self.table.me.filter(|me| runs_here && is_after(me.node, self.local.changed(uuid).last));
-        let other = |(node, copy): (NodeId, &Copy)| is_after(node, copy.ran).then_some(node);
-        own.map(|me| me.node).or_else(|| self.table.copies(uuid).find_map(other))
+        let me = self.view.members.me().filter(|_| self.view.inventory.runs(uuid));
+        let own = me.filter(|me| is_after(me.node, self.view.inventory.transitions(uuid).last));
+        let mut copies = self.view.directory.copies(uuid);
+        let other = || copies.find(|(node, copy)| is_after(*node, copy.ran_at)).map(|(node, _)| node);
+        own.map(|me| me.node).or_else(other)
     }
 
-    /// A C daemon that says that it is off does not say whether it moved away:
-    /// that is known when all others have told their VMs since.
-    pub(super) fn unheard(&mut self, task: &mut Task, uuid: Uuid, now: Instant) -> Option<Progress> {
-        let of_c = |(node, copy): &(NodeId, &Copy)| {
-            let is_c = !self.table.speaks(*node) && !self.table.is_me(*node);
-            is_c && copy.state == PowerState::Off && task.asks.contains_key(node)
+    /// Waits, or fails, if a C daemon answered that the VM is off, which does not exclude that it moved
+    /// away: that is known once all others have advertised their VMs since.
+    fn unexplained_stop(&mut self, task: &mut Task, uuid: Uuid, now: Instant) -> Option<TaskProgress> {
+        let of_c = |(node, copy): &(NodeId, &CopyRecord)| {
+            self.view.members.is_legacy(*node) && !copy.runs() && task.copies.contains_key(node)
         };
-        // It ran where it was destroyed for this request after it had ended there.
-        let ran = task
-            .asks
-            .values()
-            .filter(|ask| ask.has_ended_it())
-            .map(|ask| ask.order)
-            .max()
-            .unwrap_or_default();
-        let is_open = |(end, _): &(End, NodeId)| !matches!(*end, End::At(at) if at <= ran);
-        let off = self.table.copies(uuid).filter(of_c).map(|(node, copy)| (copy.end, node)).filter(is_open);
-        let (end, node) = off.max()?;
-        let is_known_to_all = self.table.copies(uuid).filter(of_c).all(|(_, copy)| copy.is_known_to_all);
-        let has_told = match end {
-            End::Destroyed(at) if now < at + DESTROYED_LIMIT => return None,
-            // It is off there, unless a member has it that has not told it yet, or
-            // it went to a node that was away already.
-            End::Destroyed(_) | End::NeverRan if is_known_to_all => {
-                self.all_told_since(None, uuid, task, now)
-            }
-            End::Destroyed(_) | End::NeverRan => self.all_told_since(Some(Sequence::START), uuid, task, now),
-            End::At(ended) => self.all_told_since(Some(ended), uuid, task, now),
+        let copies = || self.view.directory.copies(uuid).filter(of_c);
+        // The VM ran where it was destroyed for this task after it had stopped there.
+        let ran_at = task.ended_at().unwrap_or_default();
+        let is_open =
+            |(cause, _): &(OffCause, NodeId)| !matches!(*cause, OffCause::Stopped(at) if at <= ran_at);
+        let (cause, node) = copies().map(|(node, copy)| (copy.off_cause, node)).filter(is_open).max()?;
+        let is_known_to_all = copies().all(|(_, copy)| copy.is_known_to_all);
+        let since = match cause {
+            OffCause::Destroyed(at) if now < at + DESTROYED_LIMIT => return None,
+            // It is off there, unless a member has it that has not advertised it yet, or it went to a
+            // node that was away already.
+            OffCause::Destroyed(_) | OffCause::NeverRan if is_known_to_all => None,
+            OffCause::Destroyed(_) | OffCause::NeverRan => Some(Sequence::START),
+            OffCause::Stopped(at) => Some(at),
         };
-        match has_told {
+        match self.awaits_inventory(since, uuid, task, now) {
             Ok(()) => None,
-            Err(Some(at)) => Some(Progress::Wait(at)),
+            Err(Some(at)) => Some(TaskProgress::Wait(at)),
             Err(None) => {
                 let reason =
                     format!("it is off on node {node}, but not all hosts say that they do not run it");
-                Some(Progress::Done(Verdict::Failure, reason))
+                Some(TaskProgress::Done(Verdict::Failure, reason))
             }
         }
-    }
-
-    /// A job for a request has ended.
-    pub(super) fn shown(&mut self, id: TaskId, job: JobId, verdict: Verdict, reason: String, now: Instant) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        let own =
-            task.asks.values_mut().find(|ask| matches!(ask.state, AskState::Job(number) if number == job));
-        if let Some(ask) = own {
-            ask.state = AskState::Shown(verdict, reason, self.table.order());
-            self.review(id, now);
-        }
-    }
-
-    /// Another node was not asked after all: corosync took nothing for too long.
-    pub(super) fn not_asked(&mut self, call: &ClusterCall, now: Instant) {
-        let Some(id) = self.numbers.remove(&call.number) else { return };
-        let Some(ask) = self.tasks.get_mut(&id).and_then(|task| task.asks.get_mut(&call.target)) else {
-            return;
-        };
-        ask.state = AskState::Shown(Verdict::Failure, too_late(call.target), self.table.order());
-        self.review(id, now);
-    }
-
-    /// A reply has come.
-    pub(super) fn replied(&mut self, from: Peer, call: &ClusterCall, response: u32, now: Instant) {
-        self.serving.is_answered(call.target, call.number);
-        // A reboot of a C daemon leaves it running.
-        let is_meant = call.operation == Operation::Off
-            || (call.operation == Operation::Reboot && self.table.speaks(from.node));
-        if is_meant && response == 0 {
-            self.heard_to_destroy(from.node, &call.name);
-        }
-        if !self.table.is_me(call.target) {
-            return;
-        }
-        let Some(&id) = self.numbers.get(&call.number) else { return };
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        let Some(ask) = task.asks.get_mut(&from.node) else { return };
-        let is_meant = matches!(ask.state, AskState::Reply(number) if number == call.number)
-            && call.operation == ask.operation
-            && call.name.to_lowercase() == ask.name.to_lowercase();
-        if !is_meant {
-            return;
-        }
-        let verdict = verdict_of(response, call.operation);
-        self.numbers.remove(&call.number);
-        // A C daemon tells what it has before it answers, and the highest one also
-        // answers for what nobody has.
-        let is_off = matches!((call.operation, verdict), (_, Verdict::Off))
-            || (verdict == Verdict::Success && matches!(call.operation, Operation::Off | Operation::Reboot));
-        let uuid = task.vm.filter(|_| is_off && !self.table.speaks(from.node));
-        if let Some(uuid) = uuid.filter(|&uuid| !self.table.has_told_since(from.node, uuid, ask.order)) {
-            task.asks.remove(&from.node);
-            self.table.gone(from.node, uuid);
-            return self.review(id, now);
-        }
-        let reason = format!("node {} says {verdict}", from.node);
-        ask.state = AskState::Shown(verdict, reason, self.table.order());
-        self.review(id, now);
     }
 }

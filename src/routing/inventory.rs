@@ -1,146 +1,174 @@
+//! VMs of this node, and what the group has to be told about them.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
 
 use super::ids::Sequence;
-use super::tombstones::Gone;
-use super::{LocalVm, Names};
+use super::limits::RESYNC_EVERY;
+use super::tombstones::Tombstones;
+use super::vocabulary::{LocalVm, Names};
 use crate::fence::{Domain, PowerState, Uuid};
-use crate::wire::cluster::{Advertisement, ClusterMessage};
-use crate::wire::cluster::{NodeId, RequestNumber};
+use crate::wire::cluster::{Advertisement, ClusterMessage, NodeId, RequestNumber};
 
-/// Places in the order of the group; 0 if that was not seen.
+/// Positions at which a VM here changed its state; the start if that was not seen.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Changed {
-    /// When a VM last started here, or came here.
+pub(super) struct Transitions {
+    /// Last start, or arrival from another node.
     pub(super) started: Sequence,
-    /// When it last started or ended.
+    /// Last start or end.
     pub(super) last: Sequence,
 }
 
-/// A VM that is not here any more.
+/// A VM that is no longer here.
 #[derive(Debug)]
-pub(super) struct Lost {
+pub(super) struct RemovedVm {
     pub(super) domain: Domain,
-    /// Whether it was last seen to run.
+    /// True if it was last seen to run.
     pub(super) has_run: bool,
 }
 
-/// The VMs of this node, by libvirt URI, and what the group has to be told of them.
+/// VMs of this node, by libvirt URI.
 #[derive(Debug, Default)]
-pub(super) struct Local {
-    /// By the place of the URI.
+pub(super) struct LocalInventory {
+    /// By the index of the URI.
     vms: BTreeMap<Uuid, BTreeMap<usize, LocalVm>>,
     /// By name in lower case.
     names: HashMap<String, BTreeSet<Uuid>>,
-    /// The URIs that were never listed.
+    /// URIs that were not listed since they last failed.
     unlisted: BTreeSet<usize>,
-    /// What has to be told.
-    news: BTreeSet<Uuid>,
-    /// All are being told, and the end is to be told too.
-    is_telling_all: bool,
-    gone: Gone,
-    /// VMs here that another node was heard to run since they last started
-    /// here: if they moved away, that is where they went.
+    /// VMs to advertise.
+    pending: BTreeSet<Uuid>,
+    /// All VMs are being advertised, and then that this is complete.
+    is_advertising_all: bool,
+    tombstones: Tombstones,
+    /// VMs here that another node was seen to run since they last started here: if they moved away,
+    /// they moved to that node.
     followed: BTreeSet<Uuid>,
-    /// When VMs here last started or ended, as places in the order of the group.
-    changed: BTreeMap<Uuid, Changed>,
-    /// Who is to be told when all were told, with the number that it gave.
-    owed: BTreeMap<NodeId, RequestNumber>,
-    /// The same, who asked during a round: for them all is told once more after it.
-    owed_next: BTreeMap<NodeId, RequestNumber>,
+    transitions: BTreeMap<Uuid, Transitions>,
+    /// Nodes that asked for all VMs, with the numbers of their queries.
+    queries: BTreeMap<NodeId, RequestNumber>,
+    /// Nodes that asked while all VMs were being advertised; another round is for them.
+    next_queries: BTreeMap<NodeId, RequestNumber>,
+    /// Time at which all VMs are advertised again.
+    resync_at: Option<Instant>,
 }
 
-impl Local {
-    pub(super) fn new(uris: usize) -> Local {
-        Local { unlisted: (0..uris).collect(), ..Local::default() }
+impl LocalInventory {
+    pub(super) fn new(uris: usize) -> LocalInventory {
+        LocalInventory { unlisted: (0..uris).collect(), ..LocalInventory::default() }
     }
 
-    /// Everything is to be told anew, and a node be told when that is done. A
-    /// round that is under way is not begun anew, or it might never end.
-    pub(super) fn tell_all_to(&mut self, node: NodeId, number: RequestNumber) {
-        if self.is_telling_all {
-            self.owed_next.insert(node, number);
+    pub(super) fn join(&mut self, now: Instant) {
+        self.resync_at = Some(now + RESYNC_EVERY);
+    }
+
+    /// Drops what other members have asked for.
+    pub(super) fn leave(&mut self) {
+        self.queries.clear();
+        self.next_queries.clear();
+        self.resync_at = None;
+    }
+
+    /// Returns true once if all VMs are due to be advertised again.
+    pub(super) fn is_resync_due(&mut self, now: Instant) -> bool {
+        let is_due = self.resync_at.is_some_and(|at| now >= at);
+        if is_due {
+            self.resync_at = Some(now + RESYNC_EVERY);
+        }
+        is_due
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.resync_at
+    }
+
+    /// Advertises all VMs, then reports to a node that this is complete. A round that is under way is
+    /// not begun again, or it might never end.
+    pub(super) fn advertise_all_to(&mut self, node: NodeId, number: RequestNumber) {
+        if self.is_advertising_all {
+            self.next_queries.insert(node, number);
         } else {
-            self.owed.insert(node, number);
-            self.tell_all();
+            self.queries.insert(node, number);
+            self.advertise_all();
         }
     }
 
-    /// A URI does not answer.
-    pub(super) fn unlist(&mut self, place: usize) {
-        self.unlisted.insert(place);
+    pub(super) fn advertise_all(&mut self) {
+        self.pending = self.vms.keys().copied().collect();
+        self.is_advertising_all = true;
     }
 
-    /// Whether it is known of all URIs what is there.
+    /// Notes that a URI does not answer.
+    pub(super) fn unlist(&mut self, uri: usize) {
+        self.unlisted.insert(uri);
+    }
+
+    /// Returns true if the VMs of all URIs are known.
     pub(super) fn is_listed(&self) -> bool {
         self.unlisted.is_empty()
     }
 
-    /// Everything is to be told anew.
-    pub(super) fn tell_all(&mut self) {
-        self.news = self.vms.keys().copied().collect();
-        self.is_telling_all = true;
-    }
-
-    /// A URI was listed. Gives the VMs that are gone.
-    pub(super) fn list(&mut self, place: usize, vms: Vec<LocalVm>, order: Sequence) -> Vec<Lost> {
-        self.unlisted.remove(&place);
+    /// Replaces the VMs of a URI; returns those that are no longer here.
+    pub(super) fn list(&mut self, uri: usize, vms: Vec<LocalVm>, seq: Sequence) -> Vec<RemovedVm> {
+        self.unlisted.remove(&uri);
         let listed: BTreeSet<Uuid> = vms.iter().map(|vm| vm.uuid).collect();
-        let had = |(uuid, places): (&Uuid, &BTreeMap<usize, LocalVm>)| {
-            (places.contains_key(&place) && !listed.contains(uuid)).then_some(*uuid)
+        let was_here = |(uuid, uris): (&Uuid, &BTreeMap<usize, LocalVm>)| {
+            (uris.contains_key(&uri) && !listed.contains(uuid)).then_some(*uuid)
         };
-        let gone: Vec<Uuid> = self.vms.iter().filter_map(had).collect();
+        let removed: Vec<Uuid> = self.vms.iter().filter_map(was_here).collect();
         for vm in vms {
-            self.see(place, vm, order);
+            self.update(uri, vm, seq);
         }
-        gone.into_iter().filter_map(|uuid| self.lose(place, uuid, order)).collect()
+        removed.into_iter().filter_map(|uuid| self.remove(uri, uuid, seq)).collect()
     }
 
-    /// A VM was seen at a URI, when the group had come as far as `order`.
-    pub(super) fn see(&mut self, place: usize, vm: LocalVm, order: Sequence) {
+    /// Updates a VM of a URI; `seq` is the current position of the group.
+    pub(super) fn update(&mut self, uri: usize, vm: LocalVm, seq: Sequence) {
         let uuid = vm.uuid;
-        let (before, was_active) = (self.state(uuid), self.is_active(uuid));
+        let before = self.state(uuid);
+        let was_active = self.is_active(uuid);
         let is_renamed = self.name(uuid) != Some(vm.name.as_str());
         if is_renamed {
             self.unname(uuid);
         }
-        self.vms.entry(uuid).or_default().insert(place, vm);
+        self.vms.entry(uuid).or_default().insert(uri, vm);
         if is_renamed {
             self.rename(uuid);
         }
-        self.gone.remove(uuid);
+        self.tombstones.remove(uuid);
         if before.unwrap_or(PowerState::Off) != self.state(uuid).unwrap_or(PowerState::Off) {
-            self.changed.entry(uuid).or_default().last = order;
+            self.transitions.entry(uuid).or_default().last = seq;
         }
         if !was_active && self.is_active(uuid) {
-            // Until then it was just coming in, and the other one ran.
+            // Until then it was just coming in, and the other copy ran.
             self.followed.remove(&uuid);
-            self.changed.entry(uuid).or_default().started = order;
+            self.transitions.entry(uuid).or_default().started = seq;
         }
         if is_renamed || (before, was_active) != (self.state(uuid), self.is_active(uuid)) {
-            self.news.insert(uuid);
+            self.pending.insert(uuid);
         }
     }
 
-    /// A VM is not at this URI any more. Gives it, if it was the last.
-    pub(super) fn lose(&mut self, place: usize, uuid: Uuid, order: Sequence) -> Option<Lost> {
+    /// Removes a VM from a URI; returns it if no other URI has it.
+    pub(super) fn remove(&mut self, uri: usize, uuid: Uuid, seq: Sequence) -> Option<RemovedVm> {
         let before = self.state(uuid)?;
         let name = self.name(uuid)?.to_owned();
-        let places = self.vms.get_mut(&uuid)?;
-        places.remove(&place)?;
-        if !places.is_empty() {
+        let uris = self.vms.get_mut(&uuid)?;
+        uris.remove(&uri)?;
+        if !uris.is_empty() {
             if self.state(uuid) != Some(before) {
-                self.news.insert(uuid);
-                self.changed.entry(uuid).or_default().last = order;
+                self.pending.insert(uuid);
+                self.transitions.entry(uuid).or_default().last = seq;
             }
             return None;
         }
         self.unname(uuid);
         self.vms.remove(&uuid);
-        self.news.remove(&uuid);
+        self.pending.remove(&uuid);
         self.followed.remove(&uuid);
-        self.changed.remove(&uuid);
-        self.gone.insert(uuid, &name);
-        Some(Lost { domain: Domain { name, uuid }, has_run: before == PowerState::Running })
+        self.transitions.remove(&uuid);
+        self.tombstones.insert(uuid, &name);
+        Some(RemovedVm { domain: Domain { name, uuid }, has_run: before == PowerState::Running })
     }
 
     fn rename(&mut self, uuid: Uuid) {
@@ -159,34 +187,36 @@ impl Local {
         }
     }
 
-    /// The next thing to tell the group.
-    pub(super) fn next_news(&mut self, me: NodeId) -> Option<ClusterMessage> {
-        while let Some(uuid) = self.news.pop_first() {
-            if let Some(told) = self.told(uuid, me) {
-                return Some(told);
+    /// Returns the next message that advertises VMs.
+    pub(super) fn next_message(&mut self, me: NodeId) -> Option<ClusterMessage> {
+        while let Some(uuid) = self.pending.pop_first() {
+            if let Some(message) = self.advertisement(uuid, me) {
+                return Some(message);
             }
         }
         if !self.is_listed() {
             return None;
         }
-        if std::mem::take(&mut self.is_telling_all) {
+        if std::mem::take(&mut self.is_advertising_all) {
             return Some(ClusterMessage::Hello { is_complete: true });
         }
-        if let Some((to, number)) = self.owed.pop_first() {
+        if let Some((to, number)) = self.queries.pop_first() {
             return Some(ClusterMessage::AllAdvertised { to, number });
         }
-        if self.owed_next.is_empty() {
+        if self.next_queries.is_empty() {
             return None;
         }
-        self.owed = std::mem::take(&mut self.owed_next);
-        self.tell_all();
-        self.next_news(me)
+        self.queries = std::mem::take(&mut self.next_queries);
+        self.advertise_all();
+        self.next_message(me)
     }
 
-    /// What is told of a VM, at once.
-    pub(super) fn told(&mut self, uuid: Uuid, me: NodeId) -> Option<ClusterMessage> {
-        self.news.remove(&uuid);
-        let (name, state, is_active) = (self.name(uuid)?.to_owned(), self.state(uuid)?, self.is_active(uuid));
+    /// Returns the advertisement of a VM, to be sent at once.
+    pub(super) fn advertisement(&mut self, uuid: Uuid, me: NodeId) -> Option<ClusterMessage> {
+        self.pending.remove(&uuid);
+        let name = self.name(uuid)?.to_owned();
+        let state = self.state(uuid)?;
+        let is_active = self.is_active(uuid);
         Some(ClusterMessage::Store(Advertisement {
             domain: Domain { name, uuid },
             owner: me,
@@ -195,19 +225,22 @@ impl Local {
         }))
     }
 
-    /// Whether a VM runs; none if it is not here.
+    /// Returns the state of a VM; none if it is not here.
     pub(super) fn state(&self, uuid: Uuid) -> Option<PowerState> {
-        let places = self.vms.get(&uuid)?;
-        let runs = places.values().any(|vm| vm.state == PowerState::Running);
+        let uris = self.vms.get(&uuid)?;
+        let runs = uris.values().any(|vm| vm.state == PowerState::Running);
         Some(if runs { PowerState::Running } else { PowerState::Off })
     }
 
-    /// Whether it is neither off nor paused, nor otherwise in between.
-    pub(super) fn is_active(&self, uuid: Uuid) -> bool {
-        self.vms.get(&uuid).is_some_and(|places| places.values().any(|vm| vm.is_active))
+    pub(super) fn runs(&self, uuid: Uuid) -> bool {
+        self.state(uuid) == Some(PowerState::Running)
     }
 
-    /// Its name.
+    /// Returns true if a VM is neither off nor paused, nor in another state between.
+    pub(super) fn is_active(&self, uuid: Uuid) -> bool {
+        self.vms.get(&uuid).is_some_and(|uris| uris.values().any(|vm| vm.is_active))
+    }
+
     pub(super) fn name(&self, uuid: Uuid) -> Option<&str> {
         self.vms.get(&uuid)?.values().next().map(|vm| vm.name.as_str())
     }
@@ -216,8 +249,8 @@ impl Local {
         self.vms.keys().copied()
     }
 
-    /// Which VMs here a text means.
-    pub(super) fn meaning(&self, text: &str, names: Names) -> BTreeSet<Uuid> {
+    /// Returns the VMs here that a name or UUID refers to.
+    pub(super) fn lookup(&self, text: &str, names: Names) -> BTreeSet<Uuid> {
         let mut found = BTreeSet::new();
         if names != Names::Name {
             found.extend(Uuid::parse(text).filter(|uuid| self.vms.contains_key(uuid)));
@@ -228,39 +261,32 @@ impl Local {
         found
     }
 
-    /// Whether a text means a VM that this node told and that is gone.
-    pub(super) fn is_gone(&self, text: &str) -> bool {
-        self.gone.has(text)
+    /// Returns true if a name or UUID refers to a VM that was advertised and is no longer here.
+    pub(super) fn is_removed(&self, text: &str) -> bool {
+        self.tombstones.contains(text)
     }
 
-    /// Another node runs it: that one answers for it now.
-    pub(super) fn is_elsewhere(&mut self, uuid: Uuid) {
-        self.gone.remove(uuid);
+    /// Notes that another node runs a VM, and answers for it.
+    pub(super) fn runs_elsewhere(&mut self, uuid: Uuid) {
+        self.tombstones.remove(uuid);
         if self.vms.contains_key(&uuid) {
             self.followed.insert(uuid);
         }
     }
 
-    /// Another node does not run it.
+    /// Notes that another node does not run a VM.
     pub(super) fn is_not_elsewhere(&mut self, uuid: Uuid) {
         if self.is_active(uuid) {
-            // That it did was told before it came here, and heard after it.
+            // An earlier advertisement that it ran there was delivered after it came here.
             self.followed.remove(&uuid);
         }
     }
 
-    /// When it last started and ended.
-    pub(super) fn changed(&self, uuid: Uuid) -> Changed {
-        self.changed.get(&uuid).copied().unwrap_or_default()
+    pub(super) fn transitions(&self, uuid: Uuid) -> Transitions {
+        self.transitions.get(&uuid).copied().unwrap_or_default()
     }
 
-    /// What was to be told to others is for a group that is lost.
-    pub(super) fn leave(&mut self) {
-        self.owed.clear();
-        self.owed_next.clear();
-    }
-
-    /// Whether it is known where it went, if it moved away.
+    /// Returns true if it is known where a VM went, should it have moved away.
     pub(super) fn is_followed(&self, uuid: Uuid) -> bool {
         self.followed.contains(&uuid)
     }

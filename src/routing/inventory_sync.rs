@@ -1,95 +1,99 @@
-//! What is told of VMs: to the group of those here, and by it of all others.
+//! Advertisements of VMs: those of this node to the group, and those of other members.
 
-use super::ids::Sequence;
 use std::time::Instant;
 
-use super::client_requests::LOOK_AGAIN;
-use super::directory::News;
-use super::inventory::Lost;
-use super::members::HasTold;
+use super::ids::Sequence;
+use super::inventory::RemovedVm;
+use super::limits::{PROBE_LIMIT, RECHECK_EVERY};
+use super::members::InventoryProgress;
 use super::router::Router;
-use super::{LocalVm, PROBE_LIMIT, Peer};
-use crate::fence::{PowerState, Uuid};
-use crate::wire::cluster::{Advertisement, ClusterMessage, NodeId};
+use super::vocabulary::LocalVm;
+use crate::fence::{Operation, PowerState, Uuid};
+use crate::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId};
 
 impl Router {
-    /// A member has told a VM.
-    pub(super) fn told(&mut self, from: Peer, told: &Advertisement, now: Instant) {
-        if told.owner != from.node {
-            let (node, owner) = (from.node, told.owner);
-            return self.note(format!("node {node} says that {} is on node {owner}", told.domain));
+    /// Applies the advertisement of a member.
+    pub(super) fn advertised(&mut self, node: NodeId, vm: &Advertisement, now: Instant) {
+        if vm.owner != node {
+            return self.note(format!("node {node} says that {} is on node {}", vm.domain, vm.owner));
         }
-        match self.table.store(from.node, told, now) {
-            None => self.note(format!("node {} has too many VMs: {} is left out", from.node, told.domain)),
-            Some(News { is_news, has_started }) => {
-                if !self.table.is_me(from.node) && has_started {
-                    self.local.is_elsewhere(told.domain.uuid);
-                }
-                if told.state == PowerState::Off {
-                    self.local.is_not_elsewhere(told.domain.uuid);
-                }
-                if is_news {
-                    self.review_vm(told.domain.uuid, now);
-                }
-            }
+        let Some(effect) = self.view.store(node, vm, now) else {
+            return self.note(format!("node {node} has too many VMs: {} is left out", vm.domain));
+        };
+        if !self.view.members.is_me(node) && effect.has_started {
+            self.view.inventory.runs_elsewhere(vm.domain.uuid);
+        }
+        if vm.state == PowerState::Off {
+            self.view.inventory.is_not_elsewhere(vm.domain.uuid);
+        }
+        if effect.is_change {
+            self.tasks.review_vm(vm.domain.uuid, now);
         }
     }
 
-    /// All VMs at one of this node's URIs.
-    pub fn listed(&mut self, place: usize, vms: Vec<LocalVm>, now: Instant) {
-        let order = self.table.next_order();
-        for gone in self.local.list(place, vms, order) {
-            self.tell_gone(gone, now);
+    /// Reports all VMs at one of this node's URIs.
+    pub fn listed(&mut self, uri: usize, vms: Vec<LocalVm>, now: Instant) {
+        let seq = self.view.directory.next_seq();
+        for removed in self.view.inventory.list(uri, vms, seq) {
+            self.withdraw(removed, now);
         }
-        self.review_all(now);
+        self.tasks.review_all(now);
     }
 
-    /// One of this node's URIs does not answer: until it is listed again, nobody is
-    /// told that all VMs here were told.
-    pub fn unlisted(&mut self, place: usize) {
-        self.local.unlist(place);
+    /// Reports that one of this node's URIs does not answer: until it is listed again, the group is not told
+    /// that all VMs here were advertised.
+    pub fn unlisted(&mut self, uri: usize) {
+        self.view.inventory.unlist(uri);
     }
 
-    /// A VM at one of this node's URIs, as it was seen.
-    pub fn seen(&mut self, place: usize, vm: LocalVm, now: Instant) {
+    /// Reports a VM at one of this node's URIs.
+    pub fn seen(&mut self, uri: usize, vm: LocalVm, now: Instant) {
         let uuid = vm.uuid;
-        let order = self.table.next_order();
-        self.local.see(place, vm, order);
-        self.review_vm(uuid, now);
+        let seq = self.view.directory.next_seq();
+        self.view.inventory.update(uri, vm, seq);
+        self.tasks.review_vm(uuid, now);
     }
 
-    /// A VM is not at this URI any more.
-    pub fn vanished(&mut self, place: usize, uuid: Uuid, now: Instant) {
-        let order = self.table.next_order();
-        if let Some(gone) = self.local.lose(place, uuid, order) {
-            self.tell_gone(gone, now);
+    /// Reports a VM that was found before its event; it is advertised at once, before anything else.
+    pub fn find(&mut self, uri: usize, vm: LocalVm, now: Instant) {
+        let uuid = vm.uuid;
+        self.seen(uri, vm, now);
+        let me = self.view.members.me();
+        if let Some(message) = me.and_then(|me| self.view.inventory.advertisement(uuid, me.node)) {
+            self.push(message);
         }
-        self.review_vm(uuid, now);
     }
 
-    /// Whether all have told all their VMs since what was told at this place in the
-    /// order of the group; without one, whether all members have told them at all.
-    /// If not, they are asked to, and it says until when to wait for that, if it is
-    /// not in vain; `text` is the VM that it is about.
-    pub(super) fn has_told_since(
+    /// Reports that a VM is no longer at one of this node's URIs.
+    pub fn vanished(&mut self, uri: usize, uuid: Uuid, now: Instant) {
+        let seq = self.view.directory.next_seq();
+        if let Some(removed) = self.view.inventory.remove(uri, uuid, seq) {
+            self.withdraw(removed, now);
+        }
+        self.tasks.review_vm(uuid, now);
+    }
+
+    /// Checks whether all have advertised all their VMs since this position; without one, whether all
+    /// members have advertised them at all. If not, asks them to; the error is the time until which to
+    /// wait for that, none if it is in vain. `text` is the VM that it is about.
+    pub(super) fn all_advertised_since(
         &mut self,
-        order: Option<Sequence>,
+        seq: Option<Sequence>,
         text: &str,
         now: Instant,
     ) -> Result<(), Option<Instant>> {
-        if order.is_some() && !self.table.has_all() {
+        if seq.is_some() && !self.view.members.has_all() {
             return Err(None);
         }
-        match self.table.told_since(order.unwrap_or_default(), now) {
-            HasTold::All if !self.local.is_listed() => Err(Some(now + LOOK_AGAIN)),
-            HasTold::All => Ok(()),
-            HasTold::Until(at) => Err(Some(at)),
-            HasTold::Ask => {
-                let number = self.next_number();
-                self.table.asked(number, now);
+        match self.view.members.progress_since(seq.unwrap_or_default(), now) {
+            InventoryProgress::Complete if !self.view.inventory.is_listed() => Err(Some(now + RECHECK_EVERY)),
+            InventoryProgress::Complete => Ok(()),
+            InventoryProgress::WaitUntil(at) => Err(Some(at)),
+            InventoryProgress::AskNow => {
+                let number = self.outbox.next_number();
+                self.view.members.asked(number, self.view.directory.seq(), now);
                 self.push(ClusterMessage::AdvertiseAll { number });
-                if self.table.mutes().next().is_some() {
-                    // C daemons tell all when they are asked for one.
+                if self.view.members.has_legacy() {
                     self.probe(text);
                 }
                 Err(Some(now + PROBE_LIMIT))
@@ -97,34 +101,46 @@ impl Router {
         }
     }
 
-    /// Until when to wait for a VM of this name or UUID to be told, that no
-    /// member is known to have; none if that is in vain.
+    /// Returns the time until which a VM that no member is known to have may still be advertised; none
+    /// if waiting is in vain.
     pub fn seek(&mut self, text: &str, now: Instant) -> Option<Instant> {
         if self.not_joined().is_some() {
             return None;
         }
-        let has_mutes = self.table.mutes().next().is_some();
-        let is_due = self.sought.is_none_or(|at| now >= at + PROBE_LIMIT);
-        if has_mutes && is_due {
-            self.probe(text);
-            self.sought = Some(now);
+        let unsettled = self.view.members.unsettled_until(now);
+        if !self.view.members.has_legacy() {
+            return unsettled;
         }
-        let probed = self.sought.filter(|_| has_mutes).map(|at| at + PROBE_LIMIT);
-        self.table.unsettled_until(now).max(probed)
+        if self.view.members.begin_probe(now) {
+            self.probe(text);
+        }
+        unsettled.max(self.view.members.probed_until())
     }
 
-    fn tell_gone(&mut self, lost: Lost, now: Instant) {
-        if lost.has_run {
-            self.table.gone_here(&lost.domain, now);
+    /// Asks the C daemons for a VM; they advertise all their VMs whenever they are asked for one.
+    pub(super) fn probe(&mut self, text: &str) {
+        let call = ClusterCall {
+            number: self.outbox.next_number(),
+            target: EVERY_NODE,
+            name: text.to_owned(),
+            operation: Operation::Status,
+            client_number: 0,
+        };
+        self.push(ClusterMessage::Request(call));
+    }
+
+    fn withdraw(&mut self, removed: RemovedVm, now: Instant) {
+        if removed.has_run {
+            self.view.store_vanished(&removed.domain, now);
         }
         if self.not_joined().is_none() {
-            let (domain, owner, state) = (lost.domain, NodeId(0), PowerState::Off);
+            let (domain, owner, state) = (removed.domain, NodeId(0), PowerState::Off);
             self.push(ClusterMessage::Gone(Advertisement { domain, owner, state, is_active: false }));
         }
     }
 
-    pub(super) fn tell_all(&mut self) {
+    pub(super) fn advertise_all(&mut self) {
         self.push(ClusterMessage::Hello { is_complete: false });
-        self.local.tell_all();
+        self.view.inventory.advertise_all();
     }
 }

@@ -1,53 +1,44 @@
+//! Rules that the administrator has stated.
+
 use std::time::{Duration, Instant};
 
-use super::directory::Fate;
+use super::copy_record::Presence;
 use super::members::Quorum;
+use super::vocabulary::Names;
 use crate::fence::{Operation, Verdict};
 use crate::wire::cluster::NodeId;
 
-/// Under what a VM is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Names {
-    /// Its name and its UUID.
-    Both,
-    /// Its name.
-    Name,
-    /// Its UUID.
-    Uuid,
-}
-
-/// What a VM counts as that was never seen anywhere.
+/// State of a VM that was never seen on any node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unknown {
-    /// Nothing is known of it: every operation fails.
+    /// Unknown; every operation fails.
     Fail,
-    /// As off, the rule of the C daemon.
+    /// Off, the rule of the C daemon.
     Off,
 }
 
-/// What the administrator has stated.
+/// Rules from the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// Under what VMs are known.
+    /// Identifiers by which VMs can be requested.
     pub names: Names,
-    /// How long after its loss from a quorate cluster a host is off for sure;
-    /// none if nobody has said so.
+    /// Time after its loss from a quorate cluster in which a host is certainly off; none if not stated.
     pub host_fence_delay: Option<Duration>,
-    /// What a VM counts as that was never seen.
+    /// State of a VM that was never seen.
     pub unknown: Unknown,
 }
 
-/// What is said of a VM that no member has.
+/// Judgement on a VM that no member has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Judgement {
-    /// It counts as off; why.
+    /// It counts as off, for this reason.
     Off(String),
-    /// It may run; why.
+    /// It may run, for this reason.
     Doubt(String),
 }
 
 impl Judgement {
-    /// The answer to a request for it.
+    /// Returns the answer to a request for the VM.
     pub(super) fn answer(self, operation: Operation) -> (Verdict, String) {
         match (self, operation) {
             (Judgement::Doubt(reason), _) => (Verdict::Failure, reason),
@@ -59,7 +50,7 @@ impl Judgement {
 }
 
 impl Rules {
-    /// A VM that was never seen.
+    /// Judges a VM that was never seen.
     pub(super) fn never_seen(&self) -> Judgement {
         match self.unknown {
             Unknown::Off => {
@@ -69,15 +60,21 @@ impl Rules {
         }
     }
 
-    /// Why a VM is not taken for off that no member is seen to run.
+    /// Returns the reason why a VM that no member is seen to run does not count as off.
     pub(super) fn unseen(&self, lacks_quorum: bool) -> Option<String> {
         let reason = "it is off here, but there is no quorum: it may run on the other side of a cut";
         (lacks_quorum && self.unknown == Unknown::Fail).then(|| reason.to_owned())
     }
 
-    /// A VM, or a copy of it, that was last seen on a node which is no member any more.
-    pub(super) fn departed(&self, node: NodeId, fate: Fate, quorum: &Quorum, now: Instant) -> Judgement {
-        if fate == Fate::Gone {
+    /// Judges a VM, or a copy of it, that was last seen on a node that is no longer a member.
+    pub(super) fn departed(
+        &self,
+        node: NodeId,
+        presence: Presence,
+        quorum: &Quorum,
+        now: Instant,
+    ) -> Judgement {
+        if presence == Presence::Vanished {
             return match self.unknown {
                 Unknown::Off => Judgement::Off(format!(
                     "it is gone from node {node}, which counts as off here (unknown_vm)"
@@ -87,12 +84,12 @@ impl Rules {
                 )),
             };
         }
-        let Fate::Lost { at, is_confirmed } = fate else {
+        let Presence::Lost { at, is_confirmed } = presence else {
             return Judgement::Doubt(format!(
                 "it was last seen on node {node}, whose daemon has left: it may run there"
             ));
         };
-        let Some(since) = quorum.quorate_since else {
+        let Some(since) = quorum.since() else {
             let reason = format!("it was last seen on node {node}, which is lost, and there is no quorum");
             return match self.unknown {
                 Unknown::Off => Judgement::Off(format!("{reason}: that counts as off here (unknown_vm)")),

@@ -1,91 +1,92 @@
-//! Copies that were told before the VM was heard to run elsewhere, on nodes that
-//! do not say when they have it no more: C daemons, and nodes that have left.
+//! Stale placements: copies that were advertised before the VM was seen to run elsewhere, on nodes that
+//! do not report that they no longer have it: C daemons, and nodes that have left.
 
-use super::client_requests::LOOK_AGAIN;
-use super::directory::{Copy, Fate};
-use super::ids::{Sequence, TaskId};
-use super::router::{Holder, Router};
-use super::task::{Ask, AskState, Asker, Progress, Task};
-use crate::wire::cluster::NodeId;
 use std::time::Instant;
 
-use crate::fence::{Operation, PowerState, Uuid, Verdict};
+use super::copy_record::{CopyRecord, Presence};
+use super::ids::Sequence;
+use super::limits::RECHECK_EVERY;
+use super::router::Router;
+use super::task::{Confirmation, CopyRequest, CopyState, Task, TaskProgress};
+use super::view::CopyHolder;
+use crate::fence::{Operation, Uuid, Verdict};
+use crate::wire::cluster::NodeId;
 
 impl Router {
-    /// Asks the member that was heard last to run it whether it does, if that
-    /// overtakes other copies; if so, these are of before it came there.
+    /// Asks the member that was last seen to run the VM whether it does, if other copies may be stale;
+    /// if it does, they are.
     ///
-    /// A C daemon without any VM left tells nothing, and does not answer for one
-    /// that moved away; one whose daemon was stopped after its VMs had left
-    /// would be said to run them.
-    pub(super) fn overtake(
+    /// A C daemon without any VM left advertises nothing, and does not answer for one that moved away;
+    /// one that was stopped after its VMs had left would be assumed to run them.
+    pub(super) fn confirm_running(
         &mut self,
         task: &mut Task,
-        id: TaskId,
         uuid: Uuid,
-        holders: &[Holder],
+        holders: &[CopyHolder],
         now: Instant,
-    ) -> Option<Progress> {
-        if let Some(node) = task.witness {
-            let is_awaited = self.table.is_member(node)
-                && task.asks.get(&node).is_some_and(|ask| {
-                    let is_stale = self.table.stale_at(node, uuid, ask.at).is_some_and(|at| now >= at);
-                    let runs_now = |(other, copy): (NodeId, &Copy)| {
-                        other != node && copy.fate == Fate::Here && copy.was_active > ask.order
-                    };
-                    !ask.is_shown() && !is_stale && !self.table.copies(uuid).any(runs_now)
-                });
-            if is_awaited {
-                return Some(Progress::Wait(now + LOOK_AGAIN));
+    ) -> Option<TaskProgress> {
+        if let Confirmation::Awaited(node) = task.confirmation {
+            if self.is_awaited(task, node, uuid, now) {
+                return Some(TaskProgress::Wait(now + RECHECK_EVERY));
             }
-            self.hear_witness(task, node, uuid);
+            self.confirmed(task, node, uuid);
             return None;
         }
-        let is_new = task.vm.is_none() && !task.has_witness;
+        let is_new = task.vm.is_none() && task.confirmation == Confirmation::NotTried;
         if !is_new || task.operation == Operation::Status {
             return None;
         }
-        let runs = |(node, copy): &(NodeId, &Copy)| {
-            copy.is_active && holders.iter().any(|holder| holder.node == *node && holder.is_active)
-        };
-        let (witness, active) = self
-            .table
-            .copies(uuid)
-            .filter(runs)
-            .map(|(node, copy)| (node, copy.was_active))
-            .max_by_key(|of| of.1)?;
-        self.overtaken(task, uuid, witness, active).first()?;
+        let is_active = |node| holders.iter().any(|holder| holder.node == node && holder.is_active);
+        let active =
+            self.view.directory.copies(uuid).filter(|(node, copy)| copy.is_active && is_active(*node));
+        let (node, since) = active.map(|(node, copy)| (node, copy.active_since)).max_by_key(|last| last.1)?;
+        self.stale_copies(task, uuid, node, since).first()?;
         task.vm = Some(uuid);
-        (task.witness, task.has_witness) = (Some(witness), true);
-        self.ask_copy(task, id, witness, Operation::Status, uuid, now);
-        Some(Progress::Wait(now + LOOK_AGAIN))
+        task.confirmation = Confirmation::Awaited(node);
+        self.ask_copy(task, node, Operation::Status, uuid, now);
+        Some(TaskProgress::Wait(now + RECHECK_EVERY))
     }
 
-    /// The nodes with a copy that was told before this place in the order of the group.
-    fn overtaken(&self, task: &Task, uuid: Uuid, witness: NodeId, order: Sequence) -> Vec<NodeId> {
-        let is_asked_by_us = matches!(task.asker, Asker::Client(_));
-        let is_meant = |(node, copy): &(NodeId, &Copy)| {
-            let cannot_say = match copy.fate {
-                Fate::Here => is_asked_by_us && !self.table.speaks(*node),
-                Fate::Left | Fate::Lost { .. } => copy.state == PowerState::Running,
-                Fate::Gone => false,
-            };
-            *node != witness && !self.table.is_me(*node) && cannot_say && copy.order < order
+    fn is_awaited(&self, task: &Task, node: NodeId, uuid: Uuid, now: Instant) -> bool {
+        let Some(copy) = task.copies.get(&node).filter(|_| self.view.members.is_member(node)) else {
+            return false;
         };
-        self.table.copies(uuid).filter(is_meant).map(|(node, _)| node).collect()
+        let is_stale = self.view.stale_at(node, uuid, copy.at).is_some_and(|at| now >= at);
+        let runs_now = |(other, record): (NodeId, &CopyRecord)| {
+            other != node && record.is_here() && record.active_since > copy.seq
+        };
+        !copy.is_answered() && !is_stale && !self.view.directory.copies(uuid).any(runs_now)
     }
 
-    fn hear_witness(&mut self, task: &mut Task, witness: NodeId, uuid: Uuid) {
-        (task.witness, task.vm) = (None, None);
-        match task.asks.remove(&witness) {
-            Some(Ask { state: AskState::Shown(Verdict::Success, ..), order, .. }) => {
-                let active = self.table.copies(uuid).find(|(node, _)| *node == witness);
-                let active = active.map_or(Sequence::START, |(_, copy)| copy.was_active).min(order.next());
-                for node in self.overtaken(task, uuid, witness, active) {
-                    self.table.remove(node, uuid);
+    /// Returns the nodes with a copy that was advertised before this position.
+    fn stale_copies(&self, task: &Task, uuid: Uuid, confirming: NodeId, seq: Sequence) -> Vec<NodeId> {
+        let is_stale = |(node, copy): &(NodeId, &CopyRecord)| {
+            let cannot_say = match copy.presence {
+                Presence::Here => !task.is_of_node() && !self.view.members.is_extended(*node),
+                Presence::Left | Presence::Lost { .. } => copy.runs(),
+                Presence::Vanished => false,
+            };
+            *node != confirming && !self.view.members.is_me(*node) && cannot_say && copy.seq < seq
+        };
+        self.view.directory.copies(uuid).filter(is_stale).map(|(node, _)| node).collect()
+    }
+
+    fn confirmed(&mut self, task: &mut Task, confirming: NodeId, uuid: Uuid) {
+        task.confirmation = Confirmation::Done;
+        task.vm = None;
+        match task.copies.remove(&confirming) {
+            Some(CopyRequest {
+                state: CopyState::Answered { verdict: Verdict::Success, .. }, seq, ..
+            }) => {
+                let copy = self.view.directory.copy(confirming, uuid);
+                let since = copy.map_or(Sequence::START, |copy| copy.active_since).min(seq.next());
+                for node in self.stale_copies(task, uuid, confirming, since) {
+                    self.view.directory.remove(node, uuid);
                 }
             }
-            Some(Ask { state: AskState::Reply(number), .. }) => drop(self.numbers.remove(&number)),
+            Some(CopyRequest { state: CopyState::Sent(number), .. }) => {
+                self.tasks.forget_reply(number);
+            }
             _ => {}
         }
     }

@@ -1,111 +1,101 @@
-//! Whether a VM may run where nobody can be asked, and one that nobody has.
+//! VMs that may run where nobody can be asked, and VMs that no member has.
 
-use super::ids::Sequence;
 use std::time::Instant;
 
-use super::directory::Fate;
+use super::copy_record::{CopyRecord, Presence};
+use super::ids::Sequence;
+use super::limits::{PROBE_LIMIT, TOLD_LIMIT};
 use super::router::Router;
 use super::rules::Judgement;
-use super::task::{Progress, Task};
-use super::{PROBE_LIMIT, TOLD_LIMIT};
-use crate::fence::{Operation, PowerState, Uuid, Verdict};
-use crate::wire::cluster::{ClusterCall, ClusterMessage, EVERY_NODE};
+use super::task::{Task, TaskProgress};
+use crate::fence::{Uuid, Verdict};
+use crate::wire::cluster::NodeId;
 
 impl Router {
-    /// Whether all have told their VMs since something was told of this one, or at
-    /// all. If not, until when a request waits for that, which it does not for ever.
-    pub(super) fn all_told_since(
+    /// Checks for a task whether all have advertised their VMs since this position, or at all. The error
+    /// is the time until which the task waits for that, which it does not for ever.
+    pub(super) fn awaits_inventory(
         &mut self,
-        order: Option<Sequence>,
+        seq: Option<Sequence>,
         uuid: Uuid,
         task: &mut Task,
         now: Instant,
     ) -> Result<(), Option<Instant>> {
-        let end = *task.in_doubt.get_or_insert(now) + TOLD_LIMIT;
-        match self.has_told_since(order, &uuid.to_string(), now) {
-            Ok(()) => Ok(()),
-            Err(until) => Err(until.filter(|_| now < end).map(|until| until.min(end))),
-        }
+        let end = *task.awaiting_inventory.get_or_insert(now) + TOLD_LIMIT;
+        let checked = self.all_advertised_since(seq, &uuid.to_string(), now);
+        checked.map_err(|until| until.filter(|_| now < end).map(|until| until.min(end)))
     }
 
-    /// Whether a copy may run where nobody can be asked. A copy that was off
-    /// there is no reason for doubt if another is seen to run.
-    pub(super) fn doubt(&mut self, task: &mut Task, uuid: Uuid, now: Instant) -> Option<Progress> {
-        let gone = self.table.copies(uuid).filter(|(_, copy)| copy.fate == Fate::Gone);
-        // If all have told since it was gone there, it is with none of them.
-        let has_told = match gone.map(|(_, copy)| copy.order).max() {
+    /// Checks whether a copy may run where nobody can be asked. A copy that was off there is no reason
+    /// for doubt if another one is seen to run.
+    pub(super) fn doubt(&mut self, task: &mut Task, uuid: Uuid, now: Instant) -> Option<TaskProgress> {
+        let vanished =
+            self.view.directory.copies(uuid).filter(|(_, copy)| copy.presence == Presence::Vanished);
+        // If all have advertised since it vanished there, no member has it.
+        let is_nowhere = match vanished.map(|(_, copy)| copy.seq).max() {
             None => true,
-            last => match self.all_told_since(last, uuid, task, now) {
+            last => match self.awaits_inventory(last, uuid, task, now) {
                 Ok(()) => true,
-                Err(Some(at)) => return Some(Progress::Wait(at)),
+                Err(Some(at)) => return Some(TaskProgress::Wait(at)),
                 Err(None) => false,
             },
         };
-        let has_run = self.is_seen_to_run(task, &self.holders(uuid));
-
-        let departed = self.table.copies(uuid).filter(|(node, copy)| match copy.fate {
-            Fate::Here => false,
-            Fate::Gone => !has_told,
-            Fate::Left | Fate::Lost { .. } => {
-                !self.table.is_me(*node) && (copy.state == PowerState::Running || !has_run)
-            }
+        let has_run = self.is_seen_to_run(task, &self.view.holders(uuid));
+        let departed = self.view.directory.copies(uuid).filter(|(node, copy)| match copy.presence {
+            Presence::Vanished => !is_nowhere,
+            _ => self.is_departed(*node, copy) && (copy.runs() || !has_run),
         });
-        let doubts = departed.filter_map(|(node, copy)| {
-            match self.rules.departed(node, copy.fate, &self.table.quorum, now) {
-                Judgement::Doubt(reason) => Some(reason),
-                Judgement::Off(_) => None,
-            }
+        let doubts = departed.filter_map(|(node, copy)| match self.judge_departed(node, copy, now) {
+            Judgement::Doubt(reason) => Some(reason),
+            Judgement::Off(_) => None,
         });
         let reasons: Vec<String> = doubts.collect();
         if reasons.is_empty() {
             return None;
         }
-        Some(match self.table.unsettled_until(now) {
-            Some(until) => Progress::Wait(until),
-            None => Progress::Done(Verdict::Failure, reasons.join("; ")),
+        Some(match self.view.members.unsettled_until(now) {
+            Some(until) => TaskProgress::Wait(until),
+            None => TaskProgress::Done(Verdict::Failure, reasons.join("; ")),
         })
     }
 
-    /// No member has it.
-    pub(super) fn nobody(&mut self, task: &mut Task, uuid: Option<Uuid>, now: Instant) -> Progress {
-        let has_mutes = self.table.mutes().next().is_some();
-        if has_mutes && task.probed.is_none() {
+    /// Decides a request for a VM that no member has.
+    pub(super) fn decide_absent(
+        &mut self,
+        task: &mut Task,
+        uuid: Option<Uuid>,
+        now: Instant,
+    ) -> TaskProgress {
+        let has_legacy = self.view.members.has_legacy();
+        if has_legacy && task.probed_at.is_none() {
             self.probe(&task.text);
-            task.probed = Some(now);
+            task.probed_at = Some(now);
         }
-        if let Some(until) = self.table.unsettled_until(now) {
-            return Progress::Wait(until);
+        if let Some(until) = self.view.members.unsettled_until(now) {
+            return TaskProgress::Wait(until);
         }
-        if let Some(since) = task.probed.filter(|_| has_mutes) {
-            if now < since + PROBE_LIMIT {
-                return Progress::Wait(since + PROBE_LIMIT);
-            }
+        let probed = task.probed_at.filter(|_| has_legacy).map(|at| at + PROBE_LIMIT);
+        if let Some(until) = probed.filter(|&until| now < until) {
+            return TaskProgress::Wait(until);
         }
-        let departed = uuid.into_iter().flat_map(|uuid| self.table.copies(uuid));
-        let judgements = departed
-            .filter(|(node, copy)| match copy.fate {
-                Fate::Here => false,
-                Fate::Gone => true,
-                Fate::Left | Fate::Lost { .. } => !self.table.is_me(*node),
-            })
-            .map(|(node, copy)| self.rules.departed(node, copy.fate, &self.table.quorum, now));
+        let copies = uuid.into_iter().flat_map(|uuid| self.view.directory.copies(uuid));
+        let departed = copies
+            .filter(|(node, copy)| copy.presence == Presence::Vanished || self.is_departed(*node, copy));
+        let judgements = departed.map(|(node, copy)| self.judge_departed(node, copy, now));
         let judgement = judgements.reduce(|one, other| match one {
             Judgement::Doubt(_) => one,
             Judgement::Off(_) => other,
         });
-        let (verdict, reason) = judgement.unwrap_or_else(|| self.rules.never_seen()).answer(task.operation);
-        Progress::Done(verdict, reason)
+        let judgement = judgement.unwrap_or_else(|| self.view.rules.never_seen());
+        let (verdict, reason) = judgement.answer(task.operation);
+        TaskProgress::Done(verdict, reason)
     }
 
-    /// Asks the C daemons, which tell all their VMs whenever they are asked for one.
-    pub(super) fn probe(&mut self, text: &str) {
-        let call = ClusterCall {
-            number: self.next_number(),
-            target: EVERY_NODE,
-            name: text.to_owned(),
-            operation: Operation::Status,
-            client_number: 0,
-        };
-        self.push(ClusterMessage::Request(call));
+    fn is_departed(&self, node: NodeId, copy: &CopyRecord) -> bool {
+        copy.is_away() && !self.view.members.is_me(node)
+    }
+
+    fn judge_departed(&self, node: NodeId, copy: &CopyRecord, now: Instant) -> Judgement {
+        self.view.rules.departed(node, copy.presence, self.view.members.quorum(), now)
     }
 }
