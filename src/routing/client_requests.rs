@@ -32,7 +32,8 @@ impl Router {
         }
         if self.tasks.is_full_for_nodes() {
             let node = request.peer.node;
-            self.note(format!("too many requests of other nodes are under way: one of node {node} fails"));
+            self.outbox
+                .note(format!("too many requests of other nodes are under way: one of node {node} fails"));
             return self.reply(request, Verdict::Failure);
         }
         let id = self.tasks.next_id();
@@ -67,7 +68,7 @@ impl Router {
                 CopyState::Sent(number) => drop(self.tasks.forget_reply(number)),
                 CopyState::Begun(job) => {
                     self.tasks.forget_job(job);
-                    self.hang_up(job);
+                    self.outbox.act(RouterAction::HangUp { job });
                 }
                 CopyState::Answered { .. } => {}
             }

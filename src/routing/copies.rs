@@ -100,7 +100,7 @@ impl Router {
                 _ => 0,
             };
             let call = ClusterCall { number, target: node, name: name.clone(), operation, client_number };
-            self.outbox.send(ClusterMessage::Request(call), Some(task.limits.send));
+            self.outbox.send_until(ClusterMessage::Request(call), Some(task.limits.send));
             CopyState::Sent(number)
         };
         task.copies.insert(node, CopyRequest { operation, name, has_run, seq, at: now, state });

@@ -66,7 +66,7 @@ impl Router {
         }
         let message = match ClusterMessage::decode(bytes) {
             Ok(message) => message,
-            Err(error) => return self.note(format!("a message of node {node} is none: {error}")),
+            Err(error) => return self.outbox.note(format!("a message of node {node} is none: {error}")),
         };
         match message {
             ClusterMessage::Request(call) => self.requested(RemoteRequest { peer, call, at, is_old }, now),

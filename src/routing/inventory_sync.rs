@@ -15,10 +15,10 @@ impl Router {
     /// Applies the advertisement of a member.
     pub(super) fn advertised(&mut self, node: NodeId, vm: &Advertisement, now: Instant) {
         if vm.owner != node {
-            return self.note(format!("node {node} says that {} is on node {}", vm.domain, vm.owner));
+            return self.outbox.note(format!("node {node} says that {} is on node {}", vm.domain, vm.owner));
         }
         let Some(effect) = self.view.store(node, vm, now) else {
-            return self.note(format!("node {node} has too many VMs: {} is left out", vm.domain));
+            return self.outbox.note(format!("node {node} has too many VMs: {} is left out", vm.domain));
         };
         if !self.view.members.is_me(node) && effect.has_started {
             self.view.inventory.runs_elsewhere(vm.domain.uuid);
@@ -60,7 +60,7 @@ impl Router {
         self.seen(uri, vm, now);
         let me = self.view.members.me();
         if let Some(message) = me.and_then(|me| self.view.inventory.advertisement(uuid, me.node)) {
-            self.push(message);
+            self.outbox.send(message);
         }
     }
 
@@ -92,7 +92,7 @@ impl Router {
             InventoryProgress::AskNow => {
                 let number = self.outbox.next_number();
                 self.view.members.asked(number, self.view.directory.seq(), now);
-                self.push(ClusterMessage::AdvertiseAll { number });
+                self.outbox.send(ClusterMessage::AdvertiseAll { number });
                 if self.view.members.has_legacy() {
                     self.probe(text);
                 }
@@ -107,14 +107,15 @@ impl Router {
         if self.not_joined().is_some() {
             return None;
         }
-        let unsettled = self.view.members.unsettled_until(now);
-        if !self.view.members.has_legacy() {
-            return unsettled;
+        let mut until = self.view.members.unsettled_until(now);
+        if self.view.members.has_legacy() {
+            let (is_due, probed_until) = self.view.members.begin_probe(now);
+            if is_due {
+                self.probe(text);
+            }
+            until = until.max(Some(probed_until));
         }
-        if self.view.members.begin_probe(now) {
-            self.probe(text);
-        }
-        unsettled.max(self.view.members.probed_until())
+        until
     }
 
     /// Asks the C daemons for a VM; they advertise all their VMs whenever they are asked for one.
@@ -126,7 +127,7 @@ impl Router {
             operation: Operation::Status,
             client_number: 0,
         };
-        self.push(ClusterMessage::Request(call));
+        self.outbox.send(ClusterMessage::Request(call));
     }
 
     fn withdraw(&mut self, removed: RemovedVm, now: Instant) {
@@ -135,12 +136,12 @@ impl Router {
         }
         if self.not_joined().is_none() {
             let (domain, owner, state) = (removed.domain, NodeId(0), PowerState::Off);
-            self.push(ClusterMessage::Gone(Advertisement { domain, owner, state, is_active: false }));
+            self.outbox.send(ClusterMessage::Gone(Advertisement { domain, owner, state, is_active: false }));
         }
     }
 
     pub(super) fn advertise_all(&mut self) {
-        self.push(ClusterMessage::Hello { is_complete: false });
+        self.outbox.send(ClusterMessage::Hello { is_complete: false });
         self.view.inventory.advertise_all();
     }
 }

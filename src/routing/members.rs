@@ -13,6 +13,8 @@ use crate::wire::cluster::{NodeId, RequestNumber};
 const HELLO_LIMIT: Duration = Duration::from_millis(500);
 /// Interval after which all members may be asked again to advertise all their VMs.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Time after its last advertisement in which a C daemon has advertised all its VMs, if it does at all.
+const ALL_TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// A node with a process in the group.
 #[derive(Debug)]
@@ -53,16 +55,6 @@ pub(super) enum InventoryProgress {
     WaitUntil(Instant),
 }
 
-/// Votes.
-#[derive(Debug, Default)]
-pub(super) struct Quorum {
-    /// Start of the current quorum of this part of the cluster.
-    since: Option<Instant>,
-    /// False if no quorum service counts votes.
-    is_counted: bool,
-    nodes: BTreeSet<NodeId>,
-}
-
 /// Members of the group, with this node's own membership.
 #[derive(Debug, Default)]
 pub(super) struct MemberTable {
@@ -71,7 +63,10 @@ pub(super) struct MemberTable {
     /// The id of this node, once it was in the group.
     home: Option<NodeId>,
     members: BTreeMap<NodeId, MemberState>,
-    quorum: Quorum,
+    /// Start of the current quorum of this part of the cluster.
+    quorate_since: Option<Instant>,
+    /// Nodes that the quorum service sees; none without a quorum service.
+    voters: Option<BTreeSet<NodeId>>,
     /// Nodes that ever were members, or in the same part of the cluster.
     seen: BTreeSet<NodeId>,
     query: Option<InventoryQuery>,
@@ -89,13 +84,6 @@ impl MemberState {
     }
 }
 
-impl Quorum {
-    /// Returns the start of the current quorum; none without quorum.
-    pub(super) fn since(&self) -> Option<Instant> {
-        self.since
-    }
-}
-
 impl MemberTable {
     pub(super) fn join(&mut self, me: Peer) {
         self.me = Some(me);
@@ -105,7 +93,8 @@ impl MemberTable {
     pub(super) fn leave(&mut self) {
         self.me = None;
         self.members.clear();
-        self.quorum = Quorum::default();
+        self.quorate_since = None;
+        self.voters = None;
         self.query = None;
     }
 
@@ -115,10 +104,6 @@ impl MemberTable {
 
     pub(super) fn home(&self) -> Option<NodeId> {
         self.home
-    }
-
-    pub(super) fn quorum(&self) -> &Quorum {
-        &self.quorum
     }
 
     pub(super) fn len(&self) -> usize {
@@ -184,14 +169,12 @@ impl MemberTable {
             member.pids.remove(&peer.pid);
             if member.pids.is_empty() {
                 self.members.remove(&peer.node);
-                let is_confirmed = !self.quorum.nodes.contains(&peer.node);
-                departed.push((
-                    peer.node,
-                    match how {
-                        Departure::Process => Presence::Left,
-                        Departure::Node => Presence::Lost { at: now, is_confirmed },
-                    },
-                ));
+                let is_confirmed = self.voters.as_ref().is_none_or(|voters| !voters.contains(&peer.node));
+                let presence = match how {
+                    Departure::Process => Presence::Left,
+                    Departure::Node => Presence::Lost { at: now, is_confirmed },
+                };
+                departed.push((peer.node, presence));
             }
         }
         for peer in change.joined.iter().chain(&change.members) {
@@ -211,19 +194,22 @@ impl MemberTable {
         departed
     }
 
-    /// Applies a report of the quorum service; returns its nodes.
-    pub(super) fn votes(&mut self, is_quorate: bool, nodes: &[NodeId], now: Instant) -> &BTreeSet<NodeId> {
+    /// Applies a report of the quorum service.
+    pub(super) fn votes(&mut self, is_quorate: bool, voters: BTreeSet<NodeId>, now: Instant) {
         // Nodes without a daemon may run VMs as well.
-        self.seen.extend(nodes);
-        let since = self.quorum.since.unwrap_or(now);
-        let since = is_quorate.then_some(since);
-        self.quorum = Quorum { since, is_counted: true, nodes: nodes.iter().copied().collect() };
-        &self.quorum.nodes
+        self.seen.extend(&voters);
+        self.quorate_since = is_quorate.then_some(self.quorate_since.unwrap_or(now));
+        self.voters = Some(voters);
+    }
+
+    /// Returns the start of the current quorum; none without quorum.
+    pub(super) fn quorate_since(&self) -> Option<Instant> {
+        self.quorate_since
     }
 
     /// Returns true if votes are counted, and this part of the cluster has too few.
     pub(super) fn lacks_quorum(&self) -> bool {
-        self.quorum.is_counted && self.quorum.since.is_none()
+        self.voters.is_some() && self.quorate_since.is_none()
     }
 
     /// Applies the hello of an extended peer, which may report that it has advertised all its VMs;
@@ -253,9 +239,10 @@ impl MemberTable {
         }
     }
 
-    /// Returns when a member last advertised a VM since it joined.
-    pub(super) fn advertised_at(&self, node: NodeId) -> Option<Instant> {
-        self.members.get(&node)?.advertised_at
+    /// Returns when a legacy peer, asked at `asked_at`, has advertised all its VMs.
+    pub(super) fn all_told_at(&self, node: NodeId, asked_at: Instant) -> Option<Instant> {
+        let member = self.members.get(&node).filter(|member| !member.is_extended)?;
+        member.advertised_at.filter(|&at| at > asked_at).map(|at| at + ALL_TOLD_AFTER)
     }
 
     /// Notes that a member has answered a query of this node; returns true if that is a change.
@@ -270,18 +257,12 @@ impl MemberTable {
         self.query = Some(InventoryQuery { number, seq, at: now });
     }
 
-    /// Returns true if the legacy peers are to be asked for a VM again, and notes that they are.
-    pub(super) fn begin_probe(&mut self, now: Instant) -> bool {
-        let is_due = self.probed_until().is_none_or(|until| now >= until);
-        if is_due {
-            self.probed_at = Some(now);
-        }
-        is_due
-    }
-
-    /// Returns the time until which the legacy peers may still answer that.
-    pub(super) fn probed_until(&self) -> Option<Instant> {
-        self.probed_at.map(|at| at + PROBE_LIMIT)
+    /// Begins to ask the legacy peers for a VM unless they are being asked; returns true if so, with the
+    /// time until which they may answer.
+    pub(super) fn begin_probe(&mut self, now: Instant) -> (bool, Instant) {
+        let before = self.probed_at.filter(|&at| now < at + PROBE_LIMIT);
+        let at = *self.probed_at.insert(before.unwrap_or(now));
+        (before.is_none(), at + PROBE_LIMIT)
     }
 
     /// Returns true if all nodes ever seen are members, and can be asked.

@@ -29,8 +29,12 @@ impl Outbox {
         Outbox { messages, actions, last_job: 0, last_number: first_number }
     }
 
+    pub(super) fn send(&mut self, message: ClusterMessage) -> bool {
+        self.send_until(message, None)
+    }
+
     /// Queues a message; false if there is no room for it.
-    pub(super) fn send(&mut self, message: ClusterMessage, expires: Option<Instant>) -> bool {
+    pub(super) fn send_until(&mut self, message: ClusterMessage, expires: Option<Instant>) -> bool {
         let is_room = self.messages.len() < MESSAGES_MAX;
         if is_room {
             self.messages.push_back((message, expires));

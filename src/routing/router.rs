@@ -1,13 +1,12 @@
 use std::time::Instant;
 
-use super::ids::JobId;
 use super::limits::RECHECK_EVERY;
 use super::outbox::Outbox;
 use super::remote_queue::{RemoteQueue, RemoteRequest};
 use super::rules::Rules;
 use super::tasks::Tasks;
 use super::view::ClusterView;
-use super::vocabulary::{ClusterList, RouterAction};
+use super::vocabulary::ClusterList;
 use crate::fence::Verdict;
 use crate::wire::cluster::{ClusterCall, ClusterMessage, RequestNumber};
 
@@ -64,25 +63,15 @@ impl Router {
     /// Returns the names and the UUID of the VM that a text refers to; the text itself if it refers to
     /// none, or to several.
     pub fn names_of(&self, text: &str) -> Vec<String> {
-        self.view.names_of(text)
+        let found = self.view.lookup(text);
+        let Some(&uuid) = found.first().filter(|_| found.len() == 1) else { return vec![text.to_owned()] };
+        let names = self.view.directory.names_of(uuid).chain(self.view.inventory.name(uuid));
+        names.map(str::to_owned).chain([uuid.to_string()]).collect()
     }
 
     /// Returns true if a member is known to have a VM that this text refers to.
     pub fn knows(&self, text: &str) -> bool {
         self.view.lookup(text).into_iter().any(|uuid| self.view.has_holder(uuid))
-    }
-
-    /// Sends a message; false if there is no room for it.
-    pub(super) fn push(&mut self, message: ClusterMessage) -> bool {
-        self.outbox.send(message, None)
-    }
-
-    pub(super) fn note(&mut self, text: String) {
-        self.outbox.note(text);
-    }
-
-    pub(super) fn hang_up(&mut self, job: JobId) {
-        self.outbox.act(RouterAction::HangUp { job });
     }
 
     /// Answers a request of another node.
@@ -97,7 +86,7 @@ impl Router {
         };
         let call = ClusterCall { target: peer.node, ..call };
         // A reply that is dropped leaves a C daemon waiting until its request is overdue.
-        if self.push(ClusterMessage::Reply { call, response }) {
+        if self.outbox.send(ClusterMessage::Reply { call, response }) {
             self.remote.answered(peer.node, number);
         }
     }

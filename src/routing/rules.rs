@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::copy_record::Presence;
-use super::members::Quorum;
 use super::vocabulary::Names;
 use crate::fence::{Operation, Verdict};
 use crate::wire::cluster::NodeId;
@@ -71,7 +70,7 @@ impl Rules {
         &self,
         node: NodeId,
         presence: Presence,
-        quorum: &Quorum,
+        quorate_since: Option<Instant>,
         now: Instant,
     ) -> Judgement {
         if presence == Presence::Vanished {
@@ -89,7 +88,7 @@ impl Rules {
                 "it was last seen on node {node}, whose daemon has left: it may run there"
             ));
         };
-        let Some(since) = quorum.since() else {
+        let Some(since) = quorate_since else {
             let reason = format!("it was last seen on node {node}, which is lost, and there is no quorum");
             return match self.unknown {
                 Unknown::Off => Judgement::Off(format!("{reason}: that counts as off here (unknown_vm)")),

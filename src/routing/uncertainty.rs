@@ -96,6 +96,6 @@ impl Router {
     }
 
     fn judge_departed(&self, node: NodeId, copy: &CopyRecord, now: Instant) -> Judgement {
-        self.view.rules.departed(node, copy.presence, self.view.members.quorum(), now)
+        self.view.rules.departed(node, copy.presence, self.view.members.quorate_since(), now)
     }
 }

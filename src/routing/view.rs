@@ -1,7 +1,7 @@
 //! What this node knows of the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::directory::{Directory, StoreEffect};
 use super::ids::Sequence;
@@ -11,9 +11,6 @@ use super::rules::Rules;
 use super::vocabulary::{MembershipChange, Names, Peer};
 use crate::fence::{Domain, HostEntry, PowerState, Uuid};
 use crate::wire::cluster::{Advertisement, NodeId};
-
-/// Time after its last advertisement in which a C daemon has advertised all its VMs, if it does at all.
-const ALL_TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// A member that has a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,8 +93,9 @@ impl ClusterView {
     }
 
     pub(super) fn votes(&mut self, is_quorate: bool, nodes: &[NodeId], now: Instant) {
-        let nodes = self.members.votes(is_quorate, nodes, now);
-        self.directory.confirm_losses(nodes);
+        let voters: BTreeSet<NodeId> = nodes.iter().copied().collect();
+        self.directory.confirm_losses(&voters);
+        self.members.votes(is_quorate, voters, now);
     }
 
     /// Applies a hello; returns true if it is a change.
@@ -135,12 +133,9 @@ impl ClusterView {
     /// Returns when it is certain that a C daemon, asked at `asked_at`, no longer has a VM: it
     /// advertises all its VMs whenever it is asked for one.
     pub(super) fn stale_at(&self, node: NodeId, uuid: Uuid, asked_at: Instant) -> Option<Instant> {
-        if !self.members.is_member(node) || self.members.is_extended(node) {
-            return None;
-        }
+        let told_at = self.members.all_told_at(node, asked_at)?;
         let copy = self.directory.copy(node, uuid)?;
-        let last = self.members.advertised_at(node).filter(|&at| at > asked_at)?;
-        (copy.advertised_at < asked_at).then_some(last + ALL_TOLD_AFTER)
+        (copy.advertised_at < asked_at).then_some(told_at)
     }
 
     /// Returns the VMs that a requested name or UUID refers to.
@@ -182,15 +177,6 @@ impl ClusterView {
     /// a node that does not answer.
     pub(super) fn is_seen_running(&self, holder: &CopyHolder) -> bool {
         holder.runs() && (holder.is_active || !self.members.is_legacy(holder.node))
-    }
-
-    /// Returns the names and the UUID of the VM that a text refers to; the text if it refers to none,
-    /// or to several.
-    pub(super) fn names_of(&self, text: &str) -> Vec<String> {
-        let found = self.lookup(text);
-        let Some(&uuid) = found.first().filter(|_| found.len() == 1) else { return vec![text.to_owned()] };
-        let names = self.directory.names_of(uuid).chain(self.inventory.name(uuid)).map(str::to_owned);
-        names.chain([uuid.to_string()]).collect()
     }
 
     /// Returns all VMs that a member has, each once.
