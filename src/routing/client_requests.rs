@@ -18,7 +18,7 @@ impl Router {
             return self.answer(client, Verdict::Failure, reason, false);
         }
         if self.tasks.is_full_for_clients() {
-            let reason = "too many requests are under way".to_owned();
+            let reason = "too many requests are in flight".to_owned();
             return self.answer(client, Verdict::Failure, reason, false);
         }
         let id = self.tasks.next_id();
@@ -32,8 +32,9 @@ impl Router {
         }
         if self.tasks.is_full_for_nodes() {
             let node = request.peer.node;
-            self.outbox
-                .note(format!("too many requests of other nodes are under way: one of node {node} fails"));
+            self.outbox.note(format!(
+                "too many requests from other nodes are in flight: refusing one from node {node}"
+            ));
             return self.reply(request, Verdict::Failure);
         }
         let id = self.tasks.next_id();
@@ -75,7 +76,8 @@ impl Router {
         }
         match (task.origin, outcome) {
             (TaskOrigin::Client(client), outcome) => {
-                let (verdict, reason) = outcome.unwrap_or((Verdict::Failure, "it was dropped".to_owned()));
+                let (verdict, reason) =
+                    outcome.unwrap_or((Verdict::Failure, "the request was dropped".to_owned()));
                 self.answer(client, verdict, reason, task.vm.is_some());
             }
             (TaskOrigin::Node(request), Some((verdict, _))) => self.reply(request, verdict),
@@ -89,7 +91,7 @@ impl Router {
 
     /// Fails all tasks.
     pub(super) fn fail_tasks(&mut self, reason: &str) {
-        let reason = format!("this node leaves the cluster's group: {reason}");
+        let reason = format!("this node is leaving the cluster's group: {reason}");
         for id in self.tasks.ids(|_| true) {
             if let Some(task) = self.tasks.take(id) {
                 self.finish(task, Some((Verdict::Failure, reason.clone())));
@@ -168,7 +170,7 @@ impl Router {
             task.copies.remove(&node);
             self.view.directory.withdraw(node, uuid);
         } else {
-            let reason = format!("node {node} says {verdict}");
+            let reason = format!("node {node} reports {verdict}");
             copy.state = CopyState::Answered { verdict, reason, seq: self.view.directory.seq() };
         }
         self.tasks.forget_reply(call.number);

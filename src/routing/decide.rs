@@ -68,7 +68,8 @@ impl Router {
         if found.len() > 1 {
             let uuids: Vec<String> = found.iter().map(Uuid::to_string).collect();
             let uuids = uuids.join(" and ");
-            let reason = format!("{:?} means several VMs, {uuids}: ask by UUID, or rename them", task.text);
+            let reason =
+                format!("{:?} matches several VMs ({uuids}): request one by UUID, or rename them", task.text);
             return Err(TaskProgress::Done(Verdict::Failure, reason));
         }
         let found = found.first().copied();
@@ -106,7 +107,7 @@ impl Router {
         let is_new = |holder: &&CopyHolder| holder.runs() && !task.copies.contains_key(&holder.node);
         let new = holders.iter().find(is_new).filter(|_| is_rebooted)?;
         // To destroy it might be to reboot it twice.
-        let reason = format!("it came to node {} while it was rebooted", new.node);
+        let reason = format!("the VM came to node {} while it was being rebooted", new.node);
         Some(TaskProgress::Done(Verdict::Failure, reason))
     }
 
@@ -131,7 +132,7 @@ impl Router {
             return self.judge(task, uuid, now);
         }
         if let Some(node) = self.started_since(task, uuid) {
-            let reason = format!("it was off on node {node}, and was started there meanwhile");
+            let reason = format!("the VM was off on node {node}, and has been started there since");
             let runs = self.view.holders(uuid).iter().any(CopyHolder::runs);
             let is_on = task.operation == Operation::Status && runs;
             return TaskProgress::Done(if is_on { Verdict::Success } else { Verdict::Failure }, reason);
@@ -154,7 +155,7 @@ impl Router {
                     }
                 }
                 let nodes: Vec<String> = task.copies.keys().map(|node| format!("node {node}")).collect();
-                let reason = format!("it is off, and could be started on any of {}", nodes.join(", "));
+                let reason = format!("the VM is off, and could be started on any of {}", nodes.join(", "));
                 TaskProgress::Done(Verdict::Failure, reason)
             }
             _ => {
@@ -237,8 +238,9 @@ impl Router {
             Ok(()) => None,
             Err(Some(at)) => Some(TaskProgress::Wait(at)),
             Err(None) => {
-                let reason =
-                    format!("it is off on node {node}, but not all hosts say that they do not run it");
+                let reason = format!(
+                    "the VM is off on node {node}, but not all hosts have confirmed that they do not run it"
+                );
                 Some(TaskProgress::Done(Verdict::Failure, reason))
             }
         }

@@ -27,7 +27,7 @@ impl Router {
     /// that are being carried out are still answered.
     pub fn stop(&mut self) {
         self.remote.stop();
-        self.fail_tasks("the daemon stops");
+        self.fail_tasks("the daemon is stopping");
         self.refuse_deferred();
     }
 
@@ -66,7 +66,9 @@ impl Router {
         }
         let message = match ClusterMessage::decode(bytes) {
             Ok(message) => message,
-            Err(error) => return self.outbox.note(format!("a message of node {node} is none: {error}")),
+            Err(error) => {
+                return self.outbox.note(format!("ignoring malformed message from node {node}: {error}"));
+            }
         };
         match message {
             ClusterMessage::Request(call) => self.requested(RemoteRequest { peer, call, at, is_old }, now),

@@ -15,10 +15,13 @@ impl Router {
     /// Applies the advertisement of a member.
     pub(super) fn advertised(&mut self, node: NodeId, vm: &Advertisement, now: Instant) {
         if vm.owner != node {
-            return self.outbox.note(format!("node {node} says that {} is on node {}", vm.domain, vm.owner));
+            return self.outbox.note(format!(
+                "ignoring an advertisement from node {node}: it places {} on node {}",
+                vm.domain, vm.owner
+            ));
         }
         let Some(effect) = self.view.store(node, vm, now) else {
-            return self.outbox.note(format!("node {node} has too many VMs: {} is left out", vm.domain));
+            return self.outbox.note(format!("node {node} has too many VMs: ignoring {}", vm.domain));
         };
         if !self.view.members.is_me(node) && effect.has_started {
             self.view.inventory.runs_elsewhere(vm.domain.uuid);

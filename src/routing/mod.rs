@@ -7,21 +7,13 @@
 //!
 //! | part | contents |
 //! | --- | --- |
-//! | `vocabulary`, `ids`, `limits`, `rules` | inputs and outputs, numbers, time limits, the administrator's rules |
-//! | `copy_record`, `directory` | which node has, or had, a copy of which VM |
+//! | `directory`, `copy_record` | which node has, or had, a copy of which VM |
 //! | `inventory`, `tombstones` | the VMs of this node, and what the group was told about them |
 //! | `members` | members of the group, which of them have advertised all their VMs; votes |
 //! | `view` | the three above: what this node knows |
-//! | `outbox` | messages and actions to be fetched |
-//! | `task`, `tasks` | requests under way |
-//! | `remote_queue` | requests of other nodes that are held here |
-//! | `inventory_sync` | advertisements, to the group and from it |
-//! | `copies` | requests of a task to the copies of its VM |
-//! | `uncertainty` | VMs that may run where nobody can be asked |
-//! | `stale_placements` | copies that are stale, on nodes that do not report that |
-//! | `decide` | progress of a task, by the answers of the copies |
-//! | `client_requests`, `remote_requests` | requests of clients, and of other nodes |
-//! | `events` | the group's events |
+//! | `tasks`, `task`, `remote_queue`, `outbox` | requests under way, requests of other nodes, output |
+//! | `decide` | progress of a task; `copies`, `stale_placements`, `uncertainty`: its steps |
+//! | `client_requests`, `remote_requests`, `inventory_sync`, `events` | input |
 //!
 //! 1. A request is for all copies of its VM, on members that advertise it, this node included. To a
 //!    member goes a message with its node id as the target; here it is a [`RouterAction`].

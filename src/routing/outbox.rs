@@ -39,7 +39,7 @@ impl Outbox {
         if is_room {
             self.messages.push_back((message, expires));
         } else {
-            self.note("corosync takes no messages, and too many wait: one is dropped".to_owned());
+            self.note("dropping a message: corosync accepts none, and the queue is full".to_owned());
         }
         is_room
     }

@@ -39,7 +39,7 @@ pub(super) struct HeldRequest {
 
 /// A request of a C daemon that nobody has answered.
 #[derive(Debug)]
-struct Unanswered {
+struct UnansweredRequest {
     call: ClusterCall,
     at: Instant,
     due: Instant,
@@ -55,7 +55,7 @@ pub(super) struct RemoteQueue {
     begun: HashMap<JobId, HeldRequest>,
     /// All requests that are not answered, to recognise duplicates.
     held: HashSet<(Peer, RequestNumber)>,
-    unanswered: HashMap<(NodeId, RequestNumber), Unanswered>,
+    unanswered: HashMap<(NodeId, RequestNumber), UnansweredRequest>,
     /// The unanswered requests by the time at which they are due.
     due: BTreeSet<(Instant, (NodeId, RequestNumber))>,
     is_stopping: bool,
@@ -100,7 +100,8 @@ impl RemoteQueue {
             // A number that is used again is another request.
             self.answered(key.0, key.1);
             let due = request.at + ANSWER_LIMIT;
-            self.unanswered.insert(key, Unanswered { call: request.call.clone(), at: request.at, due });
+            self.unanswered
+                .insert(key, UnansweredRequest { call: request.call.clone(), at: request.at, due });
             self.due.insert((due, key));
         }
         is_room
@@ -108,7 +109,7 @@ impl RemoteQueue {
 
     /// Notes that some node answered a request.
     pub(super) fn answered(&mut self, requester: NodeId, number: RequestNumber) {
-        if let Some(Unanswered { due, .. }) = self.unanswered.remove(&(requester, number)) {
+        if let Some(UnansweredRequest { due, .. }) = self.unanswered.remove(&(requester, number)) {
             self.due.remove(&(due, (requester, number)));
         }
     }
@@ -134,7 +135,7 @@ impl RemoteQueue {
             unanswered.due = unanswered.at + ANSWER_LIMIT + delay;
             if unanswered.due > now {
                 self.due.insert((unanswered.due, key));
-            } else if let Some(Unanswered { call, .. }) = self.unanswered.remove(&key) {
+            } else if let Some(UnansweredRequest { call, .. }) = self.unanswered.remove(&key) {
                 return Some(ClusterCall { target: key.0, ..call });
             }
         }

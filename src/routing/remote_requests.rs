@@ -18,7 +18,7 @@ impl Router {
         let is_for_all = request.call.target == EVERY_NODE;
         let is_probe = is_for_all && self.view.members.is_extended(node);
         if is_for_all && !is_probe && !self.remote.watch(&request) {
-            self.outbox.note(format!("node {node} asks too much: its requests fail"));
+            self.outbox.note(format!("too many unanswered requests from node {node}: ignoring another"));
             if self.view.members.extended_above() == 0 {
                 self.reply(request, Verdict::Failure);
             }
@@ -109,14 +109,16 @@ impl Router {
 
     fn refuse_old(&mut self, request: RemoteRequest) {
         let (operation, name, node) = (request.call.operation, &request.call.name, request.peer.node);
-        self.outbox.note(format!("{operation} {name:?} of node {node} is too old: it is not carried out"));
+        self.outbox.note(format!("refusing {operation} {name:?} from node {node}: the request is too old"));
         self.reply(request, Verdict::Failure);
     }
 
     fn hold(&mut self, request: RemoteRequest, is_search: bool) {
         if self.remote.is_full() {
             let node = request.peer.node;
-            self.outbox.note(format!("too many requests of other nodes wait: one of node {node} fails"));
+            self.outbox.note(format!(
+                "too many requests from other nodes are waiting: refusing one from node {node}"
+            ));
             return self.reply(request, Verdict::Failure);
         }
         self.remote.push(request, is_search);
@@ -200,7 +202,7 @@ impl Router {
             }
             Err(reason) if is_ours => {
                 let (operation, name, node) = (request.call.operation, &request.call.name, request.peer.node);
-                self.outbox.note(format!("{operation} {name:?} of node {node} fails: {reason}"));
+                self.outbox.note(format!("{operation} {name:?} from node {node} failed: {reason}"));
                 self.reply(request, Verdict::Failure);
             }
             Err(_) => self.remote.close(&request),
@@ -222,7 +224,7 @@ impl Router {
         let delay = Duration::from_secs(1) * self.view.members.extended_above();
         while let Some(call) = self.remote.take_overdue(delay, now) {
             let (operation, name, node) = (call.operation, &call.name, call.target);
-            self.outbox.note(format!("nobody answers {operation} {name:?} of node {node}: it fails"));
+            self.outbox.note(format!("nobody has answered {operation} {name:?} from node {node}: it fails"));
             self.outbox.send(ClusterMessage::Reply { call, response: 1 });
         }
     }

@@ -51,17 +51,19 @@ impl Judgement {
 impl Rules {
     /// Judges a VM that was never seen.
     pub(super) fn never_seen(&self) -> Judgement {
+        self.unknown("no host of the cluster knows the VM".to_owned())
+    }
+
+    fn unknown(&self, reason: String) -> Judgement {
         match self.unknown {
-            Unknown::Off => {
-                Judgement::Off("no host knows it, which counts as off here (unknown_vm)".to_owned())
-            }
-            Unknown::Fail => Judgement::Doubt("no host of the cluster knows it".to_owned()),
+            Unknown::Off => Judgement::Off(format!("{reason}: it counts as off (unknown_vm)")),
+            Unknown::Fail => Judgement::Doubt(reason),
         }
     }
 
     /// Returns the reason why a VM that no member is seen to run does not count as off.
     pub(super) fn unseen(&self, lacks_quorum: bool) -> Option<String> {
-        let reason = "it is off here, but there is no quorum: it may run on the other side of a cut";
+        let reason = "the VM is off here, but there is no quorum: it may run in another partition";
         (lacks_quorum && self.unknown == Unknown::Fail).then(|| reason.to_owned())
     }
 
@@ -74,49 +76,30 @@ impl Rules {
         now: Instant,
     ) -> Judgement {
         if presence == Presence::Vanished {
-            return match self.unknown {
-                Unknown::Off => Judgement::Off(format!(
-                    "it is gone from node {node}, which counts as off here (unknown_vm)"
-                )),
-                Unknown::Fail => Judgement::Doubt(format!(
-                    "it ran on node {node} and is gone from there, perhaps to another host"
-                )),
-            };
+            let reason = format!("the VM ran on node {node} and is no longer there, perhaps on another host");
+            return self.unknown(reason);
         }
+        let seen = format!("the VM was last seen on node {node}");
         let Presence::Lost { at, is_confirmed } = presence else {
-            return Judgement::Doubt(format!(
-                "it was last seen on node {node}, whose daemon has left: it may run there"
-            ));
+            return Judgement::Doubt(format!("{seen}, whose daemon has left the group: it may run there"));
         };
+        let seen = format!("{seen}, which");
         let Some(since) = quorate_since else {
-            let reason = format!("it was last seen on node {node}, which is lost, and there is no quorum");
-            return match self.unknown {
-                Unknown::Off => Judgement::Off(format!("{reason}: that counts as off here (unknown_vm)")),
-                Unknown::Fail => Judgement::Doubt(reason),
-            };
+            return self.unknown(format!("{seen} is lost, and there is no quorum"));
         };
         if !is_confirmed {
-            return Judgement::Doubt(format!(
-                "it was last seen on node {node}, which is just being lost: the quorum is not settled yet"
-            ));
+            let reason = format!("{seen} is being lost: the quorum service has not confirmed that yet");
+            return Judgement::Doubt(reason);
         }
         let Some(delay) = self.host_fence_delay else {
-            return Judgement::Doubt(format!(
-                "it was last seen on node {node}, which is lost: it may run there (host_fence_delay is not set)"
-            ));
+            let reason = format!("{seen} is lost: it may run there (host_fence_delay is not set)");
+            return Judgement::Doubt(reason);
         };
         let gone = now.saturating_duration_since(at.max(since));
-        if gone < delay {
-            return Judgement::Doubt(format!(
-                "it was last seen on node {node}, which was lost {} s ago: it counts as off after {} s \
-                 (host_fence_delay)",
-                gone.as_secs(),
-                delay.as_secs()
-            ));
+        let seen = format!("{seen} was lost {} s ago: it counts as off", gone.as_secs());
+        match gone < delay {
+            true => Judgement::Doubt(format!("{seen} after {} s (host_fence_delay)", delay.as_secs())),
+            false => Judgement::Off(format!("{seen} (host_fence_delay)")),
         }
-        Judgement::Off(format!(
-            "it was last seen on node {node}, which was lost {} s ago: by host_fence_delay it is off",
-            gone.as_secs()
-        ))
     }
 }

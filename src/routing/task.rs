@@ -106,7 +106,7 @@ pub(super) fn verdict_of(response: u32, operation: Operation) -> Verdict {
 impl CopyState {
     /// State of a copy whose node was not asked.
     pub(super) fn not_asked(node: NodeId, seq: Sequence) -> CopyState {
-        let reason = format!("node {node} was not asked, the request had waited too long for that");
+        let reason = format!("node {node} was not asked: the request had waited too long");
         CopyState::Answered { verdict: Verdict::Failure, reason, seq }
     }
 }

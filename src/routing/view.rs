@@ -47,7 +47,7 @@ impl ClusterView {
             members: MemberTable::default(),
             directory: Directory::default(),
             inventory: LocalInventory::new(uris),
-            not_joined: Some("corosync was not reached yet".to_owned()),
+            not_joined: Some("corosync has not been reached yet".to_owned()),
             has_undelivered: false,
         }
     }
@@ -55,7 +55,7 @@ impl ClusterView {
     pub(super) fn join(&mut self, me: Peer, now: Instant) {
         self.members.join(me);
         self.inventory.join(now);
-        self.not_joined = Some("the group is just being joined".to_owned());
+        self.not_joined = Some("joining the group".to_owned());
     }
 
     pub(super) fn leave(&mut self, reason: &str) {
