@@ -6,7 +6,7 @@ use super::ids::Sequence;
 use crate::fence::PowerState;
 use crate::wire::cluster::Advertisement;
 
-/// Where a copy of a VM is.
+/// Presence of a copy on its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
     /// On a member.
@@ -23,7 +23,7 @@ pub(super) enum Presence {
     },
 }
 
-/// How a copy that is off came to be off.
+/// Cause of a copy being off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum OffCause {
     /// Destroyed by a C daemon, according to its reply.

@@ -33,7 +33,7 @@ pub(super) struct HeldRequest {
     pub(super) request: RemoteRequest,
     /// The VM has to be looked for first.
     pub(super) is_search: bool,
-    /// Its node has left: no reply is due.
+    /// The node has left: no reply is due.
     is_abandoned: bool,
 }
 

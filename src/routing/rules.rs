@@ -30,9 +30,9 @@ pub struct Rules {
 /// Judgement on a VM that no member has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Judgement {
-    /// It counts as off, for this reason.
+    /// Off, for this reason.
     Off(String),
-    /// It may run, for this reason.
+    /// Possibly running, for this reason.
     Doubt(String),
 }
 

@@ -1,4 +1,4 @@
-//! What this node knows of the cluster.
+//! Knowledge of this node about the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;

@@ -9,18 +9,18 @@ use crate::wire::cluster::{MESSAGE_LEN, NodeId};
 /// A process in the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Peer {
-    /// Its node.
+    /// Node.
     pub node: NodeId,
-    /// Its process id there.
+    /// Process id on that node.
     pub pid: u32,
 }
 
-/// How a process left the group.
+/// Manner in which a process left the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Departure {
     /// The process ended or left; its node is up.
     Process,
-    /// Its node left the cluster.
+    /// The node left the cluster.
     Node,
 }
 
@@ -38,9 +38,9 @@ pub struct MembershipChange {
 /// A VM of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalVm {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its UUID.
+    /// UUID.
     pub uuid: Uuid,
     /// Running, unless it is shut off.
     pub state: PowerState,
@@ -62,7 +62,7 @@ pub enum Names {
 /// A message to send to the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outgoing {
-    /// Its bytes.
+    /// Encoded message.
     pub bytes: [u8; MESSAGE_LEN],
     /// Time from which it goes to [`Router::unsent`](super::Router::unsent) instead of corosync.
     pub expires: Option<Instant>,
