@@ -1,23 +1,23 @@
-//! A member of the group in which the daemons of several hosts talk: hears all
-//! that is said there, and says what it is told to, true or not. For tests.
+//! Member of the daemons' group, for tests: prints all messages of the group and
+//! sends any message on command.
 //!
-//! On stdin, a line each:
+//! Commands on stdin, one per line:
 //!
 //! ```text
 //! request OPERATION NAME NUMBER [TARGET]      TARGET: all nodes
 //! reply TARGET NUMBER RESPONSE NAME OPERATION
-//! store NAME UUID STATE [OWNER]               STATE: 1 runs, 5 is off; OWNER: this node
+//! store NAME UUID STATE [OWNER]               STATE: 1 running, 5 off; OWNER: this node
 //! gone NAME UUID [OWNER]
-//! hello|complete                              it is of this suite; and has told all
+//! hello|complete                              extended peer; inventory complete
 //! raw HEX
-//! flood COUNT HEX                             the same message many times
-//! random COUNT SEED                           random ones of random lengths
+//! flood COUNT HEX                             repeats one message
+//! random COUNT SEED                           random messages of random lengths
 //! quit
 //! ```
 //!
-//! On stdout, a line each: `joined as ID`, `config members=.. left=.. joined=..`,
-//! `quorum yes|no nodes=..`, `from ID request ..` and the like, and at the end
-//! `total messages=N bytes=N`, of all that was heard.
+//! Output, one line per event: `joined as ID`, `config members=.. left=.. joined=..`,
+//! `quorum yes|no nodes=..`, `from ID request ..` and so on; at the end
+//! `total messages=N bytes=N` of all received messages.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io::{self, Write, stdin, stdout};
@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use fence_virt::fence::{Domain, Operation, PowerState, Uuid};
-use fence_virt::sys::corosync::{Departure, Heard, Libraries, Member};
+use fence_virt::sys::corosync::{ClusterEvent, GroupHandle, LeftMember, Libraries};
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::wire::cluster::{
     Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, GROUP, NodeId, RequestNumber,
@@ -35,9 +35,9 @@ use fence_virt::wire::cluster::{
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
-    // Deep stacks are for threads: libcpg needs more than the main one may have.
+    // libcpg may need more stack than the main thread has.
     let thread = std::thread::Builder::new()
-        .stack_size(fence_virt::sys::corosync::STACK)
+        .stack_size(fence_virt::sys::corosync::STACK_SIZE)
         .spawn(|| run().map_err(|error| error.to_string()));
     match thread.map(std::thread::JoinHandle::join) {
         Ok(Ok(Ok(()))) => ExitCode::SUCCESS,
@@ -50,9 +50,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Outcome<()> {
-    let mut member = Member::join(&Libraries::open()?, GROUP)?;
+    let mut member = GroupHandle::join(&Libraries::open()?, GROUP)?;
     say(&format!("joined as {}", member.node()))?;
-    let (mut input, mut rest) = (stdin(), String::new());
+    let mut input = stdin();
+    let mut rest = String::new();
     let mut total = (0, 0);
     loop {
         let mut set = PollSet::new();
@@ -93,25 +94,26 @@ fn say(line: &str) -> Outcome<()> {
     Ok(out.flush()?)
 }
 
-fn listen(member: &mut Member, total: &mut (usize, usize)) -> Outcome<()> {
+fn listen(member: &mut GroupHandle, total: &mut (usize, usize)) -> Outcome<()> {
     let mut heard = Vec::new();
     member.dispatch(10_000, &mut heard)?;
     for item in heard {
         match item {
-            Heard::Message { node, bytes, length, .. } => {
+            ClusterEvent::Message { node, bytes, length, .. } => {
                 *total = (total.0 + 1, total.1 + length);
                 say(&format!("from {node} {}", describe(&bytes, length)))?;
             }
-            Heard::Changed(change) => {
+            ClusterEvent::Changed(change) => {
                 let ids = |list: &[(u32, u32)]| {
                     list.iter().map(|(node, _)| node.to_string()).collect::<Vec<_>>().join(",")
                 };
-                let left = |(node, _, how): &(u32, u32, Departure)| format!("{node}({how:?})");
+                let left = |left: &LeftMember| format!("{}({:?})", left.node, left.reason);
                 let left: Vec<String> = change.left.iter().map(left).collect();
-                let (members, joined) = (ids(&change.members), ids(&change.joined));
+                let members = ids(&change.members);
+                let joined = ids(&change.joined);
                 say(&format!("config members={members} left={} joined={joined}", left.join(",")))?;
             }
-            Heard::Quorum { is_quorate, nodes } => {
+            ClusterEvent::Quorum { is_quorate, nodes } => {
                 let nodes: Vec<String> = nodes.iter().map(u32::to_string).collect();
                 let quorate = if is_quorate { "yes" } else { "no" };
                 say(&format!("quorum {quorate} nodes={}", nodes.join(",")))?;
@@ -150,8 +152,8 @@ fn describe(bytes: &[u8], length: usize) -> String {
     }
 }
 
-/// Sends, and listens meanwhile, or the queues of corosync stay full.
-fn send(member: &mut Member, bytes: &[u8], total: &mut (usize, usize)) -> Outcome<()> {
+/// Sends a message; dispatches meanwhile, so that corosync's queues drain.
+fn send(member: &mut GroupHandle, bytes: &[u8], total: &mut (usize, usize)) -> Outcome<()> {
     loop {
         match member.send(bytes) {
             Ok(()) => return Ok(()),
@@ -164,7 +166,7 @@ fn send(member: &mut Member, bytes: &[u8], total: &mut (usize, usize)) -> Outcom
     }
 }
 
-fn obey(line: &str, member: &mut Member, total: &mut (usize, usize)) -> Outcome<()> {
+fn obey(line: &str, member: &mut GroupHandle, total: &mut (usize, usize)) -> Outcome<()> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let own = member.node().to_string();
     match words.as_slice() {
@@ -249,7 +251,7 @@ impl Random {
         self.0
     }
 
-    /// Half of them have the right length and a known type, and so get further.
+    /// Makes a random message; half of them have the right length and a known type.
     fn message(&mut self) -> Vec<u8> {
         let is_close = self.next() % 2 == 0;
         let length = if is_close { 156 } else { self.next() as usize % 400 };

@@ -1,6 +1,6 @@
-//! What a running VM's XML says of the ways on which it can ask: its serial
-//! ports and channels that are unix sockets on the host, and its vsock CID.
-//! The format is libvirt's: <https://libvirt.org/formatdomain.html>.
+//! Parser of a running VM's XML for the devices that carry requests: serial
+//! ports and channels that are unix sockets on the host, and the vsock CID.
+//! Format: <https://libvirt.org/formatdomain.html>.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -9,43 +9,43 @@ use std::path::PathBuf;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-/// The longest XML that is read, in bytes: libvirt sends no longer string.
+/// Maximum length of the XML, in bytes: libvirt's own limit of a string.
 pub const XML_MAX: usize = 4 << 20;
 
-/// Channels with this in front of their names are the QEMU guest agent's,
-/// to which libvirt itself is connected; a second connection would take its place.
+/// Prefix of the QEMU guest agent's channels. libvirt itself is connected to
+/// them, and a second connection would displace it.
 const GUEST_AGENT: &str = "org.qemu.guest_agent.";
 
-/// The devices on which a VM can ask.
+/// Devices of a VM that carry requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Devices {
-    /// The run of the VM that has them, as libvirt numbers it; none if it does not run.
+    /// libvirt's id of the run that has them; none if the VM is not running.
     pub run: Option<u32>,
     /// Sockets of `<serial type='unix'>` with a source of mode bind.
     pub serials: Vec<PathBuf>,
-    /// The same of `<channel type='unix'>`, the guest agent's excepted.
+    /// Sockets of `<channel type='unix'>`, without the guest agent's.
     pub channels: Vec<PathBuf>,
     /// Addresses of `<vsock>`.
     pub cids: Vec<u32>,
 }
 
-/// Why a text is no VM's XML.
+/// Reason why a text is not a VM's XML.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct XmlError(String);
 
 impl fmt::Display for XmlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "its XML cannot be read: {}", self.0)
+        write!(f, "cannot parse its XML: {}", self.0)
     }
 }
 
 impl Devices {
-    /// Reads the XML of one VM. What it does not know it passes over.
+    /// Parses the XML of one VM. Unknown elements are ignored.
     ///
     /// # Errors
     ///
-    /// [`XmlError`] if it is no XML, has a document type definition, is
-    /// longer than [`XML_MAX`], or its root is no `<domain>`.
+    /// [`XmlError`] if it is not well-formed, has a document type definition,
+    /// is longer than [`XML_MAX`], or its root is not a `<domain>`.
     pub fn parse(xml: &str) -> Result<Devices, XmlError> {
         if xml.len() > XML_MAX {
             return Err(XmlError(format!("it is longer than {XML_MAX} bytes")));
@@ -62,7 +62,7 @@ impl Devices {
                 Event::End(_) => walk.close(),
                 Event::DocType(_) => return Err(error("it has a document type definition")),
                 Event::Eof if walk.is_whole => return Ok(walk.found),
-                Event::Eof => return Err(error("it ends too early")),
+                Event::Eof => return Err(error("unexpected end")),
                 _ => {}
             }
         }
@@ -73,21 +73,21 @@ fn error(reason: impl fmt::Display) -> XmlError {
     XmlError(reason.to_string())
 }
 
-/// Where the reader is, by depth: `<domain>` 1, `<devices>` 2, a device 3, its parts 4.
+/// Position of the reader by depth: `<domain>` 1, `<devices>` 2, a device 3, its parts 4.
 #[derive(Debug, Default)]
 struct Walk {
     depth: usize,
     in_devices: bool,
     device: Option<Device>,
-    /// The root was closed.
+    /// True once the root is closed.
     is_whole: bool,
     found: Devices,
 }
 
-/// A device that is being read.
+/// Device at the position of the reader.
 #[derive(Debug)]
 enum Device {
-    /// A channel if it is not a serial port.
+    /// Serial port or channel.
     Unix {
         is_serial: bool,
         path: Option<PathBuf>,
@@ -104,7 +104,7 @@ impl Walk {
             (1, b"domain") if !self.is_whole => self.found.run = number(tag, "id")?,
             (1, name) => {
                 let name = String::from_utf8_lossy(name).into_owned();
-                return Err(error(format_args!("<{name}> stands where one <domain> should")));
+                return Err(error(format_args!("expected one <domain>, found <{name}>")));
             }
             (2, name) => self.in_devices = name == b"devices",
             (3, name) if self.in_devices => self.device = device(name, tag)?,
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn only_devices_count_and_only_where_they_stand() {
+    fn devices_count_only_at_their_place_in_the_tree() {
         let serial = "<serial type='unix'><source mode='bind' path='/x'/></serial>";
         let strays = format!(
             "<domain><metadata>{serial}<devices>{serial}</devices></metadata>\
@@ -228,15 +228,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_vm_says_so() {
+    fn a_text_that_is_not_a_vm_is_refused() {
         for (xml, words) in [
-            ("", "cannot be read"),
-            ("<domain>", "cannot be read"),
+            ("", "cannot parse"),
+            ("<domain>", "cannot parse"),
             ("<network/>", "<network>"),
             ("<domain/><domain/>", "one <domain>"),
-            ("<domain><devices></domain></devices>", "cannot be read"),
-            ("<domain><devices><serial type='&x;'/></devices></domain>", "cannot be read"),
-            ("<domain><devices><serial type=unix/></devices></domain>", "cannot be read"),
+            ("<domain><devices></domain></devices>", "cannot parse"),
+            ("<domain><devices><serial type='&x;'/></devices></domain>", "cannot parse"),
+            ("<domain><devices><serial type=unix/></devices></domain>", "cannot parse"),
             ("<!DOCTYPE d [<!ENTITY x 'y'>]><domain>&x;</domain>", "document type"),
         ] {
             let error = Devices::parse(xml).unwrap_err().to_string();
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_and_breadth_are_no_trouble() {
+    fn deep_and_long_documents_are_parsed() {
         let deep = format!("{}{}", "<a>".repeat(100_000), "</a>".repeat(100_000));
         assert_eq!(parse(&deep).serials, paths(&[]));
         let many = "<serial type='unix'><source mode='bind' path='/x'/></serial>".repeat(20_000);

@@ -1,27 +1,26 @@
-//! The static permission groups: who may fence whom.
+//! Static permission groups: requesters and the VMs that they may fence.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
 
 use crate::fence::{ListenerName, Source};
 
-/// One group: its requesters and its targets.
+/// Group of requesters and targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Group {
     addresses: Vec<IpAddr>,
     cids: Vec<u32>,
-    /// Names and UUIDs of VMs, in lower case.
+    /// Names and UUIDs of the VMs, in lower case.
     domains: Vec<String>,
-    /// The same as they were written.
+    /// Names and UUIDs as in the configuration.
     written: Vec<String>,
-    /// Whose requests it is for; none means all.
+    /// Listeners that it applies to; empty means all.
     listeners: Vec<ListenerName>,
 }
 
 impl Group {
-    /// From the `ip` and `uuid` lines of a configuration. An `ip` line is an
-    /// address or, as a number alone, the CID of a vsock peer; any other
-    /// admits nobody.
+    /// Makes a group of the `ip` and `uuid` lines of a configuration. An `ip` line is an address, or a
+    /// plain number, the CID of a vsock peer; any other admits nobody.
     pub fn new(ips: &[String], uuids: &[String]) -> Group {
         Group {
             addresses: ips.iter().filter_map(|text| parse_address(text)).collect(),
@@ -32,7 +31,7 @@ impl Group {
         }
     }
 
-    /// The same for requests of these listeners only; none means all.
+    /// Restricts the group to these listeners; empty means all.
     pub fn only(self, listeners: Vec<ListenerName>) -> Group {
         Group { listeners, ..self }
     }
@@ -49,43 +48,42 @@ impl Group {
         }
     }
 
-    /// `names` are in lower case.
+    /// Returns true if one of `names`, in lower case, is in the group.
     fn lists(&self, names: &[String]) -> bool {
         self.domains.iter().any(|domain| names.contains(domain))
     }
 }
 
-/// An address of a configuration, without its scope (`%eth0`), unwrapped if it is IPv4 inside IPv6.
+/// Parses an address without its scope (`%eth0`); an IPv4-mapped one becomes IPv4.
 fn parse_address(text: &str) -> Option<IpAddr> {
     let bare = text.split('%').next().unwrap_or(text);
     bare.trim().parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-/// All groups of a configuration.
+/// Groups of a configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Groups(Vec<Group>);
 
 impl Groups {
-    /// No group at all means that everyone may fence everything.
+    /// Makes a set of groups; an empty one permits everything.
     pub fn new(groups: Vec<Group>) -> Groups {
         Groups(groups)
     }
 
-    /// Whether `source` stands in a group that lists the VM by one of its
-    /// `names` (name, UUID), compared without regard to case. A VM that asks
-    /// stands in the groups that list its UUID. Groups of other listeners do not count.
+    /// Returns true if a group of this listener has `source` as a requester
+    /// and lists the target by one of its `names` (name, UUID; case does not
+    /// matter). A VM is a requester in the groups that list its UUID.
     pub fn permit(&self, listener: &ListenerName, source: &Source, names: &[&str]) -> bool {
         self.0.is_empty() || self.any(listener, names, |group| group.admits(source))
     }
 
-    /// The same for a VM that asks and has this name, which must be written
-    /// exactly so. Whether the name is its own and nobody else's is to be
-    /// looked up first.
-    pub fn permit_name(&self, listener: &ListenerName, asker: &str, names: &[&str]) -> bool {
-        self.any(listener, names, |group| group.written.iter().any(|written| written == asker))
+    /// Returns true if a group permits the request by the requesting VM's name, which is compared
+    /// exactly. The caller must have checked that no other VM has the name.
+    pub fn permit_name(&self, listener: &ListenerName, requester: &str, names: &[&str]) -> bool {
+        self.any(listener, names, |group| group.written.iter().any(|written| written == requester))
     }
 
-    /// Whether any group of a listener lists this name, written exactly so.
+    /// Returns true if a group of this listener lists exactly this name.
     pub fn mention(&self, listener: &ListenerName, name: &str) -> bool {
         let lists = |group: &Group| group.written.iter().any(|written| written == name);
         self.0.iter().any(|group| group.serves(listener) && lists(group))
@@ -96,7 +94,7 @@ impl Groups {
         self.0.iter().any(|group| group.serves(listener) && admits(group) && group.lists(&names))
     }
 
-    /// Whether there is no group, so that nobody has to be known.
+    /// True if there are no groups, so that no requester has to be identified.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -122,12 +120,12 @@ mod tests {
     }
 
     #[test]
-    fn without_groups_everyone_may() {
+    fn without_groups_everything_is_permitted() {
         assert!(Groups::default().permit(&tcp(), &source("192.0.2.1"), &["any"]));
     }
 
     #[test]
-    fn requester_and_target_must_stand_in_the_same_group() {
+    fn requester_and_target_must_be_in_the_same_group() {
         let groups = Groups::new(vec![
             group(&["192.0.2.1", "192.0.2.2"], &["node1", "44179D3F-6c63-474f-a212-20c8b4b25b16"]),
             group(&["192.0.2.3"], &["node3"]),
@@ -149,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_a_cid_and_no_address() {
+    fn a_number_is_a_cid_and_not_an_address() {
         let groups = Groups::new(vec![group(&["3", "192.0.2.4"], &["a"])]);
         assert!(groups.permit(&tcp(), &Source::Cid(3), &["a"]));
         assert!(!groups.permit(&tcp(), &Source::Cid(4), &["a"]));
@@ -158,25 +156,26 @@ mod tests {
     }
 
     #[test]
-    fn a_vm_stands_in_the_groups_that_list_it() {
+    fn a_vm_is_a_requester_in_the_groups_that_list_it() {
         let uuid = "44179d3f-6c63-474f-a212-20c8b4b25b16";
-        let asker = |name: &str| {
+        let requester = |name: &str| {
             Source::Domain(Arc::new(Domain { name: name.to_owned(), uuid: Uuid::parse(uuid).unwrap() }))
         };
         let by_uuid = Groups::new(vec![group(&[], &[&uuid.to_uppercase(), "node2"]), group(&[], &["node3"])]);
-        assert!(by_uuid.permit(&tcp(), &asker("x"), &["Node2"]));
-        assert!(by_uuid.permit(&tcp(), &asker("x"), &[uuid]), "itself");
-        assert!(!by_uuid.permit(&tcp(), &asker("x"), &["node3"]));
+        assert!(by_uuid.permit(&tcp(), &requester("x"), &["Node2"]));
+        assert!(by_uuid.permit(&tcp(), &requester("x"), &[uuid]), "itself");
+        assert!(!by_uuid.permit(&tcp(), &requester("x"), &["node3"]));
         let by_name = Groups::new(vec![group(&[], &["node1", "node2"]), group(&[], &["node3"])]);
-        assert!(!by_name.permit(&tcp(), &asker("node1"), &["node2"]), "a name is to be looked up first");
+        assert!(!by_name.permit(&tcp(), &requester("node1"), &["node2"]), "a name has to be looked up first");
         assert!(by_name.permit_name(&tcp(), "node1", &["NODE2"]) && by_name.mention(&tcp(), "node1"));
         assert!(!by_name.permit_name(&tcp(), "node1", &["node3"]));
         assert!(!by_name.permit_name(&tcp(), "NODE1", &["node2"]) && !by_name.mention(&tcp(), "NODE1"));
     }
 
     #[test]
-    fn a_group_of_a_listener_is_for_its_requests_alone() {
-        let (b, vsock) = (ListenerName::new("tcp", Some("b")), ListenerName::new("vsock", None));
+    fn a_group_of_a_listener_applies_to_its_requests_only() {
+        let b = ListenerName::new("tcp", Some("b"));
+        let vsock = ListenerName::new("vsock", None);
         let groups = Groups::new(vec![
             group(&["192.0.2.1"], &["node1"]).only(vec![tcp(), vsock.clone()]),
             group(&["192.0.2.1"], &["node2"]).only(vec![b.clone()]),

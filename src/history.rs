@@ -1,8 +1,7 @@
-//! Which requests were carried out lately, or are being carried out now: so
-//! that none is carried out twice.
+//! History of requests, so that none is carried out twice.
 //!
-//! A multicast client sends the same request again and again, from each of
-//! its addresses, until it is called back.
+//! A multicast client sends the same request repeatedly, from each of its
+//! addresses, until it is called back.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};
@@ -11,103 +10,101 @@ use std::time::{Duration, Instant};
 use crate::fence::Identity;
 use crate::quota::Origin;
 
-/// How long a request that was carried out is held against its twins.
+/// Time that a finished request is remembered; its duplicates are dropped.
 pub const HOLD: Duration = Duration::from_secs(10);
 
-/// How many requests are held of each of the two kinds, as a rule.
+/// Requests remembered of each of the two kinds; see [`RESERVE`] for the exception.
 pub const CAPACITY: usize = 4096;
 
-/// How many of them may come from one origin, so that it cannot fill the room of all.
+/// Maximum requests of one origin, so that it cannot use up the capacity of all.
 pub const SHARE: usize = CAPACITY / 8 * 7;
 
-/// So many of each origin are held though the room is full, so that those who
-/// fill it together take nobody's fence.
+/// Requests of each origin that are accepted beyond [`CAPACITY`], so that
+/// origins that use it up together block nobody else's fencing.
 pub const RESERVE: usize = 64;
 
-/// More than this are never held.
+/// Absolute maximum of requests of each kind.
 pub const HARD_CAPACITY: usize = 16 * CAPACITY;
 
-/// Why a request may not begin.
+/// Reason why a request may not begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// The same one was carried out in the last 10 s, or is now.
+pub enum HistoryRefusal {
+    /// Duplicate of a request in flight, or finished in the last 10 s.
     Duplicate,
-    /// Too many requests are held; none is forgotten early.
+    /// Capacity exhausted; no request is forgotten early.
     Full,
 }
 
-/// The requests of one listener. Those that change power states and those
-/// that only ask are held apart, so that a flood of questions cannot fill the
-/// room of a fence.
+/// Recent requests of one listener. Power operations and queries are counted
+/// separately, so that a flood of queries cannot block fencing.
 #[derive(Debug, Default)]
 pub struct History {
-    power: Held,
-    questions: Held,
+    power: RequestSet,
+    queries: RequestSet,
 }
 
 #[derive(Debug, Default)]
-struct Held {
-    /// Where the request came from, and when it was finished: none while it
-    /// is being carried out.
-    held: HashMap<Identity, (Origin, Option<Instant>)>,
-    /// How many there are of each origin.
+struct RequestSet {
+    /// Origin of each request and the time it finished; none while in flight.
+    requests: HashMap<Identity, (Origin, Option<Instant>)>,
+    /// Number of requests of each origin.
     shares: HashMap<Origin, usize>,
-    /// The finished ones, oldest first.
+    /// Finished requests, oldest first.
     order: VecDeque<(Instant, Identity)>,
 }
 
 impl History {
-    /// Whether the same request was carried out lately or is being carried out now.
+    /// Returns true if the request is a duplicate of one in flight or finished recently.
     pub fn holds(&mut self, identity: &Identity, now: Instant) -> bool {
-        let held = self.side(identity);
-        held.forget(now);
-        held.held.contains_key(identity)
+        let set = self.set(identity);
+        set.forget(now);
+        set.requests.contains_key(identity)
     }
 
-    /// Marks a request as being carried out.
+    /// Marks a request as in flight.
     ///
     /// # Errors
     ///
-    /// [`Refusal`] if it must not be.
-    pub fn begin(&mut self, identity: &Identity, origin: Origin, now: Instant) -> Result<(), Refusal> {
-        let held = self.side(identity);
-        held.forget(now);
-        let share = held.shares.get(&origin).copied().unwrap_or(0);
-        if held.held.contains_key(identity) {
-            return Err(Refusal::Duplicate);
+    /// [`HistoryRefusal`] if it must not be carried out.
+    pub fn begin(&mut self, identity: &Identity, origin: Origin, now: Instant) -> Result<(), HistoryRefusal> {
+        let set = self.set(identity);
+        set.forget(now);
+        let share = set.shares.get(&origin).copied().unwrap_or(0);
+        if set.requests.contains_key(identity) {
+            return Err(HistoryRefusal::Duplicate);
         }
-        let count = held.held.len();
+        let count = set.requests.len();
         if share >= SHARE || count >= HARD_CAPACITY || (count >= CAPACITY && share >= RESERVE) {
-            return Err(Refusal::Full);
+            return Err(HistoryRefusal::Full);
         }
-        held.held.insert(identity.clone(), (origin, None));
-        held.shares.insert(origin, share + 1);
+        set.requests.insert(identity.clone(), (origin, None));
+        set.shares.insert(origin, share + 1);
         Ok(())
     }
 
-    /// Marks a request as carried out at `now`.
+    /// Marks a request as finished at `now`.
     pub fn finish(&mut self, identity: &Identity, now: Instant) {
-        let held = self.side(identity);
-        if let Some((_, finished @ None)) = held.held.get_mut(identity) {
+        let set = self.set(identity);
+        if let Some((_, finished @ None)) = set.requests.get_mut(identity) {
             *finished = Some(now);
-            held.order.push_back((now, identity.clone()));
+            set.order.push_back((now, identity.clone()));
         }
     }
 
-    /// Forgets a request that began and came to nothing: it was never handed to the worker.
+    /// Forgets a request in flight that never reached the worker.
     pub fn retract(&mut self, identity: &Identity) {
-        let held = self.side(identity);
-        if let Some((_, None)) = held.held.get(identity) {
-            held.remove(identity);
+        let set = self.set(identity);
+        if let Some((_, None)) = set.requests.get(identity) {
+            set.remove(identity);
         }
     }
 
-    fn side(&mut self, identity: &Identity) -> &mut Held {
-        if identity.operation().is_power() { &mut self.power } else { &mut self.questions }
+    fn set(&mut self, identity: &Identity) -> &mut RequestSet {
+        if identity.operation().is_power() { &mut self.power } else { &mut self.queries }
     }
 }
 
-impl Held {
+impl RequestSet {
     fn forget(&mut self, now: Instant) {
         while let Some((finished, _)) = self.order.front() {
             if now.saturating_duration_since(*finished) < HOLD {
@@ -120,7 +117,7 @@ impl Held {
     }
 
     fn remove(&mut self, identity: &Identity) {
-        let Some((origin, _)) = self.held.remove(identity) else { return };
+        let Some((origin, _)) = self.requests.remove(identity) else { return };
         match self.shares.get_mut(&origin) {
             Some(share) if *share > 1 => *share -= 1,
             _ => drop(self.shares.remove(&origin)),
@@ -143,18 +140,18 @@ mod tests {
     }
 
     #[test]
-    fn a_twin_waits_out_the_hold_counted_from_the_end() {
+    fn a_duplicate_is_refused_for_the_hold_time_counted_from_the_end() {
         let start = Instant::now();
         let mut history = History::default();
         let off = identity(Operation::Off, 1, "a");
         assert!(!history.holds(&off, start));
         assert_eq!(history.begin(&off, origin(1), start), Ok(()));
         let later = start + Duration::from_secs(60);
-        assert_eq!(history.begin(&off, origin(1), later), Err(Refusal::Duplicate), "still being carried out");
+        assert_eq!(history.begin(&off, origin(1), later), Err(HistoryRefusal::Duplicate), "still in flight");
         history.finish(&off, later);
         assert_eq!(
             history.begin(&identity(Operation::Off, 1, "A"), origin(1), later + HOLD / 2),
-            Err(Refusal::Duplicate)
+            Err(HistoryRefusal::Duplicate)
         );
         assert_eq!(
             history.begin(&identity(Operation::On, 1, "a"), origin(1), later),
@@ -175,13 +172,13 @@ mod tests {
         }
         let more = identity(Operation::Status, u32::MAX, "a");
         for busy in [2, 3] {
-            assert_eq!(history.begin(&more, origin(busy), start), Err(Refusal::Full));
+            assert_eq!(history.begin(&more, origin(busy), start), Err(HistoryRefusal::Full));
         }
         assert!(history.holds(&identity(Operation::Status, 0, "a"), start));
         assert_eq!(
             history.begin(&identity(Operation::Off, 7, "a"), origin(1), start),
             Ok(()),
-            "a fence has its own room"
+            "power operations have a capacity of their own"
         );
         assert_eq!(
             history.begin(&identity(Operation::Status, u32::MAX, "a"), origin(1), start + HOLD),
@@ -190,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_fill_the_room_together_leave_some_to_everybody() {
+    fn origins_that_use_up_the_capacity_together_leave_each_other_a_reserve() {
         let now = Instant::now();
         let mut history = History::default();
         let off = |seqno| identity(Operation::Off, seqno, "a");
@@ -203,13 +200,13 @@ mod tests {
                 seqno += 1;
                 assert_eq!(history.begin(&off(seqno), origin(host), now), Ok(()));
             }
-            assert_eq!(history.begin(&off(u32::MAX), origin(host), now), Err(Refusal::Full));
+            assert_eq!(history.begin(&off(u32::MAX), origin(host), now), Err(HistoryRefusal::Full));
         }
         for host in 20.. {
             for _ in 0..RESERVE {
                 seqno += 1;
-                if history.begin(&off(seqno), origin(host), now) == Err(Refusal::Full) {
-                    assert_eq!(history.power.held.len(), HARD_CAPACITY);
+                if history.begin(&off(seqno), origin(host), now) == Err(HistoryRefusal::Full) {
+                    assert_eq!(history.power.requests.len(), HARD_CAPACITY);
                     return;
                 }
             }
@@ -217,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn one_origin_leaves_room_for_others() {
+    fn one_origin_leaves_capacity_for_others() {
         let now = Instant::now();
         let mut history = History::default();
         for seqno in 0..SHARE as u32 {
@@ -226,7 +223,7 @@ mod tests {
             history.finish(&off, now);
         }
         let more = identity(Operation::Off, u32::MAX, "a");
-        assert_eq!(history.begin(&more, origin(1), now), Err(Refusal::Full));
+        assert_eq!(history.begin(&more, origin(1), now), Err(HistoryRefusal::Full));
         assert_eq!(history.begin(&more, origin(2), now), Ok(()));
         let again = identity(Operation::Off, u32::MAX - 1, "a");
         assert_eq!(history.begin(&again, origin(1), now + HOLD), Ok(()));
@@ -242,6 +239,6 @@ mod tests {
         assert_eq!(history.begin(&off, origin(1), now), Ok(()));
         history.finish(&off, now);
         history.retract(&off);
-        assert!(history.holds(&off, now), "what was carried out is not retracted");
+        assert!(history.holds(&off, now), "a finished request is not retracted");
     }
 }

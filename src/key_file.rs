@@ -1,5 +1,5 @@
-//! Reads a key file. What is to be thought of its mode and owner is for the
-//! daemon and the agents to say, each in its own way. Nothing on disk is changed.
+//! Reading of key files. The daemon and the agents check mode and owner, each
+//! in its own way. Nothing on disk is changed.
 #![forbid(unsafe_code)]
 
 use std::fs::{File, Metadata};
@@ -13,23 +13,21 @@ use crate::auth::{KEY_MAX, Key};
 ///
 /// # Errors
 ///
-/// open(2)'s and read(2)'s; `InvalidInput` for what is no regular file.
+/// Errors of open(2) and read(2); `InvalidInput` if it is not a regular file.
 pub fn read(path: &Path) -> io::Result<(Key, Metadata)> {
-    // Without blocking, should it be a FIFO.
+    // O_NONBLOCK: a FIFO must not block the open.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let mut bytes = Vec::with_capacity(KEY_MAX);
     file.take(KEY_MAX as u64).read_to_end(&mut bytes)?;
     Ok((Key::new(bytes), metadata))
 }
 
-/// The command that makes a good key there.
+/// Returns the shell command that makes a good key there.
 pub fn make_key(path: &Path) -> String {
-    {
-        let folder = path.parent().unwrap_or(path).display();
-        format!("`(umask 077; mkdir -p {folder}; head -c 4096 /dev/urandom > {})`", path.display())
-    }
+    let folder = path.parent().unwrap_or(path).display();
+    format!("`(umask 077; mkdir -p {folder}; head -c 4096 /dev/urandom > {})`", path.display())
 }

@@ -1,4 +1,4 @@
-//! Who makes room when a listener has all the sessions it may have.
+//! Session limit of a listener, and the choice of the session to evict.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -6,24 +6,24 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::fence::{Source, Uuid};
 
-/// Sessions of one listener.
+/// Maximum sessions of one listener.
 pub const SESSIONS_MAX: usize = 256;
 
-/// What sessions are counted by.
+/// Origin by which sessions are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// An IPv4 address, a link-local IPv6 address, or an IPv6 /64, since one host has all addresses of that.
+    /// IPv4 address, link-local IPv6 address, or the /64 of any other IPv6 address, which one host can own entirely.
     Ip(IpAddr),
-    /// A vsock peer.
+    /// Context id of a vsock peer.
     Cid(u32),
-    /// A VM, whatever lines it has.
+    /// VM, with all its lines.
     Domain(Uuid),
 }
 
 impl From<&Source> for Origin {
     fn from(source: &Source) -> Origin {
         match source {
-            // All guests on a link share fe80::/64.
+            // Link-local addresses keep all bits: all guests on a link share fe80::/64.
             Source::Ip(IpAddr::V6(address)) if address.segments()[0] & 0xffc0 != 0xfe80 => {
                 Origin::Ip(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into())
             }
@@ -34,45 +34,47 @@ impl From<&Source> for Origin {
     }
 }
 
-/// A session as the quota sees it.
+/// Session that counts against the limit.
 #[derive(Debug, Clone, Copy)]
-pub struct Holder {
-    /// The session's number; a lower one is older.
-    pub id: u64,
-    /// Where it comes from.
+pub struct OpenSession<Id> {
+    /// Session id; a lower one is older.
+    pub id: Id,
+    /// Origin.
     pub origin: Origin,
-    /// Whether the worker has its request: such a session stays. Its number
-    /// is bounded for each origin by the listener.
-    pub waiting: bool,
+    /// True while the worker has its request: it is not evicted. The listener
+    /// limits such sessions of each origin.
+    pub is_waiting: bool,
 }
 
-/// What happens to a newcomer.
+/// Decision about a new session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
-    /// There is room.
+pub enum Admission<Id> {
+    /// Accept it.
     Admit,
-    /// This session has to go first.
-    Evict(u64),
-    /// There is no room to be made.
+    /// Accept it after closing this session.
+    Evict(Id),
+    /// Refuse it: no session can be evicted.
     Refuse,
 }
 
-/// Decides about a newcomer. In a full house the oldest session of the origin
-/// that holds most goes, of those that have not authenticated or are only
-/// reading their answer, provided that this origin holds more than the
-/// newcomer's; else the newcomer's own oldest; so a flood from one origin
-/// never pushes out another's.
-pub fn admit(newcomer: Origin, held: impl Iterator<Item = Holder> + Clone) -> Admission {
+/// Decides about a new session. At the limit, the oldest session of the origin
+/// with most sessions is evicted, if that origin has more than the newcomer's;
+/// else the oldest one of the newcomer's origin. Sessions that wait for the
+/// worker stay. So a flood from one origin never evicts another's sessions.
+pub fn admit<Id: Copy + Ord>(
+    newcomer: Origin,
+    held: impl Iterator<Item = OpenSession<Id>> + Clone,
+) -> Admission<Id> {
     if held.clone().count() < SESSIONS_MAX {
         return Admission::Admit;
     }
-    // Of each origin: how many sessions, and the oldest that may go.
-    let mut origins: HashMap<Origin, (usize, Option<u64>)> = HashMap::new();
-    for holder in held {
-        let (count, oldest) = origins.entry(holder.origin).or_default();
+    // Per origin: number of sessions, and the oldest one that can be evicted.
+    let mut origins: HashMap<Origin, (usize, Option<Id>)> = HashMap::new();
+    for session in held {
+        let (count, oldest) = origins.entry(session.origin).or_default();
         *count += 1;
-        if !holder.waiting {
-            *oldest = Some(oldest.map_or(holder.id, |id| id.min(holder.id)));
+        if !session.is_waiting {
+            *oldest = Some(oldest.map_or(session.id, |id| id.min(session.id)));
         }
     }
     let (own_count, own_oldest) = origins.get(&newcomer).copied().unwrap_or_default();
@@ -96,48 +98,52 @@ mod tests {
         Origin::from(&Source::ip(text.parse().unwrap()))
     }
 
-    fn house(parts: &[(&str, usize, bool)]) -> Vec<Holder> {
-        let mut holders = Vec::new();
-        for (address, count, waiting) in parts {
+    fn sessions(parts: &[(&str, usize, bool)]) -> Vec<OpenSession<usize>> {
+        let mut sessions = Vec::new();
+        for (address, count, is_waiting) in parts {
             for _ in 0..*count {
-                let id = holders.len() as u64;
-                holders.push(Holder { id, origin: origin(address), waiting: *waiting });
+                let id = sessions.len();
+                sessions.push(OpenSession { id, origin: origin(address), is_waiting: *is_waiting });
             }
         }
-        holders
+        sessions
     }
 
-    fn admit_to(newcomer: &str, house: &[Holder]) -> Admission {
-        admit(origin(newcomer), house.iter().copied())
+    fn admit_to(newcomer: &str, open: &[OpenSession<usize>]) -> Admission<usize> {
+        admit(origin(newcomer), open.iter().copied())
     }
 
     #[test]
-    fn the_largest_holder_makes_room() {
-        let full = house(&[("192.0.2.1", 6, false), ("192.0.2.2", 250, false)]);
+    fn the_origin_with_most_sessions_loses_one() {
+        let full = sessions(&[("192.0.2.1", 6, false), ("192.0.2.2", 250, false)]);
         assert_eq!(admit_to("192.0.2.3", &full[..255]), Admission::Admit);
         assert_eq!(admit_to("192.0.2.3", &full), Admission::Evict(6));
         assert_eq!(admit_to("192.0.2.1", &full), Admission::Evict(6));
-        assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(6), "a flood pushes out its own");
+        assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(6), "a flood evicts its own");
     }
 
     #[test]
-    fn sessions_that_the_worker_has_stay() {
-        let full = house(&[("192.0.2.1", 200, true), ("192.0.2.2", 56, false)]);
+    fn sessions_that_wait_for_the_worker_stay() {
+        let full = sessions(&[("192.0.2.1", 200, true), ("192.0.2.2", 56, false)]);
         assert_eq!(admit_to("192.0.2.3", &full), Admission::Evict(200));
-        assert_eq!(admit_to("192.0.2.1", &full), Admission::Refuse, "the hog pushes out nobody smaller");
-        assert_eq!(admit_to("192.0.2.3", &house(&[("192.0.2.1", 256, true)])), Admission::Refuse);
+        assert_eq!(
+            admit_to("192.0.2.1", &full),
+            Admission::Refuse,
+            "the largest origin evicts no smaller one"
+        );
+        assert_eq!(admit_to("192.0.2.3", &sessions(&[("192.0.2.1", 256, true)])), Admission::Refuse);
     }
 
     #[test]
-    fn among_equals_the_newcomers_own_goes() {
-        let mut full = house(&[("192.0.2.1", 128, false), ("192.0.2.2", 128, false)]);
+    fn among_equals_the_newcomers_origin_loses_one() {
+        let mut full = sessions(&[("192.0.2.1", 128, false), ("192.0.2.2", 128, false)]);
         assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(128));
-        full[128].waiting = true;
+        full[128].is_waiting = true;
         assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(129));
     }
 
     #[test]
-    fn an_ipv6_host_is_its_64() {
+    fn an_ipv6_origin_is_a_slash_64() {
         assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:1:2:3"));
         assert_ne!(origin("2001:db8::1"), origin("2001:db8:0:1::1"));
         assert_ne!(origin("fe80::1"), origin("fe80::2"));

@@ -94,7 +94,7 @@ fn a_second_agent_does_not_wait_for_the_first_ones_host() {
 #[test]
 fn a_request_that_was_never_sent_leaves_no_note() {
     let Some(world) = World::new("a_request_that_was_never_sent") else { return };
-    assert!(world.run("-o off -n node1 -t 5 -I eth9").stderr.contains("no interface"));
+    assert!(world.run("-o off -n node1 -t 5 -I eth9").stderr.contains("no such interface"));
     let ran = world.pair.host.inside(|| {
         let ear = Ear::new(HOST_V4.parse().unwrap());
         let child = world.agent("-o off -n node1 -t 20").spawn().unwrap();
@@ -142,7 +142,7 @@ fn a_late_call_back_for_another_request_is_not_taken() {
             daemon.signal(Signal::SIGCONT);
             let ran = wait(second);
             assert_eq!(ran.code, code_of_second, "{suite:?} {first}: {}", ran.stderr);
-            assert!(ran.stderr.contains("does not list a VM of this name"), "{suite:?}: {}", ran.stderr);
+            assert!(ran.stderr.contains("lists no VM with this name"), "{suite:?}: {}", ran.stderr);
             // And the right answer is still taken.
             let ran = world.run("-o off -n node1 -t 20");
             assert_eq!(ran.code, 0, "{suite:?}: {ran:?}");

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use common::agent::{OURS, Ran, VIRT};
 use common::line::{LinePeer, Pty, REQUEST_LEN, list, on_line, response, run, run_folder, with_run};
 use common::{Dir, have_peers, until};
-use fence_virt::session::ROW_LEN;
+use fence_virt::session::SYNC_PROBE_LEN;
 
 /// Ours and the deployed one.
 const AGENTS: [&str; 2] = [OURS, VIRT];
@@ -129,7 +129,7 @@ fn silence_other_answers_and_a_line_that_breaks_are_failures_in_time() {
     for (what, operation, answer) in [
         ("nothing", "off", vec![]),
         ("half a response", "off", b"abb".to_vec()),
-        ("no answer to this", "off", response(2)),
+        ("not a valid answer", "off", response(2)),
         ("an unknown byte", "off", response(9)),
         ("a list", "off", whole.clone()),
         ("success to a list", "list", response(0)),
@@ -261,7 +261,7 @@ fn what_was_left_on_a_vmchannel_is_not_an_answer() {
     });
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("the daemon answered failure"), "{ran:?}");
-    assert_eq!(requests.len(), ROW_LEN + 1);
+    assert_eq!(requests.len(), SYNC_PROBE_LEN + 1);
 }
 
 #[test]
@@ -319,13 +319,13 @@ fn a_late_answer_to_another_agent_is_not_taken() {
     let ran = run(&mut agent(), "-o status -n third -t 20");
     assert_eq!(ran.code, 1, "{ran:?}");
     let requests = peer.requests();
-    assert_eq!(requests.len(), 1 + ROW_LEN + 2 + 1, "first, row, second and its list, third");
+    assert_eq!(requests.len(), 1 + SYNC_PROBE_LEN + 2 + 1, "first, row, second and its list, third");
     // With no folder for the note, older requests cannot be ruled out.
     let peer = LinePeer::new(pty.peer_end(), |request| harmless(request).unwrap_or_else(|| response(0)));
     let mut command = with_run(Path::new("/proc/self/fdinfo"), Path::new(OURS));
     let ran = run(command.arg("-D").arg(&pty.path), "-o off -n first -t 20");
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert_eq!(peer.requests().len(), ROW_LEN + 1);
+    assert_eq!(peer.requests().len(), SYNC_PROBE_LEN + 1);
 }
 
 #[test]
@@ -351,5 +351,5 @@ fn agents_that_are_killed_leave_a_note() {
     let ran = run(command.arg("-D").arg(&pty.path), "-o off -n second -t 2");
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("timed out"), "{ran:?}");
-    assert_eq!(peer.requests().len(), 1 + ROW_LEN + 1);
+    assert_eq!(peer.requests().len(), 1 + SYNC_PROBE_LEN + 1);
 }

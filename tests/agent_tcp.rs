@@ -15,18 +15,18 @@ use common::peer::Peer;
 #[test]
 fn a_daemon_that_hangs_up_anywhere_is_a_failure_at_once() {
     let bed = Bed::new();
-    bed.fails("hung up without a word", drop);
-    bed.fails("hung up without a word", |mut peer| {
+    bed.fails("hung up without an answer", drop);
+    bed.fails("hung up without an answer", |mut peer| {
         peer.request();
         peer.take::<64>();
     });
-    bed.fails("before its answer to our challenge was whole", |mut peer| {
+    bed.fails("before its answer to our challenge was complete", |mut peer| {
         peer.request();
         let asked = peer.take();
         let answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
         peer.send(&answer[..63]);
     });
-    bed.fails("before its own challenge was whole", |mut peer| {
+    bed.fails("before its challenge was complete", |mut peer| {
         peer.request();
         let asked = peer.take();
         let answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
@@ -69,7 +69,7 @@ fn the_agent_proves_itself_to_nobody_without_the_key() {
         assert!(peer.rest().is_empty());
     });
     // An answer in one breath with the challenge, before our proof can be there.
-    bed.fails("it answered before it was asked", |mut peer| {
+    bed.fails("it answered too early", |mut peer| {
         peer.request();
         let asked = peer.take();
         let answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
@@ -97,7 +97,7 @@ fn the_agent_proves_itself_to_nobody_without_the_key() {
 fn only_bytes_that_answer_are_answers() {
     let bed = Bed::new();
     for byte in [2, 4, 5, 42, 128, 252, 253, 254, 255] {
-        bed.fails(&format!("it answered {byte}, which is no answer to this"), |mut peer| {
+        bed.fails(&format!("it answered {byte}, which is not a valid answer"), |mut peer| {
             peer.request();
             peer.authenticate();
             peer.send(&[byte]);
@@ -164,17 +164,17 @@ fn the_timeout_holds_wherever_a_daemon_stalls() {
     let bed = Bed::new();
     type Script = fn(&mut Peer);
     let stalls: [(&str, Script); 4] = [
-        ("did not give a first byte", |peer| {
+        ("did not send a first byte", |peer| {
             peer.request();
         }),
-        ("did not give its answer to our challenge", |peer| {
+        ("did not send its answer to our challenge", |peer| {
             peer.send(&[1]);
         }),
-        ("did not give its answer to the request", |peer| {
+        ("did not send its answer to the request", |peer| {
             peer.request();
             peer.authenticate();
         }),
-        ("did not give its answer to our challenge", |peer| {
+        ("did not send its answer to our challenge", |peer| {
             peer.request();
             // A byte now and then, for ever: as slow as it pleases, it gains no time.
             while peer.send_if_open(&[7]) && !peer.is_closed_within(Duration::from_millis(50)) {}
@@ -228,9 +228,7 @@ fn the_delay_elapses_before_power_and_before_the_timeout_begins() {
 #[test]
 fn a_vm_that_the_host_does_not_list_is_said_to_be_unknown() {
     let bed = Bed::new();
-    for (name, words) in
-        [("ghost", "does not list a VM of this name"), ("NODE1", "its log on the host says why")]
-    {
+    for (name, words) in [("ghost", "lists no VM with this name"), ("NODE1", "see its log on the host")] {
         let ran: Ran = thread::scope(|scope| {
             scope.spawn(|| {
                 let mut peer = Peer::new(bed.listener.accept().unwrap().0);
@@ -297,7 +295,7 @@ fn steps_are_told_with_d_and_only_then() {
     };
     let (ran, ()) = bed.run("-o status -n node1 -t 20 -d", served);
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "Status: ON\n"));
-    for words in ["status by tcp", "4096 bytes", "connecting to", "waiting for a first byte", "success"] {
+    for words in ["status via tcp", "4096 bytes", "connecting to", "waiting for a first byte", "success"] {
         assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
     }
     let (ran, ()) = bed.run("-o status -n node1 -t 20", served);

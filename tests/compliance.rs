@@ -231,7 +231,7 @@ fn wrong_keys_and_weak_hashes_get_nothing() {
         }
         assert_eq!(Agent { hash: "sha512", ..agent }.code("status", "node1"), 0, "stronger is taken");
         if world.suite == Suite::Ours {
-            for words in ["signature does not fit", "its hash is sha1", "its answer to the challenge"] {
+            for words in ["signature is invalid", "its hash is sha1", "its answer to the challenge"] {
                 daemon.await_log(words);
             }
         }

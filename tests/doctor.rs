@@ -145,10 +145,10 @@ fn a_host_that_is_well() {
         );
         let said = host.doctor(&conf);
         said.code(0).last("0 errors, 0 warnings");
-        said.ok("multicast: 225.0.0.12 can be heard on br0").ok("tcp: 192.0.2.1:1229 can be had");
-        said.ok("tcp:b: 192.0.2.1:1230 can be had").ok("multicast: the key file");
-        said.ok("VMs: 2, running: 1").ok("group g: every member").ok("mode bind) in").ok("the folder");
-        said.finding("note     daemon", "no fence_virtd runs", "start it");
+        said.ok("multicast: 225.0.0.12 can be received on br0").ok("tcp: 192.0.2.1:1229 is available");
+        said.ok("tcp:b: 192.0.2.1:1230 is available").ok("multicast: key file");
+        said.ok("VMs: 2, running: 1").ok("group g: all members").ok("mode bind) in").ok("directory");
+        said.finding("note     daemon", "fence_virtd is not running", "start it");
     });
 }
 
@@ -158,12 +158,12 @@ fn a_daemon_that_runs_may_have_its_ports() {
         let conf = host.tcp();
         let daemon = Daemon::ours(&host.dir, &host.namespace, &conf);
         let said = host.doctor(&conf);
-        said.code(0).ok(&format!("it runs with process id {}", daemon.pid()));
-        said.ok(&format!("the daemon that runs (process {}) has 192.0.2.1:1229", daemon.pid()));
+        said.code(0).ok(&format!("running with process id {}", daemon.pid()));
+        said.ok(&format!("192.0.2.1:1229 is in use by the running daemon (process {})", daemon.pid()));
         // What another has is taken, whoever else runs.
         let _other = host.namespace.inside(|| TcpListener::bind("192.0.2.1:1230").unwrap());
         let said = host.doctor(&host.conf("tcp", "address = \"192.0.2.1\"; port = \"1230\";", ""));
-        said.code(2).finding("ERROR    tcp:", "192.0.2.1:1230 is taken by", "ss -ltnp");
+        said.code(2).finding("ERROR    tcp:", "192.0.2.1:1230 is in use by", "ss -ltnp");
         // The daemon went on meanwhile.
         assert!(daemon.stop(BOUND).success());
     });
@@ -186,7 +186,7 @@ fn keys() {
             .last("1 errors, 0 warnings");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644, "it changes nothing");
         std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
-        host.doctor(&with("open")).code(2).finding("ERROR    tcp:", "the user id 12345", "chown root");
+        host.doctor(&with("open")).code(2).finding("ERROR    tcp:", "user id 12345", "chown root");
         host.dir.write("short", "secret");
         host.doctor(&with("short")).code(1).finding("warning  tcp:", "only 6 bytes", "head -c 4096");
         host.dir.key("old", b'o');
@@ -195,8 +195,8 @@ fn keys() {
                 format!("address = \"192.0.2.1\"; old_key_file = \"{}\";", host.dir.path(name).display());
             host.doctor(&host.conf("tcp", &line, ""))
         };
-        old("old").code(0).finding("note     tcp:", "is accepted too", "take `old_key_file` away");
-        old("gone").code(2).finding("ERROR    tcp:", "cannot read the key file", "take `old_key_file` away");
+        old("old").code(0).finding("note     tcp:", "is still accepted", "remove `old_key_file`");
+        old("gone").code(2).finding("ERROR    tcp:", "cannot read the key file", "remove `old_key_file`");
     });
 }
 
@@ -204,7 +204,7 @@ fn keys() {
 fn interfaces() {
     host("interfaces", |host| {
         let on = |name: &str| host.doctor(&host.conf("multicast", &format!("interface = \"{name}\";"), ""));
-        on("br0").code(0).ok("225.0.0.12 can be heard on br0");
+        on("br0").code(0).ok("225.0.0.12 can be received on br0");
         on("br9").code(2).finding("ERROR    multicast:", "no interface br9", "br0");
         let waits = host
             .conf("multicast", "interface = \"br9\";", "")
@@ -215,19 +215,19 @@ fn interfaces() {
         host.namespace.ip(&["link", "set", "tap0", "master", "br0", "up"]);
         on("tap0").code(2).finding("ERROR    multicast:", "port of the bridge br0", "interface = \"br0\"");
         host.namespace.ip(&["link", "set", "tap1", "up", "multicast", "off"]);
-        on("tap1").code(2).finding("ERROR    multicast:", "tap1 cannot multicast", "multicast on");
+        on("tap1").code(2).finding("ERROR    multicast:", "tap1 has multicast disabled", "multicast on");
         on("tap1").finding("warning  multicast:", "no IPv4 address", "ip address add");
         host.namespace.ip(&["link", "set", "br0", "type", "bridge", "mcast_snooping", "1"]);
         on("br0").code(1).finding("warning  multicast:", "without a querier", "multicast_querier");
         let all = host.doctor(&host.conf("multicast", "", ""));
         all.code(1).ok("br0").finding("warning  multicast:", "without a querier", "multicast_querier");
-        all.finding("note     multicast:", "no route for 225.0.0.12", "ip route add");
+        all.finding("note     multicast:", "no route to 225.0.0.12", "ip route add");
         host.namespace.ip(&["route", "add", "224.0.0.0/4", "dev", "br0"]);
         assert!(!host.doctor(&host.conf("multicast", "", "")).text.contains("no route"));
         host.namespace.ip(&["link", "set", "br0", "down"]);
         host.namespace.ip(&["link", "set", "tap1", "down"]);
         let none = host.doctor(&host.conf("multicast", "", ""));
-        none.code(1).finding("warning  multicast:", "no guest is heard", "ip link set");
+        none.code(1).finding("warning  multicast:", "no requests of guests", "ip link set");
     });
 }
 
@@ -241,7 +241,7 @@ fn addresses_and_ports() {
             "does not have the address 192.0.2.9",
             "ip -br address",
         );
-        at("127.0.0.1").code(0).finding("note     tcp:", "no guest reaches it", "`address`");
+        at("127.0.0.1").code(0).finding("note     tcp:", "guests cannot reach it", "`address`");
         let taken = host.namespace.inside(|| TcpListener::bind("0.0.0.0:1229").unwrap());
         let by = format!("(process {})", std::process::id());
         at("192.0.2.1").code(2).finding("ERROR    tcp:", &by, "ss -ltnp").last("1 errors, 0 warnings");
@@ -264,7 +264,11 @@ fn backends_and_groups() {
         let remedy = format!("virsh -c '{dead}' list");
         said.code(2).finding("ERROR    backend libvirt:", "cannot connect to test+unix", &remedy);
         // The others are looked at all the same, and nothing is said of VMs that may be there.
-        said.ok("VMs: 2, running: 1").finding("note     groups:", "cannot be told without", "again");
+        said.ok("VMs: 2, running: 1").finding(
+            "note     groups:",
+            "cannot check the members without",
+            "again",
+        );
         let said = host.doctor(&conf("tcp", &keys, std::slice::from_ref(&host.uri), group));
         said.code(1).finding("warning  group g:", ": node7", "virsh list --all").last("0 errors, 1 warnings");
         let twin = node::node(&host.dir, "twin.xml", &[vm("node1", NODE2, RUNNING)]);
@@ -278,10 +282,10 @@ fn lines() {
     host("lines", |host| {
         let of = |lines: &str| host.doctor(&conf("serial", lines, std::slice::from_ref(&host.uri), ""));
         let remedy = "<serial type='unix'>";
-        of("").code(1).finding("warning  serial:", "running VMs: 1, those with a serial port", remedy);
+        of("").code(1).finding("warning  serial:", "running VMs: 1, with a serial port", remedy);
         of("path = \"/nonexistent/lines\";").finding(
             "warning  serial:",
-            "no folder",
+            "does not exist",
             "mkdir -p /nonexistent/lines",
         );
         of("uri = \"test+ssh://198.51.100.1/default\";").code(1).finding(
@@ -331,11 +335,11 @@ fn a_frozen_libvirtd_holds_it_up_within_bounds() {
         assert!(said.took < BOUND, "{:?}", said.took);
         let remedy = "systemctl restart libvirtd";
         said.code(2).finding("ERROR    backend libvirt:", "does not answer within 5 s", remedy);
-        said.ok("tcp: 192.0.2.1:1229 can be had").ok("VMs: 2, running: 1");
-        said.finding("note     groups:", "cannot be told without test+unix", "again");
+        said.ok("tcp: 192.0.2.1:1229 is available").ok("VMs: 2, running: 1");
+        said.finding("note     groups:", "cannot check the members without test+unix", "again");
         assert_eq!(said.text.matches("does not answer").count(), 1, "{}", said.text);
         let said = host.doctor(&conf);
-        said.ok("default?socket=").finding("warning  serial:", "those with a serial port", "<serial");
+        said.ok("default?socket=").finding("warning  serial:", "with a serial port", "<serial");
     });
 }
 
@@ -344,7 +348,7 @@ fn a_host_without_corosync() {
     host("a_host_without_corosync", |host| {
         let conf = host.tcp().replace("backend = \"libvirt\"", "backend = \"cpg\"");
         let said = host.doctor(&conf);
-        said.code(2).ok("backend cpg: test:///").ok("tcp: 192.0.2.1:1229 can be had");
+        said.code(2).ok("backend cpg: test:///").ok("tcp: 192.0.2.1:1229 is available");
         // With its libraries it is not running, without them they are missing: both are said.
         said.finding("ERROR    backend cpg:", "corosync", "");
         said.finding("warning  backend cpg:", "host_fence_delay is not set", "seconds after which");

@@ -1,6 +1,6 @@
-//! Seeded random input for each parser of outside bytes: the stand-in for the
-//! fuzzers where there is no toolchain for them. `FENCE_RANDOM` says how many
-//! inputs of each kind (a million takes a release build).
+//! Seeded random input for each parser of untrusted bytes, for machines without
+//! the fuzzers' toolchain. `FENCE_RANDOM` is the number of inputs of each kind
+//! (use a release build for a million).
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::path::Path;
@@ -10,14 +10,14 @@ use std::time::Instant;
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Operation, Request, Target, Verdict};
-use fence_virt::routing::{MembershipChange, Names, Peer, Router, RouterAction, Rules, Unknown};
+use fence_virt::routing::{Membership, Names, Peer, Router, RouterAction, Rules, Unknown};
 use fence_virt::session::{
-    ClientSession, Event, LineSession, Policy, Row, STALL_LIMIT, Scanner, ServerSession,
+    ClientSession, LineSession, Policy, STALL_LIMIT, Scanner, ServerSession, SessionEvent, SyncProbe,
 };
 use fence_virt::wire::cluster::{ClusterMessage, NodeId, RequestNumber};
 use fence_virt::wire::{PACKET_LEN, Packet, encode_line_request};
 
-/// xorshift64: the same numbers in every run.
+/// xorshift64 with a fixed seed: every run is the same.
 struct Random(u64);
 
 impl Random {
@@ -32,7 +32,7 @@ impl Random {
         (self.next() % bound as u64) as usize
     }
 
-    /// A copy of a seed with some bytes changed, cut or repeated.
+    /// Copies a seed with some bytes changed, cut or repeated.
     fn mutated(&mut self, seed: &[u8]) -> Vec<u8> {
         let mut bytes = seed.to_vec();
         for _ in 0..self.below(5) {
@@ -96,8 +96,10 @@ fn sessions() {
         'pieces: for mut piece in bytes.chunks(step) {
             loop {
                 match session.receive(&mut piece) {
-                    Ok(Some(Event::Authenticated(_))) => panic!("authenticated without the key: {bytes:?}"),
-                    Ok(Some(Event::Requested(_))) => {}
+                    Ok(Some(SessionEvent::Authenticated(_))) => {
+                        panic!("authenticated without the key: {bytes:?}")
+                    }
+                    Ok(Some(SessionEvent::Requested(_))) => {}
                     Ok(None) => break,
                     Err(_) => break 'pieces,
                 }
@@ -125,7 +127,7 @@ fn configurations() {
     }
 }
 
-/// What comes to an agent, with the operation it asked for in the first byte's place.
+/// Makes input of an agent; the first byte selects the requested operation.
 const ANSWERS: [&[u8]; 4] = [
     include_bytes!("../fuzz/seeds/answer/list"),
     include_bytes!("../fuzz/seeds/answer/status-off"),
@@ -177,12 +179,12 @@ fn lines() {
         let run = |step: usize| {
             let mut session = match is_stale {
                 false => LineSession::new(&request, 0),
-                true => LineSession::after_silence(&request, 0, Row::new(0x5A5), &Target::default()),
+                true => LineSession::after_silence(&request, 0, SyncProbe::new(0x5A5), &Target::default()),
             };
             session.sent(session.output().len());
             for mut piece in bytes.chunks(step) {
                 match session.receive(&mut piece) {
-                    // Sent at once, as by a line that takes everything.
+                    // Sent at once, as on a line with enough buffer.
                     Ok(None) => session.sent(session.output().len()),
                     end => return end,
                 }
@@ -259,7 +261,7 @@ fn xml_of_vms() {
 }
 
 #[test]
-fn words_of_the_group() {
+fn messages_of_the_group() {
     let mut random = Random(0x5EED_0009);
     let seeds: [&[u8]; 4] = [
         include_bytes!("../fuzz/seeds/group/request"),
@@ -272,7 +274,7 @@ fn words_of_the_group() {
     let peers = [1, 2, 3].map(|node| Peer { node: NodeId(node), pid: node });
     let mut router = Router::new(rules, 0, RequestNumber(0));
     router.joined(peers[0], now);
-    router.changed(&MembershipChange { members: peers.into(), left: Vec::new(), joined: peers.into() }, now);
+    router.changed(&Membership { members: peers.into(), left: Vec::new(), joined: peers.into() }, now);
     let mut decoded = 0;
     for round in 0..rounds(50_000) {
         let bytes = random.mutated(seeds[round % seeds.len()]);
@@ -290,6 +292,6 @@ fn words_of_the_group() {
         }
         while router.next_message(now).is_some() {}
     }
-    assert!(decoded > 100, "some get that far");
-    assert!(router.under_way() < 1000, "and nothing piles up");
+    assert!(decoded > 100, "some inputs are decoded");
+    assert!(router.under_way() < 1000, "no requests accumulate");
 }

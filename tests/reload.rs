@@ -64,13 +64,13 @@ fn groups_come_change_and_go() {
     let (agent, denied) = (world.agent(&key), 3);
     assert_eq!(agent.code("status", "node1"), 0);
     daemon.reload(&world.dir, &world.conf(&keys, &group("192.0.2.77")));
-    daemon.await_log("1 groups in place of 0");
+    daemon.await_log("1 groups instead of 0");
     assert_eq!(agent.code("status", "node1"), denied);
     daemon.reload(&world.dir, &world.conf(&keys, &group(GUEST_V4)));
     assert_eq!(agent.code("status", "node1"), 0);
     daemon.reload(&world.dir, &world.conf(&keys, ""));
     assert_eq!(agent.code("status", "node1"), 0);
-    daemon.await_log("0 groups in place of 1");
+    daemon.await_log("0 groups instead of 1");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn with_anything_wrong_nothing_changes() {
     let open = world.dir.key("open", b'k');
     fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
     let wrong = [
-        (world.conf(&keys, &format!("{denies_all} groups {{")), "this section is never closed"),
+        (world.conf(&keys, &format!("{denies_all} groups {{")), "unclosed section"),
         (world.conf(&auth_keys(&open, "sha256", "sha256"), &denies_all), "chmod 0600"),
         (world.conf(&format!("{keys} old_key_file = \"/nowhere\";"), &denies_all), "/nowhere"),
         (
@@ -128,7 +128,7 @@ fn with_anything_wrong_nothing_changes() {
         daemon.await_log(words);
         assert_eq!(agent.code("status", "node1"), 0, "{words}");
     }
-    let count = || daemon.log().matches("nothing is changed").count();
+    let count = || daemon.log().matches("nothing has changed").count();
     until("each was refused", LIMIT, || count() == 4);
 }
 
@@ -142,11 +142,11 @@ fn what_needs_a_restart_is_named_and_left() {
     let weak = auth_keys(&key, "none", "none");
     let elsewhere = world.conf(&format!("{weak} port = \"1300\";"), &group(GUEST_V4));
     daemon.reload(&world.dir, &elsewhere);
-    daemon.await_log("a restart is needed to change where tcp listens: nothing is changed");
+    daemon.await_log("changing where tcp listens needs a restart: nothing has changed");
     let weak = Agent { hash: "none", auth: "none", ..world.agent(&key) };
     assert_eq!(weak.code("status", "node1"), 1, "keys go with what listens");
     daemon.reload(&world.dir, &denies_all.replace("node.xml\"", "other.xml\""));
-    daemon.await_log("until the daemon is restarted: the settings of the backend");
+    daemon.await_log("until the daemon is restarted: backend settings");
     let denied = world.agent(&key).run("status", "node1");
     assert_eq!(denied.code, 3, "with the new groups");
     daemon.await_log("status \"node1\": permission denied");
@@ -169,7 +169,7 @@ fn listeners_of_one_kind_have_their_own_keys_and_groups() {
         world.uri,
     );
     let daemon = world.daemon(&conf);
-    daemon.await_log("no group is for the listener tcp");
+    daemon.await_log("no group applies to listener tcp");
     // Ours take the port from an option that the harness does not know.
     let ask = |port: &str, key: &Path| {
         let mut command = world.pair.guest.command(&world.programs.virt);

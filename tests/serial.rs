@@ -321,6 +321,6 @@ fn a_serial_listener_needs_no_key_and_says_what_it_cannot_have() {
     let keys = format!("{missing} path = \"/nowhere/at/all\"; key_file = \"/nowhere/key\";");
     let daemon = Daemon::ours_unready(&dir, &namespace, &conf("serial", &keys, &[uri], ""), &["-w"]);
     daemon.await_ready();
-    daemon.await_log("there is no folder /nowhere/at/all");
+    daemon.await_log("directory /nowhere/at/all does not exist");
     assert!(!daemon.log().contains("key"), "{}", daemon.log());
 }

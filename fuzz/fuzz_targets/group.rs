@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fence_virt::fence::{Operation, PowerState, Request, Target, Uuid, Verdict};
 use fence_virt::routing::{
-    ClientId, LocalVm, MembershipChange, Names, OnBehalf, Peer, Router, RouterAction, Rules, Unknown,
+    ClientId, LocalVm, Membership, Names, OnBehalf, Peer, Router, RouterAction, Rules, Unknown,
 };
 use fence_virt::wire::cluster::{ClusterMessage, MESSAGE_LEN, NodeId, RequestNumber};
 use libfuzzer_sys::fuzz_target;
@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut router = Router::new(rules, 1, RequestNumber(0));
     router.joined(me, start);
     let peers: Vec<Peer> = [1, 2, 3].map(|node| Peer { node: NodeId(node), pid: node }).into();
-    router.changed(&MembershipChange { members: peers.clone(), left: Vec::new(), joined: peers }, start);
+    router.changed(&Membership { members: peers.clone(), left: Vec::new(), joined: peers }, start);
     router.votes(true, &[1, 2, 3].map(NodeId), start);
     let vm = LocalVm {
         name: "a".to_owned(),

@@ -1,24 +1,25 @@
-//! A connection: whatever comes, in pieces of any size, only the key's proof authenticates.
+//! Input of a daemon's session, in pieces of any size: only a proof of the key authenticates.
 #![no_main]
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use fence_virt::auth::{HashKind, Key};
-use fence_virt::session::{Event, Policy, ServerSession};
+use fence_virt::session::{Policy, ServerSession, SessionEvent};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let [step, bytes @ ..] = bytes else { return };
     let now = Instant::now();
-    // The weakest hash lets requests through; the proof is what is tried for.
-    let policy = Policy { hash: HashKind::None, auth: HashKind::Sha256, key: Key::new(vec![1; 64]), old_key: None };
+    // Hash none accepts all requests, so that the fuzzer reaches the proof.
+    let policy =
+        Policy { hash: HashKind::None, auth: HashKind::Sha256, key: Key::new(vec![1; 64]), old_key: None };
     let mut session = ServerSession::accepted(Arc::new(policy), [7; 32], now);
     for mut piece in bytes.chunks(usize::from(*step).max(1)) {
         loop {
             match session.receive(&mut piece) {
-                Ok(Some(Event::Authenticated(_))) => panic!("authenticated without the key"),
-                Ok(Some(Event::Requested(_))) => {}
+                Ok(Some(SessionEvent::Authenticated(_))) => panic!("authenticated without the key"),
+                Ok(Some(SessionEvent::Requested(_))) => {}
                 Ok(None) => break,
                 Err(misconduct) => {
                     let _ = misconduct.to_string();

@@ -1,60 +1,17 @@
 use std::fmt;
-use std::hint::black_box;
 
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
+use subtle::ConstantTimeEq;
 
-/// Room for a digest on the wire, in bytes: a SHA-512 fills it, the shorter
-/// ones stand left-aligned with zeros behind them.
+use crate::fence::HashKind;
+
+/// Size of a digest on the wire, in bytes: SHA-512 fills it, shorter digests
+/// are left-aligned and padded with zeros.
 pub const DIGEST_LEN: usize = 64;
 
-/// Which hash function signs a request or answers a challenge. The order is
-/// the order of strength, the numbers are those of the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum HashKind {
-    /// No signature, no challenge.
-    None = 0,
-    /// SHA-1, 20 bytes.
-    Sha1 = 1,
-    /// SHA-256, 32 bytes.
-    Sha256 = 2,
-    /// SHA-512, 64 bytes.
-    Sha512 = 3,
-}
-
-impl HashKind {
-    /// All of them, weakest first.
-    pub const ALL: [HashKind; 4] = [HashKind::None, HashKind::Sha1, HashKind::Sha256, HashKind::Sha512];
-
-    /// The kind with this number on the wire.
-    pub fn from_wire(number: u8) -> Option<HashKind> {
-        HashKind::ALL.get(usize::from(number)).copied()
-    }
-
-    /// The number on the wire.
-    pub fn to_wire(self) -> u8 {
-        self as u8
-    }
-
-    /// The kind of this name in a configuration or on a command line.
-    pub fn from_name(name: &str) -> Option<HashKind> {
-        HashKind::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name))
-    }
-
-    /// Its name in a configuration or on a command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            HashKind::None => "none",
-            HashKind::Sha1 => "sha1",
-            HashKind::Sha256 => "sha256",
-            HashKind::Sha512 => "sha512",
-        }
-    }
-}
-
-/// The hash functions after they have taken in a key: its bytes are hashed
-/// once, however many messages are signed. As secret as the key.
+/// Hash states that have absorbed the key, so that it is hashed once for all
+/// messages. As secret as the key.
 pub(super) struct Keyed {
     sha1: Sha1,
     sha256: Sha256,
@@ -70,7 +27,7 @@ impl Keyed {
         }
     }
 
-    /// H(key ‖ message); all zero for [`HashKind::None`].
+    /// Returns H(key ‖ message); all zero for [`HashKind::None`].
     pub(super) fn digest(&self, kind: HashKind, message: &[u8]) -> Digest {
         let mut out = [0; DIGEST_LEN];
         match kind {
@@ -87,28 +44,20 @@ fn finish<D: sha2::Digest + Clone>(keyed: &D, message: &[u8]) -> sha2::digest::O
     keyed.clone().chain_update(message).finalize()
 }
 
-impl fmt::Display for HashKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// A digest as it stands on the wire. It has no `Debug` that shows it: an
-/// expected digest in a log is an answer given away.
+/// Digest on the wire. `Debug` hides the bytes: an expected digest in a log
+/// would give the answer to a challenge away.
 #[derive(Clone, Copy)]
 pub struct Digest([u8; DIGEST_LEN]);
 
 impl Digest {
-    /// The bytes to send.
+    /// Bytes to send.
     pub fn as_bytes(&self) -> &[u8; DIGEST_LEN] {
         &self.0
     }
 
-    /// Whether these bytes are this digest, all 64 of them, in a time that
-    /// does not depend on where they differ.
+    /// Returns true if all 64 bytes are equal; runs in constant time.
     pub fn matches(&self, received: &[u8; DIGEST_LEN]) -> bool {
-        let difference = self.0.iter().zip(received).fold(0, |acc, (a, b)| black_box(acc | (a ^ b)));
-        black_box(difference) == 0
+        self.0.ct_eq(received).into()
     }
 }
 
@@ -144,19 +93,9 @@ mod tests {
         assert!(digest.matches(&bytes));
         for i in 0..DIGEST_LEN {
             bytes[i] ^= 0x40;
-            assert!(!digest.matches(&bytes), "byte {i} counts");
+            assert!(!digest.matches(&bytes), "byte {i} is compared");
             bytes[i] ^= 0x40;
         }
-    }
-
-    #[test]
-    fn names_and_numbers() {
-        for kind in HashKind::ALL {
-            assert_eq!(HashKind::from_name(&kind.name().to_uppercase()), Some(kind));
-            assert_eq!(HashKind::from_wire(kind.to_wire()), Some(kind));
-        }
-        assert_eq!(HashKind::from_wire(4), None);
-        assert!(HashKind::None < HashKind::Sha1 && HashKind::Sha256 < HashKind::Sha512);
     }
 
     #[test]

@@ -6,20 +6,20 @@ use sha2::Sha256;
 
 use super::challenge::{NONCE_LEN, TAG_LEN};
 use super::hash::{Digest, Keyed};
-use super::{Challenge, ChallengeRefusal, HashKind};
+use super::{Challenge, ChallengeRefusal};
+use crate::fence::HashKind;
 use crate::wire::{Binding, PacketHead};
 
-/// Bytes of a key file that count; the rest of a longer file is not read (as the C suite does).
+/// Maximum length of a key, in bytes; the rest of a longer file is not read, as in the C suite.
 pub const KEY_MAX: usize = 4096;
 
-/// The key that a daemon and its clients share, as the hash functions that
-/// have taken it in. Wiped when dropped.
+/// Key shared by a daemon and its clients, kept as hash states that have absorbed it. Wiped when dropped.
 pub struct Key {
     length: usize,
     secret: Box<Secret>,
 }
 
-/// What stands for the key's bytes. Boxed, so that it stays in one place.
+/// Hash states of a key. Boxed, so that no move leaves a copy in memory.
 struct Secret {
     keyed: Keyed,
     tagging: Hmac<Sha256>,
@@ -27,7 +27,6 @@ struct Secret {
 
 impl Secret {
     fn new(key: &[u8]) -> Secret {
-        // HMAC takes keys of any length, so the error of its constructor does not occur.
         let tagging = <Hmac<Sha256> as Mac>::new_from_slice(key)
             .unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
         Secret { keyed: Keyed::new(key), tagging }
@@ -35,8 +34,8 @@ impl Secret {
 }
 
 impl Key {
-    /// Takes the content of a key file; only its first [`KEY_MAX`] bytes
-    /// count. An empty key serves where neither hash nor auth is asked for.
+    /// Makes a key of the content of a key file, of which only the first
+    /// [`KEY_MAX`] bytes count. An empty key is for hash none and auth none.
     pub fn new(mut bytes: Vec<u8>) -> Key {
         let key = &bytes[..bytes.len().min(KEY_MAX)];
         let key = Key { length: key.len(), secret: Box::new(Secret::new(key)) };
@@ -44,20 +43,20 @@ impl Key {
         key
     }
 
-    /// Its length in bytes.
+    /// Length in bytes.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether there is no key at all.
+    /// True for the empty key.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// Whether the answer to a challenge could be continued into a signed
-    /// request with a key of this length: the padding of key ‖ challenge must
-    /// end inside the 112 bytes of a request before its hash field. True for
-    /// lengths that leave 16 to 55 modulo 64.
+    /// True if, with a key of this length, the answer to a challenge could be
+    /// extended into a signed request: the padding of key ‖ challenge ends
+    /// inside the 112 bytes of a request before its hash field. This holds for
+    /// lengths of 16 to 55 modulo 64.
     pub fn allows_extension(&self) -> bool {
         (16..=55).contains(&(self.length % 64))
     }
@@ -67,11 +66,11 @@ impl Key {
         self.secret.keyed.digest(kind, bytes)
     }
 
-    /// Answers a challenge of the other side.
+    /// Answers the peer's challenge.
     ///
     /// # Errors
     ///
-    /// [`ChallengeRefusal`] if the answer could be put to a use that its asker should not have.
+    /// [`ChallengeRefusal`] if the peer could abuse the answer.
     pub fn answer(&self, kind: HashKind, challenge: &Challenge) -> Result<Digest, ChallengeRefusal> {
         if self.issued(challenge) {
             return Err(ChallengeRefusal::Reflected);
@@ -82,16 +81,16 @@ impl Key {
         Ok(self.expected(kind, challenge))
     }
 
-    /// Answers a daemon's challenge, as a client that has seen the daemon's
-    /// own answer does. `bindings` are the client's requests ([`Packet::binding`]),
-    /// one of which the daemon has to mean.
+    /// Answers a daemon's challenge, after the daemon has proven itself.
+    /// `bindings` are the client's requests ([`Packet::binding`]); the challenge
+    /// must be for one of them.
     ///
     /// # Errors
     ///
     /// [`ChallengeRefusal::OtherRequest`] if a daemon of ours issued it for
-    /// another request; C daemons do not say for which. And
-    /// [`ChallengeRefusal::RequestHead`]: no daemon of ours issues such a
-    /// challenge, and a C daemon one in 20 million.
+    /// another request (C daemons bind their challenges to none);
+    /// [`ChallengeRefusal::RequestHead`], which no daemon of ours causes, and
+    /// a C daemon with one challenge in 20 million.
     ///
     /// [`Packet::binding`]: crate::wire::Packet::binding
     pub fn prove(
@@ -111,20 +110,19 @@ impl Key {
         }
     }
 
-    /// Whether a daemon of ours with this key issued a challenge.
+    /// True if a daemon of ours issued this challenge with this key.
     pub fn issued(&self, challenge: &Challenge) -> bool {
         let (nonce, tags) = challenge.split_at(NONCE_LEN);
         self.tag(nonce).verify_truncated_left(&tags[..TAG_LEN]).is_ok()
     }
 
-    /// The answer that the other side owes to a challenge of ours.
+    /// Returns the answer that the peer has to give to our challenge.
     pub fn expected(&self, kind: HashKind, challenge: &Challenge) -> Digest {
         self.sign(kind, challenge)
     }
 
-    /// Makes a challenge from 32 fresh random bytes, for the request with this
-    /// binding. Its first bit is set, so that it never reads as the head of a
-    /// request: a peer with the same guard as ours always answers it.
+    /// Makes a challenge of 32 fresh random bytes, for the request with this binding. The first bit is
+    /// set, so that it never reads as the head of a request, which the peer might refuse to answer.
     pub fn issue(&self, mut nonce: [u8; NONCE_LEN], binding: &Binding) -> Challenge {
         nonce[0] |= 0x80;
         let tag = self.tag(&nonce).finalize().into_bytes();
@@ -145,7 +143,7 @@ impl Key {
     }
 }
 
-/// Overwrites a secret; `black_box` keeps the stores from being left out as dead.
+/// Overwrites a secret; `black_box` keeps the compiler from removing the stores.
 fn wipe(secret: &mut [u8]) {
     secret.fill(0);
     black_box(secret);
@@ -153,7 +151,7 @@ fn wipe(secret: &mut [u8]) {
 
 impl Drop for Key {
     fn drop(&mut self) {
-        // The hash functions have no wipe: those of an empty key take their place in memory.
+        // The hash states cannot be wiped: overwrite them with those of an empty key.
         *self.secret = Secret::new(&[]);
         black_box(&self.secret);
     }
@@ -193,7 +191,7 @@ mod tests {
         let issued = key.issue([0; 32], &BINDING);
         assert_eq!(key.answer(HashKind::Sha256, &issued).unwrap_err(), ChallengeRefusal::Reflected);
         let other = Key::new(vec![1; 64]);
-        assert!(other.answer(HashKind::Sha256, &issued).is_ok(), "opaque to others");
+        assert!(other.answer(HashKind::Sha256, &issued).is_ok(), "opaque without the key");
     }
 
     #[test]
@@ -214,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_answers_what_daemons_issue_but_no_request() {
+    fn a_client_answers_challenges_of_daemons_but_no_request() {
         let key = key();
         let prove =
             |challenge: &Challenge| key.prove(HashKind::Sha256, challenge, &[[0; 77], BINDING]).map(|_| ());
@@ -226,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_answers_no_challenge_that_was_issued_for_another_request() {
+    fn a_client_answers_no_challenge_issued_for_another_request() {
         let key = key();
         let issued = key.issue([1; 32], &BINDING);
         for at in 0..BINDING_LEN {
@@ -240,7 +238,7 @@ mod tests {
             altered[at] ^= 1;
             assert!(key.prove(HashKind::Sha256, &altered, &[BINDING]).is_err(), "byte {at}");
             let refusal = key.answer(HashKind::Sha256, &altered).unwrap_err();
-            assert_eq!(refusal, ChallengeRefusal::Reflected, "and a daemon knows its own by the first half");
+            assert_eq!(refusal, ChallengeRefusal::Reflected, "a daemon recognises its own by the first half");
         }
     }
 

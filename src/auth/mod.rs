@@ -4,7 +4,9 @@
 mod challenge;
 mod hash;
 mod key;
+mod signature;
 
+pub use crate::fence::HashKind;
 pub use challenge::{CHALLENGE_LEN, Challenge, ChallengeRefusal};
-pub use hash::{DIGEST_LEN, Digest, HashKind};
+pub use hash::{DIGEST_LEN, Digest};
 pub use key::{KEY_MAX, Key};

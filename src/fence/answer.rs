@@ -2,24 +2,23 @@ use std::fmt;
 
 use super::Operation;
 
-/// The verdict on a request. The numbers are those of the wire, and also the
-/// exit codes of the agents.
+/// Verdict on a request. The numbers go over the wire and are the agents' exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Verdict {
-    /// Done and verified; for status: the VM runs.
+    /// Done and verified; for status: the VM is running.
     Success = 0,
     /// Not done, or not verified.
     Failure = 1,
     /// Status only: the VM is off.
     Off = 2,
-    /// The groups do not let this requester do this.
+    /// No group permits this requester to do this.
     Denied = 3,
 }
 
 impl Verdict {
-    /// The verdict with this byte on the wire, if it can be one on `operation`:
-    /// only status knows "off", and a host list is never just "success".
+    /// Decodes a verdict; none if the byte cannot answer `operation`: only
+    /// status knows "off", and a host list is never just "success".
     pub fn from_wire(byte: u8, operation: Operation) -> Option<Verdict> {
         match byte {
             0 if operation != Operation::HostList => Some(Verdict::Success),
@@ -30,7 +29,7 @@ impl Verdict {
         }
     }
 
-    /// The byte on the wire.
+    /// Byte on the wire.
     pub fn to_wire(self) -> u8 {
         self as u8
     }
@@ -47,32 +46,32 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Whether a VM counts as running.
+/// Power state of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PowerState {
     /// Anything but off: running, blocked, paused, crashed, suspended, unknown.
     Running,
-    /// libvirt says SHUTOFF.
+    /// SHUTOFF in libvirt.
     Off,
 }
 
 /// One VM of a host list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostEntry {
-    /// libvirt's name of the VM.
+    /// Name in libvirt.
     pub name: String,
-    /// Its UUID, in the usual 36 characters.
+    /// UUID, as 36 characters.
     pub uuid: String,
-    /// Whether it runs.
+    /// Power state.
     pub state: PowerState,
 }
 
-/// What a request is answered with.
+/// Answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// One byte.
     Verdict(Verdict),
-    /// The list of VMs.
+    /// List of VMs.
     HostList(Vec<HostEntry>),
 }
 
@@ -96,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_verdict_is_taken_only_where_it_can_be_one() {
+    fn a_verdict_is_accepted_only_where_it_can_answer() {
         for operation in Operation::ALL {
             for byte in 0..=u8::MAX {
                 let Some(verdict) = Verdict::from_wire(byte, operation) else {

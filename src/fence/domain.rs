@@ -1,16 +1,16 @@
 use std::fmt;
 
-/// The UUID of a VM, as libvirt gives it.
+/// UUID of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Uuid(u128);
 
 impl Uuid {
-    /// From its 16 bytes, in the order in which they are written.
+    /// Makes a UUID of its 16 bytes, in the order in which they are written.
     pub fn from_bytes(bytes: [u8; 16]) -> Uuid {
         Uuid(u128::from_be_bytes(bytes))
     }
 
-    /// From text: 32 hexadecimal digits of either case, hyphens anywhere among them, as libvirt takes it.
+    /// Parses a UUID as virUUIDParse does: 32 hexadecimal digits of either case, hyphens anywhere.
     pub fn parse(text: &str) -> Option<Uuid> {
         let mut value = 0;
         let mut digits = 0;
@@ -25,17 +25,19 @@ impl Uuid {
 impl fmt::Display for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let v = self.0;
-        let (a, b, c, d) = (v >> 96, v >> 80 & 0xffff, v >> 64 & 0xffff, v >> 48 & 0xffff);
-        write!(f, "{a:08x}-{b:04x}-{c:04x}-{d:04x}-{:012x}", v & 0xffff_ffff_ffff)
+        let group = |shift: u32| v >> shift & 0xffff;
+        let head = v >> 96;
+        let tail = v & 0xffff_ffff_ffff;
+        write!(f, "{head:08x}-{:04x}-{:04x}-{:04x}-{tail:012x}", group(80), group(64), group(48))
     }
 }
 
-/// A VM as libvirt knows it.
+/// VM as libvirt knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Domain {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its UUID.
+    /// UUID.
     pub uuid: Uuid,
 }
 

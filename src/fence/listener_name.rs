@@ -1,8 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// What a listener is called: its kind, or its kind and the label of its
-/// section, as in `tcp:cluster-b`.
+/// Name of a listener: its kind, or its kind and the label of its section, as in `tcp:cluster-b`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ListenerName {
     kind: &'static str,
@@ -10,21 +9,21 @@ pub struct ListenerName {
 }
 
 impl ListenerName {
-    /// The longest label, in bytes.
+    /// Maximum length of a label, in bytes.
     pub const LABEL_MAX: usize = 64;
 
-    /// The listener of this kind whose section has this label, or none.
+    /// Makes the name of a listener of this kind, with the label of its section.
     pub fn new(kind: &'static str, label: Option<&str>) -> ListenerName {
         let text = label.map_or(Arc::from(kind), |label| format!("{kind}:{label}").into());
         ListenerName { kind, text }
     }
 
-    /// The kind: multicast, tcp, vsock or serial.
+    /// Kind: multicast, tcp, vsock or serial.
     pub fn kind(&self) -> &'static str {
         self.kind
     }
 
-    /// The label of its section.
+    /// Label of the section.
     pub fn label(&self) -> Option<&str> {
         self.text.get(self.kind.len() + 1..)
     }
@@ -34,11 +33,10 @@ impl ListenerName {
         &self.text
     }
 
-    /// Whether a text can be a label: letters, digits, `-`, `_` and `.`, at
-    /// most [`ListenerName::LABEL_MAX`] of them.
+    /// Returns true for a valid label: 1 to [`ListenerName::LABEL_MAX`] letters, digits, `-`, `_` and `.`.
     pub fn is_label(text: &str) -> bool {
-        let is_meant = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        (1..=ListenerName::LABEL_MAX).contains(&text.len()) && text.bytes().all(is_meant)
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        (1..=ListenerName::LABEL_MAX).contains(&text.len()) && text.bytes().all(is_allowed)
     }
 }
 
@@ -53,8 +51,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kind_and_label_are_told_apart() {
-        let (plain, named) = (ListenerName::new("tcp", None), ListenerName::new("tcp", Some("cluster-b")));
+    fn kind_and_label_are_distinguished() {
+        let plain = ListenerName::new("tcp", None);
+        let named = ListenerName::new("tcp", Some("cluster-b"));
         assert_eq!((plain.kind(), plain.label(), plain.as_str()), ("tcp", None, "tcp"));
         assert_eq!(
             (named.kind(), named.label(), named.as_str()),
@@ -64,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_have_no_blanks_and_no_separators() {
+    fn a_label_has_no_blanks_and_no_separators() {
         for label in ["a", "cluster-b", "B_2.x", &"x".repeat(64)] {
             assert!(ListenerName::is_label(label), "{label}");
         }

@@ -1,14 +1,16 @@
-//! The vocabulary of fencing: what is asked, of whom, by whom, and what is answered.
+//! Vocabulary of fencing: operations, targets, requesters and answers.
 #![forbid(unsafe_code)]
 
 mod answer;
 mod domain;
+mod hash_kind;
 mod listener_name;
 mod operation;
 mod request;
 
 pub use answer::{Answer, HostEntry, PowerState, Verdict};
 pub use domain::{Domain, Uuid};
+pub use hash_kind::HashKind;
 pub use listener_name::ListenerName;
 pub use operation::Operation;
 pub use request::{Identity, NAME_MAX, NameError, Request, Source, Target};

@@ -1,27 +1,27 @@
 use std::fmt;
 
-/// What a client asks for. The numbers are those of the wire.
+/// Operation that a client requests. The numbers are those of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Operation {
     /// Does nothing; daemons answer failure.
     Null = 0,
-    /// Power the VM off and verify that it is off.
+    /// Powers the VM off and verifies that it is off.
     Off = 1,
-    /// Power the VM off, verify that it is off, and start it again.
+    /// Powers the VM off, verifies that it is off, and starts it again.
     Reboot = 2,
-    /// Start the VM.
+    /// Starts the VM.
     On = 3,
-    /// Is the VM running?
+    /// Power state of the VM.
     Status = 4,
-    /// Is the fencing device, that is the daemon and its backend, working? Agents call it `monitor`.
+    /// Health of the fencing device (the daemon and its backend); `monitor` in the agents.
     Devstatus = 5,
-    /// Which VMs are there, and do they run? Agents call it `list`.
+    /// List of all VMs with their power states; `list` in the agents.
     HostList = 6,
 }
 
 impl Operation {
-    /// Every operation that a daemon carries out.
+    /// All operations that a daemon carries out.
     pub const ALL: [Operation; 7] = [
         Operation::Null,
         Operation::Off,
@@ -32,23 +32,23 @@ impl Operation {
         Operation::HostList,
     ];
 
-    /// The operation with this number on the wire. 7 (metadata) and 8
-    /// (validate-all) are matters of the agents and never sent.
+    /// Decodes an operation. 7 (metadata) and 8 (validate-all) exist only
+    /// inside the agents and are never sent.
     pub fn from_wire(number: u8) -> Option<Operation> {
         Operation::ALL.get(usize::from(number)).copied()
     }
 
-    /// The number on the wire.
+    /// Number on the wire.
     pub fn to_wire(self) -> u8 {
         self as u8
     }
 
-    /// Whether it changes the power state of a VM.
+    /// True if it changes the power state of a VM.
     pub fn is_power(self) -> bool {
         matches!(self, Operation::Off | Operation::Reboot | Operation::On)
     }
 
-    /// Whether it concerns one VM, so that groups are asked about that VM.
+    /// True if it has one VM as its target, so that the groups decide about that VM.
     pub fn names_a_domain(self) -> bool {
         self.is_power() || self == Operation::Status
     }

@@ -4,29 +4,29 @@ use std::sync::Arc;
 
 use super::{Domain, Operation, Uuid};
 
-/// The longest name or UUID of a VM that the wire carries, in bytes: 64 less the closing NUL.
+/// Maximum length of a VM's name or UUID on the wire, in bytes: 64 less the closing NUL.
 pub const NAME_MAX: usize = 63;
 
-/// The VM that a request is about, as the client wrote it: a name or a UUID.
+/// VM that a request is about, as the client wrote it: a name or a UUID.
 /// At most [`NAME_MAX`] bytes, no NUL; empty where the operation needs no VM.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Target(String);
 
-/// Why some bytes are no name of a VM.
+/// Reason why bytes are not a valid VM name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameError {
-    /// More than [`NAME_MAX`] bytes.
+    /// Longer than [`NAME_MAX`] bytes.
     TooLong,
-    /// Not UTF-8, as the names of libvirt are, or with a control character.
+    /// Not UTF-8 (libvirt's names are), or with a control character.
     NotText,
 }
 
 impl Target {
-    /// Takes a name or UUID.
+    /// Validates a name or UUID.
     ///
     /// # Errors
     ///
-    /// [`NameError`] if no VM can be called so.
+    /// [`NameError`] if no VM can have this name.
     pub fn new(name: &[u8]) -> Result<Target, NameError> {
         if name.len() > NAME_MAX {
             return Err(NameError::TooLong);
@@ -38,7 +38,7 @@ impl Target {
         Ok(Target(text.to_owned()))
     }
 
-    /// The name or UUID as it was sent.
+    /// Name or UUID as the client sent it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -47,25 +47,25 @@ impl Target {
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            NameError::TooLong => write!(f, "its VM name is longer than {NAME_MAX} bytes"),
-            NameError::NotText => f.write_str("its VM name is not printable UTF-8 text"),
+            NameError::TooLong => write!(f, "the VM name is longer than {NAME_MAX} bytes"),
+            NameError::NotText => f.write_str("the VM name is not printable UTF-8 text"),
         }
     }
 }
 
-/// Who asks, as far as the transport proves it.
+/// Requester, as far as the transport proves it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// The peer of a TCP connection, or the address that a multicast call-back reached.
+    /// Peer of a TCP connection, or the address that a multicast call-back reached.
     Ip(IpAddr),
-    /// The context id of a vsock peer: 3 and more are VMs, 2 the host, 1 the machine itself (vsock(7)).
+    /// Context id of a vsock peer: 3 and more are VMs, 2 the host, 1 the machine itself (vsock(7)).
     Cid(u32),
-    /// A VM that libvirt says has the serial line or channel on which the request came.
+    /// VM that owns the serial line or channel of the request, according to libvirt.
     Domain(Arc<Domain>),
 }
 
 impl Source {
-    /// From a peer's address; an IPv4 address inside an IPv6 one is unwrapped.
+    /// Makes a source of a peer's address; an IPv4-mapped IPv6 address becomes IPv4.
     pub fn ip(address: IpAddr) -> Source {
         Source::Ip(address.to_canonical())
     }
@@ -81,45 +81,45 @@ impl fmt::Display for Source {
     }
 }
 
-/// What makes a request the same as another: operation, number and VM, the
-/// VM without regard to case.
+/// Identity of a request, equal for duplicates: operation, sequence number
+/// and target, the target without regard to case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
     operation: Operation,
     seqno: u32,
     name: String,
-    asker: Option<Uuid>,
+    requester: Option<Uuid>,
 }
 
 impl Identity {
-    /// What is asked.
+    /// Operation.
     pub fn operation(&self) -> Operation {
         self.operation
     }
 
-    /// The same only if this VM asks: on lines, where no request comes a
-    /// second time by another way, two VMs may well choose the same number.
-    pub fn asked_by(self, asker: Uuid) -> Identity {
-        Identity { asker: Some(asker), ..self }
+    /// Makes the identity specific to this VM. On lines a request never comes
+    /// twice by different ways, but two VMs may choose the same number.
+    pub fn requested_by(self, requester: Uuid) -> Identity {
+        Identity { requester: Some(requester), ..self }
     }
 }
 
-/// A request as the rest of the daemon sees it.
+/// Request, independent of its transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// What is asked.
+    /// Operation.
     pub operation: Operation,
-    /// Of which VM.
+    /// Target VM.
     pub target: Target,
-    /// The client's number for it.
+    /// Sequence number, chosen by the client.
     pub seqno: u32,
 }
 
 impl Request {
-    /// What makes it the same as another.
+    /// Identity for the detection of duplicates.
     pub fn identity(&self) -> Identity {
         let name = self.target.as_str().to_lowercase();
-        Identity { operation: self.operation, seqno: self.seqno, name, asker: None }
+        Identity { operation: self.operation, seqno: self.seqno, name, requester: None }
     }
 }
 
@@ -143,9 +143,10 @@ mod tests {
         };
         assert_eq!(request(b"Node", 1), request(b"nODE", 1));
         assert_ne!(request(b"node", 1), request(b"node", 2));
-        let (a, b) = (Uuid::from_bytes([1; 16]), Uuid::from_bytes([2; 16]));
-        assert_ne!(request(b"node", 1).asked_by(a), request(b"node", 1).asked_by(b));
-        assert_eq!(request(b"node", 1).asked_by(a), request(b"nODE", 1).asked_by(a));
+        let a = Uuid::from_bytes([1; 16]);
+        let b = Uuid::from_bytes([2; 16]);
+        assert_ne!(request(b"node", 1).requested_by(a), request(b"node", 1).requested_by(b));
+        assert_eq!(request(b"node", 1).requested_by(a), request(b"nODE", 1).requested_by(a));
     }
 
     #[test]

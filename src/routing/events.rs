@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::remote_queue::RemoteRequest;
 use super::router::Router;
-use super::vocabulary::{MembershipChange, Names, Outgoing, Peer, RouterAction};
+use super::vocabulary::{Membership, Names, Outgoing, Peer, RouterAction};
 use crate::wire::cluster::{ClusterMessage, NodeId};
 
 impl Router {
@@ -32,7 +32,7 @@ impl Router {
     }
 
     /// Reports a change of the group.
-    pub fn changed(&mut self, change: &MembershipChange, now: Instant) {
+    pub fn changed(&mut self, change: &Membership, now: Instant) {
         let Some(me) = self.view.members.me() else { return };
         self.view.change(change, now);
         self.abandon(|peer| change.left.iter().any(|(left, _)| *left == peer));

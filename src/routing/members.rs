@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::copy_record::Presence;
 use super::ids::Sequence;
 use super::limits::{PROBE_LIMIT, TELL_LIMIT, TOLD_LIMIT};
-use super::vocabulary::{Departure, MembershipChange, Peer};
+use super::vocabulary::{Departure, Membership, Peer};
 use crate::wire::cluster::{NodeId, RequestNumber};
 
 /// Time in which an extended peer says hello.
@@ -162,7 +162,7 @@ impl MemberTable {
     }
 
     /// Applies a change of the group; returns the nodes that left it, each with what that says about its VMs.
-    pub(super) fn change(&mut self, change: &MembershipChange, now: Instant) -> Vec<(NodeId, Presence)> {
+    pub(super) fn change(&mut self, change: &Membership, now: Instant) -> Vec<(NodeId, Presence)> {
         let mut departed = Vec::new();
         for (peer, how) in &change.left {
             let Some(member) = self.members.get_mut(&peer.node) else { continue };

@@ -8,7 +8,7 @@ use super::ids::Sequence;
 use super::inventory::LocalInventory;
 use super::members::MemberTable;
 use super::rules::Rules;
-use super::vocabulary::{MembershipChange, Names, Peer};
+use super::vocabulary::{Membership, Names, Peer};
 use crate::fence::{Domain, HostEntry, PowerState, Uuid};
 use crate::wire::cluster::{Advertisement, NodeId};
 
@@ -80,7 +80,7 @@ impl ClusterView {
         std::mem::replace(&mut self.has_undelivered, has_undelivered)
     }
 
-    pub(super) fn change(&mut self, change: &MembershipChange, now: Instant) {
+    pub(super) fn change(&mut self, change: &Membership, now: Instant) {
         for (node, presence) in self.members.change(change, now) {
             self.directory.depart(node, presence);
         }

@@ -26,7 +26,7 @@ pub enum Departure {
 
 /// A change of the group's membership.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MembershipChange {
+pub struct Membership {
     /// All members after the change.
     pub members: Vec<Peer>,
     /// Members that left.

@@ -1,13 +1,12 @@
-use super::client::Breach;
-use super::gather::Gather;
+use super::fixed_buf::FixedBuf;
+use super::protocol_error::ProtocolError;
 use crate::fence::{Answer, HostEntry, Operation, Verdict};
 use crate::wire::{LIST_BEGIN, RECORD_LEN, Record, decode_record};
 
-/// The longest host list that a client takes: 64 Ki VMs, 8.5 MB of records.
+/// Maximum VMs in a host list that a client accepts: 64 Ki, 8.5 MB of records.
 pub const LIST_MAX: usize = 1 << 16;
 
-/// Reads a verdict, or a host list up to its record of zeros. What follows
-/// the list says nothing.
+/// Reader of a verdict, or of a host list up to its record of zeros. The byte after the list means nothing.
 #[derive(Debug)]
 pub(super) struct AnswerReader {
     operation: Operation,
@@ -19,12 +18,12 @@ impl AnswerReader {
         AnswerReader { operation, list: None }
     }
 
-    /// Whether a list has begun.
+    /// True once a list has begun.
     pub(super) fn is_listing(&self) -> bool {
         self.list.is_some()
     }
 
-    pub(super) fn take(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, Breach> {
+    pub(super) fn take(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, ProtocolError> {
         if let Some(list) = &mut self.list {
             return Ok(list.take(input)?.map(Answer::HostList));
         }
@@ -33,29 +32,29 @@ impl AnswerReader {
         if byte == LIST_BEGIN && self.operation == Operation::HostList {
             return Ok(self.list.insert(ListReader::default()).take(input)?.map(Answer::HostList));
         }
-        let verdict = Verdict::from_wire(byte, self.operation).ok_or(Breach::Answer(byte))?;
+        let verdict = Verdict::from_wire(byte, self.operation).ok_or(ProtocolError::Answer(byte))?;
         Ok(Some(Answer::Verdict(verdict)))
     }
 }
 
-/// Reads the records of a host list, up to the one of zeros.
+/// Reader of the records of a host list, up to the one of zeros.
 #[derive(Debug, Default)]
 pub(super) struct ListReader {
-    record: Gather<RECORD_LEN>,
+    record: FixedBuf<RECORD_LEN>,
     entries: Vec<HostEntry>,
 }
 
 impl ListReader {
-    pub(super) fn take(&mut self, input: &mut &[u8]) -> Result<Option<Vec<HostEntry>>, Breach> {
+    pub(super) fn take(&mut self, input: &mut &[u8]) -> Result<Option<Vec<HostEntry>>, ProtocolError> {
         loop {
             let Some(bytes) = self.record.take(input) else { return Ok(None) };
             match decode_record(bytes) {
-                Record::Entry(_) if self.entries.len() == LIST_MAX => return Err(Breach::Endless),
+                Record::Entry(_) if self.entries.len() == LIST_MAX => return Err(ProtocolError::Endless),
                 Record::Entry(entry) => self.entries.push(entry),
                 Record::End => return Ok(Some(std::mem::take(&mut self.entries))),
-                Record::Malformed => return Err(Breach::Record),
+                Record::Malformed => return Err(ProtocolError::Record),
             }
-            self.record = Gather::new();
+            self.record = FixedBuf::default();
         }
     }
 }

@@ -1,10 +1,10 @@
 use std::time::Instant;
 
 use super::*;
-use crate::auth::Key;
+use crate::auth::{ChallengeRefusal, Key};
 use crate::fence::{HostEntry, PowerState, Request, Target, Verdict};
-use crate::session::{Checked, WhichKey};
-use crate::session::{Event, ServerSession};
+use crate::session::{CheckedPacket, WhichKey};
+use crate::session::{ServerSession, SessionEvent};
 use crate::wire::{PACKET_LEN, encode_host_list};
 
 fn policy(hash: HashKind, auth: HashKind, letter: u8) -> Arc<Policy> {
@@ -35,14 +35,14 @@ fn list() -> Vec<HostEntry> {
     vec![entry("a", PowerState::Running), entry("b", PowerState::Off)]
 }
 
-/// A client and a daemon of ours, `step` bytes at a time.
+/// Runs a client and a daemon of ours, `step` bytes at a time.
 fn converse(
     operation: Operation,
     ours: &Arc<Policy>,
     theirs: &Arc<Policy>,
     answer: &Answer,
     step: usize,
-) -> Result<Option<Answer>, Breach> {
+) -> Result<Option<Answer>, ProtocolError> {
     let now = Instant::now();
     let mut client = client(operation, ours);
     let mut server = ServerSession::accepted(theirs.clone(), [3; 32], now);
@@ -54,10 +54,10 @@ fn converse(
         moved |= !input.is_empty();
         loop {
             match server.receive(&mut input) {
-                Ok(Some(Event::Authenticated(_))) => server.answer(answer, now),
-                Ok(Some(Event::Requested(_))) => {}
+                Ok(Some(SessionEvent::Authenticated(_))) => server.answer(answer, now),
+                Ok(Some(SessionEvent::Requested(_))) => {}
                 Ok(None) => break,
-                Err(_) => return Err(Breach::HungUp(client.awaited())),
+                Err(_) => return Err(ProtocolError::HungUp(client.awaited())),
             }
         }
         let piece: Vec<u8> = server.output().iter().copied().take(step).collect();
@@ -90,16 +90,16 @@ fn every_pair_of_hash_and_auth_in_pieces_of_every_size() {
 }
 
 #[test]
-fn another_key_and_another_auth_fail_and_say_what_was_missing() {
+fn another_key_or_auth_fails_with_the_missing_message() {
     let ours = policy(HashKind::Sha256, HashKind::Sha256, b'k');
     let success = Answer::Verdict(Verdict::Success);
     let outcome = |theirs: &Arc<Policy>| converse(Operation::Off, &ours, theirs, &success, 400);
     let key = policy(HashKind::Sha256, HashKind::Sha256, b'w');
-    assert_eq!(outcome(&key), Err(Breach::HungUp(Awaited::Anything)));
+    assert_eq!(outcome(&key), Err(ProtocolError::HungUp(Awaited::Anything)));
     let hash = policy(HashKind::Sha512, HashKind::Sha256, b'k');
-    assert_eq!(outcome(&hash), Err(Breach::HungUp(Awaited::Anything)));
+    assert_eq!(outcome(&hash), Err(ProtocolError::HungUp(Awaited::Anything)));
     let auth = policy(HashKind::Sha256, HashKind::Sha512, b'k');
-    assert_eq!(outcome(&auth), Err(Breach::Proof));
+    assert_eq!(outcome(&auth), Err(ProtocolError::Proof));
 }
 
 #[test]
@@ -112,22 +112,22 @@ fn one_wrong_bit_of_the_daemons_proof_ends_it_before_ours_is_given() {
         let mut reply = both.key.expected(HashKind::Sha256, &challenge).as_bytes().to_vec();
         reply[at] ^= 0x04;
         reply.extend([0xA5; 64]);
-        assert_eq!(client.receive(&mut reply.as_slice()), Err(Breach::Proof), "byte {at}");
+        assert_eq!(client.receive(&mut reply.as_slice()), Err(ProtocolError::Proof), "byte {at}");
         assert!(client.output().is_empty() && !client.is_committed());
     }
 }
 
 #[test]
-fn nothing_that_an_impostor_says_is_an_answer() {
+fn nothing_from_an_impostor_is_an_answer() {
     let both = policy(HashKind::Sha256, HashKind::Sha256, b'k');
     for byte in 0..=u8::MAX {
         let mut client = client(Operation::Off, &both);
         let got = client.receive(&mut [byte; 300].as_slice());
-        assert_eq!(got, Err(Breach::Proof), "{byte}");
+        assert_eq!(got, Err(ProtocolError::Proof), "{byte}");
     }
 }
 
-/// A client that has gone through the challenges, or needs none.
+/// Makes a client behind the challenges.
 fn committed(operation: Operation) -> ClientSession {
     let mut client = client(operation, &policy(HashKind::None, HashKind::None, b'k'));
     assert!(client.is_committed());
@@ -143,7 +143,7 @@ fn only_what_answers_the_request_is_an_answer() {
             let expected = match Verdict::from_wire(byte, operation) {
                 Some(verdict) => Ok(Some(Answer::Verdict(verdict))),
                 None if byte == 253 && operation == Operation::HostList => Ok(None),
-                None => Err(Breach::Answer(byte)),
+                None => Err(ProtocolError::Answer(byte)),
             };
             assert_eq!(got, expected, "{operation} {byte}");
         }
@@ -151,15 +151,15 @@ fn only_what_answers_the_request_is_an_answer() {
 }
 
 #[test]
-fn more_than_one_answer_is_none() {
+fn more_than_one_answer_is_an_error() {
     let mut client = committed(Operation::Off);
-    assert_eq!(client.receive(&mut [0, 0].as_slice()), Err(Breach::Trailing));
+    assert_eq!(client.receive(&mut [0, 0].as_slice()), Err(ProtocolError::Trailing));
 }
 
 #[test]
-fn a_list_counts_only_when_it_is_whole() {
+fn a_list_counts_only_when_it_is_complete() {
     let bytes = encode_host_list(&list());
-    // Without the byte behind the record of zeros, which says nothing.
+    // Without the byte after the record of zeros, which means nothing.
     let whole = bytes.len() - 1;
     for cut in 0..whole {
         let mut client = committed(Operation::HostList);
@@ -171,18 +171,18 @@ fn a_list_counts_only_when_it_is_whole() {
     assert_eq!(client.receive(&mut bytes.as_slice()), Ok(Some(Answer::HostList(list()))));
     let mut bad = bytes.clone();
     bad[1] = 0;
-    assert_eq!(committed(Operation::HostList).receive(&mut bad.as_slice()), Err(Breach::Record));
+    assert_eq!(committed(Operation::HostList).receive(&mut bad.as_slice()), Err(ProtocolError::Record));
 }
 
 #[test]
-fn a_list_without_an_end_is_given_up() {
+fn an_endless_list_is_an_error() {
     let mut client = committed(Operation::HostList);
     assert_eq!(client.receive(&mut [253].as_slice()), Ok(None));
     let record = &encode_host_list(&list())[1..131];
     for _ in 0..crate::session::LIST_MAX {
         assert_eq!(client.receive(&mut &*record), Ok(None));
     }
-    assert_eq!(client.receive(&mut &*record), Err(Breach::Endless));
+    assert_eq!(client.receive(&mut &*record), Err(ProtocolError::Endless));
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_challenge_that_reads_as_a_request_is_not_answered() {
     reply.extend([1; 64]);
     reply[64..68].copy_from_slice(&[1, 2, 4, 0]);
     let got = client.receive(&mut reply.as_slice());
-    assert_eq!(got, Err(Breach::Challenge(ChallengeRefusal::RequestHead)));
+    assert_eq!(got, Err(ProtocolError::Challenge(ChallengeRefusal::RequestHead)));
     assert!(client.output().is_empty(), "nothing was given away");
 }
 
@@ -207,7 +207,7 @@ fn a_daemon_that_answers_another_request_gets_no_proof() {
     let newer = Packet { random: [2; 6], ..older.clone() };
     for (asked, is_ours) in [(&older, true), (&newer, false)] {
         let now = Instant::now();
-        let asked = Checked { packet: asked.clone(), key: WhichKey::Present };
+        let asked = CheckedPacket { packet: asked.clone(), key: WhichKey::Current };
         let mut server = ServerSession::called_back(both.clone(), [3; 32], &asked, now);
         let mut client =
             ClientSession::called_back(both.clone(), Operation::Status, vec![older.binding()], [0x11; 64]);
@@ -220,7 +220,7 @@ fn a_daemon_that_answers_another_request_gets_no_proof() {
                 assert!(client.is_bound() && client.is_committed());
             }
             false => {
-                assert_eq!(got, Err(Breach::Challenge(ChallengeRefusal::OtherRequest)));
+                assert_eq!(got, Err(ProtocolError::Challenge(ChallengeRefusal::OtherRequest)));
                 assert!(client.output().is_empty() && !client.is_committed());
             }
         }
@@ -228,7 +228,7 @@ fn a_daemon_that_answers_another_request_gets_no_proof() {
 }
 
 #[test]
-fn an_answer_before_our_proof_has_left_is_none() {
+fn an_answer_before_our_proof_is_sent_is_an_error() {
     let both = policy(HashKind::Sha256, HashKind::Sha256, b'k');
     let mut client = client(Operation::Off, &both);
     let challenge: Challenge = client.output()[PACKET_LEN..].try_into().unwrap();
@@ -236,5 +236,5 @@ fn an_answer_before_our_proof_has_left_is_none() {
     let mut reply = both.key.expected(HashKind::Sha256, &challenge).as_bytes().to_vec();
     reply.extend([0xC3; 64]);
     reply.push(0);
-    assert_eq!(client.receive(&mut reply.as_slice()), Err(Breach::Early));
+    assert_eq!(client.receive(&mut reply.as_slice()), Err(ProtocolError::Early));
 }

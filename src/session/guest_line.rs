@@ -5,42 +5,39 @@ use super::scanner::Scanner;
 use crate::fence::{Answer, Request};
 use crate::wire::{LINE_REQUEST_LEN, encode_line_answer};
 
-/// Requests of one line that may wait for those before them; no more is read
-/// from it until there is room. (Agents of ours send twelve questions at once.)
+/// Maximum requests of one line that wait for their predecessors; then the line
+/// is not read until there is room. (Our agents send probes of twelve queries.)
 pub const LINE_QUEUE_MAX: usize = 32;
 
-/// So many bytes may be handed over at once.
+/// Maximum bytes per `receive`.
 pub const LINE_READ_MAX: usize = 512;
 
-/// The daemon's side of a serial line or vmchannel, which stays open as long
-/// as its VM runs.
+/// Daemon's side of a serial line or vmchannel, open while its VM runs.
 ///
-/// Responses do not say which request they answer, so they are given in the
-/// order of the requests, and one request is carried out at a time. A guest
-/// that does not read its answers is not read from either: what a line holds
-/// is [`LINE_QUEUE_MAX`] requests, those that one more read may bring, and one
-/// answer.
+/// A response does not identify its request, so requests are carried out one
+/// at a time and answered in order. While a guest does not read its answers,
+/// the daemon does not read its requests. So a line holds at most
+/// [`LINE_QUEUE_MAX`] requests, those of one more read, and one answer.
 #[derive(Debug, Default)]
 pub struct GuestLine {
     scanner: Scanner,
-    /// Requests and when they came.
+    /// Requests with their arrival times.
     queue: VecDeque<(Request, Instant)>,
-    /// One was taken and is not answered yet.
+    /// A request is in flight.
     is_waiting: bool,
     output: Vec<u8>,
-    /// Since when nothing was read though more may have come.
+    /// Start of a pause in reading, during which more may have arrived.
     paused: Option<Instant>,
 }
 
 impl GuestLine {
-    /// Whether there is room for what may be read: else do not read.
+    /// True if there is room for more input; else do not read.
     pub fn wants_input(&self) -> bool {
         self.queue.len() < LINE_QUEUE_MAX
     }
 
-    /// Takes at most [`LINE_READ_MAX`] bytes that were read at `now`. They may
-    /// be older if the line was not read for a while, and count as such until
-    /// `drained` says that nothing more was there.
+    /// Takes at most [`LINE_READ_MAX`] bytes, read at `now`. After a pause they may be older: they
+    /// count as arrived at its start, until `drained` (no more input is pending) is set.
     pub fn receive(&mut self, input: &[u8], drained: bool, now: Instant) {
         let came = self.paused.unwrap_or(now);
         let queue = &mut self.queue;
@@ -52,15 +49,15 @@ impl GuestLine {
         self.note_pause(now);
     }
 
-    /// From here on nothing is read, if there is no room for it.
+    /// Starts a pause if there is no room.
     fn note_pause(&mut self, now: Instant) {
         if !self.wants_input() {
             self.paused.get_or_insert(now);
         }
     }
 
-    /// The next request to carry out, and when it came; none while one is
-    /// being carried out, or the answer to one is not yet on its way.
+    /// Takes the next request, with its arrival time; none while one is in
+    /// flight or its answer is not sent completely.
     pub fn next_request(&mut self) -> Option<(Request, Instant)> {
         if self.is_waiting || !self.output.is_empty() {
             return None;
@@ -73,30 +70,30 @@ impl GuestLine {
         next
     }
 
-    /// The answer to the request that was taken last.
+    /// Queues the answer to the request in flight.
     pub fn answer(&mut self, answer: &Answer) {
         if std::mem::take(&mut self.is_waiting) {
             self.output = encode_line_answer(answer);
         }
     }
 
-    /// The request that was taken last gets no answer: it is another's twin.
+    /// Drops the request in flight without an answer: it is a duplicate.
     pub fn skip(&mut self) {
         self.is_waiting = false;
     }
 
-    /// Forgets the requests that were not taken; gives how many.
+    /// Drops the queued requests; returns their number.
     pub fn clear(&mut self) -> usize {
         self.scanner = Scanner::default();
         std::mem::take(&mut self.queue).len()
     }
 
-    /// What is to be sent.
+    /// Bytes to send.
     pub fn output(&self) -> &[u8] {
         &self.output
     }
 
-    /// The first `count` bytes of the output are on their way.
+    /// Removes the first `count` bytes of the output, which were sent.
     pub fn sent(&mut self, count: usize) {
         self.output.drain(..count.min(self.output.len()));
         if self.output.is_empty() {
@@ -104,17 +101,17 @@ impl GuestLine {
         }
     }
 
-    /// Whether a request is being carried out.
+    /// True while a request is in flight.
     pub fn is_waiting(&self) -> bool {
         self.is_waiting
     }
 
-    /// When a request that is incomplete is given up.
+    /// Deadline of an incomplete request.
     pub fn deadline(&self) -> Option<Instant> {
         self.scanner.deadline()
     }
 
-    /// Gives up a request that is incomplete for too long.
+    /// Drops a request that is still incomplete at its deadline.
     pub fn expire(&mut self, now: Instant) {
         let came = self.paused.unwrap_or(now);
         let queue = &mut self.queue;

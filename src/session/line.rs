@@ -1,93 +1,90 @@
 use super::answer::ListReader;
-use super::client::{Awaited, Breach};
-use super::row::Row;
+use super::protocol_error::{Awaited, ProtocolError};
+use super::sync_probe::SyncProbe;
 use crate::fence::{Answer, HostEntry, Operation, Request, Target, Verdict};
 use crate::wire::{LINE_MAGIC, LINE_RESPONSE_LEN, LIST_BEGIN, encode_line_request};
 
-/// The agent's side of a serial line or vmchannel.
+/// Agent's side of a serial line or vmchannel.
 ///
-/// The line may carry noise (boot messages, a getty, what an agent before us
-/// left behind). A response counts from its magic on; a magic that is followed
-/// by a byte that no daemon sends is noise, and is looked through from its
-/// second byte. A response that answers something else is a failure. The
-/// records of a host list carry no magic: noise among them spoils the list,
-/// which then has no proper end and is a failure.
+/// The line may carry noise (boot messages, a getty, remains of an earlier
+/// agent). A response starts at its magic. A magic followed by a byte that no
+/// daemon sends is noise, and is searched again from its second byte. A
+/// response to another operation is a failure. The records of a host list
+/// have no magic: noise among them makes the list incomplete, a failure.
 ///
-/// A response does not tell which request it answers. Where an agent before us
-/// went without its answer, that answer may still come, and must not be taken
-/// for ours: see [`LineSession::after_silence`].
+/// A response does not identify its request. If an earlier agent gave up, its answer may still come and
+/// must not be taken for ours: see [`LineSession::after_silence`].
 #[derive(Debug)]
 pub struct LineSession {
     operation: Operation,
     output: Vec<u8>,
-    state: State,
-    /// The beginning of a response, [`LINE_RESPONSE_LEN`] bytes at most.
+    state: LineState,
+    /// Start of a response, [`LINE_RESPONSE_LEN`] bytes at most.
     pending: Vec<u8>,
 }
 
-/// What is awaited.
+/// Message that the client waits for.
 #[derive(Debug)]
-enum State {
-    /// The end of a row, behind which the request is sent.
-    Sync(Row, Vec<u8>),
+enum LineState {
+    /// End of a probe; then the request is sent.
+    Sync(SyncProbe, Vec<u8>),
     Response,
     Records(ListReader),
     End(Vec<HostEntry>),
 }
 
 impl LineSession {
-    /// Sends a request and waits for its answer.
+    /// Starts a session that sends a request and waits for its answer.
     pub fn new(request: &Request, flags: u8) -> LineSession {
         let output = encode_line_request(request, flags).to_vec();
         let operation = request.operation;
-        LineSession { operation, output, state: State::Response, pending: Vec::new() }
+        LineSession { operation, output, state: LineState::Response, pending: Vec::new() }
     }
 
-    /// The same on a line on which an older request may still be answered:
-    /// first comes a [`Row`] of questions about `nobody`, and the request when
-    /// it is over.
-    pub fn after_silence(request: &Request, flags: u8, row: Row, nobody: &Target) -> LineSession {
-        let questions = row.requests(nobody, request.seqno.wrapping_add(1));
-        let output = questions.iter().flat_map(|question| encode_line_request(question, 0)).collect();
+    /// Starts a session on a line where the answer to an older request may be
+    /// pending: sends a [`SyncProbe`] about `nobody` first, and the request after it.
+    pub fn after_silence(request: &Request, flags: u8, probe: SyncProbe, nobody: &Target) -> LineSession {
+        let queries = probe.requests(nobody, request.seqno.wrapping_add(1));
+        let output = queries.iter().flat_map(|query| encode_line_request(query, 0)).collect();
         let request_bytes = encode_line_request(request, flags).to_vec();
-        let state = State::Sync(row, request_bytes);
+        let state = LineState::Sync(probe, request_bytes);
         LineSession { operation: request.operation, output, state, pending: Vec::new() }
     }
 
-    /// What is to be sent.
+    /// Bytes to send.
     pub fn output(&self) -> &[u8] {
         &self.output
     }
 
-    /// The first `count` bytes of the output are on their way.
+    /// Removes the first `count` bytes of the output, which were sent.
     pub fn sent(&mut self, count: usize) {
         self.output.drain(..count.min(self.output.len()));
     }
 
-    /// Takes bytes off the front of `input` until the answer is whole.
+    /// Consumes bytes from the front of `input`; returns the answer once it is complete.
     ///
     /// # Errors
     ///
-    /// [`Breach`] if noise spoilt a host list, or something else was answered.
-    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, Breach> {
+    /// [`ProtocolError`] if noise damaged a host list, or the response is to another operation.
+    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, ProtocolError> {
         loop {
-            if matches!(self.state, State::Response) && !self.output.is_empty() {
-                // Nobody can answer what has not been sent: this is older.
+            if matches!(self.state, LineState::Response) && !self.output.is_empty() {
+                // Our request has not been sent yet: this answers an older one.
                 self.pending.clear();
                 *input = &[];
                 return Ok(None);
             }
-            if let State::Records(list) = &mut self.state {
+            if let LineState::Records(list) = &mut self.state {
                 let Some(entries) = list.take(input)? else { return Ok(None) };
-                self.state = State::End(entries);
+                self.state = LineState::End(entries);
             }
             let Some((&byte, rest)) = input.split_first() else { return Ok(None) };
             *input = rest;
             self.pending.push(byte);
-            if let State::End(entries) = &mut self.state {
-                // It follows at once; its verdict says nothing.
+            if let LineState::End(entries) = &mut self.state {
+                // The closing response follows at once; its verdict means nothing.
                 if !LINE_MAGIC.starts_with(&self.pending[..self.pending.len().min(LINE_MAGIC.len())]) {
-                    return Err(Breach::Record);
+                    return Err(ProtocolError::Record);
                 }
                 if self.pending.len() == LINE_RESPONSE_LEN {
                     return Ok(Some(Answer::HostList(std::mem::take(entries))));
@@ -95,30 +92,30 @@ impl LineSession {
                 continue;
             }
             let response = self.response();
-            if let (State::Sync(row, request), Some(byte)) = (&mut self.state, response) {
-                if row.is_over_with(byte) {
+            if let (LineState::Sync(probe, request), Some(byte)) = (&mut self.state, response) {
+                if probe.is_over_after(byte) {
                     self.output.append(request);
-                    self.state = State::Response;
+                    self.state = LineState::Response;
                 }
                 continue;
             }
             match response {
                 Some(LIST_BEGIN) if self.operation == Operation::HostList => {
-                    self.state = State::Records(ListReader::default());
+                    self.state = LineState::Records(ListReader::default());
                 }
-                // What answers something else says that this is not the answer to our request,
-                // nor is what follows: the end of somebody's list reads as a success.
+                // A response to another operation answers an older request. What follows may too:
+                // the end of an older host list reads as a success.
                 Some(byte) => {
                     let verdict = Verdict::from_wire(byte, self.operation);
-                    return verdict.map(|verdict| Some(verdict.into())).ok_or(Breach::Answer(byte));
+                    return verdict.map(|verdict| Some(verdict.into())).ok_or(ProtocolError::Answer(byte));
                 }
                 None => {}
             }
         }
     }
 
-    /// The byte of a response, of those that daemons send; drops from the front
-    /// what cannot be the beginning of one.
+    /// Returns the byte of a complete response, if daemons send it; drops bytes
+    /// from the front that cannot start one.
     fn response(&mut self) -> Option<u8> {
         loop {
             let length = self.pending.len();
@@ -135,17 +132,17 @@ impl LineSession {
         }
     }
 
-    /// Whether the daemon may act once it has what is in the output.
+    /// True if the request is sent or in the output, so that the daemon may act.
     pub fn is_committed(&self) -> bool {
-        !matches!(self.state, State::Sync(..))
+        !matches!(self.state, LineState::Sync(..))
     }
 
-    /// What the daemon owes.
+    /// Message that the daemon has to send next.
     pub fn awaited(&self) -> Awaited {
         match self.state {
-            State::Sync(..) => Awaited::OlderAnswer,
-            State::Response => Awaited::Response,
-            State::Records(_) | State::End(_) => Awaited::List,
+            LineState::Sync(..) => Awaited::OlderAnswer,
+            LineState::Response => Awaited::Response,
+            LineState::Records(_) | LineState::End(_) => Awaited::List,
         }
     }
 }

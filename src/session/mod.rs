@@ -1,20 +1,26 @@
-//! The exchange between a daemon and a client as machines: bytes and
+//! State machines of the exchange between a daemon and a client: bytes and
 //! instants in, bytes and events out. They own neither socket nor clock.
 #![forbid(unsafe_code)]
 
 mod answer;
 mod client;
-mod gather;
+mod fixed_buf;
 mod guest_line;
 mod line;
-mod row;
+mod misconduct;
+mod policy;
+mod protocol_error;
 mod scanner;
 mod server;
+mod sync_probe;
 
 pub use answer::LIST_MAX;
-pub use client::{Awaited, Breach, ClientSession};
+pub use client::ClientSession;
 pub use guest_line::{GuestLine, LINE_QUEUE_MAX, LINE_READ_MAX};
 pub use line::LineSession;
-pub use row::{ROW_LEN, Row};
+pub use misconduct::Misconduct;
+pub use policy::{CheckedPacket, Policy, WhichKey};
+pub use protocol_error::{Awaited, ProtocolError};
 pub use scanner::{STALL_LIMIT, Scanner};
-pub use server::{Checked, Event, HANDSHAKE_LIMIT, Misconduct, Policy, REPLY_LIMIT, ServerSession, WhichKey};
+pub use server::{HANDSHAKE_LIMIT, REPLY_LIMIT, ServerSession, SessionEvent};
+pub use sync_probe::{SYNC_PROBE_LEN, SyncProbe};

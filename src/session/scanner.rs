@@ -3,42 +3,42 @@ use std::time::{Duration, Instant};
 use crate::fence::Request;
 use crate::wire::{LINE_REQUEST_LEN, can_begin_line_request, decode_line_request};
 
-/// How long what began like a request may stay incomplete.
+/// Time after which an incomplete request is dropped.
 pub const STALL_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long a request in which another may begin waits to see whether it does.
-const HOLD: Duration = Duration::from_millis(50);
+/// Time that a request waits if another may begin inside it.
+const OVERLAP_LIMIT: Duration = Duration::from_millis(50);
 
-/// Finds the requests in what comes in on a serial line or a vmchannel.
+/// Finder of requests in the input of a serial line or vmchannel.
 ///
-/// The line may carry noise: boot messages, a getty, half a request of an
-/// agent that was killed. A candidate is what begins with the magic; one that
-/// cannot be a request, or stays incomplete for [`STALL_LIMIT`], is looked
-/// through from its second byte, so that no noise hides a request behind it.
+/// The line may carry noise: boot messages, a getty, half a request of a
+/// killed agent. A candidate begins with the magic. One that cannot be a
+/// request, or stays incomplete for [`STALL_LIMIT`], is searched again from
+/// its second byte, so that no noise hides a request behind it.
 ///
-/// Where half a request is followed by another, the two together may begin with
-/// one that looks whole: if only its last bytes are missing, or the other is a
-/// null, whose first bytes can stand in a name. What was cut off is dropped
-/// then, or the other would be left without its beginning.
+/// Half a request followed by another may together begin with bytes that look
+/// like a complete one: if only the last bytes of the first are missing, or if
+/// the second is a null, whose first bytes are valid in a name. The truncated
+/// request is then dropped, so that the second keeps its beginning.
 #[derive(Debug, Default)]
 pub struct Scanner {
-    /// Empty, or it begins with the candidate.
+    /// Unprocessed input: empty, or it begins with the candidate.
     bytes: Vec<u8>,
-    /// When the candidate's first byte came (at the latest), and when the last byte of all came.
+    /// Arrival of the candidate's first byte (at the latest), and of the last byte.
     times: Option<(Instant, Instant)>,
 }
 
-/// Whether bytes of a candidate are the first ones of another request.
+/// Overlap of a candidate with another request.
 enum Overlap {
     No,
-    /// So far they may be.
+    /// Another request may begin inside it.
     Open,
-    /// They are; it begins here.
+    /// Another request begins here.
     At(usize),
 }
 
 impl Scanner {
-    /// Takes bytes that came at `now`; `found` gets each request that they complete.
+    /// Takes bytes that arrived at `now`; calls `found` for each request that they complete.
     pub fn push(&mut self, input: &[u8], now: Instant, mut found: impl FnMut(Request)) {
         if input.is_empty() {
             return;
@@ -49,13 +49,13 @@ impl Scanner {
         self.settle(&mut found);
     }
 
-    /// When the candidate will have been incomplete for too long.
+    /// Deadline of the candidate.
     pub fn deadline(&self) -> Option<Instant> {
         let (began, latest) = self.times.filter(|_| !self.bytes.is_empty())?;
-        Some(if self.is_held() { latest + HOLD } else { began + STALL_LIMIT })
+        Some(if self.is_held() { latest + OVERLAP_LIMIT } else { began + STALL_LIMIT })
     }
 
-    /// Gives up waiting for what should have come by `now`.
+    /// Drops candidates that are still incomplete at their deadline.
     pub fn expire(&mut self, now: Instant, mut found: impl FnMut(Request)) {
         while self.deadline().is_some_and(|at| now >= at) {
             match self.bytes.first_chunk().and_then(decode_line_request) {
@@ -69,7 +69,7 @@ impl Scanner {
         }
     }
 
-    /// Whether a whole request waits to see whether another begins in it.
+    /// True if a complete request waits because another may begin inside it.
     fn is_held(&self) -> bool {
         self.bytes.len() >= LINE_REQUEST_LEN
     }
@@ -109,14 +109,14 @@ impl Scanner {
         Overlap::No
     }
 
-    /// What is behind came with the last bytes at the latest.
+    /// Drops bytes from the front. The rest counts as arrived with the last bytes.
     fn drop_front(&mut self, count: usize) {
         if count > 0 {
             self.bytes.drain(..count);
             self.times = self.times.map(|(_, latest)| (latest, latest));
         }
         if self.bytes.is_empty() {
-            // There are thousands of lines, most of them silent.
+            // Frees the memory: thousands of lines are open, most of them silent.
             self.bytes = Vec::new();
         }
     }

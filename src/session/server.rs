@@ -1,166 +1,38 @@
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::gather::Gather;
-use crate::auth::{CHALLENGE_LEN, Challenge, ChallengeRefusal, Digest, HashKind, Key};
+use super::fixed_buf::FixedBuf;
+use super::misconduct::Misconduct;
+use super::policy::{CheckedPacket, Policy};
+use crate::auth::{CHALLENGE_LEN, Digest, HashKind};
 use crate::fence::{Answer, Request};
-use crate::wire::{Binding, PACKET_LEN, Packet, PacketError, encode_host_list};
+use crate::wire::{PACKET_LEN, encode_host_list};
 
-/// How long a client may take from the connection to its proof.
+/// Time limit from the connection to the client's proof.
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a client may take to read its answer.
+/// Time limit for the client to read its answer.
 pub const REPLY_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a listener asks of its clients, and what an agent signs with.
-#[derive(Debug)]
-pub struct Policy {
-    /// The weakest signature that is taken; of an agent: the one that it makes.
-    pub hash: HashKind,
-    /// How challenges are answered, both ways; none skips them.
-    pub auth: HashKind,
-    /// The shared key.
-    pub key: Key,
-    /// The key before it, taken too while keys are being changed.
-    pub old_key: Option<Key>,
-}
-
-/// One of the keys of a [`Policy`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhichKey {
-    /// The present one.
-    Present,
-    /// The one before it.
-    Old,
-}
-
-/// A request that is signed well enough.
+/// Event that the listener has to handle.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked {
-    /// The request.
-    pub packet: Packet,
-    /// The key that it is signed with; the present one if it is not signed.
-    pub key: WhichKey,
-}
-
-impl Policy {
-    /// Takes the 176 bytes of a request if they are signed well enough.
-    ///
-    /// # Errors
-    ///
-    /// [`Misconduct`] says what is wrong with them.
-    pub fn check(&self, bytes: &[u8; PACKET_LEN]) -> Result<Checked, Misconduct> {
-        let packet = Packet::decode(bytes).map_err(Misconduct::Packet)?;
-        if packet.hash < self.hash {
-            return Err(Misconduct::WeakHash { sent: packet.hash, wanted: self.hash });
-        }
-        let keys = [(WhichKey::Present, Some(&self.key)), (WhichKey::Old, self.old_key.as_ref())];
-        let signer = keys.into_iter().find(|(_, key)| key.is_some_and(|key| packet.is_signed_by(bytes, key)));
-        match signer {
-            Some((key, _)) => Ok(Checked { packet, key }),
-            None => Err(Misconduct::Signature(packet.hash)),
-        }
-    }
-
-    fn key(&self, which: WhichKey) -> &Key {
-        match (which, &self.old_key) {
-            (WhichKey::Old, Some(key)) => key,
-            _ => &self.key,
-        }
-    }
-
-    /// Answers a challenge with one key, if neither has made it.
-    fn answer_with(&self, which: WhichKey, challenge: &Challenge) -> Result<Digest, ChallengeRefusal> {
-        let other = match which {
-            WhichKey::Present => self.old_key.as_ref(),
-            WhichKey::Old => Some(&self.key),
-        };
-        match other.is_some_and(|key| key.issued(challenge)) {
-            true => Err(ChallengeRefusal::Reflected),
-            false => self.key(which).answer(self.auth, challenge),
-        }
-    }
-}
-
-/// What a client did that ends its session without an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Misconduct {
-    /// No request at all.
-    Packet(PacketError),
-    /// A signature weaker than the listener takes.
-    WeakHash {
-        /// What the client used.
-        sent: HashKind,
-        /// The weakest that is taken.
-        wanted: HashKind,
-    },
-    /// A signature that is not of our key.
-    Signature(HashKind),
-    /// A challenge that is not answered.
-    Challenge(ChallengeRefusal),
-    /// A request of multicast that came by another way.
-    Callback,
-    /// A wrong answer to our challenge.
-    Proof,
-    /// Bytes after all that a client has to say.
-    Trailing,
-    /// It took longer than [`HANDSHAKE_LIMIT`] to prove itself, or than
-    /// [`REPLY_LIMIT`] to read its answer; the words say what was awaited.
-    Late(&'static str),
-    /// It hung up; the words say what was awaited.
-    HungUp(&'static str),
-    /// It hung up after it had proven itself.
-    Impatient,
-}
-
-impl fmt::Display for Misconduct {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Misconduct::Packet(error) => write!(f, "no fence request: {error}"),
-            Misconduct::WeakHash { sent, wanted } => {
-                write!(
-                    f,
-                    "its hash is {sent}, but this listener takes {wanted} or stronger (hash in the configuration, -c of the agent)"
-                )
-            }
-            Misconduct::Signature(hash) => {
-                write!(f, "its {hash} signature does not fit: the key differs, or the request was altered")
-            }
-            Misconduct::Callback => {
-                f.write_str("its request asks for a call-back: it was heard by multicast and sent again here")
-            }
-            Misconduct::Challenge(refusal) => refusal.fmt(f),
-            Misconduct::Proof => {
-                f.write_str("its answer to the challenge is wrong: auth (-C of the agent) or the key differs")
-            }
-            Misconduct::Trailing => f.write_str("it sent more than a request"),
-            Misconduct::Late(awaited) => write!(f, "it took too long: {awaited} did not come"),
-            Misconduct::Impatient => f.write_str("it hung up before it had its answer"),
-            Misconduct::HungUp(awaited) => write!(f, "it hung up: {awaited} did not come"),
-        }
-    }
-}
-
-/// What a listener has to attend to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A signed request is here, its sender not yet proven.
+pub enum SessionEvent {
+    /// Signed request of a client that has not yet proven itself.
     Requested(Request),
-    /// Its sender is proven: carry it out and call [`ServerSession::answer`].
+    /// Request of a proven client: carry it out and call [`ServerSession::answer`].
     Authenticated(Request),
 }
 
 #[derive(Debug)]
-enum State {
-    AwaitRequest(Gather<PACKET_LEN>),
-    AwaitChallenge(Request, Binding, WhichKey, Gather<CHALLENGE_LEN>),
-    AwaitProof(Request, Digest, Gather<CHALLENGE_LEN>),
+enum ServerState {
+    AwaitRequest(FixedBuf<PACKET_LEN>),
+    AwaitChallenge(CheckedPacket, FixedBuf<CHALLENGE_LEN>),
+    AwaitProof { request: Request, expected: Digest, buf: FixedBuf<CHALLENGE_LEN> },
     AwaitAnswer,
     Replying,
 }
 
-/// The daemon's side of one connection.
+/// Daemon's side of one connection.
 ///
 /// ```text
 /// tcp, vsock:  AwaitRequest ─► AwaitChallenge ─► AwaitProof ─► AwaitAnswer ─► Replying
@@ -171,160 +43,158 @@ enum State {
 pub struct ServerSession {
     policy: Arc<Policy>,
     nonce: [u8; 32],
-    state: State,
+    state: ServerState,
     deadline: Option<Instant>,
     output: Vec<u8>,
 }
 
 impl ServerSession {
-    /// A connection that came in at `now` and has yet to bring its request.
-    /// `nonce` is fresh randomness for the challenge.
+    /// Starts a session on a connection accepted at `now`, which the request
+    /// follows. `nonce` is fresh randomness for the challenge.
     pub fn accepted(policy: Arc<Policy>, nonce: [u8; 32], now: Instant) -> ServerSession {
-        ServerSession {
-            policy,
-            nonce,
-            state: State::AwaitRequest(Gather::new()),
-            deadline: Some(now + HANDSHAKE_LIMIT),
-            output: Vec::new(),
-        }
+        ServerSession::new(policy, nonce, ServerState::AwaitRequest(FixedBuf::default()), now)
     }
 
-    /// A call-back for a request that came in a datagram at `now` and was checked.
+    /// Starts a session on a call-back for a request that arrived as a datagram at `now`.
     pub fn called_back(
         policy: Arc<Policy>,
         nonce: [u8; 32],
-        checked: &Checked,
+        checked: &CheckedPacket,
         now: Instant,
     ) -> ServerSession {
-        let Checked { packet, key } = checked;
-        let state = State::AwaitChallenge(packet.request.clone(), packet.binding(), *key, Gather::new());
+        let state = ServerState::AwaitChallenge(checked.clone(), FixedBuf::default());
+        ServerSession::new(policy, nonce, state, now)
+    }
+
+    fn new(policy: Arc<Policy>, nonce: [u8; 32], state: ServerState, now: Instant) -> ServerSession {
         ServerSession { policy, nonce, state, deadline: Some(now + HANDSHAKE_LIMIT), output: Vec::new() }
     }
 
-    /// From now on this policy holds, unless the request has been taken by the other.
-    pub fn adopt(&mut self, policy: &Arc<Policy>) {
-        if matches!(self.state, State::AwaitRequest(_)) {
+    /// Replaces the policy, unless the request has already been accepted under the old one.
+    pub fn set_policy(&mut self, policy: &Arc<Policy>) {
+        if matches!(self.state, ServerState::AwaitRequest(_)) {
             self.policy = policy.clone();
         }
     }
 
-    /// Takes bytes off the front of `input`. Call it again until it gives
-    /// none: more may follow from the same bytes.
+    /// Consumes bytes from the front of `input`. Call it again until it returns
+    /// none: the same bytes may hold more events.
     ///
     /// # Errors
     ///
     /// [`Misconduct`] ends the session: close the connection without an answer.
-    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Event>, Misconduct> {
+    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<SessionEvent>, Misconduct> {
         match &mut self.state {
-            State::AwaitRequest(gather) => {
-                let Some(bytes) = gather.take(input) else { return Ok(None) };
-                let Checked { packet, key } = self.policy.check(bytes)?;
-                if packet.asks_for_callback() {
+            ServerState::AwaitRequest(buf) => {
+                let Some(bytes) = buf.take(input) else { return Ok(None) };
+                let checked = self.policy.check(bytes)?;
+                if checked.packet.asks_for_callback() {
                     return Err(Misconduct::Callback);
                 }
-                let (binding, request) = (packet.binding(), packet.request);
-                self.state = State::AwaitChallenge(request.clone(), binding, key, Gather::new());
-                Ok(Some(Event::Requested(request)))
+                let request = checked.packet.request.clone();
+                self.state = ServerState::AwaitChallenge(checked, FixedBuf::default());
+                Ok(Some(SessionEvent::Requested(request)))
             }
-            State::AwaitChallenge(request, binding, which, gather) => {
+            ServerState::AwaitChallenge(CheckedPacket { packet, key: which }, buf) => {
                 let kind = self.policy.auth;
                 let key = self.policy.key(*which);
-                if kind != HashKind::None {
-                    let Some(challenge) = gather.take(input) else { return Ok(None) };
-                    let answer = self.policy.answer_with(*which, challenge).map_err(Misconduct::Challenge)?;
-                    let own = key.issue(self.nonce, binding);
-                    self.output.extend_from_slice(answer.as_bytes());
-                    self.output.extend_from_slice(&own);
-                    self.state = State::AwaitProof(request.clone(), key.expected(kind, &own), Gather::new());
-                    return self.receive(input);
+                let request = packet.request.clone();
+                if kind == HashKind::None {
+                    return Ok(Some(self.authenticated(request)));
                 }
-                let request = request.clone();
-                Ok(Some(self.authenticated(request)))
+                let Some(challenge) = buf.take(input) else { return Ok(None) };
+                let answer = self.policy.answer_with(*which, challenge).map_err(Misconduct::Challenge)?;
+                let own = key.issue(self.nonce, &packet.binding());
+                self.output.extend_from_slice(answer.as_bytes());
+                self.output.extend_from_slice(&own);
+                let expected = key.expected(kind, &own);
+                self.state = ServerState::AwaitProof { request, expected, buf: FixedBuf::default() };
+                self.receive(input)
             }
-            State::AwaitProof(request, expected, gather) => {
-                let Some(proof) = gather.take(input) else { return Ok(None) };
+            ServerState::AwaitProof { request, expected, buf } => {
+                let Some(proof) = buf.take(input) else { return Ok(None) };
                 if !expected.matches(proof) {
                     return Err(Misconduct::Proof);
                 }
                 let request = request.clone();
                 Ok(Some(self.authenticated(request)))
             }
-            State::AwaitAnswer | State::Replying if input.is_empty() => Ok(None),
-            State::AwaitAnswer | State::Replying => Err(Misconduct::Trailing),
+            ServerState::AwaitAnswer | ServerState::Replying if input.is_empty() => Ok(None),
+            ServerState::AwaitAnswer | ServerState::Replying => Err(Misconduct::Trailing),
         }
     }
 
-    fn authenticated(&mut self, request: Request) -> Event {
-        self.state = State::AwaitAnswer;
+    fn authenticated(&mut self, request: Request) -> SessionEvent {
+        self.state = ServerState::AwaitAnswer;
         self.deadline = None;
-        Event::Authenticated(request)
+        SessionEvent::Authenticated(request)
     }
 
-    /// Queues the answer. Only a session that waits for one takes it.
+    /// Queues the answer; no effect unless the session waits for one.
     pub fn answer(&mut self, answer: &Answer, now: Instant) {
-        if !matches!(self.state, State::AwaitAnswer) {
+        if !matches!(self.state, ServerState::AwaitAnswer) {
             return;
         }
         match answer {
             Answer::Verdict(verdict) => self.output.push(verdict.to_wire()),
             Answer::HostList(entries) => self.output.extend(encode_host_list(entries)),
         }
-        self.state = State::Replying;
+        self.state = ServerState::Replying;
         self.deadline = Some(now + REPLY_LIMIT);
     }
 
-    /// What is to be sent.
+    /// Bytes to send.
     pub fn output(&self) -> &[u8] {
         &self.output
     }
 
-    /// The first `count` bytes of the output are on their way.
+    /// Removes the first `count` bytes of the output, which were sent.
     pub fn sent(&mut self, count: usize) {
         self.output.drain(..count.min(self.output.len()));
     }
 
-    /// Whether all is said: close the connection.
+    /// True once the answer is sent: close the connection.
     pub fn is_done(&self) -> bool {
-        matches!(self.state, State::Replying) && self.output.is_empty()
+        matches!(self.state, ServerState::Replying) && self.output.is_empty()
     }
 
-    /// Whether the client has proven itself.
+    /// True once the client has proven itself.
     pub fn is_authenticated(&self) -> bool {
-        matches!(self.state, State::AwaitAnswer | State::Replying)
+        matches!(self.state, ServerState::AwaitAnswer | ServerState::Replying)
     }
 
-    /// Whether the worker has its request.
+    /// True while the worker has the request.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.state, State::AwaitAnswer)
+        matches!(self.state, ServerState::AwaitAnswer)
     }
 
-    /// When the session ends if nothing comes; none while the worker has it.
+    /// Deadline for the next step of the client; none while the worker has the request.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// What is to be said of a client that let the deadline pass.
-    pub fn lateness(&self) -> Misconduct {
+    /// Misconduct of a client that missed the deadline.
+    pub fn on_timeout(&self) -> Misconduct {
         Misconduct::Late(self.awaited())
     }
 
-    /// What is to be said of a client that hung up now; none if it never said anything.
-    pub fn hang_up(&self) -> Option<Misconduct> {
+    /// Misconduct of a client that hangs up now; none if it never sent anything.
+    pub fn on_hang_up(&self) -> Option<Misconduct> {
         match &self.state {
-            State::AwaitRequest(gather) if gather.is_empty() => None,
-            State::AwaitAnswer | State::Replying => Some(Misconduct::Impatient),
+            ServerState::AwaitRequest(buf) if buf.is_empty() => None,
+            ServerState::AwaitAnswer | ServerState::Replying => Some(Misconduct::Impatient),
             _ => Some(Misconduct::HungUp(self.awaited())),
         }
     }
 
     fn awaited(&self) -> &'static str {
         match self.state {
-            State::AwaitRequest(_) => "its request",
-            State::AwaitChallenge(..) => "its challenge (is auth none at the agent?)",
-            State::AwaitProof(..) => {
-                "its answer to the challenge (is auth, -C of the agent, or the key another there?)"
+            ServerState::AwaitRequest(_) => "its request",
+            ServerState::AwaitChallenge(..) => "its challenge (is the agent's auth none?)",
+            ServerState::AwaitProof { .. } => {
+                "its answer to the challenge (does auth, -C of the agent, or the key differ?)"
             }
-            State::AwaitAnswer | State::Replying => "its reading of the answer",
+            ServerState::AwaitAnswer | ServerState::Replying => "it to read the answer",
         }
     }
 }

@@ -1,6 +1,8 @@
 use super::*;
+use crate::auth::{Challenge, ChallengeRefusal, Key};
 use crate::fence::{Operation, Target, Verdict};
-use crate::wire::FAMILY_IPV4;
+use crate::session::WhichKey;
+use crate::wire::{FAMILY_IPV4, Packet};
 
 const KINDS: [HashKind; 4] = HashKind::ALL;
 
@@ -30,11 +32,11 @@ fn plain(hash: HashKind) -> Packet {
     }
 }
 
-fn checked(hash: HashKind) -> Checked {
-    Checked { packet: plain(hash), key: WhichKey::Present }
+fn checked(hash: HashKind) -> CheckedPacket {
+    CheckedPacket { packet: plain(hash), key: WhichKey::Current }
 }
 
-/// A client on the other side: says what it can, hears what there is.
+/// Client at the other end of a session.
 struct Client {
     auth: HashKind,
     key: Key,
@@ -58,7 +60,7 @@ impl Client {
         }
     }
 
-    /// Takes the daemon's bytes; answers its challenge once both are there.
+    /// Receives the daemon's bytes; answers its challenge once it is complete.
     fn hear(&mut self, session: &mut ServerSession) {
         let bytes = session.output().to_vec();
         session.sent(bytes.len());
@@ -74,8 +76,8 @@ impl Client {
     }
 }
 
-/// Runs a session to its end with at most `step` bytes a turn; gives its events and the client's inbox.
-fn run(hash: HashKind, auth: HashKind, step: usize) -> (Vec<Event>, Vec<u8>) {
+/// Runs a session to its end with at most `step` bytes per turn; returns its events and the client's inbox.
+fn run(hash: HashKind, auth: HashKind, step: usize) -> (Vec<SessionEvent>, Vec<u8>) {
     let now = Instant::now();
     let mut session = ServerSession::accepted(policy(hash, auth), [1; 32], now);
     let mut client = Client::new(hash, auth);
@@ -85,7 +87,7 @@ fn run(hash: HashKind, auth: HashKind, step: usize) -> (Vec<Event>, Vec<u8>) {
         let piece = std::mem::replace(&mut client.outbox, rest);
         let mut input = piece.as_slice();
         while let Some(event) = session.receive(&mut input).unwrap() {
-            if let Event::Authenticated(_) = event {
+            if let SessionEvent::Authenticated(_) = event {
                 session.answer(&Verdict::Success.into(), now);
             }
             events.push(event);
@@ -102,7 +104,8 @@ fn every_pair_of_hash_and_auth_in_pieces_of_every_size() {
         for auth in KINDS {
             for step in (1..=305).step_by(if auth == HashKind::Sha256 { 1 } else { 19 }) {
                 let (events, inbox) = run(hash, auth, step);
-                let expected = vec![Event::Requested(request()), Event::Authenticated(request())];
+                let expected =
+                    vec![SessionEvent::Requested(request()), SessionEvent::Authenticated(request())];
                 assert_eq!(events, expected, "{hash} {auth} {step}");
                 assert_eq!(inbox, [0], "{hash} {auth} {step}");
             }
@@ -127,11 +130,11 @@ fn a_call_back_begins_with_the_challenge() {
         &checked(HashKind::Sha256),
         now,
     );
-    assert_eq!(open.receive(&mut [].as_slice()), Ok(Some(Event::Authenticated(request()))));
+    assert_eq!(open.receive(&mut [].as_slice()), Ok(Some(SessionEvent::Authenticated(request()))));
 }
 
 #[test]
-fn a_weaker_hash_is_refused_and_a_stronger_one_taken() {
+fn a_weaker_hash_is_refused_and_a_stronger_one_accepted() {
     let now = Instant::now();
     for wanted in KINDS {
         for sent in KINDS {
@@ -140,7 +143,7 @@ fn a_weaker_hash_is_refused_and_a_stronger_one_taken() {
             if sent < wanted {
                 assert_eq!(got, Err(Misconduct::WeakHash { sent, wanted }));
             } else {
-                assert_eq!(got, Ok(Some(Event::Requested(request()))));
+                assert_eq!(got, Ok(Some(SessionEvent::Requested(request()))));
             }
         }
     }
@@ -181,7 +184,7 @@ fn a_reflected_challenge_is_not_answered() {
 }
 
 #[test]
-fn a_request_of_multicast_is_not_taken_by_another_way() {
+fn a_multicast_request_is_refused_on_other_transports() {
     let both = policy(HashKind::Sha256, HashKind::Sha256);
     let heard = Packet { address_len: 4, port: 1229, ..plain(HashKind::Sha256) }.encode_signed(&both.key);
     let mut session = ServerSession::accepted(both, [1; 32], Instant::now());
@@ -204,11 +207,11 @@ fn bytes_after_the_proof_are_misconduct() {
 }
 
 #[test]
-fn each_stage_has_its_deadline_and_says_what_it_awaited() {
+fn each_stage_has_its_deadline_and_names_the_missing_message() {
     let now = Instant::now();
     let both = policy(HashKind::Sha256, HashKind::Sha256);
     let mut session = ServerSession::accepted(both.clone(), [1; 32], now);
-    let late = |session: &ServerSession| session.lateness().to_string();
+    let late = |session: &ServerSession| session.on_timeout().to_string();
     assert_eq!(session.deadline(), Some(now + HANDSHAKE_LIMIT));
     assert!(late(&session).contains("its request"));
     session.receive(&mut packet(HashKind::Sha256).as_slice()).unwrap();
@@ -238,19 +241,19 @@ fn no_answer_before_the_proof() {
     assert!(session.output().is_empty());
 }
 
-/// Two keys, and a client that has one of them.
+/// Makes a policy with two keys, and a client with one of them.
 fn changing(hash: HashKind, letter: u8) -> (Arc<Policy>, Client) {
-    let (key, old_key) = (Key::new(vec![3; 4096]), Some(Key::new(vec![2; 4096])));
-    let policy = Arc::new(Policy { hash, auth: HashKind::Sha256, key, old_key });
+    let auth = HashKind::Sha256;
+    let old_key = Some(Key::new(vec![2; 4096]));
+    let policy = Arc::new(Policy { hash, auth, key: Key::new(vec![3; 4096]), old_key });
     let key = Key::new(vec![letter; 4096]);
     let mut outbox = plain(hash).encode_signed(&key).to_vec();
     outbox.extend([0xEE; CHALLENGE_LEN]);
-    let (auth, inbox, proven) = (HashKind::Sha256, Vec::new(), false);
-    (policy, Client { auth, key, outbox, inbox, proven })
+    (policy, Client { auth, key, outbox, inbox: Vec::new(), proven: false })
 }
 
 #[test]
-fn while_keys_are_changed_either_is_served_with_itself() {
+fn during_a_key_change_each_client_is_served_with_its_own_key() {
     for (letter, is_known) in [(3, true), (2, true), (1, false)] {
         let (policy, mut client) = changing(HashKind::Sha256, letter);
         let mut session = ServerSession::accepted(policy, [1; 32], Instant::now());
@@ -290,7 +293,7 @@ fn a_proof_counts_only_with_the_key_that_signed_the_request() {
 }
 
 #[test]
-fn while_keys_are_changed_no_challenge_of_ours_is_answered_with_either() {
+fn during_a_key_change_no_challenge_of_ours_is_answered_with_either_key() {
     for letter in [2, 3] {
         for own in [2, 3] {
             let (policy, client) = changing(HashKind::Sha256, letter);
@@ -298,7 +301,7 @@ fn while_keys_are_changed_no_challenge_of_ours_is_answered_with_either() {
             let mut input = client.outbox[..PACKET_LEN].to_vec();
             input.extend(Key::new(vec![own; 4096]).issue([7; 32], &plain(HashKind::Sha256).binding()));
             let mut input = input.as_slice();
-            assert!(matches!(session.receive(&mut input), Ok(Some(Event::Requested(_)))));
+            assert!(matches!(session.receive(&mut input), Ok(Some(SessionEvent::Requested(_)))));
             let refused = Err(Misconduct::Challenge(ChallengeRefusal::Reflected));
             assert_eq!(session.receive(&mut input), refused, "{letter} {own}");
         }
@@ -306,18 +309,19 @@ fn while_keys_are_changed_no_challenge_of_ours_is_answered_with_either() {
 }
 
 #[test]
-fn a_request_that_is_not_there_yet_is_judged_by_the_policy_of_the_moment() {
-    let (old, new) = (policy(HashKind::None, HashKind::None), policy(HashKind::Sha256, HashKind::Sha256));
+fn an_incomplete_request_is_checked_by_the_latest_policy() {
+    let old = policy(HashKind::None, HashKind::None);
+    let new = policy(HashKind::Sha256, HashKind::Sha256);
     let unsigned = packet(HashKind::None);
     let mut session = ServerSession::accepted(old.clone(), [1; 32], Instant::now());
     session.receive(&mut &unsigned[..100]).unwrap();
-    session.adopt(&new);
+    session.set_policy(&new);
     let refused = session.receive(&mut &unsigned[100..]);
     assert!(matches!(refused, Err(Misconduct::WeakHash { .. })), "{refused:?}");
-    // One that was taken ends as it began.
+    // An accepted request keeps the policy that accepted it.
     let mut session = ServerSession::accepted(old, [1; 32], Instant::now());
     let mut input = unsigned.as_slice();
-    assert!(matches!(session.receive(&mut input), Ok(Some(Event::Requested(_)))));
-    session.adopt(&new);
-    assert!(matches!(session.receive(&mut input), Ok(Some(Event::Authenticated(_)))));
+    assert!(matches!(session.receive(&mut input), Ok(Some(SessionEvent::Requested(_)))));
+    session.set_policy(&new);
+    assert!(matches!(session.receive(&mut input), Ok(Some(SessionEvent::Authenticated(_)))));
 }

@@ -1,8 +1,8 @@
-//! The operating system, as far as the standard library and nix do not reach:
-//! the only place with unsafe code. It knows nothing of fencing.
+//! System calls and C libraries that the standard library and nix do not
+//! cover: the only place with unsafe code. Independent of fencing.
 #![allow(unsafe_code)]
 
-pub mod lock;
+pub mod file_lock;
 pub mod multicast_sender;
 pub mod mutex;
 mod option;
@@ -10,7 +10,7 @@ pub mod poll;
 pub mod syslog;
 pub mod tty;
 pub mod vsock;
-pub mod within;
+pub mod with_timeout;
 
 #[cfg(feature = "daemon")]
 pub mod clock;

@@ -1,4 +1,4 @@
-/// Reads fixed fields off the front of a buffer whose length is known to the type.
+/// Reader of fixed-size fields from the front of a buffer.
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
 }
@@ -8,7 +8,7 @@ impl<'a> Cursor<'a> {
         Cursor { rest: bytes }
     }
 
-    /// The next `N` bytes; zeros past the end, which the callers' array types exclude.
+    /// Takes the next `N` bytes; zeros past the end, which the callers' array types exclude.
     pub(super) fn take<const N: usize>(&mut self) -> [u8; N] {
         debug_assert!(self.rest.len() >= N);
         let mut out = [0; N];

@@ -3,15 +3,15 @@ use crate::fence::{HostEntry, NAME_MAX, PowerState};
 /// Size of a record of a host list, in bytes: name 64, UUID 64, state 1, pad 1.
 pub const RECORD_LEN: usize = 130;
 
-/// The byte that announces a host list, where a verdict would stand.
+/// Byte that announces a host list, sent instead of a verdict.
 pub const LIST_BEGIN: u8 = 253;
 
 const STATE_RUNNING: u8 = 1;
 const STATE_OFF: u8 = 5;
 
-/// The answer to a host list request: the byte 253, a record a VM, a record
-/// of zeros, and a last byte 0. States are virDomainState numbers, of which
-/// only 1 (running) and 5 (off) are sent: clients print all but 1 as off.
+/// Encodes the answer to a host list request: byte 253, one record for each
+/// VM, a record of zeros, and a last byte 0. States are virDomainState numbers,
+/// of which only 1 (running) and 5 (off) are sent: clients print all but 1 as off.
 pub fn encode_host_list(entries: &[HostEntry]) -> Vec<u8> {
     let mut out = Vec::with_capacity(2 + (entries.len() + 1) * RECORD_LEN);
     out.push(LIST_BEGIN);
@@ -30,20 +30,20 @@ pub fn encode_host_list(entries: &[HostEntry]) -> Vec<u8> {
     out
 }
 
-/// Puts text into a NUL-padded field, cut between characters where it is too long.
+/// Puts text into a NUL-padded field; text that is too long is cut between characters.
 fn put_text(field: &mut [u8], text: &str) {
     let end = (0..=NAME_MAX.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
     field[..end].copy_from_slice(&text.as_bytes()[..end]);
 }
 
-/// What 130 bytes of a host list say.
+/// Decoded record of a host list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// A VM.
+    /// VM.
     Entry(HostEntry),
-    /// All zero: the list ends.
+    /// All zero: end of the list.
     End,
-    /// A name that is empty or not closed: these bytes are no record.
+    /// Invalid: a name or UUID that is empty or has no closing NUL.
     Malformed,
 }
 
@@ -60,8 +60,8 @@ pub fn decode_record(bytes: &[u8; RECORD_LEN]) -> Record {
     Record::Entry(HostEntry { name, uuid, state })
 }
 
-/// Text up to its NUL, which has to be there. What stands behind it does not
-/// count: C daemons leave stray bytes.
+/// Returns the text up to its NUL, which is required. Bytes after it are
+/// ignored: C daemons leave stray ones.
 fn text(field: &[u8]) -> Option<String> {
     let end = field.iter().position(|&byte| byte == 0).filter(|&end| end > 0)?;
     Some(String::from_utf8_lossy(&field[..end]).into_owned())
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn records_stand_where_clients_read_them() {
+    fn records_are_where_clients_read_them() {
         let entry = |name: &str, state| HostEntry { name: name.into(), uuid: "u-1".into(), state };
         let bytes = encode_host_list(&[entry("vm1", PowerState::Running), entry("vm2", PowerState::Off)]);
         assert_eq!(bytes.len(), 1 + 3 * RECORD_LEN + 1);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_encoded_is_decoded() {
+    fn records_survive_a_round_trip() {
         let entry = |state| HostEntry { name: "vm é".into(), uuid: "u-1".into(), state };
         for state in [PowerState::Running, PowerState::Off] {
             let bytes = encode_host_list(&[entry(state)]);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_without_a_closing_nul_are_no_record() {
+    fn fields_without_a_closing_nul_are_malformed() {
         let mut record = [b'a'; RECORD_LEN];
         assert_eq!(decode_record(&record), Record::Malformed);
         record[63] = 0;

@@ -5,16 +5,16 @@ use super::hostlist::encode_host_list;
 /// Size of a request on a serial line or a vmchannel, in bytes.
 pub const LINE_REQUEST_LEN: usize = 74;
 
-/// Size of a response there, in bytes: the magic and a verdict, or the byte
-/// that announces a host list.
+/// Size of a response on a serial line or a vmchannel, in bytes: the magic, and
+/// a verdict or the byte that announces a host list.
 pub const LINE_RESPONSE_LEN: usize = 5;
 
-/// What requests and responses there begin with: 0x61626261, little-endian.
+/// Magic at the start of requests and responses: 0x61626261, little-endian.
 pub const LINE_MAGIC: [u8; 4] = *b"abba";
 
-/// Encodes a request for a serial line or a vmchannel: magic 4, operation 1,
-/// flags 1 (bit 0: the name is a UUID), name 64, number 4. It is not signed:
-/// the socket on the host names the VM that asks.
+/// Encodes a request for a serial line or a vmchannel. Fields in bytes: magic 4,
+/// operation 1, flags 1 (bit 0: the name is a UUID), name 64, sequence number 4.
+/// It is not signed: the socket on the host identifies the requesting VM.
 pub fn encode_line_request(request: &Request, flags: u8) -> [u8; LINE_REQUEST_LEN] {
     let mut out = [0; LINE_REQUEST_LEN];
     let name = request.target.as_str().as_bytes();
@@ -26,15 +26,14 @@ pub fn encode_line_request(request: &Request, flags: u8) -> [u8; LINE_REQUEST_LE
     out
 }
 
-/// Where the name stands; its last byte is always NUL.
+/// Position of the name; its last byte is always NUL.
 const NAME: std::ops::Range<usize> = 6..70;
 
-/// The highest value of the flags.
+/// Maximum value of the flags.
 const FLAGS_MAX: u8 = 1;
 
-/// Whether a request can begin with these bytes, at most [`LINE_REQUEST_LEN`]
-/// of which are looked at: the magic, an operation that is sent, known flags,
-/// a name without control characters that is padded with NUL.
+/// Returns true if a request can begin with these bytes (at most [`LINE_REQUEST_LEN`] are checked): the
+/// magic, a valid operation, known flags, a name without control characters, padded with NUL.
 pub fn can_begin_line_request(bytes: &[u8]) -> bool {
     let mut name_is_over = false;
     bytes.iter().take(NAME.end).enumerate().all(|(at, &byte)| match at {
@@ -49,8 +48,8 @@ pub fn can_begin_line_request(bytes: &[u8]) -> bool {
     })
 }
 
-/// Decodes a request of a serial line or a vmchannel; none if these bytes are
-/// no request. The flags are not needed: names and UUIDs both find a VM.
+/// Decodes a request of a serial line or a vmchannel; none if it is malformed.
+/// The flags are ignored: names and UUIDs both find a VM.
 pub fn decode_line_request(bytes: &[u8; LINE_REQUEST_LEN]) -> Option<Request> {
     if !can_begin_line_request(bytes) {
         return None;
@@ -62,9 +61,8 @@ pub fn decode_line_request(bytes: &[u8; LINE_REQUEST_LEN]) -> Option<Request> {
     Some(Request { operation, target, seqno })
 }
 
-/// Encodes an answer for a serial line or a vmchannel: the magic and the
-/// verdict; or the magic and 253, the records of a host list and one of
-/// zeros, the magic and 0.
+/// Encodes an answer for a serial line or a vmchannel: the magic and the verdict; or the magic and 253,
+/// the records of a host list and one of zeros, the magic and 0.
 pub fn encode_line_answer(answer: &Answer) -> Vec<u8> {
     let mut out = LINE_MAGIC.to_vec();
     match answer {
@@ -87,7 +85,7 @@ mod tests {
     use crate::fence::{HostEntry, PowerState, Verdict};
 
     #[test]
-    fn fields_stand_where_daemons_read_them() {
+    fn fields_are_where_daemons_read_them() {
         let target = Target::new(b"node1").unwrap();
         let request = Request { operation: Operation::Status, target, seqno: 0x000b_b56c };
         let bytes = encode_line_request(&request, 1);
@@ -95,12 +93,13 @@ mod tests {
         assert!(bytes[12..70].iter().all(|&byte| byte == 0));
         assert_eq!(&bytes[70..], &[0x6c, 0xb5, 0x0b, 0x00]);
     }
+
     fn request(operation: Operation, name: &[u8], seqno: u32) -> Request {
         Request { operation, target: Target::new(name).unwrap(), seqno }
     }
 
     #[test]
-    fn requests_are_read_as_they_are_written() {
+    fn requests_survive_a_round_trip() {
         for operation in Operation::ALL {
             for name in [&b""[..], b"node1", "kn\u{f6}del two".as_bytes(), &[b'x'; 63]] {
                 for flags in [0, 1] {
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_known_by_its_first_wrong_byte() {
+    fn a_malformed_request_is_recognised_by_its_first_wrong_byte() {
         let good = encode_line_request(&request(Operation::Off, b"node1", 1), 0);
         for (at, byte) in [(0, b'b'), (3, b'b'), (4, 7), (4, b'a'), (5, 2), (7, b'\n'), (13, b'x'), (69, 1)] {
             let mut bad = good;
@@ -129,7 +128,7 @@ mod tests {
         let mut garbled = good;
         garbled[6] = 0xff;
         assert!(can_begin_line_request(&garbled));
-        assert_eq!(decode_line_request(&garbled), None, "no UTF-8");
+        assert_eq!(decode_line_request(&garbled), None, "not UTF-8");
     }
 
     #[test]

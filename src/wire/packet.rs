@@ -2,140 +2,70 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::cursor::Cursor;
-use crate::auth::{HashKind, Key};
-use crate::fence::{NameError, Operation, Request, Target};
+use super::packet_head::{BINDING_LEN, Binding, PacketError, PacketHead};
+use crate::fence::{HashKind, NameError, Operation, Request, Target};
 
 /// Size of a fence request on multicast, tcp and vsock, in bytes.
 pub const PACKET_LEN: usize = 176;
 
-const HASH_AT: usize = 112;
+/// Offset of the digest in a request, in bytes.
+pub(crate) const DIGEST_AT: usize = 112;
 
 /// `family` of an IPv4 call-back: Linux's AF_INET.
 pub const FAMILY_IPV4: u32 = 2;
 /// `family` of an IPv6 call-back: Linux's AF_INET6.
 pub const FAMILY_IPV6: u32 = 10;
 
-/// Size of what tells requests apart, in bytes: operation 1, name 64, port 2, salt 6, number 4.
-pub const BINDING_LEN: usize = 77;
-
-/// What tells a request from every other; see [`Packet::binding`].
-pub type Binding = [u8; BINDING_LEN];
-
-/// The first four bytes of a fence request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PacketHead {
-    operation: u8,
-    hash: u8,
-    address_len: u8,
-    flags: u8,
-}
-
-impl PacketHead {
-    /// Whether bytes begin like a fence request that some daemon might take.
-    /// No daemon of ours takes a request outside this set, and no challenge
-    /// inside it is answered.
-    pub fn is_plausible(bytes: &[u8]) -> bool {
-        matches!(bytes, [operation, hash, address_len, flags, ..]
-            if PacketHead { operation: *operation, hash: *hash, address_len: *address_len, flags: *flags }
-                .check().is_ok())
-    }
-
-    fn check(self) -> Result<(), PacketError> {
-        if self.operation > 8 {
-            return Err(PacketError::Operation(self.operation));
-        }
-        if self.hash > 3 {
-            return Err(PacketError::Hash(self.hash));
-        }
-        if !matches!(self.address_len, 0 | 4 | 16) {
-            return Err(PacketError::AddressLength(self.address_len));
-        }
-        if self.flags > 1 {
-            return Err(PacketError::Flags(self.flags));
-        }
-        Ok(())
-    }
-}
-
-/// Why 176 bytes are no fence request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PacketError {
-    /// An operation that no daemon carries out.
-    Operation(u8),
-    /// An unknown hash type.
-    Hash(u8),
-    /// An address length that is not 0, 4 or 16.
-    AddressLength(u8),
-    /// Flags other than bit 0.
-    Flags(u8),
-    /// No closing NUL, or no text.
-    Name(NameError),
-}
-
-impl fmt::Display for PacketError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PacketError::Operation(number) => write!(f, "it asks for the unknown operation {number}"),
-            PacketError::Hash(number) => write!(f, "it claims the unknown hash type {number}"),
-            PacketError::AddressLength(length) => write!(f, "its address has the impossible length {length}"),
-            PacketError::Flags(flags) => write!(f, "it has the unknown flags {flags:#04x}"),
-            PacketError::Name(error) => error.fmt(f),
-        }
-    }
-}
-
-/// Why no call-back can go where a multicast request asks for it.
+/// Reason why the call-back address of a multicast request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallbackError {
-    /// Family and address length do not belong together.
+    /// Family and address length that do not match.
     Family,
     /// Port 0.
     Port,
-    /// An unspecified, multicast or broadcast address.
+    /// Unspecified, multicast or broadcast address.
     Address(IpAddr),
 }
 
 impl fmt::Display for CallbackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CallbackError::Family => {
-                f.write_str("the family and length of its call-back address do not agree")
-            }
+            CallbackError::Family => f.write_str("family and length of the call-back address do not match"),
             CallbackError::Port => f.write_str("it asks for a call-back to port 0"),
             CallbackError::Address(address) => write!(f, "it asks for a call-back to {address}"),
         }
     }
 }
 
-/// A fence request of multicast, tcp and vsock.
+/// Fence request of multicast, tcp and vsock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
-    /// What is asked of which VM.
+    /// Operation, target and sequence number.
     pub request: Request,
-    /// How it is signed.
+    /// Hash of the signature.
     pub hash: HashKind,
     /// Length of the call-back address: 0, 4 or 16 bytes.
     pub address_len: u8,
     /// Bit 0: the name is a UUID. Daemons ignore it.
     pub flags: u8,
-    /// The call-back address, network order, left-aligned.
+    /// Call-back address, network order, left-aligned.
     pub address: [u8; 28],
-    /// The TCP port of the call-back.
+    /// TCP port of the call-back.
     pub port: u16,
-    /// Salt.
+    /// Random salt.
     pub random: [u8; 6],
     /// [`FAMILY_IPV4`] or [`FAMILY_IPV6`] on multicast.
     pub family: u32,
-    /// The signature, over all 64 bytes.
+    /// Signature; a shorter digest is padded with zeros.
     pub digest: [u8; 64],
 }
 
 impl Packet {
-    /// Decodes a request. The signature is not looked at: see [`Packet::is_signed_by`].
+    /// Decodes a request. The signature is not checked: see [`Packet::is_signed_by`].
     ///
     /// # Errors
     ///
-    /// [`PacketError`] names the field that no client would send.
+    /// [`PacketError`] with the first invalid field.
     pub fn decode(bytes: &[u8; PACKET_LEN]) -> Result<Packet, PacketError> {
         let mut cursor = Cursor::new(bytes);
         let [operation, hash, address_len, flags] = cursor.take();
@@ -156,7 +86,7 @@ impl Packet {
         Ok(Packet { request, hash, address_len, flags, address, port, random, family, digest })
     }
 
-    /// Encodes the request with its digest as it is.
+    /// Encodes the request, with `digest` as it is.
     pub fn encode(&self) -> [u8; PACKET_LEN] {
         let mut out = [0; PACKET_LEN];
         let name = self.request.target.as_str().as_bytes();
@@ -170,21 +100,12 @@ impl Packet {
         out[98..104].copy_from_slice(&self.random);
         out[104..108].copy_from_slice(&self.request.seqno.to_le_bytes());
         out[108..112].copy_from_slice(&self.family.to_le_bytes());
-        out[HASH_AT..].copy_from_slice(&self.digest);
+        out[DIGEST_AT..].copy_from_slice(&self.digest);
         out
     }
 
-    /// Encodes the request and signs it as its `hash` says.
-    pub fn encode_signed(&self, key: &Key) -> [u8; PACKET_LEN] {
-        let mut out = self.encode();
-        out[HASH_AT..].fill(0);
-        let digest = key.sign(self.hash, &out);
-        out[HASH_AT..].copy_from_slice(digest.as_bytes());
-        out
-    }
-
-    /// What tells this request from every other. The datagrams that a client
-    /// sends from its addresses are one request, and have the same.
+    /// Fields that distinguish this request from all others. The datagrams
+    /// that a client sends from its addresses are one request with one binding.
     pub fn binding(&self) -> Binding {
         let bytes = self.encode();
         let mut out = [0; BINDING_LEN];
@@ -194,30 +115,18 @@ impl Packet {
         out
     }
 
-    /// Whether the request asks for a call-back, as by multicast. No other
-    /// transport takes such a one: it may have been heard by anybody.
+    /// True if the request asks for a call-back, as on multicast. No other
+    /// transport accepts such a request: anybody may have received it.
     pub fn asks_for_callback(&self) -> bool {
         self.address_len != 0
     }
 
-    /// Whether the request as it came in, `bytes`, bears the signature of
-    /// this key. A request that claims hash none has none to be wrong: whether
-    /// it is taken is the listener's weakest `hash`.
-    pub fn is_signed_by(&self, bytes: &[u8; PACKET_LEN], key: &Key) -> bool {
-        if self.hash == HashKind::None {
-            return true;
-        }
-        let mut unsigned = *bytes;
-        unsigned[HASH_AT..].fill(0);
-        key.sign(self.hash, &unsigned).matches(&self.digest)
-    }
-
-    /// Where a multicast request asks to be called back. A link-local address
-    /// gets `scope`, the index of the interface that the request came in on.
+    /// Call-back address of a multicast request. A link-local address gets
+    /// `scope`, the index of the interface that received the request.
     ///
     /// # Errors
     ///
-    /// [`CallbackError`] if no client can wait there.
+    /// [`CallbackError`] if no client can listen there.
     pub fn callback(&self, scope: u32) -> Result<SocketAddr, CallbackError> {
         let mut cursor = Cursor::new(&self.address);
         let address = match (self.family, self.address_len) {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::auth::Key;
 
 fn packet() -> Packet {
     let mut address = [0; 28];
@@ -21,7 +22,7 @@ fn packet() -> Packet {
 }
 
 #[test]
-fn fields_stand_where_peers_read_them_and_come_back() {
+fn fields_are_where_peers_read_them_and_survive_a_round_trip() {
     let bytes = packet().encode();
     assert_eq!(&bytes[..12], b"\x02\x02\x04\x00node1\0\0\0");
     assert_eq!(&bytes[68..72], &[192, 0, 2, 7]);
@@ -52,7 +53,7 @@ fn signatures_cover_every_byte() {
 }
 
 #[test]
-fn impossible_fields_are_named() {
+fn invalid_fields_are_named() {
     let decode = |at: usize, value: u8| {
         let mut bytes = packet().encode();
         bytes[at] = value;
@@ -70,7 +71,7 @@ fn impossible_fields_are_named() {
 }
 
 #[test]
-fn callbacks_go_only_where_a_client_can_wait() {
+fn callbacks_go_only_where_a_client_can_listen() {
     assert_eq!(packet().callback(3), Ok("192.0.2.7:1229".parse().unwrap()));
     assert_eq!(Packet { port: 0, ..packet() }.callback(3), Err(CallbackError::Port));
     assert_eq!(Packet { address_len: 16, ..packet() }.callback(3), Err(CallbackError::Family));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use fence_virt::routing::{Departure, MembershipChange, Peer, Router};
+use fence_virt::routing::{Departure, Membership, Peer, Router};
 use fence_virt::wire::cluster::{NodeId, RequestNumber};
 
 use super::c_daemon::CDaemon;
@@ -98,7 +98,7 @@ impl World {
             let joined: Vec<_> = there.difference(&daemon.view).copied().collect();
             if !left.is_empty() || !joined.is_empty() {
                 let members = there.iter().copied().collect();
-                daemon.words.push_back(Word::Changed(MembershipChange { members, left, joined }));
+                daemon.words.push_back(Word::Changed(Membership { members, left, joined }));
                 daemon.view = there;
                 daemon.changed_at = self.now;
                 // What was refused for long is not while VMs are told.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use fence_virt::fence::{Operation, PowerState, Request, Target, Uuid, Verdict};
-use fence_virt::routing::{ClientId, JobId, LocalVm, MembershipChange, OnBehalf, Peer, Router, Rules};
+use fence_virt::routing::{ClientId, JobId, LocalVm, Membership, OnBehalf, Peer, Router, Rules};
 use fence_virt::wire::cluster::NodeId;
 
 use super::c_daemon::CDaemon;
@@ -37,7 +37,7 @@ impl Random {
 #[derive(Clone)]
 pub enum Word {
     Message(Peer, Vec<u8>),
-    Changed(MembershipChange),
+    Changed(Membership),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

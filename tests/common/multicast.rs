@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fence_virt::auth::Key;
 use fence_virt::fence::Operation;
-use fence_virt::session::ROW_LEN;
+use fence_virt::session::SYNC_PROBE_LEN;
 use fence_virt::wire::{PACKET_LEN, Packet};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
@@ -107,7 +107,7 @@ pub fn wait(child: Child) -> Ran {
 
 /// Hears a row of questions, and answers each as a C daemon on `host` does.
 pub fn answer_row(ear: &Ear, host: &str) {
-    for _ in 0..ROW_LEN {
+    for _ in 0..SYNC_PROBE_LEN {
         let (question, _) = ear.hear();
         let mut peer = call_back_from(host, &question);
         peer.authenticate();

@@ -23,9 +23,7 @@ fn a_daemon_as_a_user_of_its_own() {
         let daemon = Daemon::ours_by(command, &host.dir, &conf);
         daemon.await_ready();
         let said = host.doctor(&conf);
-        said.code(0)
-            .finding("note     daemon:", "as the user id 65534", "docs/SERVICE.md")
-            .ok("the key file");
+        said.code(0).finding("note     daemon:", "as user id 65534", "docs/SERVICE.md").ok("key file");
         // The strict look finds nothing wrong with it either, and what is a third user's stays wrong.
         let check = |conf: &str| {
             let path = host.dir.write("check.conf", conf);
@@ -38,7 +36,7 @@ fn a_daemon_as_a_user_of_its_own() {
         let other = host.dir.key("other", b'o');
         chown(&other, Some(12345), None).unwrap();
         let conf = conf.replace("/key\"", "/other\"");
-        host.doctor(&conf).code(2).finding("ERROR    tcp:", "the user id 12345", "chown root");
+        host.doctor(&conf).code(2).finding("ERROR    tcp:", "user id 12345", "chown root");
         let output = check(&conf);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
     });
@@ -64,12 +62,12 @@ fn keys_that_are_credentials() {
             let text = String::from_utf8(stdout).unwrap();
             Said { code: status.code().unwrap(), text, took: Duration::ZERO }
         };
-        doctor("0550").code(0).ok(&format!("the key file {of_unit}/key has 4096 bytes"));
+        doctor("0550").code(0).ok(&format!("key file {of_unit}/key has 4096 bytes"));
         doctor("0555").code(2).finding("ERROR    tcp:", "mode 0555", "LoadCredential=");
         // Without the service there is none.
         host.doctor(&conf).code(0).finding(
             "note     tcp:",
-            "there only while its unit runs",
+            "exists only while its unit runs",
             "start the unit",
         );
     });

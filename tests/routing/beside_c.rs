@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fence_virt::fence::{Operation, PowerState, Uuid, Verdict};
-use fence_virt::routing::{ANSWER_LIMIT, Departure, LocalVm, MembershipChange};
+use fence_virt::routing::{ANSWER_LIMIT, Departure, LocalVm, Membership};
 use fence_virt::wire::cluster::{ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber};
 
 use crate::node::{Node, RULES, SECOND, local, peer};
@@ -116,7 +116,7 @@ fn an_old_request_of_a_c_daemon_stays_old_while_somebody_joins() {
     let mut node = Node::beside_c(RULES, vec![local(2, Running)]);
     let joined = vec![peer(4)];
     node.members.extend(&joined);
-    node.changed(MembershipChange { members: node.members.clone(), left: Vec::new(), joined });
+    node.changed(Membership { members: node.members.clone(), left: Vec::new(), joined });
     node.said.clear();
     let (target, name) = (EVERY_NODE, "vm2".to_owned());
     let call = ClusterCall { number: RequestNumber(1), target, name, operation: Off, client_number: 0 };

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use fence_virt::fence::{Domain, Operation, PowerState, Request, Target, Uuid, Verdict};
 use fence_virt::routing::{
-    ClientId, Departure, LocalVm, MembershipChange, Names, Peer, Router, RouterAction, Rules, TELL_LIMIT,
-    Unknown,
+    ClientId, Departure, LocalVm, Membership, Names, Peer, Router, RouterAction, Rules, TELL_LIMIT, Unknown,
 };
 use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, NodeId, RequestNumber};
 
@@ -48,7 +47,7 @@ impl Node {
         node.router.listed(0, vms, now);
         node.router.joined(peer(2), now);
         let members = node.members.clone();
-        node.changed(MembershipChange { members: members.clone(), left: Vec::new(), joined: members });
+        node.changed(Membership { members: members.clone(), left: Vec::new(), joined: members });
         node.votes(true, &[1, 2, 3]);
         node
     }
@@ -79,7 +78,7 @@ impl Node {
         node
     }
 
-    pub fn changed(&mut self, change: MembershipChange) {
+    pub fn changed(&mut self, change: Membership) {
         self.router.changed(&change, self.now);
         self.settle();
     }
@@ -88,7 +87,7 @@ impl Node {
     pub fn joins(&mut self, node: u32, is_ours: bool) {
         let joined = vec![peer(node)];
         self.members.extend(&joined);
-        self.changed(MembershipChange { members: self.members.clone(), left: Vec::new(), joined });
+        self.changed(Membership { members: self.members.clone(), left: Vec::new(), joined });
         for is_complete in [false, true] {
             if is_ours {
                 self.hears(node, ClusterMessage::Hello { is_complete });
@@ -110,7 +109,7 @@ impl Node {
     pub fn leaves(&mut self, node: u32, how: Departure) {
         self.members.retain(|member| member.node != NodeId(node));
         let (members, left) = (self.members.clone(), vec![(peer(node), how)]);
-        self.changed(MembershipChange { members, left, joined: Vec::new() });
+        self.changed(Membership { members, left, joined: Vec::new() });
     }
 
     pub fn votes(&mut self, is_quorate: bool, nodes: &[u32]) {

@@ -1,114 +1,88 @@
-//! A request on its way to the worker, and the ticket that brings back its answer.
+//! A request on its way to the worker, and the responder that carries its answer back.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
-use log::warn;
-
-use crate::listener::Mail;
 use fence_virt::fence::{Answer, ListenerName, Request, Source, Verdict};
-use fence_virt::sys::mailbox::Address;
 
-/// How old a request may be when the worker begins it, or destroys a VM for
-/// it: the agents' default timeout, after which their caller has given up.
+/// Age limit of a request, both when the worker begins it and before each destroy:
+/// the fence agents' default timeout, after which the client has given up.
 pub(crate) const AGE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Whether the client of a job still waits; the listener says so, the worker looks.
+/// Cancellation flag of a request: the listener sets it when the client hangs up,
+/// the worker checks it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Caller {
-    gone: Arc<AtomicBool>,
-    /// Whom this one asks for.
+pub(crate) struct CancelToken {
+    cancelled: Arc<AtomicBool>,
+    /// Parent; its hang-up cancels this one too.
     parent: Option<Arc<AtomicBool>>,
 }
 
-impl Caller {
-    /// The client hung up.
-    pub(crate) fn hang_up(&self) {
-        self.gone.store(true, Ordering::Release);
+impl CancelToken {
+    /// Cancels the request and all requests made on its behalf.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
     }
 
-    /// One that can be hung up by itself, and is also when this one is.
-    pub(crate) fn child(&self) -> Caller {
-        Caller { gone: Arc::default(), parent: Some(self.gone.clone()) }
+    /// Returns a token that is cancelled on its own or with this one.
+    pub(crate) fn child(&self) -> CancelToken {
+        CancelToken { cancelled: Arc::default(), parent: Some(self.cancelled.clone()) }
     }
 
-    fn waits(&self) -> bool {
-        let is_gone = |gone: &Arc<AtomicBool>| gone.load(Ordering::Acquire);
-        !is_gone(&self.gone) && !self.parent.as_ref().is_some_and(is_gone)
+    fn is_cancelled(&self) -> bool {
+        let is_set = |flag: &Arc<AtomicBool>| flag.load(Ordering::Acquire);
+        is_set(&self.cancelled) || self.parent.as_ref().is_some_and(is_set)
     }
 }
 
-/// What a listener is told about an answer.
+/// Details that accompany an answer.
 #[derive(Debug)]
-pub(crate) struct Report {
-    /// Why, for the log.
+pub(crate) struct Completion {
+    /// Reason, for the log.
     pub(crate) reason: String,
-    /// Whether the request was begun; if not, its twin may be.
-    pub(crate) carried_out: bool,
+    /// True if the request was begun. A request that was not may be sent again.
+    pub(crate) was_begun: bool,
 }
 
-/// The outcome of a job of the cluster.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) job: u64,
-    pub(crate) answer: Answer,
-    pub(crate) reason: String,
-}
+/// Receiver of one answer: called exactly once for each job.
+type Respond = dyn FnOnce(Answer, Completion) + Send;
 
-/// The way back of exactly one answer. Dropped unused, it answers failure.
-#[derive(Debug)]
-pub(crate) struct Ticket(Option<Reply>);
+/// Way back of exactly one answer. A responder that is dropped unused answers failure.
+pub(crate) struct Responder(Option<Box<Respond>>);
 
-#[derive(Debug)]
-enum Reply {
-    Session(Address<Mail>, u64),
-    Cluster(Sender<Outcome>, u64),
-}
-
-impl Ticket {
-    /// Back to the session of a listener.
-    pub(crate) fn new(reply: Address<Mail>, session: u64) -> Ticket {
-        Ticket(Some(Reply::Session(reply, session)))
+impl Responder {
+    pub(crate) fn new(respond: impl FnOnce(Answer, Completion) + Send + 'static) -> Responder {
+        Responder(Some(Box::new(respond)))
     }
 
-    /// Back to the part of the worker that speaks with other hosts.
-    pub(crate) fn of_cluster(outcomes: Sender<Outcome>, job: u64) -> Ticket {
-        Ticket(Some(Reply::Cluster(outcomes, job)))
-    }
-
-    fn post(&mut self, answer: Answer, report: Report) {
-        match self.0.take() {
-            None => {}
-            Some(Reply::Session(reply, session)) => {
-                let mail = Mail::Answered { session, answer, report };
-                if let Err(Mail::Answered { answer, report, .. }) = reply.post(mail) {
-                    warn!("an answer came after its listener had ended: {answer} ({})", report.reason);
-                }
-            }
-            Some(Reply::Cluster(outcomes, job)) => {
-                // It is the worker's own channel: nobody is there when the worker has ended.
-                let _ = outcomes.send(Outcome { job, answer, reason: report.reason });
-            }
+    fn respond(&mut self, answer: Answer, completion: Completion) {
+        if let Some(respond) = self.0.take() {
+            respond(answer, completion);
         }
     }
 }
 
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let reason = "it was dropped".to_owned();
-        self.post(Verdict::Failure.into(), Report { reason, carried_out: true });
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Responder")
     }
 }
 
-/// Why a job is not carried out, or not carried on with.
+impl Drop for Responder {
+    fn drop(&mut self) {
+        let reason = "dropped without an answer".to_owned();
+        self.respond(Verdict::Failure.into(), Completion { reason, was_begun: true });
+    }
+}
+
+/// Reason to drop a job, before or after it was begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stale {
-    /// Its client hung up.
+    /// The client hung up.
     HungUp,
-    /// It has expired.
+    /// The job has expired.
     TooOld,
 }
 
@@ -116,82 +90,78 @@ impl fmt::Display for Stale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Stale::HungUp => f.write_str("the client hung up first"),
-            Stale::TooOld => f.write_str("it had waited too long, its caller has given up"),
+            Stale::TooOld => f.write_str("expired: its client has given up by now"),
         }
     }
 }
 
-/// Who asks for a job.
+/// Origin of a job.
 #[derive(Debug)]
-pub(crate) enum Asker {
+pub(crate) enum Requester {
     /// A client of this daemon.
     Client {
-        /// Whose client it is.
+        /// Listener that received the request.
         listener: ListenerName,
-        /// Who it is.
+        /// Identity that the transport proves.
         source: Source,
     },
-    /// The cluster: the groups were asked where its client is.
+    /// The cluster; the permission groups were checked on the host of the client.
     Cluster {
-        /// No other host is known to have the VM: if it moved away from here,
-        /// nobody knows where it is.
-        is_alone: bool,
+        /// No other host is known to have the VM: if it has migrated away from
+        /// this host, nobody knows where it runs.
+        is_sole_known_owner: bool,
     },
 }
 
 /// An authenticated request for the worker.
 #[derive(Debug)]
 pub(crate) struct Job {
-    /// What is asked.
     pub(crate) request: Request,
-    /// By whom.
-    pub(crate) asker: Asker,
-    /// When its first byte was here.
+    pub(crate) requester: Requester,
+    /// Arrival of the first byte.
     pub(crate) received: Instant,
-    /// When its caller has given up: it is not begun after that, nor a VM destroyed for it.
+    /// Time from which the job is not begun any more, and no VM destroyed for it.
     pub(crate) expires: Instant,
-    /// Whether anybody still waits for it.
-    pub(crate) caller: Caller,
-    /// The way back.
-    pub(crate) ticket: Ticket,
+    pub(crate) cancel: CancelToken,
+    pub(crate) responder: Responder,
 }
 
 impl Job {
-    /// Why it must not be begun, nor a VM destroyed for it, at `now`.
+    /// Reason not to begin the job, nor to destroy a VM for it, at `now`.
     pub(crate) fn stale(&self, now: Instant) -> Option<Stale> {
-        if !self.caller.waits() {
+        if self.cancel.is_cancelled() {
             return Some(Stale::HungUp);
         }
         (now >= self.expires).then_some(Stale::TooOld)
     }
 
-    /// Whether it counts against it that the VM moved away from here.
-    pub(crate) fn is_alone(&self) -> bool {
-        matches!(self.asker, Asker::Cluster { is_alone: true })
+    /// True if no other host is known to have the VM, so that "migrated away" is not "off".
+    pub(crate) fn is_sole_known_owner(&self) -> bool {
+        matches!(self.requester, Requester::Cluster { is_sole_known_owner: true })
     }
 
-    /// Answers it; the listener writes the answer and its reason into the log.
+    /// Answers the job; the listener logs the answer with the reason.
     pub(crate) fn finish(mut self, answer: impl Into<Answer>, reason: impl fmt::Display) {
-        let report = Report { reason: reason.to_string(), carried_out: true };
-        self.ticket.post(answer.into(), report);
+        let completion = Completion { reason: reason.to_string(), was_begun: true };
+        self.responder.respond(answer.into(), completion);
     }
 
-    /// Answers it without having begun it: the same request may come again.
+    /// Answers the job without having begun it: the same request may be sent again.
     pub(crate) fn refuse(mut self, answer: impl Into<Answer>, reason: impl fmt::Display) {
-        let report = Report { reason: reason.to_string(), carried_out: false };
-        self.ticket.post(answer.into(), report);
+        let completion = Completion { reason: reason.to_string(), was_begun: false };
+        self.responder.respond(answer.into(), completion);
     }
 
-    /// Gives it up after it was begun, with a reason for the log.
+    /// Gives up a job that was begun.
     pub(crate) fn give_up(self, stale: Stale) {
         self.finish(Verdict::Failure, format_args!("given up: {stale}"));
     }
 }
 
-/// A request in a log line.
-pub(crate) struct Asked<'a>(pub(crate) &'a Request);
+/// A request, formatted for a log line: the operation and the quoted target.
+pub(crate) struct RequestLabel<'a>(pub(crate) &'a Request);
 
-impl fmt::Display for Asked<'_> {
+impl fmt::Display for RequestLabel<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.operation.fmt(f)?;
         if self.0.operation.names_a_domain() {
@@ -205,54 +175,64 @@ impl fmt::Display for Asked<'_> {
 pub(crate) mod tests {
     use super::*;
     use fence_virt::fence::{Operation, Target};
-    use fence_virt::sys::mailbox::{Mailbox, mailbox};
+    use std::sync::Mutex;
 
-    /// A job without a listener: its answers come out of the mailbox.
-    pub(crate) fn job(operation: Operation, name: &str, received: Instant) -> (Job, Mailbox<Mail>, Caller) {
-        let (address, mail) = mailbox().unwrap();
-        let caller = Caller::default();
+    /// The answers to a job, as they come.
+    #[derive(Debug, Clone, Default)]
+    pub(crate) struct Answers(Arc<Mutex<Vec<Answer>>>);
+
+    /// A job without a listener.
+    pub(crate) fn job(operation: Operation, name: &str, received: Instant) -> (Job, Answers, CancelToken) {
+        let answers = Answers::default();
+        let cancel = CancelToken::default();
+        let into = answers.clone();
         let job = Job {
             request: Request { operation, target: Target::new(name.as_bytes()).unwrap(), seqno: 1 },
-            asker: Asker::Client {
+            requester: Requester::Client {
                 listener: ListenerName::new("tcp", None),
                 source: Source::ip("192.0.2.1".parse().unwrap()),
             },
             received,
             expires: received + AGE_LIMIT,
-            caller: caller.clone(),
-            ticket: Ticket::new(address, 7),
+            cancel: cancel.clone(),
+            responder: Responder::new(move |answer, _| into.0.lock().unwrap().push(answer)),
         };
-        (job, mail, caller)
+        (job, answers, cancel)
     }
 
-    /// All answers that have come.
-    pub(crate) fn answers(mail: &Mailbox<Mail>) -> Vec<Answer> {
-        mail.take()
-            .filter_map(|mail| match mail {
-                Mail::Answered { session: 7, answer, .. } => Some(answer),
-                _ => None,
-            })
-            .collect()
+    /// All answers since the last call.
+    pub(crate) fn answers(answers: &Answers) -> Vec<Answer> {
+        std::mem::take(&mut answers.0.lock().unwrap())
     }
 
     #[test]
     fn every_job_gets_exactly_one_answer() {
         let now = Instant::now();
-        let (dropped, mail, _) = job(Operation::Off, "a", now);
+        let (dropped, kept, _) = job(Operation::Off, "a", now);
         drop(dropped);
-        assert_eq!(answers(&mail), [Verdict::Failure.into()]);
-        let (finished, mail, _) = job(Operation::Off, "a", now);
+        assert_eq!(answers(&kept), [Verdict::Failure.into()]);
+        let (finished, kept, _) = job(Operation::Off, "a", now);
         finished.finish(Verdict::Success, "done");
-        assert_eq!(answers(&mail), [Verdict::Success.into()]);
+        assert_eq!(answers(&kept), [Verdict::Success.into()]);
     }
 
     #[test]
-    fn a_job_is_stale_without_its_caller_or_past_its_age() {
+    fn a_job_is_stale_once_cancelled_or_past_its_age() {
         let now = Instant::now();
-        let (job, _mail, caller) = job(Operation::Off, "a", now);
+        let (job, _answers, cancel) = job(Operation::Off, "a", now);
         assert_eq!(job.stale(now + AGE_LIMIT - Duration::from_millis(1)), None);
         assert_eq!(job.stale(now + AGE_LIMIT), Some(Stale::TooOld));
-        caller.hang_up();
+        cancel.cancel();
         assert_eq!(job.stale(now), Some(Stale::HungUp));
+    }
+
+    #[test]
+    fn a_child_is_cancelled_on_its_own_or_with_its_parent() {
+        let parent = CancelToken::default();
+        let [own, other] = [parent.child(), parent.child()];
+        own.cancel();
+        assert!(own.is_cancelled() && !parent.is_cancelled() && !other.is_cancelled());
+        parent.cancel();
+        assert!(other.is_cancelled());
     }
 }

@@ -1,23 +1,23 @@
-//! What is wrong, and what helps: for the log in one sentence, for `--doctor` apart.
+//! Problems with their remedies: one sentence in the log, two lines in `--doctor`.
 
 use std::fmt;
 
-/// Something that is wrong with what was found on this host.
+/// Problem found on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Flaw {
-    /// What is wrong; a sentence without its full stop.
+pub(crate) struct Problem {
+    /// The problem: a sentence without its full stop.
     pub(crate) what: String,
-    /// What helps: a command, or what to write where.
+    /// The remedy: a command, or a setting to change.
     pub(crate) remedy: String,
 }
 
-impl Flaw {
-    pub(crate) fn new(what: impl Into<String>, remedy: impl Into<String>) -> Flaw {
-        Flaw { what: what.into(), remedy: remedy.into() }
+impl Problem {
+    pub(crate) fn new(what: impl Into<String>, remedy: impl Into<String>) -> Problem {
+        Problem { what: what.into(), remedy: remedy.into() }
     }
 }
 
-impl fmt::Display for Flaw {
+impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {}", self.what, self.remedy)
     }

@@ -1,6 +1,5 @@
-//! SIGHUP: the configuration is read anew, and what can change while the daemon
-//! runs is changed: groups, keys, hash and auth, and the log level. All of it or,
-//! if anything is wrong, nothing.
+//! Reload on SIGHUP: groups, keys, hash and auth, and the log level change while the
+//! daemon runs. All of them change, or, if anything is wrong, nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,54 +8,52 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use log::{info, warn};
 
-use crate::access::Permissions;
 use crate::access::policies;
-use crate::listener::Mail;
+use crate::access::{CidTable, Permissions};
+use crate::inbox::Message;
+use crate::listener::ListenerHandle;
 use crate::logging;
-use crate::watch::{Roster, Watchers};
-use crate::worker::Message;
+use crate::watch::Watchers;
 use fence_virt::config::{AuthConfig, Config, ListenerConfig, NamedListener};
-use fence_virt::fence::ListenerName;
 use fence_virt::session::Policy;
-use fence_virt::sys::mailbox::Address;
 
-/// How long the worker may take to have room for the new groups.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit for the worker to take the new permissions.
+const WORKER_LIMIT: Duration = Duration::from_secs(5);
 
-/// Reads a configuration, and says what is wrong with it.
+/// Reads a configuration and logs its diagnostics.
 pub(crate) type Read = fn(&Path) -> Result<Config, String>;
 
-/// What the daemon runs with.
+/// The configuration in force.
 pub(crate) struct Reloader {
     path: PathBuf,
     read: Read,
     running: Config,
-    /// The log level of the command line, which goes before that of the file.
+    /// Log level of the command line; it overrides that of the file.
     debug: Option<u32>,
-    /// Which VM has which CID, once that has to be known; kept though a reload fails.
-    roster: Option<Roster>,
+    /// Table of vsock CIDs, from the first configuration that needs it on; a reload that
+    /// fails keeps it.
+    cids: Option<CidTable>,
 }
 
-/// Where what has changed goes.
+/// Recipients of the changes.
 pub(crate) struct Targets<'a> {
-    /// The listeners in the order of the configuration that the daemon was started with.
-    pub(crate) listeners: &'a [(Address<Mail>, ListenerName)],
+    /// Listeners, in the order of the configuration at the start.
+    pub(crate) listeners: &'a [ListenerHandle],
     pub(crate) worker: &'a Sender<Message>,
     pub(crate) watchers: &'a mut Watchers,
 }
 
 impl Reloader {
-    /// `running` is what the daemon was started with, `debug` the level of its command line.
+    /// Takes the configuration at the start, and the log level of the command line.
     pub(crate) fn new(path: PathBuf, read: Read, running: Config, debug: Option<u32>) -> Reloader {
-        Reloader { path, read, running, debug, roster: None }
+        Reloader { path, read, running, debug, cids: None }
     }
 
-    /// Who may do what by this configuration. Where VMs can ask by vsock, they are
-    /// known by their CIDs and by what libvirt says of those.
+    /// Permissions of a configuration. With a vsock listener and groups, watchers map CIDs to VMs.
     ///
     /// # Errors
     ///
-    /// If there is no thread to follow the CIDs.
+    /// If the system has no thread left for a watcher.
     pub(crate) fn permissions(
         &mut self,
         config: &Config,
@@ -64,50 +61,51 @@ impl Reloader {
     ) -> Result<Permissions, String> {
         let is_vsock = |listener: &NamedListener| matches!(listener.config, ListenerConfig::Vsock(_));
         let runs_vsock = self.running.listeners.iter().any(is_vsock);
-        if self.roster.is_none() && runs_vsock && !config.groups.is_empty() {
-            self.roster = Some(watchers.follow_cids(self.running.backend.uris())?);
+        if self.cids.is_none() && runs_vsock && !config.groups.is_empty() {
+            self.cids = Some(watchers.follow_cids(self.running.backend.uris())?);
         }
-        Ok(Permissions::new(policies::groups(config), self.roster.clone()))
+        Ok(Permissions::new(policies::groups(config), self.cids.clone()))
     }
 
-    /// Reads the configuration anew and puts it into effect, and logs what was changed.
+    /// Reads the configuration again, puts it into effect, and logs the changes.
     ///
     /// # Errors
     ///
-    /// A sentence that says why nothing was changed.
+    /// Reason why nothing was changed.
     pub(crate) fn reload(&mut self, targets: Targets<'_>) -> Result<(), String> {
         let new = (self.read)(&self.path)?;
         let moved = moved(&self.running, &new);
         if !moved.is_empty() {
-            // Keys and groups go with what listens, and that cannot go there now.
-            return Err(format!("a restart is needed to change where {} listens", moved.join(" and ")));
+            // Keys and groups belong to the addresses they were written for.
+            return Err(format!("changing where {} listens needs a restart", moved.join(" and ")));
         }
         let mut policies: Vec<Option<Arc<Policy>>> = Vec::new();
-        for (_, name) in targets.listeners {
-            let listener = new.listeners.iter().find(|listener| listener.name == *name);
+        for handle in targets.listeners {
+            let listener = new.listeners.iter().find(|listener| listener.name == *handle.name());
             policies.push(listener.map(policies::policy).transpose()?.flatten());
         }
         let permissions = self.permissions(&new, targets.watchers)?;
         targets
             .worker
-            .send_deadline(Message::Permit(permissions), Instant::now() + PATIENCE)
-            .map_err(|_| "the worker has no time for it: it has too much to do, or hangs".to_owned())?;
-        for ((address, _), policy) in targets.listeners.iter().zip(policies) {
-            // A listener that has ended ends the daemon.
-            let _ = policy.map(|policy| address.post(Mail::Policy(policy)));
+            .send_deadline(Message::Permissions(permissions), Instant::now() + WORKER_LIMIT)
+            .map_err(|_| "the worker does not take the new groups: it is overloaded or hangs".to_owned())?;
+        for (handle, policy) in targets.listeners.iter().zip(policies) {
+            if let Some(policy) = policy {
+                handle.adopt(policy);
+            }
         }
         log::set_max_level(logging::level(self.debug.unwrap_or(new.debug)));
         let changes = changes(&self.running, &new);
         let waiting = needing_restart(&self.running, &new);
-        info!("reloaded {}: {}", self.path.display(), Listed(&changes, "nothing has changed"));
+        info!("reloaded {}: {}", self.path.display(), Listed(&changes, "no changes"));
         if !waiting.is_empty() {
-            warn!("not changed until the daemon is restarted: {}", Listed(&waiting, ""));
+            warn!("unchanged until the daemon is restarted: {}", Listed(&waiting, ""));
         }
         self.adopt(new);
         Ok(())
     }
 
-    /// What of a new configuration is in effect now.
+    /// Records the settings of a new configuration that are in effect now.
     fn adopt(&mut self, new: Config) {
         for listener in &mut self.running.listeners {
             let other = new.listeners.iter().find(|other| other.name == listener.name);
@@ -140,11 +138,11 @@ impl std::fmt::Display for Listed<'_> {
     }
 }
 
-/// What is in effect at once. Keys count as read anew though their names are the same.
+/// Changes that take effect at once. Key files count as read again although their names are the same.
 fn changes(old: &Config, new: &Config) -> Vec<String> {
     let mut changes = Vec::new();
     if old.groups != new.groups {
-        changes.push(format!("{} groups in place of {}", new.groups.len(), old.groups.len()));
+        changes.push(format!("{} groups instead of {}", new.groups.len(), old.groups.len()));
     }
     for listener in &old.listeners {
         let Some(other) = new.listeners.iter().find(|other| other.name == listener.name) else { continue };
@@ -156,7 +154,7 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
     let files = old.listeners.iter().filter_map(|listener| listener.config.auth());
     match files.map(|auth| policies::key_files(auth).count()).sum::<usize>() {
         0 => {}
-        count => changes.push(format!("{count} key files read anew")),
+        count => changes.push(format!("{count} key files read again")),
     }
     if old.debug != new.debug {
         changes.push(format!("debug {}", new.debug));
@@ -164,7 +162,7 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
     changes
 }
 
-/// The listeners that run and are to listen elsewhere, or otherwise.
+/// Listeners whose address, port, interface or other settings than authentication changed.
 fn moved(old: &Config, new: &Config) -> Vec<String> {
     let is_moved = |listener: &&NamedListener| {
         let other = new.listeners.iter().find(|other| other.name == listener.name);
@@ -173,26 +171,23 @@ fn moved(old: &Config, new: &Config) -> Vec<String> {
     old.listeners.iter().filter(is_moved).map(|listener| listener.name.to_string()).collect()
 }
 
-/// The settings that are not.
+/// Settings that change only with a restart.
 fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
     let mut names = Vec::new();
     let is_new = |listener: &&NamedListener| !old.listeners.iter().any(|other| other.name == listener.name);
     for listener in new.listeners.iter().filter(is_new) {
-        names.push(format!("the listener {}, which is new", listener.name));
+        names.push(format!("the listener {} (new)", listener.name));
     }
     let is_gone = |listener: &&NamedListener| !new.listeners.iter().any(|other| other.name == listener.name);
     for listener in old.listeners.iter().filter(is_gone) {
-        names.push(format!("the listener {}, which is there no more", listener.name));
+        names.push(format!("the listener {} (removed)", listener.name));
     }
     let same = [
         ("foreground", old.foreground == new.foreground),
         ("wait_for_init", old.wait_for_init == new.wait_for_init),
         ("status_socket", old.status_socket == new.status_socket),
-        ("the backend", old.backend.kind() == new.backend.kind()),
-        (
-            "the settings of the backend",
-            old.backend == new.backend || old.backend.kind() != new.backend.kind(),
-        ),
+        ("backend", old.backend.kind() == new.backend.kind()),
+        ("backend settings", old.backend == new.backend || old.backend.kind() != new.backend.kind()),
     ];
     names.extend(same.iter().filter(|(_, is_same)| !is_same).map(|(name, _)| (*name).to_owned()));
     names
@@ -229,13 +224,13 @@ mod tests {
         let old = with("tcp", "");
         assert_eq!(needing_restart(&old, &old), [""; 0]);
         let new = with("vsock tcp", "listeners { tcp { port = \"5\"; hash = \"sha512\"; } }");
-        assert_eq!(needing_restart(&old, &new), ["the listener vsock, which is new"]);
-        assert_eq!(needing_restart(&new, &old), ["the listener vsock, which is there no more"]);
+        assert_eq!(needing_restart(&old, &new), ["the listener vsock (new)"]);
+        assert_eq!(needing_restart(&new, &old), ["the listener vsock (removed)"]);
         assert_eq!(moved(&old, &new), ["tcp"]);
         let new = with("tcp", "backends { libvirt { uri = \"test:///default\"; } }");
-        assert_eq!(needing_restart(&old, &new), ["the settings of the backend"]);
+        assert_eq!(needing_restart(&old, &new), ["backend settings"]);
         let new = config("fence_virtd { listener = \"tcp\"; backend = \"cpg\"; foreground = \"1\"; }");
-        assert_eq!(needing_restart(&old, &new), ["foreground", "the backend"]);
+        assert_eq!(needing_restart(&old, &new), ["foreground", "backend"]);
     }
 
     const VSOCK: &str = "fence_virtd { listener = \"vsock\"; backend = \"libvirt\"; }
@@ -253,12 +248,14 @@ mod tests {
         };
         let (dead, gone) = crossbeam_channel::bounded(1);
         drop(gone);
-        assert!(reload(&dead).unwrap_err().contains("the worker has no time"));
+        assert!(reload(&dead).unwrap_err().contains("the worker does not take"));
         reload(&worker).unwrap();
         // What was made for the first, which VM has which CID, is there for the second.
-        let Ok(Message::Permit(permissions)) = messages.try_recv() else { panic!("the worker is not told") };
+        let Ok(Message::Permissions(permissions)) = messages.try_recv() else {
+            panic!("the worker is not told")
+        };
         assert!(permissions.knows_cids());
-        watchers.stop(Instant::now() + PATIENCE);
+        watchers.stop(Instant::now() + WORKER_LIMIT);
     }
 
     #[test]
@@ -268,7 +265,7 @@ mod tests {
             groups { group { uuid = \"a\"; ip = \"192.0.2.1\"; } }";
         let new = with("tcp", rest);
         let changes = changes(&old, &new);
-        assert_eq!(changes[0], "1 groups in place of 0");
+        assert_eq!(changes[0], "1 groups instead of 0");
         assert!(changes[1].starts_with("tcp with hash sha512, auth sha256,"), "{changes:?}");
         assert!(needing_restart(&old, &new).is_empty() && moved(&old, &new).is_empty());
     }

@@ -1,12 +1,12 @@
-//! Starts the threads, watches them, and stops them in order.
+//! Supervision of the threads: their start, their unexpected ends, the orderly stop.
 //!
-//! 1. A stop signal comes. The listeners take nothing new and answer what is in flight.
-//! 2. After the grace, or at a second signal, what is unanswered fails.
-//! 3. When all listeners have ended the worker is told to finish what it has, and ends.
-//! 4. The cluster's group is left, the watchers and the keepers close their connections.
+//! 1. A stop signal arrives. The listeners take no new requests and answer those in flight.
+//! 2. After the grace period, or at a second signal, unanswered requests fail.
+//! 3. Once all listeners have ended, the worker finishes what is pending, and ends.
+//! 4. The cpg thread leaves the group; watchers and connection managers close their connections.
 //!
-//! A thread that ends without being told to ends the daemon: one that lost a
-//! listener or the worker would look alive and fence nobody.
+//! A thread that ends unexpectedly ends the daemon: without a listener or the worker
+//! it would look alive and fence nobody.
 
 use std::os::fd::AsFd;
 use std::thread::{self, JoinHandle};
@@ -15,157 +15,160 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use log::{error, info, warn};
 
-use crate::backend::{Keepers, Started};
-use crate::cpg::GroupThread;
-use crate::heartbeat::Pulse;
-use crate::listener::{Listener, Mail};
+use crate::backend::libvirt::Keepers;
+use crate::backends::StartedBackend;
+use crate::cpg::CpgThreadHandle;
+use crate::heartbeat::Heartbeat;
+use crate::inbox::Message;
+use crate::listener::{Listener, ListenerHandle};
 use crate::reload::{Reloader, Targets};
-use crate::systemd::Manager;
 use crate::systemd::Notifier;
+use crate::systemd::ServiceManager;
 use crate::watch::Watchers;
-use crate::worker::{self, Message};
-use fence_virt::fence::ListenerName;
+use crate::worker;
 use fence_virt::sys::clock::monotonic_usec;
-use fence_virt::sys::mailbox::{Address, Mailbox, mailbox};
+use fence_virt::sys::mailbox::{Mailbox, MailboxSender, mailbox};
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::sys::signals::Signals;
 
-/// How long requests in flight may take after a stop signal.
+/// Time limit for requests in flight after a stop signal.
 const GRACE: Duration = Duration::from_secs(5);
-/// A signal that comes so soon after the first is the same one, sent to a process and its group.
-const ECHO: Duration = Duration::from_millis(500);
-/// How long the worker, the watchers and the keepers may take after that.
+/// Interval after the first stop signal in which a second one is the same, sent to the
+/// process and to its group.
+const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(500);
+/// Time limit for the worker, the watchers and the connection managers after that.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// A thread ended; posted when it does, whatever ended it.
-struct Ended {
+/// Report that a thread has ended.
+struct ThreadExit {
     thread: String,
+    /// Reason; none after a panic.
     problem: Option<String>,
 }
 
-/// Posts that its thread ended, even if it panics.
-struct Knell {
-    thread: String,
-    problem: Option<String>,
-    main: Address<Ended>,
+/// Reports the end of its thread when dropped, also by a panic.
+struct ExitGuard {
+    exit: Option<ThreadExit>,
+    main: MailboxSender<ThreadExit>,
 }
 
-impl Drop for Knell {
+impl Drop for ExitGuard {
     fn drop(&mut self) {
-        let (thread, problem) = (std::mem::take(&mut self.thread), self.problem.take());
-        if self.main.post(Ended { thread, problem }).is_err() {
-            warn!("a thread outlived the main one");
+        if self.exit.take().is_some_and(|exit| self.main.post(exit).is_err()) {
+            warn!("a thread outlived the main thread");
         }
     }
 }
 
-/// All threads of the daemon.
-pub(crate) struct Running {
+/// The daemon's threads.
+pub(crate) struct Threads {
     inbox: Sender<Message>,
-    ends: Mailbox<Ended>,
-    listeners: Vec<(Address<Mail>, ListenerName)>,
+    exits: Mailbox<ThreadExit>,
+    listeners: Vec<ListenerHandle>,
     threads: Vec<JoinHandle<()>>,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     keepers: Keepers,
-    group: Option<GroupThread>,
+    cpg_thread: Option<CpgThreadHandle>,
     watchers: Watchers,
 }
 
-impl Running {
-    /// Starts them.
+impl Threads {
+    /// Starts the worker and the listeners.
     ///
     /// # Errors
     ///
-    /// If the system gives no thread or descriptor.
+    /// If the system has no thread or descriptor left.
     pub(crate) fn start(
         listeners: Vec<Listener>,
-        started: Started,
+        started: StartedBackend,
         watchers: Watchers,
-        (inbox, messages): (Sender<Message>, Receiver<Message>),
-    ) -> Result<Running, String> {
-        let (main, ends) = mailbox().map_err(|error| format!("cannot make a mailbox: {error}"))?;
-        let Started { mut backend, keepers, group, cluster: _ } = started;
-        let pulse = Pulse::default();
-        let of_worker = pulse.clone();
+        inbox: Sender<Message>,
+        messages: Receiver<Message>,
+    ) -> Result<Threads, String> {
+        let (main, exits) = mailbox().map_err(|error| format!("cannot create a mailbox: {error}"))?;
+        let StartedBackend { mut backend, keepers, cpg_thread, cluster: _ } = started;
+        let heartbeat = Heartbeat::default();
+        let of_worker = heartbeat.clone();
         let worker = spawn("worker", &main, move || {
             worker::run(backend.as_mut(), &messages, &of_worker);
             Ok(())
         })?;
-        let (mut running, mut threads) = (Vec::new(), vec![worker]);
+        let mut handles = Vec::new();
+        let mut threads = vec![worker];
         for listener in listeners {
-            let (address, outlet, name) = (listener.address(), inbox.clone(), listener.name().clone());
-            running.push((address, name.clone()));
-            let body = move || listener.run(outlet).map_err(|error| error.to_string());
-            threads.push(spawn(name.as_str(), &main, body)?);
+            let handle = listener.handle();
+            let jobs = inbox.clone();
+            let body = move || listener.run(jobs).map_err(|error| error.to_string());
+            threads.push(spawn(handle.name().as_str(), &main, body)?);
+            handles.push(handle);
         }
-        Ok(Running { inbox, ends, listeners: running, threads, pulse, keepers, group, watchers })
+        Ok(Threads { inbox, exits, listeners: handles, threads, heartbeat, keepers, cpg_thread, watchers })
     }
 
-    /// Whether the worker turns.
-    pub(crate) fn pulse(&self) -> Pulse {
-        self.pulse.clone()
+    /// Heartbeat of the worker.
+    pub(crate) fn heartbeat(&self) -> Heartbeat {
+        self.heartbeat.clone()
     }
 
-    /// Runs until a signal says stop, then stops everything. A signal to reload is
-    /// obeyed meanwhile.
+    /// Runs until a stop signal arrives, then stops all threads. Obeys SIGHUP meanwhile.
     ///
     /// # Errors
     ///
-    /// If a thread ended by itself.
-    pub(crate) fn until_stopped(
+    /// If a thread ended unexpectedly.
+    pub(crate) fn run_until_stopped(
         mut self,
         signals: &Signals,
         notifier: &Notifier,
-        mut manager: Manager<'_>,
+        mut manager: ServiceManager<'_>,
         mut reloader: Reloader,
     ) -> Result<(), String> {
         let outcome = self.watch(signals, &mut manager, notifier, &mut reloader);
         notifier.send("STOPPING=1");
-        self.tell(|| Mail::Stop);
+        self.listeners.iter().for_each(ListenerHandle::stop);
         let mut missing = self.listeners.len();
         if outcome.is_err() {
-            // Whichever thread it was, the requests it held are lost.
+            // Whichever thread it was, its requests are lost.
             missing -= 1;
-            self.tell(|| Mail::Abort);
+            self.listeners.iter().for_each(ListenerHandle::abort);
         }
         missing = self.await_ends(missing, Instant::now() + GRACE, Some(signals));
         if missing > 0 {
-            warn!("the grace is over: what is still in flight has failed");
-            self.tell(|| Mail::Abort);
+            warn!("the grace period is over: requests still in flight have failed");
+            self.listeners.iter().for_each(ListenerHandle::abort);
             missing = self.await_ends(missing, Instant::now() + CLOSING, None);
         }
-        // A full queue means that the worker hangs: then it is not waited for either.
+        // A full inbox means that the worker hangs: do not wait for it then.
         missing += 1;
         if self.inbox.try_send(Message::Stop).is_ok() {
             missing = self.await_ends(missing, Instant::now() + CLOSING, None);
         }
         let deadline = Instant::now() + CLOSING;
-        if let Some(group) = self.group {
-            group.stop(deadline);
+        if let Some(thread) = self.cpg_thread {
+            thread.stop(deadline);
         }
         self.watchers.stop(deadline);
         self.keepers.stop(deadline);
         if missing == 0 {
             self.threads.into_iter().for_each(join);
         } else {
-            warn!("a call of libvirt does not return: ending without it");
+            warn!("a libvirt call does not return: ending without it");
         }
         info!("stopped");
         outcome
     }
 
-    /// Waits for a stop signal, or for a thread that ends; obeys a signal to reload,
-    /// and tells the service manager what is due.
+    /// Waits for a stop signal or the end of a thread. Reloads on SIGHUP, and notifies the
+    /// service manager.
     fn watch(
         &mut self,
         signals: &Signals,
-        manager: &mut Manager<'_>,
+        manager: &mut ServiceManager<'_>,
         notifier: &Notifier,
         reloader: &mut Reloader,
     ) -> Result<(), String> {
         loop {
-            manager.attend(Instant::now());
-            // It may have come while the daemon was started.
+            manager.send_due(Instant::now());
+            // SIGHUP may have arrived during the start.
             if signals.take_reload() {
                 notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_usec()));
                 let outcome = self.reload(reloader);
@@ -173,13 +176,13 @@ impl Running {
                 continue;
             }
             self.wait(Some(signals), manager.deadline())?;
-            if let Some(ended) = self.ends.take().next() {
-                let problem = ended.problem.unwrap_or_else(|| "it panicked".to_owned());
-                error!("the thread {} ended: {problem}", ended.thread);
-                return Err("a thread was lost".to_owned());
+            if let Some(exit) = self.exits.take().next() {
+                let problem = exit.problem.unwrap_or_else(|| "it panicked".to_owned());
+                error!("the thread {} ended unexpectedly: {problem}", exit.thread);
+                return Err("a thread ended unexpectedly".to_owned());
             }
             if let Some(signal) = signals.next().map_err(|error| format!("cannot read signals: {error}"))? {
-                info!("{signal}: finishing what is in flight");
+                info!("{signal}: finishing requests in flight");
                 return Ok(());
             }
         }
@@ -190,19 +193,19 @@ impl Running {
             Targets { listeners: &self.listeners, worker: &self.inbox, watchers: &mut self.watchers };
         let outcome = reloader.reload(targets);
         if let Err(reason) = &outcome {
-            error!("SIGHUP: {reason}: nothing is changed");
+            error!("SIGHUP: {reason}: nothing has changed");
         }
         outcome
     }
 
-    /// Waits until `missing` threads have ended, the deadline passes, or
-    /// another signal comes; gives how many are still missing.
+    /// Waits until `missing` threads have ended, the deadline passes, or another stop
+    /// signal arrives. Returns the number of threads still missing.
     fn await_ends(&self, mut missing: usize, deadline: Instant, signals: Option<&Signals>) -> usize {
-        let echo = Instant::now() + ECHO;
+        let debounced = Instant::now() + SIGNAL_DEBOUNCE;
         loop {
-            missing -= self.ends.take().count().min(missing);
+            missing -= self.exits.take().count().min(missing);
             let again = signals.is_some_and(|signals| matches!(signals.next(), Ok(Some(_))))
-                && Instant::now() >= echo;
+                && Instant::now() >= debounced;
             if missing == 0 || again || Instant::now() >= deadline {
                 return missing;
             }
@@ -215,19 +218,12 @@ impl Running {
 
     fn wait(&self, signals: Option<&Signals>, deadline: Option<Instant>) -> Result<(), String> {
         let mut set = PollSet::new();
-        set.add(self.ends.as_fd(), Interest::Read);
+        set.add(self.exits.as_fd(), Interest::Read);
         if let Some(signals) = signals {
             set.add(signals.as_fd(), Interest::Read);
         }
         let wait = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         set.wait(wait).map_err(|error| format!("cannot wait for signals: {error}"))
-    }
-
-    fn tell(&self, mail: impl Fn() -> Mail) {
-        for (address, _) in &self.listeners {
-            // One that ended already needs no telling.
-            let _ = address.post(mail());
-        }
     }
 }
 
@@ -239,15 +235,19 @@ fn join(thread: JoinHandle<()>) {
 
 fn spawn(
     name: &str,
-    main: &Address<Ended>,
+    main: &MailboxSender<ThreadExit>,
     body: impl FnOnce() -> Result<(), String> + Send + 'static,
 ) -> Result<JoinHandle<()>, String> {
-    let mut knell = Knell { thread: name.to_owned(), problem: None, main: main.clone() };
+    let exit = ThreadExit { thread: name.to_owned(), problem: None };
+    let mut guard = ExitGuard { exit: Some(exit), main: main.clone() };
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            let knell = &mut knell;
-            knell.problem = Some(body().err().unwrap_or_else(|| "it had nothing to do".to_owned()));
+            let guard = &mut guard;
+            let problem = body().err().unwrap_or_else(|| "it had nothing to do".to_owned());
+            if let Some(exit) = &mut guard.exit {
+                exit.problem = Some(problem);
+            }
         })
         .map_err(|error| format!("cannot start a thread: {error}"))
 }

@@ -1,60 +1,52 @@
-//! The one thread that carries requests out.
+//! The worker: the one thread that carries requests out.
 
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::access::Permissions;
-use crate::backend::{Backend, Event};
-use crate::heartbeat::Pulse;
+use crate::backend::{Backend, LocalCallId};
+use crate::heartbeat::Heartbeat;
+use crate::inbox::{INBOX_MAX, Message};
 use crate::job::Job;
 use fence_virt::backlog::Backlog;
 use fence_virt::fence::Verdict;
 
-/// How many messages may wait for the worker, of all listeners together; a
-/// job more is answered with failure at once.
-pub(crate) const QUEUE_MAX: usize = 512;
-
-/// What the worker is told.
-#[derive(Debug)]
-pub(crate) enum Message {
-    /// A listener has a request.
+/// An entry of the backlog.
+enum Work {
     Job(Job),
-    /// Something that the backend waits for.
-    Event(Event),
-    /// From now on these count.
-    Permit(Permissions),
-    /// The listeners have ended: finish what is kept, then end.
-    Stop,
+    /// A call of the backend's own.
+    LocalCall(LocalCallId),
 }
 
-/// Takes messages until it is told to stop. Events are taken notice of before
-/// the jobs that came with them, and before what has run out of time.
-pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>, pulse: &Pulse) {
+/// Handles messages until it receives `Stop` and the backlog is empty. Events are
+/// handled before the jobs that came with them, and before deadlines.
+pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>, heartbeat: &Heartbeat) {
     let mut backlog = Backlog::default();
-    let mut stops = false;
-    while !stops || !backlog.is_empty() || backend.is_at_work() {
+    let mut is_stopping = false;
+    while !is_stopping || !backlog.is_empty() || backend.is_busy() {
         if backlog.is_empty() {
-            pulse.rests();
+            heartbeat.mark_idle();
             let message = wait(inbox, backend.deadline());
-            pulse.turns();
+            heartbeat.mark_busy();
             match message {
-                Ok(message) => absorb(message, backend, &mut backlog, &mut stops),
+                Ok(message) => absorb(message, backend, &mut backlog, &mut is_stopping),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
-        while backlog.len() < QUEUE_MAX {
+        while backlog.len() < INBOX_MAX {
             let Ok(message) = inbox.try_recv() else { break };
-            absorb(message, backend, &mut backlog, &mut stops);
+            absorb(message, backend, &mut backlog, &mut is_stopping);
         }
-        pulse.turns();
-        if let Some(job) = backlog.pop() {
-            begin(backend, job, Instant::now());
+        heartbeat.mark_busy();
+        match backlog.pop() {
+            Some(Work::Job(job)) => begin(backend, job, Instant::now()),
+            Some(Work::LocalCall(call)) => backend.begin_local_call(call, Instant::now()),
+            None => {}
         }
         backend.turn(Instant::now());
-        while let Some(job) = backend.job() {
-            put(job, &mut backlog);
+        while let Some(call) = backend.next_local_call() {
+            backlog.push(Work::LocalCall(call.id), call.is_power);
         }
     }
 }
@@ -66,21 +58,19 @@ fn wait(inbox: &Receiver<Message>, deadline: Option<Instant>) -> Result<Message,
     }
 }
 
-fn absorb(message: Message, backend: &mut dyn Backend, backlog: &mut Backlog<Job>, stops: &mut bool) {
+fn absorb(message: Message, backend: &mut dyn Backend, backlog: &mut Backlog<Work>, is_stopping: &mut bool) {
     match message {
-        Message::Job(job) => put(job, backlog),
+        Message::Job(job) => {
+            let is_power = job.request.operation.is_power();
+            backlog.push(Work::Job(job), is_power);
+        }
         Message::Event(event) => backend.event(event, Instant::now()),
-        Message::Permit(permissions) => backend.adopt(permissions),
+        Message::Permissions(permissions) => backend.adopt(permissions),
         Message::Stop => {
-            *stops = true;
+            *is_stopping = true;
             backend.stop();
         }
     }
-}
-
-fn put(job: Job, backlog: &mut Backlog<Job>) {
-    let is_power = job.request.operation.is_power();
-    backlog.push(job, is_power);
 }
 
 fn begin(backend: &mut dyn Backend, job: Job, now: Instant) {
@@ -93,8 +83,10 @@ fn begin(backend: &mut dyn Backend, job: Job, now: Instant) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Permissions;
+    use crate::inbox::Event;
     use crate::job::tests::{answers, job};
-    use crate::job::{AGE_LIMIT, Caller};
+    use crate::job::{AGE_LIMIT, CancelToken};
     use fence_virt::fence::Operation;
 
     /// Counts what reaches it, and remembers the operations.
@@ -121,7 +113,7 @@ mod tests {
 
     fn carried_out(
         age: std::time::Duration,
-        spoil: impl Fn(&Caller),
+        spoil: impl Fn(&CancelToken),
     ) -> (usize, Vec<fence_virt::fence::Answer>) {
         let now = Instant::now();
         let (job, mail, caller) = job(Operation::Off, "a", now);
@@ -136,7 +128,7 @@ mod tests {
         let second = std::time::Duration::from_secs(1);
         assert_eq!(carried_out(second, |_| ()), (1, vec![Verdict::Success.into()]));
         assert_eq!(carried_out(AGE_LIMIT, |_| ()), (0, vec![Verdict::Failure.into()]));
-        assert_eq!(carried_out(second, Caller::hang_up), (0, vec![Verdict::Failure.into()]));
+        assert_eq!(carried_out(second, CancelToken::cancel), (0, vec![Verdict::Failure.into()]));
     }
 
     #[test]
@@ -152,7 +144,7 @@ mod tests {
             .into();
         sender.send(Message::Stop).unwrap();
         let mut backend = Counting::default();
-        run(&mut backend, &inbox, &Pulse::default());
+        run(&mut backend, &inbox, &Heartbeat::default());
         // The first was begun before the others were looked at.
         assert_eq!(backend.1.iter().filter(|operation| operation.is_power()).count(), 2);
         let first_question = backend.1.iter().position(|&operation| operation == Status).unwrap();
@@ -168,7 +160,7 @@ mod tests {
         sender.send(Message::Job(job)).unwrap();
         sender.send(Message::Stop).unwrap();
         let mut backend = Counting::default();
-        run(&mut backend, &inbox, &Pulse::default());
+        run(&mut backend, &inbox, &Heartbeat::default());
         assert_eq!((backend.0, answers(&mail)), (1, vec![Verdict::Success.into()]));
     }
 }

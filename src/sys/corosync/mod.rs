@@ -1,64 +1,19 @@
-//! Corosync's closed process groups and its quorum, by libcpg and libquorum:
+//! Corosync's closed process groups and quorum, through libcpg and libquorum:
 //! cpg_overview(3), quorum_overview(3).
 //!
-//! The libraries are opened when they are asked for, so that nobody needs
-//! corosync to build or to install. All calls on a [`Member`] are made by the
-//! thread that joined. They may block as long as corosync is frozen, and
-//! dispatching takes a stack of more than 1 MiB (libcpg has a buffer of that
-//! size on it): give that thread [`STACK`].
+//! The libraries are opened at run time, so that neither build nor
+//! installation needs corosync. All calls on a [`GroupHandle`] must come from
+//! the thread that made it. They block while corosync is frozen. Dispatching
+//! needs more than 1 MiB of stack (a buffer of libcpg): give that thread
+//! [`STACK_SIZE`].
 
+mod callbacks;
+mod error;
+mod event;
+mod group_handle;
 mod libraries;
-mod member;
 
+pub use error::CorosyncError;
+pub use event::{ClusterEvent, LeaveReason, LeftMember, MESSAGE_KEPT_MAX, MembershipChange};
+pub use group_handle::{GroupHandle, STACK_SIZE};
 pub use libraries::Libraries;
-pub use member::{Change, Departure, Heard, KEPT, Member};
-
-use std::fmt;
-
-/// A stack that is large enough for the thread which has a [`Member`], in bytes.
-pub const STACK: usize = 4 << 20;
-
-/// A call that failed: its name, and its cs_error_t.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Error {
-    call: &'static str,
-    code: i32,
-}
-
-/// Try again: a queue is full, or the membership is changing.
-const CS_ERR_TRY_AGAIN: i32 = 6;
-
-impl Error {
-    /// A call, by its name, that gave this cs_error_t.
-    pub fn new(call: &'static str, code: i32) -> Error {
-        Error { call, code }
-    }
-
-    /// Whether the same call may succeed in a moment.
-    pub fn is_temporary(self) -> bool {
-        // TIMEOUT, TRY_AGAIN, BUSY, INTERRUPT, QUEUE_FULL
-        matches!(self.code, 5 | CS_ERR_TRY_AGAIN | 10 | 16 | 23)
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.code {
-            2 => "corosync is not running, or has ended",
-            CS_ERR_TRY_AGAIN => "corosync says to try again",
-            9 => "the connection to corosync has ended",
-            11 | 100 => "corosync does not let this user in",
-            12 => "corosync does not have this service",
-            code => return write!(f, "{}: corosync's error {code}", self.call),
-        };
-        write!(f, "{what} ({})", self.call)
-    }
-}
-
-impl std::error::Error for Error {}
-
-/// The outcome of a call.
-fn check(call: &'static str, code: i32) -> Result<(), Error> {
-    const CS_OK: i32 = 1;
-    if code == CS_OK { Ok(()) } else { Err(Error::new(call, code)) }
-}

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::libvirt::Failed;
-use crate::watch::{Holder, Roster, Running};
+use super::cids::{CidHolder, CidTable};
+use crate::libvirt::{DomainRun, Failed};
 use fence_virt::fence::{Domain, ListenerName, Source};
 use fence_virt::groups::Groups;
 
-/// The groups, and the roster of CIDs where VMs ask by vsock.
+/// The groups, and the cids of CIDs where VMs ask by vsock.
 #[derive(Debug)]
 pub(crate) struct Permissions {
     groups: Groups,
-    roster: Option<Roster>,
+    cids: Option<CidTable>,
 }
 
 /// A requester, and what is known of it.
@@ -28,14 +28,14 @@ pub(crate) struct Identified {
 }
 
 impl Permissions {
-    pub(crate) fn new(groups: Groups, roster: Option<Roster>) -> Permissions {
-        Permissions { groups, roster }
+    pub(crate) fn new(groups: Groups, cids: Option<CidTable>) -> Permissions {
+        Permissions { groups, cids }
     }
 
     /// Whether VMs are known by their CIDs.
     #[cfg(test)]
     pub(crate) fn knows_cids(&self) -> bool {
-        self.roster.is_some()
+        self.cids.is_some()
     }
 
     /// Whether a requester may do something to the VM with these names, by what the transport proves.
@@ -59,7 +59,7 @@ impl Permissions {
         listener: &ListenerName,
         source: &Source,
         hosts: &mut H,
-        still_runs: impl FnOnce(&mut H, usize, &Running) -> Result<bool, Failed>,
+        still_runs: impl FnOnce(&mut H, usize, &DomainRun) -> Result<bool, Failed>,
         has_name: impl FnOnce(&mut H, &Domain) -> Result<bool, Failed>,
     ) -> Identified {
         let mut asker =
@@ -67,10 +67,10 @@ impl Permissions {
         if self.groups.is_empty() {
             return asker;
         }
-        let domain = match (source, &self.roster) {
+        let domain = match (source, &self.cids) {
             (Source::Domain(domain), _) => domain.clone(),
-            (Source::Cid(cid), Some(roster)) => {
-                match vm_behind(roster.holder(*cid), |uri, vm| still_runs(hosts, uri, vm)) {
+            (Source::Cid(cid), Some(cids)) => {
+                match vm_behind(cids.holder(*cid), |uri, vm| still_runs(hosts, uri, vm)) {
                     Ok(Some(domain)) => domain,
                     Ok(None) => return asker,
                     Err(reason) => {
@@ -97,13 +97,13 @@ impl Permissions {
 }
 
 fn vm_behind(
-    holder: Holder,
-    still_runs: impl FnOnce(usize, &Running) -> Result<bool, Failed>,
+    holder: CidHolder,
+    still_runs: impl FnOnce(usize, &DomainRun) -> Result<bool, Failed>,
 ) -> Result<Option<Arc<Domain>>, String> {
     match holder {
-        Holder::Nobody => Ok(None),
-        Holder::Unknown(reason) => Err(reason.to_owned()),
-        Holder::Vm { uri, vm } => match still_runs(uri, &vm) {
+        CidHolder::Nobody => Ok(None),
+        CidHolder::Unknown(reason) => Err(reason.to_owned()),
+        CidHolder::Vm { uri, vm } => match still_runs(uri, &vm) {
             Ok(true) => Ok(Some(vm.domain)),
             Ok(false) => Err(format!("{} had it, and has just been stopped", vm.domain)),
             Err(Failed(reason)) => Err(reason),

@@ -4,12 +4,10 @@ use super::*;
 use crate::access::Permissions;
 use crate::backend::libvirt::fake::{Fake, FakeLink};
 use crate::cpg::fake::FakeGroup;
-use crate::job::tests::{answers, job};
-use crate::listener::Mail;
-use fence_virt::fence::{Domain, PowerState, Uuid};
+use crate::job::tests::{Answers, answers, job};
+use fence_virt::fence::{Answer, Domain, PowerState, Uuid};
 use fence_virt::groups::{Group, Groups};
-use fence_virt::routing::{LocalVm, MembershipChange, Names, Peer, Rules, TELL_LIMIT, Unknown};
-use fence_virt::sys::mailbox::Mailbox;
+use fence_virt::routing::{LocalVm, Membership, Names, Peer, Rules, TELL_LIMIT, Unknown};
 use fence_virt::wire::cluster::{
     Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber,
 };
@@ -41,31 +39,31 @@ impl Bench {
         let mut bench = Bench { backend, group, host, now: Instant::now() };
         let uuid = Uuid::parse(OWN).unwrap();
         let vm = LocalVm { name: "vm2".to_owned(), uuid, state: PowerState::Running, is_active: true };
-        bench.backend.event(Event::Vms { uri: 0, seen: Seen::All(vec![vm]) }, bench.now);
+        bench.backend.event(Event::Domains { uri: 0, change: DomainChange::All(vec![vm]) }, bench.now);
         let members = vec![peer(1), peer(2)];
-        let change = MembershipChange { members: members.clone(), left: Vec::new(), joined: members };
-        let votes = Tidings::Votes { is_quorate: true, nodes: vec![NodeId(1), NodeId(2)] };
-        bench.hear(vec![Tidings::Joined(peer(2)), Tidings::Changed(change), votes]);
+        let change = Membership { members: members.clone(), left: Vec::new(), joined: members };
+        let votes = GroupEvent::Quorum { is_quorate: true, nodes: vec![NodeId(1), NodeId(2)] };
+        bench.hear(vec![GroupEvent::Joined(peer(2)), GroupEvent::Changed(change), votes]);
         bench
     }
 
     /// The worker's turn, with what it has to carry out.
     fn turn(&mut self) {
         self.backend.turn(self.now);
-        while let Some(job) = self.backend.job() {
-            self.backend.begin(job, self.now);
+        while let Some(call) = self.backend.next_local_call() {
+            self.backend.begin_local_call(call.id, self.now);
             self.backend.turn(self.now);
         }
     }
 
-    fn hear(&mut self, tidings: Vec<Tidings>) {
-        self.group.tell(tidings);
+    fn hear(&mut self, events: Vec<GroupEvent>) {
+        self.group.tell(events);
         self.turn();
     }
 
     fn says(&mut self, message: &ClusterMessage) {
         let (at, bytes) = (self.now, message.encode().to_vec());
-        self.hear(vec![Tidings::Message { from: peer(1), bytes, at, is_old: false }]);
+        self.hear(vec![GroupEvent::Message { from: peer(1), bytes, at, is_old: false }]);
     }
 
     /// Node 1 is of this suite, and tells that vm1 runs there.
@@ -83,7 +81,7 @@ impl Bench {
         self.turn();
     }
 
-    fn asks(&mut self, operation: Operation, name: &str) -> Mailbox<Mail> {
+    fn asks(&mut self, operation: Operation, name: &str) -> Answers {
         let (job, mail, _) = job(operation, name, self.now);
         self.group.turns();
         self.backend.begin(job, self.now);
@@ -97,7 +95,7 @@ impl Bench {
     }
 }
 
-fn verdicts(mail: &Mailbox<Mail>) -> Vec<Verdict> {
+fn verdicts(mail: &Answers) -> Vec<Verdict> {
     let verdict = |answer| if let Answer::Verdict(verdict) = answer { verdict } else { panic!("a list") };
     answers(mail).into_iter().map(verdict).collect()
 }
@@ -191,7 +189,7 @@ fn monitor_fails_without_the_group() {
     let (job, mail, _) = job(Operation::Devstatus, "-", bench.now);
     bench.backend.begin(job, bench.now);
     assert_eq!(verdicts(&mail), [Verdict::Failure]);
-    bench.hear(vec![Tidings::Lost("corosync has ended".to_owned())]);
+    bench.hear(vec![GroupEvent::Lost("corosync has ended".to_owned())]);
     for operation in [Operation::Devstatus, Operation::HostList, Operation::Status, Operation::Off] {
         let mail = bench.asks(operation, "vm2");
         assert_eq!(verdicts(&mail), [Verdict::Failure], "{operation}");
@@ -224,15 +222,16 @@ fn a_crowd_of_questions_does_not_hold_the_worker() {
     let mut bench = Bench::new(Groups::default());
     bench.tells_all();
     let ask = |number| {
-        let (number, target, name) = (RequestNumber(number), EVERY_NODE, format!("nosuch{number}"));
+        let (target, name) = (EVERY_NODE, format!("nosuch{number}"));
+        let number = RequestNumber(number);
         let call = ClusterCall { number, target, name, operation: Operation::Status, client_number: 0 };
         let bytes = ClusterMessage::Request(call).encode().to_vec();
-        Tidings::Message { from: peer(3), bytes, at: bench.now, is_old: false }
+        GroupEvent::Message { from: peer(3), bytes, at: bench.now, is_old: false }
     };
     let members = vec![peer(1), peer(2), peer(3)];
-    let change = MembershipChange { members, left: Vec::new(), joined: vec![peer(3)] };
+    let change = Membership { members, left: Vec::new(), joined: vec![peer(3)] };
     let crowd = (0..500).map(ask).collect();
-    bench.hear(vec![Tidings::Changed(change)]);
+    bench.hear(vec![GroupEvent::Changed(change)]);
     bench.now += TELL_LIMIT;
     bench.group.tell(crowd);
     bench.backend.turn(bench.now);

@@ -5,52 +5,58 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Sender, bounded};
 
-use super::link::{GroupLink, Order, Shared, Tidings, now_millis};
+use super::link::GroupLink;
+use super::shared::{CpgCommand, GroupEvent, JoinGeneration, ThreadProgress, now_millis};
 use fence_virt::sys::mailbox::{Mailbox, mailbox};
 use fence_virt::wire::cluster::ClusterMessage;
 
 /// The thread's end.
-pub(crate) struct FakeGroup {
-    orders: Mailbox<Order>,
-    tidings: Sender<Vec<Tidings>>,
-    shared: Arc<Shared>,
+pub(super) struct FakeGroup {
+    commands: Mailbox<CpgCommand>,
+    events: Sender<Vec<GroupEvent>>,
+    progress: Arc<ThreadProgress>,
 }
 
 impl FakeGroup {
-    pub(crate) fn new() -> (FakeGroup, GroupLink) {
-        let (address, orders) = mailbox().unwrap();
-        let (sender, tidings) = bounded(64);
-        let shared = Arc::new(Shared::default());
-        let link = GroupLink { orders: address, tidings, shared: shared.clone(), groups: 0 };
-        (FakeGroup { orders, tidings: sender, shared }, link)
+    pub(super) fn new() -> (FakeGroup, GroupLink) {
+        let (address, commands) = mailbox().unwrap();
+        let (sender, events) = bounded(64);
+        let progress = Arc::new(ThreadProgress::default());
+        let link = GroupLink {
+            commands: address,
+            events,
+            progress: progress.clone(),
+            generation: JoinGeneration::default(),
+        };
+        (FakeGroup { commands, events: sender, progress }, link)
     }
 
     /// The worker hears this, and that it was all.
-    pub(crate) fn tell(&self, tidings: Vec<Tidings>) {
-        self.tidings.send(tidings).unwrap();
+    pub(super) fn tell(&self, events: Vec<GroupEvent>) {
+        self.events.send(events).unwrap();
         self.turns();
     }
 
     /// It has turned, and heard all that there was.
-    pub(crate) fn turns(&self) {
-        self.shared.turned.store(now_millis(), Ordering::Release);
-        self.shared.caught_up.store(now_millis(), Ordering::Release);
+    pub(super) fn turns(&self) {
+        self.progress.turned.store(now_millis(), Ordering::Release);
+        self.progress.caught_up.store(now_millis(), Ordering::Release);
     }
 
     /// Since so many milliseconds it hangs.
-    pub(crate) fn hangs(&self, millis: u64) {
-        self.shared.turned.store(now_millis().saturating_sub(millis), Ordering::Release);
-        self.shared.caught_up.store(now_millis().saturating_sub(millis), Ordering::Release);
+    pub(super) fn hangs(&self, millis: u64) {
+        self.progress.turned.store(now_millis().saturating_sub(millis), Ordering::Release);
+        self.progress.caught_up.store(now_millis().saturating_sub(millis), Ordering::Release);
     }
 
     /// What the worker has sent since.
-    pub(crate) fn sent(&self) -> Vec<ClusterMessage> {
-        let orders = self.orders.take().collect::<Vec<_>>();
-        self.shared.unsent.store(0, Ordering::Release);
-        let message = |order| match order {
-            Order::Send(parcel) => ClusterMessage::decode(&parcel.message.bytes).unwrap(),
-            Order::Stop => panic!("the worker does not stop it"),
+    pub(super) fn sent(&self) -> Vec<ClusterMessage> {
+        let commands = self.commands.take().collect::<Vec<_>>();
+        self.progress.unsent.store(0, Ordering::Release);
+        let message = |command| match command {
+            CpgCommand::Send(outbound) => ClusterMessage::decode(&outbound.message.bytes).unwrap(),
+            CpgCommand::Stop => panic!("the worker does not stop it"),
         };
-        orders.into_iter().map(message).collect()
+        commands.into_iter().map(message).collect()
     }
 }

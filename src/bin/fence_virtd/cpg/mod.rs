@@ -1,17 +1,25 @@
 //! The cpg backend: the VMs of all hosts of a corosync cluster.
 //!
-//! The libvirt backend carries out what concerns this host, a thread speaks
-//! with corosync, watchers tell which VMs are here, and [`fence_virt::routing`]
-//! decides. What stands here brings them together, in the worker's thread; it
-//! never waits for another host.
+//! | part | does |
+//! | --- | --- |
+//! | [`backend`] | joins clients' requests, group events and the libvirt backend, in the worker's thread |
+//! | [`local_calls`] | the calls that the router makes on this host |
+//! | [`thread`] | the only caller of libcpg: joins, reads, sends; decides nothing |
+//! | [`link`] | the worker's end of that thread |
+//! | [`group_member`] | corosync behind a trait |
+//! | [`shared`] | what thread and worker exchange |
+//! | [`start`] | the start |
+//!
+//! [`fence_virt::routing`] decides which host carries a request out and when it has succeeded.
 
 mod backend;
 #[cfg(test)]
-pub(crate) mod fake;
+mod fake;
+mod group_member;
 mod link;
-mod membership;
+mod local_calls;
+mod shared;
 mod start;
 mod thread;
 
-pub(crate) use link::{GroupLink, GroupThread, Tidings};
-pub(crate) use start::{check, start, warn_of_delay};
+pub(crate) use start::{CpgThreadHandle, check, start, warn_of_delay};

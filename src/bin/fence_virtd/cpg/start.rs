@@ -1,76 +1,88 @@
-//! The start of the cpg backend: threads, first join.
+//! The start of the cpg backend: connection managers, cpg thread, first join.
 
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{RecvTimeoutError, Sender};
-use log::{info, warn};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use log::warn;
 
 use super::backend::Cpg;
-use super::link;
+use super::group_member::GroupConnector;
+use super::link::GroupLink;
+use super::shared::{BATCHES_MAX, CpgCommand, JoinGeneration, ThreadProgress};
+use super::thread::CpgThread;
 use crate::access::Permissions;
-use crate::backend::{Started, libvirt};
-use crate::problem::Flaw;
-use crate::watch::Watchers;
-use crate::worker::Message;
+use crate::backend::libvirt::{self, Keepers, UriLink};
+use crate::inbox::Message;
+use crate::problem::Problem;
+use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
+use crate::threads::join_by;
 use fence_virt::config::{CpgConfig, NameMode, UnknownVm};
 use fence_virt::routing::{Names, Router, Rules, Unknown};
-use fence_virt::sys::corosync::Libraries;
-use fence_virt::sys::signals::Signals;
+use fence_virt::sys::corosync::{self, Libraries};
+use fence_virt::sys::mailbox::{MailboxSender, mailbox};
 use fence_virt::wire::cluster::RequestNumber;
 
-/// How long the first attempt to join may take at start.
-const START_LIMIT: Duration = Duration::from_secs(30);
-/// How often a stop signal is looked for meanwhile.
-const SLICE: Duration = Duration::from_millis(100);
-
-/// Whether corosync's libraries are there.
+/// Checks that corosync's libraries are installed.
+///
+/// # Errors
+///
+/// The library that is missing.
 pub(crate) fn check() -> Result<(), String> {
     Libraries::open().map(|_| ())
 }
 
-/// What a configuration leaves open, and should not.
-pub(crate) fn warn_of_delay(config: &CpgConfig) -> Option<Flaw> {
+/// Warning about a `host_fence_delay` that is missing or 0.
+pub(crate) fn warn_of_delay(config: &CpgConfig) -> Option<Problem> {
     match config.host_fence_delay {
-        None => Some(Flaw::new(
-            "host_fence_delay is not set: while a host is lost, off and reboot of the machines that it \
-             ran fail",
-            "if the hosts fence each other, set it to the seconds after which a lost host is off for sure",
+        None => Some(Problem::new(
+            "host_fence_delay is not set: while a host is lost, off and reboot of the VMs that it ran fail",
+            "if the hosts fence each other, set it to the number of seconds after which a lost host is \
+             certainly off",
         )),
-        Some(0) => Some(Flaw::new(
-            "host_fence_delay is 0: machines count as off as soon as their host is lost, though it may \
-             still run them",
-            "set it to the seconds after which a lost host is off for sure",
+        Some(0) => Some(Problem::new(
+            "host_fence_delay is 0: VMs count as off as soon as their host is lost, though it may still run \
+             them",
+            "set it to the number of seconds after which a lost host is certainly off",
         )),
         Some(_) => None,
     }
 }
 
-/// Starts the threads, joins the group.
+/// The backend with its threads.
+pub(crate) struct StartedCpg {
+    pub(crate) backend: Cpg<UriLink>,
+    pub(crate) keepers: Keepers,
+    pub(crate) thread: CpgThreadHandle,
+}
+
+/// Starts the threads and waits for the first join of the group, unless
+/// `wait_for_init` lets that come later. Returns none if a stop signal came meanwhile.
+///
+/// # Errors
+///
+/// A sentence that says what is missing or cannot be reached.
 pub(crate) fn start(
     config: &CpgConfig,
     permissions: Permissions,
-    watchers: &mut Watchers,
-    worker: &Sender<Message>,
-    wait: bool,
-    signals: &Signals,
-) -> Result<Option<Started>, String> {
+    startup: &Startup<'_>,
+) -> Result<Option<StartedCpg>, String> {
     let libraries = Libraries::open()?;
     if let Some(warning) = warn_of_delay(config) {
         warn!("cpg: {warning}");
     }
-    let started = libvirt::start(&config.uris, permissions, worker, wait, signals)?;
-    let Some((libvirt, keepers)) = started else { return Ok(None) };
-    let (thread, link, first) = link::start(libraries, worker)?;
-    if !wait && !await_first(&first, signals)? {
+    let Some((libvirt, keepers)) = libvirt::start(&config.uris, permissions, startup)? else {
+        return Ok(None);
+    };
+    let SpawnedThread { handle, link, first } = spawn(libraries, startup.worker)?;
+    if !startup.wait_for_init && !has_joined(&first, startup)? {
         return Ok(None);
     }
-    watchers.follow_vms(&config.uris, worker)?;
     let mut number = [0; 4];
-    getrandom::fill(&mut number).map_err(|error| format!("the system gives no random numbers: {error}"))?;
+    getrandom::fill(&mut number).map_err(|error| format!("cannot get random numbers: {error}"))?;
     let router = Router::new(rules(config), config.uris.len(), RequestNumber(u32::from_le_bytes(number)));
-    let backend = Cpg::new(libvirt, link, router);
-    let cluster = Some(backend.standing());
-    Ok(Some(Started { backend: Box::new(backend), keepers, group: Some(thread), cluster }))
+    Ok(Some(StartedCpg { backend: Cpg::new(libvirt, link, router), keepers, thread: handle }))
 }
 
 fn rules(config: &CpgConfig) -> Rules {
@@ -88,23 +100,69 @@ fn rules(config: &CpgConfig) -> Rules {
     }
 }
 
-/// Waits for the first attempt to join; false if a signal says stop meanwhile.
-fn await_first(first: &link::First, signals: &Signals) -> Result<bool, String> {
+/// Waits for the first join; false if a stop signal came meanwhile.
+fn has_joined(first: &FirstJoin, startup: &Startup<'_>) -> Result<bool, String> {
     let deadline = Instant::now() + START_LIMIT;
-    loop {
-        if let Some(signal) = signals.next().map_err(|error| format!("cannot read signals: {error}"))? {
-            info!("{signal}: stopped while waiting for corosync");
-            return Ok(false);
+    let reason = match await_first(first, deadline, startup.signals, "corosync")? {
+        FirstAttempt::Interrupted => return Ok(false),
+        FirstAttempt::Made(Ok(())) => return Ok(true),
+        FirstAttempt::Made(Err(reason)) => reason,
+        FirstAttempt::ThreadEnded => "the cpg thread has ended".to_owned(),
+        FirstAttempt::TimedOut => "corosync does not answer".to_owned(),
+    };
+    Err(format!("cannot join the cluster's group: {reason} (wait_for_init waits for it)"))
+}
+
+/// Result of the first attempt to join.
+pub(super) type FirstJoin = Receiver<Result<(), String>>;
+
+/// A cpg thread that was just spawned.
+pub(super) struct SpawnedThread {
+    pub(super) handle: CpgThreadHandle,
+    pub(super) link: GroupLink,
+    pub(super) first: FirstJoin,
+}
+
+/// Spawns the cpg thread.
+///
+/// # Errors
+///
+/// If the system has no thread or descriptor left.
+pub(super) fn spawn(
+    connector: impl GroupConnector,
+    worker: &Sender<Message>,
+) -> Result<SpawnedThread, String> {
+    let (commands, inbox) = mailbox().map_err(|error| format!("cannot create a mailbox: {error}"))?;
+    let (event_sender, events) = bounded(BATCHES_MAX);
+    let (first_sender, first) = bounded(1);
+    let progress = Arc::new(ThreadProgress::default());
+    let mut cpg = CpgThread::new(inbox, worker.clone(), event_sender, progress.clone(), first_sender);
+    let thread = thread::Builder::new()
+        .name("cpg".into())
+        .stack_size(corosync::STACK_SIZE)
+        .spawn(move || cpg.run(&connector))
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    let link =
+        GroupLink { commands: commands.clone(), events, progress, generation: JoinGeneration::default() };
+    Ok(SpawnedThread { handle: CpgThreadHandle { commands, thread }, link, first })
+}
+
+/// The thread, as the main thread holds it.
+pub(crate) struct CpgThreadHandle {
+    commands: MailboxSender<CpgCommand>,
+    thread: JoinHandle<()>,
+}
+
+impl CpgThreadHandle {
+    /// Makes the thread leave the group and end, and waits for that until `deadline`.
+    /// A thread that hangs in corosync is left behind.
+    pub(crate) fn stop(self, deadline: Instant) {
+        if self.commands.post(CpgCommand::Stop).is_ok() && !join_by(self.thread, deadline) {
+            warn!("cpg: corosync does not answer: ending without it");
         }
-        let reason = match first.recv_timeout(SLICE) {
-            Ok(Ok(())) => return Ok(true),
-            Ok(Err(reason)) => reason,
-            Err(RecvTimeoutError::Disconnected) => "its thread has ended".to_owned(),
-            Err(RecvTimeoutError::Timeout) if Instant::now() >= deadline => {
-                "corosync does not answer".to_owned()
-            }
-            Err(RecvTimeoutError::Timeout) => continue,
-        };
-        return Err(format!("cannot join the cluster's group: {reason} (wait_for_init waits for it)"));
     }
 }
+
+#[cfg(test)]
+#[path = "thread_tests.rs"]
+mod tests;

@@ -1,4 +1,15 @@
-//! What the thread does: joins, reads, sends, and again.
+//! The cpg thread: this daemon's membership in corosync's group. Every call that
+//! blocks as long as corosync does is made here; nothing is decided.
+//!
+//! 1. It joins, with growing intervals between attempts while corosync is away.
+//! 2. It reads the group's events, stamps them with the time and puts them into a
+//!    channel for the worker. While the worker does not fetch them, it stops reading.
+//! 3. It sends the worker's messages in their order, and retries what corosync
+//!    refuses for the moment.
+//! 4. Once a second it queries corosync, so that a frozen one is noticed although
+//!    nothing is sent.
+//! 5. After a pause in reading of more than a second it marks everything that it then
+//!    finds as old: requests among it may be of any age.
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -9,81 +20,85 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, TrySendError};
 use log::{info, warn};
 
-use super::link::{Order, PAUSE_MAX, Shared, Tidings, UNSENT_LOW, now_millis};
-use super::membership::{Engine, Seat};
-use crate::backend::Event;
-use crate::worker::Message;
-use fence_virt::routing::{Departure, MembershipChange, Outgoing, Peer};
+use super::group_member::{GroupConnector, GroupMember};
+use super::shared::{
+    CpgCommand, GroupEvent, JoinGeneration, PAUSE_MAX, ThreadProgress, UNSENT_LOW, now_millis,
+};
+use crate::inbox::{Event, Message};
+use fence_virt::routing::{Departure, Membership, Outgoing, Peer};
 use fence_virt::sys::clock::since_boot;
-use fence_virt::sys::corosync::{self, Change, Error, Heard};
+use fence_virt::sys::corosync::{
+    self, ClusterEvent, CorosyncError, LeaveReason, LeftMember, MembershipChange,
+};
 use fence_virt::sys::mailbox::Mailbox;
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::wire::cluster::{GROUP, MESSAGE_LEN, NodeId};
 
-/// How often it looks though nothing happens.
+/// Longest wait of a turn.
 const TICK: Duration = Duration::from_millis(250);
-/// How soon it tries again what corosync or the worker did not take.
-const AGAIN: Duration = Duration::from_millis(2);
-/// The first and the longest interval between attempts to join.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
-/// How much is read at a time.
+/// Interval between attempts to hand over what corosync or the worker did not take.
+const RETRY: Duration = Duration::from_millis(2);
+/// First interval between attempts to join.
+const BACKOFF_MIN: Duration = Duration::from_millis(250);
+/// Longest interval between attempts to join.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Events read in one turn.
 const BATCH: usize = 256;
-/// How often corosync is asked something.
-const ASK_EVERY: Duration = Duration::from_secs(1);
-/// How long what is still to be sent may take when the daemon stops.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Interval between queries to corosync.
+const QUERY_INTERVAL: Duration = Duration::from_secs(1);
+/// Time limit for unsent messages when the daemon stops.
+const FLUSH_LIMIT: Duration = Duration::from_millis(500);
 
-/// The thread's own.
-pub(super) struct Group {
-    inbox: Mailbox<Order>,
+/// State of the thread.
+pub(super) struct CpgThread {
+    inbox: Mailbox<CpgCommand>,
     worker: Sender<Message>,
-    sender: Sender<Vec<Tidings>>,
-    shared: Arc<Shared>,
+    events: Sender<Vec<GroupEvent>>,
+    progress: Arc<ThreadProgress>,
     first: Option<Sender<Result<(), String>>>,
     unsent: VecDeque<Outgoing>,
-    /// How many times a group was joined.
-    groups: u64,
-    /// What the worker has not taken yet.
-    untold: Vec<Tidings>,
+    generation: JoinGeneration,
+    /// Events that the worker has not taken yet.
+    undelivered: Vec<GroupEvent>,
     is_stopped: bool,
 }
 
-impl Group {
+impl CpgThread {
     pub(super) fn new(
-        inbox: Mailbox<Order>,
+        inbox: Mailbox<CpgCommand>,
         worker: Sender<Message>,
-        sender: Sender<Vec<Tidings>>,
-        shared: Arc<Shared>,
+        events: Sender<Vec<GroupEvent>>,
+        progress: Arc<ThreadProgress>,
         first: Sender<Result<(), String>>,
-    ) -> Group {
-        Group {
+    ) -> CpgThread {
+        CpgThread {
             inbox,
             worker,
-            sender,
-            shared,
+            events,
+            progress,
             first: Some(first),
             unsent: VecDeque::new(),
-            groups: 0,
-            untold: Vec::new(),
+            generation: JoinGeneration::default(),
+            undelivered: Vec::new(),
             is_stopped: false,
         }
     }
 
-    pub(super) fn run(&mut self, engine: &impl Engine) {
-        let mut backoff = BACKOFF.0;
+    pub(super) fn run(&mut self, connector: &impl GroupConnector) {
+        let mut backoff = BACKOFF_MIN;
         let mut last_reason = None;
         while !self.is_stopped {
-            let joined = engine.join();
+            let joined = connector.join();
             if let Some(first) = self.first.take() {
-                // Nobody waits for it with wait_for_init.
-                let _ = first.send(joined.as_ref().map(|_| ()).map_err(Error::to_string));
+                // With wait_for_init nobody waits for it.
+                let _ = first.send(joined.as_ref().map(|_| ()).map_err(CorosyncError::to_string));
             }
             let since = Instant::now();
             let error = match joined {
-                Ok(seat) => {
-                    info!("cpg: joined the group {GROUP} as node {}", seat.peer().node);
+                Ok(member) => {
+                    info!("cpg: joined the group {GROUP} as node {}", member.peer().node);
                     last_reason = None;
-                    match self.keep(seat) {
+                    match self.serve(member) {
                         Ok(()) => return,
                         Err(error) => error,
                     }
@@ -94,20 +109,20 @@ impl Group {
                 warn!("cpg: {error}: requests fail until it is back");
                 last_reason = Some(error);
             }
-            self.forget_unsent();
-            self.untold.push(Tidings::Lost(error.to_string()));
-            // One that is lost at once is not joined again at once.
-            if since.elapsed() >= BACKOFF.1 {
-                backoff = BACKOFF.0;
+            self.drop_unsent();
+            self.undelivered.push(GroupEvent::Lost(error.to_string()));
+            // A membership that is lost at once does not reset the backoff.
+            if since.elapsed() >= BACKOFF_MAX {
+                backoff = BACKOFF_MIN;
             }
             self.rest(backoff);
-            backoff = (backoff * 2).min(BACKOFF.1);
+            backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
 
-    /// What was to be sent was for a group that is lost.
-    fn forget_unsent(&mut self) {
-        self.shared.unsent.fetch_sub(self.unsent.len(), Ordering::AcqRel);
+    /// Drops messages for a membership that is lost.
+    fn drop_unsent(&mut self) {
+        self.progress.unsent.fetch_sub(self.unsent.len(), Ordering::AcqRel);
         self.unsent.clear();
     }
 
@@ -115,122 +130,125 @@ impl Group {
     fn rest(&mut self, pause: Duration) {
         let until = Instant::now() + pause;
         while !self.is_stopped && Instant::now() < until {
-            self.tell();
+            self.deliver();
             let mut set = PollSet::new();
             set.add(self.inbox.as_fd(), Interest::Read);
             let left = until.saturating_duration_since(Instant::now()).min(TICK);
-            // Without poll there is nothing to wait with; the next turn tries again.
+            // If poll fails, the next turn tries again.
             let _ = set.wait(Some(left));
-            self.take_orders();
-            self.forget_unsent();
-            self.turned();
+            self.take_commands();
+            self.drop_unsent();
+            self.mark_turn();
         }
     }
 
-    fn turned(&self) {
-        self.shared.turned.store(now_millis(), Ordering::Release);
+    fn mark_turn(&self) {
+        self.progress.turned.store(now_millis(), Ordering::Release);
     }
 
-    /// Reads and sends until corosync is lost; `Ok` if it was told to stop.
-    fn keep(&mut self, mut seat: impl Seat) -> Result<(), Error> {
-        self.groups += 1;
-        self.untold.push(Tidings::Joined(seat.peer()));
+    /// Reads and sends until corosync is lost; `Ok` after a stop command.
+    fn serve(&mut self, mut member: impl GroupMember) -> Result<(), CorosyncError> {
+        self.generation.0 += 1;
+        self.undelivered.push(GroupEvent::Joined(member.peer()));
         let mut read_at = since_boot();
-        let mut asked_at = read_at;
+        let mut queried_at = read_at;
         let mut is_old = false;
         loop {
-            self.turned();
-            self.wait(&seat);
-            self.take_orders();
+            self.mark_turn();
+            self.wait(&member);
+            self.take_commands();
             if self.is_stopped {
-                self.send_last(&mut seat);
-                seat.leave();
+                self.flush(&mut member);
+                member.leave();
                 return Ok(());
             }
             let began = now_millis();
             let mut has_all = false;
-            if self.untold.is_empty() {
+            if self.undelivered.is_empty() {
                 is_old |= since_boot().saturating_sub(read_at) > PAUSE_MAX;
                 let mut heard = Vec::new();
-                let is_all = seat.dispatch(BATCH, &mut heard);
+                let is_all = member.dispatch(BATCH, &mut heard);
                 read_at = since_boot();
                 let at = Instant::now();
-                self.untold.extend(heard.into_iter().map(|heard| tidings(heard, at, is_old)));
+                self.undelivered.extend(heard.into_iter().map(|heard| group_event(heard, at, is_old)));
                 has_all = is_all?;
                 is_old &= !has_all;
             }
-            self.tell();
-            if has_all && self.untold.is_empty() {
-                self.shared.caught_up.store(began, Ordering::Release);
+            self.deliver();
+            if has_all && self.undelivered.is_empty() {
+                self.progress.caught_up.store(began, Ordering::Release);
             }
-            self.send(&mut seat)?;
-            if since_boot().saturating_sub(asked_at) > ASK_EVERY {
-                asked_at = since_boot();
-                seat.await_answer()
+            self.send(&mut member)?;
+            if since_boot().saturating_sub(queried_at) > QUERY_INTERVAL {
+                queried_at = since_boot();
+                member
+                    .await_answer()
                     .or_else(|error| if error.is_temporary() { Ok(()) } else { Err(error) })?;
             }
         }
     }
 
-    /// Sends what is there, as far as corosync takes it in time.
-    fn send_last(&mut self, seat: &mut impl Seat) {
-        let until = Instant::now() + LAST_WORDS;
+    /// Sends what is unsent, as far as corosync takes it within the limit.
+    fn flush(&mut self, member: &mut impl GroupMember) {
+        let until = Instant::now() + FLUSH_LIMIT;
         while !self.unsent.is_empty() && Instant::now() < until {
-            if let Err(error) = self.send(seat) {
+            if let Err(error) = self.send(member) {
                 return warn!("cpg: {error}: answers to other nodes are lost");
             }
-            self.wait(seat);
+            self.wait(member);
         }
     }
 
-    fn wait(&self, seat: &impl Seat) {
+    fn wait(&self, member: &impl GroupMember) {
         let mut set = PollSet::new();
         set.add(self.inbox.as_fd(), Interest::Read);
-        if self.untold.is_empty() {
-            for fd in seat.fds() {
+        if self.undelivered.is_empty() {
+            for fd in member.fds() {
                 set.add(fd, Interest::Read);
             }
         }
-        let is_pending = !self.untold.is_empty() || !self.unsent.is_empty();
-        // Without poll it turns anyway.
-        let _ = set.wait(Some(if is_pending { AGAIN } else { TICK }));
+        let is_pending = !self.undelivered.is_empty() || !self.unsent.is_empty();
+        // If poll fails, the turn goes on without waiting.
+        let _ = set.wait(Some(if is_pending { RETRY } else { TICK }));
     }
 
-    fn take_orders(&mut self) {
-        for order in self.inbox.take() {
-            match order {
-                Order::Send(parcel) if parcel.group == self.groups => self.unsent.push_back(parcel.message),
-                Order::Send(_) => drop(self.shared.unsent.fetch_sub(1, Ordering::AcqRel)),
-                Order::Stop => self.is_stopped = true,
+    fn take_commands(&mut self) {
+        for command in self.inbox.take() {
+            match command {
+                CpgCommand::Send(outbound) if outbound.generation == self.generation => {
+                    self.unsent.push_back(outbound.message);
+                }
+                CpgCommand::Send(_) => drop(self.progress.unsent.fetch_sub(1, Ordering::AcqRel)),
+                CpgCommand::Stop => self.is_stopped = true,
             }
         }
     }
 
-    /// Gives the worker what was heard, if it has room, and wakes it.
-    fn tell(&mut self) {
-        if self.untold.is_empty() {
+    /// Hands the undelivered events to the worker if its channel has room, and wakes it.
+    fn deliver(&mut self) {
+        if self.undelivered.is_empty() {
             return;
         }
-        match self.sender.try_send(std::mem::take(&mut self.untold)) {
-            Ok(()) => self.wake(),
-            Err(TrySendError::Full(untold) | TrySendError::Disconnected(untold)) => self.untold = untold,
+        match self.events.try_send(std::mem::take(&mut self.undelivered)) {
+            Ok(()) => self.wake_worker(),
+            Err(TrySendError::Full(events) | TrySendError::Disconnected(events)) => self.undelivered = events,
         }
     }
 
-    fn wake(&self) {
-        // With a full inbox the worker is awake, and looks at every turn.
+    fn wake_worker(&self) {
+        // A worker whose inbox is full is awake, and fetches in every turn.
         let _ = self.worker.try_send(Message::Event(Event::Cluster));
     }
 
-    fn send(&mut self, seat: &mut impl Seat) -> Result<(), Error> {
+    fn send(&mut self, member: &mut impl GroupMember) -> Result<(), CorosyncError> {
         let mut sent = 0;
         let outcome = loop {
             let Some(message) = self.unsent.front() else { break Ok(()) };
             let has_expired = message.expires.is_some_and(|at| Instant::now() >= at);
             if has_expired {
-                self.untold.push(Tidings::Unsent(message.bytes));
+                self.undelivered.push(GroupEvent::Unsent(message.bytes));
             }
-            match if has_expired { Ok(()) } else { seat.send(&message.bytes) } {
+            match if has_expired { Ok(()) } else { member.send(&message.bytes) } {
                 Ok(()) => {
                     self.unsent.pop_front();
                     sent += 1;
@@ -239,38 +257,41 @@ impl Group {
                 Err(error) => break Err(error),
             }
         };
-        let before = self.shared.unsent.fetch_sub(sent, Ordering::AcqRel);
+        let before = self.progress.unsent.fetch_sub(sent, Ordering::AcqRel);
         if before >= UNSENT_LOW && before - sent < UNSENT_LOW {
-            self.wake();
+            self.wake_worker();
         }
         outcome
     }
 }
 
-// A message of which only a part is kept is none.
-const _: () = assert!(corosync::KEPT > MESSAGE_LEN);
+// A truncated message must not look like a whole one.
+const _: () = assert!(corosync::MESSAGE_KEPT_MAX > MESSAGE_LEN);
 
-fn tidings(heard: Heard, at: Instant, is_old: bool) -> Tidings {
+fn group_event(heard: ClusterEvent, at: Instant, is_old: bool) -> GroupEvent {
     match heard {
-        Heard::Message { node, pid, bytes, .. } => {
-            Tidings::Message { from: Peer { node: NodeId(node), pid }, bytes, at, is_old }
+        ClusterEvent::Message { node, pid, bytes, .. } => {
+            GroupEvent::Message { from: Peer { node: NodeId(node), pid }, bytes, at, is_old }
         }
-        Heard::Changed(change) => Tidings::Changed(membership(change)),
-        Heard::Quorum { is_quorate, nodes } => {
-            Tidings::Votes { is_quorate, nodes: nodes.into_iter().map(NodeId).collect() }
+        ClusterEvent::Changed(change) => GroupEvent::Changed(membership(change)),
+        ClusterEvent::Quorum { is_quorate, nodes } => {
+            GroupEvent::Quorum { is_quorate, nodes: nodes.into_iter().map(NodeId).collect() }
         }
     }
 }
 
-fn membership(change: Change) -> MembershipChange {
+fn membership(change: MembershipChange) -> Membership {
     let peer = |(node, pid)| Peer { node: NodeId(node), pid };
-    let how = |how| match how {
-        corosync::Departure::Process => Departure::Process,
-        corosync::Departure::Node => Departure::Node,
+    let left = |left: LeftMember| {
+        let departure = match left.reason {
+            LeaveReason::Process => Departure::Process,
+            LeaveReason::Node => Departure::Node,
+        };
+        (Peer { node: NodeId(left.node), pid: left.pid }, departure)
     };
-    MembershipChange {
+    Membership {
         members: change.members.into_iter().map(peer).collect(),
-        left: change.left.into_iter().map(|(node, pid, left)| (peer((node, pid)), how(left))).collect(),
+        left: change.left.into_iter().map(left).collect(),
         joined: change.joined.into_iter().map(peer).collect(),
     }
 }

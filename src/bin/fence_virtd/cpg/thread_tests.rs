@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::*;
-use crate::cpg::membership::{Engine, Seat};
-use fence_virt::sys::corosync::{Error, Heard};
+use crate::cpg::group_member::GroupMember;
+use crate::cpg::shared::{GroupEvent, PAUSE_MAX};
+use fence_virt::routing::{Outgoing, Peer};
+use fence_virt::sys::corosync::{ClusterEvent, CorosyncError};
+use fence_virt::wire::cluster::{MESSAGE_LEN, NodeId};
 
 const TRY_AGAIN: i32 = 6;
 const LOST: i32 = 2;
@@ -56,28 +57,28 @@ impl Fake {
     }
 }
 
-struct FakeSeat {
+struct FakeMember {
     fake: Fake,
     /// One that is always readable, so that the thread turns, and one that never is.
     fds: (UnixStream, UnixStream),
 }
 
-impl Engine for Fake {
-    type Seat = FakeSeat;
+impl GroupConnector for Fake {
+    type Member = FakeMember;
 
-    fn join(&self) -> Result<FakeSeat, Error> {
+    fn join(&self) -> Result<FakeMember, CorosyncError> {
         let mut script = self.script();
         if let Some(code) = script.refuses_to_join {
-            return Err(Error::new("cpg_join", code));
+            return Err(CorosyncError::new("cpg_join", code));
         }
         script.joins += 1;
         let (mut near, far) = UnixStream::pair().unwrap();
         near.write_all(b"x").unwrap();
-        Ok(FakeSeat { fake: self.clone(), fds: (far, near) })
+        Ok(FakeMember { fake: self.clone(), fds: (far, near) })
     }
 }
 
-impl Seat for FakeSeat {
+impl GroupMember for FakeMember {
     fn peer(&self) -> Peer {
         Peer { node: NodeId(7), pid: 70 }
     }
@@ -86,29 +87,29 @@ impl Seat for FakeSeat {
         [self.fds.0.as_fd(), self.fds.1.as_fd()]
     }
 
-    fn dispatch(&mut self, limit: usize, heard: &mut Vec<Heard>) -> Result<bool, Error> {
+    fn dispatch(&mut self, limit: usize, heard: &mut Vec<ClusterEvent>) -> Result<bool, CorosyncError> {
         self.fake.pause(Duration::from_millis(1));
         self.fake.0.1.notify_all();
         let mut script = self.fake.script();
         for _ in 0..limit {
             let Some(node) = script.to_hear.pop_front() else { break };
             let bytes = vec![0; MESSAGE_LEN];
-            heard.push(Heard::Message { node, pid: 1, bytes, length: MESSAGE_LEN });
+            heard.push(ClusterEvent::Message { node, pid: 1, bytes, length: MESSAGE_LEN });
         }
         match std::mem::take(&mut script.is_lost) {
-            true => Err(Error::new("cpg_dispatch", LOST)),
+            true => Err(CorosyncError::new("cpg_dispatch", LOST)),
             false => Ok(script.to_hear.is_empty()),
         }
     }
 
-    fn send(&mut self, message: &[u8]) -> Result<(), Error> {
+    fn send(&mut self, message: &[u8]) -> Result<(), CorosyncError> {
         let pause = self.fake.script().send_takes;
         self.fake.pause(pause);
         self.fake.0.1.notify_all();
         let mut script = self.fake.script();
         script.attempts += 1;
         if let Some(code) = script.refuses_to_send {
-            return Err(Error::new("cpg_mcast_joined", code));
+            return Err(CorosyncError::new("cpg_mcast_joined", code));
         }
         script.sent.push(message[0]);
         let meanwhile = std::mem::take(&mut script.comes_meanwhile);
@@ -116,7 +117,7 @@ impl Seat for FakeSeat {
         Ok(())
     }
 
-    fn await_answer(&mut self) -> Result<(), Error> {
+    fn await_answer(&mut self) -> Result<(), CorosyncError> {
         while self.fake.script().is_frozen {
             self.fake.pause(Duration::from_millis(5));
         }
@@ -130,16 +131,16 @@ impl Seat for FakeSeat {
 
 struct Bench {
     fake: Fake,
-    thread: GroupThread,
+    thread: CpgThreadHandle,
     link: GroupLink,
-    first: First,
-    heard: VecDeque<Tidings>,
+    first: FirstJoin,
+    heard: VecDeque<GroupEvent>,
     _worker: Receiver<Message>,
 }
 
 fn bench(fake: Fake) -> Bench {
     let (sender, worker) = bounded(16);
-    let (thread, link, first) = start(fake.clone(), &sender).unwrap();
+    let SpawnedThread { handle: thread, link, first } = spawn(fake.clone(), &sender).unwrap();
     Bench { fake, thread, link, first, heard: VecDeque::new(), _worker: worker }
 }
 
@@ -147,17 +148,17 @@ impl Bench {
     fn joined() -> Bench {
         let mut bench = bench(Fake::default());
         assert_eq!(bench.first.recv_timeout(LIMIT), Ok(Ok(())));
-        assert!(matches!(bench.next(), Tidings::Joined(Peer { node: NodeId(7), pid: 70 })));
+        assert!(matches!(bench.next(), GroupEvent::Joined(Peer { node: NodeId(7), pid: 70 })));
         bench
     }
 
     /// What is heard next.
-    fn next(&mut self) -> Tidings {
+    fn next(&mut self) -> GroupEvent {
         let end = Instant::now() + LIMIT;
         loop {
             self.heard.extend(self.link.fetch().unwrap());
-            if let Some(tidings) = self.heard.pop_front() {
-                return tidings;
+            if let Some(event) = self.heard.pop_front() {
+                return event;
             }
             assert!(Instant::now() < end, "nothing is heard");
             self.fake.pause(Duration::from_millis(1));
@@ -192,7 +193,7 @@ fn what_has_expired_comes_back() {
     bench.send(1, Some(Instant::now() + Duration::from_millis(30)));
     bench.send(2, Some(Instant::now() + LIMIT));
     bench.send(3, None);
-    let Tidings::Unsent(bytes) = bench.next() else { panic!("it does not come back") };
+    let GroupEvent::Unsent(bytes) = bench.next() else { panic!("it does not come back") };
     assert_eq!((bytes[0], bench.fake.script().sent.len()), (1, 0));
     bench.fake.script().refuses_to_send = None;
     bench.fake.until("the others are not sent", |script| script.sent == [2, 3]);
@@ -206,8 +207,8 @@ fn what_was_for_a_group_that_is_lost_is_not_sent_into_the_next() {
     bench.fake.until("it does not join again", |script| script.joins == 2);
     // The worker has not heard of the loss yet.
     bench.send(1, None);
-    assert!(matches!(bench.next(), Tidings::Lost(reason) if reason.contains("corosync is not running")));
-    assert!(matches!(bench.next(), Tidings::Joined(_)));
+    assert!(matches!(bench.next(), GroupEvent::Lost(reason) if reason.contains("corosync is not running")));
+    assert!(matches!(bench.next(), GroupEvent::Joined(_)));
     bench.send(2, None);
     bench.fake.until("nothing is sent", |script| script.sent == [2]);
 }
@@ -219,9 +220,9 @@ fn it_joins_as_soon_as_corosync_is_there() {
     let mut bench = bench(fake);
     let first = bench.first.recv_timeout(LIMIT).unwrap();
     assert!(first.unwrap_err().contains("corosync is not running"));
-    assert!(matches!(bench.next(), Tidings::Lost(_)));
+    assert!(matches!(bench.next(), GroupEvent::Lost(_)));
     bench.fake.script().refuses_to_join = None;
-    while !matches!(bench.next(), Tidings::Joined(_)) {}
+    while !matches!(bench.next(), GroupEvent::Joined(_)) {}
 }
 
 #[test]
@@ -245,16 +246,16 @@ fn the_last_words_are_said_before_it_leaves() {
 #[test]
 fn a_frozen_corosync_is_noticed_though_nothing_is_sent() {
     let bench = Bench::joined();
-    assert!(!bench.link.is_silent());
+    assert!(!bench.link.is_unresponsive());
     bench.fake.script().is_frozen = true;
     let end = Instant::now() + LIMIT;
-    while !bench.link.is_silent() {
+    while !bench.link.is_unresponsive() {
         assert!(Instant::now() < end, "it is not noticed");
         bench.fake.pause(Duration::from_millis(5));
     }
     assert!(bench.link.is_behind(), "nor is anything judged meanwhile");
     bench.fake.script().is_frozen = false;
-    while bench.link.is_silent() {
+    while bench.link.is_unresponsive() {
         assert!(Instant::now() < end, "it is silent for ever");
         bench.fake.pause(Duration::from_millis(5));
     }
@@ -265,7 +266,7 @@ fn a_worker_that_does_not_fetch_loses_nothing() {
     let mut bench = Bench::joined();
     const COUNT: u32 = 100_000;
     bench.fake.script().to_hear.extend(0..COUNT);
-    let is_full = |link: &GroupLink| link.tidings.is_full();
+    let is_full = |link: &GroupLink| link.events.is_full();
     let end = Instant::now() + LIMIT;
     while !is_full(&bench.link) {
         assert!(Instant::now() < end, "it does not read");
@@ -274,7 +275,7 @@ fn a_worker_that_does_not_fetch_loses_nothing() {
     assert!(bench.fake.script().to_hear.len() > 50_000, "no more is read than can be kept");
     assert!(bench.link.is_behind());
     for expected in 0..COUNT {
-        let Tidings::Message { from, is_old, .. } = bench.next() else { panic!("something else") };
+        let GroupEvent::Message { from, is_old, .. } = bench.next() else { panic!("something else") };
         assert_eq!((from.node, is_old), (NodeId(expected), false));
     }
 }
@@ -285,7 +286,7 @@ fn what_was_there_while_it_could_not_read_may_be_old() {
     bench.fake.script().send_takes = PAUSE_MAX + Duration::from_millis(200);
     bench.fake.script().comes_meanwhile.push(1);
     bench.send(1, None);
-    let Tidings::Message { is_old: true, .. } = bench.next() else { panic!("it is young") };
+    let GroupEvent::Message { is_old: true, .. } = bench.next() else { panic!("it is young") };
     bench.fake.script().to_hear.push_back(2);
-    let Tidings::Message { is_old: false, .. } = bench.next() else { panic!("it is old") };
+    let GroupEvent::Message { is_old: false, .. } = bench.next() else { panic!("it is old") };
 }

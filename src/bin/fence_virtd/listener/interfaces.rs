@@ -6,18 +6,13 @@ use std::fs;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 
-use crate::problem::Flaw;
+use crate::problem::Problem;
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Interface {
     pub(super) index: u32,
     pub(super) name: String,
-}
-
-/// Whether there is an interface of this name.
-pub(crate) fn exists(name: &str) -> bool {
-    if_nametoindex(name).is_ok()
 }
 
 /// The interface of this name, if there is one.
@@ -45,12 +40,12 @@ pub(super) fn all() -> BTreeSet<Interface> {
 /// What is to be said about a bridge that keeps the requests of guests from
 /// reaching the host: IGMP snooping without a querier forgets the members
 /// after a few minutes.
-pub(crate) fn snooping_warning(interface: &str) -> Option<Flaw> {
+pub(crate) fn snooping_warning(interface: &str) -> Option<Problem> {
     let setting = |name: &str| {
         fs::read_to_string(format!("/sys/class/net/{interface}/bridge/{name}")).map(|text| text.trim() == "1")
     };
     match (setting("multicast_snooping"), setting("multicast_querier")) {
-        (Ok(true), Ok(false)) => Some(Flaw::new(
+        (Ok(true), Ok(false)) => Some(Problem::new(
             format!(
                 "the bridge {interface} snoops on IGMP without a querier: after some minutes it no longer passes on requests"
             ),

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use log::{Level, log, warn};
 
-use crate::job::Asked;
-use crate::logging::{FairLimiter, LeftOut};
+use crate::job::RequestLabel;
+use crate::logging::{FairLimiter, Suppressed};
 use crate::status::{Counts, Refusal};
 use fence_virt::fence::{Answer, Request, Source, Verdict};
 use fence_virt::quota::Origin;
@@ -52,7 +52,7 @@ impl Journal {
     ) {
         self.counts.refused(refusal);
         if let Some(left_out) = self.complaints.allow(from.map(Origin::from), now) {
-            warn!("{}: {line}{}", self.counts.name(), LeftOut(left_out));
+            warn!("{}: {line}{}", self.counts.name(), Suppressed(left_out));
         }
     }
 
@@ -73,9 +73,9 @@ impl Journal {
             _ => Level::Info,
         };
         let millis = now.saturating_duration_since(posted.received).as_millis();
-        let (listener, source, asked) = (self.counts.name(), &posted.source, Asked(&posted.request));
+        let (listener, source, asked) = (self.counts.name(), &posted.source, RequestLabel(&posted.request));
         let gone = if is_awaited { "" } else { "; the client no longer waits" };
-        let left_out = LeftOut(left_out);
+        let left_out = Suppressed(left_out);
         let request = &posted.request;
         let domain = if request.operation.names_a_domain() { request.target.as_str() } else { "" };
         log!(

@@ -5,23 +5,23 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use super::mail::{Answered, SerialMail};
 use super::posting::{Order, Outcome, Posting};
 use super::stream::{Input, Stream};
-use super::{Mail, Outlet};
-use crate::job::{Caller, Report};
-use crate::logging::{LeftOut, Limiter};
+use crate::job::CancelToken;
+use crate::logging::{Limiter, Suppressed};
+use crate::serial_event::{ConnectedLine, LineId, SerialEvent};
 use crate::status::{Counts, Refusal};
-use crate::watch::Inbox;
 use fence_virt::fence::{Answer, Domain, ListenerName, Source, Verdict};
 use fence_virt::session::{GuestLine, LINE_READ_MAX};
-use fence_virt::sys::mailbox::{Address, Mailbox};
+use fence_virt::sys::mailbox::Mailbox;
 use fence_virt::sys::poll::{Interest, PollSet, Readiness, Slot};
 use fence_virt::wire::RECORD_LEN;
 
@@ -31,15 +31,6 @@ const LIVELY: Duration = Duration::from_millis(1);
 /// So many bytes of answers may wait for their guests to read them, of all lines together.
 const UNREAD_MAX: usize = 64 << 20;
 
-/// What the watcher tells.
-#[derive(Debug)]
-pub(crate) enum LineMail {
-    /// A line is connected. No other line has had this number.
-    Open { line: u64, stream: OwnedFd, domain: Arc<Domain>, path: PathBuf, watcher: Inbox },
-    /// Its VM runs no more, or has lost the device.
-    Close { line: u64 },
-}
-
 /// A line of a VM.
 struct Line {
     stream: Stream,
@@ -48,14 +39,14 @@ struct Line {
     domain: Arc<Domain>,
     path: PathBuf,
     /// Told if the line breaks.
-    watcher: Inbox,
+    on_lost: Box<dyn FnOnce() + Send>,
     /// Told if the line breaks while a request of it is carried out.
-    caller: Caller,
+    cancel: CancelToken,
 }
 
 /// A line in the poll set of a turn.
 struct Polled {
-    id: u64,
+    id: LineId,
     slot: Slot,
     interest: Interest,
 }
@@ -85,16 +76,16 @@ impl Line {
 pub(super) struct Lines {
     name: ListenerName,
     counts: Arc<Counts>,
-    live: BTreeMap<u64, Line>,
+    live: BTreeMap<LineId, Line>,
     /// Those whose machines have a deadline.
-    timed: BTreeSet<u64>,
+    timed: BTreeSet<LineId>,
     /// Those on which something happened since all were polled, and until
     /// when these alone are polled.
-    lively: BTreeSet<u64>,
+    lively: BTreeSet<LineId>,
     lively_until: Option<Instant>,
     posting: Posting,
     /// The lines of the requests that the worker has, by the number of the order.
-    orders: HashMap<u64, u64>,
+    orders: HashMap<u64, LineId>,
     next_order: u64,
     is_stopping: bool,
     /// Keeps lines that come and go from filling the log.
@@ -102,14 +93,14 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(counts: Arc<Counts>, jobs: Outlet, address: Address<Mail>) -> Lines {
+    pub(super) fn new(counts: Arc<Counts>, posting: Posting) -> Lines {
         Lines {
             live: BTreeMap::new(),
             timed: BTreeSet::new(),
             lively: BTreeSet::new(),
             lively_until: None,
             name: counts.name().clone(),
-            posting: Posting::new(counts.clone(), jobs, address),
+            posting,
             counts,
             orders: HashMap::new(),
             next_order: 0,
@@ -123,7 +114,7 @@ impl Lines {
     /// # Errors
     ///
     /// poll(2)'s, with which no listener can go on.
-    pub(super) fn run(mut self, mailbox: &Mailbox<Mail>) -> io::Result<()> {
+    pub(super) fn run(mut self, mailbox: &Mailbox<SerialMail>) -> io::Result<()> {
         while !(self.is_stopping && self.live.is_empty()) {
             self.turn(mailbox)?;
             self.counts.set_open(self.live.len());
@@ -136,7 +127,7 @@ impl Lines {
     /// To poll thousands of silent lines takes longer than all the rest of a
     /// request. So for a moment after something happened only the mailbox is
     /// polled, which will have the answer, and the lines where it happened.
-    fn turn(&mut self, mailbox: &Mailbox<Mail>) -> io::Result<()> {
+    fn turn(&mut self, mailbox: &Mailbox<SerialMail>) -> io::Result<()> {
         let began = Instant::now();
         let until = self.lively_until.filter(|at| began < *at);
         if until.is_none() {
@@ -177,7 +168,7 @@ impl Lines {
 
     fn register<'a>(&'a self, set: &mut PollSet<'a>, all: bool) -> Vec<Polled> {
         let mut slots = Vec::new();
-        let mut add = |id: u64, line: &'a Line| {
+        let mut add = |id: LineId, line: &'a Line| {
             let interest = line.interest(self.is_stopping);
             slots.push(Polled { id, slot: set.add(line.stream.as_fd(), interest), interest });
         };
@@ -192,47 +183,42 @@ impl Lines {
         slots
     }
 
-    fn read_mail(&mut self, mailbox: &Mailbox<Mail>, now: Instant) {
+    fn read_mail(&mut self, mailbox: &Mailbox<SerialMail>, now: Instant) {
         for mail in mailbox.take() {
             match mail {
-                Mail::Answered { session, answer, report } => {
-                    self.answered(session, &answer, &report, now);
-                }
-                Mail::Line(LineMail::Open { line, stream, domain, path, watcher }) => {
-                    let source = Source::Domain(domain.clone());
-                    let (stream, machine, caller) =
-                        (Stream::connected_by(stream), GuestLine::default(), Caller::default());
-                    self.open(line, Line { stream, machine, source, domain, path, watcher, caller }, now);
-                }
-                Mail::Line(LineMail::Close { line }) => {
+                SerialMail::Answered(answered) => self.answered(answered, now),
+                SerialMail::Line(SerialEvent::Connected(line)) => self.open(line, now),
+                SerialMail::Line(SerialEvent::Removed(line)) => {
                     self.close(line, "its VM has it no more", now);
                 }
-                // A line has no authentication.
-                Mail::Policy(_) => {}
-                Mail::Stop => self.stop(now),
-                Mail::Abort => self.abort(now),
+                SerialMail::Stop => self.stop(now),
+                SerialMail::Abort => self.abort(now),
             }
         }
     }
 
-    fn open(&mut self, id: u64, line: Line, now: Instant) {
+    fn open(&mut self, line: ConnectedLine, now: Instant) {
         if self.is_stopping {
             return;
         }
+        let ConnectedLine { id, stream, domain, path, on_lost } = line;
         if let Some(left_out) = self.notes.allow(now) {
-            info!(
-                "{}: {}: connected to {}{}",
-                self.name,
-                line.domain,
-                line.path.display(),
-                LeftOut(left_out)
-            );
+            info!("{}: {domain}: connected to {}{}", self.name, path.display(), Suppressed(left_out));
         }
+        let line = Line {
+            stream: Stream::connected_by(stream),
+            machine: GuestLine::default(),
+            source: Source::Domain(domain.clone()),
+            domain,
+            path,
+            on_lost,
+            cancel: CancelToken::default(),
+        };
         self.live.insert(id, line);
     }
 
     /// Attends to a line on which something happened of what was awaited.
-    fn attend(&mut self, id: u64, interest: Interest, ready: Readiness, now: Instant) {
+    fn attend(&mut self, id: LineId, interest: Interest, ready: Readiness, now: Instant) {
         let Some(line) = self.live.get_mut(&id) else { return };
         if ready.read && matches!(interest, Interest::Write | Interest::HangUp) {
             // Nothing but a hang-up was awaited.
@@ -261,19 +247,20 @@ impl Lines {
     }
 
     /// Writes what can be written, and posts the next request if it is its turn.
-    fn advance(&mut self, id: u64, now: Instant) {
+    fn advance(&mut self, id: LineId, now: Instant) {
         loop {
             let Some(line) = self.live.get_mut(&id) else { return };
             if let Err(error) = line.flush() {
                 return self.lose(id, &error.to_string(), now);
             }
             let Some((request, received)) = line.machine.next_request() else { break };
-            let identity = request.identity().asked_by(line.domain.uuid);
-            let (source, caller) = (line.source.clone(), line.caller.clone());
+            let identity = request.identity().requested_by(line.domain.uuid);
+            let source = line.source.clone();
+            let cancel = line.cancel.clone();
             let order = self.next_order;
             self.next_order += 1;
             let outcome =
-                self.posting.post(Order { id: order, request, identity, source, received, caller }, now);
+                self.posting.post(Order { id: order, request, identity, source, received, cancel }, now);
             match outcome {
                 Outcome::Posted => {
                     self.orders.insert(order, id);
@@ -290,18 +277,19 @@ impl Lines {
     }
 
     /// The worker's answer to an order.
-    fn answered(&mut self, order: u64, answer: &Answer, report: &Report, now: Instant) {
-        let Some(id) = self.orders.remove(&order) else { return };
-        let refusal = Answer::from(Verdict::Failure);
-        let answer = if self.has_room_for(answer, now) { answer } else { &refusal };
+    fn answered(&mut self, mut answered: Answered, now: Instant) {
+        let Some(id) = self.orders.remove(&answered.request) else { return };
+        if !self.has_room_for(&answered.answer, now) {
+            answered.answer = Verdict::Failure.into();
+        }
         // The guest first, it waits; the rest after it.
         let mut is_awaited = false;
         if let Some(line) = self.live.get_mut(&id) {
             is_awaited = true;
-            line.machine.answer(answer);
+            line.machine.answer(&answered.answer);
         }
         self.advance(id, now);
-        self.posting.answered(order, answer, report, is_awaited, now);
+        self.posting.answered(&answered, is_awaited, now);
     }
 
     /// Lists that nobody reads must not fill the memory, however many guests leave theirs.
@@ -322,19 +310,19 @@ impl Lines {
     }
 
     /// The line broke by itself: its VM may run on.
-    fn lose(&mut self, id: u64, reason: &str, now: Instant) {
+    fn lose(&mut self, id: LineId, reason: &str, now: Instant) {
         if let Some(line) = self.close(id, reason, now) {
-            line.watcher.closed(id);
+            (line.on_lost)();
         }
     }
 
-    fn close(&mut self, id: u64, reason: &str, now: Instant) -> Option<Line> {
+    fn close(&mut self, id: LineId, reason: &str, now: Instant) -> Option<Line> {
         let line = self.live.remove(&id)?;
         // A request of its that the worker has not begun will be dropped.
-        line.caller.hang_up();
+        line.cancel.cancel();
         if let Some(left_out) = self.notes.allow(now) {
             let (domain, path) = (&line.domain, line.path.display());
-            info!("{}: {domain}: {path} is closed: {reason}{}", self.name, LeftOut(left_out));
+            info!("{}: {domain}: {path} is closed: {reason}{}", self.name, Suppressed(left_out));
         }
         Some(line)
     }
@@ -342,20 +330,24 @@ impl Lines {
     /// The daemon stops: what the worker has is answered, nothing new is taken.
     fn stop(&mut self, now: Instant) {
         self.is_stopping = true;
-        let ids: Vec<u64> = self.live.keys().copied().collect();
+        let ids: Vec<LineId> = self.live.keys().copied().collect();
         for id in ids {
             let Some(line) = self.live.get_mut(&id) else { continue };
             let dropped = line.machine.clear();
             if dropped > 0 {
                 let source = &line.source;
-                let line = format_args!("{source}: {dropped} requests dropped, the daemon stops");
-                self.posting.journal.complain(Refusal::Error, Some(source), now, line);
+                self.posting.journal.complain(
+                    Refusal::Error,
+                    Some(source),
+                    now,
+                    format_args!("{source}: {dropped} requests dropped, the daemon stops"),
+                );
             }
             self.end_if_done(id);
         }
     }
 
-    fn end_if_done(&mut self, id: u64) {
+    fn end_if_done(&mut self, id: LineId) {
         let is_done = |line: &Line| !line.machine.is_waiting() && line.machine.output().is_empty();
         if self.is_stopping && self.live.get(&id).is_some_and(is_done) {
             self.live.remove(&id);
@@ -366,7 +358,7 @@ impl Lines {
     fn abort(&mut self, now: Instant) {
         self.stop(now);
         for line in self.live.values_mut().filter(|line| line.machine.is_waiting()) {
-            line.caller.hang_up();
+            line.cancel.cancel();
             warn!("{}: {}: answered with failure, the daemon stops", self.name, line.source);
             line.machine.answer(&Verdict::Failure.into());
             // A guest that does not read has had its time.

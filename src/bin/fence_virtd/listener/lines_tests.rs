@@ -1,23 +1,24 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Mutex;
 
 use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
-use crate::job::{Asker, Job};
-use crate::worker::Message;
+use crate::inbox::Message;
+use crate::job::{Job, Requester};
 use fence_virt::fence::{HostEntry, Operation, PowerState, Request, Target, Uuid};
 use fence_virt::session::{LINE_QUEUE_MAX, STALL_LIMIT};
-use fence_virt::sys::mailbox::mailbox;
+use fence_virt::sys::mailbox::{MailboxSender, mailbox};
 use fence_virt::wire::encode_line_request;
 
 /// Lines whose jobs nobody takes but the test.
 struct World {
     lines: Lines,
     jobs: Receiver<Message>,
-    mailbox: Mailbox<Mail>,
-    address: Address<Mail>,
-    watcher: Inbox,
+    mailbox: Mailbox<SerialMail>,
+    address: MailboxSender<SerialMail>,
+    lost: Arc<Mutex<Vec<LineId>>>,
 }
 
 /// What a listener is to make of nothing new is looked for so long.
@@ -27,9 +28,10 @@ impl World {
     fn new(queue: usize) -> World {
         let (address, mailbox) = mailbox().unwrap();
         let (outlet, jobs) = bounded(queue);
-        let lines =
-            Lines::new(Arc::new(Counts::new(ListenerName::new("serial", None))), outlet, address.clone());
-        World { lines, jobs, mailbox, address, watcher: Inbox::default() }
+        let counts = Arc::new(Counts::new(ListenerName::new("serial", None)));
+        let posting = Posting::new(counts.clone(), outlet, SerialMail::answers(address.clone()));
+        let lines = Lines::new(counts, posting);
+        World { lines, jobs, mailbox, address, lost: Arc::default() }
     }
 
     /// The guest's end of a new line of this VM.
@@ -38,16 +40,23 @@ impl World {
         guest.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         host.set_nonblocking(true).unwrap();
         let domain = Domain { name: format!("vm{vm}"), uuid: Uuid::from_bytes([vm; 16]) };
-        let mail = LineMail::Open {
-            line,
+        let lost = self.lost.clone();
+        let id = LineId(line);
+        let event = SerialEvent::Connected(ConnectedLine {
+            id,
             stream: host.into(),
             domain: Arc::new(domain),
             path: "/s".into(),
-            watcher: self.watcher.clone(),
-        };
-        self.address.post(Mail::Line(mail)).unwrap();
+            on_lost: Box::new(move || lost.lock().unwrap().push(id)),
+        });
+        self.address.post(SerialMail::Line(event)).unwrap();
         self.turn();
         guest
+    }
+
+    /// Lines that were reported lost since the last call.
+    fn take_lost(&self) -> Vec<LineId> {
+        std::mem::take(&mut self.lost.lock().unwrap())
     }
 
     /// One turn, for which something must be there.
@@ -93,7 +102,7 @@ fn assert_silent(guest: &UnixStream) {
 
 /// The client that asks for a job.
 fn source(job: &Job) -> &Source {
-    let Asker::Client { source, .. } = &job.asker else { panic!("it is a client's") };
+    let Requester::Client { source, .. } = &job.requester else { panic!("it is a client's") };
     source
 }
 
@@ -181,7 +190,7 @@ fn nearly_full() -> Option<(World, UnixStream, Job, Instant)> {
     guest.write_all(&bytes).unwrap();
     let job = world.job();
     loop {
-        let machine = &world.lines.live[&0].machine;
+        let machine = &world.lines.live[&LineId(0)].machine;
         match machine.deadline() {
             _ if !machine.wants_input() => return None,
             // Not the second that it has to become whole.
@@ -200,8 +209,8 @@ fn what_comes_while_the_clock_fills_the_queue_is_no_hang_up() {
     }
     guest.write_all(b"x").unwrap();
     world.turn();
-    assert!(world.lines.live.contains_key(&0), "it is still there");
-    assert!(!world.lines.live[&0].machine.wants_input());
+    assert!(world.lines.live.contains_key(&LineId(0)), "it is still there");
+    assert!(!world.lines.live[&LineId(0)].machine.wants_input());
 }
 
 #[test]
@@ -231,7 +240,7 @@ fn a_line_that_breaks_is_handed_back_and_its_request_not_begun() {
     drop(guest);
     world.turn();
     assert!(job.stale(Instant::now()).is_some(), "the VM is gone");
-    assert_eq!(world.watcher.closed_lines(), [4]);
+    assert_eq!(world.take_lost(), [LineId(4)]);
     world.answer(job, Verdict::Failure);
     let mut again = world.line(5, 1);
     again.write_all(&request(Operation::Off, 2)).unwrap();
@@ -244,10 +253,10 @@ fn a_line_that_breaks_is_handed_back_and_its_request_not_begun() {
 fn a_line_that_is_taken_away_is_not_handed_back() {
     let mut world = World::new(8);
     let mut guest = world.line(4, 1);
-    world.address.post(Mail::Line(LineMail::Close { line: 4 })).unwrap();
+    world.address.post(SerialMail::Line(SerialEvent::Removed(LineId(4)))).unwrap();
     world.turn();
     assert_eq!(guest.read(&mut [0]).unwrap(), 0, "closed");
-    assert_eq!(world.watcher.closed_lines(), []);
+    assert_eq!(world.take_lost(), []);
 }
 
 #[test]
@@ -260,7 +269,7 @@ fn a_guest_that_does_not_read_holds_up_nobody_and_nothing_grows() {
     let mut seqno = 0;
     let mut answered = 0;
     // It asks on and on, until nobody takes its requests any more.
-    while world.lines.live[&0].machine.wants_input() {
+    while world.lines.live[&LineId(0)].machine.wants_input() {
         seqno += 1;
         mute.write_all(&request(Operation::HostList, seqno)).unwrap();
         world.turn();
@@ -270,13 +279,13 @@ fn a_guest_that_does_not_read_holds_up_nobody_and_nothing_grows() {
         }
     }
     assert!((1..20).contains(&answered), "as many as the kernel takes, and one: {answered}");
-    let line = &world.lines.live[&0];
+    let line = &world.lines.live[&LineId(0)];
     assert!(line.machine.output().len() <= 5 + 1001 * 130 + 5);
     // A hang-up is still seen; until then there is nothing to wake up for.
     assert_eq!(line.interest(false), Interest::Write);
     other.write_all(&request(Operation::Status, 1)).unwrap();
     let job = world.job();
-    assert_eq!(*source(&job), world.lines.live[&1].source);
+    assert_eq!(*source(&job), world.lines.live[&LineId(1)].source);
     world.answer(job, Verdict::Off);
     assert_eq!(read(&mut other, 5), b"abba\x02");
     // It reads on: all its requests are answered, those that waited too.
@@ -295,7 +304,7 @@ fn a_guest_that_does_not_read_holds_up_nobody_and_nothing_grows() {
         world.answer(job, list.clone());
         answered += 1;
     }
-    while !world.lines.live[&0].machine.output().is_empty() {
+    while !world.lines.live[&LineId(0)].machine.output().is_empty() {
         world.turn();
     }
     reader.join().unwrap();
@@ -329,7 +338,7 @@ fn at_the_stop_what_the_worker_has_is_answered_and_nothing_more_taken() {
     let (mut busy, mut idle) = (world.line(0, 1), world.line(1, 2));
     busy.write_all(&[request(Operation::Off, 1), request(Operation::Off, 2)].concat()).unwrap();
     let job = world.job();
-    world.address.post(Mail::Stop).unwrap();
+    world.address.post(SerialMail::Stop).unwrap();
     world.turn();
     assert_eq!(idle.read(&mut [0]).unwrap(), 0, "closed");
     assert!(!world.lines.live.is_empty());
@@ -347,7 +356,7 @@ fn after_the_grace_what_is_unanswered_fails_and_is_not_begun() {
     let mut guest = world.line(0, 1);
     guest.write_all(&request(Operation::Off, 1)).unwrap();
     let job = world.job();
-    world.address.post(Mail::Abort).unwrap();
+    world.address.post(SerialMail::Abort).unwrap();
     world.turn();
     assert_eq!(read(&mut guest, 5), b"abba\x01");
     assert!(job.stale(Instant::now()).is_some());

@@ -15,6 +15,7 @@ mod accepting;
 mod interfaces;
 mod journal;
 mod lines;
+mod mail;
 mod multicast;
 mod posting;
 mod sessions;
@@ -26,40 +27,16 @@ mod vsock;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::job::Report;
 use fence_virt::config::{ListenerConfig, NamedListener};
-use fence_virt::fence::Answer;
 use fence_virt::session::Policy;
 use fence_virt::sys::poll::{PollSet, Readiness, Slot};
 
-pub(crate) use interfaces::{exists as interface_exists, snooping_warning};
-pub(crate) use lines::LineMail;
+pub(crate) use interfaces::snooping_warning;
+pub(crate) use mail::ListenerHandle;
 pub(crate) use turn::{Listener, Outlet};
 
 use accepting::Accepting;
 use sessions::Sessions;
-
-/// What comes into a listener's mailbox.
-#[derive(Debug)]
-pub(crate) enum Mail {
-    /// The worker is done with the request of a session.
-    Answered {
-        /// The session.
-        session: u64,
-        /// Its answer.
-        answer: Answer,
-        /// What else is to be said of it.
-        report: Report,
-    },
-    /// The watcher has a line, or takes one away.
-    Line(LineMail),
-    /// Clients that come from now on are served by this policy.
-    Policy(Arc<Policy>),
-    /// Take no new requests, end when the present ones are answered.
-    Stop,
-    /// End now: what is not answered yet has failed.
-    Abort,
-}
 
 /// The sockets that bring new sessions in.
 trait Front: Send {

@@ -14,7 +14,7 @@ use crate::status::Refusal;
 use fence_virt::config::MulticastConfig;
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::multicast::MulticastSocket;
-use fence_virt::sys::netlink::InterfaceBell;
+use fence_virt::sys::netlink::InterfaceMonitor;
 use fence_virt::sys::poll::{Interest, PollSet, Readiness, Slot};
 use fence_virt::wire::PACKET_LEN;
 
@@ -26,7 +26,7 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(super) struct MulticastFront {
     name: ListenerName,
     socket: MulticastSocket,
-    bell: InterfaceBell,
+    bell: InterfaceMonitor,
     /// The one interface to hear on; none for all.
     wanted: Option<String>,
     joined: BTreeSet<Interface>,
@@ -46,7 +46,7 @@ impl MulticastFront {
         };
         let socket = MulticastSocket::bind(config.address, config.port).map_err(failed)?;
         // The bell first, so that no change after the first look is missed.
-        let bell = InterfaceBell::new().map_err(failed)?;
+        let bell = InterfaceMonitor::new().map_err(failed)?;
         let wanted = config.interface.clone();
         let mut front = MulticastFront {
             name: name.clone(),

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::TrySendError;
+use log::warn;
 
+use super::Outlet;
 use super::journal::{Journal, Posted};
-use super::{Mail, Outlet};
-use crate::job::{AGE_LIMIT, Asked, Asker, Caller, Job, Report, Ticket};
+use super::mail::Answered;
+use crate::inbox::Message;
+use crate::job::{AGE_LIMIT, CancelToken, Job, RequestLabel, Requester, Responder};
 use crate::status::{Counts, Refusal};
-use crate::worker::Message;
-use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source};
+use fence_virt::fence::{Identity, ListenerName, Request, Source};
 use fence_virt::history::{self, History};
 use fence_virt::quota::Origin;
-use fence_virt::sys::mailbox::Address;
 
 /// How many requests of one origin the worker may have at a time.
 pub(super) const JOBS_MAX: usize = 64;
@@ -29,7 +30,7 @@ pub(super) struct Order {
     pub(super) identity: Identity,
     pub(super) source: Source,
     pub(super) received: Instant,
-    pub(super) caller: Caller,
+    pub(super) cancel: CancelToken,
 }
 
 /// What became of an order.
@@ -43,10 +44,13 @@ pub(super) enum Outcome {
     Duplicate,
 }
 
+/// Posts an answer into the listener's mailbox; gives it back if the listener has ended.
+type PostAnswer = dyn Fn(Answered) -> Result<(), Answered> + Send + Sync;
+
 pub(super) struct Posting {
     listener: ListenerName,
     jobs: Outlet,
-    address: Address<Mail>,
+    answers: Arc<PostAnswer>,
     /// Requests that the worker has, by the number of their order; who waited for it may be gone.
     with_worker: HashMap<u64, (Posted, Identity)>,
     history: History,
@@ -55,12 +59,16 @@ pub(super) struct Posting {
 }
 
 impl Posting {
-    pub(super) fn new(counts: Arc<Counts>, jobs: Outlet, address: Address<Mail>) -> Posting {
+    pub(super) fn new(
+        counts: Arc<Counts>,
+        jobs: Outlet,
+        answers: impl Fn(Answered) -> Result<(), Answered> + Send + Sync + 'static,
+    ) -> Posting {
         Posting {
             listener: counts.name().clone(),
             journal: Journal::new(counts, Instant::now()),
             jobs,
-            address,
+            answers: Arc::new(answers),
             with_worker: HashMap::new(),
             history: History::default(),
         }
@@ -73,10 +81,10 @@ impl Posting {
 
     /// Posts an authenticated request to the worker.
     pub(super) fn post(&mut self, order: Order, now: Instant) -> Outcome {
-        let Order { id, request, identity, source, received, caller } = order;
+        let Order { id, request, identity, source, received, cancel } = order;
         let origin = Origin::from(&source);
         if self.jobs_of(origin) >= JOBS_MAX {
-            let asked = Asked(&request);
+            let asked = RequestLabel(&request);
             self.journal.complain(
                 Refusal::Crowded,
                 Some(&source),
@@ -87,12 +95,12 @@ impl Posting {
         }
         match self.history.begin(&identity, origin, now) {
             Ok(()) => {}
-            Err(history::Refusal::Duplicate) => {
+            Err(history::HistoryRefusal::Duplicate) => {
                 self.complain_of_twin(&request, &source, now);
                 return Outcome::Duplicate;
             }
-            Err(history::Refusal::Full) => {
-                let asked = Asked(&request);
+            Err(history::HistoryRefusal::Full) => {
+                let asked = RequestLabel(&request);
                 self.journal.complain(
                     Refusal::Crowded,
                     Some(&source),
@@ -102,10 +110,14 @@ impl Posting {
                 return Outcome::Refused;
             }
         }
-        let ticket = Ticket::new(self.address.clone(), id);
-        let asker = Asker::Client { listener: self.listener.clone(), source: source.clone() };
-        let expires = received + AGE_LIMIT;
-        let job = Job { request: request.clone(), asker, received, expires, caller, ticket };
+        let job = Job {
+            request: request.clone(),
+            requester: Requester::Client { listener: self.listener.clone(), source: source.clone() },
+            received,
+            expires: received + AGE_LIMIT,
+            cancel,
+            responder: self.responder(id),
+        };
         match self.jobs.try_send(Message::Job(job)) {
             Ok(()) => {
                 self.with_worker.insert(id, (Posted { request, source, received }, identity));
@@ -124,26 +136,30 @@ impl Posting {
         Outcome::Posted
     }
 
+    fn responder(&self, request: u64) -> Responder {
+        let answers = self.answers.clone();
+        Responder::new(move |answer, completion| {
+            if let Err(late) = answers(Answered { request, answer, completion }) {
+                let reason = late.completion.reason;
+                warn!("an answer came after its listener had ended: {} ({reason})", late.answer);
+            }
+        })
+    }
+
     /// How many requests of an origin the worker has, also those whose clients are gone.
     fn jobs_of(&self, origin: Origin) -> usize {
         self.with_worker.values().filter(|(posted, _)| Origin::from(&posted.source) == origin).count()
     }
 
     /// The worker's answer to an order is given.
-    pub(super) fn answered(
-        &mut self,
-        id: u64,
-        answer: &Answer,
-        report: &Report,
-        is_awaited: bool,
-        now: Instant,
-    ) {
-        let Some((posted, identity)) = self.with_worker.remove(&id) else { return };
-        match report.carried_out {
+    pub(super) fn answered(&mut self, answered: &Answered, is_awaited: bool, now: Instant) {
+        let Answered { request, answer, completion } = answered;
+        let Some((posted, identity)) = self.with_worker.remove(request) else { return };
+        match completion.was_begun {
             true => self.history.finish(&identity, now),
             false => self.history.retract(&identity),
         }
-        self.journal.report(&posted, answer, &report.reason, is_awaited, now);
+        self.journal.report(&posted, answer, &completion.reason, is_awaited, now);
     }
 
     /// Whether the worker has none of its requests.
@@ -158,7 +174,7 @@ impl Posting {
             Refusal::Duplicate,
             Some(source),
             now,
-            format_args!("{source}: {}: dropped as a duplicate", Asked(request)),
+            format_args!("{source}: {}: dropped as a duplicate", RequestLabel(request)),
         );
     }
 }

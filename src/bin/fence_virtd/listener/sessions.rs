@@ -10,15 +10,14 @@ use std::time::Instant;
 
 use log::{debug, warn};
 
+use super::mail::Answered;
 use super::posting::{Order, Outcome, Posting};
 use super::stream::{Input, Stream};
-use super::{Mail, Outlet};
-use crate::job::{Asked, Caller, Report};
+use crate::job::{CancelToken, RequestLabel};
 use crate::status::{Counts, Refusal};
 use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source, Verdict};
-use fence_virt::quota::{self, Admission, Holder, Origin};
-use fence_virt::session::{Event, Misconduct, Policy, ServerSession};
-use fence_virt::sys::mailbox::Address;
+use fence_virt::quota::{self, Admission, OpenSession, Origin};
+use fence_virt::session::{Misconduct, Policy, ServerSession, SessionEvent};
 use fence_virt::sys::poll::{Interest, PollSet, Readiness, Slot};
 use fence_virt::wire::PACKET_LEN;
 
@@ -31,7 +30,7 @@ struct Session {
     /// Where a call-back goes, and for which request.
     callback: Option<(SocketAddr, Identity)>,
     /// Told if the client hangs up on the worker.
-    caller: Caller,
+    cancel: CancelToken,
 }
 
 /// Why a session ends without its answer having been sent.
@@ -52,14 +51,8 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) fn new(
-        counts: Arc<Counts>,
-        policy: Arc<Policy>,
-        jobs: Outlet,
-        address: Address<Mail>,
-    ) -> Sessions {
+    pub(super) fn new(counts: Arc<Counts>, policy: Arc<Policy>, posting: Posting) -> Sessions {
         let listener = counts.name().clone();
-        let posting = Posting::new(counts.clone(), jobs, address);
         Sessions { listener, counts, policy, live: BTreeMap::new(), next_id: 0, posting }
     }
 
@@ -70,7 +63,7 @@ impl Sessions {
 
     /// Clients whose requests come from now on are served by this policy.
     pub(super) fn adopt(&mut self, policy: Arc<Policy>) {
-        self.live.values_mut().for_each(|session| session.machine.adopt(&policy));
+        self.live.values_mut().for_each(|session| session.machine.set_policy(&policy));
         self.policy = policy;
     }
 
@@ -99,7 +92,7 @@ impl Sessions {
         let callback = (address, request.identity());
         let is_under_way = self.live.values().any(|session| session.callback.as_ref() == Some(&callback));
         if is_under_way || self.posting.holds(&callback.1, now) {
-            return debug!("{} {address}: {}: dropped as a duplicate", self.listener, Asked(request));
+            return debug!("{} {address}: {}: dropped as a duplicate", self.listener, RequestLabel(request));
         }
         let Some(nonce) = self.nonce(now) else { return };
         match Stream::connect(address) {
@@ -147,30 +140,30 @@ impl Sessions {
         callback: Option<(SocketAddr, Identity)>,
         now: Instant,
     ) -> Option<u64> {
-        let holders = self.live.iter().map(|(&id, session)| Holder {
+        let holders = self.live.iter().map(|(&id, session)| OpenSession {
             id,
             origin: Origin::from(&session.source),
-            waiting: session.machine.is_waiting(),
+            is_waiting: session.machine.is_waiting(),
         });
         match quota::admit(Origin::from(&source), holders) {
             Admission::Admit => {}
             Admission::Evict(id) => {
                 if let Some(evicted) = self.live.remove(&id) {
+                    let source = &evicted.source;
                     let reason = "closed to make room, too many sessions";
-                    let line = format_args!("{}: {reason}", evicted.source);
-                    self.complain(Refusal::Crowded, Some(&evicted.source), now, line);
+                    self.complain(Refusal::Crowded, Some(source), now, format_args!("{source}: {reason}"));
                 }
             }
             Admission::Refuse => {
-                let line = format_args!("{source}: refused, too many sessions");
-                self.complain(Refusal::Crowded, Some(&source), now, line);
+                let reason = "refused, too many sessions";
+                self.complain(Refusal::Crowded, Some(&source), now, format_args!("{source}: {reason}"));
                 return None;
             }
         }
         let id = self.next_id;
         self.next_id += 1;
-        let caller = Caller::default();
-        self.live.insert(id, Session { stream, machine, source, received: now, callback, caller });
+        let cancel = CancelToken::default();
+        self.live.insert(id, Session { stream, machine, source, received: now, callback, cancel });
         Some(id)
     }
 
@@ -230,13 +223,15 @@ impl Sessions {
             let Some(session) = self.live.get_mut(&id) else { return };
             match session.machine.receive(&mut input) {
                 Ok(None) => return self.flush(id, now),
-                Ok(Some(Event::Requested(request))) => {
+                Ok(Some(SessionEvent::Requested(request))) => {
                     if self.posting.holds(&request.identity(), now) {
                         return self.drop_duplicate(id, &request, now);
                     }
                 }
-                Ok(Some(Event::Authenticated(request))) if input.is_empty() => self.submit(id, request, now),
-                Ok(Some(Event::Authenticated(_))) => {
+                Ok(Some(SessionEvent::Authenticated(request))) if input.is_empty() => {
+                    self.submit(id, request, now)
+                }
+                Ok(Some(SessionEvent::Authenticated(_))) => {
                     return self.end(id, &Ending::Misconduct(Misconduct::Trailing), now);
                 }
                 Err(misconduct) => return self.end(id, &Ending::Misconduct(misconduct), now),
@@ -260,8 +255,10 @@ impl Sessions {
             Ok(Input::End) | Err(_) => return self.end(id, &Ending::HungUp, now),
             Ok(Input::Bytes(_)) => return self.end(id, &Ending::Misconduct(Misconduct::Trailing), now),
         }
-        let (identity, source, caller) = (request.identity(), session.source.clone(), session.caller.clone());
-        let order = Order { id, request, identity, source, received: session.received, caller };
+        let identity = request.identity();
+        let source = session.source.clone();
+        let cancel = session.cancel.clone();
+        let order = Order { id, request, identity, source, received: session.received, cancel };
         match self.posting.post(order, now) {
             Outcome::Posted => {}
             Outcome::Refused => self.answer(id, &Verdict::Failure.into(), now),
@@ -270,11 +267,11 @@ impl Sessions {
     }
 
     /// The worker's answer to the request of a session.
-    pub(super) fn answered(&mut self, id: u64, answer: &Answer, report: &Report, now: Instant) {
+    pub(super) fn answered(&mut self, answered: &Answered, now: Instant) {
         // The client first, it waits; the rest after it.
-        let is_awaited = self.live.contains_key(&id);
-        self.answer(id, answer, now);
-        self.posting.answered(id, answer, report, is_awaited, now);
+        let is_awaited = self.live.contains_key(&answered.request);
+        self.answer(answered.request, &answered.answer, now);
+        self.posting.answered(answered, is_awaited, now);
     }
 
     fn answer(&mut self, id: u64, answer: &Answer, now: Instant) {
@@ -307,7 +304,7 @@ impl Sessions {
             let Some(session) = self.live.get(&id) else { continue };
             let ending = match session.stream.is_connecting() {
                 true => Ending::Unreachable(io::ErrorKind::TimedOut.into()),
-                false => Ending::Misconduct(session.machine.lateness()),
+                false => Ending::Misconduct(session.machine.on_timeout()),
             };
             self.end(id, &ending, now);
         }
@@ -317,7 +314,7 @@ impl Sessions {
     /// has not begun will be dropped.
     fn end(&mut self, id: u64, ending: &Ending, now: Instant) {
         let Some(session) = self.live.remove(&id) else { return };
-        session.caller.hang_up();
+        session.cancel.cancel();
         let (source, port) = (&session.source, session.callback.map(|(address, _)| address.port()));
         match ending {
             Ending::Misconduct(misconduct) => self.complain(
@@ -338,7 +335,7 @@ impl Sessions {
                     port.unwrap_or(0)
                 ),
             ),
-            Ending::HungUp => match session.machine.hang_up() {
+            Ending::HungUp => match session.machine.on_hang_up() {
                 Some(misconduct) => {
                     let refusal = Refusal::from(&misconduct);
                     self.complain(refusal, Some(source), now, format_args!("{source}: {misconduct}"));
@@ -359,7 +356,7 @@ impl Sessions {
         for id in ids {
             let Some(session) = self.live.get(&id) else { continue };
             if session.machine.is_authenticated() {
-                session.caller.hang_up();
+                session.cancel.cancel();
                 warn!("{} {}: answered with failure, the daemon stops", self.listener, session.source);
                 self.answer(id, &Verdict::Failure.into(), now);
             }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
+use crate::inbox::Message;
 use crate::job::{Job, Stale};
+use crate::listener::mail::SessionMail;
 use crate::listener::posting::JOBS_MAX;
-use crate::worker::Message;
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::fence::{Operation, Target};
 use fence_virt::history::HOLD;
@@ -23,7 +24,7 @@ fn stream(socket: TcpStream) -> Stream {
 struct World {
     sessions: Sessions,
     jobs: Receiver<Message>,
-    mail: Mailbox<Mail>,
+    mail: Mailbox<SessionMail>,
     now: Instant,
 }
 
@@ -33,12 +34,9 @@ impl World {
             Policy { hash: HashKind::None, auth: HashKind::None, key: Key::new(Vec::new()), old_key: None };
         let (address, mail) = mailbox().unwrap();
         let (outlet, jobs) = bounded(queue);
-        let sessions = Sessions::new(
-            Arc::new(Counts::new(ListenerName::new("tcp", None))),
-            Arc::new(policy),
-            outlet,
-            address,
-        );
+        let counts = Arc::new(Counts::new(ListenerName::new("tcp", None)));
+        let posting = Posting::new(counts.clone(), outlet, SessionMail::answers(address));
+        let sessions = Sessions::new(counts, Arc::new(policy), posting);
         World { sessions, jobs, mail, now: Instant::now() }
     }
 
@@ -69,8 +67,8 @@ impl World {
 
     fn deliver(&mut self) {
         for mail in self.mail.take() {
-            if let Mail::Answered { session, answer, report } = mail {
-                self.sessions.answered(session, &answer, &report, self.now);
+            if let SessionMail::Answered(answered) = mail {
+                self.sessions.answered(&answered, self.now);
             }
         }
     }

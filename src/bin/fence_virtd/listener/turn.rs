@@ -5,29 +5,34 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
+use super::Front;
 use super::lines::Lines;
+use super::mail::{ListenerHandle, ListenerMailbox, SerialMail, SessionMail};
+use super::posting::Posting;
 use super::sessions::Sessions;
-use super::{Front, Mail};
+use crate::inbox::Message;
 use crate::status::Counts;
-use crate::worker::Message;
 use fence_virt::fence::ListenerName;
 use fence_virt::session::Policy;
-use fence_virt::sys::mailbox::{Address, Mailbox, mailbox};
+use fence_virt::sys::mailbox::{Mailbox, MailboxSender, mailbox};
 use fence_virt::sys::poll::{Interest, PollSet};
 
 /// A bound listener, ready to be run by its thread.
 pub(crate) struct Listener {
     counts: Arc<Counts>,
     kind: Kind,
-    address: Address<Mail>,
-    mailbox: Mailbox<Mail>,
 }
 
 enum Kind {
-    /// Clients come, ask and go.
-    Sessions { front: Box<dyn Front>, policy: Arc<Policy> },
-    /// The lines of VMs, which watchers bring.
-    Lines,
+    /// Clients connect, ask and go.
+    Sessions {
+        front: Box<dyn Front>,
+        policy: Arc<Policy>,
+        address: MailboxSender<SessionMail>,
+        mailbox: Mailbox<SessionMail>,
+    },
+    /// Watchers bring the lines of VMs.
+    Serial { address: MailboxSender<SerialMail>, mailbox: Mailbox<SerialMail> },
 }
 
 /// Where a listener's authenticated requests go.
@@ -39,31 +44,28 @@ impl Listener {
         front: Box<dyn Front>,
         policy: Arc<Policy>,
     ) -> Result<Listener, String> {
-        Listener::new(name, Kind::Sessions { front, policy })
+        let (address, mailbox) = mailbox().map_err(|error| format!("{name}: {error}"))?;
+        let kind = Kind::Sessions { front, policy, address, mailbox };
+        Ok(Listener { counts: Arc::new(Counts::new(name)), kind })
     }
 
     pub(super) fn of_lines(name: ListenerName) -> Result<Listener, String> {
-        Listener::new(name, Kind::Lines)
-    }
-
-    fn new(name: ListenerName, kind: Kind) -> Result<Listener, String> {
         let (address, mailbox) = mailbox().map_err(|error| format!("{name}: {error}"))?;
-        Ok(Listener { counts: Arc::new(Counts::new(name)), kind, address, mailbox })
+        Ok(Listener { counts: Arc::new(Counts::new(name)), kind: Kind::Serial { address, mailbox } })
     }
 
-    /// Its name, as in the configuration.
-    pub(crate) fn name(&self) -> &ListenerName {
-        self.counts.name()
-    }
-
-    /// What it counts.
+    /// Its counters.
     pub(crate) fn counts(&self) -> Arc<Counts> {
         self.counts.clone()
     }
 
-    /// Where to tell it to stop.
-    pub(crate) fn address(&self) -> Address<Mail> {
-        self.address.clone()
+    /// Handle for other threads.
+    pub(crate) fn handle(&self) -> ListenerHandle {
+        let mailbox = match &self.kind {
+            Kind::Sessions { address, .. } => ListenerMailbox::Sessions(address.clone()),
+            Kind::Serial { address, .. } => ListenerMailbox::Serial(address.clone()),
+        };
+        ListenerHandle { name: self.counts.name().clone(), mailbox }
     }
 
     /// Takes requests and posts them to `jobs` until it is told to stop and
@@ -74,11 +76,15 @@ impl Listener {
     /// poll(2)'s, with which no listener can go on.
     pub(crate) fn run(self, jobs: Outlet) -> io::Result<()> {
         match self.kind {
-            Kind::Sessions { front, policy } => {
-                let sessions = Sessions::new(self.counts, policy, jobs, self.address);
-                Turns { front: Some(front), sessions, mailbox: self.mailbox }.run()
+            Kind::Sessions { front, policy, address, mailbox } => {
+                let posting = Posting::new(self.counts.clone(), jobs, SessionMail::answers(address));
+                let sessions = Sessions::new(self.counts, policy, posting);
+                Turns { front: Some(front), sessions, mailbox }.run()
             }
-            Kind::Lines => Lines::new(self.counts, jobs, self.address).run(&self.mailbox),
+            Kind::Serial { address, mailbox } => {
+                let posting = Posting::new(self.counts.clone(), jobs, SerialMail::answers(address));
+                Lines::new(self.counts, posting).run(&mailbox)
+            }
         }
     }
 }
@@ -87,7 +93,7 @@ impl Listener {
 struct Turns {
     front: Option<Box<dyn Front>>,
     sessions: Sessions,
-    mailbox: Mailbox<Mail>,
+    mailbox: Mailbox<SessionMail>,
 }
 
 impl Turns {
@@ -139,17 +145,13 @@ impl Turns {
         let sessions = &mut self.sessions;
         for mail in self.mailbox.take() {
             match mail {
-                Mail::Answered { session, answer, report } => {
-                    sessions.answered(session, &answer, &report, now)
-                }
-                Mail::Policy(policy) => sessions.adopt(policy),
-                // Lines are the serial listener's.
-                Mail::Line(_) => {}
-                Mail::Stop => {
+                SessionMail::Answered(answered) => sessions.answered(&answered, now),
+                SessionMail::Policy(policy) => sessions.adopt(policy),
+                SessionMail::Stop => {
                     self.front = None;
                     sessions.close_unauthenticated();
                 }
-                Mail::Abort => {
+                SessionMail::Abort => {
                     self.front = None;
                     sessions.abort(now);
                 }

@@ -1,6 +1,5 @@
-//! The forms of the log: lines on stderr, syslog, journald, JSON on stdout.
+//! Outputs of the log: stderr, syslog, journald, or JSON on stdout.
 
-use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
@@ -9,55 +8,57 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Record};
 
+use crate::json::JsonObject;
 use fence_virt::sys::syslog::{self, Priority};
 
-/// Where journald takes messages with fields: systemd-journald.service(8).
+/// Socket of journald for messages with fields: systemd-journald.service(8).
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
-/// One line of the log.
+/// Line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Line {
+pub(crate) struct LogLine {
     pub(crate) level: Level,
     pub(crate) message: String,
-    /// Name and value, of a line about a request.
+    /// Names and values of a line about a request.
     pub(crate) fields: Vec<(String, String)>,
 }
 
-impl Line {
-    /// A message has no line breaks and other control characters: what libvirt
-    /// says may have several lines, and each of ours is one.
-    pub(crate) fn of(record: &Record<'_>) -> Line {
-        let mut fields = Fields(Vec::new());
-        // Our own fields cannot fail to be visited.
+impl LogLine {
+    /// Converts a record. Control characters become blanks: messages of libvirt may have
+    /// several lines, one of ours is always one line.
+    pub(crate) fn of(record: &Record<'_>) -> LogLine {
+        let mut fields = FieldCollector(Vec::new());
+        // Visiting our own fields cannot fail.
         let _ = record.key_values().visit(&mut fields);
         let message = record.args().to_string().replace(char::is_control, " ");
-        Line { level: record.level(), message, fields: fields.0 }
+        LogLine { level: record.level(), message, fields: fields.0 }
     }
 }
 
-struct Fields(Vec<(String, String)>);
+/// Collector of a record's fields.
+struct FieldCollector(Vec<(String, String)>);
 
-impl<'kvs> VisitSource<'kvs> for Fields {
+impl<'kvs> VisitSource<'kvs> for FieldCollector {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
         self.0.push((key.to_string(), value.to_string()));
         Ok(())
     }
 }
 
-/// Where lines go.
+/// Destination of lines.
 pub(crate) enum Output {
-    /// To stderr.
+    /// Stderr.
     Stderr(env_logger::Logger),
-    /// To journald, with fields; to stderr, which it reads, what it does not take so.
+    /// Journald, with fields; stderr, which journald reads too, for messages that the socket rejects.
     Journal(UnixDatagram, env_logger::Logger),
-    /// To stdout, as JSON.
+    /// Stdout, as JSON.
     Json,
-    /// To syslog.
+    /// Syslog.
     Syslog,
 }
 
 impl Output {
-    /// What fits a process that has just been started.
+    /// Returns the output for a process that has just been started.
     pub(crate) fn of_process(is_json: bool) -> Output {
         if is_json {
             return Output::Json;
@@ -74,9 +75,9 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// write(2)'s: nobody takes it.
-    pub(crate) fn write(&self, line: &Line) -> io::Result<()> {
-        let Line { level, message, .. } = line;
+    /// Those of write(2).
+    pub(crate) fn write(&self, line: &LogLine) -> io::Result<()> {
+        let LogLine { level, message, .. } = line;
         match self {
             Output::Stderr(stderr) => {
                 log_to(stderr, line);
@@ -101,7 +102,7 @@ impl Output {
     }
 }
 
-/// Under systemd each line begins with its priority, as in sd-daemon(3).
+/// Returns a logger to stderr. Under systemd each line begins with its priority, see sd-daemon(3).
 fn stderr(under_systemd: bool) -> env_logger::Logger {
     env_logger::Builder::new()
         .filter_level(LevelFilter::Trace)
@@ -112,7 +113,7 @@ fn stderr(under_systemd: bool) -> env_logger::Logger {
         .build()
 }
 
-fn log_to(stderr: &env_logger::Logger, line: &Line) {
+fn log_to(stderr: &env_logger::Logger, line: &LogLine) {
     stderr.log(&Record::builder().level(line.level).args(format_args!("{}", line.message)).build());
 }
 
@@ -122,14 +123,14 @@ fn connect() -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// Whether `$JOURNAL_STREAM`, device and inode, means our stderr: systemd.exec(5).
+/// Returns true if `$JOURNAL_STREAM` (device and inode, see systemd.exec(5)) is our stderr.
 fn is_stderr(stream: &str) -> bool {
     let Ok(own) = std::fs::metadata("/proc/self/fd/2") else { return false };
     stream == format!("{}:{}", own.dev(), own.ino())
 }
 
-/// The native protocol of journald: a field a line, as no value of ours has a line feed.
-fn journal(line: &Line) -> Vec<u8> {
+/// Returns a line in journald's native protocol. One field a line is enough: our values have no line feeds.
+fn journal(line: &LogLine) -> Vec<u8> {
     let mut out = format!(
         "MESSAGE={}\nPRIORITY={}\nSYSLOG_IDENTIFIER=fence_virtd\n",
         line.message,
@@ -142,28 +143,12 @@ fn journal(line: &Line) -> Vec<u8> {
     out.into_bytes()
 }
 
-fn json(line: &Line, millis: u128) -> String {
-    let Line { level, message, fields } = line;
-    let mut out = format!("{{\"time\":{}.{:03},\"level\":\"{}\"", millis / 1000, millis % 1000, word(*level));
-    out.push_str(&format!(",\"message\":{}", quoted(message)));
-    for (name, value) in fields {
-        out.push_str(&format!(",{}:{}", quoted(name), quoted(value)));
-    }
-    out + "}"
-}
-
-/// A JSON string.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            // To a String it cannot fail.
-            c if c.is_control() => drop(write!(out, "\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out + "\""
+fn json(line: &LogLine, millis: u128) -> String {
+    let object = JsonObject::new()
+        .value("time", format_args!("{}.{:03}", millis / 1000, millis % 1000))
+        .string("level", word(line.level))
+        .string("message", &line.message);
+    line.fields.iter().fold(object, |object, (name, value)| object.string(name, value)).finish()
 }
 
 fn priority(level: Level) -> Priority {
@@ -189,10 +174,10 @@ fn word(level: Level) -> &'static str {
 mod tests {
     use super::*;
 
-    fn line() -> Line {
+    fn line() -> LogLine {
         let verdict = "success";
         let fields = [("verdict", log::kv::Value::from(verdict))];
-        Line::of(
+        LogLine::of(
             &Record::builder()
                 .level(Level::Info)
                 .args(format_args!("a \"b\"\nc"))
@@ -203,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_record_is_one_line_with_its_fields() {
-        let expected = Line {
+        let expected = LogLine {
             level: Level::Info,
             message: "a \"b\" c".to_owned(),
             fields: vec![("verdict".to_owned(), "success".to_owned())],
@@ -219,12 +204,12 @@ mod tests {
         let expected =
             "{\"time\":12.034,\"level\":\"info\",\"message\":\"a \\\"b\\\" c\",\"verdict\":\"success\"}";
         assert_eq!(json(&line(), 12_034), expected);
-        let evil = Line { fields: vec![("x".into(), "1\nMESSAGE=forged".into())], ..line() };
+        let evil = LogLine { fields: vec![("x".into(), "1\nMESSAGE=forged".into())], ..line() };
         assert!(!String::from_utf8(journal(&evil)).unwrap().contains("\nMESSAGE=forged"));
     }
 
     #[test]
-    fn the_stream_of_another_is_not_ours() {
+    fn another_process_stream_is_not_our_stderr() {
         assert!(!is_stderr("1:1") && !is_stderr("") && !is_stderr("x"));
     }
 }

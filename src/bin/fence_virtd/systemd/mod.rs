@@ -1,7 +1,7 @@
-//! The service manager: readiness, watchdog and status line by sd_notify(3).
+//! Notifications of the service manager by sd_notify(3): readiness, watchdog and status line.
 
 mod notify;
 mod service_manager;
 
 pub(crate) use notify::Notifier;
-pub(crate) use service_manager::Manager;
+pub(crate) use service_manager::ServiceManager;

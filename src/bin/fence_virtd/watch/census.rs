@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use virt::sys;
 
-use super::Running;
+use crate::libvirt::DomainRun;
 use crate::libvirt::{Condition, Found, Host};
 use crate::libvirt::{Connection, Failed, Handle, failed};
 use fence_virt::domain_xml::{Devices, XmlError};
@@ -15,10 +15,10 @@ use fence_virt::routing::LocalVm;
 /// A libvirt connection; a trait so that changes in the midst of things can be tested.
 pub(super) trait Census {
     /// All VMs that run.
-    fn running(&self) -> Result<Vec<Running>, Failed>;
+    fn running(&self) -> Result<Vec<DomainRun>, Failed>;
 
     /// The VM with this UUID, if it runs.
-    fn find(&self, uuid: Uuid) -> Result<Option<Running>, Failed>;
+    fn find(&self, uuid: Uuid) -> Result<Option<DomainRun>, Failed>;
 
     /// Its devices, if it is still there.
     fn devices(&self, uuid: Uuid) -> Result<Option<Result<Devices, XmlError>>, Failed>;
@@ -34,14 +34,14 @@ pub(super) trait Census {
 }
 
 impl Census for Connection {
-    fn running(&self) -> Result<Vec<Running>, Failed> {
+    fn running(&self) -> Result<Vec<DomainRun>, Failed> {
         let domains =
             self.connect()?.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE).map_err(failed)?;
         let handles: Vec<Handle> = domains.into_iter().map(Handle::new).collect();
         handles.iter().filter_map(|handle| running(handle).transpose()).collect()
     }
 
-    fn find(&self, uuid: Uuid) -> Result<Option<Running>, Failed> {
+    fn find(&self, uuid: Uuid) -> Result<Option<DomainRun>, Failed> {
         match self.by_uuid(&uuid.to_string())? {
             Some(handle) => running(&handle),
             None => Ok(None),
@@ -92,9 +92,9 @@ fn local(found: Found) -> Result<LocalVm, Failed> {
 }
 
 /// Asks nobody: number, name and UUID came with the handle.
-fn running(handle: &Handle) -> Result<Option<Running>, Failed> {
+fn running(handle: &Handle) -> Result<Option<DomainRun>, Failed> {
     let Some(run) = handle.get_id() else { return Ok(None) };
     let name = handle.get_name().map_err(failed)?;
     let uuid = Uuid::from_bytes(*handle.get_uuid().map_err(failed)?.as_bytes());
-    Ok(Some(Running { domain: Arc::new(Domain { name, uuid }), run }))
+    Ok(Some(DomainRun { domain: Arc::new(Domain { name, uuid }), id: run }))
 }

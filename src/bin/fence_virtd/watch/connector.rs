@@ -16,24 +16,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t};
 
 use super::census::Census;
 use super::claims::{Claim, Claims};
-use super::{Follower, Inbox, Running};
+use super::{Follower, Inbox};
+use crate::libvirt::DomainRun;
 use crate::libvirt::Failed;
-use crate::listener::{LineMail, Mail};
-use crate::logging::{LeftOut, Limiter};
+use crate::logging::{Limiter, Suppressed};
+use crate::serial_event::{ConnectedLine, LineId, SerialEvent, SerialSink};
 use fence_virt::config::{SerialConfig, SerialMode};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Domain, Uuid};
-use fence_virt::sys::mailbox::Address;
 use fence_virt::sys::unix;
 
 /// The first and the longest interval between attempts to connect to a socket.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// So many descriptors are left for libvirt and for other listeners.
-const DESCRIPTORS_LEFT: u64 = 64;
+const DESCRIPTORS_LEFT: rlim_t = 64;
 /// Why a socket is not used though it is there.
 const CONFLICT: &str = "another VM that runs, or the same at another URI, has the same socket";
 /// A socket that refuses for so long is worth a line in the log.
@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Connector {
     mode: SerialMode,
     path: Option<PathBuf>,
-    listener: Address<Mail>,
+    listener: SerialSink,
     vms: BTreeMap<Uuid, Vm>,
     /// The sockets of all VMs that run, shared by all watchers of the listener.
     claims: Claims,
@@ -52,7 +52,7 @@ pub(super) struct Connector {
     /// Keeps sockets that cannot be connected to from filling the log.
     notes: Limiter,
     /// Descriptors from this number on are not for lines.
-    descriptors: u64,
+    descriptors: rlim_t,
     /// Numbers for lines, of all watchers of the listener.
     numbers: Arc<AtomicU64>,
 }
@@ -75,7 +75,7 @@ struct Socket {
 
 enum State {
     Waiting(Instant),
-    Open { line: u64, since: Instant },
+    Open { line: LineId, since: Instant },
 }
 
 impl Socket {
@@ -96,7 +96,7 @@ impl Socket {
     fn failed(&mut self, domain: &Domain, reason: String, notes: &mut Limiter, now: Instant) {
         if self.backoff >= PATIENCE && self.said.as_ref() != Some(&reason) {
             if let Some(left_out) = notes.allow(now) {
-                let (path, left_out) = (self.path.display(), LeftOut(left_out));
+                let (path, left_out) = (self.path.display(), Suppressed(left_out));
                 warn!("serial: {domain}: cannot connect to {path}: {reason}: trying again{left_out}");
             }
             self.said = Some(reason);
@@ -111,7 +111,7 @@ impl Connector {
     /// `inbox` is the watcher's own, `claims` and `numbers` are shared by all watchers of the listener.
     pub(super) fn new(
         config: &SerialConfig,
-        listener: Address<Mail>,
+        listener: SerialSink,
         inbox: Inbox,
         claims: Claims,
         numbers: Arc<AtomicU64>,
@@ -133,7 +133,7 @@ impl Connector {
 
     fn close(&self, socket: &Socket) {
         if let State::Open { line, .. } = socket.state {
-            self.tell(LineMail::Close { line });
+            self.tell(SerialEvent::Removed(line));
         }
     }
 
@@ -154,13 +154,12 @@ impl Connector {
             }
         }
         for line in closed {
-            self.tell(LineMail::Close { line });
+            self.tell(SerialEvent::Removed(line));
         }
     }
 
-    fn tell(&self, mail: LineMail) {
-        // A listener that has ended needs no lines.
-        let _ = self.listener.post(Mail::Line(mail));
+    fn tell(&self, event: SerialEvent) {
+        (self.listener)(event);
     }
 
     /// Connects to the sockets of one VM that are due.
@@ -173,9 +172,7 @@ impl Connector {
                 continue;
             }
             match unix::connect(&socket.path) {
-                Ok(stream)
-                    if u64::try_from(stream.as_raw_fd()).is_ok_and(|number| number >= self.descriptors) =>
-                {
+                Ok(stream) if rlim_t::try_from(stream.as_raw_fd()).is_ok_and(|fd| fd >= self.descriptors) => {
                     let reason = "almost all open files of the daemon are in use (LimitNOFILE, ulimit -n)";
                     socket.failed(&vm.domain, reason.to_owned(), &mut self.notes, now);
                 }
@@ -188,7 +185,7 @@ impl Connector {
         }
         // Asked after the connection was made: this run had the socket at that time.
         let is_same = match census.find(uuid) {
-            Ok(found) => found.is_some_and(|found| found.run == vm.run),
+            Ok(found) => found.is_some_and(|found| found.id == vm.run),
             Err(failed) => {
                 debug!("serial: {}: {failed}", vm.domain);
                 false
@@ -204,13 +201,16 @@ impl Connector {
     }
 
     fn open(&mut self, uuid: Uuid, at: usize, stream: OwnedFd, now: Instant) {
-        let line = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let line = LineId(self.numbers.fetch_add(1, Ordering::Relaxed));
         let Some(vm) = self.vms.get_mut(&uuid) else { return };
         let Some(socket) = vm.sockets.get_mut(at) else { return };
         socket.state = State::Open { line, since: now };
         socket.said = None;
-        let (domain, path) = (vm.domain.clone(), socket.path.clone());
-        self.tell(LineMail::Open { line, stream, domain, path, watcher: self.inbox.clone() });
+        let domain = vm.domain.clone();
+        let path = socket.path.clone();
+        let inbox = self.inbox.clone();
+        let on_lost = Box::new(move || inbox.closed(line));
+        self.tell(SerialEvent::Connected(ConnectedLine { id: line, stream, domain, path, on_lost }));
     }
 }
 
@@ -219,13 +219,13 @@ impl Follower for Connector {
         "serial"
     }
 
-    fn runs(&mut self, vm: &Running, devices: Devices, now: Instant) {
+    fn runs(&mut self, vm: &DomainRun, devices: Devices, now: Instant) {
         let uuid = vm.domain.uuid;
         let wanted = wanted(self.mode, self.path.as_deref(), devices);
         let mut kept = Vec::new();
         if let Some(known) = self.vms.remove(&uuid) {
             for socket in known.sockets {
-                match known.run == vm.run && wanted.contains(&socket.path) {
+                match known.run == vm.id && wanted.contains(&socket.path) {
                     true => kept.push(socket),
                     false => self.close(&socket),
                 }
@@ -237,7 +237,7 @@ impl Follower for Connector {
                 kept.push(Socket::new(path, claim, now));
             }
         }
-        self.vms.insert(uuid, Vm { domain: vm.domain.clone(), run: vm.run, sockets: kept });
+        self.vms.insert(uuid, Vm { domain: vm.domain.clone(), run: vm.id, sockets: kept });
     }
 
     fn gone(&mut self, uuid: Uuid) {
@@ -261,7 +261,7 @@ impl Follower for Connector {
         // QEMU goes on without libvirtd, and what was connected stays.
     }
 
-    fn closed(&mut self, line: u64, now: Instant) {
+    fn closed(&mut self, line: LineId, now: Instant) {
         let is_it =
             |socket: &&mut Socket| matches!(socket.state, State::Open { line: open, .. } if open == line);
         let Some(socket) = self.vms.values_mut().flat_map(|vm| &mut vm.sockets).find(is_it) else { return };
@@ -295,7 +295,7 @@ impl Follower for Connector {
 }
 
 /// The lowest free one is always taken, so its number says how many are in use.
-fn descriptors_for_lines() -> u64 {
+fn descriptors_for_lines() -> rlim_t {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     soft - DESCRIPTORS_LEFT.min(soft / 2)
 }

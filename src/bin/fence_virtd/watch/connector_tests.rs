@@ -2,14 +2,14 @@ use std::os::unix::net::UnixListener;
 
 use super::*;
 use crate::watch::fake::{Fake, running, uuid};
-use fence_virt::sys::mailbox::{Mailbox, mailbox};
+use crossbeam_channel::{Receiver, unbounded};
 
 /// A connector with a folder of sockets, on a clock of its own.
 struct World {
     folder: PathBuf,
     fake: Fake,
     connector: Connector,
-    mail: Mailbox<Mail>,
+    events: Receiver<SerialEvent>,
     now: Instant,
 }
 
@@ -18,9 +18,10 @@ impl World {
         let folder = std::env::temp_dir().join(format!("fence-{name}-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();
         let config = SerialConfig { uri: None, path: Some(folder.clone()), mode: SerialMode::Serial };
-        let (address, mail) = mailbox().unwrap();
-        let connector = Connector::new(&config, address, Inbox::default(), Claims::default(), Arc::default());
-        World { folder, fake: Fake::default(), connector, mail, now: Instant::now() }
+        let (sender, events) = unbounded();
+        let sink: SerialSink = Arc::new(move |event| sender.send(event).unwrap());
+        let connector = Connector::new(&config, sink, Inbox::default(), Claims::default(), Arc::default());
+        World { folder, fake: Fake::default(), connector, events, now: Instant::now() }
     }
 
     fn listen(&self, name: &str) -> UnixListener {
@@ -43,13 +44,12 @@ impl World {
 
     fn told(&self) -> Vec<String> {
         let words = |mail| match mail {
-            Mail::Line(LineMail::Open { line, domain, path, .. }) => {
-                format!("{line}: {} {}", domain.name, path.file_name().unwrap().display())
+            SerialEvent::Connected(ConnectedLine { id, domain, path, .. }) => {
+                format!("{}: {} {}", id.0, domain.name, path.file_name().unwrap().to_string_lossy())
             }
-            Mail::Line(LineMail::Close { line }) => format!("{line}: closed"),
-            other => panic!("{other:?}"),
+            SerialEvent::Removed(line) => format!("{}: closed", line.0),
         };
-        self.mail.take().map(words).collect()
+        self.events.try_iter().map(words).collect()
     }
 }
 
@@ -121,14 +121,14 @@ fn a_socket_that_refuses_or_closes_is_tried_again_with_growing_patience() {
     assert!(waits.is_sorted() && waits[0] == BACKOFF.0 && waits[7] == BACKOFF.1, "{waits:?}");
     let _socket = world.listen("a");
     assert_eq!(world.attend(), ["0: vm1 a"]);
-    world.connector.closed(0, world.now);
+    world.connector.closed(LineId(0), world.now);
     assert_eq!(world.connector.deadline(), Some(world.now + BACKOFF.1), "it was there for no time");
     world.now += BACKOFF.1;
     assert_eq!(world.attend(), ["1: vm1 a"]);
     world.now += BACKOFF.1;
-    world.connector.closed(0, world.now);
+    world.connector.closed(LineId(0), world.now);
     assert_eq!(world.connector.deadline(), None, "that line is known no more");
-    world.connector.closed(1, world.now);
+    world.connector.closed(LineId(1), world.now);
     assert_eq!(world.connector.deadline(), Some(world.now + BACKOFF.0));
 }
 

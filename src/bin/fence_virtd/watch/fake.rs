@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::Follower;
 use super::census::Census;
-use super::{Follower, Running};
+use crate::libvirt::DomainRun;
 use crate::libvirt::Failed;
+use crate::serial_event::LineId;
 use fence_virt::domain_xml::{Devices, XmlError};
 use fence_virt::fence::{Domain, PowerState, Uuid};
 use fence_virt::routing::LocalVm;
@@ -16,8 +18,8 @@ pub(super) fn uuid(number: u8) -> Uuid {
     Uuid::from_bytes([number; 16])
 }
 
-pub(super) fn running(number: u8, run: u32) -> Running {
-    Running { domain: Arc::new(Domain { name: format!("vm{number}"), uuid: uuid(number) }), run }
+pub(super) fn running(number: u8, run: u32) -> DomainRun {
+    DomainRun { domain: Arc::new(Domain { name: format!("vm{number}"), uuid: uuid(number) }), id: run }
 }
 
 /// VMs that run, by number: their runs and devices.
@@ -61,12 +63,12 @@ impl Fake {
 }
 
 impl Census for Fake {
-    fn running(&self) -> Result<Vec<Running>, Failed> {
+    fn running(&self) -> Result<Vec<DomainRun>, Failed> {
         self.check()?;
         Ok(self.vms.borrow().iter().map(|(&number, &(run, _))| running(number, run)).collect())
     }
 
-    fn find(&self, wanted: Uuid) -> Result<Option<Running>, Failed> {
+    fn find(&self, wanted: Uuid) -> Result<Option<DomainRun>, Failed> {
         self.fail()?;
         Ok(self.by_uuid(wanted).map(|(number, run, _)| running(number, run)))
     }
@@ -116,8 +118,8 @@ impl Follower for Told {
         "test"
     }
 
-    fn runs(&mut self, vm: &Running, devices: Devices, _now: Instant) {
-        self.push(format!("{} runs as {} with {}", vm.domain.name, vm.run, devices.serials.len()));
+    fn runs(&mut self, vm: &DomainRun, devices: Devices, _now: Instant) {
+        self.push(format!("{} runs as {} with {}", vm.domain.name, vm.id, devices.serials.len()));
     }
 
     fn gone(&mut self, uuid: Uuid) {
@@ -132,7 +134,7 @@ impl Follower for Told {
         self.push("lost".to_owned());
     }
 
-    fn closed(&mut self, line: u64, _now: Instant) {
-        self.push(format!("line {line} closed"));
+    fn closed(&mut self, line: LineId, _now: Instant) {
+        self.push(format!("line {} closed", line.0));
     }
 }

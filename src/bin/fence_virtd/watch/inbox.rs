@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::serial_event::LineId;
 use fence_virt::fence::Uuid;
 
 /// What is to be looked at of a VM.
@@ -22,7 +23,7 @@ pub(super) enum Change {
 pub(super) struct News {
     pub(super) changed: BTreeMap<Uuid, Change>,
     /// Lines that the listener lost.
-    pub(super) closed: Vec<u64>,
+    pub(super) closed: Vec<LineId>,
     /// The connection with this number has ended.
     pub(super) lost: Option<u64>,
     /// There is something for the follower to look at.
@@ -65,7 +66,7 @@ impl Inbox {
     }
 
     /// The listener lost a line.
-    pub(crate) fn closed(&self, line: u64) {
+    pub(super) fn closed(&self, line: LineId) {
         self.put(|news| news.closed.push(line));
     }
 
@@ -78,12 +79,6 @@ impl Inbox {
     #[cfg(test)]
     pub(super) fn was_woken(&self) -> bool {
         std::mem::take(&mut self.lock().woken)
-    }
-
-    /// The lines that were lost, taken away here.
-    #[cfg(test)]
-    pub(crate) fn closed_lines(&self) -> Vec<u64> {
-        std::mem::take(&mut self.lock().closed)
     }
 
     /// The watcher is to end.
@@ -121,10 +116,10 @@ mod tests {
         }
         inbox.lost(2);
         inbox.lost(1);
-        inbox.closed(7);
+        inbox.closed(LineId(7));
         let news = inbox.wait(None);
         assert_eq!(news.changed.into_iter().collect::<Vec<_>>(), [(uuid, Change::Devices)]);
-        assert_eq!((news.lost, news.closed, news.stop), (Some(2), vec![7], false));
+        assert_eq!((news.lost, news.closed, news.stop), (Some(2), vec![LineId(7)], false));
         assert!(inbox.wait(Some(Instant::now())).is_empty(), "each once");
     }
 

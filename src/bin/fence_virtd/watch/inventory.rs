@@ -9,9 +9,8 @@ use log::debug;
 use super::census::Census;
 use super::inbox::News;
 use super::watcher::{AGAIN_AFTER, Look};
-use crate::backend::{Event, Seen};
+use crate::inbox::{DomainChange, Event, Message};
 use crate::libvirt::Failed;
-use crate::worker::Message;
 use fence_virt::fence::Uuid;
 use fence_virt::routing::LocalVm;
 
@@ -33,9 +32,9 @@ impl Inventory {
         Inventory { place, worker, told, again, again_at: None, is_unsure: false }
     }
 
-    fn tell(&self, seen: Seen) {
+    fn tell(&self, change: DomainChange) {
         // Nobody is there any more when the daemon stops.
-        let _ = self.worker.send(Message::Event(Event::Vms { uri: self.place, seen }));
+        let _ = self.worker.send(Message::Event(Event::Domains { uri: self.place, change }));
     }
 
     fn look(&mut self, uuid: Uuid, census: &dyn Census, now: Instant) -> Result<(), Failed> {
@@ -48,7 +47,7 @@ impl Inventory {
                 self.again_at.get_or_insert(now + AGAIN_AFTER);
                 if !std::mem::replace(&mut self.is_unsure, true) {
                     // It may run here, and nobody may be told that all was told.
-                    self.tell(Seen::Lost);
+                    self.tell(DomainChange::Lost);
                 }
                 return Ok(());
             }
@@ -56,9 +55,9 @@ impl Inventory {
         match found {
             Some(vm) if self.told.get(&uuid) != Some(&vm) => {
                 self.told.insert(uuid, vm.clone());
-                self.tell(Seen::One(vm));
+                self.tell(DomainChange::One(vm));
             }
-            None if self.told.remove(&uuid).is_some() => self.tell(Seen::Gone(uuid)),
+            None if self.told.remove(&uuid).is_some() => self.tell(DomainChange::Gone(uuid)),
             _ => {}
         }
         Ok(())
@@ -78,7 +77,7 @@ impl Look for Inventory {
         let was_unsure = std::mem::replace(&mut self.is_unsure, false);
         if reread || was_unsure || found != self.told {
             self.told = found;
-            self.tell(Seen::All(all));
+            self.tell(DomainChange::All(all));
         }
         Ok(())
     }
@@ -94,7 +93,7 @@ impl Look for Inventory {
         self.again_at = None;
         std::mem::take(&mut self.again).into_iter().try_for_each(|uuid| self.look(uuid, census, now))?;
         if self.again.is_empty() && std::mem::replace(&mut self.is_unsure, false) {
-            self.tell(Seen::All(self.told.values().cloned().collect()));
+            self.tell(DomainChange::All(self.told.values().cloned().collect()));
         }
         Ok(())
     }
@@ -104,7 +103,7 @@ impl Look for Inventory {
     }
 
     fn lost(&mut self) {
-        self.tell(Seen::Lost);
+        self.tell(DomainChange::Lost);
         self.again.clear();
         self.again_at = None;
         self.is_unsure = false;

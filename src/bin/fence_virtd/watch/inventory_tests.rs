@@ -25,12 +25,14 @@ impl World {
     /// What was told since, in words.
     fn told(&self) -> Vec<String> {
         let words = |message| match message {
-            Message::Event(Event::Vms { uri: 3, seen: Seen::All(vms) }) => format!("{} VMs", vms.len()),
-            Message::Event(Event::Vms { uri: 3, seen: Seen::One(vm) }) => vm.name,
-            Message::Event(Event::Vms { uri: 3, seen: Seen::Gone(uuid) }) => {
+            Message::Event(Event::Domains { uri: 3, change: DomainChange::All(vms) }) => {
+                format!("{} VMs", vms.len())
+            }
+            Message::Event(Event::Domains { uri: 3, change: DomainChange::One(vm) }) => vm.name,
+            Message::Event(Event::Domains { uri: 3, change: DomainChange::Gone(uuid) }) => {
                 format!("{} is gone", &uuid.to_string()[..2])
             }
-            Message::Event(Event::Vms { uri: 3, seen: Seen::Lost }) => "lost".to_owned(),
+            Message::Event(Event::Domains { uri: 3, change: DomainChange::Lost }) => "lost".to_owned(),
             other => panic!("{other:?}"),
         };
         self.worker.try_iter().map(words).collect()

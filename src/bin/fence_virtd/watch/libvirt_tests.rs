@@ -2,7 +2,10 @@
 
 use std::thread;
 
+use std::time::Duration;
+
 use super::*;
+use crate::access::CidHolder;
 
 const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
@@ -23,16 +26,16 @@ fn the_roster_is_what_libvirt_says_of_the_vms_that_run() {
     let mut watchers = Watchers::default();
     let roster = watchers.follow_cids(&[format!("test://{}", file.display())]).unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
-    while matches!(roster.holder(6), Holder::Unknown(_)) && Instant::now() < deadline {
+    while matches!(roster.holder(6), CidHolder::Unknown(_)) && Instant::now() < deadline {
         thread::yield_now();
     }
     match roster.holder(5) {
-        Holder::Vm { uri: 0, vm } => {
+        CidHolder::Vm { uri: 0, vm } => {
             assert_eq!((vm.domain.name.as_str(), vm.domain.uuid), ("a", Uuid::parse(A).unwrap()))
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(roster.holder(6), Holder::Nobody, "b is off");
+    assert_eq!(roster.holder(6), CidHolder::Nobody, "b is off");
     watchers.stop(Instant::now() + Duration::from_secs(30));
     std::fs::remove_file(&file).unwrap();
 }

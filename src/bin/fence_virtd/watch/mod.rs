@@ -6,16 +6,16 @@
 //! 2. An event only says which VM to look at again; what is, libvirt is asked.
 //!    So events may come late, twice, in any order, and many at once: [`inbox`].
 //! 3. A [`Follower`] is told: [`connector`] connects to the sockets of serial ports
-//!    and channels and hands them to the serial listener, [`roster`] knows which
-//!    VM has which vsock CID.
+//!    and channels and hands them to the serial listener, [`cid_observer`] keeps
+//!    the table of vsock CIDs.
 //! 4. A connection that is lost is opened again, and everything looked at anew.
 
 mod census;
+mod cid_observer;
 mod claims;
 mod connector;
 mod inbox;
 mod inventory;
-mod roster;
 mod survey;
 mod watcher;
 
@@ -26,34 +26,29 @@ mod libvirt_tests;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam_channel::{RecvTimeoutError, Sender};
-use log::{info, warn};
+use crossbeam_channel::Sender;
+use log::warn;
 
-use crate::libvirt::Failed;
-use crate::listener::Mail;
-use crate::worker::Message as Worker;
+use crate::access::CidTable;
+use crate::inbox::Message;
+use crate::libvirt::{DomainRun, Failed};
+use crate::serial_event::{LineId, SerialSink};
+use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
 use fence_virt::config::SerialConfig;
 use fence_virt::domain_xml::Devices;
-use fence_virt::fence::{Domain, Uuid};
-use fence_virt::sys::mailbox::Address;
-use fence_virt::sys::signals::Signals;
+use fence_virt::fence::Uuid;
 
 pub(crate) use inbox::Inbox;
-pub(crate) use roster::{Holder, Roster};
 pub(crate) use survey::{Lines, lines};
 
 use census::Census;
+use cid_observer::CidObserver;
 use claims::Claims;
 use connector::Connector;
 use inventory::Inventory;
 use watcher::{Handle, View, Watcher};
-
-/// How long the first connection may take at start.
-const START_LIMIT: Duration = Duration::from_secs(30);
-/// How often a stop signal is looked for meanwhile.
-const SLICE: Duration = Duration::from_millis(100);
 
 /// The serial listener's own URI, or else those of the backend.
 fn uris_of_lines<'a>(config: &'a SerialConfig, backend: &'a [String]) -> &'a [String] {
@@ -87,21 +82,13 @@ fn is_local(uri: &str) -> bool {
     host.is_empty() || scheme.ends_with("+unix") || matches!(host, "localhost" | "127.0.0.1" | "::1")
 }
 
-/// A run of a VM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Running {
-    pub(crate) domain: Arc<Domain>,
-    /// libvirt's number for it; each start gives a new one.
-    pub(crate) run: u32,
-}
-
 /// Who wants to know which VMs run. It is called by the watcher's thread only.
 trait Follower: Send {
     /// What it is called in the log.
     fn name(&self) -> &'static str;
 
     /// This VM runs and has these devices; what was said of it before is over.
-    fn runs(&mut self, vm: &Running, devices: Devices, now: Instant);
+    fn runs(&mut self, vm: &DomainRun, devices: Devices, now: Instant);
 
     /// This VM does not run any more.
     fn gone(&mut self, uuid: Uuid);
@@ -113,7 +100,7 @@ trait Follower: Send {
     fn lost(&mut self);
 
     /// The listener lost this line.
-    fn closed(&mut self, _line: u64, _now: Instant) {}
+    fn closed(&mut self, _line: LineId, _now: Instant) {}
 
     /// Does what is due; called only while there is a connection, and fails if that turns out to be gone.
     fn attend(&mut self, _census: &dyn Census, _now: Instant) -> Result<(), Failed> {
@@ -141,7 +128,7 @@ impl Watchers {
         &mut self,
         config: &SerialConfig,
         backend: &[String],
-        listener: &Address<Mail>,
+        listener: &SerialSink,
     ) -> Result<(), String> {
         let (claims, numbers) = (Claims::default(), Arc::new(AtomicU64::new(0)));
         for warning in warn_of_remote(config, backend) {
@@ -163,10 +150,10 @@ impl Watchers {
     /// # Errors
     ///
     /// If there is no thread for it.
-    pub(crate) fn follow_cids(&mut self, uris: &[String]) -> Result<Roster, String> {
-        let roster = Roster::new(uris.len());
+    pub(crate) fn follow_cids(&mut self, uris: &[String]) -> Result<CidTable, String> {
+        let table = CidTable::new(uris.len());
         for (place, uri) in uris.iter().enumerate() {
-            let mut follower = roster.follower(place);
+            let mut follower = CidObserver { table: table.clone(), uri: place };
             if !is_local(uri) {
                 // Its VMs have CIDs at their own host, and ask there.
                 follower.synced(uri);
@@ -176,7 +163,7 @@ impl Watchers {
             let handle = Watcher::start(uri, Inbox::default(), view)?;
             self.0.push(Handle { first: None, ..handle });
         }
-        Ok(roster)
+        Ok(table)
     }
 
     /// Tells the worker of all VMs of these URIs, and of each change.
@@ -184,7 +171,7 @@ impl Watchers {
     /// # Errors
     ///
     /// If there is no thread for it.
-    pub(crate) fn follow_vms(&mut self, uris: &[String], worker: &Sender<Worker>) -> Result<(), String> {
+    pub(crate) fn follow_vms(&mut self, uris: &[String], worker: &Sender<Message>) -> Result<(), String> {
         for (place, uri) in uris.iter().enumerate() {
             let inventory = Box::new(Inventory::new(place, worker.clone()));
             let handle = Watcher::start(uri, Inbox::default(), inventory)?;
@@ -199,28 +186,22 @@ impl Watchers {
     /// # Errors
     ///
     /// A sentence that says which URI cannot be reached, and why.
-    pub(crate) fn await_first(&mut self, signals: &Signals) -> Result<bool, String> {
+    pub(crate) fn await_first(&mut self, startup: &Startup<'_>) -> Result<bool, String> {
         let deadline = Instant::now() + START_LIMIT;
         for handle in &mut self.0 {
             let Some(first) = handle.first.take() else { continue };
-            let outcome = loop {
-                if let Some(signal) =
-                    signals.next().map_err(|error| format!("cannot read signals: {error}"))?
-                {
-                    info!("{signal}: stopped while waiting for libvirt");
-                    return Ok(false);
-                }
-                match first.recv_timeout(SLICE) {
-                    Ok(outcome) => break outcome,
-                    Err(RecvTimeoutError::Disconnected) => break Err("its thread has ended".to_owned()),
-                    Err(_) if Instant::now() >= deadline => break Err("it does not answer".to_owned()),
-                    Err(RecvTimeoutError::Timeout) => {}
-                }
+            let reason = match await_first(&first, deadline, startup.signals, "libvirt")? {
+                FirstAttempt::Interrupted => return Ok(false),
+                FirstAttempt::Made(Ok(())) => continue,
+                FirstAttempt::Made(Err(reason)) => reason,
+                FirstAttempt::ThreadEnded => "its thread has ended".to_owned(),
+                FirstAttempt::TimedOut => "it does not answer".to_owned(),
             };
-            outcome.map_err(|reason| {
-                let (name, uri) = (handle.name, &handle.uri);
-                format!("{name}: cannot connect to {uri}: {reason} (wait_for_init waits for it)")
-            })?;
+            let uri = &handle.uri;
+            return Err(format!(
+                "{}: cannot connect to {uri}: {reason} (wait_for_init waits for it)",
+                handle.name
+            ));
         }
         Ok(true)
     }

@@ -1,8 +1,8 @@
 //! How many VMs a serial listener would serve, for who only asks.
 
-use super::Running;
 use super::census::Census;
 use super::connector::wanted;
+use crate::libvirt::DomainRun;
 use crate::libvirt::{Connection, Failed};
 use fence_virt::config::SerialConfig;
 
@@ -19,7 +19,7 @@ pub(crate) struct Lines {
 pub(crate) fn lines(uri: &str, config: &SerialConfig) -> Result<Lines, Failed> {
     let connection = Connection::open(uri)?;
     let running = connection.running()?;
-    let has_socket = |vm: &Running| -> Result<bool, Failed> {
+    let has_socket = |vm: &DomainRun| -> Result<bool, Failed> {
         // One that has stopped meanwhile, or whose XML cannot be read, has none.
         let devices = connection.devices(vm.domain.uuid)?.and_then(Result::ok);
         Ok(devices.is_some_and(|devices| !wanted(config.mode, config.path.as_deref(), devices).is_empty()))

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{debug, warn};
 
+use super::Follower;
 use super::census::Census;
 use super::inbox::{Change, Inbox, News};
-use super::{Follower, Running};
+use crate::libvirt::DomainRun;
 use crate::libvirt::{Connection, Failed, failed};
 use crate::libvirt::{Notice, Subscription};
 use fence_virt::domain_xml::Devices;
@@ -240,9 +241,9 @@ impl View {
         }
     }
 
-    fn see(&mut self, vm: Running, census: &dyn Census, reread: bool, now: Instant) -> Result<(), Failed> {
+    fn see(&mut self, vm: DomainRun, census: &dyn Census, reread: bool, now: Instant) -> Result<(), Failed> {
         let uuid = vm.domain.uuid;
-        if self.known.get(&uuid) == Some(&vm.run) && !reread && !self.again.contains_key(&uuid) {
+        if self.known.get(&uuid) == Some(&vm.id) && !reread && !self.again.contains_key(&uuid) {
             return Ok(());
         }
         self.again.remove(&uuid);
@@ -250,7 +251,7 @@ impl View {
             Ok(Some(Ok(devices))) => devices,
             Ok(Some(Err(error))) => {
                 warn!("{}: {}: {error}", self.follower.name(), vm.domain);
-                Devices { run: Some(vm.run), ..Devices::default() }
+                Devices { run: Some(vm.id), ..Devices::default() }
             }
             Ok(None) => {
                 self.forget(uuid);
@@ -258,12 +259,12 @@ impl View {
             }
             Err(failed) => return self.put_off(uuid, failed, census, now),
         };
-        if devices.run != Some(vm.run) {
+        if devices.run != Some(vm.id) {
             // It was stopped and started in between: these are the devices of another run.
             self.forget(uuid);
             return self.put_off(uuid, Failed("it was started anew".to_owned()), census, now);
         }
-        self.known.insert(uuid, vm.run);
+        self.known.insert(uuid, vm.id);
         self.follower.runs(&vm, devices, now);
         Ok(())
     }

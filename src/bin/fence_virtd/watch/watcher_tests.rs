@@ -141,7 +141,7 @@ fn a_line_that_was_lost_with_the_connection_is_told() {
         connection: 1,
         backoff: BACKOFF.0,
     };
-    inbox.closed(7);
+    inbox.closed(crate::serial_event::LineId(7));
     inbox.lost(1);
     assert!(matches!(watcher.follow(&Fake::default()), Err(End::Lost(_))));
     assert_eq!(told.take(), ["uri synced", "line 7 closed"]);

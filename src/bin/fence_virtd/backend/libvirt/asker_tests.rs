@@ -7,9 +7,10 @@ use std::time::Instant;
 use super::backend::Libvirt;
 use super::fake::{Fake, FakeLink};
 use super::tests::{A, B};
-use crate::backend::{Backend, Permissions};
+use crate::access::{CidTable, Permissions};
+use crate::backend::Backend;
 use crate::job::tests::{answers, job};
-use crate::watch::{Roster, Running};
+use crate::libvirt::DomainRun;
 use fence_virt::fence::{Answer, Domain, Operation, Source, Uuid, Verdict};
 use fence_virt::groups::{Group, Groups};
 
@@ -32,8 +33,10 @@ impl Bench {
         let owned = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
         let groups = Groups::new(vec![Group::new(&owned(ips), &owned(uuids))]);
         let domain = Domain { name: "a".to_owned(), uuid: Uuid::parse(A).unwrap() };
-        let roster = Roster::of(3, &Running { domain: Arc::new(domain), run });
-        Bench { backend: Libvirt::new(vec![link], Permissions::new(groups, Some(roster))), host }
+        let cids = CidTable::new(1);
+        cids.insert(0, DomainRun { domain: Arc::new(domain), id: run }, vec![3]);
+        cids.set_complete(0, true);
+        Bench { backend: Libvirt::new(vec![link], Permissions::new(groups, Some(cids))), host }
     }
 
     fn ask(&mut self, cid: u32, operation: Operation, name: &str) -> Answer {
@@ -43,7 +46,7 @@ impl Bench {
     fn ask_as(&mut self, source: Source, operation: Operation, name: &str) -> Answer {
         let now = Instant::now();
         let (mut job, mail, _caller) = job(operation, name, now);
-        job.asker = crate::job::Asker::Client {
+        job.requester = crate::job::Requester::Client {
             listener: fence_virt::fence::ListenerName::new("vsock", None),
             source,
         };

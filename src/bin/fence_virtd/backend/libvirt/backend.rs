@@ -9,11 +9,11 @@ use log::{debug, warn};
 use super::power::{self, Fence, Step};
 use super::resolve::{Copy, Resolution, Uri, Vm, resolve};
 use crate::access::{Identified, Permissions};
-use crate::backend::{Backend, Event, Joined};
-use crate::job::{Asker, Job};
+use crate::backend::{Backend, Joined};
+use crate::inbox::Event;
+use crate::job::{Job, Requester};
 use crate::libvirt::Failed;
-use crate::libvirt::{Found, Host, Link};
-use crate::watch::Running;
+use crate::libvirt::{DomainRun, Found, Host, Link};
 use fence_virt::fence::{
     Answer, Domain, HostEntry, ListenerName, Operation, PowerState, Source, Target, Uuid, Verdict,
 };
@@ -74,7 +74,7 @@ impl<L: Link> Libvirt<L> {
             Resolution::Failed(reason) => Err((Verdict::Failure, reason)),
             Resolution::Unknown => {
                 self.permit(job, &[target.as_str()], now)?;
-                if matches!(job.asker, Asker::Cluster { .. }) {
+                if matches!(job.requester, Requester::Cluster { .. }) {
                     // It was here, or the cluster would not ask here.
                     return Err((Verdict::Failure, "it is gone, perhaps to another host".to_owned()));
                 }
@@ -92,7 +92,7 @@ impl<L: Link> Libvirt<L> {
         names: &[&str],
         now: Instant,
     ) -> Result<(), (Verdict, String)> {
-        let Asker::Client { listener, source } = &job.asker else { return Ok(()) };
+        let Requester::Client { listener, source } = &job.requester else { return Ok(()) };
         if self.permissions.permit_source(listener, source, names) {
             return Ok(());
         }
@@ -105,9 +105,9 @@ impl<L: Link> Libvirt<L> {
     }
 
     fn identify(&mut self, listener: &ListenerName, source: &Source, now: Instant) -> Identified {
-        let still_runs = |uris: &mut Vec<Uri<L>>, place: usize, vm: &Running| {
+        let still_runs = |uris: &mut Vec<Uri<L>>, place: usize, vm: &DomainRun| {
             let condition = uris[place].host(now)?.observe(&vm.domain.uuid.to_string())?;
-            Ok(condition.is_some_and(|condition| condition.id == Some(vm.run)))
+            Ok(condition.is_some_and(|condition| condition.id == Some(vm.id)))
         };
         let has_name = |uris: &mut Vec<Uri<L>>, domain: &Domain| {
             let Ok(target) = Target::new(domain.name.as_bytes()) else { return Ok(false) };
@@ -157,7 +157,7 @@ impl<L: Link> Libvirt<L> {
         problems: &[String],
         now: Instant,
     ) {
-        let Asker::Client { listener, source } = &job.asker else {
+        let Requester::Client { listener, source } = &job.requester else {
             return job.finish(Verdict::Failure, "the cluster lists nothing");
         };
         let asker = self.identify(listener, source, now);
@@ -313,7 +313,7 @@ impl<L: Link> Backend for Libvirt<L> {
     fn event(&mut self, event: Event, _now: Instant) {
         match event {
             Event::Probed { uri, outcome } => self.probed(uri, outcome),
-            Event::Vms { .. } | Event::Cluster => {}
+            Event::Domains { .. } | Event::Cluster => {}
         }
     }
 

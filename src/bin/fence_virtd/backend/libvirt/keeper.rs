@@ -17,12 +17,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, info, warn};
 
 use super::link::{Command, Shared, UriLink};
-use crate::backend::Event;
+use crate::inbox::{Event, Message};
 use crate::libvirt::Host;
 use crate::libvirt::{Connection, Failed};
 use crate::status::UriState;
 use crate::threads::join_by;
-use crate::worker::Message;
 
 /// How often an idle connection is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(2);

@@ -28,51 +28,53 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
-use log::{info, warn};
+use crossbeam_channel::Receiver;
+use log::warn;
 
 use crate::access::Permissions;
-use crate::worker::Message;
-use fence_virt::sys::signals::Signals;
+use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
 
 pub(crate) use backend::Libvirt;
 pub(crate) use keeper::Keepers;
 pub(crate) use link::UriLink;
 
-/// How long the first connections may take at start.
-const START_LIMIT: Duration = Duration::from_secs(30);
-/// How long the others may take once one is there.
+/// Time limit for the other URIs once one is connected.
 const OTHERS_LIMIT: Duration = Duration::from_secs(3);
-/// How often a stop signal is looked for meanwhile.
-const SLICE: Duration = Duration::from_millis(100);
 
-/// Starts a keeper for each URI.
+/// Starts a connection manager for each URI, and waits for the first connection unless
+/// `wait_for_init` lets that come later. Returns none if a stop signal came meanwhile.
+///
+/// # Errors
+///
+/// A sentence for each URI, if none can be reached.
 pub(crate) fn start(
     uris: &[String],
     permissions: Permissions,
-    worker: &Sender<Message>,
-    wait: bool,
-    signals: &Signals,
+    startup: &Startup<'_>,
 ) -> Result<Option<(Libvirt<UriLink>, Keepers)>, String> {
-    let (keepers, links, first) = keeper::start(uris, worker)?;
-    if !wait && !await_first(uris, &first, signals)? {
+    let (keepers, links, first) = keeper::start(uris, startup.worker)?;
+    if !startup.wait_for_init && !is_reachable(uris, &first, startup)? {
         return Ok(None);
     }
     Ok(Some((Libvirt::new(links, permissions), keepers)))
 }
 
-/// Waits until every URI was tried once, or one can be reached and the others
-/// had their time; false if a signal says stop.
-fn await_first(uris: &[String], first: &Receiver<keeper::First>, signals: &Signals) -> Result<bool, String> {
+/// Waits until every URI was tried once, or one is connected and the others have had
+/// their time; false if a stop signal came meanwhile.
+fn is_reachable(
+    uris: &[String],
+    first: &Receiver<keeper::First>,
+    startup: &Startup<'_>,
+) -> Result<bool, String> {
     let mut deadline = Instant::now() + START_LIMIT;
     let mut missing: Vec<&str> = uris.iter().map(String::as_str).collect();
     let mut problems = Vec::new();
-    while !missing.is_empty() && Instant::now() < deadline {
-        if let Some(signal) = signals.next().map_err(|error| format!("cannot read signals: {error}"))? {
-            info!("{signal}: stopped while waiting for libvirt");
-            return Ok(false);
-        }
-        let Ok((uri, outcome)) = first.recv_timeout(SLICE) else { continue };
+    while !missing.is_empty() {
+        let (uri, outcome) = match await_first(first, deadline, startup.signals, "libvirt")? {
+            FirstAttempt::Made(first) => first,
+            FirstAttempt::Interrupted => return Ok(false),
+            FirstAttempt::TimedOut | FirstAttempt::ThreadEnded => break,
+        };
         missing.retain(|name| *name != uri);
         match outcome {
             Ok(()) => deadline = deadline.min(Instant::now() + OTHERS_LIMIT),

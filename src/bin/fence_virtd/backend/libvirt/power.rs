@@ -143,7 +143,7 @@ impl Fence {
                 Some(Condition { power: PowerState::Running, id: now, .. }),
                 Progress::Killed { run: then, .. },
             ) if now.is_some() && then.is_some() && now != then => {}
-            (Some(Condition { moves: true, .. }), Progress::Untouched) if job.is_alone() => {
+            (Some(Condition { moves: true, .. }), Progress::Untouched) if job.is_sole_known_owner() => {
                 return Err(Trouble::Failed(MOVED.to_owned()));
             }
             (Some(Condition { power: PowerState::Running, id, .. }), _) => {
@@ -229,7 +229,7 @@ fn may_run_elsewhere(vm: &Vm, job: &Job) -> Option<(Verdict, String)> {
     if !vm.silent.is_empty() {
         return Some((Verdict::Failure, format!("it may run where nobody answers: {silent}")));
     }
-    let has_moved = job.is_alone() && vm.copies.iter().any(|copy| copy.condition.moves);
+    let has_moved = job.is_sole_known_owner() && vm.copies.iter().any(|copy| copy.condition.moves);
     has_moved.then(|| (Verdict::Failure, MOVED.to_owned()))
 }
 

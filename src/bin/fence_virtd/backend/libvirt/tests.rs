@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use super::backend::{DEVSTATUS_LIMIT, Libvirt, RETRY};
 use super::fake::{Fake, FakeLink, Fault};
-use crate::backend::{Backend, Event, Permissions};
-use crate::job::tests::{answers, job};
-use crate::job::{AGE_LIMIT, Caller};
+use crate::access::Permissions;
+use crate::backend::Backend;
+use crate::inbox::Event;
+use crate::job::tests::{Answers, answers, job};
+use crate::job::{AGE_LIMIT, CancelToken};
 use crate::libvirt::Undestroyed;
-use crate::listener::Mail;
 use fence_virt::fence::{Answer, HostEntry, Operation, Verdict};
 use fence_virt::groups::{Group, Groups};
-use fence_virt::sys::mailbox::Mailbox;
 
 pub(super) const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 pub(super) const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
@@ -46,14 +46,14 @@ impl Bench {
         *self.hosts[at].broken.borrow_mut() = Some("broken".into());
     }
 
-    pub(super) fn begin(&mut self, operation: Operation, name: &str) -> (Mailbox<Mail>, Caller) {
+    pub(super) fn begin(&mut self, operation: Operation, name: &str) -> (Answers, CancelToken) {
         let (job, mail, caller) = job(operation, name, self.now);
         self.backend.begin(job, self.now);
         (mail, caller)
     }
 
     /// Lets time pass in steps and returns the answers that came.
-    fn wait(&mut self, mail: &Mailbox<Mail>, time: Duration) -> Vec<Answer> {
+    fn wait(&mut self, mail: &Answers, time: Duration) -> Vec<Answer> {
         let end = self.now + time;
         let mut all = answers(mail);
         while self.now < end {
@@ -205,7 +205,7 @@ fn a_retry_ends_when_its_caller_hangs_up() {
     let mut bench = Bench::single(&[("a", A, true)]);
     *bench.hosts[0].faults.borrow_mut() = vec![Fault::Destroy(Undestroyed::Busy("busy".into())); 3];
     let (mail, caller) = bench.begin(Operation::Off, "a");
-    caller.hang_up();
+    caller.cancel();
     assert_eq!(bench.wait(&mail, AGE_LIMIT / 2), [Verdict::Failure.into()]);
     assert_eq!(bench.hosts[0].destroys.get(), 1);
     assert_eq!(bench.hosts[0].runs(A), Some(true));

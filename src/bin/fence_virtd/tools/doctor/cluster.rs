@@ -1,58 +1,58 @@
-//! What corosync says, without joining the group.
+//! State of corosync, queried without joining the group.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::ask::{LIMIT, Reply, Unanswered};
 use super::finding::{Finding, Level, listed};
-use super::process::Running;
-use crate::backend;
+use super::process::RunningDaemon;
+use super::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
+use crate::backends;
 use fence_virt::config::BackendConfig;
-use fence_virt::sys::corosync::{self, Error, Heard, Libraries, Member};
+use fence_virt::sys::corosync::{self, ClusterEvent, CorosyncError, GroupHandle, Libraries};
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::wire::cluster::GROUP;
 
 const ABOUT: &str = "backend cpg";
 
-/// How long corosync may take to tell of its quorum, and of its group while that changes.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time limit of corosync's first quorum notification.
+const QUORUM_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What corosync said.
+/// State of corosync.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Cluster {
-    /// The id of this node.
+pub(super) struct ClusterReport {
+    /// Id of this node.
     node: u32,
-    /// Whether this part has quorum, and its nodes; none if nobody counts votes.
+    /// True if this partition is quorate, and its nodes; none without a quorum provider.
     quorum: Option<(bool, Vec<u32>)>,
-    /// Who is in the group of the daemons: node and process id.
+    /// Members of the daemons' group: node and process id.
     members: Result<Vec<(u32, u32)>, String>,
 }
 
-/// Asks it. May take for ever while corosync is frozen.
-pub(super) fn look() -> Result<Cluster, String> {
+/// Queries corosync. Blocks while corosync hangs.
+pub(super) fn query() -> Result<ClusterReport, String> {
     let libraries = Libraries::open()?;
     // libquorum needs a larger stack than threads have.
-    let builder = thread::Builder::new().stack_size(corosync::STACK);
+    let builder = thread::Builder::new().stack_size(corosync::STACK_SIZE);
     let thread = builder
         .spawn(move || ask(&libraries).map_err(|error| error.to_string()))
-        .map_err(|error| format!("no thread can be started: {error}"))?;
-    thread.join().unwrap_or_else(|_| Err("its thread has failed".to_owned()))
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    thread.join().unwrap_or_else(|_| Err("its thread panicked".to_owned()))
 }
 
-fn ask(libraries: &Libraries) -> Result<Cluster, Error> {
-    let mut onlooker = Member::connect(libraries)?;
-    let quorum = await_quorum(&mut onlooker)?;
-    let members = onlooker.members(GROUP).map_err(|error| error.to_string());
-    Ok(Cluster { node: onlooker.node(), quorum, members })
+fn ask(libraries: &Libraries) -> Result<ClusterReport, CorosyncError> {
+    let mut observer = GroupHandle::connect(libraries)?;
+    let quorum = await_quorum(&mut observer)?;
+    let members = observer.members(GROUP).map_err(|error| error.to_string());
+    Ok(ClusterReport { node: observer.node(), quorum, members })
 }
 
-fn await_quorum(onlooker: &mut Member) -> Result<Option<(bool, Vec<u32>)>, Error> {
-    let end = Instant::now() + PATIENCE;
+fn await_quorum(observer: &mut GroupHandle) -> Result<Option<(bool, Vec<u32>)>, CorosyncError> {
+    let end = Instant::now() + QUORUM_TIMEOUT;
     let mut heard = Vec::new();
     loop {
-        onlooker.dispatch(64, &mut heard)?;
+        observer.dispatch(64, &mut heard)?;
         let newest = heard.iter().rev().find_map(|heard| match heard {
-            Heard::Quorum { is_quorate, nodes } => Some((*is_quorate, nodes.clone())),
+            ClusterEvent::Quorum { is_quorate, nodes } => Some((*is_quorate, nodes.clone())),
             _ => None,
         });
         let left = end.saturating_duration_since(Instant::now());
@@ -60,7 +60,7 @@ fn await_quorum(onlooker: &mut Member) -> Result<Option<(bool, Vec<u32>)>, Error
             return Ok(newest);
         }
         let mut set = PollSet::new();
-        for fd in onlooker.fds() {
+        for fd in observer.fds() {
             set.add(fd, Interest::Read);
         }
         if set.wait(Some(left)).is_err() {
@@ -71,82 +71,81 @@ fn await_quorum(onlooker: &mut Member) -> Result<Option<(bool, Vec<u32>)>, Error
 
 pub(super) fn judge(
     backend: &BackendConfig,
-    reply: &Reply<Cluster>,
-    running: Option<Running>,
+    reply: &ServiceReply<ClusterReport>,
+    running: Option<RunningDaemon>,
 ) -> Vec<Finding> {
     let mut findings = match reply {
         Ok(cluster) => judge_cluster(cluster, running),
         Err(why) => vec![unanswered(backend, why)],
     };
-    let delay = backend::warn_of_delay(backend);
-    findings.extend(delay.map(|flaw| Finding::of(Level::Warning, ABOUT, flaw)));
+    let delay = backends::warn_of_delay(backend);
+    findings.extend(delay.map(|problem| Finding::of(Level::Warning, ABOUT, problem)));
     findings
 }
 
-fn unanswered(backend: &BackendConfig, why: &Unanswered) -> Finding {
-    if let Err(reason) = backend::check(backend) {
-        let remedy = "install that package; without a cluster of hosts write backend = \"libvirt\";";
+fn unanswered(backend: &BackendConfig, why: &NoReply) -> Finding {
+    if let Err(reason) = backends::check(backend) {
+        let remedy = "install that package, or set backend = \"libvirt\" if the hosts are not a cluster";
         return Finding::error(ABOUT, reason, remedy);
     }
     match why {
-        Unanswered::Refused(reason) => {
-            let remedy = "`systemctl start corosync`; `corosync-quorumtool` and `journalctl -u corosync` say what it lacks";
+        NoReply::Failed(reason) => {
+            let remedy = "run `systemctl start corosync`; `corosync-quorumtool` and `journalctl -u corosync` show what is wrong";
             Finding::error(ABOUT, reason, remedy)
         }
-        Unanswered::Silent => {
-            let what = format!("corosync does not answer within {} s", LIMIT.as_secs());
-            Finding::error(ABOUT, what, "look what it hangs in (`journalctl -u corosync`), or restart it")
+        NoReply::TimedOut => {
+            let what = format!("corosync does not answer within {} s", REPLY_TIMEOUT.as_secs());
+            Finding::error(ABOUT, what, "check why it hangs (`journalctl -u corosync`), or restart it")
         }
     }
 }
 
-fn judge_cluster(cluster: &Cluster, running: Option<Running>) -> Vec<Finding> {
+fn judge_cluster(cluster: &ClusterReport, running: Option<RunningDaemon>) -> Vec<Finding> {
     let node = cluster.node;
     let quorum = match &cluster.quorum {
         Some((true, nodes)) => Finding::ok(
             ABOUT,
-            format!("corosync runs, this is node {node}, with quorum: nodes {}", listed(nodes)),
+            format!("corosync is running: this is node {node}, quorate with nodes {}", listed(nodes)),
         ),
         Some((false, nodes)) => Finding::warning(
             ABOUT,
-            format!("this part of the cluster (node {node}; nodes {}) has no quorum", listed(nodes)),
+            format!("this partition of the cluster (node {node}; nodes {}) has no quorum", listed(nodes)),
             "bring the other hosts back: `corosync-quorumtool` shows the votes; until then VMs of lost hosts cannot be fenced",
         ),
         None => Finding::warning(
             ABOUT,
             format!(
-                "corosync runs, this is node {node}, but nobody counts votes: that is as if there were no quorum"
+                "corosync is running: this is node {node}, without a quorum provider, which counts as no quorum"
             ),
-            "write quorum { provider: corosync_votequorum } in corosync.conf on each host, and restart corosync",
+            "set quorum { provider: corosync_votequorum } in corosync.conf on each host, and restart corosync",
         ),
     };
     vec![quorum, judge_group(cluster, running)]
 }
 
-fn judge_group(cluster: &Cluster, running: Option<Running>) -> Finding {
+fn judge_group(cluster: &ClusterReport, running: Option<RunningDaemon>) -> Finding {
     let members = match &cluster.members {
         Ok(members) => members,
         Err(reason) => {
-            let what = format!("who is in the group {GROUP} cannot be told: {reason}");
+            let what = format!("cannot list the members of group {GROUP}: {reason}");
             return Finding::note(ABOUT, what, "run this again in a moment");
         }
     };
     let shown: Vec<String> =
         members.iter().map(|(node, pid)| format!("node {node} (process {pid})")).collect();
-    let text = format!("in the group {GROUP}: {}", listed(&shown));
-    let is_in = |running: Running| members.contains(&(cluster.node, running.pid));
+    let text = format!("members of group {GROUP}: {}", listed(&shown));
+    let is_in = |running: RunningDaemon| members.contains(&(cluster.node, running.pid));
     match running {
         Some(running) if !is_in(running) => {
-            let what =
-                format!("the daemon that runs here (process {}) is not in the group {GROUP}", running.pid);
+            let what = format!("the running daemon (process {}) is not in group {GROUP}", running.pid);
             Finding::warning(
                 ABOUT,
                 what,
-                "it joins by itself when corosync lets it: its log says what is in the way",
+                "it joins automatically when corosync allows it; its log shows what is wrong",
             )
         }
         _ if members.is_empty() => {
-            let what = format!("no host has a daemon in the group {GROUP}");
+            let what = format!("group {GROUP} has no members");
             Finding::note(ABOUT, what, "start fence_virtd on each host")
         }
         _ => Finding::ok(ABOUT, text),
@@ -157,11 +156,11 @@ fn judge_group(cluster: &Cluster, running: Option<Running>) -> Finding {
 mod tests {
     use super::*;
 
-    fn judged(change: impl Fn(&mut Cluster), running: Option<u32>) -> Vec<(Level, String)> {
-        let (quorum, members) = (Some((true, vec![1, 2])), Ok(vec![(1, 7), (2, 8)]));
-        let mut cluster = Cluster { node: 1, quorum, members };
+    fn judged(change: impl Fn(&mut ClusterReport), running: Option<u32>) -> Vec<(Level, String)> {
+        let members = Ok(vec![(1, 7), (2, 8)]);
+        let mut cluster = ClusterReport { node: 1, quorum: Some((true, vec![1, 2])), members };
         change(&mut cluster);
-        let running = running.map(|pid| Running { pid, uid: Some(0) });
+        let running = running.map(|pid| RunningDaemon { pid, uid: Some(0) });
         let findings = judge_cluster(&cluster, running);
         findings.into_iter().map(|finding| (finding.level, finding.text)).collect()
     }
@@ -169,15 +168,9 @@ mod tests {
     #[test]
     fn quorum_and_members() {
         let found = judged(|_| (), Some(7));
-        assert_eq!(
-            found.iter().map(|found| found.0).collect::<Vec<_>>(),
-            [Level::Ok, Level::Ok],
-            "{found:?}"
-        );
-        assert!(
-            found[1].1.contains("in the group fence-agents: node 1 (process 7), node 2 (process 8)"),
-            "{found:?}"
-        );
+        assert!(found.len() == 2 && found.iter().all(|found| found.0 == Level::Ok), "{found:?}");
+        let members = "members of group fence-agents: node 1 (process 7), node 2 (process 8)";
+        assert!(found[1].1.contains(members), "{found:?}");
         assert_eq!(judged(|cluster| cluster.quorum = Some((false, vec![1])), None)[0].0, Level::Warning);
         assert_eq!(judged(|cluster| cluster.quorum = None, None)[0].0, Level::Warning);
     }

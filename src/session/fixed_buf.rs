@@ -1,20 +1,16 @@
-/// Gathers `N` bytes that come in pieces.
+/// Buffer for exactly `N` bytes that arrive in pieces.
 #[derive(Debug)]
-pub(super) struct Gather<const N: usize> {
+pub(super) struct FixedBuf<const N: usize> {
     bytes: [u8; N],
     filled: usize,
 }
 
-impl<const N: usize> Gather<N> {
-    pub(super) fn new() -> Gather<N> {
-        Gather { bytes: [0; N], filled: 0 }
-    }
-
+impl<const N: usize> FixedBuf<N> {
     pub(super) fn is_empty(&self) -> bool {
         self.filled == 0
     }
 
-    /// Takes what it still lacks off the front of `input`; gives the bytes once they are complete.
+    /// Moves the missing bytes from the front of `input`; returns all `N` once they are complete.
     pub(super) fn take(&mut self, input: &mut &[u8]) -> Option<&[u8; N]> {
         let missing = input.len().min(N - self.filled);
         let (head, rest) = input.split_at(missing);
@@ -25,8 +21,8 @@ impl<const N: usize> Gather<N> {
     }
 }
 
-impl<const N: usize> Default for Gather<N> {
-    fn default() -> Gather<N> {
-        Gather::new()
+impl<const N: usize> Default for FixedBuf<N> {
+    fn default() -> FixedBuf<N> {
+        FixedBuf { bytes: [0; N], filled: 0 }
     }
 }

@@ -1,0 +1,75 @@
+//! Selection and start of the configured backend.
+
+use std::sync::{Arc, Mutex};
+
+use crate::access::Permissions;
+use crate::backend::libvirt::Keepers;
+use crate::backend::{Backend, libvirt};
+use crate::cpg::{self, CpgThreadHandle};
+use crate::problem::Problem;
+use crate::startup::Startup;
+use crate::status::ClusterState;
+use crate::watch::Watchers;
+use fence_virt::config::BackendConfig;
+
+/// A backend with its threads. Its connections may still be missing with `wait_for_init`.
+pub(crate) struct StartedBackend {
+    pub(crate) backend: Box<dyn Backend + Send>,
+    pub(crate) keepers: Keepers,
+    /// Thread that speaks with corosync.
+    pub(crate) cpg_thread: Option<CpgThreadHandle>,
+    /// State of this host in the cluster, for the status report.
+    pub(crate) cluster: Option<Arc<Mutex<ClusterState>>>,
+}
+
+/// Checks that the libraries of the backend are installed.
+///
+/// # Errors
+///
+/// The library that is missing.
+pub(crate) fn check(config: &BackendConfig) -> Result<(), String> {
+    match config {
+        BackendConfig::Libvirt { .. } => Ok(()),
+        BackendConfig::Cpg(_) => cpg::check(),
+    }
+}
+
+/// Warning about a setting of the backend that has no safe default.
+pub(crate) fn warn_of_delay(config: &BackendConfig) -> Option<Problem> {
+    match config {
+        BackendConfig::Libvirt { .. } => None,
+        BackendConfig::Cpg(config) => cpg::warn_of_delay(config),
+    }
+}
+
+/// Starts the threads of the backend and waits for its first connection, unless
+/// `wait_for_init` lets that come later. Returns none if a stop signal came meanwhile.
+///
+/// # Errors
+///
+/// A sentence for each URI that cannot be reached.
+pub(crate) fn start(
+    config: &BackendConfig,
+    permissions: Permissions,
+    watchers: &mut Watchers,
+    startup: &Startup<'_>,
+) -> Result<Option<StartedBackend>, String> {
+    match config {
+        BackendConfig::Libvirt { uris } => {
+            let Some((libvirt, keepers)) = libvirt::start(uris, permissions, startup)? else {
+                return Ok(None);
+            };
+            Ok(Some(StartedBackend { backend: Box::new(libvirt), keepers, cpg_thread: None, cluster: None }))
+        }
+        BackendConfig::Cpg(config) => {
+            let Some(started) = cpg::start(config, permissions, startup)? else { return Ok(None) };
+            watchers.follow_vms(&config.uris, startup.worker)?;
+            Ok(Some(StartedBackend {
+                cluster: Some(started.backend.cluster_state()),
+                backend: Box::new(started.backend),
+                keepers: started.keepers,
+                cpg_thread: Some(started.thread),
+            }))
+        }
+    }
+}

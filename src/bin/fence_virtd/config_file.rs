@@ -1,0 +1,50 @@
+//! Reading and parsing of the configuration file.
+
+use std::fs;
+use std::path::Path;
+
+use log::warn;
+
+use fence_virt::config::{self, Config, ParseOutcome};
+
+/// Reads the configuration file.
+///
+/// # Errors
+///
+/// A sentence that names the file.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("cannot read the configuration {}: {error}", path.display()))
+}
+
+/// Reads and parses the configuration file.
+///
+/// # Errors
+///
+/// A sentence that names the file if it cannot be read at all.
+pub(crate) fn parse(path: &Path) -> Result<ParseOutcome, String> {
+    Ok(config::parse(path, &read(path)?))
+}
+
+/// Returns the configuration in a file and passes its diagnostics to `show`. `strict` also refuses unknown keys.
+///
+/// # Errors
+///
+/// A sentence if the file cannot be read or has errors.
+pub(crate) fn load(path: &Path, strict: bool, show: &dyn Fn(&str)) -> Result<Config, String> {
+    let outcome = parse(path)?;
+    if !outcome.diagnostics.is_empty() {
+        show(&outcome.diagnostics.render(strict));
+    }
+    let is_fatal = outcome.diagnostics.is_fatal(strict);
+    let config = outcome.config.filter(|_| !is_fatal);
+    config.ok_or_else(|| format!("the configuration {} has errors", path.display()))
+}
+
+/// Loads the configuration of a running daemon; diagnostics go to the log.
+///
+/// # Errors
+///
+/// Same as [`load`].
+pub(crate) fn load_again(path: &Path) -> Result<Config, String> {
+    load(path, false, &|text| text.lines().for_each(|line| warn!("{line}")))
+}

@@ -1,0 +1,96 @@
+//! Calls on this host that the router makes on behalf of requests: they take their
+//! turn in the worker's backlog, and the libvirt backend carries them out.
+
+use std::collections::{HashMap, VecDeque};
+use std::mem;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use crate::backend::{LocalCallId, PendingCall};
+use crate::job::{CancelToken, Job, Requester, Responder};
+use fence_virt::fence::{Answer, Request, Verdict};
+use fence_virt::sys::mutex::lock;
+
+/// A call that is pending or in progress.
+pub(super) struct LocalCall {
+    pub(super) request: Request,
+    /// Arrival of the client's request.
+    pub(super) received: Instant,
+    pub(super) expires: Instant,
+    pub(super) cancel: CancelToken,
+}
+
+/// Result of a call.
+pub(super) struct LocalResult {
+    pub(super) id: LocalCallId,
+    pub(super) verdict: Verdict,
+    pub(super) reason: String,
+}
+
+/// All calls. Each gets exactly one result.
+#[derive(Default)]
+pub(super) struct LocalCalls {
+    calls: HashMap<LocalCallId, LocalCall>,
+    /// Calls that are not in the worker's backlog yet.
+    pending: VecDeque<PendingCall>,
+    /// Filled by the responders of the jobs; one entry a call.
+    results: Arc<Mutex<Vec<LocalResult>>>,
+}
+
+impl LocalCalls {
+    pub(super) fn add(&mut self, id: LocalCallId, call: LocalCall) {
+        self.pending.push_back(PendingCall { id, is_power: call.request.operation.is_power() });
+        self.calls.insert(id, call);
+    }
+
+    /// Next call for the worker's backlog.
+    pub(super) fn next_pending(&mut self) -> Option<PendingCall> {
+        self.pending.pop_front()
+    }
+
+    /// True if a call is not in the worker's backlog yet.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    pub(super) fn get(&self, id: LocalCallId) -> Option<&LocalCall> {
+        self.calls.get(&id)
+    }
+
+    /// Job that carries a call out.
+    pub(super) fn job(&self, id: LocalCallId, is_sole_known_owner: bool) -> Option<Job> {
+        let call = self.calls.get(&id)?;
+        let results = self.results.clone();
+        let responder = Responder::new(move |answer, completion| {
+            let verdict = match answer {
+                Answer::Verdict(verdict) => verdict,
+                Answer::HostList(_) => Verdict::Failure,
+            };
+            lock(&results).push(LocalResult { id, verdict, reason: completion.reason });
+        });
+        Some(Job {
+            request: call.request.clone(),
+            requester: Requester::Cluster { is_sole_known_owner },
+            received: call.received,
+            expires: call.expires,
+            cancel: call.cancel.clone(),
+            responder,
+        })
+    }
+
+    /// Cancels a call; it still gets its result.
+    pub(super) fn cancel(&self, id: LocalCallId) {
+        if let Some(call) = self.calls.get(&id) {
+            call.cancel.cancel();
+        }
+    }
+
+    /// Results since the last time; their calls are over.
+    pub(super) fn take_results(&mut self) -> Vec<LocalResult> {
+        let results = mem::take(&mut *lock(&self.results));
+        for result in &results {
+            self.calls.remove(&result.id);
+        }
+        results
+    }
+}

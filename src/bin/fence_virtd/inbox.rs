@@ -1,0 +1,58 @@
+//! Messages to the worker: requests from the listeners, events from the connection
+//! managers, watchers and the cluster, and control from the main thread.
+
+use crate::access::Permissions;
+use crate::job::Job;
+use fence_virt::fence::Uuid;
+use fence_virt::routing::LocalVm;
+
+/// Capacity of the worker's inbox in messages, all senders together. A listener
+/// whose request finds it full answers failure at once.
+pub(crate) const INBOX_MAX: usize = 512;
+
+/// A message to the worker.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A request from a listener.
+    Job(Job),
+    /// An event for the backend.
+    Event(Event),
+    /// Permissions after a reload; they replace those in force.
+    Permissions(Permissions),
+    /// The listeners have ended: finish what is pending, then end.
+    Stop,
+}
+
+/// An event for the backend.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Result of a probe that the backend asked a connection manager for.
+    Probed {
+        /// Index of the URI in the configuration.
+        uri: usize,
+        /// Error text if the URI does not answer.
+        outcome: Result<(), String>,
+    },
+    /// Change in the domains of a URI, as its watcher saw it.
+    Domains {
+        /// Index of the URI in the configuration.
+        uri: usize,
+        /// The change.
+        change: DomainChange,
+    },
+    /// The cpg thread has queued group events.
+    Cluster,
+}
+
+/// Change in the domains of a URI.
+#[derive(Debug)]
+pub(crate) enum DomainChange {
+    /// Complete list.
+    All(Vec<LocalVm>),
+    /// A domain that is new or has changed.
+    One(LocalVm),
+    /// A domain that no longer exists.
+    Gone(Uuid),
+    /// The URI does not answer: its domains are unknown until the next complete list.
+    Lost,
+}

@@ -1,0 +1,82 @@
+//! `--check`: judges the configuration, its key files and this host without starting anything.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::access::{key_file, policies};
+use crate::console::{complain, print, warn_on_stderr};
+use crate::host_checks::{missing_directory, missing_interface};
+use crate::problem::Problem;
+use crate::{backends, config_file, pid_file, watch};
+use fence_virt::config::{Config, ListenerConfig, NamedListener};
+
+/// Errors and warnings beyond those of the file's syntax.
+#[derive(Default)]
+struct Findings {
+    errors: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// Prints what would run, and the errors and warnings. Exit code 1 if there are errors.
+/// The lenient form has errors only where the start of the daemon would fail.
+pub(crate) fn run(path: &Path, pid_file: &Path, is_lenient: bool) -> ExitCode {
+    let config = match config_file::load(path, !is_lenient, &warn_on_stderr) {
+        Ok(config) => config,
+        Err(reason) => return complain(&format!("{reason}\n")),
+    };
+    print(&config.summary());
+    let Findings { errors, warnings } = examine(&config, pid_file, is_lenient);
+    for warning in warnings {
+        complain(&format!("warning: {warning}\n"));
+    }
+    match errors.is_empty() {
+        true => print(&format!("{}: no errors\n", path.display())),
+        false => complain(&errors.iter().map(|reason| format!("error: {reason}\n")).collect::<String>()),
+    }
+}
+
+fn examine(config: &Config, pid_file: &Path, is_lenient: bool) -> Findings {
+    let mut findings = Findings::default();
+    let uid_of_daemon = pid_file::running(pid_file).and_then(pid_file::user_of);
+    for listener in &config.listeners {
+        examine_keys(listener, uid_of_daemon, is_lenient, &mut findings);
+        match &listener.config {
+            ListenerConfig::Multicast(multicast) => findings.warnings.extend(missing_interface(multicast)),
+            ListenerConfig::Serial(serial) => {
+                findings.warnings.extend(missing_directory(serial));
+                let remote = watch::warn_of_remote(serial, config.backend.uris());
+                findings
+                    .warnings
+                    .extend(remote.iter().map(|warning| format!("{}: {warning}", listener.name)));
+            }
+            ListenerConfig::Tcp(_) | ListenerConfig::Vsock(_) => {}
+        }
+    }
+    findings
+        .warnings
+        .extend(backends::warn_of_delay(&config.backend).map(|problem| format!("cpg: {problem}")));
+    let backend =
+        backends::check(&config.backend).err().map(|reason| format!("{reason}: the daemon will not start"));
+    match is_lenient {
+        true => findings.errors.extend(backend),
+        false => findings.warnings.extend(backend),
+    }
+    findings
+}
+
+fn examine_keys(
+    listener: &NamedListener,
+    uid_of_daemon: Option<u32>,
+    is_lenient: bool,
+    findings: &mut Findings,
+) {
+    for path in listener.config.auth().into_iter().flat_map(policies::key_files) {
+        match key_file::examine(path, uid_of_daemon) {
+            Ok(loaded) => findings.warnings.extend(loaded.warnings.iter().map(Problem::to_string)),
+            Err(problem) if is_lenient && key_file::is_out_of_reach(path) => {
+                findings.warnings.push(format!("not checked: {}", problem.what));
+            }
+            Err(problem) => findings.errors.push(problem.to_string()),
+        }
+    }
+}
