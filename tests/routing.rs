@@ -11,7 +11,7 @@ mod stale_placements;
 
 use std::time::Duration;
 
-use fence_virt::fence::{Operation, PowerState, Request, Target, Verdict};
+use fence_virt::fence::{Operation, PowerState, Request, Target, UriIndex, Verdict};
 use fence_virt::routing::{
     ANSWER_LIMIT, ClientId, ClusterList, Departure, LocalVm, Names, Rules, SEND_LIMIT, SERVE_LIMIT,
     TELL_LIMIT, Unknown,
@@ -369,13 +369,13 @@ fn who_asks_for_all_gets_all_however_often_others_ask() {
 #[test]
 fn a_node_whose_libvirt_is_away_does_not_say_that_it_has_told_all() {
     let mut node = Node::settled(RULES, vec![local(2, Running)]);
-    node.router.unlisted(0);
+    node.router.unlisted(UriIndex(0));
     node.hears(1, ClusterMessage::AdvertiseAll { number: RequestNumber(7) });
     let is_all = |message: &ClusterMessage| {
         matches!(message, ClusterMessage::AllAdvertised { .. } | ClusterMessage::Hello { is_complete: true })
     };
     assert!(!node.said.iter().any(is_all));
-    node.router.listed(0, vec![local(2, Running), local(4, Running)], node.now);
+    node.router.listed(UriIndex(0), vec![local(2, Running), local(4, Running)], node.now);
     node.settle();
     let told = node
         .said
@@ -416,7 +416,7 @@ fn a_vm_that_was_off_on_a_host_that_is_away_stays_off_once_it_is_fenced() {
     node.asks(Off, "vm4");
     node.does(Off, Verdict::Success);
     assert_eq!(node.answer().0, Verdict::Success);
-    node.router.seen(0, local(4, PowerState::Off), node.now);
+    node.router.seen(UriIndex(0), local(4, PowerState::Off), node.now);
     node.asks(Status, "vm4");
     node.does(Status, Verdict::Off);
     assert_eq!(node.answer().0, Verdict::Off);

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use fence_virt::fence::{Operation, PowerState, Request, Target, Uuid, Verdict};
+use fence_virt::fence::{Operation, PowerState, Request, Target, UriIndex, Uuid, Verdict};
 use fence_virt::routing::{
     ClientId, LocalVm, Membership, Names, OnBehalf, Peer, Router, RouterAction, Rules, Unknown,
 };
@@ -30,7 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
         state: PowerState::Running,
         is_active: true,
     };
-    router.listed(0, vec![vm], start);
+    router.listed(UriIndex(0), vec![vm], start);
     let target = Target::new(b"a").unwrap();
     router.ask(ClientId(1), &Request { operation: Operation::Off, target, seqno: 1 }, start, start);
     let mut now = start;

@@ -7,7 +7,7 @@ use super::ids::Sequence;
 use super::limits::RESYNC_EVERY;
 use super::tombstones::Tombstones;
 use super::vocabulary::{LocalVm, Names};
-use crate::fence::{Domain, PowerState, Uuid};
+use crate::fence::{Domain, PowerState, UriIndex, Uuid};
 use crate::wire::cluster::{Advertisement, ClusterMessage, NodeId, RequestNumber};
 
 /// Positions at which a VM here changed its state; the start if that was not seen.
@@ -31,11 +31,11 @@ pub(super) struct RemovedVm {
 #[derive(Debug, Default)]
 pub(super) struct LocalInventory {
     /// By the index of the URI.
-    vms: BTreeMap<Uuid, BTreeMap<usize, LocalVm>>,
+    vms: BTreeMap<Uuid, BTreeMap<UriIndex, LocalVm>>,
     /// By name in lower case.
     names: HashMap<String, BTreeSet<Uuid>>,
     /// URIs that were not listed since they last failed.
-    unlisted: BTreeSet<usize>,
+    unlisted: BTreeSet<UriIndex>,
     /// VMs to advertise.
     pending: BTreeSet<Uuid>,
     /// All VMs are being advertised, and then that this is complete.
@@ -55,7 +55,7 @@ pub(super) struct LocalInventory {
 
 impl LocalInventory {
     pub(super) fn new(uris: usize) -> LocalInventory {
-        LocalInventory { unlisted: (0..uris).collect(), ..LocalInventory::default() }
+        LocalInventory { unlisted: (0..uris).map(UriIndex).collect(), ..LocalInventory::default() }
     }
 
     pub(super) fn join(&mut self, now: Instant) {
@@ -99,7 +99,7 @@ impl LocalInventory {
     }
 
     /// Notes that a URI does not answer.
-    pub(super) fn unlist(&mut self, uri: usize) {
+    pub(super) fn unlist(&mut self, uri: UriIndex) {
         self.unlisted.insert(uri);
     }
 
@@ -109,10 +109,10 @@ impl LocalInventory {
     }
 
     /// Replaces the VMs of a URI; returns those that are no longer here.
-    pub(super) fn list(&mut self, uri: usize, vms: Vec<LocalVm>, seq: Sequence) -> Vec<RemovedVm> {
+    pub(super) fn list(&mut self, uri: UriIndex, vms: Vec<LocalVm>, seq: Sequence) -> Vec<RemovedVm> {
         self.unlisted.remove(&uri);
         let listed: BTreeSet<Uuid> = vms.iter().map(|vm| vm.uuid).collect();
-        let was_here = |(uuid, uris): (&Uuid, &BTreeMap<usize, LocalVm>)| {
+        let was_here = |(uuid, uris): (&Uuid, &BTreeMap<UriIndex, LocalVm>)| {
             (uris.contains_key(&uri) && !listed.contains(uuid)).then_some(*uuid)
         };
         let removed: Vec<Uuid> = self.vms.iter().filter_map(was_here).collect();
@@ -123,7 +123,7 @@ impl LocalInventory {
     }
 
     /// Updates a VM of a URI; `seq` is the current position of the group.
-    pub(super) fn update(&mut self, uri: usize, vm: LocalVm, seq: Sequence) {
+    pub(super) fn update(&mut self, uri: UriIndex, vm: LocalVm, seq: Sequence) {
         let uuid = vm.uuid;
         let before = self.state(uuid);
         let was_active = self.is_active(uuid);
@@ -150,7 +150,7 @@ impl LocalInventory {
     }
 
     /// Removes a VM from a URI; returns it if no other URI has it.
-    pub(super) fn remove(&mut self, uri: usize, uuid: Uuid, seq: Sequence) -> Option<RemovedVm> {
+    pub(super) fn remove(&mut self, uri: UriIndex, uuid: Uuid, seq: Sequence) -> Option<RemovedVm> {
         let before = self.state(uuid)?;
         let name = self.name(uuid)?.to_owned();
         let uris = self.vms.get_mut(&uuid)?;

@@ -8,7 +8,7 @@ use super::limits::{PROBE_LIMIT, RECHECK_EVERY};
 use super::members::InventoryProgress;
 use super::router::Router;
 use super::vocabulary::LocalVm;
-use crate::fence::{Operation, PowerState, Uuid};
+use crate::fence::{Operation, PowerState, UriIndex, Uuid};
 use crate::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId};
 
 impl Router {
@@ -35,7 +35,7 @@ impl Router {
     }
 
     /// Reports all VMs at one of this node's URIs.
-    pub fn listed(&mut self, uri: usize, vms: Vec<LocalVm>, now: Instant) {
+    pub fn listed(&mut self, uri: UriIndex, vms: Vec<LocalVm>, now: Instant) {
         let seq = self.view.directory.next_seq();
         for removed in self.view.inventory.list(uri, vms, seq) {
             self.withdraw(removed, now);
@@ -45,12 +45,12 @@ impl Router {
 
     /// Reports that one of this node's URIs does not answer: until it is listed again, the group is not told
     /// that all VMs here were advertised.
-    pub fn unlisted(&mut self, uri: usize) {
+    pub fn unlisted(&mut self, uri: UriIndex) {
         self.view.inventory.unlist(uri);
     }
 
     /// Reports a VM at one of this node's URIs.
-    pub fn seen(&mut self, uri: usize, vm: LocalVm, now: Instant) {
+    pub fn seen(&mut self, uri: UriIndex, vm: LocalVm, now: Instant) {
         let uuid = vm.uuid;
         let seq = self.view.directory.next_seq();
         self.view.inventory.update(uri, vm, seq);
@@ -58,7 +58,7 @@ impl Router {
     }
 
     /// Reports a VM that was found before its event; it is advertised at once, before anything else.
-    pub fn find(&mut self, uri: usize, vm: LocalVm, now: Instant) {
+    pub fn find(&mut self, uri: UriIndex, vm: LocalVm, now: Instant) {
         let uuid = vm.uuid;
         self.seen(uri, vm, now);
         let me = self.view.members.me();
@@ -68,7 +68,7 @@ impl Router {
     }
 
     /// Reports that a VM is no longer at one of this node's URIs.
-    pub fn vanished(&mut self, uri: usize, uuid: Uuid, now: Instant) {
+    pub fn vanished(&mut self, uri: UriIndex, uuid: Uuid, now: Instant) {
         let seq = self.view.directory.next_seq();
         if let Some(removed) = self.view.inventory.remove(uri, uuid, seq) {
             self.withdraw(removed, now);

@@ -7,7 +7,7 @@ use super::limits::SERVE_LIMIT;
 use super::remote_queue::RemoteRequest;
 use super::router::Router;
 use super::vocabulary::{LocalVm, Names, OnBehalf, Peer, RouterAction};
-use crate::fence::{Uuid, Verdict};
+use crate::fence::{UriIndex, Uuid, Verdict};
 use crate::wire::cluster::{ClusterMessage, EVERY_NODE};
 
 impl Router {
@@ -183,8 +183,8 @@ impl Router {
         }
     }
 
-    /// Reports where a VM was found, by the index of the URI, or why that is unknown.
-    pub fn found(&mut self, job: JobId, found: Result<Vec<(usize, LocalVm)>, String>, now: Instant) {
+    /// Reports where a VM was found, or why that is unknown.
+    pub fn found(&mut self, job: JobId, found: Result<Vec<(UriIndex, LocalVm)>, String>, now: Instant) {
         let Some(request) = self.remote.finish(job) else { return };
         let is_probe = self.view.members.is_extended(request.peer.node);
         let is_ours = self.view.members.is_highest() && !is_probe;

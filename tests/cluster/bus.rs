@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
+use fence_virt::fence::UriIndex;
 use fence_virt::routing::{Departure, Membership, Peer, Router};
 use fence_virt::wire::cluster::{NodeId, RequestNumber};
 
@@ -15,7 +16,7 @@ impl World {
         let first = RequestNumber(self.random.next() as u32);
         let mut router = (kind == Kind::Ours).then(|| Router::new(self.rules, 1, first));
         if let Some(router) = &mut router {
-            router.listed(0, self.local_vms(at), self.instant(self.now));
+            router.listed(UriIndex(0), self.local_vms(at), self.instant(self.now));
         }
         self.nodes[at].daemon = Some(Daemon {
             pid: self.next_pid,

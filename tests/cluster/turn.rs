@@ -1,6 +1,6 @@
 //! What a daemon does in its turn: hears, carries out, says.
 
-use fence_virt::fence::{Operation, Verdict};
+use fence_virt::fence::{Operation, UriIndex, Verdict};
 use fence_virt::routing::{OnBehalf, Router, RouterAction};
 use fence_virt::wire::cluster::ClusterMessage;
 
@@ -96,8 +96,8 @@ impl World {
                 return;
             };
             match found {
-                Some(vm) => router.seen(0, vm, now),
-                None => router.vanished(0, uuid, now),
+                Some(vm) => router.seen(UriIndex(0), vm, now),
+                None => router.vanished(UriIndex(0), uuid, now),
             }
         }
     }
@@ -169,7 +169,7 @@ impl World {
                 }
                 RouterAction::Find { job, name } => {
                     let found = self.vm_of(at, &name).and_then(|vm| self.local_vm(at, &self.vms[vm]));
-                    let found = found.map(|vm| (0, vm)).into_iter().collect();
+                    let found = found.map(|vm| (UriIndex(0), vm)).into_iter().collect();
                     if let Some(router) = self.nodes[at].daemon.as_mut().and_then(|d| d.router.as_mut()) {
                         router.found(job, Ok(found), now);
                     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use fence_virt::fence::{Operation, PowerState, Request, Target, Uuid, Verdict};
+use fence_virt::fence::{Operation, PowerState, Request, Target, UriIndex, Uuid, Verdict};
 use fence_virt::routing::{ClientId, JobId, LocalVm, Membership, OnBehalf, Peer, Router, Rules};
 use fence_virt::wire::cluster::NodeId;
 
@@ -327,7 +327,7 @@ impl World {
             };
             if router.not_joined().is_none() && !router.knows(name) {
                 if let Some(found) = found {
-                    router.find(0, found, now);
+                    router.find(UriIndex(0), found, now);
                 }
             }
             router.ask(client, &request, received, now);

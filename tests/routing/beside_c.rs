@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fence_virt::fence::{Operation, PowerState, Uuid, Verdict};
+use fence_virt::fence::{Operation, PowerState, UriIndex, Uuid, Verdict};
 use fence_virt::routing::{ANSWER_LIMIT, Departure, LocalVm, Membership};
 use fence_virt::wire::cluster::{ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber};
 
@@ -207,7 +207,7 @@ fn what_has_gone_is_answered_for_and_the_oldest_is_forgotten() {
         LocalVm { uuid: Uuid::from_bytes(bytes), ..vm(number) }
     };
     let mut node = Node::beside_c(RULES, (0..16_385).map(vm).collect());
-    node.router.listed(0, Vec::new(), node.now);
+    node.router.listed(UriIndex(0), Vec::new(), node.now);
     node.settle();
     node.said.clear();
     let call = |name: &str, number| {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use fence_virt::fence::{Domain, Operation, PowerState, Request, Target, Uuid, Verdict};
+use fence_virt::fence::{Domain, Operation, PowerState, Request, Target, UriIndex, Uuid, Verdict};
 use fence_virt::routing::{
     ClientId, Departure, LocalVm, Membership, Names, Peer, Router, RouterAction, Rules, TELL_LIMIT, Unknown,
 };
@@ -44,7 +44,7 @@ impl Node {
         let (now, (said, to_do, answers)) = (Instant::now(), Default::default());
         let (router, members) = (Router::new(rules, 1, RequestNumber(100)), vec![peer(1), peer(2), peer(3)]);
         let mut node = Node { router, now, members, said, to_do, answers, next_client: 0 };
-        node.router.listed(0, vms, now);
+        node.router.listed(UriIndex(0), vms, now);
         node.router.joined(peer(2), now);
         let members = node.members.clone();
         node.changed(Membership { members: members.clone(), left: Vec::new(), joined: members });

@@ -10,7 +10,7 @@ use super::link::GroupLink;
 use super::local_calls::{LocalCall, LocalCalls};
 use super::shared::GroupEvent;
 use crate::access::Permissions;
-use crate::backend::libvirt::Libvirt;
+use crate::backend::libvirt::LibvirtBackend;
 use crate::backend::{Backend, LocalCallId, PendingCall};
 use crate::inbox::{DomainChange, Event};
 use crate::job::Job;
@@ -36,7 +36,7 @@ struct WaitingJob {
 
 /// The backend.
 pub(crate) struct Cpg<L> {
-    libvirt: Libvirt<L>,
+    libvirt: LibvirtBackend<L>,
     group: GroupLink,
     router: Router,
     /// Requests of clients, by the number that the router knows them by.
@@ -57,7 +57,7 @@ pub(crate) struct Cpg<L> {
 }
 
 impl<L: Link> Cpg<L> {
-    pub(super) fn new(libvirt: Libvirt<L>, group: GroupLink, router: Router) -> Cpg<L> {
+    pub(super) fn new(libvirt: LibvirtBackend<L>, group: GroupLink, router: Router) -> Cpg<L> {
         Cpg {
             libvirt,
             group,
