@@ -290,7 +290,7 @@ fn lines() {
         );
         of("uri = \"test+ssh://198.51.100.1/default\";").code(1).finding(
             "warning  serial:",
-            "another host's",
+            "is on another host",
             "`uri`",
         );
     });

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use log::{error, info, warn};
 
-use crate::backend::libvirt::Keepers;
+use crate::backend::libvirt::ConnectionManagers;
 use crate::backends::StartedBackend;
 use crate::cpg::CpgThreadHandle;
 use crate::heartbeat::Heartbeat;
@@ -67,7 +67,7 @@ pub(crate) struct Threads {
     listeners: Vec<ListenerHandle>,
     threads: Vec<JoinHandle<()>>,
     heartbeat: Heartbeat,
-    keepers: Keepers,
+    keepers: ConnectionManagers,
     cpg_thread: Option<CpgThreadHandle>,
     watchers: Watchers,
 }
