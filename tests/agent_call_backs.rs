@@ -1,5 +1,5 @@
-//! Call-backs to our fence_xvm: from strangers, from two hosts, and from hosts
-//! that call back for the request of another agent.
+//! Who may call our fence_xvm back, and for what: strangers, two hosts, and
+//! hosts that call for the request of another agent.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -31,7 +31,7 @@ fn strangers_that_call_back_first_do_not_keep_the_host_away() {
         drop(call_back(&packet));
         let mut host = call_back(&packet);
         host.authenticate();
-        // All other connections are closed from here on.
+        // From here on there is no other.
         for mut peer in silent {
             assert!(peer.is_closed_within(SOON));
         }
@@ -52,14 +52,14 @@ fn of_two_hosts_with_the_key_one_gets_the_proof() {
             let (packet, _) = ear.hear();
             let mut hosts = [call_back(&packet), call_back(&packet)];
             let asked = hosts.each_mut().map(|host| host.take::<64>());
-            // Both authenticate almost simultaneously.
+            // Both prove themselves, as good as in the same moment.
             let proofs = [0, 1].map(|at| {
                 let answer = *hosts[at].key.answer(hosts[at].auth, &asked[at]).unwrap().as_bytes();
                 [answer, [0xC3; 64]].concat()
             });
             hosts[0].send_if_open(&proofs[0]);
             hosts[1].send_if_open(&proofs[1]);
-            // The network decides which is first; the other is closed.
+            // Which of them comes first is for the network to say; the other is closed.
             let proven = hosts.each_mut().map(|host| host.try_take::<64>().is_some());
             assert!(proven[0] != proven[1], "one starts the VM, the other may not: {proven:?}");
             hosts[usize::from(proven[1])].send(&[0]);
@@ -126,8 +126,8 @@ fn a_crowd_from_one_address_does_not_push_out_the_host() {
     assert_eq!(ran.code, 0, "{ran:?}");
 }
 
-/// A stopped daemon keeps received datagrams. After it continues, it calls back
-/// for requests of agents that have exited, on a port that another agent now has.
+/// A daemon that is stopped keeps what it was sent; when it goes on, it calls
+/// back for requests whose agents are gone, on a port that is another's now.
 #[test]
 fn a_late_call_back_for_another_request_is_not_taken() {
     let Some(world) = World::new("a_late_call_back_for_another_request") else { return };
@@ -182,7 +182,7 @@ fn a_host_that_may_have_older_answers_gets_no_proof_before_they_are_over() {
         answer_row(&ear, HOST_V4);
         let (request, _) = ear.hear();
         assert_eq!(request.request.operation, Operation::Off);
-        // Another host calls back first, and has not answered yet.
+        // Another host calls first, and has answered nothing yet.
         let mut other = call_back_from("192.0.2.9", &request);
         other.prove();
         assert!(other.rest().is_empty(), "it gets no proof");

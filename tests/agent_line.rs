@@ -1,5 +1,5 @@
-//! Agents on serial lines and vmchannels: against a scripted peer, and against
-//! the C daemon's serial listener.
+//! The agents on serial lines and vmchannels: against a peer that does what a
+//! test says, and against the C daemon's serial listener.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -40,7 +40,7 @@ fn requests_on_a_line_are_those_of_the_c_agent() {
                 assert_eq!(ran.code, 0, "{agent} {args}: {ran:?}");
                 let requests = peer.requests();
                 assert_eq!(requests.len(), 1, "{agent} {args}");
-                // The sequence number is random.
+                // The number is another each time.
                 requests[0][..70].to_vec()
             });
         assert_eq!(bytes[0], bytes[1], "{args}");
@@ -68,7 +68,7 @@ fn answers_on_a_line_are_exit_codes() {
             ("monitor", 0, 0),
             ("monitor", 1, 1),
         ] {
-            // The list request after a failure finds the VM.
+            // The second question after a failure finds the VM.
             let peer = LinePeer::new(pty.peer_end(), move |request| match request[4] {
                 6 => list(&[("node1", 1)]),
                 _ => response(byte),
@@ -85,7 +85,7 @@ fn answers_on_a_line_are_exit_codes() {
     }
 }
 
-/// Noise before the answer 0, and the resulting exit code.
+/// Noise, and what comes of it when the answer 0 follows.
 const NOISE: [&[u8]; 7] =
     [b"", b"a", b"abb", b"abba", b"login: root\r\n# abbabb", b"abba\xffabba\x07", b"\0\0\0\xff\xfe"];
 
@@ -182,7 +182,7 @@ impl Channel {
         command
     }
 
-    /// Runs an agent and answers it by `answer`.
+    /// Runs an agent, and answers it as `answer` says.
     fn run(
         &self,
         command: &mut Command,
@@ -227,7 +227,7 @@ fn a_vmchannel_carries_the_same_as_a_line() {
     assert!(ran.stderr.contains("timed out after 1 s"), "{ran:?}");
 }
 
-/// Answers of either daemon to harmless queries.
+/// What a daemon of either kind answers to the questions that do nothing.
 fn harmless(request: &[u8; REQUEST_LEN]) -> Option<Vec<u8>> {
     match request[4] {
         0 => Some(response(1)),
@@ -297,7 +297,7 @@ fn a_late_answer_to_another_agent_is_not_taken() {
         command.arg("-D").arg(&pty.path).stdin(Stdio::null());
         command
     };
-    // The answer to the first arrives after the second has sent its request.
+    // The answer to the first comes when the second has begun to ask.
     let mut late = Some(response(0));
     let peer = LinePeer::new(pty.peer_end(), move |request| {
         if request[6..].starts_with(b"first") {
@@ -315,12 +315,12 @@ fn a_late_answer_to_another_agent_is_not_taken() {
     let ran = run(&mut agent(), "-o off -n second -t 20");
     assert_eq!(ran.code, 1, "the success was the first one's: {ran:?}");
     assert!(ran.stderr.contains("the daemon answered failure"), "{ran:?}");
-    // Nothing is pending: the next agent sends its request at once.
+    // All is heard: the next one asks at once.
     let ran = run(&mut agent(), "-o status -n third -t 20");
     assert_eq!(ran.code, 1, "{ran:?}");
     let requests = peer.requests();
     assert_eq!(requests.len(), 1 + SYNC_PROBE_LEN + 2 + 1, "first, row, second and its list, third");
-    // Without a directory for the marker, older requests cannot be ruled out.
+    // With no folder for the note, older requests cannot be ruled out.
     let peer = LinePeer::new(pty.peer_end(), |request| harmless(request).unwrap_or_else(|| response(0)));
     let mut command = with_run(Path::new("/proc/self/fdinfo"), Path::new(OURS));
     let ran = run(command.arg("-D").arg(&pty.path), "-o off -n first -t 20");
@@ -345,7 +345,7 @@ fn agents_that_are_killed_leave_a_note() {
     let notes: Vec<u64> =
         fs::read_dir(&folder).unwrap().map(|note| note.unwrap().metadata().unwrap().len()).collect();
     assert_eq!(notes, [1]);
-    // The agent's own answer arrives now, and a stale one after it.
+    // The answer that was its own comes now, and another's after it.
     pty.peer_end().write_all(&response(0)).unwrap();
     let mut command = with_run(&folder, Path::new(OURS));
     let ran = run(command.arg("-D").arg(&pty.path), "-o off -n second -t 2");

@@ -1,5 +1,5 @@
-//! Our fence_xvm by multicast, between namespaces: its datagrams, their source
-//! addresses, and its message if no host calls back.
+//! Our fence_xvm by multicast, between namespaces: what it sends, from where,
+//! and what it says when nobody calls back.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;

@@ -1,5 +1,5 @@
-//! Command line, stdin, metadata and libraries of our agents, compared with the
-//! C agents where those are right.
+//! What our agents take and what they tell: command line, stdin, metadata,
+//! and what they are linked with. Beside the C agents where those are right.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -82,7 +82,7 @@ fn stdin_is_taken_as_pacemaker_and_people_write_it() {
         let ran = world.virt_on_stdin("action=status\nipaddr=127.0.0.1\nplug=node1\nfoo=bar\nbare\n");
         assert_eq!((ran.code, ran.stdout.as_str()), (0, "Status: ON\n"));
         assert_eq!(ran.stderr.lines().count(), 2, "a line for each that is unknown: {ran:?}");
-        // Different VMs are an error, and no request is sent.
+        // VMs that differ are an error, and nothing is done.
         for names in ["plug=node1\nport=two words", "domain=node1\nport=nobody", "plug=node1\ndomain=NODE1"] {
             let ran = world.virt_on_stdin(&format!("action=off\nipaddr=127.0.0.1\n{names}\n"));
             assert_eq!(ran.code, 1, "{names}");
@@ -219,7 +219,7 @@ fn wrong_command_lines_are_never_a_success() {
     }
 }
 
-/// Attributes of the metadata except descriptions, in their order.
+/// Every attribute of the metadata but descriptions, in their order.
 fn attributes(agent: &Path, on_stdin: bool) -> Vec<String> {
     let ran = match on_stdin {
         true => run_on_stdin(Command::new(agent), "action=metadata\n"),

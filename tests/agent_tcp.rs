@@ -1,5 +1,5 @@
-//! Our agent over TCP against daemons that stop, lie or stall at any point, which
-//! never results in a success and never exceeds the timeout.
+//! Our agent over TCP against daemons that stop, lie or stall anywhere: none
+//! of it is ever a success, and none of it outlasts the time-out.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -40,7 +40,7 @@ fn a_daemon_that_hangs_up_anywhere_is_a_failure_at_once() {
     bed.fails("hung up after our answer to its challenge", |mut peer| {
         peer.request();
         peer.prove();
-        // Half closed, as by a daemon that sends no more.
+        // Half closed, as by a daemon that says nothing more.
         peer.stream.shutdown(Shutdown::Write).unwrap();
         peer.rest();
     });
@@ -176,7 +176,7 @@ fn the_timeout_holds_wherever_a_daemon_stalls() {
         }),
         ("did not send its answer to our challenge", |peer| {
             peer.request();
-            // A byte now and then, for ever, which does not extend the timeout.
+            // A byte now and then, for ever: as slow as it pleases, it gains no time.
             while peer.send_if_open(&[7]) && !peer.is_closed_within(Duration::from_millis(50)) {}
         }),
     ];

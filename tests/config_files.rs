@@ -1,5 +1,5 @@
-//! Configuration files as found on hosts, which `config::parse` must accept, and
-//! random ones, which it must survive.
+//! Configuration files as they are found on hosts, and files that nobody would
+//! write: `config::parse` must take the former and survive the latter.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::path::Path;
@@ -9,7 +9,7 @@ use fence_virt::config::{self, BackendConfig, Config, CpgConfig, UnknownVm};
 /// The shipped example.
 const EXAMPLE: &[u8] = include_bytes!("../fence_virt.conf.example");
 
-/// Configuration equivalent to the example in fence_virt.conf(5).
+/// Of the same meaning as the example in fence_virt.conf(5).
 const MAN_PAGE: &str = r#"
 fence_virtd { listener = "multicast"; backend = "cpg"; }
 
@@ -219,7 +219,7 @@ fn random_files(mut random: Random, rounds: usize) {
         "backends{libvirt{uri=\"a\";uri1=\"b\";uri2=\"a\";}cpg{name_mode=\"uuid\";}}#",
     ];
     for round in 0..rounds {
-        // The example is long, so it is used less often.
+        // The example is long; it takes its turn now and then.
         let seed = if round % 200 == 0 { EXAMPLE } else { seeds[round % seeds.len()].as_bytes() };
         let mut text = seed.to_vec();
         mutate(&mut text, &mut random);

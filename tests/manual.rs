@@ -1,5 +1,5 @@
-//! Man pages, compared with the programs: all options are documented, and all
-//! documented options exist.
+//! The man pages, beside what the programs take: what exists stands in them,
+//! and what stands in them exists.
 #![allow(clippy::panic, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod common;
@@ -21,11 +21,11 @@ use common::skip;
 use page::{PAGES, Page};
 use programs::Program;
 
-/// Options of the daemon that are documented before they exist. Remove an option
-/// here when it is added to the daemon.
+/// Options of the daemon that the pages have already, while they are being
+/// built. Whoever adds one to the daemon takes it off.
 const PENDING: [&[&str]; 0] = [];
 
-/// Options of a program, including pending ones.
+/// The options of a program, those to come too.
 fn options(program: Program) -> BTreeSet<BTreeSet<String>> {
     let mut options = program.options();
     if program == Program::Daemon {
@@ -56,7 +56,7 @@ fn the_pages_of_the_agents_have_their_actions_and_defaults() {
         for (name, parameter) in program.parameters() {
             let long = format!("--{}", name.replace('_', "-"));
             let item = items.iter().find(|item| item.flags().contains(&long)).unwrap();
-            // These select the transport if given, so they have no default by themselves.
+            // Which way is taken depends on which of these is given: they have no default by themselves.
             let is_way = ["ipaddr", "vsock", "serial_device"].contains(&name.as_str());
             let expected = parameter.default.filter(|_| !is_way);
             assert_eq!(item.default(), expected, "{}: {long}", page.name);
@@ -64,7 +64,8 @@ fn the_pages_of_the_agents_have_their_actions_and_defaults() {
     }
 }
 
-/// Runs each example with `-V` appended: an invalid option is refused before that.
+/// Each example is tried with `-V` behind it: what an option is wrong in is
+/// refused before that.
 #[test]
 fn the_command_lines_in_the_pages_are_taken() {
     for name in PAGES {
@@ -98,7 +99,7 @@ fn the_page_of_the_daemon_has_every_variable_that_it_reads() {
     assert_eq!(items.iter().flat_map(|item| item.after("Ev")).collect::<BTreeSet<_>>(), read);
 }
 
-/// Messages under DIAGNOSTICS, in parts separated by `...`.
+/// The messages under DIAGNOSTICS, whose parts stand between `...`.
 #[test]
 fn the_messages_in_the_pages_are_messages_of_the_agents() {
     let mut text = String::new();
@@ -117,7 +118,7 @@ fn the_messages_in_the_pages_are_messages_of_the_agents() {
     }
 }
 
-/// Appends all sources under a directory.
+/// All sources under a folder.
 fn sources(folder: &Path, into: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
