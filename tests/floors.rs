@@ -58,6 +58,7 @@ const LAYERS: Layers = Layers {
         // The daemon.
         ("fence_virtd::problem", 10),
         ("fence_virtd::heartbeat", 10),
+        ("fence_virtd::backoff", 10),
         ("fence_virtd::threads", 10),
         ("fence_virtd::pid_file", 10),
         ("fence_virtd::config_file", 10),
@@ -94,7 +95,6 @@ const LAYERS: Layers = Layers {
     unsafe_places: &[
         "src/sys/",
         "src/bin/fence_virtd/libvirt/callbacks.rs",
-        "src/bin/fence_virtd/libvirt/silence.rs",
     ],
 };
 
