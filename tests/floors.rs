@@ -92,10 +92,7 @@ const LAYERS: Layers = Layers {
         ("fence_virtd", "client"),
     ],
     pure_layer: 1,
-    unsafe_places: &[
-        "src/sys/",
-        "src/bin/fence_virtd/libvirt/callbacks.rs",
-    ],
+    unsafe_places: &["src/sys/", "src/bin/fence_virtd/libvirt/callbacks.rs"],
 };
 
 /// Most doc comments that may open with one of [`OPENINGS`], in percent.
