@@ -1,4 +1,5 @@
 //! Command line of the daemon.
+#![forbid(unsafe_code)]
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -76,10 +77,7 @@ struct Selection {
 }
 
 /// Parses the command line, without the program's name.
-///
-/// # Errors
-///
-/// A sentence about the first wrong argument.
+/// Errors: a sentence about the first wrong argument.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
     let mut options = Options {
         config: DEFAULT_CONFIG.into(),

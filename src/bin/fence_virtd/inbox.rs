@@ -1,5 +1,6 @@
 //! Messages to the worker: requests from the listeners, events from the connection
 //! managers, watchers and the cluster, and control from the main thread.
+#![forbid(unsafe_code)]
 
 use crate::access::Permissions;
 use crate::job::Job;

@@ -1,5 +1,6 @@
 //! Reload on SIGHUP: groups, keys, hash and auth, and the log level change while the
 //! daemon runs. All of them change, or, if anything is wrong, nothing.
+#![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,10 +51,7 @@ impl Reloader {
     }
 
     /// Permissions of a configuration. With a vsock listener and groups, watchers map CIDs to VMs.
-    ///
-    /// # Errors
-    ///
-    /// If the system has no thread left for a watcher.
+    /// Errors: if the system has no thread left for a watcher.
     pub(crate) fn permissions(
         &mut self,
         config: &Config,
@@ -68,10 +66,7 @@ impl Reloader {
     }
 
     /// Reads the configuration again, puts it into effect, and logs the changes.
-    ///
-    /// # Errors
-    ///
-    /// Reason why nothing was changed.
+    /// Errors: reason why nothing was changed.
     pub(crate) fn reload(&mut self, targets: Targets<'_>) -> Result<(), String> {
         let new = (self.read)(&self.path)?;
         let moved = moved(&self.running, &new);
