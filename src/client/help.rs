@@ -22,14 +22,12 @@ pub(super) fn text(agent: Agent) -> String {
     for option in agent.options().iter().filter(|option| option.is_current()) {
         let letter = option.short.map_or("    ".to_owned(), |letter| format!("-{letter}, "));
         let long = option.name.replace('_', "-");
-        let value = match option.value {
-            Value::No => String::new(),
-            Value::Needed(value) => format!(" <{value}>"),
-            Value::Optional(value, _) => format!("[=<{value}>]"),
-        };
-        let letter = match option.value {
-            Value::Optional(value, _) => letter.replace(',', &format!("[<{value}>],")),
-            _ => letter,
+        let (letter, value) = match option.value {
+            Value::No => (letter, String::new()),
+            Value::Needed(value) => (letter, format!(" <{value}>")),
+            Value::Optional(value, _) => {
+                (letter.replace(',', &format!("[<{value}>],")), format!("[=<{value}>]"))
+            }
         };
         row(&mut out, &format!("{letter}--{long}{value}"), option);
     }

@@ -98,13 +98,10 @@ fn report(name: &str, operation: Operation, outcome: &AgentOutcome) -> ExitRepor
         true => format!("{operation} of {name:?}"),
         false => AgentAction::Request(operation).to_string(),
     };
+    let failed = |reason: &str| ExitReport::failure(format!("{what} failed: {reason}"));
     let verdict = match outcome {
-        AgentOutcome::Unanswered(reason) => return ExitReport::failure(format!("{what} failed: {reason}")),
-        AgentOutcome::Unknown => {
-            return ExitReport::failure(format!(
-                "{what} failed: the host lists no VM with this name or UUID; see its log"
-            ));
-        }
+        AgentOutcome::Unanswered(reason) => return failed(reason),
+        AgentOutcome::Unknown => return failed("the host lists no VM with this name or UUID; see its log"),
         AgentOutcome::Answered(Answer::HostList(entries)) => return ExitReport::success(list(entries)),
         AgentOutcome::Answered(Answer::Verdict(verdict)) => verdict,
     };
@@ -118,20 +115,16 @@ fn report(name: &str, operation: Operation, outcome: &AgentOutcome) -> ExitRepor
         }
         (Verdict::Denied, _) => {
             let code = if operation.names_a_domain() { 3 } else { 1 };
-            let reason = format!(
-                "{what} failed: permission denied: no group in the host's fence_virt.conf has both this requester and the VM"
-            );
-            ExitReport { code, output: String::new(), reason: Some(reason) }
+            let reason = "permission denied: no group in the host's fence_virt.conf has both this requester and the VM";
+            ExitReport { code, ..failed(reason) }
         }
-        (Verdict::Failure, Operation::Devstatus) => ExitReport::failure(
-            "monitor failed: the daemon answers, but cannot reach a hypervisor; see its log".to_owned(),
-        ),
-        (Verdict::Failure, _) => ExitReport::failure(format!(
-            "{what} failed: the daemon answered failure; see its log on the host"
-        )),
-        (Verdict::Success | Verdict::Off, _) => ExitReport::failure(format!(
-            "{what} failed: the daemon answered {verdict}, which is not a valid answer"
-        )),
+        (Verdict::Failure, Operation::Devstatus) => {
+            failed("the daemon answers, but cannot reach a hypervisor; see its log")
+        }
+        (Verdict::Failure, _) => failed("the daemon answered failure; see its log on the host"),
+        (Verdict::Success | Verdict::Off, _) => {
+            failed(&format!("the daemon answered {verdict}, which is not a valid answer"))
+        }
     }
 }
 

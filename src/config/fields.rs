@@ -178,10 +178,8 @@ mod tests {
         let mut sink = DiagnosticSink::new(text.as_bytes());
         let root = tree::read(text, &mut sink);
         check(&SectionFields::of(Some(&root), path, &mut sink), &mut sink);
-        sink.finish(Path::new("f"), text)
-            .iter()
-            .map(|d| format!("{}:{} {}", d.line, d.column, d.message))
-            .collect()
+        let found = sink.finish(Path::new("f"), text);
+        found.iter().map(|d| format!("{}:{} {}", d.line, d.column, d.message)).collect()
     }
 
     #[test]
@@ -222,10 +220,8 @@ mod tests {
     #[test]
     fn unknown_names_are_compared() {
         let all = |text, path| findings(text, path, |_, _| {}).join("\n");
-        assert_eq!(
-            all("prot = \"1\";", "listeners/tcp"),
-            "1:1 unknown key \"prot\" in listeners/tcp; did you mean \"port\"?"
-        );
+        let prot = "1:1 unknown key \"prot\" in listeners/tcp; did you mean \"port\"?";
+        assert_eq!(all("prot = \"1\";", "listeners/tcp"), prot);
         assert_eq!(all("listener { }", ""), "1:1 unknown section \"listener\"; did you mean \"listeners\"?");
         assert_eq!(all("x = \"1\";", ""), "1:1 unknown key \"x\" outside all sections");
         assert!(all("TCP = \"1\";", "listeners").contains("write it as tcp { ... }"));
