@@ -12,9 +12,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::agent::{OURS, Ran, VIRT};
+use common::agent::{AgentRun, OURS, VIRT};
 use common::line::{LinePeer, Pty, REQUEST_LEN, list, on_line, response, run, run_folder, with_run};
-use common::{Dir, have_peers, until};
+use common::{Dir, require, root_and_c_suite, until};
 use fence_virt::session::SYNC_PROBE_LEN;
 
 /// Ours and the deployed one.
@@ -24,9 +24,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
 fn requests_on_a_line_are_those_of_the_c_agent() {
-    if !have_peers("requests_on_a_line_are_those_of_the_c_agent") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     for args in ["-o off -n node1", "-o list", "-o monitor", "-o on -n 11111111-aaaa-4111-8111-111111111111"]
     {
@@ -49,9 +47,7 @@ fn requests_on_a_line_are_those_of_the_c_agent() {
 
 #[test]
 fn answers_on_a_line_are_exit_codes() {
-    if !have_peers("answers_on_a_line_are_exit_codes") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     for agent in AGENTS {
         let pty = Pty::new();
@@ -91,9 +87,7 @@ const NOISE: [&[u8]; 7] =
 
 #[test]
 fn noise_before_between_and_inside_does_not_hide_the_answer() {
-    if !have_peers("noise_before_between_and_inside_does_not_hide_the_answer") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let pty = Pty::new();
     for noise in NOISE {
@@ -119,9 +113,7 @@ fn noise_before_between_and_inside_does_not_hide_the_answer() {
 
 #[test]
 fn silence_other_answers_and_a_line_that_breaks_are_failures_in_time() {
-    if !have_peers("silence_other_answers_and_a_line_that_breaks") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let whole = list(&[("node1", 1)]);
     let mut spoilt = whole.clone();
@@ -156,7 +148,7 @@ fn silence_other_answers_and_a_line_that_breaks_are_failures_in_time() {
         .unwrap();
     let peer = LinePeer::new(master.try_clone().unwrap(), |_| Vec::new());
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| Ran::from(child.wait_with_output().unwrap()));
+        let waiting = scope.spawn(|| AgentRun::from(child.wait_with_output().unwrap()));
         until("the request is here", LIMIT, || peer.count() > 0);
         drop((peer, master, slave));
         let ran = waiting.join().unwrap();
@@ -188,7 +180,7 @@ impl Channel {
         command: &mut Command,
         args: &str,
         answer: impl FnMut(&[u8; REQUEST_LEN]) -> Vec<u8> + Send + 'static,
-    ) -> (Ran, Vec<[u8; REQUEST_LEN]>) {
+    ) -> (AgentRun, Vec<[u8; REQUEST_LEN]>) {
         thread::scope(|scope| {
             let peer = scope.spawn(|| {
                 let stream: TcpStream = self.listener.accept().unwrap().0;
@@ -202,9 +194,7 @@ impl Channel {
 
 #[test]
 fn a_vmchannel_carries_the_same_as_a_line() {
-    if !have_peers("a_vmchannel_carries_the_same_as_a_line") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let channel = Channel::new();
     let command = |agent| channel.command(&run_folder(&dir), agent);
@@ -238,9 +228,7 @@ fn harmless(request: &[u8; REQUEST_LEN]) -> Option<Vec<u8>> {
 
 #[test]
 fn what_was_left_on_a_vmchannel_is_not_an_answer() {
-    if !have_peers("what_was_left_on_a_vmchannel_is_not_an_answer") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let channel = Channel::new();
     let (ran, requests) = thread::scope(|scope| {
@@ -266,13 +254,11 @@ fn what_was_left_on_a_vmchannel_is_not_an_answer() {
 
 #[test]
 fn noise_without_an_end_does_not_outlast_the_timeout() {
-    if !have_peers("noise_without_an_end") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let channel = Channel::new();
     let begin = Instant::now();
-    let ran: Ran = thread::scope(|scope| {
+    let ran: AgentRun = thread::scope(|scope| {
         scope.spawn(|| {
             let (mut stream, _) = channel.listener.accept().unwrap();
             while stream.write_all(&[b'a'; 65536]).is_ok() {}
@@ -286,9 +272,7 @@ fn noise_without_an_end_does_not_outlast_the_timeout() {
 
 #[test]
 fn a_late_answer_to_another_agent_is_not_taken() {
-    if !have_peers("a_late_answer_to_another_agent_is_not_taken") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let pty = Pty::new();
     let folder: PathBuf = run_folder(&dir);
@@ -330,9 +314,7 @@ fn a_late_answer_to_another_agent_is_not_taken() {
 
 #[test]
 fn agents_that_are_killed_leave_a_note() {
-    if !have_peers("agents_that_are_killed_leave_a_note") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let pty = Pty::new();
     let folder = run_folder(&dir);

@@ -8,17 +8,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::agent::{OURS, Ran, VIRT};
+use common::agent::{AgentRun, OURS, VIRT};
 use common::line::{LinePeer, Pty, on_line, response, run};
-use common::{Dir, have_peers, until};
+use common::{Dir, require, root_and_c_suite, until};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
 fn what_is_no_serial_line_is_named() {
-    if !have_peers("what_is_no_serial_line_is_named") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let file = dir.write("file", "");
     for (path, words) in [
@@ -105,9 +103,7 @@ fn shimmed(dir: &Dir, agent: &str, params: &str) -> Vec<String> {
 
 #[test]
 fn the_line_is_set_as_the_c_agent_sets_it() {
-    if !have_peers("the_line_is_set_as_the_c_agent_sets_it") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let set = |agent, params| shimmed(&dir, agent, params)[0].clone();
     for params in ["115200,8N1", "9600", "2400,7E2", "19200,5o1", "38400,6N2", "57600,8e1"] {
@@ -122,9 +118,7 @@ fn the_line_is_set_as_the_c_agent_sets_it() {
 
 #[test]
 fn modem_lines_are_dropped_once_and_left_as_they_were() {
-    if !have_peers("modem_lines_are_dropped_once_and_left_as_they_were") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let told = [OURS, VIRT].map(|agent| {
         let lines = shimmed(&dir, agent, "115200,8N1");
@@ -139,9 +133,7 @@ fn modem_lines_are_dropped_once_and_left_as_they_were() {
 
 #[test]
 fn a_line_has_one_agent_at_a_time() {
-    if !have_peers("a_line_has_one_agent_at_a_time") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let pty = Pty::new();
     let line = File::options().read(true).write(true).open(&pty.path).unwrap();
@@ -161,6 +153,6 @@ fn a_line_has_one_agent_at_a_time() {
     until("it waits in a thread", LIMIT, || fs::read_dir(&tasks).is_ok_and(|tasks| tasks.count() == 2));
     assert_eq!(peer.count(), 0);
     drop(line);
-    let ran = Ran::from(child.wait_with_output().unwrap());
+    let ran = AgentRun::from(child.wait_with_output().unwrap());
     assert_eq!(ran.code, 0, "{ran:?}");
 }

@@ -178,7 +178,7 @@ fn mutate(text: &mut Vec<u8>, random: &mut Random) {
 }
 
 /// No panic, every place in the text, and no configuration besides an error.
-fn survives(text: &[u8]) {
+fn assert_survives(text: &[u8]) {
     let outcome = config::parse(Path::new("f"), text);
     assert_eq!(outcome.config.is_none(), outcome.diagnostics.is_fatal(false));
     let lossy = String::from_utf8_lossy(text);
@@ -223,6 +223,6 @@ fn random_files(mut random: Random, rounds: usize) {
         let seed = if round % 200 == 0 { EXAMPLE } else { seeds[round % seeds.len()].as_bytes() };
         let mut text = seed.to_vec();
         mutate(&mut text, &mut random);
-        survives(&text);
+        assert_survives(&text);
     }
 }

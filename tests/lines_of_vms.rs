@@ -10,11 +10,11 @@ use std::io::Write;
 use std::time::Duration;
 
 use common::daemon::{Daemon, conf};
-use common::guests::{Chorus, Socket, request, serial};
-use common::libvirtd::{Libvirtd, have_libvirtd};
+use common::guests::{PollingGuests, Socket, request, serial};
+use common::libvirtd::{Libvirtd, libvirtd_installed};
 use common::net::Namespace;
 use common::node::{NODE1, NODE2};
-use common::{Dir, have_peers, until};
+use common::{Dir, Missing, require, root_and_c_suite, until};
 use fence_virt::fence::Operation;
 use virt::connect::Connect;
 use virt::domain::Domain;
@@ -32,20 +32,21 @@ fn define(connect: &Connect, name: &str, uuid: &str, devices: &str) -> Domain {
     Domain::define_xml(connect, &xml).unwrap()
 }
 
-/// What a test with a libvirtd of its own is done in, if it can be done here.
-fn bed(test: &str) -> Option<(Dir, Namespace)> {
-    (have_peers(test) && have_libvirtd(test)).then(|| (Dir::new(), Namespace::new()))
+/// Directory and namespace for a libvirtd and a daemon.
+fn libvirtd_lab() -> Result<(Dir, Namespace), Missing> {
+    root_and_c_suite()?;
+    libvirtd_installed()?;
+    Ok((Dir::new(), Namespace::new()))
 }
 
 fn daemon(dir: &Dir, namespace: &Namespace, libvirtd: &Libvirtd) -> Daemon {
     let keys = format!("path = \"{}\";", dir.path("").display());
-    Daemon::ours(dir, namespace, &conf("serial", &keys, &[libvirtd.uri()], ""))
+    Daemon::builder(dir, namespace).start(&conf("serial", &keys, &[libvirtd.uri()], ""))
 }
 
 #[test]
 fn vms_that_start_stop_vanish_and_get_devices_are_followed() {
-    let test = "vms_that_start_stop_vanish_and_get_devices_are_followed";
-    let Some((dir, namespace)) = bed(test) else { return };
+    let (dir, namespace) = require!(libvirtd_lab());
     let libvirtd = Libvirtd::started(&dir, &namespace, "lv");
     let connect = Connect::open(Some(&libvirtd.uri())).unwrap();
     let daemon = daemon(&dir, &namespace, &libvirtd);
@@ -81,8 +82,7 @@ fn vms_that_start_stop_vanish_and_get_devices_are_followed() {
 
 #[test]
 fn after_a_lost_libvirtd_everything_is_found_anew() {
-    let test = "after_a_lost_libvirtd_everything_is_found_anew";
-    let Some((dir, namespace)) = bed(test) else { return };
+    let (dir, namespace) = require!(libvirtd_lab());
     let mut libvirtd = Libvirtd::started(&dir, &namespace, "lv");
     let daemon = daemon(&dir, &namespace, &libvirtd);
     let descriptors = || fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
@@ -116,8 +116,7 @@ fn random(state: &mut u64) -> usize {
 
 #[test]
 fn five_hundred_random_starts_and_stops_while_requests_flow() {
-    let test = "five_hundred_random_starts_and_stops_while_requests_flow";
-    let Some((dir, namespace)) = bed(test) else { return };
+    let (dir, namespace) = require!(libvirtd_lab());
     const VMS: usize = 12;
     let libvirtd = Libvirtd::started(&dir, &namespace, "lv");
     let connect = Connect::open(Some(&libvirtd.uri())).unwrap();
@@ -128,7 +127,7 @@ fn five_hundred_random_starts_and_stops_while_requests_flow() {
             define(&connect, &format!("vm{at}"), &format!("{at:08x}-aaaa-4aaa-8aaa-aaaaaaaaaaaa"), &devices)
         })
         .collect();
-    let mut chorus = Chorus::bind(&paths, "vm0");
+    let mut polling = PollingGuests::bind(&paths, "vm0");
     let daemon = daemon(&dir, &namespace, &libvirtd);
     let mut runs = [false; VMS];
     let mut state = 42;
@@ -141,30 +140,29 @@ fn five_hundred_random_starts_and_stops_while_requests_flow() {
         runs[at] = !runs[at];
         // Often several changes at once.
         if random(&mut state) % 4 == 0 {
-            chorus.beat();
+            polling.poll();
         }
     }
-    let flowed = chorus.answers();
+    let flowed = polling.answers();
     until("each line is as its VM", LIMIT, || {
-        chorus.beat();
+        polling.poll();
         (0..2 * VMS).all(|at| {
             let wanted = usize::from(runs[at / 2]);
-            chorus.lines(at) == wanted && (wanted == 0 || chorus.answers_now(at) > 0)
+            polling.lines(at) == wanted && (wanted == 0 || polling.answers_now(at) > 0)
         })
     });
-    eprintln!("{flowed} answers during the churn, {} in the end", chorus.answers());
+    eprintln!("{flowed} answers during the churn, {} in the end", polling.answers());
     assert!(flowed > 100, "requests flowed: {flowed}");
     assert!(daemon.stop(LIMIT).success());
     until("all lines are closed", LIMIT, || {
-        chorus.beat();
-        (0..2 * VMS).all(|at| chorus.lines(at) == 0)
+        polling.poll();
+        (0..2 * VMS).all(|at| polling.lines(at) == 0)
     });
 }
 
 #[test]
 fn a_socket_that_two_vms_name_is_nobodys_until_one_is_gone() {
-    let test = "a_socket_that_two_vms_name_is_nobodys_until_one_is_gone";
-    let Some((dir, namespace)) = bed(test) else { return };
+    let (dir, namespace) = require!(libvirtd_lab());
     let libvirtd = Libvirtd::started(&dir, &namespace, "lv");
     let connect = Connect::open(Some(&libvirtd.uri())).unwrap();
     let daemon = daemon(&dir, &namespace, &libvirtd);

@@ -17,7 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::skip;
+use common::{program_installed, require};
 use page::{PAGES, Page};
 use programs::Program;
 
@@ -131,9 +131,7 @@ fn sources(folder: &Path, into: &mut String) {
 
 #[test]
 fn mandoc_finds_nothing_wrong() {
-    if Command::new("mandoc").arg("-T").arg("lint").arg("/dev/null").output().is_err() {
-        return skip("mandoc_finds_nothing_wrong", "it needs the package mandoc");
-    }
+    require!(program_installed("mandoc"));
     let paths: Vec<PathBuf> = PAGES.iter().map(|name| page::path(name)).collect();
     let output = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).args(paths).output().unwrap();
     let said = [output.stdout, output.stderr].concat();

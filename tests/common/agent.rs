@@ -66,7 +66,7 @@ pub fn under_test() -> Suite {
 }
 
 /// Runs an agent with `options` as lines on its stdin.
-pub fn run_on_stdin(mut command: Command, options: &str) -> Ran {
+pub fn run_on_stdin(mut command: Command, options: &str) -> AgentRun {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     // An agent that is wrong at once may not read all of it.
@@ -76,15 +76,15 @@ pub fn run_on_stdin(mut command: Command, options: &str) -> Ran {
 
 /// What an agent did.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Ran {
+pub struct AgentRun {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl From<Output> for Ran {
-    fn from(output: Output) -> Ran {
-        Ran {
+impl From<Output> for AgentRun {
+    fn from(output: Output) -> AgentRun {
+        AgentRun {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -94,7 +94,7 @@ impl From<Output> for Ran {
 
 /// How an agent reaches the daemon.
 #[derive(Debug, Clone, Copy)]
-pub enum Way<'a> {
+pub enum AgentTransport<'a> {
     /// `fence_virt -T address`
     Tcp(&'a str),
     /// `fence_xvm -i ipv4` or `ipv6`
@@ -106,18 +106,18 @@ pub enum Way<'a> {
 pub struct Agent<'a> {
     pub programs: &'a Programs,
     pub namespace: &'a Namespace,
-    pub way: Way<'a>,
+    pub way: AgentTransport<'a>,
     pub key: &'a Path,
     pub hash: &'a str,
     pub auth: &'a str,
     /// Seconds that it may take.
     pub timeout: u32,
-    pub form: Form,
+    pub form: OptionForm,
 }
 
 /// How an agent is told what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum OptionForm {
     Short,
     /// Ours alone have it.
     Long,
@@ -126,7 +126,12 @@ pub enum Form {
 
 impl<'a> Agent<'a> {
     /// With sha256 for hash and auth, and 10 s.
-    pub fn new(programs: &'a Programs, namespace: &'a Namespace, way: Way<'a>, key: &'a Path) -> Agent<'a> {
+    pub fn new(
+        programs: &'a Programs,
+        namespace: &'a Namespace,
+        way: AgentTransport<'a>,
+        key: &'a Path,
+    ) -> Agent<'a> {
         Agent {
             programs,
             namespace,
@@ -135,15 +140,15 @@ impl<'a> Agent<'a> {
             hash: "sha256",
             auth: "sha256",
             timeout: 10,
-            form: Form::Short,
+            form: OptionForm::Short,
         }
     }
 
     /// Runs it for an operation on a VM ("" for none).
-    pub fn run(&self, operation: &str, vm: &str) -> Ran {
+    pub fn run(&self, operation: &str, vm: &str) -> AgentRun {
         let (program, way) = match self.way {
-            Way::Tcp(address) => (&self.programs.virt, vec![("-T", "ipaddr", address)]),
-            Way::Multicast(family) => {
+            AgentTransport::Tcp(address) => (&self.programs.virt, vec![("-T", "ipaddr", address)]),
+            AgentTransport::Multicast(family) => {
                 (&self.programs.xvm, vec![("-i", "ip_family", family), ("-r", "retrans", "5")])
             }
         };
@@ -157,20 +162,20 @@ impl<'a> Agent<'a> {
             ("-t", "timeout", &timeout),
         ]);
         if !vm.is_empty() {
-            options.push(("-n", if self.form == Form::Stdin { "port" } else { "plug" }, vm));
+            options.push(("-n", if self.form == OptionForm::Stdin { "port" } else { "plug" }, vm));
         }
         let mut command = self.namespace.command(program);
         match self.form {
-            Form::Short => {
+            OptionForm::Short => {
                 let args = options.iter().flat_map(|(letter, _, value)| [*letter, value]);
                 command.args(args).output().unwrap().into()
             }
-            Form::Long => {
+            OptionForm::Long => {
                 let long =
                     |(_, name, value): &(&str, &str, &str)| format!("--{}={value}", name.replace('_', "-"));
                 command.args(options.iter().map(long)).output().unwrap().into()
             }
-            Form::Stdin => {
+            OptionForm::Stdin => {
                 let line = |(_, name, value): &(&str, &str, &str)| format!("{name}={value}\n");
                 run_on_stdin(command, &options.iter().map(line).collect::<String>())
             }

@@ -117,31 +117,31 @@ impl Socket {
     pub fn assert_silent(&mut self, within: Duration) {
         let line = self.line();
         line.set_read_timeout(Some(within)).unwrap();
-        let heard = line.read(&mut [0; 64]);
+        let received = line.read(&mut [0; 64]);
         line.set_read_timeout(Some(LIMIT)).unwrap();
-        assert!(heard.is_err(), "{heard:?}");
+        assert!(received.is_err(), "{received:?}");
     }
 }
 
 /// A crowd of sockets whose guests ask all the time; driven by one thread.
-pub struct Chorus {
-    members: Vec<Member>,
+pub struct PollingGuests {
+    guests: Vec<PollingGuest>,
     /// Which VM is asked about.
     about: String,
     seqno: u32,
 }
 
 /// A socket of a chorus.
-struct Member {
+struct PollingGuest {
     listener: UnixListener,
-    lines: Vec<Singing>,
+    lines: Vec<PollingLine>,
     answers: usize,
 }
 
 /// A line of a chorus, on which one question is open at a time.
-struct Singing {
+struct PollingLine {
     stream: UnixStream,
-    heard: Vec<u8>,
+    received: Vec<u8>,
     asked: Option<Instant>,
     answers: usize,
 }
@@ -149,33 +149,33 @@ struct Singing {
 /// How often each line asks.
 const PACE: Duration = Duration::from_millis(20);
 
-impl Chorus {
-    pub fn bind(paths: &[PathBuf], about: &str) -> Chorus {
-        let member = |path: &PathBuf| {
+impl PollingGuests {
+    pub fn bind(paths: &[PathBuf], about: &str) -> PollingGuests {
+        let guest = |path: &PathBuf| {
             let listener = UnixListener::bind(path).unwrap();
             listener.set_nonblocking(true).unwrap();
-            Member { listener, lines: Vec::new(), answers: 0 }
+            PollingGuest { listener, lines: Vec::new(), answers: 0 }
         };
-        Chorus { members: paths.iter().map(member).collect(), about: about.to_owned(), seqno: 0 }
+        PollingGuests { guests: paths.iter().map(guest).collect(), about: about.to_owned(), seqno: 0 }
     }
 
     /// Lets all of them sing for one beat.
-    pub fn beat(&mut self) {
-        let beat = Instant::now() + PACE;
-        for member in &mut self.members {
-            while let Ok((stream, _)) = member.listener.accept() {
+    pub fn poll(&mut self) {
+        let poll = Instant::now() + PACE;
+        for guest in &mut self.guests {
+            while let Ok((stream, _)) = guest.listener.accept() {
                 stream.set_nonblocking(true).unwrap();
-                member.lines.push(Singing { stream, heard: Vec::new(), asked: None, answers: 0 });
+                guest.lines.push(PollingLine { stream, received: Vec::new(), asked: None, answers: 0 });
             }
             let mut answers = 0;
-            member.lines.retain_mut(|line| {
+            guest.lines.retain_mut(|line| {
                 let before = line.answers;
-                let is_open = line.hear().is_ok();
+                let is_open = line.read_responses().is_ok();
                 answers += line.answers - before;
                 is_open
             });
-            member.answers += answers;
-            for line in member.lines.iter_mut().filter(|line| line.asked.is_none()) {
+            guest.answers += answers;
+            for line in guest.lines.iter_mut().filter(|line| line.asked.is_none()) {
                 self.seqno += 1;
                 let bytes = request(Operation::Status, &self.about, self.seqno);
                 // A line that was closed meanwhile is found out by hearing.
@@ -184,44 +184,44 @@ impl Chorus {
                 }
             }
         }
-        std::thread::sleep(beat.saturating_duration_since(Instant::now()));
+        std::thread::sleep(poll.saturating_duration_since(Instant::now()));
     }
 
     /// How many lines a socket has.
     pub fn lines(&self, at: usize) -> usize {
-        self.members[at].lines.len()
+        self.guests[at].lines.len()
     }
 
     /// The answers on the one line of a socket since it was opened.
     pub fn answers_now(&self, at: usize) -> usize {
-        self.members[at].lines.iter().map(|line| line.answers).sum()
+        self.guests[at].lines.iter().map(|line| line.answers).sum()
     }
 
     /// All answers on all lines.
     pub fn answers(&self) -> usize {
-        self.members.iter().map(|member| member.answers).sum()
+        self.guests.iter().map(|guest| guest.answers).sum()
     }
 }
 
-impl Singing {
+impl PollingLine {
     /// Reads what is there; an error when the line is at its end.
-    fn hear(&mut self) -> io::Result<()> {
+    fn read_responses(&mut self) -> io::Result<()> {
         let mut buffer = [0; 64];
         loop {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(count) => self.heard.extend_from_slice(&buffer[..count]),
+                Ok(count) => self.received.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
         }
-        if self.heard.len() >= 5 {
+        if self.received.len() >= 5 {
             let asked = self.asked.take().expect("an answer to a question");
             assert!(asked.elapsed() < LIMIT, "it waited {:?}", asked.elapsed());
-            assert_eq!(&self.heard[..4], b"abba", "{:?}", self.heard);
-            assert!(matches!(self.heard[4], 0 | 2), "running or off: {:?}", self.heard);
-            self.heard.drain(..5);
-            assert!(self.heard.is_empty(), "one answer a question: {:?}", self.heard);
+            assert_eq!(&self.received[..4], b"abba", "{:?}", self.received);
+            assert!(matches!(self.received[4], 0 | 2), "running or off: {:?}", self.received);
+            self.received.drain(..5);
+            assert!(self.received.is_empty(), "one answer a question: {:?}", self.received);
             self.answers += 1;
         }
         Ok(())

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 use super::net::Namespace;
 use super::node::Vm;
-use super::{Dir, until};
+use super::{Dir, Missing, met, until};
 
 pub const LIBVIRTD: &str = "/usr/sbin/libvirtd";
 pub const VIRSH: &str = "/usr/bin/virsh";
@@ -23,13 +23,10 @@ pub const TEST_VM: &str = "test";
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Whether it can be run here.
-pub fn have_libvirtd(test: &str) -> bool {
-    let is_there = Path::new(LIBVIRTD).exists() && Path::new(VIRSH).exists();
-    if !is_there {
-        super::skip(test, "it needs the packages libvirt-daemon-system and libvirt-clients");
-    }
-    is_there
+/// Requirement: libvirtd and virsh.
+pub fn libvirtd_installed() -> Result<(), Missing> {
+    let is_met = Path::new(LIBVIRTD).exists() && Path::new(VIRSH).exists();
+    met(is_met, "it needs the packages libvirt-daemon-system and libvirt-clients")
 }
 
 /// A libvirtd in a folder; killed when dropped.

@@ -17,7 +17,7 @@ use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::Dir;
-use super::agent::Ran;
+use super::agent::AgentRun;
 
 pub const REQUEST_LEN: usize = 74;
 
@@ -146,20 +146,20 @@ fn await_input(end: &impl AsFd, stopped: &UnixStream) -> bool {
 }
 
 /// Carries bytes between two ends, both ways, until it is dropped.
-pub struct Pump {
+pub struct ByteRelay {
     stop: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
-    carried: Arc<AtomicUsize>,
+    relayed: Arc<AtomicUsize>,
 }
 
-impl Pump {
+impl ByteRelay {
     pub fn new(
         mut left: impl Read + Write + AsFd + Send + 'static,
         mut right: impl Read + Write + AsFd + Send + 'static,
-    ) -> Pump {
+    ) -> ByteRelay {
         let (stop, stopped) = UnixStream::pair().unwrap();
-        let carried = Arc::new(AtomicUsize::new(0));
-        let counter = carried.clone();
+        let relayed = Arc::new(AtomicUsize::new(0));
+        let counter = relayed.clone();
         let thread = std::thread::spawn(move || {
             loop {
                 let mut set = PollSet::new();
@@ -171,30 +171,30 @@ impl Pump {
                 set.wait(None).unwrap();
                 let [from_left, from_right, stop] = slots.map(|slot| set.ready(slot).any());
                 if from_left {
-                    let Some(count) = carry(&mut left, &mut right) else { return };
+                    let Some(count) = relay(&mut left, &mut right) else { return };
                     counter.fetch_add(count, Ordering::Release);
                 }
-                if stop || (from_right && carry(&mut right, &mut left).is_none()) {
+                if stop || (from_right && relay(&mut right, &mut left).is_none()) {
                     return;
                 }
             }
         });
-        Pump { stop: Some(stop), thread: Some(thread), carried }
+        ByteRelay { stop: Some(stop), thread: Some(thread), relayed }
     }
 
     /// How many bytes it has carried from the left to the right.
-    pub fn carried(&self) -> usize {
-        self.carried.load(Ordering::Acquire)
+    pub fn relayed(&self) -> usize {
+        self.relayed.load(Ordering::Acquire)
     }
 }
 
-fn carry(from: &mut impl Read, to: &mut impl Write) -> Option<usize> {
+fn relay(from: &mut impl Read, to: &mut impl Write) -> Option<usize> {
     let mut piece = [0; 4096];
     let count = from.read(&mut piece).ok().filter(|&count| count > 0)?;
     to.write_all(&piece[..count]).ok().map(|()| count)
 }
 
-impl Drop for Pump {
+impl Drop for ByteRelay {
     fn drop(&mut self) {
         self.stop.take();
         if let Some(thread) = self.thread.take() {
@@ -226,6 +226,6 @@ pub fn on_line(dir: &Dir, agent: &str, line: &Path) -> Command {
 }
 
 /// Runs a command with these words behind it.
-pub fn run(command: &mut Command, args: &str) -> Ran {
+pub fn run(command: &mut Command, args: &str) -> AgentRun {
     command.args(args.split_whitespace()).output().unwrap().into()
 }

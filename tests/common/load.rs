@@ -31,7 +31,7 @@ pub fn ask(operation: Operation, vm: &str) -> io::Result<u8> {
 
 /// Something that a client of the load asked.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct LoadRequest {
     pub client: usize,
     pub operation: Operation,
     pub vm: &'static str,
@@ -42,7 +42,7 @@ pub struct Asked {
 
 /// Clients that ask all the time, until it is stopped or dropped.
 pub struct Load {
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<LoadRequest>>>,
     clients: Vec<(Sender<()>, JoinHandle<()>)>,
 }
 
@@ -61,7 +61,7 @@ impl Load {
                     let began = Instant::now();
                     let verdict = ask(operation, vm).map_err(|error| error.to_string());
                     let took = began.elapsed();
-                    asked.lock().unwrap().push(Asked { client, operation, vm, began, took, verdict });
+                    asked.lock().unwrap().push(LoadRequest { client, operation, vm, began, took, verdict });
                     if stopped.recv_timeout(PACE) != Err(RecvTimeoutError::Timeout) {
                         break;
                     }
@@ -93,7 +93,7 @@ impl Load {
     }
 
     /// Stops it, and gives all that was asked.
-    pub fn stop(mut self) -> Vec<Asked> {
+    pub fn stop(mut self) -> Vec<LoadRequest> {
         let clients = std::mem::take(&mut self.clients);
         let (stops, threads): (Vec<_>, Vec<_>) = clients.into_iter().unzip();
         drop(stops);

@@ -58,7 +58,7 @@ impl Drop for Namespace {
 
 /// A host and a guest with a cable: 192.0.2.1 and fd00:2::1 on `eth0` of the
 /// host, 192.0.2.2 and fd00:2::2 on `eth0` of the guest.
-pub struct Pair {
+pub struct NamespacePair {
     pub host: Namespace,
     pub guest: Namespace,
 }
@@ -68,9 +68,9 @@ pub const HOST_V6: &str = "fd00:2::1";
 pub const GUEST_V4: &str = "192.0.2.2";
 pub const GUEST_V6: &str = "fd00:2::2";
 
-impl Pair {
-    pub fn new() -> Pair {
-        let pair = Pair { host: Namespace::new(), guest: Namespace::new() };
+impl NamespacePair {
+    pub fn new() -> NamespacePair {
+        let pair = NamespacePair { host: Namespace::new(), guest: Namespace::new() };
         pair.plug();
         pair
     }

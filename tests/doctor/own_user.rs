@@ -5,12 +5,13 @@ use std::process::Output;
 use std::time::Duration;
 
 use super::common::daemon::{Daemon, OURS};
-use super::{Said, host};
+use super::common::require;
+use super::{DoctorReport, Host};
 
 /// As docs/SERVICE.md has it: a user of its own, keys that are that user's or credentials.
 #[test]
 fn a_daemon_as_a_user_of_its_own() {
-    host("a_daemon_as_a_user_of_its_own", |host| {
+    require!(Host::new()).run(|host| {
         let conf = host.tcp();
         let folder = host.dir.path("");
         let script = format!(
@@ -18,14 +19,13 @@ fn a_daemon_as_a_user_of_its_own() {
              env HOME={0} XDG_RUNTIME_DIR={0} {OURS} \"$@\"",
             folder.display()
         );
-        let mut command = host.namespace.command("sh");
-        command.args(["-c", &script, "fence_virtd"]);
-        let daemon = Daemon::ours_by(command, &host.dir, &conf);
-        daemon.await_ready();
-        let said = host.doctor(&conf);
-        said.code(0)
-            .finding("note     daemon:", "as the user id 65534", "docs/SERVICE.md")
-            .ok("the key file");
+        let builder = Daemon::builder(&host.dir, &host.namespace);
+        let _daemon = builder.command(&["sh", "-c", &script, "fence_virtd"]).start(&conf);
+        let report = host.doctor(&conf);
+        report
+            .assert_code(0)
+            .assert_note("daemon:", "as the user id 65534", "docs/SERVICE.md")
+            .assert_ok("the key file");
         // The strict look finds nothing wrong with it either, and what is a third user's stays wrong.
         let check = |conf: &str| {
             let path = host.dir.write("check.conf", conf);
@@ -38,7 +38,7 @@ fn a_daemon_as_a_user_of_its_own() {
         let other = host.dir.key("other", b'o');
         chown(&other, Some(12345), None).unwrap();
         let conf = conf.replace("/key\"", "/other\"");
-        host.doctor(&conf).code(2).finding("ERROR    tcp:", "the user id 12345", "chown root");
+        host.doctor(&conf).assert_code(2).assert_error("tcp:", "the user id 12345", "chown root");
         let output = check(&conf);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
     });
@@ -46,7 +46,7 @@ fn a_daemon_as_a_user_of_its_own() {
 
 #[test]
 fn keys_that_are_credentials() {
-    host("keys_that_are_credentials", |host| {
+    require!(Host::new()).run(|host| {
         let of_unit = "/run/credentials/fence-under-test.service";
         let conf = host.tcp().replace(&host.dir.path("key").display().to_string(), &format!("{of_unit}/key"));
         let path = host.dir.write("credentials.conf", &conf);
@@ -62,15 +62,11 @@ fn keys_that_are_credentials() {
             let Output { status, stdout, .. } =
                 command.arg(&path).arg("-p").arg(host.pid_file()).output().unwrap();
             let text = String::from_utf8(stdout).unwrap();
-            Said { code: status.code().unwrap(), text, took: Duration::ZERO }
+            DoctorReport { code: status.code().unwrap(), text, took: Duration::ZERO }
         };
-        doctor("0550").code(0).ok(&format!("the key file {of_unit}/key has 4096 bytes"));
-        doctor("0555").code(2).finding("ERROR    tcp:", "mode 0555", "LoadCredential=");
+        doctor("0550").assert_code(0).assert_ok(&format!("the key file {of_unit}/key has 4096 bytes"));
+        doctor("0555").assert_code(2).assert_error("tcp:", "mode 0555", "LoadCredential=");
         // Without the service there is none.
-        host.doctor(&conf).code(0).finding(
-            "note     tcp:",
-            "there only while its unit runs",
-            "start the unit",
-        );
+        host.doctor(&conf).assert_code(0).assert_note("tcp:", "there only while its unit runs", "start the unit");
     });
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use crate::common::{Dir, skip};
+use crate::common::{Dir, program_installed, require};
 use crate::programs::Program;
 
 /// Completes under bash, as it does itself: the words so far, and the last one is at hand.
@@ -51,19 +51,9 @@ fn set(words: &[&str]) -> BTreeSet<String> {
     words.iter().map(|word| word.to_string()).collect()
 }
 
-fn has_bash(test: &str) -> bool {
-    let is_there = Command::new("bash").arg("--version").output().is_ok();
-    if !is_there {
-        skip(test, "it needs bash");
-    }
-    is_there
-}
-
 #[test]
 fn bash_offers_every_option_and_no_other() {
-    if !has_bash("bash_offers_every_option_and_no_other") {
-        return;
-    }
+    require!(program_installed("bash"));
     for program in Program::ALL {
         let check = Command::new("bash").arg("-n").arg(bash_file(program)).output().unwrap();
         assert_eq!(lines(check), BTreeSet::new());
@@ -75,9 +65,7 @@ fn bash_offers_every_option_and_no_other() {
 
 #[test]
 fn bash_offers_the_values_of_options() {
-    if !has_bash("bash_offers_the_values_of_options") {
-        return;
-    }
+    require!(program_installed("bash"));
     let hashes = set(&["none", "sha1", "sha256", "sha512"]);
     for program in Program::AGENTS {
         assert_eq!(offered(program, &["-o", ""]), program.actions());
@@ -112,9 +100,7 @@ fn is_switch(name: &str) -> bool {
 
 #[test]
 fn bash_offers_files_where_files_belong() {
-    if !has_bash("bash_offers_files_where_files_belong") {
-        return;
-    }
+    require!(program_installed("bash"));
     let dir = Dir::new();
     let file = dir.write("a file.conf", "").display().to_string();
     let start = dir.path("a").display().to_string();
@@ -131,9 +117,7 @@ fn bash_offers_files_where_files_belong() {
 
 #[test]
 fn zsh_knows_every_option_and_no_other() {
-    if Command::new("zsh").arg("--version").output().is_err() {
-        return skip("zsh_knows_every_option_and_no_other", "it needs the package zsh");
-    }
+    require!(program_installed("zsh"));
     for program in Program::ALL {
         let check = Command::new("zsh").arg("-n").arg(zsh_file(program)).output().unwrap();
         assert_eq!(lines(check), BTreeSet::new());
