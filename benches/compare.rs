@@ -1,9 +1,9 @@
-//! Ours and the C daemon, measured side by side: see docs/BENCHMARK.md.
+//! Comparison of our daemon and the C daemon: see docs/BENCHMARK.md.
 //!
 //! `cargo bench --bench compare` (or `make bench`), as root, with the packages
 //! fence-virt and fence-virtd installed. Both daemons run in network
 //! namespaces of their own, and the client is the same code for both. It fails
-//! only if something does not work; slow figures are an aim missed.
+//! only if something does not work; a slow figure only misses its target.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "../tests/common/mod.rs"]
@@ -33,17 +33,17 @@ use table::{Aim, Table};
 
 /// Fresh daemons per figure; each round has one of ours and one of theirs.
 const ROUNDS: usize = 5;
-/// Ours refuses more than 4,096 questions within 10 s.
+/// Below the limit of our daemon: 4,096 queries within 10 s.
 const REQUESTS: usize = 3000;
 const STARTS: usize = 15;
 const STALLED: usize = 8;
-/// How long the C daemon may keep the client beside stalled ones waiting.
+/// Timeout of a request to the C daemon while other clients stall it.
 const PATIENCE: Duration = Duration::from_secs(15);
 const REBOOTS: usize = 30;
 const REBOOTS_THEIRS: usize = 5;
 
 fn main() {
-    // `cargo test --all-targets` runs this too, without it.
+    // `cargo test --all-targets` runs this too, without `--bench`.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -75,7 +75,7 @@ fn main() {
     }
 }
 
-/// Runs `body` for both daemons, in turns that alternate who goes first.
+/// Runs `body` for both daemons, alternating the order.
 fn rounds<T>(count: usize, mut body: impl FnMut(Suite) -> T) -> Pair<Vec<T>> {
     let mut pair = Pair { ours: Vec::new(), theirs: Vec::new() };
     for round in 0..count {
@@ -87,7 +87,7 @@ fn rounds<T>(count: usize, mut body: impl FnMut(Suite) -> T) -> Pair<Vec<T>> {
     pair
 }
 
-/// Ratios that aims are about.
+/// Ratios that have a target.
 struct Alone {
     p50: f64,
     rate: f64,
@@ -110,7 +110,7 @@ fn status(dir: &Dir, table: &mut Table) -> Alone {
     Alone { p50, rate, resident }
 }
 
-/// Gives how much slower our answers become.
+/// Returns how much slower our answers become.
 fn beside_stalled(dir: &Dir, table: &mut Table) -> f64 {
     let mut alone = Vec::new();
     let mut beside = Vec::new();
@@ -140,7 +140,7 @@ fn beside_stalled(dir: &Dir, table: &mut Table) -> f64 {
         drop(stalled);
         waited
     });
-    // One that was given up on waited at least as long as that.
+    // A request that timed out took at least that long.
     let theirs = waited.unwrap_or(PATIENCE).as_secs_f64();
     let name = match waited {
         Some(_) => "status beside 8 stalled clients, p50 (C: one request)",
@@ -152,7 +152,7 @@ fn beside_stalled(dir: &Dir, table: &mut Table) -> f64 {
     median(&slowdown)
 }
 
-/// Gives how many times faster ours is.
+/// Returns how many times faster ours is.
 fn reboot(dir: &Dir, table: &mut Table) -> f64 {
     let measure = |suite, count| {
         let daemon = Running::start(suite, dir);

@@ -1,14 +1,14 @@
-//! Asks a daemon many times, one request after the other, each over a TCP
-//! connection of its own, and says how long each took. For benches/cluster.sh.
+//! Sends requests to a daemon one after the other, each over its own TCP
+//! connection, and prints the time of each. For benches/cluster.sh.
 //!
 //! ```text
 //! ask-often ADDRESS KEY-FILE OPERATION VM COUNT LIMIT
 //! ```
 //!
-//! On stdout, a line each: the microseconds from the connect to the answer, or
+//! Output, one line per request: microseconds from connect to answer, or
 //! `hung` for a request without an answer within LIMIT milliseconds, which is
 //! the last; then `p50=.. p99=.. answers=..`. A wrong answer is a failure: off
-//! and on succeed; of a status both are right, as long as all are the same.
+//! and on must succeed; a status may be on or off, but always the same.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -49,8 +49,9 @@ fn run(arguments: &[String]) -> Outcome<()> {
         vm: Target::new(vm.as_bytes()).map_err(|error| error.to_string())?,
         limit: Duration::from_millis(limit.parse()?),
     };
-    let (mut times, mut seen) = (Vec::new(), None);
-    // No number twice, nor one of the run before: it would be a duplicate.
+    let mut times = Vec::new();
+    let mut seen = None;
+    // Sequence numbers must not repeat, not even across runs: a duplicate is dropped.
     let first = u32::from_le_bytes(random()?);
     for at in 0..count.parse::<u32>()? {
         let begin = Instant::now();
@@ -71,7 +72,8 @@ fn run(arguments: &[String]) -> Outcome<()> {
     }
     times.sort_unstable();
     if let Some(last) = times.len().checked_sub(1) {
-        let (p50, p99) = (times[last / 2], times[last * 99 / 100]);
+        let p50 = times[last / 2];
+        let p99 = times[last * 99 / 100];
         println!("p50={p50} p99={p99} answers={}", times.len());
     }
     Ok(())
@@ -92,7 +94,7 @@ struct Client {
 }
 
 impl Client {
-    /// One request; none if there is no answer in time.
+    /// Sends one request; none if no answer arrives in time.
     fn ask(&self, seqno: u32) -> Outcome<Option<Verdict>> {
         let packet = Packet {
             request: Request { operation: self.operation, target: self.vm.clone(), seqno },
@@ -107,7 +109,7 @@ impl Client {
         };
         match self.exchange(&mut ClientSession::opening(self.policy.clone(), &packet, random()?)) {
             Ok(verdict) => Ok(Some(verdict)),
-            // What a read times out with is either, says its documentation.
+            // Either error means a timeout: see `TcpStream::set_read_timeout`.
             Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -1,23 +1,23 @@
-//! A member of the group in which the daemons of several hosts talk: hears all
-//! that is said there, and says what it is told to, true or not. For tests.
+//! Member of the daemons' group, for tests: prints all messages of the group and
+//! sends any message on command.
 //!
-//! On stdin, a line each:
+//! Commands on stdin, one per line:
 //!
 //! ```text
 //! request OPERATION NAME NUMBER [TARGET]      TARGET: all nodes
 //! reply TARGET NUMBER RESPONSE NAME OPERATION
-//! store NAME UUID STATE [OWNER]               STATE: 1 runs, 5 is off; OWNER: this node
+//! store NAME UUID STATE [OWNER]               STATE: 1 running, 5 off; OWNER: this node
 //! gone NAME UUID [OWNER]
-//! hello|complete                              it is of this suite; and has told all
+//! hello|complete                              extended peer; inventory complete
 //! raw HEX
-//! flood COUNT HEX                             the same message many times
-//! random COUNT SEED                           random ones of random lengths
+//! flood COUNT HEX                             repeats one message
+//! random COUNT SEED                           random messages of random lengths
 //! quit
 //! ```
 //!
-//! On stdout, a line each: `joined as ID`, `config members=.. left=.. joined=..`,
-//! `quorum yes|no nodes=..`, `from ID request ..` and the like, and at the end
-//! `total messages=N bytes=N`, of all that was heard.
+//! Output, one line per event: `joined as ID`, `config members=.. left=.. joined=..`,
+//! `quorum yes|no nodes=..`, `from ID request ..` and so on; at the end
+//! `total messages=N bytes=N` of all received messages.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io::{self, Write, stdin, stdout};
@@ -33,7 +33,7 @@ use fence_virt::wire::cluster::{Call, EVERY_NODE, GROUP, Message, Told};
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
-    // Deep stacks are for threads: libcpg needs more than the main one may have.
+    // libcpg may need more stack than the main thread has.
     let thread = std::thread::Builder::new()
         .stack_size(fence_virt::sys::corosync::STACK_SIZE)
         .spawn(|| run().map_err(|error| error.to_string()));
@@ -50,7 +50,8 @@ fn main() -> ExitCode {
 fn run() -> Outcome<()> {
     let mut member = GroupHandle::join(&Libraries::open()?, GROUP)?;
     say(&format!("joined as {}", member.node()))?;
-    let (mut input, mut rest) = (stdin(), String::new());
+    let mut input = stdin();
+    let mut rest = String::new();
     let mut total = (0, 0);
     loop {
         let mut set = PollSet::new();
@@ -106,7 +107,8 @@ fn listen(member: &mut GroupHandle, total: &mut (usize, usize)) -> Outcome<()> {
                 };
                 let left = |left: &LeftMember| format!("{}({:?})", left.node, left.reason);
                 let left: Vec<String> = change.left.iter().map(left).collect();
-                let (members, joined) = (ids(&change.members), ids(&change.joined));
+                let members = ids(&change.members);
+                let joined = ids(&change.joined);
                 say(&format!("config members={members} left={} joined={joined}", left.join(",")))?;
             }
             ClusterEvent::Quorum { is_quorate, nodes } => {
@@ -141,7 +143,7 @@ fn describe(bytes: &[u8], length: usize) -> String {
     }
 }
 
-/// Sends, and listens meanwhile, or the queues of corosync stay full.
+/// Sends a message; dispatches meanwhile, so that corosync's queues drain.
 fn send(member: &mut GroupHandle, bytes: &[u8], total: &mut (usize, usize)) -> Outcome<()> {
     loop {
         match member.send(bytes) {
@@ -233,7 +235,7 @@ impl Random {
         self.0
     }
 
-    /// Half of them have the right length and a known type, and so get further.
+    /// Makes a random message; half of them have the right length and a known type.
     fn message(&mut self) -> Vec<u8> {
         let is_close = self.next() % 2 == 0;
         let length = if is_close { 156 } else { self.next() as usize % 400 };

@@ -19,9 +19,8 @@ pub struct Group {
 }
 
 impl Group {
-    /// Makes a group of the `ip` and `uuid` lines of a configuration. An `ip`
-    /// line is an address, or a plain number, the CID of a vsock peer; any
-    /// other admits nobody.
+    /// Makes a group of the `ip` and `uuid` lines of a configuration. An `ip` line is an address, or a
+    /// plain number, the CID of a vsock peer; any other admits nobody.
     pub fn new(ips: &[String], uuids: &[String]) -> Group {
         Group {
             addresses: ips.iter().filter_map(|text| parse_address(text)).collect(),
@@ -78,9 +77,8 @@ impl Groups {
         self.0.is_empty() || self.any(listener, names, |group| group.admits(source))
     }
 
-    /// Returns true if a group permits the request by the requesting VM's
-    /// name, which is compared exactly. The caller must have checked that no
-    /// other VM has the name.
+    /// Returns true if a group permits the request by the requesting VM's name, which is compared
+    /// exactly. The caller must have checked that no other VM has the name.
     pub fn permit_name(&self, listener: &ListenerName, requester: &str, names: &[&str]) -> bool {
         self.any(listener, names, |group| group.written.iter().any(|written| written == requester))
     }

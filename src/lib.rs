@@ -1,15 +1,14 @@
 //! Fencing for clusters of virtual machines: library of the host daemon
-//! `fence_virtd` and the agents `fence_xvm` and `fence_virt`. The
-//! daemon itself, `src/daemon`, is compiled into its program alone, and
-//! libvirt with it.
+//! `fence_virtd` and the agents `fence_xvm` and `fence_virt`. The daemon's own
+//! modules, `src/bin/fence_virtd`, and libvirt are in its program only.
 //!
-//! The modules stand on floors, and a module imports only from its own floor
-//! or from below; `tests/floors.rs` keeps it so. ARCHITECTURE.md has the map.
+//! A module imports only from its own layer and from lower ones;
+//! `tests/floors.rs` checks it. ARCHITECTURE.md has the map.
 //!
-//! | floor | modules |
+//! | layer | modules |
 //! | --- | --- |
 //! | 0 | [`fence`], [`wire`], [`auth`]: vocabulary, codecs, keys and digests |
-//! | 1 | [`session`], [`history`], [`groups`], [`quota`], `backlog`, `routing`, `domain_xml`: machines without sockets, files or clocks |
+//! | 1 | [`session`], [`history`], [`groups`], [`quota`], `backlog`, `routing`, `domain_xml`: state machines without sockets, files or clocks |
 //! | 2 | `config`, [`key_file`], [`sys`] |
 //! | 3 | [`client`]; the daemon |
 #![deny(unsafe_code)]

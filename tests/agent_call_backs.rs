@@ -96,7 +96,7 @@ fn a_second_agent_does_not_wait_for_the_first_ones_host() {
 #[test]
 fn a_request_that_was_never_sent_leaves_no_note() {
     let network = require!(GuestNetwork::new());
-    assert!(network.run("-o off -n node1 -t 5 -I eth9").stderr.contains("no interface"));
+    assert!(network.run("-o off -n node1 -t 5 -I eth9").stderr.contains("no such interface"));
     let ran = network.pair.host.inside(|| {
         let receiver = MulticastReceiver::new(HOST_V4.parse().unwrap());
         let child = network.agent("-o off -n node1 -t 20").spawn().unwrap();
@@ -144,7 +144,7 @@ fn a_late_call_back_for_another_request_is_not_taken() {
             daemon.signal(Signal::SIGCONT);
             let ran = wait(second);
             assert_eq!(ran.code, code_of_second, "{suite:?} {first}: {}", ran.stderr);
-            assert!(ran.stderr.contains("does not list a VM of this name"), "{suite:?}: {}", ran.stderr);
+            assert!(ran.stderr.contains("lists no VM with this name"), "{suite:?}: {}", ran.stderr);
             // And the right answer is still taken.
             let ran = network.run("-o off -n node1 -t 20");
             assert_eq!(ran.code, 0, "{suite:?}: {ran:?}");

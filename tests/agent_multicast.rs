@@ -79,7 +79,7 @@ fn an_interface_that_vanishes_does_not_end_a_request_under_way() {
         let receiver = MulticastReceiver::new(HOST_V4.parse().unwrap());
         let child = network.agent("-o off -n node1 -t 20 -r 1 -I extra0").spawn().unwrap();
         // Not there in the first round: that is an error.
-        assert!(wait(child).stderr.contains("there is no interface extra0"));
+        assert!(wait(child).stderr.contains("no such interface: extra0"));
         network.pair.guest.ip(&["link", "add", "extra0", "type", "veth", "peer", "name", "extra1"]);
         network.pair.guest.ip(&["addr", "add", "203.0.113.1/24", "dev", "extra0"]);
         network.pair.guest.ip(&["link", "set", "extra0", "up"]);
@@ -138,7 +138,7 @@ fn silence_says_what_to_look_at() {
         drop(slow);
         ran
     });
-    assert!(ran.stderr.contains("did not give its answer to the request"), "{ran:?}");
+    assert!(ran.stderr.contains("did not send its answer to the request"), "{ran:?}");
 }
 
 #[test]
@@ -146,10 +146,10 @@ fn the_interface_is_chosen_with_its_name() {
     let network = require!(GuestNetwork::new());
     let ran = network.run("-o off -n node1 -t 5 -I eth9");
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
-    assert!(ran.stderr.contains("there is no interface eth9"), "{ran:?}");
+    assert!(ran.stderr.contains("no such interface: eth9"), "{ran:?}");
     network.pair.guest.ip(&["link", "add", "bare0", "type", "veth", "peer", "name", "bare1"]);
     let ran = network.run("-o off -n node1 -t 1 -I bare0");
-    assert!(ran.stderr.contains("no address of its family on bare0"), "{ran:?}");
+    assert!(ran.stderr.contains("no local address of this family on bare0"), "{ran:?}");
     for suite in [Suite::Ours, Suite::Theirs] {
         let _daemon = network.daemon(suite, "interface = \"eth0\";", &[vm("node1", NODE1, RUNNING)]);
         let ran = network.run("-o off -n node1 -t 20 -I eth0 -d");

@@ -85,7 +85,7 @@ fn stdin_is_taken_as_pacemaker_and_people_write_it() {
         for names in ["plug=node1\nport=two words", "domain=node1\nport=nobody", "plug=node1\ndomain=NODE1"] {
             let ran = host.virt_on_stdin(&format!("action=off\nipaddr=127.0.0.1\n{names}\n"));
             assert_eq!(ran.code, 1, "{names}");
-            assert!(ran.stderr.contains("two VMs are named"), "{ran:?}");
+            assert!(ran.stderr.contains("two different VMs given"), "{ran:?}");
         }
         assert_eq!(host.virt_on_stdin("action=status\nipaddr=127.0.0.1\nplug=node1\n").code, 0, "it runs");
         for wrong in ["action=\nplug=node1", "plug=node1\ntimeout=", "nodename=node1", "plug=node1\nipaddr="]

@@ -69,7 +69,7 @@ fn the_agent_proves_itself_to_nobody_without_the_key() {
         assert!(peer.rest().is_empty());
     });
     // An answer in one breath with the challenge, before our proof can be there.
-    harness.assert_fails("it answered before our request was sent", |mut peer| {
+    harness.assert_fails("it answered too early", |mut peer| {
         peer.request();
         let asked = peer.take();
         let answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
@@ -164,17 +164,17 @@ fn the_timeout_holds_wherever_a_daemon_stalls() {
     let harness = AgentHarness::new();
     type Script = fn(&mut Peer);
     let stalls: [(&str, Script); 4] = [
-        ("did not give a first byte", |peer| {
+        ("did not send a first byte", |peer| {
             peer.request();
         }),
-        ("did not give its answer to our challenge", |peer| {
+        ("did not send its answer to our challenge", |peer| {
             peer.send(&[1]);
         }),
-        ("did not give its answer to the request", |peer| {
+        ("did not send its answer to the request", |peer| {
             peer.request();
             peer.authenticate();
         }),
-        ("did not give its answer to our challenge", |peer| {
+        ("did not send its answer to our challenge", |peer| {
             peer.request();
             // A byte now and then, for ever: as slow as it pleases, it gains no time.
             while peer.send_if_open(&[7]) && !peer.is_closed_within(Duration::from_millis(50)) {}
@@ -228,9 +228,7 @@ fn the_delay_elapses_before_power_and_before_the_timeout_begins() {
 #[test]
 fn a_vm_that_the_host_does_not_list_is_said_to_be_unknown() {
     let harness = AgentHarness::new();
-    for (name, words) in
-        [("ghost", "does not list a VM of this name"), ("NODE1", "its log on the host says why")]
-    {
+    for (name, words) in [("ghost", "lists no VM with this name"), ("NODE1", "see its log on the host")] {
         let ran: AgentRun = thread::scope(|scope| {
             scope.spawn(|| {
                 let mut peer = Peer::new(harness.listener.accept().unwrap().0);
@@ -297,7 +295,7 @@ fn steps_are_told_with_d_and_only_then() {
     };
     let (ran, ()) = harness.run("-o status -n node1 -t 20 -d", served);
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "Status: ON\n"));
-    for words in ["status by tcp", "4096 bytes", "connecting to", "waiting for a first byte", "success"] {
+    for words in ["status via tcp", "4096 bytes", "connecting to", "waiting for a first byte", "success"] {
         assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
     }
     let (ran, ()) = harness.run("-o status -n node1 -t 20", served);

@@ -20,8 +20,8 @@ fn what_is_no_serial_line_is_named() {
     let dir = Dir::new();
     let file = dir.write("file", "");
     for (path, words) in [
-        (Path::new("/dev/null"), "/dev/null is no serial line"),
-        (&file, "no character device"),
+        (Path::new("/dev/null"), "/dev/null is not a serial line"),
+        (&file, "not a character device"),
         (Path::new("/dev/no-such-line"), "/dev/no-such-line: No such file"),
     ] {
         let ran = run(&mut on_line(&dir, OURS, path), "-o off -n node1 -t 5");
@@ -140,7 +140,7 @@ fn a_line_has_one_agent_at_a_time() {
     fence_virt::sys::file_lock::lock(&line, Instant::now() + LIMIT).unwrap();
     let ran = run(&mut on_line(&dir, OURS, &pty.path), "-o off -n node1 -t 1");
     assert_eq!(ran.code, 1);
-    assert!(ran.stderr.contains("timed out after 1 s: another agent has the serial line"), "{ran:?}");
+    assert!(ran.stderr.contains("timed out after 1 s: another agent uses the serial line"), "{ran:?}");
     // One that waits gets it when it is free.
     let peer = LinePeer::new(pty.peer_end(), |_| response(0));
     let child = on_line(&dir, OURS, &pty.path)

@@ -1,8 +1,8 @@
-//! Bytes captured from the deployed agents (Debian's 4.12.1) with a known
-//! key: ours read them, verify them, and write the same again.
+//! Bytes captured from the C agents (Debian's 4.12.1) with a known key: the
+//! library decodes them, verifies them, and encodes the same bytes.
 //!
-//! A tcp capture is what the agent sent: the request, its challenge, and its
-//! answer to the challenge 0x80, 0x81, ... of the other side.
+//! A tcp capture has the agent's bytes: the request, its challenge, and its
+//! answer to the challenge 0x80, 0x81, ... of the daemon.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use fence_virt::auth::{HashKind, Key};
@@ -17,7 +17,7 @@ fn packet(bytes: &[u8]) -> Packet {
     let bytes: &[u8; PACKET_LEN] = bytes.first_chunk().unwrap();
     let packet = Packet::decode(bytes).unwrap();
     assert!(packet.is_signed_by(bytes, &key()));
-    assert_eq!(packet.encode_signed(&key()), *bytes, "the same bytes come out again");
+    assert_eq!(packet.encode_signed(&key()), *bytes, "encodes the same bytes");
     packet
 }
 
@@ -41,11 +41,11 @@ fn requests_over_tcp() {
             assert_eq!(bytes.len(), PACKET_LEN);
             continue;
         }
-        // The agent's answer to the challenge is the one that we expect.
+        // The agent's answer to the challenge is the expected one.
         let challenge: [u8; 64] = std::array::from_fn(|at| 0x80 | at as u8);
         let proof: [u8; 64] = bytes[PACKET_LEN + 64..].try_into().unwrap();
         assert!(key().expected(hash, &challenge).matches(&proof));
-        // And the challenge that it sent is one that we answer.
+        // The agent's challenge is one that we answer.
         let asked: [u8; 64] = bytes[PACKET_LEN..PACKET_LEN + 64].try_into().unwrap();
         assert!(key().answer(hash, &asked).is_ok());
     }

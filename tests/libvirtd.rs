@@ -27,7 +27,7 @@ const OFF: u8 = 2;
 /// How long a failing answer may take where nothing is to be waited for: the
 /// 2 s of devstatus, and a margin for a busy host.
 const PROMPT: Duration = Duration::from_secs(3);
-/// How long after libvirtd is back requests may still fail. The keeper tries every 5 s at least.
+/// How long after libvirtd is back requests may still fail. The connection manager tries every 5 s at least.
 const RECOVERY: Duration = Duration::from_secs(15);
 /// How long the daemon may take to stop: 5 s of grace, 2 s for what hangs, and a margin.
 const STOP: Duration = Duration::from_secs(8);
@@ -130,7 +130,7 @@ fn a_killed_libvirtd_is_failure_and_a_new_one_is_found() {
         for _ in 0..2 {
             libvirtd.kill();
             assert_eq!(harness.prompt(requests), [1, 1, 1, 1, 1]);
-            // A restart that takes its time: the keeper has failed to connect.
+            // A restart that takes its time: the connection manager has failed to connect.
             daemon.await_log("cannot connect");
             assert_eq!(harness.prompt(requests), [1, 1, 1, 1, 1]);
             libvirtd.start();
@@ -213,7 +213,7 @@ fn a_request_behind_the_probe_of_a_frozen_libvirtd_is_failure_too() {
 
         libvirtd.freeze();
         let frozen = Instant::now();
-        // The keeper asks first, and is not late yet when the worker comes.
+        // The connection manager probes first, and is not late yet when the worker comes.
         let mut monitor = begin(Operation::Devstatus, "").unwrap();
         let mut off = begin(Operation::Off, VICTIM).unwrap();
         for client in [&mut off, &mut monitor] {
@@ -311,7 +311,7 @@ fn one_frozen_uri_does_not_keep_the_other_from_fencing() {
         assert_eq!(bad.run_of("away"), run);
         assert_eq!(harness.prompt([("off", "away"), ("off", TEST_VM), ("status", "away")]), [0, 0, 2]);
 
-        // Nothing is asked: only the keeper hangs.
+        // Nothing is asked: only the connection manager hangs.
         bad.freeze();
         let status = daemon.stop(STOP);
         assert!(status.success(), "{status:?}");
@@ -369,7 +369,7 @@ fn restarts_under_load_leave_nothing_behind_and_nobody_is_off() {
         let slowest = asked.iter().map(|asked| asked.took).max();
         assert!(slowest < Some(PROMPT), "{slowest:?}");
 
-        // The keeper closes what is dead at its next look, after 2 s; one of each may be on its way.
+        // The connection manager closes dead connections at its next probe, after 2 s; one of each may be on its way.
         let slack = RESTARTS / 4;
         until(&format!("no more than {before:?} are left"), KEEPALIVE, || {
             let (descriptors, threads) = holdings(&daemon);

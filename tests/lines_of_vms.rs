@@ -176,7 +176,7 @@ fn a_socket_that_two_vms_name_is_nobodys_until_one_is_gone() {
     second.create().unwrap();
     socket.await_end();
     assert!(!socket.is_wanted(QUIET), "nobody can tell who is there");
-    daemon.await_log("or the same at another URI, has the same socket");
+    daemon.await_log("or the same VM on another URI, has the same socket");
     first.destroy().unwrap();
     socket.accept();
     assert_eq!(socket.ask(Operation::Status, "second"), 0);

@@ -1,6 +1,6 @@
-//! Seeded random input for each parser of outside bytes: the stand-in for the
-//! fuzzers where there is no toolchain for them. `FENCE_RANDOM` says how many
-//! inputs of each kind (a million takes a release build).
+//! Seeded random input for each parser of untrusted bytes, for machines without
+//! the fuzzers' toolchain. `FENCE_RANDOM` is the number of inputs of each kind
+//! (use a release build for a million).
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::path::Path;
@@ -17,7 +17,7 @@ use fence_virt::session::{
 use fence_virt::wire::cluster::Message;
 use fence_virt::wire::{PACKET_LEN, Packet, encode_line_request};
 
-/// xorshift64: the same numbers in every run.
+/// xorshift64 with a fixed seed: every run is the same.
 struct Random(u64);
 
 impl Random {
@@ -32,7 +32,7 @@ impl Random {
         (self.next() % bound as u64) as usize
     }
 
-    /// A copy of a seed with some bytes changed, cut or repeated.
+    /// Copies a seed with some bytes changed, cut or repeated.
     fn mutated(&mut self, seed: &[u8]) -> Vec<u8> {
         let mut bytes = seed.to_vec();
         for _ in 0..self.below(5) {
@@ -127,7 +127,7 @@ fn configurations() {
     }
 }
 
-/// What comes to an agent, with the operation it asked for in the first byte's place.
+/// Makes input of an agent; the first byte selects the requested operation.
 const ANSWERS: [&[u8]; 4] = [
     include_bytes!("../fuzz/seeds/answer/list"),
     include_bytes!("../fuzz/seeds/answer/status-off"),
@@ -184,7 +184,7 @@ fn lines() {
             session.sent(session.output().len());
             for mut piece in bytes.chunks(step) {
                 match session.receive(&mut piece) {
-                    // Sent at once, as by a line that takes everything.
+                    // Sent at once, as on a line with enough buffer.
                     Ok(None) => session.sent(session.output().len()),
                     end => return end,
                 }
@@ -261,7 +261,7 @@ fn xml_of_vms() {
 }
 
 #[test]
-fn words_of_the_group() {
+fn messages_of_the_group() {
     let mut random = Random(0x5EED_0009);
     let seeds: [&[u8]; 4] = [
         include_bytes!("../fuzz/seeds/group/request"),
@@ -292,6 +292,6 @@ fn words_of_the_group() {
         }
         while router.send(now).is_some() {}
     }
-    assert!(decoded > 100, "some get that far");
-    assert!(router.under_way() < 1000, "and nothing piles up");
+    assert!(decoded > 100, "some inputs are decoded");
+    assert!(router.under_way() < 1000, "no requests accumulate");
 }

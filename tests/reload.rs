@@ -116,7 +116,7 @@ fn with_anything_wrong_nothing_changes() {
     let open = harness.dir.key("open", b'k');
     fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
     let wrong = [
-        (harness.conf(&keys, &format!("{denies_all} groups {{")), "this section is never closed"),
+        (harness.conf(&keys, &format!("{denies_all} groups {{")), "unclosed section"),
         (harness.conf(&auth_keys(&open, "sha256", "sha256"), &denies_all), "chmod 0600"),
         (harness.conf(&format!("{keys} old_key_file = \"/nowhere\";"), &denies_all), "/nowhere"),
         (
@@ -170,7 +170,7 @@ fn listeners_of_one_kind_have_their_own_keys_and_groups() {
         harness.uri,
     );
     let daemon = harness.daemon(&conf);
-    daemon.await_log("no group is for the listener tcp");
+    daemon.await_log("no group applies to listener tcp");
     // Ours take the port from an option that the harness does not know.
     let ask = |port: &str, key: &Path| {
         let mut command = harness.pair.guest.command(&harness.programs.virt);

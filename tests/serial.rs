@@ -275,7 +275,7 @@ fn three_thousand_lines_on_one_listener() {
         assert_eq!(sockets[at].ask(Operation::Status, "vm1500"), 0, "{at}");
         assert_eq!(sockets[at].ask(Operation::Status, "nobody"), 2, "{at}");
     }
-    daemon.await_log("3000 VMs run, with 3000 serial ports");
+    daemon.await_log("3000 running VMs with 3000 serial ports");
     assert!(daemon.stop(LIMIT).success());
 }
 
@@ -294,6 +294,6 @@ fn a_serial_listener_needs_no_key_and_says_what_it_cannot_have() {
     let keys = format!("{missing} path = \"/nowhere/at/all\"; key_file = \"/nowhere/key\";");
     let builder = Daemon::builder(&dir, &namespace).args(&["-w"]);
     let daemon = builder.start(&conf("serial", &keys, &[uri], ""));
-    daemon.await_log("there is no folder /nowhere/at/all");
+    daemon.await_log("directory /nowhere/at/all does not exist");
     assert!(!daemon.log().contains("key"), "{}", daemon.log());
 }

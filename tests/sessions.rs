@@ -1,5 +1,5 @@
-//! Clients that stall, lie, flood and repeat, on real sockets: none of them
-//! can block, forge or repeat another's request.
+//! Clients that stall, forge, flood and replay, on real sockets: none
+//! can block, forge or replay another client's request.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -31,7 +31,8 @@ struct SessionHarness {
 impl SessionHarness {
     fn new(listener: &str, groups: &str) -> Result<SessionHarness, Missing> {
         root_and_c_suite()?;
-        let (dir, pair) = (Dir::new(), NamespacePair::new());
+        let dir = Dir::new();
+        let pair = NamespacePair::new();
         let key = dir.key("key", b'k');
         let place = match listener {
             "tcp" => format!("address = \"{HOST_V4}\";"),
@@ -47,7 +48,7 @@ impl SessionHarness {
         client()
     }
 
-    /// Waits until the log has these words so many times, and no more when the daemon stops.
+    /// Waits until the log has these words `times` times, then stops the daemon: no more must follow.
     fn assert_carried_out(&self, words: &str, times: usize) {
         let count = || self.daemon.log().matches(words).count();
         until(&format!("{words:?} {times} times\n{}", self.daemon.log()), LIMIT, || count() >= times);
@@ -61,7 +62,7 @@ fn address() -> SocketAddr {
     SocketAddr::new(HOST_V4.parse().unwrap(), 1229)
 }
 
-/// A connection, from inside the guest's namespace.
+/// Connection from inside the guest's network namespace.
 fn client() -> Client {
     Client::connect(address(), &key_bytes(b'k'), SHA, LIMIT).unwrap()
 }
@@ -70,7 +71,7 @@ fn status() -> Packet {
     packet(Operation::Status, "node1", SHA)
 }
 
-/// Whether the daemon closes the connection without a byte.
+/// Returns true if the daemon closes the connection without sending a byte.
 fn is_closed_unanswered(stream: &mut TcpStream) -> bool {
     let mut rest = Vec::new();
     match stream.read_to_end(&mut rest) {
@@ -88,7 +89,7 @@ fn two_hundred_stalled_clients_do_not_delay_a_good_one() {
             .map(|at| {
                 let mut client = harness.client();
                 let bytes = status().encode_signed(&client.key);
-                // Nothing; half a request; a request; and half a challenge; and a whole one.
+                // Stalls after: nothing, half a request, a request, half a challenge, a challenge.
                 match at % 5 {
                     0 => {}
                     1 => client.stream.write_all(&bytes[..88]).unwrap(),
@@ -115,7 +116,7 @@ fn two_hundred_stalled_clients_do_not_delay_a_good_one() {
 }
 
 #[test]
-fn a_flood_pushes_out_its_own_and_not_the_patient_one() {
+fn a_flood_evicts_its_own_sessions_and_no_other() {
     let harness = require!(SessionHarness::new("tcp", ""));
     harness.pair.guest.ip(&["addr", "add", "192.0.2.66/24", "dev", "eth0"]);
     harness.pair.guest.inside(|| {
@@ -128,7 +129,7 @@ fn a_flood_pushes_out_its_own_and_not_the_patient_one() {
             socket
         };
         let mut flood: Vec<TcpStream> = (0..400).map(flood).collect();
-        assert!(is_closed_unanswered(&mut flood[0]), "the flood's oldest made room");
+        assert!(is_closed_unanswered(&mut flood[0]), "the flood's oldest session is evicted");
         patient.authenticate().unwrap();
         assert_eq!(patient.verdict().unwrap(), 0);
     });
@@ -149,19 +150,20 @@ fn never_carried_out_twice() {
     let harness = require!(SessionHarness::new("tcp", ""));
     harness.pair.guest.inside(|| {
         let request = packet(Operation::Reboot, "node1", SHA);
-        // Both authenticate side by side; one wins.
-        let (mut one, mut other) = (harness.client(), harness.client());
+        // Both authenticate in parallel; one wins.
+        let mut one = harness.client();
+        let mut other = harness.client();
         one.send(&request).unwrap();
         other.send(&request).unwrap();
         one.authenticate().unwrap();
         let _ = other.authenticate();
         let verdicts = [one.verdict().ok(), other.verdict().ok()];
         assert_eq!(verdicts.iter().flatten().count(), 1, "{verdicts:?}");
-        // And one that comes later is dropped at its request.
+        // A later duplicate is dropped at its request.
         let mut late = harness.client();
         late.send(&request).unwrap();
         assert!(is_closed_unanswered(&mut late.stream));
-        // Only a request that authenticated counts.
+        // Only an authenticated request counts.
         let unproven = packet(Operation::Reboot, "node1", SHA);
         let mut silent = harness.client();
         silent.send(&unproven).unwrap();
@@ -180,7 +182,7 @@ fn never_without_key_or_permission() {
         let mut forger = Client::connect(address(), &key_bytes(b'x'), SHA, LIMIT).unwrap();
         forger.send(&off()).unwrap();
         assert!(is_closed_unanswered(&mut forger.stream), "a wrong signature");
-        // A right signature, as a sniffer has it, and no answer to the challenge.
+        // A valid signature, as captured by a sniffer, but no answer to the challenge.
         let mut replay = harness.client();
         replay.send(&off()).unwrap();
         replay.key = fence_virt::auth::Key::new(key_bytes(b'x'));
@@ -215,16 +217,17 @@ fn an_oracle_answers_no_reflected_challenge() {
 }
 
 #[test]
-fn a_client_that_does_not_read_its_answer_is_let_go() {
+fn a_client_that_does_not_read_its_answer_is_closed() {
     require!(root_and_c_suite());
-    let (dir, pair) = (Dir::new(), NamespacePair::new());
+    let dir = Dir::new();
+    let pair = NamespacePair::new();
     let key = dir.key("key", b'k');
     let uri = node::crowd(&dir, "crowd.xml", 5000);
     let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
     let daemon = Daemon::builder(&dir, &pair.host).start(&conf("tcp", &keys, &[uri], ""));
     pair.guest.inside(|| {
         let mut deaf = client();
-        // So little room that the daemon cannot send it all.
+        // Too small for the whole answer.
         nix::sys::socket::setsockopt(&deaf.stream, nix::sys::socket::sockopt::RcvBuf, &2048).unwrap();
         deaf.send(&packet(Operation::HostList, "", SHA)).unwrap();
         deaf.authenticate().unwrap();
@@ -269,16 +272,17 @@ fn a_stop_in_the_middle_answers_what_is_in_flight() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_up_nothing() {
+fn a_log_that_nobody_reads_delays_nothing() {
     require!(root_and_c_suite());
-    let (dir, pair) = (Dir::new(), NamespacePair::new());
+    let dir = Dir::new();
+    let pair = NamespacePair::new();
     let key = dir.key("key", b'k');
     let uri = node(&dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
     let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
     let builder = Daemon::builder(&dir, &pair.host).args(&["-d9"]);
     let (mut daemon, _unread) = builder.start_with_unread_log(&conf("tcp", &keys, &[uri], ""));
     pair.guest.inside(|| {
-        // Each leaves a line at -d; a pipe holds 64 KiB of them.
+        // Each writes a line with -d; the pipe has a buffer of 64 KiB.
         for _ in 0..4000 {
             drop(client());
         }
@@ -288,7 +292,7 @@ fn a_log_that_nobody_reads_holds_up_nothing() {
     assert!(daemon.await_exit(Duration::from_secs(10)).success());
 }
 
-/// A multicast request of ours, to be called back at `address`:`port`.
+/// Multicast request with the call-back address `address`:`port`.
 fn multicast(operation: Operation, address: Ipv4Addr, port: u16) -> Packet {
     let mut bytes = [0; 28];
     bytes[..4].copy_from_slice(&address.octets());
@@ -312,15 +316,15 @@ fn datagrams_of_all_kinds_and_then_a_good_one() {
         send(&off(Ipv4Addr::BROADCAST, 9).encode_signed(&key));
         send(&Packet { address_len: 16, ..off(guest, 9) }.encode_signed(&key));
         send(&off(guest, 9).encode_signed(&fence_virt::auth::Key::new(key_bytes(b'x'))));
-        // Nobody listens there.
+        // Without a listener.
         send(&off(guest, 9).encode_signed(&key));
 
-        // Called back, and then silent, or with a wrong proof: nothing happens.
+        // Called back, then silent or with a wrong proof: no effect.
         let waiting = TcpListener::bind((guest, 0)).unwrap();
         let replayed = off(guest, waiting.local_addr().unwrap().port()).encode_signed(&key);
         send(&replayed);
         let (mut back, _) = waiting.accept().unwrap();
-        // The same again while the call-back stands brings no second one.
+        // A duplicate during the call-back causes no second one.
         send(&replayed);
         back.write_all(&[0xA5; 64]).unwrap();
         let mut both = [0; 128];
@@ -349,7 +353,7 @@ fn an_interface_that_comes_back_is_joined_again() {
     let programs = Programs::deployed();
     let agent = Agent::new(&programs, &harness.pair.guest, way, &key);
     assert_eq!(agent.code("status", "node1"), 0);
-    // More often than Linux lets a socket join (igmp_max_memberships is 20).
+    // More often than the limit of memberships (igmp_max_memberships is 20).
     for round in 2..25 {
         harness.pair.host.ip(&["link", "del", "eth0"]);
         harness.pair.plug();

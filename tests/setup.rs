@@ -126,7 +126,7 @@ fn a_new_file_and_a_new_key() {
     assert!(checked(&file).contains("no errors"), "{}", checked(&file));
     // A second run keeps the key.
     let out = assert_written(&file, "\n\n\n\n\n\n\n\n\n\n");
-    assert!(out.contains("Nothing changes") && !out.contains("does not exist"), "{out}");
+    assert!(out.contains("No changes") && !out.contains("does not exist"), "{out}");
     assert_eq!((fs::read(&key).unwrap(), fs::read_to_string(&file).unwrap()), (bytes, text));
     assert_eq!(names(&dir), ["f.conf", "keys"]);
 }
@@ -178,7 +178,7 @@ fn vsock_serial_and_cpg() {
     for line in [
         "listener: vsock port 2000, hash sha512, auth sha256",
         "listener: serial mode vmchannel, sockets in /var/lib/lines",
-        "backend: cpg at qemu:///system, lxc:///system, machines by UUID, a host is off 60 s after its loss, unknown machines count as off",
+        "backend: cpg at qemu:///system, lxc:///system, VMs by UUID, a lost host counts as off after 60 s, unknown VMs count as off",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
@@ -194,16 +194,16 @@ fn a_wrong_answer_an_early_end_or_a_no_changes_nothing() {
     for (answers, reason) in [
         (
             "\n\nmd5\n",
-            "\"hash (none, sha1, sha256, sha512) [default: sha256]\" is wrong: an algorithm is one of",
+            "\"hash (none, sha1, sha256, sha512) [default: sha256]\" is wrong: invalid hash algorithm",
         ),
-        ("\n\n\n\n\n\n70000\n", "a port is a number from 1 to 65535, not \"70000\""),
+        ("\n\n\n\n\n\n70000\n", "invalid port \"70000\"; expected 1 to 65535"),
         ("multicast, tcp:b c\n", "unknown listener \"c\""),
         ("", "the answers ended before \"listeners "),
         ("\n\n\n", "the answers ended before \"auth "),
         ("\n\n\n\n\n\n1230\n\n\n\n\ny\n", "the answers ended before \"Write it? [y/N]\""),
         ("\n\n\n\n\n\n1230\n\n\n\n\ny\ny", "the answers ended before \"Write it? [y/N]\""),
         ("\n\n\n\n\n\n1230\n\n\n\n\ny\nperhaps\n", "answer y or n"),
-        ("\n\n\n\n\n\n1230\n\n\n\n\ny\nn\n", "as you say"),
+        ("\n\n\n\n\n\n1230\n\n\n\n\ny\nn\n", "fence_virtd: nothing was written"),
     ] {
         let ran = set_up(&file, answers);
         assert_eq!(ran.code, 1, "{answers:?}");
@@ -253,7 +253,7 @@ fn a_directory_that_cannot_be_written_to_is_named_before_the_first_question() {
     let ran = set_up(&dir.path("no/f.conf"), "");
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
     assert!(
-        ran.err.contains("/no cannot be written to") && ran.err.contains("make the directory"),
+        ran.err.contains("/no is not writable") && ran.err.contains("create the directory"),
         "{}",
         ran.err
     );
@@ -341,7 +341,7 @@ fn at_a_terminal_a_wrong_answer_is_asked_for_again() {
         ("unknown listener \"udp\"", "vsock"),
         ("key_file ", key.to_str().unwrap()),
         ("hash ", "sha3"),
-        ("an algorithm is one of none, sha1, sha256, sha512, not \"sha3\"", "sha1"),
+        ("invalid hash algorithm \"sha3\"; expected one of: none, sha1, sha256, sha512", "sha1"),
         ("auth ", ""),
         ("port ", "?"),
         ("The vsock port, 1 to 4294967294.", "2000"),
@@ -371,9 +371,9 @@ fn an_interrupt_leaves_nothing_behind() {
         user.expect(question);
         user.answer(if question == "port " { "1230" } else { "" });
     }
-    for question in ["interface ", "backend ", "uri ", "uri1 ", "Make it, "] {
+    for question in ["interface ", "backend ", "uri ", "uri1 ", "Create it, "] {
         user.expect(question);
-        user.answer(if question == "Make it, " { "y" } else { "" });
+        user.answer(if question == "Create it, " { "y" } else { "" });
     }
     user.expect("Write it? [y/N] ");
     kill(Pid::from_raw(user.child.id() as i32), Signal::SIGINT).unwrap();

@@ -55,7 +55,7 @@ fn never_a_start_without_the_authentication_asked_for() {
     refused(&["mode 0644", "chmod 0600"]);
     fs::set_permissions(dir.path("key"), fs::Permissions::from_mode(0o600)).unwrap();
     std::os::unix::fs::chown(dir.path("key"), Some(12345), None).unwrap();
-    refused(&["belongs to the user id 12345", "chown root"]);
+    refused(&["owned by user id 12345", "chown root"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Serial lines, many at once: what each costs, and what one request among them takes.
+//! Many serial lines: memory of each, and time of one request among them.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -16,28 +16,28 @@ use crate::rounds;
 use crate::stats::{Unit, median, percentile};
 use crate::table::Table;
 
-/// As many as both can: the C daemon has one select(2) of 1,024 descriptors.
+/// Lines that both daemons support: the C daemon uses select(2) with 1,024 descriptors.
 const BOTH: usize = 900;
 const MANY: usize = 3000;
 const ROUNDS: usize = 3;
 const REQUESTS: usize = 1000;
 const WARM_UP: usize = 100;
-/// All lines are silent for so long before a request.
+/// Silence on all lines before a request.
 const SILENCE: Duration = Duration::from_millis(5);
 
-/// What a daemon with many lines takes.
+/// Costs of a daemon with many lines.
 struct Measured {
     /// Bytes of resident memory for each line.
     memory: f64,
-    /// Seconds of a status on one of the lines, after a silence of all.
+    /// Seconds of a status on one of the lines, after a silence of all lines.
     p50: f64,
-    /// The same right after the answer to the one before.
+    /// Seconds of a status right after the previous answer.
     p50_at_once: f64,
-    /// From the start of the daemon until all lines were connected.
+    /// Time from the start of the daemon until all lines are connected.
     connected: f64,
 }
 
-/// Gives the ratio of the times of a request at [`BOTH`] lines, and ours at
+/// Returns the ratio of the times of a request at [`BOTH`] lines, and ours at
 /// [`MANY`] lines in milliseconds.
 pub(crate) fn lines(table: &mut Table) -> (f64, f64) {
     raise_descriptor_limit();
@@ -62,7 +62,7 @@ fn measure(suite: Suite, count: usize) -> Measured {
     let dir = Dir::new();
     let mut sockets: Vec<Socket> = (0..count).map(|at| Socket::bind(dir.path(&at.to_string()))).collect();
     let uri = node::crowd_with_lines(&dir, "node.xml", sockets.iter().map(|socket| serial(&socket.path)));
-    // The same VMs with no line that is served: what they take is not the lines'.
+    // Baseline: the same VMs without a served line.
     let elsewhere = dir.path("elsewhere");
     std::fs::create_dir(&elsewhere).unwrap();
     let namespace = Namespace::new();
@@ -96,23 +96,23 @@ fn measure(suite: Suite, count: usize) -> Measured {
             ask()
         })
         .collect();
-    let (p50, p50_at_once) = (percentile(&after_silence, 50), percentile(&at_once, 50));
-    Measured { memory, p50, p50_at_once, connected }
+    let p50 = percentile(&after_silence, 50);
+    Measured { memory, p50, p50_at_once: percentile(&at_once, 50), connected }
 }
 
-/// What is measured is what comes after a silence.
+/// Waits for a silence, which precedes each measured request.
 #[allow(clippy::disallowed_methods)]
 fn rest(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// A daemon with a serial listener; killed when dropped.
+/// Daemon with a serial listener; killed when dropped.
 struct Daemon(Child);
 
 impl Daemon {
     fn start(suite: Suite, dir: &Dir, namespace: &Namespace, uri: &str, path: PathBuf) -> Daemon {
         let name = crate::common::unique();
-        // The C daemon wants a key for it.
+        // The C daemon requires a key here too.
         let key = auth_keys(&dir.key(&format!("{name}.key"), b'k'), "sha256", "sha256");
         let key = key.split_inclusive(';').next().unwrap();
         let keys = format!("uri = \"{uri}\"; path = \"{}\"; mode = \"serial\"; {key}", path.display());
@@ -121,7 +121,7 @@ impl Daemon {
         let mut command = Command::new(if suite == Suite::Ours { OURS } else { THEIRS });
         command.arg("-F").arg("-f").arg(conf).arg("-p").arg(dir.path(&format!("{name}.pid")));
         command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
-        // It inherits the namespace of the thread that starts it.
+        // It inherits this thread's network namespace.
         Daemon(namespace.inside(|| command.spawn().unwrap()))
     }
 
@@ -129,7 +129,7 @@ impl Daemon {
         Memory::of(self.0.id()).resident
     }
 
-    /// Waits until it has had nothing to do for a while: nothing tells of a daemon that serves nobody.
+    /// Waits until it has been idle for a while; no event reports that.
     fn await_quiet(&self) {
         let ticks = || {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();

@@ -1,4 +1,4 @@
-//! Requests, one after the other, each over a connection of its own.
+//! Sequential requests, each over its own connection.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,12 +13,12 @@ use crate::common::client::{Client, packet};
 use crate::common::key_bytes;
 use crate::stats::percentile;
 
-/// What the key is made from.
+/// Bytes of the key.
 pub(crate) const KEY: u8 = b'k';
 static KEY_BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| key_bytes(KEY));
 const PORT: u16 = 1229;
 const LIMIT: Duration = Duration::from_secs(30);
-/// Requests before the clock runs.
+/// Requests before the measurement.
 const WARM_UP: usize = 100;
 
 pub(crate) fn connect(limit: Duration) -> io::Result<Client> {
@@ -26,7 +26,7 @@ pub(crate) fn connect(limit: Duration) -> io::Result<Client> {
     Client::connect(address, &KEY_BYTES, HashKind::Sha256, limit)
 }
 
-/// A status request; each has another number, for it to be no duplicate.
+/// Status request; each has its own sequence number, so that none is a duplicate.
 pub(crate) fn status() -> Packet {
     request(Operation::Status)
 }
@@ -35,21 +35,21 @@ fn request(operation: Operation) -> Packet {
     packet(operation, "test", HashKind::Sha256)
 }
 
-/// How long a status takes; none if the daemon says nothing for `limit`.
+/// Measures a status; none if the daemon sends nothing for `limit`.
 pub(crate) fn ask_within(limit: Duration) -> Option<Duration> {
     let begin = Instant::now();
     match connect(limit).and_then(|mut client| client.ask(&status())) {
         Ok(verdict) => assert_eq!(verdict, 0, "the answer to a status"),
-        // What a read times out with is either, says its documentation.
+        // Either error means a timeout: see `TcpStream::set_read_timeout`.
         Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => return None,
         Err(error) => panic!("a status got no answer: {error}"),
     }
     Some(begin.elapsed())
 }
 
-/// What a sequence of requests took.
+/// Times of a sequence of requests.
 pub(crate) struct Load {
-    /// Seconds of each, from the connect to the byte of the answer.
+    /// Seconds of each, from connect to the byte of the answer.
     pub(crate) times: Vec<f64>,
     total: Duration,
 }
@@ -69,7 +69,7 @@ impl Load {
         percentile(&self.times, percent)
     }
 
-    /// Requests a second.
+    /// Requests per second.
     pub(crate) fn rate(&self) -> f64 {
         self.times.len() as f64 / self.total.as_secs_f64()
     }
@@ -84,11 +84,11 @@ fn ask(operation: Operation) -> Duration {
     took
 }
 
-/// Clients that connected and then do nothing.
+/// Clients that connect and then stall.
 pub(crate) struct Stalled(Vec<Client>);
 
 impl Stalled {
-    /// So many that say nothing, and so many that stop after their signed request.
+    /// Connects clients that send nothing, and clients that stop after their signed request.
     pub(crate) fn new(silent: usize, requested: usize) -> Stalled {
         let mut clients: Vec<Client> = (0..silent + requested).map(|_| connect(LIMIT).unwrap()).collect();
         for client in &mut clients[silent..] {
@@ -97,7 +97,7 @@ impl Stalled {
         Stalled(clients)
     }
 
-    /// Or they did not stall it to the end.
+    /// Checks that they stalled the daemon to the end.
     pub(crate) fn assert_still_open(mut self) {
         for client in &mut self.0 {
             client.stream.set_nonblocking(true).unwrap();

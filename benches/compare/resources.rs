@@ -1,4 +1,4 @@
-//! Memory and size.
+//! Memory and size on disk.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// Memory of a process, in bytes.
 pub(crate) struct Memory {
     pub(crate) resident: f64,
-    /// What no other process shares.
+    /// Private memory.
     pub(crate) private: f64,
 }
 
@@ -30,15 +30,15 @@ impl Memory {
     }
 }
 
-/// A line like `VmRSS:   1234 kB`, in bytes.
+/// Parses a line like `VmRSS:   1234 kB` into bytes.
 fn field(text: &str, name: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     let kib: u32 = line.trim().trim_end_matches(" kB").parse().unwrap();
     f64::from(kib) * 1024.0
 }
 
-/// Sizes on disk: ours, stripped, and the C daemon with the modules for the
-/// same work. Gives ours in MiB.
+/// Compares the sizes on disk: ours, stripped, and the C daemon with the
+/// modules for the same work. Returns ours in MiB.
 pub(crate) fn binaries(dir: &Dir, table: &mut Table) -> f64 {
     let stripped = dir.path("fence_virtd");
     let strip = Command::new("strip").arg("-o").arg(&stripped).arg(OURS).status();
@@ -58,7 +58,7 @@ fn size(path: &Path) -> f64 {
     fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).len() as f64
 }
 
-/// Where a running C daemon has its modules from.
+/// Directory of the modules of a running C daemon.
 fn module_dir(daemon: &Running) -> PathBuf {
     let maps = fs::read_to_string(format!("/proc/{}/maps", daemon.pid())).unwrap();
     let module = maps.lines().find(|line| line.ends_with("/tcp.so")).expect("the C daemon has loaded tcp.so");

@@ -1,4 +1,4 @@
-//! A daemon under measurement, alone in its network namespace.
+//! Measured daemon, alone in its network namespace.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -17,13 +17,13 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// Seconds from the start.
 #[derive(Clone, Copy)]
 pub(crate) struct Started {
-    /// To the first connection that was taken.
+    /// Until the first accepted connection.
     pub(crate) listening: f64,
-    /// To the first answer, on that connection.
+    /// Until the first answer, on that connection.
     pub(crate) answering: f64,
 }
 
-/// A daemon that has answered once; killed when dropped.
+/// Daemon that has answered once; killed when dropped.
 pub(crate) struct Running {
     child: Child,
     log: PathBuf,
@@ -45,7 +45,7 @@ impl Running {
         command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
 
         let namespace = Namespace::new();
-        // It inherits the namespace of the thread that starts it.
+        // It inherits this thread's network namespace.
         let (child, begin, first) = namespace.inside(|| {
             let begin = Instant::now();
             let mut child = command.spawn().unwrap();
@@ -93,7 +93,7 @@ impl Drop for Running {
     }
 }
 
-/// When the first connection was taken, and when a request on it was answered.
+/// Returns the times of the first accepted connection and of the answer on it.
 fn first_answer(begin: Instant) -> Option<(Duration, Duration)> {
     let mut client = loop {
         match load::connect(START_LIMIT) {
@@ -108,7 +108,7 @@ fn first_answer(begin: Instant) -> Option<(Duration, Duration)> {
     Some((listening, begin.elapsed()))
 }
 
-/// There is no event for a port that nobody listens on yet.
+/// Waits a moment: no event reports that a port gets a listener.
 #[allow(clippy::disallowed_methods)]
 fn pause() {
     std::thread::sleep(Duration::from_micros(200));

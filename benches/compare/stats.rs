@@ -1,20 +1,20 @@
-//! Samples, and how they are written.
+//! Samples and their formatting.
 
-/// The same for both daemons.
+/// Pair of values, one for each daemon.
 pub(crate) struct Pair<T> {
     pub(crate) ours: T,
     pub(crate) theirs: T,
 }
 
 impl<T> Pair<Vec<T>> {
-    /// One figure of each round.
+    /// Makes a sample of one figure of each round.
     pub(crate) fn map(&self, figure: impl Fn(&T) -> f64) -> Pair<Vec<f64>> {
         let side = |rounds: &[T]| rounds.iter().map(&figure).collect();
         Pair { ours: side(&self.ours), theirs: side(&self.theirs) }
     }
 }
 
-/// What a sample counts.
+/// Unit of a sample.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Unit {
     Seconds,
@@ -38,15 +38,16 @@ impl Unit {
         }
     }
 
-    /// The median, and in brackets the least and the greatest.
+    /// Formats the median, with minimum and maximum in brackets.
     pub(crate) fn spread(self, samples: &[f64]) -> String {
         let median = self.write(percentile(samples, 50));
-        let (least, most) = (self.write(percentile(samples, 0)), self.write(percentile(samples, 100)));
+        let least = self.write(percentile(samples, 0));
+        let most = self.write(percentile(samples, 100));
         if least == most { median } else { format!("{median} ({least} .. {most})") }
     }
 }
 
-/// The value that so many percent of the samples do not exceed.
+/// Returns the percentile of the samples.
 pub(crate) fn percentile(samples: &[f64], percent: usize) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);

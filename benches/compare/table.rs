@@ -1,17 +1,17 @@
-//! The table that is printed, and the aims under it.
+//! Printed table of figures and targets.
 
 use std::fmt;
 
 use crate::stats::{Pair, Unit, median};
 
-/// Figures, one a line.
+/// Table with one figure per line.
 #[derive(Default)]
 pub(crate) struct Table {
     rows: Vec<[String; 4]>,
 }
 
 impl Table {
-    /// Adds a figure that was taken in rounds; gives the median of the rounds' ratios, ours / C.
+    /// Adds a figure measured in rounds; returns the median of the rounds' ratios, ours / C.
     pub(crate) fn compare(&mut self, name: &str, unit: Unit, samples: &Pair<Vec<f64>>) -> f64 {
         let rounds = samples.ours.iter().zip(&samples.theirs);
         let ratios: Vec<f64> = rounds.map(|(ours, theirs)| ours / theirs).collect();
@@ -19,14 +19,14 @@ impl Table {
         median(&ratios)
     }
 
-    /// Adds a figure of samples that do not belong together in pairs; gives the ratio of the medians.
+    /// Adds a figure of unpaired samples; returns the ratio of the medians.
     pub(crate) fn compare_unpaired(&mut self, name: &str, unit: Unit, ours: &[f64], theirs: &[f64]) -> f64 {
         let ratio = median(ours) / median(theirs);
         self.add(name, unit.spread(ours), unit.spread(theirs), Unit::Ratio.spread(&[ratio]));
         ratio
     }
 
-    /// Adds a figure that only ours has.
+    /// Adds a figure of our daemon alone.
     pub(crate) fn ours_only(&mut self, name: &str, unit: Unit, samples: &[f64]) {
         self.add(name, unit.spread(samples), "-".to_owned(), "-".to_owned());
     }
@@ -50,7 +50,7 @@ impl Table {
     }
 }
 
-/// What a figure should be.
+/// Target of a figure.
 pub(crate) struct Aim {
     what: &'static str,
     value: f64,
@@ -71,7 +71,8 @@ impl Aim {
 impl fmt::Display for Aim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_met = if self.is_floor { self.value >= self.bound } else { self.value <= self.bound };
-        let (word, sign) = (if is_met { "met   " } else { "MISSED" }, if self.is_floor { "≥" } else { "≤" });
+        let word = if is_met { "met   " } else { "MISSED" };
+        let sign = if self.is_floor { "≥" } else { "≤" };
         write!(f, "aim {word}  {}: {:.2} ({sign} {})", self.what, self.value, self.bound)
     }
 }

@@ -1,5 +1,5 @@
-//! What a daemon says to an agent, in pieces of any size: without the key it
-//! is no answer; without auth, only what answers the operation is one.
+//! Input of an agent from a daemon, in pieces of any size: without the key it
+//! never is an answer; with auth none, only if it answers the operation.
 #![no_main]
 
 use std::sync::Arc;
@@ -28,7 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let whole = run(bytes.len().max(1));
     let pieces = run(usize::from(*step).max(1));
-    // Only whether more came behind a verdict depends on the pieces.
+    // Bytes after a verdict are the only result that depends on the pieces.
     if !matches!(whole, Err(fence_virt::session::ProtocolError::Trailing)) {
         assert_eq!(whole, pieces);
     }

@@ -1,5 +1,5 @@
-//! What comes in on a serial line: the same answer in pieces of any size, and
-//! none while an older one may be under way.
+//! Input of an agent from a serial line: pieces of any size give the same
+//! answer, and none while an older one may be pending.
 #![no_main]
 
 use fence_virt::fence::{Operation, Request, Target};
@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
                     session.sent(session.output().len());
                 }
                 end => {
-                    // Only then can the daemon have answered it.
+                    // The daemon cannot answer earlier.
                     assert!(choice & 0x80 == 0 || asked || end.is_err());
                     return end;
                 }
@@ -33,7 +33,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         Ok(None)
     };
-    // What comes before the request could be sent is dropped, so that pieces matter after a row.
+    // Input before the request is sent is dropped, so pieces matter after a probe.
     let (whole, pieces) = (run(bytes.len().max(1)), run(usize::from(*step).max(1)));
     if choice & 0x80 == 0 {
         assert_eq!(whole, pieces);

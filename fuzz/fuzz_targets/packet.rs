@@ -1,4 +1,4 @@
-//! A fence request: what decodes encodes to the same again.
+//! Fence request: decoding and encoding give the same bytes.
 #![no_main]
 
 use fence_virt::wire::{PACKET_LEN, Packet};

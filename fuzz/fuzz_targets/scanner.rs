@@ -1,5 +1,5 @@
-//! What a guest sends on its line: the same requests in pieces of any size,
-//! and none that comes whole after a silence is missed.
+//! Input of a guest's line: pieces of any size give the same requests, and a
+//! complete request after a silence is never missed.
 #![no_main]
 
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         let later = start + STALL_LIMIT;
         scanner.expire(later, |request| found.push(request));
-        assert_eq!(scanner.deadline(), None, "nothing is kept for longer");
+        assert_eq!(scanner.deadline(), None, "no input is kept longer");
         let last = Request { operation: Operation::Off, target: Target::new(b"last").unwrap(), seqno: 9 };
         let later = later + Duration::from_secs(1);
         scanner.push(&encode_line_request(&last, 0), later, |request| found.push(request));

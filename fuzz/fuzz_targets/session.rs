@@ -1,4 +1,4 @@
-//! A connection: whatever comes, in pieces of any size, only the key's proof authenticates.
+//! Input of a daemon's session, in pieces of any size: only a proof of the key authenticates.
 #![no_main]
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     let [step, bytes @ ..] = bytes else { return };
     let now = Instant::now();
-    // The weakest hash lets requests through; the proof is what is tried for.
+    // Hash none accepts all requests, so that the fuzzer reaches the proof.
     let policy =
         Policy { hash: HashKind::None, auth: HashKind::Sha256, key: Key::new(vec![1; 64]), old_key: None };
     let mut session = ServerSession::accepted(Arc::new(policy), [7; 32], now);

@@ -1,4 +1,4 @@
-//! The XML of a VM: no text harms, and what is found stands in it.
+//! XML of a VM: no text causes a panic, and all results occur in the text.
 #![no_main]
 
 use fence_virt::domain_xml::Devices;

@@ -35,9 +35,9 @@ pub type Challenge = [u8; CHALLENGE_LEN];
 /// Reason why a challenge is not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChallengeRefusal {
-    /// Its tag is that of a daemon with our key.
+    /// Has the tag of a daemon with our key.
     Reflected,
-    /// It reads as the head of a fence request.
+    /// Reads as the head of a fence request.
     RequestHead,
     /// Issued for another request than ours.
     OtherRequest,
@@ -47,9 +47,9 @@ impl fmt::Display for ChallengeRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ChallengeRefusal::Reflected => {
-                "its challenge was issued by a daemon with the same key (reflection attack)"
+                "its challenge was issued by a daemon with our key (reflection attack)"
             }
-            ChallengeRefusal::OtherRequest => "it is answering a different request, not ours",
+            ChallengeRefusal::OtherRequest => "it answers a different request",
             ChallengeRefusal::RequestHead => "its challenge reads as a request (extension attack)",
         })
     }

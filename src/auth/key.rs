@@ -13,8 +13,7 @@ use crate::wire::{Binding, PacketHead};
 /// Maximum length of a key, in bytes; the rest of a longer file is not read, as in the C suite.
 pub const KEY_MAX: usize = 4096;
 
-/// Key shared by a daemon and its clients, kept as hash states that have
-/// absorbed it. Wiped when dropped.
+/// Key shared by a daemon and its clients, kept as hash states that have absorbed it. Wiped when dropped.
 pub struct Key {
     length: usize,
     secret: Box<Secret>,
@@ -122,9 +121,8 @@ impl Key {
         self.sign(kind, challenge)
     }
 
-    /// Makes a challenge of 32 fresh random bytes, for the request with this
-    /// binding. The first bit is set, so that it never reads as the head of a
-    /// request, which the peer might refuse to answer.
+    /// Makes a challenge of 32 fresh random bytes, for the request with this binding. The first bit is
+    /// set, so that it never reads as the head of a request, which the peer might refuse to answer.
     pub fn issue(&self, mut nonce: [u8; NONCE_LEN], binding: &Binding) -> Challenge {
         nonce[0] |= 0x80;
         let tag = self.tag(&nonce).finalize().into_bytes();

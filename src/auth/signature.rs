@@ -12,9 +12,8 @@ impl Packet {
         out
     }
 
-    /// Returns true if `bytes`, the request as received, has a valid signature
-    /// of this key. Hash none has no signature to check and is always valid:
-    /// the listener's minimum `hash` decides about it.
+    /// Returns true if `bytes`, the request as received, has a valid signature of this key. Hash none
+    /// has no signature to check and is always valid: the listener's minimum `hash` decides about it.
     pub fn is_signed_by(&self, bytes: &[u8; PACKET_LEN], key: &Key) -> bool {
         if self.hash == HashKind::None {
             return true;

@@ -1,4 +1,4 @@
-//! `fence_virt` and `fence_xvm`, the agents: which of them, says its name.
+//! Agent binary; argv\[0\] selects fence_xvm or fence_virt.
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {

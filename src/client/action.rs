@@ -2,50 +2,50 @@ use std::fmt;
 
 use crate::fence::Operation;
 
-/// What an agent is asked to do.
+/// Action of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
-    /// Something that a daemon answers.
-    Ask(Operation),
+pub(super) enum AgentAction {
+    /// Send a request to the daemon.
+    Request(Operation),
     /// Print the metadata.
     Metadata,
-    /// Look at the options; talk to nobody.
+    /// Validate the options without contacting a daemon.
     ValidateAll,
 }
 
-/// Every action and its name, in the order of the metadata.
-pub(super) const ACTIONS: [(&str, Action); 10] = [
-    ("null", Action::Ask(Operation::Null)),
-    ("on", Action::Ask(Operation::On)),
-    ("off", Action::Ask(Operation::Off)),
-    ("reboot", Action::Ask(Operation::Reboot)),
-    ("metadata", Action::Metadata),
-    ("status", Action::Ask(Operation::Status)),
-    ("monitor", Action::Ask(Operation::Devstatus)),
-    ("list", Action::Ask(Operation::HostList)),
-    ("list-status", Action::Ask(Operation::HostList)),
-    ("validate-all", Action::ValidateAll),
+/// Names of all actions, in the order of the metadata.
+pub(super) const ACTIONS: [(&str, AgentAction); 10] = [
+    ("null", AgentAction::Request(Operation::Null)),
+    ("on", AgentAction::Request(Operation::On)),
+    ("off", AgentAction::Request(Operation::Off)),
+    ("reboot", AgentAction::Request(Operation::Reboot)),
+    ("metadata", AgentAction::Metadata),
+    ("status", AgentAction::Request(Operation::Status)),
+    ("monitor", AgentAction::Request(Operation::Devstatus)),
+    ("list", AgentAction::Request(Operation::HostList)),
+    ("list-status", AgentAction::Request(Operation::HostList)),
+    ("validate-all", AgentAction::ValidateAll),
 ];
 
-impl fmt::Display for Action {
+impl fmt::Display for AgentAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // list and list-status are the same question.
+        // list and list-status send the same request.
         let name = ACTIONS.iter().find(|(_, action)| action == self).map_or("", |(name, _)| name);
         f.write_str(name)
     }
 }
 
-impl Action {
-    pub(super) fn from_name(name: &str) -> Option<Action> {
+impl AgentAction {
+    pub(super) fn from_name(name: &str) -> Option<AgentAction> {
         ACTIONS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, action)| *action)
     }
 
-    /// Whether it is about one VM, which has to be named.
+    /// True if the action needs the name of a VM.
     pub(super) fn names_a_domain(self) -> bool {
         match self {
-            Action::Ask(operation) => operation.names_a_domain(),
-            Action::ValidateAll => true,
-            Action::Metadata => false,
+            AgentAction::Request(operation) => operation.names_a_domain(),
+            AgentAction::ValidateAll => true,
+            AgentAction::Metadata => false,
         }
     }
 }

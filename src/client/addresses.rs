@@ -1,4 +1,4 @@
-//! Where multicasts are sent from.
+//! Local source addresses of multicasts.
 
 use std::fmt;
 use std::io;
@@ -7,12 +7,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 
-/// An address of this machine and the interface that it is on.
+/// Address of this machine with its interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LocalAddress {
     pub(super) address: IpAddr,
     pub(super) interface: String,
-    /// The interface's index.
+    /// Index of the interface.
     pub(super) index: u32,
 }
 
@@ -22,13 +22,13 @@ impl fmt::Display for LocalAddress {
     }
 }
 
-/// The addresses of one family from which a daemon can be asked, on one
-/// interface or on all that are up. Loopback counts if there is no other, and
-/// an IPv6 address of link scope if its interface has no other.
+/// Returns the local addresses of one family, on one interface or on all that are
+/// up. Includes loopback only without other addresses, and an IPv6 address of link
+/// scope only if its interface has no other.
 ///
 /// # Errors
 ///
-/// getifaddrs(3)'s; `NotFound` for an interface that does not exist.
+/// Those of getifaddrs(3); `NotFound` for an interface that does not exist.
 pub(super) fn local(is_ipv4: bool, only: Option<&str>) -> io::Result<Vec<LocalAddress>> {
     if let Some(name) = only {
         if_nametoindex(name).map_err(|_| io::ErrorKind::NotFound)?;
@@ -45,16 +45,16 @@ pub(super) fn local(is_ipv4: bool, only: Option<&str>) -> io::Result<Vec<LocalAd
             (_, Some(v6)) if !is_ipv4 => IpAddr::V6(v6.ip()),
             _ => continue,
         };
-        // The interface may have gone since; the next round looks again.
+        // The interface may be gone by now; the next round lists them again.
         let Ok(index) = if_nametoindex(entry.interface_name.as_str()) else { continue };
         if !found.iter().any(|other| other.address == address && other.index == index) {
             found.push(LocalAddress { address, interface: entry.interface_name, index });
         }
     }
-    Ok(choose(found))
+    Ok(preferred(found))
 }
 
-fn choose(mut found: Vec<LocalAddress>) -> Vec<LocalAddress> {
+fn preferred(mut found: Vec<LocalAddress>) -> Vec<LocalAddress> {
     if found.iter().any(|local| !local.address.is_loopback()) {
         found.retain(|local| !local.address.is_loopback());
     }
@@ -78,23 +78,23 @@ mod tests {
         LocalAddress { address: address.parse().unwrap(), interface: format!("eth{index}"), index }
     }
 
-    fn chosen(addresses: &[(&str, u32)]) -> Vec<String> {
+    fn preferred(addresses: &[(&str, u32)]) -> Vec<String> {
         let found = addresses.iter().map(|(address, index)| local(address, *index)).collect();
-        choose(found).into_iter().map(|local| local.address.to_string()).collect()
+        super::preferred(found).into_iter().map(|local| local.address.to_string()).collect()
     }
 
     #[test]
     fn loopback_counts_if_there_is_no_other() {
-        assert_eq!(chosen(&[("127.0.0.1", 1), ("127.0.0.2", 1)]), ["127.0.0.1", "127.0.0.2"]);
-        assert_eq!(chosen(&[("127.0.0.1", 1), ("192.0.2.1", 2)]), ["192.0.2.1"]);
-        assert_eq!(chosen(&[("::1", 1), ("fd00::1", 2)]), ["fd00::1"]);
-        assert_eq!(chosen(&[]), [""; 0]);
+        assert_eq!(preferred(&[("127.0.0.1", 1), ("127.0.0.2", 1)]), ["127.0.0.1", "127.0.0.2"]);
+        assert_eq!(preferred(&[("127.0.0.1", 1), ("192.0.2.1", 2)]), ["192.0.2.1"]);
+        assert_eq!(preferred(&[("::1", 1), ("fd00::1", 2)]), ["fd00::1"]);
+        assert_eq!(preferred(&[]), [""; 0]);
     }
 
     #[test]
     fn link_scope_counts_where_an_interface_has_no_other() {
         let addresses = [("fe80::1", 2), ("fd00::1", 2), ("fe80::2", 3)];
-        assert_eq!(chosen(&addresses), ["fd00::1", "fe80::2"]);
-        assert_eq!(chosen(&[("::1", 1), ("fe80::1", 2)]), ["fe80::1"]);
+        assert_eq!(preferred(&addresses), ["fd00::1", "fe80::2"]);
+        assert_eq!(preferred(&[("::1", 1), ("fe80::1", 2)]), ["fe80::1"]);
     }
 }

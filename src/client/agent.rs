@@ -1,7 +1,7 @@
 use std::ffi::{CStr, OsStr};
 use std::path::Path;
 
-/// Which of the two agents this is.
+/// Agent to run as, selected by the program's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Agent {
     /// `fence_xvm`: multicast.
@@ -11,8 +11,8 @@ pub(super) enum Agent {
 }
 
 impl Agent {
-    /// From the path that the program was called by: every name that begins
-    /// with `fence_xvm` is the one, everything else the other.
+    /// Selects the agent by argv\[0\]: fence_xvm if the file name begins with
+    /// `fence_xvm`, otherwise fence_virt.
     pub(super) fn from_path(path: Option<&OsStr>) -> Agent {
         let name = path.map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str);
         match name {
@@ -28,7 +28,7 @@ impl Agent {
         }
     }
 
-    /// The same, for syslog(3).
+    /// Name for syslog(3).
     pub(super) fn c_name(self) -> &'static CStr {
         match self {
             Agent::Xvm => c"fence_xvm",
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_says_which() {
+    fn the_name_selects_the_agent() {
         let agent = |path: &str| Agent::from_path(Some(OsStr::new(path)));
         assert_eq!(agent("/usr/sbin/fence_xvm"), Agent::Xvm);
         assert_eq!(agent("fence_xvm"), Agent::Xvm);

@@ -1,62 +1,62 @@
-//! The command line.
+//! Command line of the agents.
 
 use std::ffi::OsString;
 
 use lexopt::Arg::{Long, Short};
 
 use super::agent::Agent;
-use super::given::Given;
-use super::options::{Opt, Value};
+use super::options::{OptionSpec, Value};
+use super::raw_options::RawOptions;
 
-/// What a command line asks for.
+/// Parsed command line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Command {
-    Run(Given),
+pub(super) enum CommandLine {
+    Run(RawOptions),
     Help,
     Version,
 }
 
-/// Reads a command line, without the program's name.
+/// Parses a command line, without the program's name.
 ///
 /// # Errors
 ///
-/// A sentence about the first argument that is wrong.
-pub(super) fn parse(agent: Agent, args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
-    let mut given = Given::from_args();
+/// A message about the first invalid argument.
+pub(super) fn parse(agent: Agent, args: impl IntoIterator<Item = OsString>) -> Result<CommandLine, String> {
+    let mut options = RawOptions::from_args();
     let mut last: Option<char> = None;
     let mut parser = lexopt::Parser::from_args(args);
     let explain = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(explain)? {
         let option = match argument {
-            Short('h' | '?') | Long("help") => return Ok(Command::Help),
-            Short('V') | Long("version") => return Ok(Command::Version),
+            Short('h' | '?') | Long("help") => return Ok(CommandLine::Help),
+            Short('V') | Long("version") => return Ok(CommandLine::Version),
             Short(letter) => agent.by_letter(letter),
             Long(name) => agent.by_name(name),
-            // A value that stands by itself: the C agent ignores it, and goes on without what was meant.
+            // A separate value, which the C agent silently ignores.
             lexopt::Arg::Value(_) => None,
         };
-        let Some(Opt { id, value, .. }) = option else {
+        let Some(OptionSpec { id, value, .. }) = option else {
             return Err(match (&argument, last) {
                 (lexopt::Arg::Value(stray), Some(letter)) => {
                     let stray = stray.to_string_lossy();
-                    format!("unexpected argument {stray:?}: write -{letter}{stray}, without a blank")
+                    format!("unexpected argument {stray:?}: write -{letter}{stray} without a blank")
                 }
                 _ => explain(argument.unexpected()),
             });
         };
         last = None;
         match value {
-            Value::No => given.push(*id, "1"),
-            Value::Needed(_) => given.push(*id, parser.value().map_err(explain)?),
+            Value::No => options.push(*id, "1"),
+            Value::Needed(_) => options.push(*id, parser.value().map_err(explain)?),
             Value::Optional(_, default) => {
                 let value = parser.optional_value();
-                // getopt(3)'s optional values stand in the same word.
+                // As in getopt(3), an optional value is in the same word.
                 last = option.and_then(|option| option.short).filter(|_| value.is_none());
-                given.push(*id, value.unwrap_or_else(|| default.into()));
+                options.push(*id, value.unwrap_or_else(|| default.into()));
             }
         }
     }
-    Ok(Command::Run(given))
+    Ok(CommandLine::Run(options))
 }
 
 #[cfg(test)]
@@ -64,19 +64,19 @@ mod tests {
     use super::super::options::Id;
     use super::*;
 
-    fn parsed(agent: Agent, line: &str) -> Result<Command, String> {
+    fn parsed(agent: Agent, line: &str) -> Result<CommandLine, String> {
         parse(agent, line.split_whitespace().map(OsString::from))
     }
 
-    fn given(agent: Agent, line: &str) -> Given {
+    fn options(agent: Agent, line: &str) -> RawOptions {
         match parsed(agent, line) {
-            Ok(Command::Run(given)) => given,
+            Ok(CommandLine::Run(options)) => options,
             other => panic!("{line}: {other:?}"),
         }
     }
 
     #[test]
-    fn every_option_has_a_short_and_a_long_form_that_say_the_same() {
+    fn short_and_long_forms_are_equivalent() {
         for agent in [Agent::Xvm, Agent::Virt] {
             for option in agent.options() {
                 let long = option.name.replace('_', "-");
@@ -93,40 +93,40 @@ mod tests {
                     _ => format!("-{letter}x"),
                 });
                 for form in forms.into_iter().chain(short) {
-                    assert_eq!(given(agent, &form).last(option.id).unwrap(), value, "{form}");
+                    assert_eq!(options(agent, &form).last(option.id).unwrap(), value, "{form}");
                 }
             }
         }
     }
 
     #[test]
-    fn an_optional_value_stands_in_the_same_word() {
-        assert_eq!(given(Agent::Virt, "-S").last(Id::Vsock).unwrap(), "2");
-        assert_eq!(given(Agent::Virt, "-S7").last(Id::Vsock).unwrap(), "7");
-        assert_eq!(given(Agent::Virt, "-S -n a").last(Id::Vsock).unwrap(), "2");
+    fn an_optional_value_is_in_the_same_word() {
+        assert_eq!(options(Agent::Virt, "-S").last(Id::Vsock).unwrap(), "2");
+        assert_eq!(options(Agent::Virt, "-S7").last(Id::Vsock).unwrap(), "7");
+        assert_eq!(options(Agent::Virt, "-S -n a").last(Id::Vsock).unwrap(), "2");
         let refusal = parsed(Agent::Virt, "-S 7").unwrap_err();
         assert!(refusal.contains("write -S7"), "7 is not ignored: {refusal}");
     }
 
     #[test]
     fn letters_can_be_joined_and_values_touch_them() {
-        let given = given(Agent::Xvm, "-ddu -ostatus -t5 -n vm");
+        let options = options(Agent::Xvm, "-ddu -ostatus -t5 -n vm");
         for (id, value) in [(Id::UseUuid, "1"), (Id::Action, "status"), (Id::Timeout, "5"), (Id::Plug, "vm")]
         {
-            assert_eq!(given.last(id).unwrap(), value);
+            assert_eq!(options.last(id).unwrap(), value);
         }
     }
 
     #[test]
     fn help_and_version() {
         for line in ["-h", "-?", "--help"] {
-            assert_eq!(parsed(Agent::Xvm, line), Ok(Command::Help));
+            assert_eq!(parsed(Agent::Xvm, line), Ok(CommandLine::Help));
         }
-        assert_eq!(parsed(Agent::Virt, "-o off -V"), Ok(Command::Version));
+        assert_eq!(parsed(Agent::Virt, "-o off -V"), Ok(CommandLine::Version));
     }
 
     #[test]
-    fn what_an_agent_does_not_have_is_an_error() {
+    fn unknown_options_and_missing_values_are_errors() {
         for (agent, line) in [
             (Agent::Xvm, "-T 127.0.0.1"),
             (Agent::Virt, "-a 225.0.0.12"),

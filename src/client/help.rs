@@ -1,23 +1,24 @@
 use super::agent::Agent;
-use super::options::{Id, Opt, Value};
+use super::options::{Id, OptionSpec, Value};
 
-/// How wide the first column is.
+/// Width of the first column.
 const COLUMN: usize = 34;
-/// How wide a line is.
+/// Width of a line.
 const WIDTH: usize = 79;
 
-/// What `-h` prints.
+/// Output of `-h`.
 pub(super) fn text(agent: Agent) -> String {
     let name = agent.name();
     let purpose = match agent {
         Agent::Xvm => "Fences a VM through fence_virtd on the host, found by multicast.",
         Agent::Virt => {
-            "Fences a VM through fence_virtd on the host: over TCP, vsock, a serial line or a\n\
+            "Fences a VM through fence_virtd on the host, over TCP, vsock, a serial line or a\n\
              vmchannel."
         }
     };
-    let mut out =
-        format!("Usage: {name} [options]\n\n{purpose}\nBy reboot, a VM that is off stays off.\n\nOptions:\n");
+    let mut out = format!(
+        "Usage: {name} [options]\n\n{purpose}\nReboot does not start a VM that is off.\n\nOptions:\n"
+    );
     for option in agent.options().iter().filter(|option| option.is_current()) {
         let letter = option.short.map_or("    ".to_owned(), |letter| format!("-{letter}, "));
         let long = option.name.replace('_', "-");
@@ -34,18 +35,18 @@ pub(super) fn text(agent: Agent) -> String {
     }
     out.push_str("  -h, -?, --help                  Print this help\n");
     out.push_str("  -V, --version                   Print the version\n");
-    out.push_str("\nWithout arguments, options are read from stdin, a line each, as name=value:\n");
+    out.push_str("\nWithout arguments, options are read from stdin as lines of name=value:\n");
     for option in agent.options().iter().filter(|option| option.is_current()) {
         row(&mut out, option.name, option);
     }
-    out.push_str("\nExit code: 0 done, or status on; 1 failure, with the reason on stderr;\n");
+    out.push_str("\nExit code: 0 success, or status on; 1 failure, with the reason on stderr;\n");
     out.push_str("2 status off; 3 permission denied.\n");
     out
 }
 
-/// A row of two columns, the right one broken at blanks.
-fn row(out: &mut String, left: &str, option: &Opt) {
-    // Which way is taken depends on which of these is given: their defaults are the metadata's alone.
+/// Appends a row of two columns, the right one wrapped at blanks.
+fn row(out: &mut String, left: &str, option: &OptionSpec) {
+    // These select the transport if given; their defaults are for the metadata only.
     let default = match option.id {
         Id::Ipaddr | Id::Vsock | Id::SerialDevice => None,
         _ => option.default,

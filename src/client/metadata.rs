@@ -1,13 +1,13 @@
-//! What the cluster's tools learn of an agent: XML after the RELAX NG schema
-//! of fence-agents. Names, order, letters, types and defaults are the C agents'.
+//! Metadata of an agent for cluster tools: XML for the RELAX NG schema of
+//! fence-agents. Names, order, letters, types and defaults are those of the C agents.
 
 use std::fmt::Write;
 
 use super::action::ACTIONS;
 use super::agent::Agent;
-use super::options::{Opt, Standing};
+use super::options::{OptionSpec, Requirement};
 
-/// What `-o metadata` prints.
+/// Output of `-o metadata`.
 pub(super) fn xml(agent: Agent) -> String {
     let name = agent.name();
     let way = match agent {
@@ -17,8 +17,8 @@ pub(super) fn xml(agent: Agent) -> String {
     let mut out = format!(
         "<?xml version=\"1.0\" ?>\n\
          <resource-agent name=\"{name}\" shortdesc=\"Fencing of libvirt VMs through their host\">\n\
-         <longdesc>{name} fences a virtual machine: it {way}, and succeeds only if that says that the VM was \
-         powered off or on.\n\nBy reboot, a VM that is off stays off.</longdesc>\n\
+         <longdesc>{name} fences a virtual machine. It {way}, and succeeds only if the daemon reports that the VM \
+         was powered off or on.\n\nReboot does not start a VM that is off.</longdesc>\n\
          <vendor-url>https://libvirt.org</vendor-url>\n<parameters>\n"
     );
     for option in agent.options() {
@@ -26,25 +26,25 @@ pub(super) fn xml(agent: Agent) -> String {
     }
     out.push_str("</parameters>\n<actions>\n");
     for (action, _) in ACTIONS {
-        // Writing into a String does not fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(out, "\t<action name=\"{action}\" />");
     }
     out.push_str("</actions>\n</resource-agent>\n");
     out
 }
 
-fn parameter(out: &mut String, option: &Opt) {
-    let standing = match option.standing {
-        Standing::Optional => "required=\"0\"".to_owned(),
-        Standing::Required { obsoletes } => format!("required=\"1\" obsoletes=\"{obsoletes}\""),
-        Standing::OldRequired => "required=\"1\" deprecated=\"1\"".to_owned(),
-        Standing::Old => "required=\"0\" deprecated=\"1\"".to_owned(),
+fn parameter(out: &mut String, option: &OptionSpec) {
+    let requirement = match option.requirement {
+        Requirement::Optional => "required=\"0\"".to_owned(),
+        Requirement::Required { obsoletes } => format!("required=\"1\" obsoletes=\"{obsoletes}\""),
+        Requirement::DeprecatedRequired => "required=\"1\" deprecated=\"1\"".to_owned(),
+        Requirement::Deprecated => "required=\"0\" deprecated=\"1\"".to_owned(),
     };
     let letter = option.short.map_or(String::new(), |letter| format!("-{letter}"));
     let default = option.default.map_or(String::new(), |default| format!(" default=\"{default}\""));
     let _ = writeln!(
         out,
-        "\t<parameter name=\"{}\" unique=\"0\" {standing}>\n\t\t<getopt mixed=\"{letter}\" />\n\
+        "\t<parameter name=\"{}\" unique=\"0\" {requirement}>\n\t\t<getopt mixed=\"{letter}\" />\n\
          \t\t<content type=\"{}\"{default} />\n\t\t<shortdesc lang=\"en\">{}</shortdesc>\n\t</parameter>",
         option.name, option.kind, option.text
     );

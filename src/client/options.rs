@@ -1,9 +1,8 @@
-//! The one table of options: the command line, stdin, the help and the
-//! metadata are made from it.
+//! Table of options, the source of the command line, stdin, help and metadata.
 
 use super::agent::Agent;
 
-/// An option, whatever it is called.
+/// Identifier of an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Id {
     Debug,
@@ -29,75 +28,91 @@ pub(super) enum Id {
     Vsock,
 }
 
-/// What follows an option on the command line.
+/// Value of an option on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value {
-    /// Nothing.
+    /// No value.
     No,
-    /// A value, shown so.
+    /// A required value, with its placeholder.
     Needed(&'static str),
-    /// A value in the same word, or this one.
+    /// A value in the same word, with its placeholder and default.
     Optional(&'static str, &'static str),
 }
 
-/// A row of the table.
+/// Row of the table.
 #[derive(Debug)]
-pub(super) struct Opt {
+pub(super) struct OptionSpec {
     pub(super) id: Id,
-    /// The letter on the command line.
+    /// Letter on the command line.
     pub(super) short: Option<char>,
-    /// The name on stdin; with hyphens the long form on the command line.
+    /// Name on stdin; with hyphens, the long form on the command line.
     pub(super) name: &'static str,
     pub(super) value: Value,
-    /// The type in the metadata.
+    /// Type in the metadata.
     pub(super) kind: &'static str,
     pub(super) default: Option<&'static str>,
-    /// How far the metadata wants it to be there.
-    pub(super) standing: Standing,
+    /// Required, optional or deprecated, in the metadata.
+    pub(super) requirement: Requirement,
     pub(super) text: &'static str,
 }
 
-/// How an option stands in the metadata.
+/// Requirement of an option in the metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum Requirement {
     Optional,
-    /// Required, and the successor of an older name.
+    /// Required; replaces an older name.
     Required {
         obsoletes: &'static str,
     },
-    /// An older name of a required one.
-    OldRequired,
-    /// An older name.
-    Old,
+    /// Older name of a required option.
+    DeprecatedRequired,
+    /// Older name.
+    Deprecated,
 }
 
-impl Opt {
-    const fn new(id: Id, short: Option<char>, name: &'static str, value: Value, text: &'static str) -> Opt {
-        Opt { id, short, name, value, kind: "string", default: None, standing: Standing::Optional, text }
+impl OptionSpec {
+    const fn new(
+        id: Id,
+        short: Option<char>,
+        name: &'static str,
+        value: Value,
+        text: &'static str,
+    ) -> OptionSpec {
+        OptionSpec {
+            id,
+            short,
+            name,
+            value,
+            kind: "string",
+            default: None,
+            requirement: Requirement::Optional,
+            text,
+        }
     }
 
-    const fn default(self, default: &'static str) -> Opt {
-        Opt { default: Some(default), ..self }
+    const fn default(self, default: &'static str) -> OptionSpec {
+        OptionSpec { default: Some(default), ..self }
     }
 
-    const fn kind(self, kind: &'static str) -> Opt {
-        Opt { kind, ..self }
+    const fn kind(self, kind: &'static str) -> OptionSpec {
+        OptionSpec { kind, ..self }
     }
 
-    const fn standing(self, standing: Standing) -> Opt {
-        Opt { standing, ..self }
+    const fn requirement(self, requirement: Requirement) -> OptionSpec {
+        OptionSpec { requirement, ..self }
     }
 
-    /// Whether the help shows it.
+    /// True if the help shows it.
     pub(super) fn is_current(&self) -> bool {
-        matches!(self.standing, Standing::Optional | Standing::Required { .. })
+        matches!(self.requirement, Requirement::Optional | Requirement::Required { .. })
     }
 }
 
 use Value::{Needed, No, Optional};
 
-static DEBUG: Opt = Opt::new(Id::Debug, Some('d'), "debug", No, "Tell each step on stderr").kind("boolean");
-static IP_FAMILY: Opt = Opt::new(
+static DEBUG: OptionSpec =
+    OptionSpec::new(Id::Debug, Some('d'), "debug", No, "Print debug messages on stderr").kind("boolean");
+static IP_FAMILY: OptionSpec = OptionSpec::new(
     Id::IpFamily,
     Some('i'),
     "ip_family",
@@ -105,69 +120,74 @@ static IP_FAMILY: Opt = Opt::new(
     "IP family: auto, ipv4 or ipv6; auto follows the multicast address",
 )
 .default("auto");
-static MULTICAST_ADDRESS: Opt = Opt::new(
+static MULTICAST_ADDRESS: OptionSpec = OptionSpec::new(
     Id::MulticastAddress,
     Some('a'),
     "multicast_address",
     Needed("address"),
-    "Multicast group to send to, 225.0.0.12 or ff05::3:1 if not given",
+    "Multicast address to send to; 225.0.0.12 or ff05::3:1 if not given",
 );
-static IPPORT: Opt = Opt::new(
+static IPPORT: OptionSpec = OptionSpec::new(
     Id::Ipport,
     Some('p'),
     "ipport",
     Needed("port"),
-    "Port of the daemon; fence_xvm is called back on this TCP port, too",
+    "Port of the daemon; for fence_xvm, also the TCP port for its call-back",
 )
 .default("1229");
-static RETRANS: Opt = Opt::new(
+static RETRANS: OptionSpec = OptionSpec::new(
     Id::Retrans,
     Some('r'),
     "retrans",
     Needed("tenths"),
-    "Tenths of a second until the multicast is sent again",
+    "Retransmit interval of the multicast in tenths of a second",
 )
 .default("20");
-static AUTH: Opt = Opt::new(
+static AUTH: OptionSpec = OptionSpec::new(
     Id::Auth,
     Some('C'),
     "auth",
     Needed("auth"),
-    "How daemon and agent prove themselves: none, sha1, sha256 or sha512",
+    "Mutual authentication with the daemon: none, sha1, sha256 or sha512",
 )
 .default("sha256");
-static HASH: Opt = Opt::new(
+static HASH: OptionSpec = OptionSpec::new(
     Id::Hash,
     Some('c'),
     "hash",
     Needed("hash"),
-    "How the request is signed: none, sha1, sha256 or sha512",
+    "Signature of the request: none, sha1, sha256 or sha512",
 )
 .default("sha256");
-static KEY_FILE: Opt =
-    Opt::new(Id::KeyFile, Some('k'), "key_file", Needed("file"), "File with the key shared with the daemon")
-        .default("/etc/cluster/fence_xvm.key");
-static PLUG: Opt = Opt::new(
+static KEY_FILE: OptionSpec = OptionSpec::new(
+    Id::KeyFile,
+    Some('k'),
+    "key_file",
+    Needed("file"),
+    "File with the key shared with the daemon",
+)
+.default("/etc/cluster/fence_xvm.key");
+static PLUG: OptionSpec = OptionSpec::new(
     Id::Plug,
     Some('n'),
     "plug",
     Needed("vm"),
     "Name or UUID of the VM to fence (-H, port and domain are older names)",
 )
-.standing(Standing::Required { obsoletes: "port" });
-static PORT: Opt =
-    Opt::new(Id::Port, Some('H'), "port", Needed("vm"), "Older name of plug").standing(Standing::OldRequired);
-static DOMAIN: Opt =
-    Opt::new(Id::Domain, None, "domain", Needed("vm"), "Older name of plug").standing(Standing::Old);
-static USE_UUID: Opt = Opt::new(
+.requirement(Requirement::Required { obsoletes: "port" });
+static PORT: OptionSpec = OptionSpec::new(Id::Port, Some('H'), "port", Needed("vm"), "Older name of plug")
+    .requirement(Requirement::DeprecatedRequired);
+static DOMAIN: OptionSpec = OptionSpec::new(Id::Domain, None, "domain", Needed("vm"), "Older name of plug")
+    .requirement(Requirement::Deprecated);
+static USE_UUID: OptionSpec = OptionSpec::new(
     Id::UseUuid,
     Some('u'),
     "use_uuid",
     No,
-    "Mark the VM's name as a UUID; daemons find either without it",
+    "Mark the VM's name as a UUID; daemons accept either without it",
 )
 .default("0");
-static ACTION: Opt = Opt::new(
+static ACTION: OptionSpec = OptionSpec::new(
     Id::Action,
     Some('o'),
     "action",
@@ -175,38 +195,38 @@ static ACTION: Opt = Opt::new(
     "null, off, on, reboot, status, list, list-status, monitor, validate-all or metadata",
 )
 .default("reboot");
-static TIMEOUT: Opt = Opt::new(
+static TIMEOUT: OptionSpec = OptionSpec::new(
     Id::Timeout,
     Some('t'),
     "timeout",
     Needed("seconds"),
-    "Seconds, after the delay, in which all has to be done",
+    "Timeout of the whole operation in seconds, after the delay",
 )
 .default("30");
-static DELAY: Opt = Opt::new(
+static DELAY: OptionSpec = OptionSpec::new(
     Id::Delay,
     Some('w'),
     "delay",
     Needed("seconds"),
-    "Seconds to wait before the VM is powered off or on",
+    "Delay in seconds before the VM is powered off or on",
 )
 .default("0");
-static INTERFACE: Opt = Opt::new(
+static INTERFACE: OptionSpec = OptionSpec::new(
     Id::Interface,
     Some('I'),
     "interface",
     Needed("name"),
     "Network interface to send the multicast on; all if not given",
 );
-static SERIAL_DEVICE: Opt = Opt::new(
+static SERIAL_DEVICE: OptionSpec = OptionSpec::new(
     Id::SerialDevice,
     Some('D'),
     "serial_device",
     Needed("device"),
-    "Serial line to the host; without it, and without an address or a CID, the vmchannel is used",
+    "Serial line to the host; without serial_device, ipaddr and vsock, the vmchannel is used",
 )
 .default("/dev/ttyS1");
-static SERIAL_PARAMS: Opt = Opt::new(
+static SERIAL_PARAMS: OptionSpec = OptionSpec::new(
     Id::SerialParams,
     Some('P'),
     "serial_params",
@@ -214,7 +234,7 @@ static SERIAL_PARAMS: Opt = Opt::new(
     "Speed, data bits, parity (N, E, O, M or S) and stop bits of the serial line",
 )
 .default("115200,8N1");
-static CHANNEL_ADDRESS: Opt = Opt::new(
+static CHANNEL_ADDRESS: OptionSpec = OptionSpec::new(
     Id::ChannelAddress,
     Some('A'),
     "channel_address",
@@ -222,26 +242,26 @@ static CHANNEL_ADDRESS: Opt = Opt::new(
     "Address of the vmchannel to the host",
 )
 .default("10.0.2.179");
-static IPADDR: Opt = Opt::new(
+static IPADDR: OptionSpec = OptionSpec::new(
     Id::Ipaddr,
     Some('T'),
     "ipaddr",
     Needed("host"),
-    "Name or address of the daemon's host, asked over TCP; without it, vsock and serial_device, the vmchannel is used",
+    "Name or address of the daemon's host, for TCP; without ipaddr, vsock and serial_device, the vmchannel is used",
 )
 .default("127.0.0.1");
-static VSOCK: Opt = Opt::new(
+static VSOCK: OptionSpec = OptionSpec::new(
     Id::Vsock,
     Some('S'),
     "vsock",
     Optional("cid", "2"),
-    "Context id of the daemon's host, asked over vsock; 2 is the host that this VM runs on",
+    "Context ID of the daemon's host, for vsock; 2 is the host that this VM runs on",
 )
 .kind("integer")
 .default("2");
 
-/// fence_xvm's, in the order of its metadata; what the C agent does not have is last.
-static XVM: [&Opt; 16] = [
+/// Options of fence_xvm in the order of its metadata; those that the C agent lacks are last.
+static XVM: [&OptionSpec; 16] = [
     &DEBUG,
     &IP_FAMILY,
     &MULTICAST_ADDRESS,
@@ -260,8 +280,8 @@ static XVM: [&Opt; 16] = [
     &INTERFACE,
 ];
 
-/// fence_virt's, in the order of its metadata.
-static VIRT: [&Opt; 16] = [
+/// Options of fence_virt in the order of its metadata.
+static VIRT: [&OptionSpec; 16] = [
     &DEBUG,
     &SERIAL_DEVICE,
     &SERIAL_PARAMS,
@@ -281,20 +301,20 @@ static VIRT: [&Opt; 16] = [
 ];
 
 impl Agent {
-    /// The options of this agent.
-    pub(super) fn options(self) -> &'static [&'static Opt] {
+    /// Options of this agent.
+    pub(super) fn options(self) -> &'static [&'static OptionSpec] {
         match self {
             Agent::Xvm => &XVM,
             Agent::Virt => &VIRT,
         }
     }
 
-    pub(super) fn by_letter(self, letter: char) -> Option<&'static Opt> {
+    pub(super) fn by_letter(self, letter: char) -> Option<&'static OptionSpec> {
         self.options().iter().copied().find(|option| option.short == Some(letter))
     }
 
-    /// By the name on stdin, upper or lower case, with hyphens or without.
-    pub(super) fn by_name(self, name: &str) -> Option<&'static Opt> {
+    /// Finds an option by its name on stdin, in any case, with hyphens or underscores.
+    pub(super) fn by_name(self, name: &str) -> Option<&'static OptionSpec> {
         let name = name.to_ascii_lowercase().replace('-', "_");
         self.options().iter().copied().find(|option| option.name == name)
     }

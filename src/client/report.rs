@@ -1,82 +1,82 @@
-//! What an outcome looks like from outside: output, exit code, syslog.
+//! Output, exit code and syslog message of an outcome.
 
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::action::Action;
+use super::action::AgentAction;
 use super::settings::Settings;
-use super::trace::{Trace, printable};
+use super::stderr_log::{StderrLog, printable};
 use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict};
 use crate::sys::syslog::{self, Priority};
 use crate::sys::with_timeout::with_timeout;
 
-/// How long a line for syslog may take; one that takes nothing must not hold up the answer.
+/// Timeout for a line to syslog, which must not delay the exit.
 const SYSLOG_LIMIT: Duration = Duration::from_millis(200);
 
-/// How long output may take at least.
+/// Minimum timeout for output.
 const OUTPUT_LEAST: Duration = Duration::from_secs(1);
 
-/// How a request ended.
+/// Outcome of a request.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum AgentOutcome {
     /// The daemon answered.
     Answered(Answer),
     /// The daemon answered failure, and its host does not list the VM.
     Unknown,
-    /// No answer that can be trusted, and why.
+    /// No trustworthy answer, with the reason.
     Unanswered(String),
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for AgentOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Outcome::Answered(answer) => answer.fmt(f),
-            Outcome::Unknown => f.write_str("failure; the host does not list this VM"),
-            Outcome::Unanswered(reason) => f.write_str(reason),
+            AgentOutcome::Answered(answer) => answer.fmt(f),
+            AgentOutcome::Unknown => f.write_str("failure; the host does not list this VM"),
+            AgentOutcome::Unanswered(reason) => f.write_str(reason),
         }
     }
 }
 
-/// What an outcome says: exit code, standard output, the reason of a failure.
-struct Report {
+/// Exit code, standard output, and the reason for a failure.
+struct ExitReport {
     code: u8,
     output: String,
     reason: Option<String>,
 }
 
-/// Tells an outcome, and gives its exit code. A stdout that nobody reads is
-/// waited for until the deadline.
-pub(super) fn tell(
-    trace: &Trace,
+/// Prints an outcome and returns its exit code. Waits for a blocked stdout until
+/// the deadline.
+pub(super) fn emit(
+    log: &StderrLog,
     settings: &Settings,
     operation: Operation,
-    outcome: &Outcome,
+    outcome: &AgentOutcome,
     deadline: Instant,
 ) -> ExitCode {
     let name = settings.target.as_str();
     let mut report = report(name, operation, outcome);
     let written = write(std::mem::take(&mut report.output), deadline);
     if let (Err(error), Operation::HostList) = (written, operation) {
-        report = Report::failure(format!("cannot write the list to stdout: {error}"));
+        report = ExitReport::failure(format!("cannot write the list to stdout: {error}"));
     }
     if let Some(reason) = &report.reason {
-        trace.say(format_args!("{reason}"));
+        log.print(format_args!("{reason}"));
     }
     if operation.names_a_domain() {
-        log(trace, operation, name, &report);
+        write_syslog(log, operation, name, &report);
     }
     ExitCode::from(report.code)
 }
 
-impl Report {
-    fn success(output: String) -> Report {
-        Report { code: 0, output, reason: None }
+impl ExitReport {
+    fn success(output: String) -> ExitReport {
+        ExitReport { code: 0, output, reason: None }
     }
 
-    fn failure(reason: String) -> Report {
-        Report { code: 1, output: String::new(), reason: Some(reason) }
+    fn failure(reason: String) -> ExitReport {
+        ExitReport { code: 1, output: String::new(), reason: Some(reason) }
     }
 }
 
@@ -92,50 +92,50 @@ fn write(output: String, deadline: Instant) -> io::Result<()> {
     written?.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// The one place where an exit code 0 comes from.
-fn report(name: &str, operation: Operation, outcome: &Outcome) -> Report {
+/// Converts an outcome; the only source of exit code 0.
+fn report(name: &str, operation: Operation, outcome: &AgentOutcome) -> ExitReport {
     let what = match operation.names_a_domain() {
         true => format!("{operation} of {name:?}"),
-        false => Action::Ask(operation).to_string(),
+        false => AgentAction::Request(operation).to_string(),
     };
     let verdict = match outcome {
-        Outcome::Unanswered(reason) => return Report::failure(format!("{what} failed: {reason}")),
-        Outcome::Unknown => {
-            return Report::failure(format!(
-                "{what} failed: the host does not list a VM of this name or UUID; its log says why"
+        AgentOutcome::Unanswered(reason) => return ExitReport::failure(format!("{what} failed: {reason}")),
+        AgentOutcome::Unknown => {
+            return ExitReport::failure(format!(
+                "{what} failed: the host lists no VM with this name or UUID; see its log"
             ));
         }
-        Outcome::Answered(Answer::HostList(entries)) => return Report::success(list(entries)),
-        Outcome::Answered(Answer::Verdict(verdict)) => verdict,
+        AgentOutcome::Answered(Answer::HostList(entries)) => return ExitReport::success(list(entries)),
+        AgentOutcome::Answered(Answer::Verdict(verdict)) => verdict,
     };
     match (verdict, operation) {
-        (Verdict::Success, Operation::Status) => Report::success("Status: ON\n".to_owned()),
+        (Verdict::Success, Operation::Status) => ExitReport::success("Status: ON\n".to_owned()),
         (Verdict::Off, Operation::Status) => {
-            Report { code: 2, output: "Status: OFF\n".to_owned(), reason: None }
+            ExitReport { code: 2, output: "Status: OFF\n".to_owned(), reason: None }
         }
         (Verdict::Success, Operation::Off | Operation::On | Operation::Reboot | Operation::Devstatus) => {
-            Report::success(String::new())
+            ExitReport::success(String::new())
         }
         (Verdict::Denied, _) => {
             let code = if operation.names_a_domain() { 3 } else { 1 };
             let reason = format!(
                 "{what} failed: permission denied: no group in the host's fence_virt.conf has both this requester and the VM"
             );
-            Report { code, output: String::new(), reason: Some(reason) }
+            ExitReport { code, output: String::new(), reason: Some(reason) }
         }
-        (Verdict::Failure, Operation::Devstatus) => Report::failure(
-            "monitor failed: the daemon answers, but reaches no hypervisor; its log says why".to_owned(),
+        (Verdict::Failure, Operation::Devstatus) => ExitReport::failure(
+            "monitor failed: the daemon answers, but cannot reach a hypervisor; see its log".to_owned(),
         ),
-        (Verdict::Failure, _) => Report::failure(format!(
-            "{what} failed: the daemon answered failure; its log on the host says why"
+        (Verdict::Failure, _) => ExitReport::failure(format!(
+            "{what} failed: the daemon answered failure; see its log on the host"
         )),
-        (Verdict::Success | Verdict::Off, _) => Report::failure(format!(
-            "{what} failed: the daemon answered {verdict}, which is no answer to this"
+        (Verdict::Success | Verdict::Off, _) => ExitReport::failure(format!(
+            "{what} failed: the daemon answered {verdict}, which is not a valid answer"
         )),
     }
 }
 
-/// A line a VM: name, UUID, on or off. Callers split at blanks.
+/// Formats one line for each VM: name, UUID, on or off. Callers split at blanks.
 fn list(entries: &[HostEntry]) -> String {
     let line = |entry: &HostEntry| {
         let state = match entry.state {
@@ -147,8 +147,8 @@ fn list(entries: &[HostEntry]) -> String {
     entries.iter().map(line).collect()
 }
 
-/// One line for syslog(3), as the C agent writes one.
-fn log(trace: &Trace, operation: Operation, name: &str, report: &Report) {
+/// Writes one line to syslog(3), as the C agent does.
+fn write_syslog(log: &StderrLog, operation: Operation, name: &str, report: &ExitReport) {
     let name = printable(name);
     let line = match (&report.reason, report.code) {
         (Some(reason), _) => printable(reason),
@@ -156,8 +156,8 @@ fn log(trace: &Trace, operation: Operation, name: &str, report: &Report) {
         (None, _) if operation == Operation::Status => format!("Domain {name:?} is on"),
         (None, _) => format!("{operation} of domain {name:?}: done"),
     };
-    let c_name = trace.agent.c_name();
-    // A line that nobody takes is no reason to fail.
+    let c_name = log.agent.c_name();
+    // A blocked syslog is not a failure.
     let _ = with_timeout(SYSLOG_LIMIT, move || {
         syslog::open(c_name);
         syslog::write(Priority::Notice, &line);

@@ -1,6 +1,6 @@
 use super::*;
 
-fn told(operation: Operation, outcome: &Outcome) -> (u8, String, String) {
+fn reported(operation: Operation, outcome: &AgentOutcome) -> (u8, String, String) {
     let report = report("vm", operation, outcome);
     (report.code, report.output, report.reason.unwrap_or_default())
 }
@@ -12,13 +12,13 @@ const DOMAIN_OPERATIONS: [Operation; 4] =
 fn only_the_daemons_success_is_one() {
     for operation in Operation::ALL {
         for outcome in [
-            Outcome::Unanswered("timed out".to_owned()),
-            Outcome::Unknown,
-            Outcome::Answered(Verdict::Failure.into()),
-            Outcome::Answered(Verdict::Denied.into()),
+            AgentOutcome::Unanswered("timed out".to_owned()),
+            AgentOutcome::Unknown,
+            AgentOutcome::Answered(Verdict::Failure.into()),
+            AgentOutcome::Answered(Verdict::Denied.into()),
         ] {
-            let (code, output, reason) = told(operation, &outcome);
-            let denied = matches!(outcome, Outcome::Answered(Answer::Verdict(Verdict::Denied)));
+            let (code, output, reason) = reported(operation, &outcome);
+            let denied = matches!(outcome, AgentOutcome::Answered(Answer::Verdict(Verdict::Denied)));
             let expected = if denied && operation.names_a_domain() { 3 } else { 1 };
             assert_eq!(code, expected, "{operation} {outcome}");
             assert!(output.is_empty() && !reason.is_empty(), "{operation} {outcome}");
@@ -29,22 +29,22 @@ fn only_the_daemons_success_is_one() {
 #[test]
 fn off_is_a_state_and_never_a_success() {
     for operation in Operation::ALL {
-        let (code, ..) = told(operation, &Outcome::Answered(Verdict::Off.into()));
+        let (code, ..) = reported(operation, &AgentOutcome::Answered(Verdict::Off.into()));
         assert_eq!(code, if operation == Operation::Status { 2 } else { 1 }, "{operation}");
     }
 }
 
 #[test]
-fn what_success_looks_like() {
+fn output_of_a_success() {
     for operation in DOMAIN_OPERATIONS {
-        let (code, output, reason) = told(operation, &Outcome::Answered(Verdict::Success.into()));
+        let (code, output, reason) = reported(operation, &AgentOutcome::Answered(Verdict::Success.into()));
         assert_eq!((code, reason.as_str()), (0, ""));
         assert_eq!(output, if operation == Operation::Status { "Status: ON\n" } else { "" });
     }
-    let off = told(Operation::Status, &Outcome::Answered(Verdict::Off.into()));
+    let off = reported(Operation::Status, &AgentOutcome::Answered(Verdict::Off.into()));
     assert_eq!(off, (2, "Status: OFF\n".to_owned(), String::new()));
     for operation in [Operation::Null, Operation::HostList] {
-        assert_eq!(told(operation, &Outcome::Answered(Verdict::Success.into())).0, 1, "{operation}");
+        assert_eq!(reported(operation, &AgentOutcome::Answered(Verdict::Success.into())).0, 1, "{operation}");
     }
 }
 
@@ -52,17 +52,17 @@ fn what_success_looks_like() {
 fn lists_are_padded_and_printable() {
     let entry = |name: &str, state| HostEntry { name: name.into(), uuid: "u".into(), state };
     let entries = vec![entry("b", PowerState::Off), entry("a\n\x1b[2J", PowerState::Running)];
-    let (code, output, _) = told(Operation::HostList, &Outcome::Answered(Answer::HostList(entries)));
+    let (code, output, _) = reported(Operation::HostList, &AgentOutcome::Answered(Answer::HostList(entries)));
     assert_eq!(code, 0);
     assert_eq!(output, format!("{:<32} u off\n{:<32} u on\n", "b", "a??[2J"));
 }
 
 #[test]
-fn only_a_time_out_speaks_of_one() {
-    // pacemaker takes these words for ETIME.
+fn only_a_timeout_says_timed_out() {
+    // pacemaker maps these words to ETIME.
     for operation in Operation::ALL {
         for verdict in [Verdict::Failure, Verdict::Denied, Verdict::Off] {
-            assert!(!told(operation, &Outcome::Answered(verdict.into())).2.contains("imed out"));
+            assert!(!reported(operation, &AgentOutcome::Answered(verdict.into())).2.contains("imed out"));
         }
     }
 }

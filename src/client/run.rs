@@ -1,4 +1,4 @@
-//! From the process's arguments to its exit code.
+//! The agents' main function: from arguments to exit code.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::action::Action;
+use super::action::AgentAction;
 use super::agent::Agent;
-use super::args::{self, Command};
-use super::given::Given;
-use super::report::{self, Outcome};
+use super::args::{self, CommandLine};
+use super::raw_options::RawOptions;
+use super::report::{self, AgentOutcome};
 use super::settings::{Settings, is_debug};
-use super::trace::Trace;
-use super::transport::{self, Ask};
+use super::stderr_log::StderrLog;
+use super::transport::{self, AgentRequest};
 use super::{help, metadata, stdin};
 use crate::auth::{HashKind, Key};
 use crate::fence::{Answer, Operation, Verdict};
@@ -21,141 +21,141 @@ use crate::key_file;
 use crate::session::Policy;
 use crate::sys::with_timeout::with_timeout;
 
-/// How long it may take to learn whether the host knows a VM, after a failure.
-const SECOND_QUESTION: Duration = Duration::from_secs(3);
+/// Timeout of the list request after a failure, which shows if the host knows the VM.
+const LIST_LIMIT: Duration = Duration::from_secs(3);
 
-/// Runs the agent with the arguments of this process, or with what stands on
-/// stdin if there are none. Exit code 0: done, or the VM is on; 1: failure;
+/// Runs the agent with the arguments of this process, or with the options on
+/// stdin if there are none. Exit code 0: success, or the VM is on; 1: failure;
 /// 2: status of a VM that is off; 3: permission denied.
 pub fn run() -> ExitCode {
     let mut args = std::env::args_os();
     let agent = Agent::from_path(args.next().as_deref());
     let args: Vec<OsString> = args.collect();
-    let quiet = Trace { agent, is_on: false };
+    let quiet = StderrLog { agent, is_debug: false };
     let command = match args.is_empty() {
         false => args::parse(agent, args),
-        true => stdin::read(agent).map(|(given, complaints)| {
-            for complaint in complaints {
-                quiet.say(format_args!("{complaint}"));
+        true => stdin::read(agent).map(|(options, warnings)| {
+            for warning in warnings {
+                quiet.print(format_args!("{warning}"));
             }
-            Command::Run(given)
+            CommandLine::Run(options)
         }),
     };
-    let given = match command {
-        Ok(Command::Run(given)) => given,
-        Ok(Command::Help) => return print(&quiet, &help::text(agent)),
-        Ok(Command::Version) => {
-            return print(&quiet, &format!("{} {}\n", agent.name(), env!("CARGO_PKG_VERSION")));
+    let options = match command {
+        Ok(CommandLine::Run(options)) => options,
+        Ok(CommandLine::Help) => return print_stdout(&quiet, &help::text(agent)),
+        Ok(CommandLine::Version) => {
+            return print_stdout(&quiet, &format!("{} {}\n", agent.name(), env!("CARGO_PKG_VERSION")));
         }
         Err(reason) => {
-            quiet.say(format_args!("{reason} ({} -h lists the options)", agent.name()));
+            quiet.print(format_args!("{reason} (see {} -h)", agent.name()));
             return ExitCode::FAILURE;
         }
     };
-    let trace = Trace { agent, is_on: is_debug(&given) };
-    match act(&trace, &given) {
+    let log = StderrLog { agent, is_debug: is_debug(&options) };
+    match act(&log, &options) {
         Ok(code) => code,
         Err(reason) => {
-            trace.say(format_args!("{reason}"));
+            log.print(format_args!("{reason}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn print(trace: &Trace, text: &str) -> ExitCode {
+fn print_stdout(log: &StderrLog, text: &str) -> ExitCode {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            trace.say(format_args!("cannot write to stdout: {error}"));
+            log.print(format_args!("cannot write to stdout: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn act(trace: &Trace, given: &Given) -> Result<ExitCode, String> {
-    let settings = Settings::new(trace.agent, given)?;
-    trace.step(format_args!("{} by {}", settings.action, settings.transport));
+fn act(log: &StderrLog, options: &RawOptions) -> Result<ExitCode, String> {
+    let settings = Settings::new(log.agent, options)?;
+    log.debug(format_args!("{} via {}", settings.action, settings.transport));
     let operation = match settings.action {
-        Action::Metadata => return Ok(print(trace, &metadata::xml(trace.agent))),
-        Action::ValidateAll => {
-            policy(trace, &settings)?;
+        AgentAction::Metadata => return Ok(print_stdout(log, &metadata::xml(log.agent))),
+        AgentAction::ValidateAll => {
+            policy(log, &settings)?;
             return Ok(ExitCode::SUCCESS);
         }
-        Action::Ask(operation) => operation,
+        AgentAction::Request(operation) => operation,
     };
-    let policy = policy(trace, &settings)?;
+    let policy = policy(log, &settings)?;
     if operation.is_power() && !settings.delay.is_zero() {
-        trace.step(format_args!("waiting {} s, as delay says", settings.delay.as_secs()));
-        // The delay is what was asked for; it is slept to its end whatever interrupts it.
+        log.debug(format_args!("delay: waiting {} s", settings.delay.as_secs()));
+        // Resumes after signals.
         #[allow(clippy::disallowed_methods)]
         std::thread::sleep(settings.delay);
     }
     let deadline = Instant::now() + settings.timeout;
-    let outcome = fence(trace, &settings, operation, policy, deadline);
-    Ok(report::tell(trace, &settings, operation, &outcome, deadline))
+    let outcome = fence(log, &settings, operation, policy, deadline);
+    Ok(report::emit(log, &settings, operation, &outcome, deadline))
 }
 
-/// The key and how it is used. Where it is asked for, there is no going on without it.
-fn policy(trace: &Trace, settings: &Settings) -> Result<Arc<Policy>, String> {
+/// Reads the key and returns the policy. A key that is needed but cannot be read is fatal.
+fn policy(log: &StderrLog, settings: &Settings) -> Result<Arc<Policy>, String> {
     let Settings { hash, auth, .. } = *settings;
     let path = &settings.key_file;
     let is_needed = settings.transport.has_key() && (hash, auth) != (HashKind::None, HashKind::None);
     if !is_needed {
         return Ok(Arc::new(Policy { hash, auth, key: Key::new(Vec::new()), old_key: None }));
     }
-    // It may be on a file server that is silent.
+    // The file may be on an unresponsive file server.
     let (from, limit) = (path.clone(), settings.timeout);
     let read = with_timeout(limit, move || key_file::read(&from))
         .and_then(|read| read.unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "timed out"))));
     let (key, _) = read.map_err(|error| {
         format!(
-            "cannot read the key file {}: {error}; copy it from the host (or set hash and auth to none, on both sides)",
+            "cannot read the key file {}: {error}; copy it from the host (or set hash and auth to none on both sides)",
             path.display()
         )
     })?;
     if key.is_empty() {
         return Err(format!("the key file {} is empty: copy it from the host", path.display()));
     }
-    trace.step(format_args!("the key in {} has {} bytes", path.display(), key.len()));
+    log.debug(format_args!("key file {}: {} bytes", path.display(), key.len()));
     Ok(Arc::new(Policy { hash, auth, key, old_key: None }))
 }
 
 fn fence(
-    trace: &Trace,
+    log: &StderrLog,
     settings: &Settings,
     operation: Operation,
     policy: Arc<Policy>,
     deadline: Instant,
-) -> Outcome {
+) -> AgentOutcome {
     let begin = Instant::now();
-    let ask = |operation, deadline| Ask {
+    let request = |operation, deadline| AgentRequest {
         operation,
         target: settings.target.clone(),
         is_uuid: settings.is_uuid,
         policy: policy.clone(),
         begin: Instant::now(),
         deadline,
-        trace: *trace,
+        log: *log,
     };
-    let mut outcome = match transport::ask(&settings.transport, &ask(operation, deadline)) {
-        Ok(answer) => Outcome::Answered(answer),
-        Err(reason) => Outcome::Unanswered(reason),
+    let mut outcome = match transport::send(&settings.transport, &request(operation, deadline)) {
+        Ok(answer) => AgentOutcome::Answered(answer),
+        Err(reason) => AgentOutcome::Unanswered(reason),
     };
     let took = begin.elapsed();
     let took = took.as_secs() * 1000 + u64::from(took.subsec_millis());
-    trace.step(format_args!("after {took} ms: {outcome}"));
-    let is_refusal = matches!(outcome, Outcome::Answered(Answer::Verdict(Verdict::Failure)));
+    log.debug(format_args!("after {took} ms: {outcome}"));
+    let is_refusal = matches!(outcome, AgentOutcome::Answered(Answer::Verdict(Verdict::Failure)));
     if is_refusal && operation.is_power() {
-        // The byte does not tell why; the host's list may.
-        let limit = deadline.min(Instant::now() + SECOND_QUESTION);
-        let list = transport::ask(&settings.transport, &ask(Operation::HostList, limit));
+        // The answer has no reason; the host's list may show one.
+        let limit = deadline.min(Instant::now() + LIST_LIMIT);
+        let list = transport::send(&settings.transport, &request(Operation::HostList, limit));
         if let Ok(Answer::HostList(entries)) = list {
             let name = settings.target.as_str();
             let is_it = |text: &str| text.eq_ignore_ascii_case(name);
-            // An empty list says nothing: a C daemon with several URIs gives it.
+            // An empty list proves nothing: a C daemon with several URIs sends it.
             if !entries.is_empty() && !entries.iter().any(|entry| is_it(&entry.name) || is_it(&entry.uuid)) {
-                outcome = Outcome::Unknown;
+                outcome = AgentOutcome::Unknown;
             }
         }
     }

@@ -1,22 +1,22 @@
 use crate::sys::tty::{Framing, Parity, SPEEDS};
 
-/// Reads `speed[,DPS]`: data bits 5 to 8, parity N, E, O, M or S (in either
-/// case), stop bits 1 or 2; 8N1 without them.
+/// Parses `speed[,DPS]`: data bits 5 to 8, parity N, E, O, M or S (in either
+/// case), stop bits 1 or 2; default 8N1.
 ///
 /// # Errors
 ///
-/// A sentence about what is wrong.
+/// A message about the first invalid part.
 pub(super) fn parse(text: &str) -> Result<Framing, String> {
-    let wrong = |what: &str| format!("the serial parameters {text:?} (-P) are wrong: {what}");
+    let wrong = |what: &str| format!("invalid serial parameters (-P) {text:?}: {what}");
     let (speed, rest) = text.split_once(',').unwrap_or((text, "8N1"));
     let speed = speed.parse().ok().filter(|speed| SPEEDS.contains(speed));
-    let speed = speed.ok_or_else(|| wrong("the speed is none that serial lines have, as 9600 or 115200"))?;
+    let speed = speed.ok_or_else(|| wrong("unsupported speed; use for example 9600 or 115200"))?;
     let [data, parity, stop] = rest.as_bytes() else {
-        return Err(wrong("after the comma stand data bits, parity and stop bits, as in 8N1"));
+        return Err(wrong("expected data bits, parity and stop bits after the comma, as in 8N1"));
     };
     let data_bits = match data {
         b'5'..=b'8' => data - b'0',
-        _ => return Err(wrong("there are 5 to 8 data bits")),
+        _ => return Err(wrong("data bits must be 5 to 8")),
     };
     let parity = match parity.to_ascii_uppercase() {
         b'N' => Parity::None,
@@ -24,11 +24,11 @@ pub(super) fn parse(text: &str) -> Result<Framing, String> {
         b'O' => Parity::Odd,
         b'M' => Parity::Mark,
         b'S' => Parity::Space,
-        _ => return Err(wrong("the parity is N, E, O, M or S")),
+        _ => return Err(wrong("parity must be N, E, O, M or S")),
     };
     let stop_bits = match stop {
         b'1' | b'2' => stop - b'0',
-        _ => return Err(wrong("there are 1 or 2 stop bits")),
+        _ => return Err(wrong("stop bits must be 1 or 2")),
     };
     Ok(Framing { speed, data_bits, parity, stop_bits })
 }
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_ones_say_what_is_wrong() {
+    fn errors_name_the_invalid_part() {
         for (text, words) in [
             ("", "speed"),
             ("fast", "speed"),

@@ -1,4 +1,4 @@
-use super::super::args::{self, Command};
+use super::super::args::{self, CommandLine};
 use super::super::stdin;
 use super::*;
 use crate::fence::Operation;
@@ -6,7 +6,7 @@ use crate::sys::tty::Parity;
 
 fn settled(agent: Agent, line: &str) -> Result<Settings, String> {
     match args::parse(agent, line.split_whitespace().map(Into::into)) {
-        Ok(Command::Run(given)) => Settings::new(agent, &given),
+        Ok(CommandLine::Run(options)) => Settings::new(agent, &options),
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -22,15 +22,15 @@ fn refusal(agent: Agent, line: &str) -> String {
 use Agent::{Virt, Xvm};
 
 #[test]
-fn what_is_not_said_is_as_the_metadata_says() {
-    let given = settings(Xvm, "-n vm");
-    assert_eq!(given.action, Action::Ask(Operation::Reboot));
-    assert_eq!((given.hash, given.auth), (HashKind::Sha256, HashKind::Sha256));
-    assert_eq!((given.timeout, given.delay), (Duration::from_secs(30), Duration::ZERO));
-    assert_eq!(given.key_file, PathBuf::from("/etc/cluster/fence_xvm.key"));
+fn defaults_are_those_of_the_metadata() {
+    let options = settings(Xvm, "-n vm");
+    assert_eq!(options.action, AgentAction::Request(Operation::Reboot));
+    assert_eq!((options.hash, options.auth), (HashKind::Sha256, HashKind::Sha256));
+    assert_eq!((options.timeout, options.delay), (Duration::from_secs(30), Duration::ZERO));
+    assert_eq!(options.key_file, PathBuf::from("/etc/cluster/fence_xvm.key"));
     let retrans = Duration::from_secs(2);
     assert_eq!(
-        given.transport,
+        options.transport,
         Transport::Multicast { group: GROUP_V4, port: 1229, interface: None, retrans }
     );
     for agent in [Xvm, Virt] {
@@ -45,7 +45,7 @@ fn what_is_not_said_is_as_the_metadata_says() {
 }
 
 #[test]
-fn which_transport_is_taken() {
+fn selection_of_the_transport() {
     let transport = |line: &str| settings(Virt, &format!("-n vm {line}")).transport;
     let framing = |speed, data_bits, parity, stop_bits| Framing { speed, data_bits, parity, stop_bits };
     let tcp = Transport::Tcp { host: "h".to_owned(), port: 9 };
@@ -76,7 +76,7 @@ fn the_family_follows_from_the_address() {
 }
 
 #[test]
-fn wrong_values_are_named() {
+fn invalid_values_are_refused() {
     for (agent, line, words) in [
         (Xvm, "-n vm -o destroy", "Unrecognised action"),
         (Xvm, "-n vm -t 0", "timeout"),
@@ -87,8 +87,8 @@ fn wrong_values_are_named() {
         (Xvm, "-n vm -p 0", "port"),
         (Xvm, "-n vm -c md5", "hash"),
         (Xvm, "-n vm -C md5", "auth"),
-        (Xvm, "-n vm -n other", "two VMs"),
-        (Xvm, "-n vm -H other", "two VMs"),
+        (Xvm, "-n vm -n other", "two different VMs"),
+        (Xvm, "-n vm -H other", "two different VMs"),
         (Virt, "-n vm -Sx", "CID"),
         (Virt, "-n vm -S0", "CID"),
         (Virt, "-n vm -D /dev/x -P 5", "speed"),
@@ -107,17 +107,17 @@ fn wrong_values_are_named() {
 #[test]
 fn actions_that_need_a_vm_do_not_go_without() {
     for action in ["off", "on", "reboot", "status", "validate-all", "OFF"] {
-        assert!(refusal(Xvm, &format!("-o {action}")).contains("no VM is named"), "{action}");
+        assert!(refusal(Xvm, &format!("-o {action}")).contains("no VM given"), "{action}");
     }
     for action in ["list", "list-status", "monitor", "null", "metadata"] {
         assert!(settled(Xvm, &format!("-o {action}")).is_ok(), "{action}");
     }
-    assert!(refusal(Virt, "-d").contains("no VM"), "reboot is what is done if nothing is said");
+    assert!(refusal(Virt, "-d").contains("no VM"), "reboot is the default");
 }
 
 #[test]
-fn metadata_is_printed_whatever_else_is_wrong() {
-    assert_eq!(settings(Xvm, "-o metadata -t x -n a -n b").action, Action::Metadata);
+fn metadata_is_printed_despite_other_errors() {
+    assert_eq!(settings(Xvm, "-o metadata -t x -n a -n b").action, AgentAction::Metadata);
 }
 
 #[test]

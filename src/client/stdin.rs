@@ -1,31 +1,30 @@
-//! name=value lines on stdin, as pacemaker writes them.
+//! Options on stdin as lines of name=value, as pacemaker writes them.
 
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 
 use super::agent::Agent;
-use super::given::Given;
 use super::options::Value;
+use super::raw_options::RawOptions;
 use super::settings::Settings;
 use crate::fence::NAME_MAX;
 
-/// More than this is read from no stdin, in bytes.
+/// Maximum size of stdin, in bytes.
 const STDIN_MAX: u64 = 16 << 20;
 
-/// So many lines that say nothing are complained of one by one.
-const COMPLAINTS_MAX: usize = 20;
+/// Maximum number of warnings about single lines.
+const WARNINGS_MAX: usize = 20;
 
-/// Names that callers pass and that say nothing to an agent.
+/// Names that callers pass and agents ignore.
 const IGNORED: [&str; 3] = ["nodename", "agent", "self"];
 
-/// Reads stdin to its end. The second value are complaints, a line each,
-/// about what was ignored.
+/// Reads stdin to its end. Returns the options, and warnings about ignored lines.
 ///
 /// # Errors
 ///
-/// read(2)'s, or too much of it.
-pub(super) fn read(agent: Agent) -> Result<(Given, Vec<String>), String> {
+/// A message if read(2) fails or stdin is too large.
+pub(super) fn read(agent: Agent) -> Result<(RawOptions, Vec<String>), String> {
     let mut text = Vec::new();
     let read = std::io::stdin().lock().take(STDIN_MAX + 1).read_to_end(&mut text);
     read.map_err(|error| format!("cannot read the options from stdin: {error}"))?;
@@ -35,12 +34,11 @@ pub(super) fn read(agent: Agent) -> Result<(Given, Vec<String>), String> {
     Ok(parse(agent, &text))
 }
 
-/// The options in `text`: blank lines and those that begin with `#` are
-/// passed by, spaces around the name, the `=` and the end of the line do not
-/// count, those inside a value do.
-pub(super) fn parse(agent: Agent, text: &[u8]) -> (Given, Vec<String>) {
-    let mut given = Given::from_stdin();
-    let mut complaints = Vec::new();
+/// Parses the options in `text`. Ignores blank lines, lines that begin with `#`,
+/// and blanks around names and values, but not inside a value.
+pub(super) fn parse(agent: Agent, text: &[u8]) -> (RawOptions, Vec<String>) {
+    let mut options = RawOptions::from_stdin();
+    let mut warnings = Vec::new();
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     for line in text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii) {
         if line.is_empty() || line.starts_with(b"#") {
@@ -55,33 +53,33 @@ pub(super) fn parse(agent: Agent, text: &[u8]) -> (Given, Vec<String>) {
         if IGNORED.iter().any(|ignored| name.eq_ignore_ascii_case(ignored)) {
             continue;
         }
-        // The name that action had in the times of cluster 2.
+        // Name of action in cluster 2.
         let name = if name.eq_ignore_ascii_case("option") { "action".into() } else { name };
         match (agent.by_name(&name), value) {
-            (Some(option), Some(value)) => given.push(option.id, OsStr::from_bytes(value)),
-            // A switch needs no value.
-            (Some(option), None) if option.value == Value::No => given.push(option.id, "1"),
-            (Some(_), None) => complaints.push(format!("ignoring {name:?} on stdin: it has no value")),
-            (None, _) => complaints.push(format!("ignoring the unknown option {name:?} on stdin")),
+            (Some(option), Some(value)) => options.push(option.id, OsStr::from_bytes(value)),
+            // A switch without a value.
+            (Some(option), None) if option.value == Value::No => options.push(option.id, "1"),
+            (Some(_), None) => warnings.push(format!("ignoring {name:?} on stdin: it has no value")),
+            (None, _) => warnings.push(format!("ignoring unknown option {name:?} on stdin")),
         }
     }
-    if complaints.len() > COMPLAINTS_MAX {
-        let more = complaints.len() - COMPLAINTS_MAX;
-        complaints.truncate(COMPLAINTS_MAX);
-        complaints.push(format!("ignoring {more} more lines on stdin"));
+    if warnings.len() > WARNINGS_MAX {
+        let more = warnings.len() - WARNINGS_MAX;
+        warnings.truncate(WARNINGS_MAX);
+        warnings.push(format!("ignoring {more} more lines on stdin"));
     }
-    (given, complaints)
+    (options, warnings)
 }
 
-/// For the fuzz targets and random tests: whatever stands on stdin, it makes
-/// settings, with a name that the wire can carry, or a sentence.
+/// Checks, for fuzz targets and random tests, that any text on stdin results in
+/// settings with a name that fits the wire, or in a message.
 #[doc(hidden)]
 pub fn try_options(text: &[u8]) {
     for agent in [Agent::Xvm, Agent::Virt] {
-        let (given, _) = parse(agent, text);
-        match Settings::new(agent, &given) {
+        let (options, _) = parse(agent, text);
+        match Settings::new(agent, &options) {
             Ok(settings) => assert!(settings.target.as_str().len() <= NAME_MAX),
-            Err(sentence) => assert!(!sentence.is_empty()),
+            Err(message) => assert!(!message.is_empty()),
         }
     }
 }
@@ -91,55 +89,55 @@ mod tests {
     use super::super::options::Id;
     use super::*;
 
-    fn parsed(text: &str) -> (Given, Vec<String>) {
+    fn parsed(text: &str) -> (RawOptions, Vec<String>) {
         parse(Agent::Virt, text.as_bytes())
     }
 
     #[test]
     fn spaces_comments_and_blank_lines() {
-        let (given, complaints) =
+        let (options, warnings) =
             parsed("\n  # plug=wrong\n \t action =  off \r\nplug=  two  words \n\n#x\nipaddr=::1");
-        assert!(complaints.is_empty(), "{complaints:?}");
-        assert_eq!(given.last(Id::Action).unwrap(), "off");
-        assert_eq!(given.last(Id::Plug).unwrap(), "two  words");
-        assert_eq!(given.last(Id::Ipaddr).unwrap(), "::1");
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!(options.last(Id::Action).unwrap(), "off");
+        assert_eq!(options.last(Id::Plug).unwrap(), "two  words");
+        assert_eq!(options.last(Id::Ipaddr).unwrap(), "::1");
     }
 
     #[test]
     fn the_last_value_of_a_name_counts_and_names_know_no_case() {
-        let (given, _) = parsed("action=off\nACTION=status\nOption=on\nplug=a=b\nplug=c=d");
-        assert_eq!(given.last(Id::Action).unwrap(), "on");
-        assert_eq!(given.domain().unwrap().unwrap(), "c=d");
+        let (options, _) = parsed("action=off\nACTION=status\nOption=on\nplug=a=b\nplug=c=d");
+        assert_eq!(options.last(Id::Action).unwrap(), "on");
+        assert_eq!(options.domain().unwrap().unwrap(), "c=d");
     }
 
     #[test]
-    fn unknown_names_are_told_and_known_ones_without_meaning_are_not() {
-        let (given, complaints) =
+    fn unknown_names_are_reported_and_ignored_ones_are_not() {
+        let (options, warnings) =
             parsed("nodename=n1\nself=n2\nagent=fence_virt\nfoo=bar\nnoequals\nplug=x\ntimeout");
-        assert_eq!(complaints.len(), 3, "{complaints:?}");
-        assert!(complaints[0].contains("foo") && complaints[1].contains("noequals"));
-        assert_eq!(given.domain().unwrap().unwrap(), "x");
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
+        assert!(warnings[0].contains("foo") && warnings[1].contains("noequals"));
+        assert_eq!(options.domain().unwrap().unwrap(), "x");
     }
 
     #[test]
-    fn a_byte_order_mark_hides_no_option_and_complaints_are_bounded() {
-        let (given, complaints) = parsed("\u{feff}action=status\n");
-        assert_eq!((given.last(Id::Action).unwrap(), complaints.len()), ("status".as_ref(), 0));
-        let (_, complaints) = parsed(&"x\n".repeat(1000));
-        assert_eq!(complaints.len(), 21);
-        assert!(complaints[20].contains("980 more"));
+    fn a_byte_order_mark_hides_no_option_and_warnings_are_bounded() {
+        let (options, warnings) = parsed("\u{feff}action=status\n");
+        assert_eq!((options.last(Id::Action).unwrap(), warnings.len()), ("status".as_ref(), 0));
+        let (_, warnings) = parsed(&"x\n".repeat(1000));
+        assert_eq!(warnings.len(), 21);
+        assert!(warnings[20].contains("980 more"));
     }
 
     #[test]
-    fn a_line_may_be_as_long_as_it_likes() {
+    fn long_lines_are_accepted() {
         let long = "x".repeat(100_000);
-        let (given, _) = parsed(&format!("key_file=/{long}\nplug=a"));
-        assert_eq!(given.last(Id::KeyFile).unwrap().len(), 100_001);
-        assert_eq!(given.last(Id::Plug).unwrap(), "a");
+        let (options, _) = parsed(&format!("key_file=/{long}\nplug=a"));
+        assert_eq!(options.last(Id::KeyFile).unwrap().len(), 100_001);
+        assert_eq!(options.last(Id::Plug).unwrap(), "a");
     }
 
     #[test]
-    fn names_of_the_vm_have_to_agree() {
+    fn names_of_the_vm_must_agree() {
         assert_eq!(parsed("plug=a\nport=a\ndomain=a").0.domain().unwrap().unwrap(), "a");
         assert_eq!(parsed("plug=a\nport=\n").0.domain().unwrap().unwrap(), "a");
         assert!(parsed("plug=a\nport=b").0.domain().is_err());

@@ -1,35 +1,39 @@
 use std::collections::BTreeSet;
 
-use super::fields::Fields;
-use super::lexer::Spot;
+use super::diagnostic_sink::{DiagnosticSink, quoted};
+use super::fields::SectionFields;
+use super::lexer::Span;
 use super::model::{BackendConfig, CpgConfig, UnknownVm};
-use super::report::{Report, quoted};
 use super::values;
 
-/// The names of all backends.
+/// Names of all backends.
 pub(super) const BACKENDS: [&str; 2] = ["libvirt", "cpg"];
 
 const DEFAULT_URI: &str = "qemu:///system";
 
-/// Reads the sections of the backends. `chosen` is the one that will run;
-/// mistakes elsewhere only warn.
-pub(super) fn read(chosen: &str, daemon: &Fields, backends: &Fields, report: &mut Report) -> BackendConfig {
-    let runs_cpg = chosen == "cpg";
-    let mut cpg = report.judged(runs_cpg, |report| {
-        let fields = Fields::of(backends.section("cpg"), "backends/cpg", report);
-        let mode = fields.read("name_mode", report, values::name_mode);
-        let old_mode = daemon.read("name_mode", report, values::name_mode);
+/// Reads the sections of all backends. Errors in one other than `selected` only warn.
+pub(super) fn read(
+    selected: &str,
+    daemon: &SectionFields,
+    backends: &SectionFields,
+    sink: &mut DiagnosticSink,
+) -> BackendConfig {
+    let runs_cpg = selected == "cpg";
+    let mut cpg = sink.for_section(runs_cpg, |sink| {
+        let fields = SectionFields::of(backends.section("cpg"), "backends/cpg", sink);
+        let mode = fields.read("name_mode", sink, values::name_mode);
+        let old_mode = daemon.read("name_mode", sink, values::name_mode);
         CpgConfig {
-            uris: uris(&fields, report),
+            uris: uris(&fields, sink),
             name_mode: mode.or(old_mode),
-            host_fence_delay: fields.read("host_fence_delay", report, values::number),
-            unknown_vm: fields.read("unknown_vm", report, values::unknown_vm).unwrap_or(UnknownVm::Fail),
+            host_fence_delay: fields.read("host_fence_delay", sink, values::number),
+            unknown_vm: fields.read("unknown_vm", sink, values::unknown_vm).unwrap_or(UnknownVm::Fail),
         }
     });
     let needs_libvirt = !runs_cpg || cpg.uris.is_empty();
-    let libvirt_uris = report.judged(needs_libvirt, |report| {
-        let fields = Fields::of(backends.section("libvirt"), "backends/libvirt", report);
-        uris(&fields, report)
+    let libvirt_uris = sink.for_section(needs_libvirt, |sink| {
+        let fields = SectionFields::of(backends.section("libvirt"), "backends/libvirt", sink);
+        uris(&fields, sink)
     });
     let or_default = |uris: Vec<String>| if uris.is_empty() { vec![DEFAULT_URI.to_string()] } else { uris };
     if runs_cpg {
@@ -40,18 +44,17 @@ pub(super) fn read(chosen: &str, daemon: &Fields, backends: &Fields, report: &mu
     }
 }
 
-fn uris(fields: &Fields, report: &mut Report) -> Vec<String> {
+fn uris(fields: &SectionFields, sink: &mut DiagnosticSink) -> Vec<String> {
     let mut seen = BTreeSet::new();
-    let values = fields.numbered(report);
-    let unique = values.into_iter().filter(|uri| is_new(*uri, &mut seen, report));
+    let values = fields.numbered(sink);
+    let unique = values.into_iter().filter(|uri| is_new(*uri, &mut seen, sink));
     unique.map(|uri| uri.text.to_string()).collect()
 }
 
-fn is_new<'a>(uri: Spot<'a>, seen: &mut BTreeSet<&'a str>, report: &mut Report) -> bool {
+fn is_new<'a>(uri: Span<'a>, seen: &mut BTreeSet<&'a str>, sink: &mut DiagnosticSink) -> bool {
     let is_new = seen.insert(uri.text);
     if !is_new {
-        let message = format!("{} is given twice; it is used once", quoted(uri.text));
-        report.warning(uri.at, message);
+        sink.warning(uri.at, format!("duplicate {}; it is used once", quoted(uri.text)));
     }
     is_new
 }

@@ -1,15 +1,15 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// How bad a finding is.
+/// Severity of a diagnostic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The file cannot be used.
     Error,
-    /// A key or section that nobody knows: skipped when the daemon starts, an
-    /// error for whoever asks strictly.
+    /// An unknown key or section: a warning when the daemon starts, an error in
+    /// strict mode.
     Unknown,
-    /// The file can be used, but may not do what its author thinks.
+    /// The file can be used, but may not do what its author intended.
     Warning,
 }
 
@@ -19,38 +19,38 @@ impl Severity {
     }
 }
 
-/// One finding and its place.
+/// One diagnostic with its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// Severity.
     pub severity: Severity,
-    /// The line, counted from 1.
+    /// Line, counted from 1.
     pub line: u32,
-    /// The character (not byte) in the line, counted from 1.
+    /// Character (not byte) in the line, counted from 1.
     pub column: u32,
-    /// A sentence for the person who wrote the file.
+    /// Message for the author of the file.
     pub message: String,
     pub(super) excerpt: Excerpt,
 }
 
-/// The part of a source line that is printed below a message: one printable
-/// character for each of the source.
+/// Part of a source line that is printed below a message: one printable
+/// character for each character of the source.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Excerpt {
     pub(super) text: String,
     pub(super) caret: usize,
 }
 
-/// The findings of one run in the order of the file.
+/// Diagnostics of one file, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostics {
     path: PathBuf,
     list: Vec<Diagnostic>,
-    /// Findings that were counted but not kept.
+    /// Number of diagnostics that were not kept.
     dropped: usize,
 }
 
-/// So many findings are printed, the others are only counted.
+/// Maximum number of diagnostics that are printed; the others are only counted.
 const RENDER_MAX: usize = 50;
 
 impl Diagnostics {
@@ -58,27 +58,26 @@ impl Diagnostics {
         Diagnostics { path, list, dropped }
     }
 
-    /// Whether the file must be refused. `strict` refuses unknown keys and
-    /// sections too.
+    /// True if the file must be rejected. `strict` also rejects unknown keys and
+    /// sections.
     pub fn is_fatal(&self, strict: bool) -> bool {
         self.list.iter().any(|diagnostic| diagnostic.severity.is_fatal(strict))
     }
 
-    /// Whether there is nothing to say about the file.
+    /// True if there are no diagnostics.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// The findings in the order of the file. Of each severity the first
-    /// thousand are kept.
+    /// Diagnostics in the order of the file. The first thousand of each severity
+    /// are kept.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.list.iter()
     }
 
-    /// The findings as text, each as `path:line:column: error: sentence` with
-    /// the source line and a caret below. At most 50 of them, those that are
-    /// fatal before the others; a last line counts the rest. Empty if there
-    /// are none.
+    /// Formats the diagnostics, each as `path:line:column: error: message` with
+    /// the source line and a caret below. Prints at most 50, preferring fatal
+    /// ones; a last line counts the rest. Empty without diagnostics.
     pub fn render(&self, strict: bool) -> String {
         let mut out = String::new();
         let shown = self.shown(strict);

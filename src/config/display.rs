@@ -8,13 +8,13 @@ use super::model::{
 };
 
 impl Config {
-    /// What would run, in several lines, for people.
+    /// Summary of the configuration in several lines, for `--check`.
     pub fn summary(&self) -> String {
         let mut lines = Vec::new();
         lines.extend(self.listeners.iter().map(|listener| format!("listener: {listener}")));
         lines.push(format!("backend: {}", self.backend));
         if self.groups.is_empty() {
-            lines.push("groups: none, every machine may fence every other".to_string());
+            lines.push("groups: none, any requester may fence any VM".to_string());
         }
         lines.extend(self.groups.iter().map(|group| format!("group: {group}")));
         let place = if self.foreground { "foreground" } else { "background" };
@@ -25,14 +25,14 @@ impl Config {
     }
 }
 
-/// Its name, what is listened on, and how agents are known: one line.
+/// One line: name, address and authentication.
 impl fmt::Display for NamedListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.name, self.config)
     }
 }
 
-/// What is listened on, and how agents are known: the part of a line behind the name.
+/// One line without the name: address and authentication.
 impl fmt::Display for ListenerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -50,7 +50,7 @@ impl fmt::Display for ListenerConfig {
     }
 }
 
-/// The part of a line behind `serial`.
+/// One line without the name: mode, URI and path.
 impl fmt::Display for SerialConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.mode {
@@ -74,45 +74,45 @@ impl fmt::Display for AuthConfig {
         if self.needs_key() {
             write!(f, ", key {}", self.key_file.to_string_lossy().escape_debug())?;
             if let Some(old) = &self.old_key_file {
-                write!(f, ", and the old one {}", old.to_string_lossy().escape_debug())?;
+                write!(f, ", old key {}", old.to_string_lossy().escape_debug())?;
             }
         }
         Ok(())
     }
 }
 
-/// Kind and URIs: one line.
+/// One line: kind and URIs, for cpg also its policies.
 impl fmt::Display for BackendConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}", self.kind(), self.uris().join(", ").escape_debug())?;
         let BackendConfig::Cpg(config) = self else { return Ok(()) };
         f.write_str(match config.name_mode {
-            None => ", machines by name and UUID",
-            Some(NameMode::Name) => ", machines by name",
-            Some(NameMode::Uuid) => ", machines by UUID",
+            None => ", VMs by name and UUID",
+            Some(NameMode::Name) => ", VMs by name",
+            Some(NameMode::Uuid) => ", VMs by UUID",
         })?;
         match config.host_fence_delay {
-            None => f.write_str(", a lost host may run its machines on")?,
-            Some(seconds) => write!(f, ", a host is off {seconds} s after its loss")?,
+            None => f.write_str(", VMs of a lost host may still run")?,
+            Some(seconds) => write!(f, ", a lost host counts as off after {seconds} s")?,
         }
         f.write_str(match config.unknown_vm {
             UnknownVm::Fail => "",
-            UnknownVm::Off => ", unknown machines count as off",
+            UnknownVm::Off => ", unknown VMs count as off",
         })
     }
 }
 
-/// Name, members and who may ask: one line.
+/// One line: name, members and permitted requesters.
 impl fmt::Display for GroupConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.name.as_deref().unwrap_or("(no name)");
+        let name = self.name.as_deref().unwrap_or("(unnamed)");
         write!(f, "{}, members: {}", name.escape_debug(), listed(&self.uuids, "none"))?;
-        write!(f, "; requests from: {}", listed(&self.ips, "members alone, by serial and vsock"))?;
+        write!(f, "; requests from: {}", listed(&self.ips, "members only, through serial and vsock"))?;
         if self.listeners.is_empty() {
             return Ok(());
         }
         let names: Vec<&str> = self.listeners.iter().map(ListenerName::as_str).collect();
-        write!(f, "; by {} alone", names.join(", "))
+        write!(f, "; through {} only", names.join(", "))
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
         let expected = "listener: multicast 225.0.0.12 port 1229 on virbr0, hash sha256, auth sha256, key /k\n\
             listener: vsock:b port 5, hash none, auth none\n\
             backend: libvirt at qemu:///system\n\
-            group: (no name), members: a, b\\n; requests from: members alone, by serial and vsock\n\
+            group: (unnamed), members: a, b\\n; requests from: members only, through serial and vsock\n\
             runs in the foreground, does not wait for the backend, debug level 2\n";
         assert_eq!(config.summary(), expected);
         config.groups.clear();

@@ -1,29 +1,29 @@
-//! Changes single values of a file and leaves every other byte as it is.
+//! Edits single values of a file and keeps every other byte.
 
 use std::ops::Range;
 
 use crate::fence::ListenerName;
 
-use super::chosen::{self, Named};
-use super::fields::Fields;
+use super::diagnostic_sink::{DiagnosticSink, quoted};
+use super::fields::SectionFields;
 use super::layout;
-use super::lexer::{Kind, Lexer};
+use super::lexer::{Lexer, TokenKind};
+use super::listener_selection::{self, SelectedListener};
 use super::parse::FILE_MAX;
-use super::report::{Report, quoted};
 use super::schema;
-use super::tree::{self, Entry, Section};
+use super::tree::{self, KeyEntry, Section};
 
 /// A section of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// One that is named in the table of keys, like `fence_virtd` or `backends/cpg`.
+    /// A section by its path in the table of keys, such as `fence_virtd` or `backends/cpg`.
     Plain(&'static str),
-    /// That of a listener.
+    /// The section of a listener.
     Listener(ListenerName),
 }
 
 impl Part {
-    /// Its place in the table of keys, like `listeners/tcp`.
+    /// Path in the table of keys, such as `listeners/tcp`.
     pub fn section(&self) -> &'static str {
         match self {
             Part::Plain(section) => section,
@@ -42,30 +42,30 @@ impl Part {
     }
 }
 
-/// The text of a file whose grammar is sound. Whether its values are is not
-/// asked here, [`parse`](super::parse()) says it.
+/// Text of a file without syntax errors. Its values are not checked here, but
+/// by [`parse`](super::parse()).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Editable {
     text: String,
 }
 
 impl Editable {
-    /// Takes the bytes of a file; none if they are more than [`FILE_MAX`], are
-    /// no UTF-8, or break the grammar.
+    /// Takes the bytes of a file; `None` if they exceed [`FILE_MAX`], are not
+    /// UTF-8, or have syntax errors.
     pub fn new(bytes: &[u8]) -> Option<Editable> {
         let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= FILE_MAX)?;
-        let mut report = Report::new(bytes);
-        tree::read(text, &mut report);
-        (!report.has_errors()).then(|| Editable { text: text.to_string() })
+        let mut sink = DiagnosticSink::new(bytes);
+        tree::read(text, &mut sink);
+        (!sink.has_errors()).then(|| Editable { text: text.to_string() })
     }
 
-    /// The text as it is now.
+    /// Current text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The value of a key as it is written, if the key stands in the section
-    /// that counts. The key may have a number, as in `uri1`.
+    /// Value of a key as written, if the effective section has the key. The key
+    /// may have a number, as in `uri1`.
     pub fn value(&self, part: &Part, key: &str) -> Option<&str> {
         let entries = self.with_section(part, |section| {
             let entry = section.and_then(|section| of_key(section, part, key).next_back());
@@ -74,7 +74,7 @@ impl Editable {
         entries.map(|range| &self.text[range])
     }
 
-    /// The numbers with which a numbered key stands there, ascending; 0 is the bare name.
+    /// Numbers of a numbered key in the section, ascending; 0 is the bare name.
     pub fn numbers(&self, part: &Part, key: &str) -> Vec<u32> {
         let mut numbers = self.with_section(part, |section| {
             let entries = section.map_or(&[][..], |section| &section.entries);
@@ -86,19 +86,19 @@ impl Editable {
         numbers
     }
 
-    /// Gives a key this value: where it stands, else in its section, which is
-    /// made if need be.
+    /// Sets a key: replaces its value, or adds the key to its section, which is
+    /// created if necessary.
     ///
     /// # Errors
     ///
-    /// A sentence about a value that cannot be written: an empty one, and one
-    /// with a double quote or a NUL in it.
+    /// Fails for a value that cannot be written: an empty one, and one that
+    /// contains a double quote or a NUL.
     pub fn set(&mut self, part: &Part, key: &str, value: &str) -> Result<(), String> {
         if value.is_empty() {
             return Err("a value cannot be empty".to_string());
         }
         if value.contains(['"', '\0']) {
-            return Err(format!("{} holds what no value can hold: a double quote or a NUL", quoted(value)));
+            return Err(format!("{} contains a double quote or a NUL, which no value can", quoted(value)));
         }
         self.add_section(part);
         let (range, text) = self
@@ -114,7 +114,7 @@ impl Editable {
         Ok(())
     }
 
-    /// Takes a key away, however often it stands in its section, so that the default counts.
+    /// Removes all occurrences of a key from its section, so that the default applies.
     pub fn unset(&mut self, part: &Part, key: &str) {
         let mut ranges: Vec<Range<usize>> = self.with_section(part, |section| {
             let entries = section.into_iter().flat_map(|section| of_key(section, part, key));
@@ -126,7 +126,7 @@ impl Editable {
         }
     }
 
-    /// Makes the section if it is not there.
+    /// Adds the section if it does not exist.
     pub fn add_section(&mut self, part: &Part) {
         let path = part.section();
         let (parent, name) = path.split_once('/').map_or((None, path), |(outer, name)| (Some(outer), name));
@@ -134,11 +134,11 @@ impl Editable {
             return;
         }
         if let Some(parent) = parent {
-            let is_there = self.with_root(|root| outer(root, parent).is_some());
+            let is_there = self.with_root(|root| top_level(root, parent).is_some());
             if !is_there {
                 self.text.push_str(&layout::appended(&self.text, parent, None));
             }
-            let (at, text) = self.with_root(|root| match outer(root, parent) {
+            let (at, text) = self.with_root(|root| match top_level(root, parent) {
                 Some(section) => layout::new_section(&self.text, section, name, part.label()),
                 None => (self.text.len(), String::new()),
             });
@@ -149,43 +149,45 @@ impl Editable {
     }
 
     fn with_root<T>(&self, then: impl FnOnce(&Section) -> T) -> T {
-        then(&tree::read(&self.text, &mut Report::default()))
+        then(&tree::read(&self.text, &mut DiagnosticSink::default()))
     }
 
-    /// Finds the section as the parser does: of repeated ones the last counts.
+    /// Finds the section as the parser does: the last one of repeated sections.
     fn with_section<T>(&self, part: &Part, then: impl FnOnce(Option<&Section>) -> T) -> T {
         self.with_root(|root| {
-            let mut report = Report::default();
+            let mut sink = DiagnosticSink::default();
             let Some((parent, name)) = part.section().split_once('/') else {
-                return then(outer(root, part.section()));
+                return then(top_level(root, part.section()));
             };
-            let fields = Fields::of(outer(root, parent), parent, &mut report);
+            let fields = SectionFields::of(top_level(root, parent), parent, &mut sink);
             match part {
                 Part::Plain(_) => then(fields.section(name)),
-                Part::Listener(listener) => then(chosen::section(listener, &chosen(root), &fields)),
+                Part::Listener(listener) => {
+                    then(listener_selection::section(listener, &selected(root), &fields))
+                }
             }
         })
     }
 }
 
-/// A section that lies in no other.
-fn outer<'a, 't>(root: &'t Section<'a>, name: &str) -> Option<&'t Section<'a>> {
-    Fields::of(Some(root), "", &mut Report::default()).section(name)
+/// Finds a top-level section.
+fn top_level<'a, 't>(root: &'t Section<'a>, name: &str) -> Option<&'t Section<'a>> {
+    SectionFields::of(Some(root), "", &mut DiagnosticSink::default()).section(name)
 }
 
-/// The listeners that are to run.
-fn chosen(root: &Section) -> Vec<Named> {
-    let mut report = Report::default();
-    let daemon = Fields::of(outer(root, "fence_virtd"), "fence_virtd", &mut report);
-    daemon.value("listener").map_or(Vec::new(), |value| chosen::named(value, &mut report))
+/// Listeners selected to run.
+fn selected(root: &Section) -> Vec<SelectedListener> {
+    let mut sink = DiagnosticSink::default();
+    let daemon = SectionFields::of(top_level(root, "fence_virtd"), "fence_virtd", &mut sink);
+    daemon.value("listener").map_or(Vec::new(), |value| listener_selection::parse_names(value, &mut sink))
 }
 
-/// All entries of this key; the last one counts.
+/// Entries of this key; the last one counts.
 fn of_key<'a, 't>(
     section: &'t Section<'a>,
     part: &Part,
     key: &str,
-) -> impl DoubleEndedIterator<Item = Entry<'a>> + use<'a, 't> {
+) -> impl DoubleEndedIterator<Item = KeyEntry<'a>> + use<'a, 't> {
     let path = part.section();
     let wanted = schema::find(path, key);
     section.entries.iter().copied().filter(move |entry| {
@@ -194,22 +196,23 @@ fn of_key<'a, 't>(
     })
 }
 
-/// The listeners that a value like `"multicast, tcp:cluster-b"` names.
+/// Parses a list of listeners such as `multicast, tcp:cluster-b`.
 ///
 /// # Errors
 ///
-/// A sentence for each mistake.
+/// One message for each mistake.
 pub fn listener_names(value: &str) -> Result<Vec<ListenerName>, Vec<String>> {
-    let mut report = Report::new(value.as_bytes());
+    let mut sink = DiagnosticSink::new(value.as_bytes());
     let token = format!("\"{value}\"");
-    let spot = Lexer::new(&token).next().filter(|token| token.kind == Kind::Value && token.text == value);
-    let Some(spot) = spot.map(|token| token.spot()) else {
-        return Err(vec![format!("{} holds a double quote", quoted(value))]);
+    let span =
+        Lexer::new(&token).next().filter(|token| token.kind == TokenKind::Value && token.text == value);
+    let Some(span) = span.map(|token| token.span()) else {
+        return Err(vec![format!("{} contains a double quote", quoted(value))]);
     };
-    let names = chosen::named(spot, &mut report);
-    match report.has_errors() {
+    let names = listener_selection::parse_names(span, &mut sink);
+    match sink.has_errors() {
         false => Ok(names.into_iter().map(|named| named.name).collect()),
-        true => Err(report.messages()),
+        true => Err(sink.messages()),
     }
 }
 

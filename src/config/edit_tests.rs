@@ -44,7 +44,7 @@ fn a_value_is_changed_where_it_counts() {
 }
 
 #[test]
-fn a_new_key_stands_as_its_neighbours_do() {
+fn a_new_key_is_indented_like_its_neighbours() {
     let tcp = listener("tcp", None);
     for (text, after) in [
         ("listeners { tcp {} }", "listeners { tcp { port = \"5\"; } }"),
@@ -68,9 +68,9 @@ fn a_new_key_stands_as_its_neighbours_do() {
     }
 }
 
-/// In the shipped example each key is explained where it stands as a comment.
+/// The shipped example documents each key above its commented-out default.
 #[test]
-fn a_new_key_stands_below_its_comment() {
+fn a_new_key_goes_below_its_comment() {
     let example = include_str!("../../fence_virt.conf.example");
     for (part, key, comment) in [
         (listener("multicast", None), "port", "#port = \"1229\";"),
@@ -106,8 +106,8 @@ fn a_new_section_is_made_where_it_belongs() {
 }
 
 #[test]
-fn the_section_of_a_listener_is_the_parsers() {
-    // A label that nobody names is passed over, as in fence_virtd 4.x.
+fn the_section_of_a_listener_is_found_as_by_the_parser() {
+    // A label that is not selected is ignored, as in fence_virtd 4.x.
     let text = "fence_virtd { listener = \"tcp\"; } listeners { tcp = \"x\" { port = \"7\"; } }";
     let (plain, labelled) = (listener("tcp", None), listener("tcp", Some("x")));
     assert_eq!(editable(text).value(&plain, "port"), Some("7"));
@@ -118,7 +118,7 @@ fn the_section_of_a_listener_is_the_parsers() {
 }
 
 #[test]
-fn a_key_that_is_taken_away_takes_its_line_along() {
+fn removing_a_key_removes_its_line() {
     let tcp = listener("tcp", None);
     for (text, after) in [
         ("listeners { tcp {\n\tport = \"1\";\n\thash = \"x\"; } }", "listeners { tcp {\n\thash = \"x\"; } }"),
@@ -133,7 +133,7 @@ fn a_key_that_is_taken_away_takes_its_line_along() {
 }
 
 #[test]
-fn what_no_value_can_hold_is_refused() {
+fn invalid_values_are_refused() {
     let mut empty = Editable::default();
     for wrong in ["", "a\"b", "\0"] {
         assert!(empty.set(&DAEMON, "debug", wrong).is_err(), "{wrong:?}");
@@ -164,7 +164,7 @@ impl Random {
     }
 }
 
-/// A file with all that may stand between tokens, as people write it or not.
+/// A file with comments and blanks between tokens, in common and unusual places.
 fn random_file(random: &mut Random) -> String {
     let mut text = String::new();
     if random.below(4) > 0 {
@@ -200,22 +200,22 @@ fn random_file(random: &mut Random) -> String {
     text
 }
 
-/// Names and values in their order, with the braces.
+/// Kind and text of each token.
 fn tokens(text: &str) -> Vec<String> {
     Lexer::new(text).map(|token| format!("{:?}:{}", token.kind, token.text)).collect()
 }
 
-/// What is no token: comments and blanks.
+/// Text between tokens: comments and blanks.
 fn comments(text: &str) -> Vec<String> {
     let mut all = text.to_string();
     for token in Lexer::new(text).collect::<Vec<_>>().into_iter().rev() {
-        let end = token.spot().at + token.text.len() + usize::from(token.kind == Kind::Value);
+        let end = token.span().at + token.text.len() + usize::from(token.kind == TokenKind::Value);
         all.replace_range(token.at..end, " ");
     }
     all.lines().filter_map(|line| Some(line[line.find('#')?..].trim_end().to_string())).collect()
 }
 
-/// What comes out with `new` taken out of it again, at any one place.
+/// Results of removing `new` from `tokens`, one for each occurrence.
 fn without(tokens: &[String], new: &[&str]) -> Vec<Vec<String>> {
     let hits = (0..tokens.len())
         .filter(|at| tokens[*at..].iter().zip(new).filter(|(a, b)| a == b).count() == new.len());
@@ -256,11 +256,11 @@ fn random_edits_change_nothing_else() {
     assert!(changed > 100 && added > 100 && made > 100, "{changed} {added} {made}");
 }
 
-/// The two parse to the same, but for this port.
+/// Asserts that both texts parse to the same configuration, except for this port.
 fn same_but_port(before: &str, after: &str, part: &Part) {
     let parsed = |text: &str| parse(Path::new("f"), text.as_bytes()).config;
     let (Some(mut before), Some(after)) = (parsed(before), parsed(after)) else { return };
-    // A section that nobody names may be taken for that of a listener without a label.
+    // An unselected section may serve a listener without a label.
     if !before.listeners.iter().any(|listener| Part::Listener(listener.name.clone()) == *part) {
         return;
     }

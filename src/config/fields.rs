@@ -1,77 +1,81 @@
 use std::collections::BTreeMap;
 
-use super::lexer::Spot;
+use super::diagnostic_sink::{DiagnosticSink, quoted};
+use super::lexer::Span;
 use super::nearest::nearest;
-use super::report::{Report, quoted};
 use super::schema::{self, Count, KeySpec};
-use super::tree::{Entry, Section};
+use super::tree::{KeyEntry, Section};
 
-/// A section whose keys and sections are those of the schema.
+/// Keys and sections of one section, matched with the schema.
 #[derive(Debug, Default)]
-pub(super) struct Fields<'a, 't> {
-    once: Vec<(&'static KeySpec, Spot<'a>)>,
-    adds: Vec<(&'static KeySpec, Spot<'a>)>,
-    numbered: BTreeMap<u32, Spot<'a>>,
+pub(super) struct SectionFields<'a, 't> {
+    once: Vec<(&'static KeySpec, Span<'a>)>,
+    adds: Vec<(&'static KeySpec, Span<'a>)>,
+    numbered: BTreeMap<u32, Span<'a>>,
     sections: Vec<(&'static str, &'t Section<'a>)>,
 }
 
-impl<'a, 't> Fields<'a, 't> {
-    /// Matches a section with the schema of this path. What is unknown or
-    /// repeated is reported. No section at all is an empty one.
-    pub(super) fn of(section: Option<&'t Section<'a>>, path: &str, report: &mut Report) -> Fields<'a, 't> {
-        let mut fields = Fields::default();
+impl<'a, 't> SectionFields<'a, 't> {
+    /// Matches a section with the schema of this path and reports unknown and
+    /// repeated names. `None` counts as an empty section.
+    pub(super) fn of(
+        section: Option<&'t Section<'a>>,
+        path: &str,
+        sink: &mut DiagnosticSink,
+    ) -> SectionFields<'a, 't> {
+        let mut fields = SectionFields::default();
         for entry in section.iter().flat_map(|section| &section.entries) {
-            fields.add_entry(entry, path, report);
+            fields.add_entry(entry, path, sink);
         }
         for inner in section.iter().flat_map(|section| &section.sections) {
-            fields.add_section(inner, path, report);
+            fields.add_section(inner, path, sink);
         }
         fields
     }
 
-    /// The value of a key that counts once.
-    pub(super) fn value(&self, key: &str) -> Option<Spot<'a>> {
+    /// Value of a [`Count::Once`] key.
+    pub(super) fn value(&self, key: &str) -> Option<Span<'a>> {
         self.once.iter().find(|(spec, _)| spec.name == key).map(|(_, value)| *value)
     }
 
-    /// The typed value of a key that counts once. A wrong one is reported.
+    /// Typed value of a [`Count::Once`] key. Reports an invalid one.
     pub(super) fn read<T>(
         &self,
         key: &str,
-        report: &mut Report,
+        sink: &mut DiagnosticSink,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         let value = self.value(key)?;
-        if !is_sound(value, report) {
+        if !is_sound(value, sink) {
             return None;
         }
-        parse(value.text).map_err(|message| report.error(value.at, message)).ok()
+        parse(value.text).map_err(|message| sink.error(value.at, message)).ok()
     }
 
-    /// The values of a key that adds up.
-    pub(super) fn all(&self, key: &str, report: &mut Report) -> Vec<Spot<'a>> {
+    /// Values of a [`Count::Adds`] key.
+    pub(super) fn all(&self, key: &str, sink: &mut DiagnosticSink) -> Vec<Span<'a>> {
         let values = self.adds.iter().filter(|(spec, _)| spec.name == key).map(|(_, value)| *value);
-        values.filter(|value| is_sound(*value, report)).collect()
+        values.filter(|value| is_sound(*value, sink)).collect()
     }
 
-    /// The values of the numbered key: the bare one, then by number.
-    pub(super) fn numbered(&self, report: &mut Report) -> Vec<Spot<'a>> {
-        self.numbered.values().copied().filter(|value| is_sound(*value, report)).collect()
+    /// Values of the numbered key: the bare one, then by number.
+    pub(super) fn numbered(&self, sink: &mut DiagnosticSink) -> Vec<Span<'a>> {
+        self.numbered.values().copied().filter(|value| is_sound(*value, sink)).collect()
     }
 
-    /// The section of this name.
+    /// Section of this name.
     pub(super) fn section(&self, name: &str) -> Option<&'t Section<'a>> {
         self.sections(name).next()
     }
 
-    /// The sections of this name, more than one only where that is allowed.
+    /// Sections of this name; several only where the schema allows it.
     pub(super) fn sections(&self, name: &str) -> impl Iterator<Item = &'t Section<'a>> {
         self.sections.iter().filter(move |(known, _)| *known == name).map(|(_, section)| *section)
     }
 
-    fn add_entry(&mut self, entry: &Entry<'a>, path: &str, report: &mut Report) {
+    fn add_entry(&mut self, entry: &KeyEntry<'a>, path: &str, sink: &mut DiagnosticSink) {
         let Some((spec, number)) = schema::find(path, entry.key.text) else {
-            return report.unknown(entry.key.at, || unknown_key(entry.key.text, path));
+            return sink.unknown(entry.key.at, || unknown_key(entry.key.text, path));
         };
         let before = match spec.count {
             Count::Adds => {
@@ -88,20 +92,20 @@ impl<'a, 't> Fields<'a, 't> {
             },
         };
         if let Some(before) = before {
-            repeated(entry.key, before.at, report);
+            repeated(entry.key, before.at, sink);
         }
     }
 
-    fn add_section(&mut self, section: &'t Section<'a>, path: &str, report: &mut Report) {
+    fn add_section(&mut self, section: &'t Section<'a>, path: &str, sink: &mut DiagnosticSink) {
         let Some(name) = section.name else { return };
         let Some(known) = schema::children(path).find(|known| known.eq_ignore_ascii_case(name.text)) else {
-            // Groups that nobody reads would let everyone fence everything.
+            // A misspelt group would leave fencing unrestricted.
             return match nearest(name.text, schema::children(path)) {
-                Some("groups" | "group") => report.error(name.at, unknown_section(name.text, path)),
-                _ => report.unknown(name.at, || unknown_section(name.text, path)),
+                Some("groups" | "group") => sink.error(name.at, unknown_section(name.text, path)),
+                _ => sink.unknown(name.at, || unknown_section(name.text, path)),
             };
         };
-        // Sections of one kind of listener are told apart by their labels.
+        // Labels distinguish listeners of one kind.
         let label =
             |section: &Section<'a>| section.label.map(|label| label.text).filter(|_| path == "listeners");
         let place = self.sections.iter_mut().find(|(other, before)| {
@@ -110,25 +114,26 @@ impl<'a, 't> Fields<'a, 't> {
         match place {
             None => self.sections.push((known, section)),
             Some((_, before)) => {
-                repeated(name, before.at(), report);
+                repeated(name, before.at(), sink);
                 *before = section;
             }
         }
     }
 }
 
-fn repeated(name: Spot, before: usize, report: &mut Report) {
-    let (line, name_text) = (report.line(before), quoted(name.text));
-    report.warning(name.at, format!("{name_text} stands on line {line} already; only the last one counts"));
+fn repeated(name: Span, before: usize, sink: &mut DiagnosticSink) {
+    let line = sink.line(before);
+    let message = format!("{} is already on line {line}; only the last one is used", quoted(name.text));
+    sink.warning(name.at, message);
 }
 
-/// What is wrong with a value whatever its type. The C daemon cannot read an
-/// empty value at all.
-fn is_sound(value: Spot, report: &mut Report) -> bool {
+/// Reports errors of a value that do not depend on its type. The C daemon cannot
+/// read an empty value either.
+fn is_sound(value: Span, sink: &mut DiagnosticSink) -> bool {
     if value.text.is_empty() {
-        report.error(value.at, "the value is empty; leave the line out for the default");
+        sink.error(value.at, "empty value; remove the line to use the default");
     } else if let Some(nul) = value.text.find('\0') {
-        report.error(value.at + nul, "a NUL byte does not belong in a value");
+        sink.error(value.at + nul, "values cannot contain NUL bytes");
     }
     !value.text.is_empty() && !value.text.contains('\0')
 }
@@ -138,7 +143,7 @@ fn unknown_key(key: &str, path: &str) -> String {
     if schema::children(path).any(|known| known.eq_ignore_ascii_case(key)) {
         return format!("{name} is a section, not a key; write it as {} {{ ... }}", key.to_ascii_lowercase());
     }
-    let place = if path.is_empty() { "outside of all sections".to_string() } else { format!("in {path}") };
+    let place = if path.is_empty() { "outside all sections".to_string() } else { format!("in {path}") };
     let hint = did_you_mean(nearest(key, schema::keys(path).map(|spec| spec.name)));
     format!("unknown key {name} {place}{hint}")
 }
@@ -167,12 +172,15 @@ mod tests {
     use super::super::tree;
     use super::*;
 
-    fn findings(text: &str, path: &str, check: impl FnOnce(&Fields, &mut Report)) -> Vec<String> {
-        let mut report = Report::new(text.as_bytes());
-        let root = tree::read(text, &mut report);
-        check(&Fields::of(Some(&root), path, &mut report), &mut report);
-        report
-            .finish(Path::new("f"), text)
+    fn findings(
+        text: &str,
+        path: &str,
+        check: impl FnOnce(&SectionFields, &mut DiagnosticSink),
+    ) -> Vec<String> {
+        let mut sink = DiagnosticSink::new(text.as_bytes());
+        let root = tree::read(text, &mut sink);
+        check(&SectionFields::of(Some(&root), path, &mut sink), &mut sink);
+        sink.finish(Path::new("f"), text)
             .iter()
             .map(|d| format!("{}:{} {}", d.line, d.column, d.message))
             .collect()
@@ -184,19 +192,19 @@ mod tests {
         let found = findings(text, "listeners/tcp", |fields, _| {
             assert_eq!(fields.value("port").map(|value| value.text), Some("3"));
         });
-        let sentence = |line| format!("stands on line {line} already; only the last one counts");
+        let sentence = |line| format!("is already on line {line}; only the last one is used");
         assert_eq!(found, [format!("2:1 \"PORT\" {}", sentence(1)), format!("3:1 \"port\" {}", sentence(2))]);
     }
 
     #[test]
     fn uuids_add_up_and_uris_are_sorted() {
-        let found = findings("uuid = \"b\"; uuid = \"a\";", "groups/group", |fields, report| {
-            assert_eq!(fields.all("uuid", report).iter().map(|v| v.text).collect::<Vec<_>>(), ["b", "a"]);
+        let found = findings("uuid = \"b\"; uuid = \"a\";", "groups/group", |fields, sink| {
+            assert_eq!(fields.all("uuid", sink).iter().map(|v| v.text).collect::<Vec<_>>(), ["b", "a"]);
         });
         assert!(found.is_empty());
         let text = "uri10 = \"c\"; uri = \"a\"; uri2 = \"b\"; uri2 = \"B\"; uri3 = \"\"; uri0 = \"x\";";
-        let found = findings(text, "backends/libvirt", |fields, report| {
-            assert_eq!(fields.numbered(report).iter().map(|v| v.text).collect::<Vec<_>>(), ["a", "B", "c"]);
+        let found = findings(text, "backends/libvirt", |fields, sink| {
+            assert_eq!(fields.numbered(sink).iter().map(|v| v.text).collect::<Vec<_>>(), ["a", "B", "c"]);
         });
         assert_eq!(found.len(), 3, "{found:?}");
     }
@@ -206,7 +214,7 @@ mod tests {
         let found = findings("tcp { port = \"1\"; }\nTCP { }", "listeners", |fields, _| {
             assert_eq!(fields.section("tcp").map(|section| section.entries.len()), Some(0));
         });
-        assert_eq!(found, ["2:1 \"TCP\" stands on line 1 already; only the last one counts"]);
+        assert_eq!(found, ["2:1 \"TCP\" is already on line 1; only the last one is used"]);
         let found = findings("group { } group = \"x\" { }", "groups", |fields, _| {
             assert_eq!(fields.sections("group").count(), 2);
         });
@@ -221,23 +229,20 @@ mod tests {
             "1:1 unknown key \"prot\" in listeners/tcp; did you mean \"port\"?"
         );
         assert_eq!(all("listener { }", ""), "1:1 unknown section \"listener\"; did you mean \"listeners\"?");
-        assert_eq!(all("x = \"1\";", ""), "1:1 unknown key \"x\" outside of all sections");
+        assert_eq!(all("x = \"1\";", ""), "1:1 unknown key \"x\" outside all sections");
         assert!(all("TCP = \"1\";", "listeners").contains("write it as tcp { ... }"));
         assert!(all("port { }", "listeners/tcp").contains("write it as port = \"...\";"));
     }
 
     #[test]
     fn empty_values_and_nul() {
-        let found = findings("port = \"\"; hash = \"a\0\";", "listeners/tcp", |fields, report| {
-            assert_eq!(fields.read("port", report, |text| Ok(text.len())), None);
-            assert_eq!(fields.read("hash", report, |text| Ok(text.len())), None);
+        let found = findings("port = \"\"; hash = \"a\0\";", "listeners/tcp", |fields, sink| {
+            assert_eq!(fields.read("port", sink, |text| Ok(text.len())), None);
+            assert_eq!(fields.read("hash", sink, |text| Ok(text.len())), None);
         });
         assert_eq!(
             found,
-            [
-                "1:9 the value is empty; leave the line out for the default",
-                "1:21 a NUL byte does not belong in a value"
-            ]
+            ["1:9 empty value; remove the line to use the default", "1:21 values cannot contain NUL bytes"]
         );
     }
 }

@@ -1,31 +1,32 @@
-//! Where in the text of a file something stands, and where something new
-//! belongs, in the manner of what is around it.
+//! Byte ranges of keys and sections in the text of a file, and the places for
+//! new ones, formatted like their neighbours.
 
 use std::ops::Range;
 
-use super::lexer::{Kind, Lexer, Token};
-use super::tree::{Entry, Section};
+use super::lexer::{Lexer, Token, TokenKind};
+use super::tree::{KeyEntry, Section};
 
-/// The value of an entry, without its quotes.
-pub(super) fn value(entry: &Entry) -> Range<usize> {
+/// Range of an entry's value, without its quotes.
+pub(super) fn value(entry: &KeyEntry) -> Range<usize> {
     entry.value.at..entry.value.at + entry.value.text.len()
 }
 
-/// An entry with its semicolon; the whole line if nothing else stands on it.
-pub(super) fn statement(text: &str, entry: &Entry) -> Range<usize> {
-    let (start, end) = (entry.key.at, end_of(text, entry));
+/// Range of an entry with its semicolon; the whole line if nothing else is on it.
+pub(super) fn statement(text: &str, entry: &KeyEntry) -> Range<usize> {
+    let start = entry.key.at;
+    let end = end_of(text, entry);
     let line_start = start_of_line(text, start);
     let line_end = end_of_line(text, end);
     let is_alone = text[line_start..start].trim().is_empty() && text[end..line_end].trim().is_empty();
     match text[line_end..].find('\n') {
         Some(feed) if is_alone => line_start..line_end + feed + 1,
-        // Of two blanks one is enough.
+        // Leaves one of two blanks.
         _ if text[..start].ends_with(' ') && text[end..].starts_with(' ') => start - 1..end,
         _ => start..end,
     }
 }
 
-/// What to put where, so that the section has this key.
+/// Range to replace, and its new text, to add a key to the section.
 pub(super) fn new_entry(text: &str, section: &Section, key: &str, value: &str) -> (Range<usize>, String) {
     let statement = format!("{key} = \"{value}\";");
     let (open, close) = braces(text, section);
@@ -43,7 +44,7 @@ pub(super) fn new_entry(text: &str, section: &Section, key: &str, value: &str) -
     (at..at, format!(" {statement}{blank}"))
 }
 
-/// Where to put what, so that the section has an empty one in it.
+/// Offset and text to insert, to add an empty inner section.
 pub(super) fn new_section(text: &str, outer: &Section, name: &str, label: Option<&str>) -> (usize, String) {
     let (_, close) = braces(text, outer);
     let line_start = start_of_line(text, close);
@@ -61,7 +62,7 @@ pub(super) fn new_section(text: &str, outer: &Section, name: &str, label: Option
     }
 }
 
-/// An empty section behind all the text.
+/// Text to append, to add an empty section at the end.
 pub(super) fn appended(text: &str, name: &str, label: Option<&str>) -> String {
     let feed = line_feed(text);
     let before = match text {
@@ -76,7 +77,7 @@ fn head(name: &str, label: Option<&str>) -> String {
     label.map_or(name.to_string(), |label| format!("{name} = \"{label}\""))
 }
 
-/// As the file ends its lines.
+/// Line ending of the file.
 fn line_feed(text: &str) -> &'static str {
     match text.split_once('\n') {
         Some((first, _)) if first.ends_with('\r') => "\r\n",
@@ -88,23 +89,23 @@ fn start_of_line(text: &str, at: usize) -> usize {
     text[..at].rfind('\n').map_or(0, |feed| feed + 1)
 }
 
-/// Before the carriage return or line feed.
+/// Offset of the carriage return or line feed that ends this line.
 fn end_of_line(text: &str, at: usize) -> usize {
     let end = text[at..].find('\n').map_or(text.len(), |feed| at + feed);
     if end > at && text[..end].ends_with('\r') { end - 1 } else { end }
 }
 
-/// The blanks at the start of this place's line.
+/// Blanks at the start of this line.
 fn indentation(text: &str, at: usize) -> String {
     text[start_of_line(text, at)..].chars().take_while(|c| matches!(c, ' ' | '\t')).collect()
 }
 
-/// Behind the semicolon of an entry.
-fn end_of(text: &str, entry: &Entry) -> usize {
-    // The quote behind the value would open another one.
+/// Offset after the semicolon of an entry.
+fn end_of(text: &str, entry: &KeyEntry) -> usize {
+    // Starts after the closing quote, which the lexer would take for an opening one.
     let quote = value(entry).end;
     let mut tokens = tokens(text, quote + 1);
-    tokens.next().filter(|token| token.kind == Kind::End).map_or(quote + 1, |token| token.at + 1)
+    tokens.next().filter(|token| token.kind == TokenKind::End).map_or(quote + 1, |token| token.at + 1)
 }
 
 fn tokens(text: &str, from: usize) -> Lexer<'_> {
@@ -113,44 +114,44 @@ fn tokens(text: &str, from: usize) -> Lexer<'_> {
     lexer
 }
 
-/// The two braces of a section.
+/// Offsets of a section's braces.
 fn braces(text: &str, section: &Section) -> (usize, usize) {
     let mut open = None;
     let mut depth = 0;
     for token in tokens(text, section.at()) {
         match token.kind {
-            Kind::Open => {
+            TokenKind::Open => {
                 open = open.or(Some(token.at));
                 depth += 1;
             }
-            Kind::Close => depth -= 1,
+            TokenKind::Close => depth -= 1,
             _ => {}
         }
-        if let (Some(open), Kind::Close, 0) = (open, token.kind, depth) {
+        if let (Some(open), TokenKind::Close, 0) = (open, token.kind, depth) {
             return (open, token.at);
         }
     }
-    // Of a sound text every section is closed.
+    // Not reached without syntax errors: every section is closed.
     (open.unwrap_or(section.at()), text.len())
 }
 
-/// The last line of a section that has this key as a comment, `#port = "1229";`,
-/// from the mark to the end: there people look for it.
+/// Last comment of a section with this key, such as `#port = "1229";`: the
+/// offsets of its `#` and of the end of its line.
 fn commented_out(text: &str, section: &Section, key: &str) -> Option<(usize, usize)> {
     let (open, close) = braces(text, section);
     let mut found = None;
     let mut depth = 0;
     let mut from = open;
     for token in tokens(text, open).take_while(|token| token.at <= close) {
-        // Between two tokens are only blanks and comments.
+        // Only blanks and comments separate tokens.
         if depth == 1 {
             found = lines_between(text, from..token.at)
                 .rfind(|(start, _)| is_key(&text[*start..], key))
                 .or(found);
         }
         depth = match token.kind {
-            Kind::Open => depth + 1,
-            Kind::Close => depth - 1,
+            TokenKind::Open => depth + 1,
+            TokenKind::Close => depth - 1,
             _ => depth,
         };
         from = end_of_token(&token);
@@ -159,11 +160,11 @@ fn commented_out(text: &str, section: &Section, key: &str) -> Option<(usize, usi
 }
 
 fn end_of_token(token: &Token) -> usize {
-    let quote = usize::from(token.kind == Kind::Value);
-    token.spot().at + token.text.len() + quote
+    let quote = usize::from(token.kind == TokenKind::Value);
+    token.span().at + token.text.len() + quote
 }
 
-/// The comments that begin a line, each with its end.
+/// Comments that begin a line, each as the offsets of its start and end.
 fn lines_between(text: &str, range: Range<usize>) -> impl DoubleEndedIterator<Item = (usize, usize)> + '_ {
     let feeds = text[range.clone()].match_indices('\n').map(move |(feed, _)| range.start + feed + 1);
     feeds.filter_map(|line| {
@@ -172,7 +173,7 @@ fn lines_between(text: &str, range: Range<usize>) -> impl DoubleEndedIterator<It
     })
 }
 
-/// Whether a comment is this key's.
+/// True if a comment is a commented-out entry of this key.
 fn is_key(comment: &str, key: &str) -> bool {
     let bare = comment[1..].trim_start_matches([' ', '\t', '#']);
     let name = bare.get(..key.len()).is_some_and(|name| name.eq_ignore_ascii_case(key));

@@ -1,19 +1,19 @@
-/// A piece of the file and where it starts.
+/// Piece of the file with its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Spot<'a> {
+pub(super) struct Span<'a> {
     pub(super) text: &'a str,
     /// Byte offset in the file.
     pub(super) at: usize,
 }
 
-/// The kinds of tokens.
+/// Kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TokenKind {
     /// A key or the name of a section.
     Name,
-    /// What stands between two double quotes.
+    /// Text between two double quotes.
     Value,
-    /// A quote and all behind it, for want of a second quote.
+    /// A quote without a closing one, and the rest of the file.
     Unclosed,
     /// `{`
     Open,
@@ -27,30 +27,30 @@ pub(super) enum Kind {
     Stray,
 }
 
-/// One token. A value's text is without its quotes, its place that of the
-/// first quote.
+/// One token. The text of a value excludes its quotes, but its offset is that of
+/// the first quote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token<'a> {
-    pub(super) kind: Kind,
+    pub(super) kind: TokenKind,
     pub(super) text: &'a str,
     pub(super) at: usize,
 }
 
 impl<'a> Token<'a> {
-    /// The text and its place, for a value without the quotes.
-    pub(super) fn spot(&self) -> Spot<'a> {
-        let quote = usize::from(matches!(self.kind, Kind::Value | Kind::Unclosed));
-        Spot { text: self.text, at: self.at + quote }
+    /// Span of the text, without the quotes of a value.
+    pub(super) fn span(&self) -> Span<'a> {
+        let quote = usize::from(matches!(self.kind, TokenKind::Value | TokenKind::Unclosed));
+        Span { text: self.text, at: self.at + quote }
     }
 
-    /// Where the first line of this token ends, if it has several.
+    /// Offset of the end of the first line, if the token has several.
     pub(super) fn first_line_end(&self) -> Option<usize> {
-        Some(self.spot().at + self.text.find('\n')?)
+        Some(self.span().at + self.text.find('\n')?)
     }
 }
 
-/// Cuts the file into tokens: comments and white space are gone, and nothing
-/// has a meaning yet. There are no escapes: a value ends at the next quote.
+/// Splits the file into tokens without comments and white space. There are no
+/// escapes: a value ends at the next quote.
 #[derive(Debug)]
 pub(super) struct Lexer<'a> {
     text: &'a str,
@@ -63,7 +63,7 @@ impl<'a> Lexer<'a> {
         Lexer { text, at }
     }
 
-    /// Goes on at this place, which is the start or end of a line or token.
+    /// Continues at this offset, which must be the start or end of a line or token.
     pub(super) fn seek(&mut self, at: usize) {
         self.at = at;
     }
@@ -88,18 +88,18 @@ impl<'a> Iterator for Lexer<'a> {
         let rest = &self.text[at..];
         let first = rest.chars().next()?;
         let (kind, text, length) = match first {
-            '{' => (Kind::Open, &rest[..1], 1),
-            '}' => (Kind::Close, &rest[..1], 1),
-            '=' => (Kind::Equals, &rest[..1], 1),
-            ';' => (Kind::End, &rest[..1], 1),
+            '{' => (TokenKind::Open, &rest[..1], 1),
+            '}' => (TokenKind::Close, &rest[..1], 1),
+            '=' => (TokenKind::Equals, &rest[..1], 1),
+            ';' => (TokenKind::End, &rest[..1], 1),
             '"' => match rest[1..].split_once('"') {
-                Some((value, _)) => (Kind::Value, value, value.len() + 2),
-                None => (Kind::Unclosed, &rest[1..], rest.len()),
+                Some((value, _)) => (TokenKind::Value, value, value.len() + 2),
+                None => (TokenKind::Unclosed, &rest[1..], rest.len()),
             },
-            c if c.is_control() => (Kind::Stray, &rest[..c.len_utf8()], c.len_utf8()),
+            c if c.is_control() => (TokenKind::Stray, &rest[..c.len_utf8()], c.len_utf8()),
             _ => {
                 let end = rest.find(ends_name).unwrap_or(rest.len());
-                (Kind::Name, &rest[..end], end)
+                (TokenKind::Name, &rest[..end], end)
             }
         };
         self.at += length;
@@ -119,38 +119,38 @@ fn ends_name(c: char) -> bool {
 mod tests {
     use super::*;
 
-    fn kinds(text: &str) -> Vec<(Kind, &str, usize)> {
+    fn kinds(text: &str) -> Vec<(TokenKind, &str, usize)> {
         Lexer::new(text).map(|token| (token.kind, token.text, token.at)).collect()
     }
 
     #[test]
     fn every_token() {
         let expected = [
-            (Kind::Name, "a-b/c.1", 0),
-            (Kind::Open, "{", 7),
-            (Kind::Name, "k", 9),
-            (Kind::Equals, "=", 10),
-            (Kind::Value, "x #\ny\\", 11),
-            (Kind::End, ";", 19),
-            (Kind::Close, "}", 20),
+            (TokenKind::Name, "a-b/c.1", 0),
+            (TokenKind::Open, "{", 7),
+            (TokenKind::Name, "k", 9),
+            (TokenKind::Equals, "=", 10),
+            (TokenKind::Value, "x #\ny\\", 11),
+            (TokenKind::End, ";", 19),
+            (TokenKind::Close, "}", 20),
         ];
         assert_eq!(kinds("a-b/c.1{\tk=\"x #\ny\\\";}"), expected);
     }
 
     #[test]
-    fn comments_and_blanks_are_gone() {
-        assert_eq!(kinds("\u{feff}# \"x\" {\r\n a# b\n#c"), [(Kind::Name, "a", 13)]);
+    fn comments_and_blanks_are_skipped() {
+        assert_eq!(kinds("\u{feff}# \"x\" {\r\n a# b\n#c"), [(TokenKind::Name, "a", 13)]);
         assert_eq!(kinds(" \r\n\t"), []);
     }
 
     #[test]
-    fn what_does_not_belong() {
+    fn stray_characters_and_unclosed_quotes() {
         assert_eq!(
             kinds("a\0\u{b}"),
-            [(Kind::Name, "a", 0), (Kind::Stray, "\0", 1), (Kind::Stray, "\u{b}", 2)]
+            [(TokenKind::Name, "a", 0), (TokenKind::Stray, "\0", 1), (TokenKind::Stray, "\u{b}", 2)]
         );
-        assert_eq!(kinds("\"ab\nc"), [(Kind::Unclosed, "ab\nc", 0)]);
+        assert_eq!(kinds("\"ab\nc"), [(TokenKind::Unclosed, "ab\nc", 0)]);
         assert_eq!(Lexer::new("\"ab\nc").next().and_then(|token| token.first_line_end()), Some(3));
-        assert_eq!(kinds("é ü"), [(Kind::Name, "é", 0), (Kind::Name, "ü", 3)]);
+        assert_eq!(kinds("é ü"), [(TokenKind::Name, "é", 0), (TokenKind::Name, "ü", 3)]);
     }
 }

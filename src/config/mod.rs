@@ -1,30 +1,28 @@
-//! The configuration file: the language of fence_virt.conf(5), the table of
-//! the keys it knows, and the typed [`Config`] that comes out.
+//! Configuration file: the language of fence_virt.conf(5), the table of its
+//! keys, and the typed [`Config`].
 //!
-//! [`parse()`] takes the bytes of a file and never touches the disk. The bytes
-//! go through four stations, a file each: tokens (`lexer`), a tree without
-//! meaning (`tree`), keys matched with the table (`schema`, `fields`), typed
-//! values (`values`, `build`). All of them tell their findings to one
-//! `Report`, so that one run finds every mistake.
+//! [`parse()`] takes the bytes of a file and never accesses the disk. It has
+//! four stages: tokens (`lexer`), an untyped tree (`tree`), keys matched with
+//! the table (`schema`, `fields`), typed values (`values`, `build`). All stages
+//! report to one `DiagnosticSink`, so that one run finds every mistake.
 //!
-//! [`Editable`] goes the other way: it changes single values in the text of a
-//! file (`edit`, `layout`).
+//! [`Editable`] edits single values in the text of a file (`edit`, `layout`).
 #![forbid(unsafe_code)]
 
 mod backend;
 mod build;
-mod chosen;
 mod diagnostic;
+mod diagnostic_sink;
 mod display;
 mod edit;
 mod fields;
 mod layout;
 mod lexer;
 mod listener;
+mod listener_selection;
 mod model;
 mod nearest;
 mod parse;
-mod report;
 mod schema;
 mod tree;
 mod values;
@@ -35,5 +33,5 @@ pub use model::{
     AuthConfig, BackendConfig, Config, CpgConfig, GroupConfig, ListenerConfig, MulticastConfig, NameMode,
     NamedListener, SerialConfig, SerialMode, TcpConfig, UnknownVm, VsockConfig,
 };
-pub use parse::{FILE_MAX, Outcome, parse, status_socket};
+pub use parse::{FILE_MAX, ParseOutcome, parse, status_socket};
 pub use schema::{Count, KEYS, KeySpec, ValueKind};

@@ -4,35 +4,35 @@ use std::path::PathBuf;
 use crate::auth::HashKind;
 use crate::fence::ListenerName;
 
-/// What the daemon is to run, with every default filled in.
+/// Configuration of the daemon, with all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Stay in the foreground (default: no).
     pub foreground: bool,
-    /// Wait for the backend instead of giving up at once (default: no).
+    /// Wait for the backend instead of failing at once (default: no).
     pub wait_for_init: bool,
-    /// How much to log; 0, the default, is the least.
+    /// Log verbosity; 0, the default, is the lowest.
     pub debug: u32,
-    /// Where `fence_virtd --status` asks (default: /run/fence_virtd/status.sock).
+    /// Socket of `fence_virtd --status` (default: /run/fence_virtd/status.sock).
     pub status_socket: PathBuf,
-    /// At least one, no name twice, in the order of the file.
+    /// Listeners in the order of the file: at least one, without duplicate names.
     pub listeners: Vec<NamedListener>,
-    /// Where the virtual machines are.
+    /// Backend that controls the VMs.
     pub backend: BackendConfig,
-    /// The static groups in the order of the file. None at all: there is no map.
+    /// Static groups in the order of the file. Empty: permissions are unrestricted.
     pub groups: Vec<GroupConfig>,
 }
 
-/// A listener that is to run.
+/// Listener to run, with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedListener {
-    /// What it is called.
+    /// Name.
     pub name: ListenerName,
-    /// How it listens.
+    /// Address and authentication.
     pub config: ListenerConfig,
 }
 
-/// One way for requests to come in.
+/// Configuration of one listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenerConfig {
     /// Requests over TCP.
@@ -41,12 +41,12 @@ pub enum ListenerConfig {
     Multicast(MulticastConfig),
     /// Requests over AF_VSOCK.
     Vsock(VsockConfig),
-    /// Requests over serial ports and channels of the machines.
+    /// Requests over serial ports and channels of the VMs.
     Serial(SerialConfig),
 }
 
 impl ListenerConfig {
-    /// Key and algorithms; lines have none.
+    /// Key and algorithms; `None` for serial lines.
     pub fn auth(&self) -> Option<&AuthConfig> {
         match self {
             ListenerConfig::Tcp(config) => Some(&config.auth),
@@ -56,7 +56,7 @@ impl ListenerConfig {
         }
     }
 
-    /// The name of this kind in a configuration.
+    /// Name of this kind in a configuration file.
     pub fn kind(&self) -> &'static str {
         match self {
             ListenerConfig::Tcp(_) => "tcp",
@@ -67,71 +67,71 @@ impl ListenerConfig {
     }
 }
 
-/// How a listener knows its agents.
+/// Authentication of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthConfig {
-    /// The shared key (default: /etc/cluster/fence_xvm.key).
+    /// Shared key (default: /etc/cluster/fence_xvm.key).
     pub key_file: PathBuf,
-    /// The key before a change of keys, which is accepted too.
+    /// Previous key, also accepted during a change of keys.
     pub old_key_file: Option<PathBuf>,
-    /// The weakest signature of a request to accept (default: sha256).
+    /// Weakest accepted signature of a request (default: sha256).
     pub hash: HashKind,
-    /// What challenges and their answers are made with (default: sha256).
+    /// Hash of challenges and responses (default: sha256).
     pub auth: HashKind,
 }
 
 impl AuthConfig {
-    /// Whether anything is signed or challenged, so that there must be a key.
+    /// True if requests are signed or challenged, which needs a key.
     pub fn needs_key(&self) -> bool {
         self.hash != HashKind::None || self.auth != HashKind::None
     }
 }
 
-/// The listener `tcp`.
+/// Listener `tcp`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TcpConfig {
     /// Key and algorithms.
     pub auth: AuthConfig,
-    /// The address to listen on (default: 127.0.0.1 or ::1).
+    /// Address to listen on (default: 127.0.0.1 or ::1).
     pub address: IpAddr,
     /// The port to listen on, not 0 (default: 1229).
     pub port: u16,
 }
 
-/// The listener `multicast`.
+/// Listener `multicast`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MulticastConfig {
     /// Key and algorithms.
     pub auth: AuthConfig,
-    /// The multicast address (default: 225.0.0.12 or ff05::3:1).
+    /// Multicast address (default: 225.0.0.12 or ff05::3:1).
     pub address: IpAddr,
     /// The port to listen on, not 0 (default: 1229).
     pub port: u16,
-    /// The interface to listen on; none leaves it to the kernel.
+    /// Interface to listen on; with `None` the kernel chooses.
     pub interface: Option<String>,
 }
 
-/// The listener `vsock`.
+/// Listener `vsock`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VsockConfig {
     /// Key and algorithms.
     pub auth: AuthConfig,
-    /// The port to listen on, neither 0 nor `u32::MAX` (default: 1229).
+    /// Port to listen on, neither 0 nor `u32::MAX` (default: 1229).
     pub port: u32,
 }
 
-/// The listener `serial`.
+/// Listener `serial`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SerialConfig {
-    /// The libvirt that knows the machines; none means those of the backend.
+    /// libvirt URI of the VMs; `None`: the URIs of the backend.
     pub uri: Option<String>,
-    /// Only sockets in this directory count; none means all.
+    /// Directory of the sockets to use; `None`: all sockets.
     pub path: Option<PathBuf>,
-    /// Which kind of sockets to register (default: serial).
+    /// Kind of sockets to use (default: serial).
     pub mode: SerialMode,
 }
 
-/// Which sockets of a machine the serial listener registers.
+/// Kind of sockets of a VM that the serial listener uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SerialMode {
     /// Serial ports.
@@ -140,44 +140,44 @@ pub enum SerialMode {
     VmChannel,
 }
 
-/// Where the virtual machines are.
+/// Backend that controls the VMs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackendConfig {
-    /// The hypervisors of this host.
+    /// Hypervisors of this host.
     Libvirt {
-        /// What to connect to, at least one, no two alike (default: qemu:///system).
+        /// libvirt URIs: at least one, no duplicates (default: qemu:///system).
         uris: Vec<String>,
     },
-    /// The hypervisors of all hosts of a corosync cluster.
+    /// Hypervisors of all hosts of a corosync cluster.
     Cpg(CpgConfig),
 }
 
-/// The backend `cpg`.
+/// Backend `cpg`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CpgConfig {
-    /// What to connect to on this host, at least one, no two alike.
+    /// libvirt URIs of this host: at least one, no duplicates.
     pub uris: Vec<String>,
-    /// What machines are called among hosts, and may be asked for by; none
-    /// means by name and UUID, and by name where C daemons are asked.
+    /// VM identifier in requests and between hosts; `None`: name or UUID, and
+    /// the name towards C daemons.
     pub name_mode: Option<NameMode>,
-    /// How many seconds after its loss a host is off for sure; none if that is not known.
+    /// Seconds after which a lost host is certainly off; `None`: unknown.
     pub host_fence_delay: Option<u32>,
-    /// What a machine counts as that no host was ever seen to have, that is gone
-    /// from where it ran, or that is not seen to run while there is no quorum (default: fail).
+    /// Result for a VM that no host has ever advertised, that is gone from its last
+    /// host, or that is not known to run while there is no quorum (default: fail).
     pub unknown_vm: UnknownVm,
 }
 
-/// What a machine counts as that no host was ever seen to have.
+/// Result of a request for a VM that no host has ever advertised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownVm {
-    /// Nothing is known of it: every operation fails.
+    /// Failure of every operation.
     Fail,
-    /// As off, as with the C daemon.
+    /// Off, as with the C daemon.
     Off,
 }
 
 impl BackendConfig {
-    /// The name of this kind in a configuration.
+    /// Name of this kind in a configuration file.
     pub fn kind(&self) -> &'static str {
         match self {
             BackendConfig::Libvirt { .. } => "libvirt",
@@ -185,7 +185,7 @@ impl BackendConfig {
         }
     }
 
-    /// What to connect to on this host, at least one.
+    /// libvirt URIs of this host, at least one.
     pub fn uris(&self) -> &[String] {
         match self {
             BackendConfig::Libvirt { uris } | BackendConfig::Cpg(CpgConfig { uris, .. }) => uris,
@@ -193,25 +193,25 @@ impl BackendConfig {
     }
 }
 
-/// What the hosts of a cluster call a machine.
+/// Identifier of VMs between the hosts of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameMode {
-    /// By its name.
+    /// libvirt name.
     Name,
-    /// By its UUID.
+    /// UUID.
     Uuid,
 }
 
-/// A group of machines that may fence each other.
+/// Group of VMs that may fence each other.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GroupConfig {
-    /// For people to read: the key `name`, else the label `group = "x" {`.
+    /// Name for messages: the key `name`, otherwise the label `group = "x" {`.
     pub name: Option<String>,
     /// UUIDs and names of the members, as written.
     pub uuids: Vec<String>,
-    /// IP addresses and CIDs that may ask for them, as written. Without any
-    /// only the serial listener's machines may, which are known by UUID.
+    /// IP addresses and CIDs of permitted requesters, as written. Without any,
+    /// only requests over serial lines are permitted, whose VM is known by UUID.
     pub ips: Vec<String>,
-    /// The listeners whose requests it is for; none means all.
+    /// Listeners whose requests the group permits; empty: all.
     pub listeners: Vec<ListenerName>,
 }

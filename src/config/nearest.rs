@@ -1,9 +1,9 @@
-/// Longer words are not looked at: nobody mistypes that much.
+/// Maximum length of a word to compare, in characters.
 const WORD_MAX: usize = 40;
 
-/// The candidate that the word was probably meant to be: the one with the
-/// fewest edits, at most a third of the word's letters and at least one edit
-/// allowed.
+/// Finds the candidate that a misspelt word most likely means: the one with the
+/// fewest edits, at most a third of the word's letters (but one edit is always
+/// allowed).
 pub(super) fn nearest(word: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let word: Vec<char> = word.chars().take(WORD_MAX + 1).map(|c| c.to_ascii_lowercase()).collect();
     if word.len() > WORD_MAX {
@@ -18,8 +18,8 @@ pub(super) fn nearest(word: &str, candidates: impl Iterator<Item = &'static str>
         .map(|(_, candidate)| candidate)
 }
 
-/// Insertions, deletions and replacements from one word to the other; two
-/// letters that changed places count as one edit.
+/// Edit distance: the number of insertions, deletions, replacements and swaps of
+/// adjacent letters.
 fn distance(word: &[char], candidate: &str) -> usize {
     let candidate: Vec<char> = candidate.chars().collect();
     let mut rows =

@@ -1,15 +1,15 @@
-/// What a key's value must be.
+/// Type of a key's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueKind {
     /// Names of listeners, separated by commas or blanks.
     Listeners,
-    /// The name of a backend.
+    /// Name of a backend.
     Backend,
     /// 1, 0, yes, no, true, false, on, off.
     Boolean,
     /// A decimal number that fits 32 bits.
     Number,
-    /// The name of a file or directory.
+    /// Path of a file or directory.
     Path,
     /// A libvirt URI.
     Uri,
@@ -23,7 +23,7 @@ pub enum ValueKind {
     Port,
     /// 1 to 4294967294.
     VsockPort,
-    /// The name of a network interface.
+    /// Name of a network interface.
     Interface,
     /// serial or vmchannel.
     SerialMode,
@@ -33,31 +33,31 @@ pub enum ValueKind {
     UnknownVm,
     /// Any text.
     Text,
-    /// Known to older versions, without effect now.
+    /// Key of older versions, now without effect.
     Ignored,
 }
 
-/// How often a key may stand in its section.
+/// Number of times that a key may occur in its section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// Once; if it is repeated the last one counts.
+    /// Once; the last one of several counts.
     Once,
-    /// Any number of times, the values add up.
+    /// Any number of times; all values count.
     Adds,
-    /// Once, and once more with each number from 1 on behind its name.
+    /// Once without a number and once with each number from 1 after its name.
     Numbered,
 }
 
-/// A key that a configuration may hold.
+/// Key of a configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeySpec {
-    /// The section it belongs in, like `listeners/tcp`.
+    /// Path of its section, such as `listeners/tcp`.
     pub section: &'static str,
-    /// Its name in small letters.
+    /// Name in lower case.
     pub name: &'static str,
-    /// What its value must be.
+    /// Type of its value.
     pub kind: ValueKind,
-    /// How often it may stand there.
+    /// Number of times that it may occur.
     pub count: Count,
 }
 
@@ -65,8 +65,7 @@ const fn once(section: &'static str, name: &'static str, kind: ValueKind) -> Key
     KeySpec { section, name, kind, count: Count::Once }
 }
 
-/// Every key of every section, the ignored ones too. The sections are those
-/// that are named here.
+/// Keys of all sections, including ignored ones. The sections are those named here.
 pub const KEYS: &[KeySpec] = &[
     once("fence_virtd", "listener", ValueKind::Listeners),
     once("fence_virtd", "backend", ValueKind::Backend),
@@ -88,7 +87,7 @@ pub const KEYS: &[KeySpec] = &[
     once("listeners/serial", "uri", ValueKind::Uri),
     once("listeners/serial", "path", ValueKind::Path),
     once("listeners/serial", "mode", ValueKind::SerialMode),
-    // The C daemon wanted the file to exist for every listener, and did nothing with it here.
+    // The C daemon required the file for every listener, but did not use it here.
     once("listeners/serial", "key_file", ValueKind::Ignored),
     once("listeners/tcp", "key_file", ValueKind::Path),
     once("listeners/tcp", "old_key_file", ValueKind::Path),
@@ -113,16 +112,15 @@ pub const KEYS: &[KeySpec] = &[
     once("groups/group", "listener", ValueKind::Listeners),
 ];
 
-/// The one section that may be repeated without a label.
+/// Only section that may be repeated without a label.
 pub(super) const REPEATABLE: &str = "group";
 
-/// The keys of a section.
+/// Keys of a section.
 pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static KeySpec> {
     KEYS.iter().filter(move |spec| spec.section == section)
 }
 
-/// The names of the sections in this one (`""` is the file itself), some of
-/// them several times.
+/// Names of the sections in this one (`""` is the file itself), with repetitions.
 pub(super) fn children(section: &str) -> impl Iterator<Item = &'static str> {
     KEYS.iter().filter_map(move |spec| match section {
         "" => spec.section.split('/').next(),
@@ -130,8 +128,8 @@ pub(super) fn children(section: &str) -> impl Iterator<Item = &'static str> {
     })
 }
 
-/// The key of this name in the section, and its number if it has one (0 for
-/// the bare name of a numbered key and for all others).
+/// Finds a key of the section by name. Returns its number too: 0 for the bare
+/// name of a numbered key and for all other keys.
 pub(super) fn find(section: &str, name: &str) -> Option<(&'static KeySpec, u32)> {
     keys(section).find_map(|spec| {
         let head = name.get(..spec.name.len())?;
@@ -154,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_key_stands_in_the_table_twice() {
+    fn keys_of_a_section_are_unique_and_in_lower_case() {
         for (i, spec) in KEYS.iter().enumerate() {
             assert!(
                 KEYS[i + 1..].iter().all(|other| (other.section, other.name) != (spec.section, spec.name))

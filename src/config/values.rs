@@ -1,17 +1,17 @@
-//! From the text of a value to its type. The errors are sentences without a place.
+//! Typed values from the text of a file. Errors are messages without a position.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use crate::auth::HashKind;
 
+use super::diagnostic_sink::quoted;
 use super::model::{NameMode, SerialMode, UnknownVm};
-use super::report::quoted;
 
-/// The names of interfaces are shorter than the kernel's IFNAMSIZ.
+/// Maximum length of an interface name: the kernel's IFNAMSIZ without the NUL.
 const INTERFACE_MAX: usize = 15;
 
-/// The IP family of a listener.
+/// IP family of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     V4,
@@ -38,36 +38,36 @@ impl Family {
     }
 }
 
-/// One of a few words, without regard to case and blanks around.
+/// Parses one of a few words, ignoring case and surrounding blanks.
 fn word<T: Copy>(text: &str, what: &str, words: &[(&str, T)]) -> Result<T, String> {
     let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text.trim()));
     found.map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        format!("{what} is one of {}, not {}", names.join(", "), quoted(text))
+        format!("invalid {what} {}; expected one of: {}", quoted(text), names.join(", "))
     })
 }
 
 pub(super) fn hash(text: &str) -> Result<HashKind, String> {
-    word(text, "an algorithm", &HashKind::ALL.map(|kind| (kind.name(), kind)))
+    word(text, "hash algorithm", &HashKind::ALL.map(|kind| (kind.name(), kind)))
 }
 
 pub(super) fn family(text: &str) -> Result<Family, String> {
-    word(text, "a family", &[Family::V4, Family::V6].map(|family| (family.name(), family)))
+    word(text, "family", &[Family::V4, Family::V6].map(|family| (family.name(), family)))
 }
 
 pub(super) fn serial_mode(text: &str) -> Result<SerialMode, String> {
-    word(text, "a mode", &[("serial", SerialMode::Serial), ("vmchannel", SerialMode::VmChannel)])
+    word(text, "mode", &[("serial", SerialMode::Serial), ("vmchannel", SerialMode::VmChannel)])
 }
 
 pub(super) fn unknown_vm(text: &str) -> Result<UnknownVm, String> {
-    word(text, "an unknown_vm", &[("fail", UnknownVm::Fail), ("off", UnknownVm::Off)])
+    word(text, "unknown_vm", &[("fail", UnknownVm::Fail), ("off", UnknownVm::Off)])
 }
 
 pub(super) fn name_mode(text: &str) -> Result<NameMode, String> {
-    word(text, "a name_mode", &[("name", NameMode::Name), ("uuid", NameMode::Uuid)])
+    word(text, "name_mode", &[("name", NameMode::Name), ("uuid", NameMode::Uuid)])
 }
 
-/// The C daemon took any number, and all but 0 for yes.
+/// Parses a switch. Any number but 0 means yes, as in the C daemon.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     const WORDS: [(&str, bool); 8] = [
         ("1", true),
@@ -81,45 +81,44 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
     ];
     match text.trim().parse::<u32>() {
         Ok(number) => Ok(number != 0),
-        Err(_) => word(text, "a switch", &WORDS),
+        Err(_) => word(text, "switch", &WORDS),
     }
 }
 
 pub(super) fn number(text: &str) -> Result<u32, String> {
-    text.trim()
-        .parse()
-        .map_err(|_| format!("a number from 0 to {} is needed, not {}", u32::MAX, quoted(text)))
+    let number = text.trim().parse();
+    number.map_err(|_| format!("invalid number {}; expected 0 to {}", quoted(text), u32::MAX))
 }
 
 pub(super) fn port(text: &str) -> Result<u16, String> {
     let port = text.trim().parse().ok().filter(|port| *port != 0);
-    port.ok_or_else(|| format!("a port is a number from 1 to {}, not {}", u16::MAX, quoted(text)))
+    port.ok_or_else(|| format!("invalid port {}; expected 1 to {}", quoted(text), u16::MAX))
 }
 
 pub(super) fn vsock_port(text: &str) -> Result<u32, String> {
     let port = text.trim().parse().ok().filter(|port| ![0, u32::MAX].contains(port));
-    port.ok_or_else(|| format!("a vsock port is a number from 1 to {}, not {}", u32::MAX - 1, quoted(text)))
+    port.ok_or_else(|| format!("invalid vsock port {}; expected 1 to {}", quoted(text), u32::MAX - 1))
 }
 
 pub(super) fn interface(text: &str) -> Result<String, String> {
     let wrong = if text.len() > INTERFACE_MAX {
-        format!("is longer than {INTERFACE_MAX} bytes")
+        format!("longer than {INTERFACE_MAX} bytes")
     } else if text.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
-        "holds a blank or a '/'".to_string()
+        "contains a blank, a control character or a '/'".to_string()
     } else if matches!(text, "." | "..") {
-        "is a directory".to_string()
+        "reserved".to_string()
     } else {
         return Ok(text.to_string());
     };
-    Err(format!("{} is not the name of an interface: it {wrong}", quoted(text)))
+    Err(format!("invalid interface name {}: {wrong}", quoted(text)))
 }
 
-/// A folder, from the root on: the daemon's own changes when it detaches.
+/// Parses an absolute file path: the working directory changes when the daemon detaches.
 pub(super) fn file(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     match path.is_absolute() && path.file_name().is_some() {
         true => Ok(path),
-        false => Err(format!("the name of a file from / on is needed, not {}", quoted(text))),
+        false => Err(format!("expected an absolute file path, not {}", quoted(text))),
     }
 }
 
@@ -127,39 +126,39 @@ pub(super) fn folder(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     match path.is_absolute() {
         true => Ok(path),
-        false => Err(format!("a folder from / on is needed, not {}", quoted(text))),
+        false => Err(format!("expected an absolute directory path, not {}", quoted(text))),
     }
 }
 
-/// The address a TCP listener binds to. `localhost` is the one host name that
-/// needs nobody to look it up.
+/// Parses the address of a TCP listener. `localhost` is the only accepted host
+/// name, since it needs no resolver.
 pub(super) fn tcp_address(text: &str, family: Option<Family>) -> Result<IpAddr, String> {
     if text.trim().eq_ignore_ascii_case("localhost") {
         return Ok(family.unwrap_or(Family::V4).loopback());
     }
     let address = address(text, family)?;
     if address.is_multicast() {
-        return Err(format!("{address} is a multicast address, nobody can connect to it"));
+        return Err(format!("{address} is a multicast address, which accepts no connections"));
     }
     Ok(address)
 }
 
-/// The group a multicast listener joins.
+/// Parses the multicast address that a listener joins.
 pub(super) fn multicast_address(text: &str, family: Option<Family>) -> Result<IpAddr, String> {
     let address = address(text, family)?;
     if address.is_multicast() {
         return Ok(address);
     }
     let range = if address.is_ipv4() { "224.0.0.0 to 239.255.255.255" } else { "ff00::/8" };
-    Err(format!("{address} is not a multicast address; those are {range}"))
+    Err(format!("{address} is not a multicast address; expected {range}"))
 }
 
 fn address(text: &str, family: Option<Family>) -> Result<IpAddr, String> {
     let parsed = text.trim().parse::<IpAddr>();
-    let address = parsed.map_err(|_| format!("an IP address in digits is needed, not {}", quoted(text)))?;
+    let address = parsed.map_err(|_| format!("expected a numeric IP address, not {}", quoted(text)))?;
     match family {
         Some(family) if family != Family::of(address) => {
-            Err(format!("{address} is not an address of the family {}", family.name()))
+            Err(format!("{address} is not of family {}", family.name()))
         }
         _ => Ok(address),
     }
@@ -172,7 +171,7 @@ mod tests {
     #[test]
     fn words() {
         assert_eq!(hash("SHA512"), Ok(HashKind::Sha512));
-        let message = "an algorithm is one of none, sha1, sha256, sha512, not \"md5\"";
+        let message = "invalid hash algorithm \"md5\"; expected one of: none, sha1, sha256, sha512";
         assert_eq!(hash("md5"), Err(message.to_string()));
         assert_eq!(family(" IPv6 "), Ok(Family::V6));
         assert!(family("inet").is_err() && serial_mode("tty").is_err() && name_mode("id").is_err());
@@ -203,7 +202,7 @@ mod tests {
         assert_eq!(interface("virbr0"), Ok("virbr0".to_string()));
         assert!(interface("123456789012345").is_ok());
         assert_eq!(folder("/var/lib/x/"), Ok(PathBuf::from("/var/lib/x")));
-        assert!(folder("s").is_err_and(|message| message.contains("from / on")));
+        assert!(folder("s").is_err_and(|message| message.contains("absolute")));
         for wrong in ["1234567890123456", "a/b", "a b", "a\n", " ", ".", ".."] {
             assert!(interface(wrong).is_err(), "{wrong:?}");
         }

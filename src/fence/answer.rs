@@ -2,8 +2,7 @@ use std::fmt;
 
 use super::Operation;
 
-/// Verdict on a request. The numbers go over the wire and are the agents'
-/// exit codes.
+/// Verdict on a request. The numbers go over the wire and are the agents' exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Verdict {

@@ -1,8 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Name of a listener: its kind, or its kind and the label of its section,
-/// as in `tcp:cluster-b`.
+/// Name of a listener: its kind, or its kind and the label of its section, as in `tcp:cluster-b`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ListenerName {
     kind: &'static str,
@@ -34,8 +33,7 @@ impl ListenerName {
         &self.text
     }
 
-    /// Returns true for a valid label: 1 to [`ListenerName::LABEL_MAX`]
-    /// letters, digits, `-`, `_` and `.`.
+    /// Returns true for a valid label: 1 to [`ListenerName::LABEL_MAX`] letters, digits, `-`, `_` and `.`.
     pub fn is_label(text: &str) -> bool {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         (1..=ListenerName::LABEL_MAX).contains(&text.len()) && text.bytes().all(is_allowed)

@@ -143,7 +143,8 @@ mod tests {
         };
         assert_eq!(request(b"Node", 1), request(b"nODE", 1));
         assert_ne!(request(b"node", 1), request(b"node", 2));
-        let (a, b) = (Uuid::from_bytes([1; 16]), Uuid::from_bytes([2; 16]));
+        let a = Uuid::from_bytes([1; 16]);
+        let b = Uuid::from_bytes([2; 16]);
         assert_ne!(request(b"node", 1).requested_by(a), request(b"node", 1).requested_by(b));
         assert_eq!(request(b"node", 1).requested_by(a), request(b"nODE", 1).requested_by(a));
     }

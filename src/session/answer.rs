@@ -6,8 +6,7 @@ use crate::wire::{LIST_BEGIN, RECORD_LEN, Record, decode_record};
 /// Maximum VMs in a host list that a client accepts: 64 Ki, 8.5 MB of records.
 pub const LIST_MAX: usize = 1 << 16;
 
-/// Reader of a verdict, or of a host list up to its record of zeros. The byte
-/// after the list means nothing.
+/// Reader of a verdict, or of a host list up to its record of zeros. The byte after the list means nothing.
 #[derive(Debug)]
 pub(super) struct AnswerReader {
     operation: Operation,
@@ -55,7 +54,7 @@ impl ListReader {
                 Record::End => return Ok(Some(std::mem::take(&mut self.entries))),
                 Record::Malformed => return Err(ProtocolError::Record),
             }
-            self.record = FixedBuf::new();
+            self.record = FixedBuf::default();
         }
     }
 }

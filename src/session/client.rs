@@ -65,7 +65,7 @@ impl ClientSession {
                 // A daemon refuses a challenge that reads as the head of a request; this bit prevents that.
                 nonce[0] |= 0x80;
                 output.extend_from_slice(&nonce);
-                ClientState::Proof(policy.key.expected(kind, &nonce), FixedBuf::new())
+                ClientState::Proof(policy.key.expected(kind, &nonce), FixedBuf::default())
             }
         };
         ClientSession { policy, operation, bindings, is_bound: false, state, output }
@@ -84,7 +84,7 @@ impl ClientSession {
                     if !expected.matches(proof) {
                         return Err(ProtocolError::Proof);
                     }
-                    self.state = ClientState::Challenge(FixedBuf::new());
+                    self.state = ClientState::Challenge(FixedBuf::default());
                 }
                 ClientState::Challenge(buf) => {
                     let Some(challenge) = buf.take(input) else { return Ok(None) };

@@ -35,7 +35,7 @@ fn list() -> Vec<HostEntry> {
     vec![entry("a", PowerState::Running), entry("b", PowerState::Off)]
 }
 
-/// A client and a daemon of ours, `step` bytes at a time.
+/// Runs a client and a daemon of ours, `step` bytes at a time.
 fn converse(
     operation: Operation,
     ours: &Arc<Policy>,
@@ -90,7 +90,7 @@ fn every_pair_of_hash_and_auth_in_pieces_of_every_size() {
 }
 
 #[test]
-fn another_key_and_another_auth_fail_and_say_what_was_missing() {
+fn another_key_or_auth_fails_with_the_missing_message() {
     let ours = policy(HashKind::Sha256, HashKind::Sha256, b'k');
     let success = Answer::Verdict(Verdict::Success);
     let outcome = |theirs: &Arc<Policy>| converse(Operation::Off, &ours, theirs, &success, 400);
@@ -118,7 +118,7 @@ fn one_wrong_bit_of_the_daemons_proof_ends_it_before_ours_is_given() {
 }
 
 #[test]
-fn nothing_that_an_impostor_says_is_an_answer() {
+fn nothing_from_an_impostor_is_an_answer() {
     let both = policy(HashKind::Sha256, HashKind::Sha256, b'k');
     for byte in 0..=u8::MAX {
         let mut client = client(Operation::Off, &both);
@@ -127,7 +127,7 @@ fn nothing_that_an_impostor_says_is_an_answer() {
     }
 }
 
-/// A client that has gone through the challenges, or needs none.
+/// Makes a client behind the challenges.
 fn committed(operation: Operation) -> ClientSession {
     let mut client = client(operation, &policy(HashKind::None, HashKind::None, b'k'));
     assert!(client.is_committed());
@@ -151,15 +151,15 @@ fn only_what_answers_the_request_is_an_answer() {
 }
 
 #[test]
-fn more_than_one_answer_is_none() {
+fn more_than_one_answer_is_an_error() {
     let mut client = committed(Operation::Off);
     assert_eq!(client.receive(&mut [0, 0].as_slice()), Err(ProtocolError::Trailing));
 }
 
 #[test]
-fn a_list_counts_only_when_it_is_whole() {
+fn a_list_counts_only_when_it_is_complete() {
     let bytes = encode_host_list(&list());
-    // Without the byte behind the record of zeros, which says nothing.
+    // Without the byte after the record of zeros, which means nothing.
     let whole = bytes.len() - 1;
     for cut in 0..whole {
         let mut client = committed(Operation::HostList);
@@ -175,7 +175,7 @@ fn a_list_counts_only_when_it_is_whole() {
 }
 
 #[test]
-fn a_list_without_an_end_is_given_up() {
+fn an_endless_list_is_an_error() {
     let mut client = committed(Operation::HostList);
     assert_eq!(client.receive(&mut [253].as_slice()), Ok(None));
     let record = &encode_host_list(&list())[1..131];
@@ -207,7 +207,7 @@ fn a_daemon_that_answers_another_request_gets_no_proof() {
     let newer = Packet { random: [2; 6], ..older.clone() };
     for (asked, is_ours) in [(&older, true), (&newer, false)] {
         let now = Instant::now();
-        let asked = CheckedPacket { packet: asked.clone(), key: WhichKey::Present };
+        let asked = CheckedPacket { packet: asked.clone(), key: WhichKey::Current };
         let mut server = ServerSession::called_back(both.clone(), [3; 32], &asked, now);
         let mut client =
             ClientSession::called_back(both.clone(), Operation::Status, vec![older.binding()], [0x11; 64]);
@@ -228,7 +228,7 @@ fn a_daemon_that_answers_another_request_gets_no_proof() {
 }
 
 #[test]
-fn an_answer_before_our_proof_has_left_is_none() {
+fn an_answer_before_our_proof_is_sent_is_an_error() {
     let both = policy(HashKind::Sha256, HashKind::Sha256, b'k');
     let mut client = client(Operation::Off, &both);
     let challenge: Challenge = client.output()[PACKET_LEN..].try_into().unwrap();

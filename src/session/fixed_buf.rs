@@ -6,10 +6,6 @@ pub(super) struct FixedBuf<const N: usize> {
 }
 
 impl<const N: usize> FixedBuf<N> {
-    pub(super) fn new() -> FixedBuf<N> {
-        FixedBuf { bytes: [0; N], filled: 0 }
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.filled == 0
     }
@@ -27,6 +23,6 @@ impl<const N: usize> FixedBuf<N> {
 
 impl<const N: usize> Default for FixedBuf<N> {
     fn default() -> FixedBuf<N> {
-        FixedBuf::new()
+        FixedBuf { bytes: [0; N], filled: 0 }
     }
 }

@@ -36,9 +36,8 @@ impl GuestLine {
         self.queue.len() < LINE_QUEUE_MAX
     }
 
-    /// Takes at most [`LINE_READ_MAX`] bytes, read at `now`. After a pause they
-    /// may be older: they count as arrived at its start, until `drained` (no
-    /// more input is pending) is set.
+    /// Takes at most [`LINE_READ_MAX`] bytes, read at `now`. After a pause they may be older: they
+    /// count as arrived at its start, until `drained` (no more input is pending) is set.
     pub fn receive(&mut self, input: &[u8], drained: bool, now: Instant) {
         let came = self.paused.unwrap_or(now);
         let queue = &mut self.queue;

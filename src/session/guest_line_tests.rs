@@ -18,7 +18,7 @@ fn sent(line: &mut GuestLine) -> Vec<u8> {
 }
 
 #[test]
-fn one_request_at_a_time_in_their_order() {
+fn one_request_at_a_time_in_order() {
     let now = Instant::now();
     let mut line = GuestLine::default();
     line.receive(&[bytes(1), bytes(2)].concat(), true, now);
@@ -50,7 +50,7 @@ fn a_guest_that_does_not_read_is_not_read_from() {
     assert!(line.queue.len() < LINE_QUEUE_MAX + 6);
     let held = line.output().len();
     assert_eq!(held, 5 + 101 * 130 + 5, "one answer");
-    // It reads on: everything comes in its order.
+    // The guest reads again: all answers come in order.
     let mut answered = 1;
     sent(&mut line);
     while let Some(number) = next(&mut line) {
@@ -64,7 +64,7 @@ fn a_guest_that_does_not_read_is_not_read_from() {
 }
 
 #[test]
-fn what_waited_to_be_read_is_as_old_as_the_wait() {
+fn input_after_a_pause_counts_from_its_start() {
     let now = Instant::now();
     let later = now + std::time::Duration::from_secs(60);
     let mut line = GuestLine::default();
@@ -88,13 +88,13 @@ fn what_waited_to_be_read_is_as_old_as_the_wait() {
 }
 
 #[test]
-fn a_wait_that_the_clock_began_counts_too() {
+fn a_pause_that_starts_at_a_deadline_counts_too() {
     let now = Instant::now();
     let mut line = GuestLine::default();
     for seqno in 1..LINE_QUEUE_MAX as u32 {
         line.receive(&bytes(seqno), true, now);
     }
-    // Its last bytes are in doubt for a moment; then the queue is full.
+    // Its last bytes may begin another request for a moment; then the queue is full.
     line.receive(&bytes(u32::from_le_bytes(*b"\0\0ab")), true, now);
     assert!(line.wants_input());
     let full = line.deadline().unwrap();
@@ -108,7 +108,7 @@ fn a_wait_that_the_clock_began_counts_too() {
 }
 
 #[test]
-fn what_is_cleared_leaves_only_the_answer_under_way() {
+fn clearing_keeps_only_the_answer_in_flight() {
     let now = Instant::now();
     let mut line = GuestLine::default();
     line.receive(&[&bytes(1)[..], &bytes(2), &bytes(3), b"abba"].concat(), true, now);

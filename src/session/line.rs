@@ -12,9 +12,8 @@ use crate::wire::{LINE_MAGIC, LINE_RESPONSE_LEN, LIST_BEGIN, encode_line_request
 /// response to another operation is a failure. The records of a host list
 /// have no magic: noise among them makes the list incomplete, a failure.
 ///
-/// A response does not identify its request. If an earlier agent gave up, its
-/// answer may still come and must not be taken for ours: see
-/// [`LineSession::after_silence`].
+/// A response does not identify its request. If an earlier agent gave up, its answer may still come and
+/// must not be taken for ours: see [`LineSession::after_silence`].
 #[derive(Debug)]
 pub struct LineSession {
     operation: Operation,

@@ -7,7 +7,7 @@ fn response(byte: u8) -> Vec<u8> {
     [&LINE_MAGIC[..], &[byte]].concat()
 }
 
-/// One whose request has been sent.
+/// Makes a session whose request is sent.
 fn session(operation: Operation) -> LineSession {
     let request = Request { operation, target: Target::default(), seqno: 1 };
     let mut session = LineSession::new(&request, 0);
@@ -30,7 +30,7 @@ fn list() -> Vec<HostEntry> {
     vec![entry("a", PowerState::Running), entry("b", PowerState::Off)]
 }
 
-/// A host list as a daemon sends it on a line.
+/// Makes a host list as a daemon sends it on a line.
 fn list_bytes(last: u8) -> Vec<u8> {
     let stream = encode_host_list(&list());
     [response(253), stream[1..stream.len() - 1].to_vec(), response(last)].concat()
@@ -39,7 +39,7 @@ fn list_bytes(last: u8) -> Vec<u8> {
 const SUCCESS: Answer = Answer::Verdict(Verdict::Success);
 
 #[test]
-fn noise_before_and_inside_is_looked_through() {
+fn a_response_is_found_in_noise() {
     for noise in [
         &b""[..],
         b"a",
@@ -62,7 +62,7 @@ fn noise_before_and_inside_is_looked_through() {
 }
 
 #[test]
-fn what_answers_something_else_is_a_failure() {
+fn an_answer_to_another_operation_is_a_failure() {
     for (operation, byte) in [(Operation::Off, 2), (Operation::Off, 253), (Operation::HostList, 0)] {
         assert_eq!(
             feed(operation, &response(byte), 1),
@@ -74,7 +74,7 @@ fn what_answers_something_else_is_a_failure() {
         assert_eq!(feed(operation, &response(byte), 1), Ok(None), "{operation} {byte}: noise");
     }
     assert_eq!(feed(Operation::Status, &response(2), 1), Ok(Some(Answer::Verdict(Verdict::Off))));
-    // Its last response is a success to whom does not know that it is a list.
+    // The closing response of a list reads as a success without the list.
     assert_eq!(feed(Operation::Off, &list_bytes(0), 1), Err(ProtocolError::Answer(253)));
 }
 
@@ -95,12 +95,12 @@ fn lists_in_pieces_of_every_size() {
 #[test]
 fn noise_inside_a_list_never_makes_another_list() {
     let bytes = list_bytes(0);
-    // Up to the magic of the last response, behind which nothing counts.
+    // Up to the magic of the closing response; nothing after it counts.
     for at in 5..bytes.len() - 1 {
         for noise in [&b"x"[..], b"\0", b"getty"] {
             let spoilt = [&bytes[..at], noise, &bytes[at..]].concat();
             match feed(Operation::HostList, &spoilt, 64) {
-                // The noise stood in the padding of a field, where C daemons leave stray bytes.
+                // The noise was in the padding of a field, where C daemons leave stray bytes.
                 Ok(Some(Answer::HostList(got))) => panic!("at {at}, {noise:?}: {got:?}"),
                 Ok(Some(other)) => panic!("{other:?}"),
                 Ok(None) | Err(_) => {}
@@ -110,7 +110,7 @@ fn noise_inside_a_list_never_makes_another_list() {
 }
 
 #[test]
-fn what_is_held_of_noise_is_bounded() {
+fn noise_does_not_accumulate() {
     let mut session = session(Operation::Off);
     for _ in 0..100_000 {
         assert_eq!(session.receive(&mut b"abbabbaab".as_slice()), Ok(None));
@@ -120,10 +120,10 @@ fn what_is_held_of_noise_is_bounded() {
 
 const CHOICE: u32 = 0b1011_0010_1110;
 
-fn row() -> Vec<u8> {
+fn probe_answers() -> Vec<u8> {
     let nobody = Target::default();
-    let questions = SyncProbe::new(CHOICE).requests(&nobody, 1);
-    questions.iter().flat_map(|q| response(if q.operation == Operation::Status { 2 } else { 1 })).collect()
+    let queries = SyncProbe::new(CHOICE).requests(&nobody, 1);
+    queries.iter().flat_map(|q| response(if q.operation == Operation::Status { 2 } else { 1 })).collect()
 }
 
 fn after_silence(operation: Operation) -> LineSession {
@@ -140,7 +140,7 @@ fn an_answer_to_an_older_request_is_not_taken_for_ours() {
         response(1),
         [response(0), response(0), response(2), response(3)].concat(),
         list_bytes(0),
-        [row(), response(0)].concat()[5..].to_vec(),
+        [probe_answers(), response(0)].concat()[5..].to_vec(),
     ] {
         let mut session = after_silence(Operation::Off);
         let questions = session.output().to_vec();
@@ -152,7 +152,7 @@ fn an_answer_to_an_older_request_is_not_taken_for_ours() {
         session.sent(questions.len());
         assert_eq!(session.receive(&mut stale.as_slice()), Ok(None), "{stale:?}");
         assert!(session.output().is_empty(), "our request waits");
-        let answers = row();
+        let answers = probe_answers();
         assert_eq!(session.receive(&mut &answers[..answers.len() - 1]), Ok(None));
         assert_eq!((session.output().len(), session.awaited()), (0, Awaited::OlderAnswer));
         assert_eq!(session.receive(&mut &answers[answers.len() - 1..]), Ok(None));
@@ -164,15 +164,15 @@ fn an_answer_to_an_older_request_is_not_taken_for_ours() {
 }
 
 #[test]
-fn where_nobody_may_ask_for_a_vm_the_row_is_known_too() {
+fn a_probe_with_denied_answers_is_recognised_too() {
     let mut session = after_silence(Operation::Status);
-    let answers: Vec<u8> = row().iter().map(|&byte| if byte == 2 { 3 } else { byte }).collect();
+    let answers: Vec<u8> = probe_answers().iter().map(|&byte| if byte == 2 { 3 } else { byte }).collect();
     assert_eq!(session.receive(&mut answers.as_slice()), Ok(None));
     assert_eq!(session.awaited(), Awaited::Response);
 }
 
 #[test]
-fn answers_of_another_row_never_let_the_request_out() {
+fn answers_to_another_probe_never_release_the_request() {
     let mut session = after_silence(Operation::Off);
     session.sent(session.output().len());
     for byte in 0..=3 {

@@ -36,28 +36,30 @@ pub enum Misconduct {
 
 impl fmt::Display for Misconduct {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Misconduct::Packet(error) => write!(f, "malformed request: {error}"),
+        let text = match self {
+            Misconduct::Packet(error) => return write!(f, "malformed request: {error}"),
             Misconduct::WeakHash { sent, wanted } => {
-                write!(
+                return write!(
                     f,
                     "its hash is {sent}, but this listener requires {wanted} or stronger (`hash` in the configuration, -c of the agent)"
-                )
+                );
             }
             Misconduct::Signature(hash) => {
-                write!(f, "its {hash} signature is invalid: the keys differ, or the request was altered")
+                return write!(
+                    f,
+                    "its {hash} signature is invalid: the keys differ, or the request was altered"
+                );
             }
-            Misconduct::Callback => {
-                f.write_str("its request asks for a call-back: it is a replay of a multicast request")
-            }
-            Misconduct::Challenge(refusal) => refusal.fmt(f),
+            Misconduct::Callback => "its request asks for a call-back: it is a replay of a multicast request",
+            Misconduct::Challenge(refusal) => return refusal.fmt(f),
             Misconduct::Proof => {
-                f.write_str("its answer to the challenge is wrong: auth (-C of the agent) or the key differs")
+                "its answer to the challenge is wrong: auth (-C of the agent) or the key differs"
             }
-            Misconduct::Trailing => f.write_str("it sent unexpected bytes after its request"),
-            Misconduct::Late(awaited) => write!(f, "timed out waiting for {awaited}"),
-            Misconduct::Impatient => f.write_str("it hung up before it received its answer"),
-            Misconduct::HungUp(awaited) => write!(f, "it hung up before sending {awaited}"),
-        }
+            Misconduct::Trailing => "it sent unexpected bytes after its request",
+            Misconduct::Late(awaited) => return write!(f, "timed out waiting for {awaited}"),
+            Misconduct::Impatient => "it hung up before it received its answer",
+            Misconduct::HungUp(awaited) => return write!(f, "it hung up before sending {awaited}"),
+        };
+        f.write_str(text)
     }
 }

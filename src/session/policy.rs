@@ -19,7 +19,7 @@ pub struct Policy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhichKey {
     /// Current key.
-    Present,
+    Current,
     /// Previous key.
     Old,
 }
@@ -44,12 +44,10 @@ impl Policy {
         if packet.hash < self.hash {
             return Err(Misconduct::WeakHash { sent: packet.hash, wanted: self.hash });
         }
-        let keys = [(WhichKey::Present, Some(&self.key)), (WhichKey::Old, self.old_key.as_ref())];
+        let keys = [(WhichKey::Current, Some(&self.key)), (WhichKey::Old, self.old_key.as_ref())];
         let signer = keys.into_iter().find(|(_, key)| key.is_some_and(|key| packet.is_signed_by(bytes, key)));
-        match signer {
-            Some((key, _)) => Ok(CheckedPacket { packet, key }),
-            None => Err(Misconduct::Signature(packet.hash)),
-        }
+        let key = signer.ok_or(Misconduct::Signature(packet.hash))?.0;
+        Ok(CheckedPacket { packet, key })
     }
 
     pub(super) fn key(&self, which: WhichKey) -> &Key {
@@ -66,7 +64,7 @@ impl Policy {
         challenge: &Challenge,
     ) -> Result<Digest, ChallengeRefusal> {
         let other = match which {
-            WhichKey::Present => self.old_key.as_ref(),
+            WhichKey::Current => self.old_key.as_ref(),
             WhichKey::Old => Some(&self.key),
         };
         match other.is_some_and(|key| key.issued(challenge)) {

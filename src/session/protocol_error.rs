@@ -50,7 +50,7 @@ impl fmt::Display for Awaited {
         f.write_str(match self {
             Awaited::Anything => "a first byte",
             Awaited::Response => "its answer",
-            Awaited::Unproven => "an answer (auth is none here; does the host require auth?)",
+            Awaited::Unproven => "an answer (does the host require auth?)",
             Awaited::Proof => "its answer to our challenge",
             Awaited::Challenge => "its challenge",
             Awaited::Answer => "its answer to the request",
@@ -62,28 +62,27 @@ impl fmt::Display for Awaited {
 
 impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ProtocolError::Proof => {
-                f.write_str("its answer to our challenge is wrong: its key or auth differs from ours")
-            }
-            ProtocolError::Challenge(refusal) => refusal.fmt(f),
+        let text = match self {
+            ProtocolError::Proof => "its answer to our challenge is wrong: the key or auth differs",
+            ProtocolError::Challenge(refusal) => return refusal.fmt(f),
             ProtocolError::Answer(byte) => {
-                write!(f, "it answered {byte}, which is not a valid answer to this operation")
+                return write!(f, "it answered {byte}, which is not a valid answer");
             }
-            ProtocolError::Early => f.write_str("it answered before our request or proof was sent"),
-            ProtocolError::Trailing => f.write_str("it sent more than one answer"),
-            ProtocolError::Record => f.write_str("its host list has an invalid record"),
-            ProtocolError::Endless => f.write_str("its host list is too long"),
-            ProtocolError::HungUp(Awaited::Anything | Awaited::Unproven) => f.write_str(
-                "it hung up without an answer: its key, hash or auth differs from ours, or it is busy",
-            ),
+            ProtocolError::Early => "it answered too early",
+            ProtocolError::Trailing => "it sent more than one answer",
+            ProtocolError::Record => "its host list is invalid",
+            ProtocolError::Endless => "its host list is too long",
+            ProtocolError::HungUp(Awaited::Anything | Awaited::Unproven) => {
+                "it hung up without an answer: the key, hash or auth differs, or it is busy"
+            }
             ProtocolError::HungUp(Awaited::Proof) => {
-                f.write_str("it hung up before its answer to our challenge was complete: is its auth none?")
+                "it hung up before its answer to our challenge was complete: is its auth none?"
             }
-            ProtocolError::HungUp(Awaited::Answer) => f.write_str(
-                "it hung up after our answer to its challenge: its auth differs from ours, or it gave up",
-            ),
-            ProtocolError::HungUp(awaited) => write!(f, "it hung up before {awaited} was complete"),
-        }
+            ProtocolError::HungUp(Awaited::Answer) => {
+                "it hung up after our answer to its challenge: auth differs, or it gave up"
+            }
+            ProtocolError::HungUp(awaited) => return write!(f, "it hung up before {awaited} was complete"),
+        };
+        f.write_str(text)
     }
 }

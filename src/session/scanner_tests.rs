@@ -10,7 +10,7 @@ fn bytes(request: &Request) -> Vec<u8> {
     encode_line_request(request, 0).to_vec()
 }
 
-/// What is found when the bytes come in pieces of this size, at once, and the line is silent afterwards.
+/// Returns the requests found if the bytes come in pieces of this size, followed by silence.
 fn scan(input: &[u8], piece: usize) -> Vec<Request> {
     let now = Instant::now();
     let mut scanner = Scanner::default();
@@ -32,7 +32,7 @@ fn assert_found(input: &[u8], wanted: &[&Request]) {
 }
 
 #[test]
-fn requests_back_to_back_are_all_found_whatever_their_numbers_end_in() {
+fn back_to_back_requests_are_all_found_whatever_their_sequence_numbers_end_in() {
     for last in [*b"\0\0\0\0", *b"xxxa", *b"xxab", *b"xabb", *b"abba", *b"abab"] {
         let first = request(Operation::Status, "node1", u32::from_le_bytes(last));
         let second = request(Operation::Off, "", 2);
@@ -42,7 +42,7 @@ fn requests_back_to_back_are_all_found_whatever_their_numbers_end_in() {
 }
 
 #[test]
-fn noise_around_requests_is_passed_over() {
+fn noise_around_requests_is_skipped() {
     let wanted = request(Operation::Off, "node2", 7);
     let long = "x".repeat(200);
     for noise in ["", "a", "ab", "abb", "abba", "aabbabbabba", "login: ", "abba\u{1}", "abba\u{1}\0", &long] {
@@ -52,7 +52,7 @@ fn noise_around_requests_is_passed_over() {
 }
 
 #[test]
-fn half_a_request_hides_none_behind_it() {
+fn half_a_request_hides_no_following_one() {
     for operation in Operation::ALL {
         let half = bytes(&request(Operation::Reboot, "some-other-node", 0x0102_0304));
         for name in ["node2", ""] {
@@ -65,7 +65,7 @@ fn half_a_request_hides_none_behind_it() {
 }
 
 #[test]
-fn a_name_that_is_no_text_hides_none_behind_it() {
+fn an_invalid_name_hides_no_following_request() {
     let wanted = request(Operation::Off, "node2", 0x1112_1314);
     let mut garbled = bytes(&request(Operation::Off, "node1", 0x0102_0304));
     garbled[8] = 0xff;
@@ -75,11 +75,12 @@ fn a_name_that_is_no_text_hides_none_behind_it() {
 }
 
 #[test]
-fn noise_inside_a_request_spoils_that_one_only() {
-    let (spoilt, wanted) = (request(Operation::Off, "node1", 1), request(Operation::Off, "node2", 2));
+fn noise_inside_a_request_damages_only_that_one() {
+    let damaged = request(Operation::Off, "node1", 1);
+    let wanted = request(Operation::Off, "node2", 2);
     for at in 1..73 {
-        let (head, tail) = (&bytes(&spoilt)[..at], &bytes(&spoilt)[at..]);
-        let input = [head, b"[ 12.5] oops\r\n", tail, &bytes(&wanted)].concat();
+        let damaged = bytes(&damaged);
+        let input = [&damaged[..at], b"[ 12.5] oops\r\n", &damaged[at..], &bytes(&wanted)].concat();
         let found = scan(&input, 5);
         assert_eq!(found.last(), Some(&wanted), "{at}");
         assert!(found.len() == 1 || at >= 70, "{at}: {found:?}");
@@ -87,7 +88,7 @@ fn noise_inside_a_request_spoils_that_one_only() {
 }
 
 #[test]
-fn a_stalled_candidate_is_given_up_after_a_second() {
+fn a_stalled_candidate_is_dropped_after_a_second() {
     let now = Instant::now();
     let mut scanner = Scanner::default();
     let wanted = request(Operation::Off, "node1", 1);
@@ -108,13 +109,13 @@ fn a_stalled_candidate_is_given_up_after_a_second() {
 }
 
 #[test]
-fn what_stands_inside_a_stalled_candidate_has_its_own_second() {
+fn a_candidate_inside_a_stalled_one_has_its_own_second() {
     let now = Instant::now();
     let mut scanner = Scanner::default();
     let wanted = request(Operation::Status, "node1", 1);
     let mut found = Vec::new();
     scanner.push(b"abba\x01\0", now, |request| found.push(request));
-    // In the place of the first one's name.
+    // At the position of the first one's name.
     let half = now + STALL_LIMIT / 2;
     scanner.push(b"ab", half, |request| found.push(request));
     scanner.expire(now + STALL_LIMIT, |request| found.push(request));
@@ -124,7 +125,7 @@ fn what_stands_inside_a_stalled_candidate_has_its_own_second() {
 }
 
 #[test]
-fn a_whole_request_waits_only_where_its_end_is_in_doubt() {
+fn a_complete_request_waits_only_if_its_end_is_ambiguous() {
     let now = Instant::now();
     let mut scanner = Scanner::default();
     let mut found = Vec::new();

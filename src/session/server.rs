@@ -3,10 +3,10 @@ use std::time::{Duration, Instant};
 
 use super::fixed_buf::FixedBuf;
 use super::misconduct::Misconduct;
-use super::policy::{CheckedPacket, Policy, WhichKey};
+use super::policy::{CheckedPacket, Policy};
 use crate::auth::{CHALLENGE_LEN, Digest, HashKind};
 use crate::fence::{Answer, Request};
-use crate::wire::{Binding, PACKET_LEN, encode_host_list};
+use crate::wire::{PACKET_LEN, encode_host_list};
 
 /// Time limit from the connection to the client's proof.
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -26,8 +26,8 @@ pub enum SessionEvent {
 #[derive(Debug)]
 enum ServerState {
     AwaitRequest(FixedBuf<PACKET_LEN>),
-    AwaitChallenge(Request, Binding, WhichKey, FixedBuf<CHALLENGE_LEN>),
-    AwaitProof(Request, Digest, FixedBuf<CHALLENGE_LEN>),
+    AwaitChallenge(CheckedPacket, FixedBuf<CHALLENGE_LEN>),
+    AwaitProof { request: Request, expected: Digest, buf: FixedBuf<CHALLENGE_LEN> },
     AwaitAnswer,
     Replying,
 }
@@ -52,13 +52,7 @@ impl ServerSession {
     /// Starts a session on a connection accepted at `now`, which the request
     /// follows. `nonce` is fresh randomness for the challenge.
     pub fn accepted(policy: Arc<Policy>, nonce: [u8; 32], now: Instant) -> ServerSession {
-        ServerSession {
-            policy,
-            nonce,
-            state: ServerState::AwaitRequest(FixedBuf::new()),
-            deadline: Some(now + HANDSHAKE_LIMIT),
-            output: Vec::new(),
-        }
+        ServerSession::new(policy, nonce, ServerState::AwaitRequest(FixedBuf::default()), now)
     }
 
     /// Starts a session on a call-back for a request that arrived as a datagram at `now`.
@@ -68,9 +62,11 @@ impl ServerSession {
         checked: &CheckedPacket,
         now: Instant,
     ) -> ServerSession {
-        let CheckedPacket { packet, key } = checked;
-        let state =
-            ServerState::AwaitChallenge(packet.request.clone(), packet.binding(), *key, FixedBuf::new());
+        let state = ServerState::AwaitChallenge(checked.clone(), FixedBuf::default());
+        ServerSession::new(policy, nonce, state, now)
+    }
+
+    fn new(policy: Arc<Policy>, nonce: [u8; 32], state: ServerState, now: Instant) -> ServerSession {
         ServerSession { policy, nonce, state, deadline: Some(now + HANDSHAKE_LIMIT), output: Vec::new() }
     }
 
@@ -91,31 +87,31 @@ impl ServerSession {
         match &mut self.state {
             ServerState::AwaitRequest(buf) => {
                 let Some(bytes) = buf.take(input) else { return Ok(None) };
-                let CheckedPacket { packet, key } = self.policy.check(bytes)?;
-                if packet.asks_for_callback() {
+                let checked = self.policy.check(bytes)?;
+                if checked.packet.asks_for_callback() {
                     return Err(Misconduct::Callback);
                 }
-                let (binding, request) = (packet.binding(), packet.request);
-                self.state = ServerState::AwaitChallenge(request.clone(), binding, key, FixedBuf::new());
+                let request = checked.packet.request.clone();
+                self.state = ServerState::AwaitChallenge(checked, FixedBuf::default());
                 Ok(Some(SessionEvent::Requested(request)))
             }
-            ServerState::AwaitChallenge(request, binding, which, buf) => {
+            ServerState::AwaitChallenge(CheckedPacket { packet, key: which }, buf) => {
                 let kind = self.policy.auth;
                 let key = self.policy.key(*which);
-                if kind != HashKind::None {
-                    let Some(challenge) = buf.take(input) else { return Ok(None) };
-                    let answer = self.policy.answer_with(*which, challenge).map_err(Misconduct::Challenge)?;
-                    let own = key.issue(self.nonce, binding);
-                    self.output.extend_from_slice(answer.as_bytes());
-                    self.output.extend_from_slice(&own);
-                    self.state =
-                        ServerState::AwaitProof(request.clone(), key.expected(kind, &own), FixedBuf::new());
-                    return self.receive(input);
+                let request = packet.request.clone();
+                if kind == HashKind::None {
+                    return Ok(Some(self.authenticated(request)));
                 }
-                let request = request.clone();
-                Ok(Some(self.authenticated(request)))
+                let Some(challenge) = buf.take(input) else { return Ok(None) };
+                let answer = self.policy.answer_with(*which, challenge).map_err(Misconduct::Challenge)?;
+                let own = key.issue(self.nonce, &packet.binding());
+                self.output.extend_from_slice(answer.as_bytes());
+                self.output.extend_from_slice(&own);
+                let expected = key.expected(kind, &own);
+                self.state = ServerState::AwaitProof { request, expected, buf: FixedBuf::default() };
+                self.receive(input)
             }
-            ServerState::AwaitProof(request, expected, buf) => {
+            ServerState::AwaitProof { request, expected, buf } => {
                 let Some(proof) = buf.take(input) else { return Ok(None) };
                 if !expected.matches(proof) {
                     return Err(Misconduct::Proof);
@@ -195,7 +191,7 @@ impl ServerSession {
         match self.state {
             ServerState::AwaitRequest(_) => "its request",
             ServerState::AwaitChallenge(..) => "its challenge (is the agent's auth none?)",
-            ServerState::AwaitProof(..) => {
+            ServerState::AwaitProof { .. } => {
                 "its answer to the challenge (does auth, -C of the agent, or the key differ?)"
             }
             ServerState::AwaitAnswer | ServerState::Replying => "it to read the answer",

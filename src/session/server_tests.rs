@@ -1,6 +1,7 @@
 use super::*;
 use crate::auth::{Challenge, ChallengeRefusal, Key};
 use crate::fence::{Operation, Target, Verdict};
+use crate::session::WhichKey;
 use crate::wire::{FAMILY_IPV4, Packet};
 
 const KINDS: [HashKind; 4] = HashKind::ALL;
@@ -32,10 +33,10 @@ fn plain(hash: HashKind) -> Packet {
 }
 
 fn checked(hash: HashKind) -> CheckedPacket {
-    CheckedPacket { packet: plain(hash), key: WhichKey::Present }
+    CheckedPacket { packet: plain(hash), key: WhichKey::Current }
 }
 
-/// A client on the other side: says what it can, hears what there is.
+/// Client at the other end of a session.
 struct Client {
     auth: HashKind,
     key: Key,
@@ -59,7 +60,7 @@ impl Client {
         }
     }
 
-    /// Takes the daemon's bytes; answers its challenge once both are there.
+    /// Receives the daemon's bytes; answers its challenge once it is complete.
     fn hear(&mut self, session: &mut ServerSession) {
         let bytes = session.output().to_vec();
         session.sent(bytes.len());
@@ -75,7 +76,7 @@ impl Client {
     }
 }
 
-/// Runs a session to its end with at most `step` bytes a turn; gives its events and the client's inbox.
+/// Runs a session to its end with at most `step` bytes per turn; returns its events and the client's inbox.
 fn run(hash: HashKind, auth: HashKind, step: usize) -> (Vec<SessionEvent>, Vec<u8>) {
     let now = Instant::now();
     let mut session = ServerSession::accepted(policy(hash, auth), [1; 32], now);
@@ -133,7 +134,7 @@ fn a_call_back_begins_with_the_challenge() {
 }
 
 #[test]
-fn a_weaker_hash_is_refused_and_a_stronger_one_taken() {
+fn a_weaker_hash_is_refused_and_a_stronger_one_accepted() {
     let now = Instant::now();
     for wanted in KINDS {
         for sent in KINDS {
@@ -183,7 +184,7 @@ fn a_reflected_challenge_is_not_answered() {
 }
 
 #[test]
-fn a_request_of_multicast_is_not_taken_by_another_way() {
+fn a_multicast_request_is_refused_on_other_transports() {
     let both = policy(HashKind::Sha256, HashKind::Sha256);
     let heard = Packet { address_len: 4, port: 1229, ..plain(HashKind::Sha256) }.encode_signed(&both.key);
     let mut session = ServerSession::accepted(both, [1; 32], Instant::now());
@@ -206,7 +207,7 @@ fn bytes_after_the_proof_are_misconduct() {
 }
 
 #[test]
-fn each_stage_has_its_deadline_and_says_what_it_awaited() {
+fn each_stage_has_its_deadline_and_names_the_missing_message() {
     let now = Instant::now();
     let both = policy(HashKind::Sha256, HashKind::Sha256);
     let mut session = ServerSession::accepted(both.clone(), [1; 32], now);
@@ -240,19 +241,19 @@ fn no_answer_before_the_proof() {
     assert!(session.output().is_empty());
 }
 
-/// Two keys, and a client that has one of them.
+/// Makes a policy with two keys, and a client with one of them.
 fn changing(hash: HashKind, letter: u8) -> (Arc<Policy>, Client) {
-    let (key, old_key) = (Key::new(vec![3; 4096]), Some(Key::new(vec![2; 4096])));
-    let policy = Arc::new(Policy { hash, auth: HashKind::Sha256, key, old_key });
+    let auth = HashKind::Sha256;
+    let old_key = Some(Key::new(vec![2; 4096]));
+    let policy = Arc::new(Policy { hash, auth, key: Key::new(vec![3; 4096]), old_key });
     let key = Key::new(vec![letter; 4096]);
     let mut outbox = plain(hash).encode_signed(&key).to_vec();
     outbox.extend([0xEE; CHALLENGE_LEN]);
-    let (auth, inbox, proven) = (HashKind::Sha256, Vec::new(), false);
-    (policy, Client { auth, key, outbox, inbox, proven })
+    (policy, Client { auth, key, outbox, inbox: Vec::new(), proven: false })
 }
 
 #[test]
-fn while_keys_are_changed_either_is_served_with_itself() {
+fn during_a_key_change_each_client_is_served_with_its_own_key() {
     for (letter, is_known) in [(3, true), (2, true), (1, false)] {
         let (policy, mut client) = changing(HashKind::Sha256, letter);
         let mut session = ServerSession::accepted(policy, [1; 32], Instant::now());
@@ -292,7 +293,7 @@ fn a_proof_counts_only_with_the_key_that_signed_the_request() {
 }
 
 #[test]
-fn while_keys_are_changed_no_challenge_of_ours_is_answered_with_either() {
+fn during_a_key_change_no_challenge_of_ours_is_answered_with_either_key() {
     for letter in [2, 3] {
         for own in [2, 3] {
             let (policy, client) = changing(HashKind::Sha256, letter);
@@ -308,15 +309,16 @@ fn while_keys_are_changed_no_challenge_of_ours_is_answered_with_either() {
 }
 
 #[test]
-fn a_request_that_is_not_there_yet_is_judged_by_the_policy_of_the_moment() {
-    let (old, new) = (policy(HashKind::None, HashKind::None), policy(HashKind::Sha256, HashKind::Sha256));
+fn an_incomplete_request_is_checked_by_the_latest_policy() {
+    let old = policy(HashKind::None, HashKind::None);
+    let new = policy(HashKind::Sha256, HashKind::Sha256);
     let unsigned = packet(HashKind::None);
     let mut session = ServerSession::accepted(old.clone(), [1; 32], Instant::now());
     session.receive(&mut &unsigned[..100]).unwrap();
     session.set_policy(&new);
     let refused = session.receive(&mut &unsigned[100..]);
     assert!(matches!(refused, Err(Misconduct::WeakHash { .. })), "{refused:?}");
-    // One that was taken ends as it began.
+    // An accepted request keeps the policy that accepted it.
     let mut session = ServerSession::accepted(old, [1; 32], Instant::now());
     let mut input = unsigned.as_slice();
     assert!(matches!(session.receive(&mut input), Ok(Some(SessionEvent::Requested(_)))));

@@ -1,11 +1,10 @@
-//! Going into the background before there is any thread.
+//! Detaching into the background, before any thread exists.
 //!
 //! 1. [`detach`] forks. The parent waits on a pipe.
-//! 2. The child starts up, its stderr still that of the parent, so that it
-//!    can say why it fails.
-//! 3. [`Background::ready`] gives stdin, stdout and stderr to /dev/null and
-//!    writes a byte: the parent exits 0. If the child ends before, the pipe
-//!    closes empty: the parent exits 1.
+//! 2. The child starts up and reports errors on the parent's stderr.
+//! 3. [`Background::ready`] redirects stdin, stdout and stderr to /dev/null and
+//!    writes a byte: the parent exits with 0. If the child ends earlier, the
+//!    pipe closes without a byte: the parent exits with 1.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -13,7 +12,7 @@ use std::process;
 
 use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe, setsid};
 
-/// The child's end of the pipe to the waiting parent.
+/// Child's end of the pipe to the waiting parent.
 #[derive(Debug)]
 pub struct Background {
     pipe: File,
@@ -23,10 +22,10 @@ pub struct Background {
 ///
 /// # Errors
 ///
-/// pipe(2)'s, fork(2)'s or setsid(2)'s.
+/// Errors of pipe(2), fork(2) and setsid(2).
 pub fn detach() -> io::Result<Background> {
     let (reader, writer) = pipe()?;
-    // SAFETY: the caller has no other thread, so the child may do whatever the parent could.
+    // SAFETY: the process has one thread, so the child may call anything.
     match unsafe { fork() }? {
         ForkResult::Parent { .. } => {
             drop(writer);
@@ -43,11 +42,11 @@ pub fn detach() -> io::Result<Background> {
 }
 
 impl Background {
-    /// Lets go of the terminal and of the parent.
+    /// Releases the terminal and the parent.
     ///
     /// # Errors
     ///
-    /// If /dev/null cannot be had or the parent is gone.
+    /// /dev/null cannot be opened, or the parent no longer exists.
     pub fn ready(mut self) -> io::Result<()> {
         std::env::set_current_dir("/")?;
         let null_in = File::open("/dev/null")?;

@@ -1,4 +1,4 @@
-//! fcntl(2) locks, with a bound to the waiting.
+//! fcntl(2) locks with a timeout.
 
 use std::fs::File;
 use std::io;
@@ -11,13 +11,12 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use super::with_timeout::with_timeout;
 
-/// Takes a file for this process: a write lock over all of it, until it is
-/// closed. Waits for another process that has it; with a deadline that has
-/// passed it only looks whether one has.
+/// Locks a whole file for writing, until it is closed. Waits for the process
+/// that holds the lock; does not wait if the deadline has passed.
 ///
 /// # Errors
 ///
-/// fcntl(2)'s; `TimedOut` if another still has it at `deadline`.
+/// Errors of fcntl(2); `TimedOut` if another process holds the lock at `deadline`.
 pub fn lock(file: &File, deadline: Instant) -> io::Result<()> {
     let whole = libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,
@@ -35,8 +34,8 @@ pub fn lock(file: &File, deadline: Instant) -> io::Result<()> {
     if left.is_zero() {
         return Err(io::ErrorKind::TimedOut.into());
     }
-    // The lock belongs to the process, so a thread may wait for it. Closing
-    // its copy of the file would drop the lock, so that is never closed.
+    // The lock belongs to the process, so a thread can wait for it. Closing the
+    // thread's copy of the file would release the lock, so it stays open.
     let waiting = ManuallyDrop::new(file.try_clone()?);
     let waited = with_timeout(left, move || {
         loop {

@@ -1,5 +1,5 @@
-//! The operating system, as far as the standard library and nix do not reach:
-//! the only place with unsafe code. It knows nothing of fencing.
+//! System calls and C libraries that the standard library and nix do not
+//! cover: the only place with unsafe code. Independent of fencing.
 #![allow(unsafe_code)]
 
 pub mod file_lock;

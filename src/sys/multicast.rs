@@ -1,4 +1,4 @@
-//! Multicast UDP sockets: options that neither std nor nix sets by interface index.
+//! Multicast UDP sockets of the daemon, with options that neither std nor nix sets by interface index.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -10,31 +10,30 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 
-/// A bound UDP socket that hears only the groups it joined itself.
+/// Bound UDP socket that receives only the groups it joined itself.
 #[derive(Debug)]
 pub struct MulticastSocket {
     socket: UdpSocket,
     group: IpAddr,
 }
 
-/// A datagram, cut to the length of the buffer it was read into.
+/// Datagram, truncated to the length of the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Datagram {
     /// Bytes read.
     pub length: usize,
-    /// Whether it was longer than the buffer.
+    /// True if it was longer than the buffer.
     pub truncated: bool,
-    /// The index of the interface it came in on; 0 if unknown.
+    /// Index of the receiving interface; 0 if unknown.
     pub interface: u32,
 }
 
 impl MulticastSocket {
-    /// Binds to `group` and `port`, so that unicast is not heard, sharing the
-    /// port with other daemons.
+    /// Binds to `group` and `port`, so that unicast is not received; other daemons can share the port.
     ///
     /// # Errors
     ///
-    /// socket(2)'s, setsockopt(2)'s or bind(2)'s.
+    /// Errors of socket(2), setsockopt(2) and bind(2).
     pub fn bind(group: IpAddr, port: u16) -> io::Result<MulticastSocket> {
         let family = if group.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -46,12 +45,12 @@ impl MulticastSocket {
         } else {
             setsockopt(&fd, sockopt::Ipv6RecvPacketInfo, &true)?;
             match option::set(&fd, libc::IPPROTO_IPV6, IPV6_MULTICAST_ALL, &0) {
-                // Before Linux 4.20: groups that others on this host joined are heard too.
+                // Before Linux 4.20: groups that other processes joined are received too.
                 Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {}
                 other => other?,
             }
         }
-        // A group of link scope can only be bound to with an interface, which may change.
+        // Binding to a link-scope group needs an interface, which may change.
         let local = match group {
             IpAddr::V6(v6) if v6.octets()[1] & 0x0f <= 2 => Ipv6Addr::UNSPECIFIED.into(),
             other => other,
@@ -60,12 +59,12 @@ impl MulticastSocket {
         Ok(MulticastSocket { socket: UdpSocket::from(fd), group })
     }
 
-    /// Joins the group on the interface with this index; once is enough.
+    /// Joins the group on the interface with this index; no effect if it is a member already.
     ///
     /// # Errors
     ///
-    /// setsockopt(2)'s; ENODEV if there is no such interface, ENOBUFS at the
-    /// system's limit of memberships.
+    /// Errors of setsockopt(2): ENODEV if no such interface exists, ENOBUFS at
+    /// the system's limit of memberships.
     pub fn join(&self, interface: u32) -> io::Result<()> {
         let joined = match self.group {
             IpAddr::V4(group) => self.membership(libc::IP_ADD_MEMBERSHIP, group, interface),
@@ -77,12 +76,12 @@ impl MulticastSocket {
         }
     }
 
-    /// Leaves the group on an interface that is gone: Linux keeps an IPv4
-    /// membership of it, and counts it against the limit.
+    /// Leaves the group on an interface that no longer exists: Linux keeps its
+    /// IPv4 membership and counts it against the limit.
     ///
     /// # Errors
     ///
-    /// setsockopt(2)'s; EADDRNOTAVAIL if there is no membership.
+    /// Errors of setsockopt(2): EADDRNOTAVAIL if it is not a member.
     pub fn leave(&self, interface: u32) -> io::Result<()> {
         match self.group {
             IpAddr::V4(group) => self.membership(libc::IP_DROP_MEMBERSHIP, group, interface),
@@ -99,11 +98,11 @@ impl MulticastSocket {
         option::set(&self.socket, libc::IPPROTO_IP, option, &request)
     }
 
-    /// Reads one datagram.
+    /// Receives one datagram.
     ///
     /// # Errors
     ///
-    /// recvmsg(2)'s; `WouldBlock` if there is none.
+    /// Errors of recvmsg(2); `WouldBlock` if none is pending.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Datagram> {
         let mut control = nix::cmsg_space!(libc::in_pktinfo, libc::in6_pktinfo);
         let mut slices = [IoSliceMut::new(buffer)];
@@ -128,5 +127,5 @@ impl std::os::fd::AsFd for MulticastSocket {
     }
 }
 
-/// From linux/in6.h; libc has it not for every target.
+/// From linux/in6.h; libc lacks it for some targets.
 const IPV6_MULTICAST_ALL: i32 = 29;

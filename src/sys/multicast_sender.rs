@@ -1,5 +1,5 @@
-//! Sockets of a multicast client: datagrams from a chosen address on a chosen
-//! interface, and the TCP socket on which it is called back.
+//! Sockets of a multicast client: a UDP sender with a given address and
+//! interface, and the TCP listener for call-backs.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
@@ -11,12 +11,12 @@ use nix::sys::socket::{
 
 use super::option;
 
-/// A UDP socket whose multicasts leave by the interface with this index, from
-/// `address`, and cross `hops` - 1 routers. They are heard on this host too.
+/// Opens a UDP socket that sends multicasts from `address` on the interface
+/// with this index, across `hops` - 1 routers. This host receives them too.
 ///
 /// # Errors
 ///
-/// socket(2)'s, setsockopt(2)'s or bind(2)'s.
+/// Errors of socket(2), setsockopt(2) and bind(2).
 pub fn sender(address: IpAddr, interface: u32, hops: u32) -> io::Result<UdpSocket> {
     let socket = match address {
         IpAddr::V4(v4) => {
@@ -31,7 +31,7 @@ pub fn sender(address: IpAddr, interface: u32, hops: u32) -> io::Result<UdpSocke
             socket
         }
         IpAddr::V6(v6) => {
-            // The scope counts for link-local addresses alone.
+            // Only link-local addresses use the scope.
             let socket = UdpSocket::bind(SocketAddrV6::new(v6, 0, 0, interface))?;
             option::set(&socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, &interface)?;
             option::set(&socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, &hops)?;
@@ -42,12 +42,11 @@ pub fn sender(address: IpAddr, interface: u32, hops: u32) -> io::Result<UdpSocke
     Ok(socket)
 }
 
-/// A non-blocking TCP listener on every address of one family, for `port`
-/// (0: one that is free).
+/// Opens a non-blocking TCP listener on every address of one family, on `port` (0: any free port).
 ///
 /// # Errors
 ///
-/// socket(2)'s, bind(2)'s or listen(2)'s; EADDRINUSE if another has the port.
+/// Errors of socket(2), bind(2) and listen(2): EADDRINUSE if the port is taken.
 pub fn call_back_listener(is_ipv4: bool, port: u16) -> io::Result<TcpListener> {
     let (family, any) = match is_ipv4 {
         true => (AddressFamily::Inet, IpAddr::from([0, 0, 0, 0])),

@@ -1,6 +1,6 @@
-//! A bell that rings when network interfaces or addresses come and go. What
-//! changed is then looked up afresh, so no message of the kernel is parsed,
-//! and an overrun loses nothing.
+//! Notification of changes of network interfaces and addresses: rtnetlink(7).
+//! The caller then lists them anew, so no kernel message is parsed, and an
+//! overrun loses nothing.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -10,7 +10,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
 };
 
-/// The bell.
+/// Netlink socket, readable after a change of links or addresses.
 #[derive(Debug)]
 pub struct InterfaceMonitor {
     fd: OwnedFd,
@@ -21,7 +21,7 @@ impl InterfaceMonitor {
     ///
     /// # Errors
     ///
-    /// socket(2)'s or bind(2)'s.
+    /// Errors of socket(2) and bind(2).
     pub fn new() -> io::Result<InterfaceMonitor> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
@@ -30,16 +30,11 @@ impl InterfaceMonitor {
         Ok(InterfaceMonitor { fd })
     }
 
-    /// Silences it.
+    /// Discards all pending messages.
     pub fn drain(&self) {
         let mut buffer = [0; 4096];
-        loop {
-            match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(0) => return,
-                Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS) => {}
-                Err(_) => return,
-            }
-        }
+        let mut receive = || recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT);
+        while matches!(receive(), Ok(1..) | Err(Errno::EINTR | Errno::ENOBUFS)) {}
     }
 }
 

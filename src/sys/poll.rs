@@ -1,5 +1,5 @@
-//! poll(2) over a set that is made anew for every turn: there is no
-//! registration to go stale.
+//! poll(2) over a set that is built anew for every turn: no registration can
+//! become stale.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// What is awaited of a descriptor. Errors and hang-ups are always reported.
+/// Events to wait for on a descriptor. Errors and hang-ups are always reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interest {
     /// Input or end of file.
@@ -17,11 +17,11 @@ pub enum Interest {
     Write,
     /// Both.
     Both,
-    /// Neither: only that the peer hung up.
+    /// Neither: only a hang-up of the peer.
     HangUp,
 }
 
-/// What happened on a descriptor.
+/// Events that occurred on a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Readiness {
     /// Input, end of file, hang-up or error: read to learn which.
@@ -31,24 +31,24 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Whether anything happened.
+    /// True if any event occurred.
     pub fn any(self) -> bool {
         self.read || self.write
     }
 }
 
-/// Where a descriptor stands in a set.
+/// Index of a descriptor in a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot(usize);
 
-/// The descriptors of one turn.
+/// Descriptors of one turn.
 #[derive(Debug, Default)]
 pub struct PollSet<'fd> {
     fds: Vec<PollFd<'fd>>,
 }
 
 impl<'fd> PollSet<'fd> {
-    /// An empty set.
+    /// Makes an empty set.
     pub fn new() -> PollSet<'fd> {
         PollSet::default()
     }
@@ -65,13 +65,12 @@ impl<'fd> PollSet<'fd> {
         Slot(self.fds.len() - 1)
     }
 
-    /// Waits until something happens or `timeout` passes; none waits for ever.
-    /// The timeout is rounded up to whole milliseconds, so a deadline has
-    /// passed when it wakes. A signal ends the wait early.
+    /// Waits for an event or the timeout; none waits indefinitely. The timeout is rounded up to whole
+    /// milliseconds, so that a deadline has passed when it returns. A signal ends the wait early.
     ///
     /// # Errors
     ///
-    /// poll(2)'s.
+    /// Errors of poll(2).
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let millis = |wait: Duration| i32::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
         let timeout = timeout.map_or(PollTimeout::NONE, |wait| {
@@ -83,7 +82,7 @@ impl<'fd> PollSet<'fd> {
         }
     }
 
-    /// What happened in this slot.
+    /// Returns the events of this slot.
     pub fn ready(&self, slot: Slot) -> Readiness {
         let flags = self.fds.get(slot.0).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
         let broken = flags.intersects(PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL);

@@ -1,4 +1,4 @@
-//! Signals as a descriptor: blocked in every thread, read by one.
+//! Signals through signalfd(2): blocked in every thread, read by one.
 
 use std::cell::Cell;
 use std::io;
@@ -7,8 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// The signals that stop the daemon, and the one that asks it to reload, as a
-/// descriptor to poll.
+/// Descriptor for the signals that stop the daemon (SIGTERM, SIGINT) or make it reload (SIGHUP).
 #[derive(Debug)]
 pub struct Signals {
     fd: SignalFd,
@@ -16,28 +15,24 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Blocks SIGTERM, SIGINT and SIGHUP in this thread and all that it will
-    /// start, and receives them.
+    /// Blocks the signals in this thread and its future children, and opens the descriptor.
     ///
     /// # Errors
     ///
-    /// sigprocmask(2)'s and signalfd(2)'s.
+    /// Errors of sigprocmask(2) and signalfd(2).
     pub fn block() -> io::Result<Signals> {
-        let mut blocked = SigSet::empty();
-        blocked.add(Signal::SIGTERM);
-        blocked.add(Signal::SIGINT);
-        blocked.add(Signal::SIGHUP);
+        let blocked: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
         blocked.thread_block()?;
         let fd = SignalFd::with_flags(&blocked, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Signals { fd, reload: Cell::new(false) })
     }
 
-    /// The name of the next signal to stop that came, if any. One to reload is
-    /// remembered meanwhile.
+    /// Returns the name of the next pending stop signal, if any, and remembers
+    /// a reload signal for [`Signals::take_reload`].
     ///
     /// # Errors
     ///
-    /// read(2)'s.
+    /// Errors of read(2).
     pub fn next(&self) -> io::Result<Option<&'static str>> {
         while let Some(info) = self.fd.read_signal()? {
             match info.ssi_signo as i32 {
@@ -49,7 +44,7 @@ impl Signals {
         Ok(None)
     }
 
-    /// Whether a signal to reload has come since this was last asked.
+    /// Returns true if a reload signal was read since the last call.
     pub fn take_reload(&self) -> bool {
         self.reload.take()
     }

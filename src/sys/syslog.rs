@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 
-/// A priority of syslog(3) and of the systemd journal.
+/// Priority of syslog(3) and of the systemd journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Priority {
@@ -18,15 +18,15 @@ pub enum Priority {
     Debug = 7,
 }
 
-/// Opens the log under this name, facility daemon, each line with the pid.
+/// Opens the log with this name, facility daemon, and the pid in each line.
 pub fn open(name: &'static CStr) {
-    // SAFETY: the name lives as long as the process, as openlog(3) asks.
+    // SAFETY: the name is static; openlog(3) keeps the pointer.
     unsafe { libc::openlog(name.as_ptr(), libc::LOG_PID, libc::LOG_DAEMON) };
 }
 
-/// Writes a line. A NUL in it would end it early and is replaced.
+/// Writes a line; NULs are replaced by blanks.
 pub fn write(priority: Priority, line: &str) {
     let Ok(line) = CString::new(line.replace('\0', " ")) else { return };
-    // SAFETY: the format is a literal that takes one string, and `line` is one.
+    // SAFETY: the format is a literal with one `%s`, and `line` is a C string.
     unsafe { libc::syslog(priority as i32, c"%s".as_ptr(), line.as_ptr()) };
 }

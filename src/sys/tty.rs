@@ -1,4 +1,4 @@
-//! A serial line: exclusive, raw, with its modem lines dropped once.
+//! Serial lines: termios settings and modem lines.
 
 use std::fmt;
 use std::fs::File;
@@ -15,32 +15,32 @@ use nix::sys::termios::{
     cfsetspeed, tcflush, tcgetattr, tcsetattr,
 };
 
-/// How long DTR and RTS stay low, as long as the C agent keeps them so.
+/// Time that DTR and RTS stay low in a hang-up, as with the C agent.
 pub const HANG_UP: Duration = Duration::from_millis(300);
 
-/// The parity bit of a character.
+/// Parity bit of a character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parity {
-    /// There is none.
+    /// No parity bit.
     None,
-    /// It makes the number of ones even.
+    /// Even number of ones.
     Even,
-    /// It makes the number of ones odd.
+    /// Odd number of ones.
     Odd,
-    /// It is always one.
+    /// Always one.
     Mark,
-    /// It is always zero.
+    /// Always zero.
     Space,
 }
 
-/// How characters stand on the line.
+/// Speed and character format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Framing {
-    /// Bits a second, one of [`SPEEDS`].
+    /// Speed in bits per second, one of [`SPEEDS`].
     pub speed: u32,
     /// Data bits, 5 to 8.
     pub data_bits: u8,
-    /// The parity bit.
+    /// Parity bit.
     pub parity: Parity,
     /// Stop bits, 1 or 2.
     pub stop_bits: u8,
@@ -59,69 +59,44 @@ impl fmt::Display for Framing {
     }
 }
 
-/// The speeds that termios(3) knows on Linux, in bits a second.
-pub const SPEEDS: [u32; 30] = [
-    50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19200, 38400, 57600, 115_200,
-    230_400, 460_800, 500_000, 576_000, 921_600, 1_000_000, 1_152_000, 1_500_000, 2_000_000, 2_500_000,
-    3_000_000, 3_500_000, 4_000_000,
-];
+macro_rules! speeds {
+    ($($speed:literal $rate:ident)*) => {
+        /// Speeds of termios(3) on Linux, in bits per second.
+        pub const SPEEDS: [u32; 30] = [$($speed),*];
 
-const RATES: [BaudRate; 30] = [
-    BaudRate::B50,
-    BaudRate::B75,
-    BaudRate::B110,
-    BaudRate::B134,
-    BaudRate::B150,
-    BaudRate::B200,
-    BaudRate::B300,
-    BaudRate::B600,
-    BaudRate::B1200,
-    BaudRate::B1800,
-    BaudRate::B2400,
-    BaudRate::B4800,
-    BaudRate::B9600,
-    BaudRate::B19200,
-    BaudRate::B38400,
-    BaudRate::B57600,
-    BaudRate::B115200,
-    BaudRate::B230400,
-    BaudRate::B460800,
-    BaudRate::B500000,
-    BaudRate::B576000,
-    BaudRate::B921600,
-    BaudRate::B1000000,
-    BaudRate::B1152000,
-    BaudRate::B1500000,
-    BaudRate::B2000000,
-    BaudRate::B2500000,
-    BaudRate::B3000000,
-    BaudRate::B3500000,
-    BaudRate::B4000000,
-];
+        const RATES: [BaudRate; 30] = [$(BaudRate::$rate),*];
+    };
+}
 
-/// Opens a serial line for reading and writing. It does not block, and does
-/// not become the controlling terminal.
+speeds! {
+    50 B50  75 B75  110 B110  134 B134  150 B150  200 B200  300 B300  600 B600  1200 B1200  1800 B1800
+    2400 B2400  4800 B4800  9600 B9600  19200 B19200  38400 B38400  57600 B57600  115_200 B115200
+    230_400 B230400  460_800 B460800  500_000 B500000  576_000 B576000  921_600 B921600
+    1_000_000 B1000000  1_152_000 B1152000  1_500_000 B1500000  2_000_000 B2000000
+    2_500_000 B2500000  3_000_000 B3000000  3_500_000 B3500000  4_000_000 B4000000
+}
+
+/// Opens a serial line for reading and writing: non-blocking, and not as the controlling terminal.
 ///
 /// # Errors
 ///
-/// open(2)'s; a file or folder is none.
+/// Errors of open(2); `InvalidInput` if it is not a character device.
 pub fn open(path: &Path) -> io::Result<File> {
     let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
     let file = File::options().read(true).write(true).custom_flags(flags).open(path)?;
     let kind = file.metadata()?.file_type();
     match std::os::unix::fs::FileTypeExt::is_char_device(&kind) {
         true => Ok(file),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no character device")),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a character device")),
     }
 }
 
-/// Makes the line raw, with hardware flow control, and throws away what
-/// stands in its buffers.
+/// Makes the line raw, with hardware flow control, and discards its buffers.
 ///
 /// # Errors
 ///
-/// tcsetattr(3)'s: ENOTTY if it is no terminal, EINVAL if the device cannot
-/// do what is asked for. `InvalidInput` for a speed that is not in [`SPEEDS`].
+/// Errors of tcsetattr(3): ENOTTY if it is not a terminal, EINVAL if the device
+/// does not support the framing. `InvalidInput` for a speed not in [`SPEEDS`].
 pub fn make_raw(file: &File, framing: Framing) -> io::Result<()> {
     let rate = SPEEDS.iter().position(|&speed| speed == framing.speed).map(|at| RATES[at]);
     let rate = rate.ok_or(io::ErrorKind::InvalidInput)?;
@@ -154,22 +129,21 @@ pub fn make_raw(file: &File, framing: Framing) -> io::Result<()> {
     discard(file)
 }
 
-/// Throws away what was not sent and not read.
+/// Discards unsent output and unread input.
 ///
 /// # Errors
 ///
-/// tcflush(3)'s.
+/// Errors of tcflush(3).
 pub fn discard(file: &File) -> io::Result<()> {
     Ok(tcflush(file, FlushArg::TCIOFLUSH)?)
 }
 
-/// Hangs up: drops the modem lines for [`HANG_UP`], raises them again as they
-/// were, and throws away what came in meanwhile. A line without modem lines
-/// (a pty) is left as it is, and the answer is false.
+/// Hangs up: drops the modem lines for [`HANG_UP`], restores them, and discards the input that arrived
+/// meanwhile. Returns false without any effect if the device has no modem lines (a pty).
 ///
 /// # Errors
 ///
-/// ioctl(2)'s.
+/// Errors of ioctl(2).
 pub fn hang_up(file: &File) -> io::Result<bool> {
     let mut lines: libc::c_int = 0;
     // SAFETY: TIOCMGET writes one int, and `lines` is one.
@@ -180,7 +154,7 @@ pub fn hang_up(file: &File) -> io::Result<bool> {
         };
     }
     set_modem_lines(file, 0)?;
-    // Nothing tells that the other side has seen it.
+    // No event reports that the peer has noticed the hang-up.
     #[allow(clippy::disallowed_methods)]
     thread::sleep(HANG_UP);
     set_modem_lines(file, lines)?;

@@ -1,4 +1,4 @@
-//! Connections to unix sockets that do not wait: unix(7).
+//! Non-blocking connections to unix sockets: unix(7).
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -6,13 +6,12 @@ use std::path::Path;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_socket, socket};
 
-/// Connects to a stream socket, at once or not at all. The connection does not block.
+/// Connects to a stream socket without waiting. The connection is non-blocking.
 ///
 /// # Errors
 ///
-/// connect(2)'s: ENOENT, ECONNREFUSED where nobody listens, EAGAIN where
-/// others wait already, ENAMETOOLONG for a path of more than 107 bytes;
-/// EMFILE without a descriptor for it.
+/// Errors of socket(2) and connect(2): ENOENT, ECONNREFUSED without a listener, EAGAIN if its backlog
+/// is full, ENAMETOOLONG for a path of more than 107 bytes, EMFILE.
 pub fn connect(path: &Path) -> io::Result<OwnedFd> {
     let address = UnixAddr::new(path)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -27,7 +26,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     #[test]
-    fn it_never_waits() {
+    fn connecting_never_waits() {
         let folder = std::env::temp_dir().join(format!("fence-unix-{}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
         let path = folder.join("socket");

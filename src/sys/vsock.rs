@@ -1,4 +1,4 @@
-//! Connections to a virtual machine's host, or to another by its context id: vsock(7).
+//! Connections between virtual machines and their host: vsock(7).
 
 use std::fs::File;
 use std::io;
@@ -16,14 +16,13 @@ use nix::sys::socket::{Backlog, accept4, bind, getpeername, listen as listen_on}
 
 use super::poll::{Interest, PollSet};
 
-/// Connects to a port of the machine with this context id (2: the host), and
-/// gives up at `deadline`. The connection does not block.
+/// Connects to a port of the machine with this context id (2: the host) before
+/// `deadline`. The connection is non-blocking.
 ///
 /// # Errors
 ///
-/// socket(2)'s or connect(2)'s: EAFNOSUPPORT without the kernel's vsock,
-/// ENODEV without a transport to that context id, ECONNRESET where nobody
-/// listens; `TimedOut` at the deadline.
+/// Errors of socket(2) and connect(2): EAFNOSUPPORT without vsock in the kernel, ENODEV without a
+/// transport to the context id, ECONNRESET without a listener; `TimedOut` at the deadline.
 pub fn connect(cid: u32, port: u32, deadline: Instant) -> io::Result<File> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
@@ -49,13 +48,12 @@ pub fn connect(cid: u32, port: u32, deadline: Instant) -> io::Result<File> {
     }
 }
 
-/// Listens on a port of this machine for connections of any context id. The
-/// socket does not block.
+/// Listens on a port of this machine for connections of any context id. The socket is non-blocking.
 ///
 /// # Errors
 ///
-/// socket(2)'s, bind(2)'s or listen(2)'s: EAFNOSUPPORT without the kernel's
-/// vsock, EADDRINUSE, EACCES for ports below 1024 without privilege.
+/// Errors of socket(2), bind(2) and listen(2): EAFNOSUPPORT without vsock in
+/// the kernel, EADDRINUSE, EACCES for ports below 1024 without privilege.
 #[cfg(feature = "daemon")]
 pub fn listen(port: u32) -> io::Result<OwnedFd> {
     let fd = reserve(port)?;
@@ -63,11 +61,11 @@ pub fn listen(port: u32) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Takes a port of this machine without listening on it: nobody can connect.
+/// Binds to a port of this machine without listening: nobody can connect.
 ///
 /// # Errors
 ///
-/// socket(2)'s or bind(2)'s, as with [`listen`].
+/// Errors of socket(2) and bind(2), as with [`listen`].
 #[cfg(feature = "daemon")]
 pub fn reserve(port: u32) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -76,17 +74,16 @@ pub fn reserve(port: u32) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Takes a connection that waits, and says which context id is at its other
-/// end. It does not block.
+/// Accepts a pending connection, non-blocking, and returns the peer's context id.
 ///
 /// # Errors
 ///
-/// accept(2)'s, `WouldBlock` if none waits; that of a peer without an address.
+/// Errors of accept(2), `WouldBlock` if none is pending, and of getpeername(2).
 #[cfg(feature = "daemon")]
 pub fn accept(listener: &OwnedFd) -> io::Result<(OwnedFd, u32)> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = accept4(listener.as_raw_fd(), flags)?;
-    // SAFETY: accept4 has just made this descriptor, and nobody else knows of it.
+    // SAFETY: accept4 has just opened this descriptor, and nothing else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     let peer = getpeername::<VsockAddr>(fd.as_raw_fd())?;
     Ok((fd, peer.cid()))

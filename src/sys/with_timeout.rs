@@ -1,4 +1,4 @@
-//! Bounds what the system gives no bound for.
+//! Timeout for calls that have none: name resolution, locks, slow files.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::mutex::lock;
 
-/// Runs `job` in a thread and gives its result, or none if it takes longer
-/// than `limit`: then the thread is left behind, until the process ends.
+/// Runs `job` in a thread and returns its result, or none if it takes longer
+/// than `limit`; the thread then keeps running until the process ends.
 ///
 /// # Errors
 ///
-/// If no thread can be started.
+/// No thread can be started.
 pub fn with_timeout<T: Send + 'static>(
     limit: Duration,
     job: impl FnOnce() -> T + Send + 'static,
@@ -29,7 +29,7 @@ pub fn with_timeout<T: Send + 'static>(
     Ok(lock(&slot).take())
 }
 
-/// The part that is the same for all jobs.
+/// Non-generic part, compiled once.
 fn run(limit: Duration, job: Box<dyn FnOnce() + Send>) -> io::Result<()> {
     let shared = Arc::new((Mutex::new(false), Condvar::new()));
     let theirs = shared.clone();
@@ -38,10 +38,10 @@ fn run(limit: Duration, job: Box<dyn FnOnce() + Send>) -> io::Result<()> {
         *lock(&theirs.0) = true;
         theirs.1.notify_one();
     })?;
-    let (is_done, bell) = &*shared;
+    let (is_done, finished) = &*shared;
     let is_done = lock(is_done);
-    // Whether the time was up shows in the result that is there or not.
-    let _ = bell.wait_timeout_while(is_done, limit, |is_done| !*is_done);
+    // After a timeout the slot of the result is empty, so the outcome of the wait does not matter.
+    let _ = finished.wait_timeout_while(is_done, limit, |is_done| !*is_done);
     Ok(())
 }
 
@@ -51,7 +51,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     #[test]
-    fn a_result_in_time_is_given_and_a_late_one_is_not_awaited() {
+    fn a_result_in_time_is_returned_and_a_late_one_is_not_awaited() {
         assert_eq!(with_timeout(Duration::from_secs(30), || 7).unwrap(), Some(7));
         let (release, never) = channel::<()>();
         let late = with_timeout(Duration::from_millis(20), move || never.recv());

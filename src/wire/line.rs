@@ -32,9 +32,8 @@ const NAME: std::ops::Range<usize> = 6..70;
 /// Maximum value of the flags.
 const FLAGS_MAX: u8 = 1;
 
-/// Returns true if a request can begin with these bytes (at most
-/// [`LINE_REQUEST_LEN`] are checked): the magic, a valid operation, known
-/// flags, a name without control characters, padded with NUL.
+/// Returns true if a request can begin with these bytes (at most [`LINE_REQUEST_LEN`] are checked): the
+/// magic, a valid operation, known flags, a name without control characters, padded with NUL.
 pub fn can_begin_line_request(bytes: &[u8]) -> bool {
     let mut name_is_over = false;
     bytes.iter().take(NAME.end).enumerate().all(|(at, &byte)| match at {
@@ -62,9 +61,8 @@ pub fn decode_line_request(bytes: &[u8; LINE_REQUEST_LEN]) -> Option<Request> {
     Some(Request { operation, target, seqno })
 }
 
-/// Encodes an answer for a serial line or a vmchannel: the magic and the
-/// verdict; or the magic and 253, the records of a host list and one of
-/// zeros, the magic and 0.
+/// Encodes an answer for a serial line or a vmchannel: the magic and the verdict; or the magic and 253,
+/// the records of a host list and one of zeros, the magic and 0.
 pub fn encode_line_answer(answer: &Answer) -> Vec<u8> {
     let mut out = LINE_MAGIC.to_vec();
     match answer {

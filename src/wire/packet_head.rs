@@ -18,9 +18,8 @@ pub struct PacketHead {
 }
 
 impl PacketHead {
-    /// Returns true if bytes begin like a fence request that some daemon may
-    /// accept. Our daemon accepts no request outside this set, and answers no
-    /// challenge inside it.
+    /// Returns true if bytes begin like a fence request that some daemon may accept. Our daemon accepts
+    /// no request outside this set, and answers no challenge inside it.
     pub fn is_plausible(bytes: &[u8]) -> bool {
         matches!(bytes, [operation, hash, address_len, flags, ..]
             if PacketHead { operation: *operation, hash: *hash, address_len: *address_len, flags: *flags }
@@ -28,19 +27,15 @@ impl PacketHead {
     }
 
     pub(super) fn check(self) -> Result<(), PacketError> {
-        if self.operation > 8 {
-            return Err(PacketError::Operation(self.operation));
+        match self {
+            PacketHead { operation: 9.., .. } => Err(PacketError::Operation(self.operation)),
+            PacketHead { hash: 4.., .. } => Err(PacketError::Hash(self.hash)),
+            PacketHead { address_len: 1..=3 | 5..=15 | 17.., .. } => {
+                Err(PacketError::AddressLength(self.address_len))
+            }
+            PacketHead { flags: 2.., .. } => Err(PacketError::Flags(self.flags)),
+            _ => Ok(()),
         }
-        if self.hash > 3 {
-            return Err(PacketError::Hash(self.hash));
-        }
-        if !matches!(self.address_len, 0 | 4 | 16) {
-            return Err(PacketError::AddressLength(self.address_len));
-        }
-        if self.flags > 1 {
-            return Err(PacketError::Flags(self.flags));
-        }
-        Ok(())
     }
 }
 

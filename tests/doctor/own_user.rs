@@ -24,8 +24,8 @@ fn a_daemon_as_a_user_of_its_own() {
         let report = host.doctor(&conf);
         report
             .assert_code(0)
-            .assert_note("daemon:", "as the user id 65534", "docs/SERVICE.md")
-            .assert_ok("the key file");
+            .assert_note("daemon:", "as user id 65534", "docs/SERVICE.md")
+            .assert_ok("key file");
         // The strict look finds nothing wrong with it either, and what is a third user's stays wrong.
         let check = |conf: &str| {
             let path = host.dir.write("check.conf", conf);
@@ -38,7 +38,7 @@ fn a_daemon_as_a_user_of_its_own() {
         let other = host.dir.key("other", b'o');
         chown(&other, Some(12345), None).unwrap();
         let conf = conf.replace("/key\"", "/other\"");
-        host.doctor(&conf).assert_code(2).assert_error("tcp:", "the user id 12345", "chown root");
+        host.doctor(&conf).assert_code(2).assert_error("tcp:", "user id 12345", "chown root");
         let output = check(&conf);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
     });
@@ -64,9 +64,9 @@ fn keys_that_are_credentials() {
             let text = String::from_utf8(stdout).unwrap();
             DoctorReport { code: status.code().unwrap(), text, took: Duration::ZERO }
         };
-        doctor("0550").assert_code(0).assert_ok(&format!("the key file {of_unit}/key has 4096 bytes"));
+        doctor("0550").assert_code(0).assert_ok(&format!("key file {of_unit}/key has 4096 bytes"));
         doctor("0555").assert_code(2).assert_error("tcp:", "mode 0555", "LoadCredential=");
         // Without the service there is none.
-        host.doctor(&conf).assert_code(0).assert_note("tcp:", "there only while its unit runs", "start the unit");
+        host.doctor(&conf).assert_code(0).assert_note("tcp:", "exists only while its unit runs", "start the unit");
     });
 }

@@ -78,7 +78,7 @@ doctor_sees() {
 	local group
 	try in_node "$1" "$FENCE_VIRTD" --doctor -f "$W/$1/fence_virt.conf" -p /run/daemon.pid
 	echo "$out"
-	group=$(grep '^ok .* in the group fence-agents: ' <<<"$out") && says "with quorum: nodes" &&
+	group=$(grep '^ok .* members of group fence-agents: ' <<<"$out") && says "quorate with nodes" &&
 		same "$(grep -o 'node [0-9]* (process' <<<"$group" | sort -u | wc -l)" "$NODES" && sees_daemons "$1" "$NODES"
 }
 

@@ -98,7 +98,7 @@ if [ "$DAEMON" = "$C_DAEMON" ]; then
 else # it reboots too fast to be in time
 	check "ours: killed while it waits, so to say" 0 '^1$' 'printf x | tee /run/fence_virt-dev-ttyS1 | wc -c'
 fi
-check "ours: the next one asks around what is left" 1 'asking around it.*does not list a VM' 'ours -d -t 30 -o off -n nobody'
+check "ours: the next one probes for stale answers" 1 'probing for its end.*lists no VM' 'ours -d -t 30 -o off -n nobody'
 check "ours: and the one after it does not have to" 0 '^Status: ON$' 'ours -t 30 -o status -n victim'
 check "ours: another speed" 0 '^Status: ON$' 'ours -P 921600,8N1 -t 30 -o status -n victim'
 check "ours: on stdin" 2 '^Status: OFF$' \

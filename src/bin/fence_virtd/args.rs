@@ -1,16 +1,16 @@
-//! The command line.
+//! Command line of the daemon.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
 use crate::status::Form;
 
-/// Where the configuration is unless `-f` says otherwise.
+/// Default path of the configuration.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/fence_virt.conf";
 
-/// What `-h` prints.
+/// Output of `-h`.
 pub(crate) const USAGE: &str = "\
 Usage: fence_virtd [options]
 
@@ -18,21 +18,21 @@ Usage: fence_virtd [options]
   -f, --config <file>      read <file> instead of /etc/fence_virt.conf
   -d, --debug <level>      0: normal, 1 to 4: debug, 5 and more: trace
   -w, --wait-for-init      wait for libvirt, addresses and interfaces that are
-                           not there yet, instead of giving up
+                           not available yet, instead of failing
   -p, --pid-file <file>    record the process id in <file> instead of
                            /var/run/fence_virtd.pid
       --log <format>       text, or json: on stdout, one object a line
-  -c, --configure          ask for the settings, write the configuration, end
-  -t, --check              check the configuration, print what would run, end
-      --lenient            with --check: only what keeps the daemon from starting
-                           is an error
-      --status             ask the daemon that runs how it is: exit code 0 if
-                           all is well, 2 if not, 1 without an answer
+  -c, --configure          ask for the settings, write the configuration, exit
+  -t, --check              check the configuration, print what would run, exit
+      --lenient            with --check: only problems that prevent the start
+                           are errors
+      --status             print the status of the running daemon. Exit code 0:
+                           no problems, 2: problems, 1: no answer
       --json               with --status: as JSON
       --openmetrics        with --status: as OpenMetrics, for a textfile collector
-      --doctor             look at this host with the configuration, print what
-                           is wrong and what helps, end: 0 well, 1 warnings,
-                           2 errors
+      --doctor             check this host against the configuration, print
+                           problems and remedies, exit. Exit code 0: no problems,
+                           1: warnings, 2: errors
   -l, --list               list the listeners and backends
   -V, --version            print the version
   -h, --help               print this help
@@ -40,7 +40,7 @@ Usage: fence_virtd [options]
 See fence_virt.conf.example for the configuration.
 ";
 
-/// What the command line asks for.
+/// Program that the command line selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Invocation {
     Run(Options),
@@ -53,7 +53,7 @@ pub(crate) enum Invocation {
     Help,
 }
 
-/// How to run.
+/// Options of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) config: PathBuf,
@@ -64,11 +64,22 @@ pub(crate) struct Options {
     pub(crate) is_json: bool,
 }
 
-/// Reads the command line, without the program's name.
+/// Options that select another program than the daemon, or change its output.
+#[derive(Default)]
+struct Selection {
+    is_setup: bool,
+    is_check: bool,
+    is_lenient: bool,
+    is_doctor: bool,
+    is_status: bool,
+    form: Option<Form>,
+}
+
+/// Parses the command line, without the program's name.
 ///
 /// # Errors
 ///
-/// A sentence about the first argument that is wrong.
+/// A sentence about the first wrong argument.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
     let mut options = Options {
         config: DEFAULT_CONFIG.into(),
@@ -78,8 +89,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocati
         pid_file: crate::pid_file::DEFAULT.into(),
         is_json: false,
     };
-    let (mut is_setup, mut is_check, mut is_doctor, mut is_status) = (false, false, false, false);
-    let (mut form, mut is_lenient) = (Form::Text, false);
+    let mut selection = Selection::default();
     let mut parser = lexopt::Parser::from_args(args);
     let explain = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(explain)? {
@@ -89,51 +99,57 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocati
             Short('d') | Long("debug") => {
                 let level = parser.value().map_err(explain)?;
                 let level = level.to_str().and_then(|text| text.parse().ok());
-                options.debug = Some(level.ok_or("the debug level (-d) is a number, 0 or more")?);
+                options.debug = Some(level.ok_or("the debug level (-d) must be a number, 0 or more")?);
             }
             Short('w') | Long("wait-for-init") => options.wait_for_init = true,
             Short('p') | Long("pid-file") => options.pid_file = parser.value().map_err(explain)?.into(),
-            Short('c') | Long("configure") => is_setup = true,
-            Short('t') | Long("check") => is_check = true,
-            Long("lenient") => is_lenient = true,
-            Long("log") => {
-                let format = parser.value().map_err(explain)?;
-                options.is_json = match format.to_str() {
-                    Some("text") => false,
-                    Some("json") => true,
-                    _ => return Err("the format of the log (--log) is text or json".into()),
-                };
-            }
-            Long("status") => is_status = true,
-            Long("json") => form = Form::Json,
-            Long("openmetrics") => form = Form::OpenMetrics,
-            Long("doctor") => is_doctor = true,
+            Short('c') | Long("configure") => selection.is_setup = true,
+            Short('t') | Long("check") => selection.is_check = true,
+            Long("lenient") => selection.is_lenient = true,
+            Long("log") => options.is_json = is_json(&parser.value().map_err(explain)?)?,
+            Long("status") => selection.is_status = true,
+            Long("json") => selection.form = Some(Form::Json),
+            Long("openmetrics") => selection.form = Some(Form::OpenMetrics),
+            Long("doctor") => selection.is_doctor = true,
             Short('l') | Long("list") => return Ok(Invocation::List),
             Short('V') | Long("version") => return Ok(Invocation::Version),
             Short('h' | '?') | Long("help") => return Ok(Invocation::Help),
             other => return Err(other.unexpected().to_string()),
         }
     }
-    if form != Form::Text && !is_status {
-        return Err("--json and --openmetrics are forms of --status".into());
+    selection.invocation(options)
+}
+
+fn is_json(format: &OsStr) -> Result<bool, String> {
+    match format.to_str() {
+        Some("text") => Ok(false),
+        Some("json") => Ok(true),
+        _ => Err("the log format (--log) must be text or json".into()),
     }
-    if is_lenient && !is_check {
-        return Err("--lenient is a form of --check".into());
+}
+
+impl Selection {
+    fn invocation(self, options: Options) -> Result<Invocation, String> {
+        if self.form.is_some() && !self.is_status {
+            return Err("--json and --openmetrics require --status".into());
+        }
+        if self.is_lenient && !self.is_check {
+            return Err("--lenient requires --check".into());
+        }
+        if self.is_setup && (self.is_check || self.is_doctor || self.is_status) {
+            return Err("-c cannot be combined with -t, --status or --doctor".into());
+        }
+        let Options { config, pid_file, .. } = options;
+        Ok(match self {
+            Selection { is_setup: true, .. } => Invocation::Setup(config),
+            Selection { is_status: true, form, .. } => Invocation::Status(config, form.unwrap_or(Form::Text)),
+            Selection { is_doctor: true, .. } => Invocation::Doctor { config, pid_file },
+            Selection { is_check: true, is_lenient, .. } => {
+                Invocation::Check { config, pid_file, is_lenient }
+            }
+            _ => Invocation::Run(Options { config, pid_file, ..options }),
+        })
     }
-    if is_setup && (is_check || is_doctor || is_status) {
-        return Err("-c sets up, -t, --status and --doctor look: give one of them".into());
-    }
-    Ok(if is_setup {
-        Invocation::Setup(options.config)
-    } else if is_status {
-        Invocation::Status(options.config, form)
-    } else if is_doctor {
-        Invocation::Doctor { config: options.config, pid_file: options.pid_file }
-    } else if is_check {
-        Invocation::Check { config: options.config, pid_file: options.pid_file, is_lenient }
-    } else {
-        Invocation::Run(options)
-    })
 }
 
 #[cfg(test)]
@@ -145,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn short_and_long_forms_say_the_same() {
+    fn short_and_long_forms_mean_the_same() {
         let short = parsed("-F -f a.conf -d99 -w -p a.pid").unwrap();
         let long =
             parsed("--foreground --config a.conf --debug=99 --wait-for-init --pid-file a.pid").unwrap();
@@ -160,8 +176,8 @@ mod tests {
         assert_eq!(parsed("--lenient -p y --check"), check(DEFAULT_CONFIG, "y", true));
         assert_eq!(parsed("--status -f x"), Ok(Invocation::Status("x".into(), Form::Text)));
         assert_eq!(parsed("--json --status"), Ok(Invocation::Status(DEFAULT_CONFIG.into(), Form::Json)));
-        let (config, pid_file) = ("x".into(), "y".into());
-        assert_eq!(parsed("--doctor -f x -p y"), Ok(Invocation::Doctor { config, pid_file }));
+        let doctor = Invocation::Doctor { config: "x".into(), pid_file: "y".into() };
+        assert_eq!(parsed("--doctor -f x -p y"), Ok(doctor));
         assert_eq!(parsed("-c -f x"), Ok(Invocation::Setup("x".into())));
         assert_eq!(parsed("--configure"), Ok(Invocation::Setup(DEFAULT_CONFIG.into())));
         assert_eq!(parsed("-l"), Ok(Invocation::List));
@@ -180,7 +196,7 @@ mod tests {
         for line in ["--lenient", "--doctor --lenient", "-F --lenient"] {
             assert!(parsed(line).unwrap_err().contains("--check"), "{line}");
         }
-        assert!(parsed("-c -t").unwrap_err().contains("one of them"));
+        assert!(parsed("-c -t").unwrap_err().contains("cannot be combined"));
     }
 
     #[test]

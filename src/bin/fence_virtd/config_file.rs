@@ -5,7 +5,7 @@ use std::path::Path;
 
 use log::warn;
 
-use fence_virt::config::{self, Config, Outcome};
+use fence_virt::config::{self, Config, ParseOutcome};
 
 /// Reads the configuration file.
 ///
@@ -21,7 +21,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
 /// # Errors
 ///
 /// A sentence that names the file if it cannot be read at all.
-pub(crate) fn parse(path: &Path) -> Result<Outcome, String> {
+pub(crate) fn parse(path: &Path) -> Result<ParseOutcome, String> {
     Ok(config::parse(path, &read(path)?))
 }
 

@@ -1,4 +1,4 @@
-//! Whether the worker turns: since when it has been in its present turn.
+//! Heartbeat of the worker: the start of its current turn.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,37 +6,36 @@ use std::time::Duration;
 
 use fence_virt::sys::clock::since_boot;
 
-/// How long the worker may be in one turn before it counts as stuck: more than the
-/// longest that it does, calls of libvirt with their keepalive at several URIs, or a
-/// destroy that waits for QEMU.
+/// Duration of a turn after which the worker counts as stuck. The longest regular turns are
+/// shorter: libvirt calls that wait for the keepalive of several URIs, or a destroy that waits for QEMU.
 pub(crate) const TURN_LIMIT: Duration = Duration::from_secs(60);
 
-/// Shared by the worker and who looks at it.
+/// Start of the current turn, shared by the worker and its observers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Heartbeat {
-    /// Milliseconds since boot, at which the present turn began; 0 while it waits.
+    /// Milliseconds since boot; 0 while the worker is idle.
     began: Arc<AtomicU64>,
 }
 
 impl Heartbeat {
-    /// The worker begins a turn.
+    /// Marks the start of a turn.
     pub(crate) fn mark_busy(&self) {
         self.began.store(millis().max(1), Ordering::Relaxed);
     }
 
-    /// As if the present turn had begun so long ago; the machine has to be up for as long.
+    /// Sets the start of the current turn to a time in the past; the machine must have been up then.
     #[cfg(test)]
     pub(crate) fn set_busy_since(&self, time: Duration) {
         let time = u64::try_from(time.as_millis()).unwrap_or(0);
         self.began.store(millis().saturating_sub(time).max(1), Ordering::Relaxed);
     }
 
-    /// The worker waits for something to do.
+    /// Marks the worker as idle.
     pub(crate) fn mark_idle(&self) {
         self.began.store(0, Ordering::Relaxed);
     }
 
-    /// For how long it has been in its present turn; none while it waits.
+    /// Returns the duration of the current turn; none while idle.
     pub(crate) fn busy_for(&self) -> Option<Duration> {
         match self.began.load(Ordering::Relaxed) {
             0 => None,
@@ -44,7 +43,7 @@ impl Heartbeat {
         }
     }
 
-    /// Whether it turns.
+    /// Returns true unless the worker is stuck.
     pub(crate) fn is_healthy(&self) -> bool {
         self.busy_for().is_none_or(|busy| busy < TURN_LIMIT)
     }

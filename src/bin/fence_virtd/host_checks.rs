@@ -7,11 +7,13 @@ use fence_virt::config::{MulticastConfig, SerialConfig};
 /// Returns a warning if the configured network interface does not exist.
 pub(crate) fn missing_interface(config: &MulticastConfig) -> Option<String> {
     let name = config.interface.as_ref().filter(|name| if_nametoindex(name.as_str()).is_err())?;
-    Some(format!("this host has no interface {name}: the start fails, or with wait_for_init waits for it"))
+    Some(format!(
+        "this host has no interface {name}: the daemon will not start, or wait for it with wait_for_init"
+    ))
 }
 
 /// Returns a warning if the configured directory of sockets does not exist.
 pub(crate) fn missing_directory(config: &SerialConfig) -> Option<String> {
     let path = config.path.as_ref().filter(|path| !path.is_dir())?;
-    Some(format!("there is no folder {}: no socket of a VM can be in it", path.display()))
+    Some(format!("directory {} does not exist, so no VM can have a socket in it", path.display()))
 }

@@ -1,16 +1,16 @@
-//! `fence_virtd`, the host daemon: it starts and stops the threads, and carries
-//! requests from the listeners to the backend and the answers back.
+//! `fence_virtd`, the host daemon: takes fencing requests of VMs, and carries
+//! them out with libvirt.
 //!
-//! Its modules are compiled into this program and not into the library, so that
-//! nothing of libvirt can get into the agents, whatever the linker.
+//! Its modules are part of this program and not of the library, so that the
+//! agents cannot link libvirt.
 //!
-//! 1. A `listener` thread polls its sockets, runs a session for each client
-//!    and posts each authenticated request as a `job::Job`.
-//! 2. The `worker` thread takes the jobs one by one and hands them to the
-//!    `backend`, which carries them out, or keeps them to try again.
-//! 3. The job's ticket carries the answer into the listener's mailbox.
-//! 4. With the backend cpg, the `cpg` thread speaks with corosync, and the worker asks other hosts.
-//! 5. A `watch` thread follows which VMs run, where a listener has to know.
+//! 1. A `listener` thread polls its sockets, runs a session for each client,
+//!    and sends each authenticated request to the worker as a `job::Job`.
+//! 2. The `worker` thread passes the jobs one by one to the `backend`, which
+//!    carries them out, or keeps them for a retry.
+//! 3. The job returns the answer to the listener's mailbox.
+//! 4. With the backend cpg, the `cpg` thread talks to corosync, and the worker asks other hosts.
+//! 5. A `watch` thread tracks running VMs, for listeners that need to know them.
 //! 6. The main thread waits for signals, and for threads that end.
 #![deny(unsafe_code)]
 
@@ -25,6 +25,7 @@ mod heartbeat;
 mod host_checks;
 mod inbox;
 mod job;
+mod json;
 mod libvirt;
 mod listener;
 mod logging;

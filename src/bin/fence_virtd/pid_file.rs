@@ -1,4 +1,4 @@
-//! The pid file: who holds its lock is the daemon.
+//! The pid file. The daemon holds a lock on it while it runs.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-/// Where it is unless `-p` says otherwise; the C daemon's place.
+/// Default path, the same as of the C daemon.
 pub(crate) const DEFAULT: &str = "/var/run/fence_virtd.pid";
 
-/// A locked pid file; removed when dropped.
+/// Locked pid file; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct PidFile {
     path: PathBuf,
@@ -18,25 +18,25 @@ pub(crate) struct PidFile {
 }
 
 impl PidFile {
-    /// Takes the pid file at `path`. A stale one, of a daemon that is gone, is no obstacle.
+    /// Locks the pid file at `path`. A stale file, of a daemon that has ended, is taken over.
     ///
     /// # Errors
     ///
-    /// A sentence that names the file, and the daemon that runs if one does.
+    /// A sentence that names the file, and the process id of a running daemon.
     pub(crate) fn take(path: &Path) -> Result<PidFile, String> {
         let failed = |error: io::Error| format!("cannot write the pid file {}: {error}", path.display());
-        // The working directory will be another one when it is removed.
+        // The working directory changes before the file is removed.
         let absolute = std::path::absolute(path).map_err(failed)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o644);
         let mut file = options.open(&absolute).map_err(failed)?;
         let mut text = String::new();
-        // Bytes that are no text are no pid either.
+        // A file that is not UTF-8 holds no pid.
         let _ = file.read_to_string(&mut text);
         let pid = text.trim().parse::<u32>().ok();
         let running = |pid| {
             format!(
-                "fence_virtd runs already with process id {pid} (pid file {}): stop it first, or give this one another file with -p",
+                "fence_virtd is already running with process id {pid} (pid file {}): stop it first, or use another pid file (-p)",
                 path.display()
             )
         };
@@ -45,18 +45,18 @@ impl PidFile {
             Err(_) => return Err(running(pid.map_or("unknown".to_owned(), |pid| pid.to_string()))),
         };
         if !is_at(&file, &absolute) {
-            // Its last holder removed it between our opening and our locking.
+            // The previous holder removed it after we opened it and before we locked it.
             drop(file);
             return PidFile::take(path);
         }
-        // The C daemon takes no lock: look whether that process is one.
+        // The C daemon takes no lock: check whether the process is one.
         match pid.filter(|&pid| pid != std::process::id() && is_fence_virtd(pid)) {
             Some(pid) => Err(running(pid.to_string())),
             None => Ok(PidFile { path: absolute, file }),
         }
     }
 
-    /// Writes our process id into it: after detaching, that is the child's.
+    /// Writes our process id, after detaching that of the child.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ impl Drop for PidFile {
     }
 }
 
-/// Whether this path still leads to this file.
+/// Returns true if the path still leads to this file.
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::metadata(path)) {
         (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
@@ -88,20 +88,20 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// The process id of the fence_virtd that a pid file names, if it runs. The
-/// lock is not looked at: trying it could keep a daemon from starting just then.
+/// Returns the process id in a pid file if that process is a running fence_virtd.
+/// Does not try the lock: that could make a daemon fail that starts at the same time.
 pub(crate) fn running(path: &Path) -> Option<u32> {
     let mut text = String::new();
     File::open(path).ok()?.take(64).read_to_string(&mut text).ok()?;
     text.trim().parse().ok().filter(|&pid| is_fence_virtd(pid))
 }
 
-/// The user id with whose rights a process runs; none if it has ended.
+/// Returns the effective user id of a process; none if it has ended.
 pub(crate) fn user_of(pid: u32) -> Option<u32> {
     effective_uid(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
 }
 
-/// From `Uid:` of proc_pid_status(5): real, effective, saved, of the file system.
+/// Parses `Uid:` of proc_pid_status(5): real, effective, saved, file system.
 fn effective_uid(status: &str) -> Option<u32> {
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     ids.split_whitespace().nth(1)?.parse().ok()

@@ -1,13 +1,13 @@
-//! What is wrong, and what helps: for the log in one sentence, for `--doctor` apart.
+//! Problems with their remedies: one sentence in the log, two lines in `--doctor`.
 
 use std::fmt;
 
-/// Something that is wrong with what was found on this host.
+/// Problem found on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
-    /// What is wrong; a sentence without its full stop.
+    /// The problem: a sentence without its full stop.
     pub(crate) what: String,
-    /// What helps: a command, or what to write where.
+    /// The remedy: a command, or a setting to change.
     pub(crate) remedy: String,
 }
 

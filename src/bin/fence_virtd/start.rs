@@ -64,7 +64,7 @@ fn start(options: &Options) -> Result<(), String> {
     let is_foreground = options.foreground || config.foreground;
     let background = match is_foreground {
         true => None,
-        false => Some(detach::detach().map_err(|error| format!("cannot go into the background: {error}"))?),
+        false => Some(detach::detach().map_err(|error| format!("cannot detach from the terminal: {error}"))?),
     };
     pid_file.write()?;
     let signals = Signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
@@ -87,13 +87,21 @@ fn start(options: &Options) -> Result<(), String> {
     let cluster = started.cluster.clone();
     let threads = supervise::Threads::start(listeners, started, watchers, inbox.clone(), messages)?;
     let manager = ServiceManager::new(&notifier, counts.clone(), threads.heartbeat(), config.backend.kind());
-    let sources = Sources { started: began, counts, inbox, heartbeat: threads.heartbeat(), uris, cluster };
+    let sources = Sources {
+        started: began,
+        counts,
+        queue_len: Box::new(move || inbox.len()),
+        queue_max: INBOX_MAX,
+        heartbeat: threads.heartbeat(),
+        uris,
+        cluster,
+    };
     // Without the status socket the daemon still fences.
     let status = StatusSocket::open(&config.status_socket, sources);
     let _status = status.map_err(|reason| warn!("{reason}")).ok();
     if let Some(background) = background {
         logging::switch_to_syslog();
-        background.ready().map_err(|error| format!("cannot go into the background: {error}"))?;
+        background.ready().map_err(|error| format!("cannot detach from the terminal: {error}"))?;
     }
     info!("fence_virtd {} is ready", env!("CARGO_PKG_VERSION"));
     notifier.send("READY=1");
@@ -130,6 +138,6 @@ fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 20), hard));
     if let Err(error) = raised {
-        warn!("cannot raise the limit of open files: {error}");
+        warn!("cannot raise the limit of open files (RLIMIT_NOFILE): {error}");
     }
 }

@@ -167,7 +167,7 @@ impl Threads {
         reloader: &mut Reloader,
     ) -> Result<(), String> {
         loop {
-            manager.attend(Instant::now());
+            manager.send_due(Instant::now());
             // SIGHUP may have arrived during the start.
             if signals.take_reload() {
                 notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_usec()));

@@ -8,7 +8,7 @@ use crossbeam_channel::bounded;
 /// Joins a thread before a deadline, which `JoinHandle` cannot do; false if it has not
 /// ended by then.
 pub(crate) fn join_by(thread: JoinHandle<()>, deadline: Instant) -> bool {
-    // The end of the waiting thread closes the channel.
+    // The channel closes when the joining thread ends.
     let (closing, closed) = bounded::<()>(0);
     let waiter = thread::Builder::new().name("join".into()).spawn(move || {
         let _closing = closing;

@@ -5,24 +5,23 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use super::Ask;
+use super::agent_request::AgentRequest;
 use crate::sys::vsock as system;
 use crate::sys::with_timeout::with_timeout;
 
-/// Connects to the first address of `host` that takes it. Each gets its share
-/// of the time that is left, so that one that swallows packets does not use
-/// up that of the others. The stream does not block. `hint` says what to look
-/// at if none does.
-pub(super) fn tcp(host: &str, port: u16, hint: &str, ask: &Ask) -> Result<TcpStream, String> {
-    let addresses = resolve(host, port, ask)?;
+/// Connects to the first reachable address of `host`. Each address gets an equal
+/// share of the time left, so that an unresponsive one does not use up all of it.
+/// The stream is non-blocking. `hint` is appended to the error.
+pub(super) fn tcp(host: &str, port: u16, hint: &str, request: &AgentRequest) -> Result<TcpStream, String> {
+    let addresses = resolve(host, port, request)?;
     let mut failures = Vec::new();
     for (at, address) in addresses.iter().enumerate() {
-        let left = ask.time_left();
+        let left = request.time_left();
         if left.is_zero() {
             break;
         }
         let share = left / u32::try_from(addresses.len() - at).unwrap_or(1);
-        ask.trace.step(format_args!("connecting to {address}"));
+        request.log.debug(format_args!("connecting to {address}"));
         match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
             Ok(stream) => {
                 let prepared = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
@@ -30,35 +29,35 @@ pub(super) fn tcp(host: &str, port: u16, hint: &str, ask: &Ask) -> Result<TcpStr
                 return Ok(stream);
             }
             Err(error) => {
-                ask.trace.step(format_args!("{address}: {error}"));
+                request.log.debug(format_args!("{address}: {error}"));
                 failures.push(format!("{address}: {}", explain(&error)));
             }
         }
     }
     Err(match failures.is_empty() {
-        true => format!("{} before {host} port {port} was reached", ask.timed_out()),
+        true => format!("{} connecting to {host} port {port}", request.timed_out()),
         false => format!("cannot connect to {host} port {port} ({}); {hint}", failures.join(", ")),
     })
 }
 
 fn explain(error: &io::Error) -> String {
     match error.kind() {
-        // pacemaker knows a time-out by this word.
+        // The words by which pacemaker recognises a timeout.
         ErrorKind::TimedOut => "timed out".to_owned(),
         _ => error.to_string(),
     }
 }
 
-/// The addresses of a host. A name is looked up in a thread, since nothing
-/// else bounds how long the resolver takes.
-fn resolve(host: &str, port: u16, ask: &Ask) -> Result<Vec<SocketAddr>, String> {
+/// Resolves a host name or address. The resolver, which has no timeout, runs in
+/// a thread of its own.
+fn resolve(host: &str, port: u16, request: &AgentRequest) -> Result<Vec<SocketAddr>, String> {
     let host = host.trim();
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
-    ask.trace.step(format_args!("looking up {host}"));
+    request.log.debug(format_args!("resolving {host}"));
     let name = host.to_owned();
-    let found = with_timeout(ask.time_left(), move || {
+    let found = with_timeout(request.time_left(), move || {
         (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>)
     });
     match found {
@@ -69,27 +68,27 @@ fn resolve(host: &str, port: u16, ask: &Ask) -> Result<Vec<SocketAddr>, String> 
                 false => Ok(addresses),
             }
         }
-        Ok(None) => Err(format!("{} while the host {host} was looked up", ask.timed_out())),
-        Ok(Some(Err(error))) | Err(error) => Err(format!("cannot look up the host {host}: {error}")),
+        Ok(None) => Err(format!("{} resolving {host}", request.timed_out())),
+        Ok(Some(Err(error))) | Err(error) => Err(format!("cannot resolve {host}: {error}")),
     }
 }
 
 /// Connects over vsock.
-pub(super) fn vsock(cid: u32, port: u16, ask: &Ask) -> Result<File, String> {
-    ask.trace.step(format_args!("connecting to CID {cid} port {port}"));
-    let deadline: Instant = ask.deadline;
+pub(super) fn vsock(cid: u32, port: u16, request: &AgentRequest) -> Result<File, String> {
+    request.log.debug(format_args!("connecting to CID {cid} port {port}"));
+    let deadline: Instant = request.deadline;
     system::connect(cid, port.into(), deadline).map_err(|error| {
         let hint = match error.raw_os_error() {
             _ if error.kind() == ErrorKind::TimedOut => {
-                return format!("{} before CID {cid} port {port} was reached over vsock", ask.timed_out());
+                return format!("{} connecting to CID {cid} port {port} over vsock", request.timed_out());
             }
             Some(libc::EAFNOSUPPORT) => {
-                "this kernel has no vsock: load the module vmw_vsock_virtio_transport, and give the VM a <vsock> device"
+                "this kernel has no vsock: load the module vmw_vsock_virtio_transport and give the VM a <vsock> device"
             }
             Some(libc::ENODEV | libc::ENETUNREACH | libc::EADDRNOTAVAIL) => {
-                "no vsock leads there: give the VM a <vsock> device, and load vmw_vsock_virtio_transport"
+                "no vsock route: give the VM a <vsock> device and load vmw_vsock_virtio_transport"
             }
-            _ => "is fence_virtd running there with a vsock listener, and not too busy to take a connection?",
+            _ => "is fence_virtd running there with a vsock listener, and not too busy to accept?",
         };
         format!("cannot connect to CID {cid} port {port} over vsock: {error}; {hint}")
     })

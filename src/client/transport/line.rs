@@ -1,64 +1,63 @@
-//! Requests on a serial line or vmchannel, one at a time.
+//! Requests over a serial line or vmchannel, one at a time.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use super::converse::{Stream, converse};
-use super::{Ask, nobody, random};
-use crate::client::pending::Pending;
+use super::agent_request::{AgentRequest, nobody, random};
+use super::driver::{DaemonStream, drive};
+use crate::client::in_flight::InFlightMarker;
 use crate::fence::Answer;
 use crate::session::{LineSession, SyncProbe};
 use crate::sys::poll::{Interest, PollSet};
 
-/// A line that is ours until we are done.
-pub(super) struct Line<'a> {
+/// Exclusive use of a line.
+pub(super) struct LineClient<'a> {
     peer: &'a str,
-    pending: Pending,
+    marker: InFlightMarker,
 }
 
-impl<'a> Line<'a> {
-    /// Takes the line of this name, which messages call `peer`.
-    pub(super) fn take(name: &str, peer: &'a str, ask: &Ask) -> Result<Line<'a>, String> {
-        let pending = Pending::of(name, ask.deadline, &ask.trace)
-            .ok_or_else(|| format!("{}: another agent uses {peer}", ask.timed_out()))?;
-        Ok(Line { peer, pending })
+impl<'a> LineClient<'a> {
+    /// Locks the line of this name, which messages call `peer`.
+    pub(super) fn lock(name: &str, peer: &'a str, request: &AgentRequest) -> Result<LineClient<'a>, String> {
+        let marker = InFlightMarker::lock(name, request.deadline, &request.log)
+            .ok_or_else(|| format!("{}: another agent uses {peer}", request.timed_out()))?;
+        Ok(LineClient { peer, marker })
     }
 
-    /// Asks over the line. What comes within `silence` before that is older, and
-    /// says that more may come. Close the stream before the line is dropped.
-    pub(super) fn ask(
+    /// Sends the request over the line. Input within `silence` before that is stale,
+    /// and more may follow. Close the stream before the line is dropped.
+    pub(super) fn send(
         &mut self,
-        stream: &mut dyn Stream,
+        stream: &mut dyn DaemonStream,
         silence: Duration,
-        ask: &Ask,
+        request: &AgentRequest,
     ) -> Result<Answer, String> {
         let peer = self.peer;
-        let is_silent =
-            is_silent(stream, silence.min(ask.time_left())).map_err(|error| format!("{peer}: {error}"))?;
-        if ask.time_left().is_zero() {
-            return Err(format!("{} before {peer} could be asked", ask.timed_out()));
+        let is_silent = is_silent(stream, silence.min(request.time_left()))
+            .map_err(|error| format!("{peer}: {error}"))?;
+        if request.time_left().is_zero() {
+            return Err(format!("{} before the request was sent to {peer}", request.timed_out()));
         }
-        let request = ask.request()?;
-        let is_left_over = self.pending.begin(&ask.trace);
-        let mut session = match is_left_over || !is_silent {
-            false => LineSession::new(&request, ask.flags()),
-            true => {
-                ask.trace
-                    .step(format_args!("{peer}: an older request may still be answered; asking around it"));
-                let row = SyncProbe::new(u32::from_le_bytes(random()?));
-                LineSession::after_silence(&request, ask.flags(), row, &nobody()?)
-            }
+        let wire_request = request.wire_request()?;
+        let is_stale = self.marker.set(&request.log);
+        let mut session = if is_stale || !is_silent {
+            let log = &request.log;
+            log.debug(format_args!("{peer}: an older request may still be answered; probing for its end"));
+            let probe = SyncProbe::new(u32::from_le_bytes(random()?));
+            LineSession::after_silence(&wire_request, request.flags(), probe, &nobody()?)
+        } else {
+            LineSession::new(&wire_request, request.flags())
         };
-        let answer = converse(peer, stream, &mut session, ask);
+        let answer = drive(peer, stream, &mut session, request);
         if answer.is_ok() {
-            self.pending.end();
+            self.marker.clear();
         }
         answer
     }
 }
 
-/// Whether nothing comes for so long. What does is dropped.
-fn is_silent(stream: &mut dyn Stream, silence: Duration) -> io::Result<bool> {
+/// Waits for input and drops it; true if there was none.
+fn is_silent(stream: &mut dyn DaemonStream, silence: Duration) -> io::Result<bool> {
     if silence.is_zero() {
         return Ok(true);
     }
@@ -66,7 +65,7 @@ fn is_silent(stream: &mut dyn Stream, silence: Duration) -> io::Result<bool> {
     set.add(stream.as_fd(), Interest::Read);
     set.wait(Some(silence))?;
     match stream.read(&mut [0; 4096]) {
-        Ok(0) => Err(io::Error::other("it hung up before it was asked")),
+        Ok(0) => Err(io::Error::other("it hung up before the request was sent")),
         Ok(_) => Ok(false),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
         Err(error) => Err(error),

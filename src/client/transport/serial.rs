@@ -1,44 +1,44 @@
-//! The serial line to the host.
+//! Serial line to the host.
 
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Ask;
-use super::line::Line;
+use super::agent_request::AgentRequest;
+use super::line::LineClient;
 use crate::fence::Answer;
 use crate::sys::file_lock::lock;
 use crate::sys::tty::{self, Framing};
 
-/// Takes the line, makes it raw, hangs up once and asks. The line is left
-/// raw, its modem lines as they were, as the C agent leaves them.
-pub(super) fn ask(device: &Path, framing: Framing, ask: &Ask) -> Result<Answer, String> {
+/// Locks the line, makes it raw, hangs up once and sends the request. Leaves the
+/// line raw and its modem lines unchanged, as the C agent does.
+pub(super) fn send(device: &Path, framing: Framing, request: &AgentRequest) -> Result<Answer, String> {
     let shown = device.display();
     let mut file =
         tty::open(device).map_err(|error| format!("cannot open the serial line {shown}: {error}"))?;
-    lock(&file, ask.deadline).map_err(|error| match error.kind() {
+    lock(&file, request.deadline).map_err(|error| match error.kind() {
         ErrorKind::TimedOut => {
-            format!("{}: another agent has the serial line {shown}", ask.timed_out())
+            format!("{}: another agent uses the serial line {shown}", request.timed_out())
         }
         _ => format!("cannot lock the serial line {shown}: {error}"),
     })?;
-    ask.trace.step(format_args!("{shown} is ours; {framing}"));
+    request.log.debug(format_args!("locked {shown}; {framing}"));
     tty::make_raw(&file, framing).map_err(|error| match error.raw_os_error() {
-        Some(libc::ENOTTY) => format!("{shown} is no serial line"),
+        Some(libc::ENOTTY) => format!("{shown} is not a serial line"),
         _ => format!("cannot set the serial line {shown} to {framing}: {error}"),
     })?;
-    // A link to the line is the same line.
+    // A symbolic link names the same line.
     let real = std::fs::canonicalize(device).unwrap_or_else(|_| device.to_owned());
     let peer = shown.to_string();
-    let mut line = Line::take(&real.to_string_lossy(), &peer, ask)?;
-    if ask.time_left() <= tty::HANG_UP {
-        return Err(format!("{} before {shown} could be asked", ask.timed_out()));
+    let mut line = LineClient::lock(&real.to_string_lossy(), &peer, request)?;
+    if request.time_left() <= tty::HANG_UP {
+        return Err(format!("{} before the request was sent to {shown}", request.timed_out()));
     }
     let has_lines = tty::hang_up(&file).map_err(|error| format!("cannot hang up {shown}: {error}"))?;
-    ask.trace.step(format_args!("{}", if has_lines { "hung up once" } else { "it has no modem lines" }));
-    let answer = line.ask(&mut file, Duration::ZERO, ask);
+    request.log.debug(format_args!("{}", if has_lines { "hung up once" } else { "no modem lines" }));
+    let answer = line.send(&mut file, Duration::ZERO, request);
     if answer.is_err() {
-        // Closing a line waits for what was not sent, as long as 30 s where the other side takes nothing.
+        // close(2) waits up to 30 s for unsent output if the other side reads nothing.
         let _ = tty::discard(&file);
     }
     answer

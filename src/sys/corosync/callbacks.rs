@@ -8,7 +8,7 @@ use super::libraries::{CpgAddress, CpgName, RawHandle};
 const REASON_NODEDOWN: u32 = 3;
 
 thread_local! {
-    /// What the callbacks heard during a dispatch of this thread.
+    /// Events that the callbacks collect during a dispatch of this thread.
     pub(super) static EVENTS: RefCell<Vec<ClusterEvent>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -20,22 +20,19 @@ pub(super) unsafe extern "C" fn on_message(
     message: *mut c_void,
     length: usize,
 ) {
-    let bytes = match length {
-        0 => Vec::new(),
-        // SAFETY: libcpg gives so many bytes, which are there during the callback.
-        _ => unsafe { slice::from_raw_parts(message.cast::<u8>(), length.min(MESSAGE_KEPT_MAX)) }.to_vec(),
-    };
-    EVENTS.with_borrow_mut(|heard| heard.push(ClusterEvent::Message { node, pid, bytes, length }));
+    // SAFETY: libcpg passes `length` bytes, valid during the callback.
+    let bytes = unsafe { list(message.cast::<u8>(), length.min(MESSAGE_KEPT_MAX)) }.to_vec();
+    EVENTS.with_borrow_mut(|events| events.push(ClusterEvent::Message { node, pid, bytes, length }));
 }
 
 /// # Safety
 ///
-/// `list` must have `entries` entries, or be null or anything else if that is 0.
-unsafe fn addresses<'a>(list: *const CpgAddress, entries: usize) -> &'a [CpgAddress] {
-    match entries {
+/// `first` must point to `count` items, valid for `'a`; it may be anything if `count` is 0.
+unsafe fn list<'a, T>(first: *const T, count: usize) -> &'a [T] {
+    match count {
         0 => &[],
-        // SAFETY: as the caller says.
-        _ => unsafe { slice::from_raw_parts(list, entries) },
+        // SAFETY: the caller guarantees it.
+        _ => unsafe { slice::from_raw_parts(first, count) },
     }
 }
 
@@ -49,22 +46,21 @@ pub(super) unsafe extern "C" fn on_change(
     joined: *const CpgAddress,
     joined_count: usize,
 ) {
-    // SAFETY: libcpg gives lists of these lengths, which are there during the callback.
-    let lists = unsafe {
-        (addresses(members, members_count), addresses(left, left_count), addresses(joined, joined_count))
-    };
-    let who = |address: &CpgAddress| (address.node, address.pid);
+    // SAFETY: libcpg passes lists of these lengths, valid during the callback.
+    let [members, left, joined] =
+        unsafe { [list(members, members_count), list(left, left_count), list(joined, joined_count)] };
+    let member = |address: &CpgAddress| (address.node, address.pid);
     let left_member = |address: &CpgAddress| LeftMember {
         node: address.node,
         pid: address.pid,
         reason: if address.reason == REASON_NODEDOWN { LeaveReason::Node } else { LeaveReason::Process },
     };
     let change = MembershipChange {
-        members: lists.0.iter().map(who).collect(),
-        left: lists.1.iter().map(left_member).collect(),
-        joined: lists.2.iter().map(who).collect(),
+        members: members.iter().map(member).collect(),
+        left: left.iter().map(left_member).collect(),
+        joined: joined.iter().map(member).collect(),
     };
-    EVENTS.with_borrow_mut(|heard| heard.push(ClusterEvent::Changed(change)));
+    EVENTS.with_borrow_mut(|events| events.push(ClusterEvent::Changed(change)));
 }
 
 pub(super) unsafe extern "C" fn on_quorum(
@@ -74,10 +70,7 @@ pub(super) unsafe extern "C" fn on_quorum(
     count: u32,
     nodes: *mut u32,
 ) {
-    let nodes = match count {
-        0 => Vec::new(),
-        // SAFETY: libquorum gives so many ids, which are there during the callback.
-        _ => unsafe { slice::from_raw_parts(nodes, count as usize) }.to_vec(),
-    };
-    EVENTS.with_borrow_mut(|heard| heard.push(ClusterEvent::Quorum { is_quorate: quorate != 0, nodes }));
+    // SAFETY: libquorum passes `count` ids, valid during the callback.
+    let nodes = unsafe { list(nodes, count as usize) }.to_vec();
+    EVENTS.with_borrow_mut(|events| events.push(ClusterEvent::Quorum { is_quorate: quorate != 0, nodes }));
 }

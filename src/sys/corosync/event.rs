@@ -1,58 +1,59 @@
-/// So many bytes of a message are kept, and no more.
+/// Maximum bytes of a message that are kept; the rest is dropped.
 pub const MESSAGE_KEPT_MAX: usize = 256;
 
-/// How a process left the group: cpg_join(3) has the reasons.
+/// Reason why a process left the group: cpg_join(3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaveReason {
-    /// It left, or ended, while its node is in the cluster.
+    /// The process left or ended; its node is still in the cluster.
     Process,
-    /// Its node left the cluster.
+    /// The node left the cluster.
     Node,
 }
 
-/// A process that left the group.
+/// Process that left the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeftMember {
     /// Node id.
     pub node: u32,
     /// Process id.
     pub pid: u32,
-    /// Reason, as corosync gives it.
+    /// Reason.
     pub reason: LeaveReason,
 }
 
-/// A change of the group.
+/// Change of the group's membership.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MembershipChange {
-    /// All members after it: node and process id.
+    /// All members after the change: node and process id.
     pub members: Vec<(u32, u32)>,
-    /// Who left.
+    /// Members that left.
     pub left: Vec<LeftMember>,
-    /// Who came.
+    /// Members that joined: node and process id.
     pub joined: Vec<(u32, u32)>,
 }
 
-/// What a member hears, in the order of the group; quorum has an order of its own.
+/// Event of the group or of the quorum. Those of the group have the same order
+/// at all members; quorum events are ordered among themselves only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClusterEvent {
-    /// A message, also one of our own.
+    /// Message, also one of our own.
     Message {
-        /// The sender's node id.
+        /// Node id of the sender.
         node: u32,
-        /// The sender's process id.
+        /// Process id of the sender.
         pid: u32,
-        /// Its first [`MESSAGE_KEPT_MAX`] bytes.
+        /// First [`MESSAGE_KEPT_MAX`] bytes.
         bytes: Vec<u8>,
-        /// How many it has.
+        /// Length of the whole message, in bytes.
         length: usize,
     },
-    /// The group has changed.
+    /// Change of the group's membership.
     Changed(MembershipChange),
-    /// The cluster's membership, and whether this part of it has quorum.
+    /// Membership of this partition of the cluster.
     Quorum {
-        /// Whether it has.
+        /// True if this partition has quorum.
         is_quorate: bool,
-        /// The ids of the nodes in this part.
+        /// Node ids of this partition.
         nodes: Vec<u32>,
     },
 }

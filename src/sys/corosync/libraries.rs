@@ -1,4 +1,4 @@
-//! The functions of libcpg and libquorum, opened with dlopen(3).
+//! Functions of libcpg and libquorum, loaded with dlopen(3).
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::mem;
@@ -53,25 +53,25 @@ pub(super) struct QuorumCallbacks {
 
 macro_rules! functions {
     ($($name:ident: fn($($argument:ty),*) in $library:ident;)*) => {
-        /// The libraries, open; they are never closed.
+        /// Functions of the loaded libraries, which are never closed.
         #[derive(Debug, Clone, Copy)]
         pub struct Libraries {
             $(pub(super) $name: unsafe extern "C" fn($($argument),*) -> Code,)*
         }
 
         impl Libraries {
-            /// Opens them.
+            /// Loads the libraries.
             ///
             /// # Errors
             ///
-            /// A sentence that names the library, and the package that has it.
+            /// A sentence with the missing library and its package.
             pub fn open() -> Result<Libraries, String> {
                 Ok(Libraries {
                     $($name: {
                         let name = concat!(stringify!($name), "\0");
                         let symbol = find(open($library)?, name)?;
-                        // SAFETY: it is the function of this name in corosync's headers, version 4
-                        // of libcpg and 5 of libquorum, whose type this is.
+                        // SAFETY: the type is that of this function in the headers of libcpg 4
+                        // and libquorum 5.
                         unsafe { mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) -> Code>(symbol) }
                     },)*
                 })
@@ -97,14 +97,14 @@ functions! {
     quorum_trackstart: fn(RawHandle, c_uint) in QUORUM;
 }
 
-/// A library, and the package that has it in Debian and SUSE.
+/// File name of a library, and its package in Debian and SUSE.
 type Library = (&'static CStr, &'static str);
 const CPG: Library = (c"libcpg.so.4", "libcpg4");
 const QUORUM: Library = (c"libquorum.so.5", "libquorum5");
 
-/// Opens a library; once more, if it is open, costs nothing.
+/// Loads a library; if it is loaded already, this only counts a reference.
 fn open((name, package): Library) -> Result<*mut c_void, String> {
-    // SAFETY: the name is a C string; corosync's libraries run no code that matters when they are opened.
+    // SAFETY: the name is a C string; corosync's libraries have no harmful initialisers.
     let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
     if !library.is_null() {
         return Ok(library);
@@ -118,20 +118,20 @@ fn open((name, package): Library) -> Result<*mut c_void, String> {
 }
 
 fn find(library: *mut c_void, name: &'static str) -> Result<*mut c_void, String> {
-    // SAFETY: the library is open, and the name ends with a NUL.
+    // SAFETY: the library is loaded, and the name ends with a NUL.
     let symbol = unsafe { libc::dlsym(library, name.as_ptr().cast::<c_char>()) };
     if symbol.is_null() {
-        return Err(format!("corosync's library is of another version: {}", last_error()));
+        return Err(format!("unsupported version of corosync's libraries: {}", last_error()));
     }
     Ok(symbol)
 }
 
 fn last_error() -> String {
-    // SAFETY: it gives a C string that is valid until the next call of this thread, or null.
+    // SAFETY: it returns null or a C string that is valid until this thread's next call.
     let error = unsafe { libc::dlerror() };
     if error.is_null() {
-        return "no reason is given".to_owned();
+        return "unknown error".to_owned();
     }
-    // SAFETY: as above, and it is not null.
+    // SAFETY: not null, and valid as above.
     unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned()
 }

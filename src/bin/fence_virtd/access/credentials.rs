@@ -1,32 +1,31 @@
-//! The folder into which a service manager puts what the unit has in
-//! `LoadCredential=`.
+//! Credentials of systemd units (`LoadCredential=`).
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::problem::Problem;
 
-/// The folder of this process, if a service manager made one for it.
-pub(crate) fn folder() -> Option<PathBuf> {
+/// Returns the credentials directory of this process, if it has one.
+pub(crate) fn directory() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
-/// Below this, systemd makes a folder for each unit that has credentials.
+/// Parent of the credentials directories that systemd creates, one a unit.
 const UNITS: &str = "/run/credentials";
 
-/// Whether the file is, by its path, some unit's credential.
+/// Returns true if the path is that of a unit's credential.
 pub(crate) fn is_of_unit(path: &Path) -> bool {
-    unit_folder(path).is_some()
+    unit_directory(path).is_some()
 }
 
-/// The folder of the unit whose credential this file is: for those who look
-/// from outside. The unit alone has it in its environment.
-pub(crate) fn unit_folder(path: &Path) -> Option<PathBuf> {
-    unit_folder_below(Path::new(UNITS), path)
+/// Returns the credentials directory of the unit that a file belongs to, for other processes:
+/// only the unit itself has it in its environment.
+pub(crate) fn unit_directory(path: &Path) -> Option<PathBuf> {
+    unit_directory_below(Path::new(UNITS), path)
 }
 
-fn unit_folder_below(units: &Path, path: &Path) -> Option<PathBuf> {
-    // A link to a credential is followed; of what is not there, the path is all there is.
+fn unit_directory_below(units: &Path, path: &Path) -> Option<PathBuf> {
+    // Links to a credential are followed; of a missing file only the path is known.
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     match real.strip_prefix(units).ok()?.components().next()? {
         Component::Normal(unit) => Some(units.join(unit)),
@@ -34,29 +33,31 @@ fn unit_folder_below(units: &Path, path: &Path) -> Option<PathBuf> {
     }
 }
 
-/// Whether this file is in that folder. Whose it is there, and with what
-/// mode, is the service manager's business.
+/// Returns true if the file is in that directory. Owner and mode of a credential are up to the service manager.
 ///
 /// # Errors
 ///
-/// It is, but everyone can get into the folder; or nobody can look at it.
-pub(crate) fn holds(folder: &Path, path: &Path) -> Result<bool, Problem> {
-    // A link out of the folder is no credential; a folder that is not there holds none.
-    let (Ok(real), Ok(folder)) = (path.canonicalize(), folder.canonicalize()) else { return Ok(false) };
-    if !real.starts_with(&folder) {
+/// The directory is accessible by everyone, or cannot be examined.
+pub(crate) fn holds(directory: &Path, path: &Path) -> Result<bool, Problem> {
+    // A link out of the directory is not a credential; a missing directory has none.
+    let (Ok(real), Ok(directory)) = (path.canonicalize(), directory.canonicalize()) else { return Ok(false) };
+    if !real.starts_with(&directory) {
         return Ok(false);
     }
-    let shown = folder.display();
+    let shown = directory.display();
     let remedy =
-        || format!("have the service manager make it (LoadCredential=), or run `chmod 0700 {shown}`");
-    let metadata = folder.metadata().map_err(|error| {
-        Problem::new(format!("cannot look at the folder {shown} (CREDENTIALS_DIRECTORY): {error}"), remedy())
+        || format!("let the service manager create it (LoadCredential=), or run `chmod 0700 {shown}`");
+    let metadata = directory.metadata().map_err(|error| {
+        Problem::new(
+            format!("cannot examine the directory {shown} (CREDENTIALS_DIRECTORY): {error}"),
+            remedy(),
+        )
     })?;
     let mode = metadata.mode() & 0o7777;
     if mode & 0o007 != 0 {
         return Err(Problem::new(
             format!(
-                "the folder {shown} (CREDENTIALS_DIRECTORY) has mode {mode:04o}: everyone on this host can get at the key in it"
+                "the directory {shown} (CREDENTIALS_DIRECTORY) has mode {mode:04o}: everyone on this host can access the key in it"
             ),
             remedy(),
         ));
@@ -69,21 +70,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folder_of_a_unit_is_told_from_the_path() {
-        let folder = |path: &str| unit_folder_below(Path::new("/nonexistent/units"), Path::new(path));
-        assert_eq!(folder("/nonexistent/units/a.service/key"), Some("/nonexistent/units/a.service".into()));
+    fn the_directory_of_a_unit_follows_from_the_path() {
+        let directory = |path: &str| unit_directory_below(Path::new("/nonexistent/units"), Path::new(path));
+        assert_eq!(
+            directory("/nonexistent/units/a.service/key"),
+            Some("/nonexistent/units/a.service".into())
+        );
         for path in
             ["/nonexistent/units", "/nonexistent/units/../key", "/nonexistent/unitsx/a/key", "/etc/passwd"]
         {
-            assert_eq!(folder(path), None, "{path}");
+            assert_eq!(directory(path), None, "{path}");
         }
-        let (temp, name) = (std::env::temp_dir().canonicalize().unwrap(), std::process::id().to_string());
+        let temp = std::env::temp_dir().canonicalize().unwrap();
+        let name = std::process::id().to_string();
         let units = temp.join(format!("fence-virtd-{name}-units"));
         std::fs::create_dir_all(units.join("a.service")).unwrap();
         let key = units.join("a.service/key");
         std::fs::write(&key, "k").unwrap();
         std::os::unix::fs::symlink(&key, units.join("link")).unwrap();
-        assert_eq!(unit_folder_below(&units, &units.join("link")), Some(units.join("a.service")));
+        assert_eq!(unit_directory_below(&units, &units.join("link")), Some(units.join("a.service")));
         std::fs::remove_dir_all(units).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Reads a key file and judges how well it is kept. Nothing on disk is changed.
+//! Loading of key files, and checks of their mode and owner. Nothing on disk is changed.
 
 use std::fs::Metadata;
 use std::io;
@@ -12,12 +12,12 @@ use crate::problem::Problem;
 use fence_virt::auth::Key;
 use fence_virt::key_file::{self, make_key};
 
-/// A key shorter than this many bytes is warned of.
+/// Keys shorter than this many bytes cause a warning.
 const SHORT: usize = 64;
 
-/// A key, and what is to be said about it.
+/// A key, and warnings about it.
 #[derive(Debug)]
-pub(crate) struct Loaded {
+pub(crate) struct LoadedKey {
     pub(crate) key: Key,
     pub(crate) warnings: Vec<Problem>,
 }
@@ -26,38 +26,34 @@ pub(crate) struct Loaded {
 ///
 /// # Errors
 ///
-/// The file, what is wrong, and the command that helps: it
-/// is missing, empty, readable or writable by everyone, or belongs to
-/// neither root nor us. What is in `$CREDENTIALS_DIRECTORY` may belong to
-/// anybody, and have any mode, as the service manager has made it; that
-/// folder must then be closed to everyone else.
-pub(crate) fn load(path: &Path) -> Result<Loaded, Problem> {
-    load_as(path, geteuid().as_raw(), credentials::folder().as_deref())
+/// The file is missing, empty, accessible by everyone, or owned by neither root nor
+/// our user. Files in `$CREDENTIALS_DIRECTORY` may have any owner and mode, but the
+/// directory must not be accessible by everyone.
+pub(crate) fn load(path: &Path) -> Result<LoadedKey, Problem> {
+    load_as(path, geteuid().as_raw(), credentials::directory().as_deref())
 }
 
-/// The same from outside, as the daemon that runs with this user id (or else
-/// one of ours) would have it. What is below `/run/credentials` is taken for a
-/// credential of that daemon.
+/// Loads a key file as the daemon with this user id (default: ours) would.
+/// Files below `/run/credentials` are taken for credentials of that daemon.
 ///
 /// # Errors
 ///
 /// Those of [`load`].
-pub(crate) fn examine(path: &Path, daemon: Option<u32>) -> Result<Loaded, Problem> {
+pub(crate) fn examine(path: &Path, daemon: Option<u32>) -> Result<LoadedKey, Problem> {
     let uid = daemon.unwrap_or_else(|| geteuid().as_raw());
-    load_as(path, uid, credentials::unit_folder(path).or_else(credentials::folder).as_deref())
+    load_as(path, uid, credentials::unit_directory(path).or_else(credentials::directory).as_deref())
 }
 
-/// Whether it is a credential of a unit that cannot be read from here, so that
-/// only the daemon can say what it is worth.
+/// Returns true for a unit's credential that cannot be read here: only the daemon can judge it.
 pub(crate) fn is_out_of_reach(path: &Path) -> bool {
     credentials::is_of_unit(path) && key_file::read(path).is_err()
 }
 
-fn load_as(path: &Path, uid: u32, credentials: Option<&Path>) -> Result<Loaded, Problem> {
+fn load_as(path: &Path, uid: u32, credentials: Option<&Path>) -> Result<LoadedKey, Problem> {
     let shown = path.display();
     let (key, metadata) = key_file::read(path).map_err(|error| unreadable(path, &error))?;
     let is_credential = match credentials {
-        Some(folder) => credentials::holds(folder, path)?,
+        Some(directory) => credentials::holds(directory, path)?,
         None => false,
     };
     let mut warnings = weaknesses(path, &key);
@@ -66,72 +62,78 @@ fn load_as(path: &Path, uid: u32, credentials: Option<&Path>) -> Result<Loaded, 
         warnings.extend(group_access(path, &metadata));
     }
     if key.is_empty() {
-        let remedy = format!("make a key with {}", make_key(path));
-        return Err(Problem::new(format!("the key file {shown} is empty"), remedy));
+        let remedy = format!("create a key with {}", make_key(path));
+        return Err(Problem::new(format!("key file {shown} is empty"), remedy));
     }
-    Ok(Loaded { warnings, key })
+    Ok(LoadedKey { warnings, key })
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Problem {
     let remedy = match error.kind() {
         io::ErrorKind::NotFound if credentials::is_of_unit(path) => {
-            "name it in the unit (LoadCredential=) and start that: the folder is there only while it runs"
+            "add it to the unit (LoadCredential=) and start the unit: the directory exists only while it runs"
                 .to_owned()
         }
         io::ErrorKind::NotFound => {
-            format!("copy it from a host or guest of the cluster, or make one with {}", make_key(path))
+            format!(
+                "copy it from another host or guest of the cluster, or create one with {}",
+                make_key(path)
+            )
         }
         io::ErrorKind::PermissionDenied => "run this as root".to_owned(),
-        _ => "give the path of a key in `key_file`".to_owned(),
+        _ => "set `key_file` to the path of a key".to_owned(),
     };
     Problem::new(format!("cannot read the key file {}: {error}", path.display()), remedy)
 }
 
 fn judge(path: &Path, metadata: &Metadata, daemon: u32) -> Result<(), Problem> {
-    let (shown, mode) = (path.display(), metadata.mode() & 0o7777);
+    let shown = path.display();
+    let mode = metadata.mode() & 0o7777;
     if metadata.uid() != 0 && metadata.uid() != daemon {
         let uid = metadata.uid();
         return Err(Problem::new(
             format!(
-                "the key file {shown} (mode {mode:04o}) belongs to the user id {uid}: it must be root's or that of fence_virtd"
+                "key file {shown} (mode {mode:04o}) is owned by user id {uid}: it must be root or fence_virtd's user"
             ),
             format!("run `chown root {shown}`"),
         ));
     }
     if mode & 0o007 != 0 {
         return Err(Problem::new(
-            format!("the key file {shown} has mode {mode:04o}: everyone on this host can get at the key"),
-            format!("run `chmod 0600 {shown}`, and make a new key if others may have read it"),
+            format!("key file {shown} has mode {mode:04o}: everyone on this host can access it"),
+            format!("run `chmod 0600 {shown}`, and create a new key if others may have read it"),
         ));
     }
     Ok(())
 }
 
 fn group_access(path: &Path, metadata: &Metadata) -> Option<Problem> {
-    let (shown, mode) = (path.display(), metadata.mode() & 0o7777);
+    let shown = path.display();
+    let mode = metadata.mode() & 0o7777;
     (mode & 0o070 != 0).then(|| {
         Problem::new(
-            format!("the key file {shown} has mode {mode:04o}: its group can get at the key"),
-            format!("if that is not meant, run `chmod 0600 {shown}`"),
+            format!("key file {shown} has mode {mode:04o}: its group can access it"),
+            format!("run `chmod 0600 {shown}` unless this is intended"),
         )
     })
 }
 
 fn weaknesses(path: &Path, key: &Key) -> Vec<Problem> {
-    let (shown, length) = (path.display(), key.len());
+    let shown = path.display();
+    let length = key.len();
     let mut warnings = Vec::new();
     if length < SHORT {
         warnings.push(Problem::new(
-            format!("the key in {shown} has only {length} bytes"),
-            format!("make one of 4096 with {}", make_key(path)),
+            format!("key file {shown} holds only {length} bytes"),
+            format!("create a key of 4096 bytes with {}", make_key(path)),
         ));
     }
     if key.allows_extension() {
         warnings.push(Problem::new(
             format!(
-                "the key in {shown} has {length} bytes, a length at which other daemons with this key can be made to sign requests"
+                "key file {shown} holds {length} bytes: with a key of this length, other daemons can be tricked into signing requests"
             ),
-            format!("make one of 4096 with {}", make_key(path)),
+            format!("create a key of 4096 bytes with {}", make_key(path)),
         ));
     }
     warnings
@@ -145,7 +147,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
     use std::path::PathBuf;
 
-    fn load_beside(path: &Path, credentials: Option<&Path>) -> Result<Loaded, Problem> {
+    fn load_beside(path: &Path, credentials: Option<&Path>) -> Result<LoadedKey, Problem> {
         load_as(path, geteuid().as_raw(), credentials)
     }
 
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_key_is_taken_without_a_word() {
+    fn a_good_key_causes_no_warning() {
         let path = key_file("good", 0o600, &[1; 5000]);
         let loaded = load(&path).unwrap();
         assert_eq!(loaded.key.len(), KEY_MAX);
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_can_reach_is_refused_and_left_as_it_is() {
+    fn a_key_that_others_can_access_is_refused_and_left_unchanged() {
         for mode in [0o604, 0o602, 0o644, 0o666, 0o601] {
             let path = key_file(&format!("open{mode:o}"), mode, &[1; 4096]);
             let refusal = load(&path).unwrap_err().to_string();
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_may_belong_to_the_user_of_the_daemon_that_runs() {
+    fn a_key_may_belong_to_the_user_of_the_running_daemon() {
         let path = key_file("own-user", 0o600, &[1; 4096]);
         let owner = fs::metadata(&path).unwrap().uid();
         assert!(examine(&path, Some(owner)).is_ok() && examine(&path, None).is_ok());
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_that_is_not_there_is_not_to_be_made_by_hand() {
+    fn the_remedy_for_a_missing_credential_is_the_unit() {
         let path = Path::new("/run/credentials/fence-nonexistent.service/key");
         assert!(is_out_of_reach(path) && !is_out_of_reach(Path::new("/nonexistent/key")));
         let refusal = examine(path, None).unwrap_err();
@@ -215,17 +217,17 @@ mod tests {
     }
 
     #[test]
-    fn group_access_short_keys_and_extension_are_warned_of() {
+    fn group_access_short_keys_and_extension_cause_warnings() {
         let path = key_file("weak", 0o640, &[1; 20]);
         let warnings = format!("{:?}", load(&path).unwrap().warnings);
-        for word in ["0640", "only 20 bytes", "sign requests"] {
+        for word in ["0640", "only 20 bytes", "signing requests"] {
             assert!(warnings.contains(word), "{warnings}");
         }
         fs::remove_file(path).unwrap();
     }
 
-    /// A folder of this mode, as a service manager makes it.
-    fn folder(name: &str, mode: u32) -> PathBuf {
+    /// Creates a directory with this mode, as a service manager does.
+    fn directory(name: &str, mode: u32) -> PathBuf {
         let path = std::env::temp_dir().join(format!("fence-virtd-{}-{name}", std::process::id()));
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
@@ -233,8 +235,9 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_taken_as_the_service_manager_has_made_them() {
-        let (credentials, plain) = (folder("credentials", 0o750), key_file("plain", 0o444, &[1; 4096]));
+    fn credentials_may_have_any_owner_and_mode() {
+        let credentials = directory("credentials", 0o750);
+        let plain = key_file("plain", 0o444, &[1; 4096]);
         let path = credentials.join("key");
         fs::write(&path, [1; 4096]).unwrap();
         if geteuid().is_root() {
@@ -243,7 +246,10 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
         let loaded = load_beside(&path, Some(&credentials)).unwrap();
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
-        assert!(load_beside(&path, None).is_err(), "without the manager's folder it is any file");
+        assert!(
+            load_beside(&path, None).is_err(),
+            "outside the credentials directory it is an ordinary file"
+        );
         assert!(load_beside(&path, Some(Path::new("/nonexistent"))).is_err());
 
         let link = credentials.join("link");
@@ -257,8 +263,8 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_everyone_can_reach_are_refused() {
-        let credentials = folder("open-credentials", 0o755);
+    fn credentials_that_everyone_can_access_are_refused() {
+        let credentials = directory("open-credentials", 0o755);
         let path = credentials.join("key");
         fs::write(&path, [1; 4096]).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();

@@ -1,5 +1,4 @@
-//! What a configuration says of keys and groups, made ready for the threads. A
-//! reload makes it anew.
+//! Keys and groups of a configuration, as the threads use them. A reload builds them again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,11 +12,11 @@ use fence_virt::fence::ListenerName;
 use fence_virt::groups::{Group, Groups};
 use fence_virt::session::Policy;
 
-/// The policy of a listener, with its keys; none for lines, which have no authentication.
+/// Returns the policy of a listener, with its keys; none for serial lines, which have no authentication.
 ///
 /// # Errors
 ///
-/// A sentence with the listener's name, about a key that cannot be used.
+/// A sentence with the listener's name about an unusable key.
 pub(crate) fn policy(listener: &NamedListener) -> Result<Option<Arc<Policy>>, String> {
     let Some(auth) = listener.config.auth() else { return Ok(None) };
     let load = |path: &Path| load(&listener.name, path);
@@ -37,13 +36,13 @@ fn load(name: &ListenerName, path: &Path) -> Result<Key, String> {
     Ok(loaded.key)
 }
 
-/// The key files that a listener needs.
+/// Returns the key files of a listener.
 pub(crate) fn key_files(auth: &AuthConfig) -> impl Iterator<Item = &Path> {
     let files = std::iter::once(&auth.key_file).chain(&auth.old_key_file);
     files.filter(|_| auth.needs_key()).map(|path| path.as_path())
 }
 
-/// The groups of a configuration.
+/// Returns the groups of a configuration.
 pub(crate) fn groups(config: &Config) -> Groups {
     let group = |group: &GroupConfig| Group::new(&group.ips, &group.uuids).only(group.listeners.clone());
     Groups::new(config.groups.iter().map(group).collect())

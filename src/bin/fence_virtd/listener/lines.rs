@@ -336,8 +336,12 @@ impl Lines {
             let dropped = line.machine.clear();
             if dropped > 0 {
                 let source = &line.source;
-                let line = format_args!("{source}: {dropped} requests dropped, the daemon stops");
-                self.posting.journal.complain(Refusal::Error, Some(source), now, line);
+                self.posting.journal.complain(
+                    Refusal::Error,
+                    Some(source),
+                    now,
+                    format_args!("{source}: {dropped} requests dropped, the daemon stops"),
+                );
             }
             self.end_if_done(id);
         }

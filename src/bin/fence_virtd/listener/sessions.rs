@@ -149,14 +149,14 @@ impl Sessions {
             Admission::Admit => {}
             Admission::Evict(id) => {
                 if let Some(evicted) = self.live.remove(&id) {
+                    let source = &evicted.source;
                     let reason = "closed to make room, too many sessions";
-                    let line = format_args!("{}: {reason}", evicted.source);
-                    self.complain(Refusal::Crowded, Some(&evicted.source), now, line);
+                    self.complain(Refusal::Crowded, Some(source), now, format_args!("{source}: {reason}"));
                 }
             }
             Admission::Refuse => {
-                let line = format_args!("{source}: refused, too many sessions");
-                self.complain(Refusal::Crowded, Some(&source), now, line);
+                let reason = "refused, too many sessions";
+                self.complain(Refusal::Crowded, Some(&source), now, format_args!("{source}: {reason}"));
                 return None;
             }
         }

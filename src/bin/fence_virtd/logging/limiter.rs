@@ -1,4 +1,4 @@
-//! Keeps what the network can trigger from flooding the log.
+//! Rate limits for log lines that the network can trigger.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 
 use fence_virt::quota::Origin;
 
-/// How many origins are told apart; more share what there is for all.
+/// Maximum number of origins with a bucket of their own; others share the common bucket.
 const ORIGINS_MAX: usize = 4096;
 
-/// How many lines were left out before this one.
+/// Number of suppressed lines before this one, as a suffix of the line.
 pub(crate) struct Suppressed(pub(crate) u64);
 
 impl fmt::Display for Suppressed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0 => Ok(()),
-            count => write!(f, " ({count} such lines were left out before)"),
+            count => write!(f, " ({count} similar lines suppressed)"),
         }
     }
 }
 
-/// A token bucket for log lines.
+/// Token bucket for log lines.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     burst: u32,
@@ -32,12 +32,12 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    /// Lets `burst` lines through at once, then one each `interval`.
+    /// Allows `burst` lines at once, then one each `interval`.
     pub(crate) fn new(burst: u32, interval: Duration, now: Instant) -> Limiter {
         Limiter { burst, interval, tokens: burst, refilled: now, suppressed: 0 }
     }
 
-    /// Whether a line may be written, and if so how many were left out since the last one.
+    /// Returns the number of lines suppressed since the last one if a line may be written.
     pub(crate) fn allow(&mut self, now: Instant) -> Option<u64> {
         let earned = now.saturating_duration_since(self.refilled).as_millis() / self.interval.as_millis();
         if earned > 0 {
@@ -53,16 +53,16 @@ impl Limiter {
         Some(std::mem::take(&mut self.suppressed))
     }
 
-    /// Whether nothing was written or left out lately.
+    /// Returns true if the bucket is full.
     fn is_fresh(&self, now: Instant) -> bool {
         let missing = u128::from(self.burst - self.tokens);
-        let rested = now.saturating_duration_since(self.refilled).as_millis();
-        self.suppressed == 0 && rested >= missing * self.interval.as_millis()
+        let idle = now.saturating_duration_since(self.refilled).as_millis();
+        self.suppressed == 0 && idle >= missing * self.interval.as_millis()
     }
 }
 
-/// A bucket for everybody, and a smaller one for each origin in front of it,
-/// so that one that floods the log does not leave out the lines of others.
+/// Common bucket with a smaller one for each origin in front of it, so that one
+/// origin that floods the log does not suppress the lines of others.
 #[derive(Debug)]
 pub(crate) struct FairLimiter {
     all: Limiter,
@@ -72,15 +72,14 @@ pub(crate) struct FairLimiter {
 }
 
 impl FairLimiter {
-    /// Lets `burst` lines of each origin through at once, then one each
-    /// `interval`; of all together as many as ten origins may write.
+    /// Allows each origin `burst` lines at once, then one each `interval`; all together ten times as many.
     pub(crate) fn new(burst: u32, interval: Duration, now: Instant) -> FairLimiter {
         let all = Limiter::new(10 * burst, interval / 10, now);
         FairLimiter { all, each: HashMap::new(), burst, interval }
     }
 
-    /// Whether a line about this origin may be written, and if so how many
-    /// were left out since the last one of it, or of those that all share.
+    /// Returns the number of lines suppressed since the last one, of this origin
+    /// and of the common bucket, if a line about it may be written.
     pub(crate) fn allow(&mut self, origin: Option<Origin>, now: Instant) -> Option<u64> {
         let own = match origin.and_then(|origin| self.of(origin, now)) {
             Some(limiter) => limiter.allow(now)?,
@@ -100,7 +99,8 @@ impl FairLimiter {
                 return None;
             }
         }
-        let (burst, interval) = (self.burst, self.interval);
+        let burst = self.burst;
+        let interval = self.interval;
         Some(self.each.entry(origin).or_insert_with(|| Limiter::new(burst, interval, now)))
     }
 }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_counted_and_not_written() {
+    fn a_flood_is_counted_and_suppressed() {
         let start = Instant::now();
         const INTERVAL: Duration = Duration::from_millis(200);
         let mut limiter = Limiter::new(20, INTERVAL, start);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_floods_leaves_out_nobody_elses_lines() {
+    fn a_flood_suppresses_no_lines_of_others() {
         let now = Instant::now();
         let mut limiter = FairLimiter::new(5, Duration::from_secs(1), now);
         let allow = |limiter: &mut FairLimiter, cid, now| limiter.allow(Some(Origin::Cid(cid)), now);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_origins_told_apart_are_bounded_and_forgotten_when_they_rest() {
+    fn origins_are_bounded_and_forgotten_when_idle() {
         let now = Instant::now();
         let mut limiter = FairLimiter::new(5, Duration::from_secs(1), now);
         for cid in 0..2 * ORIGINS_MAX as u32 {

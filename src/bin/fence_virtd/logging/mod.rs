@@ -1,9 +1,8 @@
-//! The log: its outputs, and the bounds that keep the network from flooding it.
+//! Logging: outputs, and rate limits for lines that the network can trigger.
 
 mod limiter;
 mod output;
 mod setup;
 
 pub(crate) use limiter::{FairLimiter, Limiter, Suppressed};
-pub(crate) use output::quoted;
 pub(crate) use setup::{flush, level, start, start_writer, switch_to_syslog};

@@ -1,6 +1,5 @@
-//! The forms of the log: lines on stderr, syslog, journald, JSON on stdout.
+//! Outputs of the log: stderr, syslog, journald, or JSON on stdout.
 
-use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
@@ -9,32 +8,34 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Record};
 
+use crate::json::JsonObject;
 use fence_virt::sys::syslog::{self, Priority};
 
-/// Where journald takes messages with fields: systemd-journald.service(8).
+/// Socket of journald for messages with fields: systemd-journald.service(8).
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
-/// One line of the log.
+/// Line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogLine {
     pub(crate) level: Level,
     pub(crate) message: String,
-    /// Name and value, of a line about a request.
+    /// Names and values of a line about a request.
     pub(crate) fields: Vec<(String, String)>,
 }
 
 impl LogLine {
-    /// A message has no line breaks and other control characters: what libvirt
-    /// says may have several lines, and each of ours is one.
+    /// Converts a record. Control characters become blanks: messages of libvirt may have
+    /// several lines, one of ours is always one line.
     pub(crate) fn of(record: &Record<'_>) -> LogLine {
         let mut fields = FieldCollector(Vec::new());
-        // Our own fields cannot fail to be visited.
+        // Visiting our own fields cannot fail.
         let _ = record.key_values().visit(&mut fields);
         let message = record.args().to_string().replace(char::is_control, " ");
         LogLine { level: record.level(), message, fields: fields.0 }
     }
 }
 
+/// Collector of a record's fields.
 struct FieldCollector(Vec<(String, String)>);
 
 impl<'kvs> VisitSource<'kvs> for FieldCollector {
@@ -44,20 +45,20 @@ impl<'kvs> VisitSource<'kvs> for FieldCollector {
     }
 }
 
-/// Where lines go.
+/// Destination of lines.
 pub(crate) enum Output {
-    /// To stderr.
+    /// Stderr.
     Stderr(env_logger::Logger),
-    /// To journald, with fields; to stderr, which it reads, what it does not take so.
+    /// Journald, with fields; stderr, which journald reads too, for messages that the socket rejects.
     Journal(UnixDatagram, env_logger::Logger),
-    /// To stdout, as JSON.
+    /// Stdout, as JSON.
     Json,
-    /// To syslog.
+    /// Syslog.
     Syslog,
 }
 
 impl Output {
-    /// What fits a process that has just been started.
+    /// Returns the output for a process that has just been started.
     pub(crate) fn of_process(is_json: bool) -> Output {
         if is_json {
             return Output::Json;
@@ -74,7 +75,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// write(2)'s: nobody takes it.
+    /// Those of write(2).
     pub(crate) fn write(&self, line: &LogLine) -> io::Result<()> {
         let LogLine { level, message, .. } = line;
         match self {
@@ -101,7 +102,7 @@ impl Output {
     }
 }
 
-/// Under systemd each line begins with its priority, as in sd-daemon(3).
+/// Returns a logger to stderr. Under systemd each line begins with its priority, see sd-daemon(3).
 fn stderr(under_systemd: bool) -> env_logger::Logger {
     env_logger::Builder::new()
         .filter_level(LevelFilter::Trace)
@@ -122,13 +123,13 @@ fn connect() -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// Whether `$JOURNAL_STREAM`, device and inode, means our stderr: systemd.exec(5).
+/// Returns true if `$JOURNAL_STREAM` (device and inode, see systemd.exec(5)) is our stderr.
 fn is_stderr(stream: &str) -> bool {
     let Ok(own) = std::fs::metadata("/proc/self/fd/2") else { return false };
     stream == format!("{}:{}", own.dev(), own.ino())
 }
 
-/// The native protocol of journald: a field a line, as no value of ours has a line feed.
+/// Returns a line in journald's native protocol. One field a line is enough: our values have no line feeds.
 fn journal(line: &LogLine) -> Vec<u8> {
     let mut out = format!(
         "MESSAGE={}\nPRIORITY={}\nSYSLOG_IDENTIFIER=fence_virtd\n",
@@ -143,27 +144,11 @@ fn journal(line: &LogLine) -> Vec<u8> {
 }
 
 fn json(line: &LogLine, millis: u128) -> String {
-    let LogLine { level, message, fields } = line;
-    let mut out = format!("{{\"time\":{}.{:03},\"level\":\"{}\"", millis / 1000, millis % 1000, word(*level));
-    out.push_str(&format!(",\"message\":{}", quoted(message)));
-    for (name, value) in fields {
-        out.push_str(&format!(",{}:{}", quoted(name), quoted(value)));
-    }
-    out + "}"
-}
-
-/// A JSON string.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            // To a String it cannot fail.
-            c if c.is_control() => drop(write!(out, "\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out + "\""
+    let object = JsonObject::new()
+        .value("time", format_args!("{}.{:03}", millis / 1000, millis % 1000))
+        .string("level", word(line.level))
+        .string("message", &line.message);
+    line.fields.iter().fold(object, |object, (name, value)| object.string(name, value)).finish()
 }
 
 fn priority(level: Level) -> Priority {
@@ -224,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_of_another_is_not_ours() {
+    fn another_process_stream_is_not_our_stderr() {
         assert!(!is_stderr("1:1") && !is_stderr("") && !is_stderr("x"));
     }
 }

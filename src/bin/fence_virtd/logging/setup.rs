@@ -1,4 +1,4 @@
-//! Where log lines go: to stderr (or journald, or as JSON to stdout) in the
+//! The logger. Lines go to stderr (or journald, or as JSON to stdout) in the
 //! foreground and until the daemon has detached, then to syslog.
 
 use std::sync::OnceLock;
@@ -12,11 +12,11 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use super::output::{LogLine, Output};
 use fence_virt::sys::syslog;
 
-/// Lines that may wait for the writer; more are counted and lost. A log that
-/// nobody reads must not hold up the threads that fence.
+/// Maximum number of lines that wait for the writer; more are dropped and counted. A log
+/// that nobody reads must not block the threads that fence.
 const QUEUE_MAX: usize = 1024;
-/// How long a flush may take.
-const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+/// Time limit of a flush.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 struct Logger {
     output: Output,
@@ -25,17 +25,17 @@ struct Logger {
     writer: OnceLock<Sender<WriterMessage>>,
 }
 
-/// What the writer gets.
+/// Message to the writer thread.
 enum WriterMessage {
     Line(LogLine),
-    /// Everything before it is written.
+    /// Request to confirm that all lines before it were written.
     Flush(Sender<()>),
 }
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// The log level for `-d LEVEL`, as far as the C daemon's levels go: 0 as
-/// without it, 1 to 4 debug, 5 and more trace.
+/// Returns the log level for `-d LEVEL`, after the levels of the C daemon: 0 is the
+/// default, 1 to 4 are debug, 5 and more are trace.
 pub(crate) fn level(debug: u32) -> LevelFilter {
     match debug {
         0 => LevelFilter::Info,
@@ -44,8 +44,7 @@ pub(crate) fn level(debug: u32) -> LevelFilter {
     }
 }
 
-/// Begins logging: to journald if it reads stderr, to stdout as JSON if that is
-/// asked for, else to stderr.
+/// Starts logging: as JSON to stdout if requested, to journald if it reads stderr, else to stderr.
 pub(crate) fn start(debug: u32, is_json: bool) {
     let logger = LOGGER.get_or_init(|| Logger {
         output: Output::of_process(is_json),
@@ -58,12 +57,11 @@ pub(crate) fn start(debug: u32, is_json: bool) {
     log::set_max_level(level(debug));
 }
 
-/// From now on lines are written by a thread of their own. Before it, while
-/// the daemon may still fork, each thread writes its own.
+/// Starts the writer thread. Before that, while the daemon may still fork, each thread writes its own lines.
 ///
 /// # Errors
 ///
-/// If the system gives no thread.
+/// A sentence if the thread cannot be started.
 pub(crate) fn start_writer() -> Result<(), String> {
     let Some(logger) = LOGGER.get() else { return Ok(()) };
     let (sender, entries) = bounded(QUEUE_MAX);
@@ -73,7 +71,7 @@ pub(crate) fn start_writer() -> Result<(), String> {
             for entry in entries {
                 match entry {
                     WriterMessage::Line(line) => logger.write(&line),
-                    // Who flushes may have lost patience.
+                    // The flush may have timed out.
                     WriterMessage::Flush(done) => drop(done.send(())),
                 }
             }
@@ -83,18 +81,18 @@ pub(crate) fn start_writer() -> Result<(), String> {
     Ok(())
 }
 
-/// Waits until what was logged is written, a second at most.
+/// Waits until all lines are written, at most [`FLUSH_TIMEOUT`].
 pub(crate) fn flush() {
     let Some(writer) = LOGGER.get().and_then(|logger| logger.writer.get()) else { return };
     let (done, flushed) = bounded(1);
-    let deadline = Instant::now() + FLUSH_LIMIT;
+    let deadline = Instant::now() + FLUSH_TIMEOUT;
     if writer.send_deadline(WriterMessage::Flush(done), deadline).is_ok() {
-        // Past the deadline nobody reads the log, and nothing can be said about it.
+        // After a timeout nobody reads the log, so it cannot be reported there.
         let _ = flushed.recv_deadline(deadline);
     }
 }
 
-/// From now on log to syslog.
+/// Switches the output to syslog.
 pub(crate) fn switch_to_syslog() {
     flush();
     syslog::open(c"fence_virtd");
@@ -108,14 +106,14 @@ impl Logger {
         self.write_line(line);
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let message = format!("{lost} lines of the log were lost: nobody read them in time");
+            let message = format!("{lost} log lines were dropped: the log is not read fast enough");
             self.write_line(&LogLine { level: Level::Warn, message, fields: Vec::new() });
         }
     }
 
     fn write_line(&self, line: &LogLine) {
         let output = if self.to_syslog.load(Ordering::Acquire) { &Output::Syslog } else { &self.output };
-        // Who would be told that nobody takes what we tell?
+        // A failure to log cannot be logged.
         let _ = output.write(line);
     }
 }

@@ -1,73 +1,57 @@
-//! What the listeners count.
+//! Counters of a listener.
 
 use std::array;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::snapshot::{RefusalCount, RequestCount};
 use fence_virt::fence::{Answer, ListenerName, Operation, Verdict};
 use fence_virt::session::Misconduct;
 
-/// What became of a request, as it is counted.
+/// Results of a request, as they are counted.
 pub(crate) const VERDICTS: [&str; 5] = ["success", "failure", "off", "denied", "list"];
 
-/// Why something that came in went no further.
+/// Reason for refusing a request or a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It is no request, or has more than one.
+    /// Not a request, or more than one.
     Malformed,
-    /// Its signature is weaker than this listener takes.
+    /// A signature weaker than this listener accepts.
     WeakHash,
-    /// Its signature is not of our key.
+    /// A signature with another key.
     Signature,
-    /// A challenge that is not answered, or a request of multicast by another way.
+    /// One of our own challenges sent back, or a multicast request by another transport.
     Replay,
-    /// A wrong answer to our challenge.
+    /// A wrong response to our challenge.
     Proof,
-    /// It took too long.
+    /// A timeout.
     Late,
-    /// It hung up too early.
+    /// The client hung up too early.
     HungUp,
-    /// Its twin is, or was, carried out.
+    /// A duplicate of a request that is in flight or was carried out.
     Duplicate,
-    /// Too many sessions or requests, of one requester or of all.
+    /// Too many sessions or requests, of one requester or in all.
     Crowded,
-    /// No way to the agent for a call-back.
+    /// The agent cannot be called back.
     Unreachable,
-    /// The system or the network failed.
+    /// An error of the system or the network.
     Error,
 }
 
 impl Refusal {
-    /// All of them, in the order of their declaration.
-    pub(crate) const ALL: [Refusal; 11] = [
-        Refusal::Malformed,
-        Refusal::WeakHash,
-        Refusal::Signature,
-        Refusal::Replay,
-        Refusal::Proof,
-        Refusal::Late,
-        Refusal::HungUp,
-        Refusal::Duplicate,
-        Refusal::Crowded,
-        Refusal::Unreachable,
-        Refusal::Error,
+    /// All reasons with their names in a report, in the order of their declaration.
+    pub(crate) const ALL: [(Refusal, &'static str); 11] = [
+        (Refusal::Malformed, "malformed"),
+        (Refusal::WeakHash, "weak_hash"),
+        (Refusal::Signature, "signature"),
+        (Refusal::Replay, "replay"),
+        (Refusal::Proof, "proof"),
+        (Refusal::Late, "late"),
+        (Refusal::HungUp, "hung_up"),
+        (Refusal::Duplicate, "duplicate"),
+        (Refusal::Crowded, "crowded"),
+        (Refusal::Unreachable, "unreachable"),
+        (Refusal::Error, "error"),
     ];
-
-    /// Its name, in a report.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Refusal::Malformed => "malformed",
-            Refusal::WeakHash => "weak_hash",
-            Refusal::Signature => "signature",
-            Refusal::Replay => "replay",
-            Refusal::Proof => "proof",
-            Refusal::Late => "late",
-            Refusal::HungUp => "hung_up",
-            Refusal::Duplicate => "duplicate",
-            Refusal::Crowded => "crowded",
-            Refusal::Unreachable => "unreachable",
-            Refusal::Error => "error",
-        }
-    }
 }
 
 impl From<&Misconduct> for Refusal {
@@ -84,11 +68,11 @@ impl From<&Misconduct> for Refusal {
     }
 }
 
-/// What one listener counts, from its start on.
+/// Counters of one listener since its start.
 #[derive(Debug)]
 pub(crate) struct Counts {
     name: ListenerName,
-    /// Connections, or lines, that are open now.
+    /// Open connections, or open lines of VMs.
     open: AtomicUsize,
     requests: [[AtomicU64; VERDICTS.len()]; Operation::ALL.len()],
     refusals: [AtomicU64; Refusal::ALL.len()],
@@ -104,17 +88,17 @@ impl Counts {
         }
     }
 
-    /// The listener's name.
+    /// Returns the listener's name.
     pub(crate) fn name(&self) -> &ListenerName {
         &self.name
     }
 
-    /// So many connections are open.
+    /// Sets the number of open connections.
     pub(crate) fn set_open(&self, open: usize) {
         self.open.store(open, Ordering::Relaxed);
     }
 
-    /// A request has its answer.
+    /// Counts an answered request.
     pub(crate) fn answered(&self, operation: Operation, answer: &Answer) {
         let verdict = match answer {
             Answer::Verdict(Verdict::Success) => 0,
@@ -126,33 +110,35 @@ impl Counts {
         self.requests[usize::from(operation.to_wire())][verdict].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Something went no further.
+    /// Counts a refusal.
     pub(crate) fn refused(&self, refusal: Refusal) {
         self.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many connections are open.
+    /// Returns the number of open connections.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Operation, verdict and how often, without those that never were.
-    pub(crate) fn requests(&self) -> Vec<(Operation, &'static str, u64)> {
+    /// Returns the counts of requests that are not zero.
+    pub(crate) fn requests(&self) -> Vec<RequestCount> {
         let of = |operation: Operation| {
-            let counts = &self.requests[usize::from(operation.to_wire())];
-            VERDICTS
-                .iter()
-                .zip(counts)
-                .map(move |(&verdict, count)| (operation, verdict, count.load(Ordering::Relaxed)))
+            let counts = VERDICTS.iter().zip(&self.requests[usize::from(operation.to_wire())]);
+            counts.map(move |(&verdict, count)| RequestCount {
+                operation,
+                verdict,
+                count: count.load(Ordering::Relaxed),
+            })
         };
-        Operation::ALL.into_iter().flat_map(of).filter(|(_, _, count)| *count > 0).collect()
+        Operation::ALL.into_iter().flat_map(of).filter(|request| request.count > 0).collect()
     }
 
-    /// Reason and how often, without those that never were.
-    pub(crate) fn refusals(&self) -> Vec<(&'static str, u64)> {
+    /// Returns the counts of refusals that are not zero.
+    pub(crate) fn refusals(&self) -> Vec<RefusalCount> {
         let counts = Refusal::ALL.iter().zip(&self.refusals);
-        let counts = counts.map(|(refusal, count)| (refusal.name(), count.load(Ordering::Relaxed)));
-        counts.filter(|(_, count)| *count > 0).collect()
+        let counts =
+            counts.map(|((_, reason), count)| RefusalCount { reason, count: count.load(Ordering::Relaxed) });
+        counts.filter(|refusal| refusal.count > 0).collect()
     }
 }
 
@@ -168,7 +154,7 @@ mod tests {
             counts.answered(Operation::Off, &verdict.into());
         }
         counts.answered(Operation::HostList, &Answer::HostList(Vec::new()));
-        for refusal in Refusal::ALL {
+        for (refusal, _) in Refusal::ALL {
             counts.refused(refusal);
         }
         let expected = [
@@ -176,9 +162,10 @@ mod tests {
             (Operation::Off, "failure", 1),
             (Operation::HostList, "list", 1),
         ];
+        let expected = expected.map(|(operation, verdict, count)| RequestCount { operation, verdict, count });
         assert_eq!(counts.requests(), expected);
-        assert_eq!(counts.refusals().len(), Refusal::ALL.len(), "each has a place and a name of its own");
-        let mut names: Vec<_> = counts.refusals().iter().map(|(name, _)| *name).collect();
+        assert_eq!(counts.refusals().len(), Refusal::ALL.len(), "each reason has its own counter and name");
+        let mut names: Vec<_> = counts.refusals().iter().map(|refusal| refusal.reason).collect();
         names.dedup();
         assert_eq!(names.len(), Refusal::ALL.len());
     }

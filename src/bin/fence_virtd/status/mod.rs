@@ -1,15 +1,17 @@
-//! What is going on: `fence_virtd --status` asks the daemon that runs, over a
-//! unix socket that is for root alone (and for the user whom the daemon runs as).
+//! Status of the running daemon, served to `fence_virtd --status` over a unix
+//! socket that only root and the daemon's own user may use.
 //!
-//! The question is one word and a line feed: text, json or openmetrics. The answer
-//! is a line, `well` or `unwell`, and the report.
+//! A query is one word and a line feed: `text`, `json` or `openmetrics`. The
+//! reply is a line, `well` or `unwell`, and the report.
 
 mod counts;
+mod form;
+mod openmetrics;
 mod render;
 mod server;
 mod snapshot;
 
 pub(crate) use counts::{Counts, Refusal};
-pub(crate) use render::Form;
+pub(crate) use form::Form;
 pub(crate) use server::{Sources, StatusSocket};
 pub(crate) use snapshot::{ClusterState, UriState};

@@ -1,4 +1,4 @@
-use super::super::snapshot::ClusterState;
+use super::super::snapshot::{QueueState, RefusalCount, RequestCount};
 use super::*;
 use fence_virt::fence::Operation;
 
@@ -11,12 +11,15 @@ fn snapshot() -> Snapshot {
         listeners: vec![ListenerState {
             name: "tcp:b".to_owned(),
             open: 2,
-            requests: vec![(Operation::Off, "success", 3), (Operation::Off, "failure", 1)],
-            refusals: vec![("signature", 4)],
+            requests: vec![
+                RequestCount { operation: Operation::Off, verdict: "success", count: 3 },
+                RequestCount { operation: Operation::Off, verdict: "failure", count: 1 },
+            ],
+            refusals: vec![RefusalCount { reason: "signature", count: 4 }],
         }],
-        queue: (1, 512),
-        busy: Some(second),
-        is_worker_well: true,
+        queue: QueueState { len: 1, max: 512 },
+        busy_for: Some(second),
+        is_worker_healthy: true,
         uris: vec![
             UriState { uri: "qemu:///system".to_owned(), closed: None, answered: Some(second) },
             UriState { uri: "a\"b\\".to_owned(), closed: Some("no\nway".to_owned()), answered: None },
@@ -27,17 +30,17 @@ fn snapshot() -> Snapshot {
 
 #[test]
 fn text_is_for_people() {
-    let expected = "fence_virtd 5.0.0, process 7, runs for 1 h 1 min\n\
-        worker: has been at work for 1 s; 1 of 512 places of its queue are taken\n\
-        libvirt qemu:///system: connected, last answered 1 s ago\n\
-        libvirt a\"b\\: not connected, has never answered: no way\n\
-        cluster: 3 members, 5 requests under way\n\
+    let expected = "fence_virtd 5.0.0, pid 7, up 1 h 1 min\n\
+        worker: busy for 1 s; queue: 1 of 512\n\
+        libvirt qemu:///system: connected, last reply 1 s ago\n\
+        libvirt a\"b\\: not connected, no reply yet: no way\n\
+        cluster: 3 members, 5 requests in flight\n\
         listener tcp:b: 2 open\n  off: 3 success, 1 failure\n  refused: 4 signature\n\
         problems:\n  a\"b\\: no way\n";
     assert_eq!(text(&snapshot()), expected);
     let mut well = snapshot();
     well.uris.truncate(1);
-    assert!(text(&well).ends_with("all is well\n"));
+    assert!(text(&well).ends_with("no problems\n"));
 }
 
 #[test]
@@ -88,15 +91,15 @@ fn spans_are_short() {
 fn what_is_wrong_is_said() {
     let mut snapshot = snapshot();
     snapshot.uris = vec![UriState { uri: "x".into(), closed: None, answered: Some(Duration::from_secs(11)) }];
-    snapshot.is_worker_well = false;
-    snapshot.busy = Some(Duration::from_secs(70));
-    snapshot.queue = (512, 512);
+    snapshot.is_worker_healthy = false;
+    snapshot.busy_for = Some(Duration::from_secs(70));
+    snapshot.queue.len = 512;
     snapshot.cluster =
         Some(ClusterState { alone: Some("corosync has ended".into()), ..ClusterState::default() });
     let expected = [
-        "the worker has been in one call for 70 s",
-        "the worker's queue is full: requests fail",
-        "x has not answered for 10 s",
+        "the worker has been stuck in one call for 70 s",
+        "the worker's queue is full: new requests fail",
+        "x has not replied for 10 s",
         "this host is not in the cluster's group: corosync has ended",
     ];
     assert_eq!(snapshot.problems(), expected);

@@ -1,42 +1,45 @@
+//! The status socket and its thread.
+
 use std::fs::{self, DirBuilder};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use log::{debug, warn};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 
 use super::counts::Counts;
-use super::render::{Form, render};
-use super::snapshot::{ClusterState, ListenerState, Snapshot, UriState};
+use super::form::Form;
+use super::render::render;
+use super::snapshot::{ClusterState, ListenerState, QueueState, Snapshot, UriState};
 use crate::heartbeat::Heartbeat;
-use crate::inbox::{INBOX_MAX, Message};
+use fence_virt::sys::mutex::lock;
 
-/// How long who asks may take in all, to say what and to take the answer: the
-/// others wait meanwhile.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// The longest question, in bytes.
-const QUESTION_MAX: u64 = 32;
-/// How long the thread rests when the system has no descriptor for it.
-const PAUSE: Duration = Duration::from_millis(250);
+/// Time limit of one client, query and reply together: other clients wait meanwhile.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum length of a query, in bytes.
+const QUERY_MAX: u64 = 32;
+/// Pause after an error, such as a lack of file descriptors.
+const ERROR_PAUSE: Duration = Duration::from_millis(250);
 
-/// Where a report comes from.
+/// Sources of a report.
 pub(crate) struct Sources {
-    /// Since when the daemon runs.
+    /// Start of the daemon.
     pub(crate) started: Instant,
-    /// What the listeners count.
+    /// Counters of the listeners.
     pub(crate) counts: Vec<Arc<Counts>>,
-    /// The worker's queue.
-    pub(crate) inbox: Sender<Message>,
-    /// Whether the worker turns.
+    /// Returns the length of the worker's queue.
+    pub(crate) queue_len: Box<dyn Fn() -> usize + Send>,
+    /// Capacity of the worker's queue.
+    pub(crate) queue_max: usize,
+    /// Heartbeat of the worker.
     pub(crate) heartbeat: Heartbeat,
-    /// The states of the libvirt URIs.
+    /// Returns the states of the libvirt URIs.
     pub(crate) uris: Box<dyn Fn() -> Vec<UriState> + Send>,
     /// The cluster, with the backend cpg.
     pub(crate) cluster: Option<Arc<Mutex<ClusterState>>>,
@@ -55,46 +58,43 @@ impl Sources {
             pid: std::process::id(),
             uptime: self.started.elapsed(),
             listeners: self.counts.iter().map(listener).collect(),
-            queue: (self.inbox.len(), INBOX_MAX),
-            busy: self.heartbeat.busy_for(),
-            is_worker_well: self.heartbeat.is_healthy(),
+            queue: QueueState { len: (self.queue_len)(), max: self.queue_max },
+            busy_for: self.heartbeat.busy_for(),
+            is_worker_healthy: self.heartbeat.is_healthy(),
             uris: (self.uris)(),
-            // Nothing panics while it holds the lock; what is in it is whole even so.
-            cluster: self
-                .cluster
-                .as_ref()
-                .map(|it| it.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            cluster: self.cluster.as_ref().map(|cluster| lock(cluster).clone()),
         }
     }
 }
 
-/// The socket; it is taken away when this is dropped.
+/// The socket; dropping it removes the file.
 #[derive(Debug)]
 pub(crate) struct StatusSocket(PathBuf);
 
 impl StatusSocket {
-    /// Makes the socket, and a thread that answers at it until the process ends.
+    /// Creates the socket, and a thread that serves it until the process ends.
     ///
     /// # Errors
     ///
-    /// A sentence that says why there cannot be one.
+    /// A sentence if the socket or the thread cannot be created.
     pub(crate) fn open(path: &Path, sources: Sources) -> Result<StatusSocket, String> {
-        let listener = bind(path).map_err(|error| format!("no status at {}: {error}", path.display()))?;
+        let listener = bind(path)
+            .map_err(|error| format!("cannot open the status socket {}: {error}", path.display()))?;
         let socket = StatusSocket(path.to_owned());
         let body = move || {
             for connection in listener.incoming() {
-                match connection.and_then(|stream| answer(stream, &sources)) {
+                match connection.and_then(|stream| serve(stream, &sources)) {
                     Ok(()) => {}
-                    // Who asked has gone, or has no descriptor left for us.
+                    // The client is gone, or no file descriptor is left.
                     Err(error) => {
                         debug!("status: {error}");
-                        thread::park_timeout(PAUSE);
+                        thread::park_timeout(ERROR_PAUSE);
                     }
                 }
             }
         };
         let thread = thread::Builder::new().name("status".into()).spawn(body);
-        thread.map_err(|error| format!("no status: cannot start a thread: {error}"))?;
+        thread.map_err(|error| format!("cannot start the status thread: {error}"))?;
         Ok(socket)
     }
 }
@@ -107,17 +107,17 @@ impl Drop for StatusSocket {
     }
 }
 
-/// A socket of a daemon that has died is replaced, one that answers is left alone.
+/// Binds the socket. A stale one, of a dead daemon, is replaced; one in use is left alone.
 fn bind(path: &Path) -> io::Result<UnixListener> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
-        DirBuilder::new().mode(0o700).create(folder)?;
+    if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+        DirBuilder::new().mode(0o700).create(directory)?;
     }
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something that is no socket"));
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is not a socket"));
         }
         Ok(_) if UnixStream::connect(path).is_ok() => {
-            let message = "another daemon answers there: give each a status_socket of its own";
+            let message = "another daemon uses it: give each daemon its own status_socket";
             return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
         }
         Ok(_) => fs::remove_file(path)?,
@@ -129,29 +129,29 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// A connection until a moment after which nothing is read or written.
-struct Bounded {
+/// Connection with a deadline for all reads and writes.
+struct DeadlineStream {
     stream: UnixStream,
-    until: Instant,
+    deadline: Instant,
 }
 
-impl Bounded {
+impl DeadlineStream {
     fn left(&self) -> io::Result<Option<Duration>> {
-        match self.until.saturating_duration_since(Instant::now()) {
-            Duration::ZERO => Err(io::Error::new(io::ErrorKind::TimedOut, "who asks takes too long")),
+        match self.deadline.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(io::Error::new(io::ErrorKind::TimedOut, "the client is too slow")),
             left => Ok(Some(left)),
         }
     }
 }
 
-impl Read for Bounded {
+impl Read for DeadlineStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.stream.set_read_timeout(self.left()?)?;
         self.stream.read(buffer)
     }
 }
 
-impl Write for Bounded {
+impl Write for DeadlineStream {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         self.stream.set_write_timeout(self.left()?)?;
         self.stream.write(buffer)
@@ -162,18 +162,18 @@ impl Write for Bounded {
     }
 }
 
-fn answer(stream: UnixStream, sources: &Sources) -> io::Result<()> {
+fn serve(stream: UnixStream, sources: &Sources) -> io::Result<()> {
     let uid = getsockopt(&stream, sockopt::PeerCredentials)?.uid();
     if uid != 0 && uid != geteuid().as_raw() {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("the user id {uid} asks")));
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("user id {uid} is not allowed")));
     }
-    let mut stream = Bounded { stream, until: Instant::now() + PATIENCE };
+    let mut stream = DeadlineStream { stream, deadline: Instant::now() + CLIENT_TIMEOUT };
     let mut word = String::new();
-    BufReader::new((&mut stream).take(QUESTION_MAX)).read_line(&mut word)?;
+    BufReader::new((&mut stream).take(QUERY_MAX)).read_line(&mut word)?;
     let Some(form) = Form::of_word(word.trim_end()) else {
-        return stream.write_all(b"unwell\nask for text, json or openmetrics\n");
+        return stream.write_all(b"unwell\nunknown format: use text, json or openmetrics\n");
     };
     let snapshot = sources.snapshot();
-    let verdict = if snapshot.problems().is_empty() { "well\n" } else { "unwell\n" };
-    stream.write_all((verdict.to_owned() + &render(&snapshot, form)).as_bytes())
+    let state = if snapshot.problems().is_empty() { "well\n" } else { "unwell\n" };
+    stream.write_all((state.to_owned() + &render(&snapshot, form)).as_bytes())
 }

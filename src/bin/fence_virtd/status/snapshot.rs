@@ -1,85 +1,107 @@
-//! How the daemon is, at one moment.
+//! State of the daemon at one moment.
 
 use std::time::Duration;
 
 use fence_virt::fence::Operation;
 
-/// How long a URI may not have answered before that is a problem.
-pub(super) const SILENCE: Duration = Duration::from_secs(10);
+/// Time without a reply after which a URI counts as a problem.
+pub(super) const URI_SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// How the daemon is.
+/// State of the daemon at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Snapshot {
-    /// The daemon's version.
+    /// Version of the daemon.
     pub(crate) version: &'static str,
-    /// Its process id.
+    /// Process id of the daemon.
     pub(crate) pid: u32,
-    /// Since when it runs.
+    /// Time since the start.
     pub(crate) uptime: Duration,
-    /// The listeners, as they are configured.
+    /// Listeners in the order of the configuration.
     pub(crate) listeners: Vec<ListenerState>,
-    /// Requests and events that wait for the worker, and how many may.
-    pub(crate) queue: (usize, usize),
-    /// For how long the worker has been in its present turn; none while it waits.
-    pub(crate) busy: Option<Duration>,
-    /// Whether that is within its bound.
-    pub(crate) is_worker_well: bool,
+    /// Queue of the worker.
+    pub(crate) queue: QueueState,
+    /// Duration of the worker's current turn; none while it is idle.
+    pub(crate) busy_for: Option<Duration>,
+    /// True unless that turn takes too long.
+    pub(crate) is_worker_healthy: bool,
     /// The libvirt URIs.
     pub(crate) uris: Vec<UriState>,
     /// The cluster, with the backend cpg.
     pub(crate) cluster: Option<ClusterState>,
 }
 
-/// One listener.
+/// Queue of the worker, in messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QueueState {
+    pub(crate) len: usize,
+    pub(crate) max: usize,
+}
+
+/// State of one listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ListenerState {
     pub(crate) name: String,
-    /// Connections, or lines of VMs, that are open.
+    /// Open connections, or open lines of VMs.
     pub(crate) open: usize,
-    /// Operation, verdict, count.
-    pub(crate) requests: Vec<(Operation, &'static str, u64)>,
-    /// Reason, count.
-    pub(crate) refusals: Vec<(&'static str, u64)>,
+    pub(crate) requests: Vec<RequestCount>,
+    pub(crate) refusals: Vec<RefusalCount>,
 }
 
-/// One libvirt URI.
+/// Number of requests with one operation and one verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RequestCount {
+    pub(crate) operation: Operation,
+    pub(crate) verdict: &'static str,
+    pub(crate) count: u64,
+}
+
+/// Number of refusals for one reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RefusalCount {
+    pub(crate) reason: &'static str,
+    pub(crate) count: u64,
+}
+
+/// State of one libvirt URI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UriState {
     pub(crate) uri: String,
-    /// Why there is no connection.
+    /// Reason for the missing connection; none while connected.
     pub(crate) closed: Option<String>,
-    /// How long ago it last answered; none if it never did.
+    /// Time since the last reply; none if there never was one.
     pub(crate) answered: Option<Duration>,
 }
 
-/// This host in the cluster.
+/// This host's place in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ClusterState {
-    /// Why it is not in the group.
+    /// Reason for not being in the group.
     pub(crate) alone: Option<String>,
-    /// How many members the group has.
+    /// Number of members of the group.
     pub(crate) members: usize,
-    /// Requests of clients and of other hosts that are under way.
+    /// Requests of clients and of other hosts in flight.
     pub(crate) under_way: usize,
 }
 
 impl Snapshot {
-    /// What is not as it should be, a sentence each.
+    /// Returns a sentence for each problem.
     pub(crate) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if !self.is_worker_well {
-            let busy = self.busy.unwrap_or_default().as_secs();
-            problems.push(format!("the worker has been in one call for {busy} s"));
+        if !self.is_worker_healthy {
+            let busy = self.busy_for.unwrap_or_default().as_secs();
+            problems.push(format!("the worker has been stuck in one call for {busy} s"));
         }
-        if self.queue.0 >= self.queue.1 {
-            problems.push("the worker's queue is full: requests fail".to_owned());
+        if self.queue.len >= self.queue.max {
+            problems.push("the worker's queue is full: new requests fail".to_owned());
         }
         for uri in &self.uris {
-            let (name, silence) = (&uri.uri, SILENCE.as_secs());
+            let name = &uri.uri;
             match (&uri.closed, uri.answered) {
                 (Some(reason), _) => problems.push(format!("{name}: {reason}")),
-                (None, Some(ago)) if ago < SILENCE => {}
-                (None, _) => problems.push(format!("{name} has not answered for {silence} s")),
+                (None, Some(ago)) if ago < URI_SILENCE_MAX => {}
+                (None, _) => {
+                    problems.push(format!("{name} has not replied for {} s", URI_SILENCE_MAX.as_secs()));
+                }
             }
         }
         let alone = self.cluster.as_ref().and_then(|cluster| cluster.alone.as_ref());

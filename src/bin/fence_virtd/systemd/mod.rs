@@ -1,4 +1,4 @@
-//! The service manager: readiness, watchdog and status line by sd_notify(3).
+//! Notifications of the service manager by sd_notify(3): readiness, watchdog and status line.
 
 mod notify;
 mod service_manager;

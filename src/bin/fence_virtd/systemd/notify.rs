@@ -1,5 +1,4 @@
-//! Tells a service manager how far we are, and that we live: the datagrams of
-//! sd_notify(3).
+//! Datagrams of sd_notify(3).
 
 use std::ffi::OsString;
 use std::io;
@@ -8,8 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// Where the service manager listens, from `$NOTIFY_SOCKET`, and how often it
-/// wants to hear of us, from `$WATCHDOG_USEC`.
+/// Socket of the service manager (`$NOTIFY_SOCKET`) and interval of its watchdog (`$WATCHDOG_USEC`).
 #[derive(Debug)]
 pub(crate) struct Notifier {
     target: Option<OsString>,
@@ -24,24 +22,24 @@ impl Notifier {
         Notifier { target: std::env::var_os("NOTIFY_SOCKET"), watchdog }
     }
 
-    /// One whose watchdog is fed this often, and which nobody hears.
+    /// Returns a notifier with this interval whose socket does not exist.
     #[cfg(test)]
     pub(crate) fn watched(every: Duration) -> Notifier {
         Notifier { target: Some("@fence_virtd-nobody".into()), watchdog: Some(every) }
     }
 
-    /// Whether anybody listens.
-    pub(crate) fn is_heard(&self) -> bool {
+    /// Returns true if there is a service manager to notify.
+    pub(crate) fn is_active(&self) -> bool {
         self.target.is_some()
     }
 
-    /// How often `WATCHDOG=1` is to be sent: half of what systemd allows, as
-    /// sd_watchdog_enabled(3) recommends. None if nobody waits for it.
+    /// Returns the interval of `WATCHDOG=1`: half of the timeout, as sd_watchdog_enabled(3)
+    /// recommends. None without a watchdog.
     pub(crate) fn watchdog(&self) -> Option<Duration> {
         self.watchdog.filter(|_| self.target.is_some())
     }
 
-    /// Sends a state such as `READY=1`, if anybody listens.
+    /// Sends a state such as `READY=1`.
     pub(crate) fn send(&self, state: &str) {
         let Some(target) = &self.target else { return };
         if let Err(error) = send(target.as_bytes(), state) {
@@ -72,11 +70,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_watchdog_is_fed_twice_as_often_as_it_has_to_be() {
+    fn the_watchdog_is_fed_twice_per_timeout() {
         let text = |text: &str| Some(text.to_owned());
         assert_eq!(watchdog(text("180000000"), None, "7"), Some(Duration::from_secs(90)));
         assert_eq!(watchdog(text("180000000"), text("7"), "7"), Some(Duration::from_secs(90)));
-        assert_eq!(watchdog(text("180000000"), text("8"), "7"), None, "it is another's");
+        assert_eq!(watchdog(text("180000000"), text("8"), "7"), None, "it is for another process");
         for wrong in ["", "0", "-1", "soon"] {
             assert_eq!(watchdog(text(wrong), None, "7"), None, "{wrong}");
         }

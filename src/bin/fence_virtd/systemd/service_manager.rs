@@ -1,5 +1,4 @@
-//! What the service manager is told while the daemon runs: a line about it, and
-//! that it lives.
+//! Periodic notifications of the service manager: the status line and the watchdog.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,25 +9,25 @@ use crate::heartbeat::Heartbeat;
 use crate::status::Counts;
 use crate::systemd::Notifier;
 
-/// How often the line is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Interval of checks for a changed status line.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether a worker that was stuck turns again.
-const STARVING: Duration = Duration::from_secs(5);
+/// Interval of checks whether a stuck worker has recovered.
+const RECOVERY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The service manager.
+/// Sender of periodic notifications.
 pub(crate) struct ServiceManager<'a> {
     notifier: &'a Notifier,
     counts: Vec<Arc<Counts>>,
     heartbeat: Heartbeat,
     backend: &'static str,
-    /// How the last reload went, if there was one.
+    /// Result of the last reload, if there was one.
     reloaded: Option<String>,
-    /// The last line that it was told.
+    /// Last status line sent.
     line: String,
-    look_at: Option<Instant>,
-    feed_at: Option<Instant>,
-    is_starving: bool,
+    status_due: Option<Instant>,
+    watchdog_due: Option<Instant>,
+    is_stuck: bool,
 }
 
 impl<'a> ServiceManager<'a> {
@@ -46,52 +45,52 @@ impl<'a> ServiceManager<'a> {
             backend,
             reloaded: None,
             line: String::new(),
-            look_at: notifier.is_heard().then_some(now),
-            feed_at: notifier.watchdog().map(|_| now),
-            is_starving: false,
+            status_due: notifier.is_active().then_some(now),
+            watchdog_due: notifier.watchdog().map(|_| now),
+            is_stuck: false,
         }
     }
 
-    /// Tells what is due: the line if it has changed, and that the worker turns.
-    pub(crate) fn attend(&mut self, now: Instant) {
-        if self.look_at.is_some_and(|at| now >= at) {
-            self.look_at = Some(now + LOOK_EVERY);
-            self.tell_line();
+    /// Sends what is due: the status line if it changed, and the watchdog's keepalive while the worker is healthy.
+    pub(crate) fn send_due(&mut self, now: Instant) {
+        if self.status_due.is_some_and(|at| now >= at) {
+            self.status_due = Some(now + STATUS_INTERVAL);
+            self.send_line();
         }
-        if let Some((_, every)) = self.feed_at.filter(|at| now >= *at).zip(self.notifier.watchdog()) {
-            self.feed();
-            // One that is stuck when it is looked at may go on a moment later.
-            self.feed_at = Some(now + if self.is_starving { every.min(STARVING) } else { every });
+        if let Some((_, every)) = self.watchdog_due.filter(|at| now >= *at).zip(self.notifier.watchdog()) {
+            self.feed_watchdog();
+            // A stuck worker may recover long before the next regular check.
+            self.watchdog_due = Some(now + if self.is_stuck { every.min(RECOVERY_INTERVAL) } else { every });
         }
     }
 
-    /// When something is due.
+    /// Returns the time at which the next notification is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.look_at.into_iter().chain(self.feed_at).min()
+        self.status_due.into_iter().chain(self.watchdog_due).min()
     }
 
-    /// A reload has ended; why it failed, if it did.
+    /// Reports the end of a reload, with the reason if it failed.
     pub(crate) fn reloaded(&mut self, failed: Option<&str>) {
         self.reloaded = Some(match failed {
             None => "reloaded".to_owned(),
             Some(reason) => format!("the last reload failed: {reason}"),
         });
         self.notifier.send("READY=1");
-        self.tell_line();
+        self.send_line();
     }
 
-    fn tell_line(&mut self) {
-        let line = self.line_now();
+    fn send_line(&mut self) {
+        let line = self.status_line();
         if line != self.line {
             self.notifier.send(&format!("STATUS={line}"));
             self.line = line;
         }
     }
 
-    fn line_now(&self) -> String {
+    fn status_line(&self) -> String {
         let names: Vec<&str> = self.counts.iter().map(|counts| counts.name().as_str()).collect();
-        let requests: u64 = self.counts.iter().flat_map(|it| it.requests()).map(|(.., count)| count).sum();
-        let refusals: u64 = self.counts.iter().flat_map(|it| it.refusals()).map(|(_, count)| count).sum();
+        let requests: u64 = self.counts.iter().flat_map(|it| it.requests()).map(|it| it.count).sum();
+        let refusals: u64 = self.counts.iter().flat_map(|it| it.refusals()).map(|it| it.count).sum();
         let mut line = format!(
             "listeners {}; backend {}; {requests} requests, {refusals} refused",
             names.join(", "),
@@ -103,15 +102,15 @@ impl<'a> ServiceManager<'a> {
         line.replace(char::is_control, " ")
     }
 
-    fn feed(&mut self) {
+    fn feed_watchdog(&mut self) {
         let is_well = self.heartbeat.is_healthy();
         if is_well {
             self.notifier.send("WATCHDOG=1");
-        } else if !self.is_starving {
+        } else if !self.is_stuck {
             let busy = self.heartbeat.busy_for().unwrap_or_default().as_secs();
-            error!("the worker has been in one turn for {busy} s: the watchdog is not fed any more");
+            error!("the worker has been stuck in one turn for {busy} s: no longer feeding the watchdog");
         }
-        self.is_starving = !is_well;
+        self.is_stuck = !is_well;
     }
 }
 
@@ -122,21 +121,22 @@ mod tests {
     use fence_virt::fence::{ListenerName, Operation, Verdict};
 
     #[test]
-    fn a_worker_that_turns_again_is_seen_soon() {
+    fn a_recovered_worker_is_noticed_soon() {
         let notifier = Notifier::watched(Duration::from_secs(90));
         let heartbeat = Heartbeat::default();
         let mut manager = ServiceManager::new(&notifier, Vec::new(), heartbeat.clone(), "libvirt");
         let begin = Instant::now();
         let second = Duration::from_secs(1);
-        manager.attend(begin);
-        let next = |manager: &ServiceManager<'_>| manager.feed_at.unwrap().saturating_duration_since(begin);
+        manager.send_due(begin);
+        let next =
+            |manager: &ServiceManager<'_>| manager.watchdog_due.unwrap().saturating_duration_since(begin);
         assert!(next(&manager) >= 90 * second);
         heartbeat.set_busy_since(61 * second);
-        manager.attend(begin + 90 * second);
-        assert!(next(&manager) <= 95 * second, "it is not waited for another 90 s");
+        manager.send_due(begin + 90 * second);
+        assert!(next(&manager) <= 95 * second, "the next check does not wait another 90 s");
         heartbeat.mark_idle();
-        manager.attend(begin + 95 * second);
-        assert!(!manager.is_starving && next(&manager) >= 185 * second);
+        manager.send_due(begin + 95 * second);
+        assert!(!manager.is_stuck && next(&manager) >= 185 * second);
     }
 
     #[test]
@@ -147,8 +147,8 @@ mod tests {
         counts[0].answered(Operation::Off, &Verdict::Success.into());
         counts[1].answered(Operation::Status, &Verdict::Off.into());
         counts[1].refused(Refusal::Late);
-        assert_eq!(manager.line_now(), "listeners tcp, serial; backend libvirt; 2 requests, 1 refused");
+        assert_eq!(manager.status_line(), "listeners tcp, serial; backend libvirt; 2 requests, 1 refused");
         manager.reloaded(Some("no\nkey"));
-        assert!(manager.line_now().ends_with("; the last reload failed: no key"));
+        assert!(manager.status_line().ends_with("; the last reload failed: no key"));
     }
 }

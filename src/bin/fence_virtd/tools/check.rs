@@ -55,7 +55,8 @@ fn examine(config: &Config, pid_file: &Path, is_lenient: bool) -> Findings {
     findings
         .warnings
         .extend(backends::warn_of_delay(&config.backend).map(|problem| format!("cpg: {problem}")));
-    let backend = backends::check(&config.backend).err().map(|reason| format!("{reason}: the start fails"));
+    let backend =
+        backends::check(&config.backend).err().map(|reason| format!("{reason}: the daemon will not start"));
     match is_lenient {
         true => findings.errors.extend(backend),
         false => findings.warnings.extend(backend),
@@ -73,7 +74,7 @@ fn examine_keys(
         match key_file::examine(path, uid_of_daemon) {
             Ok(loaded) => findings.warnings.extend(loaded.warnings.iter().map(Problem::to_string)),
             Err(problem) if is_lenient && key_file::is_out_of_reach(path) => {
-                findings.warnings.push(format!("not judged: {}", problem.what));
+                findings.warnings.push(format!("not checked: {}", problem.what));
             }
             Err(problem) => findings.errors.push(problem.to_string()),
         }

@@ -1,4 +1,4 @@
-//! Programs of their own beside the daemon: `--check`, `--doctor`, `--status` and `-c`.
+//! Programs beside the daemon: `--check`, `--doctor`, `--status` and `-c`.
 
 pub(crate) mod check;
 pub(crate) mod doctor;

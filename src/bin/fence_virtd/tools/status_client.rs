@@ -11,13 +11,13 @@ use crate::console::{complain, print};
 use crate::status::Form;
 use fence_virt::config;
 
-/// How long the daemon may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The longest report that is read, in bytes.
+/// Time limit of each read and write.
+const IO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum length of a report, in bytes.
 const REPORT_MAX: u64 = 16 << 20;
 
-/// Prints the report of the daemon that runs with this configuration. Exit code 0: all is
-/// well; 2: it is not; 1: no answer. The file may have errors: it may be edited while the daemon runs.
+/// Prints the status of the daemon that runs with this configuration. Exit code 0: no problems;
+/// 2: problems; 1: no answer. Errors in the file are ignored: it may be edited while the daemon runs.
 pub(crate) fn run(path: &Path, form: Form) -> ExitCode {
     match config_file::read(path).and_then(|text| ask(&config::status_socket(&text), form)) {
         Ok((report, is_well)) => match print(&report) {
@@ -28,34 +28,37 @@ pub(crate) fn run(path: &Path, form: Form) -> ExitCode {
     }
 }
 
-/// Returns the daemon's report, and true if all is well there.
+/// Returns the daemon's report, and true if it has no problems.
 ///
 /// # Errors
 ///
-/// A sentence that says why there is no answer, and what that may mean.
+/// A sentence with the reason for the missing answer.
 fn ask(socket: &Path, form: Form) -> Result<(String, bool), String> {
     let report = exchange(socket, form).map_err(|error| {
         let meaning = match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "no fence_virtd runs with it",
-            io::ErrorKind::PermissionDenied => "only root may ask",
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "the daemon does not answer",
-            _ => "the daemon cannot be asked",
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                "no fence_virtd is running with this configuration"
+            }
+            io::ErrorKind::PermissionDenied => "run this as root",
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "the daemon does not respond",
+            _ => "the query failed",
         };
-        format!("{}: {error}: {meaning}", socket.display())
+        format!("cannot query {}: {error}: {meaning}", socket.display())
     })?;
     match report.split_once('\n') {
         Some(("well", report)) => Ok((report.to_owned(), true)),
         Some(("unwell", report)) => Ok((report.to_owned(), false)),
-        _ => {
-            Err(format!("{}: what answers there is no fence_virtd, or does not let us ask", socket.display()))
-        }
+        _ => Err(format!(
+            "cannot query {}: no valid reply: not a fence_virtd, or we are not allowed",
+            socket.display()
+        )),
     }
 }
 
 fn exchange(socket: &Path, form: Form) -> io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+    stream.set_write_timeout(Some(IO_TIMEOUT))?;
     stream.write_all(format!("{}\n", form.word()).as_bytes())?;
     let mut report = String::new();
     stream.take(REPORT_MAX).read_to_string(&mut report)?;

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t};
 
 use super::census::Census;
 use super::claims::{Claim, Claims};
@@ -33,7 +33,7 @@ use fence_virt::sys::unix;
 /// The first and the longest interval between attempts to connect to a socket.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// So many descriptors are left for libvirt and for other listeners.
-const DESCRIPTORS_LEFT: u64 = 64;
+const DESCRIPTORS_LEFT: rlim_t = 64;
 /// Why a socket is not used though it is there.
 const CONFLICT: &str = "another VM that runs, or the same at another URI, has the same socket";
 /// A socket that refuses for so long is worth a line in the log.
@@ -52,7 +52,7 @@ pub(super) struct Connector {
     /// Keeps sockets that cannot be connected to from filling the log.
     notes: Limiter,
     /// Descriptors from this number on are not for lines.
-    descriptors: u64,
+    descriptors: rlim_t,
     /// Numbers for lines, of all watchers of the listener.
     numbers: Arc<AtomicU64>,
 }
@@ -172,9 +172,7 @@ impl Connector {
                 continue;
             }
             match unix::connect(&socket.path) {
-                Ok(stream)
-                    if u64::try_from(stream.as_raw_fd()).is_ok_and(|number| number >= self.descriptors) =>
-                {
+                Ok(stream) if rlim_t::try_from(stream.as_raw_fd()).is_ok_and(|fd| fd >= self.descriptors) => {
                     let reason = "almost all open files of the daemon are in use (LimitNOFILE, ulimit -n)";
                     socket.failed(&vm.domain, reason.to_owned(), &mut self.notes, now);
                 }
@@ -297,7 +295,7 @@ impl Follower for Connector {
 }
 
 /// The lowest free one is always taken, so its number says how many are in use.
-fn descriptors_for_lines() -> u64 {
+fn descriptors_for_lines() -> rlim_t {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     soft - DESCRIPTORS_LEFT.min(soft / 2)
 }

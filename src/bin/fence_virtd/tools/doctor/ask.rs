@@ -1,5 +1,5 @@
-//! Asks libvirt and corosync, which may hang: all at once, and whoever does not
-//! answer in time is left behind, to end with this process.
+//! Queries of libvirt and corosync, which may hang. All run in parallel; a query that
+//! exceeds its time limit is abandoned, and its thread ends with this process.
 
 use std::thread;
 
@@ -11,16 +11,22 @@ use fence_virt::config::{BackendConfig, Config, ListenerConfig, SerialConfig};
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::with_timeout::with_timeout;
 
-/// The lines of a serial listener at one URI.
+/// A serial listener and one of the URIs that it follows.
 #[derive(Debug)]
-pub(super) struct LinesAt {
+pub(super) struct SerialUri {
     pub(super) listener: ListenerName,
     pub(super) config: SerialConfig,
     pub(super) uri: String,
+}
+
+/// Lines of a serial listener at one URI.
+#[derive(Debug)]
+pub(super) struct LinesAt {
+    pub(super) at: SerialUri,
     pub(super) lines: ServiceReply<Lines>,
 }
 
-/// All that was asked.
+/// Replies to all queries.
 #[derive(Debug)]
 pub(super) struct Replies {
     /// Each URI of the backend, in the order of the configuration.
@@ -30,21 +36,20 @@ pub(super) struct Replies {
     pub(super) cluster: Option<ServiceReply<ClusterReport>>,
 }
 
-/// Asks all of them. Ends within [`REPLY_TIMEOUT`], and a moment for the threads.
+/// Runs all queries, within [`REPLY_TIMEOUT`] and a moment for the threads.
 ///
 /// # Errors
 ///
-/// If libvirt cannot be used at all.
+/// A sentence if libvirt cannot be used at all.
 pub(super) fn all(config: &Config) -> Result<Replies, String> {
     crate::libvirt::begin()?;
-    let of_lines = places_of_lines(config);
+    let serial = serial_uris(config);
     let replies = thread::scope(|scope| {
         let uris: Vec<_> =
             config.backend.uris().iter().map(|uri| scope.spawn(|| bounded(uri, libvirt::list))).collect();
-        let lines: Vec<_> =
-            of_lines.iter().map(|(_, config, uri)| scope.spawn(|| lines(uri, config))).collect();
+        let lines: Vec<_> = serial.iter().map(|at| scope.spawn(|| lines(&at.uri, &at.config))).collect();
         let cluster = matches!(config.backend, BackendConfig::Cpg(_))
-            .then(|| scope.spawn(|| bounded("", |_| cluster::look())));
+            .then(|| scope.spawn(|| bounded("", |_| cluster::query())));
         (
             uris.into_iter().map(join).collect::<Vec<_>>(),
             lines.into_iter().map(join).collect::<Vec<_>>(),
@@ -52,8 +57,7 @@ pub(super) fn all(config: &Config) -> Result<Replies, String> {
         )
     });
     let (uris, lines, cluster) = replies;
-    let lines = of_lines.into_iter().zip(lines);
-    let lines = lines.map(|((listener, config, uri), lines)| LinesAt { listener, config, uri, lines });
+    let lines = serial.into_iter().zip(lines).map(|(at, lines)| LinesAt { at, lines });
     Ok(Replies {
         uris: config.backend.uris().iter().cloned().zip(uris).collect(),
         lines: lines.collect(),
@@ -61,16 +65,20 @@ pub(super) fn all(config: &Config) -> Result<Replies, String> {
     })
 }
 
-/// Each serial listener with each URI of this host that it follows.
-fn places_of_lines(config: &Config) -> Vec<(ListenerName, SerialConfig, String)> {
-    let mut places = Vec::new();
+/// Returns each serial listener with each URI of this host that it follows.
+fn serial_uris(config: &Config) -> Vec<SerialUri> {
+    let mut found = Vec::new();
     for listener in &config.listeners {
         if let ListenerConfig::Serial(serial) = &listener.config {
             let uris = watch::local_uris(serial, config.backend.uris());
-            places.extend(uris.map(|uri| (listener.name.clone(), serial.clone(), uri.clone())));
+            found.extend(uris.map(|uri| SerialUri {
+                listener: listener.name.clone(),
+                config: serial.clone(),
+                uri: uri.clone(),
+            }));
         }
     }
-    places
+    found
 }
 
 fn lines(uri: &str, config: &SerialConfig) -> ServiceReply<Lines> {
@@ -86,10 +94,10 @@ fn bounded<T: Send + 'static>(
     match with_timeout(REPLY_TIMEOUT, move || job(&uri)) {
         Ok(Some(outcome)) => outcome.map_err(NoReply::Failed),
         Ok(None) => Err(NoReply::TimedOut),
-        Err(error) => Err(NoReply::Failed(format!("no thread can be started: {error}"))),
+        Err(error) => Err(NoReply::Failed(format!("cannot start a thread: {error}"))),
     }
 }
 
 fn join<T>(thread: thread::ScopedJoinHandle<'_, ServiceReply<T>>) -> ServiceReply<T> {
-    thread.join().unwrap_or_else(|_| Err(NoReply::Failed("its thread has failed".to_owned())))
+    thread.join().unwrap_or_else(|_| Err(NoReply::Failed("its thread panicked".to_owned())))
 }

@@ -1,4 +1,4 @@
-//! What corosync says, without joining the group.
+//! State of corosync, queried without joining the group.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,43 +14,43 @@ use fence_virt::wire::cluster::GROUP;
 
 const ABOUT: &str = "backend cpg";
 
-/// How long corosync may take to tell of its quorum, and of its group while that changes.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time limit of corosync's first quorum notification.
+const QUORUM_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What corosync said.
+/// State of corosync.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ClusterReport {
-    /// The id of this node.
+    /// Id of this node.
     node: u32,
-    /// Whether this part has quorum, and its nodes; none if nobody counts votes.
+    /// True if this partition is quorate, and its nodes; none without a quorum provider.
     quorum: Option<(bool, Vec<u32>)>,
-    /// Who is in the group of the daemons: node and process id.
+    /// Members of the daemons' group: node and process id.
     members: Result<Vec<(u32, u32)>, String>,
 }
 
-/// Asks it. May take for ever while corosync is frozen.
-pub(super) fn look() -> Result<ClusterReport, String> {
+/// Queries corosync. Blocks while corosync hangs.
+pub(super) fn query() -> Result<ClusterReport, String> {
     let libraries = Libraries::open()?;
     // libquorum needs a larger stack than threads have.
     let builder = thread::Builder::new().stack_size(corosync::STACK_SIZE);
     let thread = builder
         .spawn(move || ask(&libraries).map_err(|error| error.to_string()))
-        .map_err(|error| format!("no thread can be started: {error}"))?;
-    thread.join().unwrap_or_else(|_| Err("its thread has failed".to_owned()))
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    thread.join().unwrap_or_else(|_| Err("its thread panicked".to_owned()))
 }
 
 fn ask(libraries: &Libraries) -> Result<ClusterReport, CorosyncError> {
-    let mut onlooker = GroupHandle::connect(libraries)?;
-    let quorum = await_quorum(&mut onlooker)?;
-    let members = onlooker.members(GROUP).map_err(|error| error.to_string());
-    Ok(ClusterReport { node: onlooker.node(), quorum, members })
+    let mut observer = GroupHandle::connect(libraries)?;
+    let quorum = await_quorum(&mut observer)?;
+    let members = observer.members(GROUP).map_err(|error| error.to_string());
+    Ok(ClusterReport { node: observer.node(), quorum, members })
 }
 
-fn await_quorum(onlooker: &mut GroupHandle) -> Result<Option<(bool, Vec<u32>)>, CorosyncError> {
-    let end = Instant::now() + PATIENCE;
+fn await_quorum(observer: &mut GroupHandle) -> Result<Option<(bool, Vec<u32>)>, CorosyncError> {
+    let end = Instant::now() + QUORUM_TIMEOUT;
     let mut heard = Vec::new();
     loop {
-        onlooker.dispatch(64, &mut heard)?;
+        observer.dispatch(64, &mut heard)?;
         let newest = heard.iter().rev().find_map(|heard| match heard {
             ClusterEvent::Quorum { is_quorate, nodes } => Some((*is_quorate, nodes.clone())),
             _ => None,
@@ -60,7 +60,7 @@ fn await_quorum(onlooker: &mut GroupHandle) -> Result<Option<(bool, Vec<u32>)>, 
             return Ok(newest);
         }
         let mut set = PollSet::new();
-        for fd in onlooker.fds() {
+        for fd in observer.fds() {
             set.add(fd, Interest::Read);
         }
         if set.wait(Some(left)).is_err() {
@@ -85,17 +85,17 @@ pub(super) fn judge(
 
 fn unanswered(backend: &BackendConfig, why: &NoReply) -> Finding {
     if let Err(reason) = backends::check(backend) {
-        let remedy = "install that package; without a cluster of hosts write backend = \"libvirt\";";
+        let remedy = "install that package, or set backend = \"libvirt\" if the hosts are not a cluster";
         return Finding::error(ABOUT, reason, remedy);
     }
     match why {
         NoReply::Failed(reason) => {
-            let remedy = "`systemctl start corosync`; `corosync-quorumtool` and `journalctl -u corosync` say what it lacks";
+            let remedy = "run `systemctl start corosync`; `corosync-quorumtool` and `journalctl -u corosync` show what is wrong";
             Finding::error(ABOUT, reason, remedy)
         }
         NoReply::TimedOut => {
             let what = format!("corosync does not answer within {} s", REPLY_TIMEOUT.as_secs());
-            Finding::error(ABOUT, what, "look what it hangs in (`journalctl -u corosync`), or restart it")
+            Finding::error(ABOUT, what, "check why it hangs (`journalctl -u corosync`), or restart it")
         }
     }
 }
@@ -105,19 +105,19 @@ fn judge_cluster(cluster: &ClusterReport, running: Option<RunningDaemon>) -> Vec
     let quorum = match &cluster.quorum {
         Some((true, nodes)) => Finding::ok(
             ABOUT,
-            format!("corosync runs, this is node {node}, with quorum: nodes {}", listed(nodes)),
+            format!("corosync is running: this is node {node}, quorate with nodes {}", listed(nodes)),
         ),
         Some((false, nodes)) => Finding::warning(
             ABOUT,
-            format!("this part of the cluster (node {node}; nodes {}) has no quorum", listed(nodes)),
+            format!("this partition of the cluster (node {node}; nodes {}) has no quorum", listed(nodes)),
             "bring the other hosts back: `corosync-quorumtool` shows the votes; until then VMs of lost hosts cannot be fenced",
         ),
         None => Finding::warning(
             ABOUT,
             format!(
-                "corosync runs, this is node {node}, but nobody counts votes: that is as if there were no quorum"
+                "corosync is running: this is node {node}, without a quorum provider, which counts as no quorum"
             ),
-            "write quorum { provider: corosync_votequorum } in corosync.conf on each host, and restart corosync",
+            "set quorum { provider: corosync_votequorum } in corosync.conf on each host, and restart corosync",
         ),
     };
     vec![quorum, judge_group(cluster, running)]
@@ -127,26 +127,25 @@ fn judge_group(cluster: &ClusterReport, running: Option<RunningDaemon>) -> Findi
     let members = match &cluster.members {
         Ok(members) => members,
         Err(reason) => {
-            let what = format!("who is in the group {GROUP} cannot be told: {reason}");
+            let what = format!("cannot list the members of group {GROUP}: {reason}");
             return Finding::note(ABOUT, what, "run this again in a moment");
         }
     };
     let shown: Vec<String> =
         members.iter().map(|(node, pid)| format!("node {node} (process {pid})")).collect();
-    let text = format!("in the group {GROUP}: {}", listed(&shown));
+    let text = format!("members of group {GROUP}: {}", listed(&shown));
     let is_in = |running: RunningDaemon| members.contains(&(cluster.node, running.pid));
     match running {
         Some(running) if !is_in(running) => {
-            let what =
-                format!("the daemon that runs here (process {}) is not in the group {GROUP}", running.pid);
+            let what = format!("the running daemon (process {}) is not in group {GROUP}", running.pid);
             Finding::warning(
                 ABOUT,
                 what,
-                "it joins by itself when corosync lets it: its log says what is in the way",
+                "it joins automatically when corosync allows it; its log shows what is wrong",
             )
         }
         _ if members.is_empty() => {
-            let what = format!("no host has a daemon in the group {GROUP}");
+            let what = format!("group {GROUP} has no members");
             Finding::note(ABOUT, what, "start fence_virtd on each host")
         }
         _ => Finding::ok(ABOUT, text),
@@ -158,8 +157,8 @@ mod tests {
     use super::*;
 
     fn judged(change: impl Fn(&mut ClusterReport), running: Option<u32>) -> Vec<(Level, String)> {
-        let (quorum, members) = (Some((true, vec![1, 2])), Ok(vec![(1, 7), (2, 8)]));
-        let mut cluster = ClusterReport { node: 1, quorum, members };
+        let members = Ok(vec![(1, 7), (2, 8)]);
+        let mut cluster = ClusterReport { node: 1, quorum: Some((true, vec![1, 2])), members };
         change(&mut cluster);
         let running = running.map(|pid| RunningDaemon { pid, uid: Some(0) });
         let findings = judge_cluster(&cluster, running);
@@ -169,15 +168,9 @@ mod tests {
     #[test]
     fn quorum_and_members() {
         let found = judged(|_| (), Some(7));
-        assert_eq!(
-            found.iter().map(|found| found.0).collect::<Vec<_>>(),
-            [Level::Ok, Level::Ok],
-            "{found:?}"
-        );
-        assert!(
-            found[1].1.contains("in the group fence-agents: node 1 (process 7), node 2 (process 8)"),
-            "{found:?}"
-        );
+        assert!(found.len() == 2 && found.iter().all(|found| found.0 == Level::Ok), "{found:?}");
+        let members = "members of group fence-agents: node 1 (process 7), node 2 (process 8)";
+        assert!(found[1].1.contains(members), "{found:?}");
         assert_eq!(judged(|cluster| cluster.quorum = Some((false, vec![1])), None)[0].0, Level::Warning);
         assert_eq!(judged(|cluster| cluster.quorum = None, None)[0].0, Level::Warning);
     }

@@ -1,69 +1,61 @@
-//! What was found, and how it is shown.
+//! Findings and their text.
 
-use std::fmt::{self, Write as _};
+use std::fmt::{Display, Write as _};
 
 use crate::problem::Problem;
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
-    /// It is as it should be.
+    /// As it should be.
     Ok,
-    /// Worth knowing; the exit code does not tell of it.
+    /// Worth knowing; does not affect the exit code.
     Note,
-    /// It works, but not as well or not in every case.
+    /// Works, but not well or not in every case.
     Warning,
-    /// It does not work.
+    /// Does not work.
     Error,
 }
 
-/// One thing that was looked at.
+/// Result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) level: Level,
-    /// Which listener, backend or part of the host.
+    /// The listener, backend or part of the host.
     pub(super) about: String,
-    /// What was found: a sentence without its full stop.
+    /// The result: a sentence without its full stop.
     pub(super) text: String,
-    /// What helps, where something is to be done.
+    /// The remedy, if there is something to do.
     pub(super) remedy: Option<String>,
 }
 
 impl Finding {
-    pub(super) fn ok(about: impl fmt::Display, text: impl Into<String>) -> Finding {
+    pub(super) fn ok(about: impl Display, text: impl Into<String>) -> Finding {
         Finding { level: Level::Ok, about: about.to_string(), text: text.into(), remedy: None }
     }
 
-    /// Something that is wrong, or worth knowing, with what helps.
-    pub(super) fn of(level: Level, about: impl fmt::Display, problem: Problem) -> Finding {
+    /// Returns a finding about a problem, or about something worth knowing.
+    pub(super) fn of(level: Level, about: impl Display, problem: Problem) -> Finding {
         Finding { level, about: about.to_string(), text: problem.what, remedy: Some(problem.remedy) }
     }
 
-    pub(super) fn note(
-        about: impl fmt::Display,
-        what: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Finding {
+    pub(super) fn note(about: impl Display, what: impl Into<String>, remedy: impl Into<String>) -> Finding {
         Finding::of(Level::Note, about, Problem::new(what, remedy))
     }
 
     pub(super) fn warning(
-        about: impl fmt::Display,
+        about: impl Display,
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Finding {
         Finding::of(Level::Warning, about, Problem::new(what, remedy))
     }
 
-    pub(super) fn error(
-        about: impl fmt::Display,
-        what: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Finding {
+    pub(super) fn error(about: impl Display, what: impl Into<String>, remedy: impl Into<String>) -> Finding {
         Finding::of(Level::Error, about, Problem::new(what, remedy))
     }
 
-    /// One line, and one for the remedy.
+    /// Returns one line, and another one for the remedy.
     pub(super) fn render(&self) -> String {
         let word = match self.level {
             Level::Ok => "ok",
@@ -72,7 +64,7 @@ impl Finding {
             Level::Error => "ERROR",
         };
         let mut out = String::new();
-        // Writing into a string does not fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(out, "{word:8} {}: {}", printable(&self.about), printable(&self.text));
         if let Some(remedy) = &self.remedy {
             let _ = writeln!(out, "             -> {}", printable(remedy));
@@ -81,19 +73,33 @@ impl Finding {
     }
 }
 
-/// No name of a VM or file may steer the terminal, nor make a line of its own.
+/// Replaces control characters: names of VMs and files must not control the terminal or add lines.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-/// Words with commas between them, of many only the first ten.
-pub(super) fn listed<T: fmt::Display>(items: &[T]) -> String {
+/// Returns items with commas between them, at most ten.
+pub(super) fn listed<T: Display>(items: &[T]) -> String {
     const SHOWN: usize = 10;
     let shown: Vec<String> = items.iter().take(SHOWN).map(T::to_string).collect();
     match items.len().saturating_sub(SHOWN) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
+}
+
+/// Severity, text and remedy of findings.
+#[cfg(test)]
+pub(super) fn shown(findings: Vec<Finding>) -> Vec<(Level, String)> {
+    let text = |finding: Finding| finding.text + " / " + &finding.remedy.unwrap_or_default();
+    findings.into_iter().map(|finding| (finding.level, text(finding))).collect()
+}
+
+/// Settings of a listener with a key.
+#[cfg(test)]
+pub(super) fn auth() -> fence_virt::config::AuthConfig {
+    let hash = fence_virt::auth::HashKind::Sha256;
+    fence_virt::config::AuthConfig { key_file: "/k".into(), old_key_file: None, hash, auth: hash }
 }
 
 #[cfg(test)]

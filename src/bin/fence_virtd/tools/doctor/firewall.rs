@@ -1,4 +1,4 @@
-//! What a firewall has to let in. Its rules are not read: these are hints.
+//! Hints about the firewall. Its rules are not read.
 
 use std::fs;
 use std::path::Path;
@@ -8,16 +8,16 @@ use fence_virt::config::{Config, ListenerConfig};
 
 const ABOUT: &str = "firewall";
 
-/// Which signs of a firewall there are.
+/// Signs of a firewall.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Signs {
     firewalld: bool,
     ufw: bool,
-    /// The kernel has tables of nftables or iptables in use.
+    /// Tables of nftables or iptables are in use in the kernel.
     tables: bool,
 }
 
-pub(super) fn look() -> Signs {
+pub(super) fn inspect() -> Signs {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let has_tables = |path: &str| !read(path).trim().is_empty();
     Signs {
@@ -29,7 +29,7 @@ pub(super) fn look() -> Signs {
     }
 }
 
-/// Whether the module has users, by its line in /proc/modules: name, size, users.
+/// Returns true if the module has users. Fields of a line in /proc/modules: name, size, users.
 fn is_nf_tables_used(modules: &str) -> bool {
     modules.lines().any(|line| {
         let mut words = line.split_whitespace();
@@ -38,7 +38,7 @@ fn is_nf_tables_used(modules: &str) -> bool {
     })
 }
 
-/// What has to come in: the port as firewall-cmd(1) writes it, and for people.
+/// Returns the required ports, each for firewall-cmd(1) and for people.
 fn ports(config: &Config) -> Vec<(String, String)> {
     let mut ports = Vec::new();
     for listener in &config.listeners {
@@ -51,7 +51,7 @@ fn ports(config: &Config) -> Vec<(String, String)> {
             ListenerConfig::Tcp(tcp) if !tcp.address.is_loopback() => {
                 ports.push((format!("{}/tcp", tcp.port), format!("TCP {} to {}", tcp.port, tcp.address)));
             }
-            // The loopback is open everywhere, and the others need no network.
+            // Firewalls allow the loopback, and the others need no network.
             ListenerConfig::Tcp(_) | ListenerConfig::Vsock(_) | ListenerConfig::Serial(_) => {}
         }
     }
@@ -65,31 +65,31 @@ pub(super) fn judge(signs: Signs, config: &Config) -> Vec<Finding> {
     }
     let needed: Vec<&str> = ports.iter().map(|(_, text)| text.as_str()).collect();
     let mut needed = listed(&needed);
-    let call_backs = config.listeners.iter().filter_map(|listener| match &listener.config {
+    let callbacks = config.listeners.iter().filter_map(|listener| match &listener.config {
         ListenerConfig::Multicast(multicast) => Some(format!("TCP {}", multicast.port)),
         _ => None,
     });
-    let call_backs: Vec<String> = call_backs.collect();
-    if !call_backs.is_empty() {
-        needed += &format!("; on the guests, for the call-back of this host: {}", listed(&call_backs));
+    let callbacks: Vec<String> = callbacks.collect();
+    if !callbacks.is_empty() {
+        needed += &format!("; on the guests, for this host's callback: {}", listed(&callbacks));
     }
     vec![match signs {
         Signs { firewalld: true, .. } => {
             let options: String = ports.iter().map(|(port, _)| format!(" --add-port={port}")).collect();
             let remedy = format!(
-                "`firewall-cmd --permanent --zone=ZONE{options}`, then `firewall-cmd --reload`; ZONE is that of the guests' bridge: `firewall-cmd --get-zone-of-interface=BRIDGE`"
+                "`firewall-cmd --permanent --zone=ZONE{options}`, then `firewall-cmd --reload`; ZONE is the zone of the guests' bridge (`firewall-cmd --get-zone-of-interface=BRIDGE`)"
             );
-            Finding::note(ABOUT, format!("firewalld runs, and has to let in {needed}"), remedy)
+            Finding::note(ABOUT, format!("firewalld is running and must allow {needed}"), remedy)
         }
         Signs { ufw: true, .. } => {
             let allow: Vec<String> = ports.iter().map(|(port, _)| format!("`ufw allow {port}`")).collect();
-            Finding::note(ABOUT, format!("ufw is enabled, and has to let in {needed}"), allow.join(", "))
+            Finding::note(ABOUT, format!("ufw is enabled and must allow {needed}"), allow.join(", "))
         }
         Signs { tables: true, .. } => {
-            let what = format!("the kernel has rules of nftables or iptables, which have to let in {needed}");
-            Finding::note(ABOUT, what, "`nft list ruleset` or `iptables -S` shows them")
+            let what = format!("nftables or iptables rules are loaded and must allow {needed}");
+            Finding::note(ABOUT, what, "`nft list ruleset` or `iptables -S` lists them")
         }
-        _ => Finding::ok(ABOUT, format!("no sign of one on this host; needed are {needed}")),
+        _ => Finding::ok(ABOUT, format!("none detected; needed: {needed}")),
     }]
 }
 
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn who_needs_no_network_needs_no_port() {
+    fn listeners_without_a_network_need_no_port() {
         let all = Signs { firewalld: true, ufw: true, tables: true };
         assert!(judge(all, &parsed("tcp, vsock, serial", "")).is_empty());
     }

@@ -1,4 +1,4 @@
-//! Whether the members of the groups exist.
+//! Checks that the members of the groups exist.
 
 use std::collections::HashSet;
 
@@ -8,8 +8,7 @@ use super::service_reply::ServiceReply;
 use crate::problem::Problem;
 use fence_virt::config::{BackendConfig, GroupConfig};
 
-/// Looks for each member among the VMs of all URIs, by name and UUID without regard to case, as the
-/// daemon does.
+/// Looks up each member among the VMs of all URIs, by name and UUID, case-insensitively as the daemon does.
 pub(super) fn judge(
     backend: &BackendConfig,
     groups: &[GroupConfig],
@@ -21,8 +20,8 @@ pub(super) fn judge(
     let silent: Vec<&str> =
         uris.iter().filter(|(_, reply)| reply.is_err()).map(|(uri, _)| uri.as_str()).collect();
     if !silent.is_empty() {
-        let what = format!("whether their members exist cannot be told without {}", listed(&silent));
-        return vec![Finding::note("groups", what, "see above, and run this again")];
+        let what = format!("cannot check the members without {}", listed(&silent));
+        return vec![Finding::note("groups", what, "fix the errors above and run this again")];
     }
     let vms = uris.iter().flat_map(|(_, reply)| reply.iter().flatten());
     let known: HashSet<String> =
@@ -34,7 +33,7 @@ pub(super) fn judge(
 fn judge_group(at: usize, group: &GroupConfig, known: &HashSet<String>, is_cluster: bool) -> Finding {
     let about = match &group.name {
         Some(name) => format!("group {name}"),
-        None => format!("group number {}", at + 1),
+        None => format!("group #{}", at + 1),
     };
     let missing: Vec<&str> = group
         .uuids
@@ -43,18 +42,18 @@ fn judge_group(at: usize, group: &GroupConfig, known: &HashSet<String>, is_clust
         .map(String::as_str)
         .collect();
     if missing.is_empty() {
-        return Finding::ok(about, "every member is a VM of this host");
+        return Finding::ok(about, "all members are VMs of this host");
     }
     let (level, what, remedy) = match is_cluster {
         false => (
             Level::Warning,
             format!("no VM has these names or UUIDs: {}", listed(&missing)),
-            "`virsh list --all --name --uuid` shows those there are: correct the lines `uuid`, or take them away",
+            "`virsh list --all --name --uuid` lists the VMs: correct or remove the `uuid` lines",
         ),
         true => (
             Level::Note,
             format!("this host has no such VMs: {}", listed(&missing)),
-            "if no other host has them either (`-o list` of an agent shows all), correct the lines `uuid`",
+            "if no other host has them either (an agent's `-o list` shows all VMs), correct the `uuid` lines",
         ),
     };
     Finding::of(level, about, Problem::new(what, remedy))
@@ -80,9 +79,12 @@ mod tests {
     #[test]
     fn members_are_looked_for_by_name_and_uuid() {
         let libvirt = BackendConfig::Libvirt { uris: vec!["u".into()] };
-        let (name_mode, host_fence_delay, unknown_vm) = (None, None, UnknownVm::Fail);
-        let cpg =
-            BackendConfig::Cpg(CpgConfig { uris: vec!["u".into()], name_mode, host_fence_delay, unknown_vm });
+        let cpg = BackendConfig::Cpg(CpgConfig {
+            uris: vec!["u".into()],
+            name_mode: None,
+            host_fence_delay: None,
+            unknown_vm: UnknownVm::Fail,
+        });
         let vms = || Ok(vec![ListedVm { name: "Node1".into(), uuid: "aa-bb".into(), runs: false }]);
         assert_eq!(judged(&libvirt, &["node1", "AA-BB"], vms())[0].0, Level::Ok);
         let found = judged(&libvirt, &["node1", "node2"], vms());

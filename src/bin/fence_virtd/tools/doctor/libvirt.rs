@@ -1,4 +1,4 @@
-//! Whether each libvirt answers, and which VMs it has.
+//! Checks of each libvirt URI and its VMs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,12 +13,12 @@ use fence_virt::fence::PowerState;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ListedVm {
     pub(super) name: String,
-    /// In lower case.
+    /// Lower case.
     pub(super) uuid: String,
     pub(super) runs: bool,
 }
 
-/// The VMs at a URI. May take for ever.
+/// Returns the VMs at a URI. Blocks while libvirt hangs.
 pub(super) fn list(uri: &str) -> Result<Vec<ListedVm>, String> {
     let list = || Connection::open(uri)?.list();
     let found = list().map_err(|Failed(reason)| reason)?;
@@ -30,19 +30,19 @@ pub(super) fn list(uri: &str) -> Result<Vec<ListedVm>, String> {
     Ok(found.into_iter().map(vm).collect())
 }
 
-/// What is to be said of a libvirt that gave no answer.
+/// Returns a finding about a libvirt that did not reply.
 pub(super) fn unanswered(about: impl fmt::Display, uri: &str, why: &NoReply) -> Finding {
     match why {
         NoReply::Failed(reason) => {
             let what = format!("cannot connect to {uri}: {reason}");
             let remedy = format!(
-                "correct the URI, or start its libvirt (`systemctl start libvirtd`, or virtqemud.socket); `virsh -c '{uri}' list --all` must work"
+                "correct the URI, or start libvirt (`systemctl start libvirtd`, or virtqemud.socket); `virsh -c '{uri}' list --all` must work"
             );
             Finding::error(about, what, remedy)
         }
         NoReply::TimedOut => {
             let what = format!("{uri} does not answer within {} s", REPLY_TIMEOUT.as_secs());
-            let remedy = "look what its libvirt hangs in (`journalctl -u libvirtd`), or restart it: `systemctl restart libvirtd` (or virtqemud); VMs run on meanwhile";
+            let remedy = "check why libvirt hangs (`journalctl -u libvirtd`), or restart it: `systemctl restart libvirtd` (or virtqemud); running VMs are not affected";
             Finding::error(about, what, remedy)
         }
     }
@@ -51,7 +51,7 @@ pub(super) fn unanswered(about: impl fmt::Display, uri: &str, why: &NoReply) -> 
 pub(super) fn judge(kind: &str, uris: &[(String, ServiceReply<Vec<ListedVm>>)]) -> Vec<Finding> {
     let about = format!("backend {kind}");
     let mut findings: Vec<Finding> = uris.iter().map(|(uri, reply)| judge_uri(&about, uri, reply)).collect();
-    findings.extend(twins(&about, uris));
+    findings.extend(duplicates(&about, uris));
     findings
 }
 
@@ -59,11 +59,11 @@ fn judge_uri(about: &str, uri: &str, reply: &ServiceReply<Vec<ListedVm>>) -> Fin
     match reply {
         Err(why) => unanswered(about, uri, why),
         Ok(vms) if vms.is_empty() => {
-            let what = format!("{uri} answers, and has no VM");
+            let what = format!("{uri} answers but has no VMs");
             Finding::note(
                 about,
                 what,
-                "if it should have some, it is the wrong URI: `virsh uri` shows others",
+                "if there should be VMs, the URI is wrong: `virsh uri` prints the one that virsh uses",
             )
         }
         Ok(vms) => {
@@ -73,12 +73,12 @@ fn judge_uri(about: &str, uri: &str, reply: &ServiceReply<Vec<ListedVm>>) -> Fin
     }
 }
 
-/// The URIs that have a VM, and whether it runs there.
-type Copies<'a> = Vec<(&'a str, bool)>;
+/// URIs that have a VM, each with true if it runs there.
+type UrisOfVm<'a> = Vec<(&'a str, bool)>;
 
-/// Names that mean two VMs, and VMs that run at two URIs.
-fn twins(about: &str, uris: &[(String, ServiceReply<Vec<ListedVm>>)]) -> Vec<Finding> {
-    let mut by_name: BTreeMap<&str, BTreeMap<&str, Copies>> = BTreeMap::new();
+/// Returns findings about ambiguous names, and about VMs that run at two URIs.
+fn duplicates(about: &str, uris: &[(String, ServiceReply<Vec<ListedVm>>)]) -> Vec<Finding> {
+    let mut by_name: BTreeMap<&str, BTreeMap<&str, UrisOfVm>> = BTreeMap::new();
     for (uri, reply) in uris {
         for vm in reply.iter().flatten() {
             let copies = by_name.entry(&vm.name).or_default().entry(&vm.uuid).or_default();
@@ -101,14 +101,16 @@ fn twins(about: &str, uris: &[(String, ServiceReply<Vec<ListedVm>>)]) -> Vec<Fin
         .collect();
     let mut findings = Vec::new();
     if !ambiguous.is_empty() {
-        let what =
-            format!("these names mean two VMs each, so that requests for them fail: {}", listed(&ambiguous));
-        let remedy = "rename one of each (`virsh -c URI domrename OLD NEW`), or ask for them by UUID";
+        let what = format!(
+            "these names are ambiguous (two VMs each), so requests for them fail: {}",
+            listed(&ambiguous)
+        );
+        let remedy = "rename one of each (`virsh -c URI domrename OLD NEW`), or use UUIDs in requests";
         findings.push(Finding::warning(about, what, remedy));
     }
     if !doubled.is_empty() {
         let what = format!("these VMs run at two URIs at once: {}", listed(&doubled));
-        let remedy = "if two URIs are the same libvirt, take one away; else stop one of the copies before both write the same disk";
+        let remedy = "if both URIs are the same libvirt, remove one; otherwise stop one of the VMs before both write to the same disk";
         findings.push(Finding::warning(about, what, remedy));
     }
     findings
@@ -117,7 +119,7 @@ fn twins(about: &str, uris: &[(String, ServiceReply<Vec<ListedVm>>)]) -> Vec<Fin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::finding::Level;
+    use crate::tools::doctor::finding::{Level, shown};
 
     fn vm(name: &str, uuid: &str, runs: bool) -> ListedVm {
         ListedVm { name: name.into(), uuid: uuid.into(), runs }
@@ -126,13 +128,11 @@ mod tests {
     fn judged(replies: Vec<ServiceReply<Vec<ListedVm>>>) -> Vec<(Level, String)> {
         let uris: Vec<_> =
             replies.into_iter().enumerate().map(|(at, reply)| (format!("uri{at}"), reply)).collect();
-        let shown =
-            |finding: Finding| (finding.level, finding.text + " / " + &finding.remedy.unwrap_or_default());
-        judge("libvirt", &uris).into_iter().map(shown).collect()
+        shown(judge("libvirt", &uris))
     }
 
     #[test]
-    fn a_uri_answers_or_not() {
+    fn a_uri_that_answers_and_one_that_does_not() {
         let found = judged(vec![Ok(vec![vm("a", "1", true), vm("b", "2", false)])]);
         assert_eq!(found, [(Level::Ok, "uri0 answers; VMs: 2, running: 1 / ".to_owned())]);
         assert_eq!(judged(vec![Ok(vec![])])[0].0, Level::Note);
@@ -142,12 +142,12 @@ mod tests {
     }
 
     #[test]
-    fn twins_are_named() {
+    fn duplicates_are_reported() {
         let found = judged(vec![Ok(vec![vm("a", "1", true)]), Ok(vec![vm("a", "2", true)])]);
         assert!(found[2].0 == Level::Warning && found[2].1.contains("a (uri0, uri1)"), "{found:?}");
         let found = judged(vec![Ok(vec![vm("a", "1", true)]), Ok(vec![vm("a", "1", true)])]);
         assert!(found.len() == 3 && found[2].1.contains("run at two URIs at once: a"), "{found:?}");
-        // It moved from one to the other.
+        // A VM that has migrated.
         let found = judged(vec![Ok(vec![vm("a", "1", false)]), Ok(vec![vm("a", "1", true)])]);
         assert_eq!(found.len(), 2, "{found:?}");
     }

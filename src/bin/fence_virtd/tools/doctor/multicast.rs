@@ -1,4 +1,4 @@
-//! Whether a multicast listener would hear the guests.
+//! Checks for a multicast listener.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,45 +11,46 @@ use fence_virt::config::MulticastConfig;
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::multicast::MulticastSocket;
 
-/// What was seen of the host.
+/// Facts about the host.
 #[derive(Debug)]
 pub(super) struct MulticastFacts {
     nics: Result<Vec<Nic>, String>,
-    /// The interface that the configuration names, if it is there.
+    /// The configured interface, if it exists.
     chosen: Option<Nic>,
-    /// Whether the port can be had, and if not who has it.
+    /// Result of binding the port: on failure, the reason and the owners of the port.
     socket: Result<(), (String, Vec<SocketOwner>)>,
     has_route: Option<bool>,
-    /// How bad it is if an interface is not there.
+    /// Severity of a missing interface.
     absence: Level,
 }
 
-/// Looks. The socket joins no group and is closed at once.
-pub(super) fn look(config: &MulticastConfig, absence: Level) -> MulticastFacts {
+/// Inspects the host. The socket joins no group and is closed at once.
+pub(super) fn inspect(config: &MulticastConfig, absence: Level) -> MulticastFacts {
     let nics = network::nics().map_err(|error| error.to_string());
     let name = config.interface.as_deref();
     let chosen = name.and_then(|name| network::find(nics.as_deref().unwrap_or_default(), name).cloned());
     let socket = MulticastSocket::bind(config.address, config.port).map(drop).map_err(|error| {
         let is_taken = error.kind() == io::ErrorKind::AddrInUse;
         let address = SocketAddr::new(config.address, config.port);
-        let holders = if is_taken { sockets::holders(Protocol::Udp, address) } else { Vec::new() };
-        (error.to_string(), holders)
+        let owners = if is_taken { sockets::owners(Protocol::Udp, address) } else { Vec::new() };
+        (error.to_string(), owners)
     });
     MulticastFacts { nics, chosen, socket, has_route: network::has_route(config.address), absence }
 }
 
 pub(super) fn judge(name: &ListenerName, config: &MulticastConfig, facts: &MulticastFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Err((reason, holders)) = &facts.socket {
+    if let Err((reason, owners)) = &facts.socket {
         let what = format!("cannot listen on {} port {}: {reason}", config.address, config.port);
-        let by = if holders.is_empty() { String::new() } else { format!(" by {}", listed(holders)) };
-        let remedy =
-            format!("if the port is taken{by}, stop that, or choose another `port` here and in the agents");
+        let by = if owners.is_empty() { String::new() } else { format!(" by {}", listed(owners)) };
+        let remedy = format!(
+            "if the port is in use{by}, stop that process, or choose another `port` here and in the agents"
+        );
         findings.push(Finding::error(name, what, remedy));
     }
     match (&facts.nics, &config.interface, &facts.chosen) {
         (Err(reason), ..) => {
-            let what = format!("the interfaces of this host cannot be listed: {reason}");
+            let what = format!("cannot list the interfaces of this host: {reason}");
             findings.push(Finding::warning(name, what, "`ip -br link` shows them; run this as root"));
         }
         (Ok(nics), Some(wanted), None) => findings.push(absent(name, wanted, nics, facts.absence)),
@@ -58,10 +59,10 @@ pub(super) fn judge(name: &ListenerName, config: &MulticastConfig, facts: &Multi
     }
     if config.interface.is_none() && facts.has_route == Some(false) {
         let what = format!(
-            "this host has no route for {}: requests are heard all the same, but agents on this host itself need -I",
+            "this host has no route to {}: requests of guests still arrive, but agents on this host need -I",
             config.address
         );
-        let remedy = format!("if that matters: `ip route add {} dev INTERFACE`", config.address);
+        let remedy = format!("if you need one: `ip route add {} dev INTERFACE`", config.address);
         findings.push(Finding::note(name, what, remedy));
     }
     findings
@@ -69,13 +70,14 @@ pub(super) fn judge(name: &ListenerName, config: &MulticastConfig, facts: &Multi
 
 fn absent(name: &ListenerName, wanted: &str, nics: &[Nic], level: Level) -> Finding {
     let start = match level {
-        Level::Error => "no daemon starts",
-        _ => "nothing is heard until it is there",
+        Level::Error => "the daemon does not start",
+        _ => "no requests are received until it exists",
     };
-    let there: Vec<&str> = nics.iter().filter(|nic| nic.hears()).map(|nic| nic.name.as_str()).collect();
+    let there: Vec<&str> =
+        nics.iter().filter(|nic| nic.receives_multicast()).map(|nic| nic.name.as_str()).collect();
     let what = format!("this host has no interface {wanted}: {start}");
     let remedy = format!(
-        "write the bridge of the guests in `interface` (there are: {}), or set it up; wait_for_init = \"1\" waits for it",
+        "set `interface` to the bridge of the guests (available: {}), or create the interface; wait_for_init = \"1\" waits for it",
         listed(&there)
     );
     Finding::of(level, name, Problem::new(what, remedy))
@@ -85,42 +87,42 @@ fn judge_chosen(name: &ListenerName, config: &MulticastConfig, nic: &Nic) -> Vec
     let mut findings = Vec::new();
     let shown = &nic.name;
     if let Some(bridge) = &nic.bridge {
-        // What else it lacks, the bridge has or is to have.
-        let what =
-            format!("{shown} is a port of the bridge {bridge}, which hears for it: nothing is heard here");
-        return vec![Finding::error(name, what, format!("write interface = \"{bridge}\";"))];
+        // The other checks apply to the bridge.
+        let what = format!(
+            "{shown} is a port of the bridge {bridge}, which receives the requests: none arrive on {shown}"
+        );
+        return vec![Finding::error(name, what, format!("set interface = \"{bridge}\";"))];
     }
     if !nic.is_up {
-        let what = format!("the interface {shown} is down: nothing is heard");
+        let what = format!("interface {shown} is down: no requests are received");
         findings.push(Finding::error(name, what, format!("run `ip link set {shown} up`")));
     }
     if !nic.can_multicast && !nic.is_loopback {
-        let what = format!("the interface {shown} cannot multicast: nothing is heard");
+        let what = format!("interface {shown} has multicast disabled: no requests are received");
         let remedy = format!("run `ip link set {shown} multicast on`, or choose another `interface`");
         findings.push(Finding::error(name, what, remedy));
     }
     if !nic.has_address_like(config.address) {
         let family = if config.address.is_ipv4() { "IPv4" } else { "IPv6" };
-        let what =
-            format!("the interface {shown} has no {family} address: guests are called back over {family}");
+        let what = format!("interface {shown} has no {family} address, which callbacks to guests need");
         let remedy = format!("give it one: `ip address add ADDRESS/LENGTH dev {shown}`");
         findings.push(Finding::warning(name, what, remedy));
     }
     findings.extend(nic.snooping.clone().map(|problem| Finding::of(Level::Warning, name, problem)));
     if findings.is_empty() {
-        findings.push(Finding::ok(name, format!("{} can be heard on {shown}", config.address)));
+        findings.push(Finding::ok(name, format!("{} can be received on {shown}", config.address)));
     }
     findings
 }
 
 fn judge_all(name: &ListenerName, nics: &[Nic]) -> Vec<Finding> {
-    let hearing: Vec<&Nic> = nics.iter().filter(|nic| nic.hears()).collect();
+    let hearing: Vec<&Nic> = nics.iter().filter(|nic| nic.receives_multicast()).collect();
     let names: Vec<&str> = hearing.iter().map(|nic| nic.name.as_str()).collect();
     let mut findings = vec![match hearing.iter().any(|nic| !nic.is_loopback) {
-        true => Finding::ok(name, format!("requests can be heard on {}", listed(&names))),
+        true => Finding::ok(name, format!("requests can be received on {}", listed(&names))),
         false => Finding::warning(
             name,
-            "no interface but the loopback is up and can multicast: no guest is heard",
+            "no interface except the loopback is up with multicast enabled: no requests of guests are received",
             "set up the bridge of the guests: `ip link set BRIDGE up`",
         ),
     }];
@@ -132,8 +134,7 @@ fn judge_all(name: &ListenerName, nics: &[Nic]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fence_virt::auth::HashKind;
-    use fence_virt::config::AuthConfig;
+    use crate::tools::doctor::finding::{auth, shown};
 
     fn nic(name: &str) -> Nic {
         let name = name.to_owned();
@@ -145,18 +146,14 @@ mod tests {
         nics: Vec<Nic>,
         change: impl Fn(&mut MulticastFacts),
     ) -> Vec<(Level, String)> {
-        let (hash, old_key_file) = (HashKind::Sha256, None);
-        let auth = AuthConfig { key_file: "/k".into(), old_key_file, hash, auth: hash };
         let interface = interface.map(str::to_owned);
-        let config = MulticastConfig { auth, address: [225, 0, 0, 12].into(), port: 1229, interface };
+        let config = MulticastConfig { auth: auth(), address: [225, 0, 0, 12].into(), port: 1229, interface };
         let chosen = nics.iter().find(|nic| Some(&nic.name) == config.interface.as_ref()).cloned();
-        let (nics, socket, has_route) = (Ok(nics), Ok(()), Some(true));
-        let mut facts = MulticastFacts { nics, chosen, socket, has_route, absence: Level::Error };
+        let has_route = Some(true);
+        let mut facts =
+            MulticastFacts { nics: Ok(nics), chosen, socket: Ok(()), has_route, absence: Level::Error };
         change(&mut facts);
-        let findings = judge(&ListenerName::new("multicast", None), &config, &facts);
-        let shown =
-            |finding: Finding| (finding.level, finding.text + " / " + &finding.remedy.unwrap_or_default());
-        findings.into_iter().map(shown).collect()
+        shown(judge(&ListenerName::new("multicast", None), &config, &facts))
     }
 
     fn one(interface: Option<&str>, nics: Vec<Nic>, level: Level, words: &str) {
@@ -166,39 +163,39 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_that_hears_is_well() {
+    fn an_interface_that_receives_is_ok() {
         one(Some("br0"), vec![nic("br0")], Level::Ok, "on br0");
         one(None, vec![nic("br0"), Nic { is_up: false, ..nic("br1") }], Level::Ok, "on br0");
     }
 
     #[test]
-    fn an_interface_that_hears_nothing_is_an_error() {
+    fn an_interface_that_receives_nothing_is_an_error() {
         let br0 = || nic("br0");
-        one(Some("br9"), vec![br0()], Level::Error, "there are: br0");
+        one(Some("br9"), vec![br0()], Level::Error, "available: br0");
         one(Some("br0"), vec![Nic { is_up: false, ..br0() }], Level::Error, "ip link set br0 up");
         one(Some("br0"), vec![Nic { can_multicast: false, ..br0() }], Level::Error, "multicast on");
         let port = Nic { bridge: Some("br1".into()), has_v4: false, ..br0() };
         one(Some("br0"), vec![port], Level::Error, "interface = \"br1\"");
         let lo = Nic { is_loopback: true, can_multicast: false, ..nic("lo") };
         one(Some("lo"), vec![lo.clone()], Level::Ok, "on lo");
-        one(None, vec![lo], Level::Warning, "no guest is heard");
+        one(None, vec![lo], Level::Warning, "no requests of guests");
     }
 
     #[test]
-    fn what_works_half_is_a_warning() {
+    fn partial_problems_are_warnings() {
         one(Some("br0"), vec![Nic { has_v4: false, ..nic("br0") }], Level::Warning, "no IPv4 address");
         let snoops = || Nic { snooping: Some(Problem::new("it snoops", "stop it")), ..nic("br0") };
         one(Some("br0"), vec![snoops()], Level::Warning, "it snoops / stop it");
         let found = judged(None, vec![snoops()], |_| ());
         assert_eq!(found.iter().map(|found| found.0).collect::<Vec<_>>(), [Level::Ok, Level::Warning]);
         let found = judged(Some("br9"), vec![nic("br0")], |facts| facts.absence = Level::Warning);
-        assert!(found[0].0 == Level::Warning && found[0].1.contains("until it is there"), "{found:?}");
+        assert!(found[0].0 == Level::Warning && found[0].1.contains("until it exists"), "{found:?}");
     }
 
     #[test]
     fn a_taken_port_and_a_missing_route() {
-        let holder = SocketOwner { pid: 7, program: "other".into() };
-        let taken = |facts: &mut MulticastFacts| facts.socket = Err(("in use".into(), vec![holder.clone()]));
+        let owner = SocketOwner { pid: 7, program: "other".into() };
+        let taken = |facts: &mut MulticastFacts| facts.socket = Err(("in use".into(), vec![owner.clone()]));
         let found = judged(Some("br0"), vec![nic("br0")], taken);
         assert!(found[0].0 == Level::Error && found[0].1.contains("by other (process 7)"), "{found:?}");
         let found = judged(None, vec![nic("br0")], |facts| facts.has_route = Some(false));

@@ -1,4 +1,4 @@
-//! What the kernel says of interfaces and routes.
+//! Interfaces and routes of the kernel.
 
 use std::fs;
 use std::io;
@@ -17,19 +17,19 @@ pub(super) struct Nic {
     pub(super) name: String,
     pub(super) is_up: bool,
     pub(super) is_loopback: bool,
-    /// As the flags say; the loopback does without.
+    /// The interface's multicast flag; the loopback does not need it.
     pub(super) can_multicast: bool,
     pub(super) has_v4: bool,
     pub(super) has_v6: bool,
-    /// The bridge that it is a port of.
+    /// Bridge that this interface is a port of.
     pub(super) bridge: Option<String>,
-    /// What is wrong with its snooping, if it is a bridge.
+    /// Problem of a bridge's IGMP snooping.
     pub(super) snooping: Option<Problem>,
 }
 
 impl Nic {
-    /// Whether a group can be heard there.
-    pub(super) fn hears(&self) -> bool {
+    /// Returns true if multicast packets can be received here.
+    pub(super) fn receives_multicast(&self) -> bool {
         self.is_up && (self.can_multicast || self.is_loopback) && self.bridge.is_none()
     }
 
@@ -38,11 +38,11 @@ impl Nic {
     }
 }
 
-/// All interfaces, in the order of the kernel.
+/// Returns all interfaces in the kernel's order.
 ///
 /// # Errors
 ///
-/// getifaddrs(3)'s.
+/// Those of getifaddrs(3).
 pub(super) fn nics() -> io::Result<Vec<Nic>> {
     let mut nics: Vec<Nic> = Vec::new();
     for address in getifaddrs()? {
@@ -60,9 +60,9 @@ pub(super) fn nics() -> io::Result<Vec<Nic>> {
 }
 
 fn nic(name: &str, flags: InterfaceFlags) -> Nic {
-    let folder = format!("/sys/class/net/{name}");
-    let is_port = fs::symlink_metadata(format!("{folder}/brport")).is_ok();
-    let master = fs::read_link(format!("{folder}/master")).ok().filter(|_| is_port);
+    let directory = format!("/sys/class/net/{name}");
+    let is_port = fs::symlink_metadata(format!("{directory}/brport")).is_ok();
+    let master = fs::read_link(format!("{directory}/master")).ok().filter(|_| is_port);
     Nic {
         name: name.to_owned(),
         is_up: flags.contains(InterfaceFlags::IFF_UP),
@@ -75,13 +75,13 @@ fn nic(name: &str, flags: InterfaceFlags) -> Nic {
     }
 }
 
-/// The interface that a configuration means; it may stand there by another of its names.
+/// Returns the interface with a name, which may be one of its alternative names.
 pub(super) fn find<'a>(nics: &'a [Nic], name: &str) -> Option<&'a Nic> {
     let index = if_nametoindex(name).ok()?;
     nics.iter().find(|nic| if_nametoindex(nic.name.as_str()) == Ok(index))
 }
 
-/// Whether this host has a route to an address; none if that cannot be told.
+/// Returns true if this host has a route to an address; none if that is unknown.
 pub(super) fn has_route(address: IpAddr) -> Option<bool> {
     match address {
         IpAddr::V4(v4) => fs::read_to_string("/proc/net/route")
@@ -100,19 +100,19 @@ fn is_usable(flags: &str) -> bool {
     u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & RTF_UP != 0 && flags & RTF_REJECT == 0)
 }
 
-/// A line of /proc/net/route: interface, destination, gateway, flags, three counters, mask.
+/// Fields of a line of /proc/net/route: interface, destination, gateway, flags, three counters, mask.
 fn leads_v4(line: &str, to: Ipv4Addr) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [_, destination, _, flags, _, _, _, mask, ..] = words[..] else { return false };
-    // As it stands in memory: the digits of a number of this machine, whose bytes are in the network's order.
+    // The digits are a number in host byte order whose bytes in memory are in network byte order.
     let bits =
         |hex: &str| u32::from_str_radix(hex, 16).ok().map(|number| u32::from_be_bytes(number.to_ne_bytes()));
     let (Some(destination), Some(mask)) = (bits(destination), bits(mask)) else { return false };
     is_usable(flags) && u32::from(to) & mask == destination
 }
 
-/// A line of /proc/net/ipv6_route: destination and the length of its prefix, then the same of
-/// the source, gateway, three counters, flags, interface.
+/// Fields of a line of /proc/net/ipv6_route: destination and its prefix length, source and its
+/// prefix length, gateway, three counters, flags, interface.
 fn leads_v6(line: &str, to: Ipv6Addr) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [destination, length, _, _, _, _, _, _, flags, ..] = words[..] else { return false };
@@ -143,7 +143,7 @@ mod tests {
         };
         assert!(leads_v4(&line("00000000", "0003", "00000000"), group), "the default route");
         assert!(leads_v4(&line("000000E0", "0001", "000000F0"), group), "224.0.0.0/4");
-        assert!(!leads_v4(&line("000000E0", "0201", "000000F0"), group), "it is rejected");
+        assert!(!leads_v4(&line("000000E0", "0201", "000000F0"), group), "a reject route");
         assert!(!leads_v4(&line("0002A8C0", "0001", "00FFFFFF"), group), "192.168.2.0/24");
         assert!(!leads_v4("Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask", group));
     }
@@ -157,7 +157,7 @@ mod tests {
         };
         assert!(leads_v6(&line("ff", "08", "00000001"), group), "ff00::/8");
         assert!(leads_v6(&line("", "00", "00000003"), group), "the default route");
-        assert!(!leads_v6(&line("", "00", "00200200"), group), "it is rejected");
+        assert!(!leads_v6(&line("", "00", "00200200"), group), "a reject route");
         assert!(!leads_v6(&line("fe80", "40", "00000001"), group), "fe80::/64");
         assert!(!leads_v6(&line("ff050000000000000000000000030002", "80", "00000001"), group));
     }

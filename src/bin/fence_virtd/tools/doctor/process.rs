@@ -1,4 +1,4 @@
-//! Who looks, and whether a daemon runs.
+//! Checks of the running daemon, and of our own user.
 
 use std::path::Path;
 
@@ -9,15 +9,15 @@ use crate::pid_file;
 
 const ABOUT: &str = "daemon";
 
-/// A daemon that runs.
+/// Process of the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RunningDaemon {
     pub(super) pid: u32,
-    /// Whose it is; none if it has ended meanwhile.
+    /// Its user id; none if it has ended meanwhile.
     pub(super) uid: Option<u32>,
 }
 
-/// The daemon that the pid file names.
+/// Returns the running daemon that the pid file names.
 pub(super) fn running(pid_file: &Path) -> Option<RunningDaemon> {
     let pid = pid_file::running(pid_file)?;
     Some(RunningDaemon { pid, uid: pid_file::user_of(pid) })
@@ -30,23 +30,22 @@ pub(super) fn own_uid() -> u32 {
 pub(super) fn judge(running: Option<RunningDaemon>, pid_file: &Path, own_uid: u32) -> Vec<Finding> {
     let mut findings = Vec::new();
     if own_uid != 0 {
-        let what =
-            format!("this was run by the user id {own_uid}: what only root can see may look wrong below");
-        findings.push(Finding::warning(ABOUT, what, "run it as root"));
+        let what = format!("started as user id {own_uid}: findings that need root's access may be wrong");
+        findings.push(Finding::warning(ABOUT, what, "run this as root"));
     }
     findings.push(match running {
         Some(RunningDaemon { pid, uid: Some(0) | None }) => {
-            Finding::ok(ABOUT, format!("it runs with process id {pid}"))
+            Finding::ok(ABOUT, format!("running with process id {pid}"))
         }
         Some(RunningDaemon { pid, uid: Some(uid) }) => Finding::note(
             ABOUT,
-            format!("it runs with process id {pid} as the user id {uid}: libvirt and the sockets of VMs have to let that user in"),
-            "docs/SERVICE.md has what it needs (\"As a user of its own\"); `fence_virtd --status` shows whether libvirt takes it",
+            format!("running with process id {pid} as user id {uid}: libvirt and the sockets of VMs must allow that user"),
+            "see \"As a user of its own\" in docs/SERVICE.md; `fence_virtd --status` shows whether libvirt is connected",
         ),
         None => Finding::note(
             ABOUT,
-            format!("no fence_virtd runs (pid file {})", pid_file.display()),
-            "start it when there are no errors below, by the service manager or with `fence_virtd`",
+            format!("fence_virtd is not running (pid file {})", pid_file.display()),
+            "start it once there are no errors below, with the service manager or `fence_virtd`",
         ),
     });
     findings
@@ -60,7 +59,7 @@ mod tests {
     use crate::tools::doctor::finding::Level;
 
     #[test]
-    fn who_runs_and_who_looks() {
+    fn the_daemon_and_our_own_user() {
         let judged = |running, own| {
             let findings = judge(running, Path::new("/p"), own);
             findings.iter().map(|finding| finding.level).collect::<Vec<_>>()
@@ -72,10 +71,10 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_file_of_something_else_names_no_daemon() {
+    fn a_pid_file_of_another_program_is_ignored() {
         let path = std::env::temp_dir().join(format!("fence-doctor-{}.pid", std::process::id()));
         assert_eq!(running(&path), None);
-        // A process, but none of that name.
+        // A process, but not a fence_virtd.
         fs::write(&path, format!("{}\n", std::process::id())).unwrap();
         assert_eq!(running(&path), None);
         fs::remove_file(&path).unwrap();

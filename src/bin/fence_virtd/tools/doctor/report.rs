@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::finding::{Finding, Level};
 
-/// Prints findings as they come, and counts them.
+/// Printer of findings, which counts them.
 pub(super) struct FindingPrinter<W> {
     out: W,
     errors: usize,
@@ -16,12 +16,12 @@ impl<W: Write> FindingPrinter<W> {
         FindingPrinter { out, errors: 0, warnings: 0 }
     }
 
-    /// Shows these.
+    /// Prints findings.
     ///
     /// # Errors
     ///
-    /// Those of the place that it writes to.
-    pub(super) fn tell(&mut self, findings: impl IntoIterator<Item = Finding>) -> io::Result<()> {
+    /// Those of the output.
+    pub(super) fn print(&mut self, findings: impl IntoIterator<Item = Finding>) -> io::Result<()> {
         for finding in findings {
             match finding.level {
                 Level::Error => self.errors += 1,
@@ -33,11 +33,11 @@ impl<W: Write> FindingPrinter<W> {
         self.out.flush()
     }
 
-    /// The last line, and the exit code: 0 if all is well, 1 with warnings, 2 with errors.
+    /// Prints the counts, and returns the exit code: 0 without problems, 1 with warnings, 2 with errors.
     ///
     /// # Errors
     ///
-    /// Those of the place that it writes to.
+    /// Those of the output.
     pub(super) fn finish(mut self) -> io::Result<u8> {
         writeln!(self.out, "{} errors, {} warnings", self.errors, self.warnings)?;
         self.out.flush()?;
@@ -55,14 +55,14 @@ mod tests {
 
     fn shown(findings: Vec<Finding>) -> (String, u8) {
         let mut out = Vec::new();
-        let mut report = FindingPrinter::new(&mut out);
-        report.tell(findings).unwrap();
-        let code = report.finish().unwrap();
+        let mut printer = FindingPrinter::new(&mut out);
+        printer.print(findings).unwrap();
+        let code = printer.finish().unwrap();
         (String::from_utf8(out).unwrap(), code)
     }
 
     #[test]
-    fn a_line_each_the_remedy_below_and_the_count_at_the_end() {
+    fn findings_with_remedies_and_counts() {
         let findings = vec![
             Finding::ok("a", "fine"),
             Finding::error("b", "broken", "mend it"),
@@ -74,14 +74,14 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_is_that_of_the_worst_and_notes_do_not_count() {
+    fn the_exit_code_follows_the_worst_finding_but_not_notes() {
         assert_eq!(shown(vec![Finding::ok("a", "b"), Finding::note("a", "b", "c")]).1, 0);
         assert_eq!(shown(vec![Finding::warning("a", "b", "c"), Finding::note("a", "b", "c")]).1, 1);
         assert_eq!(shown(vec![Finding::error("a", "b", "c")]).1, 2);
     }
 
     #[test]
-    fn no_name_steers_the_terminal() {
+    fn names_do_not_control_the_terminal() {
         let (text, _) = shown(vec![Finding::warning("x\n", "\u{1b}[2J\nok", "y\r")]);
         assert_eq!(text.lines().count(), 3, "{text:?}");
         assert!(!text.contains(['\u{1b}', '\r']), "{text:?}");

@@ -11,30 +11,30 @@ use super::{ask, cluster, firewall, groups, libvirt, multicast, process, serial,
 use crate::config_file;
 use fence_virt::config::{Config, ListenerConfig, NamedListener};
 
-/// What the exit code says where the report cannot be written: it is not known that all is well.
+/// Exit code if the report cannot be written.
 const UNWRITTEN: u8 = 2;
 
-/// Prints the report. Exit code 0: all is well; 1: warnings; 2: errors, or
-/// nowhere to print to. Takes a little more than [`ask::REPLY_TIMEOUT`] at most, if
-/// libvirt or corosync hang.
+/// Prints the report. Exit code 0: no problems; 1: warnings; 2: errors, or the report cannot
+/// be written. If libvirt or corosync hang, this takes little more than
+/// [`REPLY_TIMEOUT`](super::service_reply::REPLY_TIMEOUT).
 pub(crate) fn run(config: &Path, pid_file: &Path) -> ExitCode {
-    let mut report = FindingPrinter::new(io::stdout());
-    let code = examine(config, pid_file, &mut report).and_then(|()| report.finish());
+    let mut printer = FindingPrinter::new(io::stdout());
+    let code = examine(config, pid_file, &mut printer).and_then(|()| printer.finish());
     ExitCode::from(code.unwrap_or(UNWRITTEN))
 }
 
-fn examine(path: &Path, pid_file: &Path, report: &mut FindingPrinter<impl Write>) -> io::Result<()> {
+fn examine(path: &Path, pid_file: &Path, printer: &mut FindingPrinter<impl Write>) -> io::Result<()> {
     let outcome = config_file::parse(path);
-    report.tell(settings::judge(path, &outcome))?;
+    printer.print(settings::judge(path, &outcome))?;
     let running = process::running(pid_file);
-    report.tell(process::judge(running, pid_file, process::own_uid()))?;
+    printer.print(process::judge(running, pid_file, process::own_uid()))?;
     let Some(config) = outcome.ok().and_then(|outcome| outcome.config) else { return Ok(()) };
     for listener in &config.listeners {
-        report.tell(settings::keys(listener, running))?;
-        report.tell(examine_listener(listener, &config, running))?;
+        printer.print(settings::keys(listener, running))?;
+        printer.print(examine_listener(listener, &config, running))?;
     }
-    report.tell(firewall::judge(firewall::look(), &config))?;
-    report.tell(examine_backend(&config, running))
+    printer.print(firewall::judge(firewall::inspect(), &config))?;
+    printer.print(examine_backend(&config, running))
 }
 
 fn examine_listener(
@@ -45,9 +45,11 @@ fn examine_listener(
     let absence = settings::absence(config);
     let name = &listener.name;
     match &listener.config {
-        ListenerConfig::Multicast(group) => multicast::judge(name, group, &multicast::look(group, absence)),
-        ListenerConfig::Tcp(tcp) => tcp::judge(name, tcp, &tcp::look(tcp, running, absence)),
-        ListenerConfig::Vsock(vsock) => vsock::judge(name, vsock, &vsock::look(vsock, running)),
+        ListenerConfig::Multicast(group) => {
+            multicast::judge(name, group, &multicast::inspect(group, absence))
+        }
+        ListenerConfig::Tcp(tcp) => tcp::judge(name, tcp, &tcp::inspect(tcp, running, absence)),
+        ListenerConfig::Vsock(vsock) => vsock::judge(name, vsock, &vsock::inspect(vsock, running)),
         ListenerConfig::Serial(serial) => serial::examine(listener, serial, config.backend.uris()),
     }
 }
@@ -55,7 +57,7 @@ fn examine_listener(
 fn examine_backend(config: &Config, running: Option<RunningDaemon>) -> Vec<Finding> {
     let replies = match ask::all(config) {
         Ok(replies) => replies,
-        Err(reason) => return vec![Finding::error("libvirt", reason, "reinstall the library libvirt")],
+        Err(reason) => return vec![Finding::error("libvirt", reason, "reinstall libvirt's client library")],
     };
     let mut findings = libvirt::judge(config.backend.kind(), &replies.uris);
     if let Some(reply) = &replies.cluster {

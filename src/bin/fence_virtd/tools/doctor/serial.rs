@@ -1,4 +1,4 @@
-//! Whether a serial listener would find lines.
+//! Checks for a serial listener.
 
 use super::ask::LinesAt;
 use super::finding::{Finding, Level};
@@ -9,64 +9,63 @@ use crate::watch;
 use fence_virt::config::{NamedListener, SerialConfig, SerialMode};
 use fence_virt::fence::ListenerName;
 
-/// What can be seen without libvirt.
+/// Checks a listener without libvirt.
 pub(super) fn examine(listener: &NamedListener, config: &SerialConfig, uris: &[String]) -> Vec<Finding> {
     let name = &listener.name;
     let mut findings = Vec::new();
     if let Some(path) = &config.path {
-        findings.push(judge_folder(name, &path.display().to_string(), path.is_dir()));
+        findings.push(judge_directory(name, &path.display().to_string(), path.is_dir()));
     }
     for warning in watch::warn_of_remote(config, uris) {
-        let remedy = "name a libvirt of this host in `uri` of the section serial";
+        let remedy = "set `uri` of the serial section to a libvirt of this host";
         findings.push(Finding::of(Level::Warning, name, Problem::new(warning, remedy)));
     }
     findings
 }
 
-fn judge_folder(name: &ListenerName, path: &str, is_there: bool) -> Finding {
+fn judge_directory(name: &ListenerName, path: &str, is_there: bool) -> Finding {
     match is_there {
-        true => Finding::ok(name, format!("the folder {path} is there")),
+        true => Finding::ok(name, format!("directory {path} exists")),
         false => {
-            let what = format!("there is no folder {path}: no socket of a VM can be in it");
+            let what = format!("directory {path} does not exist, so no VM can have a socket in it");
             let remedy = format!(
-                "`mkdir -p {path}`, owned by the user that QEMU runs as; or correct `path` in the section serial"
+                "create it (`mkdir -p {path}`), owned by QEMU's user, or correct `path` in the serial section"
             );
             Finding::warning(name, what, remedy)
         }
     }
 }
 
-/// What libvirt says of the lines at each URI. One that gives no answer to the
-/// backend either is not told twice.
+/// Judges the lines at each URI. A URI that does not reply to the backend either is reported only there.
 pub(super) fn judge_lines(
     lines: &[LinesAt],
     backend: &[(String, ServiceReply<Vec<ListedVm>>)],
 ) -> Vec<Finding> {
-    let is_told = |at: &LinesAt| {
-        at.lines.is_err() && backend.iter().any(|(uri, reply)| *uri == at.uri && reply.is_err())
+    let is_reported = |at: &LinesAt| {
+        at.lines.is_err() && backend.iter().any(|(uri, reply)| *uri == at.at.uri && reply.is_err())
     };
-    lines.iter().filter(|at| !is_told(at)).map(judge_at).collect()
+    lines.iter().filter(|at| !is_reported(at)).map(judge_at).collect()
 }
 
-fn judge_at(at: &LinesAt) -> Finding {
+fn judge_at(LinesAt { at, lines }: &LinesAt) -> Finding {
     let kind = match at.config.mode {
         SerialMode::Serial => "serial port",
         SerialMode::VmChannel => "channel",
     };
-    let lines = match &at.lines {
+    let lines = match lines {
         Ok(lines) => lines,
         Err(why) => return libvirt::unanswered(&at.listener, &at.uri, why),
     };
     let place = at.config.path.as_ref().map_or(String::new(), |path| format!(" in {}", path.display()));
     let what = format!(
-        "{}; running VMs: {}, those with a {kind} (type unix, mode bind){place}: {}",
+        "{}: running VMs: {}, with a {kind} (type unix, mode bind){place}: {}",
         at.uri, lines.running, lines.with_socket
     );
     match (lines.running, lines.with_socket) {
         (1.., 0) => {
             let element = if at.config.mode == SerialMode::Serial { "serial" } else { "channel" };
             let remedy = format!(
-                "give the VMs a <{element} type='unix'> whose source has mode='bind' and a path{place}: docs/listeners has the XML; `mode` and `path` of the section serial choose which count"
+                "give the VMs a <{element} type='unix'> with a source of mode='bind' and a path{place} (XML in docs/listeners); `mode` and `path` of the serial section select the sockets"
             );
             Finding::warning(&at.listener, what, remedy)
         }
@@ -77,6 +76,7 @@ fn judge_at(at: &LinesAt) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tools::doctor::ask::SerialUri;
     use crate::tools::doctor::service_reply::NoReply;
     use crate::watch::Lines;
 
@@ -84,7 +84,8 @@ mod tests {
         let config = SerialConfig { uri: None, path: Some("/s".into()), mode: SerialMode::VmChannel };
         let listener = ListenerName::new("serial", None);
         let uri = "test:///x".to_owned();
-        judge_lines(&[LinesAt { listener, config, uri: uri.clone(), lines }], &[(uri, backend)])
+        let at = SerialUri { listener, config, uri: uri.clone() };
+        judge_lines(&[LinesAt { at, lines }], &[(uri, backend)])
     }
 
     fn judged(lines: ServiceReply<Lines>) -> Finding {
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn vms_without_a_socket_are_warned_of() {
+    fn vms_without_a_socket_cause_a_warning() {
         assert_eq!(judged(Ok(Lines { running: 3, with_socket: 2 })).level, Level::Ok);
         assert_eq!(judged(Ok(Lines { running: 0, with_socket: 0 })).level, Level::Ok);
         let found = judged(Ok(Lines { running: 3, with_socket: 0 }));
@@ -100,14 +101,14 @@ mod tests {
         let remedy = found.remedy.unwrap();
         assert!(remedy.contains("<channel type='unix'>") && remedy.contains("in /s"), "{remedy}");
         assert_eq!(judged(Err(NoReply::TimedOut)).level, Level::Error);
-        assert!(told(Err(NoReply::TimedOut), Err(NoReply::TimedOut)).is_empty(), "the backend tells");
+        assert!(told(Err(NoReply::TimedOut), Err(NoReply::TimedOut)).is_empty(), "reported for the backend");
     }
 
     #[test]
-    fn a_missing_folder_is_warned_of() {
+    fn a_missing_directory_causes_a_warning() {
         let name = ListenerName::new("serial", None);
-        assert_eq!(judge_folder(&name, "/s", true).level, Level::Ok);
-        let found = judge_folder(&name, "/s", false);
+        assert_eq!(judge_directory(&name, "/s", true).level, Level::Ok);
+        let found = judge_directory(&name, "/s", false);
         assert!(found.level == Level::Warning && found.remedy.unwrap().contains("mkdir -p /s"));
     }
 }

@@ -1,35 +1,36 @@
-//! The configuration file, and the keys that it names.
+//! Checks of the configuration file and its keys.
 
 use std::path::Path;
 
 use super::finding::{Finding, Level, listed};
 use super::process::RunningDaemon;
-use crate::access::key_file::{self, Loaded};
+use crate::access::key_file::{self, LoadedKey};
 use crate::access::policies;
 use crate::problem::Problem;
-use fence_virt::config::{Config, Diagnostic, NamedListener, Outcome, Severity};
+use fence_virt::config::{Config, Diagnostic, NamedListener, ParseOutcome, Severity};
 
 const ABOUT: &str = "configuration";
 
-/// So many mistakes of a file are shown, the others are only counted.
-const SHOWN: usize = 50;
+/// Maximum number of problems of a file that are shown; the others are counted.
+const SHOWN_MAX: usize = 50;
 
-/// What there is to say about the file, read or not.
-pub(super) fn judge(path: &Path, outcome: &Result<Outcome, String>) -> Vec<Finding> {
+/// Judges the file, or the failure to read it.
+pub(super) fn judge(path: &Path, outcome: &Result<ParseOutcome, String>) -> Vec<Finding> {
     let shown = path.display();
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(reason) => {
-            let remedy = "name the file with -f, or start from fence_virt.conf.example";
+            let remedy = "create it with `fence_virtd -c`, or give another path with -f";
             return vec![Finding::error(ABOUT, reason, remedy)];
         }
     };
     let mut found: Vec<&Diagnostic> = outcome.diagnostics.iter().collect();
     found.sort_by_key(|diagnostic| diagnostic.severity);
-    let mut findings: Vec<Finding> = found.iter().take(SHOWN).map(|found| mistake(path, found)).collect();
-    if let Some(more @ 1..) = found.len().checked_sub(SHOWN) {
-        let what = format!("{shown} has {more} more mistakes");
-        findings.push(Finding::warning(ABOUT, what, "correct those above first"));
+    let mut findings: Vec<Finding> =
+        found.iter().take(SHOWN_MAX).map(|found| diagnostic(path, found)).collect();
+    if let Some(more @ 1..) = found.len().checked_sub(SHOWN_MAX) {
+        let what = format!("{more} more problems in {shown}");
+        findings.push(Finding::warning(ABOUT, what, "fix those above first"));
     }
     match &outcome.config {
         Some(config) if findings.is_empty() => {
@@ -40,31 +41,33 @@ pub(super) fn judge(path: &Path, outcome: &Result<Outcome, String>) -> Vec<Findi
         Some(_) => {}
         None => {
             let what =
-                format!("with these mistakes in {shown} no daemon starts, and nothing else was looked at");
-            findings.push(Finding::note(ABOUT, what, "correct them and run this again"));
+                format!("the daemon does not start with these errors in {shown}; nothing else was checked");
+            findings.push(Finding::note(ABOUT, what, "fix them and run this again"));
         }
     }
     findings
 }
 
-/// As strict as `--check`: a key that nobody knows is a key that is missing.
-fn mistake(path: &Path, found: &Diagnostic) -> Finding {
+/// Returns a finding about a diagnostic. Unknown keys are errors, as in `--check`.
+fn diagnostic(path: &Path, found: &Diagnostic) -> Finding {
     let level = match found.severity {
         Severity::Error | Severity::Unknown => Level::Error,
         Severity::Warning => Level::Warning,
     };
-    let (shown, line, column) = (path.display(), found.line, found.column);
+    let shown = path.display();
+    let line = found.line;
+    let column = found.column;
     let what = format!("{shown}:{line}:{column}: {}", found.message);
     let remedy = format!("correct line {line}; `fence_virtd --check -f {shown}` shows the place");
     Finding::of(level, ABOUT, Problem::new(what, remedy))
 }
 
-/// Reads the key files of a listener, as the daemon that runs would.
+/// Judges the key files of a listener, read as the running daemon would.
 pub(super) fn keys(listener: &NamedListener, running: Option<RunningDaemon>) -> Vec<Finding> {
     let Some(auth) = listener.config.auth() else { return Vec::new() };
     let judge = |path: &Path| {
         if running.is_none() && key_file::is_out_of_reach(path) {
-            return vec![unseen(listener, path)];
+            return vec![unchecked(listener, path)];
         }
         let loaded = key_file::examine(path, running.and_then(|running| running.uid));
         match auth.old_key_file.as_deref() == Some(path) {
@@ -75,48 +78,50 @@ pub(super) fn keys(listener: &NamedListener, running: Option<RunningDaemon>) -> 
     policies::key_files(auth).flat_map(judge).collect()
 }
 
-/// The key of a unit that does not run, or has a pid file of its own.
-fn unseen(listener: &NamedListener, path: &Path) -> Finding {
+/// Returns a finding about the key of a unit that is not running, or has another pid file.
+fn unchecked(listener: &NamedListener, path: &Path) -> Finding {
     let what = format!(
-        "the key file {} is a credential, there only while its unit runs: nothing can be said of it",
+        "key file {} is a credential, which exists only while its unit runs: not checked",
         path.display()
     );
-    let remedy = "start the unit and run this again, with its pid file (-p) if that is another one";
+    let remedy = "start the unit and run this again, with -p if it has another pid file";
     Finding::note(&listener.name, what, remedy)
 }
 
-fn judge_key(listener: &NamedListener, path: &Path, loaded: Result<Loaded, Problem>) -> Vec<Finding> {
+fn judge_key(listener: &NamedListener, path: &Path, loaded: Result<LoadedKey, Problem>) -> Vec<Finding> {
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(problem) => return vec![Finding::of(Level::Error, &listener.name, problem)],
     };
     if loaded.warnings.is_empty() {
-        let text =
-            format!("the key file {} has {} bytes and is kept from others", path.display(), loaded.key.len());
+        let text = format!(
+            "key file {} has {} bytes and is not accessible by others",
+            path.display(),
+            loaded.key.len()
+        );
         return vec![Finding::ok(&listener.name, text)];
     }
     loaded.warnings.into_iter().map(|problem| Finding::of(Level::Warning, &listener.name, problem)).collect()
 }
 
-/// An old key is none to be made anew: it is there, or is to be gone.
-fn judge_old_key(listener: &NamedListener, path: &Path, loaded: Result<Loaded, Problem>) -> Vec<Finding> {
-    const REMEDY: &str = "take `old_key_file` away when every guest has the new key";
+/// Judges an old key. Its remedies never suggest to create a new one.
+fn judge_old_key(listener: &NamedListener, path: &Path, loaded: Result<LoadedKey, Problem>) -> Vec<Finding> {
+    const REMEDY: &str = "remove `old_key_file` once every guest has the new key";
     match loaded {
         Ok(_) => {
-            let what = format!("the old key {} is accepted too", path.display());
+            let what = format!("the old key {} is still accepted", path.display());
             vec![Finding::note(&listener.name, what, REMEDY)]
         }
         Err(Problem { what, remedy }) if path.exists() => {
             vec![Finding::error(&listener.name, what, format!("{remedy}; {REMEDY}"))]
         }
         Err(Problem { what, .. }) => {
-            vec![Finding::error(&listener.name, what, format!("put the old key there again, or {REMEDY}"))]
+            vec![Finding::error(&listener.name, what, format!("restore the old key, or {REMEDY}"))]
         }
     }
 }
 
-/// Whether what may yet appear on this host (an address, an interface) is
-/// waited for, so that its absence keeps nobody from starting.
+/// Returns the severity of a missing address or interface: with `wait_for_init`, the daemon starts without it.
 pub(super) fn absence(config: &Config) -> Level {
     if config.wait_for_init { Level::Warning } else { Level::Error }
 }
@@ -137,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn a_good_file_is_one_line() {
+    fn a_good_file_is_one_finding() {
         let findings = judged("fence_virtd { listener = \"tcp\"; backend = \"libvirt\"; }");
         assert_eq!(levels(&findings), [Level::Ok], "{findings:?}");
         assert!(findings[0].text.contains("tcp"), "{findings:?}");
     }
 
     #[test]
-    fn mistakes_have_a_place_and_what_is_unknown_is_an_error() {
+    fn problems_have_a_place_and_unknown_keys_are_errors() {
         let findings = judged("fence_virtd { listener = \"tcp\"; backend = \"libvirt\";\nbackand = \"x\"; }");
         assert_eq!(levels(&findings), [Level::Error], "{findings:?}");
         assert!(findings[0].text.starts_with("a.conf:2:1: "), "{findings:?}");
@@ -153,12 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn of_countless_mistakes_the_worst_are_shown() {
+    fn of_many_problems_the_worst_are_shown() {
         let text = "x = \"1\";\n".repeat(70) + "fence_virtd { listener = \"ucp\"; backend = \"libvirt\"; }";
         let findings = judged(&text);
-        assert_eq!(findings.len(), SHOWN + 2);
+        assert_eq!(findings.len(), SHOWN_MAX + 2);
         assert!(findings[0].text.contains(":71:"), "{:?}", findings[0]);
-        assert!(findings[SHOWN].text.contains("21 more"), "{:?}", findings[SHOWN]);
+        assert!(findings[SHOWN_MAX].text.contains("21 more"), "{:?}", findings[SHOWN_MAX]);
     }
 
     #[test]
@@ -168,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_is_missed_only_while_its_unit_runs() {
+    fn a_missing_credential_is_an_error_only_while_its_unit_runs() {
         let text = "fence_virtd { listener = \"tcp\"; backend = \"libvirt\"; }
             listeners { tcp { key_file = \"/run/credentials/fence-nonexistent.service/key\"; } }";
         let listener = config::parse(Path::new("a"), text.as_bytes()).config.unwrap().listeners.remove(0);
@@ -178,19 +183,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_a_key_keeps_its_level() {
+    fn problems_of_a_key_keep_their_severity() {
         let text = "fence_virtd { listener = \"tcp\"; backend = \"libvirt\"; }";
         let listener = config::parse(Path::new("a"), text.as_bytes()).config.unwrap().listeners.remove(0);
         let path = Path::new("/k");
         let of = |warnings: Vec<Problem>| {
-            judge_key(&listener, path, Ok(Loaded { key: Key::new(vec![1]), warnings }))
+            judge_key(&listener, path, Ok(LoadedKey { key: Key::new(vec![1]), warnings }))
         };
         assert_eq!(levels(&of(vec![])), [Level::Ok]);
         assert_eq!(levels(&of(vec![Problem::new("a", "b"), Problem::new("c", "d")])), [Level::Warning; 2]);
         assert_eq!(levels(&judge_key(&listener, path, Err(Problem::new("a", "b")))), [Level::Error]);
         let key = Key::new(vec![1]);
         let old =
-            judge_old_key(&listener, path, Ok(Loaded { key, warnings: vec![Problem::new("short", "x")] }));
+            judge_old_key(&listener, path, Ok(LoadedKey { key, warnings: vec![Problem::new("short", "x")] }));
         assert_eq!(levels(&old), [Level::Note]);
         let gone = judge_old_key(&listener, path, Err(Problem::new("it is not there", "make a new one")));
         assert_eq!(levels(&gone), [Level::Error]);

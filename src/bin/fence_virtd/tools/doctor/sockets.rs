@@ -1,4 +1,4 @@
-//! Who has a port of this host.
+//! Owners of ports of this host.
 
 use std::fmt;
 use std::fs;
@@ -10,14 +10,14 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
 };
 
-/// Which table of the kernel.
+/// Protocol of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
     Tcp,
     Udp,
 }
 
-/// A process that has a socket.
+/// Process that has a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SocketOwner {
     pub(super) pid: u32,
@@ -30,11 +30,11 @@ impl fmt::Display for SocketOwner {
     }
 }
 
-/// Whether a TCP socket could be bound there. It is closed at once and never listens.
+/// Binds a TCP socket, which never listens and is closed at once.
 ///
 /// # Errors
 ///
-/// Those that the daemon would have.
+/// Those that the daemon would get.
 pub(super) fn try_tcp(address: SocketAddr) -> io::Result<()> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
@@ -42,9 +42,9 @@ pub(super) fn try_tcp(address: SocketAddr) -> io::Result<()> {
     Ok(bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?)
 }
 
-/// The processes that have a socket at this address and port, or at all
-/// addresses; only root sees those of others.
-pub(super) fn holders(protocol: Protocol, wanted: SocketAddr) -> Vec<SocketOwner> {
+/// Returns the processes that have a socket at this address and port, or at all addresses
+/// and this port. Only root sees processes of other users.
+pub(super) fn owners(protocol: Protocol, wanted: SocketAddr) -> Vec<SocketOwner> {
     let (v4, v6) = match protocol {
         Protocol::Tcp => ("/proc/net/tcp", "/proc/net/tcp6"),
         Protocol::Udp => ("/proc/net/udp", "/proc/net/udp6"),
@@ -60,10 +60,10 @@ pub(super) fn holders(protocol: Protocol, wanted: SocketAddr) -> Vec<SocketOwner
     }
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|&pid| has_any(pid, &inodes)).map(holder).collect()
+    pids.filter(|&pid| has_any(pid, &inodes)).map(owner).collect()
 }
 
-fn holder(pid: u32) -> SocketOwner {
+fn owner(pid: u32) -> SocketOwner {
     let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     SocketOwner { pid, program: comm.trim_end().to_owned() }
 }
@@ -77,12 +77,14 @@ fn has_any(pid: u32, inodes: &[&str]) -> bool {
     })
 }
 
-/// The inode in a line of /proc/net/tcp or udp, if that socket is in the way of
-/// one at the wanted address. Columns: number, local address, remote one,
-/// state, queues, timer, retransmits, uid, timeout, inode.
+/// Returns the inode in a line of /proc/net/tcp or udp if that socket conflicts with the
+/// wanted address. Columns: number, local address, remote address, state, queues, timer,
+/// retransmits, uid, timeout, inode.
 fn inode(line: &str, protocol: Protocol, wanted: SocketAddr) -> Option<&str> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    let (local, state, inode) = (*words.get(1)?, *words.get(3)?, *words.get(9)?);
+    let local = *words.get(1)?;
+    let state = *words.get(3)?;
+    let inode = *words.get(9)?;
     const LISTEN: &str = "0A";
     if protocol == Protocol::Tcp && state != LISTEN {
         return None;
@@ -94,7 +96,7 @@ fn inode(line: &str, protocol: Protocol, wanted: SocketAddr) -> Option<&str> {
     (is_port && meets).then_some(inode)
 }
 
-/// Words of 32 bits, each as a number of this machine.
+/// Parses an address: words of 32 bits, each a number in host byte order.
 fn parse_address(hex: &str) -> Option<IpAddr> {
     let word = |at: usize| {
         let digits = hex.get(at * 8..at * 8 + 8)?;
@@ -117,7 +119,7 @@ mod tests {
 
     #[test]
     #[cfg(target_endian = "little")]
-    fn a_line_is_in_the_way_or_not() {
+    fn conflicts_of_sockets() {
         let line = |local: &str, state: &str| {
             format!(
                 "   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 4711 1"
@@ -138,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn the_holder_of_a_port_is_found() {
+    fn the_owner_of_a_port_is_found() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         assert_eq!(try_tcp(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        let pids: Vec<u32> = holders(Protocol::Tcp, address).iter().map(|holder| holder.pid).collect();
+        let pids: Vec<u32> = owners(Protocol::Tcp, address).iter().map(|owner| owner.pid).collect();
         assert_eq!(pids, [std::process::id()]);
         drop(listener);
         try_tcp(address).unwrap();
-        assert_eq!(holders(Protocol::Tcp, address), []);
+        assert_eq!(owners(Protocol::Tcp, address), []);
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a tcp listener would get its address and port.
+//! Checks for a tcp listener.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,35 +10,35 @@ use crate::problem::Problem;
 use fence_virt::config::TcpConfig;
 use fence_virt::fence::ListenerName;
 
-/// What was seen of the host.
+/// Facts about the host.
 #[derive(Debug)]
 pub(super) struct TcpFacts {
     bound: io::Result<()>,
-    /// Who has the port, if it is taken.
-    holders: Vec<SocketOwner>,
+    /// Owners of the port, if it is in use.
+    owners: Vec<SocketOwner>,
     running: Option<RunningDaemon>,
-    /// How bad it is if the address is not there.
+    /// Severity of a missing address.
     absence: Level,
 }
 
-/// Looks. The socket never listens, and is closed at once.
-pub(super) fn look(config: &TcpConfig, running: Option<RunningDaemon>, absence: Level) -> TcpFacts {
+/// Inspects the host. The socket never listens and is closed at once.
+pub(super) fn inspect(config: &TcpConfig, running: Option<RunningDaemon>, absence: Level) -> TcpFacts {
     let address = SocketAddr::new(config.address, config.port);
     let bound = sockets::try_tcp(address);
     let is_taken = bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
-    let holders = if is_taken { sockets::holders(Protocol::Tcp, address) } else { Vec::new() };
-    TcpFacts { bound, holders, running, absence }
+    let owners = if is_taken { sockets::owners(Protocol::Tcp, address) } else { Vec::new() };
+    TcpFacts { bound, owners, running, absence }
 }
 
 pub(super) fn judge(name: &ListenerName, config: &TcpConfig, facts: &TcpFacts) -> Vec<Finding> {
     let address = SocketAddr::new(config.address, config.port);
     let mut findings = vec![match &facts.bound {
-        Ok(()) => Finding::ok(name, format!("{address} can be had")),
+        Ok(()) => Finding::ok(name, format!("{address} is available")),
         Err(error) => refused(name, address, error, facts),
     }];
     if config.address.is_loopback() {
-        let what = format!("{} is this host alone: no guest reaches it", config.address);
-        let remedy = "write the address of this host on the guests' network in `address`";
+        let what = format!("{} is a loopback address: guests cannot reach it", config.address);
+        let remedy = "set `address` to this host's address on the guests' network";
         findings.push(Finding::note(name, what, remedy));
     }
     findings
@@ -49,45 +49,48 @@ fn refused(name: &ListenerName, address: SocketAddr, error: &io::Error, facts: &
         io::ErrorKind::AddrInUse => taken(name, address, facts),
         io::ErrorKind::AddrNotAvailable => {
             let start = match facts.absence {
-                Level::Error => "no daemon starts",
-                _ => "nothing is heard until it has",
+                Level::Error => "the daemon does not start",
+                _ => "no requests are received until it has",
             };
             let what = format!("this host does not have the address {}: {start}", address.ip());
-            let remedy = "`ip -br address` shows those it has: write one of them in `address`, or give it this \
-                          one; wait_for_init = \"1\" waits for it";
+            let remedy = "set `address` to one that `ip -br address` shows, or add this one to the host; \
+                          wait_for_init = \"1\" waits for it";
             Finding::of(facts.absence, name, Problem::new(what, remedy))
         }
         io::ErrorKind::PermissionDenied => {
-            let what = format!("{address} cannot be had: {error}");
+            let what = format!("cannot bind {address}: {error}");
             Finding::error(
                 name,
                 what,
-                "ports below 1024 are root's: run this as root, or choose another `port`",
+                "ports below 1024 need root: run this as root, or choose another `port`",
             )
         }
         _ => {
-            let what = format!("{address} cannot be had: {error}");
+            let what = format!("cannot bind {address}: {error}");
             Finding::error(name, what, "choose another `address` or `port`")
         }
     }
 }
 
 fn taken(name: &ListenerName, address: SocketAddr, facts: &TcpFacts) -> Finding {
-    let TcpFacts { holders, running, .. } = facts;
+    let TcpFacts { owners, running, .. } = facts;
     let is_ours = |running: &RunningDaemon| {
-        // Only root sees who has it: if that cannot be seen, the daemon that runs is the one.
-        holders.is_empty() || holders.iter().any(|holder| holder.pid == running.pid)
+        // Only root sees the owner. If it is unknown, assume the running daemon.
+        owners.is_empty() || owners.iter().any(|owner| owner.pid == running.pid)
     };
     if let Some(running) = running.filter(is_ours) {
-        return Finding::ok(name, format!("the daemon that runs (process {}) has {address}", running.pid));
+        return Finding::ok(
+            name,
+            format!("{address} is in use by the running daemon (process {})", running.pid),
+        );
     }
-    let by = match holders.is_empty() {
+    let by = match owners.is_empty() {
         true => "another process".to_owned(),
-        false => listed(holders),
+        false => listed(owners),
     };
-    let what = format!("{address} is taken by {by}: no daemon starts");
+    let what = format!("{address} is in use by {by}: the daemon does not start");
     let remedy = format!(
-        "stop that (`ss -ltnp 'sport = :{}'` shows it), or choose another `port` here and in the agents",
+        "stop that process (`ss -ltnp 'sport = :{}'` shows it), or choose another `port` here and in the agents",
         address.port()
     );
     Finding::error(name, what, remedy)
@@ -96,26 +99,20 @@ fn taken(name: &ListenerName, address: SocketAddr, facts: &TcpFacts) -> Finding 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fence_virt::auth::HashKind;
-    use fence_virt::config::AuthConfig;
+    use crate::tools::doctor::finding::{auth, shown};
 
     fn judged(address: &str, facts: TcpFacts) -> Vec<(Level, String)> {
-        let (hash, old_key_file) = (HashKind::Sha256, None);
-        let auth = AuthConfig { key_file: "/k".into(), old_key_file, hash, auth: hash };
-        let config = TcpConfig { auth, address: address.parse().unwrap(), port: 1229 };
-        let findings = judge(&ListenerName::new("tcp", Some("b")), &config, &facts);
-        let shown =
-            |finding: Finding| (finding.level, finding.text + " / " + &finding.remedy.unwrap_or_default());
-        findings.into_iter().map(shown).collect()
+        let config = TcpConfig { auth: auth(), address: address.parse().unwrap(), port: 1229 };
+        shown(judge(&ListenerName::new("tcp", Some("b")), &config, &facts))
     }
 
     fn facts(bound: Result<(), io::ErrorKind>) -> TcpFacts {
         let bound = bound.map_err(io::Error::from);
-        TcpFacts { bound, holders: Vec::new(), running: None, absence: Level::Error }
+        TcpFacts { bound, owners: Vec::new(), running: None, absence: Level::Error }
     }
 
     #[test]
-    fn a_free_port_is_well_and_the_loopback_a_note() {
+    fn a_free_port_is_ok_and_the_loopback_a_note() {
         assert_eq!(judged("192.0.2.1", facts(Ok(())))[0].0, Level::Ok);
         let found = judged("127.0.0.1", facts(Ok(())));
         assert_eq!(found.iter().map(|found| found.0).collect::<Vec<_>>(), [Level::Ok, Level::Note]);
@@ -133,11 +130,11 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_well_only_if_our_daemon_has_it() {
+    fn a_port_in_use_is_ok_only_if_our_daemon_has_it() {
         let taken = |running: Option<u32>, holder: Option<u32>| {
             let running = running.map(|pid| RunningDaemon { pid, uid: Some(0) });
-            let holders = holder.map(|pid| SocketOwner { pid, program: "x".into() }).into_iter().collect();
-            judged("192.0.2.1", TcpFacts { running, holders, ..facts(Err(io::ErrorKind::AddrInUse)) })
+            let owners = holder.map(|pid| SocketOwner { pid, program: "x".into() }).into_iter().collect();
+            judged("192.0.2.1", TcpFacts { running, owners, ..facts(Err(io::ErrorKind::AddrInUse)) })
                 .remove(0)
         };
         assert_eq!(taken(Some(7), Some(7)).0, Level::Ok);

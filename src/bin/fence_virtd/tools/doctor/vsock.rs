@@ -1,4 +1,4 @@
-//! Whether VMs can reach this host by vsock.
+//! Checks for a vsock listener.
 
 use std::io;
 use std::path::Path;
@@ -9,11 +9,11 @@ use fence_virt::config::VsockConfig;
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::vsock;
 
-/// The devices, and the modules that make them.
+/// Devices and the modules that provide them.
 const VHOST: (&str, &str) = ("/dev/vhost-vsock", "vhost_vsock");
 const VSOCK: (&str, &str) = ("/dev/vsock", "vsock");
 
-/// What was seen of the host.
+/// Facts about the host.
 #[derive(Debug)]
 pub(super) struct VsockFacts {
     bound: io::Result<()>,
@@ -22,30 +22,31 @@ pub(super) struct VsockFacts {
     running: Option<RunningDaemon>,
 }
 
-/// Looks. The socket never listens, and is closed at once.
-pub(super) fn look(config: &VsockConfig, running: Option<RunningDaemon>) -> VsockFacts {
-    let is_there = |(path, _): (&str, &str)| Path::new(path).exists();
+/// Inspects the host. The socket never listens and is closed at once.
+pub(super) fn inspect(config: &VsockConfig, running: Option<RunningDaemon>) -> VsockFacts {
+    let exists = |(path, _): (&str, &str)| Path::new(path).exists();
     let bound = vsock::reserve(config.port).map(drop);
-    VsockFacts { bound, has_vhost: is_there(VHOST), has_vsock: is_there(VSOCK), running }
+    VsockFacts { bound, has_vhost: exists(VHOST), has_vsock: exists(VSOCK), running }
 }
 
 pub(super) fn judge(name: &ListenerName, config: &VsockConfig, facts: &VsockFacts) -> Vec<Finding> {
     let port = config.port;
     let mut findings = vec![match (&facts.bound, facts.running) {
-        (Ok(()), _) => Finding::ok(name, format!("port {port} can be had")),
-        (Err(error), Some(running)) if error.kind() == io::ErrorKind::AddrInUse => {
-            Finding::ok(name, format!("port {port} is in use, as the daemon runs (process {})", running.pid))
-        }
+        (Ok(()), _) => Finding::ok(name, format!("port {port} is available")),
+        (Err(error), Some(running)) if error.kind() == io::ErrorKind::AddrInUse => Finding::ok(
+            name,
+            format!("port {port} is in use, presumably by the running daemon (process {})", running.pid),
+        ),
         (Err(error), _) => {
-            let what = format!("port {port} cannot be had: {error}: no daemon starts");
+            let what = format!("cannot bind port {port}: {error}: the daemon does not start");
             Finding::error(name, what, remedy(error))
         }
     }];
-    for ((path, module), is_there) in [(VHOST, facts.has_vhost), (VSOCK, facts.has_vsock)] {
-        if !is_there {
-            let what = format!("there is no {path}: no VM reaches this host");
+    for ((path, module), exists) in [(VHOST, facts.has_vhost), (VSOCK, facts.has_vsock)] {
+        if !exists {
+            let what = format!("{path} does not exist: VMs cannot reach this host");
             let remedy = format!(
-                "`modprobe {module}`, and at each boot: `echo {module} > /etc/modules-load.d/{module}.conf`"
+                "run `modprobe {module}`; to load it at boot, run `echo {module} > /etc/modules-load.d/{module}.conf`"
             );
             findings.push(Finding::warning(name, what, remedy));
         }
@@ -55,10 +56,10 @@ pub(super) fn judge(name: &ListenerName, config: &VsockConfig, facts: &VsockFact
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
-        Some(libc::EAFNOSUPPORT) => "this kernel has no vsock; load its module: `modprobe vhost_vsock`",
-        Some(libc::EACCES) => "ports below 1024 are root's: run this as root, or choose another `port`",
+        Some(libc::EAFNOSUPPORT) => "the kernel lacks vsock support: run `modprobe vhost_vsock`",
+        Some(libc::EACCES) => "ports below 1024 need root: run this as root, or choose another `port`",
         Some(libc::EADDRINUSE) => {
-            "`ss -l --vsock -p` shows by whom (it needs the module vsock_diag): stop that, or choose another `port`"
+            "`ss -l --vsock -p` shows the process (needs the module vsock_diag): stop it, or choose another `port`"
         }
         _ => "choose another `port`",
     }
@@ -67,17 +68,14 @@ fn remedy(error: &io::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::finding::Level;
-    use fence_virt::auth::HashKind;
-    use fence_virt::config::AuthConfig;
+    use crate::tools::doctor::finding::{Level, auth};
 
     fn judged(error: Option<i32>, devices: [bool; 2], running: Option<u32>) -> Vec<(Level, String)> {
-        let (hash, old_key_file) = (HashKind::Sha256, None);
-        let auth = AuthConfig { key_file: "/k".into(), old_key_file, hash, auth: hash };
         let bound = error.map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)));
         let running = running.map(|pid| RunningDaemon { pid, uid: Some(0) });
         let facts = VsockFacts { bound, has_vhost: devices[0], has_vsock: devices[1], running };
-        let findings = judge(&ListenerName::new("vsock", None), &VsockConfig { auth, port: 1229 }, &facts);
+        let findings =
+            judge(&ListenerName::new("vsock", None), &VsockConfig { auth: auth(), port: 1229 }, &facts);
         findings.into_iter().map(|finding| (finding.level, finding.remedy.unwrap_or_default())).collect()
     }
 
@@ -85,18 +83,14 @@ mod tests {
     fn devices_and_port() {
         assert_eq!(judged(None, [true; 2], None), [(Level::Ok, String::new())]);
         let found = judged(None, [false; 2], None);
-        assert_eq!(
-            found.iter().map(|found| found.0).collect::<Vec<_>>(),
-            [Level::Ok, Level::Warning, Level::Warning]
-        );
-        assert!(
-            found[1].1.contains("modprobe vhost_vsock") && found[2].1.contains("modprobe vsock"),
-            "{found:?}"
-        );
+        let levels: Vec<Level> = found.iter().map(|found| found.0).collect();
+        assert_eq!(levels, [Level::Ok, Level::Warning, Level::Warning]);
+        assert!(found[1].1.contains("modprobe vhost_vsock"), "{found:?}");
+        assert!(found[2].1.contains("modprobe vsock"), "{found:?}");
     }
 
     #[test]
-    fn a_port_that_cannot_be_had() {
+    fn a_port_that_cannot_be_bound() {
         assert_eq!(judged(Some(libc::EADDRINUSE), [true; 2], Some(7))[0].0, Level::Ok);
         for (code, words) in
             [(libc::EADDRINUSE, "ss -l --vsock"), (libc::EAFNOSUPPORT, "modprobe"), (libc::EACCES, "1024")]

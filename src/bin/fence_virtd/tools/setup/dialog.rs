@@ -2,11 +2,11 @@
 
 use std::io::{BufRead, Read, Write};
 
-/// An answer may have so many bytes.
+/// Maximum length of an answer, in bytes.
 const LINE_MAX: u64 = 64 * 1024;
 
-/// Asks and listens. At a terminal a wrong answer is asked for again; from a
-/// pipe it ends the dialog, since the answers behind it are meant for other questions.
+/// Dialog at a terminal or over a pipe. A wrong answer at a terminal repeats the question; over a
+/// pipe it ends the dialog, since the answers after it are meant for other questions.
 #[derive(Debug)]
 pub(super) struct Dialog<R, W> {
     input: R,
@@ -23,18 +23,18 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
     ///
     /// # Errors
     ///
-    /// A sentence: nobody can read the questions.
+    /// A sentence if the output fails.
     pub(super) fn say(&mut self, text: &str) -> Result<(), String> {
         let printed = self.output.write_all(text.as_bytes()).and_then(|()| self.output.flush());
         printed.map_err(|error| format!("cannot print the questions: {error}; nothing was written"))
     }
 
-    /// Asks until `check` takes the answer, which comes without blanks around it.
-    /// "?" prints `help`. `check` gives the sentences of its refusal.
+    /// Asks until `check` accepts the answer, trimmed. `check` returns its reasons
+    /// otherwise. "?" prints `help`.
     ///
     /// # Errors
     ///
-    /// A sentence: the input ended or is broken, or a pipe gave a wrong answer.
+    /// A sentence: the input ended or failed, or an answer from a pipe is wrong.
     pub(super) fn ask<T>(
         &mut self,
         prompt: &str,
@@ -44,12 +44,12 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
         loop {
             self.say(prompt)?;
             let Some(line) = self.line(prompt)? else {
-                self.refuse(prompt, &["this is not UTF-8".to_string()])?;
+                self.refuse(prompt, &["the answer is not UTF-8".to_string()])?;
                 continue;
             };
             let answer = line.trim();
             if !self.is_terminal {
-                // So that a transcript reads as at a terminal.
+                // A transcript then reads as at a terminal.
                 self.say(&format!("{}\n", answer.escape_debug()))?;
             }
             if answer == "?" {
@@ -57,7 +57,7 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
                 continue;
             }
             if answer.contains(char::is_control) {
-                let message = "this holds a control character, as arrow keys and tabs give it";
+                let message = "the answer contains a control character (from an arrow key or a tab)";
                 self.refuse(prompt, &[message.to_string()])?;
                 continue;
             }
@@ -72,7 +72,7 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
     ///
     /// # Errors
     ///
-    /// As [`Dialog::ask`].
+    /// Same as [`Dialog::ask`].
     pub(super) fn confirm(&mut self, prompt: &str, help: &str) -> Result<bool, String> {
         self.ask(prompt, help, |answer| match answer.to_ascii_lowercase().as_str() {
             "y" | "yes" => Ok(true),
@@ -81,11 +81,11 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
         })
     }
 
-    /// Says why an answer is wrong.
+    /// Prints why an answer is wrong.
     ///
     /// # Errors
     ///
-    /// The same as a sentence, if nobody is there to answer again.
+    /// The same as a sentence, if the question cannot be repeated.
     pub(super) fn refuse(&mut self, prompt: &str, reasons: &[String]) -> Result<(), String> {
         let reasons = reasons.join("; ");
         match self.is_terminal {
@@ -97,7 +97,7 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
         }
     }
 
-    /// The next line; none if it is not UTF-8.
+    /// Returns the next line; none if it is not UTF-8.
     fn line(&mut self, prompt: &str) -> Result<Option<String>, String> {
         let mut bytes = Vec::new();
         let read = (&mut self.input).take(LINE_MAX).read_until(b'\n', &mut bytes);
@@ -108,7 +108,7 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
             Some(_) if bytes.len() as u64 == LINE_MAX => Err(format!(
                 "the answer to {question:?} is longer than {LINE_MAX} bytes; nothing was written"
             )),
-            // A last line without an end may have been cut off.
+            // A last line without a line feed may be truncated.
             _ => {
                 self.say("\n")?;
                 Err(format!("the answers ended before {question:?} was answered; nothing was written"))
@@ -130,13 +130,14 @@ mod tests {
         let mut out = Vec::new();
         let mut dialog = Dialog::new(&b"x\n?\n\xff\n5\x1b[D\n 5 \n"[..], &mut out, true);
         assert_eq!(dialog.ask("n: ", "Any.", number), Ok(5));
-        let control = "this holds a control character, as arrow keys and tabs give it";
-        let expected = format!("n:   a number; please\nn: Any.\nn:   this is not UTF-8\nn:   {control}\nn: ");
+        let control = "the answer contains a control character (from an arrow key or a tab)";
+        let expected =
+            format!("n:   a number; please\nn: Any.\nn:   the answer is not UTF-8\nn:   {control}\nn: ");
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]
-    fn a_pipe_is_not() {
+    fn a_pipe_is_not_asked_again() {
         let mut out = Vec::new();
         let mut dialog = Dialog::new(&b"?\nx\n5\n"[..], &mut out, false);
         let refusal = dialog.ask("n: ", "Any.", number).unwrap_err();

@@ -1,25 +1,26 @@
-//! What changes in a file, line by line, as people know it from diff -u.
+//! Differences of two texts, in the format of diff -u.
 
 use std::ops::Range;
 
-/// So many lines that stay are shown around each change.
+/// Number of unchanged lines around each change.
 const CONTEXT: usize = 3;
 
-/// A larger table than this is not searched for common lines: then what lies
-/// between the first and the last change counts as replaced.
+/// Maximum size of the table of common lines. Without the table, everything between
+/// the first and the last change counts as replaced.
 const TABLE_MAX: usize = 4_000_000;
 
-/// A stretch of old lines and the new ones in its place.
+/// Range of old lines, and of the new ones that replace it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct LineChange {
     old: Range<usize>,
     new: Range<usize>,
 }
 
-/// The difference of two texts; empty if there is none. Control characters
-/// are shown as signs that do not steer a terminal.
+/// Returns the difference of two texts; empty if there is none. Control characters
+/// are replaced.
 pub(super) fn unified(name: &str, old: &str, new: &str) -> String {
-    let (old, new) = (lines(old), lines(new));
+    let old = lines(old);
+    let new = lines(new);
     let changes = changes(&old, &new);
     if changes.is_empty() {
         return String::new();
@@ -27,7 +28,7 @@ pub(super) fn unified(name: &str, old: &str, new: &str) -> String {
     let mut out = format!("--- {name}\n+++ {name} (new)\n");
     let mut rest = &changes[..];
     while let Some(first) = rest.first() {
-        // Changes whose context meets are shown together.
+        // Changes with adjacent contexts form one hunk.
         let apart = rest.windows(2).position(|pair| pair[1].old.start - pair[0].old.end > 2 * CONTEXT);
         let (hunk, later) = rest.split_at(apart.map_or(rest.len(), |at| at + 1));
         push_hunk(first.old.start.min(CONTEXT), hunk, &old, &new, &mut out);
@@ -40,7 +41,7 @@ fn lines(text: &str) -> Vec<&str> {
     text.split_inclusive('\n').collect()
 }
 
-/// `before` lines of context stand above the first change.
+/// Appends a hunk with `before` lines of context above the first change.
 fn push_hunk(before: usize, hunk: &[LineChange], old: &[&str], new: &[&str], out: &mut String) {
     let (Some(first), Some(last)) = (hunk.first(), hunk.last()) else { return };
     let after = (old.len() - last.old.end).min(CONTEXT);
@@ -57,7 +58,7 @@ fn push_hunk(before: usize, hunk: &[LineChange], old: &[&str], new: &[&str], out
     push_lines(' ', &old[at..old_range.end], out);
 }
 
-/// The first line and how many; of none the line before.
+/// Returns the first line and the count; for an empty range, the line before it.
 fn place(range: &Range<usize>) -> String {
     let start = if range.is_empty() { range.start } else { range.start + 1 };
     format!("{start},{}", range.len())
@@ -75,14 +76,17 @@ fn push_lines(mark: char, lines: &[&str], out: &mut String) {
     }
 }
 
-/// All changes in their order, no two of them adjacent.
+/// Returns all changes in order, no two of them adjacent.
 fn changes(old: &[&str], new: &[&str]) -> Vec<LineChange> {
     let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
-    let (old_rest, new_rest) = (&old[head..], &new[head..]);
+    let old_rest = &old[head..];
+    let new_rest = &new[head..];
     let tail = old_rest.iter().rev().zip(new_rest.iter().rev()).take_while(|(a, b)| a == b).count();
-    let (old_rest, new_rest) = (&old_rest[..old_rest.len() - tail], &new_rest[..new_rest.len() - tail]);
+    let old_rest = &old_rest[..old_rest.len() - tail];
+    let new_rest = &new_rest[..new_rest.len() - tail];
     let mut changes: Vec<LineChange> = Vec::new();
-    let (mut from, mut to) = (0, 0);
+    let mut from = 0;
+    let mut to = 0;
     for (a, b) in common(old_rest, new_rest).into_iter().chain([(old_rest.len(), new_rest.len())]) {
         if a > from || b > to {
             changes.push(LineChange { old: head + from..head + a, new: head + to..head + b });
@@ -92,13 +96,13 @@ fn changes(old: &[&str], new: &[&str]) -> Vec<LineChange> {
     changes
 }
 
-/// The longest run of lines that both have, in order, as pairs of indices.
+/// Returns the longest common subsequence, as pairs of indices.
 fn common(old: &[&str], new: &[&str]) -> Vec<(usize, usize)> {
     let width = new.len() + 1;
     if (old.len() + 1).saturating_mul(width) > TABLE_MAX {
         return Vec::new();
     }
-    // longest[a * width + b]: how many lines old[a..] and new[b..] have in common.
+    // longest[a * width + b]: number of common lines of old[a..] and new[b..].
     let mut longest = vec![0_u32; (old.len() + 1) * width];
     for a in (0..old.len()).rev() {
         for b in (0..new.len()).rev() {
@@ -109,7 +113,8 @@ fn common(old: &[&str], new: &[&str]) -> Vec<(usize, usize)> {
         }
     }
     let mut pairs = Vec::new();
-    let (mut a, mut b) = (0, 0);
+    let mut a = 0;
+    let mut b = 0;
     while a < old.len() && b < new.len() {
         if old[a] == new[b] {
             pairs.push((a, b));
@@ -137,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_and_what_is_gone() {
+    fn added_and_removed_lines() {
         assert_eq!(unified("f", "", "a\nb\n"), "--- f\n+++ f (new)\n@@ -0,0 +1,2 @@\n+a\n+b\n");
         assert_eq!(unified("f", "a\n", ""), "--- f\n+++ f (new)\n@@ -1,1 +0,0 @@\n-a\n");
         let no_end = "--- f\n+++ f (new)\n@@ -1,1 +1,1 @@\n-a\n\\ No newline at end of file\n+a\n";
@@ -154,9 +159,10 @@ mod tests {
         assert_eq!(unified("f", &old, &near).matches("@@ -").count(), 1);
     }
 
-    /// Takes the old lines along the changes, and must come out at the new ones.
+    /// Applies the changes to the old lines, which must give the new ones.
     fn patched<'a>(old: &[&'a str], new: &[&'a str], changes: &[LineChange]) -> Vec<&'a str> {
-        let (mut out, mut at) = (Vec::new(), 0);
+        let mut out = Vec::new();
+        let mut at = 0;
         for change in changes {
             out.extend(&old[at..change.old.start]);
             assert_eq!(change.new.start, out.len(), "{changes:?}");
@@ -168,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn random_texts_come_out_as_they_should() {
+    fn changes_of_random_texts_give_the_new_text() {
         let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
         let mut below = |limit: u64| {
             seed ^= seed << 13;
@@ -181,8 +187,10 @@ mod tests {
                 let lines = below(12);
                 (0..lines).map(|_| ["a\n", "b\n", "c\n", "d\n"][below(4) as usize]).collect::<String>()
             };
-            let (old, new) = (text(), text());
-            let (old, new) = (lines(&old), lines(&new));
+            let old = text();
+            let new = text();
+            let old = lines(&old);
+            let new = lines(&new);
             let changes = changes(&old, &new);
             assert_eq!(patched(&old, &new, &changes), new);
             for pair in changes.windows(2) {

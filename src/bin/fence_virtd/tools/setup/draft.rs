@@ -1,31 +1,31 @@
-//! A file of its own for one question: what is wrong in it is wrong with the answer.
+//! A small configuration for one question: its errors are errors of the answer.
 
 use std::path::Path;
 
 use fence_virt::config::{self, Config, Editable, KEYS, KeySpec, Part, Severity, ValueKind};
 use fence_virt::fence::ListenerName;
 
-/// The section of the daemon itself.
+/// Section of the daemon itself.
 pub(super) const DAEMON: Part = Part::Plain("fence_virtd");
 
-/// The keys of a section that do something, in the order of the table.
+/// Returns the keys of a section that have an effect, in the order of the table.
 pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static KeySpec> {
     KEYS.iter().filter(move |spec| spec.section == section && spec.kind != ValueKind::Ignored)
 }
 
-/// The name of a numbered key in the file.
+/// Returns the name of a numbered key in the file.
 pub(super) fn numbered(key: &str, number: u32) -> String {
     if number == 0 { key.to_string() } else { format!("{key}{number}") }
 }
 
-/// A small configuration.
+/// Small configuration.
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
     text: Editable,
 }
 
 impl Draft {
-    /// With these listeners and this backend, and no settings.
+    /// Returns a draft with listeners and a backend, without settings.
     pub(super) fn new(listeners: &[ListenerName], backend: &str) -> Result<Draft, String> {
         let names: Vec<&str> = listeners.iter().map(ListenerName::as_str).collect();
         let mut text = Editable::default();
@@ -37,7 +37,7 @@ impl Draft {
         Ok(Draft { text })
     }
 
-    /// Takes the keys of a part over, those in front of `end` if that is given.
+    /// Copies the keys of a part, up to the key `end` if that is given.
     pub(super) fn copy(&mut self, from: &Editable, part: &Part, end: Option<&str>) -> Result<(), String> {
         for spec in keys(part.section()).take_while(|spec| Some(spec.name) != end) {
             for number in from.numbers(part, spec.name) {
@@ -54,7 +54,7 @@ impl Draft {
         self.text.set(part, key, value)
     }
 
-    /// What it means, or all that is wrong in it.
+    /// Returns the configuration, or all its errors.
     pub(super) fn config(&self) -> Result<Config, Vec<String>> {
         let outcome = config::parse(Path::new(""), self.text.text().as_bytes());
         let errors = outcome.diagnostics.iter().filter(|found| found.severity == Severity::Error);

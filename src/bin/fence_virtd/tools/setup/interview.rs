@@ -1,4 +1,4 @@
-//! The order of the questions, and what becomes of the answers.
+//! Order of the questions, and the changes that follow from the answers.
 
 use std::io::{BufRead, Write};
 
@@ -8,15 +8,15 @@ use super::questions::{self, BACKEND_HELP, LISTENER_HELP};
 use fence_virt::config::{self, Count, Editable, KEYS, KeySpec, Part};
 use fence_virt::fence::ListenerName;
 
-/// The listener and backend of a file that names none.
+/// Listener and backend of a file without them.
 const DEFAULT_LISTENER: &str = "multicast";
 const DEFAULT_BACKEND: &str = "libvirt";
 
-/// Keys of listeners and backends that are asked only if they are in the file:
-/// for some days, while keys are changed.
+/// Keys of listeners and backends that are asked for only if they are in the file: they are
+/// temporary, while keys are being replaced.
 const IF_SET: [&str; 1] = ["old_key_file"];
 
-/// A file, as the answers change it.
+/// File that the answers change.
 #[derive(Debug)]
 pub(super) struct Interview {
     text: Editable,
@@ -24,7 +24,7 @@ pub(super) struct Interview {
     backend: String,
 }
 
-/// What an answer says.
+/// Answer for a key's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum KeyAnswer {
     Keep,
@@ -32,15 +32,15 @@ enum KeyAnswer {
     Value(String),
 }
 
-/// A value to ask for.
+/// Value to ask for.
 struct Prompt<'a> {
     name: &'a str,
     help: &'a str,
     choices: Option<&'a str>,
-    /// As it stands in the file.
+    /// Value in the file.
     present: Option<&'a str>,
     default: String,
-    /// The default is that there is no value.
+    /// True if the default is no value.
     is_absent: bool,
 }
 
@@ -71,8 +71,8 @@ impl Interview {
             self.ask_section(&backend_part(DEFAULT_BACKEND), dialog)?;
         }
         dialog.say(
-            "\nGroups (who may fence whom) and the other settings of the daemon are not asked for: they stay as \
-             they\nare in the file. fence_virt.conf.example explains them.\n",
+            "\nGroups (who may fence whom) and the daemon's other settings are not part of this dialog and stay \
+             as they\nare. fence_virt.conf.example explains them.\n",
         )
     }
 
@@ -97,7 +97,7 @@ impl Interview {
         Ok(())
     }
 
-    /// Until it does not listen where one before it does.
+    /// Asks for the settings of a listener, again if it listens where a previous one does.
     fn ask_listener(
         &mut self,
         at: usize,
@@ -156,7 +156,7 @@ impl Interview {
         Ok(())
     }
 
-    /// All that are in the file, and then more of them as long as there are answers.
+    /// Asks for all values in the file, then for more until Enter.
     fn ask_numbered(
         &mut self,
         part: &Part,
@@ -197,7 +197,7 @@ impl Interview {
         let is_absent = effective.is_none() || spec.name == "family";
         let asked = Prompt {
             name: key,
-            help: questions::help(spec).unwrap_or("There is no more to be said about this key."),
+            help: questions::help(spec).unwrap_or("No help for this key."),
             choices: questions::choices(spec.kind),
             present: self.text.value(part, key),
             default: effective.filter(|_| !is_absent).unwrap_or(words.to_string()),
@@ -218,7 +218,7 @@ impl Interview {
         }
     }
 
-    /// What is known of a part when this key is asked for.
+    /// Returns a draft with the keys of a part up to this one.
     fn draft(&self, part: &Part, spec: &KeySpec) -> Result<Draft, String> {
         let (listener, backend) = match part {
             Part::Listener(name) => (name.clone(), DEFAULT_BACKEND),
@@ -226,7 +226,7 @@ impl Interview {
         };
         let mut draft = Draft::new(&[listener], backend)?;
         draft.copy(&self.text, part, Some(spec.name))?;
-        // Its place in fence_virtd 4.x, where it still counts.
+        // The place of the key in fence_virtd 4.x, which still counts.
         if let Some(value) = self.text.value(&DAEMON, "name_mode") {
             let mut with = draft.clone();
             let is_sound = with.set(&DAEMON, "name_mode", value).is_ok() && with.config().is_ok();
@@ -235,14 +235,14 @@ impl Interview {
         Ok(draft)
     }
 
-    /// Whether the backend connects to what the section libvirt names, for want of its own.
+    /// Returns true if the backend has no URIs and uses those of the libvirt section.
     fn uses_libvirt_section(&self) -> bool {
         self.text.numbers(&backend_part(&self.backend), "uri").is_empty()
     }
 }
 
 impl KeyAnswer {
-    /// The value of a key that must be there.
+    /// Returns the value of a mandatory key.
     fn or(self, present: Option<&str>, default: &str) -> String {
         match (self, present) {
             (KeyAnswer::Value(value), _) => value,
@@ -252,7 +252,7 @@ impl KeyAnswer {
     }
 }
 
-/// Asks for one value. What stands in the file and is wrong cannot be kept.
+/// Asks for one value. A wrong value in the file cannot be kept.
 fn ask(
     asked: &Prompt,
     dialog: &mut Dialog<impl BufRead, impl Write>,
@@ -260,7 +260,7 @@ fn ask(
 ) -> Result<KeyAnswer, String> {
     let mut present = asked.present;
     if let Some(Err(reasons)) = present.map(&check) {
-        dialog.say(&format!("  {} cannot stay as it is: {}\n", asked.name, reasons.join("; ")))?;
+        dialog.say(&format!("  {} in the file is invalid: {}\n", asked.name, reasons.join("; ")))?;
         present = None;
     }
     let choices = asked.choices.map_or(String::new(), |choices| format!(" ({choices})"));
@@ -289,19 +289,19 @@ fn title(part: &Part) -> String {
     }
 }
 
-/// The last word of a section's place.
+/// Returns the last part of a section's path.
 fn name_of(section: &'static str) -> &'static str {
     section.rsplit_once('/').map_or(section, |(_, name)| name)
 }
 
-/// The names of all listeners or backends.
+/// Returns the names of all listeners or backends.
 fn kinds(outer: &str) -> String {
     let mut names: Vec<&str> = KEYS.iter().filter_map(|spec| spec.section.strip_prefix(outer)).collect();
     names.dedup();
     names.join(", ")
 }
 
-/// The name of a backend as it is spelled in the table.
+/// Returns the name of a backend as spelled in the table.
 fn backend_named(text: &str) -> Result<String, Vec<String>> {
     let listener = ListenerName::new(DEFAULT_LISTENER, None);
     let draft = Draft::new(&[listener], text).map_err(|error| vec![error])?;

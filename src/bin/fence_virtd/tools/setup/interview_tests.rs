@@ -3,7 +3,7 @@ use std::path::Path;
 use super::*;
 use fence_virt::config::{Severity, ValueKind};
 
-/// The new text, or the refusal, and what was printed. Answers that are left out are Enter.
+/// Returns the new text or the error, and the output. Missing answers are Enter.
 fn interviewed(text: &str, answers: &str, is_terminal: bool) -> (Result<String, String>, String) {
     let mut out = Vec::new();
     let input = format!("{answers}{}", "\n".repeat(100));
@@ -27,7 +27,7 @@ multicast { old_key_file = \"/m\"; } tcp { old_key_file = \"/t\"; port = \"1\"; 
 vsock { old_key_file = \"/v\"; } serial { key_file = \"/s\"; } }
 ";
 
-/// A key that is new in the table is asked for, with words of its own.
+/// New keys of the table are asked for, with a help text.
 #[test]
 fn every_key_of_the_table_is_asked_for() {
     let (_, out) = interviewed(ALL, "", false);
@@ -66,18 +66,18 @@ fn enter_changes_nothing_but_what_must_be_there() {
 fn answers_are_checked_as_they_are_given() {
     for (answers, reason) in [
         ("udp\n", "unknown listener \"udp\""),
-        ("multicast multicast\n", "named twice"),
-        ("\n\nmd5\n", "an algorithm is one of"),
-        ("\n\n\n\ninet\n", "a family is one of"),
-        ("\n\n\n\nipv6\n225.0.0.12\n", "not an address of the family ipv6"),
+        ("multicast multicast\n", "duplicate listener multicast"),
+        ("\n\nmd5\n", "invalid hash algorithm"),
+        ("\n\n\n\ninet\n", "invalid family"),
+        ("\n\n\n\nipv6\n225.0.0.12\n", "is not of family ipv6"),
         ("\n\n\n\n\n10.0.0.1\n", "is not a multicast address"),
-        ("\n\n\n\n\n\n0\n", "a port is a number from 1 to 65535"),
-        ("\n\n\n\n\n\n\na/b\n", "is not the name of an interface"),
+        ("\n\n\n\n\n\n0\n", "invalid port \"0\"; expected 1 to 65535"),
+        ("\n\n\n\n\n\n\na/b\n", "invalid interface name"),
         ("\n/a\"b\n", "a double quote"),
-        ("vsock\n\n\n\n4294967295\n", "a vsock port is"),
-        ("serial\n\nhere\n", "a folder from / on"),
+        ("vsock\n\n\n\n4294967295\n", "invalid vsock port"),
+        ("serial\n\nhere\n", "an absolute directory path"),
         ("\n\n\n\n\n\n\n\nkvm\n", "unknown backend \"kvm\""),
-        ("serial\n\n\n\ncpg\n\n\nsoon\n", "a number from 0 to"),
+        ("serial\n\n\n\ncpg\n\n\nsoon\n", "invalid number \"soon\"; expected 0 to"),
     ] {
         let refusal = refused("", answers);
         assert!(
@@ -88,19 +88,19 @@ fn answers_are_checked_as_they_are_given() {
 }
 
 #[test]
-fn a_terminal_is_asked_until_it_is_right() {
+fn a_terminal_is_asked_until_the_answer_is_right() {
     let answers = "udp\ntcp\n\nmd5\nsha1\n\n\n\n70000\n7000\n";
     let (result, out) = interviewed("", answers, true);
     let expected = "listeners {\n\ttcp {\n\t\thash = \"sha1\";\n\t\tport = \"7000\";\n\t}\n}\n";
     assert!(result.as_ref().unwrap().contains(expected), "{result:?}");
     assert_eq!(out.matches("  hash ").count(), 2, "{out}");
-    assert!(out.contains("  a port is a number from 1 to 65535, not \"70000\"\n"), "{out}");
+    assert!(out.contains("  invalid port \"70000\"; expected 1 to 65535\n"), "{out}");
 }
 
 #[test]
 fn listeners_with_labels_need_a_place_of_their_own() {
     let (result, out) = interviewed("", "tcp, tcp:b\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n1230\n", true);
-    assert!(out.contains("tcp:b would listen where tcp does"), "{out}");
+    assert!(out.contains("listeners tcp and tcp:b conflict"), "{out}");
     assert_eq!(out.matches("\nListener tcp:b\n").count(), 2, "{out}");
     let text = result.unwrap();
     assert!(text.contains("listeners {\n\ttcp = \"b\" {\n\t\tport = \"1230\";\n\t}\n}\n"), "{text}");
@@ -108,12 +108,12 @@ fn listeners_with_labels_need_a_place_of_their_own() {
 }
 
 #[test]
-fn what_is_wrong_in_the_file_cannot_be_kept() {
+fn invalid_values_in_the_file_cannot_be_kept() {
     let text =
         "fence_virtd { listener = \"tcp, udp\"; backend = \"libvirt\"; } listeners { tcp { port = \"0\"; } }";
     let (result, out) = interviewed(text, "tcp\n", false);
-    assert!(out.contains("listeners cannot stay as it is: unknown listener \"udp\""), "{out}");
-    assert!(out.contains("port cannot stay as it is: a port is a number"), "{out}");
+    assert!(out.contains("listeners in the file is invalid: unknown listener \"udp\""), "{out}");
+    assert!(out.contains("port in the file is invalid: invalid port"), "{out}");
     let expected = "fence_virtd { listener = \"tcp\"; backend = \"libvirt\"; } listeners { tcp { } }";
     assert_eq!(result.unwrap(), expected);
     // An address of the other family goes as well.
@@ -125,7 +125,7 @@ listeners { multicast { address = \"225.0.0.12\"; } }";
 }
 
 #[test]
-fn uris_are_added_changed_and_taken_away() {
+fn uris_are_added_changed_and_removed() {
     let text = "fence_virtd { listener = \"serial\"; backend = \"libvirt\"; }
 backends { libvirt { uri = \"a\"; uri3 = \"b\"; } }";
     let uris = |answers: &str| {
@@ -143,7 +143,7 @@ backends { libvirt { uri = \"a\"; uri3 = \"b\"; } }";
 }
 
 #[test]
-fn words_for_the_default() {
+fn words_for_defaults() {
     let text = "fence_virtd { listener = \"multicast\"; backend = \"cpg\"; name_mode = \"uuid\"; }
 listeners { multicast { interface = \"virbr0\"; hash = \"sha1\"; } }
 backends { cpg { host_fence_delay = \"60\"; } }";
@@ -158,7 +158,7 @@ backends { cpg { host_fence_delay = \"60\"; } }";
         assert!(result.is_ok() && out.contains("[default: by name and uuid]"), "{out}");
     }
     let (_, out) = interviewed(text, "?\n\n?\n", false);
-    assert!(out.contains(LISTENER_HELP) && out.contains("The key that hosts and guests share"), "{out}");
+    assert!(out.contains(LISTENER_HELP) && out.contains("key that hosts and guests share"), "{out}");
 }
 
 /// Random numbers, the same in every run (xorshift64).
@@ -173,7 +173,7 @@ impl Random {
     }
 }
 
-/// Whoever answers to the end gets a file that can be used.
+/// Complete answers always give a usable file.
 #[test]
 fn random_answers_make_no_bad_file() {
     const FILES: [&str; 4] = [

@@ -1,11 +1,10 @@
-//! `fence_virtd -c`: asks for the settings and writes them into the
-//! configuration file.
+//! `fence_virtd -c`: asks for the settings and writes them into the configuration.
 //!
-//! 1. `target_file` reads the file that is there and finds out where to write.
-//! 2. `interview` asks, through a `dialog`, what `questions` makes of the table
-//!    of keys, and changes the text (`config::Editable`) answer by answer.
-//! 3. `keys` offers to make key files that are missing.
-//! 4. What changes is shown (`diff`), and written if the last answer is yes.
+//! 1. `target_file` reads the existing file and finds out where to write.
+//! 2. `interview` asks the `questions` for the table of keys in a `dialog`,
+//!    and edits the text (`config::Editable`) after each answer.
+//! 3. `keys` offers to create missing key files.
+//! 4. The changes are shown (`diff`), and written if the last answer is yes.
 //!
 //! Nothing on disk is changed before that answer.
 

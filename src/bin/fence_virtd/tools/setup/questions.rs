@@ -1,69 +1,70 @@
-//! The words of the questions. Which there are, the table of keys says.
+//! Texts of the questions. The questions themselves follow from the table of keys.
 
 use fence_virt::config::{
     BackendConfig, Config, KeySpec, ListenerConfig, NameMode, SerialMode, UnknownVm, ValueKind,
 };
 
-/// What a listener or backend is for.
+/// Help on listeners.
 pub(super) const LISTENER_HELP: &str = "\
-The listeners take the requests of the guests:
-  multicast  requests of fence_xvm to a multicast address; the guests share a network with the host
-  tcp        requests of fence_virt -T to an address of this host
-  vsock      requests of fence_virt -S over virtual machine sockets, without any network
-  serial     requests over serial ports or channels of the guests, without network and key
-Name one or several, as in \"multicast, tcp\". A second one of a kind, with a key and a port of its own,
-has a label: \"tcp, tcp:cluster-b\".";
+Listeners receive the requests of guests:
+  multicast  from fence_xvm, to a multicast address; guests and host share a network
+  tcp        from fence_virt -T, to an address of this host
+  vsock      from fence_virt -S, over virtual machine sockets, without a network
+  serial     over serial ports or channels of the guests, without network and key
+Enter one or more, such as \"multicast, tcp\". A second listener of a kind has a label, a key and a port
+of its own: \"tcp, tcp:cluster-b\".";
 
+/// Help on backends.
 pub(super) const BACKEND_HELP: &str = "\
-The backend knows the virtual machines:
+The backend manages the virtual machines:
   libvirt  those of this host
   cpg      those of all hosts of a corosync cluster, each of which runs fence_virtd";
 
 const KEY_FILE: &str = "\
-The key that hosts and guests share, 4096 random bytes, from / on. It must be the same on all of them.";
+The absolute path of the key that hosts and guests share, 4096 random bytes, the same on all of them.";
 const OLD_KEY_FILE: &str = "\
-The key before that, which is accepted too while keys are changed. Reset it when every guest has the new one.";
+The previous key, still accepted while keys are being replaced. Reset it once every guest has the new one.";
 const HASH: &str = "\
-The weakest signature of a request to accept. Stronger ones are accepted too.";
+The weakest hash of signed requests to accept. Stronger ones are accepted too.";
 const AUTH: &str = "\
-What challenges are made with. The agents must use the same.";
+The hash of challenges. The agents must use the same.";
 const FAMILY: &str = "\
 The IP family. It follows from the address if there is one.";
 const MULTICAST_ADDRESS: &str = "\
-The multicast address that the agents send to, in digits.";
+The numeric multicast address that the agents send to.";
 const TCP_ADDRESS: &str = "\
-The address of this host to listen on, in digits. The guests must be able to reach it, so it is usually
-that of a bridge; 0.0.0.0 and :: are all addresses.";
+The numeric address of this host to listen on. Guests must be able to reach it, so it is usually that of
+a bridge; 0.0.0.0 and :: mean all addresses.";
 const UDP_PORT: &str = "The UDP port, 1 to 65535.";
 const TCP_PORT: &str = "The TCP port, 1 to 65535.";
 const VSOCK_PORT: &str = "The vsock port, 1 to 4294967294.";
 const INTERFACE: &str = "\
-The interface to listen on, usually the bridge that the guests are connected to, as virbr0. Without it
-every interface that is up and can multicast, except ports of bridges.";
-const SERIAL_URI: &str = "The libvirt that knows the guests with the lines.";
+The interface to listen on, usually the bridge of the guests, such as virbr0. Without it, every interface
+that is up and supports multicast, except ports of bridges.";
+const SERIAL_URI: &str = "The libvirt URI of the guests with the lines.";
 const SERIAL_PATH: &str = "\
-Only sockets directly in this directory count, which is named from / on. Without it every serial port (or
-channel) of type unix, mode bind, is taken for a fence line, also one that is somebody's console.";
-const SERIAL_MODE: &str = "Which sockets count: of serial ports, or of channels (vmchannel).";
+The absolute path of a directory: only sockets directly in it are used. Without it, every serial port (or
+channel) of type unix, mode bind, is taken for a fence line, even if it is someone's console.";
+const SERIAL_MODE: &str = "The kind of sockets to use: those of serial ports, or of channels (vmchannel).";
 const LIBVIRT_URI: &str = "\
-The libvirt of this host to connect to, see https://libvirt.org/uri.html. There may be several of them.
-While one does not answer, a guest that is not seen to run elsewhere cannot be fenced.";
+The libvirt URI to connect to on this host, see https://libvirt.org/uri.html. There may be several. While
+one does not answer, guests that are not seen running on another cannot be fenced.";
 const CPG_URI: &str = "\
-The libvirt of this host to connect to, see https://libvirt.org/uri.html. There may be several of them.
-Without any here, those of the section libvirt are used.";
+The libvirt URI to connect to on this host, see https://libvirt.org/uri.html. There may be several.
+Without any, those of the libvirt section are used.";
 const CPG_NAME_MODE: &str = "\
-What guests may be asked for by: name or uuid. C daemons among the hosts know them by name unless it is
-uuid, which is better where names are not unique in the whole cluster.";
+How requests name guests: name or uuid. C daemons among the hosts know guests by name unless this is
+uuid, which is better if names are not unique in the whole cluster.";
 const HOST_FENCE_DELAY: &str = "\
-After how many seconds a host that the cluster has lost is off for sure, because the hosts fence each
-other. From then on, while this side has quorum, its guests count as off. There is no default: without it
-they cannot be fenced until the host is back. Where both sides of a cut have quorum (two_node) it must be
-true nevertheless.";
+The number of seconds after which a host that the cluster has lost is certainly off, because the hosts
+fence each other. After that, while this partition has quorum, its guests count as off. There is no
+default: without it they cannot be fenced until the host is back. The value must hold even if both sides
+of a split have quorum (two_node).";
 const UNKNOWN_VM: &str = "\
-What a guest counts as that no host was ever seen to have, that is gone from where it ran, or that is not
-seen to run while there is no quorum: fail (nothing is known of it) or off (as in the C daemon).";
+The state of a guest that was never seen on any host, that left the host where it ran, or that is not
+seen running while there is no quorum: fail (unknown) or off (as in the C daemon).";
 
-/// What a key means, for people; none if there are no words for it.
+/// Returns the help text of a key, if it has one.
 pub(super) fn help(spec: &KeySpec) -> Option<&'static str> {
     Some(match (spec.section, spec.name) {
         ("listeners/multicast" | "listeners/tcp" | "listeners/vsock", "key_file") => KEY_FILE,
@@ -89,7 +90,7 @@ pub(super) fn help(spec: &KeySpec) -> Option<&'static str> {
     })
 }
 
-/// The words that a value can be, if they are few.
+/// Returns the possible values of a kind, if they are few.
 pub(super) fn choices(kind: ValueKind) -> Option<&'static str> {
     Some(match kind {
         ValueKind::Hash => "none, sha1, sha256, sha512",
@@ -102,22 +103,22 @@ pub(super) fn choices(kind: ValueKind) -> Option<&'static str> {
     })
 }
 
-/// What it means that a key is not there, if it has no value then.
+/// Returns the meaning of a missing key that has no default value.
 pub(super) fn absent(spec: &KeySpec) -> Option<&'static str> {
     Some(match (spec.section, spec.name) {
-        (_, "family") => "that of the address",
+        (_, "family") => "from the address",
         ("listeners/multicast", "interface") => "all that are up",
         (_, "old_key_file") => "none",
-        ("listeners/serial", "uri") => "that of the backend",
+        ("listeners/serial", "uri") => "the backend's",
         ("listeners/serial", "path") => "all sockets",
-        ("backends/cpg", "uri") => "that of libvirt below",
+        ("backends/cpg", "uri") => "those of libvirt below",
         ("backends/cpg", "name_mode") => "by name and uuid",
-        ("backends/cpg", "host_fence_delay") => "not known",
+        ("backends/cpg", "host_fence_delay") => "unset",
         _ => return None,
     })
 }
 
-/// The value of a key of the first listener in effect.
+/// Returns the effective value of a listener's key.
 pub(super) fn of_listener(config: &ListenerConfig, key: &str) -> Option<String> {
     if let (Some(auth), "key_file" | "hash" | "auth") = (config.auth(), key) {
         return Some(match key {
@@ -140,7 +141,7 @@ pub(super) fn of_listener(config: &ListenerConfig, key: &str) -> Option<String> 
     }
 }
 
-/// The value of a key of the backend in effect.
+/// Returns the effective value of a backend's key.
 pub(super) fn of_backend(config: &Config, key: &str) -> Option<String> {
     match (&config.backend, key) {
         (BackendConfig::Libvirt { uris }, "uri") => uris.first().cloned(),

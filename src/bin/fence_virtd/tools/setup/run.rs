@@ -12,7 +12,7 @@ use crate::args::DEFAULT_CONFIG;
 use crate::console::complain;
 use fence_virt::config::{self, Config, Editable};
 
-/// Sets the configuration up, with answers from stdin and questions on stdout. Exit code 1:
+/// Sets up the configuration, with answers from stdin and questions on stdout. Exit code 1:
 /// the file cannot be read or written, an answer is wrong and stdin is not a terminal,
 /// stdin ended early, or the last answer was no.
 pub(crate) fn run(path: &Path) -> ExitCode {
@@ -25,25 +25,25 @@ pub(crate) fn run(path: &Path) -> ExitCode {
 }
 
 const INTRODUCTION: &str = "\
-Enter keeps what stands in brackets, \"-\" goes back to the default, \"?\" explains.
+Enter keeps the value in brackets, \"-\" restores the default, \"?\" shows help.
 Nothing is written before the last question.
 ";
 
 const WRITE_HELP: &str = "\
-y replaces the file by the new one, in one step, and makes the key files that you asked for;
-n or Enter leaves everything as it is.";
+y replaces the file and creates the key files that you asked for;
+n or Enter leaves everything unchanged.";
 
 fn set_up(path: &Path, dialog: &mut Dialog<impl BufRead, impl Write>) -> Result<(), String> {
-    let place = TargetFile::find(path)?;
-    let old = place.read()?;
+    let target = TargetFile::find(path)?;
+    let old = target.read()?;
     let name = path.display();
     dialog.say(&format!("Setting up {name}.\n{INTRODUCTION}"))?;
     let editable = match &old {
         None => {
-            dialog.say("\nThere is no such file yet; it will be made.\n")?;
+            dialog.say("\nThe file does not exist yet; it will be created.\n")?;
             Some(Editable::default())
         }
-        Some(bytes) => examine(path, bytes, &place, dialog)?,
+        Some(bytes) => examine(path, bytes, &target, dialog)?,
     };
     let starts_anew = editable.is_none();
     let mut interview = Interview::new(editable.unwrap_or_default());
@@ -53,49 +53,49 @@ fn set_up(path: &Path, dialog: &mut Dialog<impl BufRead, impl Write>) -> Result<
     let missing = keys::ask(config.as_ref(), dialog)?;
     let changes = old.as_deref() != Some(text.as_bytes());
     if !changes {
-        dialog.say(&format!("\nNothing changes in {name}.\n"))?;
+        dialog.say(&format!("\nNo changes to {name}.\n"))?;
     } else {
         let before = String::from_utf8_lossy(old.as_deref().unwrap_or_default());
-        dialog.say(&format!("\nWhat changes:\n\n{}", diff::unified(&name.to_string(), &before, &text)))?;
+        dialog.say(&format!("\nChanges:\n\n{}", diff::unified(&name.to_string(), &before, &text)))?;
         if !dialog.confirm("\nWrite it? [y/N] ", WRITE_HELP)? {
-            return Err("as you say: nothing was written".to_string());
+            return Err("nothing was written".to_string());
         }
         if starts_anew {
-            dialog.say(&format!("The old file is kept as {}.\n", place.back_up()?.display()))?;
+            dialog.say(&format!("The old file is kept as {}.\n", target.back_up()?.display()))?;
         }
     }
-    keys::make(&missing, dialog)?;
+    keys::create_all(&missing, dialog)?;
     if changes {
-        place.write(old.as_deref(), text.as_bytes())?;
-        dialog.say(&format!("{name} is written.\n"))?;
+        target.write(old.as_deref(), text.as_bytes())?;
+        dialog.say(&format!("Wrote {name}.\n"))?;
     }
     dialog.say(&next_steps(path))
 }
 
-/// Says what is wrong with the file that is there. What breaks the grammar
-/// cannot be changed in its place: then there is none.
+/// Prints what is wrong with the existing file. Returns none if it has syntax errors, which
+/// prevent changes in place.
 fn examine(
     path: &Path,
     bytes: &[u8],
-    place: &TargetFile,
+    target: &TargetFile,
     dialog: &mut Dialog<impl BufRead, impl Write>,
 ) -> Result<Option<Editable>, String> {
     let outcome = config::parse(path, bytes);
     if outcome.config.is_none() {
-        dialog.say(&format!("\nThe file as it is:\n\n{}", outcome.diagnostics.render(true)))?;
+        dialog.say(&format!("\nThe current file:\n\n{}", outcome.diagnostics.render(true)))?;
     }
     if let Some(editable) = Editable::new(bytes) {
         return Ok(Some(editable));
     }
     dialog.say(&format!(
-        "\nThis cannot be read, so all starts from the defaults. If the result is written, the old file is\nkept \
-         as {}.\n",
-        place.backup_name().display()
+        "\nIt cannot be parsed, so the questions start from the defaults. If the result is written, the old\nfile \
+         is kept as {}.\n",
+        target.backup_name().display()
     ))?;
     Ok(None)
 }
 
-/// Shows what would run with the new text, and what is wrong in it.
+/// Prints what would run with the new text, and what is wrong with it.
 fn judge(
     path: &Path,
     text: &str,
@@ -106,10 +106,10 @@ fn judge(
         dialog.say(&format!("\nWhat would run:\n\n{}", config.summary()))?;
     }
     if !outcome.diagnostics.is_empty() {
-        dialog.say(&format!("\nAbout the new file:\n\n{}", outcome.diagnostics.render(true)))?;
+        dialog.say(&format!("\nProblems in the new file:\n\n{}", outcome.diagnostics.render(true)))?;
     }
     if outcome.config.is_none() {
-        dialog.say("\nfence_virtd does not start with it before these errors are corrected by hand.\n")?;
+        dialog.say("\nfence_virtd will not start until these errors are fixed by hand.\n")?;
     }
     Ok(outcome.config)
 }
@@ -120,8 +120,8 @@ fn next_steps(path: &Path) -> String {
         false => format!(" -f {}", path.display()),
     };
     format!(
-        "\nNow check it, keys and interfaces included, with\n\n    fence_virtd --check{option}\n\nand start or restart \
-         the daemon, as with `systemctl restart fence_virtd`.\nFor another key, hash or \
-         auth alone a reload is enough: SIGHUP.\n"
+        "\nNow check it, including keys and interfaces, with\n\n    fence_virtd --check{option}\n\nand start or \
+         restart the daemon, for example with `systemctl restart fence_virtd`.\nIf only a key, hash or auth \
+         changed, a reload (SIGHUP) is enough.\n"
     )
 }

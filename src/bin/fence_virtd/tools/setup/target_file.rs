@@ -1,4 +1,4 @@
-//! The file that is set up: read whole, and replaced in one step.
+//! The configuration file: read as a whole, and replaced atomically.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, Permissions};
@@ -11,17 +11,17 @@ use nix::unistd::{AccessFlags, access};
 
 use fence_virt::config::FILE_MAX;
 
-/// As many links are followed as by the kernel.
+/// Maximum number of symbolic links, as in the kernel.
 const LINKS_MAX: usize = 40;
 
-/// The mode of a file that is new: there is no secret in it.
+/// Mode of a new file: it holds no secrets.
 const NEW_MODE: u32 = 0o644;
 
-/// Where the file is, behind all links.
+/// File to write, after resolving symbolic links.
 #[derive(Debug)]
 pub(super) struct TargetFile {
     target: PathBuf,
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl TargetFile {
@@ -29,7 +29,7 @@ impl TargetFile {
     ///
     /// # Errors
     ///
-    /// A sentence: the file could not be written there, so that nobody answers for nothing.
+    /// A sentence if the file could not be written, before any question is asked.
     pub(super) fn find(path: &Path) -> Result<TargetFile, String> {
         let shown = path.display();
         let mut target = path.to_path_buf();
@@ -37,35 +37,35 @@ impl TargetFile {
         while let Ok(next) = fs::read_link(&target) {
             links += 1;
             if links > LINKS_MAX {
-                return Err(format!("cannot set {shown} up: too many symbolic links lead on from it"));
+                return Err(format!("cannot set up {shown}: too many symbolic links"));
             }
-            target = folder_of(&target).join(next);
+            target = directory_of(&target).join(next);
         }
         if target.file_name().is_none() {
-            return Err(format!("cannot set {shown} up: this is no name of a file"));
+            return Err(format!("cannot set up {shown}: not a file name"));
         }
-        let folder = folder_of(&target);
+        let directory = directory_of(&target);
         let test = AccessFlags::W_OK | AccessFlags::X_OK;
-        access(&folder, test).map_err(|error| {
+        access(&directory, test).map_err(|error| {
             let remedy = match io::Error::from(error).kind() {
-                ErrorKind::NotFound => "make the directory first",
+                ErrorKind::NotFound => "create the directory first",
                 ErrorKind::PermissionDenied => "run it as root",
-                _ => "have it made writable, or name another file with -f",
+                _ => "make it writable, or use another file (-f)",
             };
             format!(
-                "cannot set {shown} up: the directory {} cannot be written to: {}; {remedy}",
-                folder.display(),
+                "cannot set up {shown}: the directory {} is not writable: {}; {remedy}",
+                directory.display(),
                 error.desc()
             )
         })?;
-        Ok(TargetFile { target, folder })
+        Ok(TargetFile { target, directory })
     }
 
-    /// All bytes of the file; none if it is not there.
+    /// Returns the contents of the file; none if it does not exist.
     ///
     /// # Errors
     ///
-    /// A sentence: it cannot be read, is no regular file, or is larger than any configuration.
+    /// A sentence: the file cannot be read, is not a regular file, or is too large for a configuration.
     pub(super) fn read(&self) -> Result<Option<Vec<u8>>, String> {
         let shown = self.target.display();
         let failed = |error: io::Error| format!("cannot read {shown}: {error}");
@@ -74,18 +74,16 @@ impl TargetFile {
             metadata => metadata.map_err(failed)?,
         };
         if !metadata.is_file() {
-            return Err(format!("cannot set {shown} up: it is no regular file"));
+            return Err(format!("cannot set up {shown}: not a regular file"));
         }
         if metadata.len() > FILE_MAX as u64 {
             let size = metadata.len();
-            return Err(format!(
-                "cannot set {shown} up: it has {size} bytes, and at most {FILE_MAX} are read"
-            ));
+            return Err(format!("cannot set up {shown}: {size} bytes exceed the maximum of {FILE_MAX}"));
         }
         fs::read(&self.target).map(Some).map_err(failed)
     }
 
-    /// What the next backup would be called: the first of FILE.old, FILE.old.1 and so on that is not there.
+    /// Returns the name of the next backup: the first of FILE.old, FILE.old.1 and so on that does not exist.
     pub(super) fn backup_name(&self) -> PathBuf {
         let names = (0_u32..).map(|number| match number {
             0 => self.beside(".old"),
@@ -95,16 +93,16 @@ impl TargetFile {
         free.next().unwrap_or_else(|| self.beside(".old"))
     }
 
-    /// Copies the file as it is beside itself, never over another one.
+    /// Copies the file to a backup, which never overwrites another file.
     ///
     /// # Errors
     ///
-    /// A sentence, also that nothing was written.
+    /// A sentence; nothing was written then.
     pub(super) fn back_up(&self) -> Result<PathBuf, String> {
         let failed = |error: io::Error| {
-            format!("cannot keep a copy of {}: {error}; nothing was written", self.target.display())
+            format!("cannot back up {}: {error}; nothing was written", self.target.display())
         };
-        let _uninterrupted = Uninterrupted::begin().map_err(failed)?;
+        let _guard = SignalGuard::begin().map_err(failed)?;
         let old = fs::metadata(&self.target).map_err(failed)?;
         let bytes = fs::read(&self.target).map_err(failed)?;
         let backup = self.backup_name();
@@ -112,17 +110,17 @@ impl TargetFile {
         Ok(backup)
     }
 
-    /// Puts `after` in the place of `before` in one step; the mode and the owner stay.
+    /// Replaces `before` by `after` atomically; mode and owner stay.
     ///
     /// # Errors
     ///
-    /// A sentence: the file is not `before` any more, or cannot be written. Then it is as it was.
+    /// A sentence: the file is no longer `before`, or cannot be written. It is unchanged then.
     pub(super) fn write(&self, before: Option<&[u8]>, after: &[u8]) -> Result<(), String> {
         let shown = self.target.display();
-        let failed = |error: io::Error| format!("cannot write {shown}: {error}; it is as it was");
-        let _uninterrupted = Uninterrupted::begin().map_err(failed)?;
+        let failed = |error: io::Error| format!("cannot write {shown}: {error}; it is unchanged");
+        let _guard = SignalGuard::begin().map_err(failed)?;
         if self.read()?.as_deref() != before {
-            return Err(format!("{shown} was changed by somebody else meanwhile; nothing was written"));
+            return Err(format!("{shown} was changed by someone else in the meantime; nothing was written"));
         }
         let old = before.map(|_| fs::metadata(&self.target)).transpose().map_err(failed)?;
         let number = getrandom::u32().map_err(|error| failed(io::Error::other(error.to_string())))?;
@@ -131,8 +129,8 @@ impl TargetFile {
         if let Err(error) = fs::rename(&new, &self.target) {
             return Err(failed(fs::remove_file(&new).err().unwrap_or(error)));
         }
-        sync_folder(&self.folder)
-            .map_err(|error| format!("{shown} is written, but after a crash may be as it was: {error}"))
+        sync_directory(&self.directory)
+            .map_err(|error| format!("{shown} was written, but a crash may still undo that: {error}"))
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
@@ -142,18 +140,18 @@ impl TargetFile {
     }
 }
 
-/// The directory that a file is in.
-pub(super) fn folder_of(path: &Path) -> PathBuf {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    folder.unwrap_or(Path::new(".")).to_path_buf()
+/// Returns the directory of a file.
+pub(super) fn directory_of(path: &Path) -> PathBuf {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    directory.unwrap_or(Path::new(".")).to_path_buf()
 }
 
-/// Makes a file that is not there yet, with mode and owner of another one; it
-/// is on the disk when this returns, or gone.
+/// Creates a new file with mode and owner of another one. The file is on disk when this
+/// returns, or removed after an error.
 fn create(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
     let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     fill(file, bytes, like).inspect_err(|_| {
-        // It is the first error that counts.
+        // The first error counts.
         let _ = fs::remove_file(path);
     })
 }
@@ -171,28 +169,28 @@ fn fill(mut file: File, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()>
     file.sync_all()
 }
 
-/// Has the names in the directory of a file written to the disk.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+/// Writes the entries of a directory to disk.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
-/// While it lives, Ctrl-C and the like wait: no half of a file is left behind.
+/// Guard that blocks Ctrl-C and similar signals, so that no partial file remains.
 #[derive(Debug)]
-pub(super) struct Uninterrupted {
+pub(super) struct SignalGuard {
     before: SigSet,
 }
 
-impl Uninterrupted {
-    pub(super) fn begin() -> io::Result<Uninterrupted> {
+impl SignalGuard {
+    pub(super) fn begin() -> io::Result<SignalGuard> {
         let signals: SigSet =
             [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT].into_iter().collect();
-        Ok(Uninterrupted { before: signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)? })
+        Ok(SignalGuard { before: signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)? })
     }
 }
 
-impl Drop for Uninterrupted {
+impl Drop for SignalGuard {
     fn drop(&mut self) {
-        // sigprocmask(2) knows no error for a mask that it gave itself.
+        // pthread_sigmask(3) cannot fail with a mask that it returned itself.
         let _ = self.before.thread_set_mask();
     }
 }
@@ -226,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_only_if_it_is_the_one_that_was_read() {
+    fn a_file_is_replaced_only_if_it_is_unchanged() {
         let dir = Dir::new("replace");
         let path = dir.0.join("f");
         let place = TargetFile::find(&path).unwrap();
@@ -235,7 +233,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, NEW_MODE);
         for before in [None, Some(&b"other"[..])] {
             let refusal = place.write(before, b"two").unwrap_err();
-            assert!(refusal.contains("somebody else"), "{refusal}");
+            assert!(refusal.contains("someone else"), "{refusal}");
         }
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         place.write(Some(b"one"), b"two").unwrap();
@@ -244,11 +242,11 @@ mod tests {
     }
 
     #[test]
-    fn signals_wait_while_a_file_is_written() {
+    fn signals_are_blocked_while_a_file_is_written() {
         let blocks = || SigSet::thread_get_mask().unwrap().contains(Signal::SIGINT);
-        let uninterrupted = Uninterrupted::begin().unwrap();
+        let guard = SignalGuard::begin().unwrap();
         assert!(blocks());
-        drop(uninterrupted);
+        drop(guard);
         assert!(!blocks());
     }
 
@@ -281,17 +279,17 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_configuration_is_refused() {
+    fn files_that_cannot_be_a_configuration_are_refused() {
         let refusal = |path: &Path| match TargetFile::find(path) {
             Err(refusal) => refusal,
             Ok(place) => place.read().unwrap_err(),
         };
-        assert!(refusal(Path::new("/nonexistent/f")).contains("make the directory first"));
-        assert!(refusal(Path::new("/dev/null")).contains("no regular file"));
-        assert!(refusal(Path::new("/")).contains("no name of a file"));
+        assert!(refusal(Path::new("/nonexistent/f")).contains("create the directory first"));
+        assert!(refusal(Path::new("/dev/null")).contains("not a regular file"));
+        assert!(refusal(Path::new("/")).contains("not a file name"));
         let dir = Dir::new("large");
-        assert!(refusal(&dir.0).contains("no regular file"));
+        assert!(refusal(&dir.0).contains("not a regular file"));
         fs::write(dir.0.join("f"), vec![b' '; FILE_MAX + 1]).unwrap();
-        assert!(refusal(&dir.0.join("f")).contains("at most"));
+        assert!(refusal(&dir.0.join("f")).contains("the maximum"));
     }
 }

@@ -1,32 +1,32 @@
-//! Lets a session speak over a stream that does not block.
+//! Drives a sans-IO session over a non-blocking stream.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 
-use super::Ask;
+use super::agent_request::AgentRequest;
 use crate::fence::Answer;
 use crate::session::{Awaited, ClientSession, LineSession, ProtocolError};
 use crate::sys::poll::{Interest, PollSet};
 
-/// A connection, whatever its kind.
-pub(super) trait Stream: Read + Write + AsFd {}
+/// Connection of any kind to a daemon.
+pub(super) trait DaemonStream: Read + Write + AsFd {}
 
-impl<T: Read + Write + AsFd> Stream for T {}
+impl<T: Read + Write + AsFd> DaemonStream for T {}
 
-/// A session, whatever its framing.
-pub(super) trait Session {
+/// Session of either framing.
+pub(super) trait AgentSession {
     fn output(&self) -> &[u8];
     fn sent(&mut self, count: usize);
     fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, ProtocolError>;
     fn awaited(&self) -> Awaited;
-    /// Whether the daemon may act once it has what is in the output.
+    /// True if the daemon may act once it has received the output.
     fn is_committed(&self) -> bool;
 }
 
 macro_rules! session {
     ($kind:ty) => {
-        impl Session for $kind {
+        impl AgentSession for $kind {
             fn output(&self) -> &[u8] {
                 <$kind>::output(self)
             }
@@ -49,32 +49,34 @@ macro_rules! session {
 session!(ClientSession);
 session!(LineSession);
 
-/// Writes and reads what can be written and read now, until the deadline: a
-/// peer that never stops talking does not keep us here. When the session is
-/// newly committed, our proof is left for the next turn.
+/// Writes and reads until both would block, or until the deadline, since a peer
+/// may never stop sending. Returns early when the session becomes committed, so
+/// that our proof is not sent yet.
 ///
 /// # Errors
 ///
-/// A sentence that says why there will be no answer.
-pub(super) fn turn(
+/// A message that says why there will be no answer.
+pub(super) fn exchange(
     peer: &dyn Display,
-    stream: &mut dyn Stream,
-    session: &mut dyn Session,
-    ask: &Ask,
+    stream: &mut dyn DaemonStream,
+    session: &mut dyn AgentSession,
+    request: &AgentRequest,
 ) -> Result<Option<Answer>, String> {
-    while !ask.time_left().is_zero() {
+    while !request.time_left().is_zero() {
         let broken = write(stream, session).err();
         let mut buffer = [0; 4096];
         match stream.read(&mut buffer) {
             Ok(0) => return Err(ProtocolError::HungUp(session.awaited()).to_string()),
             Ok(count) => {
-                let (before, was_committed) = (session.awaited(), session.is_committed());
+                let before = session.awaited();
+                let was_committed = session.is_committed();
                 let answer = session.receive(&mut &buffer[..count]).map_err(|breach| breach.to_string())?;
                 if answer.is_some() {
                     return Ok(answer);
                 }
                 if session.awaited() != before {
-                    ask.trace.step(format_args!("{peer}: {before} came; waiting for {}", session.awaited()));
+                    let log = &request.log;
+                    log.debug(format_args!("{peer}: got {before}; waiting for {}", session.awaited()));
                 }
                 if session.is_committed() && !was_committed {
                     return Ok(None);
@@ -82,7 +84,7 @@ pub(super) fn turn(
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                // What the other side said before it closed was read first.
+                // Reported after the input that preceded it.
                 return broken.map_or(Ok(None), |error| Err(error.to_string()));
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {
@@ -94,7 +96,7 @@ pub(super) fn turn(
     Ok(None)
 }
 
-fn write(stream: &mut dyn Stream, session: &mut dyn Session) -> io::Result<()> {
+fn write(stream: &mut dyn DaemonStream, session: &mut dyn AgentSession) -> io::Result<()> {
     while !session.output().is_empty() {
         match stream.write(session.output()) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -107,27 +109,27 @@ fn write(stream: &mut dyn Stream, session: &mut dyn Session) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes turns until there is an answer or the deadline is there. The
-/// deadline counts first: an answer that comes after it is none.
+/// Drives the session until it has an answer, or until the deadline. An answer
+/// after the deadline is discarded.
 ///
 /// # Errors
 ///
-/// A sentence that says why there is no answer.
-pub(super) fn converse(
+/// A message that says why there is no answer.
+pub(super) fn drive(
     peer: &str,
-    stream: &mut dyn Stream,
-    session: &mut dyn Session,
-    ask: &Ask,
+    stream: &mut dyn DaemonStream,
+    session: &mut dyn AgentSession,
+    request: &AgentRequest,
 ) -> Result<Answer, String> {
-    ask.trace.step(format_args!("{peer}: waiting for {}", session.awaited()));
+    request.log.debug(format_args!("{peer}: waiting for {}", session.awaited()));
     loop {
-        let left = ask.time_left();
+        let left = request.time_left();
         if left.is_zero() {
             let awaited = session.awaited();
-            return Err(format!("{}: {peer} was reached, but did not give {awaited}", ask.timed_out()));
+            return Err(format!("{}: {peer} was reached, but did not send {awaited}", request.timed_out()));
         }
         if let Some(answer) =
-            turn(&peer, stream, session, ask).map_err(|reason| format!("{peer}: {reason}"))?
+            exchange(&peer, stream, session, request).map_err(|reason| format!("{peer}: {reason}"))?
         {
             return Ok(answer);
         }

@@ -2,47 +2,48 @@ use std::path::Path;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 
-/// Of each severity so many findings are kept, the others are counted.
+/// Maximum number of diagnostics kept of each severity; the others are counted.
 const KEEP_MAX: usize = 1000;
 
-/// So many characters of a line are shown on each side of the place.
+/// Maximum number of characters of a line shown on each side of the position.
 const EXCERPT_SIDE: usize = 80;
 
-/// Collects what the stations find. Places are byte offsets until the end.
+/// Collects the diagnostics of all stages. Positions are byte offsets until
+/// [`finish`](DiagnosticSink::finish).
 #[derive(Debug, Default)]
-pub(super) struct Report {
-    found: Vec<Found>,
+pub(super) struct DiagnosticSink {
+    found: Vec<RawDiagnostic>,
     kept: [usize; 3],
     dropped: usize,
-    /// Errors count as unknown keys do, a warning at start and an error under
-    /// --check: the section at hand is not in use.
+    /// Set while an unused section is read: its errors count as
+    /// [`Severity::Unknown`], a warning at start and an error under `--check`.
     lenient: bool,
     /// Offsets of the line feeds.
     line_feeds: Vec<usize>,
 }
 
 #[derive(Debug)]
-struct Found {
+struct RawDiagnostic {
     severity: Severity,
     at: usize,
     message: String,
 }
 
-impl Report {
-    pub(super) fn new(text: &[u8]) -> Report {
+impl DiagnosticSink {
+    pub(super) fn new(text: &[u8]) -> DiagnosticSink {
         let feeds = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-        Report { line_feeds: feeds.map(|(at, _)| at).collect(), ..Report::default() }
+        DiagnosticSink { line_feeds: feeds.map(|(at, _)| at).collect(), ..DiagnosticSink::default() }
     }
 
     pub(super) fn error(&mut self, at: usize, message: impl Into<String>) {
         if self.lenient {
-            self.push(Severity::Unknown, at, || message.into() + " (but this is not in use)");
+            self.push(Severity::Unknown, at, || message.into() + " (not in use)");
         } else {
             self.push(Severity::Error, at, || message.into());
         }
     }
 
-    /// The message, which needs some search, is only made if it is kept.
+    /// Reports an unknown name. The message, which is costly, is only made if it is kept.
     pub(super) fn unknown(&mut self, at: usize, message: impl FnOnce() -> String) {
         self.push(Severity::Unknown, at, message);
     }
@@ -51,8 +52,8 @@ impl Report {
         self.push(Severity::Warning, at, || message.into());
     }
 
-    /// Runs something whose errors count as errors only if it is in use.
-    pub(super) fn judged<T>(&mut self, in_use: bool, run: impl FnOnce(&mut Report) -> T) -> T {
+    /// Runs `run`, whose errors count as errors only if the section is `in_use`.
+    pub(super) fn for_section<T>(&mut self, in_use: bool, run: impl FnOnce(&mut DiagnosticSink) -> T) -> T {
         let before = std::mem::replace(&mut self.lenient, !in_use);
         let result = run(self);
         self.lenient = before;
@@ -63,21 +64,21 @@ impl Report {
         self.kept[Severity::Error as usize] > 0
     }
 
-    /// The findings without their places.
+    /// Messages without their positions.
     pub(super) fn messages(self) -> Vec<String> {
         self.found.into_iter().map(|found| found.message).collect()
     }
 
-    /// The line, from 1, of a place.
+    /// Line of an offset, counted from 1.
     pub(super) fn line(&self, at: usize) -> usize {
         self.line_feeds.partition_point(|feed| *feed < at) + 1
     }
 
-    /// The findings with lines and columns. `text` is the text of the offsets.
+    /// Converts the offsets, which refer to `text`, into lines and columns.
     pub(super) fn finish(mut self, path: &Path, text: &str) -> Diagnostics {
         self.found.sort_by_key(|found| found.at);
-        let mut place = Place { text, at: 0, line_start: 0, line: 1, column: 1 };
-        let located = self.found.into_iter().map(|found| place.locate(found)).collect();
+        let mut locator = Locator { text, at: 0, line_start: 0, line: 1, column: 1 };
+        let located = self.found.into_iter().map(|found| locator.locate(found)).collect();
         Diagnostics::new(path.to_path_buf(), located, self.dropped)
     }
 
@@ -88,12 +89,12 @@ impl Report {
             return;
         }
         *kept += 1;
-        self.found.push(Found { severity, at, message: message() });
+        self.found.push(RawDiagnostic { severity, at, message: message() });
     }
 }
 
-/// Walks the text once, from finding to finding.
-struct Place<'a> {
+/// Walks the text once, from diagnostic to diagnostic.
+struct Locator<'a> {
     text: &'a str,
     at: usize,
     line_start: usize,
@@ -101,8 +102,8 @@ struct Place<'a> {
     column: u32,
 }
 
-impl Place<'_> {
-    fn locate(&mut self, found: Found) -> Diagnostic {
+impl Locator<'_> {
+    fn locate(&mut self, found: RawDiagnostic) -> Diagnostic {
         self.advance(found.at);
         Diagnostic {
             severity: found.severity,
@@ -119,7 +120,9 @@ impl Place<'_> {
         let passed = &self.text[self.at..to];
         if let Some(last) = passed.rfind('\n') {
             self.line += passed.matches('\n').count() as u32;
-            (self.line_start, self.at, self.column) = (self.at + last + 1, self.at + last + 1, 1);
+            self.line_start = self.at + last + 1;
+            self.at = self.line_start;
+            self.column = 1;
         }
         self.column += self.text[self.at..to].chars().count() as u32;
         self.at = to;
@@ -142,7 +145,7 @@ impl Place<'_> {
     }
 }
 
-/// Nothing in a file may steer the terminal that shows the finding.
+/// Replaces control characters, which could change the state of a terminal.
 fn printable(c: char) -> char {
     match c {
         '\t' => ' ',
@@ -151,8 +154,7 @@ fn printable(c: char) -> char {
     }
 }
 
-/// A piece of the file for a message: quoted, escaped, and not longer than
-/// people read.
+/// Quotes and escapes a piece of the file for a message, cut to 60 characters.
 pub(super) fn quoted(text: &str) -> String {
     const SHOWN: usize = 60;
     match text.char_indices().nth(SHOWN) {
@@ -166,11 +168,11 @@ mod tests {
     use super::*;
 
     fn located(text: &str, offsets: &[usize]) -> Vec<(u32, u32, String, usize)> {
-        let mut report = Report::new(text.as_bytes());
+        let mut sink = DiagnosticSink::new(text.as_bytes());
         for &at in offsets {
-            report.error(at, "x");
+            sink.error(at, "x");
         }
-        let found = report.finish(Path::new("f"), text);
+        let found = sink.finish(Path::new("f"), text);
         found.iter().map(|d| (d.line, d.column, d.excerpt.text.clone(), d.excerpt.caret)).collect()
     }
 
@@ -197,20 +199,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_use_only_warns() {
-        let mut report = Report::new(b"\n\n");
-        report.judged(false, |report| report.error(0, "x"));
-        assert!(!report.has_errors());
-        report.error(1, "y");
-        assert!(report.has_errors());
-        assert_eq!([report.line(0), report.line(1), report.line(2)], [1, 2, 3]);
+    fn errors_in_an_unused_section_are_no_errors() {
+        let mut sink = DiagnosticSink::new(b"\n\n");
+        sink.for_section(false, |sink| sink.error(0, "x"));
+        assert!(!sink.has_errors());
+        sink.error(1, "y");
+        assert!(sink.has_errors());
+        assert_eq!([sink.line(0), sink.line(1), sink.line(2)], [1, 2, 3]);
     }
 
     #[test]
-    fn countless_findings_are_counted() {
-        let mut report = Report::new(b"");
-        (0..5000).for_each(|_| report.error(0, "x"));
-        let found = report.finish(Path::new("f"), "");
+    fn excess_diagnostics_are_counted() {
+        let mut sink = DiagnosticSink::new(b"");
+        (0..5000).for_each(|_| sink.error(0, "x"));
+        let found = sink.finish(Path::new("f"), "");
         assert_eq!(found.iter().count(), KEEP_MAX);
         assert!(found.render(false).ends_with("f: and 4950 more\n"));
     }

@@ -2,38 +2,37 @@ use std::ffi::{OsStr, OsString};
 
 use super::options::Id;
 
-/// What a command line or stdin says, in its order.
+/// Options of a command line or stdin in their order, not yet validated.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Given {
+pub(super) struct RawOptions {
     values: Vec<(Id, OsString)>,
-    /// From stdin, where the last value of a name is the one that counts.
+    /// Set for stdin, where the last value of a name counts.
     is_stdin: bool,
 }
 
-impl Given {
-    pub(super) fn from_args() -> Given {
-        Given::default()
+impl RawOptions {
+    pub(super) fn from_args() -> RawOptions {
+        RawOptions::default()
     }
 
-    pub(super) fn from_stdin() -> Given {
-        Given { values: Vec::new(), is_stdin: true }
+    pub(super) fn from_stdin() -> RawOptions {
+        RawOptions { values: Vec::new(), is_stdin: true }
     }
 
     pub(super) fn push(&mut self, id: Id, value: impl Into<OsString>) {
         self.values.push((id, value.into()));
     }
 
-    /// The last value given for an option.
+    /// Last value of an option.
     pub(super) fn last(&self, id: Id) -> Option<&OsStr> {
         self.values.iter().rev().find(|(given, _)| *given == id).map(|(_, value)| value.as_os_str())
     }
 
-    /// The one VM that is named, by whichever options; none if none is, or
-    /// only with an empty name.
+    /// VM named by any of the options; `None` without a name or with an empty one.
     ///
     /// # Errors
     ///
-    /// Two different names.
+    /// A message if there are two different names.
     pub(super) fn domain(&self) -> Result<Option<&OsStr>, String> {
         let is_name = |id: Id| matches!(id, Id::Plug | Id::Port | Id::Domain);
         let names: Vec<&OsStr> = match self.is_stdin {
@@ -45,11 +44,11 @@ impl Given {
         match names.find(|name| *name != first) {
             None => Ok(Some(first)),
             Some(other) => Err(format!(
-                "two VMs are named, {:?} and {:?}: plug, port and domain have to agree{}",
+                "two different VMs given, {:?} and {:?}: plug, port and domain must agree{}",
                 first.to_string_lossy(),
                 other.to_string_lossy(),
-                // It adds the node's name as port, unless port is given.
-                if self.is_stdin { " (for pacemaker, write port or pcmk_host_map, not plug)" } else { "" }
+                // pacemaker adds the node's name as port, unless port is given.
+                if self.is_stdin { " (with pacemaker, use port or pcmk_host_map, not plug)" } else { "" }
             )),
         }
     }

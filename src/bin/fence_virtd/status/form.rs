@@ -1,0 +1,28 @@
+//! Output formats of a status report.
+
+/// Output format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Plain text for people.
+    Text,
+    /// One JSON object.
+    Json,
+    /// OpenMetrics 1.0, for a node exporter's textfile collector.
+    OpenMetrics,
+}
+
+impl Form {
+    /// Returns the word that selects this format in a query.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Form::Text => "text",
+            Form::Json => "json",
+            Form::OpenMetrics => "openmetrics",
+        }
+    }
+
+    /// Returns the format that a query's word selects.
+    pub(super) fn of_word(word: &str) -> Option<Form> {
+        [Form::Text, Form::Json, Form::OpenMetrics].into_iter().find(|form| form.word() == word)
+    }
+}

@@ -1,0 +1,78 @@
+//! Rendering of a snapshot as OpenMetrics 1.0.
+
+use std::fmt::Display;
+
+use super::snapshot::Snapshot;
+
+/// Metric families, the samples of each together, as OpenMetrics requires.
+struct Metrics(String);
+
+/// Sample of a family: labels and value.
+type Sample = (String, String);
+
+impl Metrics {
+    /// Adds a gauge with one sample and no labels.
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help, [(String::new(), value.to_string())]);
+    }
+
+    /// Adds a family, unless it has no samples.
+    fn family(&mut self, name: &str, kind: &str, help: &str, samples: impl IntoIterator<Item = Sample>) {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_some() {
+            self.0 += &format!("# TYPE fence_virtd_{name} {kind}\n# HELP fence_virtd_{name} {help}\n");
+        }
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        for (labels, value) in samples {
+            self.0 += &format!("fence_virtd_{name}{suffix}{labels} {value}\n");
+        }
+    }
+}
+
+/// Returns labels in braces. Backslashes, quotes and line feeds of their values are escaped.
+fn labels(labels: &[(&str, &str)]) -> String {
+    let escaped = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let label = |(name, value): &(&str, &str)| format!("{name}=\"{}\"", escaped(value));
+    format!("{{{}}}", labels.iter().map(label).collect::<Vec<_>>().join(","))
+}
+
+/// Returns the report.
+pub(super) fn openmetrics(snapshot: &Snapshot) -> String {
+    let Snapshot { uris, listeners, .. } = snapshot;
+    let mut out = Metrics(String::new());
+    out.gauge("uptime_seconds", "Seconds since the start.", snapshot.uptime.as_secs());
+    out.gauge("well", "1 if there are no problems.", u8::from(snapshot.problems().is_empty()));
+    out.gauge("worker_well", "1 unless the worker is stuck.", u8::from(snapshot.is_worker_healthy));
+    out.gauge("queue", "Messages in the worker's queue.", snapshot.queue.len);
+    let connected =
+        uris.iter().map(|uri| (labels(&[("uri", &uri.uri)]), u8::from(uri.closed.is_none()).to_string()));
+    out.family("uri_connected", "gauge", "1 if this libvirt URI is connected.", connected);
+    let answered = uris.iter().filter_map(|uri| {
+        Some((labels(&[("uri", &uri.uri)]), format!("{:.3}", uri.answered?.as_secs_f64())))
+    });
+    out.family("uri_answered_seconds", "gauge", "Seconds since libvirt's last reply.", answered);
+    if let Some(cluster) = &snapshot.cluster {
+        let joined = u8::from(cluster.alone.is_none());
+        out.gauge("cluster_joined", "1 if this host is in the cluster's group.", joined);
+        out.gauge("cluster_members", "Members of the cluster's group.", cluster.members);
+    }
+    let open = listeners.iter().map(|it| (labels(&[("listener", &it.name)]), it.open.to_string()));
+    out.family("open", "gauge", "Open connections, or lines of VMs.", open);
+    let requests = listeners.iter().flat_map(|listener| {
+        listener.requests.iter().map(|request| {
+            let operation = request.operation.to_string();
+            let names =
+                [("listener", &*listener.name), ("operation", &operation), ("verdict", request.verdict)];
+            (labels(&names), request.count.to_string())
+        })
+    });
+    out.family("requests", "counter", "Answered requests.", requests);
+    let refusals = listeners.iter().flat_map(|listener| {
+        listener.refusals.iter().map(|refusal| {
+            let names = [("listener", &*listener.name), ("reason", refusal.reason)];
+            (labels(&names), refusal.count.to_string())
+        })
+    });
+    out.family("refusals", "counter", "Refused requests and connections, by reason.", refusals);
+    out.0 + "# EOF\n"
+}
