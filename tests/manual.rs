@@ -11,6 +11,8 @@ mod keys;
 mod page;
 #[path = "manual/programs.rs"]
 mod programs;
+#[path = "manual/variables.rs"]
+mod variables;
 
 use std::collections::BTreeSet;
 use std::fs;
