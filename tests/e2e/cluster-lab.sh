@@ -5,6 +5,7 @@
 # test driver: no substance, but their state is kept outside of fence_virtd, and
 # whatever happens to them is in the file `events`.
 # shellcheck shell=bash
+source "$here/lab.sh"
 
 # shellcheck disable=SC2153 # that is not `nodes`
 for ((at = 1; at <= NODES; at++)); do ALL+=("n$at"); done
@@ -18,17 +19,6 @@ label() { if is_ours "$1"; then echo "$1 (ours)"; else echo "$1 (C)"; fi; }
 id() { if [ "$1" = "$LAST" ]; then echo $((3000000000 + NODES)); else echo "${1#n}"; fi; }
 address() { echo "10.78.0.$((${1#n} + 10))"; }
 pid_of() { cat "$W/$1/$2.pid" 2>/dev/null; } # NODE NAME, as numbered inside
-
-# need WHAT COMMAND... - what all checks stand on.
-need() {
-	local what=$1
-	shift
-	until_true "$LIMIT" "$@" && return
-	echo "FAIL $what: not within $LIMIT s, nothing else can be checked"
-	failed=$((failed + 1))
-	show_logs
-	finish
-}
 
 show_logs() {
 	local node
@@ -52,16 +42,7 @@ private_host() {
 		ip link add "$bridge" type bridge mcast_snooping 0
 		ip link set "$bridge" up
 	done
-	mkdir "$W/dev"
-	mount -t tmpfs -o mode=755 dev "$W/dev"
-	local device
-	for device in null:3 zero:5 full:7 random:8 urandom:9; do
-		mknod -m 666 "$W/dev/${device%:*}" c 1 "${device#*:}"
-	done
-	mkdir "$W/dev/shm"
-	ln -s /proc/self/fd "$W/dev/fd"
-	mount --rbind "$W/dev" /dev
-	mount -t tmpfs -o mode=755 run /run
+	private_dev
 	(umask 077 && head -c 4096 /dev/urandom >"$W/key")
 	touch "$W/events"
 }
@@ -100,42 +81,15 @@ make_nodes() {
 		address "$node" >"$W/$node/address"
 		echo "test+unix:///default?socket=$W/$node/libvirt/libvirt-sock" >"$W/$node/uri"
 		for vm in "vm${node#n}"{a,b,off}; do domain "$vm" "$(uuid "$vm")" >"$W/$node/$vm.xml"; done
-		members+="node {"$'\n'"ring0_addr: $(address "$node")"$'\n'"name: $node"$'\n'
 		if [ "$node" = "$EXTRA" ]; then
-			members+="nodeid: 4200000000"$'\n'"quorum_votes: 0"$'\n'"}"$'\n'
+			members+=$(corosync_node "$node" 4200000000 "$(address "$node")" "quorum_votes: 0")
 		else
-			members+="nodeid: $(id "$node")"$'\n'"}"$'\n'
+			members+=$(corosync_node "$node" "$(id "$node")" "$(address "$node")")
 			write_conf "$node"
 		fi
 	done
 	mkdir "$W/corosync"
-	cat >"$W/corosync/corosync.conf" <<-CONF
-		system {
-		move_to_root_cgroup: no
-		}
-		totem {
-		version: 2
-		cluster_name: test
-		transport: udpu
-		token: $TOKEN
-		token_coefficient: 0
-		crypto_cipher: none
-		crypto_hash: none
-		}
-		nodelist {
-		$members
-		}
-		quorum {
-		provider: corosync_votequorum
-		}
-		logging {
-		to_syslog: no
-		to_stderr: no
-		to_logfile: yes
-		logfile: /var/log/corosync.log
-		timestamp: hires
-		}
-	CONF
+	corosync_conf test "$members" >"$W/corosync/corosync.conf"
 }
 
 # write_conf NODE [SETTING...] - its fence_virt.conf, with these in backends/cpg.
@@ -179,7 +133,6 @@ end() {
 	signal "$1" "$2" "$3" && until_true "$LIMIT" has_ended "$1" "$2"
 }
 
-is_first() { [ "$(cat "/proc/$1/task/$1/children")" ]; }
 power_on() { # NODE
 	local unshare pid port=p${1#n}
 	rm -f "$W/$1/up"

@@ -125,28 +125,6 @@ check_c() {
 	check "$@"
 }
 
-# try COMMAND... - runs and shows it; its output is in $out, its milliseconds in $took.
-try() {
-	local code begin=${EPOCHREALTIME/./}
-	echo "$(date +%T.%3N) \$ $*"
-	out=$("$@" 2>&1)
-	code=$?
-	took=$(((${EPOCHREALTIME/./} - begin) / 1000))
-	echo "$out"
-	echo "  -> $code after $took ms"
-	return "$code"
-}
-
-# within COMMAND... - whether it comes true in time.
-within() {
-	echo "waiting for: $*"
-	until_true "$LIMIT" "$@" || { echo "not within $LIMIT s"; return 1; }
-}
-
-lines() { wc -l <"$1"; }
-# logged FILE SINCE TEXT
-logged() { tail -n "+$(($2 + 1))" "$1" | grep -qF -- "$3"; }
-
 private_host
 make_nodes
 each "${ALL[@]}" -- power_on || need "the nodes have power" false

@@ -8,24 +8,15 @@
 # With BACKEND=cpg there is a second host: a corosync of its own joins the two,
 # and g3 runs there. All requests still come in at the first one.
 # shellcheck shell=bash
+source "$here/lab.sh"
 
+TOKEN=2000 # ms; a busy machine does not lose the token
 NODES=(g1 g2 g3) # the VM of g1 is vmg1
 export HOST=10.77.0.1
 SECOND=10.77.0.2
 has_second() { [ "$BACKEND" = cpg ]; }
 # host_of NODE - where its VM is.
 host_of() { if has_second && [ "$1" = g3 ]; then echo h2; else echo h1; fi; }
-
-# need WHAT COMMAND... - what all checks stand on.
-need() {
-	local what=$1
-	shift
-	until_true "$LIMIT" "$@" && return
-	echo "FAIL $what: not within $LIMIT s, nothing else can be checked"
-	failed=$((failed + 1))
-	show_logs
-	finish
-}
 
 show_logs() {
 	local node
@@ -51,17 +42,7 @@ private_host() {
 	ip link add br0 address 02:00:00:00:00:01 type bridge mcast_snooping 0
 	ip addr add "$HOST/24" dev br0
 	ip link set br0 up
-
-	mkdir "$W/dev"
-	mount -t tmpfs -o mode=755 dev "$W/dev"
-	local device
-	for device in null:3 zero:5 full:7 random:8 urandom:9; do
-		mknod -m 666 "$W/dev/${device%:*}" c 1 "${device#*:}"
-	done
-	mkdir "$W/dev/shm"
-	ln -s /proc/self/fd "$W/dev/fd"
-	mount --rbind "$W/dev" /dev
-	mount -t tmpfs -o mode=755 run /run
+	private_dev
 }
 
 uri() { echo "test+unix:///default?socket=$W/$1/libvirt/libvirt-sock"; } # HOST
@@ -81,40 +62,6 @@ start_libvirtd() { # HOST
 	LIBVIRT_DRIVER_DIR=$home/libvirt/drivers \
 		libvirtd -f "$home/libvirt/conf" -p "$home/libvirt/pid" >"$home/libvirtd.log" 2>&1 &
 	need "libvirtd of $1 answers" libvirt_answers "$1"
-}
-
-# corosync_node NAME ID ADDRESS - a block of a nodelist, behind an empty line.
-corosync_node() { printf '\nnode {\nring0_addr: %s\nname: %s\nnodeid: %d\n}' "$3" "$1" "$2"; }
-# corosync_conf NAME NODES [QUORUM'S] - with a token that a busy machine does not lose.
-corosync_conf() {
-	cat <<-CONF
-		system {
-		move_to_root_cgroup: no
-		}
-		totem {
-		version: 2
-		cluster_name: $1
-		transport: udpu
-		token: 2000
-		token_coefficient: 0
-		crypto_cipher: none
-		crypto_hash: none
-		}
-		nodelist {
-		$2
-		}
-		quorum {
-		provider: corosync_votequorum
-		${3:-}
-		}
-		logging {
-		to_syslog: no
-		to_stderr: no
-		to_logfile: yes
-		logfile: /var/log/corosync.log
-		timestamp: on
-		}
-	CONF
 }
 
 # The hosts' own cluster. The first host is where this script runs.
@@ -174,7 +121,6 @@ power() { # HOST
 guest_pid() { cat "$W/$1.pid" 2>/dev/null; }
 is_up() { kill -0 "$(guest_pid "$1")" 2>/dev/null; }
 is_down() { ! is_up "$1"; }
-is_first() { [ "$(cat "/proc/$1/task/$1/children")" ]; }
 
 # The end of a guest's first process is the end of all that it runs.
 power_off() {

@@ -60,29 +60,8 @@ fi
 source "$here/checking.sh"
 source "$here/pacemaker-lab.sh"
 
-# try COMMAND... - runs and shows it; its output is in $out.
-try() {
-	local code
-	echo "\$ $*"
-	out=$("$@" 2>&1)
-	code=$?
-	echo "$out"
-	echo "  -> $code"
-	return "$code"
-}
-
-# within COMMAND... - whether it comes true in time.
-within() {
-	echo "waiting for: $*"
-	until_true "$LIMIT" "$@" || { echo "not within $LIMIT s"; return 1; }
-}
-
-lines() { wc -l <"$1"; }
-
 # events_are NODE SINCE TEXT - what has happened to its VM since that line.
 events_are() { [ "$(tail -n "+$(($2 + 1))" "$W/events" | sed -n "s/^vm$1 //p" | xargs)" = "$3" ]; }
-# logged FILE SINCE TEXT
-logged() { tail -n "+$(($2 + 1))" "$1" | grep -qF -- "$3"; }
 # rejoined NODE SINCE - its VM was destroyed and started, and it is back.
 rejoined() { within events_are "$1" "$2" "Stopped Started" && within sees_nodes "$1" 3 && within sees_started "$1"; }
 
