@@ -1,5 +1,5 @@
-//! Who may call our fence_xvm back, and for what: strangers, two hosts, and
-//! hosts that call for the request of another agent.
+//! Call-backs to our fence_xvm: from strangers, from two hosts, and for the
+//! request of another agent.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -24,7 +24,7 @@ fn strangers_that_call_back_first_do_not_keep_the_host_away() {
         let receiver = MulticastReceiver::new(HOST_V4.parse().unwrap());
         let child = network.agent("-o off -n node1 -t 20").spawn().unwrap();
         let (packet, _) = receiver.receive();
-        // Silent ones, more than are kept; one that lies; one that hangs up.
+        // Silent peers, more than are kept; one with a wrong answer; one that hangs up.
         let silent: Vec<Peer> = (0..20).map(|_| call_back(&packet)).collect();
         let mut liar = call_back(&packet);
         liar.take::<64>();
@@ -33,7 +33,7 @@ fn strangers_that_call_back_first_do_not_keep_the_host_away() {
         drop(call_back(&packet));
         let mut host = call_back(&packet);
         host.authenticate();
-        // From here on there is no other.
+        // After the authentication all other peers are closed.
         for mut peer in silent {
             assert!(peer.is_closed_within(SOON));
         }
@@ -54,14 +54,14 @@ fn of_two_hosts_with_the_key_one_gets_the_proof() {
             let (packet, _) = receiver.receive();
             let mut hosts = [call_back(&packet), call_back(&packet)];
             let asked = hosts.each_mut().map(|host| host.take::<64>());
-            // Both prove themselves, as good as in the same moment.
+            // Both authenticate at almost the same time.
             let proofs = [0, 1].map(|at| {
                 let answer = *hosts[at].key.answer(hosts[at].auth, &asked[at]).unwrap().as_bytes();
                 [answer, [0xC3; 64]].concat()
             });
             hosts[0].send_if_open(&proofs[0]);
             hosts[1].send_if_open(&proofs[1]);
-            // Which of them comes first is for the network to say; the other is closed.
+            // The network decides which is first; the other is closed.
             let proven = hosts.each_mut().map(|host| host.try_take::<64>().is_some());
             assert!(proven[0] != proven[1], "one starts the VM, the other may not: {proven:?}");
             hosts[usize::from(proven[1])].send(&[0]);
@@ -79,7 +79,7 @@ fn a_second_agent_does_not_wait_for_the_first_ones_host() {
         let first = network.agent("-o off -n node1 -t 30").spawn().unwrap();
         let mut slow = call_back(&receiver.receive().0);
         slow.authenticate();
-        // Its port is free again, and it waits for an answer that takes its time.
+        // The first agent has released its port and waits for a slow answer.
         let second = network.agent("-o off -n node2 -t 20").spawn().unwrap();
         let (packet, _) = receiver.receive();
         assert_eq!(packet.request.target.as_str(), "node2");
@@ -128,8 +128,8 @@ fn a_crowd_from_one_address_does_not_push_out_the_host() {
     assert_eq!(ran.code, 0, "{ran:?}");
 }
 
-/// A daemon that is stopped keeps what it was sent; when it goes on, it calls
-/// back for requests whose agents are gone, on a port that is another's now.
+/// A stopped daemon has queued requests; when it resumes, it calls back for
+/// agents that have exited, on a port that now belongs to another agent.
 #[test]
 fn a_late_call_back_for_another_request_is_not_taken() {
     let network = require!(GuestNetwork::new());
@@ -145,7 +145,7 @@ fn a_late_call_back_for_another_request_is_not_taken() {
             let ran = wait(second);
             assert_eq!(ran.code, code_of_second, "{suite:?} {first}: {}", ran.stderr);
             assert!(ran.stderr.contains("lists no VM with this name"), "{suite:?}: {}", ran.stderr);
-            // And the right answer is still taken.
+            // The right answer is still accepted.
             let ran = network.run("-o off -n node1 -t 20");
             assert_eq!(ran.code, 0, "{suite:?}: {ran:?}");
         }
@@ -161,7 +161,7 @@ fn an_agent_that_was_killed_leaves_no_answer_to_the_next() {
         daemon.signal(Signal::SIGSTOP);
         let mut killed = network.agent("-o status -n node2 -t 20").spawn().unwrap();
         await_listening(&network);
-        // Its first datagram has left: it is sent before anything else.
+        // The first datagram has left, but has not been answered.
         assert!(killed.try_wait().unwrap().is_none());
         killed.kill().unwrap();
         killed.wait().unwrap();
@@ -184,7 +184,7 @@ fn a_host_that_may_have_older_answers_gets_no_proof_before_they_are_over() {
         answer_row(&receiver, HOST_V4);
         let (request, _) = receiver.receive();
         assert_eq!(request.request.operation, Operation::Off);
-        // Another host calls first, and has answered nothing yet.
+        // A host that has not answered the sync probe calls first.
         let mut other = call_back_from("192.0.2.9", &request);
         other.prove();
         assert!(other.rest().is_empty(), "it gets no proof");

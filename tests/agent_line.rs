@@ -1,5 +1,5 @@
-//! The agents on serial lines and vmchannels: against a peer that does what a
-//! test says, and against the C daemon's serial listener.
+//! Agents on serial lines and vmchannels, ours and the C ones, against a peer
+//! that a test scripts.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -17,7 +17,7 @@ use common::line::{LinePeer, Pty, REQUEST_LEN, list, on_line, response, run, run
 use common::{Dir, require, root_and_c_suite, until};
 use fence_virt::session::SYNC_PROBE_LEN;
 
-/// Ours and the deployed one.
+/// Our agent and the C agent.
 const AGENTS: [&str; 2] = [OURS, VIRT];
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -38,7 +38,7 @@ fn requests_on_a_line_are_those_of_the_c_agent() {
                 assert_eq!(ran.code, 0, "{agent} {args}: {ran:?}");
                 let requests = peer.requests();
                 assert_eq!(requests.len(), 1, "{agent} {args}");
-                // The number is another each time.
+                // The sequence number differs each time.
                 requests[0][..70].to_vec()
             });
         assert_eq!(bytes[0], bytes[1], "{args}");
@@ -64,7 +64,7 @@ fn answers_on_a_line_are_exit_codes() {
             ("monitor", 0, 0),
             ("monitor", 1, 1),
         ] {
-            // The second question after a failure finds the VM.
+            // After a failure the agent asks for the list, which has the VM.
             let peer = LinePeer::new(pty.peer_end(), move |request| match request[4] {
                 6 => list(&[("node1", 1)]),
                 _ => response(byte),
@@ -81,7 +81,7 @@ fn answers_on_a_line_are_exit_codes() {
     }
 }
 
-/// Noise, and what comes of it when the answer 0 follows.
+/// Noise around responses.
 const NOISE: [&[u8]; 7] =
     [b"", b"a", b"abb", b"abba", b"login: root\r\n# abbabb", b"abba\xffabba\x07", b"\0\0\0\xff\xfe"];
 
@@ -138,7 +138,7 @@ fn silence_other_answers_and_a_line_that_breaks_are_failures_in_time() {
         assert_eq!(ran.stderr.lines().count(), 1, "{what}: {ran:?}");
         assert!(begin.elapsed() < Duration::from_secs(10), "{what}");
     }
-    // The host's side of the line goes away.
+    // The host closes its side of the line.
     let Pty { master, slave, path } = Pty::new();
     let child = on_line(&dir, OURS, &path)
         .args(["-o", "off", "-n", "node1", "-t", "20"])
@@ -157,7 +157,7 @@ fn silence_other_answers_and_a_line_that_breaks_are_failures_in_time() {
     });
 }
 
-/// A vmchannel: a TCP port whose connections are all the same line.
+/// Vmchannel: a TCP port whose connections are all the same line.
 struct Channel {
     listener: TcpListener,
 }
@@ -174,7 +174,7 @@ impl Channel {
         command
     }
 
-    /// Runs an agent, and answers it as `answer` says.
+    /// Runs an agent and answers each request with the bytes of `answer`.
     fn run(
         &self,
         command: &mut Command,
@@ -217,7 +217,7 @@ fn a_vmchannel_carries_the_same_as_a_line() {
     assert!(ran.stderr.contains("timed out after 1 s"), "{ran:?}");
 }
 
-/// What a daemon of either kind answers to the questions that do nothing.
+/// Response of either daemon to a sync probe; `None` for other requests.
 fn harmless(request: &[u8; REQUEST_LEN]) -> Option<Vec<u8>> {
     match request[4] {
         0 => Some(response(1)),
@@ -234,7 +234,7 @@ fn what_was_left_on_a_vmchannel_is_not_an_answer() {
     let (ran, requests) = thread::scope(|scope| {
         let peer = scope.spawn(|| {
             let (mut stream, _) = channel.listener.accept().unwrap();
-            // The end of a list that another agent did not read.
+            // End of a list that another agent left unread.
             stream.write_all(&response(0)).unwrap();
             let answer = |request: &[u8; REQUEST_LEN]| harmless(request).unwrap_or_else(|| response(1));
             let peer = LinePeer::new(stream, answer);
@@ -281,7 +281,7 @@ fn a_late_answer_to_another_agent_is_not_taken() {
         command.arg("-D").arg(&pty.path).stdin(Stdio::null());
         command
     };
-    // The answer to the first comes when the second has begun to ask.
+    // The answer to the first agent arrives after the second has started.
     let mut late = Some(response(0));
     let peer = LinePeer::new(pty.peer_end(), move |request| {
         if request[6..].starts_with(b"first") {
@@ -299,12 +299,12 @@ fn a_late_answer_to_another_agent_is_not_taken() {
     let ran = run(&mut agent(), "-o off -n second -t 20");
     assert_eq!(ran.code, 1, "the success was the first one's: {ran:?}");
     assert!(ran.stderr.contains("the daemon answered failure"), "{ran:?}");
-    // All is heard: the next one asks at once.
+    // All answers have arrived: the next agent sends its request at once.
     let ran = run(&mut agent(), "-o status -n third -t 20");
     assert_eq!(ran.code, 1, "{ran:?}");
     let requests = peer.requests();
     assert_eq!(requests.len(), 1 + SYNC_PROBE_LEN + 2 + 1, "first, row, second and its list, third");
-    // With no folder for the note, older requests cannot be ruled out.
+    // Without a directory for the marker, older requests cannot be ruled out.
     let peer = LinePeer::new(pty.peer_end(), |request| harmless(request).unwrap_or_else(|| response(0)));
     let mut command = with_run(Path::new("/proc/self/fdinfo"), Path::new(OURS));
     let ran = run(command.arg("-D").arg(&pty.path), "-o off -n first -t 20");
@@ -327,7 +327,7 @@ fn agents_that_are_killed_leave_a_note() {
     let notes: Vec<u64> =
         fs::read_dir(&folder).unwrap().map(|note| note.unwrap().metadata().unwrap().len()).collect();
     assert_eq!(notes, [1]);
-    // The answer that was its own comes now, and another's after it.
+    // The killed agent's answer arrives now.
     pty.peer_end().write_all(&response(0)).unwrap();
     let mut command = with_run(&folder, Path::new(OURS));
     let ran = run(command.arg("-D").arg(&pty.path), "-o off -n second -t 2");

@@ -1,5 +1,5 @@
-//! Our fence_xvm by multicast, between namespaces: what it sends, from where,
-//! and what it says when nobody calls back.
+//! Multicast requests of our fence_xvm between namespaces: contents, source
+//! addresses, and messages when nobody calls back.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -78,13 +78,13 @@ fn an_interface_that_vanishes_does_not_end_a_request_under_way() {
     let ran = network.pair.host.inside(|| {
         let receiver = MulticastReceiver::new(HOST_V4.parse().unwrap());
         let child = network.agent("-o off -n node1 -t 20 -r 1 -I extra0").spawn().unwrap();
-        // Not there in the first round: that is an error.
+        // An interface that is missing in the first round is an error.
         assert!(wait(child).stderr.contains("no such interface: extra0"));
         network.pair.guest.ip(&["link", "add", "extra0", "type", "veth", "peer", "name", "extra1"]);
         network.pair.guest.ip(&["addr", "add", "203.0.113.1/24", "dev", "extra0"]);
         network.pair.guest.ip(&["link", "set", "extra0", "up"]);
         let child = network.agent("-o off -n node1 -t 20 -r 1 -I extra0").spawn().unwrap();
-        // It waits for call-backs when somebody can connect.
+        // The agent waits for call-backs once a connection succeeds.
         let address = (GUEST_V4.parse::<IpAddr>().unwrap(), 1229);
         let mut stranger = None;
         common::until("the agent listens", SOON, || {
@@ -118,7 +118,7 @@ fn silence_says_what_to_look_at() {
         assert!(ran.stderr.contains(words), "{words}: {ran:?}");
     }
     assert!(begin.elapsed() >= Duration::from_secs(1) && begin.elapsed() < SOON);
-    // A host that calls back and is wrong is more to the point.
+    // A failed call-back replaces the hint.
     let ran = network.pair.host.inside(|| {
         let receiver = MulticastReceiver::new(HOST_V4.parse().unwrap());
         let child = network.agent("-o off -n node1 -t 2 -r 50").spawn().unwrap();
@@ -185,7 +185,7 @@ fn an_address_of_link_scope_serves_where_there_is_no_other() {
     network.pair.guest.ip(&["addr", "del", &format!("{GUEST_V6}/64"), "dev", "eth0"]);
     let keys = "family = \"ipv6\"; address = \"ff05::3:1\"; interface = \"eth0\";";
     let _daemon = network.daemon(Suite::Ours, keys, &[vm("node1", NODE1, RUNNING)]);
-    // The kernel takes its time to make the address; then it is used.
+    // Duplicate address detection delays the address.
     common::until("the guest has its link-local address", SOON, || {
         let show = ["-6", "-o", "addr", "show", "dev", "eth0", "scope", "link", "-tentative"];
         let output = network.pair.guest.command(Path::new("ip")).args(show).output().unwrap();

@@ -1,5 +1,5 @@
-//! What our agents take and what they tell: command line, stdin, metadata,
-//! and what they are linked with. Beside the C agents where those are right.
+//! Options and metadata of our agents: command line, stdin, metadata, linked
+//! libraries. Compared with the C agents where those are correct.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -13,7 +13,7 @@ use common::net::Namespace;
 use common::node::{self, NODE1, OFF, RUNNING, vm};
 use common::{Dir, Missing, Suite, met, require, root_and_c_suite};
 
-/// A daemon on a loopback with `node1` running and `two words` off.
+/// Daemon on a loopback with the VMs `node1`, running, and `two words`, off.
 struct LoopbackHost {
     programs: Programs,
     namespace: Namespace,
@@ -55,17 +55,17 @@ fn stdin_is_taken_as_pacemaker_and_people_write_it() {
         let long = host.dir.path(&"./".repeat(1500)).join("key").display().to_string();
         for (options, code) in [
             ("action=status\nipaddr=127.0.0.1\nport=node1\n", 0),
-            // As pacemaker does: nodename beside port or plug.
+            // Pacemaker sends nodename as well as port or plug.
             ("action=status\nnodename=other\nport=node1\nipaddr=127.0.0.1\n", 0),
             ("action=status\nnodename=node1\nport=node1\nplug=node1\ndomain=node1\nipaddr=127.0.0.1\n", 0),
             ("option=status\nipaddr=127.0.0.1\ndomain=node1\n", 0),
             ("ACTION=STATUS\nIpaddr=127.0.0.1\nPlug=node1\n", 0),
             ("  action  =  status  \r\n\r\n\t# plug=nobody\nipaddr= 127.0.0.1\t\nplug =node1", 0),
-            // Spaces inside a value are the VM's.
+            // Spaces inside a value belong to it.
             ("action=status\nipaddr=127.0.0.1\nplug=two words\n", 2),
             ("action=on\nipaddr=127.0.0.1\nplug=two words  \n", 0),
             ("action=status\nipaddr=127.0.0.1\nplug=two  words\n", 2),
-            // The last one of a name counts.
+            // The last value of an option counts.
             (
                 "action=off\nplug=two words\naction=status\nipaddr=127.0.0.9\nipaddr=127.0.0.1\nplug=node1\n",
                 0,
@@ -81,7 +81,7 @@ fn stdin_is_taken_as_pacemaker_and_people_write_it() {
         let ran = host.virt_on_stdin("action=status\nipaddr=127.0.0.1\nplug=node1\nfoo=bar\nbare\n");
         assert_eq!((ran.code, ran.stdout.as_str()), (0, "Status: ON\n"));
         assert_eq!(ran.stderr.lines().count(), 2, "a line for each that is unknown: {ran:?}");
-        // VMs that differ are an error, and nothing is done.
+        // Different VMs are an error without a request.
         for names in ["plug=node1\nport=two words", "domain=node1\nport=nobody", "plug=node1\ndomain=NODE1"] {
             let ran = host.virt_on_stdin(&format!("action=off\nipaddr=127.0.0.1\n{names}\n"));
             assert_eq!(ran.code, 1, "{names}");
@@ -218,7 +218,7 @@ fn wrong_command_lines_are_never_a_success() {
     }
 }
 
-/// Every attribute of the metadata but descriptions, in their order.
+/// Attributes of the metadata in order, without descriptions.
 fn attributes(agent: &Path, on_stdin: bool) -> Vec<String> {
     let ran = match on_stdin {
         true => run_on_stdin(Command::new(agent), "action=metadata\n"),

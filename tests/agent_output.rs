@@ -1,5 +1,5 @@
-//! Our agent with outputs that take nothing: they change neither what happens
-//! nor how long it takes.
+//! Our agent with blocked or full outputs: they change neither its result nor
+//! its duration.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -14,7 +14,7 @@ use common::until;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{pipe2, write};
 
-/// A pipe that is full. Keep both ends: nobody reads it.
+/// Full pipe. Keep both ends open.
 fn full_pipe() -> (OwnedFd, OwnedFd) {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();

@@ -1,5 +1,5 @@
-//! Our agent over TCP against daemons that stop, lie or stall anywhere: none
-//! of it is ever a success, and none of it outlasts the time-out.
+//! Our agent over TCP against daemons that stop, forge or stall at any step:
+//! the agent never reports success, and never exceeds its timeout.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -40,7 +40,7 @@ fn a_daemon_that_hangs_up_anywhere_is_a_failure_at_once() {
     harness.assert_fails("hung up after our answer to its challenge", |mut peer| {
         peer.request();
         peer.prove();
-        // Half closed, as by a daemon that says nothing more.
+        // Half closed: the daemon sends nothing more.
         peer.stream.shutdown(Shutdown::Write).unwrap();
         peer.rest();
     });
@@ -61,14 +61,14 @@ fn the_agent_proves_itself_to_nobody_without_the_key() {
         });
         assert!(rest.is_empty(), "it gave {rest:?} away");
     }
-    // Its own challenge, sent back.
+    // Reflection of its own challenge.
     harness.assert_fails("its answer to our challenge is wrong", |mut peer| {
         peer.request();
         let asked: [u8; 64] = peer.take();
         peer.send(&[asked, asked].concat());
         assert!(peer.rest().is_empty());
     });
-    // An answer in one breath with the challenge, before our proof can be there.
+    // An answer together with the challenge, before the proof can have arrived.
     harness.assert_fails("it answered too early", |mut peer| {
         peer.request();
         let asked = peer.take();
@@ -76,12 +76,12 @@ fn the_agent_proves_itself_to_nobody_without_the_key() {
         peer.send(&[&answer[..], &[0xC3; 64], &[0]].concat());
         peer.rest();
     });
-    // A success that was not asked for, at once.
+    // An unsolicited success.
     harness.assert_fails("its answer to our challenge is wrong", |mut peer| {
         peer.send(&[0; 128]);
         peer.rest();
     });
-    // A challenge that is a request in disguise.
+    // A challenge that has the form of a request.
     harness.assert_fails("reads as a request", |mut peer| {
         peer.request();
         let asked = peer.take();
@@ -176,7 +176,7 @@ fn the_timeout_holds_wherever_a_daemon_stalls() {
         }),
         ("did not send its answer to our challenge", |peer| {
             peer.request();
-            // A byte now and then, for ever: as slow as it pleases, it gains no time.
+            // Slow bytes without end do not extend the timeout.
             while peer.send_if_open(&[7]) && !peer.is_closed_within(Duration::from_millis(50)) {}
         }),
     ];
@@ -191,7 +191,7 @@ fn the_timeout_holds_wherever_a_daemon_stalls() {
         assert!(took >= Duration::from_secs(1) && took < SOON, "{took:?}");
         assert!(ran.stderr.contains("timed out after 1 s") && ran.stderr.contains(words), "{ran:?}");
     }
-    // An answer that comes too late is none.
+    // An answer after the timeout does not count.
     let (ran, _) = harness.run("-o off -n node1 -t 1", |mut peer| {
         peer.request();
         peer.authenticate();
@@ -304,7 +304,7 @@ fn steps_are_told_with_d_and_only_then() {
 
 #[test]
 fn all_addresses_of_a_name_are_tried() {
-    // localhost is ::1 and 127.0.0.1 on most machines; here it listens on the second alone.
+    // localhost is ::1 and 127.0.0.1 on most machines; the harness listens on 127.0.0.1 only.
     let harness = AgentHarness::new();
     let served = |mut peer: Peer| {
         peer.request();

@@ -1,6 +1,6 @@
-//! The agents against the daemon: `FENCE_UNDER_TEST` says whose daemon, ours
-//! (the default) or theirs, and `FENCE_AGENT` whose agents. Where they differ,
-//! the test says so and docs/DIFFERENCES.md says why.
+//! Agents against a daemon: `FENCE_UNDER_TEST` selects the daemon, ours (the
+//! default) or the C one, and `FENCE_AGENT` the agents. The tests branch where
+//! they differ; docs/DIFFERENCES.md gives the reasons.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -15,7 +15,7 @@ use common::{Dir, Missing, Suite, require, root_and_c_suite, under_test};
 
 const KINDS: [&str; 4] = ["none", "sha1", "sha256", "sha512"];
 
-/// How requests travel in a test.
+/// Listener and address family of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
     Tcp4,
@@ -56,7 +56,7 @@ impl Transport {
 
 const TRANSPORTS: [Transport; 4] = [Tcp4, Tcp6, Multicast4, Multicast6];
 
-/// A host and a guest with a cable, and a key.
+/// Namespaces of a host and a guest, the agents and the suite of the daemon, and a key.
 struct ComplianceHarness {
     suite: Suite,
     programs: Programs,
@@ -96,7 +96,7 @@ fn every_pair_of_hash_and_auth(transport: Transport) {
         for auth in KINDS {
             let daemon = harness.daemon(transport, hash, auth, std::slice::from_ref(&uri), "");
             let agent = Agent { hash, auth, ..harness.agent(transport) };
-            // Theirs takes `auth` of tcp as the weakest hash, and always challenges with sha256.
+            // The C daemon takes `auth` of tcp as the minimum hash, and always challenges with sha256.
             let is_lost = harness.suite == Suite::Theirs
                 && transport.listener() == "tcp"
                 && (auth != "sha256" || matches!(hash, "none" | "sha1"));
@@ -143,7 +143,7 @@ fn the_table_of_answers_with_options_on_stdin() {
 
 #[test]
 fn the_table_of_answers_with_long_options() {
-    // The C agents have none.
+    // The C agents have no long options.
     if agent::under_test() == Suite::Ours {
         the_table(OptionForm::Long);
     }
@@ -255,7 +255,7 @@ fn groups_say_who_may_fence_whom() {
         let codes = |vms: [&str; 4]| vms.map(|vm| agent.code("status", vm));
         let expected = match harness.suite {
             Suite::Ours => [0, 0, 3, 3],
-            // It looks for the VM as it was named in the request.
+            // The C daemon compares the group's members with the name in the request only.
             Suite::Theirs => [0, 3, 3, 3],
         };
         assert_eq!(codes(["node1", "node2", "node3", "nobody"]), expected, "{transport:?}\n{}", daemon.log());
@@ -283,7 +283,7 @@ fn several_uris_are_one_host() {
         assert_eq!(codes, [0, 0, 2, 0, 0, 0], "{name}");
     }
     if harness.suite == Suite::Theirs {
-        return; // Its list is garbage here, and it sees one copy of a VM only.
+        return; // The C list is garbage here, and the C daemon sees one copy of a VM only.
     }
     let list = agent.run("list", "");
     let mut names: Vec<_> =

@@ -1,4 +1,4 @@
-//! `fence_virtd --doctor` on hosts that are well, and on hosts with one fault each.
+//! `fence_virtd --doctor` on a healthy host, and on hosts with one fault each.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -20,18 +20,18 @@ use common::net::Namespace;
 use common::node::{self, NODE1, NODE2, OFF, RUNNING, vm};
 use common::{Dir, Missing, require, root_and_c_suite};
 
-/// What the doctor may take though something hangs.
+/// Limit of a run in which something hangs.
 const BOUND: Duration = Duration::from_secs(15);
 
-/// A host with a bridge, br0 at 192.0.2.1, a key, and a libvirt with the VMs
-/// node1, which runs, and node2.
+/// Host with a bridge br0 at 192.0.2.1, a key, and a libvirt with the VMs
+/// node1, running, and node2, off.
 struct Host {
     dir: Dir,
     namespace: Namespace,
     uri: String,
 }
 
-/// What the doctor said.
+/// Exit code and output of `--doctor`.
 struct DoctorReport {
     code: i32,
     text: String,
@@ -59,13 +59,13 @@ impl Host {
         auth_keys(&self.dir.path(key), "sha256", "sha256")
     }
 
-    /// Of this listener, with these lines beside those of its key, and these groups.
+    /// Configuration with this listener, additional settings of it, and groups.
     fn conf(&self, listener: &str, lines: &str, groups: &str) -> String {
         let keys = format!("{} {lines}", self.keys("key"));
         conf(listener, &keys, std::slice::from_ref(&self.uri), groups)
     }
 
-    /// A tcp listener that all guests reach.
+    /// Configuration with a tcp listener that all guests reach.
     fn tcp(&self) -> String {
         self.conf("tcp", "address = \"192.0.2.1\";", "")
     }
@@ -159,9 +159,10 @@ fn a_host_that_is_well() {
         );
         let report = host.doctor(&conf);
         report.assert_code(0).assert_last_line("0 errors, 0 warnings");
-        report.assert_ok("multicast: 225.0.0.12 can be received on br0").assert_ok("tcp: 192.0.2.1:1229 is available");
-        report.assert_ok("tcp:b: 192.0.2.1:1230 is available").assert_ok("multicast: key file");
-        report.assert_ok("VMs: 2, running: 1").assert_ok("group g: all members").assert_ok("mode bind) in").assert_ok("directory");
+        report.assert_ok("multicast: 225.0.0.12 can be received on br0").assert_ok("multicast: key file");
+        report.assert_ok("tcp: 192.0.2.1:1229 is available").assert_ok("tcp:b: 192.0.2.1:1230 is available");
+        report.assert_ok("VMs: 2, running: 1").assert_ok("group g: all members");
+        report.assert_ok("mode bind) in").assert_ok("directory");
         report.assert_note("daemon", "fence_virtd is not running", "start it");
     });
 }
@@ -175,11 +176,11 @@ fn a_daemon_that_runs_may_have_its_ports() {
         report.assert_code(0).assert_ok(&format!("running with process id {}", daemon.pid()));
         report
             .assert_ok(&format!("192.0.2.1:1229 is in use by the running daemon (process {})", daemon.pid()));
-        // What another has is taken, whoever else runs.
+        // A port of another process is taken, though a daemon runs.
         let _other = host.namespace.inside(|| TcpListener::bind("192.0.2.1:1230").unwrap());
         let report = host.doctor(&host.conf("tcp", "address = \"192.0.2.1\"; port = \"1230\";", ""));
         report.assert_code(2).assert_error("tcp:", "192.0.2.1:1230 is in use by", "ss -ltnp");
-        // The daemon went on meanwhile.
+        // The daemon still runs.
         assert!(daemon.stop(BOUND).success());
     });
 }
@@ -285,7 +286,7 @@ fn backends_and_groups() {
         let report = host.doctor(&conf("tcp", &keys, &[host.uri.clone(), dead.clone()], group));
         let remedy = format!("virsh -c '{dead}' list");
         report.assert_code(2).assert_error("backend libvirt:", "cannot connect to test+unix", &remedy);
-        // The others are looked at all the same, and nothing is said of VMs that may be there.
+        // The other URIs are checked, and VMs that may be on the dead one are not reported.
         report.assert_ok("VMs: 2, running: 1").assert_note(
             "groups:",
             "cannot check the members without",
@@ -326,7 +327,7 @@ fn configurations() {
     require!(Host::new()).run(|host| {
         let report = host.doctor(&host.tcp().replace("address", "adress"));
         report.assert_code(2).assert_error("configuration:", "doctor.conf:2:", "--check -f");
-        // A daemon would start with it, so the rest was looked at.
+        // A daemon would start with it, so the rest is checked.
         report.assert_ok("VMs: 2, running: 1");
         let report = host.doctor("fence_virtd { listener = \"tcp\"; backend = \"nonsense\"; }");
         report.assert_code(2).assert_error("configuration:", "nonsense", "correct line 1");
@@ -374,7 +375,7 @@ fn a_host_without_corosync() {
             .assert_code(2)
             .assert_ok("backend cpg: test:///")
             .assert_ok("tcp: 192.0.2.1:1229 is available");
-        // With its libraries it is not running, without them they are missing: both are said.
+        // Corosync is not running, or its libraries are missing: either is reported.
         report.assert_error("backend cpg:", "corosync", "");
         report.assert_warning("backend cpg:", "host_fence_delay is not set", "seconds after which");
     });

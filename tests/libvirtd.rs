@@ -1,8 +1,8 @@
-//! A libvirtd that dies, freezes, is late or keeps restarting: nobody is told
-//! success or off then, nobody waits without a bound, and the daemon finds
-//! back without help.
+//! libvirtd that dies, freezes, starts late or keeps restarting: no request is
+//! answered with a false success or off, or waits without a limit, and the
+//! daemon reconnects.
 //!
-//! The libvirtd of each test is its own, with libvirt's test driver.
+//! Each test starts a libvirtd with libvirt's test driver.
 #![allow(clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
 
 mod common;
@@ -24,12 +24,12 @@ const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
 const OFF: u8 = 2;
 
-/// How long a failing answer may take where nothing is to be waited for: the
-/// 2 s of devstatus, and a margin for a busy host.
+/// Limit of an answer that waits for nothing: 2 s of devstatus, and a margin
+/// for a busy host.
 const PROMPT: Duration = Duration::from_secs(3);
-/// How long after libvirtd is back requests may still fail. The connection manager tries every 5 s at least.
+/// Limit of failures after libvirtd is back. The connection manager retries at least every 5 s.
 const RECOVERY: Duration = Duration::from_secs(15);
-/// How long the daemon may take to stop: 5 s of grace, 2 s for what hangs, and a margin.
+/// Limit of a stop: 5 s of grace, 2 s for hanging threads, and a margin.
 const STOP: Duration = Duration::from_secs(8);
 
 /// Directory with a key, and the network namespace of libvirtd and the daemon.
@@ -71,7 +71,7 @@ impl LibvirtdHarness {
         self.builder().start(&self.conf(libvirtds))
     }
 
-    /// The exit code of the deployed agent, which has to come within `limit`.
+    /// Runs the C agent, asserts that it exits within `limit`, and returns its exit code.
     fn agent(&self, limit: Duration, operation: &str, vm: &str) -> i32 {
         let key = self.dir.path("key");
         let programs = Programs::deployed();
@@ -87,12 +87,12 @@ impl LibvirtdHarness {
         code
     }
 
-    /// The answers to requests of the deployed agent, each within [`PROMPT`].
+    /// Exit codes of the C agent, each within [`PROMPT`].
     fn prompt<const N: usize>(&self, requests: [(&str, &str); N]) -> [i32; N] {
         requests.map(|(operation, vm)| self.agent(PROMPT, operation, vm))
     }
 
-    /// Waits until the VM that always runs is said to run, and gives how long it took.
+    /// Waits until the status of [`TEST_VM`] is success, and returns how long it took.
     fn await_success(&self) -> Duration {
         let began = Instant::now();
         until("requests succeed again", RECOVERY, || ask(Operation::Status, TEST_VM).ok() == Some(SUCCESS));
@@ -108,11 +108,11 @@ fn vms() -> [Vm; 3] {
     [vm(LOAD_VM, NODE1, RUNNING), vm(VICTIM, NODE2, RUNNING), vm(VICTIM2, NODE3, RUNNING)]
 }
 
-/// Status of a VM that runs all the time: any "off" is a false one.
+/// Status of a VM that always runs: any "off" is false.
 const STATUS: &[(Operation, &str)] = &[(Operation::Status, TEST_VM)];
 const POWER: &[(Operation, &str)] = &[(Operation::Off, LOAD_VM), (Operation::On, LOAD_VM)];
 
-/// No answer ever said of the VM that always runs that it is off, nor said so to who did not ask.
+/// Asserts that no answer is a false "off", nor "off" to a request other than status.
 fn assert_never_off(asked: &[LoadRequest]) {
     let may_be_off = |asked: &LoadRequest| asked.operation == Operation::Status && asked.vm != TEST_VM;
     let false_off = asked.iter().find(|asked| asked.verdict == Ok(OFF) && !may_be_off(asked));
@@ -130,7 +130,7 @@ fn a_killed_libvirtd_is_failure_and_a_new_one_is_found() {
         for _ in 0..2 {
             libvirtd.kill();
             assert_eq!(harness.prompt(requests), [1, 1, 1, 1, 1]);
-            // A restart that takes its time: the connection manager has failed to connect.
+            // A slow restart: the connection manager has failed to connect.
             daemon.await_log("cannot connect");
             assert_eq!(harness.prompt(requests), [1, 1, 1, 1, 1]);
             libvirtd.start();
@@ -153,7 +153,7 @@ fn a_frozen_libvirtd_is_failure_and_nothing_is_made_up_for_after_the_thaw() {
 
         libvirtd.freeze();
         let frozen = Instant::now();
-        // While the worker is in a call that does not return: one waits, one gives up.
+        // While the worker is in a blocked call: one client waits, one gives up.
         let mut patient = begin(Operation::Off, VICTIM).unwrap();
         drop(begin(Operation::Reboot, VICTIM2).unwrap());
         assert_eq!(patient.verdict().unwrap(), FAILURE);
@@ -161,7 +161,7 @@ fn a_frozen_libvirtd_is_failure_and_nothing_is_made_up_for_after_the_thaw() {
         let unblocked = load.first_answer_after(frozen).unwrap_or_else(Instant::now).max(frozen);
         eprintln!("frozen: answers after {:?}", unblocked - frozen);
 
-        // After that one: nobody waits for the frozen one any more.
+        // Afterwards no request waits for the frozen libvirtd.
         let requests =
             [("status", TEST_VM), ("off", VICTIM), ("reboot", VICTIM2), ("monitor", ""), ("list", "")];
         assert_eq!(harness.prompt(requests), [1, 1, 1, 1, 1]);
@@ -176,7 +176,7 @@ fn a_frozen_libvirtd_is_failure_and_nothing_is_made_up_for_after_the_thaw() {
         assert_eq!(harness.prompt([("status", VICTIM), ("monitor", ""), ("off", LOAD_VM)]), [0, 0, 0]);
         let asked = load.stop();
 
-        // Nobody's VM was fenced who had been told no, or had gone.
+        // No VM was fenced after its client received failure or hung up.
         assert_eq!([VICTIM, VICTIM2].map(|vm| libvirtd.run_of(vm)), runs);
         assert_never_off(&asked);
         let ended =
@@ -213,7 +213,7 @@ fn a_request_behind_the_probe_of_a_frozen_libvirtd_is_failure_too() {
 
         libvirtd.freeze();
         let frozen = Instant::now();
-        // The connection manager probes first, and is not late yet when the worker comes.
+        // The connection manager probes first; its probe is not overdue when the worker starts.
         let mut monitor = begin(Operation::Devstatus, "").unwrap();
         let mut off = begin(Operation::Off, VICTIM).unwrap();
         for client in [&mut off, &mut monitor] {
@@ -241,7 +241,7 @@ fn a_short_freeze_does_not_bring_back_who_gave_up() {
         assert_eq!(harness.prompt(vms.map(|vm| ("status", vm))), [0, 0, 0]);
 
         libvirtd.freeze();
-        // The worker looks the VM of the first one up now; the others are behind it.
+        // The worker looks up the first VM; the other requests are queued.
         let requests = [(Operation::Off, vms[0]), (Operation::Off, vms[1]), (Operation::Reboot, vms[2])];
         let clients = requests.map(|(operation, vm)| begin(operation, vm).unwrap());
         drop(clients);
@@ -270,7 +270,7 @@ fn sigterm_ends_the_daemon_though_libvirtd_is_frozen() {
         let status = daemon.stop(STOP);
         eprintln!("ended after {:?}", frozen.elapsed());
         assert!(status.success(), "{status:?}");
-        // The daemon says no, or hangs up.
+        // The daemon answers failure, or hangs up.
         assert_eq!(victim.verdict().unwrap_or(FAILURE), FAILURE);
         let asked = load.stop();
         assert_never_off(&asked);
@@ -296,10 +296,10 @@ fn one_frozen_uri_does_not_keep_the_other_from_fencing() {
         bad.freeze();
         assert_eq!(harness.agent(KEEPALIVE, "off", "here"), 0);
         assert_eq!(good.run_of("here"), "-");
-        // That it is off here does not say that it is off there: it may have moved.
+        // Off at one URI does not mean off at the other: the VM may have moved.
         assert_eq!(harness.prompt([("status", "here"), ("on", "here"), ("off", "here")]), [1, 1, 1]);
         assert_eq!(harness.prompt([("reboot", "here"), ("monitor", ""), ("list", "")]), [1, 0, 0]);
-        // Who is or may be at the frozen one is neither off nor fenced. Both have a VM `test`.
+        // VMs that are or may be at the frozen URI are neither off nor fenced. Both URIs have a VM `test`.
         for vm in ["away", "nobody", TEST_VM] {
             let expected = if vm == TEST_VM { SUCCESS } else { FAILURE };
             assert_eq!(harness.agent(PROMPT, "status", vm), i32::from(expected), "{vm}");
@@ -311,7 +311,7 @@ fn one_frozen_uri_does_not_keep_the_other_from_fencing() {
         assert_eq!(bad.run_of("away"), run);
         assert_eq!(harness.prompt([("off", "away"), ("off", TEST_VM), ("status", "away")]), [0, 0, 2]);
 
-        // Nothing is asked: only the connection manager hangs.
+        // Without requests only the connection manager hangs.
         bad.freeze();
         let status = daemon.stop(STOP);
         assert!(status.success(), "{status:?}");
@@ -337,7 +337,7 @@ fn a_start_without_libvirtd_fails_unless_it_is_to_wait() {
     });
 }
 
-/// How many descriptors and threads a process has.
+/// Numbers of descriptors and threads of a process.
 fn holdings(daemon: &Daemon) -> (usize, usize) {
     let count = |what: &str| fs::read_dir(format!("/proc/{}/{what}", daemon.pid())).unwrap().count();
     (count("fd"), count("task"))
@@ -369,7 +369,7 @@ fn restarts_under_load_leave_nothing_behind_and_nobody_is_off() {
         let slowest = asked.iter().map(|asked| asked.took).max();
         assert!(slowest < Some(PROMPT), "{slowest:?}");
 
-        // The connection manager closes dead connections at its next probe, after 2 s; one of each may be on its way.
+        // The connection manager closes dead connections at its next probe, after 2 s; one of each may be pending.
         let slack = RESTARTS / 4;
         until(&format!("no more than {before:?} are left"), KEEPALIVE, || {
             let (descriptors, threads) = holdings(&daemon);

@@ -1,6 +1,6 @@
-//! The agents on serial lines and vmchannels with a daemon, ours or the C one,
-//! at the other end: it connects to the unix socket that libvirt would have bound, and the
-//! test carries the bytes between that and the guest's end.
+//! Agents on serial lines and vmchannels against a daemon, ours or the C one.
+//! The daemon connects to a unix socket that the test binds instead of QEMU,
+//! and the test relays bytes between that and the guest's end.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -20,7 +20,7 @@ use common::{Dir, Missing, Suite, require, root_and_c_suite, until};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A daemon with the line of a VM `asker`, and a VM `victim`.
+/// Daemon with a line of the VM `asker`, and a VM `victim`.
 struct LineHost {
     _dir: Dir,
     run: PathBuf,
@@ -47,7 +47,7 @@ impl LineHost {
         );
         let vms = [(vm("asker", NODE1, RUNNING), devices), (vm("victim", NODE2, RUNNING), String::new())];
         let uri = node::node_with_devices(&dir, "node.xml", &vms);
-        // The C daemon asks for a key that it does not use.
+        // The C daemon requires a key that it does not use.
         let keys = auth_keys(&dir.key("key", b'k'), "sha256", "sha256");
         let conf = format!(
             "fence_virtd {{ listener = \"serial\"; backend = \"libvirt\"; }}\n\
@@ -75,7 +75,7 @@ impl LineHost {
     }
 }
 
-/// What every agent has to do on a line of whatever kind.
+/// Asserts exit codes and output of an agent on a line of either kind.
 fn assert_table(agent: &str, run: impl Fn(&str) -> AgentRun) {
     for (args, code, stdout) in [
         ("-o status -n victim", 0, "Status: ON\n"),
@@ -94,7 +94,7 @@ fn assert_table(agent: &str, run: impl Fn(&str) -> AgentRun) {
     let ran = run("-o off -n nobody");
     assert_eq!(ran.code, 1, "{agent}: {ran:?}");
     assert_eq!(run("-o null -n victim").code, 1);
-    // Last: the C agent leaves its end unread, and would take it for its next answer.
+    // Last: the C agent leaves the end of the list unread, and would take it for its next answer.
     let list = run("-o list");
     assert_eq!(list.code, 0, "{list:?}");
     let mut lines: Vec<_> = list.stdout.lines().collect();
@@ -145,7 +145,7 @@ fn over_a_vmchannel(suite: Suite) {
             command.args(["-A", "127.0.0.1", "-p", &port]).args(args.split(' ')).args(["-t", "20"]);
             let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             let _relay = ByteRelay::new(listener.accept().unwrap().0, host.line.try_clone().unwrap());
-            // A second connection is that of the list after a failure.
+            // After a failure the agent asks for the list on a second connection.
             listener.set_nonblocking(true).unwrap();
             let mut second = None;
             let mut child = child;
@@ -173,7 +173,7 @@ fn the_answer_to_an_agent_that_was_killed_is_not_the_next_ones() {
             command.arg("-D").arg(&pty.path);
             command
         };
-        // A reboot takes the daemon a second; the agent goes when its request is there.
+        // A reboot takes a second; the agent is killed when the daemon has its request.
         let before = relay.relayed();
         let mut killed = command().args(["-o", "reboot", "-n", "victim"]).spawn().unwrap();
         until("the request is with the daemon", LIMIT, || relay.relayed() >= before + REQUEST_LEN);
@@ -181,7 +181,7 @@ fn the_answer_to_an_agent_that_was_killed_is_not_the_next_ones() {
         killed.wait().unwrap();
         let ran: AgentRun =
             command().args(["-o", "off", "-n", "nobody", "-t", "20"]).output().unwrap().into();
-        // The C agent takes the success of the reboot for its own.
+        // The C agent takes the success of the reboot for its own answer.
         assert_eq!(ran.code, if agent == OURS { 1 } else { 0 }, "{agent}: {ran:?}");
         if agent == OURS {
             assert!(ran.stderr.contains("lists no VM with this name"), "{ran:?}");
@@ -198,7 +198,7 @@ fn questions_in_a_row_are_answered_in_their_order() {
         let mut command = host.command(OURS);
         command.arg("-D").arg(&pty.path).args(args.split(' ')).output().unwrap().into()
     };
-    // What an agent left there that was killed before its answer came.
+    // Marker of an agent that was killed before its answer arrived.
     let name = pty.path.to_str().unwrap().trim_start_matches('/').replace('/', "-");
     std::fs::write(host.run.join(format!("fence_virt-{name}")), "x").unwrap();
     let ran = agent("-d -o off -n victim -t 20");

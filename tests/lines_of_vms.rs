@@ -1,6 +1,6 @@
-//! Which VMs have lines: those that run, as libvirt's events tell, also while
-//! they start and stop in a hurry, and after libvirtd was lost. The sockets are
-//! the test's own, the VMs are those of a libvirtd with the test driver.
+//! Lines of running VMs, followed by libvirt's events, also while VMs start and
+//! stop quickly and after libvirtd was lost. The test binds the sockets; the
+//! VMs belong to a libvirtd with the test driver.
 #![allow(clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
 
 mod common;
@@ -20,10 +20,10 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// The daemon would have done it by then, if it were to.
+/// Time without a reaction after which the daemon is taken to have none.
 const QUIET: Duration = Duration::from_millis(700);
 
-/// A VM of a libvirtd of the test's own, with lines.
+/// Defines a VM with these devices.
 fn define(connect: &Connect, name: &str, uuid: &str, devices: &str) -> Domain {
     let xml = format!(
         "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory><vcpu>1</vcpu>\
@@ -69,10 +69,10 @@ fn vms_that_start_stop_vanish_and_get_devices_are_followed() {
     guest.create().unwrap();
     a.accept();
     b.accept();
-    // A VM that runs and is undefined runs on, until it vanishes.
+    // An undefined VM keeps running, and vanishes when it stops.
     guest.undefine().unwrap();
     assert_eq!(a.ask(Operation::Status, "guest"), 0);
-    // It fences itself.
+    // The guest fences itself.
     a.line().write_all(&request(Operation::Off, "guest", 77)).unwrap();
     b.await_end();
     until("it is gone", LIMIT, || Domain::lookup_by_name(&connect, "guest").is_err());
@@ -97,18 +97,18 @@ fn after_a_lost_libvirtd_everything_is_found_anew() {
         counts.push(descriptors());
         eprintln!("round {round}: {} descriptors", counts[round]);
         libvirtd.kill();
-        // QEMU would go on: the line stays, and says what can be said.
+        // QEMU would keep running: the line stays open and answers with failure.
         until("libvirt is missed", LIMIT, || a.ask(Operation::Status, "guest") == 1);
-        // It may have noticed.
+        // The connection may be broken already.
         let _ = connect.close();
         libvirtd.start();
-        // The test driver has forgotten the VM, so it does not run any more.
+        // The test driver has lost the VM, so it no longer runs.
         a.await_end();
     }
     assert!(counts.iter().all(|count| *count <= counts[0]), "descriptors leak: {counts:?}");
 }
 
-/// Not a good one, but the same in every run.
+/// Linear congruential generator: every run is the same.
 fn random(state: &mut u64) -> usize {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*state >> 33) as usize
@@ -138,7 +138,7 @@ fn five_hundred_random_starts_and_stops_while_requests_flow() {
             false => drop(guests[at].create().unwrap()),
         }
         runs[at] = !runs[at];
-        // Often several changes at once.
+        // Several changes between most polls.
         if random(&mut state) % 4 == 0 {
             polling.poll();
         }

@@ -1,5 +1,5 @@
-//! The man pages, beside what the programs take: what exists stands in them,
-//! and what stands in them exists.
+//! Man pages, completions and CONTRIBUTING.md compared with the programs: they
+//! describe everything that exists, and nothing else.
 #![allow(clippy::panic, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod common;
@@ -23,11 +23,11 @@ use common::{program_installed, require};
 use page::{PAGES, Page};
 use programs::Program;
 
-/// Options of the daemon that the pages have already, while they are being
-/// built. Whoever adds one to the daemon takes it off.
+/// Options of the daemon that the pages describe before they exist. The commit
+/// that adds one to the daemon removes it here.
 const PENDING: [&[&str]; 0] = [];
 
-/// The options of a program, those to come too.
+/// Options of a program, pending ones included.
 fn options(program: Program) -> BTreeSet<BTreeSet<String>> {
     let mut options = program.options();
     if program == Program::Daemon {
@@ -58,7 +58,7 @@ fn the_pages_of_the_agents_have_their_actions_and_defaults() {
         for (name, parameter) in program.parameters() {
             let long = format!("--{}", name.replace('_', "-"));
             let item = items.iter().find(|item| item.flags().contains(&long)).unwrap();
-            // Which way is taken depends on which of these is given: they have no default by themselves.
+            // Each of these selects a transport, so the page gives it no default.
             let is_way = ["ipaddr", "vsock", "serial_device"].contains(&name.as_str());
             let expected = parameter.default.filter(|_| !is_way);
             assert_eq!(item.default(), expected, "{}: {long}", page.name);
@@ -66,8 +66,8 @@ fn the_pages_of_the_agents_have_their_actions_and_defaults() {
     }
 }
 
-/// Each example is tried with `-V` behind it: what an option is wrong in is
-/// refused before that.
+/// Each example is run with an additional `-V`: a wrong option is refused
+/// before `-V` takes effect.
 #[test]
 fn the_command_lines_in_the_pages_are_taken() {
     for name in PAGES {
@@ -101,7 +101,7 @@ fn the_page_of_the_daemon_has_every_variable_that_it_reads() {
     assert_eq!(items.iter().flat_map(|item| item.after("Ev")).collect::<BTreeSet<_>>(), read);
 }
 
-/// The messages under DIAGNOSTICS, whose parts stand between `...`.
+/// Messages under DIAGNOSTICS: their parts, separated by `...`, occur in the sources.
 #[test]
 fn the_messages_in_the_pages_are_messages_of_the_agents() {
     let mut text = String::new();
@@ -120,7 +120,7 @@ fn the_messages_in_the_pages_are_messages_of_the_agents() {
     }
 }
 
-/// All sources under a folder.
+/// Appends all sources under a directory.
 fn sources(folder: &Path, into: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -1,4 +1,4 @@
-//! SIGHUP: what changes while the daemon runs, and what does not.
+//! SIGHUP: settings that change while the daemon runs, and settings that do not.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -35,7 +35,7 @@ impl ReloadHarness {
         Ok(ReloadHarness { dir, pair, uri, programs })
     }
 
-    /// A tcp listener with these keys, and groups.
+    /// Configuration with a tcp listener with these settings, and groups.
     fn conf(&self, keys: &str, groups: &str) -> String {
         conf("tcp", &format!("address = \"{HOST_V4}\"; {keys}"), std::slice::from_ref(&self.uri), groups)
     }
@@ -87,7 +87,7 @@ fn keys_are_changed_without_an_outage() {
     assert_eq!((with_old.code("status", "node1"), with_new.code("status", "node1")), (0, 0));
     daemon.reload(&harness.dir, &harness.conf(&keys(&new), ""));
     assert_eq!((with_old.code("status", "node1"), with_new.code("status", "node1")), (1, 0));
-    // The same name with other bytes.
+    // Same file name, other key.
     fs::copy(&old, &new).unwrap();
     daemon.reload(&harness.dir, &harness.conf(&keys(&new), ""));
     assert_eq!(with_old.code("status", "node1"), 0);
@@ -171,7 +171,7 @@ fn listeners_of_one_kind_have_their_own_keys_and_groups() {
     );
     let daemon = harness.daemon(&conf);
     daemon.await_log("no group applies to listener tcp");
-    // Ours take the port from an option that the harness does not know.
+    // The harness has no option for the port.
     let ask = |port: &str, key: &Path| {
         let mut command = harness.pair.guest.command(&harness.programs.virt);
         command.args(["-T", HOST_V4, "-p", port, "-t", "3", "-o", "status", "-n", "node1", "-k"]).arg(key);
@@ -192,15 +192,15 @@ fn a_signal_that_comes_during_the_start_is_obeyed_after_it() {
     let libvirtd = Libvirtd::started(&harness.dir, &harness.pair.host, "one");
     let key = harness.dir.key("key", b'k');
     let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
-    // The start waits for a libvirtd that stands still.
+    // The start waits for a frozen libvirtd.
     libvirtd.freeze();
     let conf = conf("tcp", &keys, &[libvirtd.uri()], "");
-    // Without a service manager nothing else wakes the main thread up.
+    // Without a service manager nothing else wakes the main thread.
     let builder = Daemon::builder(&harness.dir, &harness.pair.host);
     let daemon = builder.command(&["env", "-u", "NOTIFY_SOCKET", OURS]).spawn(&conf);
     daemon.await_log("listening on");
     let pending = |wanted: bool| {
-        // Bit 0 of ShdPnd is SIGHUP; it is blocked by the time that libvirt is waited for.
+        // Bit 0 of ShdPnd is SIGHUP, which is blocked before the wait for libvirt.
         let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
         let bits = |name: &str| {
             let hex = status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();

@@ -1,6 +1,6 @@
-//! The serial listener: who asks, thousands of lines, and whatever comes in on
-//! one. The sockets are the test's own; the
-//! VMs are those of libvirt's test driver.
+//! Serial listener: identity of the requester, thousands of lines, noise and
+//! floods. The test binds the sockets; the
+//! VMs belong to libvirt's test driver.
 #![allow(clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
 
 mod common;
@@ -17,10 +17,10 @@ use common::{Dir, require, root_and_c_suite, until};
 use fence_virt::fence::Operation;
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// The daemon would have done it by then, if it were to.
+/// Time without a reaction after which the daemon is taken to have none.
 const QUIET: Duration = Duration::from_millis(700);
 
-/// A daemon with the lines of VMs from a file.
+/// Daemon with lines of VMs of the test driver.
 struct SerialHost {
     dir: Dir,
     daemon: Daemon,
@@ -28,7 +28,7 @@ struct SerialHost {
 }
 
 impl SerialHost {
-    /// `lines` says which devices the VM `asker` has; a VM `victim` runs beside it.
+    /// Daemon with the running VMs `asker`, which has `devices`, and `victim`.
     fn new(dir: Dir, mode: &str, devices: String, groups: &str) -> SerialHost {
         let vms = [(vm("asker", NODE1, RUNNING), devices), (vm("victim", NODE2, RUNNING), String::new())];
         let uri = node::node_with_devices(&dir, "node.xml", &vms);
@@ -39,7 +39,7 @@ impl SerialHost {
         SerialHost { dir, daemon, _namespace: namespace }
     }
 
-    /// With one serial line.
+    /// Daemon with one connected serial line of `asker`.
     fn with_line(groups: &str) -> (SerialHost, Socket) {
         let dir = Dir::new();
         let mut socket = Socket::bind(dir.path("asker"));
@@ -61,7 +61,7 @@ fn a_line_knows_its_vm_and_the_groups_apply() {
         (group(&[NODE1, "victim"]), [0, 0]),
         (group(&["asker", &NODE2.to_uppercase()]), [0, 0]),
         (group(&[&NODE1.to_uppercase(), "VICTIM"]), [0, 0]),
-        // Whoever may define VMs could call one so.
+        // The requester's name is compared exactly: a user who defines VMs could choose this name.
         (group(&["ASKER", NODE2]), [3, 3]),
         (group(&[NODE1]), [3, 0]),
         (group(&[NODE2, "victim"]), [3, 3]),
@@ -107,7 +107,7 @@ fn whatever_comes_in_on_a_line_desynchronises_nothing() {
     require!(root_and_c_suite());
     let (host, mut socket) = SerialHost::with_line("");
     let status = |seqno| request(Operation::Status, "victim", seqno);
-    // Before, between and inside: each request that is whole gets its answer, and nothing else gets one.
+    // Noise before, between and inside requests: each complete request gets one answer.
     let noises: [&[u8]; 6] =
         [b"[    0.000000] Linux version 6.1", b"a", b"abba", b"abba\x01\0vic", b"\0\0\xff\xfe", b"aabb"];
     let mut seqno = 1000;
@@ -117,7 +117,7 @@ fn whatever_comes_in_on_a_line_desynchronises_nothing() {
         socket.line().write_all(&bytes).unwrap();
         assert_eq!([socket.response(), socket.response()], [0, 0], "{noise:?}");
         seqno += 2;
-        // What was left behind the last request must not spoil the next.
+        // Noise after the last request must not spoil the next.
         socket.line().write_all(&status(seqno)).unwrap();
         assert_eq!(socket.response(), 0, "after {noise:?}");
     }
@@ -128,13 +128,13 @@ fn whatever_comes_in_on_a_line_desynchronises_nothing() {
         assert_eq!(socket.response(), 0, "cut at {cut}");
         socket.assert_silent(Duration::from_millis(20));
     }
-    // In pieces of one byte.
+    // A request in pieces of one byte.
     seqno += 2;
     for byte in status(seqno) {
         socket.line().write_all(&[byte]).unwrap();
     }
     assert_eq!(socket.response(), 0);
-    // A request that stalls is dropped after a second, and what comes then is noise.
+    // A stalled request is dropped after a second; its rest is noise.
     seqno += 2;
     let stalled = request(Operation::Off, "victim", seqno);
     socket.line().write_all(&stalled[..40]).unwrap();
@@ -142,7 +142,7 @@ fn whatever_comes_in_on_a_line_desynchronises_nothing() {
     socket.line().write_all(&stalled[40..]).unwrap();
     socket.assert_silent(QUIET);
     assert_eq!(socket.ask(Operation::Status, "victim"), 0, "it was not carried out");
-    // A second half right after it: the VM's own request, only slow.
+    // A slow request within that limit is carried out.
     socket.line().write_all(&status(seqno + 1)[..40]).unwrap();
     socket.assert_silent(Duration::from_millis(300));
     socket.line().write_all(&status(seqno + 1)[40..]).unwrap();
@@ -167,7 +167,7 @@ fn a_guest_that_does_not_read_blocks_nobody_and_grows_nothing() {
     assert_eq!(other.ask(Operation::Status, "victim"), 0);
     let before = resident();
     let mut seqno = 0;
-    // Lists that nobody reads, until the daemon reads no more requests.
+    // Unread lists, until the daemon stops reading requests.
     loop {
         seqno += 1;
         if mute.line().write_all(&request(Operation::HostList, "", seqno)).is_err() {
@@ -182,7 +182,7 @@ fn a_guest_that_does_not_read_blocks_nobody_and_grows_nothing() {
     }
     let grown = resident().saturating_sub(before);
     assert!(grown < 1024, "{grown} KiB");
-    // It reads on, and is served on.
+    // Once the guest reads again, the daemon serves it again.
     let mut reader = mute.line().try_clone().unwrap();
     let drain = std::thread::spawn(move || {
         let mut buffer = [0; 65536];
@@ -242,7 +242,7 @@ fn guests_that_flood_take_nobody_elses_fence_and_log_lines() {
     let [one, other, good] = &mut sockets;
     std::thread::scope(|scope| {
         for (socket, name) in [(one, "one"), (other, "other")] {
-            // Together more than the memory of duplicates has room for.
+            // Together more requests than the duplicate table holds.
             scope.spawn(move || (0..4000).map(|_| socket.ask(Operation::On, name)).max());
         }
     });
@@ -263,7 +263,7 @@ fn three_thousand_lines_on_one_listener() {
     let uri = node::crowd_with_lines(&dir, "node.xml", sockets.iter().map(|socket| serial(&socket.path)));
     let namespace = Namespace::new();
     let keys = format!("path = \"{}\";", dir.path("").display());
-    // The soft limit that services have: the daemon raises it to the hard one.
+    // The usual soft limit of services: the daemon raises it to the hard limit.
     let builder = Daemon::builder(&dir, &namespace).descriptor_limit(1024);
     let daemon = builder.start(&conf("serial", &keys, &[uri], ""));
     let began = Instant::now();
@@ -290,7 +290,7 @@ fn a_serial_listener_needs_no_key_and_says_what_it_cannot_have() {
     assert_eq!(daemon.await_exit(LIMIT).code(), Some(1));
     let log = daemon.log();
     assert!(log.contains("serial: cannot connect to test+unix") && log.contains("wait_for_init"), "{log}");
-    // With -w it waits; a key that is not there is not asked for; a folder that is not there is told.
+    // With -w it waits; it needs no key, and reports the missing directory.
     let keys = format!("{missing} path = \"/nowhere/at/all\"; key_file = \"/nowhere/key\";");
     let builder = Daemon::builder(&dir, &namespace).args(&["-w"]);
     let daemon = builder.start(&conf("serial", &keys, &[uri], ""));

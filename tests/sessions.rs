@@ -255,7 +255,7 @@ fn a_stop_in_the_middle_answers_what_is_in_flight() {
         for mut client in clients {
             match client.verdict() {
                 Ok(verdict) => assert_eq!(verdict, 0),
-                // Its proof had not been read yet.
+                // The daemon had not read its proof yet.
                 Err(error) => assert!(
                     matches!(
                         error.kind(),

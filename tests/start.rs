@@ -1,4 +1,4 @@
-//! How the daemon starts, refuses to start, and stops.
+//! Start and stop of the daemon, and refusals to start.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -25,7 +25,7 @@ fn tcp(dir: &Dir, key: &str) -> String {
     conf("tcp", &auth_keys(&dir.path(key), "sha256", "sha256"), &[DEFAULT.into()], "")
 }
 
-/// Runs ours to its end.
+/// Runs our daemon until it exits; returns exit code and output.
 fn run(dir: &Dir, namespace: &Namespace, conf: &str, args: &[&str]) -> (i32, String) {
     let conf = dir.write("run.conf", conf);
     let mut command = namespace.command(OURS);
@@ -108,7 +108,7 @@ fn check_says_what_would_run_and_starts_nothing() {
     let unused = tcp(&dir, "key").replace("listeners {", "listeners { vsock { port = \"x\"; }");
     let (code, text) = run(&dir, &namespace, &unused, &["-t"]);
     assert_eq!((code, text.contains("vsock port")), (1, true), "a wrong value where it is not used: {text}");
-    // As in the man page: cpg without a section of its own.
+    // As in the man page: cpg without a section.
     let cpg = tcp(&dir, "key").replace("backend = \"libvirt\"", "backend = \"cpg\"");
     let (code, text) = run(&dir, &namespace, &cpg, &["-t"]);
     assert_eq!((code, text.contains("host_fence_delay is not set")), (0, true), "{text}");
@@ -133,7 +133,7 @@ fn the_lenient_check_fails_only_where_the_start_would() {
         assert!(code == 0 && text.contains(word) && text.contains("no errors"), "{text}");
         assert_eq!(strict(conf).0, 1, "{conf}");
     }
-    // A daemon does start with what is unknown.
+    // A daemon starts with unknown settings.
     let daemon = Daemon::builder(&dir, &namespace).start(&unknown);
     assert!(daemon.stop(Duration::from_secs(10)).success());
     for conf in
@@ -212,7 +212,7 @@ fn vsock_says_who_has_its_port_or_which_module_is_missing() {
     require!(root_and_c_suite());
     let (dir, namespace) = (Dir::new(), Namespace::new());
     let keys = auth_keys(&dir.key("key", b'k'), "sha256", "sha256");
-    // Only to listen: nobody connects over vsock in this test.
+    // The port is only listened on, without connections over vsock.
     let (port, words) = (40_000 + std::process::id() % 10_000, "`ss -l --vsock -p` shows by whom (it needs");
     let taken = vsock::listen(port);
     let words = if taken.is_ok() { words } else { "modprobe vhost_vsock" };
@@ -241,7 +241,7 @@ fn all_listeners_at_once() {
     );
     let daemon = Daemon::builder(&dir, &namespace).start(&conf);
     socket.accept();
-    // Without a uri of its own the serial listener knows the VMs of the backend.
+    // Without a uri the serial listener uses the URIs of the backend.
     assert_eq!(socket.ask(Operation::Status, "asker"), 0, "{}", daemon.log());
     assert!(vsock::listen(port).is_err(), "the daemon has the port");
     let key = key_bytes(b'k');

@@ -1,4 +1,4 @@
-//! `fence_virtd --status`, and what the service manager is told.
+//! `fence_virtd --status`, the watchdog, and logs in JSON and journald.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -39,7 +39,7 @@ impl StatusHarness {
         Daemon::builder(&self.dir, &self.pair.host).start(&conf("tcp", &keys, &[uri.to_owned()], ""))
     }
 
-    /// Exit code and output.
+    /// Runs `--status` and returns exit code and output.
     fn status(&self, daemon: &Daemon, args: &[&str]) -> (Option<i32>, String) {
         let mut command = self.pair.host.command(OURS);
         let Output { status, stdout, stderr } =
@@ -105,7 +105,7 @@ fn the_socket_is_for_root_and_holds_nobody_up() {
     let daemon = harness.daemon("test:///default");
     let socket = daemon.conf().with_extension("status");
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
-    // Another user, though the folder lets it in.
+    // Another user is refused, though file modes admit it.
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).unwrap();
     std::fs::set_permissions(socket.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(daemon.conf(), std::fs::Permissions::from_mode(0o644)).unwrap();
@@ -115,14 +115,14 @@ fn the_socket_is_for_root_and_holds_nobody_up() {
         .arg(daemon.conf());
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    // One that says nothing, and one that says too much.
+    // A silent client, and one that sends too much.
     let silent = UnixStream::connect(&socket).unwrap();
     let mut noisy = UnixStream::connect(&socket).unwrap();
     noisy.write_all(&[b'x'; 4096]).unwrap();
     let (code, text) = harness.status(&daemon, &[]);
     assert_eq!(code, Some(0), "{text}");
     drop((silent, noisy));
-    // One that says something again and again, within the limit of a single read.
+    // A client that keeps sending, each time within the timeout of a single read.
     let mut drips = UnixStream::connect(&socket).unwrap();
     let (stop, stopped) = channel::<()>();
     let dripping = thread::spawn(move || {
@@ -215,7 +215,7 @@ fn journald_gets_the_fields_of_a_request() {
     std::fs::create_dir(&folder).unwrap();
     let journal = UnixDatagram::bind(folder.join("socket")).unwrap();
     journal.set_read_timeout(Some(LIMIT)).unwrap();
-    // A /run of its own, with our journald in it.
+    // A private /run with the test's journald socket.
     let script = format!(
         "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && mount --bind {} /run/systemd/journal &&
          JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec {OURS} \"$@\"",

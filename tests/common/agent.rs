@@ -1,4 +1,4 @@
-//! The agents, ours and the deployed ones.
+//! Agents, ours and the C ones.
 
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -8,14 +8,14 @@ use std::process::{Command, Output, Stdio};
 use super::net::Namespace;
 use super::{Dir, Suite, unique};
 
-/// The C agents.
+/// C agents.
 pub const VIRT: &str = "/usr/sbin/fence_virt";
 pub const XVM: &str = "/usr/sbin/fence_xvm";
 
-/// Ours, as it was built.
+/// Our agent from the build directory.
 pub const OURS: &str = env!("CARGO_BIN_EXE_fence_virt");
 
-/// Both agents of a suite.
+/// Paths of both agents of a suite.
 #[derive(Debug, Clone)]
 pub struct Programs {
     pub virt: PathBuf,
@@ -23,7 +23,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// The same, seeing a folder of the test as /run: what they note there stays in the test.
+    /// Wrappers that run the agents with a directory of the test as /run.
     fn with_run(&self, dir: &Dir) -> Programs {
         let run = super::line::run_folder(dir);
         let wrap = |program: &Path| {
@@ -40,7 +40,7 @@ impl Programs {
         Programs { virt: wrap(&self.virt), xvm: wrap(&self.xvm) }
     }
 
-    /// The C ones.
+    /// C agents.
     pub fn deployed() -> Programs {
         Programs { virt: VIRT.into(), xvm: XVM.into() }
     }
@@ -60,7 +60,7 @@ impl Programs {
     }
 }
 
-/// Whose agents a compliance test drives, from `FENCE_AGENT`: `ours` (as without it) or `theirs`.
+/// Agents under test, from `FENCE_AGENT`: `ours` (the default) or `theirs`.
 pub fn under_test() -> Suite {
     super::suite("FENCE_AGENT")
 }
@@ -69,12 +69,12 @@ pub fn under_test() -> Suite {
 pub fn run_on_stdin(mut command: Command, options: &str) -> AgentRun {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // An agent that is wrong at once may not read all of it.
+    // An agent that fails early may not read all of it.
     let _ = child.stdin.take().unwrap().write_all(options.as_bytes());
     child.wait_with_output().unwrap().into()
 }
 
-/// What an agent did.
+/// Exit code and output of an agent.
 #[derive(Debug, PartialEq, Eq)]
 pub struct AgentRun {
     pub code: i32,
@@ -92,16 +92,16 @@ impl From<Output> for AgentRun {
     }
 }
 
-/// How an agent reaches the daemon.
+/// Transport between agent and daemon.
 #[derive(Debug, Clone, Copy)]
 pub enum AgentTransport<'a> {
-    /// `fence_virt -T address`
+    /// `fence_virt -T` with this address.
     Tcp(&'a str),
-    /// `fence_xvm -i ipv4` or `ipv6`
+    /// `fence_xvm -i` with `ipv4` or `ipv6`.
     Multicast(&'a str),
 }
 
-/// An agent with its options.
+/// Agent with its options.
 #[derive(Clone)]
 pub struct Agent<'a> {
     pub programs: &'a Programs,
@@ -110,22 +110,22 @@ pub struct Agent<'a> {
     pub key: &'a Path,
     pub hash: &'a str,
     pub auth: &'a str,
-    /// Seconds that it may take.
+    /// Timeout in seconds.
     pub timeout: u32,
     pub form: OptionForm,
 }
 
-/// How an agent is told what to do.
+/// Form in which an agent receives its options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OptionForm {
     Short,
-    /// Ours alone have it.
+    /// Long options, which only our agents have.
     Long,
     Stdin,
 }
 
 impl<'a> Agent<'a> {
-    /// With sha256 for hash and auth, and 10 s.
+    /// Agent with sha256 for hash and auth, and a timeout of 10 s.
     pub fn new(
         programs: &'a Programs,
         namespace: &'a Namespace,
@@ -144,7 +144,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Runs it for an operation on a VM ("" for none).
+    /// Runs the agent for an operation on a VM ("" for none).
     pub fn run(&self, operation: &str, vm: &str) -> AgentRun {
         let (program, way) = match self.way {
             AgentTransport::Tcp(address) => (&self.programs.virt, vec![("-T", "ipaddr", address)]),
@@ -182,7 +182,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Its exit code.
+    /// Runs the agent and returns its exit code.
     pub fn code(&self, operation: &str, vm: &str) -> i32 {
         self.run(operation, vm).code
     }

@@ -1,4 +1,4 @@
-//! Our agent over TCP, and a script in the daemon's place.
+//! Our agent over TCP against a scripted daemon.
 
 use std::net::TcpListener;
 use std::process::Stdio;
@@ -9,10 +9,10 @@ use super::Dir;
 use super::agent::{AgentRun, OURS};
 use super::peer::Peer;
 
-/// More than a time-out of a second and a busy machine need.
+/// Limit for an agent with a timeout of 1 s, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(15);
 
-/// A port of the loopback with the agent on the one side and a script on the other.
+/// Loopback port between the agent and a scripted daemon, and a key.
 pub struct AgentHarness {
     pub dir: Dir,
     pub listener: TcpListener,
@@ -33,7 +33,7 @@ impl AgentHarness {
         command
     }
 
-    /// Runs the agent against a script for its first connection.
+    /// Runs the agent with a script for its first connection.
     pub fn run<T: Send>(&self, args: &str, script: impl FnOnce(Peer) -> T + Send) -> (AgentRun, T) {
         thread::scope(|scope| {
             let peer = scope.spawn(|| script(Peer::new(self.listener.accept().unwrap().0)));
@@ -42,7 +42,7 @@ impl AgentHarness {
         })
     }
 
-    /// The same for an `off` that has to fail, at once, with these words.
+    /// Asserts that `off` fails at once with one line that contains `words`.
     pub fn assert_fails<T: Send>(&self, words: &str, script: impl FnOnce(Peer) -> T + Send) -> T {
         let begin = Instant::now();
         let (ran, result) = self.run("-o off -n node1 -t 30", script);

@@ -1,5 +1,5 @@
-//! What tests of fence_xvm are made of: a host that hears the group, and calls
-//! back rightly or not.
+//! Hosts that receive fence_xvm's multicast requests and call back, with and
+//! without errors.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -24,7 +24,7 @@ use super::{Dir, Missing, Suite, key_bytes, root_and_c_suite};
 pub const SOON: Duration = Duration::from_secs(15);
 pub const GROUP: Ipv4Addr = Ipv4Addr::new(225, 0, 0, 12);
 
-/// A host and a guest with a cable, and our agents in the guest.
+/// Namespaces of a host and a guest, our agents for the guest, and a key.
 pub struct GuestNetwork {
     pub programs: Programs,
     pub pair: NamespacePair,
@@ -61,12 +61,12 @@ impl GuestNetwork {
     }
 }
 
-/// A host that hears the group. Make it inside a namespace.
+/// Socket of a host in the multicast group. Make it inside a namespace.
 pub struct MulticastReceiver(UdpSocket);
 
 impl MulticastReceiver {
     pub fn new(interface: Ipv4Addr) -> MulticastReceiver {
-        // Another thread's child may hold a copy of an older one until it has called exec(2).
+        // Without SO_REUSEADDR the port is taken while a forked child still holds an older socket.
         let fd = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).unwrap();
         setsockopt(&fd, sockopt::ReuseAddr, &true).unwrap();
         bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from((GROUP, 1229)))).unwrap();
@@ -76,7 +76,7 @@ impl MulticastReceiver {
         MulticastReceiver(socket)
     }
 
-    /// The next request, and where it came from.
+    /// Receives the next request with its source address.
     pub fn receive(&self) -> (Packet, SocketAddr) {
         let mut bytes = [0; 2 * PACKET_LEN];
         let (length, from) = self.0.recv_from(&mut bytes).unwrap();
@@ -103,7 +103,7 @@ pub fn wait(child: Child) -> AgentRun {
     child.wait_with_output().unwrap().into()
 }
 
-/// Hears a row of questions, and answers each as a C daemon on `host` does.
+/// Receives a sync probe and answers each request as a C daemon on `host` does.
 pub fn answer_row(receiver: &MulticastReceiver, host: &str) {
     for _ in 0..SYNC_PROBE_LEN {
         let (question, _) = receiver.receive();
@@ -113,7 +113,7 @@ pub fn answer_row(receiver: &MulticastReceiver, host: &str) {
     }
 }
 
-/// Waits until the agent has its port for call-backs and, soon after, has sent.
+/// Waits until the agent listens for call-backs and has sent a round.
 pub fn await_listening(network: &GuestNetwork) {
     super::until("the agent listens", SOON, || {
         let tables = network.pair.guest.command("cat").arg("/proc/net/tcp").output().unwrap();
@@ -125,6 +125,6 @@ pub fn await_listening(network: &GuestNetwork) {
         text.lines().filter(|line| line.starts_with("Udp:")).nth(1).unwrap().to_owned()
     };
     let before = sent();
-    // A round is sent every two seconds; the next one says that the first is out.
+    // A round is sent every two seconds; after the next one, the first has left.
     super::until("datagrams leave", SOON, || sent() != before);
 }

@@ -1,4 +1,4 @@
-//! Daemons that are not root's, and keys that a service manager hands to them.
+//! Daemons that do not run as root, and keys from a service manager.
 
 use std::os::unix::fs::chown;
 use std::process::Output;
@@ -8,7 +8,7 @@ use super::common::daemon::{Daemon, OURS};
 use super::common::require;
 use super::{DoctorReport, Host};
 
-/// As docs/SERVICE.md has it: a user of its own, keys that are that user's or credentials.
+/// Setup of docs/SERVICE.md: a dedicated user that owns the keys.
 #[test]
 fn a_daemon_as_a_user_of_its_own() {
     require!(Host::new()).run(|host| {
@@ -26,7 +26,7 @@ fn a_daemon_as_a_user_of_its_own() {
             .assert_code(0)
             .assert_note("daemon:", "as user id 65534", "docs/SERVICE.md")
             .assert_ok("key file");
-        // The strict look finds nothing wrong with it either, and what is a third user's stays wrong.
+        // The strict check accepts it too, but rejects a key of a third user.
         let check = |conf: &str| {
             let path = host.dir.write("check.conf", conf);
             let mut command = host.namespace.command(OURS);
@@ -50,7 +50,7 @@ fn keys_that_are_credentials() {
         let of_unit = "/run/credentials/fence-under-test.service";
         let conf = host.tcp().replace(&host.dir.path("key").display().to_string(), &format!("{of_unit}/key"));
         let path = host.dir.write("credentials.conf", &conf);
-        // A /run of its own, with the folder as a service manager makes it.
+        // A private /run with the directory as a service manager makes it.
         let doctor = |mode: &str| {
             let script = format!(
                 "mount -t tmpfs none /run && mkdir -p {of_unit} && cp {} {of_unit}/key &&
@@ -66,7 +66,7 @@ fn keys_that_are_credentials() {
         };
         doctor("0550").assert_code(0).assert_ok(&format!("key file {of_unit}/key has 4096 bytes"));
         doctor("0555").assert_code(2).assert_error("tcp:", "mode 0555", "LoadCredential=");
-        // Without the service there is none.
+        // Without the service the key does not exist.
         host.doctor(&conf).assert_code(0).assert_note("tcp:", "exists only while its unit runs", "start the unit");
     });
 }

@@ -1,4 +1,4 @@
-//! The completions of the shells, beside what the programs take.
+//! Completions of bash and zsh compared with the options of the programs.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -7,11 +7,11 @@ use std::process::{Command, Output};
 use crate::common::{Dir, program_installed, require};
 use crate::programs::Program;
 
-/// Completes under bash, as it does itself: the words so far, and the last one is at hand.
+/// Bash script that completes the last of its arguments as bash does.
 const UNDER_BASH: &str = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); \
     spec=$(complete -p \"$1\") || exit; spec=${spec#*-F }; \"${spec%% *}\"; printf '%s\\n' \"${COMPREPLY[@]}\"";
 
-/// Has the options of a zsh completion printed in place of taken. Folders of completions give `_arguments`.
+/// Zsh script that prints the options which a completion passes to `_arguments`.
 const UNDER_ZSH: &str = "_arguments() { print -rl -- \"$@\" }; service=$2; source \"$1\"";
 
 fn path(name: &str) -> PathBuf {
@@ -36,7 +36,7 @@ fn lines(output: Output) -> BTreeSet<String> {
         .collect()
 }
 
-/// What bash offers for the last of these words.
+/// Words that bash offers for the last of `words`.
 fn offered(program: Program, words: &[&str]) -> BTreeSet<String> {
     let mut command = Command::new("bash");
     command
@@ -84,7 +84,7 @@ fn bash_offers_the_values_of_options() {
         }
     }
     assert_eq!(offered(Program::Xvm, &["-i", ""]), set(&["auto", "ipv4", "ipv6"]));
-    // A value that is to come is no option.
+    // Options are not offered for the value of an option.
     for program in Program::AGENTS {
         for (name, _) in program.parameters().iter().filter(|(name, _)| !is_switch(name)) {
             let words = offered(program, &[&format!("--{}", name.replace('_', "-")), "--"]);
@@ -93,7 +93,7 @@ fn bash_offers_the_values_of_options() {
     }
 }
 
-/// Whether an option stands without a value, or may.
+/// Returns true if the value of an option is optional or absent.
 fn is_switch(name: &str) -> bool {
     ["debug", "use_uuid", "vsock"].contains(&name)
 }
@@ -135,7 +135,7 @@ fn zsh_knows_every_option_and_no_other() {
     }
 }
 
-/// The option of a specification as `(-f --config)--config=[text]:message:action`.
+/// Option in a specification such as `(-f --config)--config=[text]:message:action`.
 fn option(spec: &str) -> Option<String> {
     let spec = spec.split_once(')').filter(|_| spec.starts_with('(')).map_or(spec, |(_, rest)| rest);
     let (form, _) = spec.split_once('[')?;

@@ -1,10 +1,10 @@
-//! CONTRIBUTING.md beside the environment variables that tests and scripts read.
+//! CONTRIBUTING.md compared with the environment variables that tests and scripts read.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Variables of the system, or that a script sets for its own functions.
+/// Variables of the system, and internal ones of a script.
 const OTHERS: [&str; 6] = ["FIRST", "HOME", "MAKE", "OTHER", "TMPDIR", "XDG_CACHE_HOME"];
 
 /// Contents of all files with this extension under a directory.
@@ -26,7 +26,7 @@ fn is_name(word: &str) -> bool {
         && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// Literals `"FENCE_.."` of a test that are nothing but a name.
+/// Literals of a test that are a name `"FENCE_.."`.
 fn in_test(text: &str) -> impl Iterator<Item = &str> {
     text.split('"').filter(|word| is_name(word) && word.starts_with("FENCE_") && *word != "FENCE_")
 }
