@@ -7,8 +7,8 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS = packet session config answer line stdin scanner xml group
 
-.PHONY: all build release agents demo check check-cluster forget-skips lint test compliance check-agents e2e deny \
-	fuzz bench bench-cluster build-deps test-peers e2e-peers tools clean
+.PHONY: all build release agents demo check check-cluster forget-skips lint test compliance check-agents check-msrv \
+	e2e deny fuzz bench bench-cluster build-deps test-peers e2e-peers tools clean
 
 all: build
 
@@ -46,7 +46,7 @@ demo: test-peers build
 # Everything that this machine can run. What it cannot is named at the end; with
 # FENCE_SKIP=fail it fails.
 check: export FENCE_SKIPPED = $(CURDIR)/target/skipped
-check: forget-skips test-peers lint test compliance check-agents e2e deny fuzz
+check: forget-skips test-peers lint test compliance check-agents check-msrv e2e deny fuzz
 	@[ ! -s "$(FENCE_SKIPPED)" ] || { echo '*** NOT EVERYTHING WAS RUN:'; cat "$(FENCE_SKIPPED)"; }
 
 forget-skips:
@@ -72,6 +72,11 @@ compliance: test-peers
 # What the agents link, and their size.
 check-agents: build-deps
 	CARGO=$(CARGO) dist/check-agents
+
+# The minimum Rust version, in a Debian 13 chroot below target/msrv; 32-bit and big-endian targets.
+check-msrv:
+	@code=0; CARGO=$(CARGO) dist/check-msrv || code=$$?; \
+		[ $$code = 0 ] || { [ $$code = 77 ] && [ "$$FENCE_SKIP" != fail ]; }
 
 # Real pacemaker and corosync, with one host and with two; QEMU guests that ask over their serial lines,
 # vmchannels and vsock; three hosts with corosync; what can be is run with the C

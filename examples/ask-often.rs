@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use fence_virt::auth::HashKind;
 use fence_virt::fence::{Answer, Operation, Request, Target, Verdict};
-use fence_virt::session::{ClientSession, Policy};
+use fence_virt::session::{AgentSession, ClientSession, Policy};
 use fence_virt::wire::Packet;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;

@@ -1,112 +1,182 @@
-//! Keeps the floors of ARCHITECTURE.md: imports go down only, and unsafe code
-//! stays in `src/sys`.
-#![allow(clippy::panic, clippy::unwrap_used)]
+//! Keeps the layers of ARCHITECTURE.md: no circles of imports, imports to the
+//! same layer or down only, unsafe code in few places, one meaning for each
+//! type's name, and doc comments that open with a noun or a verb.
+//!
+//! `FENCE_SOURCE` names another source tree to check.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::print_stderr)]
+
+#[path = "floors/checks.rs"]
+mod checks;
+#[path = "floors/circles.rs"]
+mod circles;
+#[path = "floors/graph.rs"]
+mod graph;
+#[path = "floors/items.rs"]
+mod items;
+#[path = "floors/reader.rs"]
+mod reader;
+#[path = "floors/resolve.rs"]
+mod resolve;
+#[path = "floors/scanner.rs"]
+mod scanner;
+#[path = "floors/seen_to_fail.rs"]
+mod seen_to_fail;
+#[path = "floors/test_code.rs"]
+mod test_code;
+#[path = "floors/tree.rs"]
+mod tree;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-/// The modules of the crate and the floor each stands on.
-const FLOORS: [(&str, u32); 14] = [
-    ("fence", 0),
-    ("wire", 0),
-    ("auth", 0),
-    ("session", 1),
-    ("history", 1),
-    ("groups", 1),
-    ("quota", 1),
-    ("backlog", 1),
-    ("routing", 1),
-    ("domain_xml", 1),
-    ("config", 2),
-    ("key_file", 2),
-    ("client", 3),
-    ("daemon", 3),
-];
+use checks::{Checker, Layers, OPENINGS};
+use tree::Sources;
 
-fn sources(under: &Path, into: &mut Vec<PathBuf>) {
+/// Layers of src, the lowest first. A room imports from its own layer and
+/// lower ones, and rooms form no circle either.
+const LAYERS: Layers = Layers {
+    rooms: &[
+        // The library.
+        ("fence", 0),
+        ("wire", 0),
+        ("auth", 0),
+        ("session", 1),
+        ("history", 1),
+        ("groups", 1),
+        ("quota", 1),
+        ("backlog", 1),
+        ("routing", 1),
+        ("domain_xml", 1),
+        ("sys", 2),
+        ("config", 2),
+        ("key_file", 2),
+        ("client", 3),
+        ("lib", 4),
+        // The agents.
+        ("fence_virt::main", 4),
+        // The daemon.
+        ("fence_virtd::problem", 10),
+        ("fence_virtd::heartbeat", 10),
+        ("fence_virtd::threads", 10),
+        ("fence_virtd::pid_file", 10),
+        ("fence_virtd::config_file", 10),
+        ("fence_virtd::console", 10),
+        ("fence_virtd::host_checks", 10),
+        ("fence_virtd::json", 10),
+        ("fence_virtd::backoff", 10),
+        ("fence_virtd::logging", 10),
+        ("fence_virtd::job", 10),
+        ("fence_virtd::libvirt", 11),
+        ("fence_virtd::access", 11),
+        ("fence_virtd::status::counts", 11),
+        ("fence_virtd::status::snapshot", 11),
+        ("fence_virtd::serial_event", 11),
+        ("fence_virtd::inbox", 12),
+        ("fence_virtd::startup", 12),
+        ("fence_virtd::backend", 13),
+        ("fence_virtd::watch", 13),
+        ("fence_virtd::listener", 13),
+        ("fence_virtd::cpg", 13),
+        ("fence_virtd::systemd", 13),
+        ("fence_virtd::status", 13),
+        ("fence_virtd::backends", 14),
+        ("fence_virtd::worker", 14),
+        ("fence_virtd::supervise", 15),
+        ("fence_virtd::reload", 15),
+        ("fence_virtd::start", 15),
+        ("fence_virtd::args", 15),
+        ("fence_virtd::tools", 16),
+        ("fence_virtd::main", 17),
+    ],
+    forbidden: &[
+        ("fence_virtd::listener", "fence_virtd::watch"),
+        ("fence_virtd::watch", "fence_virtd::listener"),
+        ("fence_virtd", "client"),
+    ],
+    pure_layer: 1,
+    unsafe_places: &["src/sys/", "src/bin/fence_virtd/libvirt/callbacks.rs"],
+};
+
+/// Most doc comments that may open with one of [`OPENINGS`], in percent.
+const OPENINGS_MAX: usize = 3;
+
+fn root() -> PathBuf {
+    std::env::var_os("FENCE_SOURCE")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).to_owned(), PathBuf::from)
+}
+
+fn read_sources(root: &Path, under: &Path, into: &mut Sources) {
     for entry in fs::read_dir(under).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            sources(&path, into);
+            read_sources(root, &path, into);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            into.push(path);
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            into.insert(name, fs::read_to_string(&path).unwrap());
         }
     }
 }
 
-/// Every source file with the module of the crate that it belongs to.
-fn files() -> Vec<(String, PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut paths = Vec::new();
-    sources(&root, &mut paths);
-    assert!(paths.len() > 30, "the sources are where they are looked for");
-    let with_module = |path: PathBuf| {
-        let inner = path.strip_prefix(&root).unwrap().to_owned();
-        let first = inner.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
-        let text = fs::read_to_string(&path).unwrap();
-        (first, path, text)
-    };
-    paths.into_iter().map(with_module).collect()
+/// The source tree, read once.
+static CHECKER: LazyLock<Checker> = LazyLock::new(|| {
+    let root = root();
+    let mut sources = Sources::new();
+    read_sources(&root, &root.join("src"), &mut sources);
+    assert!(sources.len() > 30, "only {} source files in {}", sources.len(), root.display());
+    sources.insert("Cargo.toml".to_owned(), fs::read_to_string(root.join("Cargo.toml")).unwrap());
+    Checker::new(&sources)
+});
+
+#[track_caller]
+fn assert_none(what: &str, findings: &[String]) {
+    assert!(findings.is_empty(), "{what}: {}\n{}\n", findings.len(), findings.join("\n"));
+}
+
+#[test]
+fn every_path_leads_to_a_file() {
+    assert_none("unresolved", &CHECKER.unresolved());
+}
+
+#[test]
+fn no_two_files_import_each_other_in_a_circle() {
+    assert_none("circles", &CHECKER.circles());
 }
 
 #[test]
 fn imports_go_down_only() {
-    let floor = |module: &str| FLOORS.iter().find(|(name, _)| *name == module).map(|(_, floor)| *floor);
-    for (module, path, text) in files() {
-        let own = match module.as_str() {
-            "lib" | "bin" => continue,
-            // It may import nothing of ours.
-            "sys" => 0,
-            name => floor(name).unwrap_or_else(|| panic!("{name} stands on no floor: add it to FLOORS")),
-        };
-        for (at, line) in text.lines().enumerate() {
-            for (_, rest) in line.match_indices("crate::").map(|(at, word)| (at, &line[at + word.len()..])) {
-                let imported = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
-                let place = format!("{}:{}", path.display(), at + 1);
-                if module == "sys" {
-                    assert_eq!(imported, "sys", "{place}: sys imports nothing of ours");
-                } else if imported == "sys" || ["libvirt_errors", "libvirt_events"].contains(&imported) {
-                    assert!(own >= 2, "{place}: {module} is below sys");
-                } else if let Some(floor) = floor(imported) {
-                    assert!(
-                        floor <= own,
-                        "{place}: {module} (floor {own}) imports {imported} (floor {floor})"
-                    );
-                } else {
-                    panic!("{place}: {imported} stands on no floor");
-                }
-            }
-        }
-    }
+    assert_none("imports against the layers", &CHECKER.layers(LAYERS));
 }
 
 #[test]
-fn unsafe_code_is_in_sys_only() {
-    for (module, path, text) in files() {
-        let is_head =
-            path.ends_with("mod.rs") || !path.parent().is_some_and(|dir| dir.join("mod.rs").exists());
-        let is_root = path.parent().is_some_and(|dir| dir.ends_with("src"));
-        let is_module_head =
-            is_head && (is_root || path.parent().unwrap().parent().unwrap().ends_with("src"));
-        // The daemon's root has src/sys/libvirt_errors.rs, which has to be unsafe.
-        if module == "sys" || module == "lib" || module == "bin" || !is_module_head {
-            continue;
-        }
-        assert!(text.contains("#![forbid(unsafe_code)]"), "{} forbids unsafe code", path.display());
-    }
+fn unsafe_code_is_in_few_files() {
+    assert_none("unsafe code", &CHECKER.unsafe_code(LAYERS));
 }
 
 #[test]
-fn the_lower_floors_never_ask_the_clock_the_disk_or_the_network() {
-    for (module, path, text) in files() {
-        if !matches!(FLOORS.iter().find(|(name, _)| *name == module), Some((_, 0 | 1))) {
-            continue;
-        }
-        // `backlog` is a module of ours.
-        let code = text.split("#[cfg(test)]").next().unwrap_or("").replace("backlog::", "");
-        let is_test = path.to_str().unwrap().ends_with("_tests.rs");
-        for word in ["Instant::now", "SystemTime", "std::fs", "std::io", "Tcp", "Udp", "log::", "getrandom"] {
-            assert!(is_test || !code.contains(word), "{} uses {word}", path.display());
-        }
-    }
+fn the_lower_layers_never_ask_the_clock_the_disk_or_the_network() {
+    assert_none("clocks, files, sockets and log in the lower layers", &CHECKER.impure(LAYERS));
+}
+
+#[test]
+fn no_two_types_have_one_name() {
+    assert_none("duplicate type names", &CHECKER.duplicate_types());
+}
+
+#[test]
+fn few_doc_comments_open_with_a_question_word() {
+    let (all, by_word) = CHECKER.docs(&OPENINGS);
+    let found: Vec<String> = by_word.iter().flat_map(|(_, places)| places.clone()).collect();
+    let counts: Vec<String> =
+        by_word.iter().map(|(word, places)| format!("{word} {}", places.len())).collect();
+    let summary = format!("{} of {all} doc comments ({})", found.len(), counts.join(", "));
+    eprintln!("{summary}");
+    assert!(found.len() * 100 <= all * OPENINGS_MAX, "{summary}\n{}\n", found.join("\n"));
+}
+
+/// Prints all imports: `cargo test --test floors -- --ignored --nocapture`.
+#[test]
+#[ignore = "checks nothing"]
+fn list_of_imports() {
+    eprintln!("{}", CHECKER.list().join("\n"));
 }

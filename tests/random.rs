@@ -12,7 +12,8 @@ use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Operation, Request, Target, Verdict};
 use fence_virt::routing::{Action, Membership, Names, Peer, Router, Rules, Unknown};
 use fence_virt::session::{
-    ClientSession, LineSession, Policy, STALL_LIMIT, Scanner, ServerSession, SessionEvent, SyncProbe,
+    AgentSession, ClientSession, LineSession, Policy, STALL_LIMIT, Scanner, ServerSession, SessionEvent,
+    SyncProbe,
 };
 use fence_virt::wire::cluster::Message;
 use fence_virt::wire::{PACKET_LEN, Packet, encode_line_request};

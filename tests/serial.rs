@@ -249,7 +249,7 @@ fn guests_that_flood_take_nobody_elses_fence_and_log_lines() {
     for at in 0..20 {
         assert_eq!(good.ask(Operation::Off, "victim"), 0, "{at}");
     }
-    assert!(daemon.log().contains("refused, too many requests in 10 s"), "they flooded");
+    assert!(daemon.log().contains("refused: too many requests within 10 s"), "they flooded");
     daemon.await_log(&format!("good ({NODE3}): off \"victim\": success"));
 }
 

@@ -333,8 +333,8 @@ fn datagrams_of_all_kinds_and_then_a_good_one() {
         assert!(is_closed_unanswered(&mut back));
     });
     harness.daemon.await_log("call-back to port 0");
-    harness.daemon.await_log("a datagram of 177 bytes is no fence request");
-    harness.daemon.await_log("no way for the call-back to 192.0.2.2 TCP port 9");
+    harness.daemon.await_log("a datagram of 177 bytes is not a fence request");
+    harness.daemon.await_log("192.0.2.2: cannot call back to TCP port 9");
     harness.daemon.await_log("its answer to the challenge is wrong");
     assert_eq!(harness.daemon.log().matches("destroyed").count(), 0);
     let key = harness.dir.path("key");

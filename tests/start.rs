@@ -213,7 +213,8 @@ fn vsock_says_who_has_its_port_or_which_module_is_missing() {
     let (dir, namespace) = (Dir::new(), Namespace::new());
     let keys = auth_keys(&dir.key("key", b'k'), "sha256", "sha256");
     // The port is only listened on, without connections over vsock.
-    let (port, words) = (40_000 + std::process::id() % 10_000, "`ss -l --vsock -p` shows by whom (it needs");
+    let (port, words) =
+        (40_000 + std::process::id() % 10_000, "`ss -l --vsock -p` shows which process uses it (needs");
     let taken = vsock::listen(port);
     let words = if taken.is_ok() { words } else { "modprobe vhost_vsock" };
     let conf = conf("vsock", &format!("{keys} port = \"{port}\";"), &[DEFAULT.into()], "");

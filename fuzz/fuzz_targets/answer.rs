@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::fence::Operation;
-use fence_virt::session::{ClientSession, Policy};
+use fence_virt::session::{AgentSession, ClientSession, Policy};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -3,7 +3,7 @@
 #![no_main]
 
 use fence_virt::fence::{Operation, Request, Target};
-use fence_virt::session::{LineSession, SyncProbe};
+use fence_virt::session::{AgentSession, LineSession, SyncProbe};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

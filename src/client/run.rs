@@ -105,8 +105,8 @@ fn policy(log: &StderrLog, settings: &Settings) -> Result<Arc<Policy>, String> {
         return Ok(Arc::new(Policy { hash, auth, key: Key::new(Vec::new()), old_key: None }));
     }
     // The file may be on an unresponsive file server.
-    let (from, limit) = (path.clone(), settings.timeout);
-    let read = with_timeout(limit, move || key_file::read(&from))
+    let from = path.clone();
+    let read = with_timeout(settings.timeout, move || key_file::read(&from))
         .and_then(|read| read.unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "timed out"))));
     let (key, _) = read.map_err(|error| {
         format!(

@@ -52,7 +52,7 @@ impl DiagnosticSink {
         self.push(Severity::Warning, at, || message.into());
     }
 
-    /// Runs `run`, whose errors count as errors only if the section is `in_use`.
+    /// Runs `run`. Unless the section is `in_use`, its errors are downgraded.
     pub(super) fn for_section<T>(&mut self, in_use: bool, run: impl FnOnce(&mut DiagnosticSink) -> T) -> T {
         let before = std::mem::replace(&mut self.lenient, !in_use);
         let result = run(self);

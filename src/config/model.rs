@@ -210,8 +210,8 @@ pub struct GroupConfig {
     /// UUIDs and names of the members, as written.
     pub uuids: Vec<String>,
     /// IP addresses and CIDs of permitted requesters, as written. Without any,
-    /// only requests over serial lines are permitted, whose VM is known by UUID.
+    /// only requests over serial lines are permitted: they identify the VM by UUID.
     pub ips: Vec<String>,
-    /// Listeners whose requests the group permits; empty: all.
+    /// Listeners to which the group applies; empty: all.
     pub listeners: Vec<ListenerName>,
 }

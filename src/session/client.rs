@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::agent_session::AgentSession;
 use super::answer::AnswerReader;
 use super::fixed_buf::FixedBuf;
 use super::policy::Policy;
@@ -71,12 +72,23 @@ impl ClientSession {
         ClientSession { policy, operation, bindings, is_bound: false, state, output }
     }
 
-    /// Consumes bytes from the front of `input`; returns the answer once it is complete.
-    ///
-    /// # Errors
-    ///
-    /// [`ProtocolError`] ends the exchange as a failure.
-    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, ProtocolError> {
+    /// True if the daemon has proven that it answers exactly our request.
+    /// Daemons of ours do, C daemons do not.
+    pub fn is_bound(&self) -> bool {
+        self.is_bound
+    }
+}
+
+impl AgentSession for ClientSession {
+    fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    fn sent(&mut self, count: usize) {
+        self.output.drain(..count.min(self.output.len()));
+    }
+
+    fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, ProtocolError> {
         loop {
             match &mut self.state {
                 ClientState::Proof(expected, buf) => {
@@ -111,30 +123,11 @@ impl ClientSession {
         }
     }
 
-    /// Bytes to send.
-    pub fn output(&self) -> &[u8] {
-        &self.output
-    }
-
-    /// Removes the first `count` bytes of the output, which were sent.
-    pub fn sent(&mut self, count: usize) {
-        self.output.drain(..count.min(self.output.len()));
-    }
-
-    /// True if the daemon may carry out the request: both sides have proven
-    /// that they have the key, or auth is none.
-    pub fn is_committed(&self) -> bool {
+    fn is_committed(&self) -> bool {
         matches!(self.state, ClientState::Answer(_))
     }
 
-    /// True if the daemon has proven that it answers exactly our request.
-    /// Daemons of ours do, C daemons do not.
-    pub fn is_bound(&self) -> bool {
-        self.is_bound
-    }
-
-    /// Message that the daemon has to send next.
-    pub fn awaited(&self) -> Awaited {
+    fn awaited(&self) -> Awaited {
         match &self.state {
             ClientState::Proof(_, buf) if buf.is_empty() => Awaited::Anything,
             ClientState::Proof(..) => Awaited::Proof,

@@ -1,3 +1,4 @@
+use super::agent_session::AgentSession;
 use super::answer::ListReader;
 use super::protocol_error::{Awaited, ProtocolError};
 use super::sync_probe::SyncProbe;
@@ -51,22 +52,35 @@ impl LineSession {
         LineSession { operation: request.operation, output, state, pending: Vec::new() }
     }
 
-    /// Bytes to send.
-    pub fn output(&self) -> &[u8] {
+    /// Returns the byte of a complete response, if daemons send it; drops bytes
+    /// from the front that cannot start one.
+    fn response(&mut self) -> Option<u8> {
+        loop {
+            let length = self.pending.len();
+            let is_magic = LINE_MAGIC.starts_with(&self.pending[..length.min(LINE_MAGIC.len())]);
+            if is_magic && length < LINE_RESPONSE_LEN {
+                return None;
+            }
+            let byte = self.pending.last().copied().filter(|_| is_magic);
+            if let Some(byte) = byte.filter(|&byte| matches!(byte, 0..=3 | LIST_BEGIN)) {
+                self.pending.clear();
+                return Some(byte);
+            }
+            self.pending.remove(0);
+        }
+    }
+}
+
+impl AgentSession for LineSession {
+    fn output(&self) -> &[u8] {
         &self.output
     }
 
-    /// Removes the first `count` bytes of the output, which were sent.
-    pub fn sent(&mut self, count: usize) {
+    fn sent(&mut self, count: usize) {
         self.output.drain(..count.min(self.output.len()));
     }
 
-    /// Consumes bytes from the front of `input`; returns the answer once it is complete.
-    ///
-    /// # Errors
-    ///
-    /// [`ProtocolError`] if noise damaged a host list, or the response is to another operation.
-    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, ProtocolError> {
+    fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, ProtocolError> {
         loop {
             if matches!(self.state, LineState::Response) && !self.output.is_empty() {
                 // Our request has not been sent yet: this answers an older one.
@@ -114,31 +128,11 @@ impl LineSession {
         }
     }
 
-    /// Returns the byte of a complete response, if daemons send it; drops bytes
-    /// from the front that cannot start one.
-    fn response(&mut self) -> Option<u8> {
-        loop {
-            let length = self.pending.len();
-            let is_magic = LINE_MAGIC.starts_with(&self.pending[..length.min(LINE_MAGIC.len())]);
-            if is_magic && length < LINE_RESPONSE_LEN {
-                return None;
-            }
-            let byte = self.pending.last().copied().filter(|_| is_magic);
-            if let Some(byte) = byte.filter(|&byte| matches!(byte, 0..=3 | LIST_BEGIN)) {
-                self.pending.clear();
-                return Some(byte);
-            }
-            self.pending.remove(0);
-        }
-    }
-
-    /// True if the request is sent or in the output, so that the daemon may act.
-    pub fn is_committed(&self) -> bool {
+    fn is_committed(&self) -> bool {
         !matches!(self.state, LineState::Sync(..))
     }
 
-    /// Message that the daemon has to send next.
-    pub fn awaited(&self) -> Awaited {
+    fn awaited(&self) -> Awaited {
         match self.state {
             LineState::Sync(..) => Awaited::OlderAnswer,
             LineState::Response => Awaited::Response,

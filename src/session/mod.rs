@@ -2,6 +2,7 @@
 //! instants in, bytes and events out. They own neither socket nor clock.
 #![forbid(unsafe_code)]
 
+mod agent_session;
 mod answer;
 mod client;
 mod fixed_buf;
@@ -14,6 +15,7 @@ mod scanner;
 mod server;
 mod sync_probe;
 
+pub use agent_session::AgentSession;
 pub use answer::LIST_MAX;
 pub use client::ClientSession;
 pub use guest_line::{GuestLine, LINE_QUEUE_MAX, LINE_READ_MAX};

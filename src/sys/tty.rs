@@ -36,7 +36,7 @@ pub enum Parity {
 /// Speed and character format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Framing {
-    /// Speed in bits per second, one of [`SPEEDS`].
+    /// Speed in bits per second, one of [`speeds`].
     pub speed: u32,
     /// Data bits, 5 to 8.
     pub data_bits: u8,
@@ -59,21 +59,22 @@ impl fmt::Display for Framing {
     }
 }
 
-macro_rules! speeds {
-    ($($speed:literal $rate:ident)*) => {
-        /// Speeds of termios(3) on Linux, in bits per second.
-        pub const SPEEDS: [u32; 30] = [$($speed),*];
-
-        const RATES: [BaudRate; 30] = [$(BaudRate::$rate),*];
-    };
+macro_rules! pairs {
+    ($($speed:literal $rate:ident)*) => { [$(($speed, BaudRate::$rate)),*] };
 }
 
-speeds! {
+/// Speeds of termios(3) on Linux, in bits per second, with their constants.
+const RATES: [(u32, BaudRate); 30] = pairs! {
     50 B50  75 B75  110 B110  134 B134  150 B150  200 B200  300 B300  600 B600  1200 B1200  1800 B1800
     2400 B2400  4800 B4800  9600 B9600  19200 B19200  38400 B38400  57600 B57600  115_200 B115200
     230_400 B230400  460_800 B460800  500_000 B500000  576_000 B576000  921_600 B921600
     1_000_000 B1000000  1_152_000 B1152000  1_500_000 B1500000  2_000_000 B2000000
     2_500_000 B2500000  3_000_000 B3000000  3_500_000 B3500000  4_000_000 B4000000
+};
+
+/// All speeds, in bits per second.
+pub fn speeds() -> impl Iterator<Item = u32> {
+    RATES.into_iter().map(|(speed, _)| speed)
 }
 
 /// Opens a serial line for reading and writing: non-blocking, and not as the controlling terminal.
@@ -96,10 +97,10 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 ///
 /// Errors of tcsetattr(3): ENOTTY if it is not a terminal, EINVAL if the device
-/// does not support the framing. `InvalidInput` for a speed not in [`SPEEDS`].
+/// does not support the framing. `InvalidInput` for a speed not in [`speeds`].
 pub fn make_raw(file: &File, framing: Framing) -> io::Result<()> {
-    let rate = SPEEDS.iter().position(|&speed| speed == framing.speed).map(|at| RATES[at]);
-    let rate = rate.ok_or(io::ErrorKind::InvalidInput)?;
+    let (_, rate) =
+        RATES.into_iter().find(|(speed, _)| *speed == framing.speed).ok_or(io::ErrorKind::InvalidInput)?;
     let mut termios = tcgetattr(file)?;
     termios.input_flags = InputFlags::empty();
     termios.output_flags = OutputFlags::empty();
@@ -180,11 +181,11 @@ mod tests {
     fn every_speed_reaches_the_line() {
         let pair = openpty(None, None).unwrap();
         let line = File::from(pair.slave);
-        for (at, speed) in SPEEDS.into_iter().enumerate() {
+        for (speed, rate) in RATES {
             let framing = Framing { speed, data_bits: 8, parity: Parity::None, stop_bits: 1 };
             make_raw(&line, framing).unwrap();
-            assert_eq!(cfgetospeed(&tcgetattr(&line).unwrap()), RATES[at], "{speed}");
-            assert!(format!("{:?}", RATES[at]).ends_with(&speed.to_string()), "{speed}");
+            assert_eq!(cfgetospeed(&tcgetattr(&line).unwrap()), rate, "{speed}");
+            assert!(format!("{:?}", rate).ends_with(&speed.to_string()), "{speed}");
         }
         let odd = Framing { speed: 115_201, data_bits: 8, parity: Parity::None, stop_bits: 1 };
         assert_eq!(make_raw(&line, odd).unwrap_err().kind(), io::ErrorKind::InvalidInput);

@@ -228,11 +228,11 @@ anything() {
 	echo "random 5000 $RANDOM"
 	echo quit
 }
-# has_left_out NODE SINCE MEMBER'S - whether its log complains of thousands of
-# messages. It says how many it left out with the next that it has room for.
-has_left_out() {
+# has_suppressed NODE SINCE MEMBER - its log reports thousands of suppressed lines.
+# The next logged line has their number.
+has_suppressed() {
 	printf '%s\n' "raw 00" quit | in_node "$3" "$GROUP_MEMBER" >/dev/null
-	tail -n "+$(($2 + 1))" "$W/$1/daemon.log" | grep -q 'is none: .*([0-9]\{4,\} such lines'
+	tail -n "+$(($2 + 1))" "$W/$1/daemon.log" | grep -q 'message .*node.*([0-9]\{4,\} similar lines suppressed)'
 }
 survives() { # NODE MEMBER'S
 	local node vm since before=() after
@@ -243,7 +243,7 @@ survives() { # NODE MEMBER'S
 	[ "${PIPESTATUS[1]}" = 0 ] || { echo "the member has failed"; return 1; }
 	for node in "${OURS[@]}"; do
 		! has_ended "$node" daemon || { echo "the daemon of $node has ended"; return 1; }
-		within has_left_out "$node" "${log[$node]}" "$2" || return
+		within has_suppressed "$node" "${log[$node]}" "$2" || return
 		after=$(memory "$node")
 		echo "$node: ${before[0]} KiB, then $after"
 		[ "$after" -lt $((before[0] + 16384)) ] || { echo "it has grown"; return 1; }

@@ -162,7 +162,7 @@ must_fail() {
 thawed() {
 	local log domid
 	log=$(lines "$W/daemon.log") domid=$(vm_libvirt g2 domid vmg2)
-	kill -CONT "$daemon" && within logged "$W/daemon.log" "$log" "no way for the call-back" &&
+	kill -CONT "$daemon" && within logged "$W/daemon.log" "$log" "cannot call back" &&
 		try in_guest g1 fence_xvm -o status -n vmg2 && same "$(vm_libvirt g2 domid vmg2)" "$domid"
 }
 

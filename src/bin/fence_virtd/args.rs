@@ -1,4 +1,5 @@
 //! Command line of the daemon.
+#![forbid(unsafe_code)]
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;

@@ -1,9 +1,10 @@
 //! Selection and start of the configured backend.
+#![forbid(unsafe_code)]
 
 use std::sync::{Arc, Mutex};
 
 use crate::access::Permissions;
-use crate::backend::libvirt::Keepers;
+use crate::backend::libvirt::ConnectionManagers;
 use crate::backend::{Backend, libvirt};
 use crate::cpg::{self, CpgThreadHandle};
 use crate::problem::Problem;
@@ -15,7 +16,7 @@ use fence_virt::config::BackendConfig;
 /// A backend with its threads. Its connections may still be missing with `wait_for_init`.
 pub(crate) struct StartedBackend {
     pub(crate) backend: Box<dyn Backend + Send>,
-    pub(crate) keepers: Keepers,
+    pub(crate) keepers: ConnectionManagers,
     /// Thread that speaks with corosync.
     pub(crate) cpg_thread: Option<CpgThreadHandle>,
     /// State of this host in the cluster, for the status report.

@@ -1,4 +1,5 @@
 //! Reading and parsing of the configuration file.
+#![forbid(unsafe_code)]
 
 use std::fs;
 use std::path::Path;

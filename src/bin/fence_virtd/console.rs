@@ -1,4 +1,5 @@
 //! Output of the short-lived commands to stdout and stderr, with the exit code that follows from it.
+#![forbid(unsafe_code)]
 
 use std::io::{self, Write};
 use std::process::ExitCode;

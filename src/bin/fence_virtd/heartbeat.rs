@@ -1,4 +1,5 @@
 //! Heartbeat of the worker: the start of its current turn.
+#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,5 @@
 //! Checks of the host that the start and `--check` share.
+#![forbid(unsafe_code)]
 
 use nix::net::if_::if_nametoindex;
 

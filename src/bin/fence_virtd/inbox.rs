@@ -1,9 +1,10 @@
 //! Messages to the worker: requests from the listeners, events from the connection
 //! managers, watchers and the cluster, and control from the main thread.
+#![forbid(unsafe_code)]
 
 use crate::access::Permissions;
 use crate::job::Job;
-use fence_virt::fence::Uuid;
+use fence_virt::fence::{UriIndex, Uuid};
 use fence_virt::routing::LocalVm;
 
 /// Capacity of the worker's inbox in messages, all senders together. A listener
@@ -28,15 +29,13 @@ pub(crate) enum Message {
 pub(crate) enum Event {
     /// Result of a probe that the backend asked a connection manager for.
     Probed {
-        /// Index of the URI in the configuration.
-        uri: usize,
+        uri: UriIndex,
         /// Error text if the URI does not answer.
         outcome: Result<(), String>,
     },
     /// Change in the domains of a URI, as its watcher saw it.
     Domains {
-        /// Index of the URI in the configuration.
-        uri: usize,
+        uri: UriIndex,
         /// The change.
         change: DomainChange,
     },

@@ -1,4 +1,5 @@
 //! A request on its way to the worker, and the responder that carries its answer back.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! JSON output.
+#![forbid(unsafe_code)]
 
 use std::fmt::{Display, Write as _};
 

@@ -18,6 +18,7 @@ mod access;
 mod args;
 mod backend;
 mod backends;
+mod backoff;
 mod config_file;
 mod console;
 mod cpg;

@@ -1,4 +1,5 @@
 //! The pid file. The daemon holds a lock on it while it runs.
+#![forbid(unsafe_code)]
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};

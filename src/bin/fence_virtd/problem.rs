@@ -1,4 +1,5 @@
 //! Problems with their remedies: one sentence in the log, two lines in `--doctor`.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 

@@ -1,5 +1,6 @@
 //! Reload on SIGHUP: groups, keys, hash and auth, and the log level change while the
 //! daemon runs. All of them change, or, if anything is wrong, nothing.
+#![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,7 +92,7 @@ impl Reloader {
             .map_err(|_| "the worker does not take the new groups: it is overloaded or hangs".to_owned())?;
         for (handle, policy) in targets.listeners.iter().zip(policies) {
             if let Some(policy) = policy {
-                handle.adopt(policy);
+                handle.set_policy(policy);
             }
         }
         log::set_max_level(logging::level(self.debug.unwrap_or(new.debug)));

@@ -1,4 +1,5 @@
 //! Events about the serial lines of VMs, from the watchers to the serial listener.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -11,7 +12,7 @@ use fence_virt::fence::Domain;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct LineId(pub(crate) u64);
 
-/// A connection to the unix socket of a VM's serial port or channel.
+/// Connection to the unix socket of a VM's serial port or channel.
 pub(crate) struct ConnectedLine {
     pub(crate) id: LineId,
     pub(crate) stream: OwnedFd,
@@ -31,7 +32,7 @@ impl fmt::Debug for ConnectedLine {
 /// Event about a line.
 #[derive(Debug)]
 pub(crate) enum SerialEvent {
-    /// The line is connected.
+    /// The watcher has connected to the line.
     Connected(ConnectedLine),
     /// The VM has stopped or lost the device: close the line.
     Removed(LineId),

@@ -3,6 +3,7 @@
 //! The order: configuration, keys, pid file, sockets, detach, signals,
 //! libvirt, threads, ready. Nothing starts a thread or calls libvirt before
 //! the daemon has detached.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -1,4 +1,5 @@
 //! The wait for first connections during the start.
+#![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant};
 

@@ -7,6 +7,7 @@
 //!
 //! A thread that ends unexpectedly ends the daemon: without a listener or the worker
 //! it would look alive and fence nobody.
+#![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
 use std::thread::{self, JoinHandle};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use log::{error, info, warn};
 
-use crate::backend::libvirt::Keepers;
+use crate::backend::libvirt::ConnectionManagers;
 use crate::backends::StartedBackend;
 use crate::cpg::CpgThreadHandle;
 use crate::heartbeat::Heartbeat;
@@ -67,7 +68,7 @@ pub(crate) struct Threads {
     listeners: Vec<ListenerHandle>,
     threads: Vec<JoinHandle<()>>,
     heartbeat: Heartbeat,
-    keepers: Keepers,
+    keepers: ConnectionManagers,
     cpg_thread: Option<CpgThreadHandle>,
     watchers: Watchers,
 }

@@ -1,4 +1,5 @@
 //! Joining threads.
+#![forbid(unsafe_code)]
 
 use std::thread::{self, JoinHandle};
 use std::time::Instant;

@@ -1,4 +1,5 @@
 //! The worker: the one thread that carries requests out.
+#![forbid(unsafe_code)]
 
 use std::time::Instant;
 

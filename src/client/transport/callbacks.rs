@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::agent_request::AgentRequest;
 use super::driver::exchange;
 use crate::fence::Answer;
-use crate::session::ClientSession;
+use crate::session::{AgentSession, ClientSession};
 use crate::sys::poll::{Interest, PollSet};
 
 /// Maximum number of concurrent call-backs; one more evicts the oldest of the

@@ -49,7 +49,7 @@ fn explain(error: &io::Error) -> String {
 }
 
 /// Resolves a host name or address. The resolver, which has no timeout, runs in
-/// a thread of its own.
+/// a separate thread.
 fn resolve(host: &str, port: u16, request: &AgentRequest) -> Result<Vec<SocketAddr>, String> {
     let host = host.trim();
     if let Ok(address) = host.parse::<IpAddr>() {

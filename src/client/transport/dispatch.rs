@@ -20,7 +20,7 @@ const VMCHANNEL_HINT: &str =
 ///
 /// # Errors
 ///
-/// A message that says why there is no answer.
+/// A message with the reason for the missing answer.
 pub(in crate::client) fn send(transport: &Transport, request: &AgentRequest) -> Result<Answer, String> {
     match transport {
         Transport::Multicast { group, port, interface, retrans } => {

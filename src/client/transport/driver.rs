@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use super::agent_request::AgentRequest;
 use crate::fence::Answer;
-use crate::session::{Awaited, ClientSession, LineSession, ProtocolError};
+use crate::session::{AgentSession, ProtocolError};
 use crate::sys::poll::{Interest, PollSet};
 
 /// Connection of any kind to a daemon.
@@ -14,48 +14,13 @@ pub(super) trait DaemonStream: Read + Write + AsFd {}
 
 impl<T: Read + Write + AsFd> DaemonStream for T {}
 
-/// Session of either framing.
-pub(super) trait AgentSession {
-    fn output(&self) -> &[u8];
-    fn sent(&mut self, count: usize);
-    fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, ProtocolError>;
-    fn awaited(&self) -> Awaited;
-    /// True if the daemon may act once it has received the output.
-    fn is_committed(&self) -> bool;
-}
-
-macro_rules! session {
-    ($kind:ty) => {
-        impl AgentSession for $kind {
-            fn output(&self) -> &[u8] {
-                <$kind>::output(self)
-            }
-            fn sent(&mut self, count: usize) {
-                <$kind>::sent(self, count);
-            }
-            fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, ProtocolError> {
-                <$kind>::receive(self, input)
-            }
-            fn awaited(&self) -> Awaited {
-                <$kind>::awaited(self)
-            }
-            fn is_committed(&self) -> bool {
-                <$kind>::is_committed(self)
-            }
-        }
-    };
-}
-
-session!(ClientSession);
-session!(LineSession);
-
 /// Writes and reads until both would block, or until the deadline, since a peer
 /// may never stop sending. Returns early when the session becomes committed, so
 /// that our proof is not sent yet.
 ///
 /// # Errors
 ///
-/// A message that says why there will be no answer.
+/// A message with the reason why no answer can follow.
 pub(super) fn exchange(
     peer: &dyn Display,
     stream: &mut dyn DaemonStream,
@@ -114,7 +79,7 @@ fn write(stream: &mut dyn DaemonStream, session: &mut dyn AgentSession) -> io::R
 ///
 /// # Errors
 ///
-/// A message that says why there is no answer.
+/// A message with the reason for the missing answer.
 pub(super) fn drive(
     peer: &str,
     stream: &mut dyn DaemonStream,

@@ -21,7 +21,7 @@ use super::datagrams::DatagramSender;
 use super::driver::drive;
 use crate::client::in_flight::InFlightMarker;
 use crate::fence::{Answer, Operation};
-use crate::session::{ClientSession, SyncProbe};
+use crate::session::{AgentSession, ClientSession, SyncProbe};
 use crate::sys::multicast_sender::call_back_listener;
 use crate::wire::Packet;
 
@@ -71,8 +71,8 @@ impl Multicast<'_> {
     }
 
     /// Opens the socket for call-backs, on the port of the multicast or, if another
-    /// agent has that, on a free one; and locks the marker of the former. An agent
-    /// whose host has called back holds the marker, but no longer the socket.
+    /// agent has that, on a free one; and locks the marker of the former. After a
+    /// call-back, an agent still holds the marker, but no longer the socket.
     fn listen(&self, request: &AgentRequest) -> Result<(TcpListener, Option<InFlightMarker>), String> {
         let is_ipv4 = self.group.is_ipv4();
         let port = self.port;

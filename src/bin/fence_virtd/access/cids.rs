@@ -1,10 +1,10 @@
-//! The VM behind each vsock CID, by libvirt's word.
+//! VMs by their vsock CIDs, as libvirt reports them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::libvirt::DomainRun;
-use fence_virt::fence::Uuid;
+use fence_virt::fence::{UriIndex, Uuid};
 use fence_virt::sys::mutex::lock;
 
 /// Reason given until every URI has listed its VMs.
@@ -15,11 +15,7 @@ const NOT_LISTED: &str = "libvirt has not listed its VMs yet, so the VM with thi
 pub(crate) enum CidHolder {
     /// The run of a VM that had the CID when libvirt was last asked: ask whether it
     /// still runs.
-    Vm {
-        /// Index of the URI.
-        uri: usize,
-        vm: DomainRun,
-    },
+    Vm { uri: UriIndex, vm: DomainRun },
     /// No VM has it.
     Nobody,
     /// The holder is unknown, with the reason.
@@ -54,34 +50,34 @@ impl CidTable {
         lock(&self.0)
     }
 
-    fn with(&self, uri: usize, change: impl FnOnce(&mut UriCids)) {
-        if let Some(known) = self.lock().get_mut(uri) {
+    fn with(&self, uri: UriIndex, change: impl FnOnce(&mut UriCids)) {
+        if let Some(known) = self.lock().get_mut(uri.0) {
             change(known);
         }
     }
 
     /// Records the CIDs of a VM that runs.
-    pub(crate) fn insert(&self, uri: usize, vm: DomainRun, cids: Vec<u32>) {
+    pub(crate) fn insert(&self, uri: UriIndex, vm: DomainRun, cids: Vec<u32>) {
         self.with(uri, |known| drop(known.vms.insert(vm.domain.uuid, VmCids { vm, cids })));
     }
 
     /// Forgets a VM that has stopped.
-    pub(crate) fn remove(&self, uri: usize, uuid: Uuid) {
+    pub(crate) fn remove(&self, uri: UriIndex, uuid: Uuid) {
         self.with(uri, |known| drop(known.vms.remove(&uuid)));
     }
 
     /// Records whether all VMs that run at a URI are known.
-    pub(crate) fn set_complete(&self, uri: usize, is_complete: bool) {
+    pub(crate) fn set_complete(&self, uri: UriIndex, is_complete: bool) {
         self.with(uri, |known| known.is_complete = is_complete);
     }
 
     /// Holder of a CID. CIDs are unique on a host: if two VMs seem to have it, the holder is unknown.
     pub(crate) fn holder(&self, cid: u32) -> CidHolder {
         let known = self.lock();
-        let mut holders = known.iter().enumerate().flat_map(|(uri, known)| {
+        let mut holders = known.iter().enumerate().flat_map(|(at, known)| {
             let has = known.vms.values().filter(|vm| vm.cids.contains(&cid));
             has.map(move |vm| match known.is_complete {
-                true => CidHolder::Vm { uri, vm: vm.vm.clone() },
+                true => CidHolder::Vm { uri: UriIndex(at), vm: vm.vm.clone() },
                 false => CidHolder::Unknown(NOT_LISTED),
             })
         });
@@ -99,6 +95,9 @@ mod tests {
     use super::*;
     use fence_virt::fence::Domain;
 
+    const FIRST: UriIndex = UriIndex(0);
+    const SECOND: UriIndex = UriIndex(1);
+
     fn run(number: u8, id: u32) -> DomainRun {
         let uuid = Uuid::from_bytes([number; 16]);
         DomainRun { domain: Arc::new(Domain { name: format!("vm{number}"), uuid }), id }
@@ -108,21 +107,21 @@ mod tests {
     fn a_cid_is_known_nobodys_or_not_listed_yet() {
         let table = CidTable::new(2);
         assert!(matches!(table.holder(3), CidHolder::Unknown(_)));
-        table.insert(1, run(1, 7), vec![3]);
+        table.insert(SECOND, run(1, 7), vec![3]);
         assert!(matches!(table.holder(3), CidHolder::Unknown(_)), "more may come");
-        table.set_complete(1, true);
-        assert_eq!(table.holder(3), CidHolder::Vm { uri: 1, vm: run(1, 7) });
+        table.set_complete(SECOND, true);
+        assert_eq!(table.holder(3), CidHolder::Vm { uri: SECOND, vm: run(1, 7) });
         assert!(matches!(table.holder(4), CidHolder::Unknown(_)), "the other URI has not listed");
-        table.set_complete(0, true);
+        table.set_complete(FIRST, true);
         assert_eq!(table.holder(4), CidHolder::Nobody);
-        table.insert(0, run(2, 1), vec![3, 4]);
+        table.insert(FIRST, run(2, 1), vec![3, 4]);
         assert!(matches!(table.holder(3), CidHolder::Unknown(_)), "two have it");
-        table.remove(1, run(1, 7).domain.uuid);
-        assert_eq!(table.holder(3), CidHolder::Vm { uri: 0, vm: run(2, 1) });
-        table.insert(0, run(2, 2), vec![]);
+        table.remove(SECOND, run(1, 7).domain.uuid);
+        assert_eq!(table.holder(3), CidHolder::Vm { uri: FIRST, vm: run(2, 1) });
+        table.insert(FIRST, run(2, 2), vec![]);
         assert_eq!(table.holder(3), CidHolder::Nobody);
-        table.insert(0, run(2, 3), vec![3]);
-        table.set_complete(0, false);
+        table.insert(FIRST, run(2, 3), vec![3]);
+        table.set_complete(FIRST, false);
         assert!(matches!(table.holder(3), CidHolder::Unknown(_)), "another VM may have it by now");
     }
 }

@@ -1,4 +1,5 @@
-//! Who may ask for what: keys, permission groups, and which VM is behind a vsock CID.
+//! Access control: keys, permission groups, and the VMs behind vsock CIDs.
+#![forbid(unsafe_code)]
 
 mod cids;
 pub(crate) mod credentials;
@@ -9,4 +10,4 @@ pub(crate) mod policies;
 #[cfg(test)]
 pub(crate) use cids::CidHolder;
 pub(crate) use cids::CidTable;
-pub(crate) use permissions::{Identified, Permissions};
+pub(crate) use permissions::{DomainLookup, Identified, Permissions};

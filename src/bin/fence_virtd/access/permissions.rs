@@ -1,29 +1,38 @@
-//! Who may do what: the groups, which VM is behind a vsock CID, and whether a name is its own.
+//! Permissions: the groups, and the identity of requesters that are VMs.
 
 use std::sync::Arc;
 
 use super::cids::{CidHolder, CidTable};
-use crate::libvirt::{DomainRun, Failed};
-use fence_virt::fence::{Domain, ListenerName, Source};
+use crate::libvirt::{DomainRun, LibvirtError};
+use fence_virt::fence::{Domain, ListenerName, Source, UriIndex};
 use fence_virt::groups::Groups;
 
-/// The groups, and the cids of CIDs where VMs ask by vsock.
+/// Permission groups, and the table of CIDs if VMs send requests by vsock.
 #[derive(Debug)]
 pub(crate) struct Permissions {
     groups: Groups,
     cids: Option<CidTable>,
 }
 
-/// A requester, and what is known of it.
+/// Queries to libvirt that identify a VM.
+pub(crate) trait DomainLookup {
+    /// Returns true if this run of a VM still exists; then it had its CID all the time.
+    fn still_runs(&mut self, uri: UriIndex, vm: &DomainRun) -> Result<bool, LibvirtError>;
+
+    /// Returns true if the backend has this VM under its name. A VM on a URI that is not
+    /// the backend's could have any name.
+    fn has_name(&mut self, domain: &Domain) -> Result<bool, LibvirtError>;
+}
+
+/// A requester with all that is known about it.
 #[derive(Debug)]
 pub(crate) struct Identified {
-    /// Whose client it is.
     listener: ListenerName,
-    /// What the transport proves, and the VM that has the CID which asks.
+    /// Identity that the transport proves, and the VM that has the requester's CID.
     sources: Vec<Source>,
-    /// The name of the VM that asks, if it is known by it.
+    /// Name of the requesting VM, if the backend has it under that name.
     name: Option<String>,
-    /// What could not be told, if anything.
+    /// Reason why the identity may be incomplete.
     pub(crate) doubt: Option<String>,
 }
 
@@ -32,81 +41,71 @@ impl Permissions {
         Permissions { groups, cids }
     }
 
-    /// Whether VMs are known by their CIDs.
+    /// Returns true if VMs are identified by their CIDs.
     #[cfg(test)]
     pub(crate) fn knows_cids(&self) -> bool {
         self.cids.is_some()
     }
 
-    /// Whether a requester may do something to the VM with these names, by what the transport proves.
+    /// Returns true if the transport's proof alone permits access to the VM with these names.
     pub(crate) fn permit_source(&self, listener: &ListenerName, source: &Source, names: &[&str]) -> bool {
         self.groups.permit(listener, source, names)
     }
 
-    /// Whether it may by all that is known of it.
-    pub(crate) fn permit(&self, asker: &Identified, names: &[&str]) -> bool {
-        let listener = &asker.listener;
-        asker.sources.iter().any(|source| self.groups.permit(listener, source, names))
-            || asker.name.as_ref().is_some_and(|name| self.groups.permit_name(listener, name, names))
+    /// Returns true if the requester has access to the VM with these names.
+    pub(crate) fn permit(&self, requester: &Identified, names: &[&str]) -> bool {
+        let listener = &requester.listener;
+        requester.sources.iter().any(|source| self.groups.permit(listener, source, names))
+            || requester.name.as_ref().is_some_and(|name| self.groups.permit_name(listener, name, names))
     }
 
-    /// Finds out who asks. `still_runs` asks the URI at this place whether this
-    /// run of a VM is there: if it is, it had its CID all the time. `has_name`
-    /// asks whether a VM is the one that its name means: a VM at a URI that is
-    /// not the backend's could have any name.
-    pub(crate) fn identify<H>(
+    /// Identifies a requester.
+    pub(crate) fn identify(
         &self,
         listener: &ListenerName,
         source: &Source,
-        hosts: &mut H,
-        still_runs: impl FnOnce(&mut H, usize, &DomainRun) -> Result<bool, Failed>,
-        has_name: impl FnOnce(&mut H, &Domain) -> Result<bool, Failed>,
+        lookup: &mut impl DomainLookup,
     ) -> Identified {
-        let mut asker =
-            Identified { listener: listener.clone(), sources: vec![source.clone()], name: None, doubt: None };
+        let sources = vec![source.clone()];
+        let mut requester = Identified { listener: listener.clone(), sources, name: None, doubt: None };
         if self.groups.is_empty() {
-            return asker;
+            return requester;
         }
         let domain = match (source, &self.cids) {
             (Source::Domain(domain), _) => domain.clone(),
-            (Source::Cid(cid), Some(cids)) => {
-                match vm_behind(cids.holder(*cid), |uri, vm| still_runs(hosts, uri, vm)) {
-                    Ok(Some(domain)) => domain,
-                    Ok(None) => return asker,
-                    Err(reason) => {
-                        asker.doubt = Some(format!("which VM has the CID cannot be told: {reason}"));
-                        return asker;
-                    }
+            (Source::Cid(cid), Some(cids)) => match vm_of(cids.holder(*cid), lookup) {
+                Ok(Some(domain)) => domain,
+                Ok(None) => return requester,
+                Err(reason) => {
+                    requester.doubt = Some(format!("cannot determine which VM has the CID: {reason}"));
+                    return requester;
                 }
-            }
-            _ => return asker,
+            },
+            _ => return requester,
         };
         if self.groups.mention(listener, &domain.name) {
-            match has_name(hosts, &domain) {
-                Ok(true) => asker.name = Some(domain.name.clone()),
+            match lookup.has_name(&domain) {
+                Ok(true) => requester.name = Some(domain.name.clone()),
                 Ok(false) => {}
-                Err(Failed(reason)) => {
-                    asker.doubt =
-                        Some(format!("whether {domain} is the VM of that name cannot be told: {reason}"));
+                Err(error) => {
+                    let doubt = format!("cannot determine whether {domain} is the VM of that name: {error}");
+                    requester.doubt = Some(doubt);
                 }
             }
         }
-        asker.sources.push(Source::Domain(domain));
-        asker
+        requester.sources.push(Source::Domain(domain));
+        requester
     }
 }
 
-fn vm_behind(
-    holder: CidHolder,
-    still_runs: impl FnOnce(usize, &DomainRun) -> Result<bool, Failed>,
-) -> Result<Option<Arc<Domain>>, String> {
+fn vm_of(holder: CidHolder, lookup: &mut impl DomainLookup) -> Result<Option<Arc<Domain>>, String> {
     match holder {
         CidHolder::Nobody => Ok(None),
         CidHolder::Unknown(reason) => Err(reason.to_owned()),
-        CidHolder::Vm { uri, vm } => match still_runs(uri, &vm) {
+        CidHolder::Vm { uri, vm } => match lookup.still_runs(uri, &vm) {
             Ok(true) => Ok(Some(vm.domain)),
-            Ok(false) => Err(format!("{} had it, and has just been stopped", vm.domain)),
-            Err(Failed(reason)) => Err(reason),
+            Ok(false) => Err(format!("{} had it, but has just stopped", vm.domain)),
+            Err(error) => Err(error.to_string()),
         },
     }
 }

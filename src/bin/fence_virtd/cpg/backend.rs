@@ -10,15 +10,15 @@ use super::link::GroupLink;
 use super::local_calls::{LocalCall, LocalCalls};
 use super::shared::GroupEvent;
 use crate::access::Permissions;
-use crate::backend::libvirt::Libvirt;
+use crate::backend::libvirt::LibvirtBackend;
 use crate::backend::{Backend, LocalCallId, PendingCall};
 use crate::inbox::{DomainChange, Event};
 use crate::job::Job;
 use crate::libvirt::Link;
 use crate::logging::{Limiter, Suppressed};
 use crate::status::ClusterState;
-use fence_virt::fence::{Operation, Request, Target, Verdict};
-use fence_virt::routing::{ANSWER_LIMIT, Action, List, OnBehalf, Router};
+use fence_virt::fence::{Operation, Request, Target, UriIndex, Verdict};
+use fence_virt::routing::{ANSWER_LIMIT, Action, List, LocalVm, OnBehalf, Router};
 use fence_virt::sys::mutex::lock;
 
 /// Batches of group events that are handled before the next job has its turn.
@@ -36,7 +36,7 @@ struct WaitingJob {
 
 /// The backend.
 pub(crate) struct Cpg<L> {
-    libvirt: Libvirt<L>,
+    libvirt: LibvirtBackend<L>,
     group: GroupLink,
     router: Router,
     /// Requests of clients, by the number that the router knows them by.
@@ -57,7 +57,7 @@ pub(crate) struct Cpg<L> {
 }
 
 impl<L: Link> Cpg<L> {
-    pub(super) fn new(libvirt: Libvirt<L>, group: GroupLink, router: Router) -> Cpg<L> {
+    pub(super) fn new(libvirt: LibvirtBackend<L>, group: GroupLink, router: Router) -> Cpg<L> {
         Cpg {
             libvirt,
             group,
@@ -93,7 +93,7 @@ impl<L: Link> Cpg<L> {
         if self.router.alone().is_none() && !self.router.knows(target.as_str()) {
             // The VM may be so new that no event has announced it.
             match self.libvirt.find(&target, now) {
-                Ok(found) => found.into_iter().for_each(|(uri, vm)| self.router.find(uri, vm, now)),
+                Ok(found) => found.into_iter().for_each(|(uri, vm)| self.router.find(uri.0, vm, now)),
                 Err(reason) => {
                     let reason = format!("no host of the cluster has announced the VM, and here: {reason}");
                     return job.refuse(Verdict::Failure, reason);
@@ -240,7 +240,9 @@ impl<L: Link> Cpg<L> {
                     Ok(target) => self.libvirt.find(&target, now),
                     Err(_) => Ok(Vec::new()),
                 };
-                self.router.found(job, found, now);
+                let by_index =
+                    |vms: Vec<(UriIndex, LocalVm)>| vms.into_iter().map(|(uri, vm)| (uri.0, vm)).collect();
+                self.router.found(job, found.map(by_index), now);
             }
             Action::HangUp { job } => self.local_calls.cancel(LocalCallId(job)),
             Action::Answer { client, verdict, reason, is_begun } => {
@@ -311,10 +313,16 @@ impl<L: Link> Backend for Cpg<L> {
 
     fn event(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Domains { uri, change: DomainChange::All(vms) } => self.router.listed(uri, vms, now),
-            Event::Domains { uri, change: DomainChange::One(vm) } => self.router.seen(uri, vm, now),
-            Event::Domains { uri, change: DomainChange::Gone(uuid) } => self.router.vanished(uri, uuid, now),
-            Event::Domains { uri, change: DomainChange::Lost } => self.router.unlisted(uri),
+            Event::Domains { uri: UriIndex(uri), change: DomainChange::All(vms) } => {
+                self.router.listed(uri, vms, now)
+            }
+            Event::Domains { uri: UriIndex(uri), change: DomainChange::One(vm) } => {
+                self.router.seen(uri, vm, now)
+            }
+            Event::Domains { uri: UriIndex(uri), change: DomainChange::Gone(uuid) } => {
+                self.router.vanished(uri, uuid, now)
+            }
+            Event::Domains { uri: UriIndex(uri), change: DomainChange::Lost } => self.router.unlisted(uri),
             // Every turn fetches.
             Event::Cluster => {}
             Event::Probed { .. } => self.libvirt.event(event, now),

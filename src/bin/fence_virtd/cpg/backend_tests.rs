@@ -1,4 +1,4 @@
-//! The backend with a hypervisor in memory, and a group that says what a test says.
+//! The backend with libvirt in memory, and a group that the test controls.
 
 use super::*;
 use crate::access::Permissions;
@@ -7,7 +7,7 @@ use crate::cpg::fake::FakeGroup;
 use crate::job::tests::{Answers, answers, job};
 use fence_virt::fence::{Answer, Domain, PowerState, Uuid};
 use fence_virt::groups::{Group, Groups};
-use fence_virt::routing::{LocalVm, Membership, Names, Peer, Rules, TELL_LIMIT, Unknown};
+use fence_virt::routing::{Membership, Names, Peer, Rules, TELL_LIMIT, Unknown};
 use fence_virt::wire::cluster::{Call, Message, Told};
 
 const OWN: &str = "02020202-0202-0202-0202-020202020202";
@@ -30,14 +30,16 @@ impl Bench {
     fn new(groups: Groups) -> Bench {
         let host = Fake::with(&[("vm2", OWN, true)]);
         let permissions = Permissions::new(groups, None);
-        let libvirt = Libvirt::new(vec![FakeLink::new("uri", &host)], permissions);
+        let libvirt = LibvirtBackend::new(vec![FakeLink::new("uri", &host)], permissions);
         let (group, link) = FakeGroup::new();
         let rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
         let backend = Cpg::new(libvirt, link, Router::new(rules, 1, 1));
         let mut bench = Bench { backend, group, host, now: Instant::now() };
         let uuid = Uuid::parse(OWN).unwrap();
         let vm = LocalVm { name: "vm2".to_owned(), uuid, state: PowerState::Running, is_active: true };
-        bench.backend.event(Event::Domains { uri: 0, change: DomainChange::All(vec![vm]) }, bench.now);
+        bench
+            .backend
+            .event(Event::Domains { uri: UriIndex(0), change: DomainChange::All(vec![vm]) }, bench.now);
         let members = vec![peer(1), peer(2)];
         let change = Membership { members: members.clone(), left: Vec::new(), joined: members };
         let votes = GroupEvent::Quorum { is_quorate: true, nodes: vec![1, 2] };

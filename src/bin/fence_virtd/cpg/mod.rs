@@ -11,6 +11,7 @@
 //! | [`start`] | the start |
 //!
 //! [`fence_virt::routing`] decides which host carries a request out and when it has succeeded.
+#![forbid(unsafe_code)]
 
 mod backend;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::link::GroupLink;
 use super::shared::{BATCHES_MAX, CpgCommand, JoinGeneration, ThreadProgress};
 use super::thread::CpgThread;
 use crate::access::Permissions;
-use crate::backend::libvirt::{self, Keepers, UriLink};
+use crate::backend::libvirt::{self, ConnectionManagers, UriLink};
 use crate::inbox::Message;
 use crate::problem::Problem;
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
@@ -52,7 +52,7 @@ pub(crate) fn warn_of_delay(config: &CpgConfig) -> Option<Problem> {
 /// The backend with its threads.
 pub(crate) struct StartedCpg {
     pub(crate) backend: Cpg<UriLink>,
-    pub(crate) keepers: Keepers,
+    pub(crate) keepers: ConnectionManagers,
     pub(crate) thread: CpgThreadHandle,
 }
 

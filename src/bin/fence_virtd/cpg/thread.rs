@@ -24,6 +24,7 @@ use super::group_member::{GroupConnector, GroupMember};
 use super::shared::{
     CpgCommand, GroupEvent, JoinGeneration, PAUSE_MAX, ThreadProgress, UNSENT_LOW, now_millis,
 };
+use crate::backoff::Backoff;
 use crate::inbox::{Event, Message};
 use fence_virt::routing::{Departure, Membership, Outgoing, Peer};
 use fence_virt::sys::clock::since_boot;
@@ -38,10 +39,8 @@ use fence_virt::wire::cluster::{GROUP, MESSAGE_LEN};
 const TICK: Duration = Duration::from_millis(250);
 /// Interval between attempts to hand over what corosync or the worker did not take.
 const RETRY: Duration = Duration::from_millis(2);
-/// First interval between attempts to join.
-const BACKOFF_MIN: Duration = Duration::from_millis(250);
-/// Longest interval between attempts to join.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Intervals between attempts to join.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 /// Events read in one turn.
 const BATCH: usize = 256;
 /// Interval between queries to corosync.
@@ -85,7 +84,7 @@ impl CpgThread {
     }
 
     pub(super) fn run(&mut self, connector: &impl GroupConnector) {
-        let mut backoff = BACKOFF_MIN;
+        let mut backoff = BACKOFF;
         let mut last_reason = None;
         while !self.is_stopped {
             let joined = connector.join();
@@ -112,11 +111,10 @@ impl CpgThread {
             self.drop_unsent();
             self.undelivered.push(GroupEvent::Lost(error.to_string()));
             // A membership that is lost at once does not reset the backoff.
-            if since.elapsed() >= BACKOFF_MAX {
-                backoff = BACKOFF_MIN;
+            if since.elapsed() >= BACKOFF.max {
+                backoff.reset();
             }
-            self.rest(backoff);
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            self.rest(backoff.next());
         }
     }
 

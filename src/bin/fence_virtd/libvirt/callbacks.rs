@@ -1,9 +1,9 @@
-//! libvirt's events about VMs and the end of a connection, as calls of a closure.
+//! libvirt's callbacks: events about domains, the end of a connection, error messages.
 //!
-//! Each callback owns a reference to the closure, which libvirt gives back
-//! when the callback is unregistered or the connection is freed.
+//! Each registered callback owns a reference to the handler, which libvirt frees when
+//! the callback is unregistered or the connection is freed.
 
-use std::os::raw::{c_int, c_void};
+use std::os::raw::{c_char, c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
 
@@ -11,24 +11,23 @@ use virt::connect::Connect;
 use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
-/// What libvirt tells.
+/// An event of a connection; domains by their UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Notice {
-    /// A VM was started, stopped, paused, defined or the like.
+pub(crate) enum LibvirtEvent {
+    /// The domain was started, stopped, paused, defined or the like.
     Lifecycle([u8; 16]),
-    /// A VM was given a device, or lost one.
+    /// The domain has gained or lost a device.
     Devices([u8; 16]),
-    /// The connection has ended: libvirtd is gone, or did not answer its keepalive.
+    /// The connection has ended: libvirtd is gone, or did not answer the keepalive.
     Closed,
 }
 
-/// Takes the notices, in the thread of libvirt's event loop: it must not block.
-type Listener = dyn Fn(Notice) + Send + Sync;
-/// What libvirt keeps for a callback: a box with this in it.
-type Opaque = Arc<Listener>;
+/// Handler of events, called by the thread of libvirt's event loop: it must not block.
+type EventHandler = dyn Fn(LibvirtEvent) + Send + Sync;
+/// Value that libvirt keeps for a callback, in a box.
+type Opaque = Arc<EventHandler>;
 
-/// The callbacks of one connection; unregistered when dropped, which must
-/// come before the connection's own end.
+/// Callbacks of one connection, unregistered on drop. Drop it before the connection.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     connect: sys::virConnectPtr,
@@ -36,37 +35,38 @@ pub(crate) struct Subscription {
     has_close: bool,
 }
 
-// SAFETY: libvirt's connections may be used by any thread, and a reference of our own keeps this one.
+// SAFETY: libvirt's connections are usable from any thread, and our own reference keeps this one alive.
 unsafe impl Send for Subscription {}
 
 impl Subscription {
-    /// Has `listener` told of what happens to the VMs of a connection, and of
-    /// its end if it can end.
+    /// Subscribes `handler` to the events of all domains, and to the end of the
+    /// connection if its driver has a remote end.
     ///
     /// # Errors
     ///
-    /// libvirt's, without lifecycle events. Drivers without the other ones are taken as they are.
-    pub(crate) fn new(connect: &Connect, listener: Arc<Listener>) -> Result<Subscription, Error> {
+    /// libvirt's, if there are no lifecycle events. The others are optional.
+    pub(crate) fn new(connect: &Connect, handler: Arc<EventHandler>) -> Result<Subscription, Error> {
         let connect = connect.as_ptr();
-        // SAFETY: the pointer is that of an open connection; the reference is given back in drop.
+        // SAFETY: the pointer is that of an open connection; drop releases the reference.
         if unsafe { sys::virConnectRef(connect) } < 0 {
             return Err(Error::last_error());
         }
         let mut subscription = Subscription { connect, callbacks: Vec::new(), has_close: false };
-        // SAFETY: each is a callback of the type that belongs to its event: virConnectDomainEventRegisterAny(3).
-        let (lifecycle, device) =
-            unsafe { (generic(on_lifecycle as *const c_void), generic(on_device as *const c_void)) };
-        subscription.register(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, &listener)?;
+        // SAFETY: the callback has the type of VIR_DOMAIN_EVENT_ID_LIFECYCLE, virConnectDomainEventCallback.
+        let lifecycle = unsafe { generic(on_lifecycle as *const c_void) };
+        subscription.register(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, &handler)?;
         for event in [sys::VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED] {
-            unless_unsupported(subscription.register(event, device, &listener))?;
+            // SAFETY: the callback has the type of both events, virConnectDomainEventDevice{Added,Removed}Callback.
+            let device = unsafe { generic(on_device as *const c_void) };
+            unless_unsupported(subscription.register(event, device, &handler))?;
         }
-        let opaque = into_opaque(&listener);
+        let opaque = into_opaque(&handler);
         // SAFETY: the connection is open; libvirt frees the opaque value with `free` if it takes it.
         let registered =
             unsafe { sys::virConnectRegisterCloseCallback(connect, Some(on_close), opaque, Some(free)) };
         subscription.has_close = registered == 0;
         if !subscription.has_close {
-            // SAFETY: libvirt did not take it.
+            // SAFETY: libvirt did not take the value.
             unsafe { free(opaque) };
             unless_unsupported(Err(Error::last_error()))?;
         }
@@ -77,11 +77,11 @@ impl Subscription {
         &mut self,
         event: sys::virDomainEventID,
         callback: sys::virConnectDomainEventGenericCallback,
-        listener: &Opaque,
+        handler: &Opaque,
     ) -> Result<(), Error> {
-        let opaque = into_opaque(listener);
-        // SAFETY: the connection is open, no VM means all VMs; libvirt frees the opaque value with `free` if
-        // it takes it.
+        let opaque = into_opaque(handler);
+        // SAFETY: the connection is open, a null domain means all domains; libvirt frees the opaque value
+        // with `free` if it takes it.
         let id = unsafe {
             sys::virConnectDomainEventRegisterAny(
                 self.connect,
@@ -94,7 +94,7 @@ impl Subscription {
         };
         if id < 0 {
             let error = Error::last_error();
-            // SAFETY: libvirt did not take it.
+            // SAFETY: libvirt did not take the value.
             unsafe { free(opaque) };
             return Err(error);
         }
@@ -106,15 +106,15 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         for &id in &self.callbacks {
-            // On a connection that has ended this fails, after it has done its work on this side.
-            // SAFETY: we hold a reference to the connection, and the id is one of its.
+            // On a connection that has ended this fails, but only after it has unregistered on this side.
+            // SAFETY: we hold a reference to the connection, and the id is one of its callbacks.
             unsafe { sys::virConnectDomainEventDeregisterAny(self.connect, id) };
         }
         if self.has_close {
-            // SAFETY: as above, and the callback was registered.
+            // SAFETY: as above, and the callback is registered.
             unsafe { sys::virConnectUnregisterCloseCallback(self.connect, Some(on_close)) };
         }
-        // SAFETY: gives back the reference of `new`.
+        // SAFETY: releases the reference that `new` took.
         unsafe { sys::virConnectClose(self.connect) };
     }
 }
@@ -126,33 +126,33 @@ fn unless_unsupported(result: Result<(), Error>) -> Result<(), Error> {
     }
 }
 
-fn into_opaque(listener: &Opaque) -> *mut c_void {
-    Box::into_raw(Box::new(listener.clone())).cast()
+fn into_opaque(handler: &Opaque) -> *mut c_void {
+    Box::into_raw(Box::new(handler.clone())).cast()
 }
 
 /// # Safety
 ///
 /// `callback` must be a function that libvirt may call for the event that it is registered for.
 unsafe fn generic(callback: *const c_void) -> sys::virConnectDomainEventGenericCallback {
-    // SAFETY: function pointers have one size; libvirt casts it back before it calls it.
+    // SAFETY: function pointers have one size; libvirt casts it back before the call.
     Some(unsafe { std::mem::transmute::<*const c_void, unsafe extern "C" fn(_, _, _)>(callback) })
 }
 
 unsafe extern "C" fn free(opaque: *mut c_void) {
-    // SAFETY: it came from `into_opaque`, and is freed once.
+    // SAFETY: the value came from `into_opaque` and is freed once.
     drop(unsafe { Box::from_raw(opaque.cast::<Opaque>()) });
 }
 
 /// # Safety
 ///
-/// `opaque` must come from `into_opaque` and not be freed yet, `domain` be valid or null.
-unsafe fn tell(domain: sys::virDomainPtr, opaque: *mut c_void, notice: fn([u8; 16]) -> Notice) {
+/// `opaque` must come from `into_opaque` and not be freed yet, `domain` must be valid or null.
+unsafe fn notify(domain: sys::virDomainPtr, opaque: *mut c_void, event: fn([u8; 16]) -> LibvirtEvent) {
     let mut uuid = [0; 16];
-    // SAFETY: the buffer has VIR_UUID_BUFLEN (16) bytes, and libvirt keeps the VM during the callback.
+    // SAFETY: the buffer has VIR_UUID_BUFLEN (16) bytes, and libvirt keeps the domain during the callback.
     if unsafe { sys::virDomainGetUUID(domain, uuid.as_mut_ptr()) } == 0 {
-        // SAFETY: libvirt frees it only after the callback.
-        let listener = unsafe { &*opaque.cast::<Opaque>() };
-        listener(notice(uuid));
+        // SAFETY: libvirt frees the value only after the callback.
+        let handler = unsafe { &*opaque.cast::<Opaque>() };
+        handler(event(uuid));
     }
 }
 
@@ -163,23 +163,30 @@ unsafe extern "C" fn on_lifecycle(
     _detail: c_int,
     opaque: *mut c_void,
 ) -> c_int {
-    // SAFETY: libvirt calls it with what was registered.
-    unsafe { tell(domain, opaque, Notice::Lifecycle) };
+    // SAFETY: libvirt passes the value that was registered.
+    unsafe { notify(domain, opaque, LibvirtEvent::Lifecycle) };
     0
 }
 
 unsafe extern "C" fn on_device(
     _connect: sys::virConnectPtr,
     domain: sys::virDomainPtr,
-    _alias: *const std::os::raw::c_char,
+    _alias: *const c_char,
     opaque: *mut c_void,
 ) {
-    // SAFETY: libvirt calls it with what was registered.
-    unsafe { tell(domain, opaque, Notice::Devices) };
+    // SAFETY: libvirt passes the value that was registered.
+    unsafe { notify(domain, opaque, LibvirtEvent::Devices) };
 }
 
 unsafe extern "C" fn on_close(_connect: sys::virConnectPtr, _reason: c_int, opaque: *mut c_void) {
-    // SAFETY: libvirt calls it with what was registered, and frees that only afterwards.
-    let listener = unsafe { &*opaque.cast::<Opaque>() };
-    listener(Notice::Closed);
+    // SAFETY: libvirt passes the value that was registered, and frees it only after the callback.
+    let handler = unsafe { &*opaque.cast::<Opaque>() };
+    handler(LibvirtEvent::Closed);
+}
+
+/// Keeps libvirt from printing errors on stderr, in the whole process: the daemon logs them.
+pub(super) fn silence_errors() {
+    unsafe extern "C" fn ignore(_data: *mut c_void, _error: sys::virErrorPtr) {}
+    // SAFETY: the handler dereferences neither argument, and a function lives forever.
+    unsafe { sys::virSetErrorFunc(ptr::null_mut(), Some(ignore)) };
 }

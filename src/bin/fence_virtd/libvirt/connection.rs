@@ -1,40 +1,32 @@
-//! A libvirt connection, and the VMs on it, as the rest of the daemon holds them.
+//! Connections to libvirt and handles of domains.
 //!
-//! The virt crate's Connect is not closed when dropped, and its Domain panics
-//! if freeing it fails. Here each is closed, and a failure leaks some bytes
-//! where the daemon would end.
+//! The virt crate never closes a `Connect` on drop, and its `Domain` panics if freeing
+//! fails. Here both are released; a failure leaks some bytes instead.
+#![forbid(unsafe_code)]
 
-use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::thread;
 use std::time::Duration;
 
-use log::error;
+use log::{debug, error};
 use virt::connect::Connect;
 use virt::domain::Domain;
-use virt::error::{Error, ErrorNumber};
+use virt::error::ErrorNumber;
+use virt::sys;
 
-/// A call that failed. Nothing is known of the VM after it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failed(pub(crate) String);
+use super::callbacks::silence_errors;
+use super::error::{LibvirtError, optional};
 
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Makes libvirt usable in this process: starts its event loop, without which
-/// there is neither keepalive nor event.
+/// Starts libvirt's event loop in a thread of its own; keepalive and events need it.
 ///
 /// # Errors
 ///
-/// If libvirt refuses, or there is no thread for it.
+/// If libvirt refuses, or the system has no thread left.
 pub(crate) fn begin() -> Result<(), String> {
-    super::silence::silence();
+    silence_errors();
     virt::event::event_register_default_impl()
-        .map_err(|error| format!("libvirt cannot be used: {}", error.message()))?;
+        .map_err(|error| format!("cannot initialize libvirt's event loop: {}", error.message()))?;
     let spawned = thread::Builder::new().name("libvirt-events".into()).spawn(run_events);
     spawned.map(|_| ()).map_err(|error| format!("cannot start a thread: {error}"))
 }
@@ -49,9 +41,9 @@ fn run_events() {
     }
 }
 
-/// Seconds between keepalive messages on a connection that is silent.
+/// Seconds between keepalive messages on an idle connection.
 const KEEPALIVE_INTERVAL: i32 = 2;
-/// Unanswered keepalive messages after which it is dead: 2 s × (3 + 1) after the last sign of life.
+/// Unanswered keepalive messages that end it: 2 s × (3 + 1) after the last sign of life.
 const KEEPALIVE_COUNT: u32 = 3;
 
 /// An open connection.
@@ -61,46 +53,52 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Opens it. That may take for ever if libvirtd is frozen.
-    pub(crate) fn open(uri: &str) -> Result<Connection, Failed> {
-        let connect = Connect::open(Some(uri)).map_err(failed)?;
-        let connection = Connection { connect: Some(connect) };
-        // Drivers without a connection (test) have none, and need none.
+    /// Opens a connection. May block forever if libvirtd is frozen.
+    pub(crate) fn open(uri: &str) -> Result<Connection, LibvirtError> {
+        let connection = Connection { connect: Some(Connect::open(Some(uri))?) };
         match connection.connect()?.set_keep_alive(KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) {
-            Err(error) if error.code() != ErrorNumber::NoSupport => Err(failed(error)),
+            // Drivers without a remote end (test) neither have nor need it.
+            Err(error) if error.code() != ErrorNumber::NoSupport => Err(error.into()),
             _ => Ok(connection),
         }
     }
 
-    /// Asks something that only a working libvirtd answers, and that does not
-    /// wait for any VM: one that is being destroyed is locked for seconds.
-    pub(crate) fn probe(&self) -> Result<(), Failed> {
-        self.connect()?.get_lib_version().map(|_| ()).map_err(failed)
+    /// Makes a round trip that takes no domain's lock: a domain that is being destroyed
+    /// is locked for seconds.
+    pub(crate) fn probe(&self) -> Result<(), LibvirtError> {
+        self.connect()?.get_lib_version()?;
+        Ok(())
     }
 
-    /// Whether it is still open, as far as this side knows; asks nobody.
-    pub(crate) fn check(&self) -> Result<(), Failed> {
+    /// Checks that the connection is open as far as this side knows, without a round trip.
+    pub(crate) fn check(&self) -> Result<(), LibvirtError> {
         match self.connect()?.is_alive() {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Failed("it was cut".to_owned())),
+            Ok(false) => Err(LibvirtError::ConnectionLost("the connection was closed".to_owned())),
             Err(error) if error.code() == ErrorNumber::NoSupport => Ok(()),
-            Err(error) => Err(failed(error)),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// libvirt's own handle.
-    pub(crate) fn connect(&self) -> Result<&Connect, Failed> {
-        self.connect.as_ref().ok_or_else(|| Failed("the connection is closed".to_owned()))
+    /// Returns libvirt's own handle.
+    pub(crate) fn connect(&self) -> Result<&Connect, LibvirtError> {
+        self.connect
+            .as_ref()
+            .ok_or_else(|| LibvirtError::ConnectionLost("the connection is closed".to_owned()))
     }
 
-    /// The VM with this UUID, if there is one.
-    pub(crate) fn by_uuid(&self, uuid: &str) -> Result<Option<Handle>, Failed> {
-        optional(Domain::lookup_by_uuid_string(self.connect()?, uuid))
+    /// Returns the domain with this UUID, if it exists.
+    pub(crate) fn by_uuid(&self, uuid: &str) -> Result<Option<DomainHandle>, LibvirtError> {
+        optional(Domain::lookup_by_uuid_string(self.connect()?, uuid).map(DomainHandle::new))
     }
 
-    /// The VM with this UUID, which must be there.
-    pub(crate) fn existing(&self, uuid: &str) -> Result<Handle, Failed> {
-        self.by_uuid(uuid)?.ok_or_else(|| Failed(format!("there is no VM {uuid} any more")))
+    /// Lists the domains that match the flags.
+    pub(crate) fn domains(
+        &self,
+        flags: sys::virConnectListAllDomainsFlags,
+    ) -> Result<Vec<DomainHandle>, LibvirtError> {
+        let domains = self.connect()?.list_all_domains(flags)?;
+        Ok(domains.into_iter().map(DomainHandle::new).collect())
     }
 }
 
@@ -108,36 +106,22 @@ impl Drop for Connection {
     fn drop(&mut self) {
         if let Some(mut connect) = self.connect.take() {
             if let Err(error) = connect.close() {
-                log::debug!("closing a libvirt connection failed: {}", error.message());
+                debug!("cannot close a libvirt connection: {}", error.message());
             }
         }
     }
 }
 
-/// What libvirt says of an error.
-pub(crate) fn failed(error: Error) -> Failed {
-    Failed(error.message().to_owned())
-}
+/// A domain, freed without a panic.
+pub(crate) struct DomainHandle(ManuallyDrop<Domain>);
 
-/// A VM that was looked for.
-pub(crate) fn optional(result: Result<Domain, Error>) -> Result<Option<Handle>, Failed> {
-    match result {
-        Ok(domain) => Ok(Some(Handle::new(domain))),
-        Err(error) if error.code() == ErrorNumber::NoDomain => Ok(None),
-        Err(error) => Err(failed(error)),
+impl DomainHandle {
+    pub(crate) fn new(domain: Domain) -> DomainHandle {
+        DomainHandle(ManuallyDrop::new(domain))
     }
 }
 
-/// A domain that is freed without a panic.
-pub(crate) struct Handle(ManuallyDrop<Domain>);
-
-impl Handle {
-    pub(crate) fn new(domain: Domain) -> Handle {
-        Handle(ManuallyDrop::new(domain))
-    }
-}
-
-impl Deref for Handle {
+impl Deref for DomainHandle {
     type Target = Domain;
 
     fn deref(&self) -> &Domain {
@@ -145,11 +129,11 @@ impl Deref for Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for DomainHandle {
     fn drop(&mut self) {
-        // Its own drop would free it too, and panic if that fails.
+        // The virt crate's drop would free it too, and panic if that fails.
         if let Err(error) = self.0.free() {
-            log::debug!("freeing a libvirt domain failed: {}", error.message());
+            debug!("cannot free a libvirt domain: {}", error.message());
         }
     }
 }

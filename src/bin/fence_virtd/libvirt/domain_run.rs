@@ -1,4 +1,5 @@
 //! Runs of domains.
+#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 

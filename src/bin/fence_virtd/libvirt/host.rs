@@ -1,88 +1,79 @@
-//! What the backend asks of one libvirt URI.
+//! Interface between the backend and one libvirt URI; traits, so that tests can inject faults.
+#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::libvirt::Failed;
+use super::error::LibvirtError;
 use fence_virt::fence::{PowerState, Target};
 
-/// A VM that libvirt did not destroy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Undestroyed {
-    /// It was killed, but its process has not ended yet (disk sleep).
-    Dying(String),
-    /// Something else holds it for now: try again.
-    Busy(String),
-    /// Trying again does not help.
-    Refused(String),
-}
-
-/// What a VM does at the moment.
+/// State of a domain at the time of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Condition {
+pub(crate) struct DomainState {
     pub(crate) power: PowerState,
-    /// libvirt's number for this run of it; each start gives a new one.
+    /// libvirt's domain ID of this run; each start gives a new one.
     pub(crate) id: Option<u32>,
-    /// It is neither off nor paused, nor otherwise in between, as far as that was asked for.
+    /// True if running, neither paused nor in transition. Lists leave it false.
     pub(crate) is_active: bool,
-    /// It is off because it moved to another host, or paused because it is just
-    /// moving, as far as that was asked for.
-    pub(crate) moves: bool,
+    /// True if off because it has migrated away, or paused while migrating in.
+    /// Lists leave it false.
+    pub(crate) is_migrating: bool,
 }
 
-/// A VM as it was found.
+/// A domain that a call returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct FoundDomain {
     pub(crate) name: String,
     /// In lower case, as libvirt writes it.
     pub(crate) uuid: String,
-    pub(crate) condition: Condition,
+    pub(crate) state: DomainState,
 }
 
-/// How a VM is started again.
+/// Means of starting a domain again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Definition {
-    /// libvirt keeps it.
+    /// libvirt keeps the definition.
     Persistent,
-    /// This XML has to be given back to it.
+    /// XML from which the domain has to be created.
     Transient(String),
 }
 
-/// One libvirt connection. Every call may take as long as the keepalive lets it.
+/// One libvirt connection. Any call may take as long as the keepalive allows.
 pub(crate) trait Host {
-    /// The VMs that the target means: by name, and by UUID if it is one.
-    fn find(&self, target: &Target) -> Result<Vec<Found>, Failed>;
+    /// Returns the domains with this name, or with this UUID if the target is one.
+    fn find(&self, target: &Target) -> Result<Vec<FoundDomain>, LibvirtError>;
 
-    /// What the VM does; none if there is no such VM.
-    fn observe(&self, uuid: &str) -> Result<Option<Condition>, Failed>;
+    /// Returns the state of a domain, or none if it does not exist.
+    fn observe(&self, uuid: &str) -> Result<Option<DomainState>, LibvirtError>;
 
-    /// How to start it again.
-    fn definition(&self, uuid: &str) -> Result<Definition, Failed>;
+    /// Returns the means of starting a domain again.
+    fn definition(&self, uuid: &str) -> Result<Definition, LibvirtError>;
 
-    /// Powers it off.
-    fn destroy(&self, uuid: &str) -> Result<(), Undestroyed>;
+    /// Powers a domain off. `Busy` and `Dying` are failures of the call itself, which
+    /// may be repeated; a failed lookup is `Other`.
+    fn destroy(&self, uuid: &str) -> Result<(), LibvirtError>;
 
-    /// Starts it.
-    fn start(&self, uuid: &str, definition: &Definition) -> Result<(), Failed>;
+    /// Starts a domain.
+    fn start(&self, uuid: &str, definition: &Definition) -> Result<(), LibvirtError>;
 
-    /// All VMs.
-    fn list(&self) -> Result<Vec<Found>, Failed>;
+    /// Returns all domains.
+    fn list(&self) -> Result<Vec<FoundDomain>, LibvirtError>;
 }
 
-/// The way to one URI, which may be closed.
+/// Access to one URI, whose connection may be down.
 pub(crate) trait Link {
-    /// Its connection.
+    /// Connection of the link.
     type Host: Host;
 
     /// The URI.
     fn name(&self) -> &str;
 
-    /// The connection, if there is one that answers.
-    fn host(&self, now: Instant) -> Result<Arc<Self::Host>, Failed>;
+    /// Returns the connection if it is open and answers.
+    fn host(&self, now: Instant) -> Result<Arc<Self::Host>, LibvirtError>;
 
-    /// The VMs that its keeper saw when it last looked: UUID and name. Each look is given once.
-    fn inventory(&self) -> Option<Vec<(String, String)>>;
+    /// Returns the domains that the connection manager listed last; each list once.
+    fn inventory(&self) -> Option<Vec<FoundDomain>>;
 
-    /// Asks its keeper to look whether it answers; an event will tell.
+    /// Requests a probe from the connection manager, which reports it by an event.
     fn probe(&self);
 }

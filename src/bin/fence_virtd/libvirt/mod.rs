@@ -5,11 +5,11 @@ mod callbacks;
 mod connected_host;
 mod connection;
 mod domain_run;
+mod error;
 mod host;
-#[allow(unsafe_code)]
-mod silence;
 
-pub(crate) use callbacks::{Notice, Subscription};
-pub(crate) use connection::{Connection, Failed, Handle, begin, failed};
+pub(crate) use callbacks::{LibvirtEvent, Subscription};
+pub(crate) use connection::{Connection, DomainHandle, begin};
 pub(crate) use domain_run::DomainRun;
-pub(crate) use host::{Condition, Definition, Found, Host, Link, Undestroyed};
+pub(crate) use error::LibvirtError;
+pub(crate) use host::{Definition, DomainState, FoundDomain, Host, Link};

@@ -1,4 +1,4 @@
-//! Which network interfaces this host has, for the multicast listener.
+//! Network interfaces of this host, for the multicast listener and the doctor.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,22 +8,22 @@ use nix::net::if_::{InterfaceFlags, if_nametoindex};
 
 use crate::problem::Problem;
 
-/// A network interface.
+/// Network interface.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Interface {
+pub(super) struct NetworkInterface {
     pub(super) index: u32,
     pub(super) name: String,
 }
 
-/// The interface of this name, if there is one.
-pub(super) fn named(name: &str) -> Option<Interface> {
+/// Returns the interface of this name, if it exists.
+pub(super) fn named(name: &str) -> Option<NetworkInterface> {
     let index = if_nametoindex(name).ok()?;
-    Some(Interface { index, name: name.to_owned() })
+    Some(NetworkInterface { index, name: name.to_owned() })
 }
 
-/// All interfaces on which a group can be heard: up, able to multicast (or
-/// the loopback), and no port of a bridge, since the bridge hears for it.
-pub(super) fn all() -> BTreeSet<Interface> {
+/// Returns the interfaces that can receive multicasts: up, multicast-capable or
+/// the loopback, and not a bridge port, since its bridge receives for it.
+pub(super) fn all() -> BTreeSet<NetworkInterface> {
     let Ok(addresses) = getifaddrs() else { return BTreeSet::new() };
     addresses
         .filter(|address| {
@@ -37,9 +37,8 @@ pub(super) fn all() -> BTreeSet<Interface> {
         .collect()
 }
 
-/// What is to be said about a bridge that keeps the requests of guests from
-/// reaching the host: IGMP snooping without a querier forgets the members
-/// after a few minutes.
+/// Returns a warning about a bridge that will stop forwarding requests to the host:
+/// IGMP snooping without a querier forgets the members after a few minutes.
 pub(crate) fn snooping_warning(interface: &str) -> Option<Problem> {
     let setting = |name: &str| {
         fs::read_to_string(format!("/sys/class/net/{interface}/bridge/{name}")).map(|text| text.trim() == "1")
@@ -47,7 +46,7 @@ pub(crate) fn snooping_warning(interface: &str) -> Option<Problem> {
     match (setting("multicast_snooping"), setting("multicast_querier")) {
         (Ok(true), Ok(false)) => Some(Problem::new(
             format!(
-                "the bridge {interface} snoops on IGMP without a querier: after some minutes it no longer passes on requests"
+                "the bridge {interface} snoops on IGMP without a querier: after some minutes it no longer forwards requests"
             ),
             format!(
                 "run `echo 1 > /sys/class/net/{interface}/bridge/multicast_querier` (or 0 to .../multicast_snooping)"

@@ -1,4 +1,4 @@
-//! The multicast front: hears requests and calls their senders back.
+//! Acceptor of the multicast listener: receives requests and calls back their senders.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -7,83 +7,83 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 
-use super::Front;
-use super::interfaces::{self, Interface};
+use super::interfaces::{self, NetworkInterface};
+use super::service::Acceptor;
 use super::sessions::Sessions;
 use crate::status::Refusal;
 use fence_virt::config::MulticastConfig;
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::multicast::MulticastSocket;
 use fence_virt::sys::netlink::InterfaceMonitor;
-use fence_virt::sys::poll::{Interest, PollSet, Readiness, Slot};
+use fence_virt::sys::poll::{Interest, PollSet, Slot};
 use fence_virt::wire::PACKET_LEN;
 
-/// Datagrams read in one turn, so that a flood does not starve the sessions.
+/// Maximum datagrams received in one turn, so that a flood does not starve the sessions.
 const BATCH: usize = 64;
-/// How often joining is tried again where it failed, beside each change of an interface.
+/// Interval between attempts to join on an interface where joining failed. A change of an interface causes one too.
 const RETRY: Duration = Duration::from_secs(5);
 
-pub(super) struct MulticastFront {
+pub(super) struct MulticastAcceptor {
     name: ListenerName,
     socket: MulticastSocket,
-    bell: InterfaceMonitor,
-    /// The one interface to hear on; none for all.
-    wanted: Option<String>,
-    joined: BTreeSet<Interface>,
-    /// Where joining failed, which was warned of.
-    unheard: BTreeSet<Interface>,
+    monitor: InterfaceMonitor,
+    /// Name of the only interface to listen on; none for all.
+    interface: Option<String>,
+    joined: BTreeSet<NetworkInterface>,
+    /// Interfaces where joining failed, which was logged.
+    failed: BTreeSet<NetworkInterface>,
     retry: Option<Instant>,
 }
 
-impl MulticastFront {
+impl MulticastAcceptor {
     pub(super) fn bind(
         name: &ListenerName,
         config: &MulticastConfig,
         wait: bool,
-    ) -> Result<MulticastFront, String> {
+    ) -> Result<MulticastAcceptor, String> {
         let failed = |error: io::Error| {
             format!("{name}: cannot listen on {} port {}: {error}", config.address, config.port)
         };
         let socket = MulticastSocket::bind(config.address, config.port).map_err(failed)?;
-        // The bell first, so that no change after the first look is missed.
-        let bell = InterfaceMonitor::new().map_err(failed)?;
-        let wanted = config.interface.clone();
-        let mut front = MulticastFront {
+        // Subscribe before the first join, so that no change is missed.
+        let monitor = InterfaceMonitor::new().map_err(failed)?;
+        let mut acceptor = MulticastAcceptor {
             name: name.clone(),
             socket,
-            bell,
-            wanted,
+            monitor,
+            interface: config.interface.clone(),
             joined: BTreeSet::new(),
-            unheard: BTreeSet::new(),
+            failed: BTreeSet::new(),
             retry: None,
         };
-        let problem = front.join_all(Instant::now());
-        match (problem, &front.wanted) {
-            (None, _) => Ok(front),
+        let problem = acceptor.join_all(Instant::now());
+        match (problem, &acceptor.interface) {
+            (None, _) => Ok(acceptor),
             (Some(problem), Some(_)) if !wait => {
                 Err(format!("{name}: {problem} (wait_for_init waits for it)"))
             }
             (Some(problem), _) => {
                 warn!("{name}: {problem}: waiting for it");
-                Ok(front)
+                Ok(acceptor)
             }
         }
     }
 
-    /// Joins wherever the group is to be heard and is not yet; gives what keeps it from being heard at all.
+    /// Joins the group on each interface where it is not joined yet. Returns a
+    /// problem if it is joined nowhere.
     fn join_all(&mut self, now: Instant) -> Option<String> {
-        let present = match &self.wanted {
+        let present = match &self.interface {
             Some(name) => interfaces::named(name).into_iter().collect(),
             None => interfaces::all(),
         };
         for gone in self.joined.difference(&present) {
             warn!("{}: the interface {} is gone", self.name, gone.name);
             if let Err(error) = self.socket.leave(gone.index) {
-                debug!("{}: leaving {}: {error}", self.name, gone.name);
+                debug!("{}: cannot leave the group on {}: {error}", self.name, gone.name);
             }
         }
         self.joined.retain(|interface| present.contains(interface));
-        self.unheard.retain(|interface| present.contains(interface));
+        self.failed.retain(|interface| present.contains(interface));
         self.retry = None;
         let mut problem = None;
         for interface in present.difference(&self.joined.clone()) {
@@ -93,12 +93,12 @@ impl MulticastFront {
                     if let Some(warning) = interfaces::snooping_warning(&interface.name) {
                         warn!("{}: {warning}", self.name);
                     }
-                    self.unheard.remove(interface);
+                    self.failed.remove(interface);
                     self.joined.insert(interface.clone());
                 }
                 Err(error) => {
                     let reason = explain(&interface.name, &error);
-                    if self.unheard.insert(interface.clone()) {
+                    if self.failed.insert(interface.clone()) {
                         warn!("{}: {reason}", self.name);
                     }
                     problem = Some(reason);
@@ -106,79 +106,70 @@ impl MulticastFront {
                 }
             }
         }
-        match (&self.wanted, self.joined.is_empty()) {
-            (_, false) => None,
-            (_, true) if problem.is_some() => problem,
-            (Some(name), true) => Some(format!("there is no interface {name}")),
-            (None, true) => Some("no interface is up that can multicast".to_owned()),
+        if !self.joined.is_empty() {
+            return None;
         }
+        problem.or_else(|| match &self.interface {
+            Some(name) => Some(format!("there is no interface {name}")),
+            None => Some("no multicast-capable interface is up".to_owned()),
+        })
     }
 
-    fn hear(&mut self, sessions: &mut Sessions, now: Instant) {
-        // One byte more than a request, to tell what is too long.
+    fn receive_batch(&mut self, sessions: &mut Sessions, now: Instant) {
+        // One byte more than a request, to detect longer datagrams.
         let mut buffer = [0; PACKET_LEN + 1];
         for _ in 0..BATCH {
-            match self.socket.receive(&mut buffer) {
-                Ok(datagram) => {
-                    let exact = (!datagram.truncated && datagram.length == PACKET_LEN)
-                        .then(|| buffer.first_chunk::<PACKET_LEN>())
-                        .flatten();
-                    match exact {
-                        Some(bytes) => sessions.call_back(bytes, datagram.interface, now),
-                        None => sessions.complain(
-                            Refusal::Malformed,
-                            None,
-                            now,
-                            format_args!("a datagram of {} bytes is no fence request", datagram.length),
-                        ),
-                    }
-                }
+            let datagram = match self.socket.receive(&mut buffer) {
+                Ok(datagram) => datagram,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    sessions.complain(
-                        Refusal::Error,
-                        None,
-                        now,
-                        format_args!("a datagram was lost: {error}"),
-                    );
-                    return;
+                    let reason = format!("cannot receive a datagram: {error}");
+                    return sessions.log().log_refusal(Refusal::Error, None, reason, now);
                 }
+            };
+            let is_exact = !datagram.truncated && datagram.length == PACKET_LEN;
+            match buffer.first_chunk().filter(|_| is_exact) {
+                Some(bytes) => sessions.call_back(bytes, datagram.interface, now),
+                None => sessions.log().log_refusal(
+                    Refusal::Malformed,
+                    None,
+                    format_args!("a datagram of {} bytes is not a fence request", datagram.length),
+                    now,
+                ),
             }
         }
     }
 }
 
-impl Front for MulticastFront {
-    fn register<'a>(&'a self, set: &mut PollSet<'a>, slots: &mut Vec<Slot>) {
-        slots.push(set.add(self.socket.as_fd(), Interest::Read));
-        slots.push(set.add(self.bell.as_fd(), Interest::Read));
-    }
-
-    fn attend(&mut self, ready: &[Readiness], sessions: &mut Sessions, now: Instant) {
-        let rang = |at: usize| ready.get(at).is_some_and(|ready| ready.any());
-        if rang(0) {
-            self.hear(sessions, now);
-        }
-        let due = self.retry.is_some_and(|at| now >= at);
-        if rang(1) {
-            self.bell.drain();
-        }
-        if rang(1) || due {
-            if let Some(problem) = self.join_all(now) {
-                debug!("{}: hearing nothing: {problem}", self.name);
-            }
-        }
+impl Acceptor<Sessions> for MulticastAcceptor {
+    fn register<'a>(&'a self, set: &mut PollSet<'a>) -> Vec<Slot> {
+        [self.socket.as_fd(), self.monitor.as_fd()].map(|fd| set.add(fd, Interest::Read)).to_vec()
     }
 
     fn deadline(&self) -> Option<Instant> {
         self.retry
+    }
+
+    fn accept(&mut self, ready: &[bool], sessions: &mut Sessions, now: Instant) {
+        let &[has_datagrams, has_changes] = ready else { return };
+        if has_datagrams {
+            self.receive_batch(sessions, now);
+        }
+        if has_changes {
+            self.monitor.drain();
+        }
+        if has_changes || self.retry.is_some_and(|at| now >= at) {
+            if let Some(problem) = self.join_all(now) {
+                debug!("{}: listening on no interface: {problem}", self.name);
+            }
+        }
     }
 }
 
 fn explain(interface: &str, error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::ENOBUFS) => format!(
-            "cannot listen on {interface} too: {error}: the limit net.ipv4.igmp_max_memberships is reached; name one `interface` in the configuration"
+            "cannot listen on {interface}: {error}: net.ipv4.igmp_max_memberships is reached; set `interface` in the configuration"
         ),
         _ => format!("cannot listen on {interface}: {error}"),
     }

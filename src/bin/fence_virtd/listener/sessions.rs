@@ -1,215 +1,296 @@
-//! The sessions of one listener, and their way to the worker and back.
+//! Sessions of the clients that connect to a listener, or that it calls back.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
 use log::{debug, warn};
 
-use super::mail::Answered;
-use super::posting::{Order, Outcome, Posting};
-use super::stream::{Input, Stream};
+use super::dispatcher::{DispatchOutcome, Dispatcher};
+use super::mail::{Answered, Mail};
+use super::request_log::{PendingRequest, RequestLog};
+use super::service::Service;
+use super::stream::{NonblockingStream, ReadOutcome};
 use crate::job::{CancelToken, RequestLabel};
-use crate::status::{Counts, Refusal};
-use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source, Verdict};
+use crate::status::Refusal;
+use fence_virt::fence::{Answer, Identity, Request, Source, Verdict};
 use fence_virt::quota::{self, Admission, OpenSession, Origin};
 use fence_virt::session::{Misconduct, Policy, ServerSession, SessionEvent};
-use fence_virt::sys::poll::{Interest, PollSet, Readiness, Slot};
+use fence_virt::sys::poll::{Interest, Readiness};
 use fence_virt::wire::PACKET_LEN;
 
-/// A connection and the machine that speaks on it.
-struct Session {
-    stream: Stream,
+/// Id of a session; a lower one is older.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct SessionId(u64);
+
+/// Message to a listener whose clients connect; an update is the policy for requests from then on.
+pub(super) type SessionMail = Mail<SessionId, Arc<Policy>>;
+
+/// A connection with its state machine.
+struct LiveSession {
+    stream: NonblockingStream,
     machine: ServerSession,
     source: Source,
     received: Instant,
-    /// Where a call-back goes, and for which request.
+    /// Address of a call-back, and identity of its request; none once that is authenticated.
     callback: Option<(SocketAddr, Identity)>,
-    /// Told if the client hangs up on the worker.
+    /// Cancelled if the client hangs up while the worker has its request.
     cancel: CancelToken,
 }
 
-/// Why a session ends without its answer having been sent.
-enum Ending {
-    Misconduct(Misconduct),
-    Error(io::Error),
-    Unreachable(io::Error),
-    HungUp,
-}
-
+/// All sessions of a listener.
 pub(super) struct Sessions {
-    listener: ListenerName,
-    counts: Arc<Counts>,
     policy: Arc<Policy>,
-    live: BTreeMap<u64, Session>,
+    sessions: BTreeMap<SessionId, LiveSession>,
     next_id: u64,
-    posting: Posting,
+    dispatcher: Dispatcher<SessionId, Arc<Policy>>,
 }
 
 impl Sessions {
-    pub(super) fn new(counts: Arc<Counts>, policy: Arc<Policy>, posting: Posting) -> Sessions {
-        let listener = counts.name().clone();
-        Sessions { listener, counts, policy, live: BTreeMap::new(), next_id: 0, posting }
+    pub(super) fn new(policy: Arc<Policy>, dispatcher: Dispatcher<SessionId, Arc<Policy>>) -> Sessions {
+        Sessions { policy, sessions: BTreeMap::new(), next_id: 0, dispatcher }
     }
 
-    /// Whether nobody waits for anything any more.
-    pub(super) fn is_empty(&self) -> bool {
-        self.live.is_empty()
+    /// Log of the listener.
+    pub(super) fn log(&mut self) -> &mut RequestLog {
+        &mut self.dispatcher.log
     }
 
-    /// Clients whose requests come from now on are served by this policy.
-    pub(super) fn adopt(&mut self, policy: Arc<Policy>) {
-        self.live.values_mut().for_each(|session| session.machine.set_policy(&policy));
-        self.policy = policy;
-    }
-
-    /// A client connected.
-    pub(super) fn accept(&mut self, stream: Stream, source: Source, now: Instant) {
+    /// Starts a session on a connection that was accepted.
+    pub(super) fn accept(&mut self, stream: NonblockingStream, source: Source, now: Instant) {
         let Some(nonce) = self.nonce(now) else { return };
         let machine = ServerSession::accepted(self.policy.clone(), nonce, now);
         if let Some(id) = self.admit(stream, machine, source, None, now) {
-            // The request mostly is here already, which saves a turn.
-            self.attend(id, Readiness { read: true, write: false }, now);
+            // Mostly the request is pending already: reading it now saves a turn.
+            self.attend(id, Interest::Read, Readiness { read: true, write: false }, now);
         }
     }
 
-    /// A datagram came in on the interface with this index: checks it and
-    /// calls its sender back.
+    /// Checks a datagram, received on the interface with this index, and calls back its sender.
     pub(super) fn call_back(&mut self, bytes: &[u8; PACKET_LEN], interface: u32, now: Instant) {
         let checked = match self.policy.check(bytes) {
             Ok(checked) => checked,
-            Err(misconduct) => return self.drop_datagram(Refusal::from(&misconduct), now, &misconduct),
+            Err(misconduct) => return self.drop_datagram(Refusal::from(&misconduct), misconduct, now),
         };
         let address = match checked.packet.callback(interface) {
             Ok(address) => address,
-            Err(error) => return self.drop_datagram(Refusal::Malformed, now, &error),
+            Err(error) => return self.drop_datagram(Refusal::Malformed, error, now),
         };
         let request = &checked.packet.request;
         let callback = (address, request.identity());
-        let is_under_way = self.live.values().any(|session| session.callback.as_ref() == Some(&callback));
-        if is_under_way || self.posting.holds(&callback.1, now) {
-            return debug!("{} {address}: {}: dropped as a duplicate", self.listener, RequestLabel(request));
+        let is_in_progress =
+            self.sessions.values().any(|session| session.callback.as_ref() == Some(&callback));
+        if is_in_progress || self.dispatcher.is_duplicate(&callback.1, now) {
+            let listener = self.log().listener();
+            return debug!("{listener}: {address}: {}: dropped as a duplicate", RequestLabel(request));
         }
         let Some(nonce) = self.nonce(now) else { return };
-        match Stream::connect(address) {
+        let source = Source::ip(address.ip());
+        match NonblockingStream::connect(address) {
             Ok(stream) => {
                 let machine = ServerSession::called_back(self.policy.clone(), nonce, &checked, now);
-                self.admit(stream, machine, Source::ip(address.ip()), Some(callback), now);
+                self.admit(stream, machine, source, Some(callback), now);
             }
             Err(error) => {
-                let from = Source::ip(address.ip());
-                self.complain(
+                let port = address.port();
+                self.log().log_refusal(
                     Refusal::Unreachable,
-                    Some(&from),
+                    Some(&source),
+                    format_args!("cannot call back to TCP port {port}: {error}"),
                     now,
-                    format_args!("no route for the call-back to {address}: {error}"),
-                )
+                );
             }
         }
     }
 
-    fn drop_datagram(&mut self, refusal: Refusal, now: Instant, reason: &dyn fmt::Display) {
-        self.complain(refusal, None, now, format_args!("a datagram was dropped: {reason}"));
+    fn drop_datagram(&mut self, refusal: Refusal, reason: impl fmt::Display, now: Instant) {
+        self.log().log_refusal(refusal, None, format_args!("dropped a datagram: {reason}"), now);
     }
 
     fn nonce(&mut self, now: Instant) -> Option<[u8; 32]> {
         let mut nonce = [0; 32];
-        match getrandom::fill(&mut nonce) {
-            Ok(()) => Some(nonce),
-            Err(error) => {
-                self.complain(
-                    Refusal::Error,
-                    None,
-                    now,
-                    format_args!("the system gives no random numbers: {error}"),
-                );
-                None
-            }
-        }
+        let Err(error) = getrandom::fill(&mut nonce) else { return Some(nonce) };
+        self.log().log_refusal(Refusal::Error, None, format_args!("cannot get random numbers: {error}"), now);
+        None
     }
 
     fn admit(
         &mut self,
-        stream: Stream,
+        stream: NonblockingStream,
         machine: ServerSession,
         source: Source,
         callback: Option<(SocketAddr, Identity)>,
         now: Instant,
-    ) -> Option<u64> {
-        let holders = self.live.iter().map(|(&id, session)| OpenSession {
+    ) -> Option<SessionId> {
+        let open = self.sessions.iter().map(|(&id, session)| OpenSession {
             id,
             origin: Origin::from(&session.source),
             is_waiting: session.machine.is_waiting(),
         });
-        match quota::admit(Origin::from(&source), holders) {
+        match quota::admit(Origin::from(&source), open) {
             Admission::Admit => {}
             Admission::Evict(id) => {
-                if let Some(evicted) = self.live.remove(&id) {
-                    let source = &evicted.source;
-                    let reason = "closed to make room, too many sessions";
-                    self.complain(Refusal::Crowded, Some(source), now, format_args!("{source}: {reason}"));
-                }
+                self.refuse(id, Refusal::Crowded, "closed to make room: too many sessions", now)
             }
             Admission::Refuse => {
-                let reason = "refused, too many sessions";
-                self.complain(Refusal::Crowded, Some(&source), now, format_args!("{source}: {reason}"));
+                self.log().log_refusal(Refusal::Crowded, Some(&source), "refused: too many sessions", now);
                 return None;
             }
         }
-        let id = self.next_id;
+        let id = SessionId(self.next_id);
         self.next_id += 1;
         let cancel = CancelToken::default();
-        self.live.insert(id, Session { stream, machine, source, received: now, callback, cancel });
+        self.sessions.insert(id, LiveSession { stream, machine, source, received: now, callback, cancel });
         Some(id)
     }
 
-    /// Adds all sessions to the poll set of a turn.
-    pub(super) fn register<'a>(&'a self, set: &mut PollSet<'a>) -> Vec<(u64, Slot)> {
-        let slot = |session: &'a Session, set: &mut PollSet<'a>| {
+    /// Passes bytes to a session's machine and handles its events.
+    fn feed(&mut self, id: SessionId, mut input: &[u8], now: Instant) {
+        loop {
+            let Some(session) = self.sessions.get_mut(&id) else { return };
+            match session.machine.receive(&mut input) {
+                Ok(None) => return self.flush(id, now),
+                Ok(Some(SessionEvent::Requested(request))) => {
+                    if self.dispatcher.is_duplicate(&request.identity(), now) {
+                        self.dispatcher.log_duplicate(&request, &session.source, now);
+                        self.sessions.remove(&id);
+                    }
+                }
+                Ok(Some(SessionEvent::Authenticated(request))) if input.is_empty() => {
+                    self.dispatch(id, request, now);
+                }
+                Ok(Some(SessionEvent::Authenticated(_))) => {
+                    return self.refuse_misconduct(id, Misconduct::Trailing, now);
+                }
+                Err(misconduct) => return self.refuse_misconduct(id, misconduct, now),
+            }
+        }
+    }
+
+    /// Sends an authenticated request to the worker.
+    fn dispatch(&mut self, id: SessionId, request: Request, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.callback = None;
+        // A hang-up, or more bytes, may have followed since the read.
+        match session.stream.peek() {
+            Ok(ReadOutcome::WouldBlock) => {}
+            Ok(ReadOutcome::HungUp) | Err(_) => return self.hung_up(id, now),
+            Ok(ReadOutcome::Bytes(_)) => return self.refuse_misconduct(id, Misconduct::Trailing, now),
+        }
+        let identity = request.identity();
+        let source = session.source.clone();
+        let pending = PendingRequest { request, identity, source, received: session.received };
+        match self.dispatcher.dispatch(id, pending, session.cancel.clone(), now) {
+            DispatchOutcome::Dispatched => {}
+            DispatchOutcome::Refused => self.answer(id, &Verdict::Failure.into(), now),
+            DispatchOutcome::Duplicate => drop(self.sessions.remove(&id)),
+        }
+    }
+
+    fn answer(&mut self, id: SessionId, answer: &Answer, now: Instant) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.machine.answer(answer, now);
+        }
+        self.flush(id, now);
+    }
+
+    /// Writes pending output, as far as the client takes it; ends a session that is done.
+    fn flush(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        match session.stream.write(session.machine.output()) {
+            Ok(count) => session.machine.sent(count),
+            Err(error) => return self.refuse(id, Refusal::Error, error, now),
+        }
+        if session.machine.is_done() {
+            self.sessions.remove(&id);
+        }
+    }
+
+    fn hung_up(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        if let Some(misconduct) = session.machine.on_hang_up() {
+            return self.refuse_misconduct(id, misconduct, now);
+        }
+        debug!("{}: {}: the client hung up", self.dispatcher.log.listener(), session.source);
+        self.sessions.remove(&id);
+    }
+
+    fn refuse_misconduct(&mut self, id: SessionId, misconduct: Misconduct, now: Instant) {
+        self.refuse(id, Refusal::from(&misconduct), misconduct, now);
+    }
+
+    fn refuse_unreachable(&mut self, id: SessionId, error: io::Error, now: Instant) {
+        let callback = self.sessions.get(&id).and_then(|session| session.callback.as_ref());
+        let port = callback.map_or(0, |(address, _)| address.port());
+        let reason = format!("cannot call back to TCP port {port}: {error} (blocked by a firewall?)");
+        self.refuse(id, Refusal::Unreachable, reason, now);
+    }
+
+    /// Closes a session without an answer. The worker drops its request, unless it has begun it.
+    fn refuse(&mut self, id: SessionId, refusal: Refusal, reason: impl fmt::Display, now: Instant) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        session.cancel.cancel();
+        self.log().log_refusal(refusal, Some(&session.source), reason, now);
+    }
+}
+
+impl Service for Sessions {
+    type Id = SessionId;
+    type Update = Arc<Policy>;
+
+    fn open_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    fn deadline(&self, _now: Instant) -> Option<Instant> {
+        self.sessions.values().filter_map(|session| session.machine.deadline()).min()
+    }
+
+    fn register<'a>(&'a mut self, _now: Instant, mut add: impl FnMut(SessionId, BorrowedFd<'a>, Interest)) {
+        for (&id, session) in &self.sessions {
             let interest = match session.machine.output().is_empty() {
                 _ if session.stream.is_connecting() => Interest::Write,
                 true => Interest::Read,
                 false => Interest::Both,
             };
-            set.add(session.stream.as_fd(), interest)
-        };
-        self.live.iter().map(|(&id, session)| (id, slot(session, set))).collect()
+            add(id, session.stream.as_fd(), interest);
+        }
     }
 
-    /// Tells the reports how many there are.
-    pub(super) fn count(&self) {
-        self.counts.set_open(self.live.len());
-    }
-
-    /// The next deadline of a session.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.live.values().filter_map(|session| session.machine.deadline()).min()
-    }
-
-    /// Attends to a session on whose connection something happened.
-    pub(super) fn attend(&mut self, id: u64, ready: Readiness, now: Instant) {
-        let Some(session) = self.live.get_mut(&id) else { return };
-        if session.stream.is_connecting() {
-            if let Err(error) = session.stream.connected() {
-                return self.end(id, &Ending::Unreachable(error), now);
+    /// Closes the sessions whose deadline has passed.
+    fn expire(&mut self, now: Instant) {
+        let is_late = |session: &LiveSession| session.machine.deadline().is_some_and(|at| now >= at);
+        let late: Vec<_> = self.sessions.iter().filter(|(_, s)| is_late(s)).map(|(&id, _)| id).collect();
+        for id in late {
+            let Some(session) = self.sessions.get(&id) else { continue };
+            match session.stream.is_connecting() {
+                true => self.refuse_unreachable(id, io::ErrorKind::TimedOut.into(), now),
+                false => self.refuse_misconduct(id, session.machine.on_timeout(), now),
             }
-            // With auth none the request is proven by the connection alone.
+        }
+    }
+
+    fn attend(&mut self, id: SessionId, _interest: Interest, ready: Readiness, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.stream.is_connecting() {
+            if let Err(error) = session.stream.finish_connect() {
+                return self.refuse_unreachable(id, error, now);
+            }
+            // With auth none, the connection alone proves the client.
             return self.feed(id, &[], now);
         }
         if ready.read {
             let mut buffer = [0; 512];
             match session.stream.read(&mut buffer) {
-                Ok(Input::Bytes(count)) => self.feed(id, &buffer[..count], now),
-                Ok(Input::Nothing) => {}
-                Ok(Input::End) => return self.end(id, &Ending::HungUp, now),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return self.end(id, &Ending::HungUp, now);
-                }
-                Err(error) => return self.end(id, &Ending::Error(error), now),
+                Ok(ReadOutcome::Bytes(count)) => self.feed(id, &buffer[..count], now),
+                Ok(ReadOutcome::WouldBlock) => {}
+                Ok(ReadOutcome::HungUp) => return self.hung_up(id, now),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return self.hung_up(id, now),
+                Err(error) => return self.refuse(id, Refusal::Error, error, now),
             }
         }
         if ready.write {
@@ -217,162 +298,35 @@ impl Sessions {
         }
     }
 
-    /// Hands bytes to a session's machine and attends to what it makes of them.
-    fn feed(&mut self, id: u64, mut input: &[u8], now: Instant) {
-        loop {
-            let Some(session) = self.live.get_mut(&id) else { return };
-            match session.machine.receive(&mut input) {
-                Ok(None) => return self.flush(id, now),
-                Ok(Some(SessionEvent::Requested(request))) => {
-                    if self.posting.holds(&request.identity(), now) {
-                        return self.drop_duplicate(id, &request, now);
-                    }
-                }
-                Ok(Some(SessionEvent::Authenticated(request))) if input.is_empty() => {
-                    self.submit(id, request, now)
-                }
-                Ok(Some(SessionEvent::Authenticated(_))) => {
-                    return self.end(id, &Ending::Misconduct(Misconduct::Trailing), now);
-                }
-                Err(misconduct) => return self.end(id, &Ending::Misconduct(misconduct), now),
-            }
-        }
+    fn answered(&mut self, answered: Answered<SessionId>, now: Instant) {
+        let pending = self.dispatcher.take(answered.client);
+        // The client comes first, since it waits.
+        let is_awaited = self.sessions.contains_key(&answered.client);
+        self.answer(answered.client, &answered.answer, now);
+        self.dispatcher.finish(pending, &answered, is_awaited, now);
     }
 
-    fn drop_duplicate(&mut self, id: u64, request: &Request, now: Instant) {
-        if let Some(session) = self.live.remove(&id) {
-            self.posting.complain_of_twin(request, &session.source, now);
-        }
+    fn update(&mut self, policy: Arc<Policy>, _now: Instant) {
+        self.sessions.values_mut().for_each(|session| session.machine.set_policy(&policy));
+        self.policy = policy;
     }
 
-    /// Posts an authenticated request to the worker.
-    fn submit(&mut self, id: u64, request: Request, now: Instant) {
-        let Some(session) = self.live.get_mut(&id) else { return };
-        session.callback = None;
-        // A hang-up, or more bytes, may be behind what was read.
-        match session.stream.peek() {
-            Ok(Input::Nothing) => {}
-            Ok(Input::End) | Err(_) => return self.end(id, &Ending::HungUp, now),
-            Ok(Input::Bytes(_)) => return self.end(id, &Ending::Misconduct(Misconduct::Trailing), now),
-        }
-        let identity = request.identity();
-        let source = session.source.clone();
-        let cancel = session.cancel.clone();
-        let order = Order { id, request, identity, source, received: session.received, cancel };
-        match self.posting.post(order, now) {
-            Outcome::Posted => {}
-            Outcome::Refused => self.answer(id, &Verdict::Failure.into(), now),
-            Outcome::Duplicate => drop(self.live.remove(&id)),
-        }
+    fn stop(&mut self, _now: Instant) {
+        self.sessions.retain(|_, session| session.machine.is_authenticated());
     }
 
-    /// The worker's answer to the request of a session.
-    pub(super) fn answered(&mut self, answered: &Answered, now: Instant) {
-        // The client first, it waits; the rest after it.
-        let is_awaited = self.live.contains_key(&answered.request);
-        self.answer(answered.request, &answered.answer, now);
-        self.posting.answered(answered, is_awaited, now);
-    }
-
-    fn answer(&mut self, id: u64, answer: &Answer, now: Instant) {
-        if let Some(session) = self.live.get_mut(&id) {
-            session.machine.answer(answer, now);
-        }
-        self.flush(id, now);
-    }
-
-    /// Writes what a session has to say, as far as its client takes it.
-    fn flush(&mut self, id: u64, now: Instant) {
-        let Some(session) = self.live.get_mut(&id) else { return };
-        while !session.machine.output().is_empty() {
-            match session.stream.write(session.machine.output()) {
-                Ok(0) => return,
-                Ok(count) => session.machine.sent(count),
-                Err(error) => return self.end(id, &Ending::Error(error), now),
-            }
-        }
-        if session.machine.is_done() {
-            self.live.remove(&id);
-        }
-    }
-
-    /// Ends the sessions whose clients let their deadline pass.
-    pub(super) fn expire(&mut self, now: Instant) {
-        let late = |session: &Session| session.machine.deadline().is_some_and(|at| now >= at);
-        let ids: Vec<u64> = self.live.iter().filter(|(_, s)| late(s)).map(|(&id, _)| id).collect();
+    fn abort(&mut self, now: Instant) {
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in ids {
-            let Some(session) = self.live.get(&id) else { continue };
-            let ending = match session.stream.is_connecting() {
-                true => Ending::Unreachable(io::ErrorKind::TimedOut.into()),
-                false => Ending::Misconduct(session.machine.on_timeout()),
-            };
-            self.end(id, &ending, now);
-        }
-    }
-
-    /// Closes a session without an answer. A request of its that the worker
-    /// has not begun will be dropped.
-    fn end(&mut self, id: u64, ending: &Ending, now: Instant) {
-        let Some(session) = self.live.remove(&id) else { return };
-        session.cancel.cancel();
-        let (source, port) = (&session.source, session.callback.map(|(address, _)| address.port()));
-        match ending {
-            Ending::Misconduct(misconduct) => self.complain(
-                Refusal::from(misconduct),
-                Some(source),
-                now,
-                format_args!("{source}: {misconduct}"),
-            ),
-            Ending::Error(error) => {
-                self.complain(Refusal::Error, Some(source), now, format_args!("{source}: {error}"))
-            }
-            Ending::Unreachable(error) => self.complain(
-                Refusal::Unreachable,
-                Some(source),
-                now,
-                format_args!(
-                    "no way for the call-back to {source} TCP port {}: {error} (a firewall there?)",
-                    port.unwrap_or(0)
-                ),
-            ),
-            Ending::HungUp => match session.machine.on_hang_up() {
-                Some(misconduct) => {
-                    let refusal = Refusal::from(&misconduct);
-                    self.complain(refusal, Some(source), now, format_args!("{source}: {misconduct}"));
-                }
-                None => debug!("{} {source}: the client hung up", self.listener),
-            },
-        }
-    }
-
-    /// The daemon stops: nobody new is let in.
-    pub(super) fn close_unauthenticated(&mut self) {
-        self.live.retain(|_, session| session.machine.is_authenticated());
-    }
-
-    /// The grace is over: what is not answered has failed, and is not begun any more.
-    pub(super) fn abort(&mut self, now: Instant) {
-        let ids: Vec<u64> = self.live.keys().copied().collect();
-        for id in ids {
-            let Some(session) = self.live.get(&id) else { continue };
+            let Some(session) = self.sessions.get(&id) else { continue };
             if session.machine.is_authenticated() {
                 session.cancel.cancel();
-                warn!("{} {}: answered with failure, the daemon stops", self.listener, session.source);
+                let listener = self.dispatcher.log.listener();
+                warn!("{listener}: {}: answered with failure: the daemon is stopping", session.source);
                 self.answer(id, &Verdict::Failure.into(), now);
             }
         }
-        self.live.clear();
-    }
-
-    /// A line about something that a client did, or the network.
-    pub(super) fn complain(
-        &mut self,
-        refusal: Refusal,
-        from: Option<&Source>,
-        now: Instant,
-        line: fmt::Arguments<'_>,
-    ) {
-        self.posting.journal.complain(refusal, from, now, line);
+        self.sessions.clear();
     }
 }
 

@@ -7,20 +7,21 @@ use crossbeam_channel::{Receiver, bounded};
 use super::*;
 use crate::inbox::Message;
 use crate::job::{Job, Stale};
-use crate::listener::mail::SessionMail;
-use crate::listener::posting::JOBS_MAX;
+use crate::listener::dispatcher::JOBS_MAX;
+use crate::status::Counts;
 use fence_virt::auth::{HashKind, Key};
-use fence_virt::fence::{Operation, Target};
+use fence_virt::fence::{ListenerName, Operation, Target};
 use fence_virt::history::HOLD;
 use fence_virt::sys::mailbox::{Mailbox, mailbox};
+use fence_virt::sys::poll::PollSet;
 use fence_virt::wire::{FAMILY_IPV4, Packet};
 
-fn stream(socket: TcpStream) -> Stream {
+fn stream(socket: TcpStream) -> NonblockingStream {
     socket.set_nonblocking(true).unwrap();
-    Stream::connected_by(socket)
+    NonblockingStream::connected(socket)
 }
 
-/// Sessions whose jobs nobody takes but the test, on a clock of its own.
+/// Sessions whose jobs the test takes, with a clock set by the test.
 struct World {
     sessions: Sessions,
     jobs: Receiver<Message>,
@@ -32,15 +33,14 @@ impl World {
     fn new(queue: usize) -> World {
         let policy =
             Policy { hash: HashKind::None, auth: HashKind::None, key: Key::new(Vec::new()), old_key: None };
-        let (address, mail) = mailbox().unwrap();
-        let (outlet, jobs) = bounded(queue);
+        let (sender, mail) = mailbox().unwrap();
+        let (job_sender, jobs) = bounded(queue);
         let counts = Arc::new(Counts::new(ListenerName::new("tcp", None)));
-        let posting = Posting::new(counts.clone(), outlet, SessionMail::answers(address));
-        let sessions = Sessions::new(counts, Arc::new(policy), posting);
+        let sessions = Sessions::new(Arc::new(policy), Dispatcher::new(counts, job_sender, sender));
         World { sessions, jobs, mail, now: Instant::now() }
     }
 
-    /// A client that is connected and has sent these bytes, all of them read.
+    /// Connects a client that has sent these bytes, and reads all of them.
     fn client(&mut self, bytes: &[u8]) -> TcpStream {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -55,12 +55,15 @@ impl World {
     /// Waits until a session is ready, attends to it, and delivers the mail.
     fn turn(&mut self) {
         let mut set = PollSet::new();
-        let slots = self.sessions.register(&mut set);
+        let mut slots = Vec::new();
+        self.sessions
+            .register(self.now, |id, fd, interest| slots.push((id, interest, set.add(fd, interest))));
         set.wait(Some(Duration::from_secs(10))).unwrap();
-        let ready: Vec<_> = slots.iter().map(|&(id, slot)| (id, set.ready(slot))).collect();
+        let ready: Vec<_> =
+            slots.iter().map(|&(id, interest, slot)| (id, interest, set.ready(slot))).collect();
         drop(set);
-        for (id, ready) in ready.into_iter().filter(|(_, ready)| ready.any()) {
-            self.sessions.attend(id, ready, self.now);
+        for (id, interest, ready) in ready.into_iter().filter(|(.., ready)| ready.any()) {
+            self.sessions.attend(id, interest, ready, self.now);
         }
         self.deliver();
     }
@@ -68,9 +71,13 @@ impl World {
     fn deliver(&mut self) {
         for mail in self.mail.take() {
             if let SessionMail::Answered(answered) = mail {
-                self.sessions.answered(&answered, self.now);
+                self.sessions.answered(answered, self.now);
             }
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.sessions.open_count() == 0
     }
 
     fn job(&mut self) -> Job {
@@ -108,7 +115,7 @@ fn rest(client: &mut TcpStream) -> Vec<u8> {
 }
 
 #[test]
-fn a_twin_is_dropped_while_the_worker_has_it_and_ten_seconds_after() {
+fn a_duplicate_is_dropped_while_the_worker_has_it_and_ten_seconds_after() {
     let mut world = World::new(8);
     let mut first = world.client(&packet(1).encode());
     assert_eq!(rest(&mut world.client(&packet(1).encode())), [], "while the worker has it");
@@ -146,7 +153,7 @@ fn a_client_that_hangs_up_is_gone_for_the_worker() {
     drop(client);
     world.turn();
     assert_eq!(job.stale(world.now), Some(Stale::HungUp));
-    assert!(world.sessions.is_empty());
+    assert!(world.is_empty());
 }
 
 #[test]
@@ -160,19 +167,19 @@ fn a_client_that_talks_on_is_gone_for_the_worker() {
 }
 
 #[test]
-fn stopping_closes_who_has_not_authenticated_and_aborting_fails_the_rest() {
+fn stopping_closes_unauthenticated_sessions_and_aborting_fails_the_rest() {
     let mut world = World::new(8);
     let mut waiting = world.client(&packet(1).encode());
     let job = world.job();
     let mut silent = world.client(&[]);
     let mut halfway = world.client(&packet(2).encode()[..100]);
-    world.sessions.close_unauthenticated();
+    world.sessions.stop(world.now);
     assert_eq!((rest(&mut silent).len(), rest(&mut halfway).len()), (0, 0));
     assert_eq!(job.stale(world.now), None, "what is in flight goes on");
     world.sessions.abort(world.now);
     assert_eq!(rest(&mut waiting), [1]);
     assert_eq!(job.stale(world.now), Some(Stale::HungUp), "and is not begun after that");
-    assert!(world.sessions.is_empty());
+    assert!(world.is_empty());
 }
 
 #[test]
@@ -180,11 +187,11 @@ fn a_session_past_its_deadline_is_closed() {
     let mut world = World::new(8);
     let mut silent = world.client(&[]);
     world.sessions.expire(world.now + Duration::from_millis(9999));
-    assert!(!world.sessions.is_empty());
-    let deadline = world.sessions.deadline().unwrap();
+    assert!(!world.is_empty());
+    let deadline = world.sessions.deadline(world.now).unwrap();
     assert_eq!(deadline, world.now + fence_virt::session::HANDSHAKE_LIMIT);
     world.sessions.expire(deadline);
-    assert!(world.sessions.is_empty());
+    assert!(world.is_empty());
     assert_eq!(rest(&mut silent), []);
 }
 
@@ -198,17 +205,17 @@ fn a_repeated_datagram_brings_one_call_back() {
     let datagram = Packet { address, address_len: 4, family: FAMILY_IPV4, port, ..packet(1) }.encode();
     world.sessions.call_back(&datagram, 1, world.now);
     world.sessions.call_back(&datagram, 1, world.now);
-    assert_eq!(world.sessions.live.len(), 1, "while the call-back stands");
+    assert_eq!(world.sessions.open_count(), 1, "while the call-back is open");
     let (mut client, _) = waiting.accept().unwrap();
     world.turn();
     world.sessions.call_back(&datagram, 1, world.now);
-    assert_eq!(world.sessions.live.len(), 1, "while the worker has it");
+    assert_eq!(world.sessions.open_count(), 1, "while the worker has it");
     world.answer_job();
     assert_eq!(rest(&mut client), [0]);
     world.sessions.call_back(&datagram, 1, world.now);
-    assert!(world.sessions.is_empty(), "shortly after");
+    assert!(world.is_empty(), "shortly after");
     world.sessions.call_back(&datagram, 1, world.now + HOLD);
-    assert_eq!(world.sessions.live.len(), 1);
+    assert_eq!(world.sessions.open_count(), 1);
 }
 
 #[test]
@@ -220,14 +227,14 @@ fn a_hang_up_behind_the_request_is_seen_before_it_is_posted() {
     client.shutdown(std::net::Shutdown::Both).unwrap();
     let (socket, peer) = listener.accept().unwrap();
     world.sessions.accept(stream(socket), Source::ip(peer.ip()), world.now);
-    assert!(world.jobs.is_empty() && world.sessions.is_empty());
+    assert!(world.jobs.is_empty() && world.is_empty());
 }
 
 #[test]
 fn a_request_with_more_behind_it_is_not_posted() {
     let mut world = World::new(8);
     let mut client = world.client(&[&packet(1).encode()[..], &[0]].concat());
-    assert!(world.jobs.is_empty() && world.sessions.is_empty());
+    assert!(world.jobs.is_empty() && world.is_empty());
     assert_eq!(rest(&mut client), []);
 }
 

@@ -1,4 +1,4 @@
-//! A client's connection: non-blocking, perhaps still being made.
+//! Non-blocking stream sockets: TCP, vsock or unix, perhaps not connected yet.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,32 +10,30 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 
-/// What reading brought.
+/// Outcome of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Input {
-    /// So many bytes.
+pub(super) enum ReadOutcome {
+    /// Number of bytes read.
     Bytes(usize),
-    /// Nothing for now.
-    Nothing,
-    /// The peer hung up.
-    End,
+    WouldBlock,
+    HungUp,
 }
 
-/// A stream socket of any family, which never blocks.
+/// Stream socket of any family that never blocks.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct NonblockingStream {
     socket: OwnedFd,
-    connecting: bool,
+    is_connecting: bool,
 }
 
-impl Stream {
-    /// One that is connected, and set not to block.
-    pub(super) fn connected_by(socket: impl Into<OwnedFd>) -> Stream {
-        Stream { socket: socket.into(), connecting: false }
+impl NonblockingStream {
+    /// Wraps a connected socket, which must be non-blocking already.
+    pub(super) fn connected(socket: impl Into<OwnedFd>) -> NonblockingStream {
+        NonblockingStream { socket: socket.into(), is_connecting: false }
     }
 
-    /// Begins a connection to `address`, without waiting for it.
-    pub(super) fn connect(address: SocketAddr) -> io::Result<Stream> {
+    /// Begins to connect to `address`.
+    pub(super) fn connect(address: SocketAddr) -> io::Result<NonblockingStream> {
         let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(family, SockType::Stream, flags, None)?;
@@ -43,46 +41,49 @@ impl Stream {
             Ok(()) | Err(Errno::EINPROGRESS) => {}
             Err(errno) => return Err(errno.into()),
         }
-        // Every message is written at once; waiting for more only delays it.
+        // Every message is written at once; Nagle's algorithm would only delay it.
         setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
-        Ok(Stream { socket, connecting: true })
+        Ok(NonblockingStream { socket, is_connecting: true })
     }
 
-    /// Whether the connection is still being made.
+    /// True until `finish_connect`, on a stream from `connect`.
     pub(super) fn is_connecting(&self) -> bool {
-        self.connecting
+        self.is_connecting
     }
 
-    /// A connection that was being made turned out: made, or the reason why not.
-    pub(super) fn connected(&mut self) -> io::Result<()> {
-        self.connecting = false;
+    /// Ends a connection attempt that poll(2) reports as ready; returns its error if it failed.
+    pub(super) fn finish_connect(&mut self) -> io::Result<()> {
+        self.is_connecting = false;
         match getsockopt(&self.socket, sockopt::SocketError)? {
             0 => Ok(()),
             error => Err(io::Error::from_raw_os_error(error)),
         }
     }
 
-    /// Looks what a read would bring, and leaves it there.
-    pub(super) fn peek(&self) -> io::Result<Input> {
+    /// Returns the outcome of a read without removing the input.
+    pub(super) fn peek(&self) -> io::Result<ReadOutcome> {
         self.receive(&mut [0], MsgFlags::MSG_PEEK)
     }
 
     /// Reads once.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Input> {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<ReadOutcome> {
         self.receive(buffer, MsgFlags::empty())
     }
 
-    fn receive(&self, buffer: &mut [u8], flags: MsgFlags) -> io::Result<Input> {
+    fn receive(&self, buffer: &mut [u8], flags: MsgFlags) -> io::Result<ReadOutcome> {
         match recv(self.socket.as_raw_fd(), buffer, flags) {
-            Ok(0) => Ok(Input::End),
-            Ok(count) => Ok(Input::Bytes(count)),
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(Input::Nothing),
+            Ok(0) => Ok(ReadOutcome::HungUp),
+            Ok(count) => Ok(ReadOutcome::Bytes(count)),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(ReadOutcome::WouldBlock),
             Err(errno) => Err(errno.into()),
         }
     }
 
-    /// Writes once; gives the bytes that went.
+    /// Writes as much as the peer takes; returns the number of bytes.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
         match send(self.socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL) {
             Ok(count) => Ok(count),
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
@@ -91,7 +92,7 @@ impl Stream {
     }
 }
 
-impl AsFd for Stream {
+impl AsFd for NonblockingStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

@@ -1,4 +1,4 @@
-//! The tcp front: connections to an address of this host.
+//! Listening socket of the tcp listener: an address of this host.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -8,84 +8,84 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::accepting::Door;
-use super::stream::Stream;
+use super::stream::NonblockingStream;
+use super::stream_acceptor::ListeningSocket;
 use fence_virt::config::TcpConfig;
 use fence_virt::fence::{ListenerName, Source};
 
-/// How often an address that this host does not have yet is tried again.
+/// Interval between attempts to bind an address that this host does not have yet.
 const RETRY: Duration = Duration::from_secs(5);
 
-pub(super) struct TcpDoor {
+pub(super) struct TcpSocket {
     name: ListenerName,
     address: SocketAddr,
-    state: State,
+    state: TcpState,
 }
 
-enum State {
+enum TcpState {
     Listening(TcpListener),
-    /// This host does not have the address yet: tried again then; why, as it was last said.
-    Awaited(Instant, io::ErrorKind),
+    /// This host does not have the address yet.
+    Waiting {
+        retry_at: Instant,
+        last_error: io::ErrorKind,
+    },
 }
 
-impl TcpDoor {
-    pub(super) fn bind(name: &ListenerName, config: &TcpConfig, wait: bool) -> Result<TcpDoor, String> {
+impl TcpSocket {
+    pub(super) fn bind(name: &ListenerName, config: &TcpConfig, wait: bool) -> Result<TcpSocket, String> {
         let address = SocketAddr::new(config.address, config.port);
         match listen(address) {
             Ok(listener) => {
                 info!("{name}: listening on {address}");
-                Ok(TcpDoor { name: name.clone(), address, state: State::Listening(listener) })
+                Ok(TcpSocket { name: name.clone(), address, state: TcpState::Listening(listener) })
             }
             Err(error) if wait && error.kind() == io::ErrorKind::AddrNotAvailable => {
                 warn!("{name}: this host does not have the address {} yet: waiting for it", address.ip());
-                Ok(TcpDoor {
-                    name: name.clone(),
-                    address,
-                    state: State::Awaited(Instant::now() + RETRY, error.kind()),
-                })
+                let state = TcpState::Waiting { retry_at: Instant::now() + RETRY, last_error: error.kind() };
+                Ok(TcpSocket { name: name.clone(), address, state })
             }
             Err(error) => Err(format!("{name}: cannot listen on {address}: {}", explain(&error))),
         }
     }
 }
 
-impl Door for TcpDoor {
+impl ListeningSocket for TcpSocket {
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         match &self.state {
-            State::Listening(listener) => Some(listener.as_fd()),
-            State::Awaited(..) => None,
+            TcpState::Listening(listener) => Some(listener.as_fd()),
+            TcpState::Waiting { .. } => None,
         }
     }
 
-    fn accept(&self) -> io::Result<(Stream, Source)> {
-        let State::Listening(listener) = &self.state else { return Err(io::ErrorKind::WouldBlock.into()) };
+    fn accept(&self) -> io::Result<(NonblockingStream, Source)> {
+        let TcpState::Listening(listener) = &self.state else { return Err(io::ErrorKind::WouldBlock.into()) };
         let (socket, peer) = listener.accept()?;
         socket.set_nonblocking(true)?;
-        Ok((Stream::connected_by(socket), Source::ip(peer.ip())))
+        Ok((NonblockingStream::connected(socket), Source::ip(peer.ip())))
     }
 
     fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Listening(_) => None,
-            State::Awaited(at, _) => Some(at),
+            TcpState::Listening(_) => None,
+            TcpState::Waiting { retry_at, .. } => Some(retry_at),
         }
     }
 
-    fn attend(&mut self, now: Instant) {
-        let State::Awaited(at, reason) = self.state else { return };
-        if now < at {
+    fn retry(&mut self, now: Instant) {
+        let TcpState::Waiting { retry_at, last_error } = self.state else { return };
+        if now < retry_at {
             return;
         }
         match listen(self.address) {
             Ok(listener) => {
                 info!("{}: listening on {}", self.name, self.address);
-                self.state = State::Listening(listener);
+                self.state = TcpState::Listening(listener);
             }
             Err(error) => {
-                if reason != error.kind() {
+                if error.kind() != last_error {
                     warn!("{}: still cannot listen on {}: {}", self.name, self.address, explain(&error));
                 }
-                self.state = State::Awaited(now + RETRY, error.kind());
+                self.state = TcpState::Waiting { retry_at: now + RETRY, last_error: error.kind() };
             }
         }
     }
@@ -94,7 +94,7 @@ impl Door for TcpDoor {
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    // Its connections inherit this: every message is written at once, waiting for more only delays it.
+    // Inherited by its connections: every message is written at once; Nagle's algorithm would only delay it.
     setsockopt(&listener, sockopt::TcpNoDelay, &true)?;
     Ok(listener)
 }
@@ -104,7 +104,7 @@ fn explain(error: &io::Error) -> String {
         io::ErrorKind::AddrNotAvailable => {
             format!("{error}: this host does not have that address (wait_for_init waits for it)")
         }
-        io::ErrorKind::AddrInUse => format!("{error}: `ss -ltnp` shows by whom"),
+        io::ErrorKind::AddrInUse => format!("{error}: `ss -ltnp` shows which process uses it"),
         _ => error.to_string(),
     }
 }

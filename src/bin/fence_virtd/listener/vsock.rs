@@ -1,67 +1,60 @@
-//! The vsock front: connections of any context id to a port of this host.
+//! Listening socket of the vsock listener: a port of this host, for peers of any context id.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::Instant;
 
 use log::{info, warn};
 
-use super::accepting::Door;
-use super::stream::Stream;
+use super::stream::NonblockingStream;
+use super::stream_acceptor::ListeningSocket;
 use fence_virt::config::VsockConfig;
 use fence_virt::fence::{ListenerName, Source};
 use fence_virt::sys::vsock;
 
-/// The device through which QEMU gives a VM its vsock. The node is there, and
-/// loads the module when it is opened, where the kernel has the module at all.
+/// Device through which QEMU gives a VM its vsock. The node exists if the kernel
+/// has the module; opening it loads the module.
 const HOST_DEVICE: &str = "/dev/vhost-vsock";
 
-pub(super) struct VsockDoor {
+pub(super) struct VsockSocket {
     listener: OwnedFd,
 }
 
-impl VsockDoor {
-    pub(super) fn bind(name: &ListenerName, config: &VsockConfig) -> Result<VsockDoor, String> {
+impl VsockSocket {
+    pub(super) fn bind(name: &ListenerName, config: &VsockConfig) -> Result<VsockSocket, String> {
         let port = config.port;
-        let explained = |error| format!("{name}: cannot listen on port {port}: {}", explain(&error));
-        let listener = vsock::listen(port).map_err(explained)?;
+        let failed = |error| format!("{name}: cannot listen on port {port}: {}", explain(&error));
+        let listener = vsock::listen(port).map_err(failed)?;
         if !Path::new(HOST_DEVICE).exists() {
             warn!(
-                "{name}: there is no {HOST_DEVICE}: no VM reaches this host until its module is loaded: modprobe vhost_vsock"
+                "{name}: {HOST_DEVICE} does not exist: no VM can connect until its module is loaded: modprobe vhost_vsock"
             );
         }
         info!("{name}: listening on port {port}");
-        Ok(VsockDoor { listener })
+        Ok(VsockSocket { listener })
     }
 }
 
-impl Door for VsockDoor {
+impl ListeningSocket for VsockSocket {
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         Some(self.listener.as_fd())
     }
 
-    fn accept(&self) -> io::Result<(Stream, Source)> {
+    fn accept(&self) -> io::Result<(NonblockingStream, Source)> {
         let (socket, cid) = vsock::accept(&self.listener)?;
-        Ok((Stream::connected_by(socket), Source::Cid(cid)))
+        Ok((NonblockingStream::connected(socket), Source::Cid(cid)))
     }
-
-    fn deadline(&self) -> Option<Instant> {
-        None
-    }
-
-    fn attend(&mut self, _now: Instant) {}
 }
 
 fn explain(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EAFNOSUPPORT) => {
-            format!("{error}: this kernel has no vsock; load its module: modprobe vhost_vsock")
+            format!("{error}: this kernel has no vsock support; load the module: modprobe vhost_vsock")
         }
         Some(libc::EADDRINUSE) => {
-            format!("{error}: `ss -l --vsock -p` shows by whom (it needs the module vsock_diag)")
+            format!("{error}: `ss -l --vsock -p` shows which process uses it (needs the module vsock_diag)")
         }
-        Some(libc::EACCES) => format!("{error}: ports below 1024 are root's"),
+        Some(libc::EACCES) => format!("{error}: ports below 1024 require root"),
         _ => error.to_string(),
     }
 }

@@ -1,4 +1,5 @@
 //! Logging: outputs, and rate limits for lines that the network can trigger.
+#![forbid(unsafe_code)]
 
 mod limiter;
 mod output;

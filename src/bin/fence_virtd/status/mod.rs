@@ -3,6 +3,7 @@
 //!
 //! A query is one word and a line feed: `text`, `json` or `openmetrics`. The
 //! reply is a line, `well` or `unwell`, and the report.
+#![forbid(unsafe_code)]
 
 mod counts;
 mod form;

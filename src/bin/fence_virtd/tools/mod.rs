@@ -1,4 +1,5 @@
 //! Programs beside the daemon: `--check`, `--doctor`, `--status` and `-c`.
+#![forbid(unsafe_code)]
 
 pub(crate) mod check;
 pub(crate) mod doctor;

@@ -1,33 +1,27 @@
-//! Keeps the table of vsock CIDs up to date for one URI.
-
 use std::time::Instant;
 
-use super::Follower;
+use super::domain_observer::DomainObserver;
 use crate::access::CidTable;
 use crate::libvirt::DomainRun;
 use fence_virt::domain_xml::Devices;
-use fence_virt::fence::Uuid;
+use fence_virt::fence::{UriIndex, Uuid};
 
+/// Observer that keeps the table of vsock CIDs up to date for one URI.
 pub(super) struct CidObserver {
     pub(super) table: CidTable,
-    /// Index of the URI.
-    pub(super) uri: usize,
+    pub(super) uri: UriIndex,
 }
 
-impl Follower for CidObserver {
-    fn name(&self) -> &'static str {
-        "vsock"
-    }
-
-    fn runs(&mut self, vm: &DomainRun, devices: Devices, _now: Instant) {
+impl DomainObserver for CidObserver {
+    fn running(&mut self, vm: &DomainRun, devices: Devices, _now: Instant) {
         self.table.insert(self.uri, vm.clone(), devices.cids);
     }
 
-    fn gone(&mut self, uuid: Uuid) {
+    fn stopped(&mut self, uuid: Uuid) {
         self.table.remove(self.uri, uuid);
     }
 
-    fn synced(&mut self, _uri: &str) {
+    fn synced(&mut self) {
         self.table.set_complete(self.uri, true);
     }
 

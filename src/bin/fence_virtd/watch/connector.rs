@@ -1,328 +1,242 @@
-//! Connects to the sockets of the VMs that run, and hands the connections to
-//! the serial listener.
+//! Connects to the sockets of running VMs for the serial listener.
 //!
-//! Who is at the other end of a socket is what libvirt says: its path stands
-//! in the XML of a VM that runs. A connection counts only if the same run of
-//! that VM is still there after it was made, and only as long as no other VM
-//! that runs has the socket; else it could be another's by now.
+//! The XML of a running VM names its sockets. A connection counts only if the same run
+//! still exists after it was made, and while no other running VM has the socket: else
+//! the peer could be another VM.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use nix::sys::resource::{Resource, getrlimit, rlim_t};
 
-use super::census::Census;
-use super::claims::{Claim, Claims};
-use super::{Follower, Inbox};
-use crate::libvirt::DomainRun;
-use crate::libvirt::Failed;
-use crate::logging::{Limiter, Suppressed};
+use super::change_queue::ChangeQueue;
+use super::domain_observer::DomainObserver;
+use super::domain_query::DomainQuery;
+use super::socket_registry::SocketRegistry;
+use super::vm_socket::VmSocket;
+use super::wanted_sockets::wanted_sockets;
+use crate::libvirt::{DomainRun, LibvirtError};
+use crate::logging::Limiter;
 use crate::serial_event::{ConnectedLine, LineId, SerialEvent, SerialSink};
 use fence_virt::config::{SerialConfig, SerialMode};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Domain, Uuid};
 use fence_virt::sys::unix;
 
-/// The first and the longest interval between attempts to connect to a socket.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// So many descriptors are left for libvirt and for other listeners.
-const DESCRIPTORS_LEFT: rlim_t = 64;
-/// Why a socket is not used though it is there.
-const CONFLICT: &str = "another VM that runs, or the same at another URI, has the same socket";
-/// A socket that refuses for so long is worth a line in the log.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// File descriptors reserved for libvirt and other listeners.
+const DESCRIPTORS_RESERVED: rlim_t = 64;
+/// Reason for not using a socket that exists.
+const CONFLICT: &str = "another running VM, or the same VM on another URI, has the same socket";
 
 pub(super) struct Connector {
-    mode: SerialMode,
-    path: Option<PathBuf>,
+    uri: String,
+    config: SerialConfig,
     listener: SerialSink,
-    vms: BTreeMap<Uuid, Vm>,
-    /// The sockets of all VMs that run, shared by all watchers of the listener.
-    claims: Claims,
-    /// The conflicts among them that were seen.
+    vms: BTreeMap<Uuid, VmSockets>,
+    /// Sockets of all running VMs, shared by all watchers of the listener.
+    registry: SocketRegistry,
+    /// Conflicts in the registry that were handled.
     conflicts: u64,
-    inbox: Inbox,
-    /// Keeps sockets that cannot be connected to from filling the log.
-    notes: Limiter,
-    /// Descriptors from this number on are not for lines.
-    descriptors: rlim_t,
-    /// Numbers for lines, of all watchers of the listener.
-    numbers: Arc<AtomicU64>,
+    queue: ChangeQueue,
+    /// Limits log lines about sockets that refuse.
+    limiter: Limiter,
+    /// Descriptors from this number on are not used for lines.
+    descriptors_max: rlim_t,
 }
 
-struct Vm {
+struct VmSockets {
     domain: Arc<Domain>,
     run: u32,
-    sockets: Vec<Socket>,
-}
-
-struct Socket {
-    path: PathBuf,
-    claim: Claim,
-    state: State,
-    /// How long it waits before the next attempt.
-    backoff: Duration,
-    /// What was said in the log of why it is not connected.
-    said: Option<String>,
-}
-
-enum State {
-    Waiting(Instant),
-    Open { line: LineId, since: Instant },
-}
-
-impl Socket {
-    fn new(path: PathBuf, claim: Claim, now: Instant) -> Socket {
-        Socket { path, claim, state: State::Waiting(now), backoff: BACKOFF.0, said: None }
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        matches!(self.state, State::Waiting(at) if now >= at)
-    }
-
-    fn put_off(&mut self, now: Instant) {
-        self.state = State::Waiting(now + self.backoff);
-        self.backoff = (self.backoff * 2).min(BACKOFF.1);
-    }
-
-    /// The attempt to connect failed.
-    fn failed(&mut self, domain: &Domain, reason: String, notes: &mut Limiter, now: Instant) {
-        if self.backoff >= PATIENCE && self.said.as_ref() != Some(&reason) {
-            if let Some(left_out) = notes.allow(now) {
-                let (path, left_out) = (self.path.display(), Suppressed(left_out));
-                warn!("serial: {domain}: cannot connect to {path}: {reason}: trying again{left_out}");
-            }
-            self.said = Some(reason);
-        } else {
-            debug!("serial: {domain}: cannot connect to {}: {reason}", self.path.display());
-        }
-        self.put_off(now);
-    }
+    sockets: Vec<VmSocket>,
 }
 
 impl Connector {
-    /// `inbox` is the watcher's own, `claims` and `numbers` are shared by all watchers of the listener.
+    /// Creates the connector of the watcher with this queue.
     pub(super) fn new(
+        uri: &str,
         config: &SerialConfig,
         listener: SerialSink,
-        inbox: Inbox,
-        claims: Claims,
-        numbers: Arc<AtomicU64>,
+        queue: ChangeQueue,
+        registry: SocketRegistry,
     ) -> Connector {
-        claims.join(inbox.clone());
+        registry.join(queue.clone());
         Connector {
-            mode: config.mode,
-            path: config.path.clone(),
+            uri: uri.to_owned(),
+            config: config.clone(),
             listener,
             vms: BTreeMap::new(),
-            claims,
+            registry,
             conflicts: 0,
-            notes: Limiter::new(100, Duration::from_secs(1), Instant::now()),
-            descriptors: descriptors_for_lines(),
-            inbox,
-            numbers,
+            queue,
+            limiter: Limiter::new(100, Duration::from_secs(1), Instant::now()),
+            descriptors_max: descriptors_for_lines(),
         }
     }
 
-    fn close(&self, socket: &Socket) {
-        if let State::Open { line, .. } = socket.state {
-            self.tell(SerialEvent::Removed(line));
+    fn close(&self, socket: &VmSocket) {
+        if let Some(line) = socket.line() {
+            (self.listener)(SerialEvent::Removed(line));
         }
     }
 
-    /// Closes the lines on sockets that another VM has as well by now.
-    fn close_doubtful(&mut self, now: Instant) {
-        let conflicts = self.claims.conflicts();
+    /// Closes the lines on sockets that another VM has claimed since.
+    fn close_conflicting(&mut self, now: Instant) {
+        let conflicts = self.registry.conflicts();
         if std::mem::replace(&mut self.conflicts, conflicts) == conflicts {
             return;
         }
-        let mut closed = Vec::new();
         for vm in self.vms.values_mut() {
             for socket in vm.sockets.iter_mut().filter(|socket| !socket.claim.is_sole()) {
-                if let State::Open { line, .. } = socket.state {
-                    closed.push(line);
+                if let Some(line) = socket.line() {
                     warn!("serial: {}: {} is closed: {CONFLICT}", vm.domain, socket.path.display());
                     socket.put_off(now);
+                    (self.listener)(SerialEvent::Removed(line));
                 }
             }
         }
-        for line in closed {
-            self.tell(SerialEvent::Removed(line));
-        }
-    }
-
-    fn tell(&self, event: SerialEvent) {
-        (self.listener)(event);
     }
 
     /// Connects to the sockets of one VM that are due.
-    fn connect(&mut self, uuid: Uuid, census: &dyn Census, now: Instant) {
+    fn connect(&mut self, uuid: Uuid, query: &dyn DomainQuery, now: Instant) {
         let Some(vm) = self.vms.get_mut(&uuid) else { return };
         let mut connected = Vec::new();
         for (at, socket) in vm.sockets.iter_mut().enumerate().filter(|(_, socket)| socket.is_due(now)) {
-            if !socket.claim.is_sole() {
-                socket.failed(&vm.domain, CONFLICT.to_owned(), &mut self.notes, now);
-                continue;
-            }
-            match unix::connect(&socket.path) {
-                Ok(stream) if rlim_t::try_from(stream.as_raw_fd()).is_ok_and(|fd| fd >= self.descriptors) => {
-                    let reason = "almost all open files of the daemon are in use (LimitNOFILE, ulimit -n)";
-                    socket.failed(&vm.domain, reason.to_owned(), &mut self.notes, now);
-                }
+            let outcome = match socket.claim.is_sole() {
+                true => connect(&socket.path, self.descriptors_max),
+                false => Err(CONFLICT.to_owned()),
+            };
+            match outcome {
                 Ok(stream) => connected.push((at, stream)),
-                Err(error) => socket.failed(&vm.domain, explain(&error), &mut self.notes, now),
+                Err(reason) => socket.failed(&vm.domain, &reason, &mut self.limiter, now),
             }
         }
         if connected.is_empty() {
             return;
         }
-        // Asked after the connection was made: this run had the socket at that time.
-        let is_same = match census.find(uuid) {
+        // Queried after connecting: this run had the socket at that time.
+        let is_same_run = match query.find(uuid) {
             Ok(found) => found.is_some_and(|found| found.id == vm.run),
-            Err(failed) => {
-                debug!("serial: {}: {failed}", vm.domain);
+            Err(error) => {
+                debug!("serial: {}: {error}", vm.domain);
                 false
             }
         };
         for (at, stream) in connected {
-            let Some(socket) = self.vms.get_mut(&uuid).and_then(|vm| vm.sockets.get_mut(at)) else { return };
-            match is_same && socket.claim.is_sole() {
-                true => self.open(uuid, at, stream, now),
-                false => socket.put_off(now),
+            let Some(socket) = vm.sockets.get_mut(at) else { return };
+            if !is_same_run || !socket.claim.is_sole() {
+                socket.put_off(now);
+                continue;
             }
+            let id = self.registry.next_line();
+            socket.opened(id, now);
+            let queue = self.queue.clone();
+            (self.listener)(SerialEvent::Connected(ConnectedLine {
+                id,
+                stream,
+                domain: vm.domain.clone(),
+                path: socket.path.clone(),
+                on_lost: Box::new(move || queue.line_lost(id)),
+            }));
         }
-    }
-
-    fn open(&mut self, uuid: Uuid, at: usize, stream: OwnedFd, now: Instant) {
-        let line = LineId(self.numbers.fetch_add(1, Ordering::Relaxed));
-        let Some(vm) = self.vms.get_mut(&uuid) else { return };
-        let Some(socket) = vm.sockets.get_mut(at) else { return };
-        socket.state = State::Open { line, since: now };
-        socket.said = None;
-        let domain = vm.domain.clone();
-        let path = socket.path.clone();
-        let inbox = self.inbox.clone();
-        let on_lost = Box::new(move || inbox.closed(line));
-        self.tell(SerialEvent::Connected(ConnectedLine { id: line, stream, domain, path, on_lost }));
     }
 }
 
-impl Follower for Connector {
-    fn name(&self) -> &'static str {
-        "serial"
-    }
-
-    fn runs(&mut self, vm: &DomainRun, devices: Devices, now: Instant) {
+impl DomainObserver for Connector {
+    fn running(&mut self, vm: &DomainRun, devices: Devices, now: Instant) {
         let uuid = vm.domain.uuid;
-        let wanted = wanted(self.mode, self.path.as_deref(), devices);
-        let mut kept = Vec::new();
+        let wanted = wanted_sockets(&self.config, devices);
+        let mut sockets = Vec::new();
         if let Some(known) = self.vms.remove(&uuid) {
             for socket in known.sockets {
                 match known.run == vm.id && wanted.contains(&socket.path) {
-                    true => kept.push(socket),
+                    true => sockets.push(socket),
                     false => self.close(&socket),
                 }
             }
         }
         for path in wanted {
-            if !kept.iter().any(|socket| socket.path == path) {
-                let claim = self.claims.claim(&path);
-                kept.push(Socket::new(path, claim, now));
+            if !sockets.iter().any(|socket| socket.path == path) {
+                let claim = self.registry.claim(&path);
+                sockets.push(VmSocket::new(path, claim, now));
             }
         }
-        self.vms.insert(uuid, Vm { domain: vm.domain.clone(), run: vm.id, sockets: kept });
+        self.vms.insert(uuid, VmSockets { domain: vm.domain.clone(), run: vm.id, sockets });
     }
 
-    fn gone(&mut self, uuid: Uuid) {
+    fn stopped(&mut self, uuid: Uuid) {
         for socket in self.vms.remove(&uuid).map_or(Vec::new(), |vm| vm.sockets) {
             self.close(&socket);
         }
     }
 
-    fn synced(&mut self, uri: &str) {
+    fn synced(&mut self) {
         let sockets: usize = self.vms.values().map(|vm| vm.sockets.len()).sum();
-        let kind = match self.mode {
+        let kind = match self.config.mode {
             SerialMode::Serial => "serial ports",
             SerialMode::VmChannel => "channels",
         };
-        let place = self.path.as_ref().map_or(String::new(), |path| format!(" in {}", path.display()));
+        let folder =
+            self.config.path.as_ref().map_or(String::new(), |path| format!(" in {}", path.display()));
         let running = self.vms.len();
-        info!("serial: {uri}: {running} VMs run, with {sockets} {kind} (type unix, mode bind){place}");
+        info!(
+            "serial: {}: {running} running VMs with {sockets} {kind} (type unix, mode bind){folder}",
+            self.uri
+        );
     }
 
     fn lost(&mut self) {
-        // QEMU goes on without libvirtd, and what was connected stays.
+        // QEMU runs on without libvirtd, so the connected lines stay.
     }
 
-    fn closed(&mut self, line: LineId, now: Instant) {
-        let is_it =
-            |socket: &&mut Socket| matches!(socket.state, State::Open { line: open, .. } if open == line);
-        let Some(socket) = self.vms.values_mut().flat_map(|vm| &mut vm.sockets).find(is_it) else { return };
-        if let State::Open { since, .. } = socket.state {
-            if now.saturating_duration_since(since) >= BACKOFF.1 {
-                socket.backoff = BACKOFF.0;
-            }
+    fn line_lost(&mut self, line: LineId, now: Instant) {
+        let mut sockets = self.vms.values_mut().flat_map(|vm| &mut vm.sockets);
+        if let Some(socket) = sockets.find(|socket| socket.line() == Some(line)) {
+            socket.lost(now);
         }
-        socket.put_off(now);
     }
 
-    fn attend(&mut self, census: &dyn Census, now: Instant) -> Result<(), Failed> {
-        self.close_doubtful(now);
-        let is_due = |vm: &Vm| vm.sockets.iter().any(|socket| socket.is_due(now));
+    fn turn(&mut self, query: &dyn DomainQuery, now: Instant) -> Result<(), LibvirtError> {
+        self.close_conflicting(now);
+        let is_due = |vm: &VmSockets| vm.sockets.iter().any(|socket| socket.is_due(now));
         let due: Vec<Uuid> = self.vms.iter().filter(|(_, vm)| is_due(vm)).map(|(&uuid, _)| uuid).collect();
         for uuid in due {
-            // Without libvirt nobody says whose a socket is.
-            census.check()?;
-            self.connect(uuid, census, now);
+            // Without libvirt nobody knows which VM has a socket.
+            query.check()?;
+            self.connect(uuid, query, now);
         }
         Ok(())
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let waiting = |socket: &Socket| match socket.state {
-            State::Waiting(at) => Some(at),
-            State::Open { .. } => None,
-        };
-        self.vms.values().flat_map(|vm| &vm.sockets).filter_map(waiting).min()
+        self.vms.values().flat_map(|vm| &vm.sockets).filter_map(VmSocket::retry_at).min()
     }
 }
 
-/// The lowest free one is always taken, so its number says how many are in use.
+/// Connects to a socket, unless the descriptors for lines are used up.
+fn connect(path: &Path, descriptors_max: rlim_t) -> Result<OwnedFd, String> {
+    let stream = unix::connect(path).map_err(|error| explain(&error))?;
+    // The kernel assigns the lowest free number, so it shows how many are in use.
+    if rlim_t::try_from(stream.as_raw_fd()).is_ok_and(|number| number >= descriptors_max) {
+        return Err(
+            "the daemon has almost reached its limit of open files (LimitNOFILE, ulimit -n)".to_owned()
+        );
+    }
+    Ok(stream)
+}
+
 fn descriptors_for_lines() -> rlim_t {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-    soft - DESCRIPTORS_LEFT.min(soft / 2)
-}
-
-/// The sockets of a VM that are to be served.
-pub(super) fn wanted(mode: SerialMode, folder: Option<&Path>, devices: Devices) -> Vec<PathBuf> {
-    let mut paths = match mode {
-        SerialMode::Serial => devices.serials,
-        SerialMode::VmChannel => devices.channels,
-    };
-    paths.retain(|path| folder.is_none_or(|folder| is_directly_in(path, folder)));
-    paths
-}
-
-/// Whether a socket stands in this folder and not deeper; /var/run is /run
-/// also where the one name stands in the configuration and the other in the XML.
-fn is_directly_in(path: &Path, folder: &Path) -> bool {
-    let Some(parent) = path.parent() else { return false };
-    // Path's comparison passes over `//`, `/./` and a `/` at the end.
-    parent == folder
-        || fs::canonicalize(parent)
-            .is_ok_and(|parent| fs::canonicalize(folder).is_ok_and(|folder| parent == folder))
+    soft - DESCRIPTORS_RESERVED.min(soft / 2)
 }
 
 fn explain(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(libc::EAGAIN) => "somebody else is connected to it, and others wait".to_owned(),
+        Some(libc::EAGAIN) => "another client is connected, and more are waiting".to_owned(),
         Some(libc::EACCES) => format!("{error}: the daemon may not use this socket"),
         _ => error.to_string(),
     }

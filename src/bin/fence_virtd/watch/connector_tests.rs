@@ -1,10 +1,13 @@
+use std::fs;
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 
 use super::*;
 use crate::watch::fake::{Fake, running, uuid};
+use crate::watch::vm_socket::BACKOFF;
 use crossbeam_channel::{Receiver, unbounded};
 
-/// A connector with a folder of sockets, on a clock of its own.
+/// A connector with a folder of sockets, with its own clock.
 struct World {
     folder: PathBuf,
     fake: Fake,
@@ -20,7 +23,8 @@ impl World {
         let config = SerialConfig { uri: None, path: Some(folder.clone()), mode: SerialMode::Serial };
         let (sender, events) = unbounded();
         let sink: SerialSink = Arc::new(move |event| sender.send(event).unwrap());
-        let connector = Connector::new(&config, sink, Inbox::default(), Claims::default(), Arc::default());
+        let connector =
+            Connector::new("uri", &config, sink, ChangeQueue::default(), SocketRegistry::default());
         World { folder, fake: Fake::default(), connector, events, now: Instant::now() }
     }
 
@@ -33,16 +37,16 @@ impl World {
         let serials = names.iter().map(|name| self.folder.join(name)).collect();
         let devices = Devices { run: Some(run), serials, ..Devices::default() };
         self.fake.start(number, run, devices.clone());
-        self.connector.runs(&running(number, run), devices, self.now);
+        self.connector.running(&running(number, run), devices, self.now);
     }
 
-    /// Attends, and gives what the listener is told.
-    fn attend(&mut self) -> Vec<String> {
-        self.connector.attend(&self.fake, self.now).unwrap();
-        self.told()
+    /// Runs a turn and returns the listener's events.
+    fn turn(&mut self) -> Vec<String> {
+        self.connector.turn(&self.fake, self.now).unwrap();
+        self.events()
     }
 
-    fn told(&self) -> Vec<String> {
+    fn events(&self) -> Vec<String> {
         let words = |mail| match mail {
             SerialEvent::Connected(ConnectedLine { id, domain, path, .. }) => {
                 format!("{}: {} {}", id.0, domain.name, path.file_name().unwrap().to_string_lossy())
@@ -64,11 +68,11 @@ fn all_sockets_of_a_vm_are_connected_and_all_closed() {
     let mut world = World::new("all");
     let _sockets = [world.listen("a"), world.listen("b")];
     world.runs(1, 1, &["a", "b", "a"]);
-    assert_eq!(world.attend(), ["0: vm1 a", "1: vm1 b"]);
-    assert_eq!((world.attend(), world.connector.deadline()), (vec![], None));
-    world.connector.gone(uuid(1));
-    assert_eq!(world.told(), ["0: closed", "1: closed"]);
-    assert!(world.connector.claims.claim(&world.folder.join("a")).is_sole());
+    assert_eq!(world.turn(), ["0: vm1 a", "1: vm1 b"]);
+    assert_eq!((world.turn(), world.connector.deadline()), (vec![], None));
+    world.connector.stopped(uuid(1));
+    assert_eq!(world.events(), ["0: closed", "1: closed"]);
+    assert!(world.connector.registry.claim(&world.folder.join("a")).is_sole());
 }
 
 #[test]
@@ -77,20 +81,20 @@ fn a_connection_counts_only_if_the_same_run_is_still_there_afterwards() {
     let _socket = world.listen("a");
     world.runs(1, 1, &["a"]);
     world.fake.start(1, 2, Devices::default());
-    assert_eq!(world.attend(), [""; 0], "started anew");
-    world.now += BACKOFF.0;
+    assert_eq!(world.turn(), [""; 0], "restarted");
+    world.now += BACKOFF.min;
     world.fake.stop(1);
-    assert_eq!(world.attend(), [""; 0], "gone");
-    world.now += 2 * BACKOFF.0;
+    assert_eq!(world.turn(), [""; 0], "gone");
+    world.now += 2 * BACKOFF.min;
     world.fake.start(1, 1, Devices::default());
     world.fake.failing.set(true);
-    assert_eq!(world.attend(), [""; 0], "libvirt does not say");
-    world.now += 4 * BACKOFF.0;
+    assert_eq!(world.turn(), [""; 0], "the query fails");
+    world.now += 4 * BACKOFF.min;
     world.fake.failing.set(false);
     world.fake.dead.set(true);
-    assert!(world.connector.attend(&world.fake, world.now).is_err(), "libvirt is gone");
+    assert!(world.connector.turn(&world.fake, world.now).is_err(), "libvirt is gone");
     world.fake.dead.set(false);
-    assert_eq!(world.attend(), ["0: vm1 a"]);
+    assert_eq!(world.turn(), ["0: vm1 a"]);
 }
 
 #[test]
@@ -98,61 +102,61 @@ fn a_new_run_has_new_lines_and_a_change_of_devices_keeps_what_stays() {
     let mut world = World::new("change");
     let _sockets = [world.listen("a"), world.listen("b"), world.listen("c")];
     world.runs(1, 1, &["a", "b"]);
-    assert_eq!(world.attend(), ["0: vm1 a", "1: vm1 b"]);
+    assert_eq!(world.turn(), ["0: vm1 a", "1: vm1 b"]);
     world.runs(1, 1, &["b", "c"]);
-    assert_eq!(world.told(), ["0: closed"]);
-    assert_eq!(world.attend(), ["2: vm1 c"]);
+    assert_eq!(world.events(), ["0: closed"]);
+    assert_eq!(world.turn(), ["2: vm1 c"]);
     world.runs(1, 2, &["b"]);
-    assert_eq!(world.told(), ["1: closed", "2: closed"]);
-    assert_eq!(world.attend(), ["3: vm1 b"]);
+    assert_eq!(world.events(), ["1: closed", "2: closed"]);
+    assert_eq!(world.turn(), ["3: vm1 b"]);
 }
 
 #[test]
-fn a_socket_that_refuses_or_closes_is_tried_again_with_growing_patience() {
+fn a_socket_that_refuses_or_closes_is_retried_with_a_growing_backoff() {
     let mut world = World::new("backoff");
     world.runs(1, 1, &["a"]);
     let mut waits = Vec::new();
     for _ in 0..8 {
-        assert_eq!(world.attend(), [""; 0]);
+        assert_eq!(world.turn(), [""; 0]);
         let at = world.connector.deadline().unwrap();
         waits.push(at - world.now);
         world.now = at;
     }
-    assert!(waits.is_sorted() && waits[0] == BACKOFF.0 && waits[7] == BACKOFF.1, "{waits:?}");
+    assert!(waits.is_sorted() && waits[0] == BACKOFF.min && waits[7] == BACKOFF.max, "{waits:?}");
     let _socket = world.listen("a");
-    assert_eq!(world.attend(), ["0: vm1 a"]);
-    world.connector.closed(LineId(0), world.now);
-    assert_eq!(world.connector.deadline(), Some(world.now + BACKOFF.1), "it was there for no time");
-    world.now += BACKOFF.1;
-    assert_eq!(world.attend(), ["1: vm1 a"]);
-    world.now += BACKOFF.1;
-    world.connector.closed(LineId(0), world.now);
-    assert_eq!(world.connector.deadline(), None, "that line is known no more");
-    world.connector.closed(LineId(1), world.now);
-    assert_eq!(world.connector.deadline(), Some(world.now + BACKOFF.0));
+    assert_eq!(world.turn(), ["0: vm1 a"]);
+    world.connector.line_lost(LineId(0), world.now);
+    assert_eq!(world.connector.deadline(), Some(world.now + BACKOFF.max), "it was connected for no time");
+    world.now += BACKOFF.max;
+    assert_eq!(world.turn(), ["1: vm1 a"]);
+    world.now += BACKOFF.max;
+    world.connector.line_lost(LineId(0), world.now);
+    assert_eq!(world.connector.deadline(), None, "that line is unknown by now");
+    world.connector.line_lost(LineId(1), world.now);
+    assert_eq!(world.connector.deadline(), Some(world.now + BACKOFF.min));
 }
 
 #[test]
-fn a_socket_that_two_vms_have_is_nobodys() {
+fn a_socket_that_two_vms_have_is_not_served() {
     let mut world = World::new("both");
     let _socket = world.listen("a");
     world.runs(1, 1, &["a"]);
     world.runs(2, 2, &["a"]);
-    assert_eq!(world.attend(), [""; 0]);
-    world.connector.gone(uuid(2));
+    assert_eq!(world.turn(), [""; 0]);
+    world.connector.stopped(uuid(2));
     world.now = world.connector.deadline().unwrap();
-    assert_eq!(world.attend(), ["0: vm1 a"]);
-    // One that starts with it later: whose the line is cannot be told any more.
+    assert_eq!(world.turn(), ["0: vm1 a"]);
+    // One that starts with it later: the line is of either.
     world.runs(2, 3, &["a"]);
-    assert_eq!(world.attend(), ["0: closed"]);
+    assert_eq!(world.turn(), ["0: closed"]);
     world.now = world.connector.deadline().unwrap();
-    assert_eq!(world.attend(), [""; 0]);
+    assert_eq!(world.turn(), [""; 0]);
     // The same under another name, at another watcher of the listener.
-    world.connector.gone(uuid(2));
-    world.now += BACKOFF.1;
-    assert_eq!(world.attend(), ["1: vm1 a"]);
-    let other = world.connector.claims.claim(&world.folder.join("../").join(&world.folder).join("./a"));
-    assert_eq!(world.attend(), ["1: closed"]);
+    world.connector.stopped(uuid(2));
+    world.now += BACKOFF.max;
+    assert_eq!(world.turn(), ["1: vm1 a"]);
+    let other = world.connector.registry.claim(&world.folder.join("../").join(&world.folder).join("./a"));
+    assert_eq!(world.turn(), ["1: closed"]);
     drop(other);
 }
 
@@ -163,15 +167,15 @@ fn only_sockets_directly_in_the_folder_and_of_the_kind_count() {
     std::os::unix::fs::symlink(&world.folder, world.folder.join("same")).unwrap();
     let _sockets = [world.listen("a"), world.listen("deeper/b"), world.listen("c"), world.listen("d")];
     world.runs(1, 1, &["a", "deeper/b", "deeper/../nowhere/x", "same/c"]);
-    assert_eq!(world.attend(), ["0: vm1 a", "1: vm1 c"]);
+    assert_eq!(world.turn(), ["0: vm1 a", "1: vm1 c"]);
     let channels = vec![world.folder.join("d")];
-    world.connector.runs(&running(2, 1), Devices { channels, ..Devices::default() }, world.now);
-    assert_eq!(world.attend(), [""; 0], "a channel");
-    world.connector.mode = SerialMode::VmChannel;
+    world.connector.running(&running(2, 1), Devices { channels, ..Devices::default() }, world.now);
+    assert_eq!(world.turn(), [""; 0], "a channel");
+    world.connector.config.mode = SerialMode::VmChannel;
     let channels = vec![world.folder.join("d")];
     world.fake.start(2, 1, Devices::default());
-    world.connector.runs(&running(2, 1), Devices { channels, ..Devices::default() }, world.now);
-    assert_eq!(world.attend(), ["2: vm2 d"]);
+    world.connector.running(&running(2, 1), Devices { channels, ..Devices::default() }, world.now);
+    assert_eq!(world.turn(), ["2: vm2 d"]);
 }
 
 #[test]
@@ -179,10 +183,10 @@ fn lines_leave_descriptors_for_others() {
     let mut world = World::new("descriptors");
     let _sockets = [world.listen("a"), world.listen("b")];
     world.runs(1, 1, &["a"]);
-    world.connector.descriptors = 0;
-    assert_eq!(world.attend(), [""; 0]);
-    world.connector.descriptors = u64::MAX;
+    world.connector.descriptors_max = 0;
+    assert_eq!(world.turn(), [""; 0]);
+    world.connector.descriptors_max = rlim_t::MAX;
     world.now = world.connector.deadline().unwrap();
-    assert_eq!(world.attend(), ["0: vm1 a"]);
+    assert_eq!(world.turn(), ["0: vm1 a"]);
     assert!(descriptors_for_lines() > 0);
 }

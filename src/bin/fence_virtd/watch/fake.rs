@@ -1,14 +1,13 @@
-//! A libvirt connection and a follower for tests.
+//! A libvirt connection and an observer for tests.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::Follower;
-use super::census::Census;
-use crate::libvirt::DomainRun;
-use crate::libvirt::Failed;
+use super::domain_observer::DomainObserver;
+use super::domain_query::DomainQuery;
+use crate::libvirt::{DomainRun, LibvirtError};
 use crate::serial_event::LineId;
 use fence_virt::domain_xml::{Devices, XmlError};
 use fence_virt::fence::{Domain, PowerState, Uuid};
@@ -26,14 +25,15 @@ pub(super) fn running(number: u8, run: u32) -> DomainRun {
 #[derive(Default)]
 pub(super) struct Fake {
     pub(super) vms: RefCell<BTreeMap<u8, (u32, Devices)>>,
-    /// The run that the XML of all VMs shows in place of theirs.
+    /// The run that the XML of all VMs shows instead of theirs.
     pub(super) xml_run: Cell<Option<u32>>,
-    /// Whether the XML of VMs is garbage.
+    /// True if the XML of VMs is garbage.
     pub(super) garbled: Cell<bool>,
-    /// Whether calls about single VMs fail, and whether the connection is gone.
+    /// True if queries of single VMs fail.
     pub(super) failing: Cell<bool>,
+    /// True if the connection is gone.
     pub(super) dead: Cell<bool>,
-    /// How often devices were asked for.
+    /// Number of queries for devices.
     pub(super) reads: Cell<usize>,
 }
 
@@ -53,37 +53,37 @@ impl Fake {
     }
 
     fn local(&self, number: u8) -> LocalVm {
-        let (name, state) = (format!("vm{number}"), PowerState::Running);
-        LocalVm { name, uuid: uuid(number), state, is_active: true }
+        let name = format!("vm{number}");
+        LocalVm { name, uuid: uuid(number), state: PowerState::Running, is_active: true }
     }
 
-    fn fail(&self) -> Result<(), Failed> {
-        if self.failing.get() { Err(Failed("broken".to_owned())) } else { Ok(()) }
+    fn fail(&self) -> Result<(), LibvirtError> {
+        if self.failing.get() { Err(LibvirtError::Other("broken".to_owned())) } else { Ok(()) }
     }
 }
 
-impl Census for Fake {
-    fn running(&self) -> Result<Vec<DomainRun>, Failed> {
+impl DomainQuery for Fake {
+    fn running(&self) -> Result<Vec<DomainRun>, LibvirtError> {
         self.check()?;
         Ok(self.vms.borrow().iter().map(|(&number, &(run, _))| running(number, run)).collect())
     }
 
-    fn find(&self, wanted: Uuid) -> Result<Option<DomainRun>, Failed> {
+    fn find(&self, wanted: Uuid) -> Result<Option<DomainRun>, LibvirtError> {
         self.fail()?;
         Ok(self.by_uuid(wanted).map(|(number, run, _)| running(number, run)))
     }
 
-    fn all(&self) -> Result<Vec<LocalVm>, Failed> {
+    fn all(&self) -> Result<Vec<LocalVm>, LibvirtError> {
         self.check()?;
         Ok(self.vms.borrow().keys().map(|&number| self.local(number)).collect())
     }
 
-    fn vm(&self, wanted: Uuid) -> Result<Option<LocalVm>, Failed> {
+    fn vm(&self, wanted: Uuid) -> Result<Option<LocalVm>, LibvirtError> {
         self.fail()?;
         Ok(self.by_uuid(wanted).map(|(number, ..)| self.local(number)))
     }
 
-    fn devices(&self, wanted: Uuid) -> Result<Option<Result<Devices, XmlError>>, Failed> {
+    fn devices(&self, wanted: Uuid) -> Result<Option<Result<Devices, XmlError>>, LibvirtError> {
         self.fail()?;
         self.reads.set(self.reads.get() + 1);
         if self.garbled.get() {
@@ -93,48 +93,44 @@ impl Census for Fake {
         Ok(found.map(|(_, run, devices)| Ok(Devices { run: self.xml_run.get().or(Some(run)), ..devices })))
     }
 
-    fn check(&self) -> Result<(), Failed> {
-        if self.dead.get() { Err(Failed("dead".to_owned())) } else { Ok(()) }
+    fn check(&self) -> Result<(), LibvirtError> {
+        if self.dead.get() { Err(LibvirtError::Other("dead".to_owned())) } else { Ok(()) }
     }
 }
 
-/// What a follower was told, in words.
+/// Calls of an observer, in words.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Told(Arc<Mutex<Vec<String>>>);
+pub(super) struct Observed(Arc<Mutex<Vec<String>>>);
 
-impl Told {
+impl Observed {
     fn push(&self, words: String) {
         self.0.lock().unwrap().push(words);
     }
 
-    /// All since the last time.
+    /// Calls since the last time.
     pub(super) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 }
 
-impl Follower for Told {
-    fn name(&self) -> &'static str {
-        "test"
-    }
-
-    fn runs(&mut self, vm: &DomainRun, devices: Devices, _now: Instant) {
+impl DomainObserver for Observed {
+    fn running(&mut self, vm: &DomainRun, devices: Devices, _now: Instant) {
         self.push(format!("{} runs as {} with {}", vm.domain.name, vm.id, devices.serials.len()));
     }
 
-    fn gone(&mut self, uuid: Uuid) {
+    fn stopped(&mut self, uuid: Uuid) {
         self.push(format!("{} is gone", &uuid.to_string()[..2]));
     }
 
-    fn synced(&mut self, uri: &str) {
-        self.push(format!("{uri} synced"));
+    fn synced(&mut self) {
+        self.push("synced".to_owned());
     }
 
     fn lost(&mut self) {
         self.push("lost".to_owned());
     }
 
-    fn closed(&mut self, line: LineId, _now: Instant) {
-        self.push(format!("line {} closed", line.0));
+    fn line_lost(&mut self, line: LineId, _now: Instant) {
+        self.push(format!("line {} lost", line.0));
     }
 }

@@ -1,15 +1,14 @@
-//! Hypervisors in memory, with faults on order.
+//! libvirt in memory, with faults on request.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::libvirt::Failed;
-use crate::libvirt::{Condition, Definition, Found, Host, Link, Undestroyed};
+use crate::libvirt::{Definition, DomainState, FoundDomain, Host, LibvirtError, Link};
 use fence_virt::fence::{PowerState, Target};
 
-/// A VM of a fake hypervisor.
+/// A VM of a fake.
 #[derive(Debug, Clone)]
 pub(super) struct Domain {
     pub(super) name: String,
@@ -17,33 +16,33 @@ pub(super) struct Domain {
     pub(super) is_transient: bool,
 }
 
-/// What happens at the next destroys, one after the other.
+/// Fault of one destroy.
 #[derive(Debug, Clone)]
 pub(super) enum Fault {
-    /// It is refused, the VM runs on.
-    Destroy(Undestroyed),
-    /// It is refused, and the VM is gone (it moved away).
-    RefusedAndGone,
-    /// It says yes, but the VM runs on.
-    SaysYes,
-    /// It says yes and somebody starts the VM anew at once.
-    StartedAnew,
-    /// It says yes, and then the connection is lost.
+    /// Fails; the VM runs on.
+    Fails(LibvirtError),
+    /// Fails, and the VM is gone: it has migrated.
+    FailsAndGone,
+    /// Succeeds, but the VM runs on.
+    NoEffect,
+    /// Succeeds, and somebody restarts the VM at once.
+    Restarted,
+    /// Succeeds, then the connection is lost.
     LostAfter,
 }
 
-/// A fake hypervisor.
+/// A fake libvirt.
 #[derive(Debug, Default)]
 pub(crate) struct Fake {
     pub(super) domains: RefCell<BTreeMap<String, Domain>>,
     pub(super) faults: RefCell<Vec<Fault>>,
-    /// Every call fails with this.
+    /// Error of every call.
     pub(super) broken: RefCell<Option<String>>,
     pub(super) starts_fail: Cell<bool>,
     pub(super) destroys: Cell<usize>,
-    /// How often all VMs were listed.
+    /// Number of lists.
     pub(super) lists: Cell<usize>,
-    /// How often one was looked for.
+    /// Number of lookups.
     finds: Cell<usize>,
     pub(super) log: RefCell<Vec<String>>,
     next_id: Cell<u32>,
@@ -65,16 +64,16 @@ impl Fake {
         self.next_id.get()
     }
 
-    fn works(&self) -> Result<(), Failed> {
-        self.broken.borrow().clone().map_or(Ok(()), |reason| Err(Failed(reason)))
+    fn works(&self) -> Result<(), LibvirtError> {
+        self.broken.borrow().clone().map_or(Ok(()), |reason| Err(LibvirtError::Other(reason)))
     }
 
-    fn all(&self) -> Result<Vec<Found>, Failed> {
+    fn all(&self) -> Result<Vec<FoundDomain>, LibvirtError> {
         self.works()?;
-        let found = |(uuid, domain): (&String, &Domain)| Found {
+        let found = |(uuid, domain): (&String, &Domain)| FoundDomain {
             name: domain.name.clone(),
             uuid: uuid.clone(),
-            condition: condition(domain),
+            state: state(domain),
         };
         Ok(self.domains.borrow().iter().map(found).collect())
     }
@@ -97,48 +96,54 @@ impl Fake {
     }
 }
 
-fn condition(domain: &Domain) -> Condition {
+fn state(domain: &Domain) -> DomainState {
     let power = if domain.runs.is_some() { PowerState::Running } else { PowerState::Off };
-    Condition { power, id: domain.runs, is_active: domain.runs.is_some(), moves: false }
+    DomainState { power, id: domain.runs, is_active: domain.runs.is_some(), is_migrating: false }
+}
+
+/// A domain that a call returned; it is off.
+pub(super) fn found(name: &str, uuid: &str) -> FoundDomain {
+    let state = DomainState { power: PowerState::Off, id: None, is_active: false, is_migrating: false };
+    FoundDomain { name: name.to_owned(), uuid: uuid.to_owned(), state }
 }
 
 impl Host for Fake {
-    fn find(&self, target: &Target) -> Result<Vec<Found>, Failed> {
+    fn find(&self, target: &Target) -> Result<Vec<FoundDomain>, LibvirtError> {
         self.finds.set(self.finds.get() + 1);
         let all = self.all()?;
         Ok(all.into_iter().filter(|vm| vm.name == target.as_str() || vm.uuid == target.as_str()).collect())
     }
 
-    fn observe(&self, uuid: &str) -> Result<Option<Condition>, Failed> {
+    fn observe(&self, uuid: &str) -> Result<Option<DomainState>, LibvirtError> {
         self.works()?;
-        Ok(self.domains.borrow().get(uuid).map(condition))
+        Ok(self.domains.borrow().get(uuid).map(state))
     }
 
-    fn definition(&self, uuid: &str) -> Result<Definition, Failed> {
+    fn definition(&self, uuid: &str) -> Result<Definition, LibvirtError> {
         self.works()?;
         match self.domains.borrow().get(uuid) {
             Some(domain) if domain.is_transient => {
                 Ok(Definition::Transient(format!("xml of {}", domain.name)))
             }
             Some(_) => Ok(Definition::Persistent),
-            None => Err(Failed("gone".into())),
+            None => Err(LibvirtError::Other("gone".to_owned())),
         }
     }
 
-    fn destroy(&self, uuid: &str) -> Result<(), Undestroyed> {
-        self.works().map_err(|Failed(reason)| Undestroyed::Refused(reason))?;
+    fn destroy(&self, uuid: &str) -> Result<(), LibvirtError> {
+        self.works()?;
         self.destroys.set(self.destroys.get() + 1);
         let mut faults = self.faults.borrow_mut();
         let fault = (!faults.is_empty()).then(|| faults.remove(0));
         match fault {
             None => self.power_off(uuid),
-            Some(Fault::Destroy(refusal)) => return Err(refusal),
-            Some(Fault::RefusedAndGone) => {
+            Some(Fault::Fails(error)) => return Err(error),
+            Some(Fault::FailsAndGone) => {
                 self.domains.borrow_mut().remove(uuid);
-                return Err(Undestroyed::Refused("migration".into()));
+                return Err(LibvirtError::Other("migration".to_owned()));
             }
-            Some(Fault::SaysYes) => {}
-            Some(Fault::StartedAnew) => {
+            Some(Fault::NoEffect) => {}
+            Some(Fault::Restarted) => {
                 let id = self.id();
                 self.domains.borrow_mut().entry(uuid.to_string()).and_modify(|domain| domain.runs = Some(id));
             }
@@ -150,10 +155,10 @@ impl Host for Fake {
         Ok(())
     }
 
-    fn start(&self, uuid: &str, definition: &Definition) -> Result<(), Failed> {
+    fn start(&self, uuid: &str, definition: &Definition) -> Result<(), LibvirtError> {
         self.works()?;
         if self.starts_fail.get() {
-            return Err(Failed("no memory".into()));
+            return Err(LibvirtError::Other("no memory".to_owned()));
         }
         self.log.borrow_mut().push(format!("start {definition:?}"));
         let domain = Domain { name: "created".into(), runs: Some(self.id()), is_transient: true };
@@ -166,20 +171,20 @@ impl Host for Fake {
         Ok(())
     }
 
-    fn list(&self) -> Result<Vec<Found>, Failed> {
+    fn list(&self) -> Result<Vec<FoundDomain>, LibvirtError> {
         self.lists.set(self.lists.get() + 1);
         self.all()
     }
 }
 
-/// A link to a fake hypervisor.
+/// A link to a fake.
 pub(crate) struct FakeLink {
     pub(super) name: String,
     pub(super) fake: Arc<Fake>,
     pub(super) closed: Cell<bool>,
     pub(super) probes: Cell<usize>,
-    /// What its keeper saw when it connected.
-    pub(super) inventory: RefCell<Option<Vec<(String, String)>>>,
+    /// Domains that the connection manager listed.
+    pub(super) inventory: RefCell<Option<Vec<FoundDomain>>>,
 }
 
 impl FakeLink {
@@ -201,11 +206,15 @@ impl Link for FakeLink {
         &self.name
     }
 
-    fn host(&self, _now: Instant) -> Result<Arc<Fake>, Failed> {
-        if self.closed.get() { Err(Failed("closed".into())) } else { Ok(self.fake.clone()) }
+    fn host(&self, _now: Instant) -> Result<Arc<Fake>, LibvirtError> {
+        if self.closed.get() {
+            Err(LibvirtError::ConnectionLost("closed".to_owned()))
+        } else {
+            Ok(self.fake.clone())
+        }
     }
 
-    fn inventory(&self) -> Option<Vec<(String, String)>> {
+    fn inventory(&self) -> Option<Vec<FoundDomain>> {
         self.inventory.borrow_mut().take()
     }
 

@@ -1,109 +1,102 @@
-//! What the worker and the keeper of a URI share: the open connection, and
-//! since when a probe of it is unanswered.
+//! State of a URI that the worker and its connection manager share.
 //!
-//! This is a lock and not a message because the worker may be inside a call
-//! of libvirt, and the jobs behind it must see a frozen URI at once when it
-//! comes out. The lock is never held during a call.
+//! A lock instead of a message: the worker may be in a libvirt call, and when that ends,
+//! the next jobs must see at once that the URI is frozen. No call is made under the lock.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use crate::libvirt::Link;
-use crate::libvirt::{Connection, Failed};
+use crate::libvirt::{Connection, FoundDomain, LibvirtError, Link};
 use crate::status::UriState;
+use fence_virt::sys::mutex::lock;
 
-/// How long a probe may take before the worker passes the URI by.
+/// Duration of an unanswered probe after which the worker skips the URI.
 const LATE: Duration = Duration::from_secs(2);
 
-/// What a keeper is told.
+/// Command to a connection manager.
 #[derive(Debug)]
-pub(super) enum Command {
-    /// Look whether the URI answers, and say so.
+pub(super) enum ManagerCommand {
+    /// Probe the URI, and report the result to the worker.
     Probe,
     /// Close the connection and end.
     Stop,
 }
 
-/// The state of a URI.
 #[derive(Debug)]
-enum State {
-    /// Why there is no connection.
+enum ConnectionState {
+    /// No connection, with the reason.
     Closed(String),
     Open {
         connection: Arc<Connection>,
+        /// Begin of a probe that is unanswered.
         probed: Option<Instant>,
     },
 }
 
-/// The shared part.
+/// State of a URI.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(super) struct SharedLink {
     uri: String,
-    state: Mutex<Inner>,
+    state: Mutex<LinkState>,
 }
 
-/// What the lock protects.
 #[derive(Debug)]
-struct Inner {
-    state: State,
-    /// UUID and name of the VMs that were there lately, until the worker takes them over.
-    inventory: Option<Vec<(String, String)>>,
-    /// When it last answered.
+struct LinkState {
+    connection: ConnectionState,
+    /// Domains that were listed last, until the worker takes them.
+    inventory: Option<Vec<FoundDomain>>,
+    /// Time of the last answer.
     answered: Option<Instant>,
 }
 
-impl Shared {
-    pub(super) fn new(uri: &str) -> Shared {
-        let state = State::Closed("the connection is not open yet".to_owned());
-        Shared { uri: uri.to_owned(), state: Mutex::new(Inner { state, inventory: None, answered: None }) }
+impl SharedLink {
+    pub(super) fn new(uri: &str) -> SharedLink {
+        let connection = ConnectionState::Closed("not connected yet".to_owned());
+        let state = LinkState { connection, inventory: None, answered: None };
+        SharedLink { uri: uri.to_owned(), state: Mutex::new(state) }
     }
 
     pub(super) fn uri(&self) -> &str {
         &self.uri
     }
 
-    // Nothing panics while it holds the lock; the state is whole even if it did.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The keeper opened a connection.
+    /// Records a new connection.
     pub(super) fn opened(&self, connection: Arc<Connection>) {
-        let mut inner = self.lock();
-        inner.state = State::Open { connection, probed: None };
-        inner.answered = Some(Instant::now());
+        let mut state = lock(&self.state);
+        state.connection = ConnectionState::Open { connection, probed: None };
+        state.answered = Some(Instant::now());
     }
 
-    /// A probe was answered.
+    /// Records an answered probe.
     pub(super) fn answered(&self) {
-        self.lock().answered = Some(Instant::now());
+        lock(&self.state).answered = Some(Instant::now());
     }
 
-    /// For a report on the daemon.
-    pub(crate) fn report(&self) -> UriState {
-        let inner = self.lock();
-        let closed = match &inner.state {
-            State::Closed(reason) => Some(reason.clone()),
-            State::Open { .. } => None,
+    /// State for the status report.
+    pub(super) fn report(&self) -> UriState {
+        let state = lock(&self.state);
+        let closed = match &state.connection {
+            ConnectionState::Closed(reason) => Some(reason.clone()),
+            ConnectionState::Open { .. } => None,
         };
-        UriState { uri: self.uri.clone(), closed, answered: inner.answered.map(|at| at.elapsed()) }
+        UriState { uri: self.uri.clone(), closed, answered: state.answered.map(|at| at.elapsed()) }
     }
 
-    /// The keeper looked which VMs are there: UUID and name.
-    pub(super) fn saw(&self, inventory: Vec<(String, String)>) {
-        self.lock().inventory = Some(inventory);
+    /// Records a list of all domains.
+    pub(super) fn listed(&self, domains: Vec<FoundDomain>) {
+        lock(&self.state).inventory = Some(domains);
     }
 
-    /// The keeper gave the connection up.
+    /// Records the loss of the connection.
     pub(super) fn closed(&self, reason: String) {
-        self.lock().state = State::Closed(reason);
+        lock(&self.state).connection = ConnectionState::Closed(reason);
     }
 
-    /// The keeper begins a probe, or has its answer (none).
+    /// Records the begin of a probe, or its end (none).
     pub(super) fn probing(&self, since: Option<Instant>) {
-        if let State::Open { probed, .. } = &mut self.lock().state {
+        if let ConnectionState::Open { probed, .. } = &mut lock(&self.state).connection {
             *probed = since;
         }
     }
@@ -112,8 +105,8 @@ impl Shared {
 /// The worker's end.
 #[derive(Debug)]
 pub(crate) struct UriLink {
-    pub(super) shared: Arc<Shared>,
-    pub(super) keeper: Sender<Command>,
+    pub(super) shared: Arc<SharedLink>,
+    pub(super) manager: Sender<ManagerCommand>,
 }
 
 impl Link for UriLink {
@@ -123,35 +116,38 @@ impl Link for UriLink {
         &self.shared.uri
     }
 
-    fn host(&self, now: Instant) -> Result<Arc<Connection>, Failed> {
-        match &self.shared.lock().state {
-            State::Closed(reason) => Err(Failed(reason.clone())),
-            State::Open { probed: Some(since), .. } if now.saturating_duration_since(*since) >= LATE => {
-                Err(Failed("it does not answer".to_owned()))
+    fn host(&self, now: Instant) -> Result<Arc<Connection>, LibvirtError> {
+        match &lock(&self.shared.state).connection {
+            ConnectionState::Closed(reason) => Err(LibvirtError::ConnectionLost(reason.clone())),
+            ConnectionState::Open { probed: Some(since), .. }
+                if now.saturating_duration_since(*since) >= LATE =>
+            {
+                Err(LibvirtError::ConnectionLost("libvirtd does not answer".to_owned()))
             }
-            State::Open { connection, .. } => Ok(connection.clone()),
+            ConnectionState::Open { connection, .. } => Ok(connection.clone()),
         }
     }
 
-    fn inventory(&self) -> Option<Vec<(String, String)>> {
-        self.shared.lock().inventory.take()
+    fn inventory(&self) -> Option<Vec<FoundDomain>> {
+        lock(&self.shared.state).inventory.take()
     }
 
     fn probe(&self) {
-        // A full channel holds a probe that the keeper has not come to yet: it will do.
-        let _ = self.keeper.try_send(Command::Probe);
+        // A full channel holds a probe that the manager has yet to make: that one serves.
+        let _ = self.manager.try_send(ManagerCommand::Probe);
     }
 }
 
 #[cfg(test)]
 mod unit_tests {
     use super::*;
+    use crate::backend::libvirt::fake::found;
 
     #[test]
-    fn a_uri_whose_probe_is_late_is_passed_by() {
-        let (keeper, _commands) = crossbeam_channel::bounded(1);
-        let shared = Arc::new(Shared::new("test:///default"));
-        let link = UriLink { shared: shared.clone(), keeper };
+    fn a_uri_whose_probe_is_late_is_skipped() {
+        let (manager, _commands) = crossbeam_channel::bounded(1);
+        let shared = Arc::new(SharedLink::new("test:///default"));
+        let link = UriLink { shared: shared.clone(), manager };
         let now = Instant::now();
         assert!(link.host(now).is_err(), "not open yet");
         shared.opened(Arc::new(Connection::open("test:///default").unwrap()));
@@ -162,17 +158,17 @@ mod unit_tests {
         shared.probing(None);
         assert!(link.host(now + LATE).is_ok(), "it answered");
         shared.closed("gone".to_owned());
-        assert_eq!(link.host(now).unwrap_err(), Failed("gone".to_owned()));
+        assert_eq!(link.host(now).unwrap_err(), LibvirtError::ConnectionLost("gone".to_owned()));
     }
 
     #[test]
-    fn each_look_is_told_once() {
-        let (keeper, _commands) = crossbeam_channel::bounded(1);
-        let shared = Arc::new(Shared::new("test:///default"));
-        let link = UriLink { shared: shared.clone(), keeper };
+    fn each_list_is_returned_once() {
+        let (manager, _commands) = crossbeam_channel::bounded(1);
+        let shared = Arc::new(SharedLink::new("test:///default"));
+        let link = UriLink { shared: shared.clone(), manager };
         assert_eq!(link.inventory(), None);
-        shared.saw(vec![("u".into(), "n".into())]);
-        assert_eq!(link.inventory(), Some(vec![("u".into(), "n".into())]));
+        shared.listed(vec![found("n", "u")]);
+        assert_eq!(link.inventory(), Some(vec![found("n", "u")]));
         assert_eq!(link.inventory(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Lists: of all URIs, and one look for many.
+//! Lists: of all URIs, and one for many requests.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use fence_virt::fence::{Answer, Operation, PowerState, Verdict};
 use fence_virt::groups::Groups;
 
 #[test]
-fn lists_merge_copies_and_miss_only_what_cannot_be_asked() {
+fn lists_merge_placements_and_lack_only_unreachable_uris() {
     let hosts = [Fake::with(&[("a", A, false)]), Fake::with(&[("a", A, true), ("b", B, false)])];
     let mut bench = Bench::new(&hosts, Groups::default());
     let states: Vec<_> = bench.list().unwrap().into_iter().map(|entry| (entry.name, entry.state)).collect();
@@ -22,25 +22,25 @@ fn lists_merge_copies_and_miss_only_what_cannot_be_asked() {
 }
 
 #[test]
-fn one_look_serves_all_who_asked_before_it_began() {
+fn one_list_serves_all_requests_received_before_it_began() {
     let second = Duration::from_secs(1);
     let mut bench = Bench::new(&[Fake::with(&[("a", A, true), ("b", B, false)])], Groups::default());
     let start = bench.now;
-    // Ten ask, then the worker comes to them, one after the other.
+    // The worker begins ten requests, one after the other.
     let asked: Vec<_> = (0..10).map(|_| job(Operation::HostList, "", start)).collect();
     for (at, (job, mail, _caller)) in asked.into_iter().enumerate() {
         bench.backend.begin(job, start + second / 100 * (at as u32 + 1));
         assert!(matches!(answers(&mail)[..], [Answer::HostList(ref entries)] if entries.len() == 2));
     }
     assert_eq!(bench.hosts[0].lists.get(), 1);
-    // Who asks after it began wants to know what is now.
+    // A later request needs a new list.
     bench.now = start + second / 2;
     assert_eq!(bench.list().unwrap().len(), 2);
     assert_eq!(bench.hosts[0].lists.get(), 2);
 }
 
 #[test]
-fn no_list_is_older_than_what_was_done() {
+fn no_list_is_older_than_a_power_operation() {
     let mut bench = Bench::new(&[Fake::with(&[("a", A, true)])], Groups::default());
     let asked_before = bench.now;
     assert_eq!(bench.list().unwrap()[0].state, PowerState::Running);
@@ -49,7 +49,7 @@ fn no_list_is_older_than_what_was_done() {
     bench.backend.begin(job, bench.now);
     let [Answer::HostList(entries)] = &answers(&mail)[..] else { panic!("a list") };
     assert_eq!(entries[0].state, PowerState::Off);
-    // Nor is one kept for longer than a second.
+    // A list is kept for a second at most.
     assert_eq!(bench.list().unwrap().len(), 1);
     let kept = bench.hosts[0].lists.get();
     bench.now += Duration::from_secs(1);

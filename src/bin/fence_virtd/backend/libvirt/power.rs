@@ -1,249 +1,251 @@
-//! Off, on and reboot of one VM, with all its copies, each step verified.
+//! Off, on, reboot and status of one VM with all its placements, each step verified.
 
 use std::time::{Duration, Instant};
 
-use super::resolve::{Uri, Vm};
+use super::resolve::{ResolvedVm, Uri};
 use crate::backend::Joined;
 use crate::job::{Job, Stale};
-use crate::libvirt::Failed;
-use crate::libvirt::{Condition, Definition, Host, Link, Undestroyed};
-use fence_virt::fence::{Operation, PowerState, Verdict};
+use crate::libvirt::{Definition, DomainState, Host, LibvirtError, Link};
+use fence_virt::fence::{Operation, PowerState, UriIndex, Verdict};
 
-/// How long after libvirt killed a VM it is only looked at: another destroy
-/// would hold the worker for the 15 s that libvirt waits for a process to end.
+/// Time after libvirt killed a VM for which its state is only observed: another destroy
+/// would block the worker for the 15 s that libvirt waits for the process to end.
 pub(super) const DYING: Duration = Duration::from_secs(10);
 
-/// How far a power operation has come.
+/// Reason for a VM that no longer exists although nobody destroyed it.
+pub(super) const GONE: &str = "the VM is gone from this host, perhaps by migration";
+/// Reason for a VM that no host reports to have.
+const MOVED: &str = "the VM has migrated away, or is migrating to this host, and no other host reports it";
+
+/// Progress of a power operation.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It is over.
     Done(Verdict, String),
-    /// Nobody wants it any more.
+    /// The job is stale.
     Stale(Stale),
-    /// A VM is not off yet: try again in a moment.
-    Again(String),
+    /// The VM is not off yet, with the reason: call again.
+    Retry(String),
 }
 
-/// An off or reboot under way.
+/// An off or reboot in progress: a state machine that `step` drives.
 #[derive(Debug)]
 pub(super) struct Fence {
-    vm: Vm,
-    /// The copies, in the order of `vm.copies`.
-    progress: Vec<Progress>,
-    /// Where a reboot starts the VM again: on the first URI that ran it.
-    restart: Option<(usize, Definition)>,
+    vm: ResolvedVm,
+    /// In the order of `vm.placements`.
+    progress: Vec<FenceProgress>,
+    restart: Option<Restart>,
 }
 
-/// What was done about a copy.
+/// Start after a reboot, on the first URI that ran the VM.
+#[derive(Debug)]
+struct Restart {
+    uri: UriIndex,
+    definition: Definition,
+}
+
+/// Progress of a placement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    /// Nothing yet.
+enum FenceProgress {
+    /// Not destroyed by us, nor seen off.
     Untouched,
-    /// libvirt took our destroy of a run: that run is over or dying.
+    /// libvirt accepted our destroy of a run: that run is over or dying.
     Killed { run: Option<u32>, at: Instant },
-    /// It was seen off, after our destroy or without it.
+    /// Seen off, after our destroy or without it.
     Off { by_us: bool },
 }
 
 impl Fence {
-    pub(super) fn new(vm: Vm) -> Fence {
-        let progress = vec![Progress::Untouched; vm.copies.len()];
+    pub(super) fn new(vm: ResolvedVm) -> Fence {
+        let progress = vec![FenceProgress::Untouched; vm.placements.len()];
         Fence { vm, progress, restart: None }
     }
 
-    /// Carries on with it: destroys every copy that runs and verifies that it is off.
+    /// Destroys every placement that runs, and verifies that it is off.
     pub(super) fn step<L: Link>(&mut self, uris: &mut [Uri<L>], job: &Job, now: Instant) -> Step {
-        let (mut failed, mut again) = (Vec::new(), Vec::new());
+        let mut failures = Vec::new();
+        let mut retries = Vec::new();
         for at in 0..self.progress.len() {
-            let uri = &mut uris[self.vm.copies[at].uri];
-            let outcome = uri.host(now).map_err(Trouble::from);
-            match outcome.and_then(|host| self.copy_off(at, host.as_ref(), job, now)) {
+            let uri = &mut uris[self.vm.placements[at].uri.0];
+            let host = uri.host(now).map_err(NotOff::from);
+            match host.and_then(|host| self.power_off(at, host.as_ref(), job, now)) {
                 Ok(()) => {}
-                Err(Trouble::Stale(stale)) => return Step::Stale(stale),
-                Err(Trouble::Again(reason)) => again.push(format!("{}: {reason}", uri.link.name())),
-                Err(Trouble::Failed(reason)) => {
-                    uri.link.probe();
-                    failed.push(format!("{}: {reason}", uri.link.name()));
+                Err(NotOff::Stale(stale)) => return Step::Stale(stale),
+                Err(NotOff::Retry(reason)) => {
+                    retries.push(format!("{}: {reason}", uri.link.name()));
                 }
+                Err(NotOff::Failed(reason)) => failures.push(uri.failed(&reason)),
             }
         }
-        failed.extend(self.vm.hidden.iter().map(|hidden| format!("it was last seen also at {hidden}")));
-        if !failed.is_empty() {
-            return Step::Done(Verdict::Failure, Joined(&failed).to_string());
+        failures.extend(self.vm.last_seen.iter().map(|uri| format!("the VM was last seen also on {uri}")));
+        if !failures.is_empty() {
+            return Step::Done(Verdict::Failure, Joined(&failures).to_string());
         }
-        if !again.is_empty() {
-            return Step::Again(Joined(&again).to_string());
+        if !retries.is_empty() {
+            return Step::Retry(Joined(&retries).to_string());
         }
-        let was_off = self.progress.iter().all(|progress| *progress == Progress::Off { by_us: false });
-        if was_off && !self.vm.silent.is_empty() {
-            // What ran here and was destroyed did not run elsewhere; what was off here may.
-            let reason = format!("it was off, but may run where nobody answers: {}", Joined(&self.vm.silent));
+        let was_off = self.progress.iter().all(|progress| *progress == FenceProgress::Off { by_us: false });
+        if was_off && !self.vm.unreachable.is_empty() {
+            // A VM that ran here and was destroyed did not run elsewhere; one that was off here may.
+            let unreachable = Joined(&self.vm.unreachable);
+            let reason =
+                format!("the VM was already off, but may run where libvirt does not answer: {unreachable}");
             return Step::Done(Verdict::Failure, reason);
         }
-        let off = self.how_off(uris);
-        match &self.restart {
-            Some((place, definition)) => self.start_again(&mut uris[*place], definition, &off, now),
-            None => Step::Done(Verdict::Success, off),
+        let mut reason = self.summary(uris);
+        if let Some(restart) = &self.restart {
+            reason = format!("{reason}, {}", self.start_again(uris, restart, now));
         }
+        Step::Done(Verdict::Success, reason)
     }
 
-    fn how_off<L: Link>(&self, uris: &[Uri<L>]) -> String {
-        let copies = self.vm.copies.iter().zip(&self.progress);
-        let by_us = copies.filter(|(_, progress)| **progress == Progress::Off { by_us: true });
-        let names: Vec<&str> = by_us.map(|(copy, _)| uris[copy.uri].link.name()).collect();
+    fn summary<L: Link>(&self, uris: &[Uri<L>]) -> String {
+        let placements = self.vm.placements.iter().zip(&self.progress);
+        let by_us = placements.filter(|(_, progress)| **progress == FenceProgress::Off { by_us: true });
+        let names: Vec<&str> = by_us.map(|(placement, _)| uris[placement.uri.0].link.name()).collect();
         match names.is_empty() {
-            true => "it was off already".to_owned(),
+            true => "already off".to_owned(),
             false => format!("destroyed on {}, verified off", Joined(&names)),
         }
     }
 
-    /// Sees to it that a copy is off.
-    fn copy_off(&mut self, at: usize, host: &impl Host, job: &Job, now: Instant) -> Result<(), Trouble> {
-        let Some(run) = self.look(at, host, job)? else { return Ok(()) };
+    /// Powers one placement off, unless it is off.
+    fn power_off(&mut self, at: usize, host: &impl Host, job: &Job, now: Instant) -> Result<(), NotOff> {
+        let Observed::Running(run) = self.observe(at, host, job)? else { return Ok(()) };
         if job.request.operation == Operation::Reboot && self.restart.is_none() {
-            // Before it is destroyed: a transient VM is gone after that.
-            self.restart = Some((self.vm.copies[at].uri, host.definition(&self.vm.uuid)?));
+            // Before the destroy: a transient VM is gone after it.
+            let definition = host.definition(&self.vm.uuid)?;
+            self.restart = Some(Restart { uri: self.vm.placements[at].uri, definition });
         }
-        if let Progress::Killed { at, .. } = self.progress[at] {
+        if let FenceProgress::Killed { at, .. } = self.progress[at] {
             if now.saturating_duration_since(at) < DYING {
-                return Err(Trouble::Again("its process has not ended yet".to_owned()));
+                return Err(NotOff::Retry("its process has not ended yet".to_owned()));
             }
         }
-        // The calls before may have taken a while.
+        // The calls above may have taken a while.
         if let Some(stale) = job.stale(Instant::now().max(now)) {
-            return Err(Trouble::Stale(stale));
+            return Err(NotOff::Stale(stale));
         }
         let destroyed = host.destroy(&self.vm.uuid);
-        if matches!(destroyed, Ok(()) | Err(Undestroyed::Dying(_))) {
-            self.progress[at] = Progress::Killed { run: run.number, at: Instant::now().max(now) };
+        if matches!(destroyed, Ok(()) | Err(LibvirtError::Dying(_))) {
+            self.progress[at] = FenceProgress::Killed { run, at: Instant::now().max(now) };
         }
-        match (self.look(at, host, job)?, destroyed) {
-            (None, _) => Ok(()),
-            (Some(_), Ok(())) => Err(Trouble::Again("destroyed, but it still runs".to_owned())),
-            (Some(_), Err(Undestroyed::Dying(reason) | Undestroyed::Busy(reason))) => {
-                Err(Trouble::Again(reason))
-            }
-            (Some(_), Err(Undestroyed::Refused(reason))) => Err(Trouble::Failed(reason)),
+        match (self.observe(at, host, job)?, destroyed) {
+            (Observed::Off, _) => Ok(()),
+            (Observed::Running(_), Ok(())) => Err(NotOff::Retry("destroyed, but it still runs".to_owned())),
+            (_, Err(LibvirtError::Dying(reason) | LibvirtError::Busy(reason))) => Err(NotOff::Retry(reason)),
+            (_, Err(error)) => Err(NotOff::Failed(error.to_string())),
         }
     }
 
-    /// Looks whether a copy is off, and notes it if so; gives its run if not.
+    /// Observes a placement, and records it if it is off.
     ///
-    /// Off is what libvirt calls SHUTOFF. After our own destroy it is also
-    /// that the VM is gone (a transient one), or that it runs under another
-    /// id (somebody started it anew): the run that we destroyed is over.
-    /// Without it, a VM that is gone may as well have moved to another host.
-    fn look(&mut self, at: usize, host: &impl Host, job: &Job) -> Result<Option<Run>, Trouble> {
+    /// Off is libvirt's SHUTOFF. After our own destroy, off is also a VM that is gone (a
+    /// transient one) or runs under another ID (somebody has started it): the run that
+    /// we destroyed is over. Without our destroy, a VM that is gone may have migrated.
+    fn observe(&mut self, at: usize, host: &impl Host, job: &Job) -> Result<Observed, NotOff> {
         let progress = self.progress[at];
-        if matches!(progress, Progress::Off { .. }) {
-            return Ok(None);
+        if matches!(progress, FenceProgress::Off { .. }) {
+            return Ok(Observed::Off);
         }
         match (host.observe(&self.vm.uuid)?, progress) {
             (
-                Some(Condition { power: PowerState::Running, id: now, .. }),
-                Progress::Killed { run: then, .. },
+                Some(DomainState { power: PowerState::Running, id: now, .. }),
+                FenceProgress::Killed { run: then, .. },
             ) if now.is_some() && then.is_some() && now != then => {}
-            (Some(Condition { moves: true, .. }), Progress::Untouched) if job.is_sole_known_owner() => {
-                return Err(Trouble::Failed(MOVED.to_owned()));
+            (Some(DomainState { is_migrating: true, .. }), FenceProgress::Untouched)
+                if job.is_sole_known_owner() =>
+            {
+                return Err(NotOff::Failed(MOVED.to_owned()));
             }
-            (Some(Condition { power: PowerState::Running, id, .. }), _) => {
-                return Ok(Some(Run { number: id }));
+            (Some(DomainState { power: PowerState::Running, id, .. }), _) => {
+                return Ok(Observed::Running(id));
             }
-            (Some(Condition { power: PowerState::Off, .. }), _) | (None, Progress::Killed { .. }) => {}
-            (None, _) => return Err(Trouble::Failed("it is gone, perhaps to another host".to_owned())),
+            (Some(DomainState { power: PowerState::Off, .. }), _) | (None, FenceProgress::Killed { .. }) => {}
+            (None, _) => return Err(NotOff::Failed(GONE.to_owned())),
         }
-        self.progress[at] = Progress::Off { by_us: matches!(progress, Progress::Killed { .. }) };
-        Ok(None)
+        self.progress[at] = FenceProgress::Off { by_us: matches!(progress, FenceProgress::Killed { .. }) };
+        Ok(Observed::Off)
     }
 
-    fn start_again<L: Link>(
-        &self,
-        uri: &mut Uri<L>,
-        definition: &Definition,
-        off: &str,
-        now: Instant,
-    ) -> Step {
-        let started = uri.host(now).and_then(|host| host.start(&self.vm.uuid, definition));
-        let on = match started {
-            Ok(()) => "started again".to_owned(),
-            // It was off, which is what fencing asks for.
-            Err(Failed(reason)) => {
-                log::error!("{:?} was fenced, but does not start again: {reason}", self.vm.name);
-                format!("but not started again: {reason}")
+    fn start_again<L: Link>(&self, uris: &mut [Uri<L>], restart: &Restart, now: Instant) -> String {
+        let host = uris[restart.uri.0].host(now);
+        match host.and_then(|host| host.start(&self.vm.uuid, &restart.definition)) {
+            Ok(()) => "restarted".to_owned(),
+            // The VM was off, which is all that fencing needs.
+            Err(error) => {
+                log::error!("{:?} was fenced, but cannot be restarted: {error}", self.vm.name);
+                format!("but not restarted: {error}")
             }
-        };
-        Step::Done(Verdict::Success, format!("{off}, {on}"))
+        }
     }
 }
 
-/// One run of a VM, from its start to its end.
-struct Run {
-    number: Option<u32>,
+/// Observed power state of a placement.
+enum Observed {
+    Off,
+    /// Running, with libvirt's ID of the run.
+    Running(Option<u32>),
 }
 
-/// Why a copy is not off.
-enum Trouble {
+/// Reason why a placement is not off.
+enum NotOff {
     Stale(Stale),
-    Again(String),
+    Retry(String),
     Failed(String),
 }
 
-impl From<Failed> for Trouble {
-    fn from(Failed(reason): Failed) -> Trouble {
-        Trouble::Failed(reason)
+impl From<LibvirtError> for NotOff {
+    fn from(error: LibvirtError) -> NotOff {
+        NotOff::Failed(error.to_string())
     }
 }
 
 /// Starts a VM that is off, and verifies that it runs.
-pub(super) fn on<L: Link>(uris: &mut [Uri<L>], vm: &Vm, job: &Job, now: Instant) -> (Verdict, String) {
-    if let Some(copy) = vm.copies.iter().find(|copy| copy.condition.power == PowerState::Running) {
-        return (Verdict::Success, format!("it runs on {}", uris[copy.uri].link.name()));
+pub(super) fn on<L: Link>(
+    uris: &mut [Uri<L>],
+    vm: &ResolvedVm,
+    job: &Job,
+    now: Instant,
+) -> (Verdict, String) {
+    if let Some(verdict) = running_or_unsure(uris, vm, job) {
+        return verdict;
     }
-    if let Some(failure) = may_run_elsewhere(vm, job) {
-        return failure;
-    }
-    let [copy] = vm.copies.as_slice() else {
-        let names: Vec<&str> = vm.copies.iter().map(|copy| uris[copy.uri].link.name()).collect();
-        return (Verdict::Failure, format!("it is off and could be started on any of {}", Joined(&names)));
+    let [placement] = vm.placements.as_slice() else {
+        let reason = format!("off, and could be started on any of {}", Joined(&vm.uri_names(uris)));
+        return (Verdict::Failure, reason);
     };
-    let uri = &mut uris[copy.uri];
+    let uri = &mut uris[placement.uri.0];
     let outcome = uri.host(now).and_then(|host| {
         host.start(&vm.uuid, &Definition::Persistent)?;
         host.observe(&vm.uuid)
     });
     match outcome {
-        Ok(Some(Condition { power: PowerState::Running, .. })) => {
+        Ok(Some(DomainState { power: PowerState::Running, .. })) => {
             (Verdict::Success, format!("started on {}", uri.link.name()))
         }
         Ok(_) => (Verdict::Failure, format!("started on {}, but it does not run", uri.link.name())),
-        Err(Failed(reason)) => {
-            uri.link.probe();
-            (Verdict::Failure, format!("{}: {reason}", uri.link.name()))
-        }
+        Err(error) => (Verdict::Failure, uri.failed(&error)),
     }
 }
 
-/// No copy is seen to run; whether one may where nobody answers, or where it moved.
-fn may_run_elsewhere(vm: &Vm, job: &Job) -> Option<(Verdict, String)> {
-    let silent = Joined(&vm.silent);
-    if !vm.silent.is_empty() {
-        return Some((Verdict::Failure, format!("it may run where nobody answers: {silent}")));
+/// Power state of a VM on all URIs.
+pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &ResolvedVm, job: &Job) -> (Verdict, String) {
+    running_or_unsure(uris, vm, job)
+        .unwrap_or_else(|| (Verdict::Off, format!("off on {}", Joined(&vm.uri_names(uris)))))
+}
+
+/// Success if a placement runs, failure if the VM may run elsewhere, none if it is off.
+fn running_or_unsure<L: Link>(uris: &[Uri<L>], vm: &ResolvedVm, job: &Job) -> Option<(Verdict, String)> {
+    let mut placements = vm.placements.iter();
+    if let Some(placement) = placements.find(|placement| placement.state.power == PowerState::Running) {
+        return Some((Verdict::Success, format!("running on {}", uris[placement.uri.0].link.name())));
     }
-    let has_moved = job.is_sole_known_owner() && vm.copies.iter().any(|copy| copy.condition.moves);
+    if !vm.unreachable.is_empty() {
+        let unreachable = Joined(&vm.unreachable);
+        let reason = format!("the VM may run where libvirt does not answer: {unreachable}");
+        return Some((Verdict::Failure, reason));
+    }
+    let has_moved =
+        job.is_sole_known_owner() && vm.placements.iter().any(|placement| placement.state.is_migrating);
     has_moved.then(|| (Verdict::Failure, MOVED.to_owned()))
-}
-
-/// What is said of a VM that moves, nobody knows where.
-const MOVED: &str = "it moved to another host, or is just coming from one, and no host says that it has it";
-
-/// Whether a VM runs anywhere.
-pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &Vm, job: &Job) -> (Verdict, String) {
-    if let Some(copy) = vm.copies.iter().find(|copy| copy.condition.power == PowerState::Running) {
-        return (Verdict::Success, format!("it runs on {}", uris[copy.uri].link.name()));
-    }
-    if let Some(failure) = may_run_elsewhere(vm, job) {
-        return failure;
-    }
-    let names: Vec<&str> = vm.copies.iter().map(|copy| uris[copy.uri].link.name()).collect();
-    (Verdict::Off, format!("it is off on {}", Joined(&names)))
 }

@@ -1,49 +1,55 @@
-//! Which VM a request means, and on which URIs it has a copy.
+//! Resolution of a request's target to a VM and its placements on the URIs.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::libvirt::Failed;
-use crate::libvirt::{Condition, Found, Host, Link};
-use fence_virt::fence::Target;
+use crate::libvirt::{DomainState, FoundDomain, Host, LibvirtError, Link};
+use fence_virt::fence::{Target, UriIndex};
 
-/// A URI, and which VMs were last seen there.
+/// A URI, with the VMs that were last seen on it.
 pub(super) struct Uri<L> {
     pub(super) link: L,
-    /// Name by UUID. Kept only where there are several URIs.
+    /// Names by UUID. Kept only if there are several URIs.
     seen: HashMap<String, String>,
 }
 
-/// A copy of a VM.
+/// Placement of a VM: a URI that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Copy {
-    /// The place of its URI.
-    pub(super) uri: usize,
-    pub(super) condition: Condition,
+pub(super) struct Placement {
+    pub(super) uri: UriIndex,
+    pub(super) state: DomainState,
 }
 
-/// A VM that was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Vm {
+/// A VM that a target names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct ResolvedVm {
     pub(super) name: String,
     pub(super) uuid: String,
-    /// Where it is; at least one.
-    pub(super) copies: Vec<Copy>,
-    /// URIs that cannot be asked now, and why: a copy may run there.
-    pub(super) silent: Vec<String>,
-    /// Those of them where it was seen when they were last asked.
-    pub(super) hidden: Vec<String>,
+    /// At least one.
+    pub(super) placements: Vec<Placement>,
+    /// Unreachable URIs, with the reasons: the VM may run there.
+    pub(super) unreachable: Vec<String>,
+    /// Unreachable URIs that had the VM when they were last queried.
+    pub(super) last_seen: Vec<String>,
 }
 
-/// What a target turned out to be.
+/// Result of resolving a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Resolution {
-    Found(Vm),
-    /// Every URI answers, and none knows it.
+    Found(ResolvedVm),
+    /// Every URI answers, and none has the VM.
     Unknown,
-    /// It cannot be told.
+    /// Cannot be determined, with the reason.
     Failed(String),
+}
+
+impl ResolvedVm {
+    /// Names of the URIs that have the VM.
+    pub(super) fn uri_names<'a, L: Link>(&self, uris: &'a [Uri<L>]) -> Vec<&'a str> {
+        self.placements.iter().map(|placement| uris[placement.uri.0].link.name()).collect()
+    }
 }
 
 impl<L: Link> Uri<L> {
@@ -51,85 +57,86 @@ impl<L: Link> Uri<L> {
         Uri { link, seen: HashMap::new() }
     }
 
-    /// The connection, after taking over what its keeper saw.
-    pub(super) fn host(&mut self, now: Instant) -> Result<Arc<L::Host>, Failed> {
-        if let Some(inventory) = self.link.inventory() {
-            self.seen = inventory.into_iter().collect();
+    /// Returns the connection, after taking over the list of its connection manager.
+    pub(super) fn host(&mut self, now: Instant) -> Result<Arc<L::Host>, LibvirtError> {
+        if let Some(domains) = self.link.inventory() {
+            self.remember_all(&domains);
         }
         self.link.host(now)
     }
 
-    /// Remembers what was found, and forgets what was asked for and not found.
-    fn remember(&mut self, target: &Target, found: &[Found]) {
-        self.seen.retain(|uuid, name| !means(target, name, uuid));
-        for vm in found {
-            self.seen.insert(vm.uuid.clone(), vm.name.clone());
-        }
+    /// Requests a probe after a failed call, and returns the failure with the URI's name.
+    pub(super) fn failed(&self, reason: &impl fmt::Display) -> String {
+        self.link.probe();
+        format!("{}: {reason}", self.link.name())
     }
 
-    /// Remembers a whole list.
-    pub(super) fn remember_all(&mut self, found: &[Found]) {
-        self.seen = found.iter().map(|vm| (vm.uuid.clone(), vm.name.clone())).collect();
+    /// Remembers the domains that a target named, and forgets others of that name.
+    fn remember(&mut self, target: &Target, found: &[FoundDomain]) {
+        self.seen.retain(|uuid, name| !is_named(target, name, uuid));
+        self.seen.extend(found.iter().map(|domain| (domain.uuid.clone(), domain.name.clone())));
+    }
+
+    /// Remembers a complete list.
+    pub(super) fn remember_all(&mut self, found: &[FoundDomain]) {
+        self.seen = found.iter().map(|domain| (domain.uuid.clone(), domain.name.clone())).collect();
     }
 }
 
-fn means(target: &Target, name: &str, uuid: &str) -> bool {
+fn is_named(target: &Target, name: &str, uuid: &str) -> bool {
     let target = target.as_str();
     let hex = |text: &str| text.replace('-', "").to_ascii_lowercase();
     target == name || hex(target) == hex(uuid)
 }
 
-/// Asks all URIs for a target.
+/// Resolves a target on all URIs.
 pub(super) fn resolve<L: Link>(uris: &mut [Uri<L>], target: &Target, now: Instant) -> Resolution {
     let is_single = uris.len() == 1;
-    let mut vm: Option<Vm> = None;
-    let mut silent = Vec::new();
-    for (place, uri) in uris.iter_mut().enumerate() {
-        match uri.host(now).and_then(|host| host.find(target)) {
-            Ok(found) => {
-                if !is_single {
-                    uri.remember(target, &found);
-                }
-                for found in found {
-                    let copy = Copy { uri: place, condition: found.condition };
-                    match &mut vm {
-                        Some(vm) if vm.uuid == found.uuid => vm.copies.push(copy),
-                        Some(vm) => return ambiguous(target, &vm.uuid, &found.uuid),
-                        None => {
-                            let (name, uuid) = (found.name, found.uuid);
-                            let (silent, hidden) = (Vec::new(), Vec::new());
-                            vm = Some(Vm { name, uuid, copies: vec![copy], silent, hidden });
-                        }
-                    }
-                }
+    let mut vm: Option<ResolvedVm> = None;
+    let mut unreachable = Vec::new();
+    for (at, uri) in uris.iter_mut().enumerate() {
+        let found = match uri.host(now).and_then(|host| host.find(target)) {
+            Ok(found) => found,
+            Err(error) => {
+                unreachable.push((UriIndex(at), uri.failed(&error)));
+                continue;
             }
-            Err(Failed(reason)) => {
-                uri.link.probe();
-                silent.push((place, format!("{}: {reason}", uri.link.name())));
+        };
+        if !is_single {
+            uri.remember(target, &found);
+        }
+        for FoundDomain { name, uuid, state } in found {
+            let new = || ResolvedVm { name, uuid: uuid.clone(), ..ResolvedVm::default() };
+            let vm = vm.get_or_insert_with(new);
+            if vm.uuid != uuid {
+                return ambiguous(target, &vm.uuid, &uuid);
             }
+            vm.placements.push(Placement { uri: UriIndex(at), state });
         }
     }
     let Some(mut vm) = vm else {
-        if silent.is_empty() {
+        if unreachable.is_empty() {
             return Resolution::Unknown;
         }
-        let reasons: Vec<String> = silent.into_iter().map(|(_, reason)| reason).collect();
+        let reasons: Vec<String> = unreachable.into_iter().map(|(_, reason)| reason).collect();
         return Resolution::Failed(format!("not found, and not all URIs answer: {}", reasons.join("; ")));
     };
-    for (place, reason) in silent {
-        for (uuid, name) in &uris[place].seen {
+    for (at, reason) in unreachable {
+        for (uuid, name) in &uris[at.0].seen {
             if *uuid == vm.uuid {
-                vm.hidden.push(reason.clone());
-            } else if means(target, name, uuid) {
+                vm.last_seen.push(reason.clone());
+            } else if is_named(target, name, uuid) {
                 return ambiguous(target, &vm.uuid, uuid);
             }
         }
-        vm.silent.push(reason);
+        vm.unreachable.push(reason);
     }
     Resolution::Found(vm)
 }
 
 fn ambiguous(target: &Target, one: &str, other: &str) -> Resolution {
     let target = target.as_str();
-    Resolution::Failed(format!("{target:?} means two VMs, {one} and {other}: ask by UUID, or rename one"))
+    Resolution::Failed(format!(
+        "{target:?} is ambiguous, it names the VMs {one} and {other}: use the UUID, or rename one of them"
+    ))
 }

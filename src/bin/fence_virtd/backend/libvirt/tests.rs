@@ -2,23 +2,24 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::backend::{DEVSTATUS_LIMIT, Libvirt, RETRY};
-use super::fake::{Fake, FakeLink, Fault};
+use super::backend::{LibvirtBackend, RETRY};
+use super::devstatus::DEVSTATUS_LIMIT;
+use super::fake::{Fake, FakeLink, Fault, found};
 use crate::access::Permissions;
 use crate::backend::Backend;
 use crate::inbox::Event;
 use crate::job::tests::{Answers, answers, job};
 use crate::job::{AGE_LIMIT, CancelToken};
-use crate::libvirt::Undestroyed;
-use fence_virt::fence::{Answer, HostEntry, Operation, Verdict};
+use crate::libvirt::{FoundDomain, LibvirtError};
+use fence_virt::fence::{Answer, HostEntry, Operation, UriIndex, Verdict};
 use fence_virt::groups::{Group, Groups};
 
 pub(super) const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 pub(super) const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
 
-/// A backend over fakes, on a clock of its own.
+/// A backend over fakes, with its own clock.
 pub(super) struct Bench {
-    pub(super) backend: Libvirt<FakeLink>,
+    pub(super) backend: LibvirtBackend<FakeLink>,
     pub(super) hosts: Vec<Arc<Fake>>,
     pub(super) now: Instant,
 }
@@ -32,7 +33,7 @@ impl Bench {
 
     fn with_links(links: Vec<FakeLink>, hosts: &[Arc<Fake>], groups: Groups) -> Bench {
         Bench {
-            backend: Libvirt::new(links, Permissions::new(groups, None)),
+            backend: LibvirtBackend::new(links, Permissions::new(groups, None)),
             hosts: hosts.to_vec(),
             now: Instant::now(),
         }
@@ -140,20 +141,20 @@ fn a_reboot_that_does_not_start_again_was_still_a_fence() {
 #[test]
 fn never_success_for_a_vm_that_was_not_seen_off() {
     for (fault, expected) in [
-        (Fault::Destroy(Undestroyed::Refused("denied".into())), Verdict::Failure),
-        (Fault::RefusedAndGone, Verdict::Failure),
+        (Fault::Fails(LibvirtError::Other("busy".to_owned())), Verdict::Failure),
+        (Fault::FailsAndGone, Verdict::Failure),
         (Fault::LostAfter, Verdict::Failure),
-        (Fault::StartedAnew, Verdict::Success),
-        (Fault::SaysYes, Verdict::Success),
-        (Fault::Destroy(Undestroyed::Busy("busy".into())), Verdict::Success),
-        (Fault::Destroy(Undestroyed::Dying("busy".into())), Verdict::Success),
+        (Fault::Restarted, Verdict::Success),
+        (Fault::NoEffect, Verdict::Success),
+        (Fault::Fails(LibvirtError::Busy("busy".to_owned())), Verdict::Success),
+        (Fault::Fails(LibvirtError::Dying("busy".to_owned())), Verdict::Success),
     ] {
         for operation in [Operation::Off, Operation::Reboot] {
             let mut bench = Bench::single(&[("a", A, true)]);
             bench.hosts[0].faults.borrow_mut().push(fault.clone());
             let verdict = bench.ask(operation, "a");
             assert_eq!(verdict, expected, "{operation} {fault:?}");
-            let went_off = operation == Operation::Off && !matches!(fault, Fault::StartedAnew);
+            let went_off = operation == Operation::Off && !matches!(fault, Fault::Restarted);
             if went_off && verdict == Verdict::Success {
                 assert_eq!(bench.hosts[0].runs(A), Some(false), "{fault:?}: success means off");
             }
@@ -164,7 +165,7 @@ fn never_success_for_a_vm_that_was_not_seen_off() {
 #[test]
 fn a_vm_that_stays_busy_is_a_failure_after_the_age_limit() {
     let mut bench = Bench::single(&[("a", A, true)]);
-    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Destroy(Undestroyed::Busy("busy".into())); 10_000];
+    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Fails(LibvirtError::Busy("busy".to_owned())); 10_000];
     let (mail, _) = bench.begin(Operation::Off, "a");
     assert_eq!(bench.wait(&mail, AGE_LIMIT - RETRY), []);
     assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Success, "others are served meanwhile");
@@ -176,15 +177,15 @@ fn a_vm_that_stays_busy_is_a_failure_after_the_age_limit() {
 }
 
 #[test]
-fn a_dying_vm_is_looked_at_and_not_destroyed_again_and_again() {
+fn a_dying_vm_is_observed_and_not_destroyed_again_at_once() {
     let mut bench = Bench::single(&[("a", A, true)]);
-    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Destroy(Undestroyed::Dying("busy".into())); 10_000];
+    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Fails(LibvirtError::Dying("busy".to_owned())); 10_000];
     let (mail, _) = bench.begin(Operation::Off, "a");
     assert_eq!(bench.wait(&mail, AGE_LIMIT * 2), [Verdict::Failure.into()]);
     assert_eq!(bench.hosts[0].destroys.get(), 3, "each destroy may hold the worker for 15 s");
 
     let mut bench = Bench::single(&[("a", A, true)]);
-    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Dying("busy".into())));
+    bench.hosts[0].faults.borrow_mut().push(Fault::Fails(LibvirtError::Dying("busy".to_owned())));
     let (mail, _) = bench.begin(Operation::Off, "a");
     assert_eq!(bench.wait(&mail, RETRY), []);
     bench.hosts[0].domains.borrow_mut().get_mut(A).unwrap().runs = None;
@@ -203,7 +204,7 @@ fn a_call_that_took_too_long_is_not_followed_by_a_destroy() {
 #[test]
 fn a_retry_ends_when_its_caller_hangs_up() {
     let mut bench = Bench::single(&[("a", A, true)]);
-    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Destroy(Undestroyed::Busy("busy".into())); 3];
+    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Fails(LibvirtError::Busy("busy".to_owned())); 3];
     let (mail, caller) = bench.begin(Operation::Off, "a");
     caller.cancel();
     assert_eq!(bench.wait(&mail, AGE_LIMIT / 2), [Verdict::Failure.into()]);
@@ -214,13 +215,13 @@ fn a_retry_ends_when_its_caller_hangs_up() {
 #[test]
 fn a_dying_transient_vm_that_vanishes_is_off() {
     let mut bench = Bench::single(&[("a", A, true)]);
-    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Dying("busy".into())));
+    bench.hosts[0].faults.borrow_mut().push(Fault::Fails(LibvirtError::Dying("busy".to_owned())));
     let (mail, _) = bench.begin(Operation::Off, "a");
     bench.hosts[0].domains.borrow_mut().clear();
     assert_eq!(bench.wait(&mail, RETRY), [Verdict::Success.into()]);
 
     let mut bench = Bench::single(&[("a", A, true)]);
-    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Busy("migrating".into())));
+    bench.hosts[0].faults.borrow_mut().push(Fault::Fails(LibvirtError::Busy("busy".to_owned())));
     let (mail, _) = bench.begin(Operation::Off, "a");
     bench.hosts[0].domains.borrow_mut().clear();
     assert_eq!(bench.wait(&mail, RETRY), [Verdict::Failure.into()], "but not one that was only busy");
@@ -237,7 +238,7 @@ fn a_dead_uri_makes_an_unknown_vm_a_failure_and_never_off() {
 }
 
 #[test]
-fn a_vm_last_seen_at_a_dead_uri_is_not_off_because_a_copy_is() {
+fn a_vm_last_seen_on_a_dead_uri_is_not_off_because_another_placement_is() {
     let both = || [Fake::with(&[("a", A, true)]), Fake::with(&[("a", A, false)])];
     for operation in [Operation::Off, Operation::Reboot, Operation::On, Operation::Status] {
         let mut bench = Bench::new(&both(), Groups::default());
@@ -249,18 +250,16 @@ fn a_vm_last_seen_at_a_dead_uri_is_not_off_because_a_copy_is() {
 }
 
 #[test]
-fn what_a_keeper_saw_before_its_uri_died_counts_too() {
+fn domains_listed_before_a_uri_died_count_too() {
     let hosts = [Fake::with(&[]), Fake::with(&[("a", A, false)])];
-    let link = |at: usize, inventory: Option<Vec<(String, String)>>| FakeLink {
-        name: format!("uri{at}"),
-        fake: hosts[at].clone(),
+    let link = |at: usize, inventory: Option<Vec<FoundDomain>>| FakeLink {
         closed: Cell::new(at == 0),
-        probes: Cell::new(0),
         inventory: RefCell::new(inventory),
+        ..FakeLink::new(&format!("uri{at}"), &hosts[at])
     };
     for (seen, expected) in [(A, Verdict::Failure), (B, Verdict::Success)] {
         hosts[1].domains.borrow_mut().get_mut(A).unwrap().runs = Some(7);
-        let links = vec![link(0, Some(vec![(seen.into(), "x".into())])), link(1, None)];
+        let links = vec![link(0, Some(vec![found("x", seen)])), link(1, None)];
         let mut bench = Bench::with_links(links, &hosts, Groups::default());
         assert_eq!(bench.ask(Operation::Off, "a"), expected, "{seen}");
         assert_eq!(hosts[1].runs(A), Some(false), "what can be reached is destroyed all the same");
@@ -268,7 +267,7 @@ fn what_a_keeper_saw_before_its_uri_died_counts_too() {
 }
 
 #[test]
-fn a_copy_that_is_off_says_nothing_of_a_uri_that_is_silent() {
+fn a_placement_that_is_off_proves_nothing_about_an_unreachable_uri() {
     for operation in [Operation::Off, Operation::Reboot, Operation::On, Operation::Status] {
         // It never was seen at uri0; it may have come there since.
         let hosts = [Fake::with(&[]), Fake::with(&[("a", A, false)])];
@@ -280,7 +279,7 @@ fn a_copy_that_is_off_says_nothing_of_a_uri_that_is_silent() {
 }
 
 #[test]
-fn a_vm_that_moved_is_no_longer_looked_for_where_it_was() {
+fn a_vm_that_moved_is_not_expected_where_it_was() {
     let hosts = [Fake::with(&[("a", A, true)]), Fake::with(&[])];
     let mut bench = Bench::new(&hosts, Groups::default());
     assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Success);
@@ -293,9 +292,9 @@ fn a_vm_that_moved_is_no_longer_looked_for_where_it_was() {
 }
 
 #[test]
-fn a_vm_started_anew_counts_as_off_only_after_our_destroy() {
+fn a_restarted_vm_counts_as_off_only_after_our_destroy() {
     let mut bench = Bench::single(&[("a", A, true)]);
-    bench.hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Busy("busy".into())));
+    bench.hosts[0].faults.borrow_mut().push(Fault::Fails(LibvirtError::Busy("busy".to_owned())));
     let (mail, _) = bench.begin(Operation::Off, "a");
     bench.hosts[0].domains.borrow_mut().get_mut(A).unwrap().runs = Some(99);
     assert_eq!(bench.wait(&mail, RETRY), [Verdict::Success.into()]);
@@ -303,7 +302,7 @@ fn a_vm_started_anew_counts_as_off_only_after_our_destroy() {
 }
 
 #[test]
-fn every_copy_is_destroyed_and_the_one_that_ran_starts_again() {
+fn every_placement_is_destroyed_and_the_first_that_ran_restarts() {
     let hosts =
         || [Fake::with(&[("a", A, false)]), Fake::with(&[("a", A, true)]), Fake::with(&[("a", A, true)])];
     let mut bench = Bench::new(&hosts(), Groups::default());
@@ -311,7 +310,7 @@ fn every_copy_is_destroyed_and_the_one_that_ran_starts_again() {
     assert_eq!(bench.ask(Operation::Off, "a"), Verdict::Success);
     assert!(bench.hosts.iter().all(|host| host.runs(A) == Some(false)));
     assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Off);
-    assert_eq!(bench.ask(Operation::On, "a"), Verdict::Failure, "nobody can tell where");
+    assert_eq!(bench.ask(Operation::On, "a"), Verdict::Failure, "no URI to choose");
 
     let mut bench = Bench::new(&hosts(), Groups::default());
     assert_eq!(bench.ask(Operation::Reboot, "a"), Verdict::Success);
@@ -320,9 +319,9 @@ fn every_copy_is_destroyed_and_the_one_that_ran_starts_again() {
 }
 
 #[test]
-fn one_copy_that_does_not_go_off_is_a_failure_though_the_others_do() {
+fn one_placement_that_stays_on_is_a_failure_though_the_others_go_off() {
     let hosts = [Fake::with(&[("a", A, true)]), Fake::with(&[("a", A, true)])];
-    hosts[0].faults.borrow_mut().push(Fault::Destroy(Undestroyed::Refused("denied".into())));
+    hosts[0].faults.borrow_mut().push(Fault::Fails(LibvirtError::Other("busy".to_owned())));
     let mut bench = Bench::new(&hosts, Groups::default());
     assert_eq!(bench.ask(Operation::Reboot, "a"), Verdict::Failure);
     let runs: Vec<_> = bench.hosts.iter().map(|host| host.runs(A)).collect();
@@ -358,7 +357,11 @@ fn groups_know_a_vm_by_either_name() {
     let mut bench = Bench::new(&[Fake::with(&[])], groups("c"));
     assert_eq!(bench.ask(Operation::Status, "c"), Verdict::Off, "unknown but listed");
     bench.break_host(0);
-    assert_eq!(bench.ask(Operation::Off, "x"), Verdict::Failure, "who cannot be looked up is not denied");
+    assert_eq!(
+        bench.ask(Operation::Off, "x"),
+        Verdict::Failure,
+        "a VM that cannot be looked up is not denied"
+    );
 }
 
 #[test]
@@ -367,9 +370,9 @@ fn devstatus_is_success_at_the_first_answer_and_failure_at_the_limit() {
     let mut bench = Bench::new(&hosts, Groups::default());
     let (mail, _) = bench.begin(Operation::Devstatus, "");
     assert_eq!(answers(&mail), []);
-    bench.backend.event(Event::Probed { uri: 0, outcome: Err("dead".into()) }, bench.now);
+    bench.backend.event(Event::Probed { uri: UriIndex(0), outcome: Err("dead".into()) }, bench.now);
     assert_eq!(answers(&mail), []);
-    bench.backend.event(Event::Probed { uri: 1, outcome: Ok(()) }, bench.now);
+    bench.backend.event(Event::Probed { uri: UriIndex(1), outcome: Ok(()) }, bench.now);
     assert_eq!(answers(&mail), [Verdict::Success.into()]);
 
     let (first, _) = bench.begin(Operation::Devstatus, "");
@@ -378,7 +381,7 @@ fn devstatus_is_success_at_the_first_answer_and_failure_at_the_limit() {
     assert_eq!(answers(&second), [Verdict::Failure.into()]);
 
     let (mail, _) = bench.begin(Operation::Devstatus, "");
-    for uri in 0..2 {
+    for uri in [UriIndex(0), UriIndex(1)] {
         bench.backend.event(Event::Probed { uri, outcome: Err("dead".into()) }, bench.now);
     }
     assert_eq!(answers(&mail), [Verdict::Failure.into()], "all dead: no need to wait");

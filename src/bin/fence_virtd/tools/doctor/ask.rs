@@ -6,7 +6,7 @@ use std::thread;
 use super::cluster::{self, ClusterReport};
 use super::libvirt::{self, ListedVm};
 use super::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
-use crate::watch::{self, Lines};
+use crate::watch::{self, LineCounts};
 use fence_virt::config::{BackendConfig, Config, ListenerConfig, SerialConfig};
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::with_timeout::with_timeout;
@@ -19,11 +19,11 @@ pub(super) struct SerialUri {
     pub(super) uri: String,
 }
 
-/// Lines of a serial listener at one URI.
+/// LineCounts of a serial listener at one URI.
 #[derive(Debug)]
 pub(super) struct LinesAt {
     pub(super) at: SerialUri,
-    pub(super) lines: ServiceReply<Lines>,
+    pub(super) lines: ServiceReply<LineCounts>,
 }
 
 /// Replies to all queries.
@@ -81,9 +81,9 @@ fn serial_uris(config: &Config) -> Vec<SerialUri> {
     found
 }
 
-fn lines(uri: &str, config: &SerialConfig) -> ServiceReply<Lines> {
+fn lines(uri: &str, config: &SerialConfig) -> ServiceReply<LineCounts> {
     let config = config.clone();
-    bounded(uri, move |uri| watch::lines(uri, &config).map_err(|failed| failed.0))
+    bounded(uri, move |uri| watch::lines(uri, &config).map_err(|error| error.to_string()))
 }
 
 fn bounded<T: Send + 'static>(

@@ -5,8 +5,7 @@ use std::fmt;
 
 use super::finding::{Finding, listed};
 use super::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
-use crate::libvirt::{Connection, Failed};
-use crate::libvirt::{Found, Host};
+use crate::libvirt::{Connection, FoundDomain, Host};
 use fence_virt::fence::PowerState;
 
 /// A VM at a URI.
@@ -21,11 +20,11 @@ pub(super) struct ListedVm {
 /// Returns the VMs at a URI. Blocks while libvirt hangs.
 pub(super) fn list(uri: &str) -> Result<Vec<ListedVm>, String> {
     let list = || Connection::open(uri)?.list();
-    let found = list().map_err(|Failed(reason)| reason)?;
-    let vm = |found: Found| ListedVm {
+    let found = list().map_err(|error| error.to_string())?;
+    let vm = |found: FoundDomain| ListedVm {
         name: found.name,
         uuid: found.uuid,
-        runs: found.condition.power == PowerState::Running,
+        runs: found.state.power == PowerState::Running,
     };
     Ok(found.into_iter().map(vm).collect())
 }

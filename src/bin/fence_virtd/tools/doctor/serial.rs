@@ -78,9 +78,9 @@ mod tests {
     use super::*;
     use crate::tools::doctor::ask::SerialUri;
     use crate::tools::doctor::service_reply::NoReply;
-    use crate::watch::Lines;
+    use crate::watch::LineCounts;
 
-    fn told(lines: ServiceReply<Lines>, backend: ServiceReply<Vec<ListedVm>>) -> Vec<Finding> {
+    fn told(lines: ServiceReply<LineCounts>, backend: ServiceReply<Vec<ListedVm>>) -> Vec<Finding> {
         let config = SerialConfig { uri: None, path: Some("/s".into()), mode: SerialMode::VmChannel };
         let listener = ListenerName::new("serial", None);
         let uri = "test:///x".to_owned();
@@ -88,15 +88,15 @@ mod tests {
         judge_lines(&[LinesAt { at, lines }], &[(uri, backend)])
     }
 
-    fn judged(lines: ServiceReply<Lines>) -> Finding {
+    fn judged(lines: ServiceReply<LineCounts>) -> Finding {
         told(lines, Ok(Vec::new())).remove(0)
     }
 
     #[test]
     fn vms_without_a_socket_cause_a_warning() {
-        assert_eq!(judged(Ok(Lines { running: 3, with_socket: 2 })).level, Level::Ok);
-        assert_eq!(judged(Ok(Lines { running: 0, with_socket: 0 })).level, Level::Ok);
-        let found = judged(Ok(Lines { running: 3, with_socket: 0 }));
+        assert_eq!(judged(Ok(LineCounts { running: 3, with_socket: 2 })).level, Level::Ok);
+        assert_eq!(judged(Ok(LineCounts { running: 0, with_socket: 0 })).level, Level::Ok);
+        let found = judged(Ok(LineCounts { running: 3, with_socket: 0 }));
         assert_eq!(found.level, Level::Warning);
         let remedy = found.remedy.unwrap();
         assert!(remedy.contains("<channel type='unix'>") && remedy.contains("in /s"), "{remedy}");

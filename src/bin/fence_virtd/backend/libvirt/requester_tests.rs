@@ -1,42 +1,35 @@
-//! Who asks by vsock or on a line: a CID, the VM that has it, and its name.
+//! Requesters on vsock and serial lines: a CID, the VM that has it, and its name.
 
-use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::backend::Libvirt;
+use super::backend::LibvirtBackend;
 use super::fake::{Fake, FakeLink};
 use super::tests::{A, B};
 use crate::access::{CidTable, Permissions};
 use crate::backend::Backend;
 use crate::job::tests::{answers, job};
 use crate::libvirt::DomainRun;
-use fence_virt::fence::{Answer, Domain, Operation, Source, Uuid, Verdict};
+use fence_virt::fence::{Answer, Domain, Operation, Source, UriIndex, Uuid, Verdict};
 use fence_virt::groups::{Group, Groups};
 
-/// A host with the VMs a and b, of which a has CID 3 by the roster, as the run with this number.
+/// A host with the VMs a and b, of which a has CID 3 by the table, as the run with this ID.
 struct Bench {
-    backend: Libvirt<FakeLink>,
+    backend: LibvirtBackend<FakeLink>,
     host: Arc<Fake>,
 }
 
 impl Bench {
     fn new(ips: &[&str], uuids: &[&str], run: u32) -> Bench {
         let host = Fake::with(&[("a", A, true), ("b", B, true)]);
-        let link = FakeLink {
-            name: "uri".to_owned(),
-            fake: host.clone(),
-            closed: Cell::new(false),
-            probes: Cell::new(0),
-            inventory: RefCell::new(None),
-        };
+        let link = FakeLink::new("uri", &host);
         let owned = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
         let groups = Groups::new(vec![Group::new(&owned(ips), &owned(uuids))]);
         let domain = Domain { name: "a".to_owned(), uuid: Uuid::parse(A).unwrap() };
         let cids = CidTable::new(1);
-        cids.insert(0, DomainRun { domain: Arc::new(domain), id: run }, vec![3]);
-        cids.set_complete(0, true);
-        Bench { backend: Libvirt::new(vec![link], Permissions::new(groups, Some(cids))), host }
+        cids.insert(UriIndex(0), DomainRun { domain: Arc::new(domain), id: run }, vec![3]);
+        cids.set_complete(UriIndex(0), true);
+        Bench { backend: LibvirtBackend::new(vec![link], Permissions::new(groups, Some(cids))), host }
     }
 
     fn ask(&mut self, cid: u32, operation: Operation, name: &str) -> Answer {
@@ -77,7 +70,7 @@ fn a_group_may_list_the_cid_or_the_vm_that_has_it() {
 }
 
 #[test]
-fn a_vm_that_has_another_cid_or_stands_in_no_group_is_denied() {
+fn a_vm_with_another_cid_or_in_no_group_is_denied() {
     let mut bench = Bench::new(&[], &[A, "b"], RUN);
     assert_eq!(bench.ask(4, Operation::Off, "b"), Verdict::Denied.into());
     assert_eq!(bench.names(4), [""; 0]);
@@ -88,7 +81,7 @@ fn a_vm_that_has_another_cid_or_stands_in_no_group_is_denied() {
 }
 
 #[test]
-fn a_cid_whose_vm_was_started_anew_cannot_be_told() {
+fn a_cid_whose_vm_was_restarted_identifies_nobody() {
     // Another run, or another VM, may have it by now.
     let mut bench = Bench::new(&[], &[A, "b"], RUN + 7);
     assert_eq!(bench.ask(3, Operation::Off, "b"), Verdict::Failure.into());
@@ -100,20 +93,20 @@ fn a_cid_whose_vm_was_started_anew_cannot_be_told() {
 }
 
 #[test]
-fn a_name_counts_only_for_the_vm_that_the_backend_knows_by_it() {
-    let asker = |name: &str, uuid: &str| {
+fn a_name_counts_only_for_the_vm_that_the_backend_has_under_it() {
+    let requester = |name: &str, uuid: &str| {
         Source::Domain(Arc::new(Domain { name: name.to_owned(), uuid: Uuid::parse(uuid).unwrap() }))
     };
     const STRANGER: &str = "cccccccc-0000-4000-8000-000000000000";
     let off = |bench: &mut Bench, source| bench.ask_as(source, Operation::Off, "b");
     let mut bench = Bench::new(&[], &["a", "b"], RUN);
-    assert_eq!(off(&mut bench, asker("a", STRANGER)), Verdict::Denied.into(), "a VM of another libvirt");
-    assert_eq!(off(&mut bench, asker("A", A)), Verdict::Denied.into(), "names of VMs have a case");
+    assert_eq!(off(&mut bench, requester("a", STRANGER)), Verdict::Denied.into(), "a VM of another libvirt");
+    assert_eq!(off(&mut bench, requester("A", A)), Verdict::Denied.into(), "names of VMs are case-sensitive");
     assert_eq!(bench.host.runs(B), Some(true));
-    assert_eq!(off(&mut bench, asker("a", A)), Verdict::Success.into());
+    assert_eq!(off(&mut bench, requester("a", A)), Verdict::Success.into());
     let mut by_uuid = Bench::new(&[], &[STRANGER, "b"], RUN);
-    assert_eq!(off(&mut by_uuid, asker("a", STRANGER)), Verdict::Success.into(), "its UUID is listed");
+    assert_eq!(off(&mut by_uuid, requester("a", STRANGER)), Verdict::Success.into(), "its UUID is listed");
     let mut broken = Bench::new(&[], &["a", "b"], RUN);
     *broken.host.broken.borrow_mut() = Some("broken".to_owned());
-    assert_eq!(off(&mut broken, asker("a", A)), Verdict::Failure.into(), "it cannot be told");
+    assert_eq!(off(&mut broken, requester("a", A)), Verdict::Failure.into(), "it cannot be identified");
 }

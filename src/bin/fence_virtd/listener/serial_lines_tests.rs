@@ -7,34 +7,35 @@ use crossbeam_channel::{Receiver, bounded};
 use super::*;
 use crate::inbox::Message;
 use crate::job::{Job, Requester};
-use fence_virt::fence::{HostEntry, Operation, PowerState, Request, Target, Uuid};
+use crate::listener::event_loop::EventLoop;
+use crate::status::Counts;
+use fence_virt::fence::{HostEntry, ListenerName, Operation, PowerState, Request, Target, Uuid};
 use fence_virt::session::{LINE_QUEUE_MAX, STALL_LIMIT};
 use fence_virt::sys::mailbox::{MailboxSender, mailbox};
 use fence_virt::wire::encode_line_request;
 
-/// Lines whose jobs nobody takes but the test.
+/// Event loop of lines whose jobs the test takes.
 struct World {
-    lines: Lines,
+    event_loop: EventLoop<SerialLines>,
     jobs: Receiver<Message>,
-    mailbox: Mailbox<SerialMail>,
-    address: MailboxSender<SerialMail>,
+    mailbox: MailboxSender<SerialMail>,
     lost: Arc<Mutex<Vec<LineId>>>,
 }
 
-/// What a listener is to make of nothing new is looked for so long.
+/// Time for which nothing must arrive.
 const QUIET: Duration = Duration::from_millis(50);
 
 impl World {
     fn new(queue: usize) -> World {
-        let (address, mailbox) = mailbox().unwrap();
-        let (outlet, jobs) = bounded(queue);
+        let (sender, mailbox) = mailbox().unwrap();
+        let (job_sender, jobs) = bounded(queue);
         let counts = Arc::new(Counts::new(ListenerName::new("serial", None)));
-        let posting = Posting::new(counts.clone(), outlet, SerialMail::answers(address.clone()));
-        let lines = Lines::new(counts, posting);
-        World { lines, jobs, mailbox, address, lost: Arc::default() }
+        let lines = SerialLines::new(Dispatcher::new(counts.clone(), job_sender, sender.clone()));
+        let event_loop = EventLoop::new(counts, None, lines, mailbox);
+        World { event_loop, jobs, mailbox: sender, lost: Arc::default() }
     }
 
-    /// The guest's end of a new line of this VM.
+    /// Connects a line of this VM; returns the guest's end.
     fn line(&mut self, line: u64, vm: u8) -> UnixStream {
         let (guest, host) = UnixStream::pair().unwrap();
         guest.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -49,9 +50,13 @@ impl World {
             path: "/s".into(),
             on_lost: Box::new(move || lost.lock().unwrap().push(id)),
         });
-        self.address.post(SerialMail::Line(event)).unwrap();
+        self.mailbox.post(Mail::Update(event)).unwrap();
         self.turn();
         guest
+    }
+
+    fn lines(&self) -> &SerialLines {
+        &self.event_loop.service
     }
 
     /// Lines that were reported lost since the last call.
@@ -59,12 +64,12 @@ impl World {
         std::mem::take(&mut self.lost.lock().unwrap())
     }
 
-    /// One turn, for which something must be there.
+    /// Runs one turn, which needs an event or a deadline.
     fn turn(&mut self) {
-        self.lines.turn(&self.mailbox).unwrap();
+        self.event_loop.turn().unwrap();
     }
 
-    /// Turns until there is a job.
+    /// Runs turns until there is a job.
     fn job(&mut self) -> Job {
         loop {
             match self.jobs.try_recv() {
@@ -74,7 +79,7 @@ impl World {
         }
     }
 
-    /// Answers a job, and has its line told.
+    /// Answers a job, and runs the turn that sends the answer.
     fn answer(&mut self, job: Job, answer: impl Into<Answer>) {
         job.finish(answer, "test");
         self.turn();
@@ -92,7 +97,7 @@ fn read(guest: &mut UnixStream, count: usize) -> Vec<u8> {
     bytes
 }
 
-/// Nothing comes.
+/// Asserts that nothing arrives.
 fn assert_silent(guest: &UnixStream) {
     guest.set_read_timeout(Some(QUIET)).unwrap();
     let mut guest = guest;
@@ -100,7 +105,7 @@ fn assert_silent(guest: &UnixStream) {
     guest.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
 }
 
-/// The client that asks for a job.
+/// Client that requested a job.
 fn source(job: &Job) -> &Source {
     let Requester::Client { source, .. } = &job.requester else { panic!("it is a client's") };
     source
@@ -126,7 +131,7 @@ fn requests_of_one_line_wait_for_each_other_and_for_no_other_line() {
     let off = world.job();
     second.write_all(&request(Operation::Status, 1)).unwrap();
     let other = world.job();
-    assert_eq!(other.request.operation, Operation::Status, "the same number is no twin on another line");
+    assert_eq!(other.request.operation, Operation::Status, "the same number on another line is no duplicate");
     world.answer(other, Verdict::Off);
     assert_eq!(read(&mut second, 5), b"abba\x02");
     assert!(world.jobs.is_empty());
@@ -138,7 +143,7 @@ fn requests_of_one_line_wait_for_each_other_and_for_no_other_line() {
 }
 
 #[test]
-fn a_twin_on_the_line_is_not_carried_out() {
+fn a_duplicate_on_the_line_is_not_carried_out() {
     let mut world = World::new(8);
     let mut guest = world.line(0, 1);
     guest
@@ -169,7 +174,7 @@ fn each_request_is_remembered_for_itself() {
     second.refuse(Verdict::Failure, "test");
     world.turn();
     assert_eq!(read(&mut guest, 10), b"abba\0abba\x01");
-    assert!(world.lines.orders.is_empty() && world.lines.posting.is_idle());
+    assert!(world.lines().dispatcher.is_idle());
     guest.write_all(&both).unwrap();
     let again = world.job();
     assert_eq!(again.request.seqno, 2);
@@ -178,8 +183,8 @@ fn each_request_is_remembered_for_itself() {
     assert_silent(&guest);
 }
 
-/// A line whose queue has room for one more request, and a whole one that
-/// waits for the clock; none if this machine was too slow for it.
+/// Returns a line whose queue has room for one more request, and a complete one that
+/// waits for its deadline; none if this machine was too slow.
 fn nearly_full() -> Option<(World, UnixStream, Job, Instant)> {
     let mut world = World::new(8);
     let mut guest = world.line(0, 1);
@@ -190,7 +195,7 @@ fn nearly_full() -> Option<(World, UnixStream, Job, Instant)> {
     guest.write_all(&bytes).unwrap();
     let job = world.job();
     loop {
-        let machine = &world.lines.live[&LineId(0)].machine;
+        let machine = &world.lines().lines[&LineId(0)].machine;
         match machine.deadline() {
             _ if !machine.wants_input() => return None,
             // Not the second that it has to become whole.
@@ -209,8 +214,8 @@ fn what_comes_while_the_clock_fills_the_queue_is_no_hang_up() {
     }
     guest.write_all(b"x").unwrap();
     world.turn();
-    assert!(world.lines.live.contains_key(&LineId(0)), "it is still there");
-    assert!(!world.lines.live[&LineId(0)].machine.wants_input());
+    assert!(world.lines().lines.contains_key(&LineId(0)), "it is still there");
+    assert!(!world.lines().lines[&LineId(0)].machine.wants_input());
 }
 
 #[test]
@@ -253,7 +258,7 @@ fn a_line_that_breaks_is_handed_back_and_its_request_not_begun() {
 fn a_line_that_is_taken_away_is_not_handed_back() {
     let mut world = World::new(8);
     let mut guest = world.line(4, 1);
-    world.address.post(SerialMail::Line(SerialEvent::Removed(LineId(4)))).unwrap();
+    world.mailbox.post(Mail::Update(SerialEvent::Removed(LineId(4)))).unwrap();
     world.turn();
     assert_eq!(guest.read(&mut [0]).unwrap(), 0, "closed");
     assert_eq!(world.take_lost(), []);
@@ -269,7 +274,7 @@ fn a_guest_that_does_not_read_holds_up_nobody_and_nothing_grows() {
     let mut seqno = 0;
     let mut answered = 0;
     // It asks on and on, until nobody takes its requests any more.
-    while world.lines.live[&LineId(0)].machine.wants_input() {
+    while world.lines().lines[&LineId(0)].machine.wants_input() {
         seqno += 1;
         mute.write_all(&request(Operation::HostList, seqno)).unwrap();
         world.turn();
@@ -279,13 +284,13 @@ fn a_guest_that_does_not_read_holds_up_nobody_and_nothing_grows() {
         }
     }
     assert!((1..20).contains(&answered), "as many as the kernel takes, and one: {answered}");
-    let line = &world.lines.live[&LineId(0)];
+    let line = &world.lines().lines[&LineId(0)];
     assert!(line.machine.output().len() <= 5 + 1001 * 130 + 5);
     // A hang-up is still seen; until then there is nothing to wake up for.
     assert_eq!(line.interest(false), Interest::Write);
     other.write_all(&request(Operation::Status, 1)).unwrap();
     let job = world.job();
-    assert_eq!(*source(&job), world.lines.live[&LineId(1)].source);
+    assert_eq!(*source(&job), world.lines().lines[&LineId(1)].source());
     world.answer(job, Verdict::Off);
     assert_eq!(read(&mut other, 5), b"abba\x02");
     // It reads on: all its requests are answered, those that waited too.
@@ -304,7 +309,7 @@ fn a_guest_that_does_not_read_holds_up_nobody_and_nothing_grows() {
         world.answer(job, list.clone());
         answered += 1;
     }
-    while !world.lines.live[&LineId(0)].machine.output().is_empty() {
+    while !world.lines().lines[&LineId(0)].machine.output().is_empty() {
         world.turn();
     }
     reader.join().unwrap();
@@ -317,12 +322,12 @@ fn half_a_request_is_given_up_by_the_clock() {
     let mut guest = world.line(0, 1);
     let began = Instant::now();
     guest.write_all(&request(Operation::Off, 1)[..30]).unwrap();
-    while world.lines.timed.is_empty() {
+    while world.lines().timed.is_empty() {
         world.turn();
     }
     // Nothing else happens: only the clock can end these turns.
     let mut turns = 0;
-    while !world.lines.timed.is_empty() {
+    while !world.lines().timed.is_empty() {
         world.turn();
         turns += 1;
     }
@@ -338,14 +343,14 @@ fn at_the_stop_what_the_worker_has_is_answered_and_nothing_more_taken() {
     let (mut busy, mut idle) = (world.line(0, 1), world.line(1, 2));
     busy.write_all(&[request(Operation::Off, 1), request(Operation::Off, 2)].concat()).unwrap();
     let job = world.job();
-    world.address.post(SerialMail::Stop).unwrap();
+    world.mailbox.post(Mail::Stop).unwrap();
     world.turn();
     assert_eq!(idle.read(&mut [0]).unwrap(), 0, "closed");
-    assert!(!world.lines.live.is_empty());
+    assert!(!world.lines().lines.is_empty());
     world.answer(job, Verdict::Success);
     assert_eq!(read(&mut busy, 5), b"abba\0");
     assert_eq!(busy.read(&mut [0]).unwrap(), 0, "the second is not taken");
-    assert!(world.lines.live.is_empty() && world.jobs.is_empty());
+    assert!(world.lines().lines.is_empty() && world.jobs.is_empty());
     let mut late = world.line(2, 3);
     assert_eq!(late.read(&mut [0]).unwrap(), 0, "no new line");
 }
@@ -356,11 +361,11 @@ fn after_the_grace_what_is_unanswered_fails_and_is_not_begun() {
     let mut guest = world.line(0, 1);
     guest.write_all(&request(Operation::Off, 1)).unwrap();
     let job = world.job();
-    world.address.post(SerialMail::Abort).unwrap();
+    world.mailbox.post(Mail::Abort).unwrap();
     world.turn();
     assert_eq!(read(&mut guest, 5), b"abba\x01");
     assert!(job.stale(Instant::now()).is_some());
-    assert!(world.lines.live.is_empty());
+    assert!(world.lines().lines.is_empty());
 }
 
 #[test]

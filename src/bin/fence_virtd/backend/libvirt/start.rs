@@ -1,0 +1,64 @@
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use log::warn;
+
+use super::backend::LibvirtBackend;
+use super::connection_manager::{self, ConnectionManagers, FirstConnection, StartedManagers};
+use super::link::UriLink;
+use crate::access::Permissions;
+use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
+
+/// Time limit for the other URIs once one is connected.
+const OTHERS_LIMIT: Duration = Duration::from_secs(3);
+
+/// Starts a connection manager for each URI, and waits for the first connection unless
+/// `wait_for_init` lets that come later. Returns none if a stop signal came meanwhile.
+///
+/// # Errors
+///
+/// A sentence for each URI, if none can be reached.
+pub(crate) fn start(
+    uris: &[String],
+    permissions: Permissions,
+    startup: &Startup<'_>,
+) -> Result<Option<(LibvirtBackend<UriLink>, ConnectionManagers)>, String> {
+    let StartedManagers { managers, links, first } = connection_manager::start(uris, startup.worker)?;
+    if !startup.wait_for_init && !is_reachable(uris, &first, startup)? {
+        return Ok(None);
+    }
+    Ok(Some((LibvirtBackend::new(links, permissions), managers)))
+}
+
+/// Waits until every URI was tried once, or one is connected and the others have had
+/// their time; false if a stop signal came meanwhile.
+fn is_reachable(
+    uris: &[String],
+    first: &Receiver<FirstConnection>,
+    startup: &Startup<'_>,
+) -> Result<bool, String> {
+    let mut deadline = Instant::now() + START_LIMIT;
+    let mut missing: Vec<&str> = uris.iter().map(String::as_str).collect();
+    let mut problems = Vec::new();
+    while !missing.is_empty() {
+        let FirstConnection { uri, outcome } = match await_first(first, deadline, startup.signals, "libvirt")?
+        {
+            FirstAttempt::Made(first) => first,
+            FirstAttempt::Interrupted => return Ok(false),
+            FirstAttempt::TimedOut | FirstAttempt::ThreadEnded => break,
+        };
+        missing.retain(|name| *name != uri);
+        match outcome {
+            Ok(()) => deadline = deadline.min(Instant::now() + OTHERS_LIMIT),
+            Err(reason) => problems.push(format!("cannot connect to {uri}: {reason}")),
+        }
+    }
+    problems.extend(missing.iter().map(|uri| format!("{uri} does not answer")));
+    if problems.len() == uris.len() {
+        return Err(format!("{} (wait_for_init waits for it)", problems.join("; ")));
+    }
+    for problem in problems {
+        warn!("{problem}: until it is back, only VMs that run on another URI can be fenced");
+    }
+    Ok(true)
+}

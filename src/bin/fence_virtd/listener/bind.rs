@@ -1,0 +1,99 @@
+//! Binding of a listener's sockets, and the listener until its thread runs it.
+
+use std::io;
+use std::sync::Arc;
+
+use super::dispatcher::{Dispatcher, JobSender};
+use super::event_loop::EventLoop;
+use super::handle::{ListenerHandle, ListenerMailbox};
+use super::multicast::MulticastAcceptor;
+use super::serial_lines::SerialLines;
+use super::service::Acceptor;
+use super::sessions::Sessions;
+use super::stream_acceptor::StreamAcceptor;
+use super::tcp::TcpSocket;
+use super::vsock::VsockSocket;
+use crate::status::Counts;
+use fence_virt::config::{ListenerConfig, NamedListener};
+use fence_virt::fence::ListenerName;
+use fence_virt::session::Policy;
+use fence_virt::sys::mailbox::mailbox;
+
+/// A bound listener, ready to be run by its thread.
+pub(crate) struct Listener {
+    counts: Arc<Counts>,
+    mailbox: ListenerMailbox,
+    run: Box<dyn FnOnce(JobSender) -> io::Result<()> + Send>,
+}
+
+/// Binds the sockets of a listener. With `wait`, a missing address or interface
+/// is no error: the listener's thread waits for it.
+///
+/// # Errors
+///
+/// A sentence with the listener's name, the socket address and the cause.
+pub(crate) fn bind(
+    listener: &NamedListener,
+    policy: Option<Arc<Policy>>,
+    wait: bool,
+) -> Result<Listener, String> {
+    let NamedListener { name, config } = listener;
+    let acceptor: Box<dyn Acceptor<Sessions>> = match config {
+        ListenerConfig::Tcp(tcp) => Box::new(StreamAcceptor::new(TcpSocket::bind(name, tcp, wait)?)),
+        ListenerConfig::Vsock(vsock) => Box::new(StreamAcceptor::new(VsockSocket::bind(name, vsock)?)),
+        ListenerConfig::Multicast(group) => Box::new(MulticastAcceptor::bind(name, group, wait)?),
+        // The sockets are those of the VMs; a watcher connects to them.
+        ListenerConfig::Serial(_) => return Listener::with_lines(name.clone()),
+    };
+    let policy = policy.ok_or_else(|| format!("{name}: no authentication policy"))?;
+    Listener::with_sessions(name.clone(), acceptor, policy)
+}
+
+impl Listener {
+    fn with_sessions(
+        name: ListenerName,
+        acceptor: Box<dyn Acceptor<Sessions>>,
+        policy: Arc<Policy>,
+    ) -> Result<Listener, String> {
+        let (sender, mailbox) = mailbox().map_err(|error| format!("{name}: {error}"))?;
+        let counts = Arc::new(Counts::new(name));
+        let loop_counts = counts.clone();
+        let answers = sender.clone();
+        let run = move |jobs| {
+            let sessions = Sessions::new(policy, Dispatcher::new(loop_counts.clone(), jobs, answers));
+            EventLoop::new(loop_counts, Some(acceptor), sessions, mailbox).run()
+        };
+        Ok(Listener { counts, mailbox: ListenerMailbox::Sessions(sender), run: Box::new(run) })
+    }
+
+    fn with_lines(name: ListenerName) -> Result<Listener, String> {
+        let (sender, mailbox) = mailbox().map_err(|error| format!("{name}: {error}"))?;
+        let counts = Arc::new(Counts::new(name));
+        let loop_counts = counts.clone();
+        let answers = sender.clone();
+        let run = move |jobs| {
+            let lines = SerialLines::new(Dispatcher::new(loop_counts.clone(), jobs, answers));
+            EventLoop::new(loop_counts, None, lines, mailbox).run()
+        };
+        Ok(Listener { counts, mailbox: ListenerMailbox::Serial(sender), run: Box::new(run) })
+    }
+
+    /// Counters for the status report.
+    pub(crate) fn counts(&self) -> Arc<Counts> {
+        self.counts.clone()
+    }
+
+    /// Handle for other threads.
+    pub(crate) fn handle(&self) -> ListenerHandle {
+        ListenerHandle { name: self.counts.name().clone(), mailbox: self.mailbox.clone() }
+    }
+
+    /// Sends authenticated requests to `jobs`; returns after a stop, once all are answered.
+    ///
+    /// # Errors
+    ///
+    /// Error of poll(2), without which no listener works.
+    pub(crate) fn run(self, jobs: JobSender) -> io::Result<()> {
+        (self.run)(jobs)
+    }
+}

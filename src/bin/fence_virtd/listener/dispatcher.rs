@@ -1,0 +1,163 @@
+//! Requests of a listener on their way to the worker and back: duplicates, limits,
+//! the job, the log line.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use log::warn;
+
+use super::mail::{Answered, Mail};
+use super::request_log::{PendingRequest, RequestLog};
+use crate::inbox::Message;
+use crate::job::{AGE_LIMIT, CancelToken, Job, Requester, Responder};
+use crate::status::{Counts, Refusal};
+use fence_virt::fence::{Identity, Request, Source};
+use fence_virt::history::{History, HistoryRefusal};
+use fence_virt::quota::Origin;
+use fence_virt::sys::mailbox::MailboxSender;
+
+/// Maximum requests of one origin that the worker has at a time.
+pub(super) const JOBS_MAX: usize = 64;
+
+/// Sender of authenticated requests to the worker.
+pub(crate) type JobSender = Sender<Message>;
+
+/// Outcome of a dispatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DispatchOutcome {
+    /// The answer follows by mail.
+    Dispatched,
+    /// The request has failed.
+    Refused,
+    /// The request is a duplicate and gets no answer.
+    Duplicate,
+}
+
+/// Dispatcher of the requests of clients of type `Id`, each of which has at most one in flight.
+pub(super) struct Dispatcher<Id, Update> {
+    jobs: JobSender,
+    /// Mailbox of the listener, for the answers.
+    mailbox: MailboxSender<Mail<Id, Update>>,
+    /// Requests that the worker has; their clients may have hung up.
+    pending: HashMap<Id, PendingRequest>,
+    history: History,
+    pub(super) log: RequestLog,
+}
+
+impl<Id, Update> Dispatcher<Id, Update>
+where
+    Id: Copy + Eq + Hash + Send + 'static,
+    Update: Send + 'static,
+{
+    pub(super) fn new(
+        counts: Arc<Counts>,
+        jobs: JobSender,
+        mailbox: MailboxSender<Mail<Id, Update>>,
+    ) -> Dispatcher<Id, Update> {
+        let log = RequestLog::new(counts, Instant::now());
+        Dispatcher { jobs, mailbox, pending: HashMap::new(), history: History::default(), log }
+    }
+
+    /// Returns true if the same request is in flight or was carried out recently.
+    pub(super) fn is_duplicate(&mut self, identity: &Identity, now: Instant) -> bool {
+        self.history.holds(identity, now)
+    }
+
+    /// Sends an authenticated request to the worker.
+    pub(super) fn dispatch(
+        &mut self,
+        client: Id,
+        pending: PendingRequest,
+        cancel: CancelToken,
+        now: Instant,
+    ) -> DispatchOutcome {
+        let PendingRequest { request, identity, source, received } = &pending;
+        let origin = Origin::from(source);
+        if self.pending_count(origin) >= JOBS_MAX {
+            let reason = format!("refused: {JOBS_MAX} of its requests are in flight");
+            self.log.log_refused_request(Refusal::Crowded, request, source, &reason, now);
+            return DispatchOutcome::Refused;
+        }
+        match self.history.begin(identity, origin, now) {
+            Ok(()) => {}
+            Err(HistoryRefusal::Duplicate) => {
+                self.log_duplicate(request, source, now);
+                return DispatchOutcome::Duplicate;
+            }
+            Err(HistoryRefusal::Full) => {
+                let reason = "refused: too many requests within 10 s";
+                self.log.log_refused_request(Refusal::Crowded, request, source, reason, now);
+                return DispatchOutcome::Refused;
+            }
+        }
+        let job = Job {
+            request: request.clone(),
+            requester: Requester::Client { listener: self.log.listener().clone(), source: source.clone() },
+            received: *received,
+            expires: *received + AGE_LIMIT,
+            cancel,
+            responder: self.responder(client),
+        };
+        if self.jobs.try_send(Message::Job(job)).is_ok() {
+            self.pending.insert(client, pending);
+        } else {
+            // The responder of the dropped job answers failure. The request was not begun, so it may be sent again.
+            self.history.retract(identity);
+            let reason = "refused: the worker's queue is full";
+            self.log.log_refused_request(Refusal::Crowded, request, source, reason, now);
+        }
+        DispatchOutcome::Dispatched
+    }
+
+    fn responder(&self, client: Id) -> Responder {
+        let mailbox = self.mailbox.clone();
+        Responder::new(move |answer, completion| {
+            let mail = Mail::Answered(Answered { client, answer, completion });
+            if let Err(Mail::Answered(late)) = mailbox.post(mail) {
+                let reason = late.completion.reason;
+                warn!("an answer arrived after its listener had ended: {} ({reason})", late.answer);
+            }
+        })
+    }
+
+    /// Requests of an origin that the worker has, including those of clients that hung up.
+    fn pending_count(&self, origin: Origin) -> usize {
+        self.pending.values().filter(|pending| Origin::from(&pending.source) == origin).count()
+    }
+
+    /// Removes the request of a client whose answer has arrived, so that its next one can be dispatched.
+    pub(super) fn take(&mut self, client: Id) -> Option<PendingRequest> {
+        self.pending.remove(&client)
+    }
+
+    /// Records the answer to a request that was taken, and logs it.
+    pub(super) fn finish(
+        &mut self,
+        pending: Option<PendingRequest>,
+        answered: &Answered<Id>,
+        is_awaited: bool,
+        now: Instant,
+    ) {
+        let Some(pending) = pending else { return };
+        let Answered { answer, completion, .. } = answered;
+        match completion.was_begun {
+            true => self.history.finish(&pending.identity, now),
+            false => self.history.retract(&pending.identity),
+        }
+        self.log.log_answer(&pending, answer, &completion.reason, is_awaited, now);
+    }
+
+    /// Logs a request that is dropped as a duplicate.
+    pub(super) fn log_duplicate(&mut self, request: &Request, source: &Source, now: Instant) {
+        self.log.log_refused_request(Refusal::Duplicate, request, source, "dropped as a duplicate", now);
+    }
+
+    /// True if the worker has no request of this listener.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+}

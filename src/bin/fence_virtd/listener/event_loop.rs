@@ -1,0 +1,95 @@
+//! The poll(2) loop that all listeners share.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::mail::Mail;
+use super::service::{Acceptor, Service};
+use crate::status::Counts;
+use fence_virt::sys::mailbox::Mailbox;
+use fence_virt::sys::poll::{Interest, PollSet};
+
+/// Event loop of a listener's thread.
+pub(super) struct EventLoop<S: Service> {
+    counts: Arc<Counts>,
+    acceptor: Option<Box<dyn Acceptor<S>>>,
+    pub(super) service: S,
+    mailbox: Mailbox<Mail<S::Id, S::Update>>,
+    is_stopping: bool,
+}
+
+impl<S: Service> EventLoop<S> {
+    pub(super) fn new(
+        counts: Arc<Counts>,
+        acceptor: Option<Box<dyn Acceptor<S>>>,
+        service: S,
+        mailbox: Mailbox<Mail<S::Id, S::Update>>,
+    ) -> EventLoop<S> {
+        EventLoop { counts, acceptor, service, mailbox, is_stopping: false }
+    }
+
+    /// Runs until it is stopped and the last connection is closed.
+    ///
+    /// # Errors
+    ///
+    /// Error of poll(2).
+    pub(super) fn run(mut self) -> io::Result<()> {
+        while !self.is_stopping || self.service.open_count() > 0 {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// Waits once, then handles everything that is ready, with one reading of the clock:
+    /// deadlines first, since input after them is too late; then connections, before
+    /// mail, so that a hang-up is seen before the answer; new connections last.
+    pub(super) fn turn(&mut self) -> io::Result<()> {
+        let began = Instant::now();
+        let service_deadline = self.service.deadline(began);
+        let acceptor_deadline = self.acceptor.as_ref().and_then(|acceptor| acceptor.deadline());
+        let deadline = service_deadline.into_iter().chain(acceptor_deadline).min();
+        let mut set = PollSet::new();
+        let mail = set.add(self.mailbox.as_fd(), Interest::Read);
+        let new = self.acceptor.as_ref().map_or_else(Vec::new, |acceptor| acceptor.register(&mut set));
+        let mut polled = Vec::new();
+        self.service.register(began, |id, fd, interest| polled.push((id, interest, set.add(fd, interest))));
+        set.wait(deadline.map(|at| at.saturating_duration_since(began)))?;
+
+        let now = Instant::now();
+        let has_mail = set.ready(mail).any();
+        let new: Vec<bool> = new.iter().map(|&slot| set.ready(slot).any()).collect();
+        let ready = polled.into_iter().map(|(id, interest, slot)| (id, interest, set.ready(slot)));
+        let ready: Vec<_> = ready.filter(|(.., ready)| ready.any()).collect();
+        drop(set);
+
+        self.service.expire(now);
+        for (id, interest, ready) in ready {
+            self.service.attend(id, interest, ready, now);
+        }
+        if has_mail {
+            self.read_mail(now);
+        }
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.accept(&new, &mut self.service, now);
+        }
+        self.counts.set_open(self.service.open_count());
+        Ok(())
+    }
+
+    fn read_mail(&mut self, now: Instant) {
+        for mail in self.mailbox.take() {
+            if matches!(mail, Mail::Stop | Mail::Abort) {
+                self.is_stopping = true;
+                self.acceptor = None;
+            }
+            match mail {
+                Mail::Answered(answered) => self.service.answered(answered, now),
+                Mail::Update(update) => self.service.update(update, now),
+                Mail::Stop => self.service.stop(now),
+                Mail::Abort => self.service.abort(now),
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Interfaces between the event loop and the two kinds of listeners.
+
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use super::mail::Answered;
+use fence_virt::sys::poll::{Interest, PollSet, Readiness, Slot};
+
+/// Open connections of a listener, each with the state machine of its client.
+pub(super) trait Service {
+    /// Id of a connection; never reused.
+    type Id: Copy;
+    /// Message that only this kind of listener receives.
+    type Update;
+
+    /// Number of open connections.
+    fn open_count(&self) -> usize;
+
+    /// Next deadline of all connections, in a turn that begins at `now`.
+    fn deadline(&self, now: Instant) -> Option<Instant>;
+
+    /// Calls `add` for each connection to poll in the turn that begins at `now`.
+    fn register<'a>(&'a mut self, now: Instant, add: impl FnMut(Self::Id, BorrowedFd<'a>, Interest));
+
+    /// Handles the deadlines that have passed.
+    fn expire(&mut self, now: Instant);
+
+    /// Handles a connection that is ready, after it was polled for `interest`.
+    fn attend(&mut self, id: Self::Id, interest: Interest, ready: Readiness, now: Instant);
+
+    /// Sends the worker's answer to its client, and logs it.
+    fn answered(&mut self, answered: Answered<Self::Id>, now: Instant);
+
+    /// Applies a message of its own kind.
+    fn update(&mut self, update: Self::Update, now: Instant);
+
+    /// Closes all connections without a request in flight, and takes no more requests.
+    fn stop(&mut self, now: Instant);
+
+    /// Answers failure to all requests in flight, and closes all connections.
+    fn abort(&mut self, now: Instant);
+}
+
+/// Sockets that bring new connections to a service.
+pub(super) trait Acceptor<S>: Send {
+    /// Adds its descriptors to the poll set of a turn.
+    fn register<'a>(&'a self, set: &mut PollSet<'a>) -> Vec<Slot>;
+
+    /// Deadline for the next call of `accept`, even if no descriptor is ready.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// Accepts new connections; `ready` has one flag per registered descriptor.
+    fn accept(&mut self, ready: &[bool], service: &mut S, now: Instant);
+}

@@ -1,0 +1,95 @@
+//! Acceptor of connections from a listening socket, with limits.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use super::service::Acceptor;
+use super::sessions::Sessions;
+use super::stream::NonblockingStream;
+use crate::status::Refusal;
+use fence_virt::fence::Source;
+use fence_virt::sys::poll::{Interest, PollSet, Slot};
+
+/// Pause after the system ran out of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Maximum connections accepted in one turn, so that a crowd does not starve the sessions.
+const BATCH: usize = 64;
+
+/// Socket that listens, or that will once its address exists.
+pub(super) trait ListeningSocket: Send {
+    /// Descriptor, if the socket listens.
+    fn socket(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Accepts a pending connection; returns it with its peer.
+    fn accept(&self) -> io::Result<(NonblockingStream, Source)>;
+
+    /// Time of the next `retry`, if the socket does not listen yet.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Tries to listen, if the deadline has passed.
+    fn retry(&mut self, _now: Instant) {}
+}
+
+/// Acceptor of the connections of one socket.
+pub(super) struct StreamAcceptor<L> {
+    socket: L,
+    /// End of a pause.
+    resume: Option<Instant>,
+}
+
+impl<L: ListeningSocket> StreamAcceptor<L> {
+    pub(super) fn new(socket: L) -> StreamAcceptor<L> {
+        StreamAcceptor { socket, resume: None }
+    }
+
+    fn accept_batch(&mut self, sessions: &mut Sessions, now: Instant) {
+        for _ in 0..BATCH {
+            let error = match self.socket.accept() {
+                Ok((stream, source)) => {
+                    sessions.accept(stream, source, now);
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => error,
+            };
+            sessions.log().log_refusal(
+                Refusal::Error,
+                None,
+                format_args!("cannot accept a connection: {error}"),
+                now,
+            );
+            // After any other error, which concerns one connection, the next one may succeed.
+            if is_shortage(&error) {
+                self.resume = Some(now + PAUSE);
+                return;
+            }
+        }
+    }
+}
+
+impl<L: ListeningSocket> Acceptor<Sessions> for StreamAcceptor<L> {
+    fn register<'a>(&'a self, set: &mut PollSet<'a>) -> Vec<Slot> {
+        let socket = self.socket.socket().filter(|_| self.resume.is_none());
+        socket.map(|socket| set.add(socket, Interest::Read)).into_iter().collect()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.resume.into_iter().chain(self.socket.deadline()).min()
+    }
+
+    fn accept(&mut self, ready: &[bool], sessions: &mut Sessions, now: Instant) {
+        self.resume = self.resume.filter(|at| now < *at);
+        self.socket.retry(now);
+        if ready.contains(&true) {
+            self.accept_batch(sessions, now);
+        }
+    }
+}
+
+/// Returns true if the system is out of descriptors or memory, which an immediate retry cannot mend.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}

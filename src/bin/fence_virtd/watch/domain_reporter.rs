@@ -1,0 +1,116 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use log::debug;
+
+use super::change_handler::{ChangeHandler, RETRY_AFTER};
+use super::change_queue::PendingChanges;
+use super::domain_query::DomainQuery;
+use crate::inbox::{DomainChange, Event, Message};
+use crate::libvirt::LibvirtError;
+use fence_virt::fence::{UriIndex, Uuid};
+use fence_virt::routing::LocalVm;
+
+/// Reporter of all VMs of a URI, running or not, and of their changes to the worker.
+pub(super) struct DomainReporter {
+    uri: UriIndex,
+    worker: Sender<Message>,
+    reported: BTreeMap<Uuid, LocalVm>,
+    /// VMs whose query failed.
+    retries: BTreeSet<Uuid>,
+    retry_at: Option<Instant>,
+    /// True if the worker knows that the report is incomplete.
+    is_incomplete: bool,
+}
+
+impl DomainReporter {
+    pub(super) fn new(uri: UriIndex, worker: Sender<Message>) -> DomainReporter {
+        let reported = BTreeMap::new();
+        let retries = BTreeSet::new();
+        DomainReporter { uri, worker, reported, retries, retry_at: None, is_incomplete: false }
+    }
+
+    fn report(&self, change: DomainChange) {
+        // While the daemon stops the worker may have ended.
+        let _ = self.worker.send(Message::Event(Event::Domains { uri: self.uri, change }));
+    }
+
+    fn refresh(&mut self, uuid: Uuid, query: &dyn DomainQuery, now: Instant) -> Result<(), LibvirtError> {
+        let found = match query.vm(uuid) {
+            Ok(found) => found,
+            Err(error) => {
+                query.check()?;
+                debug!("cpg: {uuid}: {error}: retrying");
+                self.retries.insert(uuid);
+                self.retry_at.get_or_insert(now + RETRY_AFTER);
+                if !mem::replace(&mut self.is_incomplete, true) {
+                    // The VM may run here: do not claim a complete inventory.
+                    self.report(DomainChange::Lost);
+                }
+                return Ok(());
+            }
+        };
+        match found {
+            Some(vm) if self.reported.get(&uuid) != Some(&vm) => {
+                self.reported.insert(uuid, vm.clone());
+                self.report(DomainChange::One(vm));
+            }
+            None if self.reported.remove(&uuid).is_some() => self.report(DomainChange::Gone(uuid)),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl ChangeHandler for DomainReporter {
+    fn resync(&mut self, query: &dyn DomainQuery, reread: bool, _now: Instant) -> Result<(), LibvirtError> {
+        let all = query.all()?;
+        let found: BTreeMap<Uuid, LocalVm> = all.iter().map(|vm| (vm.uuid, vm.clone())).collect();
+        self.retries.clear();
+        self.retry_at = None;
+        let was_incomplete = mem::replace(&mut self.is_incomplete, false);
+        if reread || was_incomplete || found != self.reported {
+            self.reported = found;
+            self.report(DomainChange::All(all));
+        }
+        Ok(())
+    }
+
+    fn handle(
+        &mut self,
+        changes: &PendingChanges,
+        query: &dyn DomainQuery,
+        now: Instant,
+    ) -> Result<(), LibvirtError> {
+        changes.changed.keys().try_for_each(|&uuid| self.refresh(uuid, query, now))
+    }
+
+    fn turn(&mut self, query: &dyn DomainQuery, now: Instant) -> Result<(), LibvirtError> {
+        if self.retry_at.is_none_or(|at| now < at) {
+            return Ok(());
+        }
+        self.retry_at = None;
+        mem::take(&mut self.retries).into_iter().try_for_each(|uuid| self.refresh(uuid, query, now))?;
+        if self.retries.is_empty() && mem::replace(&mut self.is_incomplete, false) {
+            self.report(DomainChange::All(self.reported.values().cloned().collect()));
+        }
+        Ok(())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    fn lost(&mut self) {
+        self.report(DomainChange::Lost);
+        self.retries.clear();
+        self.retry_at = None;
+        self.is_incomplete = false;
+    }
+}
+
+#[cfg(test)]
+#[path = "domain_reporter_tests.rs"]
+mod tests;

@@ -1,0 +1,143 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, unbounded};
+
+use super::*;
+use crate::watch::change_queue::ChangeKind;
+use crate::watch::fake::{Fake, uuid};
+use fence_virt::domain_xml::Devices;
+
+/// A reporter of a fake connection, and the worker's end.
+struct World {
+    fake: Fake,
+    reporter: DomainReporter,
+    worker: Receiver<Message>,
+    now: Instant,
+}
+
+impl World {
+    fn new() -> World {
+        let (sender, worker) = unbounded();
+        World {
+            fake: Fake::default(),
+            reporter: DomainReporter::new(UriIndex(3), sender),
+            worker,
+            now: Instant::now(),
+        }
+    }
+
+    /// Messages to the worker since the last call.
+    fn messages(&self) -> Vec<String> {
+        let words = |message| match message {
+            Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::All(vms) }) => {
+                format!("{} VMs", vms.len())
+            }
+            Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::One(vm) }) => vm.name,
+            Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::Gone(uuid) }) => {
+                format!("{} is gone", &uuid.to_string()[..2])
+            }
+            Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::Lost }) => {
+                "lost".to_owned()
+            }
+            other => panic!("{other:?}"),
+        };
+        self.worker.try_iter().map(words).collect()
+    }
+
+    fn resync(&mut self, reread: bool) -> Vec<String> {
+        self.reporter.resync(&self.fake, reread, self.now).unwrap();
+        self.messages()
+    }
+
+    /// Handles an event about a VM.
+    fn stir(&mut self, number: u8) -> Result<Vec<String>, LibvirtError> {
+        let changes = PendingChanges {
+            changed: BTreeMap::from([(uuid(number), ChangeKind::Lifecycle)]),
+            ..PendingChanges::default()
+        };
+        self.reporter.handle(&changes, &self.fake, self.now)?;
+        Ok(self.messages())
+    }
+
+    fn turn(&mut self) -> Vec<String> {
+        self.reporter.turn(&self.fake, self.now).unwrap();
+        self.messages()
+    }
+
+    fn start(&self, number: u8) {
+        self.fake.start(number, 1, Devices::default());
+    }
+}
+
+#[test]
+fn all_are_reported_once_and_then_their_changes() {
+    let mut world = World::new();
+    world.start(1);
+    world.start(2);
+    assert_eq!(world.resync(true), ["2 VMs"]);
+    assert_eq!(world.resync(false), [""; 0], "nothing has changed");
+    assert_eq!(world.stir(1).unwrap(), [""; 0], "neither has this one");
+    world.start(3);
+    assert_eq!(world.stir(3).unwrap(), ["vm3"]);
+    world.fake.stop(1);
+    assert_eq!(world.stir(1).unwrap(), ["01 is gone"]);
+    assert_eq!(world.stir(1).unwrap(), [""; 0], "reported once");
+    assert_eq!(world.resync(false), [""; 0]);
+}
+
+#[test]
+fn a_resync_finds_missed_changes_and_a_new_connection_reports_all() {
+    let mut world = World::new();
+    world.start(1);
+    world.resync(true);
+    world.start(2);
+    assert_eq!(world.resync(false), ["2 VMs"]);
+    assert_eq!(world.resync(true), ["2 VMs"], "the worker may have lost them with the connection");
+}
+
+#[test]
+fn a_failed_query_is_retried() {
+    let mut world = World::new();
+    world.resync(true);
+    world.messages();
+    world.start(1);
+    world.fake.failing.set(true);
+    assert_eq!(world.stir(1).unwrap(), ["lost"], "incomplete");
+    assert_eq!(world.stir(1).unwrap(), [""; 0], "reported once");
+    let due = world.reporter.deadline().unwrap();
+    assert!(due > world.now && due < world.now + Duration::from_secs(10));
+    world.fake.failing.set(false);
+    assert_eq!(world.turn(), [""; 0], "it is not due yet");
+    world.now = due;
+    assert_eq!(world.turn(), ["vm1", "1 VMs"], "that is all");
+    assert_eq!(world.reporter.deadline(), None);
+}
+
+#[test]
+fn a_resync_makes_up_for_a_failed_query() {
+    let mut world = World::new();
+    world.start(1);
+    world.resync(true);
+    world.fake.failing.set(true);
+    assert_eq!(world.stir(1).unwrap(), ["lost"]);
+    world.fake.failing.set(false);
+    assert_eq!(world.resync(false), ["1 VMs"]);
+    assert_eq!(world.reporter.deadline(), None);
+}
+
+#[test]
+fn a_connection_that_is_gone_is_an_error() {
+    let mut world = World::new();
+    world.fake.failing.set(true);
+    world.fake.dead.set(true);
+    assert!(world.stir(1).is_err());
+    world.fake.dead.set(false);
+    world.stir(1).unwrap();
+    assert!(world.reporter.deadline().is_some());
+    world.reporter.lost();
+    assert_eq!(world.reporter.deadline(), None, "another connection starts over");
+    assert_eq!(world.messages(), ["lost"]);
+    world.fake.failing.set(false);
+    assert_eq!(world.resync(true), ["0 VMs"], "all are reported on the next connection");
+}

@@ -1,0 +1,127 @@
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use log::warn;
+
+use super::change_queue::ChangeQueue;
+use super::cid_observer::CidObserver;
+use super::connector::Connector;
+use super::domain_observer::DomainObserver;
+use super::domain_reporter::DomainReporter;
+use super::domain_tracker::DomainTracker;
+use super::local_uris::{is_local, local_uris, warn_of_remote};
+use super::socket_registry::SocketRegistry;
+use super::watcher::{Watcher, WatcherHandle};
+use crate::access::CidTable;
+use crate::inbox::Message;
+use crate::serial_event::SerialSink;
+use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
+use crate::threads::join_by;
+use fence_virt::config::SerialConfig;
+use fence_virt::fence::UriIndex;
+
+/// Threads of the watchers.
+#[derive(Default)]
+pub(crate) struct Watchers(Vec<WatcherHandle>);
+
+impl Watchers {
+    /// Follows the sockets of running VMs for the serial listener, on its own URI or
+    /// else on those of the backend.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread left.
+    pub(crate) fn follow_lines(
+        &mut self,
+        config: &SerialConfig,
+        backend: &[String],
+        listener: &SerialSink,
+    ) -> Result<(), String> {
+        let registry = SocketRegistry::default();
+        for warning in warn_of_remote(config, backend) {
+            warn!("serial: {warning}");
+        }
+        for uri in local_uris(config, backend) {
+            let queue = ChangeQueue::default();
+            let connector = Connector::new(uri, config, listener.clone(), queue.clone(), registry.clone());
+            let mut handle = Watcher::start("serial", uri, queue, tracker("serial", connector))?;
+            handle.first = handle.first.filter(|_| !backend.contains(uri));
+            self.0.push(handle);
+        }
+        Ok(())
+    }
+
+    /// Follows the CIDs of running VMs, on each URI of the backend.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread left.
+    pub(crate) fn follow_cids(&mut self, uris: &[String]) -> Result<CidTable, String> {
+        let table = CidTable::new(uris.len());
+        for (at, uri) in uris.iter().enumerate() {
+            let mut observer = CidObserver { table: table.clone(), uri: UriIndex(at) };
+            if !is_local(uri) {
+                // VMs of another host have their CIDs there, and send requests there.
+                observer.synced();
+                continue;
+            }
+            let handle = Watcher::start("vsock", uri, ChangeQueue::default(), tracker("vsock", observer))?;
+            self.0.push(WatcherHandle { first: None, ..handle });
+        }
+        Ok(table)
+    }
+
+    /// Reports all VMs of these URIs and their changes to the worker.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread left.
+    pub(crate) fn follow_vms(&mut self, uris: &[String], worker: &Sender<Message>) -> Result<(), String> {
+        for (at, uri) in uris.iter().enumerate() {
+            let reporter = Box::new(DomainReporter::new(UriIndex(at), worker.clone()));
+            let handle = Watcher::start("cpg", uri, ChangeQueue::default(), reporter)?;
+            self.0.push(WatcherHandle { first: None, ..handle });
+        }
+        Ok(())
+    }
+
+    /// Waits for the first connections to URIs that are not the backend's, which the
+    /// start has waited for already. Returns false if a stop signal came.
+    ///
+    /// # Errors
+    ///
+    /// The URI that cannot be reached, and the reason.
+    pub(crate) fn await_first(&mut self, startup: &Startup<'_>) -> Result<bool, String> {
+        let deadline = Instant::now() + START_LIMIT;
+        for handle in &mut self.0 {
+            let Some(first) = handle.first.take() else { continue };
+            let reason = match await_first(&first, deadline, startup.signals, "libvirt")? {
+                FirstAttempt::Interrupted => return Ok(false),
+                FirstAttempt::Made(Ok(())) => continue,
+                FirstAttempt::Made(Err(reason)) => reason,
+                FirstAttempt::ThreadEnded => "its thread has ended".to_owned(),
+                FirstAttempt::TimedOut => "no answer".to_owned(),
+            };
+            let WatcherHandle { name, uri, .. } = handle;
+            return Err(format!("{name}: cannot connect to {uri}: {reason} (wait_for_init waits for it)"));
+        }
+        Ok(true)
+    }
+
+    /// Stops the threads, which close their connections, and waits for them until
+    /// `deadline`. A thread that hangs with its libvirtd is left behind.
+    pub(crate) fn stop(self, deadline: Instant) {
+        for handle in &self.0 {
+            handle.queue.stop();
+        }
+        for WatcherHandle { name, uri, thread, .. } in self.0 {
+            if !join_by(thread, deadline) {
+                warn!("{name}: {uri} does not answer: exiting with its connection open");
+            }
+        }
+    }
+}
+
+fn tracker(name: &'static str, observer: impl DomainObserver + 'static) -> Box<DomainTracker> {
+    Box::new(DomainTracker::new(name, Box::new(observer)))
+}
