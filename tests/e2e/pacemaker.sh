@@ -224,7 +224,7 @@ check "the daemon of g3's host is frozen: fencing g3 fails" must_fail g3 'fence_
 check "it is thawed: it does not carry out what was given up" second_thawed
 check "it is thawed: g1 reboots g3" reboot g3 g1 tcp
 kill -KILL "$second_daemon" && wait "$second_daemon" 2>/dev/null
-check "the daemon of g3's host is dead: fencing g3 fails" must_fail g3 'fence_virt: reboot of "vmg3" failed: the host does not list a VM'
+check "the daemon of g3's host is dead: fencing g3 fails" must_fail g3 'fence_virt: reboot of "vmg3" failed: the host lists no VM'
 check "that is none of g2's business: g1 reboots g2" reboot g2 g1 multicast
 start_second_daemon
 check "the daemon of g3's host is back: g1 reboots g3" reboot g3 g1 tcp
