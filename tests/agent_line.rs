@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::agent::{AgentRun, OURS, VIRT};
-use common::line::{LinePeer, Pty, REQUEST_LEN, list, on_line, response, run, run_folder, with_run};
+use common::line::{LinePeer, Pty, REQUEST_LEN, list, on_line, response, run, run_directory, with_run};
 use common::{Dir, require, root_and_c_suite, until};
 use fence_virt::session::SYNC_PROBE_LEN;
 
@@ -197,7 +197,7 @@ fn a_vmchannel_carries_the_same_as_a_line() {
     require!(root_and_c_suite());
     let dir = Dir::new();
     let channel = Channel::new();
-    let command = |agent| channel.command(&run_folder(&dir), agent);
+    let command = |agent| channel.command(&run_directory(&dir), agent);
     for args in ["-o off -n node1", "-o list"] {
         let requests = AGENTS.map(|agent| {
             let answer = |request: &[u8; 74]| if request[4] == 6 { list(&[("a", 1)]) } else { response(0) };
@@ -242,7 +242,7 @@ fn what_was_left_on_a_vmchannel_is_not_an_answer() {
             let list = LinePeer::new(second, |_| list(&[("node1", 1)]));
             (peer, list)
         });
-        let ran = run(&mut channel.command(&run_folder(&dir), OURS), "-o off -n node1 -t 20");
+        let ran = run(&mut channel.command(&run_directory(&dir), OURS), "-o off -n node1 -t 20");
         let (peer, list) = peer.join().unwrap();
         assert_eq!(list.requests().len(), 1);
         (ran, peer.requests())
@@ -263,7 +263,7 @@ fn noise_without_an_end_does_not_outlast_the_timeout() {
             let (mut stream, _) = channel.listener.accept().unwrap();
             while stream.write_all(&[b'a'; 65536]).is_ok() {}
         });
-        run(&mut channel.command(&run_folder(&dir), OURS), "-o off -n node1 -t 1")
+        run(&mut channel.command(&run_directory(&dir), OURS), "-o off -n node1 -t 1")
     });
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("timed out after 1 s"), "{ran:?}");
@@ -275,9 +275,9 @@ fn a_late_answer_to_another_agent_is_not_taken() {
     require!(root_and_c_suite());
     let dir = Dir::new();
     let pty = Pty::new();
-    let folder: PathBuf = run_folder(&dir);
+    let directory: PathBuf = run_directory(&dir);
     let agent = || {
-        let mut command = with_run(&folder, Path::new(OURS));
+        let mut command = with_run(&directory, Path::new(OURS));
         command.arg("-D").arg(&pty.path).stdin(Stdio::null());
         command
     };
@@ -317,19 +317,19 @@ fn agents_that_are_killed_leave_a_note() {
     require!(root_and_c_suite());
     let dir = Dir::new();
     let pty = Pty::new();
-    let folder = run_folder(&dir);
+    let directory = run_directory(&dir);
     let peer = LinePeer::new(pty.peer_end(), |request| harmless(request).unwrap_or_default());
-    let mut command = with_run(&folder, Path::new(OURS));
+    let mut command = with_run(&directory, Path::new(OURS));
     let mut child = command.arg("-D").arg(&pty.path).args(["-o", "off", "-n", "first"]).spawn().unwrap();
     until("its request is here", LIMIT, || peer.count() == 1);
     child.kill().unwrap();
     child.wait().unwrap();
     let notes: Vec<u64> =
-        fs::read_dir(&folder).unwrap().map(|note| note.unwrap().metadata().unwrap().len()).collect();
+        fs::read_dir(&directory).unwrap().map(|note| note.unwrap().metadata().unwrap().len()).collect();
     assert_eq!(notes, [1]);
     // The killed agent's answer arrives now.
     pty.peer_end().write_all(&response(0)).unwrap();
-    let mut command = with_run(&folder, Path::new(OURS));
+    let mut command = with_run(&directory, Path::new(OURS));
     let ran = run(command.arg("-D").arg(&pty.path), "-o off -n second -t 2");
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("timed out"), "{ran:?}");

@@ -148,14 +148,14 @@ fn a_host_that_is_well() {
         let socket = host.dir.path("line");
         let vms = [(vm("node1", NODE1, RUNNING), serial(&socket)), (vm("node2", NODE2, OFF), String::new())];
         let uri = node::node_with_devices(&host.dir, "lines.xml", &vms);
-        let (keys, folder) = (host.keys("key"), host.dir.path(""));
+        let (keys, directory) = (host.keys("key"), host.dir.path(""));
         let conf = format!(
             "fence_virtd {{ listener = \"multicast, tcp, tcp:b, serial\"; backend = \"libvirt\"; }}\n\
              listeners {{ multicast {{ {keys} interface = \"br0\"; }} tcp {{ {keys} address = \"192.0.2.1\"; }}\n\
              tcp = \"b\" {{ {keys} address = \"192.0.2.1\"; port = \"1230\"; }} serial {{ path = \"{}\"; }} }}\n\
              backends {{ libvirt {{ uri = \"{uri}\"; }} }}\n\
              groups {{ group {{ name = \"g\"; uuid = \"NODE1\"; uuid = \"{NODE2}\"; ip = \"192.0.2.2\"; }} }}\n",
-            folder.display()
+            directory.display()
         );
         let report = host.doctor(&conf);
         report.assert_code(0).assert_last_line("0 errors, 0 warnings");

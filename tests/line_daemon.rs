@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::agent::{AgentRun, OURS, VIRT};
 use common::daemon::{Daemon, auth_keys};
-use common::line::{ByteRelay, Pty, REQUEST_LEN, run_folder, with_run};
+use common::line::{ByteRelay, Pty, REQUEST_LEN, run_directory, with_run};
 use common::net::Namespace;
 use common::node::{self, NODE1, NODE2, RUNNING, vm};
 use common::{Dir, Missing, Suite, require, root_and_c_suite, until};
@@ -64,7 +64,7 @@ impl LineHost {
         });
         let line = line.unwrap().0;
         line.set_nonblocking(false).unwrap();
-        let run = run_folder(&dir);
+        let run = run_directory(&dir);
         Ok(LineHost { _dir: dir, run, line, _daemon: daemon, _namespace: namespace })
     }
 

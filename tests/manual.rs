@@ -121,8 +121,8 @@ fn the_messages_in_the_pages_are_messages_of_the_agents() {
 }
 
 /// Appends all sources under a directory.
-fn sources(folder: &Path, into: &mut String) {
-    for entry in fs::read_dir(folder).unwrap() {
+fn sources(directory: &Path, into: &mut String) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         match path.is_dir() {
             true => sources(&path, into),

@@ -211,15 +211,15 @@ fn journald_gets_the_fields_of_a_request() {
     let uri = node(&harness.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
     let key = harness.dir.key("key", b'k');
     let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
-    let folder = harness.dir.path("journal");
-    std::fs::create_dir(&folder).unwrap();
-    let journal = UnixDatagram::bind(folder.join("socket")).unwrap();
+    let directory = harness.dir.path("journal");
+    std::fs::create_dir(&directory).unwrap();
+    let journal = UnixDatagram::bind(directory.join("socket")).unwrap();
     journal.set_read_timeout(Some(LIMIT)).unwrap();
     // A private /run with the test's journald socket.
     let script = format!(
         "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && mount --bind {} /run/systemd/journal &&
          JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec {OURS} \"$@\"",
-        folder.display()
+        directory.display()
     );
     let words = ["unshare", "-m", "sh", "-c", &script, "fence_virtd"];
     let builder = Daemon::builder(&harness.dir, &harness.pair.host).command(&words);

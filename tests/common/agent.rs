@@ -25,7 +25,7 @@ pub struct Programs {
 impl Programs {
     /// Wrappers that run the agents with a directory of the test as /run.
     fn with_run(&self, dir: &Dir) -> Programs {
-        let run = super::line::run_folder(dir);
+        let run = super::line::run_directory(dir);
         let wrap = |program: &Path| {
             let wrapper = dir.path(&unique());
             let script = format!(
@@ -49,9 +49,9 @@ impl Programs {
         match suite {
             Suite::Theirs => Programs::deployed(),
             Suite::Ours => {
-                let folder = dir.path(&unique());
-                std::fs::create_dir(&folder).unwrap();
-                let xvm = folder.join("fence_xvm");
+                let directory = dir.path(&unique());
+                std::fs::create_dir(&directory).unwrap();
+                let xvm = directory.join("fence_xvm");
                 symlink(OURS, &xvm).unwrap();
                 let programs = Programs { virt: OURS.into(), xvm };
                 if nix::unistd::geteuid().is_root() { programs.with_run(dir) } else { programs }

@@ -32,21 +32,21 @@ pub fn libvirtd_installed() -> Result<(), Missing> {
 /// libvirtd with its files in a directory, killed when dropped.
 pub struct Libvirtd<'a> {
     namespace: &'a Namespace,
-    folder: PathBuf,
+    directory: PathBuf,
     child: Option<Child>,
 }
 
 impl<'a> Libvirtd<'a> {
     /// Prepares a libvirtd without starting it.
     pub fn new(dir: &Dir, namespace: &'a Namespace, name: &str) -> Libvirtd<'a> {
-        let folder = dir.path(name);
-        fs::create_dir_all(folder.join("drivers")).unwrap();
+        let directory = dir.path(name);
+        fs::create_dir_all(directory.join("drivers")).unwrap();
         let conf = format!(
             "unix_sock_dir = \"{}\"\nauth_unix_rw = \"none\"\nlog_outputs = \"3:stderr\"\n",
-            folder.display()
+            directory.display()
         );
-        fs::write(folder.join("conf"), conf).unwrap();
-        Libvirtd { namespace, folder, child: None }
+        fs::write(directory.join("conf"), conf).unwrap();
+        Libvirtd { namespace, directory, child: None }
     }
 
     /// Prepares and starts a libvirtd.
@@ -57,7 +57,7 @@ impl<'a> Libvirtd<'a> {
     }
 
     fn socket(&self) -> PathBuf {
-        self.folder.join("libvirt-sock")
+        self.directory.join("libvirt-sock")
     }
 
     pub fn uri(&self) -> String {
@@ -67,11 +67,11 @@ impl<'a> Libvirtd<'a> {
     /// Starts or restarts it and waits until it accepts connections.
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "it runs");
-        let log = File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
+        let log = File::options().create(true).append(true).open(self.directory.join("log")).unwrap();
         let mut command = self.namespace.command(LIBVIRTD);
         // Without modules it has its built-in drivers only.
-        command.env("LIBVIRT_DRIVER_DIR", self.folder.join("drivers"));
-        command.arg("-f").arg(self.folder.join("conf")).arg("-p").arg(self.folder.join("pid"));
+        command.env("LIBVIRT_DRIVER_DIR", self.directory.join("drivers"));
+        command.arg("-f").arg(self.directory.join("conf")).arg("-p").arg(self.directory.join("pid"));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());
         until("libvirtd takes connections", LIMIT, || UnixStream::connect(self.socket()).is_ok());
@@ -139,7 +139,7 @@ impl<'a> Libvirtd<'a> {
             command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = String::new();
         for Vm { name, uuid, .. } in vms {
-            let file = self.folder.join(format!("{name}.xml"));
+            let file = self.directory.join(format!("{name}.xml"));
             let xml = format!(
                 "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory><vcpu>1</vcpu>\
                  <os><type>hvm</type></os></domain>"
@@ -166,7 +166,7 @@ impl Drop for Libvirtd<'_> {
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
             eprintln!("--- log of libvirtd ---\n{log}---");
         }
     }

@@ -203,24 +203,24 @@ impl Drop for ByteRelay {
     }
 }
 
-/// Command with `folder` as its /run, where agents write their markers.
-pub fn with_run(folder: &Path, program: &Path) -> Command {
+/// Command with `directory` as its /run, where agents write their markers.
+pub fn with_run(directory: &Path, program: &Path) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /run && exec \"$@\""]);
-    command.arg(folder).arg(program);
+    command.arg(directory).arg(program);
     command
 }
 
 /// Makes an empty directory for [`with_run`].
-pub fn run_folder(dir: &Dir) -> PathBuf {
-    let folder = dir.path(&super::unique());
-    std::fs::create_dir(&folder).unwrap();
-    folder
+pub fn run_directory(dir: &Dir) -> PathBuf {
+    let directory = dir.path(&super::unique());
+    std::fs::create_dir(&directory).unwrap();
+    directory
 }
 
 /// Command of an agent on a line, with a private /run.
 pub fn on_line(dir: &Dir, agent: &str, line: &Path) -> Command {
-    let mut command = with_run(&run_folder(dir), Path::new(agent));
+    let mut command = with_run(&run_directory(dir), Path::new(agent));
     command.arg("-D").arg(line).stdin(Stdio::null());
     command
 }

@@ -13,11 +13,11 @@ use super::{DoctorReport, Host};
 fn a_daemon_as_a_user_of_its_own() {
     require!(Host::new()).run(|host| {
         let conf = host.tcp();
-        let folder = host.dir.path("");
+        let directory = host.dir.path("");
         let script = format!(
             "chown -R 65534:65534 {0} && exec setpriv --reuid=65534 --regid=65534 --clear-groups \
              env HOME={0} XDG_RUNTIME_DIR={0} {OURS} \"$@\"",
-            folder.display()
+            directory.display()
         );
         let builder = Daemon::builder(&host.dir, &host.namespace);
         let _daemon = builder.command(&["sh", "-c", &script, "fence_virtd"]).start(&conf);
