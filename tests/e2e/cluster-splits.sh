@@ -232,7 +232,7 @@ anything() {
 # The next logged line has their number.
 has_suppressed() {
 	printf '%s\n' "raw 00" quit | in_node "$3" "$GROUP_MEMBER" >/dev/null
-	tail -n "+$(($2 + 1))" "$W/$1/daemon.log" | grep -q 'message .*node.*([0-9]\{4,\} similar lines suppressed)'
+	tail -n "+$(($2 + 1))" "$W/$1/daemon.log" | grep -q 'malformed message from .*([0-9]\{4,\} similar lines suppressed)'
 }
 survives() { # NODE MEMBER'S
 	local node vm since before=() after

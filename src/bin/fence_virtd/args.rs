@@ -77,10 +77,7 @@ struct Selection {
 }
 
 /// Parses the command line, without the program's name.
-///
-/// # Errors
-///
-/// A sentence about the first wrong argument.
+/// Errors: a sentence about the first wrong argument.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
     let mut options = Options {
         config: DEFAULT_CONFIG.into(),

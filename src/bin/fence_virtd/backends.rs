@@ -24,10 +24,7 @@ pub(crate) struct StartedBackend {
 }
 
 /// Checks that the libraries of the backend are installed.
-///
-/// # Errors
-///
-/// The library that is missing.
+/// Errors: the library that is missing.
 pub(crate) fn check(config: &BackendConfig) -> Result<(), String> {
     match config {
         BackendConfig::Libvirt { .. } => Ok(()),
@@ -45,10 +42,7 @@ pub(crate) fn warn_of_delay(config: &BackendConfig) -> Option<Problem> {
 
 /// Starts the threads of the backend and waits for its first connection, unless
 /// `wait_for_init` lets that come later. Returns none if a stop signal came meanwhile.
-///
-/// # Errors
-///
-/// A sentence for each URI that cannot be reached.
+/// Errors: a sentence for each URI that cannot be reached.
 pub(crate) fn start(
     config: &BackendConfig,
     permissions: Permissions,

@@ -9,28 +9,19 @@ use log::warn;
 use fence_virt::config::{self, Config, ParseOutcome};
 
 /// Reads the configuration file.
-///
-/// # Errors
-///
-/// A sentence that names the file.
+/// Errors: a sentence that names the file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("cannot read the configuration {}: {error}", path.display()))
 }
 
 /// Reads and parses the configuration file.
-///
-/// # Errors
-///
-/// A sentence that names the file if it cannot be read at all.
+/// Errors: a sentence that names the file if it cannot be read at all.
 pub(crate) fn parse(path: &Path) -> Result<ParseOutcome, String> {
     Ok(config::parse(path, &read(path)?))
 }
 
 /// Returns the configuration in a file and passes its diagnostics to `show`. `strict` also refuses unknown keys.
-///
-/// # Errors
-///
-/// A sentence if the file cannot be read or has errors.
+/// Errors: a sentence if the file cannot be read or has errors.
 pub(crate) fn load(path: &Path, strict: bool, show: &dyn Fn(&str)) -> Result<Config, String> {
     let outcome = parse(path)?;
     if !outcome.diagnostics.is_empty() {
@@ -42,10 +33,7 @@ pub(crate) fn load(path: &Path, strict: bool, show: &dyn Fn(&str)) -> Result<Con
 }
 
 /// Loads the configuration of a running daemon; diagnostics go to the log.
-///
-/// # Errors
-///
-/// Same as [`load`].
+/// Errors: same as [`load`].
 pub(crate) fn load_again(path: &Path) -> Result<Config, String> {
     load(path, false, &|text| text.lines().for_each(|line| warn!("{line}")))
 }

@@ -20,10 +20,7 @@ pub(crate) struct PidFile {
 
 impl PidFile {
     /// Locks the pid file at `path`. A stale file, of a daemon that has ended, is taken over.
-    ///
-    /// # Errors
-    ///
-    /// A sentence that names the file, and the process id of a running daemon.
+    /// Errors: a sentence that names the file, and the process id of a running daemon.
     pub(crate) fn take(path: &Path) -> Result<PidFile, String> {
         let failed = |error: io::Error| format!("cannot write the pid file {}: {error}", path.display());
         // The working directory changes before the file is removed.
@@ -58,10 +55,7 @@ impl PidFile {
     }
 
     /// Writes our process id, after detaching that of the child.
-    ///
-    /// # Errors
-    ///
-    /// A sentence that names the file.
+    /// Errors: a sentence that names the file.
     pub(crate) fn write(&mut self) -> Result<(), String> {
         let failed = |error: io::Error| format!("cannot write the pid file {}: {error}", self.path.display());
         self.file.set_len(0).map_err(failed)?;

@@ -51,10 +51,7 @@ impl Reloader {
     }
 
     /// Permissions of a configuration. With a vsock listener and groups, watchers map CIDs to VMs.
-    ///
-    /// # Errors
-    ///
-    /// If the system has no thread left for a watcher.
+    /// Errors: if the system has no thread left for a watcher.
     pub(crate) fn permissions(
         &mut self,
         config: &Config,
@@ -69,10 +66,7 @@ impl Reloader {
     }
 
     /// Reads the configuration again, puts it into effect, and logs the changes.
-    ///
-    /// # Errors
-    ///
-    /// Reason why nothing was changed.
+    /// Errors: reason why nothing was changed.
     pub(crate) fn reload(&mut self, targets: Targets<'_>) -> Result<(), String> {
         let new = (self.read)(&self.path)?;
         let moved = moved(&self.running, &new);

@@ -35,10 +35,7 @@ pub(crate) enum FirstAttempt<T> {
 }
 
 /// Waits for the first attempt of a thread to connect to `peer`.
-///
-/// # Errors
-///
-/// If signals cannot be read.
+/// Errors: if signals cannot be read.
 pub(crate) fn await_first<T>(
     first: &Receiver<T>,
     deadline: Instant,

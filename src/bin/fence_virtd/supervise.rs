@@ -75,10 +75,7 @@ pub(crate) struct Threads {
 
 impl Threads {
     /// Starts the worker and the listeners.
-    ///
-    /// # Errors
-    ///
-    /// If the system has no thread or descriptor left.
+    /// Errors: if the system has no thread or descriptor left.
     pub(crate) fn start(
         listeners: Vec<Listener>,
         started: StartedBackend,
@@ -112,10 +109,7 @@ impl Threads {
     }
 
     /// Runs until a stop signal arrives, then stops all threads. Obeys SIGHUP meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// If a thread ended unexpectedly.
+    /// Errors: if a thread ended unexpectedly.
     pub(crate) fn run_until_stopped(
         mut self,
         signals: &Signals,

@@ -34,10 +34,7 @@ fn unit_directory_below(units: &Path, path: &Path) -> Option<PathBuf> {
 }
 
 /// Returns true if the file is in that directory. Owner and mode of a credential are up to the service manager.
-///
-/// # Errors
-///
-/// The directory is accessible by everyone, or cannot be examined.
+/// Errors: the directory is accessible by everyone, or cannot be examined.
 pub(crate) fn holds(directory: &Path, path: &Path) -> Result<bool, Problem> {
     // A link out of the directory is not a credential; a missing directory has none.
     let (Ok(real), Ok(directory)) = (path.canonicalize(), directory.canonicalize()) else { return Ok(false) };

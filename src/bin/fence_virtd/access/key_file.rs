@@ -23,10 +23,7 @@ pub(crate) struct LoadedKey {
 }
 
 /// Reads the first 4096 bytes of a key file.
-///
-/// # Errors
-///
-/// The file is missing, empty, accessible by everyone, or owned by neither root nor
+/// Errors: the file is missing, empty, accessible by everyone, or owned by neither root nor
 /// our user. Files in `$CREDENTIALS_DIRECTORY` may have any owner and mode, but the
 /// directory must not be accessible by everyone.
 pub(crate) fn load(path: &Path) -> Result<LoadedKey, Problem> {
@@ -35,10 +32,7 @@ pub(crate) fn load(path: &Path) -> Result<LoadedKey, Problem> {
 
 /// Loads a key file as the daemon with this user id (default: ours) would.
 /// Files below `/run/credentials` are taken for credentials of that daemon.
-///
-/// # Errors
-///
-/// Those of [`load`].
+/// Errors: those of [`load`].
 pub(crate) fn examine(path: &Path, daemon: Option<u32>) -> Result<LoadedKey, Problem> {
     let uid = daemon.unwrap_or_else(|| geteuid().as_raw());
     load_as(path, uid, credentials::unit_directory(path).or_else(credentials::directory).as_deref())

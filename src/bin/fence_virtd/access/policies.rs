@@ -13,10 +13,7 @@ use fence_virt::groups::{Group, Groups};
 use fence_virt::session::Policy;
 
 /// Returns the policy of a listener, with its keys; none for serial lines, which have no authentication.
-///
-/// # Errors
-///
-/// A sentence with the listener's name about an unusable key.
+/// Errors: a sentence with the listener's name about an unusable key.
 pub(crate) fn policy(listener: &NamedListener) -> Result<Option<Arc<Policy>>, String> {
     let Some(auth) = listener.config.auth() else { return Ok(None) };
     let load = |path: &Path| load(&listener.name, path);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fence_virt::routing::{Membership, Outgoing, Peer};
 use fence_virt::sys::clock::since_boot;
-use fence_virt::wire::cluster::MESSAGE_LEN;
+use fence_virt::wire::cluster::{MESSAGE_LEN, NodeId};
 
 /// Longest pause in reading from corosync after which requests still count as fresh.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub(crate) enum GroupEvent {
     Changed(Membership),
     Quorum {
         is_quorate: bool,
-        nodes: Vec<u32>,
+        nodes: Vec<NodeId>,
     },
     Message {
         from: Peer,

@@ -22,6 +22,7 @@ use fence_virt::config::{CpgConfig, NameMode, UnknownVm};
 use fence_virt::routing::{Names, Router, Rules, Unknown};
 use fence_virt::sys::corosync::{self, Libraries};
 use fence_virt::sys::mailbox::{MailboxSender, mailbox};
+use fence_virt::wire::cluster::RequestNumber;
 
 /// Checks that corosync's libraries are installed.
 ///
@@ -80,7 +81,7 @@ pub(crate) fn start(
     }
     let mut number = [0; 4];
     getrandom::fill(&mut number).map_err(|error| format!("cannot get random numbers: {error}"))?;
-    let router = Router::new(rules(config), config.uris.len(), u32::from_le_bytes(number));
+    let router = Router::new(rules(config), config.uris.len(), RequestNumber(u32::from_le_bytes(number)));
     Ok(Some(StartedCpg { backend: Cpg::new(libvirt, link, router), keepers, thread: handle }))
 }
 

@@ -11,7 +11,7 @@ use crate::cpg::group_member::GroupMember;
 use crate::cpg::shared::{GroupEvent, PAUSE_MAX};
 use fence_virt::routing::{Outgoing, Peer};
 use fence_virt::sys::corosync::{ClusterEvent, CorosyncError};
-use fence_virt::wire::cluster::MESSAGE_LEN;
+use fence_virt::wire::cluster::{MESSAGE_LEN, NodeId};
 
 const TRY_AGAIN: i32 = 6;
 const LOST: i32 = 2;
@@ -80,7 +80,7 @@ impl GroupConnector for Fake {
 
 impl GroupMember for FakeMember {
     fn peer(&self) -> Peer {
-        Peer { node: 7, pid: 70 }
+        Peer { node: NodeId(7), pid: 70 }
     }
 
     fn fds(&self) -> [BorrowedFd<'_>; 2] {
@@ -148,7 +148,7 @@ impl Bench {
     fn joined() -> Bench {
         let mut bench = bench(Fake::default());
         assert_eq!(bench.first.recv_timeout(LIMIT), Ok(Ok(())));
-        assert!(matches!(bench.next(), GroupEvent::Joined(Peer { node: 7, pid: 70 })));
+        assert!(matches!(bench.next(), GroupEvent::Joined(Peer { node: NodeId(7), pid: 70 })));
         bench
     }
 
@@ -276,7 +276,7 @@ fn a_worker_that_does_not_fetch_loses_nothing() {
     assert!(bench.link.is_behind());
     for expected in 0..COUNT {
         let GroupEvent::Message { from, is_old, .. } = bench.next() else { panic!("something else") };
-        assert_eq!((from.node, is_old), (expected, false));
+        assert_eq!((from.node, is_old), (NodeId(expected), false));
     }
 }
 

@@ -41,10 +41,7 @@ unsafe impl Send for Subscription {}
 impl Subscription {
     /// Subscribes `handler` to the events of all domains, and to the end of the
     /// connection if its driver has a remote end.
-    ///
-    /// # Errors
-    ///
-    /// libvirt's, if there are no lifecycle events. The others are optional.
+    /// Errors: libvirt's, if there are no lifecycle events. The others are optional.
     pub(crate) fn new(connect: &Connect, handler: Arc<EventHandler>) -> Result<Subscription, Error> {
         let connect = connect.as_ptr();
         // SAFETY: the pointer is that of an open connection; drop releases the reference.

@@ -19,10 +19,7 @@ use super::callbacks::silence_errors;
 use super::error::{LibvirtError, optional};
 
 /// Starts libvirt's event loop in a thread of its own; keepalive and events need it.
-///
-/// # Errors
-///
-/// If libvirt refuses, or the system has no thread left.
+/// Errors: if libvirt refuses, or the system has no thread left.
 pub(crate) fn begin() -> Result<(), String> {
     silence_errors();
     virt::event::event_register_default_impl()

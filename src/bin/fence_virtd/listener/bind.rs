@@ -28,10 +28,7 @@ pub(crate) struct Listener {
 
 /// Binds the sockets of a listener. With `wait`, a missing address or interface
 /// is no error: the listener's thread waits for it.
-///
-/// # Errors
-///
-/// A sentence with the listener's name, the socket address and the cause.
+/// Errors: a sentence with the listener's name, the socket address and the cause.
 pub(crate) fn bind(
     listener: &NamedListener,
     policy: Option<Arc<Policy>>,
@@ -89,10 +86,7 @@ impl Listener {
     }
 
     /// Sends authenticated requests to `jobs`; returns after a stop, once all are answered.
-    ///
-    /// # Errors
-    ///
-    /// Error of poll(2), without which no listener works.
+    /// Errors: error of poll(2), without which no listener works.
     pub(crate) fn run(self, jobs: JobSender) -> io::Result<()> {
         (self.run)(jobs)
     }

@@ -31,10 +31,7 @@ impl<S: Service> EventLoop<S> {
     }
 
     /// Runs until it is stopped and the last connection is closed.
-    ///
-    /// # Errors
-    ///
-    /// Error of poll(2).
+    /// Errors: error of poll(2).
     pub(super) fn run(mut self) -> io::Result<()> {
         while !self.is_stopping || self.service.open_count() > 0 {
             self.turn()?;

@@ -72,10 +72,7 @@ impl Output {
     }
 
     /// Writes a line.
-    ///
-    /// # Errors
-    ///
-    /// Those of write(2).
+    /// Errors: those of write(2).
     pub(crate) fn write(&self, line: &LogLine) -> io::Result<()> {
         let LogLine { level, message, .. } = line;
         match self {

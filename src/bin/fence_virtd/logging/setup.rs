@@ -58,10 +58,7 @@ pub(crate) fn start(debug: u32, is_json: bool) {
 }
 
 /// Starts the writer thread. Before that, while the daemon may still fork, each thread writes its own lines.
-///
-/// # Errors
-///
-/// A sentence if the thread cannot be started.
+/// Errors: a sentence if the thread cannot be started.
 pub(crate) fn start_writer() -> Result<(), String> {
     let Some(logger) = LOGGER.get() else { return Ok(()) };
     let (sender, entries) = bounded(QUEUE_MAX);

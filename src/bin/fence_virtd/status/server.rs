@@ -73,10 +73,7 @@ pub(crate) struct StatusSocket(PathBuf);
 
 impl StatusSocket {
     /// Creates the socket, and a thread that serves it until the process ends.
-    ///
-    /// # Errors
-    ///
-    /// A sentence if the socket or the thread cannot be created.
+    /// Errors: a sentence if the socket or the thread cannot be created.
     pub(crate) fn open(path: &Path, sources: Sources) -> Result<StatusSocket, String> {
         let listener = bind(path)
             .map_err(|error| format!("cannot open the status socket {}: {error}", path.display()))?;

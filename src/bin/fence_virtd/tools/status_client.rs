@@ -29,10 +29,7 @@ pub(crate) fn run(path: &Path, form: Form) -> ExitCode {
 }
 
 /// Returns the daemon's report, and true if it has no problems.
-///
-/// # Errors
-///
-/// A sentence with the reason for the missing answer.
+/// Errors: a sentence with the reason for the missing answer.
 fn ask(socket: &Path, form: Form) -> Result<(String, bool), String> {
     let report = exchange(socket, form).map_err(|error| {
         let meaning = match error.kind() {

@@ -27,10 +27,7 @@ pub(crate) struct Watchers(Vec<WatcherHandle>);
 impl Watchers {
     /// Follows the sockets of running VMs for the serial listener, on its own URI or
     /// else on those of the backend.
-    ///
-    /// # Errors
-    ///
-    /// If the system has no thread left.
+    /// Errors: if the system has no thread left.
     pub(crate) fn follow_lines(
         &mut self,
         config: &SerialConfig,
@@ -52,10 +49,7 @@ impl Watchers {
     }
 
     /// Follows the CIDs of running VMs, on each URI of the backend.
-    ///
-    /// # Errors
-    ///
-    /// If the system has no thread left.
+    /// Errors: if the system has no thread left.
     pub(crate) fn follow_cids(&mut self, uris: &[String]) -> Result<CidTable, String> {
         let table = CidTable::new(uris.len());
         for (at, uri) in uris.iter().enumerate() {
@@ -72,10 +66,7 @@ impl Watchers {
     }
 
     /// Reports all VMs of these URIs and their changes to the worker.
-    ///
-    /// # Errors
-    ///
-    /// If the system has no thread left.
+    /// Errors: if the system has no thread left.
     pub(crate) fn follow_vms(&mut self, uris: &[String], worker: &Sender<Message>) -> Result<(), String> {
         for (at, uri) in uris.iter().enumerate() {
             let reporter = Box::new(DomainReporter::new(UriIndex(at), worker.clone()));
@@ -87,10 +78,7 @@ impl Watchers {
 
     /// Waits for the first connections to URIs that are not the backend's, which the
     /// start has waited for already. Returns false if a stop signal came.
-    ///
-    /// # Errors
-    ///
-    /// The URI that cannot be reached, and the reason.
+    /// Errors: the URI that cannot be reached, and the reason.
     pub(crate) fn await_first(&mut self, startup: &Startup<'_>) -> Result<bool, String> {
         let deadline = Instant::now() + START_LIMIT;
         for handle in &mut self.0 {

@@ -14,10 +14,7 @@ const OTHERS_LIMIT: Duration = Duration::from_secs(3);
 
 /// Starts a connection manager for each URI, and waits for the first connection unless
 /// `wait_for_init` lets that come later. Returns none if a stop signal came meanwhile.
-///
-/// # Errors
-///
-/// A sentence for each URI, if none can be reached.
+/// Errors: a sentence for each URI, if none can be reached.
 pub(crate) fn start(
     uris: &[String],
     permissions: Permissions,

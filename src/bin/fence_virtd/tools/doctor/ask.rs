@@ -37,10 +37,7 @@ pub(super) struct Replies {
 }
 
 /// Runs all queries, within [`REPLY_TIMEOUT`] and a moment for the threads.
-///
-/// # Errors
-///
-/// A sentence if libvirt cannot be used at all.
+/// Errors: a sentence if libvirt cannot be used at all.
 pub(super) fn all(config: &Config) -> Result<Replies, String> {
     crate::libvirt::begin()?;
     let serial = serial_uris(config);

@@ -39,10 +39,7 @@ impl Nic {
 }
 
 /// Returns all interfaces in the kernel's order.
-///
-/// # Errors
-///
-/// Those of getifaddrs(3).
+/// Errors: those of getifaddrs(3).
 pub(super) fn nics() -> io::Result<Vec<Nic>> {
     let mut nics: Vec<Nic> = Vec::new();
     for address in getifaddrs()? {

@@ -17,10 +17,7 @@ impl<W: Write> FindingPrinter<W> {
     }
 
     /// Prints findings.
-    ///
-    /// # Errors
-    ///
-    /// Those of the output.
+    /// Errors: those of the output.
     pub(super) fn print(&mut self, findings: impl IntoIterator<Item = Finding>) -> io::Result<()> {
         for finding in findings {
             match finding.level {
@@ -34,10 +31,7 @@ impl<W: Write> FindingPrinter<W> {
     }
 
     /// Prints the counts, and returns the exit code: 0 without problems, 1 with warnings, 2 with errors.
-    ///
-    /// # Errors
-    ///
-    /// Those of the output.
+    /// Errors: those of the output.
     pub(super) fn finish(mut self) -> io::Result<u8> {
         writeln!(self.out, "{} errors, {} warnings", self.errors, self.warnings)?;
         self.out.flush()?;

@@ -31,10 +31,7 @@ impl fmt::Display for SocketOwner {
 }
 
 /// Binds a TCP socket, which never listens and is closed at once.
-///
-/// # Errors
-///
-/// Those that the daemon would get.
+/// Errors: those that the daemon would get.
 pub(super) fn try_tcp(address: SocketAddr) -> io::Result<()> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;

@@ -20,10 +20,7 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
     }
 
     /// Prints a text.
-    ///
-    /// # Errors
-    ///
-    /// A sentence if the output fails.
+    /// Errors: a sentence if the output fails.
     pub(super) fn say(&mut self, text: &str) -> Result<(), String> {
         let printed = self.output.write_all(text.as_bytes()).and_then(|()| self.output.flush());
         printed.map_err(|error| format!("cannot print the questions: {error}; nothing was written"))
@@ -31,10 +28,7 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
 
     /// Asks until `check` accepts the answer, trimmed. `check` returns its reasons
     /// otherwise. "?" prints `help`.
-    ///
-    /// # Errors
-    ///
-    /// A sentence: the input ended or failed, or an answer from a pipe is wrong.
+    /// Errors: a sentence: the input ended or failed, or an answer from a pipe is wrong.
     pub(super) fn ask<T>(
         &mut self,
         prompt: &str,
@@ -69,10 +63,7 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
     }
 
     /// Asks for yes or no; Enter is no. "?" prints `help`.
-    ///
-    /// # Errors
-    ///
-    /// Same as [`Dialog::ask`].
+    /// Errors: same as [`Dialog::ask`].
     pub(super) fn confirm(&mut self, prompt: &str, help: &str) -> Result<bool, String> {
         self.ask(prompt, help, |answer| match answer.to_ascii_lowercase().as_str() {
             "y" | "yes" => Ok(true),
@@ -82,10 +73,7 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
     }
 
     /// Prints why an answer is wrong.
-    ///
-    /// # Errors
-    ///
-    /// The same as a sentence, if the question cannot be repeated.
+    /// Errors: the same as a sentence, if the question cannot be repeated.
     pub(super) fn refuse(&mut self, prompt: &str, reasons: &[String]) -> Result<(), String> {
         let reasons = reasons.join("; ");
         match self.is_terminal {

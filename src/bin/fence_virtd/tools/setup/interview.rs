@@ -54,10 +54,7 @@ impl Interview {
     }
 
     /// Asks for everything.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Dialog::ask`].
+    /// Errors: those of [`Dialog::ask`].
     pub(super) fn ask(&mut self, dialog: &mut Dialog<impl BufRead, impl Write>) -> Result<(), String> {
         dialog.say("\nWhere requests come from\n")?;
         self.ask_listeners(dialog)?;

@@ -62,10 +62,7 @@ fn judge(path: &Path) -> Vec<String> {
 }
 
 /// Creates key files.
-///
-/// # Errors
-///
-/// A sentence about the first that could not be created; the configuration is not written then.
+/// Errors: a sentence about the first that could not be created; the configuration is not written then.
 pub(super) fn create_all(
     paths: &[PathBuf],
     dialog: &mut Dialog<impl BufRead, impl Write>,

@@ -26,10 +26,7 @@ pub(super) struct TargetFile {
 
 impl TargetFile {
     /// Follows links to the file, which need not exist.
-    ///
-    /// # Errors
-    ///
-    /// A sentence if the file could not be written, before any question is asked.
+    /// Errors: a sentence if the file could not be written, before any question is asked.
     pub(super) fn find(path: &Path) -> Result<TargetFile, String> {
         let shown = path.display();
         let mut target = path.to_path_buf();
@@ -62,10 +59,7 @@ impl TargetFile {
     }
 
     /// Returns the contents of the file; none if it does not exist.
-    ///
-    /// # Errors
-    ///
-    /// A sentence: the file cannot be read, is not a regular file, or is too large for a configuration.
+    /// Errors: a sentence: the file cannot be read, is not a regular file, or is too large for a configuration.
     pub(super) fn read(&self) -> Result<Option<Vec<u8>>, String> {
         let shown = self.target.display();
         let failed = |error: io::Error| format!("cannot read {shown}: {error}");
@@ -94,10 +88,7 @@ impl TargetFile {
     }
 
     /// Copies the file to a backup, which never overwrites another file.
-    ///
-    /// # Errors
-    ///
-    /// A sentence; nothing was written then.
+    /// Errors: a sentence; nothing was written then.
     pub(super) fn back_up(&self) -> Result<PathBuf, String> {
         let failed = |error: io::Error| {
             format!("cannot back up {}: {error}; nothing was written", self.target.display())
@@ -111,10 +102,7 @@ impl TargetFile {
     }
 
     /// Replaces `before` by `after` atomically; mode and owner stay.
-    ///
-    /// # Errors
-    ///
-    /// A sentence: the file is no longer `before`, or cannot be written. It is unchanged then.
+    /// Errors: a sentence: the file is no longer `before`, or cannot be written. It is unchanged then.
     pub(super) fn write(&self, before: Option<&[u8]>, after: &[u8]) -> Result<(), String> {
         let shown = self.target.display();
         let failed = |error: io::Error| format!("cannot write {shown}: {error}; it is unchanged");
