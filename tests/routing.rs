@@ -212,8 +212,9 @@ fn what_is_old_is_neither_asked_nor_carried_out() {
     let request = Request { operation: Off, target: Target::new(b"vm1").unwrap(), seqno: 7 };
     node.router.ask(ClientId(77), &request, node.now, node.now);
     let message = node.router.next_message(node.now).unwrap();
-    assert_eq!(message.expires, Some(node.now + SEND_LIMIT));
-    node.router.unsent(&message.bytes, node.now + SEND_LIMIT);
+    let expiry = message.expiry.unwrap();
+    assert_eq!(expiry.at, node.now + SEND_LIMIT);
+    node.router.unsent(expiry, node.now + SEND_LIMIT);
     node.settle();
     assert_eq!(node.answer().0, Verdict::Failure);
 

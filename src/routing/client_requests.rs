@@ -6,7 +6,7 @@ use super::ids::{ClientId, JobId};
 use super::remote_queue::RemoteRequest;
 use super::router::Router;
 use super::task::{CopyState, Task, TaskOrigin, TaskProgress, verdict_of};
-use super::vocabulary::{Peer, RouterAction};
+use super::vocabulary::{Peer, RequestExpiry, RouterAction};
 use crate::fence::{Operation, Request, Verdict};
 use crate::wire::cluster::{ClusterCall, NodeId};
 
@@ -126,12 +126,12 @@ impl Router {
     }
 
     /// Notes that another node was not asked: corosync accepted nothing for too long.
-    pub(super) fn not_asked(&mut self, call: &ClusterCall, now: Instant) {
-        let id = self.tasks.forget_reply(call.number);
+    pub fn unsent(&mut self, request: RequestExpiry, now: Instant) {
+        let id = self.tasks.forget_reply(request.number);
         let Some(mut task) = id.and_then(|id| self.tasks.take(id)) else { return };
-        match task.copies.get_mut(&call.target) {
+        match task.copies.get_mut(&request.node) {
             Some(copy) => {
-                copy.state = CopyState::not_asked(call.target, self.view.directory.seq());
+                copy.state = CopyState::not_asked(request.node, self.view.directory.seq());
                 self.proceed(task, now);
             }
             None => self.tasks.put(task),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::remote_queue::RemoteRequest;
 use super::router::Router;
-use super::vocabulary::{Membership, Names, Outgoing, Peer, RouterAction};
+use super::vocabulary::{Membership, Names, Outgoing, Peer, RequestExpiry, RouterAction};
 use crate::wire::cluster::{ClusterMessage, NodeId};
 
 impl Router {
@@ -103,18 +103,22 @@ impl Router {
         self.review_changes();
         let me = self.view.members.me()?;
         while let Some((message, expires)) = self.outbox.next_message() {
-            match message {
-                ClusterMessage::Request(call) if expires.is_some_and(|at| now >= at) => {
-                    self.not_asked(&call, now);
+            let expiry = match (&message, expires) {
+                (ClusterMessage::Request(call), Some(at)) => {
+                    Some(RequestExpiry { at, node: call.target, number: call.number })
                 }
-                message => return Some(Outgoing { bytes: self.still_true(message).encode(), expires }),
+                _ => None,
+            };
+            match expiry.filter(|expiry| now >= expiry.at) {
+                Some(expiry) => self.unsent(expiry, now),
+                None => return Some(Outgoing { bytes: self.still_true(message).encode(), expiry }),
             }
         }
         if self.not_joined().is_some() {
             return None;
         }
         let message = self.view.inventory.next_message(me.node)?;
-        Some(Outgoing { bytes: message.encode(), expires: None })
+        Some(Outgoing { bytes: message.encode(), expiry: None })
     }
 
     /// Corrects a reply that a VM is off, if it runs by now: the reply may have waited.
@@ -126,13 +130,6 @@ impl Router {
                 ClusterMessage::Reply { call, response: if runs { 0 } else { 2 } }
             }
             other => other,
-        }
-    }
-
-    /// Reports a message that had expired before corosync accepted it.
-    pub fn unsent(&mut self, bytes: &[u8], now: Instant) {
-        if let Ok(ClusterMessage::Request(call)) = ClusterMessage::decode(bytes) {
-            self.not_asked(&call, now);
         }
     }
 

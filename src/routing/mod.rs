@@ -55,5 +55,5 @@ pub use limits::{ANSWER_LIMIT, PROBE_LIMIT, RESYNC_EVERY, SEND_LIMIT, SERVE_LIMI
 pub use router::Router;
 pub use rules::{Rules, Unknown};
 pub use vocabulary::{
-    ClusterList, Departure, LocalVm, Membership, Names, OnBehalf, Outgoing, Peer, RouterAction,
+    ClusterList, Departure, LocalVm, Membership, Names, OnBehalf, Outgoing, Peer, RequestExpiry, RouterAction,
 };

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::ids::{ClientId, JobId};
 use crate::fence::{HostEntry, Operation, PowerState, Uuid, Verdict};
-use crate::wire::cluster::{MESSAGE_LEN, NodeId};
+use crate::wire::cluster::{MESSAGE_LEN, NodeId, RequestNumber};
 
 /// A process in the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,8 +64,19 @@ pub enum Names {
 pub struct Outgoing {
     /// Encoded message.
     pub bytes: [u8; MESSAGE_LEN],
-    /// Time from which it goes to [`Router::unsent`](super::Router::unsent) instead of corosync.
-    pub expires: Option<Instant>,
+    /// Expiry, of a request to another node.
+    pub expiry: Option<RequestExpiry>,
+}
+
+/// Expiry of a request to another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestExpiry {
+    /// Time from which this goes to [`Router::unsent`](super::Router::unsent) instead.
+    pub at: Instant,
+    /// Node that would have been asked.
+    pub node: NodeId,
+    /// Number of the request.
+    pub number: RequestNumber,
 }
 
 /// Something to do on this node.

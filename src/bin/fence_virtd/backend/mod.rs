@@ -6,5 +6,5 @@ mod interface;
 mod joined;
 pub(crate) mod libvirt;
 
-pub(crate) use interface::{Backend, LocalCallId, PendingCall};
+pub(crate) use interface::{Backend, PendingCall};
 pub(crate) use joined::Joined;

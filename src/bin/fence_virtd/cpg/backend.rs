@@ -11,7 +11,7 @@ use super::local_calls::{LocalCall, LocalCalls};
 use super::shared::GroupEvent;
 use crate::access::Permissions;
 use crate::backend::libvirt::LibvirtBackend;
-use crate::backend::{Backend, LocalCallId, PendingCall};
+use crate::backend::{Backend, PendingCall};
 use crate::inbox::{DomainChange, Event};
 use crate::job::Job;
 use crate::libvirt::Link;
@@ -187,7 +187,7 @@ impl<L: Link> Cpg<L> {
             GroupEvent::Joined(me) => self.router.joined(me, now),
             GroupEvent::Lost(reason) => self.router.lost(&reason),
             GroupEvent::Changed(membership) => self.router.changed(&membership, now),
-            GroupEvent::Unsent(bytes) => self.router.unsent(&bytes, now),
+            GroupEvent::Unsent(request) => self.router.unsent(request, now),
             GroupEvent::Quorum { is_quorate, nodes } => self.router.votes(is_quorate, &nodes, now),
             GroupEvent::Message { from, bytes, at, is_old } => {
                 self.router.heard(from, &bytes, at, is_old, now);
@@ -202,7 +202,7 @@ impl<L: Link> Cpg<L> {
             let results = self.local_calls.take_results();
             let mut is_quiet = results.is_empty();
             for result in results {
-                self.router.done(JobId(result.id.0), result.verdict, result.reason, now);
+                self.router.done(result.id, result.verdict, result.reason, now);
             }
             // Messages that expired before they were taken may lead to further actions.
             while self.group.has_room() {
@@ -230,7 +230,7 @@ impl<L: Link> Cpg<L> {
                     Ok(target) => {
                         let call =
                             self.local_call(Request { operation, target, seqno: 0 }, on_behalf, expires, now);
-                        self.local_calls.add(LocalCallId(job.0), call);
+                        self.local_calls.add(job, call);
                     }
                     Err(error) => self.router.done(job, Verdict::Failure, error.to_string(), now),
                 }
@@ -242,7 +242,7 @@ impl<L: Link> Cpg<L> {
                 };
                 self.router.found(job, found, now);
             }
-            RouterAction::HangUp { job } => self.local_calls.cancel(LocalCallId(job.0)),
+            RouterAction::HangUp { job } => self.local_calls.cancel(job),
             RouterAction::Answer { client, verdict, reason, is_begun } => {
                 if let Some(job) = self.clients.remove(&client) {
                     if is_begun { job.finish(verdict, reason) } else { job.refuse(verdict, reason) }
@@ -291,7 +291,7 @@ impl<L: Link> Backend for Cpg<L> {
         self.local_calls.next_pending()
     }
 
-    fn begin_local_call(&mut self, call: LocalCallId, now: Instant) {
+    fn begin_local_call(&mut self, call: JobId, now: Instant) {
         self.fetch(now);
         if let Some(target) = self.local_calls.get(call).map(|call| call.request.target.clone()) {
             let is_sole_known_owner = self.router.is_sole_known_owner(target.as_str(), now);

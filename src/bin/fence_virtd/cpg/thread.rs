@@ -242,11 +242,9 @@ impl CpgThread {
         let mut sent = 0;
         let outcome = loop {
             let Some(message) = self.unsent.front() else { break Ok(()) };
-            let has_expired = message.expires.is_some_and(|at| Instant::now() >= at);
-            if has_expired {
-                self.undelivered.push(GroupEvent::Unsent(message.bytes));
-            }
-            match if has_expired { Ok(()) } else { member.send(&message.bytes) } {
+            let expired = message.expiry.filter(|expiry| Instant::now() >= expiry.at);
+            self.undelivered.extend(expired.map(GroupEvent::Unsent));
+            match if expired.is_some() { Ok(()) } else { member.send(&message.bytes) } {
                 Ok(()) => {
                     self.unsent.pop_front();
                     sent += 1;

@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use super::*;
 use crate::cpg::group_member::GroupMember;
 use crate::cpg::shared::{GroupEvent, PAUSE_MAX};
-use fence_virt::routing::{Outgoing, Peer};
+use fence_virt::routing::{Outgoing, Peer, RequestExpiry};
 use fence_virt::sys::corosync::{ClusterEvent, CorosyncError};
 use fence_virt::wire::cluster::{MESSAGE_LEN, NodeId};
 
@@ -166,7 +166,8 @@ impl Bench {
     }
 
     fn send(&self, mark: u8, expires: Option<Instant>) {
-        self.link.send(Outgoing { bytes: [mark; MESSAGE_LEN], expires });
+        let request = |at| RequestExpiry { at, node: NodeId(2), number: RequestNumber(mark.into()) };
+        self.link.send(Outgoing { bytes: [mark; MESSAGE_LEN], expiry: expires.map(request) });
     }
 
     fn stop(self) -> Fake {
@@ -193,8 +194,8 @@ fn what_has_expired_comes_back() {
     bench.send(1, Some(Instant::now() + Duration::from_millis(30)));
     bench.send(2, Some(Instant::now() + LIMIT));
     bench.send(3, None);
-    let GroupEvent::Unsent(bytes) = bench.next() else { panic!("it does not come back") };
-    assert_eq!((bytes[0], bench.fake.script().sent.len()), (1, 0));
+    let GroupEvent::Unsent(request) = bench.next() else { panic!("it does not come back") };
+    assert_eq!((request.number.0, bench.fake.script().sent.len()), (1, 0));
     bench.fake.script().refuses_to_send = None;
     bench.fake.until("the others are not sent", |script| script.sent == [2, 3]);
     assert!(bench.link.has_room());

@@ -7,12 +7,12 @@ use virt::domain::Domain;
 use virt::sys;
 
 use super::connection::{Connection, DomainHandle};
-use super::error::{LibvirtError, optional};
+use super::error::{LibvirtError, LibvirtResult, optional};
 use super::host::{Definition, DomainState, FoundDomain, Host};
 use fence_virt::fence::{PowerState, Target};
 
 impl Host for Connection {
-    fn find(&self, target: &Target) -> Result<Vec<FoundDomain>, LibvirtError> {
+    fn find(&self, target: &Target) -> LibvirtResult<Vec<FoundDomain>> {
         let name = target.as_str();
         let by_name = optional(Domain::lookup_by_name(self.connect()?, name).map(DomainHandle::new))?;
         let by_uuid = if is_uuid(name) { self.by_uuid(name)? } else { None };
@@ -26,11 +26,11 @@ impl Host for Connection {
         Ok(found)
     }
 
-    fn observe(&self, uuid: &str) -> Result<Option<DomainState>, LibvirtError> {
+    fn observe(&self, uuid: &str) -> LibvirtResult<Option<DomainState>> {
         self.by_uuid(uuid)?.map_or(Ok(None), |handle| handle.state())
     }
 
-    fn definition(&self, uuid: &str) -> Result<Definition, LibvirtError> {
+    fn definition(&self, uuid: &str) -> LibvirtResult<Definition> {
         let handle = self.existing(uuid)?;
         if handle.is_persistent()? {
             return Ok(Definition::Persistent);
@@ -39,12 +39,12 @@ impl Host for Connection {
         Ok(Definition::Transient(handle.get_xml_desc(sys::VIR_DOMAIN_XML_SECURE)?))
     }
 
-    fn destroy(&self, uuid: &str) -> Result<(), LibvirtError> {
+    fn destroy(&self, uuid: &str) -> LibvirtResult {
         let handle = self.existing(uuid).map_err(|error| LibvirtError::Other(error.to_string()))?;
         Ok(handle.destroy()?)
     }
 
-    fn start(&self, uuid: &str, definition: &Definition) -> Result<(), LibvirtError> {
+    fn start(&self, uuid: &str, definition: &Definition) -> LibvirtResult {
         match definition {
             Definition::Persistent => {
                 self.existing(uuid)?.create()?;
@@ -57,7 +57,7 @@ impl Host for Connection {
         Ok(())
     }
 
-    fn list(&self) -> Result<Vec<FoundDomain>, LibvirtError> {
+    fn list(&self) -> LibvirtResult<Vec<FoundDomain>> {
         // Two calls for any number of domains: all, then those that are off. One that
         // stops in between counts as off.
         let all = self.domains(0)?;
@@ -77,7 +77,7 @@ impl Host for Connection {
 
 impl Connection {
     /// Returns the domain with this UUID; an error if it does not exist.
-    fn existing(&self, uuid: &str) -> Result<DomainHandle, LibvirtError> {
+    fn existing(&self, uuid: &str) -> LibvirtResult<DomainHandle> {
         let missing = || LibvirtError::NotFound(format!("the VM {uuid} no longer exists"));
         self.by_uuid(uuid)?.ok_or_else(missing)
     }
@@ -98,7 +98,7 @@ fn off(is_migrating: bool) -> DomainState {
 
 impl DomainHandle {
     /// Returns the state, or none if the domain has vanished meanwhile.
-    fn state(&self) -> Result<Option<DomainState>, LibvirtError> {
+    fn state(&self) -> LibvirtResult<Option<DomainState>> {
         let Some((state, reason)) = optional(self.get_state())? else { return Ok(None) };
         let reason = u32::try_from(reason).ok();
         if state == sys::VIR_DOMAIN_SHUTOFF {
@@ -110,7 +110,7 @@ impl DomainHandle {
         Ok(Some(DomainState { is_migrating, ..running(self.get_id(), state == sys::VIR_DOMAIN_RUNNING) }))
     }
 
-    fn found(&self, state: DomainState) -> Result<FoundDomain, LibvirtError> {
+    fn found(&self, state: DomainState) -> LibvirtResult<FoundDomain> {
         Ok(FoundDomain { name: self.get_name()?, uuid: self.get_uuid_string()?, state })
     }
 }

@@ -16,7 +16,7 @@ use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::callbacks::silence_errors;
-use super::error::{LibvirtError, optional};
+use super::error::{LibvirtError, LibvirtResult, optional};
 
 /// Starts libvirt's event loop in a thread of its own; keepalive and events need it.
 /// Errors: if libvirt refuses, or the system has no thread left.
@@ -51,7 +51,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Opens a connection. May block forever if libvirtd is frozen.
-    pub(crate) fn open(uri: &str) -> Result<Connection, LibvirtError> {
+    pub(crate) fn open(uri: &str) -> LibvirtResult<Connection> {
         let connection = Connection { connect: Some(Connect::open(Some(uri))?) };
         match connection.connect()?.set_keep_alive(KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) {
             // Drivers without a remote end (test) neither have nor need it.
@@ -62,13 +62,13 @@ impl Connection {
 
     /// Makes a round trip that takes no domain's lock: a domain that is being destroyed
     /// is locked for seconds.
-    pub(crate) fn probe(&self) -> Result<(), LibvirtError> {
+    pub(crate) fn probe(&self) -> LibvirtResult {
         self.connect()?.get_lib_version()?;
         Ok(())
     }
 
     /// Checks that the connection is open as far as this side knows, without a round trip.
-    pub(crate) fn check(&self) -> Result<(), LibvirtError> {
+    pub(crate) fn check(&self) -> LibvirtResult {
         match self.connect()?.is_alive() {
             Ok(true) => Ok(()),
             Ok(false) => Err(LibvirtError::ConnectionLost("the connection was closed".to_owned())),
@@ -78,14 +78,14 @@ impl Connection {
     }
 
     /// Returns libvirt's own handle.
-    pub(crate) fn connect(&self) -> Result<&Connect, LibvirtError> {
+    pub(crate) fn connect(&self) -> LibvirtResult<&Connect> {
         self.connect
             .as_ref()
             .ok_or_else(|| LibvirtError::ConnectionLost("the connection is closed".to_owned()))
     }
 
     /// Returns the domain with this UUID, if it exists.
-    pub(crate) fn by_uuid(&self, uuid: &str) -> Result<Option<DomainHandle>, LibvirtError> {
+    pub(crate) fn by_uuid(&self, uuid: &str) -> LibvirtResult<Option<DomainHandle>> {
         optional(Domain::lookup_by_uuid_string(self.connect()?, uuid).map(DomainHandle::new))
     }
 
@@ -93,7 +93,7 @@ impl Connection {
     pub(crate) fn domains(
         &self,
         flags: sys::virConnectListAllDomainsFlags,
-    ) -> Result<Vec<DomainHandle>, LibvirtError> {
+    ) -> LibvirtResult<Vec<DomainHandle>> {
         let domains = self.connect()?.list_all_domains(flags)?;
         Ok(domains.into_iter().map(DomainHandle::new).collect())
     }

@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use super::domain_query::DomainQuery;
-use crate::libvirt::{DomainRun, LibvirtError};
+use crate::libvirt::{DomainRun, LibvirtResult};
 use crate::serial_event::LineId;
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::Uuid;
@@ -24,7 +24,7 @@ pub(super) trait DomainObserver: Send {
     fn line_lost(&mut self, _line: LineId, _now: Instant) {}
 
     /// Does the work that is due. Called only with a connection; fails if that is gone.
-    fn turn(&mut self, _query: &dyn DomainQuery, _now: Instant) -> Result<(), LibvirtError> {
+    fn turn(&mut self, _query: &dyn DomainQuery, _now: Instant) -> LibvirtResult {
         Ok(())
     }
 

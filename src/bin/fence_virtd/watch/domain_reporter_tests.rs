@@ -29,18 +29,16 @@ impl World {
 
     /// Messages to the worker since the last call.
     fn messages(&self) -> Vec<String> {
-        let words = |message| match message {
-            Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::All(vms) }) => {
-                format!("{} VMs", vms.len())
+        let words = |message| {
+            let Message::Event(Event::Domains { uri: UriIndex(3), change }) = message else {
+                panic!("{message:?}")
+            };
+            match change {
+                DomainChange::All(vms) => format!("{} VMs", vms.len()),
+                DomainChange::One(vm) => vm.name,
+                DomainChange::Gone(uuid) => format!("{} is gone", &uuid.to_string()[..2]),
+                DomainChange::Lost => "lost".to_owned(),
             }
-            Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::One(vm) }) => vm.name,
-            Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::Gone(uuid) }) => {
-                format!("{} is gone", &uuid.to_string()[..2])
-            }
-            Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::Lost }) => {
-                "lost".to_owned()
-            }
-            other => panic!("{other:?}"),
         };
         self.worker.try_iter().map(words).collect()
     }
@@ -51,7 +49,7 @@ impl World {
     }
 
     /// Handles an event about a VM.
-    fn stir(&mut self, number: u8) -> Result<Vec<String>, LibvirtError> {
+    fn stir(&mut self, number: u8) -> LibvirtResult<Vec<String>> {
         let changes = PendingChanges {
             changed: BTreeMap::from([(uuid(number), ChangeKind::Lifecycle)]),
             ..PendingChanges::default()

@@ -43,6 +43,13 @@ impl Bench {
         Bench::new(&[Fake::with(domains)], Groups::default())
     }
 
+    /// One VM that runs, with these faults.
+    fn faulty(faults: Vec<Fault>) -> Bench {
+        let bench = Bench::single(&[("a", A, true)]);
+        *bench.hosts[0].faults.borrow_mut() = faults;
+        bench
+    }
+
     pub(super) fn break_host(&self, at: usize) {
         *self.hosts[at].broken.borrow_mut() = Some("broken".into());
     }
@@ -150,8 +157,7 @@ fn never_success_for_a_vm_that_was_not_seen_off() {
         (Fault::Fails(LibvirtError::Dying("busy".to_owned())), Verdict::Success),
     ] {
         for operation in [Operation::Off, Operation::Reboot] {
-            let mut bench = Bench::single(&[("a", A, true)]);
-            bench.hosts[0].faults.borrow_mut().push(fault.clone());
+            let mut bench = Bench::faulty(vec![fault.clone()]);
             let verdict = bench.ask(operation, "a");
             assert_eq!(verdict, expected, "{operation} {fault:?}");
             let went_off = operation == Operation::Off && !matches!(fault, Fault::Restarted);
@@ -164,8 +170,7 @@ fn never_success_for_a_vm_that_was_not_seen_off() {
 
 #[test]
 fn a_vm_that_stays_busy_is_a_failure_after_the_age_limit() {
-    let mut bench = Bench::single(&[("a", A, true)]);
-    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Fails(LibvirtError::Busy("busy".to_owned())); 10_000];
+    let mut bench = Bench::faulty(vec![Fault::Fails(LibvirtError::Busy("busy".to_owned())); 10_000]);
     let (mail, _) = bench.begin(Operation::Off, "a");
     assert_eq!(bench.wait(&mail, AGE_LIMIT - RETRY), []);
     assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Success, "others are served meanwhile");
@@ -178,14 +183,12 @@ fn a_vm_that_stays_busy_is_a_failure_after_the_age_limit() {
 
 #[test]
 fn a_dying_vm_is_observed_and_not_destroyed_again_at_once() {
-    let mut bench = Bench::single(&[("a", A, true)]);
-    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Fails(LibvirtError::Dying("busy".to_owned())); 10_000];
+    let mut bench = Bench::faulty(vec![Fault::Fails(LibvirtError::Dying("busy".to_owned())); 10_000]);
     let (mail, _) = bench.begin(Operation::Off, "a");
     assert_eq!(bench.wait(&mail, AGE_LIMIT * 2), [Verdict::Failure.into()]);
     assert_eq!(bench.hosts[0].destroys.get(), 3, "each destroy may hold the worker for 15 s");
 
-    let mut bench = Bench::single(&[("a", A, true)]);
-    bench.hosts[0].faults.borrow_mut().push(Fault::Fails(LibvirtError::Dying("busy".to_owned())));
+    let mut bench = Bench::faulty(vec![Fault::Fails(LibvirtError::Dying("busy".to_owned()))]);
     let (mail, _) = bench.begin(Operation::Off, "a");
     assert_eq!(bench.wait(&mail, RETRY), []);
     bench.hosts[0].domains.borrow_mut().get_mut(A).unwrap().runs = None;
@@ -203,8 +206,7 @@ fn a_call_that_took_too_long_is_not_followed_by_a_destroy() {
 
 #[test]
 fn a_retry_ends_when_its_caller_hangs_up() {
-    let mut bench = Bench::single(&[("a", A, true)]);
-    *bench.hosts[0].faults.borrow_mut() = vec![Fault::Fails(LibvirtError::Busy("busy".to_owned())); 3];
+    let mut bench = Bench::faulty(vec![Fault::Fails(LibvirtError::Busy("busy".to_owned())); 3]);
     let (mail, caller) = bench.begin(Operation::Off, "a");
     caller.cancel();
     assert_eq!(bench.wait(&mail, AGE_LIMIT / 2), [Verdict::Failure.into()]);
@@ -214,14 +216,12 @@ fn a_retry_ends_when_its_caller_hangs_up() {
 
 #[test]
 fn a_dying_transient_vm_that_vanishes_is_off() {
-    let mut bench = Bench::single(&[("a", A, true)]);
-    bench.hosts[0].faults.borrow_mut().push(Fault::Fails(LibvirtError::Dying("busy".to_owned())));
+    let mut bench = Bench::faulty(vec![Fault::Fails(LibvirtError::Dying("busy".to_owned()))]);
     let (mail, _) = bench.begin(Operation::Off, "a");
     bench.hosts[0].domains.borrow_mut().clear();
     assert_eq!(bench.wait(&mail, RETRY), [Verdict::Success.into()]);
 
-    let mut bench = Bench::single(&[("a", A, true)]);
-    bench.hosts[0].faults.borrow_mut().push(Fault::Fails(LibvirtError::Busy("busy".to_owned())));
+    let mut bench = Bench::faulty(vec![Fault::Fails(LibvirtError::Busy("busy".to_owned()))]);
     let (mail, _) = bench.begin(Operation::Off, "a");
     bench.hosts[0].domains.borrow_mut().clear();
     assert_eq!(bench.wait(&mail, RETRY), [Verdict::Failure.into()], "but not one that was only busy");
@@ -293,8 +293,7 @@ fn a_vm_that_moved_is_not_expected_where_it_was() {
 
 #[test]
 fn a_restarted_vm_counts_as_off_only_after_our_destroy() {
-    let mut bench = Bench::single(&[("a", A, true)]);
-    bench.hosts[0].faults.borrow_mut().push(Fault::Fails(LibvirtError::Busy("busy".to_owned())));
+    let mut bench = Bench::faulty(vec![Fault::Fails(LibvirtError::Busy("busy".to_owned()))]);
     let (mail, _) = bench.begin(Operation::Off, "a");
     bench.hosts[0].domains.borrow_mut().get_mut(A).unwrap().runs = Some(99);
     assert_eq!(bench.wait(&mail, RETRY), [Verdict::Success.into()]);
