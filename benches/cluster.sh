@@ -9,7 +9,7 @@
 #   VMS="10 1000"                how many VMs a node has
 #   FENCE_VIRTD=, FENCE_VIRT=    the programs (default: target/release)
 #   RESULTS=FILE                 keep every figure, a line each
-#   KEEP=1                       keep the work folder, with all logs
+#   KEEP=1                       keep the work directory, with all logs
 #
 # The machines are those of tests/e2e/cluster-lab.sh, four of them: n1 has no
 # daemon, but a member of the group that counts messages; n2 is asked, n3 has the

@@ -1,5 +1,5 @@
-//! The agents on serial lines and vmchannels: against a peer that does what a
-//! test says, and against the C daemon's serial listener.
+//! Agents on serial lines and vmchannels, ours and the C ones, against a peer
+//! that a test scripts.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -12,21 +12,19 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::agent::{OURS, Ran, VIRT};
-use common::line::{LinePeer, Pty, REQUEST_LEN, list, on_line, response, run, run_folder, with_run};
-use common::{Dir, have_peers, until};
+use common::agent::{AgentRun, OURS, VIRT};
+use common::line::{LinePeer, Pty, REQUEST_LEN, list, on_line, response, run, run_directory, with_run};
+use common::{Dir, require, root_and_c_suite, until};
 use fence_virt::session::SYNC_PROBE_LEN;
 
-/// Ours and the deployed one.
+/// Our agent and the C agent.
 const AGENTS: [&str; 2] = [OURS, VIRT];
 
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
 fn requests_on_a_line_are_those_of_the_c_agent() {
-    if !have_peers("requests_on_a_line_are_those_of_the_c_agent") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     for args in ["-o off -n node1", "-o list", "-o monitor", "-o on -n 11111111-aaaa-4111-8111-111111111111"]
     {
@@ -40,7 +38,7 @@ fn requests_on_a_line_are_those_of_the_c_agent() {
                 assert_eq!(ran.code, 0, "{agent} {args}: {ran:?}");
                 let requests = peer.requests();
                 assert_eq!(requests.len(), 1, "{agent} {args}");
-                // The number is another each time.
+                // The sequence number differs each time.
                 requests[0][..70].to_vec()
             });
         assert_eq!(bytes[0], bytes[1], "{args}");
@@ -49,9 +47,7 @@ fn requests_on_a_line_are_those_of_the_c_agent() {
 
 #[test]
 fn answers_on_a_line_are_exit_codes() {
-    if !have_peers("answers_on_a_line_are_exit_codes") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     for agent in AGENTS {
         let pty = Pty::new();
@@ -68,7 +64,7 @@ fn answers_on_a_line_are_exit_codes() {
             ("monitor", 0, 0),
             ("monitor", 1, 1),
         ] {
-            // The second question after a failure finds the VM.
+            // After a failure the agent asks for the list, which has the VM.
             let peer = LinePeer::new(pty.peer_end(), move |request| match request[4] {
                 6 => list(&[("node1", 1)]),
                 _ => response(byte),
@@ -85,15 +81,13 @@ fn answers_on_a_line_are_exit_codes() {
     }
 }
 
-/// Noise, and what comes of it when the answer 0 follows.
+/// Noise around responses.
 const NOISE: [&[u8]; 7] =
     [b"", b"a", b"abb", b"abba", b"login: root\r\n# abbabb", b"abba\xffabba\x07", b"\0\0\0\xff\xfe"];
 
 #[test]
 fn noise_before_between_and_inside_does_not_hide_the_answer() {
-    if !have_peers("noise_before_between_and_inside_does_not_hide_the_answer") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let pty = Pty::new();
     for noise in NOISE {
@@ -119,9 +113,7 @@ fn noise_before_between_and_inside_does_not_hide_the_answer() {
 
 #[test]
 fn silence_other_answers_and_a_line_that_breaks_are_failures_in_time() {
-    if !have_peers("silence_other_answers_and_a_line_that_breaks") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let whole = list(&[("node1", 1)]);
     let mut spoilt = whole.clone();
@@ -146,7 +138,7 @@ fn silence_other_answers_and_a_line_that_breaks_are_failures_in_time() {
         assert_eq!(ran.stderr.lines().count(), 1, "{what}: {ran:?}");
         assert!(begin.elapsed() < Duration::from_secs(10), "{what}");
     }
-    // The host's side of the line goes away.
+    // The host closes its side of the line.
     let Pty { master, slave, path } = Pty::new();
     let child = on_line(&dir, OURS, &path)
         .args(["-o", "off", "-n", "node1", "-t", "20"])
@@ -156,7 +148,7 @@ fn silence_other_answers_and_a_line_that_breaks_are_failures_in_time() {
         .unwrap();
     let peer = LinePeer::new(master.try_clone().unwrap(), |_| Vec::new());
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| Ran::from(child.wait_with_output().unwrap()));
+        let waiting = scope.spawn(|| AgentRun::from(child.wait_with_output().unwrap()));
         until("the request is here", LIMIT, || peer.count() > 0);
         drop((peer, master, slave));
         let ran = waiting.join().unwrap();
@@ -165,7 +157,7 @@ fn silence_other_answers_and_a_line_that_breaks_are_failures_in_time() {
     });
 }
 
-/// A vmchannel: a TCP port whose connections are all the same line.
+/// Vmchannel: a TCP port whose connections are all the same line.
 struct Channel {
     listener: TcpListener,
 }
@@ -182,13 +174,13 @@ impl Channel {
         command
     }
 
-    /// Runs an agent, and answers it as `answer` says.
+    /// Runs an agent and answers each request with the bytes of `answer`.
     fn run(
         &self,
         command: &mut Command,
         args: &str,
         answer: impl FnMut(&[u8; REQUEST_LEN]) -> Vec<u8> + Send + 'static,
-    ) -> (Ran, Vec<[u8; REQUEST_LEN]>) {
+    ) -> (AgentRun, Vec<[u8; REQUEST_LEN]>) {
         thread::scope(|scope| {
             let peer = scope.spawn(|| {
                 let stream: TcpStream = self.listener.accept().unwrap().0;
@@ -202,12 +194,10 @@ impl Channel {
 
 #[test]
 fn a_vmchannel_carries_the_same_as_a_line() {
-    if !have_peers("a_vmchannel_carries_the_same_as_a_line") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let channel = Channel::new();
-    let command = |agent| channel.command(&run_folder(&dir), agent);
+    let command = |agent| channel.command(&run_directory(&dir), agent);
     for args in ["-o off -n node1", "-o list"] {
         let requests = AGENTS.map(|agent| {
             let answer = |request: &[u8; 74]| if request[4] == 6 { list(&[("a", 1)]) } else { response(0) };
@@ -227,7 +217,7 @@ fn a_vmchannel_carries_the_same_as_a_line() {
     assert!(ran.stderr.contains("timed out after 1 s"), "{ran:?}");
 }
 
-/// What a daemon of either kind answers to the questions that do nothing.
+/// Response of either daemon to a sync probe; `None` for other requests.
 fn harmless(request: &[u8; REQUEST_LEN]) -> Option<Vec<u8>> {
     match request[4] {
         0 => Some(response(1)),
@@ -238,15 +228,13 @@ fn harmless(request: &[u8; REQUEST_LEN]) -> Option<Vec<u8>> {
 
 #[test]
 fn what_was_left_on_a_vmchannel_is_not_an_answer() {
-    if !have_peers("what_was_left_on_a_vmchannel_is_not_an_answer") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let channel = Channel::new();
     let (ran, requests) = thread::scope(|scope| {
         let peer = scope.spawn(|| {
             let (mut stream, _) = channel.listener.accept().unwrap();
-            // The end of a list that another agent did not read.
+            // End of a list that another agent left unread.
             stream.write_all(&response(0)).unwrap();
             let answer = |request: &[u8; REQUEST_LEN]| harmless(request).unwrap_or_else(|| response(1));
             let peer = LinePeer::new(stream, answer);
@@ -254,7 +242,7 @@ fn what_was_left_on_a_vmchannel_is_not_an_answer() {
             let list = LinePeer::new(second, |_| list(&[("node1", 1)]));
             (peer, list)
         });
-        let ran = run(&mut channel.command(&run_folder(&dir), OURS), "-o off -n node1 -t 20");
+        let ran = run(&mut channel.command(&run_directory(&dir), OURS), "-o off -n node1 -t 20");
         let (peer, list) = peer.join().unwrap();
         assert_eq!(list.requests().len(), 1);
         (ran, peer.requests())
@@ -266,18 +254,16 @@ fn what_was_left_on_a_vmchannel_is_not_an_answer() {
 
 #[test]
 fn noise_without_an_end_does_not_outlast_the_timeout() {
-    if !have_peers("noise_without_an_end") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let channel = Channel::new();
     let begin = Instant::now();
-    let ran: Ran = thread::scope(|scope| {
+    let ran: AgentRun = thread::scope(|scope| {
         scope.spawn(|| {
             let (mut stream, _) = channel.listener.accept().unwrap();
             while stream.write_all(&[b'a'; 65536]).is_ok() {}
         });
-        run(&mut channel.command(&run_folder(&dir), OURS), "-o off -n node1 -t 1")
+        run(&mut channel.command(&run_directory(&dir), OURS), "-o off -n node1 -t 1")
     });
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("timed out after 1 s"), "{ran:?}");
@@ -286,18 +272,16 @@ fn noise_without_an_end_does_not_outlast_the_timeout() {
 
 #[test]
 fn a_late_answer_to_another_agent_is_not_taken() {
-    if !have_peers("a_late_answer_to_another_agent_is_not_taken") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let pty = Pty::new();
-    let folder: PathBuf = run_folder(&dir);
+    let directory: PathBuf = run_directory(&dir);
     let agent = || {
-        let mut command = with_run(&folder, Path::new(OURS));
+        let mut command = with_run(&directory, Path::new(OURS));
         command.arg("-D").arg(&pty.path).stdin(Stdio::null());
         command
     };
-    // The answer to the first comes when the second has begun to ask.
+    // The answer to the first agent arrives after the second has started.
     let mut late = Some(response(0));
     let peer = LinePeer::new(pty.peer_end(), move |request| {
         if request[6..].starts_with(b"first") {
@@ -315,12 +299,12 @@ fn a_late_answer_to_another_agent_is_not_taken() {
     let ran = run(&mut agent(), "-o off -n second -t 20");
     assert_eq!(ran.code, 1, "the success was the first one's: {ran:?}");
     assert!(ran.stderr.contains("the daemon answered failure"), "{ran:?}");
-    // All is heard: the next one asks at once.
+    // All answers have arrived: the next agent sends its request at once.
     let ran = run(&mut agent(), "-o status -n third -t 20");
     assert_eq!(ran.code, 1, "{ran:?}");
     let requests = peer.requests();
     assert_eq!(requests.len(), 1 + SYNC_PROBE_LEN + 2 + 1, "first, row, second and its list, third");
-    // With no folder for the note, older requests cannot be ruled out.
+    // Without a directory for the marker, older requests cannot be ruled out.
     let peer = LinePeer::new(pty.peer_end(), |request| harmless(request).unwrap_or_else(|| response(0)));
     let mut command = with_run(Path::new("/proc/self/fdinfo"), Path::new(OURS));
     let ran = run(command.arg("-D").arg(&pty.path), "-o off -n first -t 20");
@@ -330,24 +314,22 @@ fn a_late_answer_to_another_agent_is_not_taken() {
 
 #[test]
 fn agents_that_are_killed_leave_a_note() {
-    if !have_peers("agents_that_are_killed_leave_a_note") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let pty = Pty::new();
-    let folder = run_folder(&dir);
+    let directory = run_directory(&dir);
     let peer = LinePeer::new(pty.peer_end(), |request| harmless(request).unwrap_or_default());
-    let mut command = with_run(&folder, Path::new(OURS));
+    let mut command = with_run(&directory, Path::new(OURS));
     let mut child = command.arg("-D").arg(&pty.path).args(["-o", "off", "-n", "first"]).spawn().unwrap();
     until("its request is here", LIMIT, || peer.count() == 1);
     child.kill().unwrap();
     child.wait().unwrap();
     let notes: Vec<u64> =
-        fs::read_dir(&folder).unwrap().map(|note| note.unwrap().metadata().unwrap().len()).collect();
+        fs::read_dir(&directory).unwrap().map(|note| note.unwrap().metadata().unwrap().len()).collect();
     assert_eq!(notes, [1]);
-    // The answer that was its own comes now, and another's after it.
+    // The killed agent's answer arrives now.
     pty.peer_end().write_all(&response(0)).unwrap();
-    let mut command = with_run(&folder, Path::new(OURS));
+    let mut command = with_run(&directory, Path::new(OURS));
     let ran = run(command.arg("-D").arg(&pty.path), "-o off -n second -t 2");
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("timed out"), "{ran:?}");

@@ -1,5 +1,5 @@
-//! What our agents take and what they tell: command line, stdin, metadata,
-//! and what they are linked with. Beside the C agents where those are right.
+//! Options and metadata of our agents: command line, stdin, metadata, linked
+//! libraries. Compared with the C agents where those are correct.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -7,25 +7,23 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::agent::{OURS, Programs, Ran, VIRT, XVM, run_on_stdin};
+use common::agent::{AgentRun, OURS, Programs, VIRT, XVM, run_on_stdin};
 use common::daemon::{Daemon, auth_keys, conf};
 use common::net::Namespace;
 use common::node::{self, NODE1, OFF, RUNNING, vm};
-use common::{Dir, Suite, have_peers, skip};
+use common::{Dir, Missing, Suite, met, require, root_and_c_suite};
 
-/// A daemon on a loopback with `node1` running and `two words` off.
-struct World {
+/// Daemon on a loopback with the VMs `node1`, running, and `two words`, off.
+struct LoopbackHost {
     programs: Programs,
     namespace: Namespace,
     dir: Dir,
     _daemon: Daemon,
 }
 
-impl World {
-    fn new(test: &str, daemon: Suite, listener: &str, groups: &str) -> Option<World> {
-        if !have_peers(test) {
-            return None;
-        }
+impl LoopbackHost {
+    fn new(daemon: Suite, listener: &str, groups: &str) -> Result<LoopbackHost, Missing> {
+        root_and_c_suite()?;
         let (dir, namespace) = (Dir::new(), Namespace::new());
         let keys = match listener {
             "multicast" => "interface = \"lo\"; address = \"225.0.0.12\";",
@@ -34,15 +32,16 @@ impl World {
         let keys = format!("{keys} {}", auth_keys(&dir.key("key", b'k'), "sha256", "sha256"));
         let vms = [vm("node1", NODE1, RUNNING), vm("two words", node::NODE2, OFF)];
         let uri = node::node(&dir, "node.xml", &vms);
-        let daemon = Daemon::start(daemon, &dir, &namespace, &conf(listener, &keys, &[uri], groups), 1229);
-        Some(World { programs: Programs::of(Suite::Ours, &dir), namespace, dir, _daemon: daemon })
+        let daemon =
+            Daemon::builder(&dir, &namespace).suite(daemon).start(&conf(listener, &keys, &[uri], groups));
+        Ok(LoopbackHost { programs: Programs::of(Suite::Ours, &dir), namespace, dir, _daemon: daemon })
     }
 
     fn key(&self) -> String {
         self.dir.path("key").display().to_string()
     }
 
-    fn virt_on_stdin(&self, options: &str) -> Ran {
+    fn virt_on_stdin(&self, options: &str) -> AgentRun {
         let options = format!("key_file={}\ntimeout=20\n{options}", self.key());
         run_on_stdin(self.namespace.command(&self.programs.virt), &options)
     }
@@ -51,22 +50,22 @@ impl World {
 #[test]
 fn stdin_is_taken_as_pacemaker_and_people_write_it() {
     for daemon in [Suite::Ours, Suite::Theirs] {
-        let Some(world) = World::new("stdin_is_taken_as_pacemaker", daemon, "tcp", "") else { return };
+        let host = require!(LoopbackHost::new(daemon, "tcp", ""));
         // A line of 3,000 bytes.
-        let long = world.dir.path(&"./".repeat(1500)).join("key").display().to_string();
+        let long = host.dir.path(&"./".repeat(1500)).join("key").display().to_string();
         for (options, code) in [
             ("action=status\nipaddr=127.0.0.1\nport=node1\n", 0),
-            // As pacemaker does: nodename beside port or plug.
+            // Pacemaker sends nodename as well as port or plug.
             ("action=status\nnodename=other\nport=node1\nipaddr=127.0.0.1\n", 0),
             ("action=status\nnodename=node1\nport=node1\nplug=node1\ndomain=node1\nipaddr=127.0.0.1\n", 0),
             ("option=status\nipaddr=127.0.0.1\ndomain=node1\n", 0),
             ("ACTION=STATUS\nIpaddr=127.0.0.1\nPlug=node1\n", 0),
             ("  action  =  status  \r\n\r\n\t# plug=nobody\nipaddr= 127.0.0.1\t\nplug =node1", 0),
-            // Spaces inside a value are the VM's.
+            // Spaces inside a value belong to it.
             ("action=status\nipaddr=127.0.0.1\nplug=two words\n", 2),
             ("action=on\nipaddr=127.0.0.1\nplug=two words  \n", 0),
             ("action=status\nipaddr=127.0.0.1\nplug=two  words\n", 2),
-            // The last one of a name counts.
+            // The last value of an option counts.
             (
                 "action=off\nplug=two words\naction=status\nipaddr=127.0.0.9\nipaddr=127.0.0.1\nplug=node1\n",
                 0,
@@ -75,23 +74,23 @@ fn stdin_is_taken_as_pacemaker_and_people_write_it() {
             ("action=status\nipaddr=127.0.0.1\nport=\nplug=node1\n", 0),
             (&format!("action=status\nipaddr=127.0.0.1\nplug=node1\nkey_file={long}\n"), 0),
         ] {
-            let ran = world.virt_on_stdin(options);
+            let ran = host.virt_on_stdin(options);
             assert_eq!(ran.code, code, "{daemon:?} {options:?}: {ran:?}");
             assert_eq!(ran.stderr, "", "{options:?}");
         }
-        let ran = world.virt_on_stdin("action=status\nipaddr=127.0.0.1\nplug=node1\nfoo=bar\nbare\n");
+        let ran = host.virt_on_stdin("action=status\nipaddr=127.0.0.1\nplug=node1\nfoo=bar\nbare\n");
         assert_eq!((ran.code, ran.stdout.as_str()), (0, "Status: ON\n"));
         assert_eq!(ran.stderr.lines().count(), 2, "a line for each that is unknown: {ran:?}");
-        // VMs that differ are an error, and nothing is done.
+        // Different VMs are an error without a request.
         for names in ["plug=node1\nport=two words", "domain=node1\nport=nobody", "plug=node1\ndomain=NODE1"] {
-            let ran = world.virt_on_stdin(&format!("action=off\nipaddr=127.0.0.1\n{names}\n"));
+            let ran = host.virt_on_stdin(&format!("action=off\nipaddr=127.0.0.1\n{names}\n"));
             assert_eq!(ran.code, 1, "{names}");
             assert!(ran.stderr.contains("two different VMs given"), "{ran:?}");
         }
-        assert_eq!(world.virt_on_stdin("action=status\nipaddr=127.0.0.1\nplug=node1\n").code, 0, "it runs");
+        assert_eq!(host.virt_on_stdin("action=status\nipaddr=127.0.0.1\nplug=node1\n").code, 0, "it runs");
         for wrong in ["action=\nplug=node1", "plug=node1\ntimeout=", "nodename=node1", "plug=node1\nipaddr="]
         {
-            let ran = world.virt_on_stdin(&format!("ipaddr=127.0.0.1\naction=status\n{wrong}\n"));
+            let ran = host.virt_on_stdin(&format!("ipaddr=127.0.0.1\naction=status\n{wrong}\n"));
             assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{wrong}: {ran:?}");
         }
     }
@@ -99,10 +98,10 @@ fn stdin_is_taken_as_pacemaker_and_people_write_it() {
 
 #[test]
 fn every_option_of_fence_xvm_works_in_every_form() {
-    let Some(world) = World::new("every_option_of_fence_xvm", Suite::Theirs, "multicast", "") else { return };
-    let key = world.key();
-    let run = |args: &[&str]| -> Ran {
-        world.namespace.command(&world.programs.xvm).args(args).output().unwrap().into()
+    let host = require!(LoopbackHost::new(Suite::Theirs, "multicast", ""));
+    let key = host.key();
+    let run = |args: &[&str]| -> AgentRun {
+        host.namespace.command(&host.programs.xvm).args(args).output().unwrap().into()
     };
     let short = [
         "-d",
@@ -158,11 +157,11 @@ fn every_option_of_fence_xvm_works_in_every_form() {
         "debug=1\nip_family=ipv4\nmulticast_address=225.0.0.12\nipport=1229\nretrans=5\nauth=sha256\nhash=sha256\n\
          key_file={key}\nplug={NODE1}\nuse_uuid=1\naction=on\ntimeout=20\ndelay=0\ninterface=lo\n"
     );
-    let ran = run_on_stdin(world.namespace.command(&world.programs.xvm), &options);
+    let ran = run_on_stdin(host.namespace.command(&host.programs.xvm), &options);
     assert_eq!(ran.code, 0, "{ran:?}");
-    for agent in [world.programs.xvm.as_path(), Path::new(XVM)] {
-        let mut command = world.namespace.command(agent);
-        let ran: Ran =
+    for agent in [host.programs.xvm.as_path(), Path::new(XVM)] {
+        let mut command = host.namespace.command(agent);
+        let ran: AgentRun =
             command.args(["-k", &key, "-o", "status", "-n", "node1", "-t", "20"]).output().unwrap().into();
         assert_eq!((ran.code, ran.stdout.as_str()), (0, "Status: ON\n"), "{agent:?}");
     }
@@ -172,13 +171,13 @@ fn every_option_of_fence_xvm_works_in_every_form() {
 fn permission_denied_is_3_and_says_so() {
     let groups = format!("groups {{ group {{ ip = \"198.51.100.1\"; uuid = \"{NODE1}\"; }} }}");
     for daemon in [Suite::Ours, Suite::Theirs] {
-        let Some(world) = World::new("permission_denied_is_3", daemon, "tcp", &groups) else { return };
+        let host = require!(LoopbackHost::new(daemon, "tcp", &groups));
         for action in ["off", "on", "reboot", "status"] {
-            let ran = world.virt_on_stdin(&format!("action={action}\nipaddr=127.0.0.1\nplug=node1\n"));
+            let ran = host.virt_on_stdin(&format!("action={action}\nipaddr=127.0.0.1\nplug=node1\n"));
             assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{daemon:?}: {ran:?}");
             assert!(ran.stderr.contains("permission denied"), "{ran:?}");
         }
-        let ran = world.virt_on_stdin("action=list\nipaddr=127.0.0.1\n");
+        let ran = host.virt_on_stdin("action=list\nipaddr=127.0.0.1\n");
         assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{daemon:?}: {ran:?}");
     }
 }
@@ -198,7 +197,7 @@ fn wrong_command_lines_are_never_a_success() {
         (&programs.virt, "-n a -n b"),
         (&programs.virt, "-n a -t 0"),
     ] {
-        let ran: Ran =
+        let ran: AgentRun =
             Command::new(agent).args(args.split(' ')).stdin(Stdio::null()).output().unwrap().into();
         assert_eq!(
             (ran.code, ran.stdout.as_str(), ran.stderr.lines().count()),
@@ -210,16 +209,16 @@ fn wrong_command_lines_are_never_a_success() {
     assert_eq!(ran.code, 1, "nothing on stdin is a reboot of nothing: {ran:?}");
     for (agent, name) in [(&programs.xvm, "fence_xvm"), (&programs.virt, "fence_virt")] {
         for help in ["-h", "-?", "--help"] {
-            let ran: Ran = Command::new(agent).arg(help).output().unwrap().into();
+            let ran: AgentRun = Command::new(agent).arg(help).output().unwrap().into();
             assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
             assert!(ran.stdout.starts_with(&format!("Usage: {name} ")), "{ran:?}");
         }
-        let ran: Ran = Command::new(agent).arg("-V").output().unwrap().into();
+        let ran: AgentRun = Command::new(agent).arg("-V").output().unwrap().into();
         assert_eq!(ran.stdout, format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
     }
 }
 
-/// Every attribute of the metadata but descriptions, in their order.
+/// Attributes of the metadata in order, without descriptions.
 fn attributes(agent: &Path, on_stdin: bool) -> Vec<String> {
     let ran = match on_stdin {
         true => run_on_stdin(Command::new(agent), "action=metadata\n"),
@@ -236,9 +235,7 @@ fn attributes(agent: &Path, on_stdin: bool) -> Vec<String> {
 
 #[test]
 fn the_metadata_is_the_c_agents_and_more_after_it() {
-    if !have_peers("the_metadata_is_the_c_agents") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let programs = Programs::of(Suite::Ours, &dir);
     assert_eq!(attributes(&programs.virt, false), attributes(Path::new(VIRT), false));
@@ -261,14 +258,11 @@ fn the_metadata_is_the_c_agents_and_more_after_it() {
 fn the_metadata_is_valid_against_the_schema_of_fence_agents() {
     let schema =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/usr/share/cluster/relaxng/metadata.rng");
-    if !schema.exists() {
-        skip("the_metadata_is_valid", "it needs the schema (make test-peers)");
-        return;
-    }
+    require!(met(schema.exists(), "it needs the schema (make test-peers)"));
     let dir = Dir::new();
     let programs = Programs::of(Suite::Ours, &dir);
     for agent in [&programs.xvm, &programs.virt] {
-        let ran: Ran = Command::new(agent).args(["-o", "metadata"]).output().unwrap().into();
+        let ran: AgentRun = Command::new(agent).args(["-o", "metadata"]).output().unwrap().into();
         let mut command = Command::new("xmllint");
         command.args(["--noout", "--relaxng"]).arg(&schema).arg("-");
         let judged = run_on_stdin(command, &ran.stdout);
@@ -303,7 +297,7 @@ fn every_name_that_begins_with_fence_xvm_is_that_agent() {
     for (name, expected) in
         [("fence_xvm", "fence_xvm"), ("fence_xvm.new", "fence_xvm"), ("other", "fence_virt")]
     {
-        let ran: Ran = Command::new(link(name)).arg("-V").output().unwrap().into();
+        let ran: AgentRun = Command::new(link(name)).arg("-V").output().unwrap().into();
         assert!(ran.stdout.starts_with(expected), "{ran:?}");
     }
 }

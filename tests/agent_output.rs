@@ -1,5 +1,5 @@
-//! Our agent with outputs that take nothing: they change neither what happens
-//! nor how long it takes.
+//! Our agent with blocked or full outputs: they change neither its result nor
+//! its duration.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -8,13 +8,13 @@ use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Instant;
 
-use common::bed::{Bed, SOON};
+use common::agent_harness::{AgentHarness, SOON};
 use common::peer::Peer;
 use common::until;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{pipe2, write};
 
-/// A pipe that is full. Keep both ends: nobody reads it.
+/// Full pipe. Keep both ends open.
 fn full_pipe() -> (OwnedFd, OwnedFd) {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
@@ -26,18 +26,18 @@ fn full_pipe() -> (OwnedFd, OwnedFd) {
 
 #[test]
 fn a_stderr_that_nobody_reads_holds_up_nothing() {
-    let bed = Bed::new();
+    let harness = AgentHarness::new();
     for (args, answer) in [("-o off -n node1 -t 20 -d", 0), ("-o monitor -t 20", 1)] {
         let (_unread, full) = full_pipe();
         let begin = Instant::now();
         let code = thread::scope(|scope| {
             scope.spawn(|| {
-                let mut peer = Peer::new(bed.listener.accept().unwrap().0);
+                let mut peer = Peer::new(harness.listener.accept().unwrap().0);
                 peer.request();
                 peer.authenticate();
                 peer.send(&[answer]);
             });
-            bed.agent(args).stderr(full).status().unwrap().code()
+            harness.agent(args).stderr(full).status().unwrap().code()
         });
         assert_eq!(code, Some(answer.into()), "{args}");
         assert!(begin.elapsed() < SOON, "{args}");
@@ -46,7 +46,7 @@ fn a_stderr_that_nobody_reads_holds_up_nothing() {
 
 #[test]
 fn a_stdout_that_takes_nothing_does_not_change_what_happened() {
-    let bed = Bed::new();
+    let harness = AgentHarness::new();
     let answer = |bytes: Vec<u8>| {
         move |mut peer: Peer| {
             peer.request();
@@ -57,8 +57,8 @@ fn a_stdout_that_takes_nothing_does_not_change_what_happened() {
     let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
     let code = |args: &str, bytes: Vec<u8>| {
         thread::scope(|scope| {
-            scope.spawn(|| answer(bytes)(Peer::new(bed.listener.accept().unwrap().0)));
-            bed.agent(args).stdout(full()).stderr(full()).status().unwrap().code().unwrap()
+            scope.spawn(|| answer(bytes)(Peer::new(harness.listener.accept().unwrap().0)));
+            harness.agent(args).stdout(full()).stderr(full()).status().unwrap().code().unwrap()
         })
     };
     assert_eq!(code("-o status -n node1 -t 20", vec![2]), 2);
@@ -75,7 +75,7 @@ fn a_stdout_that_takes_nothing_does_not_change_what_happened() {
     };
     assert_eq!(code("-o list -t 20", fence_virt::wire::encode_host_list(&[entry])), 1);
     until("no connection is left over", SOON, || {
-        bed.listener.set_nonblocking(true).unwrap();
-        bed.listener.accept().is_err()
+        harness.listener.set_nonblocking(true).unwrap();
+        harness.listener.accept().is_err()
     });
 }

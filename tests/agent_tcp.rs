@@ -1,5 +1,5 @@
-//! Our agent over TCP against daemons that stop, lie or stall anywhere: none
-//! of it is ever a success, and none of it outlasts the time-out.
+//! Our agent over TCP against daemons that stop, forge or stall at any step:
+//! the agent never reports success, and never exceeds its timeout.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -8,39 +8,39 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::agent::{OURS, Ran};
-use common::bed::{Bed, SOON};
+use common::agent::{AgentRun, OURS};
+use common::agent_harness::{AgentHarness, SOON};
 use common::peer::Peer;
 
 #[test]
 fn a_daemon_that_hangs_up_anywhere_is_a_failure_at_once() {
-    let bed = Bed::new();
-    bed.fails("hung up without an answer", drop);
-    bed.fails("hung up without an answer", |mut peer| {
+    let harness = AgentHarness::new();
+    harness.assert_fails("hung up without an answer", drop);
+    harness.assert_fails("hung up without an answer", |mut peer| {
         peer.request();
         peer.take::<64>();
     });
-    bed.fails("before its answer to our challenge was complete", |mut peer| {
+    harness.assert_fails("before its answer to our challenge was complete", |mut peer| {
         peer.request();
         let asked = peer.take();
         let answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
         peer.send(&answer[..63]);
     });
-    bed.fails("before its challenge was complete", |mut peer| {
+    harness.assert_fails("before its challenge was complete", |mut peer| {
         peer.request();
         let asked = peer.take();
         let answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
         peer.send(&answer);
         peer.send(&[0xC3; 63]);
     });
-    bed.fails("hung up after our answer to its challenge", |mut peer| {
+    harness.assert_fails("hung up after our answer to its challenge", |mut peer| {
         peer.request();
         peer.authenticate();
     });
-    bed.fails("hung up after our answer to its challenge", |mut peer| {
+    harness.assert_fails("hung up after our answer to its challenge", |mut peer| {
         peer.request();
         peer.prove();
-        // Half closed, as by a daemon that says nothing more.
+        // Half closed: the daemon sends nothing more.
         peer.stream.shutdown(Shutdown::Write).unwrap();
         peer.rest();
     });
@@ -48,9 +48,9 @@ fn a_daemon_that_hangs_up_anywhere_is_a_failure_at_once() {
 
 #[test]
 fn the_agent_proves_itself_to_nobody_without_the_key() {
-    let bed = Bed::new();
+    let harness = AgentHarness::new();
     for at in [0, 31, 32, 63] {
-        let rest = bed.fails("its answer to our challenge is wrong", |mut peer| {
+        let rest = harness.assert_fails("its answer to our challenge is wrong", |mut peer| {
             peer.request();
             let asked = peer.take();
             let mut answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
@@ -61,28 +61,28 @@ fn the_agent_proves_itself_to_nobody_without_the_key() {
         });
         assert!(rest.is_empty(), "it gave {rest:?} away");
     }
-    // Its own challenge, sent back.
-    bed.fails("its answer to our challenge is wrong", |mut peer| {
+    // Reflection of its own challenge.
+    harness.assert_fails("its answer to our challenge is wrong", |mut peer| {
         peer.request();
         let asked: [u8; 64] = peer.take();
         peer.send(&[asked, asked].concat());
         assert!(peer.rest().is_empty());
     });
-    // An answer in one breath with the challenge, before our proof can be there.
-    bed.fails("it answered too early", |mut peer| {
+    // An answer together with the challenge, before the proof can have arrived.
+    harness.assert_fails("it answered too early", |mut peer| {
         peer.request();
         let asked = peer.take();
         let answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
         peer.send(&[&answer[..], &[0xC3; 64], &[0]].concat());
         peer.rest();
     });
-    // A success that was not asked for, at once.
-    bed.fails("its answer to our challenge is wrong", |mut peer| {
+    // An unsolicited success.
+    harness.assert_fails("its answer to our challenge is wrong", |mut peer| {
         peer.send(&[0; 128]);
         peer.rest();
     });
-    // A challenge that is a request in disguise.
-    bed.fails("reads as a request", |mut peer| {
+    // A challenge that has the form of a request.
+    harness.assert_fails("reads as a request", |mut peer| {
         peer.request();
         let asked = peer.take();
         let answer = *peer.key.answer(peer.auth, &asked).unwrap().as_bytes();
@@ -95,16 +95,16 @@ fn the_agent_proves_itself_to_nobody_without_the_key() {
 
 #[test]
 fn only_bytes_that_answer_are_answers() {
-    let bed = Bed::new();
+    let harness = AgentHarness::new();
     for byte in [2, 4, 5, 42, 128, 252, 253, 254, 255] {
-        bed.fails(&format!("it answered {byte}, which is not a valid answer"), |mut peer| {
+        harness.assert_fails(&format!("it answered {byte}, which is not a valid answer"), |mut peer| {
             peer.request();
             peer.authenticate();
             peer.send(&[byte]);
             peer.rest();
         });
     }
-    bed.fails("more than one answer", |mut peer| {
+    harness.assert_fails("more than one answer", |mut peer| {
         peer.request();
         let own = peer.prove();
         let _: [u8; 64] = peer.take();
@@ -119,20 +119,20 @@ fn only_bytes_that_answer_are_answers() {
             peer.send(&[byte]);
         }
     };
-    let (ran, ()) = bed.run("-o list -t 20", answer(0));
+    let (ran, ()) = harness.run("-o list -t 20", answer(0));
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");
-    let (ran, ()) = bed.run("-o monitor -t 20", answer(3));
+    let (ran, ()) = harness.run("-o monitor -t 20", answer(3));
     assert_eq!(ran.code, 1, "monitor knows no permission: {ran:?}");
-    let (ran, ()) = bed.run("-o off -n node1 -t 20", answer(3));
+    let (ran, ()) = harness.run("-o off -n node1 -t 20", answer(3));
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(ran.stderr.contains("permission denied"), "{ran:?}");
-    let (ran, ()) = bed.run("-o off -n node1 -t 20", answer(0));
+    let (ran, ()) = harness.run("-o off -n node1 -t 20", answer(0));
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
 }
 
 #[test]
 fn a_list_that_is_cut_is_not_printed() {
-    let bed = Bed::new();
+    let harness = AgentHarness::new();
     let whole = {
         let entry = |name: &str| fence_virt::fence::HostEntry {
             name: name.to_owned(),
@@ -143,14 +143,14 @@ fn a_list_that_is_cut_is_not_printed() {
     };
     for length in [1, 2, 131, 261, 300] {
         let piece = whole[..length].to_vec();
-        let (ran, ()) = bed.run("-o list -t 20", move |mut peer| {
+        let (ran, ()) = harness.run("-o list -t 20", move |mut peer| {
             peer.request();
             peer.authenticate();
             peer.send(&piece);
         });
         assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{length}: {ran:?}");
     }
-    let (ran, ()) = bed.run("-o list -t 20", move |mut peer| {
+    let (ran, ()) = harness.run("-o list -t 20", move |mut peer| {
         peer.request();
         peer.authenticate();
         // A byte at a time.
@@ -161,7 +161,7 @@ fn a_list_that_is_cut_is_not_printed() {
 
 #[test]
 fn the_timeout_holds_wherever_a_daemon_stalls() {
-    let bed = Bed::new();
+    let harness = AgentHarness::new();
     type Script = fn(&mut Peer);
     let stalls: [(&str, Script); 4] = [
         ("did not send a first byte", |peer| {
@@ -176,13 +176,13 @@ fn the_timeout_holds_wherever_a_daemon_stalls() {
         }),
         ("did not send its answer to our challenge", |peer| {
             peer.request();
-            // A byte now and then, for ever: as slow as it pleases, it gains no time.
+            // Slow bytes without end do not extend the timeout.
             while peer.send_if_open(&[7]) && !peer.is_closed_within(Duration::from_millis(50)) {}
         }),
     ];
     for (words, stall) in stalls {
         let begin = Instant::now();
-        let (ran, _) = bed.run("-o off -n node1 -t 1", |mut peer| {
+        let (ran, _) = harness.run("-o off -n node1 -t 1", |mut peer| {
             stall(&mut peer);
             peer.rest()
         });
@@ -191,8 +191,8 @@ fn the_timeout_holds_wherever_a_daemon_stalls() {
         assert!(took >= Duration::from_secs(1) && took < SOON, "{took:?}");
         assert!(ran.stderr.contains("timed out after 1 s") && ran.stderr.contains(words), "{ran:?}");
     }
-    // An answer that comes too late is none.
-    let (ran, _) = bed.run("-o off -n node1 -t 1", |mut peer| {
+    // An answer after the timeout does not count.
+    let (ran, _) = harness.run("-o off -n node1 -t 1", |mut peer| {
         peer.request();
         peer.authenticate();
         assert!(peer.is_closed_within(SOON));
@@ -203,7 +203,7 @@ fn the_timeout_holds_wherever_a_daemon_stalls() {
 
 #[test]
 fn the_delay_elapses_before_power_and_before_the_timeout_begins() {
-    let bed = Bed::new();
+    let harness = AgentHarness::new();
     let served = |mut peer: Peer| {
         let arrived = Instant::now();
         peer.request();
@@ -213,13 +213,13 @@ fn the_delay_elapses_before_power_and_before_the_timeout_begins() {
     };
     for operation in ["off", "on", "reboot"] {
         let begin = Instant::now();
-        let (ran, arrived) = bed.run(&format!("-o {operation} -n node1 -w 2 -t 1"), served);
+        let (ran, arrived) = harness.run(&format!("-o {operation} -n node1 -w 2 -t 1"), served);
         assert_eq!(ran.code, 0, "{operation}: {ran:?}");
         assert!(arrived - begin >= Duration::from_secs(2), "{operation}");
     }
     for operation in ["status", "monitor"] {
         let begin = Instant::now();
-        let (ran, arrived) = bed.run(&format!("-o {operation} -n node1 -w 3600 -t 20"), served);
+        let (ran, arrived) = harness.run(&format!("-o {operation} -n node1 -w 3600 -t 20"), served);
         assert_eq!(ran.code, 0, "{operation}: {ran:?}");
         assert!(arrived - begin < SOON, "{operation}");
     }
@@ -227,15 +227,15 @@ fn the_delay_elapses_before_power_and_before_the_timeout_begins() {
 
 #[test]
 fn a_vm_that_the_host_does_not_list_is_said_to_be_unknown() {
-    let bed = Bed::new();
+    let harness = AgentHarness::new();
     for (name, words) in [("ghost", "lists no VM with this name"), ("NODE1", "see its log on the host")] {
-        let ran: Ran = thread::scope(|scope| {
+        let ran: AgentRun = thread::scope(|scope| {
             scope.spawn(|| {
-                let mut peer = Peer::new(bed.listener.accept().unwrap().0);
+                let mut peer = Peer::new(harness.listener.accept().unwrap().0);
                 peer.request();
                 peer.authenticate();
                 peer.send(&[1]);
-                let mut peer = Peer::new(bed.listener.accept().unwrap().0);
+                let mut peer = Peer::new(harness.listener.accept().unwrap().0);
                 assert_eq!(peer.request().request.operation, fence_virt::fence::Operation::HostList);
                 peer.authenticate();
                 let entry = fence_virt::fence::HostEntry {
@@ -245,7 +245,7 @@ fn a_vm_that_the_host_does_not_list_is_said_to_be_unknown() {
                 };
                 peer.send(&fence_virt::wire::encode_host_list(&[entry]));
             });
-            bed.agent(&format!("-o off -n {name} -t 20")).output().unwrap().into()
+            harness.agent(&format!("-o off -n {name} -t 20")).output().unwrap().into()
         });
         assert_eq!(ran.code, 1);
         assert!(ran.stderr.contains(words), "{ran:?}");
@@ -254,17 +254,17 @@ fn a_vm_that_the_host_does_not_list_is_said_to_be_unknown() {
 
 #[test]
 fn the_key_is_needed_where_it_is_asked_for() {
-    let bed = Bed::new();
-    let empty = bed.dir.write("empty", "");
-    bed.listener.set_nonblocking(true).unwrap();
+    let harness = AgentHarness::new();
+    let empty = harness.dir.write("empty", "");
+    harness.listener.set_nonblocking(true).unwrap();
     for (path, words) in [
         ("/nonexistent/key", "cannot read the key file /nonexistent/key"),
         (empty.to_str().unwrap(), "is empty"),
-        (bed.dir.path("").to_str().unwrap(), "cannot read the key file"),
+        (harness.dir.path("").to_str().unwrap(), "cannot read the key file"),
     ] {
         for more in ["", "-c none", "-C none"] {
             for action in ["off", "validate-all"] {
-                let ran: Ran = bed
+                let ran: AgentRun = harness
                     .agent(&format!("-o {action} -n node1 -t 2 -k {path} {more}"))
                     .output()
                     .unwrap()
@@ -274,48 +274,48 @@ fn the_key_is_needed_where_it_is_asked_for() {
             }
         }
     }
-    assert!(bed.listener.accept().is_err(), "nothing was sent");
-    let ran: Ran = bed.agent("-o validate-all -n node1").output().unwrap().into();
+    assert!(harness.listener.accept().is_err(), "nothing was sent");
+    let ran: AgentRun = harness.agent("-o validate-all -n node1").output().unwrap().into();
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-    let ran: Ran =
-        bed.agent("-o validate-all -n node1 -k /nonexistent -c none -C none").output().unwrap().into();
+    let ran: AgentRun =
+        harness.agent("-o validate-all -n node1 -k /nonexistent -c none -C none").output().unwrap().into();
     assert_eq!(ran.code, 0, "{ran:?}");
-    let ran: Ran = bed.agent("-o validate-all").output().unwrap().into();
+    let ran: AgentRun = harness.agent("-o validate-all").output().unwrap().into();
     assert_eq!(ran.code, 1, "it needs a VM: {ran:?}");
-    assert!(bed.listener.accept().is_err(), "validate-all talks to nobody");
+    assert!(harness.listener.accept().is_err(), "validate-all talks to nobody");
 }
 
 #[test]
 fn steps_are_told_with_d_and_only_then() {
-    let bed = Bed::new();
+    let harness = AgentHarness::new();
     let served = |mut peer: Peer| {
         peer.request();
         peer.authenticate();
         peer.send(&[0]);
     };
-    let (ran, ()) = bed.run("-o status -n node1 -t 20 -d", served);
+    let (ran, ()) = harness.run("-o status -n node1 -t 20 -d", served);
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "Status: ON\n"));
     for words in ["status via tcp", "4096 bytes", "connecting to", "waiting for a first byte", "success"] {
         assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
     }
-    let (ran, ()) = bed.run("-o status -n node1 -t 20", served);
+    let (ran, ()) = harness.run("-o status -n node1 -t 20", served);
     assert_eq!(ran.stderr, "");
 }
 
 #[test]
 fn all_addresses_of_a_name_are_tried() {
-    // localhost is ::1 and 127.0.0.1 on most machines; here it listens on the second alone.
-    let bed = Bed::new();
+    // localhost is ::1 and 127.0.0.1 on most machines; the harness listens on 127.0.0.1 only.
+    let harness = AgentHarness::new();
     let served = |mut peer: Peer| {
         peer.request();
         peer.authenticate();
         peer.send(&[0]);
     };
-    let (ran, ()) = bed.run("-o status -n node1 -t 20 -T localhost -d", served);
+    let (ran, ()) = harness.run("-o status -n node1 -t 20 -T localhost -d", served);
     assert_eq!(ran.code, 0, "{ran:?}");
-    let port = bed.listener.local_addr().unwrap().port();
-    drop(bed.listener);
-    let ran: Ran = std::process::Command::new(OURS)
+    let port = harness.listener.local_addr().unwrap().port();
+    drop(harness.listener);
+    let ran: AgentRun = std::process::Command::new(OURS)
         .args(["-T", "127.0.0.1", "-p", &port.to_string(), "-o", "off", "-n", "a", "-t", "5", "-c", "none"])
         .args(["-C", "none"])
         .output()
@@ -326,7 +326,7 @@ fn all_addresses_of_a_name_are_tried() {
         ran.stderr.contains("Connection refused") && ran.stderr.contains("is fence_virtd running"),
         "{ran:?}"
     );
-    let ran: Ran = std::process::Command::new(OURS)
+    let ran: AgentRun = std::process::Command::new(OURS)
         .args(["-T", "no-such-host.invalid", "-o", "off", "-n", "a", "-t", "5", "-c", "none", "-C", "none"])
         .output()
         .unwrap()

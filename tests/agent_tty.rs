@@ -1,4 +1,4 @@
-//! How our agent takes a serial line: set as by the C agent, one at a time.
+//! Serial line settings and locking of our agent, beside the C agent.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -8,17 +8,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::agent::{OURS, Ran, VIRT};
+use common::agent::{AgentRun, OURS, VIRT};
 use common::line::{LinePeer, Pty, on_line, response, run};
-use common::{Dir, have_peers, until};
+use common::{Dir, require, root_and_c_suite, until};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
 fn what_is_no_serial_line_is_named() {
-    if !have_peers("what_is_no_serial_line_is_named") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let file = dir.write("file", "");
     for (path, words) in [
@@ -32,8 +30,8 @@ fn what_is_no_serial_line_is_named() {
     }
 }
 
-/// Stands between an agent and its C library: a pty has neither modem lines
-/// nor parity, and says nothing of what it was asked for.
+/// LD_PRELOAD library that logs calls on the line: a pty has neither modem
+/// lines nor parity, and does not record requests.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -79,7 +77,7 @@ int ioctl(int fd, unsigned long request, ...) {
 }
 "#;
 
-/// Runs an agent behind the shim, and gives what it noted, line by line.
+/// Runs an agent with the shim and returns the lines of its log.
 fn shimmed(dir: &Dir, agent: &str, params: &str) -> Vec<String> {
     let library = dir.path("shim.so");
     if !library.exists() {
@@ -105,15 +103,13 @@ fn shimmed(dir: &Dir, agent: &str, params: &str) -> Vec<String> {
 
 #[test]
 fn the_line_is_set_as_the_c_agent_sets_it() {
-    if !have_peers("the_line_is_set_as_the_c_agent_sets_it") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let set = |agent, params| shimmed(&dir, agent, params)[0].clone();
     for params in ["115200,8N1", "9600", "2400,7E2", "19200,5o1", "38400,6N2", "57600,8e1"] {
         assert_eq!(set(OURS, params), set(VIRT, params), "{params}");
     }
-    // The C agent has neither these speeds nor these parities.
+    // The C agent does not support these speeds and parities.
     let control = libc::CREAD | libc::CLOCAL | libc::CRTSCTS | libc::CS7 | libc::PARENB | libc::CMSPAR;
     let mark = control | libc::B4000000 | libc::PARODD;
     assert_eq!(set(OURS, "4000000,7M1"), format!("termios 0 0 {mark:o} 0"));
@@ -122,9 +118,7 @@ fn the_line_is_set_as_the_c_agent_sets_it() {
 
 #[test]
 fn modem_lines_are_dropped_once_and_left_as_they_were() {
-    if !have_peers("modem_lines_are_dropped_once_and_left_as_they_were") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let told = [OURS, VIRT].map(|agent| {
         let lines = shimmed(&dir, agent, "115200,8N1");
@@ -139,9 +133,7 @@ fn modem_lines_are_dropped_once_and_left_as_they_were() {
 
 #[test]
 fn a_line_has_one_agent_at_a_time() {
-    if !have_peers("a_line_has_one_agent_at_a_time") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let pty = Pty::new();
     let line = File::options().read(true).write(true).open(&pty.path).unwrap();
@@ -149,7 +141,7 @@ fn a_line_has_one_agent_at_a_time() {
     let ran = run(&mut on_line(&dir, OURS, &pty.path), "-o off -n node1 -t 1");
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("timed out after 1 s: another agent uses the serial line"), "{ran:?}");
-    // One that waits gets it when it is free.
+    // A waiting agent gets the line when it is released.
     let peer = LinePeer::new(pty.peer_end(), |_| response(0));
     let child = on_line(&dir, OURS, &pty.path)
         .args(["-d", "-o", "off", "-n", "node1", "-t", "20"])
@@ -161,6 +153,6 @@ fn a_line_has_one_agent_at_a_time() {
     until("it waits in a thread", LIMIT, || fs::read_dir(&tasks).is_ok_and(|tasks| tasks.count() == 2));
     assert_eq!(peer.count(), 0);
     drop(line);
-    let ran = Ran::from(child.wait_with_output().unwrap());
+    let ran = AgentRun::from(child.wait_with_output().unwrap());
     assert_eq!(ran.code, 0, "{ran:?}");
 }

@@ -1,7 +1,7 @@
-//! Several routers, models of C daemons and a hostile member on an ordered bus
-//! in memory, with everything that goes wrong in a cluster, at random; and what
-//! must never happen, looked at with every answer and every VM that is destroyed.
-//! `FENCE_STEPS` says how many steps (default: a million, of all runs together).
+//! Random simulation: several routers, models of C daemons and a hostile member on an ordered bus in
+//! memory, with everything that goes wrong in a cluster. Every answer and every destroyed VM is checked
+//! against what must never happen. `FENCE_STEPS` is the number of steps of all runs together (default: a
+//! million), `FENCE_SEED` the first seed (default: 1).
 #![allow(clippy::panic, clippy::unwrap_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
 #[path = "cluster/bus.rs"]
@@ -26,10 +26,10 @@ const RULES: Rules = Rules { names: Names::Both, host_fence_delay: None, unknown
 /// The hosts fence each other within 15 s: see `World::fence_hosts`.
 const DELAY: Rules = Rules { host_fence_delay: Some(Duration::from_secs(20)), ..RULES };
 
-/// How often things go wrong.
+/// Frequency of faults.
 #[derive(Clone, Copy)]
 struct Weather {
-    /// One step in so many has a fault.
+    /// One step in this number has a fault; 0: none.
     faults: u64,
     migrations: bool,
 }
@@ -56,7 +56,7 @@ impl World {
         let with_daemon = up_nodes(self, |node| node.daemon.is_some() && node.kind != Hostile);
         let Some(at) = self.pick(&with_daemon) else { return };
         match self.nodes[at].kind {
-            // It holds a VM for a long time, since its callers never give up.
+            // This occupies a VM for a long time, since a C daemon's callers never give up.
             C if operation == Operation::Status || self.random.one_in(4) => self.c_asks(at, vm, operation),
             C => {}
             _ => {
@@ -80,12 +80,12 @@ impl World {
             main.into_iter().filter(|&at| self.nodes[at].daemon.as_ref().is_some_and(is_awake)).collect();
         let is_seen = |at: usize| seen.contains(&at);
         match (runner, what) {
-            // It stops by itself.
+            // The VM stops by itself.
             (Some(at), 0) => {
                 self.vms[vm].copies.insert(at, None);
                 self.stir(vm);
             }
-            // Somebody starts it, where nothing runs it, and the cluster can see it.
+            // The VM is started where the cluster can see it.
             (None, 1) => {
                 let there: Vec<usize> = self.vms[vm]
                     .copies
@@ -98,14 +98,14 @@ impl World {
                 }
             }
             (Some(from), _) if migrations && self.vms[vm].rests_until < self.now => {
-                // A C daemon tells nothing of what comes or goes until it is asked.
+                // A C daemon does not advertise arrivals and departures until it is asked.
                 let hosts: Vec<usize> =
                     hosts.into_iter().filter(|at| self.nodes[from].kind != C || is_seen(*at)).collect();
-                // Of what comes while it is frozen, the cluster cannot know.
+                // The cluster cannot know of arrivals at a frozen daemon.
                 let is_frozen =
                     |at: &usize| self.nodes[*at].daemon.as_ref().is_some_and(|daemon| daemon.is_frozen);
                 let hosts: Vec<usize> = hosts.into_iter().filter(|at| !is_frozen(at)).collect();
-                // From one side of a cut to the other, or out of the cluster, nobody moves a VM in earnest.
+                // No administrator moves a VM between partitions, or out of the cluster.
                 let side = |at: usize| (self.nodes[at].part, self.nodes[at].has_corosync);
                 let hosts: Vec<usize> = hosts.into_iter().filter(|&at| side(at) == side(from)).collect();
                 let to = self.pick(&hosts).filter(|&to| to != from);
@@ -129,7 +129,7 @@ impl World {
             self.vms[vm].migration = None;
             self.vms[vm].rests_until = due + 1000;
             if self.vms[vm].copies.get(&to).copied().flatten().is_some() {
-                // Transient VMs leave nothing behind.
+                // A transient VM leaves no definition behind.
                 if self.random.one_in(2) {
                     self.vms[vm].copies.remove(&from);
                 } else {
@@ -145,7 +145,7 @@ impl World {
         for vm in 0..self.vms.len() {
             if let Some((from, to, _)) = self.vms[vm].migration {
                 if from == at || to == at {
-                    // The other end of a migration gives up, or goes on as it was.
+                    // The other end of a migration gives up, or continues as before.
                     self.vms[vm].migration = None;
                     if from == at {
                         self.vms[vm].copies.insert(to, None);
@@ -171,7 +171,7 @@ impl World {
         self.start_daemon(at);
     }
 
-    /// Whoever heard a C daemon's request may not hear of it any more.
+    /// The nodes that received a C daemon's request may be gone: then a missing reply is no fault.
     fn excuse_from_answering(&mut self) {
         for daemon in self.nodes.iter_mut().filter_map(|node| node.daemon.as_mut()) {
             daemon.c.asking.iter_mut().for_each(|asking| asking.2 = true);
@@ -198,7 +198,7 @@ impl World {
                 self.sync_views();
             }
             3 if is_powered && !has_daemon => self.start_daemon(at),
-            // C daemons carry out what waited: they are not frozen here.
+            // C daemons are not frozen: they would carry out requests that waited.
             4 | 5 if has_daemon && kind == Ours && !self.has_news(at) => {
                 if let Some(daemon) = self.nodes[at].daemon.as_mut() {
                     daemon.is_frozen = !daemon.is_frozen;
@@ -225,7 +225,7 @@ impl World {
                 self.sync_votes();
             }
             8 if has_daemon => {
-                // While it may still be telling its VMs, not for as long as it is given for that.
+                // While it may still be advertising its VMs, not longer than the limit for that.
                 let (short, long) = (self.random.below(1500), self.random.below(12_000));
                 let now = self.now;
                 if let Some(daemon) = self.nodes[at].daemon.as_mut() {
@@ -239,8 +239,8 @@ impl World {
         }
     }
 
-    /// What the administrator states with host_fence_delay: hosts that are not with
-    /// the quorate part, or have no corosync, are off within 15 s.
+    /// Fulfils host_fence_delay: hosts outside the quorate partition, or without corosync, are off
+    /// within 15 s.
     fn fence_hosts(&mut self) {
         if self.rules.host_fence_delay.is_none() {
             return;
@@ -287,9 +287,9 @@ impl World {
         }
     }
 
-    /// Everything is repaired, and nothing is left over after a while.
+    /// Repairs everything; after a while no request must be left.
     fn recover(&mut self) {
-        // Those that were apart leave each other before they meet.
+        // Nodes of different partitions leave each other before they meet.
         self.excuse_from_answering();
         for at in 0..self.nodes.len() {
             self.nodes[at].part = 0;
@@ -330,14 +330,14 @@ impl World {
         }
     }
 
-    /// With nothing wrong, each VM is found from everywhere.
+    /// Without faults, each VM is found from every node.
     fn all_is_well(&mut self) {
         for vm in 0..self.vms.len() {
             for at in up_nodes(self, |node| node.kind == Ours) {
                 let before = self.answers.clone();
                 let expected = if self.runs(vm).is_empty() { "off" } else { "success" };
-                // Once in fifty times libvirt fails, about as often it takes too long, with each
-                // of several copies; and a C daemon is given 2 s to tell its VMs.
+                // libvirt fails once in fifty times, and takes too long about as often, for each of
+                // several copies; a C daemon has 2 s to advertise its VMs.
                 let is_found = (0..12).any(|_| {
                     for _ in 0..60 {
                         self.now += 50;

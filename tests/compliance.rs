@@ -1,21 +1,21 @@
-//! The agents against the daemon: `FENCE_UNDER_TEST` says whose daemon, ours
-//! (the default) or theirs, and `FENCE_AGENT` whose agents. Where they differ,
-//! the test says so and docs/DIFFERENCES.md says why.
+//! Agents against a daemon: `FENCE_UNDER_TEST` selects the daemon, ours (the
+//! default) or the C one, and `FENCE_AGENT` the agents. The tests branch where
+//! they differ; docs/DIFFERENCES.md gives the reasons.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
 
 use std::path::PathBuf;
 
-use common::agent::{self, Agent, Form, Programs, Way};
+use common::agent::{self, Agent, AgentTransport, OptionForm, Programs};
 use common::daemon::{Daemon, auth_keys, conf};
-use common::net::{GUEST_V4, GUEST_V6, HOST_V4, HOST_V6, Pair};
+use common::net::{GUEST_V4, GUEST_V6, HOST_V4, HOST_V6, NamespacePair};
 use common::node::{self, NODE1, NODE2, NODE3, OFF, PAUSED, RUNNING, Vm, vm};
-use common::{Dir, Suite, have_peers, under_test};
+use common::{Dir, Missing, Suite, require, root_and_c_suite, under_test};
 
 const KINDS: [&str; 4] = ["none", "sha1", "sha256", "sha512"];
 
-/// How requests travel in a test.
+/// Listener and address family of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
     Tcp4,
@@ -40,12 +40,12 @@ impl Transport {
         }
     }
 
-    fn way(self) -> Way<'static> {
+    fn way(self) -> AgentTransport<'static> {
         match self {
-            Tcp4 => Way::Tcp(HOST_V4),
-            Tcp6 => Way::Tcp(HOST_V6),
-            Multicast4 => Way::Multicast("ipv4"),
-            Multicast6 => Way::Multicast("ipv6"),
+            Tcp4 => AgentTransport::Tcp(HOST_V4),
+            Tcp6 => AgentTransport::Tcp(HOST_V6),
+            Multicast4 => AgentTransport::Multicast("ipv4"),
+            Multicast6 => AgentTransport::Multicast("ipv6"),
         }
     }
 
@@ -56,30 +56,28 @@ impl Transport {
 
 const TRANSPORTS: [Transport; 4] = [Tcp4, Tcp6, Multicast4, Multicast6];
 
-/// A host and a guest with a cable, and a key.
-struct World {
+/// Namespaces of a host and a guest, the agents and the suite of the daemon, and a key.
+struct ComplianceHarness {
     suite: Suite,
     programs: Programs,
     dir: Dir,
     key: PathBuf,
-    pair: Pair,
+    pair: NamespacePair,
 }
 
-impl World {
-    fn new(test: &str) -> Option<World> {
-        if !have_peers(test) {
-            return None;
-        }
+impl ComplianceHarness {
+    fn new() -> Result<ComplianceHarness, Missing> {
+        root_and_c_suite()?;
         let dir = Dir::new();
         let key = dir.key("key", b'k');
         let programs = Programs::of(agent::under_test(), &dir);
-        Some(World { suite: under_test(), programs, dir, key, pair: Pair::new() })
+        Ok(ComplianceHarness { suite: under_test(), programs, dir, key, pair: NamespacePair::new() })
     }
 
     fn daemon(&self, transport: Transport, hash: &str, auth: &str, uris: &[String], groups: &str) -> Daemon {
         let keys = format!("{} {}", transport.keys(), auth_keys(&self.key, hash, auth));
         let text = conf(transport.listener(), &keys, uris, groups);
-        Daemon::start(self.suite, &self.dir, &self.pair.host, &text, 1229)
+        Daemon::builder(&self.dir, &self.pair.host).suite(self.suite).start(&text)
     }
 
     fn agent(&self, transport: Transport) -> Agent<'_> {
@@ -92,14 +90,14 @@ impl World {
 }
 
 fn every_pair_of_hash_and_auth(transport: Transport) {
-    let Some(world) = World::new("every_pair_of_hash_and_auth") else { return };
-    let uri = world.node(&[vm("node1", NODE1, RUNNING)]);
+    let harness = require!(ComplianceHarness::new());
+    let uri = harness.node(&[vm("node1", NODE1, RUNNING)]);
     for hash in KINDS {
         for auth in KINDS {
-            let daemon = world.daemon(transport, hash, auth, std::slice::from_ref(&uri), "");
-            let agent = Agent { hash, auth, ..world.agent(transport) };
-            // Theirs takes `auth` of tcp as the weakest hash, and always challenges with sha256.
-            let is_lost = world.suite == Suite::Theirs
+            let daemon = harness.daemon(transport, hash, auth, std::slice::from_ref(&uri), "");
+            let agent = Agent { hash, auth, ..harness.agent(transport) };
+            // The C daemon takes `auth` of tcp as the minimum hash, and always challenges with sha256.
+            let is_lost = harness.suite == Suite::Theirs
                 && transport.listener() == "tcp"
                 && (auth != "sha256" || matches!(hash, "none" | "sha1"));
             if is_lost {
@@ -135,28 +133,28 @@ fn every_pair_of_hash_and_auth_multicast_ipv6() {
 
 #[test]
 fn the_table_of_answers_and_what_agents_print() {
-    the_table(Form::Short);
+    the_table(OptionForm::Short);
 }
 
 #[test]
 fn the_table_of_answers_with_options_on_stdin() {
-    the_table(Form::Stdin);
+    the_table(OptionForm::Stdin);
 }
 
 #[test]
 fn the_table_of_answers_with_long_options() {
-    // The C agents have none.
+    // The C agents have no long options.
     if agent::under_test() == Suite::Ours {
-        the_table(Form::Long);
+        the_table(OptionForm::Long);
     }
 }
 
-fn the_table(form: Form) {
-    let Some(world) = World::new("the_table_of_answers") else { return };
+fn the_table(form: OptionForm) {
+    let harness = require!(ComplianceHarness::new());
     for transport in TRANSPORTS {
-        let uri = world.node(&[vm("node1", NODE1, RUNNING), vm("node2", NODE2, OFF)]);
-        let daemon = world.daemon(transport, "sha256", "sha256", &[uri], "");
-        let agent = Agent { form, ..world.agent(transport) };
+        let uri = harness.node(&[vm("node1", NODE1, RUNNING), vm("node2", NODE2, OFF)]);
+        let daemon = harness.daemon(transport, "sha256", "sha256", &[uri], "");
+        let agent = Agent { form, ..harness.agent(transport) };
         let codes = |ops: &[(&str, &str)]| ops.iter().map(|(op, vm)| agent.code(op, vm)).collect::<Vec<_>>();
 
         let list = agent.run("list", "");
@@ -184,15 +182,15 @@ fn the_table(form: Form) {
 
 #[test]
 fn a_vm_that_is_neither_running_nor_off_runs() {
-    let Some(world) = World::new("a_vm_that_is_neither_running_nor_off_runs") else { return };
+    let harness = require!(ComplianceHarness::new());
     let states = [("node1", NODE1, PAUSED), ("node2", NODE2, node::CRASHED)];
     for (name, uuid, state) in states {
-        let uri = world.node(&[vm(name, uuid, state)]);
-        let _daemon = world.daemon(Tcp4, "sha256", "sha256", &[uri], "");
-        let agent = world.agent(Tcp4);
+        let uri = harness.node(&[vm(name, uuid, state)]);
+        let _daemon = harness.daemon(Tcp4, "sha256", "sha256", &[uri], "");
+        let agent = harness.agent(Tcp4);
         let status = agent.code("status", name);
         let off = agent.code("off", name);
-        match world.suite {
+        match harness.suite {
             Suite::Ours => assert_eq!((status, off, agent.code("status", name)), (0, 0, 2), "state {state}"),
             Suite::Theirs => assert_eq!(status, 0, "state {state}"),
         }
@@ -201,10 +199,10 @@ fn a_vm_that_is_neither_running_nor_off_runs() {
 
 #[test]
 fn a_transient_vm_is_rebooted_and_powered_off() {
-    let Some(world) = World::new("a_transient_vm_is_rebooted_and_powered_off") else { return };
-    let uri = world.node(&[Vm { transient: true, ..vm("node1", NODE1, RUNNING) }]);
-    let _daemon = world.daemon(Tcp4, "sha256", "sha256", &[uri], "");
-    let agent = world.agent(Tcp4);
+    let harness = require!(ComplianceHarness::new());
+    let uri = harness.node(&[Vm { transient: true, ..vm("node1", NODE1, RUNNING) }]);
+    let _daemon = harness.daemon(Tcp4, "sha256", "sha256", &[uri], "");
+    let agent = harness.agent(Tcp4);
     assert_eq!(agent.code("reboot", "node1"), 0);
     assert_eq!(agent.code("status", "node1"), 0, "it is there again");
     assert_eq!(agent.code("off", "node1"), 0);
@@ -213,12 +211,12 @@ fn a_transient_vm_is_rebooted_and_powered_off() {
 
 #[test]
 fn wrong_keys_and_weak_hashes_get_nothing() {
-    let Some(world) = World::new("wrong_keys_and_weak_hashes_get_nothing") else { return };
-    let wrong = world.dir.key("wrong", b'w');
+    let harness = require!(ComplianceHarness::new());
+    let wrong = harness.dir.key("wrong", b'w');
     for transport in [Tcp4, Multicast4] {
-        let uri = world.node(&[vm("node1", NODE1, RUNNING)]);
-        let daemon = world.daemon(transport, "sha256", "sha256", &[uri], "");
-        let agent = Agent { timeout: 2, ..world.agent(transport) };
+        let uri = harness.node(&[vm("node1", NODE1, RUNNING)]);
+        let daemon = harness.daemon(transport, "sha256", "sha256", &[uri], "");
+        let agent = Agent { timeout: 2, ..harness.agent(transport) };
         let tries = [
             Agent { key: &wrong, ..agent.clone() },
             Agent { hash: "sha1", ..agent.clone() },
@@ -230,7 +228,7 @@ fn wrong_keys_and_weak_hashes_get_nothing() {
             assert_ne!(attempt.code("off", "node1"), 0, "{transport:?} attempt {at}");
         }
         assert_eq!(Agent { hash: "sha512", ..agent }.code("status", "node1"), 0, "stronger is taken");
-        if world.suite == Suite::Ours {
+        if harness.suite == Suite::Ours {
             for words in ["signature is invalid", "its hash is sha1", "its answer to the challenge"] {
                 daemon.await_log(words);
             }
@@ -240,9 +238,9 @@ fn wrong_keys_and_weak_hashes_get_nothing() {
 
 #[test]
 fn groups_say_who_may_fence_whom() {
-    let Some(world) = World::new("groups_say_who_may_fence_whom") else { return };
+    let harness = require!(ComplianceHarness::new());
     for transport in TRANSPORTS {
-        let uri = world.node(&[
+        let uri = harness.node(&[
             vm("node1", NODE1, RUNNING),
             vm("node2", NODE2, RUNNING),
             vm("node3", NODE3, RUNNING),
@@ -252,17 +250,17 @@ fn groups_say_who_may_fence_whom() {
              group {{ ip = \"198.51.100.7\"; uuid = \"node3\"; }}\n}}",
             transport.guest_address()
         );
-        let daemon = world.daemon(transport, "sha256", "sha256", &[uri], &groups);
-        let agent = world.agent(transport);
+        let daemon = harness.daemon(transport, "sha256", "sha256", &[uri], &groups);
+        let agent = harness.agent(transport);
         let codes = |vms: [&str; 4]| vms.map(|vm| agent.code("status", vm));
-        let expected = match world.suite {
+        let expected = match harness.suite {
             Suite::Ours => [0, 0, 3, 3],
-            // It looks for the VM as it was named in the request.
+            // The C daemon compares the group's members with the name in the request only.
             Suite::Theirs => [0, 3, 3, 3],
         };
         assert_eq!(codes(["node1", "node2", "node3", "nobody"]), expected, "{transport:?}\n{}", daemon.log());
         assert_eq!(agent.code("status", NODE2), 0, "{transport:?}");
-        assert_eq!(agent.code("status", NODE1), if world.suite == Suite::Ours { 0 } else { 3 });
+        assert_eq!(agent.code("status", NODE1), if harness.suite == Suite::Ours { 0 } else { 3 });
         assert_eq!(agent.code("off", "node3"), 3);
         let list = agent.run("list", "").stdout;
         assert!(list.contains("node1") && list.contains("node2") && !list.contains("node3"), "{list}");
@@ -272,20 +270,20 @@ fn groups_say_who_may_fence_whom() {
 
 #[test]
 fn several_uris_are_one_host() {
-    let Some(world) = World::new("several_uris_are_one_host") else { return };
+    let harness = require!(ComplianceHarness::new());
     let uris = [
-        world.node(&[vm("node1", NODE1, RUNNING)]),
-        world.node(&[vm("node2", NODE2, RUNNING), vm("twice", NODE3, OFF)]),
-        world.node(&[vm("twice", NODE3, RUNNING)]),
+        harness.node(&[vm("node1", NODE1, RUNNING)]),
+        harness.node(&[vm("node2", NODE2, RUNNING), vm("twice", NODE3, OFF)]),
+        harness.node(&[vm("twice", NODE3, RUNNING)]),
     ];
-    let _daemon = world.daemon(Tcp4, "sha256", "sha256", &uris, "");
-    let agent = world.agent(Tcp4);
+    let _daemon = harness.daemon(Tcp4, "sha256", "sha256", &uris, "");
+    let agent = harness.agent(Tcp4);
     for name in ["node1", "node2"] {
         let codes = ["status", "off", "status", "reboot", "on", "status"].map(|op| agent.code(op, name));
         assert_eq!(codes, [0, 0, 2, 0, 0, 0], "{name}");
     }
-    if world.suite == Suite::Theirs {
-        return; // Its list is garbage here, and it sees one copy of a VM only.
+    if harness.suite == Suite::Theirs {
+        return; // The C list is garbage here, and the C daemon sees one copy of a VM only.
     }
     let list = agent.run("list", "");
     let mut names: Vec<_> =
@@ -300,14 +298,14 @@ fn several_uris_are_one_host() {
 
 #[test]
 fn a_multi_homed_agent_fences_once() {
-    let Some(world) = World::new("a_multi_homed_agent_fences_once") else { return };
+    let harness = require!(ComplianceHarness::new());
     for more in ["192.0.2.22/24", "192.0.2.23/24", "198.51.100.2/24"] {
-        world.pair.guest.ip(&["addr", "add", more, "dev", "eth0"]);
+        harness.pair.guest.ip(&["addr", "add", more, "dev", "eth0"]);
     }
-    let uri = world.node(&[vm("node1", NODE1, RUNNING)]);
-    let daemon = world.daemon(Multicast4, "sha256", "sha256", &[uri], "");
-    assert_eq!(world.agent(Multicast4).code("off", "node1"), 0);
-    if world.suite == Suite::Ours {
+    let uri = harness.node(&[vm("node1", NODE1, RUNNING)]);
+    let daemon = harness.daemon(Multicast4, "sha256", "sha256", &[uri], "");
+    assert_eq!(harness.agent(Multicast4).code("off", "node1"), 0);
+    if harness.suite == Suite::Ours {
         daemon.await_log(": off \"node1\": ");
         let log = daemon.log();
         assert_eq!(log.matches("destroyed on").count(), 1, "{log}");

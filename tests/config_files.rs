@@ -1,15 +1,15 @@
-//! Configuration files as they are found on hosts, and files that nobody would
-//! write: `config::parse` must take the former and survive the latter.
+//! Configuration files of real hosts, which `config::parse` must accept, and
+//! random files, which it must survive.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::path::Path;
 
 use fence_virt::config::{self, BackendConfig, Config, CpgConfig, UnknownVm};
 
-/// The shipped example.
+/// Shipped example.
 const EXAMPLE: &[u8] = include_bytes!("../fence_virt.conf.example");
 
-/// Of the same meaning as the example in fence_virt.conf(5).
+/// Equivalent of the example in the C suite's fence_virt.conf(5).
 const MAN_PAGE: &str = r#"
 fence_virtd { listener = "multicast"; backend = "cpg"; }
 
@@ -35,7 +35,7 @@ groups {
 }
 "#;
 
-/// /etc/fence_virt.conf of Debian's package.
+/// Content of /etc/fence_virt.conf in Debian's package.
 const DEBIAN: &str = r#"fence_virtd {
 	listener = "multicast";
 	backend = "libvirt";
@@ -58,7 +58,7 @@ backends {
 
 "#;
 
-/// One of each kind of mistake.
+/// Configuration with one mistake of each kind.
 const WRONG: &str = r#"fence_virtd { listener = "tcp, ucp"; backend = "x" foreground = maybe; }
 listeners { tcp { prot = "1"; port = "0"; hash = "md5"; auth = "sha1"; address = "é"; } tcp { } }
 backends { libvirt { uri = "a"; uri1 = "a"; } } }; groups { group = "g" { ip = "x
@@ -97,7 +97,7 @@ fn the_shipped_example() {
     assert!(summary.contains("backend: libvirt at qemu:///system\n"), "{summary}");
 }
 
-/// Lines like `#key = "value";` are settings too.
+/// Commented settings such as `#key = "value";` count too.
 #[test]
 fn the_shipped_example_shows_every_key() {
     let text = std::str::from_utf8(EXAMPLE).expect("UTF-8");
@@ -127,7 +127,7 @@ fn enable(line: &str) -> &str {
     }
 }
 
-/// Random numbers, the same in every run (xorshift64).
+/// xorshift64 with a fixed seed: every run is the same.
 struct Random(u64);
 
 impl Random {
@@ -177,8 +177,9 @@ fn mutate(text: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-/// No panic, every place in the text, and no configuration besides an error.
-fn survives(text: &[u8]) {
+/// Asserts that parsing does not panic, that diagnostics point into the text,
+/// and that the result is a configuration or a fatal diagnostic.
+fn assert_survives(text: &[u8]) {
     let outcome = config::parse(Path::new("f"), text);
     assert_eq!(outcome.config.is_none(), outcome.diagnostics.is_fatal(false));
     let lossy = String::from_utf8_lossy(text);
@@ -219,10 +220,10 @@ fn random_files(mut random: Random, rounds: usize) {
         "backends{libvirt{uri=\"a\";uri1=\"b\";uri2=\"a\";}cpg{name_mode=\"uuid\";}}#",
     ];
     for round in 0..rounds {
-        // The example is long; it takes its turn now and then.
+        // The example is long, so it is a seed less often.
         let seed = if round % 200 == 0 { EXAMPLE } else { seeds[round % seeds.len()].as_bytes() };
         let mut text = seed.to_vec();
         mutate(&mut text, &mut random);
-        survives(&text);
+        assert_survives(&text);
     }
 }

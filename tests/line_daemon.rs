@@ -1,6 +1,6 @@
-//! The agents on serial lines and vmchannels with a daemon, ours or the C one,
-//! at the other end: it connects to the unix socket that libvirt would have bound, and the
-//! test carries the bytes between that and the guest's end.
+//! Agents on serial lines and vmchannels against a daemon, ours or the C one.
+//! The daemon connects to a unix socket that the test binds instead of QEMU,
+//! and the test relays bytes between that and the guest's end.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -11,17 +11,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::agent::{OURS, Ran, VIRT};
+use common::agent::{AgentRun, OURS, VIRT};
 use common::daemon::{Daemon, auth_keys};
-use common::line::{Pty, Pump, REQUEST_LEN, run_folder, with_run};
+use common::line::{ByteRelay, Pty, REQUEST_LEN, run_directory, with_run};
 use common::net::Namespace;
 use common::node::{self, NODE1, NODE2, RUNNING, vm};
-use common::{Dir, Suite, have_peers, until};
+use common::{Dir, Missing, Suite, require, root_and_c_suite, until};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A daemon with the line of a VM `asker`, and a VM `victim`.
-struct World {
+/// Daemon with a line of the VM `asker`, and a VM `victim`.
+struct LineHost {
     _dir: Dir,
     run: PathBuf,
     line: UnixStream,
@@ -29,11 +29,9 @@ struct World {
     _namespace: Namespace,
 }
 
-impl World {
-    fn new(test: &str, suite: Suite, mode: &str) -> Option<World> {
-        if !have_peers(test) {
-            return None;
-        }
+impl LineHost {
+    fn new(suite: Suite, mode: &str) -> Result<LineHost, Missing> {
+        root_and_c_suite()?;
         let (dir, namespace) = (Dir::new(), Namespace::new());
         let socket = dir.path("asker");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -49,7 +47,7 @@ impl World {
         );
         let vms = [(vm("asker", NODE1, RUNNING), devices), (vm("victim", NODE2, RUNNING), String::new())];
         let uri = node::node_with_devices(&dir, "node.xml", &vms);
-        // The C daemon asks for a key that it does not use.
+        // The C daemon requires a key that it does not use.
         let keys = auth_keys(&dir.key("key", b'k'), "sha256", "sha256");
         let conf = format!(
             "fence_virtd {{ listener = \"serial\"; backend = \"libvirt\"; }}\n\
@@ -57,7 +55,7 @@ impl World {
              backends {{ libvirt {{ uri = \"{uri}\"; }} }}\n",
             dir.path("").display()
         );
-        let daemon = Daemon::unready(suite, &dir, &namespace, &conf);
+        let daemon = Daemon::builder(&dir, &namespace).suite(suite).args(&["-d9"]).spawn(&conf);
         listener.set_nonblocking(true).unwrap();
         let mut line = None;
         until("the daemon has connected to the VM's socket", LIMIT, || {
@@ -66,8 +64,8 @@ impl World {
         });
         let line = line.unwrap().0;
         line.set_nonblocking(false).unwrap();
-        let run = run_folder(&dir);
-        Some(World { _dir: dir, run, line, _daemon: daemon, _namespace: namespace })
+        let run = run_directory(&dir);
+        Ok(LineHost { _dir: dir, run, line, _daemon: daemon, _namespace: namespace })
     }
 
     fn command(&self, agent: &str) -> Command {
@@ -77,8 +75,8 @@ impl World {
     }
 }
 
-/// What every agent has to do on a line of whatever kind.
-fn the_table(agent: &str, run: impl Fn(&str) -> Ran) {
+/// Asserts exit codes and output of an agent on a line of either kind.
+fn assert_table(agent: &str, run: impl Fn(&str) -> AgentRun) {
     for (args, code, stdout) in [
         ("-o status -n victim", 0, "Status: ON\n"),
         ("-o off -n victim", 0, ""),
@@ -96,7 +94,7 @@ fn the_table(agent: &str, run: impl Fn(&str) -> Ran) {
     let ran = run("-o off -n nobody");
     assert_eq!(ran.code, 1, "{agent}: {ran:?}");
     assert_eq!(run("-o null -n victim").code, 1);
-    // Last: the C agent leaves its end unread, and would take it for its next answer.
+    // Last: the C agent leaves the end of the list unread, and would take it for its next answer.
     let list = run("-o list");
     assert_eq!(list.code, 0, "{list:?}");
     let mut lines: Vec<_> = list.stdout.lines().collect();
@@ -115,12 +113,12 @@ fn over_a_serial_line_to_theirs() {
 }
 
 fn over_a_serial_line(suite: Suite) {
-    let Some(world) = World::new("over_a_serial_line", suite, "serial") else { return };
+    let host = require!(LineHost::new(suite, "serial"));
     let pty = Pty::new();
-    let _pump = Pump::new(pty.peer_end(), world.line.try_clone().unwrap());
+    let _relay = ByteRelay::new(pty.peer_end(), host.line.try_clone().unwrap());
     for agent in [OURS, VIRT] {
-        the_table(agent, |args| {
-            let mut command = world.command(agent);
+        assert_table(agent, |args| {
+            let mut command = host.command(agent);
             command.arg("-D").arg(&pty.path).args(args.split(' ')).args(["-t", "20"]);
             command.output().unwrap().into()
         });
@@ -138,23 +136,23 @@ fn over_a_vmchannel_to_theirs() {
 }
 
 fn over_a_vmchannel(suite: Suite) {
-    let Some(world) = World::new("over_a_vmchannel", suite, "vmchannel") else { return };
+    let host = require!(LineHost::new(suite, "vmchannel"));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     for agent in [OURS, VIRT] {
-        the_table(agent, |args| {
-            let mut command = world.command(agent);
+        assert_table(agent, |args| {
+            let mut command = host.command(agent);
             command.args(["-A", "127.0.0.1", "-p", &port]).args(args.split(' ')).args(["-t", "20"]);
             let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-            let _pump = Pump::new(listener.accept().unwrap().0, world.line.try_clone().unwrap());
-            // A second connection is that of the list after a failure.
+            let _relay = ByteRelay::new(listener.accept().unwrap().0, host.line.try_clone().unwrap());
+            // After a failure the agent asks for the list on a second connection.
             listener.set_nonblocking(true).unwrap();
             let mut second = None;
             let mut child = child;
             until("the agent has ended", LIMIT, || {
                 if let Ok((stream, _)) = listener.accept() {
                     stream.set_nonblocking(false).unwrap();
-                    second = Some(Pump::new(stream, world.line.try_clone().unwrap()));
+                    second = Some(ByteRelay::new(stream, host.line.try_clone().unwrap()));
                 }
                 child.try_wait().unwrap().is_some()
             });
@@ -166,25 +164,24 @@ fn over_a_vmchannel(suite: Suite) {
 
 #[test]
 fn the_answer_to_an_agent_that_was_killed_is_not_the_next_ones() {
-    let Some(world) = World::new("the_answer_to_an_agent_that_was_killed", Suite::Theirs, "serial") else {
-        return;
-    };
+    let host = require!(LineHost::new(Suite::Theirs, "serial"));
     let pty = Pty::new();
-    let pump = Pump::new(pty.peer_end(), world.line.try_clone().unwrap());
+    let relay = ByteRelay::new(pty.peer_end(), host.line.try_clone().unwrap());
     for agent in [OURS, VIRT] {
         let command = || {
-            let mut command = world.command(agent);
+            let mut command = host.command(agent);
             command.arg("-D").arg(&pty.path);
             command
         };
-        // A reboot takes the daemon a second; the agent goes when its request is there.
-        let before = pump.carried();
+        // A reboot takes a second; the agent is killed when the daemon has its request.
+        let before = relay.relayed();
         let mut killed = command().args(["-o", "reboot", "-n", "victim"]).spawn().unwrap();
-        until("the request is with the daemon", LIMIT, || pump.carried() >= before + REQUEST_LEN);
+        until("the request is with the daemon", LIMIT, || relay.relayed() >= before + REQUEST_LEN);
         killed.kill().unwrap();
         killed.wait().unwrap();
-        let ran: Ran = command().args(["-o", "off", "-n", "nobody", "-t", "20"]).output().unwrap().into();
-        // The C agent takes the success of the reboot for its own.
+        let ran: AgentRun =
+            command().args(["-o", "off", "-n", "nobody", "-t", "20"]).output().unwrap().into();
+        // The C agent takes the success of the reboot for its own answer.
         assert_eq!(ran.code, if agent == OURS { 1 } else { 0 }, "{agent}: {ran:?}");
         if agent == OURS {
             assert!(ran.stderr.contains("lists no VM with this name"), "{ran:?}");
@@ -194,16 +191,16 @@ fn the_answer_to_an_agent_that_was_killed_is_not_the_next_ones() {
 
 #[test]
 fn questions_in_a_row_are_answered_in_their_order() {
-    let Some(world) = World::new("questions_in_a_row", Suite::Ours, "serial") else { return };
+    let host = require!(LineHost::new(Suite::Ours, "serial"));
     let pty = Pty::new();
-    let _pump = Pump::new(pty.peer_end(), world.line.try_clone().unwrap());
-    let agent = |args: &str| -> Ran {
-        let mut command = world.command(OURS);
+    let _relay = ByteRelay::new(pty.peer_end(), host.line.try_clone().unwrap());
+    let agent = |args: &str| -> AgentRun {
+        let mut command = host.command(OURS);
         command.arg("-D").arg(&pty.path).args(args.split(' ')).output().unwrap().into()
     };
-    // What an agent left there that was killed before its answer came.
+    // Marker of an agent that was killed before its answer arrived.
     let name = pty.path.to_str().unwrap().trim_start_matches('/').replace('/', "-");
-    std::fs::write(world.run.join(format!("fence_virt-{name}")), "x").unwrap();
+    std::fs::write(host.run.join(format!("fence_virt-{name}")), "x").unwrap();
     let ran = agent("-d -o off -n victim -t 20");
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.stderr.contains("probing for its end"), "{ran:?}");

@@ -1,6 +1,6 @@
-//! Which VMs have lines: those that run, as libvirt's events tell, also while
-//! they start and stop in a hurry, and after libvirtd was lost. The sockets are
-//! the test's own, the VMs are those of a libvirtd with the test driver.
+//! Lines of running VMs, followed by libvirt's events, also while VMs start and
+//! stop quickly and after libvirtd was lost. The test binds the sockets; the
+//! VMs belong to a libvirtd with the test driver.
 #![allow(clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
 
 mod common;
@@ -10,20 +10,20 @@ use std::io::Write;
 use std::time::Duration;
 
 use common::daemon::{Daemon, conf};
-use common::guests::{Chorus, Socket, request, serial};
-use common::libvirtd::{Libvirtd, have_libvirtd};
+use common::guests::{PollingGuests, Socket, request, serial};
+use common::libvirtd::{Libvirtd, libvirtd_installed};
 use common::net::Namespace;
 use common::node::{NODE1, NODE2};
-use common::{Dir, have_peers, until};
+use common::{Dir, Missing, require, root_and_c_suite, until};
 use fence_virt::fence::Operation;
 use virt::connect::Connect;
 use virt::domain::Domain;
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// The daemon would have done it by then, if it were to.
+/// Time without a reaction after which the daemon is taken to have none.
 const QUIET: Duration = Duration::from_millis(700);
 
-/// A VM of a libvirtd of the test's own, with lines.
+/// Defines a VM with these devices.
 fn define(connect: &Connect, name: &str, uuid: &str, devices: &str) -> Domain {
     let xml = format!(
         "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory><vcpu>1</vcpu>\
@@ -32,20 +32,21 @@ fn define(connect: &Connect, name: &str, uuid: &str, devices: &str) -> Domain {
     Domain::define_xml(connect, &xml).unwrap()
 }
 
-/// What a test with a libvirtd of its own is done in, if it can be done here.
-fn bed(test: &str) -> Option<(Dir, Namespace)> {
-    (have_peers(test) && have_libvirtd(test)).then(|| (Dir::new(), Namespace::new()))
+/// Directory and namespace for a libvirtd and a daemon.
+fn libvirtd_lab() -> Result<(Dir, Namespace), Missing> {
+    root_and_c_suite()?;
+    libvirtd_installed()?;
+    Ok((Dir::new(), Namespace::new()))
 }
 
 fn daemon(dir: &Dir, namespace: &Namespace, libvirtd: &Libvirtd) -> Daemon {
     let keys = format!("path = \"{}\";", dir.path("").display());
-    Daemon::ours(dir, namespace, &conf("serial", &keys, &[libvirtd.uri()], ""))
+    Daemon::builder(dir, namespace).start(&conf("serial", &keys, &[libvirtd.uri()], ""))
 }
 
 #[test]
 fn vms_that_start_stop_vanish_and_get_devices_are_followed() {
-    let test = "vms_that_start_stop_vanish_and_get_devices_are_followed";
-    let Some((dir, namespace)) = bed(test) else { return };
+    let (dir, namespace) = require!(libvirtd_lab());
     let libvirtd = Libvirtd::started(&dir, &namespace, "lv");
     let connect = Connect::open(Some(&libvirtd.uri())).unwrap();
     let daemon = daemon(&dir, &namespace, &libvirtd);
@@ -68,10 +69,10 @@ fn vms_that_start_stop_vanish_and_get_devices_are_followed() {
     guest.create().unwrap();
     a.accept();
     b.accept();
-    // A VM that runs and is undefined runs on, until it vanishes.
+    // An undefined VM keeps running, and vanishes when it stops.
     guest.undefine().unwrap();
     assert_eq!(a.ask(Operation::Status, "guest"), 0);
-    // It fences itself.
+    // The guest fences itself.
     a.line().write_all(&request(Operation::Off, "guest", 77)).unwrap();
     b.await_end();
     until("it is gone", LIMIT, || Domain::lookup_by_name(&connect, "guest").is_err());
@@ -81,8 +82,7 @@ fn vms_that_start_stop_vanish_and_get_devices_are_followed() {
 
 #[test]
 fn after_a_lost_libvirtd_everything_is_found_anew() {
-    let test = "after_a_lost_libvirtd_everything_is_found_anew";
-    let Some((dir, namespace)) = bed(test) else { return };
+    let (dir, namespace) = require!(libvirtd_lab());
     let mut libvirtd = Libvirtd::started(&dir, &namespace, "lv");
     let daemon = daemon(&dir, &namespace, &libvirtd);
     let descriptors = || fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
@@ -97,18 +97,18 @@ fn after_a_lost_libvirtd_everything_is_found_anew() {
         counts.push(descriptors());
         eprintln!("round {round}: {} descriptors", counts[round]);
         libvirtd.kill();
-        // QEMU would go on: the line stays, and says what can be said.
+        // QEMU would keep running: the line stays open and answers with failure.
         until("libvirt is missed", LIMIT, || a.ask(Operation::Status, "guest") == 1);
-        // It may have noticed.
+        // The connection may be broken already.
         let _ = connect.close();
         libvirtd.start();
-        // The test driver has forgotten the VM, so it does not run any more.
+        // The test driver has lost the VM, so it no longer runs.
         a.await_end();
     }
     assert!(counts.iter().all(|count| *count <= counts[0]), "descriptors leak: {counts:?}");
 }
 
-/// Not a good one, but the same in every run.
+/// Linear congruential generator: every run is the same.
 fn random(state: &mut u64) -> usize {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*state >> 33) as usize
@@ -116,8 +116,7 @@ fn random(state: &mut u64) -> usize {
 
 #[test]
 fn five_hundred_random_starts_and_stops_while_requests_flow() {
-    let test = "five_hundred_random_starts_and_stops_while_requests_flow";
-    let Some((dir, namespace)) = bed(test) else { return };
+    let (dir, namespace) = require!(libvirtd_lab());
     const VMS: usize = 12;
     let libvirtd = Libvirtd::started(&dir, &namespace, "lv");
     let connect = Connect::open(Some(&libvirtd.uri())).unwrap();
@@ -128,7 +127,7 @@ fn five_hundred_random_starts_and_stops_while_requests_flow() {
             define(&connect, &format!("vm{at}"), &format!("{at:08x}-aaaa-4aaa-8aaa-aaaaaaaaaaaa"), &devices)
         })
         .collect();
-    let mut chorus = Chorus::bind(&paths, "vm0");
+    let mut polling = PollingGuests::bind(&paths, "vm0");
     let daemon = daemon(&dir, &namespace, &libvirtd);
     let mut runs = [false; VMS];
     let mut state = 42;
@@ -139,32 +138,31 @@ fn five_hundred_random_starts_and_stops_while_requests_flow() {
             false => drop(guests[at].create().unwrap()),
         }
         runs[at] = !runs[at];
-        // Often several changes at once.
+        // Several changes between most polls.
         if random(&mut state) % 4 == 0 {
-            chorus.beat();
+            polling.poll();
         }
     }
-    let flowed = chorus.answers();
+    let flowed = polling.answers();
     until("each line is as its VM", LIMIT, || {
-        chorus.beat();
+        polling.poll();
         (0..2 * VMS).all(|at| {
             let wanted = usize::from(runs[at / 2]);
-            chorus.lines(at) == wanted && (wanted == 0 || chorus.answers_now(at) > 0)
+            polling.lines(at) == wanted && (wanted == 0 || polling.answers_now(at) > 0)
         })
     });
-    eprintln!("{flowed} answers during the churn, {} in the end", chorus.answers());
+    eprintln!("{flowed} answers during the churn, {} in the end", polling.answers());
     assert!(flowed > 100, "requests flowed: {flowed}");
     assert!(daemon.stop(LIMIT).success());
     until("all lines are closed", LIMIT, || {
-        chorus.beat();
-        (0..2 * VMS).all(|at| chorus.lines(at) == 0)
+        polling.poll();
+        (0..2 * VMS).all(|at| polling.lines(at) == 0)
     });
 }
 
 #[test]
 fn a_socket_that_two_vms_name_is_nobodys_until_one_is_gone() {
-    let test = "a_socket_that_two_vms_name_is_nobodys_until_one_is_gone";
-    let Some((dir, namespace)) = bed(test) else { return };
+    let (dir, namespace) = require!(libvirtd_lab());
     let libvirtd = Libvirtd::started(&dir, &namespace, "lv");
     let connect = Connect::open(Some(&libvirtd.uri())).unwrap();
     let daemon = daemon(&dir, &namespace, &libvirtd);

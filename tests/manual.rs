@@ -1,5 +1,5 @@
-//! The man pages, beside what the programs take: what exists stands in them,
-//! and what stands in them exists.
+//! Man pages, completions and CONTRIBUTING.md compared with the programs: they
+//! describe everything that exists, and nothing else.
 #![allow(clippy::panic, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod common;
@@ -11,21 +11,23 @@ mod keys;
 mod page;
 #[path = "manual/programs.rs"]
 mod programs;
+#[path = "manual/variables.rs"]
+mod variables;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::skip;
+use common::{program_installed, require};
 use page::{PAGES, Page};
 use programs::Program;
 
-/// Options of the daemon that the pages have already, while they are being
-/// built. Whoever adds one to the daemon takes it off.
+/// Options of the daemon that the pages describe before they exist. The commit
+/// that adds one to the daemon removes it here.
 const PENDING: [&[&str]; 0] = [];
 
-/// The options of a program, those to come too.
+/// Options of a program, pending ones included.
 fn options(program: Program) -> BTreeSet<BTreeSet<String>> {
     let mut options = program.options();
     if program == Program::Daemon {
@@ -56,7 +58,7 @@ fn the_pages_of_the_agents_have_their_actions_and_defaults() {
         for (name, parameter) in program.parameters() {
             let long = format!("--{}", name.replace('_', "-"));
             let item = items.iter().find(|item| item.flags().contains(&long)).unwrap();
-            // Which way is taken depends on which of these is given: they have no default by themselves.
+            // Each of these selects a transport, so the page gives it no default.
             let is_way = ["ipaddr", "vsock", "serial_device"].contains(&name.as_str());
             let expected = parameter.default.filter(|_| !is_way);
             assert_eq!(item.default(), expected, "{}: {long}", page.name);
@@ -64,8 +66,8 @@ fn the_pages_of_the_agents_have_their_actions_and_defaults() {
     }
 }
 
-/// Each example is tried with `-V` behind it: what an option is wrong in is
-/// refused before that.
+/// Each example is run with an additional `-V`: a wrong option is refused
+/// before `-V` takes effect.
 #[test]
 fn the_command_lines_in_the_pages_are_taken() {
     for name in PAGES {
@@ -99,7 +101,7 @@ fn the_page_of_the_daemon_has_every_variable_that_it_reads() {
     assert_eq!(items.iter().flat_map(|item| item.after("Ev")).collect::<BTreeSet<_>>(), read);
 }
 
-/// The messages under DIAGNOSTICS, whose parts stand between `...`.
+/// Messages under DIAGNOSTICS: their parts, separated by `...`, occur in the sources.
 #[test]
 fn the_messages_in_the_pages_are_messages_of_the_agents() {
     let mut text = String::new();
@@ -118,9 +120,9 @@ fn the_messages_in_the_pages_are_messages_of_the_agents() {
     }
 }
 
-/// All sources under a folder.
-fn sources(folder: &Path, into: &mut String) {
-    for entry in fs::read_dir(folder).unwrap() {
+/// Appends all sources under a directory.
+fn sources(directory: &Path, into: &mut String) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         match path.is_dir() {
             true => sources(&path, into),
@@ -131,9 +133,7 @@ fn sources(folder: &Path, into: &mut String) {
 
 #[test]
 fn mandoc_finds_nothing_wrong() {
-    if Command::new("mandoc").arg("-T").arg("lint").arg("/dev/null").output().is_err() {
-        return skip("mandoc_finds_nothing_wrong", "it needs the package mandoc");
-    }
+    require!(program_installed("mandoc"));
     let paths: Vec<PathBuf> = PAGES.iter().map(|name| page::path(name)).collect();
     let output = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).args(paths).output().unwrap();
     let said = [output.stdout, output.stderr].concat();

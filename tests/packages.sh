@@ -1,12 +1,12 @@
 #!/bin/bash
-# The packages: over those of the C suite and back, as debs and rpms, and the
-# tarball that they are made of.
+# Checks of the packages: over those of the C suite and back, as debs and rpms, and
+# of the tarball from which they are built.
 #
-#   OUT=      a folder with debs, or debs and rpms, to be tested (default: they are built)
-#   KEEP=1    keep the work folder
-#   LIMIT=    seconds to wait for anything (default: 60)
+#   OUT=      directory with debs, or debs and rpms, to test (default: they are built)
+#   KEEP=1    keep the work directory
+#   LIMIT=    timeout of each wait in seconds (default: 60)
 #
-# Roots of their own, overlays of this machine's in namespaces without a network:
+# The roots are overlays of this machine's in namespaces without a network:
 # nothing is installed on the machine itself, and every process ends with this
 # script. packages/ has the checks.
 #
@@ -37,7 +37,7 @@ if [ -z "${PACKAGES_INNER:-}" ]; then
 	chmod 755 "$W"
 	trap 'rm -rf "$W"' EXIT
 	trap 'exit 143' TERM INT HUP
-	# What needs the network, or what was built: the rest has neither.
+	# Downloads and builds: the rest runs without network and build directory.
 	mkdir "$W/theirs"
 	(cd "$W/theirs" && apt-get -qq -o APT::Sandbox::User=root download fence-virt fence-virtd >/dev/null 2>&1) ||
 		skip "the packages of the C suite cannot be downloaded"
@@ -56,17 +56,17 @@ source "$here/e2e/checking.sh"
 source "$here/packages/checks.sh"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
 
-# overlay NAME - an overlay of this machine's root, without what is mounted there; $R.
+# overlay NAME - an overlay $R of this machine's root, without its mounts.
 overlay() {
 	R=$W/$1
 	mkdir "$R" && mount -t tmpfs tmpfs "$R" && mkdir "$R/upper" "$R/work" "$R/root" &&
 		mount -t overlay overlay -o "lowerdir=/,upperdir=$R/upper,workdir=$R/work" "$R/root" || exit 1
 	R=$R/root
-	# Packages may start daemons here.
+	# Allows packages to start daemons.
 	rm -f "$R/usr/sbin/policy-rc.d"
 	mkdir "$R/packages" && cp "$W"/theirs/*.deb "$OUT"/*.deb "$R/packages" || exit 1
 }
-# new_root NAME - the same, for in_root.
+# new_root NAME - an overlay for in_root.
 new_root() {
 	overlay "$1"
 	mount --bind /dev "$R/dev" && mount -t proc proc "$R/proc" &&

@@ -1,4 +1,4 @@
-//! SIGHUP: what changes while the daemon runs, and what does not.
+//! SIGHUP: settings that change while the daemon runs, and settings that do not.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -10,44 +10,45 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use common::agent::{Agent, Programs, Way};
+use common::agent::{Agent, AgentTransport, Programs};
 use common::daemon::{Daemon, OURS, auth_keys, conf};
-use common::libvirtd::{Libvirtd, have_libvirtd};
-use common::net::{GUEST_V4, HOST_V4, Pair};
+use common::libvirtd::{Libvirtd, libvirtd_installed};
+use common::net::{GUEST_V4, HOST_V4, NamespacePair};
 use common::node::{NODE1, RUNNING, node, vm};
-use common::{Dir, Suite, have_peers, until};
+use common::{Dir, Missing, Suite, require, root_and_c_suite, until};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-struct World {
+struct ReloadHarness {
     dir: Dir,
-    pair: Pair,
+    pair: NamespacePair,
     uri: String,
     programs: Programs,
 }
 
-impl World {
-    fn new(test: &str) -> Option<World> {
-        if !have_peers(test) {
-            return None;
-        }
-        let (dir, pair) = (Dir::new(), Pair::new());
+impl ReloadHarness {
+    fn new() -> Result<ReloadHarness, Missing> {
+        root_and_c_suite()?;
+        let (dir, pair) = (Dir::new(), NamespacePair::new());
         let uri = node(&dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
         let programs = Programs::of(Suite::Ours, &dir);
-        Some(World { dir, pair, uri, programs })
+        Ok(ReloadHarness { dir, pair, uri, programs })
     }
 
-    /// A tcp listener with these keys, and groups.
+    /// Configuration with a tcp listener with these settings, and groups.
     fn conf(&self, keys: &str, groups: &str) -> String {
         conf("tcp", &format!("address = \"{HOST_V4}\"; {keys}"), std::slice::from_ref(&self.uri), groups)
     }
 
     fn daemon(&self, conf: &str) -> Daemon {
-        Daemon::ours(&self.dir, &self.pair.host, conf)
+        Daemon::builder(&self.dir, &self.pair.host).start(conf)
     }
 
     fn agent<'a>(&'a self, key: &'a Path) -> Agent<'a> {
-        Agent { timeout: 3, ..Agent::new(&self.programs, &self.pair.guest, Way::Tcp(HOST_V4), key) }
+        Agent {
+            timeout: 3,
+            ..Agent::new(&self.programs, &self.pair.guest, AgentTransport::Tcp(HOST_V4), key)
+        }
     }
 }
 
@@ -57,74 +58,74 @@ fn group(ip: &str) -> String {
 
 #[test]
 fn groups_come_change_and_go() {
-    let Some(world) = World::new("groups_come_change_and_go") else { return };
-    let key = world.dir.key("key", b'k');
+    let harness = require!(ReloadHarness::new());
+    let key = harness.dir.key("key", b'k');
     let keys = auth_keys(&key, "sha256", "sha256");
-    let daemon = world.daemon(&world.conf(&keys, ""));
-    let (agent, denied) = (world.agent(&key), 3);
+    let daemon = harness.daemon(&harness.conf(&keys, ""));
+    let (agent, denied) = (harness.agent(&key), 3);
     assert_eq!(agent.code("status", "node1"), 0);
-    daemon.reload(&world.dir, &world.conf(&keys, &group("192.0.2.77")));
+    daemon.reload(&harness.dir, &harness.conf(&keys, &group("192.0.2.77")));
     daemon.await_log("1 groups instead of 0");
     assert_eq!(agent.code("status", "node1"), denied);
-    daemon.reload(&world.dir, &world.conf(&keys, &group(GUEST_V4)));
+    daemon.reload(&harness.dir, &harness.conf(&keys, &group(GUEST_V4)));
     assert_eq!(agent.code("status", "node1"), 0);
-    daemon.reload(&world.dir, &world.conf(&keys, ""));
+    daemon.reload(&harness.dir, &harness.conf(&keys, ""));
     assert_eq!(agent.code("status", "node1"), 0);
     daemon.await_log("0 groups instead of 1");
 }
 
 #[test]
 fn keys_are_changed_without_an_outage() {
-    let Some(world) = World::new("keys_are_changed_without_an_outage") else { return };
-    let (old, new) = (world.dir.key("old", b'o'), world.dir.key("new", b'n'));
-    let (with_old, with_new) = (world.agent(&old), world.agent(&new));
+    let harness = require!(ReloadHarness::new());
+    let (old, new) = (harness.dir.key("old", b'o'), harness.dir.key("new", b'n'));
+    let (with_old, with_new) = (harness.agent(&old), harness.agent(&new));
     let keys = |key: &Path| auth_keys(key, "sha256", "sha256");
-    let daemon = world.daemon(&world.conf(&keys(&old), ""));
+    let daemon = harness.daemon(&harness.conf(&keys(&old), ""));
     assert_eq!((with_old.code("status", "node1"), with_new.code("status", "node1")), (0, 1));
     let both = format!("{} old_key_file = \"{}\";", keys(&new), old.display());
-    daemon.reload(&world.dir, &world.conf(&both, ""));
+    daemon.reload(&harness.dir, &harness.conf(&both, ""));
     assert_eq!((with_old.code("status", "node1"), with_new.code("status", "node1")), (0, 0));
-    daemon.reload(&world.dir, &world.conf(&keys(&new), ""));
+    daemon.reload(&harness.dir, &harness.conf(&keys(&new), ""));
     assert_eq!((with_old.code("status", "node1"), with_new.code("status", "node1")), (1, 0));
-    // The same name with other bytes.
+    // Same file name, other key.
     fs::copy(&old, &new).unwrap();
-    daemon.reload(&world.dir, &world.conf(&keys(&new), ""));
+    daemon.reload(&harness.dir, &harness.conf(&keys(&new), ""));
     assert_eq!(with_old.code("status", "node1"), 0);
 }
 
 #[test]
 fn a_stronger_hash_is_asked_for() {
-    let Some(world) = World::new("a_stronger_hash_is_asked_for") else { return };
-    let key = world.dir.key("key", b'k');
-    let daemon = world.daemon(&world.conf(&auth_keys(&key, "sha256", "sha256"), ""));
-    let weak = world.agent(&key);
+    let harness = require!(ReloadHarness::new());
+    let key = harness.dir.key("key", b'k');
+    let daemon = harness.daemon(&harness.conf(&auth_keys(&key, "sha256", "sha256"), ""));
+    let weak = harness.agent(&key);
     let strong = Agent { hash: "sha512", ..weak.clone() };
     assert_eq!(weak.code("status", "node1"), 0);
-    daemon.reload(&world.dir, &world.conf(&auth_keys(&key, "sha512", "sha256"), ""));
+    daemon.reload(&harness.dir, &harness.conf(&auth_keys(&key, "sha512", "sha256"), ""));
     assert_eq!((weak.code("status", "node1"), strong.code("status", "node1")), (1, 0));
 }
 
 #[test]
 fn with_anything_wrong_nothing_changes() {
-    let Some(world) = World::new("with_anything_wrong_nothing_changes") else { return };
-    let key = world.dir.key("key", b'k');
+    let harness = require!(ReloadHarness::new());
+    let key = harness.dir.key("key", b'k');
     let keys = auth_keys(&key, "sha256", "sha256");
-    let daemon = world.daemon(&world.conf(&keys, ""));
-    let agent = world.agent(&key);
+    let daemon = harness.daemon(&harness.conf(&keys, ""));
+    let agent = harness.agent(&key);
     let denies_all = group("192.0.2.77");
-    let open = world.dir.key("open", b'k');
+    let open = harness.dir.key("open", b'k');
     fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
     let wrong = [
-        (world.conf(&keys, &format!("{denies_all} groups {{")), "unclosed section"),
-        (world.conf(&auth_keys(&open, "sha256", "sha256"), &denies_all), "chmod 0600"),
-        (world.conf(&format!("{keys} old_key_file = \"/nowhere\";"), &denies_all), "/nowhere"),
+        (harness.conf(&keys, &format!("{denies_all} groups {{")), "unclosed section"),
+        (harness.conf(&auth_keys(&open, "sha256", "sha256"), &denies_all), "chmod 0600"),
+        (harness.conf(&format!("{keys} old_key_file = \"/nowhere\";"), &denies_all), "/nowhere"),
         (
-            world.conf(&keys, &denies_all).replace("backend = \"libvirt\"", "backend = \"xen\""),
+            harness.conf(&keys, &denies_all).replace("backend = \"libvirt\"", "backend = \"xen\""),
             "unknown backend",
         ),
     ];
     for (conf, words) in wrong {
-        daemon.reload(&world.dir, &conf);
+        daemon.reload(&harness.dir, &conf);
         daemon.await_log(words);
         assert_eq!(agent.code("status", "node1"), 0, "{words}");
     }
@@ -134,28 +135,28 @@ fn with_anything_wrong_nothing_changes() {
 
 #[test]
 fn what_needs_a_restart_is_named_and_left() {
-    let Some(world) = World::new("what_needs_a_restart_is_named_and_left") else { return };
-    let key = world.dir.key("key", b'k');
+    let harness = require!(ReloadHarness::new());
+    let key = harness.dir.key("key", b'k');
     let keys = auth_keys(&key, "sha256", "sha256");
-    let daemon = world.daemon(&world.conf(&keys, ""));
-    let denies_all = world.conf(&keys, &group("192.0.2.77"));
+    let daemon = harness.daemon(&harness.conf(&keys, ""));
+    let denies_all = harness.conf(&keys, &group("192.0.2.77"));
     let weak = auth_keys(&key, "none", "none");
-    let elsewhere = world.conf(&format!("{weak} port = \"1300\";"), &group(GUEST_V4));
-    daemon.reload(&world.dir, &elsewhere);
+    let elsewhere = harness.conf(&format!("{weak} port = \"1300\";"), &group(GUEST_V4));
+    daemon.reload(&harness.dir, &elsewhere);
     daemon.await_log("changing where tcp listens needs a restart: nothing has changed");
-    let weak = Agent { hash: "none", auth: "none", ..world.agent(&key) };
+    let weak = Agent { hash: "none", auth: "none", ..harness.agent(&key) };
     assert_eq!(weak.code("status", "node1"), 1, "keys go with what listens");
-    daemon.reload(&world.dir, &denies_all.replace("node.xml\"", "other.xml\""));
+    daemon.reload(&harness.dir, &denies_all.replace("node.xml\"", "other.xml\""));
     daemon.await_log("until the daemon is restarted: backend settings");
-    let denied = world.agent(&key).run("status", "node1");
+    let denied = harness.agent(&key).run("status", "node1");
     assert_eq!(denied.code, 3, "with the new groups");
     daemon.await_log("status \"node1\": permission denied");
 }
 
 #[test]
 fn listeners_of_one_kind_have_their_own_keys_and_groups() {
-    let Some(world) = World::new("listeners_of_one_kind_have_their_own_keys_and_groups") else { return };
-    let (key, other) = (world.dir.key("key", b'k'), world.dir.key("other", b'o'));
+    let harness = require!(ReloadHarness::new());
+    let (key, other) = (harness.dir.key("key", b'k'), harness.dir.key("other", b'o'));
     let section = |label: &str, port: u16, key: &Path| {
         let keys = auth_keys(key, "sha256", "sha256");
         format!("tcp{label} {{ address = \"{HOST_V4}\"; port = \"{port}\"; {keys} }}")
@@ -166,13 +167,13 @@ fn listeners_of_one_kind_have_their_own_keys_and_groups() {
          groups {{ group {{ uuid = \"node1\"; ip = \"{GUEST_V4}\"; listener = \"tcp:cluster-b\"; }} }}",
         section("", 1229, &key),
         section(" = \"cluster-b\"", 1300, &other),
-        world.uri,
+        harness.uri,
     );
-    let daemon = world.daemon(&conf);
+    let daemon = harness.daemon(&conf);
     daemon.await_log("no group applies to listener tcp");
-    // Ours take the port from an option that the harness does not know.
+    // The harness has no option for the port.
     let ask = |port: &str, key: &Path| {
-        let mut command = world.pair.guest.command(&world.programs.virt);
+        let mut command = harness.pair.guest.command(&harness.programs.virt);
         command.args(["-T", HOST_V4, "-p", port, "-t", "3", "-o", "status", "-n", "node1", "-k"]).arg(key);
         command.output().unwrap().status.code()
     };
@@ -186,24 +187,20 @@ fn listeners_of_one_kind_have_their_own_keys_and_groups() {
 
 #[test]
 fn a_signal_that_comes_during_the_start_is_obeyed_after_it() {
-    let test = "a_signal_that_comes_during_the_start_is_obeyed_after_it";
-    if !have_libvirtd(test) {
-        return;
-    }
-    let Some(world) = World::new(test) else { return };
-    let libvirtd = Libvirtd::started(&world.dir, &world.pair.host, "one");
-    let key = world.dir.key("key", b'k');
+    require!(libvirtd_installed());
+    let harness = require!(ReloadHarness::new());
+    let libvirtd = Libvirtd::started(&harness.dir, &harness.pair.host, "one");
+    let key = harness.dir.key("key", b'k');
     let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
-    // The start waits for a libvirtd that stands still.
+    // The start waits for a frozen libvirtd.
     libvirtd.freeze();
     let conf = conf("tcp", &keys, &[libvirtd.uri()], "");
-    // Without a service manager nothing else wakes the main thread up.
-    let mut command = world.pair.host.command("env");
-    command.args(["-u", "NOTIFY_SOCKET", OURS]);
-    let daemon = Daemon::ours_by(command, &world.dir, &conf);
+    // Without a service manager nothing else wakes the main thread.
+    let builder = Daemon::builder(&harness.dir, &harness.pair.host);
+    let daemon = builder.command(&["env", "-u", "NOTIFY_SOCKET", OURS]).spawn(&conf);
     daemon.await_log("listening on");
     let pending = |wanted: bool| {
-        // Bit 0 of ShdPnd is SIGHUP; it is blocked by the time that libvirt is waited for.
+        // Bit 0 of ShdPnd is SIGHUP, which is blocked before the wait for libvirt.
         let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
         let bits = |name: &str| {
             let hex = status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();

@@ -1,5 +1,5 @@
-//! The rules of a cluster, one by one, at one router: what it says to the group,
-//! has done here, and answers. tests/cluster.rs has several of them, at random.
+//! The rules of a cluster, one by one, at one router: its messages to the group, its actions, and its
+//! answers. tests/cluster.rs runs several routers at random.
 #![allow(clippy::panic, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 #[path = "routing/beside_c.rs"]
@@ -24,7 +24,7 @@ use Operation::{Off, On, Reboot, Status};
 use PowerState::Running;
 
 #[test]
-fn a_request_goes_to_the_owner_and_nobody_elses_reply_counts() {
+fn a_request_goes_to_the_owner_and_no_other_reply_counts() {
     let mut node = Node::settled(RULES, Vec::new());
     node.asks(Off, "vm1");
     let call = node.asked(1);
@@ -89,13 +89,13 @@ fn a_lost_host_is_off_when_the_delay_is_over() {
     assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure, "quorum has to last for as long");
     node.passes(60 * SECOND);
     assert_eq!(node.answers_for(Off, "vm1"), Verdict::Success);
-    // It is back in the cluster, and may run what it ran.
+    // The host is back in the cluster, and may run what it ran.
     node.votes(true, &[1, 2, 3]);
     assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure);
 }
 
 #[test]
-fn a_vm_that_nobody_knows_is_what_the_administrator_says() {
+fn a_vm_that_nobody_knows_counts_as_unknown_vm_states() {
     for (unknown, off, status) in
         [(Unknown::Fail, Verdict::Failure, Verdict::Failure), (Unknown::Off, Verdict::Success, Verdict::Off)]
     {
@@ -108,11 +108,11 @@ fn a_vm_that_nobody_knows_is_what_the_administrator_says() {
 }
 
 #[test]
-fn nothing_is_unknown_until_all_have_told_their_vms() {
+fn no_vm_is_unknown_until_all_members_have_advertised_theirs() {
     let mut node = Node::joining(RULES, Vec::new());
     node.asks(Status, "vm1");
     node.waits();
-    // This belongs to a telling that began before this node was there to hear it.
+    // This ends a round of advertisements that began before this node had joined.
     node.hears(1, ClusterMessage::Hello { is_complete: true });
     node.hears(3, ClusterMessage::Hello { is_complete: false });
     node.hears(3, ClusterMessage::Hello { is_complete: true });
@@ -133,7 +133,7 @@ fn nothing_is_unknown_until_all_have_told_their_vms() {
 }
 
 #[test]
-fn what_runs_here_is_known_on_the_side_of_a_cut_without_quorum() {
+fn a_vm_that_runs_here_is_known_in_a_partition_without_quorum() {
     let mut node = Node::settled(RULES, vec![local(2, Running), local(4, PowerState::Off)]);
     node.leaves(1, Departure::Node);
     node.leaves(3, Departure::Node);
@@ -179,7 +179,7 @@ fn a_vm_that_is_off_on_several_hosts_is_started_on_none() {
 }
 
 #[test]
-fn names_that_several_vms_have_are_refused() {
+fn ambiguous_names_are_refused() {
     let namesake = LocalVm { name: "VM1".to_owned(), ..local(9, Running) };
     let mut node = Node::settled(RULES, vec![namesake]);
     node.asks(Off, "vm1");
@@ -190,7 +190,7 @@ fn names_that_several_vms_have_are_refused() {
 }
 
 #[test]
-fn name_mode_says_what_a_vm_is_called() {
+fn name_mode_selects_the_identifiers_of_vms() {
     let uuid = domain(1).uuid.to_string();
     for (names, by_name, by_uuid) in
         [(Names::Name, true, false), (Names::Uuid, false, true), (Names::Both, true, true)]
@@ -202,13 +202,13 @@ fn name_mode_says_what_a_vm_is_called() {
 }
 
 #[test]
-fn what_is_old_is_neither_asked_nor_carried_out() {
+fn old_requests_are_neither_sent_nor_carried_out() {
     let mut node = Node::settled(RULES, vec![local(2, Running)]);
     node.asks_late(Off, "vm1", SEND_LIMIT);
     let (verdict, reason) = node.answer();
     assert!(verdict == Verdict::Failure && reason.contains("was not asked"), "{reason}");
 
-    // Corosync did not take it in time: it comes back.
+    // Corosync did not accept it in time: it is returned as unsent.
     let request = Request { operation: Off, target: Target::new(b"vm1").unwrap(), seqno: 7 };
     node.router.ask(ClientId(77), &request, node.now, node.now);
     let message = node.router.next_message(node.now).unwrap();
@@ -259,7 +259,7 @@ fn a_vm_that_vanished_where_it_ran_may_have_moved() {
 }
 
 #[test]
-fn the_list_has_the_vms_of_all_hosts_once() {
+fn the_list_contains_the_vms_of_all_hosts_once() {
     let mut node = Node::settled(RULES, vec![local(1, PowerState::Off), local(2, Running)]);
     node.leaves(3, Departure::Process);
     let ClusterList::Complete(entries) = node.router.list(node.now) else { panic!("it is not known") };
@@ -273,7 +273,7 @@ fn the_list_has_the_vms_of_all_hosts_once() {
 }
 
 #[test]
-fn a_daemon_that_stops_answers_what_it_has_done_and_refuses_the_rest() {
+fn a_stopping_daemon_answers_what_it_has_done_and_refuses_the_rest() {
     let call = |number| {
         let (target, name, operation) = (NodeId(2), "vm2".to_owned(), Off);
         ClusterCall { number, target, name, operation, client_number: 0 }
@@ -296,7 +296,7 @@ fn a_daemon_that_stops_answers_what_it_has_done_and_refuses_the_rest() {
 }
 
 #[test]
-fn what_is_told_of_others_and_by_strangers_is_nothing() {
+fn advertisements_for_others_and_by_strangers_are_ignored() {
     let mut node = Node::settled(RULES, Vec::new());
     let told = |owner| {
         ClusterMessage::Store(Advertisement {
@@ -314,14 +314,14 @@ fn what_is_told_of_others_and_by_strangers_is_nothing() {
 }
 
 #[test]
-fn a_reboot_asks_the_copy_that_is_left_when_the_other_turns_out_to_be_gone() {
+fn a_reboot_asks_the_remaining_copy_when_the_other_is_gone() {
     let rules = Rules { host_fence_delay: Some(Duration::ZERO), ..RULES };
     let mut node = Node::settled(rules, vec![local(1, Running)]);
     node.hears(3, ClusterMessage::AdvertiseAll { number: RequestNumber(7) });
     node.said.clear();
     node.asks(Reboot, "vm1");
     assert_eq!(node.asked(1).operation, Off);
-    // Its host counts as off at once.
+    // The lost host counts as off at once.
     node.votes(true, &[2, 3]);
     node.leaves(1, Departure::Node);
     node.waits();
@@ -330,7 +330,7 @@ fn a_reboot_asks_the_copy_that_is_left_when_the_other_turns_out_to_be_gone() {
 }
 
 #[test]
-fn a_vm_that_moved_is_followed_whatever_it_may_be_called() {
+fn a_vm_that_moved_is_followed_in_every_name_mode() {
     for names in [Names::Both, Names::Name, Names::Uuid] {
         let mut node = Node::settled(Rules { names, ..RULES }, vec![local(1, Running)]);
         assert!(!node.router.is_sole_known_owner(&domain(1).uuid.to_string(), node.now), "{names:?}");
@@ -338,7 +338,7 @@ fn a_vm_that_moved_is_followed_whatever_it_may_be_called() {
 }
 
 #[test]
-fn who_asks_for_all_gets_all_however_often_others_ask() {
+fn a_query_for_all_vms_is_answered_however_often_others_ask() {
     let vms = (10..60).map(|number| local(number, Running)).collect();
     let mut node = Node::settled(RULES, vms);
     let mut has_told = false;
@@ -368,7 +368,7 @@ fn who_asks_for_all_gets_all_however_often_others_ask() {
 }
 
 #[test]
-fn a_node_whose_libvirt_is_away_does_not_say_that_it_has_told_all() {
+fn a_node_without_its_libvirt_does_not_claim_to_have_advertised_all() {
     let mut node = Node::settled(RULES, vec![local(2, Running)]);
     node.router.unlisted(UriIndex(0));
     node.hears(1, ClusterMessage::AdvertiseAll { number: RequestNumber(7) });
@@ -410,7 +410,7 @@ fn an_answer_that_takes_three_seconds_still_counts() {
 }
 
 #[test]
-fn a_vm_that_was_off_on_a_host_that_is_away_stays_off_once_it_is_fenced() {
+fn a_vm_that_was_off_on_an_absent_host_stays_off_once_it_is_fenced() {
     let mut node = Node::settled(RULES, vec![local(4, Running)]);
     node.tells(1, 4, PowerState::Off);
     node.leaves(1, Departure::Process);

@@ -1,6 +1,6 @@
-//! The serial listener: who asks, thousands of lines, and whatever comes in on
-//! one. The sockets are the test's own; the
-//! VMs are those of libvirt's test driver.
+//! Serial listener: identity of the requester, thousands of lines, noise and
+//! floods. The test binds the sockets; the
+//! VMs belong to libvirt's test driver.
 #![allow(clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
 
 mod common;
@@ -13,48 +13,45 @@ use common::daemon::{Daemon, conf};
 use common::guests::{Socket, channel, raise_descriptor_limit, request, serial};
 use common::net::Namespace;
 use common::node::{self, NODE1, NODE2, NODE3, OFF, RUNNING, vm};
-use common::{Dir, have_peers, until};
+use common::{Dir, require, root_and_c_suite, until};
 use fence_virt::fence::Operation;
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// The daemon would have done it by then, if it were to.
+/// Time without a reaction after which the daemon is taken to have none.
 const QUIET: Duration = Duration::from_millis(700);
 
-/// A daemon with the lines of VMs from a file.
-struct World {
+/// Daemon with lines of VMs of the test driver.
+struct SerialHost {
     dir: Dir,
     daemon: Daemon,
     _namespace: Namespace,
 }
 
-impl World {
-    /// `lines` says which devices the VM `asker` has; a VM `victim` runs beside it.
-    fn new(dir: Dir, mode: &str, devices: String, groups: &str) -> World {
+impl SerialHost {
+    /// Daemon with the running VMs `asker`, which has `devices`, and `victim`.
+    fn new(dir: Dir, mode: &str, devices: String, groups: &str) -> SerialHost {
         let vms = [(vm("asker", NODE1, RUNNING), devices), (vm("victim", NODE2, RUNNING), String::new())];
         let uri = node::node_with_devices(&dir, "node.xml", &vms);
         let namespace = Namespace::new();
         let keys = format!("mode = \"{mode}\"; uri = \"{uri}\"; path = \"{}\";", dir.path("").display());
         let conf = conf("serial", &keys, std::slice::from_ref(&uri), groups);
-        let daemon = Daemon::ours(&dir, &namespace, &conf);
-        World { dir, daemon, _namespace: namespace }
+        let daemon = Daemon::builder(&dir, &namespace).start(&conf);
+        SerialHost { dir, daemon, _namespace: namespace }
     }
 
-    /// With one serial line.
-    fn with_line(groups: &str) -> (World, Socket) {
+    /// Daemon with one connected serial line of `asker`.
+    fn with_line(groups: &str) -> (SerialHost, Socket) {
         let dir = Dir::new();
         let mut socket = Socket::bind(dir.path("asker"));
-        let world = World::new(dir, "serial", serial(&socket.path), groups);
+        let host = SerialHost::new(dir, "serial", serial(&socket.path), groups);
         socket.accept();
-        (world, socket)
+        (host, socket)
     }
 }
 
 #[test]
 fn a_line_knows_its_vm_and_the_groups_apply() {
-    let test = "a_line_knows_its_vm_and_the_groups_apply";
-    if !have_peers(test) {
-        return;
-    }
+    require!(root_and_c_suite());
     let group = |members: &[&str]| {
         let lines: String = members.iter().map(|member| format!("uuid = \"{member}\"; ")).collect();
         format!("groups {{ group {{ {lines} }} }}")
@@ -64,29 +61,26 @@ fn a_line_knows_its_vm_and_the_groups_apply() {
         (group(&[NODE1, "victim"]), [0, 0]),
         (group(&["asker", &NODE2.to_uppercase()]), [0, 0]),
         (group(&[&NODE1.to_uppercase(), "VICTIM"]), [0, 0]),
-        // Whoever may define VMs could call one so.
+        // The requester's name is compared exactly: a user who defines VMs could choose this name.
         (group(&["ASKER", NODE2]), [3, 3]),
         (group(&[NODE1]), [3, 0]),
         (group(&[NODE2, "victim"]), [3, 3]),
         (group(&[NODE3, "victim", "asker"]) + "\n", [0, 0]),
     ] {
-        let (world, mut socket) = World::with_line(&groups);
+        let (host, mut socket) = SerialHost::with_line(&groups);
         let [victim, itself] = verdicts;
-        assert_eq!(socket.ask(Operation::Status, "victim"), victim, "{groups}\n{}", world.daemon.log());
-        assert_eq!(socket.ask(Operation::Status, NODE1), itself, "{groups}\n{}", world.daemon.log());
+        assert_eq!(socket.ask(Operation::Status, "victim"), victim, "{groups}\n{}", host.daemon.log());
+        assert_eq!(socket.ask(Operation::Status, NODE1), itself, "{groups}\n{}", host.daemon.log());
         assert_eq!(socket.ask(Operation::Off, "victim"), victim, "{groups}");
         let after = if victim == 0 { 2 } else { 3 };
         assert_eq!(socket.ask(Operation::Status, NODE2), after, "{groups}");
-        world.daemon.await_log(&format!("serial: asker ({NODE1}): status"));
+        host.daemon.await_log(&format!("serial: asker ({NODE1}): status"));
     }
 }
 
 #[test]
 fn serial_ports_and_channels_are_served_side_by_side() {
-    let test = "serial_ports_and_channels_are_served_side_by_side";
-    if !have_peers(test) {
-        return;
-    }
+    require!(root_and_c_suite());
     let (dir, namespace) = (Dir::new(), Namespace::new());
     let (mut port, mut line) = (Socket::bind(dir.path("port")), Socket::bind(dir.path("channel")));
     let devices = serial(&port.path) + &channel(&line.path);
@@ -99,7 +93,7 @@ fn serial_ports_and_channels_are_served_side_by_side() {
          groups {{ group {{ uuid = \"{NODE1}\"; uuid = \"victim\"; listener = \"serial:channels\"; }} }}",
         dir.path("").display()
     );
-    let daemon = Daemon::ours(&dir, &namespace, &conf);
+    let daemon = Daemon::builder(&dir, &namespace).start(&conf);
     port.accept();
     line.accept();
     let log = || daemon.log();
@@ -110,13 +104,10 @@ fn serial_ports_and_channels_are_served_side_by_side() {
 
 #[test]
 fn whatever_comes_in_on_a_line_desynchronises_nothing() {
-    let test = "whatever_comes_in_on_a_line_desynchronises_nothing";
-    if !have_peers(test) {
-        return;
-    }
-    let (world, mut socket) = World::with_line("");
+    require!(root_and_c_suite());
+    let (host, mut socket) = SerialHost::with_line("");
     let status = |seqno| request(Operation::Status, "victim", seqno);
-    // Before, between and inside: each request that is whole gets its answer, and nothing else gets one.
+    // Noise before, between and inside requests: each complete request gets one answer.
     let noises: [&[u8]; 6] =
         [b"[    0.000000] Linux version 6.1", b"a", b"abba", b"abba\x01\0vic", b"\0\0\xff\xfe", b"aabb"];
     let mut seqno = 1000;
@@ -126,7 +117,7 @@ fn whatever_comes_in_on_a_line_desynchronises_nothing() {
         socket.line().write_all(&bytes).unwrap();
         assert_eq!([socket.response(), socket.response()], [0, 0], "{noise:?}");
         seqno += 2;
-        // What was left behind the last request must not spoil the next.
+        // Noise after the last request must not spoil the next.
         socket.line().write_all(&status(seqno)).unwrap();
         assert_eq!(socket.response(), 0, "after {noise:?}");
     }
@@ -137,13 +128,13 @@ fn whatever_comes_in_on_a_line_desynchronises_nothing() {
         assert_eq!(socket.response(), 0, "cut at {cut}");
         socket.assert_silent(Duration::from_millis(20));
     }
-    // In pieces of one byte.
+    // A request in pieces of one byte.
     seqno += 2;
     for byte in status(seqno) {
         socket.line().write_all(&[byte]).unwrap();
     }
     assert_eq!(socket.response(), 0);
-    // A request that stalls is dropped after a second, and what comes then is noise.
+    // A stalled request is dropped after a second; its rest is noise.
     seqno += 2;
     let stalled = request(Operation::Off, "victim", seqno);
     socket.line().write_all(&stalled[..40]).unwrap();
@@ -151,26 +142,23 @@ fn whatever_comes_in_on_a_line_desynchronises_nothing() {
     socket.line().write_all(&stalled[40..]).unwrap();
     socket.assert_silent(QUIET);
     assert_eq!(socket.ask(Operation::Status, "victim"), 0, "it was not carried out");
-    // A second half right after it: the VM's own request, only slow.
+    // A slow request within that limit is carried out.
     socket.line().write_all(&status(seqno + 1)[..40]).unwrap();
     socket.assert_silent(Duration::from_millis(300));
     socket.line().write_all(&status(seqno + 1)[40..]).unwrap();
     assert_eq!(socket.response(), 0);
-    assert!(!world.daemon.log().contains("panicked"), "{}", world.daemon.log());
+    assert!(!host.daemon.log().contains("panicked"), "{}", host.daemon.log());
 }
 
 #[test]
 fn a_guest_that_does_not_read_blocks_nobody_and_grows_nothing() {
-    let test = "a_guest_that_does_not_read_blocks_nobody_and_grows_nothing";
-    if !have_peers(test) {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let (mut mute, mut other) = (Socket::bind(dir.path("mute")), Socket::bind(dir.path("other")));
     let devices = serial(&mute.path) + &serial(&other.path);
-    let world = World::new(dir, "serial", devices, "");
+    let host = SerialHost::new(dir, "serial", devices, "");
     let resident = || {
-        let status = fs::read_to_string(format!("/proc/{}/status", world.daemon.pid())).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", host.daemon.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned();
         line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
     };
@@ -179,7 +167,7 @@ fn a_guest_that_does_not_read_blocks_nobody_and_grows_nothing() {
     assert_eq!(other.ask(Operation::Status, "victim"), 0);
     let before = resident();
     let mut seqno = 0;
-    // Lists that nobody reads, until the daemon reads no more requests.
+    // Unread lists, until the daemon stops reading requests.
     loop {
         seqno += 1;
         if mute.line().write_all(&request(Operation::HostList, "", seqno)).is_err() {
@@ -194,7 +182,7 @@ fn a_guest_that_does_not_read_blocks_nobody_and_grows_nothing() {
     }
     let grown = resident().saturating_sub(before);
     assert!(grown < 1024, "{grown} KiB");
-    // It reads on, and is served on.
+    // Once the guest reads again, the daemon serves it again.
     let mut reader = mute.line().try_clone().unwrap();
     let drain = std::thread::spawn(move || {
         let mut buffer = [0; 65536];
@@ -203,16 +191,13 @@ fn a_guest_that_does_not_read_blocks_nobody_and_grows_nothing() {
     until("its requests are read again", LIMIT, || {
         mute.line().write_all(&request(Operation::Status, "victim", 1 << 30)).is_ok()
     });
-    drop(world);
+    drop(host);
     drain.join().unwrap();
 }
 
 #[test]
 fn a_refused_or_broken_line_is_tried_again_and_all_of_a_vm_are_served() {
-    let test = "a_refused_or_broken_line_is_tried_again_and_all_of_a_vm_are_served";
-    if !have_peers(test) {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let (mut first, late) = (Socket::bind(dir.path("first")), dir.path("late"));
     let mut agent = Socket::bind(dir.path("agent"));
@@ -220,27 +205,24 @@ fn a_refused_or_broken_line_is_tried_again_and_all_of_a_vm_are_served() {
         "type='guestfwd' address='10.0.2.179' port='1229'",
         "type='virtio' name='org.qemu.guest_agent.0'",
     );
-    let world = World::new(dir, "vmchannel", channel(&first.path) + &channel(&late) + &agents, "");
+    let host = SerialHost::new(dir, "vmchannel", channel(&first.path) + &channel(&late) + &agents, "");
     first.accept();
     assert_eq!(first.ask(Operation::Status, "victim"), 0);
-    let mut second = Socket::bind(world.dir.path("late"));
+    let mut second = Socket::bind(host.dir.path("late"));
     second.accept();
     assert_eq!(second.ask(Operation::Status, "victim"), 0);
     first.hang_up();
     first.accept();
     assert_eq!(first.ask(Operation::Status, "victim"), 0);
     assert!(!agent.is_wanted(QUIET), "the guest agent's socket is libvirt's");
-    assert!(world.daemon.stop(LIMIT).success());
+    assert!(host.daemon.stop(LIMIT).success());
     first.await_end();
     second.await_end();
 }
 
 #[test]
 fn guests_that_flood_take_nobody_elses_fence_and_log_lines() {
-    let test = "guests_that_flood_take_nobody_elses_fence_and_log_lines";
-    if !have_peers(test) {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
     let names = ["one", "other", "good"];
     let mut sockets = names.map(|name| Socket::bind(dir.path(name)));
@@ -253,14 +235,14 @@ fn guests_that_flood_take_nobody_elses_fence_and_log_lines() {
     let keys = format!("path = \"{}\";", dir.path("").display());
     let groups = "groups { group { uuid = \"one\"; } group { uuid = \"other\"; } \
                   group { uuid = \"good\"; uuid = \"victim\"; } }";
-    let daemon = Daemon::ours(&dir, &namespace, &conf("serial", &keys, &[uri], groups));
+    let daemon = Daemon::builder(&dir, &namespace).start(&conf("serial", &keys, &[uri], groups));
     for socket in &mut sockets {
         socket.accept();
     }
     let [one, other, good] = &mut sockets;
     std::thread::scope(|scope| {
         for (socket, name) in [(one, "one"), (other, "other")] {
-            // Together more than the memory of duplicates has room for.
+            // Together more requests than the duplicate table holds.
             scope.spawn(move || (0..4000).map(|_| socket.ask(Operation::On, name)).max());
         }
     });
@@ -273,10 +255,7 @@ fn guests_that_flood_take_nobody_elses_fence_and_log_lines() {
 
 #[test]
 fn three_thousand_lines_on_one_listener() {
-    let test = "three_thousand_lines_on_one_listener";
-    if !have_peers(test) {
-        return;
-    }
+    require!(root_and_c_suite());
     const LINES: usize = 3000;
     raise_descriptor_limit();
     let dir = Dir::new();
@@ -284,8 +263,9 @@ fn three_thousand_lines_on_one_listener() {
     let uri = node::crowd_with_lines(&dir, "node.xml", sockets.iter().map(|socket| serial(&socket.path)));
     let namespace = Namespace::new();
     let keys = format!("path = \"{}\";", dir.path("").display());
-    // The soft limit that services have: the daemon raises it to the hard one.
-    let daemon = Daemon::ours_limited(&dir, &namespace, &conf("serial", &keys, &[uri], ""), 1024);
+    // The usual soft limit of services: the daemon raises it to the hard limit.
+    let builder = Daemon::builder(&dir, &namespace).descriptor_limit(1024);
+    let daemon = builder.start(&conf("serial", &keys, &[uri], ""));
     let began = Instant::now();
     for socket in &mut sockets {
         socket.accept();
@@ -301,26 +281,19 @@ fn three_thousand_lines_on_one_listener() {
 
 #[test]
 fn a_serial_listener_needs_no_key_and_says_what_it_cannot_have() {
-    let test = "a_serial_listener_needs_no_key_and_says_what_it_cannot_have";
-    if !have_peers(test) {
-        return;
-    }
+    require!(root_and_c_suite());
     let (dir, namespace) = (Dir::new(), Namespace::new());
     let uri = node::node(&dir, "node.xml", &[vm("asker", NODE1, OFF)]);
     let missing = format!("uri = \"test+unix:///default?socket={}\";", dir.path("none").display());
-    let mut daemon = Daemon::ours_unready(
-        &dir,
-        &namespace,
-        &conf("serial", &missing, std::slice::from_ref(&uri), ""),
-        &[],
-    );
+    let without_path = conf("serial", &missing, std::slice::from_ref(&uri), "");
+    let mut daemon = Daemon::builder(&dir, &namespace).spawn(&without_path);
     assert_eq!(daemon.await_exit(LIMIT).code(), Some(1));
     let log = daemon.log();
     assert!(log.contains("serial: cannot connect to test+unix") && log.contains("wait_for_init"), "{log}");
-    // With -w it waits; a key that is not there is not asked for; a folder that is not there is told.
+    // With -w it waits; it needs no key, and reports the missing directory.
     let keys = format!("{missing} path = \"/nowhere/at/all\"; key_file = \"/nowhere/key\";");
-    let daemon = Daemon::ours_unready(&dir, &namespace, &conf("serial", &keys, &[uri], ""), &["-w"]);
-    daemon.await_ready();
+    let builder = Daemon::builder(&dir, &namespace).args(&["-w"]);
+    let daemon = builder.start(&conf("serial", &keys, &[uri], ""));
     daemon.await_log("directory /nowhere/at/all does not exist");
     assert!(!daemon.log().contains("key"), "{}", daemon.log());
 }

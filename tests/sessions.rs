@@ -8,12 +8,12 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use common::agent::{Agent, Programs, Way};
+use common::agent::{Agent, AgentTransport, Programs};
 use common::client::{Client, packet};
 use common::daemon::{Daemon, auth_keys, conf};
-use common::net::{GUEST_V4, HOST_V4, Pair};
+use common::net::{GUEST_V4, HOST_V4, NamespacePair};
 use common::node::{self, NODE1, RUNNING, node, vm};
-use common::{Dir, have_peers, key_bytes, until};
+use common::{Dir, Missing, key_bytes, require, root_and_c_suite, until};
 use fence_virt::auth::HashKind;
 use fence_virt::fence::Operation;
 use fence_virt::wire::{FAMILY_IPV4, Packet};
@@ -22,19 +22,17 @@ use nix::sys::signal::Signal;
 const LIMIT: Duration = Duration::from_secs(15);
 const SHA: HashKind = HashKind::Sha256;
 
-struct World {
+struct SessionHarness {
     dir: Dir,
-    pair: Pair,
+    pair: NamespacePair,
     daemon: Daemon,
 }
 
-impl World {
-    fn new(test: &str, listener: &str, groups: &str) -> Option<World> {
-        if !have_peers(test) {
-            return None;
-        }
+impl SessionHarness {
+    fn new(listener: &str, groups: &str) -> Result<SessionHarness, Missing> {
+        root_and_c_suite()?;
         let dir = Dir::new();
-        let pair = Pair::new();
+        let pair = NamespacePair::new();
         let key = dir.key("key", b'k');
         let place = match listener {
             "tcp" => format!("address = \"{HOST_V4}\";"),
@@ -42,8 +40,8 @@ impl World {
         };
         let keys = format!("{place} {}", auth_keys(&key, "sha256", "sha256"));
         let uri = node(&dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
-        let daemon = Daemon::ours(&dir, &pair.host, &conf(listener, &keys, &[uri], groups));
-        Some(World { dir, pair, daemon })
+        let daemon = Daemon::builder(&dir, &pair.host).start(&conf(listener, &keys, &[uri], groups));
+        Ok(SessionHarness { dir, pair, daemon })
     }
 
     fn client(&self) -> Client {
@@ -84,12 +82,12 @@ fn is_closed_unanswered(stream: &mut TcpStream) -> bool {
 
 #[test]
 fn two_hundred_stalled_clients_do_not_delay_a_good_one() {
-    let Some(world) = World::new("two_hundred_stalled_clients", "tcp", "") else { return };
-    world.pair.guest.inside(|| {
+    let harness = require!(SessionHarness::new("tcp", ""));
+    harness.pair.guest.inside(|| {
         let begun = Instant::now();
         let mut stalled: Vec<Client> = (0..200)
             .map(|at| {
-                let mut client = world.client();
+                let mut client = harness.client();
                 let bytes = status().encode_signed(&client.key);
                 // Stalls after: nothing, half a request, a request, half a challenge, a challenge.
                 match at % 5 {
@@ -104,7 +102,7 @@ fn two_hundred_stalled_clients_do_not_delay_a_good_one() {
             .collect();
         for _ in 0..50 {
             let asked = Instant::now();
-            assert_eq!(world.client().ask(&status()).unwrap(), 0);
+            assert_eq!(harness.client().ask(&status()).unwrap(), 0);
             assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
         }
         for client in &mut stalled {
@@ -114,15 +112,15 @@ fn two_hundred_stalled_clients_do_not_delay_a_good_one() {
         }
         assert!(begun.elapsed() < Duration::from_secs(14), "the handshake's 10 s are kept");
     });
-    world.assert_carried_out("status \"node1\": success", 50);
+    harness.assert_carried_out("status \"node1\": success", 50);
 }
 
 #[test]
 fn a_flood_evicts_its_own_sessions_and_no_other() {
-    let Some(world) = World::new("a_flood_evicts_its_own", "tcp", "") else { return };
-    world.pair.guest.ip(&["addr", "add", "192.0.2.66/24", "dev", "eth0"]);
-    world.pair.guest.inside(|| {
-        let mut patient = world.client();
+    let harness = require!(SessionHarness::new("tcp", ""));
+    harness.pair.guest.ip(&["addr", "add", "192.0.2.66/24", "dev", "eth0"]);
+    harness.pair.guest.inside(|| {
+        let mut patient = harness.client();
         let request = packet(Operation::Off, "node1", SHA);
         patient.send(&request).unwrap();
         let flood = |_| {
@@ -135,7 +133,7 @@ fn a_flood_evicts_its_own_sessions_and_no_other() {
         patient.authenticate().unwrap();
         assert_eq!(patient.verdict().unwrap(), 0);
     });
-    world.daemon.await_log("to make room");
+    harness.daemon.await_log("to make room");
 }
 
 fn socket_from(source: Ipv4Addr) -> TcpStream {
@@ -149,12 +147,12 @@ fn socket_from(source: Ipv4Addr) -> TcpStream {
 
 #[test]
 fn never_carried_out_twice() {
-    let Some(world) = World::new("never_carried_out_twice", "tcp", "") else { return };
-    world.pair.guest.inside(|| {
+    let harness = require!(SessionHarness::new("tcp", ""));
+    harness.pair.guest.inside(|| {
         let request = packet(Operation::Reboot, "node1", SHA);
         // Both authenticate in parallel; one wins.
-        let mut one = world.client();
-        let mut other = world.client();
+        let mut one = harness.client();
+        let mut other = harness.client();
         one.send(&request).unwrap();
         other.send(&request).unwrap();
         one.authenticate().unwrap();
@@ -162,30 +160,30 @@ fn never_carried_out_twice() {
         let verdicts = [one.verdict().ok(), other.verdict().ok()];
         assert_eq!(verdicts.iter().flatten().count(), 1, "{verdicts:?}");
         // A later duplicate is dropped at its request.
-        let mut late = world.client();
+        let mut late = harness.client();
         late.send(&request).unwrap();
         assert!(is_closed_unanswered(&mut late.stream));
         // Only an authenticated request counts.
         let unproven = packet(Operation::Reboot, "node1", SHA);
-        let mut silent = world.client();
+        let mut silent = harness.client();
         silent.send(&unproven).unwrap();
-        assert_eq!(world.client().ask(&unproven).unwrap(), 0);
+        assert_eq!(harness.client().ask(&unproven).unwrap(), 0);
     });
-    world.assert_carried_out("reboot \"node1\": success", 2);
+    harness.assert_carried_out("reboot \"node1\": success", 2);
 }
 
 #[test]
 fn never_without_key_or_permission() {
     let groups = "groups { group { ip = \"198.51.100.1\"; uuid = \"node1\"; } }";
-    let Some(world) = World::new("never_without_key_or_permission", "tcp", groups) else { return };
-    world.pair.guest.inside(|| {
+    let harness = require!(SessionHarness::new("tcp", groups));
+    harness.pair.guest.inside(|| {
         let off = || packet(Operation::Off, "node1", SHA);
-        assert_eq!(world.client().ask(&off()).unwrap(), 3);
+        assert_eq!(harness.client().ask(&off()).unwrap(), 3);
         let mut forger = Client::connect(address(), &key_bytes(b'x'), SHA, LIMIT).unwrap();
         forger.send(&off()).unwrap();
         assert!(is_closed_unanswered(&mut forger.stream), "a wrong signature");
         // A valid signature, as captured by a sniffer, but no answer to the challenge.
-        let mut replay = world.client();
+        let mut replay = harness.client();
         replay.send(&off()).unwrap();
         replay.key = fence_virt::auth::Key::new(key_bytes(b'x'));
         assert!(replay.authenticate().is_err());
@@ -194,13 +192,13 @@ fn never_without_key_or_permission() {
         let _ = replay.stream.read_to_end(&mut rest);
         assert!(rest.len() <= 64, "challenge at most: {rest:?}");
     });
-    world.assert_carried_out("destroyed", 0);
+    harness.assert_carried_out("destroyed", 0);
 }
 
 #[test]
 fn an_oracle_answers_no_reflected_challenge() {
-    let Some(world) = World::new("an_oracle_answers_no_reflected_challenge", "tcp", "") else { return };
-    world.pair.guest.inside(|| {
+    let harness = require!(SessionHarness::new("tcp", ""));
+    harness.pair.guest.inside(|| {
         let key = fence_virt::auth::Key::new(key_bytes(b'k'));
         let issued = |stream: &mut TcpStream, challenge: &[u8; 64]| {
             stream.write_all(&status().encode_signed(&key)).unwrap();
@@ -208,27 +206,25 @@ fn an_oracle_answers_no_reflected_challenge() {
             let mut both = [0; 128];
             stream.read_exact(&mut both).map(|()| <[u8; 64]>::try_from(&both[64..]).unwrap())
         };
-        let challenge = issued(&mut world.client().stream, &[0xA5; 64]).unwrap();
-        assert!(issued(&mut world.client().stream, &challenge).is_err(), "reflection");
+        let challenge = issued(&mut harness.client().stream, &[0xA5; 64]).unwrap();
+        assert!(issued(&mut harness.client().stream, &challenge).is_err(), "reflection");
         let head = packet(Operation::Off, "node1", SHA).encode_signed(&key);
         let head: [u8; 64] = head[..64].try_into().unwrap();
-        assert!(issued(&mut world.client().stream, &head).is_err(), "extension");
+        assert!(issued(&mut harness.client().stream, &head).is_err(), "extension");
     });
-    world.daemon.await_log("reflection attack");
-    world.daemon.await_log("extension attack");
+    harness.daemon.await_log("reflection attack");
+    harness.daemon.await_log("extension attack");
 }
 
 #[test]
 fn a_client_that_does_not_read_its_answer_is_closed() {
-    if !have_peers("a_client_that_does_not_read_its_answer_is_let_go") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
-    let pair = Pair::new();
+    let pair = NamespacePair::new();
     let key = dir.key("key", b'k');
     let uri = node::crowd(&dir, "crowd.xml", 5000);
     let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
-    let daemon = Daemon::ours(&dir, &pair.host, &conf("tcp", &keys, &[uri], ""));
+    let daemon = Daemon::builder(&dir, &pair.host).start(&conf("tcp", &keys, &[uri], ""));
     pair.guest.inside(|| {
         let mut deaf = client();
         // Too small for the whole answer.
@@ -244,22 +240,22 @@ fn a_client_that_does_not_read_its_answer_is_closed() {
 
 #[test]
 fn a_stop_in_the_middle_answers_what_is_in_flight() {
-    let Some(mut world) = World::new("a_stop_in_the_middle", "tcp", "") else { return };
-    world.pair.guest.inside(|| {
+    let mut harness = require!(SessionHarness::new("tcp", ""));
+    harness.pair.guest.inside(|| {
         let clients: Vec<Client> = (0..60)
             .map(|_| {
-                let mut client = world.client();
+                let mut client = harness.client();
                 client.send(&status()).unwrap();
                 client.authenticate().unwrap();
                 client
             })
             .collect();
-        let mut silent = world.client();
-        world.daemon.signal(Signal::SIGTERM);
+        let mut silent = harness.client();
+        harness.daemon.signal(Signal::SIGTERM);
         for mut client in clients {
             match client.verdict() {
                 Ok(verdict) => assert_eq!(verdict, 0),
-                // Its proof had not been read yet.
+                // The daemon had not read its proof yet.
                 Err(error) => assert!(
                     matches!(
                         error.kind(),
@@ -271,21 +267,20 @@ fn a_stop_in_the_middle_answers_what_is_in_flight() {
         }
         assert!(is_closed_unanswered(&mut silent.stream));
     });
-    assert!(world.daemon.await_exit(Duration::from_secs(6)).success());
-    assert!(world.daemon.log().contains("stopped"));
+    assert!(harness.daemon.await_exit(Duration::from_secs(6)).success());
+    assert!(harness.daemon.log().contains("stopped"));
 }
 
 #[test]
 fn a_log_that_nobody_reads_delays_nothing() {
-    if !have_peers("a_log_that_nobody_reads_delays_nothing") {
-        return;
-    }
+    require!(root_and_c_suite());
     let dir = Dir::new();
-    let pair = Pair::new();
+    let pair = NamespacePair::new();
     let key = dir.key("key", b'k');
     let uri = node(&dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
     let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
-    let (mut daemon, _unread) = Daemon::ours_unheard(&dir, &pair.host, &conf("tcp", &keys, &[uri], ""));
+    let builder = Daemon::builder(&dir, &pair.host).args(&["-d9"]);
+    let (mut daemon, _unread) = builder.start_with_unread_log(&conf("tcp", &keys, &[uri], ""));
     pair.guest.inside(|| {
         // Each writes a line with -d; the pipe has a buffer of 64 KiB.
         for _ in 0..4000 {
@@ -306,10 +301,10 @@ fn multicast(operation: Operation, address: Ipv4Addr, port: u16) -> Packet {
 
 #[test]
 fn datagrams_of_all_kinds_and_then_a_good_one() {
-    let Some(world) = World::new("datagrams_of_all_kinds", "multicast", "") else { return };
+    let harness = require!(SessionHarness::new("multicast", ""));
     let key = fence_virt::auth::Key::new(key_bytes(b'k'));
     let guest: Ipv4Addr = GUEST_V4.parse().unwrap();
-    world.pair.guest.inside(|| {
+    harness.pair.guest.inside(|| {
         let socket = UdpSocket::bind((guest, 0)).unwrap();
         let send = |bytes: &[u8]| socket.send_to(bytes, ("225.0.0.12", 1229)).map(|_| ()).unwrap();
         let off = |address, port| multicast(Operation::Off, address, port);
@@ -337,44 +332,44 @@ fn datagrams_of_all_kinds_and_then_a_good_one() {
         back.write_all(&[0; 64]).unwrap();
         assert!(is_closed_unanswered(&mut back));
     });
-    world.daemon.await_log("call-back to port 0");
-    world.daemon.await_log("a datagram of 177 bytes is not a fence request");
-    world.daemon.await_log("192.0.2.2: cannot call back to TCP port 9");
-    world.daemon.await_log("its answer to the challenge is wrong");
-    assert_eq!(world.daemon.log().matches("destroyed").count(), 0);
-    let key = world.dir.path("key");
-    let way = Way::Multicast("ipv4");
+    harness.daemon.await_log("call-back to port 0");
+    harness.daemon.await_log("a datagram of 177 bytes is not a fence request");
+    harness.daemon.await_log("192.0.2.2: cannot call back to TCP port 9");
+    harness.daemon.await_log("its answer to the challenge is wrong");
+    assert_eq!(harness.daemon.log().matches("destroyed").count(), 0);
+    let key = harness.dir.path("key");
+    let way = AgentTransport::Multicast("ipv4");
     let programs = Programs::deployed();
-    let agent = Agent::new(&programs, &world.pair.guest, way, &key);
+    let agent = Agent::new(&programs, &harness.pair.guest, way, &key);
     assert_eq!(agent.code("off", "node1"), 0);
-    world.assert_carried_out("destroyed", 1);
+    harness.assert_carried_out("destroyed", 1);
 }
 
 #[test]
 fn an_interface_that_comes_back_is_joined_again() {
-    let Some(world) = World::new("an_interface_that_comes_back", "multicast", "") else { return };
-    let key = world.dir.path("key");
-    let way = Way::Multicast("ipv4");
+    let harness = require!(SessionHarness::new("multicast", ""));
+    let key = harness.dir.path("key");
+    let way = AgentTransport::Multicast("ipv4");
     let programs = Programs::deployed();
-    let agent = Agent::new(&programs, &world.pair.guest, way, &key);
+    let agent = Agent::new(&programs, &harness.pair.guest, way, &key);
     assert_eq!(agent.code("status", "node1"), 0);
     // More often than the limit of memberships (igmp_max_memberships is 20).
     for round in 2..25 {
-        world.pair.host.ip(&["link", "del", "eth0"]);
-        world.pair.plug();
+        harness.pair.host.ip(&["link", "del", "eth0"]);
+        harness.pair.plug();
         until(&format!("joined for the {round}th time"), Duration::from_secs(10), || {
-            world.daemon.log().matches("multicast: listening on eth0").count() == round
+            harness.daemon.log().matches("multicast: listening on eth0").count() == round
         });
     }
-    world.daemon.await_log("the interface eth0 is gone");
+    harness.daemon.await_log("the interface eth0 is gone");
     assert_eq!(agent.code("status", "node1"), 0);
 }
 
 #[test]
 fn random_bytes_neither_stop_nor_grow_it() {
-    let Some(world) = World::new("random_bytes_neither_stop_nor_grow_it", "tcp", "") else { return };
+    let harness = require!(SessionHarness::new("tcp", ""));
     let resident = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", world.daemon.pid())).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", harness.daemon.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
     };
@@ -385,10 +380,10 @@ fn random_bytes_neither_stop_nor_grow_it() {
         state ^= state << 17;
         state
     };
-    world.pair.guest.inside(|| {
+    harness.pair.guest.inside(|| {
         let mut flood = |rounds: usize| {
             for _ in 0..rounds {
-                let mut client = world.client();
+                let mut client = harness.client();
                 let mut bytes = status().encode_signed(&client.key).to_vec();
                 for _ in 0..next() % 4 {
                     let at = next() as usize % bytes.len();
@@ -402,7 +397,7 @@ fn random_bytes_neither_stop_nor_grow_it() {
         flood(1000);
         let before = resident();
         flood(4000);
-        assert_eq!(world.client().ask(&status()).unwrap(), 0);
+        assert_eq!(harness.client().ask(&status()).unwrap(), 0);
         let after = resident();
         assert!(after < before + 2048, "{before} KiB before, {after} KiB after");
     });

@@ -1,5 +1,5 @@
 //! `fence_virtd -c`: questions and answers over a pipe and over a terminal, and
-//! what they leave on the disk.
+//! the files that they leave.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -15,14 +15,14 @@ use std::time::Duration;
 
 use common::daemon::OURS;
 use common::line::Pty;
-use common::{Dir, skip, until};
+use common::{Dir, require, root, until};
 use fence_virt::sys::poll::{Interest, PollSet};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::{Pid, geteuid};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// /etc/fence_virt.conf of Debian's package, with this key.
+/// Content of /etc/fence_virt.conf as Debian ships it, with this key.
 fn debian(key: &Path) -> String {
     format!(
         r#"fence_virtd {{
@@ -59,35 +59,35 @@ fn command(file: &Path) -> Command {
 
 fn answered_by(mut command: Command, answers: &str) -> Output {
     let mut child = command.spawn().unwrap();
-    // It need not want all of them.
+    // The set-up may end before it has read all of them.
     let _ = child.stdin.take().unwrap().write_all(answers.as_bytes());
     child.wait_with_output().unwrap()
 }
 
-struct Ran {
+struct SetupRun {
     code: i32,
     out: String,
     err: String,
 }
 
-fn ran(output: Output) -> Ran {
+fn ran(output: Output) -> SetupRun {
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    SetupRun { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-fn set_up(file: &Path, answers: &str) -> Ran {
+fn set_up(file: &Path, answers: &str) -> SetupRun {
     ran(answered_by(command(file), answers))
 }
 
-/// The same, to the end, without a complaint.
-fn written(file: &Path, answers: &str) -> String {
+/// Runs the set-up, asserts that it succeeds, and returns its output.
+fn assert_written(file: &Path, answers: &str) -> String {
     let ran = set_up(file, answers);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.out);
     assert!(ran.out.contains("fence_virtd --check -f "), "{}", ran.out);
     ran.out
 }
 
-/// What `--check` says of the file.
+/// Output of `--check` for the file.
 fn checked(file: &Path) -> String {
     let output = Command::new(OURS).arg("--check").arg("-f").arg(file).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
@@ -105,9 +105,9 @@ fn names(dir: &Dir) -> Vec<String> {
 fn a_new_file_and_a_new_key() {
     let dir = Dir::new();
     let (file, key) = (dir.path("f.conf"), dir.path("keys/fence.key"));
-    // Where no URI is named, no second one is asked for.
+    // Without a first URI, the set-up does not ask for a second one.
     let answers = format!("multicast\n{}\n\n\n\n\n1230\n\nlibvirt\n\ny\ny\n", key.display());
-    let out = written(&file, &answers);
+    let out = assert_written(&file, &answers);
     let expected = format!(
         "fence_virtd {{\n\tlistener = \"multicast\";\n\tbackend = \"libvirt\";\n}}\n\n\
          listeners {{\n\tmulticast {{\n\t\tkey_file = \"{}\";\n\t\tport = \"1230\";\n\t}}\n}}\n",
@@ -124,8 +124,8 @@ fn a_new_file_and_a_new_key() {
     let bytes = fs::read(&key).unwrap();
     assert_eq!(bytes.len(), 4096);
     assert!(checked(&file).contains("no errors"), "{}", checked(&file));
-    // A second time the key is there, and stays.
-    let out = written(&file, "\n\n\n\n\n\n\n\n\n\n");
+    // A second run keeps the key.
+    let out = assert_written(&file, "\n\n\n\n\n\n\n\n\n\n");
     assert!(out.contains("No changes") && !out.contains("does not exist"), "{out}");
     assert_eq!((fs::read(&key).unwrap(), fs::read_to_string(&file).unwrap()), (bytes, text));
     assert_eq!(names(&dir), ["f.conf", "keys"]);
@@ -144,7 +144,7 @@ fn a_file_with_comments_keeps_all_but_what_changes() {
     }
     let answers =
         format!("multicast, tcp\n\n\n\n\n\n1230\n\n{}\n\n\n\n192.168.122.1\n1231\n\n\n\ny\n", key.display());
-    let out = written(&file, &answers);
+    let out = assert_written(&file, &answers);
     let expected = before
         .replace("\"multicast\"", "\"multicast, tcp\"")
         .replace("\"virbr0\";\n\t}\n", &format!(
@@ -173,7 +173,7 @@ fn vsock_serial_and_cpg() {
         "vsock, serial\n{}\nsha512\n\n2000\n\n/var/lib/lines\nvmchannel\ncpg\nqemu:///system\nlxc:///system\n\nuuid\n60\noff\ny\n",
         key.display()
     );
-    written(&file, &answers);
+    assert_written(&file, &answers);
     let text = checked(&file);
     for line in [
         "listener: vsock port 2000, hash sha512, auth sha256",
@@ -184,7 +184,7 @@ fn vsock_serial_and_cpg() {
     }
 }
 
-/// Whatever goes wrong before the last answer, the disk is as it was.
+/// Failures before the last answer leave the disk unchanged.
 #[test]
 fn a_wrong_answer_an_early_end_or_a_no_changes_nothing() {
     let dir = Dir::new();
@@ -224,7 +224,7 @@ fn a_file_that_cannot_be_read_is_kept_beside_the_new_one() {
     let wrong = "fence_virtd { listener = tcp; }\n# mine\n";
     let file = dir.write("f.conf", wrong);
     dir.write("f.conf.old", "older");
-    let out = written(&file, &format!("\n{}\n\n\n\n\n\n\n\n\ny\n", key.display()));
+    let out = assert_written(&file, &format!("\n{}\n\n\n\n\n\n\n\n\ny\n", key.display()));
     assert!(out.contains("f.conf:1:26: error: ") && out.contains("f.conf.old.1"), "{out}");
     assert_eq!(fs::read_to_string(dir.path("f.conf.old")).unwrap(), "older");
     let backup = dir.path("f.conf.old.1");
@@ -241,7 +241,7 @@ fn a_link_stays_a_link() {
     fs::create_dir(dir.path("real")).unwrap();
     let real = dir.write("real/f.conf", &debian(&key));
     symlink("real/f.conf", dir.path("f.conf")).unwrap();
-    written(&dir.path("f.conf"), "\n\n\n\n\n\n1230\n\n\n\n\ny\n");
+    assert_written(&dir.path("f.conf"), "\n\n\n\n\n\n1230\n\n\n\n\ny\n");
     assert_eq!(fs::read_link(dir.path("f.conf")).unwrap(), Path::new("real/f.conf"));
     assert!(fs::read_to_string(real).unwrap().contains("port = \"1230\";"));
     assert_eq!(names(&dir), ["f.conf", "fence.key", "real"]);
@@ -257,10 +257,8 @@ fn a_directory_that_cannot_be_written_to_is_named_before_the_first_question() {
         "{}",
         ran.err
     );
-    if !geteuid().is_root() {
-        return skip("a directory of somebody else", "it needs root, to be somebody else");
-    }
-    // The program may lie where only root can go.
+    require!(root("to become another user"));
+    // A copy, because the build directory may be accessible to root only.
     let program = dir.path("fence_virtd");
     fs::copy(OURS, &program).unwrap();
     fs::set_permissions(dir.path(""), Permissions::from_mode(0o755)).unwrap();
@@ -273,42 +271,50 @@ fn a_directory_that_cannot_be_written_to_is_named_before_the_first_question() {
     assert!(ran.err.contains("Permission denied; run it as root"), "{}", ran.err);
 }
 
-/// A person at a terminal; what is printed is read until words come.
-struct Person {
+/// Set-up on a pty, and a user who waits for its questions and types answers.
+struct TerminalUser {
     pty: Pty,
     child: Child,
-    heard: String,
+    output: String,
 }
 
-impl Person {
-    fn before(file: &Path) -> Person {
+impl TerminalUser {
+    fn new(file: &Path) -> TerminalUser {
         let pty = Pty::new();
         let mut command = command(file);
+        // SAFETY: between fork and exec the closure only calls signal(2), which is async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                // A test run in the background inherits SIGINT as ignored.
+                signal(Signal::SIGINT, SigHandler::SigDfl)?;
+                Ok(())
+            })
+        };
         let end = || Stdio::from(File::options().read(true).write(true).open(&pty.path).unwrap());
         let child = command.stdin(end()).stdout(end()).spawn().unwrap();
-        Person { pty, child, heard: String::new() }
+        TerminalUser { pty, child, output: String::new() }
     }
 
-    /// Reads up to these words, which are not looked at again.
-    fn hears(&mut self, words: &str) {
+    /// Reads output up to and including `words`, and drops it.
+    fn expect(&mut self, words: &str) {
         let mut bytes = [0; 4096];
-        while !self.heard.contains(words) {
+        while !self.output.contains(words) {
             let mut set = PollSet::new();
             let slot = set.add(self.pty.master.as_fd(), Interest::Read);
             set.wait(Some(LIMIT)).unwrap();
-            assert!(set.ready(slot).any(), "no {words:?} within {LIMIT:?}: {}", self.heard);
+            assert!(set.ready(slot).any(), "no {words:?} within {LIMIT:?}: {}", self.output);
             let count = self.pty.master.read(&mut bytes).unwrap();
-            self.heard += &String::from_utf8_lossy(&bytes[..count]);
+            self.output += &String::from_utf8_lossy(&bytes[..count]);
         }
-        let end = self.heard.find(words).unwrap() + words.len();
-        self.heard.drain(..end);
+        let end = self.output.find(words).unwrap() + words.len();
+        self.output.drain(..end);
     }
 
-    fn says(&mut self, answer: &str) {
+    fn answer(&mut self, answer: &str) {
         self.pty.master.write_all(format!("{answer}\n").as_bytes()).unwrap();
     }
 
-    fn ends(&mut self) -> std::process::ExitStatus {
+    fn await_exit(&mut self) -> std::process::ExitStatus {
         let mut status = None;
         until("the set-up has ended", LIMIT, || {
             status = self.child.try_wait().unwrap();
@@ -318,7 +324,7 @@ impl Person {
     }
 }
 
-impl Drop for Person {
+impl Drop for TerminalUser {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -329,7 +335,7 @@ impl Drop for Person {
 fn at_a_terminal_a_wrong_answer_is_asked_for_again() {
     let dir = Dir::new();
     let (key, file) = (dir.key("fence.key", b'a'), dir.path("f.conf"));
-    let mut person = Person::before(&file);
+    let mut user = TerminalUser::new(&file);
     for (question, answer) in [
         ("[default: multicast]: ", "udp"),
         ("unknown listener \"udp\"", "vsock"),
@@ -342,16 +348,16 @@ fn at_a_terminal_a_wrong_answer_is_asked_for_again() {
         ("backend ", ""),
         ("uri ", ""),
     ] {
-        person.hears(question);
-        person.says(answer);
+        user.expect(question);
+        user.answer(answer);
     }
-    person.hears("+\t\tport = \"2000\";");
-    person.hears("Write it? [y/N] ");
-    person.says("maybe");
-    person.hears("answer y or n");
-    person.says("y");
-    person.hears("systemctl restart");
-    assert!(person.ends().success());
+    user.expect("+\t\tport = \"2000\";");
+    user.expect("Write it? [y/N] ");
+    user.answer("maybe");
+    user.expect("answer y or n");
+    user.answer("y");
+    user.expect("systemctl restart");
+    assert!(user.await_exit().success());
     assert!(checked(&file).contains("vsock port 2000, hash sha1, auth sha256"), "{}", checked(&file));
 }
 
@@ -360,17 +366,17 @@ fn an_interrupt_leaves_nothing_behind() {
     let dir = Dir::new();
     let file = dir.write("f.conf", &debian(&dir.path("keys/fence.key")));
     let before = fs::read(&file).unwrap();
-    let mut person = Person::before(&file);
+    let mut user = TerminalUser::new(&file);
     for question in ["listeners ", "key_file ", "hash ", "auth ", "family ", "address ", "port "] {
-        person.hears(question);
-        person.says(if question == "port " { "1230" } else { "" });
+        user.expect(question);
+        user.answer(if question == "port " { "1230" } else { "" });
     }
     for question in ["interface ", "backend ", "uri ", "uri1 ", "Create it, "] {
-        person.hears(question);
-        person.says(if question == "Create it, " { "y" } else { "" });
+        user.expect(question);
+        user.answer(if question == "Create it, " { "y" } else { "" });
     }
-    person.hears("Write it? [y/N] ");
-    kill(Pid::from_raw(person.child.id() as i32), Signal::SIGINT).unwrap();
-    assert_eq!(person.ends().code(), None, "ended by the signal");
+    user.expect("Write it? [y/N] ");
+    kill(Pid::from_raw(user.child.id() as i32), Signal::SIGINT).unwrap();
+    assert_eq!(user.await_exit().code(), None, "ended by the signal");
     assert_eq!((fs::read(&file).unwrap(), names(&dir)), (before, vec!["f.conf".to_string()]));
 }

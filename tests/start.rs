@@ -1,4 +1,4 @@
-//! How the daemon starts, refuses to start, and stops.
+//! Start and stop of the daemon, and refusals to start.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -14,7 +14,7 @@ use common::daemon::{Daemon, OURS, auth_keys, conf};
 use common::guests::{Socket, serial};
 use common::net::Namespace;
 use common::node::{self, NODE1, RUNNING, vm};
-use common::{Dir, have_peers, key_bytes, until};
+use common::{Dir, Missing, key_bytes, require, root_and_c_suite, until};
 use fence_virt::auth::HashKind;
 use fence_virt::fence::Operation;
 use fence_virt::sys::vsock;
@@ -25,7 +25,7 @@ fn tcp(dir: &Dir, key: &str) -> String {
     conf("tcp", &auth_keys(&dir.path(key), "sha256", "sha256"), &[DEFAULT.into()], "")
 }
 
-/// Runs ours to its end.
+/// Runs our daemon until it exits; returns exit code and output.
 fn run(dir: &Dir, namespace: &Namespace, conf: &str, args: &[&str]) -> (i32, String) {
     let conf = dir.write("run.conf", conf);
     let mut command = namespace.command(OURS);
@@ -37,9 +37,7 @@ fn run(dir: &Dir, namespace: &Namespace, conf: &str, args: &[&str]) -> (i32, Str
 
 #[test]
 fn never_a_start_without_the_authentication_asked_for() {
-    if !have_peers("never_a_start_without_the_authentication_asked_for") {
-        return;
-    }
+    require!(root_and_c_suite());
     let (dir, namespace) = (Dir::new(), Namespace::new());
     let refused = |words: &[&str]| {
         for args in [&["-F"] as &[&str], &[]] {
@@ -62,9 +60,7 @@ fn never_a_start_without_the_authentication_asked_for() {
 
 #[test]
 fn what_cannot_be_had_is_named() {
-    if !have_peers("what_cannot_be_had_is_named") {
-        return;
-    }
+    require!(root_and_c_suite());
     let (dir, namespace) = (Dir::new(), Namespace::new());
     dir.key("key", b'k');
     let keys = auth_keys(&dir.path("key"), "sha256", "sha256");
@@ -97,9 +93,7 @@ fn what_cannot_be_had_is_named() {
 
 #[test]
 fn check_says_what_would_run_and_starts_nothing() {
-    if !have_peers("check_says_what_would_run_and_starts_nothing") {
-        return;
-    }
+    require!(root_and_c_suite());
     let (dir, namespace) = (Dir::new(), Namespace::new());
     dir.key("key", b'k');
     let (code, text) = run(&dir, &namespace, &tcp(&dir, "key"), &["--check"]);
@@ -114,7 +108,7 @@ fn check_says_what_would_run_and_starts_nothing() {
     let unused = tcp(&dir, "key").replace("listeners {", "listeners { vsock { port = \"x\"; }");
     let (code, text) = run(&dir, &namespace, &unused, &["-t"]);
     assert_eq!((code, text.contains("vsock port")), (1, true), "a wrong value where it is not used: {text}");
-    // As in the man page: cpg without a section of its own.
+    // As in the man page: cpg without a section.
     let cpg = tcp(&dir, "key").replace("backend = \"libvirt\"", "backend = \"cpg\"");
     let (code, text) = run(&dir, &namespace, &cpg, &["-t"]);
     assert_eq!((code, text.contains("host_fence_delay is not set")), (0, true), "{text}");
@@ -126,9 +120,7 @@ fn check_says_what_would_run_and_starts_nothing() {
 
 #[test]
 fn the_lenient_check_fails_only_where_the_start_would() {
-    if !have_peers("the_lenient_check_fails_only_where_the_start_would") {
-        return;
-    }
+    require!(root_and_c_suite());
     let (dir, namespace) = (Dir::new(), Namespace::new());
     dir.key("key", b'k');
     let lenient = |conf: &str| run(&dir, &namespace, conf, &["--check", "--lenient"]);
@@ -141,8 +133,8 @@ fn the_lenient_check_fails_only_where_the_start_would() {
         assert!(code == 0 && text.contains(word) && text.contains("no errors"), "{text}");
         assert_eq!(strict(conf).0, 1, "{conf}");
     }
-    // A daemon does start with what is unknown.
-    let daemon = Daemon::ours(&dir, &namespace, &unknown);
+    // A daemon starts with unknown settings.
+    let daemon = Daemon::builder(&dir, &namespace).start(&unknown);
     assert!(daemon.stop(Duration::from_secs(10)).success());
     for conf in
         [good.replace("sha256", "sha255"), tcp(&dir, "none"), good.replace("listeners {", "listeners")]
@@ -155,9 +147,7 @@ fn the_lenient_check_fails_only_where_the_start_would() {
 
 #[test]
 fn it_detaches_when_ready_and_its_pid_file_is_held() {
-    if !have_peers("it_detaches_when_ready_and_its_pid_file_is_held") {
-        return;
-    }
+    require!(root_and_c_suite());
     let (dir, namespace) = (Dir::new(), Namespace::new());
     dir.key("key", b'k');
     fs::write(dir.path("run.pid"), "999999999\n").unwrap();
@@ -175,9 +165,7 @@ fn it_detaches_when_ready_and_its_pid_file_is_held() {
 
 #[test]
 fn with_wait_for_init_it_waits_for_addresses_and_interfaces() {
-    if !have_peers("with_wait_for_init_it_waits_for_addresses_and_interfaces") {
-        return;
-    }
+    require!(root_and_c_suite());
     let (dir, namespace) = (Dir::new(), Namespace::new());
     dir.key("key", b'k');
     let keys = auth_keys(&dir.path("key"), "sha256", "sha256");
@@ -186,7 +174,7 @@ fn with_wait_for_init_it_waits_for_addresses_and_interfaces() {
          listeners {{ tcp {{ {keys} address = \"192.0.2.1\"; }} multicast {{ {keys} interface = \"br9\"; }} }}\n\
          backends {{ libvirt {{ uri = \"{DEFAULT}\"; }} }}\n"
     );
-    let daemon = Daemon::ours(&dir, &namespace, &conf);
+    let daemon = Daemon::builder(&dir, &namespace).start(&conf);
     daemon.await_log("there is no interface br9");
     daemon.await_log("does not have the address 192.0.2.1");
     namespace.ip(&["link", "add", "br9", "type", "bridge"]);
@@ -206,15 +194,13 @@ fn with_wait_for_init_it_waits_for_addresses_and_interfaces() {
 
 #[test]
 fn a_signal_ends_the_wait_for_a_libvirt_that_says_nothing() {
-    if !have_peers("a_signal_ends_the_wait_for_a_libvirt_that_says_nothing") {
-        return;
-    }
+    require!(root_and_c_suite());
     let (dir, namespace) = (Dir::new(), Namespace::new());
     dir.key("key", b'k');
     let silent = std::os::unix::net::UnixListener::bind(dir.path("silent")).unwrap();
     let uri = format!("test+unix:///default?socket={}", dir.path("silent").display());
     let keys = auth_keys(&dir.path("key"), "sha256", "sha256");
-    let mut daemon = Daemon::ours_unready(&dir, &namespace, &conf("tcp", &keys, &[uri], ""), &[]);
+    let mut daemon = Daemon::builder(&dir, &namespace).spawn(&conf("tcp", &keys, &[uri], ""));
     let _connection = silent.accept().unwrap();
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     assert!(daemon.await_exit(Duration::from_secs(5)).success());
@@ -223,12 +209,10 @@ fn a_signal_ends_the_wait_for_a_libvirt_that_says_nothing() {
 
 #[test]
 fn vsock_says_who_has_its_port_or_which_module_is_missing() {
-    if !have_peers("vsock_says_who_has_its_port_or_which_module_is_missing") {
-        return;
-    }
+    require!(root_and_c_suite());
     let (dir, namespace) = (Dir::new(), Namespace::new());
     let keys = auth_keys(&dir.key("key", b'k'), "sha256", "sha256");
-    // Only to listen: nobody connects over vsock in this test.
+    // The port is only listened on, without connections over vsock.
     let (port, words) =
         (40_000 + std::process::id() % 10_000, "`ss -l --vsock -p` shows which process uses it (needs");
     let taken = vsock::listen(port);
@@ -241,14 +225,9 @@ fn vsock_says_who_has_its_port_or_which_module_is_missing() {
 
 #[test]
 fn all_listeners_at_once() {
-    let test = "all_listeners_at_once";
-    if !have_peers(test) {
-        return;
-    }
+    require!(root_and_c_suite());
     let port = 50_000 + std::process::id() % 10_000;
-    if let Err(error) = vsock::listen(port) {
-        return common::skip(test, &format!("this kernel has no vsock: {error}"));
-    }
+    require!(vsock::listen(port).map_err(|error| Missing(format!("this kernel has no vsock: {error}"))));
     let (dir, namespace) = (Dir::new(), Namespace::new());
     let keys = auth_keys(&dir.key("key", b'k'), "sha256", "sha256");
     let mut socket = Socket::bind(dir.path("line"));
@@ -261,9 +240,9 @@ fn all_listeners_at_once() {
          backends {{ libvirt {{ uri = \"{uri}\"; }} }}\n",
         dir.path("").display()
     );
-    let daemon = Daemon::ours(&dir, &namespace, &conf);
+    let daemon = Daemon::builder(&dir, &namespace).start(&conf);
     socket.accept();
-    // Without a uri of its own the serial listener knows the VMs of the backend.
+    // Without a uri the serial listener uses the URIs of the backend.
     assert_eq!(socket.ask(Operation::Status, "asker"), 0, "{}", daemon.log());
     assert!(vsock::listen(port).is_err(), "the daemon has the port");
     let key = key_bytes(b'k');

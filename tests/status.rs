@@ -1,4 +1,4 @@
-//! `fence_virtd --status`, and what the service manager is told.
+//! `fence_virtd --status`, the watchdog, and logs in JSON and journald.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -13,32 +13,33 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use common::agent::{Agent, Programs, Way};
+use common::agent::{Agent, AgentTransport, Programs};
 use common::daemon::{Daemon, OURS, auth_keys, conf};
-use common::libvirtd::{Libvirtd, have_libvirtd};
-use common::net::{HOST_V4, Pair};
+use common::libvirtd::{Libvirtd, libvirtd_installed};
+use common::net::{HOST_V4, NamespacePair};
 use common::node::{NODE1, RUNNING, node, vm};
-use common::{Dir, Suite, have_peers, until};
+use common::{Dir, Missing, Suite, require, root_and_c_suite, until};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-struct World {
+struct StatusHarness {
     dir: Dir,
-    pair: Pair,
+    pair: NamespacePair,
 }
 
-impl World {
-    fn new(test: &str) -> Option<World> {
-        have_peers(test).then(|| World { dir: Dir::new(), pair: Pair::new() })
+impl StatusHarness {
+    fn new() -> Result<StatusHarness, Missing> {
+        root_and_c_suite()?;
+        Ok(StatusHarness { dir: Dir::new(), pair: NamespacePair::new() })
     }
 
     fn daemon(&self, uri: &str) -> Daemon {
         let key = self.dir.key("key", b'k');
         let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
-        Daemon::ours(&self.dir, &self.pair.host, &conf("tcp", &keys, &[uri.to_owned()], ""))
+        Daemon::builder(&self.dir, &self.pair.host).start(&conf("tcp", &keys, &[uri.to_owned()], ""))
     }
 
-    /// Exit code and output.
+    /// Runs `--status` and returns exit code and output.
     fn status(&self, daemon: &Daemon, args: &[&str]) -> (Option<i32>, String) {
         let mut command = self.pair.host.command(OURS);
         let Output { status, stdout, stderr } =
@@ -50,15 +51,18 @@ impl World {
 
 #[test]
 fn requests_and_refusals_are_counted() {
-    let Some(world) = World::new("requests_and_refusals_are_counted") else { return };
-    let uri = node(&world.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
-    let daemon = world.daemon(&uri);
-    let (right, wrong) = (world.dir.path("key"), world.dir.key("wrong", b'w'));
-    let programs = Programs::of(Suite::Ours, &world.dir);
-    let agent = Agent { timeout: 2, ..Agent::new(&programs, &world.pair.guest, Way::Tcp(HOST_V4), &right) };
+    let harness = require!(StatusHarness::new());
+    let uri = node(&harness.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+    let daemon = harness.daemon(&uri);
+    let (right, wrong) = (harness.dir.path("key"), harness.dir.key("wrong", b'w'));
+    let programs = Programs::of(Suite::Ours, &harness.dir);
+    let agent = Agent {
+        timeout: 2,
+        ..Agent::new(&programs, &harness.pair.guest, AgentTransport::Tcp(HOST_V4), &right)
+    };
     assert_eq!((agent.code("off", "node1"), agent.code("status", "node1")), (0, 2));
     assert_eq!(Agent { key: &wrong, ..agent.clone() }.code("status", "node1"), 1);
-    let (code, text) = world.status(&daemon, &[]);
+    let (code, text) = harness.status(&daemon, &[]);
     assert_eq!(code, Some(0), "{text}");
     for words in [
         "listener tcp: ",
@@ -70,58 +74,55 @@ fn requests_and_refusals_are_counted() {
     ] {
         assert!(text.contains(words), "{words} in {text}");
     }
-    let (code, text) = world.status(&daemon, &["--json"]);
+    let (code, text) = harness.status(&daemon, &["--json"]);
     assert!(
         code == Some(0) && text.contains("{\"operation\":\"off\",\"verdict\":\"success\",\"count\":1}"),
         "{text}"
     );
-    let (code, text) = world.status(&daemon, &["--openmetrics"]);
+    let (code, text) = harness.status(&daemon, &["--openmetrics"]);
     let line = "fence_virtd_requests_total{listener=\"tcp\",operation=\"status\",verdict=\"off\"} 1";
     assert!(code == Some(0) && text.contains(line) && text.ends_with("# EOF\n"), "{text}");
 }
 
 #[test]
 fn a_libvirtd_that_hangs_is_no_reason_not_to_answer() {
-    let test = "a_libvirtd_that_hangs_is_no_reason_not_to_answer";
-    if !have_libvirtd(test) {
-        return;
-    }
-    let Some(world) = World::new(test) else { return };
-    let libvirtd = Libvirtd::started(&world.dir, &world.pair.host, "one");
-    let daemon = world.daemon(&libvirtd.uri());
-    assert_eq!(world.status(&daemon, &[]).0, Some(0));
+    require!(libvirtd_installed());
+    let harness = require!(StatusHarness::new());
+    let libvirtd = Libvirtd::started(&harness.dir, &harness.pair.host, "one");
+    let daemon = harness.daemon(&libvirtd.uri());
+    assert_eq!(harness.status(&daemon, &[]).0, Some(0));
     libvirtd.freeze();
-    until("it is seen", LIMIT, || world.status(&daemon, &[]).0 == Some(2));
-    let (_, text) = world.status(&daemon, &[]);
+    until("it is seen", LIMIT, || harness.status(&daemon, &[]).0 == Some(2));
+    let (_, text) = harness.status(&daemon, &[]);
     assert!(text.contains("problems:"), "{text}");
     libvirtd.thaw();
-    until("it is well again", LIMIT, || world.status(&daemon, &[]).0 == Some(0));
+    until("it is well again", LIMIT, || harness.status(&daemon, &[]).0 == Some(0));
 }
 
 #[test]
 fn the_socket_is_for_root_and_holds_nobody_up() {
-    let Some(world) = World::new("the_socket_is_for_root_and_holds_nobody_up") else { return };
-    let daemon = world.daemon("test:///default");
+    let harness = require!(StatusHarness::new());
+    let daemon = harness.daemon("test:///default");
     let socket = daemon.conf().with_extension("status");
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
-    // Another user, though the folder lets it in.
+    // Another user is refused, though file modes admit it.
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).unwrap();
     std::fs::set_permissions(socket.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(daemon.conf(), std::fs::Permissions::from_mode(0o644)).unwrap();
-    let mut command = world.pair.host.command("setpriv");
+    let mut command = harness.pair.host.command("setpriv");
     command
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", OURS, "--status", "-f"])
         .arg(daemon.conf());
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    // One that says nothing, and one that says too much.
+    // A silent client, and one that sends too much.
     let silent = UnixStream::connect(&socket).unwrap();
     let mut noisy = UnixStream::connect(&socket).unwrap();
     noisy.write_all(&[b'x'; 4096]).unwrap();
-    let (code, text) = world.status(&daemon, &[]);
+    let (code, text) = harness.status(&daemon, &[]);
     assert_eq!(code, Some(0), "{text}");
     drop((silent, noisy));
-    // One that says something again and again, within the limit of a single read.
+    // A client that keeps sending, each time within the timeout of a single read.
     let mut drips = UnixStream::connect(&socket).unwrap();
     let (stop, stopped) = channel::<()>();
     let dripping = thread::spawn(move || {
@@ -131,13 +132,13 @@ fn the_socket_is_for_root_and_holds_nobody_up() {
             }
         }
     });
-    let (code, text) = world.status(&daemon, &[]);
+    let (code, text) = harness.status(&daemon, &[]);
     assert_eq!(code, Some(0), "{text}");
     drop(stop);
     dripping.join().unwrap();
     let (conf, exit) = (daemon.conf().to_owned(), daemon.stop(LIMIT));
     assert!(exit.success() && !socket.exists(), "the socket goes with the daemon");
-    let mut command = world.pair.host.command(OURS);
+    let mut command = harness.pair.host.command(OURS);
     let output = command.arg("--status").arg("-f").arg(conf).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
@@ -148,8 +149,8 @@ fn the_socket_is_for_root_and_holds_nobody_up() {
 
 #[test]
 fn a_file_that_is_being_edited_is_no_obstacle() {
-    let Some(world) = World::new("a_file_that_is_being_edited_is_no_obstacle") else { return };
-    let daemon = world.daemon("test:///default");
+    let harness = require!(StatusHarness::new());
+    let daemon = harness.daemon("test:///default");
     let conf = std::fs::read_to_string(daemon.conf()).unwrap();
     let edits = [
         conf.replace("backend = \"libvirt\";", "backend = "),
@@ -159,26 +160,21 @@ fn a_file_that_is_being_edited_is_no_obstacle() {
     for edited in edits {
         assert_ne!(edited, conf);
         std::fs::write(daemon.conf(), edited).unwrap();
-        let (code, text) = world.status(&daemon, &[]);
+        let (code, text) = harness.status(&daemon, &[]);
         assert!(code == Some(0) && text.contains("no problems"), "{text}");
     }
     std::fs::remove_file(daemon.conf()).unwrap();
-    let (code, text) = world.status(&daemon, &[]);
+    let (code, text) = harness.status(&daemon, &[]);
     assert!(code == Some(1) && text.contains("cannot read the configuration"), "{text}");
 }
 
 #[test]
 fn a_watchdog_is_fed_while_the_worker_turns() {
-    let Some(world) = World::new("a_watchdog_is_fed_while_the_worker_turns") else { return };
-    let daemon = Daemon::ours_watched(
-        &world.dir,
-        &world.pair.host,
-        &{
-            let key = world.dir.key("key", b'k');
-            conf("tcp", &auth_keys(&key, "sha256", "sha256"), &["test:///default".to_owned()], "")
-        },
-        Duration::from_millis(400),
-    );
+    let harness = require!(StatusHarness::new());
+    let key = harness.dir.key("key", b'k');
+    let conf = conf("tcp", &auth_keys(&key, "sha256", "sha256"), &["test:///default".to_owned()], "");
+    let builder = Daemon::builder(&harness.dir, &harness.pair.host);
+    let daemon = builder.watchdog(Duration::from_millis(400)).start(&conf);
     daemon.await_state("STATUS=listeners tcp; backend libvirt; 0 requests, 0 refused");
     for _ in 0..3 {
         daemon.await_state("WATCHDOG=1");
@@ -192,19 +188,14 @@ fn a_watchdog_is_fed_while_the_worker_turns() {
 
 #[test]
 fn the_log_is_json_on_request() {
-    let Some(world) = World::new("the_log_is_json_on_request") else { return };
-    let uri = node(&world.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
-    let key = world.dir.key("key", b'k');
+    let harness = require!(StatusHarness::new());
+    let uri = node(&harness.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+    let key = harness.dir.key("key", b'k');
     let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
-    let daemon = Daemon::ours_unready(
-        &world.dir,
-        &world.pair.host,
-        &conf("tcp", &keys, &[uri], ""),
-        &["--log", "json"],
-    );
-    daemon.await_ready();
-    let programs = Programs::of(Suite::Ours, &world.dir);
-    let agent = Agent::new(&programs, &world.pair.guest, Way::Tcp(HOST_V4), &key);
+    let builder = Daemon::builder(&harness.dir, &harness.pair.host).args(&["--log", "json"]);
+    let daemon = builder.start(&conf("tcp", &keys, &[uri], ""));
+    let programs = Programs::of(Suite::Ours, &harness.dir);
+    let agent = Agent::new(&programs, &harness.pair.guest, AgentTransport::Tcp(HOST_V4), &key);
     assert_eq!(agent.code("off", "node1"), 0);
     daemon.await_log(
         "\"listener\":\"tcp\",\"source\":\"192.0.2.2\",\"operation\":\"off\",\"domain\":\"node1\",\"verdict\":\"success\",",
@@ -216,31 +207,31 @@ fn the_log_is_json_on_request() {
 
 #[test]
 fn journald_gets_the_fields_of_a_request() {
-    let Some(world) = World::new("journald_gets_the_fields_of_a_request") else { return };
-    let uri = node(&world.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
-    let key = world.dir.key("key", b'k');
+    let harness = require!(StatusHarness::new());
+    let uri = node(&harness.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+    let key = harness.dir.key("key", b'k');
     let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
-    let folder = world.dir.path("journal");
-    std::fs::create_dir(&folder).unwrap();
-    let journal = UnixDatagram::bind(folder.join("socket")).unwrap();
+    let directory = harness.dir.path("journal");
+    std::fs::create_dir(&directory).unwrap();
+    let journal = UnixDatagram::bind(directory.join("socket")).unwrap();
     journal.set_read_timeout(Some(LIMIT)).unwrap();
-    // A /run of its own, with our journald in it.
+    // A private /run with the test's journald socket.
     let script = format!(
         "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && mount --bind {} /run/systemd/journal &&
          JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec {OURS} \"$@\"",
-        folder.display()
+        directory.display()
     );
-    let mut command = world.pair.host.command("unshare");
-    command.args(["-m", "sh", "-c", &script, "fence_virtd"]);
-    let _daemon = Daemon::ours_by(command, &world.dir, &conf("tcp", &keys, &[uri], ""));
-    let programs = Programs::of(Suite::Ours, &world.dir);
+    let words = ["unshare", "-m", "sh", "-c", &script, "fence_virtd"];
+    let builder = Daemon::builder(&harness.dir, &harness.pair.host).command(&words);
+    let _daemon = builder.spawn(&conf("tcp", &keys, &[uri], ""));
+    let programs = Programs::of(Suite::Ours, &harness.dir);
     let mut buffer = [0; 4096];
     let mut next = || {
         let count = journal.recv(&mut buffer).expect("journald is told");
         String::from_utf8_lossy(&buffer[..count]).into_owned()
     };
     while !next().contains("is ready") {}
-    let agent = Agent::new(&programs, &world.pair.guest, Way::Tcp(HOST_V4), &key);
+    let agent = Agent::new(&programs, &harness.pair.guest, AgentTransport::Tcp(HOST_V4), &key);
     assert_eq!(agent.code("status", "nosuch"), 2);
     let entry = std::iter::repeat_with(next).find(|entry| entry.contains("FENCE_")).unwrap();
     let lines: Vec<&str> = entry.lines().collect();

@@ -1,5 +1,5 @@
-//! What is said in the group of the hosts: decoded, encoded and decoded it
-//! agrees; and a router that hears it from others does nothing it must not.
+//! Messages of the group: decoding, encoding and decoding again agrees, and a router that receives them from
+//! other nodes carries out nothing that it must not.
 #![no_main]
 
 use std::time::{Duration, Instant};
@@ -53,6 +53,6 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
         let sent = std::iter::from_fn(|| router.next_message(now)).take(100_000).count();
-        assert!(sent < 100_000, "it says no end of things");
+        assert!(sent < 100_000, "it sends without end");
     }
 });

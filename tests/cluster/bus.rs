@@ -1,4 +1,4 @@
-//! The group: who is in it, and the one order in which all hear it.
+//! The group: its members, and the total order of its messages.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
@@ -56,11 +56,11 @@ impl World {
         self.sync_votes();
     }
 
-    /// Its connection with corosync is lost.
+    /// Loses the connection with corosync.
     pub fn lose(&mut self, at: usize) {
         if let Some(daemon) = self.nodes[at].daemon.as_mut() {
             daemon.is_joined = false;
-            // A member that is lost before it has told anew is like one that was never seen.
+            // A member that is lost before it has advertised again is like one that was never seen.
             daemon.told.clear();
             daemon.words.clear();
             daemon.votes.clear();
@@ -77,7 +77,7 @@ impl World {
         node.is_powered && node.has_corosync && node.daemon.as_ref().is_some_and(|daemon| daemon.is_joined)
     }
 
-    /// Everybody is told, in the order of the group, who is there now.
+    /// Reports the members to everyone, in the order of the group.
     pub fn sync_views(&mut self) {
         for at in 0..self.nodes.len() {
             if !self.is_in_group(at) {
@@ -102,7 +102,7 @@ impl World {
                 daemon.words.push_back(Word::Changed(Membership { members, left, joined }));
                 daemon.view = there;
                 daemon.changed_at = self.now;
-                // What was refused for long is not while VMs are told.
+                // Long refusals end while VMs are advertised.
                 daemon.refused_until = daemon.refused_until.min(self.now + 1500);
             }
         }
@@ -117,7 +117,7 @@ impl World {
         self.up_in(part).len() * 2 > self.nodes.len()
     }
 
-    /// The quorum service tells in its own time.
+    /// Reports votes, which the quorum service does in its own time.
     pub fn sync_votes(&mut self) {
         for at in 0..self.nodes.len() {
             let part = self.nodes[at].part;

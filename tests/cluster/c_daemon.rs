@@ -1,4 +1,4 @@
-//! The C daemon's part, as it was measured, and a hostile member's.
+//! Models of the C daemon, as measured, and of a hostile member.
 
 use std::collections::HashMap;
 
@@ -10,22 +10,21 @@ use fence_virt::wire::cluster::{
 
 use super::world::{Daemon, Node, Time, Word, World};
 
-/// What a C daemon remembers.
+/// State of a C daemon.
 #[derive(Default)]
 pub struct CDaemon {
-    /// Who told a VM last, by name and by UUID.
+    /// Node that advertised a VM last, by name and by UUID.
     owners: HashMap<String, NodeId>,
     members: Vec<Peer>,
     next_number: u32,
-    /// Its one request that is under way: its number and time, and whether all who
-    /// heard it may be gone, or be elsewhere.
+    /// Its one request in flight: number, time, and true if all nodes that received it may be gone.
     pub asking: Option<(RequestNumber, Time, bool)>,
-    /// What a hostile member has heard.
+    /// Messages that a hostile member has received.
     heard: Vec<Vec<u8>>,
 }
 
 impl World {
-    /// A client of a C daemon asks.
+    /// Requests an operation at a C daemon.
     pub fn c_asks(&mut self, at: usize, vm: Option<usize>, operation: Operation) {
         let name = vm.map_or("nosuch".to_owned(), |vm| self.vms[vm].name.clone());
         if let Some(vm) = vm.filter(|_| operation != Operation::Status) {
@@ -111,7 +110,7 @@ impl World {
             Operation::On if !runs => self.boot(at, vm),
             Operation::Off => self.destroy(at, vm),
             Operation::Reboot if runs => {
-                // Several C daemons that have it do this side by side.
+                // Several C daemons that have the VM do this at the same time.
                 self.destroy(at, vm);
                 self.boot(at, vm);
             }
@@ -137,13 +136,13 @@ impl World {
         }
     }
 
-    /// It says anything but that it has a VM which others have, or that one be fenced.
+    /// Sends anything but advertisements of VMs that others have, and requests to fence one.
     pub fn hostile_speaks(&mut self, at: usize) {
         let heard = self.nodes[at].daemon.as_mut().map(|daemon| std::mem::take(&mut daemon.c.heard));
         for bytes in heard.unwrap_or_default() {
             match ClusterMessage::decode(&bytes) {
                 Ok(ClusterMessage::Request(call)) => {
-                    // The answer, before and in place of the one who owes it.
+                    // The reply, before and instead of the node that owes it.
                     for response in [0, 2, 256, 1] {
                         for target in self.nodes.iter().map(|node| node.id).collect::<Vec<_>>() {
                             let call = ClusterCall { target, ..call.clone() };

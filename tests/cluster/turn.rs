@@ -1,4 +1,4 @@
-//! What a daemon does in its turn: hears, carries out, says.
+//! Turn of a daemon: it receives, carries out, sends.
 
 use fence_virt::fence::{Operation, UriIndex, Verdict};
 use fence_virt::routing::{OnBehalf, Router, RouterAction};
@@ -7,7 +7,7 @@ use fence_virt::wire::cluster::ClusterMessage;
 use super::world::{Daemon, Job, Kind, Word, World};
 
 impl World {
-    /// Lets a daemon read up to so many words, and do what is due.
+    /// Lets a daemon read up to this number of words, and do what is due.
     pub fn turn(&mut self, at: usize, words: usize) {
         let now = self.instant(self.now);
         let Some(daemon) = self.nodes[at].daemon.as_mut() else { return };
@@ -150,7 +150,7 @@ impl World {
         }
     }
 
-    /// What the router wants done, and says.
+    /// Takes the router's actions and messages.
     fn settle(&mut self, at: usize) {
         let now = self.instant(self.now);
         loop {
@@ -198,7 +198,7 @@ impl World {
         }
     }
 
-    /// A daemon says its last words, if it can.
+    /// Stops a daemon, which sends its last messages if it can.
     pub fn stop_daemon(&mut self, at: usize) {
         let Some(daemon) = self.nodes[at].daemon.as_mut().filter(|daemon| !daemon.is_frozen) else { return };
         if let Some(router) = &mut daemon.router {
@@ -207,12 +207,12 @@ impl World {
         }
     }
 
-    /// Whether its libvirt has said something that it has not heard yet.
+    /// Returns true if it has not handled all events of its libvirt.
     pub fn has_news(&self, at: usize) -> bool {
         self.nodes[at].daemon.as_ref().is_some_and(|daemon| !daemon.events.is_empty())
     }
 
-    /// Whether a job is for a client here that is not there any more, or for another node.
+    /// Returns true if no client here waits for a job.
     pub fn owes_nothing(&self, at: usize) -> bool {
         let Some(daemon) = &self.nodes[at].daemon else { return true };
         let is_owed = |job: &Job| matches!(job.on_behalf, OnBehalf::Client(client) if daemon.clients.contains_key(&client));

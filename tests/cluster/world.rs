@@ -1,5 +1,5 @@
-//! Nodes with routers on an ordered bus in memory, and the truth about their
-//! VMs, which no router can look at but by its jobs.
+//! Nodes with routers on an ordered bus in memory, and the true state of their VMs, which routers see
+//! only by their jobs.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ impl Random {
     }
 }
 
-/// What the group tells a daemon.
+/// An event of the group.
 #[derive(Clone)]
 pub enum Word {
     Message(Peer, Vec<u8>),
@@ -54,15 +54,15 @@ pub struct Daemon {
     pub c: CDaemon,
     pub is_frozen: bool,
     pub is_joined: bool,
-    /// When its group last changed.
+    /// Time of the last change of its group.
     pub changed_at: Time,
-    /// Until when corosync takes nothing from it.
+    /// Time until which corosync accepts nothing from it.
     pub refused_until: Time,
     pub words: VecDeque<Word>,
     pub votes: VecDeque<(Time, bool, Vec<NodeId>)>,
     pub events: VecDeque<(Time, Uuid)>,
     pub view: BTreeSet<Peer>,
-    /// Which VMs it was told of since it joined, by which node.
+    /// VMs that were advertised to it since it joined, with the node.
     pub told: HashSet<(NodeId, Uuid)>,
     pub read_at: Time,
     pub is_old: bool,
@@ -88,7 +88,7 @@ pub struct Client {
     pub asked: Time,
     /// The runs of the VM at that time.
     pub runs: HashSet<u64>,
-    /// Its daemon was frozen meanwhile.
+    /// True if its daemon was frozen meanwhile.
     pub was_frozen: bool,
 }
 
@@ -97,13 +97,13 @@ pub struct Node {
     pub kind: Kind,
     pub is_powered: bool,
     pub has_corosync: bool,
-    /// Which part of the network it is in.
+    /// Partition of the network.
     pub part: u64,
     pub alone_since: Option<Time>,
     pub daemon: Option<Daemon>,
 }
 
-/// A VM, and what is true of it.
+/// A VM, and its true state.
 pub struct Vm {
     pub name: String,
     pub uuid: Uuid,
@@ -111,14 +111,14 @@ pub struct Vm {
     pub copies: BTreeMap<usize, Option<u64>>,
     /// Nodes where it is off because it moved away.
     pub moved: BTreeSet<usize>,
-    /// It was started while it ran.
+    /// True if it was started while it ran.
     pub is_double: bool,
     pub migration: Option<(usize, usize, Time)>,
-    /// It does not move again before that.
+    /// Time before which it does not move again.
     pub rests_until: Time,
-    /// Until when it may be destroyed for the last request.
+    /// Time until which it may be destroyed for the last request.
     pub doomed_until: Time,
-    /// Until when nothing more is asked of it than its status.
+    /// Time until which only its status is requested.
     pub busy_until: Time,
 }
 
@@ -130,7 +130,7 @@ pub struct World {
     pub rules: Rules,
     pub nodes: Vec<Node>,
     pub vms: Vec<Vm>,
-    /// Runs that a reboot has started: it must not destroy them too.
+    /// Runs that a reboot has started, and must not destroy too.
     pub started: HashSet<u64>,
     pub next_run: u64,
     pub next_pid: u32,
@@ -142,7 +142,7 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, kinds: &[Kind], rules: Rules, vms_each: usize) -> World {
         let node = |(at, &kind): (usize, &Kind)| Node {
-            // One of them is above 2^31, as they occur.
+            // One id is above 2^31, as in practice.
             id: NodeId(if at + 1 == kinds.len() { 3_000_000_000 } else { at as u32 + 1 }),
             kind,
             is_powered: true,
@@ -220,12 +220,12 @@ impl World {
     pub fn local_vm(&self, at: usize, vm: &Vm) -> Option<LocalVm> {
         let run = vm.copies.get(&at)?;
         let state = if run.is_some() { PowerState::Running } else { PowerState::Off };
-        // What is just coming in is paused.
+        // A VM that is just coming in is paused.
         let is_active = run.is_some() && vm.migration.is_none_or(|(_, to, _)| to != at);
         Some(LocalVm { name: vm.name.clone(), uuid: vm.uuid, state, is_active })
     }
 
-    /// Something happened to a VM: its host's daemon hears of it soon.
+    /// Queues events of a VM for the daemons.
     pub fn stir(&mut self, vm: usize) {
         self.trace(|| {
             format!("{}: {:?} {:?}", self.vms[vm].name, self.vms[vm].copies, self.vms[vm].migration)
@@ -243,7 +243,7 @@ impl World {
         self.vms[vm].copies.values().flatten().copied().collect()
     }
 
-    /// A daemon destroys a copy: it must have been asked for, and lately.
+    /// Destroys a copy, which must have been requested, and lately.
     pub fn destroy(&mut self, at: usize, vm: usize) {
         let Some(run) = self.vms[vm].copies.get_mut(&at).and_then(Option::take) else { return };
         if self.now > self.vms[vm].doomed_until {
@@ -254,7 +254,7 @@ impl World {
         }
         if let Some((from, to, _)) = self.vms[vm].migration {
             if from == at {
-                // What was coming in from there ends too.
+                // The copy that was coming in from there ends too.
                 self.vms[vm].copies.insert(to, None);
                 self.vms[vm].migration = None;
             }
@@ -262,7 +262,7 @@ impl World {
         self.stir(vm);
     }
 
-    /// A request allows that it be destroyed.
+    /// Allows a VM to be destroyed for a request.
     pub fn doom(&mut self, vm: usize, how_long: Time) {
         self.vms[vm].doomed_until = self.now + how_long;
         for run in self.runs(vm) {
@@ -270,7 +270,7 @@ impl World {
         }
     }
 
-    /// A reboot starts it again.
+    /// Starts a VM again, in a reboot.
     pub fn boot_again(&mut self, at: usize, vm: usize) {
         self.boot(at, vm);
         self.started.extend(self.vms[vm].copies[&at]);
@@ -313,7 +313,7 @@ impl World {
         daemon.asked.push((client, Request { operation, target, seqno: 7 }, asked));
     }
 
-    /// Takes up what clients have asked.
+    /// Passes clients' requests to the router.
     pub fn take_requests(&mut self, at: usize) {
         let now = self.instant(self.now);
         let asked = self.nodes[at].daemon.as_mut().map(|daemon| std::mem::take(&mut daemon.asked));
@@ -358,8 +358,7 @@ impl World {
             Operation::Status => verdict == Verdict::Off,
             _ => false,
         };
-        // Of one that was started a second time, where the first could not be
-        // known of, nobody says which is meant.
+        // If it was started a second time because the first run could not be known, either may be meant.
         let says_off = says_off && !self.vms[vm].is_double;
         if says_off && self.runs(vm).intersection(&client.runs).next().is_some() && self.could_know(at, vm) {
             let copies = &self.vms[vm].copies;
@@ -371,16 +370,15 @@ impl World {
         }
     }
 
-    /// Whether a daemon was told that some node has this VM which runs it, or
-    /// has that node in its group and its daemon can tell it. Of others that are defined on its own host
-    /// too, a daemon that was just started cannot know.
+    /// Returns true if a node that runs this VM has advertised it to a daemon, or is in its group and able
+    /// to. A daemon that was just started cannot know of other VMs that are defined on its own host.
     pub fn could_know(&self, at: usize, vm: usize) -> bool {
         let Some(daemon) = &self.nodes[at].daemon else { return false };
         let runners = self.vms[vm].copies.iter().filter(|(_, run)| run.is_some());
         let could = |runner: usize| {
             let id = self.nodes[runner].id;
             let is_frozen = self.nodes[runner].daemon.as_ref().is_some_and(|daemon| daemon.is_frozen);
-            // What is just coming in is known of where it comes from.
+            // A VM that is just coming in is known to be where it comes from.
             let comes_in = self.vms[vm].migration.is_some_and(|(_, to, _)| to == runner);
             let is_there = daemon.view.iter().any(|peer| peer.node == id) && !is_frozen && !comes_in;
             daemon.told.contains(&(id, self.vms[vm].uuid)) || is_there

@@ -1,4 +1,4 @@
-//! The agents, ours and the deployed ones.
+//! Agents, ours and the C ones.
 
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -8,14 +8,14 @@ use std::process::{Command, Output, Stdio};
 use super::net::Namespace;
 use super::{Dir, Suite, unique};
 
-/// The C agents.
+/// C agents.
 pub const VIRT: &str = "/usr/sbin/fence_virt";
 pub const XVM: &str = "/usr/sbin/fence_xvm";
 
-/// Ours, as it was built.
+/// Our agent from the build directory.
 pub const OURS: &str = env!("CARGO_BIN_EXE_fence_virt");
 
-/// Both agents of a suite.
+/// Paths of both agents of a suite.
 #[derive(Debug, Clone)]
 pub struct Programs {
     pub virt: PathBuf,
@@ -23,9 +23,9 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// The same, seeing a folder of the test as /run: what they note there stays in the test.
+    /// Wrappers that run the agents with a directory of the test as /run.
     fn with_run(&self, dir: &Dir) -> Programs {
-        let run = super::line::run_folder(dir);
+        let run = super::line::run_directory(dir);
         let wrap = |program: &Path| {
             let wrapper = dir.path(&unique());
             let script = format!(
@@ -40,7 +40,7 @@ impl Programs {
         Programs { virt: wrap(&self.virt), xvm: wrap(&self.xvm) }
     }
 
-    /// The C ones.
+    /// C agents.
     pub fn deployed() -> Programs {
         Programs { virt: VIRT.into(), xvm: XVM.into() }
     }
@@ -49,9 +49,9 @@ impl Programs {
         match suite {
             Suite::Theirs => Programs::deployed(),
             Suite::Ours => {
-                let folder = dir.path(&unique());
-                std::fs::create_dir(&folder).unwrap();
-                let xvm = folder.join("fence_xvm");
+                let directory = dir.path(&unique());
+                std::fs::create_dir(&directory).unwrap();
+                let xvm = directory.join("fence_xvm");
                 symlink(OURS, &xvm).unwrap();
                 let programs = Programs { virt: OURS.into(), xvm };
                 if nix::unistd::geteuid().is_root() { programs.with_run(dir) } else { programs }
@@ -60,31 +60,31 @@ impl Programs {
     }
 }
 
-/// Whose agents a compliance test drives, from `FENCE_AGENT`: `ours` (as without it) or `theirs`.
+/// Agents under test, from `FENCE_AGENT`: `ours` (the default) or `theirs`.
 pub fn under_test() -> Suite {
     super::suite("FENCE_AGENT")
 }
 
 /// Runs an agent with `options` as lines on its stdin.
-pub fn run_on_stdin(mut command: Command, options: &str) -> Ran {
+pub fn run_on_stdin(mut command: Command, options: &str) -> AgentRun {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // An agent that is wrong at once may not read all of it.
+    // An agent that fails early may not read all of it.
     let _ = child.stdin.take().unwrap().write_all(options.as_bytes());
     child.wait_with_output().unwrap().into()
 }
 
-/// What an agent did.
+/// Exit code and output of an agent.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Ran {
+pub struct AgentRun {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl From<Output> for Ran {
-    fn from(output: Output) -> Ran {
-        Ran {
+impl From<Output> for AgentRun {
+    fn from(output: Output) -> AgentRun {
+        AgentRun {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -92,41 +92,46 @@ impl From<Output> for Ran {
     }
 }
 
-/// How an agent reaches the daemon.
+/// Transport between agent and daemon.
 #[derive(Debug, Clone, Copy)]
-pub enum Way<'a> {
-    /// `fence_virt -T address`
+pub enum AgentTransport<'a> {
+    /// `fence_virt -T` with this address.
     Tcp(&'a str),
-    /// `fence_xvm -i ipv4` or `ipv6`
+    /// `fence_xvm -i` with `ipv4` or `ipv6`.
     Multicast(&'a str),
 }
 
-/// An agent with its options.
+/// Agent with its options.
 #[derive(Clone)]
 pub struct Agent<'a> {
     pub programs: &'a Programs,
     pub namespace: &'a Namespace,
-    pub way: Way<'a>,
+    pub way: AgentTransport<'a>,
     pub key: &'a Path,
     pub hash: &'a str,
     pub auth: &'a str,
-    /// Seconds that it may take.
+    /// Timeout in seconds.
     pub timeout: u32,
-    pub form: Form,
+    pub form: OptionForm,
 }
 
-/// How an agent is told what to do.
+/// Form in which an agent receives its options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum OptionForm {
     Short,
-    /// Ours alone have it.
+    /// Long options, which only our agents have.
     Long,
     Stdin,
 }
 
 impl<'a> Agent<'a> {
-    /// With sha256 for hash and auth, and 10 s.
-    pub fn new(programs: &'a Programs, namespace: &'a Namespace, way: Way<'a>, key: &'a Path) -> Agent<'a> {
+    /// Agent with sha256 for hash and auth, and a timeout of 10 s.
+    pub fn new(
+        programs: &'a Programs,
+        namespace: &'a Namespace,
+        way: AgentTransport<'a>,
+        key: &'a Path,
+    ) -> Agent<'a> {
         Agent {
             programs,
             namespace,
@@ -135,15 +140,15 @@ impl<'a> Agent<'a> {
             hash: "sha256",
             auth: "sha256",
             timeout: 10,
-            form: Form::Short,
+            form: OptionForm::Short,
         }
     }
 
-    /// Runs it for an operation on a VM ("" for none).
-    pub fn run(&self, operation: &str, vm: &str) -> Ran {
+    /// Runs the agent for an operation on a VM ("" for none).
+    pub fn run(&self, operation: &str, vm: &str) -> AgentRun {
         let (program, way) = match self.way {
-            Way::Tcp(address) => (&self.programs.virt, vec![("-T", "ipaddr", address)]),
-            Way::Multicast(family) => {
+            AgentTransport::Tcp(address) => (&self.programs.virt, vec![("-T", "ipaddr", address)]),
+            AgentTransport::Multicast(family) => {
                 (&self.programs.xvm, vec![("-i", "ip_family", family), ("-r", "retrans", "5")])
             }
         };
@@ -157,27 +162,27 @@ impl<'a> Agent<'a> {
             ("-t", "timeout", &timeout),
         ]);
         if !vm.is_empty() {
-            options.push(("-n", if self.form == Form::Stdin { "port" } else { "plug" }, vm));
+            options.push(("-n", if self.form == OptionForm::Stdin { "port" } else { "plug" }, vm));
         }
         let mut command = self.namespace.command(program);
         match self.form {
-            Form::Short => {
+            OptionForm::Short => {
                 let args = options.iter().flat_map(|(letter, _, value)| [*letter, value]);
                 command.args(args).output().unwrap().into()
             }
-            Form::Long => {
+            OptionForm::Long => {
                 let long =
                     |(_, name, value): &(&str, &str, &str)| format!("--{}={value}", name.replace('_', "-"));
                 command.args(options.iter().map(long)).output().unwrap().into()
             }
-            Form::Stdin => {
+            OptionForm::Stdin => {
                 let line = |(_, name, value): &(&str, &str, &str)| format!("{name}={value}\n");
                 run_on_stdin(command, &options.iter().map(line).collect::<String>())
             }
         }
     }
 
-    /// Its exit code.
+    /// Runs the agent and returns its exit code.
     pub fn code(&self, operation: &str, vm: &str) -> i32 {
         self.run(operation, vm).code
     }

@@ -1,4 +1,4 @@
-//! A client of our own, that can stop anywhere and lie.
+//! Client whose steps a test calls one by one.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ use fence_virt::wire::{PACKET_LEN, Packet};
 
 static SEQNO: AtomicU32 = AtomicU32::new(1);
 
-/// A request, as a client makes it.
+/// Unsigned request with the next sequence number.
 pub fn packet(operation: Operation, vm: &str, hash: HashKind) -> Packet {
     Packet {
         request: Request {
@@ -30,7 +30,7 @@ pub fn packet(operation: Operation, vm: &str, hash: HashKind) -> Packet {
     }
 }
 
-/// A TCP client with a key.
+/// TCP client with a key.
 pub struct Client {
     pub stream: TcpStream,
     pub key: Key,
@@ -38,7 +38,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects; reads give up after `limit`.
+    /// Connects. Reads time out after `limit`.
     pub fn connect(address: SocketAddr, key: &[u8], auth: HashKind, limit: Duration) -> io::Result<Client> {
         let stream = TcpStream::connect_timeout(&address, limit)?;
         stream.set_read_timeout(Some(limit))?;
@@ -53,7 +53,7 @@ impl Client {
         Ok(bytes)
     }
 
-    /// Both challenges, as a client goes through them.
+    /// Runs both challenges of the authentication.
     pub fn authenticate(&mut self) -> io::Result<()> {
         if self.auth == HashKind::None {
             return Ok(());
@@ -70,14 +70,14 @@ impl Client {
         self.stream.write_all(self.key.expected(self.auth, &theirs).as_bytes())
     }
 
-    /// The one byte of an answer.
+    /// Reads the byte of the answer.
     pub fn verdict(&mut self) -> io::Result<u8> {
         let mut byte = [0];
         self.stream.read_exact(&mut byte)?;
         Ok(byte[0])
     }
 
-    /// A whole request.
+    /// Sends a request, authenticates and reads the answer.
     pub fn ask(&mut self, packet: &Packet) -> io::Result<u8> {
         self.send(packet)?;
         self.authenticate()?;

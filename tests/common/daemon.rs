@@ -1,9 +1,9 @@
-//! Daemons under test.
+//! Daemons under test, ours and the C one.
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -16,101 +16,119 @@ pub const OURS: &str = env!("CARGO_BIN_EXE_fence_virtd");
 pub const THEIRS: &str = "/usr/sbin/fence_virtd";
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// Port of the TCP and multicast listeners unless a configuration names another.
+const PORT: u16 = 1229;
 
-/// A running daemon; killed when dropped.
+/// Options of a daemon to start. Made by [`Daemon::builder`].
+pub struct DaemonBuilder<'a> {
+    dir: &'a Dir,
+    namespace: &'a Namespace,
+    suite: Suite,
+    command: Vec<String>,
+    args: Vec<String>,
+    watchdog: Option<Duration>,
+}
+
+impl DaemonBuilder<'_> {
+    /// Selects our daemon (the default) or the C daemon.
+    pub fn suite(mut self, suite: Suite) -> Self {
+        self.suite = suite;
+        self
+    }
+
+    /// Adds arguments of the daemon.
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|arg| arg.to_string()));
+        self
+    }
+
+    /// Replaces the program by these words. The daemon's arguments follow them.
+    pub fn command(mut self, words: &[&str]) -> Self {
+        self.command = words.iter().map(|word| word.to_string()).collect();
+        self
+    }
+
+    /// Sets the soft limit of open descriptors.
+    pub fn descriptor_limit(self, soft: u32) -> Self {
+        self.command(&["prlimit", &format!("--nofile={soft}:"), OURS])
+    }
+
+    /// Requests a heartbeat at this interval, as a service manager does.
+    pub fn watchdog(mut self, interval: Duration) -> Self {
+        self.watchdog = Some(interval);
+        self
+    }
+
+    /// Starts the daemon and waits until it is ready.
+    pub fn start(self, conf: &str) -> Daemon {
+        let daemon = self.spawn(conf);
+        daemon.await_ready();
+        daemon
+    }
+
+    /// Starts the daemon without waiting.
+    pub fn spawn(self, conf: &str) -> Daemon {
+        let name = unique();
+        let log = File::create(self.dir.path(&format!("{name}.log"))).unwrap();
+        self.spawn_as(&name, conf, log.try_clone().unwrap().into(), log.into())
+    }
+
+    /// Starts the daemon with its stderr on a pipe that nobody reads, and waits
+    /// until it is ready.
+    pub fn start_with_unread_log(self, conf: &str) -> (Daemon, ChildStderr) {
+        let mut daemon = self.spawn_as(&unique(), conf, Stdio::null(), Stdio::piped());
+        daemon.await_ready();
+        let unread = daemon.child.stderr.take().unwrap();
+        (daemon, unread)
+    }
+
+    fn spawn_as(self, name: &str, conf: &str, stdout: Stdio, stderr: Stdio) -> Daemon {
+        let path = |end: &str| self.dir.path(&format!("{name}.{end}"));
+        let program = if self.suite == Suite::Ours { OURS } else { THEIRS };
+        let words = if self.command.is_empty() { vec![program.to_owned()] } else { self.command };
+        let mut command = self.namespace.command(&words[0]);
+        command.args(&words[1..]).args(&self.args);
+        let mut notify = None;
+        let mut conf = conf.to_owned();
+        if self.suite == Suite::Ours {
+            let socket = notify.insert(UnixDatagram::bind(path("notify")).unwrap());
+            socket.set_read_timeout(Some(LIMIT)).unwrap();
+            command.env("NOTIFY_SOCKET", path("notify"));
+            conf = with_status(&conf, &path("status"));
+        }
+        if let Some(interval) = self.watchdog {
+            command.env("WATCHDOG_USEC", interval.as_micros().to_string());
+        }
+        let conf = self.dir.write(&format!("{name}.conf"), &conf);
+        command.arg("-F").arg("-f").arg(&conf).arg("-p").arg(path("pid"));
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        Daemon { child: command.spawn().unwrap(), log: path("log"), conf, notify }
+    }
+}
+
+/// Running daemon, killed when dropped.
 pub struct Daemon {
     child: Child,
     log: PathBuf,
     conf: PathBuf,
+    /// Socket of the service manager; the C daemon has none.
     notify: Option<UnixDatagram>,
 }
 
 impl Daemon {
-    /// Starts ours inside a namespace and waits until it says that it is ready.
-    pub fn ours(dir: &Dir, namespace: &Namespace, conf: &str) -> Daemon {
-        let daemon = Daemon::ours_unready(dir, namespace, conf, &[]);
-        daemon.await_ready();
-        daemon
-    }
-
-    /// The same with this soft limit of open files.
-    pub fn ours_limited(dir: &Dir, namespace: &Namespace, conf: &str, soft: u32) -> Daemon {
-        let mut command = namespace.command("prlimit");
-        command.arg(format!("--nofile={soft}:")).arg(OURS);
-        let daemon = Daemon::ours_by(command, dir, conf);
-        daemon.await_ready();
-        daemon
-    }
-
-    /// Starts ours with more arguments, without waiting.
-    pub fn ours_unready(dir: &Dir, namespace: &Namespace, conf: &str, args: &[&str]) -> Daemon {
-        let mut command = namespace.command(OURS);
-        command.args(args);
-        Daemon::ours_by(command, dir, conf)
-    }
-
-    /// Starts ours by another program, without waiting.
-    pub fn ours_by(mut command: Command, dir: &Dir, conf: &str) -> Daemon {
-        let name = unique();
-        let socket = dir.path(&format!("{name}.notify"));
-        let notify = UnixDatagram::bind(&socket).unwrap();
-        notify.set_read_timeout(Some(LIMIT)).unwrap();
-        command.env("NOTIFY_SOCKET", &socket);
-        let conf = with_status(conf, &dir.path(&format!("{name}.status")));
-        let (child, log, conf) = spawn(dir, &name, command, &conf);
-        Daemon { child, log, conf, notify: Some(notify) }
-    }
-
-    /// The same, whose service manager wants to hear of it this often.
-    pub fn ours_watched(dir: &Dir, namespace: &Namespace, conf: &str, every: Duration) -> Daemon {
-        let mut command = namespace.command(OURS);
-        command.env("WATCHDOG_USEC", every.as_micros().to_string());
-        let daemon = Daemon::ours_by(command, dir, conf);
-        daemon.await_ready();
-        daemon
-    }
-
-    /// Starts ours with its stderr on a pipe that nobody reads, and at the most talkative.
-    pub fn ours_unheard(dir: &Dir, namespace: &Namespace, conf: &str) -> (Daemon, std::process::ChildStderr) {
-        let name = unique();
-        let socket = dir.path(&format!("{name}.notify"));
-        let notify = UnixDatagram::bind(&socket).unwrap();
-        notify.set_read_timeout(Some(LIMIT)).unwrap();
-        let conf = with_status(conf, &dir.path(&format!("{name}.status")));
-        let conf = dir.write(&format!("{name}.conf"), &conf);
-        let mut command = namespace.command(OURS);
-        command.env("NOTIFY_SOCKET", &socket).arg("-F").arg("-d9").arg("-f").arg(&conf);
-        command.arg("-p").arg(dir.path(&format!("{name}.pid"))).stdin(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let unread = child.stderr.take().unwrap();
-        let daemon = Daemon { child, log: dir.path("none"), conf, notify: Some(notify) };
-        daemon.await_ready();
-        (daemon, unread)
-    }
-
-    /// Starts either one, without waiting.
-    pub fn unready(suite: Suite, dir: &Dir, namespace: &Namespace, conf: &str) -> Daemon {
-        if suite == Suite::Ours {
-            return Daemon::ours_unready(dir, namespace, conf, &[]);
+    /// Options of a daemon in `namespace` with its files in `dir`.
+    pub fn builder<'a>(dir: &'a Dir, namespace: &'a Namespace) -> DaemonBuilder<'a> {
+        DaemonBuilder {
+            dir,
+            namespace,
+            suite: Suite::Ours,
+            command: Vec::new(),
+            args: Vec::new(),
+            watchdog: None,
         }
-        let mut command = namespace.command(THEIRS);
-        command.arg("-d9");
-        let (child, log, conf) = spawn(dir, &unique(), command, conf);
-        Daemon { child, log, conf, notify: None }
     }
 
-    /// Starts the daemon under test. `port` is the TCP or UDP port that tells when theirs is ready.
-    pub fn start(suite: Suite, dir: &Dir, namespace: &Namespace, conf: &str, port: u16) -> Daemon {
-        if suite == Suite::Ours {
-            return Daemon::ours(dir, namespace, conf);
-        }
-        let (child, log, conf) = spawn(dir, &unique(), namespace.command(THEIRS), conf);
-        let daemon = Daemon { child, log, conf, notify: None };
-        until("fence_virtd (C) listens", LIMIT, || daemon.listens(port));
-        daemon
-    }
-
-    /// Whether a socket of its namespace is bound to this port.
+    /// Returns true if a socket of its namespace listens on this port.
     fn listens(&self, port: u16) -> bool {
         let wanted = format!(":{port:04X} ");
         ["tcp", "tcp6", "udp", "udp6"].iter().any(|table| {
@@ -121,11 +139,15 @@ impl Daemon {
         })
     }
 
+    /// Waits until the daemon reports readiness, or, for the C daemon, listens.
     pub fn await_ready(&self) {
-        self.await_state("READY=1");
+        match &self.notify {
+            Some(_) => self.await_state("READY=1"),
+            None => until("fence_virtd (C) listens", LIMIT, || self.listens(PORT)),
+        }
     }
 
-    /// Waits until it tells its service manager this state.
+    /// Waits until the daemon sends this state to its service manager.
     pub fn await_state(&self, wanted: &str) {
         let notify = self.notify.as_ref().expect("a daemon of ours");
         let mut buffer = [0; 256];
@@ -139,12 +161,12 @@ impl Daemon {
         }
     }
 
-    /// The file of its configuration.
+    /// Path of its configuration.
     pub fn conf(&self) -> &Path {
         &self.conf
     }
 
-    /// Gives it another configuration, and waits until it says that it has looked.
+    /// Replaces the configuration, sends SIGHUP and waits until the daemon has handled it.
     pub fn reload(&self, dir: &Dir, conf: &str) {
         let name = self.conf.file_name().unwrap().to_str().unwrap();
         let conf = with_status(conf, &self.conf.with_extension("status"));
@@ -169,7 +191,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// SIGTERM, and the exit status within `limit`.
+    /// Sends SIGTERM and returns the exit status, within `limit`.
     pub fn stop(mut self, limit: Duration) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         self.await_exit(limit)
@@ -195,23 +217,14 @@ impl Drop for Daemon {
     }
 }
 
-/// The same with a status socket of its own.
+/// Configuration with a status socket of its own.
 fn with_status(conf: &str, socket: &Path) -> String {
     conf.replacen("fence_virtd {", &format!("fence_virtd {{ status_socket = \"{}\";", socket.display()), 1)
 }
 
-fn spawn(dir: &Dir, name: &str, mut command: Command, conf: &str) -> (Child, PathBuf, PathBuf) {
-    let conf = dir.write(&format!("{name}.conf"), conf);
-    let log = dir.path(&format!("{name}.log"));
-    let out = File::create(&log).unwrap();
-    command.arg("-F").arg("-f").arg(&conf).arg("-p").arg(dir.path(&format!("{name}.pid")));
-    command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
-    (command.spawn().unwrap(), log, conf)
-}
-
-/// A configuration with one listener section and libvirt URIs.
+/// Configuration with one listener section and libvirt URIs.
 pub fn conf(listener: &str, keys: &str, uris: &[String], groups: &str) -> String {
-    // Theirs reads no uri1 without a plain uri.
+    // The C daemon reads no uri1 without a plain uri.
     let number = |at: usize| if at == 0 { String::new() } else { at.to_string() };
     let line = |(at, uri): (usize, &String)| format!("uri{} = \"{uri}\"; ", number(at));
     let uris: String = uris.iter().enumerate().map(line).collect();
@@ -222,7 +235,7 @@ pub fn conf(listener: &str, keys: &str, uris: &[String], groups: &str) -> String
     )
 }
 
-/// `key_file`, `hash` and `auth` lines.
+/// Settings `key_file`, `hash` and `auth` of a listener.
 pub fn auth_keys(key: &Path, hash: &str, auth: &str) -> String {
     format!("key_file = \"{}\"; hash = \"{hash}\"; auth = \"{auth}\";", key.display())
 }

@@ -1,5 +1,5 @@
-//! Guests with serial lines in the test's own hands: the sockets that libvirt
-//! would have bound, and what a guest says and hears on them.
+//! Guests on serial lines and vmchannels: sockets that the test binds instead
+//! of QEMU, and requests and responses on them.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -17,18 +17,18 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 static NUMBERS: AtomicU32 = AtomicU32::new(0);
 
-/// The bytes of a request.
+/// Encoded request of a guest.
 pub fn request(operation: Operation, vm: &str, seqno: u32) -> Vec<u8> {
     let target = Target::new(vm.as_bytes()).unwrap();
     encode_line_request(&Request { operation, target, seqno }, 0).to_vec()
 }
 
-/// A `<serial>` of this socket.
+/// Element `<serial>` with this socket.
 pub fn serial(path: &Path) -> String {
     format!("<serial type='unix'><source mode='bind' path='{}'/></serial>", path.display())
 }
 
-/// A `<channel>` of this socket.
+/// Element `<channel>` with this socket.
 pub fn channel(path: &Path) -> String {
     format!(
         "<channel type='unix'><source mode='bind' path='{}'/>\
@@ -37,13 +37,13 @@ pub fn channel(path: &Path) -> String {
     )
 }
 
-/// As many descriptors as there can be: a guest needs two.
+/// Raises the soft limit of descriptors: each guest needs two.
 pub fn raise_descriptor_limit() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 20), hard).unwrap();
 }
 
-/// A socket that QEMU would have bound, and the line on it.
+/// Socket of a serial line, and the daemon's connection to it.
 pub struct Socket {
     pub path: PathBuf,
     listener: UnixListener,
@@ -55,12 +55,12 @@ impl Socket {
     pub fn bind(path: PathBuf) -> Socket {
         let listener = UnixListener::bind(&path).unwrap();
         listener.set_nonblocking(true).unwrap();
-        // Two lines of one VM do not choose the same numbers.
+        // Different sequence numbers on each line.
         let seqno = NUMBERS.fetch_add(1 << 16, Ordering::Relaxed);
         Socket { path, listener, line: None, seqno }
     }
 
-    /// Takes the connection of the daemon, which has to come.
+    /// Accepts the connection of the daemon.
     pub fn accept(&mut self) -> &mut UnixStream {
         let mut set = PollSet::new();
         set.add(self.listener.as_fd(), Interest::Read);
@@ -75,12 +75,12 @@ impl Socket {
         self.line.as_mut().expect("a line")
     }
 
-    /// Hangs up, as QEMU does when it ends.
+    /// Closes the connection, as QEMU does when it exits.
     pub fn hang_up(&mut self) {
         self.line = None;
     }
 
-    /// Whether the daemon has connected, or does within this time.
+    /// Returns true if the daemon connects within this time or has connected before.
     pub fn is_wanted(&mut self, within: Duration) -> bool {
         let mut set = PollSet::new();
         set.add(self.listener.as_fd(), Interest::Read);
@@ -88,7 +88,7 @@ impl Socket {
         self.listener.accept().is_ok()
     }
 
-    /// Waits for the end of the line.
+    /// Waits until the daemon closes the line.
     pub fn await_end(&mut self) {
         let mut buffer = [0; 64];
         match self.line().read(&mut buffer) {
@@ -97,7 +97,7 @@ impl Socket {
         }
     }
 
-    /// Asks with a number of its own, and gives the byte of the answer.
+    /// Sends a request with a new sequence number and returns the byte of the response.
     pub fn ask(&mut self, operation: Operation, vm: &str) -> u8 {
         self.seqno += 1;
         let bytes = request(operation, vm, self.seqno);
@@ -105,7 +105,7 @@ impl Socket {
         self.response()
     }
 
-    /// The byte of the next response.
+    /// Reads the next response and returns its byte.
     pub fn response(&mut self) -> u8 {
         let mut response = [0; 5];
         self.line().read_exact(&mut response).unwrap();
@@ -113,115 +113,115 @@ impl Socket {
         response[4]
     }
 
-    /// Nothing comes within this time.
+    /// Asserts that nothing arrives within this time.
     pub fn assert_silent(&mut self, within: Duration) {
         let line = self.line();
         line.set_read_timeout(Some(within)).unwrap();
-        let heard = line.read(&mut [0; 64]);
+        let received = line.read(&mut [0; 64]);
         line.set_read_timeout(Some(LIMIT)).unwrap();
-        assert!(heard.is_err(), "{heard:?}");
+        assert!(received.is_err(), "{received:?}");
     }
 }
 
-/// A crowd of sockets whose guests ask all the time; driven by one thread.
-pub struct Chorus {
-    members: Vec<Member>,
-    /// Which VM is asked about.
+/// Guests that continuously ask for the status of one VM, driven by one thread.
+pub struct PollingGuests {
+    guests: Vec<PollingGuest>,
+    /// VM whose status is asked for.
     about: String,
     seqno: u32,
 }
 
-/// A socket of a chorus.
-struct Member {
+/// Guest with its socket and all its lines.
+struct PollingGuest {
     listener: UnixListener,
-    lines: Vec<Singing>,
+    lines: Vec<PollingLine>,
     answers: usize,
 }
 
-/// A line of a chorus, on which one question is open at a time.
-struct Singing {
+/// Line with at most one request in flight.
+struct PollingLine {
     stream: UnixStream,
-    heard: Vec<u8>,
+    received: Vec<u8>,
     asked: Option<Instant>,
     answers: usize,
 }
 
-/// How often each line asks.
+/// Interval between the requests of a line.
 const PACE: Duration = Duration::from_millis(20);
 
-impl Chorus {
-    pub fn bind(paths: &[PathBuf], about: &str) -> Chorus {
-        let member = |path: &PathBuf| {
+impl PollingGuests {
+    pub fn bind(paths: &[PathBuf], about: &str) -> PollingGuests {
+        let guest = |path: &PathBuf| {
             let listener = UnixListener::bind(path).unwrap();
             listener.set_nonblocking(true).unwrap();
-            Member { listener, lines: Vec::new(), answers: 0 }
+            PollingGuest { listener, lines: Vec::new(), answers: 0 }
         };
-        Chorus { members: paths.iter().map(member).collect(), about: about.to_owned(), seqno: 0 }
+        PollingGuests { guests: paths.iter().map(guest).collect(), about: about.to_owned(), seqno: 0 }
     }
 
-    /// Lets all of them sing for one beat.
-    pub fn beat(&mut self) {
-        let beat = Instant::now() + PACE;
-        for member in &mut self.members {
-            while let Ok((stream, _)) = member.listener.accept() {
+    /// Accepts connections, reads responses and sends requests, for one interval.
+    pub fn poll(&mut self) {
+        let poll = Instant::now() + PACE;
+        for guest in &mut self.guests {
+            while let Ok((stream, _)) = guest.listener.accept() {
                 stream.set_nonblocking(true).unwrap();
-                member.lines.push(Singing { stream, heard: Vec::new(), asked: None, answers: 0 });
+                guest.lines.push(PollingLine { stream, received: Vec::new(), asked: None, answers: 0 });
             }
             let mut answers = 0;
-            member.lines.retain_mut(|line| {
+            guest.lines.retain_mut(|line| {
                 let before = line.answers;
-                let is_open = line.hear().is_ok();
+                let is_open = line.read_responses().is_ok();
                 answers += line.answers - before;
                 is_open
             });
-            member.answers += answers;
-            for line in member.lines.iter_mut().filter(|line| line.asked.is_none()) {
+            guest.answers += answers;
+            for line in guest.lines.iter_mut().filter(|line| line.asked.is_none()) {
                 self.seqno += 1;
                 let bytes = request(Operation::Status, &self.about, self.seqno);
-                // A line that was closed meanwhile is found out by hearing.
+                // Reading finds closed lines.
                 if line.stream.write_all(&bytes).is_ok() {
                     line.asked = Some(Instant::now());
                 }
             }
         }
-        std::thread::sleep(beat.saturating_duration_since(Instant::now()));
+        std::thread::sleep(poll.saturating_duration_since(Instant::now()));
     }
 
-    /// How many lines a socket has.
+    /// Number of open lines of a guest.
     pub fn lines(&self, at: usize) -> usize {
-        self.members[at].lines.len()
+        self.guests[at].lines.len()
     }
 
-    /// The answers on the one line of a socket since it was opened.
+    /// Number of answers on the open lines of a guest.
     pub fn answers_now(&self, at: usize) -> usize {
-        self.members[at].lines.iter().map(|line| line.answers).sum()
+        self.guests[at].lines.iter().map(|line| line.answers).sum()
     }
 
-    /// All answers on all lines.
+    /// Number of answers on all lines, closed ones included.
     pub fn answers(&self) -> usize {
-        self.members.iter().map(|member| member.answers).sum()
+        self.guests.iter().map(|guest| guest.answers).sum()
     }
 }
 
-impl Singing {
-    /// Reads what is there; an error when the line is at its end.
-    fn hear(&mut self) -> io::Result<()> {
+impl PollingLine {
+    /// Reads available bytes; an error at the end of the line.
+    fn read_responses(&mut self) -> io::Result<()> {
         let mut buffer = [0; 64];
         loop {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(count) => self.heard.extend_from_slice(&buffer[..count]),
+                Ok(count) => self.received.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
         }
-        if self.heard.len() >= 5 {
+        if self.received.len() >= 5 {
             let asked = self.asked.take().expect("an answer to a question");
             assert!(asked.elapsed() < LIMIT, "it waited {:?}", asked.elapsed());
-            assert_eq!(&self.heard[..4], b"abba", "{:?}", self.heard);
-            assert!(matches!(self.heard[4], 0 | 2), "running or off: {:?}", self.heard);
-            self.heard.drain(..5);
-            assert!(self.heard.is_empty(), "one answer a question: {:?}", self.heard);
+            assert_eq!(&self.received[..4], b"abba", "{:?}", self.received);
+            assert!(matches!(self.received[4], 0 | 2), "running or off: {:?}", self.received);
+            self.received.drain(..5);
+            assert!(self.received.is_empty(), "one answer a question: {:?}", self.received);
             self.answers += 1;
         }
         Ok(())

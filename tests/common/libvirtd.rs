@@ -1,5 +1,5 @@
-//! A libvirtd of a test's own, without QEMU: its only driver is the test
-//! driver, whose state all connections share while there is one.
+//! libvirtd with the test driver only, which shares its state between all
+//! connections while at least one is open.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,46 +13,43 @@ use nix::unistd::Pid;
 
 use super::net::Namespace;
 use super::node::Vm;
-use super::{Dir, until};
+use super::{Dir, Missing, met, until};
 
 pub const LIBVIRTD: &str = "/usr/sbin/libvirtd";
 pub const VIRSH: &str = "/usr/bin/virsh";
 
-/// The VM that the test driver has by itself; it runs.
+/// Running VM that the test driver always has.
 pub const TEST_VM: &str = "test";
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Whether it can be run here.
-pub fn have_libvirtd(test: &str) -> bool {
-    let is_there = Path::new(LIBVIRTD).exists() && Path::new(VIRSH).exists();
-    if !is_there {
-        super::skip(test, "it needs the packages libvirt-daemon-system and libvirt-clients");
-    }
-    is_there
+/// Requirement: libvirtd and virsh.
+pub fn libvirtd_installed() -> Result<(), Missing> {
+    let is_met = Path::new(LIBVIRTD).exists() && Path::new(VIRSH).exists();
+    met(is_met, "it needs the packages libvirt-daemon-system and libvirt-clients")
 }
 
-/// A libvirtd in a folder; killed when dropped.
+/// libvirtd with its files in a directory, killed when dropped.
 pub struct Libvirtd<'a> {
     namespace: &'a Namespace,
-    folder: PathBuf,
+    directory: PathBuf,
     child: Option<Child>,
 }
 
 impl<'a> Libvirtd<'a> {
-    /// One that does not run yet.
+    /// Prepares a libvirtd without starting it.
     pub fn new(dir: &Dir, namespace: &'a Namespace, name: &str) -> Libvirtd<'a> {
-        let folder = dir.path(name);
-        fs::create_dir_all(folder.join("drivers")).unwrap();
+        let directory = dir.path(name);
+        fs::create_dir_all(directory.join("drivers")).unwrap();
         let conf = format!(
             "unix_sock_dir = \"{}\"\nauth_unix_rw = \"none\"\nlog_outputs = \"3:stderr\"\n",
-            folder.display()
+            directory.display()
         );
-        fs::write(folder.join("conf"), conf).unwrap();
-        Libvirtd { namespace, folder, child: None }
+        fs::write(directory.join("conf"), conf).unwrap();
+        Libvirtd { namespace, directory, child: None }
     }
 
-    /// One that runs.
+    /// Prepares and starts a libvirtd.
     pub fn started(dir: &Dir, namespace: &'a Namespace, name: &str) -> Libvirtd<'a> {
         let mut libvirtd = Libvirtd::new(dir, namespace, name);
         libvirtd.start();
@@ -60,21 +57,21 @@ impl<'a> Libvirtd<'a> {
     }
 
     fn socket(&self) -> PathBuf {
-        self.folder.join("libvirt-sock")
+        self.directory.join("libvirt-sock")
     }
 
     pub fn uri(&self) -> String {
         format!("test+unix:///default?socket={}", self.socket().display())
     }
 
-    /// Starts it, for the first time or again, and waits until it takes connections.
+    /// Starts or restarts it and waits until it accepts connections.
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "it runs");
-        let log = File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
+        let log = File::options().create(true).append(true).open(self.directory.join("log")).unwrap();
         let mut command = self.namespace.command(LIBVIRTD);
-        // No modules: of its drivers only those that are built in.
-        command.env("LIBVIRT_DRIVER_DIR", self.folder.join("drivers"));
-        command.arg("-f").arg(self.folder.join("conf")).arg("-p").arg(self.folder.join("pid"));
+        // Without modules it has its built-in drivers only.
+        command.env("LIBVIRT_DRIVER_DIR", self.directory.join("drivers"));
+        command.arg("-f").arg(self.directory.join("conf")).arg("-p").arg(self.directory.join("pid"));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());
         until("libvirtd takes connections", LIMIT, || UnixStream::connect(self.socket()).is_ok());
@@ -88,18 +85,18 @@ impl<'a> Libvirtd<'a> {
         kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL and waits for its exit.
     pub fn kill(&mut self) {
         self.end(Signal::SIGKILL);
     }
 
-    /// Sends it a signal that ends it, and waits for its end.
+    /// Sends a signal that ends it, and waits for its exit.
     pub fn end(&mut self, signal: Signal) {
         self.signal(signal);
         self.child.take().expect("a libvirtd that runs").wait().unwrap();
     }
 
-    /// SIGSTOP; afterwards none of its threads runs.
+    /// Sends SIGSTOP and waits until all its threads are stopped.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
         let tasks = format!("/proc/{}/task", self.pid());
@@ -111,7 +108,7 @@ impl<'a> Libvirtd<'a> {
         });
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
     }
@@ -122,7 +119,7 @@ impl<'a> Libvirtd<'a> {
         command
     }
 
-    /// What a virsh of its own says to a command. It must succeed.
+    /// Runs a virsh command, asserts success and returns its output.
     pub fn virsh(&self, args: &[&str]) -> String {
         let output = self.virsh_command().args(args).stdin(Stdio::null()).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -130,19 +127,19 @@ impl<'a> Libvirtd<'a> {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// libvirt's number of the run of a VM, "-" if it is off.
+    /// Id of the run of a VM, "-" if it is off.
     pub fn run_of(&self, vm: &str) -> String {
         self.virsh(&["domid", vm])
     }
 
-    /// Connects a virsh that stays, so that the state stays too, and gives it running VMs.
+    /// Connects a virsh that keeps the driver's state, and defines and starts these VMs.
     pub fn hold(&self, vms: &[Vm]) -> Holder {
         let mut command = self.virsh_command();
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = String::new();
         for Vm { name, uuid, .. } in vms {
-            let file = self.folder.join(format!("{name}.xml"));
+            let file = self.directory.join(format!("{name}.xml"));
             let xml = format!(
                 "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory><vcpu>1</vcpu>\
                  <os><type>hvm</type></os></domain>"
@@ -169,13 +166,13 @@ impl Drop for Libvirtd<'_> {
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
             eprintln!("--- log of libvirtd ---\n{log}---");
         }
     }
 }
 
-/// A connection that keeps the state of a test driver; closed when dropped.
+/// Connection that keeps the state of a test driver, closed when dropped.
 pub struct Holder {
     child: Child,
 }

@@ -1,4 +1,4 @@
-//! Serial lines and vmchannels: the host's side of them.
+//! Host's side of serial lines and vmchannels.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -17,11 +17,11 @@ use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::Dir;
-use super::agent::Ran;
+use super::agent::AgentRun;
 
 pub const REQUEST_LEN: usize = 74;
 
-/// A pty that stands for a serial line. The guest's side stays open here, so
+/// Pty that represents a serial line. The guest's side stays open here, so
 /// that the line outlives an agent.
 pub struct Pty {
     pub master: File,
@@ -31,31 +31,31 @@ pub struct Pty {
 
 impl Pty {
     pub fn new() -> Pty {
-        // Not to be inherited by agents: the line would never break.
+        // Agents must not inherit it: the line would never hang up.
         let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let path = PathBuf::from(ptsname_r(&master).unwrap());
         let slave = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(&path).unwrap();
-        // Until the agent makes it so, as on a line that nobody configured.
+        // Raw mode until the agent configures the line.
         let mut raw = tcgetattr(&slave).unwrap();
         cfmakeraw(&mut raw);
         tcsetattr(&slave, SetArg::TCSANOW, &raw).unwrap();
         Pty { master: File::from(OwnedFd::from(master)), slave, path }
     }
 
-    /// The other end, for a peer.
+    /// Host's end, for a peer.
     pub fn peer_end(&self) -> File {
         self.master.try_clone().unwrap()
     }
 }
 
-/// A response with this byte.
+/// Encoded response with this byte.
 pub fn response(byte: u8) -> Vec<u8> {
     [&b"abba"[..], &[byte]].concat()
 }
 
-/// A host list of name and state, each VM with the UUID `uuid-NAME`.
+/// Encoded host list of names and states, each VM with the UUID `uuid-NAME`.
 pub fn list(vms: &[(&str, u8)]) -> Vec<u8> {
     let mut out = response(253);
     for (name, state) in vms {
@@ -71,7 +71,7 @@ pub fn list(vms: &[(&str, u8)]) -> Vec<u8> {
     out
 }
 
-/// A daemon on a line that answers each request as a test says.
+/// Scripted daemon on a line.
 pub struct LinePeer {
     stop: Option<UnixStream>,
     thread: Option<JoinHandle<Vec<[u8; REQUEST_LEN]>>>,
@@ -79,7 +79,7 @@ pub struct LinePeer {
 }
 
 impl LinePeer {
-    /// Answers each request that comes out of `end` with what `answer` makes of it.
+    /// Answers each request that arrives at `end` with the bytes of `answer`.
     pub fn new(
         mut end: impl Read + Write + AsFd + Send + 'static,
         mut answer: impl FnMut(&[u8; REQUEST_LEN]) -> Vec<u8> + Send + 'static,
@@ -115,12 +115,12 @@ impl LinePeer {
         LinePeer { stop: Some(stop), thread: Some(thread), count }
     }
 
-    /// How many requests have come.
+    /// Number of requests so far.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }
 
-    /// The requests that came, in their order.
+    /// Stops the peer and returns all requests in order.
     pub fn requests(mut self) -> Vec<[u8; REQUEST_LEN]> {
         self.stop.take();
         self.thread.take().unwrap().join().unwrap()
@@ -136,7 +136,7 @@ impl Drop for LinePeer {
     }
 }
 
-/// Waits for input; false when it is to stop.
+/// Waits for input. Returns false on a stop.
 fn await_input(end: &impl AsFd, stopped: &UnixStream) -> bool {
     let mut set = PollSet::new();
     set.add(end.as_fd(), Interest::Read);
@@ -145,21 +145,21 @@ fn await_input(end: &impl AsFd, stopped: &UnixStream) -> bool {
     !set.ready(slot).any()
 }
 
-/// Carries bytes between two ends, both ways, until it is dropped.
-pub struct Pump {
+/// Relay of bytes between two ends, in both directions, stopped when dropped.
+pub struct ByteRelay {
     stop: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
-    carried: Arc<AtomicUsize>,
+    relayed: Arc<AtomicUsize>,
 }
 
-impl Pump {
+impl ByteRelay {
     pub fn new(
         mut left: impl Read + Write + AsFd + Send + 'static,
         mut right: impl Read + Write + AsFd + Send + 'static,
-    ) -> Pump {
+    ) -> ByteRelay {
         let (stop, stopped) = UnixStream::pair().unwrap();
-        let carried = Arc::new(AtomicUsize::new(0));
-        let counter = carried.clone();
+        let relayed = Arc::new(AtomicUsize::new(0));
+        let counter = relayed.clone();
         let thread = std::thread::spawn(move || {
             loop {
                 let mut set = PollSet::new();
@@ -171,30 +171,30 @@ impl Pump {
                 set.wait(None).unwrap();
                 let [from_left, from_right, stop] = slots.map(|slot| set.ready(slot).any());
                 if from_left {
-                    let Some(count) = carry(&mut left, &mut right) else { return };
+                    let Some(count) = relay(&mut left, &mut right) else { return };
                     counter.fetch_add(count, Ordering::Release);
                 }
-                if stop || (from_right && carry(&mut right, &mut left).is_none()) {
+                if stop || (from_right && relay(&mut right, &mut left).is_none()) {
                     return;
                 }
             }
         });
-        Pump { stop: Some(stop), thread: Some(thread), carried }
+        ByteRelay { stop: Some(stop), thread: Some(thread), relayed }
     }
 
-    /// How many bytes it has carried from the left to the right.
-    pub fn carried(&self) -> usize {
-        self.carried.load(Ordering::Acquire)
+    /// Number of bytes relayed from left to right.
+    pub fn relayed(&self) -> usize {
+        self.relayed.load(Ordering::Acquire)
     }
 }
 
-fn carry(from: &mut impl Read, to: &mut impl Write) -> Option<usize> {
+fn relay(from: &mut impl Read, to: &mut impl Write) -> Option<usize> {
     let mut piece = [0; 4096];
     let count = from.read(&mut piece).ok().filter(|&count| count > 0)?;
     to.write_all(&piece[..count]).ok().map(|()| count)
 }
 
-impl Drop for Pump {
+impl Drop for ByteRelay {
     fn drop(&mut self) {
         self.stop.take();
         if let Some(thread) = self.thread.take() {
@@ -203,29 +203,29 @@ impl Drop for Pump {
     }
 }
 
-/// A command that sees `folder` as /run: what agents note there stays in the test.
-pub fn with_run(folder: &Path, program: &Path) -> Command {
+/// Command with `directory` as its /run, where agents write their markers.
+pub fn with_run(directory: &Path, program: &Path) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /run && exec \"$@\""]);
-    command.arg(folder).arg(program);
+    command.arg(directory).arg(program);
     command
 }
 
-/// An empty folder for [`with_run`].
-pub fn run_folder(dir: &Dir) -> PathBuf {
-    let folder = dir.path(&super::unique());
-    std::fs::create_dir(&folder).unwrap();
-    folder
+/// Makes an empty directory for [`with_run`].
+pub fn run_directory(dir: &Dir) -> PathBuf {
+    let directory = dir.path(&super::unique());
+    std::fs::create_dir(&directory).unwrap();
+    directory
 }
 
-/// `fence_virt` on a line, with a /run of its own.
+/// Command of an agent on a line, with a private /run.
 pub fn on_line(dir: &Dir, agent: &str, line: &Path) -> Command {
-    let mut command = with_run(&run_folder(dir), Path::new(agent));
+    let mut command = with_run(&run_directory(dir), Path::new(agent));
     command.arg("-D").arg(line).stdin(Stdio::null());
     command
 }
 
-/// Runs a command with these words behind it.
-pub fn run(command: &mut Command, args: &str) -> Ran {
+/// Runs a command with these additional arguments.
+pub fn run(command: &mut Command, args: &str) -> AgentRun {
     command.args(args.split_whitespace()).output().unwrap().into()
 }

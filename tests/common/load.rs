@@ -1,4 +1,4 @@
-//! Requests over TCP to the daemon on the loopback, one at a time or without end.
+//! Requests over TCP to the daemon on the loopback, single or continuous.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,10 +13,10 @@ use fence_virt::fence::Operation;
 use super::client::{Client, packet};
 use super::{key_bytes, until};
 
-/// How long a call into a frozen libvirtd may take: the 8 s of the keepalive, and a margin.
+/// Limit of a call into a frozen libvirtd: 8 s of keepalive, and a margin.
 pub const KEEPALIVE: Duration = Duration::from_secs(12);
 
-/// A client whose request is on its way.
+/// Sends a request and authenticates; the answer is pending.
 pub fn begin(operation: Operation, vm: &str) -> io::Result<Client> {
     let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1229);
     let mut client = Client::connect(address, &key_bytes(b'k'), HashKind::Sha256, 2 * KEEPALIVE)?;
@@ -29,9 +29,9 @@ pub fn ask(operation: Operation, vm: &str) -> io::Result<u8> {
     begin(operation, vm)?.verdict()
 }
 
-/// Something that a client of the load asked.
+/// Completed request of a client of the load.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct LoadRequest {
     pub client: usize,
     pub operation: Operation,
     pub vm: &'static str,
@@ -40,17 +40,17 @@ pub struct Asked {
     pub verdict: Result<u8, String>,
 }
 
-/// Clients that ask all the time, until it is stopped or dropped.
+/// Clients that send requests continuously until the load is stopped or dropped.
 pub struct Load {
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<LoadRequest>>>,
     clients: Vec<(Sender<()>, JoinHandle<()>)>,
 }
 
-/// Between the requests of a client.
+/// Pause between the requests of a client.
 const PACE: Duration = Duration::from_millis(5);
 
 impl Load {
-    /// A client for each list of requests, which it asks in turn.
+    /// Starts a client for each list of requests, which it repeats.
     pub fn start(clients: &[&'static [(Operation, &'static str)]]) -> Load {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let client = |(client, requests): (usize, &&'static [(Operation, &'static str)])| {
@@ -61,7 +61,7 @@ impl Load {
                     let began = Instant::now();
                     let verdict = ask(operation, vm).map_err(|error| error.to_string());
                     let took = began.elapsed();
-                    asked.lock().unwrap().push(Asked { client, operation, vm, began, took, verdict });
+                    asked.lock().unwrap().push(LoadRequest { client, operation, vm, began, took, verdict });
                     if stopped.recv_timeout(PACE) != Err(RecvTimeoutError::Timeout) {
                         break;
                     }
@@ -75,7 +75,7 @@ impl Load {
         load
     }
 
-    /// Waits until each client has had so many answers to what it asked from now on.
+    /// Waits until each client has `count` answers to requests sent from now on.
     pub fn await_answers(&self, count: usize) {
         let now = Instant::now();
         until("every client gets answers", KEEPALIVE, || {
@@ -86,14 +86,14 @@ impl Load {
         });
     }
 
-    /// When the first request of all was answered that began before `then`, and answered after it.
+    /// Time of the first answer after `then`.
     pub fn first_answer_after(&self, then: Instant) -> Option<Instant> {
         let asked = self.asked.lock().unwrap();
         asked.iter().map(|asked| asked.began + asked.took).filter(|at| *at > then).min()
     }
 
-    /// Stops it, and gives all that was asked.
-    pub fn stop(mut self) -> Vec<Asked> {
+    /// Stops the clients and returns all requests.
+    pub fn stop(mut self) -> Vec<LoadRequest> {
         let clients = std::mem::take(&mut self.clients);
         let (stops, threads): (Vec<_>, Vec<_>) = clients.into_iter().unzip();
         drop(stops);

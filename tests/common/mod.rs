@@ -1,11 +1,11 @@
-//! What the tests are made of: namespaces, daemons, agents, hypervisors in
-//! files. Everything a test makes goes when its handle is dropped; only
-//! processes that were started here are ended, by their id.
+//! Test harness: network namespaces, daemons, agents, hypervisors in files.
+//! Dropping a handle removes what it made; only processes started here are
+//! killed, by their id.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 #![allow(clippy::disallowed_methods, clippy::print_stderr, clippy::panic, clippy::unwrap_used)]
 
 pub mod agent;
-pub mod bed;
+pub mod agent_harness;
 pub mod client;
 pub mod daemon;
 pub mod guests;
@@ -21,17 +21,18 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Whose daemon or agents a test drives.
+/// Origin of the daemon or the agents that a test drives: this project or the C suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suite {
     Ours,
     Theirs,
 }
 
-/// From `FENCE_UNDER_TEST`: `ours` (as without it) or `theirs`.
+/// Daemon under test, from `FENCE_UNDER_TEST`: `ours` (the default) or `theirs`.
 pub fn under_test() -> Suite {
     suite("FENCE_UNDER_TEST")
 }
@@ -44,9 +45,36 @@ fn suite(variable: &str) -> Suite {
     }
 }
 
-/// A test that cannot run here says so, and fails where everything has to
-/// run: `FENCE_SKIP=fail`. `FENCE_SKIPPED` is a file that collects what was
-/// skipped, since cargo shows nothing of a test that passes.
+/// Requirement that this machine does not meet, as the reason for a skip.
+#[derive(Debug)]
+pub struct Missing(pub String);
+
+/// Unwraps what a test requires. If the machine lacks it, reports the test as
+/// skipped ([`skip`]) and returns from the test.
+#[allow(unused_macros)]
+macro_rules! require {
+    ($needed:expr) => {
+        match $needed {
+            Ok(needed) => needed,
+            Err($crate::common::Missing(why)) => {
+                fn here() {}
+                return $crate::common::skip($crate::common::enclosing_function(here), &why);
+            }
+        }
+    };
+}
+#[allow(unused_imports)]
+pub(crate) use require;
+
+/// Name of the function that encloses the function `inner`.
+pub fn enclosing_function<F>(_inner: F) -> &'static str {
+    let path = std::any::type_name::<F>();
+    path.rsplit("::").skip(1).find(|segment| *segment != "{{closure}}").unwrap_or(path)
+}
+
+/// Reports a skipped test on stderr. With `FENCE_SKIP=fail` it panics instead.
+/// `FENCE_SKIPPED` names a file that collects the reports, because cargo hides
+/// the output of a test that passes.
 pub fn skip(test: &str, why: &str) {
     assert!(std::env::var("FENCE_SKIP").as_deref() != Ok("fail"), "{test} was skipped: {why}");
     let line = format!("*** SKIPPED {test}: {why} ***\n");
@@ -57,29 +85,37 @@ pub fn skip(test: &str, why: &str) {
     }
 }
 
-/// Whether what the tests need is here: root for namespaces, the C suite.
-pub fn have_peers(test: &str) -> bool {
-    let missing = if !nix::unistd::geteuid().is_root() {
-        Some("it needs root, for network namespaces")
-    } else if !Path::new(agent::VIRT).exists() || !Path::new(daemon::THEIRS).exists() {
-        Some("it needs the packages fence-virt and fence-virtd (make test-peers)")
-    } else {
-        None
-    };
-    if let Some(why) = missing {
-        skip(test, why);
-    }
-    missing.is_none()
+/// Requirement that is met or else missing for the reason `why`.
+pub fn met(is_met: bool, why: &str) -> Result<(), Missing> {
+    if is_met { Ok(()) } else { Err(Missing(why.to_owned())) }
+}
+
+/// Requirement: root, with the purpose for the report.
+pub fn root(purpose: &str) -> Result<(), Missing> {
+    met(nix::unistd::geteuid().is_root(), &format!("it needs root, {purpose}"))
+}
+
+/// Requirement of most tests: root for namespaces, and the C suite.
+pub fn root_and_c_suite() -> Result<(), Missing> {
+    root("for network namespaces")?;
+    let has_suite = Path::new(agent::VIRT).exists() && Path::new(daemon::THEIRS).exists();
+    met(has_suite, "it needs the packages fence-virt and fence-virtd (make test-peers)")
+}
+
+/// Requirement: a program, from the package of the same name.
+pub fn program_installed(name: &str) -> Result<(), Missing> {
+    met(Command::new(name).arg("--version").output().is_ok(), &format!("it needs the package {name}"))
 }
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// A name that no other test has at the same time.
+/// Name that no other test uses at the same time.
 pub fn unique() -> String {
     format!("fv{}x{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A folder of a test's own; its path is short, for unix sockets.
+/// Temporary directory of one test, removed when dropped. Its path is short
+/// enough for unix sockets.
 pub struct Dir(PathBuf);
 
 impl Dir {
@@ -93,6 +129,7 @@ impl Dir {
         self.0.join(name)
     }
 
+    /// Writes a file with mode 0600.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, text).unwrap();
@@ -100,7 +137,7 @@ impl Dir {
         path
     }
 
-    /// A key of 4096 bytes made from a letter, so that tests can say which.
+    /// Writes a key file of 4096 bytes derived from `letter`; see [`key_bytes`].
     pub fn key(&self, name: &str, letter: u8) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, key_bytes(letter)).unwrap();
@@ -109,6 +146,7 @@ impl Dir {
     }
 }
 
+/// Key of 4096 bytes; each letter gives another key.
 pub fn key_bytes(letter: u8) -> Vec<u8> {
     (0..4096u32).map(|at| letter ^ (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
@@ -119,7 +157,7 @@ impl Drop for Dir {
     }
 }
 
-/// Waits until something is true; for what has no event to wait for.
+/// Polls a condition until it holds, for conditions without an event to wait for.
 pub fn until(what: &str, limit: Duration, mut is_true: impl FnMut() -> bool) {
     let end = Instant::now() + limit;
     while !is_true() {

@@ -1,11 +1,11 @@
-//! Network namespaces, and cables between them.
+//! Network namespaces and veth pairs between them.
 
 use std::ffi::OsStr;
 use std::process::Command;
 
 use super::unique;
 
-/// A network namespace with a loopback.
+/// Network namespace with a loopback interface, removed when dropped.
 pub struct Namespace(String);
 
 fn ip(args: &[&str]) {
@@ -25,19 +25,19 @@ impl Namespace {
         &self.0
     }
 
-    /// `ip` inside it.
+    /// Runs `ip` inside it.
     pub fn ip(&self, args: &[&str]) {
         ip(&[&["-n", &self.0], args].concat());
     }
 
-    /// A command that will run inside it, under its own process id.
+    /// Command inside it; `ip netns exec` keeps the process id.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.0]).arg(program);
         command
     }
 
-    /// Runs `body` in a thread inside it.
+    /// Runs `body` on a thread inside it.
     pub fn inside<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
         let file = std::fs::File::open(format!("/run/netns/{}", self.0)).unwrap();
         std::thread::scope(|scope| {
@@ -56,9 +56,9 @@ impl Drop for Namespace {
     }
 }
 
-/// A host and a guest with a cable: 192.0.2.1 and fd00:2::1 on `eth0` of the
+/// Namespaces of a host and a guest, connected: 192.0.2.1 and fd00:2::1 on `eth0` of the
 /// host, 192.0.2.2 and fd00:2::2 on `eth0` of the guest.
-pub struct Pair {
+pub struct NamespacePair {
     pub host: Namespace,
     pub guest: Namespace,
 }
@@ -68,14 +68,14 @@ pub const HOST_V6: &str = "fd00:2::1";
 pub const GUEST_V4: &str = "192.0.2.2";
 pub const GUEST_V6: &str = "fd00:2::2";
 
-impl Pair {
-    pub fn new() -> Pair {
-        let pair = Pair { host: Namespace::new(), guest: Namespace::new() };
+impl NamespacePair {
+    pub fn new() -> NamespacePair {
+        let pair = NamespacePair { host: Namespace::new(), guest: Namespace::new() };
         pair.plug();
         pair
     }
 
-    /// Makes the cable; pulling it is `ip link del eth0` in the host.
+    /// Makes the veth pair; `ip link del eth0` in the host removes it.
     pub fn plug(&self) {
         ip(&[
             "link",

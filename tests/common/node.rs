@@ -1,4 +1,4 @@
-//! Hypervisors of libvirt's test driver, described by a file.
+//! Hosts of libvirt's test driver, described by files.
 
 use super::Dir;
 
@@ -7,7 +7,7 @@ pub const PAUSED: u8 = 3;
 pub const OFF: u8 = 5;
 pub const CRASHED: u8 = 6;
 
-/// A VM of a test hypervisor.
+/// VM of a test host.
 pub struct Vm {
     pub name: &'static str,
     pub uuid: &'static str,
@@ -23,13 +23,13 @@ pub fn vm(name: &'static str, uuid: &'static str, state: u8) -> Vm {
     Vm { name, uuid, state, transient: false }
 }
 
-/// Writes the file and gives its URI.
+/// Writes the file of a host with these VMs and returns its URI.
 pub fn node(dir: &Dir, name: &str, vms: &[Vm]) -> String {
     let domain = |vm: &Vm| domain(vm.name, vm.uuid, vm.state, vm.transient);
     write(dir, name, &vms.iter().map(domain).collect::<String>())
 }
 
-/// The same, each VM with these devices.
+/// Host with these VMs, each with devices in XML.
 pub fn node_with_devices(dir: &Dir, name: &str, vms: &[(Vm, String)]) -> String {
     let domain = |(vm, devices): &(Vm, String)| {
         let devices = format!("<devices>{devices}</devices><test:runstate>");
@@ -38,14 +38,14 @@ pub fn node_with_devices(dir: &Dir, name: &str, vms: &[(Vm, String)]) -> String 
     write(dir, name, &vms.iter().map(domain).collect::<String>())
 }
 
-/// A host with many VMs, vm0, vm1, ..., all off.
+/// Host with many VMs, vm0, vm1, ..., all off.
 pub fn crowd(dir: &Dir, name: &str, count: usize) -> String {
     let domain =
         |at: usize| domain(&format!("vm{at}"), &format!("{at:08x}-aaaa-4aaa-8aaa-aaaaaaaaaaaa"), OFF, false);
     write(dir, name, &(0..count).map(domain).collect::<String>())
 }
 
-/// A host with a running VM for each of these devices, vm0, vm1, ...
+/// Host with a running VM for each of these devices, vm0, vm1, ...
 pub fn crowd_with_lines(dir: &Dir, name: &str, devices: impl Iterator<Item = String>) -> String {
     let domain = |(at, devices): (usize, String)| {
         let devices = format!("<devices>{devices}</devices><test:runstate>");

@@ -1,4 +1,4 @@
-//! Daemons over TCP that do what a test says, right or wrong.
+//! Scripted daemons over TCP.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use fence_virt::wire::{PACKET_LEN, Packet};
 
 use super::key_bytes;
 
-/// The daemon's end of a connection, with a key.
+/// Daemon's end of a connection, with a key.
 pub struct Peer {
     pub stream: TcpStream,
     pub key: Key,
@@ -17,7 +17,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// With the key that tests make of the letter k, and sha256.
+    /// Peer with the key of the letter k, and sha256.
     pub fn new(stream: TcpStream) -> Peer {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         Peer { stream, key: Key::new(key_bytes(b'k')), auth: HashKind::Sha256 }
@@ -29,7 +29,7 @@ impl Peer {
         bytes
     }
 
-    /// The same, or nothing if the agent closes before.
+    /// Reads N bytes; `None` if the agent closes first.
     pub fn try_take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let mut bytes = [0; N];
         self.stream.read_exact(&mut bytes).ok().map(|()| bytes)
@@ -39,7 +39,7 @@ impl Peer {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// Takes the request and looks at its signature.
+    /// Reads the request and checks its signature.
     pub fn request(&mut self) -> Packet {
         let bytes: [u8; PACKET_LEN] = self.take();
         let packet = Packet::decode(&bytes).unwrap();
@@ -47,7 +47,7 @@ impl Peer {
         packet
     }
 
-    /// Answers the agent's challenge, and issues the daemon's.
+    /// Answers the agent's challenge, and sends and returns the daemon's.
     pub fn prove(&mut self) -> [u8; 64] {
         let asked: [u8; 64] = self.take();
         let own = [0xC3; 64];
@@ -56,19 +56,19 @@ impl Peer {
         own
     }
 
-    /// Both challenges, rightly.
+    /// Runs both challenges of the authentication.
     pub fn authenticate(&mut self) {
         let own = self.prove();
         let proof: [u8; 64] = self.take();
         assert!(self.key.expected(self.auth, &own).matches(&proof), "the agent proves itself");
     }
 
-    /// Sends unless the agent has closed.
+    /// Sends; returns false if the agent has closed.
     pub fn send_if_open(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
 
-    /// Whether the agent closes within `limit`; what it says meanwhile is dropped.
+    /// Returns true if the agent closes within `limit`; drops what it sends until then.
     pub fn is_closed_within(&mut self, limit: Duration) -> bool {
         self.stream.set_read_timeout(Some(limit)).unwrap();
         loop {
@@ -80,10 +80,10 @@ impl Peer {
         }
     }
 
-    /// What the agent still says before it closes.
+    /// Reads until the agent closes.
     pub fn rest(mut self) -> Vec<u8> {
         let mut rest = Vec::new();
-        // A reset is a close as well.
+        // A reset counts as a close.
         let _ = self.stream.read_to_end(&mut rest);
         rest
     }

@@ -1,5 +1,5 @@
-# How checks are made and counted. Needs $W, a folder of the caller's; shows the
-# logs after a failure if the caller has show_logs.
+# Checks and their count. Needs $W, a directory of the caller; after a failure
+# calls the caller's show_logs, if defined.
 # shellcheck shell=bash
 
 passed=0 failed=0
@@ -10,7 +10,7 @@ finish() {
 	exit
 }
 
-# check TEXT FUNCTION [ARGUMENT...] - the function's output says what it did.
+# check TEXT FUNCTION [ARGUMENT...] - shows the function's output if it fails.
 check() {
 	local text=$1 begin=${EPOCHREALTIME/./} verdict=ok ms
 	shift
@@ -28,5 +28,5 @@ check() {
 }
 
 same() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
-# says TEXT - whether the last output that was kept, $out, contains it.
+# says TEXT - true if the last output, $out, contains it.
 says() { grep -qF -- "$1" <<<"$out" || { echo "it does not say: $1"; return 1; }; }

@@ -1,11 +1,11 @@
-# The checks of cluster.sh while corosync is well.
+# Checks of cluster.sh while corosync works.
 # shellcheck shell=bash
 
 OURS=() THEIRS=()
 for node in "${ALL[@]}"; do
 	if is_ours "$node"; then OURS+=("$node"); else THEIRS+=("$node"); fi
 done
-# The first of ours asks, the last is asked about; there may be no such.
+# First and last node of ours: requester and owner. Empty if there is none.
 FIRST=${OURS[0]:-} OTHER=""
 [ ${#OURS[@]} -lt 2 ] || OTHER=${OURS[-1]}
 
@@ -19,7 +19,7 @@ gets() {
 	code=$?
 	[ $code = "$expected" ] || { echo "the exit code is not $expected"; return 1; }
 }
-# at_once COMMAND... - the last `try` in it ends long before the deadline.
+# at_once COMMAND... - its last `try` ends long before the deadline.
 at_once() {
 	"$@" || return
 	[ "$took" -lt 10000 ] || { echo "that is not at once"; return 1; }
@@ -30,14 +30,14 @@ events_are() {
 	events=$(events "$1")
 	same "$events" "$2"
 }
-# works ASKER OWNER - off and on of a VM there, exactly once.
+# works ASKER OWNER - off and on of a VM of OWNER, each exactly once.
 works() {
 	local since vm
 	since=$(lines "$W/events") vm=$(vm "$2" b)
 	gets 0 "$1" off "$vm" && gets 2 "$1" status "$vm" && gets 0 "$1" on "$vm" && gets 0 "$1" status "$vm" &&
 		events_are "$since" "$2 $vm Stopped $2 $vm Started"
 }
-# works_again ASKER OWNER - the same, once the asker has heard of the VM.
+# works_again ASKER OWNER - as works, after the requester knows the VM.
 works_again() {
 	within ask "$1" status "$(vm "$2" b)" 2 && works "$1" "$2"
 }
@@ -68,12 +68,12 @@ rows() { # NODE...
 		done
 	done | sort
 }
-# lists ASKER OWNER... - their VMs, each once.
+# lists ASKER OWNER... - lists the owners' VMs, each once.
 lists() {
 	gets 0 "$1" list none && same "$(awk '{ print $1, $2, $3 }' <<<"$out" | sort)" "$(rows "${@:2}")"
 }
 
-# doctor_sees NODE - what there is, and does not change it.
+# doctor_sees NODE - reports quorum and group, and changes nothing.
 doctor_sees() {
 	local group
 	try in_node "$1" "$FENCE_VIRTD" --doctor -f "$W/$1/fence_virt.conf" -p /run/daemon.pid
@@ -86,7 +86,7 @@ stage_requests() {
 	local at asker owner
 	for at in "${!ALL[@]}"; do
 		asker=${ALL[at]}
-		# With many nodes not each with each: itself, its neighbours, the last one.
+		# With many nodes: the node itself, its neighbours and the last one only.
 		for owner in "${ALL[@]}"; do
 			case $NODES:$(((${owner#n} - ${asker#n} + NODES) % NODES)) in
 			3:* | *:[012]) ;;
@@ -108,7 +108,7 @@ stage_requests() {
 	done
 }
 
-# ---------------------------------------------------------- VMs nobody knows
+# --------------------------------------------------------------- unknown VMs
 
 unknown_fails() {
 	local since
@@ -126,7 +126,7 @@ stage_unknown() {
 	for asker in "${OURS[@]}"; do check "$(label "$asker"): a VM that nobody knows fails" unknown_fails "$asker"; done
 	[ -z "$FIRST" ] || check "$(label "$FIRST") with unknown_vm = \"off\": a VM that nobody knows is off" \
 		with_unknown_off "$FIRST" "$LAST"
-	# Who answers the C daemons is the node with the highest id.
+	# The node with the highest id answers C daemons.
 	is_ours "$LAST" || for asker in "${THEIRS[@]}"; do
 		check_c "$(label "$asker"): a VM that nobody knows is off" unknown_is_off "$asker"
 	done
@@ -134,8 +134,8 @@ stage_unknown() {
 
 # ------------------------------------------------------------ frozen daemons
 
-# A daemon is frozen, and an agent asks for one of its VMs, while the other
-# checks go on.
+# Freezes a daemon and sends a request for one of its VMs, which is pending
+# during the following checks.
 freeze() { # ASKER OWNER
 	signal "$2" daemon STOP
 	late_since=$(lines "$W/events")
@@ -183,8 +183,8 @@ at_the_same_time() {
 	esac
 }
 
-# burst_of NODE WHICH COUNT - so many requests from there, for the VMs of ASKED;
-# prints what the agents say, and how often.
+# burst_of NODE WHICH COUNT - COUNT requests from NODE for the VMs of ASKED;
+# prints each output of the agents with its count.
 burst_of() {
 	local vms=() node
 	for node in "${ASKED[@]}"; do vms+=("$(vm "$node" "$2")"); done
@@ -192,7 +192,7 @@ burst_of() {
 		in_node "$1" timeout $((LIMIT + BURST / 20)) xargs -P 8 -n 1 "$FENCE_VIRT" -T 127.0.0.1 -k "$W/key" -t 20 -o status -n >"$W/$1/burst.$2" 2>&1
 	sort "$W/$1/burst.$2" | uniq -c | xargs
 }
-# burst ASKER... - from all of them at once; half of the requests for VMs that are off.
+# burst ASKER... - concurrent bursts; half of the requests are for VMs that are off.
 burst() {
 	local asker which count=$((BURST / 2 / $#)) code=0
 	for which in a off; do
@@ -206,7 +206,7 @@ burst() {
 	return $code
 }
 
-# Checks that leave the frozen node's VMs alone.
+# Checks that do not use the frozen node's VMs.
 beside() { # FROZEN
 	local node ASKED=() askers=() second
 	for node in "${ALL[@]}"; do [ "$node" = "$1" ] || ASKED+=("$node"); done

@@ -1,24 +1,24 @@
-# What is asked of the daemons of cluster.sh, and done to them and their VMs.
+# Daemons of cluster.sh and their VMs: start, stop, requests, events.
 # shellcheck shell=bash
 
 # ---------------------------------------------------------------- the daemons
 
-# ask NODE OPERATION VM [SECONDS] - as an agent there.
+# ask NODE OPERATION VM [SECONDS] - runs an agent on NODE.
 ask() {
 	in_node "$1" timeout -k 1 $((${4:-$ANSWER} + 5)) "$FENCE_VIRT" -T 127.0.0.1 -k "$W/key" -t "${4:-$ANSWER}" -o "$2" -n "$3"
 }
 answers() { ask "$1" status "vm${1#n}a" 2 >/dev/null 2>&1; }
 
-# daemon NODE - what starts one. The C daemon lets a thread of its own read what
-# the main thread writes a moment later: in this class, and on one processor, the
-# main thread goes on first. Without, up to nine in ten are in the group but deaf.
+# daemon NODE - command of a daemon. A thread of the C daemon reads what its
+# main thread writes a moment later: with this scheduling class, on one processor,
+# the main thread runs first. Otherwise up to 90 % are members that receive nothing.
 daemon() {
 	if is_ours "$1"; then echo "$FENCE_VIRTD"; else echo "$MAIN_FIRST$C_DAEMON"; fi
 }
 MAIN_FIRST="taskset -c 0 chrt -f 1 "
 $MAIN_FIRST true 2>/dev/null || MAIN_FIRST=
 
-# start_daemon NODE - and it answers for its own VM. A deaf C daemon is started again.
+# start_daemon NODE - starts it and waits for an answer about its own VM; restarts a deaf C daemon.
 start_daemon() {
 	local tries=0 seconds=$LIMIT command
 	is_ours "$1" || seconds=2
@@ -38,8 +38,8 @@ restart() {
 	! is_ours "$1" || end "$1" daemon TERM
 	start_daemon "$1"
 }
-# Those of the C nodes, which may hang for ever: a wake-up is lost in 2 % of
-# requests, and they do not come back to a corosync that was away.
+# Restarts C daemons, which may hang for ever: they lose a wake-up in 2 % of
+# requests, and do not reconnect to a restarted corosync.
 restart_c() {
 	local node
 	for node in "${ALL[@]}"; do
@@ -49,7 +49,7 @@ restart_c() {
 
 # ------------------------------------------------------- the VMs and their events
 
-# all_run - every VM runs that should.
+# all_run - all VMs run except those that are off by definition.
 all_run() {
 	local node vm running
 	for node in "${ALL[@]}"; do
@@ -63,7 +63,7 @@ all_run() {
 
 defined() { grep -c "^$1 vm${1#n}off Defined" "$W/events"; }
 more_defined() { [ "$(defined "$1")" -gt "$2" ]; }
-# settle - whatever happened to a VM until now is in the file of events.
+# settle - waits until the file `events` has all events so far.
 settle() {
 	local node before
 	for node in "${ALL[@]}"; do
@@ -73,7 +73,7 @@ settle() {
 		until_true "$LIMIT" more_defined "$node" "$before" || return
 	done
 }
-# events SINCE - what has happened after that line, by node.
+# events SINCE - events after that line, by node.
 events() {
 	settle
 	tail -n "+$(($1 + 1))" "$W/events" | grep -vE ' (Defined|Undefined)$' | sort -s -k 1,1 | xargs

@@ -1,34 +1,24 @@
-# The machines of cluster.sh, which reads this file inside its namespaces: a
-# switch, the nodes on it, and what can be asked of them and done to them.
+# Machines of cluster.sh, which sources this file inside its namespaces: a
+# switch, the nodes on it, and functions to control and query them.
 #
-# The VMs of n1 are vm1a and vm1b, which run, and vm1off. They belong to libvirt's
-# test driver: no substance, but their state is kept outside of fence_virtd, and
-# whatever happens to them is in the file `events`.
+# The VMs of n1 are vm1a and vm1b, running, and vm1off. They belong to libvirt's
+# test driver: simulated, but with a state outside of fence_virtd. The file
+# `events` records all their events.
 # shellcheck shell=bash
+source "$here/lab.sh"
 
 # shellcheck disable=SC2153 # that is not `nodes`
 for ((at = 1; at <= NODES; at++)); do ALL+=("n$at"); done
 LAST=n$NODES
 
-# kind NODE - o or c. The node without a daemon has none.
+# kind NODE - o or c; empty for the node without a daemon.
 kind() { echo "${KINDS:${1#n} - 1:1}"; }
 is_ours() { [ "$(kind "$1")" = o ]; }
 label() { if is_ours "$1"; then echo "$1 (ours)"; else echo "$1 (C)"; fi; }
-# Where addresses make the ids, they are large.
+# The last id is large, as ids made from addresses are.
 id() { if [ "$1" = "$LAST" ]; then echo $((3000000000 + NODES)); else echo "${1#n}"; fi; }
 address() { echo "10.78.0.$((${1#n} + 10))"; }
 pid_of() { cat "$W/$1/$2.pid" 2>/dev/null; } # NODE NAME, as numbered inside
-
-# need WHAT COMMAND... - what all checks stand on.
-need() {
-	local what=$1
-	shift
-	until_true "$LIMIT" "$@" && return
-	echo "FAIL $what: not within $LIMIT s, nothing else can be checked"
-	failed=$((failed + 1))
-	show_logs
-	finish
-}
 
 show_logs() {
 	local node
@@ -47,28 +37,19 @@ show_logs() {
 
 private_host() {
 	ip link set lo up
-	# br1 is for the other side of a partition.
+	# br1 is the other side of a partition.
 	for bridge in br0 br1; do
 		ip link add "$bridge" type bridge mcast_snooping 0
 		ip link set "$bridge" up
 	done
-	mkdir "$W/dev"
-	mount -t tmpfs -o mode=755 dev "$W/dev"
-	local device
-	for device in null:3 zero:5 full:7 random:8 urandom:9; do
-		mknod -m 666 "$W/dev/${device%:*}" c 1 "${device#*:}"
-	done
-	mkdir "$W/dev/shm"
-	ln -s /proc/self/fd "$W/dev/fd"
-	mount --rbind "$W/dev" /dev
-	mount -t tmpfs -o mode=755 run /run
+	private_dev
 	(umask 077 && head -c 4096 /dev/urandom >"$W/key")
 	touch "$W/events"
 }
 
 pull_cable() { ip link set "p${1#n}" down; }
 plug_cable() { ip link set "p${1#n}" up; }
-# part NODE... - those, and all others, hear each other only.
+# part NODE... - separates these nodes from all others.
 part() {
 	local node
 	for node; do ip link set "p${node#n}" master br1; done
@@ -83,15 +64,15 @@ heal() {
 domain() { # NAME UUID
 	echo "<domain type='test'><name>$1</name><uuid>$2</uuid><memory>8192</memory><os><type>hvm</type></os></domain>"
 }
-# uuid VM - that of vm2a is 000000a2-...
+# uuid VM - for vm2a 000000a2-...
 uuid() {
 	local vm=${1#vm} letter=f
 	case $vm in *a) letter=a ;; *b) letter=b ;; esac
 	printf '000000%s%d-1111-4111-8111-%012d' "$letter" "${vm%%[a-z]*}" "${vm%%[a-z]*}"
 }
 
-# All that the nodes find on their disks. One more is in the list: it has no
-# vote, no VM that counts, no daemon, and the highest id.
+# Writes the files of all nodes. The list has one more node without a vote,
+# without checked VMs and without a daemon, with the highest id.
 EXTRA=n$((NODES + 1))
 make_nodes() {
 	local node vm members=""
@@ -100,45 +81,18 @@ make_nodes() {
 		address "$node" >"$W/$node/address"
 		echo "test+unix:///default?socket=$W/$node/libvirt/libvirt-sock" >"$W/$node/uri"
 		for vm in "vm${node#n}"{a,b,off}; do domain "$vm" "$(uuid "$vm")" >"$W/$node/$vm.xml"; done
-		members+="node {"$'\n'"ring0_addr: $(address "$node")"$'\n'"name: $node"$'\n'
 		if [ "$node" = "$EXTRA" ]; then
-			members+="nodeid: 4200000000"$'\n'"quorum_votes: 0"$'\n'"}"$'\n'
+			members+=$(corosync_node "$node" 4200000000 "$(address "$node")" "quorum_votes: 0")
 		else
-			members+="nodeid: $(id "$node")"$'\n'"}"$'\n'
+			members+=$(corosync_node "$node" "$(id "$node")" "$(address "$node")")
 			write_conf "$node"
 		fi
 	done
 	mkdir "$W/corosync"
-	cat >"$W/corosync/corosync.conf" <<-CONF
-		system {
-		move_to_root_cgroup: no
-		}
-		totem {
-		version: 2
-		cluster_name: test
-		transport: udpu
-		token: $TOKEN
-		token_coefficient: 0
-		crypto_cipher: none
-		crypto_hash: none
-		}
-		nodelist {
-		$members
-		}
-		quorum {
-		provider: corosync_votequorum
-		}
-		logging {
-		to_syslog: no
-		to_stderr: no
-		to_logfile: yes
-		logfile: /var/log/corosync.log
-		timestamp: hires
-		}
-	CONF
+	corosync_conf test "$members" >"$W/corosync/corosync.conf"
 }
 
-# write_conf NODE [SETTING...] - its fence_virt.conf, with these in backends/cpg.
+# write_conf NODE [SETTING...] - its fence_virt.conf, with settings of backends/cpg.
 write_conf() {
 	local node=$1
 	shift
@@ -159,8 +113,8 @@ libvirt() { # NODE COMMAND...
 	virsh -q -c "$(cat "$W/$1/uri")" "${@:2}"
 }
 
-# launch NODE NAME COMMAND... - a process of the node: its number inside is in
-# NAME.pid, what it says in NAME.log, its exit code, when it has ended, in NAME.code.
+# launch NODE NAME COMMAND... - starts a process on the node. Its pid inside is in
+# NAME.pid, its output in NAME.log, its exit code after its end in NAME.code.
 launch() {
 	local home=$W/$1
 	rm -f "$home/$2."{pid,code}
@@ -173,13 +127,12 @@ launch() {
 # signal NODE NAME SIGNAL
 signal() { in_node "$1" kill "-$3" "$(pid_of "$1" "$2")"; }
 has_ended() { [ -s "$W/$1/$2.code" ]; } # NODE NAME
-# end NODE NAME SIGNAL - sends it, and waits for the end.
+# end NODE NAME SIGNAL - sends the signal and waits for the process to end.
 end() {
 	has_ended "$1" "$2" && return
 	signal "$1" "$2" "$3" && until_true "$LIMIT" has_ended "$1" "$2"
 }
 
-is_first() { [ "$(cat "/proc/$1/task/$1/children")" ]; }
 power_on() { # NODE
 	local unshare pid port=p${1#n}
 	rm -f "$W/$1/up"
@@ -190,7 +143,7 @@ power_on() { # NODE
 	read -r pid <"/proc/$unshare/task/$unshare/children"
 	echo "$pid" >"$W/$1/pid"
 	echo "the power was cut" | tee "$W/$1/corosync.code" >"$W/$1/daemon.code"
-	# The cable of the node before it may be there still.
+	# The veth pair of the previous node may still exist.
 	ip link del "$port" 2>/dev/null
 	ip link add "$port" type veth peer name eth0 netns "$pid" && ip link set "$port" master br0 up &&
 		until_true "$LIMIT" test -e "$W/$1/up" && start_corosync "$1"
@@ -199,21 +152,21 @@ power_cut() { rm "$W/$1/up" && kill -KILL "$(cat "$W/$1/pid")"; }
 has_power() { [ -e "$W/$1/up" ]; }
 
 start_corosync() { end "$1" corosync KILL && launch "$1" corosync corosync -f; }
-# sees_nodes NODE COUNT - whether it is quorate, in a cluster of so many.
+# sees_nodes NODE COUNT - true if it is quorate in a cluster of COUNT nodes.
 sees_nodes() {
 	local status
 	status=$(in_node "$1" timeout 2 corosync-quorumtool -s 2>/dev/null)
 	grep -q '^Quorate: *Yes' <<<"$status" && grep -q "^Nodes: *$2\$" <<<"$status"
 }
 sees_no_quorum() { in_node "$1" timeout 2 corosync-quorumtool -s 2>/dev/null | grep -q '^Quorate: *No'; }
-# sees_daemons NODE COUNT - how many members it sees in the group.
+# sees_daemons NODE COUNT - true if it sees COUNT members in the group.
 sees_daemons() { [ "$(in_node "$1" timeout 2 corosync-cpgtool 2>/dev/null | grep -c '([0-9]')" = "$2" ]; }
 all_see() { # COUNT
 	local node
 	for node in "${ALL[@]}"; do sees_nodes "$node" "$1" || return; done
 }
 
-# each NODE... -- FUNCTION [ARGUMENT...] - for all of them at once.
+# each NODE... -- FUNCTION [ARGUMENT...] - runs it for all nodes concurrently.
 each() {
 	local nodes=() jobs=() node job code=0
 	while [ "$1" != -- ]; do nodes+=("$1") && shift; done

@@ -1,7 +1,7 @@
-# The checks of cluster.sh where daemons, corosync, nodes or cables fail.
+# Checks of cluster.sh with failures of daemons, corosync, nodes or cables.
 # shellcheck shell=bash
 
-# refused ASKER OWNER [SECONDS] - off and status of a VM there fail, and nothing happens.
+# refused ASKER OWNER [SECONDS] - off and status of a VM of OWNER fail without effect.
 refused() {
 	local since
 	since=$(lines "$W/events")
@@ -11,8 +11,8 @@ refused() {
 # ----------------------------------------------------------------- daemons end
 
 killed() { end "$2" daemon KILL && refused "$1" "$2"; }
-# asked NODE - an agent waits there. That its request has reached the group by
-# then can be seen nowhere.
+# asked NODE - true if an agent waits there. Its request may not have reached the
+# group yet, which cannot be observed.
 asked() {
 	until_true "$LIMIT" agent_waits "$1" && sleep 0.3 && agent_waits "$1"
 }
@@ -55,7 +55,7 @@ ends_asked() { # NODE OWNER
 	signal "$2" daemon STOP
 	gets 1 "$1" off "$(vm "$2")" 20 >"$W/pending.out" 2>&1 &
 	job=$!
-	# What is in flight has a grace of 5 s, and then a second to close for each kind of thread.
+	# Requests in flight have a grace of 5 s; then each kind of thread has 1 s to end.
 	asked "$1" && ends "$1" 8
 	code=$?
 	signal "$2" daemon KILL
@@ -102,7 +102,7 @@ corosync_returns() { # NODE OTHER
 	start_corosync "$1" && within all_see "$NODES" && restart_c &&
 		within ask "$1" monitor none 2 && both_ways "$1" "$2" && ! has_ended "$1" daemon
 }
-# A node whose corosync stands still is lost, and comes back.
+# A node whose corosync is frozen is lost, and rejoins after the thaw.
 corosync_freezes() { # NODE OTHER
 	signal "$1" corosync STOP
 	refused "$2" "$1"
@@ -127,7 +127,7 @@ stage_corosync() {
 # ------------------------------------------------------------- nodes are lost
 
 DELAY=3
-# fenced_after_delay NODE VM SINCE - off fails until the delay is over, and then succeeds.
+# fenced_after_delay NODE VM SINCE - off fails until the delay is over, then succeeds.
 fenced_after_delay() {
 	local end=$(($3 + LIMIT * 1000000)) over=$(($3 + DELAY * 1000000)) code
 	while :; do
@@ -148,8 +148,8 @@ with_delay() { # NODE...
 	for node; do restart "$node" "host_fence_delay = \"$DELAY\";" || return; done
 }
 
-# lose NODE ASKER DELAYED - the first asker says no, while its loss is not yet
-# known and when it is. The other one's word is for the next check.
+# lose NODE ASKER DELAYED - ASKER answers failure before and after the loss is
+# known. The next check uses the answers of DELAYED.
 lose() {
 	fenced_after_delay "$3" "$(vm "$1")" "${EPOCHREALTIME/./}" >"$W/delayed.out" 2>&1 &
 	delayed=$!
@@ -163,7 +163,7 @@ after_delay() {
 	cat "$W/delayed.out"
 	return $code
 }
-# returns NODE ASKER... - its power and its daemon.
+# returns NODE ASKER... - restores its power and its daemon.
 returns() {
 	local asker
 	power_on "$1" && within all_see "$NODES" && start_daemon "$1" || return
@@ -190,7 +190,7 @@ stage_power() {
 
 # ------------------------------------------- a host that is emptied, then stopped
 
-# off_at ASKER NODE VM - it is switched off there, at once, and known to be off.
+# off_at ASKER NODE VM - off succeeds on NODE at once, and status is off.
 off_at() {
 	at_once gets 0 "$1" off "$3" && ! runs "$2" "$3" && at_once gets 2 "$1" status "$3" &&
 		at_once gets 0 "$1" on "$3" && runs "$2" "$3"
@@ -202,8 +202,8 @@ moves() {
 	libvirt "$2" undefine "$1"
 	libvirt "$3" define "$W/$(home "$1")/$1.xml" && { runs "$3" "$1" || libvirt "$3" start "$1"; }
 } >/dev/null 2>&1
-# empty ASKER C-NODE NODE - its VMs leave, one of them for another node: a C
-# daemon without any says nothing of that, nor to any question.
+# empty ASKER C-NODE NODE - removes the VMs of C-NODE, one of them by a migration:
+# a C daemon without VMs neither reports that nor answers.
 empty() {
 	local vm moved
 	moved=$(vm "$2")
@@ -214,7 +214,7 @@ empty() {
 	done
 	moves "$moved" "$2" "$3" && within ask "$1" status "$moved" 2 && off_at "$1" "$3" "$moved"
 }
-# stopped_when_empty ASKER C-NODE NODE - and its daemon, of which is remembered that it ran the VM.
+# stopped_when_empty ASKER C-NODE NODE - stops that daemon, the last known owner of the VM.
 stopped_when_empty() {
 	local moved
 	moved=$(vm "$2")

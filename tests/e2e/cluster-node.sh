@@ -1,8 +1,8 @@
 #!/bin/bash
-# A node of cluster.sh: the first process of namespaces of its own. It has a
-# libvirtd with VMs of libvirt's test driver. Whoever kills it cuts the power.
+# Node of cluster.sh: the first process of its namespaces. It has a
+# libvirtd with VMs of libvirt's test driver. Killing it cuts the power.
 #
-#   cluster-node.sh NODE    with the work folder in $W
+#   cluster-node.sh NODE    with the work directory in $W
 set -u
 node=$1
 home=$W/$node
@@ -15,22 +15,22 @@ mount --bind "$home/log" /var/log
 mount --bind "$home/corosync" /var/lib/corosync
 mount --bind "$W/corosync" /etc/corosync
 
-# The cable is plugged in from outside.
+# The lab creates the veth pair.
 ip link set lo up
 until ip link show eth0 >/dev/null 2>&1; do sleep 0.02; done
 ip addr add "$(cat "$home/address")/24" dev eth0
 ip link set eth0 up
 
 libvirt() { virsh -q -c "$(cat "$home/uri")" "$@"; }
-# No modules: of its drivers only those that are built in.
+# Without modules it has its built-in drivers only.
 rm -rf "$home/libvirt"
 mkdir -p "$home/libvirt/drivers"
 printf '%s\n' "unix_sock_dir = \"$home/libvirt\"" 'auth_unix_rw = "none"' 'log_outputs = "3:stderr"' >"$home/libvirtd.conf"
 LIBVIRT_DRIVER_DIR=$home/libvirt/drivers \
 	libvirtd -f "$home/libvirtd.conf" -p /run/libvirtd.pid >>"$home/log/libvirtd.log" 2>&1 &
 until libvirt version >/dev/null 2>&1; do sleep 0.02; done
-# The events of all nodes are in one file, a line each, as "n2 vm2a Stopped".
-# The test driver's state lasts while somebody is connected, as this is.
+# The file has the events of all nodes, a line each, as "n2 vm2a Stopped".
+# The test driver's state lasts while a client such as this is connected.
 libvirt event --event lifecycle --loop 2>&1 |
 	sed -un "s/^event 'lifecycle' for domain '\([^']*\)': \([A-Za-z]*\).*/$node \1 \2/p" >>"$W/events" &
 until libvirt suspend test && libvirt resume test && grep -q "^$node test" "$W/events"; do sleep 0.02; done

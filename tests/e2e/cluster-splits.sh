@@ -1,16 +1,16 @@
-# The checks of cluster.sh where nodes do not see each other, where one VM is on
-# two nodes, and where a member of the group is no fence_virtd.
+# Checks of cluster.sh with partitions, with one VM on two nodes, and with
+# a member of the group that is not fence_virtd.
 # shellcheck shell=bash
 
 # ------------------------------------------------------- the cluster is split
 
-# The second has no quorum; of an even number the first has none either.
+# The second side has no quorum; with an even number of nodes neither has.
 SIDE1=("${ALL[@]:0:NODES - NODES / 2}")
 SIDE2=("${ALL[@]:NODES - NODES / 2}")
 MAJORITY=1
 [ $((NODES % 2)) = 1 ] || MAJORITY=0
 is_in() { [[ " ${*:2} " = *" $1 "* ]]; } # NODE NODE...
-# beyond NODE - one on the other side.
+# beyond NODE - a node on the other side.
 beyond() { if is_in "$1" "${SIDE1[@]}"; then echo "$LAST"; else echo n1; fi; }
 
 split() {
@@ -23,8 +23,8 @@ mend() {
 	within all_see "$NODES" && within sees_daemons n1 "$NODES"
 }
 
-# never_fenced NODE VM SINCE - before and after the loss is known, and when the
-# delay has long been over.
+# never_fenced NODE VM SINCE - not before nor after the loss is known, nor long
+# after the delay.
 never_fenced() {
 	local end=$(($3 + TOKEN * 3000 + (DELAY + 2) * 1000000))
 	while [ "${EPOCHREALTIME/./}" -lt $end ]; do
@@ -32,7 +32,7 @@ never_fenced() {
 		sleep 0.1
 	done
 }
-# as_promised NODE SINCE - what it says about the other side.
+# as_promised NODE SINCE - answers about the other side are as documented.
 as_promised() {
 	local vm
 	vm=$(vm "$(beyond "$1")")
@@ -52,9 +52,9 @@ split_with_delay() {
 	split && events_are "$since" "" && return $code
 }
 
-# While the cluster is split and when it heals, each of ours asks again and again,
-# in watch.a whether the VMs run, and in watch.b it switches one off that nobody
-# else touches. A line is the time, the exit code, the VM, and what libvirt says.
+# During a partition and while it heals, each node of ours sends requests
+# continuously: watch.a has the status of the VMs, watch.b fences one that is not
+# used otherwise. A line has the time, the exit code, the VM, and libvirt's state.
 watch_status() {
 	local node code
 	while [ -e "$W/watching" ]; do
@@ -78,7 +78,7 @@ watch_off() {
 		sleep 0.05
 	done >"$W/$1/watch.b"
 }
-# sees_ours_run NODE - in its last round all VMs of our nodes were on.
+# sees_ours_run NODE - true if all VMs of our nodes were on in its last round.
 sees_ours_run() {
 	local vms
 	vms=$(for node in "${OURS[@]}"; do vm "$node"; done)
@@ -97,7 +97,7 @@ heals() {
 	mend
 	for node in "${OURS[@]}"; do
 		within sees_ours_run "$node"
-		# After a failure the agent looks for the reason first, for some seconds.
+		# After a failure the agent looks for the reason for some seconds.
 		touches_c "${ALL[${node#n} % NODES]}" || within grep -q ' 0 ' "$W/$node/watch.b"
 	done
 	sleep 2 # what comes late would be wrong as well
@@ -182,7 +182,7 @@ on_two() { # ASKER NODE NODE
 	since=$(lines "$W/events")
 	gets 0 "$1" reboot shared 20 && events_are "$since" "$3 shared Stopped $3 shared Started"
 }
-# Of nodes with a C daemon, which may not hear that the other has it too: no success while it runs.
+# With a C daemon, which may not learn of the second copy: no success while one runs.
 on_two_in_doubt() { # ASKER NODE NODE
 	local code
 	undefine_shared "$2" "$3"
@@ -203,23 +203,23 @@ stage_same() {
 	undefine_shared "${THEIRS[0]}" "$OTHER"
 }
 
-# ------------------------------------- a member of the group that says anything
+# ------------------------------------------------- a hostile member of the group
 
-# memory NODE - of its daemon, in KiB.
+# memory NODE - resident memory of its daemon in KiB.
 memory() { in_node "$1" sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$(pid_of "$1" daemon)/status"; }
-# zeros COUNT - so many bytes, in hex.
+# zeros COUNT - COUNT bytes in hex.
 zeros() { printf '%0*d' $(($1 * 2)) 0; }
-# anything VM UUID - what a member says that means no good, but that it has a VM.
+# anything VM UUID - hostile messages, except that the sender claims no VM.
 anything() {
 	local type length
 	for length in 1 4 15 16 155 157 4096 200000; do echo "raw $(zeros $length)"; done
-	# Of each type, of ours too: without a name, without an end of it, with numbers as large as they get.
+	# Each type, ours included: without a name, without its end, with the largest numbers.
 	for type in 00000000 01000000 02000000 03000000 01005646 02005646 03005646 04005646 ffffffff; do
 		echo "raw $type$(zeros 152)"
 		echo "raw $type$(printf 'f%.0s' $(seq 304))"
 		echo "raw $type$(printf '61%.0s' $(seq 152))"
 	done
-	# Of other nodes' VMs; answers to all that may have been asked; questions without end.
+	# Other nodes' VMs, replies to possible requests, a flood of requests.
 	echo "store $1 $2 5 1"
 	echo "gone $1 $2 1"
 	for number in $(seq 50); do echo "reply 1 $number 0 $1 off"; done
@@ -228,11 +228,11 @@ anything() {
 	echo "random 5000 $RANDOM"
 	echo quit
 }
-# has_left_out NODE SINCE MEMBER'S - whether its log complains of thousands of
-# messages. It says how many it left out with the next that it has room for.
-has_left_out() {
+# has_suppressed NODE SINCE MEMBER - its log reports thousands of suppressed lines.
+# The next logged line has their number.
+has_suppressed() {
 	printf '%s\n' "raw 00" quit | in_node "$3" "$GROUP_MEMBER" >/dev/null
-	tail -n "+$(($2 + 1))" "$W/$1/daemon.log" | grep -q 'malformed message from .*([0-9]\{4,\} such lines'
+	tail -n "+$(($2 + 1))" "$W/$1/daemon.log" | grep -q 'malformed message from .*([0-9]\{4,\} similar lines suppressed)'
 }
 survives() { # NODE MEMBER'S
 	local node vm since before=() after
@@ -243,7 +243,7 @@ survives() { # NODE MEMBER'S
 	[ "${PIPESTATUS[1]}" = 0 ] || { echo "the member has failed"; return 1; }
 	for node in "${OURS[@]}"; do
 		! has_ended "$node" daemon || { echo "the daemon of $node has ended"; return 1; }
-		within has_left_out "$node" "${log[$node]}" "$2" || return
+		within has_suppressed "$node" "${log[$node]}" "$2" || return
 		after=$(memory "$node")
 		echo "$node: ${before[0]} KiB, then $after"
 		[ "$after" -lt $((before[0] + 16384)) ] || { echo "it has grown"; return 1; }
@@ -252,7 +252,7 @@ survives() { # NODE MEMBER'S
 	done
 	events_are "$since" "" && both_ways "$1" "$2"
 }
-# C daemons take what they find in their memory for the rest of a short message.
+# C daemons read past the end of a short message.
 stage_member() {
 	[ ${#THEIRS[@]} = 0 ] || return 0
 	check "a member that says anything: nothing comes of it" survives "$FIRST" "$LAST"

@@ -1,25 +1,25 @@
 #!/bin/bash
-# Hosts that fence each other's VMs through corosync: on each node a daemon with
-# the backend cpg, ours or the C daemon, and between them what goes wrong.
+# Hosts that fence each other's VMs through corosync: each node has a daemon with
+# the backend cpg, ours or the C daemon. Daemons, corosync, nodes and cables fail.
 #
-#   NODES=3|5|8                 how many
-#   KINDS=oco                   a letter each: o is ours, c the C daemon
-#   STAGES=                     what to run: see below
-#   BURST=300, HEALS=1          how many requests at once, how many partitions heal
-#   FENCE_VIRTD=, FENCE_VIRT=   the programs under test (default: target/debug)
-#   GROUP_MEMBER=               the test member (default: target/debug/examples)
-#   TOKEN=                      ms until a silent node is lost (default: 1000)
-#   KEEP=1                      keep the work folder, with all logs
-#   LIMIT=                      seconds to wait for anything (default: 60)
+#   NODES=3|5|8                 number of nodes
+#   KINDS=oco                   daemon of each node: o ours, c the C daemon
+#   STAGES=                     stages to run: see below
+#   BURST=300, HEALS=1          concurrent requests, partitions that heal
+#   FENCE_VIRTD=, FENCE_VIRT=   programs under test (default: target/debug)
+#   GROUP_MEMBER=               test member (default: target/debug/examples)
+#   TOKEN=                      corosync's token timeout in ms (default: 1000)
+#   KEEP=1                      keep the work directory, with all logs
+#   LIMIT=                      timeout of each wait in seconds (default: 60)
 #
-# Much is checked where our daemon is asked, not where the C daemon is. Where a
-# flaw of the C daemon may be the cause of a failure, the C daemons are started
-# anew and the check is tried again; the line then says so.
+# Many checks send requests to our daemon only. If a known flaw of the C daemon may
+# have caused a failure, the C daemons are restarted and the check is retried; its
+# line then mentions the retry.
 #
 # The nodes are namespaces (network, processes, mounts, names) on this machine;
-# nothing outside of them is touched. When this script ends, or is killed, every
+# the script changes nothing outside of them. When it ends or is killed, every
 # process ends with it. cluster-lab.sh makes the machines, cluster-node.sh is a
-# node's first process, cluster-daemons.sh asks; the checks are in
+# node's first process, cluster-daemons.sh controls daemons; the checks are in
 # cluster-checks.sh, cluster-losses.sh and cluster-splits.sh.
 #
 # Prints a line for each check. Exit code: 0 all passed, 1 not all, 77 skipped.
@@ -35,11 +35,11 @@ BURST=${BURST:-300}
 HEALS=${HEALS:-1}
 TOKEN=${TOKEN:-1000}
 
-# In seconds: how long we wait for anything, on a machine that has other work too;
+# Seconds. LIMIT: timeout of each wait, on a busy machine.
 LIMIT=${LIMIT:-60}
-# how long an agent tries where the daemon is to answer at once;
+# Timeout of an agent whose daemon must answer at once.
 ANSWER=6
-# after what time the daemon answers a request that nobody has answered.
+# Time after which the daemon answers failure to an unanswered request.
 DEADLINE=28
 
 source "$here/inside.sh"
@@ -82,7 +82,7 @@ source "$here/cluster-checks.sh"
 source "$here/cluster-losses.sh"
 source "$here/cluster-splits.sh"
 
-# touches_c ARGUMENT... - whether one of them is a node with the C daemon.
+# touches_c ARGUMENT... - true if one of them is a node with the C daemon.
 touches_c() {
 	local word
 	for word; do
@@ -91,8 +91,8 @@ touches_c() {
 	return 1
 }
 
-# check TEXT FUNCTION [ARGUMENT...] - the function's output says what it did. It
-# begins with all VMs running that should.
+# check TEXT FUNCTION [ARGUMENT...] - shows the function's output if it fails. All
+# VMs except those defined as off must run at its start.
 check() {
 	local text=$1 begin verdict ms try=1 again=""
 	shift
@@ -118,34 +118,12 @@ check() {
 }
 tries=1
 
-# check_c TEXT FUNCTION [ARGUMENT...] - one that a flaw of the C daemon may spoil.
+# check_c TEXT FUNCTION [ARGUMENT...] - as check, retried if a C daemon is involved.
 check_c() {
 	local tries=1
 	! touches_c "${@:3}" || tries=4
 	check "$@"
 }
-
-# try COMMAND... - runs and shows it; its output is in $out, its milliseconds in $took.
-try() {
-	local code begin=${EPOCHREALTIME/./}
-	echo "$(date +%T.%3N) \$ $*"
-	out=$("$@" 2>&1)
-	code=$?
-	took=$(((${EPOCHREALTIME/./} - begin) / 1000))
-	echo "$out"
-	echo "  -> $code after $took ms"
-	return "$code"
-}
-
-# within COMMAND... - whether it comes true in time.
-within() {
-	echo "waiting for: $*"
-	until_true "$LIMIT" "$@" || { echo "not within $LIMIT s"; return 1; }
-}
-
-lines() { wc -l <"$1"; }
-# logged FILE SINCE TEXT
-logged() { tail -n "+$(($2 + 1))" "$1" | grep -qF -- "$3"; }
 
 private_host
 make_nodes

@@ -1,4 +1,4 @@
-# Guests for tests: sourced by the scripts beside it. A guest is Debian's cloud
+# QEMU guests, for the other scripts here to source. A guest is Debian's cloud
 # kernel with an initramfs of busybox and the programs under test, run by QEMU
 # without KVM, disk and network. Kernel and busybox are downloaded and unpacked,
 # never installed.
@@ -8,8 +8,8 @@
 #   guest_add FOLDER PROGRAM..    programs and modules with the libraries that they need
 #   guest_modules FOLDER NAME..   kernel modules; /lib/m/order names them in load order
 #   guest_run FOLDER SECONDS LOG [QEMU'S..]  boots it, waits for its end, keeps its console
-#   check LABEL CODE REGEX COMMAND           has the guest run it, and wants this of it
-#   guest_judge LOG CHECKS                   what the console says of so many checks
+#   check LABEL CODE REGEX COMMAND           runs it in the guest; expected exit code and output
+#   guest_judge LOG CHECKS                   results in the console, which must be CHECKS
 
 GUEST_CACHE=$(realpath -m "${FENCE_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/fence-virt-e2e}")
 
@@ -72,7 +72,7 @@ guest_add() {
 	shift
 	for program; do
 		mkdir -p "$root/$(dirname "$program")"
-		# All of it is in the guest's memory: what is there for debuggers stays here.
+		# Stripped, because all files are in the guest's memory.
 		strip -o "$root/$program" "$program" || return 1
 		for library in $(ldd "$program" 2>/dev/null | grep -oE '/[^ ]+'); do
 			[ ! -e "$root/$library" ] || continue
@@ -93,7 +93,7 @@ guest_modules() {
 		grep -qsx "$name" "$root/lib/m/order" && continue
 		file=$(find "$GUEST_CACHE/modules" -name "${name//_/[-_]}.ko" -print -quit)
 		[ -n "$file" ] || skip "the kernel in $GUEST_CACHE has no module $name"
-		# What modinfo would say, without needing it.
+		# Output of modinfo without the program.
 		needed=$(grep -zao '^depends=.*' "$file" | tr -d '\0' | sed 's/^depends=//; s/,/ /g')
 		[ -z "$needed" ] || guest_modules "$root" $needed
 		cp "$file" "$root/lib/m/$name.ko"
@@ -101,13 +101,13 @@ guest_modules() {
 	done
 }
 
-# Its status is QEMU's, or 124 if the time was up. GUEST_PID is there to end it early.
+# Exit code of QEMU, or 124 after a timeout. GUEST_PID serves to end it early.
 guest_run() {
 	local root=$1 seconds=$2 log=$3 status
 	shift 3
-	# Not compressed: what packing and unpacking would cost is more than what they save.
+	# Not compressed: that would take longer than it saves.
 	(cd "$root" && find . | "$GUEST_CACHE/busybox" cpio -o -H newc 2>/dev/null) >"$root.cpio"
-	# panic=-1 with -no-reboot: a panic ends QEMU. What follows it makes the boot quicker.
+	# panic=-1 with -no-reboot: a panic ends QEMU. The other options speed up the boot.
 	timeout -k 5 "$seconds" qemu-system-x86_64 -accel tcg -m 512 -nographic -nic none -no-reboot \
 		-kernel "$GUEST_CACHE/vmlinuz" -initrd "$root.cpio" \
 		-append "console=ttyS0 quiet loglevel=1 panic=-1 nokaslr tsc=reliable no_timer_check mitigations=off cryptomgr.notests random.trust_cpu=on" \
@@ -120,13 +120,13 @@ guest_run() {
 }
 
 labels=() codes=() texts=()
-# To $steps, the guest's /etc/steps. The regex is of the output, its lines joined by semicolons.
+# Appends to $steps, the guest's /etc/steps. REGEX matches the output, lines joined by semicolons.
 check() {
 	printf 'run %s %q\n' ${#labels[@]} "$4" >>"$steps"
 	labels+=("$1") codes+=("$2") texts+=("$3")
 }
 
-# The last line of a script; its status is whether all is well.
+# Last command of a script; its status is 0 if all checks passed.
 guest_judge() {
 	local at line code text passed=0 failed=0
 	tr -d '\r' <"$1" >"$1.lines"

@@ -1,6 +1,6 @@
-# The machines of guests.sh, which reads this file inside the namespaces of the
-# host: that host with its libvirtd and its daemons, three guests, and what can
-# be asked of them.
+# Machines of guests.sh, which sources this file inside the namespaces of the
+# host: that host with its libvirtd and its daemons, three guests, and functions
+# to control them.
 # shellcheck shell=bash
 
 ASKER=11111111-aaaa-4111-8111-111111111111
@@ -8,11 +8,11 @@ VICTIM=22222222-bbbb-4222-8222-222222222222
 STRANGER=33333333-cccc-4333-8333-333333333333
 URI=qemu:///system
 SOCKETS=/run/fence # short: the path of a unix socket has at most 107 bytes
-# Among those of the fence channels; the C daemon would take it for one.
+# Beside the fence channels; the C daemon would take it for one of them.
 AGENT=$SOCKETS/channel/guest-agent
 [ "$DAEMON" != "$C_DAEMON" ] || AGENT=$SOCKETS/agent/asker
 
-# need WHAT COMMAND... - what all checks stand on.
+# need WHAT COMMAND... - a condition of all checks: ends the script if it stays false.
 need() {
 	local what=$1
 	shift
@@ -57,7 +57,7 @@ libvirt() { virsh -q -c "$URI" "$@"; }
 libvirt_answers() { libvirt version >/dev/null 2>&1; }
 
 start_libvirtd() {
-	# No service manager, no virtlogd, and consoles that are root's.
+	# Without a service manager and virtlogd, with consoles owned by root.
 	cat >/etc/libvirt/qemu.conf <<-CONF
 		security_driver = "none"
 		user = "root"
@@ -78,7 +78,7 @@ declare -A daemon # the process for each mode
 
 # start_daemon MODE FOLDER
 start_daemon() {
-	# The C daemon asks for a key that it does not use.
+	# The C daemon requires a key that it does not use.
 	cat >"$W/$1.conf" <<-CONF
 		fence_virtd { listener = "serial"; backend = "libvirt"; }
 		listeners { serial { mode = "$1"; path = "$2"; uri = "$URI"; key_file = "$W/key"; } }
@@ -90,7 +90,7 @@ start_daemon() {
 	daemon[$1]=$!
 }
 
-# has_ended PID - also if nobody has waited for it yet.
+# has_ended PID - true also for a zombie.
 has_ended() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null; }
 
 # end_daemon MODE - SIGTERM; its exit code is in $code.
@@ -104,7 +104,7 @@ end_daemon() {
 	code=$?
 }
 
-# connections MODE - the sockets of lines that this daemon is connected to, by name.
+# connections MODE - names of the sockets that this daemon is connected to.
 connections() {
 	ss -Hxp | awk -v pid=",pid=${daemon[$1]}," -v lines="$SOCKETS/" '
 		{ path[$6] = $5 }
@@ -112,9 +112,9 @@ connections() {
 		END { for (peer in peers) if (index(path[peer], lines) == 1) print substr(path[peer], length(lines) + 1) }' | sort | xargs
 }
 
-# The socket of the guest agent. QEMU takes one connection, and that is ours:
-# whoever connects as well has to queue, and stays in the queue even if he
-# leaves. virsh is whatever can connect to a socket; it waits there for ever.
+# Occupies the socket of the guest agent. QEMU accepts one connection; others
+# stay in the queue even after their client has closed. virsh is used as a
+# program that connects to a socket and waits for ever.
 hold_agent() {
 	virsh -c "qemu+unix:///system?socket=$AGENT" version >/dev/null 2>&1 </dev/null &
 }
@@ -130,7 +130,7 @@ agent_is_ours() { # who is connected, and how many wait
 
 # ---------------------------------------------------------------- the guests
 
-# What the guests run: `bare` only says that it is up, `agents` obeys its console.
+# Guests: `bare` only reports that it is up, `agents` runs commands from its console.
 make_initramfs() {
 	local name root
 	for name in bare agents; do
@@ -144,7 +144,7 @@ make_initramfs() {
 			printf '%s=%q\n' OURS "$FENCE_VIRT" THEIRS "$THEIRS" LIMIT "$LIMIT" >"$root/etc/steps"
 			cat >>"$root/etc/steps" <<-'GUEST'
 				load_modules
-				# The asker's card, for its channel.
+				# Network card of the requester, for its channel.
 				ip address add 10.0.2.15/24 dev eth0 2>/dev/null && ip link set eth0 up
 				# over AGENT WAY OPTION..
 				over() {
@@ -154,8 +154,8 @@ make_initramfs() {
 					shift 2
 					timeout $LIMIT "$program" $way "$@"
 				}
-				# served WAY: waits for a daemon there. One that serves the line answers
-				# in 4 s: later answers would be taken for those to later questions.
+				# served WAY: waits for a daemon there. A daemon on the line answers
+				# within 4 s: a later answer would be taken for the next request's.
 				served() {
 					read -r end _ </proc/uptime
 					end=$((${end%.*} + LIMIT))
@@ -167,8 +167,8 @@ make_initramfs() {
 				}
 				stty raw -echo
 				echo @ready
-				# Not by process 1: an orphan that ends there (timeout leaves one) makes
-				# busybox's `read` begin anew, without what it had read.
+				# Not in process 1: the end of an orphan (timeout leaves one) makes
+				# busybox's `read` restart and lose its input.
 				(
 					while read -r number command; do
 						run "$number" "$command"
@@ -181,8 +181,8 @@ make_initramfs() {
 	done
 }
 
-# define NAME UUID INITRAMFS DEVICES [MORE] - its console is two FIFOs, and what
-# it writes is in NAME.console.
+# define NAME UUID INITRAMFS DEVICES [MORE] - its console is two FIFOs; its
+# output is in NAME.console.
 define() {
 	mkfifo "$W/$1.in" "$W/$1.out"
 	cat <>"$W/$1.out" >"$W/$1.console" &
@@ -211,8 +211,8 @@ define_guests() {
 		<channel type='unix'><source mode='bind' path='$SOCKETS/channel/plugged'/>
 		<target type='virtio' name='plugged.0'/></channel>
 	XML
-	# The first channel is `channel0`: libvirt gives its user network no card,
-	# and QEMU wants one.
+	# The first channel is `channel0`: libvirt gives its user network no card, which
+	# QEMU requires.
 	define asker "$ASKER" agents "$(serial_line asker)
 		<channel type='unix'><source mode='bind' path='$SOCKETS/channel/asker'/>
 		<target type='guestfwd' address='10.0.2.179' port='1229'/></channel>

@@ -1,28 +1,28 @@
 #!/bin/bash
 # Guests that fence each other over their serial lines and vmchannels, with a
-# real libvirtd and real QEMU guests. In one of them the deployed C agent and
-# ours ask, one after the other, over either way; two fence_virtd serve them,
-# one for each way.
+# real libvirtd and real QEMU guests. In one of them the C agent and our agent
+# send requests over both transports; two fence_virtd serve them, one for each
+# transport.
 #
-#   FENCE_VIRT=  our agent        (target/debug/fence_virt of this project)
-#   THEIRS=      the C agent      (/usr/sbin/fence_virt)
-#   DAEMON=      the fence_virtd  (target/debug/fence_virtd of this project)
-#   STAGES=      what to run      (1 2 3 4 5 6)
-#   KEEP=1       keeps the work folder, with all logs
-#   LIMIT=       seconds to wait for anything (60)
+#   FENCE_VIRT=  our agent     (target/debug/fence_virt of this project)
+#   THEIRS=      C agent       (/usr/sbin/fence_virt)
+#   DAEMON=      daemon        (target/debug/fence_virtd of this project)
+#   STAGES=      stages to run (1 2 3 4 5 6)
+#   KEEP=1       keeps the work directory, with all logs
+#   LIMIT=       timeout of each wait in seconds (60)
 #
-#   1  what the actions do          4  a guest that starts later, and may nothing
-#   2  the asking guest restarts,   5  whose sockets the daemons are connected to
+#   1  all actions                  4  a guest that starts later, without permissions
+#   2  the requester restarts,      5  sockets that the daemons are connected to
 #      crashes, is saved and        6  the daemons end
-#      restored as when it moves
+#      restored as in a migration
 #   3  libvirtd is killed
 #
 # The host is a set of namespaces on this machine: when this script ends, or is
 # killed, every process ends with it. guests-lab.sh makes the machines.
 #
-# The C daemon hears of no guest any more once libvirtd was killed: with it
-# stage 4 comes before stage 3. Nor does it answer while there is no libvirtd,
-# but for a monitor, which it passes: the checks of that are for ours alone.
+# The C daemon receives no events after libvirtd was killed, so with it stage 4
+# comes before stage 3. Without libvirtd it answers monitor only, with success;
+# the checks of that are for our daemon only.
 #
 # One line a check, then `N passed, M failed`; 77 if something is missing.
 set -u
@@ -78,7 +78,7 @@ finish() {
 	exit
 }
 
-# judge LABEL BEGIN [WHAT IS WRONG]
+# judge LABEL BEGIN [REASON] - a failure if there is a reason.
 judge() {
 	local ms=$(((${EPOCHREALTIME/./} - $2) / 1000)) verdict=ok
 	[ $# = 2 ] || verdict=FAIL
@@ -86,7 +86,7 @@ judge() {
 	printf '%-4s %2d.%03d s  %s\n' $verdict $((ms / 1000)) $((ms % 1000)) "$1${3:+: $3}"
 }
 
-# asks LABEL CODE REGEX COMMAND [GUEST] - that guest runs it; the regex is of its
+# asks LABEL CODE REGEX COMMAND [GUEST] - runs it in the guest; REGEX matches its
 # output, with the lines joined by semicolons.
 asks() {
 	local begin=${EPOCHREALTIME/./}
@@ -100,7 +100,7 @@ asks() {
 	fi
 }
 
-# holds LABEL COMMAND... - it succeeds; what it says is what is wrong.
+# holds LABEL COMMAND... - it succeeds; its output is the reason of a failure.
 holds() {
 	local label=$1 begin=${EPOCHREALTIME/./} wrong
 	shift
@@ -113,8 +113,8 @@ other_id() { # THAN
 	[[ $id =~ ^[0-9]+$ && $id != "$1" ]] || { echo "its id was $1 and is $id"; return 1; }
 }
 
-# in_all_ways COMMAND - runs it with $agent and $way; $ask is what the asker
-# runs, but for the action, and $says how a label begins.
+# in_all_ways COMMAND - runs it with $agent and $way; $ask is the requester's
+# command without the action, and $says the begin of a label.
 in_all_ways() {
 	for agent in theirs ours; do
 		for way in serial vmchannel; do
@@ -163,7 +163,7 @@ asker_restarts() {
 	need "the asker boots again" has_booted asker "$before"
 	for way in serial vmchannel; do asks "the asker's $way line is served again" 0 '^0$' "served $way; echo $?"; done
 	in_all_ways after_restart
-	# It crashes: its QEMU is killed.
+	# A crash: its QEMU is killed.
 	before=$(boots asker)
 	kill -KILL "$(cat /run/libvirt/qemu/asker.pid)"
 	need "libvirt sees the asker's crash" state_is asker "shut off"
@@ -171,7 +171,7 @@ asker_restarts() {
 	hold_agent
 	need "the asker boots after its crash" has_booted asker "$before"
 	answers_again "after its crash"
-	# It is saved and restored: it goes on where it was, in another QEMU.
+	# Saved and restored, it continues in another QEMU.
 	before=$(boots asker)
 	libvirt managedsave asker >/dev/null
 	need "the asker is saved" state_is asker "shut off"

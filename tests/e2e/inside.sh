@@ -1,24 +1,24 @@
-# What the scripts share whose host is a set of namespaces on this machine.
+# Functions of scripts whose host is a set of namespaces on this machine.
 # shellcheck shell=bash
 
-# run_inside SCRIPT [UNSHARE'S..] - runs it in namespaces, with the work folder
-# $W, and ends with its exit code. When this ends, or is killed, every process
-# inside ends, and the folder goes, unless KEEP is set.
+# run_inside SCRIPT [OPTION..] - runs it in namespaces (options of unshare) with the
+# work directory $W, and exits with its exit code. When this ends or is killed, every
+# process inside ends, and the directory is removed unless KEEP is set.
 run_inside() {
 	local script=$1 code
 	shift
 	[ -z "${KEEP:-}" ] || echo "everything is kept in $W"
 	inner=
 	leave() {
-		# It takes all that runs inside along.
+		# This ends all processes inside.
 		[ -z "$inner" ] || { kill -KILL "$inner" && wait "$inner"; } 2>/dev/null
 		[ -z "${KEEP:-}" ] || return
-		# What has just been killed may still be about to create a file.
+		# A killed process may still be creating a file.
 		rm -rf --one-file-system "$W" || { sleep 1; rm -rf --one-file-system "$W"; }
 	}
 	trap leave EXIT
 	trap 'exit 143' TERM INT HUP
-	# Should this shell be killed: pdeathsig ends unshare, and that its child.
+	# If this shell is killed, pdeathsig ends unshare, which ends its child.
 	setpriv --pdeathsig KILL \
 		unshare --net --mount --pid --ipc "$@" --fork --kill-child --mount-proc bash "$script" &
 	inner=$!

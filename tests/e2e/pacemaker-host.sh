@@ -1,8 +1,8 @@
 #!/bin/bash
-# A host of pacemaker.sh with BACKEND=cpg: its corosync, in the namespaces that it
-# is started in.
+# Host of pacemaker.sh with BACKEND=cpg: its corosync, in the namespaces in which
+# it is started.
 #
-#   pacemaker-host.sh HOST [ADDRESS]    with the work folder in $W; with an
+#   pacemaker-host.sh HOST [ADDRESS]    with the work directory in $W; with an
 #                                       address: the host's interface h2 gets it
 set -u
 host=$1
@@ -14,7 +14,7 @@ if [ -n "${2:-}" ]; then
 	mount -t tmpfs -o mode=1777 shm /dev/shm
 	mkdir /run/lock
 	ip link set lo up
-	# The cable is plugged in from outside.
+	# The lab creates the veth pair.
 	until ip link show h2 >/dev/null 2>&1; do sleep 0.02; done
 	ip addr add "$2/24" dev h2
 	ip link set h2 up

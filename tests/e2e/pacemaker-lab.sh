@@ -1,31 +1,22 @@
-# The machines of pacemaker.sh, which reads this file inside the namespaces of
-# the host: that host, its guests, and what can be asked of them.
+# Machines of pacemaker.sh, which sources this file inside the namespaces of
+# the host: that host, its guests, and functions to control and query them.
 #
-# The host has a libvirtd with libvirt's test driver, whose VMs have no
-# substance: `power` turns the events of such a VM into the end or the start of
-# the guest that stands for it.
+# The host has a libvirtd with libvirt's test driver, whose VMs are simulated:
+# `power` turns the events of such a VM into the end or the start of the guest
+# that represents it.
 #
-# With BACKEND=cpg there is a second host: a corosync of its own joins the two,
-# and g3 runs there. All requests still come in at the first one.
+# With BACKEND=cpg there is a second host: a separate corosync joins the two,
+# and g3 runs there. All requests still arrive at the first one.
 # shellcheck shell=bash
+source "$here/lab.sh"
 
+TOKEN=2000 # ms; a busy machine does not lose the token
 NODES=(g1 g2 g3) # the VM of g1 is vmg1
 export HOST=10.77.0.1
 SECOND=10.77.0.2
 has_second() { [ "$BACKEND" = cpg ]; }
 # host_of NODE - where its VM is.
 host_of() { if has_second && [ "$1" = g3 ]; then echo h2; else echo h1; fi; }
-
-# need WHAT COMMAND... - what all checks stand on.
-need() {
-	local what=$1
-	shift
-	until_true "$LIMIT" "$@" && return
-	echo "FAIL $what: not within $LIMIT s, nothing else can be checked"
-	failed=$((failed + 1))
-	show_logs
-	finish
-}
 
 show_logs() {
 	local node
@@ -46,22 +37,12 @@ show_logs() {
 
 private_host() {
 	ip link set lo up
-	# A bridge that floods multicast: there is nobody to ask who listens.
-	# Its address is its own: else it would change with the cables.
+	# A bridge that floods multicast, because there is no IGMP querier.
+	# A fixed address: otherwise it changes with the ports.
 	ip link add br0 address 02:00:00:00:00:01 type bridge mcast_snooping 0
 	ip addr add "$HOST/24" dev br0
 	ip link set br0 up
-
-	mkdir "$W/dev"
-	mount -t tmpfs -o mode=755 dev "$W/dev"
-	local device
-	for device in null:3 zero:5 full:7 random:8 urandom:9; do
-		mknod -m 666 "$W/dev/${device%:*}" c 1 "${device#*:}"
-	done
-	mkdir "$W/dev/shm"
-	ln -s /proc/self/fd "$W/dev/fd"
-	mount --rbind "$W/dev" /dev
-	mount -t tmpfs -o mode=755 run /run
+	private_dev
 }
 
 uri() { echo "test+unix:///default?socket=$W/$1/libvirt/libvirt-sock"; } # HOST
@@ -77,44 +58,10 @@ start_libvirtd() { # HOST
 		auth_unix_rw = "none"
 		log_outputs = "3:stderr"
 	CONF
-	# No modules: of its drivers only those that are built in.
+	# Without modules it has its built-in drivers only.
 	LIBVIRT_DRIVER_DIR=$home/libvirt/drivers \
 		libvirtd -f "$home/libvirt/conf" -p "$home/libvirt/pid" >"$home/libvirtd.log" 2>&1 &
 	need "libvirtd of $1 answers" libvirt_answers "$1"
-}
-
-# corosync_node NAME ID ADDRESS - a block of a nodelist, behind an empty line.
-corosync_node() { printf '\nnode {\nring0_addr: %s\nname: %s\nnodeid: %d\n}' "$3" "$1" "$2"; }
-# corosync_conf NAME NODES [QUORUM'S] - with a token that a busy machine does not lose.
-corosync_conf() {
-	cat <<-CONF
-		system {
-		move_to_root_cgroup: no
-		}
-		totem {
-		version: 2
-		cluster_name: $1
-		transport: udpu
-		token: 2000
-		token_coefficient: 0
-		crypto_cipher: none
-		crypto_hash: none
-		}
-		nodelist {
-		$2
-		}
-		quorum {
-		provider: corosync_votequorum
-		${3:-}
-		}
-		logging {
-		to_syslog: no
-		to_stderr: no
-		to_logfile: yes
-		logfile: /var/log/corosync.log
-		timestamp: on
-		}
-	CONF
 }
 
 # The hosts' own cluster. The first host is where this script runs.
@@ -139,7 +86,7 @@ hosts_are_two() {
 		on_second corosync-quorumtool -s 2>/dev/null | grep -q '^Nodes: *2$'
 }
 
-# The second host's daemon: its listener hears nothing from the guests.
+# The second host's daemon; guests do not reach its listener.
 start_second_daemon() {
 	local log
 	cat >"$W/h2/fence_virt.conf" <<-CONF
@@ -155,11 +102,11 @@ start_second_daemon() {
 	need "the daemon of the second host is ready" logged "$W/h2/daemon.log" "$log" "is ready"
 }
 
-# What the VMs are made of: turns libvirt's events into guests that end and
+# Power of the VMs: turns libvirt's events into guests that end and
 # start, and writes them to the file `events`, a line each, as "vmg2 Stopped".
 power() { # HOST
 	local line vm
-	# The test driver's state lasts while somebody is connected, as this is.
+	# The test driver's state lasts while a client such as this is connected.
 	libvirt "$1" event --event lifecycle --loop | while read -r line; do
 		vm=${line#*domain \'}
 		vm=${vm%%\'*}
@@ -174,9 +121,8 @@ power() { # HOST
 guest_pid() { cat "$W/$1.pid" 2>/dev/null; }
 is_up() { kill -0 "$(guest_pid "$1")" 2>/dev/null; }
 is_down() { ! is_up "$1"; }
-is_first() { [ "$(cat "/proc/$1/task/$1/children")" ]; }
 
-# The end of a guest's first process is the end of all that it runs.
+# The end of a guest's first process ends all its processes.
 power_off() {
 	is_up "$1" && kill -KILL "$(guest_pid "$1")"
 	until_true "$LIMIT" is_down "$1"
@@ -190,8 +136,8 @@ power_on() {
 	until_true "$LIMIT" is_first "$unshare" || return
 	read -r pid <"/proc/$unshare/task/$unshare/children"
 	echo "$pid" >"$W/$1.pid.new" && mv "$W/$1.pid.new" "$W/$1.pid"
-	# The cable of the guest before it may be there still. The new one has the
-	# same address, as a VM has.
+	# The veth pair of the previous guest may still exist. The new one has the
+	# same address, as with a VM.
 	ip link del "$1" 2>/dev/null
 	ip link add "$1" type veth peer name eth0 address "02:00:00:00:01:0${1#g}" netns "$pid" && ip link set "$1" master br0 up
 }
@@ -210,7 +156,7 @@ start_power() { # HOST
 		echo "<domain type='test'><name>vm$node</name><memory>65536</memory><os><type>hvm</type></os></domain>" >"$W/domain.xml"
 		libvirt "$1" define "$W/domain.xml" >/dev/null
 	done
-	# It is on all hosts, under one UUID: a VM that is nobody's.
+	# All hosts have it with the same UUID, so no host owns it.
 	if has_second; then libvirt "$1" destroy test && libvirt "$1" undefine test; fi >/dev/null
 }
 
@@ -234,7 +180,7 @@ start_daemon() {
 
 # ---------------------------------------------------------------- the guests
 
-# nvpairs PREFIX NAME=VALUE... - as pacemaker's CIB has them.
+# nvpairs PREFIX NAME=VALUE... - in the form of pacemaker's CIB.
 nvpairs() {
 	local prefix=$1 pair
 	shift
@@ -243,8 +189,8 @@ nvpairs() {
 	done
 }
 
-# device ID AGENT NAME=VALUE... - a fencing resource. It is monitored when it has
-# started, but hardly again: that would fail while a check stops the daemon.
+# device ID AGENT NAME=VALUE... - a fencing resource. It is monitored after its
+# start, but rarely later: that would fail while a check stops the daemon.
 device() {
 	local id=$1 agent=$2
 	shift 2
@@ -256,7 +202,7 @@ device() {
 	XML
 }
 
-# All that the guests find on their disks.
+# Writes the files of all guests.
 make_guests() {
 	local at node members=""
 	mkdir -p "$W/sbin" "$W/etc/corosync" "$W/etc/cluster"
@@ -301,12 +247,12 @@ in_guest() {
 }
 
 crm() { in_guest "$1" crm_mon --one-shot --output-as=xml 2>/dev/null; }
-# sees_nodes NODE COUNT - whether that one sees so many full members.
+# sees_nodes NODE COUNT - true if it sees COUNT full members.
 sees_nodes() {
 	[ "$(crm "$1" | grep '<node name=.*online="true"' | grep 'pending="false"' | grep -c 'unclean="false"')" = "$2" ]
 }
-# sees_started NODE - whether that one sees both fencing resources at work, on
-# nodes that are there.
+# sees_started NODE - true if it sees both fencing resources started, on online
+# nodes.
 sees_started() {
 	[ "$(crm "$1" | grep '<resource id=' | grep 'role="Started"' | grep 'failed="false"' | grep -c 'nodes_running_on="1"')" = 2 ]
 }

@@ -1,27 +1,27 @@
 #!/bin/bash
-# A guest of pacemaker.sh: the first process of namespaces of its own, which
-# becomes a cluster node. Whoever kills it cuts the guest's power.
+# Guest of pacemaker.sh: the first process of its namespaces, which
+# becomes a cluster node. Killing it cuts the guest's power.
 #
-#   pacemaker-node.sh NODE    with the work folder in $W
+#   pacemaker-node.sh NODE    with the work directory in $W
 set -u
 node=$1
 home=$W/$node
 
 hostname "$node"
-# What a machine has for itself. libqb's sockets are abstract ones: the network
-# namespace keeps those of the nodes apart.
+# Private state of a machine. libqb's sockets are abstract: the network
+# namespace separates those of the nodes.
 mount -t tmpfs -o mode=755 run /run
 mount -t tmpfs -o mode=1777 shm /dev/shm
 mkdir /run/lock
 mount --bind "$home/log" /var/log
 mount --bind "$home/corosync" /var/lib/corosync
 mount --bind "$home/pacemaker" /var/lib/pacemaker
-# Our agents, the key, and the cluster's configuration, over what is installed.
-# Overlays of lower folders alone are read-only and need no writable layer.
+# Our agents, the key, and the cluster's configuration, over the installed files.
+# Overlays of lower directories only are read-only and need no writable layer.
 mount -t overlay -o "lowerdir=$W/sbin:/usr/sbin" overlay /usr/sbin
 mount -t overlay -o "lowerdir=$W/etc:/etc" overlay /etc
 
-# The cable is plugged in from outside.
+# The lab creates the veth pair.
 ip link set lo up
 until ip link show eth0 >/dev/null 2>&1; do sleep 0.05; done
 ip addr add "$(awk -v node="$node" '$2 == node { print $1 }' /etc/hosts)/24" dev eth0

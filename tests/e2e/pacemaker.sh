@@ -1,14 +1,14 @@
 #!/bin/bash
-# The agents under real pacemaker and corosync: three guests form a cluster and
+# Agents under real pacemaker and corosync: three guests form a cluster and
 # fence each other through fence_virtd on their host.
 #
-#   BACKEND=libvirt             or cpg: two hosts, with a corosync of their own
-#   FENCE_VIRTD=, FENCE_VIRT=   the programs under test (default: target/debug)
-#   KEEP=1                      keep the work folder, with all logs
-#   LIMIT=                      seconds to wait for anything (default: 60)
+#   BACKEND=libvirt             or cpg: two hosts with their own corosync
+#   FENCE_VIRTD=, FENCE_VIRT=   programs under test (default: target/debug)
+#   KEEP=1                      keep the work directory, with all logs
+#   LIMIT=                      timeout of each wait in seconds (default: 60)
 #
 # The host and every guest are namespaces (network, processes, mounts, names)
-# on this machine; nothing outside of them is touched. When this script ends, or
+# on this machine; the script changes nothing outside of them. When it ends or
 # is killed, every process ends with it. pacemaker-lab.sh makes the machines,
 # pacemaker-node.sh runs in each guest.
 #
@@ -18,10 +18,10 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$(dirname "$here")")
 
-# In seconds: how long we wait for anything, on a machine that has other work too;
+# Seconds. LIMIT: timeout of each wait, on a busy machine.
 LIMIT=${LIMIT:-60}
 BACKEND=${BACKEND:-libvirt}
-# how long an agent tries, and pacemaker at a fencing that has to fail.
+# Timeouts of an agent, and of a fencing action that must fail.
 AGENT_TIMEOUT=6
 FENCING_TIMEOUT=10
 
@@ -40,7 +40,7 @@ if [ -z "${PACEMAKER_INNER:-}" ]; then
 		libvirtd:libvirt-daemon-system virsh:libvirt-clients ip:iproute2; do
 		command -v "${need%:*}" >/dev/null || skip "${need%:*} is missing (package ${need#*:})"
 	done
-	# Overlays of lower folders alone, as the guests have them.
+	# Overlays of lower directories only, as the guests use them.
 	unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc \
 		mount -t overlay -o lowerdir=/usr/sbin:/etc overlay /etc 2>/dev/null ||
 		skip "it may not make namespaces and overlay mounts here"
@@ -60,29 +60,8 @@ fi
 source "$here/checking.sh"
 source "$here/pacemaker-lab.sh"
 
-# try COMMAND... - runs and shows it; its output is in $out.
-try() {
-	local code
-	echo "\$ $*"
-	out=$("$@" 2>&1)
-	code=$?
-	echo "$out"
-	echo "  -> $code"
-	return "$code"
-}
-
-# within COMMAND... - whether it comes true in time.
-within() {
-	echo "waiting for: $*"
-	until_true "$LIMIT" "$@" || { echo "not within $LIMIT s"; return 1; }
-}
-
-lines() { wc -l <"$1"; }
-
-# events_are NODE SINCE TEXT - what has happened to its VM since that line.
+# events_are NODE SINCE TEXT - events of its VM since that line.
 events_are() { [ "$(tail -n "+$(($2 + 1))" "$W/events" | sed -n "s/^vm$1 //p" | xargs)" = "$3" ]; }
-# logged FILE SINCE TEXT
-logged() { tail -n "+$(($2 + 1))" "$1" | grep -qF -- "$3"; }
 # rejoined NODE SINCE - its VM was destroyed and started, and it is back.
 rejoined() { within events_are "$1" "$2" "Stopped Started" && within sees_nodes "$1" 3 && within sees_started "$1"; }
 
@@ -133,7 +112,7 @@ off_and_on() { # NODE FROM
 		try in_guest "$2" stonith_admin --unfence "$1" --timeout "$LIMIT" && rejoined "$1" "$events"
 }
 
-# A device without a list of its targets asks the agent. Its targets have the
+# For a device without a list of targets pacemaker asks the agent. The targets are
 # names of VMs, not of nodes.
 dynamic_list() {
 	try in_guest g1 stonith_admin --register dynamic --agent fence_xvm --option pcmk_host_check=dynamic-list &&
@@ -153,7 +132,7 @@ status_check() {
 
 power_cut() { kill -KILL "$(guest_pid "$1")"; }
 freeze() { in_guest "$1" kill -STOP -- -1; } # all but its first process, which only waits
-# successes NODE CLIENT - how many fencings of it for such a client g1 knows.
+# successes NODE CLIENT - number of successful fencings for CLIENT that g1 knows.
 successes() { in_guest g1 stonith_admin --history "$1" --verbose | grep " of $1 successful" | grep -c "client=$2"; }
 more_successes() { [ "$(successes "$1" "$2")" -gt "$3" ]; }
 fenced_by_itself() { # NODE HOW
@@ -164,11 +143,11 @@ fenced_by_itself() { # NODE HOW
 }
 
 state_of() { echo "fenced: $(successes "$1" ""), VM: $(vm_libvirt "$1" domid "vm$1"), guest: $(guest_pid "$1")"; }
-# told TEXT - how often pacemaker, on any node, has logged that an agent said so.
+# told TEXT - number of lines of all pacemaker logs with this stderr of an agent.
 told() { cat "$W"/g*/log/pacemaker.log | grep -cF "stderr: [ $1"; }
 told_again() { [ "$(told "$1")" -gt "$2" ]; }
-# must_fail NODE REASON - the fencing fails, nothing has happened to the node,
-# nobody takes it for fenced, and pacemaker knows the agent's reason.
+# must_fail NODE REASON - the fencing fails without effect on the node, pacemaker
+# does not take it for fenced, and logs the agent's reason.
 must_fail() {
 	local events before reasons
 	events=$(lines "$W/events") before=$(state_of "$1") reasons=$(told "$2")
@@ -179,7 +158,7 @@ must_fail() {
 		within told_again "$2" "$reasons"
 }
 
-# The daemon finds the requests that were made while it was frozen.
+# The daemon receives the requests that were sent while it was frozen.
 thawed() {
 	local log domid
 	log=$(lines "$W/daemon.log") domid=$(vm_libvirt g2 domid vmg2)
@@ -187,7 +166,7 @@ thawed() {
 		try in_guest g1 fence_xvm -o status -n vmg2 && same "$(vm_libvirt g2 domid vmg2)" "$domid"
 }
 
-# The second daemon finds a request that was made while it was frozen.
+# The second daemon receives a request that was sent while it was frozen.
 second_thawed() {
 	local log domid
 	log=$(lines "$W/h2/daemon.log") domid=$(vm_libvirt g3 domid vmg3)
@@ -239,13 +218,13 @@ start_daemon
 check "the daemon is back: g1 reboots g3" reboot g3 g1 tcp
 has_second || finish
 
-# The host that has g3 is not the one that is asked.
+# Requests arrive at the host that does not own g3's VM.
 kill -STOP "$second_daemon"
 check "the daemon of g3's host is frozen: fencing g3 fails" must_fail g3 'fence_virt: reboot of "vmg3" failed: timed out'
 check "it is thawed: it does not carry out what was given up" second_thawed
 check "it is thawed: g1 reboots g3" reboot g3 g1 tcp
 kill -KILL "$second_daemon" && wait "$second_daemon" 2>/dev/null
-check "the daemon of g3's host is dead: fencing g3 fails" must_fail g3 'fence_virt: reboot of "vmg3" failed: the host does not list a VM'
+check "the daemon of g3's host is dead: fencing g3 fails" must_fail g3 'fence_virt: reboot of "vmg3" failed: the host lists no VM'
 check "that is none of g2's business: g1 reboots g2" reboot g2 g1 multicast
 start_second_daemon
 check "the daemon of g3's host is back: g1 reboots g3" reboot g3 g1 tcp

@@ -1,12 +1,12 @@
 #!/bin/bash
-# fence_virt, ours and the deployed C agent side by side, on a real serial line:
+# fence_virt, ours beside the C agent, on a real serial line:
 # the second UART of a QEMU guest, whose other end is a unix socket that a
 # fence_virtd with a serial listener connects to.
 #
-#   FENCE_VIRT=  our agent        (target/debug/fence_virt of this project)
-#   THEIRS=      the C agent      (/usr/sbin/fence_virt)
-#   DAEMON=      the fence_virtd  (/usr/sbin/fence_virtd, the C one)
-#   KEEP=1       keeps the work folder
+#   FENCE_VIRT=  our agent  (target/debug/fence_virt of this project)
+#   THEIRS=      C agent    (/usr/sbin/fence_virt)
+#   DAEMON=      daemon     (/usr/sbin/fence_virtd, the C daemon)
+#   KEEP=1       keeps the work directory
 #
 # One line a check, then `N passed, M failed`; 77 if something is missing.
 set -u
@@ -36,7 +36,7 @@ clean() {
 trap clean EXIT
 trap 'exit 143' INT TERM HUP
 
-# --- The host: libvirt's test driver says where the socket of the VM that asks is.
+# --- The host: libvirt's test driver has the requester's VM with its socket.
 socket=$work/asker
 vm() { # NAME UUID STATE DEVICES
 	echo "<domain type='test'><name>$1</name><uuid>$2</uuid><memory>65536</memory><vcpu>1</vcpu><os><type>hvm</type></os>" \
@@ -54,7 +54,7 @@ B=22222222-bbbb-4222-8222-222222222222
 	done
 	echo "</node>"
 } >"$work/node.xml"
-# The C daemon asks for a key that it does not use.
+# The C daemon requires a key that it does not use.
 (umask 077 && head -c 4096 /dev/urandom >"$work/key" && cat >"$work/conf" <<-CONF
 	fence_virtd { listener = "serial"; backend = "libvirt"; }
 	listeners { serial { mode = "serial"; path = "$work"; uri = "test://$work/node.xml"; key_file = "$work/key"; } }
@@ -91,7 +91,7 @@ for agent in ours theirs; do
 	action off 1 . ', which is unknown' nobody
 	check "$agent: a list of $((VMS + 2)) VMs" 0 '^102$' "$agent -t 30 -o list | grep -c ' o[nf]'"
 done
-# A line that was left with a request: the answers to others are not taken.
+# A line with a pending request: answers to other requests are not accepted.
 if [ "$DAEMON" = "$C_DAEMON" ]; then
 	check "ours: killed while it waits" 0 '^1$' \
 		'timeout 1 "$OURS" -D /dev/ttyS1 -o reboot -n victim >/dev/null 2>&1; wc -c </run/fence_virt-dev-ttyS1'

@@ -1,16 +1,16 @@
 #!/bin/bash
-# The vsock transport of fence_virt, ours and the deployed C agent side by side,
+# The vsock transport of fence_virt, ours beside the C agent,
 # against a fence_virtd in the same guest: the kernel's vsock loopback connects
-# the two, so that nothing on this machine is asked over vsock.
+# the two, so that no request leaves the guest.
 #
-#   FENCE_VIRT=  our agent        (target/debug/fence_virt of this project)
-#   THEIRS=      the C agent      (/usr/sbin/fence_virt)
-#   DAEMON=      the fence_virtd  (/usr/sbin/fence_virtd, the C one)
-#   KEEP=1       keeps the work folder
+#   FENCE_VIRT=  our agent  (target/debug/fence_virt of this project)
+#   THEIRS=      C agent    (/usr/sbin/fence_virt)
+#   DAEMON=      daemon     (/usr/sbin/fence_virtd, the C daemon)
+#   KEEP=1       keeps the work directory
 #
-# What is expected was measured with the C daemon and the C agent; ours is to do
-# what their man page says. One line a check, then `N passed, M failed`; 77 if
-# something that it needs is missing.
+# Expected values were measured with the C daemon and the C agent; ours follow
+# the C man pages. One line a check, then `N passed, M failed`; 77 if
+# something is missing.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/guest.sh"
@@ -60,9 +60,9 @@ echo "<node>$(vm node1 $A 1)$(vm node2 $B 1)</node>" >"$root/etc/node.xml"
 steps=$root/etc/steps
 printf '%s=%q\n' OURS "$FENCE_VIRT" THEIRS "$THEIRS" DAEMON "$DAEMON" >"$steps"
 cat >>"$steps" <<'GUEST'
-# The C agent takes no CID below 2. Where there is no way to a host, as here,
+# The C agent accepts no CID below 2. Without a host transport, as here,
 # the kernel connects 2 to the guest itself as well; the daemon sees CID 1.
-# Without -t an agent has 30 s: one that uses them up is stopped, and fails its check.
+# Without -t an agent has 30 s; one that exceeds them is killed and fails its check.
 ours() { timeout 25 "$OURS" -k /etc/key "$@"; }
 theirs() {
 	timeout 25 "$THEIRS" -S2 -k /etc/key "$@"
@@ -94,7 +94,7 @@ matrix() {
 	for hash in none sha1 sha256 sha512; do
 		printf '%s:' $hash
 		for auth in none sha1 sha256 sha512; do
-			# Daemon and agent would wait for each other until the agent's time is up.
+			# Daemon and agent would wait for each other until the agent's timeout.
 			limit=20
 			[ $auth != none ] || [ "$challenge" = none ] || limit=1
 			"$@" -p "$port" -t $limit -o status -n node1 -c $hash -C $auth >/dev/null 2>&1
@@ -150,14 +150,14 @@ check "C agent: no such CID" 1 . 'theirs -S77 -o status -n node1'
 check "our agent: no such CID" 1 'cannot connect to CID 77 port 1229 over vsock: .*<vsock>' 'ours -S77 -o status -n node1'
 
 # Connections come from CID 1; one of the two VMs is in its group. (By UUID: the
-# C daemon compares what was asked for with what the group says, as it stands.)
+# C daemon compares the requested name with the group's members as strings.)
 serve 'groups' 1230 sha256 '' "groups { group { ip = \"1\"; uuid = \"$A\"; } }"
 both "a VM in the group" 0 '^Status: ON$' "-p 1230 -o status -n $A"
 both "a VM in no group" 3 . "-p 1230 -o status -n $B"
 both "list leaves out what is in no group" 0 "^node1 {28}$A on\$" '-p 1230 -o list'
 both "off of a VM in no group" 3 . "-p 1230 -o off -n $B"
 
-# Ours takes a VM's name for its UUID and the other way, and says who asked and why it was denied.
+# Our daemon matches a VM by name or UUID, and logs the requester and the reason of a denial.
 ours_only "our daemon: a VM in the group, by its name" 0 '^Status: ON$' 'ours -S1 -p 1230 -o status -n node1'
 ours_only "our daemon: who asked is in the log" 0 'CID 1: off .*permission denied: no group' "grep off.*$B /tmp/1230.log"
 ours_only "our daemon: a second one on the port" 1 'cannot listen on port 1230: .*ss -l --vsock' \
@@ -168,11 +168,11 @@ ours_only "our daemon: ends within its grace" 0 '^0$' \
 	'kill $(cat /run/1230.pid); for i in $(seq 60); do [ -e /run/1230.pid ] || break; usleep 100000; done; [ ! -e /run/1230.pid ]; echo $?'
 
 # Each hash and each auth. The C daemon takes `auth` of the section as the
-# weakest hash whatever `hash` is, and always challenges in sha256; one that
-# does as its man page says takes the weakest hash from `hash`.
-# The four daemons are asked at once, since much of it is agents that wait for
-# their time to be up; each by one agent at a time, since the C daemon lets no
-# more than two wait, and the kernel resets the others.
+# minimum hash whatever `hash` is, and always challenges in sha256; a daemon that
+# follows the man page takes the minimum from `hash`.
+# The four daemons are tested concurrently, because many agents run into their
+# timeout; each with one agent at a time, because the C daemon lets at most two
+# wait, and the kernel resets the others.
 port=1240
 for pair in "none sha512" "sha1 sha256" "sha256 sha1" "sha512 none"; do
 	read -r hash auth <<<"$pair"

@@ -1,17 +1,17 @@
-//! The completions of the shells, beside what the programs take.
+//! Completions of bash and zsh compared with the options of the programs.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use crate::common::{Dir, skip};
+use crate::common::{Dir, program_installed, require};
 use crate::programs::Program;
 
-/// Completes under bash, as it does itself: the words so far, and the last one is at hand.
+/// Bash script that completes the last of its arguments as bash does.
 const UNDER_BASH: &str = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); \
     spec=$(complete -p \"$1\") || exit; spec=${spec#*-F }; \"${spec%% *}\"; printf '%s\\n' \"${COMPREPLY[@]}\"";
 
-/// Has the options of a zsh completion printed in place of taken. Folders of completions give `_arguments`.
+/// Zsh script that prints the options which a completion passes to `_arguments`.
 const UNDER_ZSH: &str = "_arguments() { print -rl -- \"$@\" }; service=$2; source \"$1\"";
 
 fn path(name: &str) -> PathBuf {
@@ -36,7 +36,7 @@ fn lines(output: Output) -> BTreeSet<String> {
         .collect()
 }
 
-/// What bash offers for the last of these words.
+/// Words that bash offers for the last of `words`.
 fn offered(program: Program, words: &[&str]) -> BTreeSet<String> {
     let mut command = Command::new("bash");
     command
@@ -51,19 +51,9 @@ fn set(words: &[&str]) -> BTreeSet<String> {
     words.iter().map(|word| word.to_string()).collect()
 }
 
-fn has_bash(test: &str) -> bool {
-    let is_there = Command::new("bash").arg("--version").output().is_ok();
-    if !is_there {
-        skip(test, "it needs bash");
-    }
-    is_there
-}
-
 #[test]
 fn bash_offers_every_option_and_no_other() {
-    if !has_bash("bash_offers_every_option_and_no_other") {
-        return;
-    }
+    require!(program_installed("bash"));
     for program in Program::ALL {
         let check = Command::new("bash").arg("-n").arg(bash_file(program)).output().unwrap();
         assert_eq!(lines(check), BTreeSet::new());
@@ -75,9 +65,7 @@ fn bash_offers_every_option_and_no_other() {
 
 #[test]
 fn bash_offers_the_values_of_options() {
-    if !has_bash("bash_offers_the_values_of_options") {
-        return;
-    }
+    require!(program_installed("bash"));
     let hashes = set(&["none", "sha1", "sha256", "sha512"]);
     for program in Program::AGENTS {
         assert_eq!(offered(program, &["-o", ""]), program.actions());
@@ -96,7 +84,7 @@ fn bash_offers_the_values_of_options() {
         }
     }
     assert_eq!(offered(Program::Xvm, &["-i", ""]), set(&["auto", "ipv4", "ipv6"]));
-    // A value that is to come is no option.
+    // Options are not offered for the value of an option.
     for program in Program::AGENTS {
         for (name, _) in program.parameters().iter().filter(|(name, _)| !is_switch(name)) {
             let words = offered(program, &[&format!("--{}", name.replace('_', "-")), "--"]);
@@ -105,16 +93,14 @@ fn bash_offers_the_values_of_options() {
     }
 }
 
-/// Whether an option stands without a value, or may.
+/// Returns true if the value of an option is optional or absent.
 fn is_switch(name: &str) -> bool {
     ["debug", "use_uuid", "vsock"].contains(&name)
 }
 
 #[test]
 fn bash_offers_files_where_files_belong() {
-    if !has_bash("bash_offers_files_where_files_belong") {
-        return;
-    }
+    require!(program_installed("bash"));
     let dir = Dir::new();
     let file = dir.write("a file.conf", "").display().to_string();
     let start = dir.path("a").display().to_string();
@@ -131,9 +117,7 @@ fn bash_offers_files_where_files_belong() {
 
 #[test]
 fn zsh_knows_every_option_and_no_other() {
-    if Command::new("zsh").arg("--version").output().is_err() {
-        return skip("zsh_knows_every_option_and_no_other", "it needs the package zsh");
-    }
+    require!(program_installed("zsh"));
     for program in Program::ALL {
         let check = Command::new("zsh").arg("-n").arg(zsh_file(program)).output().unwrap();
         assert_eq!(lines(check), BTreeSet::new());
@@ -151,7 +135,7 @@ fn zsh_knows_every_option_and_no_other() {
     }
 }
 
-/// The option of a specification as `(-f --config)--config=[text]:message:action`.
+/// Option in a specification such as `(-f --config)--config=[text]:message:action`.
 fn option(spec: &str) -> Option<String> {
     let spec = spec.split_once(')').filter(|_| spec.starts_with('(')).map_or(spec, |(_, rest)| rest);
     let (form, _) = spec.split_once('[')?;

@@ -1,4 +1,4 @@
-//! fence_virt.conf(5) beside the table of keys and what an empty configuration means.
+//! fence_virt.conf(5) compared with the table of keys and the defaults.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ use fence_virt::config::{
 
 use crate::page::{Item, Page};
 
-/// The items of the page that are keys, with their sections.
+/// Keys of the page with their items.
 fn keys() -> Vec<(Item, String)> {
     let items = Page::read("fence_virt.conf.5").items_of("Ic");
     items
@@ -26,7 +26,7 @@ fn accepted(text: &str) -> Config {
     outcome.config.unwrap()
 }
 
-/// What the page calls a kind of value.
+/// Word of the page for a kind of value.
 fn word(kind: ValueKind) -> &'static str {
     match kind {
         ValueKind::Listeners => "listeners",
@@ -87,14 +87,14 @@ fn the_defaults_in_the_page_are_those_of_an_empty_configuration() {
     assert!(checked > 30);
 }
 
-/// What a key means that nobody writes; none if that is nothing.
+/// Value of a key that is not set; `None` without a default.
 fn default(section: &str, name: &str) -> Option<String> {
     let backend = if section == "backends/cpg" { "cpg" } else { "libvirt" };
     let listener = section.strip_prefix("listeners/").unwrap_or("multicast");
     let text = format!(
         "fence_virtd {{ listener = \"{listener}\"; backend = \"{backend}\"; }} groups {{ group {{ }} }}"
     );
-    // A serial listener without a path, or a group without members, is worth a warning.
+    // A serial listener without a path and a group without members cause warnings.
     let config = config::parse(Path::new("empty"), text.as_bytes()).config.unwrap();
     match section {
         "fence_virtd" => of_daemon(&config, name),
@@ -107,7 +107,7 @@ fn default(section: &str, name: &str) -> Option<String> {
 fn of_daemon(config: &Config, name: &str) -> Option<String> {
     let switch = |is_on: bool| u8::from(is_on).to_string();
     match name {
-        // These have to be there; name_mode is the older place of a key without a default.
+        // Required, or, for name_mode, an older place of a key without a default.
         "listener" | "backend" | "name_mode" => None,
         "foreground" => Some(switch(config.foreground)),
         "wait_for_init" | "wait_for_backend" => Some(switch(config.wait_for_init)),

@@ -1,23 +1,23 @@
-//! What stands in a man page in mdoc: its items, their defaults, its examples.
+//! Parser of man pages in mdoc: items, their defaults, examples.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The pages, by name.
+/// Names of the pages.
 pub const PAGES: [&str; 4] = ["fence_virtd.8", "fence_virt.conf.5", "fence_xvm.8", "fence_virt.8"];
 
-/// A source of a page.
+/// Source of a page.
 pub struct Page {
     pub name: &'static str,
     lines: Vec<String>,
 }
 
-/// An entry of a list.
+/// Entry of a list.
 pub struct Item {
-    /// The heading (`.Ss`, or `.Sh` where there is none) that it stands under.
+    /// Nearest heading (`.Ss` or `.Sh`) above it.
     pub section: String,
-    /// The words behind `.It`.
+    /// Words after `.It`.
     pub head: Vec<String>,
     pub body: Vec<String>,
 }
@@ -26,7 +26,7 @@ pub fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(name)
 }
 
-/// A text as mdoc's readers see it.
+/// Text without mdoc's escapes.
 fn plain(text: &str) -> String {
     text.replace("\\(dq", "\"").replace("\\&", "").replace("\\e", "\\")
 }
@@ -58,18 +58,18 @@ impl Page {
         items
     }
 
-    /// The items of a kind of macro, as `Fl` or `Cm`: not rows of tables.
+    /// Items that open with a macro such as `Fl` or `Cm`, rows of tables excluded.
     pub fn items_of(&self, kind: &str) -> Vec<Item> {
         let is_meant = |item: &Item| item.head[0] == kind && !item.head.iter().any(|word| word == "Ta");
         self.items().into_iter().filter(is_meant).collect()
     }
 
-    /// Each option with all its forms.
+    /// Forms of each option.
     pub fn options(&self) -> BTreeSet<BTreeSet<String>> {
         self.items_of("Fl").iter().map(Item::flags).collect()
     }
 
-    /// What is between `.Bd -literal` and `.Ed`.
+    /// Texts between `.Bd -literal` and `.Ed`.
     pub fn literals(&self) -> Vec<String> {
         let mut found: Vec<String> = Vec::new();
         let mut is_open = false;
@@ -86,25 +86,25 @@ impl Page {
         found
     }
 
-    /// The command lines of its examples.
+    /// Command lines of its examples.
     pub fn commands(&self) -> Vec<String> {
         self.lines.iter().filter_map(|line| line.strip_prefix(".Dl ")).map(plain).collect()
     }
 }
 
 impl Item {
-    /// The options `-x` and `--long` of its head.
+    /// Options `-x` and `--long` of its head.
     pub fn flags(&self) -> BTreeSet<String> {
         self.after("Fl").iter().map(|flag| format!("-{flag}")).collect()
     }
 
-    /// The words that follow a macro.
+    /// Words that follow a macro.
     pub fn after(&self, kind: &str) -> Vec<String> {
         let pairs = self.head.windows(2).filter(|pair| pair[0] == kind);
         pairs.map(|pair| pair[1].clone()).collect()
     }
 
-    /// `Default:` and `.Cm value .` on the line behind it.
+    /// Default: the value of `.Cm value .` on the line after `Default:`.
     pub fn default(&self) -> Option<String> {
         let at = self.body.iter().position(|line| line == "Default:")?;
         let value = self.body.get(at + 1).and_then(|line| line.strip_prefix(".Cm "));
@@ -112,7 +112,7 @@ impl Item {
         Some(value.trim_end_matches(" .").to_owned())
     }
 
-    /// Whether it says that there is none.
+    /// Returns true if the item states that it has no default.
     pub fn says_no_default(&self) -> bool {
         self.body.iter().any(|line| line == "No default.")
     }

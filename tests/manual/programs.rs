@@ -1,4 +1,4 @@
-//! What the programs themselves say of their options.
+//! Options that the programs report themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::CommandExt;
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use crate::common::{agent, daemon};
 
-/// A program, and what it has.
+/// Program with options and a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {
     Daemon,
@@ -14,7 +14,7 @@ pub enum Program {
     Virt,
 }
 
-/// A parameter of an agent's metadata.
+/// Parameter of an agent's metadata.
 pub struct Parameter {
     pub letter: Option<String>,
     pub default: Option<String>,
@@ -51,12 +51,12 @@ impl Program {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Each option with all its forms but `-?`, which is for whoever looks for help.
+    /// Forms of each option, without the undocumented `-?`.
     pub fn options(self) -> BTreeSet<BTreeSet<String>> {
         let help = self.says(&["-h"]);
         let mut options: BTreeSet<BTreeSet<String>> = help.lines().filter_map(forms).collect();
         if self != Program::Daemon {
-            // The help leaves out older names.
+            // The help omits older names.
             options.extend(self.parameters().into_iter().map(|(name, parameter)| {
                 let long = format!("--{}", name.replace('_', "-"));
                 parameter.letter.into_iter().chain([long]).collect()
@@ -66,7 +66,7 @@ impl Program {
         options
     }
 
-    /// The parameters of an agent's metadata, by their names on stdin.
+    /// Parameters of an agent's metadata, by their names on stdin.
     pub fn parameters(self) -> BTreeMap<String, Parameter> {
         let xml = self.says(&["-o", "metadata"]);
         let parameters = xml.split("<parameter ").skip(1).map(|text| {
@@ -77,7 +77,7 @@ impl Program {
         parameters.collect()
     }
 
-    /// The actions of an agent's metadata.
+    /// Actions of an agent's metadata.
     pub fn actions(self) -> BTreeSet<String> {
         let xml = self.says(&["-o", "metadata"]);
         xml.split("<action ").skip(1).filter_map(|text| attribute(text, "name")).collect()
@@ -89,7 +89,7 @@ fn attribute(text: &str, name: &str) -> Option<String> {
     Some(rest.split('"').next()?.to_owned())
 }
 
-/// The forms in a line of help as `  -f, --config <file>   read <file>`.
+/// Forms in a line of help such as `  -f, --config <file>   read <file>`.
 fn forms(line: &str) -> Option<BTreeSet<String>> {
     let text = line.trim_start();
     let indent = line.len() - text.len();

@@ -1,4 +1,4 @@
-# Runs inside of the booted root of units.sh: the unit as systemd runs it.
+# Checks inside the booted root of units.sh: the unit under systemd.
 # shellcheck shell=bash
 set -u
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -25,9 +25,9 @@ start() { gives 0 systemctl restart "$@" || { journalctl -n 20 --no-pager -u "${
 property() { systemctl show -p "$1" --value fence_virtd; }
 status_of() { sed -n "s/^$1:\t*//p" "/proc/$(property MainPID)/status"; }
 is_on() { fence_virt "${AGENT[@]}" -o status -H test; }
-# Why it did not: the log of the daemon, and of whom it asks.
+# Logs after a failure: of the daemon, libvirtd and corosync.
 logs() { journalctl --no-pager -n 25 -u fence_virtd -u libvirtd -u polkit -u corosync; return 1; }
-# With -w it is ready before libvirt, or the cluster, is.
+# With -w it is ready before libvirt or the cluster.
 fences() {
 	until_true "$LIMIT" is_on >/dev/null 2>&1
 	gives 0 fence_virt "${AGENT[@]}" -o off -H test && gives 2 is_on &&
@@ -43,7 +43,7 @@ is_confined() {
 	for set in CapBnd CapPrm CapEff; do same "$(status_of $set)" 0000000000000002 || return; done
 	same "$(status_of NoNewPrivs)" 1 && same "$(status_of Seccomp)" 2
 }
-# What it sees: /run can be written, little else; no devices.
+# Its view: /run is writable, little else; no devices.
 inside() { nsenter --mount --target "$(property MainPID)" "$@"; }
 sees_read_only() {
 	local folder
@@ -59,7 +59,7 @@ reloads() {
 	gives 0 systemctl reload fence_virtd && same "$(property ActiveState)" active && same "$(property MainPID)" "$pid" && fences
 }
 denies() { [ "$(fence_virt "${AGENT[@]}" -o status -H test >/dev/null 2>&1; echo $?)" = 3 ]; }
-# A group of others, and away again.
+# Adds a group without the VM, and removes it.
 reloads_groups() {
 	local pid
 	pid=$(property MainPID)
@@ -93,7 +93,7 @@ comes_back() {
 }
 stops() { gives 0 systemctl stop fence_virtd && same "$(property Result)" success && gone /run/fence_virtd.pid; }
 
-# A VM's socket as QEMU's user would have it: nobody else may get at it.
+# Socket of a VM with the permissions of QEMU's user: closed to others.
 line_socket() {
 	install -d -o nobody -m 700 /tmp/lines
 	cat >/etc/systemd/system/line.socket <<-UNIT
@@ -121,7 +121,7 @@ reaches_lines() {
 	line_socket && config "tcp, serial" libvirt test:///etc/node.xml "$KEY" 'mode = "serial";' &&
 		start fence_virtd && until_true "$LIMIT" is_connected && fences && gives 0 systemctl stop fence_virtd
 }
-# libvirt's test driver behind libvirtd's socket, which asks who we are.
+# libvirt's test driver behind libvirtd's socket, which authenticates clients.
 BEHIND_LIBVIRTD='test+unix:///default?socket=/run/libvirt/libvirt-sock'
 asks_libvirtd() { config tcp libvirt "$BEHIND_LIBVIRTD" "$KEY" && start libvirtd && start fence_virtd && fences; }
 
@@ -157,7 +157,7 @@ own_user() {
 		config tcp libvirt test:///default "$CREDENTIAL" && start fence_virtd && fences &&
 		same "$(stat -c %U "/proc/$(property MainPID)")" fence_virtd && same "$(status_of CapBnd)" 0000000000000000 && reports
 }
-# The key is not there for a look from outside; the running daemon is replaced all the same.
+# The key is not visible outside of the unit; the running daemon is replaced anyway.
 own_user_upgrades() {
 	local pid
 	pid=$(property MainPID)
@@ -168,15 +168,15 @@ removed() { gives 0 dpkg -r fence-virtd && same "$(property ActiveState)" inacti
 comes_with_package() {
 	gives 0 systemctl enable fence_virtd && removed && installed && same "$(property ActiveState)" active && fences
 }
-# Nothing runs that was to be left alone: it comes up when the configuration is right.
+# Without a running daemon: it starts once the configuration is correct.
 comes_when_right() {
 	cp -p /etc/fence_virt.conf /root/right.conf
 	removed && echo 'group { uuid = "test"; }' >>/etc/fence_virt.conf && installed && says "needs a change" &&
 		gives 1 is_on && cp -p /root/right.conf /etc/fence_virt.conf && fences || return
-	# As it was: no checks beside this rely on the links.
+	# Restores the disabled state.
 	gives 0 systemctl disable fence_virtd
 }
-# What runs with a configuration that is refused now, runs on.
+# A daemon whose configuration is now refused keeps running.
 left_alone() {
 	local pid
 	pid=$(property MainPID)
@@ -184,7 +184,7 @@ left_alone() {
 	echo 'group { uuid = "test"; }' >>/etc/fence_virt.conf
 	installed && says "needs a change" && same "$(property MainPID)" "$pid" && fences && cp -p /root/right.conf /etc/fence_virt.conf
 }
-# The rpm's, after those of a package that has asked for a restart at the end, as Fedora's do.
+# The rpm's scripts, after those of a package that requested a restart, as Fedora's do.
 marked() { gives 0 systemctl set-property fence_virtd Markers=+needs-restart && same "$(property Markers)" needs-restart; }
 script_of_rpm() {
 	local pid
@@ -203,7 +203,7 @@ own_user_asks_libvirtd() {
 	config tcp libvirt qemu:///system "$CREDENTIAL" && start fence_virtd &&
 		{ until_true "$LIMIT" fence_virt "${AGENT[@]}" -o monitor || logs; } || return
 	config tcp libvirt "$BEHIND_LIBVIRTD" "$CREDENTIAL" && start fence_virtd && fences || return
-	# Without the group it is polkit's rule that lets it in.
+	# Without the group polkit's rule admits it.
 	echo 'unix_sock_rw_perms = "0777"' >>/etc/libvirt/libvirtd.conf
 	echo 'auth_unix_rw = "polkit"' >>/etc/libvirt/libvirtd.conf
 	sed -i '/^SupplementaryGroups=/d' "$DROP_IN"

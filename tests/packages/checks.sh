@@ -1,4 +1,4 @@
-# What the checks of the packages are made of, beside e2e/checking.sh.
+# Functions of the package checks, in addition to e2e/checking.sh.
 # shellcheck shell=bash
 
 # gives CODE COMMAND... - runs it; its output is in $out.

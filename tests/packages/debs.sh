@@ -1,4 +1,4 @@
-# The debs, over those of the C suite and back. Run by ../packages.sh.
+# Checks of the debs: over those of the C suite and back. Sourced by ../packages.sh.
 # shellcheck shell=bash
 
 UNIT=/lib/systemd/system/fence_virtd.service
@@ -7,13 +7,13 @@ INIT=/etc/init.d/fence_virtd
 KEY=/etc/cluster/fence_xvm.key
 AGENT=(-T 127.0.0.1 -p 1229 -t 10)
 
-# The shell of the root finds the files.
+# Globs are expanded inside the root.
 theirs_in() { in_root sh -c "dpkg -i /packages/fence-virt_${theirs_version}_*.deb /packages/fence-virtd_${theirs_version}_*.deb"; }
 ours_in() { in_root sh -c "dpkg -i /packages/fence-virt_${ours_version}_*.deb /packages/fence-virtd_${ours_version}_*.deb"; }
 theirs() { gives 0 theirs_in; }
 ours() { gives 0 ours_in; }
 
-# An administrator's files: what the packages must leave as they are.
+# Files of an administrator, which the packages must not change.
 administrator() {
 	mkdir -p "$R/etc/cluster"
 	(umask 077 && head -c 4096 /dev/urandom >"$R$KEY")
@@ -31,7 +31,7 @@ state_of_files() { (cd "$R/etc" && sha256sum fence_virt.conf default/fence_virtd
 files_are_unchanged() { gives 0 diff "$W/administrator" <(state_of_files); }
 
 pid_of_daemon() { cat "$R/run/fence_virtd.pid" 2>/dev/null; }
-# runs ours|theirs - which daemon has written the pid file.
+# runs ours|theirs - true if that daemon has written the pid file.
 runs() {
 	until_true "$LIMIT" daemon_is "$W/$1.unpacked/usr/sbin/fence_virtd" ||
 		{ echo "it is not $1: $(pid_of_daemon) $(readlink "/proc/$(pid_of_daemon)/exe")"; return 1; }
@@ -41,7 +41,7 @@ service() { gives 0 in_root "$INIT" "$@"; }
 
 is_on() { in_root fence_virt "${AGENT[@]}" -k "$KEY" -o status -H test; }
 answers() { is_on; [ $? != 1 ]; }
-# fences AGENT - it switches the VM off and on; the test driver has it on at first.
+# fences AGENT - switches the VM, which is on at first, off and on.
 fences() {
 	until_true "$LIMIT" answers >/dev/null 2>&1
 	gives 0 in_root "$1" "${AGENT[@]}" -k "$KEY" -o off -H test && gives 2 is_on &&
@@ -80,7 +80,7 @@ stays_disabled() {
 	theirs && gives 0 in_root systemctl disable fence_virtd.service && gone "$R$WANTS" &&
 		ours && gone "$R$WANTS" && files_are_unchanged
 }
-# The C daemon passes over a section that has a misspelt name; ours does not.
+# The C daemon ignores a section with a misspelt name; ours does not.
 a_config_that_is_not_taken() {
 	local old
 	theirs && service restart && fences fence_virt || return
@@ -97,7 +97,7 @@ an_unknown_key() {
 	cp -p "$R/etc/fence_virt.conf" "$W/good.conf"
 	echo 'listeners { tcp { colour = "red"; } }' >>"$R/etc/fence_virt.conf"
 	ours && gives 1 in_root fence_virtd --check && runs ours && fences fence_virt || return
-	# And after a removal, which stops it.
+	# Also after a removal, which stops it.
 	gives 0 in_root dpkg -r fence-virtd && gone "$R/run/fence_virtd.pid" && ours && runs ours && fences fence_virt &&
 		cp -p "$W/good.conf" "$R/etc/fence_virt.conf"
 }

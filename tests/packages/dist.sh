@@ -1,11 +1,11 @@
-# The tarball: the same bytes from two folders, and a third time from itself.
-# Run by ../packages.sh.
+# Checks of the tarball: the same bytes from two directories, and from itself.
+# Sourced by ../packages.sh.
 # shellcheck shell=bash
 
-# What was fetched before has to do; there is no network here.
+# Offline, with the crates that were fetched before.
 export CARGO_NET_OFFLINE=true
 
-# folder NAME UMASK - the source once more, with a user's own umask.
+# folder NAME UMASK - a copy of the source with this umask.
 folder() {
 	(
 		umask "$2"
@@ -17,7 +17,7 @@ folder() {
 	)
 }
 tarball() { gives 0 "$W/$1/dist/tarball" "$W/$1-out" && mv "$W/$1-out"/*.tar.gz "$W/$1.tar.gz"; }
-# Another folder, another umask, another time zone, other files beside those of the source.
+# Another directory, umask and time zone, and files that are not part of the source.
 same_bytes() {
 	folder one 022 && folder two 077 && touch "$W/two/stray" && tarball one && TZ=Asia/Tokyo tarball two &&
 		gives 0 cmp "$W/one.tar.gz" "$W/two.tar.gz"

@@ -11,12 +11,12 @@ trap 'exit 143' TERM INT HUP
 source tests/e2e/checking.sh
 source tests/packages/checks.sh
 
-# As the head of the module says.
+# Commands from the module's header.
 selinux() {
 	gives 0 checkmodule -M -m -o "$W/fence_virt.mod" dist/selinux/fence_virt.te &&
 		gives 0 semodule_package -o "$W/fence_virt.pp" -m "$W/fence_virt.mod" -f dist/selinux/fence_virt.fc && [ -s "$W/fence_virt.pp" ]
 }
-# Neither loaded nor cached: it needs no AppArmor in the kernel.
+# Neither loaded nor cached, so the kernel needs no AppArmor.
 apparmor() { gives 0 apparmor_parser -Q -K dist/apparmor/usr.sbin.fence_virtd; }
 outside_of_it() {
 	local file

@@ -1,11 +1,11 @@
-# The rpms, in a root of their own. Run by ../packages.sh.
+# Checks of the rpms, in a separate root. Sourced by ../packages.sh.
 # shellcheck shell=bash
 
-# With no network, and nothing of this machine's crates: the tarball builds offline.
+# Without network and without this machine's crates: the tarball builds offline.
 build() {
 	OUT=$W/rpms TARBALL=$W/one.tar.gz CARGO_HOME=$W/cargo gives 0 "$root/dist/rpm/build" && gone "$W/cargo/registry"
 }
-# Debian's rpm wants to be told that it may.
+# Debian's rpm requires this option.
 rpm_in() { rpm --root "$R" --nodeps --force-debian "$@"; }
 packed() { rpm -qp --qf "$2" "$W/rpms/$1-$version"-*."$(uname -m)".rpm; }
 
@@ -19,7 +19,7 @@ version_and_names() {
 	out=$(packed fence-virt '[%{REQUIRES}\n]')
 	! grep -E 'libvirt|libcpg' <<<"$out"
 }
-# Mode, owner and path of all but documentation, man pages and completions.
+# Mode, owner and path of all files except documentation, man pages and completions.
 file_list() {
 	packed "$1" '[%{FILEMODES:perms} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILENAMES} %{FILELINKTOS}\n]' |
 		grep -vE '/(doc|man|\.build-id|bash-completion|zsh)(/|$| )' | sed 's/ *$//'
@@ -56,7 +56,7 @@ scripts() {
 }
 WANTS_OF_RPM=/etc/systemd/system/multi-user.target.wants/fence_virtd.service
 installed() {
-	# Nothing of the debs of this machine is to be taken for it.
+	# Removes files of this machine's debs.
 	rm -rf "$R"/usr/share/doc/fence-virt* && rm -f "$R"/usr/sbin/fence_* "$R/etc/fence_virt.conf" "$R/lib/systemd/system/fence_virtd.service" "$R$WANTS_OF_RPM"
 	mkdir -p "$R/etc/systemd/system-preset" && echo 'enable fence_virtd.service' >"$R/etc/systemd/system-preset/00-test.preset"
 	gives 0 rpm_in -i "$W/rpms/fence-virt-$version"-*."$(uname -m)".rpm "$W/rpms/fence-virtd-$version"-*."$(uname -m)".rpm &&
@@ -69,7 +69,7 @@ keeps_config() {
 	gives 0 rpm_in -U --replacepkgs "$W/rpms/fence-virtd-$version"-*."$(uname -m)".rpm &&
 		grep -qx '# by hand' "$R/etc/fence_virt.conf" && same "$(stat -c %a "$R/etc/fence_virt.conf")" 600 && gone "$R$WANTS_OF_RPM"
 }
-# What the scripts tell systemd, for which a daemon runs.
+# Calls of systemctl by the scripts, while a daemon runs.
 of_systemd() {
 	mkdir -p "$R/run/systemd/system" && mv "$R/usr/bin/systemctl" "$R/usr/bin/systemctl.real" || return
 	printf '#!/bin/sh\necho "$*" >>/run/systemctl.calls\n' >"$R/usr/bin/systemctl" && chmod 755 "$R/usr/bin/systemctl"
@@ -80,7 +80,7 @@ upgraded() {
 	cat "$R/run/systemctl.calls"
 }
 restarts() { grep -c -- restart\ fence_virtd "$R/run/systemctl.calls"; }
-# Not the daemon that fences for one that would not start.
+# A running daemon is not replaced by one that would not start.
 restarts_if_it_starts() {
 	cp -p "$R/etc/fence_virt.conf" "$W/rpm.conf" && of_systemd || return
 	cat >"$R/etc/fence_virt.conf" <<-CONF

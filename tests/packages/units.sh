@@ -1,5 +1,5 @@
-# The unit and its drop-in under a systemd of their own, which systemd-nspawn
-# boots. Run by ../packages.sh; booted.sh runs inside, with checks of its own.
+# Checks of the unit and its drop-in under a separate systemd, which systemd-nspawn
+# boots. Sourced by ../packages.sh; booted.sh runs inside.
 # shellcheck shell=bash
 
 skip_units() { echo "*** SKIPPED packages (units): $* ***" | tee -a "${FENCE_SKIPPED:-/dev/null}"; }
@@ -10,7 +10,7 @@ boot() {
 	cp "$here/packages/booted.sh" "$here/packages/checks.sh" "$here/e2e/checking.sh" "$here/e2e/inside.sh" "$R/packages" || exit 1
 	sed -n '/^%posttrans /,/^%[^p{]/ { /^%/d; s,%{_sbindir},/usr/sbin,; s,%{_docdir},/usr/share/doc,; p }' \
 		"$root/dist/rpm/fence-virt.spec.in" >"$R/packages/posttrans" || exit 1
-	# Nothing of this machine is to start but what the checks start.
+	# Disables this machine's services; the checks start what they need.
 	rm -rf "$R/etc/systemd/system"/*.wants && rm -f "$R/var/log/corosync.log" || exit 1
 	cat >"$R/etc/systemd/system/booted.target" <<-UNIT
 		[Unit]

@@ -1,4 +1,4 @@
-//! What is known, and not known, of C daemons.
+//! Rules for a group with C daemons.
 
 use std::time::Duration;
 
@@ -28,14 +28,14 @@ fn a_request_of_a_c_daemon_is_answered_by_one_of_ours() {
         !node.said.iter().any(|message| matches!(message, ClusterMessage::Reply { .. })),
         "that is for node 3"
     );
-    // It hangs: after a while somebody has to say something.
+    // Node 3 hangs: after a while another node has to reply.
     node.passes(ANSWER_LIMIT);
     node.passes(SECOND);
     let failed = |message: &&ClusterMessage| matches!(message, ClusterMessage::Reply { response: 1, .. });
     assert_eq!(node.said.iter().filter(failed).count(), 2);
 }
 
-/// The C daemon of node 1 answers node 3 that it has switched vm1 off, and tells it so.
+/// The C daemon of node 1 replies to node 3 that it has switched vm1 off, and advertises that.
 fn c_has_done_an_off(node: &mut Node) {
     let call = ClusterCall {
         number: RequestNumber(9),
@@ -48,7 +48,7 @@ fn c_has_done_an_off(node: &mut Node) {
     node.tells(1, 1, PowerState::Off);
 }
 
-/// It is asked for the status of vm1, which is off.
+/// The C daemon is asked for the status of vm1, which is off.
 fn c_says_off(node: &mut Node) {
     node.asks(Status, "vm1");
     let call = node.asked(1);
@@ -57,7 +57,7 @@ fn c_says_off(node: &mut Node) {
 }
 
 #[test]
-fn a_c_daemon_does_not_say_where_a_vm_went() {
+fn a_c_daemon_does_not_report_where_a_vm_went() {
     let mut node = Node::beside_c(RULES, Vec::new());
     node.tells(1, 1, PowerState::Off);
     c_says_off(&mut node);
@@ -65,7 +65,7 @@ fn a_c_daemon_does_not_say_where_a_vm_went() {
     node.passes(5 * SECOND);
     assert_eq!(node.answer().0, Verdict::Failure, "node 3 has not said that it is not there");
 
-    // It was heard to destroy it.
+    // Its reply that it destroyed the VM was delivered.
     let mut node = Node::beside_c(RULES, Vec::new());
     c_has_done_an_off(&mut node);
     c_says_off(&mut node);
@@ -73,18 +73,18 @@ fn a_c_daemon_does_not_say_where_a_vm_went() {
 }
 
 #[test]
-fn a_c_daemon_that_answers_for_what_it_has_not_is_not_believed() {
+fn a_c_daemon_that_replies_for_a_vm_that_it_does_not_have_is_not_believed() {
     let mut node = Node::beside_c(RULES, Vec::new());
     node.asks(Off, "vm1");
     let call = node.asked(1);
-    // It is the highest, and has not told the VM again: it means "unknown".
+    // It is the highest node, and has not advertised the VM again: it means "unknown".
     node.replies(1, &call, 0);
     node.passes(5 * SECOND);
     assert_eq!(node.answer().0, Verdict::Failure);
 }
 
 #[test]
-fn a_c_daemon_that_switches_off_what_was_off_has_destroyed_nothing() {
+fn a_c_daemon_that_switches_off_a_vm_that_was_off_has_destroyed_nothing() {
     let mut node = Node::beside_c(RULES, Vec::new());
     node.tells(1, 1, PowerState::Off);
     c_has_done_an_off(&mut node);
@@ -93,13 +93,13 @@ fn a_c_daemon_that_switches_off_what_was_off_has_destroyed_nothing() {
 }
 
 #[test]
-fn a_c_daemon_that_has_a_vm_no_more_is_not_asked_again() {
+fn a_c_daemon_that_no_longer_has_a_vm_is_not_asked_again() {
     let mut node = Node::beside_c(RULES, vec![local(1, Running)]);
     node.asks(Off, "vm1");
     node.asked(1);
     node.passes(Duration::from_millis(10));
     node.does(Off, Verdict::Success);
-    // It tells all that it has, and not this one.
+    // It advertises all its VMs, and not this one.
     node.tells(1, 5, Running);
     node.passes(2 * SECOND);
     assert!(
@@ -112,7 +112,7 @@ fn a_c_daemon_that_has_a_vm_no_more_is_not_asked_again() {
 }
 
 #[test]
-fn an_old_request_of_a_c_daemon_stays_old_while_somebody_joins() {
+fn an_old_request_of_a_c_daemon_stays_old_while_a_node_joins() {
     let mut node = Node::beside_c(RULES, vec![local(2, Running)]);
     let joined = vec![peer(4)];
     node.members.extend(&joined);
@@ -127,7 +127,7 @@ fn an_old_request_of_a_c_daemon_stays_old_while_somebody_joins() {
 }
 
 #[test]
-fn a_vm_that_has_left_a_c_daemon_without_any_is_off_without_its_answer() {
+fn a_vm_that_has_left_a_c_daemon_without_vms_is_off_without_its_reply() {
     let mut node = Node::beside_c(RULES, Vec::new());
     node.tells(3, 1, Running);
     node.asks(Off, "vm1");
@@ -139,7 +139,7 @@ fn a_vm_that_has_left_a_c_daemon_without_any_is_off_without_its_answer() {
     node.replies(3, &call, 0);
     assert_eq!(node.answer().0, Verdict::Success);
 
-    // It does not run there after all: then the other has to say.
+    // The VM does not run there after all: then the other node has to reply.
     let mut node = Node::beside_c(RULES, Vec::new());
     node.tells(3, 1, Running);
     node.asks(Off, "vm1");
@@ -174,7 +174,7 @@ fn a_vm_that_moved_away_before_its_daemon_was_stopped_can_be_fenced() {
 }
 
 #[test]
-fn a_host_that_is_away_does_not_keep_vms_of_c_daemons_from_being_off() {
+fn an_absent_host_does_not_keep_vms_of_c_daemons_from_being_off() {
     let mut node = Node::beside_c(RULES, Vec::new());
     node.tells(1, 4, PowerState::Off);
     node.leaves(3, Departure::Process);
@@ -199,7 +199,7 @@ fn a_host_that_is_away_does_not_keep_vms_of_c_daemons_from_being_off() {
 }
 
 #[test]
-fn what_has_gone_is_answered_for_and_the_oldest_is_forgotten() {
+fn removed_vms_are_answered_for_and_the_oldest_is_forgotten() {
     let vm = |number: u32| LocalVm { name: format!("VM-{number}"), ..local(0, PowerState::Off) };
     let vm = |number: u32| {
         let mut bytes = [0; 16];

@@ -1,4 +1,4 @@
-//! A router with a group that says what a test says.
+//! A router in a group whose messages a test determines.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// One whose group knows nothing of it yet.
+    /// A node that joins a group which has advertised nothing.
     pub fn joining(rules: Rules, vms: Vec<LocalVm>) -> Node {
         let (now, (said, to_do, answers)) = (Instant::now(), Default::default());
         let (router, members) = (Router::new(rules, 1, RequestNumber(100)), vec![peer(1), peer(2), peer(3)]);
@@ -52,8 +52,7 @@ impl Node {
         node
     }
 
-    /// One in a group of ours, where vm1 runs on node 1, vm3 on node 3, all was
-    /// told, and nothing is left to be said.
+    /// A node in a group of this suite, where vm1 runs on node 1, vm3 on node 3, and all was advertised.
     pub fn settled(rules: Rules, vms: Vec<LocalVm>) -> Node {
         let mut node = Node::joining(rules, vms);
         for other in [1, 3] {
@@ -66,7 +65,7 @@ impl Node {
         node
     }
 
-    /// The same with a C daemon on node 1.
+    /// The same group with a C daemon on node 1.
     pub fn beside_c(rules: Rules, vms: Vec<LocalVm>) -> Node {
         let mut node = Node::joining(rules, vms);
         node.tells(1, 1, Running);
@@ -83,7 +82,7 @@ impl Node {
         self.settle();
     }
 
-    /// One of ours comes, which tells nothing, or a C daemon.
+    /// A node of this suite joins, which has no VMs, or a C daemon.
     pub fn joins(&mut self, node: u32, is_ours: bool) {
         let joined = vec![peer(node)];
         self.members.extend(&joined);
@@ -95,7 +94,7 @@ impl Node {
         }
     }
 
-    /// The first request to this node that was said, taken out of what was said.
+    /// Takes the first request to this node out of the sent messages.
     pub fn request_to(&mut self, target: u32) -> Option<ClusterCall> {
         let place = self.said.iter().position(
             |said| matches!(said, ClusterMessage::Request(call) if call.target == NodeId(target)),
@@ -135,7 +134,7 @@ impl Node {
         self.settle();
     }
 
-    /// What is said is heard here too, as by all.
+    /// Fetches messages and actions; messages are delivered here too, as everywhere.
     pub fn settle(&mut self) {
         loop {
             let mut is_quiet = true;
@@ -172,7 +171,7 @@ impl Node {
         self.settle();
     }
 
-    /// The answer that there is, and why.
+    /// Takes the next answer, with its reason.
     #[track_caller]
     pub fn answer(&mut self) -> (Verdict, String) {
         let (_, verdict, reason) = self.answers.pop_front().expect("there is no answer");
@@ -190,7 +189,7 @@ impl Node {
         assert_eq!(self.answers, [], "it does not wait");
     }
 
-    /// The request that was sent, which must be the only one, to this node.
+    /// Takes the request that was sent, which must be the only one, to this node.
     #[track_caller]
     pub fn asked(&mut self, target: u32) -> ClusterCall {
         let requests: Vec<ClusterMessage> = std::mem::take(&mut self.said).into();
@@ -211,7 +210,7 @@ impl Node {
         );
     }
 
-    /// What is to be done here is done, with this outcome.
+    /// Completes the next job with this outcome.
     #[track_caller]
     pub fn does(&mut self, expected: Operation, verdict: Verdict) {
         let Some(RouterAction::Begin { job, operation, .. }) = self.to_do.pop_front() else {

@@ -1,4 +1,4 @@
-//! Copies that others have overtaken, and what they must not be taken for.
+//! Stale copies, and copies that must not be taken for stale.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::node::{Node, RULES, SECOND, domain, local, peer};
 use Operation::{Off, Status};
 use PowerState::Running;
 
-/// Node 3 does all that it is asked for.
+/// Node 3 carries out every request.
 fn node_3_obeys(node: &mut Node) {
     node.asks(Off, "vm9");
     while let Some(call) = node.request_to(3) {
@@ -20,7 +20,7 @@ fn node_3_obeys(node: &mut Node) {
 }
 
 #[test]
-fn a_copy_that_was_told_last_is_not_overtaken() {
+fn a_copy_that_was_advertised_last_is_not_stale() {
     let mut node = Node::settled(RULES, Vec::new());
     node.joins(4, true);
     for teller in [1, 3, 4] {
@@ -34,7 +34,7 @@ fn a_copy_that_was_told_last_is_not_overtaken() {
 }
 
 #[test]
-fn who_tells_all_again_overtakes_nobody() {
+fn a_repeated_advertisement_makes_no_copy_stale() {
     let mut node = Node::settled(RULES, Vec::new());
     for teller in [3, 1, 3] {
         node.tells(teller, 9, Running);
@@ -55,7 +55,7 @@ fn who_tells_all_again_overtakes_nobody() {
 }
 
 #[test]
-fn a_witness_that_has_it_no_more_is_not_waited_for() {
+fn a_confirming_node_that_no_longer_has_the_vm_is_not_waited_for() {
     let mut node = Node::settled(RULES, Vec::new());
     let tell_all = |node: &mut Node, also: &[(u32, u8)]| {
         for &(c, vm) in [(4, 14), (5, 15), (6, 16)].iter().chain(also) {
@@ -67,7 +67,7 @@ fn a_witness_that_has_it_no_more_is_not_waited_for() {
     }
     tell_all(&mut node, &[]);
     node.passes(5 * SECOND);
-    // It ran at C daemon 4, moved to 5, and then to 6, which nobody has heard of.
+    // The VM ran at C daemon 4, moved to 5, and then to 6, which was not advertised.
     for c in [4, 5] {
         node.tells(c, 9, Running);
         node.passes(SECOND);
@@ -87,12 +87,12 @@ fn a_witness_that_has_it_no_more_is_not_waited_for() {
 }
 
 #[test]
-fn what_ended_here_ran_here_however_long_it_is_off_at_a_c_daemon() {
+fn a_vm_that_ended_here_ran_here_however_long_it_is_off_at_a_c_daemon() {
     let mut node = Node::beside_c(RULES, Vec::new());
     node.joins(4, true);
     node.leaves(4, Departure::Process);
     node.passes(5 * SECOND);
-    // It moves from the C daemon, which keeps its definition.
+    // The VM moves from the C daemon, which keeps its definition.
     node.tells(3, 1, Running);
     node.tells(1, 1, PowerState::Off);
     node.said.clear();
@@ -121,7 +121,7 @@ fn what_ended_here_ran_here_however_long_it_is_off_at_a_c_daemon() {
 }
 
 #[test]
-fn where_a_c_daemon_sent_it_before_this_one_began_is_not_known() {
+fn where_a_c_daemon_sent_a_vm_before_this_daemon_began_is_unknown() {
     let mut node = Node::joining(RULES, Vec::new());
     // Host 4 is up, without its daemon.
     node.votes(true, &[1, 2, 3, 4]);
@@ -139,7 +139,7 @@ fn where_a_c_daemon_sent_it_before_this_one_began_is_not_known() {
 }
 
 #[test]
-fn a_fence_that_another_daemon_asked_for_is_heard_by_all() {
+fn a_fence_for_another_daemon_is_noted_by_all() {
     let mut node = Node::settled(RULES, Vec::new());
     node.joins(4, true);
     node.tells(3, 4, Running);
@@ -159,7 +159,7 @@ fn a_fence_that_another_daemon_asked_for_is_heard_by_all() {
 }
 
 #[test]
-fn requests_of_nodes_are_bounded_however_they_seem_to_be_answered() {
+fn requests_of_nodes_are_bounded_even_if_they_seem_to_be_answered() {
     let mut node = Node::beside_c(RULES, vec![local(2, Running)]);
     for number in (1..=20_000).map(RequestNumber) {
         let (target, name) = (EVERY_NODE, "vm2".to_owned());
@@ -175,7 +175,7 @@ fn requests_of_nodes_are_bounded_however_they_seem_to_be_answered() {
 }
 
 #[test]
-fn a_vm_that_ended_here_before_that_was_told_may_have_moved() {
+fn a_vm_that_ended_here_before_that_was_advertised_may_have_moved() {
     let mut node = Node::settled(RULES, vec![local(1, Running)]);
     node.tells(1, 1, PowerState::Off);
     let uuid = domain(1).uuid.to_string();

@@ -1,4 +1,4 @@
-//! Our agent over TCP, and a script in the daemon's place.
+//! Our agent over TCP against a scripted daemon.
 
 use std::net::TcpListener;
 use std::process::Stdio;
@@ -6,23 +6,23 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Dir;
-use super::agent::{OURS, Ran};
+use super::agent::{AgentRun, OURS};
 use super::peer::Peer;
 
-/// More than a time-out of a second and a busy machine need.
+/// Limit for an agent with a timeout of 1 s, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(15);
 
-/// A port of the loopback with the agent on the one side and a script on the other.
-pub struct Bed {
+/// Loopback port between the agent and a scripted daemon, and a key.
+pub struct AgentHarness {
     pub dir: Dir,
     pub listener: TcpListener,
 }
 
-impl Bed {
-    pub fn new() -> Bed {
+impl AgentHarness {
+    pub fn new() -> AgentHarness {
         let dir = Dir::new();
         dir.key("key", b'k');
-        Bed { dir, listener: TcpListener::bind("127.0.0.1:0").unwrap() }
+        AgentHarness { dir, listener: TcpListener::bind("127.0.0.1:0").unwrap() }
     }
 
     pub fn agent(&self, args: &str) -> std::process::Command {
@@ -33,8 +33,8 @@ impl Bed {
         command
     }
 
-    /// Runs the agent against a script for its first connection.
-    pub fn run<T: Send>(&self, args: &str, script: impl FnOnce(Peer) -> T + Send) -> (Ran, T) {
+    /// Runs the agent with a script for its first connection.
+    pub fn run<T: Send>(&self, args: &str, script: impl FnOnce(Peer) -> T + Send) -> (AgentRun, T) {
         thread::scope(|scope| {
             let peer = scope.spawn(|| script(Peer::new(self.listener.accept().unwrap().0)));
             let ran = self.agent(args).output().unwrap().into();
@@ -42,8 +42,8 @@ impl Bed {
         })
     }
 
-    /// The same for an `off` that has to fail, at once, with these words.
-    pub fn fails<T: Send>(&self, words: &str, script: impl FnOnce(Peer) -> T + Send) -> T {
+    /// Asserts that `off` fails at once with one line that contains `words`.
+    pub fn assert_fails<T: Send>(&self, words: &str, script: impl FnOnce(Peer) -> T + Send) -> T {
         let begin = Instant::now();
         let (ran, result) = self.run("-o off -n node1 -t 30", script);
         assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");
