@@ -3,8 +3,6 @@
 #![forbid(unsafe_code)]
 
 mod interface;
-mod joined;
 pub(crate) mod libvirt;
 
 pub(crate) use interface::{Backend, LocalCallId, PendingCall};
-pub(crate) use joined::Joined;
