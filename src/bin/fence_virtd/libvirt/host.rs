@@ -5,7 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::error::LibvirtError;
-use fence_virt::fence::{PowerState, Target};
+use fence_virt::fence::{Domain, PowerState, Target};
+
+/// One run of a domain, from its start to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DomainRun {
+    pub(crate) domain: Arc<Domain>,
+    /// libvirt's domain ID; each start gives a new one.
+    pub(crate) id: u32,
+}
 
 /// State of a domain at the time of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
