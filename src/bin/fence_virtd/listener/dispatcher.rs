@@ -9,8 +9,8 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 use log::warn;
 
-use super::mail::{Answered, Mail};
 use super::request_log::{PendingRequest, RequestLog};
+use super::service::{Answered, Mail};
 use crate::inbox::Message;
 use crate::job::{AGE_LIMIT, CancelToken, Job, Requester, Responder};
 use crate::status::{Counts, Refusal};
@@ -143,9 +143,11 @@ where
     ) {
         let Some(pending) = pending else { return };
         let Answered { answer, completion, .. } = answered;
-        match completion.was_begun {
-            true => self.history.finish(&pending.identity, now),
-            false => self.history.retract(&pending.identity),
+        let PendingRequest { identity, .. } = &pending;
+        if completion.was_begun {
+            self.history.finish(identity, now)
+        } else {
+            self.history.retract(identity)
         }
         self.log.log_answer(&pending, answer, &completion.reason, is_awaited, now);
     }

@@ -5,8 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::mail::Mail;
-use super::service::{Acceptor, Service};
+use super::service::{Acceptor, Mail, Service};
 use crate::status::Counts;
 use fence_virt::sys::mailbox::Mailbox;
 use fence_virt::sys::poll::{Interest, PollSet};

@@ -7,16 +7,14 @@
 //!    are harmless, and many of them are one query: [`change_queue`].
 //! 3. A [`change_handler`] queries libvirt: [`domain_tracker`] notifies an observer,
 //!    [`domain_reporter`] the worker.
-//! 4. A [`domain_observer`] acts: [`connector`] connects to the sockets of serial ports
-//!    and channels for the serial listener, [`cid_observer`] updates the table of CIDs.
+//! 4. An observer acts: [`connector`] connects to the sockets of serial ports and
+//!    channels for the serial listener, another in [`watchers`] updates the table of CIDs.
 //! 5. After a lost connection everything is queried again.
 #![forbid(unsafe_code)]
 
 mod change_handler;
 mod change_queue;
-mod cid_observer;
 mod connector;
-mod domain_observer;
 mod domain_query;
 mod domain_reporter;
 mod domain_tracker;
