@@ -47,6 +47,10 @@ impl fmt::Display for Domain {
     }
 }
 
+/// Index of a libvirt URI in the order of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UriIndex(pub usize);
+
 #[cfg(test)]
 mod tests {
     use super::*;

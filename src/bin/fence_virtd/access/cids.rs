@@ -76,9 +76,9 @@ impl CidTable {
         let known = self.lock();
         let mut holders = known.iter().enumerate().flat_map(|(at, known)| {
             let has = known.vms.values().filter(|vm| vm.cids.contains(&cid));
-            has.map(move |vm| match known.is_complete {
-                true => CidHolder::Vm { uri: UriIndex(at), vm: vm.vm.clone() },
-                false => CidHolder::Unknown(NOT_LISTED),
+            has.map(move |vm| {
+                let holder = CidHolder::Vm { uri: UriIndex(at), vm: vm.vm.clone() };
+                if known.is_complete { holder } else { CidHolder::Unknown(NOT_LISTED) }
             })
         });
         match (holders.next(), holders.next()) {

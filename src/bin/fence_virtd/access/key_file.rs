@@ -40,18 +40,15 @@ pub(crate) fn examine(path: &Path, daemon: Option<u32>) -> Result<LoadedKey, Pro
 
 /// Returns true for a unit's credential that cannot be read here: only the daemon can judge it.
 pub(crate) fn is_out_of_reach(path: &Path) -> bool {
-    credentials::is_of_unit(path) && key_file::read(path).is_err()
+    credentials::unit_directory(path).is_some() && key_file::read(path).is_err()
 }
 
 fn load_as(path: &Path, uid: u32, credentials: Option<&Path>) -> Result<LoadedKey, Problem> {
     let shown = path.display();
     let (key, metadata) = key_file::read(path).map_err(|error| unreadable(path, &error))?;
-    let is_credential = match credentials {
-        Some(directory) => credentials::holds(directory, path)?,
-        None => false,
-    };
     let mut warnings = weaknesses(path, &key);
-    if !is_credential {
+    let is_credential = credentials.map(|directory| credentials::holds(directory, path)).transpose()?;
+    if is_credential != Some(true) {
         judge(path, &metadata, uid)?;
         warnings.extend(group_access(path, &metadata));
     }
@@ -64,7 +61,7 @@ fn load_as(path: &Path, uid: u32, credentials: Option<&Path>) -> Result<LoadedKe
 
 fn unreadable(path: &Path, error: &io::Error) -> Problem {
     let remedy = match error.kind() {
-        io::ErrorKind::NotFound if credentials::is_of_unit(path) => {
+        io::ErrorKind::NotFound if credentials::unit_directory(path).is_some() => {
             "add it to the unit (LoadCredential=) and start the unit: the directory exists only while it runs"
                 .to_owned()
         }
