@@ -126,11 +126,7 @@ mod tests {
     fn sessions_that_wait_for_the_worker_stay() {
         let full = sessions(&[("192.0.2.1", 200, true), ("192.0.2.2", 56, false)]);
         assert_eq!(admit_to("192.0.2.3", &full), Admission::Evict(200));
-        assert_eq!(
-            admit_to("192.0.2.1", &full),
-            Admission::Refuse,
-            "the largest origin evicts no smaller one"
-        );
+        assert_eq!(admit_to("192.0.2.1", &full), Admission::Refuse, "the largest evicts no smaller one");
         assert_eq!(admit_to("192.0.2.3", &sessions(&[("192.0.2.1", 256, true)])), Admission::Refuse);
     }
 

@@ -64,10 +64,8 @@ mod tests {
     #[test]
     fn the_directory_of_a_unit_follows_from_the_path() {
         let directory = |path: &str| unit_directory_below(Path::new("/nonexistent/units"), Path::new(path));
-        assert_eq!(
-            directory("/nonexistent/units/a.service/key"),
-            Some("/nonexistent/units/a.service".into())
-        );
+        let found = directory("/nonexistent/units/a.service/key");
+        assert_eq!(found, Some("/nonexistent/units/a.service".into()));
         for path in
             ["/nonexistent/units", "/nonexistent/units/../key", "/nonexistent/unitsx/a/key", "/etc/passwd"]
         {

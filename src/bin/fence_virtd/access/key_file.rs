@@ -66,10 +66,8 @@ fn unreadable(path: &Path, error: &io::Error) -> Problem {
                 .to_owned()
         }
         io::ErrorKind::NotFound => {
-            format!(
-                "copy it from another host or guest of the cluster, or create one with {}",
-                make_key(path)
-            )
+            let make_key = make_key(path);
+            format!("copy it from another host or guest of the cluster, or create one with {make_key}")
         }
         io::ErrorKind::PermissionDenied => "run this as root".to_owned(),
         _ => "set `key_file` to the path of a key".to_owned(),
@@ -200,11 +198,8 @@ mod tests {
     fn the_remedy_for_a_missing_credential_is_the_unit() {
         let path = Path::new("/run/credentials/fence-nonexistent.service/key");
         assert!(is_out_of_reach(path) && !is_out_of_reach(Path::new("/nonexistent/key")));
-        let refusal = examine(path, None).unwrap_err();
-        assert!(
-            refusal.remedy.contains("LoadCredential=") && !refusal.remedy.contains("urandom"),
-            "{refusal}"
-        );
+        let remedy = examine(path, None).unwrap_err().remedy;
+        assert!(remedy.contains("LoadCredential=") && !remedy.contains("urandom"), "{remedy}");
     }
 
     #[test]
@@ -237,10 +232,7 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
         let loaded = load_beside(&path, Some(&credentials)).unwrap();
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
-        assert!(
-            load_beside(&path, None).is_err(),
-            "outside the credentials directory it is an ordinary file"
-        );
+        assert!(load_beside(&path, None).is_err(), "elsewhere it is an ordinary file");
         assert!(load_beside(&path, Some(Path::new("/nonexistent"))).is_err());
 
         let link = credentials.join("link");

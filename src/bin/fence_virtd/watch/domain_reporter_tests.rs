@@ -19,28 +19,22 @@ struct World {
 impl World {
     fn new() -> World {
         let (sender, worker) = unbounded();
-        World {
-            fake: Fake::default(),
-            reporter: DomainReporter::new(UriIndex(3), sender),
-            worker,
-            now: Instant::now(),
-        }
+        let reporter = DomainReporter::new(UriIndex(3), sender);
+        World { fake: Fake::default(), reporter, worker, now: Instant::now() }
     }
 
     /// Messages to the worker since the last call.
     fn messages(&self) -> Vec<String> {
-        let words = |message| match message {
-            Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::All(vms) }) => {
-                format!("{} VMs", vms.len())
+        let words = |message| {
+            let Message::Event(Event::Domains { uri: UriIndex(3), change }) = message else {
+                panic!("another event")
+            };
+            match change {
+                DomainChange::All(vms) => format!("{} VMs", vms.len()),
+                DomainChange::One(vm) => vm.name,
+                DomainChange::Gone(uuid) => format!("{} is gone", &uuid.to_string()[..2]),
+                DomainChange::Lost => "lost".to_owned(),
             }
-            Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::One(vm) }) => vm.name,
-            Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::Gone(uuid) }) => {
-                format!("{} is gone", &uuid.to_string()[..2])
-            }
-            Message::Event(Event::Domains { uri: UriIndex(3), change: DomainChange::Lost }) => {
-                "lost".to_owned()
-            }
-            other => panic!("{other:?}"),
         };
         self.worker.try_iter().map(words).collect()
     }
@@ -52,10 +46,8 @@ impl World {
 
     /// Handles an event about a VM.
     fn stir(&mut self, number: u8) -> Result<Vec<String>, LibvirtError> {
-        let changes = PendingChanges {
-            changed: BTreeMap::from([(uuid(number), ChangeKind::Lifecycle)]),
-            ..PendingChanges::default()
-        };
+        let changed = BTreeMap::from([(uuid(number), ChangeKind::Lifecycle)]);
+        let changes = PendingChanges { changed, ..PendingChanges::default() };
         self.reporter.handle(&changes, &self.fake, self.now)?;
         Ok(self.messages())
     }
