@@ -18,10 +18,9 @@ mod connector;
 mod domain_query;
 mod domain_reporter;
 mod domain_tracker;
-mod local_uris;
+mod serial_scope;
 mod socket_registry;
 mod vm_socket;
-mod wanted_sockets;
 mod watcher;
 mod watchers;
 
@@ -30,6 +29,5 @@ mod fake;
 #[cfg(test)]
 mod libvirt_tests;
 
-pub(crate) use local_uris::{local_uris, warn_of_remote};
-pub(crate) use wanted_sockets::{LineCounts, lines};
+pub(crate) use serial_scope::{LineCounts, lines, local_uris, warn_of_remote};
 pub(crate) use watchers::Watchers;

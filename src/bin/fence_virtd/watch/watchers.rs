@@ -8,7 +8,7 @@ use super::change_queue::ChangeQueue;
 use super::connector::Connector;
 use super::domain_reporter::DomainReporter;
 use super::domain_tracker::DomainTracker;
-use super::local_uris::{is_local, local_uris, warn_of_remote};
+use super::serial_scope::{is_local, local_uris, warn_of_remote};
 use super::socket_registry::SocketRegistry;
 use super::watcher::{Watcher, WatcherHandle};
 use crate::access::CidTable;
