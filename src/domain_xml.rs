@@ -1,6 +1,5 @@
-//! Parser of a running VM's XML for the devices that carry requests: serial
-//! ports and channels that are unix sockets on the host, and the vsock CID.
-//! Format: <https://libvirt.org/formatdomain.html>.
+//! Parser of a running VM's XML for the devices that carry requests: serial ports and channels that are unix
+//! sockets on the host, and the vsock CID. Format: <https://libvirt.org/formatdomain.html>.
 #![forbid(unsafe_code)]
 
 use std::fmt;

@@ -70,9 +70,8 @@ impl Groups {
         Groups(groups)
     }
 
-    /// Returns true if a group of this listener has `source` as a requester
-    /// and lists the target by one of its `names` (name, UUID; case does not
-    /// matter). A VM is a requester in the groups that list its UUID.
+    /// Returns true if a group of this listener has `source` as a requester and lists the target by one of
+    /// its `names` (name, UUID; case does not matter). A VM is a requester in the groups that list its UUID.
     pub fn permit(&self, listener: &ListenerName, source: &Source, names: &[&str]) -> bool {
         self.0.is_empty() || self.any(listener, names, |group| group.admits(source))
     }

@@ -1,7 +1,6 @@
 //! History of requests, so that none is carried out twice.
 //!
-//! A multicast client sends the same request repeatedly, from each of its
-//! addresses, until it is called back.
+//! A multicast client sends the same request repeatedly, from each of its addresses, until it is called back.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};

@@ -57,10 +57,9 @@ pub enum Admission<Id> {
     Refuse,
 }
 
-/// Decides about a new session. At the limit, the oldest session of the origin
-/// with most sessions is evicted, if that origin has more than the newcomer's;
-/// else the oldest one of the newcomer's origin. Sessions that wait for the
-/// worker stay. So a flood from one origin never evicts another's sessions.
+/// Decides about a new session. At the limit, the oldest session of the origin with most sessions is evicted,
+/// if that origin has more than the newcomer's; else the oldest one of the newcomer's origin. Sessions that
+/// wait for the worker stay. So a flood from one origin never evicts another's sessions.
 pub fn admit<Id: Copy + Ord>(
     newcomer: Origin,
     held: impl Iterator<Item = OpenSession<Id>> + Clone,

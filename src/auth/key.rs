@@ -53,10 +53,9 @@ impl Key {
         self.length == 0
     }
 
-    /// True if, with a key of this length, the answer to a challenge could be
-    /// extended into a signed request: the padding of key ‖ challenge ends
-    /// inside the 112 bytes of a request before its hash field. This holds for
-    /// lengths of 16 to 55 modulo 64.
+    /// True if, with a key of this length, the answer to a challenge could be extended into a signed request:
+    /// the padding of key ‖ challenge ends inside the 112 bytes of a request before its hash field. This
+    /// holds for lengths of 16 to 55 modulo 64.
     pub fn allows_extension(&self) -> bool {
         (16..=55).contains(&(self.length % 64))
     }
@@ -81,9 +80,8 @@ impl Key {
         Ok(self.expected(kind, challenge))
     }
 
-    /// Answers a daemon's challenge, after the daemon has proven itself.
-    /// `bindings` are the client's requests ([`Packet::binding`]); the challenge
-    /// must be for one of them.
+    /// Answers a daemon's challenge, after the daemon has proven itself. `bindings` are the client's requests
+    /// ([`Packet::binding`]); the challenge must be for one of them.
     ///
     /// # Errors
     ///

@@ -13,8 +13,7 @@ const NOT_LISTED: &str = "libvirt has not listed its VMs yet, so the VM with thi
 /// Holder of a CID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CidHolder {
-    /// The run of a VM that had the CID when libvirt was last asked: ask whether it
-    /// still runs.
+    /// The run of a VM that had the CID when libvirt was last asked: ask whether it still runs.
     Vm { uri: UriIndex, vm: DomainRun },
     /// No VM has it.
     Nobody,

@@ -1,5 +1,4 @@
-//! Backends: the interface to the worker, and the libvirt backend. The cpg backend has
-//! a room of its own.
+//! Backends: the interface to the worker, and the libvirt backend. The cpg backend has a room of its own.
 #![forbid(unsafe_code)]
 
 mod interface;

@@ -1,5 +1,4 @@
-//! Requests of a listener on their way to the worker and back: duplicates, limits,
-//! the job, the log line.
+//! Requests of a listener on their way to the worker and back: duplicates, limits, the job, the log line.
 
 use std::collections::HashMap;
 use std::hash::Hash;

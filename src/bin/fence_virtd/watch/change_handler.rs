@@ -12,8 +12,7 @@ pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Handler of the changes that a watcher receives.
 pub(super) trait ChangeHandler: Send {
-    /// Lists the VMs. `reread` is true the first time on a connection: changes may have
-    /// been missed.
+    /// Lists the VMs. `reread` is true the first time on a connection: changes may have been missed.
     fn resync(&mut self, query: &dyn DomainQuery, reread: bool, now: Instant) -> Result<(), LibvirtError>;
 
     /// Queries the VMs that have changed.

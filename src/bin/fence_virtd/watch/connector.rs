@@ -1,8 +1,7 @@
 //! Connects to the sockets of running VMs for the serial listener.
 //!
-//! The XML of a running VM names its sockets. A connection counts only if the same run
-//! still exists after it was made, and while no other running VM has the socket: else
-//! the peer could be another VM.
+//! The XML of a running VM names its sockets. A connection counts only if the same run still exists after it
+//! was made, and while no other running VM has the socket: else the peer could be another VM.
 
 use std::collections::BTreeMap;
 use std::io;
