@@ -28,7 +28,9 @@ use std::time::Duration;
 use fence_virt::fence::{Domain, Operation, PowerState, Uuid};
 use fence_virt::sys::corosync::{ClusterEvent, GroupHandle, LeftMember, Libraries};
 use fence_virt::sys::poll::{Interest, PollSet};
-use fence_virt::wire::cluster::{Call, EVERY_NODE, GROUP, Message, Told};
+use fence_virt::wire::cluster::{
+    Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, GROUP, NodeId, RequestNumber,
+};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -122,23 +124,30 @@ fn listen(member: &mut GroupHandle, total: &mut (usize, usize)) -> Outcome<()> {
 }
 
 fn describe(bytes: &[u8], length: usize) -> String {
-    let told = |told: &Told| {
+    let told = |told: &Advertisement| {
         let domain = &told.domain;
         format!("name={:?} uuid={} owner={} state={:?}", domain.name, domain.uuid, told.owner, told.state)
     };
-    let call = |call: &Call| {
-        let Call { number, target, name, operation, client_number } = call;
-        format!("number={number} target={target} name={name:?} operation={operation} client={client_number}")
+    let call = |call: &ClusterCall| {
+        let ClusterCall { number, target, name, operation, client_number } = call;
+        format!(
+            "number={} target={target} name={name:?} operation={operation} client={client_number}",
+            number.0
+        )
     };
-    match Message::decode(bytes) {
-        Ok(Message::Request(asked)) => format!("request {}", call(&asked)),
-        Ok(Message::Reply { call: asked, response }) => format!("reply {} response={response}", call(&asked)),
-        Ok(Message::Store(vm)) => format!("store {}", told(&vm)),
-        Ok(Message::Gone(vm)) => format!("gone {}", told(&vm)),
-        Ok(Message::Hello { is_complete: false }) => "hello".to_owned(),
-        Ok(Message::Hello { is_complete: true }) => "complete".to_owned(),
-        Ok(Message::TellAll { number }) => format!("tell-all number={number}"),
-        Ok(Message::ToldAll { to, number }) => format!("told-all number={number} target={to}"),
+    match ClusterMessage::decode(bytes) {
+        Ok(ClusterMessage::Request(asked)) => format!("request {}", call(&asked)),
+        Ok(ClusterMessage::Reply { call: asked, response }) => {
+            format!("reply {} response={response}", call(&asked))
+        }
+        Ok(ClusterMessage::Store(vm)) => format!("store {}", told(&vm)),
+        Ok(ClusterMessage::Gone(vm)) => format!("gone {}", told(&vm)),
+        Ok(ClusterMessage::Hello { is_complete: false }) => "hello".to_owned(),
+        Ok(ClusterMessage::Hello { is_complete: true }) => "complete".to_owned(),
+        Ok(ClusterMessage::AdvertiseAll { number }) => format!("tell-all number={}", number.0),
+        Ok(ClusterMessage::AllAdvertised { to, number }) => {
+            format!("told-all number={} target={to}", number.0)
+        }
         Err(error) => format!("other length={length}: {error}"),
     }
 }
@@ -163,31 +172,33 @@ fn obey(line: &str, member: &mut GroupHandle, total: &mut (usize, usize)) -> Out
     match words.as_slice() {
         ["request", operation, name, number] => {
             let call = call_of(operation, name, number, &EVERY_NODE.to_string())?;
-            send(member, &Message::Request(call).encode(), total)
+            send(member, &ClusterMessage::Request(call).encode(), total)
         }
         ["request", operation, name, number, target] => {
             let call = call_of(operation, name, number, target)?;
-            send(member, &Message::Request(call).encode(), total)
+            send(member, &ClusterMessage::Request(call).encode(), total)
         }
         ["reply", target, number, response, name, operation] => {
-            let reply = Message::Reply {
+            let reply = ClusterMessage::Reply {
                 call: call_of(operation, name, number, target)?,
                 response: response.parse()?,
             };
             send(member, &reply.encode(), total)
         }
         ["store", name, uuid, state] => {
-            send(member, &Message::Store(told_of(name, uuid, state, &own)?).encode(), total)
+            send(member, &ClusterMessage::Store(told_of(name, uuid, state, &own)?).encode(), total)
         }
         ["store", name, uuid, state, owner] => {
-            send(member, &Message::Store(told_of(name, uuid, state, owner)?).encode(), total)
+            send(member, &ClusterMessage::Store(told_of(name, uuid, state, owner)?).encode(), total)
         }
-        ["gone", name, uuid] => send(member, &Message::Gone(told_of(name, uuid, "5", &own)?).encode(), total),
+        ["gone", name, uuid] => {
+            send(member, &ClusterMessage::Gone(told_of(name, uuid, "5", &own)?).encode(), total)
+        }
         ["gone", name, uuid, owner] => {
-            send(member, &Message::Gone(told_of(name, uuid, "5", owner)?).encode(), total)
+            send(member, &ClusterMessage::Gone(told_of(name, uuid, "5", owner)?).encode(), total)
         }
-        ["hello"] => send(member, &Message::Hello { is_complete: false }.encode(), total),
-        ["complete"] => send(member, &Message::Hello { is_complete: true }.encode(), total),
+        ["hello"] => send(member, &ClusterMessage::Hello { is_complete: false }.encode(), total),
+        ["complete"] => send(member, &ClusterMessage::Hello { is_complete: true }.encode(), total),
         ["raw", hex] => send(member, &unhex(hex)?, total),
         ["flood", count, hex] => {
             let bytes = unhex(hex)?;
@@ -202,21 +213,26 @@ fn obey(line: &str, member: &mut GroupHandle, total: &mut (usize, usize)) -> Out
     }
 }
 
-fn call_of(operation: &str, name: &str, number: &str, target: &str) -> Outcome<Call> {
+fn call_of(operation: &str, name: &str, number: &str, target: &str) -> Outcome<ClusterCall> {
     let operation = Operation::ALL.into_iter().find(|known| known.to_string() == operation);
-    Ok(Call {
-        number: number.parse()?,
-        target: target.parse()?,
+    Ok(ClusterCall {
+        number: RequestNumber(number.parse()?),
+        target: NodeId(target.parse()?),
         name: name.to_owned(),
         operation: operation.ok_or("no such operation")?,
         client_number: 0,
     })
 }
 
-fn told_of(name: &str, uuid: &str, state: &str, owner: &str) -> Outcome<Told> {
+fn told_of(name: &str, uuid: &str, state: &str, owner: &str) -> Outcome<Advertisement> {
     let domain = Domain { name: name.to_owned(), uuid: Uuid::parse(uuid).ok_or("no UUID")? };
     let state = if state == "5" { PowerState::Off } else { PowerState::Running };
-    Ok(Told { domain, owner: owner.parse()?, state, is_active: state == PowerState::Running })
+    Ok(Advertisement {
+        domain,
+        owner: NodeId(owner.parse()?),
+        state,
+        is_active: state == PowerState::Running,
+    })
 }
 
 fn unhex(text: &str) -> Outcome<Vec<u8>> {

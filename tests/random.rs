@@ -10,12 +10,12 @@ use std::time::Instant;
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Operation, Request, Target, Verdict};
-use fence_virt::routing::{Action, Membership, Names, Peer, Router, Rules, Unknown};
+use fence_virt::routing::{Membership, Names, Peer, Router, RouterAction, Rules, Unknown};
 use fence_virt::session::{
     AgentSession, ClientSession, LineSession, Policy, STALL_LIMIT, Scanner, ServerSession, SessionEvent,
     SyncProbe,
 };
-use fence_virt::wire::cluster::Message;
+use fence_virt::wire::cluster::{ClusterMessage, NodeId, RequestNumber};
 use fence_virt::wire::{PACKET_LEN, Packet, encode_line_request};
 
 /// xorshift64 with a fixed seed: every run is the same.
@@ -272,26 +272,26 @@ fn messages_of_the_group() {
     ];
     let rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
     let now = Instant::now();
-    let peers = [1, 2, 3].map(|node| Peer { node, pid: node });
-    let mut router = Router::new(rules, 0, 0);
+    let peers = [1, 2, 3].map(|node| Peer { node: NodeId(node), pid: node });
+    let mut router = Router::new(rules, 0, RequestNumber(0));
     router.joined(peers[0], now);
     router.changed(&Membership { members: peers.into(), left: Vec::new(), joined: peers.into() }, now);
     let mut decoded = 0;
     for round in 0..rounds(50_000) {
         let bytes = random.mutated(seeds[round % seeds.len()]);
-        if let Ok(message) = Message::decode(&bytes) {
-            assert_eq!(Message::decode(&message.encode()), Ok(message));
+        if let Ok(message) = ClusterMessage::decode(&bytes) {
+            assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message));
             decoded += 1;
         }
         router.heard(peers[1 + round % 2], &bytes, now, false, now);
-        while let Some(action) = router.act() {
+        while let Some(action) = router.next_action() {
             match action {
-                Action::Begin { job, .. } => router.done(job, Verdict::Failure, String::new(), now),
-                Action::Find { job, .. } => router.found(job, Ok(Vec::new()), now),
+                RouterAction::Begin { job, .. } => router.done(job, Verdict::Failure, String::new(), now),
+                RouterAction::Find { job, .. } => router.found(job, Ok(Vec::new()), now),
                 _ => {}
             }
         }
-        while router.send(now).is_some() {}
+        while router.next_message(now).is_some() {}
     }
     assert!(decoded > 100, "some inputs are decoded");
     assert!(router.under_way() < 1000, "no requests accumulate");

@@ -6,16 +6,17 @@
 mod beside_c;
 #[path = "routing/node.rs"]
 mod node;
-#[path = "routing/overtaken.rs"]
-mod overtaken;
+#[path = "routing/stale_placements.rs"]
+mod stale_placements;
 
 use std::time::Duration;
 
-use fence_virt::fence::{Operation, PowerState, Request, Target, Verdict};
+use fence_virt::fence::{Operation, PowerState, Request, Target, UriIndex, Verdict};
 use fence_virt::routing::{
-    ANSWER_LIMIT, Departure, List, LocalVm, Names, Rules, SEND_LIMIT, SERVE_LIMIT, TELL_LIMIT, Unknown,
+    ANSWER_LIMIT, ClientId, ClusterList, Departure, LocalVm, Names, Rules, SEND_LIMIT, SERVE_LIMIT,
+    TELL_LIMIT, Unknown,
 };
-use fence_virt::wire::cluster::{Call, Message, Told};
+use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, NodeId, RequestNumber};
 
 use node::{Node, RULES, SECOND, domain, local, peer};
 
@@ -29,9 +30,9 @@ fn a_request_goes_to_the_owner_and_nobody_elses_reply_counts() {
     let call = node.asked(1);
     assert_eq!((call.operation, call.client_number), (Off, 7));
     node.replies(3, &call, 0);
-    node.replies(1, &Call { number: call.number + 1, ..call.clone() }, 0);
-    node.replies(1, &Call { operation: Status, ..call.clone() }, 0);
-    node.replies(1, &Call { name: "vm3".to_owned(), ..call.clone() }, 0);
+    node.replies(1, &ClusterCall { number: RequestNumber(call.number.0 + 1), ..call.clone() }, 0);
+    node.replies(1, &ClusterCall { operation: Status, ..call.clone() }, 0);
+    node.replies(1, &ClusterCall { name: "vm3".to_owned(), ..call.clone() }, 0);
     node.waits();
     node.replies(1, &call, 0);
     assert_eq!(node.answer().0, Verdict::Success);
@@ -112,11 +113,11 @@ fn nothing_is_unknown_until_all_have_told_their_vms() {
     node.asks(Status, "vm1");
     node.waits();
     // This belongs to a telling that began before this node was there to hear it.
-    node.hears(1, Message::Hello { is_complete: true });
-    node.hears(3, Message::Hello { is_complete: false });
-    node.hears(3, Message::Hello { is_complete: true });
+    node.hears(1, ClusterMessage::Hello { is_complete: true });
+    node.hears(3, ClusterMessage::Hello { is_complete: false });
+    node.hears(3, ClusterMessage::Hello { is_complete: true });
     node.waits();
-    node.hears(1, Message::Hello { is_complete: false });
+    node.hears(1, ClusterMessage::Hello { is_complete: false });
     node.said.clear();
     node.tells(1, 1, Running);
     let call = node.asked(1);
@@ -209,28 +210,36 @@ fn what_is_old_is_neither_asked_nor_carried_out() {
 
     // Corosync did not take it in time: it comes back.
     let request = Request { operation: Off, target: Target::new(b"vm1").unwrap(), seqno: 7 };
-    node.router.ask(77, &request, node.now, node.now);
-    let message = node.router.send(node.now).unwrap();
-    assert_eq!(message.expires, Some(node.now + SEND_LIMIT));
-    node.router.unsent(&message.bytes, node.now + SEND_LIMIT);
+    node.router.ask(ClientId(77), &request, node.now, node.now);
+    let message = node.router.next_message(node.now).unwrap();
+    let expiry = message.expiry.unwrap();
+    assert_eq!(expiry.at, node.now + SEND_LIMIT);
+    node.router.unsent(expiry, node.now + SEND_LIMIT);
     node.settle();
     assert_eq!(node.answer().0, Verdict::Failure);
 
-    let call = Call { number: 5, target: 2, name: "vm2".to_owned(), operation: Off, client_number: 0 };
+    let call = ClusterCall {
+        number: RequestNumber(5),
+        target: NodeId(2),
+        name: "vm2".to_owned(),
+        operation: Off,
+        client_number: 0,
+    };
     let (is_old, late) = (true, node.now + SERVE_LIMIT);
-    node.router.heard(peer(1), &Message::Request(call.clone()).encode(), node.now, is_old, node.now);
-    node.router.heard(peer(3), &Message::Request(call).encode(), node.now, false, late);
+    node.router.heard(peer(1), &ClusterMessage::Request(call.clone()).encode(), node.now, is_old, node.now);
+    node.router.heard(peer(3), &ClusterMessage::Request(call).encode(), node.now, false, late);
     node.settle();
     assert_eq!(node.to_do, [], "nothing is done");
-    let refused = |message: &&Message| matches!(message, Message::Reply { response: 1, .. });
+    let refused = |message: &&ClusterMessage| matches!(message, ClusterMessage::Reply { response: 1, .. });
     assert_eq!(node.said.iter().filter(refused).count(), 2, "and both are told so");
 }
 
 #[test]
 fn a_vm_that_vanished_where_it_ran_may_have_moved() {
     let mut node = Node::settled(RULES, vec![local(1, PowerState::Off)]);
-    let told = Told { domain: domain(1), owner: 0, state: PowerState::Off, is_active: false };
-    node.hears(1, Message::Gone(told));
+    let told =
+        Advertisement { domain: domain(1), owner: NodeId(0), state: PowerState::Off, is_active: false };
+    node.hears(1, ClusterMessage::Gone(told));
     node.asks(Status, "vm1");
     node.does(Status, Verdict::Off);
     node.waits();
@@ -238,14 +247,14 @@ fn a_vm_that_vanished_where_it_ran_may_have_moved() {
         .said
         .iter()
         .find_map(|message| match message {
-            Message::TellAll { number } => Some(*number),
+            ClusterMessage::AdvertiseAll { number } => Some(*number),
             _ => None,
         })
         .expect("all are asked to tell what they have");
-    node.hears(1, Message::ToldAll { to: 2, number });
-    node.hears(3, Message::ToldAll { to: 2, number: number - 1 });
+    node.hears(1, ClusterMessage::AllAdvertised { to: NodeId(2), number });
+    node.hears(3, ClusterMessage::AllAdvertised { to: NodeId(2), number: RequestNumber(number.0 - 1) });
     node.waits();
-    node.hears(3, Message::ToldAll { to: 2, number });
+    node.hears(3, ClusterMessage::AllAdvertised { to: NodeId(2), number });
     assert_eq!(node.answer().0, Verdict::Off, "nobody has it");
 }
 
@@ -253,41 +262,50 @@ fn a_vm_that_vanished_where_it_ran_may_have_moved() {
 fn the_list_has_the_vms_of_all_hosts_once() {
     let mut node = Node::settled(RULES, vec![local(1, PowerState::Off), local(2, Running)]);
     node.leaves(3, Departure::Process);
-    let List::Known(entries) = node.router.list(node.now) else { panic!("it is not known") };
+    let ClusterList::Complete(entries) = node.router.list(node.now) else { panic!("it is not known") };
     let entries: Vec<_> = entries.iter().map(|entry| (entry.name.as_str(), entry.state)).collect();
     assert_eq!(entries, [("vm1", Running), ("vm2", Running)]);
     node.router.lost("corosync has ended");
-    assert!(matches!(node.router.list(node.now), List::Alone(reason) if reason == "corosync has ended"));
+    assert!(
+        matches!(node.router.list(node.now), ClusterList::NotJoined(reason) if reason == "corosync has ended")
+    );
     assert_eq!(node.answers_for(Status, "vm2"), Verdict::Failure);
 }
 
 #[test]
 fn a_daemon_that_stops_answers_what_it_has_done_and_refuses_the_rest() {
     let call = |number| {
-        let (target, name, operation) = (2, "vm2".to_owned(), Off);
-        Call { number, target, name, operation, client_number: 0 }
+        let (target, name, operation) = (NodeId(2), "vm2".to_owned(), Off);
+        ClusterCall { number, target, name, operation, client_number: 0 }
     };
     let mut node = Node::settled(RULES, vec![local(2, Running)]);
     node.asks(Status, "vm1");
-    node.hears(1, Message::Request(call(1)));
+    node.hears(1, ClusterMessage::Request(call(RequestNumber(1))));
     node.said.clear();
     node.router.stop();
     node.settle();
     assert_eq!(node.answer().0, Verdict::Failure, "a client here");
-    node.hears(3, Message::Request(call(2)));
+    node.hears(3, ClusterMessage::Request(call(RequestNumber(2))));
     node.does(Off, Verdict::Success);
     let replies = node.said.iter().filter_map(|message| match message {
-        Message::Reply { call, response } => Some((call.number, *response)),
+        ClusterMessage::Reply { call, response } => Some((call.number, *response)),
         _ => None,
     });
-    assert_eq!(replies.collect::<Vec<_>>(), [(2, 1), (1, 0)]);
+    assert_eq!(replies.collect::<Vec<_>>(), [(RequestNumber(2), 1), (RequestNumber(1), 0)]);
     assert_eq!(node.to_do, []);
 }
 
 #[test]
 fn what_is_told_of_others_and_by_strangers_is_nothing() {
     let mut node = Node::settled(RULES, Vec::new());
-    let told = |owner| Message::Store(Told { domain: domain(9), owner, state: Running, is_active: true });
+    let told = |owner| {
+        ClusterMessage::Store(Advertisement {
+            domain: domain(9),
+            owner: NodeId(owner),
+            state: Running,
+            is_active: true,
+        })
+    };
     node.hears(3, told(1));
     node.hears(5, told(5));
     assert!(!node.router.knows("vm9"));
@@ -299,7 +317,7 @@ fn what_is_told_of_others_and_by_strangers_is_nothing() {
 fn a_reboot_asks_the_copy_that_is_left_when_the_other_turns_out_to_be_gone() {
     let rules = Rules { host_fence_delay: Some(Duration::ZERO), ..RULES };
     let mut node = Node::settled(rules, vec![local(1, Running)]);
-    node.hears(3, Message::TellAll { number: 7 });
+    node.hears(3, ClusterMessage::AdvertiseAll { number: RequestNumber(7) });
     node.said.clear();
     node.asks(Reboot, "vm1");
     assert_eq!(node.asked(1).operation, Off);
@@ -315,7 +333,7 @@ fn a_reboot_asks_the_copy_that_is_left_when_the_other_turns_out_to_be_gone() {
 fn a_vm_that_moved_is_followed_whatever_it_may_be_called() {
     for names in [Names::Both, Names::Name, Names::Uuid] {
         let mut node = Node::settled(Rules { names, ..RULES }, vec![local(1, Running)]);
-        assert!(!node.router.is_alone(&domain(1).uuid.to_string(), node.now), "{names:?}");
+        assert!(!node.router.is_sole_known_owner(&domain(1).uuid.to_string(), node.now), "{names:?}");
     }
 }
 
@@ -324,56 +342,70 @@ fn who_asks_for_all_gets_all_however_often_others_ask() {
     let vms = (10..60).map(|number| local(number, Running)).collect();
     let mut node = Node::settled(RULES, vms);
     let mut has_told = false;
-    for number in 0..20 {
-        node.router.heard(peer(1), &Message::TellAll { number }.encode(), node.now, false, node.now);
+    for number in (0..20).map(RequestNumber) {
+        node.router.heard(
+            peer(1),
+            &ClusterMessage::AdvertiseAll { number }.encode(),
+            node.now,
+            false,
+            node.now,
+        );
         for _ in 0..20 {
-            let Some(message) = node.router.send(node.now) else { break };
-            has_told |= matches!(Message::decode(&message.bytes), Ok(Message::ToldAll { to: 1, .. }));
+            let Some(message) = node.router.next_message(node.now) else { break };
+            has_told |= matches!(
+                ClusterMessage::decode(&message.bytes),
+                Ok(ClusterMessage::AllAdvertised { to: NodeId(1), .. })
+            );
         }
     }
     assert!(has_told, "the telling never ends");
     node.settle();
     let last = node.said.iter().rev().find_map(|message| match message {
-        Message::ToldAll { to: 1, number } => Some(*number),
+        ClusterMessage::AllAdvertised { to: NodeId(1), number } => Some(*number),
         _ => None,
     });
-    assert_eq!(last, Some(19), "the last question is answered too");
+    assert_eq!(last, Some(RequestNumber(19)), "the last question is answered too");
 }
 
 #[test]
 fn a_node_whose_libvirt_is_away_does_not_say_that_it_has_told_all() {
     let mut node = Node::settled(RULES, vec![local(2, Running)]);
-    node.router.unlisted(0);
-    node.hears(1, Message::TellAll { number: 7 });
-    let is_all =
-        |message: &Message| matches!(message, Message::ToldAll { .. } | Message::Hello { is_complete: true });
+    node.router.unlisted(UriIndex(0));
+    node.hears(1, ClusterMessage::AdvertiseAll { number: RequestNumber(7) });
+    let is_all = |message: &ClusterMessage| {
+        matches!(message, ClusterMessage::AllAdvertised { .. } | ClusterMessage::Hello { is_complete: true })
+    };
     assert!(!node.said.iter().any(is_all));
-    node.router.listed(0, vec![local(2, Running), local(4, Running)], node.now);
+    node.router.listed(UriIndex(0), vec![local(2, Running), local(4, Running)], node.now);
     node.settle();
     let told = node
         .said
         .iter()
-        .position(|message| matches!(message, Message::Store(told) if told.domain == domain(4)));
-    let all = node.said.iter().position(|message| matches!(message, Message::ToldAll { to: 1, number: 7 }));
+        .position(|message| matches!(message, ClusterMessage::Store(told) if told.domain == domain(4)));
+    let all = node.said.iter().position(|message| {
+        matches!(message, ClusterMessage::AllAdvertised { to: NodeId(1), number: RequestNumber(7) })
+    });
     assert!(told.is_some() && told < all, "{:?}", node.said);
 }
 
 #[test]
 fn an_answer_that_takes_three_seconds_still_counts() {
     let mut node = Node::settled(RULES, vec![local(1, PowerState::Off)]);
-    let told = Told { domain: domain(1), owner: 0, state: PowerState::Off, is_active: false };
-    node.hears(1, Message::Gone(told));
+    let told =
+        Advertisement { domain: domain(1), owner: NodeId(0), state: PowerState::Off, is_active: false };
+    node.hears(1, ClusterMessage::Gone(told));
     node.asks(Status, "vm1");
     node.does(Status, Verdict::Off);
-    let question =
-        |message: &Message| if let Message::TellAll { number } = message { Some(*number) } else { None };
-    let questions: Vec<u32> = node.said.iter().filter_map(question).collect();
+    let question = |message: &ClusterMessage| {
+        if let ClusterMessage::AdvertiseAll { number } = message { Some(*number) } else { None }
+    };
+    let questions: Vec<RequestNumber> = node.said.iter().filter_map(question).collect();
     for _ in 0..12 {
         node.passes(SECOND / 4);
     }
     assert_eq!(node.said.iter().filter_map(question).collect::<Vec<_>>(), questions, "it is asked once");
-    node.hears(1, Message::ToldAll { to: 2, number: questions[0] });
-    node.hears(3, Message::ToldAll { to: 2, number: questions[0] });
+    node.hears(1, ClusterMessage::AllAdvertised { to: NodeId(2), number: questions[0] });
+    node.hears(3, ClusterMessage::AllAdvertised { to: NodeId(2), number: questions[0] });
     assert_eq!(node.answer().0, Verdict::Off);
 }
 
@@ -385,7 +417,7 @@ fn a_vm_that_was_off_on_a_host_that_is_away_stays_off_once_it_is_fenced() {
     node.asks(Off, "vm4");
     node.does(Off, Verdict::Success);
     assert_eq!(node.answer().0, Verdict::Success);
-    node.router.seen(0, local(4, PowerState::Off), node.now);
+    node.router.seen(UriIndex(0), local(4, PowerState::Off), node.now);
     node.asks(Status, "vm4");
     node.does(Status, Verdict::Off);
     assert_eq!(node.answer().0, Verdict::Off);

@@ -1,4 +1,4 @@
-//! A configuration: no text panics or hangs the parser, and each diagnostic has a place in it.
+//! Configuration parser: no text makes it panic or hang, and every diagnostic has a position.
 #![no_main]
 
 use std::path::Path;

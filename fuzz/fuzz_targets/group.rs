@@ -4,51 +4,55 @@
 
 use std::time::{Duration, Instant};
 
-use fence_virt::fence::{Operation, PowerState, Request, Target, Uuid, Verdict};
-use fence_virt::routing::{Action, LocalVm, Membership, Names, OnBehalf, Peer, Router, Rules, Unknown};
-use fence_virt::wire::cluster::{MESSAGE_LEN, Message};
+use fence_virt::fence::{Operation, PowerState, Request, Target, UriIndex, Uuid, Verdict};
+use fence_virt::routing::{
+    ClientId, LocalVm, Membership, Names, OnBehalf, Peer, Router, RouterAction, Rules, Unknown,
+};
+use fence_virt::wire::cluster::{ClusterMessage, MESSAGE_LEN, NodeId, RequestNumber};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(message) = Message::decode(bytes) {
+    if let Ok(message) = ClusterMessage::decode(bytes) {
         let again = message.encode();
-        let decoded = Message::decode(&again).expect("what was encoded can be decoded");
+        let decoded = ClusterMessage::decode(&again).expect("what was encoded can be decoded");
         assert_eq!(decoded, message);
     }
     let rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
-    let (start, me) = (Instant::now(), Peer { node: 1, pid: 1 });
-    let mut router = Router::new(rules, 1, 0);
+    let (start, me) = (Instant::now(), Peer { node: NodeId(1), pid: 1 });
+    let mut router = Router::new(rules, 1, RequestNumber(0));
     router.joined(me, start);
-    let peers: Vec<Peer> = [1, 2, 3].map(|node| Peer { node, pid: node }).into();
+    let peers: Vec<Peer> = [1, 2, 3].map(|node| Peer { node: NodeId(node), pid: node }).into();
     router.changed(&Membership { members: peers.clone(), left: Vec::new(), joined: peers }, start);
-    router.votes(true, &[1, 2, 3], start);
+    router.votes(true, &[1, 2, 3].map(NodeId), start);
     let vm = LocalVm {
         name: "a".to_owned(),
         uuid: Uuid::from_bytes([1; 16]),
         state: PowerState::Running,
         is_active: true,
     };
-    router.listed(0, vec![vm], start);
+    router.listed(UriIndex(0), vec![vm], start);
     let target = Target::new(b"a").unwrap();
-    router.ask(1, &Request { operation: Operation::Off, target, seqno: 1 }, start, start);
+    router.ask(ClientId(1), &Request { operation: Operation::Off, target, seqno: 1 }, start, start);
     let mut now = start;
     for (at, piece) in bytes.chunks(MESSAGE_LEN).enumerate() {
         now += Duration::from_millis(100);
         let node = 2 + at as u32 % 2;
-        router.heard(Peer { node, pid: node }, piece, now, false, now);
+        router.heard(Peer { node: NodeId(node), pid: node }, piece, now, false, now);
         router.turn(now);
-        while let Some(action) = router.act() {
+        while let Some(action) = router.next_action() {
             match action {
-                Action::Answer { verdict, .. } => assert_eq!(verdict, Verdict::Failure, "nobody did it here"),
-                Action::Find { job, .. } => router.found(job, Ok(Vec::new()), now),
+                RouterAction::Answer { verdict, .. } => {
+                    assert_eq!(verdict, Verdict::Failure, "nobody did it here")
+                }
+                RouterAction::Find { job, .. } => router.found(job, Ok(Vec::new()), now),
                 // The client's is never done.
-                Action::Begin { job, on_behalf: OnBehalf::Node(_), .. } => {
+                RouterAction::Begin { job, on_behalf: OnBehalf::Node(_), .. } => {
                     router.done(job, Verdict::Success, String::new(), now);
                 }
                 _ => {}
             }
         }
-        let sent = std::iter::from_fn(|| router.send(now)).take(100_000).count();
+        let sent = std::iter::from_fn(|| router.next_message(now)).take(100_000).count();
         assert!(sent < 100_000, "it says no end of things");
     }
 });

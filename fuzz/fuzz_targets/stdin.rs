@@ -1,4 +1,4 @@
-//! The options on an agent's stdin: any text makes settings or a sentence.
+//! Options on an agent's stdin: any text results in settings or in a message.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

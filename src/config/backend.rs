@@ -2,7 +2,6 @@ use std::collections::BTreeSet;
 
 use super::diagnostic_sink::{DiagnosticSink, quoted};
 use super::fields::SectionFields;
-use super::lexer::Span;
 use super::model::{BackendConfig, CpgConfig, UnknownVm};
 use super::values;
 
@@ -46,15 +45,13 @@ pub(super) fn read(
 
 fn uris(fields: &SectionFields, sink: &mut DiagnosticSink) -> Vec<String> {
     let mut seen = BTreeSet::new();
-    let values = fields.numbered(sink);
-    let unique = values.into_iter().filter(|uri| is_new(*uri, &mut seen, sink));
-    unique.map(|uri| uri.text.to_string()).collect()
-}
-
-fn is_new<'a>(uri: Span<'a>, seen: &mut BTreeSet<&'a str>, sink: &mut DiagnosticSink) -> bool {
-    let is_new = seen.insert(uri.text);
-    if !is_new {
-        sink.warning(uri.at, format!("duplicate {}; it is used once", quoted(uri.text)));
+    let mut uris = Vec::new();
+    for uri in fields.numbered(sink) {
+        if seen.insert(uri.text) {
+            uris.push(uri.text.to_string());
+        } else {
+            sink.warning(uri.at, format!("duplicate {}; it is used once", quoted(uri.text)));
+        }
     }
-    is_new
+    uris
 }

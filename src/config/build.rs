@@ -28,8 +28,7 @@ pub(super) fn config(root: &Section, sink: &mut DiagnosticSink) -> Config {
         require(&daemon, section.at(), "listener", "multicast", sink);
         require(&daemon, section.at(), "backend", "libvirt", sink);
     }
-    let selected =
-        daemon.value("listener").map_or(Vec::new(), |value| listener_selection::parse_names(value, sink));
+    let selected = listener_selection::parse_names(daemon.value("listener"), sink);
     let listeners = SectionFields::of(sections.section("listeners"), "listeners", sink);
     for named in selected.iter().filter(|named| named.name.kind() == "serial") {
         warn_of_path(named, listener_selection::section(&named.name, &selected, &listeners), sink);
@@ -125,8 +124,7 @@ fn groups(
 
 fn read_group(section: &Section, selected: &[SelectedListener], sink: &mut DiagnosticSink) -> GroupConfig {
     let fields = SectionFields::of(Some(section), "groups/group", sink);
-    let only =
-        fields.value("listener").map_or(Vec::new(), |value| listener_selection::parse_names(value, sink));
+    let only = listener_selection::parse_names(fields.value("listener"), sink);
     for named in only.iter().filter(|named| !selected.iter().any(|other| other.name == named.name)) {
         sink.warning(named.at, format!("listener {} is not enabled: no request comes from it", named.name));
     }
@@ -148,10 +146,9 @@ fn read_group(section: &Section, selected: &[SelectedListener], sink: &mut Diagn
     for ip in &ips {
         if !is_source(ip.text) {
             let ip_text = quoted(ip.text);
-            sink.warning(
-                ip.at,
-                format!("{ip_text} is neither an IP address nor a vsock CID; it matches no requester"),
-            );
+            let message =
+                format!("{ip_text} is neither an IP address nor a vsock CID; it matches no requester");
+            sink.warning(ip.at, message);
         }
     }
     let label = section.label.filter(|label| !label.text.is_empty()).map(|label| label.text.to_string());

@@ -7,7 +7,7 @@ use crate::fence::ListenerName;
 use super::diagnostic_sink::{DiagnosticSink, quoted};
 use super::fields::SectionFields;
 use super::layout;
-use super::lexer::{Lexer, TokenKind};
+use super::lexer::{Lexer, Token, TokenKind};
 use super::listener_selection::{self, SelectedListener};
 use super::parse::FILE_MAX;
 use super::schema;
@@ -179,7 +179,7 @@ fn top_level<'a, 't>(root: &'t Section<'a>, name: &str) -> Option<&'t Section<'a
 fn selected(root: &Section) -> Vec<SelectedListener> {
     let mut sink = DiagnosticSink::default();
     let daemon = SectionFields::of(top_level(root, "fence_virtd"), "fence_virtd", &mut sink);
-    daemon.value("listener").map_or(Vec::new(), |value| listener_selection::parse_names(value, &mut sink))
+    listener_selection::parse_names(daemon.value("listener"), &mut sink)
 }
 
 /// Entries of this key; the last one counts.
@@ -204,12 +204,11 @@ fn of_key<'a, 't>(
 pub fn listener_names(value: &str) -> Result<Vec<ListenerName>, Vec<String>> {
     let mut sink = DiagnosticSink::new(value.as_bytes());
     let token = format!("\"{value}\"");
-    let span =
-        Lexer::new(&token).next().filter(|token| token.kind == TokenKind::Value && token.text == value);
-    let Some(span) = span.map(|token| token.span()) else {
+    let is_value = |token: &Token| token.kind == TokenKind::Value && token.text == value;
+    let Some(token) = Lexer::new(&token).next().filter(is_value) else {
         return Err(vec![format!("{} contains a double quote", quoted(value))]);
     };
-    let names = listener_selection::parse_names(span, &mut sink);
+    let names = listener_selection::parse_names(Some(token.span()), &mut sink);
     match sink.has_errors() {
         false => Ok(names.into_iter().map(|named| named.name).collect()),
         true => Err(sink.messages()),

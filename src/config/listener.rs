@@ -101,22 +101,15 @@ fn warn_of_auth(name: &str, fields: &SectionFields, sink: &mut DiagnosticSink) {
     if let Some(span) = auth_at.filter(|_| auth != HashKind::Sha256 && name != "multicast") {
         sink.warning(span.at, legacy_auth(auth, hash_at.map(|span| sink.line(span.at))));
     }
-    let place = |span: Option<Span>| span.map_or(0, |span| span.at);
-    match (hash, auth) {
+    let (span, message) = match (hash, auth) {
         (HashKind::None, HashKind::None) => {
-            let message =
-                "requests are neither signed nor challenged: anyone who reaches this port can fence";
-            sink.warning(place(auth_at), message);
+            (auth_at, "requests are neither signed nor challenged: anyone who reaches this port can fence")
         }
-        (_, HashKind::None) => {
-            let message = "no challenge: anyone who captures a signed request can replay it";
-            sink.warning(place(auth_at), message);
-        }
-        (HashKind::None, _) => {
-            sink.warning(place(hash_at), "no signature: a request can be modified in transit");
-        }
-        _ => {}
-    }
+        (_, HashKind::None) => (auth_at, "no challenge: anyone who captures a signed request can replay it"),
+        (HashKind::None, _) => (hash_at, "no signature: a request can be modified in transit"),
+        _ => return,
+    };
+    sink.warning(span.map_or(0, |span| span.at), message);
 }
 
 /// Warning about `auth` in tcp and vsock sections, which fence_virtd 4.x misread,

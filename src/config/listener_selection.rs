@@ -17,9 +17,10 @@ pub(super) struct SelectedListener {
     pub(super) at: usize,
 }
 
-/// Parses a list of listeners such as `"multicast, tcp:cluster-b"`.
-pub(super) fn parse_names(value: Span, sink: &mut DiagnosticSink) -> Vec<SelectedListener> {
+/// Parses a list of listeners such as `"multicast, tcp:cluster-b"`, if there is one.
+pub(super) fn parse_names(value: Option<Span>, sink: &mut DiagnosticSink) -> Vec<SelectedListener> {
     let mut found: Vec<SelectedListener> = Vec::new();
+    let Some(value) = value else { return found };
     let names = words(value);
     if names.is_empty() {
         sink.error(value.at, format!("empty list; expected one or more of: {}", LISTENERS.join(", ")));

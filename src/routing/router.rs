@@ -1,412 +1,93 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
-use super::asking::LOOK_AGAIN;
-use super::local::Local;
+use super::limits::RECHECK_EVERY;
 use super::outbox::Outbox;
-use super::serving::Serving;
-use super::table::{Fate, Table};
-use super::task::Task;
-use super::{Action, List, Membership, Names, Outgoing, Peer, RESYNC_EVERY, Rules};
-use crate::fence::{HostEntry, PowerState, Uuid, Verdict};
-use crate::wire::cluster::Message;
-
-/// A member that has a VM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Holder {
-    pub(super) node: u32,
-    pub(super) state: PowerState,
-    /// Whether it is not just coming in, or paused.
-    pub(super) is_active: bool,
-    /// The place of its last telling in the order of the group; 0 if it was not told yet.
-    pub(super) order: u64,
-}
-
-/// What a job on this node is for.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Purpose {
-    Ask(u64),
-    Serve(u64),
-}
-
-/// What was told, and not looked at yet.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    /// When the last of it was told; none if nothing was.
-    pub(super) at: Option<Instant>,
-    /// It may concern every request.
-    pub(super) all: bool,
-    /// The VMs that it is about.
-    pub(super) vms: BTreeSet<Uuid>,
-}
+use super::remote_queue::{RemoteQueue, RemoteRequest};
+use super::rules::Rules;
+use super::tasks::Tasks;
+use super::view::ClusterView;
+use super::vocabulary::ClusterList;
+use crate::fence::Verdict;
+use crate::wire::cluster::{ClusterCall, ClusterMessage, RequestNumber};
 
 /// One node's part in the cluster's decisions.
 #[derive(Debug)]
 pub struct Router {
-    pub(super) rules: Rules,
-    pub(super) table: Table,
-    pub(super) local: Local,
+    pub(super) view: ClusterView,
     pub(super) outbox: Outbox,
-    pub(super) actions: VecDeque<Action>,
-    pub(super) tasks: BTreeMap<u64, Task>,
-    /// How many of them are of other nodes.
-    pub(super) tasks_of_nodes: usize,
-    /// What has changed since the requests were last reviewed.
-    pub(super) changes: Changes,
-    pub(super) wakes: BTreeSet<(Instant, u64)>,
-    pub(super) numbers: HashMap<u32, u64>,
-    pub(super) jobs: HashMap<u64, Purpose>,
-    pub(super) serving: Serving,
-    counters: Counters,
-    /// Why this node is not in the group.
-    alone: Option<String>,
-    /// There are words of the group that this node has not heard yet.
-    is_behind: bool,
-    /// Nothing more is taken up.
-    pub(super) is_stopping: bool,
-    /// When C daemons were last asked for a VM that no request is for.
-    pub(super) sought: Option<Instant>,
-    resync_at: Option<Instant>,
-}
-
-/// The next numbers.
-#[derive(Debug)]
-struct Counters {
-    task: u64,
-    job: u64,
-    number: u32,
+    pub(super) tasks: Tasks,
+    pub(super) remote: RemoteQueue,
 }
 
 impl Router {
-    /// A node with so many libvirt URIs, in no group yet. Its requests get
-    /// numbers from `first_number` on: a random one, so that a reply to a
-    /// process that was here before is not taken for ours.
-    pub fn new(rules: Rules, uris: usize, first_number: u32) -> Router {
+    /// A node with this number of libvirt URIs, in no group. Its requests are numbered from `first_number`,
+    /// which is random, so that replies to an earlier process are not mistaken for its own.
+    pub fn new(rules: Rules, uris: usize, first_number: RequestNumber) -> Router {
         Router {
-            rules,
-            table: Table::default(),
-            local: Local::new(uris),
-            outbox: Outbox::default(),
-            actions: VecDeque::new(),
-            tasks: BTreeMap::new(),
-            tasks_of_nodes: 0,
-            changes: Changes::default(),
-            wakes: BTreeSet::new(),
-            numbers: HashMap::new(),
-            jobs: HashMap::new(),
-            serving: Serving::default(),
-            counters: Counters { task: 0, job: 0, number: first_number },
-            alone: Some("corosync was not reached yet".to_owned()),
-            is_behind: false,
-            is_stopping: false,
-            sought: None,
-            resync_at: None,
+            view: ClusterView::new(rules, uris),
+            outbox: Outbox::new(first_number),
+            tasks: Tasks::default(),
+            remote: RemoteQueue::default(),
         }
     }
 
-    /// This node joins the group; it is in it when [`Router::changed`] says so.
-    pub fn joined(&mut self, me: Peer, now: Instant) {
-        (self.table.me, self.table.home) = (Some(me), Some(me.node));
-        self.alone = Some("the group is just being joined".to_owned());
-        self.resync_at = Some(now + RESYNC_EVERY);
-        self.tell_all();
-    }
-
-    /// This node is not in the group any more: all that waits for others has failed.
-    pub fn lost(&mut self, reason: &str) {
-        self.alone = Some(reason.to_owned());
-        self.fail_tasks(reason);
-        self.abandon_served(|_| true);
-        self.serving.forget_unanswered();
-        self.outbox.clear();
-        self.table.leave();
-        self.local.leave();
-        self.resync_at = None;
-    }
-
-    /// This node is about to leave the group: what waits here for other nodes
-    /// fails, and what is being carried out for them is answered yet.
-    pub fn stop(&mut self) {
-        self.is_stopping = true;
-        self.fail_tasks("the daemon stops");
-        self.refuse_deferred();
-    }
-
-    /// The group has changed.
-    pub fn changed(&mut self, change: &Membership, now: Instant) {
-        let Some(me) = self.table.me else { return };
-        self.table.change(change, now);
-        if self.table.is_member(me.node) {
-            self.alone = None;
+    /// Returns all VMs that a member has, each once.
+    pub fn list(&self, now: Instant) -> ClusterList {
+        if let Some(reason) = self.not_joined() {
+            return ClusterList::NotJoined(reason.to_owned());
         }
-        let left: Vec<Peer> = change.left.iter().map(|(peer, _)| *peer).collect();
-        self.abandon_served(|peer| left.contains(&peer));
-        // C daemons want to be told also when somebody has left.
-        let is_news = change.joined.iter().any(|&peer| peer != me) || self.table.mutes().next().is_some();
-        if is_news {
-            self.tell_all();
+        if self.view.has_undelivered() {
+            return ClusterList::RetryAt(now + RECHECK_EVERY);
         }
-        self.review_all(now);
-    }
-
-    /// Whether the group has said things that were not heard here yet, after a
-    /// freeze or in a crowd: nothing is judged by what is known meanwhile.
-    pub fn behind(&mut self, is_behind: bool, now: Instant) {
-        if std::mem::replace(&mut self.is_behind, is_behind) && !is_behind {
-            self.review_all(now);
+        match self.view.members.unsettled_until(now) {
+            Some(until) => ClusterList::RetryAt(until),
+            None => ClusterList::Complete(self.view.list()),
         }
     }
 
-    /// What the quorum service says.
-    pub fn votes(&mut self, is_quorate: bool, nodes: &[u32], now: Instant) {
-        self.table.votes(is_quorate, nodes, now);
-        self.review_all(now);
+    /// Returns the reason why this node is not in the group, if it is not.
+    pub fn not_joined(&self) -> Option<&str> {
+        self.view.not_joined()
     }
 
-    /// A message of the group, delivered at `at`. `is_old` says that it may
-    /// have been there for longer, unread.
-    pub fn heard(&mut self, from: Peer, bytes: &[u8], at: Instant, is_old: bool, now: Instant) {
-        if !self.table.is_member(from.node) {
-            return;
-        }
-        let message = match Message::decode(bytes) {
-            Ok(message) => message,
-            Err(error) => return self.note(format!("a message of node {} is none: {error}", from.node)),
-        };
-        match message {
-            Message::Request(call) => self.requested(from, call, at, is_old, now),
-            Message::Reply { call, response } => self.replied(from, &call, response, now),
-            Message::Store(told) => self.told(from, &told, now),
-            Message::Gone(told) => {
-                self.local.is_not_elsewhere(told.domain.uuid);
-                if self.table.gone(from.node, told.domain.uuid) {
-                    self.review_vm(told.domain.uuid, now);
-                }
-            }
-            Message::Hello { is_complete } => {
-                if self.table.hello(from.node, is_complete) {
-                    self.resume_deferred(now);
-                    self.review_all(now);
-                }
-            }
-            Message::TellAll { number } if !self.table.is_me(from.node) => {
-                self.local.tell_all_to(from.node, number);
-            }
-            Message::ToldAll { to, number } if self.table.is_me(to) => {
-                if self.table.answered(from.node, number) {
-                    self.review_all(now);
-                }
-            }
-            Message::TellAll { .. } | Message::ToldAll { .. } => {}
-        }
-    }
-
-    /// A job of this node was carried out, or not.
-    pub fn done(&mut self, job: u64, verdict: Verdict, reason: String, now: Instant) {
-        match self.jobs.remove(&job) {
-            Some(Purpose::Ask(task)) => self.shown(task, job, verdict, reason, now),
-            Some(Purpose::Serve(served)) => self.served(served, verdict),
-            None => {}
-        }
-    }
-
-    /// All VMs that a member has, each once.
-    pub fn list(&self, now: Instant) -> List {
-        if let Some(reason) = &self.alone {
-            return List::Alone(reason.clone());
-        }
-        if self.is_behind {
-            return List::Later(now + LOOK_AGAIN);
-        }
-        if let Some(until) = self.table.unsettled_until(now) {
-            return List::Later(until);
-        }
-        let mut entries = BTreeMap::new();
-        let told = self.table.vms().map(|(uuid, _)| uuid);
-        for uuid in told.chain(self.local.uuids()) {
-            let holders = self.holders(uuid);
-            if holders.is_empty() {
-                continue;
-            }
-            let runs = holders.iter().any(|holder| holder.state == PowerState::Running);
-            let state = if runs { PowerState::Running } else { PowerState::Off };
-            let name = self.local.name(uuid).or_else(|| self.table.names_of(uuid).next()).unwrap_or_default();
-            entries.insert(uuid, HostEntry { name: name.to_owned(), uuid: uuid.to_string(), state });
-        }
-        let mut entries: Vec<HostEntry> = entries.into_values().collect();
-        entries.sort_by(|a, b| (&a.name, &a.uuid).cmp(&(&b.name, &b.uuid)));
-        List::Known(entries)
-    }
-
-    /// Why this node is not in the group, if it is not.
-    pub fn alone(&self) -> Option<&str> {
-        self.alone.as_deref()
-    }
-
-    /// How many members the group has, this node included.
+    /// Returns the number of members of the group, this node included.
     pub fn members(&self) -> usize {
-        self.table.members.len()
+        self.view.members.len()
     }
 
-    /// How many requests of clients and of other nodes are under way.
+    /// Returns the number of requests of clients and of other nodes that are under way.
     pub fn under_way(&self) -> usize {
-        self.tasks.len() + self.jobs.len() + self.serving.held()
+        self.tasks.under_way() + self.remote.under_way()
     }
 
-    /// The names and the UUID of the VM that a text means; the text itself if
-    /// it means none, or several.
+    /// Returns the names and the UUID of the VM that a text refers to; the text itself if it refers to
+    /// none, or to several.
     pub fn names_of(&self, text: &str) -> Vec<String> {
-        let found = self.meaning(text);
+        let found = self.view.lookup(text);
         let Some(&uuid) = found.first().filter(|_| found.len() == 1) else { return vec![text.to_owned()] };
-        let mut names: Vec<String> = self.table.names_of(uuid).map(str::to_owned).collect();
-        names.extend(self.local.name(uuid).map(str::to_owned));
-        names.push(uuid.to_string());
-        names
+        let names = self.view.directory.names_of(uuid).chain(self.view.inventory.name(uuid));
+        names.map(str::to_owned).chain([uuid.to_string()]).collect()
     }
 
-    /// Whether a member is known to have a VM that this text means.
+    /// Returns true if a member is known to have a VM that this text refers to.
     pub fn knows(&self, text: &str) -> bool {
-        self.meaning(text).into_iter().any(|uuid| !self.holders(uuid).is_empty())
+        self.view.lookup(text).into_iter().any(|uuid| self.view.has_holder(uuid))
     }
 
-    pub(super) fn meaning(&self, text: &str) -> BTreeSet<Uuid> {
-        self.meaning_of(text, self.rules.names)
-    }
-
-    pub(super) fn meaning_of(&self, text: &str, names: Names) -> BTreeSet<Uuid> {
-        let mut found = self.table.meaning(text, names);
-        found.extend(self.local.meaning(text, names));
-        found
-    }
-
-    /// The members that have a VM: of this node it counts what is, of others what they told.
-    pub(super) fn holders(&self, uuid: Uuid) -> Vec<Holder> {
-        let mut holders = Vec::new();
-        let mut own_order = 0;
-        for (node, copy) in self.table.copies(uuid) {
-            if self.table.is_me(node) {
-                own_order = copy.order;
-            } else if copy.fate == Fate::Here {
-                let (state, is_active, order) = (copy.state, copy.is_active, copy.order);
-                holders.push(Holder { node, state, is_active, order });
-            }
+    /// Answers a request of another node.
+    pub(super) fn reply(&mut self, request: RemoteRequest, verdict: Verdict) {
+        self.remote.close(&request);
+        let RemoteRequest { peer, call, .. } = request;
+        let number = call.number;
+        let response = match verdict {
+            Verdict::Success => 0,
+            Verdict::Off => 2,
+            Verdict::Failure | Verdict::Denied => 1,
+        };
+        let call = ClusterCall { target: peer.node, ..call };
+        // A reply that is dropped leaves a C daemon waiting until its request is overdue.
+        if self.outbox.send(ClusterMessage::Reply { call, response }) {
+            self.remote.answered(peer.node, number);
         }
-        if let (Some(state), Some(me)) = (self.local.state(uuid), self.table.me) {
-            let is_active = self.local.is_active(uuid);
-            holders.push(Holder { node: me.node, state, is_active, order: own_order });
-        }
-        holders
-    }
-
-    /// The next message for the group.
-    pub fn send(&mut self, now: Instant) -> Option<Outgoing> {
-        self.review_changes();
-        let me = self.table.me?;
-        while let Some((message, expires)) = self.outbox.pop() {
-            match message {
-                Message::Request(call) if expires.is_some_and(|at| now >= at) => self.not_asked(&call, now),
-                message => {
-                    let bytes = self.still_true(message).encode();
-                    return Some(Outgoing { bytes, expires });
-                }
-            }
-        }
-        let news = self.alone.is_none().then(|| self.local.next_news(me.node))?;
-        news.map(|message| Outgoing { bytes: message.encode(), expires: None })
-    }
-
-    /// What a reply says of a VM that is off may have waited, and it runs by now.
-    fn still_true(&self, message: Message) -> Message {
-        match message {
-            Message::Reply { call, response: 2 } => {
-                let mut meant = self.local.meaning(&call.name, Names::Both).into_iter();
-                let runs = meant.any(|uuid| self.local.state(uuid) == Some(PowerState::Running));
-                Message::Reply { call, response: if runs { 0 } else { 2 } }
-            }
-            other => other,
-        }
-    }
-
-    /// This had expired before corosync took it.
-    pub fn unsent(&mut self, bytes: &[u8], now: Instant) {
-        if let Ok(Message::Request(call)) = Message::decode(bytes) {
-            self.not_asked(&call, now);
-        }
-    }
-
-    /// The next thing to do on this node.
-    pub fn act(&mut self) -> Option<Action> {
-        self.review_changes();
-        self.pump();
-        self.actions.pop_front()
-    }
-
-    /// Does what is due.
-    pub fn turn(&mut self, now: Instant) {
-        self.review_changes();
-        if self.table.deadline().is_some_and(|at| now >= at) {
-            self.table.turn(now);
-            self.review_all(now);
-        }
-        while let Some(&(at, task)) = self.wakes.first().filter(|(at, _)| now >= *at) {
-            self.wakes.remove(&(at, task));
-            self.review(task, now);
-        }
-        if self.resync_at.is_some_and(|at| now >= at) {
-            self.resync_at = Some(now + RESYNC_EVERY);
-            self.tell_all();
-        }
-        self.resume_deferred(now);
-        self.answer_for_the_silent(now);
-    }
-
-    /// When something is due.
-    pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        if self.changes.at.is_some() {
-            return Some(now);
-        }
-        let wake = self.wakes.first().map(|(at, _)| *at);
-        let rest = [self.table.deadline(), self.resync_at, self.serving.deadline(), self.deferred_until(now)];
-        rest.into_iter().flatten().chain(wake).min()
-    }
-
-    pub(super) fn is_behind(&self) -> bool {
-        self.is_behind
-    }
-
-    pub(super) fn push(&mut self, message: Message) -> bool {
-        self.push_until(message, None)
-    }
-
-    /// False if there is no room for it.
-    pub(super) fn push_until(&mut self, message: Message, expires: Option<Instant>) -> bool {
-        let is_room = self.outbox.push(message, expires);
-        if !is_room {
-            self.note("corosync takes no messages, and too many wait: one is dropped".to_owned());
-        }
-        is_room
-    }
-
-    pub(super) fn note(&mut self, text: String) {
-        const NOTES_MAX: usize = 1024;
-        if self.actions.len() < NOTES_MAX {
-            self.actions.push_back(Action::Note(text));
-        }
-    }
-
-    pub(super) fn next_task(&mut self) -> u64 {
-        self.counters.task += 1;
-        self.counters.task
-    }
-
-    pub(super) fn next_job(&mut self, purpose: Purpose) -> u64 {
-        self.counters.job += 1;
-        self.jobs.insert(self.counters.job, purpose);
-        self.counters.job
-    }
-
-    pub(super) fn next_number(&mut self) -> u32 {
-        self.counters.number = self.counters.number.wrapping_add(1).max(1);
-        self.counters.number
     }
 }

@@ -1,52 +1,43 @@
+//! Rules that the administrator has stated.
+
 use std::time::{Duration, Instant};
 
-use super::members::Quorum;
-use super::table::Fate;
+use super::copy_record::Presence;
+use super::vocabulary::Names;
 use crate::fence::{Operation, Verdict};
+use crate::wire::cluster::NodeId;
 
-/// Under what a VM is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Names {
-    /// Its name and its UUID.
-    Both,
-    /// Its name.
-    Name,
-    /// Its UUID.
-    Uuid,
-}
-
-/// What a VM counts as that was never seen anywhere.
+/// State of a VM that was never seen on any node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unknown {
-    /// Nothing is known of it: every operation fails.
+    /// Unknown; every operation fails.
     Fail,
-    /// As off, the rule of the C daemon.
+    /// Off, the rule of the C daemon.
     Off,
 }
 
-/// What the administrator has stated.
+/// Rules from the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// Under what VMs are known.
+    /// Identifiers by which VMs can be requested.
     pub names: Names,
-    /// How long after its loss from a quorate cluster a host is off for sure;
-    /// none if nobody has said so.
+    /// Time after its loss from a quorate cluster in which a host is certainly off; none if not stated.
     pub host_fence_delay: Option<Duration>,
-    /// What a VM counts as that was never seen.
+    /// State of a VM that was never seen.
     pub unknown: Unknown,
 }
 
-/// What is said of a VM that no member has.
+/// Judgement on a VM that no member has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Judgement {
-    /// It counts as off; why.
+    /// Off, for this reason.
     Off(String),
-    /// It may run; why.
+    /// Possibly running, for this reason.
     Doubt(String),
 }
 
 impl Judgement {
-    /// The answer to a request for it.
+    /// Returns the answer to a request for the VM.
     pub(super) fn answer(self, operation: Operation) -> (Verdict, String) {
         match (self, operation) {
             (Judgement::Doubt(reason), _) => (Verdict::Failure, reason),
@@ -58,68 +49,57 @@ impl Judgement {
 }
 
 impl Rules {
-    /// A VM that was never seen.
+    /// Judges a VM that was never seen.
     pub(super) fn never_seen(&self) -> Judgement {
+        self.unknown("no host of the cluster knows the VM".to_owned())
+    }
+
+    fn unknown(&self, reason: String) -> Judgement {
         match self.unknown {
-            Unknown::Off => {
-                Judgement::Off("no host knows it, which counts as off here (unknown_vm)".to_owned())
-            }
-            Unknown::Fail => Judgement::Doubt("no host of the cluster knows it".to_owned()),
+            Unknown::Off => Judgement::Off(format!("{reason}: it counts as off (unknown_vm)")),
+            Unknown::Fail => Judgement::Doubt(reason),
         }
     }
 
-    /// Why a VM is not taken for off that no member is seen to run.
+    /// Returns the reason why a VM that no member is seen to run does not count as off.
     pub(super) fn unseen(&self, lacks_quorum: bool) -> Option<String> {
-        let reason = "it is off here, but there is no quorum: it may run on the other side of a cut";
+        let reason = "the VM is off here, but there is no quorum: it may run in another partition";
         (lacks_quorum && self.unknown == Unknown::Fail).then(|| reason.to_owned())
     }
 
-    /// A VM, or a copy of it, that was last seen on a node which is no member any more.
-    pub(super) fn departed(&self, node: u32, fate: Fate, quorum: &Quorum, now: Instant) -> Judgement {
-        if fate == Fate::Gone {
-            return match self.unknown {
-                Unknown::Off => Judgement::Off(format!(
-                    "it is gone from node {node}, which counts as off here (unknown_vm)"
-                )),
-                Unknown::Fail => Judgement::Doubt(format!(
-                    "it ran on node {node} and is gone from there, perhaps to another host"
-                )),
-            };
+    /// Judges a VM, or a copy of it, that was last seen on a node that is no longer a member.
+    pub(super) fn departed(
+        &self,
+        node: NodeId,
+        presence: Presence,
+        quorate_since: Option<Instant>,
+        now: Instant,
+    ) -> Judgement {
+        if presence == Presence::Vanished {
+            let reason = format!("the VM ran on node {node} and is no longer there, perhaps on another host");
+            return self.unknown(reason);
         }
-        let Fate::Lost { at, is_confirmed } = fate else {
-            return Judgement::Doubt(format!(
-                "it was last seen on node {node}, whose daemon has left: it may run there"
-            ));
+        let seen = format!("the VM was last seen on node {node}");
+        let Presence::Lost { at, is_confirmed } = presence else {
+            return Judgement::Doubt(format!("{seen}, whose daemon has left the group: it may run there"));
         };
-        let Some(since) = quorum.quorate_since else {
-            let reason = format!("it was last seen on node {node}, which is lost, and there is no quorum");
-            return match self.unknown {
-                Unknown::Off => Judgement::Off(format!("{reason}: that counts as off here (unknown_vm)")),
-                Unknown::Fail => Judgement::Doubt(reason),
-            };
+        let seen = format!("{seen}, which");
+        let Some(since) = quorate_since else {
+            return self.unknown(format!("{seen} is lost, and there is no quorum"));
         };
         if !is_confirmed {
-            return Judgement::Doubt(format!(
-                "it was last seen on node {node}, which is just being lost: the quorum is not settled yet"
-            ));
+            let reason = format!("{seen} is being lost: the quorum service has not confirmed that yet");
+            return Judgement::Doubt(reason);
         }
         let Some(delay) = self.host_fence_delay else {
-            return Judgement::Doubt(format!(
-                "it was last seen on node {node}, which is lost: it may run there (host_fence_delay is not set)"
-            ));
+            let reason = format!("{seen} is lost: it may run there (host_fence_delay is not set)");
+            return Judgement::Doubt(reason);
         };
         let gone = now.saturating_duration_since(at.max(since));
-        if gone < delay {
-            return Judgement::Doubt(format!(
-                "it was last seen on node {node}, which was lost {} s ago: it counts as off after {} s \
-                 (host_fence_delay)",
-                gone.as_secs(),
-                delay.as_secs()
-            ));
+        let seen = format!("{seen} was lost {} s ago: it counts as off", gone.as_secs());
+        match gone < delay {
+            true => Judgement::Doubt(format!("{seen} after {} s (host_fence_delay)", delay.as_secs())),
+            false => Judgement::Off(format!("{seen} (host_fence_delay)")),
         }
-        Judgement::Off(format!(
-            "it was last seen on node {node}, which was lost {} s ago: by host_fence_delay it is off",
-            gone.as_secs()
-        ))
     }
 }

@@ -1,90 +1,100 @@
-//! What is known of a request under way, and what its answers so far are worth.
+//! A request under way, and what the answers of the VM's copies are worth.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::{ANSWER_LIMIT, Peer};
-use crate::fence::{Operation, Uuid, Verdict};
-use crate::wire::cluster::Call;
+use super::ids::{ClientId, JobId, Sequence, TaskId};
+use super::limits::{ANSWER_LIMIT, SEND_LIMIT, SERVE_LIMIT};
+use super::remote_queue::RemoteRequest;
+use crate::fence::{Operation, Request, Uuid, Verdict};
+use crate::wire::cluster::{NodeId, RequestNumber};
 
-/// Who asks.
+/// Requester of a task.
 #[derive(Debug, Clone)]
-pub(super) enum Asker {
+pub(super) enum TaskOrigin {
     /// A client of this node.
-    Client(u64),
-    /// A node, for whichever has the VM.
-    Node(Peer, Call),
+    Client(ClientId),
+    /// A node that asks whichever node has the VM.
+    Node(RemoteRequest),
 }
 
 /// A request under way.
 #[derive(Debug)]
 pub(super) struct Task {
-    pub(super) asker: Asker,
+    pub(super) id: TaskId,
+    pub(super) origin: TaskOrigin,
     pub(super) operation: Operation,
-    /// The VM, as it was asked for.
+    /// Name or UUID of the VM, as requested.
     pub(super) text: String,
     pub(super) client_number: u32,
-    pub(super) limits: Limits,
-    /// The VM, once anybody was asked.
+    pub(super) limits: TaskLimits,
+    /// The VM, once any copy was asked.
     pub(super) vm: Option<Uuid>,
-    pub(super) asks: BTreeMap<u32, Ask>,
-    /// Who is being asked whether it runs, before anything else.
-    pub(super) witness: Option<u32>,
-    /// Whether somebody was asked that.
-    pub(super) has_witness: bool,
-    /// Of a reboot with several copies: where it is started again, asked last.
-    pub(super) runner: Option<u32>,
-    /// When C daemons were asked whether they have it.
-    pub(super) probed: Option<Instant>,
-    /// Since when it is waited for all to tell all their VMs.
-    pub(super) in_doubt: Option<Instant>,
+    pub(super) copies: BTreeMap<NodeId, CopyRequest>,
+    pub(super) confirmation: Confirmation,
+    /// Node that is asked last, to start the VM again, in a reboot with several copies.
+    pub(super) restart_node: Option<NodeId>,
+    /// Time at which C daemons were asked whether they have the VM.
+    pub(super) probed_at: Option<Instant>,
+    /// Start of the wait until all members have advertised all their VMs.
+    pub(super) awaiting_inventory: Option<Instant>,
     pub(super) wake: Instant,
 }
 
-/// Until when what may be done for it.
+/// First step of a request where other copies may be stale: the member that was last seen to run the VM is
+/// asked whether it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Confirmation {
+    NotTried,
+    Awaited(NodeId),
+    Done,
+}
+
+/// Time limits of a task.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    /// Others may be asked.
+pub(super) struct TaskLimits {
+    /// Until then other nodes may be asked.
     pub(super) send: Instant,
-    /// A VM may be destroyed on this node.
+    /// Until then a VM may be destroyed on this node.
     pub(super) carry_out: Instant,
-    /// It is answered.
+    /// Then it is answered.
     pub(super) answer: Instant,
 }
 
-/// One copy that was asked.
+/// Request to one copy of the VM.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(super) struct CopyRequest {
     pub(super) operation: Operation,
-    /// How the VM was called.
+    /// Name or UUID that was sent.
     pub(super) name: String,
-    /// Whether it was seen to run when it was asked.
+    /// The copy was seen to run when it was asked.
     pub(super) has_run: bool,
-    /// The last telling before it was asked.
-    pub(super) order: u64,
+    /// Position of the last advertisement before it was asked.
+    pub(super) seq: Sequence,
     pub(super) at: Instant,
-    pub(super) state: AskState,
+    pub(super) state: CopyState,
 }
 
+/// Progress of a request to one copy.
 #[derive(Debug)]
-pub(super) enum AskState {
-    /// The number of the request to another node.
-    Reply(u32),
-    /// The number of the job on this one.
-    Job(u64),
-    /// Its answer, and the last telling before it.
-    Shown(Verdict, String, u64),
+pub(super) enum CopyState {
+    /// Sent to another node under this number.
+    Sent(RequestNumber),
+    /// Begun on this node as this job.
+    Begun(JobId),
+    /// Answered; `seq` is the position of the last advertisement before the answer.
+    Answered { verdict: Verdict, reason: String, seq: Sequence },
 }
 
-/// How far a task has come.
-pub(super) enum Progress {
+/// Progress of a task.
+pub(super) enum TaskProgress {
     Done(Verdict, String),
     /// Another node answers.
     Dropped,
     Wait(Instant),
 }
 
-/// What a reply is worth.
+/// Returns the verdict that a reply means.
 pub(super) fn verdict_of(response: u32, operation: Operation) -> Verdict {
     match (response, operation) {
         (0, _) => Verdict::Success,
@@ -93,92 +103,148 @@ pub(super) fn verdict_of(response: u32, operation: Operation) -> Verdict {
     }
 }
 
-impl Ask {
-    /// Whether it was answered.
-    pub(super) fn is_shown(&self) -> bool {
-        matches!(self.state, AskState::Shown(..))
+impl CopyState {
+    /// State of a copy whose node was not asked.
+    pub(super) fn not_asked(node: NodeId, seq: Sequence) -> CopyState {
+        let reason = format!("node {node} was not asked: the request had waited too long");
+        CopyState::Answered { verdict: Verdict::Failure, reason, seq }
+    }
+}
+
+impl CopyRequest {
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.state, CopyState::Answered { .. })
     }
 
-    /// Whether it destroyed a copy that was seen to run.
+    fn is_success(&self) -> bool {
+        matches!(self.state, CopyState::Answered { verdict: Verdict::Success, .. })
+    }
+
+    fn is_power(&self) -> bool {
+        matches!(self.operation, Operation::Off | Operation::Reboot)
+    }
+
+    /// Returns true if it destroyed a copy that was seen to run.
     pub(super) fn has_ended_it(&self) -> bool {
-        let is_power = matches!(self.operation, Operation::Off | Operation::Reboot);
-        is_power && self.has_run && matches!(self.state, AskState::Shown(Verdict::Success, ..))
+        self.is_power() && self.has_run && self.is_success()
     }
 
-    /// Whether it has answered that the copy is off.
+    /// Returns true if the answer is that the copy is off.
     pub(super) fn says_off(&self) -> bool {
-        let is_power = matches!(self.operation, Operation::Off | Operation::Reboot);
-        match self.state {
-            AskState::Shown(Verdict::Off, ..) => true,
-            AskState::Shown(Verdict::Success, ..) => is_power,
-            _ => false,
-        }
+        let is_off = matches!(self.state, CopyState::Answered { verdict: Verdict::Off, .. });
+        is_off || (self.is_power() && self.is_success())
     }
 }
 
 impl Task {
-    /// What can be said before all have answered.
-    pub(super) fn early(&self) -> Option<Progress> {
-        let shown = self.asks.values().filter_map(|ask| match &ask.state {
-            AskState::Shown(verdict, reason, _) => Some((ask.operation, *verdict, reason)),
-            _ => None,
-        });
+    /// A task for a client of this node.
+    pub(super) fn of_client(id: TaskId, client: ClientId, request: &Request, received: Instant) -> Task {
+        let answer = received + ANSWER_LIMIT;
+        let limits = TaskLimits { send: received + SEND_LIMIT, carry_out: answer, answer };
+        let text = request.target.as_str().to_owned();
+        let task = Task::new(id, TaskOrigin::Client(client), request.operation, text, limits);
+        Task { client_number: request.seqno, ..task }
+    }
+
+    /// A task for another node. It has no deadline of its own if it is a C daemon.
+    pub(super) fn of_node(id: TaskId, request: RemoteRequest) -> Task {
+        let at = request.at;
+        let limits =
+            TaskLimits { send: at + SEND_LIMIT, carry_out: at + SERVE_LIMIT, answer: at + ANSWER_LIMIT };
+        let operation = request.call.operation;
+        let text = request.call.name.clone();
+        let client_number = request.call.client_number;
+        let task = Task::new(id, TaskOrigin::Node(request), operation, text, limits);
+        Task { client_number, probed_at: Some(at), ..task }
+    }
+
+    fn new(id: TaskId, origin: TaskOrigin, operation: Operation, text: String, limits: TaskLimits) -> Task {
+        Task {
+            id,
+            origin,
+            operation,
+            text,
+            client_number: 0,
+            limits,
+            vm: None,
+            copies: BTreeMap::new(),
+            confirmation: Confirmation::NotTried,
+            restart_node: None,
+            probed_at: None,
+            awaiting_inventory: None,
+            wake: limits.answer,
+        }
+    }
+
+    pub(super) fn is_of_node(&self) -> bool {
+        matches!(self.origin, TaskOrigin::Node(_))
+    }
+
+    /// Returns what is certain before all copies have answered.
+    pub(super) fn early(&self) -> Option<TaskProgress> {
         let is_question = matches!(self.operation, Operation::Status | Operation::On);
-        let all_shown = self.asks.values().all(Ask::is_shown);
-        for (operation, verdict, reason) in shown {
-            match (operation, verdict) {
+        let all_answered = self.copies.values().all(CopyRequest::is_answered);
+        for copy in self.copies.values() {
+            let CopyState::Answered { verdict, reason, .. } = &copy.state else { continue };
+            match (copy.operation, verdict) {
                 (_, Verdict::Success) if is_question => {
-                    return Some(Progress::Done(Verdict::Success, reason.clone()));
+                    return Some(TaskProgress::Done(Verdict::Success, reason.clone()));
                 }
                 (_, Verdict::Success) | (Operation::Status, Verdict::Off) => {}
-                // One that runs would still make it a success.
-                _ if is_question && !all_shown => {}
-                _ if is_question && self.any_success() => {}
-                _ => return Some(Progress::Done(Verdict::Failure, self.failures())),
+                // A copy that runs would still make it a success.
+                _ if is_question && (!all_answered || self.any_success()) => {}
+                _ => return Some(TaskProgress::Done(Verdict::Failure, self.failures())),
             }
         }
         None
     }
 
-    /// Whether a copy was destroyed for this request that was seen to run.
+    /// Returns true if a copy that was seen to run was destroyed for this request.
     pub(super) fn has_ended_it(&self) -> bool {
-        self.asks.values().any(Ask::has_ended_it)
+        self.copies.values().any(CopyRequest::has_ended_it)
     }
 
-    pub(super) fn any_success(&self) -> bool {
-        self.asks.values().any(|ask| matches!(ask.state, AskState::Shown(Verdict::Success, ..)))
+    /// Returns the position at which such a copy was asked.
+    pub(super) fn ended_at(&self) -> Option<Sequence> {
+        self.copies.values().filter(|copy| copy.has_ended_it()).map(|copy| copy.seq).max()
     }
 
-    /// Copies that were only asked whether they run, and do.
-    pub(super) fn found_running(&self) -> impl Iterator<Item = u32> {
-        let runs = |ask: &Ask| {
-            ask.operation == Operation::Status && matches!(ask.state, AskState::Shown(Verdict::Success, ..))
-        };
-        self.asks.iter().filter(move |(_, ask)| runs(ask)).map(|(&node, _)| node)
+    fn any_success(&self) -> bool {
+        self.copies.values().any(CopyRequest::is_success)
     }
 
-    pub(super) fn failures(&self) -> String {
-        let failed = self.asks.values().filter_map(|ask| match &ask.state {
-            AskState::Shown(Verdict::Failure | Verdict::Denied, reason, _) => Some(reason.as_str()),
-            AskState::Shown(Verdict::Off, reason, _) if ask.operation != Operation::Status => {
-                Some(reason.as_str())
-            }
-            _ => None,
-        });
-        failed.collect::<Vec<_>>().join("; ")
+    /// Returns the copies that run and were only asked for their status.
+    pub(super) fn found_running(&self) -> Vec<NodeId> {
+        let runs = |copy: &CopyRequest| copy.operation == Operation::Status && copy.is_success();
+        self.copies.iter().filter(|(_, copy)| runs(copy)).map(|(&node, _)| node).collect()
+    }
+
+    fn failures(&self) -> String {
+        self.join_reasons(|operation, verdict| match verdict {
+            Verdict::Failure | Verdict::Denied => true,
+            Verdict::Off => operation != Operation::Status,
+            Verdict::Success => false,
+        })
     }
 
     pub(super) fn reasons(&self) -> String {
-        let reasons = self.asks.values().filter_map(|ask| match &ask.state {
-            AskState::Shown(_, reason, _) => Some(reason.as_str()),
+        self.join_reasons(|_, _| true)
+    }
+
+    fn join_reasons(&self, is_meant: impl Fn(Operation, Verdict) -> bool) -> String {
+        let reasons = self.copies.values().filter_map(|copy| match &copy.state {
+            CopyState::Answered { verdict, reason, .. } if is_meant(copy.operation, *verdict) => {
+                Some(reason.as_str())
+            }
             _ => None,
         });
         reasons.collect::<Vec<_>>().join("; ")
     }
 
-    pub(super) fn who_is_silent(&self) -> String {
+    /// Returns the reason of a task that was not answered in time.
+    pub(super) fn timeout_reason(&self) -> String {
         let limit = ANSWER_LIMIT.as_secs();
-        let silent = self.asks.iter().filter(|(_, ask)| !ask.is_shown());
+        let silent = self.copies.iter().filter(|(_, copy)| !copy.is_answered());
         let nodes: Vec<String> = silent.map(|(node, _)| format!("node {node}")).collect();
         match nodes.is_empty() {
             true => format!("no answer within {limit} s"),

@@ -1,119 +1,129 @@
-//! The messages that daemons of several hosts send each other in a group of
-//! corosync. docs/WIRE.md has the layouts.
+//! Messages between the daemons of a cluster, in a corosync group. docs/WIRE.md has the layouts.
 
 use std::fmt;
 
 use super::cursor::Cursor;
 use crate::fence::{Domain, Operation, PowerState, Uuid};
 
-/// The name of the group.
+/// Name of the group.
 pub const GROUP: &str = "fence-agents";
 
 /// Size of every message, in bytes: 16 of header, 140 of body.
 pub const MESSAGE_LEN: usize = 156;
 
-/// The node id that means every node.
-pub const EVERY_NODE: u32 = u32::MAX;
+/// A node of the cluster, as corosync numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u32);
 
-/// The longest name in a request or reply, in bytes: 128 less the closing NUL.
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Number that a node gives to one of its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestNumber(pub u32);
+
+/// Node id that means every node.
+pub const EVERY_NODE: NodeId = NodeId(u32::MAX);
+
+/// Maximum length of the name in a request or reply, in bytes: 128 less the closing NUL.
 pub const CLUSTER_NAME_MAX: usize = 127;
 
-/// The longest name that is told of a VM, in bytes. Longer ones are cut, as the C daemon does.
+/// Maximum length of the name in an advertisement, in bytes. Longer names are cut, as by the C daemon.
 pub const TOLD_NAME_MAX: usize = 64;
 
-/// A message of the group.
+/// A message of the group. C daemons send and read the first three types only.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
-    /// Carry this out.
-    Request(Call),
-    /// It was carried out, or not.
+pub enum ClusterMessage {
+    /// Request to carry out an operation.
+    Request(ClusterCall),
+    /// Outcome of a request.
     Reply {
-        /// The request's, as it came; its target is the node that asked.
-        call: Call,
-        /// 0 success, 1 failure, 2 off; whatever else was sent.
+        /// The request, with the node that asked as its target.
+        call: ClusterCall,
+        /// 0 success, 1 failure, 2 off; or any other number that was sent.
         response: u32,
     },
-    /// A VM, and whether it runs (STORE_VM).
-    Store(Told),
-    /// The sender has a VM no more. C daemons neither send nor read it.
-    Gone(Told),
-    /// The sender is one of this suite. C daemons neither send nor read it.
+    /// Advertisement of a VM of the sender (`STORE_VM`).
+    Store(Advertisement),
+    /// Notice that the sender no longer has a VM.
+    Gone(Advertisement),
+    /// Notice that the sender is of this suite.
     Hello {
-        /// It has told all its VMs since it last said that it has not.
+        /// True if it has advertised all its VMs since its last hello without this.
         is_complete: bool,
     },
-    /// All of this suite are to tell all their VMs. C daemons neither send nor read it.
-    TellAll {
-        /// For [`Message::ToldAll`].
-        number: u32,
+    /// Query: all members of this suite are to advertise all their VMs.
+    AdvertiseAll {
+        /// Number for [`ClusterMessage::AllAdvertised`].
+        number: RequestNumber,
     },
-    /// The sender has told all its VMs since it heard a [`Message::TellAll`].
-    /// C daemons neither send nor read it.
-    ToldAll {
-        /// The node that asked.
-        to: u32,
-        /// The number that it gave.
-        number: u32,
+    /// Notice that the sender has advertised all its VMs since a [`ClusterMessage::AdvertiseAll`].
+    AllAdvertised {
+        /// Node that sent the query.
+        to: NodeId,
+        /// Number of the query.
+        number: RequestNumber,
     },
 }
 
-/// What is asked in a request.
+/// Contents of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
-    /// The number that the asking node gave it.
-    pub number: u32,
-    /// Of a request: the node that is to carry it out, or [`EVERY_NODE`] for
-    /// whichever has the VM; C daemons send that, and do not look at it.
-    pub target: u32,
-    /// A VM's name or UUID, at most [`CLUSTER_NAME_MAX`] bytes of text.
+pub struct ClusterCall {
+    /// Number from the node that asks.
+    pub number: RequestNumber,
+    /// In a request: node that is to carry it out, or [`EVERY_NODE`] for whichever has the VM. C daemons
+    /// send that, and ignore the target.
+    pub target: NodeId,
+    /// Name or UUID of the VM, at most [`CLUSTER_NAME_MAX`] bytes of text.
     pub name: String,
     /// Off, reboot, on or status.
     pub operation: Operation,
-    /// The number that the client gave it; C daemons send it for off and on only.
+    /// Number from the client; C daemons send it for off and on only.
     pub client_number: u32,
 }
 
-/// What is told of a VM.
+/// State of a VM, as a node advertises it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// Its name, perhaps cut, and its UUID.
+pub struct Advertisement {
+    /// Name, perhaps cut, and UUID.
     pub domain: Domain,
-    /// The node that has it, by the message; the sender's, or it is not true.
-    pub owner: u32,
-    /// Whether it runs; all but shut off counts as that.
+    /// Node that has the VM; the message is false if that is not the sender.
+    pub owner: NodeId,
+    /// Running, unless it is shut off.
     pub state: PowerState,
-    /// It is neither off nor paused, nor otherwise in between: one that is just
-    /// coming in from another host is paused.
+    /// True if it is neither off nor paused, nor in another state between. A VM that is just coming in
+    /// from another host is paused.
     pub is_active: bool,
 }
 
-/// Why some bytes are no message.
+/// Reason why bytes are not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageError {
-    /// It does not have [`MESSAGE_LEN`] bytes.
+pub enum ClusterMessageError {
+    /// Length other than [`MESSAGE_LEN`].
     Length(usize),
-    /// Nobody knows this type.
+    /// Unknown type.
     Type(u32),
-    /// No operation that is asked of other hosts.
+    /// Operation that is not for other hosts.
     Operation(i32),
-    /// No name that a VM can have.
+    /// Name that no VM can have.
     Name,
-    /// No UUID.
+    /// Malformed UUID.
     Uuid,
 }
 
-impl fmt::Display for MessageError {
+impl fmt::Display for ClusterMessageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Of long ones only the beginning is kept.
-            MessageError::Length(length @ ..MESSAGE_LEN) => {
-                write!(f, "it has {length} bytes, not {MESSAGE_LEN}")
-            }
-            MessageError::Length(length) => write!(f, "it has at least {length} bytes, not {MESSAGE_LEN}"),
-            MessageError::Type(kind) => write!(f, "its type {kind} is unknown"),
-            MessageError::Operation(number) => write!(f, "its operation {number} is none for other hosts"),
-            MessageError::Name => f.write_str("its VM name is not text"),
-            MessageError::Uuid => f.write_str("its UUID is none"),
+            // Only the beginning of a long message is kept.
+            Self::Length(length @ ..MESSAGE_LEN) => write!(f, "{length} bytes instead of {MESSAGE_LEN}"),
+            Self::Length(length) => write!(f, "at least {length} bytes instead of {MESSAGE_LEN}"),
+            Self::Type(kind) => write!(f, "unknown type {kind}"),
+            Self::Operation(number) => write!(f, "invalid operation {number}"),
+            Self::Name => f.write_str("invalid VM name"),
+            Self::Uuid => f.write_str("invalid UUID"),
         }
     }
 }
@@ -121,70 +131,71 @@ impl fmt::Display for MessageError {
 const REQUEST: u32 = 0;
 const REPLY: u32 = 1;
 const STORE: u32 = 2;
-// Far from the numbers of the C suite, should that ever get more.
+// Types of this suite, far from those of the C suite.
 const GONE: u32 = 0x4656_0001;
 const HELLO: u32 = 0x4656_0002;
-const TELL_ALL: u32 = 0x4656_0003;
-const TOLD_ALL: u32 = 0x4656_0004;
+const ADVERTISE_ALL: u32 = 0x4656_0003;
+const ALL_ADVERTISED: u32 = 0x4656_0004;
 
 /// virDomainState: 1 is running, 3 paused, 5 shut off.
 const RUNNING: i32 = 1;
 const PAUSED: i32 = 3;
 const SHUT_OFF: i32 = 5;
 
-impl Message {
-    /// Encodes it. What C daemons leave to chance is zero.
+impl ClusterMessage {
+    /// Encodes the message. Bytes that C daemons leave uninitialised are zero.
     pub fn encode(&self) -> [u8; MESSAGE_LEN] {
         let (kind, number, target) = match self {
-            Message::Request(call) => (REQUEST, call.number, call.target),
-            Message::Reply { call, .. } => (REPLY, call.number, call.target),
-            Message::Store(_) => (STORE, 0, EVERY_NODE),
-            Message::Gone(_) => (GONE, 0, EVERY_NODE),
-            Message::Hello { is_complete } => (HELLO, u32::from(*is_complete), EVERY_NODE),
-            Message::TellAll { number } => (TELL_ALL, *number, EVERY_NODE),
-            Message::ToldAll { to, number } => (TOLD_ALL, *number, *to),
+            Self::Request(call) => (REQUEST, call.number, call.target),
+            Self::Reply { call, .. } => (REPLY, call.number, call.target),
+            Self::Store(_) => (STORE, RequestNumber(0), EVERY_NODE),
+            Self::Gone(_) => (GONE, RequestNumber(0), EVERY_NODE),
+            Self::Hello { is_complete } => (HELLO, RequestNumber(u32::from(*is_complete)), EVERY_NODE),
+            Self::AdvertiseAll { number } => (ADVERTISE_ALL, *number, EVERY_NODE),
+            Self::AllAdvertised { to, number } => (ALL_ADVERTISED, *number, *to),
         };
         let mut out = [0; MESSAGE_LEN];
         out[..4].copy_from_slice(&kind.to_le_bytes());
-        out[4..8].copy_from_slice(&number.to_le_bytes());
-        out[8..12].copy_from_slice(&target.to_le_bytes());
+        out[4..8].copy_from_slice(&number.0.to_le_bytes());
+        out[8..12].copy_from_slice(&target.0.to_le_bytes());
         match self {
-            Message::Request(call) => encode_call(call, 0, &mut out),
-            Message::Reply { call, response } => encode_call(call, *response, &mut out),
-            Message::Store(told) | Message::Gone(told) => encode_told(told, &mut out),
-            Message::Hello { .. } | Message::TellAll { .. } | Message::ToldAll { .. } => {}
+            Self::Request(call) => encode_call(call, 0, &mut out),
+            Self::Reply { call, response } => encode_call(call, *response, &mut out),
+            Self::Store(vm) | Self::Gone(vm) => encode_advertisement(vm, &mut out),
+            Self::Hello { .. } | Self::AdvertiseAll { .. } | Self::AllAdvertised { .. } => {}
         }
         out
     }
 
-    /// Decodes one.
+    /// Decodes a message.
     ///
     /// # Errors
     ///
-    /// Why it is none.
-    pub fn decode(bytes: &[u8]) -> Result<Message, MessageError> {
-        let bytes: &[u8; MESSAGE_LEN] = bytes.try_into().map_err(|_| MessageError::Length(bytes.len()))?;
+    /// If the bytes are not a message.
+    pub fn decode(bytes: &[u8]) -> Result<ClusterMessage, ClusterMessageError> {
+        let bytes: &[u8; MESSAGE_LEN] =
+            bytes.try_into().map_err(|_| ClusterMessageError::Length(bytes.len()))?;
         let mut cursor = Cursor::new(bytes);
         let kind = u32::from_le_bytes(cursor.take());
-        let number = u32::from_le_bytes(cursor.take());
-        let target = u32::from_le_bytes(cursor.take());
+        let number = RequestNumber(u32::from_le_bytes(cursor.take()));
+        let target = NodeId(u32::from_le_bytes(cursor.take()));
         let _padding: [u8; 4] = cursor.take();
         match kind {
-            REQUEST => decode_call(cursor, number, target).map(|(call, _)| Message::Request(call)),
+            REQUEST => decode_call(cursor, number, target).map(|(call, _)| Self::Request(call)),
             REPLY => {
-                decode_call(cursor, number, target).map(|(call, response)| Message::Reply { call, response })
+                decode_call(cursor, number, target).map(|(call, response)| Self::Reply { call, response })
             }
-            STORE => decode_told(cursor).map(Message::Store),
-            GONE => decode_told(cursor).map(Message::Gone),
-            HELLO => Ok(Message::Hello { is_complete: number != 0 }),
-            TELL_ALL => Ok(Message::TellAll { number }),
-            TOLD_ALL => Ok(Message::ToldAll { to: target, number }),
-            other => Err(MessageError::Type(other)),
+            STORE => decode_advertisement(cursor).map(Self::Store),
+            GONE => decode_advertisement(cursor).map(Self::Gone),
+            HELLO => Ok(Self::Hello { is_complete: number != RequestNumber(0) }),
+            ADVERTISE_ALL => Ok(Self::AdvertiseAll { number }),
+            ALL_ADVERTISED => Ok(Self::AllAdvertised { to: target, number }),
+            other => Err(ClusterMessageError::Type(other)),
         }
     }
 }
 
-fn encode_call(call: &Call, response: u32, out: &mut [u8; MESSAGE_LEN]) {
+fn encode_call(call: &ClusterCall, response: u32, out: &mut [u8; MESSAGE_LEN]) {
     out[16..16 + call.name.len().min(CLUSTER_NAME_MAX)]
         .copy_from_slice(&call.name.as_bytes()[..call.name.len().min(CLUSTER_NAME_MAX)]);
     out[144..148].copy_from_slice(&u32::from(call.operation.to_wire()).to_le_bytes());
@@ -192,27 +203,31 @@ fn encode_call(call: &Call, response: u32, out: &mut [u8; MESSAGE_LEN]) {
     out[152..].copy_from_slice(&response.to_le_bytes());
 }
 
-fn decode_call(mut body: Cursor<'_>, number: u32, target: u32) -> Result<(Call, u32), MessageError> {
+fn decode_call(
+    mut body: Cursor<'_>,
+    number: RequestNumber,
+    target: NodeId,
+) -> Result<(ClusterCall, u32), ClusterMessageError> {
     let name: [u8; 128] = body.take();
     let operation = i32::from_le_bytes(body.take());
     let client_number = u32::from_le_bytes(body.take());
     let response = u32::from_le_bytes(body.take());
     debug_assert!(body.is_at_end());
-    let name = text(&name, CLUSTER_NAME_MAX).ok_or(MessageError::Name)?;
+    let name = text(&name, CLUSTER_NAME_MAX).ok_or(ClusterMessageError::Name)?;
     let operation = u8::try_from(operation)
         .ok()
         .and_then(Operation::from_wire)
         .filter(|operation| operation.names_a_domain())
-        .ok_or(MessageError::Operation(operation))?;
-    Ok((Call { number, target, name: name.to_owned(), operation, client_number }, response))
+        .ok_or(ClusterMessageError::Operation(operation))?;
+    Ok((ClusterCall { number, target, name: name.to_owned(), operation, client_number }, response))
 }
 
-fn encode_told(told: &Told, out: &mut [u8; MESSAGE_LEN]) {
-    let name = cut(&told.domain.name);
+fn encode_advertisement(vm: &Advertisement, out: &mut [u8; MESSAGE_LEN]) {
+    let name = cut(&vm.domain.name);
     out[16..16 + name.len()].copy_from_slice(name.as_bytes());
-    out[81..81 + 36].copy_from_slice(told.domain.uuid.to_string().as_bytes());
-    out[148..152].copy_from_slice(&told.owner.to_le_bytes());
-    let state = match (told.state, told.is_active) {
+    out[81..81 + 36].copy_from_slice(vm.domain.uuid.to_string().as_bytes());
+    out[148..152].copy_from_slice(&vm.owner.0.to_le_bytes());
+    let state = match (vm.state, vm.is_active) {
         (PowerState::Off, _) => SHUT_OFF,
         (PowerState::Running, true) => RUNNING,
         (PowerState::Running, false) => PAUSED,
@@ -220,22 +235,23 @@ fn encode_told(told: &Told, out: &mut [u8; MESSAGE_LEN]) {
     out[152..].copy_from_slice(&state.to_le_bytes());
 }
 
-fn decode_told(mut body: Cursor<'_>) -> Result<Told, MessageError> {
+fn decode_advertisement(mut body: Cursor<'_>) -> Result<Advertisement, ClusterMessageError> {
     let name: [u8; TOLD_NAME_MAX] = body.take();
     let _stray: [u8; 1] = body.take();
     let uuid: [u8; 64] = body.take();
     let _stray: [u8; 3] = body.take();
-    let owner = u32::from_le_bytes(body.take());
+    let owner = NodeId(u32::from_le_bytes(body.take()));
     let state = i32::from_le_bytes(body.take());
     debug_assert!(body.is_at_end());
-    let name = text(whole(&name), TOLD_NAME_MAX).filter(|name| !name.is_empty()).ok_or(MessageError::Name)?;
-    let uuid = text(&uuid, uuid.len()).and_then(Uuid::parse).ok_or(MessageError::Uuid)?;
+    let name =
+        text(whole(&name), TOLD_NAME_MAX).filter(|name| !name.is_empty()).ok_or(ClusterMessageError::Name)?;
+    let uuid = text(&uuid, uuid.len()).and_then(Uuid::parse).ok_or(ClusterMessageError::Uuid)?;
     let is_active = state == RUNNING;
     let state = if state == SHUT_OFF { PowerState::Off } else { PowerState::Running };
-    Ok(Told { domain: Domain { name: name.to_owned(), uuid }, owner, state, is_active })
+    Ok(Advertisement { domain: Domain { name: name.to_owned(), uuid }, owner, state, is_active })
 }
 
-/// The name of a VM as it is told: at most [`TOLD_NAME_MAX`] bytes of it.
+/// Returns the name of a VM as advertised: at most [`TOLD_NAME_MAX`] bytes of it.
 pub fn cut(name: &str) -> &str {
     let mut end = name.len().min(TOLD_NAME_MAX);
     while !name.is_char_boundary(end) {
@@ -244,7 +260,7 @@ pub fn cut(name: &str) -> &str {
     &name[..end]
 }
 
-/// Without the first bytes of a character that was cut with a long name.
+/// Removes the first bytes of a character that was cut at the end of a long name.
 fn whole(name: &[u8]) -> &[u8] {
     match std::str::from_utf8(name) {
         Err(error) if error.error_len().is_none() => &name[..error.valid_up_to()],
@@ -252,7 +268,7 @@ fn whole(name: &[u8]) -> &[u8] {
     }
 }
 
-/// The text before the first NUL, if it is printable and has no more than `max` bytes.
+/// Returns the text before the first NUL, if it is printable and has at most `max` bytes.
 fn text(field: &[u8], max: usize) -> Option<&str> {
     let bytes = field.split(|&byte| byte == 0).next().filter(|bytes| bytes.len() <= max)?;
     std::str::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))
@@ -260,82 +276,84 @@ fn text(field: &[u8], max: usize) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use super::ClusterMessage::*;
     use super::*;
 
-    fn call(name: &str) -> Call {
-        let (number, target, operation, client_number) = (0x0102_0304, 3_000_000_000, Operation::Off, 9);
-        Call { number, target, name: name.to_owned(), operation, client_number }
+    fn call(name: &str) -> ClusterCall {
+        let (number, target, operation, client_number) =
+            (RequestNumber(0x0102_0304), NodeId(3_000_000_000), Operation::Off, 9);
+        ClusterCall { number, target, name: name.to_owned(), operation, client_number }
     }
 
-    fn told(name: &str, state: PowerState, is_active: bool) -> Told {
+    fn told(name: &str, state: PowerState, is_active: bool) -> Advertisement {
         let domain = Domain { name: name.to_owned(), uuid: Uuid::from_bytes([0x5a; 16]) };
-        Told { domain, owner: 3_000_000_000, state, is_active }
+        Advertisement { domain, owner: NodeId(3_000_000_000), state, is_active }
     }
 
     #[test]
-    fn fields_stand_where_the_c_daemon_has_them() {
-        let bytes = Message::Reply { call: call("vm1"), response: 2 }.encode();
+    fn fields_are_where_the_c_daemon_has_them() {
+        let bytes = Reply { call: call("vm1"), response: 2 }.encode();
         assert_eq!(&bytes[..16], &[1, 0, 0, 0, 4, 3, 2, 1, 0x00, 0x5e, 0xd0, 0xb2, 0, 0, 0, 0]);
         assert_eq!(&bytes[16..20], b"vm1\0");
         assert!(bytes[20..144].iter().all(|&byte| byte == 0));
         assert_eq!(&bytes[144..], &[1, 0, 0, 0, 9, 0, 0, 0, 2, 0, 0, 0]);
-        let bytes = Message::Store(told("vm1", PowerState::Off, false)).encode();
+        let bytes = Store(told("vm1", PowerState::Off, false)).encode();
         assert_eq!(&bytes[..16], &[2, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
         assert_eq!(&bytes[81..117], b"5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a");
         assert_eq!(&bytes[148..], &[0x00, 0x5e, 0xd0, 0xb2, 5, 0, 0, 0]);
     }
 
     #[test]
-    fn what_is_encoded_is_decoded() {
+    fn encoded_messages_are_decoded() {
         let long = "n".repeat(TOLD_NAME_MAX);
         for message in [
-            Message::Request(call("kn\u{f6}del")),
-            Message::Reply { call: call(&"x".repeat(CLUSTER_NAME_MAX)), response: u32::MAX },
-            Message::Store(told(&long, PowerState::Running, true)),
-            Message::Store(told("a", PowerState::Running, false)),
-            Message::Gone(told("a", PowerState::Off, false)),
-            Message::Hello { is_complete: true },
-            Message::Hello { is_complete: false },
-            Message::TellAll { number: 7 },
-            Message::ToldAll { to: u32::MAX - 1, number: 7 },
+            Request(call("kn\u{f6}del")),
+            Reply { call: call(&"x".repeat(CLUSTER_NAME_MAX)), response: u32::MAX },
+            Store(told(&long, PowerState::Running, true)),
+            Store(told("a", PowerState::Running, false)),
+            Gone(told("a", PowerState::Off, false)),
+            Hello { is_complete: true },
+            Hello { is_complete: false },
+            AdvertiseAll { number: RequestNumber(7) },
+            AllAdvertised { to: NodeId(u32::MAX - 1), number: RequestNumber(7) },
         ] {
-            assert_eq!(Message::decode(&message.encode()), Ok(message));
+            assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message));
         }
     }
 
     #[test]
     fn stray_bytes_are_not_trusted_and_long_names_are_cut_between_characters() {
         let name = format!("{}\u{f6}", "n".repeat(TOLD_NAME_MAX - 1));
-        let mut bytes = Message::Store(told(&name, PowerState::Off, false)).encode();
-        // The C daemon leaves these to chance, and cuts names between bytes.
+        let mut bytes = Store(told(&name, PowerState::Off, false)).encode();
+        // The C daemon leaves these uninitialised, and cuts names between bytes.
         (bytes[79], bytes[80], bytes[145], bytes[146], bytes[12]) = (0xc3, 0xff, b'x', 0xff, 7);
-        let Ok(Message::Store(told)) = Message::decode(&bytes) else { panic!("it is whole") };
+        let Ok(Store(told)) = ClusterMessage::decode(&bytes) else { panic!("it is whole") };
         assert_eq!(told.domain.name, "n".repeat(TOLD_NAME_MAX - 1));
     }
 
     #[test]
-    fn what_is_no_message_is_refused() {
-        let good = Message::Request(call("a")).encode();
+    fn malformed_messages_are_refused() {
+        let good = Request(call("a")).encode();
         let with = |at: usize, byte: u8| {
             let mut bytes = good;
             bytes[at] = byte;
-            Message::decode(&bytes)
+            ClusterMessage::decode(&bytes)
         };
         for length in [0, 4, 155, 157, 1000] {
-            assert_eq!(Message::decode(&vec![0; length]), Err(MessageError::Length(length)));
+            assert_eq!(ClusterMessage::decode(&vec![0; length]), Err(ClusterMessageError::Length(length)));
         }
-        assert_eq!(with(0, 3), Err(MessageError::Type(3)));
-        assert_eq!(with(144, 0), Err(MessageError::Operation(0)));
-        assert_eq!(with(145, 1), Err(MessageError::Operation(257)), "not cut to a byte");
-        assert_eq!(with(144, 6), Err(MessageError::Operation(6)));
-        assert_eq!(with(16, b'\n'), Err(MessageError::Name));
+        assert_eq!(with(0, 3), Err(ClusterMessageError::Type(3)));
+        assert_eq!(with(144, 0), Err(ClusterMessageError::Operation(0)));
+        assert_eq!(with(145, 1), Err(ClusterMessageError::Operation(257)), "not cut to a byte");
+        assert_eq!(with(144, 6), Err(ClusterMessageError::Operation(6)));
+        assert_eq!(with(16, b'\n'), Err(ClusterMessageError::Name));
         let endless: Vec<u8> =
             good[..16].iter().copied().chain([b'x'; 128]).chain(good[144..].to_vec()).collect();
-        assert_eq!(Message::decode(&endless), Err(MessageError::Name));
-        let mut store = Message::Store(told("a", PowerState::Off, false)).encode();
+        assert_eq!(ClusterMessage::decode(&endless), Err(ClusterMessageError::Name));
+        let mut store = Store(told("a", PowerState::Off, false)).encode();
         store[81] = b'g';
-        assert_eq!(Message::decode(&store), Err(MessageError::Uuid));
+        assert_eq!(ClusterMessage::decode(&store), Err(ClusterMessageError::Uuid));
         store[16] = 0;
-        assert_eq!(Message::decode(&store), Err(MessageError::Name));
+        assert_eq!(ClusterMessage::decode(&store), Err(ClusterMessageError::Name));
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
+use fence_virt::fence::UriIndex;
 use fence_virt::routing::{Departure, Membership, Peer, Router};
+use fence_virt::wire::cluster::{NodeId, RequestNumber};
 
 use super::c_daemon::CDaemon;
 use super::world::{Daemon, Kind, Node, Word, World};
@@ -11,10 +13,10 @@ impl World {
     pub fn start_daemon(&mut self, at: usize) {
         self.next_pid += 1;
         let kind = self.nodes[at].kind;
-        let first = self.random.next() as u32;
+        let first = RequestNumber(self.random.next() as u32);
         let mut router = (kind == Kind::Ours).then(|| Router::new(self.rules, 1, first));
         if let Some(router) = &mut router {
-            router.listed(0, self.local_vms(at), self.instant(self.now));
+            router.listed(UriIndex(0), self.local_vms(at), self.instant(self.now));
         }
         self.nodes[at].daemon = Some(Daemon {
             pid: self.next_pid,
@@ -87,7 +89,7 @@ impl World {
                 .filter(|&other| self.nodes[other].part == part && self.is_in_group(other))
                 .map(|other| peer(&self.nodes[other]))
                 .collect();
-            let up: Vec<u32> = self.up_in(part);
+            let up: Vec<NodeId> = self.up_in(part);
             let Some(daemon) = self.nodes[at].daemon.as_mut() else { continue };
             let how = |peer: &Peer| match up.contains(&peer.node) {
                 true => Departure::Process,
@@ -106,7 +108,7 @@ impl World {
         }
     }
 
-    fn up_in(&self, part: u64) -> Vec<u32> {
+    fn up_in(&self, part: u64) -> Vec<NodeId> {
         let is_up = |node: &&Node| node.part == part && node.is_powered && node.has_corosync;
         self.nodes.iter().filter(is_up).map(|node| node.id).collect()
     }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use fence_virt::fence::{Domain, Operation, PowerState, Uuid};
 use fence_virt::routing::Peer;
-use fence_virt::wire::cluster::{Call, EVERY_NODE, Message, Told};
+use fence_virt::wire::cluster::{
+    Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber,
+};
 
 use super::world::{Daemon, Node, Time, Word, World};
 
@@ -12,12 +14,12 @@ use super::world::{Daemon, Node, Time, Word, World};
 #[derive(Default)]
 pub struct CDaemon {
     /// Who told a VM last, by name and by UUID.
-    owners: HashMap<String, u32>,
+    owners: HashMap<String, NodeId>,
     members: Vec<Peer>,
     next_number: u32,
     /// Its one request that is under way: its number and time, and whether all who
     /// heard it may be gone, or be elsewhere.
-    pub asking: Option<(u32, Time, bool)>,
+    pub asking: Option<(RequestNumber, Time, bool)>,
     /// What a hostile member has heard.
     heard: Vec<Vec<u8>>,
 }
@@ -41,18 +43,18 @@ impl World {
             return;
         };
         daemon.c.next_number += 1;
-        let number = daemon.c.next_number;
+        let number = RequestNumber(daemon.c.next_number);
         daemon.c.asking = Some((number, now, is_alone));
-        let call = Call { number, target: EVERY_NODE, name, operation, client_number: 3 };
-        self.cast(at, &Message::Request(call).encode());
+        let call = ClusterCall { number, target: EVERY_NODE, name, operation, client_number: 3 };
+        self.cast(at, &ClusterMessage::Request(call).encode());
     }
 
     fn c_tells_all(&mut self, at: usize) {
         let id = self.nodes[at].id;
         for vm in self.local_vms(at) {
             let domain = Domain { name: vm.name, uuid: vm.uuid };
-            let told = Told { domain, owner: id, state: vm.state, is_active: vm.is_active };
-            self.cast(at, &Message::Store(told).encode());
+            let told = Advertisement { domain, owner: id, state: vm.state, is_active: vm.is_active };
+            self.cast(at, &ClusterMessage::Store(told).encode());
         }
     }
 
@@ -61,26 +63,26 @@ impl World {
         let (from, message) = match word {
             Word::Changed(change) => {
                 if let Some(daemon) = self.nodes[at].daemon.as_mut() {
-                    let is_there = |node: &u32| change.members.iter().any(|peer| peer.node == *node);
+                    let is_there = |node: &NodeId| change.members.iter().any(|peer| peer.node == *node);
                     daemon.c.owners.retain(|_, owner| is_there(owner));
                     daemon.c.members = change.members;
                 }
                 return self.c_tells_all(at);
             }
-            Word::Message(from, bytes) => (from, Message::decode(&bytes)),
+            Word::Message(from, bytes) => (from, ClusterMessage::decode(&bytes)),
         };
         let Some(daemon) = self.nodes[at].daemon.as_mut() else { return };
         match message {
-            Ok(Message::Store(told)) => {
+            Ok(ClusterMessage::Store(told)) => {
                 daemon.c.owners.insert(told.domain.name, told.owner);
                 daemon.c.owners.insert(told.domain.uuid.to_string(), told.owner);
             }
-            Ok(Message::Reply { call, .. })
+            Ok(ClusterMessage::Reply { call, .. })
                 if call.target == id && daemon.c.asking.is_some_and(|(number, ..)| number == call.number) =>
             {
                 daemon.c.asking = None;
             }
-            Ok(Message::Request(call)) => {
+            Ok(ClusterMessage::Request(call)) => {
                 let is_known = daemon.c.owners.contains_key(&call.name);
                 let is_highest = daemon.c.members.iter().all(|peer| peer.node <= id);
                 self.c_tells_all(at);
@@ -94,8 +96,8 @@ impl World {
                     None => None,
                 };
                 if let Some(response) = response {
-                    let call = Call { target: from.node, ..call };
-                    self.cast(at, &Message::Reply { call, response }.encode());
+                    let call = ClusterCall { target: from.node, ..call };
+                    self.cast(at, &ClusterMessage::Reply { call, response }.encode());
                 }
             }
             _ => {}
@@ -122,9 +124,9 @@ impl World {
 
     pub fn hostile_hears(&mut self, at: usize, word: Word) {
         if let Word::Message(from, bytes) = &word {
-            if let Ok(Message::TellAll { number }) = Message::decode(bytes) {
-                for number in [number.wrapping_add(1), number] {
-                    self.cast(at, &Message::ToldAll { to: from.node, number }.encode());
+            if let Ok(ClusterMessage::AdvertiseAll { number }) = ClusterMessage::decode(bytes) {
+                for number in [RequestNumber(number.0.wrapping_add(1)), number] {
+                    self.cast(at, &ClusterMessage::AllAdvertised { to: from.node, number }.encode());
                 }
             }
         }
@@ -139,24 +141,24 @@ impl World {
     pub fn hostile_speaks(&mut self, at: usize) {
         let heard = self.nodes[at].daemon.as_mut().map(|daemon| std::mem::take(&mut daemon.c.heard));
         for bytes in heard.unwrap_or_default() {
-            match Message::decode(&bytes) {
-                Ok(Message::Request(call)) => {
+            match ClusterMessage::decode(&bytes) {
+                Ok(ClusterMessage::Request(call)) => {
                     // The answer, before and in place of the one who owes it.
                     for response in [0, 2, 256, 1] {
                         for target in self.nodes.iter().map(|node| node.id).collect::<Vec<_>>() {
-                            let call = Call { target, ..call.clone() };
-                            self.cast(at, &Message::Reply { call, response }.encode());
+                            let call = ClusterCall { target, ..call.clone() };
+                            self.cast(at, &ClusterMessage::Reply { call, response }.encode());
                         }
                     }
-                    let call = Call { operation: Operation::Status, ..call };
-                    self.cast(at, &Message::Request(call).encode());
+                    let call = ClusterCall { operation: Operation::Status, ..call };
+                    self.cast(at, &ClusterMessage::Request(call).encode());
                 }
-                Ok(Message::Reply { .. }) => (0..3).for_each(|_| self.cast(at, &bytes)),
-                Ok(Message::Store(told) | Message::Gone(told)) => {
+                Ok(ClusterMessage::Reply { .. }) => (0..3).for_each(|_| self.cast(at, &bytes)),
+                Ok(ClusterMessage::Store(told) | ClusterMessage::Gone(told)) => {
                     let domain = told.domain.clone();
-                    let told = Told { domain, state: PowerState::Off, is_active: false, ..told };
-                    self.cast(at, &Message::Store(told.clone()).encode());
-                    self.cast(at, &Message::Gone(told).encode());
+                    let told = Advertisement { domain, state: PowerState::Off, is_active: false, ..told };
+                    self.cast(at, &ClusterMessage::Store(told.clone()).encode());
+                    self.cast(at, &ClusterMessage::Gone(told).encode());
                 }
                 _ => {}
             }
@@ -170,9 +172,9 @@ impl World {
         let number = self.random.below(40) as u8;
         let domain = Domain { name: format!("phantom{number}"), uuid: Uuid::from_bytes([200 + number; 16]) };
         let owner = self.nodes[at].id;
-        let told = Told { domain, owner, state: PowerState::Running, is_active: true };
-        self.cast(at, &Message::Store(told).encode());
+        let told = Advertisement { domain, owner, state: PowerState::Running, is_active: true };
+        self.cast(at, &ClusterMessage::Store(told).encode());
         let is_complete = self.random.one_in(2);
-        self.cast(at, &Message::Hello { is_complete }.encode());
+        self.cast(at, &ClusterMessage::Hello { is_complete }.encode());
     }
 }

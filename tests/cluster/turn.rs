@@ -1,8 +1,8 @@
 //! What a daemon does in its turn: hears, carries out, says.
 
-use fence_virt::fence::{Operation, Verdict};
-use fence_virt::routing::{Action, OnBehalf, Router};
-use fence_virt::wire::cluster::Message;
+use fence_virt::fence::{Operation, UriIndex, Verdict};
+use fence_virt::routing::{OnBehalf, Router, RouterAction};
+use fence_virt::wire::cluster::ClusterMessage;
 
 use super::world::{Daemon, Job, Kind, Word, World};
 
@@ -18,7 +18,7 @@ impl World {
         daemon.is_old |= self.now - daemon.read_at > 1000;
         daemon.read_at = self.now;
         if let Some(router) = &mut daemon.router {
-            router.behind(daemon.is_old, now);
+            router.set_undelivered(daemon.is_old, now);
         }
         self.take_requests(at);
         for _ in 0..words {
@@ -31,7 +31,7 @@ impl World {
         let Some(daemon) = self.nodes[at].daemon.as_mut() else { return };
         daemon.is_old &= !daemon.words.is_empty();
         if let Some(router) = &mut daemon.router {
-            router.behind(daemon.is_old, now);
+            router.set_undelivered(daemon.is_old, now);
         }
         while daemon.votes.front().is_some_and(|(due, ..)| *due <= self.now) {
             let Some((_, is_quorate, nodes)) = daemon.votes.pop_front() else { break };
@@ -55,15 +55,15 @@ impl World {
                 "    node {} hears from {} {:?}",
                 self.nodes[at].id,
                 from.node,
-                Message::decode(bytes)
+                ClusterMessage::decode(bytes)
             ),
             Word::Changed(change) => format!("    node {} hears {change:?}", self.nodes[at].id),
         });
         let (now, is_old) =
             (self.instant(self.now), self.nodes[at].daemon.as_ref().is_some_and(|d| d.is_old));
         if let Word::Message(from, bytes) = &word {
-            if let (Ok(Message::Store(told)), Some(daemon)) =
-                (Message::decode(bytes), self.nodes[at].daemon.as_mut())
+            if let (Ok(ClusterMessage::Store(told)), Some(daemon)) =
+                (ClusterMessage::decode(bytes), self.nodes[at].daemon.as_mut())
             {
                 daemon.told.insert((from.node, told.domain.uuid));
             }
@@ -96,8 +96,8 @@ impl World {
                 return;
             };
             match found {
-                Some(vm) => router.seen(0, vm, now),
-                None => router.vanished(0, uuid, now),
+                Some(vm) => router.seen(UriIndex(0), vm, now),
+                None => router.vanished(UriIndex(0), uuid, now),
             }
         }
     }
@@ -122,7 +122,7 @@ impl World {
         let comes_in = self.vms[vm].migration.is_some_and(|(_, to, _)| to == at);
         let now = self.instant(self.now);
         let router = self.nodes[at].daemon.as_mut().and_then(|daemon| daemon.router.as_mut());
-        let is_alone = router.is_some_and(|router| router.is_alone(&job.name, now));
+        let is_alone = router.is_some_and(|router| router.is_sole_known_owner(&job.name, now));
         let moves = is_alone && (comes_in || self.vms[vm].moved.contains(&at));
         match job.operation {
             _ if self.random.one_in(50) => Verdict::Failure,
@@ -155,26 +155,26 @@ impl World {
         let now = self.instant(self.now);
         loop {
             let router = self.nodes[at].daemon.as_mut().and_then(|daemon| daemon.router.as_mut());
-            let Some(action) = router.and_then(Router::act) else { break };
+            let Some(action) = router.and_then(Router::next_action) else { break };
             let pause = match self.random.below(20) {
                 0 => self.random.below(20_000),
                 _ => self.random.below(30),
             };
             match action {
-                Action::Begin { job: number, operation, name, on_behalf, expires } => {
+                RouterAction::Begin { job: number, operation, name, on_behalf, expires } => {
                     let job = Job { due: self.now + pause, number, operation, name, on_behalf, expires };
                     if let Some(daemon) = self.nodes[at].daemon.as_mut() {
                         daemon.jobs.push(job);
                     }
                 }
-                Action::Find { job, name } => {
+                RouterAction::Find { job, name } => {
                     let found = self.vm_of(at, &name).and_then(|vm| self.local_vm(at, &self.vms[vm]));
-                    let found = found.map(|vm| (0, vm)).into_iter().collect();
+                    let found = found.map(|vm| (UriIndex(0), vm)).into_iter().collect();
                     if let Some(router) = self.nodes[at].daemon.as_mut().and_then(|d| d.router.as_mut()) {
                         router.found(job, Ok(found), now);
                     }
                 }
-                Action::HangUp { job } => {
+                RouterAction::HangUp { job } => {
                     let now = self.now;
                     if let Some(daemon) = self.nodes[at].daemon.as_mut() {
                         for job in daemon.jobs.iter_mut().filter(|known| known.number == job) {
@@ -182,8 +182,10 @@ impl World {
                         }
                     }
                 }
-                Action::Answer { client, verdict, reason, .. } => self.answered(at, client, verdict, &reason),
-                Action::Note(_) => {}
+                RouterAction::Answer { client, verdict, reason, .. } => {
+                    self.answered(at, client, verdict, &reason)
+                }
+                RouterAction::Note(_) => {}
             }
         }
         let is_refused = |daemon: &Daemon, now| daemon.refused_until > now;
@@ -191,7 +193,7 @@ impl World {
         while room > 0 && self.nodes[at].daemon.as_ref().is_some_and(|daemon| !is_refused(daemon, self.now)) {
             room -= 1;
             let router = self.nodes[at].daemon.as_mut().and_then(|daemon| daemon.router.as_mut());
-            let Some(message) = router.and_then(|router| router.send(now)) else { break };
+            let Some(message) = router.and_then(|router| router.next_message(now)) else { break };
             self.cast(at, &message.bytes);
         }
     }

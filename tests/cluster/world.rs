@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use fence_virt::fence::{Operation, PowerState, Request, Target, Uuid, Verdict};
-use fence_virt::routing::{LocalVm, Membership, OnBehalf, Peer, Router, Rules};
+use fence_virt::fence::{Operation, PowerState, Request, Target, UriIndex, Uuid, Verdict};
+use fence_virt::routing::{ClientId, JobId, LocalVm, Membership, OnBehalf, Peer, Router, Rules};
+use fence_virt::wire::cluster::NodeId;
 
 use super::c_daemon::CDaemon;
 
@@ -58,22 +59,22 @@ pub struct Daemon {
     /// Until when corosync takes nothing from it.
     pub refused_until: Time,
     pub words: VecDeque<Word>,
-    pub votes: VecDeque<(Time, bool, Vec<u32>)>,
+    pub votes: VecDeque<(Time, bool, Vec<NodeId>)>,
     pub events: VecDeque<(Time, Uuid)>,
     pub view: BTreeSet<Peer>,
     /// Which VMs it was told of since it joined, by which node.
-    pub told: HashSet<(u32, Uuid)>,
+    pub told: HashSet<(NodeId, Uuid)>,
     pub read_at: Time,
     pub is_old: bool,
     pub jobs: Vec<Job>,
     /// Requests that came while it was frozen.
-    pub asked: Vec<(u64, Request, Time)>,
-    pub clients: BTreeMap<u64, Client>,
+    pub asked: Vec<(ClientId, Request, Time)>,
+    pub clients: BTreeMap<ClientId, Client>,
 }
 
 pub struct Job {
     pub due: Time,
-    pub number: u64,
+    pub number: JobId,
     pub operation: Operation,
     pub name: String,
     pub on_behalf: OnBehalf,
@@ -92,7 +93,7 @@ pub struct Client {
 }
 
 pub struct Node {
-    pub id: u32,
+    pub id: NodeId,
     pub kind: Kind,
     pub is_powered: bool,
     pub has_corosync: bool,
@@ -142,7 +143,7 @@ impl World {
     pub fn new(seed: u64, kinds: &[Kind], rules: Rules, vms_each: usize) -> World {
         let node = |(at, &kind): (usize, &Kind)| Node {
             // One of them is above 2^31, as they occur.
-            id: if at + 1 == kinds.len() { 3_000_000_000 } else { at as u32 + 1 },
+            id: NodeId(if at + 1 == kinds.len() { 3_000_000_000 } else { at as u32 + 1 }),
             kind,
             is_powered: true,
             has_corosync: true,
@@ -303,7 +304,7 @@ impl World {
             self.vms[vm].busy_until = self.now + 60_000;
         }
         self.next_client += 1;
-        let client = self.next_client;
+        let client = ClientId(self.next_client);
         self.trace(|| format!("node {} is asked for {operation} {name}", self.nodes[at].id));
         let target = Target::new(name.as_bytes()).unwrap();
         let (asked, was_frozen) = (self.now, false);
@@ -324,16 +325,16 @@ impl World {
             else {
                 return;
             };
-            if router.alone().is_none() && !router.knows(name) {
+            if router.not_joined().is_none() && !router.knows(name) {
                 if let Some(found) = found {
-                    router.find(0, found, now);
+                    router.find(UriIndex(0), found, now);
                 }
             }
             router.ask(client, &request, received, now);
         }
     }
 
-    pub fn answered(&mut self, at: usize, client: u64, verdict: Verdict, reason: &str) {
+    pub fn answered(&mut self, at: usize, client: ClientId, verdict: Verdict, reason: &str) {
         let client = self.nodes[at].daemon.as_mut().and_then(|daemon| daemon.clients.remove(&client));
         let Some(client) = client else { self.fail("an answer to nobody") };
         self.trace(|| {

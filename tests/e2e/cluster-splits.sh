@@ -232,7 +232,7 @@ anything() {
 # messages. It says how many it left out with the next that it has room for.
 has_left_out() {
 	printf '%s\n' "raw 00" quit | in_node "$3" "$GROUP_MEMBER" >/dev/null
-	tail -n "+$(($2 + 1))" "$W/$1/daemon.log" | grep -q 'is none: .*([0-9]\{4,\} such lines'
+	tail -n "+$(($2 + 1))" "$W/$1/daemon.log" | grep -q 'malformed message from .*([0-9]\{4,\} such lines'
 }
 survives() { # NODE MEMBER'S
 	local node vm since before=() after

@@ -191,7 +191,7 @@ thawed() {
 second_thawed() {
 	local log domid
 	log=$(lines "$W/h2/daemon.log") domid=$(vm_libvirt g3 domid vmg3)
-	kill -CONT "$second_daemon" && within logged "$W/h2/daemon.log" "$log" "is too old: it is not carried out" &&
+	kill -CONT "$second_daemon" && within logged "$W/h2/daemon.log" "$log" ": the request is too old" &&
 		try in_guest g1 fence_virt -T "$HOST" -o status -n vmg3 && same "$(vm_libvirt g3 domid vmg3)" "$domid"
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use fence_virt::fence::{Operation, PowerState, Uuid, Verdict};
+use fence_virt::fence::{Operation, PowerState, UriIndex, Uuid, Verdict};
 use fence_virt::routing::{ANSWER_LIMIT, Departure, LocalVm, Membership};
-use fence_virt::wire::cluster::{Call, EVERY_NODE, Message};
+use fence_virt::wire::cluster::{ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber};
 
 use crate::node::{Node, RULES, SECOND, local, peer};
 
@@ -14,28 +14,37 @@ use PowerState::Running;
 #[test]
 fn a_request_of_a_c_daemon_is_answered_by_one_of_ours() {
     let call = |name: &str, number| {
-        let (target, name, operation) = (EVERY_NODE, name.to_owned(), Off);
-        Call { number, target, name, operation, client_number: 0 }
+        let (number, target, name, operation) = (RequestNumber(number), EVERY_NODE, name.to_owned(), Off);
+        ClusterCall { number, target, name, operation, client_number: 0 }
     };
     let mut node = Node::beside_c(RULES, vec![local(2, Running)]);
-    node.hears(1, Message::Request(call("vm2", 1)));
+    node.hears(1, ClusterMessage::Request(call("vm2", 1)));
     node.does(Off, Verdict::Success);
-    assert!(matches!(node.said.pop_back(), Some(Message::Reply { response: 0, .. })));
+    assert!(matches!(node.said.pop_back(), Some(ClusterMessage::Reply { response: 0, .. })));
     node.said.clear();
-    node.hears(1, Message::Request(call("vm3", 2)));
-    node.hears(1, Message::Request(call("nosuch", 3)));
-    assert!(!node.said.iter().any(|message| matches!(message, Message::Reply { .. })), "that is for node 3");
+    node.hears(1, ClusterMessage::Request(call("vm3", 2)));
+    node.hears(1, ClusterMessage::Request(call("nosuch", 3)));
+    assert!(
+        !node.said.iter().any(|message| matches!(message, ClusterMessage::Reply { .. })),
+        "that is for node 3"
+    );
     // It hangs: after a while somebody has to say something.
     node.passes(ANSWER_LIMIT);
     node.passes(SECOND);
-    let failed = |message: &&Message| matches!(message, Message::Reply { response: 1, .. });
+    let failed = |message: &&ClusterMessage| matches!(message, ClusterMessage::Reply { response: 1, .. });
     assert_eq!(node.said.iter().filter(failed).count(), 2);
 }
 
 /// The C daemon of node 1 answers node 3 that it has switched vm1 off, and tells it so.
 fn c_has_done_an_off(node: &mut Node) {
-    let call = Call { number: 9, target: 3, name: "vm1".to_owned(), operation: Off, client_number: 0 };
-    node.hears(1, Message::Reply { call, response: 0 });
+    let call = ClusterCall {
+        number: RequestNumber(9),
+        target: NodeId(3),
+        name: "vm1".to_owned(),
+        operation: Off,
+        client_number: 0,
+    };
+    node.hears(1, ClusterMessage::Reply { call, response: 0 });
     node.tells(1, 1, PowerState::Off);
 }
 
@@ -93,7 +102,12 @@ fn a_c_daemon_that_has_a_vm_no_more_is_not_asked_again() {
     // It tells all that it has, and not this one.
     node.tells(1, 5, Running);
     node.passes(2 * SECOND);
-    assert!(!node.said.iter().any(|message| matches!(message, Message::Request(call) if call.target == 1)));
+    assert!(
+        !node
+            .said
+            .iter()
+            .any(|message| matches!(message, ClusterMessage::Request(call) if call.target == NodeId(1)))
+    );
     assert_eq!(node.answer().0, Verdict::Success);
 }
 
@@ -105,11 +119,11 @@ fn an_old_request_of_a_c_daemon_stays_old_while_somebody_joins() {
     node.changed(Membership { members: node.members.clone(), left: Vec::new(), joined });
     node.said.clear();
     let (target, name) = (EVERY_NODE, "vm2".to_owned());
-    let call = Call { number: 1, target, name, operation: Off, client_number: 0 };
-    node.router.heard(peer(1), &Message::Request(call).encode(), node.now, true, node.now);
+    let call = ClusterCall { number: RequestNumber(1), target, name, operation: Off, client_number: 0 };
+    node.router.heard(peer(1), &ClusterMessage::Request(call).encode(), node.now, true, node.now);
     node.passes(SECOND);
     assert_eq!(node.to_do, []);
-    assert!(node.said.iter().any(|message| matches!(message, Message::Reply { response: 1, .. })));
+    assert!(node.said.iter().any(|message| matches!(message, ClusterMessage::Reply { response: 1, .. })));
 }
 
 #[test]
@@ -132,10 +146,10 @@ fn a_vm_that_has_left_a_c_daemon_without_any_is_off_without_its_answer() {
     let call = node.asked(3);
     node.replies(3, &call, 2);
     let targets = node.said.iter().filter_map(|message| match message {
-        Message::Request(call) => Some((call.target, call.operation)),
+        ClusterMessage::Request(call) => Some((call.target, call.operation)),
         _ => None,
     });
-    assert_eq!(targets.collect::<Vec<_>>(), [(1, Off), (3, Off)]);
+    assert_eq!(targets.collect::<Vec<_>>(), [(NodeId(1), Off), (NodeId(3), Off)]);
     node.waits();
 }
 
@@ -193,18 +207,18 @@ fn what_has_gone_is_answered_for_and_the_oldest_is_forgotten() {
         LocalVm { uuid: Uuid::from_bytes(bytes), ..vm(number) }
     };
     let mut node = Node::beside_c(RULES, (0..16_385).map(vm).collect());
-    node.router.listed(0, Vec::new(), node.now);
+    node.router.listed(UriIndex(0), Vec::new(), node.now);
     node.settle();
     node.said.clear();
     let call = |name: &str, number| {
-        let (target, name, operation) = (EVERY_NODE, name.to_owned(), Off);
-        Call { number, target, name, operation, client_number: 0 }
+        let (number, target, name, operation) = (RequestNumber(number), EVERY_NODE, name.to_owned(), Off);
+        ClusterCall { number, target, name, operation, client_number: 0 }
     };
     for (number, name) in (1..).zip(["vm-0", "vm-16384", "VM-1"]) {
-        node.hears(1, Message::Request(call(name, number)));
+        node.hears(1, ClusterMessage::Request(call(name, number)));
     }
     let answered = node.said.iter().filter_map(|message| match message {
-        Message::Reply { call, response: 1 } => Some(call.name.as_str()),
+        ClusterMessage::Reply { call, response: 1 } => Some(call.name.as_str()),
         _ => None,
     });
     assert_eq!(answered.collect::<Vec<_>>(), ["vm-16384", "VM-1"]);

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use fence_virt::fence::{Domain, Operation, PowerState, Request, Target, Uuid, Verdict};
+use fence_virt::fence::{Domain, Operation, PowerState, Request, Target, UriIndex, Uuid, Verdict};
 use fence_virt::routing::{
-    Action, Departure, LocalVm, Membership, Names, Peer, Router, Rules, TELL_LIMIT, Unknown,
+    ClientId, Departure, LocalVm, Membership, Names, Peer, Router, RouterAction, Rules, TELL_LIMIT, Unknown,
 };
-use fence_virt::wire::cluster::{Call, Message, Told};
+use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, NodeId, RequestNumber};
 
 use PowerState::Running;
 
@@ -15,7 +15,7 @@ pub const RULES: Rules = Rules { names: Names::Both, host_fence_delay: None, unk
 pub const SECOND: Duration = Duration::from_secs(1);
 
 pub fn peer(node: u32) -> Peer {
-    Peer { node, pid: node * 10 }
+    Peer { node: NodeId(node), pid: node * 10 }
 }
 
 pub fn domain(number: u8) -> Domain {
@@ -32,9 +32,9 @@ pub struct Node {
     pub router: Router,
     pub now: Instant,
     pub members: Vec<Peer>,
-    pub said: VecDeque<Message>,
-    pub to_do: VecDeque<Action>,
-    answers: VecDeque<(u64, Verdict, String)>,
+    pub said: VecDeque<ClusterMessage>,
+    pub to_do: VecDeque<RouterAction>,
+    answers: VecDeque<(ClientId, Verdict, String)>,
     next_client: u64,
 }
 
@@ -42,9 +42,9 @@ impl Node {
     /// One whose group knows nothing of it yet.
     pub fn joining(rules: Rules, vms: Vec<LocalVm>) -> Node {
         let (now, (said, to_do, answers)) = (Instant::now(), Default::default());
-        let (router, members) = (Router::new(rules, 1, 100), vec![peer(1), peer(2), peer(3)]);
+        let (router, members) = (Router::new(rules, 1, RequestNumber(100)), vec![peer(1), peer(2), peer(3)]);
         let mut node = Node { router, now, members, said, to_do, answers, next_client: 0 };
-        node.router.listed(0, vms, now);
+        node.router.listed(UriIndex(0), vms, now);
         node.router.joined(peer(2), now);
         let members = node.members.clone();
         node.changed(Membership { members: members.clone(), left: Vec::new(), joined: members });
@@ -57,9 +57,9 @@ impl Node {
     pub fn settled(rules: Rules, vms: Vec<LocalVm>) -> Node {
         let mut node = Node::joining(rules, vms);
         for other in [1, 3] {
-            node.hears(other, Message::Hello { is_complete: false });
+            node.hears(other, ClusterMessage::Hello { is_complete: false });
             node.tells(other, other as u8, Running);
-            node.hears(other, Message::Hello { is_complete: true });
+            node.hears(other, ClusterMessage::Hello { is_complete: true });
         }
         node.settle();
         node.said.clear();
@@ -70,9 +70,9 @@ impl Node {
     pub fn beside_c(rules: Rules, vms: Vec<LocalVm>) -> Node {
         let mut node = Node::joining(rules, vms);
         node.tells(1, 1, Running);
-        node.hears(3, Message::Hello { is_complete: false });
+        node.hears(3, ClusterMessage::Hello { is_complete: false });
         node.tells(3, 3, Running);
-        node.hears(3, Message::Hello { is_complete: true });
+        node.hears(3, ClusterMessage::Hello { is_complete: true });
         node.passes(TELL_LIMIT);
         node.said.clear();
         node
@@ -90,42 +90,43 @@ impl Node {
         self.changed(Membership { members: self.members.clone(), left: Vec::new(), joined });
         for is_complete in [false, true] {
             if is_ours {
-                self.hears(node, Message::Hello { is_complete });
+                self.hears(node, ClusterMessage::Hello { is_complete });
             }
         }
     }
 
     /// The first request to this node that was said, taken out of what was said.
-    pub fn request_to(&mut self, target: u32) -> Option<Call> {
-        let place = self
-            .said
-            .iter()
-            .position(|said| matches!(said, Message::Request(call) if call.target == target))?;
+    pub fn request_to(&mut self, target: u32) -> Option<ClusterCall> {
+        let place = self.said.iter().position(
+            |said| matches!(said, ClusterMessage::Request(call) if call.target == NodeId(target)),
+        )?;
         match self.said.remove(place) {
-            Some(Message::Request(call)) => Some(call),
+            Some(ClusterMessage::Request(call)) => Some(call),
             _ => None,
         }
     }
 
     pub fn leaves(&mut self, node: u32, how: Departure) {
-        self.members.retain(|member| member.node != node);
+        self.members.retain(|member| member.node != NodeId(node));
         let (members, left) = (self.members.clone(), vec![(peer(node), how)]);
         self.changed(Membership { members, left, joined: Vec::new() });
     }
 
     pub fn votes(&mut self, is_quorate: bool, nodes: &[u32]) {
-        self.router.votes(is_quorate, nodes, self.now);
+        let nodes: Vec<NodeId> = nodes.iter().copied().map(NodeId).collect();
+        self.router.votes(is_quorate, &nodes, self.now);
         self.settle();
     }
 
-    pub fn hears(&mut self, from: u32, message: Message) {
+    pub fn hears(&mut self, from: u32, message: ClusterMessage) {
         self.router.heard(peer(from), &message.encode(), self.now, false, self.now);
         self.settle();
     }
 
     pub fn tells(&mut self, node: u32, vm: u8, state: PowerState) {
-        let told = Told { domain: domain(vm), owner: node, state, is_active: state == Running };
-        self.hears(node, Message::Store(told));
+        let told =
+            Advertisement { domain: domain(vm), owner: NodeId(node), state, is_active: state == Running };
+        self.hears(node, ClusterMessage::Store(told));
     }
 
     pub fn passes(&mut self, time: Duration) {
@@ -138,19 +139,19 @@ impl Node {
     pub fn settle(&mut self) {
         loop {
             let mut is_quiet = true;
-            while let Some(message) = self.router.send(self.now) {
+            while let Some(message) = self.router.next_message(self.now) {
                 is_quiet = false;
                 self.router.heard(peer(2), &message.bytes, self.now, false, self.now);
-                self.said.push_back(Message::decode(&message.bytes).unwrap());
+                self.said.push_back(ClusterMessage::decode(&message.bytes).unwrap());
             }
-            while let Some(action) = self.router.act() {
+            while let Some(action) = self.router.next_action() {
                 is_quiet = false;
                 match action {
-                    Action::Answer { client, verdict, reason, .. } => {
+                    RouterAction::Answer { client, verdict, reason, .. } => {
                         self.answers.push_back((client, verdict, reason));
                     }
-                    Action::Find { job, .. } => self.router.found(job, Ok(Vec::new()), self.now),
-                    Action::Note(_) => {}
+                    RouterAction::Find { job, .. } => self.router.found(job, Ok(Vec::new()), self.now),
+                    RouterAction::Note(_) => {}
                     other => self.to_do.push_back(other),
                 }
             }
@@ -167,7 +168,7 @@ impl Node {
     pub fn asks_late(&mut self, operation: Operation, name: &str, age: Duration) {
         self.next_client += 1;
         let request = Request { operation, target: Target::new(name.as_bytes()).unwrap(), seqno: 7 };
-        self.router.ask(self.next_client, &request, self.now - age, self.now);
+        self.router.ask(ClientId(self.next_client), &request, self.now - age, self.now);
         self.settle();
     }
 
@@ -191,26 +192,29 @@ impl Node {
 
     /// The request that was sent, which must be the only one, to this node.
     #[track_caller]
-    pub fn asked(&mut self, target: u32) -> Call {
-        let requests: Vec<Message> = std::mem::take(&mut self.said).into();
+    pub fn asked(&mut self, target: u32) -> ClusterCall {
+        let requests: Vec<ClusterMessage> = std::mem::take(&mut self.said).into();
         let mut calls = requests.into_iter().filter_map(|message| match message {
-            Message::Request(call) => Some(call),
+            ClusterMessage::Request(call) => Some(call),
             _ => None,
         });
         let call = calls.next().expect("nobody is asked");
         assert_eq!(calls.next(), None, "somebody else is asked too");
-        assert_eq!(call.target, target);
+        assert_eq!(call.target, NodeId(target));
         call
     }
 
-    pub fn replies(&mut self, from: u32, call: &Call, response: u32) {
-        self.hears(from, Message::Reply { call: Call { target: 2, ..call.clone() }, response });
+    pub fn replies(&mut self, from: u32, call: &ClusterCall, response: u32) {
+        self.hears(
+            from,
+            ClusterMessage::Reply { call: ClusterCall { target: NodeId(2), ..call.clone() }, response },
+        );
     }
 
     /// What is to be done here is done, with this outcome.
     #[track_caller]
     pub fn does(&mut self, expected: Operation, verdict: Verdict) {
-        let Some(Action::Begin { job, operation, .. }) = self.to_do.pop_front() else {
+        let Some(RouterAction::Begin { job, operation, .. }) = self.to_do.pop_front() else {
             panic!("nothing is to be done here")
         };
         assert_eq!(operation, expected);

@@ -16,7 +16,7 @@ use fence_virt::config::BackendConfig;
 /// A backend with its threads. Its connections may still be missing with `wait_for_init`.
 pub(crate) struct StartedBackend {
     pub(crate) backend: Box<dyn Backend + Send>,
-    pub(crate) keepers: ConnectionManagers,
+    pub(crate) managers: ConnectionManagers,
     /// Thread that speaks with corosync.
     pub(crate) cpg_thread: Option<CpgThreadHandle>,
     /// State of this host in the cluster, for the status report.
@@ -51,10 +51,10 @@ pub(crate) fn start(
 ) -> Result<Option<StartedBackend>, String> {
     match config {
         BackendConfig::Libvirt { uris } => {
-            let Some((libvirt, keepers)) = libvirt::start(uris, permissions, startup)? else {
+            let Some((libvirt, managers)) = libvirt::start(uris, permissions, startup)? else {
                 return Ok(None);
             };
-            Ok(Some(StartedBackend { backend: Box::new(libvirt), keepers, cpg_thread: None, cluster: None }))
+            Ok(Some(StartedBackend { backend: Box::new(libvirt), managers, cpg_thread: None, cluster: None }))
         }
         BackendConfig::Cpg(config) => {
             let Some(started) = cpg::start(config, permissions, startup)? else { return Ok(None) };
@@ -62,7 +62,7 @@ pub(crate) fn start(
             Ok(Some(StartedBackend {
                 cluster: Some(started.backend.cluster_state()),
                 backend: Box::new(started.backend),
-                keepers: started.keepers,
+                managers: started.managers,
                 cpg_thread: Some(started.thread),
             }))
         }

@@ -84,7 +84,7 @@ fn start(options: &Options) -> Result<(), String> {
     let notifier = Notifier::from_environment();
     let began = Instant::now();
     let counts: Vec<_> = listeners.iter().map(Listener::counts).collect();
-    let uris = Box::new(started.keepers.reporter());
+    let uris = Box::new(started.managers.reporter());
     let cluster = started.cluster.clone();
     let threads = supervise::Threads::start(listeners, started, watchers, inbox.clone(), messages)?;
     let manager = ServiceManager::new(&notifier, counts.clone(), threads.heartbeat(), config.backend.kind());

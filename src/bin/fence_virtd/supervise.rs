@@ -68,7 +68,7 @@ pub(crate) struct Threads {
     listeners: Vec<ListenerHandle>,
     threads: Vec<JoinHandle<()>>,
     heartbeat: Heartbeat,
-    keepers: ConnectionManagers,
+    managers: ConnectionManagers,
     cpg_thread: Option<CpgThreadHandle>,
     watchers: Watchers,
 }
@@ -84,7 +84,7 @@ impl Threads {
         messages: Receiver<Message>,
     ) -> Result<Threads, String> {
         let (main, exits) = mailbox().map_err(|error| format!("cannot create a mailbox: {error}"))?;
-        let StartedBackend { mut backend, keepers, cpg_thread, cluster: _ } = started;
+        let StartedBackend { mut backend, managers, cpg_thread, cluster: _ } = started;
         let heartbeat = Heartbeat::default();
         let of_worker = heartbeat.clone();
         let worker = spawn("worker", &main, move || {
@@ -100,7 +100,7 @@ impl Threads {
             threads.push(spawn(handle.name().as_str(), &main, body)?);
             handles.push(handle);
         }
-        Ok(Threads { inbox, exits, listeners: handles, threads, heartbeat, keepers, cpg_thread, watchers })
+        Ok(Threads { inbox, exits, listeners: handles, threads, heartbeat, managers, cpg_thread, watchers })
     }
 
     /// Heartbeat of the worker.
@@ -142,7 +142,7 @@ impl Threads {
             thread.stop(deadline);
         }
         self.watchers.stop(deadline);
-        self.keepers.stop(deadline);
+        self.managers.stop(deadline);
         if missing == 0 {
             self.threads.into_iter().for_each(join);
         } else {

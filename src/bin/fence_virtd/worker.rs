@@ -5,18 +5,19 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::backend::{Backend, LocalCallId};
+use crate::backend::Backend;
 use crate::heartbeat::Heartbeat;
 use crate::inbox::{INBOX_MAX, Message};
 use crate::job::Job;
 use fence_virt::backlog::Backlog;
 use fence_virt::fence::Verdict;
+use fence_virt::routing::JobId;
 
 /// An entry of the backlog.
 enum Work {
     Job(Job),
     /// A call of the backend's own.
-    LocalCall(LocalCallId),
+    LocalCall(JobId),
 }
 
 /// Handles messages until it receives `Stop` and the backlog is empty. Events are

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cids::{CidHolder, CidTable};
-use crate::libvirt::{DomainRun, LibvirtError};
+use crate::libvirt::{DomainRun, LibvirtResult};
 use fence_virt::fence::{Domain, ListenerName, Source, UriIndex};
 use fence_virt::groups::Groups;
 
@@ -17,11 +17,11 @@ pub(crate) struct Permissions {
 /// Queries to libvirt that identify a VM.
 pub(crate) trait DomainLookup {
     /// Returns true if this run of a VM still exists; then it had its CID all the time.
-    fn still_runs(&mut self, uri: UriIndex, vm: &DomainRun) -> Result<bool, LibvirtError>;
+    fn still_runs(&mut self, uri: UriIndex, vm: &DomainRun) -> LibvirtResult<bool>;
 
     /// Returns true if the backend has this VM under its name. A VM on a URI that is not
     /// the backend's could have any name.
-    fn has_name(&mut self, domain: &Domain) -> Result<bool, LibvirtError>;
+    fn has_name(&mut self, domain: &Domain) -> LibvirtResult<bool>;
 }
 
 /// A requester with all that is known about it.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::access::Permissions;
 use crate::inbox::Event;
 use crate::job::Job;
+use fence_virt::routing::JobId;
 
 /// Carries requests out. All calls come from the worker's thread. A call may take as
 /// long as one libvirt call; what has to wait longer, the backend keeps.
@@ -30,7 +31,7 @@ pub(crate) trait Backend {
     }
 
     /// Begins a call that `next_local_call` returned.
-    fn begin_local_call(&mut self, _call: LocalCallId, _now: Instant) {}
+    fn begin_local_call(&mut self, _call: JobId, _now: Instant) {}
 
     /// Drops what nobody waits for any more; work that has begun may be finished.
     fn stop(&mut self) {}
@@ -41,14 +42,10 @@ pub(crate) trait Backend {
     }
 }
 
-/// Number of a call of the backend's own; never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct LocalCallId(pub(crate) u64);
-
 /// A call that waits for its turn in the worker's backlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PendingCall {
-    pub(crate) id: LocalCallId,
+    pub(crate) id: JobId,
     /// True for power operations, which precede questions.
     pub(crate) is_power: bool,
 }

@@ -4,4 +4,4 @@
 mod interface;
 pub(crate) mod libvirt;
 
-pub(crate) use interface::{Backend, LocalCallId, PendingCall};
+pub(crate) use interface::{Backend, PendingCall};

@@ -11,14 +11,14 @@ use super::local_calls::{LocalCall, LocalCalls};
 use super::shared::GroupEvent;
 use crate::access::Permissions;
 use crate::backend::libvirt::LibvirtBackend;
-use crate::backend::{Backend, LocalCallId, PendingCall};
+use crate::backend::{Backend, PendingCall};
 use crate::inbox::{DomainChange, Event};
 use crate::job::Job;
 use crate::libvirt::Link;
 use crate::logging::{Limiter, Suppressed};
 use crate::status::ClusterState;
-use fence_virt::fence::{Operation, Request, Target, UriIndex, Verdict};
-use fence_virt::routing::{ANSWER_LIMIT, Action, List, LocalVm, OnBehalf, Router};
+use fence_virt::fence::{Operation, Request, Target, Verdict};
+use fence_virt::routing::{ANSWER_LIMIT, ClientId, ClusterList, JobId, OnBehalf, Router, RouterAction};
 use fence_virt::sys::mutex::lock;
 
 /// Batches of group events that are handled before the next job has its turn.
@@ -40,7 +40,7 @@ pub(crate) struct Cpg<L> {
     group: GroupLink,
     router: Router,
     /// Requests of clients, by the number that the router knows them by.
-    clients: HashMap<u64, Job>,
+    clients: HashMap<ClientId, Job>,
     next_client: u64,
     /// Calls on this host that the router has made.
     local_calls: LocalCalls,
@@ -81,7 +81,7 @@ impl<L: Link> Cpg<L> {
 
     fn report(&self) {
         *lock(&self.cluster_state) = ClusterState {
-            alone: self.router.alone().map(str::to_owned),
+            alone: self.router.not_joined().map(str::to_owned),
             members: self.router.members(),
             under_way: self.router.under_way(),
         };
@@ -90,10 +90,10 @@ impl<L: Link> Cpg<L> {
     /// Begins a client's request for one VM. `is_last` means that its VM was waited for.
     fn ask(&mut self, job: Job, is_last: bool, now: Instant) {
         let target = job.request.target.clone();
-        if self.router.alone().is_none() && !self.router.knows(target.as_str()) {
+        if self.router.not_joined().is_none() && !self.router.knows(target.as_str()) {
             // The VM may be so new that no event has announced it.
             match self.libvirt.find(&target, now) {
-                Ok(found) => found.into_iter().for_each(|(uri, vm)| self.router.find(uri.0, vm, now)),
+                Ok(found) => found.into_iter().for_each(|(uri, vm)| self.router.find(uri, vm, now)),
                 Err(reason) => {
                     let reason = format!("no host of the cluster has announced the VM, and here: {reason}");
                     return job.refuse(Verdict::Failure, reason);
@@ -111,7 +111,7 @@ impl<L: Link> Cpg<L> {
                 None => job.refuse(verdict, reason),
             };
         }
-        let client = self.next_client;
+        let client = ClientId(self.next_client);
         self.next_client += 1;
         let request = job.request.clone();
         let received = job.received;
@@ -122,7 +122,7 @@ impl<L: Link> Cpg<L> {
     /// Resumes requests that waited for their VM to be advertised.
     fn resume_requests(&mut self, now: Instant) {
         for WaitingJob { until, job } in std::mem::take(&mut self.awaiting_inventory) {
-            let is_over = now >= until || self.router.alone().is_some();
+            let is_over = now >= until || self.router.not_joined().is_some();
             if let Some(stale) = job.stale(now) {
                 job.refuse(Verdict::Failure, format_args!("not begun: {stale}"));
             } else if is_over || self.router.knows(job.request.target.as_str()) {
@@ -135,9 +135,9 @@ impl<L: Link> Cpg<L> {
 
     fn list(&mut self, job: Job, now: Instant) {
         match self.router.list(now) {
-            List::Known(entries) => self.libvirt.answer_list(job, entries.into_iter(), &[], now),
-            List::Later(until) => self.lists.push(WaitingJob { until, job }),
-            List::Alone(reason) => job.finish(Verdict::Failure, not_joined(&reason)),
+            ClusterList::Complete(entries) => self.libvirt.answer_list(job, entries.into_iter(), &[], now),
+            ClusterList::RetryAt(until) => self.lists.push(WaitingJob { until, job }),
+            ClusterList::NotJoined(reason) => job.finish(Verdict::Failure, not_joined(&reason)),
         }
     }
 
@@ -156,7 +156,7 @@ impl<L: Link> Cpg<L> {
     }
 
     fn devstatus(&mut self, job: Job, now: Instant) {
-        if let Some(reason) = self.router.alone() {
+        if let Some(reason) = self.router.not_joined() {
             return job.finish(Verdict::Failure, not_joined(reason));
         }
         if self.group.is_unresponsive() {
@@ -179,7 +179,7 @@ impl<L: Link> Cpg<L> {
                 }
             }
         }
-        self.router.behind(self.group.is_behind(), now);
+        self.router.set_undelivered(self.group.is_behind(), now);
     }
 
     fn hear(&mut self, event: GroupEvent, now: Instant) {
@@ -187,7 +187,7 @@ impl<L: Link> Cpg<L> {
             GroupEvent::Joined(me) => self.router.joined(me, now),
             GroupEvent::Lost(reason) => self.router.lost(&reason),
             GroupEvent::Changed(membership) => self.router.changed(&membership, now),
-            GroupEvent::Unsent(bytes) => self.router.unsent(&bytes, now),
+            GroupEvent::Unsent(request) => self.router.unsent(request, now),
             GroupEvent::Quorum { is_quorate, nodes } => self.router.votes(is_quorate, &nodes, now),
             GroupEvent::Message { from, bytes, at, is_old } => {
                 self.router.heard(from, &bytes, at, is_old, now);
@@ -202,15 +202,15 @@ impl<L: Link> Cpg<L> {
             let results = self.local_calls.take_results();
             let mut is_quiet = results.is_empty();
             for result in results {
-                self.router.done(result.id.0, result.verdict, result.reason, now);
+                self.router.done(result.id, result.verdict, result.reason, now);
             }
             // Messages that expired before they were taken may lead to further actions.
             while self.group.has_room() {
-                let Some(message) = self.router.send(now) else { break };
+                let Some(message) = self.router.next_message(now) else { break };
                 self.group.send(message);
             }
             while left > 0 {
-                let Some(action) = self.router.act() else { break };
+                let Some(action) = self.router.next_action() else { break };
                 is_quiet = false;
                 left -= 1;
                 self.act(action, now);
@@ -222,35 +222,33 @@ impl<L: Link> Cpg<L> {
         }
     }
 
-    fn act(&mut self, action: Action, now: Instant) {
+    fn act(&mut self, action: RouterAction, now: Instant) {
         match action {
-            Action::Begin { job, operation, name, on_behalf, expires } => {
+            RouterAction::Begin { job, operation, name, on_behalf, expires } => {
                 // A name that no client can ask for is no VM's.
                 match Target::new(name.as_bytes()) {
                     Ok(target) => {
                         let call =
                             self.local_call(Request { operation, target, seqno: 0 }, on_behalf, expires, now);
-                        self.local_calls.add(LocalCallId(job), call);
+                        self.local_calls.add(job, call);
                     }
                     Err(error) => self.router.done(job, Verdict::Failure, error.to_string(), now),
                 }
             }
-            Action::Find { job, name } => {
+            RouterAction::Find { job, name } => {
                 let found = match Target::new(name.as_bytes()) {
                     Ok(target) => self.libvirt.find(&target, now),
                     Err(_) => Ok(Vec::new()),
                 };
-                let by_index =
-                    |vms: Vec<(UriIndex, LocalVm)>| vms.into_iter().map(|(uri, vm)| (uri.0, vm)).collect();
-                self.router.found(job, found.map(by_index), now);
+                self.router.found(job, found, now);
             }
-            Action::HangUp { job } => self.local_calls.cancel(LocalCallId(job)),
-            Action::Answer { client, verdict, reason, is_begun } => {
+            RouterAction::HangUp { job } => self.local_calls.cancel(job),
+            RouterAction::Answer { client, verdict, reason, is_begun } => {
                 if let Some(job) = self.clients.remove(&client) {
                     if is_begun { job.finish(verdict, reason) } else { job.refuse(verdict, reason) }
                 }
             }
-            Action::Note(text) => {
+            RouterAction::Note(text) => {
                 if let Some(left_out) = self.notes.allow(now) {
                     warn!("cpg: {text}{}", Suppressed(left_out));
                 }
@@ -293,10 +291,10 @@ impl<L: Link> Backend for Cpg<L> {
         self.local_calls.next_pending()
     }
 
-    fn begin_local_call(&mut self, call: LocalCallId, now: Instant) {
+    fn begin_local_call(&mut self, call: JobId, now: Instant) {
         self.fetch(now);
         if let Some(target) = self.local_calls.get(call).map(|call| call.request.target.clone()) {
-            let is_sole_known_owner = self.router.is_alone(target.as_str(), now);
+            let is_sole_known_owner = self.router.is_sole_known_owner(target.as_str(), now);
             if let Some(job) = self.local_calls.job(call, is_sole_known_owner) {
                 match job.stale(now) {
                     Some(stale) => job.refuse(Verdict::Failure, format_args!("not begun: {stale}")),
@@ -313,16 +311,10 @@ impl<L: Link> Backend for Cpg<L> {
 
     fn event(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Domains { uri: UriIndex(uri), change: DomainChange::All(vms) } => {
-                self.router.listed(uri, vms, now)
-            }
-            Event::Domains { uri: UriIndex(uri), change: DomainChange::One(vm) } => {
-                self.router.seen(uri, vm, now)
-            }
-            Event::Domains { uri: UriIndex(uri), change: DomainChange::Gone(uuid) } => {
-                self.router.vanished(uri, uuid, now)
-            }
-            Event::Domains { uri: UriIndex(uri), change: DomainChange::Lost } => self.router.unlisted(uri),
+            Event::Domains { uri, change: DomainChange::All(vms) } => self.router.listed(uri, vms, now),
+            Event::Domains { uri, change: DomainChange::One(vm) } => self.router.seen(uri, vm, now),
+            Event::Domains { uri, change: DomainChange::Gone(uuid) } => self.router.vanished(uri, uuid, now),
+            Event::Domains { uri, change: DomainChange::Lost } => self.router.unlisted(uri),
             // Every turn fetches.
             Event::Cluster => {}
             Event::Probed { .. } => self.libvirt.event(event, now),

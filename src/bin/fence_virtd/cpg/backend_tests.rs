@@ -5,10 +5,12 @@ use crate::access::Permissions;
 use crate::backend::libvirt::fake::{Fake, FakeLink};
 use crate::cpg::fake::FakeGroup;
 use crate::job::tests::{Answers, answers, job};
-use fence_virt::fence::{Answer, Domain, PowerState, Uuid};
+use fence_virt::fence::{Answer, Domain, PowerState, UriIndex, Uuid};
 use fence_virt::groups::{Group, Groups};
-use fence_virt::routing::{Membership, Names, Peer, Rules, TELL_LIMIT, Unknown};
-use fence_virt::wire::cluster::{Call, Message, Told};
+use fence_virt::routing::{LocalVm, Membership, Names, Peer, Rules, TELL_LIMIT, Unknown};
+use fence_virt::wire::cluster::{
+    Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber,
+};
 
 const OWN: &str = "02020202-0202-0202-0202-020202020202";
 const OTHER: &str = "01010101-0101-0101-0101-010101010101";
@@ -23,7 +25,7 @@ struct Bench {
 }
 
 fn peer(node: u32) -> Peer {
-    Peer { node, pid: node }
+    Peer { node: NodeId(node), pid: node }
 }
 
 impl Bench {
@@ -33,7 +35,7 @@ impl Bench {
         let libvirt = LibvirtBackend::new(vec![FakeLink::new("uri", &host)], permissions);
         let (group, link) = FakeGroup::new();
         let rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
-        let backend = Cpg::new(libvirt, link, Router::new(rules, 1, 1));
+        let backend = Cpg::new(libvirt, link, Router::new(rules, 1, RequestNumber(1)));
         let mut bench = Bench { backend, group, host, now: Instant::now() };
         let uuid = Uuid::parse(OWN).unwrap();
         let vm = LocalVm { name: "vm2".to_owned(), uuid, state: PowerState::Running, is_active: true };
@@ -42,7 +44,7 @@ impl Bench {
             .event(Event::Domains { uri: UriIndex(0), change: DomainChange::All(vec![vm]) }, bench.now);
         let members = vec![peer(1), peer(2)];
         let change = Membership { members: members.clone(), left: Vec::new(), joined: members };
-        let votes = GroupEvent::Quorum { is_quorate: true, nodes: vec![1, 2] };
+        let votes = GroupEvent::Quorum { is_quorate: true, nodes: vec![NodeId(1), NodeId(2)] };
         bench.hear(vec![GroupEvent::Joined(peer(2)), GroupEvent::Changed(change), votes]);
         bench
     }
@@ -61,18 +63,18 @@ impl Bench {
         self.turn();
     }
 
-    fn says(&mut self, message: &Message) {
+    fn says(&mut self, message: &ClusterMessage) {
         let (at, bytes) = (self.now, message.encode().to_vec());
         self.hear(vec![GroupEvent::Message { from: peer(1), bytes, at, is_old: false }]);
     }
 
     /// Node 1 is of this suite, and tells that vm1 runs there.
     fn tells_all(&mut self) {
-        self.says(&Message::Hello { is_complete: false });
+        self.says(&ClusterMessage::Hello { is_complete: false });
         let domain = Domain { name: "vm1".to_owned(), uuid: Uuid::parse(OTHER).unwrap() };
-        let (owner, state) = (1, PowerState::Running);
-        self.says(&Message::Store(Told { domain, owner, state, is_active: true }));
-        self.says(&Message::Hello { is_complete: true });
+        let (owner, state) = (NodeId(1), PowerState::Running);
+        self.says(&ClusterMessage::Store(Advertisement { domain, owner, state, is_active: true }));
+        self.says(&ClusterMessage::Hello { is_complete: true });
     }
 
     fn passes(&mut self, time: Duration) {
@@ -89,8 +91,8 @@ impl Bench {
         mail
     }
 
-    fn calls(&self) -> Vec<Call> {
-        let call = |message| if let Message::Request(call) = message { Some(call) } else { None };
+    fn calls(&self) -> Vec<ClusterCall> {
+        let call = |message| if let ClusterMessage::Request(call) = message { Some(call) } else { None };
         self.group.sent().into_iter().filter_map(call).collect()
     }
 }
@@ -107,8 +109,11 @@ fn a_request_goes_to_the_other_host_and_its_reply_to_the_client() {
     let mail = bench.asks(Operation::Off, "vm1");
     let calls = bench.calls();
     let [call] = calls.as_slice() else { panic!("{calls:?}") };
-    assert_eq!((call.target, call.operation, verdicts(&mail)), (1, Operation::Off, vec![]));
-    bench.says(&Message::Reply { call: Call { target: 2, ..call.clone() }, response: 0 });
+    assert_eq!((call.target, call.operation, verdicts(&mail)), (NodeId(1), Operation::Off, vec![]));
+    bench.says(&ClusterMessage::Reply {
+        call: ClusterCall { target: NodeId(2), ..call.clone() },
+        response: 0,
+    });
     assert_eq!(verdicts(&mail), [Verdict::Success]);
 }
 
@@ -117,13 +122,21 @@ fn a_request_of_the_other_host_is_carried_out_here() {
     let mut bench = Bench::new(Groups::default());
     bench.tells_all();
     bench.group.sent();
-    let call =
-        Call { number: 5, target: 2, name: OWN.to_owned(), operation: Operation::Off, client_number: 0 };
-    bench.says(&Message::Request(call));
+    let call = ClusterCall {
+        number: RequestNumber(5),
+        target: NodeId(2),
+        name: OWN.to_owned(),
+        operation: Operation::Off,
+        client_number: 0,
+    };
+    bench.says(&ClusterMessage::Request(call));
     assert_eq!(bench.host.runs(OWN), Some(false));
     let sent = bench.group.sent();
     assert!(
-        matches!(sent.as_slice(), [Message::Reply { call: Call { number: 5, .. }, response: 0 }]),
+        matches!(
+            sent.as_slice(),
+            [ClusterMessage::Reply { call: ClusterCall { number: RequestNumber(5), .. }, response: 0 }]
+        ),
         "{sent:?}"
     );
 }
@@ -211,9 +224,10 @@ fn a_crowd_of_questions_does_not_hold_the_worker() {
     let mut bench = Bench::new(Groups::default());
     bench.tells_all();
     let ask = |number| {
-        let (target, name) = (u32::MAX, format!("nosuch{number}"));
-        let call = Call { number, target, name, operation: Operation::Status, client_number: 0 };
-        let bytes = Message::Request(call).encode().to_vec();
+        let (target, name) = (EVERY_NODE, format!("nosuch{number}"));
+        let number = RequestNumber(number);
+        let call = ClusterCall { number, target, name, operation: Operation::Status, client_number: 0 };
+        let bytes = ClusterMessage::Request(call).encode().to_vec();
         GroupEvent::Message { from: peer(3), bytes, at: bench.now, is_old: false }
     };
     let members = vec![peer(1), peer(2), peer(3)];

@@ -8,7 +8,7 @@ use crossbeam_channel::{Sender, bounded};
 use super::link::GroupLink;
 use super::shared::{CpgCommand, GroupEvent, JoinGeneration, ThreadProgress, now_millis};
 use fence_virt::sys::mailbox::{Mailbox, mailbox};
-use fence_virt::wire::cluster::Message;
+use fence_virt::wire::cluster::ClusterMessage;
 
 /// The thread's end.
 pub(super) struct FakeGroup {
@@ -50,11 +50,11 @@ impl FakeGroup {
     }
 
     /// What the worker has sent since.
-    pub(super) fn sent(&self) -> Vec<Message> {
+    pub(super) fn sent(&self) -> Vec<ClusterMessage> {
         let commands = self.commands.take().collect::<Vec<_>>();
         self.progress.unsent.store(0, Ordering::Release);
         let message = |command| match command {
-            CpgCommand::Send(outbound) => Message::decode(&outbound.message.bytes).unwrap(),
+            CpgCommand::Send(outbound) => ClusterMessage::decode(&outbound.message.bytes).unwrap(),
             CpgCommand::Stop => panic!("the worker does not stop it"),
         };
         commands.into_iter().map(message).collect()

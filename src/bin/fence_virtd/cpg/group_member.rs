@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use fence_virt::routing::Peer;
 use fence_virt::sys::corosync::{ClusterEvent, CorosyncError, GroupHandle, Libraries};
-use fence_virt::wire::cluster::GROUP;
+use fence_virt::wire::cluster::{GROUP, NodeId};
 
 /// Access to the group.
 pub(crate) trait GroupConnector: Send + 'static {
@@ -40,7 +40,7 @@ impl GroupConnector for Libraries {
 
 impl GroupMember for GroupHandle {
     fn peer(&self) -> Peer {
-        Peer { node: self.node(), pid: self.pid() }
+        Peer { node: NodeId(self.node()), pid: self.pid() }
     }
 
     fn fds(&self) -> [BorrowedFd<'_>; 2] {

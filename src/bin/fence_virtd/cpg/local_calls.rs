@@ -6,9 +6,10 @@ use std::mem;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::backend::{LocalCallId, PendingCall};
+use crate::backend::PendingCall;
 use crate::job::{CancelToken, Job, Requester, Responder};
 use fence_virt::fence::{Answer, Request, Verdict};
+use fence_virt::routing::JobId;
 use fence_virt::sys::mutex::lock;
 
 /// A call that is pending or in progress.
@@ -22,7 +23,7 @@ pub(super) struct LocalCall {
 
 /// Result of a call.
 pub(super) struct LocalResult {
-    pub(super) id: LocalCallId,
+    pub(super) id: JobId,
     pub(super) verdict: Verdict,
     pub(super) reason: String,
 }
@@ -30,7 +31,7 @@ pub(super) struct LocalResult {
 /// All calls. Each gets exactly one result.
 #[derive(Default)]
 pub(super) struct LocalCalls {
-    calls: HashMap<LocalCallId, LocalCall>,
+    calls: HashMap<JobId, LocalCall>,
     /// Calls that are not in the worker's backlog yet.
     pending: VecDeque<PendingCall>,
     /// Filled by the responders of the jobs; one entry a call.
@@ -38,7 +39,7 @@ pub(super) struct LocalCalls {
 }
 
 impl LocalCalls {
-    pub(super) fn add(&mut self, id: LocalCallId, call: LocalCall) {
+    pub(super) fn add(&mut self, id: JobId, call: LocalCall) {
         self.pending.push_back(PendingCall { id, is_power: call.request.operation.is_power() });
         self.calls.insert(id, call);
     }
@@ -53,12 +54,12 @@ impl LocalCalls {
         !self.pending.is_empty()
     }
 
-    pub(super) fn get(&self, id: LocalCallId) -> Option<&LocalCall> {
+    pub(super) fn get(&self, id: JobId) -> Option<&LocalCall> {
         self.calls.get(&id)
     }
 
     /// Job that carries a call out.
-    pub(super) fn job(&self, id: LocalCallId, is_sole_known_owner: bool) -> Option<Job> {
+    pub(super) fn job(&self, id: JobId, is_sole_known_owner: bool) -> Option<Job> {
         let call = self.calls.get(&id)?;
         let results = self.results.clone();
         let responder = Responder::new(move |answer, completion| {
@@ -79,7 +80,7 @@ impl LocalCalls {
     }
 
     /// Cancels a call; it still gets its result.
-    pub(super) fn cancel(&self, id: LocalCallId) {
+    pub(super) fn cancel(&self, id: JobId) {
         if let Some(call) = self.calls.get(&id) {
             call.cancel.cancel();
         }

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
-use fence_virt::routing::{Membership, Outgoing, Peer};
+use fence_virt::routing::{Membership, Outgoing, Peer, RequestExpiry};
 use fence_virt::sys::clock::since_boot;
-use fence_virt::wire::cluster::MESSAGE_LEN;
+use fence_virt::wire::cluster::NodeId;
 
 /// Longest pause in reading from corosync after which requests still count as fresh.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub(crate) enum GroupEvent {
     Changed(Membership),
     Quorum {
         is_quorate: bool,
-        nodes: Vec<u32>,
+        nodes: Vec<NodeId>,
     },
     Message {
         from: Peer,
@@ -34,7 +34,7 @@ pub(crate) enum GroupEvent {
         is_old: bool,
     },
     /// A message of the worker expired before corosync took it.
-    Unsent([u8; MESSAGE_LEN]),
+    Unsent(RequestExpiry),
 }
 
 /// Number of joins of the group; a message for an earlier generation is dropped after a rejoin.

@@ -22,6 +22,7 @@ use fence_virt::config::{CpgConfig, NameMode, UnknownVm};
 use fence_virt::routing::{Names, Router, Rules, Unknown};
 use fence_virt::sys::corosync::{self, Libraries};
 use fence_virt::sys::mailbox::{MailboxSender, mailbox};
+use fence_virt::wire::cluster::RequestNumber;
 
 /// Checks that corosync's libraries are installed.
 ///
@@ -52,7 +53,7 @@ pub(crate) fn warn_of_delay(config: &CpgConfig) -> Option<Problem> {
 /// The backend with its threads.
 pub(crate) struct StartedCpg {
     pub(crate) backend: Cpg<UriLink>,
-    pub(crate) keepers: ConnectionManagers,
+    pub(crate) managers: ConnectionManagers,
     pub(crate) thread: CpgThreadHandle,
 }
 
@@ -71,7 +72,7 @@ pub(crate) fn start(
     if let Some(warning) = warn_of_delay(config) {
         warn!("cpg: {warning}");
     }
-    let Some((libvirt, keepers)) = libvirt::start(&config.uris, permissions, startup)? else {
+    let Some((libvirt, managers)) = libvirt::start(&config.uris, permissions, startup)? else {
         return Ok(None);
     };
     let SpawnedThread { handle, link, first } = spawn(libraries, startup.worker)?;
@@ -80,8 +81,8 @@ pub(crate) fn start(
     }
     let mut number = [0; 4];
     getrandom::fill(&mut number).map_err(|error| format!("cannot get random numbers: {error}"))?;
-    let router = Router::new(rules(config), config.uris.len(), u32::from_le_bytes(number));
-    Ok(Some(StartedCpg { backend: Cpg::new(libvirt, link, router), keepers, thread: handle }))
+    let router = Router::new(rules(config), config.uris.len(), RequestNumber(u32::from_le_bytes(number)));
+    Ok(Some(StartedCpg { backend: Cpg::new(libvirt, link, router), managers, thread: handle }))
 }
 
 fn rules(config: &CpgConfig) -> Rules {

@@ -33,7 +33,7 @@ use fence_virt::sys::corosync::{
 };
 use fence_virt::sys::mailbox::Mailbox;
 use fence_virt::sys::poll::{Interest, PollSet};
-use fence_virt::wire::cluster::{GROUP, MESSAGE_LEN};
+use fence_virt::wire::cluster::{GROUP, MESSAGE_LEN, NodeId};
 
 /// Longest wait of a turn.
 const TICK: Duration = Duration::from_millis(250);
@@ -242,11 +242,9 @@ impl CpgThread {
         let mut sent = 0;
         let outcome = loop {
             let Some(message) = self.unsent.front() else { break Ok(()) };
-            let has_expired = message.expires.is_some_and(|at| Instant::now() >= at);
-            if has_expired {
-                self.undelivered.push(GroupEvent::Unsent(message.bytes));
-            }
-            match if has_expired { Ok(()) } else { member.send(&message.bytes) } {
+            let expired = message.expiry.filter(|expiry| Instant::now() >= expiry.at);
+            self.undelivered.extend(expired.map(GroupEvent::Unsent));
+            match if expired.is_some() { Ok(()) } else { member.send(&message.bytes) } {
                 Ok(()) => {
                     self.unsent.pop_front();
                     sent += 1;
@@ -269,21 +267,23 @@ const _: () = assert!(corosync::MESSAGE_KEPT_MAX > MESSAGE_LEN);
 fn group_event(heard: ClusterEvent, at: Instant, is_old: bool) -> GroupEvent {
     match heard {
         ClusterEvent::Message { node, pid, bytes, .. } => {
-            GroupEvent::Message { from: Peer { node, pid }, bytes, at, is_old }
+            GroupEvent::Message { from: Peer { node: NodeId(node), pid }, bytes, at, is_old }
         }
         ClusterEvent::Changed(change) => GroupEvent::Changed(membership(change)),
-        ClusterEvent::Quorum { is_quorate, nodes } => GroupEvent::Quorum { is_quorate, nodes },
+        ClusterEvent::Quorum { is_quorate, nodes } => {
+            GroupEvent::Quorum { is_quorate, nodes: nodes.into_iter().map(NodeId).collect() }
+        }
     }
 }
 
 fn membership(change: MembershipChange) -> Membership {
-    let peer = |(node, pid)| Peer { node, pid };
+    let peer = |(node, pid)| Peer { node: NodeId(node), pid };
     let left = |left: LeftMember| {
         let departure = match left.reason {
             LeaveReason::Process => Departure::Process,
             LeaveReason::Node => Departure::Node,
         };
-        (Peer { node: left.node, pid: left.pid }, departure)
+        (Peer { node: NodeId(left.node), pid: left.pid }, departure)
     };
     Membership {
         members: change.members.into_iter().map(peer).collect(),

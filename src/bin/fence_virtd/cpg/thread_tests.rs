@@ -9,9 +9,9 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use super::*;
 use crate::cpg::group_member::GroupMember;
 use crate::cpg::shared::{GroupEvent, PAUSE_MAX};
-use fence_virt::routing::{Outgoing, Peer};
+use fence_virt::routing::{Outgoing, Peer, RequestExpiry};
 use fence_virt::sys::corosync::{ClusterEvent, CorosyncError};
-use fence_virt::wire::cluster::MESSAGE_LEN;
+use fence_virt::wire::cluster::{MESSAGE_LEN, NodeId};
 
 const TRY_AGAIN: i32 = 6;
 const LOST: i32 = 2;
@@ -80,7 +80,7 @@ impl GroupConnector for Fake {
 
 impl GroupMember for FakeMember {
     fn peer(&self) -> Peer {
-        Peer { node: 7, pid: 70 }
+        Peer { node: NodeId(7), pid: 70 }
     }
 
     fn fds(&self) -> [BorrowedFd<'_>; 2] {
@@ -148,7 +148,7 @@ impl Bench {
     fn joined() -> Bench {
         let mut bench = bench(Fake::default());
         assert_eq!(bench.first.recv_timeout(LIMIT), Ok(Ok(())));
-        assert!(matches!(bench.next(), GroupEvent::Joined(Peer { node: 7, pid: 70 })));
+        assert!(matches!(bench.next(), GroupEvent::Joined(Peer { node: NodeId(7), pid: 70 })));
         bench
     }
 
@@ -166,7 +166,8 @@ impl Bench {
     }
 
     fn send(&self, mark: u8, expires: Option<Instant>) {
-        self.link.send(Outgoing { bytes: [mark; MESSAGE_LEN], expires });
+        let request = |at| RequestExpiry { at, node: NodeId(2), number: RequestNumber(mark.into()) };
+        self.link.send(Outgoing { bytes: [mark; MESSAGE_LEN], expiry: expires.map(request) });
     }
 
     fn stop(self) -> Fake {
@@ -193,8 +194,8 @@ fn what_has_expired_comes_back() {
     bench.send(1, Some(Instant::now() + Duration::from_millis(30)));
     bench.send(2, Some(Instant::now() + LIMIT));
     bench.send(3, None);
-    let GroupEvent::Unsent(bytes) = bench.next() else { panic!("it does not come back") };
-    assert_eq!((bytes[0], bench.fake.script().sent.len()), (1, 0));
+    let GroupEvent::Unsent(request) = bench.next() else { panic!("it does not come back") };
+    assert_eq!((request.number.0, bench.fake.script().sent.len()), (1, 0));
     bench.fake.script().refuses_to_send = None;
     bench.fake.until("the others are not sent", |script| script.sent == [2, 3]);
     assert!(bench.link.has_room());
@@ -276,7 +277,7 @@ fn a_worker_that_does_not_fetch_loses_nothing() {
     assert!(bench.link.is_behind());
     for expected in 0..COUNT {
         let GroupEvent::Message { from, is_old, .. } = bench.next() else { panic!("something else") };
-        assert_eq!((from.node, is_old), (expected, false));
+        assert_eq!((from.node, is_old), (NodeId(expected), false));
     }
 }
 

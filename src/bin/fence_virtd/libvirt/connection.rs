@@ -17,7 +17,7 @@ use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::callbacks::silence_errors;
-use super::error::{LibvirtError, optional};
+use super::error::{LibvirtError, LibvirtResult, optional};
 use super::host::{Definition, DomainState, FoundDomain, Host};
 use fence_virt::fence::{PowerState, Target};
 
@@ -54,7 +54,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Opens a connection. May block forever if libvirtd is frozen.
-    pub(crate) fn open(uri: &str) -> Result<Connection, LibvirtError> {
+    pub(crate) fn open(uri: &str) -> LibvirtResult<Connection> {
         let connection = Connection { connect: Some(Connect::open(Some(uri))?) };
         match connection.connect()?.set_keep_alive(KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) {
             // Drivers without a remote end (test) neither have nor need it.
@@ -65,13 +65,13 @@ impl Connection {
 
     /// Makes a round trip that takes no domain's lock: a domain that is being destroyed
     /// is locked for seconds.
-    pub(crate) fn probe(&self) -> Result<(), LibvirtError> {
+    pub(crate) fn probe(&self) -> LibvirtResult {
         self.connect()?.get_lib_version()?;
         Ok(())
     }
 
     /// Checks that the connection is open as far as this side knows, without a round trip.
-    pub(crate) fn check(&self) -> Result<(), LibvirtError> {
+    pub(crate) fn check(&self) -> LibvirtResult {
         match self.connect()?.is_alive() {
             Ok(true) => Ok(()),
             Ok(false) => Err(LibvirtError::ConnectionLost("the connection was closed".to_owned())),
@@ -81,18 +81,18 @@ impl Connection {
     }
 
     /// Returns libvirt's own handle.
-    pub(crate) fn connect(&self) -> Result<&Connect, LibvirtError> {
+    pub(crate) fn connect(&self) -> LibvirtResult<&Connect> {
         let closed = || LibvirtError::ConnectionLost("the connection is closed".to_owned());
         self.connect.as_ref().ok_or_else(closed)
     }
 
     /// Returns the domain with this UUID, if it exists.
-    pub(crate) fn by_uuid(&self, uuid: &str) -> Result<Option<DomainHandle>, LibvirtError> {
+    pub(crate) fn by_uuid(&self, uuid: &str) -> LibvirtResult<Option<DomainHandle>> {
         optional(Domain::lookup_by_uuid_string(self.connect()?, uuid).map(DomainHandle::new))
     }
 
     /// Returns the domain with this UUID; an error if it does not exist.
-    fn existing(&self, uuid: &str) -> Result<DomainHandle, LibvirtError> {
+    fn existing(&self, uuid: &str) -> LibvirtResult<DomainHandle> {
         let missing = || LibvirtError::NotFound(format!("the VM {uuid} no longer exists"));
         self.by_uuid(uuid)?.ok_or_else(missing)
     }
@@ -101,14 +101,14 @@ impl Connection {
     pub(crate) fn domains(
         &self,
         flags: sys::virConnectListAllDomainsFlags,
-    ) -> Result<Vec<DomainHandle>, LibvirtError> {
+    ) -> LibvirtResult<Vec<DomainHandle>> {
         let domains = self.connect()?.list_all_domains(flags)?;
         Ok(domains.into_iter().map(DomainHandle::new).collect())
     }
 }
 
 impl Host for Connection {
-    fn find(&self, target: &Target) -> Result<Vec<FoundDomain>, LibvirtError> {
+    fn find(&self, target: &Target) -> LibvirtResult<Vec<FoundDomain>> {
         let name = target.as_str();
         let by_name = optional(Domain::lookup_by_name(self.connect()?, name).map(DomainHandle::new))?;
         let by_uuid = if is_uuid(name) { self.by_uuid(name)? } else { None };
@@ -122,11 +122,11 @@ impl Host for Connection {
         Ok(found)
     }
 
-    fn observe(&self, uuid: &str) -> Result<Option<DomainState>, LibvirtError> {
+    fn observe(&self, uuid: &str) -> LibvirtResult<Option<DomainState>> {
         self.by_uuid(uuid)?.map_or(Ok(None), |handle| handle.state())
     }
 
-    fn definition(&self, uuid: &str) -> Result<Definition, LibvirtError> {
+    fn definition(&self, uuid: &str) -> LibvirtResult<Definition> {
         let handle = self.existing(uuid)?;
         if handle.is_persistent()? {
             return Ok(Definition::Persistent);
@@ -135,12 +135,12 @@ impl Host for Connection {
         Ok(Definition::Transient(handle.get_xml_desc(sys::VIR_DOMAIN_XML_SECURE)?))
     }
 
-    fn destroy(&self, uuid: &str) -> Result<(), LibvirtError> {
+    fn destroy(&self, uuid: &str) -> LibvirtResult {
         let handle = self.existing(uuid).map_err(|error| LibvirtError::Other(error.to_string()))?;
         Ok(handle.destroy()?)
     }
 
-    fn start(&self, uuid: &str, definition: &Definition) -> Result<(), LibvirtError> {
+    fn start(&self, uuid: &str, definition: &Definition) -> LibvirtResult {
         match definition {
             Definition::Persistent => drop(self.existing(uuid)?.create()?),
             Definition::Transient(xml) => {
@@ -151,7 +151,7 @@ impl Host for Connection {
         Ok(())
     }
 
-    fn list(&self) -> Result<Vec<FoundDomain>, LibvirtError> {
+    fn list(&self) -> LibvirtResult<Vec<FoundDomain>> {
         // Two calls for any number of domains: all, then those that are off. One that
         // stops in between counts as off.
         let all = self.domains(0)?;
@@ -185,7 +185,7 @@ impl DomainHandle {
     }
 
     /// Returns the state, or none if the domain has vanished meanwhile.
-    fn state(&self) -> Result<Option<DomainState>, LibvirtError> {
+    fn state(&self) -> LibvirtResult<Option<DomainState>> {
         let Some((state, reason)) = optional(self.get_state())? else { return Ok(None) };
         let reason = u32::try_from(reason).ok();
         if state == sys::VIR_DOMAIN_SHUTOFF {
@@ -197,7 +197,7 @@ impl DomainHandle {
         Ok(Some(DomainState { is_migrating, ..running(self.get_id(), state == sys::VIR_DOMAIN_RUNNING) }))
     }
 
-    fn found(&self, state: DomainState) -> Result<FoundDomain, LibvirtError> {
+    fn found(&self, state: DomainState) -> LibvirtResult<FoundDomain> {
         Ok(FoundDomain { name: self.get_name()?, uuid: self.get_uuid_string()?, state })
     }
 }

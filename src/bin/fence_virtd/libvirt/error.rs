@@ -20,6 +20,9 @@ pub(crate) enum LibvirtError {
     Other(String),
 }
 
+/// Result of a libvirt call.
+pub(crate) type LibvirtResult<T = ()> = Result<T, LibvirtError>;
+
 impl fmt::Display for LibvirtError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use LibvirtError::{Busy, ConnectionLost, Dying, NotFound, Other};
@@ -51,7 +54,7 @@ fn is_dying(text: &str) -> bool {
 }
 
 /// Turns "not found" into none.
-pub(crate) fn optional<T>(result: Result<T, Error>) -> Result<Option<T>, LibvirtError> {
+pub(crate) fn optional<T>(result: Result<T, Error>) -> LibvirtResult<Option<T>> {
     match result.map_err(LibvirtError::from) {
         Ok(found) => Ok(Some(found)),
         Err(LibvirtError::NotFound(_)) => Ok(None),

@@ -4,16 +4,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::error::LibvirtError;
+use super::error::LibvirtResult;
 use fence_virt::fence::{Domain, PowerState, Target};
-
-/// One run of a domain, from its start to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DomainRun {
-    pub(crate) domain: Arc<Domain>,
-    /// libvirt's domain ID; each start gives a new one.
-    pub(crate) id: u32,
-}
 
 /// State of a domain at the time of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +28,14 @@ pub(crate) struct FoundDomain {
     pub(crate) state: DomainState,
 }
 
+/// One run of a domain, from its start to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DomainRun {
+    pub(crate) domain: Arc<Domain>,
+    /// libvirt's domain ID; each start gives a new one.
+    pub(crate) id: u32,
+}
+
 /// Means of starting a domain again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Definition {
@@ -48,23 +48,23 @@ pub(crate) enum Definition {
 /// One libvirt connection. Any call may take as long as the keepalive allows.
 pub(crate) trait Host {
     /// Returns the domains with this name, or with this UUID if the target is one.
-    fn find(&self, target: &Target) -> Result<Vec<FoundDomain>, LibvirtError>;
+    fn find(&self, target: &Target) -> LibvirtResult<Vec<FoundDomain>>;
 
     /// Returns the state of a domain, or none if it does not exist.
-    fn observe(&self, uuid: &str) -> Result<Option<DomainState>, LibvirtError>;
+    fn observe(&self, uuid: &str) -> LibvirtResult<Option<DomainState>>;
 
     /// Returns the means of starting a domain again.
-    fn definition(&self, uuid: &str) -> Result<Definition, LibvirtError>;
+    fn definition(&self, uuid: &str) -> LibvirtResult<Definition>;
 
     /// Powers a domain off. `Busy` and `Dying` are failures of the call itself, which
     /// may be repeated; a failed lookup is `Other`.
-    fn destroy(&self, uuid: &str) -> Result<(), LibvirtError>;
+    fn destroy(&self, uuid: &str) -> LibvirtResult;
 
     /// Starts a domain.
-    fn start(&self, uuid: &str, definition: &Definition) -> Result<(), LibvirtError>;
+    fn start(&self, uuid: &str, definition: &Definition) -> LibvirtResult;
 
     /// Returns all domains.
-    fn list(&self) -> Result<Vec<FoundDomain>, LibvirtError>;
+    fn list(&self) -> LibvirtResult<Vec<FoundDomain>>;
 }
 
 /// Access to one URI, whose connection may be down.
@@ -76,7 +76,7 @@ pub(crate) trait Link {
     fn name(&self) -> &str;
 
     /// Returns the connection if it is open and answers.
-    fn host(&self, now: Instant) -> Result<Arc<Self::Host>, LibvirtError>;
+    fn host(&self, now: Instant) -> LibvirtResult<Arc<Self::Host>>;
 
     /// Returns the domains that the connection manager listed last; each list once.
     fn inventory(&self) -> Option<Vec<FoundDomain>>;

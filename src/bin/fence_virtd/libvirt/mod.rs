@@ -8,5 +8,5 @@ mod host;
 
 pub(crate) use callbacks::{LibvirtEvent, Subscription};
 pub(crate) use connection::{Connection, DomainHandle, begin};
-pub(crate) use error::LibvirtError;
+pub(crate) use error::{LibvirtError, LibvirtResult};
 pub(crate) use host::{Definition, DomainRun, DomainState, FoundDomain, Host, Link};

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use super::change_queue::PendingChanges;
 use super::domain_query::DomainQuery;
-use crate::libvirt::{DomainRun, LibvirtError};
+use crate::libvirt::{DomainRun, LibvirtResult};
 use crate::serial_event::LineId;
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::Uuid;
@@ -13,21 +13,16 @@ pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Handler of the changes that a watcher receives.
 pub(super) trait ChangeHandler: Send {
     /// Lists the VMs. `reread` is true the first time on a connection: changes may have been missed.
-    fn resync(&mut self, query: &dyn DomainQuery, reread: bool, now: Instant) -> Result<(), LibvirtError>;
+    fn resync(&mut self, query: &dyn DomainQuery, reread: bool, now: Instant) -> LibvirtResult;
 
     /// Queries the VMs that have changed.
-    fn handle(
-        &mut self,
-        changes: &PendingChanges,
-        query: &dyn DomainQuery,
-        now: Instant,
-    ) -> Result<(), LibvirtError>;
+    fn handle(&mut self, changes: &PendingChanges, query: &dyn DomainQuery, now: Instant) -> LibvirtResult;
 
     /// Handles the lines that the listener has lost.
     fn handle_lost_lines(&mut self, _changes: &PendingChanges, _now: Instant) {}
 
     /// Does the work that is due.
-    fn turn(&mut self, query: &dyn DomainQuery, now: Instant) -> Result<(), LibvirtError>;
+    fn turn(&mut self, query: &dyn DomainQuery, now: Instant) -> LibvirtResult;
 
     /// Time at which work is due next.
     fn deadline(&self) -> Option<Instant>;
@@ -54,7 +49,7 @@ pub(super) trait DomainObserver: Send {
     fn line_lost(&mut self, _line: LineId, _now: Instant) {}
 
     /// Does the work that is due. Called only with a connection; fails if that is gone.
-    fn turn(&mut self, _query: &dyn DomainQuery, _now: Instant) -> Result<(), LibvirtError> {
+    fn turn(&mut self, _query: &dyn DomainQuery, _now: Instant) -> LibvirtResult {
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use super::domain_query::DomainQuery;
 use super::serial_scope::wanted_sockets;
 use super::socket_registry::SocketRegistry;
 use super::vm_socket::VmSocket;
-use crate::libvirt::{DomainRun, LibvirtError};
+use crate::libvirt::{DomainRun, LibvirtResult};
 use crate::logging::Limiter;
 use crate::serial_event::{ConnectedLine, LineId, SerialEvent, SerialSink};
 use fence_virt::config::{SerialConfig, SerialMode};
@@ -191,7 +191,7 @@ impl DomainObserver for Connector {
         }
     }
 
-    fn turn(&mut self, query: &dyn DomainQuery, now: Instant) -> Result<(), LibvirtError> {
+    fn turn(&mut self, query: &dyn DomainQuery, now: Instant) -> LibvirtResult {
         self.close_conflicting(now);
         let is_due = |vm: &VmSockets| vm.sockets.iter().any(|socket| socket.is_due(now));
         let due: Vec<Uuid> = self.vms.iter().filter(|(_, vm)| is_due(vm)).map(|(&uuid, _)| uuid).collect();

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use virt::sys;
 
-use crate::libvirt::{Connection, DomainHandle, DomainRun, FoundDomain, Host, LibvirtError};
+use crate::libvirt::{Connection, DomainHandle, DomainRun, FoundDomain, Host, LibvirtError, LibvirtResult};
 use fence_virt::domain_xml::{Devices, XmlError};
 use fence_virt::fence::{Domain, PowerState, Target, Uuid};
 use fence_virt::routing::LocalVm;
@@ -11,40 +11,40 @@ use fence_virt::routing::LocalVm;
 /// Queries to a libvirt connection; a trait, so that tests can change VMs between calls.
 pub(super) trait DomainQuery {
     /// Returns the running VMs.
-    fn running(&self) -> Result<Vec<DomainRun>, LibvirtError>;
+    fn running(&self) -> LibvirtResult<Vec<DomainRun>>;
 
     /// Returns the current run of a VM, or none if it does not run.
-    fn find(&self, uuid: Uuid) -> Result<Option<DomainRun>, LibvirtError>;
+    fn find(&self, uuid: Uuid) -> LibvirtResult<Option<DomainRun>>;
 
     /// Returns the devices of a VM, or none if it does not exist.
-    fn devices(&self, uuid: Uuid) -> Result<Option<Result<Devices, XmlError>>, LibvirtError>;
+    fn devices(&self, uuid: Uuid) -> LibvirtResult<Option<Result<Devices, XmlError>>>;
 
     /// Returns all VMs, running or not.
-    fn all(&self) -> Result<Vec<LocalVm>, LibvirtError>;
+    fn all(&self) -> LibvirtResult<Vec<LocalVm>>;
 
     /// Returns a VM, running or not, or none if it does not exist.
-    fn vm(&self, uuid: Uuid) -> Result<Option<LocalVm>, LibvirtError>;
+    fn vm(&self, uuid: Uuid) -> LibvirtResult<Option<LocalVm>>;
 
     /// Checks that the connection is open, without a round trip.
-    fn check(&self) -> Result<(), LibvirtError>;
+    fn check(&self) -> LibvirtResult;
 }
 
 impl DomainQuery for Connection {
-    fn running(&self) -> Result<Vec<DomainRun>, LibvirtError> {
+    fn running(&self) -> LibvirtResult<Vec<DomainRun>> {
         let handles = self.domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE)?;
         handles.iter().filter_map(|handle| run(handle).transpose()).collect()
     }
 
-    fn find(&self, uuid: Uuid) -> Result<Option<DomainRun>, LibvirtError> {
+    fn find(&self, uuid: Uuid) -> LibvirtResult<Option<DomainRun>> {
         self.by_uuid(&uuid.to_string())?.map_or(Ok(None), |handle| run(&handle))
     }
 
-    fn devices(&self, uuid: Uuid) -> Result<Option<Result<Devices, XmlError>>, LibvirtError> {
+    fn devices(&self, uuid: Uuid) -> LibvirtResult<Option<Result<Devices, XmlError>>> {
         let Some(handle) = self.by_uuid(&uuid.to_string())? else { return Ok(None) };
         Ok(Some(Devices::parse(&handle.get_xml_desc(0)?)))
     }
 
-    fn all(&self) -> Result<Vec<LocalVm>, LibvirtError> {
+    fn all(&self) -> LibvirtResult<Vec<LocalVm>> {
         // A third call besides those of `list`: the VMs that are not paused either.
         let active = self.domains(sys::VIR_CONNECT_LIST_DOMAINS_RUNNING)?;
         let active = active.iter().map(uuid).collect::<Result<HashSet<_>, _>>()?;
@@ -56,7 +56,7 @@ impl DomainQuery for Connection {
         self.list()?.into_iter().map(with_activity).collect()
     }
 
-    fn vm(&self, uuid: Uuid) -> Result<Option<LocalVm>, LibvirtError> {
+    fn vm(&self, uuid: Uuid) -> LibvirtResult<Option<LocalVm>> {
         let target = Target::new(uuid.to_string().as_bytes())
             .map_err(|error| LibvirtError::Other(error.to_string()))?;
         let found = Host::find(self, &target)?.into_iter().map(local).collect::<Result<Vec<_>, _>>()?;
@@ -64,24 +64,24 @@ impl DomainQuery for Connection {
         Ok(found.into_iter().find(|vm| vm.uuid == uuid))
     }
 
-    fn check(&self) -> Result<(), LibvirtError> {
+    fn check(&self) -> LibvirtResult {
         Connection::check(self)
     }
 }
 
-fn local(found: FoundDomain) -> Result<LocalVm, LibvirtError> {
+fn local(found: FoundDomain) -> LibvirtResult<LocalVm> {
     let uuid = Uuid::parse(&found.uuid)
         .ok_or_else(|| LibvirtError::Other(format!("{} is not a UUID", found.uuid)))?;
     Ok(LocalVm { name: found.name, uuid, state: found.state.power, is_active: found.state.is_active })
 }
 
 /// Returns the current run without a round trip: ID, name and UUID came with the handle.
-fn run(handle: &DomainHandle) -> Result<Option<DomainRun>, LibvirtError> {
+fn run(handle: &DomainHandle) -> LibvirtResult<Option<DomainRun>> {
     let Some(id) = handle.get_id() else { return Ok(None) };
     let domain = Domain { name: handle.get_name()?, uuid: uuid(handle)? };
     Ok(Some(DomainRun { domain: Arc::new(domain), id }))
 }
 
-fn uuid(handle: &DomainHandle) -> Result<Uuid, LibvirtError> {
+fn uuid(handle: &DomainHandle) -> LibvirtResult<Uuid> {
     Ok(Uuid::from_bytes(*handle.get_uuid()?.as_bytes()))
 }

@@ -9,7 +9,7 @@ use super::change_handler::{ChangeHandler, RETRY_AFTER};
 use super::change_queue::PendingChanges;
 use super::domain_query::DomainQuery;
 use crate::inbox::{DomainChange, Event, Message};
-use crate::libvirt::LibvirtError;
+use crate::libvirt::LibvirtResult;
 use fence_virt::fence::{UriIndex, Uuid};
 use fence_virt::routing::LocalVm;
 
@@ -37,7 +37,7 @@ impl DomainReporter {
         let _ = self.worker.send(Message::Event(Event::Domains { uri: self.uri, change }));
     }
 
-    fn refresh(&mut self, uuid: Uuid, query: &dyn DomainQuery, now: Instant) -> Result<(), LibvirtError> {
+    fn refresh(&mut self, uuid: Uuid, query: &dyn DomainQuery, now: Instant) -> LibvirtResult {
         let found = match query.vm(uuid) {
             Ok(found) => found,
             Err(error) => {
@@ -65,7 +65,7 @@ impl DomainReporter {
 }
 
 impl ChangeHandler for DomainReporter {
-    fn resync(&mut self, query: &dyn DomainQuery, reread: bool, _now: Instant) -> Result<(), LibvirtError> {
+    fn resync(&mut self, query: &dyn DomainQuery, reread: bool, _now: Instant) -> LibvirtResult {
         let all = query.all()?;
         let found: BTreeMap<Uuid, LocalVm> = all.iter().map(|vm| (vm.uuid, vm.clone())).collect();
         self.retries.clear();
@@ -78,16 +78,11 @@ impl ChangeHandler for DomainReporter {
         Ok(())
     }
 
-    fn handle(
-        &mut self,
-        changes: &PendingChanges,
-        query: &dyn DomainQuery,
-        now: Instant,
-    ) -> Result<(), LibvirtError> {
+    fn handle(&mut self, changes: &PendingChanges, query: &dyn DomainQuery, now: Instant) -> LibvirtResult {
         changes.changed.keys().try_for_each(|&uuid| self.refresh(uuid, query, now))
     }
 
-    fn turn(&mut self, query: &dyn DomainQuery, now: Instant) -> Result<(), LibvirtError> {
+    fn turn(&mut self, query: &dyn DomainQuery, now: Instant) -> LibvirtResult {
         if self.retry_at.is_none_or(|at| now < at) {
             return Ok(());
         }

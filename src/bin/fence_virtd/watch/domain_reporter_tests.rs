@@ -27,7 +27,7 @@ impl World {
     fn messages(&self) -> Vec<String> {
         let words = |message| {
             let Message::Event(Event::Domains { uri: UriIndex(3), change }) = message else {
-                panic!("another event")
+                panic!("{message:?}")
             };
             match change {
                 DomainChange::All(vms) => format!("{} VMs", vms.len()),
@@ -45,7 +45,7 @@ impl World {
     }
 
     /// Handles an event about a VM.
-    fn stir(&mut self, number: u8) -> Result<Vec<String>, LibvirtError> {
+    fn stir(&mut self, number: u8) -> LibvirtResult<Vec<String>> {
         let changed = BTreeMap::from([(uuid(number), ChangeKind::Lifecycle)]);
         let changes = PendingChanges { changed, ..PendingChanges::default() };
         self.reporter.handle(&changes, &self.fake, self.now)?;

@@ -6,7 +6,7 @@ use log::{debug, warn};
 use super::change_handler::{ChangeHandler, DomainObserver, RETRY_AFTER};
 use super::change_queue::{ChangeKind, PendingChanges};
 use super::domain_query::DomainQuery;
-use crate::libvirt::{DomainRun, LibvirtError};
+use crate::libvirt::{DomainRun, LibvirtError, LibvirtResult};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::Uuid;
 
@@ -34,29 +34,17 @@ impl DomainTracker {
     }
 
     /// Queries one VM.
-    fn refresh(
-        &mut self,
-        uuid: Uuid,
-        query: &dyn DomainQuery,
-        reread: bool,
-        now: Instant,
-    ) -> Result<(), LibvirtError> {
+    fn refresh(&mut self, uuid: Uuid, query: &dyn DomainQuery, reread: bool, now: Instant) -> LibvirtResult {
         match query.find(uuid) {
-            Ok(Some(vm)) => self.update(vm, query, reread, now)?,
+            Ok(Some(vm)) => self.read(vm, query, reread, now)?,
             Ok(None) => self.forget(uuid),
-            Err(error) => self.retry_later(uuid, error, query, now)?,
+            Err(error) => self.retry(uuid, error, query, now)?,
         }
         Ok(())
     }
 
     /// Reads the XML of a VM that runs, once a run unless `reread`.
-    fn update(
-        &mut self,
-        vm: DomainRun,
-        query: &dyn DomainQuery,
-        reread: bool,
-        now: Instant,
-    ) -> Result<(), LibvirtError> {
+    fn read(&mut self, vm: DomainRun, query: &dyn DomainQuery, reread: bool, now: Instant) -> LibvirtResult {
         let uuid = vm.domain.uuid;
         if self.known.get(&uuid) == Some(&vm.id) && !reread && !self.retries.contains_key(&uuid) {
             return Ok(());
@@ -72,12 +60,12 @@ impl DomainTracker {
                 self.forget(uuid);
                 return Ok(());
             }
-            Err(error) => return self.retry_later(uuid, error, query, now),
+            Err(error) => return self.retry(uuid, error, query, now),
         };
         if devices.run != Some(vm.id) {
             // Restarted between the two calls: these are the devices of another run.
             self.forget(uuid);
-            return self.retry_later(uuid, LibvirtError::Other("restarted meanwhile".to_owned()), query, now);
+            return self.retry(uuid, LibvirtError::Other("restarted meanwhile".to_owned()), query, now);
         }
         self.known.insert(uuid, vm.id);
         self.observer.running(&vm, devices, now);
@@ -92,13 +80,13 @@ impl DomainTracker {
     }
 
     /// Schedules another query of a VM, unless the connection is lost.
-    fn retry_later(
+    fn retry(
         &mut self,
         uuid: Uuid,
         error: LibvirtError,
         query: &dyn DomainQuery,
         now: Instant,
-    ) -> Result<(), LibvirtError> {
+    ) -> LibvirtResult {
         query.check()?;
         debug!("{}: {uuid}: {error}: retrying", self.name);
         self.retries.insert(uuid, now + RETRY_AFTER);
@@ -107,7 +95,7 @@ impl DomainTracker {
 }
 
 impl ChangeHandler for DomainTracker {
-    fn resync(&mut self, query: &dyn DomainQuery, reread: bool, now: Instant) -> Result<(), LibvirtError> {
+    fn resync(&mut self, query: &dyn DomainQuery, reread: bool, now: Instant) -> LibvirtResult {
         let running = query.running()?;
         self.sync_deadline.get_or_insert(now + SYNC_LIMIT);
         let uuids: BTreeSet<Uuid> = running.iter().map(|vm| vm.domain.uuid).collect();
@@ -116,17 +104,12 @@ impl ChangeHandler for DomainTracker {
             self.forget(uuid);
         }
         for vm in running {
-            self.update(vm, query, reread, now)?;
+            self.read(vm, query, reread, now)?;
         }
         Ok(())
     }
 
-    fn handle(
-        &mut self,
-        changes: &PendingChanges,
-        query: &dyn DomainQuery,
-        now: Instant,
-    ) -> Result<(), LibvirtError> {
+    fn handle(&mut self, changes: &PendingChanges, query: &dyn DomainQuery, now: Instant) -> LibvirtResult {
         for (&uuid, &change) in &changes.changed {
             self.refresh(uuid, query, change == ChangeKind::Devices, now)?;
         }
@@ -139,7 +122,7 @@ impl ChangeHandler for DomainTracker {
         }
     }
 
-    fn turn(&mut self, query: &dyn DomainQuery, now: Instant) -> Result<(), LibvirtError> {
+    fn turn(&mut self, query: &dyn DomainQuery, now: Instant) -> LibvirtResult {
         let due: Vec<Uuid> =
             self.retries.iter().filter(|(_, at)| now >= **at).map(|(&uuid, _)| uuid).collect();
         for uuid in due {

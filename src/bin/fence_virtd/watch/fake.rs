@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::change_handler::DomainObserver;
 use super::domain_query::DomainQuery;
-use crate::libvirt::{DomainRun, LibvirtError};
+use crate::libvirt::{DomainRun, LibvirtError, LibvirtResult};
 use crate::serial_event::LineId;
 use fence_virt::domain_xml::{Devices, XmlError};
 use fence_virt::fence::{Domain, PowerState, Uuid};
@@ -57,33 +57,33 @@ impl Fake {
         LocalVm { name, uuid: uuid(number), state: PowerState::Running, is_active: true }
     }
 
-    fn fail(&self) -> Result<(), LibvirtError> {
+    fn fail(&self) -> LibvirtResult {
         if self.failing.get() { Err(LibvirtError::Other("broken".to_owned())) } else { Ok(()) }
     }
 }
 
 impl DomainQuery for Fake {
-    fn running(&self) -> Result<Vec<DomainRun>, LibvirtError> {
+    fn running(&self) -> LibvirtResult<Vec<DomainRun>> {
         self.check()?;
         Ok(self.vms.borrow().iter().map(|(&number, &(run, _))| running(number, run)).collect())
     }
 
-    fn find(&self, wanted: Uuid) -> Result<Option<DomainRun>, LibvirtError> {
+    fn find(&self, wanted: Uuid) -> LibvirtResult<Option<DomainRun>> {
         self.fail()?;
         Ok(self.by_uuid(wanted).map(|(number, run, _)| running(number, run)))
     }
 
-    fn all(&self) -> Result<Vec<LocalVm>, LibvirtError> {
+    fn all(&self) -> LibvirtResult<Vec<LocalVm>> {
         self.check()?;
         Ok(self.vms.borrow().keys().map(|&number| self.local(number)).collect())
     }
 
-    fn vm(&self, wanted: Uuid) -> Result<Option<LocalVm>, LibvirtError> {
+    fn vm(&self, wanted: Uuid) -> LibvirtResult<Option<LocalVm>> {
         self.fail()?;
         Ok(self.by_uuid(wanted).map(|(number, ..)| self.local(number)))
     }
 
-    fn devices(&self, wanted: Uuid) -> Result<Option<Result<Devices, XmlError>>, LibvirtError> {
+    fn devices(&self, wanted: Uuid) -> LibvirtResult<Option<Result<Devices, XmlError>>> {
         self.fail()?;
         self.reads.set(self.reads.get() + 1);
         if self.garbled.get() {
@@ -93,7 +93,7 @@ impl DomainQuery for Fake {
         Ok(found.map(|(_, run, devices)| Ok(Devices { run: self.xml_run.get().or(Some(run)), ..devices })))
     }
 
-    fn check(&self) -> Result<(), LibvirtError> {
+    fn check(&self) -> LibvirtResult {
         if self.dead.get() { Err(LibvirtError::Other("dead".to_owned())) } else { Ok(()) }
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::domain_query::DomainQuery;
-use crate::libvirt::{Connection, DomainRun, LibvirtError};
+use crate::libvirt::{Connection, DomainRun, LibvirtResult};
 use fence_virt::config::{SerialConfig, SerialMode};
 use fence_virt::domain_xml::Devices;
 
@@ -70,10 +70,10 @@ pub(crate) struct LineCounts {
 }
 
 /// Counts them over a new connection. May block forever.
-pub(crate) fn lines(uri: &str, config: &SerialConfig) -> Result<LineCounts, LibvirtError> {
+pub(crate) fn lines(uri: &str, config: &SerialConfig) -> LibvirtResult<LineCounts> {
     let connection = Connection::open(uri)?;
     let running = connection.running()?;
-    let has_socket = |vm: &DomainRun| -> Result<bool, LibvirtError> {
+    let has_socket = |vm: &DomainRun| -> LibvirtResult<bool> {
         // A VM that has stopped meanwhile, or whose XML cannot be read, has none.
         let devices = connection.devices(vm.domain.uuid)?.and_then(Result::ok);
         Ok(devices.is_some_and(|devices| !wanted_sockets(config, devices).is_empty()))

@@ -9,7 +9,7 @@ use super::change_handler::ChangeHandler;
 use super::change_queue::{ChangeKind, ChangeQueue};
 use super::domain_query::DomainQuery;
 use crate::backoff::Backoff;
-use crate::libvirt::{Connection, LibvirtError, LibvirtEvent, Subscription};
+use crate::libvirt::{Connection, LibvirtError, LibvirtEvent, LibvirtResult, Subscription};
 use fence_virt::fence::Uuid;
 
 /// Interval between lists of all VMs, in case an event was missed.
@@ -88,7 +88,7 @@ impl Watcher {
     }
 
     /// Opens a connection and follows it; `Ok` if the watcher was stopped.
-    fn connect_and_follow(&mut self) -> Result<(), LibvirtError> {
+    fn connect_and_follow(&mut self) -> LibvirtResult {
         self.connection += 1;
         let opened = Connection::open(&self.uri).and_then(|connection| {
             let subscription = self.subscribe(&connection)?;
@@ -104,7 +104,7 @@ impl Watcher {
             .map_err(|error| LibvirtError::ConnectionLost(format!("connection lost: {error}")))
     }
 
-    fn subscribe(&self, connection: &Connection) -> Result<Subscription, LibvirtError> {
+    fn subscribe(&self, connection: &Connection) -> LibvirtResult<Subscription> {
         let queue = self.queue.clone();
         let number = self.connection;
         let handler = move |event| match event {
@@ -116,7 +116,7 @@ impl Watcher {
     }
 
     /// Follows the VMs of a connection; `Ok` if the watcher was stopped.
-    fn follow(&mut self, query: &dyn DomainQuery) -> Result<(), LibvirtError> {
+    fn follow(&mut self, query: &dyn DomainQuery) -> LibvirtResult {
         self.handler.resync(query, true, Instant::now())?;
         let mut resync_at = Instant::now() + RESYNC_EVERY;
         loop {

@@ -10,7 +10,7 @@ use crate::access::{DomainLookup, Identified, Permissions};
 use crate::backend::Backend;
 use crate::inbox::Event;
 use crate::job::{Job, Requester};
-use crate::libvirt::{DomainRun, Host, LibvirtError, Link};
+use crate::libvirt::{DomainRun, Host, LibvirtError, LibvirtResult, Link};
 use fence_virt::fence::{
     Answer, Domain, HostEntry, ListenerName, Operation, Source, Target, UriIndex, Uuid, Verdict,
 };
@@ -249,12 +249,12 @@ struct RequesterLookup<'a, L> {
 }
 
 impl<L: Link> DomainLookup for RequesterLookup<'_, L> {
-    fn still_runs(&mut self, uri: UriIndex, vm: &DomainRun) -> Result<bool, LibvirtError> {
+    fn still_runs(&mut self, uri: UriIndex, vm: &DomainRun) -> LibvirtResult<bool> {
         let state = self.uris[uri.0].host(self.now)?.observe(&vm.domain.uuid.to_string())?;
         Ok(state.is_some_and(|state| state.id == Some(vm.id)))
     }
 
-    fn has_name(&mut self, domain: &Domain) -> Result<bool, LibvirtError> {
+    fn has_name(&mut self, domain: &Domain) -> LibvirtResult<bool> {
         let Ok(target) = Target::new(domain.name.as_bytes()) else { return Ok(false) };
         match resolve(self.uris, &target, self.now) {
             Resolution::Found(vm) => Ok(Uuid::parse(&vm.uuid) == Some(domain.uuid)),

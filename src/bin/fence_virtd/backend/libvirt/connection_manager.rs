@@ -18,7 +18,7 @@ use log::{debug, info, warn};
 use super::link::{ManagerCommand, SharedLink, UriLink};
 use crate::backoff::Backoff;
 use crate::inbox::{Event, Message};
-use crate::libvirt::{Connection, Host, LibvirtError};
+use crate::libvirt::{Connection, Host, LibvirtError, LibvirtResult};
 use crate::status::UriState;
 use crate::threads::join_by;
 use fence_virt::fence::UriIndex;
@@ -50,17 +50,16 @@ pub(crate) struct ConnectionManagers(Vec<ManagerHandle>);
 
 #[derive(Debug)]
 struct ManagerHandle {
-    commands: Sender<ManagerCommand>,
+    link: UriLink,
     thread: JoinHandle<()>,
-    shared: Arc<SharedLink>,
 }
 
 impl ConnectionManagers {
     /// Stops the threads, which close their connections, and waits for them until
     /// `deadline`. A thread that hangs with its libvirtd is left behind.
     pub(crate) fn stop(self, deadline: Instant) {
-        for ManagerHandle { commands, thread, .. } in self.0 {
-            if commands.send_deadline(ManagerCommand::Stop, deadline).is_ok() {
+        for ManagerHandle { link, thread } in self.0 {
+            if link.manager.send_deadline(ManagerCommand::Stop, deadline).is_ok() {
                 join_by(thread, deadline);
             }
         }
@@ -68,7 +67,7 @@ impl ConnectionManagers {
 
     /// Returns a closure that reports the state of the URIs.
     pub(crate) fn reporter(&self) -> impl Fn() -> Vec<UriState> + Send + use<> {
-        let shared: Vec<_> = self.0.iter().map(|manager| manager.shared.clone()).collect();
+        let shared: Vec<_> = self.0.iter().map(|manager| manager.link.shared.clone()).collect();
         move || shared.iter().map(|shared| shared.report()).collect()
     }
 }
@@ -79,12 +78,12 @@ pub(super) fn start(uris: &[String], worker: &Sender<Message>) -> Result<Started
     let mut managers = Vec::new();
     let mut links = Vec::new();
     for (at, uri) in uris.iter().enumerate() {
-        let (commands, receiver) = bounded(1);
-        let shared = Arc::new(SharedLink::new(uri));
+        let (manager, commands) = bounded(1);
+        let link = UriLink { shared: Arc::new(SharedLink::new(uri)), manager };
         let mut manager = ConnectionManager {
             uri: UriIndex(at),
-            shared: shared.clone(),
-            commands: receiver,
+            shared: link.shared.clone(),
+            commands,
             worker: worker.clone(),
             first: Some(first_sender.clone()),
             retired: Vec::new(),
@@ -96,8 +95,8 @@ pub(super) fn start(uris: &[String], worker: &Sender<Message>) -> Result<Started
             .name(format!("connection-{at}"))
             .spawn(move || manager.run())
             .map_err(|error| format!("cannot start a thread: {error}"))?;
-        links.push(UriLink { shared: shared.clone(), manager: commands.clone() });
-        managers.push(ManagerHandle { commands, thread, shared });
+        links.push(link.clone());
+        managers.push(ManagerHandle { link, thread });
     }
     Ok(StartedManagers { managers: ConnectionManagers(managers), links, first })
 }
@@ -160,7 +159,7 @@ impl ConnectionManager {
     }
 
     /// Opens the worker's connection and the manager's own.
-    fn open(&self) -> Result<(Arc<Connection>, Connection), LibvirtError> {
+    fn open(&self) -> LibvirtResult<(Arc<Connection>, Connection)> {
         // One per thread: when the keepalive closes a connection on which two threads wait, libvirt 9.0
         // crashes (CVE-2024-4418) if one of them takes over its I/O, and hangs otherwise.
         let own = Connection::open(self.shared.uri())?;
@@ -170,7 +169,7 @@ impl ConnectionManager {
         Ok((connection, own))
     }
 
-    fn list_domains(&self, own: &Connection) -> Result<(), LibvirtError> {
+    fn list_domains(&self, own: &Connection) -> LibvirtResult {
         if self.lists_domains {
             self.shared.listed(own.list()?);
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::libvirt::{Definition, DomainState, FoundDomain, Host, LibvirtError, Link};
+use crate::libvirt::{Definition, DomainState, FoundDomain, Host, LibvirtError, LibvirtResult, Link};
 use fence_virt::fence::{PowerState, Target};
 
 /// A VM of a fake.
@@ -64,11 +64,11 @@ impl Fake {
         self.next_id.get()
     }
 
-    fn works(&self) -> Result<(), LibvirtError> {
+    fn works(&self) -> LibvirtResult {
         self.broken.borrow().clone().map_or(Ok(()), |reason| Err(LibvirtError::Other(reason)))
     }
 
-    fn all(&self) -> Result<Vec<FoundDomain>, LibvirtError> {
+    fn all(&self) -> LibvirtResult<Vec<FoundDomain>> {
         self.works()?;
         let found = |(uuid, domain): (&String, &Domain)| FoundDomain {
             name: domain.name.clone(),
@@ -108,18 +108,18 @@ pub(super) fn found(name: &str, uuid: &str) -> FoundDomain {
 }
 
 impl Host for Fake {
-    fn find(&self, target: &Target) -> Result<Vec<FoundDomain>, LibvirtError> {
+    fn find(&self, target: &Target) -> LibvirtResult<Vec<FoundDomain>> {
         self.finds.set(self.finds.get() + 1);
         let all = self.all()?;
         Ok(all.into_iter().filter(|vm| vm.name == target.as_str() || vm.uuid == target.as_str()).collect())
     }
 
-    fn observe(&self, uuid: &str) -> Result<Option<DomainState>, LibvirtError> {
+    fn observe(&self, uuid: &str) -> LibvirtResult<Option<DomainState>> {
         self.works()?;
         Ok(self.domains.borrow().get(uuid).map(state))
     }
 
-    fn definition(&self, uuid: &str) -> Result<Definition, LibvirtError> {
+    fn definition(&self, uuid: &str) -> LibvirtResult<Definition> {
         self.works()?;
         match self.domains.borrow().get(uuid) {
             Some(Domain { name, is_transient: true, .. }) => {
@@ -130,7 +130,7 @@ impl Host for Fake {
         }
     }
 
-    fn destroy(&self, uuid: &str) -> Result<(), LibvirtError> {
+    fn destroy(&self, uuid: &str) -> LibvirtResult {
         self.works()?;
         self.destroys.set(self.destroys.get() + 1);
         let mut faults = self.faults.borrow_mut();
@@ -155,7 +155,7 @@ impl Host for Fake {
         Ok(())
     }
 
-    fn start(&self, uuid: &str, definition: &Definition) -> Result<(), LibvirtError> {
+    fn start(&self, uuid: &str, definition: &Definition) -> LibvirtResult {
         self.works()?;
         if self.starts_fail.get() {
             return Err(LibvirtError::Other("no memory".to_owned()));
@@ -166,7 +166,7 @@ impl Host for Fake {
         Ok(())
     }
 
-    fn list(&self) -> Result<Vec<FoundDomain>, LibvirtError> {
+    fn list(&self) -> LibvirtResult<Vec<FoundDomain>> {
         self.lists.set(self.lists.get() + 1);
         self.all()
     }
@@ -201,7 +201,7 @@ impl Link for FakeLink {
         &self.name
     }
 
-    fn host(&self, _now: Instant) -> Result<Arc<Fake>, LibvirtError> {
+    fn host(&self, _now: Instant) -> LibvirtResult<Arc<Fake>> {
         let closed = || LibvirtError::ConnectionLost("closed".to_owned());
         if self.closed.get() { Err(closed()) } else { Ok(self.fake.clone()) }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use crate::libvirt::{Connection, FoundDomain, LibvirtError, Link};
+use crate::libvirt::{Connection, FoundDomain, LibvirtError, LibvirtResult, Link};
 use crate::status::UriState;
 use fence_virt::sys::mutex::lock;
 
@@ -102,8 +102,8 @@ impl SharedLink {
     }
 }
 
-/// The worker's end.
-#[derive(Debug)]
+/// End of the worker and the main thread.
+#[derive(Debug, Clone)]
 pub(crate) struct UriLink {
     pub(super) shared: Arc<SharedLink>,
     pub(super) manager: Sender<ManagerCommand>,
@@ -116,7 +116,7 @@ impl Link for UriLink {
         &self.shared.uri
     }
 
-    fn host(&self, now: Instant) -> Result<Arc<Connection>, LibvirtError> {
+    fn host(&self, now: Instant) -> LibvirtResult<Arc<Connection>> {
         match &lock(&self.shared.state).connection {
             ConnectionState::Closed(reason) => Err(LibvirtError::ConnectionLost(reason.clone())),
             ConnectionState::Open { probed: Some(since), .. }

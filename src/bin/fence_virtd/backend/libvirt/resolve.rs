@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::libvirt::{DomainState, FoundDomain, Host, LibvirtError, Link};
+use crate::libvirt::{DomainState, FoundDomain, Host, LibvirtResult, Link};
 use fence_virt::fence::{Target, UriIndex};
 
 /// A URI, with the VMs that were last seen on it.
@@ -59,7 +59,7 @@ impl<L: Link> Uri<L> {
     }
 
     /// Returns the connection, after taking over the list of its connection manager.
-    pub(super) fn host(&mut self, now: Instant) -> Result<Arc<L::Host>, LibvirtError> {
+    pub(super) fn host(&mut self, now: Instant) -> LibvirtResult<Arc<L::Host>> {
         if let Some(domains) = self.link.inventory() {
             self.remember_all(&domains);
         }

@@ -1,40 +1,41 @@
+//! VMs that this node advertised and no longer has. C daemons may still take them for this node's.
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::fence::Uuid;
 use crate::wire::cluster::cut;
 
-/// How many VMs that are gone are remembered; then the oldest is forgotten.
-const GONE_MAX: usize = 16_384;
+/// Maximum number of tombstones; then the oldest is dropped.
+const TOMBSTONES_MAX: usize = 16_384;
 
-/// VMs that were told and are gone, with their names: C daemons may still take
-/// them for this node's.
+/// Removed VMs with their names.
 #[derive(Debug, Default)]
-pub(super) struct Gone {
+pub(super) struct Tombstones {
     names: BTreeMap<Uuid, String>,
-    /// By name as it is told, in lower case.
+    /// By name as advertised, in lower case.
     by_name: BTreeSet<(String, Uuid)>,
-    /// By when they went.
-    order: VecDeque<Uuid>,
+    /// By age, oldest first.
+    by_age: VecDeque<Uuid>,
 }
 
-impl Gone {
+impl Tombstones {
     pub(super) fn insert(&mut self, uuid: Uuid, name: &str) {
         self.remove(uuid);
-        while self.order.len() >= GONE_MAX {
-            let oldest = self.order.pop_front();
+        while self.by_age.len() >= TOMBSTONES_MAX {
+            let oldest = self.by_age.pop_front();
             oldest.into_iter().for_each(|uuid| self.forget(uuid));
         }
         let name = cut(name).to_lowercase();
         self.by_name.insert((name.clone(), uuid));
         self.names.insert(uuid, name);
-        self.order.push_back(uuid);
+        self.by_age.push_back(uuid);
     }
 
-    /// It is here again, or elsewhere.
+    /// Removes a VM that is here again, or elsewhere.
     pub(super) fn remove(&mut self, uuid: Uuid) {
         if self.names.contains_key(&uuid) {
             self.forget(uuid);
-            self.order.retain(|&other| other != uuid);
+            self.by_age.retain(|&other| other != uuid);
         }
     }
 
@@ -44,8 +45,8 @@ impl Gone {
         }
     }
 
-    /// Whether a name or UUID means one of them.
-    pub(super) fn has(&self, text: &str) -> bool {
+    /// Returns true if a name or UUID refers to a removed VM.
+    pub(super) fn contains(&self, text: &str) -> bool {
         let name = text.to_lowercase();
         let is_named = self.by_name.range((name.clone(), Uuid::from_bytes([0; 16]))..).next();
         is_named.is_some_and(|(found, _)| *found == name)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fence_virt::fence::{Operation, PowerState, Verdict};
 use fence_virt::routing::Departure;
-use fence_virt::wire::cluster::{Call, EVERY_NODE, Message};
+use fence_virt::wire::cluster::{ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber};
 
 use crate::node::{Node, RULES, SECOND, domain, local, peer};
 
@@ -127,7 +127,7 @@ fn where_a_c_daemon_sent_it_before_this_one_began_is_not_known() {
     node.votes(true, &[1, 2, 3, 4]);
     node.tells(1, 1, PowerState::Off);
     for is_complete in [false, true] {
-        node.hears(3, Message::Hello { is_complete });
+        node.hears(3, ClusterMessage::Hello { is_complete });
     }
     node.passes(5 * SECOND);
     node.said.clear();
@@ -146,9 +146,10 @@ fn a_fence_that_another_daemon_asked_for_is_heard_by_all() {
     node.tells(1, 4, PowerState::Off);
     node.leaves(1, Departure::Process);
     let name = domain(4).uuid.to_string();
-    let call = Call { number: 9, target: 3, name, operation: Off, client_number: 0 };
-    node.hears(4, Message::Request(call.clone()));
-    node.hears(3, Message::Reply { call: Call { target: 4, ..call }, response: 0 });
+    let call =
+        ClusterCall { number: RequestNumber(9), target: NodeId(3), name, operation: Off, client_number: 0 };
+    node.hears(4, ClusterMessage::Request(call.clone()));
+    node.hears(3, ClusterMessage::Reply { call: ClusterCall { target: NodeId(4), ..call }, response: 0 });
     node.tells(3, 4, PowerState::Off);
     node.said.clear();
     node.asks(Status, "vm4");
@@ -160,11 +161,12 @@ fn a_fence_that_another_daemon_asked_for_is_heard_by_all() {
 #[test]
 fn requests_of_nodes_are_bounded_however_they_seem_to_be_answered() {
     let mut node = Node::beside_c(RULES, vec![local(2, Running)]);
-    for number in 1..=20_000 {
+    for number in (1..=20_000).map(RequestNumber) {
         let (target, name) = (EVERY_NODE, "vm2".to_owned());
-        let call = Call { number, target, name, operation: Status, client_number: 0 };
-        let reply = Message::Reply { call: Call { target: 1, ..call.clone() }, response: 1 };
-        for message in [Message::Request(call), reply] {
+        let call = ClusterCall { number, target, name, operation: Status, client_number: 0 };
+        let reply =
+            ClusterMessage::Reply { call: ClusterCall { target: NodeId(1), ..call.clone() }, response: 1 };
+        for message in [ClusterMessage::Request(call), reply] {
             node.router.heard(peer(1), &message.encode(), node.now, false, node.now);
         }
     }
@@ -177,15 +179,15 @@ fn a_vm_that_ended_here_before_that_was_told_may_have_moved() {
     let mut node = Node::settled(RULES, vec![local(1, Running)]);
     node.tells(1, 1, PowerState::Off);
     let uuid = domain(1).uuid.to_string();
-    node.router.is_alone(&uuid, node.now);
+    node.router.is_sole_known_owner(&uuid, node.now);
     node.settle();
     let number = node.said.iter().find_map(|said| match said {
-        Message::TellAll { number } => Some(*number),
+        ClusterMessage::AdvertiseAll { number } => Some(*number),
         _ => None,
     });
     for other in [1, 3] {
-        let to_all = number.map(|number| Message::ToldAll { to: 2, number });
+        let to_all = number.map(|number| ClusterMessage::AllAdvertised { to: NodeId(2), number });
         to_all.into_iter().for_each(|told| node.hears(other, told));
     }
-    assert!(node.router.is_alone(&uuid, node.now), "libvirt may know more than the router");
+    assert!(node.router.is_sole_known_owner(&uuid, node.now), "libvirt may know more than the router");
 }

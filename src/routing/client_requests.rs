@@ -1,0 +1,181 @@
+//! Tasks: requests of clients here, and of nodes that ask whichever node has the VM.
+
+use std::time::Instant;
+
+use super::ids::{ClientId, JobId};
+use super::remote_queue::RemoteRequest;
+use super::router::Router;
+use super::task::{CopyState, Task, TaskOrigin, TaskProgress, verdict_of};
+use super::vocabulary::{Peer, RequestExpiry, RouterAction};
+use crate::fence::{Operation, Request, Verdict};
+use crate::wire::cluster::{ClusterCall, NodeId};
+
+impl Router {
+    /// Takes a client's request for off, on, reboot or status.
+    pub fn ask(&mut self, client: ClientId, request: &Request, received: Instant, now: Instant) {
+        if let Some(reason) = self.not_joined() {
+            let reason = format!("this node is not in the cluster's group: {reason}");
+            return self.answer(client, Verdict::Failure, reason, false);
+        }
+        if self.tasks.is_full_for_clients() {
+            let reason = "too many requests are in flight".to_owned();
+            return self.answer(client, Verdict::Failure, reason, false);
+        }
+        let id = self.tasks.next_id();
+        self.proceed(Task::of_client(id, client, request, received), now);
+    }
+
+    /// Takes the request of a node for a VM that this node answers for.
+    pub(super) fn answer_for(&mut self, request: RemoteRequest, now: Instant) {
+        if self.remote.is_stopping() {
+            return self.reply(request, Verdict::Failure);
+        }
+        if self.tasks.is_full_for_nodes() {
+            let node = request.peer.node;
+            self.outbox.note(format!(
+                "too many requests from other nodes are in flight: refusing one from node {node}"
+            ));
+            return self.reply(request, Verdict::Failure);
+        }
+        let id = self.tasks.next_id();
+        self.proceed(Task::of_node(id, request), now);
+    }
+
+    /// Takes a task as far as it goes now.
+    pub(super) fn proceed(&mut self, mut task: Task, now: Instant) {
+        match self.advance(&mut task, now) {
+            TaskProgress::Wait(at) => {
+                task.wake = at.min(task.limits.answer);
+                self.tasks.put(task);
+            }
+            TaskProgress::Done(verdict, reason) => self.finish(task, Some((verdict, reason))),
+            TaskProgress::Dropped => self.finish(task, None),
+        }
+    }
+
+    /// Reviews the tasks that changes concern, once for all of the changes: the group may report many.
+    pub(super) fn review_changes(&mut self) {
+        let Some((at, ids)) = self.tasks.take_review() else { return };
+        for id in ids {
+            if let Some(task) = self.tasks.take(id) {
+                self.proceed(task, at);
+            }
+        }
+    }
+
+    fn finish(&mut self, task: Task, outcome: Option<(Verdict, String)>) {
+        for copy in task.copies.values() {
+            match copy.state {
+                CopyState::Sent(number) => drop(self.tasks.forget_reply(number)),
+                CopyState::Begun(job) => {
+                    self.tasks.forget_job(job);
+                    self.outbox.act(RouterAction::HangUp { job });
+                }
+                CopyState::Answered { .. } => {}
+            }
+        }
+        match (task.origin, outcome) {
+            (TaskOrigin::Client(client), outcome) => {
+                let (verdict, reason) =
+                    outcome.unwrap_or((Verdict::Failure, "the request was dropped".to_owned()));
+                self.answer(client, verdict, reason, task.vm.is_some());
+            }
+            (TaskOrigin::Node(request), Some((verdict, _))) => self.reply(request, verdict),
+            (TaskOrigin::Node(request), None) => self.remote.close(&request),
+        }
+    }
+
+    fn answer(&mut self, client: ClientId, verdict: Verdict, reason: String, is_begun: bool) {
+        self.outbox.act(RouterAction::Answer { client, verdict, reason, is_begun });
+    }
+
+    /// Fails all tasks.
+    pub(super) fn fail_tasks(&mut self, reason: &str) {
+        let reason = format!("this node is leaving the cluster's group: {reason}");
+        for id in self.tasks.ids(|_| true) {
+            if let Some(task) = self.tasks.take(id) {
+                self.finish(task, Some((Verdict::Failure, reason.clone())));
+            }
+        }
+    }
+
+    /// Drops tasks of peers that have left.
+    pub(super) fn abandon_tasks(&mut self, is_gone: &impl Fn(Peer) -> bool) {
+        let is_of_gone =
+            |task: &Task| matches!(&task.origin, TaskOrigin::Node(request) if is_gone(request.peer));
+        for id in self.tasks.ids(is_of_gone) {
+            if let Some(task) = self.tasks.take(id) {
+                self.finish(task, None);
+            }
+        }
+    }
+
+    /// Takes the outcome of a task's job; false if the job is not a task's.
+    pub(super) fn job_done(&mut self, job: JobId, verdict: Verdict, reason: String, now: Instant) -> bool {
+        let Some(id) = self.tasks.forget_job(job) else { return false };
+        let Some(mut task) = self.tasks.take(id) else { return true };
+        let is_meant = |state: &CopyState| matches!(state, CopyState::Begun(number) if *number == job);
+        match task.copies.values_mut().find(|copy| is_meant(&copy.state)) {
+            Some(copy) => {
+                copy.state = CopyState::Answered { verdict, reason, seq: self.view.directory.seq() };
+                self.proceed(task, now);
+            }
+            None => self.tasks.put(task),
+        }
+        true
+    }
+
+    /// Notes that another node was not asked: corosync accepted nothing for too long.
+    pub fn unsent(&mut self, request: RequestExpiry, now: Instant) {
+        let id = self.tasks.forget_reply(request.number);
+        let Some(mut task) = id.and_then(|id| self.tasks.take(id)) else { return };
+        match task.copies.get_mut(&request.node) {
+            Some(copy) => {
+                copy.state = CopyState::not_asked(request.node, self.view.directory.seq());
+                self.proceed(task, now);
+            }
+            None => self.tasks.put(task),
+        }
+    }
+
+    /// Takes the reply of a node.
+    pub(super) fn replied(&mut self, node: NodeId, call: &ClusterCall, response: u32, now: Instant) {
+        self.remote.answered(call.target, call.number);
+        // A C daemon's reboot leaves the VM running.
+        let is_extended = self.view.members.is_extended(node);
+        let is_off = matches!(call.operation, Operation::Off | Operation::Reboot);
+        if is_off && (call.operation == Operation::Off || is_extended) && response == 0 {
+            self.seen_to_destroy(node, &call.name);
+        }
+        if !self.view.members.is_me(call.target) {
+            return;
+        }
+        let id = self.tasks.awaiting_reply(call.number);
+        let Some(task) = id.and_then(|id| self.tasks.get_mut(id)) else { return };
+        let Some(copy) = task.copies.get_mut(&node) else { return };
+        let is_meant = matches!(copy.state, CopyState::Sent(number) if number == call.number)
+            && call.operation == copy.operation
+            && call.name.to_lowercase() == copy.name.to_lowercase();
+        if !is_meant {
+            return;
+        }
+        let verdict = verdict_of(response, call.operation);
+        // A C daemon advertises what it has before it replies, and the highest one also replies for VMs
+        // that nobody has.
+        let says_off = verdict == Verdict::Off || (verdict == Verdict::Success && is_off);
+        let uuid = task.vm.filter(|_| says_off && !is_extended);
+        let seq = copy.seq;
+        let is_unknown = |&uuid: &_| !self.view.directory.has_advertised_since(node, uuid, seq);
+        if let Some(uuid) = uuid.filter(is_unknown) {
+            task.copies.remove(&node);
+            self.view.directory.withdraw(node, uuid);
+        } else {
+            let reason = format!("node {node} reports {verdict}");
+            copy.state = CopyState::Answered { verdict, reason, seq: self.view.directory.seq() };
+        }
+        self.tasks.forget_reply(call.number);
+        if let Some(task) = id.and_then(|id| self.tasks.take(id)) {
+            self.proceed(task, now);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! A copy of a VM on one node.
+
+use std::time::Instant;
+
+use super::ids::Sequence;
+use crate::fence::PowerState;
+use crate::wire::cluster::Advertisement;
+
+/// Presence of a copy on its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// On a member.
+    Here,
+    /// On a node that has left the group but may be up.
+    Left,
+    /// No longer on the node, where it ran; no other copy was seen to run since.
+    Vanished,
+    /// On a node that left the cluster.
+    Lost {
+        at: Instant,
+        /// The quorum service has lost the node too.
+        is_confirmed: bool,
+    },
+}
+
+/// Cause of a copy being off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum OffCause {
+    /// Destroyed by a C daemon, according to its reply.
+    Destroyed(Instant),
+    /// Never advertised as running.
+    NeverRan,
+    /// Unknown; first advertised as off at this position.
+    Stopped(Sequence),
+}
+
+/// A copy of a VM, as its node advertised it.
+#[derive(Debug, Clone)]
+pub(super) struct CopyRecord {
+    pub(super) name: String,
+    pub(super) state: PowerState,
+    pub(super) is_active: bool,
+    /// Position of the last advertisement.
+    pub(super) seq: Sequence,
+    /// Position of the last advertisement as running.
+    pub(super) ran_at: Sequence,
+    /// Position of the first advertisement as active since it last was not.
+    pub(super) active_since: Sequence,
+    /// All nodes ever seen were members when it was first advertised.
+    pub(super) is_known_to_all: bool,
+    pub(super) off_cause: OffCause,
+    /// A C daemon has replied that it destroyed the copy.
+    pub(super) is_destroyed: bool,
+    pub(super) advertised_at: Instant,
+    pub(super) presence: Presence,
+}
+
+impl CopyRecord {
+    pub(super) fn advertised(
+        vm: &Advertisement,
+        before: Option<&CopyRecord>,
+        seq: Sequence,
+        now: Instant,
+    ) -> CopyRecord {
+        let (ran_at, off_cause) = match (vm.state, before) {
+            (PowerState::Running, _) => (seq, OffCause::NeverRan),
+            (PowerState::Off, None) => (Sequence::START, OffCause::NeverRan),
+            (PowerState::Off, Some(copy)) if copy.is_destroyed => (copy.ran_at, OffCause::Destroyed(now)),
+            (PowerState::Off, Some(copy)) if copy.runs() => (copy.ran_at, OffCause::Stopped(seq)),
+            (PowerState::Off, Some(copy)) => (copy.ran_at, copy.off_cause),
+        };
+        let active_since = match before {
+            Some(copy) if !vm.is_active || copy.has_started() => copy.active_since,
+            _ if vm.is_active => seq,
+            _ => Sequence::START,
+        };
+        CopyRecord {
+            name: vm.domain.name.clone(),
+            state: vm.state,
+            is_active: vm.is_active,
+            seq,
+            ran_at,
+            active_since,
+            is_known_to_all: before.is_some_and(|copy| copy.is_known_to_all),
+            off_cause,
+            is_destroyed: false,
+            advertised_at: now,
+            presence: Presence::Here,
+        }
+    }
+
+    pub(super) fn runs(&self) -> bool {
+        self.state == PowerState::Running
+    }
+
+    pub(super) fn is_here(&self) -> bool {
+        self.presence == Presence::Here
+    }
+
+    /// True if its node has left the group, or the cluster.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self.presence, Presence::Left | Presence::Lost { .. })
+    }
+
+    pub(super) fn has_started(&self) -> bool {
+        self.is_active && self.presence != Presence::Vanished
+    }
+}

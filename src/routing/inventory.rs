@@ -1,0 +1,293 @@
+//! VMs of this node, and what the group has to be told about them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
+
+use super::ids::Sequence;
+use super::limits::RESYNC_EVERY;
+use super::tombstones::Tombstones;
+use super::vocabulary::{LocalVm, Names};
+use crate::fence::{Domain, PowerState, UriIndex, Uuid};
+use crate::wire::cluster::{Advertisement, ClusterMessage, NodeId, RequestNumber};
+
+/// Positions at which a VM here changed its state; the start if that was not seen.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Transitions {
+    /// Last start, or arrival from another node.
+    pub(super) started: Sequence,
+    /// Last start or end.
+    pub(super) last: Sequence,
+}
+
+/// A VM that is no longer here.
+#[derive(Debug)]
+pub(super) struct RemovedVm {
+    pub(super) domain: Domain,
+    /// True if it was last seen to run.
+    pub(super) has_run: bool,
+}
+
+/// VMs of this node, by libvirt URI.
+#[derive(Debug, Default)]
+pub(super) struct LocalInventory {
+    /// By the index of the URI.
+    vms: BTreeMap<Uuid, BTreeMap<UriIndex, LocalVm>>,
+    /// By name in lower case.
+    names: HashMap<String, BTreeSet<Uuid>>,
+    /// URIs that were not listed since they last failed.
+    unlisted: BTreeSet<UriIndex>,
+    /// VMs to advertise.
+    pending: BTreeSet<Uuid>,
+    /// All VMs are being advertised, and then that this is complete.
+    is_advertising_all: bool,
+    tombstones: Tombstones,
+    /// VMs here that another node was seen to run since they last started here: if they moved away,
+    /// they moved to that node.
+    followed: BTreeSet<Uuid>,
+    transitions: BTreeMap<Uuid, Transitions>,
+    /// Nodes that asked for all VMs, with the numbers of their queries.
+    queries: BTreeMap<NodeId, RequestNumber>,
+    /// Nodes that asked while all VMs were being advertised; another round is for them.
+    next_queries: BTreeMap<NodeId, RequestNumber>,
+    /// Time at which all VMs are advertised again.
+    resync_at: Option<Instant>,
+}
+
+impl LocalInventory {
+    pub(super) fn new(uris: usize) -> LocalInventory {
+        LocalInventory { unlisted: (0..uris).map(UriIndex).collect(), ..LocalInventory::default() }
+    }
+
+    pub(super) fn join(&mut self, now: Instant) {
+        self.resync_at = Some(now + RESYNC_EVERY);
+    }
+
+    /// Drops what other members have asked for.
+    pub(super) fn leave(&mut self) {
+        self.queries.clear();
+        self.next_queries.clear();
+        self.resync_at = None;
+    }
+
+    /// Returns true once if all VMs are due to be advertised again.
+    pub(super) fn is_resync_due(&mut self, now: Instant) -> bool {
+        let is_due = self.resync_at.is_some_and(|at| now >= at);
+        if is_due {
+            self.resync_at = Some(now + RESYNC_EVERY);
+        }
+        is_due
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.resync_at
+    }
+
+    /// Advertises all VMs, then reports to a node that this is complete. A round that is under way is
+    /// not begun again, or it might never end.
+    pub(super) fn advertise_all_to(&mut self, node: NodeId, number: RequestNumber) {
+        if self.is_advertising_all {
+            self.next_queries.insert(node, number);
+        } else {
+            self.queries.insert(node, number);
+            self.advertise_all();
+        }
+    }
+
+    pub(super) fn advertise_all(&mut self) {
+        self.pending = self.vms.keys().copied().collect();
+        self.is_advertising_all = true;
+    }
+
+    /// Notes that a URI does not answer.
+    pub(super) fn unlist(&mut self, uri: UriIndex) {
+        self.unlisted.insert(uri);
+    }
+
+    /// Returns true if the VMs of all URIs are known.
+    pub(super) fn is_listed(&self) -> bool {
+        self.unlisted.is_empty()
+    }
+
+    /// Replaces the VMs of a URI; returns those that are no longer here.
+    pub(super) fn list(&mut self, uri: UriIndex, vms: Vec<LocalVm>, seq: Sequence) -> Vec<RemovedVm> {
+        self.unlisted.remove(&uri);
+        let listed: BTreeSet<Uuid> = vms.iter().map(|vm| vm.uuid).collect();
+        let was_here = |(uuid, uris): (&Uuid, &BTreeMap<UriIndex, LocalVm>)| {
+            (uris.contains_key(&uri) && !listed.contains(uuid)).then_some(*uuid)
+        };
+        let removed: Vec<Uuid> = self.vms.iter().filter_map(was_here).collect();
+        for vm in vms {
+            self.update(uri, vm, seq);
+        }
+        removed.into_iter().filter_map(|uuid| self.remove(uri, uuid, seq)).collect()
+    }
+
+    /// Updates a VM of a URI; `seq` is the current position of the group.
+    pub(super) fn update(&mut self, uri: UriIndex, vm: LocalVm, seq: Sequence) {
+        let uuid = vm.uuid;
+        let before = self.state(uuid);
+        let was_active = self.is_active(uuid);
+        let is_renamed = self.name(uuid) != Some(vm.name.as_str());
+        if is_renamed {
+            self.unname(uuid);
+        }
+        self.vms.entry(uuid).or_default().insert(uri, vm);
+        if is_renamed {
+            self.rename(uuid);
+        }
+        self.tombstones.remove(uuid);
+        if before.unwrap_or(PowerState::Off) != self.state(uuid).unwrap_or(PowerState::Off) {
+            self.transitions.entry(uuid).or_default().last = seq;
+        }
+        if !was_active && self.is_active(uuid) {
+            // Until then it was just coming in, and the other copy ran.
+            self.followed.remove(&uuid);
+            self.transitions.entry(uuid).or_default().started = seq;
+        }
+        if is_renamed || (before, was_active) != (self.state(uuid), self.is_active(uuid)) {
+            self.pending.insert(uuid);
+        }
+    }
+
+    /// Removes a VM from a URI; returns it if no other URI has it.
+    pub(super) fn remove(&mut self, uri: UriIndex, uuid: Uuid, seq: Sequence) -> Option<RemovedVm> {
+        let before = self.state(uuid)?;
+        let name = self.name(uuid)?.to_owned();
+        let uris = self.vms.get_mut(&uuid)?;
+        uris.remove(&uri)?;
+        if !uris.is_empty() {
+            if self.state(uuid) != Some(before) {
+                self.pending.insert(uuid);
+                self.transitions.entry(uuid).or_default().last = seq;
+            }
+            return None;
+        }
+        self.unname(uuid);
+        self.vms.remove(&uuid);
+        self.pending.remove(&uuid);
+        self.followed.remove(&uuid);
+        self.transitions.remove(&uuid);
+        self.tombstones.insert(uuid, &name);
+        Some(RemovedVm { domain: Domain { name, uuid }, has_run: before == PowerState::Running })
+    }
+
+    fn rename(&mut self, uuid: Uuid) {
+        if let Some(name) = self.name(uuid).map(str::to_lowercase) {
+            self.names.entry(name).or_default().insert(uuid);
+        }
+    }
+
+    fn unname(&mut self, uuid: Uuid) {
+        let Some(name) = self.name(uuid).map(str::to_lowercase) else { return };
+        if let Some(uuids) = self.names.get_mut(&name) {
+            uuids.remove(&uuid);
+            if uuids.is_empty() {
+                self.names.remove(&name);
+            }
+        }
+    }
+
+    /// Returns the next message that advertises VMs.
+    pub(super) fn next_message(&mut self, me: NodeId) -> Option<ClusterMessage> {
+        while let Some(uuid) = self.pending.pop_first() {
+            if let Some(message) = self.advertisement(uuid, me) {
+                return Some(message);
+            }
+        }
+        if !self.is_listed() {
+            return None;
+        }
+        if std::mem::take(&mut self.is_advertising_all) {
+            return Some(ClusterMessage::Hello { is_complete: true });
+        }
+        if let Some((to, number)) = self.queries.pop_first() {
+            return Some(ClusterMessage::AllAdvertised { to, number });
+        }
+        if self.next_queries.is_empty() {
+            return None;
+        }
+        self.queries = std::mem::take(&mut self.next_queries);
+        self.advertise_all();
+        self.next_message(me)
+    }
+
+    /// Returns the advertisement of a VM, to be sent at once.
+    pub(super) fn advertisement(&mut self, uuid: Uuid, me: NodeId) -> Option<ClusterMessage> {
+        self.pending.remove(&uuid);
+        let name = self.name(uuid)?.to_owned();
+        let state = self.state(uuid)?;
+        let is_active = self.is_active(uuid);
+        Some(ClusterMessage::Store(Advertisement {
+            domain: Domain { name, uuid },
+            owner: me,
+            state,
+            is_active,
+        }))
+    }
+
+    /// Returns the state of a VM; none if it is not here.
+    pub(super) fn state(&self, uuid: Uuid) -> Option<PowerState> {
+        let uris = self.vms.get(&uuid)?;
+        let runs = uris.values().any(|vm| vm.state == PowerState::Running);
+        Some(if runs { PowerState::Running } else { PowerState::Off })
+    }
+
+    pub(super) fn runs(&self, uuid: Uuid) -> bool {
+        self.state(uuid) == Some(PowerState::Running)
+    }
+
+    /// Returns true if a VM is neither off nor paused, nor in another state between.
+    pub(super) fn is_active(&self, uuid: Uuid) -> bool {
+        self.vms.get(&uuid).is_some_and(|uris| uris.values().any(|vm| vm.is_active))
+    }
+
+    pub(super) fn name(&self, uuid: Uuid) -> Option<&str> {
+        self.vms.get(&uuid)?.values().next().map(|vm| vm.name.as_str())
+    }
+
+    pub(super) fn uuids(&self) -> impl Iterator<Item = Uuid> {
+        self.vms.keys().copied()
+    }
+
+    /// Returns the VMs here that a name or UUID refers to.
+    pub(super) fn lookup(&self, text: &str, names: Names) -> BTreeSet<Uuid> {
+        let mut found = BTreeSet::new();
+        if names != Names::Name {
+            found.extend(Uuid::parse(text).filter(|uuid| self.vms.contains_key(uuid)));
+        }
+        if names != Names::Uuid {
+            found.extend(self.names.get(&text.to_lowercase()).into_iter().flatten());
+        }
+        found
+    }
+
+    /// Returns true if a name or UUID refers to a VM that was advertised and is no longer here.
+    pub(super) fn is_removed(&self, text: &str) -> bool {
+        self.tombstones.contains(text)
+    }
+
+    /// Notes that another node runs a VM, and answers for it.
+    pub(super) fn runs_elsewhere(&mut self, uuid: Uuid) {
+        self.tombstones.remove(uuid);
+        if self.vms.contains_key(&uuid) {
+            self.followed.insert(uuid);
+        }
+    }
+
+    /// Notes that another node does not run a VM.
+    pub(super) fn is_not_elsewhere(&mut self, uuid: Uuid) {
+        if self.is_active(uuid) {
+            // An earlier advertisement that it ran there was delivered after it came here.
+            self.followed.remove(&uuid);
+        }
+    }
+
+    pub(super) fn transitions(&self, uuid: Uuid) -> Transitions {
+        self.transitions.get(&uuid).copied().unwrap_or_default()
+    }
+
+    /// Returns true if it is known where a VM went, should it have moved away.
+    pub(super) fn is_followed(&self, uuid: Uuid) -> bool {
+        self.followed.contains(&uuid)
+    }
+}

@@ -1,0 +1,150 @@
+//! Advertisements of VMs: those of this node to the group, and those of other members.
+
+use std::time::Instant;
+
+use super::ids::Sequence;
+use super::inventory::RemovedVm;
+use super::limits::{PROBE_LIMIT, RECHECK_EVERY};
+use super::members::InventoryProgress;
+use super::router::Router;
+use super::vocabulary::LocalVm;
+use crate::fence::{Operation, PowerState, UriIndex, Uuid};
+use crate::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId};
+
+impl Router {
+    /// Applies the advertisement of a member.
+    pub(super) fn advertised(&mut self, node: NodeId, vm: &Advertisement, now: Instant) {
+        if vm.owner != node {
+            return self.outbox.note(format!(
+                "ignoring an advertisement from node {node}: it places {} on node {}",
+                vm.domain, vm.owner
+            ));
+        }
+        let Some(effect) = self.view.store(node, vm, now) else {
+            return self.outbox.note(format!("node {node} has too many VMs: ignoring {}", vm.domain));
+        };
+        if !self.view.members.is_me(node) && effect.has_started {
+            self.view.inventory.runs_elsewhere(vm.domain.uuid);
+        }
+        if vm.state == PowerState::Off {
+            self.view.inventory.is_not_elsewhere(vm.domain.uuid);
+        }
+        if effect.is_change {
+            self.tasks.review_vm(vm.domain.uuid, now);
+        }
+    }
+
+    /// Reports all VMs at one of this node's URIs.
+    pub fn listed(&mut self, uri: UriIndex, vms: Vec<LocalVm>, now: Instant) {
+        let seq = self.view.directory.next_seq();
+        for removed in self.view.inventory.list(uri, vms, seq) {
+            self.withdraw(removed, now);
+        }
+        self.tasks.review_all(now);
+    }
+
+    /// Reports that one of this node's URIs does not answer: until it is listed again, the group is not told
+    /// that all VMs here were advertised.
+    pub fn unlisted(&mut self, uri: UriIndex) {
+        self.view.inventory.unlist(uri);
+    }
+
+    /// Reports a VM at one of this node's URIs.
+    pub fn seen(&mut self, uri: UriIndex, vm: LocalVm, now: Instant) {
+        let uuid = vm.uuid;
+        let seq = self.view.directory.next_seq();
+        self.view.inventory.update(uri, vm, seq);
+        self.tasks.review_vm(uuid, now);
+    }
+
+    /// Reports a VM that was found before its event; it is advertised at once, before anything else.
+    pub fn find(&mut self, uri: UriIndex, vm: LocalVm, now: Instant) {
+        let uuid = vm.uuid;
+        self.seen(uri, vm, now);
+        let me = self.view.members.me();
+        if let Some(message) = me.and_then(|me| self.view.inventory.advertisement(uuid, me.node)) {
+            self.outbox.send(message);
+        }
+    }
+
+    /// Reports that a VM is no longer at one of this node's URIs.
+    pub fn vanished(&mut self, uri: UriIndex, uuid: Uuid, now: Instant) {
+        let seq = self.view.directory.next_seq();
+        if let Some(removed) = self.view.inventory.remove(uri, uuid, seq) {
+            self.withdraw(removed, now);
+        }
+        self.tasks.review_vm(uuid, now);
+    }
+
+    /// Checks whether all have advertised all their VMs since this position; without one, whether all
+    /// members have advertised them at all. If not, asks them to; the error is the time until which to
+    /// wait for that, none if it is in vain. `text` is the VM that it is about.
+    pub(super) fn all_advertised_since(
+        &mut self,
+        seq: Option<Sequence>,
+        text: &str,
+        now: Instant,
+    ) -> Result<(), Option<Instant>> {
+        if seq.is_some() && !self.view.members.has_all() {
+            return Err(None);
+        }
+        match self.view.members.progress_since(seq.unwrap_or_default(), now) {
+            InventoryProgress::Complete if !self.view.inventory.is_listed() => Err(Some(now + RECHECK_EVERY)),
+            InventoryProgress::Complete => Ok(()),
+            InventoryProgress::WaitUntil(at) => Err(Some(at)),
+            InventoryProgress::AskNow => {
+                let number = self.outbox.next_number();
+                self.view.members.asked(number, self.view.directory.seq(), now);
+                self.outbox.send(ClusterMessage::AdvertiseAll { number });
+                if self.view.members.has_legacy() {
+                    self.probe(text);
+                }
+                Err(Some(now + PROBE_LIMIT))
+            }
+        }
+    }
+
+    /// Returns the time until which a VM that no member is known to have may still be advertised; none
+    /// if waiting is in vain.
+    pub fn seek(&mut self, text: &str, now: Instant) -> Option<Instant> {
+        if self.not_joined().is_some() {
+            return None;
+        }
+        let mut until = self.view.members.unsettled_until(now);
+        if self.view.members.has_legacy() {
+            let (is_due, probed_until) = self.view.members.begin_probe(now);
+            if is_due {
+                self.probe(text);
+            }
+            until = until.max(Some(probed_until));
+        }
+        until
+    }
+
+    /// Asks the C daemons for a VM; they advertise all their VMs whenever they are asked for one.
+    pub(super) fn probe(&mut self, text: &str) {
+        let call = ClusterCall {
+            number: self.outbox.next_number(),
+            target: EVERY_NODE,
+            name: text.to_owned(),
+            operation: Operation::Status,
+            client_number: 0,
+        };
+        self.outbox.send(ClusterMessage::Request(call));
+    }
+
+    fn withdraw(&mut self, removed: RemovedVm, now: Instant) {
+        if removed.has_run {
+            self.view.store_vanished(&removed.domain, now);
+        }
+        if self.not_joined().is_none() {
+            let (domain, owner, state) = (removed.domain, NodeId(0), PowerState::Off);
+            self.outbox.send(ClusterMessage::Gone(Advertisement { domain, owner, state, is_active: false }));
+        }
+    }
+
+    pub(super) fn advertise_all(&mut self) {
+        self.outbox.send(ClusterMessage::Hello { is_complete: false });
+        self.view.inventory.advertise_all();
+    }
+}

@@ -1,0 +1,200 @@
+//! Knowledge of this node about the cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use super::directory::{Directory, StoreEffect};
+use super::ids::Sequence;
+use super::inventory::LocalInventory;
+use super::members::MemberTable;
+use super::rules::Rules;
+use super::vocabulary::{Membership, Names, Peer};
+use crate::fence::{Domain, HostEntry, PowerState, Uuid};
+use crate::wire::cluster::{Advertisement, NodeId};
+
+/// A member that has a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CopyHolder {
+    pub(super) node: NodeId,
+    pub(super) state: PowerState,
+    /// True if the VM is neither just coming in, nor paused.
+    pub(super) is_active: bool,
+    /// Position of its last advertisement.
+    pub(super) seq: Sequence,
+}
+
+/// Members, placements and local VMs.
+#[derive(Debug)]
+pub(super) struct ClusterView {
+    pub(super) rules: Rules,
+    pub(super) members: MemberTable,
+    pub(super) directory: Directory,
+    pub(super) inventory: LocalInventory,
+    not_joined: Option<String>,
+    has_undelivered: bool,
+}
+
+impl CopyHolder {
+    pub(super) fn runs(&self) -> bool {
+        self.state == PowerState::Running
+    }
+}
+
+impl ClusterView {
+    pub(super) fn new(rules: Rules, uris: usize) -> ClusterView {
+        ClusterView {
+            rules,
+            members: MemberTable::default(),
+            directory: Directory::default(),
+            inventory: LocalInventory::new(uris),
+            not_joined: Some("corosync has not been reached yet".to_owned()),
+            has_undelivered: false,
+        }
+    }
+
+    pub(super) fn join(&mut self, me: Peer, now: Instant) {
+        self.members.join(me);
+        self.inventory.join(now);
+        self.not_joined = Some("joining the group".to_owned());
+    }
+
+    pub(super) fn leave(&mut self, reason: &str) {
+        self.members.leave();
+        self.directory.leave();
+        self.inventory.leave();
+        self.not_joined = Some(reason.to_owned());
+    }
+
+    /// Returns the reason why this node is not in the group, if it is not.
+    pub(super) fn not_joined(&self) -> Option<&str> {
+        self.not_joined.as_deref()
+    }
+
+    /// Returns true if messages are undelivered, so that nothing must be decided.
+    pub(super) fn has_undelivered(&self) -> bool {
+        self.has_undelivered
+    }
+
+    /// Sets whether messages are undelivered; returns whether they were.
+    pub(super) fn set_undelivered(&mut self, has_undelivered: bool) -> bool {
+        std::mem::replace(&mut self.has_undelivered, has_undelivered)
+    }
+
+    pub(super) fn change(&mut self, change: &Membership, now: Instant) {
+        for (node, presence) in self.members.change(change, now) {
+            self.directory.depart(node, presence);
+        }
+        for peer in change.joined.iter().chain(&change.members) {
+            self.directory.node_is_up(peer.node);
+        }
+        if self.members.me().is_some_and(|me| self.members.is_member(me.node)) {
+            self.not_joined = None;
+        }
+    }
+
+    pub(super) fn votes(&mut self, is_quorate: bool, nodes: &[NodeId], now: Instant) {
+        let voters: BTreeSet<NodeId> = nodes.iter().copied().collect();
+        self.directory.confirm_losses(&voters);
+        self.members.votes(is_quorate, voters, now);
+    }
+
+    /// Applies a hello; returns true if it is a change.
+    pub(super) fn hello(&mut self, node: NodeId, is_complete: bool) -> bool {
+        let had_all = self.members.has_advertised_all(node);
+        let is_change = self.members.hello(node, is_complete);
+        if self.members.has_advertised_all(node) && !had_all {
+            self.directory.forget_departed(node);
+        }
+        is_change
+    }
+
+    /// Applies an advertisement; none if there is no room for it.
+    pub(super) fn store(&mut self, node: NodeId, vm: &Advertisement, now: Instant) -> Option<StoreEffect> {
+        self.members.has_advertised(node, now);
+        self.directory.store(node, vm, self.members.has_all(), now)
+    }
+
+    /// Records that a VM which ran here vanished; the group may never have known that it was here.
+    pub(super) fn store_vanished(&mut self, domain: &Domain, now: Instant) {
+        let Some(owner) = self.members.home() else { return };
+        let state = PowerState::Running;
+        let vm = Advertisement { domain: domain.clone(), owner, state, is_active: false };
+        if self.store(owner, &vm, now).is_some() {
+            self.directory.withdraw(owner, domain.uuid);
+        }
+    }
+
+    pub(super) fn turn(&mut self, now: Instant) {
+        for node in self.members.turn(now) {
+            self.directory.forget_departed(node);
+        }
+    }
+
+    /// Returns when it is certain that a C daemon, asked at `asked_at`, no longer has a VM: it
+    /// advertises all its VMs whenever it is asked for one.
+    pub(super) fn stale_at(&self, node: NodeId, uuid: Uuid, asked_at: Instant) -> Option<Instant> {
+        let told_at = self.members.all_told_at(node, asked_at)?;
+        let copy = self.directory.copy(node, uuid)?;
+        (copy.advertised_at < asked_at).then_some(told_at)
+    }
+
+    /// Returns the VMs that a requested name or UUID refers to.
+    pub(super) fn lookup(&self, text: &str) -> BTreeSet<Uuid> {
+        self.lookup_by(text, self.rules.names)
+    }
+
+    pub(super) fn lookup_by(&self, text: &str, names: Names) -> BTreeSet<Uuid> {
+        let mut found = self.directory.lookup(text, names);
+        found.extend(self.inventory.lookup(text, names));
+        found
+    }
+
+    /// Returns the members that have a VM: for this node by its inventory, for others by their
+    /// advertisements.
+    pub(super) fn holders(&self, uuid: Uuid) -> Vec<CopyHolder> {
+        let mut holders = Vec::new();
+        let mut own_seq = Sequence::START;
+        for (node, copy) in self.directory.copies(uuid) {
+            if self.members.is_me(node) {
+                own_seq = copy.seq;
+            } else if copy.is_here() {
+                let (state, is_active, seq) = (copy.state, copy.is_active, copy.seq);
+                holders.push(CopyHolder { node, state, is_active, seq });
+            }
+        }
+        if let (Some(state), Some(me)) = (self.inventory.state(uuid), self.members.me()) {
+            let is_active = self.inventory.is_active(uuid);
+            holders.push(CopyHolder { node: me.node, state, is_active, seq: own_seq });
+        }
+        holders
+    }
+
+    pub(super) fn has_holder(&self, uuid: Uuid) -> bool {
+        !self.holders(uuid).is_empty()
+    }
+
+    /// Returns true if a copy certainly runs: one that is paused at a C daemon may just be coming from
+    /// a node that does not answer.
+    pub(super) fn is_seen_running(&self, holder: &CopyHolder) -> bool {
+        holder.runs() && (holder.is_active || !self.members.is_legacy(holder.node))
+    }
+
+    /// Returns all VMs that a member has, each once.
+    pub(super) fn list(&self) -> Vec<HostEntry> {
+        let mut entries = BTreeMap::new();
+        for uuid in self.directory.uuids().chain(self.inventory.uuids()) {
+            let holders = self.holders(uuid);
+            if holders.is_empty() {
+                continue;
+            }
+            let runs = holders.iter().any(CopyHolder::runs);
+            let state = if runs { PowerState::Running } else { PowerState::Off };
+            let name = self.inventory.name(uuid).or_else(|| self.directory.names_of(uuid).next());
+            let name = name.unwrap_or_default().to_owned();
+            entries.insert(uuid, HostEntry { name, uuid: uuid.to_string(), state });
+        }
+        let mut entries: Vec<HostEntry> = entries.into_values().collect();
+        entries.sort_by(|a, b| (&a.name, &a.uuid).cmp(&(&b.name, &b.uuid)));
+        entries
+    }
+}

@@ -1,0 +1,143 @@
+//! Inputs and outputs of the router.
+
+use std::time::Instant;
+
+use super::ids::{ClientId, JobId};
+use crate::fence::{HostEntry, Operation, PowerState, Uuid, Verdict};
+use crate::wire::cluster::{MESSAGE_LEN, NodeId, RequestNumber};
+
+/// A process in the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Peer {
+    /// Node.
+    pub node: NodeId,
+    /// Process id on that node.
+    pub pid: u32,
+}
+
+/// Manner in which a process left the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// The process ended or left; its node is up.
+    Process,
+    /// The node left the cluster.
+    Node,
+}
+
+/// A change of the group's membership.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Membership {
+    /// All members after the change.
+    pub members: Vec<Peer>,
+    /// Members that left.
+    pub left: Vec<(Peer, Departure)>,
+    /// Members that joined.
+    pub joined: Vec<Peer>,
+}
+
+/// A VM of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalVm {
+    /// Name.
+    pub name: String,
+    /// UUID.
+    pub uuid: Uuid,
+    /// Running, unless it is shut off.
+    pub state: PowerState,
+    /// True if it is neither off nor paused, nor in another state between.
+    pub is_active: bool,
+}
+
+/// Identifiers by which a VM can be requested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// Name and UUID.
+    Both,
+    /// Name only.
+    Name,
+    /// UUID only.
+    Uuid,
+}
+
+/// A message to send to the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Encoded message.
+    pub bytes: [u8; MESSAGE_LEN],
+    /// Expiry, of a request to another node.
+    pub expiry: Option<RequestExpiry>,
+}
+
+/// Expiry of a request to another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestExpiry {
+    /// Time from which this goes to [`Router::unsent`](super::Router::unsent) instead.
+    pub at: Instant,
+    /// Node that would have been asked.
+    pub node: NodeId,
+    /// Number of the request.
+    pub number: RequestNumber,
+}
+
+/// Something to do on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouterAction {
+    /// Carry out an operation and report it to [`Router::done`](super::Router::done).
+    Begin {
+        /// Number of the job.
+        job: JobId,
+        /// Operation to carry out.
+        operation: Operation,
+        /// Name or UUID of the VM.
+        name: String,
+        /// Requester.
+        on_behalf: OnBehalf,
+        /// Time from which the job must not begin, nor destroy the VM.
+        expires: Instant,
+    },
+    /// Look for a VM on this node and report it to [`Router::found`](super::Router::found).
+    Find {
+        /// Number of the job.
+        job: JobId,
+        /// Name or UUID of the VM.
+        name: String,
+    },
+    /// Cancel a job that nobody waits for.
+    HangUp {
+        /// Number of the job.
+        job: JobId,
+    },
+    /// Answer a client.
+    Answer {
+        /// Number of the client's request.
+        client: ClientId,
+        /// Answer.
+        verdict: Verdict,
+        /// Reason, for the log.
+        reason: String,
+        /// True if any node was asked.
+        is_begun: bool,
+    },
+    /// Log a message.
+    Note(String),
+}
+
+/// Requester of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnBehalf {
+    /// A client of this node.
+    Client(ClientId),
+    /// Another node.
+    Node(NodeId),
+}
+
+/// Answer to a client's request for the list of all VMs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterList {
+    /// All VMs that a member has, each once.
+    Complete(Vec<HostEntry>),
+    /// Time to try again, since a member has not advertised all its VMs.
+    RetryAt(Instant),
+    /// Reason why this node is not in the group.
+    NotJoined(String),
+}
