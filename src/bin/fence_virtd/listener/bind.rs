@@ -9,7 +9,7 @@ use super::event_loop::EventLoop;
 use super::handle::{ListenerHandle, ListenerMailbox};
 use super::multicast::MulticastAcceptor;
 use super::serial_lines::SerialLines;
-use super::service::{Acceptor, Mail, Service};
+use super::service::{Acceptor, Service, ServiceMail};
 use super::sessions::Sessions;
 use super::stream_acceptor::StreamAcceptor;
 use super::tcp::TcpSocket;
@@ -55,7 +55,7 @@ impl Listener {
     fn new<S>(
         name: &ListenerName,
         acceptor: Option<Box<dyn Acceptor<S>>>,
-        kind: fn(MailboxSender<Mail<S::Id, S::Update>>) -> ListenerMailbox,
+        kind: fn(MailboxSender<ServiceMail<S>>) -> ListenerMailbox,
         serve: impl FnOnce(Dispatcher<S::Id, S::Update>) -> S + Send + 'static,
     ) -> Result<Listener, String>
     where

@@ -63,6 +63,9 @@ pub(super) trait Service {
     fn abort(&mut self, now: Instant);
 }
 
+/// Message to a listener with this service.
+pub(super) type ServiceMail<S> = Mail<<S as Service>::Id, <S as Service>::Update>;
+
 /// Sockets that bring new connections to a service.
 pub(super) trait Acceptor<S>: Send {
     /// Adds its descriptors to the poll set of a turn.
