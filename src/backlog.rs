@@ -1,6 +1,5 @@
-//! Queue of jobs for one worker. Power operations have priority, so that
-//! queries do not delay fencing; a waiting query gets its turn after
-//! `AHEAD_MAX` of them, so that monitor operations do not starve.
+//! Queue of jobs for one worker. Power operations have priority, so that queries do not delay fencing; a
+//! waiting query gets its turn after `AHEAD_MAX` of them, so that monitor operations do not starve.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;

@@ -1,6 +1,5 @@
-//! Parser of a running VM's XML for the devices that carry requests: serial
-//! ports and channels that are unix sockets on the host, and the vsock CID.
-//! Format: <https://libvirt.org/formatdomain.html>.
+//! Parser of a running VM's XML for the devices that carry requests: serial ports and channels that are unix
+//! sockets on the host, and the vsock CID. Format: <https://libvirt.org/formatdomain.html>.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -103,7 +102,7 @@ impl Walk {
         match (self.depth, name.as_ref()) {
             (1, b"domain") if !self.is_whole => self.found.run = number(tag, "id")?,
             (1, name) => {
-                let name = String::from_utf8_lossy(name).into_owned();
+                let name = String::from_utf8_lossy(name);
                 return Err(error(format_args!("expected one <domain>, found <{name}>")));
             }
             (2, name) => self.in_devices = name == b"devices",
@@ -124,9 +123,7 @@ impl Walk {
             (Some(Device::Unix { is_guest_agents, .. }), b"target") => {
                 *is_guest_agents = attribute(tag, "name")?.is_some_and(|name| name.starts_with(GUEST_AGENT));
             }
-            (Some(Device::Vsock), b"cid") => {
-                self.found.cids.extend(number(tag, "address")?);
-            }
+            (Some(Device::Vsock), b"cid") => self.found.cids.extend(number(tag, "address")?),
             _ => {}
         }
         Ok(())
@@ -159,10 +156,8 @@ fn number(tag: &BytesStart, name: &str) -> Result<Option<u32>, XmlError> {
 }
 
 fn attribute(tag: &BytesStart, name: &str) -> Result<Option<String>, XmlError> {
-    match tag.try_get_attribute(name).map_err(error)? {
-        Some(attribute) => Ok(Some(attribute.unescape_value().map_err(error)?.into_owned())),
-        None => Ok(None),
-    }
+    let Some(attribute) = tag.try_get_attribute(name).map_err(error)? else { return Ok(None) };
+    Ok(Some(attribute.unescape_value().map_err(error)?.into_owned()))
 }
 
 #[cfg(test)]

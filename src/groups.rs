@@ -70,9 +70,8 @@ impl Groups {
         Groups(groups)
     }
 
-    /// Returns true if a group of this listener has `source` as a requester
-    /// and lists the target by one of its `names` (name, UUID; case does not
-    /// matter). A VM is a requester in the groups that list its UUID.
+    /// Returns true if a group of this listener has `source` as a requester and lists the target by one of
+    /// its `names` (name, UUID; case does not matter). A VM is a requester in the groups that list its UUID.
     pub fn permit(&self, listener: &ListenerName, source: &Source, names: &[&str]) -> bool {
         self.0.is_empty() || self.any(listener, names, |group| group.admits(source))
     }
@@ -188,8 +187,7 @@ mod tests {
         assert_eq!(permitted(&vsock), [true, false, true]);
         assert_eq!(permitted(&b), [false, true, true]);
         assert!(groups.mention(&tcp(), "node1") && !groups.mention(&b, "node1"));
-        assert!(
-            !groups.permit_name(&b, "node1", &["node1"]) && groups.permit_name(&tcp(), "node1", &["node1"])
-        );
+        assert!(groups.permit_name(&tcp(), "node1", &["node1"]));
+        assert!(!groups.permit_name(&b, "node1", &["node1"]));
     }
 }

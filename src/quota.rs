@@ -57,10 +57,9 @@ pub enum Admission<Id> {
     Refuse,
 }
 
-/// Decides about a new session. At the limit, the oldest session of the origin
-/// with most sessions is evicted, if that origin has more than the newcomer's;
-/// else the oldest one of the newcomer's origin. Sessions that wait for the
-/// worker stay. So a flood from one origin never evicts another's sessions.
+/// Decides about a new session. At the limit, the oldest session of the origin with most sessions is evicted,
+/// if that origin has more than the newcomer's; else the oldest one of the newcomer's origin. Sessions that
+/// wait for the worker stay. So a flood from one origin never evicts another's sessions.
 pub fn admit<Id: Copy + Ord>(
     newcomer: Origin,
     held: impl Iterator<Item = OpenSession<Id>> + Clone,
@@ -126,11 +125,7 @@ mod tests {
     fn sessions_that_wait_for_the_worker_stay() {
         let full = sessions(&[("192.0.2.1", 200, true), ("192.0.2.2", 56, false)]);
         assert_eq!(admit_to("192.0.2.3", &full), Admission::Evict(200));
-        assert_eq!(
-            admit_to("192.0.2.1", &full),
-            Admission::Refuse,
-            "the largest origin evicts no smaller one"
-        );
+        assert_eq!(admit_to("192.0.2.1", &full), Admission::Refuse, "the largest evicts no smaller one");
         assert_eq!(admit_to("192.0.2.3", &sessions(&[("192.0.2.1", 256, true)])), Admission::Refuse);
     }
 

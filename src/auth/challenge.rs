@@ -1,8 +1,7 @@
 //! Challenges that a daemon issues, and the refusal of dangerous ones.
 //!
-//! A daemon answers the client's challenge before it issues its own. So with
-//! parallel sessions, or on hosts that share a key, it is an oracle for
-//! H(key ‖ 64 chosen bytes). This module closes two attacks:
+//! A daemon answers the client's challenge before it issues its own. So with parallel sessions, or on hosts
+//! that share a key, it is an oracle for H(key ‖ 64 chosen bytes). This module closes two attacks:
 //!
 //! * Reflection: an attacker hands a daemon's challenge back to it, or to
 //!   another daemon with the same key, and learns the answer. Each issued
@@ -13,10 +12,9 @@
 //!   signature of a request whose first 64 bytes are the challenge. A
 //!   challenge that reads as the head of a request is not answered.
 //!
-//! The last 16 bytes are an HMAC of the random bytes and of the request that
-//! the challenge is for. An agent with the key so recognises a daemon that
-//! calls back for another request: an older one of another agent on the same
-//! port, or a replayed one.
+//! The last 16 bytes are an HMAC of the random bytes and of the request that the challenge is for. An agent
+//! with the key so recognises a daemon that calls back for another request: an older one of another agent on
+//! the same port, or a replayed one.
 
 use std::fmt;
 

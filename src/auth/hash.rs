@@ -10,8 +10,7 @@ use crate::fence::HashKind;
 /// are left-aligned and padded with zeros.
 pub const DIGEST_LEN: usize = 64;
 
-/// Hash states that have absorbed the key, so that it is hashed once for all
-/// messages. As secret as the key.
+/// Hash states that have absorbed the key, so that it is hashed once for all messages. As secret as the key.
 pub(super) struct Keyed {
     sha1: Sha1,
     sha256: Sha256,

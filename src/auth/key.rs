@@ -8,7 +8,7 @@ use super::challenge::{NONCE_LEN, TAG_LEN};
 use super::hash::{Digest, Keyed};
 use super::{Challenge, ChallengeRefusal};
 use crate::fence::HashKind;
-use crate::wire::{Binding, PacketHead};
+use crate::wire::{Binding, DIGEST_AT, PACKET_LEN, Packet, PacketHead};
 
 /// Maximum length of a key, in bytes; the rest of a longer file is not read, as in the C suite.
 pub const KEY_MAX: usize = 4096;
@@ -53,10 +53,9 @@ impl Key {
         self.length == 0
     }
 
-    /// True if, with a key of this length, the answer to a challenge could be
-    /// extended into a signed request: the padding of key ‖ challenge ends
-    /// inside the 112 bytes of a request before its hash field. This holds for
-    /// lengths of 16 to 55 modulo 64.
+    /// True if, with a key of this length, the answer to a challenge could be extended into a signed request:
+    /// the padding of key ‖ challenge ends inside the 112 bytes of a request before its hash field. This
+    /// holds for lengths of 16 to 55 modulo 64.
     pub fn allows_extension(&self) -> bool {
         (16..=55).contains(&(self.length % 64))
     }
@@ -81,9 +80,8 @@ impl Key {
         Ok(self.expected(kind, challenge))
     }
 
-    /// Answers a daemon's challenge, after the daemon has proven itself.
-    /// `bindings` are the client's requests ([`Packet::binding`]); the challenge
-    /// must be for one of them.
+    /// Answers a daemon's challenge, after the daemon has proven itself. `bindings` are the client's requests
+    /// ([`Packet::binding`]); the challenge must be for one of them.
     ///
     /// # Errors
     ///
@@ -104,10 +102,10 @@ impl Key {
         }
         let (head, bound) = challenge.split_at(NONCE_LEN + TAG_LEN);
         let fits = |binding| self.bound_tag(&head[..NONCE_LEN], binding).verify_truncated_left(bound).is_ok();
-        match self.issued(challenge) && !bindings.iter().any(fits) {
-            true => Err(ChallengeRefusal::OtherRequest),
-            false => Ok(self.expected(kind, challenge)),
+        if self.issued(challenge) && !bindings.iter().any(fits) {
+            return Err(ChallengeRefusal::OtherRequest);
         }
+        Ok(self.expected(kind, challenge))
     }
 
     /// True if a daemon of ours issued this challenge with this key.
@@ -140,6 +138,28 @@ impl Key {
 
     fn bound_tag(&self, nonce: &[u8], binding: &Binding) -> Hmac<Sha256> {
         self.tag(nonce).chain_update(binding)
+    }
+}
+
+impl Packet {
+    /// Encodes the request and signs it with its `hash`.
+    pub fn encode_signed(&self, key: &Key) -> [u8; PACKET_LEN] {
+        let mut out = self.encode();
+        out[DIGEST_AT..].fill(0);
+        let digest = key.sign(self.hash, &out);
+        out[DIGEST_AT..].copy_from_slice(digest.as_bytes());
+        out
+    }
+
+    /// Returns true if `bytes`, the request as received, has a valid signature of this key. Hash none
+    /// has no signature to check and is always valid: the listener's minimum `hash` decides about it.
+    pub fn is_signed_by(&self, bytes: &[u8; PACKET_LEN], key: &Key) -> bool {
+        if self.hash == HashKind::None {
+            return true;
+        }
+        let mut unsigned = *bytes;
+        unsigned[DIGEST_AT..].fill(0);
+        key.sign(self.hash, &unsigned).matches(&self.digest)
     }
 }
 
@@ -178,11 +198,8 @@ mod tests {
     fn only_the_first_4096_bytes_count() {
         let longer = Key::new((0..=255).cycle().take(KEY_MAX + 7).collect());
         assert_eq!(longer.len(), KEY_MAX);
-        assert!(
-            longer
-                .expected(HashKind::Sha256, &[7; 64])
-                .matches(key().expected(HashKind::Sha256, &[7; 64]).as_bytes())
-        );
+        let expected = key().expected(HashKind::Sha256, &[7; 64]);
+        assert!(longer.expected(HashKind::Sha256, &[7; 64]).matches(expected.as_bytes()));
     }
 
     #[test]

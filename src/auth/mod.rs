@@ -4,7 +4,6 @@
 mod challenge;
 mod hash;
 mod key;
-mod signature;
 
 pub use crate::fence::HashKind;
 pub use challenge::{CHALLENGE_LEN, Challenge, ChallengeRefusal};

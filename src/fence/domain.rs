@@ -47,6 +47,10 @@ impl fmt::Display for Domain {
     }
 }
 
+/// Index of a libvirt URI in the order of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UriIndex(pub usize);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,10 +61,8 @@ mod tests {
         let uuid = Uuid::parse(text).unwrap();
         assert_eq!(uuid.to_string(), text);
         assert_eq!(Uuid::parse("44179D3F6C63474FA21220C8B4B25B16"), Some(uuid));
-        assert_eq!(
-            Uuid::from_bytes(*b"\x44\x17\x9d\x3f\x6c\x63\x47\x4f\xa2\x12\x20\xc8\xb4\xb2\x5b\x16"),
-            uuid
-        );
+        let bytes = *b"\x44\x17\x9d\x3f\x6c\x63\x47\x4f\xa2\x12\x20\xc8\xb4\xb2\x5b\x16";
+        assert_eq!(Uuid::from_bytes(bytes), uuid);
         assert_eq!(Uuid::parse("00000000-0000-0000-0000-000000000001").unwrap().to_string().len(), 36);
         for wrong in
             ["", "node1", "44179d3f-6c63-474f-a212-20c8b4b25b1", "44179d3f-6c63-474f-a212-20c8b4b25b161"]

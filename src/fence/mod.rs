@@ -7,12 +7,10 @@ mod hash_kind;
 mod listener_name;
 mod operation;
 mod request;
-mod uri_index;
 
 pub use answer::{Answer, HostEntry, PowerState, Verdict};
-pub use domain::{Domain, Uuid};
+pub use domain::{Domain, UriIndex, Uuid};
 pub use hash_kind::HashKind;
 pub use listener_name::ListenerName;
 pub use operation::Operation;
 pub use request::{Identity, NAME_MAX, NameError, Request, Source, Target};
-pub use uri_index::UriIndex;

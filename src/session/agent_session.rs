@@ -16,9 +16,8 @@ pub trait AgentSession {
     /// [`ProtocolError`] ends the exchange as a failure.
     fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, ProtocolError>;
 
-    /// True if the daemon may carry out the request once it has the output. Over
-    /// tcp, vsock and multicast, both sides have then proven that they have the
-    /// key, or auth is none.
+    /// True if the daemon may carry out the request once it has the output. Over tcp, vsock and multicast,
+    /// both sides have then proven that they have the key, or auth is none.
     fn is_committed(&self) -> bool;
 
     /// Message that the daemon has to send next.

@@ -1,8 +1,7 @@
 use std::sync::Arc;
 
 use super::agent_session::AgentSession;
-use super::answer::AnswerReader;
-use super::fixed_buf::FixedBuf;
+use super::answer::{AnswerReader, FixedBuf};
 use super::policy::Policy;
 use super::protocol_error::{Awaited, ProtocolError};
 use crate::auth::{CHALLENGE_LEN, Challenge, Digest, HashKind};
@@ -113,11 +112,8 @@ impl AgentSession for ClientSession {
                 ClientState::Answer(reader) => {
                     let answer = reader.take(input)?;
                     let is_verdict = matches!(answer, Some(Answer::Verdict(_)));
-                    return if is_verdict && !input.is_empty() {
-                        Err(ProtocolError::Trailing)
-                    } else {
-                        Ok(answer)
-                    };
+                    let is_trailed = is_verdict && !input.is_empty();
+                    return if is_trailed { Err(ProtocolError::Trailing) } else { Ok(answer) };
                 }
             }
         }

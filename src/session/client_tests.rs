@@ -3,8 +3,7 @@ use std::time::Instant;
 use super::*;
 use crate::auth::{ChallengeRefusal, Key};
 use crate::fence::{HostEntry, PowerState, Request, Target, Verdict};
-use crate::session::{CheckedPacket, WhichKey};
-use crate::session::{ServerSession, SessionEvent};
+use crate::session::{CheckedPacket, ServerSession, SessionEvent, WhichKey};
 use crate::wire::{PACKET_LEN, encode_host_list};
 
 fn policy(hash: HashKind, auth: HashKind, letter: u8) -> Arc<Policy> {
@@ -13,21 +12,21 @@ fn policy(hash: HashKind, auth: HashKind, letter: u8) -> Arc<Policy> {
 
 fn packet(operation: Operation, policy: &Policy) -> Packet {
     let target = Target::new(b"node1").unwrap();
-    Packet {
-        request: Request { operation, target, seqno: 7 },
-        hash: policy.hash,
-        address_len: 0,
-        flags: 0,
-        address: [0; 28],
-        port: 0,
-        random: [1; 6],
-        family: 0,
-        digest: [0; 64],
-    }
+    let request = Request { operation, target, seqno: 7 };
+    Packet { request, hash: policy.hash, random: [1; 6], ..Packet::decode(&[0; PACKET_LEN]).unwrap() }
 }
 
 fn client(operation: Operation, policy: &Arc<Policy>) -> ClientSession {
     ClientSession::opening(policy.clone(), &packet(operation, policy), [0x11; 64])
+}
+
+/// Returns a client that has sent its challenge, and a daemon's proof for it.
+fn challenged(policy: &Arc<Policy>) -> (ClientSession, Vec<u8>) {
+    let mut client = client(Operation::Off, policy);
+    let challenge: Challenge = client.output()[PACKET_LEN..].try_into().unwrap();
+    assert!(policy.key.answer(HashKind::Sha256, &challenge).is_ok(), "no daemon refuses it");
+    client.sent(client.output().len());
+    (client, policy.key.expected(HashKind::Sha256, &challenge).as_bytes().to_vec())
 }
 
 fn list() -> Vec<HostEntry> {
@@ -47,11 +46,10 @@ fn converse(
     let mut client = client(operation, ours);
     let mut server = ServerSession::accepted(theirs.clone(), [3; 32], now);
     loop {
-        let mut moved = false;
         let piece: Vec<u8> = client.output().iter().copied().take(step).collect();
         client.sent(piece.len());
         let mut input = piece.as_slice();
-        moved |= !input.is_empty();
+        let mut moved = !input.is_empty();
         loop {
             match server.receive(&mut input) {
                 Ok(Some(SessionEvent::Authenticated(_))) => server.answer(answer, now),
@@ -106,10 +104,7 @@ fn another_key_or_auth_fails_with_the_missing_message() {
 fn one_wrong_bit_of_the_daemons_proof_ends_it_before_ours_is_given() {
     let both = policy(HashKind::Sha256, HashKind::Sha256, b'k');
     for at in 0..CHALLENGE_LEN {
-        let mut client = client(Operation::Off, &both);
-        let challenge: Challenge = client.output()[PACKET_LEN..].try_into().unwrap();
-        client.sent(client.output().len());
-        let mut reply = both.key.expected(HashKind::Sha256, &challenge).as_bytes().to_vec();
+        let (mut client, mut reply) = challenged(&both);
         reply[at] ^= 0x04;
         reply.extend([0xA5; 64]);
         assert_eq!(client.receive(&mut reply.as_slice()), Err(ProtocolError::Proof), "byte {at}");
@@ -188,11 +183,7 @@ fn an_endless_list_is_an_error() {
 #[test]
 fn a_challenge_that_reads_as_a_request_is_not_answered() {
     let both = policy(HashKind::Sha256, HashKind::Sha256, b'k');
-    let mut client = client(Operation::Off, &both);
-    let challenge: Challenge = client.output()[PACKET_LEN..].try_into().unwrap();
-    assert!(both.key.answer(HashKind::Sha256, &challenge).is_ok(), "and no daemon refuses ours");
-    client.sent(client.output().len());
-    let mut reply = both.key.expected(HashKind::Sha256, &challenge).as_bytes().to_vec();
+    let (mut client, mut reply) = challenged(&both);
     reply.extend([1; 64]);
     reply[64..68].copy_from_slice(&[1, 2, 4, 0]);
     let got = client.receive(&mut reply.as_slice());
@@ -214,15 +205,12 @@ fn a_daemon_that_answers_another_request_gets_no_proof() {
         server.receive(&mut client.output()).unwrap();
         client.sent(client.output().len());
         let got = client.receive(&mut server.output());
-        match is_ours {
-            true => {
-                assert_eq!((got, client.output().len()), (Ok(None), 64));
-                assert!(client.is_bound() && client.is_committed());
-            }
-            false => {
-                assert_eq!(got, Err(ProtocolError::Challenge(ChallengeRefusal::OtherRequest)));
-                assert!(client.output().is_empty() && !client.is_committed());
-            }
+        if is_ours {
+            assert_eq!((got, client.output().len()), (Ok(None), 64));
+            assert!(client.is_bound() && client.is_committed());
+        } else {
+            assert_eq!(got, Err(ProtocolError::Challenge(ChallengeRefusal::OtherRequest)));
+            assert!(client.output().is_empty() && !client.is_committed());
         }
     }
 }
@@ -230,10 +218,7 @@ fn a_daemon_that_answers_another_request_gets_no_proof() {
 #[test]
 fn an_answer_before_our_proof_is_sent_is_an_error() {
     let both = policy(HashKind::Sha256, HashKind::Sha256, b'k');
-    let mut client = client(Operation::Off, &both);
-    let challenge: Challenge = client.output()[PACKET_LEN..].try_into().unwrap();
-    client.sent(client.output().len());
-    let mut reply = both.key.expected(HashKind::Sha256, &challenge).as_bytes().to_vec();
+    let (mut client, mut reply) = challenged(&both);
     reply.extend([0xC3; 64]);
     reply.push(0);
     assert_eq!(client.receive(&mut reply.as_slice()), Err(ProtocolError::Early));

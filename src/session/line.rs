@@ -7,11 +7,10 @@ use crate::wire::{LINE_MAGIC, LINE_RESPONSE_LEN, LIST_BEGIN, encode_line_request
 
 /// Agent's side of a serial line or vmchannel.
 ///
-/// The line may carry noise (boot messages, a getty, remains of an earlier
-/// agent). A response starts at its magic. A magic followed by a byte that no
-/// daemon sends is noise, and is searched again from its second byte. A
-/// response to another operation is a failure. The records of a host list
-/// have no magic: noise among them makes the list incomplete, a failure.
+/// The line may carry noise (boot messages, a getty, remains of an earlier agent). A response starts at its
+/// magic. A magic followed by a byte that no daemon sends is noise, and is searched again from its second
+/// byte. A response to another operation is a failure. The records of a host list have no magic: noise among
+/// them makes the list incomplete, a failure.
 ///
 /// A response does not identify its request. If an earlier agent gave up, its answer may still come and
 /// must not be taken for ours: see [`LineSession::after_silence`].

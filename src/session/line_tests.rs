@@ -64,11 +64,8 @@ fn a_response_is_found_in_noise() {
 #[test]
 fn an_answer_to_another_operation_is_a_failure() {
     for (operation, byte) in [(Operation::Off, 2), (Operation::Off, 253), (Operation::HostList, 0)] {
-        assert_eq!(
-            feed(operation, &response(byte), 1),
-            Err(ProtocolError::Answer(byte)),
-            "{operation} {byte}"
-        );
+        let got = feed(operation, &response(byte), 1);
+        assert_eq!(got, Err(ProtocolError::Answer(byte)), "{operation} {byte}");
     }
     for (operation, byte) in [(Operation::Reboot, 4), (Operation::Status, 255)] {
         assert_eq!(feed(operation, &response(byte), 1), Ok(None), "{operation} {byte}: noise");
@@ -145,10 +142,7 @@ fn an_answer_to_an_older_request_is_not_taken_for_ours() {
         let mut session = after_silence(Operation::Off);
         let questions = session.output().to_vec();
         assert_eq!(questions.len(), SYNC_PROBE_LEN * 74);
-        assert!(
-            questions.chunks(74).all(|question| matches!(question[4], 0 | 4)),
-            "nothing that does anything"
-        );
+        assert!(questions.chunks(74).all(|question| matches!(question[4], 0 | 4)), "only queries");
         session.sent(questions.len());
         assert_eq!(session.receive(&mut stale.as_slice()), Ok(None), "{stale:?}");
         assert!(session.output().is_empty(), "our request waits");

@@ -5,7 +5,6 @@
 mod agent_session;
 mod answer;
 mod client;
-mod fixed_buf;
 mod guest_line;
 mod line;
 mod misconduct;

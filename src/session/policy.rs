@@ -58,18 +58,14 @@ impl Policy {
     }
 
     /// Answers a challenge with one key, unless it was issued with either.
-    pub(super) fn answer_with(
-        &self,
-        which: WhichKey,
-        challenge: &Challenge,
-    ) -> Result<Digest, ChallengeRefusal> {
+    pub(super) fn answer(&self, which: WhichKey, challenge: &Challenge) -> Result<Digest, ChallengeRefusal> {
         let other = match which {
             WhichKey::Current => self.old_key.as_ref(),
             WhichKey::Old => Some(&self.key),
         };
-        match other.is_some_and(|key| key.issued(challenge)) {
-            true => Err(ChallengeRefusal::Reflected),
-            false => self.key(which).answer(self.auth, challenge),
+        if other.is_some_and(|key| key.issued(challenge)) {
+            return Err(ChallengeRefusal::Reflected);
         }
+        self.key(which).answer(self.auth, challenge)
     }
 }

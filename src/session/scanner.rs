@@ -11,15 +11,13 @@ const OVERLAP_LIMIT: Duration = Duration::from_millis(50);
 
 /// Finder of requests in the input of a serial line or vmchannel.
 ///
-/// The line may carry noise: boot messages, a getty, half a request of a
-/// killed agent. A candidate begins with the magic. One that cannot be a
-/// request, or stays incomplete for [`STALL_LIMIT`], is searched again from
-/// its second byte, so that no noise hides a request behind it.
+/// The line may carry noise: boot messages, a getty, half a request of a killed agent. A candidate begins
+/// with the magic. One that cannot be a request, or stays incomplete for [`STALL_LIMIT`], is searched again
+/// from its second byte, so that no noise hides a request behind it.
 ///
-/// Half a request followed by another may together begin with bytes that look
-/// like a complete one: if only the last bytes of the first are missing, or if
-/// the second is a null, whose first bytes are valid in a name. The truncated
-/// request is then dropped, so that the second keeps its beginning.
+/// Half a request followed by another may together begin with bytes that look like a complete one: if only
+/// the last bytes of the first are missing, or if the second is a null, whose first bytes are valid in a
+/// name. The truncated request is then dropped, so that the second keeps its beginning.
 #[derive(Debug, Default)]
 pub struct Scanner {
     /// Unprocessed input: empty, or it begins with the candidate.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::fixed_buf::FixedBuf;
+use super::answer::FixedBuf;
 use super::misconduct::Misconduct;
 use super::policy::{CheckedPacket, Policy};
 use crate::auth::{CHALLENGE_LEN, Digest, HashKind};
@@ -103,7 +103,7 @@ impl ServerSession {
                     return Ok(Some(self.authenticated(request)));
                 }
                 let Some(challenge) = buf.take(input) else { return Ok(None) };
-                let answer = self.policy.answer_with(*which, challenge).map_err(Misconduct::Challenge)?;
+                let answer = self.policy.answer(*which, challenge).map_err(Misconduct::Challenge)?;
                 let own = key.issue(self.nonce, &packet.binding());
                 self.output.extend_from_slice(answer.as_bytes());
                 self.output.extend_from_slice(&own);

@@ -4,8 +4,6 @@ use crate::fence::{Operation, Target, Verdict};
 use crate::session::WhichKey;
 use crate::wire::{FAMILY_IPV4, Packet};
 
-const KINDS: [HashKind; 4] = HashKind::ALL;
-
 fn policy(hash: HashKind, auth: HashKind) -> Arc<Policy> {
     Arc::new(Policy { hash, auth, key: Key::new(vec![3; 4096]), old_key: None })
 }
@@ -19,21 +17,17 @@ fn packet(hash: HashKind) -> [u8; PACKET_LEN] {
 }
 
 fn plain(hash: HashKind) -> Packet {
-    Packet {
-        request: request(),
-        hash,
-        address_len: 0,
-        flags: 0,
-        address: [0; 28],
-        port: 0,
-        random: [9; 6],
-        family: FAMILY_IPV4,
-        digest: [0; 64],
-    }
+    let zeros = Packet::decode(&[0; PACKET_LEN]).unwrap();
+    Packet { request: request(), hash, random: [9; 6], family: FAMILY_IPV4, ..zeros }
 }
 
-fn checked(hash: HashKind) -> CheckedPacket {
-    CheckedPacket { packet: plain(hash), key: WhichKey::Current }
+fn accepted(policy: &Arc<Policy>) -> ServerSession {
+    ServerSession::accepted(policy.clone(), [1; 32], Instant::now())
+}
+
+fn called_back(policy: &Arc<Policy>) -> ServerSession {
+    let checked = CheckedPacket { packet: plain(HashKind::Sha256), key: WhichKey::Current };
+    ServerSession::called_back(policy.clone(), [1; 32], &checked, Instant::now())
 }
 
 /// Client at the other end of a session.
@@ -46,18 +40,13 @@ struct Client {
 }
 
 impl Client {
-    fn new(hash: HashKind, auth: HashKind) -> Client {
-        let mut outbox = packet(hash).to_vec();
-        if auth != HashKind::None {
+    fn new(hash: HashKind, auth: HashKind, key: Key) -> Client {
+        let mut outbox = plain(hash).encode_signed(&key).to_vec();
+        let proven = auth == HashKind::None;
+        if !proven {
             outbox.extend([0xEE; CHALLENGE_LEN]);
         }
-        Client {
-            auth,
-            key: Key::new(vec![3; 4096]),
-            outbox,
-            inbox: Vec::new(),
-            proven: auth == HashKind::None,
-        }
+        Client { auth, key, outbox, inbox: Vec::new(), proven }
     }
 
     /// Receives the daemon's bytes; answers its challenge once it is complete.
@@ -79,8 +68,8 @@ impl Client {
 /// Runs a session to its end with at most `step` bytes per turn; returns its events and the client's inbox.
 fn run(hash: HashKind, auth: HashKind, step: usize) -> (Vec<SessionEvent>, Vec<u8>) {
     let now = Instant::now();
-    let mut session = ServerSession::accepted(policy(hash, auth), [1; 32], now);
-    let mut client = Client::new(hash, auth);
+    let mut session = accepted(&policy(hash, auth));
+    let mut client = Client::new(hash, auth, Key::new(vec![3; 4096]));
     let mut events = Vec::new();
     while !client.outbox.is_empty() {
         let rest = client.outbox.split_off(step.min(client.outbox.len()));
@@ -100,12 +89,11 @@ fn run(hash: HashKind, auth: HashKind, step: usize) -> (Vec<SessionEvent>, Vec<u
 
 #[test]
 fn every_pair_of_hash_and_auth_in_pieces_of_every_size() {
-    for hash in KINDS {
-        for auth in KINDS {
+    for hash in HashKind::ALL {
+        for auth in HashKind::ALL {
             for step in (1..=305).step_by(if auth == HashKind::Sha256 { 1 } else { 19 }) {
                 let (events, inbox) = run(hash, auth, step);
-                let expected =
-                    vec![SessionEvent::Requested(request()), SessionEvent::Authenticated(request())];
+                let expected = [SessionEvent::Requested(request()), SessionEvent::Authenticated(request())];
                 assert_eq!(events, expected, "{hash} {auth} {step}");
                 assert_eq!(inbox, [0], "{hash} {auth} {step}");
             }
@@ -115,30 +103,18 @@ fn every_pair_of_hash_and_auth_in_pieces_of_every_size() {
 
 #[test]
 fn a_call_back_begins_with_the_challenge() {
-    let now = Instant::now();
-    let mut session = ServerSession::called_back(
-        policy(HashKind::Sha256, HashKind::Sha256),
-        [1; 32],
-        &checked(HashKind::Sha256),
-        now,
-    );
+    let mut session = called_back(&policy(HashKind::Sha256, HashKind::Sha256));
     assert_eq!(session.receive(&mut [0xEE; 64].as_slice()), Ok(None));
     assert_eq!(session.output().len(), 128);
-    let mut open = ServerSession::called_back(
-        policy(HashKind::Sha256, HashKind::None),
-        [1; 32],
-        &checked(HashKind::Sha256),
-        now,
-    );
+    let mut open = called_back(&policy(HashKind::Sha256, HashKind::None));
     assert_eq!(open.receive(&mut [].as_slice()), Ok(Some(SessionEvent::Authenticated(request()))));
 }
 
 #[test]
 fn a_weaker_hash_is_refused_and_a_stronger_one_accepted() {
-    let now = Instant::now();
-    for wanted in KINDS {
-        for sent in KINDS {
-            let mut session = ServerSession::accepted(policy(wanted, HashKind::Sha1), [1; 32], now);
+    for wanted in HashKind::ALL {
+        for sent in HashKind::ALL {
+            let mut session = accepted(&policy(wanted, HashKind::Sha1));
             let got = session.receive(&mut packet(sent).as_slice());
             if sent < wanted {
                 assert_eq!(got, Err(Misconduct::WeakHash { sent, wanted }));
@@ -151,16 +127,15 @@ fn a_weaker_hash_is_refused_and_a_stronger_one_accepted() {
 
 #[test]
 fn a_wrong_byte_at_any_stage_ends_it_unauthenticated() {
-    let now = Instant::now();
     let both = policy(HashKind::Sha256, HashKind::Sha256);
     for at in 0..PACKET_LEN {
         let mut bytes = packet(HashKind::Sha256);
         bytes[at] ^= 0x10;
-        let mut session = ServerSession::accepted(both.clone(), [1; 32], now);
+        let mut session = accepted(&both);
         assert!(session.receive(&mut bytes.as_slice()).is_err(), "byte {at} of the request");
     }
     for at in 0..CHALLENGE_LEN {
-        let mut session = ServerSession::called_back(both.clone(), [1; 32], &checked(HashKind::Sha256), now);
+        let mut session = called_back(&both);
         session.receive(&mut [0xEE; 64].as_slice()).unwrap();
         let challenge: [u8; 64] = session.output()[64..].try_into().unwrap();
         let mut proof = *both.key.expected(HashKind::Sha256, &challenge).as_bytes();
@@ -172,12 +147,11 @@ fn a_wrong_byte_at_any_stage_ends_it_unauthenticated() {
 
 #[test]
 fn a_reflected_challenge_is_not_answered() {
-    let now = Instant::now();
     let both = policy(HashKind::Sha256, HashKind::Sha256);
-    let mut victim = ServerSession::called_back(both.clone(), [1; 32], &checked(HashKind::Sha256), now);
+    let mut victim = called_back(&both);
     victim.receive(&mut [0xEE; 64].as_slice()).unwrap();
     let issued = victim.output()[64..].to_vec();
-    let mut oracle = ServerSession::called_back(both, [2; 32], &checked(HashKind::Sha256), now);
+    let mut oracle = ServerSession { nonce: [2; 32], ..called_back(&both) };
     let got = oracle.receive(&mut issued.as_slice());
     assert_eq!(got, Err(Misconduct::Challenge(ChallengeRefusal::Reflected)));
     assert!(oracle.output().is_empty(), "nothing was given away");
@@ -187,20 +161,14 @@ fn a_reflected_challenge_is_not_answered() {
 fn a_multicast_request_is_refused_on_other_transports() {
     let both = policy(HashKind::Sha256, HashKind::Sha256);
     let heard = Packet { address_len: 4, port: 1229, ..plain(HashKind::Sha256) }.encode_signed(&both.key);
-    let mut session = ServerSession::accepted(both, [1; 32], Instant::now());
+    let mut session = accepted(&both);
     assert_eq!(session.receive(&mut heard.as_slice()), Err(Misconduct::Callback));
     assert!(session.output().is_empty());
 }
 
 #[test]
 fn bytes_after_the_proof_are_misconduct() {
-    let now = Instant::now();
-    let mut session = ServerSession::called_back(
-        policy(HashKind::None, HashKind::None),
-        [1; 32],
-        &checked(HashKind::Sha256),
-        now,
-    );
+    let mut session = called_back(&policy(HashKind::None, HashKind::None));
     session.receive(&mut [].as_slice()).unwrap();
     assert_eq!(session.receive(&mut [].as_slice()), Ok(None));
     assert_eq!(session.receive(&mut [1].as_slice()), Err(Misconduct::Trailing));
@@ -235,9 +203,8 @@ fn each_stage_has_its_deadline_and_names_the_missing_message() {
 
 #[test]
 fn no_answer_before_the_proof() {
-    let now = Instant::now();
-    let mut session = ServerSession::accepted(policy(HashKind::Sha256, HashKind::Sha256), [1; 32], now);
-    session.answer(&Verdict::Success.into(), now);
+    let mut session = accepted(&policy(HashKind::Sha256, HashKind::Sha256));
+    session.answer(&Verdict::Success.into(), Instant::now());
     assert!(session.output().is_empty());
 }
 
@@ -246,17 +213,14 @@ fn changing(hash: HashKind, letter: u8) -> (Arc<Policy>, Client) {
     let auth = HashKind::Sha256;
     let old_key = Some(Key::new(vec![2; 4096]));
     let policy = Arc::new(Policy { hash, auth, key: Key::new(vec![3; 4096]), old_key });
-    let key = Key::new(vec![letter; 4096]);
-    let mut outbox = plain(hash).encode_signed(&key).to_vec();
-    outbox.extend([0xEE; CHALLENGE_LEN]);
-    (policy, Client { auth, key, outbox, inbox: Vec::new(), proven: false })
+    (policy, Client::new(hash, auth, Key::new(vec![letter; 4096])))
 }
 
 #[test]
 fn during_a_key_change_each_client_is_served_with_its_own_key() {
     for (letter, is_known) in [(3, true), (2, true), (1, false)] {
         let (policy, mut client) = changing(HashKind::Sha256, letter);
-        let mut session = ServerSession::accepted(policy, [1; 32], Instant::now());
+        let mut session = accepted(&policy);
         let mut events = Vec::new();
         loop {
             let outbox = std::mem::take(&mut client.outbox);
@@ -283,7 +247,7 @@ fn during_a_key_change_each_client_is_served_with_its_own_key() {
 #[test]
 fn a_proof_counts_only_with_the_key_that_signed_the_request() {
     let (policy, mut client) = changing(HashKind::Sha256, 2);
-    let mut session = ServerSession::accepted(policy, [1; 32], Instant::now());
+    let mut session = accepted(&policy);
     let outbox = std::mem::take(&mut client.outbox);
     let mut input = outbox.as_slice();
     while session.receive(&mut input).unwrap().is_some() {}
@@ -297,7 +261,7 @@ fn during_a_key_change_no_challenge_of_ours_is_answered_with_either_key() {
     for letter in [2, 3] {
         for own in [2, 3] {
             let (policy, client) = changing(HashKind::Sha256, letter);
-            let mut session = ServerSession::accepted(policy, [1; 32], Instant::now());
+            let mut session = accepted(&policy);
             let mut input = client.outbox[..PACKET_LEN].to_vec();
             input.extend(Key::new(vec![own; 4096]).issue([7; 32], &plain(HashKind::Sha256).binding()));
             let mut input = input.as_slice();
@@ -313,13 +277,13 @@ fn an_incomplete_request_is_checked_by_the_latest_policy() {
     let old = policy(HashKind::None, HashKind::None);
     let new = policy(HashKind::Sha256, HashKind::Sha256);
     let unsigned = packet(HashKind::None);
-    let mut session = ServerSession::accepted(old.clone(), [1; 32], Instant::now());
+    let mut session = accepted(&old);
     session.receive(&mut &unsigned[..100]).unwrap();
     session.set_policy(&new);
     let refused = session.receive(&mut &unsigned[100..]);
     assert!(matches!(refused, Err(Misconduct::WeakHash { .. })), "{refused:?}");
     // An accepted request keeps the policy that accepted it.
-    let mut session = ServerSession::accepted(old, [1; 32], Instant::now());
+    let mut session = accepted(&old);
     let mut input = unsigned.as_slice();
     assert!(matches!(session.receive(&mut input), Ok(Some(SessionEvent::Requested(_)))));
     session.set_policy(&new);

@@ -3,11 +3,10 @@ use crate::fence::{Operation, Request, Target};
 /// Probe for the end of stale answers: a random sequence of harmless queries,
 /// whose answers show where the answers to older requests end.
 ///
-/// A response on a line does not identify its request, nor does a call-back of
-/// a C daemon. But answers come in the order of the requests: once the answers
-/// to the probe have come in order, no older one is pending. No suffix of a
-/// probe is also its prefix, so a few older answers before it cannot complete
-/// it too early; a full sequence of older ones matches with a chance of 1 in 1,000.
+/// A response on a line does not identify its request, nor does a call-back of a C daemon. But answers come
+/// in the order of the requests: once the answers to the probe have come in order, no older one is pending.
+/// No suffix of a probe is also its prefix, so a few older answers before it cannot complete it too early; a
+/// full sequence of older ones matches with a chance of 1 in 1,000.
 #[derive(Debug, Clone)]
 pub struct SyncProbe {
     queries: Vec<Operation>,

@@ -1,6 +1,5 @@
-//! Notification of changes of network interfaces and addresses: rtnetlink(7).
-//! The caller then lists them anew, so no kernel message is parsed, and an
-//! overrun loses nothing.
+//! Notification of changes of network interfaces and addresses: rtnetlink(7). The caller then lists them
+//! anew, so no kernel message is parsed, and an overrun loses nothing.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

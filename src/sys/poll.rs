@@ -1,5 +1,4 @@
-//! poll(2) over a set that is built anew for every turn: no registration can
-//! become stale.
+//! poll(2) over a set that is built anew for every turn: no registration can become stale.
 
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -86,10 +86,10 @@ pub fn open(path: &Path) -> io::Result<File> {
     let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
     let file = File::options().read(true).write(true).custom_flags(flags).open(path)?;
     let kind = file.metadata()?.file_type();
-    match std::os::unix::fs::FileTypeExt::is_char_device(&kind) {
-        true => Ok(file),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a character device")),
+    if std::os::unix::fs::FileTypeExt::is_char_device(&kind) {
+        return Ok(file);
     }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a character device"))
 }
 
 /// Makes the line raw, with hardware flow control, and discards its buffers.

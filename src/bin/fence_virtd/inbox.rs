@@ -34,11 +34,7 @@ pub(crate) enum Event {
         outcome: Result<(), String>,
     },
     /// Change in the domains of a URI, as its watcher saw it.
-    Domains {
-        uri: UriIndex,
-        /// The change.
-        change: DomainChange,
-    },
+    Domains { uri: UriIndex, change: DomainChange },
     /// The cpg thread has queued group events.
     Cluster,
 }

@@ -50,10 +50,8 @@ pub(crate) fn await_first<T>(
         match first.recv_timeout(SIGNAL_INTERVAL) {
             Ok(outcome) => return Ok(FirstAttempt::Made(outcome)),
             Err(RecvTimeoutError::Disconnected) => return Ok(FirstAttempt::ThreadEnded),
-            Err(RecvTimeoutError::Timeout) if Instant::now() >= deadline => {
-                return Ok(FirstAttempt::TimedOut);
-            }
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+            Err(RecvTimeoutError::Timeout) => return Ok(FirstAttempt::TimedOut),
         }
     }
 }

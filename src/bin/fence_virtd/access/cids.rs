@@ -1,7 +1,7 @@
 //! VMs by their vsock CIDs, as libvirt reports them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use crate::libvirt::DomainRun;
 use fence_virt::fence::{UriIndex, Uuid};
@@ -13,8 +13,7 @@ const NOT_LISTED: &str = "libvirt has not listed its VMs yet, so the VM with thi
 /// Holder of a CID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CidHolder {
-    /// The run of a VM that had the CID when libvirt was last asked: ask whether it
-    /// still runs.
+    /// The run of a VM that had the CID when libvirt was last asked: ask whether it still runs.
     Vm { uri: UriIndex, vm: DomainRun },
     /// No VM has it.
     Nobody,
@@ -46,12 +45,8 @@ impl CidTable {
         CidTable(Arc::new(Mutex::new((0..uris).map(|_| UriCids::default()).collect())))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<UriCids>> {
-        lock(&self.0)
-    }
-
     fn with(&self, uri: UriIndex, change: impl FnOnce(&mut UriCids)) {
-        if let Some(known) = self.lock().get_mut(uri.0) {
+        if let Some(known) = lock(&self.0).get_mut(uri.0) {
             change(known);
         }
     }
@@ -73,12 +68,12 @@ impl CidTable {
 
     /// Holder of a CID. CIDs are unique on a host: if two VMs seem to have it, the holder is unknown.
     pub(crate) fn holder(&self, cid: u32) -> CidHolder {
-        let known = self.lock();
+        let known = lock(&self.0);
         let mut holders = known.iter().enumerate().flat_map(|(at, known)| {
             let has = known.vms.values().filter(|vm| vm.cids.contains(&cid));
-            has.map(move |vm| match known.is_complete {
-                true => CidHolder::Vm { uri: UriIndex(at), vm: vm.vm.clone() },
-                false => CidHolder::Unknown(NOT_LISTED),
+            has.map(move |vm| {
+                let holder = CidHolder::Vm { uri: UriIndex(at), vm: vm.vm.clone() };
+                if known.is_complete { holder } else { CidHolder::Unknown(NOT_LISTED) }
             })
         });
         match (holders.next(), holders.next()) {

@@ -13,13 +13,8 @@ pub(crate) fn directory() -> Option<PathBuf> {
 /// Parent of the credentials directories that systemd creates, one a unit.
 const UNITS: &str = "/run/credentials";
 
-/// Returns true if the path is that of a unit's credential.
-pub(crate) fn is_of_unit(path: &Path) -> bool {
-    unit_directory(path).is_some()
-}
-
-/// Returns the credentials directory of the unit that a file belongs to, for other processes:
-/// only the unit itself has it in its environment.
+/// Returns the credentials directory of the unit that a file belongs to, if it is a credential.
+/// For other processes: only the unit itself has it in its environment.
 pub(crate) fn unit_directory(path: &Path) -> Option<PathBuf> {
     unit_directory_below(Path::new(UNITS), path)
 }
@@ -69,10 +64,8 @@ mod tests {
     #[test]
     fn the_directory_of_a_unit_follows_from_the_path() {
         let directory = |path: &str| unit_directory_below(Path::new("/nonexistent/units"), Path::new(path));
-        assert_eq!(
-            directory("/nonexistent/units/a.service/key"),
-            Some("/nonexistent/units/a.service".into())
-        );
+        let found = directory("/nonexistent/units/a.service/key");
+        assert_eq!(found, Some("/nonexistent/units/a.service".into()));
         for path in
             ["/nonexistent/units", "/nonexistent/units/../key", "/nonexistent/unitsx/a/key", "/etc/passwd"]
         {

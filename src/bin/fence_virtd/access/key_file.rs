@@ -40,18 +40,15 @@ pub(crate) fn examine(path: &Path, daemon: Option<u32>) -> Result<LoadedKey, Pro
 
 /// Returns true for a unit's credential that cannot be read here: only the daemon can judge it.
 pub(crate) fn is_out_of_reach(path: &Path) -> bool {
-    credentials::is_of_unit(path) && key_file::read(path).is_err()
+    credentials::unit_directory(path).is_some() && key_file::read(path).is_err()
 }
 
 fn load_as(path: &Path, uid: u32, credentials: Option<&Path>) -> Result<LoadedKey, Problem> {
     let shown = path.display();
     let (key, metadata) = key_file::read(path).map_err(|error| unreadable(path, &error))?;
-    let is_credential = match credentials {
-        Some(directory) => credentials::holds(directory, path)?,
-        None => false,
-    };
     let mut warnings = weaknesses(path, &key);
-    if !is_credential {
+    let is_credential = credentials.map(|directory| credentials::holds(directory, path)).transpose()?;
+    if is_credential != Some(true) {
         judge(path, &metadata, uid)?;
         warnings.extend(group_access(path, &metadata));
     }
@@ -64,15 +61,13 @@ fn load_as(path: &Path, uid: u32, credentials: Option<&Path>) -> Result<LoadedKe
 
 fn unreadable(path: &Path, error: &io::Error) -> Problem {
     let remedy = match error.kind() {
-        io::ErrorKind::NotFound if credentials::is_of_unit(path) => {
+        io::ErrorKind::NotFound if credentials::unit_directory(path).is_some() => {
             "add it to the unit (LoadCredential=) and start the unit: the directory exists only while it runs"
                 .to_owned()
         }
         io::ErrorKind::NotFound => {
-            format!(
-                "copy it from another host or guest of the cluster, or create one with {}",
-                make_key(path)
-            )
+            let make_key = make_key(path);
+            format!("copy it from another host or guest of the cluster, or create one with {make_key}")
         }
         io::ErrorKind::PermissionDenied => "run this as root".to_owned(),
         _ => "set `key_file` to the path of a key".to_owned(),
@@ -203,11 +198,8 @@ mod tests {
     fn the_remedy_for_a_missing_credential_is_the_unit() {
         let path = Path::new("/run/credentials/fence-nonexistent.service/key");
         assert!(is_out_of_reach(path) && !is_out_of_reach(Path::new("/nonexistent/key")));
-        let refusal = examine(path, None).unwrap_err();
-        assert!(
-            refusal.remedy.contains("LoadCredential=") && !refusal.remedy.contains("urandom"),
-            "{refusal}"
-        );
+        let remedy = examine(path, None).unwrap_err().remedy;
+        assert!(remedy.contains("LoadCredential=") && !remedy.contains("urandom"), "{remedy}");
     }
 
     #[test]
@@ -240,10 +232,7 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
         let loaded = load_beside(&path, Some(&credentials)).unwrap();
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
-        assert!(
-            load_beside(&path, None).is_err(),
-            "outside the credentials directory it is an ordinary file"
-        );
+        assert!(load_beside(&path, None).is_err(), "elsewhere it is an ordinary file");
         assert!(load_beside(&path, Some(Path::new("/nonexistent"))).is_err());
 
         let link = credentials.join("link");

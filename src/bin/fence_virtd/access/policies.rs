@@ -17,9 +17,10 @@ use fence_virt::session::Policy;
 pub(crate) fn policy(listener: &NamedListener) -> Result<Option<Arc<Policy>>, String> {
     let Some(auth) = listener.config.auth() else { return Ok(None) };
     let load = |path: &Path| load(&listener.name, path);
-    let (key, old_key) = match auth.needs_key() {
-        true => (load(&auth.key_file)?, auth.old_key_file.as_deref().map(load).transpose()?),
-        false => (Key::new(Vec::new()), None),
+    let (key, old_key) = if auth.needs_key() {
+        (load(&auth.key_file)?, auth.old_key_file.as_deref().map(load).transpose()?)
+    } else {
+        (Key::new(Vec::new()), None)
     };
     let AuthConfig { hash, auth, .. } = *auth;
     Ok(Some(Arc::new(Policy { hash, auth, key, old_key })))

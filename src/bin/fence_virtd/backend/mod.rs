@@ -1,10 +1,7 @@
-//! Backends: the interface to the worker, and the libvirt backend. The cpg backend has
-//! a room of its own.
+//! Backends: the interface to the worker, and the libvirt backend. The cpg backend has a room of its own.
 #![forbid(unsafe_code)]
 
 mod interface;
-mod joined;
 pub(crate) mod libvirt;
 
 pub(crate) use interface::{Backend, PendingCall};
-pub(crate) use joined::Joined;

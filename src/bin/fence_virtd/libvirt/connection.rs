@@ -4,6 +4,7 @@
 //! fails. Here both are released; a failure leaks some bytes instead.
 #![forbid(unsafe_code)]
 
+use std::collections::HashSet;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::thread;
@@ -17,6 +18,8 @@ use virt::sys;
 
 use super::callbacks::silence_errors;
 use super::error::{LibvirtError, LibvirtResult, optional};
+use super::host::{Definition, DomainState, FoundDomain, Host};
+use fence_virt::fence::{PowerState, Target};
 
 /// Starts libvirt's event loop in a thread of its own; keepalive and events need it.
 /// Errors: if libvirt refuses, or the system has no thread left.
@@ -79,14 +82,19 @@ impl Connection {
 
     /// Returns libvirt's own handle.
     pub(crate) fn connect(&self) -> LibvirtResult<&Connect> {
-        self.connect
-            .as_ref()
-            .ok_or_else(|| LibvirtError::ConnectionLost("the connection is closed".to_owned()))
+        let closed = || LibvirtError::ConnectionLost("the connection is closed".to_owned());
+        self.connect.as_ref().ok_or_else(closed)
     }
 
     /// Returns the domain with this UUID, if it exists.
     pub(crate) fn by_uuid(&self, uuid: &str) -> LibvirtResult<Option<DomainHandle>> {
         optional(Domain::lookup_by_uuid_string(self.connect()?, uuid).map(DomainHandle::new))
+    }
+
+    /// Returns the domain with this UUID; an error if it does not exist.
+    fn existing(&self, uuid: &str) -> LibvirtResult<DomainHandle> {
+        let missing = || LibvirtError::NotFound(format!("the VM {uuid} no longer exists"));
+        self.by_uuid(uuid)?.ok_or_else(missing)
     }
 
     /// Lists the domains that match the flags.
@@ -96,6 +104,65 @@ impl Connection {
     ) -> LibvirtResult<Vec<DomainHandle>> {
         let domains = self.connect()?.list_all_domains(flags)?;
         Ok(domains.into_iter().map(DomainHandle::new).collect())
+    }
+}
+
+impl Host for Connection {
+    fn find(&self, target: &Target) -> LibvirtResult<Vec<FoundDomain>> {
+        let name = target.as_str();
+        let by_name = optional(Domain::lookup_by_name(self.connect()?, name).map(DomainHandle::new))?;
+        let by_uuid = if is_uuid(name) { self.by_uuid(name)? } else { None };
+        let mut found: Vec<FoundDomain> = Vec::new();
+        for handle in by_name.into_iter().chain(by_uuid) {
+            if let Some(state) = handle.state()? {
+                found.push(handle.found(state)?);
+            }
+        }
+        found.dedup_by(|a, b| a.uuid == b.uuid);
+        Ok(found)
+    }
+
+    fn observe(&self, uuid: &str) -> LibvirtResult<Option<DomainState>> {
+        self.by_uuid(uuid)?.map_or(Ok(None), |handle| handle.state())
+    }
+
+    fn definition(&self, uuid: &str) -> LibvirtResult<Definition> {
+        let handle = self.existing(uuid)?;
+        if handle.is_persistent()? {
+            return Ok(Definition::Persistent);
+        }
+        // With its secrets: the restarted domain would lack them otherwise.
+        Ok(Definition::Transient(handle.get_xml_desc(sys::VIR_DOMAIN_XML_SECURE)?))
+    }
+
+    fn destroy(&self, uuid: &str) -> LibvirtResult {
+        let handle = self.existing(uuid).map_err(|error| LibvirtError::Other(error.to_string()))?;
+        Ok(handle.destroy()?)
+    }
+
+    fn start(&self, uuid: &str, definition: &Definition) -> LibvirtResult {
+        match definition {
+            Definition::Persistent => drop(self.existing(uuid)?.create()?),
+            Definition::Transient(xml) => {
+                let created = Domain::create_xml(self.connect()?, xml, sys::VIR_DOMAIN_NONE)?;
+                drop(DomainHandle::new(created));
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self) -> LibvirtResult<Vec<FoundDomain>> {
+        // Two calls for any number of domains: all, then those that are off. One that
+        // stops in between counts as off.
+        let all = self.domains(0)?;
+        let shut_off = self.domains(sys::VIR_CONNECT_LIST_DOMAINS_SHUTOFF)?;
+        let shut_off = shut_off.iter().map(|handle| handle.get_uuid()).collect::<Result<HashSet<_>, _>>()?;
+        all.iter()
+            .map(|handle| {
+                let is_off = shut_off.contains(&handle.get_uuid()?);
+                handle.found(if is_off { off(false) } else { running(handle.get_id(), false) })
+            })
+            .collect()
     }
 }
 
@@ -116,6 +183,23 @@ impl DomainHandle {
     pub(crate) fn new(domain: Domain) -> DomainHandle {
         DomainHandle(ManuallyDrop::new(domain))
     }
+
+    /// Returns the state, or none if the domain has vanished meanwhile.
+    fn state(&self) -> LibvirtResult<Option<DomainState>> {
+        let Some((state, reason)) = optional(self.get_state())? else { return Ok(None) };
+        let reason = u32::try_from(reason).ok();
+        if state == sys::VIR_DOMAIN_SHUTOFF {
+            return Ok(Some(off(reason == Some(sys::VIR_DOMAIN_SHUTOFF_MIGRATED))));
+        }
+        let incoming = [sys::VIR_DOMAIN_PAUSED_MIGRATION, sys::VIR_DOMAIN_PAUSED_STARTING_UP];
+        let is_incoming = reason.is_some_and(|reason| incoming.contains(&reason));
+        let is_migrating = state == sys::VIR_DOMAIN_PAUSED && is_incoming;
+        Ok(Some(DomainState { is_migrating, ..running(self.get_id(), state == sys::VIR_DOMAIN_RUNNING) }))
+    }
+
+    fn found(&self, state: DomainState) -> LibvirtResult<FoundDomain> {
+        Ok(FoundDomain { name: self.get_name()?, uuid: self.get_uuid_string()?, state })
+    }
 }
 
 impl Deref for DomainHandle {
@@ -132,5 +216,32 @@ impl Drop for DomainHandle {
         if let Err(error) = self.0.free() {
             debug!("cannot free a libvirt domain: {}", error.message());
         }
+    }
+}
+
+fn is_uuid(text: &str) -> bool {
+    let hex = text.bytes().filter(u8::is_ascii_hexdigit).count();
+    hex == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+fn running(id: Option<u32>, is_active: bool) -> DomainState {
+    DomainState { power: PowerState::Running, id, is_active, is_migrating: false }
+}
+
+fn off(is_migrating: bool) -> DomainState {
+    DomainState { power: PowerState::Off, id: None, is_active: false, is_migrating }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_reads_as_a_uuid() {
+        assert!(is_uuid("44179d3f-6c63-474f-a212-20c8b4b25b16"));
+        assert!(is_uuid("44179D3F6C63474FA21220C8B4B25B16"));
+        assert!(!is_uuid("node1"));
+        assert!(!is_uuid("44179d3f-6c63-474f-a212-20c8b4b25b1"));
+        assert!(!is_uuid("44179d3f_6c63_474f_a212_20c8b4b25b16"));
     }
 }

@@ -33,16 +33,15 @@ impl fmt::Display for LibvirtError {
 
 impl From<Error> for LibvirtError {
     fn from(error: Error) -> LibvirtError {
+        use ErrorNumber::{
+            InvalidConn, NoConnect, NoDomain, OperationTimeout, ResourceBusy, Rpc, SystemError,
+        };
         let text = error.message().to_owned();
         match error.code() {
-            ErrorNumber::NoDomain => LibvirtError::NotFound(text),
-            ErrorNumber::SystemError if is_dying(&text) => LibvirtError::Dying(text),
-            ErrorNumber::SystemError | ErrorNumber::ResourceBusy | ErrorNumber::OperationTimeout => {
-                LibvirtError::Busy(text)
-            }
-            ErrorNumber::Rpc | ErrorNumber::NoConnect | ErrorNumber::InvalidConn => {
-                LibvirtError::ConnectionLost(text)
-            }
+            NoDomain => LibvirtError::NotFound(text),
+            SystemError if is_dying(&text) => LibvirtError::Dying(text),
+            SystemError | ResourceBusy | OperationTimeout => LibvirtError::Busy(text),
+            Rpc | NoConnect | InvalidConn => LibvirtError::ConnectionLost(text),
             _ => LibvirtError::Other(text),
         }
     }

@@ -15,8 +15,7 @@ pub(crate) struct DomainState {
     pub(crate) id: Option<u32>,
     /// True if running, neither paused nor in transition. Lists leave it false.
     pub(crate) is_active: bool,
-    /// True if off because it has migrated away, or paused while migrating in.
-    /// Lists leave it false.
+    /// True if off because it has migrated away, or paused while migrating in. Lists leave it false.
     pub(crate) is_migrating: bool,
 }
 

@@ -2,7 +2,6 @@
 
 #[allow(unsafe_code)]
 mod callbacks;
-mod connected_host;
 mod connection;
 mod error;
 mod host;

@@ -1,5 +1,6 @@
 //! Binding of a listener's sockets, and the listener until its thread runs it.
 
+use std::hash::Hash;
 use std::io;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use super::event_loop::EventLoop;
 use super::handle::{ListenerHandle, ListenerMailbox};
 use super::multicast::MulticastAcceptor;
 use super::serial_lines::SerialLines;
-use super::service::Acceptor;
+use super::service::{Acceptor, Service, ServiceMail};
 use super::sessions::Sessions;
 use super::stream_acceptor::StreamAcceptor;
 use super::tcp::TcpSocket;
@@ -17,7 +18,7 @@ use crate::status::Counts;
 use fence_virt::config::{ListenerConfig, NamedListener};
 use fence_virt::fence::ListenerName;
 use fence_virt::session::Policy;
-use fence_virt::sys::mailbox::mailbox;
+use fence_virt::sys::mailbox::{MailboxSender, mailbox};
 
 /// A bound listener, ready to be run by its thread.
 pub(crate) struct Listener {
@@ -40,39 +41,35 @@ pub(crate) fn bind(
         ListenerConfig::Vsock(vsock) => Box::new(StreamAcceptor::new(VsockSocket::bind(name, vsock)?)),
         ListenerConfig::Multicast(group) => Box::new(MulticastAcceptor::bind(name, group, wait)?),
         // The sockets are those of the VMs; a watcher connects to them.
-        ListenerConfig::Serial(_) => return Listener::with_lines(name.clone()),
+        ListenerConfig::Serial(_) => {
+            return Listener::new(name, None, ListenerMailbox::Serial, SerialLines::new);
+        }
     };
     let policy = policy.ok_or_else(|| format!("{name}: no authentication policy"))?;
-    Listener::with_sessions(name.clone(), acceptor, policy)
+    let serve = |dispatcher| Sessions::new(policy, dispatcher);
+    Listener::new(name, Some(acceptor), ListenerMailbox::Sessions, serve)
 }
 
 impl Listener {
-    fn with_sessions(
-        name: ListenerName,
-        acceptor: Box<dyn Acceptor<Sessions>>,
-        policy: Arc<Policy>,
-    ) -> Result<Listener, String> {
+    /// Makes a listener whose thread runs the service that `serve` makes.
+    fn new<S>(
+        name: &ListenerName,
+        acceptor: Option<Box<dyn Acceptor<S>>>,
+        kind: fn(MailboxSender<ServiceMail<S>>) -> ListenerMailbox,
+        serve: impl FnOnce(Dispatcher<S::Id, S::Update>) -> S + Send + 'static,
+    ) -> Result<Listener, String>
+    where
+        S: Service<Id: Eq + Hash + Send, Update: Send> + 'static,
+    {
         let (sender, mailbox) = mailbox().map_err(|error| format!("{name}: {error}"))?;
-        let counts = Arc::new(Counts::new(name));
+        let counts = Arc::new(Counts::new(name.clone()));
         let loop_counts = counts.clone();
         let answers = sender.clone();
         let run = move |jobs| {
-            let sessions = Sessions::new(policy, Dispatcher::new(loop_counts.clone(), jobs, answers));
-            EventLoop::new(loop_counts, Some(acceptor), sessions, mailbox).run()
+            let service = serve(Dispatcher::new(loop_counts.clone(), jobs, answers));
+            EventLoop::new(loop_counts, acceptor, service, mailbox).run()
         };
-        Ok(Listener { counts, mailbox: ListenerMailbox::Sessions(sender), run: Box::new(run) })
-    }
-
-    fn with_lines(name: ListenerName) -> Result<Listener, String> {
-        let (sender, mailbox) = mailbox().map_err(|error| format!("{name}: {error}"))?;
-        let counts = Arc::new(Counts::new(name));
-        let loop_counts = counts.clone();
-        let answers = sender.clone();
-        let run = move |jobs| {
-            let lines = SerialLines::new(Dispatcher::new(loop_counts.clone(), jobs, answers));
-            EventLoop::new(loop_counts, None, lines, mailbox).run()
-        };
-        Ok(Listener { counts, mailbox: ListenerMailbox::Serial(sender), run: Box::new(run) })
+        Ok(Listener { counts, mailbox: kind(sender), run: Box::new(run) })
     }
 
     /// Counters for the status report.

@@ -1,5 +1,4 @@
-//! Requests of a listener on their way to the worker and back: duplicates, limits,
-//! the job, the log line.
+//! Requests of a listener on their way to the worker and back: duplicates, limits, the job, the log line.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,8 +8,8 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 use log::warn;
 
-use super::mail::{Answered, Mail};
 use super::request_log::{PendingRequest, RequestLog};
+use super::service::{Answered, Mail};
 use crate::inbox::Message;
 use crate::job::{AGE_LIMIT, CancelToken, Job, Requester, Responder};
 use crate::status::{Counts, Refusal};
@@ -143,9 +142,11 @@ where
     ) {
         let Some(pending) = pending else { return };
         let Answered { answer, completion, .. } = answered;
-        match completion.was_begun {
-            true => self.history.finish(&pending.identity, now),
-            false => self.history.retract(&pending.identity),
+        let PendingRequest { identity, .. } = &pending;
+        if completion.was_begun {
+            self.history.finish(identity, now)
+        } else {
+            self.history.retract(identity)
         }
         self.log.log_answer(&pending, answer, &completion.reason, is_awaited, now);
     }

@@ -5,8 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::mail::Mail;
-use super::service::{Acceptor, Service};
+use super::service::{Acceptor, Mail, Service, ServiceMail};
 use crate::status::Counts;
 use fence_virt::sys::mailbox::Mailbox;
 use fence_virt::sys::poll::{Interest, PollSet};
@@ -16,7 +15,7 @@ pub(super) struct EventLoop<S: Service> {
     counts: Arc<Counts>,
     acceptor: Option<Box<dyn Acceptor<S>>>,
     pub(super) service: S,
-    mailbox: Mailbox<Mail<S::Id, S::Update>>,
+    mailbox: Mailbox<ServiceMail<S>>,
     is_stopping: bool,
 }
 
@@ -25,7 +24,7 @@ impl<S: Service> EventLoop<S> {
         counts: Arc<Counts>,
         acceptor: Option<Box<dyn Acceptor<S>>>,
         service: S,
-        mailbox: Mailbox<Mail<S::Id, S::Update>>,
+        mailbox: Mailbox<ServiceMail<S>>,
     ) -> EventLoop<S> {
         EventLoop { counts, acceptor, service, mailbox, is_stopping: false }
     }

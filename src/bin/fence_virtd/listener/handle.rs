@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::mail::Mail;
 use super::serial_lines::SerialMail;
+use super::service::Mail;
 use super::sessions::SessionMail;
 use crate::serial_event::SerialSink;
 use fence_virt::fence::ListenerName;

@@ -19,7 +19,6 @@ mod dispatcher;
 mod event_loop;
 mod handle;
 mod interfaces;
-mod mail;
 mod multicast;
 mod request_log;
 mod serial_lines;

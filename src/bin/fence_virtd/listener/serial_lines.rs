@@ -13,9 +13,8 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::dispatcher::{DispatchOutcome, Dispatcher};
-use super::mail::{Answered, Mail};
 use super::request_log::PendingRequest;
-use super::service::Service;
+use super::service::{Answered, Mail, Service};
 use super::stream::{NonblockingStream, ReadOutcome};
 use crate::job::CancelToken;
 use crate::logging::{Limiter, Suppressed};

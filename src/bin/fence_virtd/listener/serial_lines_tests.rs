@@ -79,6 +79,12 @@ impl World {
         }
     }
 
+    /// Sends requests of a guest and returns the first job.
+    fn ask(&mut self, guest: &mut UnixStream, requests: &[Vec<u8>]) -> Job {
+        guest.write_all(&requests.concat()).unwrap();
+        self.job()
+    }
+
     /// Answers a job, and runs the turn that sends the answer.
     fn answer(&mut self, job: Job, answer: impl Into<Answer>) {
         job.finish(answer, "test");
@@ -115,8 +121,7 @@ fn source(job: &Job) -> &Source {
 fn who_asks_is_the_vm_of_the_line() {
     let mut world = World::new(8);
     let mut guest = world.line(0, 1);
-    guest.write_all(&request(Operation::Off, 7)).unwrap();
-    let job = world.job();
+    let job = world.ask(&mut guest, &[request(Operation::Off, 7)]);
     assert_eq!((job.request.operation, job.request.seqno), (Operation::Off, 7));
     assert_eq!(source(&job).to_string(), "vm1 (01010101-0101-0101-0101-010101010101)");
     world.answer(job, Verdict::Success);
@@ -127,10 +132,8 @@ fn who_asks_is_the_vm_of_the_line() {
 fn requests_of_one_line_wait_for_each_other_and_for_no_other_line() {
     let mut world = World::new(8);
     let (mut first, mut second) = (world.line(0, 1), world.line(1, 2));
-    first.write_all(&[request(Operation::Off, 1), request(Operation::Status, 2)].concat()).unwrap();
-    let off = world.job();
-    second.write_all(&request(Operation::Status, 1)).unwrap();
-    let other = world.job();
+    let off = world.ask(&mut first, &[request(Operation::Off, 1), request(Operation::Status, 2)]);
+    let other = world.ask(&mut second, &[request(Operation::Status, 1)]);
     assert_eq!(other.request.operation, Operation::Status, "the same number on another line is no duplicate");
     world.answer(other, Verdict::Off);
     assert_eq!(read(&mut second, 5), b"abba\x02");
@@ -146,12 +149,8 @@ fn requests_of_one_line_wait_for_each_other_and_for_no_other_line() {
 fn a_duplicate_on_the_line_is_not_carried_out() {
     let mut world = World::new(8);
     let mut guest = world.line(0, 1);
-    guest
-        .write_all(
-            &[request(Operation::Off, 1), request(Operation::Off, 1), request(Operation::Off, 2)].concat(),
-        )
-        .unwrap();
-    let job = world.job();
+    let requests = [1, 1, 2].map(|seqno| request(Operation::Off, seqno));
+    let job = world.ask(&mut guest, &requests);
     world.answer(job, Verdict::Success);
     let next = world.job();
     assert_eq!(next.request.seqno, 2);
@@ -164,9 +163,8 @@ fn a_duplicate_on_the_line_is_not_carried_out() {
 fn each_request_is_remembered_for_itself() {
     let mut world = World::new(8);
     let mut guest = world.line(0, 1);
-    let both = [request(Operation::Off, 1), request(Operation::Off, 2)].concat();
-    guest.write_all(&both).unwrap();
-    let first = world.job();
+    let both = [1, 2].map(|seqno| request(Operation::Off, seqno));
+    let first = world.ask(&mut guest, &both);
     // Its answer and the posting of the next one are one turn.
     world.answer(first, Verdict::Success);
     let second = world.job();
@@ -175,8 +173,7 @@ fn each_request_is_remembered_for_itself() {
     world.turn();
     assert_eq!(read(&mut guest, 10), b"abba\0abba\x01");
     assert!(world.lines().dispatcher.is_idle());
-    guest.write_all(&both).unwrap();
-    let again = world.job();
+    let again = world.ask(&mut guest, &both);
     assert_eq!(again.request.seqno, 2);
     world.answer(again, Verdict::Success);
     assert_eq!(read(&mut guest, 5), b"abba\0");
@@ -239,8 +236,7 @@ fn a_full_queue_fails_at_once_and_in_order() {
 fn a_line_that_breaks_is_handed_back_and_its_request_not_begun() {
     let mut world = World::new(8);
     let mut guest = world.line(4, 1);
-    guest.write_all(&request(Operation::Off, 1)).unwrap();
-    let job = world.job();
+    let job = world.ask(&mut guest, &[request(Operation::Off, 1)]);
     assert_eq!(job.stale(Instant::now()), None);
     drop(guest);
     world.turn();
@@ -248,8 +244,7 @@ fn a_line_that_breaks_is_handed_back_and_its_request_not_begun() {
     assert_eq!(world.take_lost(), [LineId(4)]);
     world.answer(job, Verdict::Failure);
     let mut again = world.line(5, 1);
-    again.write_all(&request(Operation::Off, 2)).unwrap();
-    let job = world.job();
+    let job = world.ask(&mut again, &[request(Operation::Off, 2)]);
     world.answer(job, Verdict::Success);
     assert_eq!(read(&mut again, 5), b"abba\0", "and no older answer");
 }
@@ -288,8 +283,7 @@ fn a_guest_that_does_not_read_holds_up_nobody_and_nothing_grows() {
     assert!(line.machine.output().len() <= 5 + 1001 * 130 + 5);
     // A hang-up is still seen; until then there is nothing to wake up for.
     assert_eq!(line.interest(false), Interest::Write);
-    other.write_all(&request(Operation::Status, 1)).unwrap();
-    let job = world.job();
+    let job = world.ask(&mut other, &[request(Operation::Status, 1)]);
     assert_eq!(*source(&job), world.lines().lines[&LineId(1)].source());
     world.answer(job, Verdict::Off);
     assert_eq!(read(&mut other, 5), b"abba\x02");
@@ -341,8 +335,7 @@ fn half_a_request_is_given_up_by_the_clock() {
 fn at_the_stop_what_the_worker_has_is_answered_and_nothing_more_taken() {
     let mut world = World::new(8);
     let (mut busy, mut idle) = (world.line(0, 1), world.line(1, 2));
-    busy.write_all(&[request(Operation::Off, 1), request(Operation::Off, 2)].concat()).unwrap();
-    let job = world.job();
+    let job = world.ask(&mut busy, &[request(Operation::Off, 1), request(Operation::Off, 2)]);
     world.mailbox.post(Mail::Stop).unwrap();
     world.turn();
     assert_eq!(idle.read(&mut [0]).unwrap(), 0, "closed");
@@ -359,8 +352,7 @@ fn at_the_stop_what_the_worker_has_is_answered_and_nothing_more_taken() {
 fn after_the_grace_what_is_unanswered_fails_and_is_not_begun() {
     let mut world = World::new(8);
     let mut guest = world.line(0, 1);
-    guest.write_all(&request(Operation::Off, 1)).unwrap();
-    let job = world.job();
+    let job = world.ask(&mut guest, &[request(Operation::Off, 1)]);
     world.mailbox.post(Mail::Abort).unwrap();
     world.turn();
     assert_eq!(read(&mut guest, 5), b"abba\x01");
@@ -376,8 +368,7 @@ fn lists_that_nobody_reads_are_bounded_over_all_lines() {
     let list = Answer::HostList((0..UNREAD_MAX / 3 / RECORD_LEN).map(|_| entry()).collect());
     let mut guests: Vec<UnixStream> = (0..4).map(|line| world.line(line, line as u8)).collect();
     for guest in &mut guests {
-        guest.write_all(&request(Operation::HostList, 1)).unwrap();
-        let job = world.job();
+        let job = world.ask(guest, &[request(Operation::HostList, 1)]);
         world.answer(job, list.clone());
     }
     assert_eq!(read(&mut guests[0], 5), b"abba\xfd");

@@ -1,10 +1,32 @@
-//! Interfaces between the event loop and the two kinds of listeners.
+//! Interfaces between the event loop and the two kinds of listeners, and their messages.
 
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use super::mail::Answered;
+use crate::job::Completion;
+use fence_virt::fence::Answer;
 use fence_virt::sys::poll::{Interest, PollSet, Readiness, Slot};
+
+/// Answer of the worker to the request of a client.
+#[derive(Debug)]
+pub(super) struct Answered<Id> {
+    /// Connection of the client.
+    pub(super) client: Id,
+    pub(super) answer: Answer,
+    pub(super) completion: Completion,
+}
+
+/// Message to a listener with clients of type `Id`.
+#[derive(Debug)]
+pub(super) enum Mail<Id, Update> {
+    Answered(Answered<Id>),
+    /// Message that only this kind of listener receives.
+    Update(Update),
+    /// Take no more requests; end once those in flight are answered.
+    Stop,
+    /// End now; requests in flight fail.
+    Abort,
+}
 
 /// Open connections of a listener, each with the state machine of its client.
 pub(super) trait Service {
@@ -40,6 +62,9 @@ pub(super) trait Service {
     /// Answers failure to all requests in flight, and closes all connections.
     fn abort(&mut self, now: Instant);
 }
+
+/// Message to a listener with this service.
+pub(super) type ServiceMail<S> = Mail<<S as Service>::Id, <S as Service>::Update>;
 
 /// Sockets that bring new connections to a service.
 pub(super) trait Acceptor<S>: Send {

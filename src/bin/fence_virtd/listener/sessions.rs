@@ -11,9 +11,8 @@ use std::time::Instant;
 use log::{debug, warn};
 
 use super::dispatcher::{DispatchOutcome, Dispatcher};
-use super::mail::{Answered, Mail};
 use super::request_log::{PendingRequest, RequestLog};
-use super::service::Service;
+use super::service::{Answered, Mail, Service};
 use super::stream::{NonblockingStream, ReadOutcome};
 use crate::job::{CancelToken, RequestLabel};
 use crate::status::Refusal;
@@ -252,11 +251,9 @@ impl Service for Sessions {
 
     fn register<'a>(&'a mut self, _now: Instant, mut add: impl FnMut(SessionId, BorrowedFd<'a>, Interest)) {
         for (&id, session) in &self.sessions {
-            let interest = match session.machine.output().is_empty() {
-                _ if session.stream.is_connecting() => Interest::Write,
-                true => Interest::Read,
-                false => Interest::Both,
-            };
+            let is_quiet = session.machine.output().is_empty();
+            let connected = if is_quiet { Interest::Read } else { Interest::Both };
+            let interest = if session.stream.is_connecting() { Interest::Write } else { connected };
             add(id, session.stream.as_fd(), interest);
         }
     }

@@ -91,21 +91,19 @@ impl World {
         self.job().finish(Verdict::Success, "done");
         self.deliver();
     }
+
+    /// Sends a request that is carried out.
+    fn assert_served(&mut self, seqno: u32) {
+        let mut client = self.client(&packet(seqno).encode());
+        self.answer_job();
+        assert_eq!(rest(&mut client), [0]);
+    }
 }
 
 fn packet(seqno: u32) -> Packet {
     let target = Target::new(b"node1").unwrap();
-    Packet {
-        request: Request { operation: Operation::Off, target, seqno },
-        hash: HashKind::None,
-        address_len: 0,
-        flags: 0,
-        address: [0; 28],
-        port: 0,
-        random: [0; 6],
-        family: 0,
-        digest: [0; 64],
-    }
+    let request = Request { operation: Operation::Off, target, seqno };
+    Packet { request, ..Packet::decode(&[0; PACKET_LEN]).unwrap() }
 }
 
 fn rest(client: &mut TcpStream) -> Vec<u8> {
@@ -126,9 +124,7 @@ fn a_duplicate_is_dropped_while_the_worker_has_it_and_ten_seconds_after() {
     world.now += HOLD - Duration::from_millis(1);
     assert_eq!(rest(&mut world.client(&packet(1).encode())), [], "shortly after");
     world.now += Duration::from_millis(1);
-    let mut later = world.client(&packet(1).encode());
-    world.answer_job();
-    assert_eq!(rest(&mut later), [0], "10 s after it");
+    world.assert_served(1);
     assert!(world.jobs.is_empty());
 }
 
@@ -139,9 +135,7 @@ fn a_full_queue_is_a_failure_at_once_and_may_be_tried_again() {
     assert_eq!(rest(&mut world.client(&packet(2).encode())), [1]);
     world.answer_job();
     assert_eq!(rest(&mut first), [0]);
-    let mut again = world.client(&packet(2).encode());
-    world.answer_job();
-    assert_eq!(rest(&mut again), [0]);
+    world.assert_served(2);
 }
 
 #[test]
@@ -245,9 +239,7 @@ fn what_was_refused_may_come_again() {
     world.job().refuse(Verdict::Denied, "no group");
     world.deliver();
     assert_eq!(rest(&mut first), [3]);
-    let mut second = world.client(&packet(1).encode());
-    world.answer_job();
-    assert_eq!(rest(&mut second), [0]);
+    world.assert_served(1);
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! Connects to the sockets of running VMs for the serial listener.
 //!
-//! The XML of a running VM names its sockets. A connection counts only if the same run
-//! still exists after it was made, and while no other running VM has the socket: else
-//! the peer could be another VM.
+//! The XML of a running VM names its sockets. A connection counts only if the same run still exists after it
+//! was made, and while no other running VM has the socket: else the peer could be another VM.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,12 +13,12 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 use nix::sys::resource::{Resource, getrlimit, rlim_t};
 
+use super::change_handler::DomainObserver;
 use super::change_queue::ChangeQueue;
-use super::domain_observer::DomainObserver;
 use super::domain_query::DomainQuery;
+use super::serial_scope::wanted_sockets;
 use super::socket_registry::SocketRegistry;
 use super::vm_socket::VmSocket;
-use super::wanted_sockets::wanted_sockets;
 use crate::libvirt::{DomainRun, LibvirtResult};
 use crate::logging::Limiter;
 use crate::serial_event::{ConnectedLine, LineId, SerialEvent, SerialSink};
@@ -30,6 +29,8 @@ use fence_virt::sys::unix;
 
 /// File descriptors reserved for libvirt and other listeners.
 const DESCRIPTORS_RESERVED: rlim_t = 64;
+/// Reason for not using a socket while the limit of open files is near.
+const NO_DESCRIPTOR: &str = "the daemon has almost reached its limit of open files (LimitNOFILE, ulimit -n)";
 /// Reason for not using a socket that exists.
 const CONFLICT: &str = "another running VM, or the same VM on another URI, has the same socket";
 
@@ -104,12 +105,11 @@ impl Connector {
     /// Connects to the sockets of one VM that are due.
     fn connect(&mut self, uuid: Uuid, query: &dyn DomainQuery, now: Instant) {
         let Some(vm) = self.vms.get_mut(&uuid) else { return };
+        let limit = self.descriptors_max;
         let mut connected = Vec::new();
         for (at, socket) in vm.sockets.iter_mut().enumerate().filter(|(_, socket)| socket.is_due(now)) {
-            let outcome = match socket.claim.is_sole() {
-                true => connect(&socket.path, self.descriptors_max),
-                false => Err(CONFLICT.to_owned()),
-            };
+            let is_sole = socket.claim.is_sole();
+            let outcome = if is_sole { connect(&socket.path, limit) } else { Err(CONFLICT.to_owned()) };
             match outcome {
                 Ok(stream) => connected.push((at, stream)),
                 Err(reason) => socket.failed(&vm.domain, &reason, &mut self.limiter, now),
@@ -119,13 +119,8 @@ impl Connector {
             return;
         }
         // Queried after connecting: this run had the socket at that time.
-        let is_same_run = match query.find(uuid) {
-            Ok(found) => found.is_some_and(|found| found.id == vm.run),
-            Err(error) => {
-                debug!("serial: {}: {error}", vm.domain);
-                false
-            }
-        };
+        let found = query.find(uuid).inspect_err(|error| debug!("serial: {}: {error}", vm.domain));
+        let is_same_run = found.ok().flatten().is_some_and(|found| found.id == vm.run);
         for (at, stream) in connected {
             let Some(socket) = vm.sockets.get_mut(at) else { return };
             if !is_same_run || !socket.claim.is_sole() {
@@ -153,10 +148,8 @@ impl DomainObserver for Connector {
         let mut sockets = Vec::new();
         if let Some(known) = self.vms.remove(&uuid) {
             for socket in known.sockets {
-                match known.run == vm.id && wanted.contains(&socket.path) {
-                    true => sockets.push(socket),
-                    false => self.close(&socket),
-                }
+                let is_kept = known.run == vm.id && wanted.contains(&socket.path);
+                if is_kept { sockets.push(socket) } else { self.close(&socket) }
             }
         }
         for path in wanted {
@@ -180,13 +173,11 @@ impl DomainObserver for Connector {
             SerialMode::Serial => "serial ports",
             SerialMode::VmChannel => "channels",
         };
-        let folder =
-            self.config.path.as_ref().map_or(String::new(), |path| format!(" in {}", path.display()));
-        let running = self.vms.len();
-        info!(
-            "serial: {}: {running} running VMs with {sockets} {kind} (type unix, mode bind){folder}",
-            self.uri
-        );
+        let folder = self.config.path.iter().map(|path| format!(" in {}", path.display()));
+        let folder: String = folder.collect();
+        let Connector { uri, vms, .. } = self;
+        let running = vms.len();
+        info!("serial: {uri}: {running} running VMs with {sockets} {kind} (type unix, mode bind){folder}");
     }
 
     fn lost(&mut self) {
@@ -222,9 +213,7 @@ fn connect(path: &Path, descriptors_max: rlim_t) -> Result<OwnedFd, String> {
     let stream = unix::connect(path).map_err(|error| explain(&error))?;
     // The kernel assigns the lowest free number, so it shows how many are in use.
     if rlim_t::try_from(stream.as_raw_fd()).is_ok_and(|number| number >= descriptors_max) {
-        return Err(
-            "the daemon has almost reached its limit of open files (LimitNOFILE, ulimit -n)".to_owned()
-        );
+        return Err(NO_DESCRIPTOR.to_owned());
     }
     Ok(stream)
 }

@@ -19,12 +19,8 @@ struct World {
 impl World {
     fn new() -> World {
         let (sender, worker) = unbounded();
-        World {
-            fake: Fake::default(),
-            reporter: DomainReporter::new(UriIndex(3), sender),
-            worker,
-            now: Instant::now(),
-        }
+        let reporter = DomainReporter::new(UriIndex(3), sender);
+        World { fake: Fake::default(), reporter, worker, now: Instant::now() }
     }
 
     /// Messages to the worker since the last call.
@@ -50,10 +46,8 @@ impl World {
 
     /// Handles an event about a VM.
     fn stir(&mut self, number: u8) -> LibvirtResult<Vec<String>> {
-        let changes = PendingChanges {
-            changed: BTreeMap::from([(uuid(number), ChangeKind::Lifecycle)]),
-            ..PendingChanges::default()
-        };
+        let changed = BTreeMap::from([(uuid(number), ChangeKind::Lifecycle)]);
+        let changes = PendingChanges { changed, ..PendingChanges::default() };
         self.reporter.handle(&changes, &self.fake, self.now)?;
         Ok(self.messages())
     }

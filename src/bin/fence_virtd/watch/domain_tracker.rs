@@ -3,9 +3,8 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
-use super::change_handler::{ChangeHandler, RETRY_AFTER};
+use super::change_handler::{ChangeHandler, DomainObserver, RETRY_AFTER};
 use super::change_queue::{ChangeKind, PendingChanges};
-use super::domain_observer::DomainObserver;
 use super::domain_query::DomainQuery;
 use crate::libvirt::{DomainRun, LibvirtError, LibvirtResult};
 use fence_virt::domain_xml::Devices;

@@ -103,10 +103,8 @@ fn a_failed_query_is_retried_unless_the_connection_is_gone() {
     assert_eq!(world.turn(), ["vm1 runs as 7 with 1", "synced"]);
     world.fake.failing.set(true);
     world.fake.dead.set(true);
-    assert_eq!(
-        world.tracker.refresh(uuid(1), &world.fake, false, world.now),
-        Err(LibvirtError::Other("dead".to_owned()))
-    );
+    let refreshed = world.tracker.refresh(uuid(1), &world.fake, false, world.now);
+    assert_eq!(refreshed, Err(LibvirtError::Other("dead".to_owned())));
     assert!(world.tracker.resync(&world.fake, false, world.now).is_err());
     world.tracker.lost();
     assert_eq!(world.observed.take(), ["lost"], "what ran may run on");

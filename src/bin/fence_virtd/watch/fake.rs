@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::domain_observer::DomainObserver;
+use super::change_handler::DomainObserver;
 use super::domain_query::DomainQuery;
 use crate::libvirt::{DomainRun, LibvirtError, LibvirtResult};
 use crate::serial_event::LineId;

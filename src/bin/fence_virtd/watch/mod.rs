@@ -7,23 +7,20 @@
 //!    are harmless, and many of them are one query: [`change_queue`].
 //! 3. A [`change_handler`] queries libvirt: [`domain_tracker`] notifies an observer,
 //!    [`domain_reporter`] the worker.
-//! 4. A [`domain_observer`] acts: [`connector`] connects to the sockets of serial ports
-//!    and channels for the serial listener, [`cid_observer`] updates the table of CIDs.
+//! 4. An observer acts: [`connector`] connects to the sockets of serial ports and
+//!    channels for the serial listener, another in [`watchers`] updates the table of CIDs.
 //! 5. After a lost connection everything is queried again.
 #![forbid(unsafe_code)]
 
 mod change_handler;
 mod change_queue;
-mod cid_observer;
 mod connector;
-mod domain_observer;
 mod domain_query;
 mod domain_reporter;
 mod domain_tracker;
-mod local_uris;
+mod serial_scope;
 mod socket_registry;
 mod vm_socket;
-mod wanted_sockets;
 mod watcher;
 mod watchers;
 
@@ -32,6 +29,5 @@ mod fake;
 #[cfg(test)]
 mod libvirt_tests;
 
-pub(crate) use local_uris::{local_uris, warn_of_remote};
-pub(crate) use wanted_sockets::{LineCounts, lines};
+pub(crate) use serial_scope::{LineCounts, lines, local_uris, warn_of_remote};
 pub(crate) use watchers::Watchers;

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use super::change_queue::ChangeQueue;
 use crate::serial_event::LineId;
@@ -34,19 +34,15 @@ pub(super) struct SocketClaim {
 }
 
 impl SocketRegistry {
-    fn lock(&self) -> MutexGuard<'_, ClaimTable> {
-        lock(&self.claims)
-    }
-
     /// Adds a watcher that claims sockets here.
     pub(super) fn join(&self, queue: ChangeQueue) {
-        self.lock().queues.push(queue);
+        lock(&self.claims).queues.push(queue);
     }
 
     /// Claims a socket for a VM.
     pub(super) fn claim(&self, path: &Path) -> SocketClaim {
         let path = canonical(path);
-        let mut table = self.lock();
+        let mut table = lock(&self.claims);
         let count = table.counts.entry(path.clone()).or_default();
         *count += 1;
         if *count > 1 {
@@ -60,7 +56,7 @@ impl SocketRegistry {
 
     /// Number of times that a second VM claimed a socket.
     pub(super) fn conflicts(&self) -> u64 {
-        self.lock().conflicts
+        lock(&self.claims).conflicts
     }
 
     /// Returns a new line's number, unique within the listener.
@@ -72,13 +68,13 @@ impl SocketRegistry {
 impl SocketClaim {
     /// True if no other running VM has the socket.
     pub(super) fn is_sole(&self) -> bool {
-        self.registry.lock().counts.get(&self.path) == Some(&1)
+        lock(&self.registry.claims).counts.get(&self.path) == Some(&1)
     }
 }
 
 impl Drop for SocketClaim {
     fn drop(&mut self) {
-        let mut table = self.registry.lock();
+        let mut table = lock(&self.registry.claims);
         match table.counts.get_mut(&self.path) {
             Some(count) if *count > 1 => *count -= 1,
             _ => drop(table.counts.remove(&self.path)),
@@ -121,7 +117,7 @@ mod tests {
         let b = registry.claim(&folder.join("b"));
         assert!(a.is_sole() && b.is_sole());
         drop((a, b));
-        assert!(registry.lock().counts.is_empty());
+        assert!(lock(&registry.claims).counts.is_empty());
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -3,22 +3,23 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 use log::warn;
 
+use super::change_handler::DomainObserver;
 use super::change_queue::ChangeQueue;
-use super::cid_observer::CidObserver;
 use super::connector::Connector;
-use super::domain_observer::DomainObserver;
 use super::domain_reporter::DomainReporter;
 use super::domain_tracker::DomainTracker;
-use super::local_uris::{is_local, local_uris, warn_of_remote};
+use super::serial_scope::{is_local, local_uris, warn_of_remote};
 use super::socket_registry::SocketRegistry;
 use super::watcher::{Watcher, WatcherHandle};
 use crate::access::CidTable;
 use crate::inbox::Message;
+use crate::libvirt::DomainRun;
 use crate::serial_event::SerialSink;
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
 use crate::threads::join_by;
 use fence_virt::config::SerialConfig;
-use fence_virt::fence::UriIndex;
+use fence_virt::domain_xml::Devices;
+use fence_virt::fence::{UriIndex, Uuid};
 
 /// Threads of the watchers.
 #[derive(Default)]
@@ -112,4 +113,28 @@ impl Watchers {
 
 fn tracker(name: &'static str, observer: impl DomainObserver + 'static) -> Box<DomainTracker> {
     Box::new(DomainTracker::new(name, Box::new(observer)))
+}
+
+/// Observer that keeps the table of vsock CIDs up to date for one URI.
+struct CidObserver {
+    table: CidTable,
+    uri: UriIndex,
+}
+
+impl DomainObserver for CidObserver {
+    fn running(&mut self, vm: &DomainRun, devices: Devices, _now: Instant) {
+        self.table.insert(self.uri, vm.clone(), devices.cids);
+    }
+
+    fn stopped(&mut self, uuid: Uuid) {
+        self.table.remove(self.uri, uuid);
+    }
+
+    fn synced(&mut self) {
+        self.table.set_complete(self.uri, true);
+    }
+
+    fn lost(&mut self) {
+        self.table.set_complete(self.uri, false);
+    }
 }

@@ -7,7 +7,7 @@ use super::listing::Listing;
 use super::power::{self, Fence, Step};
 use super::resolve::{Placement, Resolution, ResolvedVm, Uri, resolve};
 use crate::access::{DomainLookup, Identified, Permissions};
-use crate::backend::{Backend, Joined};
+use crate::backend::Backend;
 use crate::inbox::Event;
 use crate::job::{Job, Requester};
 use crate::libvirt::{DomainRun, Host, LibvirtError, LibvirtResult, Link};
@@ -140,10 +140,10 @@ impl<L: Link> LibvirtBackend<L> {
             // An empty list would mean that there are no VMs.
             return job.finish(Verdict::Failure, format_args!("cannot tell which VMs to list: {doubt}"));
         }
-        let problems: Vec<&String> = problems.iter().chain(&requester.doubt).collect();
-        let reason = match problems.is_empty() {
-            true => "complete".to_owned(),
-            false => format!("perhaps incomplete: {}", Joined(&problems)),
+        let problems: Vec<&str> = problems.iter().chain(&requester.doubt).map(String::as_str).collect();
+        let reason = match problems.join(", ") {
+            problems if problems.is_empty() => "complete".to_owned(),
+            problems => format!("perhaps incomplete: {problems}"),
         };
         job.finish(Answer::HostList(entries), reason);
     }

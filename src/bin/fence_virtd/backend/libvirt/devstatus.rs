@@ -3,7 +3,6 @@ use std::time::{Duration, Instant};
 use log::warn;
 
 use super::resolve::Uri;
-use crate::backend::Joined;
 use crate::job::Job;
 use crate::libvirt::Link;
 use fence_virt::fence::{UriIndex, Verdict};
@@ -75,8 +74,9 @@ impl DevstatusProbe {
         for problem in &self.problems {
             warn!("devstatus: {problem}");
         }
+        let problems = self.problems.join(", ");
         for job in self.jobs {
-            job.finish(Verdict::Failure, format_args!("no URI answers: {}", Joined(&self.problems)));
+            job.finish(Verdict::Failure, format_args!("no URI answers: {problems}"));
         }
     }
 }

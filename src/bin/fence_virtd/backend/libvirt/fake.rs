@@ -122,8 +122,8 @@ impl Host for Fake {
     fn definition(&self, uuid: &str) -> LibvirtResult<Definition> {
         self.works()?;
         match self.domains.borrow().get(uuid) {
-            Some(domain) if domain.is_transient => {
-                Ok(Definition::Transient(format!("xml of {}", domain.name)))
+            Some(Domain { name, is_transient: true, .. }) => {
+                Ok(Definition::Transient(format!("xml of {name}")))
             }
             Some(_) => Ok(Definition::Persistent),
             None => Err(LibvirtError::Other("gone".to_owned())),
@@ -161,13 +161,8 @@ impl Host for Fake {
             return Err(LibvirtError::Other("no memory".to_owned()));
         }
         self.log.borrow_mut().push(format!("start {definition:?}"));
-        let domain = Domain { name: "created".into(), runs: Some(self.id()), is_transient: true };
-        let id = self.id();
-        self.domains
-            .borrow_mut()
-            .entry(uuid.to_string())
-            .and_modify(|domain| domain.runs = Some(id))
-            .or_insert(domain);
+        let created = || Domain { name: "created".into(), runs: None, is_transient: true };
+        self.domains.borrow_mut().entry(uuid.to_string()).or_insert_with(created).runs = Some(self.id());
         Ok(())
     }
 
@@ -207,11 +202,8 @@ impl Link for FakeLink {
     }
 
     fn host(&self, _now: Instant) -> LibvirtResult<Arc<Fake>> {
-        if self.closed.get() {
-            Err(LibvirtError::ConnectionLost("closed".to_owned()))
-        } else {
-            Ok(self.fake.clone())
-        }
+        let closed = || LibvirtError::ConnectionLost("closed".to_owned());
+        if self.closed.get() { Err(closed()) } else { Ok(self.fake.clone()) }
     }
 
     fn inventory(&self) -> Option<Vec<FoundDomain>> {

@@ -139,15 +139,19 @@ impl Link for UriLink {
 }
 
 #[cfg(test)]
-mod unit_tests {
+mod tests {
     use super::*;
     use crate::backend::libvirt::fake::found;
 
+    fn link() -> UriLink {
+        let (manager, _) = crossbeam_channel::bounded(1);
+        UriLink { shared: Arc::new(SharedLink::new("test:///default")), manager }
+    }
+
     #[test]
     fn a_uri_whose_probe_is_late_is_skipped() {
-        let (manager, _commands) = crossbeam_channel::bounded(1);
-        let shared = Arc::new(SharedLink::new("test:///default"));
-        let link = UriLink { shared: shared.clone(), manager };
+        let link = link();
+        let shared = link.shared.clone();
         let now = Instant::now();
         assert!(link.host(now).is_err(), "not open yet");
         shared.opened(Arc::new(Connection::open("test:///default").unwrap()));
@@ -163,11 +167,9 @@ mod unit_tests {
 
     #[test]
     fn each_list_is_returned_once() {
-        let (manager, _commands) = crossbeam_channel::bounded(1);
-        let shared = Arc::new(SharedLink::new("test:///default"));
-        let link = UriLink { shared: shared.clone(), manager };
+        let link = link();
         assert_eq!(link.inventory(), None);
-        shared.listed(vec![found("n", "u")]);
+        link.shared.listed(vec![found("n", "u")]);
         assert_eq!(link.inventory(), Some(vec![found("n", "u")]));
         assert_eq!(link.inventory(), None);
     }

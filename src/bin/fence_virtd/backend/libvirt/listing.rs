@@ -18,8 +18,7 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Lists the VMs on all URIs. A VM that several have is listed once: running if any
-    /// runs it.
+    /// Lists the VMs on all URIs. A VM that several have is listed once: running if any runs it.
     pub(super) fn take<L: Link>(uris: &mut [Uri<L>], now: Instant) -> Listing {
         let mut vms: Vec<FoundDomain> = Vec::new();
         let mut index_by_uuid: HashMap<String, usize> = HashMap::new();

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::resolve::{ResolvedVm, Uri};
-use crate::backend::Joined;
 use crate::job::{Job, Stale};
 use crate::libvirt::{Definition, DomainState, Host, LibvirtError, Link};
 use fence_virt::fence::{Operation, PowerState, UriIndex, Verdict};
@@ -70,23 +69,21 @@ impl Fence {
             match host.and_then(|host| self.power_off(at, host.as_ref(), job, now)) {
                 Ok(()) => {}
                 Err(NotOff::Stale(stale)) => return Step::Stale(stale),
-                Err(NotOff::Retry(reason)) => {
-                    retries.push(format!("{}: {reason}", uri.link.name()));
-                }
+                Err(NotOff::Retry(reason)) => retries.push(format!("{}: {reason}", uri.link.name())),
                 Err(NotOff::Failed(reason)) => failures.push(uri.failed(&reason)),
             }
         }
         failures.extend(self.vm.last_seen.iter().map(|uri| format!("the VM was last seen also on {uri}")));
         if !failures.is_empty() {
-            return Step::Done(Verdict::Failure, Joined(&failures).to_string());
+            return Step::Done(Verdict::Failure, failures.join(", "));
         }
         if !retries.is_empty() {
-            return Step::Retry(Joined(&retries).to_string());
+            return Step::Retry(retries.join(", "));
         }
         let was_off = self.progress.iter().all(|progress| *progress == FenceProgress::Off { by_us: false });
         if was_off && !self.vm.unreachable.is_empty() {
             // A VM that ran here and was destroyed did not run elsewhere; one that was off here may.
-            let unreachable = Joined(&self.vm.unreachable);
+            let unreachable = self.vm.unreachable.join(", ");
             let reason =
                 format!("the VM was already off, but may run where libvirt does not answer: {unreachable}");
             return Step::Done(Verdict::Failure, reason);
@@ -102,10 +99,10 @@ impl Fence {
         let placements = self.vm.placements.iter().zip(&self.progress);
         let by_us = placements.filter(|(_, progress)| **progress == FenceProgress::Off { by_us: true });
         let names: Vec<&str> = by_us.map(|(placement, _)| uris[placement.uri.0].link.name()).collect();
-        match names.is_empty() {
-            true => "already off".to_owned(),
-            false => format!("destroyed on {}, verified off", Joined(&names)),
+        if names.is_empty() {
+            return "already off".to_owned();
         }
+        format!("destroyed on {}, verified off", names.join(", "))
     }
 
     /// Powers one placement off, unless it is off.
@@ -211,7 +208,7 @@ pub(super) fn on<L: Link>(
         return verdict;
     }
     let [placement] = vm.placements.as_slice() else {
-        let reason = format!("off, and could be started on any of {}", Joined(&vm.uri_names(uris)));
+        let reason = format!("off, and could be started on any of {}", vm.uri_names(uris));
         return (Verdict::Failure, reason);
     };
     let uri = &mut uris[placement.uri.0];
@@ -231,7 +228,7 @@ pub(super) fn on<L: Link>(
 /// Power state of a VM on all URIs.
 pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &ResolvedVm, job: &Job) -> (Verdict, String) {
     running_or_unsure(uris, vm, job)
-        .unwrap_or_else(|| (Verdict::Off, format!("off on {}", Joined(&vm.uri_names(uris)))))
+        .unwrap_or_else(|| (Verdict::Off, format!("off on {}", vm.uri_names(uris))))
 }
 
 /// Success if a placement runs, failure if the VM may run elsewhere, none if it is off.
@@ -241,7 +238,7 @@ fn running_or_unsure<L: Link>(uris: &[Uri<L>], vm: &ResolvedVm, job: &Job) -> Op
         return Some((Verdict::Success, format!("running on {}", uris[placement.uri.0].link.name())));
     }
     if !vm.unreachable.is_empty() {
-        let unreachable = Joined(&vm.unreachable);
+        let unreachable = vm.unreachable.join(", ");
         let reason = format!("the VM may run where libvirt does not answer: {unreachable}");
         return Some((Verdict::Failure, reason));
     }

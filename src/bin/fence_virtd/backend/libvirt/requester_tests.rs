@@ -8,9 +8,10 @@ use super::fake::{Fake, FakeLink};
 use super::tests::{A, B};
 use crate::access::{CidTable, Permissions};
 use crate::backend::Backend;
+use crate::job::Requester;
 use crate::job::tests::{answers, job};
 use crate::libvirt::DomainRun;
-use fence_virt::fence::{Answer, Domain, Operation, Source, UriIndex, Uuid, Verdict};
+use fence_virt::fence::{Answer, Domain, ListenerName, Operation, Source, UriIndex, Uuid, Verdict};
 use fence_virt::groups::{Group, Groups};
 
 /// A host with the VMs a and b, of which a has CID 3 by the table, as the run with this ID.
@@ -39,10 +40,7 @@ impl Bench {
     fn ask_as(&mut self, source: Source, operation: Operation, name: &str) -> Answer {
         let now = Instant::now();
         let (mut job, mail, _caller) = job(operation, name, now);
-        job.requester = crate::job::Requester::Client {
-            listener: fence_virt::fence::ListenerName::new("vsock", None),
-            source,
-        };
+        job.requester = Requester::Client { listener: ListenerName::new("vsock", None), source };
         self.backend.begin(job, now);
         answers(&mail).remove(0)
     }

@@ -46,9 +46,10 @@ pub(super) enum Resolution {
 }
 
 impl ResolvedVm {
-    /// Names of the URIs that have the VM.
-    pub(super) fn uri_names<'a, L: Link>(&self, uris: &'a [Uri<L>]) -> Vec<&'a str> {
-        self.placements.iter().map(|placement| uris[placement.uri.0].link.name()).collect()
+    /// Names of the URIs that have the VM, separated by commas.
+    pub(super) fn uri_names<L: Link>(&self, uris: &[Uri<L>]) -> String {
+        let names = self.placements.iter().map(|placement| uris[placement.uri.0].link.name());
+        names.collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -43,7 +43,7 @@ impl Bench {
         Bench::new(&[Fake::with(domains)], Groups::default())
     }
 
-    /// One VM that runs, with these faults.
+    /// Makes a backend of the VM a, which runs, with faults of the next destroys.
     fn faulty(faults: Vec<Fault>) -> Bench {
         let bench = Bench::single(&[("a", A, true)]);
         *bench.hosts[0].faults.borrow_mut() = faults;
@@ -89,6 +89,10 @@ impl Bench {
     }
 }
 
+fn fails(error: fn(String) -> LibvirtError) -> Fault {
+    Fault::Fails(error("busy".to_owned()))
+}
+
 #[test]
 fn the_table_of_answers() {
     use Operation::{Null, Off, On, Reboot, Status};
@@ -101,14 +105,11 @@ fn the_table_of_answers() {
         (Null, (Failure, Some(true)), (Failure, Some(false)), Failure),
     ] {
         for (runs, expected) in [(true, running), (false, off)] {
-            let mut bench = Bench::single(&[("a", A, runs)]);
-            assert_eq!((bench.ask(operation, "a"), bench.hosts[0].runs(A)), expected, "{operation} {runs}");
-            let mut bench = Bench::single(&[("a", A, runs)]);
-            assert_eq!(
-                (bench.ask(operation, A), bench.hosts[0].runs(A)),
-                expected,
-                "{operation} {runs} by UUID"
-            );
+            for name in ["a", A] {
+                let mut bench = Bench::single(&[("a", A, runs)]);
+                let got = (bench.ask(operation, name), bench.hosts[0].runs(A));
+                assert_eq!(got, expected, "{operation} {runs} {name}");
+            }
         }
         assert_eq!(Bench::single(&[("a", A, true)]).ask(operation, "b"), unknown, "{operation} unknown");
         let mut broken = Bench::single(&[("a", A, true)]);
@@ -148,13 +149,13 @@ fn a_reboot_that_does_not_start_again_was_still_a_fence() {
 #[test]
 fn never_success_for_a_vm_that_was_not_seen_off() {
     for (fault, expected) in [
-        (Fault::Fails(LibvirtError::Other("busy".to_owned())), Verdict::Failure),
+        (fails(LibvirtError::Other), Verdict::Failure),
         (Fault::FailsAndGone, Verdict::Failure),
         (Fault::LostAfter, Verdict::Failure),
         (Fault::Restarted, Verdict::Success),
         (Fault::NoEffect, Verdict::Success),
-        (Fault::Fails(LibvirtError::Busy("busy".to_owned())), Verdict::Success),
-        (Fault::Fails(LibvirtError::Dying("busy".to_owned())), Verdict::Success),
+        (fails(LibvirtError::Busy), Verdict::Success),
+        (fails(LibvirtError::Dying), Verdict::Success),
     ] {
         for operation in [Operation::Off, Operation::Reboot] {
             let mut bench = Bench::faulty(vec![fault.clone()]);
@@ -170,7 +171,7 @@ fn never_success_for_a_vm_that_was_not_seen_off() {
 
 #[test]
 fn a_vm_that_stays_busy_is_a_failure_after_the_age_limit() {
-    let mut bench = Bench::faulty(vec![Fault::Fails(LibvirtError::Busy("busy".to_owned())); 10_000]);
+    let mut bench = Bench::faulty(vec![fails(LibvirtError::Busy); 10_000]);
     let (mail, _) = bench.begin(Operation::Off, "a");
     assert_eq!(bench.wait(&mail, AGE_LIMIT - RETRY), []);
     assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Success, "others are served meanwhile");
@@ -183,12 +184,12 @@ fn a_vm_that_stays_busy_is_a_failure_after_the_age_limit() {
 
 #[test]
 fn a_dying_vm_is_observed_and_not_destroyed_again_at_once() {
-    let mut bench = Bench::faulty(vec![Fault::Fails(LibvirtError::Dying("busy".to_owned())); 10_000]);
+    let mut bench = Bench::faulty(vec![fails(LibvirtError::Dying); 10_000]);
     let (mail, _) = bench.begin(Operation::Off, "a");
     assert_eq!(bench.wait(&mail, AGE_LIMIT * 2), [Verdict::Failure.into()]);
     assert_eq!(bench.hosts[0].destroys.get(), 3, "each destroy may hold the worker for 15 s");
 
-    let mut bench = Bench::faulty(vec![Fault::Fails(LibvirtError::Dying("busy".to_owned()))]);
+    let mut bench = Bench::faulty(vec![fails(LibvirtError::Dying)]);
     let (mail, _) = bench.begin(Operation::Off, "a");
     assert_eq!(bench.wait(&mail, RETRY), []);
     bench.hosts[0].domains.borrow_mut().get_mut(A).unwrap().runs = None;
@@ -206,7 +207,7 @@ fn a_call_that_took_too_long_is_not_followed_by_a_destroy() {
 
 #[test]
 fn a_retry_ends_when_its_caller_hangs_up() {
-    let mut bench = Bench::faulty(vec![Fault::Fails(LibvirtError::Busy("busy".to_owned())); 3]);
+    let mut bench = Bench::faulty(vec![fails(LibvirtError::Busy); 3]);
     let (mail, caller) = bench.begin(Operation::Off, "a");
     caller.cancel();
     assert_eq!(bench.wait(&mail, AGE_LIMIT / 2), [Verdict::Failure.into()]);
@@ -216,12 +217,12 @@ fn a_retry_ends_when_its_caller_hangs_up() {
 
 #[test]
 fn a_dying_transient_vm_that_vanishes_is_off() {
-    let mut bench = Bench::faulty(vec![Fault::Fails(LibvirtError::Dying("busy".to_owned()))]);
+    let mut bench = Bench::faulty(vec![fails(LibvirtError::Dying)]);
     let (mail, _) = bench.begin(Operation::Off, "a");
     bench.hosts[0].domains.borrow_mut().clear();
     assert_eq!(bench.wait(&mail, RETRY), [Verdict::Success.into()]);
 
-    let mut bench = Bench::faulty(vec![Fault::Fails(LibvirtError::Busy("busy".to_owned()))]);
+    let mut bench = Bench::faulty(vec![fails(LibvirtError::Busy)]);
     let (mail, _) = bench.begin(Operation::Off, "a");
     bench.hosts[0].domains.borrow_mut().clear();
     assert_eq!(bench.wait(&mail, RETRY), [Verdict::Failure.into()], "but not one that was only busy");
@@ -293,7 +294,7 @@ fn a_vm_that_moved_is_not_expected_where_it_was() {
 
 #[test]
 fn a_restarted_vm_counts_as_off_only_after_our_destroy() {
-    let mut bench = Bench::faulty(vec![Fault::Fails(LibvirtError::Busy("busy".to_owned()))]);
+    let mut bench = Bench::faulty(vec![fails(LibvirtError::Busy)]);
     let (mail, _) = bench.begin(Operation::Off, "a");
     bench.hosts[0].domains.borrow_mut().get_mut(A).unwrap().runs = Some(99);
     assert_eq!(bench.wait(&mail, RETRY), [Verdict::Success.into()]);
@@ -320,7 +321,7 @@ fn every_placement_is_destroyed_and_the_first_that_ran_restarts() {
 #[test]
 fn one_placement_that_stays_on_is_a_failure_though_the_others_go_off() {
     let hosts = [Fake::with(&[("a", A, true)]), Fake::with(&[("a", A, true)])];
-    hosts[0].faults.borrow_mut().push(Fault::Fails(LibvirtError::Other("busy".to_owned())));
+    hosts[0].faults.borrow_mut().push(fails(LibvirtError::Other));
     let mut bench = Bench::new(&hosts, Groups::default());
     assert_eq!(bench.ask(Operation::Reboot, "a"), Verdict::Failure);
     let runs: Vec<_> = bench.hosts.iter().map(|host| host.runs(A)).collect();
@@ -356,11 +357,7 @@ fn groups_know_a_vm_by_either_name() {
     let mut bench = Bench::new(&[Fake::with(&[])], groups("c"));
     assert_eq!(bench.ask(Operation::Status, "c"), Verdict::Off, "unknown but listed");
     bench.break_host(0);
-    assert_eq!(
-        bench.ask(Operation::Off, "x"),
-        Verdict::Failure,
-        "a VM that cannot be looked up is not denied"
-    );
+    assert_eq!(bench.ask(Operation::Off, "x"), Verdict::Failure, "its lookup fails: it is not denied");
 }
 
 #[test]
