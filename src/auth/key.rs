@@ -85,10 +85,9 @@ impl Key {
     ///
     /// # Errors
     ///
-    /// [`ChallengeRefusal::OtherRequest`] if a daemon of ours issued it for
-    /// another request (C daemons bind their challenges to none);
-    /// [`ChallengeRefusal::RequestHead`], which no daemon of ours causes, and
-    /// a C daemon with one challenge in 20 million.
+    /// [`ChallengeRefusal::OtherRequest`] if a daemon of ours issued it for another request (C daemons bind
+    /// their challenges to none); [`ChallengeRefusal::RequestHead`], which no daemon of ours causes, and a C
+    /// daemon with one challenge in 20 million.
     ///
     /// [`Packet::binding`]: crate::wire::Packet::binding
     pub fn prove(

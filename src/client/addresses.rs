@@ -22,9 +22,8 @@ impl fmt::Display for LocalAddress {
     }
 }
 
-/// Returns the local addresses of one family, on one interface or on all that are
-/// up. Includes loopback only without other addresses, and an IPv6 address of link
-/// scope only if its interface has no other.
+/// Returns the local addresses of one family, on one interface or on all that are up. Includes loopback only
+/// without other addresses, and an IPv6 address of link scope only if its interface has no other.
 /// Errors: those of getifaddrs(3); `NotFound` for an interface that does not exist.
 pub(super) fn local(is_ipv4: bool, only: Option<&str>) -> io::Result<Vec<LocalAddress>> {
     if let Some(name) = only {

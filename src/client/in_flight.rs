@@ -1,11 +1,10 @@
 //! Marker files for requests in flight.
 //!
-//! A response on a serial line or vmchannel does not identify its request, nor
-//! does a call-back of a C daemon. An agent that is killed or gives up leaves a
-//! stale answer behind, which the next agent would take for its own. So each line
-//! and each call-back port has a file in /run that is non-empty while a request is
-//! in flight: it is written before the request and truncated after the answer.
-//! It is locked meanwhile, since a line carries one request at a time.
+//! A response on a serial line or vmchannel does not identify its request, nor does a call-back of a C
+//! daemon. An agent that is killed or gives up leaves a stale answer behind, which the next agent would take
+//! for its own. So each line and each call-back port has a file in /run that is non-empty while a request is
+//! in flight: it is written before the request and truncated after the answer. It is locked meanwhile, since
+//! a line carries one request at a time.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -41,8 +40,7 @@ impl InFlightMarker {
         }
     }
 
-    /// Marks a request as in flight. Returns true if an older one may still be
-    /// unanswered.
+    /// Marks a request as in flight. Returns true if an older one may still be unanswered.
     pub(super) fn set(&mut self, log: &StderrLog) -> bool {
         if let Some(file) = self.file.as_mut().filter(|_| !self.is_stale) {
             if let Err(error) = file.write_all(b"1") {

@@ -46,8 +46,7 @@ struct ExitReport {
     reason: Option<String>,
 }
 
-/// Prints an outcome and returns its exit code. Waits for a blocked stdout until
-/// the deadline.
+/// Prints an outcome and returns its exit code. Waits for a blocked stdout until the deadline.
 pub(super) fn emit(
     log: &StderrLog,
     settings: &Settings,

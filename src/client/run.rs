@@ -24,9 +24,8 @@ use crate::sys::with_timeout::with_timeout;
 /// Timeout of the list request after a failure, which shows if the host knows the VM.
 const LIST_LIMIT: Duration = Duration::from_secs(3);
 
-/// Runs the agent with the arguments of this process, or with the options on
-/// stdin if there are none. Exit code 0: success, or the VM is on; 1: failure;
-/// 2: status of a VM that is off; 3: permission denied.
+/// Runs the agent with the arguments of this process, or with the options on stdin if there are none. Exit
+/// code 0: success, or the VM is on; 1: failure; 2: status of a VM that is off; 3: permission denied.
 pub fn run() -> ExitCode {
     let mut args = std::env::args_os();
     let agent = Agent::from_path(args.next().as_deref());

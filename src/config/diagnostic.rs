@@ -6,8 +6,7 @@ use std::path::PathBuf;
 pub enum Severity {
     /// The file cannot be used.
     Error,
-    /// An unknown key or section: a warning when the daemon starts, an error in
-    /// strict mode.
+    /// An unknown key or section: a warning when the daemon starts, an error in strict mode.
     Unknown,
     /// The file can be used, but may not do what its author intended.
     Warning,
@@ -58,8 +57,7 @@ impl Diagnostics {
         Diagnostics { path, list, dropped }
     }
 
-    /// True if the file must be rejected. `strict` also rejects unknown keys and
-    /// sections.
+    /// True if the file must be rejected. `strict` also rejects unknown keys and sections.
     pub fn is_fatal(&self, strict: bool) -> bool {
         self.list.iter().any(|diagnostic| diagnostic.severity.is_fatal(strict))
     }
@@ -69,8 +67,7 @@ impl Diagnostics {
         self.list.is_empty()
     }
 
-    /// Diagnostics in the order of the file. The first thousand of each severity
-    /// are kept.
+    /// Diagnostics in the order of the file. The first thousand of each severity are kept.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.list.iter()
     }

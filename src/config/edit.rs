@@ -42,16 +42,14 @@ impl Part {
     }
 }
 
-/// Text of a file without syntax errors. Its values are not checked here, but
-/// by [`parse`](super::parse()).
+/// Text of a file without syntax errors. Its values are not checked here, but by [`parse`](super::parse()).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Editable {
     text: String,
 }
 
 impl Editable {
-    /// Takes the bytes of a file; `None` if they exceed [`FILE_MAX`], are not
-    /// UTF-8, or have syntax errors.
+    /// Takes the bytes of a file; `None` if they exceed [`FILE_MAX`], are not UTF-8, or have syntax errors.
     pub fn new(bytes: &[u8]) -> Option<Editable> {
         let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= FILE_MAX)?;
         let mut sink = DiagnosticSink::new(bytes);
@@ -86,13 +84,11 @@ impl Editable {
         numbers
     }
 
-    /// Sets a key: replaces its value, or adds the key to its section, which is
-    /// created if necessary.
+    /// Sets a key: replaces its value, or adds the key to its section, which is created if necessary.
     ///
     /// # Errors
     ///
-    /// Fails for a value that cannot be written: an empty one, and one that
-    /// contains a double quote or a NUL.
+    /// Fails for a value that cannot be written: an empty one, and one that contains a double quote or a NUL.
     pub fn set(&mut self, part: &Part, key: &str, value: &str) -> Result<(), String> {
         if value.is_empty() {
             return Err("a value cannot be empty".to_string());

@@ -127,8 +127,7 @@ fn repeated(name: Span, before: usize, sink: &mut DiagnosticSink) {
     sink.warning(name.at, message);
 }
 
-/// Reports errors of a value that do not depend on its type. The C daemon cannot
-/// read an empty value either.
+/// Reports errors of a value that do not depend on its type. The C daemon cannot read an empty value either.
 fn is_sound(value: Span, sink: &mut DiagnosticSink) -> bool {
     if value.text.is_empty() {
         sink.error(value.at, "empty value; remove the line to use the default");

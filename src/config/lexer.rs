@@ -27,8 +27,7 @@ pub(super) enum TokenKind {
     Stray,
 }
 
-/// One token. The text of a value excludes its quotes, but its offset is that of
-/// the first quote.
+/// One token. The text of a value excludes its quotes, but its offset is that of the first quote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token<'a> {
     pub(super) kind: TokenKind,

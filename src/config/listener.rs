@@ -90,8 +90,7 @@ fn auth(fields: &SectionFields, sink: &mut DiagnosticSink) -> AuthConfig {
     }
 }
 
-/// Warns of settings with another meaning in fence_virtd 4.x, and of missing
-/// authentication.
+/// Warns of settings with another meaning in fence_virtd 4.x, and of missing authentication.
 fn warn_of_auth(name: &str, fields: &SectionFields, sink: &mut DiagnosticSink) {
     let valid = |span: Option<Span>| span.map_or(Some(HashKind::Sha256), |span| values::hash(span.text).ok());
     let hash_at = fields.value("hash");

@@ -71,9 +71,8 @@ fn label<'a>(section: &Section<'a>) -> Option<Span<'a>> {
     section.label.filter(|label| !label.text.is_empty())
 }
 
-/// Sections that may belong to a listener: those with its label. A listener without
-/// a label may also use a labelled section if no label of its kind is selected,
-/// since fence_virtd 4.x ignored labels.
+/// Sections that may belong to a listener: those with its label. A listener without a label may also use a
+/// labelled section if no label of its kind is selected, since fence_virtd 4.x ignored labels.
 fn candidates<'a, 't>(
     name: &ListenerName,
     selected: &[SelectedListener],
@@ -98,8 +97,7 @@ pub(super) fn section<'a, 't>(
     candidates(name, selected, fields).pop()
 }
 
-/// Reads the sections of all listeners and returns the selected ones.
-/// `uris` are the URIs of the backend.
+/// Reads the sections of all listeners and returns the selected ones. `uris` are the URIs of the backend.
 pub(super) fn read(
     selected: &[SelectedListener],
     fields: &SectionFields,

@@ -1,10 +1,8 @@
-//! Configuration file: the language of fence_virt.conf(5), the table of its
-//! keys, and the typed [`Config`].
+//! Configuration file: the language of fence_virt.conf(5), the table of its keys, and the typed [`Config`].
 //!
-//! [`parse()`] takes the bytes of a file and never accesses the disk. It has
-//! four stages: tokens (`lexer`), an untyped tree (`tree`), keys matched with
-//! the table (`schema`, `fields`), typed values (`values`, `build`). All stages
-//! report to one `DiagnosticSink`, so that one run finds every mistake.
+//! [`parse()`] takes the bytes of a file and never accesses the disk. It has four stages: tokens (`lexer`),
+//! an untyped tree (`tree`), keys matched with the table (`schema`, `fields`), typed values (`values`,
+//! `build`). All stages report to one `DiagnosticSink`, so that one run finds every mistake.
 //!
 //! [`Editable`] edits single values in the text of a file (`edit`, `layout`).
 #![forbid(unsafe_code)]

@@ -157,8 +157,7 @@ pub enum BackendConfig {
 pub struct CpgConfig {
     /// libvirt URIs of this host: at least one, no duplicates.
     pub uris: Vec<String>,
-    /// VM identifier in requests and between hosts; `None`: name or UUID, and
-    /// the name towards C daemons.
+    /// VM identifier in requests and between hosts; `None`: name or UUID, and the name towards C daemons.
     pub name_mode: Option<NameMode>,
     /// Seconds after which a lost host is certainly off; `None`: unknown.
     pub host_fence_delay: Option<u32>,

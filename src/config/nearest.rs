@@ -1,9 +1,8 @@
 /// Maximum length of a word to compare, in characters.
 const WORD_MAX: usize = 40;
 
-/// Finds the candidate that a misspelt word most likely means: the one with the
-/// fewest edits, at most a third of the word's letters (but one edit is always
-/// allowed).
+/// Finds the candidate that a misspelt word most likely means: the one with the fewest edits, at most a third
+/// of the word's letters (but one edit is always allowed).
 pub(super) fn nearest(word: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let word: Vec<char> = word.chars().take(WORD_MAX + 1).map(|c| c.to_ascii_lowercase()).collect();
     if word.len() > WORD_MAX {
@@ -18,8 +17,7 @@ pub(super) fn nearest(word: &str, candidates: impl Iterator<Item = &'static str>
         .map(|(_, candidate)| candidate)
 }
 
-/// Edit distance: the number of insertions, deletions, replacements and swaps of
-/// adjacent letters.
+/// Edit distance: the number of insertions, deletions, replacements and swaps of adjacent letters.
 fn distance(word: &[char], candidate: &str) -> usize {
     let candidate: Vec<char> = candidate.chars().collect();
     let mut rows =

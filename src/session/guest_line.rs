@@ -14,9 +14,8 @@ pub const LINE_READ_MAX: usize = 512;
 
 /// Daemon's side of a serial line or vmchannel, open while its VM runs.
 ///
-/// A response does not identify its request, so requests are carried out one
-/// at a time and answered in order. While a guest does not read its answers,
-/// the daemon does not read its requests. So a line holds at most
+/// A response does not identify its request, so requests are carried out one at a time and answered in order.
+/// While a guest does not read its answers, the daemon does not read its requests. So a line holds at most
 /// [`LINE_QUEUE_MAX`] requests, those of one more read, and one answer.
 #[derive(Debug, Default)]
 pub struct GuestLine {

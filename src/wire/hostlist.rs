@@ -60,8 +60,7 @@ pub fn decode_record(bytes: &[u8; RECORD_LEN]) -> Record {
     Record::Entry(HostEntry { name, uuid, state })
 }
 
-/// Returns the text up to its NUL, which is required. Bytes after it are
-/// ignored: C daemons leave stray ones.
+/// Returns the text up to its NUL, which is required. Bytes after it are ignored: C daemons leave stray ones.
 fn text(field: &[u8]) -> Option<String> {
     let end = field.iter().position(|&byte| byte == 0).filter(|&end| end > 0)?;
     Some(String::from_utf8_lossy(&field[..end]).into_owned())

@@ -12,8 +12,7 @@ use fence_virt::fence::{Answer, ListenerName, Request, Source, Verdict};
 /// the fence agents' default timeout, after which the client has given up.
 pub(crate) const AGE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Cancellation flag of a request: the listener sets it when the client hangs up,
-/// the worker checks it.
+/// Cancellation flag of a request: the listener sets it when the client hangs up, the worker checks it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CancelToken {
     cancelled: Arc<AtomicBool>,

@@ -1,8 +1,6 @@
-//! `fence_virtd`, the host daemon: takes fencing requests of VMs, and carries
-//! them out with libvirt.
+//! `fence_virtd`, the host daemon: takes fencing requests of VMs, and carries them out with libvirt.
 //!
-//! Its modules are part of this program and not of the library, so that the
-//! agents cannot link libvirt.
+//! Its modules are part of this program and not of the library, so that the agents cannot link libvirt.
 //!
 //! 1. A `listener` thread polls its sockets, runs a session for each client,
 //!    and sends each authenticated request to the worker as a `job::Job`.

@@ -30,8 +30,7 @@ pub(crate) struct Reloader {
     running: Config,
     /// Log level of the command line; it overrides that of the file.
     debug: Option<u32>,
-    /// Table of vsock CIDs, from the first configuration that needs it on; a reload that
-    /// fails keeps it.
+    /// Table of vsock CIDs, from the first configuration that needs it on; a reload that fails keeps it.
     cids: Option<CidTable>,
 }
 

@@ -1,8 +1,7 @@
 //! Start of the daemon.
 //!
-//! The order: configuration, keys, pid file, sockets, detach, signals,
-//! libvirt, threads, ready. Nothing starts a thread or calls libvirt before
-//! the daemon has detached.
+//! The order: configuration, keys, pid file, sockets, detach, signals, libvirt, threads, ready. Nothing
+//! starts a thread or calls libvirt before the daemon has detached.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -151,8 +151,7 @@ impl Threads {
         outcome
     }
 
-    /// Waits for a stop signal or the end of a thread. Reloads on SIGHUP, and notifies the
-    /// service manager.
+    /// Waits for a stop signal or the end of a thread. Reloads on SIGHUP, and notifies the service manager.
     fn watch(
         &mut self,
         signals: &Signals,

@@ -6,8 +6,7 @@ use std::time::Instant;
 
 use crossbeam_channel::bounded;
 
-/// Joins a thread before a deadline, which `JoinHandle` cannot do; false if it has not
-/// ended by then.
+/// Joins a thread before a deadline, which `JoinHandle` cannot do; false if it has not ended by then.
 pub(crate) fn join_by(thread: JoinHandle<()>, deadline: Instant) -> bool {
     // The channel closes when the joining thread ends.
     let (closing, closed) = bounded::<()>(0);

@@ -11,8 +11,7 @@ use crate::fence::Answer;
 use crate::session::{AgentSession, ClientSession};
 use crate::sys::poll::{Interest, PollSet};
 
-/// Maximum number of concurrent call-backs; one more evicts the oldest of the
-/// address with the most.
+/// Maximum number of concurrent call-backs; one more evicts the oldest of the address with the most.
 const CALLBACKS_MAX: usize = 64;
 
 /// Pause after a failed accept(2).
@@ -126,9 +125,8 @@ impl Callbacks {
         }
     }
 
-    /// Exchanges data with each peer, up to the first event. With `hold`, a
-    /// committed call-back is returned before our proof is sent. An error of an
-    /// unproven peer ends only its own connection.
+    /// Exchanges data with each peer, up to the first event. With `hold`, a committed call-back is returned
+    /// before our proof is sent. An error of an unproven peer ends only its own connection.
     pub(super) fn next_event(&mut self, request: &AgentRequest, hold: bool) -> Option<CallbackEvent> {
         let mut at = 0;
         while let Some(Callback { stream, peer, session }) = self.calls.get_mut(at) {

@@ -48,8 +48,7 @@ fn explain(error: &io::Error) -> String {
     }
 }
 
-/// Resolves a host name or address. The resolver, which has no timeout, runs in
-/// a separate thread.
+/// Resolves a host name or address. The resolver, which has no timeout, runs in a separate thread.
 fn resolve(host: &str, port: u16, request: &AgentRequest) -> Result<Vec<SocketAddr>, String> {
     let host = host.trim();
     if let Ok(address) = host.parse::<IpAddr>() {

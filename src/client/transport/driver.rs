@@ -14,9 +14,8 @@ pub(super) trait DaemonStream: Read + Write + AsFd {}
 
 impl<T: Read + Write + AsFd> DaemonStream for T {}
 
-/// Writes and reads until both would block, or until the deadline, since a peer
-/// may never stop sending. Returns early when the session becomes committed, so
-/// that our proof is not sent yet.
+/// Writes and reads until both would block, or until the deadline, since a peer may never stop sending.
+/// Returns early when the session becomes committed, so that our proof is not sent yet.
 /// Errors: a message with the reason why no answer can follow.
 pub(super) fn exchange(
     peer: &dyn Display,

@@ -1,5 +1,4 @@
-//! Transports to a daemon. Each sends one request, returns one answer, and ends
-//! at the request's deadline.
+//! Transports to a daemon. Each sends one request, returns one answer, and ends at the request's deadline.
 
 mod agent_request;
 mod callbacks;

@@ -6,10 +6,9 @@
 //!    proof; all others are dropped before it is sent. Peers that cannot prove
 //!    it are dropped, and the agent keeps waiting.
 //!
-//! Our daemon identifies the request it calls back for; a C daemon does not, and
-//! a slow one may call back for the request of an agent that had the port before
-//! us. If that is possible (`in_flight`), a C daemon must first answer a probe
-//! ([`SyncProbe`]), after which it has no stale call-backs.
+//! Our daemon identifies the request it calls back for; a C daemon does not, and a slow one may call back for
+//! the request of an agent that had the port before us. If that is possible (`in_flight`), a C daemon must
+//! first answer a probe ([`SyncProbe`]), after which it has no stale call-backs.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -127,8 +126,7 @@ impl Multicast<'_> {
         }
     }
 
-    /// Sends probes until a host has completed one or is known to be ours; until
-    /// `host` has, if given.
+    /// Sends probes until a host has completed one or is known to be ours; until `host` has, if given.
     fn sync(&self, exchange: &mut Exchange, host: Option<IpAddr>) -> Result<(), String> {
         let synced = self.probe(exchange, host);
         // Call-backs until now are answers to the probe, not to the request.

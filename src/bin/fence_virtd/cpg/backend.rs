@@ -23,8 +23,7 @@ use fence_virt::sys::mutex::lock;
 
 /// Batches of group events that are handled before the next job has its turn.
 const BATCHES: usize = 4;
-/// Router actions that are carried out before the next job has its turn: each may be a
-/// libvirt call.
+/// Router actions that are carried out before the next job has its turn: each may be a libvirt call.
 const ACTIONS_MAX: usize = 64;
 
 /// A job that waits for something the group has yet to tell.

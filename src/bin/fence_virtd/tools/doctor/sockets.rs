@@ -79,9 +79,8 @@ fn has_any(pid: u32, inodes: &[&str]) -> bool {
     })
 }
 
-/// Returns the inode in a line of /proc/net/tcp or udp if that socket conflicts with the
-/// wanted address. Columns: number, local address, remote address, state, queues, timer,
-/// retransmits, uid, timeout, inode.
+/// Returns the inode in a line of /proc/net/tcp or udp if that socket conflicts with the wanted address.
+/// Columns: number, local address, remote address, state, queues, timer, retransmits, uid, timeout, inode.
 fn inode(line: &str, protocol: Protocol, wanted: SocketAddr) -> Option<&str> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let local = *words.get(1)?;

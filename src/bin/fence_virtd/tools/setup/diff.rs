@@ -16,8 +16,7 @@ struct LineChange {
     new: Range<usize>,
 }
 
-/// Returns the difference of two texts; empty if there is none. Control characters
-/// are replaced.
+/// Returns the difference of two texts; empty if there is none. Control characters are replaced.
 pub(super) fn unified(name: &str, old: &str, new: &str) -> String {
     let old = lines(old);
     let new = lines(new);
