@@ -55,7 +55,3 @@ fn decode(bytes: &[u8], sink: &mut DiagnosticSink) -> Option<Config> {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "parse_tests.rs"]
-mod tests;

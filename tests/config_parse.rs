@@ -1,6 +1,10 @@
-use super::super::*;
-use super::*;
-use crate::fence::ListenerName;
+//! Parsing of fence_virt.conf: values, defaults, and what each mistake is called.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+use std::path::Path;
+
+use fence_virt::config::*;
+use fence_virt::fence::ListenerName;
 
 const DAEMON: &str = "fence_virtd { listener = \"multicast\"; backend = \"libvirt\"; }\n";
 
@@ -32,8 +36,8 @@ fn defaults() {
     let auth = AuthConfig {
         key_file: "/etc/cluster/fence_xvm.key".into(),
         old_key_file: None,
-        hash: crate::auth::HashKind::Sha256,
-        auth: crate::auth::HashKind::Sha256,
+        hash: fence_virt::auth::HashKind::Sha256,
+        auth: fence_virt::auth::HashKind::Sha256,
     };
     let tcp = TcpConfig { auth: auth.clone(), address: [127, 0, 0, 1].into(), port: 1229 };
     let multicast =

@@ -1,0 +1,93 @@
+//! Permission groups: who may do what to which VM.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use fence_virt::fence::{Domain, ListenerName, Source, Uuid};
+use fence_virt::groups::{Group, Groups};
+
+fn tcp() -> ListenerName {
+    ListenerName::new("tcp", None)
+}
+
+fn source(text: &str) -> Source {
+    Source::ip(text.parse().unwrap())
+}
+
+fn group(ips: &[&str], uuids: &[&str]) -> Group {
+    let owned = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+    Group::new(&owned(ips), &owned(uuids))
+}
+
+#[test]
+fn without_groups_everything_is_permitted() {
+    assert!(Groups::default().permit(&tcp(), &source("192.0.2.1"), &["any"]));
+}
+
+#[test]
+fn requester_and_target_must_be_in_the_same_group() {
+    let groups = Groups::new(vec![
+        group(&["192.0.2.1", "192.0.2.2"], &["node1", "44179D3F-6c63-474f-a212-20c8b4b25b16"]),
+        group(&["192.0.2.3"], &["node3"]),
+    ]);
+    assert!(groups.permit(&tcp(), &source("192.0.2.1"), &["NODE1", "x"]));
+    assert!(groups.permit(&tcp(), &source("192.0.2.2"), &["n", "44179d3f-6c63-474f-a212-20c8b4b25b16"]));
+    assert!(!groups.permit(&tcp(), &source("192.0.2.1"), &["node3"]));
+    assert!(!groups.permit(&tcp(), &source("192.0.2.3"), &["node1"]));
+    assert!(!groups.permit(&tcp(), &source("192.0.2.9"), &["node1"]));
+}
+
+#[test]
+fn addresses_are_compared_as_addresses() {
+    let groups = Groups::new(vec![group(&["2001:DB8:0::1", "fe80::1%eth0", "::ffff:192.0.2.1"], &["a"])]);
+    for same in ["2001:db8::1", "fe80::1", "192.0.2.1", "::ffff:192.0.2.1"] {
+        assert!(groups.permit(&tcp(), &source(same), &["a"]), "{same}");
+    }
+    assert!(!groups.permit(&tcp(), &source("2001:db8::2"), &["a"]));
+}
+
+#[test]
+fn a_number_is_a_cid_and_not_an_address() {
+    let groups = Groups::new(vec![group(&["3", "192.0.2.4"], &["a"])]);
+    assert!(groups.permit(&tcp(), &Source::Cid(3), &["a"]));
+    assert!(!groups.permit(&tcp(), &Source::Cid(4), &["a"]));
+    assert!(!groups.permit(&tcp(), &source("0.0.0.3"), &["a"]));
+    assert!(!Groups::new(vec![group(&[], &["a"])]).permit(&tcp(), &Source::Cid(3), &["a"]));
+}
+
+#[test]
+fn a_vm_is_a_requester_in_the_groups_that_list_it() {
+    let uuid = "44179d3f-6c63-474f-a212-20c8b4b25b16";
+    let requester = |name: &str| {
+        Source::Domain(Arc::new(Domain { name: name.to_owned(), uuid: Uuid::parse(uuid).unwrap() }))
+    };
+    let by_uuid = Groups::new(vec![group(&[], &[&uuid.to_uppercase(), "node2"]), group(&[], &["node3"])]);
+    assert!(by_uuid.permit(&tcp(), &requester("x"), &["Node2"]));
+    assert!(by_uuid.permit(&tcp(), &requester("x"), &[uuid]), "itself");
+    assert!(!by_uuid.permit(&tcp(), &requester("x"), &["node3"]));
+    let by_name = Groups::new(vec![group(&[], &["node1", "node2"]), group(&[], &["node3"])]);
+    assert!(!by_name.permit(&tcp(), &requester("node1"), &["node2"]), "a name has to be looked up first");
+    assert!(by_name.permit_name(&tcp(), "node1", &["NODE2"]) && by_name.mention(&tcp(), "node1"));
+    assert!(!by_name.permit_name(&tcp(), "node1", &["node3"]));
+    assert!(!by_name.permit_name(&tcp(), "NODE1", &["node2"]) && !by_name.mention(&tcp(), "NODE1"));
+}
+
+#[test]
+fn a_group_of_a_listener_applies_to_its_requests_only() {
+    let b = ListenerName::new("tcp", Some("b"));
+    let vsock = ListenerName::new("vsock", None);
+    let groups = Groups::new(vec![
+        group(&["192.0.2.1"], &["node1"]).only(vec![tcp(), vsock.clone()]),
+        group(&["192.0.2.1"], &["node2"]).only(vec![b.clone()]),
+        group(&["192.0.2.1"], &["node3"]),
+    ]);
+    let permitted = |listener: &ListenerName| {
+        ["node1", "node2", "node3"].map(|name| groups.permit(listener, &source("192.0.2.1"), &[name]))
+    };
+    assert_eq!(permitted(&tcp()), [true, false, true]);
+    assert_eq!(permitted(&vsock), [true, false, true]);
+    assert_eq!(permitted(&b), [false, true, true]);
+    assert!(groups.mention(&tcp(), "node1") && !groups.mention(&b, "node1"));
+    assert!(groups.permit_name(&tcp(), "node1", &["node1"]));
+    assert!(!groups.permit_name(&b, "node1", &["node1"]));
+}
