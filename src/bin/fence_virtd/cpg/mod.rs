@@ -8,7 +8,7 @@
 //! | [`link`] | the worker's end of that thread |
 //! | [`group_member`] | corosync behind a trait |
 //! | [`shared`] | what thread and worker exchange |
-//! | [`start`] | the start |
+//! | [`mod@start`] | the start |
 //!
 //! [`fence_virt::routing`] decides which host carries a request out and when it has succeeded.
 #![forbid(unsafe_code)]

@@ -2,7 +2,7 @@
 //!
 //! | module | content |
 //! | --- | --- |
-//! | [`start`] | start of the threads, and the wait for first connections |
+//! | [`mod@start`] | start of the threads, and the wait for first connections |
 //! | [`connection_manager`] | one thread per URI: opens, probes and closes its connections |
 //! | [`link`] | state of a URI, shared by the worker and its connection manager |
 //! | [`resolve`] | the VM that a request names, and its placements |
