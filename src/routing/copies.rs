@@ -77,7 +77,8 @@ impl Router {
         uuid: Uuid,
         now: Instant,
     ) {
-        let (name, seq) = (self.wire_name(node, uuid), self.view.directory.seq());
+        let name = self.wire_name(node, uuid);
+        let seq = self.view.directory.seq();
         let is_seen_running = |holder: &CopyHolder| holder.node == node && self.view.is_seen_running(holder);
         let has_run = self.view.holders(uuid).iter().any(is_seen_running);
         let state = if self.view.members.is_me(node) {
@@ -87,7 +88,8 @@ impl Router {
                 TaskOrigin::Client(client) => OnBehalf::Client(*client),
                 TaskOrigin::Node(request) => OnBehalf::Node(request.peer.node),
             };
-            let (name, expires) = (uuid.to_string(), task.limits.carry_out);
+            let name = uuid.to_string();
+            let expires = task.limits.carry_out;
             self.outbox.act(RouterAction::Begin { job, operation, name, on_behalf, expires });
             CopyState::Begun(job)
         } else if now >= task.limits.send {

@@ -138,7 +138,9 @@ impl Router {
             self.view.store_vanished(&removed.domain, now);
         }
         if self.not_joined().is_none() {
-            let (domain, owner, state) = (removed.domain, NodeId(0), PowerState::Off);
+            let domain = removed.domain;
+            let owner = NodeId(0);
+            let state = PowerState::Off;
             self.outbox.send(ClusterMessage::Gone(Advertisement { domain, owner, state, is_active: false }));
         }
     }

@@ -108,7 +108,9 @@ impl Router {
     }
 
     fn refuse_old(&mut self, request: RemoteRequest) {
-        let (operation, name, node) = (request.call.operation, &request.call.name, request.peer.node);
+        let operation = request.call.operation;
+        let name = &request.call.name;
+        let node = request.peer.node;
         self.outbox.note(format!("refusing {operation} {name:?} from node {node}: the request is too old"));
         self.reply(request, Verdict::Failure);
     }
@@ -201,7 +203,9 @@ impl Router {
                 }
             }
             Err(reason) if is_ours => {
-                let (operation, name, node) = (request.call.operation, &request.call.name, request.peer.node);
+                let operation = request.call.operation;
+                let name = &request.call.name;
+                let node = request.peer.node;
                 self.outbox.note(format!("{operation} {name:?} from node {node} failed: {reason}"));
                 self.reply(request, Verdict::Failure);
             }
@@ -223,7 +227,9 @@ impl Router {
         // The highest node first, then each a second later: not all have received the request.
         let delay = Duration::from_secs(1) * self.view.members.extended_above();
         while let Some(call) = self.remote.take_overdue(delay, now) {
-            let (operation, name, node) = (call.operation, &call.name, call.target);
+            let operation = call.operation;
+            let name = &call.name;
+            let node = call.target;
             self.outbox.note(format!("nobody has answered {operation} {name:?} from node {node}: it fails"));
             self.outbox.send(ClusterMessage::Reply { call, response: 1 });
         }

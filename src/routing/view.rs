@@ -158,7 +158,9 @@ impl ClusterView {
             if self.members.is_me(node) {
                 own_seq = copy.seq;
             } else if copy.is_here() {
-                let (state, is_active, seq) = (copy.state, copy.is_active, copy.seq);
+                let state = copy.state;
+                let is_active = copy.is_active;
+                let seq = copy.seq;
                 holders.push(CopyHolder { node, state, is_active, seq });
             }
         }
