@@ -1,3 +1,4 @@
+//! Errors of libvirt calls, by cause.
 #![forbid(unsafe_code)]
 
 use std::fmt;
