@@ -65,7 +65,7 @@ fn a_circle_through_reexports_is_found() {
         ("src/low/mod.rs", "mod a; mod b;\npub use a::A;\npub(crate) use self::b::{B as Renamed};"),
         ("src/low/a.rs", "use crate::{low::{Renamed, self}};"),
         ("src/low/b.rs", "use crate::A;\npub struct B;"),
-        // The name is exported, the file is none of the circle.
+        // The name is exported; the file is not part of the circle.
         ("src/low/unreached.rs", ""),
     ]);
     assert_none(&checker.circles());
