@@ -106,7 +106,7 @@ check-cluster: test-peers e2e-peers build
 		echo "tests/e2e/cluster.sh $$kinds"; \
 		NODES=$${#kinds} KINDS=$$kinds BURST=5000 HEALS=5 tests/e2e/cluster.sh || exit 1; \
 	done
-	FENCE_STEPS=10000000 $(CARGO) test --locked --release --test cluster
+	FENCE_STEPS=10000000 $(CARGO) test --locked --release --test cluster --test arbiter
 
 e2e-peers:
 	@dist/need corosync:corosync pacemakerd:pacemaker stonith_admin:pacemaker-cli-utils \

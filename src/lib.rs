@@ -8,7 +8,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | 0 | [`fence`], [`wire`], [`auth`]: vocabulary, codecs, keys and digests |
-//! | 1 | [`session`], [`history`], [`groups`], [`quota`], `backlog`, `routing`, `domain_xml`: state machines without sockets, files or clocks |
+//! | 1 | [`session`], [`history`], [`groups`], [`quota`], `backlog`, `arbiter`, `routing`, `domain_xml`: state machines without sockets, files or clocks |
 //! | 2 | `config`, [`key_file`], [`sys`] |
 //! | 3 | [`client`]; the daemon |
 #![deny(unsafe_code)]
@@ -24,6 +24,8 @@ pub mod session;
 pub mod sys;
 pub mod wire;
 
+#[cfg(feature = "daemon")]
+pub mod arbiter;
 #[cfg(feature = "daemon")]
 pub mod backlog;
 #[cfg(feature = "daemon")]

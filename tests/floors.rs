@@ -46,6 +46,7 @@ const LAYERS: Layers = Layers {
         ("groups", 1),
         ("quota", 1),
         ("backlog", 1),
+        ("arbiter", 1),
         ("routing", 1),
         ("domain_xml", 1),
         ("sys", 2),
