@@ -2,8 +2,8 @@
 //!
 //! A destroyed VM closes no connection, so its own request may still wait here. An operation is contested by
 //! another one that was begun earlier and may have powered its caller off since the caller is known to have
-//! lived. It waits while one of these is under way. Then the caller has to show that it lives, after their
-//! latest end. The same source does not contest itself, so one caller may fence many VMs in parallel.
+//! lived. It waits while one of these is under way. Then its caller has to show that it lives, after their
+//! latest end. No operation contests those of its own source, so one caller may fence many VMs in parallel.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -91,7 +91,8 @@ impl Arbiter {
         }
     }
 
-    /// Notes that the caller of a waiting operation lived after this time.
+    /// Notes that the caller of a waiting operation lived after this time: if it answered a probe, the time at
+    /// which the probe was sent.
     pub fn proved(&mut self, id: OperationId, alive_at: Instant) {
         let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.id == id) else { return };
         waiting.is_proving = false;

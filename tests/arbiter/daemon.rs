@@ -78,9 +78,13 @@ impl World {
     }
 
     pub fn no_proof(&mut self, id: u64, sent: Time) {
-        if self.requests.get(&id).is_some_and(|request| request.proof == Some(sent)) {
-            self.withdraw(id, "no proof");
+        let Some(request) = self.requests.get(&id).filter(|request| request.proof == Some(sent)) else {
+            return;
+        };
+        if self.is_alive(request) {
+            self.fail(&format!("{id} is withdrawn, whose caller lives"));
         }
+        self.withdraw(id, "no proof");
     }
 
     /// Obeys the arbiter.
@@ -99,14 +103,14 @@ impl World {
 
     fn demand(&mut self, id: u64) {
         self.count("proof demanded");
-        let sent = self.now;
+        let sent = self.now + self.random.between(1, MS);
         let due = sent + self.random.between(10 * MS, SECOND);
         let reached = self.random.between(sent, due);
         if let Some(request) = self.requests.get_mut(&id) {
             request.proof = Some(sent);
         }
         self.at(reached, Event::Probe(id, sent, due));
-        self.after(3 * SECOND, Event::NoProof(id, sent));
+        self.at(sent + 3 * SECOND, Event::NoProof(id, sent));
     }
 
     fn count_begin(&mut self, request: &Request) {

@@ -28,7 +28,7 @@ impl World {
             return;
         }
         let pause = self.random.below(2 * self.weather.pause);
-        self.after(pause, Event::Some);
+        self.after(pause, Event::Requests);
         if self.requests.len() > WAITING_MAX {
             return;
         }
@@ -60,7 +60,7 @@ impl World {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Some => self.some_requests(),
+            Event::Requests => self.some_requests(),
             Event::Answer(request) => self.answer(request),
             Event::Arrive(request) => self.arrive(request),
             Event::Expire(id) => self.withdraw(id, "expired"),

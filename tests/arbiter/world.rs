@@ -64,7 +64,7 @@ pub struct Request {
     /// Life of the VM that sent it; none if no VM did.
     pub life: Option<usize>,
     pub alive_at: Time,
-    /// Time at which the proof was demanded that has not come.
+    /// Time at which the probe was sent that has no answer.
     pub proof: Option<Time>,
 }
 
@@ -89,15 +89,14 @@ pub enum Outcome {
 #[derive(Clone)]
 pub enum Event {
     /// Some requests, or the crash of a VM.
-    Some,
+    Requests,
     /// The client answers the challenge, if it lives.
     Answer(Request),
     /// The daemon has read the answer.
     Arrive(Request),
     Expire(u64),
     HangUp(u64),
-    /// The demand for a proof reaches the client; the daemon demanded it at the first time and has the
-    /// proof at the second.
+    /// The probe, sent at the first time, reaches the client; the answer arrives at the second.
     Probe(u64, Time, Time),
     Proof(u64, Time),
     NoProof(u64, Time),
@@ -111,7 +110,7 @@ pub enum Event {
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
     pub vms: usize,
-    /// Time between two requests on the average.
+    /// Time between two events with requests on the average.
     pub pause: Time,
     /// The daemon knows the VM of one endpoint in this number.
     pub known: u64,
@@ -176,7 +175,7 @@ impl World {
         for _ in 0..world.random.below(3) {
             world.add_endpoint(None);
         }
-        world.at(0, Event::Some);
+        world.at(0, Event::Requests);
         world
     }
 
