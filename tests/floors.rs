@@ -67,6 +67,7 @@ const LAYERS: Layers = Layers {
         ("fence_virtd::json", 10),
         ("fence_virtd::backoff", 10),
         ("fence_virtd::logging", 10),
+        ("fence_virtd::caller", 10),
         ("fence_virtd::job", 10),
         ("fence_virtd::libvirt", 11),
         ("fence_virtd::access", 11),

@@ -25,6 +25,8 @@ pub mod multicast;
 #[cfg(feature = "daemon")]
 pub mod netlink;
 #[cfg(feature = "daemon")]
+pub mod peer;
+#[cfg(feature = "daemon")]
 pub mod signals;
 #[cfg(feature = "daemon")]
 pub mod unix;

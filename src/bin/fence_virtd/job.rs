@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::caller::Caller;
 use fence_virt::fence::{Answer, ListenerName, Request, Source, Verdict};
 
 /// Age limit of a request, both when the worker begins it and before each destroy:
@@ -123,6 +124,8 @@ pub(crate) struct Job {
     pub(crate) expires: Instant,
     pub(crate) cancel: CancelToken,
     pub(crate) responder: Responder,
+    /// Client of this host; none if another host asks.
+    pub(crate) caller: Option<Caller>,
 }
 
 impl Job {
@@ -171,6 +174,7 @@ impl fmt::Display for RequestLabel<'_> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::caller::tests::{Questions, caller};
     use fence_virt::fence::{Operation, Target};
     use std::sync::Mutex;
 
@@ -180,21 +184,32 @@ pub(crate) mod tests {
 
     /// A job without a listener.
     pub(crate) fn job(operation: Operation, name: &str, received: Instant) -> (Job, Answers, CancelToken) {
+        let source = Source::ip("192.0.2.1".parse().unwrap());
+        let (job, answers, cancel, _) = job_of(source, operation, name, received);
+        (job, answers, cancel)
+    }
+
+    /// A job of this source, without a listener: the questions about its caller are the test's to answer.
+    pub(crate) fn job_of(
+        source: Source,
+        operation: Operation,
+        name: &str,
+        received: Instant,
+    ) -> (Job, Answers, CancelToken, Questions) {
         let answers = Answers::default();
         let cancel = CancelToken::default();
         let into = answers.clone();
+        let (caller, questions) = caller(source.clone(), received);
         let job = Job {
             request: Request { operation, target: Target::new(name.as_bytes()).unwrap(), seqno: 1 },
-            requester: Requester::Client {
-                listener: ListenerName::new("tcp", None),
-                source: Source::ip("192.0.2.1".parse().unwrap()),
-            },
+            requester: Requester::Client { listener: ListenerName::new("tcp", None), source },
             received,
             expires: received + AGE_LIMIT,
             cancel: cancel.clone(),
             responder: Responder::new(move |answer, _| into.0.lock().unwrap().push(answer)),
+            caller: Some(caller),
         };
-        (job, answers, cancel)
+        (job, answers, cancel, questions)
     }
 
     /// All answers since the last call.

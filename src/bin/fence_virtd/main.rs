@@ -17,6 +17,7 @@ mod args;
 mod backend;
 mod backends;
 mod backoff;
+mod caller;
 mod config_file;
 mod console;
 mod cpg;

@@ -263,7 +263,8 @@ impl<L: Link> Cpg<L> {
         // The router cancels the call alone; the client's hang-up cancels it too.
         let parent = client.map(|client| client.cancel.clone()).unwrap_or_default();
         let received = client.map_or(now, |client| client.received);
-        LocalCall { request, received, expires, cancel: parent.child() }
+        let caller = client.and_then(|client| client.caller.clone());
+        LocalCall { request, received, expires, cancel: parent.child(), caller }
     }
 }
 

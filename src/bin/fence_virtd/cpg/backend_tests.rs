@@ -5,7 +5,7 @@ use crate::access::Permissions;
 use crate::backend::libvirt::fake::{Fake, FakeLink};
 use crate::cpg::fake::FakeGroup;
 use crate::job::tests::{Answers, answers, job};
-use fence_virt::fence::{Answer, Domain, PowerState, UriIndex, Uuid};
+use fence_virt::fence::{Answer, Domain, PowerState, Source, UriIndex, Uuid};
 use fence_virt::groups::{Group, Groups};
 use fence_virt::routing::{LocalVm, Membership, Names, Peer, Rules, TELL_LIMIT, Unknown};
 use fence_virt::wire::cluster::{
@@ -245,4 +245,20 @@ fn a_crowd_of_questions_does_not_hold_the_worker() {
         bench.backend.turn(bench.now);
     }
     assert_eq!(bench.host.finds(), 500, "and in the end all are looked up");
+}
+
+#[test]
+fn a_call_for_a_client_of_this_host_has_its_caller_and_one_for_another_host_has_none() {
+    let mut bench = Bench::new(Groups::default());
+    bench.tells_all();
+    let _waiting = bench.asks(Operation::Off, "vm1");
+    let client = *bench.backend.clients.keys().next().unwrap();
+    let [for_client, for_node] = [OnBehalf::Client(client), OnBehalf::Node(NodeId(1))].map(|on_behalf| {
+        let request = Request { operation: Operation::Off, target: Target::new(b"vm2").unwrap(), seqno: 0 };
+        let call = bench.backend.local_call(request, on_behalf, bench.now, bench.now);
+        let id = JobId(99);
+        bench.backend.local_calls.add(id, call);
+        bench.backend.local_calls.job(id, false).unwrap().caller.map(|caller| caller.source)
+    });
+    assert_eq!((for_client, for_node), (Some(Source::ip("192.0.2.1".parse().unwrap())), None));
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::backend::PendingCall;
+use crate::caller::Caller;
 use crate::job::{CancelToken, Job, Requester, Responder};
 use fence_virt::fence::{Answer, Request, Verdict};
 use fence_virt::routing::JobId;
@@ -19,6 +20,8 @@ pub(super) struct LocalCall {
     pub(super) received: Instant,
     pub(super) expires: Instant,
     pub(super) cancel: CancelToken,
+    /// Client of this host that the call is made for; none for another host.
+    pub(super) caller: Option<Caller>,
 }
 
 /// Result of a call.
@@ -76,6 +79,7 @@ impl LocalCalls {
             expires: call.expires,
             cancel: call.cancel.clone(),
             responder,
+            caller: call.caller.clone(),
         })
     }
 

@@ -59,7 +59,7 @@ impl Listener {
         serve: impl FnOnce(Dispatcher<S::Id, S::Update>) -> S + Send + 'static,
     ) -> Result<Listener, String>
     where
-        S: Service<Id: Eq + Hash + Send, Update: Send> + 'static,
+        S: Service<Id: Eq + Hash + Send + Sync, Update: Send> + 'static,
     {
         let (sender, mailbox) = mailbox().map_err(|error| format!("{name}: {error}"))?;
         let counts = Arc::new(Counts::new(name.clone()));

@@ -10,6 +10,7 @@ use log::warn;
 
 use super::request_log::{PendingRequest, RequestLog};
 use super::service::{Answered, Mail};
+use crate::caller::Caller;
 use crate::inbox::Message;
 use crate::job::{AGE_LIMIT, CancelToken, Job, Requester, Responder};
 use crate::status::{Counts, Refusal};
@@ -48,7 +49,7 @@ pub(super) struct Dispatcher<Id, Update> {
 
 impl<Id, Update> Dispatcher<Id, Update>
 where
-    Id: Copy + Eq + Hash + Send + 'static,
+    Id: Copy + Eq + Hash + Send + Sync + 'static,
     Update: Send + 'static,
 {
     pub(super) fn new(
@@ -65,11 +66,12 @@ where
         self.history.holds(identity, now)
     }
 
-    /// Sends an authenticated request to the worker.
+    /// Sends an authenticated request to the worker, of a client that lived at `alive_at`.
     pub(super) fn dispatch(
         &mut self,
         client: Id,
         pending: PendingRequest,
+        alive_at: Instant,
         cancel: CancelToken,
         now: Instant,
     ) -> DispatchOutcome {
@@ -99,6 +101,7 @@ where
             expires: *received + AGE_LIMIT,
             cancel,
             responder: self.responder(client),
+            caller: Some(self.caller(client, source, alive_at)),
         };
         if self.jobs.try_send(Message::Job(job)).is_ok() {
             self.pending.insert(client, pending);
@@ -119,6 +122,14 @@ where
                 let reason = late.completion.reason;
                 warn!("an answer arrived after its listener had ended: {} ({reason})", late.answer);
             }
+        })
+    }
+
+    fn caller(&self, client: Id, source: &Source, alive_at: Instant) -> Caller {
+        let mailbox = self.mailbox.clone();
+        // A listener that has ended drops the question, which answers it.
+        Caller::new(source.clone(), alive_at, move |question| {
+            drop(mailbox.post(Mail::LifeQuestion(client, question)));
         })
     }
 

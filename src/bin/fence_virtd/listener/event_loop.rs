@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::life_questions::LifeQuestions;
 use super::service::{Acceptor, Mail, Service, ServiceMail};
 use crate::status::Counts;
 use fence_virt::sys::mailbox::Mailbox;
@@ -16,6 +17,7 @@ pub(super) struct EventLoop<S: Service> {
     acceptor: Option<Box<dyn Acceptor<S>>>,
     pub(super) service: S,
     mailbox: Mailbox<ServiceMail<S>>,
+    questions: LifeQuestions<S::Id>,
     is_stopping: bool,
 }
 
@@ -26,13 +28,20 @@ impl<S: Service> EventLoop<S> {
         service: S,
         mailbox: Mailbox<ServiceMail<S>>,
     ) -> EventLoop<S> {
-        EventLoop { counts, acceptor, service, mailbox, is_stopping: false }
+        EventLoop {
+            counts,
+            acceptor,
+            service,
+            mailbox,
+            questions: LifeQuestions::default(),
+            is_stopping: false,
+        }
     }
 
-    /// Runs until it is stopped and the last connection is closed.
+    /// Runs until it is stopped, the last connection is closed, and the last question answered.
     /// Errors: error of poll(2).
     pub(super) fn run(mut self) -> io::Result<()> {
-        while !self.is_stopping || self.service.open_count() > 0 {
+        while !self.is_stopping || self.service.open_count() > 0 || !self.questions.is_empty() {
             self.turn()?;
         }
         Ok(())
@@ -40,12 +49,13 @@ impl<S: Service> EventLoop<S> {
 
     /// Waits once, then handles everything that is ready, with one reading of the clock:
     /// deadlines first, since input after them is too late; then connections, before
-    /// mail, so that a hang-up is seen before the answer; new connections last.
+    /// mail, so that a hang-up is seen before the answer; then questions, and new connections last.
     pub(super) fn turn(&mut self) -> io::Result<()> {
         let began = Instant::now();
         let service_deadline = self.service.deadline(began);
         let acceptor_deadline = self.acceptor.as_ref().and_then(|acceptor| acceptor.deadline());
-        let deadline = service_deadline.into_iter().chain(acceptor_deadline).min();
+        let deadlines = [service_deadline, acceptor_deadline, self.questions.deadline(began)];
+        let deadline = deadlines.into_iter().flatten().min();
         let mut set = PollSet::new();
         let mail = set.add(self.mailbox.as_fd(), Interest::Read);
         let new = self.acceptor.as_ref().map_or_else(Vec::new, |acceptor| acceptor.register(&mut set));
@@ -67,6 +77,7 @@ impl<S: Service> EventLoop<S> {
         if has_mail {
             self.read_mail(now);
         }
+        self.questions.answer(now, |id, after| self.service.sign_of_life(id, after, now));
         if let Some(acceptor) = &mut self.acceptor {
             acceptor.accept(&new, &mut self.service, now);
         }
@@ -82,9 +93,13 @@ impl<S: Service> EventLoop<S> {
             }
             match mail {
                 Mail::Answered(answered) => self.service.answered(answered, now),
+                Mail::LifeQuestion(client, question) => self.questions.add(client, question, now),
                 Mail::Update(update) => self.service.update(update, now),
                 Mail::Stop => self.service.stop(now),
-                Mail::Abort => self.service.abort(now),
+                Mail::Abort => {
+                    self.service.abort(now);
+                    self.questions = LifeQuestions::default();
+                }
             }
         }
     }

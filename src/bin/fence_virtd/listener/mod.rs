@@ -7,6 +7,7 @@
 //! | accept, or read a datagram and call back | `stream_acceptor` with `tcp` and `vsock`, `multicast` |
 //! | read bytes, run the sessions of clients | `sessions` |
 //! | the same for the serial lines of VMs | `serial_lines` |
+//! | signs of life of clients, for the worker | `life_questions`, `liveness` |
 //! | duplicates, limits, the job for the worker, the answer | `dispatcher` |
 //! | log lines | `request_log` |
 //! | control by other threads | `handle` |
@@ -19,6 +20,8 @@ mod dispatcher;
 mod event_loop;
 mod handle;
 mod interfaces;
+mod life_questions;
+mod liveness;
 mod multicast;
 mod request_log;
 mod serial_lines;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::dispatcher::{DispatchOutcome, Dispatcher};
+use super::liveness::{Liveness, SignOfLife};
 use super::request_log::PendingRequest;
 use super::service::{Answered, Mail, Service};
 use super::stream::{NonblockingStream, ReadOutcome};
@@ -126,9 +127,12 @@ impl SerialLines {
                 return self.lose(id, &error.to_string(), now);
             }
             let Some((request, received)) = line.machine.next_request() else { break };
+            let Some(alive_at) = Liveness::Local.alive_at(&line.stream, received, now) else {
+                return self.lose(id, "the VM's side hung up", now);
+            };
             let identity = request.identity().requested_by(line.domain.uuid);
             let pending = PendingRequest { request, identity, source: line.source(), received };
-            match self.dispatcher.dispatch(id, pending, line.cancel.clone(), now) {
+            match self.dispatcher.dispatch(id, pending, alive_at, line.cancel.clone(), now) {
                 DispatchOutcome::Dispatched => break,
                 DispatchOutcome::Refused => line.machine.answer(&Verdict::Failure.into()),
                 DispatchOutcome::Duplicate => line.machine.skip(),
@@ -258,6 +262,13 @@ impl Service for SerialLines {
             self.advance(id, now);
         }
         self.dispatcher.finish(pending, &answered, is_awaited, now);
+    }
+
+    fn sign_of_life(&mut self, id: LineId, after: Instant, now: Instant) -> SignOfLife {
+        match self.lines.get(&id) {
+            Some(line) => Liveness::Local.sign(&line.stream, after, now),
+            None => SignOfLife::HungUp,
+        }
     }
 
     fn update(&mut self, event: SerialEvent, now: Instant) {

@@ -374,3 +374,52 @@ fn lists_that_nobody_reads_are_bounded_over_all_lines() {
     assert_eq!(read(&mut guests[0], 5), b"abba\xfd");
     assert_eq!(read(&mut guests[3], 5), b"abba\x01");
 }
+
+/// Asks whether the VM of a job gives a sign of life.
+fn prove(job: &Job, after: Instant) -> Receiver<Option<Instant>> {
+    let (sender, reply) = bounded(1);
+    job.caller.as_ref().unwrap().prove(after, move |sign| sender.try_send(sign).is_ok());
+    reply
+}
+
+#[test]
+fn a_vm_lives_as_long_as_its_line_has_not_hung_up() {
+    let mut world = World::new(8);
+    let mut guest = world.line(0, 1);
+    let before = Instant::now();
+    let job = world.ask(&mut guest, &[request(Operation::Off, 1)]);
+    assert!(job.caller.as_ref().unwrap().alive_at >= before);
+    let after = Instant::now();
+    let reply = prove(&job, after);
+    while reply.is_empty() {
+        world.turn();
+    }
+    assert!(reply.recv().unwrap().is_some_and(|sign| sign > after));
+    assert!(after.elapsed() < Duration::from_millis(500), "{:?}", after.elapsed());
+    // Its input takes more than one turn to read.
+    guest.write_all(&[b'x'; LINE_READ_MAX * 3 / 2]).unwrap();
+    drop(guest);
+    let reply = prove(&job, Instant::now());
+    world.turn();
+    assert!(world.lines().lines.contains_key(&LineId(0)), "there is still input");
+    assert_eq!(reply.try_recv(), Ok(None));
+    while !world.lines().lines.is_empty() {
+        world.turn();
+    }
+    let reply = prove(&job, Instant::now());
+    world.turn();
+    assert_eq!(reply.try_recv(), Ok(None));
+}
+
+#[test]
+fn a_request_of_a_line_that_has_hung_up_is_not_dispatched() {
+    let mut world = World::new(8);
+    let mut guest = world.line(0, 1);
+    guest.write_all(&request(Operation::Off, 1)).unwrap();
+    drop(guest);
+    while !world.lines().lines.is_empty() {
+        world.turn();
+    }
+    assert!(world.jobs.is_empty());
+    assert_eq!(world.take_lost(), [LineId(0)]);
+}

@@ -3,6 +3,8 @@
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
+use super::liveness::SignOfLife;
+use crate::caller::LifeQuestion;
 use crate::job::Completion;
 use fence_virt::fence::Answer;
 use fence_virt::sys::poll::{Interest, PollSet, Readiness, Slot};
@@ -20,6 +22,8 @@ pub(super) struct Answered<Id> {
 #[derive(Debug)]
 pub(super) enum Mail<Id, Update> {
     Answered(Answered<Id>),
+    /// Question of the worker whether the client of this connection lives.
+    LifeQuestion(Id, LifeQuestion),
     /// Message that only this kind of listener receives.
     Update(Update),
     /// Take no more requests; end once those in flight are answered.
@@ -52,6 +56,10 @@ pub(super) trait Service {
 
     /// Sends the worker's answer to its client, and logs it.
     fn answered(&mut self, answered: Answered<Self::Id>, now: Instant);
+
+    /// Seeks a sign of life of a client that came after `after`. A connection that no longer exists
+    /// has hung up.
+    fn sign_of_life(&mut self, id: Self::Id, after: Instant, now: Instant) -> SignOfLife;
 
     /// Applies a message of its own kind.
     fn update(&mut self, update: Self::Update, now: Instant);

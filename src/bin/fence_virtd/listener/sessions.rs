@@ -11,6 +11,7 @@ use std::time::Instant;
 use log::{debug, warn};
 
 use super::dispatcher::{DispatchOutcome, Dispatcher};
+use super::liveness::{Liveness, SignOfLife};
 use super::request_log::{PendingRequest, RequestLog};
 use super::service::{Answered, Mail, Service};
 use super::stream::{NonblockingStream, ReadOutcome};
@@ -35,6 +36,7 @@ struct LiveSession {
     machine: ServerSession,
     source: Source,
     received: Instant,
+    liveness: Liveness,
     /// Address of a call-back, and identity of its request; none once that is authenticated.
     callback: Option<(SocketAddr, Identity)>,
     /// Cancelled if the client hangs up while the worker has its request.
@@ -143,7 +145,9 @@ impl Sessions {
         let id = SessionId(self.next_id);
         self.next_id += 1;
         let cancel = CancelToken::default();
-        self.sessions.insert(id, LiveSession { stream, machine, source, received: now, callback, cancel });
+        let liveness = Liveness::of(&source);
+        let session = LiveSession { stream, machine, source, received: now, liveness, callback, cancel };
+        self.sessions.insert(id, session);
         Some(id)
     }
 
@@ -180,10 +184,13 @@ impl Sessions {
             Ok(ReadOutcome::HungUp) | Err(_) => return self.hung_up(id, now),
             Ok(ReadOutcome::Bytes(_)) => return self.refuse_misconduct(id, Misconduct::Trailing, now),
         }
+        let Some(alive_at) = session.liveness.alive_at(&session.stream, session.received, now) else {
+            return self.hung_up(id, now);
+        };
         let identity = request.identity();
         let source = session.source.clone();
         let pending = PendingRequest { request, identity, source, received: session.received };
-        match self.dispatcher.dispatch(id, pending, session.cancel.clone(), now) {
+        match self.dispatcher.dispatch(id, pending, alive_at, session.cancel.clone(), now) {
             DispatchOutcome::Dispatched => {}
             DispatchOutcome::Refused => self.answer(id, &Verdict::Failure.into(), now),
             DispatchOutcome::Duplicate => drop(self.sessions.remove(&id)),
@@ -301,6 +308,13 @@ impl Service for Sessions {
         let is_awaited = self.sessions.contains_key(&answered.client);
         self.answer(answered.client, &answered.answer, now);
         self.dispatcher.finish(pending, &answered, is_awaited, now);
+    }
+
+    fn sign_of_life(&mut self, id: SessionId, after: Instant, now: Instant) -> SignOfLife {
+        match self.sessions.get_mut(&id) {
+            Some(LiveSession { stream, liveness, .. }) => liveness.sign(stream, after, now),
+            None => SignOfLife::HungUp,
+        }
     }
 
     fn update(&mut self, policy: Arc<Policy>, _now: Instant) {
