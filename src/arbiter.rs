@@ -23,7 +23,7 @@ pub struct OperationId(pub u64);
 
 /// Client that asks for an operation, as far as it is known.
 #[derive(Debug, Clone)]
-pub struct Caller {
+pub struct Contender {
     /// Identity that the transport proves.
     pub source: Source,
     /// VM of the caller, if it is known otherwise than by [`Source::Domain`]: that of a vsock CID.
@@ -73,7 +73,7 @@ pub struct Arbiter {
 #[derive(Debug)]
 struct Waiting {
     id: OperationId,
-    caller: Option<Caller>,
+    caller: Option<Contender>,
     target: Uuid,
     /// True until the caller's proof.
     is_proving: bool,
@@ -82,7 +82,7 @@ struct Waiting {
 impl Arbiter {
     /// Submits an operation on the VM `target`. Without a caller it comes from another host, which cannot
     /// be asked for a proof: nothing contests it, and it contests others.
-    pub fn ask(&mut self, id: OperationId, caller: Option<Caller>, target: Uuid, now: Instant) {
+    pub fn ask(&mut self, id: OperationId, caller: Option<Contender>, target: Uuid, now: Instant) {
         while self.ended.front().is_some_and(|(end, _)| now.saturating_duration_since(*end) > RETENTION) {
             self.forget_oldest();
         }
@@ -221,7 +221,7 @@ struct Rivals<'a> {
 
 impl<'a> Rivals<'a> {
     /// Latest operation that may have powered this caller off, with its end.
-    fn against(&self, caller: &Caller) -> Option<(End, Option<&'a Rival>)> {
+    fn against(&self, caller: &Contender) -> Option<(End, Option<&'a Rival>)> {
         let vm = if let Source::Domain(domain) = &caller.source { Some(domain.uuid) } else { caller.vm };
         let among = vm.map_or(Some(&self.all), |vm| self.by_target.get(&vm));
         let known = among.and_then(|latest| latest.of_others(&caller.source));

@@ -15,7 +15,7 @@ mod world;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fence_virt::arbiter::{Arbiter, Caller, ENDED_MAX, OperationId, RETENTION, Rival, Ruling};
+use fence_virt::arbiter::{Arbiter, Contender, ENDED_MAX, OperationId, RETENTION, Rival, Ruling};
 use fence_virt::fence::{Domain, Source, Uuid};
 
 const A: u8 = 1;
@@ -60,7 +60,7 @@ impl Bench {
     }
 
     fn ask_as(&mut self, id: u64, caller: Option<(Source, Option<u8>, u64)>, target: u8) {
-        let caller = caller.map(|(source, vm, alive_at)| Caller {
+        let caller = caller.map(|(source, vm, alive_at)| Contender {
             source,
             vm: vm.map(uuid),
             alive_at: self.at(alive_at),
@@ -364,7 +364,7 @@ fn ends_that_are_forgotten_by_their_number_contest_everybody() {
     let count = ENDED_MAX as u64 + 2;
     for id in 1..=count {
         let target = Uuid::from_bytes(u128::from(id).to_be_bytes());
-        let caller = Caller { source: address(A), vm: None, alive_at: bench.at(0) };
+        let caller = Contender { source: address(A), vm: None, alive_at: bench.at(0) };
         bench.arbiter.ask(OperationId(id), Some(caller), target, bench.at(0));
         assert_eq!(bench.next(), begin(id));
     }

@@ -48,6 +48,7 @@ fn defaults() {
         status_socket: "/run/fence_virtd/status.sock".into(),
         foreground: false,
         wait_for_init: false,
+        max_parallel: DEFAULT_PARALLEL,
         debug: 0,
         listeners: vec![
             plain(ListenerConfig::Tcp(tcp)),
@@ -65,7 +66,7 @@ fn defaults() {
 fn every_key_has_its_effect() {
     let text =
         "FENCE_VIRTD { listener = \"tcp,vsock,serial\"; backend = \"cpg\"; foreground = \"1\"; debug = \"3\"; status_socket = \"/q\";
-          wait_for_backend = \"yes\"; module_path = \"/x\"; name_mode = \"name\"; }
+          wait_for_backend = \"yes\"; max_parallel = \"7\"; module_path = \"/x\"; name_mode = \"name\"; }
         listeners {
           TCP { KEY_FILE = \"/a\"; hash = \"sha512\"; family = \"ipv6\"; port = \"5\"; }
           vsock { port = \"70000\"; auth = \"sha256\"; }
@@ -74,6 +75,7 @@ fn every_key_has_its_effect() {
         backends { cpg { uri = \"a\"; uri1 = \"b\"; name_mode = \"uuid\"; } libvirt { uri = \"c\"; } }";
     assert_eq!(findings(text), [""; 0]);
     let config = config(text);
+    assert_eq!(config.max_parallel, 7);
     assert!(config.foreground && config.wait_for_init && config.debug == 3);
     assert_eq!(config.status_socket, Path::new("/q"));
     let lines: Vec<String> = config.listeners.iter().map(ToString::to_string).collect();

@@ -6,7 +6,7 @@ use super::diagnostic_sink::{DiagnosticSink, quoted};
 use super::fields::SectionFields;
 use super::lexer::Span;
 use super::listener_selection::{self, SelectedListener};
-use super::model::{Config, GroupConfig};
+use super::model::{Config, DEFAULT_PARALLEL, GroupConfig};
 use super::schema;
 use super::tree::{KeyEntry, Section};
 use super::values;
@@ -40,6 +40,7 @@ pub(super) fn config(root: &Section, sink: &mut DiagnosticSink) -> Config {
     Config {
         foreground: daemon.read("foreground", sink, values::boolean).unwrap_or(false),
         wait_for_init: waits.contains(&Some(true)),
+        max_parallel: daemon.read("max_parallel", sink, values::max_parallel).unwrap_or(DEFAULT_PARALLEL),
         debug: daemon.read("debug", sink, values::number).unwrap_or(0),
         status_socket: read_status_socket(&daemon, sink).unwrap_or(STATUS_SOCKET.into()),
         listeners: listener_selection::read(&selected, &listeners, backend.uris(), sink),

@@ -126,7 +126,7 @@ mod tests {
 
     use crate::auth::HashKind;
 
-    use super::super::model::{MulticastConfig, VsockConfig};
+    use super::super::model::{DEFAULT_PARALLEL, MulticastConfig, VsockConfig};
     use super::*;
 
     #[test]
@@ -144,6 +144,7 @@ mod tests {
         let mut config = Config {
             foreground: true,
             wait_for_init: false,
+            max_parallel: DEFAULT_PARALLEL,
             debug: 2,
             listeners: vec![
                 named("multicast", None, ListenerConfig::Multicast(multicast)),

@@ -28,8 +28,9 @@ mod values;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use edit::{Editable, Part, listener_names};
 pub use model::{
-    AuthConfig, BackendConfig, Config, CpgConfig, GroupConfig, ListenerConfig, MulticastConfig, NameMode,
-    NamedListener, SerialConfig, SerialMode, TcpConfig, UnknownVm, VsockConfig,
+    AuthConfig, BackendConfig, Config, CpgConfig, DEFAULT_PARALLEL, GroupConfig, ListenerConfig,
+    MAX_PARALLEL, MulticastConfig, NameMode, NamedListener, SerialConfig, SerialMode, TcpConfig, UnknownVm,
+    VsockConfig,
 };
 pub use parse::{FILE_MAX, ParseOutcome, parse, status_socket};
 pub use schema::{Count, KEYS, KeySpec, ValueKind};

@@ -4,6 +4,12 @@ use std::path::PathBuf;
 use crate::auth::HashKind;
 use crate::fence::ListenerName;
 
+/// Highest value of `max_parallel`.
+pub const MAX_PARALLEL: usize = 64;
+
+/// Default of `max_parallel`.
+pub const DEFAULT_PARALLEL: usize = 32;
+
 /// Configuration of the daemon, with all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -11,6 +17,9 @@ pub struct Config {
     pub foreground: bool,
     /// Wait for the backend instead of failing at once (default: no).
     pub wait_for_init: bool,
+    /// Maximum of libvirt calls that may take long, at a time and for each URI: 1 to
+    /// [`MAX_PARALLEL`] (default: [`DEFAULT_PARALLEL`]).
+    pub max_parallel: usize,
     /// Log verbosity; 0, the default, is the lowest.
     pub debug: u32,
     /// Socket of `fence_virtd --status` (default: /run/fence_virtd/status.sock).

@@ -72,6 +72,7 @@ pub const KEYS: &[KeySpec] = &[
     once("fence_virtd", "foreground", ValueKind::Boolean),
     once("fence_virtd", "wait_for_init", ValueKind::Boolean),
     once("fence_virtd", "wait_for_backend", ValueKind::Boolean),
+    once("fence_virtd", "max_parallel", ValueKind::Number),
     once("fence_virtd", "debug", ValueKind::Number),
     once("fence_virtd", "status_socket", ValueKind::Path),
     once("fence_virtd", "name_mode", ValueKind::NameMode),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::auth::HashKind;
 
 use super::diagnostic_sink::quoted;
-use super::model::{NameMode, SerialMode, UnknownVm};
+use super::model::{MAX_PARALLEL, NameMode, SerialMode, UnknownVm};
 
 /// Maximum length of an interface name: the kernel's IFNAMSIZ without the NUL.
 const INTERFACE_MAX: usize = 15;
@@ -88,6 +88,11 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
 pub(super) fn number(text: &str) -> Result<u32, String> {
     let number = text.trim().parse();
     number.map_err(|_| format!("invalid number {}; expected 0 to {}", quoted(text), u32::MAX))
+}
+
+pub(super) fn max_parallel(text: &str) -> Result<usize, String> {
+    let number = text.trim().parse().ok().filter(|number| (1..=MAX_PARALLEL).contains(number));
+    number.ok_or_else(|| format!("invalid number {}; expected 1 to {MAX_PARALLEL}", quoted(text)))
 }
 
 pub(super) fn port(text: &str) -> Result<u16, String> {

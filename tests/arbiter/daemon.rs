@@ -1,6 +1,6 @@
 //! Daemon in which the arbiter works: clients' requests, the proofs and the operations.
 
-use fence_virt::arbiter::{Caller, OperationId, Ruling};
+use fence_virt::arbiter::{Contender, OperationId, Ruling};
 use fence_virt::fence::Source;
 
 use super::world::{Endpoint, Event, MS, Operation, Outcome, Request, SECOND, Time, World};
@@ -36,7 +36,7 @@ impl World {
             let Endpoint { source, vm, is_known } = &self.endpoints[at];
             let is_cid = matches!(source, Source::Cid(_));
             let vm = vm.filter(|_| *is_known && is_cid).map(|vm| self.vms[vm].uuid);
-            Caller { source: source.clone(), vm, alive_at: self.instant(request.alive_at) }
+            Contender { source: source.clone(), vm, alive_at: self.instant(request.alive_at) }
         });
         let target = self.vms[request.target].uuid;
         self.arbiter.ask(OperationId(id), caller, target, self.instant(self.now));

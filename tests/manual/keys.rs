@@ -110,6 +110,7 @@ fn of_daemon(config: &Config, name: &str) -> Option<String> {
         // Required, or, for name_mode, an older place of a key without a default.
         "listener" | "backend" | "name_mode" => None,
         "foreground" => Some(switch(config.foreground)),
+        "max_parallel" => Some(config.max_parallel.to_string()),
         "wait_for_init" | "wait_for_backend" => Some(switch(config.wait_for_init)),
         "debug" => Some(config.debug.to_string()),
         "status_socket" => Some(config.status_socket.display().to_string()),

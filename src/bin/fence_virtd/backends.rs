@@ -54,11 +54,15 @@ pub(crate) fn start(
             let Some((libvirt, managers)) = libvirt::start(uris, permissions, startup)? else {
                 return Ok(None);
             };
+            // Events of a test driver tell nothing about the worker's VMs.
+            if !uris.iter().any(|uri| libvirt::has_private_state(uri)) {
+                watchers.follow_vms("list", uris, startup.worker)?;
+            }
             Ok(Some(StartedBackend { backend: Box::new(libvirt), managers, cpg_thread: None, cluster: None }))
         }
         BackendConfig::Cpg(config) => {
             let Some(started) = cpg::start(config, permissions, startup)? else { return Ok(None) };
-            watchers.follow_vms(&config.uris, startup.worker)?;
+            watchers.follow_vms("cpg", &config.uris, startup.worker)?;
             Ok(Some(StartedBackend {
                 cluster: Some(started.backend.cluster_state()),
                 backend: Box::new(started.backend),

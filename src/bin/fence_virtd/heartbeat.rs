@@ -8,8 +8,8 @@ use std::time::Duration;
 use fence_virt::sys::clock::since_boot;
 
 /// Duration of a turn after which the worker counts as stuck. The longest regular turns are
-/// shorter: libvirt calls that wait for the keepalive of several URIs, or a destroy that waits for QEMU.
-pub(crate) const TURN_LIMIT: Duration = Duration::from_secs(60);
+/// shorter: queries that wait for the keepalive of a URI, 8 s. Calls that take longer are made on lanes.
+pub(crate) const TURN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Start of the current turn, shared by the worker and its observers.
 #[derive(Debug, Clone, Default)]

@@ -2,8 +2,12 @@
 //! managers, watchers and the cluster, and control from the main thread.
 #![forbid(unsafe_code)]
 
+use std::time::Instant;
+
 use crate::access::Permissions;
 use crate::job::Job;
+use crate::libvirt::{CallId, CallOutcome};
+use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{UriIndex, Uuid};
 use fence_virt::routing::LocalVm;
 
@@ -33,6 +37,11 @@ pub(crate) enum Event {
         /// Error text if the URI does not answer.
         outcome: Result<(), String>,
     },
+    /// Outcome of a call that a lane has made.
+    CallEnded { uri: UriIndex, call: CallId, outcome: CallOutcome },
+    /// Reply of a listener about the requester of an operation: the time at which it
+    /// lived, or none without a sign of life.
+    SignOfLife { operation: OperationId, lived: Option<Instant> },
     /// Change in the domains of a URI, as its watcher saw it.
     Domains { uri: UriIndex, change: DomainChange },
     /// The cpg thread has queued group events.

@@ -32,7 +32,7 @@ impl CancelToken {
         CancelToken { cancelled: Arc::default(), parent: Some(self.cancelled.clone()) }
     }
 
-    fn is_cancelled(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         let is_set = |flag: &Arc<AtomicBool>| flag.load(Ordering::Acquire);
         is_set(&self.cancelled) || self.parent.as_ref().is_some_and(is_set)
     }
@@ -95,6 +95,32 @@ impl fmt::Display for Stale {
     }
 }
 
+/// The wait for the end of a job, which may be over before that.
+#[derive(Debug, Clone)]
+pub(crate) struct Waiter {
+    cancel: CancelToken,
+    expires: Instant,
+}
+
+impl Waiter {
+    /// Reason why nobody waits any more at `now`.
+    fn stale(&self, now: Instant) -> Option<Stale> {
+        if self.cancel.is_cancelled() {
+            return Some(Stale::HungUp);
+        }
+        (now >= self.expires).then_some(Stale::TooOld)
+    }
+
+    /// Reason why none of these waits any more at `now`.
+    pub(crate) fn all_stale(waiters: &[Waiter], now: Instant) -> Option<Stale> {
+        let mut last = Some(Stale::HungUp);
+        for waiter in waiters {
+            last = Some(waiter.stale(now)?);
+        }
+        last
+    }
+}
+
 /// Origin of a job.
 #[derive(Debug)]
 pub(crate) enum Requester {
@@ -131,10 +157,12 @@ pub(crate) struct Job {
 impl Job {
     /// Reason not to begin the job, nor to destroy a VM for it, at `now`.
     pub(crate) fn stale(&self, now: Instant) -> Option<Stale> {
-        if self.cancel.is_cancelled() {
-            return Some(Stale::HungUp);
-        }
-        (now >= self.expires).then_some(Stale::TooOld)
+        self.waiter().stale(now)
+    }
+
+    /// The wait for the end of this job.
+    pub(crate) fn waiter(&self) -> Waiter {
+        Waiter { cancel: self.cancel.clone(), expires: self.expires }
     }
 
     /// True if no other host is known to have the VM, so that "migrated away" is not "off".
@@ -150,6 +178,11 @@ impl Job {
     /// Answers the job without having begun it: the same request may be sent again.
     pub(crate) fn refuse(mut self, answer: impl Into<Answer>, reason: impl fmt::Display) {
         self.responder.respond(answer.into(), reason.to_string(), false);
+    }
+
+    /// Answers a stale job that was not begun.
+    pub(crate) fn refuse_stale(self, stale: Stale) {
+        self.refuse(Verdict::Failure, format_args!("not begun: {stale}"));
     }
 
     /// Gives up a job that was begun.

@@ -157,6 +157,7 @@ fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
     let same = [
         ("foreground", old.foreground == new.foreground),
         ("wait_for_init", old.wait_for_init == new.wait_for_init),
+        ("max_parallel", old.max_parallel == new.max_parallel),
         ("status_socket", old.status_socket == new.status_socket),
         ("backend", old.backend.kind() == new.backend.kind()),
         ("backend settings", old.backend == new.backend || old.backend.kind() != new.backend.kind()),

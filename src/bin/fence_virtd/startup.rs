@@ -20,6 +20,8 @@ pub(crate) struct Startup<'a> {
     pub(crate) worker: &'a Sender<Message>,
     /// True with `wait_for_init`: connections may come after the start.
     pub(crate) wait_for_init: bool,
+    /// Maximum of lanes for each URI.
+    pub(crate) max_parallel: usize,
     pub(crate) signals: &'a Signals,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! 1. A stop signal arrives. The listeners take no new requests and answer those in flight.
 //! 2. After the grace period, or at a second signal, unanswered requests fail.
-//! 3. Once all listeners have ended, the worker finishes what is pending, and ends.
+//! 3. Once all listeners have ended, the worker begins nothing more, and ends as soon as
+//!    nobody waits for the calls in progress, at the latest when the grace period is over.
 //! 4. The cpg thread leaves the group; watchers and connection managers close their connections.
 //!
 //! A thread that ends unexpectedly ends the daemon: without a listener or the worker
@@ -125,7 +126,8 @@ impl Threads {
             missing -= 1;
             self.listeners.iter().for_each(ListenerHandle::abort);
         }
-        missing = self.await_ends(missing, Instant::now() + GRACE, Some(signals));
+        let grace_end = Instant::now() + GRACE;
+        missing = self.await_ends(missing, grace_end, Some(signals));
         if missing > 0 {
             warn!("the grace period is over: requests still in flight have failed");
             self.listeners.iter().for_each(ListenerHandle::abort);
@@ -134,7 +136,9 @@ impl Threads {
         // A full inbox means that the worker hangs: do not wait for it then.
         missing += 1;
         if self.inbox.try_send(Message::Stop).is_ok() {
-            missing = self.await_ends(missing, Instant::now() + CLOSING, None);
+            // It finishes requests of other hosts, and the starts of VMs that were rebooted.
+            let deadline = grace_end.max(Instant::now() + CLOSING);
+            missing = self.await_ends(missing, deadline, Some(signals));
         }
         let deadline = Instant::now() + CLOSING;
         if let Some(thread) = self.cpg_thread {

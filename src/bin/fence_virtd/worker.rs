@@ -14,13 +14,13 @@ use fence_virt::fence::Verdict;
 use fence_virt::routing::JobId;
 
 /// An entry of the backlog.
-enum Work {
+enum BacklogEntry {
     Job(Job),
     /// A call of the backend's own.
     LocalCall(JobId),
 }
 
-/// Handles messages until it receives `Stop` and the backlog is empty. Events are
+/// Handles messages until it receives `Stop` and the backend has finished. Events are
 /// handled before the jobs that came with them, and before deadlines.
 pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>, heartbeat: &Heartbeat) {
     let mut backlog = Backlog::default();
@@ -42,13 +42,17 @@ pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>, heartbea
         }
         heartbeat.mark_busy();
         match backlog.pop() {
-            Some(Work::Job(job)) => begin(backend, job, Instant::now()),
-            Some(Work::LocalCall(call)) => backend.begin_local_call(call, Instant::now()),
+            Some(BacklogEntry::Job(job)) if is_stopping => {
+                job.refuse(Verdict::Failure, "not begun: the daemon is stopping")
+            }
+            Some(BacklogEntry::LocalCall(_)) if is_stopping => {}
+            Some(BacklogEntry::Job(job)) => begin(backend, job, Instant::now()),
+            Some(BacklogEntry::LocalCall(call)) => backend.begin_local_call(call, Instant::now()),
             None => {}
         }
         backend.turn(Instant::now());
         while let Some(call) = backend.next_local_call() {
-            backlog.push(Work::LocalCall(call.id), call.is_power);
+            backlog.push(BacklogEntry::LocalCall(call.id), call.is_power);
         }
     }
 }
@@ -60,11 +64,11 @@ fn wait(inbox: &Receiver<Message>, deadline: Option<Instant>) -> Result<Message,
     }
 }
 
-fn absorb(message: Message, backend: &mut dyn Backend, backlog: &mut Backlog<Work>, is_stopping: &mut bool) {
+fn absorb(message: Message, backend: &mut dyn Backend, backlog: &mut Backlog<BacklogEntry>, is_stopping: &mut bool) {
     match message {
         Message::Job(job) => {
             let is_power = job.request.operation.is_power();
-            backlog.push(Work::Job(job), is_power);
+            backlog.push(BacklogEntry::Job(job), is_power);
         }
         Message::Event(event) => backend.event(event, Instant::now()),
         Message::Permissions(permissions) => backend.adopt(permissions),
@@ -77,7 +81,7 @@ fn absorb(message: Message, backend: &mut dyn Backend, backlog: &mut Backlog<Wor
 
 fn begin(backend: &mut dyn Backend, job: Job, now: Instant) {
     if let Some(stale) = job.stale(now) {
-        return job.refuse(Verdict::Failure, format_args!("not begun: {stale}"));
+        return job.refuse_stale(stale);
     }
     backend.begin(job, now);
 }
@@ -89,17 +93,24 @@ mod tests {
     use crate::inbox::Event;
     use crate::job::tests::{answers, job};
     use crate::job::{AGE_LIMIT, CancelToken};
+    use crossbeam_channel::Sender;
     use fence_virt::fence::{Answer, Operation};
     use std::time::Duration;
 
-    /// Counts what reaches it, and remembers the operations.
+    /// Remembers the operations that reach it.
     #[derive(Default)]
-    struct Counting(usize, Vec<Operation>);
+    struct Counting {
+        begun: Vec<Operation>,
+        /// Number of operations after which the worker is to stop.
+        stops: Option<(usize, Sender<Message>)>,
+    }
 
     impl Backend for Counting {
         fn begin(&mut self, job: Job, _now: Instant) {
-            self.0 += 1;
-            self.1.push(job.request.operation);
+            self.begun.push(job.request.operation);
+            if let Some((_, worker)) = self.stops.take_if(|(count, _)| *count == self.begun.len()) {
+                worker.send(Message::Stop).unwrap();
+            }
             job.finish(Verdict::Success, "counted");
         }
 
@@ -120,7 +131,7 @@ mod tests {
         spoil(&caller);
         let mut backend = Counting::default();
         begin(&mut backend, job, now + age);
-        (backend.0, answers(&mail))
+        (backend.begun.len(), answers(&mail))
     }
 
     #[test]
@@ -142,25 +153,28 @@ mod tests {
                 mail
             })
             .into();
-        sender.send(Message::Stop).unwrap();
-        let mut backend = Counting::default();
+        let mut backend = Counting { stops: Some((5, sender)), ..Counting::default() };
         run(&mut backend, &inbox, &Heartbeat::default());
         // The first was begun before the others were looked at.
-        assert_eq!(backend.1.iter().filter(|operation| operation.is_power()).count(), 2);
-        let first_question = backend.1.iter().position(|&operation| operation == Status).unwrap();
-        let last_fence = backend.1.iter().rposition(|operation| operation.is_power()).unwrap();
-        assert!(last_fence < first_question, "{:?}", backend.1);
+        assert_eq!(backend.begun.iter().filter(|operation| operation.is_power()).count(), 2);
+        let first_question = backend.begun.iter().position(|&operation| operation == Status).unwrap();
+        let last_fence = backend.begun.iter().rposition(|operation| operation.is_power()).unwrap();
+        assert!(last_fence < first_question, "{:?}", backend.begun);
         assert!(kept.iter().all(|mail| answers(mail).len() == 1));
     }
 
     #[test]
-    fn it_ends_when_it_is_told_to_after_the_jobs_before() {
+    fn it_ends_when_it_is_told_to_and_begins_nothing_more() {
         let (sender, inbox) = crossbeam_channel::bounded(4);
-        let (job, mail, _) = job(Operation::Off, "a", Instant::now());
-        sender.send(Message::Job(job)).unwrap();
+        let asked = [Operation::Off, Operation::Status].map(|operation| {
+            let (job, mail, _) = job(operation, "a", Instant::now());
+            sender.send(Message::Job(job)).unwrap();
+            mail
+        });
         sender.send(Message::Stop).unwrap();
         let mut backend = Counting::default();
         run(&mut backend, &inbox, &Heartbeat::default());
-        assert_eq!((backend.0, answers(&mail)), (1, vec![Verdict::Success.into()]));
+        assert!(backend.begun.is_empty());
+        assert!(asked.iter().all(|mail| answers(mail) == [Verdict::Failure.into()]));
     }
 }

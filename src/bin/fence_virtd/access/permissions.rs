@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::cids::{CidHolder, CidTable};
 use crate::libvirt::{DomainRun, LibvirtResult};
-use fence_virt::fence::{Domain, ListenerName, Source, UriIndex};
+use fence_virt::fence::{Domain, ListenerName, Source, UriIndex, Uuid};
 use fence_virt::groups::Groups;
 
 /// Permission groups, and the table of CIDs if VMs send requests by vsock.
@@ -57,6 +57,18 @@ impl Permissions {
         let listener = &requester.listener;
         requester.sources.iter().any(|source| self.groups.permit(listener, source, names))
             || requester.name.as_ref().is_some_and(|name| self.groups.permit_name(listener, name, names))
+    }
+
+    /// VM of a requester, as the transport or its CID proves it; none if that is unknown.
+    pub(crate) fn vm_of(&self, source: &Source, lookup: &mut impl DomainLookup) -> Option<Uuid> {
+        match (source, &self.cids) {
+            (Source::Domain(domain), _) => Some(domain.uuid),
+            (Source::Cid(cid), Some(cids)) => {
+                let domain = vm_of(cids.holder(*cid), lookup).ok().flatten();
+                domain.map(|domain| domain.uuid)
+            }
+            _ => None,
+        }
     }
 
     /// Identifies a requester.

@@ -34,7 +34,7 @@ struct WaitingJob {
 }
 
 /// The backend.
-pub(crate) struct Cpg<L> {
+pub(crate) struct Cpg<L: Link> {
     libvirt: LibvirtBackend<L>,
     group: GroupLink,
     router: Router,
@@ -123,7 +123,7 @@ impl<L: Link> Cpg<L> {
         for WaitingJob { until, job } in std::mem::take(&mut self.awaiting_inventory) {
             let is_over = now >= until || self.router.not_joined().is_some();
             if let Some(stale) = job.stale(now) {
-                job.refuse(Verdict::Failure, format_args!("not begun: {stale}"));
+                job.refuse_stale(stale);
             } else if is_over || self.router.knows(job.request.target.as_str()) {
                 self.ask(job, true, now);
             } else {
@@ -297,7 +297,7 @@ impl<L: Link> Backend for Cpg<L> {
             let is_sole_known_owner = self.router.is_sole_known_owner(target.as_str(), now);
             if let Some(job) = self.local_calls.job(call, is_sole_known_owner) {
                 match job.stale(now) {
-                    Some(stale) => job.refuse(Verdict::Failure, format_args!("not begun: {stale}")),
+                    Some(stale) => job.refuse_stale(stale),
                     None => self.libvirt.begin(job, now),
                 }
             }
@@ -317,7 +317,9 @@ impl<L: Link> Backend for Cpg<L> {
             Event::Domains { uri, change: DomainChange::Lost } => self.router.unlisted(uri),
             // Every turn fetches.
             Event::Cluster => {}
-            Event::Probed { .. } => self.libvirt.event(event, now),
+            Event::Probed { .. } | Event::CallEnded { .. } | Event::SignOfLife { .. } => {
+                self.libvirt.event(event, now)
+            }
         }
     }
 

@@ -1,9 +1,12 @@
 //! The backend with libvirt in memory, and a group that the test controls.
 
+use crossbeam_channel::Receiver;
+
 use super::*;
 use crate::access::Permissions;
 use crate::backend::libvirt::fake::{Fake, FakeLink};
 use crate::cpg::fake::FakeGroup;
+use crate::inbox::Message;
 use crate::job::tests::{Answers, answers, job};
 use fence_virt::fence::{Answer, Domain, PowerState, Source, UriIndex, Uuid};
 use fence_virt::groups::{Group, Groups};
@@ -22,6 +25,7 @@ struct Bench {
     group: FakeGroup,
     host: std::sync::Arc<Fake>,
     now: Instant,
+    inbox: Receiver<Message>,
 }
 
 fn peer(node: u32) -> Peer {
@@ -32,11 +36,13 @@ impl Bench {
     fn new(groups: Groups) -> Bench {
         let host = Fake::with(&[("vm2", OWN, true)]);
         let permissions = Permissions::new(groups, None);
-        let libvirt = LibvirtBackend::new(vec![FakeLink::new("uri", &host)], permissions);
+        let (worker, inbox) = crossbeam_channel::unbounded();
+        let links = vec![FakeLink::new(0, &host, &worker)];
+        let libvirt = LibvirtBackend::new(links, 1, permissions, worker);
         let (group, link) = FakeGroup::new();
         let rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
         let backend = Cpg::new(libvirt, link, Router::new(rules, 1, RequestNumber(1)));
-        let mut bench = Bench { backend, group, host, now: Instant::now() };
+        let mut bench = Bench { backend, group, host, now: Instant::now(), inbox };
         let uuid = Uuid::parse(OWN).unwrap();
         let vm = LocalVm { name: "vm2".to_owned(), uuid, state: PowerState::Running, is_active: true };
         bench
@@ -51,10 +57,15 @@ impl Bench {
 
     /// The worker's turn, with what it has to carry out.
     fn turn(&mut self) {
-        self.backend.turn(self.now);
-        while let Some(call) = self.backend.next_local_call() {
-            self.backend.begin_local_call(call.id, self.now);
+        loop {
             self.backend.turn(self.now);
+            if let Some(call) = self.backend.next_local_call() {
+                self.backend.begin_local_call(call.id, self.now);
+            } else if let Ok(Message::Event(event)) = self.inbox.try_recv() {
+                self.backend.event(event, self.now);
+            } else {
+                return;
+            }
         }
     }
 

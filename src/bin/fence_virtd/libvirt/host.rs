@@ -1,8 +1,7 @@
-//! Interface between the backend and one libvirt URI; traits, so that tests can inject faults.
+//! Interface to one libvirt connection; a trait, so that tests can inject faults.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::error::LibvirtResult;
 use fence_virt::fence::{Domain, PowerState, Target};
@@ -65,22 +64,4 @@ pub(crate) trait Host {
 
     /// Returns all domains.
     fn list(&self) -> LibvirtResult<Vec<FoundDomain>>;
-}
-
-/// Access to one URI, whose connection may be down.
-pub(crate) trait Link {
-    /// Connection of the link.
-    type Host: Host;
-
-    /// The URI.
-    fn name(&self) -> &str;
-
-    /// Returns the connection if it is open and answers.
-    fn host(&self, now: Instant) -> LibvirtResult<Arc<Self::Host>>;
-
-    /// Returns the domains that the connection manager listed last; each list once.
-    fn inventory(&self) -> Option<Vec<FoundDomain>>;
-
-    /// Requests a probe from the connection manager, which reports it by an event.
-    fn probe(&self);
 }

@@ -1,12 +1,18 @@
 //! libvirt: connections, domains, events and errors.
 
+mod call;
 #[allow(unsafe_code)]
 mod callbacks;
 mod connection;
 mod error;
 mod host;
+mod link;
+mod power_off;
 
+pub(crate) use call::{Call, CallId, CallOutcome};
 pub(crate) use callbacks::{LibvirtEvent, Subscription};
 pub(crate) use connection::{Connection, DomainHandle, begin};
 pub(crate) use error::{LibvirtError, LibvirtResult};
-pub(crate) use host::{Definition, DomainRun, DomainState, FoundDomain, Host, Link};
+pub(crate) use host::{Definition, DomainRun, DomainState, FoundDomain, Host};
+pub(crate) use link::{Lane, Link};
+pub(crate) use power_off::{DYING, GONE, MOVED, NotOff, PowerOff, PowerOffProgress, PowerOffResult};

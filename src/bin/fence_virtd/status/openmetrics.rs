@@ -51,6 +51,15 @@ pub(super) fn openmetrics(snapshot: &Snapshot) -> String {
         Some((labels(&[("uri", &uri.uri)]), format!("{:.3}", uri.answered?.as_secs_f64())))
     });
     out.family("uri_answered_seconds", "gauge", "Seconds since libvirt's last reply.", answered);
+    let busy = uris.iter().map(|uri| (labels(&[("uri", &uri.uri)]), uri.lanes.busy.to_string()));
+    out.family("uri_lanes_busy", "gauge", "libvirt calls in progress that may take long.", busy);
+    let waiting = uris.iter().map(|uri| (labels(&[("uri", &uri.uri)]), uri.lanes.queued.to_string()));
+    out.family("uri_calls_waiting", "gauge", "libvirt calls that wait for a lane.", waiting);
+    let oldest = uris.iter().filter_map(|uri| {
+        let seconds = uri.lanes.oldest.as_ref()?.began.elapsed().as_secs_f64();
+        Some((labels(&[("uri", &uri.uri)]), format!("{seconds:.3}")))
+    });
+    out.family("uri_oldest_call_seconds", "gauge", "Duration so far of the oldest of these calls.", oldest);
     if let Some(cluster) = &snapshot.cluster {
         let joined = u8::from(cluster.alone.is_none());
         out.gauge("cluster_joined", "1 if this host is in the cluster's group.", joined);

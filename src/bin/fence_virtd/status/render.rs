@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::form::Form;
 use super::openmetrics::openmetrics;
-use super::snapshot::{ClusterState, ListenerState, Snapshot, UriState};
+use super::snapshot::{ClusterState, LaneReport, ListenerState, OldestCall, Snapshot, UriState};
 use crate::json::{JsonObject, array, quoted};
 
 /// Returns the report in a format.
@@ -58,9 +58,21 @@ fn uri_text(uri: &UriState) -> String {
         Some(ago) => format!("last reply {} ago", span(ago)),
     };
     match &uri.closed {
-        None => format!("connected, {reply}"),
+        None => format!("connected, {reply}; {}", lanes_text(&uri.lanes)),
         Some(reason) => format!("not connected, {reply}: {reason}"),
     }
+}
+
+fn lanes_text(lanes: &LaneReport) -> String {
+    let LaneReport { busy, max, queued, oldest } = lanes;
+    let mut text = format!("{busy} of {max} lanes busy");
+    if *queued > 0 {
+        text += &format!(", {queued} calls waiting");
+    }
+    if let Some(OldestCall { label, began }) = oldest {
+        text += &format!(", oldest call {}: {label}", span(began.elapsed()));
+    }
+    text
 }
 
 fn listener_lines(listener: &ListenerState) -> Vec<String> {
@@ -104,11 +116,17 @@ fn seconds(time: Option<Duration>) -> String {
 }
 
 fn uri_json(uri: &UriState) -> String {
+    let oldest = uri.lanes.oldest.as_ref();
     JsonObject::new()
         .string("uri", &uri.uri)
         .value("connected", uri.closed.is_none())
         .optional("reason", uri.closed.as_deref())
         .value("answered_seconds_ago", seconds(uri.answered))
+        .value("lanes_busy", uri.lanes.busy)
+        .value("lanes_max", uri.lanes.max)
+        .value("calls_waiting", uri.lanes.queued)
+        .value("oldest_call_seconds", seconds(oldest.map(|oldest| oldest.began.elapsed())))
+        .optional("oldest_call", oldest.map(|oldest| oldest.label.as_str()))
         .finish()
 }
 

@@ -1,9 +1,12 @@
 use super::super::snapshot::{QueueState, RefusalCount, RequestCount};
 use super::*;
+use std::time::Instant;
+
 use fence_virt::fence::Operation;
 
 fn snapshot() -> Snapshot {
     let second = Duration::from_secs(1);
+    let lanes = LaneReport { busy: 2, max: 32, queued: 1, oldest: None };
     Snapshot {
         version: "5.0.0",
         pid: 7,
@@ -21,18 +24,28 @@ fn snapshot() -> Snapshot {
         busy_for: Some(second),
         is_worker_healthy: true,
         uris: vec![
-            UriState { uri: "qemu:///system".to_owned(), closed: None, answered: Some(second) },
-            UriState { uri: "a\"b\\".to_owned(), closed: Some("no\nway".to_owned()), answered: None },
+            UriState { uri: "qemu:///system".to_owned(), closed: None, answered: Some(second), lanes },
+            UriState {
+                uri: "a\"b\\".to_owned(),
+                closed: Some("no\nway".to_owned()),
+                answered: None,
+                lanes: LaneReport { max: 32, ..LaneReport::default() },
+            },
         ],
         cluster: Some(ClusterState { alone: None, members: 3, under_way: 5 }),
     }
+}
+
+fn call_since(seconds: u64) -> OldestCall {
+    let began = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+    OldestCall { label: "start of \"a\"".to_owned(), began }
 }
 
 #[test]
 fn text_is_for_people() {
     let expected = "fence_virtd 5.0.0, pid 7, up 1 h 1 min\n\
         worker: busy for 1 s; queue: 1 of 512\n\
-        libvirt qemu:///system: connected, last reply 1 s ago\n\
+        libvirt qemu:///system: connected, last reply 1 s ago; 2 of 32 lanes busy, 1 calls waiting\n\
         libvirt a\"b\\: not connected, no reply yet: no way\n\
         cluster: 3 members, 5 requests in flight\n\
         listener tcp:b: 2 open\n  off: 3 success, 1 failure\n  refused: 4 signature\n\
@@ -41,14 +54,19 @@ fn text_is_for_people() {
     let mut well = snapshot();
     well.uris.truncate(1);
     assert!(text(&well).ends_with("no problems\n"));
+    well.uris[0].lanes.oldest = Some(call_since(4));
+    assert!(text(&well).contains("waiting, oldest call 4 s: start of \"a\"\n"), "{}", text(&well));
+    assert!(json(&well).contains("\"oldest_call_seconds\":4."), "{}", json(&well));
 }
 
 #[test]
 fn json_is_one_line_with_all_of_it() {
     let expected = "{\"version\":\"5.0.0\",\"pid\":7,\"uptime_seconds\":3700,\
         \"worker\":{\"well\":true,\"busy_seconds\":1.000,\"queue\":1,\"queue_max\":512},\
-        \"uris\":[{\"uri\":\"qemu:///system\",\"connected\":true,\"reason\":null,\"answered_seconds_ago\":1.000},\
-        {\"uri\":\"a\\\"b\\\\\",\"connected\":false,\"reason\":\"no\\u000away\",\"answered_seconds_ago\":null}],\
+        \"uris\":[{\"uri\":\"qemu:///system\",\"connected\":true,\"reason\":null,\"answered_seconds_ago\":1.000,\
+        \"lanes_busy\":2,\"lanes_max\":32,\"calls_waiting\":1,\"oldest_call_seconds\":null,\"oldest_call\":null},\
+        {\"uri\":\"a\\\"b\\\\\",\"connected\":false,\"reason\":\"no\\u000away\",\"answered_seconds_ago\":null,\
+        \"lanes_busy\":0,\"lanes_max\":32,\"calls_waiting\":0,\"oldest_call_seconds\":null,\"oldest_call\":null}],\
         \"cluster\":{\"joined\":true,\"reason\":null,\"members\":3,\"under_way\":5},\
         \"listeners\":[{\"name\":\"tcp:b\",\"open\":2,\"requests\":[\
         {\"operation\":\"off\",\"verdict\":\"success\",\"count\":3},\
@@ -90,7 +108,9 @@ fn spans_are_short() {
 #[test]
 fn what_is_wrong_is_said() {
     let mut snapshot = snapshot();
-    snapshot.uris = vec![UriState { uri: "x".into(), closed: None, answered: Some(Duration::from_secs(11)) }];
+    snapshot.uris.truncate(1);
+    snapshot.uris[0].answered = Some(Duration::from_secs(11));
+    snapshot.uris[0].lanes.oldest = Some(call_since(40));
     snapshot.is_worker_healthy = false;
     snapshot.busy_for = Some(Duration::from_secs(70));
     snapshot.queue.len = 512;
@@ -99,7 +119,8 @@ fn what_is_wrong_is_said() {
     let expected = [
         "the worker has been stuck in one call for 70 s",
         "the worker's queue is full: new requests fail",
-        "x has not replied for 10 s",
+        "qemu:///system has not replied for 10 s",
+        "qemu:///system: a call has taken 40 s so far: start of \"a\"",
         "this host is not in the cluster's group: corosync has ended",
     ];
     assert_eq!(snapshot.problems(), expected);

@@ -1,11 +1,14 @@
 //! State of the daemon at one moment.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fence_virt::fence::Operation;
 
 /// Time without a reply after which a URI counts as a problem.
 pub(super) const URI_SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Duration after which a call on a lane counts as a problem: a destroy of a VM whose
+/// process survives SIGKILL takes 15 s.
+pub(super) const CALL_MAX: Duration = Duration::from_secs(30);
 
 /// State of the daemon at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +73,27 @@ pub(crate) struct UriState {
     pub(crate) closed: Option<String>,
     /// Time since the last reply; none if there never was one.
     pub(crate) answered: Option<Duration>,
+    pub(crate) lanes: LaneReport,
+}
+
+/// Use of the lanes of one URI: the threads that make the calls which may take long.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct LaneReport {
+    /// Lanes with a call in progress.
+    pub(crate) busy: usize,
+    /// Maximum of lanes.
+    pub(crate) max: usize,
+    /// Calls that wait for a lane.
+    pub(crate) queued: usize,
+    pub(crate) oldest: Option<OldestCall>,
+}
+
+/// Call that has been in progress for the longest time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OldestCall {
+    /// Name of the call, and of its VM if it has one.
+    pub(crate) label: String,
+    pub(crate) began: Instant,
 }
 
 /// This host's place in the cluster.
@@ -101,6 +125,12 @@ impl Snapshot {
                 (None, Some(ago)) if ago < URI_SILENCE_MAX => {}
                 (None, _) => {
                     problems.push(format!("{name} has not replied for {} s", URI_SILENCE_MAX.as_secs()));
+                }
+            }
+            if let Some(OldestCall { label, began }) = &uri.lanes.oldest {
+                let seconds = began.elapsed().as_secs();
+                if began.elapsed() >= CALL_MAX {
+                    problems.push(format!("{name}: a call has taken {seconds} s so far: {label}"));
                 }
             }
         }

@@ -66,12 +66,17 @@ impl Watchers {
         Ok(table)
     }
 
-    /// Reports all VMs of these URIs and their changes to the worker.
+    /// Reports all VMs of these URIs and their changes to the worker; `name` is for log lines.
     /// Errors: if the system has no thread left.
-    pub(crate) fn follow_vms(&mut self, uris: &[String], worker: &Sender<Message>) -> Result<(), String> {
+    pub(crate) fn follow_vms(
+        &mut self,
+        name: &'static str,
+        uris: &[String],
+        worker: &Sender<Message>,
+    ) -> Result<(), String> {
         for (at, uri) in uris.iter().enumerate() {
             let reporter = Box::new(DomainReporter::new(UriIndex(at), worker.clone()));
-            let handle = Watcher::start("cpg", uri, ChangeQueue::default(), reporter)?;
+            let handle = Watcher::start(name, uri, ChangeQueue::default(), reporter)?;
             self.0.push(WatcherHandle { first: None, ..handle });
         }
         Ok(())

@@ -1,61 +1,231 @@
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use log::debug;
+use crossbeam_channel::Sender;
 
+use super::contests::Contests;
 use super::devstatus::DevstatusProbe;
-use super::listing::Listing;
-use super::power::{self, Fence, Step};
-use super::resolve::{Placement, Resolution, ResolvedVm, Uri, resolve};
-use crate::access::{DomainLookup, Identified, Permissions};
+use super::fence::Effect;
+use super::listing::{Listing, Lists};
+use super::lookup::{LookupId, Lookups};
+use super::requester::RequesterLookup;
+use super::resolve::{Resolution, ResolvedVm, Uri, find, resolve};
+use super::verdicts;
+use super::vm_operation::VmOperations;
+use crate::access::{Identified, Permissions};
 use crate::backend::Backend;
-use crate::inbox::Event;
-use crate::job::{Job, Requester};
-use crate::libvirt::{DomainRun, Host, LibvirtError, LibvirtResult, Link};
+use crate::inbox::{Event, Message};
+use crate::job::{CancelToken, Job, Requester};
+use crate::libvirt::{Call, CallId, CallOutcome, GONE, LibvirtError, Link};
+use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{
-    Answer, Domain, HostEntry, ListenerName, Operation, Source, Target, UriIndex, Uuid, Verdict,
+    Answer, HostEntry, ListenerName, Operation, PowerState, Source, Target, UriIndex, Uuid, Verdict,
 };
 use fence_virt::routing::LocalVm;
 
-/// Interval between attempts to power a VM off.
-pub(super) const RETRY: Duration = Duration::from_millis(250);
+/// Maximum of requests in progress.
+const JOBS_MAX: usize = 1024;
+/// Time after the loss of a URI at which its calls are given up: those that were in
+/// progress have failed by then, and the others wait for a connection.
+const LOST: Duration = Duration::from_secs(3);
+/// Interval of the checks for that.
+const LOST_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The libvirt backend, over links that tests can replace.
-pub(crate) struct LibvirtBackend<L> {
-    uris: Vec<Uri<L>>,
+///
+/// The worker makes the calls that libvirt answers at once itself. Those that may take
+/// long, and those about VMs that such a call may hold, are made on lanes.
+pub(crate) struct LibvirtBackend<L: Link> {
+    pub(super) uris: Vec<Uri<L>>,
     permissions: Permissions,
-    retries: Vec<Retry>,
+    /// The worker's inbox, for the replies of listeners.
+    pub(super) worker: Sender<Message>,
+    calls: HashMap<CallId, CallInProgress>,
+    next_call: u64,
+    /// Outcomes of calls that could not be made.
+    ended: Vec<(CallId, CallOutcome)>,
+    lookups: Lookups,
+    pub(super) contests: Contests,
+    pub(super) vm_operations: VmOperations,
+    pub(super) lists: Lists,
     devstatus: Option<DevstatusProbe>,
-    /// The last list, forgotten with the next power operation.
-    listing: Option<Listing>,
 }
 
-/// Off or reboot of a VM that did not power off at once.
-struct Retry {
-    at: Instant,
-    fence: Fence,
-    job: Job,
+/// Call in progress.
+struct CallInProgress {
+    uri: UriIndex,
+    user: CallUser,
+}
+
+/// Purpose of a call.
+pub(super) enum CallUser {
+    Lookup(LookupId),
+    PowerOff { uuid: String, placement: usize, given_up: CancelToken },
+    Start { uuid: String },
+    List,
 }
 
 impl<L: Link> LibvirtBackend<L> {
-    pub(crate) fn new(links: Vec<L>, permissions: Permissions) -> LibvirtBackend<L> {
-        let uris = links.into_iter().map(Uri::new).collect();
-        LibvirtBackend { uris, permissions, retries: Vec::new(), devstatus: None, listing: None }
+    /// Makes a backend with at most `max_parallel` lanes a URI.
+    pub(crate) fn new(
+        links: Vec<L>,
+        max_parallel: usize,
+        permissions: Permissions,
+        worker: Sender<Message>,
+    ) -> LibvirtBackend<L> {
+        let uris: Vec<Uri<L>> = links.into_iter().map(|link| Uri::new(link, max_parallel)).collect();
+        LibvirtBackend {
+            lists: Lists::new(uris.len()),
+            uris,
+            permissions,
+            worker,
+            calls: HashMap::new(),
+            next_call: 0,
+            ended: Vec::new(),
+            lookups: Lookups::default(),
+            contests: Contests::default(),
+            vm_operations: VmOperations::default(),
+            devstatus: None,
+        }
     }
 
-    /// Resolves the VM of a request and checks the permission.
-    fn resolve(&mut self, job: &Job, now: Instant) -> Result<ResolvedVm, (Verdict, String)> {
-        let target = &job.request.target;
-        match resolve(&mut self.uris, target, now) {
+    /// Makes a call on a lane. Its outcome is handled when this turn settles, or later.
+    pub(super) fn submit(&mut self, at: UriIndex, call: Call, vm: &str, user: CallUser) -> CallId {
+        let id = CallId(self.next_call);
+        self.next_call += 1;
+        self.calls.insert(id, CallInProgress { uri: at, user });
+        let uri = &mut self.uris[at.0];
+        match uri.link.check_open() {
+            Ok(()) => uri.lanes.submit(&uri.link, id, call, vm),
+            Err(error) => self.ended.push((id, call.fail(error))),
+        }
+        id
+    }
+
+    /// Handles the outcomes that have come, until there are no more.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            let mut ended = std::mem::take(&mut self.ended);
+            self.uris.iter_mut().for_each(|uri| ended.extend(uri.lanes.take_failed()));
+            let lookups = self.lookups.take_complete(now);
+            let listing = self.lists.end(&mut self.uris, &self.vm_operations, now);
+            if ended.is_empty() && lookups.is_empty() && listing.is_none() {
+                if self.begin_list(now) { continue } else { return }
+            }
+            for (id, outcome) in ended {
+                self.call_ended(id, outcome, now);
+            }
+            for mut lookup in lookups {
+                let found = lookup.take_found();
+                let resolution = resolve(&mut self.uris, &lookup.job.request.target, found);
+                self.looked_up(lookup.job, lookup.admitted, resolution, now);
+            }
+            if let Some((listing, jobs)) = listing {
+                jobs.into_iter().for_each(|job| self.answer_listing(job, &listing, now));
+                self.lists.keep(listing);
+            }
+        }
+    }
+
+    fn call_ended(&mut self, id: CallId, outcome: CallOutcome, now: Instant) {
+        let Some(CallInProgress { uri, user }) = self.calls.remove(&id) else { return };
+        match (user, outcome) {
+            (CallUser::Lookup(lookup), CallOutcome::Domains(found)) => {
+                self.lookups.record(lookup, uri, found)
+            }
+            (CallUser::List, CallOutcome::Domains(found)) => self.lists.record(uri, id, found),
+            (CallUser::PowerOff { uuid, placement, .. }, CallOutcome::PoweredOff(result)) => {
+                self.powered_off(&uuid, placement, Ok(result), now);
+            }
+            (CallUser::Start { uuid }, CallOutcome::Started(outcome)) => self.started(&uuid, outcome, now),
+            _ => log::error!("a libvirt call has an outcome of another kind"),
+        }
+    }
+
+    /// Gives up the calls of URIs that are lost. A call that is given up may still be made
+    /// once libvirtd is back, but it destroys nothing.
+    fn give_up_lost(&mut self, now: Instant) {
+        for at in 0..self.uris.len() {
+            let Some(error) = self.uris[at].lost_for(LOST, now) else { continue };
+            let lost = self.calls.iter().filter(|(_, call)| call.uri.0 == at).map(|(&id, _)| id);
+            let mut lost: Vec<CallId> = lost.collect();
+            lost.sort();
+            for id in lost {
+                self.give_up(id, error.clone(), now);
+            }
+        }
+    }
+
+    fn give_up(&mut self, id: CallId, error: LibvirtError, now: Instant) {
+        let Some(CallInProgress { uri, user }) = self.calls.remove(&id) else { return };
+        let Uri { link, lanes, .. } = &mut self.uris[uri.0];
+        lanes.withdraw(link, id);
+        match user {
+            CallUser::Lookup(lookup) => self.lookups.record(lookup, uri, Err(error)),
+            CallUser::List => self.lists.record(uri, id, Err(error)),
+            CallUser::PowerOff { uuid, placement, given_up } => {
+                given_up.cancel();
+                self.powered_off(&uuid, placement, Err(error), now);
+            }
+            CallUser::Start { uuid } => self.started(&uuid, Err(error), now),
+        }
+    }
+
+    /// Begins the lookup of the VM that a request names.
+    pub(super) fn look_up(&mut self, job: Job, admitted: Option<OperationId>, now: Instant) {
+        let target = job.request.target.clone();
+        let id = self.lookups.begin(job, admitted, self.uris.len(), now);
+        for at in (0..self.uris.len()).map(UriIndex) {
+            // With several URIs, one that does not answer holds up no VM of the others.
+            match self.uris[at.0].check_late(now) {
+                Err(error) if self.uris.len() > 1 => self.lookups.record(id, at, Err(error)),
+                _ => drop(self.submit(at, Call::Find(target.clone()), target.as_str(), CallUser::Lookup(id))),
+            }
+        }
+    }
+
+    /// Goes on with a request whose VM was looked up.
+    fn looked_up(&mut self, job: Job, admitted: Option<OperationId>, resolution: Resolution, now: Instant) {
+        let vm = match self.check(&job, resolution, now) {
+            Ok(vm) => vm,
+            Err((verdict, reason)) => {
+                admitted.into_iter().for_each(|operation| self.contests.end(operation, Effect::None, now));
+                job.refuse(verdict, reason);
+                return self.rule(now);
+            }
+        };
+        match (job.request.operation, admitted) {
+            (Operation::Status, _) => {
+                let (verdict, reason) = verdicts::status(&self.uris, &vm, &job);
+                job.finish(verdict, reason);
+            }
+            (Operation::On, _) => self.on(job, vm),
+            (_, Some(operation)) => self.power_off(job, vm, operation, now),
+            (_, None) => match self.vm_operations.get_mut(&vm.uuid) {
+                Some(vm_operation) => vm_operation.add(job),
+                None => self.contest(job, vm, now),
+            },
+        }
+    }
+
+    /// Checks that the groups permit a request, and that its VM is known.
+    fn check(
+        &mut self,
+        job: &Job,
+        resolution: Resolution,
+        now: Instant,
+    ) -> Result<ResolvedVm, (Verdict, String)> {
+        match resolution {
             Resolution::Found(vm) => {
                 self.permit(job, &[&vm.name, &vm.uuid], now)?;
                 Ok(vm)
             }
             Resolution::Failed(reason) => Err((Verdict::Failure, reason)),
             Resolution::Unknown => {
-                self.permit(job, &[target.as_str()], now)?;
+                self.permit(job, &[job.request.target.as_str()], now)?;
                 if matches!(job.requester, Requester::Cluster { .. }) {
                     // This host had the VM, or the cluster would not ask it.
-                    return Err((Verdict::Failure, power::GONE.to_owned()));
+                    return Err((Verdict::Failure, GONE.to_owned()));
                 }
                 let is_status = job.request.operation == Operation::Status;
                 let verdict = if is_status { Verdict::Off } else { Verdict::Failure };
@@ -64,13 +234,31 @@ impl<L: Link> LibvirtBackend<L> {
         }
     }
 
+    /// Begins a request for one VM.
+    fn begin_on_vm(&mut self, job: Job, now: Instant) {
+        let target = &job.request.target;
+        if let Some(vm_operation) = self.vm_operations.named_by(target) {
+            let names = [vm_operation.vm.name.clone(), vm_operation.vm.uuid.clone()];
+            if let Err((verdict, reason)) = self.permit(&job, &[&names[0], &names[1]], now) {
+                return job.refuse(verdict, reason);
+            }
+            let Some(vm_operation) = self.vm_operations.get_mut(&names[1]) else { return };
+            return match job.request.operation {
+                Operation::Status => job.finish(Verdict::Success, vm_operation.state()),
+                _ => vm_operation.add(job),
+            };
+        }
+        let is_status = job.request.operation == Operation::Status;
+        if !is_status || self.lookups.has(target) || self.uris.iter().any(|uri| uri.is_slow(now)) {
+            return self.look_up(job, None, now);
+        }
+        let found = find(&self.uris, target, now);
+        let resolution = resolve(&mut self.uris, target, found);
+        self.looked_up(job, None, resolution, now);
+    }
+
     /// Checks that the groups permit a job's client access to the VM with these names.
-    pub(crate) fn permit(
-        &mut self,
-        job: &Job,
-        names: &[&str],
-        now: Instant,
-    ) -> Result<(), (Verdict, String)> {
+    pub(crate) fn permit(&self, job: &Job, names: &[&str], now: Instant) -> Result<(), (Verdict, String)> {
         let Requester::Client { listener, source } = &job.requester else { return Ok(()) };
         if self.permissions.permit_source(listener, source, names) {
             return Ok(());
@@ -88,28 +276,42 @@ impl<L: Link> LibvirtBackend<L> {
         })
     }
 
-    fn identify(&mut self, listener: &ListenerName, source: &Source, now: Instant) -> Identified {
-        let mut lookup = RequesterLookup { uris: &mut self.uris, now };
-        self.permissions.identify(listener, source, &mut lookup)
+    fn identify(&self, listener: &ListenerName, source: &Source, now: Instant) -> Identified {
+        self.permissions.identify(listener, source, &mut self.requester_lookup(now))
     }
 
-    fn fence(&mut self, mut fence: Fence, job: Job, now: Instant) {
-        match fence.step(&mut self.uris, &job, now) {
-            Step::Done(verdict, reason) => job.finish(verdict, reason),
-            Step::Stale(stale) => job.give_up(stale),
-            Step::Retry(reason) => {
-                debug!("{:?} is not off yet: {reason}: retrying", job.request.target.as_str());
-                self.retries.push(Retry { at: now + RETRY, fence, job });
-            }
+    /// VM of a requester, if the transport or its CID tells.
+    pub(super) fn vm_of(&self, source: &Source, now: Instant) -> Option<Uuid> {
+        self.permissions.vm_of(source, &mut self.requester_lookup(now))
+    }
+
+    fn requester_lookup(&self, now: Instant) -> RequesterLookup<'_, L> {
+        RequesterLookup { uris: &self.uris, vm_operations: &self.vm_operations, now }
+    }
+
+    /// Begins the lists that requests wait for; false if there is nothing to begin.
+    fn begin_list(&mut self, now: Instant) -> bool {
+        let holds = |uri| self.vm_operations.iter().any(|vm_operation| vm_operation.holds(uri));
+        let Some(uris) = self.lists.begin(holds, now) else { return false };
+        for uri in uris {
+            let call = self.submit(uri, Call::List, "", CallUser::List);
+            self.lists.began_call(uri, call);
         }
+        true
     }
 
     /// Answers a list. One list serves all requests that were received before it began.
     fn list(&mut self, job: Job, now: Instant) {
-        let listing = match self.listing.take() {
-            Some(listing) if listing.began > job.received => listing,
-            _ => Listing::take(&mut self.uris, now),
-        };
+        match self.lists.take_last(job.received) {
+            Some(listing) => {
+                self.answer_listing(job, &listing, now);
+                self.lists.keep(listing);
+            }
+            None => self.lists.add(job),
+        }
+    }
+
+    fn answer_listing(&self, job: Job, listing: &Listing, now: Instant) {
         if listing.problems.len() == self.uris.len() {
             return job.finish(Verdict::Failure, listing.problems.join("; "));
         }
@@ -118,16 +320,15 @@ impl<L: Link> LibvirtBackend<L> {
             uuid: vm.uuid.clone(),
             state: vm.state.power,
         });
-        self.answer_list(job, all, &listing.problems, now);
-        self.listing = Some(listing);
+        self.answer_list(job, all, &listing.remarks(), now);
     }
 
     /// Answers a list with the VMs that the groups permit its client to see.
     pub(crate) fn answer_list(
-        &mut self,
+        &self,
         job: Job,
         all: impl Iterator<Item = HostEntry>,
-        problems: &[String],
+        remarks: &[String],
         now: Instant,
     ) {
         let Requester::Client { listener, source } = &job.requester else {
@@ -140,27 +341,24 @@ impl<L: Link> LibvirtBackend<L> {
             // An empty list would mean that there are no VMs.
             return job.finish(Verdict::Failure, format_args!("cannot tell which VMs to list: {doubt}"));
         }
-        let problems: Vec<&str> = problems.iter().chain(&requester.doubt).map(String::as_str).collect();
-        let reason = match problems.join(", ") {
-            problems if problems.is_empty() => "complete".to_owned(),
-            problems => format!("perhaps incomplete: {problems}"),
+        let remarks: Vec<&str> = remarks.iter().chain(&requester.doubt).map(String::as_str).collect();
+        let reason = match remarks.join(", ") {
+            remarks if remarks.is_empty() => "complete".to_owned(),
+            remarks => format!("perhaps incomplete: {remarks}"),
         };
         job.finish(Answer::HostList(entries), reason);
     }
 
     /// Returns the placements of a VM on all URIs; an error if they cannot be determined.
     pub(crate) fn find(&mut self, target: &Target, now: Instant) -> Result<Vec<(UriIndex, LocalVm)>, String> {
-        match resolve(&mut self.uris, target, now) {
+        if let Some(vm_operation) = self.vm_operations.named_by(target) {
+            return vm_operation.vm.local_vms(Some(PowerState::Running));
+        }
+        let found = find(&self.uris, target, now);
+        match resolve(&mut self.uris, target, found) {
             Resolution::Unknown => Ok(Vec::new()),
             Resolution::Failed(reason) => Err(reason),
-            Resolution::Found(vm) => {
-                let uuid = Uuid::parse(&vm.uuid).ok_or_else(|| format!("{} is not a UUID", vm.uuid))?;
-                let local = |Placement { uri, state }: &Placement| {
-                    let name = vm.name.clone();
-                    (*uri, LocalVm { name, uuid, state: state.power, is_active: state.is_active })
-                };
-                Ok(vm.placements.iter().map(local).collect())
-            }
+            Resolution::Found(vm) => vm.local_vms(None),
         }
     }
 
@@ -183,83 +381,94 @@ impl<L: Link> LibvirtBackend<L> {
             probe.end(&self.uris);
         }
     }
+
+    /// Number of requests in progress.
+    fn job_count(&self) -> usize {
+        self.lookups.len() + self.contests.len() + self.vm_operations.job_count() + self.lists.job_count()
+    }
 }
 
 impl<L: Link> Backend for LibvirtBackend<L> {
     fn begin(&mut self, job: Job, now: Instant) {
-        if job.request.operation.is_power() {
-            self.listing = None;
+        if self.job_count() >= JOBS_MAX {
+            return job
+                .refuse(Verdict::Failure, format_args!("refused: {JOBS_MAX} requests are in progress"));
         }
         match job.request.operation {
-            Operation::HostList => return self.list(job, now),
-            Operation::Devstatus => return self.devstatus(job, now),
-            Operation::Null => return job.refuse(Verdict::Failure, "null is never carried out"),
-            Operation::Off | Operation::Reboot | Operation::On | Operation::Status => {}
+            Operation::HostList => self.list(job, now),
+            Operation::Devstatus => self.devstatus(job, now),
+            Operation::Null => job.refuse(Verdict::Failure, "null is never carried out"),
+            Operation::Off | Operation::Reboot | Operation::On | Operation::Status => {
+                self.begin_on_vm(job, now);
+            }
         }
-        let vm = match self.resolve(&job, now) {
-            Ok(vm) => vm,
-            Err((verdict, reason)) => return job.refuse(verdict, reason),
-        };
-        let (verdict, reason) = match job.request.operation {
-            Operation::Status => power::status(&self.uris, &vm, &job),
-            Operation::On => power::on(&mut self.uris, &vm, &job, now),
-            _ => return self.fence(Fence::new(vm), job, now),
-        };
-        job.finish(verdict, reason);
+        self.settle(now);
     }
 
     fn adopt(&mut self, permissions: Permissions) {
         self.permissions = permissions;
     }
 
-    fn event(&mut self, event: Event, _now: Instant) {
+    fn event(&mut self, event: Event, now: Instant) {
         match event {
             Event::Probed { uri, outcome } => self.probed(uri, outcome),
-            Event::Domains { .. } | Event::Cluster => {}
+            Event::CallEnded { uri, call, outcome } => {
+                let Uri { link, lanes, .. } = &mut self.uris[uri.0];
+                lanes.ended(link, call);
+                self.call_ended(call, outcome, now);
+            }
+            Event::SignOfLife { operation, lived } => self.sign_of_life(operation, lived, now),
+            Event::Domains { uri, change } => self.lists.apply(uri, change),
+            Event::Cluster => {}
         }
+        self.settle(now);
     }
 
     fn turn(&mut self, now: Instant) {
-        let retries = std::mem::take(&mut self.retries);
-        let (due, later): (Vec<_>, Vec<_>) = retries.into_iter().partition(|retry| now >= retry.at);
-        self.retries = later;
-        for Retry { fence, job, .. } in due {
-            self.listing = None;
-            self.fence(fence, job, now);
+        self.give_up_lost(now);
+        self.turn_vm_operations(now);
+        for (job, stale) in self.lists.turn(now) {
+            job.refuse_stale(stale);
         }
+        for lookup in self.lookups.take_stale(now) {
+            if let Some(operation) = lookup.admitted {
+                self.contests.end(operation, Effect::None, now);
+            }
+            if let Some(stale) = lookup.job.stale(now) {
+                lookup.job.refuse_stale(stale);
+            }
+        }
+        self.rule(now);
         if self.devstatus.as_ref().is_some_and(|probe| now >= probe.deadline) {
             self.end_devstatus();
         }
-        if self.listing.as_ref().is_some_and(|listing| listing.is_old(now)) {
-            self.listing = None;
-        }
+        self.settle(now);
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let retry = self.retries.iter().map(|retry| retry.at).min();
+        let now = Instant::now();
+        let vm_operations = self.vm_operations.iter().filter_map(|vm_operation| vm_operation.deadline());
         let devstatus = self.devstatus.as_ref().map(|probe| probe.deadline);
-        retry.into_iter().chain(devstatus).min()
-    }
-}
-
-/// Queries to the backend's URIs that identify a requester.
-struct RequesterLookup<'a, L> {
-    uris: &'a mut [Uri<L>],
-    now: Instant,
-}
-
-impl<L: Link> DomainLookup for RequesterLookup<'_, L> {
-    fn still_runs(&mut self, uri: UriIndex, vm: &DomainRun) -> LibvirtResult<bool> {
-        let state = self.uris[uri.0].host(self.now)?.observe(&vm.domain.uuid.to_string())?;
-        Ok(state.is_some_and(|state| state.id == Some(vm.id)))
+        let lost = (!self.calls.is_empty()).then(|| now + LOST_INTERVAL);
+        let others = [
+            devstatus,
+            lost,
+            self.lookups.deadline(now),
+            self.contests.deadline(now),
+            self.lists.deadline(now),
+        ];
+        vm_operations.chain(others.into_iter().flatten()).min()
     }
 
-    fn has_name(&mut self, domain: &Domain) -> LibvirtResult<bool> {
-        let Ok(target) = Target::new(domain.name.as_bytes()) else { return Ok(false) };
-        match resolve(self.uris, &target, self.now) {
-            Resolution::Found(vm) => Ok(Uuid::parse(&vm.uuid) == Some(domain.uuid)),
-            Resolution::Unknown => Ok(false),
-            Resolution::Failed(reason) => Err(LibvirtError::Other(reason)),
-        }
+    fn stop(&mut self) {
+        // Nothing more is begun.
+        drop(self.lookups.take_all());
+        drop(self.contests.take_all());
+        drop(self.lists.take_all());
+        self.vm_operations.iter_mut().for_each(|vm_operation| vm_operation.later.clear());
+    }
+
+    fn is_busy(&self) -> bool {
+        self.vm_operations.iter().any(|vm_operation| vm_operation.is_awaited(Instant::now()))
     }
 }

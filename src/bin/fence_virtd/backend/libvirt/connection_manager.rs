@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, info, warn};
 
-use super::link::{ManagerCommand, SharedLink, UriLink};
+use super::link::{ManagerCommand, UriLink};
+use super::shared_link::SharedLink;
 use crate::backoff::Backoff;
 use crate::inbox::{Event, Message};
 use crate::libvirt::{Connection, Host, LibvirtError, LibvirtResult};
@@ -79,7 +80,8 @@ pub(super) fn start(uris: &[String], worker: &Sender<Message>) -> Result<Started
     let mut links = Vec::new();
     for (at, uri) in uris.iter().enumerate() {
         let (manager, commands) = bounded(1);
-        let link = UriLink { shared: Arc::new(SharedLink::new(uri)), manager };
+        let shared = Arc::new(SharedLink::new(uri));
+        let link = UriLink { at: UriIndex(at), worker: worker.clone(), shared, manager };
         let mut manager = ConnectionManager {
             uri: UriIndex(at),
             shared: link.shared.clone(),

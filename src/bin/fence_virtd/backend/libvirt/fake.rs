@@ -5,8 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::libvirt::{Definition, DomainState, FoundDomain, Host, LibvirtError, LibvirtResult, Link};
-use fence_virt::fence::{PowerState, Target};
+use crossbeam_channel::Sender;
+
+use crate::inbox::{Event, Message};
+use crate::libvirt::{
+    Call, CallId, Definition, DomainState, FoundDomain, Host, Lane, LibvirtError, LibvirtResult, Link,
+};
+use crate::status::LaneReport;
+use fence_virt::fence::{PowerState, Target, UriIndex};
 
 /// A VM of a fake.
 #[derive(Debug, Clone)]
@@ -46,6 +52,17 @@ pub(crate) struct Fake {
     finds: Cell<usize>,
     pub(super) log: RefCell<Vec<String>>,
     next_id: Cell<u32>,
+    /// Labels of the calls on lanes that are to be held, such as `power-off UUID`.
+    holds: RefCell<Vec<String>>,
+    /// Calls that are held.
+    held: RefCell<Vec<HeldCall>>,
+}
+
+#[derive(Debug)]
+struct HeldCall {
+    lane: FakeLane,
+    id: CallId,
+    call: Call,
 }
 
 impl Fake {
@@ -64,12 +81,12 @@ impl Fake {
         self.next_id.get()
     }
 
-    fn works(&self) -> LibvirtResult {
+    fn vm_operations(&self) -> LibvirtResult {
         self.broken.borrow().clone().map_or(Ok(()), |reason| Err(LibvirtError::Other(reason)))
     }
 
     fn all(&self) -> LibvirtResult<Vec<FoundDomain>> {
-        self.works()?;
+        self.vm_operations()?;
         let found = |(uuid, domain): (&String, &Domain)| FoundDomain {
             name: domain.name.clone(),
             uuid: uuid.clone(),
@@ -84,6 +101,24 @@ impl Fake {
             domains.remove(uuid);
         } else if let Some(domain) = domains.get_mut(uuid) {
             domain.runs = None;
+        }
+    }
+
+    /// Holds the calls on lanes with this label from now on.
+    pub(super) fn hold(&self, label: &str) {
+        self.holds.borrow_mut().push(label.to_owned());
+    }
+
+    /// Number of calls that are held on lanes.
+    pub(super) fn held(&self) -> usize {
+        self.held.borrow().len()
+    }
+
+    /// Makes the calls that are held, and holds no more.
+    pub(super) fn release(&self) {
+        self.holds.take();
+        for HeldCall { lane, id, call } in self.held.take() {
+            lane.make(id, call);
         }
     }
 
@@ -115,12 +150,12 @@ impl Host for Fake {
     }
 
     fn observe(&self, uuid: &str) -> LibvirtResult<Option<DomainState>> {
-        self.works()?;
+        self.vm_operations()?;
         Ok(self.domains.borrow().get(uuid).map(state))
     }
 
     fn definition(&self, uuid: &str) -> LibvirtResult<Definition> {
-        self.works()?;
+        self.vm_operations()?;
         match self.domains.borrow().get(uuid) {
             Some(Domain { name, is_transient: true, .. }) => {
                 Ok(Definition::Transient(format!("xml of {name}")))
@@ -131,7 +166,7 @@ impl Host for Fake {
     }
 
     fn destroy(&self, uuid: &str) -> LibvirtResult {
-        self.works()?;
+        self.vm_operations()?;
         self.destroys.set(self.destroys.get() + 1);
         let mut faults = self.faults.borrow_mut();
         let fault = (!faults.is_empty()).then(|| faults.remove(0));
@@ -156,7 +191,7 @@ impl Host for Fake {
     }
 
     fn start(&self, uuid: &str, definition: &Definition) -> LibvirtResult {
-        self.works()?;
+        self.vm_operations()?;
         if self.starts_fail.get() {
             return Err(LibvirtError::Other("no memory".to_owned()));
         }
@@ -172,38 +207,81 @@ impl Host for Fake {
     }
 }
 
+fn label(call: &Call) -> String {
+    match call {
+        Call::Find(target) => format!("lookup {}", target.as_str()),
+        Call::PowerOff(power_off) => format!("power-off {}", power_off.uuid),
+        Call::Start { uuid, .. } => format!("start {uuid}"),
+        Call::List => "list".to_owned(),
+    }
+}
+
+/// A lane to a fake: it makes its calls at once, unless they are held.
+#[derive(Debug, Clone)]
+pub(crate) struct FakeLane {
+    fake: Arc<Fake>,
+    at: UriIndex,
+    worker: Sender<Message>,
+}
+
+impl Lane for FakeLane {
+    fn make(&self, id: CallId, call: Call) {
+        if self.fake.holds.borrow().contains(&label(&call)) {
+            return self.fake.held.borrow_mut().push(HeldCall { lane: self.clone(), id, call });
+        }
+        let outcome = call.execute(self.fake.as_ref());
+        self.worker.send(Message::Event(Event::CallEnded { uri: self.at, call: id, outcome })).unwrap();
+    }
+}
+
 /// A link to a fake.
 pub(crate) struct FakeLink {
     pub(super) name: String,
-    pub(super) fake: Arc<Fake>,
+    pub(super) lane: FakeLane,
     pub(super) closed: Cell<bool>,
     pub(super) probes: Cell<usize>,
     /// Domains that the connection manager listed.
     pub(super) inventory: RefCell<Option<Vec<FoundDomain>>>,
+    pub(super) lanes: RefCell<LaneReport>,
 }
 
 impl FakeLink {
-    pub(crate) fn new(name: &str, fake: &Arc<Fake>) -> FakeLink {
+    /// Makes a link whose lanes report to this worker.
+    pub(crate) fn new(at: usize, fake: &Arc<Fake>, worker: &Sender<Message>) -> FakeLink {
         FakeLink {
-            name: name.to_owned(),
-            fake: fake.clone(),
+            name: format!("uri{at}"),
+            lane: FakeLane { fake: fake.clone(), at: UriIndex(at), worker: worker.clone() },
             closed: Cell::new(false),
             probes: Cell::new(0),
             inventory: RefCell::new(None),
+            lanes: RefCell::default(),
         }
     }
 }
 
 impl Link for FakeLink {
     type Host = Fake;
+    type Lane = FakeLane;
 
     fn name(&self) -> &str {
         &self.name
     }
 
     fn host(&self, _now: Instant) -> LibvirtResult<Arc<Fake>> {
+        self.check_open().map(|()| self.lane.fake.clone())
+    }
+
+    fn check_open(&self) -> LibvirtResult {
         let closed = || LibvirtError::ConnectionLost("closed".to_owned());
-        if self.closed.get() { Err(closed()) } else { Ok(self.fake.clone()) }
+        if self.closed.get() { Err(closed()) } else { Ok(()) }
+    }
+
+    fn open_lane(&self) -> Result<FakeLane, String> {
+        Ok(self.lane.clone())
+    }
+
+    fn report_lanes(&self, report: LaneReport) {
+        *self.lanes.borrow_mut() = report;
     }
 
     fn inventory(&self) -> Option<Vec<FoundDomain>> {

@@ -29,7 +29,9 @@ fn one_list_serves_all_requests_received_before_it_began() {
     // The worker begins ten requests, one after the other.
     let asked: Vec<_> = (0..10).map(|_| job(Operation::HostList, "", start)).collect();
     for (at, (job, mail, _caller)) in asked.into_iter().enumerate() {
-        bench.backend.begin(job, start + second / 100 * (at as u32 + 1));
+        bench.now = start + second / 100 * (at as u32 + 1);
+        bench.backend.begin(job, bench.now);
+        bench.settle();
         assert!(matches!(answers(&mail)[..], [Answer::HostList(ref entries)] if entries.len() == 2));
     }
     assert_eq!(bench.hosts[0].lists.get(), 1);
@@ -47,6 +49,7 @@ fn no_list_is_older_than_a_power_operation() {
     assert_eq!(bench.ask(Operation::Off, "a"), Verdict::Success);
     let (job, mail, _caller) = job(Operation::HostList, "", asked_before);
     bench.backend.begin(job, bench.now);
+    bench.settle();
     let [Answer::HostList(entries)] = &answers(&mail)[..] else { panic!("a list") };
     assert_eq!(entries[0].state, PowerState::Off);
     // A list is kept for a second at most.

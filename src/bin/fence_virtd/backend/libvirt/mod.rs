@@ -4,26 +4,44 @@
 //! | --- | --- |
 //! | [`mod@start`] | start of the threads, and the wait for first connections |
 //! | [`connection_manager`] | one thread per URI: opens, probes and closes its connections |
-//! | [`link`] | state of a URI, shared by the worker and its connection manager |
-//! | [`resolve`] | the VM that a request names, and its placements |
-//! | [`power`] | off, on and reboot, verified |
+//! | [`link`], [`shared_link`] | access to a URI; its state, shared by the worker, its lanes and its connection manager |
+//! | [`lane`], [`lanes`] | threads of a URI for calls that may take long |
+//! | [`backend`] | requests and permissions; calls and their outcomes |
+//! | [`lookup`], [`resolve`] | the VM that a request names, and its placements |
+//! | [`contests`], [`race_guard`] | requests whose callers may have been powered off: the arbiter |
+//! | [`vm_operation`], [`power_operations`] | VMs that are being powered off or started |
+//! | [`fence`], [`verdicts`] | power-off of all placements; answers to status and on |
+//! | [`requester`] | VMs that send requests |
 //! | [`listing`], [`devstatus`] | lists of all URIs, probes of all URIs |
-//! | [`backend`] | requests, permissions and retries |
 
 mod backend;
 mod connection_manager;
+mod contests;
 mod devstatus;
+mod fence;
+mod lane;
+mod lanes;
 mod link;
 mod listing;
-mod power;
+mod lookup;
+mod power_operations;
+mod race_guard;
+mod requester;
 mod resolve;
+mod shared_link;
 mod start;
+mod verdicts;
+mod vm_operation;
 
 #[cfg(test)]
 #[allow(clippy::arc_with_non_send_sync)] // The trait has an Arc; the tests have one thread.
 pub(crate) mod fake;
 #[cfg(test)]
+mod lane_tests;
+#[cfg(test)]
 mod list_tests;
+#[cfg(test)]
+mod race_guard_tests;
 #[cfg(test)]
 mod requester_tests;
 #[cfg(test)]
@@ -31,5 +49,6 @@ mod tests;
 
 pub(crate) use backend::LibvirtBackend;
 pub(crate) use connection_manager::ConnectionManagers;
+pub(crate) use lane::has_private_state;
 pub(crate) use link::UriLink;
 pub(crate) use start::start;

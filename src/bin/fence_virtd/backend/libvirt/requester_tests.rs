@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crossbeam_channel::{Receiver, unbounded};
+
 use super::backend::LibvirtBackend;
 use super::fake::{Fake, FakeLink};
 use super::tests::{A, B};
 use crate::access::{CidTable, Permissions};
 use crate::backend::Backend;
+use crate::inbox::Message;
 use crate::job::Requester;
 use crate::job::tests::{answers, job};
 use crate::libvirt::DomainRun;
@@ -18,19 +21,22 @@ use fence_virt::groups::{Group, Groups};
 struct Bench {
     backend: LibvirtBackend<FakeLink>,
     host: Arc<Fake>,
+    inbox: Receiver<Message>,
 }
 
 impl Bench {
     fn new(ips: &[&str], uuids: &[&str], run: u32) -> Bench {
         let host = Fake::with(&[("a", A, true), ("b", B, true)]);
-        let link = FakeLink::new("uri", &host);
+        let (worker, inbox) = unbounded();
+        let link = FakeLink::new(0, &host, &worker);
         let owned = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
         let groups = Groups::new(vec![Group::new(&owned(ips), &owned(uuids))]);
         let domain = Domain { name: "a".to_owned(), uuid: Uuid::parse(A).unwrap() };
         let cids = CidTable::new(1);
         cids.insert(UriIndex(0), DomainRun { domain: Arc::new(domain), id: run }, vec![3]);
         cids.set_complete(UriIndex(0), true);
-        Bench { backend: LibvirtBackend::new(vec![link], Permissions::new(groups, Some(cids))), host }
+        let permissions = Permissions::new(groups, Some(cids));
+        Bench { backend: LibvirtBackend::new(vec![link], 1, permissions, worker), host, inbox }
     }
 
     fn ask(&mut self, cid: u32, operation: Operation, name: &str) -> Answer {
@@ -42,6 +48,9 @@ impl Bench {
         let (mut job, mail, _caller) = job(operation, name, now);
         job.requester = Requester::Client { listener: ListenerName::new("vsock", None), source };
         self.backend.begin(job, now);
+        while let Ok(Message::Event(event)) = self.inbox.try_recv() {
+            self.backend.event(event, now);
+        }
         answers(&mail).remove(0)
     }
 

@@ -3,16 +3,21 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::libvirt::{DomainState, FoundDomain, Host, LibvirtResult, Link};
-use fence_virt::fence::{Target, UriIndex};
+use super::lanes::Lanes;
+use crate::libvirt::{DomainState, FoundDomain, Host, LibvirtError, LibvirtResult, Link};
+use fence_virt::fence::{PowerState, Target, UriIndex, Uuid};
+use fence_virt::routing::LocalVm;
 
 /// A URI, with the VMs that were last seen on it.
-pub(super) struct Uri<L> {
+pub(super) struct Uri<L: Link> {
     pub(super) link: L,
+    pub(super) lanes: Lanes<L>,
     /// Names by UUID. Kept only if there are several URIs.
     seen: HashMap<String, String>,
+    /// Time at which the connection was found closed.
+    lost_at: Option<Instant>,
 }
 
 /// Placement of a VM: a URI that has it.
@@ -46,6 +51,23 @@ pub(super) enum Resolution {
 }
 
 impl ResolvedVm {
+    /// True if the target names this VM.
+    pub(super) fn is_named_by(&self, target: &Target) -> bool {
+        is_named(target, &self.name, &self.uuid)
+    }
+
+    /// Placements as the cluster knows VMs, in the given state or in that which was found.
+    /// Errors: if libvirt's UUID is none.
+    pub(super) fn local_vms(&self, state: Option<PowerState>) -> Result<Vec<(UriIndex, LocalVm)>, String> {
+        let uuid = Uuid::parse(&self.uuid).ok_or_else(|| format!("{} is not a UUID", self.uuid))?;
+        let local = |placement: &Placement| {
+            let power = state.unwrap_or(placement.state.power);
+            let is_active = placement.state.is_active;
+            (placement.uri, LocalVm { name: self.name.clone(), uuid, state: power, is_active })
+        };
+        Ok(self.placements.iter().map(local).collect())
+    }
+
     /// Names of the URIs that have the VM, separated by commas.
     pub(super) fn uri_names<L: Link>(&self, uris: &[Uri<L>]) -> String {
         let names = self.placements.iter().map(|placement| uris[placement.uri.0].link.name());
@@ -54,16 +76,40 @@ impl ResolvedVm {
 }
 
 impl<L: Link> Uri<L> {
-    pub(super) fn new(link: L) -> Uri<L> {
-        Uri { link, seen: HashMap::new() }
+    pub(super) fn new(link: L, max_parallel: usize) -> Uri<L> {
+        let mut lanes = Lanes::new(max_parallel);
+        lanes.prepare(&link);
+        Uri { link, lanes, seen: HashMap::new(), lost_at: None }
     }
 
-    /// Returns the connection, after taking over the list of its connection manager.
-    pub(super) fn host(&mut self, now: Instant) -> LibvirtResult<Arc<L::Host>> {
+    /// Returns the connection of the worker.
+    pub(super) fn host(&self, now: Instant) -> LibvirtResult<Arc<L::Host>> {
+        self.link.host(now)
+    }
+
+    /// Error if libvirtd is connected, but late with the answer to a probe.
+    pub(super) fn check_late(&self, now: Instant) -> LibvirtResult {
+        self.link.check_open().map_or(Ok(()), |()| self.link.host(now).map(drop))
+    }
+
+    /// True if a call of the worker may block.
+    pub(super) fn is_slow(&self, now: Instant) -> bool {
+        self.check_late(now).is_err() || self.lanes.is_query_slow(now)
+    }
+
+    /// Error of the connection, if there has been none for that long. To be called regularly.
+    pub(super) fn lost_for(&mut self, time: Duration, now: Instant) -> Option<LibvirtError> {
+        let error = self.link.check_open().err();
+        let lost_at = error.is_some().then(|| self.lost_at.unwrap_or(now));
+        self.lost_at = lost_at;
+        error.filter(|_| lost_at.is_some_and(|at| now >= at + time))
+    }
+
+    /// Takes over the list of the connection manager.
+    fn take_inventory(&mut self) {
         if let Some(domains) = self.link.inventory() {
             self.remember_all(&domains);
         }
-        self.link.host(now)
     }
 
     /// Requests a probe after a failed call, and returns the failure with the URI's name.
@@ -90,22 +136,47 @@ fn is_named(target: &Target, name: &str, uuid: &str) -> bool {
     target == name || hex(target) == hex(uuid)
 }
 
-/// Resolves a target on all URIs.
-pub(super) fn resolve<L: Link>(uris: &mut [Uri<L>], target: &Target, now: Instant) -> Resolution {
+/// Returns the domains that a target names on each URI, by calls on the worker's connections.
+pub(super) fn find<L: Link>(
+    uris: &[Uri<L>],
+    target: &Target,
+    now: Instant,
+) -> Vec<LibvirtResult<Vec<FoundDomain>>> {
+    uris.iter().map(|uri| uri.host(now).and_then(|host| host.find(target))).collect()
+}
+
+/// Resolves a target from the domains that it names on each URI, and remembers these.
+pub(super) fn resolve<L: Link>(
+    uris: &mut [Uri<L>],
+    target: &Target,
+    found: Vec<LibvirtResult<Vec<FoundDomain>>>,
+) -> Resolution {
     let is_single = uris.len() == 1;
+    for (uri, found) in uris.iter_mut().zip(&found) {
+        uri.take_inventory();
+        if let (Ok(found), false) = (found, is_single) {
+            uri.remember(target, found);
+        }
+    }
+    combine(uris, target, found)
+}
+
+/// Resolves a target from the domains that it names on each URI.
+pub(super) fn combine<L: Link>(
+    uris: &[Uri<L>],
+    target: &Target,
+    found: Vec<LibvirtResult<Vec<FoundDomain>>>,
+) -> Resolution {
     let mut vm: Option<ResolvedVm> = None;
     let mut unreachable = Vec::new();
-    for (at, uri) in uris.iter_mut().enumerate() {
-        let found = match uri.host(now).and_then(|host| host.find(target)) {
+    for (at, (uri, found)) in uris.iter().zip(found).enumerate() {
+        let found = match found {
             Ok(found) => found,
             Err(error) => {
                 unreachable.push((UriIndex(at), uri.failed(&error)));
                 continue;
             }
         };
-        if !is_single {
-            uri.remember(target, &found);
-        }
         for FoundDomain { name, uuid, state } in found {
             let new = || ResolvedVm { name, uuid: uuid.clone(), ..ResolvedVm::default() };
             let vm = vm.get_or_insert_with(new);

@@ -24,7 +24,8 @@ pub(crate) fn start(
     if !startup.wait_for_init && !is_reachable(uris, &first, startup)? {
         return Ok(None);
     }
-    Ok(Some((LibvirtBackend::new(links, permissions), managers)))
+    let backend = LibvirtBackend::new(links, startup.max_parallel, permissions, startup.worker.clone());
+    Ok(Some((backend, managers)))
 }
 
 /// Waits until every URI was tried once, or one is connected and the others have had

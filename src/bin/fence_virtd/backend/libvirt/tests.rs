@@ -1,20 +1,26 @@
-use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::backend::{LibvirtBackend, RETRY};
+use crossbeam_channel::{Receiver, unbounded};
+
+use super::backend::LibvirtBackend;
 use super::devstatus::DEVSTATUS_LIMIT;
 use super::fake::{Fake, FakeLink, Fault, found};
+use super::power_operations::RETRY;
 use crate::access::Permissions;
 use crate::backend::Backend;
-use crate::inbox::Event;
+use crate::inbox::{Event, Message};
 use crate::job::tests::{Answers, answers, job};
 use crate::job::{AGE_LIMIT, CancelToken};
-use crate::libvirt::{FoundDomain, LibvirtError};
+use crate::libvirt::LibvirtError;
+use crate::status::LaneReport;
 use fence_virt::fence::{Answer, HostEntry, Operation, UriIndex, Verdict};
 use fence_virt::groups::{Group, Groups};
 
 pub(super) const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
+/// Maximum of lanes.
+pub(super) const LANES: usize = 4;
+
 pub(super) const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
 
 /// A backend over fakes, with its own clock.
@@ -22,24 +28,26 @@ pub(super) struct Bench {
     pub(super) backend: LibvirtBackend<FakeLink>,
     pub(super) hosts: Vec<Arc<Fake>>,
     pub(super) now: Instant,
+    inbox: Receiver<Message>,
 }
 
 impl Bench {
     pub(super) fn new(hosts: &[Arc<Fake>], groups: Groups) -> Bench {
-        let link = |(at, fake): (usize, &Arc<Fake>)| FakeLink::new(&format!("uri{at}"), fake);
-        let links = hosts.iter().enumerate().map(link).collect();
-        Bench::with_links(links, hosts, groups)
+        Bench::with_links(hosts, groups, |_| ())
     }
 
-    fn with_links(links: Vec<FakeLink>, hosts: &[Arc<Fake>], groups: Groups) -> Bench {
-        Bench {
-            backend: LibvirtBackend::new(links, Permissions::new(groups, None)),
-            hosts: hosts.to_vec(),
-            now: Instant::now(),
-        }
+    /// Makes a backend of links that are changed before.
+    pub(super) fn with_links(hosts: &[Arc<Fake>], groups: Groups, change: impl Fn(&mut [FakeLink])) -> Bench {
+        let (worker, inbox) = unbounded();
+        let link = |(at, fake): (usize, &Arc<Fake>)| FakeLink::new(at, fake, &worker);
+        let mut links: Vec<FakeLink> = hosts.iter().enumerate().map(link).collect();
+        change(&mut links);
+        let permissions = Permissions::new(groups, None);
+        let backend = LibvirtBackend::new(links, LANES, permissions, worker.clone());
+        Bench { backend, hosts: hosts.to_vec(), now: Instant::now(), inbox }
     }
 
-    fn single(domains: &[(&str, &str, bool)]) -> Bench {
+    pub(super) fn single(domains: &[(&str, &str, bool)]) -> Bench {
         Bench::new(&[Fake::with(domains)], Groups::default())
     }
 
@@ -57,16 +65,43 @@ impl Bench {
     pub(super) fn begin(&mut self, operation: Operation, name: &str) -> (Answers, CancelToken) {
         let (job, mail, caller) = job(operation, name, self.now);
         self.backend.begin(job, self.now);
+        self.settle();
         (mail, caller)
     }
 
+    /// Ends the calls that are held, after a second.
+    pub(super) fn release(&mut self) {
+        self.now += Duration::from_secs(1);
+        self.hosts[0].release();
+        self.settle();
+    }
+
+    /// Closes the connection of the first URI, or opens it again.
+    pub(super) fn close(&self, is_closed: bool) {
+        self.backend.uris[0].link.closed.set(is_closed);
+    }
+
+    /// Use of the lanes of the first URI.
+    pub(super) fn lanes(&self) -> LaneReport {
+        self.backend.uris[0].link.lanes.borrow().clone()
+    }
+
+    /// Delivers the events that are due.
+    pub(super) fn settle(&mut self) {
+        while let Ok(message) = self.inbox.try_recv() {
+            let Message::Event(event) = message else { panic!("not an event: {message:?}") };
+            self.backend.event(event, self.now);
+        }
+    }
+
     /// Lets time pass in steps and returns the answers that came.
-    fn wait(&mut self, mail: &Answers, time: Duration) -> Vec<Answer> {
+    pub(super) fn wait(&mut self, mail: &Answers, time: Duration) -> Vec<Answer> {
         let end = self.now + time;
         let mut all = answers(mail);
         while self.now < end {
             self.now += RETRY;
             self.backend.turn(self.now);
+            self.settle();
             all.extend(answers(mail));
         }
         all
@@ -74,7 +109,12 @@ impl Bench {
 
     pub(super) fn ask(&mut self, operation: Operation, name: &str) -> Verdict {
         let (mail, _) = self.begin(operation, name);
-        match self.wait(&mail, AGE_LIMIT * 2).as_slice() {
+        let end = self.now + AGE_LIMIT * 2;
+        let mut all = answers(&mail);
+        while all.is_empty() && self.now < end {
+            all = self.wait(&mail, RETRY);
+        }
+        match all.as_slice() {
             [Answer::Verdict(verdict)] => *verdict,
             other => panic!("{other:?}"),
         }
@@ -253,15 +293,12 @@ fn a_vm_last_seen_on_a_dead_uri_is_not_off_because_another_placement_is() {
 #[test]
 fn domains_listed_before_a_uri_died_count_too() {
     let hosts = [Fake::with(&[]), Fake::with(&[("a", A, false)])];
-    let link = |at: usize, inventory: Option<Vec<FoundDomain>>| FakeLink {
-        closed: Cell::new(at == 0),
-        inventory: RefCell::new(inventory),
-        ..FakeLink::new(&format!("uri{at}"), &hosts[at])
-    };
     for (seen, expected) in [(A, Verdict::Failure), (B, Verdict::Success)] {
         hosts[1].domains.borrow_mut().get_mut(A).unwrap().runs = Some(7);
-        let links = vec![link(0, Some(vec![found("x", seen)])), link(1, None)];
-        let mut bench = Bench::with_links(links, &hosts, Groups::default());
+        let mut bench = Bench::with_links(&hosts, Groups::default(), |links| {
+            links[0].closed.set(true);
+            *links[0].inventory.borrow_mut() = Some(vec![found("x", seen)]);
+        });
         assert_eq!(bench.ask(Operation::Off, "a"), expected, "{seen}");
         assert_eq!(hosts[1].runs(A), Some(false), "what can be reached is destroyed all the same");
     }

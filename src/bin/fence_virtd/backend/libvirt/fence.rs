@@ -1,0 +1,172 @@
+//! Off and reboot of one VM with all its placements: a state machine without calls of its own.
+
+use super::resolve::{ResolvedVm, Uri};
+use crate::job::Stale;
+use crate::libvirt::{Definition, LibvirtError, Link, NotOff, PowerOffProgress, PowerOffResult};
+use fence_virt::fence::{UriIndex, Verdict};
+
+/// Progress of a fence after a round of calls.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Done(Verdict, String),
+    /// The requests that the round served are stale.
+    Stale(Stale),
+    /// The VM is not off yet, with the reason: another round is due.
+    Retry(String),
+}
+
+/// An off or reboot in progress. It proceeds by rounds of calls, one for each placement
+/// that is not off.
+#[derive(Debug)]
+pub(super) struct Fence {
+    /// In the order of the VM's placements.
+    placements: Vec<FencedPlacement>,
+}
+
+#[derive(Debug)]
+struct FencedPlacement {
+    uri: UriIndex,
+    progress: PowerOffProgress,
+    /// Means of starting the VM again there.
+    definition: Option<Definition>,
+    /// True if libvirt was called to destroy the VM, with any result.
+    was_destroyed: bool,
+    /// Outcome of the last round.
+    outcome: Result<(), NotOff>,
+}
+
+/// Call of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FenceCall {
+    /// Index of the placement.
+    pub(super) placement: usize,
+    pub(super) uri: UriIndex,
+    pub(super) progress: PowerOffProgress,
+    /// True if the placement's definition is not known.
+    pub(super) lacks_definition: bool,
+}
+
+/// Effect of a fence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// No VM was powered off.
+    None,
+    /// A VM was powered off, and all destroys have taken effect.
+    PoweredOff,
+    /// A destroy may still take effect.
+    Unresolved,
+}
+
+/// Start after a reboot, on the first URI that ran the VM.
+#[derive(Debug, Clone)]
+pub(super) struct Restart {
+    pub(super) uri: UriIndex,
+    pub(super) definition: Definition,
+}
+
+impl Fence {
+    pub(super) fn new(vm: &ResolvedVm) -> Fence {
+        let placement = |uri| FencedPlacement {
+            uri,
+            progress: PowerOffProgress::Untouched,
+            definition: None,
+            was_destroyed: false,
+            outcome: Ok(()),
+        };
+        Fence { placements: vm.placements.iter().map(|at| placement(at.uri)).collect() }
+    }
+
+    /// Begins a round: the calls to make.
+    pub(super) fn round(&self) -> Vec<FenceCall> {
+        let is_off = |placement: &FencedPlacement| matches!(placement.progress, PowerOffProgress::Off { .. });
+        let placements = self.placements.iter().enumerate().filter(|(_, placement)| !is_off(placement));
+        let call = |(at, placement): (usize, &FencedPlacement)| FenceCall {
+            placement: at,
+            uri: placement.uri,
+            progress: placement.progress,
+            lacks_definition: placement.definition.is_none(),
+        };
+        placements.map(call).collect()
+    }
+
+    /// Records the result of a call.
+    pub(super) fn record(&mut self, placement: usize, result: PowerOffResult) {
+        let Some(fenced) = self.placements.get_mut(placement) else { return };
+        fenced.progress = result.progress;
+        fenced.definition = fenced.definition.take().or(result.definition);
+        fenced.was_destroyed |= result.was_destroyed;
+        fenced.outcome = result.outcome;
+    }
+
+    /// Records that the result of a call is lost: it may still destroy the VM.
+    pub(super) fn lose(&mut self, placement: usize, error: &LibvirtError) {
+        if let Some(fenced) = self.placements.get_mut(placement) {
+            fenced.was_destroyed = true;
+            fenced.outcome = Err(NotOff::Failed(error.to_string()));
+        }
+    }
+
+    /// Ends a round, once all its results are recorded.
+    pub(super) fn conclude<L: Link>(&self, vm: &ResolvedVm, uris: &[Uri<L>]) -> Step {
+        let mut failures = Vec::new();
+        let mut retries = Vec::new();
+        for FencedPlacement { uri, outcome, .. } in &self.placements {
+            let uri = &uris[uri.0];
+            match outcome {
+                Ok(()) => {}
+                Err(NotOff::Stale(stale)) => return Step::Stale(*stale),
+                Err(NotOff::Retry(reason)) => retries.push(format!("{}: {reason}", uri.link.name())),
+                Err(NotOff::Failed(reason)) => failures.push(uri.failed(reason)),
+            }
+        }
+        failures.extend(vm.last_seen.iter().map(|uri| format!("the VM was last seen also on {uri}")));
+        if !failures.is_empty() {
+            return Step::Done(Verdict::Failure, failures.join(", "));
+        }
+        if !retries.is_empty() {
+            return Step::Retry(retries.join(", "));
+        }
+        let was_off =
+            |placement: &FencedPlacement| placement.progress == PowerOffProgress::Off { by_us: false };
+        if self.placements.iter().all(was_off) && !vm.unreachable.is_empty() {
+            // A VM that ran here and was destroyed did not run elsewhere; one that was off here may.
+            let unreachable = vm.unreachable.join(", ");
+            let reason =
+                format!("the VM was already off, but may run where libvirt does not answer: {unreachable}");
+            return Step::Done(Verdict::Failure, reason);
+        }
+        Step::Done(Verdict::Success, self.summary(uris))
+    }
+
+    fn summary<L: Link>(&self, uris: &[Uri<L>]) -> String {
+        let by_us =
+            |placement: &&FencedPlacement| placement.progress == PowerOffProgress::Off { by_us: true };
+        let by_us = self.placements.iter().filter(by_us);
+        let names: Vec<&str> = by_us.map(|placement| uris[placement.uri.0].link.name()).collect();
+        if names.is_empty() {
+            return "already off".to_owned();
+        }
+        format!("destroyed on {}, verified off", names.join(", "))
+    }
+
+    /// Effect so far.
+    pub(super) fn effect(&self) -> Effect {
+        let mut effect = Effect::None;
+        for placement in self.placements.iter().filter(|placement| placement.was_destroyed) {
+            if !matches!(placement.progress, PowerOffProgress::Off { .. }) {
+                return Effect::Unresolved;
+            }
+            effect = Effect::PoweredOff;
+        }
+        effect
+    }
+
+    /// Means of starting the VM again; none if it did not run.
+    pub(super) fn restart(&self) -> Option<Restart> {
+        let with_definition = |placement: &FencedPlacement| {
+            let definition = placement.definition.clone()?;
+            Some(Restart { uri: placement.uri, definition })
+        };
+        self.placements.iter().find_map(with_definition)
+    }
+}

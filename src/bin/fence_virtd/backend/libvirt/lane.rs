@@ -1,0 +1,89 @@
+//! The thread of a lane.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use log::debug;
+
+use super::shared_link::SharedLink;
+use crate::inbox::{Event, Message};
+use crate::libvirt::{Call, CallId, Connection, Lane, LibvirtResult};
+use fence_virt::fence::UriIndex;
+
+/// Size of a lane's stack, in bytes: libvirt's client library needs little.
+const STACK: usize = 256 << 10;
+
+/// A lane with its thread.
+#[derive(Debug)]
+pub(crate) struct LaneThread {
+    calls: Sender<(CallId, Call)>,
+}
+
+impl LaneThread {
+    /// Starts the thread.
+    /// Errors: if the system has no thread left.
+    pub(super) fn start(
+        at: UriIndex,
+        link: Arc<SharedLink>,
+        worker: Sender<Message>,
+    ) -> Result<LaneThread, String> {
+        let (calls, receiver) = bounded(1);
+        thread::Builder::new()
+            .name("lane".into())
+            .stack_size(STACK)
+            .spawn(move || run(at, &link, &receiver, &worker))
+            .map_err(|error| format!("cannot start a thread for a libvirt call: {error}"))?;
+        Ok(LaneThread { calls })
+    }
+}
+
+impl Lane for LaneThread {
+    fn make(&self, id: CallId, call: Call) {
+        // The thread lives as long as the sender, and has room for one call.
+        if self.calls.try_send((id, call)).is_err() {
+            log::error!("a lane does not take a call");
+        }
+    }
+}
+
+fn run(at: UriIndex, link: &SharedLink, calls: &Receiver<(CallId, Call)>, worker: &Sender<Message>) {
+    let is_shared = has_private_state(link.uri());
+    let mut own = if is_shared { None } else { Connection::open(link.uri()).ok() };
+    for (id, call) in calls {
+        let outcome = if is_shared {
+            match link.host(Instant::now()) {
+                Ok(connection) => call.execute(connection.as_ref()),
+                Err(error) => call.fail(error),
+            }
+        } else {
+            match usable(&mut own, link.uri()) {
+                Ok(connection) => call.execute(connection),
+                Err(error) => call.fail(error),
+            }
+        };
+        if worker.send(Message::Event(Event::CallEnded { uri: at, call: id, outcome })).is_err() {
+            debug!("{}: outcome of a call dropped: the worker has ended", link.uri());
+        }
+    }
+}
+
+/// True for libvirt's test driver inside this process: each of its connections may have
+/// VMs of its own, so the lanes use that of the worker. It has no keepalive, which makes
+/// two threads on one connection dangerous with libvirtd.
+pub(crate) fn has_private_state(uri: &str) -> bool {
+    uri.starts_with("test:")
+}
+
+/// Returns the connection, or opens a new one if it is closed.
+fn usable<'a>(connection: &'a mut Option<Connection>, uri: &str) -> LibvirtResult<&'a Connection> {
+    if connection.as_ref().is_some_and(|connection| connection.check().is_err()) {
+        // Closed before the next is opened: libvirtd limits its clients.
+        *connection = None;
+    }
+    match *connection {
+        Some(ref open) => Ok(open),
+        None => Ok(connection.insert(Connection::open(uri)?)),
+    }
+}

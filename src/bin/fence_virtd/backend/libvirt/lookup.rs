@@ -1,0 +1,109 @@
+//! Lookups of VMs by calls on lanes: such a call waits while somebody else destroys the VM.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::job::Job;
+use crate::libvirt::{FoundDomain, LibvirtError, LibvirtResult};
+use fence_virt::arbiter::OperationId;
+use fence_virt::fence::{Target, UriIndex};
+
+/// Time after which a URI counts as unreachable if another one has found the VM.
+const LATE: Duration = Duration::from_secs(2);
+
+/// Number of a lookup; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LookupId(u64);
+
+/// Lookup of the VM that a request names.
+pub(super) struct Lookup {
+    pub(super) job: Job,
+    /// Operation that the arbiter has admitted already.
+    pub(super) admitted: Option<OperationId>,
+    began: Instant,
+    /// Domains that each URI has found; none until its call has ended.
+    found: Vec<Option<LibvirtResult<Vec<FoundDomain>>>>,
+}
+
+/// All lookups in progress.
+#[derive(Default)]
+pub(super) struct Lookups {
+    lookups: BTreeMap<LookupId, Lookup>,
+    next: u64,
+}
+
+impl Lookup {
+    /// Domains that each URI has found, once all calls have ended, or those that have
+    /// not are late.
+    pub(super) fn take_found(&mut self) -> Vec<LibvirtResult<Vec<FoundDomain>>> {
+        let late = || Err(LibvirtError::ConnectionLost("libvirtd does not answer".to_owned()));
+        self.found.drain(..).map(|found| found.unwrap_or_else(late)).collect()
+    }
+
+    fn is_complete(&self, now: Instant) -> bool {
+        let has_found = |found: &Option<LibvirtResult<Vec<FoundDomain>>>| matches!(found, Some(Ok(domains)) if !domains.is_empty());
+        let is_late = now >= self.began + LATE && self.found.iter().any(has_found);
+        is_late || self.found.iter().all(Option::is_some)
+    }
+}
+
+impl Lookups {
+    /// Begins a lookup on this number of URIs.
+    pub(super) fn begin(
+        &mut self,
+        job: Job,
+        admitted: Option<OperationId>,
+        uris: usize,
+        now: Instant,
+    ) -> LookupId {
+        let id = LookupId(self.next);
+        self.next += 1;
+        let found = (0..uris).map(|_| None).collect();
+        self.lookups.insert(id, Lookup { job, admitted, began: now, found });
+        id
+    }
+
+    /// Records what a URI has found.
+    pub(super) fn record(&mut self, id: LookupId, uri: UriIndex, found: LibvirtResult<Vec<FoundDomain>>) {
+        if let Some(slot) = self.lookups.get_mut(&id).and_then(|lookup| lookup.found.get_mut(uri.0)) {
+            *slot = Some(found);
+        }
+    }
+
+    /// Removes the lookups that are complete, in the order in which they began.
+    pub(super) fn take_complete(&mut self, now: Instant) -> Vec<Lookup> {
+        self.extract(|lookup| lookup.is_complete(now))
+    }
+
+    /// Removes the lookups of requests that are stale.
+    pub(super) fn take_stale(&mut self, now: Instant) -> Vec<Lookup> {
+        self.extract(|lookup| lookup.job.stale(now).is_some())
+    }
+
+    /// Removes all lookups.
+    pub(super) fn take_all(&mut self) -> Vec<Lookup> {
+        self.extract(|_| true)
+    }
+
+    fn extract(&mut self, is_wanted: impl Fn(&Lookup) -> bool) -> Vec<Lookup> {
+        let wanted = self.lookups.iter().filter(|(_, lookup)| is_wanted(lookup)).map(|(&id, _)| id);
+        let wanted: Vec<LookupId> = wanted.collect();
+        wanted.iter().filter_map(|id| self.lookups.remove(id)).collect()
+    }
+
+    /// True if a lookup of this target is in progress.
+    pub(super) fn has(&self, target: &Target) -> bool {
+        self.lookups.values().any(|lookup| lookup.job.request.target == *target)
+    }
+
+    /// Number of lookups.
+    pub(super) fn len(&self) -> usize {
+        self.lookups.len()
+    }
+
+    /// Next time at which a lookup is late or its request expires.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let late = self.lookups.values().map(|lookup| lookup.began + LATE).filter(|at| *at > now);
+        late.chain(self.lookups.values().map(|lookup| lookup.job.expires)).min()
+    }
+}

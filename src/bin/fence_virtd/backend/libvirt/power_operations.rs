@@ -1,0 +1,216 @@
+//! Power operations: their calls, rounds and answers.
+
+use std::time::{Duration, Instant};
+
+use log::{debug, error, info};
+
+use super::backend::{CallUser, LibvirtBackend};
+use super::fence::{Effect, Fence, FenceCall, Restart, Step};
+use super::resolve::ResolvedVm;
+use super::verdicts;
+use super::vm_operation::{PoweringOff, Stage, Starting, VmOperation};
+use crate::job::{CancelToken, Job, Waiter};
+use crate::libvirt::{Call, Definition, DomainState, LibvirtResult, Link, PowerOff, PowerOffResult};
+use fence_virt::arbiter::OperationId;
+use fence_virt::fence::{Operation, Verdict};
+
+/// Interval between attempts to power a VM off.
+pub(super) const RETRY: Duration = Duration::from_millis(250);
+
+impl<L: Link> LibvirtBackend<L> {
+    /// Powers a VM off that nobody is powering off or starting.
+    pub(super) fn power_off(&mut self, job: Job, vm: ResolvedVm, operation: OperationId, now: Instant) {
+        self.lists.forget();
+        if let Some(vm_operation) = self.vm_operations.get_mut(&vm.uuid) {
+            self.contests.end(operation, Effect::None, now);
+            return vm_operation.add(job);
+        }
+        let fence = Fence::new(&vm);
+        let uuid = vm.uuid.clone();
+        let stage = Stage::PoweringOff(PoweringOff { fence, jobs: vec![job], operation, retry_at: None });
+        self.vm_operations.insert(VmOperation { vm, stage, later: Vec::new(), calls: 0 });
+        self.begin_round(&uuid, now);
+    }
+
+    /// Makes the calls of the next round.
+    fn begin_round(&mut self, uuid: &str, now: Instant) {
+        let Some(vm_operation) = self.vm_operations.get_mut(uuid) else { return };
+        let name = vm_operation.vm.name.clone();
+        let Stage::PoweringOff(PoweringOff { fence, jobs, retry_at, .. }) = &mut vm_operation.stage else {
+            return;
+        };
+        *retry_at = None;
+        let waiters: Vec<Waiter> = jobs.iter().map(Job::waiter).collect();
+        let is_reboot = jobs.iter().any(|job| job.request.operation == Operation::Reboot);
+        let is_sole_known_owner = jobs.iter().any(Job::is_sole_known_owner);
+        let round = fence.round();
+        vm_operation.calls += round.len();
+        if round.is_empty() {
+            return self.end_round(uuid, now);
+        }
+        for FenceCall { placement, uri, progress, lacks_definition } in round {
+            let given_up = CancelToken::default();
+            let user = CallUser::PowerOff { uuid: uuid.to_owned(), placement, given_up: given_up.clone() };
+            let call = Call::PowerOff(PowerOff {
+                uuid: uuid.to_owned(),
+                progress,
+                requested: now,
+                is_sole_known_owner,
+                wants_definition: is_reboot && lacks_definition,
+                waiters: waiters.clone(),
+                given_up,
+            });
+            self.submit(uri, call, &name, user);
+        }
+    }
+
+    /// Handles the result of a call of a round, or its loss.
+    pub(super) fn powered_off(
+        &mut self,
+        uuid: &str,
+        placement: usize,
+        result: LibvirtResult<PowerOffResult>,
+        now: Instant,
+    ) {
+        self.lists.forget();
+        let Some(vm_operation) = self.vm_operations.get_mut(uuid) else { return };
+        vm_operation.calls -= 1;
+        if let Stage::PoweringOff(power_off) = &mut vm_operation.stage {
+            match result {
+                Ok(result) => power_off.fence.record(placement, result),
+                Err(error) => power_off.fence.lose(placement, &error),
+            }
+        }
+        if vm_operation.calls == 0 {
+            self.end_round(uuid, now);
+        }
+    }
+
+    fn end_round(&mut self, uuid: &str, now: Instant) {
+        let Some(vm_operation) = self.vm_operations.get_mut(uuid) else { return };
+        let Stage::PoweringOff(PoweringOff { fence, .. }) = &vm_operation.stage else { return };
+        match fence.conclude(&vm_operation.vm, &self.uris) {
+            Step::Done(verdict, reason) => self.end_power_off(uuid, Some((verdict, reason)), now),
+            Step::Stale(_) => {
+                // Later requests may have joined.
+                vm_operation.drop_stale(Instant::now().max(now));
+                self.retry(uuid, now);
+            }
+            Step::Retry(reason) => {
+                debug!("{:?} is not off yet: {reason}: retrying", vm_operation.vm.name);
+                self.retry(uuid, now);
+            }
+        }
+    }
+
+    /// Sets the time of the next round, if anybody waits for it.
+    fn retry(&mut self, uuid: &str, now: Instant) {
+        let Some(vm_operation) = self.vm_operations.get_mut(uuid) else { return };
+        let Stage::PoweringOff(PoweringOff { jobs, retry_at, .. }) = &mut vm_operation.stage else { return };
+        if jobs.is_empty() {
+            self.end_power_off(uuid, None, now);
+        } else {
+            *retry_at = Some(now + RETRY);
+        }
+    }
+
+    /// Answers the requests, and starts the VM again if it was a reboot.
+    fn end_power_off(&mut self, uuid: &str, answer: Option<(Verdict, String)>, now: Instant) {
+        let Some(VmOperation { vm, stage, later, .. }) = self.vm_operations.remove(uuid) else { return };
+        let Stage::PoweringOff(power_off) = stage else { return };
+        self.contests.end(power_off.operation, power_off.fence.effect(), now);
+        let is_off = matches!(answer, Some((Verdict::Success, _)));
+        let wants_restart = is_off && power_off.wants_restart();
+        let restart = if wants_restart { power_off.fence.restart() } else { None };
+        if let Some((verdict, reason)) = answer {
+            let addition = if restart.is_some() { ", starting it again" } else { "" };
+            for job in power_off.jobs {
+                job.finish(verdict, format_args!("{reason}{addition}"));
+            }
+        }
+        match restart {
+            Some(Restart { uri, definition }) => {
+                let starting = Starting { uri, jobs: Vec::new(), is_restart: true };
+                self.start(vm, starting, later, definition);
+            }
+            None => self.begin_all(later, now),
+        }
+        self.rule(now);
+    }
+
+    /// Starts a VM that is off; `later` are the requests that have waited for this.
+    fn start(&mut self, vm: ResolvedVm, starting: Starting, later: Vec<Job>, definition: Definition) {
+        let Starting { uri, .. } = starting;
+        let call = Call::Start { uuid: vm.uuid.clone(), definition };
+        let user = CallUser::Start { uuid: vm.uuid.clone() };
+        let name = vm.name.clone();
+        let mut vm_operation =
+            VmOperation { vm, stage: Stage::Starting(starting), later: Vec::new(), calls: 1 };
+        later.into_iter().for_each(|job| vm_operation.add(job));
+        self.vm_operations.insert(vm_operation);
+        self.submit(uri, call, &name, user);
+    }
+
+    /// Starts the VM of a request, unless it runs.
+    pub(super) fn on(&mut self, job: Job, vm: ResolvedVm) {
+        self.lists.forget();
+        if let Some(vm_operation) = self.vm_operations.get_mut(&vm.uuid) {
+            return vm_operation.add(job);
+        }
+        match verdicts::start_on(&self.uris, &vm, &job) {
+            Ok(uri) => {
+                let starting = Starting { uri, jobs: vec![job], is_restart: false };
+                self.start(vm, starting, Vec::new(), Definition::Persistent);
+            }
+            Err((verdict, reason)) => job.finish(verdict, reason),
+        }
+    }
+
+    /// Handles the end of a start.
+    pub(super) fn started(&mut self, uuid: &str, outcome: LibvirtResult<Option<DomainState>>, now: Instant) {
+        self.lists.forget();
+        let Some(VmOperation { vm, stage, later, .. }) = self.vm_operations.remove(uuid) else { return };
+        let Stage::Starting(Starting { uri, jobs, is_restart }) = stage else { return };
+        let (verdict, reason) = verdicts::started(&self.uris[uri.0], outcome);
+        match (is_restart, verdict) {
+            (true, Verdict::Success) => info!("{:?} was fenced by a reboot, and {reason}", vm.name),
+            // The VM was off, which is all that fencing needs.
+            (true, _) => {
+                error!("{:?} was fenced, but cannot be restarted: {reason}", vm.name);
+            }
+            (false, _) => {}
+        }
+        for job in jobs {
+            job.finish(verdict, &reason);
+        }
+        self.begin_all(later, now);
+    }
+
+    /// Begins requests that have waited for the end of an operation.
+    fn begin_all(&mut self, jobs: Vec<Job>, now: Instant) {
+        for job in jobs {
+            match job.stale(now) {
+                Some(stale) => job.refuse_stale(stale),
+                None => self.look_up(job, None, now),
+            }
+        }
+    }
+
+    /// Does the work that is due on all VMs.
+    pub(super) fn turn_vm_operations(&mut self, now: Instant) {
+        let mut due = Vec::new();
+        let mut over = Vec::new();
+        for vm_operation in self.vm_operations.iter_mut() {
+            vm_operation.expire(now);
+            if let Stage::PoweringOff(PoweringOff { retry_at: Some(at), .. }) = &vm_operation.stage {
+                if vm_operation.jobs().is_empty() {
+                    over.push(vm_operation.vm.uuid.clone());
+                } else if now >= *at {
+                    due.push(vm_operation.vm.uuid.clone());
+                }
+            }
+        }
+        over.iter().for_each(|uuid| self.end_power_off(uuid, None, now));
+        due.iter().for_each(|uuid| self.begin_round(uuid, now));
+    }
+}

@@ -1,0 +1,86 @@
+//! The race guard: the rulings of the arbiter, and the questions to listeners whether callers live.
+
+use std::time::Instant;
+
+use log::warn;
+
+use super::backend::LibvirtBackend;
+use super::contests::Contested;
+use super::fence::Effect;
+use super::resolve::ResolvedVm;
+use crate::inbox::{Event, Message};
+use crate::job::{Job, RequestLabel};
+use crate::libvirt::Link;
+use fence_virt::arbiter::{Contender, OperationId, Rival, Ruling};
+use fence_virt::fence::{Uuid, Verdict};
+
+impl<L: Link> LibvirtBackend<L> {
+    /// Submits an off or reboot to the arbiter.
+    pub(super) fn contest(&mut self, job: Job, vm: ResolvedVm, now: Instant) {
+        let Some(target) = Uuid::parse(&vm.uuid) else {
+            return job.refuse(Verdict::Failure, format_args!("{} is not a UUID", vm.uuid));
+        };
+        let contender = job.caller.as_ref().map(|caller| Contender {
+            source: caller.source.clone(),
+            vm: self.vm_of(&caller.source, now),
+            alive_at: caller.alive_at,
+        });
+        self.contests.ask(job, vm, contender, target, now);
+        self.rule(now);
+    }
+
+    /// Carries out the rulings of the arbiter.
+    pub(super) fn rule(&mut self, now: Instant) {
+        for job in self.contests.take_stale(now) {
+            if let Some(stale) = job.stale(now) {
+                job.refuse_stale(stale);
+            }
+        }
+        while let Some(ruling) = self.contests.next_ruling(now) {
+            match ruling {
+                Ruling::Begin(operation) => self.begin_admitted(operation, now),
+                Ruling::Prove { id, after, rival } => self.ask_for_life(id, after, &rival),
+            }
+        }
+    }
+
+    fn begin_admitted(&mut self, operation: OperationId, now: Instant) {
+        let Some(Contested { job, vm, asked, .. }) = self.contests.take_admitted(operation) else {
+            return self.contests.end(operation, Effect::None, now);
+        };
+        if asked == now {
+            self.power_off(job, vm, operation, now);
+        } else {
+            // The VM may have moved meanwhile.
+            self.look_up(job, Some(operation), now);
+        }
+    }
+
+    fn ask_for_life(&mut self, operation: OperationId, after: Instant, rival: &Rival) {
+        let worker = self.worker.clone();
+        let reply = move |lived| {
+            let message = Message::Event(Event::SignOfLife { operation, lived });
+            // If the worker has ended, nobody waits for the reply.
+            !worker.try_send(message).is_err_and(|error| error.is_full())
+        };
+        // Only a client of this host is asked to prove anything.
+        let contested = self.contests.set_rival(operation, rival);
+        if let Some(caller) = contested.and_then(|contested| contested.job.caller.as_ref()) {
+            caller.prove(after, reply);
+        }
+    }
+
+    /// Handles the reply of a listener.
+    pub(super) fn sign_of_life(&mut self, operation: OperationId, lived: Option<Instant>, now: Instant) {
+        if let Some(lived) = lived {
+            self.contests.proved(operation, lived);
+        } else if let Some(Contested { job, rival, .. }) = self.contests.withdraw(operation) {
+            let rival = rival.unwrap_or_default();
+            let label = RequestLabel(&job.request);
+            warn!("{label}: not begun: its caller has shown no sign of life since {rival}");
+            let reason = format!("not begun: its caller may have been fenced itself: {rival}");
+            job.refuse(Verdict::Failure, reason);
+        }
+        self.rule(now);
+    }
+}

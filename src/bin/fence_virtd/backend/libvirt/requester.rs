@@ -1,0 +1,45 @@
+//! Queries that identify requesters that are VMs.
+
+use std::time::Instant;
+
+use super::resolve::{Resolution, Uri, combine, find};
+use super::vm_operation::VmOperations;
+use crate::access::DomainLookup;
+use crate::libvirt::{DomainRun, Host, LibvirtError, LibvirtResult, Link};
+use fence_virt::fence::{Domain, Target, UriIndex, Uuid};
+
+/// Queries to the backend's URIs. They never wait for a VM that is being powered off or started.
+pub(super) struct RequesterLookup<'a, L: Link> {
+    pub(super) uris: &'a [Uri<L>],
+    pub(super) vm_operations: &'a VmOperations,
+    pub(super) now: Instant,
+}
+
+impl<L: Link> RequesterLookup<'_, L> {
+    fn check_free(&self, domain: &Domain) -> LibvirtResult {
+        match self.vm_operations.get(&domain.uuid.to_string()) {
+            Some(vm_operation) => Err(LibvirtError::Busy(format!("{domain} is {}", vm_operation.state()))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<L: Link> DomainLookup for RequesterLookup<'_, L> {
+    fn still_runs(&mut self, uri: UriIndex, vm: &DomainRun) -> LibvirtResult<bool> {
+        self.check_free(&vm.domain)?;
+        let state = self.uris[uri.0].host(self.now)?.observe(&vm.domain.uuid.to_string())?;
+        Ok(state.is_some_and(|state| state.id == Some(vm.id)))
+    }
+
+    fn has_name(&mut self, domain: &Domain) -> LibvirtResult<bool> {
+        let Ok(target) = Target::new(domain.name.as_bytes()) else { return Ok(false) };
+        if let Some(vm_operation) = self.vm_operations.named_by(&target) {
+            return Ok(Uuid::parse(&vm_operation.vm.uuid) == Some(domain.uuid));
+        }
+        match combine(self.uris, &target, find(self.uris, &target, self.now)) {
+            Resolution::Found(vm) => Ok(Uuid::parse(&vm.uuid) == Some(domain.uuid)),
+            Resolution::Unknown => Ok(false),
+            Resolution::Failed(reason) => Err(LibvirtError::Other(reason)),
+        }
+    }
+}

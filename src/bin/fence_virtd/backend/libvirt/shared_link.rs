@@ -1,0 +1,160 @@
+//! State of a URI that the worker, its lanes and its connection manager share.
+//!
+//! A lock instead of a message: the worker may be in a libvirt call, and when that ends,
+//! the next jobs must see at once that the URI is frozen. No call is made under the lock.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::libvirt::{Connection, FoundDomain, LibvirtError, LibvirtResult};
+use crate::status::{LaneReport, UriState};
+use fence_virt::sys::mutex::lock;
+
+/// Duration of an unanswered probe after which the worker skips the URI.
+const LATE: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+enum ConnectionState {
+    /// No connection, with the reason.
+    Closed(String),
+    Open {
+        connection: Arc<Connection>,
+        /// Begin of a probe that is unanswered.
+        probed: Option<Instant>,
+    },
+}
+
+/// State of a URI.
+#[derive(Debug)]
+pub(super) struct SharedLink {
+    uri: String,
+    state: Mutex<LinkState>,
+}
+
+#[derive(Debug)]
+struct LinkState {
+    connection: ConnectionState,
+    /// Domains that were listed last, until the worker takes them.
+    inventory: Option<Vec<FoundDomain>>,
+    /// Time of the last answer.
+    answered: Option<Instant>,
+    lanes: LaneReport,
+}
+
+impl SharedLink {
+    pub(super) fn new(uri: &str) -> SharedLink {
+        let connection = ConnectionState::Closed("not connected yet".to_owned());
+        let state = LinkState { connection, inventory: None, answered: None, lanes: LaneReport::default() };
+        SharedLink { uri: uri.to_owned(), state: Mutex::new(state) }
+    }
+
+    pub(super) fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// Connection of the worker, if it is open and answers.
+    pub(super) fn host(&self, now: Instant) -> LibvirtResult<Arc<Connection>> {
+        match &lock(&self.state).connection {
+            ConnectionState::Closed(reason) => Err(LibvirtError::ConnectionLost(reason.clone())),
+            ConnectionState::Open { probed: Some(since), .. }
+                if now.saturating_duration_since(*since) >= LATE =>
+            {
+                Err(LibvirtError::ConnectionLost("libvirtd does not answer".to_owned()))
+            }
+            ConnectionState::Open { connection, .. } => Ok(connection.clone()),
+        }
+    }
+
+    /// Records a new connection.
+    pub(super) fn opened(&self, connection: Arc<Connection>) {
+        let mut state = lock(&self.state);
+        state.connection = ConnectionState::Open { connection, probed: None };
+        state.answered = Some(Instant::now());
+    }
+
+    /// Records an answered probe.
+    pub(super) fn answered(&self) {
+        lock(&self.state).answered = Some(Instant::now());
+    }
+
+    /// State for the status report.
+    pub(super) fn report(&self) -> UriState {
+        let state = lock(&self.state);
+        let closed = match &state.connection {
+            ConnectionState::Closed(reason) => Some(reason.clone()),
+            ConnectionState::Open { .. } => None,
+        };
+        UriState {
+            uri: self.uri.clone(),
+            closed,
+            answered: state.answered.map(|at| at.elapsed()),
+            lanes: state.lanes.clone(),
+        }
+    }
+
+    /// Checks that there is a connection, even one that answers late.
+    pub(super) fn check_open(&self) -> LibvirtResult {
+        match &lock(&self.state).connection {
+            ConnectionState::Closed(reason) => Err(LibvirtError::ConnectionLost(reason.clone())),
+            ConnectionState::Open { .. } => Ok(()),
+        }
+    }
+
+    /// Records the use of the lanes.
+    pub(super) fn report_lanes(&self, report: LaneReport) {
+        lock(&self.state).lanes = report;
+    }
+
+    /// Takes the list of all domains; each list once.
+    pub(super) fn take_inventory(&self) -> Option<Vec<FoundDomain>> {
+        lock(&self.state).inventory.take()
+    }
+
+    /// Records a list of all domains.
+    pub(super) fn listed(&self, domains: Vec<FoundDomain>) {
+        lock(&self.state).inventory = Some(domains);
+    }
+
+    /// Records the loss of the connection.
+    pub(super) fn closed(&self, reason: String) {
+        lock(&self.state).connection = ConnectionState::Closed(reason);
+    }
+
+    /// Records the begin of a probe, or its end (none).
+    pub(super) fn probing(&self, since: Option<Instant>) {
+        if let ConnectionState::Open { probed, .. } = &mut lock(&self.state).connection {
+            *probed = since;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::libvirt::fake::found;
+
+    #[test]
+    fn a_uri_whose_probe_is_late_is_skipped() {
+        let shared = SharedLink::new("test:///default");
+        let now = Instant::now();
+        assert!(shared.host(now).is_err(), "not open yet");
+        shared.opened(Arc::new(Connection::open("test:///default").unwrap()));
+        assert!(shared.host(now).is_ok());
+        shared.probing(Some(now));
+        assert!(shared.host(now + LATE - Duration::from_millis(1)).is_ok());
+        assert!(shared.host(now + LATE).is_err());
+        shared.probing(None);
+        assert!(shared.host(now + LATE).is_ok(), "it answered");
+        shared.closed("gone".to_owned());
+        assert_eq!(shared.host(now).unwrap_err(), LibvirtError::ConnectionLost("gone".to_owned()));
+    }
+
+    #[test]
+    fn each_list_is_returned_once() {
+        let shared = SharedLink::new("test:///default");
+        assert_eq!(shared.take_inventory(), None);
+        shared.listed(vec![found("n", "u")]);
+        assert_eq!(shared.take_inventory(), Some(vec![found("n", "u")]));
+        assert_eq!(shared.take_inventory(), None);
+    }
+}

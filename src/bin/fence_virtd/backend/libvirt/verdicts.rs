@@ -1,0 +1,61 @@
+//! Verdicts on status and on, from the placements of a VM.
+
+use super::resolve::{ResolvedVm, Uri};
+use crate::job::Job;
+use crate::libvirt::{DomainState, LibvirtResult, Link, MOVED};
+use fence_virt::fence::{PowerState, UriIndex, Verdict};
+
+/// Power state of a VM on all URIs.
+pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &ResolvedVm, job: &Job) -> (Verdict, String) {
+    running_or_unsure(uris, vm, job)
+        .unwrap_or_else(|| (Verdict::Off, format!("off on {}", vm.uri_names(uris))))
+}
+
+/// URI on which a VM that is off is to be started.
+/// Errors: the answer, if it is not to be started.
+pub(super) fn start_on<L: Link>(
+    uris: &[Uri<L>],
+    vm: &ResolvedVm,
+    job: &Job,
+) -> Result<UriIndex, (Verdict, String)> {
+    if let Some(answer) = running_or_unsure(uris, vm, job) {
+        return Err(answer);
+    }
+    match vm.placements.as_slice() {
+        [placement] => Ok(placement.uri),
+        _ => {
+            let reason = format!("off, and could be started on any of {}", vm.uri_names(uris));
+            Err((Verdict::Failure, reason))
+        }
+    }
+}
+
+/// Verdict on a start, from the state after it.
+pub(super) fn started<L: Link>(
+    uri: &Uri<L>,
+    outcome: LibvirtResult<Option<DomainState>>,
+) -> (Verdict, String) {
+    match outcome {
+        Ok(Some(DomainState { power: PowerState::Running, .. })) => {
+            (Verdict::Success, format!("started on {}", uri.link.name()))
+        }
+        Ok(_) => (Verdict::Failure, format!("started on {}, but it does not run", uri.link.name())),
+        Err(error) => (Verdict::Failure, uri.failed(&error)),
+    }
+}
+
+/// Success if a placement runs, failure if the VM may run elsewhere, none if it is off.
+fn running_or_unsure<L: Link>(uris: &[Uri<L>], vm: &ResolvedVm, job: &Job) -> Option<(Verdict, String)> {
+    let mut placements = vm.placements.iter();
+    if let Some(placement) = placements.find(|placement| placement.state.power == PowerState::Running) {
+        return Some((Verdict::Success, format!("running on {}", uris[placement.uri.0].link.name())));
+    }
+    if !vm.unreachable.is_empty() {
+        let unreachable = vm.unreachable.join(", ");
+        let reason = format!("the VM may run where libvirt does not answer: {unreachable}");
+        return Some((Verdict::Failure, reason));
+    }
+    let has_moved =
+        job.is_sole_known_owner() && vm.placements.iter().any(|placement| placement.state.is_migrating);
+    has_moved.then(|| (Verdict::Failure, MOVED.to_owned()))
+}

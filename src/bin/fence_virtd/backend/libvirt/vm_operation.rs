@@ -1,0 +1,176 @@
+//! Power operations on the VMs that are being powered off or started: one at a time for each VM.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::fence::Fence;
+use super::resolve::ResolvedVm;
+use crate::job::{Job, Stale};
+use fence_virt::arbiter::OperationId;
+use fence_virt::fence::{Operation, Target, UriIndex};
+
+/// All VMs that are being powered off or started, by UUID.
+#[derive(Default)]
+pub(super) struct VmOperations(BTreeMap<String, VmOperation>);
+
+/// A VM that is being powered off or started.
+pub(super) struct VmOperation {
+    pub(super) vm: ResolvedVm,
+    pub(super) stage: Stage,
+    /// Requests that are begun after this operation.
+    pub(super) later: Vec<Job>,
+    /// Number of calls in progress.
+    pub(super) calls: usize,
+}
+
+/// Operation in progress.
+pub(super) enum Stage {
+    PoweringOff(PoweringOff),
+    Starting(Starting),
+}
+
+/// Off and reboot requests that are answered by the same power-off.
+pub(super) struct PoweringOff {
+    pub(super) fence: Fence,
+    /// In the order of their arrival. Empty if nobody waits any more, but calls are in progress.
+    pub(super) jobs: Vec<Job>,
+    pub(super) operation: OperationId,
+    /// Time of the next round, between two rounds.
+    pub(super) retry_at: Option<Instant>,
+}
+
+/// Requests that are answered by the same start.
+pub(super) struct Starting {
+    pub(super) uri: UriIndex,
+    pub(super) jobs: Vec<Job>,
+    /// True for the start that ends a reboot.
+    pub(super) is_restart: bool,
+}
+
+impl VmOperations {
+    pub(super) fn get(&self, uuid: &str) -> Option<&VmOperation> {
+        self.0.get(uuid)
+    }
+
+    pub(super) fn get_mut(&mut self, uuid: &str) -> Option<&mut VmOperation> {
+        self.0.get_mut(uuid)
+    }
+
+    pub(super) fn insert(&mut self, vm_operation: VmOperation) {
+        self.0.insert(vm_operation.vm.uuid.clone(), vm_operation);
+    }
+
+    pub(super) fn remove(&mut self, uuid: &str) -> Option<VmOperation> {
+        self.0.remove(uuid)
+    }
+
+    /// VM that a target names.
+    pub(super) fn named_by(&self, target: &Target) -> Option<&VmOperation> {
+        self.0.values().find(|vm_operation| vm_operation.vm.is_named_by(target))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &VmOperation> {
+        self.0.values()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut VmOperation> {
+        self.0.values_mut()
+    }
+
+    /// Number of requests that wait for an answer.
+    pub(super) fn job_count(&self) -> usize {
+        self.0.values().map(|vm_operation| vm_operation.later.len() + vm_operation.jobs().len()).sum()
+    }
+}
+
+impl VmOperation {
+    /// Requests that the operation in progress answers.
+    pub(super) fn jobs(&self) -> &[Job] {
+        match &self.stage {
+            Stage::PoweringOff(PoweringOff { jobs, .. }) | Stage::Starting(Starting { jobs, .. }) => jobs,
+        }
+    }
+
+    /// True while somebody waits for the calls in progress, or a VM that was rebooted is started again.
+    pub(super) fn is_awaited(&self, now: Instant) -> bool {
+        let is_restart = matches!(&self.stage, Stage::Starting(starting) if starting.is_restart);
+        is_restart || (self.calls > 0 && self.jobs().iter().any(|job| job.stale(now).is_none()))
+    }
+
+    /// True if a call of this operation may hold VMs of a URI.
+    pub(super) fn holds(&self, uri: UriIndex) -> bool {
+        self.calls > 0 && self.vm.placements.iter().any(|placement| placement.uri == uri)
+    }
+
+    fn jobs_mut(&mut self) -> &mut Vec<Job> {
+        match &mut self.stage {
+            Stage::PoweringOff(PoweringOff { jobs, .. }) | Stage::Starting(Starting { jobs, .. }) => jobs,
+        }
+    }
+
+    /// State of the VM, for a status request.
+    pub(super) fn state(&self) -> &'static str {
+        match self.stage {
+            Stage::PoweringOff(_) => "on: it is being powered off",
+            Stage::Starting(_) => "on: it is being started",
+        }
+    }
+
+    /// Adds a power operation: it joins the operation in progress, or waits for its end.
+    pub(super) fn add(&mut self, job: Job) {
+        let is_on = job.request.operation == Operation::On;
+        match &mut self.stage {
+            Stage::PoweringOff(power_off) if !is_on => power_off.jobs.push(job),
+            Stage::Starting(starting) if is_on => starting.jobs.push(job),
+            _ => self.later.push(job),
+        }
+    }
+
+    /// Answers the requests that have expired.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.end_stale(now, |stale| stale == Stale::TooOld);
+    }
+
+    /// Answers the requests that are stale.
+    pub(super) fn drop_stale(&mut self, now: Instant) {
+        self.end_stale(now, |_| true);
+    }
+
+    fn end_stale(&mut self, now: Instant, is_over: impl Fn(Stale) -> bool) {
+        for (job, stale) in extract_stale(self.jobs_mut(), now, is_over) {
+            job.give_up(stale);
+        }
+        for (job, stale) in extract_stale(&mut self.later, now, |_| true) {
+            job.refuse_stale(stale);
+        }
+    }
+
+    /// Next time at which a request expires or a round is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let expires = self.jobs().iter().chain(&self.later).map(|job| job.expires).min();
+        let retry_at = match &self.stage {
+            Stage::PoweringOff(PoweringOff { retry_at, .. }) => *retry_at,
+            Stage::Starting(_) => None,
+        };
+        expires.into_iter().chain(retry_at).min()
+    }
+}
+
+impl PoweringOff {
+    /// True if the VM is to be started again: the last word is a reboot, and nobody wants it off.
+    pub(super) fn wants_restart(&self) -> bool {
+        !self.jobs.is_empty() && self.jobs.iter().all(|job| job.request.operation == Operation::Reboot)
+    }
+}
+
+/// Removes the jobs that are stale in a way that counts.
+fn extract_stale(jobs: &mut Vec<Job>, now: Instant, counts: impl Fn(Stale) -> bool) -> Vec<(Job, Stale)> {
+    let mut stale_jobs = Vec::new();
+    for job in std::mem::take(jobs) {
+        match job.stale(now).filter(|stale| counts(*stale)) {
+            Some(stale) => stale_jobs.push((job, stale)),
+            None => jobs.push(job),
+        }
+    }
+    stale_jobs
+}

@@ -1,0 +1,80 @@
+//! Calls that may take long, for a lane.
+#![forbid(unsafe_code)]
+
+use super::error::{LibvirtError, LibvirtResult};
+use super::host::{Definition, DomainState, FoundDomain, Host};
+use super::power_off::{PowerOff, PowerOffResult};
+use fence_virt::fence::Target;
+
+/// Number of a call; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct CallId(pub(crate) u64);
+
+/// Call that may take long.
+#[derive(Debug)]
+pub(crate) enum Call {
+    /// Finds the domains that a target names.
+    Find(Target),
+    PowerOff(PowerOff),
+    /// Starts a domain, and observes it.
+    Start {
+        uuid: String,
+        definition: Definition,
+    },
+    /// Lists all domains.
+    List,
+}
+
+/// Outcome of a [`Call`].
+#[derive(Debug)]
+pub(crate) enum CallOutcome {
+    /// Of `Find` and `List`.
+    Domains(LibvirtResult<Vec<FoundDomain>>),
+    PoweredOff(PowerOffResult),
+    /// State after the start; none if the domain has vanished.
+    Started(LibvirtResult<Option<DomainState>>),
+}
+
+impl Call {
+    /// Makes the call.
+    pub(crate) fn execute(self, host: &dyn Host) -> CallOutcome {
+        match self {
+            Call::Find(target) => CallOutcome::Domains(host.find(&target)),
+            Call::PowerOff(power_off) => CallOutcome::PoweredOff(power_off.execute(host)),
+            Call::Start { uuid, definition } => {
+                let started = host.start(&uuid, &definition);
+                CallOutcome::Started(started.and_then(|()| host.observe(&uuid)))
+            }
+            Call::List => CallOutcome::Domains(host.list()),
+        }
+    }
+
+    /// Outcome of a call that cannot be made.
+    pub(crate) fn fail(self, error: LibvirtError) -> CallOutcome {
+        match self {
+            Call::Find(_) | Call::List => CallOutcome::Domains(Err(error)),
+            Call::PowerOff(power_off) => CallOutcome::PoweredOff(power_off.fail(error)),
+            Call::Start { .. } => CallOutcome::Started(Err(error)),
+        }
+    }
+
+    /// True for a start: libvirt sets it no time limit.
+    pub(crate) fn is_start(&self) -> bool {
+        matches!(self, Call::Start { .. })
+    }
+
+    /// True for a query, which libvirt mostly answers at once.
+    pub(crate) fn is_query(&self) -> bool {
+        matches!(self, Call::Find(_) | Call::List)
+    }
+
+    /// Name of the call for the status report.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Call::Find(_) => "lookup",
+            Call::PowerOff(_) => "power-off",
+            Call::Start { .. } => "start",
+            Call::List => "list",
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Interface between the backend and one libvirt URI; traits, so that tests can inject faults.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::call::{Call, CallId};
+use super::error::LibvirtResult;
+use super::host::{FoundDomain, Host};
+use crate::status::LaneReport;
+
+/// Thread that makes the calls of one URI which may take long, one at a time, on a
+/// connection of its own. It ends when it is dropped.
+pub(crate) trait Lane {
+    /// Makes a call. The outcome comes to the worker as an event. No other call may be in progress.
+    fn make(&self, id: CallId, call: Call);
+}
+
+/// Access to one URI, whose connection may be down.
+pub(crate) trait Link {
+    /// Connection of the link.
+    type Host: Host;
+
+    /// Lane of the link.
+    type Lane: Lane;
+
+    /// The URI.
+    fn name(&self) -> &str;
+
+    /// Returns the connection if it is open and answers.
+    fn host(&self, now: Instant) -> LibvirtResult<Arc<Self::Host>>;
+
+    /// Checks that there is a connection, even one that answers late.
+    fn check_open(&self) -> LibvirtResult;
+
+    /// Opens a lane.
+    /// Errors: if the system has no thread left.
+    fn open_lane(&self) -> Result<Self::Lane, String>;
+
+    /// Records the use of the lanes for the status report.
+    fn report_lanes(&self, report: LaneReport);
+
+    /// Returns the domains that the connection manager listed last; each list once.
+    fn inventory(&self) -> Option<Vec<FoundDomain>>;
+
+    /// Requests a probe from the connection manager, which reports it by an event.
+    fn probe(&self);
+}

@@ -1,0 +1,163 @@
+//! Power-off of one placement of a VM, each step verified.
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, Instant};
+
+use super::error::LibvirtError;
+use super::host::{Definition, DomainState, Host};
+use crate::job::{CancelToken, Stale, Waiter};
+use fence_virt::fence::PowerState;
+
+/// Time after libvirt killed a VM for which its state is only observed: libvirt has
+/// waited 15 s for the process already, and another destroy would wait as long.
+pub(crate) const DYING: Duration = Duration::from_secs(10);
+
+/// Reason for a VM that no longer exists although nobody destroyed it.
+pub(crate) const GONE: &str = "the VM is gone from this host, perhaps by migration";
+/// Reason for a VM that no host reports to have.
+pub(crate) const MOVED: &str =
+    "the VM has migrated away, or is migrating to this host, and no other host reports it";
+
+/// Progress of a placement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PowerOffProgress {
+    /// Not destroyed by us, nor seen off.
+    Untouched,
+    /// libvirt accepted our destroy of a run: that run is over or dying.
+    Killed { run: Option<u32>, at: Instant },
+    /// Seen off, after our destroy or without it.
+    Off { by_us: bool },
+}
+
+/// Reason why a placement is not off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotOff {
+    /// Nobody waits for it any more.
+    Stale(Stale),
+    /// It may be off later: repeat the call.
+    Retry(String),
+    Failed(String),
+}
+
+impl From<LibvirtError> for NotOff {
+    fn from(error: LibvirtError) -> NotOff {
+        NotOff::Failed(error.to_string())
+    }
+}
+
+/// Call that powers one placement of a VM off, unless it is off.
+#[derive(Debug)]
+pub(crate) struct PowerOff {
+    pub(crate) uuid: String,
+    pub(crate) progress: PowerOffProgress,
+    /// Time of the request for this call.
+    pub(crate) requested: Instant,
+    /// No other host is known to have the VM, so that "migrated away" is not "off".
+    pub(crate) is_sole_known_owner: bool,
+    /// True for a reboot that does not have the VM's definition yet.
+    pub(crate) wants_definition: bool,
+    /// Requests that the call serves: it destroys nothing once all of them are stale.
+    pub(crate) waiters: Vec<Waiter>,
+    /// Cancelled once the worker has given the call up.
+    pub(crate) given_up: CancelToken,
+}
+
+/// Result of a [`PowerOff`].
+#[derive(Debug)]
+pub(crate) struct PowerOffResult {
+    pub(crate) progress: PowerOffProgress,
+    /// Means of starting the VM again, if they were wanted and it ran.
+    pub(crate) definition: Option<Definition>,
+    /// True if libvirt was called to destroy the VM, with any result.
+    pub(crate) was_destroyed: bool,
+    pub(crate) outcome: Result<(), NotOff>,
+}
+
+impl PowerOff {
+    /// Result without a connection.
+    pub(crate) fn fail(self, error: LibvirtError) -> PowerOffResult {
+        let outcome = Err(error.into());
+        PowerOffResult { progress: self.progress, definition: None, was_destroyed: false, outcome }
+    }
+
+    /// Makes the libvirt calls, one after the other.
+    pub(crate) fn execute(self, host: &dyn Host) -> PowerOffResult {
+        let mut result = PowerOffResult {
+            progress: self.progress,
+            definition: None,
+            was_destroyed: false,
+            outcome: Ok(()),
+        };
+        result.outcome = self.power_off(host, &mut result);
+        result
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now().max(self.requested)
+    }
+
+    fn power_off(&self, host: &dyn Host, result: &mut PowerOffResult) -> Result<(), NotOff> {
+        let Observed::Running(run) = self.observe(host, result)? else { return Ok(()) };
+        if self.wants_definition {
+            // Before the destroy: a transient VM is gone after it.
+            result.definition = Some(host.definition(&self.uuid)?);
+        }
+        if let PowerOffProgress::Killed { at, .. } = result.progress {
+            if self.now().saturating_duration_since(at) < DYING {
+                return Err(NotOff::Retry("its process has not ended yet".to_owned()));
+            }
+        }
+        // The calls above, and the wait for a lane, may have taken a while.
+        let stale = Waiter::all_stale(&self.waiters, self.now());
+        if let Some(stale) = stale.or(self.given_up.is_cancelled().then_some(Stale::TooOld)) {
+            return Err(NotOff::Stale(stale));
+        }
+        result.was_destroyed = true;
+        let destroyed = host.destroy(&self.uuid);
+        if matches!(destroyed, Ok(()) | Err(LibvirtError::Dying(_))) {
+            result.progress = PowerOffProgress::Killed { run, at: self.now() };
+        }
+        match (self.observe(host, result)?, destroyed) {
+            (Observed::Off, _) => Ok(()),
+            (Observed::Running(_), Ok(())) => Err(NotOff::Retry("destroyed, but it still runs".to_owned())),
+            (_, Err(LibvirtError::Dying(reason) | LibvirtError::Busy(reason))) => Err(NotOff::Retry(reason)),
+            (_, Err(error)) => Err(NotOff::Failed(error.to_string())),
+        }
+    }
+
+    /// Observes the placement, and records it if it is off.
+    ///
+    /// Off is libvirt's SHUTOFF. After our own destroy, off is also a VM that is gone (a
+    /// transient one) or runs under another ID (somebody has started it): the run that
+    /// we destroyed is over. Without our destroy, a VM that is gone may have migrated.
+    fn observe(&self, host: &dyn Host, result: &mut PowerOffResult) -> Result<Observed, NotOff> {
+        let progress = result.progress;
+        match (host.observe(&self.uuid)?, progress) {
+            (
+                Some(DomainState { power: PowerState::Running, id: now, .. }),
+                PowerOffProgress::Killed { run: then, .. },
+            ) if now.is_some() && then.is_some() && now != then => {}
+            (Some(DomainState { is_migrating: true, .. }), PowerOffProgress::Untouched)
+                if self.is_sole_known_owner =>
+            {
+                return Err(NotOff::Failed(MOVED.to_owned()));
+            }
+            (Some(DomainState { power: PowerState::Running, id, .. }), _) => {
+                return Ok(Observed::Running(id));
+            }
+            (Some(DomainState { power: PowerState::Off, .. }), _)
+            | (None, PowerOffProgress::Killed { .. }) => {}
+            (None, _) => return Err(NotOff::Failed(GONE.to_owned())),
+        }
+        let by_us = matches!(progress, PowerOffProgress::Killed { .. });
+        result.progress = PowerOffProgress::Off { by_us };
+        Ok(Observed::Off)
+    }
+}
+
+/// Observed power state of a placement.
+enum Observed {
+    Off,
+    /// Running, with libvirt's ID of the run.
+    Running(Option<u32>),
+}
