@@ -120,13 +120,14 @@ fn the_messages_in_the_pages_are_messages_of_the_agents() {
     }
 }
 
-/// Appends all sources under a directory.
+/// Appends all sources under a directory, except those of tests alone.
 fn sources(directory: &Path, into: &mut String) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => sources(&path, into),
-            false => *into += &fs::read_to_string(&path).unwrap(),
+        if path.is_dir() {
+            sources(&path, into);
+        } else if !path.to_string_lossy().ends_with("_tests.rs") {
+            *into += &fs::read_to_string(&path).unwrap();
         }
     }
 }

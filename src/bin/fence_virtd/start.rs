@@ -62,8 +62,13 @@ fn start(options: &Options) -> Result<(), String> {
     let mut watchers = Watchers::default();
     let mut reloader = Reloader::new(config_path, config_file::load_again, config.clone(), options.debug);
     let permissions = reloader.permissions(&config, &mut watchers)?;
-    let startup =
-        Startup { worker: &inbox, wait_for_init: wait, max_parallel: config.max_parallel, signals: &signals };
+    let startup = Startup {
+        worker: &inbox,
+        wait_for_init: wait,
+        held_vms: watchers.held_vms(),
+        max_parallel: config.max_parallel,
+        signals: &signals,
+    };
     let started = backends::start(&config.backend, permissions, &mut watchers, &startup)?;
     let Some(started) = started else { return Ok(()) };
     if !follow_lines(&config, &listeners, &mut watchers, &startup)? {

@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::info;
 
 use crate::inbox::Message;
+use crate::libvirt::HeldVms;
 use fence_virt::sys::signals::Signals;
 
 /// Time limit for the first connection.
@@ -20,6 +21,8 @@ pub(crate) struct Startup<'a> {
     pub(crate) worker: &'a Sender<Message>,
     /// True with `wait_for_init`: connections may come after the start.
     pub(crate) wait_for_init: bool,
+    /// VMs that the watchers do not ask about.
+    pub(crate) held_vms: HeldVms,
     /// Maximum of lanes for each URI.
     pub(crate) max_parallel: usize,
     pub(crate) signals: &'a Signals,

@@ -64,7 +64,12 @@ fn wait(inbox: &Receiver<Message>, deadline: Option<Instant>) -> Result<Message,
     }
 }
 
-fn absorb(message: Message, backend: &mut dyn Backend, backlog: &mut Backlog<BacklogEntry>, is_stopping: &mut bool) {
+fn absorb(
+    message: Message,
+    backend: &mut dyn Backend,
+    backlog: &mut Backlog<BacklogEntry>,
+    is_stopping: &mut bool,
+) {
     match message {
         Message::Job(job) => {
             let is_power = job.request.operation.is_power();

@@ -8,6 +8,7 @@ use crate::backend::libvirt::fake::{Fake, FakeLink};
 use crate::cpg::fake::FakeGroup;
 use crate::inbox::Message;
 use crate::job::tests::{Answers, answers, job};
+use crate::libvirt::HeldVms;
 use fence_virt::fence::{Answer, Domain, PowerState, Source, UriIndex, Uuid};
 use fence_virt::groups::{Group, Groups};
 use fence_virt::routing::{LocalVm, Membership, Names, Peer, Rules, TELL_LIMIT, Unknown};
@@ -38,7 +39,7 @@ impl Bench {
         let permissions = Permissions::new(groups, None);
         let (worker, inbox) = crossbeam_channel::unbounded();
         let links = vec![FakeLink::new(0, &host, &worker)];
-        let libvirt = LibvirtBackend::new(links, 1, permissions, worker);
+        let libvirt = LibvirtBackend::new(links, 1, permissions, worker, HeldVms::default());
         let (group, link) = FakeGroup::new();
         let rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
         let backend = Cpg::new(libvirt, link, Router::new(rules, 1, RequestNumber(1)));

@@ -4,7 +4,7 @@
 use super::error::{LibvirtError, LibvirtResult};
 use super::host::{Definition, DomainState, FoundDomain, Host};
 use super::power_off::{PowerOff, PowerOffResult};
-use fence_virt::fence::Target;
+use fence_virt::fence::{Target, Uuid};
 
 /// Number of a call; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +66,14 @@ impl Call {
     /// True for a query, which libvirt mostly answers at once.
     pub(crate) fn is_query(&self) -> bool {
         matches!(self, Call::Find(_) | Call::List)
+    }
+
+    /// VM about which libvirt may answer no question during the call.
+    pub(crate) fn held_vm(&self) -> Option<Uuid> {
+        match self {
+            Call::PowerOff(PowerOff { uuid, .. }) | Call::Start { uuid, .. } => Uuid::parse(uuid),
+            Call::Find(_) | Call::List => None,
+        }
     }
 
     /// Name of the call for the status report.

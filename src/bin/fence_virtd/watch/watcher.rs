@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -6,14 +7,18 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use log::warn;
 
 use super::change_handler::ChangeHandler;
-use super::change_queue::{ChangeKind, ChangeQueue};
+use super::change_queue::{ChangeKind, ChangeQueue, PendingChanges};
 use super::domain_query::DomainQuery;
 use crate::backoff::Backoff;
-use crate::libvirt::{Connection, LibvirtError, LibvirtEvent, LibvirtResult, Subscription};
+use crate::libvirt::{Connection, HeldVms, LibvirtError, LibvirtEvent, LibvirtResult, Subscription};
 use fence_virt::fence::Uuid;
 
 /// Interval between lists of all VMs, in case an event was missed.
 const RESYNC_EVERY: Duration = Duration::from_secs(30);
+/// Longest delay of such a list while VMs are held: it would wait for them.
+const RESYNC_DELAY_MAX: Duration = Duration::from_secs(120);
+/// Interval at which the watcher looks whether VMs are still held.
+const HELD_INTERVAL: Duration = Duration::from_millis(50);
 /// Intervals between attempts to open the connection.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
@@ -37,6 +42,9 @@ pub(super) struct Watcher {
     /// Number of the connection; each attempt gets a new one.
     connection: u64,
     backoff: Backoff,
+    held: HeldVms,
+    /// Changes of VMs that were held when they were to be handled.
+    deferred: BTreeMap<Uuid, ChangeKind>,
 }
 
 impl Watcher {
@@ -46,6 +54,7 @@ impl Watcher {
         uri: &str,
         queue: ChangeQueue,
         handler: Box<dyn ChangeHandler>,
+        held: &HeldVms,
     ) -> Result<WatcherHandle, String> {
         let uri = uri.to_owned();
         let (first_sender, first) = bounded(1);
@@ -57,6 +66,8 @@ impl Watcher {
             first: Some(first_sender),
             connection: 0,
             backoff: BACKOFF,
+            held: held.clone(),
+            deferred: BTreeMap::new(),
         };
         let thread = thread::Builder::new()
             .name(format!("watch-{name}"))
@@ -121,8 +132,7 @@ impl Watcher {
         let mut resync_at = Instant::now() + RESYNC_EVERY;
         loop {
             self.handler.turn(query, Instant::now())?;
-            let wake = self.handler.deadline().map_or(resync_at, |at| at.min(resync_at));
-            let changes = self.queue.wait(Some(wake));
+            let changes = self.queue.wait(Some(self.wake_at(resync_at, Instant::now())));
             if changes.stop {
                 return Ok(());
             }
@@ -134,12 +144,31 @@ impl Watcher {
                     "libvirtd has closed it, or does not answer".to_owned(),
                 ));
             }
+            let changes = self.without_held(changes);
             self.handler.handle(&changes, query, now)?;
-            if now >= resync_at {
+            if now >= resync_at && (self.held.is_empty() || now >= resync_at + RESYNC_DELAY_MAX) {
                 self.handler.resync(query, false, now)?;
                 resync_at = now + RESYNC_EVERY;
             }
         }
+    }
+
+    /// Time of the next turn, if no change comes before.
+    fn wake_at(&self, resync_at: Instant, now: Instant) -> Instant {
+        let waits_for_held = !self.deferred.is_empty() || (now >= resync_at && !self.held.is_empty());
+        let next = if waits_for_held { now + HELD_INTERVAL } else { resync_at };
+        self.handler.deadline().map_or(next, |at| at.min(next))
+    }
+
+    /// Adds the changes that were deferred, and defers those of VMs that are held.
+    fn without_held(&mut self, mut changes: PendingChanges) -> PendingChanges {
+        for (vm, change) in std::mem::take(&mut self.deferred) {
+            let present = changes.changed.entry(vm).or_insert(change);
+            *present = change.max(*present);
+        }
+        let (held, free) = changes.changed.into_iter().partition(|(vm, _)| self.held.contains(*vm));
+        self.deferred = held;
+        PendingChanges { changed: free, ..changes }
     }
 
     /// Waits before the next attempt to connect; returns true if the watcher was stopped.
@@ -163,11 +192,9 @@ mod tests {
     use crate::watch::domain_tracker::DomainTracker;
     use crate::watch::fake::{Fake, Observed};
 
-    #[test]
-    fn a_line_that_was_lost_with_the_connection_is_reported() {
-        let observed = Observed::default();
+    fn watcher(observed: &Observed) -> (Watcher, ChangeQueue) {
         let queue = ChangeQueue::default();
-        let mut watcher = Watcher {
+        let watcher = Watcher {
             name: "test",
             uri: "uri".to_owned(),
             queue: queue.clone(),
@@ -175,10 +202,37 @@ mod tests {
             first: None,
             connection: 1,
             backoff: BACKOFF,
+            held: HeldVms::default(),
+            deferred: BTreeMap::new(),
         };
+        (watcher, queue)
+    }
+
+    #[test]
+    fn a_line_that_was_lost_with_the_connection_is_reported() {
+        let observed = Observed::default();
+        let (mut watcher, queue) = watcher(&observed);
         queue.line_lost(LineId(7));
         queue.lost(1);
         assert!(watcher.follow(&Fake::default()).is_err());
         assert_eq!(observed.take(), ["synced", "line 7 lost"]);
+    }
+
+    #[test]
+    fn a_vm_that_is_held_is_asked_about_later() {
+        let observed = Observed::default();
+        let (mut watcher, _) = watcher(&observed);
+        let [vm, other] = [1, 2].map(|byte| Uuid::from_bytes([byte; 16]));
+        let changes = |vms: &[Uuid]| PendingChanges {
+            changed: vms.iter().map(|&vm| (vm, ChangeKind::Lifecycle)).collect(),
+            ..PendingChanges::default()
+        };
+        watcher.held.hold(vm);
+        assert_eq!(watcher.without_held(changes(&[vm, other])), changes(&[other]));
+        let now = Instant::now();
+        assert_eq!(watcher.wake_at(now + RESYNC_EVERY, now), now + HELD_INTERVAL);
+        watcher.held.release(vm);
+        assert_eq!(watcher.without_held(changes(&[])), changes(&[vm]));
+        assert_eq!(watcher.wake_at(now + RESYNC_EVERY, now), now + RESYNC_EVERY);
     }
 }

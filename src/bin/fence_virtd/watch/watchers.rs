@@ -13,7 +13,7 @@ use super::socket_registry::SocketRegistry;
 use super::watcher::{Watcher, WatcherHandle};
 use crate::access::CidTable;
 use crate::inbox::Message;
-use crate::libvirt::DomainRun;
+use crate::libvirt::{DomainRun, HeldVms};
 use crate::serial_event::SerialSink;
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
 use crate::threads::join_by;
@@ -23,9 +23,17 @@ use fence_virt::fence::{UriIndex, Uuid};
 
 /// Threads of the watchers.
 #[derive(Default)]
-pub(crate) struct Watchers(Vec<WatcherHandle>);
+pub(crate) struct Watchers {
+    handles: Vec<WatcherHandle>,
+    held: HeldVms,
+}
 
 impl Watchers {
+    /// VMs that the watchers do not ask about, for the worker to write.
+    pub(crate) fn held_vms(&self) -> HeldVms {
+        self.held.clone()
+    }
+
     /// Follows the sockets of running VMs for the serial listener, on its own URI or
     /// else on those of the backend.
     /// Errors: if the system has no thread left.
@@ -42,9 +50,9 @@ impl Watchers {
         for uri in local_uris(config, backend) {
             let queue = ChangeQueue::default();
             let connector = Connector::new(uri, config, listener.clone(), queue.clone(), registry.clone());
-            let mut handle = Watcher::start("serial", uri, queue, tracker("serial", connector))?;
+            let mut handle = Watcher::start("serial", uri, queue, tracker("serial", connector), &self.held)?;
             handle.first = handle.first.filter(|_| !backend.contains(uri));
-            self.0.push(handle);
+            self.handles.push(handle);
         }
         Ok(())
     }
@@ -60,8 +68,9 @@ impl Watchers {
                 observer.synced();
                 continue;
             }
-            let handle = Watcher::start("vsock", uri, ChangeQueue::default(), tracker("vsock", observer))?;
-            self.0.push(WatcherHandle { first: None, ..handle });
+            let handle =
+                Watcher::start("vsock", uri, ChangeQueue::default(), tracker("vsock", observer), &self.held)?;
+            self.handles.push(WatcherHandle { first: None, ..handle });
         }
         Ok(table)
     }
@@ -76,8 +85,8 @@ impl Watchers {
     ) -> Result<(), String> {
         for (at, uri) in uris.iter().enumerate() {
             let reporter = Box::new(DomainReporter::new(UriIndex(at), worker.clone()));
-            let handle = Watcher::start(name, uri, ChangeQueue::default(), reporter)?;
-            self.0.push(WatcherHandle { first: None, ..handle });
+            let handle = Watcher::start(name, uri, ChangeQueue::default(), reporter, &self.held)?;
+            self.handles.push(WatcherHandle { first: None, ..handle });
         }
         Ok(())
     }
@@ -87,7 +96,7 @@ impl Watchers {
     /// Errors: the URI that cannot be reached, and the reason.
     pub(crate) fn await_first(&mut self, startup: &Startup<'_>) -> Result<bool, String> {
         let deadline = Instant::now() + START_LIMIT;
-        for handle in &mut self.0 {
+        for handle in &mut self.handles {
             let Some(first) = handle.first.take() else { continue };
             let reason = match await_first(&first, deadline, startup.signals, "libvirt")? {
                 FirstAttempt::Interrupted => return Ok(false),
@@ -105,10 +114,10 @@ impl Watchers {
     /// Stops the threads, which close their connections, and waits for them until
     /// `deadline`. A thread that hangs with its libvirtd is left behind.
     pub(crate) fn stop(self, deadline: Instant) {
-        for handle in &self.0 {
+        for handle in &self.handles {
             handle.queue.stop();
         }
-        for WatcherHandle { name, uri, thread, .. } in self.0 {
+        for WatcherHandle { name, uri, thread, .. } in self.handles {
             if !join_by(thread, deadline) {
                 warn!("{name}: {uri} does not answer: exiting with its connection open");
             }

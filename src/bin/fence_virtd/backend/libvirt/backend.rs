@@ -16,7 +16,7 @@ use crate::access::{Identified, Permissions};
 use crate::backend::Backend;
 use crate::inbox::{Event, Message};
 use crate::job::{CancelToken, Job, Requester};
-use crate::libvirt::{Call, CallId, CallOutcome, GONE, LibvirtError, Link};
+use crate::libvirt::{Call, CallId, CallOutcome, GONE, HeldVms, LibvirtError, Link};
 use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{
     Answer, HostEntry, ListenerName, Operation, PowerState, Source, Target, UriIndex, Uuid, Verdict,
@@ -40,6 +40,10 @@ pub(crate) struct LibvirtBackend<L: Link> {
     permissions: Permissions,
     /// The worker's inbox, for the replies of listeners.
     pub(super) worker: Sender<Message>,
+    /// VMs that calls may hold, for the watchers.
+    held: HeldVms,
+    /// VM that a call on a lane may hold.
+    held_by: HashMap<CallId, Uuid>,
     calls: HashMap<CallId, CallInProgress>,
     next_call: u64,
     /// Outcomes of calls that could not be made.
@@ -72,6 +76,7 @@ impl<L: Link> LibvirtBackend<L> {
         max_parallel: usize,
         permissions: Permissions,
         worker: Sender<Message>,
+        held: HeldVms,
     ) -> LibvirtBackend<L> {
         let uris: Vec<Uri<L>> = links.into_iter().map(|link| Uri::new(link, max_parallel)).collect();
         LibvirtBackend {
@@ -79,6 +84,8 @@ impl<L: Link> LibvirtBackend<L> {
             uris,
             permissions,
             worker,
+            held,
+            held_by: HashMap::new(),
             calls: HashMap::new(),
             next_call: 0,
             ended: Vec::new(),
@@ -96,7 +103,13 @@ impl<L: Link> LibvirtBackend<L> {
         self.calls.insert(id, CallInProgress { uri: at, user });
         let uri = &mut self.uris[at.0];
         match uri.link.check_open() {
-            Ok(()) => uri.lanes.submit(&uri.link, id, call, vm),
+            Ok(()) => {
+                if let Some(vm) = call.held_vm() {
+                    self.held.hold(vm);
+                    self.held_by.insert(id, vm);
+                }
+                uri.lanes.submit(&uri.link, id, call, vm);
+            }
             Err(error) => self.ended.push((id, call.fail(error))),
         }
         id
@@ -128,6 +141,7 @@ impl<L: Link> LibvirtBackend<L> {
     }
 
     fn call_ended(&mut self, id: CallId, outcome: CallOutcome, now: Instant) {
+        self.release(id);
         let Some(CallInProgress { uri, user }) = self.calls.remove(&id) else { return };
         match (user, outcome) {
             (CallUser::Lookup(lookup), CallOutcome::Domains(found)) => {
@@ -139,6 +153,13 @@ impl<L: Link> LibvirtBackend<L> {
             }
             (CallUser::Start { uuid }, CallOutcome::Started(outcome)) => self.started(&uuid, outcome, now),
             _ => log::error!("a libvirt call has an outcome of another kind"),
+        }
+    }
+
+    /// Lets the watchers ask again about the VM of a call that has ended.
+    fn release(&mut self, id: CallId) {
+        if let Some(vm) = self.held_by.remove(&id) {
+            self.held.release(vm);
         }
     }
 
@@ -159,7 +180,9 @@ impl<L: Link> LibvirtBackend<L> {
     fn give_up(&mut self, id: CallId, error: LibvirtError, now: Instant) {
         let Some(CallInProgress { uri, user }) = self.calls.remove(&id) else { return };
         let Uri { link, lanes, .. } = &mut self.uris[uri.0];
-        lanes.withdraw(link, id);
+        if lanes.withdraw(link, id) {
+            self.release(id);
+        }
         match user {
             CallUser::Lookup(lookup) => self.lookups.record(lookup, uri, Err(error)),
             CallUser::List => self.lists.record(uri, id, Err(error)),

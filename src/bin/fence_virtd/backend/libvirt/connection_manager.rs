@@ -189,7 +189,8 @@ impl ConnectionManager {
             if outcome.is_ok() {
                 self.shared.answered();
             }
-            if outcome.is_ok() && listed_at.elapsed() >= LIST_EVERY {
+            // A list waits while a call holds a VM, and probes would wait for the list.
+            if outcome.is_ok() && listed_at.elapsed() >= LIST_EVERY && !self.shared.has_busy_lanes() {
                 outcome = self.list_domains(own);
                 listed_at = Instant::now();
             }

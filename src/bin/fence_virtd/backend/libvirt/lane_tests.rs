@@ -54,8 +54,10 @@ fn a_vm_that_hangs_holds_up_no_other() {
         assert_eq!(verdicts(&status), [Verdict::Success], "on until it was seen off");
     }
     assert_eq!(verdicts(&off), []);
+    assert!(bench.held.contains(Uuid::parse(A).unwrap()), "the watchers do not wait for it either");
     bench.release();
     assert_eq!(verdicts(&off), [Verdict::Success]);
+    assert!(bench.held.is_empty());
     assert_eq!(bench.ask(Status, "a"), Verdict::Off);
 }
 
@@ -138,7 +140,9 @@ fn calls_of_a_uri_that_is_lost_fail_and_destroy_nothing_later() {
     let (other, _) = bench.begin(Off, "b");
     assert_eq!(verdicts(&other), [Verdict::Failure], "at once: it is known to be lost");
     assert_eq!(bench.wait(&off, Duration::from_secs(2)), [Verdict::Failure.into()]);
+    assert!(!bench.held.is_empty(), "the call may still be made");
     bench.release();
+    assert!(bench.held.is_empty());
     assert_eq!(bench.hosts[0].destroys.get(), 0);
     bench.close(false);
     assert_eq!(bench.ask(Off, "a"), Verdict::Success);

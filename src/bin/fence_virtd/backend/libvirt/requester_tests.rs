@@ -13,7 +13,7 @@ use crate::backend::Backend;
 use crate::inbox::Message;
 use crate::job::Requester;
 use crate::job::tests::{answers, job};
-use crate::libvirt::DomainRun;
+use crate::libvirt::{DomainRun, HeldVms};
 use fence_virt::fence::{Answer, Domain, ListenerName, Operation, Source, UriIndex, Uuid, Verdict};
 use fence_virt::groups::{Group, Groups};
 
@@ -36,7 +36,11 @@ impl Bench {
         cids.insert(UriIndex(0), DomainRun { domain: Arc::new(domain), id: run }, vec![3]);
         cids.set_complete(UriIndex(0), true);
         let permissions = Permissions::new(groups, Some(cids));
-        Bench { backend: LibvirtBackend::new(vec![link], 1, permissions, worker), host, inbox }
+        Bench {
+            backend: LibvirtBackend::new(vec![link], 1, permissions, worker, HeldVms::default()),
+            host,
+            inbox,
+        }
     }
 
     fn ask(&mut self, cid: u32, operation: Operation, name: &str) -> Answer {

@@ -100,6 +100,11 @@ impl SharedLink {
         }
     }
 
+    /// True while calls that may take long are in progress.
+    pub(super) fn has_busy_lanes(&self) -> bool {
+        lock(&self.state).lanes.busy > 0
+    }
+
     /// Records the use of the lanes.
     pub(super) fn report_lanes(&self, report: LaneReport) {
         lock(&self.state).lanes = report;

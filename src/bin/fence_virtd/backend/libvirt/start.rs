@@ -24,7 +24,13 @@ pub(crate) fn start(
     if !startup.wait_for_init && !is_reachable(uris, &first, startup)? {
         return Ok(None);
     }
-    let backend = LibvirtBackend::new(links, startup.max_parallel, permissions, startup.worker.clone());
+    let backend = LibvirtBackend::new(
+        links,
+        startup.max_parallel,
+        permissions,
+        startup.worker.clone(),
+        startup.held_vms.clone(),
+    );
     Ok(Some((backend, managers)))
 }
 

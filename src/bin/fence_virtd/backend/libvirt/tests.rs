@@ -12,7 +12,7 @@ use crate::backend::Backend;
 use crate::inbox::{Event, Message};
 use crate::job::tests::{Answers, answers, job};
 use crate::job::{AGE_LIMIT, CancelToken};
-use crate::libvirt::LibvirtError;
+use crate::libvirt::{HeldVms, LibvirtError};
 use crate::status::LaneReport;
 use fence_virt::fence::{Answer, HostEntry, Operation, UriIndex, Verdict};
 use fence_virt::groups::{Group, Groups};
@@ -29,6 +29,8 @@ pub(super) struct Bench {
     pub(super) hosts: Vec<Arc<Fake>>,
     pub(super) now: Instant,
     inbox: Receiver<Message>,
+    /// VMs that the watchers do not ask about.
+    pub(super) held: HeldVms,
 }
 
 impl Bench {
@@ -43,8 +45,9 @@ impl Bench {
         let mut links: Vec<FakeLink> = hosts.iter().enumerate().map(link).collect();
         change(&mut links);
         let permissions = Permissions::new(groups, None);
-        let backend = LibvirtBackend::new(links, LANES, permissions, worker.clone());
-        Bench { backend, hosts: hosts.to_vec(), now: Instant::now(), inbox }
+        let held = HeldVms::default();
+        let backend = LibvirtBackend::new(links, LANES, permissions, worker.clone(), held.clone());
+        Bench { backend, hosts: hosts.to_vec(), now: Instant::now(), inbox, held }
     }
 
     pub(super) fn single(domains: &[(&str, &str, bool)]) -> Bench {
