@@ -121,6 +121,19 @@ fn a_request_that_waits_expires_alone() {
 }
 
 #[test]
+fn a_client_that_hung_up_before_its_request_expired_leaves_no_deadline_in_the_past() {
+    for (operation, call) in [(Off, power_off_of(A)), (On, format!("start {A}"))] {
+        let mut bench = Bench::single(&[("a", A, operation == Off)]);
+        bench.hosts[0].hold(&call);
+        let (mail, caller) = bench.begin(operation, "a");
+        caller.cancel();
+        bench.wait(&mail, AGE_LIMIT);
+        let deadlines = bench.backend.vm_operations.iter().map(|vm_operation| vm_operation.deadline());
+        assert!(deadlines.flatten().all(|at| at > bench.now), "{operation:?}: the worker would spin");
+    }
+}
+
+#[test]
 fn a_call_whose_caller_hung_up_destroys_nothing_when_its_turn_comes() {
     let mut bench = hanging(&power_off_of(A));
     let (off, caller) = bench.begin(Off, "a");

@@ -126,9 +126,9 @@ impl VmOperation {
         }
     }
 
-    /// Answers the requests that have expired.
+    /// Answers the requests that have expired, also those whose clients have hung up before.
     pub(super) fn expire(&mut self, now: Instant) {
-        self.end_stale(now, |stale| stale == Stale::TooOld);
+        self.end_stale(now, |job| now >= job.expires);
     }
 
     /// Answers the requests that are stale.
@@ -136,7 +136,7 @@ impl VmOperation {
         self.end_stale(now, |_| true);
     }
 
-    fn end_stale(&mut self, now: Instant, is_over: impl Fn(Stale) -> bool) {
+    fn end_stale(&mut self, now: Instant, is_over: impl Fn(&Job) -> bool) {
         for (job, stale) in extract_stale(self.jobs_mut(), now, is_over) {
             job.give_up(stale);
         }
@@ -164,10 +164,10 @@ impl PoweringOff {
 }
 
 /// Removes the jobs that are stale in a way that counts.
-fn extract_stale(jobs: &mut Vec<Job>, now: Instant, counts: impl Fn(Stale) -> bool) -> Vec<(Job, Stale)> {
+fn extract_stale(jobs: &mut Vec<Job>, now: Instant, counts: impl Fn(&Job) -> bool) -> Vec<(Job, Stale)> {
     let mut stale_jobs = Vec::new();
     for job in std::mem::take(jobs) {
-        match job.stale(now).filter(|stale| counts(*stale)) {
+        match job.stale(now).filter(|_| counts(&job)) {
             Some(stale) => stale_jobs.push((job, stale)),
             None => jobs.push(job),
         }
