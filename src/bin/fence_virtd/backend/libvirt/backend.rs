@@ -7,7 +7,7 @@ use super::contests::Contests;
 use super::devstatus::DevstatusProbe;
 use super::fence::Effect;
 use super::listing::{Listing, Lists};
-use super::lookup::{LookupId, Lookups};
+use super::lookup::{Lookup, LookupId, Lookups};
 use super::requester::RequesterLookup;
 use super::resolve::{Resolution, ResolvedVm, Uri, find, resolve};
 use super::verdicts;
@@ -129,6 +129,7 @@ impl<L: Link> LibvirtBackend<L> {
                 self.call_ended(id, outcome, now);
             }
             for mut lookup in lookups {
+                self.abandon(&lookup);
                 let found = lookup.take_found();
                 let resolution = resolve(&mut self.uris, &lookup.job.request.target, found);
                 self.looked_up(lookup.job, lookup.admitted, resolution, now);
@@ -207,6 +208,20 @@ impl<L: Link> LibvirtBackend<L> {
         }
     }
 
+    /// Gives up the calls of a lookup that have not ended: those that wait for a lane are not made.
+    fn abandon(&mut self, lookup: &Lookup) {
+        if lookup.is_over() {
+            return;
+        }
+        let is_its = |call: &CallInProgress| matches!(call.user, CallUser::Lookup(id) if id == lookup.id);
+        let calls = self.calls.iter().filter(|(_, call)| is_its(call)).map(|(&id, call)| (id, call.uri));
+        for (id, uri) in calls.collect::<Vec<_>>() {
+            self.calls.remove(&id);
+            let Uri { link, lanes, .. } = &mut self.uris[uri.0];
+            lanes.withdraw(link, id);
+        }
+    }
+
     /// Goes on with a request whose VM was looked up.
     fn looked_up(&mut self, job: Job, admitted: Option<OperationId>, resolution: Resolution, now: Instant) {
         let vm = match self.check(&job, resolution, now) {
@@ -231,13 +246,16 @@ impl<L: Link> LibvirtBackend<L> {
         }
     }
 
-    /// Checks that the groups permit a request, and that its VM is known.
+    /// Checks that somebody waits for a request, that the groups permit it, and that its VM is known.
     fn check(
         &mut self,
         job: &Job,
         resolution: Resolution,
         now: Instant,
     ) -> Result<ResolvedVm, (Verdict, String)> {
+        if let Some(stale) = job.stale(now) {
+            return Err((Verdict::Failure, format!("not begun: {stale}")));
+        }
         match resolution {
             Resolution::Found(vm) => {
                 self.permit(job, &[&vm.name, &vm.uuid], now)?;
@@ -454,6 +472,7 @@ impl<L: Link> Backend for LibvirtBackend<L> {
             job.refuse_stale(stale);
         }
         for lookup in self.lookups.take_stale(now) {
+            self.abandon(&lookup);
             if let Some(operation) = lookup.admitted {
                 self.contests.end(operation, Effect::None, now);
             }

@@ -109,6 +109,11 @@ impl Fake {
         self.holds.borrow_mut().push(label.to_owned());
     }
 
+    /// Holds no more calls; those that are held stay so.
+    pub(super) fn hold_no_more(&self) {
+        self.holds.take();
+    }
+
     /// Number of calls that are held on lanes.
     pub(super) fn held(&self) -> usize {
         self.held.borrow().len()

@@ -250,3 +250,52 @@ fn a_uri_whose_lookup_hangs_counts_as_unreachable_for_vms_of_others() {
     assert_eq!(bench.wait(&off, Duration::from_secs(1)), []);
     assert_eq!(bench.wait(&off, Duration::from_secs(1)), [Verdict::Success.into()]);
 }
+
+#[test]
+fn lookups_of_a_vm_that_hangs_leave_lanes_to_others() {
+    let mut bench = hanging("lookup a");
+    for spelling in [A.to_owned(), A.replace('-', ""), A.to_ascii_uppercase()] {
+        bench.hosts[0].hold(&format!("lookup {spelling}"));
+        (0..LANES).for_each(|_| drop(bench.begin(Off, &spelling)));
+    }
+    (0..LANES).for_each(|_| drop(bench.begin(Off, "b")));
+    assert!(bench.hosts[0].held() < LANES);
+    assert_eq!(bench.ask(Off, "b"), Verdict::Success);
+}
+
+#[test]
+fn lookups_that_nobody_waits_for_are_not_made() {
+    let mut bench = hanging("lookup a");
+    let asked: Vec<_> = (0..2 * LANES).map(|_| bench.begin(Off, "a")).collect();
+    assert!(bench.lanes().queued > 0);
+    for (mail, caller) in &asked {
+        caller.cancel();
+        assert_eq!(bench.wait(mail, RETRY), [Verdict::Failure.into()]);
+    }
+    assert_eq!(bench.lanes().queued, 0);
+    bench.release();
+    assert_eq!((bench.hosts[0].destroys.get(), bench.lanes().busy), (0, 0));
+}
+
+#[test]
+fn a_start_whose_client_hung_up_during_the_lookup_is_not_made() {
+    let mut bench = Bench::single(&[("a", A, false)]);
+    bench.hosts[0].hold("lookup a");
+    let (on, caller) = bench.begin(On, "a");
+    caller.cancel();
+    bench.release();
+    assert_eq!((verdicts(&on), bench.hosts[0].runs(A)), (vec![Verdict::Failure], Some(false)));
+}
+
+#[test]
+fn an_off_does_not_overtake_an_earlier_on() {
+    let mut bench = Bench::single(&[("a", A, false)]);
+    bench.hosts[0].hold("lookup a");
+    let (on, _) = bench.begin(On, "a");
+    bench.hosts[0].hold_no_more();
+    let (off, _) = bench.begin(Off, "a");
+    assert_eq!(verdicts(&off), []);
+    bench.release();
+    assert_eq!((verdicts(&on), verdicts(&off)), (vec![Verdict::Success], vec![Verdict::Success]));
+    assert_eq!(bench.hosts[0].runs(A), Some(false), "the last word was off");
+}

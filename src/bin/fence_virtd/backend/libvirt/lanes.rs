@@ -10,6 +10,8 @@ use crate::status::{LaneReport, OldestCall};
 
 /// Idle lanes that are kept, with their connections: to open one takes some milliseconds.
 const KEPT: usize = 4;
+/// Maximum of lanes that look up the same name or UUID: such calls wait together for a VM that hangs.
+const SAME_MAX: usize = 2;
 /// Time after which a query is slow.
 const SLOW: Duration = Duration::from_millis(300);
 
@@ -29,6 +31,7 @@ struct BusyLane<T> {
     lane: T,
     is_start: bool,
     is_query: bool,
+    target: String,
     label: String,
     began: Instant,
 }
@@ -38,6 +41,8 @@ struct QueuedCall {
     call: Call,
     /// VM, for the status report.
     vm: String,
+    /// The same for all spellings of a UUID.
+    target: String,
 }
 
 impl<L: Link> Lanes<L> {
@@ -55,7 +60,8 @@ impl<L: Link> Lanes<L> {
 
     /// Makes a call as soon as a lane is free.
     pub(super) fn submit(&mut self, link: &L, id: CallId, call: Call, vm: &str) {
-        self.queue.push_back(QueuedCall { id, call, vm: vm.to_owned() });
+        let target = vm.replace('-', "").to_ascii_lowercase();
+        self.queue.push_back(QueuedCall { id, call, vm: vm.to_owned(), target });
         self.dispatch(link);
     }
 
@@ -103,14 +109,14 @@ impl<L: Link> Lanes<L> {
                     break;
                 }
             };
-            let Some(QueuedCall { id, call, vm }) = self.queue.remove(at) else { break };
+            let Some(QueuedCall { id, call, vm, target }) = self.queue.remove(at) else { break };
             let label =
                 if vm.is_empty() { call.name().to_owned() } else { format!("{} of {vm:?}", call.name()) };
             let is_start = call.is_start();
             let is_query = call.is_query();
             lane.make(id, call);
             let began = Instant::now();
-            self.busy.insert(id, BusyLane { lane, is_start, is_query, label, began });
+            self.busy.insert(id, BusyLane { lane, is_start, is_query, target, label, began });
         }
         self.report(link);
     }
@@ -123,7 +129,11 @@ impl<L: Link> Lanes<L> {
         }
         let starts = self.busy.values().filter(|lane| lane.is_start).count();
         let may_start = starts < (self.max / 2).max(1);
-        self.queue.iter().position(|queued| may_start || !queued.call.is_start())
+        let is_same = |lane: &BusyLane<_>, target: &str| lane.is_query && lane.target == target;
+        let lookups = |target: &str| self.busy.values().filter(|lane| is_same(lane, target)).count();
+        self.queue.iter().position(|QueuedCall { call, target, .. }| {
+            (may_start || !call.is_start()) && (!call.is_query() || lookups(target) < SAME_MAX)
+        })
     }
 
     fn report(&self, link: &L) {

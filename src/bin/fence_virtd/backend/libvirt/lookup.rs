@@ -1,6 +1,6 @@
 //! Lookups of VMs by calls on lanes: such a call waits while somebody else destroys the VM.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::job::Job;
@@ -17,6 +17,7 @@ pub(super) struct LookupId(u64);
 
 /// Lookup of the VM that a request names.
 pub(super) struct Lookup {
+    pub(super) id: LookupId,
     pub(super) job: Job,
     /// Operation that the arbiter has admitted already.
     pub(super) admitted: Option<OperationId>,
@@ -40,10 +41,15 @@ impl Lookup {
         self.found.drain(..).map(|found| found.unwrap_or_else(late)).collect()
     }
 
+    /// True once all calls have ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.found.iter().all(Option::is_some)
+    }
+
     fn is_complete(&self, now: Instant) -> bool {
         let has_found = |found: &Option<LibvirtResult<Vec<FoundDomain>>>| matches!(found, Some(Ok(domains)) if !domains.is_empty());
         let is_late = now >= self.began + LATE && self.found.iter().any(has_found);
-        is_late || self.found.iter().all(Option::is_some)
+        is_late || self.is_over()
     }
 }
 
@@ -59,7 +65,7 @@ impl Lookups {
         let id = LookupId(self.next);
         self.next += 1;
         let found = (0..uris).map(|_| None).collect();
-        self.lookups.insert(id, Lookup { job, admitted, began: now, found });
+        self.lookups.insert(id, Lookup { id, job, admitted, began: now, found });
         id
     }
 
@@ -70,9 +76,20 @@ impl Lookups {
         }
     }
 
-    /// Removes the lookups that are complete, in the order in which they began.
+    /// Removes the lookups that are complete, in the order in which they began: of two requests
+    /// for the same target, the later one does not overtake.
     pub(super) fn take_complete(&mut self, now: Instant) -> Vec<Lookup> {
-        self.extract(|lookup| lookup.is_complete(now))
+        let mut incomplete = HashSet::new();
+        let mut wanted = Vec::new();
+        for (&id, lookup) in &self.lookups {
+            let target = lookup.job.request.target.as_str();
+            if lookup.is_complete(now) && !incomplete.contains(target) {
+                wanted.push(id);
+            } else {
+                incomplete.insert(target);
+            }
+        }
+        self.remove(&wanted)
     }
 
     /// Removes the lookups of requests that are stale.
@@ -88,6 +105,10 @@ impl Lookups {
     fn extract(&mut self, is_wanted: impl Fn(&Lookup) -> bool) -> Vec<Lookup> {
         let wanted = self.lookups.iter().filter(|(_, lookup)| is_wanted(lookup)).map(|(&id, _)| id);
         let wanted: Vec<LookupId> = wanted.collect();
+        self.remove(&wanted)
+    }
+
+    fn remove(&mut self, wanted: &[LookupId]) -> Vec<Lookup> {
         wanted.iter().filter_map(|id| self.lookups.remove(id)).collect()
     }
 
