@@ -4,6 +4,7 @@
 use super::error::{LibvirtError, LibvirtResult};
 use super::host::{Definition, DomainState, FoundDomain, Host};
 use super::power_off::{PowerOff, PowerOffResult};
+use crate::job::CancelToken;
 use fence_virt::fence::{Target, Uuid};
 
 /// Number of a call; never reused.
@@ -20,6 +21,8 @@ pub(crate) enum Call {
     Start {
         uuid: String,
         definition: Definition,
+        /// Cancelled once nobody waits for the start, or the worker has given the call up.
+        given_up: CancelToken,
     },
     /// Lists all domains.
     List,
@@ -41,7 +44,10 @@ impl Call {
         match self {
             Call::Find(target) => CallOutcome::Domains(host.find(&target)),
             Call::PowerOff(power_off) => CallOutcome::PoweredOff(power_off.execute(host)),
-            Call::Start { uuid, definition } => {
+            Call::Start { given_up, .. } if given_up.is_cancelled() => {
+                CallOutcome::Started(Err(LibvirtError::Other("not begun: given up before".to_owned())))
+            }
+            Call::Start { uuid, definition, .. } => {
                 let started = host.start(&uuid, &definition);
                 CallOutcome::Started(started.and_then(|()| host.observe(&uuid)))
             }

@@ -65,7 +65,7 @@ struct CallInProgress {
 pub(super) enum CallUser {
     Lookup(LookupId),
     PowerOff { uuid: String, placement: usize, given_up: CancelToken },
-    Start { uuid: String },
+    Start { uuid: String, given_up: CancelToken },
     List,
 }
 
@@ -152,7 +152,9 @@ impl<L: Link> LibvirtBackend<L> {
             (CallUser::PowerOff { uuid, placement, .. }, CallOutcome::PoweredOff(result)) => {
                 self.powered_off(&uuid, placement, Ok(result), now);
             }
-            (CallUser::Start { uuid }, CallOutcome::Started(outcome)) => self.started(&uuid, outcome, now),
+            (CallUser::Start { uuid, .. }, CallOutcome::Started(outcome)) => {
+                self.started(&uuid, outcome, now)
+            }
             _ => log::error!("a libvirt call has an outcome of another kind"),
         }
     }
@@ -165,7 +167,7 @@ impl<L: Link> LibvirtBackend<L> {
     }
 
     /// Gives up the calls of URIs that are lost. A call that is given up may still be made
-    /// once libvirtd is back, but it destroys nothing.
+    /// once libvirtd is back, but it destroys and starts nothing.
     fn give_up_lost(&mut self, now: Instant) {
         for at in 0..self.uris.len() {
             let Some(error) = self.uris[at].lost_for(LOST, now) else { continue };
@@ -191,7 +193,10 @@ impl<L: Link> LibvirtBackend<L> {
                 given_up.cancel();
                 self.powered_off(&uuid, placement, Err(error), now);
             }
-            CallUser::Start { uuid } => self.started(&uuid, Err(error), now),
+            CallUser::Start { uuid, given_up } => {
+                given_up.cancel();
+                self.started(&uuid, Err(error), now);
+            }
         }
     }
 

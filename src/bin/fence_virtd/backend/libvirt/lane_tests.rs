@@ -299,3 +299,35 @@ fn an_off_does_not_overtake_an_earlier_on() {
     assert_eq!((verdicts(&on), verdicts(&off)), (vec![Verdict::Success], vec![Verdict::Success]));
     assert_eq!(bench.hosts[0].runs(A), Some(false), "the last word was off");
 }
+
+#[test]
+fn a_start_that_nobody_waits_for_is_not_made_when_its_turn_comes() {
+    let mut bench = Bench::single(&[("a", A, false)]);
+    bench.hosts[0].hold(&format!("start {A}"));
+    let (on, _) = bench.begin(On, "a");
+    assert_eq!(bench.wait(&on, AGE_LIMIT), [Verdict::Failure.into()]);
+    let (next, _) = bench.begin(On, "a");
+    bench.release();
+    assert_eq!((verdicts(&next), bench.hosts[0].runs(A)), (vec![Verdict::Success], Some(true)));
+
+    bench.hosts[0].domains.borrow_mut().get_mut(A).unwrap().runs = None;
+    bench.hosts[0].hold(&format!("start {A}"));
+    let (on, caller) = bench.begin(On, "a");
+    caller.cancel();
+    bench.wait(&on, RETRY);
+    bench.release();
+    assert_eq!((verdicts(&on), bench.hosts[0].runs(A)), (vec![Verdict::Failure], Some(false)));
+}
+
+#[test]
+fn a_start_of_a_uri_that_was_lost_does_not_come_after_a_later_off() {
+    let mut bench = hanging(&format!("start {A}"));
+    let (reboot, _) = bench.begin(Reboot, "a");
+    assert_eq!(verdicts(&reboot), [Verdict::Success]);
+    bench.close(true);
+    bench.wait(&reboot, Duration::from_secs(4));
+    bench.close(false);
+    assert_eq!(bench.ask(Off, "a"), Verdict::Success);
+    bench.release();
+    assert_eq!(bench.hosts[0].runs(A), Some(false));
+}

@@ -130,7 +130,7 @@ impl<L: Link> LibvirtBackend<L> {
         }
         match restart {
             Some(Restart { uri, definition }) => {
-                let starting = Starting { uri, jobs: Vec::new(), is_restart: true };
+                let starting = Starting::new(uri, None);
                 self.start(vm, starting, later, definition);
             }
             None => self.begin_all(later, now),
@@ -141,8 +141,9 @@ impl<L: Link> LibvirtBackend<L> {
     /// Starts a VM that is off; `later` are the requests that have waited for this.
     fn start(&mut self, vm: ResolvedVm, starting: Starting, later: Vec<Job>, definition: Definition) {
         let Starting { uri, .. } = starting;
-        let call = Call::Start { uuid: vm.uuid.clone(), definition };
-        let user = CallUser::Start { uuid: vm.uuid.clone() };
+        let given_up = starting.given_up.clone();
+        let call = Call::Start { uuid: vm.uuid.clone(), definition, given_up: given_up.clone() };
+        let user = CallUser::Start { uuid: vm.uuid.clone(), given_up };
         let name = vm.name.clone();
         let mut vm_operation =
             VmOperation { vm, stage: Stage::Starting(starting), later: Vec::new(), calls: 1 };
@@ -159,7 +160,7 @@ impl<L: Link> LibvirtBackend<L> {
         }
         match verdicts::start_on(&self.uris, &vm, &job) {
             Ok(uri) => {
-                let starting = Starting { uri, jobs: vec![job], is_restart: false };
+                let starting = Starting::new(uri, Some(job));
                 self.start(vm, starting, Vec::new(), Definition::Persistent);
             }
             Err((verdict, reason)) => job.finish(verdict, reason),
@@ -170,7 +171,7 @@ impl<L: Link> LibvirtBackend<L> {
     pub(super) fn started(&mut self, uuid: &str, outcome: LibvirtResult<Option<DomainState>>, now: Instant) {
         self.lists.forget();
         let Some(VmOperation { vm, stage, later, .. }) = self.vm_operations.remove(uuid) else { return };
-        let Stage::Starting(Starting { uri, jobs, is_restart }) = stage else { return };
+        let Stage::Starting(Starting { uri, jobs, is_restart, .. }) = stage else { return };
         let (verdict, reason) = verdicts::started(&self.uris[uri.0], outcome);
         match (is_restart, verdict) {
             (true, Verdict::Success) => info!("{:?} was fenced by a reboot, and {reason}", vm.name),
@@ -202,6 +203,7 @@ impl<L: Link> LibvirtBackend<L> {
         let mut over = Vec::new();
         for vm_operation in self.vm_operations.iter_mut() {
             vm_operation.expire(now);
+            vm_operation.give_up_start(now);
             if let Stage::PoweringOff(PoweringOff { retry_at: Some(at), .. }) = &vm_operation.stage {
                 if vm_operation.jobs().is_empty() {
                     over.push(vm_operation.vm.uuid.clone());

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::fence::Fence;
 use super::resolve::ResolvedVm;
-use crate::job::{Job, Stale};
+use crate::job::{CancelToken, Job, Stale};
 use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{Operation, Target, UriIndex};
 
@@ -45,6 +45,8 @@ pub(super) struct Starting {
     pub(super) jobs: Vec<Job>,
     /// True for the start that ends a reboot.
     pub(super) is_restart: bool,
+    /// Cancelled once nobody waits for the start, unless it ends a reboot.
+    pub(super) given_up: CancelToken,
 }
 
 impl VmOperations {
@@ -121,7 +123,9 @@ impl VmOperation {
         let is_on = job.request.operation == Operation::On;
         match &mut self.stage {
             Stage::PoweringOff(power_off) if !is_on => power_off.jobs.push(job),
-            Stage::Starting(starting) if is_on => starting.jobs.push(job),
+            Stage::Starting(starting) if is_on && !starting.given_up.is_cancelled() => {
+                starting.jobs.push(job)
+            }
             _ => self.later.push(job),
         }
     }
@@ -129,6 +133,14 @@ impl VmOperation {
     /// Answers the requests that have expired, also those whose clients have hung up before.
     pub(super) fn expire(&mut self, now: Instant) {
         self.end_stale(now, |job| now >= job.expires);
+    }
+
+    /// Gives up a start that nobody waits for: if it still waits for a lane, it is not made.
+    pub(super) fn give_up_start(&self, now: Instant) {
+        let Stage::Starting(Starting { jobs, is_restart: false, given_up, .. }) = &self.stage else { return };
+        if jobs.iter().all(|job| job.stale(now).is_some()) {
+            given_up.cancel();
+        }
     }
 
     /// Answers the requests that are stale.
@@ -153,6 +165,14 @@ impl VmOperation {
             Stage::Starting(_) => None,
         };
         expires.into_iter().chain(retry_at).min()
+    }
+}
+
+impl Starting {
+    /// Makes the start that a request asks for, or that ends a reboot.
+    pub(super) fn new(uri: UriIndex, on: Option<Job>) -> Starting {
+        let is_restart = on.is_none();
+        Starting { uri, jobs: Vec::from_iter(on), is_restart, given_up: CancelToken::default() }
     }
 }
 
