@@ -44,7 +44,7 @@ pub(crate) struct LibvirtBackend<L: Link> {
     held: HeldVms,
     /// VM that a call on a lane may hold.
     held_by: HashMap<CallId, Uuid>,
-    calls: HashMap<CallId, CallInProgress>,
+    pub(super) calls: HashMap<CallId, CallInProgress>,
     next_call: u64,
     /// Outcomes of calls that could not be made.
     ended: Vec<(CallId, CallOutcome)>,
@@ -56,9 +56,9 @@ pub(crate) struct LibvirtBackend<L: Link> {
 }
 
 /// Call in progress.
-struct CallInProgress {
+pub(super) struct CallInProgress {
     uri: UriIndex,
-    user: CallUser,
+    pub(super) user: CallUser,
 }
 
 /// Purpose of a call.
@@ -244,10 +244,8 @@ impl<L: Link> LibvirtBackend<L> {
             }
             (Operation::On, _) => self.on(job, vm),
             (_, Some(operation)) => self.power_off(job, vm, operation, now),
-            (_, None) => match self.vm_operations.get_mut(&vm.uuid) {
-                Some(vm_operation) => vm_operation.add(job),
-                None => self.contest(job, vm, now),
-            },
+            (_, None) if self.vm_operations.get(&vm.uuid).is_some() => self.join(job, &vm.uuid, now),
+            (_, None) => self.contest(job, vm, now),
         }
     }
 
@@ -285,13 +283,13 @@ impl<L: Link> LibvirtBackend<L> {
         let target = &job.request.target;
         if let Some(vm_operation) = self.vm_operations.named_by(target) {
             let names = [vm_operation.vm.name.clone(), vm_operation.vm.uuid.clone()];
+            let state = vm_operation.state();
             if let Err((verdict, reason)) = self.permit(&job, &[&names[0], &names[1]], now) {
                 return job.refuse(verdict, reason);
             }
-            let Some(vm_operation) = self.vm_operations.get_mut(&names[1]) else { return };
             return match job.request.operation {
-                Operation::Status => job.finish(Verdict::Success, vm_operation.state()),
-                _ => vm_operation.add(job),
+                Operation::Status => job.finish(Verdict::Success, state),
+                _ => self.join(job, &names[1], now),
             };
         }
         let is_status = job.request.operation == Operation::Status;

@@ -331,3 +331,20 @@ fn a_start_of_a_uri_that_was_lost_does_not_come_after_a_later_off() {
     bench.release();
     assert_eq!(bench.hosts[0].runs(A), Some(false));
 }
+
+#[test]
+fn an_off_does_not_wait_for_a_start_that_waits_for_the_starts_of_others() {
+    let uuids: Vec<String> = (0..3).map(|at| format!("aaaaaaaa-0000-4000-8000-00000000000{at}")).collect();
+    let domains: Vec<(&str, &str, bool)> = uuids.iter().map(|uuid| (&**uuid, &**uuid, true)).collect();
+    let mut bench = Bench::single(&domains);
+    uuids.iter().for_each(|uuid| bench.hosts[0].hold(&format!("start {uuid}")));
+    uuids.iter().for_each(|uuid| drop(bench.begin(Reboot, uuid)));
+    assert_eq!((bench.lanes().busy, bench.lanes().queued), (2, 1));
+    assert_eq!(bench.ask(Off, &uuids[2]), Verdict::Success);
+    let (off, _) = bench.begin(Off, &uuids[0]);
+    assert_eq!(verdicts(&off), [], "this start has begun");
+    bench.release();
+    assert_eq!(verdicts(&off), [Verdict::Success]);
+    let runs: Vec<_> = uuids.iter().map(|uuid| bench.hosts[0].runs(uuid) == Some(true)).collect();
+    assert_eq!(runs, [false, true, false]);
+}

@@ -4,13 +4,15 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error, info};
 
-use super::backend::{CallUser, LibvirtBackend};
+use super::backend::{CallInProgress, CallUser, LibvirtBackend};
 use super::fence::{Effect, Fence, FenceCall, Restart, Step};
 use super::resolve::ResolvedVm;
 use super::verdicts;
 use super::vm_operation::{PoweringOff, Stage, Starting, VmOperation};
 use crate::job::{CancelToken, Job, Waiter};
-use crate::libvirt::{Call, Definition, DomainState, LibvirtResult, Link, PowerOff, PowerOffResult};
+use crate::libvirt::{
+    Call, Definition, DomainState, LibvirtError, LibvirtResult, Link, PowerOff, PowerOffResult,
+};
 use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{Operation, Verdict};
 
@@ -165,6 +167,38 @@ impl<L: Link> LibvirtBackend<L> {
             }
             Err((verdict, reason)) => job.finish(verdict, reason),
         }
+    }
+
+    /// Adds a power operation to the one in progress on the same VM.
+    pub(super) fn join(&mut self, job: Job, uuid: &str, now: Instant) {
+        if job.request.operation == Operation::Off && self.withdraw_start(uuid, now) {
+            return self.look_up(job, None, now);
+        }
+        if let Some(vm_operation) = self.vm_operations.get_mut(uuid) {
+            vm_operation.add(job);
+        }
+    }
+
+    /// Withdraws the start of a VM that is to be off, if it waits for a lane: other VMs whose
+    /// starts hang do not hold up the off. False if the start has begun, or there is none.
+    fn withdraw_start(&mut self, uuid: &str, now: Instant) -> bool {
+        let Some(VmOperation { stage: Stage::Starting(Starting { uri, .. }), .. }) =
+            self.vm_operations.get(uuid)
+        else {
+            return false;
+        };
+        let uri = &mut self.uris[uri.0];
+        let is_it =
+            |call: &CallInProgress| matches!(&call.user, CallUser::Start { uuid: of, .. } if of == uuid);
+        let Some(id) = self.calls.iter().find(|(_, call)| is_it(call)).map(|(&id, _)| id) else {
+            return false;
+        };
+        if !uri.lanes.withdraw(&uri.link, id) {
+            return false;
+        }
+        self.calls.remove(&id);
+        self.started(uuid, Err(LibvirtError::Other("not begun: the VM is to be off".to_owned())), now);
+        true
     }
 
     /// Handles the end of a start.
