@@ -104,20 +104,11 @@ pub(crate) struct Waiter {
 
 impl Waiter {
     /// Reason why nobody waits any more at `now`.
-    fn stale(&self, now: Instant) -> Option<Stale> {
+    pub(crate) fn stale(&self, now: Instant) -> Option<Stale> {
         if self.cancel.is_cancelled() {
             return Some(Stale::HungUp);
         }
         (now >= self.expires).then_some(Stale::TooOld)
-    }
-
-    /// Reason why none of these waits any more at `now`.
-    pub(crate) fn all_stale(waiters: &[Waiter], now: Instant) -> Option<Stale> {
-        let mut last = Some(Stale::HungUp);
-        for waiter in waiters {
-            last = Some(waiter.stale(now)?);
-        }
-        last
     }
 }
 

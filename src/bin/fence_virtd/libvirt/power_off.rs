@@ -56,8 +56,8 @@ pub(crate) struct PowerOff {
     pub(crate) is_sole_known_owner: bool,
     /// True for a reboot that does not have the VM's definition yet.
     pub(crate) wants_definition: bool,
-    /// Requests that the call serves: it destroys nothing once all of them are stale.
-    pub(crate) waiters: Vec<Waiter>,
+    /// The wait of the request that the call serves: it destroys nothing once that is stale.
+    pub(crate) waiter: Waiter,
     /// Cancelled once the worker has given the call up.
     pub(crate) given_up: CancelToken,
 }
@@ -108,7 +108,7 @@ impl PowerOff {
             }
         }
         // The calls above, and the wait for a lane, may have taken a while.
-        let stale = Waiter::all_stale(&self.waiters, self.now());
+        let stale = self.waiter.stale(self.now());
         if let Some(stale) = stale.or(self.given_up.is_cancelled().then_some(Stale::TooOld)) {
             return Err(NotOff::Stale(stale));
         }

@@ -20,6 +20,7 @@ pub(super) struct Domain {
     pub(super) name: String,
     pub(super) runs: Option<u32>,
     pub(super) is_transient: bool,
+    pub(super) has_migrated: bool,
 }
 
 /// Fault of one destroy.
@@ -70,7 +71,7 @@ impl Fake {
         let fake = Fake::default();
         for (name, uuid, runs) in domains {
             let runs = runs.then(|| fake.id());
-            let domain = Domain { name: name.to_string(), runs, is_transient: false };
+            let domain = Domain { name: name.to_string(), runs, is_transient: false, has_migrated: false };
             fake.domains.borrow_mut().insert(uuid.to_string(), domain);
         }
         Arc::new(fake)
@@ -138,7 +139,12 @@ impl Fake {
 
 fn state(domain: &Domain) -> DomainState {
     let power = if domain.runs.is_some() { PowerState::Running } else { PowerState::Off };
-    DomainState { power, id: domain.runs, is_active: domain.runs.is_some(), is_migrating: false }
+    DomainState {
+        power,
+        id: domain.runs,
+        is_active: domain.runs.is_some(),
+        is_migrating: domain.has_migrated,
+    }
 }
 
 /// A domain that a call returned; it is off.
@@ -201,7 +207,8 @@ impl Host for Fake {
             return Err(LibvirtError::Other("no memory".to_owned()));
         }
         self.log.borrow_mut().push(format!("start {definition:?}"));
-        let created = || Domain { name: "created".into(), runs: None, is_transient: true };
+        let created =
+            || Domain { name: "created".into(), runs: None, is_transient: true, has_migrated: false };
         self.domains.borrow_mut().entry(uuid.to_string()).or_insert_with(created).runs = Some(self.id());
         Ok(())
     }

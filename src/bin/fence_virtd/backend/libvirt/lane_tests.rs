@@ -8,8 +8,8 @@ use super::power_operations::RETRY;
 use super::tests::{A, B, Bench, LANES};
 use crate::backend::Backend;
 use crate::inbox::{DomainChange, Event};
-use crate::job::AGE_LIMIT;
-use crate::job::tests::{Answers, answers};
+use crate::job::tests::{Answers, answers, job};
+use crate::job::{AGE_LIMIT, Requester};
 use fence_virt::fence::Operation::{self, Off, On, Reboot, Status};
 use fence_virt::fence::{PowerState, UriIndex, Uuid, Verdict};
 use fence_virt::groups::Groups;
@@ -347,4 +347,21 @@ fn an_off_does_not_wait_for_a_start_that_waits_for_the_starts_of_others() {
     assert_eq!(verdicts(&off), [Verdict::Success]);
     let runs: Vec<_> = uuids.iter().map(|uuid| bench.hosts[0].runs(uuid) == Some(true)).collect();
     assert_eq!(runs, [false, true, false]);
+}
+
+#[test]
+fn a_request_that_is_stricter_about_migration_does_not_join() {
+    let mut bench = Bench::single(&[("a", A, false)]);
+    bench.hosts[0].domains.borrow_mut().get_mut(A).unwrap().has_migrated = true;
+    bench.hosts[0].hold(&power_off_of(A));
+    let [known_elsewhere, known_here_alone] = [false, true].map(|is_sole_known_owner| {
+        let (mut job, mail, _) = job(Off, "a", bench.now);
+        (job.requester, job.caller) = (Requester::Cluster { is_sole_known_owner }, None);
+        bench.backend.begin(job, bench.now);
+        bench.settle();
+        mail
+    });
+    bench.release();
+    assert_eq!(verdicts(&known_elsewhere), [Verdict::Success]);
+    assert_eq!(verdicts(&known_here_alone), [Verdict::Failure], "it may run on another host");
 }

@@ -9,7 +9,7 @@ use super::fence::{Effect, Fence, FenceCall, Restart, Step};
 use super::resolve::ResolvedVm;
 use super::verdicts;
 use super::vm_operation::{PoweringOff, Stage, Starting, VmOperation};
-use crate::job::{CancelToken, Job, Waiter};
+use crate::job::{CancelToken, Job};
 use crate::libvirt::{
     Call, Definition, DomainState, LibvirtError, LibvirtResult, Link, PowerOff, PowerOffResult,
 };
@@ -27,9 +27,15 @@ impl<L: Link> LibvirtBackend<L> {
             self.contests.end(operation, Effect::None, now);
             return vm_operation.add(job);
         }
-        let fence = Fence::new(&vm);
         let uuid = vm.uuid.clone();
-        let stage = Stage::PoweringOff(PoweringOff { fence, jobs: vec![job], operation, retry_at: None });
+        let stage = Stage::PoweringOff(PoweringOff {
+            fence: Fence::new(&vm),
+            waiter: job.waiter(),
+            is_sole_known_owner: job.is_sole_known_owner(),
+            jobs: vec![job],
+            operation,
+            retry_at: None,
+        });
         self.vm_operations.insert(VmOperation { vm, stage, later: Vec::new(), calls: 0 });
         self.begin_round(&uuid, now);
     }
@@ -38,14 +44,12 @@ impl<L: Link> LibvirtBackend<L> {
     fn begin_round(&mut self, uuid: &str, now: Instant) {
         let Some(vm_operation) = self.vm_operations.get_mut(uuid) else { return };
         let name = vm_operation.vm.name.clone();
-        let Stage::PoweringOff(PoweringOff { fence, jobs, retry_at, .. }) = &mut vm_operation.stage else {
-            return;
-        };
-        *retry_at = None;
-        let waiters: Vec<Waiter> = jobs.iter().map(Job::waiter).collect();
-        let is_reboot = jobs.iter().any(|job| job.request.operation == Operation::Reboot);
-        let is_sole_known_owner = jobs.iter().any(Job::is_sole_known_owner);
-        let round = fence.round();
+        let Stage::PoweringOff(power_off) = &mut vm_operation.stage else { return };
+        power_off.retry_at = None;
+        let waiter = power_off.waiter.clone();
+        let is_reboot = power_off.jobs.iter().any(|job| job.request.operation == Operation::Reboot);
+        let is_sole_known_owner = power_off.is_sole_known_owner;
+        let round = power_off.fence.round();
         vm_operation.calls += round.len();
         if round.is_empty() {
             return self.end_round(uuid, now);
@@ -59,7 +63,7 @@ impl<L: Link> LibvirtBackend<L> {
                 requested: now,
                 is_sole_known_owner,
                 wants_definition: is_reboot && lacks_definition,
-                waiters: waiters.clone(),
+                waiter: waiter.clone(),
                 given_up,
             });
             self.submit(uri, call, &name, user);
@@ -94,9 +98,8 @@ impl<L: Link> LibvirtBackend<L> {
         match fence.conclude(&vm_operation.vm, &self.uris) {
             Step::Done(verdict, reason) => self.end_power_off(uuid, Some((verdict, reason)), now),
             Step::Stale(_) => {
-                // Later requests may have joined.
                 vm_operation.drop_stale(Instant::now().max(now));
-                self.retry(uuid, now);
+                self.end_power_off(uuid, None, now);
             }
             Step::Retry(reason) => {
                 debug!("{:?} is not off yet: {reason}: retrying", vm_operation.vm.name);
@@ -116,19 +119,23 @@ impl<L: Link> LibvirtBackend<L> {
         }
     }
 
-    /// Answers the requests, and starts the VM again if it was a reboot.
+    /// Answers the requests, and starts the VM again if it was a reboot. Without an answer the
+    /// requests that have joined are begun on their own.
     fn end_power_off(&mut self, uuid: &str, answer: Option<(Verdict, String)>, now: Instant) {
-        let Some(VmOperation { vm, stage, later, .. }) = self.vm_operations.remove(uuid) else { return };
+        let Some(VmOperation { vm, stage, mut later, .. }) = self.vm_operations.remove(uuid) else { return };
         let Stage::PoweringOff(power_off) = stage else { return };
         self.contests.end(power_off.operation, power_off.fence.effect(), now);
         let is_off = matches!(answer, Some((Verdict::Success, _)));
         let wants_restart = is_off && power_off.wants_restart();
         let restart = if wants_restart { power_off.fence.restart() } else { None };
-        if let Some((verdict, reason)) = answer {
-            let addition = if restart.is_some() { ", starting it again" } else { "" };
-            for job in power_off.jobs {
-                job.finish(verdict, format_args!("{reason}{addition}"));
+        match answer {
+            Some((verdict, reason)) => {
+                let addition = if restart.is_some() { ", starting it again" } else { "" };
+                for job in power_off.jobs {
+                    job.finish(verdict, format_args!("{reason}{addition}"));
+                }
             }
+            None => drop(later.splice(..0, power_off.jobs)),
         }
         match restart {
             Some(Restart { uri, definition }) => {

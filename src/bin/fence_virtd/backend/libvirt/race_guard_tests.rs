@@ -147,3 +147,24 @@ fn a_vm_that_vanished_while_its_request_waited_is_a_failure() {
     let (next, _) = bench.begin_as(ip(3), Off, "b");
     assert_eq!(answers(&next), SUCCESS, "nothing is under way any more");
 }
+
+#[test]
+fn nothing_is_destroyed_for_a_request_that_joined_before_its_caller_has_shown_that_it_lives() {
+    for lives in [false, true] {
+        let mut bench = Bench::single(&[("a", A, true), ("b", B, true)]);
+        bench.hosts[0].hold(&format!("power-off {A}"));
+        let (job, first, caller, _) = job_of(ip(1), Off, "a", bench.now);
+        bench.backend.begin(job, bench.now);
+        bench.settle();
+        let (joined, questions) = bench.begin_as(ip(2), Off, "a");
+        bench.now += Duration::from_millis(1);
+        let (rival, _) = bench.begin_as(line_of("c", "cccccccc-0000-4000-8000-000000000000"), Off, "b");
+        assert_eq!(answers(&rival), SUCCESS);
+        caller.cancel();
+        bench.release();
+        assert_eq!((answers(&first), answers(&joined)), (FAILURE.to_vec(), vec![]));
+        assert!(bench.reply(&questions, lives));
+        assert_eq!(answers(&joined), if lives { SUCCESS } else { FAILURE });
+        assert_eq!(bench.hosts[0].runs(A), Some(!lives));
+    }
+}

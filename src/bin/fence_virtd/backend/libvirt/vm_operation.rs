@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::fence::Fence;
 use super::resolve::ResolvedVm;
-use crate::job::{CancelToken, Job, Stale};
+use crate::job::{CancelToken, Job, Stale, Waiter};
 use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{Operation, Target, UriIndex};
 
@@ -35,6 +35,11 @@ pub(super) struct PoweringOff {
     /// In the order of their arrival. Empty if nobody waits any more, but calls are in progress.
     pub(super) jobs: Vec<Job>,
     pub(super) operation: OperationId,
+    /// The wait of the request that the arbiter has admitted. Nothing is destroyed for the others:
+    /// their callers may have been powered off meanwhile.
+    pub(super) waiter: Waiter,
+    /// True if that request takes a VM that has migrated away for one that may run.
+    pub(super) is_sole_known_owner: bool,
     /// Time of the next round, between two rounds.
     pub(super) retry_at: Option<Instant>,
 }
@@ -122,7 +127,7 @@ impl VmOperation {
     pub(super) fn add(&mut self, job: Job) {
         let is_on = job.request.operation == Operation::On;
         match &mut self.stage {
-            Stage::PoweringOff(power_off) if !is_on => power_off.jobs.push(job),
+            Stage::PoweringOff(power_off) if !is_on && power_off.answers(&job) => power_off.jobs.push(job),
             Stage::Starting(starting) if is_on && !starting.given_up.is_cancelled() => {
                 starting.jobs.push(job)
             }
@@ -177,6 +182,11 @@ impl Starting {
 }
 
 impl PoweringOff {
+    /// True if the result is also the answer to this request, which may be stricter about migration.
+    fn answers(&self, job: &Job) -> bool {
+        self.is_sole_known_owner || !job.is_sole_known_owner()
+    }
+
     /// True if the VM is to be started again: the last word is a reboot, and nobody wants it off.
     pub(super) fn wants_restart(&self) -> bool {
         !self.jobs.is_empty() && self.jobs.iter().all(|job| job.request.operation == Operation::Reboot)
