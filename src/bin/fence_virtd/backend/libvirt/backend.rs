@@ -281,7 +281,11 @@ impl<L: Link> LibvirtBackend<L> {
     /// Begins a request for one VM.
     fn begin_on_vm(&mut self, job: Job, now: Instant) {
         let target = &job.request.target;
-        if let Some(vm_operation) = self.vm_operations.named_by(target) {
+        self.uris.iter_mut().for_each(Uri::take_inventory);
+        // A name that VMs of several URIs have is ambiguous.
+        let is_unique = |vm: &ResolvedVm| !self.uris.iter().any(|uri| uri.has_other(target, &vm.uuid));
+        let named = self.vm_operations.named_by(target);
+        if let Some(vm_operation) = named.filter(|vm_operation| is_unique(&vm_operation.vm)) {
             let names = [vm_operation.vm.name.clone(), vm_operation.vm.uuid.clone()];
             let state = vm_operation.state();
             if let Err((verdict, reason)) = self.permit(&job, &[&names[0], &names[1]], now) {

@@ -365,3 +365,23 @@ fn a_request_that_is_stricter_about_migration_does_not_join() {
     assert_eq!(verdicts(&known_elsewhere), [Verdict::Success]);
     assert_eq!(verdicts(&known_here_alone), [Verdict::Failure], "it may run on another host");
 }
+
+#[test]
+fn a_request_joins_the_operation_of_the_vm_that_it_names_alone() {
+    // The name of one is the UUID of the other.
+    let mut bench = Bench::single(&[(B, A, true), ("b", B, true)]);
+    bench.hosts[0].hold(&power_off_of(A));
+    let [first, other] = [A, B].map(|target| bench.begin(Off, target).0);
+    bench.release();
+    assert_eq!((verdicts(&first), verdicts(&other)), (vec![Verdict::Success], vec![Verdict::Failure]));
+
+    // VMs of two URIs have the same name.
+    let mut bench =
+        Bench::new(&[Fake::with(&[("a", A, true)]), Fake::with(&[("a", B, true)])], Groups::default());
+    bench.list();
+    bench.hosts[0].hold(&power_off_of(A));
+    let [first, other] = [A, "a"].map(|target| bench.begin(Off, target).0);
+    bench.release();
+    assert_eq!((verdicts(&first), verdicts(&other)), (vec![Verdict::Success], vec![Verdict::Failure]));
+    assert_eq!(bench.hosts[1].runs(B), Some(true));
+}

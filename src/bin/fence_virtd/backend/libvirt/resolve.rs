@@ -51,11 +51,6 @@ pub(super) enum Resolution {
 }
 
 impl ResolvedVm {
-    /// True if the target names this VM.
-    pub(super) fn is_named_by(&self, target: &Target) -> bool {
-        is_named(target, &self.name, &self.uuid)
-    }
-
     /// Placements as the cluster knows VMs, in the given state or in that which was found.
     /// Errors: if libvirt's UUID is none.
     pub(super) fn local_vms(&self, state: Option<PowerState>) -> Result<Vec<(UriIndex, LocalVm)>, String> {
@@ -105,8 +100,13 @@ impl<L: Link> Uri<L> {
         error.filter(|_| lost_at.is_some_and(|at| now >= at + time))
     }
 
+    /// True if another VM than this one was seen here under a name.
+    pub(super) fn has_other(&self, target: &Target, uuid: &str) -> bool {
+        self.seen.iter().any(|(seen, name)| seen != uuid && name == target.as_str())
+    }
+
     /// Takes over the list of the connection manager.
-    fn take_inventory(&mut self) {
+    pub(super) fn take_inventory(&mut self) {
         if let Some(domains) = self.link.inventory() {
             self.remember_all(&domains);
         }

@@ -7,7 +7,7 @@ use super::fence::Fence;
 use super::resolve::ResolvedVm;
 use crate::job::{CancelToken, Job, Stale, Waiter};
 use fence_virt::arbiter::OperationId;
-use fence_virt::fence::{Operation, Target, UriIndex};
+use fence_virt::fence::{Operation, Target, UriIndex, Uuid};
 
 /// All VMs that are being powered off or started, by UUID.
 #[derive(Default)]
@@ -71,9 +71,12 @@ impl VmOperations {
         self.0.remove(uuid)
     }
 
-    /// VM that a target names.
+    /// VM that a target names. A UUID names no VM by its name here, as it may be that of another one.
     pub(super) fn named_by(&self, target: &Target) -> Option<&VmOperation> {
-        self.0.values().find(|vm_operation| vm_operation.vm.is_named_by(target))
+        match Uuid::parse(target.as_str()) {
+            Some(uuid) => self.get(&uuid.to_string()),
+            None => self.0.values().find(|vm_operation| vm_operation.vm.name == target.as_str()),
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &VmOperation> {
