@@ -1,10 +1,14 @@
 # Checks and their count. Needs $W, a directory of the caller; after a failure
-# calls the caller's show_logs, if defined.
+# calls the caller's show_logs, if defined. If CHECKS is set, so many there must be.
 # shellcheck shell=bash
 
 passed=0 failed=0
 
 finish() {
+	if [ -n "${CHECKS-}" ] && [ $((passed + failed)) != "$CHECKS" ]; then
+		echo "FAIL there were $((passed + failed)) checks, not $CHECKS"
+		failed=$((failed + 1))
+	fi
 	echo "$passed passed, $failed failed"
 	[ "$failed" = 0 ]
 	exit

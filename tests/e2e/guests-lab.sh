@@ -2,11 +2,11 @@
 # host: that host with its libvirtd and its daemons, three guests, and functions
 # to control them.
 # shellcheck shell=bash
+. "$here/libvirt-lab.sh"
 
 ASKER=11111111-aaaa-4111-8111-111111111111
 VICTIM=22222222-bbbb-4222-8222-222222222222
 STRANGER=33333333-cccc-4333-8333-333333333333
-URI=qemu:///system
 SOCKETS=/run/fence # short: the path of a unix socket has at most 107 bytes
 # Beside the fence channels; the C daemon would take it for one of them.
 AGENT=$SOCKETS/channel/guest-agent
@@ -33,45 +33,9 @@ show_logs() {
 # ------------------------------------------------------------------ the host
 
 private_host() {
-	local device folder
-	ip link set lo up
-	mkdir -p "$W/dev" "$W/log"
-	mount -t tmpfs -o mode=755 dev "$W/dev"
-	for device in null:3 zero:5 full:7 random:8 urandom:9; do
-		mknod -m 666 "$W/dev/${device%:*}" c 1 "${device#*:}"
-	done
-	mkdir "$W"/dev/{shm,pts}
-	mount -t devpts -o newinstance,ptmxmode=0666 devpts "$W/dev/pts"
-	ln -s pts/ptmx "$W/dev/ptmx"
-	ln -s /proc/self/fd "$W/dev/fd"
-	mount --rbind "$W/dev" /dev
-	for folder in /run /etc/libvirt /var/lib/libvirt /var/cache/libvirt; do
-		mount -t tmpfs -o mode=755 private "$folder"
-	done
-	mount --bind "$W/log" /var/log/libvirt
-	mkdir -p /run/lock "$SOCKETS"/{serial,channel,agent}
+	private_libvirt
+	mkdir -p "$SOCKETS"/{serial,channel,agent}
 	(umask 077 && head -c 4096 /dev/urandom >"$W/key")
-}
-
-libvirt() { virsh -q -c "$URI" "$@"; }
-libvirt_answers() { libvirt version >/dev/null 2>&1; }
-
-start_libvirtd() {
-	# Without a service manager and virtlogd, with consoles owned by root.
-	cat >/etc/libvirt/qemu.conf <<-CONF
-		security_driver = "none"
-		user = "root"
-		group = "root"
-		dynamic_ownership = 0
-		remember_owner = 0
-		cgroup_controllers = [ ]
-		namespaces = [ ]
-		stdio_handler = "file"
-	CONF
-	printf '%s\n' 'auth_unix_rw = "none"' 'log_outputs = "3:stderr"' >"$W/libvirtd.conf"
-	libvirtd -f "$W/libvirtd.conf" -p /run/libvirtd.pid >>"$W/libvirtd.log" 2>&1 &
-	libvirtd=$!
-	need "libvirtd answers" libvirt_answers
 }
 
 declare -A daemon # the process for each mode
@@ -90,9 +54,6 @@ start_daemon() {
 	daemon[$1]=$!
 }
 
-# has_ended PID - true also for a zombie.
-has_ended() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null; }
-
 # end_daemon MODE - SIGTERM; its exit code is in $code.
 end_daemon() {
 	local pid=${daemon[$1]}
@@ -105,12 +66,7 @@ end_daemon() {
 }
 
 # connections MODE - names of the sockets that this daemon is connected to.
-connections() {
-	ss -Hxp | awk -v pid=",pid=${daemon[$1]}," -v lines="$SOCKETS/" '
-		{ path[$6] = $5 }
-		index($0, pid) { peers[$8] }
-		END { for (peer in peers) if (index(path[peer], lines) == 1) print substr(path[peer], length(lines) + 1) }' | sort | xargs
-}
+connections() { connections_of "${daemon[$1]}" "$SOCKETS"; }
 
 # Occupies the socket of the guest agent. QEMU accepts one connection; others
 # stay in the queue even after their client has closed. virsh is used as a
@@ -225,7 +181,6 @@ define_guests() {
 
 boots() { grep -ac '^@ready' "$W/$1.console"; }
 has_booted() { [ "$(boots "$1")" -gt "$2" ]; } # NAME BEFORE
-state_is() { [ "$(libvirt domstate "$1" 2>&1)" = "$2" ]; }
 
 # tell GUEST COMMAND - the guest runs it: its exit code and output are in $code and $text.
 tell() {

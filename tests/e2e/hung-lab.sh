@@ -1,0 +1,156 @@
+# Machines of hung.sh, which sources this file inside the namespaces of the host:
+# libvirtd, a daemon, bare VMs, and calls of the agents with their times.
+# shellcheck shell=bash
+. "$here/libvirt-lab.sh"
+
+SETTINGS=("max_workers = $WORKERS")
+
+# What the daemon has logged since the last time.
+shown=0
+show_logs() {
+	echo "--- the daemon's log"
+	tail -n "+$((shown + 1))" "$W/daemon.log" | tail -n 30 | cut -c 1-500 | cat -v
+	shown=$(lines "$W/daemon.log")
+	echo "---"
+}
+
+private_host() {
+	private_libvirt
+	mkdir "$W/answers"
+	(umask 077 && head -c 4096 /dev/urandom >"$W/key")
+	# A firmware of one instruction, at the address where the processor begins: it halts.
+	head -c 65536 /dev/zero >"$W/firmware"
+	printf '\xfa\xf4\xeb\xfd' | dd of="$W/firmware" bs=1 seek=65520 conv=notrunc status=none
+	mkdir /etc/libvirt/hooks
+	mkfifo "$W/release"
+	cat >/etc/libvirt/hooks/qemu <<-HOOK
+		#!/bin/sh
+		[ "\$1 \$2" = "held prepare" ] && [ -e "$W/hold" ] || exit 0
+		: >"$W/is-held"
+		read -r line <"$W/release"
+	HOOK
+	chmod 755 /etc/libvirt/hooks/qemu
+}
+
+hold_starts() { rm -f "$W/is-held" && : >"$W/hold"; }
+start_is_held() { [ -e "$W/is-held" ]; }
+release_starts() {
+	rm "$W/hold"
+	# Opened for both: nobody may be there to read.
+	echo go 1<>"$W/release"
+}
+
+start_daemon() {
+	cat >"$W/fence_virt.conf" <<-CONF
+		fence_virtd { listener = "tcp"; backend = "libvirt"; }
+		listeners { tcp { address = "127.0.0.1"; key_file = "$W/key"; } }
+		backends { libvirt { uri = "$URI"; } }
+	CONF
+	chmod 600 "$W/fence_virt.conf"
+	"$DAEMON" -F -f "$W/fence_virt.conf" -p "$W/daemon.pid" >"$W/daemon.log" 2>&1 &
+}
+
+# ------------------------------------------------------------------- the VMs
+
+names() { # LETTER NUMBER
+	local at
+	for ((at = 1; at <= $2; at++)); do echo "$1$at"; done
+}
+hung_vms() { names h "$1"; }
+healthy_vms() { names v $HEALTHY; }
+uuid() { # VM
+	local letter=${1:0:1} number=${1//[a-z]/}
+	printf '%08d-%s-4111-8111-111111111111' "${number:-0}" "$(printf '%02x' "'$letter")$(printf '%02x' "'$letter")"
+}
+
+define_vms() {
+	local vm commands=""
+	for vm in $(hung_vms 24) $(healthy_vms) held; do
+		cat >"$W/$vm.xml" <<-XML
+			<domain type='qemu'><name>$vm</name><uuid>$(uuid "$vm")</uuid>
+			<memory unit='MiB'>32</memory><vcpu>1</vcpu>
+			<os><type arch='x86_64' machine='pc'>hvm</type><loader type='rom'>$W/firmware</loader></os>
+			<devices><emulator>$(command -v qemu-system-x86_64)</emulator><controller type='usb' model='none'/></devices>
+			</domain>
+		XML
+		commands+="define $W/$vm.xml;"
+	done
+	libvirt "$commands" >"$W/define.log" || need "the VMs are defined" false
+}
+
+# ids_of VM... - a line for each: its name and the number of its run; `-` if it is off.
+ids_of() { libvirt list --all | awk -v names=" $* " 'index(names, " " $2 " ") { print $2, $1 }'; }
+all_run() { [ "$(ids_of "$@" | grep -vc -- '-$')" = $# ]; }
+
+# start_vms VM... - those of them that are off, two side by side.
+start_vms() {
+	local vm at=0 commands=("" "") starts=()
+	for vm in $(ids_of "$@" | sed -n 's/ -$//p'); do
+		commands[at++ % 2]+="start $vm;"
+	done
+	for at in 0 1; do
+		[ -z "${commands[at]}" ] || { libvirt "${commands[at]}" >>"$W/start.log" 2>&1 & starts+=($!); }
+	done
+	[ ${#starts[@]} = 0 ] || wait "${starts[@]}"
+	need "$* run" all_run "$@"
+}
+
+process_of() { cat "/run/libvirt/qemu/$1.pid" 2>/dev/null; }
+freeze() { # VM...
+	local vm
+	for vm; do kill -STOP "$(process_of "$vm")"; done
+}
+# all_dying VM... - each has a SIGTERM waiting, libvirt's first.
+all_dying() {
+	local vm pending
+	for vm; do
+		pending=$(sed -n 's/^ShdPnd:\s*//p' "/proc/$(process_of "$vm")/status" 2>/dev/null)
+		[ $((0x${pending:-0} & 0x4000)) != 0 ] || return 1
+	done
+}
+
+# settle - ends what still hangs, waits until the daemon answers, and starts the healthy
+# VMs that calls of a failed check left off.
+settle() {
+	local vm
+	for vm in "${hanging[@]}"; do
+		! grep -q '^State:.T' "/proc/$(process_of "$vm")/status" 2>/dev/null || kill -KILL "$(process_of "$vm")"
+	done
+	need "the daemon answers again" answers_status
+	start_vms $(healthy_vms)
+}
+
+# ----------------------------------------------------------------- the calls
+
+now() { echo $((${EPOCHREALTIME/./} / 1000)); }
+
+# timed NAME COMMAND... - the answer NAME: the time when it came, how long it took, in
+# milliseconds; exit code and output, with the lines joined by semicolons.
+timed() {
+	local name=$1 begin text code end
+	shift
+	begin=$(now)
+	text=$("$@" 2>&1)
+	code=$?
+	end=$(now)
+	echo "$end $((end - begin)) $code ${text//$'\n'/;} " >"$W/answers/$name"
+}
+# asked ACTION [VM] - by $program, or our agent.
+asked() { "${program:-$FENCE_VIRT}" -T 127.0.0.1 -k "$W/key" -t 30 -o "$1" ${2:+-n "$2"}; }
+# ask NAME AGENT ACTION [VM]
+ask() {
+	local program=$FENCE_VIRT
+	[ "$2" = ours ] || program=$THEIRS
+	timed "$1" asked "${@:3}"
+}
+
+# answers_of SET - names of the answers, which begin so.
+answers_of() { (cd "$W/answers" && ls -d "$1".* "$1"[0-9]* "$1" 2>/dev/null); }
+ends_of() { answers_field "$1" 1; }
+times_of() { answers_field "$1" 2; }
+answers_field() { # SET FIELD
+	local answer
+	for answer in $(answers_of "$1"); do cut -d ' ' -f "$2" "$W/answers/$answer"; done
+}
+median() { sort -n | awk '{ all[NR] = $1 } END { print NR ? all[int((NR + 1) / 2)] : 0 }'; }
+maximum() { sort -n | tail -n 1 | grep . || echo 0; }
