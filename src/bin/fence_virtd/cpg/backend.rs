@@ -344,6 +344,7 @@ impl<L: Link> Backend for Cpg<L> {
 
     fn stop(&mut self) {
         self.router.stop();
+        self.libvirt.stop();
         self.lists.clear();
         self.awaiting_inventory.clear();
         self.settle(Instant::now());

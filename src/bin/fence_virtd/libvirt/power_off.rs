@@ -68,7 +68,7 @@ pub(crate) struct PowerOffResult {
     pub(crate) progress: PowerOffProgress,
     /// Means of starting the VM again, if they were wanted and it ran.
     pub(crate) definition: Option<Definition>,
-    /// True if libvirt was called to destroy the VM, with any result.
+    /// True if libvirt was called to destroy the VM, unless it refused and the VM runs on.
     pub(crate) was_destroyed: bool,
     pub(crate) outcome: Result<(), NotOff>,
 }
@@ -117,7 +117,11 @@ impl PowerOff {
         if matches!(destroyed, Ok(()) | Err(LibvirtError::Dying(_))) {
             result.progress = PowerOffProgress::Killed { run, at: self.now() };
         }
-        match (self.observe(host, result)?, destroyed) {
+        let observed = self.observe(host, result)?;
+        // The connection works, so an error is libvirt's answer and not the loss of one.
+        let is_refused = !matches!(destroyed, Ok(()) | Err(LibvirtError::Dying(_)));
+        result.was_destroyed = !(is_refused && matches!(observed, Observed::Running(_)));
+        match (observed, destroyed) {
             (Observed::Off, _) => Ok(()),
             (Observed::Running(_), Ok(())) => Err(NotOff::Retry("destroyed, but it still runs".to_owned())),
             (_, Err(LibvirtError::Dying(reason) | LibvirtError::Busy(reason))) => Err(NotOff::Retry(reason)),

@@ -7,17 +7,15 @@ use super::contests::Contests;
 use super::devstatus::DevstatusProbe;
 use super::fence::Effect;
 use super::listing::{Listing, Lists};
-use super::lookup::{Lookup, LookupId, Lookups};
+use super::lookup::{LookupId, Lookups};
 use super::requester::RequesterLookup;
-use super::resolve::{Resolution, ResolvedVm, Uri, find, resolve};
-use super::verdicts;
+use super::resolve::{Resolution, Uri, find, resolve};
 use super::vm_operation::VmOperations;
 use crate::access::{Identified, Permissions};
 use crate::backend::Backend;
 use crate::inbox::{Event, Message};
 use crate::job::{CancelToken, Job, Requester};
-use crate::libvirt::{Call, CallId, CallOutcome, GONE, HeldVms, LibvirtError, Link};
-use fence_virt::arbiter::OperationId;
+use crate::libvirt::{CallId, CallOutcome, HeldVms, Link};
 use fence_virt::fence::{
     Answer, HostEntry, ListenerName, Operation, PowerState, Source, Target, UriIndex, Uuid, Verdict,
 };
@@ -25,10 +23,7 @@ use fence_virt::routing::LocalVm;
 
 /// Maximum of requests in progress.
 const JOBS_MAX: usize = 1024;
-/// Time after the loss of a URI at which its calls are given up: those that were in
-/// progress have failed by then, and the others wait for a connection.
-const LOST: Duration = Duration::from_secs(3);
-/// Interval of the checks for that.
+/// Interval of the checks for calls that are lost or late.
 const LOST_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The libvirt backend, over links that tests can replace.
@@ -41,14 +36,14 @@ pub(crate) struct LibvirtBackend<L: Link> {
     /// The worker's inbox, for the replies of listeners.
     pub(super) worker: Sender<Message>,
     /// VMs that calls may hold, for the watchers.
-    held: HeldVms,
+    pub(super) held: HeldVms,
     /// VM that a call on a lane may hold.
-    held_by: HashMap<CallId, Uuid>,
+    pub(super) held_by: HashMap<CallId, Uuid>,
     pub(super) calls: HashMap<CallId, CallInProgress>,
-    next_call: u64,
+    pub(super) next_call: u64,
     /// Outcomes of calls that could not be made.
-    ended: Vec<(CallId, CallOutcome)>,
-    lookups: Lookups,
+    pub(super) ended: Vec<(CallId, CallOutcome)>,
+    pub(super) lookups: Lookups,
     pub(super) contests: Contests,
     pub(super) vm_operations: VmOperations,
     pub(super) lists: Lists,
@@ -57,7 +52,8 @@ pub(crate) struct LibvirtBackend<L: Link> {
 
 /// Call in progress.
 pub(super) struct CallInProgress {
-    uri: UriIndex,
+    pub(super) uri: UriIndex,
+    pub(super) began: Instant,
     pub(super) user: CallUser,
 }
 
@@ -96,215 +92,6 @@ impl<L: Link> LibvirtBackend<L> {
         }
     }
 
-    /// Makes a call on a lane. Its outcome is handled when this turn settles, or later.
-    pub(super) fn submit(&mut self, at: UriIndex, call: Call, vm: &str, user: CallUser) -> CallId {
-        let id = CallId(self.next_call);
-        self.next_call += 1;
-        self.calls.insert(id, CallInProgress { uri: at, user });
-        let uri = &mut self.uris[at.0];
-        match uri.link.check_open() {
-            Ok(()) => {
-                if let Some(vm) = call.held_vm() {
-                    self.held.hold(vm);
-                    self.held_by.insert(id, vm);
-                }
-                uri.lanes.submit(&uri.link, id, call, vm);
-            }
-            Err(error) => self.ended.push((id, call.fail(error))),
-        }
-        id
-    }
-
-    /// Handles the outcomes that have come, until there are no more.
-    fn settle(&mut self, now: Instant) {
-        loop {
-            let mut ended = std::mem::take(&mut self.ended);
-            self.uris.iter_mut().for_each(|uri| ended.extend(uri.lanes.take_failed()));
-            let lookups = self.lookups.take_complete(now);
-            let listing = self.lists.end(&mut self.uris, &self.vm_operations, now);
-            if ended.is_empty() && lookups.is_empty() && listing.is_none() {
-                if self.begin_list(now) { continue } else { return }
-            }
-            for (id, outcome) in ended {
-                self.call_ended(id, outcome, now);
-            }
-            for mut lookup in lookups {
-                self.abandon(&lookup);
-                let found = lookup.take_found();
-                let resolution = resolve(&mut self.uris, &lookup.job.request.target, found);
-                self.looked_up(lookup.job, lookup.admitted, resolution, now);
-            }
-            if let Some((listing, jobs)) = listing {
-                jobs.into_iter().for_each(|job| self.answer_listing(job, &listing, now));
-                self.lists.keep(listing);
-            }
-        }
-    }
-
-    fn call_ended(&mut self, id: CallId, outcome: CallOutcome, now: Instant) {
-        self.release(id);
-        let Some(CallInProgress { uri, user }) = self.calls.remove(&id) else { return };
-        match (user, outcome) {
-            (CallUser::Lookup(lookup), CallOutcome::Domains(found)) => {
-                self.lookups.record(lookup, uri, found)
-            }
-            (CallUser::List, CallOutcome::Domains(found)) => self.lists.record(uri, id, found),
-            (CallUser::PowerOff { uuid, placement, .. }, CallOutcome::PoweredOff(result)) => {
-                self.powered_off(&uuid, placement, Ok(result), now);
-            }
-            (CallUser::Start { uuid, .. }, CallOutcome::Started(outcome)) => {
-                self.started(&uuid, outcome, now)
-            }
-            _ => log::error!("a libvirt call has an outcome of another kind"),
-        }
-    }
-
-    /// Lets the watchers ask again about the VM of a call that has ended.
-    fn release(&mut self, id: CallId) {
-        if let Some(vm) = self.held_by.remove(&id) {
-            self.held.release(vm);
-        }
-    }
-
-    /// Gives up the calls of URIs that are lost. A call that is given up may still be made
-    /// once libvirtd is back, but it destroys and starts nothing.
-    fn give_up_lost(&mut self, now: Instant) {
-        for at in 0..self.uris.len() {
-            let Some(error) = self.uris[at].lost_for(LOST, now) else { continue };
-            let lost = self.calls.iter().filter(|(_, call)| call.uri.0 == at).map(|(&id, _)| id);
-            let mut lost: Vec<CallId> = lost.collect();
-            lost.sort();
-            for id in lost {
-                self.give_up(id, error.clone(), now);
-            }
-        }
-    }
-
-    fn give_up(&mut self, id: CallId, error: LibvirtError, now: Instant) {
-        let Some(CallInProgress { uri, user }) = self.calls.remove(&id) else { return };
-        let Uri { link, lanes, .. } = &mut self.uris[uri.0];
-        if lanes.withdraw(link, id) {
-            self.release(id);
-        }
-        match user {
-            CallUser::Lookup(lookup) => self.lookups.record(lookup, uri, Err(error)),
-            CallUser::List => self.lists.record(uri, id, Err(error)),
-            CallUser::PowerOff { uuid, placement, given_up } => {
-                given_up.cancel();
-                self.powered_off(&uuid, placement, Err(error), now);
-            }
-            CallUser::Start { uuid, given_up } => {
-                given_up.cancel();
-                self.started(&uuid, Err(error), now);
-            }
-        }
-    }
-
-    /// Begins the lookup of the VM that a request names.
-    pub(super) fn look_up(&mut self, job: Job, admitted: Option<OperationId>, now: Instant) {
-        let target = job.request.target.clone();
-        let id = self.lookups.begin(job, admitted, self.uris.len(), now);
-        for at in (0..self.uris.len()).map(UriIndex) {
-            // With several URIs, one that does not answer holds up no VM of the others.
-            match self.uris[at.0].check_late(now) {
-                Err(error) if self.uris.len() > 1 => self.lookups.record(id, at, Err(error)),
-                _ => drop(self.submit(at, Call::Find(target.clone()), target.as_str(), CallUser::Lookup(id))),
-            }
-        }
-    }
-
-    /// Gives up the calls of a lookup that have not ended: those that wait for a lane are not made.
-    fn abandon(&mut self, lookup: &Lookup) {
-        if lookup.is_over() {
-            return;
-        }
-        let is_its = |call: &CallInProgress| matches!(call.user, CallUser::Lookup(id) if id == lookup.id);
-        let calls = self.calls.iter().filter(|(_, call)| is_its(call)).map(|(&id, call)| (id, call.uri));
-        for (id, uri) in calls.collect::<Vec<_>>() {
-            self.calls.remove(&id);
-            let Uri { link, lanes, .. } = &mut self.uris[uri.0];
-            lanes.withdraw(link, id);
-        }
-    }
-
-    /// Goes on with a request whose VM was looked up.
-    fn looked_up(&mut self, job: Job, admitted: Option<OperationId>, resolution: Resolution, now: Instant) {
-        let vm = match self.check(&job, resolution, now) {
-            Ok(vm) => vm,
-            Err((verdict, reason)) => {
-                admitted.into_iter().for_each(|operation| self.contests.end(operation, Effect::None, now));
-                job.refuse(verdict, reason);
-                return self.rule(now);
-            }
-        };
-        match (job.request.operation, admitted) {
-            (Operation::Status, _) => {
-                let (verdict, reason) = verdicts::status(&self.uris, &vm, &job);
-                job.finish(verdict, reason);
-            }
-            (Operation::On, _) => self.on(job, vm),
-            (_, Some(operation)) => self.power_off(job, vm, operation, now),
-            (_, None) if self.vm_operations.get(&vm.uuid).is_some() => self.join(job, &vm.uuid, now),
-            (_, None) => self.contest(job, vm, now),
-        }
-    }
-
-    /// Checks that somebody waits for a request, that the groups permit it, and that its VM is known.
-    fn check(
-        &mut self,
-        job: &Job,
-        resolution: Resolution,
-        now: Instant,
-    ) -> Result<ResolvedVm, (Verdict, String)> {
-        if let Some(stale) = job.stale(now) {
-            return Err((Verdict::Failure, format!("not begun: {stale}")));
-        }
-        match resolution {
-            Resolution::Found(vm) => {
-                self.permit(job, &[&vm.name, &vm.uuid], now)?;
-                Ok(vm)
-            }
-            Resolution::Failed(reason) => Err((Verdict::Failure, reason)),
-            Resolution::Unknown => {
-                self.permit(job, &[job.request.target.as_str()], now)?;
-                if matches!(job.requester, Requester::Cluster { .. }) {
-                    // This host had the VM, or the cluster would not ask it.
-                    return Err((Verdict::Failure, GONE.to_owned()));
-                }
-                let is_status = job.request.operation == Operation::Status;
-                let verdict = if is_status { Verdict::Off } else { Verdict::Failure };
-                Err((verdict, "no such VM".to_owned()))
-            }
-        }
-    }
-
-    /// Begins a request for one VM.
-    fn begin_on_vm(&mut self, job: Job, now: Instant) {
-        let target = &job.request.target;
-        self.uris.iter_mut().for_each(Uri::take_inventory);
-        // A name that VMs of several URIs have is ambiguous.
-        let is_unique = |vm: &ResolvedVm| !self.uris.iter().any(|uri| uri.has_other(target, &vm.uuid));
-        let named = self.vm_operations.named_by(target);
-        if let Some(vm_operation) = named.filter(|vm_operation| is_unique(&vm_operation.vm)) {
-            let names = [vm_operation.vm.name.clone(), vm_operation.vm.uuid.clone()];
-            let state = vm_operation.state();
-            if let Err((verdict, reason)) = self.permit(&job, &[&names[0], &names[1]], now) {
-                return job.refuse(verdict, reason);
-            }
-            return match job.request.operation {
-                Operation::Status => job.finish(Verdict::Success, state),
-                _ => self.join(job, &names[1], now),
-            };
-        }
-        let is_status = job.request.operation == Operation::Status;
-        if !is_status || self.lookups.has(target) || self.uris.iter().any(|uri| uri.is_slow(now)) {
-            return self.look_up(job, None, now);
-        }
-        let found = find(&self.uris, target, now);
-        let resolution = resolve(&mut self.uris, target, found);
-        self.looked_up(job, None, resolution, now);
-    }
-
     /// Checks that the groups permit a job's client access to the VM with these names.
     pub(crate) fn permit(&self, job: &Job, names: &[&str], now: Instant) -> Result<(), (Verdict, String)> {
         let Requester::Client { listener, source } = &job.requester else { return Ok(()) };
@@ -337,17 +124,6 @@ impl<L: Link> LibvirtBackend<L> {
         RequesterLookup { uris: &self.uris, vm_operations: &self.vm_operations, now }
     }
 
-    /// Begins the lists that requests wait for; false if there is nothing to begin.
-    fn begin_list(&mut self, now: Instant) -> bool {
-        let holds = |uri| self.vm_operations.iter().any(|vm_operation| vm_operation.holds(uri));
-        let Some(uris) = self.lists.begin(holds, now) else { return false };
-        for uri in uris {
-            let call = self.submit(uri, Call::List, "", CallUser::List);
-            self.lists.began_call(uri, call);
-        }
-        true
-    }
-
     /// Answers a list. One list serves all requests that were received before it began.
     fn list(&mut self, job: Job, now: Instant) {
         match self.lists.take_last(job.received) {
@@ -359,7 +135,7 @@ impl<L: Link> LibvirtBackend<L> {
         }
     }
 
-    fn answer_listing(&self, job: Job, listing: &Listing, now: Instant) {
+    pub(super) fn answer_listing(&self, job: Job, listing: &Listing, now: Instant) {
         if listing.problems.len() == self.uris.len() {
             return job.finish(Verdict::Failure, listing.problems.join("; "));
         }

@@ -1,6 +1,6 @@
 //! Requests that the arbiter holds back: their callers may have been powered off meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use super::fence::Effect;
@@ -20,7 +20,7 @@ pub(super) struct Contests {
     waiting: BTreeMap<OperationId, Contested>,
     next: u64,
     /// Names of the VMs that were powered off last.
-    names: BTreeMap<Uuid, String>,
+    names: VecDeque<(Uuid, String)>,
 }
 
 /// Request that the arbiter holds back.
@@ -116,16 +116,18 @@ impl Contests {
     }
 
     fn remember(&mut self, uuid: Uuid, name: &str) {
-        if self.names.len() >= NAMES_MAX {
-            self.names.pop_first();
+        self.names.retain(|(known, _)| *known != uuid);
+        self.names.push_back((uuid, name.to_owned()));
+        if self.names.len() > NAMES_MAX {
+            self.names.pop_front();
         }
-        self.names.insert(uuid, name.to_owned());
     }
 
     fn describe(&self, rival: &Rival) -> String {
         let vm = match rival.target {
             Some(target) => {
-                self.names.get(&target).map_or_else(|| target.to_string(), |name| format!("{name:?}"))
+                let known = self.names.iter().find(|(uuid, _)| *uuid == target);
+                known.map_or_else(|| target.to_string(), |(_, name)| format!("{name:?}"))
             }
             None => "another VM".to_owned(),
         };

@@ -36,6 +36,8 @@ pub(super) enum Fault {
     Restarted,
     /// Succeeds, then the connection is lost.
     LostAfter,
+    /// The connection is lost during the call; the VM runs on.
+    Lost,
 }
 
 /// A fake libvirt.
@@ -192,6 +194,10 @@ impl Host for Fake {
             Some(Fault::Restarted) => {
                 let id = self.id();
                 self.domains.borrow_mut().entry(uuid.to_string()).and_modify(|domain| domain.runs = Some(id));
+            }
+            Some(Fault::Lost) => {
+                *self.broken.borrow_mut() = Some("connection lost".into());
+                return Err(LibvirtError::ConnectionLost("connection lost".to_owned()));
             }
             Some(Fault::LostAfter) => {
                 self.power_off(uuid);

@@ -29,7 +29,7 @@ struct FencedPlacement {
     progress: PowerOffProgress,
     /// Means of starting the VM again there.
     definition: Option<Definition>,
-    /// True if libvirt was called to destroy the VM, with any result.
+    /// True if libvirt was called to destroy the VM, unless it refused and the VM runs on.
     was_destroyed: bool,
     /// Outcome of the last round.
     outcome: Result<(), NotOff>,
@@ -153,7 +153,8 @@ impl Fence {
     pub(super) fn effect(&self) -> Effect {
         let mut effect = Effect::None;
         for placement in self.placements.iter().filter(|placement| placement.was_destroyed) {
-            if !matches!(placement.progress, PowerOffProgress::Off { .. }) {
+            // A VM whose process was killed runs no more code, even while the process does not end.
+            if placement.progress == PowerOffProgress::Untouched {
                 return Effect::Unresolved;
             }
             effect = Effect::PoweredOff;

@@ -162,6 +162,20 @@ fn calls_of_a_uri_that_is_lost_fail_and_destroy_nothing_later() {
 }
 
 #[test]
+fn a_call_without_a_result_is_given_up_and_the_next_request_is_served() {
+    let mut bench = hanging(&power_off_of(A));
+    let (off, _) = bench.begin(Off, "a");
+    assert_eq!(bench.wait(&off, AGE_LIMIT), [Verdict::Failure.into()]);
+    let (second, _) = bench.begin(Off, "a");
+    bench.hosts[0].hold_no_more();
+    // The first call may be in the opening of its connection, which has no time limit.
+    assert_eq!(bench.wait(&second, AGE_LIMIT - RETRY), []);
+    assert_eq!(bench.wait(&second, RETRY), [Verdict::Failure.into()]);
+    assert_eq!(bench.ask(Off, "a"), Verdict::Success);
+    assert_eq!(bench.hosts[0].destroys.get(), 1);
+}
+
+#[test]
 fn lanes_are_limited_and_starts_leave_some_to_fences() {
     let uuids: Vec<String> = (0..8).map(|at| format!("aaaaaaaa-0000-4000-8000-00000000000{at}")).collect();
     let domains: Vec<(&str, &str, bool)> = uuids.iter().map(|uuid| (&**uuid, &**uuid, true)).collect();

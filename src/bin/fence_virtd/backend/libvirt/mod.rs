@@ -6,7 +6,8 @@
 //! | [`connection_manager`] | one thread per URI: opens, probes and closes its connections |
 //! | [`link`], [`shared_link`] | access to a URI; its state, shared by the worker, its lanes and its connection manager |
 //! | [`lane`], [`lanes`] | threads of a URI for calls that may take long |
-//! | [`backend`] | requests and permissions; calls and their outcomes |
+//! | [`backend`], [`requests`] | requests and permissions |
+//! | [`calls`] | calls on lanes, and their outcomes |
 //! | [`lookup`], [`resolve`] | the VM that a request names, and its placements |
 //! | [`contests`], [`race_guard`] | requests whose callers may have been powered off: the arbiter |
 //! | [`vm_operation`], [`power_operations`] | VMs that are being powered off or started |
@@ -15,6 +16,7 @@
 //! | [`listing`], [`devstatus`] | lists of all URIs, probes of all URIs |
 
 mod backend;
+mod calls;
 mod connection_manager;
 mod contests;
 mod devstatus;
@@ -27,6 +29,7 @@ mod lookup;
 mod power_operations;
 mod race_guard;
 mod requester;
+mod requests;
 mod resolve;
 mod shared_link;
 mod start;

@@ -47,7 +47,7 @@ impl<L: Link> LibvirtBackend<L> {
         let Stage::PoweringOff(power_off) = &mut vm_operation.stage else { return };
         power_off.retry_at = None;
         let waiter = power_off.waiter.clone();
-        let is_reboot = power_off.jobs.iter().any(|job| job.request.operation == Operation::Reboot);
+        let is_reboot = power_off.jobs.iter().all(|job| job.request.operation == Operation::Reboot);
         let is_sole_known_owner = power_off.is_sole_known_owner;
         let round = power_off.fence.round();
         vm_operation.calls += round.len();
@@ -66,7 +66,7 @@ impl<L: Link> LibvirtBackend<L> {
                 waiter: waiter.clone(),
                 given_up,
             });
-            self.submit(uri, call, &name, user);
+            self.submit(uri, call, &name, user, now);
         }
     }
 
@@ -94,7 +94,7 @@ impl<L: Link> LibvirtBackend<L> {
 
     fn end_round(&mut self, uuid: &str, now: Instant) {
         let Some(vm_operation) = self.vm_operations.get_mut(uuid) else { return };
-        let Stage::PoweringOff(PoweringOff { fence, .. }) = &vm_operation.stage else { return };
+        let Stage::PoweringOff(PoweringOff { fence, operation, .. }) = &vm_operation.stage else { return };
         match fence.conclude(&vm_operation.vm, &self.uris) {
             Step::Done(verdict, reason) => self.end_power_off(uuid, Some((verdict, reason)), now),
             Step::Stale(_) => {
@@ -103,7 +103,12 @@ impl<L: Link> LibvirtBackend<L> {
             }
             Step::Retry(reason) => {
                 debug!("{:?} is not off yet: {reason}: retrying", vm_operation.vm.name);
+                if fence.effect() == Effect::PoweredOff {
+                    // It harms nobody any more, though its process may survive for long.
+                    self.contests.end(*operation, Effect::PoweredOff, now);
+                }
                 self.retry(uuid, now);
+                self.rule(now);
             }
         }
     }
@@ -140,7 +145,7 @@ impl<L: Link> LibvirtBackend<L> {
         match restart {
             Some(Restart { uri, definition }) => {
                 let starting = Starting::new(uri, None);
-                self.start(vm, starting, later, definition);
+                self.start(vm, starting, later, definition, now);
             }
             None => self.begin_all(later, now),
         }
@@ -148,7 +153,14 @@ impl<L: Link> LibvirtBackend<L> {
     }
 
     /// Starts a VM that is off; `later` are the requests that have waited for this.
-    fn start(&mut self, vm: ResolvedVm, starting: Starting, later: Vec<Job>, definition: Definition) {
+    fn start(
+        &mut self,
+        vm: ResolvedVm,
+        starting: Starting,
+        later: Vec<Job>,
+        definition: Definition,
+        now: Instant,
+    ) {
         let Starting { uri, .. } = starting;
         let given_up = starting.given_up.clone();
         let call = Call::Start { uuid: vm.uuid.clone(), definition, given_up: given_up.clone() };
@@ -158,11 +170,11 @@ impl<L: Link> LibvirtBackend<L> {
             VmOperation { vm, stage: Stage::Starting(starting), later: Vec::new(), calls: 1 };
         later.into_iter().for_each(|job| vm_operation.add(job));
         self.vm_operations.insert(vm_operation);
-        self.submit(uri, call, &name, user);
+        self.submit(uri, call, &name, user, now);
     }
 
     /// Starts the VM of a request, unless it runs.
-    pub(super) fn on(&mut self, job: Job, vm: ResolvedVm) {
+    pub(super) fn on(&mut self, job: Job, vm: ResolvedVm, now: Instant) {
         self.lists.forget();
         if let Some(vm_operation) = self.vm_operations.get_mut(&vm.uuid) {
             return vm_operation.add(job);
@@ -170,7 +182,7 @@ impl<L: Link> LibvirtBackend<L> {
         match verdicts::start_on(&self.uris, &vm, &job) {
             Ok(uri) => {
                 let starting = Starting::new(uri, Some(job));
-                self.start(vm, starting, Vec::new(), Definition::Persistent);
+                self.start(vm, starting, Vec::new(), Definition::Persistent, now);
             }
             Err((verdict, reason)) => job.finish(verdict, reason),
         }

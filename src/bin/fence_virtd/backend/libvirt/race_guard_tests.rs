@@ -111,10 +111,10 @@ fn an_operation_that_powered_nothing_off_leads_to_no_question() {
 #[test]
 fn a_destroy_that_may_still_take_effect_counts_as_under_way() {
     let mut bench = Bench::single(&[("a", A, true), ("b", B, true)]);
-    let error = LibvirtError::ConnectionLost("cut".to_owned());
-    bench.hosts[0].faults.borrow_mut().push(Fault::Fails(error));
+    bench.hosts[0].faults.borrow_mut().push(Fault::Lost);
     let (first, _) = bench.begin_as(ip(1), Off, "b");
     assert_eq!(answers(&first), FAILURE);
+    bench.hosts[0].broken.take();
     bench.now += Duration::from_millis(1);
     let (second, questions) = bench.begin_as(ip(2), Off, "a");
     assert_eq!(bench.wait(&second, 2 * DYING - Duration::from_secs(1)), []);
@@ -122,6 +122,24 @@ fn a_destroy_that_may_still_take_effect_counts_as_under_way() {
     bench.wait(&second, Duration::from_secs(1));
     assert!(bench.reply(&questions, true));
     assert_eq!(answers(&second), SUCCESS);
+}
+
+#[test]
+fn a_destroy_that_libvirt_refused_or_that_cannot_end_holds_up_nobody() {
+    for (fault, waits) in [
+        (Fault::Fails(LibvirtError::Other("not permitted".to_owned())), false),
+        (Fault::Fails(LibvirtError::Busy("another job".to_owned())), true),
+        // The process survives, but was killed: it runs no more code.
+        (Fault::Fails(LibvirtError::Dying("survives SIGKILL".to_owned())), false),
+    ] {
+        let mut bench = Bench::single(&[("a", A, true), ("b", B, true)]);
+        *bench.hosts[0].faults.borrow_mut() = vec![fault.clone(); 1];
+        let (_first, _) = bench.begin_as(ip(1), Off, "b");
+        bench.now += Duration::from_millis(1);
+        let (second, questions) = bench.begin_as(ip(2), Off, "a");
+        assert!(questions.take().is_empty());
+        assert_eq!(answers(&second).is_empty(), waits, "{fault:?}");
+    }
 }
 
 #[test]
