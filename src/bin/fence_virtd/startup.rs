@@ -21,7 +21,7 @@ pub(crate) struct Startup<'a> {
     pub(crate) worker: &'a Sender<Message>,
     /// True with `wait_for_init`: connections may come after the start.
     pub(crate) wait_for_init: bool,
-    /// VMs that the watchers do not ask about.
+    /// VMs that the watchers do not wait for.
     pub(crate) held_vms: HeldVms,
     /// Maximum of lanes for each URI.
     pub(crate) max_parallel: usize,

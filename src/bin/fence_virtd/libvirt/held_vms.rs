@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use fence_virt::fence::Uuid;
 use fence_virt::sys::mutex::lock;
 
-/// VMs that are being destroyed or started. libvirt answers no question about such a VM, so
-/// the watchers ask later. The worker writes it; clones share it.
+/// VMs that are being destroyed or started. libvirt answers no question about such a VM, and
+/// no list, so the watchers list later. The worker writes it; clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HeldVms(Arc<Mutex<BTreeMap<Uuid, usize>>>);
 
@@ -28,6 +28,7 @@ impl HeldVms {
     }
 
     /// True if a call holds this VM.
+    #[cfg(test)]
     pub(crate) fn contains(&self, vm: Uuid) -> bool {
         lock(&self.0).contains_key(&vm)
     }

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -7,7 +6,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use log::warn;
 
 use super::change_handler::ChangeHandler;
-use super::change_queue::{ChangeKind, ChangeQueue, PendingChanges};
+use super::change_queue::{ChangeKind, ChangeQueue};
 use super::domain_query::DomainQuery;
 use crate::backoff::Backoff;
 use crate::libvirt::{Connection, HeldVms, LibvirtError, LibvirtEvent, LibvirtResult, Subscription};
@@ -18,7 +17,7 @@ const RESYNC_EVERY: Duration = Duration::from_secs(30);
 /// Longest delay of such a list while VMs are held: it would wait for them.
 const RESYNC_DELAY_MAX: Duration = Duration::from_secs(120);
 /// Interval at which the watcher looks whether VMs are still held.
-const HELD_INTERVAL: Duration = Duration::from_millis(50);
+const HELD_INTERVAL: Duration = Duration::from_millis(500);
 /// Intervals between attempts to open the connection.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
@@ -43,8 +42,6 @@ pub(super) struct Watcher {
     connection: u64,
     backoff: Backoff,
     held: HeldVms,
-    /// Changes of VMs that were held when they were to be handled.
-    deferred: BTreeMap<Uuid, ChangeKind>,
 }
 
 impl Watcher {
@@ -67,7 +64,6 @@ impl Watcher {
             connection: 0,
             backoff: BACKOFF,
             held: held.clone(),
-            deferred: BTreeMap::new(),
         };
         let thread = thread::Builder::new()
             .name(format!("watch-{name}"))
@@ -144,31 +140,25 @@ impl Watcher {
                     "libvirtd has closed it, or does not answer".to_owned(),
                 ));
             }
-            let changes = self.without_held(changes);
+            // libvirt sends an event about a VM at the end of the call that holds it.
             self.handler.handle(&changes, query, now)?;
-            if now >= resync_at && (self.held.is_empty() || now >= resync_at + RESYNC_DELAY_MAX) {
+            if self.may_list(resync_at, now) {
                 self.handler.resync(query, false, now)?;
                 resync_at = now + RESYNC_EVERY;
             }
         }
     }
 
-    /// Time of the next turn, if no change comes before.
-    fn wake_at(&self, resync_at: Instant, now: Instant) -> Instant {
-        let waits_for_held = !self.deferred.is_empty() || (now >= resync_at && !self.held.is_empty());
-        let next = if waits_for_held { now + HELD_INTERVAL } else { resync_at };
-        self.handler.deadline().map_or(next, |at| at.min(next))
+    /// True if the list is due, and waits for no VM that is held.
+    fn may_list(&self, resync_at: Instant, now: Instant) -> bool {
+        now >= resync_at && (self.held.is_empty() || now >= resync_at + RESYNC_DELAY_MAX)
     }
 
-    /// Adds the changes that were deferred, and defers those of VMs that are held.
-    fn without_held(&mut self, mut changes: PendingChanges) -> PendingChanges {
-        for (vm, change) in std::mem::take(&mut self.deferred) {
-            let present = changes.changed.entry(vm).or_insert(change);
-            *present = change.max(*present);
-        }
-        let (held, free) = changes.changed.into_iter().partition(|(vm, _)| self.held.contains(*vm));
-        self.deferred = held;
-        PendingChanges { changed: free, ..changes }
+    /// Time of the next turn, if no change comes before.
+    fn wake_at(&self, resync_at: Instant, now: Instant) -> Instant {
+        let waits_for_held = now >= resync_at && !self.held.is_empty();
+        let next = if waits_for_held { now + HELD_INTERVAL } else { resync_at };
+        self.handler.deadline().map_or(next, |at| at.min(next))
     }
 
     /// Waits before the next attempt to connect; returns true if the watcher was stopped.
@@ -203,7 +193,6 @@ mod tests {
             connection: 1,
             backoff: BACKOFF,
             held: HeldVms::default(),
-            deferred: BTreeMap::new(),
         };
         (watcher, queue)
     }
@@ -219,20 +208,16 @@ mod tests {
     }
 
     #[test]
-    fn a_vm_that_is_held_is_asked_about_later() {
+    fn no_list_is_made_while_a_vm_is_held_unless_that_takes_long() {
         let observed = Observed::default();
-        let (mut watcher, _) = watcher(&observed);
-        let [vm, other] = [1, 2].map(|byte| Uuid::from_bytes([byte; 16]));
-        let changes = |vms: &[Uuid]| PendingChanges {
-            changed: vms.iter().map(|&vm| (vm, ChangeKind::Lifecycle)).collect(),
-            ..PendingChanges::default()
-        };
-        watcher.held.hold(vm);
-        assert_eq!(watcher.without_held(changes(&[vm, other])), changes(&[other]));
+        let (watcher, _) = watcher(&observed);
         let now = Instant::now();
-        assert_eq!(watcher.wake_at(now + RESYNC_EVERY, now), now + HELD_INTERVAL);
-        watcher.held.release(vm);
-        assert_eq!(watcher.without_held(changes(&[])), changes(&[vm]));
+        let due = now.checked_sub(Duration::from_secs(1)).unwrap();
+        assert!(watcher.may_list(due, now) && !watcher.may_list(now + RESYNC_EVERY, now));
+        assert_eq!(watcher.wake_at(now + RESYNC_EVERY, now), now + RESYNC_EVERY);
+        watcher.held.hold(Uuid::from_bytes([1; 16]));
+        assert!(!watcher.may_list(due, now) && watcher.may_list(due, due + RESYNC_DELAY_MAX));
+        assert_eq!(watcher.wake_at(due, now), now + HELD_INTERVAL);
         assert_eq!(watcher.wake_at(now + RESYNC_EVERY, now), now + RESYNC_EVERY);
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Watchers {
 }
 
 impl Watchers {
-    /// VMs that the watchers do not ask about, for the worker to write.
+    /// VMs that the watchers do not wait for, for the worker to write.
     pub(crate) fn held_vms(&self) -> HeldVms {
         self.held.clone()
     }

@@ -29,7 +29,7 @@ pub(super) struct Bench {
     pub(super) hosts: Vec<Arc<Fake>>,
     pub(super) now: Instant,
     inbox: Receiver<Message>,
-    /// VMs that the watchers do not ask about.
+    /// VMs that the watchers do not wait for.
     pub(super) held: HeldVms,
 }
 
