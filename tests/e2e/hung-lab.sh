@@ -78,9 +78,13 @@ define_vms() {
 	libvirt "$commands" >"$W/define.log" || need "the VMs are defined" false
 }
 
-# ids_of VM... - a line for each: its name and the number of its run; `-` if it is off.
-ids_of() { libvirt list --all | awk -v names=" $* " 'index(names, " " $2 " ") { print $2, $1 }'; }
-all_run() { [ "$(ids_of "$@" | grep -vc -- '-$')" = $# ]; }
+# ids_of VM... - a line for each: its name and the number of its run; `-` if it is off,
+# `?` if it is being started or stopped.
+ids_of() {
+	libvirt list --all | awk -v names=" $* " '
+		index(names, " " $2 " ") { print $2, $3 == "running" ? $1 : $3 == "shut" ? "-" : "?" }'
+}
+all_run() { ! ids_of "$@" | grep -q -- '[-?]$'; }
 
 # start_vms VM... - those of them that are off, two side by side.
 start_vms() {
@@ -149,8 +153,9 @@ answers_of() { (cd "$W/answers" && ls -d "$1".* "$1"[0-9]* "$1" 2>/dev/null); }
 ends_of() { answers_field "$1" 1; }
 times_of() { answers_field "$1" 2; }
 answers_field() { # SET FIELD
-	local answer
-	for answer in $(answers_of "$1"); do cut -d ' ' -f "$2" "$W/answers/$answer"; done
+	local answers
+	answers=$(answers_of "$1")
+	[ -z "$answers" ] || (cd "$W/answers" && cut -d ' ' -f "$2" $answers)
 }
 median() { sort -n | awk '{ all[NR] = $1 } END { print NR ? all[int((NR + 1) / 2)] : 0 }'; }
 maximum() { sort -n | tail -n 1 | grep . || echo 0; }

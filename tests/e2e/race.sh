@@ -6,7 +6,7 @@
 #   FENCE_VIRT=  our agent     (target/debug/fence_virt of this project)
 #   THEIRS=      C agent       (/usr/sbin/fence_virt)
 #   DAEMON=      daemon        (target/debug/fence_virtd of this project)
-#   ROUNDS=      rounds of each agent and transport (5); a fifth of them in a ring of three
+#   ROUNDS=      rounds of each agent and transport (3)
 #   KEEP=1       keeps the work directory, with all logs
 #   LIMIT=       timeout of each wait in seconds (60)
 #
@@ -22,7 +22,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 C_DAEMON=/usr/sbin/fence_virtd
 DAEMON=$(realpath -m "${DAEMON:-$here/../../target/debug/fence_virtd}")
 LIMIT=${LIMIT:-60}
-ROUNDS=${ROUNDS:-5}
+ROUNDS=${ROUNDS:-3}
 CHECKS=21
 [ "$DAEMON" != "$C_DAEMON" ] || CHECKS=15 # it has no log of requests
 
@@ -57,7 +57,8 @@ OFFSETS=(0 2 5 0 10 20 1 40 3 80)
 # -------------------------------------------------------------- two guests
 
 # contest ROUND ACTION SLOW - one asks for the other one to be switched off, and the other
-# one at the same moment for that action. If SLOW is 1, libvirtd begins when it has both requests.
+# one at the same moment for that action. If SLOW is 1, libvirtd stands still until both
+# requests are in, 1 s at most: its connections take more than that for a failure.
 contest() {
 	restored a b
 	first=a second=b
@@ -90,44 +91,45 @@ round() { # ROUND SLOW
 	one=$((one + 1))
 	[ "$2" = 1 ] || contested+=("$(time_of $alive)")
 	[ "$(code_of $alive)" = 0 ] || wrong+=("round $1: $alive survived: $(answer_of $alive)")
-	# If the other one was off before it could ask, there is nothing in the log.
+	# None if that one was off before it could ask.
 	reason=$(request_of $dead "$log")
-	if [ -n "$reason" ]; then
-		explained+=("$reason")
-	elif [ "$2" = 1 ]; then
-		unexplained+=("round $1: no line about the request of $dead, which is off")
-	fi
+	[ -z "$reason" ] || reasons+=("$reason")
+}
+# With a slow libvirtd, again unless both requests were in.
+slow_round() { # ROUND
+	local try before=$((${#reasons[@]} + both))
+	for try in 1 2 3 4 5; do
+		round "$1" 1
+		[ "$DAEMON" != "$C_DAEMON" ] && [ $((${#reasons[@]} + both)) = $before ] || return
+	done
 }
 
 contests() { # AGENT WAY
 	local agent=$1 way=$2 at one=0 both=0 none=0 what="$1 over $2"
-	local quiet=() contested=() wrong=() explained=() unexplained=()
+	local quiet=() contested=() wrong=() reasons=()
 	for ((at = 0; at < ROUNDS; at++)); do
-		# On a serial line the host sees that a guest has ended, however slow libvirtd is.
-		if [ $((at % 2)) = 0 ] || [ "$way" = serial ]; then
-			quiet_round $at
-			round $at 0
-		else
-			round $at 1
-		fi
+		quiet_round $at
+		round $at 0
+		[ $((at % 2)) = 0 ] || slow_round $at
 	done
-	echo "     $what: $ROUNDS rounds: one off in $one, both in $both, none in $none; the survivor's success:" \
-		"$(summary "${contested[@]}"), uncontested $(summary "${quiet[@]}")"
-	check "$what: exactly one of two goes down, and the other one's agent succeeds" nothing "${wrong[@]}"
-	check "$what: it waits no longer than without the contest" as_fast
-	[ "$DAEMON" = "$C_DAEMON" ] || check "$what: the log says why the other request failed" is_explained
+	echo "     $what: one off in $one rounds, both in $both, none in $none;" \
+		"${#reasons[@]} requests failed; the success of the other: $(summary "${contested[@]}"), uncontested $(summary "${quiet[@]}")"
+	check "$what: exactly one of two goes down, and the agent of the other one succeeds" nothing "${wrong[@]}"
+	check "$what: that takes no longer than without the contest" as_fast
+	[ "$DAEMON" = "$C_DAEMON" ] || check "$what: the log says why the other request failed" explained
 }
 nothing() { [ $# = 0 ] || { printf '%s\n' "$@"; return 1; }; }
 median() { printf '%s\n' "$@" | sort -n | awk '{ all[NR] = $1 } END { print 0 + all[int((NR + 1) / 2)] }'; }
 summary() { echo "median $(median "$@") ms, maximum $(printf '%s\n' 0 "$@" | sort -n | tail -n 1) ms"; }
+# Its median is at most 1.2 times the other one and 0.1 s.
 as_fast() {
 	[ ${#contested[@]} != 0 ] || { echo "nobody survived"; return 1; }
-	[ $(($(median "${contested[@]}") * 10)) -le $(($(median "${quiet[@]}") * 12)) ] ||
+	[ $(($(median "${contested[@]}") * 10)) -le $(($(median "${quiet[@]}") * 12 + 1000)) ] ||
 		{ echo "${contested[*]} ms, uncontested ${quiet[*]} ms"; return 1; }
 }
-is_explained() {
-	nothing "${unexplained[@]}" || return 1
-	! printf '%s\n' "${explained[@]}" | grep -vE '^$|failure: .*(may have been fenced itself|hung up)'
+explained() {
+	[ ${#reasons[@]} != 0 ] || { echo "in no round both had asked"; return 1; }
+	! printf '%s\n' "${reasons[@]}" | grep -vE '^$|failure: .*(may have been fenced itself|hung up)'
 }
 
 # ------------------------------------------------------------ three guests
@@ -139,9 +141,10 @@ ring_round() { # ROUND
 	local guest alive="" log events order
 	restored a b c
 	log=$(lines "$W/daemon.log") events=$(lines "$W/events")
-	[ "$way" = serial ] || kill -STOP "$libvirtd"
+	kill -STOP "$libvirtd"
 	together "${OFFSETS[$1 % ${#OFFSETS[@]}]}" a "fence $agent $way off b" b "fence $agent $way off c" c "fence $agent $way off a"
-	[ "$way" = serial ] || { until_true 1 are_in a b c; kill -CONT "$libvirtd"; }
+	until_true 1 are_in a b c
+	kill -CONT "$libvirtd"
 	ended "$log" a b c
 	for guest in a b c; do is_off $guest || alive+=$guest; done
 	order=$(tail -n "+$((events + 1))" "$W/events" | sed -n "s/.* '\([abc]\)': Stopped.*/\1/p" | xargs)
@@ -152,7 +155,7 @@ ring_round() { # ROUND
 }
 rings() { # AGENT WAY
 	local agent=$1 way=$2 at wrong=()
-	for ((at = 0; at < (ROUNDS + 4) / 5; at++)); do ring_round $at; done
+	for ((at = 0; at < (ROUNDS + 2) / 3; at++)); do ring_round $at; done
 	check "a ring of three, $1 over $2: who was fenced before has fenced nobody" nothing "${wrong[@]}"
 }
 
