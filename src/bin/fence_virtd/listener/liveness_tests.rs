@@ -371,7 +371,8 @@ fn a_tcp_client_that_vanishes_without_a_word_gives_no_sign() {
     let reply = prove(&job, after);
     assert_eq!(world.reply(&reply), None);
     let took = after.elapsed();
-    assert!((3 * SECOND..3 * SECOND + SOON).contains(&took), "{took:?}");
+    // The limit, and much time for a busy host.
+    assert!((3 * SECOND..10 * SECOND).contains(&took), "{took:?}");
     assert_eq!(world.reply(&prove(&job, after)), None, "nor later");
     assert_eq!(job.stale(Instant::now()), None, "the connection is still open");
     drop(client);

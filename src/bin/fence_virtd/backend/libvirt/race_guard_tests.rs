@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fake::Fault;
+use super::fake::{Fake, Fault};
 use super::tests::{A, B, Bench};
 use crate::backend::Backend;
 use crate::caller::tests::Questions;
@@ -12,6 +12,7 @@ use crate::job::tests::{Answers, answers, job_of};
 use crate::libvirt::{DYING, LibvirtError};
 use fence_virt::fence::Operation::{self, Off, On, Reboot};
 use fence_virt::fence::{Domain, Source, Uuid, Verdict};
+use fence_virt::groups::Groups;
 
 const FAILURE: [fence_virt::fence::Answer; 1] = [fence_virt::fence::Answer::Verdict(Verdict::Failure)];
 const SUCCESS: [fence_virt::fence::Answer; 1] = [fence_virt::fence::Answer::Verdict(Verdict::Success)];
@@ -151,6 +152,21 @@ fn a_request_that_waits_for_the_other_expires() {
     assert_eq!(answers(&third), FAILURE);
     bench.release();
     assert!(questions.take().is_empty() && bench.hosts[0].runs(A) == Some(true));
+}
+
+#[test]
+fn a_vm_that_moved_while_its_request_waited_is_fenced_where_it_is() {
+    let hosts = [Fake::with(&[("a", A, true), ("b", B, true)]), Fake::with(&[])];
+    let mut bench = Bench::new(&hosts, Groups::default());
+    hosts[0].hold(&format!("power-off {B}"));
+    let (_first, _) = bench.begin_as(ip(1), Off, "b");
+    bench.now += Duration::from_millis(1);
+    let (second, questions) = bench.begin_as(ip(2), Off, "a");
+    let moved = hosts[0].domains.borrow_mut().remove(A).unwrap();
+    hosts[1].domains.borrow_mut().insert(A.to_owned(), moved);
+    bench.release();
+    assert!(bench.reply(&questions, true));
+    assert_eq!((answers(&second), hosts[1].runs(A)), (SUCCESS.to_vec(), Some(false)));
 }
 
 #[test]
