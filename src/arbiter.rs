@@ -4,6 +4,10 @@
 //! another one that was begun earlier and may have powered its caller off since the caller is known to have
 //! lived. It waits while one of these is under way. Then its caller has to show that it lives, after their
 //! latest end. No operation contests those of its own source, so one caller may fence many VMs in parallel.
+//!
+//! An operation starves when it has waited for [`PATIENCE`]. From then on no newer operation begins that would
+//! contest it, so a source whose operations overlap without a gap keeps nobody waiting for long. Only older
+//! operations block newer ones, so the oldest that waits is never blocked.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,6 +20,10 @@ pub const RETENTION: Duration = Duration::from_secs(60);
 
 /// Maximum of operations that have ended and are remembered.
 pub const ENDED_MAX: usize = 1024;
+
+/// Time for which an operation waits until it blocks the newer ones that would contest it: a third of the age
+/// limit of a request. The rest suffices for a power-off of a VM that hangs, and for the proof afterwards.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Number of a power operation, chosen by the user of the arbiter; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +39,13 @@ pub struct Contender {
     /// Time after which the caller is known to have lived. A message may be read long after its sender was
     /// destroyed: for the answer to a challenge, this is the time at which the challenge was sent.
     pub alive_at: Instant,
+}
+
+impl Contender {
+    /// VM of the caller, if it is known.
+    fn known_vm(&self) -> Option<Uuid> {
+        if let Source::Domain(domain) = &self.source { Some(domain.uuid) } else { self.vm }
+    }
 }
 
 /// Operation that may have powered a caller off.
@@ -75,19 +90,20 @@ struct Waiting {
     id: OperationId,
     caller: Option<Contender>,
     target: Uuid,
+    asked_at: Instant,
     /// True until the caller's proof.
     is_proving: bool,
 }
 
 impl Arbiter {
     /// Submits an operation on the VM `target`. Without a caller it comes from another host, which cannot
-    /// be asked for a proof: nothing contests it, and it contests others.
+    /// be asked for a proof: nothing contests or blocks it, and it contests others.
     pub fn ask(&mut self, id: OperationId, caller: Option<Contender>, target: Uuid, now: Instant) {
         while self.ended.front().is_some_and(|(end, _)| now.saturating_duration_since(*end) > RETENTION) {
             self.forget_oldest();
         }
         if !self.running.contains_key(&id) && self.waiting.iter().all(|waiting| waiting.id != id) {
-            self.waiting.push_back(Waiting { id, caller, target, is_proving: false });
+            self.waiting.push_back(Waiting { id, caller, target, asked_at: now, is_proving: false });
         }
     }
 
@@ -126,15 +142,22 @@ impl Arbiter {
         self.running.remove(&id);
     }
 
-    /// Next ruling, in the order in which the operations were asked for. One that may begin does not wait for
-    /// an older one.
+    /// Next ruling, in the order in which the operations were asked for. One that may begin waits for an older
+    /// one only if that starves and would be contested by it.
     pub fn next(&mut self, now: Instant) -> Option<Ruling> {
         if self.waiting.is_empty() {
             return None;
         }
         let rivals = self.rivals(now);
-        let mut rulings = self.waiting.iter().map(|waiting| rivals.rule(waiting, now)).enumerate();
-        let (at, ruling) = rulings.find_map(|(at, ruling)| Some((at, ruling?)))?;
+        let mut starving = Starving::default();
+        let mut rule = |waiting| {
+            let is_blocked = starving.blocks(waiting);
+            starving.add_if_starving(waiting, now);
+            // A proof does no harm meanwhile, and a caller who was powered off blocks the newer ones no longer.
+            rivals.rule(waiting, now).filter(|ruling| !is_blocked || matches!(ruling, Ruling::Prove { .. }))
+        };
+        let mut rulings = self.waiting.iter().enumerate();
+        let (at, ruling) = rulings.find_map(|(at, waiting)| Some((at, rule(waiting)?)))?;
         if matches!(ruling, Ruling::Prove { .. }) {
             self.waiting.get_mut(at)?.is_proving = true;
         } else {
@@ -146,6 +169,7 @@ impl Arbiter {
     }
 
     /// Time at which [`Arbiter::next`] may have a ruling though nothing happens. It has none before, at `now`.
+    /// [`PATIENCE`] adds none: its end only blocks.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         if self.waiting.is_empty() {
             return None;
@@ -222,8 +246,7 @@ struct Rivals<'a> {
 impl<'a> Rivals<'a> {
     /// Latest operation that may have powered this caller off, with its end.
     fn against(&self, caller: &Contender) -> Option<(End, Option<&'a Rival>)> {
-        let vm = if let Source::Domain(domain) = &caller.source { Some(domain.uuid) } else { caller.vm };
-        let among = vm.map_or(Some(&self.all), |vm| self.by_target.get(&vm));
+        let among = caller.known_vm().map_or(Some(&self.all), |vm| self.by_target.get(&vm));
         let known = among.and_then(|latest| latest.of_others(&caller.source));
         let known = known.map(|(end, rival)| (end, Some(rival)));
         let forgotten = self.forgotten.map(|end| (End::At(end), None));
@@ -242,5 +265,52 @@ impl<'a> Rivals<'a> {
             }
             _ => None,
         }
+    }
+}
+
+/// Sources of starving operations. Two different ones suffice: each caller differs from one of them.
+#[derive(Debug, Default)]
+struct StarvingSources<'a>(Option<&'a Source>, Option<&'a Source>);
+
+impl<'a> StarvingSources<'a> {
+    fn add(&mut self, source: &'a Source) {
+        if self.0.is_none_or(|first| first == source) {
+            self.0 = Some(source);
+        } else {
+            self.1 = Some(source);
+        }
+    }
+
+    fn has_other(&self, source: &Source) -> bool {
+        self.1.is_some() || self.0.is_some_and(|first| first != source)
+    }
+}
+
+/// Starving operations, so that each newer one is judged in constant time.
+#[derive(Debug, Default)]
+struct Starving<'a> {
+    of_unknown_vms: StarvingSources<'a>,
+    of_known_vms: BTreeMap<Uuid, StarvingSources<'a>>,
+}
+
+impl<'a> Starving<'a> {
+    fn add_if_starving(&mut self, waiting: &'a Waiting, now: Instant) {
+        let Some(caller) = &waiting.caller else { return };
+        if now.saturating_duration_since(waiting.asked_at) < PATIENCE {
+            return;
+        }
+        let sources = match caller.known_vm() {
+            Some(vm) => self.of_known_vms.entry(vm).or_default(),
+            None => &mut self.of_unknown_vms,
+        };
+        sources.add(&caller.source);
+    }
+
+    /// Returns true if a newer operation would contest a starving one.
+    fn blocks(&self, newer: &Waiting) -> bool {
+        let Some(caller) = &newer.caller else { return false };
+        let of_target = self.of_known_vms.get(&newer.target);
+        self.of_unknown_vms.has_other(&caller.source)
+            || of_target.is_some_and(|sources| sources.has_other(&caller.source))
     }
 }

@@ -7,6 +7,8 @@
 mod checks;
 #[path = "arbiter/daemon.rs"]
 mod daemon;
+#[path = "arbiter/patience.rs"]
+mod patience;
 #[path = "arbiter/simulation.rs"]
 mod simulation;
 #[path = "arbiter/world.rs"]

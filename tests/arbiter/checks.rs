@@ -2,7 +2,10 @@
 
 use fence_virt::arbiter::Rival;
 
-use super::world::{Operation, Request, Time, World};
+use super::world::{Operation, Request, SECOND, Time, World};
+
+/// Time after which a request that waits is not overtaken by those that contest it.
+const PATIENCE: Time = 10 * SECOND;
 
 /// End of an operation that is under way, later than all others.
 const OPEN: Time = Time::MAX;
@@ -10,10 +13,32 @@ const OPEN: Time = Time::MAX;
 impl World {
     /// Returns true if the daemon must assume that the operation may power the caller of this request off.
     fn contests(&self, operation: &Operation, request: &Request) -> bool {
+        self.is_rival(operation.endpoint, operation.target, request)
+    }
+
+    /// Returns true if an operation of this endpoint on this VM may power the caller of this request off.
+    fn is_rival(&self, endpoint: Option<usize>, target: usize, request: &Request) -> bool {
         let Some(at) = request.endpoint else { return false };
-        let endpoint = &self.endpoints[at];
-        let is_another_vm = endpoint.is_known && endpoint.vm != Some(operation.target);
-        operation.endpoint != Some(at) && !is_another_vm
+        let caller = &self.endpoints[at];
+        let is_another_vm = caller.is_known && caller.vm != Some(target);
+        endpoint != Some(at) && !is_another_vm
+    }
+
+    pub fn is_starving(&self, request: &Request) -> bool {
+        request.endpoint.is_some() && self.now >= request.asked_at + PATIENCE
+    }
+
+    /// Requests that were asked for before this one, and starve.
+    pub fn starving_before(&self, id: u64) -> impl Iterator<Item = (&u64, &Request)> {
+        self.requests.range(..id).filter(|(_, older)| self.is_starving(older))
+    }
+
+    /// Older request that starves and that this one would hold up.
+    fn blocker(&self, id: u64, request: &Request) -> Option<u64> {
+        request.endpoint?;
+        let mut starving = self.starving_before(id);
+        let is_held_up = |older: &Request| self.is_rival(request.endpoint, request.target, older);
+        starving.find_map(|(&older_id, older)| is_held_up(older).then_some(older_id))
     }
 
     /// Latest end of the operations that contest a request.
@@ -46,8 +71,14 @@ impl World {
         if caller.is_some() && self.open_operations().any(is_against) {
             self.fail(&format!("{id} begins, whose caller is being powered off"));
         }
-        if let Some((older, _)) = self.requests.range(..id).find(|(_, older)| self.may_begin(older)) {
+        let mut all_older = self.requests.range(..id);
+        let is_passed = |id: u64, older: &Request| self.may_begin(older) && self.blocker(id, older).is_none();
+        if let Some((older, _)) = all_older.find(|(older, request)| is_passed(**older, request)) {
             self.fail(&format!("{id} begins before {older}"));
+        }
+        // Fairness: nobody is overtaken for long by those who hold him up.
+        if let Some(older) = self.blocker(id, request) {
+            self.fail(&format!("{id} begins before {older}, which starves and is contested by it"));
         }
     }
 
@@ -79,12 +110,20 @@ impl World {
     /// Liveness: what waits has a reason to, and the arbiter wakes the daemon when it ends.
     pub fn check_waiting(&mut self) {
         let mut first = None;
+        let mut blocked = false;
         for (id, request) in self.requests.iter().filter(|(_, request)| request.proof.is_none()) {
             match self.latest_end(request) {
                 Some(OPEN) => {}
                 Some(end) if end > self.now => first = Some(first.map_or(end, |first: Time| first.min(end))),
+                Some(end) if end >= request.alive_at => {
+                    self.fail(&format!("{id} waits without a proof, which ends after {end}"));
+                }
+                _ if self.blocker(*id, request).is_some() => blocked = true,
                 end => self.fail(&format!("{id} waits for nothing: the latest end was {end:?}")),
             }
+        }
+        if blocked {
+            self.count("blocked by a starving one");
         }
         let deadline = self.arbiter.deadline(self.instant(self.now));
         self.deadline = deadline.map(|deadline| self.time(deadline));

@@ -13,13 +13,15 @@ impl World {
         if vm.is_some() && life.is_none() {
             return;
         }
-        let request = Request { target, endpoint: Some(endpoint), life, alive_at: self.now, proof: None };
+        let alive_at = self.now;
+        let request = Request { target, endpoint: Some(endpoint), life, alive_at, asked_at: 0, proof: None };
         let pause = self.random.between(100, 20 * MS);
         self.after(pause, Event::Answer(request));
     }
 
     pub fn send_from_another_host(&mut self, target: usize) {
-        self.arrive(Request { target, endpoint: None, life: None, alive_at: self.now, proof: None });
+        let alive_at = self.now;
+        self.arrive(Request { target, endpoint: None, life: None, alive_at, asked_at: 0, proof: None });
     }
 
     pub fn answer(&mut self, request: Request) {
@@ -29,7 +31,8 @@ impl World {
         }
     }
 
-    pub fn arrive(&mut self, request: Request) {
+    pub fn arrive(&mut self, mut request: Request) {
+        request.asked_at = self.now;
         let id = self.number();
         self.trace(|| format!("{id}: endpoint {:?} asks for vm{}", request.endpoint, request.target));
         let caller = request.endpoint.map(|at| {
@@ -113,11 +116,21 @@ impl World {
         self.at(sent + 3 * SECOND, Event::NoProof(id, sent));
     }
 
-    fn count_begin(&mut self, request: &Request) {
+    fn count_begin(&mut self, id: u64, request: &Request) {
         self.count("begun");
+        let is_before_starving = self.starving_before(id).next().is_some();
         let Some(at) = request.endpoint else {
+            if is_before_starving {
+                self.count("begun for another host before a starving one");
+            }
             return self.count("begun for another host");
         };
+        if is_before_starving {
+            self.count("begun before a starving one, which it does not contest");
+        }
+        if self.is_starving(request) {
+            self.count("begun after it starved");
+        }
         let is_known = self.endpoints[at].is_known;
         let is_beside_own = self.open_operations().any(|other| other.endpoint == request.endpoint);
         let is_beside_others = self.open_operations().any(|other| other.endpoint != request.endpoint);
@@ -134,7 +147,7 @@ impl World {
     fn begin(&mut self, id: u64) {
         let Some(request) = self.requests.get(&id).cloned() else { self.fail("an operation begins twice") };
         self.check_begin(id, &request);
-        self.count_begin(&request);
+        self.count_begin(id, &request);
         self.requests.remove(&id);
         let Request { target, endpoint, .. } = request;
         self.operations.push(Operation { id, target, endpoint, end: None });

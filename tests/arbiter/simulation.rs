@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::world::{Event, MS, SECOND, Weather, World};
+use super::world::{Event, MS, SECOND, Time, Weather, World};
 
 /// Requests that may wait; the daemon bounds them.
 const WAITING_MAX: usize = 10;
@@ -38,6 +38,10 @@ impl World {
         match self.random.below(12) {
             0 => self.send_from_another_host(target),
             1 if self.random.one_in(4) => self.kill(target, None),
+            1 if self.random.one_in(2) => {
+                let end = self.now + self.random.between(20 * SECOND, 60 * SECOND);
+                self.after(0, Event::Stream(endpoint, end));
+            }
             // One asks for all others, and for itself now and then.
             2 => {
                 for vm in 0..vms {
@@ -58,9 +62,23 @@ impl World {
         }
     }
 
+    /// An operation takes 6 s on the average, so the next one begins before its end.
+    fn stream(&mut self, endpoint: usize, end: Time) {
+        if self.is_ending || self.now > end {
+            return;
+        }
+        let pause = self.random.between(SECOND, 4 * SECOND);
+        self.after(pause, Event::Stream(endpoint, end));
+        if self.requests.len() <= WAITING_MAX {
+            let target = self.random.below(self.vms.len() as u64) as usize;
+            self.send(endpoint, target);
+        }
+    }
+
     fn handle(&mut self, event: Event) {
         match event {
             Event::Requests => self.some_requests(),
+            Event::Stream(endpoint, end) => self.stream(endpoint, end),
             Event::Answer(request) => self.answer(request),
             Event::Arrive(request) => self.arrive(request),
             Event::Expire(id) => self.withdraw(id, "expired"),
@@ -97,12 +115,16 @@ impl World {
 }
 
 /// Events that each run has on the average, so that the checks have something to check.
-const COUNTED: [&str; 13] = [
+const COUNTED: [&str; 17] = [
     "begun",
+    "begun after it starved",
+    "begun before a starving one, which it does not contest",
     "begun beside another one of the same known VM",
     "begun beside another one of the same source",
     "begun beside another source's, as its VM is known",
     "begun for another host",
+    "begun for another host before a starving one",
+    "blocked by a starving one",
     "ended without a known outcome",
     "expired",
     "hung up",

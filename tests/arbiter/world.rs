@@ -64,6 +64,8 @@ pub struct Request {
     /// Life of the VM that sent it; none if no VM did.
     pub life: Option<usize>,
     pub alive_at: Time,
+    /// Time at which the daemon read it.
+    pub asked_at: Time,
     /// Time at which the probe was sent that has no answer.
     pub proof: Option<Time>,
 }
@@ -90,6 +92,8 @@ pub enum Outcome {
 pub enum Event {
     /// Some requests, or the crash of a VM.
     Requests,
+    /// The endpoint asks for one operation after the other until then, most of which overlap.
+    Stream(usize, Time),
     /// The client answers the challenge, if it lives.
     Answer(Request),
     /// The daemon has read the answer.
