@@ -7,8 +7,8 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS = packet session config answer line stdin scanner xml group
 
-.PHONY: all build release agents demo check check-cluster forget-skips lint test compliance check-agents check-msrv \
-	e2e deny fuzz bench bench-cluster build-deps test-peers e2e-peers tools clean
+.PHONY: all build release agents demo check check-cluster check-power forget-skips lint test compliance check-agents check-msrv \
+	e2e deny fuzz bench bench-cluster bench-power build-deps test-peers e2e-peers tools clean
 
 all: build
 
@@ -79,9 +79,9 @@ check-msrv:
 		[ $$code = 0 ] || { [ $$code = 77 ] && [ "$$FENCE_SKIP" != fail ]; }
 
 # Real pacemaker and corosync, with one host and with two; QEMU guests that ask over their serial lines,
-# vmchannels and vsock; three hosts with corosync; what can be is run with the C
+# vmchannels and vsock, that hang, and that fence each other; three hosts with corosync; what can be is run with the C
 # daemon too. Skips are for machines that cannot.
-E2E_TESTS = pacemaker pacemaker:cpg cluster guests serial:ours vsock:ours serial:theirs vsock:theirs
+E2E_TESTS = pacemaker pacemaker:cpg cluster guests hung race serial:ours vsock:ours serial:theirs vsock:theirs
 e2e: export KINDS = ooo
 
 e2e: test-peers e2e-peers build
@@ -106,7 +106,13 @@ check-cluster: test-peers e2e-peers build
 		echo "tests/e2e/cluster.sh $$kinds"; \
 		NODES=$${#kinds} KINDS=$$kinds BURST=5000 HEALS=5 tests/e2e/cluster.sh || exit 1; \
 	done
-	FENCE_STEPS=10000000 $(CARGO) test --locked --release --test cluster --test arbiter
+	FENCE_STEPS=10000000 $(CARGO) test --locked --release --test cluster
+
+# VMs that hang; guests that fence each other, thirty rounds of each agent and transport; more random steps.
+check-power: test-peers e2e-peers build
+	tests/e2e/hung.sh
+	ROUNDS=30 tests/e2e/race.sh
+	FENCE_STEPS=10000000 $(CARGO) test --locked --release --test arbiter
 
 e2e-peers:
 	@dist/need corosync:corosync pacemakerd:pacemaker stonith_admin:pacemaker-cli-utils \
@@ -139,6 +145,11 @@ bench: test-peers
 bench-cluster: test-peers e2e-peers
 	$(CARGO) build --locked --release --bins --examples
 	benches/cluster.sh
+
+# Power operations with a real libvirtd, beside VMs that hang.
+bench-power: test-peers e2e-peers
+	$(CARGO) build --locked --release --bins --examples
+	benches/power.sh
 
 tools:
 	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny \
