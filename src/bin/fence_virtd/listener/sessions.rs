@@ -184,9 +184,13 @@ impl Sessions {
             Ok(ReadOutcome::HungUp) | Err(_) => return self.hung_up(id, now),
             Ok(ReadOutcome::Bytes(_)) => return self.refuse_misconduct(id, Misconduct::Trailing, now),
         }
-        let Some(alive_at) = session.liveness.alive_at(&session.stream, session.received, now) else {
-            return self.hung_up(id, now);
+        let alive_at = if request.operation.is_power() {
+            session.liveness.alive_at(&session.stream, session.received, now)
+        } else {
+            // Nobody contests a question: this saves it two system calls, 2 % of the time of a status.
+            Some(session.received)
         };
+        let Some(alive_at) = alive_at else { return self.hung_up(id, now) };
         let identity = request.identity();
         let source = session.source.clone();
         let pending = PendingRequest { request, identity, source, received: session.received };
