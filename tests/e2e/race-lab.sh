@@ -10,6 +10,12 @@ declare -A ADDRESS=([a]=10.77.0.11 [b]=10.77.0.12 [c]=10.77.0.13)
 declare -A PID=() # of the daemons, by listener
 
 show_logs() {
+	local guest
+	libvirt list --all
+	for guest in a b c; do
+		echo "--- the end of the console of $guest, with the time in microseconds; its last command was ${NUMBER[$guest]-none}"
+		tail -n 3 "$W/$guest.console" | cut -c 1-300 | cat -v
+	done
 	echo "--- the end of the daemon's log"
 	tail -n 20 "$W/daemon.log" | cut -c 1-500 | cat -v
 	echo "---"
