@@ -59,8 +59,8 @@ names() { # LETTER NUMBER
 hung_vms() { names h "$1"; }
 healthy_vms() { names v $HEALTHY; }
 uuid() { # VM
-	local letter=${1:0:1} number=${1//[a-z]/}
-	printf '%08d-%s-4111-8111-111111111111' "${number:-0}" "$(printf '%02x' "'$letter")$(printf '%02x' "'$letter")"
+	local number=${1//[a-z]/}
+	printf '%08d-%04x-4111-8111-111111111111' "${number:-0}" "'$1"
 }
 
 define_vms() {
