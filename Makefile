@@ -114,10 +114,6 @@ check-power: test-peers e2e-peers build
 	ROUNDS=30 tests/e2e/race.sh
 	FENCE_STEPS=10000000 $(CARGO) test --locked --release --test arbiter
 
-# Guests that fence each other, in more rounds.
-check-power: test-peers e2e-peers build
-	ROUNDS=30 tests/e2e/race.sh
-
 e2e-peers:
 	@dist/need corosync:corosync pacemakerd:pacemaker stonith_admin:pacemaker-cli-utils \
 		qemu-system-x86_64:qemu-system-x86

@@ -156,11 +156,12 @@ dying_is_on() { # SET
 	done
 }
 
-run_again() { # as they did before, and under other ids
+run_again() { # as they did before, and under other ids; or libvirt has ended them
 	local vm id before
 	while read -r vm id; do
 		before=$(awk -v vm="$vm" '$1 == vm { print $2 }' <<<"$ids_before")
-		[[ $id != "$before" && $id =~ ^[0-9]+$ ]] || { echo "$vm: its id was $before and is $id"; return 1; }
+		[[ $id != "$before" && $id =~ ^[0-9]+$ ]] || { [ "$id" = - ] && was_ended_by_libvirt "$vm"; } ||
+			{ echo "$vm: its id was $before and is $id"; return 1; }
 	done < <(ids_of "${hanging[@]}")
 }
 all_off() { same "$(ids_of "${hanging[@]}" | cut -d ' ' -f 2 | sort -u)" -; }
@@ -197,6 +198,7 @@ hang() {
 		check "$2 of the $1 that hung: all successful and off" all_hung_off
 	else
 		check "$2 of the $1 that hung: all successful, and they run again" all_hung_run
+		for vm in $(ids_of "${hanging[@]}" | sed -n 's/ -$//p'); do echo "     $vm was ended by libvirt after its start"; done
 	fi
 	settle
 }
