@@ -13,7 +13,7 @@
 # The machines are those of tests/e2e/hung-lab.sh. A VM hangs when its QEMU process
 # is stopped: libvirt's destroy of it takes 10 s. All requests are made by our agent.
 #
-# It takes about ten minutes, as root, with libvirt-daemon-system, libvirt-clients,
+# It takes about twelve minutes, as root, with libvirt-daemon-system, libvirt-clients,
 # qemu-system-x86, fence-virtd and iproute2. Exit code: 0 measured, 1 something does
 # not work, 77 skipped. A slow figure fails nothing.
 set -u

@@ -17,11 +17,14 @@ function list(kind, figure,    round, found) {
 		if ((kind, figure, round) in value) put(value[kind, figure, round], ++found)
 	return found
 }
-# ratios(FIGURE) - of each round with both, in `sorted`.
+# ratios(FIGURE) - of each round with both, in `sorted`; `below` is set if C gave no answer.
 function ratios(figure,    round, found) {
+	below = ""
 	for (round = 1; round <= rounds; round++)
-		if (("o", figure, round) in value && value["c", figure, round] > 0)
+		if (("o", figure, round) in value && value["c", figure, round] > 0) {
 			put(value["o", figure, round] / value["c", figure, round], ++found)
+			if (figure ~ /^off/ && value["c", figure, round] >= 60000) below = "< "
+		}
 	return found
 }
 function put(number, at) {
@@ -52,6 +55,7 @@ END {
 		figure = figures[at]
 		ours = cell(list("o", figure), figure)
 		theirs = cell(list("c", figure), figure)
-		print "| " figure " | " ours " | " theirs " | " cell(ratios(figure), "ratio") " |"
+		ratio = cell(ratios(figure), "ratio")
+		print "| " figure " | " ours " | " theirs " | " below ratio " |"
 	}
 }
