@@ -3,7 +3,7 @@
 # shellcheck shell=bash
 . "$here/libvirt-lab.sh"
 
-SETTINGS=("max_workers = $WORKERS")
+SETTINGS=("min_workers = $WORKERS" "max_workers = $WORKERS")
 
 # What the daemon has logged since the last time.
 shown=0

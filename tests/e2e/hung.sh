@@ -8,7 +8,7 @@
 #   THEIRS=      C agent       (/usr/sbin/fence_virt)
 #   DAEMON=      daemon        (target/debug/fence_virtd of this project)
 #   HUNG=        numbers of VMs that hang at once, a list (4 24)
-#   WORKERS=     max_workers of libvirtd (64; libvirt's default is 20)
+#   WORKERS=     min_workers and max_workers of libvirtd (64; libvirt has 5 and 20)
 #   KEEP=1       keeps the work directory, with all logs
 #   LIMIT=       timeout of each wait in seconds (60)
 #
