@@ -30,6 +30,12 @@ private_host() {
 		read -r line <"$W/release"
 	HOOK
 	chmod 755 /etc/libvirt/hooks/qemu
+	cat >"$W/emulator" <<-EMULATOR
+		#!/bin/sh
+		case \$* in *guest=stuck,*) [ ! -e "$W/stick" ] || kill -STOP \$\$ ;; esac
+		exec $(command -v qemu-system-x86_64) "\$@"
+	EMULATOR
+	chmod 755 "$W/emulator"
 }
 
 hold_starts() { rm -f "$W/is-held" && : >"$W/hold"; }
@@ -39,6 +45,11 @@ release_starts() {
 	# Opened for both: nobody may be there to read.
 	echo go 1<>"$W/release"
 }
+
+# Starts of `stuck` hang: its QEMU stops itself before it answers libvirt.
+stick_starts() { : >"$W/stick"; }
+start_is_stuck() { grep -q '^State:.T' "/proc/$(process_of stuck)/status" 2>/dev/null; }
+release_stuck() { rm "$W/stick"; } # those that begin from now on
 
 start_daemon() {
 	cat >"$W/fence_virt.conf" <<-CONF
@@ -64,13 +75,15 @@ uuid() { # VM
 }
 
 define_vms() {
-	local vm commands=""
-	for vm in $(hung_vms 24) $(healthy_vms) held; do
+	local vm emulator commands=""
+	for vm in $(hung_vms 24) $(healthy_vms) held stuck; do
+		emulator=$(command -v qemu-system-x86_64)
+		[ $vm != stuck ] || emulator=$W/emulator
 		cat >"$W/$vm.xml" <<-XML
 			<domain type='qemu'><name>$vm</name><uuid>$(uuid "$vm")</uuid>
 			<memory unit='MiB'>32</memory><vcpu>1</vcpu>
 			<os><type arch='x86_64' machine='pc'>hvm</type><loader type='rom'>$W/firmware</loader></os>
-			<devices><emulator>$(command -v qemu-system-x86_64)</emulator><controller type='usb' model='none'/></devices>
+			<devices><emulator>$emulator</emulator><controller type='usb' model='none'/></devices>
 			</domain>
 		XML
 		commands+="define $W/$vm.xml;"

@@ -34,9 +34,11 @@ HUNG_MAX=12000
 AT_ONCE=1000
 # Seconds that a start is held while other calls are unanswered.
 HELD_MAX=8
-CHECKS=16 # and for each number of VMs, twice:
+# A power-off waits for the end of a start for 2 s, then as for a process that hangs.
+STUCK_MAX=$((2000 + HUNG_MAX))
+CHECKS=22 # and for each number of VMs, twice:
 CHECKS_OF_HANGS=11
-[ "$DAEMON" != "$C_DAEMON" ] || CHECKS=14
+[ "$DAEMON" != "$C_DAEMON" ] || CHECKS=20
 
 skip() { echo "*** SKIPPED hung: $* ***" | tee -a "${FENCE_SKIPPED:-/dev/null}"; exit 77; }
 
@@ -156,11 +158,11 @@ dying_is_on() { # SET
 	done
 }
 
-run_again() { # as they did before, and under other ids; or libvirt has ended them
+run_again() { # as they did before, and under other ids; of many, libvirt may have ended some
 	local vm id before
 	while read -r vm id; do
 		before=$(awk -v vm="$vm" '$1 == vm { print $2 }' <<<"$ids_before")
-		[[ $id != "$before" && $id =~ ^[0-9]+$ ]] || { [ "$id" = - ] && was_ended_by_libvirt "$vm"; } ||
+		[[ $id != "$before" && $id =~ ^[0-9]+$ ]] || { [[ $id = - && ${#hanging[@]} -gt 4 ]] && was_ended_by_libvirt "$vm"; } ||
 			{ echo "$vm: its id was $before and is $id"; return 1; }
 	done < <(ids_of "${hanging[@]}")
 }
@@ -264,24 +266,29 @@ held_start() {
 	ask hanging.off theirs off held &
 	calls+=($!)
 	[ "$DAEMON" = "$C_DAEMON" ] || daemon_status "$set"
-	for agent in ours theirs; do
-		one_pass "$set" 1 $agent v1 v2 &
-		calls+=($!)
-		[ $agent = theirs ] || until_true $HELD_MAX has_ended $!
-	done
-	until_true $HELD_MAX has_ended $!
+	ask_for_others "$set"
 	released=$(now)
 	release_starts
 	wait "${calls[@]}"
-	for operation in status off on reboot list; do
-		echo "     $what: $operation: $(times_of "$set.$operation" | maximum) ms"
-	done
-	check "$what: the others are not delayed" others_in_time "$set"
+	check "$what: the others are not delayed: $(figures_of_others "$set")" others_in_time "$set"
 	[ "$DAEMON" = "$C_DAEMON" ] || check "$what: --status answers" at_most $AT_ONCE "$set.daemon"
 	check "$what: off of that VM is answered after the release" answered_after "$released"
 	check "$what: and then that VM is off" state_is held "shut off"
 	hanging=(held)
 	settle
+}
+# ask_for_others SET - for v1 and v2 by both agents, one after the other; adds to calls.
+ask_for_others() {
+	local agent
+	for agent in ours theirs; do
+		one_pass "$1" 1 $agent v1 v2 &
+		calls+=($!)
+		until_true $HELD_MAX has_ended $!
+	done
+}
+figures_of_others() { # SET
+	local operation
+	for operation in status off on reboot list; do echo -n "$operation $(times_of "$1.$operation" | maximum) ms "; done
 }
 daemon_status() { # SET - 0, or 2 with a problem
 	timed "$1.daemon" "$DAEMON" -f "$W/fence_virt.conf" --status
@@ -295,6 +302,35 @@ answered_after() { # TIME
 	local end code text
 	read -r end _ code text <"$W/answers/hanging.off"
 	same "$code" 0 && [ "$end" -ge "$1" ] || { echo "code $code: $text, $((end - $1)) ms after the release"; return 1; }
+}
+
+# stuck_start ACTION NEXT - the QEMU of `stuck` hangs while it starts; then that VM is to be
+# switched off or rebooted, and the agents ask for others.
+stuck_start() {
+	local set=stuck.$1 calls=() what="a QEMU hangs while it starts ($1)"
+	rm -f "$W"/answers/hanging.*
+	[ "$1" = on ] || start_vms stuck
+	stick_starts
+	ask hanging.start ours "$1" stuck &
+	calls+=($!)
+	until_true 20 start_is_stuck || echo "the start does not hang"
+	release_stuck
+	ask hanging.next theirs "$2" stuck &
+	calls+=($!)
+	ask_for_others "$set"
+	wait "${calls[@]}"
+	check "$what: the others are not delayed: $(figures_of_others "$set")" others_in_time "$set"
+	check "$what: $2 of that VM: $(figures hanging next)" at_most $STUCK_MAX hanging.next
+	if [ "$2" = off ]; then
+		check "$what: and then that VM is off" stuck_is "shut off"
+	else
+		check "$what: and then that VM runs again" stuck_is running
+	fi
+	hanging=(stuck)
+	settle
+}
+stuck_is() { # STATE
+	succeed hanging.next && { until_true 20 state_is stuck "$1"; } || { libvirt domstate stuck; return 1; }
 }
 
 # One caller that asks for all healthy VMs at once.
@@ -326,5 +362,7 @@ libvirtd_dies
 held_start on
 start_vms held
 held_start reboot
+stuck_start on off
+stuck_start reboot reboot
 many
 finish

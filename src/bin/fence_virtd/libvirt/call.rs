@@ -5,7 +5,7 @@ use super::error::{LibvirtError, LibvirtResult};
 use super::host::{Definition, DomainState, FoundDomain, Host};
 use super::power_off::{PowerOff, PowerOffResult};
 use crate::job::CancelToken;
-use fence_virt::fence::{Target, Uuid};
+use fence_virt::fence::{PowerState, Target, Uuid};
 
 /// Number of a call; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,7 +17,7 @@ pub(crate) enum Call {
     /// Finds the domains that a target names.
     Find(Target),
     PowerOff(PowerOff),
-    /// Starts a domain, and observes it.
+    /// Starts a domain unless it runs, and observes it.
     Start {
         uuid: String,
         definition: Definition,
@@ -47,10 +47,7 @@ impl Call {
             Call::Start { given_up, .. } if given_up.is_cancelled() => {
                 CallOutcome::Started(Err(LibvirtError::Other("not begun: given up before".to_owned())))
             }
-            Call::Start { uuid, definition, .. } => {
-                let started = host.start(&uuid, &definition);
-                CallOutcome::Started(started.and_then(|()| host.observe(&uuid)))
-            }
+            Call::Start { uuid, definition, .. } => CallOutcome::Started(start(host, &uuid, &definition)),
             Call::List => CallOutcome::Domains(host.list()),
         }
     }
@@ -91,4 +88,14 @@ impl Call {
             Call::List => "list",
         }
     }
+}
+
+fn start(host: &dyn Host, uuid: &str, definition: &Definition) -> LibvirtResult<Option<DomainState>> {
+    let before = host.observe(uuid)?;
+    // Somebody else may have started it since the last look.
+    if before.is_some_and(|state| state.power == PowerState::Running) {
+        return Ok(before);
+    }
+    host.start(uuid, definition)?;
+    host.observe(uuid)
 }

@@ -85,7 +85,7 @@ impl<L: Link> LibvirtBackend<L> {
     }
 
     /// Lets the watchers list again once the call that holds a VM has ended.
-    fn release(&mut self, id: CallId) {
+    pub(super) fn release(&mut self, id: CallId) {
         if let Some(vm) = self.held_by.remove(&id) {
             self.held.release(vm);
         }

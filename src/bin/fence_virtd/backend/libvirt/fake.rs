@@ -61,11 +61,19 @@ pub(crate) struct Fake {
     held: RefCell<Vec<HeldCall>>,
 }
 
+/// Call that a lane holds.
 #[derive(Debug)]
-struct HeldCall {
+pub(super) struct HeldCall {
     lane: FakeLane,
     id: CallId,
     call: Call,
+}
+
+impl HeldCall {
+    /// Makes the call now.
+    pub(super) fn make(self) {
+        self.lane.execute(self.id, self.call);
+    }
 }
 
 impl Fake {
@@ -125,9 +133,12 @@ impl Fake {
     /// Makes the calls that are held, and holds no more.
     pub(super) fn release(&self) {
         self.holds.take();
-        for HeldCall { lane, id, call } in self.held.take() {
-            lane.make(id, call);
-        }
+        self.take_held().into_iter().for_each(HeldCall::make);
+    }
+
+    /// Takes the calls that are held, in the order in which they came.
+    pub(super) fn take_held(&self) -> Vec<HeldCall> {
+        self.held.take()
     }
 
     pub(crate) fn finds(&self) -> usize {
@@ -247,6 +258,12 @@ impl Lane for FakeLane {
         if self.fake.holds.borrow().contains(&label(&call)) {
             return self.fake.held.borrow_mut().push(HeldCall { lane: self.clone(), id, call });
         }
+        self.execute(id, call);
+    }
+}
+
+impl FakeLane {
+    fn execute(&self, id: CallId, call: Call) {
         let outcome = call.execute(self.fake.as_ref());
         self.worker.send(Message::Event(Event::CallEnded { uri: self.at, call: id, outcome })).unwrap();
     }

@@ -1,5 +1,7 @@
 //! Off and reboot of one VM with all its placements: a state machine without calls of its own.
 
+use std::time::Instant;
+
 use super::resolve::{ResolvedVm, Uri};
 use crate::job::Stale;
 use crate::libvirt::{Definition, LibvirtError, Link, NotOff, PowerOffProgress, PowerOffResult};
@@ -74,6 +76,28 @@ impl Fence {
             outcome: Ok(()),
         };
         Fence { placements: vm.placements.iter().map(|at| placement(at.uri)).collect() }
+    }
+
+    /// Fence of a VM whose start on a URI is in progress, with the means of that start.
+    pub(super) fn of_start(vm: &ResolvedVm, uri: UriIndex, definition: &Definition) -> Fence {
+        let mut fence = Fence::new(vm);
+        for placement in fence.placements.iter_mut().filter(|placement| placement.uri == uri) {
+            placement.definition = Some(definition.clone());
+        }
+        fence
+    }
+
+    /// Makes the next round observe all placements again, those too that were seen off.
+    pub(super) fn reopen(&mut self, now: Instant) {
+        for placement in &mut self.placements {
+            match placement.progress {
+                PowerOffProgress::Off { by_us: true } => {
+                    placement.progress = PowerOffProgress::Killed { run: None, at: now };
+                }
+                PowerOffProgress::Off { by_us: false } => placement.progress = PowerOffProgress::Untouched,
+                PowerOffProgress::Untouched | PowerOffProgress::Killed { .. } => {}
+            }
+        }
     }
 
     /// Begins a round: the calls to make.

@@ -356,6 +356,7 @@ fn an_off_does_not_wait_for_a_start_that_waits_for_the_starts_of_others() {
     uuids.iter().for_each(|uuid| drop(bench.begin(Reboot, uuid)));
     assert_eq!((bench.lanes().busy, bench.lanes().queued), (2, 1));
     assert_eq!(bench.ask(Off, &uuids[2]), Verdict::Success);
+    assert!(!bench.held.contains(Uuid::parse(&uuids[2]).unwrap()));
     let (off, _) = bench.begin(Off, &uuids[0]);
     assert_eq!(verdicts(&off), [], "this start has begun");
     bench.release();

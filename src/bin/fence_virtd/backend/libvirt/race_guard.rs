@@ -48,7 +48,9 @@ impl<L: Link> LibvirtBackend<L> {
         let Some(Contested { job, vm, asked, .. }) = self.contests.take_admitted(operation) else {
             return self.contests.end(operation, Effect::None, now);
         };
-        if asked == now {
+        let is_interruptible =
+            self.vm_operations.get(&vm.uuid).is_some_and(|vm_operation| vm_operation.is_interruptible(now));
+        if asked == now || is_interruptible {
             self.power_off(job, vm, operation, now);
         } else {
             // The VM may have moved meanwhile.

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::fence::Fence;
 use super::resolve::ResolvedVm;
-use crate::job::{CancelToken, Job, Stale, Waiter};
+use super::starts::{InterruptedStart, Starting};
+use crate::job::{Job, Stale, Waiter};
 use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{Operation, Target, UriIndex, Uuid};
 
@@ -19,7 +20,7 @@ pub(super) struct VmOperation {
     pub(super) stage: Stage,
     /// Requests that are begun after this operation.
     pub(super) later: Vec<Job>,
-    /// Number of calls in progress.
+    /// Number of calls in progress, without that of a start which is interrupted.
     pub(super) calls: usize,
 }
 
@@ -42,16 +43,7 @@ pub(super) struct PoweringOff {
     pub(super) is_sole_known_owner: bool,
     /// Time of the next round, between two rounds.
     pub(super) retry_at: Option<Instant>,
-}
-
-/// Requests that are answered by the same start.
-pub(super) struct Starting {
-    pub(super) uri: UriIndex,
-    pub(super) jobs: Vec<Job>,
-    /// True for the start that ends a reboot.
-    pub(super) is_restart: bool,
-    /// Cancelled once nobody waits for the start, unless it ends a reboot.
-    pub(super) given_up: CancelToken,
+    pub(super) interrupted: InterruptedStart,
 }
 
 impl VmOperations {
@@ -89,7 +81,7 @@ impl VmOperations {
 
     /// Number of requests that wait for an answer.
     pub(super) fn job_count(&self) -> usize {
-        self.0.values().map(|vm_operation| vm_operation.later.len() + vm_operation.jobs().len()).sum()
+        self.0.values().map(|vm_operation| vm_operation.all_jobs().count()).sum()
     }
 }
 
@@ -109,7 +101,36 @@ impl VmOperation {
 
     /// True if a call of this operation may hold VMs of a URI.
     pub(super) fn holds(&self, uri: UriIndex) -> bool {
-        self.calls > 0 && self.vm.placements.iter().any(|placement| placement.uri == uri)
+        let is_starting = self.start_in_progress().is_some_and(|starting| starting.retry_at.is_none());
+        let has_call = self.calls > 0 || is_starting;
+        has_call && self.vm.placements.iter().any(|placement| placement.uri == uri)
+    }
+
+    /// Start in progress, also one that is interrupted.
+    pub(super) fn start_in_progress(&self) -> Option<&Starting> {
+        match &self.stage {
+            Stage::PoweringOff(PoweringOff {
+                interrupted: InterruptedStart::InProgress(starting), ..
+            })
+            | Stage::Starting(starting) => Some(starting),
+            Stage::PoweringOff(_) => None,
+        }
+    }
+
+    /// True if a power-off does not wait for the end of the start.
+    pub(super) fn is_interruptible(&self, now: Instant) -> bool {
+        matches!(&self.stage, Stage::Starting(starting) if now >= starting.interruptible_at())
+    }
+
+    /// All requests that wait.
+    fn all_jobs(&self) -> impl Iterator<Item = &Job> {
+        let interrupted = match &self.stage {
+            Stage::PoweringOff(PoweringOff {
+                interrupted: InterruptedStart::InProgress(starting), ..
+            }) => &starting.jobs[..],
+            _ => &[],
+        };
+        self.jobs().iter().chain(interrupted).chain(&self.later)
     }
 
     fn jobs_mut(&mut self) -> &mut Vec<Job> {
@@ -151,13 +172,31 @@ impl VmOperation {
         }
     }
 
+    /// Takes the requests that do not wait any longer for the end of a start.
+    pub(super) fn take_interrupting(&mut self, now: Instant) -> Vec<Job> {
+        if !self.is_interruptible(now) {
+            return Vec::new();
+        }
+        let is_power_off = |job: &Job| job.request.operation != Operation::On;
+        let (interrupting, later) = std::mem::take(&mut self.later).into_iter().partition(is_power_off);
+        self.later = later;
+        interrupting
+    }
+
     /// Answers the requests that are stale.
     pub(super) fn drop_stale(&mut self, now: Instant) {
         self.end_stale(now, |_| true);
     }
 
     fn end_stale(&mut self, now: Instant, is_over: impl Fn(&Job) -> bool) {
-        for (job, stale) in extract_stale(self.jobs_mut(), now, is_over) {
+        let mut stale_jobs = extract_stale(self.jobs_mut(), now, &is_over);
+        if let Stage::PoweringOff(PoweringOff {
+            interrupted: InterruptedStart::InProgress(starting), ..
+        }) = &mut self.stage
+        {
+            stale_jobs.extend(extract_stale(&mut starting.jobs, now, &is_over));
+        }
+        for (job, stale) in stale_jobs {
             job.give_up(stale);
         }
         for (job, stale) in extract_stale(&mut self.later, now, |_| true) {
@@ -167,24 +206,45 @@ impl VmOperation {
 
     /// Next time at which a request expires or a round is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let expires = self.jobs().iter().chain(&self.later).map(|job| job.expires).min();
-        let retry_at = match &self.stage {
-            Stage::PoweringOff(PoweringOff { retry_at, .. }) => *retry_at,
-            Stage::Starting(_) => None,
+        let expires = self.all_jobs().map(|job| job.expires).min();
+        let (retry_at, interruptible_at) = match &self.stage {
+            Stage::PoweringOff(PoweringOff { retry_at, .. }) => (*retry_at, None),
+            Stage::Starting(starting) => {
+                let is_power_off = |job: &Job| job.request.operation != Operation::On;
+                let interrupts = self.later.iter().any(is_power_off);
+                (starting.retry_at, interrupts.then(|| starting.interruptible_at()))
+            }
         };
-        expires.into_iter().chain(retry_at).min()
-    }
-}
-
-impl Starting {
-    /// Makes the start that a request asks for, or that ends a reboot.
-    pub(super) fn new(uri: UriIndex, on: Option<Job>) -> Starting {
-        let is_restart = on.is_none();
-        Starting { uri, jobs: Vec::from_iter(on), is_restart, given_up: CancelToken::default() }
+        expires.into_iter().chain(retry_at).chain(interruptible_at).min()
     }
 }
 
 impl PoweringOff {
+    /// Power-off for the request that the arbiter has admitted.
+    pub(super) fn new(fence: Fence, job: Job, operation: OperationId) -> PoweringOff {
+        PoweringOff {
+            fence,
+            waiter: job.waiter(),
+            is_sole_known_owner: job.is_sole_known_owner(),
+            jobs: vec![job],
+            operation,
+            retry_at: None,
+            interrupted: InterruptedStart::None,
+        }
+    }
+
+    /// Ends the start that is interrupted.
+    pub(super) fn end_interrupted(&mut self, is_in_round: bool) -> Option<Starting> {
+        let ended = if is_in_round { InterruptedStart::EndedDuringRound } else { InterruptedStart::None };
+        match std::mem::replace(&mut self.interrupted, ended) {
+            InterruptedStart::InProgress(starting) => Some(starting),
+            other => {
+                self.interrupted = other;
+                None
+            }
+        }
+    }
+
     /// True if the result is also the answer to this request, which may be stricter about migration.
     fn answers(&self, job: &Job) -> bool {
         self.is_sole_known_owner || !job.is_sole_known_owner()
