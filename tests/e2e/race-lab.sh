@@ -43,7 +43,7 @@ start_daemon() {
 		backends { libvirt { uri = "$URI"; } }
 	CONF
 	chmod 600 "$W/$1.conf"
-	"$DAEMON" -F -f "$W/$1.conf" -p "$W/$1.pid" >>"$W/daemon.log" 2>&1 &
+	"$DAEMON" -F -d 1 -f "$W/$1.conf" -p "$W/$1.pid" >>"$W/daemon.log" 2>&1 &
 	for listener; do PID[$listener]=$!; done
 }
 # The C daemon has one listener each.
