@@ -11,9 +11,10 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::fence::{Source, Uuid};
+use crate::time::Instant;
 
 /// Time for which an operation that has ended is remembered: twice the age limit of a request.
 pub const RETENTION: Duration = Duration::from_secs(60);

@@ -4,10 +4,11 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::fence::Identity;
 use crate::quota::Origin;
+use crate::time::Instant;
 
 /// Time that a finished request is remembered; its duplicates are dropped.
 pub const HOLD: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 | [`fence`], [`wire`], [`auth`]: vocabulary, codecs, keys and digests |
+//! | 0 | [`time`], [`fence`], [`wire`], [`auth`]: vocabulary, codecs, keys and digests |
 //! | 1 | [`session`], [`history`], [`groups`], [`quota`], `backlog`, `arbiter`, `routing`, `domain_xml`: state machines without sockets, files or clocks |
 //! | 2 | `config`, [`key_file`], [`sys`] |
 //! | 3 | [`client`]; the daemon |
@@ -22,6 +22,7 @@ pub mod key_file;
 pub mod quota;
 pub mod session;
 pub mod sys;
+pub mod time;
 pub mod wire;
 
 #[cfg(feature = "daemon")]

@@ -6,7 +6,7 @@ mod common;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::agent::{AgentRun, OURS, VIRT};
 use common::line::{LinePeer, Pty, on_line, response, run};
@@ -137,7 +137,7 @@ fn a_line_has_one_agent_at_a_time() {
     let dir = Dir::new();
     let pty = Pty::new();
     let line = File::options().read(true).write(true).open(&pty.path).unwrap();
-    fence_virt::sys::file_lock::lock(&line, Instant::now() + LIMIT).unwrap();
+    fence_virt::sys::file_lock::lock(&line, fence_virt::time::Instant::now() + LIMIT).unwrap();
     let ran = run(&mut on_line(&dir, OURS, &pty.path), "-o off -n node1 -t 1");
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("timed out after 1 s: another agent uses the serial line"), "{ran:?}");

@@ -15,10 +15,11 @@ mod simulation;
 mod world;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fence_virt::arbiter::{Arbiter, Contender, ENDED_MAX, OperationId, RETENTION, Rival, Ruling};
 use fence_virt::fence::{Domain, Source, Uuid};
+use fence_virt::time::Instant;
 
 const A: u8 = 1;
 const B: u8 = 2;

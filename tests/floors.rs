@@ -38,6 +38,7 @@ use tree::Sources;
 const LAYERS: Layers = Layers {
     rooms: &[
         // The library.
+        ("time", 0),
         ("fence", 0),
         ("wire", 0),
         ("auth", 0),

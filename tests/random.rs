@@ -5,7 +5,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::domain_xml::Devices;
@@ -15,6 +14,7 @@ use fence_virt::session::{
     AgentSession, ClientSession, LineSession, Policy, STALL_LIMIT, Scanner, ServerSession, SessionEvent,
     SyncProbe,
 };
+use fence_virt::time::Instant;
 use fence_virt::wire::cluster::{ClusterMessage, NodeId, RequestNumber};
 use fence_virt::wire::{PACKET_LEN, Packet, encode_line_request};
 

@@ -6,7 +6,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::agent::{Agent, AgentTransport, Programs};
 use common::client::{Client, packet};
@@ -16,6 +16,7 @@ use common::node::{self, NODE1, RUNNING, node, vm};
 use common::{Dir, Missing, key_bytes, require, root_and_c_suite, until};
 use fence_virt::auth::HashKind;
 use fence_virt::fence::Operation;
+use fence_virt::time::Instant;
 use fence_virt::wire::{FAMILY_IPV4, Packet};
 use nix::sys::signal::Signal;
 

@@ -2,12 +2,13 @@
 //! other nodes carries out nothing that it must not.
 #![no_main]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fence_virt::fence::{Operation, PowerState, Request, Target, UriIndex, Uuid, Verdict};
 use fence_virt::routing::{
     ClientId, LocalVm, Membership, Names, OnBehalf, Peer, Router, RouterAction, Rules, Unknown,
 };
+use fence_virt::time::Instant;
 use fence_virt::wire::cluster::{ClusterMessage, MESSAGE_LEN, NodeId, RequestNumber};
 use libfuzzer_sys::fuzz_target;
 

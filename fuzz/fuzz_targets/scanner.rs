@@ -2,10 +2,11 @@
 //! complete request after a silence is never missed.
 #![no_main]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fence_virt::fence::{Operation, Request, Target};
 use fence_virt::session::{STALL_LIMIT, Scanner};
+use fence_virt::time::Instant;
 use fence_virt::wire::encode_line_request;
 use libfuzzer_sys::fuzz_target;
 

@@ -2,9 +2,9 @@
 #![no_main]
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use fence_virt::auth::{HashKind, Key};
+use fence_virt::time::Instant;
 use fence_virt::session::{Policy, ServerSession, SessionEvent};
 use libfuzzer_sys::fuzz_target;
 

@@ -10,10 +10,10 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::Instant;
 
 use super::stderr_log::StderrLog;
 use crate::sys::file_lock::lock;
+use crate::time::Instant;
 
 const FOLDER: &str = "/run";
 

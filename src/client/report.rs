@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::action::AgentAction;
 use super::settings::Settings;
@@ -11,6 +11,7 @@ use super::stderr_log::{StderrLog, printable};
 use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict};
 use crate::sys::syslog::{self, Priority};
 use crate::sys::with_timeout::with_timeout;
+use crate::time::Instant;
 
 /// Timeout for a line to syslog, which must not delay the exit.
 const SYSLOG_LIMIT: Duration = Duration::from_millis(200);

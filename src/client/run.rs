@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::action::AgentAction;
 use super::agent::Agent;
@@ -20,6 +20,7 @@ use crate::fence::{Answer, Operation, Verdict};
 use crate::key_file;
 use crate::session::Policy;
 use crate::sys::with_timeout::with_timeout;
+use crate::time::Instant;
 
 /// Timeout of the list request after a failure, which shows if the host knows the VM.
 const LIST_LIMIT: Duration = Duration::from_secs(3);

@@ -1,13 +1,12 @@
 //! Tasks: requests of clients here, and of nodes that ask whichever node has the VM.
 
-use std::time::Instant;
-
 use super::ids::{ClientId, JobId};
 use super::remote_queue::RemoteRequest;
 use super::router::Router;
 use super::task::{CopyState, Task, TaskOrigin, TaskProgress, verdict_of};
 use super::vocabulary::{Peer, RequestExpiry, RouterAction};
 use crate::fence::{Operation, Request, Verdict};
+use crate::time::Instant;
 use crate::wire::cluster::{ClusterCall, NodeId};
 
 impl Router {

@@ -1,13 +1,13 @@
 //! Copies of a VM that a task asks.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use super::router::Router;
 use super::task::{CopyRequest, CopyState, Task, TaskOrigin};
 use super::view::CopyHolder;
 use super::vocabulary::{Names, OnBehalf, RouterAction};
 use crate::fence::{Operation, Uuid};
+use crate::time::Instant;
 use crate::wire::cluster::{ClusterCall, ClusterMessage, NodeId};
 
 impl Router {

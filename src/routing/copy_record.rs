@@ -1,9 +1,8 @@
 //! A copy of a VM on one node.
 
-use std::time::Instant;
-
 use super::ids::Sequence;
 use crate::fence::PowerState;
+use crate::time::Instant;
 use crate::wire::cluster::Advertisement;
 
 /// Presence of a copy on its node.

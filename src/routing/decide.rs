@@ -1,6 +1,6 @@
 //! Progress of a task, by the answers of the copies.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::copy_record::{CopyRecord, OffCause};
 use super::ids::Sequence;
@@ -10,6 +10,7 @@ use super::task::{Confirmation, CopyRequest, CopyState, Task, TaskOrigin, TaskPr
 use super::view::CopyHolder;
 use super::vocabulary::Names;
 use crate::fence::{Operation, Uuid, Verdict};
+use crate::time::Instant;
 use crate::wire::cluster::NodeId;
 
 /// Time in which a VM that a C daemon was seen to destroy is off there for that reason. That it was

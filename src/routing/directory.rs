@@ -1,12 +1,12 @@
 //! Placements of VMs: which node has, or had, a copy of which VM.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Instant;
 
 use super::copy_record::{CopyRecord, OffCause, Presence};
 use super::ids::Sequence;
 use super::vocabulary::Names;
 use crate::fence::Uuid;
+use crate::time::Instant;
 use crate::wire::cluster::{Advertisement, NodeId, cut};
 
 /// Maximum number of VMs of one node.

@@ -1,10 +1,9 @@
 //! Events of the group, and what the router's caller fetches after each.
 
-use std::time::Instant;
-
 use super::remote_queue::RemoteRequest;
 use super::router::Router;
 use super::vocabulary::{Membership, Names, Outgoing, Peer, RequestExpiry, RouterAction};
+use crate::time::Instant;
 use crate::wire::cluster::{ClusterMessage, NodeId};
 
 impl Router {

@@ -1,13 +1,13 @@
 //! VMs of this node, and what the group has to be told about them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Instant;
 
 use super::ids::Sequence;
 use super::limits::RESYNC_EVERY;
 use super::tombstones::Tombstones;
 use super::vocabulary::{LocalVm, Names};
 use crate::fence::{Domain, PowerState, UriIndex, Uuid};
+use crate::time::Instant;
 use crate::wire::cluster::{Advertisement, ClusterMessage, NodeId, RequestNumber};
 
 /// Positions at which a VM here changed its state; the start if that was not seen.

@@ -1,7 +1,5 @@
 //! Advertisements of VMs: those of this node to the group, and those of other members.
 
-use std::time::Instant;
-
 use super::ids::Sequence;
 use super::inventory::RemovedVm;
 use super::limits::{PROBE_LIMIT, RECHECK_EVERY};
@@ -9,6 +7,7 @@ use super::members::InventoryProgress;
 use super::router::Router;
 use super::vocabulary::LocalVm;
 use crate::fence::{Operation, PowerState, UriIndex, Uuid};
+use crate::time::Instant;
 use crate::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId};
 
 impl Router {

@@ -1,12 +1,13 @@
 //! Members of the group, votes, and which members have advertised all their VMs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::copy_record::Presence;
 use super::ids::Sequence;
 use super::limits::{PROBE_LIMIT, TELL_LIMIT, TOLD_LIMIT};
 use super::vocabulary::{Departure, Membership, Peer};
+use crate::time::Instant;
 use crate::wire::cluster::{NodeId, RequestNumber};
 
 /// Time in which an extended peer says hello.

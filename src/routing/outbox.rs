@@ -1,10 +1,10 @@
 //! Messages and actions that the router's caller has not fetched yet.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use super::ids::JobId;
 use super::vocabulary::RouterAction;
+use crate::time::Instant;
 use crate::wire::cluster::{ClusterMessage, RequestNumber};
 
 /// Maximum number of waiting messages, advertisements not counted: more than all requests of other

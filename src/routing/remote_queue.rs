@@ -1,12 +1,13 @@
 //! Requests of other nodes that are held here until they are answered.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::ids::JobId;
 use super::limits::{ANSWER_LIMIT, SERVE_LIMIT};
 use super::vocabulary::Peer;
 use crate::backlog::Backlog;
+use crate::time::Instant;
 use crate::wire::cluster::{ClusterCall, NodeId, RequestNumber};
 
 /// Maximum number of held requests of all nodes; a further one fails.

@@ -1,6 +1,6 @@
 //! Requests of other nodes: which node of this suite answers, and what is carried out here.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::ids::JobId;
 use super::limits::SERVE_LIMIT;
@@ -8,6 +8,7 @@ use super::remote_queue::RemoteRequest;
 use super::router::Router;
 use super::vocabulary::{LocalVm, Names, OnBehalf, Peer, RouterAction};
 use crate::fence::{UriIndex, Uuid, Verdict};
+use crate::time::Instant;
 use crate::wire::cluster::{ClusterMessage, EVERY_NODE};
 
 impl Router {

@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use super::limits::RECHECK_EVERY;
 use super::outbox::Outbox;
 use super::remote_queue::{RemoteQueue, RemoteRequest};
@@ -8,6 +6,7 @@ use super::tasks::Tasks;
 use super::view::ClusterView;
 use super::vocabulary::ClusterList;
 use crate::fence::Verdict;
+use crate::time::Instant;
 use crate::wire::cluster::{ClusterCall, ClusterMessage, RequestNumber};
 
 /// One node's part in the cluster's decisions.

@@ -1,10 +1,11 @@
 //! Rules that the administrator has stated.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::copy_record::Presence;
 use super::vocabulary::Names;
 use crate::fence::{Operation, Verdict};
+use crate::time::Instant;
 use crate::wire::cluster::NodeId;
 
 /// State of a VM that was never seen on any node.

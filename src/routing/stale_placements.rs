@@ -1,8 +1,6 @@
 //! Stale placements: copies that were advertised before the VM was seen to run elsewhere, on nodes that
 //! do not report that they no longer have it: C daemons, and nodes that have left.
 
-use std::time::Instant;
-
 use super::copy_record::{CopyRecord, Presence};
 use super::ids::Sequence;
 use super::limits::RECHECK_EVERY;
@@ -10,6 +8,7 @@ use super::router::Router;
 use super::task::{Confirmation, CopyRequest, CopyState, Task, TaskProgress};
 use super::view::CopyHolder;
 use crate::fence::{Operation, Uuid, Verdict};
+use crate::time::Instant;
 use crate::wire::cluster::NodeId;
 
 impl Router {

@@ -1,12 +1,12 @@
 //! A request under way, and what the answers of the VM's copies are worth.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use super::ids::{ClientId, JobId, Sequence, TaskId};
 use super::limits::{ANSWER_LIMIT, SEND_LIMIT, SERVE_LIMIT};
 use super::remote_queue::RemoteRequest;
 use crate::fence::{Operation, Request, Uuid, Verdict};
+use crate::time::Instant;
 use crate::wire::cluster::{NodeId, RequestNumber};
 
 /// Requester of a task.

@@ -1,11 +1,11 @@
 //! Tasks under way, with what they wait for.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Instant;
 
 use super::ids::{JobId, TaskId};
 use super::task::Task;
 use crate::fence::Uuid;
+use crate::time::Instant;
 use crate::wire::cluster::RequestNumber;
 
 /// Maximum number of tasks of clients, and of other nodes.

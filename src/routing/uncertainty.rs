@@ -1,7 +1,5 @@
 //! VMs that may run where nobody can be asked, and VMs that no member has.
 
-use std::time::Instant;
-
 use super::copy_record::{CopyRecord, Presence};
 use super::ids::Sequence;
 use super::limits::{PROBE_LIMIT, TOLD_LIMIT};
@@ -9,6 +7,7 @@ use super::router::Router;
 use super::rules::Judgement;
 use super::task::{Task, TaskProgress};
 use crate::fence::{Uuid, Verdict};
+use crate::time::Instant;
 use crate::wire::cluster::NodeId;
 
 impl Router {

@@ -1,7 +1,6 @@
 //! Knowledge of this node about the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
 use super::directory::{Directory, StoreEffect};
 use super::ids::Sequence;
@@ -10,6 +9,7 @@ use super::members::MemberTable;
 use super::rules::Rules;
 use super::vocabulary::{Membership, Names, Peer};
 use crate::fence::{Domain, HostEntry, PowerState, Uuid};
+use crate::time::Instant;
 use crate::wire::cluster::{Advertisement, NodeId};
 
 /// A member that has a VM.

@@ -1,9 +1,8 @@
 //! Inputs and outputs of the router.
 
-use std::time::Instant;
-
 use super::ids::{ClientId, JobId};
 use crate::fence::{HostEntry, Operation, PowerState, Uuid, Verdict};
+use crate::time::Instant;
 use crate::wire::cluster::{MESSAGE_LEN, NodeId, RequestNumber};
 
 /// A process in the group.

@@ -1,9 +1,8 @@
-use std::time::Instant;
-
 use super::*;
 use crate::auth::{ChallengeRefusal, Key};
 use crate::fence::{HostEntry, PowerState, Request, Target, Verdict};
 use crate::session::{CheckedPacket, ServerSession, SessionEvent, WhichKey};
+use crate::time::Instant;
 use crate::wire::{PACKET_LEN, encode_host_list};
 
 fn policy(hash: HashKind, auth: HashKind, letter: u8) -> Arc<Policy> {

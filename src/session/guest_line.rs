@@ -1,8 +1,8 @@
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use super::scanner::Scanner;
 use crate::fence::{Answer, Request};
+use crate::time::Instant;
 use crate::wire::{LINE_REQUEST_LEN, encode_line_answer};
 
 /// Maximum requests of one line that wait for their predecessors; then the line

@@ -1,6 +1,7 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::fence::Request;
+use crate::time::Instant;
 use crate::wire::{LINE_REQUEST_LEN, can_begin_line_request, decode_line_request};
 
 /// Time after which an incomplete request is dropped.

@@ -1,11 +1,12 @@
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::answer::FixedBuf;
 use super::misconduct::Misconduct;
 use super::policy::{CheckedPacket, Policy};
 use crate::auth::{CHALLENGE_LEN, Digest, HashKind};
 use crate::fence::{Answer, Request};
+use crate::time::Instant;
 use crate::wire::{PACKET_LEN, encode_host_list};
 
 /// Time limit from the connection to the client's proof.

@@ -4,12 +4,27 @@ use std::time::Duration;
 
 use nix::time::ClockId;
 
-/// Returns the time since boot, suspension included: CLOCK_BOOTTIME.
-pub fn since_boot() -> Duration {
-    read(ClockId::CLOCK_BOOTTIME)
+use crate::time::Instant;
+
+impl Instant {
+    /// Returns the present time.
+    pub fn now() -> Instant {
+        Instant::from_boot(read(ClockId::CLOCK_BOOTTIME))
+    }
+
+    /// Returns the time until then; zero if it has passed.
+    pub fn remaining(self) -> Duration {
+        self - Instant::now()
+    }
+
+    /// Returns the time since then.
+    pub fn elapsed(self) -> Duration {
+        Instant::now() - self
+    }
 }
 
 /// Returns CLOCK_MONOTONIC in microseconds, which systemd needs with `RELOADING=1`: sd_notify(3).
+#[cfg(feature = "daemon")]
 pub fn monotonic_usec() -> u64 {
     u64::try_from(read(ClockId::CLOCK_MONOTONIC).as_micros()).unwrap_or(u64::MAX)
 }
@@ -19,14 +34,14 @@ fn read(clock: ClockId) -> Duration {
     clock.now().map_or(Duration::ZERO, Duration::from)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "daemon"))]
 mod tests {
     use super::*;
 
     #[test]
     fn both_clocks_advance() {
-        let before = since_boot();
-        assert!(before > Duration::ZERO && since_boot() >= before);
+        let before = Instant::now();
+        assert!(before.since_boot() > Duration::ZERO && Instant::now() >= before);
         let before = monotonic_usec();
         assert!(before > 0 && monotonic_usec() >= before);
     }

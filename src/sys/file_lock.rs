@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
-use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
 use super::with_timeout::with_timeout;
+use crate::time::Instant;
 
 /// Locks a whole file for writing, until it is closed. Waits for the process
 /// that holds the lock; does not wait if the deadline has passed.

@@ -2,6 +2,7 @@
 //! cover: the only place with unsafe code. Independent of fencing.
 #![allow(unsafe_code)]
 
+pub mod clock;
 pub mod file_lock;
 pub mod multicast_sender;
 pub mod mutex;
@@ -12,8 +13,6 @@ pub mod tty;
 pub mod vsock;
 pub mod with_timeout;
 
-#[cfg(feature = "daemon")]
-pub mod clock;
 #[cfg(feature = "daemon")]
 pub mod corosync;
 #[cfg(feature = "daemon")]

@@ -6,9 +6,11 @@
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::time::Instant;
 
 /// Inaccuracy of the kernel's times: it counts in jiffies, of 10 ms at most.
 pub const TCP_TIMES_MARGIN: Duration = Duration::from_millis(10);

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 #[cfg(feature = "daemon")]
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -15,6 +14,7 @@ use nix::sys::socket::{
 use nix::sys::socket::{Backlog, accept4, bind, getpeername, listen as listen_on};
 
 use super::poll::{Interest, PollSet};
+use crate::time::Instant;
 
 /// Connects to a port of the machine with this context id (2: the host) before
 /// `deadline`. The connection is non-blocking.

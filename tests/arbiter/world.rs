@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fence_virt::arbiter::Arbiter;
 use fence_virt::fence::{Domain, Source, Uuid};
+use fence_virt::time::Instant;
 
 /// Microseconds of the world's clock.
 pub type Time = u64;

@@ -2,10 +2,11 @@
 //! only by their jobs.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fence_virt::fence::{Operation, PowerState, Request, Target, UriIndex, Uuid, Verdict};
 use fence_virt::routing::{ClientId, JobId, LocalVm, Membership, OnBehalf, Peer, Router, Rules};
+use fence_virt::time::Instant;
 use fence_virt::wire::cluster::NodeId;
 
 use super::c_daemon::CDaemon;

@@ -5,6 +5,7 @@ use crate::tree::Sources;
 
 const LAYERS: Layers = Layers {
     rooms: &[
+        ("time", 0),
         ("low", 0),
         ("middle", 1),
         ("sys", 2),
@@ -159,10 +160,14 @@ fn imports_of_tests_are_none() {
 #[test]
 fn imports_upwards_and_rooms_without_a_layer_are_found() {
     let checker = checker(&[
-        ("src/lib.rs", "mod sys; mod low; mod middle; mod high; mod attic;"),
-        ("src/sys/mod.rs", "use crate::low::Low;"),
+        ("src/lib.rs", "mod time; mod sys; mod low; mod middle; mod high; mod attic;"),
+        ("src/sys/mod.rs", "use crate::low::Low; use crate::time::Instant;"),
         ("src/low/mod.rs", "mod inner; pub(crate) use inner::Low;"),
-        ("src/low/inner.rs", "pub(crate) struct Low; fn f() { super::super::middle::f() }"),
+        (
+            "src/low/inner.rs",
+            "pub(crate) struct Low; fn f() { super::super::middle::f(); time::Instant::now() } use crate::time;",
+        ),
+        ("src/time.rs", "pub(crate) struct Instant;"),
         (
             "src/middle.rs",
             "use std::{net::TcpStream, time::Instant as Clock}; use log as l;\nuse crate::low::Low;\npub(crate) fn f() { Clock::now(); l::info!(); }",
@@ -180,7 +185,8 @@ fn imports_upwards_and_rooms_without_a_layer_are_found() {
     let impure = checker.impure(LAYERS);
     for path in [
         "src/middle.rs:1: std::net::TcpStream",
-        "src/middle.rs:3: std::time::Instant::now",
+        "src/middle.rs:1: std::time::Instant",
+        "src/low/inner.rs:1: time::Instant::now",
         "src/middle.rs:3: log::info",
     ] {
         assert_finds(&impure, &[path]);

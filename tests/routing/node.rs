@@ -1,12 +1,13 @@
 //! A router in a group whose messages a test determines.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fence_virt::fence::{Domain, Operation, PowerState, Request, Target, UriIndex, Uuid, Verdict};
 use fence_virt::routing::{
     ClientId, Departure, LocalVm, Membership, Names, Peer, Router, RouterAction, Rules, TELL_LIMIT, Unknown,
 };
+use fence_virt::time::Instant;
 use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, NodeId, RequestNumber};
 
 use PowerState::Running;

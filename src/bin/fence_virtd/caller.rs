@@ -3,9 +3,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use fence_virt::fence::Source;
+use fence_virt::time::Instant;
 
 /// Receiver of the reply to a question; returns false if it has no room for it now.
 type LifeReply = dyn FnMut(Option<Instant>) -> bool + Send;

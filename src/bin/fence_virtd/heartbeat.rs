@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fence_virt::sys::clock::since_boot;
+use fence_virt::time::Instant;
 
 /// Duration of a turn after which the worker counts as stuck. The longest regular turns are
 /// shorter: queries that wait for the keepalive of a URI, 8 s. Calls that take longer are made on lanes.
@@ -51,7 +51,7 @@ impl Heartbeat {
 }
 
 fn millis() -> u64 {
-    u64::try_from(since_boot().as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(Instant::now().since_boot().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -2,14 +2,13 @@
 //! managers, watchers and the cluster, and control from the main thread.
 #![forbid(unsafe_code)]
 
-use std::time::Instant;
-
 use crate::access::Permissions;
 use crate::job::Job;
 use crate::libvirt::{CallId, CallOutcome};
 use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{UriIndex, Uuid};
 use fence_virt::routing::LocalVm;
+use fence_virt::time::Instant;
 
 /// Capacity of the worker's inbox in messages, all senders together. A listener
 /// whose request finds it full answers failure at once.

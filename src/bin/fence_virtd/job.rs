@@ -4,10 +4,11 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::caller::Caller;
 use fence_virt::fence::{Answer, ListenerName, Request, Source, Verdict};
+use fence_virt::time::Instant;
 
 /// Age limit of a request, both when the worker begins it and before each destroy:
 /// the fence agents' default timeout, after which the client has given up.

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use log::{info, warn};
@@ -80,7 +80,7 @@ impl Reloader {
         let permissions = self.permissions(&new, targets.watchers)?;
         targets
             .worker
-            .send_deadline(Message::Permissions(permissions), Instant::now() + WORKER_LIMIT)
+            .send_timeout(Message::Permissions(permissions), WORKER_LIMIT)
             .map_err(|_| "the worker does not take the new groups: it is overloaded or hangs".to_owned())?;
         for (handle, policy) in targets.listeners.iter().zip(policies) {
             if let Some(policy) = policy {
@@ -183,6 +183,7 @@ fn with_auth_of(old: &ListenerConfig, new: &ListenerConfig) -> ListenerConfig {
 mod tests {
     use super::*;
     use fence_virt::config;
+    use fence_virt::time::Instant;
 
     fn config(text: &str) -> Config {
         config::parse(Path::new("f"), text.as_bytes()).config.unwrap()

@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
-use std::time::Instant;
 
 use crossbeam_channel::bounded;
 use log::{error, info, warn};
@@ -26,6 +25,7 @@ use crate::{backends, config_file, console, libvirt, logging, supervise};
 use fence_virt::config::{Config, ListenerConfig};
 use fence_virt::sys::detach;
 use fence_virt::sys::signals::Signals;
+use fence_virt::time::Instant;
 
 /// Runs the daemon until it is stopped. Exit code 0: a clean end (in the parent
 /// process: a daemon that is ready); 1: an error, which was logged.

@@ -1,7 +1,7 @@
 //! The wait for first connections during the start.
 #![forbid(unsafe_code)]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::info;
@@ -9,6 +9,7 @@ use log::info;
 use crate::inbox::Message;
 use crate::libvirt::HeldVms;
 use fence_virt::sys::signals::Signals;
+use fence_virt::time::Instant;
 
 /// Time limit for the first connection.
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(30);

@@ -12,7 +12,7 @@
 
 use std::os::fd::AsFd;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use log::{error, info, warn};
@@ -31,6 +31,7 @@ use fence_virt::sys::clock::monotonic_usec;
 use fence_virt::sys::mailbox::{Mailbox, MailboxSender, mailbox};
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::sys::signals::Signals;
+use fence_virt::time::Instant;
 
 /// Time limit for requests in flight after a stop signal.
 const GRACE: Duration = Duration::from_secs(5);

@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
 use crossbeam_channel::bounded;
+
+use fence_virt::time::Instant;
 
 /// Joins a thread before a deadline, which `JoinHandle` cannot do; false if it has not ended by then.
 pub(crate) fn join_by(thread: JoinHandle<()>, deadline: Instant) -> bool {
@@ -14,7 +15,7 @@ pub(crate) fn join_by(thread: JoinHandle<()>, deadline: Instant) -> bool {
         let _closing = closing;
         thread.join()
     });
-    waiter.is_ok() && closed.recv_deadline(deadline).is_err_and(|error| error.is_disconnected())
+    waiter.is_ok() && closed.recv_timeout(deadline.remaining()).is_err_and(|error| error.is_disconnected())
 }
 
 #[cfg(test)]

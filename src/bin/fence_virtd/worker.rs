@@ -1,8 +1,6 @@
 //! The worker: the one thread that carries requests out.
 #![forbid(unsafe_code)]
 
-use std::time::Instant;
-
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::backend::Backend;
@@ -12,6 +10,7 @@ use crate::job::Job;
 use fence_virt::backlog::Backlog;
 use fence_virt::fence::Verdict;
 use fence_virt::routing::JobId;
+use fence_virt::time::Instant;
 
 /// An entry of the backlog.
 enum BacklogEntry {
@@ -59,7 +58,7 @@ pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>, heartbea
 
 fn wait(inbox: &Receiver<Message>, deadline: Option<Instant>) -> Result<Message, RecvTimeoutError> {
     match deadline {
-        Some(at) => inbox.recv_deadline(at),
+        Some(at) => inbox.recv_timeout(at.remaining()),
         None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
     }
 }

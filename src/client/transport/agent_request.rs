@@ -1,9 +1,10 @@
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::client::stderr_log::StderrLog;
 use crate::fence::{Operation, Request, Target};
 use crate::session::{ClientSession, Policy};
+use crate::time::Instant;
 use crate::wire::Packet;
 
 /// Request of this agent, with its credentials and deadline.

@@ -3,13 +3,14 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::agent_request::AgentRequest;
 use super::driver::exchange;
 use crate::fence::Answer;
 use crate::session::{AgentSession, ClientSession};
 use crate::sys::poll::{Interest, PollSet};
+use crate::time::Instant;
 
 /// Maximum number of concurrent call-backs; one more evicts the oldest of the address with the most.
 const CALLBACKS_MAX: usize = 64;

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::agent_request::AgentRequest;
 use crate::sys::vsock as system;
 use crate::sys::with_timeout::with_timeout;
+use crate::time::Instant;
 
 /// Connects to the first reachable address of `host`. Each address gets an equal
 /// share of the time left, so that an unresponsive one does not use up all of it.

@@ -12,7 +12,7 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::agent_request::{AgentRequest, nobody, random};
 use super::callbacks::{Callback, CallbackEvent, Callbacks};
@@ -22,6 +22,7 @@ use crate::client::in_flight::InFlightMarker;
 use crate::fence::{Answer, Operation};
 use crate::session::{AgentSession, ClientSession, SyncProbe};
 use crate::sys::multicast_sender::call_back_listener;
+use crate::time::Instant;
 use crate::wire::Packet;
 
 /// Timeout of a probe, in multiples of `retrans`; then another one is sent.

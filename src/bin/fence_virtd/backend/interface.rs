@@ -1,11 +1,10 @@
 //! The interface between the worker and a backend.
 
-use std::time::Instant;
-
 use crate::access::Permissions;
 use crate::inbox::Event;
 use crate::job::Job;
 use fence_virt::routing::JobId;
+use fence_virt::time::Instant;
 
 /// Carries requests out. All calls come from the worker's thread. A call may take as
 /// long as one libvirt call; what has to wait longer, the backend keeps.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::warn;
 
@@ -20,6 +20,7 @@ use crate::status::ClusterState;
 use fence_virt::fence::{Operation, Request, Target, Verdict};
 use fence_virt::routing::{ANSWER_LIMIT, ClientId, ClusterList, JobId, OnBehalf, Router, RouterAction};
 use fence_virt::sys::mutex::lock;
+use fence_virt::time::Instant;
 
 /// Batches of group events that are handled before the next job has its turn.
 const BATCHES: usize = 4;

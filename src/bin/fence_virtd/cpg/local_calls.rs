@@ -4,7 +4,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use crate::backend::PendingCall;
 use crate::caller::Caller;
@@ -12,6 +11,7 @@ use crate::job::{CancelToken, Job, Requester, Responder};
 use fence_virt::fence::{Answer, Request, Verdict};
 use fence_virt::routing::JobId;
 use fence_virt::sys::mutex::lock;
+use fence_virt::time::Instant;
 
 /// A call that is pending or in progress.
 pub(super) struct LocalCall {

@@ -1,10 +1,10 @@
 //! Data that the worker and the cpg thread exchange.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fence_virt::routing::{Membership, Outgoing, Peer, RequestExpiry};
-use fence_virt::sys::clock::since_boot;
+use fence_virt::time::Instant;
 use fence_virt::wire::cluster::NodeId;
 
 /// Longest pause in reading from corosync after which requests still count as fresh.
@@ -68,7 +68,7 @@ pub(super) struct ThreadProgress {
 
 /// Milliseconds since boot.
 pub(super) fn now_millis() -> u64 {
-    millis(since_boot())
+    millis(Instant::now().since_boot())
 }
 
 pub(super) fn millis(time: Duration) -> u64 {

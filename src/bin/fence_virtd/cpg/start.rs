@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::warn;
@@ -22,6 +22,7 @@ use fence_virt::config::{CpgConfig, NameMode, UnknownVm};
 use fence_virt::routing::{Names, Router, Rules, Unknown};
 use fence_virt::sys::corosync::{self, Libraries};
 use fence_virt::sys::mailbox::{MailboxSender, mailbox};
+use fence_virt::time::Instant;
 use fence_virt::wire::cluster::RequestNumber;
 
 /// Checks that corosync's libraries are installed.

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
 use log::{info, warn};
@@ -27,12 +27,12 @@ use super::shared::{
 use crate::backoff::Backoff;
 use crate::inbox::{Event, Message};
 use fence_virt::routing::{Departure, Membership, Outgoing, Peer};
-use fence_virt::sys::clock::since_boot;
 use fence_virt::sys::corosync::{
     self, ClusterEvent, CorosyncError, LeaveReason, LeftMember, MembershipChange,
 };
 use fence_virt::sys::mailbox::Mailbox;
 use fence_virt::sys::poll::{Interest, PollSet};
+use fence_virt::time::Instant;
 use fence_virt::wire::cluster::{GROUP, MESSAGE_LEN, NodeId};
 
 /// Longest wait of a turn.
@@ -148,7 +148,7 @@ impl CpgThread {
     fn serve(&mut self, mut member: impl GroupMember) -> Result<(), CorosyncError> {
         self.generation.0 += 1;
         self.undelivered.push(GroupEvent::Joined(member.peer()));
-        let mut read_at = since_boot();
+        let mut read_at = Instant::now();
         let mut queried_at = read_at;
         let mut is_old = false;
         loop {
@@ -163,10 +163,10 @@ impl CpgThread {
             let began = now_millis();
             let mut has_all = false;
             if self.undelivered.is_empty() {
-                is_old |= since_boot().saturating_sub(read_at) > PAUSE_MAX;
+                is_old |= read_at.elapsed() > PAUSE_MAX;
                 let mut heard = Vec::new();
                 let is_all = member.dispatch(BATCH, &mut heard);
-                read_at = since_boot();
+                read_at = Instant::now();
                 let at = Instant::now();
                 self.undelivered.extend(heard.into_iter().map(|heard| group_event(heard, at, is_old)));
                 has_all = is_all?;
@@ -177,8 +177,8 @@ impl CpgThread {
                 self.progress.caught_up.store(began, Ordering::Release);
             }
             self.send(&mut member)?;
-            if since_boot().saturating_sub(queried_at) > QUERY_INTERVAL {
-                queried_at = since_boot();
+            if queried_at.elapsed() > QUERY_INTERVAL {
+                queried_at = Instant::now();
                 member
                     .await_answer()
                     .or_else(|error| if error.is_temporary() { Ok(()) } else { Err(error) })?;

@@ -2,12 +2,12 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::call::{Call, CallId};
 use super::error::LibvirtResult;
 use super::host::{FoundDomain, Host};
 use crate::status::LaneReport;
+use fence_virt::time::Instant;
 
 /// Thread that makes the calls of one URI which may take long, one at a time, on a
 /// connection of its own. It ends when it is dropped.

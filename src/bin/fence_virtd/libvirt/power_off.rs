@@ -1,12 +1,13 @@
 //! Power-off of one placement of a VM, each step verified.
 #![forbid(unsafe_code)]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::error::LibvirtError;
 use super::host::{Definition, DomainState, Host};
 use crate::job::{CancelToken, Stale, Waiter};
 use fence_virt::fence::PowerState;
+use fence_virt::time::Instant;
 
 /// Time after libvirt killed a VM for which its state is only observed: libvirt has
 /// waited 15 s for the process already, and another destroy would wait as long.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use log::warn;
@@ -18,6 +17,7 @@ use fence_virt::fence::{Identity, Request, Source};
 use fence_virt::history::{History, HistoryRefusal};
 use fence_virt::quota::Origin;
 use fence_virt::sys::mailbox::MailboxSender;
+use fence_virt::time::Instant;
 
 /// Maximum requests of one origin that the worker has at a time.
 pub(super) const JOBS_MAX: usize = 64;

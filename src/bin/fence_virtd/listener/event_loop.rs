@@ -3,13 +3,13 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::life_questions::LifeQuestions;
 use super::service::{Acceptor, Mail, Service, ServiceMail};
 use crate::status::Counts;
 use fence_virt::sys::mailbox::Mailbox;
 use fence_virt::sys::poll::{Interest, PollSet};
+use fence_virt::time::Instant;
 
 /// Event loop of a listener's thread.
 pub(super) struct EventLoop<S: Service> {

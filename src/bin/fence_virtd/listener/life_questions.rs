@@ -1,9 +1,10 @@
 //! Questions of the worker whether clients live, until they are answered.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::liveness::SignOfLife;
 use crate::caller::LifeQuestion;
+use fence_virt::time::Instant;
 
 /// Time within which a client must give a sign of life: its question is answered with none after that.
 const SIGN_LIMIT: Duration = Duration::from_secs(3);

@@ -5,13 +5,14 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::debug;
 
 use super::stream::NonblockingStream;
 use fence_virt::fence::Source;
 use fence_virt::sys::peer::{self, TcpTimes};
+use fence_virt::time::Instant;
 
 /// Time from that after which a sign must come to the first probe, besides the round trip: for an
 /// acknowledgement that is too early by the inaccuracy of its time, the next probe follows 1 s later.

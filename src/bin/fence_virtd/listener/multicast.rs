@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{debug, info, warn};
 
@@ -16,6 +16,7 @@ use fence_virt::fence::ListenerName;
 use fence_virt::sys::multicast::MulticastSocket;
 use fence_virt::sys::netlink::InterfaceMonitor;
 use fence_virt::sys::poll::{Interest, PollSet, Slot};
+use fence_virt::time::Instant;
 use fence_virt::wire::PACKET_LEN;
 
 /// Maximum datagrams received in one turn, so that a flood does not starve the sessions.

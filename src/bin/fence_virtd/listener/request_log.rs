@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{Level, log, warn};
 
@@ -12,6 +12,7 @@ use crate::logging::{FairLimiter, Suppressed};
 use crate::status::{Counts, Refusal};
 use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source, Verdict};
 use fence_virt::quota::Origin;
+use fence_virt::time::Instant;
 
 /// Authenticated request, from its arrival until its answer.
 pub(super) struct PendingRequest {

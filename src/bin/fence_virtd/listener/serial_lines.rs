@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{info, warn};
 
@@ -24,6 +24,7 @@ use crate::status::Refusal;
 use fence_virt::fence::{Answer, Domain, Source, Verdict};
 use fence_virt::session::{GuestLine, LINE_READ_MAX};
 use fence_virt::sys::poll::{Interest, Readiness};
+use fence_virt::time::Instant;
 use fence_virt::wire::RECORD_LEN;
 
 /// Time for which, after activity on some lines, only these lines are polled. To poll thousands

@@ -1,13 +1,13 @@
 //! Interfaces between the event loop and the two kinds of listeners, and their messages.
 
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
 
 use super::liveness::SignOfLife;
 use crate::caller::LifeQuestion;
 use crate::job::Completion;
 use fence_virt::fence::Answer;
 use fence_virt::sys::poll::{Interest, PollSet, Readiness, Slot};
+use fence_virt::time::Instant;
 
 /// Answer of the worker to the request of a client.
 #[derive(Debug)]

@@ -6,7 +6,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Instant;
 
 use log::{debug, warn};
 
@@ -21,6 +20,7 @@ use fence_virt::fence::{Answer, Identity, Request, Source, Verdict};
 use fence_virt::quota::{self, Admission, OpenSession, Origin};
 use fence_virt::session::{Misconduct, Policy, ServerSession, SessionEvent};
 use fence_virt::sys::poll::{Interest, Readiness};
+use fence_virt::time::Instant;
 use fence_virt::wire::PACKET_LEN;
 
 /// Id of a session; a lower one is older.

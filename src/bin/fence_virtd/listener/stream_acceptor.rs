@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::service::Acceptor;
 use super::sessions::Sessions;
@@ -10,6 +10,7 @@ use super::stream::NonblockingStream;
 use crate::status::Refusal;
 use fence_virt::fence::Source;
 use fence_virt::sys::poll::{Interest, PollSet, Slot};
+use fence_virt::time::Instant;
 
 /// Pause after the system ran out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(200);

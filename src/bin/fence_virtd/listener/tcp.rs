@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{info, warn};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -12,6 +12,7 @@ use super::stream::NonblockingStream;
 use super::stream_acceptor::ListeningSocket;
 use fence_virt::config::TcpConfig;
 use fence_virt::fence::{ListenerName, Source};
+use fence_virt::time::Instant;
 
 /// Interval between attempts to bind an address that this host does not have yet.
 const RETRY: Duration = Duration::from_secs(5);

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fence_virt::quota::Origin;
+use fence_virt::time::Instant;
 
 /// Maximum number of origins with a bucket of their own; others share the common bucket.
 const ORIGINS_MAX: usize = 4096;

@@ -4,13 +4,14 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::output::{LogLine, Output};
 use fence_virt::sys::syslog;
+use fence_virt::time::Instant;
 
 /// Maximum number of lines that wait for the writer; more are dropped and counted. A log
 /// that nobody reads must not block the threads that fence.
@@ -83,9 +84,9 @@ pub(crate) fn flush() {
     let Some(writer) = LOGGER.get().and_then(|logger| logger.writer.get()) else { return };
     let (done, flushed) = bounded(1);
     let deadline = Instant::now() + FLUSH_TIMEOUT;
-    if writer.send_deadline(WriterMessage::Flush(done), deadline).is_ok() {
+    if writer.send_timeout(WriterMessage::Flush(done), deadline.remaining()).is_ok() {
         // After a timeout nobody reads the log, so it cannot be reported there.
-        let _ = flushed.recv_deadline(deadline);
+        let _ = flushed.recv_timeout(deadline.remaining());
     }
 }
 

@@ -1,8 +1,8 @@
 use super::super::snapshot::{QueueState, RefusalCount, RequestCount};
 use super::*;
-use std::time::Instant;
 
 use fence_virt::fence::Operation;
+use fence_virt::time::Instant;
 
 fn snapshot() -> Snapshot {
     let second = Duration::from_secs(1);

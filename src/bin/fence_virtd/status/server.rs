@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{debug, warn};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -19,6 +19,7 @@ use super::render::render;
 use super::snapshot::{ClusterState, ListenerState, QueueState, Snapshot, UriState};
 use crate::heartbeat::Heartbeat;
 use fence_virt::sys::mutex::lock;
+use fence_virt::time::Instant;
 
 /// Time limit of one client, query and reply together: other clients wait meanwhile.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);

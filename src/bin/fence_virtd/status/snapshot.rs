@@ -1,8 +1,9 @@
 //! State of the daemon at one moment.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fence_virt::fence::Operation;
+use fence_virt::time::Instant;
 
 /// Time without a reply after which a URI counts as a problem.
 pub(super) const URI_SILENCE_MAX: Duration = Duration::from_secs(10);

@@ -1,13 +1,14 @@
 //! Periodic notifications of the service manager: the status line and the watchdog.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::error;
 
 use crate::heartbeat::Heartbeat;
 use crate::status::Counts;
 use crate::systemd::Notifier;
+use fence_virt::time::Instant;
 
 /// Interval of checks for a changed status line.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);

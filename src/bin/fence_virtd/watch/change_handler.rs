@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::change_queue::PendingChanges;
 use super::domain_query::DomainQuery;
@@ -6,6 +6,7 @@ use crate::libvirt::{DomainRun, LibvirtResult};
 use crate::serial_event::LineId;
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::Uuid;
+use fence_virt::time::Instant;
 
 /// Interval before a VM is queried again after a failed query.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);

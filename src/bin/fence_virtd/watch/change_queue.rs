@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Instant;
 
 use crate::serial_event::LineId;
 use fence_virt::fence::Uuid;
 use fence_virt::sys::mutex::lock;
+use fence_virt::time::Instant;
 
 /// Part of a VM that may have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{debug, info, warn};
 use nix::sys::resource::{Resource, getrlimit, rlim_t};
@@ -26,6 +26,7 @@ use fence_virt::config::{SerialConfig, SerialMode};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Domain, Uuid};
 use fence_virt::sys::unix;
+use fence_virt::time::Instant;
 
 /// File descriptors reserved for libvirt and other listeners.
 const DESCRIPTORS_RESERVED: rlim_t = 64;

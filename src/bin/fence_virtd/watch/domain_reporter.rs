@@ -1,6 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use log::debug;
@@ -12,6 +11,7 @@ use crate::inbox::{DomainChange, Event, Message};
 use crate::libvirt::LibvirtResult;
 use fence_virt::fence::{UriIndex, Uuid};
 use fence_virt::routing::LocalVm;
+use fence_virt::time::Instant;
 
 /// Reporter of all VMs of a URI, running or not, and of their changes to the worker.
 pub(super) struct DomainReporter {

@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{debug, warn};
 
@@ -9,6 +9,7 @@ use super::domain_query::DomainQuery;
 use crate::libvirt::{DomainRun, LibvirtError, LibvirtResult};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::Uuid;
+use fence_virt::time::Instant;
 
 /// Time after which VMs whose queries fail no longer delay `synced`.
 const SYNC_LIMIT: Duration = Duration::from_secs(10);

@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use super::change_handler::DomainObserver;
 use super::domain_query::DomainQuery;
@@ -12,6 +11,7 @@ use crate::serial_event::LineId;
 use fence_virt::domain_xml::{Devices, XmlError};
 use fence_virt::fence::{Domain, PowerState, Uuid};
 use fence_virt::routing::LocalVm;
+use fence_virt::time::Instant;
 
 pub(super) fn uuid(number: u8) -> Uuid {
     Uuid::from_bytes([number; 16])

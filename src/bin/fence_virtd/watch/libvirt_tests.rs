@@ -1,11 +1,12 @@
 //! CIDs with libvirt's own test driver, in this process.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Watchers;
 use crate::access::CidHolder;
 use fence_virt::fence::{UriIndex, Uuid};
+use fence_virt::time::Instant;
 
 const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";

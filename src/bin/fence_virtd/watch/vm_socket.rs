@@ -1,5 +1,5 @@
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{debug, warn};
 
@@ -8,6 +8,7 @@ use crate::backoff::Backoff;
 use crate::logging::{Limiter, Suppressed};
 use crate::serial_event::LineId;
 use fence_virt::fence::Domain;
+use fence_virt::time::Instant;
 
 /// Intervals between attempts to connect to a socket.
 pub(super) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));

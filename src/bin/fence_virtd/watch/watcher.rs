@@ -1,6 +1,6 @@
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::warn;
@@ -11,6 +11,7 @@ use super::domain_query::DomainQuery;
 use crate::backoff::Backoff;
 use crate::libvirt::{Connection, HeldVms, LibvirtError, LibvirtEvent, LibvirtResult, Subscription};
 use fence_virt::fence::Uuid;
+use fence_virt::time::Instant;
 
 /// Interval between lists of all VMs, in case an event was missed.
 const RESYNC_EVERY: Duration = Duration::from_secs(30);

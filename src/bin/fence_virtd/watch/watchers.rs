@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use crossbeam_channel::Sender;
 use log::warn;
 
@@ -20,6 +18,7 @@ use crate::threads::join_by;
 use fence_virt::config::SerialConfig;
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{UriIndex, Uuid};
+use fence_virt::time::Instant;
 
 /// Threads of the watchers.
 #[derive(Default)]

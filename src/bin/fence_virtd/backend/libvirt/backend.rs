@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
@@ -20,6 +20,7 @@ use fence_virt::fence::{
     Answer, HostEntry, ListenerName, Operation, PowerState, Source, Target, UriIndex, Uuid, Verdict,
 };
 use fence_virt::routing::LocalVm;
+use fence_virt::time::Instant;
 
 /// Maximum of requests in progress.
 const JOBS_MAX: usize = 1024;

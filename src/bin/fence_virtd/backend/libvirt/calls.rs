@@ -1,11 +1,12 @@
 //! Calls on lanes: their begin, their outcomes, and those that are given up.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::backend::{CallInProgress, CallUser, LibvirtBackend};
 use super::resolve::{Uri, resolve};
 use crate::libvirt::{Call, CallId, CallOutcome, LibvirtError, Link};
 use fence_virt::fence::UriIndex;
+use fence_virt::time::Instant;
 
 /// Time after the loss of a URI at which its calls are given up: those that were in
 /// progress have failed by then, and the others wait for a connection.

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, info, warn};
@@ -23,6 +23,7 @@ use crate::libvirt::{Connection, Host, LibvirtError, LibvirtResult};
 use crate::status::UriState;
 use crate::threads::join_by;
 use fence_virt::fence::UriIndex;
+use fence_virt::time::Instant;
 
 /// Interval between probes of an idle connection.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
@@ -60,7 +61,7 @@ impl ConnectionManagers {
     /// `deadline`. A thread that hangs with its libvirtd is left behind.
     pub(crate) fn stop(self, deadline: Instant) {
         for ManagerHandle { link, thread } in self.0 {
-            if link.manager.send_deadline(ManagerCommand::Stop, deadline).is_ok() {
+            if link.manager.send_timeout(ManagerCommand::Stop, deadline.remaining()).is_ok() {
                 join_by(thread, deadline);
             }
         }

@@ -1,7 +1,6 @@
 //! Requests that the arbiter holds back: their callers may have been powered off meanwhile.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
 
 use super::fence::Effect;
 use super::resolve::ResolvedVm;
@@ -9,6 +8,7 @@ use crate::job::Job;
 use crate::libvirt::DYING;
 use fence_virt::arbiter::{Arbiter, Contender, OperationId, Rival, Ruling};
 use fence_virt::fence::Uuid;
+use fence_virt::time::Instant;
 
 /// Names of VMs that are remembered for messages.
 const NAMES_MAX: usize = 256;

@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::warn;
 
@@ -6,6 +6,7 @@ use super::resolve::Uri;
 use crate::job::Job;
 use crate::libvirt::Link;
 use fence_virt::fence::{UriIndex, Verdict};
+use fence_virt::time::Instant;
 
 /// Time limit for the answer of a URI.
 pub(super) const DEVSTATUS_LIMIT: Duration = Duration::from_secs(2);

@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
@@ -13,6 +12,7 @@ use crate::libvirt::{
 };
 use crate::status::LaneReport;
 use fence_virt::fence::{PowerState, Target, UriIndex};
+use fence_virt::time::Instant;
 
 /// A VM of a fake.
 #[derive(Debug, Clone)]

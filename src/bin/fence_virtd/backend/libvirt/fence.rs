@@ -1,11 +1,10 @@
 //! Off and reboot of one VM with all its placements: a state machine without calls of its own.
 
-use std::time::Instant;
-
 use super::resolve::{ResolvedVm, Uri};
 use crate::job::Stale;
 use crate::libvirt::{Definition, LibvirtError, Link, NotOff, PowerOffProgress, PowerOffResult};
 use fence_virt::fence::{UriIndex, Verdict};
+use fence_virt::time::Instant;
 
 /// Progress of a fence after a round of calls.
 #[derive(Debug, PartialEq, Eq)]

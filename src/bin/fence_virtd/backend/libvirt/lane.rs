@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::debug;
@@ -11,6 +10,7 @@ use super::shared_link::SharedLink;
 use crate::inbox::{Event, Message};
 use crate::libvirt::{Call, CallId, Connection, Lane, LibvirtResult};
 use fence_virt::fence::UriIndex;
+use fence_virt::time::Instant;
 
 /// Size of a lane's stack, in bytes: libvirt's client library needs little.
 const STACK: usize = 256 << 10;

@@ -1,12 +1,13 @@
 //! Pool of the lanes of one URI.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::warn;
 
 use crate::libvirt::{Call, CallId, CallOutcome, Lane, LibvirtError, Link};
 use crate::status::{LaneReport, OldestCall};
+use fence_virt::time::Instant;
 
 /// Idle lanes that are kept, with their connections: to open one takes some milliseconds.
 const KEPT: usize = 4;

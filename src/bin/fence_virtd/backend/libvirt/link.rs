@@ -1,7 +1,6 @@
 //! The worker's and the main thread's access to a URI.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
@@ -11,6 +10,7 @@ use crate::inbox::Message;
 use crate::libvirt::{Connection, FoundDomain, LibvirtResult, Link};
 use crate::status::LaneReport;
 use fence_virt::fence::UriIndex;
+use fence_virt::time::Instant;
 
 /// Command to a connection manager.
 #[derive(Debug)]

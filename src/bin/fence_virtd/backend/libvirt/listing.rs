@@ -4,7 +4,7 @@
 //! lanes, and what a URI does not tell in time is answered from the watchers' events.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::resolve::Uri;
 use super::vm_operation::VmOperations;
@@ -13,6 +13,7 @@ use crate::job::{Job, Stale};
 use crate::libvirt::{CallId, DomainState, FoundDomain, LibvirtError, LibvirtResult, Link};
 use fence_virt::fence::{PowerState, UriIndex, Uuid};
 use fence_virt::routing::LocalVm;
+use fence_virt::time::Instant;
 
 /// Time for which a list is kept for requests that were received before it began.
 const KEPT: Duration = Duration::from_secs(1);

@@ -1,12 +1,13 @@
 //! Lookups of VMs by calls on lanes: such a call waits while somebody else destroys the VM.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::job::Job;
 use crate::libvirt::{FoundDomain, LibvirtError, LibvirtResult};
 use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{Target, UriIndex};
+use fence_virt::time::Instant;
 
 /// Time after which a URI counts as unreachable if another one has found the VM.
 const LATE: Duration = Duration::from_secs(2);

@@ -10,7 +10,7 @@
 //! | [`calls`] | calls on lanes, and their outcomes |
 //! | [`lookup`], [`resolve`] | the VM that a request names, and its placements |
 //! | [`contests`], [`race_guard`] | requests whose callers may have been powered off: the arbiter |
-//! | [`vm_operation`], [`power_operations`], [`starts`] | VMs that are being powered off or started |
+//! | [`vm_operation`], [`power_operations`], [`starting`], [`starts`] | VMs that are being powered off or started |
 //! | [`fence`], [`verdicts`] | power-off of all placements; answers to status and on |
 //! | [`requester`] | VMs that send requests |
 //! | [`listing`], [`devstatus`] | lists of all URIs, probes of all URIs |
@@ -33,6 +33,7 @@ mod requests;
 mod resolve;
 mod shared_link;
 mod start;
+mod starting;
 mod starts;
 mod verdicts;
 mod vm_operation;

@@ -1,18 +1,19 @@
 //! Power operations: their calls, rounds and answers.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::debug;
 
 use super::backend::{CallUser, LibvirtBackend};
 use super::fence::{Effect, Fence, FenceCall, Restart, Step};
 use super::resolve::ResolvedVm;
-use super::starts::{InterruptedStart, Starting};
+use super::starting::{InterruptedStart, Starting};
 use super::vm_operation::{PoweringOff, Stage, VmOperation};
 use crate::job::{CancelToken, Job, RequestLabel};
 use crate::libvirt::{Call, LibvirtResult, Link, PowerOff, PowerOffResult};
 use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{Operation, Verdict};
+use fence_virt::time::Instant;
 
 /// Interval between attempts to power a VM off.
 pub(super) const RETRY: Duration = Duration::from_millis(250);

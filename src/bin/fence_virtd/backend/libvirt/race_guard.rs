@@ -1,7 +1,5 @@
 //! The race guard: the rulings of the arbiter, and the questions to listeners whether callers live.
 
-use std::time::Instant;
-
 use log::warn;
 
 use super::backend::LibvirtBackend;
@@ -13,6 +11,7 @@ use crate::job::{Job, RequestLabel};
 use crate::libvirt::Link;
 use fence_virt::arbiter::{Contender, OperationId, Rival, Ruling};
 use fence_virt::fence::{Uuid, Verdict};
+use fence_virt::time::Instant;
 
 impl<L: Link> LibvirtBackend<L> {
     /// Submits an off or reboot to the arbiter.

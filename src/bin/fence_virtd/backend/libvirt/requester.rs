@@ -1,12 +1,11 @@
 //! Queries that identify requesters that are VMs.
 
-use std::time::Instant;
-
 use super::resolve::{Resolution, Uri, combine, find};
 use super::vm_operation::VmOperations;
 use crate::access::DomainLookup;
 use crate::libvirt::{DomainRun, Host, LibvirtError, LibvirtResult, Link};
 use fence_virt::fence::{Domain, Target, UriIndex, Uuid};
+use fence_virt::time::Instant;
 
 /// Queries to the backend's URIs. They never wait for a VM that is being powered off or started.
 pub(super) struct RequesterLookup<'a, L: Link> {

@@ -1,7 +1,6 @@
 //! Requesters on vsock and serial lines: a CID, the VM that has it, and its name.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, unbounded};
 
@@ -16,6 +15,7 @@ use crate::job::tests::{answers, job};
 use crate::libvirt::{DomainRun, HeldVms};
 use fence_virt::fence::{Answer, Domain, ListenerName, Operation, Source, UriIndex, Uuid, Verdict};
 use fence_virt::groups::{Group, Groups};
+use fence_virt::time::Instant;
 
 /// A host with the VMs a and b, of which a has CID 3 by the table, as the run with this ID.
 struct Bench {

@@ -1,7 +1,5 @@
 //! Requests for one VM, until their power operation begins.
 
-use std::time::Instant;
-
 use super::backend::{CallInProgress, CallUser, LibvirtBackend};
 use super::fence::Effect;
 use super::lookup::Lookup;
@@ -11,6 +9,7 @@ use crate::job::{Job, Requester};
 use crate::libvirt::{Call, GONE, Link};
 use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{Operation, UriIndex, Verdict};
+use fence_virt::time::Instant;
 
 impl<L: Link> LibvirtBackend<L> {
     /// Begins the lookup of the VM that a request names.

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::lanes::Lanes;
 use crate::libvirt::{DomainState, FoundDomain, Host, LibvirtError, LibvirtResult, Link};
 use fence_virt::fence::{PowerState, Target, UriIndex, Uuid};
 use fence_virt::routing::LocalVm;
+use fence_virt::time::Instant;
 
 /// A URI, with the VMs that were last seen on it.
 pub(super) struct Uri<L: Link> {

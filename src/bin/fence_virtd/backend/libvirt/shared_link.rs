@@ -4,11 +4,12 @@
 //! the next jobs must see at once that the URI is frozen. No call is made under the lock.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::libvirt::{Connection, FoundDomain, LibvirtError, LibvirtResult};
 use crate::status::{LaneReport, UriState};
 use fence_virt::sys::mutex::lock;
+use fence_virt::time::Instant;
 
 /// Duration of an unanswered probe after which the worker skips the URI.
 const LATE: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use log::warn;
@@ -8,6 +8,7 @@ use super::connection_manager::{self, ConnectionManagers, FirstConnection, Start
 use super::link::UriLink;
 use crate::access::Permissions;
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
+use fence_virt::time::Instant;
 
 /// Time limit for the other URIs once one is connected.
 const OTHERS_LIMIT: Duration = Duration::from_secs(3);

@@ -1,15 +1,17 @@
 //! Starts that hang or fail: an off does not wait for them, and a VM that was rebooted runs again.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::fake::Fake;
 use super::power_operations::RETRY;
-use super::starts::{RESTART_INTERVAL, RESTARTS_MAX, START_PATIENCE};
+use super::starting::START_PATIENCE;
+use super::starts::{RESTART_INTERVAL, RESTARTS_MAX};
 use super::tests::{A, B, Bench};
 use crate::backend::Backend;
 use crate::job::tests::{Answers, answers, job_of};
 use fence_virt::fence::Operation::{self, Off, On, Reboot, Status};
 use fence_virt::fence::{Answer, Source, Verdict};
+use fence_virt::time::Instant;
 
 const FAILURE: [Answer; 1] = [Answer::Verdict(Verdict::Failure)];
 const SUCCESS: [Answer; 1] = [Answer::Verdict(Verdict::Success)];

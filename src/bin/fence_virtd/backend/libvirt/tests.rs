@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
 
@@ -16,6 +16,7 @@ use crate::libvirt::{HeldVms, LibvirtError};
 use crate::status::LaneReport;
 use fence_virt::fence::{Answer, HostEntry, Operation, UriIndex, Verdict};
 use fence_virt::groups::{Group, Groups};
+use fence_virt::time::Instant;
 
 pub(super) const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 /// Maximum of lanes.

@@ -1,14 +1,14 @@
 //! Power operations on the VMs that are being powered off or started: one at a time for each VM.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use super::fence::Fence;
 use super::resolve::ResolvedVm;
-use super::starts::{InterruptedStart, Starting};
+use super::starting::{InterruptedStart, Starting};
 use crate::job::{Job, Stale, Waiter};
 use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{Operation, Target, UriIndex, Uuid};
+use fence_virt::time::Instant;
 
 /// All VMs that are being powered off or started, by UUID.
 #[derive(Default)]

@@ -1,7 +1,7 @@
 //! State of corosync, queried without joining the group.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::finding::{Finding, Level, listed};
 use super::process::RunningDaemon;
@@ -10,6 +10,7 @@ use crate::backends;
 use fence_virt::config::BackendConfig;
 use fence_virt::sys::corosync::{self, ClusterEvent, CorosyncError, GroupHandle, Libraries};
 use fence_virt::sys::poll::{Interest, PollSet};
+use fence_virt::time::Instant;
 use fence_virt::wire::cluster::GROUP;
 
 const ABOUT: &str = "backend cpg";
