@@ -1,15 +1,149 @@
 //! Static permission groups: requesters and the VMs that they may fence.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::net::IpAddr;
 
-use crate::fence::{ListenerName, Source};
+use crate::fence::{ListenerName, Source, Uuid};
+
+/// Requesters that an `ip` line of a group names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requesters {
+    /// All addresses of a network; a single address is a network of its own.
+    Network(IpNetwork),
+    /// The vsock peer with this CID.
+    Cid(u32),
+}
+
+/// Reason why an `ip` line names no requester.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestersError {
+    /// A word, such as the name or UUID of a VM, or a host name.
+    Word,
+    /// Neither an address nor a word.
+    Address,
+    /// A number of more than 32 bits.
+    Cid,
+    /// The prefix length is no decimal number from 0 to this one.
+    PrefixLength(u8),
+    /// The address has bits set behind the prefix of its network.
+    HostBits {
+        /// Address as written, without its scope.
+        address: IpAddr,
+        /// Network that the address is in.
+        network: IpNetwork,
+    },
+}
+
+impl Requesters {
+    /// Parses an `ip` line: an address, a network with its prefix length (`192.0.2.0/24`), or a decimal
+    /// number, which is a CID. A scope (`fe80::1%eth0`) is dropped. IPv6 that maps IPv4 becomes IPv4.
+    ///
+    /// # Errors
+    ///
+    /// The text is none of these.
+    pub fn parse(text: &str) -> Result<Requesters, RequestersError> {
+        let text = text.trim();
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return text.parse().map(Requesters::Cid).map_err(|_| RequestersError::Cid);
+        }
+        let (address, length) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
+        let Some(address) = parse_address(address) else {
+            let is_word = Uuid::parse(text).is_some()
+                || (text.contains(char::is_alphabetic) && !text.contains([':', '/', '%']));
+            return Err(if is_word { RequestersError::Word } else { RequestersError::Address });
+        };
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let length = length.map_or(Ok(longest), |text| prefix_length(text, longest))?;
+        let network = IpNetwork::around(address, length);
+        if network.address != canonical(address, length).0 {
+            return Err(RequestersError::HostBits { address, network });
+        }
+        Ok(Requesters::Network(network))
+    }
+}
+
+/// Parses an address and drops its scope, which IPv6 alone has.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let (bare, scope) = text.split_once('%').map_or((text, None), |(bare, scope)| (bare, Some(scope)));
+    let address: IpAddr = bare.parse().ok()?;
+    let is_sound = scope.is_none_or(|scope| address.is_ipv6() && !scope.is_empty());
+    is_sound.then_some(address)
+}
+
+fn prefix_length(text: &str, longest: u8) -> Result<u8, RequestersError> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    let length = text.parse().ok().filter(|length| is_plain && *length <= longest);
+    length.ok_or(RequestersError::PrefixLength(longest))
+}
+
+/// IP network. IPv6 networks that map IPv4 are IPv4 networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IpNetwork {
+    /// Lowest address.
+    address: IpAddr,
+    /// Number of leading bits that all its addresses share.
+    prefix_length: u8,
+}
+
+impl IpNetwork {
+    /// Returns the network of this prefix length that has the address.
+    fn around(address: IpAddr, prefix_length: u8) -> IpNetwork {
+        let (address, prefix_length) = canonical(address, prefix_length);
+        IpNetwork { address: lowest(address, prefix_length), prefix_length }
+    }
+
+    /// Returns true if it has this address. IPv4 networks have IPv6 addresses that map IPv4; IPv6 networks
+    /// do not.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        address.is_ipv4() == self.address.is_ipv4() && lowest(address, self.prefix_length) == self.address
+    }
+
+    /// True if it has all addresses of its family.
+    pub fn is_whole_family(&self) -> bool {
+        self.prefix_length == 0
+    }
+
+    /// True if its addresses are IPv4.
+    pub fn is_ipv4(&self) -> bool {
+        self.address.is_ipv4()
+    }
+}
+
+impl fmt::Display for IpNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_length)
+    }
+}
+
+/// Turns a network of `::ffff:0:0/96` into IPv4.
+fn canonical(address: IpAddr, prefix_length: u8) -> (IpAddr, u8) {
+    match (address.to_canonical(), prefix_length.checked_sub(96)) {
+        (mapped, Some(length)) if mapped != address => (mapped, length),
+        _ => (address, prefix_length),
+    }
+}
+
+/// Clears all bits behind the prefix.
+fn lowest(address: IpAddr, prefix_length: u8) -> IpAddr {
+    let length = u32::from(prefix_length);
+    match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(u32::BITS.saturating_sub(length)).unwrap_or(0);
+            IpAddr::V4((address.to_bits() & mask).into())
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(u128::BITS.saturating_sub(length)).unwrap_or(0);
+            IpAddr::V6((address.to_bits() & mask).into())
+        }
+    }
+}
 
 /// Group of requesters and targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Group {
-    addresses: Vec<IpAddr>,
-    cids: Vec<u32>,
+    requesters: Vec<Requesters>,
     /// Names and UUIDs of the VMs, in lower case.
     domains: Vec<String>,
     /// Names and UUIDs as in the configuration.
@@ -19,12 +153,11 @@ pub struct Group {
 }
 
 impl Group {
-    /// Makes a group of the `ip` and `uuid` lines of a configuration. An `ip` line is an address, or a
-    /// plain number, the CID of a vsock peer; any other admits nobody.
+    /// Makes a group of the `ip` and `uuid` lines of a configuration. An `ip` line that
+    /// [`Requesters::parse`] does not accept admits nobody.
     pub fn new(ips: &[String], uuids: &[String]) -> Group {
         Group {
-            addresses: ips.iter().filter_map(|text| parse_address(text)).collect(),
-            cids: ips.iter().filter_map(|text| text.trim().parse().ok()).collect(),
+            requesters: ips.iter().filter_map(|text| Requesters::parse(text).ok()).collect(),
             domains: uuids.iter().map(|text| text.to_lowercase()).collect(),
             written: uuids.to_vec(),
             listeners: Vec::new(),
@@ -41,10 +174,14 @@ impl Group {
     }
 
     fn admits(&self, source: &Source) -> bool {
+        let admits = |requesters: &Requesters| match (requesters, source) {
+            (Requesters::Network(network), Source::Ip(address)) => network.contains(*address),
+            (Requesters::Cid(admitted), Source::Cid(cid)) => admitted == cid,
+            _ => false,
+        };
         match source {
-            Source::Ip(address) => self.addresses.contains(&address.to_canonical()),
-            Source::Cid(cid) => self.cids.contains(cid),
             Source::Domain(domain) => self.lists(&[domain.uuid.to_string()]),
+            Source::Ip(_) | Source::Cid(_) => self.requesters.iter().any(admits),
         }
     }
 
@@ -52,12 +189,6 @@ impl Group {
     fn lists(&self, names: &[String]) -> bool {
         self.domains.iter().any(|domain| names.contains(domain))
     }
-}
-
-/// Parses an address without its scope (`%eth0`); an IPv4-mapped one becomes IPv4.
-fn parse_address(text: &str) -> Option<IpAddr> {
-    let bare = text.split('%').next().unwrap_or(text);
-    bare.trim().parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
 /// Groups of a configuration.

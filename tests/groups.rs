@@ -47,6 +47,61 @@ fn addresses_are_compared_as_addresses() {
 }
 
 #[test]
+fn a_network_admits_its_addresses() {
+    let groups = Groups::new(vec![
+        group(&["192.168.122.0/24", "fd00:0:0:1::/64", "::ffff:10.0.0.0/104", "192.0.2.1/32"], &["a"]),
+        group(&["::/0"], &["six"]),
+        group(&["0.0.0.0/0"], &["four"]),
+    ]);
+    let listeners = [tcp(), ListenerName::new("multicast", Some("b"))];
+    let permits =
+        |text: &str, name: &str| listeners.each_ref().map(|on| groups.permit(on, &source(text), &[name]));
+    for inside in [
+        "192.168.122.0",
+        "192.168.122.255",
+        "::ffff:192.168.122.7",
+        "fd00:0:0:1::",
+        "fd00::1:ffff:ffff:ffff:ffff",
+        "10.255.255.255",
+        "::ffff:10.1.2.3",
+        "192.0.2.1",
+    ] {
+        assert_eq!(permits(inside, "a"), [true; 2], "{inside}");
+    }
+    for outside in [
+        "192.168.121.255",
+        "192.168.123.0",
+        "fd00:0:0:2::",
+        "fd00::",
+        "9.255.255.255",
+        "11.0.0.0",
+        "192.0.2.0",
+        "::192.168.122.7",
+        "::10.1.2.3",
+        "::c0a8:7a07",
+    ] {
+        assert_eq!(permits(outside, "a"), [false; 2], "{outside}");
+    }
+    // An IPv4 address inside IPv6 is IPv4.
+    assert_eq!([permits("::1", "six"), permits("::1", "four")], [[true; 2], [false; 2]]);
+    for four in ["192.0.2.9", "::ffff:192.0.2.9"] {
+        assert_eq!([permits(four, "six"), permits(four, "four")], [[false; 2], [true; 2]], "{four}");
+    }
+}
+
+#[test]
+fn what_is_no_network_admits_nobody() {
+    for text in
+        ["192.168.122.7/24", "192.168.122.7/33", "192.168.122.7/", "/24", "/", "fd00::1/64", "+3", "vm"]
+    {
+        let groups = Groups::new(vec![group(&[text], &["a"])]);
+        for asks in [source("192.168.122.7"), source("fd00::1"), Source::Cid(3)] {
+            assert!(!groups.permit(&tcp(), &asks, &["a"]), "{text}");
+        }
+    }
+}
+
+#[test]
 fn a_number_is_a_cid_and_not_an_address() {
     let groups = Groups::new(vec![group(&["3", "192.0.2.4"], &["a"])]);
     assert!(groups.permit(&tcp(), &Source::Cid(3), &["a"]));

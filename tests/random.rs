@@ -3,12 +3,14 @@
 //! (use a release build for a million).
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Operation, Request, Target, Verdict};
+use fence_virt::groups::{Requesters, RequestersError};
 use fence_virt::routing::{Membership, Names, Peer, Router, RouterAction, Rules, Unknown};
 use fence_virt::session::{
     AgentSession, ClientSession, LineSession, Policy, STALL_LIMIT, Scanner, ServerSession, SessionEvent,
@@ -113,19 +115,55 @@ fn sessions() {
 #[test]
 fn configurations() {
     let mut random = Random(0x5EED_0003);
-    let seeds: [&[u8]; 3] = [
+    let seeds: [&[u8]; 4] = [
         include_bytes!("../fence_virt.conf.example"),
         include_bytes!("../fuzz/seeds/config/distribution.conf"),
         include_bytes!("../fuzz/seeds/config/mistakes.conf"),
+        include_bytes!("../fuzz/seeds/config/groups.conf"),
     ];
+    let mut with_groups = 0;
     for round in 0..rounds(2_000) {
         let text = random.mutated(seeds[round % seeds.len()]);
         let outcome = fence_virt::config::parse(Path::new("random.conf"), &text);
         let _ = outcome.diagnostics.render(true);
         if let Some(config) = outcome.config {
             let _ = config.summary();
+            // The parser refuses each `ip` that a group would ignore.
+            for ip in config.groups.iter().flat_map(|group| &group.ips) {
+                with_groups += 1;
+                assert!(matches!(Requesters::parse(ip), Ok(_) | Err(RequestersError::Word)), "{ip}");
+            }
         }
     }
+    assert!(with_groups > 0);
+}
+
+#[test]
+fn networks_of_requesters() {
+    let mut random = Random(0x5EED_000A);
+    let seeds = ["192.168.122.0/24", "fd00:0:0:1::/64", "::ffff:10.0.0.0/104", "fe80::%eth0/10", "0.0.0.0/0"];
+    let (mut accepted, mut refused) = (0, 0);
+    for round in 0..rounds(200_000) {
+        let bytes = random.mutated(seeds[round % seeds.len()].as_bytes());
+        let text = String::from_utf8_lossy(&bytes);
+        let Ok(Requesters::Network(network)) = Requesters::parse(&text) else {
+            refused += 1;
+            continue;
+        };
+        accepted += 1;
+        let shown = network.to_string();
+        assert_eq!(Requesters::parse(&shown), Ok(Requesters::Network(network)), "{text}");
+        let address: IpAddr = shown.split('/').next().unwrap().parse().unwrap();
+        assert!(network.contains(address), "{text}");
+        // A random address is in the network if the first bits are the same.
+        let (bits, length) = (random.next() as u32, shown.split('/').nth(1).unwrap().parse::<u32>().unwrap());
+        if let IpAddr::V4(address) = address {
+            let other = Ipv4Addr::from_bits(address.to_bits() ^ bits);
+            assert_eq!(network.contains(other.into()), bits.leading_zeros() >= length, "{text} {other}");
+            assert_eq!(network.contains(other.to_ipv6_mapped().into()), network.contains(other.into()));
+        }
+    }
+    assert!(accepted > 1000 && refused > 1000, "{accepted} {refused}");
 }
 
 /// Makes input of an agent; the first byte selects the requested operation.

@@ -123,14 +123,22 @@ fn with_anything_wrong_nothing_changes() {
             harness.conf(&keys, &denies_all).replace("backend = \"libvirt\"", "backend = \"xen\""),
             "unknown backend",
         ),
+        (
+            harness.conf(&keys, "").replace("listeners {", &format!("listeners {{ {denies_all}")),
+            "misplaced section",
+        ),
+        (harness.conf(&keys, &format!("{denies_all} groups {{ }}")), "is already on line"),
+        (harness.conf(&keys, &group("192.168.122.1/24")), "write 192.168.122.0/24"),
+        (harness.conf(&keys, &denies_all).replace("key_file = \"/", "key_file = \""), "absolute file path"),
     ];
+    let refusals = wrong.len();
     for (conf, words) in wrong {
         daemon.reload(&harness.dir, &conf);
         daemon.await_log(words);
         assert_eq!(agent.code("status", "node1"), 0, "{words}");
     }
     let count = || daemon.log().matches("nothing has changed").count();
-    until("each was refused", LIMIT, || count() == 4);
+    until("each was refused", LIMIT, || count() == refusals);
 }
 
 #[test]

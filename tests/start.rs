@@ -92,6 +92,31 @@ fn what_cannot_be_had_is_named() {
 }
 
 #[test]
+fn never_a_start_with_groups_that_would_be_skipped() {
+    require!(root_and_c_suite());
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    dir.key("key", b'k');
+    let groups = "groups { group { uuid = \"a\"; ip = \"192.0.2.1\"; } }";
+    let tcp = tcp(&dir, "key");
+    for (conf, words) in [
+        (
+            tcp.replace("listeners {", &format!("listeners {{ {groups}")),
+            "run.conf:2:13: error: misplaced section",
+        ),
+        (format!("{tcp}\n{groups} groups {{ }}"), "is already on line 6"),
+        (
+            format!("{tcp}{}", groups.replace("192.0.2.1", "192.0.2.300")),
+            "error: \"192.0.2.300\" is no IP address",
+        ),
+    ] {
+        for args in [&["-F"] as &[&str], &[], &["--check"], &["--check", "--lenient"]] {
+            let (code, text) = run(&dir, &namespace, &conf, args);
+            assert!(code == 1 && text.contains(words), "{args:?}: {text}");
+        }
+    }
+}
+
+#[test]
 fn check_says_what_would_run_and_starts_nothing() {
     require!(root_and_c_suite());
     let (dir, namespace) = (Dir::new(), Namespace::new());

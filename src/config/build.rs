@@ -1,9 +1,10 @@
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::backend::{self, BACKENDS};
 use super::diagnostic_sink::{DiagnosticSink, quoted};
 use super::fields::SectionFields;
+use super::group_ips::{self, GroupListeners};
+use super::group_placement;
 use super::lexer::Span;
 use super::listener_selection::{self, SelectedListener};
 use super::model::{Config, DEFAULT_PARALLEL, GroupConfig};
@@ -17,6 +18,7 @@ const STATUS_SOCKET: &str = "/run/fence_virtd/status.sock";
 /// Builds the configuration from the tree. The result is valid only if `sink` has no errors.
 pub(super) fn config(root: &Section, sink: &mut DiagnosticSink) -> Config {
     let whole = !sink.has_errors();
+    group_placement::check(root, sink);
     let sections = SectionFields::of(Some(root), "", sink);
     let daemon_section = sections.section("fence_virtd");
     if whole && daemon_section.is_none() {
@@ -111,7 +113,10 @@ fn groups(
         fields.sections(schema::REPEATABLE).map(|group| read_group(group, selected, sink)).collect();
     let Some(section) = section else { return groups };
     if groups.is_empty() {
-        sink.warning(section.at(), "groups has no group: any requester may fence any VM");
+        // With an error, which may be a group in another place, the file is not used.
+        if !sink.has_errors() {
+            sink.warning(section.at(), "groups has no group: any requester may fence any VM");
+        }
         return groups;
     }
     for SelectedListener { name, .. } in selected {
@@ -129,26 +134,24 @@ fn read_group(section: &Section, selected: &[SelectedListener], sink: &mut Diagn
     for named in only.iter().filter(|named| !selected.iter().any(|other| other.name == named.name)) {
         sink.warning(named.at, format!("listener {} is not enabled: no request comes from it", named.name));
     }
-    // Listeners that know a requester by its IP address only.
-    let by_address = selected.iter().map(|named| &named.name).any(|name| {
-        let is_meant = only.is_empty() || only.iter().any(|named| named.name == *name);
-        is_meant && matches!(name.kind(), "multicast" | "tcp")
-    });
+    let listeners = group_listeners(selected, &only);
     let uuids = fields.all("uuid", sink);
-    if uuids.is_empty() {
+    let ips = fields.all("ip", sink);
+    let is_empty = uuids.is_empty() && ips.is_empty();
+    if is_empty {
+        sink.error(
+            section.at(),
+            "this group has neither uuid nor ip: it permits nothing; complete or remove it",
+        );
+    } else if uuids.is_empty() {
         sink.warning(section.at(), "this group has no uuid: no VM can be fenced through it");
     }
-    let ips = fields.all("ip", sink);
-    if by_address && ips.is_empty() {
+    if listeners.by_address && ips.is_empty() && !is_empty {
         let message =
             "this group has no ip: its members can be fenced only through the serial and vsock listeners";
         sink.warning(section.at(), message);
     }
-    for ip in ips.iter().filter(|ip| !is_source(ip.text)) {
-        let shown = quoted(ip.text);
-        let message = format!("{shown} is neither an IP address nor a vsock CID; it matches no requester");
-        sink.warning(ip.at, message);
-    }
+    group_ips::check(&ips, listeners, sink);
     let label = section.label.filter(|label| !label.text.is_empty()).map(|label| label.text.to_string());
     let text = |spans: Vec<Span>| spans.into_iter().map(|span| span.text.to_string()).collect();
     GroupConfig {
@@ -159,9 +162,17 @@ fn read_group(section: &Section, selected: &[SelectedListener], sink: &mut Diagn
     }
 }
 
-/// True for an IP address, with or without a scope (`fe80::1%eth0`), and for a CID.
-fn is_source(text: &str) -> bool {
-    let text = text.trim();
-    let address = text.split('%').next().unwrap_or(text);
-    address.parse::<IpAddr>().is_ok() || text.parse::<u32>().is_ok()
+/// Kinds of the selected listeners that a group for `only` these (empty: all) applies to.
+fn group_listeners(selected: &[SelectedListener], only: &[SelectedListener]) -> GroupListeners {
+    let names = selected.iter().map(|named| &named.name);
+    let kinds: Vec<&str> = names
+        .filter(|name| only.is_empty() || only.iter().any(|named| named.name == **name))
+        .map(|name| name.kind())
+        .collect();
+    let has = |wanted: &[&str]| kinds.iter().any(|kind| wanted.contains(kind));
+    GroupListeners {
+        by_address: has(&["multicast", "tcp"]),
+        by_cid: has(&["vsock"]),
+        by_vm: has(&["vsock", "serial"]),
+    }
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::diagnostic_sink::{DiagnosticSink, quoted};
+use super::group_placement;
 use super::lexer::Span;
 use super::nearest::nearest;
 use super::schema::{self, Count, KeySpec};
@@ -75,7 +76,10 @@ impl<'a, 't> SectionFields<'a, 't> {
 
     fn add_entry(&mut self, entry: &KeyEntry<'a>, path: &str, sink: &mut DiagnosticSink) {
         let Some((spec, number)) = schema::find(path, entry.key.text) else {
-            return sink.unknown(entry.key.at, || unknown_key(entry.key.text, path));
+            if !group_placement::reports_key(entry.key.text, path) {
+                sink.unknown(entry.key.at, || unknown_key(entry.key.text, path));
+            }
+            return;
         };
         let before = match spec.count {
             Count::Adds => {
@@ -99,11 +103,10 @@ impl<'a, 't> SectionFields<'a, 't> {
     fn add_section(&mut self, section: &'t Section<'a>, path: &str, sink: &mut DiagnosticSink) {
         let Some(name) = section.name else { return };
         let Some(known) = schema::children(path).find(|known| known.eq_ignore_ascii_case(name.text)) else {
-            // A misspelt group would leave fencing unrestricted.
-            return match nearest(name.text, schema::children(path)) {
-                Some("groups" | "group") => sink.error(name.at, unknown_section(name.text, path)),
-                _ => sink.unknown(name.at, || unknown_section(name.text, path)),
-            };
+            if !group_placement::reports_section(name.text) {
+                sink.unknown(name.at, || unknown_section(name.text, path));
+            }
+            return;
         };
         // Labels distinguish listeners of one kind.
         let label =
@@ -114,7 +117,9 @@ impl<'a, 't> SectionFields<'a, 't> {
         match place {
             None => self.sections.push((known, section)),
             Some((_, before)) => {
-                repeated(name, before.at(), sink);
+                if !group_placement::reports_repetition(known) {
+                    repeated(name, before.at(), sink);
+                }
                 *before = section;
             }
         }

@@ -1,5 +1,4 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
 
 use crate::auth::HashKind;
 
@@ -81,10 +80,9 @@ fn port(fields: &SectionFields, sink: &mut DiagnosticSink) -> u16 {
 }
 
 fn auth(fields: &SectionFields, sink: &mut DiagnosticSink) -> AuthConfig {
-    let key_file = fields.read("key_file", sink, |text| Ok(PathBuf::from(text)));
     AuthConfig {
-        key_file: key_file.unwrap_or(DEFAULT_KEY_FILE.into()),
-        old_key_file: fields.read("old_key_file", sink, |text| Ok(PathBuf::from(text))),
+        key_file: fields.read("key_file", sink, values::file).unwrap_or(DEFAULT_KEY_FILE.into()),
+        old_key_file: fields.read("old_key_file", sink, values::file),
         hash: fields.read("hash", sink, values::hash).unwrap_or(HashKind::Sha256),
         auth: fields.read("auth", sink, values::hash).unwrap_or(HashKind::Sha256),
     }

@@ -14,6 +14,8 @@ mod diagnostic_sink;
 mod display;
 mod edit;
 mod fields;
+mod group_ips;
+mod group_placement;
 mod layout;
 mod lexer;
 mod listener;

@@ -91,8 +91,10 @@ fn the_defaults_in_the_page_are_those_of_an_empty_configuration() {
 fn default(section: &str, name: &str) -> Option<String> {
     let backend = if section == "backends/cpg" { "cpg" } else { "libvirt" };
     let listener = section.strip_prefix("listeners/").unwrap_or("multicast");
+    // A group has to have something.
+    let other = if name == "uuid" { "ip = \"::1\"" } else { "uuid = \"a\"" };
     let text = format!(
-        "fence_virtd {{ listener = \"{listener}\"; backend = \"{backend}\"; }} groups {{ group {{ }} }}"
+        "fence_virtd {{ listener = \"{listener}\"; backend = \"{backend}\"; }} groups {{ group {{ {other}; }} }}"
     );
     // A serial listener without a path and a group without members cause warnings.
     let config = config::parse(Path::new("empty"), text.as_bytes()).config.unwrap();
