@@ -157,9 +157,13 @@ impl Job {
         Waiter { cancel: self.cancel.clone(), expires: self.expires }
     }
 
-    /// True if no other host is known to have the VM, so that "migrated away" is not "off".
+    /// True if no other host is known to have the VM, so that "migrated away" is not "off". Without
+    /// a cluster no other host is known at all.
     pub(crate) fn is_sole_known_owner(&self) -> bool {
-        matches!(self.requester, Requester::Cluster { is_sole_known_owner: true })
+        match self.requester {
+            Requester::Client { .. } => true,
+            Requester::Cluster { is_sole_known_owner } => is_sole_known_owner,
+        }
     }
 
     /// Answers the job; the listener logs the answer with the reason.

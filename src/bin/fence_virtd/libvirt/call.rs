@@ -3,7 +3,7 @@
 
 use super::error::{LibvirtError, LibvirtResult};
 use super::host::{Definition, DomainState, FoundDomain, Host};
-use super::power_off::{PowerOff, PowerOffResult};
+use super::power_off::{MOVED, PowerOff, PowerOffResult};
 use crate::job::CancelToken;
 use fence_virt::fence::{PowerState, Target, Uuid};
 
@@ -21,6 +21,8 @@ pub(crate) enum Call {
     Start {
         uuid: String,
         definition: Definition,
+        /// True if the VM is started even if it has migrated away.
+        may_have_moved: bool,
         /// Cancelled once nobody waits for the start, or the worker has given the call up.
         given_up: CancelToken,
     },
@@ -47,7 +49,9 @@ impl Call {
             Call::Start { given_up, .. } if given_up.is_cancelled() => {
                 CallOutcome::Started(Err(LibvirtError::Other("not begun: given up before".to_owned())))
             }
-            Call::Start { uuid, definition, .. } => CallOutcome::Started(start(host, &uuid, &definition)),
+            Call::Start { uuid, definition, may_have_moved, .. } => {
+                CallOutcome::Started(start(host, &uuid, &definition, may_have_moved))
+            }
             Call::List => CallOutcome::Domains(host.list()),
         }
     }
@@ -90,11 +94,19 @@ impl Call {
     }
 }
 
-fn start(host: &dyn Host, uuid: &str, definition: &Definition) -> LibvirtResult<Option<DomainState>> {
+fn start(
+    host: &dyn Host,
+    uuid: &str,
+    definition: &Definition,
+    may_have_moved: bool,
+) -> LibvirtResult<Option<DomainState>> {
     let before = host.observe(uuid)?;
     // Somebody else may have started it since the last look.
     if before.is_some_and(|state| state.power == PowerState::Running) {
         return Ok(before);
+    }
+    if before.is_some_and(|state| state.is_migrating) && !may_have_moved {
+        return Err(LibvirtError::Other(MOVED.to_owned()));
     }
     host.start(uuid, definition)?;
     host.observe(uuid)

@@ -46,6 +46,15 @@ const KEEPALIVE_INTERVAL: i32 = 2;
 /// Unanswered keepalive messages that end it: 2 s × (3 + 1) after the last sign of life.
 const KEEPALIVE_COUNT: u32 = 3;
 
+/// Reasons for a pause that a migration causes (virDomainPausedReason): MIGRATION on the source during
+/// the hand-over, and on the destination from the start of its process on; the others on the source,
+/// after a post-copy migration has handed over.
+const MIGRATION_PAUSES: [sys::virDomainPausedReason; 3] = [
+    sys::VIR_DOMAIN_PAUSED_MIGRATION,
+    sys::VIR_DOMAIN_PAUSED_POSTCOPY,
+    sys::VIR_DOMAIN_PAUSED_POSTCOPY_FAILED,
+];
+
 /// An open connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -191,10 +200,12 @@ impl DomainHandle {
         if state == sys::VIR_DOMAIN_SHUTOFF {
             return Ok(Some(off(reason == Some(sys::VIR_DOMAIN_SHUTOFF_MIGRATED))));
         }
-        let incoming = [sys::VIR_DOMAIN_PAUSED_MIGRATION, sys::VIR_DOMAIN_PAUSED_STARTING_UP];
-        let is_incoming = reason.is_some_and(|reason| incoming.contains(&reason));
-        let is_migrating = state == sys::VIR_DOMAIN_PAUSED && is_incoming;
-        Ok(Some(DomainState { is_migrating, ..running(self.get_id(), state == sys::VIR_DOMAIN_RUNNING) }))
+        let pause = reason.filter(|_| state == sys::VIR_DOMAIN_PAUSED);
+        Ok(Some(DomainState {
+            is_migrating: pause.is_some_and(|reason| MIGRATION_PAUSES.contains(&reason)),
+            is_starting: pause == Some(sys::VIR_DOMAIN_PAUSED_STARTING_UP),
+            ..running(self.get_id(), state == sys::VIR_DOMAIN_RUNNING)
+        }))
     }
 
     fn found(&self, state: DomainState) -> LibvirtResult<FoundDomain> {
@@ -225,11 +236,11 @@ fn is_uuid(text: &str) -> bool {
 }
 
 fn running(id: Option<u32>, is_active: bool) -> DomainState {
-    DomainState { power: PowerState::Running, id, is_active, is_migrating: false }
+    DomainState { power: PowerState::Running, id, is_active, is_migrating: false, is_starting: false }
 }
 
 fn off(is_migrating: bool) -> DomainState {
-    DomainState { power: PowerState::Off, id: None, is_active: false, is_migrating }
+    DomainState { power: PowerState::Off, id: None, is_active: false, is_migrating, is_starting: false }
 }
 
 #[cfg(test)]

@@ -14,8 +14,12 @@ pub(crate) struct DomainState {
     pub(crate) id: Option<u32>,
     /// True if running, neither paused nor in transition. Lists leave it false.
     pub(crate) is_active: bool,
-    /// True if off because it has migrated away, or paused while migrating in. Lists leave it false.
+    /// True if another host may run it: off because it has migrated away, or paused by a
+    /// migration in either direction. Lists leave it false.
     pub(crate) is_migrating: bool,
+    /// True while its process is being started, for a start here or for a migration to this host:
+    /// libvirt does not tell which. Lists leave it false.
+    pub(crate) is_starting: bool,
 }
 
 /// A domain that a call returned.

@@ -17,4 +17,6 @@ pub(crate) use error::{LibvirtError, LibvirtResult};
 pub(crate) use held_vms::HeldVms;
 pub(crate) use host::{Definition, DomainRun, DomainState, FoundDomain, Host};
 pub(crate) use link::{Lane, Link};
+#[cfg(test)]
+pub(crate) use power_off::STARTING_UP;
 pub(crate) use power_off::{DYING, GONE, MOVED, NotOff, PowerOff, PowerOffProgress, PowerOffResult};

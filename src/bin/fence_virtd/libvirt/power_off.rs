@@ -13,19 +13,30 @@ use fence_virt::time::Instant;
 /// waited 15 s for the process already, and another destroy would wait as long.
 pub(crate) const DYING: Duration = Duration::from_secs(10);
 
+/// Time for which a start by somebody else is only observed: it may be the beginning of a migration
+/// to this host, which libvirt shows as such once the process of the VM has started.
+pub(crate) const STARTING_UP: Duration = Duration::from_secs(10);
+
 /// Reason for a VM that no longer exists although nobody destroyed it.
 pub(crate) const GONE: &str = "the VM is gone from this host, perhaps by migration";
-/// Reason for a VM that no host reports to have.
+/// Reason for a VM that a migration has moved, or is moving, and that is not known to be off elsewhere.
 pub(crate) const MOVED: &str =
-    "the VM has migrated away, or is migrating to this host, and no other host reports it";
+    "the VM has migrated away from this host, or is migrating: it may run on another host";
 
 /// Progress of a placement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PowerOffProgress {
     /// Not destroyed by us, nor seen off.
     Untouched,
+    /// Seen while its process was being started by somebody else, and not destroyed by us.
+    StartingUp { since: Instant },
     /// libvirt accepted our destroy of a run: that run is over or dying.
-    Killed { run: Option<u32>, at: Instant },
+    Killed {
+        run: Option<u32>,
+        at: Instant,
+        /// The run may have been the beginning of a migration to this host.
+        was_starting: bool,
+    },
     /// Seen off, after our destroy or without it.
     Off { by_us: bool },
 }
@@ -37,6 +48,8 @@ pub(crate) enum NotOff {
     Stale(Stale),
     /// It may be off later: repeat the call.
     Retry(String),
+    /// It may run where it has migrated to, or comes from.
+    Moved,
     Failed(String),
 }
 
@@ -53,8 +66,12 @@ pub(crate) struct PowerOff {
     pub(crate) progress: PowerOffProgress,
     /// Time of the request for this call.
     pub(crate) requested: Instant,
-    /// No other host is known to have the VM, so that "migrated away" is not "off".
+    /// No other placement or host accounts for the VM, so that "migrated away" is not "off".
     pub(crate) is_sole_known_owner: bool,
+    /// The VM ran last on another URI of this daemon: if it has migrated away from here, it is there.
+    pub(crate) ran_last_elsewhere: bool,
+    /// This daemon is starting the VM here.
+    pub(crate) is_own_start: bool,
     /// True for a reboot that does not have the VM's definition yet.
     pub(crate) wants_definition: bool,
     /// The wait of the request that the call serves: it destroys nothing once that is stale.
@@ -98,7 +115,11 @@ impl PowerOff {
     }
 
     fn power_off(&self, host: &dyn Host, result: &mut PowerOffResult) -> Result<(), NotOff> {
-        let Observed::Running(run) = self.observe(host, result)? else { return Ok(()) };
+        let Observed::Running { run, is_starting } = self.observe(host, result)? else { return Ok(()) };
+        let may_be_migration = is_starting && self.is_sole_known_owner && !self.is_own_start;
+        if may_be_migration {
+            self.observe_start(result)?;
+        }
         if self.wants_definition {
             // Before the destroy: a transient VM is gone after it.
             result.definition = Some(host.definition(&self.uuid)?);
@@ -116,25 +137,43 @@ impl PowerOff {
         result.was_destroyed = true;
         let destroyed = host.destroy(&self.uuid);
         if matches!(destroyed, Ok(()) | Err(LibvirtError::Dying(_))) {
-            result.progress = PowerOffProgress::Killed { run, at: self.now() };
+            let was_starting = may_be_migration;
+            result.progress = PowerOffProgress::Killed { run, at: self.now(), was_starting };
         }
         let observed = self.observe(host, result)?;
         // The connection works, so an error is libvirt's answer and not the loss of one.
         let is_refused = !matches!(destroyed, Ok(()) | Err(LibvirtError::Dying(_)));
-        result.was_destroyed = !(is_refused && matches!(observed, Observed::Running(_)));
+        result.was_destroyed = !(is_refused && matches!(observed, Observed::Running { .. }));
         match (observed, destroyed) {
             (Observed::Off, _) => Ok(()),
-            (Observed::Running(_), Ok(())) => Err(NotOff::Retry("destroyed, but it still runs".to_owned())),
+            (Observed::Running { .. }, Ok(())) => {
+                Err(NotOff::Retry("destroyed, but it still runs".to_owned()))
+            }
             (_, Err(LibvirtError::Dying(reason) | LibvirtError::Busy(reason))) => Err(NotOff::Retry(reason)),
             (_, Err(error)) => Err(NotOff::Failed(error.to_string())),
         }
     }
 
+    /// Error as long as a start is only observed.
+    fn observe_start(&self, result: &mut PowerOffResult) -> Result<(), NotOff> {
+        let since = match result.progress {
+            PowerOffProgress::StartingUp { since } => since,
+            // Destroyed before.
+            PowerOffProgress::Killed { .. } => return Ok(()),
+            PowerOffProgress::Untouched | PowerOffProgress::Off { .. } => self.now(),
+        };
+        result.progress = PowerOffProgress::StartingUp { since };
+        if self.now().saturating_duration_since(since) < STARTING_UP {
+            return Err(NotOff::Retry("it is being started, or is about to migrate to this host".to_owned()));
+        }
+        Ok(())
+    }
+
     /// Observes the placement, and records it if it is off.
     ///
-    /// Off is libvirt's SHUTOFF. After our own destroy, off is also a VM that is gone (a
-    /// transient one) or runs under another ID (somebody has started it): the run that
-    /// we destroyed is over. Without our destroy, a VM that is gone may have migrated.
+    /// Off is libvirt's SHUTOFF, unless the VM has migrated away. After our own destroy, off is also
+    /// a VM that is gone (a transient one) or runs under another ID (somebody has started it): the run
+    /// that we destroyed is over. Without our destroy, a VM that is gone may have migrated.
     fn observe(&self, host: &dyn Host, result: &mut PowerOffResult) -> Result<Observed, NotOff> {
         let progress = result.progress;
         match (host.observe(&self.uuid)?, progress) {
@@ -142,16 +181,16 @@ impl PowerOff {
                 Some(DomainState { power: PowerState::Running, id: now, .. }),
                 PowerOffProgress::Killed { run: then, .. },
             ) if now.is_some() && then.is_some() && now != then => {}
-            (Some(DomainState { is_migrating: true, .. }), PowerOffProgress::Untouched)
-                if self.is_sole_known_owner =>
+            (Some(DomainState { power, is_migrating: true, .. }), _)
+                if self.is_sole_known_owner && !(power == PowerState::Off && self.ran_last_elsewhere) =>
             {
-                return Err(NotOff::Failed(MOVED.to_owned()));
+                return Err(NotOff::Moved);
             }
-            (Some(DomainState { power: PowerState::Running, id, .. }), _) => {
-                return Ok(Observed::Running(id));
+            (Some(DomainState { power: PowerState::Running, id: run, is_starting, .. }), _) => {
+                return Ok(Observed::Running { run, is_starting });
             }
             (Some(DomainState { power: PowerState::Off, .. }), _)
-            | (None, PowerOffProgress::Killed { .. }) => {}
+            | (None, PowerOffProgress::Killed { was_starting: false, .. }) => {}
             (None, _) => return Err(NotOff::Failed(GONE.to_owned())),
         }
         let by_us = matches!(progress, PowerOffProgress::Killed { .. });
@@ -164,5 +203,8 @@ impl PowerOff {
 enum Observed {
     Off,
     /// Running, with libvirt's ID of the run.
-    Running(Option<u32>),
+    Running {
+        run: Option<u32>,
+        is_starting: bool,
+    },
 }

@@ -6,6 +6,7 @@ use crossbeam_channel::Sender;
 use super::contests::Contests;
 use super::devstatus::DevstatusProbe;
 use super::fence::Effect;
+use super::last_runs::LastRuns;
 use super::listing::{Listing, Lists};
 use super::lookup::{LookupId, Lookups};
 use super::requester::RequesterLookup;
@@ -48,6 +49,7 @@ pub(crate) struct LibvirtBackend<L: Link> {
     pub(super) contests: Contests,
     pub(super) vm_operations: VmOperations,
     pub(super) lists: Lists,
+    pub(super) last_runs: LastRuns,
     devstatus: Option<DevstatusProbe>,
 }
 
@@ -78,6 +80,7 @@ impl<L: Link> LibvirtBackend<L> {
         let uris: Vec<Uri<L>> = links.into_iter().map(|link| Uri::new(link, max_parallel)).collect();
         LibvirtBackend {
             lists: Lists::new(uris.len()),
+            last_runs: LastRuns::new(uris.len()),
             uris,
             permissions,
             worker,
@@ -243,7 +246,10 @@ impl<L: Link> Backend for LibvirtBackend<L> {
                 self.call_ended(call, outcome, now);
             }
             Event::SignOfLife { operation, lived } => self.sign_of_life(operation, lived, now),
-            Event::Domains { uri, change } => self.lists.apply(uri, change),
+            Event::Domains { uri, change } => {
+                self.last_runs.apply(uri, &change);
+                self.lists.apply(uri, change);
+            }
             Event::Cluster => {}
         }
         self.settle(now);

@@ -21,6 +21,7 @@ pub(super) struct Domain {
     pub(super) runs: Option<u32>,
     pub(super) is_transient: bool,
     pub(super) has_migrated: bool,
+    pub(super) is_starting: bool,
 }
 
 /// Fault of one destroy.
@@ -81,7 +82,13 @@ impl Fake {
         let fake = Fake::default();
         for (name, uuid, runs) in domains {
             let runs = runs.then(|| fake.id());
-            let domain = Domain { name: name.to_string(), runs, is_transient: false, has_migrated: false };
+            let domain = Domain {
+                name: name.to_string(),
+                runs,
+                is_transient: false,
+                has_migrated: false,
+                is_starting: false,
+            };
             fake.domains.borrow_mut().insert(uuid.to_string(), domain);
         }
         Arc::new(fake)
@@ -111,7 +118,7 @@ impl Fake {
         if domains.get(uuid).is_some_and(|domain| domain.is_transient) {
             domains.remove(uuid);
         } else if let Some(domain) = domains.get_mut(uuid) {
-            domain.runs = None;
+            (domain.runs, domain.has_migrated, domain.is_starting) = (None, false, false);
         }
     }
 
@@ -157,12 +164,19 @@ fn state(domain: &Domain) -> DomainState {
         id: domain.runs,
         is_active: domain.runs.is_some(),
         is_migrating: domain.has_migrated,
+        is_starting: domain.is_starting,
     }
 }
 
 /// A domain that a call returned; it is off.
 pub(super) fn found(name: &str, uuid: &str) -> FoundDomain {
-    let state = DomainState { power: PowerState::Off, id: None, is_active: false, is_migrating: false };
+    let state = DomainState {
+        power: PowerState::Off,
+        id: None,
+        is_active: false,
+        is_migrating: false,
+        is_starting: false,
+    };
     FoundDomain { name: name.to_owned(), uuid: uuid.to_owned(), state }
 }
 
@@ -224,8 +238,13 @@ impl Host for Fake {
             return Err(LibvirtError::Other("no memory".to_owned()));
         }
         self.log.borrow_mut().push(format!("start {definition:?}"));
-        let created =
-            || Domain { name: "created".into(), runs: None, is_transient: true, has_migrated: false };
+        let created = || Domain {
+            name: "created".into(),
+            runs: None,
+            is_transient: true,
+            has_migrated: false,
+            is_starting: false,
+        };
         self.domains.borrow_mut().entry(uuid.to_string()).or_insert_with(created).runs = Some(self.id());
         Ok(())
     }

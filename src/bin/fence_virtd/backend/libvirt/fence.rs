@@ -2,7 +2,7 @@
 
 use super::resolve::{ResolvedVm, Uri};
 use crate::job::Stale;
-use crate::libvirt::{Definition, LibvirtError, Link, NotOff, PowerOffProgress, PowerOffResult};
+use crate::libvirt::{Definition, LibvirtError, Link, MOVED, NotOff, PowerOffProgress, PowerOffResult};
 use fence_virt::fence::{UriIndex, Verdict};
 use fence_virt::time::Instant;
 
@@ -45,6 +45,8 @@ pub(super) struct FenceCall {
     pub(super) progress: PowerOffProgress,
     /// True if the placement's definition is not known.
     pub(super) lacks_definition: bool,
+    /// True if the VM was destroyed on another URI: if it has migrated away from this one, it is off.
+    pub(super) is_destroyed_elsewhere: bool,
 }
 
 /// Effect of a fence.
@@ -91,10 +93,12 @@ impl Fence {
         for placement in &mut self.placements {
             match placement.progress {
                 PowerOffProgress::Off { by_us: true } => {
-                    placement.progress = PowerOffProgress::Killed { run: None, at: now };
+                    placement.progress = PowerOffProgress::Killed { run: None, at: now, was_starting: false };
                 }
                 PowerOffProgress::Off { by_us: false } => placement.progress = PowerOffProgress::Untouched,
-                PowerOffProgress::Untouched | PowerOffProgress::Killed { .. } => {}
+                PowerOffProgress::Untouched
+                | PowerOffProgress::StartingUp { .. }
+                | PowerOffProgress::Killed { .. } => {}
             }
         }
     }
@@ -108,6 +112,7 @@ impl Fence {
             uri: placement.uri,
             progress: placement.progress,
             lacks_definition: placement.definition.is_none(),
+            is_destroyed_elsewhere: self.is_destroyed(),
         };
         placements.map(call).collect()
     }
@@ -133,16 +138,24 @@ impl Fence {
     pub(super) fn conclude<L: Link>(&self, vm: &ResolvedVm, uris: &[Uri<L>]) -> Step {
         let mut failures = Vec::new();
         let mut retries = Vec::new();
+        let mut moved = Vec::new();
         for FencedPlacement { uri, outcome, .. } in &self.placements {
             let uri = &uris[uri.0];
             match outcome {
                 Ok(()) => {}
                 Err(NotOff::Stale(stale)) => return Step::Stale(*stale),
                 Err(NotOff::Retry(reason)) => retries.push(format!("{}: {reason}", uri.link.name())),
+                Err(NotOff::Moved) => moved.push(uri.link.name()),
                 Err(NotOff::Failed(reason)) => failures.push(uri.failed(reason)),
             }
         }
         failures.extend(vm.last_seen.iter().map(|uri| format!("the VM was last seen also on {uri}")));
+        if self.is_destroyed() || !retries.is_empty() {
+            // The copy that the others came from, or went to, may be the one that is destroyed here.
+            retries.extend(moved.iter().map(|name| format!("{name}: {MOVED}")));
+        } else {
+            failures.extend(moved.iter().map(|name| format!("{name}: {MOVED}")));
+        }
         if !failures.is_empty() {
             return Step::Done(Verdict::Failure, failures.join(", "));
         }
@@ -161,6 +174,12 @@ impl Fence {
         Step::Done(Verdict::Success, self.summary(uris))
     }
 
+    /// True if a placement ran, and was destroyed and seen off.
+    fn is_destroyed(&self) -> bool {
+        let is_it = |placement: &FencedPlacement| placement.progress == PowerOffProgress::Off { by_us: true };
+        self.placements.iter().any(is_it)
+    }
+
     fn summary<L: Link>(&self, uris: &[Uri<L>]) -> String {
         let by_us =
             |placement: &&FencedPlacement| placement.progress == PowerOffProgress::Off { by_us: true };
@@ -177,10 +196,12 @@ impl Fence {
         let mut effect = Effect::None;
         for placement in self.placements.iter().filter(|placement| placement.was_destroyed) {
             // A VM whose process was killed runs no more code, even while the process does not end.
-            if placement.progress == PowerOffProgress::Untouched {
-                return Effect::Unresolved;
+            match placement.progress {
+                PowerOffProgress::Untouched | PowerOffProgress::StartingUp { .. } => {
+                    return Effect::Unresolved;
+                }
+                PowerOffProgress::Killed { .. } | PowerOffProgress::Off { .. } => effect = Effect::PoweredOff,
             }
-            effect = Effect::PoweredOff;
         }
         effect
     }

@@ -261,6 +261,7 @@ impl Listing {
 }
 
 fn found(vm: &LocalVm) -> FoundDomain {
-    let state = DomainState { power: vm.state, id: None, is_active: false, is_migrating: false };
+    let state =
+        DomainState { power: vm.state, id: None, is_active: false, is_migrating: false, is_starting: false };
     FoundDomain { name: vm.name.clone(), uuid: vm.uuid.to_string(), state }
 }

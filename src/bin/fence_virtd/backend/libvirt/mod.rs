@@ -23,6 +23,7 @@ mod devstatus;
 mod fence;
 mod lane;
 mod lanes;
+mod last_runs;
 mod link;
 mod listing;
 mod lookup;
@@ -45,6 +46,8 @@ pub(crate) mod fake;
 mod lane_tests;
 #[cfg(test)]
 mod list_tests;
+#[cfg(test)]
+mod migration_tests;
 #[cfg(test)]
 mod race_guard_tests;
 #[cfg(test)]

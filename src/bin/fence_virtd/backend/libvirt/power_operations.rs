@@ -12,7 +12,7 @@ use super::vm_operation::{PoweringOff, Stage, VmOperation};
 use crate::job::{CancelToken, Job, RequestLabel};
 use crate::libvirt::{Call, LibvirtResult, Link, PowerOff, PowerOffResult};
 use fence_virt::arbiter::OperationId;
-use fence_virt::fence::{Operation, Verdict};
+use fence_virt::fence::{Operation, UriIndex, Verdict};
 use fence_virt::time::Instant;
 
 /// Interval between attempts to power a VM off.
@@ -41,25 +41,32 @@ impl<L: Link> LibvirtBackend<L> {
     /// Makes the calls of the next round.
     pub(super) fn begin_round(&mut self, uuid: &str, now: Instant) {
         let Some(vm_operation) = self.vm_operations.get_mut(uuid) else { return };
-        let name = vm_operation.vm.name.clone();
-        let Stage::PoweringOff(power_off) = &mut vm_operation.stage else { return };
+        let VmOperation { vm, stage, calls, .. } = vm_operation;
+        let name = vm.name.clone();
+        // Its state there decides with that of the others.
+        let has_placement = |at: &UriIndex| vm.placements.iter().any(|placement| placement.uri == *at);
+        let ran_last = self.last_runs.of(uuid).filter(has_placement);
+        let Stage::PoweringOff(power_off) = stage else { return };
         power_off.retry_at = None;
         let waiter = power_off.waiter.clone();
         let is_reboot = power_off.jobs.iter().all(|job| job.request.operation == Operation::Reboot);
         let is_sole_known_owner = power_off.is_sole_known_owner;
+        let starting_on = power_off.interrupted.uri();
         let round = power_off.fence.round();
-        vm_operation.calls += round.len();
+        *calls += round.len();
         if round.is_empty() {
             return self.end_round(uuid, now);
         }
-        for FenceCall { placement, uri, progress, lacks_definition } in round {
+        for FenceCall { placement, uri, progress, lacks_definition, is_destroyed_elsewhere } in round {
             let given_up = CancelToken::default();
             let user = CallUser::PowerOff { uuid: uuid.to_owned(), placement, given_up: given_up.clone() };
             let call = Call::PowerOff(PowerOff {
                 uuid: uuid.to_owned(),
                 progress,
                 requested: now,
-                is_sole_known_owner,
+                is_sole_known_owner: is_sole_known_owner && !is_destroyed_elsewhere,
+                ran_last_elsewhere: ran_last.is_some_and(|at| at != uri),
+                is_own_start: starting_on == Some(uri),
                 wants_definition: is_reboot && lacks_definition,
                 waiter: waiter.clone(),
                 given_up,

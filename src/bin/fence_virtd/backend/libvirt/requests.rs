@@ -4,11 +4,11 @@ use super::backend::{CallInProgress, CallUser, LibvirtBackend};
 use super::fence::Effect;
 use super::lookup::Lookup;
 use super::resolve::{Resolution, ResolvedVm, Uri, find, resolve};
-use super::verdicts;
+use super::verdicts::{self, Migration};
 use crate::job::{Job, Requester};
 use crate::libvirt::{Call, GONE, Link};
 use fence_virt::arbiter::OperationId;
-use fence_virt::fence::{Operation, UriIndex, Verdict};
+use fence_virt::fence::{Operation, UriIndex, Uuid, Verdict};
 use fence_virt::time::Instant;
 
 impl<L: Link> LibvirtBackend<L> {
@@ -61,9 +61,12 @@ impl<L: Link> LibvirtBackend<L> {
                 return self.rule(now);
             }
         };
+        for placement in vm.placements.iter().filter(|placement| placement.state.is_active) {
+            Uuid::parse(&vm.uuid).into_iter().for_each(|uuid| self.last_runs.saw_run(uuid, placement.uri));
+        }
         match (job.request.operation, admitted) {
             (Operation::Status, _) => {
-                let (verdict, reason) = verdicts::status(&self.uris, &vm, &job);
+                let (verdict, reason) = verdicts::status(&self.uris, &vm, self.migration(&job, &vm));
                 job.finish(verdict, reason);
             }
             (Operation::On, _) => self.on(job, vm, now),
@@ -71,6 +74,11 @@ impl<L: Link> LibvirtBackend<L> {
             (_, None) if self.vm_operations.get(&vm.uuid).is_some() => self.join(job, &vm.uuid, now),
             (_, None) => self.contest(job, vm, now),
         }
+    }
+
+    /// Facts that decide what a VM which has migrated away counts as.
+    pub(super) fn migration(&self, job: &Job, vm: &ResolvedVm) -> Migration {
+        Migration { is_sole_known_owner: job.is_sole_known_owner(), ran_last: self.last_runs.of(&vm.uuid) }
     }
 
     /// Checks that somebody waits for a request, that the groups permit it, and that its VM is known.

@@ -19,6 +19,8 @@ pub(super) struct Starting {
     /// Cancelled once nobody waits for the start, unless it ends a reboot, or once it is interrupted.
     pub(super) given_up: CancelToken,
     pub(super) definition: Definition,
+    /// No other host is known to have the VM: it is not started if it has migrated away.
+    pub(super) is_sole_known_owner: bool,
     began: Instant,
     pub(super) attempts: usize,
     /// Time of the next attempt, between two attempts.
@@ -33,12 +35,23 @@ pub(super) enum InterruptedStart {
     EndedDuringRound,
 }
 
+impl InterruptedStart {
+    /// URI of the start that is in progress.
+    pub(super) fn uri(&self) -> Option<UriIndex> {
+        match self {
+            InterruptedStart::InProgress(starting) => Some(starting.uri),
+            InterruptedStart::None | InterruptedStart::EndedDuringRound => None,
+        }
+    }
+}
+
 impl Starting {
     /// Makes the start that a request asks for, or that ends a reboot.
     pub(super) fn new(uri: UriIndex, on: Option<Job>, definition: Definition, now: Instant) -> Starting {
         Starting {
             uri,
             is_restart: on.is_none(),
+            is_sole_known_owner: on.as_ref().is_none_or(Job::is_sole_known_owner),
             jobs: Vec::from_iter(on),
             given_up: CancelToken::default(),
             definition,

@@ -28,7 +28,7 @@ impl<L: Link> LibvirtBackend<L> {
         if let Some(vm_operation) = self.vm_operations.get_mut(&vm.uuid) {
             return vm_operation.add(job);
         }
-        match verdicts::start_on(&self.uris, &vm, &job) {
+        match verdicts::start_on(&self.uris, &vm, self.migration(&job, &vm)) {
             Ok(uri) => {
                 let starting = Starting::new(uri, Some(job), Definition::Persistent, now);
                 self.start(vm, starting, Vec::new(), now);
@@ -55,10 +55,11 @@ impl<L: Link> LibvirtBackend<L> {
         starting.retry_at = None;
         vm_operation.calls = 1;
         let name = vm_operation.vm.name.clone();
-        let Starting { uri, given_up, definition, .. } = starting;
+        let Starting { uri, given_up, definition, is_sole_known_owner, .. } = starting;
         let (uuid, uri, definition) = (uuid.to_owned(), *uri, definition.clone());
         let user = CallUser::Start { uuid: uuid.clone(), given_up: given_up.clone() };
-        let call = Call::Start { uuid, definition, given_up: given_up.clone() };
+        let may_have_moved = !*is_sole_known_owner;
+        let call = Call::Start { uuid, definition, may_have_moved, given_up: given_up.clone() };
         self.submit(uri, call, &name, user, now);
     }
 

@@ -1,13 +1,21 @@
 //! Verdicts on status and on, from the placements of a VM.
 
-use super::resolve::{ResolvedVm, Uri};
-use crate::job::Job;
+use super::resolve::{Placement, ResolvedVm, Uri};
 use crate::libvirt::{DomainState, LibvirtResult, Link, MOVED};
 use fence_virt::fence::{PowerState, UriIndex, Verdict};
 
+/// Facts that decide what a VM which has migrated away counts as.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Migration {
+    /// No other host is known to have the VM.
+    pub(super) is_sole_known_owner: bool,
+    /// URI on which it ran last, if that is known.
+    pub(super) ran_last: Option<UriIndex>,
+}
+
 /// Power state of a VM on all URIs.
-pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &ResolvedVm, job: &Job) -> (Verdict, String) {
-    running_or_unsure(uris, vm, job)
+pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &ResolvedVm, migration: Migration) -> (Verdict, String) {
+    running_or_unsure(uris, vm, migration)
         .unwrap_or_else(|| (Verdict::Off, format!("off on {}", vm.uri_names(uris))))
 }
 
@@ -16,9 +24,9 @@ pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &ResolvedVm, job: &Job) -> (V
 pub(super) fn start_on<L: Link>(
     uris: &[Uri<L>],
     vm: &ResolvedVm,
-    job: &Job,
+    migration: Migration,
 ) -> Result<UriIndex, (Verdict, String)> {
-    if let Some(answer) = running_or_unsure(uris, vm, job) {
+    if let Some(answer) = running_or_unsure(uris, vm, migration) {
         return Err(answer);
     }
     match vm.placements.as_slice() {
@@ -45,7 +53,11 @@ pub(super) fn started<L: Link>(
 }
 
 /// Success if a placement runs, failure if the VM may run elsewhere, none if it is off.
-fn running_or_unsure<L: Link>(uris: &[Uri<L>], vm: &ResolvedVm, job: &Job) -> Option<(Verdict, String)> {
+fn running_or_unsure<L: Link>(
+    uris: &[Uri<L>],
+    vm: &ResolvedVm,
+    migration: Migration,
+) -> Option<(Verdict, String)> {
     let mut placements = vm.placements.iter();
     if let Some(placement) = placements.find(|placement| placement.state.power == PowerState::Running) {
         return Some((Verdict::Success, format!("running on {}", uris[placement.uri.0].link.name())));
@@ -55,7 +67,11 @@ fn running_or_unsure<L: Link>(uris: &[Uri<L>], vm: &ResolvedVm, job: &Job) -> Op
         let reason = format!("the VM may run where libvirt does not answer: {unreachable}");
         return Some((Verdict::Failure, reason));
     }
-    let has_moved =
-        job.is_sole_known_owner() && vm.placements.iter().any(|placement| placement.state.is_migrating);
-    has_moved.then(|| (Verdict::Failure, MOVED.to_owned()))
+    let has_moved = |placement: &Placement| placement.state.is_migrating;
+    let is_off_where_it_ran =
+        |placement: &Placement| Some(placement.uri) == migration.ran_last && !has_moved(placement);
+    let is_unsure = migration.is_sole_known_owner
+        && vm.placements.iter().any(has_moved)
+        && !vm.placements.iter().any(is_off_where_it_ran);
+    is_unsure.then(|| (Verdict::Failure, MOVED.to_owned()))
 }
