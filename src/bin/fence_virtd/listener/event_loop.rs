@@ -48,8 +48,9 @@ impl<S: Service> EventLoop<S> {
     }
 
     /// Waits once, then handles everything that is ready, with one reading of the clock:
-    /// deadlines first, since input after them is too late; then connections, before
-    /// mail, so that a hang-up is seen before the answer; then questions, and new connections last.
+    /// deadlines first, since input after them is too late; then updates, before connections, as a key
+    /// that was taken away must not accept what is read later; then connections, before the
+    /// other mail, so that a hang-up is seen before the answer; then questions, and new connections last.
     pub(super) fn turn(&mut self) -> io::Result<()> {
         let began = Instant::now();
         let service_deadline = self.service.deadline(began);
@@ -71,12 +72,11 @@ impl<S: Service> EventLoop<S> {
         drop(set);
 
         self.service.expire(now);
+        let mail = if has_mail { self.apply_updates(now) } else { Vec::new() };
         for (id, interest, ready) in ready {
             self.service.attend(id, interest, ready, now);
         }
-        if has_mail {
-            self.read_mail(now);
-        }
+        self.read_mail(mail, now);
         self.questions.answer(now, |id, after| self.service.sign_of_life(id, after, now));
         if let Some(acceptor) = &mut self.acceptor {
             acceptor.accept(&new, &mut self.service, now);
@@ -85,8 +85,20 @@ impl<S: Service> EventLoop<S> {
         Ok(())
     }
 
-    fn read_mail(&mut self, now: Instant) {
+    /// Takes the mail, applies the updates in it, and returns the rest.
+    fn apply_updates(&mut self, now: Instant) -> Vec<ServiceMail<S>> {
+        let mut rest = Vec::new();
         for mail in self.mailbox.take() {
+            match mail {
+                Mail::Update(update) => self.service.update(update, now),
+                other => rest.push(other),
+            }
+        }
+        rest
+    }
+
+    fn read_mail(&mut self, mail: Vec<ServiceMail<S>>, now: Instant) {
+        for mail in mail {
             if matches!(mail, Mail::Stop | Mail::Abort) {
                 self.is_stopping = true;
                 self.acceptor = None;
@@ -104,3 +116,7 @@ impl<S: Service> EventLoop<S> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "event_loop_tests.rs"]
+mod tests;
