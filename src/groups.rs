@@ -158,7 +158,7 @@ impl Group {
     pub fn new(ips: &[String], uuids: &[String]) -> Group {
         Group {
             requesters: ips.iter().filter_map(|text| Requesters::parse(text).ok()).collect(),
-            domains: uuids.iter().map(|text| text.to_lowercase()).collect(),
+            domains: uuids.iter().map(|text| listed_text(text)).collect(),
             written: uuids.to_vec(),
             listeners: Vec::new(),
         }
@@ -191,6 +191,22 @@ impl Group {
     }
 }
 
+/// Returns the texts by which groups list a VM: its UUID, and its name, unless that reads as a UUID. In a
+/// group that stands for the VM that has it, or whoever may name VMs could widen the group.
+pub fn listed_names<'a>(name: &'a str, uuid: &'a str) -> Vec<&'a str> {
+    let name = Some(name).filter(|name| !reads_as_uuid(name));
+    name.into_iter().chain([uuid]).collect()
+}
+
+/// Returns a name or UUID as groups compare it: without regard to case and to the hyphens of a UUID.
+pub fn listed_text(text: &str) -> String {
+    Uuid::parse(text).map_or_else(|| text.to_lowercase(), |uuid| uuid.to_string())
+}
+
+fn reads_as_uuid(name: &str) -> bool {
+    Uuid::parse(name).is_some()
+}
+
 /// Groups of a configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Groups(Vec<Group>);
@@ -208,15 +224,16 @@ impl Groups {
     }
 
     /// Returns true if a group permits the request by the requesting VM's name, which is compared
-    /// exactly. The caller must have checked that no other VM has the name.
+    /// exactly; one that reads as a UUID permits nothing. The caller must have checked that no other VM has the name.
     pub fn permit_name(&self, listener: &ListenerName, requester: &str, names: &[&str]) -> bool {
-        self.any(listener, names, |group| group.written.iter().any(|written| written == requester))
+        let is_listed = |group: &Group| group.written.iter().any(|written| written == requester);
+        !reads_as_uuid(requester) && self.any(listener, names, is_listed)
     }
 
-    /// Returns true if a group of this listener lists exactly this name.
+    /// Returns true if a group of this listener lists exactly this name, which is not a UUID.
     pub fn mention(&self, listener: &ListenerName, name: &str) -> bool {
         let lists = |group: &Group| group.written.iter().any(|written| written == name);
-        self.0.iter().any(|group| group.serves(listener) && lists(group))
+        !reads_as_uuid(name) && self.0.iter().any(|group| group.serves(listener) && lists(group))
     }
 
     fn any(&self, listener: &ListenerName, names: &[&str], admits: impl Fn(&Group) -> bool) -> bool {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use fence_virt::fence::{Domain, ListenerName, Source, Uuid};
-use fence_virt::groups::{Group, Groups};
+use fence_virt::groups::{Group, Groups, listed_names};
 
 fn tcp() -> ListenerName {
     ListenerName::new("tcp", None)
@@ -125,6 +125,21 @@ fn a_vm_is_a_requester_in_the_groups_that_list_it() {
     assert!(by_name.permit_name(&tcp(), "node1", &["NODE2"]) && by_name.mention(&tcp(), "node1"));
     assert!(!by_name.permit_name(&tcp(), "node1", &["node3"]));
     assert!(!by_name.permit_name(&tcp(), "NODE1", &["node2"]) && !by_name.mention(&tcp(), "NODE1"));
+}
+
+#[test]
+fn what_reads_as_a_uuid_is_no_name() {
+    let uuid = "44179d3f-6c63-474f-a212-20c8b4b25b16";
+    let other = "00000000-6c63-474f-a212-20c8b4b25b16";
+    assert_eq!(listed_names("node1", uuid), ["node1", uuid]);
+    assert_eq!(listed_names(uuid, other), [other]);
+    assert_eq!(listed_names(&uuid.replace('-', ""), other), [other]);
+    let groups = Groups::new(vec![group(&["192.0.2.1"], &[&uuid.replace('-', ""), uuid, "node2"])]);
+    assert!(groups.permit(&tcp(), &source("192.0.2.1"), &listed_names("node1", uuid)));
+    assert!(!groups.mention(&tcp(), uuid));
+    assert!(!groups.permit_name(&tcp(), uuid, &["node2"]));
+    let bare = Groups::new(vec![group(&["192.0.2.1"], &[&uuid.replace('-', "").to_uppercase()])]);
+    assert!(bare.permit(&tcp(), &source("192.0.2.1"), &listed_names("node1", uuid)), "however it is written");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 #[path = "routing/beside_c.rs"]
 mod beside_c;
+#[path = "routing/names.rs"]
+mod names;
 #[path = "routing/node.rs"]
 mod node;
 #[path = "routing/stale_placements.rs"]
@@ -182,7 +184,7 @@ fn a_vm_that_is_off_on_several_hosts_is_started_on_none() {
 fn ambiguous_names_are_refused() {
     let namesake = LocalVm { name: "VM1".to_owned(), ..local(9, Running) };
     let mut node = Node::settled(RULES, vec![namesake]);
-    node.asks(Off, "vm1");
+    node.asks(Off, "Vm1");
     let (verdict, reason) = node.answer();
     assert!(verdict == Verdict::Failure && reason.contains("several VMs"), "{reason}");
     node.asks(Off, &domain(1).uuid.to_string());

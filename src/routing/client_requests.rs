@@ -4,8 +4,8 @@ use super::ids::{ClientId, JobId};
 use super::remote_queue::RemoteRequest;
 use super::router::Router;
 use super::task::{CopyState, Task, TaskOrigin, TaskProgress, verdict_of};
-use super::vocabulary::{Peer, RequestExpiry, RouterAction};
-use crate::fence::{Operation, Request, Verdict};
+use super::vocabulary::{Names, Peer, RequestExpiry, RouterAction};
+use crate::fence::{Operation, Request, Uuid, Verdict};
 use crate::time::Instant;
 use crate::wire::cluster::{ClusterCall, NodeId};
 
@@ -21,7 +21,12 @@ impl Router {
             return self.answer(client, Verdict::Failure, reason, false);
         }
         let id = self.tasks.next_id();
-        self.proceed(Task::of_client(id, client, request, received), now);
+        let text = request.target.as_str();
+        let names = self.view.rules.names;
+        // Permission was asked for the VM of this UUID: one that is told later and only called so is another.
+        let is_unknown = Uuid::parse(text).is_some() && self.view.meaning(text, names, now).vms.is_empty();
+        let names = if is_unknown && names == Names::Both { Names::Uuid } else { names };
+        self.proceed(Task::of_client(id, client, request, names, received), now);
     }
 
     /// Takes the request of a node for a VM that this node answers for.
@@ -37,7 +42,7 @@ impl Router {
             return self.reply(request, Verdict::Failure);
         }
         let id = self.tasks.next_id();
-        self.proceed(Task::of_node(id, request), now);
+        self.proceed(Task::of_node(id, request, self.view.rules.names), now);
     }
 
     /// Takes a task as far as it goes now.
@@ -167,7 +172,7 @@ impl Router {
         let is_unknown = |&uuid: &_| !self.view.directory.has_advertised_since(node, uuid, seq);
         if let Some(uuid) = uuid.filter(is_unknown) {
             task.copies.remove(&node);
-            self.view.directory.withdraw(node, uuid);
+            self.view.directory.withdraw(node, uuid, now);
         } else {
             let reason = format!("node {node} reports {verdict}");
             copy.state = CopyState::Answered { verdict, reason, seq: self.view.directory.seq() };

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::router::Router;
 use super::task::{CopyRequest, CopyState, Task, TaskOrigin};
 use super::view::CopyHolder;
-use super::vocabulary::{Names, OnBehalf, RouterAction};
-use crate::fence::{Operation, Uuid};
+use super::vocabulary::{OnBehalf, RouterAction};
+use crate::fence::{Operation, Uuid, Verdict};
 use crate::time::Instant;
 use crate::wire::cluster::{ClusterCall, ClusterMessage, NodeId};
 
@@ -57,7 +57,7 @@ impl Router {
             let CopyState::Sent(number) = copy.state else { return true };
             let is_stale = self.view.stale_at(node, uuid, copy.at).is_some_and(|at| now >= at);
             if is_stale {
-                self.view.directory.withdraw(node, uuid);
+                self.view.directory.withdraw(node, uuid, now);
                 stale.insert(node);
             }
             let is_departed = is_stale || !self.view.members.is_member(node);
@@ -77,7 +77,8 @@ impl Router {
         uuid: Uuid,
         now: Instant,
     ) {
-        let name = self.wire_name(node, uuid);
+        let wire_name = self.view.wire_name(node, uuid);
+        let name = wire_name.clone().unwrap_or_default();
         let seq = self.view.directory.seq();
         let is_seen_running = |holder: &CopyHolder| holder.node == node && self.view.is_seen_running(holder);
         let has_run = self.view.holders(uuid).iter().any(is_seen_running);
@@ -92,6 +93,10 @@ impl Router {
             let expires = task.limits.carry_out;
             self.outbox.act(RouterAction::Begin { job, operation, name, on_behalf, expires });
             CopyState::Begun(job)
+        } else if wire_name.is_none() {
+            let reason =
+                format!("node {node} was not asked: a C daemon could take the name for another VM's");
+            CopyState::Answered { verdict: Verdict::Failure, reason, seq }
         } else if now >= task.limits.send {
             CopyState::not_asked(node, seq)
         } else {
@@ -106,17 +111,5 @@ impl Router {
             CopyState::Sent(number)
         };
         task.copies.insert(node, CopyRequest { operation, name, has_run, seq, at: now, state });
-    }
-
-    /// Returns the name or UUID to send to a node. C daemons accept either, by their `name_mode`.
-    fn wire_name(&self, node: NodeId, uuid: Uuid) -> String {
-        let names = self.view.rules.names;
-        match self.view.directory.copy(node, uuid) {
-            Some(copy) if !self.view.members.is_extended(node) && names != Names::Uuid => {
-                let is_unique = self.view.directory.lookup(&copy.name, Names::Name).len() == 1;
-                if is_unique || names == Names::Name { copy.name.clone() } else { uuid.to_string() }
-            }
-            _ => uuid.to_string(),
-        }
     }
 }

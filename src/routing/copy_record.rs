@@ -37,9 +37,11 @@ pub(super) enum OffCause {
 #[derive(Debug, Clone)]
 pub(super) struct CopyRecord {
     pub(super) name: String,
+    /// False if the name is another VM's by now, or the copy has been gone for long.
+    pub(super) has_name: bool,
     pub(super) state: PowerState,
     pub(super) is_active: bool,
-    /// Position of the last advertisement.
+    /// Position of the last advertisement, or of its withdrawal.
     pub(super) seq: Sequence,
     /// Position of the last advertisement as running.
     pub(super) ran_at: Sequence,
@@ -50,6 +52,7 @@ pub(super) struct CopyRecord {
     pub(super) off_cause: OffCause,
     /// A C daemon has replied that it destroyed the copy.
     pub(super) is_destroyed: bool,
+    /// Time of the last advertisement, or of its withdrawal.
     pub(super) advertised_at: Instant,
     pub(super) presence: Presence,
 }
@@ -75,6 +78,7 @@ impl CopyRecord {
         };
         CopyRecord {
             name: vm.domain.name.clone(),
+            has_name: true,
             state: vm.state,
             is_active: vm.is_active,
             seq,

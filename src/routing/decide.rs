@@ -8,7 +8,6 @@ use super::limits::RECHECK_EVERY;
 use super::router::Router;
 use super::task::{Confirmation, CopyRequest, CopyState, Task, TaskOrigin, TaskProgress};
 use super::view::CopyHolder;
-use super::vocabulary::Names;
 use crate::fence::{Operation, Uuid, Verdict};
 use crate::time::Instant;
 use crate::wire::cluster::NodeId;
@@ -65,18 +64,37 @@ impl Router {
 
     /// Finds the VM of a task.
     fn resolve(&mut self, task: &mut Task, now: Instant) -> Result<Uuid, TaskProgress> {
-        let found = self.view.lookup(&task.text);
-        if found.len() > 1 {
-            let uuids: Vec<String> = found.iter().map(Uuid::to_string).collect();
-            let uuids = uuids.join(" and ");
-            let reason =
-                format!("{:?} matches several VMs ({uuids}): request one by UUID, or rename them", task.text);
-            return Err(TaskProgress::Done(Verdict::Failure, reason));
+        let mut meaning = self.view.meaning(&task.text, task.names, now);
+        if meaning.is_uncertain() {
+            // A better match may be a VM that was not advertised yet; and C daemons do not report that they
+            // no longer have one.
+            if let Some(until) = self.await_all(task, now) {
+                return Err(TaskProgress::Wait(until));
+            }
+            if let Some(asked_at) = task.probed_at {
+                meaning.vms.iter().for_each(|&uuid| self.view.withdraw_stale(uuid, asked_at, now));
+                meaning = self.view.meaning(&task.text, task.names, now);
+            }
         }
-        let found = found.first().copied();
-        match found.filter(|&uuid| self.view.has_holder(uuid)) {
-            Some(uuid) => Ok(uuid),
-            None => Err(self.decide_absent(task, found, now)),
+        if let Some((&uuid, &since)) = meaning.gone.iter().max_by_key(|(_, since)| **since) {
+            // It may have moved, and have the name still.
+            match self.awaits_inventory(Some(since), uuid, task, now) {
+                Ok(()) => {}
+                Err(Some(at)) => return Err(TaskProgress::Wait(at)),
+                Err(None) => meaning.vms.extend(meaning.gone.keys()),
+            }
+        }
+        match meaning.only() {
+            Some(uuid) if self.view.has_holder(uuid) => Ok(uuid),
+            only if only.is_some() || meaning.vms.is_empty() => Err(self.decide_absent(task, only, now)),
+            _ => {
+                let uuids: Vec<String> = meaning.vms.iter().map(Uuid::to_string).collect();
+                let uuids = uuids.join(" and ");
+                let text = &task.text;
+                let reason =
+                    format!("{text:?} matches several VMs ({uuids}): request one by UUID, or rename them");
+                Err(TaskProgress::Done(Verdict::Failure, reason))
+            }
         }
     }
 
@@ -183,7 +201,7 @@ impl Router {
 
     /// Records a node's reply that it did an off or a reboot, which all members receive.
     pub(super) fn seen_to_destroy(&mut self, node: NodeId, name: &str) {
-        for uuid in self.view.lookup_by(name, Names::Both) {
+        if let Some(uuid) = self.view.meant_at(node, name) {
             if !self.view.members.is_extended(node) {
                 self.view.directory.mark_destroyed(node, uuid);
             } else if self

@@ -1,16 +1,19 @@
 //! Placements of VMs: which node has, or had, a copy of which VM.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use super::copy_record::{CopyRecord, OffCause, Presence};
 use super::ids::Sequence;
-use super::vocabulary::Names;
+use super::limits::GONE_LIMIT;
 use crate::fence::Uuid;
 use crate::time::Instant;
-use crate::wire::cluster::{Advertisement, NodeId, cut};
+use crate::wire::cluster::{Advertisement, NodeId, TOLD_NAME_MAX, cut};
 
 /// Maximum number of VMs of one node.
 const VMS_MAX: usize = 16_384;
+/// Minimum interval between searches for VMs that have been gone for long.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Effect of an advertisement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub(super) struct StoreEffect {
     pub(super) is_change: bool,
     /// The VM was started on that node, or has moved there.
     pub(super) has_started: bool,
+    /// No copy of the VM had this name before.
+    pub(super) is_new_name: bool,
 }
 
 /// Copies of all VMs.
@@ -31,6 +36,8 @@ pub(super) struct Directory {
     seq: Sequence,
     /// Nodes that may have vanished copies.
     with_vanished: BTreeSet<NodeId>,
+    /// Time of the next search for VMs that have been gone for long.
+    sweep_at: Option<Instant>,
 }
 
 impl Directory {
@@ -73,6 +80,8 @@ impl Directory {
         let status = |copy: &CopyRecord| (copy.state, copy.is_active, copy.presence);
         let is_change = before.is_none_or(|copy| status(copy) != status(&new));
         let is_renamed = before.is_none_or(|copy| copy.name != new.name);
+        let has_it = |(_, copy): (NodeId, &CopyRecord)| copy.has_name && copy.name == new.name;
+        let is_new_name = !self.copies(uuid).any(has_it);
         if is_new && self.is_full(node) {
             return None;
         }
@@ -85,7 +94,7 @@ impl Directory {
         if has_started {
             self.supersede(uuid);
         }
-        Some(StoreEffect { is_change, has_started })
+        Some(StoreEffect { is_change, has_started, is_new_name })
     }
 
     /// Returns true if no more VMs of a node can be stored; drops vanished copies to make room.
@@ -118,15 +127,17 @@ impl Directory {
     }
 
     /// Records that a member no longer has a VM; returns true if that is a change.
-    pub(super) fn withdraw(&mut self, node: NodeId, uuid: Uuid) -> bool {
+    pub(super) fn withdraw(&mut self, node: NodeId, uuid: Uuid, now: Instant) -> bool {
         let seq = self.next_seq();
         let runs_elsewhere =
             self.copies(uuid).any(|(other, copy)| other != node && copy.is_here() && copy.runs());
         match self.copy_mut(node, uuid) {
             Some(copy) if copy.runs() && !runs_elsewhere => {
                 copy.seq = seq;
+                copy.advertised_at = now;
                 let before = std::mem::replace(&mut copy.presence, Presence::Vanished);
                 self.with_vanished.insert(node);
+                self.sweep_at.get_or_insert(now + GONE_LIMIT);
                 before != Presence::Vanished
             }
             _ => self.remove(node, uuid),
@@ -175,10 +186,58 @@ impl Directory {
     }
 
     /// Withdraws the copies that a returned node did not advertise again.
-    pub(super) fn forget_departed(&mut self, node: NodeId) {
+    pub(super) fn forget_departed(&mut self, node: NodeId, now: Instant) {
         for uuid in self.of_node(node, CopyRecord::is_away) {
-            self.withdraw(node, uuid);
+            self.withdraw(node, uuid, now);
         }
+    }
+
+    /// Takes a name from VMs that have it no more, since a member advertised another VM under it:
+    /// from those that are gone, if the other was not called so before, and on that member from all, if
+    /// it does not report itself that a VM is gone. No libvirt has two domains of a name.
+    pub(super) fn pass_name(&mut self, node: NodeId, vm: &Advertisement, is_new: bool, is_legacy: bool) {
+        let name = &vm.domain.name;
+        // A longer one was cut: they may differ.
+        let is_whole = name.len() < TOLD_NAME_MAX;
+        let Some(uuids) = self.names.get(&name.to_lowercase()).filter(|_| is_whole) else { return };
+        for uuid in uuids.keys().filter(|&&uuid| uuid != vm.domain.uuid) {
+            for (&other, copy) in self.vms.get_mut(uuid).into_iter().flatten() {
+                let is_gone = is_new && copy.presence == Presence::Vanished;
+                if copy.name == *name && (is_gone || (is_legacy && other == node)) {
+                    copy.has_name = false;
+                }
+            }
+        }
+    }
+
+    /// Ends the names of VMs that have been gone for long, and forgets those of them that
+    /// `is_confirmed` tells, by the position at which they went, to be on no node.
+    pub(super) fn sweep(&mut self, is_confirmed: impl Fn(Uuid, Sequence) -> bool, now: Instant) {
+        if self.sweep_at.is_none_or(|at| now < at) {
+            return;
+        }
+        let mut confirmed = Vec::new();
+        let mut next = None;
+        for (&uuid, copies) in &mut self.vms {
+            for (&node, copy) in copies.iter_mut().filter(|(_, copy)| copy.presence == Presence::Vanished) {
+                if now < copy.advertised_at + GONE_LIMIT {
+                    next = next.min(Some(copy.advertised_at + GONE_LIMIT)).or(next);
+                } else if is_confirmed(uuid, copy.seq) {
+                    confirmed.push((node, uuid));
+                } else {
+                    copy.has_name = false;
+                    next = Some(now);
+                }
+            }
+        }
+        self.sweep_at = next.map(|at| at.max(now + SWEEP_INTERVAL));
+        for (node, uuid) in confirmed {
+            self.remove(node, uuid);
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.sweep_at
     }
 
     /// Records that a node has left the group.
@@ -214,17 +273,17 @@ impl Directory {
         }
     }
 
-    /// Returns the VMs that a name or UUID refers to.
-    pub(super) fn lookup(&self, text: &str, names: Names) -> BTreeSet<Uuid> {
-        let mut found = BTreeSet::new();
-        if names != Names::Name {
-            found.extend(Uuid::parse(text).filter(|uuid| self.vms.contains_key(uuid)));
-        }
-        if names != Names::Uuid {
-            let named = self.names.get(&cut(text).to_lowercase());
-            found.extend(named.into_iter().flat_map(|uuids| uuids.keys()));
-        }
-        found
+    /// Returns true if any node has or had a copy of a VM.
+    pub(super) fn knows(&self, uuid: Uuid) -> bool {
+        self.vms.contains_key(&uuid)
+    }
+
+    /// Returns the copies that have a name, in whatever case.
+    pub(super) fn named(&self, name: &str) -> impl Iterator<Item = (Uuid, NodeId, &CopyRecord)> {
+        let name = cut(name).to_lowercase();
+        let uuids = self.names.get(&name).into_iter().flat_map(BTreeMap::keys);
+        let copies = uuids.flat_map(|&uuid| self.copies(uuid).map(move |(node, copy)| (uuid, node, copy)));
+        copies.filter(move |(.., copy)| copy.has_name && copy.name.to_lowercase() == name)
     }
 
     pub(super) fn copy(&self, node: NodeId, uuid: Uuid) -> Option<&CopyRecord> {
@@ -244,8 +303,8 @@ impl Directory {
         self.vms.keys().copied()
     }
 
-    /// Returns the names under which a VM was advertised.
+    /// Returns the names under which a VM was advertised, without those that others have by now.
     pub(super) fn names_of(&self, uuid: Uuid) -> impl Iterator<Item = &str> {
-        self.copies(uuid).map(|(_, copy)| copy.name.as_str())
+        self.copies(uuid).filter(|(_, copy)| copy.has_name).map(|(_, copy)| copy.name.as_str())
     }
 }

@@ -75,12 +75,12 @@ impl Router {
             ClusterMessage::Store(vm) => self.advertised(node, &vm, now),
             ClusterMessage::Gone(vm) => {
                 self.view.inventory.is_not_elsewhere(vm.domain.uuid);
-                if self.view.directory.withdraw(node, vm.domain.uuid) {
+                if self.view.directory.withdraw(node, vm.domain.uuid, now) {
                     self.tasks.review_vm(vm.domain.uuid, now);
                 }
             }
             ClusterMessage::Hello { is_complete } => {
-                if self.view.hello(node, is_complete) {
+                if self.view.hello(node, is_complete, now) {
                     self.resume_deferred(now);
                     self.tasks.review_all(now);
                 }
@@ -124,7 +124,7 @@ impl Router {
     fn still_true(&self, message: ClusterMessage) -> ClusterMessage {
         match message {
             ClusterMessage::Reply { call, response: 2 } => {
-                let mut meant = self.view.inventory.lookup(&call.name, Names::Both).into_iter();
+                let mut meant = self.view.meant_here(&call.name, Names::Both).into_iter();
                 let runs = meant.any(|uuid| self.view.inventory.runs(uuid));
                 ClusterMessage::Reply { call, response: if runs { 0 } else { 2 } }
             }
@@ -146,6 +146,7 @@ impl Router {
             self.view.turn(now);
             self.tasks.review_all(now);
         }
+        self.view.sweep(now);
         while let Some(task) = self.tasks.take_due(now) {
             self.proceed(task, now);
         }
@@ -162,6 +163,7 @@ impl Router {
             self.tasks.deadline(now),
             self.view.members.deadline(),
             self.view.inventory.deadline(),
+            self.view.directory.deadline(),
             self.remote.deadline(),
             self.deferred_until(now),
         ];

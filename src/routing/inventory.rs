@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::ids::Sequence;
 use super::limits::RESYNC_EVERY;
 use super::tombstones::Tombstones;
-use super::vocabulary::{LocalVm, Names};
+use super::vocabulary::LocalVm;
 use crate::fence::{Domain, PowerState, UriIndex, Uuid};
 use crate::time::Instant;
 use crate::wire::cluster::{Advertisement, ClusterMessage, NodeId, RequestNumber};
@@ -109,7 +109,13 @@ impl LocalInventory {
     }
 
     /// Replaces the VMs of a URI; returns those that are no longer here.
-    pub(super) fn list(&mut self, uri: UriIndex, vms: Vec<LocalVm>, seq: Sequence) -> Vec<RemovedVm> {
+    pub(super) fn list(
+        &mut self,
+        uri: UriIndex,
+        vms: Vec<LocalVm>,
+        seq: Sequence,
+        now: Instant,
+    ) -> Vec<RemovedVm> {
         self.unlisted.remove(&uri);
         let listed: BTreeSet<Uuid> = vms.iter().map(|vm| vm.uuid).collect();
         let was_here = |(uuid, uris): (&Uuid, &BTreeMap<UriIndex, LocalVm>)| {
@@ -119,7 +125,7 @@ impl LocalInventory {
         for vm in vms {
             self.update(uri, vm, seq);
         }
-        removed.into_iter().filter_map(|uuid| self.remove(uri, uuid, seq)).collect()
+        removed.into_iter().filter_map(|uuid| self.remove(uri, uuid, seq, now)).collect()
     }
 
     /// Updates a VM of a URI; `seq` is the current position of the group.
@@ -150,7 +156,13 @@ impl LocalInventory {
     }
 
     /// Removes a VM from a URI; returns it if no other URI has it.
-    pub(super) fn remove(&mut self, uri: UriIndex, uuid: Uuid, seq: Sequence) -> Option<RemovedVm> {
+    pub(super) fn remove(
+        &mut self,
+        uri: UriIndex,
+        uuid: Uuid,
+        seq: Sequence,
+        now: Instant,
+    ) -> Option<RemovedVm> {
         let before = self.state(uuid)?;
         let name = self.name(uuid)?.to_owned();
         let uris = self.vms.get_mut(&uuid)?;
@@ -167,7 +179,7 @@ impl LocalInventory {
         self.pending.remove(&uuid);
         self.followed.remove(&uuid);
         self.transitions.remove(&uuid);
-        self.tombstones.insert(uuid, &name);
+        self.tombstones.insert(uuid, &name, now);
         Some(RemovedVm { domain: Domain { name, uuid }, has_run: before == PowerState::Running })
     }
 
@@ -249,20 +261,16 @@ impl LocalInventory {
         self.vms.keys().copied()
     }
 
-    /// Returns the VMs here that a name or UUID refers to.
-    pub(super) fn lookup(&self, text: &str, names: Names) -> BTreeSet<Uuid> {
-        let mut found = BTreeSet::new();
-        if names != Names::Name {
-            found.extend(Uuid::parse(text).filter(|uuid| self.vms.contains_key(uuid)));
-        }
-        if names != Names::Uuid {
-            found.extend(self.names.get(&text.to_lowercase()).into_iter().flatten());
-        }
-        found
+    /// Returns the VMs here that have a name, in whatever case, with the name.
+    pub(super) fn named(&self, name: &str) -> impl Iterator<Item = (Uuid, &str)> {
+        let uuids = self.names.get(&name.to_lowercase()).into_iter().flatten();
+        uuids.filter_map(|&uuid| Some((uuid, self.name(uuid)?)))
     }
 
-    /// Returns true if a name or UUID refers to a VM that was advertised and is no longer here.
-    pub(super) fn is_removed(&self, text: &str) -> bool {
+    /// Returns true if a name or UUID refers to a VM that was advertised and is no longer here, for
+    /// [`GONE_LIMIT`](super::limits::GONE_LIMIT) at most.
+    pub(super) fn is_removed(&mut self, text: &str, now: Instant) -> bool {
+        self.tombstones.expire(now);
         self.tombstones.contains(text)
     }
 

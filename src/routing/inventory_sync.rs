@@ -36,7 +36,7 @@ impl Router {
     /// Reports all VMs at one of this node's URIs.
     pub fn listed(&mut self, uri: UriIndex, vms: Vec<LocalVm>, now: Instant) {
         let seq = self.view.directory.next_seq();
-        for removed in self.view.inventory.list(uri, vms, seq) {
+        for removed in self.view.inventory.list(uri, vms, seq, now) {
             self.withdraw(removed, now);
         }
         self.tasks.review_all(now);
@@ -69,7 +69,7 @@ impl Router {
     /// Reports that a VM is no longer at one of this node's URIs.
     pub fn vanished(&mut self, uri: UriIndex, uuid: Uuid, now: Instant) {
         let seq = self.view.directory.next_seq();
-        if let Some(removed) = self.view.inventory.remove(uri, uuid, seq) {
+        if let Some(removed) = self.view.inventory.remove(uri, uuid, seq, now) {
             self.withdraw(removed, now);
         }
         self.tasks.review_vm(uuid, now);

@@ -20,5 +20,9 @@ pub const PROBE_LIMIT: Duration = Duration::from_secs(2);
 pub const TOLD_LIMIT: Duration = Duration::from_secs(4);
 /// Interval at which all VMs are advertised although nothing has changed.
 pub const RESYNC_EVERY: Duration = Duration::from_secs(300);
+/// Time after which a VM that is gone from its node no longer has its name: two intervals of
+/// [`RESYNC_EVERY`], in which all members have advertised it if it moved to one of them. Then it is
+/// forgotten, once all members have advertised all their VMs since it went.
+pub const GONE_LIMIT: Duration = Duration::from_secs(600);
 /// Interval at which a request is reviewed while it waits for something that no event reports.
 pub(super) const RECHECK_EVERY: Duration = Duration::from_millis(250);

@@ -28,6 +28,10 @@ struct MemberState {
     /// Has begun to advertise all its VMs since it joined; not all members received earlier advertisements.
     has_begun: bool,
     has_advertised_all: bool,
+    /// Position at which it began to advertise all its VMs, while it does.
+    round_began: Option<Sequence>,
+    /// Position at which it began the last time that it advertised all its VMs; the start before that.
+    told_since: Sequence,
     /// The last query of this node that it has answered.
     answered: Option<RequestNumber>,
     /// Time until which it may still be advertising its VMs; none if it has advertised all.
@@ -185,6 +189,8 @@ impl MemberTable {
                 is_extended: false,
                 has_begun: false,
                 has_advertised_all: false,
+                round_began: None,
+                told_since: Sequence::START,
                 answered: None,
                 advertising_until: Some(now + TELL_LIMIT),
                 advertised_at: None,
@@ -214,9 +220,14 @@ impl MemberTable {
     }
 
     /// Applies the hello of an extended peer, which may report that it has advertised all its VMs;
-    /// returns true if that is a change.
-    pub(super) fn hello(&mut self, node: NodeId, is_complete: bool) -> bool {
+    /// returns true if that is a change. `seq` is the current position.
+    pub(super) fn hello(&mut self, node: NodeId, is_complete: bool, seq: Sequence) -> bool {
         let Some(member) = self.members.get_mut(&node) else { return false };
+        if !is_complete {
+            member.round_began = Some(seq);
+        } else if let Some(began) = member.round_began.take() {
+            member.told_since = began;
+        }
         let was_extended = std::mem::replace(&mut member.is_extended, true);
         if !is_complete {
             member.has_begun = true;
@@ -296,6 +307,12 @@ impl MemberTable {
             (true, false) => InventoryProgress::WaitUntil(query.at + PROBE_LIMIT),
             (false, _) => InventoryProgress::AskNow,
         }
+    }
+
+    /// Returns true if all nodes ever seen are members, and all other members have advertised all their VMs
+    /// since this position, without having been asked to. C daemons never do.
+    pub(super) fn have_told_since(&self, seq: Sequence) -> bool {
+        self.has_all() && self.all_others(|member| member.told_since >= seq)
     }
 
     fn all_others(&self, is_so: impl Fn(&MemberState) -> bool) -> bool {

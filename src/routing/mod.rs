@@ -10,7 +10,7 @@
 //! | `directory`, `copy_record` | which node has, or had, a copy of which VM |
 //! | `inventory`, `tombstones` | the VMs of this node, and what the group was told about them |
 //! | `members` | members of the group, which of them have advertised all their VMs; votes |
-//! | `view` | the three above: what this node knows |
+//! | `view`, `meaning` | the three above: what this node knows, and which VMs a text means by that |
 //! | `tasks`, `task`, `remote_queue`, `outbox` | requests under way, requests of other nodes, output |
 //! | `decide` | progress of a task; `copies`, `stale_placements`, `uncertainty`: its steps |
 //! | `client_requests`, `remote_requests`, `inventory_sync`, `events` | input |
@@ -22,7 +22,9 @@
 //! 3. C daemons ignore the target, and act if they have the VM. Their own requests name no target: of
 //!    the nodes of this suite that have the VM, the one that advertised it last asks the others, and
 //!    replies for all.
-//! 4. Nobody has a VM that vanished from a node while it ran, or that is off at a C daemon which ran it,
+//! 4. A UUID means its VM, whatever others are called; an exact name precedes one that differs in case.
+//!    Several VMs of the same rank are ambiguous, unless all but one are gone.
+//! 5. Nobody has a VM that vanished from a node while it ran, or that is off at a C daemon which ran it,
 //!    until all have advertised their VMs since: it may have moved.
 #![forbid(unsafe_code)]
 
@@ -36,6 +38,7 @@ mod ids;
 mod inventory;
 mod inventory_sync;
 mod limits;
+mod meaning;
 mod members;
 mod outbox;
 mod remote_queue;
@@ -51,7 +54,9 @@ mod view;
 mod vocabulary;
 
 pub use ids::{ClientId, JobId};
-pub use limits::{ANSWER_LIMIT, PROBE_LIMIT, RESYNC_EVERY, SEND_LIMIT, SERVE_LIMIT, TELL_LIMIT, TOLD_LIMIT};
+pub use limits::{
+    ANSWER_LIMIT, GONE_LIMIT, PROBE_LIMIT, RESYNC_EVERY, SEND_LIMIT, SERVE_LIMIT, TELL_LIMIT, TOLD_LIMIT,
+};
 pub use router::Router;
 pub use rules::{Rules, Unknown};
 pub use vocabulary::{

@@ -6,7 +6,7 @@ use super::ids::JobId;
 use super::limits::SERVE_LIMIT;
 use super::remote_queue::RemoteRequest;
 use super::router::Router;
-use super::vocabulary::{LocalVm, Names, OnBehalf, Peer, RouterAction};
+use super::vocabulary::{LocalVm, OnBehalf, Peer, RouterAction};
 use crate::fence::{UriIndex, Uuid, Verdict};
 use crate::time::Instant;
 use crate::wire::cluster::{ClusterMessage, EVERY_NODE};
@@ -54,10 +54,9 @@ impl Router {
         if !is_settled && self.remote.can_defer() {
             return self.remote.defer(request);
         }
-        let mut meant = self.view.lookup(&request.call.name);
-        meant.retain(|&uuid| self.view.has_holder(uuid));
+        let meant = self.view.meant_of_members(&request.call.name);
         if meant.is_empty() {
-            if self.view.inventory.is_removed(&request.call.name) {
+            if self.view.inventory.is_removed(&request.call.name, now) {
                 return self.reply(request, Verdict::Failure);
             }
             match request.is_old {
@@ -88,7 +87,7 @@ impl Router {
     /// Refuses the deferred requests, since this node leaves.
     pub(super) fn refuse_deferred(&mut self) {
         for request in self.remote.take_deferred() {
-            match self.view.inventory.lookup(&request.call.name, self.view.rules.names).is_empty() {
+            match self.view.meant_here(&request.call.name, self.view.rules.names).is_empty() {
                 true => self.remote.close(&request),
                 false => self.reply(request, Verdict::Failure),
             }
@@ -159,7 +158,7 @@ impl Router {
     /// from here. To be asked when a job begins, not before.
     pub fn is_sole_known_owner(&mut self, name: &str, now: Instant) -> bool {
         // Jobs name the UUID, whatever clients may.
-        !self.view.lookup_by(name, Names::Both).into_iter().any(|uuid| {
+        !self.view.meant_by_job(name).into_iter().any(|uuid| {
             let transitions = self.view.inventory.transitions(uuid);
             let copies = self.view.directory.copies(uuid);
             let others: Vec<_> = copies

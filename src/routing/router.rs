@@ -4,8 +4,8 @@ use super::remote_queue::{RemoteQueue, RemoteRequest};
 use super::rules::Rules;
 use super::tasks::Tasks;
 use super::view::ClusterView;
-use super::vocabulary::ClusterList;
-use crate::fence::Verdict;
+use super::vocabulary::{ClusterList, Names};
+use crate::fence::{Uuid, Verdict};
 use crate::time::Instant;
 use crate::wire::cluster::{ClusterCall, ClusterMessage, RequestNumber};
 
@@ -59,18 +59,24 @@ impl Router {
         self.tasks.under_way() + self.remote.under_way()
     }
 
-    /// Returns the names and the UUID of the VM that a text refers to; the text itself if it refers to
-    /// none, or to several.
-    pub fn names_of(&self, text: &str) -> Vec<String> {
-        let found = self.view.lookup(text);
-        let Some(&uuid) = found.first().filter(|_| found.len() == 1) else { return vec![text.to_owned()] };
+    /// Returns the names and the UUID of the VM that a text means; the text itself if it means none, or
+    /// several. What reads as a UUID is no name here: in a group it stands for the VM that has the UUID.
+    pub fn names_of(&self, text: &str, now: Instant) -> Vec<String> {
+        let names = self.view.rules.names;
+        let meaning = self.view.meaning(text, names, now);
+        let Some(uuid) = meaning.only() else {
+            let is_name = names == Names::Name || !meaning.vms.is_empty();
+            let is_none = is_name && Uuid::parse(text).is_some();
+            return if is_none { Vec::new() } else { vec![text.to_owned()] };
+        };
         let names = self.view.directory.names_of(uuid).chain(self.view.inventory.name(uuid));
+        let names = names.filter(|name| Uuid::parse(name).is_none());
         names.map(str::to_owned).chain([uuid.to_string()]).collect()
     }
 
-    /// Returns true if a member is known to have a VM that this text refers to.
+    /// Returns true if a member is known to have a VM that this text means.
     pub fn knows(&self, text: &str) -> bool {
-        self.view.lookup(text).into_iter().any(|uuid| self.view.has_holder(uuid))
+        !self.view.meant_of_members(text).is_empty()
     }
 
     /// Answers a request of another node.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::ids::{ClientId, JobId, Sequence, TaskId};
 use super::limits::{ANSWER_LIMIT, SEND_LIMIT, SERVE_LIMIT};
 use super::remote_queue::RemoteRequest;
+use super::vocabulary::Names;
 use crate::fence::{Operation, Request, Uuid, Verdict};
 use crate::time::Instant;
 use crate::wire::cluster::{NodeId, RequestNumber};
@@ -26,6 +27,8 @@ pub(super) struct Task {
     pub(super) operation: Operation,
     /// Name or UUID of the VM, as requested.
     pub(super) text: String,
+    /// Identifiers by which it may mean a VM.
+    pub(super) names: Names,
     pub(super) client_number: u32,
     pub(super) limits: TaskLimits,
     /// The VM, once any copy was asked.
@@ -138,32 +141,45 @@ impl CopyRequest {
 
 impl Task {
     /// A task for a client of this node.
-    pub(super) fn of_client(id: TaskId, client: ClientId, request: &Request, received: Instant) -> Task {
+    pub(super) fn of_client(
+        id: TaskId,
+        client: ClientId,
+        request: &Request,
+        names: Names,
+        received: Instant,
+    ) -> Task {
         let answer = received + ANSWER_LIMIT;
         let limits = TaskLimits { send: received + SEND_LIMIT, carry_out: answer, answer };
         let text = request.target.as_str().to_owned();
-        let task = Task::new(id, TaskOrigin::Client(client), request.operation, text, limits);
+        let task = Task::new(id, TaskOrigin::Client(client), (request.operation, text), names, limits);
         Task { client_number: request.seqno, ..task }
     }
 
     /// A task for another node. It has no deadline of its own if it is a C daemon.
-    pub(super) fn of_node(id: TaskId, request: RemoteRequest) -> Task {
+    pub(super) fn of_node(id: TaskId, request: RemoteRequest, names: Names) -> Task {
         let at = request.at;
         let limits =
             TaskLimits { send: at + SEND_LIMIT, carry_out: at + SERVE_LIMIT, answer: at + ANSWER_LIMIT };
         let operation = request.call.operation;
         let text = request.call.name.clone();
         let client_number = request.call.client_number;
-        let task = Task::new(id, TaskOrigin::Node(request), operation, text, limits);
+        let task = Task::new(id, TaskOrigin::Node(request), (operation, text), names, limits);
         Task { client_number, probed_at: Some(at), ..task }
     }
 
-    fn new(id: TaskId, origin: TaskOrigin, operation: Operation, text: String, limits: TaskLimits) -> Task {
+    fn new(
+        id: TaskId,
+        origin: TaskOrigin,
+        (operation, text): (Operation, String),
+        names: Names,
+        limits: TaskLimits,
+    ) -> Task {
         Task {
             id,
             origin,
             operation,
             text,
+            names,
             client_number: 0,
             limits,
             vm: None,

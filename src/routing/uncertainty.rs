@@ -58,6 +58,17 @@ impl Router {
         })
     }
 
+    /// Asks the C daemons for the VM of a task; returns the time until which members may still advertise it.
+    pub(super) fn await_all(&mut self, task: &mut Task, now: Instant) -> Option<Instant> {
+        let has_legacy = self.view.members.has_legacy();
+        if has_legacy && task.probed_at.is_none() {
+            self.probe(&task.text);
+            task.probed_at = Some(now);
+        }
+        let probed = task.probed_at.filter(|_| has_legacy).map(|at| at + PROBE_LIMIT);
+        self.view.members.unsettled_until(now).or(probed.filter(|&until| now < until))
+    }
+
     /// Decides a request for a VM that no member has.
     pub(super) fn decide_absent(
         &mut self,
@@ -65,16 +76,7 @@ impl Router {
         uuid: Option<Uuid>,
         now: Instant,
     ) -> TaskProgress {
-        let has_legacy = self.view.members.has_legacy();
-        if has_legacy && task.probed_at.is_none() {
-            self.probe(&task.text);
-            task.probed_at = Some(now);
-        }
-        if let Some(until) = self.view.members.unsettled_until(now) {
-            return TaskProgress::Wait(until);
-        }
-        let probed = task.probed_at.filter(|_| has_legacy).map(|at| at + PROBE_LIMIT);
-        if let Some(until) = probed.filter(|&until| now < until) {
+        if let Some(until) = self.await_all(task, now) {
             return TaskProgress::Wait(until);
         }
         let copies = uuid.into_iter().flat_map(|uuid| self.view.directory.copies(uuid));

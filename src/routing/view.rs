@@ -7,7 +7,7 @@ use super::ids::Sequence;
 use super::inventory::LocalInventory;
 use super::members::MemberTable;
 use super::rules::Rules;
-use super::vocabulary::{Membership, Names, Peer};
+use super::vocabulary::{Membership, Peer};
 use crate::fence::{Domain, HostEntry, PowerState, Uuid};
 use crate::time::Instant;
 use crate::wire::cluster::{Advertisement, NodeId};
@@ -99,11 +99,11 @@ impl ClusterView {
     }
 
     /// Applies a hello; returns true if it is a change.
-    pub(super) fn hello(&mut self, node: NodeId, is_complete: bool) -> bool {
+    pub(super) fn hello(&mut self, node: NodeId, is_complete: bool, now: Instant) -> bool {
         let had_all = self.members.has_advertised_all(node);
-        let is_change = self.members.hello(node, is_complete);
+        let is_change = self.members.hello(node, is_complete, self.directory.seq());
         if self.members.has_advertised_all(node) && !had_all {
-            self.directory.forget_departed(node);
+            self.directory.forget_departed(node, now);
         }
         is_change
     }
@@ -111,7 +111,9 @@ impl ClusterView {
     /// Applies an advertisement; none if there is no room for it.
     pub(super) fn store(&mut self, node: NodeId, vm: &Advertisement, now: Instant) -> Option<StoreEffect> {
         self.members.has_advertised(node, now);
-        self.directory.store(node, vm, self.members.has_all(), now)
+        let effect = self.directory.store(node, vm, self.members.has_all(), now)?;
+        self.directory.pass_name(node, vm, effect.is_new_name, self.members.is_legacy(node));
+        Some(effect)
     }
 
     /// Records that a VM which ran here vanished; the group may never have known that it was here.
@@ -120,14 +122,23 @@ impl ClusterView {
         let state = PowerState::Running;
         let vm = Advertisement { domain: domain.clone(), owner, state, is_active: false };
         if self.store(owner, &vm, now).is_some() {
-            self.directory.withdraw(owner, domain.uuid);
+            self.directory.withdraw(owner, domain.uuid, now);
         }
     }
 
     pub(super) fn turn(&mut self, now: Instant) {
         for node in self.members.turn(now) {
-            self.directory.forget_departed(node);
+            self.directory.forget_departed(node, now);
         }
+    }
+
+    /// Ends the names of VMs that have been gone for long, and forgets those that no member has.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        let ClusterView { directory, members, inventory, .. } = self;
+        let is_nowhere = |uuid, since| {
+            inventory.is_listed() && inventory.state(uuid).is_none() && members.have_told_since(since)
+        };
+        directory.sweep(is_nowhere, now);
     }
 
     /// Returns when it is certain that a C daemon, asked at `asked_at`, no longer has a VM: it
@@ -136,17 +147,6 @@ impl ClusterView {
         let told_at = self.members.all_told_at(node, asked_at)?;
         let copy = self.directory.copy(node, uuid)?;
         (copy.advertised_at < asked_at).then_some(told_at)
-    }
-
-    /// Returns the VMs that a requested name or UUID refers to.
-    pub(super) fn lookup(&self, text: &str) -> BTreeSet<Uuid> {
-        self.lookup_by(text, self.rules.names)
-    }
-
-    pub(super) fn lookup_by(&self, text: &str, names: Names) -> BTreeSet<Uuid> {
-        let mut found = self.directory.lookup(text, names);
-        found.extend(self.inventory.lookup(text, names));
-        found
     }
 
     /// Returns the members that have a VM: for this node by its inventory, for others by their

@@ -100,7 +100,7 @@ impl<L: Link> Cpg<L> {
                 }
             }
         }
-        let names = self.router.names_of(target.as_str());
+        let names = self.router.names_of(target.as_str(), now);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         if let Err((verdict, reason)) = self.libvirt.permit(&job, &names, now) {
             // A group may list its UUID or name, which is not known yet.

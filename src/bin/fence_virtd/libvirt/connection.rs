@@ -19,7 +19,7 @@ use virt::sys;
 use super::callbacks::silence_errors;
 use super::error::{LibvirtError, LibvirtResult, optional};
 use super::host::{Definition, DomainState, FoundDomain, Host};
-use fence_virt::fence::{PowerState, Target};
+use fence_virt::fence::{PowerState, Target, Uuid};
 
 /// Starts libvirt's event loop in a thread of its own; keepalive and events need it.
 /// Errors: if libvirt refuses, or the system has no thread left.
@@ -119,16 +119,14 @@ impl Connection {
 impl Host for Connection {
     fn find(&self, target: &Target) -> LibvirtResult<Vec<FoundDomain>> {
         let name = target.as_str();
-        let by_name = optional(Domain::lookup_by_name(self.connect()?, name).map(DomainHandle::new))?;
-        let by_uuid = if is_uuid(name) { self.by_uuid(name)? } else { None };
-        let mut found: Vec<FoundDomain> = Vec::new();
-        for handle in by_name.into_iter().chain(by_uuid) {
-            if let Some(state) = handle.state()? {
-                found.push(handle.found(state)?);
-            }
-        }
-        found.dedup_by(|a, b| a.uuid == b.uuid);
-        Ok(found)
+        let by_uuid = Uuid::parse(name).map_or(Ok(None), |uuid| self.by_uuid(&uuid.to_string()))?;
+        let handle = match by_uuid {
+            Some(handle) => Some(handle),
+            None => optional(Domain::lookup_by_name(self.connect()?, name).map(DomainHandle::new))?,
+        };
+        let Some(handle) = handle else { return Ok(Vec::new()) };
+        let found = handle.state()?.map(|state| handle.found(state)).transpose()?;
+        Ok(found.into_iter().collect())
     }
 
     fn observe(&self, uuid: &str) -> LibvirtResult<Option<DomainState>> {
@@ -230,29 +228,10 @@ impl Drop for DomainHandle {
     }
 }
 
-fn is_uuid(text: &str) -> bool {
-    let hex = text.bytes().filter(u8::is_ascii_hexdigit).count();
-    hex == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
-}
-
 fn running(id: Option<u32>, is_active: bool) -> DomainState {
     DomainState { power: PowerState::Running, id, is_active, is_migrating: false, is_starting: false }
 }
 
 fn off(is_migrating: bool) -> DomainState {
     DomainState { power: PowerState::Off, id: None, is_active: false, is_migrating, is_starting: false }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_reads_as_a_uuid() {
-        assert!(is_uuid("44179d3f-6c63-474f-a212-20c8b4b25b16"));
-        assert!(is_uuid("44179D3F6C63474FA21220C8B4B25B16"));
-        assert!(!is_uuid("node1"));
-        assert!(!is_uuid("44179d3f-6c63-474f-a212-20c8b4b25b1"));
-        assert!(!is_uuid("44179d3f_6c63_474f_a212_20c8b4b25b16"));
-    }
 }

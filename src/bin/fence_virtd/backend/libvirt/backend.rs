@@ -20,6 +20,7 @@ use crate::libvirt::{CallId, CallOutcome, HeldVms, Link};
 use fence_virt::fence::{
     Answer, HostEntry, ListenerName, Operation, PowerState, Source, Target, UriIndex, Uuid, Verdict,
 };
+use fence_virt::groups::listed_names;
 use fence_virt::routing::LocalVm;
 use fence_virt::time::Instant;
 
@@ -163,7 +164,8 @@ impl<L: Link> LibvirtBackend<L> {
             return job.finish(Verdict::Failure, "the cluster requests no lists");
         };
         let requester = self.identify(listener, source, now);
-        let is_visible = |vm: &HostEntry| self.permissions.permit(&requester, &[&vm.name, &vm.uuid]);
+        let is_visible =
+            |vm: &HostEntry| self.permissions.permit(&requester, &listed_names(&vm.name, &vm.uuid));
         let entries: Vec<HostEntry> = all.filter(is_visible).collect();
         if let Some(doubt) = requester.doubt.as_ref().filter(|_| entries.is_empty()) {
             // An empty list would mean that there are no VMs.

@@ -184,7 +184,10 @@ impl Host for Fake {
     fn find(&self, target: &Target) -> LibvirtResult<Vec<FoundDomain>> {
         self.finds.set(self.finds.get() + 1);
         let all = self.all()?;
-        Ok(all.into_iter().filter(|vm| vm.name == target.as_str() || vm.uuid == target.as_str()).collect())
+        let (by_uuid, others) = all.into_iter().partition(|vm| vm.uuid == target.as_str());
+        let by_uuid: Vec<FoundDomain> = by_uuid;
+        let by_name = others.into_iter().filter(|vm: &FoundDomain| vm.name == target.as_str());
+        Ok(if by_uuid.is_empty() { by_name.collect() } else { by_uuid })
     }
 
     fn observe(&self, uuid: &str) -> LibvirtResult<Option<DomainState>> {

@@ -53,6 +53,8 @@ mod race_guard_tests;
 #[cfg(test)]
 mod requester_tests;
 #[cfg(test)]
+mod resolve_tests;
+#[cfg(test)]
 mod start_tests;
 #[cfg(test)]
 mod tests;

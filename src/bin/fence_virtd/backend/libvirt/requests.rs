@@ -9,6 +9,7 @@ use crate::job::{Job, Requester};
 use crate::libvirt::{Call, GONE, Link};
 use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{Operation, UriIndex, Uuid, Verdict};
+use fence_virt::groups::listed_names;
 use fence_virt::time::Instant;
 
 impl<L: Link> LibvirtBackend<L> {
@@ -93,7 +94,7 @@ impl<L: Link> LibvirtBackend<L> {
         }
         match resolution {
             Resolution::Found(vm) => {
-                self.permit(job, &[&vm.name, &vm.uuid], now)?;
+                self.permit(job, &listed_names(&vm.name, &vm.uuid), now)?;
                 Ok(vm)
             }
             Resolution::Failed(reason) => Err((Verdict::Failure, reason)),
@@ -120,7 +121,7 @@ impl<L: Link> LibvirtBackend<L> {
         if let Some(vm_operation) = named.filter(|vm_operation| is_unique(&vm_operation.vm)) {
             let names = [vm_operation.vm.name.clone(), vm_operation.vm.uuid.clone()];
             let state = vm_operation.state();
-            if let Err((verdict, reason)) = self.permit(&job, &[&names[0], &names[1]], now) {
+            if let Err((verdict, reason)) = self.permit(&job, &listed_names(&names[0], &names[1]), now) {
                 return job.refuse(verdict, reason);
             }
             return match job.request.operation {

@@ -63,7 +63,7 @@ impl VmOperations {
         self.0.remove(uuid)
     }
 
-    /// VM that a target names. A UUID names no VM by its name here, as it may be that of another one.
+    /// VM that a target names. A UUID names no VM by its name here: another VM may have it.
     pub(super) fn named_by(&self, target: &Target) -> Option<&VmOperation> {
         match Uuid::parse(target.as_str()) {
             Some(uuid) => self.get(&uuid.to_string()),

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::finding::{Finding, listed};
 use super::libvirt::UriReply;
 use fence_virt::config::{BackendConfig, GroupConfig};
+use fence_virt::groups::{listed_names, listed_text};
 
 /// Looks up each member among the VMs of all URIs, by name and UUID, case-insensitively as the daemon does.
 pub(super) fn judge(backend: &BackendConfig, groups: &[GroupConfig], uris: &[UriReply]) -> Vec<Finding> {
@@ -17,8 +18,8 @@ pub(super) fn judge(backend: &BackendConfig, groups: &[GroupConfig], uris: &[Uri
         return vec![Finding::note("groups", what, "fix the errors above and run this again")];
     }
     let vms = uris.iter().flat_map(|(_, reply)| reply.iter().flatten());
-    let known: HashSet<String> =
-        vms.flat_map(|vm| [vm.name.to_lowercase(), vm.uuid.to_lowercase()]).collect();
+    let names = vms.flat_map(|vm| listed_names(&vm.name, &vm.uuid));
+    let known: HashSet<String> = names.map(listed_text).collect();
     let is_cluster = matches!(backend, BackendConfig::Cpg(_));
     groups.iter().enumerate().map(|(at, group)| judge_group(at, group, &known, is_cluster)).collect()
 }
@@ -28,7 +29,7 @@ fn judge_group(at: usize, group: &GroupConfig, known: &HashSet<String>, is_clust
         Some(name) => format!("group {name}"),
         None => format!("group #{}", at + 1),
     };
-    let missing = listed(group.uuids.iter().filter(|member| !known.contains(&member.to_lowercase())));
+    let missing = listed(group.uuids.iter().filter(|member| !known.contains(&listed_text(member))));
     if missing.is_empty() {
         Finding::ok(about, "all members are VMs of this host")
     } else if is_cluster {

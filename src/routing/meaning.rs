@@ -1,0 +1,202 @@
+//! Meaning of a text: the VMs that it names, by what this node knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::copy_record::Presence;
+use super::ids::Sequence;
+use super::rules::Judgement;
+use super::view::ClusterView;
+use super::vocabulary::Names;
+use crate::fence::Uuid;
+use crate::time::Instant;
+use crate::wire::cluster::{NodeId, cut};
+
+/// Manner in which a text names a VM, the best one first: only VMs of the best rank are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Uuid,
+    Name,
+    /// The name differs in case; C daemons compare names so.
+    NameInOtherCase,
+}
+
+/// State of a VM, or copy, that has a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// A member has it.
+    Held,
+    /// A node that is not a member had it, and may run it.
+    Doubtful,
+    /// The same, and by the administrator's rules it is off.
+    Off,
+    /// It is gone from its node.
+    Gone(Sequence),
+}
+
+/// VMs that a text means.
+#[derive(Debug, Default)]
+pub(super) struct Meaning {
+    /// Several are ambiguous.
+    pub(super) vms: BTreeSet<Uuid>,
+    /// Namesakes that are gone, while a member has another VM of the name, with the position at which
+    /// they went: they may have moved to another member.
+    pub(super) gone: BTreeMap<Uuid, Sequence>,
+    /// A VM that is not known yet may be a better match.
+    is_second_rate: bool,
+}
+
+impl Meaning {
+    /// Returns the VM, if it is only one.
+    pub(super) fn only(&self) -> Option<Uuid> {
+        self.vms.first().copied().filter(|_| self.vms.len() == 1)
+    }
+
+    /// Returns true if it may change when all members have advertised their VMs.
+    pub(super) fn is_uncertain(&self) -> bool {
+        self.is_second_rate || self.vms.len() > 1
+    }
+}
+
+impl ClusterView {
+    /// Returns the VMs that a requested name or UUID means.
+    pub(super) fn meaning(&self, text: &str, names: Names, now: Instant) -> Meaning {
+        if let Some(uuid) = as_uuid(text, names).filter(|&uuid| self.knows(uuid)) {
+            return Meaning { vms: BTreeSet::from([uuid]), ..Meaning::default() };
+        }
+        let standing = |(rank, uuid, node): (Rank, Uuid, Option<NodeId>)| {
+            let standing = node.map_or(Standing::Held, |node| self.standing(node, uuid, now));
+            (rank, uuid, standing)
+        };
+        let mut claims: Vec<_> = self.named(text, names).map(standing).collect();
+        let Some(best) = claims.iter().map(|(rank, ..)| *rank).min() else { return Meaning::default() };
+        claims.retain(|(rank, ..)| *rank == best);
+        let mut standings = BTreeMap::new();
+        for (_, uuid, standing) in claims {
+            let of_vm = standings.entry(uuid).or_insert(standing);
+            *of_vm = standing.min(*of_vm);
+        }
+        let has_holder = standings.values().any(|standing| *standing == Standing::Held);
+        let mut meaning = Meaning {
+            is_second_rate: best == Rank::NameInOtherCase || as_uuid(text, names).is_some(),
+            ..Meaning::default()
+        };
+        for (uuid, standing) in standings {
+            match standing {
+                Standing::Gone(since) if has_holder => drop(meaning.gone.insert(uuid, since)),
+                Standing::Off if has_holder => {}
+                _ => drop(meaning.vms.insert(uuid)),
+            }
+        }
+        meaning
+    }
+
+    /// Returns the VMs of members that a text means. All members of this suite know the same of them.
+    pub(super) fn meant_of_members(&self, text: &str) -> BTreeSet<Uuid> {
+        let names = self.rules.names;
+        let by_uuid = as_uuid(text, names).map(|uuid| (Rank::Uuid, uuid));
+        let by_uuid = by_uuid.filter(|(_, uuid)| self.has_holder(*uuid));
+        let named = self.named(text, names).filter(|&(_, uuid, node)| self.is_held(node, uuid));
+        best(by_uuid.into_iter().chain(named.map(|(rank, uuid, _)| (rank, uuid))))
+    }
+
+    /// Returns the VMs of this node that a text means.
+    pub(super) fn meant_here(&self, text: &str, names: Names) -> BTreeSet<Uuid> {
+        let by_uuid = as_uuid(text, names).map(|uuid| (Rank::Uuid, uuid));
+        let by_uuid = by_uuid.filter(|(_, uuid)| self.inventory.state(*uuid).is_some());
+        let named = self.named(text, names).filter(|(.., node)| node.is_none());
+        best(by_uuid.into_iter().chain(named.map(|(rank, uuid, _)| (rank, uuid))))
+    }
+
+    /// Returns the VMs that the text of a job means, which is a UUID if it is from a member of this suite.
+    pub(super) fn meant_by_job(&self, text: &str) -> BTreeSet<Uuid> {
+        let by_uuid = as_uuid(text, Names::Both).filter(|&uuid| self.knows(uuid));
+        let by_uuid = by_uuid.map(|uuid| (Rank::Uuid, uuid));
+        let named = self.named(text, Names::Both).map(|(rank, uuid, _)| (rank, uuid));
+        best(by_uuid.into_iter().chain(named))
+    }
+
+    /// Returns the VM of a member that carried out a request by a text; none if that may be one of several.
+    pub(super) fn meant_at(&self, node: NodeId, text: &str) -> Option<Uuid> {
+        let of_node = |uuid| self.directory.copy(node, uuid).is_some_and(|copy| copy.is_here());
+        let by_uuid = as_uuid(text, Names::Both).filter(|&uuid| of_node(uuid));
+        if by_uuid.is_some() && self.members.is_extended(node) {
+            return by_uuid;
+        }
+        let named = self.directory.named(text).filter(|(_, other, copy)| *other == node && copy.is_here());
+        let meant: BTreeSet<Uuid> = named.map(|(uuid, ..)| uuid).chain(by_uuid).collect();
+        meant.first().copied().filter(|_| meant.len() == 1)
+    }
+
+    /// Returns the name or UUID by which to ask a node for a VM. C daemons accept one of them, by their
+    /// `name_mode`; none if they could take it for another VM, since each that has the other acts on it.
+    pub(super) fn wire_name(&self, node: NodeId, uuid: Uuid) -> Option<String> {
+        let by_uuid = uuid.to_string();
+        let names = self.rules.names;
+        let copy = self.directory.copy(node, uuid).filter(|_| !self.members.is_extended(node));
+        let Some(copy) = copy.filter(|_| names != Names::Uuid) else { return Some(by_uuid) };
+        let by_name = Some(copy.name.clone()).filter(|name| copy.has_name && self.is_plain(name, uuid));
+        by_name.or_else(|| Some(by_uuid).filter(|text| names != Names::Name && self.is_plain(text, uuid)))
+    }
+
+    /// Returns true if a text means this VM and no other one of a member, in any case and by any rank.
+    fn is_plain(&self, text: &str, uuid: Uuid) -> bool {
+        let named = self.named(text, Names::Name).filter(|&(_, uuid, node)| self.is_held(node, uuid));
+        let by_uuid = as_uuid(text, Names::Both).filter(|&uuid| self.has_holder(uuid));
+        named.map(|(_, uuid, _)| uuid).chain(by_uuid).all(|other| other == uuid)
+    }
+
+    /// Withdraws a VM from C daemons that have advertised all their VMs since they were asked, without it.
+    pub(super) fn withdraw_stale(&mut self, uuid: Uuid, asked_at: Instant, now: Instant) {
+        let is_stale =
+            |node: &NodeId| self.stale_at(*node, uuid, asked_at).is_some_and(|told_at| now >= told_at);
+        let here = self.directory.copies(uuid).filter(|(_, copy)| copy.is_here());
+        let stale: Vec<NodeId> = here.map(|(node, _)| node).filter(is_stale).collect();
+        for node in stale {
+            self.directory.withdraw(node, uuid, now);
+        }
+    }
+
+    fn knows(&self, uuid: Uuid) -> bool {
+        self.directory.knows(uuid) || self.inventory.state(uuid).is_some()
+    }
+
+    /// Returns the VMs of a name with the nodes whose copies have it; none is this node, with what it has.
+    fn named(&self, text: &str, names: Names) -> impl Iterator<Item = (Rank, Uuid, Option<NodeId>)> {
+        let is_by_name = names != Names::Uuid;
+        let rank = |is_exact| if is_exact { Rank::Name } else { Rank::NameInOtherCase };
+        // Of this node's own VMs, the inventory tells more than what it has advertised.
+        let is_other = |node, presence| presence == Presence::Vanished || !self.members.is_me(node);
+        let told = self.directory.named(text).filter(move |(_, node, copy)| is_other(*node, copy.presence));
+        let told = told.map(move |(uuid, node, copy)| (rank(copy.name == cut(text)), uuid, Some(node)));
+        let own = self.inventory.named(text).map(move |(uuid, name)| (rank(name == text), uuid, None));
+        own.chain(told).filter(move |_| is_by_name)
+    }
+
+    fn is_held(&self, node: Option<NodeId>, uuid: Uuid) -> bool {
+        node.is_none_or(|node| self.directory.copy(node, uuid).is_some_and(|copy| copy.is_here()))
+    }
+
+    /// Returns the standing of a copy of another node, or of one that is gone from this node.
+    fn standing(&self, node: NodeId, uuid: Uuid, now: Instant) -> Standing {
+        let Some(copy) = self.directory.copy(node, uuid) else { return Standing::Off };
+        match copy.presence {
+            Presence::Here => Standing::Held,
+            Presence::Vanished => Standing::Gone(copy.seq),
+            presence => match self.rules.departed(node, presence, self.members.quorate_since(), now) {
+                Judgement::Doubt(_) => Standing::Doubtful,
+                Judgement::Off(_) => Standing::Off,
+            },
+        }
+    }
+}
+
+fn as_uuid(text: &str, names: Names) -> Option<Uuid> {
+    Uuid::parse(text).filter(|_| names != Names::Name)
+}
+
+/// Returns the VMs of the best rank.
+fn best(claims: impl Iterator<Item = (Rank, Uuid)>) -> BTreeSet<Uuid> {
+    let claims: Vec<_> = claims.collect();
+    let best = claims.iter().map(|(rank, _)| *rank).min();
+    claims.into_iter().filter(|(rank, _)| Some(*rank) == best).map(|(_, uuid)| uuid).collect()
+}
