@@ -49,6 +49,11 @@ impl Router {
         self.view.not_joined()
     }
 
+    /// Returns true if this node is not in the group yet, but an attempt to join is under way and has not failed.
+    pub fn is_joining(&self) -> bool {
+        self.view.is_joining()
+    }
+
     /// Returns the number of members of the group, this node included.
     pub fn members(&self) -> usize {
         self.view.members.len()

@@ -31,6 +31,8 @@ pub(super) struct ClusterView {
     pub(super) directory: Directory,
     pub(super) inventory: LocalInventory,
     not_joined: Option<String>,
+    /// The first attempt to join has not failed, or corosync has accepted a later one.
+    is_joining: bool,
     has_undelivered: bool,
 }
 
@@ -48,6 +50,7 @@ impl ClusterView {
             directory: Directory::default(),
             inventory: LocalInventory::new(uris),
             not_joined: Some("corosync has not been reached yet".to_owned()),
+            is_joining: true,
             has_undelivered: false,
         }
     }
@@ -56,6 +59,7 @@ impl ClusterView {
         self.members.join(me);
         self.inventory.join(now);
         self.not_joined = Some("joining the group".to_owned());
+        self.is_joining = true;
     }
 
     pub(super) fn leave(&mut self, reason: &str) {
@@ -63,11 +67,17 @@ impl ClusterView {
         self.directory.leave();
         self.inventory.leave();
         self.not_joined = Some(reason.to_owned());
+        self.is_joining = false;
     }
 
     /// Returns the reason why this node is not in the group, if it is not.
     pub(super) fn not_joined(&self) -> Option<&str> {
         self.not_joined.as_deref()
+    }
+
+    /// Returns true if this node is about to be in the group.
+    pub(super) fn is_joining(&self) -> bool {
+        self.is_joining
     }
 
     /// Returns true if messages are undelivered, so that nothing must be decided.
@@ -89,6 +99,7 @@ impl ClusterView {
         }
         if self.members.me().is_some_and(|me| self.members.is_member(me.node)) {
             self.not_joined = None;
+            self.is_joining = false;
         }
     }
 

@@ -27,6 +27,10 @@ const BATCHES: usize = 4;
 /// Router actions that are carried out before the next job has its turn: each may be a libvirt call.
 const ACTIONS_MAX: usize = 64;
 
+/// Age of a request until which it waits for this node to become a member of the group, which mostly
+/// takes milliseconds.
+const JOIN_LIMIT: Duration = Duration::from_secs(2);
+
 /// A job that waits for something the group has yet to tell.
 struct WaitingJob {
     /// Time at which the job is tried again in any case.
@@ -44,6 +48,8 @@ pub(crate) struct Cpg<L: Link> {
     next_client: u64,
     /// Calls on this host that the router has made.
     local_calls: LocalCalls,
+    /// Requests that wait until this node is a member of the group.
+    awaiting_join: Vec<WaitingJob>,
     /// Lists that wait until all members have advertised their VMs.
     lists: Vec<WaitingJob>,
     /// Requests that no group permits by what is known of their VM so far.
@@ -58,20 +64,23 @@ pub(crate) struct Cpg<L: Link> {
 
 impl<L: Link> Cpg<L> {
     pub(super) fn new(libvirt: LibvirtBackend<L>, group: GroupLink, router: Router) -> Cpg<L> {
-        Cpg {
+        let cpg = Cpg {
             libvirt,
             group,
             router,
             clients: HashMap::new(),
             next_client: 0,
             local_calls: LocalCalls::default(),
+            awaiting_join: Vec::new(),
             lists: Vec::new(),
             awaiting_inventory: Vec::new(),
             notes: Limiter::new(20, Duration::from_millis(500), Instant::now()),
             is_lost: false,
             has_more: false,
             cluster_state: Arc::default(),
-        }
+        };
+        cpg.report();
+        cpg
     }
 
     /// State of this host in the cluster, kept up to date for the status report.
@@ -85,6 +94,32 @@ impl<L: Link> Cpg<L> {
             members: self.router.members(),
             under_way: self.router.under_way(),
         };
+    }
+
+    /// Begins a request, or lets it wait for this node to become a member of the group.
+    fn admit(&mut self, job: Job, now: Instant) {
+        let until = job.received + JOIN_LIMIT;
+        if self.router.is_joining() && now < until {
+            return self.awaiting_join.push(WaitingJob { until, job });
+        }
+        match job.request.operation {
+            Operation::HostList => self.list(job, now),
+            Operation::Devstatus => self.devstatus(job, now),
+            Operation::Null => job.refuse(Verdict::Failure, "null is never carried out"),
+            Operation::Off | Operation::On | Operation::Reboot | Operation::Status => {
+                self.ask(job, false, now);
+            }
+        }
+    }
+
+    /// Resumes requests that waited for this node to become a member of the group.
+    fn resume_joining(&mut self, now: Instant) {
+        for WaitingJob { job, .. } in std::mem::take(&mut self.awaiting_join) {
+            match job.stale(now) {
+                Some(stale) => job.refuse_stale(stale),
+                None => self.admit(job, now),
+            }
+        }
     }
 
     /// Begins a client's request for one VM. `is_last` means that its VM was waited for.
@@ -277,14 +312,9 @@ impl<L: Link> Backend for Cpg<L> {
     fn begin(&mut self, job: Job, now: Instant) {
         // Events may have come while the worker was in a libvirt call.
         self.fetch(now);
-        match job.request.operation {
-            Operation::HostList => self.list(job, now),
-            Operation::Devstatus => self.devstatus(job, now),
-            Operation::Null => job.refuse(Verdict::Failure, "null is never carried out"),
-            Operation::Off | Operation::On | Operation::Reboot | Operation::Status => {
-                self.ask(job, false, now);
-            }
-        }
+        // Those that have waited go first.
+        self.resume_joining(now);
+        self.admit(job, now);
         self.settle(now);
     }
 
@@ -327,6 +357,7 @@ impl<L: Link> Backend for Cpg<L> {
     fn turn(&mut self, now: Instant) {
         self.fetch(now);
         self.router.turn(now);
+        self.resume_joining(now);
         self.resume_requests(now);
         self.resume_lists(now);
         self.libvirt.turn(now);
@@ -339,13 +370,15 @@ impl<L: Link> Backend for Cpg<L> {
         if self.has_more || self.group.has_events() {
             return Some(now);
         }
-        let waiting = self.lists.iter().chain(&self.awaiting_inventory).map(|waiting| waiting.until);
+        let waiting = self.awaiting_join.iter().chain(&self.lists).chain(&self.awaiting_inventory);
+        let waiting = waiting.map(|waiting| waiting.until);
         waiting.chain(self.router.deadline(now)).chain(self.libvirt.deadline()).min()
     }
 
     fn stop(&mut self) {
         self.router.stop();
         self.libvirt.stop();
+        self.awaiting_join.clear();
         self.lists.clear();
         self.awaiting_inventory.clear();
         self.settle(Instant::now());

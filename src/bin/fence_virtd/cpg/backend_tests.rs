@@ -35,6 +35,14 @@ fn peer(node: u32) -> Peer {
 
 impl Bench {
     fn new(groups: Groups) -> Bench {
+        let mut bench = Bench::starting(groups);
+        bench.hear(vec![GroupEvent::Joined(peer(2))]);
+        bench.becomes_a_member();
+        bench
+    }
+
+    /// The daemon has started, and the group has said nothing yet.
+    fn starting(groups: Groups) -> Bench {
         let host = Fake::with(&[("vm2", OWN, true)]);
         let permissions = Permissions::new(groups, None);
         let (worker, inbox) = crossbeam_channel::unbounded();
@@ -49,11 +57,14 @@ impl Bench {
         bench
             .backend
             .event(Event::Domains { uri: UriIndex(0), change: DomainChange::All(vec![vm]) }, bench.now);
+        bench
+    }
+
+    fn becomes_a_member(&mut self) {
         let members = vec![peer(1), peer(2)];
         let change = Membership { members: members.clone(), left: Vec::new(), joined: members };
         let votes = GroupEvent::Quorum { is_quorate: true, nodes: vec![NodeId(1), NodeId(2)] };
-        bench.hear(vec![GroupEvent::Joined(peer(2)), GroupEvent::Changed(change), votes]);
-        bench
+        self.hear(vec![GroupEvent::Changed(change), votes]);
     }
 
     /// The worker's turn, with what it has to carry out.
@@ -192,6 +203,50 @@ fn a_list_does_not_wait_for_ever_for_a_corosync_that_hangs() {
     bench.now += ANSWER_LIMIT;
     bench.turn();
     assert_eq!(verdicts(&mail), [Verdict::Failure]);
+}
+
+#[test]
+fn requests_wait_for_the_node_to_become_a_member() {
+    use Operation::{Devstatus, HostList, Off, Status};
+    let mut bench = Bench::starting(Groups::default());
+    let asked = [Status, Devstatus, HostList, Off].map(|operation| bench.asks(operation, "vm2"));
+    bench.passes(SECOND);
+    bench.hear(vec![GroupEvent::Joined(peer(2))]);
+    bench.passes(SECOND - Duration::from_millis(1));
+    assert!(asked.iter().all(|mail| answers(mail).is_empty()), "they wait");
+    assert!(bench.backend.deadline().is_some_and(|at| at > bench.now), "and the worker rests");
+    bench.becomes_a_member();
+    bench.tells_all();
+    bench.backend.event(Event::Probed { uri: UriIndex(0), outcome: Ok(()) }, bench.now);
+    bench.turn();
+    let [status, monitor, list, off] = &asked;
+    for mail in [status, monitor, off] {
+        assert_eq!(verdicts(mail), [Verdict::Success]);
+    }
+    assert!(matches!(answers(list).as_slice(), [Answer::HostList(_)]));
+}
+
+#[test]
+fn requests_wait_two_seconds_for_that_and_not_when_corosync_is_gone() {
+    let mut bench = Bench::starting(Groups::default());
+    let mail = bench.asks(Operation::Off, "vm2");
+    bench.passes(2 * SECOND);
+    assert_eq!(verdicts(&mail), [Verdict::Failure]);
+
+    let mut bench = Bench::starting(Groups::default());
+    let mail = bench.asks(Operation::Off, "vm2");
+    bench.hear(vec![GroupEvent::Lost("corosync is not running".to_owned())]);
+    assert_eq!(verdicts(&mail), [Verdict::Failure]);
+    let mail = bench.asks(Operation::Off, "vm2");
+    assert_eq!(verdicts(&mail), [Verdict::Failure], "at once");
+    // It joins again.
+    bench.hear(vec![GroupEvent::Joined(peer(2))]);
+    let mail = bench.asks(Operation::Off, "vm2");
+    assert_eq!(verdicts(&mail), []);
+    let stale = bench.asks(Operation::Off, "vm2");
+    bench.backend.stop();
+    assert_eq!((verdicts(&mail), verdicts(&stale)), (vec![Verdict::Failure], vec![Verdict::Failure]));
+    assert_eq!(bench.host.runs(OWN), Some(true));
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn has_joined(first: &FirstJoin, startup: &Startup<'_>) -> Result<bool, String> 
     Err(format!("cannot join the cluster's group: {reason} (wait_for_init waits for it)"))
 }
 
-/// Result of the first attempt to join.
+/// Result of the first attempt to join: success once the group's report of it is there for the worker.
 pub(super) type FirstJoin = Receiver<Result<(), String>>;
 
 /// A cpg thread that was just spawned.

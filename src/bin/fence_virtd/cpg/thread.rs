@@ -1,7 +1,8 @@
 //! The cpg thread: this daemon's membership in corosync's group. Every call that
 //! blocks as long as corosync does is made here; nothing is decided.
 //!
-//! 1. It joins, with growing intervals between attempts while corosync is away.
+//! 1. It joins, with growing intervals between attempts while corosync is away. It has joined when the
+//!    group reports it as a member: until then the router refuses requests.
 //! 2. It reads the group's events, stamps them with the time and puts them into a
 //!    channel for the worker. While the worker does not fetch them, it stops reading.
 //! 3. It sends the worker's messages in their order, and retries what corosync
@@ -88,10 +89,6 @@ impl CpgThread {
         let mut last_reason = None;
         while !self.is_stopped {
             let joined = connector.join();
-            if let Some(first) = self.first.take() {
-                // With wait_for_init nobody waits for it.
-                let _ = first.send(joined.as_ref().map(|_| ()).map_err(CorosyncError::to_string));
-            }
             let since = Instant::now();
             let error = match joined {
                 Ok(member) => {
@@ -104,6 +101,7 @@ impl CpgThread {
                 }
                 Err(error) => error,
             };
+            self.report_first(Err(error.to_string()));
             if last_reason != Some(error) {
                 warn!("cpg: {error}: requests fail until it is back");
                 last_reason = Some(error);
@@ -115,6 +113,14 @@ impl CpgThread {
                 backoff.reset();
             }
             self.rest(backoff.next());
+        }
+    }
+
+    /// Reports the outcome of the first attempt to join.
+    fn report_first(&mut self, outcome: Result<(), String>) {
+        if let Some(first) = self.first.take() {
+            // With wait_for_init nobody waits for it.
+            let _ = first.send(outcome);
         }
     }
 
@@ -151,6 +157,7 @@ impl CpgThread {
         let mut read_at = Instant::now();
         let mut queried_at = read_at;
         let mut is_old = false;
+        let mut is_member = false;
         loop {
             self.mark_turn();
             self.wait(&member);
@@ -168,11 +175,16 @@ impl CpgThread {
                 let is_all = member.dispatch(BATCH, &mut heard);
                 read_at = Instant::now();
                 let at = Instant::now();
+                is_member |= heard.iter().any(|event| admits(event, member.peer()));
                 self.undelivered.extend(heard.into_iter().map(|heard| group_event(heard, at, is_old)));
                 has_all = is_all?;
                 is_old &= !has_all;
             }
             self.deliver();
+            if is_member && self.undelivered.is_empty() {
+                // The worker hears that before it begins its first request.
+                self.report_first(Ok(()));
+            }
             if has_all && self.undelivered.is_empty() {
                 self.progress.caught_up.store(began, Ordering::Release);
             }
@@ -263,6 +275,11 @@ impl CpgThread {
 
 // A truncated message must not look like a whole one.
 const _: () = assert!(corosync::MESSAGE_KEPT_MAX > MESSAGE_LEN);
+
+/// Returns true if an event reports a process as a member of the group.
+fn admits(event: &ClusterEvent, peer: Peer) -> bool {
+    matches!(event, ClusterEvent::Changed(change) if change.members.contains(&(peer.node.0, peer.pid)))
+}
 
 fn group_event(heard: ClusterEvent, at: Instant, is_old: bool) -> GroupEvent {
     match heard {

@@ -6,11 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
+use crossbeam_channel::TryRecvError;
+
 use super::*;
 use crate::cpg::group_member::GroupMember;
 use crate::cpg::shared::{GroupEvent, PAUSE_MAX};
 use fence_virt::routing::{Outgoing, Peer, RequestExpiry};
-use fence_virt::sys::corosync::{ClusterEvent, CorosyncError};
+use fence_virt::sys::corosync::{ClusterEvent, CorosyncError, MembershipChange};
 use fence_virt::wire::cluster::{MESSAGE_LEN, NodeId};
 
 const TRY_AGAIN: i32 = 6;
@@ -25,6 +27,8 @@ struct Script {
     refuses_to_join: Option<i32>,
     /// What sending says.
     refuses_to_send: Option<i32>,
+    /// What it says instead of its first change of the group.
+    is_never_a_member: bool,
     /// How long a send takes.
     send_takes: Duration,
     /// What is said while something is sent.
@@ -61,6 +65,7 @@ struct FakeMember {
     fake: Fake,
     /// One that is always readable, so that the thread turns, and one that never is.
     fds: (UnixStream, UnixStream),
+    is_member: bool,
 }
 
 impl GroupConnector for Fake {
@@ -74,7 +79,7 @@ impl GroupConnector for Fake {
         script.joins += 1;
         let (mut near, far) = UnixStream::pair().unwrap();
         near.write_all(b"x").unwrap();
-        Ok(FakeMember { fake: self.clone(), fds: (far, near) })
+        Ok(FakeMember { fake: self.clone(), fds: (far, near), is_member: false })
     }
 }
 
@@ -91,6 +96,10 @@ impl GroupMember for FakeMember {
         self.fake.pause(Duration::from_millis(1));
         self.fake.0.1.notify_all();
         let mut script = self.fake.script();
+        if !script.is_never_a_member && !std::mem::replace(&mut self.is_member, true) {
+            let members = vec![(3, 30), (7, 70)];
+            heard.push(ClusterEvent::Changed(MembershipChange { members, ..MembershipChange::default() }));
+        }
         for _ in 0..limit {
             let Some(node) = script.to_hear.pop_front() else { break };
             let bytes = vec![0; MESSAGE_LEN];
@@ -152,11 +161,12 @@ impl Bench {
         bench
     }
 
-    /// What is heard next.
+    /// What is heard next, but for changes of the group.
     fn next(&mut self) -> GroupEvent {
         let end = Instant::now() + LIMIT;
         loop {
-            self.heard.extend(self.link.fetch().unwrap());
+            let heard = self.link.fetch().unwrap().into_iter();
+            self.heard.extend(heard.filter(|event| !matches!(event, GroupEvent::Changed(_))));
             if let Some(event) = self.heard.pop_front() {
                 return event;
             }
@@ -212,6 +222,30 @@ fn what_was_for_a_group_that_is_lost_is_not_sent_into_the_next() {
     assert!(matches!(bench.next(), GroupEvent::Joined(_)));
     bench.send(2, None);
     bench.fake.until("nothing is sent", |script| script.sent == [2]);
+}
+
+#[test]
+fn it_has_joined_when_the_worker_can_know_that() {
+    let fake = Fake::default();
+    fake.script().is_never_a_member = true;
+    let mut bench = bench(fake);
+    bench.fake.until("it does not join", |script| script.joins == 1);
+    bench.fake.script().to_hear.push_back(1);
+    while !matches!(bench.next(), GroupEvent::Message { .. }) {}
+    assert_eq!(bench.first.try_recv(), Err(TryRecvError::Empty), "the group has not said so");
+    bench.fake.script().is_never_a_member = false;
+    assert_eq!(bench.first.recv_timeout(LIMIT), Ok(Ok(())));
+    let batch = bench.link.fetch().unwrap();
+    assert!(matches!(batch.as_slice(), [GroupEvent::Changed(_)]), "it is there to be fetched");
+}
+
+#[test]
+fn a_corosync_that_ends_before_the_group_has_changed_is_a_failure_to_join() {
+    let fake = Fake::default();
+    (fake.script().is_never_a_member, fake.script().is_lost) = (true, true);
+    let bench = bench(fake);
+    let first = bench.first.recv_timeout(LIMIT).unwrap();
+    assert!(first.unwrap_err().contains("corosync is not running"));
 }
 
 #[test]
