@@ -1,4 +1,4 @@
-//! libvirt's callbacks: events about domains, the end of a connection, error messages.
+//! libvirt's callbacks: events about domains, the end of a connection, error messages and their numbers.
 //!
 //! Each registered callback owns a reference to the handler, which libvirt frees when
 //! the callback is unregistered or the connection is freed.
@@ -7,6 +7,7 @@ use std::os::raw::{c_char, c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use virt::connect::Connect;
 use virt::error::{Error, ErrorNumber};
 use virt::sys;
@@ -186,4 +187,16 @@ pub(super) fn silence_errors() {
     unsafe extern "C" fn ignore(_data: *mut c_void, _error: sys::virErrorPtr) {}
     // SAFETY: the handler dereferences neither argument, and a function lives forever.
     unsafe { sys::virSetErrorFunc(ptr::null_mut(), Some(ignore)) };
+}
+
+/// Error number of the system call behind an error. None if libvirt gives none, or if this thread
+/// has called libvirt since and the error is not its last one.
+pub(super) fn errno_of(error: &Error) -> Option<Errno> {
+    if error.code() != ErrorNumber::SystemError || Error::last_error() != *error {
+        return None;
+    }
+    // SAFETY: null, or the thread's own error, which nothing changes before its next libvirt call.
+    let number = unsafe { sys::virGetLastError().as_ref() }?.int1;
+    // virReportSystemError puts errno there, and -1 where it had none.
+    (number > 0).then(|| Errno::from_raw(number))
 }
