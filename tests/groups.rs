@@ -125,6 +125,9 @@ fn a_vm_is_a_requester_in_the_groups_that_list_it() {
     assert!(by_name.permit_name(&tcp(), "node1", &["NODE2"]) && by_name.mention(&tcp(), "node1"));
     assert!(!by_name.permit_name(&tcp(), "node1", &["node3"]));
     assert!(!by_name.permit_name(&tcp(), "NODE1", &["node2"]) && !by_name.mention(&tcp(), "NODE1"));
+    // A VM whose name is the UUID of another one.
+    assert!(!by_uuid.permit_name(&tcp(), &uuid.to_uppercase(), &["node2"]));
+    assert!(!by_uuid.mention(&tcp(), &uuid.to_uppercase()));
 }
 
 #[test]
