@@ -119,14 +119,14 @@ impl Connection {
 impl Host for Connection {
     fn find(&self, target: &Target) -> LibvirtResult<Vec<FoundDomain>> {
         let name = target.as_str();
-        let by_uuid = Uuid::parse(name).map_or(Ok(None), |uuid| self.by_uuid(&uuid.to_string()))?;
-        let handle = match by_uuid {
-            Some(handle) => Some(handle),
+        // A UUID names no VM by its name: whoever defines VMs could give one the UUID of another as its name.
+        let handle = match Uuid::parse(name) {
+            Some(uuid) => self.by_uuid(&uuid.to_string())?,
             None => optional(Domain::lookup_by_name(self.connect()?, name).map(DomainHandle::new))?,
         };
         let Some(handle) = handle else { return Ok(Vec::new()) };
-        let found = handle.state()?.map(|state| handle.found(state)).transpose()?;
-        Ok(found.into_iter().collect())
+        let state = handle.state()?;
+        state.map(|state| handle.found(state)).into_iter().collect()
     }
 
     fn observe(&self, uuid: &str) -> LibvirtResult<Option<DomainState>> {
@@ -234,4 +234,38 @@ fn running(id: Option<u32>, is_active: bool) -> DomainState {
 
 fn off(is_migrating: bool) -> DomainState {
     DomainState { power: PowerState::Off, id: None, is_active: false, is_migrating, is_starting: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_finds_no_vm_by_its_name() {
+        let connection = Connection::open("test:///default").unwrap();
+        let connect = connection.connect().unwrap();
+        let names = |target: &str| {
+            let found = connection.find(&Target::new(target.as_bytes()).unwrap()).unwrap();
+            found.into_iter().map(|domain| domain.name).collect::<Vec<_>>()
+        };
+        // The VM that the test driver always has.
+        let present = DomainHandle::new(Domain::lookup_by_name(connect, "test").unwrap());
+        let present = present.get_uuid_string().unwrap();
+        let absent = "99999999-9999-4999-8999-999999999998";
+        for (name, uuid) in [
+            (present.as_str(), "99999999-9999-4999-8999-999999999990"),
+            (absent, "99999999-9999-4999-8999-999999999991"),
+        ] {
+            let xml = format!(
+                "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory>\
+                 <os><type>hvm</type></os></domain>"
+            );
+            let impostor = DomainHandle::new(Domain::define_xml(connect, &xml).unwrap());
+            assert_eq!(names(uuid), [name]);
+            assert_eq!(names(&present), ["test"], "beside one of that name");
+            assert_eq!(names(absent), [""; 0]);
+            impostor.undefine().unwrap();
+        }
+        assert_eq!((names("test"), names("nobody")), (vec!["test".to_owned()], vec![]));
+    }
 }

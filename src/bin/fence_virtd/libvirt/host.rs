@@ -50,7 +50,7 @@ pub(crate) enum Definition {
 
 /// One libvirt connection. Any call may take as long as the keepalive allows.
 pub(crate) trait Host {
-    /// Returns the domain with this UUID if the target is one, else that of this name: at most one.
+    /// Returns the domains with this name; with this UUID, whatever their names, if the target is one.
     fn find(&self, target: &Target) -> LibvirtResult<Vec<FoundDomain>>;
 
     /// Returns the state of a domain, or none if it does not exist.

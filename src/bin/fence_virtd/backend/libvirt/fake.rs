@@ -11,7 +11,7 @@ use crate::libvirt::{
     Call, CallId, Definition, DomainState, FoundDomain, Host, Lane, LibvirtError, LibvirtResult, Link,
 };
 use crate::status::LaneReport;
-use fence_virt::fence::{PowerState, Target, UriIndex};
+use fence_virt::fence::{PowerState, Target, UriIndex, Uuid};
 use fence_virt::time::Instant;
 
 /// A VM of a fake.
@@ -184,10 +184,11 @@ impl Host for Fake {
     fn find(&self, target: &Target) -> LibvirtResult<Vec<FoundDomain>> {
         self.finds.set(self.finds.get() + 1);
         let all = self.all()?;
-        let (by_uuid, others) = all.into_iter().partition(|vm| vm.uuid == target.as_str());
-        let by_uuid: Vec<FoundDomain> = by_uuid;
-        let by_name = others.into_iter().filter(|vm: &FoundDomain| vm.name == target.as_str());
-        Ok(if by_uuid.is_empty() { by_name.collect() } else { by_uuid })
+        let is_named = |vm: &FoundDomain| match Uuid::parse(target.as_str()) {
+            Some(uuid) => Uuid::parse(&vm.uuid) == Some(uuid),
+            None => vm.name == target.as_str(),
+        };
+        Ok(all.into_iter().filter(is_named).collect())
     }
 
     fn observe(&self, uuid: &str) -> LibvirtResult<Option<DomainState>> {

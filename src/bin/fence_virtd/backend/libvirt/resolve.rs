@@ -101,10 +101,9 @@ impl<L: Link> Uri<L> {
         error.filter(|_| lost_at.is_some_and(|at| now >= at + time))
     }
 
-    /// True if another VM than this one was seen here that a target names as well. A UUID names its VM only.
+    /// True if another VM than this one was seen here that a target names as well.
     pub(super) fn has_other(&self, target: &Target, uuid: &str) -> bool {
-        let is_other = |(seen, name): (&String, &String)| seen != uuid && name == target.as_str();
-        !is_uuid_of(target, uuid) && self.seen.iter().any(is_other)
+        self.seen.iter().any(|(seen, name)| seen != uuid && is_named(target, name, seen))
     }
 
     /// Takes over the list of the connection manager.
@@ -120,12 +119,9 @@ impl<L: Link> Uri<L> {
         format!("{}: {reason}", self.link.name())
     }
 
-    /// Remembers the domains that a target named, and forgets others that it would have named.
+    /// Remembers the domains that a target named, and forgets others of that name.
     fn remember(&mut self, target: &Target, found: &[FoundDomain]) {
-        let is_by_uuid = has_uuid(target, found);
-        let is_gone =
-            |uuid: &str, name: &str| is_uuid_of(target, uuid) || (!is_by_uuid && target.as_str() == name);
-        self.seen.retain(|uuid, name| !is_gone(uuid, name));
+        self.seen.retain(|uuid, name| !is_named(target, name, uuid));
         self.seen.extend(found.iter().map(|domain| (domain.uuid.clone(), domain.name.clone())));
     }
 
@@ -135,14 +131,12 @@ impl<L: Link> Uri<L> {
     }
 }
 
-/// True if a target is the UUID of a VM: then it means that VM, whatever others are called.
-fn is_uuid_of(target: &Target, uuid: &str) -> bool {
-    Uuid::parse(target.as_str()).is_some_and(|target| Uuid::parse(uuid) == Some(target))
-}
-
-/// True if a target is the UUID of one of these domains.
-fn has_uuid(target: &Target, found: &[FoundDomain]) -> bool {
-    found.iter().any(|domain| is_uuid_of(target, &domain.uuid))
+/// True if a target names a VM. A UUID names no VM by its name.
+fn is_named(target: &Target, name: &str, uuid: &str) -> bool {
+    match Uuid::parse(target.as_str()) {
+        Some(named) => Uuid::parse(uuid) == Some(named),
+        None => target.as_str() == name,
+    }
 }
 
 /// Returns the domains that a target names on each URI, by calls on the worker's connections.
@@ -170,8 +164,7 @@ pub(super) fn resolve<L: Link>(
     combine(uris, target, found)
 }
 
-/// Resolves a target from the domains that it names on each URI. A UUID's own meaning goes before names:
-/// what reads as one is a name only if every URI answers, and none has a VM of this UUID.
+/// Resolves a target from the domains that it names on each URI.
 pub(super) fn combine<L: Link>(
     uris: &[Uri<L>],
     target: &Target,
@@ -179,7 +172,6 @@ pub(super) fn combine<L: Link>(
 ) -> Resolution {
     let mut vm: Option<ResolvedVm> = None;
     let mut unreachable = Vec::new();
-    let is_by_uuid = found.iter().flatten().any(|found| has_uuid(target, found));
     for (at, (uri, found)) in uris.iter().zip(found).enumerate() {
         let found = match found {
             Ok(found) => found,
@@ -188,8 +180,7 @@ pub(super) fn combine<L: Link>(
                 continue;
             }
         };
-        let is_meant = |domain: &FoundDomain| !is_by_uuid || is_uuid_of(target, &domain.uuid);
-        for FoundDomain { name, uuid, state } in found.into_iter().filter(is_meant) {
+        for FoundDomain { name, uuid, state } in found {
             let new = || ResolvedVm { name, uuid: uuid.clone(), ..ResolvedVm::default() };
             let vm = vm.get_or_insert_with(new);
             if vm.uuid != uuid {
@@ -198,9 +189,7 @@ pub(super) fn combine<L: Link>(
             vm.placements.push(Placement { uri: UriIndex(at), state });
         }
     }
-    // On a URI that does not answer may be the VM of this UUID.
-    let is_doubtful = !is_by_uuid && !unreachable.is_empty() && Uuid::parse(target.as_str()).is_some();
-    let Some(mut vm) = vm.filter(|_| !is_doubtful) else {
+    let Some(mut vm) = vm else {
         if unreachable.is_empty() {
             return Resolution::Unknown;
         }
@@ -211,7 +200,7 @@ pub(super) fn combine<L: Link>(
         for (uuid, name) in &uris[at.0].seen {
             if *uuid == vm.uuid {
                 vm.last_seen.push(reason.clone());
-            } else if !is_by_uuid && target.as_str() == name {
+            } else if is_named(target, name, uuid) {
                 return ambiguous(target, &vm.uuid, uuid);
             }
         }
