@@ -140,6 +140,14 @@ pub struct World {
     pub is_traced: bool,
 }
 
+impl Vm {
+    fn new(name: String, uuid: Uuid, copies: BTreeMap<usize, Option<u64>>) -> Vm {
+        let (moved, migration, is_double) = (BTreeSet::new(), None, false);
+        let (rests_until, doomed_until, busy_until) = (0, 0, 0);
+        Vm { name, uuid, copies, moved, is_double, migration, rests_until, doomed_until, busy_until }
+    }
+}
+
 impl World {
     pub fn new(seed: u64, kinds: &[Kind], rules: Rules, vms_each: usize) -> World {
         let node = |(at, &kind): (usize, &Kind)| Node {
@@ -168,6 +176,8 @@ impl World {
             is_traced: std::env::var_os("FENCE_TRACE").is_some(),
         };
         let hosts: Vec<usize> = (0..kinds.len()).filter(|&at| kinds[at] != Kind::Hostile).collect();
+        // C daemons would take one VM for the other.
+        let has_namesakes = !kinds.contains(&Kind::C);
         for number in 0..hosts.len() * vms_each {
             let uuid = Uuid::from_bytes([number as u8 + 1; 16]);
             let run = (!world.random.one_in(4)).then(|| world.new_run());
@@ -175,20 +185,25 @@ impl World {
             if world.random.one_in(4) {
                 copies.entry(hosts[(number + 1) % hosts.len()]).or_insert(None);
             }
-            let (moved, migration, rests_until) = (BTreeSet::new(), None, 0);
-            world.vms.push(Vm {
-                name: format!("vm{number}"),
-                uuid,
-                copies,
-                moved,
-                is_double: false,
-                migration,
-                rests_until,
-                doomed_until: 0,
-                busy_until: 0,
-            });
+            let name = match number % 6 {
+                1 if has_namesakes => world.vms[number - 1].uuid.to_string(),
+                4 if has_namesakes => format!("VM{}", number - 1),
+                _ => format!("vm{number}"),
+            };
+            world.vms.push(Vm::new(name, uuid, copies));
         }
         world
+    }
+
+    /// A transient VM ends, and is created anew under its name, with another UUID.
+    pub fn create_anew(&mut self, at: usize, vm: usize) {
+        let run = self.new_run();
+        self.vms[vm].copies.clear();
+        self.stir(vm);
+        let uuid = Uuid::from_bytes([self.vms.len() as u8 + 1; 16]);
+        let copies = BTreeMap::from([(at, Some(run))]);
+        self.vms.push(Vm::new(self.vms[vm].name.clone(), uuid, copies));
+        self.stir(self.vms.len() - 1);
     }
 
     pub fn new_run(&mut self) -> u64 {
@@ -286,16 +301,25 @@ impl World {
     }
 
     pub fn vm_of(&self, at: usize, name: &str) -> Option<usize> {
-        self.vms.iter().position(|vm| {
-            vm.copies.contains_key(&at) && (vm.name == name || Uuid::parse(name) == Some(vm.uuid))
-        })
+        let uuid = Uuid::parse(name);
+        let find = |is_meant: &dyn Fn(&Vm) -> bool| {
+            self.vms.iter().position(|vm| vm.copies.contains_key(&at) && is_meant(vm))
+        };
+        find(&|vm| uuid == Some(vm.uuid)).or_else(|| find(&|vm| vm.name == name))
+    }
+
+    /// Returns true if a VM can be asked for by its name.
+    pub fn has_name(&self, vm: usize) -> bool {
+        let Vm { name, copies, .. } = &self.vms[vm];
+        !copies.is_empty() && Uuid::parse(name).is_none()
     }
 
     // ------------------------------------------------------------- requests
 
     pub fn ask(&mut self, at: usize, vm: Option<usize>, operation: Operation, by_uuid: bool) {
         let name = match vm {
-            Some(vm) if by_uuid => self.vms[vm].uuid.to_string(),
+            // The name may be another VM's UUID, or that of one that was created anew.
+            Some(vm) if by_uuid || !self.has_name(vm) => self.vms[vm].uuid.to_string(),
             Some(vm) => self.vms[vm].name.clone(),
             None => "nosuch".to_owned(),
         };
