@@ -9,6 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use common::client::{Client, packet};
 use common::daemon::{Daemon, OURS, auth_keys, conf};
 use common::guests::{Socket, serial};
@@ -227,9 +229,29 @@ fn a_signal_ends_the_wait_for_a_libvirt_that_says_nothing() {
     let keys = auth_keys(&dir.path("key"), "sha256", "sha256");
     let mut daemon = Daemon::builder(&dir, &namespace).spawn(&conf("tcp", &keys, &[uri], ""));
     let _connection = silent.accept().unwrap();
-    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    daemon.signal(Signal::SIGTERM);
     assert!(daemon.await_exit(Duration::from_secs(5)).success());
     assert!(daemon.log().contains("stopped while waiting for libvirt"), "{}", daemon.log());
+}
+
+#[test]
+fn each_signal_that_stops_it_is_a_clean_end() {
+    require!(root_and_c_suite());
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    dir.key("key", b'k');
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+        let mut daemon = Daemon::builder(&dir, &namespace).start(&tcp(&dir, "key"));
+        let pid_file = daemon.conf().with_extension("pid");
+        assert!(pid_file.exists());
+        daemon.signal(signal);
+        assert!(daemon.await_exit(Duration::from_secs(10)).success(), "{signal}: {}", daemon.log());
+        assert!(
+            daemon.log().contains(&format!("{signal}: finishing requests in flight")),
+            "{}",
+            daemon.log()
+        );
+        assert!(!pid_file.exists(), "{signal}");
+    }
 }
 
 #[test]

@@ -7,7 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// Descriptor for the signals that stop the daemon (SIGTERM, SIGINT) or make it reload (SIGHUP).
+/// Signals that stop the daemon.
+const STOPPING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
+
+/// Descriptor for the signals that stop the daemon (SIGTERM, SIGINT, SIGQUIT) or make it reload (SIGHUP).
 #[derive(Debug)]
 pub struct Signals {
     fd: SignalFd,
@@ -21,7 +24,7 @@ impl Signals {
     ///
     /// Errors of sigprocmask(2) and signalfd(2).
     pub fn block() -> io::Result<Signals> {
-        let blocked: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+        let blocked: SigSet = STOPPING.into_iter().chain([Signal::SIGHUP]).collect();
         blocked.thread_block()?;
         let fd = SignalFd::with_flags(&blocked, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Signals { fd, reload: Cell::new(false) })
@@ -35,10 +38,9 @@ impl Signals {
     /// Errors of read(2).
     pub fn next(&self) -> io::Result<Option<&'static str>> {
         while let Some(info) = self.fd.read_signal()? {
-            match info.ssi_signo as i32 {
-                libc::SIGHUP => self.reload.set(true),
-                libc::SIGTERM => return Ok(Some("SIGTERM")),
-                _ => return Ok(Some("SIGINT")),
+            match STOPPING.into_iter().find(|signal| *signal as u32 == info.ssi_signo) {
+                Some(signal) => return Ok(Some(signal.as_str())),
+                None => self.reload.set(true),
             }
         }
         Ok(None)

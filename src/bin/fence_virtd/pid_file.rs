@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 
 /// Default path, the same as of the C daemon.
 pub(crate) const DEFAULT: &str = "/var/run/fence_virtd.pid";
@@ -19,19 +19,30 @@ pub(crate) struct PidFile {
 }
 
 impl PidFile {
-    /// Locks the pid file at `path`. A stale file, of a daemon that has ended, is taken over.
-    /// Errors: a sentence that names the file, and the process id of a running daemon.
+    /// Locks the pid file at `path`. A stale file, of a daemon that has ended, is taken over; its content
+    /// stays until [`write`](PidFile::write).
+    /// Errors: a sentence that names the file, and the process id of a running daemon. A symbolic link, or
+    /// a file with other names, could lead to any file: neither is used.
     pub(crate) fn take(path: &Path) -> Result<PidFile, String> {
         let failed = |error: io::Error| format!("cannot write the pid file {}: {error}", path.display());
         // The working directory changes before the file is removed.
         let absolute = std::path::absolute(path).map_err(failed)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o644);
-        let mut file = options.open(&absolute).map_err(failed)?;
-        let mut text = String::new();
-        // A file that is not UTF-8 holds no pid.
-        let _ = file.read_to_string(&mut text);
-        let pid = text.trim().parse::<u32>().ok();
+        let file = options.custom_flags(OPEN_FLAGS.bits()).open(&absolute);
+        let file = file.map_err(|error| match error.raw_os_error() {
+            Some(libc::ELOOP) => unfit(path, "it is a symbolic link"),
+            _ => failed(error),
+        })?;
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(unfit(path, "it is not a regular file"));
+        }
+        // 0: removed since by the daemon that had it.
+        if metadata.nlink() > 1 {
+            return Err(unfit(path, "it is a file with another name too (hard link)"));
+        }
+        let pid = read_pid(&file);
         let running = |pid| {
             format!(
                 "fence_virtd is already running with process id {pid} (pid file {}): stop it first, or use another pid file (-p)",
@@ -73,9 +84,26 @@ impl Drop for PidFile {
     }
 }
 
+/// Flags for opening a pid file: no symbolic link, and no wait for the other end of a FIFO.
+const OPEN_FLAGS: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK);
+
+/// Maximum number of bytes read of a pid file.
+const TEXT_MAX: u64 = 64;
+
+fn unfit(path: &Path, what: &str) -> String {
+    format!("cannot use the pid file {}: {what}; remove it, or use another pid file (-p)", path.display())
+}
+
+/// Reads a process id; none if the file holds something else.
+fn read_pid(file: &File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(TEXT_MAX).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
 /// Returns true if the path still leads to this file.
 fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
+    match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
         _ => false,
     }
@@ -84,9 +112,8 @@ fn is_at(file: &File, path: &Path) -> bool {
 /// Returns the process id in a pid file if that process is a running fence_virtd.
 /// Does not try the lock: that could make a daemon fail that starts at the same time.
 pub(crate) fn running(path: &Path) -> Option<u32> {
-    let mut text = String::new();
-    File::open(path).ok()?.take(64).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok().filter(|&pid| is_fence_virtd(pid))
+    let file = File::options().read(true).custom_flags(OPEN_FLAGS.bits()).open(path).ok()?;
+    read_pid(&file).filter(|&pid| is_fence_virtd(pid))
 }
 
 /// Returns the effective user id of a process; none if it has ended.
@@ -100,12 +127,30 @@ fn effective_uid(status: &str) -> Option<u32> {
     ids.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Returns true for a live process of this name. A zombie has ended: it only waits for its parent.
 fn is_fence_virtd(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == "fence_virtd")
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| live_name(&stat) == Some("fence_virtd"))
+}
+
+/// Parses the name in proc_pid_stat(5), which may have blanks and parentheses; none if the process has ended.
+fn live_name(stat: &str) -> Option<&str> {
+    let (start, rest) = stat.rsplit_once(')')?;
+    let (_, name) = start.split_once('(')?;
+    let is_over = rest.trim_start().starts_with(['Z', 'X', 'x']);
+    (!is_over).then_some(name)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+
+    use nix::sys::stat::Mode;
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    use nix::unistd::{Pid, mkfifo};
+
     use super::*;
 
     fn path(name: &str) -> PathBuf {
@@ -121,6 +166,8 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         let refusal = PidFile::take(&path).unwrap_err();
         assert!(refusal.contains(&std::process::id().to_string()), "{refusal}");
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, format!("{}\n", std::process::id()), "not before the lock");
         drop(first);
         assert!(!path.exists());
         let moved = PidFile::take(&path).unwrap();
@@ -130,6 +177,79 @@ mod tests {
         assert!(path.exists(), "a successor's is left alone");
         drop(successor);
         drop(PidFile::take(&path).unwrap());
+    }
+
+    #[test]
+    fn nothing_but_a_pid_file_of_its_own_is_touched() {
+        let (target, link, fifo) = (path("target"), path("link"), path("fifo"));
+        fs::write(&target, "precious\n").unwrap();
+        symlink(&target, &link).unwrap();
+        let refusal = PidFile::take(&link).unwrap_err();
+        assert!(refusal.contains("symbolic link") && refusal.contains("(-p)"), "{refusal}");
+        fs::remove_file(&link).unwrap();
+        // A link to nothing would make a file.
+        symlink(path("nothing"), &link).unwrap();
+        assert!(PidFile::take(&link).is_err() && !path("nothing").exists());
+        fs::remove_file(&link).unwrap();
+        fs::hard_link(&target, &link).unwrap();
+        assert!(PidFile::take(&link).unwrap_err().contains("hard link"));
+        fs::remove_file(&link).unwrap();
+        mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        assert!(PidFile::take(&fifo).unwrap_err().contains("not a regular file"));
+        assert_eq!(running(&fifo), None);
+        fs::remove_file(&fifo).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "precious\n");
+        // A lock alone, of a daemon that then cannot start, changes nothing.
+        let taken = PidFile::take(&target).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "precious\n");
+        drop(taken);
+    }
+
+    #[test]
+    fn a_link_to_the_pid_file_is_not_removed() {
+        let (path, moved) = (path("swapped"), path("moved"));
+        let mut taken = PidFile::take(&path).unwrap();
+        taken.write().unwrap();
+        fs::rename(&path, &moved).unwrap();
+        symlink(&moved, &path).unwrap();
+        drop(taken);
+        assert!(fs::symlink_metadata(&path).is_ok(), "it is no longer ours");
+        fs::remove_file(&path).unwrap();
+        fs::remove_file(&moved).unwrap();
+    }
+
+    #[test]
+    fn a_zombie_is_no_daemon() {
+        let program = path("directory").with_extension("d").join("fence_virtd");
+        fs::create_dir_all(program.parent().unwrap()).unwrap();
+        symlink("/bin/sh", &program).unwrap();
+        let mut command = Command::new(&program);
+        let mut child = command.arg0("sh").args(["-c", "read line"]).stdin(Stdio::piped()).spawn().unwrap();
+        let pid_file = path("zombie");
+        fs::write(&pid_file, format!("{}\n", child.id())).unwrap();
+        assert_eq!(running(&pid_file), Some(child.id()));
+        assert!(PidFile::take(&pid_file).unwrap_err().contains(&child.id().to_string()));
+        drop(child.stdin.take());
+        let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(Pid::from_raw(child.id() as i32)), ended).unwrap();
+        assert_eq!(running(&pid_file), None);
+        drop(PidFile::take(&pid_file).unwrap());
+        child.wait().unwrap();
+        fs::remove_dir_all(program.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn the_name_and_state_of_a_process() {
+        for (stat, name) in [
+            ("7 (fence_virtd) S 1 7", Some("fence_virtd")),
+            ("7 (a) R (b) D 1", Some("a) R (b")),
+            ("7 (fence_virtd) Z 1", None),
+            ("7 (fence_virtd) X 1", None),
+            ("7 (Z) t 1", Some("Z")),
+            ("", None),
+        ] {
+            assert_eq!(live_name(stat), name, "{stat}");
+        }
     }
 
     #[test]
