@@ -6,6 +6,7 @@ use sha2::Sha256;
 
 use super::challenge::{NONCE_LEN, TAG_LEN};
 use super::hash::{Digest, Keyed};
+use super::weakness::{self, KeyWeakness};
 use super::{Challenge, ChallengeRefusal};
 use crate::fence::HashKind;
 use crate::wire::{Binding, DIGEST_AT, PACKET_LEN, Packet, PacketHead};
@@ -16,6 +17,7 @@ pub const KEY_MAX: usize = 4096;
 /// Key shared by a daemon and its clients, kept as hash states that have absorbed it. Wiped when dropped.
 pub struct Key {
     length: usize,
+    weakness: Option<KeyWeakness>,
     secret: Box<Secret>,
 }
 
@@ -38,7 +40,8 @@ impl Key {
     /// [`KEY_MAX`] bytes count. An empty key is for hash none and auth none.
     pub fn new(mut bytes: Vec<u8>) -> Key {
         let key = &bytes[..bytes.len().min(KEY_MAX)];
-        let key = Key { length: key.len(), secret: Box::new(Secret::new(key)) };
+        let weakness = weakness::examine(key);
+        let key = Key { length: key.len(), weakness, secret: Box::new(Secret::new(key)) };
         wipe(&mut bytes);
         key
     }
@@ -51,6 +54,11 @@ impl Key {
     /// True for the empty key.
     pub fn is_empty(&self) -> bool {
         self.length == 0
+    }
+
+    /// Content that makes it easy to guess, if any.
+    pub fn weakness(&self) -> Option<KeyWeakness> {
+        self.weakness
     }
 
     /// True if, with a key of this length, the answer to a challenge could be extended into a signed request:

@@ -4,8 +4,10 @@
 mod challenge;
 mod hash;
 mod key;
+mod weakness;
 
 pub use crate::fence::HashKind;
 pub use challenge::{CHALLENGE_LEN, Challenge, ChallengeRefusal};
 pub use hash::{DIGEST_LEN, Digest};
 pub use key::{KEY_MAX, Key};
+pub use weakness::KeyWeakness;

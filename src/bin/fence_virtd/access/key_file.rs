@@ -9,7 +9,7 @@ use nix::unistd::geteuid;
 
 use crate::access::credentials;
 use crate::problem::Problem;
-use fence_virt::auth::Key;
+use fence_virt::auth::{Key, KeyWeakness};
 use fence_virt::key_file::{self, make_key};
 
 /// Keys shorter than this many bytes cause a warning.
@@ -117,6 +117,17 @@ fn weaknesses(path: &Path, key: &Key) -> Vec<Problem> {
             format!("create a key of 4096 bytes with {}", make_key(path)),
         ));
     }
+    let pattern = key.weakness().map(|weakness| match weakness {
+        KeyWeakness::Repetition(1) => "consists of equal bytes".to_owned(),
+        KeyWeakness::Repetition(count) => format!("holds {count} bytes that it repeats or fills up"),
+        KeyWeakness::Words => "holds text that reads as words".to_owned(),
+    });
+    warnings.extend(pattern.map(|pattern| {
+        Problem::new(
+            format!("key file {shown} {pattern}: whoever hears one request may guess it"),
+            format!("create a key of 4096 random bytes with {}", make_key(path)),
+        )
+    }));
     if key.allows_extension() {
         warnings.push(Problem::new(
             format!(
@@ -147,9 +158,14 @@ mod tests {
         path
     }
 
+    /// Bytes without a pattern.
+    fn mixed(length: u32) -> Vec<u8> {
+        (0..length).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+    }
+
     #[test]
     fn a_good_key_causes_no_warning() {
-        let path = key_file("good", 0o600, &[1; 5000]);
+        let path = key_file("good", 0o600, &mixed(5000));
         let loaded = load(&path).unwrap();
         assert_eq!(loaded.key.len(), KEY_MAX);
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
@@ -212,6 +228,22 @@ mod tests {
         fs::remove_file(path).unwrap();
     }
 
+    #[test]
+    fn keys_that_can_be_guessed_cause_warnings() {
+        for (name, bytes, words) in [
+            ("equal", vec![0; 4096], "consists of equal bytes"),
+            ("repeated", b"\x01\x02\x03".repeat(1000), "holds 3 bytes that it repeats"),
+            ("word", b"password\n".to_vec(), "reads as words"),
+        ] {
+            let path = key_file(name, 0o600, &bytes);
+            let warnings = load(&path).unwrap().warnings;
+            let found = warnings.iter().filter(|warning| warning.what.contains(words));
+            assert_eq!(found.count(), 1, "{warnings:?}");
+            assert!(warnings.iter().all(|warning| warning.remedy.contains("/dev/urandom")), "{warnings:?}");
+            fs::remove_file(path).unwrap();
+        }
+    }
+
     /// Creates a directory with this mode, as a service manager does.
     fn directory(name: &str, mode: u32) -> PathBuf {
         let path = std::env::temp_dir().join(format!("fence-virtd-{}-{name}", std::process::id()));
@@ -225,7 +257,7 @@ mod tests {
         let credentials = directory("credentials", 0o750);
         let plain = key_file("plain", 0o444, &[1; 4096]);
         let path = credentials.join("key");
-        fs::write(&path, [1; 4096]).unwrap();
+        fs::write(&path, mixed(4096)).unwrap();
         if geteuid().is_root() {
             chown(&path, Some(12345), Some(12345)).unwrap();
         }
