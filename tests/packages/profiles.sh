@@ -24,6 +24,26 @@ outside_of_it() {
 		gives 0 cat "$file" && says "aa-exec -p unconfined -- fence_virtd -c" && says "aa-exec -p unconfined -- fence_virtd --doctor" || return
 	done
 }
+# What the daemon may execute, it may become. A rule begins with a path, its modes end in x.
+no_program() { gives 1 grep -E '^ *(owner )?[/@][^#]* [a-zA-Z]*x,' dist/apparmor/usr.sbin.fence_virtd; }
+# decides WANTED USER ACTION... - what the rule returns, read by node in place of polkitd.
+decides() {
+	local wanted=$1
+	shift
+	gives 0 node -e '
+		let rule;
+		const polkit = { Result: { YES: "yes", NO: "no", NOT_HANDLED: "none" }, addRule(added) { rule = added; } };
+		const [file, user, ...actions] = process.argv.slice(1);
+		new Function("polkit", require("fs").readFileSync(file, "utf8"))(polkit);
+		const results = actions.map((action) => rule({ id: "org.libvirt." + action }, { user }));
+		console.log([...new Set(results)].join(" "));' dist/polkit-1/rules.d/60-fence_virtd.rules "$@" && same "$out" "$wanted"
+}
+polkit() {
+	local allowed=(unix.manage api.connect.{getattr,search-domains} api.domain.{getattr,read,start,stop})
+	local refused=(api.domain.{write,delete,migrate,open-device,read-secure} api.connect.write api.storage-vol.delete)
+	decides yes fence_virtd "${allowed[@]}" && decides no fence_virtd "${refused[@]}" &&
+		decides none nobody "${allowed[@]}" "${refused[@]}" && decides none fence_virtd unix.monitor
+}
 parse() {
 	local script shell
 	for script; do
@@ -34,6 +54,12 @@ parse() {
 check "SELinux: the module compiles, and packs with its file contexts" selinux
 check "AppArmor: the profile compiles" apparmor
 check "AppArmor: profile and documentation say how -c and --doctor are run" outside_of_it
+check "AppArmor: the daemon may run no program" no_program
+if command -v node >/dev/null; then
+	check "polkit: the user fence_virtd may look at VMs, start and stop them" polkit
+else
+	echo "*** SKIPPED: polkit's rule is not read: node is not installed"
+fi
 check "System V init, OpenRC: sh and dash parse the start scripts" parse dist/sysv/fence_virtd dist/openrc/fence_virtd
 check "deb: sh and dash parse the maintainer's scripts" parse dist/deb/fence-virtd.p*
 finish
