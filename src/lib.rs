@@ -8,7 +8,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | 0 | [`time`], [`fence`], [`wire`], [`auth`]: vocabulary, codecs, keys and digests |
-//! | 1 | [`session`], [`history`], [`groups`], [`quota`], `backlog`, `arbiter`, `routing`, `domain_xml`: state machines without sockets, files or clocks |
+//! | 1 | [`session`], [`history`], [`groups`], [`origins`], [`quota`], `backlog`, `arbiter`, `routing`, `domain_xml`: state machines without sockets, files or clocks |
 //! | 2 | `config`, [`key_file`], [`sys`] |
 //! | 3 | [`client`]; the daemon |
 #![deny(unsafe_code)]
@@ -19,6 +19,7 @@ pub mod fence;
 pub mod groups;
 pub mod history;
 pub mod key_file;
+pub mod origins;
 pub mod quota;
 pub mod session;
 pub mod sys;

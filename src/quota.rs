@@ -1,37 +1,29 @@
 //! Session limit of a listener, and the choice of the session to evict.
 #![forbid(unsafe_code)]
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 
-use crate::fence::{Source, Uuid};
+use crate::origins::{Network, Origin, Standing};
 
 /// Maximum sessions of one listener.
 pub const SESSIONS_MAX: usize = 256;
 
-/// Origin by which sessions are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Origin {
-    /// IPv4 address, link-local IPv6 address, or the /64 of any other IPv6 address, which one host can own entirely.
-    Ip(IpAddr),
-    /// Context id of a vsock peer.
-    Cid(u32),
-    /// VM, with all its lines.
-    Domain(Uuid),
-}
+/// Sessions of an origin up to which it counts as one of many in a flood, and not as the flood.
+pub const FEW: usize = 8;
 
-impl From<&Source> for Origin {
-    fn from(source: &Source) -> Origin {
-        match source {
-            // Link-local addresses keep all bits: all guests on a link share fe80::/64.
-            Source::Ip(IpAddr::V6(address)) if address.segments()[0] & 0xffc0 != 0xfe80 => {
-                Origin::Ip(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into())
-            }
-            Source::Ip(address) => Origin::Ip(*address),
-            Source::Cid(cid) => Origin::Cid(*cid),
-            Source::Domain(domain) => Origin::Domain(domain.uuid),
-        }
-    }
+/// File descriptors that the daemon needs beside those of sessions: libvirt's connections, sockets, mailboxes.
+const DESCRIPTORS_RESERVED: u64 = 32;
+
+/// Minimum sessions of one listener, however few descriptors there are.
+const SESSIONS_MIN: usize = 2;
+
+/// Maximum sessions of each of `listeners` listeners in a process with this limit of file descriptors. Half
+/// of those that are not reserved stay for lines of VMs and for calls of libvirt.
+pub fn sessions_max(descriptors: u64, listeners: usize) -> usize {
+    let shared = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / 2;
+    let shared = usize::try_from(shared).unwrap_or(usize::MAX);
+    (shared / listeners.max(1)).clamp(SESSIONS_MIN, SESSIONS_MAX)
 }
 
 /// Session that counts against the limit.
@@ -39,109 +31,254 @@ impl From<&Source> for Origin {
 pub struct OpenSession<Id> {
     /// Session id; a lower one is older.
     pub id: Id,
-    /// Origin.
-    pub origin: Origin,
+    /// Standing of its client.
+    pub standing: Standing,
     /// True while the worker has its request: it is not evicted. The listener
     /// limits such sessions of each origin.
     pub is_waiting: bool,
 }
 
-/// Decision about a new session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission<Id> {
-    /// Accept it.
-    Admit,
-    /// Accept it after closing this session.
-    Evict(Id),
-    /// Refuse it: no session can be evicted.
-    Refuse,
+/// Chooses the session to evict for a new one where `held` sessions are all that there can be; none if the
+/// new one has to be refused. Sessions that wait for the worker stay. These rules are tried in turn:
+///
+/// 1. The oldest of the origin with most sessions, if these are more than [`FEW`] and more than the
+///    newcomer's. So a flood from one origin never evicts another's sessions.
+/// 2. A session of an origin that is not established, in the network that has most of these, or in the
+///    newcomer's if that has as many. Of these sessions the one of median age goes: the older half, which
+///    includes those from before the flood, may end, and the younger half has time for a handshake.
+/// 3. The oldest of the origin with most sessions, if these are more than the newcomer's; a newcomer that is
+///    not established leaves each established origin one.
+///
+/// In 1 and 3, it is the newcomer's oldest one if no origin has more.
+pub fn make_room<Id: Copy + Ord>(newcomer: &Standing, held: &[OpenSession<Id>]) -> Option<Id> {
+    let mut counts: HashMap<Origin, usize> = HashMap::new();
+    for session in held {
+        *counts.entry(session.standing.origin).or_default() += 1;
+    }
+    let count = |origin: Origin| counts.get(&origin).copied().unwrap_or(0);
+    let evictable = || held.iter().filter(|session| !session.is_waiting);
+    let own = count(newcomer.origin);
+    let own_oldest = evictable()
+        .filter(|session| session.standing.origin == newcomer.origin)
+        .map(|session| session.id)
+        .min();
+    let largest = evictable()
+        .filter(|session| session.standing.origin != newcomer.origin)
+        .map(|session| (count(session.standing.origin), Reverse(session.id)))
+        .max();
+    // The oldest of the largest origin, if that has more than `minimum`; else of the newcomer's.
+    let of_largest = |minimum: usize| match largest {
+        Some((count, Reverse(id))) if count > own.max(minimum) => Some(Some(id)),
+        _ if own > minimum => Some(own_oldest),
+        _ => None,
+    };
+    of_largest(FEW)
+        .or_else(|| unestablished_of_median_age(newcomer, evictable()).map(Some))
+        .or_else(|| of_largest(usize::from(!newcomer.is_established)))
+        .unwrap_or(own_oldest)
 }
 
-/// Decides about a new session. At the limit, the oldest session of the origin with most sessions is evicted,
-/// if that origin has more than the newcomer's; else the oldest one of the newcomer's origin. Sessions that
-/// wait for the worker stay. So a flood from one origin never evicts another's sessions.
-pub fn admit<Id: Copy + Ord>(
-    newcomer: Origin,
-    held: impl Iterator<Item = OpenSession<Id>> + Clone,
-) -> Admission<Id> {
-    if held.clone().count() < SESSIONS_MAX {
-        return Admission::Admit;
+fn unestablished_of_median_age<'a, Id: Copy + Ord + 'a>(
+    newcomer: &Standing,
+    sessions: impl Iterator<Item = &'a OpenSession<Id>>,
+) -> Option<Id> {
+    let mut networks: HashMap<Option<Network>, Vec<Id>> = HashMap::new();
+    for session in sessions.filter(|session| !session.standing.is_established) {
+        networks.entry(session.standing.network).or_default().push(session.id);
     }
-    // Per origin: number of sessions, and the oldest one that can be evicted.
-    let mut origins: HashMap<Origin, (usize, Option<Id>)> = HashMap::new();
-    for session in held {
-        let (count, oldest) = origins.entry(session.origin).or_default();
-        *count += 1;
-        if !session.is_waiting {
-            *oldest = Some(oldest.map_or(session.id, |id| id.min(session.id)));
-        }
-    }
-    let (own_count, own_oldest) = origins.get(&newcomer).copied().unwrap_or_default();
-    let largest = origins
-        .iter()
-        .filter(|(origin, _)| **origin != newcomer)
-        .filter_map(|(_, &(count, oldest))| oldest.map(|id| (count, std::cmp::Reverse(id))))
-        .max();
-    match (largest, own_oldest) {
-        (Some((count, std::cmp::Reverse(id))), _) if count > own_count => Admission::Evict(id),
-        (_, Some(id)) => Admission::Evict(id),
-        _ => Admission::Refuse,
-    }
+    let own = networks.get(&newcomer.network).map_or(0, Vec::len);
+    let largest = networks.iter().max_by_key(|(_, ids)| (ids.len(), ids.iter().min().map(|id| Reverse(*id))));
+    let larger = largest.filter(|(_, ids)| ids.len() > own).map(|(network, _)| *network);
+    let mut ids = networks.remove(&larger.unwrap_or(newcomer.network))?;
+    ids.sort_unstable();
+    ids.get(ids.len() / 2).copied()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fence::Source;
+    use crate::origins::{Origins, Prefix};
+    use crate::time::Instant;
 
-    fn origin(text: &str) -> Origin {
-        Origin::from(&Source::ip(text.parse().unwrap()))
+    /// Sessions of a listener.
+    struct World {
+        origins: Origins,
+        held: Vec<OpenSession<usize>>,
+        next_id: usize,
     }
 
-    fn sessions(parts: &[(&str, usize, bool)]) -> Vec<OpenSession<usize>> {
-        let mut sessions = Vec::new();
-        for (address, count, is_waiting) in parts {
-            for _ in 0..*count {
-                let id = sessions.len();
-                sessions.push(OpenSession { id, origin: origin(address), is_waiting: *is_waiting });
-            }
+    fn source(text: &str) -> Source {
+        Source::ip(text.parse().unwrap())
+    }
+
+    impl World {
+        fn new() -> World {
+            let mut origins = Origins::default();
+            let prefixes = [("fd00:2::1", "ffff:ffff:ffff:ffff::"), ("192.0.2.1", "255.255.255.0")];
+            let prefixes = prefixes.map(|(ip, mask)| Prefix::new(ip.parse().unwrap(), mask.parse().unwrap()));
+            origins.set_prefixes(&prefixes.map(Option::unwrap));
+            World { origins, held: Vec::new(), next_id: 0 }
         }
-        sessions
-    }
 
-    fn admit_to(newcomer: &str, open: &[OpenSession<usize>]) -> Admission<usize> {
-        admit(origin(newcomer), open.iter().copied())
+        fn of(parts: &[(&str, usize, bool)]) -> World {
+            let mut world = World::new();
+            for &(address, count, is_waiting) in parts {
+                for _ in 0..count {
+                    world.push(&source(address), is_waiting);
+                }
+            }
+            world
+        }
+
+        fn push(&mut self, source: &Source, is_waiting: bool) -> usize {
+            let id = self.next_id;
+            self.next_id += 1;
+            let standing = self.origins.standing(source);
+            self.held.push(OpenSession { id, standing, is_waiting });
+            id
+        }
+
+        fn make_room(&self, newcomer: &Source) -> Option<usize> {
+            make_room(&self.origins.standing(newcomer), &self.held)
+        }
+
+        fn make_room_for(&self, newcomer: &str) -> Option<usize> {
+            self.make_room(&source(newcomer))
+        }
+
+        /// Opens a session, after evicting one at the limit; none if it is refused.
+        fn connect(&mut self, source: &Source) -> Option<usize> {
+            if self.held.len() >= SESSIONS_MAX {
+                let evicted = self.make_room(source)?;
+                self.held.retain(|session| session.id != evicted);
+            }
+            Some(self.push(source, false))
+        }
+
+        fn has(&self, id: usize) -> bool {
+            self.held.iter().any(|session| session.id == id)
+        }
     }
 
     #[test]
     fn the_origin_with_most_sessions_loses_one() {
-        let full = sessions(&[("192.0.2.1", 6, false), ("192.0.2.2", 250, false)]);
-        assert_eq!(admit_to("192.0.2.3", &full[..255]), Admission::Admit);
-        assert_eq!(admit_to("192.0.2.3", &full), Admission::Evict(6));
-        assert_eq!(admit_to("192.0.2.1", &full), Admission::Evict(6));
-        assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(6), "a flood evicts its own");
+        let full = World::of(&[("192.0.2.1", 6, false), ("192.0.2.2", 250, false)]);
+        assert_eq!(full.make_room_for("192.0.2.3"), Some(6));
+        assert_eq!(full.make_room_for("192.0.2.1"), Some(6));
+        assert_eq!(full.make_room_for("192.0.2.2"), Some(6), "a flood evicts its own");
     }
 
     #[test]
     fn sessions_that_wait_for_the_worker_stay() {
-        let full = sessions(&[("192.0.2.1", 200, true), ("192.0.2.2", 56, false)]);
-        assert_eq!(admit_to("192.0.2.3", &full), Admission::Evict(200));
-        assert_eq!(admit_to("192.0.2.1", &full), Admission::Refuse, "the largest evicts no smaller one");
-        assert_eq!(admit_to("192.0.2.3", &sessions(&[("192.0.2.1", 256, true)])), Admission::Refuse);
+        let full = World::of(&[("192.0.2.1", 200, true), ("192.0.2.2", 56, false)]);
+        assert_eq!(full.make_room_for("192.0.2.3"), Some(200));
+        assert_eq!(full.make_room_for("192.0.2.1"), None, "the largest evicts no smaller one");
+        assert_eq!(World::of(&[("192.0.2.1", 256, true)]).make_room_for("192.0.2.3"), None);
     }
 
     #[test]
     fn among_equals_the_newcomers_origin_loses_one() {
-        let mut full = sessions(&[("192.0.2.1", 128, false), ("192.0.2.2", 128, false)]);
-        assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(128));
-        full[128].is_waiting = true;
-        assert_eq!(admit_to("192.0.2.2", &full), Admission::Evict(129));
+        let mut full = World::of(&[("192.0.2.1", 128, false), ("192.0.2.2", 128, false)]);
+        assert_eq!(full.make_room_for("192.0.2.2"), Some(128));
+        full.held[128].is_waiting = true;
+        assert_eq!(full.make_room_for("192.0.2.2"), Some(129));
     }
 
     #[test]
-    fn an_ipv6_origin_is_a_slash_64() {
-        assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:1:2:3"));
-        assert_ne!(origin("2001:db8::1"), origin("2001:db8:0:1::1"));
-        assert_ne!(origin("fe80::1"), origin("fe80::2"));
-        assert_ne!(origin("192.0.2.1"), origin("192.0.2.2"));
+    fn neighbours_of_a_flood_in_one_64_keep_their_sessions() {
+        let full = World::of(&[("fd00:2::2", 2, false), ("fd00:2::66", 254, false)]);
+        for newcomer in ["fd00:2::2", "fd00:2::3", "fd00:2::66"] {
+            assert_eq!(full.make_room_for(newcomer), Some(2));
+        }
+    }
+
+    #[test]
+    fn a_flood_from_many_addresses_evicts_no_older_session_and_leaves_new_ones_time() {
+        let mut world = World::new();
+        let honest = |host: u16| source(&format!("fd00:2::{host:x}"));
+        let before = world.connect(&honest(2)).unwrap();
+        let flood = |at: u32| source(&format!("fd00:2::1:{at:x}"));
+        let mut late = None;
+        for at in 0..2000 {
+            world.connect(&flood(at)).unwrap();
+            if at == 1000 {
+                late = world.connect(&honest(3));
+            }
+            // At 5,000 connections a second, 24 ms.
+            assert!(at < 1000 || at > 1120 || world.has(late.unwrap()), "{at}");
+        }
+        assert!(world.has(before));
+    }
+
+    #[test]
+    fn established_origins_keep_their_sessions_and_always_get_one() {
+        let mut world = World::new();
+        let honest = source("fd00:2::2");
+        world.origins.proved(&honest, Instant::now());
+        let before: Vec<_> = (0..FEW).map(|_| world.connect(&honest).unwrap()).collect();
+        for at in 0..500 {
+            world.connect(&source(&format!("fd00:2::1:{at:x}"))).unwrap();
+            world.connect(&source(&format!("192.0.2.{}", at % 200 + 2))).unwrap();
+            world.connect(&source(&format!("fe80::{:x}", at + 2))).unwrap();
+        }
+        assert!(before.iter().all(|&id| world.has(id)));
+        let more = world.connect(&honest).unwrap();
+        assert!(world.has(more) && before.iter().all(|&id| world.has(id)));
+        world.connect(&honest);
+        assert!(!world.has(before[0]), "from then on it evicts its own");
+    }
+
+    #[test]
+    fn a_network_makes_its_own_room_and_takes_no_smaller_ones() {
+        let mut world = World::new();
+        let neighbours: Vec<_> =
+            (2..30).map(|host| world.connect(&source(&format!("192.0.2.{host}"))).unwrap()).collect();
+        for at in 0..1000 {
+            world.connect(&source(&format!("fd00:2::1:{at:x}"))).unwrap();
+        }
+        assert!(neighbours.iter().all(|&id| world.has(id)));
+    }
+
+    #[test]
+    fn established_origins_leave_each_other_one_session() {
+        let mut world = World::new();
+        for host in 0..32 {
+            let source = source(&format!("fd00:2::{host:x}"));
+            world.origins.proved(&source, Instant::now());
+            for _ in 0..FEW {
+                world.connect(&source);
+            }
+        }
+        assert_eq!(world.make_room_for("fd00:2::100"), Some(0), "more than one each");
+        let mut one_each = World::new();
+        for host in 0..128 {
+            for address in [format!("fd00:2::{host:x}"), format!("192.0.2.{host}")] {
+                one_each.origins.proved(&source(&address), Instant::now());
+                one_each.connect(&source(&address));
+            }
+        }
+        assert_eq!(one_each.make_room_for("fd00:2::100"), None);
+        assert_eq!(one_each.make_room_for("fd00:2::7"), Some(14), "its own");
+    }
+
+    #[test]
+    fn vsock_peers_are_counted_by_cid() {
+        let mut world = World::new();
+        for at in 0..256 {
+            world.push(&Source::Cid(3 + at % 128), false);
+        }
+        assert_eq!(world.make_room(&Source::Cid(500)), Some(0));
+        assert_eq!(world.make_room(&Source::Cid(7)), Some(4), "no more than others");
+    }
+
+    #[test]
+    fn sessions_are_bounded_by_descriptors() {
+        assert_eq!(sessions_max(64, 1), 16);
+        assert_eq!(sessions_max(64, 4), 4);
+        assert_eq!(sessions_max(16, 4), SESSIONS_MIN);
+        assert_eq!(sessions_max(1024, 2), 248);
+        assert_eq!(sessions_max(1 << 20, 4), SESSIONS_MAX);
+        assert_eq!(sessions_max(u64::MAX, 0), SESSIONS_MAX);
     }
 }

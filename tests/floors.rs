@@ -45,6 +45,7 @@ const LAYERS: Layers = Layers {
         ("session", 1),
         ("history", 1),
         ("groups", 1),
+        ("origins", 1),
         ("quota", 1),
         ("backlog", 1),
         ("arbiter", 1),

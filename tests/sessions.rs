@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use common::agent::{Agent, AgentTransport, Programs};
@@ -125,7 +125,7 @@ fn a_flood_evicts_its_own_sessions_and_no_other() {
         let request = packet(Operation::Off, "node1", SHA);
         patient.send(&request).unwrap();
         let flood = |_| {
-            let socket = socket_from(Ipv4Addr::new(192, 0, 2, 66));
+            let socket = socket_from(Ipv4Addr::new(192, 0, 2, 66).into(), address());
             socket.set_read_timeout(Some(LIMIT)).unwrap();
             socket
         };
@@ -137,12 +137,48 @@ fn a_flood_evicts_its_own_sessions_and_no_other() {
     harness.daemon.await_log("to make room");
 }
 
-fn socket_from(source: Ipv4Addr) -> TcpStream {
+#[test]
+fn a_flood_from_one_ipv6_address_evicts_no_session_of_its_neighbours() {
+    require!(root_and_c_suite());
+    let dir = Dir::new();
+    let pair = NamespacePair::new();
+    let key = dir.key("key", b'k');
+    let uri = node(&dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+    let keys = format!("address = \"::\"; {}", auth_keys(&key, "sha256", "sha256"));
+    let daemon = Daemon::builder(&dir, &pair.host).args(&["-d9"]).start(&conf("tcp", &keys, &[uri], ""));
+    // The second network exists only from now on.
+    for (namespace, address) in [(&pair.host, "fd00:3::1/64"), (&pair.guest, "fd00:3::2/64")] {
+        namespace.ip(&["addr", "add", address, "dev", "eth0", "nodad"]);
+    }
+    daemon.await_log("fd00:3::/64");
+    for network in ["fd00:2", "fd00:3"] {
+        let host = format!("[{network}::1]:1229").parse().unwrap();
+        let attacker = format!("{network}::66");
+        pair.guest.ip(&["addr", "add", &format!("{attacker}/64"), "dev", "eth0", "nodad"]);
+        pair.guest.inside(|| {
+            let connect = |source: &str| {
+                let stream = socket_from(source.parse().unwrap(), host);
+                stream.set_read_timeout(Some(LIMIT)).unwrap();
+                stream
+            };
+            let key = fence_virt::auth::Key::new(key_bytes(b'k'));
+            let mut patient = Client { stream: connect(&format!("{network}::2")), key, auth: SHA };
+            patient.send(&status()).unwrap();
+            let mut flood: Vec<TcpStream> = (0..400).map(|_| connect(&attacker)).collect();
+            assert!(is_closed_unanswered(&mut flood[0]), "the flood's oldest session is evicted");
+            patient.authenticate().unwrap();
+            assert_eq!(patient.verdict().unwrap(), 0);
+        });
+    }
+}
+
+fn socket_from(source: IpAddr, host: SocketAddr) -> TcpStream {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
     use std::os::fd::AsRawFd;
-    let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(source.into(), 0))).unwrap();
-    connect(fd.as_raw_fd(), &SockaddrStorage::from(address())).unwrap();
+    let family = if source.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(source, 0))).unwrap();
+    connect(fd.as_raw_fd(), &SockaddrStorage::from(host)).unwrap();
     TcpStream::from(fd)
 }
 

@@ -74,6 +74,7 @@ fn start(options: &Options) -> Result<(), String> {
     if !follow_lines(&config, &listeners, &mut watchers, &startup)? {
         return Ok(());
     }
+    listener::follow_prefixes(&listeners)?;
     let notifier = Notifier::from_environment();
     let began = Instant::now();
     let counts: Vec<_> = listeners.iter().map(Listener::counts).collect();

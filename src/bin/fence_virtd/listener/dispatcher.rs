@@ -15,12 +15,23 @@ use crate::job::{AGE_LIMIT, CancelToken, Job, Requester, Responder};
 use crate::status::{Counts, Refusal};
 use fence_virt::fence::{Identity, Request, Source};
 use fence_virt::history::{History, HistoryRefusal};
-use fence_virt::quota::Origin;
+use fence_virt::origins::Standing;
 use fence_virt::sys::mailbox::MailboxSender;
 use fence_virt::time::Instant;
 
 /// Maximum requests of one origin that the worker has at a time.
 pub(super) const JOBS_MAX: usize = 64;
+
+/// Requests of the addresses of one network that the worker has, from which on each established address may
+/// have [`JOBS_RESERVE`], and others none.
+pub(super) const NETWORK_JOBS_MAX: usize = 192;
+
+/// The same for all addresses together. CIDs and VMs, which no guest chooses, do not count.
+pub(super) const ADDRESS_JOBS_MAX: usize = 256;
+
+/// Requests of an established address that the worker takes however many others it has. For a link with its
+/// three networks (IPv4, IPv6, link-local) these are no more than the backend carries out at once, 1,024.
+pub(super) const JOBS_RESERVE: usize = 2;
 
 /// Sender of authenticated requests to the worker.
 pub(crate) type JobSender = Sender<Message>;
@@ -76,13 +87,12 @@ where
         now: Instant,
     ) -> DispatchOutcome {
         let PendingRequest { request, identity, source, received } = &pending;
-        let origin = Origin::from(source);
-        if self.pending_count(origin) >= JOBS_MAX {
-            let reason = format!("refused: {JOBS_MAX} of its requests are in flight");
+        let standing = self.log.origins.proved(source, now);
+        if let Some(reason) = self.crowd(&standing) {
             self.log.log_refused_request(Refusal::Crowded, request, source, &reason, now);
             return DispatchOutcome::Refused;
         }
-        match self.history.begin(identity, origin, now) {
+        match self.history.begin(identity, &standing, now) {
             Ok(()) => {}
             Err(HistoryRefusal::Duplicate) => {
                 self.log_duplicate(request, source, now);
@@ -133,9 +143,24 @@ where
         })
     }
 
-    /// Requests of an origin that the worker has, including those of clients that hung up.
-    fn pending_count(&self, origin: Origin) -> usize {
-        self.pending.values().filter(|pending| Origin::from(&pending.source) == origin).count()
+    /// Reason why a client may have no further request in flight; those of clients that hung up count too.
+    fn crowd(&self, client: &Standing) -> Option<String> {
+        let mut own = 0;
+        let mut of_network = 0;
+        let mut of_addresses = 0;
+        for pending in self.pending.values() {
+            let standing = self.log.origins.standing(&pending.source);
+            own += usize::from(standing.origin == client.origin);
+            of_network += usize::from(standing.network == client.network);
+            of_addresses += usize::from(standing.network.is_some());
+        }
+        if own >= JOBS_MAX {
+            return Some(format!("refused: {JOBS_MAX} of its requests are in flight"));
+        }
+        let is_crowded = of_network >= NETWORK_JOBS_MAX || of_addresses >= ADDRESS_JOBS_MAX;
+        let has_reserve = client.is_established && own < JOBS_RESERVE;
+        (client.network.is_some() && is_crowded && !has_reserve)
+            .then(|| format!("refused: {of_network} requests of its network are in flight"))
     }
 
     /// Removes the request of a client whose answer has arrived, so that its next one can be dispatched.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::serial_lines::SerialMail;
 use super::service::Mail;
-use super::sessions::SessionMail;
+use super::sessions::{SessionMail, SessionsUpdate};
 use crate::serial_event::SerialSink;
 use fence_virt::fence::ListenerName;
+use fence_virt::origins::Prefix;
 use fence_virt::session::Policy;
 use fence_virt::sys::mailbox::MailboxSender;
 
@@ -50,8 +51,14 @@ impl ListenerHandle {
     /// Replaces the authentication policy for requests from now on; serial lines have none.
     pub(crate) fn set_policy(&self, policy: Arc<Policy>) {
         if let ListenerMailbox::Sessions(mailbox) = &self.mailbox {
-            drop(mailbox.post(Mail::Update(policy)));
+            drop(mailbox.post(Mail::Update(SessionsUpdate::Policy(policy))));
         }
+    }
+
+    /// Replaces the prefixes of this host's links. Returns false if the listener needs none, or has ended.
+    pub(super) fn set_prefixes(&self, prefixes: &Arc<[Prefix]>) -> bool {
+        let ListenerMailbox::Sessions(mailbox) = &self.mailbox else { return false };
+        mailbox.post(Mail::Update(SessionsUpdate::Prefixes(prefixes.clone()))).is_ok()
     }
 
     /// Returns the receiver for the lines of VMs, if this is a serial listener.

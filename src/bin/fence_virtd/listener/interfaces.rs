@@ -1,12 +1,16 @@
-//! Network interfaces of this host, for the multicast listener and the doctor.
+//! Network interfaces of this host, for the listeners and the doctor.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
+use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use nix::sys::socket::SockaddrStorage;
 
 use crate::problem::Problem;
+use fence_virt::origins::Prefix;
 
 /// Network interface.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +41,21 @@ pub(super) fn all() -> BTreeSet<NetworkInterface> {
         .collect()
 }
 
+/// Returns the prefixes of the addresses of all interfaces that are up, in order.
+/// Errors: error of getifaddrs(3).
+pub(super) fn prefixes() -> io::Result<BTreeSet<Prefix>> {
+    let up = getifaddrs()?.filter(|address| address.flags.contains(InterfaceFlags::IFF_UP));
+    let prefix = |address: Option<SockaddrStorage>, mask: Option<SockaddrStorage>| {
+        Prefix::new(ip_address(&address?)?, ip_address(&mask?)?)
+    };
+    Ok(up.filter_map(|interface| prefix(interface.address, interface.netmask)).collect())
+}
+
+fn ip_address(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
+}
+
 /// Returns a warning about a bridge that will stop forwarding requests to the host:
 /// IGMP snooping without a querier forgets the members after a few minutes.
 pub(crate) fn snooping_warning(interface: &str) -> Option<Problem> {
@@ -53,5 +72,16 @@ pub(crate) fn snooping_warning(interface: &str) -> Option<Problem> {
             ),
         )),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_is_a_network_of_this_host() {
+        let loopback = Prefix::new([127, 0, 0, 1].into(), [255, 0, 0, 0].into()).unwrap();
+        assert!(prefixes().unwrap().contains(&loopback));
     }
 }

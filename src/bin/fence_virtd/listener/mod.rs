@@ -10,6 +10,7 @@
 //! | signs of life of clients, for the worker | `life_questions`, `liveness` |
 //! | duplicates, limits, the job for the worker, the answer | `dispatcher` |
 //! | log lines | `request_log` |
+//! | networks of this host, by which addresses are counted | `prefixes`, `interfaces` |
 //! | control by other threads | `handle` |
 //!
 //! The serial listener has no acceptor: a watcher sends it connected lines.
@@ -23,6 +24,7 @@ mod interfaces;
 mod life_questions;
 mod liveness;
 mod multicast;
+mod prefixes;
 mod request_log;
 mod serial_lines;
 mod service;
@@ -35,3 +37,4 @@ mod vsock;
 pub(crate) use bind::{Listener, bind};
 pub(crate) use handle::ListenerHandle;
 pub(crate) use interfaces::snooping_warning;
+pub(crate) use prefixes::follow_prefixes;

@@ -11,7 +11,7 @@ use crate::job::RequestLabel;
 use crate::logging::{FairLimiter, Suppressed};
 use crate::status::{Counts, Refusal};
 use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source, Verdict};
-use fence_virt::quota::Origin;
+use fence_virt::origins::Origins;
 use fence_virt::time::Instant;
 
 /// Authenticated request, from its arrival until its answer.
@@ -27,6 +27,8 @@ pub(super) struct PendingRequest {
 /// Log of one listener.
 pub(super) struct RequestLog {
     counts: Arc<Counts>,
+    /// Standing of its clients, also for the limits of the listener.
+    pub(super) origins: Origins,
     refusals: FairLimiter,
     queries: FairLimiter,
     /// Limit of power operations, apart: a flood of queries suppresses none of them.
@@ -37,6 +39,7 @@ impl RequestLog {
     pub(super) fn new(counts: Arc<Counts>, now: Instant) -> RequestLog {
         RequestLog {
             counts,
+            origins: Origins::default(),
             refusals: FairLimiter::new(10, Duration::from_secs(1), now),
             queries: FairLimiter::new(50, Duration::from_millis(200), now),
             power: FairLimiter::new(50, Duration::from_millis(200), now),
@@ -57,7 +60,8 @@ impl RequestLog {
         now: Instant,
     ) {
         self.counts.refused(refusal);
-        let Some(suppressed) = self.refusals.allow(source.map(Origin::from), now) else { return };
+        let standing = source.map(|source| self.origins.standing(source));
+        let Some(suppressed) = self.refusals.allow(standing, now) else { return };
         let listener = self.counts.name();
         match source {
             Some(source) => warn!("{listener}: {source}: {reason}{}", Suppressed(suppressed)),
@@ -90,7 +94,8 @@ impl RequestLog {
         let PendingRequest { request, source, received, .. } = pending;
         self.counts.answered(request.operation, answer);
         let limiter = if request.operation.is_power() { &mut self.power } else { &mut self.queries };
-        let Some(suppressed) = limiter.allow(Some(Origin::from(source)), now) else { return };
+        let standing = self.origins.standing(source);
+        let Some(suppressed) = limiter.allow(Some(standing), now) else { return };
         let suppressed = Suppressed(suppressed);
         let level = match answer {
             Answer::Verdict(Verdict::Failure | Verdict::Denied) => Level::Warn,

@@ -17,7 +17,8 @@ use super::stream::{NonblockingStream, ReadOutcome};
 use crate::job::{CancelToken, RequestLabel};
 use crate::status::Refusal;
 use fence_virt::fence::{Answer, Identity, Request, Source, Verdict};
-use fence_virt::quota::{self, Admission, OpenSession, Origin};
+use fence_virt::origins::Prefix;
+use fence_virt::quota::{self, OpenSession};
 use fence_virt::session::{Misconduct, Policy, ServerSession, SessionEvent};
 use fence_virt::sys::poll::{Interest, Readiness};
 use fence_virt::time::Instant;
@@ -27,8 +28,17 @@ use fence_virt::wire::PACKET_LEN;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct SessionId(u64);
 
-/// Message to a listener whose clients connect; an update is the policy for requests from then on.
-pub(super) type SessionMail = Mail<SessionId, Arc<Policy>>;
+/// Change that a listener whose clients connect has to take over.
+#[derive(Debug, Clone)]
+pub(super) enum SessionsUpdate {
+    /// Policy for requests from then on.
+    Policy(Arc<Policy>),
+    /// Prefixes of this host's links.
+    Prefixes(Arc<[Prefix]>),
+}
+
+/// Message to a listener whose clients connect.
+pub(super) type SessionMail = Mail<SessionId, SessionsUpdate>;
 
 /// A connection with its state machine.
 struct LiveSession {
@@ -48,11 +58,11 @@ pub(super) struct Sessions {
     policy: Arc<Policy>,
     sessions: BTreeMap<SessionId, LiveSession>,
     next_id: u64,
-    dispatcher: Dispatcher<SessionId, Arc<Policy>>,
+    dispatcher: Dispatcher<SessionId, SessionsUpdate>,
 }
 
 impl Sessions {
-    pub(super) fn new(policy: Arc<Policy>, dispatcher: Dispatcher<SessionId, Arc<Policy>>) -> Sessions {
+    pub(super) fn new(policy: Arc<Policy>, dispatcher: Dispatcher<SessionId, SessionsUpdate>) -> Sessions {
         Sessions { policy, sessions: BTreeMap::new(), next_id: 0, dispatcher }
     }
 
@@ -127,20 +137,8 @@ impl Sessions {
         callback: Option<(SocketAddr, Identity)>,
         now: Instant,
     ) -> Option<SessionId> {
-        let open = self.sessions.iter().map(|(&id, session)| OpenSession {
-            id,
-            origin: Origin::from(&session.source),
-            is_waiting: session.machine.is_waiting(),
-        });
-        match quota::admit(Origin::from(&source), open) {
-            Admission::Admit => {}
-            Admission::Evict(id) => {
-                self.refuse(id, Refusal::Crowded, "closed to make room: too many sessions", now)
-            }
-            Admission::Refuse => {
-                self.log().log_refusal(Refusal::Crowded, Some(&source), "refused: too many sessions", now);
-                return None;
-            }
+        if self.sessions.len() >= quota::SESSIONS_MAX && !self.make_room(&source, now) {
+            return None;
         }
         let id = SessionId(self.next_id);
         self.next_id += 1;
@@ -149,6 +147,26 @@ impl Sessions {
         let session = LiveSession { stream, machine, source, received: now, liveness, callback, cancel };
         self.sessions.insert(id, session);
         Some(id)
+    }
+
+    /// Closes a session to make room for one of this source, which is refused if that is not possible.
+    fn make_room(&mut self, source: &Source, now: Instant) -> bool {
+        let origins = &self.dispatcher.log.origins;
+        let open = self.sessions.iter().map(|(&id, session)| OpenSession {
+            id,
+            standing: origins.standing(&session.source),
+            is_waiting: session.machine.is_waiting(),
+        });
+        match quota::make_room(&origins.standing(source), &open.collect::<Vec<_>>()) {
+            Some(id) => {
+                self.refuse(id, Refusal::Crowded, "closed to make room: too many sessions", now);
+                true
+            }
+            None => {
+                self.log().log_refusal(Refusal::Crowded, Some(source), "refused: too many sessions", now);
+                false
+            }
+        }
     }
 
     /// Passes bytes to a session's machine and handles its events.
@@ -250,7 +268,7 @@ impl Sessions {
 
 impl Service for Sessions {
     type Id = SessionId;
-    type Update = Arc<Policy>;
+    type Update = SessionsUpdate;
 
     fn open_count(&self) -> usize {
         self.sessions.len()
@@ -321,9 +339,14 @@ impl Service for Sessions {
         }
     }
 
-    fn update(&mut self, policy: Arc<Policy>, _now: Instant) {
-        self.sessions.values_mut().for_each(|session| session.machine.set_policy(&policy));
-        self.policy = policy;
+    fn update(&mut self, update: SessionsUpdate, _now: Instant) {
+        match update {
+            SessionsUpdate::Policy(policy) => {
+                self.sessions.values_mut().for_each(|session| session.machine.set_policy(&policy));
+                self.policy = policy;
+            }
+            SessionsUpdate::Prefixes(prefixes) => self.log().origins.set_prefixes(&prefixes),
+        }
     }
 
     fn stop(&mut self, _now: Instant) {

@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, bounded};
 use super::*;
 use crate::inbox::Message;
 use crate::job::{Job, Stale};
-use crate::listener::dispatcher::JOBS_MAX;
+use crate::listener::dispatcher::{ADDRESS_JOBS_MAX, JOBS_MAX, JOBS_RESERVE, NETWORK_JOBS_MAX};
 use crate::status::Counts;
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::fence::{ListenerName, Operation, Target};
@@ -42,14 +42,36 @@ impl World {
 
     /// Connects a client that has sent these bytes, and reads all of them.
     fn client(&mut self, bytes: &[u8]) -> TcpStream {
+        self.client_from("127.0.0.1", bytes)
+    }
+
+    /// The same for a client with this address.
+    fn client_from(&mut self, address: &str, bytes: &[u8]) -> TcpStream {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         client.write_all(bytes).unwrap();
-        let (socket, peer) = listener.accept().unwrap();
-        self.sessions.accept(stream(socket), Source::ip(peer.ip()), self.now);
+        let socket = listener.accept().unwrap().0;
+        self.sessions.accept(stream(socket), Source::ip(address.parse().unwrap()), self.now);
         self.deliver();
         client
+    }
+
+    /// Sends the bytes of a client with this address, which then hangs up.
+    fn hang_up_from(&mut self, address: &str, bytes: &[u8]) {
+        drop(self.client_from(address, bytes));
+        if !self.is_empty() {
+            self.turn();
+        }
+    }
+
+    /// Puts the listener on a bridge with the prefixes fd00:2::/64 and 192.0.2.0/24.
+    fn on_a_bridge(mut self) -> World {
+        let prefixes = [("fd00:2::1", "ffff:ffff:ffff:ffff::"), ("192.0.2.1", "255.255.255.0")];
+        let prefixes = prefixes.map(|(ip, mask)| Prefix::new(ip.parse().unwrap(), mask.parse().unwrap()));
+        let prefixes: Arc<[Prefix]> = prefixes.into_iter().flatten().collect();
+        self.sessions.update(SessionsUpdate::Prefixes(prefixes), self.now);
+        self
     }
 
     /// Waits until a session is ready, attends to it, and delivers the mail.
@@ -253,4 +275,61 @@ fn one_origin_cannot_fill_the_queue() {
     let mut more = world.client(&packet(5000).encode());
     assert_eq!(rest(&mut more), [1], "hanging up makes no room");
     assert_eq!(world.jobs.len(), JOBS_MAX);
+}
+
+#[test]
+fn one_address_of_a_64_fails_no_request_of_its_neighbours() {
+    let mut world = World::new(1000).on_a_bridge();
+    for at in 0..JOBS_MAX {
+        drop(world.client_from("fd00:2::66", &packet(at as u32).encode()));
+    }
+    assert_eq!(rest(&mut world.client_from("fd00:2::66", &packet(5000).encode())), [1]);
+    world.client_from("fd00:2::2", &packet(5001).encode());
+    assert_eq!(world.jobs.len(), JOBS_MAX + 1);
+}
+
+#[test]
+fn requests_of_many_addresses_that_hang_fail_none_of_established_ones_and_of_other_networks() {
+    let mut world = World::new(2000).on_a_bridge();
+    drop(world.client_from("fd00:2::2", &packet(1).encode()));
+    world.answer_job();
+    world.turn();
+    // None of these is answered: they are for a VM that hangs.
+    for at in 0..2 * NETWORK_JOBS_MAX as u32 {
+        world.hang_up_from(&format!("fd00:2::1:{at:x}"), &packet(10 + at).encode());
+    }
+    assert_eq!(world.jobs.len(), NETWORK_JOBS_MAX);
+    let neighbours: Vec<TcpStream> = (0..JOBS_RESERVE as u32)
+        .map(|at| world.client_from("fd00:2::2", &packet(5000 + at).encode()))
+        .collect();
+    let other = world.client_from("192.0.2.9", &packet(6000).encode());
+    assert_eq!(world.jobs.len(), NETWORK_JOBS_MAX + JOBS_RESERVE + 1);
+    assert_eq!(
+        rest(&mut world.client_from("fd00:2::2", &packet(7000).encode())),
+        [1],
+        "its reserve is used up"
+    );
+    drop((neighbours, other));
+    // All networks of the link together are bounded.
+    for at in 0..130 * JOBS_RESERVE as u32 {
+        world.hang_up_from(&format!("192.0.2.{}", 20 + at % 130), &packet(8000 + at).encode());
+        world.hang_up_from(&format!("fe80::{:x}", 20 + at % 130), &packet(9000 + at).encode());
+        world.hang_up_from(&format!("fd00:2::1:{:x}", at % 130), &packet(10_000 + at).encode());
+    }
+    assert!((ADDRESS_JOBS_MAX..=1024).contains(&world.jobs.len()), "{}", world.jobs.len());
+}
+
+#[test]
+fn an_open_session_outlasts_a_flood_of_its_64() {
+    let mut world = World::new(8).on_a_bridge();
+    let request = packet(1).encode();
+    let mut client = world.client_from("fd00:2::2", &request[..100]);
+    for at in 0..1000 {
+        drop(world.client_from(&format!("fd00:2::1:{at:x}"), &[]));
+    }
+    assert_eq!(world.sessions.open_count(), quota::SESSIONS_MAX);
+    client.write_all(&request[100..]).unwrap();
+    world.turn();
+    world.answer_job();
+    assert_eq!(rest(&mut client), [0]);
 }

@@ -1,0 +1,83 @@
+//! Prefixes of this host's links, by which the listeners count addresses. A thread follows them, since
+//! the kernel lists interfaces only while nobody changes them, which may hold up its caller.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use log::{debug, warn};
+
+use super::bind::Listener;
+use super::handle::ListenerHandle;
+use super::interfaces;
+use fence_virt::origins::Prefix;
+use fence_virt::sys::netlink::InterfaceMonitor;
+use fence_virt::sys::poll::{Interest, PollSet};
+
+/// Minimum time between two lists: starting a VM changes its interface several times.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Time between two lists where the kernel does not notify of changes.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// Sends the prefixes of this host's links to the listeners, now and whenever they change, from a thread that
+/// runs until these end.
+/// Errors: if the system has no thread left.
+pub(crate) fn follow_prefixes(listeners: &[Listener]) -> Result<(), String> {
+    let handles: Vec<ListenerHandle> = listeners.iter().map(Listener::handle).collect();
+    // Before the first list, so that no change is missed.
+    let monitor = InterfaceMonitor::new();
+    if let Err(error) = &monitor {
+        warn!(
+            "cannot follow changes of the network: {error}: looking for them every {} s",
+            INTERVAL.as_secs()
+        );
+    }
+    let mut known = None;
+    if !send(&handles, &mut known) {
+        return Ok(());
+    }
+    let body = move || {
+        loop {
+            await_change(monitor.as_ref().ok());
+            if !send(&handles, &mut known) {
+                return;
+            }
+            // Changes from now on are in the next list.
+            thread::park_timeout(PAUSE);
+        }
+    };
+    let thread = thread::Builder::new().name("prefixes".into()).spawn(body);
+    thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
+}
+
+fn await_change(monitor: Option<&InterfaceMonitor>) {
+    let mut set = PollSet::new();
+    let Some(monitor) = monitor else { return thread::park_timeout(INTERVAL) };
+    set.add(monitor.as_fd(), Interest::Read);
+    if let Err(error) = set.wait(None) {
+        debug!("cannot wait for changes of the network: {error}");
+        thread::park_timeout(INTERVAL);
+    }
+    monitor.drain();
+}
+
+/// Lists the prefixes and sends them if they are not those that are known. Returns false if no listener
+/// takes them.
+fn send(handles: &[ListenerHandle], known: &mut Option<BTreeSet<Prefix>>) -> bool {
+    let prefixes = interfaces::prefixes().inspect_err(|error: &io::Error| {
+        warn!("cannot list the addresses of this host: {error}");
+    });
+    let Ok(prefixes) = prefixes else { return true };
+    if known.as_ref() == Some(&prefixes) {
+        return true;
+    }
+    let names: Vec<String> = prefixes.iter().map(Prefix::to_string).collect();
+    debug!("networks of this host: {}", names.join(", "));
+    let sent: Arc<[Prefix]> = prefixes.iter().copied().collect();
+    *known = Some(prefixes);
+    handles.iter().filter(|handle| handle.set_prefixes(&sent)).count() > 0
+}
