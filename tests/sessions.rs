@@ -382,6 +382,53 @@ fn datagrams_of_all_kinds_and_then_a_good_one() {
     harness.assert_carried_out("destroyed", 1);
 }
 
+/// Configuration of the harness with another key.
+fn with_other_key(harness: &SessionHarness) -> String {
+    let conf = std::fs::read_to_string(harness.daemon.conf()).unwrap();
+    let other = harness.dir.key("other", b'x');
+    conf.replace(harness.dir.path("key").to_str().unwrap(), other.to_str().unwrap())
+}
+
+#[test]
+fn a_reload_ends_the_sessions_of_a_key_that_is_gone() {
+    let harness = require!(SessionHarness::new("tcp", ""));
+    harness.pair.guest.inside(|| {
+        let (mut requested, mut challenged) = (harness.client(), harness.client());
+        requested.send(&status()).unwrap();
+        challenged.send(&status()).unwrap();
+        challenged.stream.write_all(&[0xA5; 64]).unwrap();
+        challenged.stream.read_exact(&mut [0; 128]).unwrap();
+        let begun = Instant::now();
+        harness.daemon.reload(&harness.dir, &with_other_key(&harness));
+        assert!(is_closed_unanswered(&mut requested.stream));
+        assert!(is_closed_unanswered(&mut challenged.stream));
+        assert!(begun.elapsed() < Duration::from_secs(5), "the handshake's 10 s are not awaited");
+    });
+    harness.daemon.await_log("a reload has put its key, hash or auth out of force");
+}
+
+#[test]
+fn a_reload_ends_the_call_backs_of_a_key_that_is_gone() {
+    let harness = require!(SessionHarness::new("multicast", ""));
+    let key = fence_virt::auth::Key::new(key_bytes(b'k'));
+    let guest: Ipv4Addr = GUEST_V4.parse().unwrap();
+    harness.pair.guest.inside(|| {
+        let socket = UdpSocket::bind((guest, 0)).unwrap();
+        let waiting = TcpListener::bind((guest, 0)).unwrap();
+        let off = multicast(Operation::Off, guest, waiting.local_addr().unwrap().port());
+        socket.send_to(&off.encode_signed(&key), ("225.0.0.12", 1229)).unwrap();
+        let (mut back, _) = waiting.accept().unwrap();
+        back.set_read_timeout(Some(LIMIT)).unwrap();
+        back.write_all(&[0xA5; 64]).unwrap();
+        let mut both = [0; 128];
+        back.read_exact(&mut both).unwrap();
+        harness.daemon.reload(&harness.dir, &with_other_key(&harness));
+        assert!(is_closed_unanswered(&mut back));
+    });
+    harness.daemon.await_log("a reload has put its key, hash or auth out of force");
+    assert_eq!(harness.daemon.log().matches("destroyed").count(), 0);
+}
+
 #[test]
 fn an_interface_that_comes_back_is_joined_again() {
     let harness = require!(SessionHarness::new("multicast", ""));

@@ -61,6 +61,12 @@ impl Key {
         self.weakness
     }
 
+    /// Returns true if both have the same bytes, in constant time.
+    pub fn is_same(&self, other: &Key) -> bool {
+        // No challenge of ours has an empty nonce.
+        self.length == other.length && self.tag(&[]).finalize() == other.tag(&[]).finalize()
+    }
+
     /// True if, with a key of this length, the answer to a challenge could be extended into a signed request:
     /// the padding of key ‖ challenge ends inside the 112 bytes of a request before its hash field. This
     /// holds for lengths of 16 to 55 modulo 64.

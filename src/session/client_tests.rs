@@ -197,7 +197,8 @@ fn a_daemon_that_answers_another_request_gets_no_proof() {
     let newer = Packet { random: [2; 6], ..older.clone() };
     for (asked, is_ours) in [(&older, true), (&newer, false)] {
         let now = Instant::now();
-        let asked = CheckedPacket { packet: asked.clone(), key: WhichKey::Current };
+        let bytes = asked.encode_signed(&both.key);
+        let asked = CheckedPacket { packet: asked.clone(), key: WhichKey::Current, bytes };
         let mut server = ServerSession::called_back(both.clone(), [3; 32], &asked, now);
         let mut client =
             ClientSession::called_back(both.clone(), Operation::Status, vec![older.binding()], [0x11; 64]);

@@ -23,6 +23,8 @@ pub enum Misconduct {
     Callback,
     /// Wrong answer to our challenge.
     Proof,
+    /// Key, hash or auth that a reload has put out of force before the proof.
+    Revoked,
     /// Bytes after the end of the exchange.
     Trailing,
     /// Longer than [`HANDSHAKE_LIMIT`](super::HANDSHAKE_LIMIT) until the proof, or than
@@ -55,6 +57,7 @@ impl fmt::Display for Misconduct {
             Misconduct::Proof => {
                 "its answer to the challenge is wrong: auth (-C of the agent) or the key differs"
             }
+            Misconduct::Revoked => "a reload has put its key, hash or auth out of force",
             Misconduct::Trailing => "it sent unexpected bytes after its request",
             Misconduct::Late(awaited) => return write!(f, "timed out waiting for {awaited}"),
             Misconduct::Impatient => "it hung up before it received its answer",

@@ -31,6 +31,8 @@ pub struct CheckedPacket {
     pub packet: Packet,
     /// Key of the signature; the current one if it is not signed.
     pub key: WhichKey,
+    /// Request as received, to be checked again after a reload.
+    pub bytes: [u8; PACKET_LEN],
 }
 
 impl Policy {
@@ -47,7 +49,7 @@ impl Policy {
         let keys = [(WhichKey::Current, Some(&self.key)), (WhichKey::Old, self.old_key.as_ref())];
         let signer = keys.into_iter().find(|(_, key)| key.is_some_and(|key| packet.is_signed_by(bytes, key)));
         let key = signer.ok_or(Misconduct::Signature(packet.hash))?.0;
-        Ok(CheckedPacket { packet, key })
+        Ok(CheckedPacket { packet, key, bytes: *bytes })
     }
 
     pub(super) fn key(&self, which: WhichKey) -> &Key {
@@ -55,6 +57,11 @@ impl Policy {
             (WhichKey::Old, Some(key)) => key,
             _ => &self.key,
         }
+    }
+
+    /// Returns true if this key is one of the policy's.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.key.is_same(key) || self.old_key.as_ref().is_some_and(|old| old.is_same(key))
     }
 
     /// Answers a challenge with one key, unless it was issued with either.

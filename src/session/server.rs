@@ -28,7 +28,7 @@ pub enum SessionEvent {
 enum ServerState {
     AwaitRequest(FixedBuf<PACKET_LEN>),
     AwaitChallenge(CheckedPacket, FixedBuf<CHALLENGE_LEN>),
-    AwaitProof { request: Request, expected: Digest, buf: FixedBuf<CHALLENGE_LEN> },
+    AwaitProof { checked: CheckedPacket, expected: Digest, buf: FixedBuf<CHALLENGE_LEN> },
     AwaitAnswer,
     Replying,
 }
@@ -71,11 +71,31 @@ impl ServerSession {
         ServerSession { policy, nonce, state, deadline: Some(now + HANDSHAKE_LIMIT), output: Vec::new() }
     }
 
-    /// Replaces the policy, unless the request has already been accepted under the old one.
-    pub fn set_policy(&mut self, policy: &Arc<Policy>) {
-        if matches!(self.state, ServerState::AwaitRequest(_)) {
-            self.policy = policy.clone();
+    /// Replaces the policy after a reload, unless the client has proven itself already.
+    ///
+    /// # Errors
+    ///
+    /// [`Misconduct::Revoked`] if the new policy would not have let the client come so far: close the
+    /// connection without an answer.
+    pub fn set_policy(&mut self, policy: &Arc<Policy>) -> Result<(), Misconduct> {
+        match &mut self.state {
+            ServerState::AwaitRequest(_) => {}
+            ServerState::AwaitChallenge(checked, _) => {
+                *checked = policy.check(&checked.bytes).map_err(|_| Misconduct::Revoked)?;
+            }
+            ServerState::AwaitProof { checked, .. } => {
+                // The key of the challenges counts too: a request with hash none has no signature.
+                let has_key = policy.has(self.policy.key(checked.key));
+                let is_valid = has_key && policy.auth == self.policy.auth;
+                return match policy.check(&checked.bytes) {
+                    Ok(_) if is_valid => Ok(()),
+                    _ => Err(Misconduct::Revoked),
+                };
+            }
+            ServerState::AwaitAnswer | ServerState::Replying => return Ok(()),
         }
+        self.policy = policy.clone();
+        Ok(())
     }
 
     /// Consumes bytes from the front of `input`. Call it again until it returns
@@ -96,28 +116,29 @@ impl ServerSession {
                 self.state = ServerState::AwaitChallenge(checked, FixedBuf::default());
                 Ok(Some(SessionEvent::Requested(request)))
             }
-            ServerState::AwaitChallenge(CheckedPacket { packet, key: which }, buf) => {
+            ServerState::AwaitChallenge(checked, buf) => {
                 let kind = self.policy.auth;
-                let key = self.policy.key(*which);
-                let request = packet.request.clone();
+                let key = self.policy.key(checked.key);
                 if kind == HashKind::None {
+                    let request = checked.packet.request.clone();
                     return Ok(Some(self.authenticated(request)));
                 }
                 let Some(challenge) = buf.take(input) else { return Ok(None) };
-                let answer = self.policy.answer(*which, challenge).map_err(Misconduct::Challenge)?;
-                let own = key.issue(self.nonce, &packet.binding());
+                let answer = self.policy.answer(checked.key, challenge).map_err(Misconduct::Challenge)?;
+                let own = key.issue(self.nonce, &checked.packet.binding());
                 self.output.extend_from_slice(answer.as_bytes());
                 self.output.extend_from_slice(&own);
                 let expected = key.expected(kind, &own);
-                self.state = ServerState::AwaitProof { request, expected, buf: FixedBuf::default() };
+                let checked = checked.clone();
+                self.state = ServerState::AwaitProof { checked, expected, buf: FixedBuf::default() };
                 self.receive(input)
             }
-            ServerState::AwaitProof { request, expected, buf } => {
+            ServerState::AwaitProof { checked, expected, buf } => {
                 let Some(proof) = buf.take(input) else { return Ok(None) };
                 if !expected.matches(proof) {
                     return Err(Misconduct::Proof);
                 }
-                let request = request.clone();
+                let request = checked.packet.request.clone();
                 Ok(Some(self.authenticated(request)))
             }
             ServerState::AwaitAnswer | ServerState::Replying if input.is_empty() => Ok(None),

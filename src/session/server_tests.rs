@@ -26,7 +26,8 @@ fn accepted(policy: &Arc<Policy>) -> ServerSession {
 }
 
 fn called_back(policy: &Arc<Policy>) -> ServerSession {
-    let checked = CheckedPacket { packet: plain(HashKind::Sha256), key: WhichKey::Current };
+    let bytes = packet(HashKind::Sha256);
+    let checked = CheckedPacket { packet: plain(HashKind::Sha256), key: WhichKey::Current, bytes };
     ServerSession::called_back(policy.clone(), [1; 32], &checked, Instant::now())
 }
 
@@ -279,13 +280,78 @@ fn an_incomplete_request_is_checked_by_the_latest_policy() {
     let unsigned = packet(HashKind::None);
     let mut session = accepted(&old);
     session.receive(&mut &unsigned[..100]).unwrap();
-    session.set_policy(&new);
+    session.set_policy(&new).unwrap();
     let refused = session.receive(&mut &unsigned[100..]);
     assert!(matches!(refused, Err(Misconduct::WeakHash { .. })), "{refused:?}");
-    // An accepted request keeps the policy that accepted it.
+    // A complete one too, until the client has proven itself.
     let mut session = accepted(&old);
     let mut input = unsigned.as_slice();
     assert!(matches!(session.receive(&mut input), Ok(Some(SessionEvent::Requested(_)))));
-    session.set_policy(&new);
-    assert!(matches!(session.receive(&mut input), Ok(Some(SessionEvent::Authenticated(_)))));
+    assert_eq!(session.set_policy(&new), Err(Misconduct::Revoked));
+}
+
+/// Steps of a client before a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Requested,
+    Challenged,
+    CalledBack,
+    Proven,
+}
+
+/// Outcome of a reload after this step of a client with key 3 and hash and auth sha256.
+fn reloaded(step: Step, new: Policy) -> Result<(), Misconduct> {
+    let both = policy(HashKind::Sha256, HashKind::Sha256);
+    let mut client = Client::new(HashKind::Sha256, HashKind::Sha256, Key::new(vec![3; 4096]));
+    let mut session = if step == Step::CalledBack { called_back(&both) } else { accepted(&both) };
+    let length = match step {
+        Step::CalledBack => 0,
+        Step::Requested => PACKET_LEN,
+        Step::Challenged | Step::Proven => PACKET_LEN + CHALLENGE_LEN,
+    };
+    let mut sent = &client.outbox[..length];
+    while session.receive(&mut sent).unwrap().is_some() {}
+    if step == Step::Proven {
+        let own = session.output()[CHALLENGE_LEN..].try_into().unwrap();
+        let proof = client.key.expected(HashKind::Sha256, own);
+        session.receive(&mut proof.as_bytes().as_slice()).unwrap();
+        assert!(session.is_waiting());
+        return session.set_policy(&Arc::new(new));
+    }
+    let outcome = session.set_policy(&Arc::new(new));
+    if outcome.is_ok() {
+        // It goes on to the proof.
+        client.outbox.drain(..if step == Step::CalledBack { PACKET_LEN } else { length });
+        session.receive(&mut client.outbox.as_slice()).unwrap();
+        let own = session.output()[CHALLENGE_LEN..].try_into().unwrap();
+        let proof = client.key.expected(HashKind::Sha256, own);
+        let proven = session.receive(&mut proof.as_bytes().as_slice());
+        assert!(matches!(proven, Ok(Some(SessionEvent::Authenticated(_)))), "{step:?}: {proven:?}");
+    }
+    outcome
+}
+
+#[test]
+fn a_reload_ends_unproven_sessions_whose_key_hash_or_auth_no_longer_counts() {
+    use HashKind::{Sha256, Sha512};
+    let key = |letter: u8| Key::new(vec![letter; 4096]);
+    for step in [Step::Requested, Step::Challenged, Step::CalledBack, Step::Proven] {
+        let expected = if step == Step::Proven { Ok(()) } else { Err(Misconduct::Revoked) };
+        let other = Policy { hash: Sha256, auth: Sha256, key: key(4), old_key: None };
+        assert_eq!(reloaded(step, other), expected, "{step:?}: key");
+        let strong = Policy { hash: Sha512, auth: Sha256, key: key(3), old_key: None };
+        assert_eq!(reloaded(step, strong), expected, "{step:?}: hash");
+        let both = Policy { hash: Sha256, auth: Sha256, key: key(4), old_key: Some(key(3)) };
+        assert_eq!(reloaded(step, both), Ok(()), "{step:?}: the old key still counts");
+    }
+    let auth = Policy { hash: Sha256, auth: Sha512, key: key(3), old_key: None };
+    assert_eq!(reloaded(Step::Challenged, auth), Err(Misconduct::Revoked));
+    // Without a signature, the key of the challenges counts.
+    let unsigned = policy(HashKind::None, Sha256);
+    let mut session = accepted(&unsigned);
+    let client = Client::new(HashKind::None, Sha256, key(3));
+    let mut sent = client.outbox.as_slice();
+    while session.receive(&mut sent).unwrap().is_some() {}
+    let other = Policy { hash: HashKind::None, auth: Sha256, key: key(4), old_key: None };
+    assert_eq!(session.set_policy(&Arc::new(other)), Err(Misconduct::Revoked));
 }

@@ -5,7 +5,7 @@ use crossbeam_channel::bounded;
 
 use super::*;
 use crate::listener::dispatcher::Dispatcher;
-use crate::listener::sessions::Sessions;
+use crate::listener::sessions::{Sessions, SessionsUpdate};
 use crate::listener::stream::NonblockingStream;
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::fence::{ListenerName, Operation, Request, Source, Target};
@@ -37,7 +37,7 @@ fn answered_after(key: u8) -> usize {
     let packet = Packet { request, hash: HashKind::Sha256, ..Packet::decode(&[0; PACKET_LEN]).unwrap() };
     let signed = packet.encode_signed(&policy(1).key);
     client.write_all(&[&signed[..], &[0xA5; 64]].concat()).unwrap();
-    sender.post(Mail::Update(policy(key))).unwrap();
+    sender.post(Mail::Update(SessionsUpdate::Policy(policy(key)))).unwrap();
     event_loop.turn().unwrap();
     let answered = event_loop.service.open_count() > 0;
     drop(event_loop);

@@ -247,6 +247,18 @@ impl Sessions {
         self.sessions.remove(&id);
     }
 
+    /// Puts a policy into force, and closes the sessions that it does not admit.
+    fn adopt(&mut self, policy: Arc<Policy>, now: Instant) {
+        let mut refused = Vec::new();
+        for (&id, session) in &mut self.sessions {
+            refused.extend(session.machine.set_policy(&policy).err().map(|misconduct| (id, misconduct)));
+        }
+        self.policy = policy;
+        for (id, misconduct) in refused {
+            self.refuse_misconduct(id, misconduct, now);
+        }
+    }
+
     fn refuse_misconduct(&mut self, id: SessionId, misconduct: Misconduct, now: Instant) {
         self.refuse(id, Refusal::from(&misconduct), misconduct, now);
     }
@@ -339,12 +351,9 @@ impl Service for Sessions {
         }
     }
 
-    fn update(&mut self, update: SessionsUpdate, _now: Instant) {
+    fn update(&mut self, update: SessionsUpdate, now: Instant) {
         match update {
-            SessionsUpdate::Policy(policy) => {
-                self.sessions.values_mut().for_each(|session| session.machine.set_policy(&policy));
-                self.policy = policy;
-            }
+            SessionsUpdate::Policy(policy) => self.adopt(policy, now),
             SessionsUpdate::Prefixes(prefixes) => self.log().origins.set_prefixes(&prefixes),
         }
     }

@@ -17,7 +17,7 @@ pub(crate) enum Refusal {
     Malformed,
     /// A signature weaker than this listener accepts.
     WeakHash,
-    /// A signature with another key.
+    /// A signature with another key, or with one that a reload has put out of force.
     Signature,
     /// One of our own challenges sent back, or a multicast request by another transport.
     Replay,
@@ -59,7 +59,7 @@ impl From<&Misconduct> for Refusal {
         match misconduct {
             Misconduct::Packet(_) | Misconduct::Trailing => Refusal::Malformed,
             Misconduct::WeakHash { .. } => Refusal::WeakHash,
-            Misconduct::Signature(_) => Refusal::Signature,
+            Misconduct::Signature(_) | Misconduct::Revoked => Refusal::Signature,
             Misconduct::Challenge(_) | Misconduct::Callback => Refusal::Replay,
             Misconduct::Proof => Refusal::Proof,
             Misconduct::Late(_) => Refusal::Late,
