@@ -2,6 +2,7 @@
 
 use super::ids::{ClientId, JobId};
 use super::remote_queue::RemoteRequest;
+use super::remote_requests::STOPPING;
 use super::router::Router;
 use super::task::{CopyState, Task, TaskOrigin, TaskProgress, verdict_of};
 use super::vocabulary::{Names, Peer, RequestExpiry, RouterAction};
@@ -32,14 +33,10 @@ impl Router {
     /// Takes the request of a node for a VM that this node answers for.
     pub(super) fn answer_for(&mut self, request: RemoteRequest, now: Instant) {
         if self.remote.is_stopping() {
-            return self.reply(request, Verdict::Failure);
+            return self.refuse_remote(request, STOPPING);
         }
         if self.tasks.is_full_for_nodes() {
-            let node = request.peer.node;
-            self.outbox.note(format!(
-                "too many requests from other nodes are in flight: refusing one from node {node}"
-            ));
-            return self.reply(request, Verdict::Failure);
+            return self.refuse_remote(request, "too many requests from other nodes are in flight");
         }
         let id = self.tasks.next_id();
         self.proceed(Task::of_node(id, request, self.view.rules.names), now);
@@ -84,7 +81,21 @@ impl Router {
                     outcome.unwrap_or((Verdict::Failure, "the request was dropped".to_owned()));
                 self.answer(client, verdict, reason, task.vm.is_some());
             }
-            (TaskOrigin::Node(request), Some((verdict, _))) => self.reply(request, verdict),
+            (TaskOrigin::Node(request), Some((verdict, reason))) => {
+                // What is carried out here is logged with its own result.
+                let is_elsewhere = !task.copies.keys().any(|&node| self.view.members.is_me(node));
+                if is_elsewhere {
+                    self.outbox.act_for_log(RouterAction::Replied {
+                        node: request.peer.node,
+                        operation: task.operation,
+                        name: task.text,
+                        verdict,
+                        reason,
+                        received: request.at,
+                    });
+                }
+                self.reply(request, verdict);
+            }
             (TaskOrigin::Node(request), None) => self.remote.close(&request),
         }
     }

@@ -57,8 +57,13 @@ impl Outbox {
     }
 
     pub(super) fn note(&mut self, text: String) {
+        self.act_for_log(RouterAction::Note(text));
+    }
+
+    /// Queues an action that is a line of the log, unless there are too many.
+    pub(super) fn act_for_log(&mut self, line: RouterAction) {
         if self.actions.len() < NOTES_MAX {
-            self.act(RouterAction::Note(text));
+            self.act(line);
         }
     }
 

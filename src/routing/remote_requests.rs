@@ -11,6 +11,9 @@ use crate::fence::{UriIndex, Uuid, Verdict};
 use crate::time::Instant;
 use crate::wire::cluster::{ClusterMessage, EVERY_NODE};
 
+/// Reason to refuse what waits when the daemon stops.
+pub(super) const STOPPING: &str = "the daemon is stopping";
+
 impl Router {
     /// Takes the request of another node.
     pub(super) fn requested(&mut self, mut request: RemoteRequest, now: Instant) {
@@ -57,7 +60,7 @@ impl Router {
         let meant = self.view.meant_of_members(&request.call.name);
         if meant.is_empty() {
             if self.view.inventory.is_removed(&request.call.name, now) {
-                return self.reply(request, Verdict::Failure);
+                return self.refuse_remote(request, "the VM ran here and is gone, perhaps by migration");
             }
             match request.is_old {
                 true if self.view.members.is_highest() => self.refuse_old(request),
@@ -89,7 +92,7 @@ impl Router {
         for request in self.remote.take_deferred() {
             match self.view.meant_here(&request.call.name, self.view.rules.names).is_empty() {
                 true => self.remote.close(&request),
-                false => self.reply(request, Verdict::Failure),
+                false => self.refuse_remote(request, STOPPING),
             }
         }
     }
@@ -107,21 +110,22 @@ impl Router {
         ours.max_by_key(|holder| holder.seq).is_some_and(|holder| self.view.members.is_me(holder.node))
     }
 
-    fn refuse_old(&mut self, request: RemoteRequest) {
+    /// Answers with failure, and says so in the log.
+    pub(super) fn refuse_remote(&mut self, request: RemoteRequest, reason: &str) {
         let operation = request.call.operation;
         let name = &request.call.name;
         let node = request.peer.node;
-        self.outbox.note(format!("refusing {operation} {name:?} from node {node}: the request is too old"));
+        self.outbox.note(format!("refusing {operation} {name:?} from node {node}: {reason}"));
         self.reply(request, Verdict::Failure);
+    }
+
+    fn refuse_old(&mut self, request: RemoteRequest) {
+        self.refuse_remote(request, "the request is too old");
     }
 
     fn hold(&mut self, request: RemoteRequest, is_search: bool) {
         if self.remote.is_full() {
-            let node = request.peer.node;
-            self.outbox.note(format!(
-                "too many requests from other nodes are waiting: refusing one from node {node}"
-            ));
-            return self.reply(request, Verdict::Failure);
+            return self.refuse_remote(request, "too many requests from other nodes are waiting");
         }
         self.remote.push(request, is_search);
     }
@@ -133,7 +137,7 @@ impl Router {
                 // A C daemon whose request waits here would wait for ever.
                 match held.is_search && !self.view.members.is_highest() {
                     true => self.remote.close(&held.request),
-                    false => self.reply(held.request, Verdict::Failure),
+                    false => self.refuse_remote(held.request, STOPPING),
                 }
                 continue;
             }
@@ -203,11 +207,7 @@ impl Router {
                 }
             }
             Err(reason) if is_ours => {
-                let operation = request.call.operation;
-                let name = &request.call.name;
-                let node = request.peer.node;
-                self.outbox.note(format!("{operation} {name:?} from node {node} failed: {reason}"));
-                self.reply(request, Verdict::Failure);
+                self.refuse_remote(request, &reason);
             }
             Err(_) => self.remote.close(&request),
         }

@@ -117,6 +117,21 @@ pub enum RouterAction {
         /// True if any node was asked.
         is_begun: bool,
     },
+    /// Log the answer to another node for which nothing was carried out here.
+    Replied {
+        /// Node that asked.
+        node: NodeId,
+        /// Operation.
+        operation: Operation,
+        /// Name or UUID of the VM.
+        name: String,
+        /// Answer.
+        verdict: Verdict,
+        /// Reason.
+        reason: String,
+        /// Time at which the request was delivered.
+        received: Instant,
+    },
     /// Log a message.
     Note(String),
 }

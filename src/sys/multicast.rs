@@ -26,6 +26,8 @@ pub struct Datagram {
     pub truncated: bool,
     /// Index of the receiving interface; 0 if unknown.
     pub interface: u32,
+    /// Address of the sender, which anybody can forge; none if the kernel tells none.
+    pub sender: Option<IpAddr>,
 }
 
 impl MulticastSocket {
@@ -107,13 +109,19 @@ impl MulticastSocket {
         let mut control = nix::cmsg_space!(libc::in_pktinfo, libc::in6_pktinfo);
         let mut slices = [IoSliceMut::new(buffer)];
         let fd = self.socket.as_raw_fd();
-        let message = recvmsg::<()>(fd, &mut slices, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
+        let message =
+            recvmsg::<SockaddrStorage>(fd, &mut slices, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
         let interface = message.cmsgs()?.find_map(|control| match control {
             ControlMessageOwned::Ipv4PacketInfo(info) => u32::try_from(info.ipi_ifindex).ok(),
             ControlMessageOwned::Ipv6PacketInfo(info) => Some(info.ipi6_ifindex),
             _ => None,
         });
+        let sender = message.address.as_ref().and_then(|address| {
+            let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
+        });
         Ok(Datagram {
+            sender,
             length: message.bytes,
             truncated: message.flags.contains(MsgFlags::MSG_TRUNC),
             interface: interface.unwrap_or(0),

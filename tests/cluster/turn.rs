@@ -185,7 +185,7 @@ impl World {
                 RouterAction::Answer { client, verdict, reason, .. } => {
                     self.answered(at, client, verdict, &reason)
                 }
-                RouterAction::Note(_) => {}
+                RouterAction::Note(_) | RouterAction::Replied { .. } => {}
             }
         }
         let is_refused = |daemon: &Daemon, now| daemon.refused_until > now;

@@ -151,7 +151,7 @@ impl Node {
                         self.answers.push_back((client, verdict, reason));
                     }
                     RouterAction::Find { job, .. } => self.router.found(job, Ok(Vec::new()), self.now),
-                    RouterAction::Note(_) => {}
+                    RouterAction::Note(_) | RouterAction::Replied { .. } => {}
                     other => self.to_do.push_back(other),
                 }
             }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use log::warn;
 
 use super::link::GroupLink;
-use super::local_calls::{LocalCall, LocalCalls};
+use super::local_calls::{EndedCall, LocalCall, LocalCalls, LocalResult};
+use super::served_log::{ServedLog, ServedRequest};
 use super::shared::GroupEvent;
 use crate::access::Permissions;
 use crate::backend::libvirt::LibvirtBackend;
@@ -18,7 +19,9 @@ use crate::libvirt::Link;
 use crate::logging::{Limiter, Suppressed};
 use crate::status::ClusterState;
 use fence_virt::fence::{Operation, Request, Target, Verdict};
-use fence_virt::routing::{ANSWER_LIMIT, ClientId, ClusterList, JobId, OnBehalf, Router, RouterAction};
+use fence_virt::routing::{
+    ANSWER_LIMIT, ClientId, ClusterList, JobId, OnBehalf, Router, RouterAction, SERVE_LIMIT,
+};
 use fence_virt::sys::mutex::lock;
 use fence_virt::time::Instant;
 
@@ -55,6 +58,7 @@ pub(crate) struct Cpg<L: Link> {
     /// Requests that no group permits by what is known of their VM so far.
     awaiting_inventory: Vec<WaitingJob>,
     notes: Limiter,
+    served: ServedLog,
     is_lost: bool,
     /// The router has more actions than one turn may carry out.
     has_more: bool,
@@ -75,6 +79,7 @@ impl<L: Link> Cpg<L> {
             lists: Vec::new(),
             awaiting_inventory: Vec::new(),
             notes: Limiter::new(20, Duration::from_millis(500), Instant::now()),
+            served: ServedLog::new(Instant::now()),
             is_lost: false,
             has_more: false,
             cluster_state: Arc::default(),
@@ -234,9 +239,24 @@ impl<L: Link> Cpg<L> {
     fn settle(&mut self, now: Instant) {
         let mut left = ACTIONS_MAX;
         loop {
-            let results = self.local_calls.take_results();
-            let mut is_quiet = results.is_empty();
-            for result in results {
+            let ended = self.local_calls.take_ended();
+            let mut is_quiet = ended.is_empty();
+            for EndedCall { call, result } in ended {
+                if let Some(node) = call.node {
+                    let Request { operation, target, .. } = &call.request;
+                    let LocalResult { verdict, reason, .. } = &result;
+                    self.served.log(
+                        &ServedRequest {
+                            node,
+                            operation: *operation,
+                            name: target.as_str(),
+                            verdict: *verdict,
+                            reason,
+                            received: call.received,
+                        },
+                        now,
+                    );
+                }
                 self.router.done(result.id, result.verdict, result.reason, now);
             }
             // Messages that expired before they were taken may lead to further actions.
@@ -283,6 +303,11 @@ impl<L: Link> Cpg<L> {
                     if is_begun { job.finish(verdict, reason) } else { job.refuse(verdict, reason) }
                 }
             }
+            RouterAction::Replied { node, operation, name, verdict, reason, received } => {
+                let served =
+                    ServedRequest { node, operation, name: &name, verdict, reason: &reason, received };
+                self.served.log(&served, now);
+            }
             RouterAction::Note(text) => {
                 if let Some(left_out) = self.notes.allow(now) {
                     warn!("cpg: {text}{}", Suppressed(left_out));
@@ -298,9 +323,12 @@ impl<L: Link> Cpg<L> {
         };
         // The router cancels the call alone; the client's hang-up cancels it too.
         let parent = client.map(|client| client.cancel.clone()).unwrap_or_default();
-        let received = client.map_or(now, |client| client.received);
+        // A node's request is carried out within this time of its delivery.
+        let delivered = expires.checked_sub(SERVE_LIMIT).unwrap_or(now).min(now);
+        let received = client.map_or(delivered, |client| client.received);
         let caller = client.and_then(|client| client.caller.clone());
-        LocalCall { request, received, expires, cancel: parent.child(), caller }
+        let node = if let OnBehalf::Node(node) = on_behalf { Some(node) } else { None };
+        LocalCall { request, received, expires, cancel: parent.child(), caller, node }
     }
 }
 

@@ -12,6 +12,7 @@ use fence_virt::fence::{Answer, Request, Verdict};
 use fence_virt::routing::JobId;
 use fence_virt::sys::mutex::lock;
 use fence_virt::time::Instant;
+use fence_virt::wire::cluster::NodeId;
 
 /// A call that is pending or in progress.
 pub(super) struct LocalCall {
@@ -22,6 +23,8 @@ pub(super) struct LocalCall {
     pub(super) cancel: CancelToken,
     /// Client of this host that the call is made for; none for another host.
     pub(super) caller: Option<Caller>,
+    /// Host that the call is made for; none for a client of this host.
+    pub(super) node: Option<NodeId>,
 }
 
 /// Result of a call.
@@ -29,6 +32,12 @@ pub(super) struct LocalResult {
     pub(super) id: JobId,
     pub(super) verdict: Verdict,
     pub(super) reason: String,
+}
+
+/// Call that has ended.
+pub(super) struct EndedCall {
+    pub(super) call: LocalCall,
+    pub(super) result: LocalResult,
 }
 
 /// All calls. Each gets exactly one result.
@@ -90,12 +99,10 @@ impl LocalCalls {
         }
     }
 
-    /// Results since the last time; their calls are over.
-    pub(super) fn take_results(&mut self) -> Vec<LocalResult> {
+    /// Calls that have ended since the last time, with their results.
+    pub(super) fn take_ended(&mut self) -> Vec<EndedCall> {
         let results = mem::take(&mut *lock(&self.results));
-        for result in &results {
-            self.calls.remove(&result.id);
-        }
-        results
+        let ended = |result: LocalResult| Some(EndedCall { call: self.calls.remove(&result.id)?, result });
+        results.into_iter().filter_map(ended).collect()
     }
 }

@@ -19,6 +19,7 @@ mod fake;
 mod group_member;
 mod link;
 mod local_calls;
+mod served_log;
 mod shared;
 mod start;
 mod thread;

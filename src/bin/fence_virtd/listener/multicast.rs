@@ -12,7 +12,7 @@ use super::service::Acceptor;
 use super::sessions::Sessions;
 use crate::status::Refusal;
 use fence_virt::config::MulticastConfig;
-use fence_virt::fence::ListenerName;
+use fence_virt::fence::{ListenerName, Source};
 use fence_virt::sys::multicast::MulticastSocket;
 use fence_virt::sys::netlink::InterfaceMonitor;
 use fence_virt::sys::poll::{Interest, PollSet, Slot};
@@ -128,12 +128,13 @@ impl MulticastAcceptor {
                     return sessions.log().log_refusal(Refusal::Error, None, reason, now);
                 }
             };
+            let sender = datagram.sender.map(Source::ip);
             let is_exact = !datagram.truncated && datagram.length == PACKET_LEN;
             match buffer.first_chunk().filter(|_| is_exact) {
-                Some(bytes) => sessions.call_back(bytes, datagram.interface, now),
+                Some(bytes) => sessions.call_back(bytes, datagram.interface, sender, now),
                 None => sessions.log().log_refusal(
                     Refusal::Malformed,
-                    None,
+                    sender.as_ref(),
                     format_args!("a datagram of {} bytes is not a fence request", datagram.length),
                     now,
                 ),

@@ -5,12 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{Level, log, warn};
+use log::warn;
 
 use crate::job::RequestLabel;
-use crate::logging::{FairLimiter, Suppressed};
+use crate::logging::{AnswerLine, FairLimiter, Suppressed};
 use crate::status::{Counts, Refusal};
-use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source, Verdict};
+use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source};
 use fence_virt::origins::Origins;
 use fence_virt::time::Instant;
 
@@ -96,25 +96,17 @@ impl RequestLog {
         let limiter = if request.operation.is_power() { &mut self.power } else { &mut self.queries };
         let standing = self.origins.standing(source);
         let Some(suppressed) = limiter.allow(Some(standing), now) else { return };
-        let suppressed = Suppressed(suppressed);
-        let level = match answer {
-            Answer::Verdict(Verdict::Failure | Verdict::Denied) => Level::Warn,
-            _ => Level::Info,
-        };
-        let listener = self.counts.name();
-        let label = RequestLabel(request);
-        let millis = now.saturating_duration_since(*received).as_millis();
         let gone = if is_awaited { "" } else { "; the client no longer waits" };
-        let domain = if request.operation.names_a_domain() { request.target.as_str() } else { "" };
-        log!(
-            level,
-            listener:% = listener,
-            source:% = source,
-            operation:% = request.operation,
-            domain,
-            verdict:% = answer,
-            milliseconds:% = millis;
-            "{listener}: {source}: {label}: {answer}: {reason}{gone}: {millis} ms{suppressed}"
-        );
+        AnswerLine {
+            listener: self.counts.name(),
+            source,
+            operation: request.operation,
+            domain: if request.operation.names_a_domain() { request.target.as_str() } else { "" },
+            answer,
+            reason: &format_args!("{reason}{gone}"),
+            millis: now.saturating_duration_since(*received).as_millis(),
+            suppressed,
+        }
+        .log();
     }
 }

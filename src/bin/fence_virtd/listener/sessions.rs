@@ -47,10 +47,28 @@ struct LiveSession {
     source: Source,
     received: Instant,
     liveness: Liveness,
-    /// Address of a call-back, and identity of its request; none once that is authenticated.
-    callback: Option<(SocketAddr, Identity)>,
+    /// None once its request is authenticated.
+    callback: Option<CallBack>,
     /// Cancelled if the client hangs up while the worker has its request.
     cancel: CancelToken,
+}
+
+/// Call-back to the sender of a datagram.
+struct CallBack {
+    /// Address and port that the request names.
+    address: SocketAddr,
+    /// Identity of the request.
+    identity: Identity,
+    /// Sender of the datagram, if that is another address.
+    sender: Option<Source>,
+}
+
+/// Reason for a refusal, with the sender of the datagram if that is another address than the one called back.
+fn with_sender(callback: Option<&CallBack>, reason: impl fmt::Display) -> String {
+    match callback.and_then(|callback| callback.sender.as_ref()) {
+        Some(sender) => format!("{reason}; the datagram came from {sender}"),
+        None => reason.to_string(),
+    }
 }
 
 /// All sessions of a listener.
@@ -81,26 +99,37 @@ impl Sessions {
         }
     }
 
-    /// Checks a datagram, received on the interface with this index, and calls back its sender.
-    pub(super) fn call_back(&mut self, bytes: &[u8; PACKET_LEN], interface: u32, now: Instant) {
+    /// Checks a datagram of this sender, received on the interface with this index, and calls back the
+    /// address in it.
+    pub(super) fn call_back(
+        &mut self,
+        bytes: &[u8; PACKET_LEN],
+        interface: u32,
+        sender: Option<Source>,
+        now: Instant,
+    ) {
         let checked = match self.policy.check(bytes) {
             Ok(checked) => checked,
-            Err(misconduct) => return self.drop_datagram(Refusal::from(&misconduct), misconduct, now),
+            Err(misconduct) => {
+                return self.drop_datagram(Refusal::from(&misconduct), sender.as_ref(), misconduct, now);
+            }
         };
         let address = match checked.packet.callback(interface) {
             Ok(address) => address,
-            Err(error) => return self.drop_datagram(Refusal::Malformed, error, now),
+            Err(error) => return self.drop_datagram(Refusal::Malformed, sender.as_ref(), error, now),
         };
         let request = &checked.packet.request;
-        let callback = (address, request.identity());
+        let source = Source::ip(address.ip());
+        let sender = sender.filter(|sender| *sender != source);
+        let callback = CallBack { address, identity: request.identity(), sender };
+        let is_it = |other: &CallBack| other.address == address && other.identity == callback.identity;
         let is_in_progress =
-            self.sessions.values().any(|session| session.callback.as_ref() == Some(&callback));
-        if is_in_progress || self.dispatcher.is_duplicate(&callback.1, now) {
+            self.sessions.values().any(|session| session.callback.as_ref().is_some_and(is_it));
+        if is_in_progress || self.dispatcher.is_duplicate(&callback.identity, now) {
             let listener = self.log().listener();
             return debug!("{listener}: {address}: {}: dropped as a duplicate", RequestLabel(request));
         }
         let Some(nonce) = self.nonce(now) else { return };
-        let source = Source::ip(address.ip());
         match NonblockingStream::connect(address) {
             Ok(stream) => {
                 let machine = ServerSession::called_back(self.policy.clone(), nonce, &checked, now);
@@ -108,18 +137,21 @@ impl Sessions {
             }
             Err(error) => {
                 let port = address.port();
-                self.log().log_refusal(
-                    Refusal::Unreachable,
-                    Some(&source),
-                    format_args!("cannot call back to TCP port {port}: {error}"),
-                    now,
-                );
+                let reason = format_args!("cannot call back to TCP port {port}: {error}");
+                let reason = with_sender(Some(&callback), reason);
+                self.log().log_refusal(Refusal::Unreachable, Some(&source), reason, now);
             }
         }
     }
 
-    fn drop_datagram(&mut self, refusal: Refusal, reason: impl fmt::Display, now: Instant) {
-        self.log().log_refusal(refusal, None, format_args!("dropped a datagram: {reason}"), now);
+    fn drop_datagram(
+        &mut self,
+        refusal: Refusal,
+        sender: Option<&Source>,
+        reason: impl fmt::Display,
+        now: Instant,
+    ) {
+        self.log().log_refusal(refusal, sender, format_args!("dropped a datagram: {reason}"), now);
     }
 
     fn nonce(&mut self, now: Instant) -> Option<[u8; 32]> {
@@ -134,10 +166,10 @@ impl Sessions {
         stream: NonblockingStream,
         machine: ServerSession,
         source: Source,
-        callback: Option<(SocketAddr, Identity)>,
+        callback: Option<CallBack>,
         now: Instant,
     ) -> Option<SessionId> {
-        if self.sessions.len() >= quota::SESSIONS_MAX && !self.make_room(&source, now) {
+        if self.sessions.len() >= quota::SESSIONS_MAX && !self.make_room(&source, callback.as_ref(), now) {
             return None;
         }
         let id = SessionId(self.next_id);
@@ -150,7 +182,7 @@ impl Sessions {
     }
 
     /// Closes a session to make room for one of this source, which is refused if that is not possible.
-    fn make_room(&mut self, source: &Source, now: Instant) -> bool {
+    fn make_room(&mut self, source: &Source, callback: Option<&CallBack>, now: Instant) -> bool {
         let origins = &self.dispatcher.log.origins;
         let open = self.sessions.iter().map(|(&id, session)| OpenSession {
             id,
@@ -163,7 +195,8 @@ impl Sessions {
                 true
             }
             None => {
-                self.log().log_refusal(Refusal::Crowded, Some(source), "refused: too many sessions", now);
+                let reason = with_sender(callback, "refused: too many sessions");
+                self.log().log_refusal(Refusal::Crowded, Some(source), reason, now);
                 false
             }
         }
@@ -265,7 +298,7 @@ impl Sessions {
 
     fn refuse_unreachable(&mut self, id: SessionId, error: io::Error, now: Instant) {
         let callback = self.sessions.get(&id).and_then(|session| session.callback.as_ref());
-        let port = callback.map_or(0, |(address, _)| address.port());
+        let port = callback.map_or(0, |callback| callback.address.port());
         let reason = format!("cannot call back to TCP port {port}: {error} (blocked by a firewall?)");
         self.refuse(id, Refusal::Unreachable, reason, now);
     }
@@ -274,6 +307,7 @@ impl Sessions {
     fn refuse(&mut self, id: SessionId, refusal: Refusal, reason: impl fmt::Display, now: Instant) {
         let Some(session) = self.sessions.remove(&id) else { return };
         session.cancel.cancel();
+        let reason = with_sender(session.callback.as_ref(), reason);
         self.log().log_refusal(refusal, Some(&session.source), reason, now);
     }
 }

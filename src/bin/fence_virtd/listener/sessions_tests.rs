@@ -219,18 +219,18 @@ fn a_repeated_datagram_brings_one_call_back() {
     address[..4].copy_from_slice(&[127, 0, 0, 1]);
     let port = waiting.local_addr().unwrap().port();
     let datagram = Packet { address, address_len: 4, family: FAMILY_IPV4, port, ..packet(1) }.encode();
-    world.sessions.call_back(&datagram, 1, world.now);
-    world.sessions.call_back(&datagram, 1, world.now);
+    world.sessions.call_back(&datagram, 1, None, world.now);
+    world.sessions.call_back(&datagram, 1, None, world.now);
     assert_eq!(world.sessions.open_count(), 1, "while the call-back is open");
     let (mut client, _) = waiting.accept().unwrap();
     world.turn();
-    world.sessions.call_back(&datagram, 1, world.now);
+    world.sessions.call_back(&datagram, 1, None, world.now);
     assert_eq!(world.sessions.open_count(), 1, "while the worker has it");
     world.answer_job();
     assert_eq!(rest(&mut client), [0]);
-    world.sessions.call_back(&datagram, 1, world.now);
+    world.sessions.call_back(&datagram, 1, None, world.now);
     assert!(world.is_empty(), "shortly after");
-    world.sessions.call_back(&datagram, 1, world.now + HOLD);
+    world.sessions.call_back(&datagram, 1, None, world.now + HOLD);
     assert_eq!(world.sessions.open_count(), 1);
 }
 

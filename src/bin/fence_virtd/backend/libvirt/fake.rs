@@ -16,7 +16,7 @@ use fence_virt::time::Instant;
 
 /// A VM of a fake.
 #[derive(Debug, Clone)]
-pub(super) struct Domain {
+pub(crate) struct Domain {
     pub(super) name: String,
     pub(super) runs: Option<u32>,
     pub(super) is_transient: bool,
@@ -44,7 +44,7 @@ pub(super) enum Fault {
 /// A fake libvirt.
 #[derive(Debug, Default)]
 pub(crate) struct Fake {
-    pub(super) domains: RefCell<BTreeMap<String, Domain>>,
+    pub(crate) domains: RefCell<BTreeMap<String, Domain>>,
     pub(super) faults: RefCell<Vec<Fault>>,
     /// Error of every call.
     pub(super) broken: RefCell<Option<String>>,
@@ -123,7 +123,7 @@ impl Fake {
     }
 
     /// Holds the calls on lanes with this label from now on.
-    pub(super) fn hold(&self, label: &str) {
+    pub(crate) fn hold(&self, label: &str) {
         self.holds.borrow_mut().push(label.to_owned());
     }
 
@@ -138,7 +138,7 @@ impl Fake {
     }
 
     /// Makes the calls that are held, and holds no more.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         self.holds.take();
         self.take_held().into_iter().for_each(HeldCall::make);
     }
