@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::action::AgentAction;
 use super::settings::Settings;
-use super::stderr_log::{StderrLog, printable};
-use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict};
+use super::stderr_log::StderrLog;
+use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict, column, printable};
 use crate::sys::syslog::{self, Priority};
 use crate::sys::with_timeout::with_timeout;
 use crate::time::Instant;
@@ -128,23 +128,22 @@ fn report(name: &str, operation: Operation, outcome: &AgentOutcome) -> ExitRepor
     }
 }
 
-/// Formats one line for each VM: name, UUID, on or off. Callers split at blanks.
+/// Formats one line for each VM: name, UUID, on or off, each one word. Callers split at blanks.
 fn list(entries: &[HostEntry]) -> String {
     let line = |entry: &HostEntry| {
         let state = match entry.state {
             PowerState::Running => "on",
             PowerState::Off => "off",
         };
-        format!("{:<32} {} {state}\n", printable(&entry.name), printable(&entry.uuid))
+        format!("{:<32} {} {state}\n", column(&entry.name), column(&entry.uuid))
     };
     entries.iter().map(line).collect()
 }
 
 /// Writes one line to syslog(3), as the C agent does.
 fn write_syslog(log: &StderrLog, operation: Operation, name: &str, report: &ExitReport) {
-    let name = printable(name);
     let line = match (&report.reason, report.code) {
-        (Some(reason), _) => printable(reason),
+        (Some(reason), _) => printable(reason).into_owned(),
         (None, 2) => format!("Domain {name:?} is off"),
         (None, _) if operation == Operation::Status => format!("Domain {name:?} is on"),
         (None, _) => format!("{operation} of domain {name:?}: done"),

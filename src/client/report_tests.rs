@@ -49,12 +49,14 @@ fn output_of_a_success() {
 }
 
 #[test]
-fn lists_are_padded_and_printable() {
+fn lists_are_padded_and_printable_and_each_name_is_one_word() {
     let entry = |name: &str, state| HostEntry { name: name.into(), uuid: "u".into(), state };
-    let entries = vec![entry("b", PowerState::Off), entry("a\n\x1b[2J", PowerState::Running)];
+    let evil = "a\n\x1b[2J \u{202e}\u{2028}on\\n";
+    let entries = vec![entry("b", PowerState::Off), entry(evil, PowerState::Running)];
     let (code, output, _) = reported(Operation::HostList, &AgentOutcome::Answered(Answer::HostList(entries)));
     assert_eq!(code, 0);
-    assert_eq!(output, format!("{:<32} u off\n{:<32} u on\n", "b", "a??[2J"));
+    let expected = "a\\u{a}\\u{1b}[2J\\u{20}\\u{202e}\\u{2028}on\\u{5c}n";
+    assert_eq!(output, format!("{:<32} u off\n{expected:<32} u on\n", "b"));
 }
 
 #[test]

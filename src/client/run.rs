@@ -16,7 +16,7 @@ use super::stderr_log::StderrLog;
 use super::transport::{self, AgentRequest};
 use super::{help, metadata, stdin};
 use crate::auth::{HashKind, Key};
-use crate::fence::{Answer, Operation, Verdict};
+use crate::fence::{Answer, Operation, Verdict, column};
 use crate::key_file;
 use crate::session::Policy;
 use crate::sys::with_timeout::with_timeout;
@@ -152,7 +152,8 @@ fn fence(
         let list = transport::send(&settings.transport, &request(Operation::HostList, limit));
         if let Ok(Answer::HostList(entries)) = list {
             let name = settings.target.as_str();
-            let is_it = |text: &str| text.eq_ignore_ascii_case(name);
+            let listed = column(name);
+            let is_it = |text: &str| text.eq_ignore_ascii_case(name) || text.eq_ignore_ascii_case(&listed);
             // An empty list proves nothing: a C daemon with several URIs sends it.
             if !entries.is_empty() && !entries.iter().any(|entry| is_it(&entry.name) || is_it(&entry.uuid)) {
                 outcome = AgentOutcome::Unknown;

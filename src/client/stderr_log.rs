@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::agent::Agent;
+use crate::fence::printable;
 use crate::sys::with_timeout::with_timeout;
 
 /// Timeout for writing a line.
@@ -40,9 +41,4 @@ impl StderrLog {
             IS_BLOCKED.store(true, Ordering::Relaxed);
         }
     }
-}
-
-/// Replaces line breaks and other control characters, for a terminal or a log.
-pub(super) fn printable(text: &str) -> String {
-    text.replace(char::is_control, "?")
 }

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
+use crate::fence::is_printable;
 
 /// Maximum number of diagnostics kept of each severity; the others are counted.
 const KEEP_MAX: usize = 1000;
@@ -145,12 +146,12 @@ impl Locator<'_> {
     }
 }
 
-/// Replaces control characters, which could change the state of a terminal.
+/// Replaces what is not printable by one character each: the caret below the line stays in its place.
 fn printable(c: char) -> char {
     match c {
         '\t' => ' ',
-        c if c.is_control() => char::REPLACEMENT_CHARACTER,
-        c => c,
+        c if is_printable(c) => c,
+        _ => char::REPLACEMENT_CHARACTER,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod answer;
 mod domain;
+mod escape;
 mod hash_kind;
 mod listener_name;
 mod operation;
@@ -10,6 +11,7 @@ mod request;
 
 pub use answer::{Answer, HostEntry, PowerState, Verdict};
 pub use domain::{Domain, UriIndex, Uuid};
+pub use escape::{column, is_printable, printable};
 pub use hash_kind::HashKind;
 pub use listener_name::ListenerName;
 pub use operation::Operation;

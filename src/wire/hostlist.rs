@@ -1,4 +1,7 @@
-use crate::fence::{HostEntry, NAME_MAX, PowerState};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use crate::fence::{HostEntry, NAME_MAX, PowerState, column};
 
 /// Size of a record of a host list, in bytes: name 64, UUID 64, state 1, pad 1.
 pub const RECORD_LEN: usize = 130;
@@ -15,9 +18,9 @@ const STATE_OFF: u8 = 5;
 pub fn encode_host_list(entries: &[HostEntry]) -> Vec<u8> {
     let mut out = Vec::with_capacity(2 + (entries.len() + 1) * RECORD_LEN);
     out.push(LIST_BEGIN);
-    for entry in entries {
+    for (entry, name) in entries.iter().zip(listed_names(entries)) {
         let mut record = [0; RECORD_LEN];
-        put_text(&mut record[..64], &entry.name);
+        put_text(&mut record[..64], &name);
         put_text(&mut record[64..128], &entry.uuid);
         record[128] = match entry.state {
             PowerState::Running => STATE_RUNNING,
@@ -30,10 +33,42 @@ pub fn encode_host_list(entries: &[HostEntry]) -> Vec<u8> {
     out
 }
 
+/// Names as they are listed, one word each: agents print them, and their callers split lines at blanks.
+/// A VM that would then have the listed name of another one is listed by its UUID.
+fn listed_names(entries: &[HostEntry]) -> Vec<Cow<'_, str>> {
+    let names: Vec<Cow<'_, str>> = entries.iter().map(listed_name).collect();
+    let is_changed = |(entry, name): (&HostEntry, &Cow<'_, str>)| *name != entry.name;
+    if !entries.iter().zip(&names).any(is_changed) {
+        return names;
+    }
+    let mut uses: HashMap<&str, usize> = HashMap::new();
+    names.iter().for_each(|name| *uses.entry(name).or_default() += 1);
+    let unique = |(entry, name)| {
+        let is_ambiguous = is_changed((entry, name)) && uses.get(&**name).is_some_and(|uses| *uses > 1);
+        if is_ambiguous { Cow::Borrowed(entry.uuid.as_str()) } else { name.clone() }
+    };
+    entries.iter().zip(&names).map(unique).collect()
+}
+
+/// Name of a VM as one word of at most [`NAME_MAX`] bytes: cut, or its UUID if an escape would be cut.
+fn listed_name(entry: &HostEntry) -> Cow<'_, str> {
+    match column(&entry.name) {
+        Cow::Borrowed(name) => Cow::Borrowed(cut(name)),
+        Cow::Owned(name) if name.len() <= NAME_MAX => Cow::Owned(name),
+        Cow::Owned(_) => Cow::Borrowed(&entry.uuid),
+    }
+}
+
+/// Text, cut between characters if it is longer than [`NAME_MAX`] bytes.
+fn cut(text: &str) -> &str {
+    let end = (0..=NAME_MAX.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    &text[..end]
+}
+
 /// Puts text into a NUL-padded field; text that is too long is cut between characters.
 fn put_text(field: &mut [u8], text: &str) {
-    let end = (0..=NAME_MAX.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
-    field[..end].copy_from_slice(&text.as_bytes()[..end]);
+    let text = cut(text).as_bytes();
+    field[..text.len()].copy_from_slice(text);
 }
 
 /// Decoded record of a host list.
@@ -96,9 +131,44 @@ mod tests {
         assert_eq!(&bytes[61..65], "é\0\0".as_bytes());
     }
 
+    /// Names that a list of VMs with these names and the UUIDs u0, u1 and so on has.
+    fn listed(names: &[&str]) -> Vec<String> {
+        let entry = |(at, name): (usize, &&str)| HostEntry {
+            name: name.to_string(),
+            uuid: format!("u{at}"),
+            state: PowerState::Off,
+        };
+        let entries: Vec<HostEntry> = names.iter().enumerate().map(entry).collect();
+        let bytes = encode_host_list(&entries);
+        let decoded = |record: &[u8]| match decode_record(record.try_into().unwrap()) {
+            Record::Entry(entry) => entry.name,
+            other => panic!("{other:?}"),
+        };
+        bytes[1..1 + names.len() * RECORD_LEN].chunks(RECORD_LEN).map(decoded).collect()
+    }
+
+    #[test]
+    fn a_listed_name_is_one_printable_word() {
+        let names = ["vm-1", "my vm", "x\u{202e}", "a\\nb", "a\u{2028}on"];
+        assert_eq!(listed(&names), ["vm-1", "my\\u{20}vm", "x\\u{202e}", "a\\u{5c}nb", "a\\u{2028}on"]);
+        let long = " ".repeat(20);
+        assert_eq!(listed(&[&long]), ["u0"], "no escape is cut");
+    }
+
+    #[test]
+    fn a_vm_is_not_listed_by_the_name_of_another() {
+        let exact = "n".repeat(63);
+        let [one, other] = ["a", "b"].map(|end| exact.clone() + end);
+        assert_eq!(listed(&[&one]), [exact.as_str()]);
+        assert_eq!(listed(&[&one, &other, "c"]), ["u0", "u1", "c"]);
+        assert_eq!(listed(&[&exact, &one]), [exact.as_str(), "u1"], "which can be asked for by its name");
+        assert_eq!(listed(&["a b", "a\\u{20}b"]), ["u0", "a\\u{20}b"]);
+        assert_eq!(listed(&["a", "a"]), ["a", "a"], "VMs with one name keep it");
+    }
+
     #[test]
     fn records_survive_a_round_trip() {
-        let entry = |state| HostEntry { name: "vm é".into(), uuid: "u-1".into(), state };
+        let entry = |state| HostEntry { name: "vm-é".into(), uuid: "u-1".into(), state };
         for state in [PowerState::Running, PowerState::Off] {
             let bytes = encode_host_list(&[entry(state)]);
             assert_eq!(decode_record(bytes[1..131].try_into().unwrap()), Record::Entry(entry(state)));

@@ -3,6 +3,8 @@
 
 use std::fmt::{Display, Write as _};
 
+use fence_virt::fence::is_printable;
+
 /// JSON object that is written key by key.
 pub(crate) struct JsonObject(String);
 
@@ -39,15 +41,14 @@ pub(crate) fn array(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.collect::<Vec<_>>().join(","))
 }
 
-/// Returns a JSON string.
+/// Returns a JSON string, with escapes for what is not printable.
 pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
-            // Writing to a String cannot fail.
-            c if c.is_control() => drop(write!(out, "\\u{:04x}", u32::from(c))),
-            c => out.push(c),
+            c if is_printable(c) => out.push(c),
+            c => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out += &format!("\\u{unit:04x}")),
         }
     }
     out + "\""

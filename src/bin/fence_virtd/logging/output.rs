@@ -9,6 +9,7 @@ use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Record};
 
 use crate::json::JsonObject;
+use fence_virt::fence::printable;
 use fence_virt::sys::syslog::{self, Priority};
 
 /// Socket of journald for messages with fields: systemd-journald.service(8).
@@ -24,13 +25,13 @@ pub(crate) struct LogLine {
 }
 
 impl LogLine {
-    /// Converts a record. Control characters become blanks: messages of libvirt may have
-    /// several lines, one of ours is always one line.
+    /// Converts a record. The message becomes printable: those of libvirt may have several lines,
+    /// and the names of VMs; one of ours is always one line. The outputs escape the fields.
     pub(crate) fn of(record: &Record<'_>) -> LogLine {
         let mut fields = FieldCollector(Vec::new());
         // Visiting our own fields cannot fail.
         let _ = record.key_values().visit(&mut fields);
-        let message = record.args().to_string().replace(char::is_control, " ");
+        let message = printable(&record.args().to_string()).into_owned();
         LogLine { level: record.level(), message, fields: fields.0 }
     }
 }
@@ -125,7 +126,7 @@ fn journal(line: &LogLine) -> Vec<u8> {
         priority(line.level) as i32
     );
     for (name, value) in &line.fields {
-        let value = value.replace(char::is_control, " ");
+        let value = printable(value);
         out.push_str(&format!("FENCE_{}={value}\n", name.to_uppercase()));
     }
     out.into_bytes()
@@ -186,6 +187,22 @@ mod tests {
         assert_eq!(json(&line(), 12_034), expected);
         let evil = LogLine { fields: vec![("x".into(), "1\nMESSAGE=forged".into())], ..line() };
         assert!(!String::from_utf8(journal(&evil)).unwrap().contains("\nMESSAGE=forged"));
+    }
+
+    #[test]
+    fn names_from_outside_cannot_reorder_or_break_a_line() {
+        let name = "a\u{202e}b\u{2028}c\u{1b}[2J";
+        let fields = [("domain", Value::from(name))];
+        let mut record = Record::builder();
+        record.level(Level::Info).key_values(&fields);
+        let line = LogLine::of(&record.args(format_args!("libvirt says: {name} {name:?}")).build());
+        let escaped = "a\\u{202e}b\\u{2028}c\\u{1b}[2J";
+        assert_eq!(line.message, format!("libvirt says: {escaped} \"{escaped}\""));
+        let journal = String::from_utf8(journal(&line)).unwrap();
+        assert!(journal.ends_with(&format!("\nFENCE_DOMAIN={escaped}\n")), "{journal}");
+        // A reader of JSON gets the name itself.
+        let json = json(&line, 0);
+        assert!(json.ends_with("\"domain\":\"a\\u202eb\\u2028c\\u001b[2J\"}"), "{json}");
     }
 
     #[test]

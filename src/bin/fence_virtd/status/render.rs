@@ -6,6 +6,7 @@ use super::form::Form;
 use super::openmetrics::openmetrics;
 use super::snapshot::{ClusterState, LaneReport, ListenerState, OldestCall, Snapshot, UriState};
 use crate::json::{JsonObject, array, quoted};
+use fence_virt::fence::printable;
 
 /// Returns the report in a format.
 pub(super) fn render(snapshot: &Snapshot, form: Form) -> String {
@@ -49,7 +50,7 @@ fn text(snapshot: &Snapshot) -> String {
     let problems = snapshot.problems();
     lines.push(if problems.is_empty() { "no problems".to_owned() } else { "problems:".to_owned() });
     lines.extend(problems.iter().map(|problem| format!("  {problem}")));
-    lines.iter().map(|line| line.replace(char::is_control, " ") + "\n").collect()
+    lines.iter().flat_map(|line| [printable(line), "\n".into()]).collect()
 }
 
 fn uri_text(uri: &UriState) -> String {

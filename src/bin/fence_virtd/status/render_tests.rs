@@ -125,3 +125,12 @@ fn what_is_wrong_is_said() {
     ];
     assert_eq!(snapshot.problems(), expected);
 }
+
+#[test]
+fn text_from_outside_is_printable() {
+    let mut snapshot = snapshot();
+    snapshot.uris[1].closed = Some("no domain \u{202e}x\u{2028}".to_owned());
+    let text = text(&snapshot);
+    assert!(text.contains("no domain \\u{202e}x\\u{2028}\n"), "{text}");
+    assert!(json(&snapshot).contains("no domain \\u202ex\\u2028"));
+}

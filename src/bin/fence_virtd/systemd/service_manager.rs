@@ -8,6 +8,7 @@ use log::error;
 use crate::heartbeat::Heartbeat;
 use crate::status::Counts;
 use crate::systemd::Notifier;
+use fence_virt::fence::printable;
 use fence_virt::time::Instant;
 
 /// Interval of checks for a changed status line.
@@ -100,7 +101,7 @@ impl<'a> ServiceManager<'a> {
         if let Some(reloaded) = &self.reloaded {
             line = format!("{line}; {reloaded}");
         }
-        line.replace(char::is_control, " ")
+        printable(&line).into_owned()
     }
 
     fn feed_watchdog(&mut self) {

@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use crate::problem::Problem;
+use fence_virt::fence::printable;
 
 /// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,11 +74,6 @@ impl Finding {
     }
 }
 
-/// Replaces control characters: names of VMs and files must not control the terminal or add lines.
-fn printable(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
-}
-
 /// Returns items with commas between them, at most ten.
 pub(super) fn listed<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     let mut items = items.into_iter();
@@ -111,6 +107,12 @@ pub(super) fn auth() -> fence_virt::config::AuthConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_finding_is_printable() {
+        let finding = Finding::note("x\u{202e}", "a\nb\u{2028}", "\u{1b}c");
+        assert_eq!(finding.render(), "note     x\\u{202e}: a b\\u{2028}\n             -> \\u{1b}c\n");
+    }
 
     #[test]
     fn long_lists_are_cut() {

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use fence_virt::fence::is_printable;
+
 /// Number of unchanged lines around each change.
 const CONTEXT: usize = 3;
 
@@ -67,7 +69,7 @@ fn push_lines(mark: char, lines: &[&str], out: &mut String) {
     for line in lines {
         let text = line.trim_end_matches(['\n', '\r']);
         out.push(mark);
-        out.extend(text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }));
+        out.extend(text.chars().map(|c| if is_printable(c) || c == '\t' { c } else { '\u{fffd}' }));
         out.push('\n');
         if !line.ends_with('\n') {
             out.push_str("\\ No newline at end of file\n");
