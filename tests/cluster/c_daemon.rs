@@ -26,6 +26,9 @@ pub struct CDaemon {
 impl World {
     /// Requests an operation at a C daemon.
     pub fn c_asks(&mut self, at: usize, vm: Option<usize>, operation: Operation) {
+        if vm.is_some_and(|vm| !self.has_name(vm)) {
+            return;
+        }
         let name = vm.map_or("nosuch".to_owned(), |vm| self.vms[vm].name.clone());
         if let Some(vm) = vm.filter(|_| operation != Operation::Status) {
             // A C daemon's callers wait for as long as it does.
