@@ -48,7 +48,7 @@ pub(crate) enum Event {
 }
 
 /// Change in the domains of a URI.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum DomainChange {
     /// Complete list.
     All(Vec<LocalVm>),

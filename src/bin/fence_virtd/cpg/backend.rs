@@ -370,10 +370,15 @@ impl<L: Link> Backend for Cpg<L> {
 
     fn event(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Domains { uri, change: DomainChange::All(vms) } => self.router.listed(uri, vms, now),
-            Event::Domains { uri, change: DomainChange::One(vm) } => self.router.seen(uri, vm, now),
-            Event::Domains { uri, change: DomainChange::Gone(uuid) } => self.router.vanished(uri, uuid, now),
-            Event::Domains { uri, change: DomainChange::Lost } => self.router.unlisted(uri),
+            Event::Domains { uri, change } => {
+                self.libvirt.watched(uri, &change);
+                match change {
+                    DomainChange::All(vms) => self.router.listed(uri, vms, now),
+                    DomainChange::One(vm) => self.router.seen(uri, vm, now),
+                    DomainChange::Gone(uuid) => self.router.vanished(uri, uuid, now),
+                    DomainChange::Lost => self.router.unlisted(uri),
+                }
+            }
             // Every turn fetches.
             Event::Cluster => {}
             Event::Probed { .. } | Event::CallEnded { .. } | Event::SignOfLife { .. } => {

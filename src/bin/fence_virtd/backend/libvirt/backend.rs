@@ -14,7 +14,7 @@ use super::resolve::{Resolution, Uri, find, resolve};
 use super::vm_operation::VmOperations;
 use crate::access::{Identified, Permissions};
 use crate::backend::Backend;
-use crate::inbox::{Event, Message};
+use crate::inbox::{DomainChange, Event, Message};
 use crate::job::{CancelToken, Job, Requester};
 use crate::libvirt::{CallId, CallOutcome, HeldVms, Link};
 use fence_virt::fence::{
@@ -192,6 +192,13 @@ impl<L: Link> LibvirtBackend<L> {
         }
     }
 
+    /// Remembers what the watcher of a URI saw: where a VM has run counts if that URI falls silent.
+    pub(crate) fn watched(&mut self, at: UriIndex, change: &DomainChange) {
+        if self.uris.len() > 1 {
+            self.uris[at.0].watched(change);
+        }
+    }
+
     fn devstatus(&mut self, job: Job, now: Instant) {
         match &mut self.devstatus {
             Some(probe) => probe.join(job),
@@ -250,6 +257,7 @@ impl<L: Link> Backend for LibvirtBackend<L> {
             Event::SignOfLife { operation, lived } => self.sign_of_life(operation, lived, now),
             Event::Domains { uri, change } => {
                 self.last_runs.apply(uri, &change);
+                self.watched(uri, &change);
                 self.lists.apply(uri, change);
             }
             Event::Cluster => {}

@@ -149,7 +149,7 @@ impl Fence {
                 Err(NotOff::Failed(reason)) => failures.push(uri.failed(reason)),
             }
         }
-        failures.extend(vm.last_seen.iter().map(|uri| format!("the VM was last seen also on {uri}")));
+        failures.extend(vm.last_seen.iter().map(|uri| format!("the VM was seen to run also on {uri}")));
         if self.is_destroyed() || !retries.is_empty() {
             // The copy that the others came from, or went to, may be the one that is destroyed here.
             retries.extend(moved.iter().map(|name| format!("{name}: {MOVED}")));

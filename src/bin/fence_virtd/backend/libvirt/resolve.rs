@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lanes::Lanes;
+use crate::inbox::DomainChange;
 use crate::libvirt::{DomainState, FoundDomain, Host, LibvirtError, LibvirtResult, Link};
 use fence_virt::fence::{PowerState, Target, UriIndex, Uuid};
 use fence_virt::routing::LocalVm;
@@ -15,10 +16,18 @@ use fence_virt::time::Instant;
 pub(super) struct Uri<L: Link> {
     pub(super) link: L,
     pub(super) lanes: Lanes<L>,
-    /// Names by UUID. Kept only if there are several URIs.
-    seen: HashMap<String, String>,
+    /// By UUID. Kept only if there are several URIs.
+    seen: HashMap<String, SeenVm>,
     /// Time at which the connection was found closed.
     lost_at: Option<Instant>,
+}
+
+/// A VM that a URI had when it was last asked, or by its events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct SeenVm {
+    name: String,
+    /// True if it was ever seen to run there, since it came there.
+    has_run: bool,
 }
 
 /// Placement of a VM: a URI that has it.
@@ -37,7 +46,7 @@ pub(super) struct ResolvedVm {
     pub(super) placements: Vec<Placement>,
     /// Unreachable URIs, with the reasons: the VM may run there.
     pub(super) unreachable: Vec<String>,
-    /// Unreachable URIs that had the VM when they were last queried.
+    /// Unreachable URIs that were seen to run the VM.
     pub(super) last_seen: Vec<String>,
 }
 
@@ -103,7 +112,7 @@ impl<L: Link> Uri<L> {
 
     /// True if another VM than this one was seen here that a target names as well.
     pub(super) fn has_other(&self, target: &Target, uuid: &str) -> bool {
-        self.seen.iter().any(|(seen, name)| seen != uuid && is_named(target, name, seen))
+        self.seen.iter().any(|(seen, vm)| seen != uuid && is_named(target, &vm.name, seen))
     }
 
     /// Takes over the list of the connection manager.
@@ -121,13 +130,49 @@ impl<L: Link> Uri<L> {
 
     /// Remembers the domains that a target named, and forgets others of that name.
     fn remember(&mut self, target: &Target, found: &[FoundDomain]) {
-        self.seen.retain(|uuid, name| !is_named(target, name, uuid));
-        self.seen.extend(found.iter().map(|domain| (domain.uuid.clone(), domain.name.clone())));
+        let (before, kept) = self.seen.drain().partition(|(uuid, seen)| is_named(target, &seen.name, uuid));
+        self.seen = kept;
+        self.note_all(found, &before);
     }
 
     /// Remembers a complete list.
     pub(super) fn remember_all(&mut self, found: &[FoundDomain]) {
-        self.seen = found.iter().map(|domain| (domain.uuid.clone(), domain.name.clone())).collect();
+        let before = std::mem::take(&mut self.seen);
+        self.note_all(found, &before);
+    }
+
+    fn note_all(&mut self, found: &[FoundDomain], before: &HashMap<String, SeenVm>) {
+        for FoundDomain { name, uuid, state } in found {
+            let has_run = before.get(uuid).or(self.seen.get(uuid)).is_some_and(|seen| seen.has_run);
+            self.note(uuid.clone(), name, state.power, has_run);
+        }
+    }
+
+    fn note(&mut self, uuid: String, name: &str, power: PowerState, has_run: bool) {
+        let has_run = has_run || power == PowerState::Running;
+        self.seen.insert(uuid, SeenVm { name: name.to_owned(), has_run });
+    }
+
+    /// Remembers what a watcher saw.
+    pub(super) fn watched(&mut self, change: &DomainChange) {
+        match change {
+            DomainChange::All(vms) => {
+                let before = std::mem::take(&mut self.seen);
+                vms.iter().for_each(|vm| self.note_watched(vm, &before));
+            }
+            DomainChange::One(vm) => {
+                let before = self.seen.remove_entry(&vm.uuid.to_string());
+                self.note_watched(vm, &before.into_iter().collect());
+            }
+            DomainChange::Gone(uuid) => drop(self.seen.remove(&uuid.to_string())),
+            DomainChange::Lost => {}
+        }
+    }
+
+    fn note_watched(&mut self, vm: &LocalVm, before: &HashMap<String, SeenVm>) {
+        let uuid = vm.uuid.to_string();
+        let has_run = before.get(&uuid).is_some_and(|seen| seen.has_run);
+        self.note(uuid, &vm.name, vm.state, has_run);
     }
 }
 
@@ -197,9 +242,9 @@ pub(super) fn combine<L: Link>(
         return Resolution::Failed(format!("not found, and not all URIs answer: {}", reasons.join("; ")));
     };
     for (at, reason) in unreachable {
-        for (uuid, name) in &uris[at.0].seen {
+        for (uuid, SeenVm { name, has_run }) in &uris[at.0].seen {
             if *uuid == vm.uuid {
-                vm.last_seen.push(reason.clone());
+                vm.last_seen.extend(has_run.then(|| reason.clone()));
             } else if is_named(target, name, uuid) {
                 return ambiguous(target, &vm.uuid, uuid);
             }

@@ -9,13 +9,14 @@ use super::fake::{Fake, FakeLink, Fault, found};
 use super::power_operations::RETRY;
 use crate::access::Permissions;
 use crate::backend::Backend;
-use crate::inbox::{Event, Message};
+use crate::inbox::{DomainChange, Event, Message};
 use crate::job::tests::{Answers, answers, job};
 use crate::job::{AGE_LIMIT, CancelToken};
-use crate::libvirt::{HeldVms, LibvirtError};
+use crate::libvirt::{DomainState, FoundDomain, HeldVms, LibvirtError};
 use crate::status::LaneReport;
-use fence_virt::fence::{Answer, HostEntry, Operation, UriIndex, Verdict};
+use fence_virt::fence::{Answer, HostEntry, Operation, PowerState, UriIndex, Uuid, Verdict};
 use fence_virt::groups::{Group, Groups};
+use fence_virt::routing::LocalVm;
 use fence_virt::time::Instant;
 
 pub(super) const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
@@ -297,14 +298,53 @@ fn a_vm_last_seen_on_a_dead_uri_is_not_off_because_another_placement_is() {
 #[test]
 fn domains_listed_before_a_uri_died_count_too() {
     let hosts = [Fake::with(&[]), Fake::with(&[("a", A, false)])];
-    for (seen, expected) in [(A, Verdict::Failure), (B, Verdict::Success)] {
+    for (seen, power, expected) in [
+        (A, PowerState::Running, Verdict::Failure),
+        (A, PowerState::Off, Verdict::Success),
+        (B, PowerState::Running, Verdict::Success),
+    ] {
         hosts[1].domains.borrow_mut().get_mut(A).unwrap().runs = Some(7);
         let mut bench = Bench::with_links(&hosts, Groups::default(), |links| {
             links[0].closed.set(true);
-            *links[0].inventory.borrow_mut() = Some(vec![found("x", seen)]);
+            let listed = found("x", seen);
+            let state = DomainState { power, ..listed.state };
+            *links[0].inventory.borrow_mut() = Some(vec![FoundDomain { state, ..listed }]);
         });
-        assert_eq!(bench.ask(Operation::Off, "a"), expected, "{seen}");
+        assert_eq!(bench.ask(Operation::Off, "a"), expected, "{seen} {power:?}");
         assert_eq!(hosts[1].runs(A), Some(false), "what can be reached is destroyed all the same");
+    }
+}
+
+#[test]
+fn a_silent_uri_counts_if_the_vm_was_ever_seen_to_run_there() {
+    let local =
+        |state| LocalVm { name: "a".to_owned(), uuid: Uuid::parse(A).unwrap(), state, is_active: true };
+    let [off, running] = [PowerState::Off, PowerState::Running].map(local);
+    let changes: [(&[DomainChange], Verdict); 6] = [
+        (&[], Verdict::Success),
+        (&[DomainChange::One(off.clone())], Verdict::Success),
+        (&[DomainChange::One(running.clone())], Verdict::Failure),
+        (&[DomainChange::All(vec![running.clone()]), DomainChange::All(vec![off.clone()])], Verdict::Failure),
+        (&[DomainChange::One(running.clone()), DomainChange::Lost], Verdict::Failure),
+        // It is another one that comes to that place later.
+        (
+            &[DomainChange::One(running), DomainChange::Gone(off.uuid), DomainChange::One(off)],
+            Verdict::Success,
+        ),
+    ];
+    for (changes, expected) in changes {
+        for operation in [Operation::Off, Operation::Reboot] {
+            let hosts = [Fake::with(&[("a", A, false)]), Fake::with(&[("a", A, true)])];
+            let mut bench = Bench::new(&hosts, Groups::default());
+            assert_eq!(bench.ask(Operation::Status, "a"), Verdict::Success, "and both are known");
+            for change in changes {
+                let event = Event::Domains { uri: UriIndex(0), change: change.clone() };
+                bench.backend.event(event, bench.now);
+            }
+            bench.break_host(0);
+            assert_eq!(bench.ask(operation, "a"), expected, "{operation} after {changes:?}");
+            assert_eq!(bench.hosts[1].destroys.get(), 1, "what can be reached is destroyed all the same");
+        }
     }
 }
 
