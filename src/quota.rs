@@ -39,7 +39,8 @@ pub struct OpenSession<Id> {
 }
 
 /// Chooses the session to evict for a new one where `held` sessions are all that there can be; none if the
-/// new one has to be refused. Sessions that wait for the worker stay. These rules are tried in turn:
+/// new one has to be refused. A newcomer that is not known counts as not established and of an origin of its
+/// own. Sessions that wait for the worker stay. These rules are tried in turn:
 ///
 /// 1. The oldest of the origin with most sessions, if these are more than [`FEW`] and more than the
 ///    newcomer's. So a flood from one origin never evicts another's sessions.
@@ -50,20 +51,21 @@ pub struct OpenSession<Id> {
 ///    not established leaves each established origin one.
 ///
 /// In 1 and 3, it is the newcomer's oldest one if no origin has more.
-pub fn make_room<Id: Copy + Ord>(newcomer: &Standing, held: &[OpenSession<Id>]) -> Option<Id> {
+pub fn make_room<Id: Copy + Ord>(newcomer: Option<&Standing>, held: &[OpenSession<Id>]) -> Option<Id> {
     let mut counts: HashMap<Origin, usize> = HashMap::new();
     for session in held {
         *counts.entry(session.standing.origin).or_default() += 1;
     }
     let count = |origin: Origin| counts.get(&origin).copied().unwrap_or(0);
     let evictable = || held.iter().filter(|session| !session.is_waiting);
-    let own = count(newcomer.origin);
+    let own_origin = newcomer.map(|newcomer| newcomer.origin);
+    let own = own_origin.map_or(0, count);
     let own_oldest = evictable()
-        .filter(|session| session.standing.origin == newcomer.origin)
+        .filter(|session| Some(session.standing.origin) == own_origin)
         .map(|session| session.id)
         .min();
     let largest = evictable()
-        .filter(|session| session.standing.origin != newcomer.origin)
+        .filter(|session| Some(session.standing.origin) != own_origin)
         .map(|session| (count(session.standing.origin), Reverse(session.id)))
         .max();
     // The oldest of the largest origin, if that has more than `minimum`; else of the newcomer's.
@@ -74,22 +76,23 @@ pub fn make_room<Id: Copy + Ord>(newcomer: &Standing, held: &[OpenSession<Id>]) 
     };
     of_largest(FEW)
         .or_else(|| unestablished_of_median_age(newcomer, evictable()).map(Some))
-        .or_else(|| of_largest(usize::from(!newcomer.is_established)))
+        .or_else(|| of_largest(usize::from(newcomer.is_none_or(|newcomer| !newcomer.is_established))))
         .unwrap_or(own_oldest)
 }
 
 fn unestablished_of_median_age<'a, Id: Copy + Ord + 'a>(
-    newcomer: &Standing,
+    newcomer: Option<&Standing>,
     sessions: impl Iterator<Item = &'a OpenSession<Id>>,
 ) -> Option<Id> {
     let mut networks: HashMap<Option<Network>, Vec<Id>> = HashMap::new();
     for session in sessions.filter(|session| !session.standing.is_established) {
         networks.entry(session.standing.network).or_default().push(session.id);
     }
-    let own = networks.get(&newcomer.network).map_or(0, Vec::len);
+    let own_network = newcomer.and_then(|newcomer| newcomer.network);
+    let own = networks.get(&own_network).map_or(0, Vec::len);
     let largest = networks.iter().max_by_key(|(_, ids)| (ids.len(), ids.iter().min().map(|id| Reverse(*id))));
     let larger = largest.filter(|(_, ids)| ids.len() > own).map(|(network, _)| *network);
-    let mut ids = networks.remove(&larger.unwrap_or(newcomer.network))?;
+    let mut ids = networks.remove(&larger.unwrap_or(own_network))?;
     ids.sort_unstable();
     ids.get(ids.len() / 2).copied()
 }
@@ -140,7 +143,7 @@ mod tests {
         }
 
         fn make_room(&self, newcomer: &Source) -> Option<usize> {
-            make_room(&self.origins.standing(newcomer), &self.held)
+            make_room(Some(&self.origins.standing(newcomer)), &self.held)
         }
 
         fn make_room_for(&self, newcomer: &str) -> Option<usize> {
@@ -260,6 +263,20 @@ mod tests {
         }
         assert_eq!(one_each.make_room_for("fd00:2::100"), None);
         assert_eq!(one_each.make_room_for("fd00:2::7"), Some(14), "its own");
+    }
+
+    #[test]
+    fn for_a_newcomer_that_is_not_known_a_flood_makes_room_and_an_established_origin_keeps_one() {
+        let mut world = World::of(&[("192.0.2.1", 2, false), ("192.0.2.2", 9, false)]);
+        assert_eq!(make_room(None, &world.held), Some(2));
+        world.held.truncate(2);
+        assert_eq!(make_room(None, &world.held), Some(1));
+        world.origins.proved(&source("192.0.2.1"), Instant::now());
+        world.held.clear();
+        world.push(&source("192.0.2.1"), false);
+        assert_eq!(make_room(None, &world.held), None);
+        world.push(&source("192.0.2.1"), false);
+        assert_eq!(make_room(None, &world.held), Some(world.held[0].id));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::agent::{Agent, AgentTransport, Programs};
 use common::client::{Client, packet};
-use common::daemon::{Daemon, auth_keys, conf};
+use common::daemon::{Daemon, OURS, auth_keys, conf};
 use common::net::{GUEST_V4, HOST_V4, NamespacePair};
 use common::node::{self, NODE1, RUNNING, node, vm};
 use common::{Dir, Missing, key_bytes, require, root_and_c_suite, until};
@@ -135,6 +135,62 @@ fn a_flood_evicts_its_own_sessions_and_no_other() {
         assert_eq!(patient.verdict().unwrap(), 0);
     });
     harness.daemon.await_log("to make room");
+}
+
+#[test]
+fn with_64_descriptors_a_crowd_of_connections_does_not_delay_a_good_one() {
+    require!(root_and_c_suite());
+    let dir = Dir::new();
+    let pair = NamespacePair::new();
+    let key = dir.key("key", b'k');
+    let uri = node(&dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+    let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
+    let daemon = Daemon::builder(&dir, &pair.host)
+        .command(&["prlimit", "--nofile=64:64", OURS])
+        .start(&conf("tcp", &keys, &[uri], ""));
+    daemon.await_log("the limit of open files is 64");
+    pair.guest.ip(&["addr", "add", "192.0.2.66/24", "dev", "eth0"]);
+    pair.guest.inside(|| {
+        let attacker = Ipv4Addr::new(192, 0, 2, 66).into();
+        let crowd: Vec<TcpStream> = (0..200).map(|_| socket_from(attacker, address())).collect();
+        for _ in 0..20 {
+            let asked = Instant::now();
+            assert_eq!(client().ask(&packet(Operation::Off, "node1", SHA)).unwrap(), 0);
+            assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        }
+        drop(crowd);
+    });
+    assert!(!daemon.log().contains("cannot accept"), "{}", daemon.log());
+}
+
+#[test]
+fn a_daemon_whose_descriptors_are_taken_serves_a_good_client_among_a_crowd() {
+    require!(root_and_c_suite());
+    let dir = Dir::new();
+    let pair = NamespacePair::new();
+    let key = dir.key("key", b'k');
+    let uri = node(&dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+    let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
+    let daemon = Daemon::builder(&dir, &pair.host).start(&conf("tcp", &keys, &[uri], ""));
+    pair.guest.ip(&["addr", "add", "192.0.2.66/24", "dev", "eth0"]);
+    pair.guest.inside(|| {
+        assert_eq!(client().ask(&packet(Operation::Off, "node1", SHA)).unwrap(), 0);
+        // As if lines of VMs had the rest: room for eight sessions.
+        let used = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+        let limit = format!("--nofile={}", used + 8);
+        let pid = daemon.pid().to_string();
+        let prlimit = std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+        assert!(prlimit.unwrap().success());
+        let attacker = Ipv4Addr::new(192, 0, 2, 66).into();
+        let crowd: Vec<TcpStream> = (0..200).map(|_| socket_from(attacker, address())).collect();
+        for _ in 0..20 {
+            let asked = Instant::now();
+            assert_eq!(client().ask(&packet(Operation::Status, "node1", SHA)).unwrap(), 2);
+            assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        }
+        drop(crowd);
+    });
+    daemon.await_log("closed to make room: no file descriptor is left");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use crossbeam_channel::bounded;
 use log::{error, info, warn};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 use crate::access::policies;
 use crate::args::Options;
@@ -22,7 +22,8 @@ use crate::status::{Sources, StatusSocket};
 use crate::systemd::{Notifier, ServiceManager};
 use crate::watch::Watchers;
 use crate::{backends, config_file, console, libvirt, logging, supervise};
-use fence_virt::config::{Config, ListenerConfig};
+use fence_virt::config::{Config, ListenerConfig, NamedListener};
+use fence_virt::quota;
 use fence_virt::sys::detach;
 use fence_virt::sys::signals::Signals;
 use fence_virt::time::Instant;
@@ -45,10 +46,14 @@ fn start(options: &Options) -> Result<(), String> {
     let wait = options.wait_for_init || config.wait_for_init;
     backends::check(&config.backend)?;
 
-    raise_descriptor_limit();
+    let sessions_max = sessions_max(&config, raise_descriptor_limit());
     let policies = config.listeners.iter().map(policies::policy).collect::<Result<Vec<_>, _>>()?;
     let mut pid_file = PidFile::take(&options.pid_file)?;
-    let bound = config.listeners.iter().zip(policies).map(|(of, policy)| listener::bind(of, policy, wait));
+    let bound = config
+        .listeners
+        .iter()
+        .zip(policies)
+        .map(|(of, policy)| listener::bind(of, policy, sessions_max, wait));
     let listeners: Vec<Listener> = bound.collect::<Result<_, _>>()?;
 
     let not_detached = |error| format!("cannot detach from the terminal: {error}");
@@ -124,11 +129,25 @@ fn follow_lines(
 }
 
 /// Raises the soft limit of open files to the hard limit, so that nothing but their quota
-/// limits the sessions.
-fn raise_descriptor_limit() {
+/// limits the sessions. Returns the limit.
+fn raise_descriptor_limit() -> rlim_t {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 20), hard));
     if let Err(error) = raised {
         warn!("cannot raise the limit of open files (RLIMIT_NOFILE): {error}");
     }
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
+}
+
+/// Maximum sessions of each listener with this limit of open files.
+fn sessions_max(config: &Config, descriptors: rlim_t) -> usize {
+    let has_sessions = |listener: &&NamedListener| !matches!(listener.config, ListenerConfig::Serial(_));
+    let sessions_max = quota::sessions_max(descriptors, config.listeners.iter().filter(has_sessions).count());
+    if sessions_max < quota::SESSIONS_MAX {
+        warn!(
+            "the limit of open files is {descriptors} (LimitNOFILE, ulimit -n): {sessions_max} sessions a listener instead of {}",
+            quota::SESSIONS_MAX
+        );
+    }
+    sessions_max
 }

@@ -33,6 +33,7 @@ pub(crate) struct Listener {
 pub(crate) fn bind(
     listener: &NamedListener,
     policy: Option<Arc<Policy>>,
+    sessions_max: usize,
     wait: bool,
 ) -> Result<Listener, String> {
     let NamedListener { name, config } = listener;
@@ -46,7 +47,7 @@ pub(crate) fn bind(
         }
     };
     let policy = policy.ok_or_else(|| format!("{name}: no authentication policy"))?;
-    let serve = |dispatcher| Sessions::new(policy, dispatcher);
+    let serve = move |dispatcher| Sessions::new(policy, sessions_max, dispatcher);
     Listener::new(name, Some(acceptor), ListenerMailbox::Sessions, serve)
 }
 

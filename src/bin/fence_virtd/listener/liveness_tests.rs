@@ -18,6 +18,7 @@ use crate::listener::sessions::{SessionMail, Sessions};
 use crate::status::Counts;
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::fence::{ListenerName, Operation, Request, Target};
+use fence_virt::quota::SESSIONS_MAX;
 use fence_virt::session::Policy;
 use fence_virt::sys::mailbox::{MailboxSender, mailbox};
 use fence_virt::wire::{PACKET_LEN, Packet};
@@ -45,7 +46,7 @@ impl World {
         let (job_sender, jobs) = bounded(8);
         let counts = Arc::new(Counts::new(ListenerName::new("tcp", None)));
         let dispatcher = Dispatcher::new(counts.clone(), job_sender, sender.clone());
-        let sessions = Sessions::new(Arc::new(policy), dispatcher);
+        let sessions = Sessions::new(Arc::new(policy), SESSIONS_MAX, dispatcher);
         World { event_loop: EventLoop::new(counts, None, sessions, mailbox), jobs, mailbox: sender }
     }
 

@@ -13,7 +13,7 @@ use super::dispatcher::{DispatchOutcome, Dispatcher};
 use super::liveness::{Liveness, SignOfLife};
 use super::request_log::{PendingRequest, RequestLog};
 use super::service::{Answered, Mail, Service};
-use super::stream::{NonblockingStream, ReadOutcome};
+use super::stream::{NO_DESCRIPTOR, NonblockingStream, ReadOutcome, is_out_of_descriptors};
 use crate::job::{CancelToken, RequestLabel};
 use crate::status::Refusal;
 use fence_virt::fence::{Answer, Identity, Request, Source, Verdict};
@@ -75,13 +75,18 @@ fn with_sender(callback: Option<&CallBack>, reason: impl fmt::Display) -> String
 pub(super) struct Sessions {
     policy: Arc<Policy>,
     sessions: BTreeMap<SessionId, LiveSession>,
+    sessions_max: usize,
     next_id: u64,
     dispatcher: Dispatcher<SessionId, SessionsUpdate>,
 }
 
 impl Sessions {
-    pub(super) fn new(policy: Arc<Policy>, dispatcher: Dispatcher<SessionId, SessionsUpdate>) -> Sessions {
-        Sessions { policy, sessions: BTreeMap::new(), next_id: 0, dispatcher }
+    pub(super) fn new(
+        policy: Arc<Policy>,
+        sessions_max: usize,
+        dispatcher: Dispatcher<SessionId, SessionsUpdate>,
+    ) -> Sessions {
+        Sessions { policy, sessions: BTreeMap::new(), sessions_max, next_id: 0, dispatcher }
     }
 
     /// Log of the listener.
@@ -97,6 +102,18 @@ impl Sessions {
             // Mostly the request is pending already: reading it now saves a turn.
             self.attend(id, Interest::Read, Readiness { read: true, write: false }, now);
         }
+    }
+
+    /// Starts a session on a connection for which another one has to go, since there is no descriptor left.
+    pub(super) fn accept_in_place(&mut self, stream: NonblockingStream, source: Source, now: Instant) {
+        if self.make_room(Some(&source), None, NO_DESCRIPTOR, now) {
+            self.accept(stream, source, now);
+        }
+    }
+
+    /// Closes a session to free its descriptor; false if none can be closed.
+    pub(super) fn free_descriptor(&mut self, now: Instant) -> bool {
+        self.make_room(None, None, NO_DESCRIPTOR, now)
     }
 
     /// Checks a datagram of this sender, received on the interface with this index, and calls back the
@@ -130,7 +147,12 @@ impl Sessions {
             return debug!("{listener}: {address}: {}: dropped as a duplicate", RequestLabel(request));
         }
         let Some(nonce) = self.nonce(now) else { return };
-        match NonblockingStream::connect(address) {
+        let mut connected = NonblockingStream::connect(address);
+        let shortage = connected.as_ref().err().is_some_and(is_out_of_descriptors);
+        if shortage && self.make_room(Some(&source), Some(&callback), NO_DESCRIPTOR, now) {
+            connected = NonblockingStream::connect(address);
+        }
+        match connected {
             Ok(stream) => {
                 let machine = ServerSession::called_back(self.policy.clone(), nonce, &checked, now);
                 self.admit(stream, machine, source, Some(callback), now);
@@ -169,7 +191,9 @@ impl Sessions {
         callback: Option<CallBack>,
         now: Instant,
     ) -> Option<SessionId> {
-        if self.sessions.len() >= quota::SESSIONS_MAX && !self.make_room(&source, callback.as_ref(), now) {
+        if self.sessions.len() >= self.sessions_max
+            && !self.make_room(Some(&source), callback.as_ref(), "too many sessions", now)
+        {
             return None;
         }
         let id = SessionId(self.next_id);
@@ -181,22 +205,30 @@ impl Sessions {
         Some(id)
     }
 
-    /// Closes a session to make room for one of this source, which is refused if that is not possible.
-    fn make_room(&mut self, source: &Source, callback: Option<&CallBack>, now: Instant) -> bool {
+    /// Closes a session to make room for one of this source, if it is known, which is refused if that is not
+    /// possible.
+    fn make_room(
+        &mut self,
+        source: Option<&Source>,
+        callback: Option<&CallBack>,
+        shortage: &str,
+        now: Instant,
+    ) -> bool {
         let origins = &self.dispatcher.log.origins;
         let open = self.sessions.iter().map(|(&id, session)| OpenSession {
             id,
             standing: origins.standing(&session.source),
             is_waiting: session.machine.is_waiting(),
         });
-        match quota::make_room(&origins.standing(source), &open.collect::<Vec<_>>()) {
+        let newcomer = source.map(|source| origins.standing(source));
+        match quota::make_room(newcomer.as_ref(), &open.collect::<Vec<_>>()) {
             Some(id) => {
-                self.refuse(id, Refusal::Crowded, "closed to make room: too many sessions", now);
+                self.refuse(id, Refusal::Crowded, format_args!("closed to make room: {shortage}"), now);
                 true
             }
             None => {
-                let reason = with_sender(callback, "refused: too many sessions");
-                self.log().log_refusal(Refusal::Crowded, Some(source), reason, now);
+                let reason = with_sender(callback, format_args!("refused: {shortage}"));
+                self.log().log_refusal(Refusal::Crowded, source, reason, now);
                 false
             }
         }

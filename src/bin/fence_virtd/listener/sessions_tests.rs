@@ -36,7 +36,8 @@ impl World {
         let (sender, mail) = mailbox().unwrap();
         let (job_sender, jobs) = bounded(queue);
         let counts = Arc::new(Counts::new(ListenerName::new("tcp", None)));
-        let sessions = Sessions::new(Arc::new(policy), Dispatcher::new(counts, job_sender, sender));
+        let sessions =
+            Sessions::new(Arc::new(policy), quota::SESSIONS_MAX, Dispatcher::new(counts, job_sender, sender));
         World { sessions, jobs, mail, now: Instant::now() }
     }
 

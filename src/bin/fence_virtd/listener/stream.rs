@@ -10,6 +10,14 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 
+/// Reason for closing or refusing a session where the process or the system has no file descriptor left.
+pub(super) const NO_DESCRIPTOR: &str = "no file descriptor is left (LimitNOFILE, ulimit -n)";
+
+/// Returns true if the process or the system has no file descriptor left.
+pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 /// Outcome of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadOutcome {

@@ -1,12 +1,15 @@
 //! Acceptor of connections from a listening socket, with limits.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use log::debug;
+
 use super::service::Acceptor;
 use super::sessions::Sessions;
-use super::stream::NonblockingStream;
+use super::stream::{NonblockingStream, is_out_of_descriptors};
 use crate::status::Refusal;
 use fence_virt::fence::Source;
 use fence_virt::sys::poll::{Interest, PollSet, Slot};
@@ -37,25 +40,33 @@ pub(super) trait ListeningSocket: Send {
 /// Acceptor of the connections of one socket.
 pub(super) struct StreamAcceptor<L> {
     socket: L,
+    /// Descriptor to give up where none is left: only once a connection is accepted its peer is known, and
+    /// so which session has to go.
+    spare: Option<File>,
     /// End of a pause.
     resume: Option<Instant>,
 }
 
 impl<L: ListeningSocket> StreamAcceptor<L> {
     pub(super) fn new(socket: L) -> StreamAcceptor<L> {
-        StreamAcceptor { socket, resume: None }
+        StreamAcceptor { socket, spare: open_spare(), resume: None }
     }
 
     fn accept_batch(&mut self, sessions: &mut Sessions, now: Instant) {
         for _ in 0..BATCH {
-            let error = match self.socket.accept() {
+            let outcome = match self.socket.accept() {
                 Ok((stream, source)) => {
                     sessions.accept(stream, source, now);
-                    continue;
+                    Ok(())
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => error,
+                Err(error) if is_out_of_descriptors(&error) => self.accept_in_place(sessions, now),
+                Err(error) => Err(error),
             };
+            let Err(error) = outcome else { continue };
+            // Without a descriptor the kernel does not look whether a connection is pending (EMFILE).
+            if error.kind() == io::ErrorKind::WouldBlock {
+                return;
+            }
             sessions.log().log_refusal(
                 Refusal::Error,
                 None,
@@ -68,6 +79,18 @@ impl<L: ListeningSocket> StreamAcceptor<L> {
                 return;
             }
         }
+    }
+
+    /// Accepts a connection where no descriptor is left. One session has to go: another one, or that of the
+    /// connection.
+    fn accept_in_place(&mut self, sessions: &mut Sessions, now: Instant) -> io::Result<()> {
+        if self.spare.take().is_none() && !sessions.free_descriptor(now) {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        let accepted = self.socket.accept();
+        let outcome = accepted.map(|(stream, source)| sessions.accept_in_place(stream, source, now));
+        self.spare = open_spare();
+        outcome
     }
 }
 
@@ -90,7 +113,15 @@ impl<L: ListeningSocket> Acceptor<Sessions> for StreamAcceptor<L> {
     }
 }
 
+fn open_spare() -> Option<File> {
+    File::open("/dev/null").inspect_err(|error| debug!("cannot reserve a file descriptor: {error}")).ok()
+}
+
 /// Returns true if the system is out of descriptors or memory, which an immediate retry cannot mend.
 fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+    is_out_of_descriptors(error) || matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
 }
+
+#[cfg(test)]
+#[path = "stream_acceptor_tests.rs"]
+mod tests;
