@@ -25,7 +25,12 @@ fn answered_after(key: u8) -> usize {
     let (jobs, _worker) = bounded(1);
     let counts = Arc::new(Counts::new(ListenerName::new("tcp", None)));
     let dispatcher = Dispatcher::new(counts.clone(), jobs, sender.clone());
-    let mut event_loop = EventLoop::new(counts, None, Sessions::new(policy(1), dispatcher), mailbox);
+    let mut event_loop = EventLoop::new(
+        counts,
+        None,
+        Sessions::new(policy(1), fence_virt::quota::SESSIONS_MAX, dispatcher),
+        mailbox,
+    );
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (socket, peer) = listener.accept().unwrap();
