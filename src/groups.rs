@@ -96,8 +96,7 @@ impl IpNetwork {
     /// Returns true if it has this address. IPv4 networks have IPv6 addresses that map IPv4; IPv6 networks
     /// do not.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        address.is_ipv4() == self.address.is_ipv4() && lowest(address, self.prefix_length) == self.address
+        lowest(address.to_canonical(), self.prefix_length) == self.address
     }
 
     /// True if it has all addresses of its family.
