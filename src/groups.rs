@@ -206,6 +206,24 @@ fn reads_as_uuid(name: &str) -> bool {
     Uuid::parse(name).is_some()
 }
 
+/// Names and UUIDs by which the groups permit a requester a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PermittedNames {
+    /// There are no groups.
+    All,
+    /// Names and UUIDs; case does not matter.
+    These(Vec<String>),
+}
+
+impl PermittedNames {
+    /// Returns true if a copy of a VM is permitted: by its UUID, or by the name that it has at its place.
+    pub fn permit(&self, name: &str, uuid: &str) -> bool {
+        let PermittedNames::These(permitted) = self else { return true };
+        let [name, uuid] = [name, uuid].map(listed_text);
+        permitted.iter().map(|text| listed_text(text)).any(|text| text == name || text == uuid)
+    }
+}
+
 /// Groups of a configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Groups(Vec<Group>);

@@ -13,10 +13,11 @@ mod stale_placements;
 
 use std::time::Duration;
 
-use fence_virt::fence::{Operation, PowerState, Request, Target, UriIndex, Verdict};
+use fence_virt::fence::{Domain, HostEntry, Operation, PowerState, Request, Target, UriIndex, Verdict};
+use fence_virt::groups::PermittedNames;
 use fence_virt::routing::{
-    ANSWER_LIMIT, ClientId, ClusterList, Departure, LocalVm, Names, Rules, SEND_LIMIT, SERVE_LIMIT,
-    TELL_LIMIT, Unknown,
+    ANSWER_LIMIT, ClientId, ClientRequest, ClusterList, Departure, LocalVm, Names, Rules, SEND_LIMIT,
+    SERVE_LIMIT, TELL_LIMIT, Unknown,
 };
 use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, NodeId, RequestNumber};
 
@@ -212,7 +213,8 @@ fn old_requests_are_neither_sent_nor_carried_out() {
 
     // Corosync did not accept it in time: it is returned as unsent.
     let request = Request { operation: Off, target: Target::new(b"vm1").unwrap(), seqno: 7 };
-    node.router.ask(ClientId(77), &request, node.now, node.now);
+    let (client, permitted, received) = (ClientId(77), PermittedNames::All, node.now);
+    node.router.ask(ClientRequest { client, request, permitted, received }, node.now);
     let message = node.router.next_message(node.now).unwrap();
     let expiry = message.expiry.unwrap();
     assert_eq!(expiry.at, node.now + SEND_LIMIT);
@@ -264,9 +266,12 @@ fn a_vm_that_vanished_where_it_ran_may_have_moved() {
 fn the_list_contains_the_vms_of_all_hosts_once() {
     let mut node = Node::settled(RULES, vec![local(1, PowerState::Off), local(2, Running)]);
     node.leaves(3, Departure::Process);
-    let ClusterList::Complete(entries) = node.router.list(node.now) else { panic!("it is not known") };
-    let entries: Vec<_> = entries.iter().map(|entry| (entry.name.as_str(), entry.state)).collect();
-    assert_eq!(entries, [("vm1", Running), ("vm2", Running)]);
+    let ClusterList::Complete(vms) = node.router.list(node.now) else { panic!("it is not known") };
+    let copies = |vm: Vec<HostEntry>| vm.into_iter().map(|copy| (copy.name, copy.state)).collect::<Vec<_>>();
+    let vms: Vec<_> = vms.into_iter().map(copies).collect();
+    let vm1 = || "vm1".to_owned();
+    let expected = [vec![(vm1(), PowerState::Off), (vm1(), Running)], vec![("vm2".to_owned(), Running)]];
+    assert_eq!(vms, expected, "the copies here come first");
     node.router.lost("corosync has ended");
     assert!(
         matches!(node.router.list(node.now), ClusterList::NotJoined(reason) if reason == "corosync has ended")
@@ -426,4 +431,55 @@ fn a_vm_that_was_off_on_an_absent_host_stays_off_once_it_is_fenced() {
     node.asks(On, "vm4");
     node.does(On, Verdict::Success);
     assert_eq!(node.answer().0, Verdict::Success);
+}
+
+/// Node 3 has a VM of this name, which has the UUID of vm1, and is off.
+fn borrows(node: &mut Node, name: &str) {
+    let domain = Domain { name: name.to_owned(), ..domain(1) };
+    let (owner, state) = (NodeId(3), PowerState::Off);
+    node.hears(3, ClusterMessage::Store(Advertisement { domain, owner, state, is_active: false }));
+}
+
+#[test]
+fn a_copy_of_another_name_that_is_told_later_is_not_asked() {
+    for (permitted, is_asked) in [(vec!["VM1"], false), (vec!["vm1", "mine"], true)] {
+        let mut node = Node::settled(RULES, Vec::new());
+        let request = Request { operation: Off, target: Target::new(b"vm1").unwrap(), seqno: 7 };
+        let permitted = PermittedNames::These(permitted.into_iter().map(str::to_owned).collect());
+        let (client, received) = (ClientId(77), node.now);
+        node.router.ask(ClientRequest { client, request, permitted, received }, node.now);
+        node.settle();
+        let call = node.asked(1);
+        borrows(&mut node, "mine");
+        if is_asked {
+            node.replies(1, &call, 0);
+            let other = node.asked(3);
+            node.replies(3, &other, 0);
+            assert_eq!(node.answer().0, Verdict::Success);
+            continue;
+        }
+        let (verdict, reason) = node.answer();
+        assert_eq!(verdict, Verdict::Failure, "node 1 was asked before");
+        assert!(reason.ends_with("\"vm1\" on node 1, \"mine\" on node 3"), "{reason}");
+        node.waits();
+    }
+}
+
+#[test]
+fn a_vm_here_is_known_by_the_name_that_each_uri_has_for_it() {
+    let mut node = Node::settled(RULES, vec![local(2, Running)]);
+    let other = LocalVm { name: "Other".to_owned(), ..local(2, PowerState::Off) };
+    node.router.seen(UriIndex(1), other.clone(), node.now);
+    assert!(node.router.knows("vm2") && node.router.knows("other"));
+    let places: Vec<_> =
+        node.router.copies_of("other", node.now).into_iter().map(|copy| copy.place()).collect();
+    assert_eq!(places, ["node 2, URI 1", "node 2, URI 2"]);
+    node.router.vanished(UriIndex(0), other.uuid, node.now);
+    node.said.clear();
+    node.settle();
+    assert!(!node.router.knows("vm2") && node.router.knows("other"));
+    let told = |message: &ClusterMessage| matches!(message, ClusterMessage::Store(told) if told.domain.name == "Other");
+    assert!(node.said.iter().any(told), "{:?}", node.said);
+    node.router.vanished(UriIndex(1), other.uuid, node.now);
+    assert!(!node.router.knows("other"));
 }

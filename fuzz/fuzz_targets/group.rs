@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use fence_virt::fence::{Operation, PowerState, Request, Target, UriIndex, Uuid, Verdict};
+use fence_virt::groups::PermittedNames;
 use fence_virt::routing::{
-    ClientId, LocalVm, Membership, Names, OnBehalf, Peer, Router, RouterAction, Rules, Unknown,
+    ClientId, ClientRequest, LocalVm, Membership, Names, OnBehalf, Peer, Router, RouterAction, Rules, Unknown,
 };
 use fence_virt::time::Instant;
 use fence_virt::wire::cluster::{ClusterMessage, MESSAGE_LEN, NodeId, RequestNumber};
@@ -33,7 +34,9 @@ fuzz_target!(|bytes: &[u8]| {
     };
     router.listed(UriIndex(0), vec![vm], start);
     let target = Target::new(b"a").unwrap();
-    router.ask(ClientId(1), &Request { operation: Operation::Off, target, seqno: 1 }, start, start);
+    let request = Request { operation: Operation::Off, target, seqno: 1 };
+    let (client, permitted) = (ClientId(1), PermittedNames::All);
+    router.ask(ClientRequest { client, request, permitted, received: start }, start);
     let mut now = start;
     for (at, piece) in bytes.chunks(MESSAGE_LEN).enumerate() {
         now += Duration::from_millis(100);

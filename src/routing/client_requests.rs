@@ -5,14 +5,15 @@ use super::remote_queue::RemoteRequest;
 use super::remote_requests::STOPPING;
 use super::router::Router;
 use super::task::{CopyState, Task, TaskOrigin, TaskProgress, verdict_of};
-use super::vocabulary::{Names, Peer, RequestExpiry, RouterAction};
-use crate::fence::{Operation, Request, Uuid, Verdict};
+use super::vocabulary::{ClientRequest, Names, Peer, RequestExpiry, RouterAction};
+use crate::fence::{Operation, Uuid, Verdict};
 use crate::time::Instant;
 use crate::wire::cluster::{ClusterCall, NodeId};
 
 impl Router {
     /// Takes a client's request for off, on, reboot or status.
-    pub fn ask(&mut self, client: ClientId, request: &Request, received: Instant, now: Instant) {
+    pub fn ask(&mut self, asked: ClientRequest, now: Instant) {
+        let client = asked.client;
         if let Some(reason) = self.not_joined() {
             let reason = format!("this node is not in the cluster's group: {reason}");
             return self.answer(client, Verdict::Failure, reason, false);
@@ -22,12 +23,12 @@ impl Router {
             return self.answer(client, Verdict::Failure, reason, false);
         }
         let id = self.tasks.next_id();
-        let text = request.target.as_str();
+        let text = asked.request.target.as_str();
         let names = self.view.rules.names;
         // Permission was asked for the VM of this UUID: one that is told later and only called so is another.
         let is_unknown = Uuid::parse(text).is_some() && self.view.meaning(text, names, now).vms.is_empty();
         let names = if is_unknown && names == Names::Both { Names::Uuid } else { names };
-        self.proceed(Task::of_client(id, client, request, names, received), now);
+        self.proceed(Task::of_client(id, asked, names), now);
     }
 
     /// Takes the request of a node for a VM that this node answers for.
@@ -126,12 +127,13 @@ impl Router {
     }
 
     /// Takes the outcome of a task's job; false if the job is not a task's.
-    pub(super) fn job_done(&mut self, job: JobId, verdict: Verdict, reason: String, now: Instant) -> bool {
+    pub(super) fn job_done(&mut self, job: JobId, verdict: Verdict, reason: &str, now: Instant) -> bool {
         let Some(id) = self.tasks.forget_job(job) else { return false };
         let Some(mut task) = self.tasks.take(id) else { return true };
         let is_meant = |state: &CopyState| matches!(state, CopyState::Begun(number) if *number == job);
         match task.copies.values_mut().find(|copy| is_meant(&copy.state)) {
             Some(copy) => {
+                let reason = reason.to_owned();
                 copy.state = CopyState::Answered { verdict, reason, seq: self.view.directory.seq() };
                 self.proceed(task, now);
             }

@@ -90,8 +90,9 @@ impl Router {
                 TaskOrigin::Node(request) => OnBehalf::Node(request.peer.node),
             };
             let name = uuid.to_string();
+            let permitted = task.permitted.clone();
             let expires = task.limits.carry_out;
-            self.outbox.act(RouterAction::Begin { job, operation, name, on_behalf, expires });
+            self.outbox.act(RouterAction::Begin { job, operation, name, on_behalf, permitted, expires });
             CopyState::Begun(job)
         } else if wire_name.is_none() {
             let reason =

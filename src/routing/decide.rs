@@ -42,6 +42,9 @@ impl Router {
         if holders.is_empty() && task.vm.is_none() {
             return TaskProgress::Dropped;
         }
+        if let Some(progress) = self.deny(task, uuid, &holders) {
+            return progress;
+        }
         let was_awaited = matches!(task.confirmation, Confirmation::Awaited(_));
         if let Some(progress) = self.confirm_running(task, uuid, &holders, now) {
             return progress;

@@ -302,9 +302,4 @@ impl Directory {
     pub(super) fn uuids(&self) -> impl Iterator<Item = Uuid> {
         self.vms.keys().copied()
     }
-
-    /// Returns the names under which a VM was advertised, without those that others have by now.
-    pub(super) fn names_of(&self, uuid: Uuid) -> impl Iterator<Item = &str> {
-        self.copies(uuid).filter(|(_, copy)| copy.has_name).map(|(_, copy)| copy.name.as_str())
-    }
 }

@@ -32,7 +32,7 @@ pub(super) struct RemovedVm {
 pub(super) struct LocalInventory {
     /// By the index of the URI.
     vms: BTreeMap<Uuid, BTreeMap<UriIndex, LocalVm>>,
-    /// By name in lower case.
+    /// By each URI's name of it, in lower case.
     names: HashMap<String, BTreeSet<Uuid>>,
     /// URIs that were not listed since they last failed.
     unlisted: BTreeSet<UriIndex>,
@@ -133,7 +133,9 @@ impl LocalInventory {
         let uuid = vm.uuid;
         let before = self.state(uuid);
         let was_active = self.is_active(uuid);
-        let is_renamed = self.name(uuid) != Some(vm.name.as_str());
+        let told = self.name(uuid).map(str::to_owned);
+        let known = self.vms.get(&uuid).and_then(|uris| uris.get(&uri));
+        let is_renamed = known.is_none_or(|known| known.name != vm.name);
         if is_renamed {
             self.unname(uuid);
         }
@@ -150,7 +152,8 @@ impl LocalInventory {
             self.followed.remove(&uuid);
             self.transitions.entry(uuid).or_default().started = seq;
         }
-        if is_renamed || (before, was_active) != (self.state(uuid), self.is_active(uuid)) {
+        let is_told = self.name(uuid).map(str::to_owned) == told;
+        if !is_told || (before, was_active) != (self.state(uuid), self.is_active(uuid)) {
             self.pending.insert(uuid);
         }
     }
@@ -165,16 +168,23 @@ impl LocalInventory {
     ) -> Option<RemovedVm> {
         let before = self.state(uuid)?;
         let name = self.name(uuid)?.to_owned();
+        if !self.vms.get(&uuid)?.contains_key(&uri) {
+            return None;
+        }
+        self.unname(uuid);
         let uris = self.vms.get_mut(&uuid)?;
         uris.remove(&uri)?;
         if !uris.is_empty() {
+            self.rename(uuid);
+            if self.name(uuid) != Some(name.as_str()) {
+                self.pending.insert(uuid);
+            }
             if self.state(uuid) != Some(before) {
                 self.pending.insert(uuid);
                 self.transitions.entry(uuid).or_default().last = seq;
             }
             return None;
         }
-        self.unname(uuid);
         self.vms.remove(&uuid);
         self.pending.remove(&uuid);
         self.followed.remove(&uuid);
@@ -184,19 +194,25 @@ impl LocalInventory {
     }
 
     fn rename(&mut self, uuid: Uuid) {
-        if let Some(name) = self.name(uuid).map(str::to_lowercase) {
+        for name in self.names_of(uuid) {
             self.names.entry(name).or_default().insert(uuid);
         }
     }
 
     fn unname(&mut self, uuid: Uuid) {
-        let Some(name) = self.name(uuid).map(str::to_lowercase) else { return };
-        if let Some(uuids) = self.names.get_mut(&name) {
-            uuids.remove(&uuid);
-            if uuids.is_empty() {
-                self.names.remove(&name);
+        for name in self.names_of(uuid) {
+            if let Some(uuids) = self.names.get_mut(&name) {
+                uuids.remove(&uuid);
+                if uuids.is_empty() {
+                    self.names.remove(&name);
+                }
             }
         }
+    }
+
+    /// Names that the URIs have for a VM, in lower case.
+    fn names_of(&self, uuid: Uuid) -> Vec<String> {
+        self.copies(uuid).map(|(_, vm)| vm.name.to_lowercase()).collect()
     }
 
     /// Returns the next message that advertises VMs.
@@ -255,6 +271,11 @@ impl LocalInventory {
 
     pub(super) fn name(&self, uuid: Uuid) -> Option<&str> {
         self.vms.get(&uuid)?.values().next().map(|vm| vm.name.as_str())
+    }
+
+    /// Returns the copies of a VM, by URI.
+    pub(super) fn copies(&self, uuid: Uuid) -> impl Iterator<Item = (UriIndex, &LocalVm)> {
+        self.vms.get(&uuid).into_iter().flatten().map(|(&uri, vm)| (uri, vm))
     }
 
     pub(super) fn uuids(&self) -> impl Iterator<Item = Uuid> {

@@ -22,7 +22,7 @@ enum Rank {
 
 /// State of a VM, or copy, that has a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
+enum ClaimState {
     /// A member has it.
     Held,
     /// A node that is not a member had it, and may run it.
@@ -63,27 +63,27 @@ impl ClusterView {
         if let Some(uuid) = as_uuid(text, names).filter(|&uuid| self.knows(uuid)) {
             return Meaning { vms: BTreeSet::from([uuid]), ..Meaning::default() };
         }
-        let standing = |(rank, uuid, node): (Rank, Uuid, Option<NodeId>)| {
-            let standing = node.map_or(Standing::Held, |node| self.standing(node, uuid, now));
-            (rank, uuid, standing)
+        let state = |(rank, uuid, node): (Rank, Uuid, Option<NodeId>)| {
+            let state = node.map_or(ClaimState::Held, |node| self.claim_state(node, uuid, now));
+            (rank, uuid, state)
         };
-        let mut claims: Vec<_> = self.named(text, names).map(standing).collect();
+        let mut claims: Vec<_> = self.named(text, names).map(state).collect();
         let Some(best) = claims.iter().map(|(rank, ..)| *rank).min() else { return Meaning::default() };
         claims.retain(|(rank, ..)| *rank == best);
-        let mut standings = BTreeMap::new();
-        for (_, uuid, standing) in claims {
-            let of_vm = standings.entry(uuid).or_insert(standing);
-            *of_vm = standing.min(*of_vm);
+        let mut states = BTreeMap::new();
+        for (_, uuid, state) in claims {
+            let of_vm = states.entry(uuid).or_insert(state);
+            *of_vm = state.min(*of_vm);
         }
-        let has_holder = standings.values().any(|standing| *standing == Standing::Held);
+        let has_holder = states.values().any(|state| *state == ClaimState::Held);
         let mut meaning = Meaning {
             is_second_rate: best == Rank::NameInOtherCase || as_uuid(text, names).is_some(),
             ..Meaning::default()
         };
-        for (uuid, standing) in standings {
-            match standing {
-                Standing::Gone(since) if has_holder => drop(meaning.gone.insert(uuid, since)),
-                Standing::Off if has_holder => {}
+        for (uuid, state) in states {
+            match state {
+                ClaimState::Gone(since) if has_holder => drop(meaning.gone.insert(uuid, since)),
+                ClaimState::Off if has_holder => {}
                 _ => drop(meaning.vms.insert(uuid)),
             }
         }
@@ -176,15 +176,15 @@ impl ClusterView {
         node.is_none_or(|node| self.directory.copy(node, uuid).is_some_and(|copy| copy.is_here()))
     }
 
-    /// Returns the standing of a copy of another node, or of one that is gone from this node.
-    fn standing(&self, node: NodeId, uuid: Uuid, now: Instant) -> Standing {
-        let Some(copy) = self.directory.copy(node, uuid) else { return Standing::Off };
+    /// Returns the state of a copy of another node, or of one that is gone from this node.
+    fn claim_state(&self, node: NodeId, uuid: Uuid, now: Instant) -> ClaimState {
+        let Some(copy) = self.directory.copy(node, uuid) else { return ClaimState::Off };
         match copy.presence {
-            Presence::Here => Standing::Held,
-            Presence::Vanished => Standing::Gone(copy.seq),
+            Presence::Here => ClaimState::Held,
+            Presence::Vanished => ClaimState::Gone(copy.seq),
             presence => match self.rules.departed(node, presence, self.members.quorate_since(), now) {
-                Judgement::Doubt(_) => Standing::Doubtful,
-                Judgement::Off(_) => Standing::Off,
+                Judgement::Doubt(_) => ClaimState::Doubtful,
+                Judgement::Off(_) => ClaimState::Off,
             },
         }
     }

@@ -12,6 +12,7 @@
 //! | `members` | members of the group, which of them have advertised all their VMs; votes |
 //! | `view`, `meaning` | the three above: what this node knows, and which VMs a text means by that |
 //! | `tasks`, `task`, `remote_queue`, `outbox` | requests under way, requests of other nodes, output |
+//! | `permissions` | copies that a request may touch |
 //! | `decide` | progress of a task; `copies`, `stale_placements`, `uncertainty`: its steps |
 //! | `client_requests`, `remote_requests`, `inventory_sync`, `events` | input |
 //!
@@ -41,6 +42,7 @@ mod limits;
 mod meaning;
 mod members;
 mod outbox;
+mod permissions;
 mod remote_queue;
 mod remote_requests;
 mod router;
@@ -60,5 +62,6 @@ pub use limits::{
 pub use router::Router;
 pub use rules::{Rules, Unknown};
 pub use vocabulary::{
-    ClusterList, Departure, LocalVm, Membership, Names, OnBehalf, Outgoing, Peer, RequestExpiry, RouterAction,
+    ClientRequest, ClusterCopy, ClusterList, Departure, LocalVm, Membership, Names, OnBehalf, Outgoing, Peer,
+    RequestExpiry, RouterAction,
 };

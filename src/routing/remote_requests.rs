@@ -151,6 +151,7 @@ impl Router {
                     operation: request.call.operation,
                     name,
                     on_behalf: OnBehalf::Node(request.peer.node),
+                    permitted: self.permitted_here(&request.call.name),
                     expires: request.at + SERVE_LIMIT,
                 },
             });
@@ -182,8 +183,14 @@ impl Router {
 
     /// Reports the outcome of a job.
     pub fn done(&mut self, job: JobId, verdict: Verdict, reason: String, now: Instant) {
-        if !self.job_done(job, verdict, reason, now) {
+        if !self.job_done(job, verdict, &reason, now) {
             if let Some(request) = self.remote.finish(job) {
+                if verdict == Verdict::Denied {
+                    let operation = request.call.operation;
+                    let name = &request.call.name;
+                    let node = request.peer.node;
+                    self.outbox.note(format!("refusing {operation} {name:?} from node {node}: {reason}"));
+                }
                 self.reply(request, verdict);
             }
         }

@@ -30,7 +30,7 @@ impl Router {
         }
     }
 
-    /// Returns all VMs that a member has, each once.
+    /// Returns all VMs that a member has, each once, with its copies.
     pub fn list(&self, now: Instant) -> ClusterList {
         if let Some(reason) = self.not_joined() {
             return ClusterList::NotJoined(reason.to_owned());
@@ -64,19 +64,9 @@ impl Router {
         self.tasks.under_way() + self.remote.under_way()
     }
 
-    /// Returns the names and the UUID of the VM that a text means; the text itself if it means none, or
-    /// several. What reads as a UUID is no name here: in a group it stands for the VM that has the UUID.
-    pub fn names_of(&self, text: &str, now: Instant) -> Vec<String> {
-        let names = self.view.rules.names;
-        let meaning = self.view.meaning(text, names, now);
-        let Some(uuid) = meaning.only() else {
-            let is_name = names == Names::Name || !meaning.vms.is_empty();
-            let is_none = is_name && Uuid::parse(text).is_some();
-            return if is_none { Vec::new() } else { vec![text.to_owned()] };
-        };
-        let names = self.view.directory.names_of(uuid).chain(self.view.inventory.name(uuid));
-        let names = names.filter(|name| Uuid::parse(name).is_none());
-        names.map(str::to_owned).chain([uuid.to_string()]).collect()
+    /// Returns true if a text that reads as a UUID is a name by this node's rules.
+    pub fn is_name_only(&self, text: &str) -> bool {
+        self.view.rules.names == Names::Name && Uuid::parse(text).is_some()
     }
 
     /// Returns true if a member is known to have a VM that this text means.

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use super::ids::{ClientId, JobId, Sequence, TaskId};
 use super::limits::{ANSWER_LIMIT, SEND_LIMIT, SERVE_LIMIT};
 use super::remote_queue::RemoteRequest;
-use super::vocabulary::Names;
-use crate::fence::{Operation, Request, Uuid, Verdict};
+use super::vocabulary::{ClientRequest, Names};
+use crate::fence::{Operation, Uuid, Verdict};
+use crate::groups::PermittedNames;
 use crate::time::Instant;
-use crate::wire::cluster::{NodeId, RequestNumber};
+use crate::wire::cluster::{NodeId, RequestNumber, cut};
 
 /// Requester of a task.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub(super) struct Task {
     /// Identifiers by which it may mean a VM.
     pub(super) names: Names,
     pub(super) client_number: u32,
+    /// Names by which the VM is permitted.
+    pub(super) permitted: PermittedNames,
     pub(super) limits: TaskLimits,
     /// The VM, once any copy was asked.
     pub(super) vm: Option<Uuid>,
@@ -97,6 +100,11 @@ pub(super) enum TaskProgress {
     Wait(Instant),
 }
 
+/// Returns the names that the request of another node permits, whose text is this.
+pub(super) fn permitted_by(text: &str) -> PermittedNames {
+    PermittedNames::These(vec![text.to_owned(), cut(text).to_owned()])
+}
+
 /// Returns the verdict that a reply means.
 pub(super) fn verdict_of(response: u32, operation: Operation) -> Verdict {
     match (response, operation) {
@@ -141,18 +149,13 @@ impl CopyRequest {
 
 impl Task {
     /// A task for a client of this node.
-    pub(super) fn of_client(
-        id: TaskId,
-        client: ClientId,
-        request: &Request,
-        names: Names,
-        received: Instant,
-    ) -> Task {
+    pub(super) fn of_client(id: TaskId, asked: ClientRequest, names: Names) -> Task {
+        let ClientRequest { client, request, permitted, received } = asked;
         let answer = received + ANSWER_LIMIT;
         let limits = TaskLimits { send: received + SEND_LIMIT, carry_out: answer, answer };
         let text = request.target.as_str().to_owned();
         let task = Task::new(id, TaskOrigin::Client(client), (request.operation, text), names, limits);
-        Task { client_number: request.seqno, ..task }
+        Task { client_number: request.seqno, permitted, ..task }
     }
 
     /// A task for another node. It has no deadline of its own if it is a C daemon.
@@ -163,8 +166,9 @@ impl Task {
         let operation = request.call.operation;
         let text = request.call.name.clone();
         let client_number = request.call.client_number;
+        let permitted = permitted_by(&text);
         let task = Task::new(id, TaskOrigin::Node(request), (operation, text), names, limits);
-        Task { client_number, probed_at: Some(at), ..task }
+        Task { client_number, permitted, probed_at: Some(at), ..task }
     }
 
     fn new(
@@ -181,6 +185,7 @@ impl Task {
             text,
             names,
             client_number: 0,
+            permitted: PermittedNames::These(Vec::new()),
             limits,
             vm: None,
             copies: BTreeMap::new(),

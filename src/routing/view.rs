@@ -1,14 +1,15 @@
 //! Knowledge of this node about the cluster.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use super::copy_record::CopyRecord;
 use super::directory::{Directory, StoreEffect};
 use super::ids::Sequence;
 use super::inventory::LocalInventory;
 use super::members::MemberTable;
 use super::rules::Rules;
-use super::vocabulary::{Membership, Peer};
-use crate::fence::{Domain, HostEntry, PowerState, Uuid};
+use super::vocabulary::{ClusterCopy, LocalVm, Membership, Peer};
+use crate::fence::{Domain, HostEntry, PowerState, UriIndex, Uuid};
 use crate::time::Instant;
 use crate::wire::cluster::{Advertisement, NodeId};
 
@@ -192,22 +193,51 @@ impl ClusterView {
         holder.runs() && (holder.is_active || !self.members.is_legacy(holder.node))
     }
 
-    /// Returns all VMs that a member has, each once.
-    pub(super) fn list(&self) -> Vec<HostEntry> {
-        let mut entries = BTreeMap::new();
-        for uuid in self.directory.uuids().chain(self.inventory.uuids()) {
-            let holders = self.holders(uuid);
-            if holders.is_empty() {
-                continue;
-            }
-            let runs = holders.iter().any(CopyHolder::runs);
-            let state = if runs { PowerState::Running } else { PowerState::Off };
-            let name = self.inventory.name(uuid).or_else(|| self.directory.names_of(uuid).next());
-            let name = name.unwrap_or_default().to_owned();
-            entries.insert(uuid, HostEntry { name, uuid: uuid.to_string(), state });
+    /// Returns the copies of a VM that members have: here those of each URI, then those that others have
+    /// advertised.
+    pub(super) fn copies(&self, uuid: Uuid) -> Vec<ClusterCopy> {
+        let mut copies = Vec::new();
+        if let Some(me) = self.members.me() {
+            let own = |(uri, vm): (UriIndex, &LocalVm)| ClusterCopy {
+                node: me.node,
+                uri: Some(uri),
+                name: vm.name.clone(),
+                uuid,
+                state: vm.state,
+            };
+            copies.extend(self.inventory.copies(uuid).map(own));
         }
-        let mut entries: Vec<HostEntry> = entries.into_values().collect();
-        entries.sort_by(|a, b| (&a.name, &a.uuid).cmp(&(&b.name, &b.uuid)));
-        entries
+        copies.extend(self.advertised(uuid, |node, copy| copy.is_here() && !self.members.is_me(node)));
+        copies
+    }
+
+    /// Returns the copies of a VM whose nodes are no members, or no longer have it.
+    pub(super) fn copies_away(&self, uuid: Uuid) -> Vec<ClusterCopy> {
+        self.advertised(uuid, |_, copy| !copy.is_here()).collect()
+    }
+
+    fn advertised(
+        &self,
+        uuid: Uuid,
+        is_meant: impl Fn(NodeId, &CopyRecord) -> bool,
+    ) -> impl Iterator<Item = ClusterCopy> {
+        let copies = self.directory.copies(uuid).filter(move |(node, copy)| is_meant(*node, copy));
+        copies.map(move |(node, copy)| {
+            // A name that another VM has by now is no longer its own.
+            let name = if copy.has_name { copy.name.clone() } else { String::new() };
+            ClusterCopy { node, uri: None, name, uuid, state: copy.state }
+        })
+    }
+
+    /// Returns all VMs that a member has, each once, with its copies.
+    pub(super) fn list(&self) -> Vec<Vec<HostEntry>> {
+        let uuids: BTreeSet<Uuid> = self.directory.uuids().chain(self.inventory.uuids()).collect();
+        let entry = |ClusterCopy { name, uuid, state, .. }| HostEntry { name, uuid: uuid.to_string(), state };
+        let entries = |uuid| self.copies(uuid).into_iter().map(entry).collect::<Vec<_>>();
+        let mut vms: Vec<Vec<HostEntry>> = uuids.into_iter().map(entries).collect();
+        vms.retain(|copies| !copies.is_empty());
+        let key = |copies: &[HostEntry]| copies.first().map(|copy| (copy.name.clone(), copy.uuid.clone()));
+        vms.sort_by_cached_key(|copies| key(copies));
+        vms
     }
 }

@@ -1,7 +1,8 @@
 //! Inputs and outputs of the router.
 
 use super::ids::{ClientId, JobId};
-use crate::fence::{HostEntry, Operation, PowerState, Uuid, Verdict};
+use crate::fence::{HostEntry, Operation, PowerState, Request, UriIndex, Uuid, Verdict};
+use crate::groups::PermittedNames;
 use crate::time::Instant;
 use crate::wire::cluster::{MESSAGE_LEN, NodeId, RequestNumber};
 
@@ -45,6 +46,44 @@ pub struct LocalVm {
     pub state: PowerState,
     /// True if it is neither off nor paused, nor in another state between.
     pub is_active: bool,
+}
+
+/// A copy of a VM on a member of the group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterCopy {
+    /// Node that has it.
+    pub node: NodeId,
+    /// URI that has it, if that is known: on this node.
+    pub uri: Option<UriIndex>,
+    /// Name that it has there.
+    pub name: String,
+    /// UUID.
+    pub uuid: Uuid,
+    /// Running, unless it is shut off.
+    pub state: PowerState,
+}
+
+impl ClusterCopy {
+    /// Returns the place in words, for messages; URIs are counted from 1.
+    pub fn place(&self) -> String {
+        match self.uri {
+            Some(uri) => format!("node {}, URI {}", self.node, uri.0 + 1),
+            None => format!("node {}", self.node),
+        }
+    }
+}
+
+/// A client's request for off, on, reboot or status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientRequest {
+    /// Number of the client's request.
+    pub client: ClientId,
+    /// Request.
+    pub request: Request,
+    /// Names by which the groups permit the VM.
+    pub permitted: PermittedNames,
+    /// Time of its arrival.
+    pub received: Instant,
 }
 
 /// Identifiers by which a VM can be requested.
@@ -91,6 +130,8 @@ pub enum RouterAction {
         name: String,
         /// Requester.
         on_behalf: OnBehalf,
+        /// Names by which the VM is permitted; a copy with another name must not be touched.
+        permitted: PermittedNames,
         /// Time from which the job must not begin, nor destroy the VM.
         expires: Instant,
     },
@@ -148,8 +189,8 @@ pub enum OnBehalf {
 /// Answer to a client's request for the list of all VMs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClusterList {
-    /// All VMs that a member has, each once.
-    Complete(Vec<HostEntry>),
+    /// All VMs that a member has, each once, with its copies.
+    Complete(Vec<Vec<HostEntry>>),
     /// Time to try again, since a member has not advertised all its VMs.
     RetryAt(Instant),
     /// Reason why this node is not in the group.

@@ -161,7 +161,7 @@ impl World {
                 _ => self.random.below(30),
             };
             match action {
-                RouterAction::Begin { job: number, operation, name, on_behalf, expires } => {
+                RouterAction::Begin { job: number, operation, name, on_behalf, expires, .. } => {
                     let job = Job { due: self.now + pause, number, operation, name, on_behalf, expires };
                     if let Some(daemon) = self.nodes[at].daemon.as_mut() {
                         daemon.jobs.push(job);

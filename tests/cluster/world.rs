@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::time::Duration;
 
 use fence_virt::fence::{Operation, PowerState, Request, Target, UriIndex, Uuid, Verdict};
-use fence_virt::routing::{ClientId, JobId, LocalVm, Membership, OnBehalf, Peer, Router, Rules};
+use fence_virt::groups::PermittedNames;
+use fence_virt::routing::{
+    ClientId, ClientRequest, JobId, LocalVm, Membership, OnBehalf, Peer, Router, Rules,
+};
 use fence_virt::time::Instant;
 use fence_virt::wire::cluster::NodeId;
 
@@ -355,7 +358,7 @@ impl World {
                     router.find(UriIndex(0), found, now);
                 }
             }
-            router.ask(client, &request, received, now);
+            router.ask(ClientRequest { client, request, permitted: PermittedNames::All, received }, now);
         }
     }
 

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use fence_virt::fence::{Domain, Operation, PowerState, Request, Target, UriIndex, Uuid, Verdict};
+use fence_virt::groups::PermittedNames;
 use fence_virt::routing::{
-    ClientId, Departure, LocalVm, Membership, Names, Peer, Router, RouterAction, Rules, TELL_LIMIT, Unknown,
+    ClientId, ClientRequest, Departure, LocalVm, Membership, Names, Peer, Router, RouterAction, Rules,
+    TELL_LIMIT, Unknown,
 };
 use fence_virt::time::Instant;
 use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, NodeId, RequestNumber};
@@ -168,7 +170,9 @@ impl Node {
     pub fn asks_late(&mut self, operation: Operation, name: &str, age: Duration) {
         self.next_client += 1;
         let request = Request { operation, target: Target::new(name.as_bytes()).unwrap(), seqno: 7 };
-        self.router.ask(ClientId(self.next_client), &request, self.now - age, self.now);
+        let client = ClientId(self.next_client);
+        let (permitted, received) = (PermittedNames::All, self.now - age);
+        self.router.ask(ClientRequest { client, request, permitted, received }, self.now);
         self.settle();
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::caller::Caller;
 use fence_virt::fence::{Answer, ListenerName, Request, Source, Verdict};
+use fence_virt::groups::PermittedNames;
 use fence_virt::time::Instant;
 
 /// Age limit of a request, both when the worker begins it and before each destroy:
@@ -125,6 +126,8 @@ pub(crate) enum Requester {
     },
     /// The cluster; the permission groups were checked on the host of the client.
     Cluster {
+        /// Names by which they permit the VM.
+        permitted: PermittedNames,
         /// No other host is known to have the VM: if it has migrated away from
         /// this host, nobody knows where it runs.
         is_sole_known_owner: bool,
@@ -162,7 +165,7 @@ impl Job {
     pub(crate) fn is_sole_known_owner(&self) -> bool {
         match self.requester {
             Requester::Client { .. } => true,
-            Requester::Cluster { is_sole_known_owner } => is_sole_known_owner,
+            Requester::Cluster { is_sole_known_owner, .. } => is_sole_known_owner,
         }
     }
 

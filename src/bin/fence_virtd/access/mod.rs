@@ -10,4 +10,4 @@ pub(crate) mod policies;
 #[cfg(test)]
 pub(crate) use cids::CidHolder;
 pub(crate) use cids::CidTable;
-pub(crate) use permissions::{DomainLookup, Identified, Permissions};
+pub(crate) use permissions::{Conflicts, DomainLookup, Identified, Permissions, VmCopy};

@@ -5,13 +5,23 @@ use std::sync::Arc;
 use super::cids::{CidHolder, CidTable};
 use crate::libvirt::{DomainRun, LibvirtResult};
 use fence_virt::fence::{Domain, ListenerName, Source, UriIndex, Uuid};
-use fence_virt::groups::Groups;
+use fence_virt::groups::{Groups, PermittedNames, listed_names};
 
 /// Permission groups, and the table of CIDs if VMs send requests by vsock.
 #[derive(Debug)]
 pub(crate) struct Permissions {
     groups: Groups,
     cids: Option<CidTable>,
+}
+
+/// Copy of a VM that a request concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct VmCopy {
+    /// URI, or node of the cluster, for messages.
+    pub(crate) place: String,
+    /// Name that the VM has there.
+    pub(crate) name: String,
+    pub(crate) uuid: String,
 }
 
 /// Queries to libvirt that identify a VM.
@@ -22,7 +32,14 @@ pub(crate) trait DomainLookup {
     /// Returns true if the backend has this VM under its name. A VM on a URI that is not
     /// the backend's could have any name.
     fn has_name(&mut self, domain: &Domain) -> LibvirtResult<bool>;
+
+    /// Returns what speaks against the name of this VM: copies of it that have another name, and VMs of
+    /// other hosts that have its name.
+    fn conflicts(&mut self, domain: &Domain) -> LibvirtResult<Vec<VmCopy>>;
 }
+
+/// VMs of other hosts that speak against the name of a VM.
+pub(crate) type Conflicts<'a> = dyn Fn(&Domain) -> Vec<VmCopy> + 'a;
 
 /// A requester with all that is known about it.
 #[derive(Debug)]
@@ -30,10 +47,20 @@ pub(crate) struct Identified {
     listener: ListenerName,
     /// Identity that the transport proves, and the VM that has the requester's CID.
     sources: Vec<Source>,
-    /// Name of the requesting VM, if the backend has it under that name.
+    /// Name of the requesting VM, if the backend has it under that name, and all its copies.
     name: Option<String>,
+    /// Reason why the requesting VM is not known by its name, though a group lists that.
+    pub(crate) refused_name: Option<String>,
     /// Reason why the identity may be incomplete.
     pub(crate) doubt: Option<String>,
+}
+
+impl VmCopy {
+    /// Names and places of copies, for messages.
+    pub(crate) fn describe(copies: &[VmCopy]) -> String {
+        let copy = |VmCopy { place, name, uuid }: &VmCopy| format!("{name:?} ({uuid}) on {place}");
+        copies.iter().map(copy).collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl Permissions {
@@ -47,16 +74,46 @@ impl Permissions {
         self.cids.is_some()
     }
 
-    /// Returns true if the transport's proof alone permits access to the VM with these names.
-    pub(crate) fn permit_source(&self, listener: &ListenerName, source: &Source, names: &[&str]) -> bool {
-        self.groups.permit(listener, source, names)
+    /// Names by which the transport's proof alone permits access to a VM with these copies; none if it
+    /// does not permit each of them by itself.
+    pub(crate) fn permit_source(
+        &self,
+        listener: &ListenerName,
+        source: &Source,
+        copies: &[VmCopy],
+    ) -> Option<PermittedNames> {
+        self.permit_each(copies, |name| self.groups.permit(listener, source, &[name]))
     }
 
-    /// Returns true if the requester has access to the VM with these names.
-    pub(crate) fn permit(&self, requester: &Identified, names: &[&str]) -> bool {
+    /// Names by which the requester has access to a VM with these copies; none if the groups do not
+    /// permit each of them by itself.
+    pub(crate) fn permit(&self, requester: &Identified, copies: &[VmCopy]) -> Option<PermittedNames> {
+        self.permit_each(copies, |name| self.lists(requester, name))
+    }
+
+    /// Returns true if the groups permit the requester access to a VM by this name or UUID.
+    pub(crate) fn lists(&self, requester: &Identified, name: &str) -> bool {
         let listener = &requester.listener;
-        requester.sources.iter().any(|source| self.groups.permit(listener, source, names))
-            || requester.name.as_ref().is_some_and(|name| self.groups.permit_name(listener, name, names))
+        let names = [name];
+        requester.sources.iter().any(|source| self.groups.permit(listener, source, &names))
+            || requester.name.as_ref().is_some_and(|name| self.groups.permit_name(listener, name, &names))
+    }
+
+    fn permit_each(&self, copies: &[VmCopy], lists: impl Fn(&str) -> bool) -> Option<PermittedNames> {
+        if self.groups.is_empty() {
+            return Some(PermittedNames::All);
+        }
+        let mut permitted = Vec::new();
+        for VmCopy { name, uuid, .. } in copies {
+            let listed: Vec<&str> = listed_names(name, uuid).into_iter().filter(|name| lists(name)).collect();
+            if listed.is_empty() {
+                return None;
+            }
+            permitted.extend(listed.into_iter().map(str::to_owned));
+        }
+        permitted.sort();
+        permitted.dedup();
+        Some(PermittedNames::These(permitted))
     }
 
     /// VM of a requester, as the transport or its CID proves it; none if that is unknown.
@@ -79,7 +136,8 @@ impl Permissions {
         lookup: &mut impl DomainLookup,
     ) -> Identified {
         let sources = vec![source.clone()];
-        let mut requester = Identified { listener: listener.clone(), sources, name: None, doubt: None };
+        let listener = listener.clone();
+        let mut requester = Identified { listener, sources, name: None, refused_name: None, doubt: None };
         if self.groups.is_empty() {
             return requester;
         }
@@ -95,10 +153,20 @@ impl Permissions {
             },
             _ => return requester,
         };
-        if self.groups.mention(listener, &domain.name) {
-            match lookup.has_name(&domain) {
-                Ok(true) => requester.name = Some(domain.name.clone()),
-                Ok(false) => {}
+        if self.groups.mention(&requester.listener, &domain.name) {
+            let has_name = lookup.has_name(&domain);
+            match has_name.and_then(|has_name| {
+                let others = if has_name { lookup.conflicts(&domain)? } else { Vec::new() };
+                Ok((has_name, others))
+            }) {
+                Ok((true, others)) if others.is_empty() => requester.name = Some(domain.name.clone()),
+                Ok((true, others)) => {
+                    let others = VmCopy::describe(&others);
+                    let refused =
+                        format!("the requester {domain} is not known by its name because of {others}");
+                    requester.refused_name = Some(refused);
+                }
+                Ok((false, _)) => {}
                 Err(error) => {
                     let doubt = format!("cannot determine whether {domain} is the VM of that name: {error}");
                     requester.doubt = Some(doubt);

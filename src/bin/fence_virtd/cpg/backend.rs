@@ -10,7 +10,7 @@ use super::link::GroupLink;
 use super::local_calls::{EndedCall, LocalCall, LocalCalls, LocalResult};
 use super::served_log::{ServedLog, ServedRequest};
 use super::shared::GroupEvent;
-use crate::access::Permissions;
+use crate::access::{Permissions, VmCopy};
 use crate::backend::libvirt::LibvirtBackend;
 use crate::backend::{Backend, PendingCall};
 use crate::inbox::{DomainChange, Event};
@@ -18,9 +18,11 @@ use crate::job::Job;
 use crate::libvirt::Link;
 use crate::logging::{Limiter, Suppressed};
 use crate::status::ClusterState;
-use fence_virt::fence::{Operation, Request, Target, Verdict};
+use fence_virt::fence::{Domain, Operation, Request, Target, Verdict};
+use fence_virt::groups::PermittedNames;
 use fence_virt::routing::{
-    ANSWER_LIMIT, ClientId, ClusterList, JobId, OnBehalf, Router, RouterAction, SERVE_LIMIT,
+    ANSWER_LIMIT, ClientId, ClientRequest, ClusterCopy, ClusterList, JobId, OnBehalf, Router, RouterAction,
+    SERVE_LIMIT,
 };
 use fence_virt::sys::mutex::lock;
 use fence_virt::time::Instant;
@@ -140,23 +142,43 @@ impl<L: Link> Cpg<L> {
                 }
             }
         }
-        let names = self.router.names_of(target.as_str(), now);
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        if let Err((verdict, reason)) = self.libvirt.permit(&job, &names, now) {
-            // A group may list its UUID or name, which is not known yet.
-            let is_known = is_last || self.router.knows(target.as_str());
-            let until = if is_known { None } else { self.router.seek(target.as_str(), now) };
-            return match until.filter(|&until| now < until) {
-                Some(until) => self.awaiting_inventory.push(WaitingJob { until, job }),
-                None => job.refuse(verdict, reason),
+        let permitted =
+            match self.libvirt.permit(&job, &self.copies_of(&target, now), &|vm| self.conflicts(vm), now) {
+                Ok(permitted) => permitted,
+                Err((verdict, reason)) => {
+                    // A group may list its UUID or name, which is not known yet.
+                    let is_known = is_last || self.router.knows(target.as_str());
+                    let until = if is_known { None } else { self.router.seek(target.as_str(), now) };
+                    return match until.filter(|&until| now < until) {
+                        Some(until) => self.awaiting_inventory.push(WaitingJob { until, job }),
+                        None => job.refuse(verdict, reason),
+                    };
+                }
             };
-        }
         let client = ClientId(self.next_client);
         self.next_client += 1;
         let request = job.request.clone();
         let received = job.received;
         self.clients.insert(client, job);
-        self.router.ask(client, &request, received, now);
+        self.router.ask(ClientRequest { client, request, permitted, received }, now);
+    }
+
+    /// Copies of the VM that a request names, by what the members have told; one of that name if they have
+    /// told none.
+    fn copies_of(&self, target: &Target, now: Instant) -> Vec<VmCopy> {
+        let text = target.as_str();
+        let copies: Vec<VmCopy> = self.router.copies_of(text, now).into_iter().map(vm_copy).collect();
+        if copies.is_empty() {
+            // In a group, what reads as a UUID stands for the VM that has it, and for no name.
+            let uuid = if self.router.is_name_only(text) { "" } else { text };
+            return vec![VmCopy { place: String::new(), name: text.to_owned(), uuid: uuid.to_owned() }];
+        }
+        copies
+    }
+
+    /// VMs of other hosts that have the name of this VM, or its UUID and another name.
+    fn conflicts(&self, vm: &Domain) -> Vec<VmCopy> {
+        self.router.conflicts(vm).into_iter().map(vm_copy).collect()
     }
 
     /// Resumes requests that waited for their VM to be advertised.
@@ -175,7 +197,9 @@ impl<L: Link> Cpg<L> {
 
     fn list(&mut self, job: Job, now: Instant) {
         match self.router.list(now) {
-            ClusterList::Complete(entries) => self.libvirt.answer_list(job, entries.into_iter(), &[], now),
+            ClusterList::Complete(vms) => {
+                self.libvirt.answer_list(job, vms.into_iter(), &[], &|vm| self.conflicts(vm), now);
+            }
             ClusterList::RetryAt(until) => self.lists.push(WaitingJob { until, job }),
             ClusterList::NotJoined(reason) => job.finish(Verdict::Failure, not_joined(&reason)),
         }
@@ -279,12 +303,12 @@ impl<L: Link> Cpg<L> {
 
     fn act(&mut self, action: RouterAction, now: Instant) {
         match action {
-            RouterAction::Begin { job, operation, name, on_behalf, expires } => {
+            RouterAction::Begin { job, operation, name, on_behalf, permitted, expires } => {
                 // A name that no client can ask for is no VM's.
                 match Target::new(name.as_bytes()) {
                     Ok(target) => {
-                        let call =
-                            self.local_call(Request { operation, target, seqno: 0 }, on_behalf, expires, now);
+                        let request = Request { operation, target, seqno: 0 };
+                        let call = self.local_call(request, permitted, on_behalf, expires, now);
                         self.local_calls.add(job, call);
                     }
                     Err(error) => self.router.done(job, Verdict::Failure, error.to_string(), now),
@@ -316,7 +340,14 @@ impl<L: Link> Cpg<L> {
         }
     }
 
-    fn local_call(&self, request: Request, on_behalf: OnBehalf, expires: Instant, now: Instant) -> LocalCall {
+    fn local_call(
+        &self,
+        request: Request,
+        permitted: PermittedNames,
+        on_behalf: OnBehalf,
+        expires: Instant,
+        now: Instant,
+    ) -> LocalCall {
         let client = match on_behalf {
             OnBehalf::Client(client) => self.clients.get(&client),
             OnBehalf::Node(_) => None,
@@ -328,8 +359,13 @@ impl<L: Link> Cpg<L> {
         let received = client.map_or(delivered, |client| client.received);
         let caller = client.and_then(|client| client.caller.clone());
         let node = if let OnBehalf::Node(node) = on_behalf { Some(node) } else { None };
-        LocalCall { request, received, expires, cancel: parent.child(), caller, node }
+        LocalCall { request, permitted, received, expires, cancel: parent.child(), caller, node }
     }
+}
+
+fn vm_copy(copy: ClusterCopy) -> VmCopy {
+    let place = copy.place();
+    VmCopy { place, name: copy.name, uuid: copy.uuid.to_string() }
 }
 
 fn not_joined(reason: &str) -> String {

@@ -9,6 +9,7 @@ use crate::backend::PendingCall;
 use crate::caller::Caller;
 use crate::job::{CancelToken, Job, Requester, Responder};
 use fence_virt::fence::{Answer, Request, Verdict};
+use fence_virt::groups::PermittedNames;
 use fence_virt::routing::JobId;
 use fence_virt::sys::mutex::lock;
 use fence_virt::time::Instant;
@@ -17,6 +18,8 @@ use fence_virt::wire::cluster::NodeId;
 /// A call that is pending or in progress.
 pub(super) struct LocalCall {
     pub(super) request: Request,
+    /// Names by which the VM is permitted.
+    pub(super) permitted: PermittedNames,
     /// Arrival of the client's request.
     pub(super) received: Instant,
     pub(super) expires: Instant,
@@ -83,7 +86,7 @@ impl LocalCalls {
         });
         Some(Job {
             request: call.request.clone(),
-            requester: Requester::Cluster { is_sole_known_owner },
+            requester: Requester::Cluster { permitted: call.permitted.clone(), is_sole_known_owner },
             received: call.received,
             expires: call.expires,
             cancel: call.cancel.clone(),

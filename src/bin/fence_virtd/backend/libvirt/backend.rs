@@ -12,7 +12,7 @@ use super::lookup::{LookupId, Lookups};
 use super::requester::RequesterLookup;
 use super::resolve::{Resolution, Uri, find, resolve};
 use super::vm_operation::VmOperations;
-use crate::access::{Identified, Permissions};
+use crate::access::{Conflicts, Identified, Permissions, VmCopy};
 use crate::backend::Backend;
 use crate::inbox::{DomainChange, Event, Message};
 use crate::job::{CancelToken, Job, Requester};
@@ -20,7 +20,7 @@ use crate::libvirt::{CallId, CallOutcome, HeldVms, Link};
 use fence_virt::fence::{
     Answer, HostEntry, ListenerName, Operation, PowerState, Source, Target, UriIndex, Uuid, Verdict,
 };
-use fence_virt::groups::listed_names;
+use fence_virt::groups::{PermittedNames, listed_names};
 use fence_virt::routing::LocalVm;
 use fence_virt::time::Instant;
 
@@ -97,36 +97,62 @@ impl<L: Link> LibvirtBackend<L> {
         }
     }
 
-    /// Checks that the groups permit a job's client access to the VM with these names.
-    pub(crate) fn permit(&self, job: &Job, names: &[&str], now: Instant) -> Result<(), (Verdict, String)> {
-        let Requester::Client { listener, source } = &job.requester else { return Ok(()) };
-        if self.permissions.permit_source(listener, source, names) {
-            return Ok(());
+    /// Checks that the groups permit a job's client access to a VM with these copies, to each by its UUID
+    /// or by the name that it has at its place. Returns the names by which they do. `elsewhere` tells what
+    /// other hosts have.
+    pub(crate) fn permit(
+        &self,
+        job: &Job,
+        copies: &[VmCopy],
+        elsewhere: &Conflicts<'_>,
+        now: Instant,
+    ) -> Result<PermittedNames, (Verdict, String)> {
+        let (listener, source) = match &job.requester {
+            Requester::Client { listener, source } => (listener, source),
+            Requester::Cluster { permitted, .. } => {
+                let is_permitted = |copy: &VmCopy| permitted.permit(&copy.name, &copy.uuid);
+                return match copies.iter().all(is_permitted) {
+                    true => Ok(permitted.clone()),
+                    false => Err((Verdict::Denied, not_permitted(copies))),
+                };
+            }
+        };
+        if let Some(permitted) = self.permissions.permit_source(listener, source, copies) {
+            return Ok(permitted);
         }
-        let requester = self.identify(listener, source, now);
-        if self.permissions.permit(&requester, names) {
-            return Ok(());
+        let requester = self.identify(listener, source, elsewhere, now);
+        if let Some(permitted) = self.permissions.permit(&requester, copies) {
+            return Ok(permitted);
         }
         Err(match requester.doubt {
             Some(doubt) => (
                 Verdict::Failure,
                 format!("cannot confirm that a group lists both requester and VM: {doubt}"),
             ),
-            None => (Verdict::Denied, "no group lists both requester and VM".to_owned()),
+            None => {
+                let reasons = [Some(not_permitted(copies)), requester.refused_name];
+                (Verdict::Denied, reasons.into_iter().flatten().collect::<Vec<_>>().join("; "))
+            }
         })
     }
 
-    fn identify(&self, listener: &ListenerName, source: &Source, now: Instant) -> Identified {
-        self.permissions.identify(listener, source, &mut self.requester_lookup(now))
+    fn identify(
+        &self,
+        listener: &ListenerName,
+        source: &Source,
+        elsewhere: &Conflicts<'_>,
+        now: Instant,
+    ) -> Identified {
+        self.permissions.identify(listener, source, &mut self.requester_lookup(elsewhere, now))
     }
 
     /// VM of a requester, if the transport or its CID tells.
     pub(super) fn vm_of(&self, source: &Source, now: Instant) -> Option<Uuid> {
-        self.permissions.vm_of(source, &mut self.requester_lookup(now))
+        self.permissions.vm_of(source, &mut self.requester_lookup(&|_| Vec::new(), now))
     }
 
-    fn requester_lookup(&self, now: Instant) -> RequesterLookup<'_, L> {
-        RequesterLookup { uris: &self.uris, vm_operations: &self.vm_operations, now }
+    fn requester_lookup<'a>(&'a self, elsewhere: &'a Conflicts<'a>, now: Instant) -> RequesterLookup<'a, L> {
+        RequesterLookup { uris: &self.uris, vm_operations: &self.vm_operations, elsewhere, now }
     }
 
     /// Answers a list. One list serves all requests that were received before it began.
@@ -144,29 +170,31 @@ impl<L: Link> LibvirtBackend<L> {
         if listing.problems.len() == self.uris.len() {
             return job.finish(Verdict::Failure, listing.problems.join("; "));
         }
-        let all = listing.vms.iter().map(|vm| HostEntry {
-            name: vm.name.clone(),
-            uuid: vm.uuid.clone(),
-            state: vm.state.power,
-        });
-        self.answer_list(job, all, &listing.remarks(), now);
+        self.answer_list(job, listing.vms.iter().cloned(), &listing.remarks(), &|_| Vec::new(), now);
     }
 
-    /// Answers a list with the VMs that the groups permit its client to see.
+    /// Answers a list with the VMs that the groups permit its client to see, each under a name by which
+    /// they do. The items are the copies of a VM each.
     pub(crate) fn answer_list(
         &self,
         job: Job,
-        all: impl Iterator<Item = HostEntry>,
+        all: impl Iterator<Item = Vec<HostEntry>>,
         remarks: &[String],
+        elsewhere: &Conflicts<'_>,
         now: Instant,
     ) {
         let Requester::Client { listener, source } = &job.requester else {
             return job.finish(Verdict::Failure, "the cluster requests no lists");
         };
-        let requester = self.identify(listener, source, now);
-        let is_visible =
-            |vm: &HostEntry| self.permissions.permit(&requester, &listed_names(&vm.name, &vm.uuid));
-        let entries: Vec<HostEntry> = all.filter(is_visible).collect();
+        let requester = self.identify(listener, source, elsewhere, now);
+        let lists = |name: &str| self.permissions.lists(&requester, name);
+        let visible = |mut copies: Vec<HostEntry>| {
+            copies.retain(|copy| listed_names(&copy.name, &copy.uuid).into_iter().any(lists));
+            let runs = |copy: &HostEntry| copy.state == PowerState::Running;
+            let shown = copies.iter().position(runs).unwrap_or_default();
+            copies.into_iter().nth(shown)
+        };
+        let entries: Vec<HostEntry> = all.filter_map(visible).collect();
         if let Some(doubt) = requester.doubt.as_ref().filter(|_| entries.is_empty()) {
             // An empty list would mean that there are no VMs.
             return job.finish(Verdict::Failure, format_args!("cannot tell which VMs to list: {doubt}"));
@@ -223,6 +251,20 @@ impl<L: Link> LibvirtBackend<L> {
     fn job_count(&self) -> usize {
         self.lookups.len() + self.contests.len() + self.vm_operations.job_count() + self.lists.job_count()
     }
+}
+
+/// Reason of a denial, with the places if the copies have different names.
+fn not_permitted(copies: &[VmCopy]) -> String {
+    let [first, others @ ..] = copies else { return "no group lists the VM".to_owned() };
+    if others.iter().all(|copy| copy.name == first.name) {
+        return "no group lists both requester and VM".to_owned();
+    }
+    format!(
+        "no group lists both requester and each copy of {}, which has different names: {}: list the UUID, or \
+         give the copies one name",
+        first.uuid,
+        VmCopy::describe(copies)
+    )
 }
 
 impl<L: Link> Backend for LibvirtBackend<L> {

@@ -17,7 +17,7 @@ use fence_virt::time::Instant;
 /// A VM of a fake.
 #[derive(Debug, Clone)]
 pub(crate) struct Domain {
-    pub(super) name: String,
+    pub(crate) name: String,
     pub(super) runs: Option<u32>,
     pub(super) is_transient: bool,
     pub(super) has_migrated: bool,

@@ -12,7 +12,7 @@ use crate::job::tests::{Answers, answers, job};
 use crate::job::{AGE_LIMIT, Requester};
 use fence_virt::fence::Operation::{self, Off, On, Reboot, Status};
 use fence_virt::fence::{PowerState, UriIndex, Uuid, Verdict};
-use fence_virt::groups::Groups;
+use fence_virt::groups::{Groups, PermittedNames};
 use fence_virt::routing::LocalVm;
 
 /// The VMs a and b, which run, and a call that hangs.
@@ -372,7 +372,8 @@ fn a_request_that_is_stricter_about_migration_does_not_join() {
     bench.hosts[0].hold(&power_off_of(A));
     let [known_elsewhere, known_here_alone] = [false, true].map(|is_sole_known_owner| {
         let (mut job, mail, _) = job(Off, "a", bench.now);
-        (job.requester, job.caller) = (Requester::Cluster { is_sole_known_owner }, None);
+        (job.requester, job.caller) =
+            (Requester::Cluster { permitted: PermittedNames::All, is_sole_known_owner }, None);
         bench.backend.begin(job, bench.now);
         bench.settle();
         mail

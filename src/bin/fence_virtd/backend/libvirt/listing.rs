@@ -11,7 +11,7 @@ use super::vm_operation::VmOperations;
 use crate::inbox::DomainChange;
 use crate::job::{Job, Stale};
 use crate::libvirt::{CallId, DomainState, FoundDomain, LibvirtError, LibvirtResult, Link};
-use fence_virt::fence::{PowerState, UriIndex, Uuid};
+use fence_virt::fence::{HostEntry, PowerState, UriIndex, Uuid};
 use fence_virt::routing::LocalVm;
 use fence_virt::time::Instant;
 
@@ -26,7 +26,8 @@ const UNKNOWN_LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct Listing {
     /// Time at which the list was begun.
     pub(super) began: Instant,
-    pub(super) vms: Vec<FoundDomain>,
+    /// The copies of each VM, at least one.
+    pub(super) vms: Vec<Vec<HostEntry>>,
     /// URIs that failed, with the reasons.
     pub(super) problems: Vec<String>,
     /// URIs whose VMs are those of the last events.
@@ -191,10 +192,11 @@ impl Lists {
             };
             listing.merge(found, &mut index_by_uuid);
         }
-        for vm in &mut listing.vms {
+        for copy in listing.vms.iter_mut().flatten() {
             // A VM is on until it was seen off, and as soon as it may have been started.
-            if vm_operations.get(&vm.uuid).is_some() {
-                vm.state.power = PowerState::Running;
+            if vm_operations.get(&copy.uuid).is_some_and(|vm_operation| vm_operation.vm.is_named(&copy.name))
+            {
+                copy.state = PowerState::Running;
             }
         }
         Some((listing, jobs))
@@ -245,17 +247,14 @@ impl Listing {
         self.problems.iter().cloned().chain(from_events).collect()
     }
 
-    /// Adds the VMs of a URI. A VM that several have is listed once: running if any runs it.
+    /// Adds the VMs of a URI.
     fn merge(&mut self, found: Vec<FoundDomain>, index_by_uuid: &mut HashMap<String, usize>) {
-        for vm in found {
-            match index_by_uuid.get(&vm.uuid) {
-                Some(&at) if vm.state.power == PowerState::Running => self.vms[at] = vm,
-                Some(_) => {}
-                None => {
-                    index_by_uuid.insert(vm.uuid.clone(), self.vms.len());
-                    self.vms.push(vm);
-                }
+        for FoundDomain { name, uuid, state } in found {
+            let at = *index_by_uuid.entry(uuid.clone()).or_insert(self.vms.len());
+            if at == self.vms.len() {
+                self.vms.push(Vec::new());
             }
+            self.vms[at].push(HostEntry { name, uuid, state: state.power });
         }
     }
 }

@@ -49,6 +49,8 @@ mod list_tests;
 #[cfg(test)]
 mod migration_tests;
 #[cfg(test)]
+mod permission_tests;
+#[cfg(test)]
 mod race_guard_tests;
 #[cfg(test)]
 mod requester_tests;

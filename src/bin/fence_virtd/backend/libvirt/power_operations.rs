@@ -22,9 +22,14 @@ impl<L: Link> LibvirtBackend<L> {
     /// Powers a VM off, for a request that the arbiter has admitted.
     pub(super) fn power_off(&mut self, job: Job, vm: ResolvedVm, operation: OperationId, now: Instant) {
         self.lists.forget();
+        // An operation that began since the request was checked may touch further copies.
+        if let Err((verdict, reason)) = self.permit_vm(&job, &vm, now) {
+            self.contests.end(operation, Effect::None, now);
+            return job.refuse(verdict, reason);
+        }
         if let Some(vm_operation) = self.vm_operations.get_mut(&vm.uuid) {
             if vm_operation.is_interruptible(now) {
-                return self.interrupt(job, operation, &vm.uuid, now);
+                return self.interrupt(job, operation, vm, now);
             }
             self.contests.end(operation, Effect::None, now);
             return vm_operation.add(job);
@@ -227,6 +232,11 @@ impl<L: Link> LibvirtBackend<L> {
         over.iter().for_each(|uuid| self.end_power_off(uuid, None, now));
         due.iter().for_each(|uuid| self.begin_round(uuid, now));
         due_starts.iter().for_each(|uuid| self.attempt_start(uuid, now));
-        interrupting.into_iter().for_each(|(job, vm)| self.contest(job, vm, now));
+        for (job, vm) in interrupting {
+            match vm.covers(&job.request.target) {
+                true => self.contest(job, vm, now),
+                false => self.look_up(job, None, now),
+            }
+        }
     }
 }

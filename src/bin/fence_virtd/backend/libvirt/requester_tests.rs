@@ -26,21 +26,23 @@ struct Bench {
 
 impl Bench {
     fn new(ips: &[&str], uuids: &[&str], run: u32) -> Bench {
+        Bench::beside(&[], ips, uuids, run)
+    }
+
+    /// Makes a host that has further URIs.
+    fn beside(others: &[Arc<Fake>], ips: &[&str], uuids: &[&str], run: u32) -> Bench {
         let host = Fake::with(&[("a", A, true), ("b", B, true)]);
         let (worker, inbox) = unbounded();
-        let link = FakeLink::new(0, &host, &worker);
+        let hosts = [&host].into_iter().chain(others).enumerate();
+        let links: Vec<FakeLink> = hosts.map(|(at, host)| FakeLink::new(at, host, &worker)).collect();
         let owned = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
         let groups = Groups::new(vec![Group::new(&owned(ips), &owned(uuids))]);
         let domain = Domain { name: "a".to_owned(), uuid: Uuid::parse(A).unwrap() };
-        let cids = CidTable::new(1);
+        let cids = CidTable::new(links.len());
         cids.insert(UriIndex(0), DomainRun { domain: Arc::new(domain), id: run }, vec![3]);
-        cids.set_complete(UriIndex(0), true);
+        (0..links.len()).for_each(|at| cids.set_complete(UriIndex(at), true));
         let permissions = Permissions::new(groups, Some(cids));
-        Bench {
-            backend: LibvirtBackend::new(vec![link], 1, permissions, worker, HeldVms::default()),
-            host,
-            inbox,
-        }
+        Bench { backend: LibvirtBackend::new(links, 1, permissions, worker, HeldVms::default()), host, inbox }
     }
 
     fn ask(&mut self, cid: u32, operation: Operation, name: &str) -> Answer {
@@ -120,4 +122,20 @@ fn a_name_counts_only_for_the_vm_that_the_backend_has_under_it() {
     let mut broken = Bench::new(&[], &["a", "b"], RUN);
     *broken.host.broken.borrow_mut() = Some("broken".to_owned());
     assert_eq!(off(&mut broken, requester("a", A)), Verdict::Failure.into(), "it cannot be identified");
+}
+
+#[test]
+fn a_requester_with_another_name_elsewhere_is_not_known_by_its_name() {
+    for (listed, is_known) in [("a", false), (A, true)] {
+        let other = Fake::with(&[("x", A, false)]);
+        let mut bench = Bench::beside(std::slice::from_ref(&other), &[], &[listed, "b"], RUN);
+        let expected = if is_known { Verdict::Success } else { Verdict::Denied };
+        assert_eq!(bench.ask(3, Operation::Status, "b"), expected.into(), "{listed}");
+        assert_eq!(bench.names(3).contains(&"b".to_owned()), is_known, "{listed}");
+        *other.broken.borrow_mut() = Some("broken".to_owned());
+        assert_eq!(bench.ask(3, Operation::Off, "b"), expected.into(), "{listed}: it was seen there");
+        assert_eq!(bench.host.runs(B), Some(!is_known));
+    }
+    let mut same = Bench::beside(&[Fake::with(&[("a", A, false)])], &[], &["a", "b"], RUN);
+    assert_eq!(same.ask(3, Operation::Status, "b"), Verdict::Success.into());
 }

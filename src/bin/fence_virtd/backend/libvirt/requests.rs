@@ -3,18 +3,20 @@
 use super::backend::{CallInProgress, CallUser, LibvirtBackend};
 use super::fence::Effect;
 use super::lookup::Lookup;
-use super::resolve::{Resolution, ResolvedVm, Uri, find, resolve};
+use super::resolve::{Resolution, ResolvedVm, Uri, find, resolve, uuid_for};
 use super::verdicts::{self, Migration};
+use super::vm_operation::VmOperation;
+use crate::access::VmCopy;
 use crate::job::{Job, Requester};
 use crate::libvirt::{Call, GONE, Link};
 use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{Operation, UriIndex, Uuid, Verdict};
-use fence_virt::groups::listed_names;
 use fence_virt::time::Instant;
 
 impl<L: Link> LibvirtBackend<L> {
     /// Begins the lookup of the VM that a request names.
-    pub(super) fn look_up(&mut self, job: Job, admitted: Option<OperationId>, now: Instant) {
+    pub(super) fn look_up(&mut self, mut job: Job, admitted: Option<OperationId>, now: Instant) {
+        self.widen(&mut job);
         let target = job.request.target.clone();
         let id = self.lookups.begin(job, admitted, self.uris.len(), now);
         for at in (0..self.uris.len()).map(UriIndex) {
@@ -29,6 +31,14 @@ impl<L: Link> LibvirtBackend<L> {
                     now,
                 )),
             }
+        }
+    }
+
+    /// Lets a request name the UUID of its VM if copies of that have other names.
+    fn widen(&mut self, job: &mut Job) {
+        self.uris.iter_mut().for_each(Uri::take_inventory);
+        if let Some(uuid) = uuid_for(&self.uris, &job.request.target) {
+            job.request.target = uuid;
         }
     }
 
@@ -72,7 +82,7 @@ impl<L: Link> LibvirtBackend<L> {
             }
             (Operation::On, _) => self.on(job, vm, now),
             (_, Some(operation)) => self.power_off(job, vm, operation, now),
-            (_, None) if self.vm_operations.get(&vm.uuid).is_some() => self.join(job, &vm.uuid, now),
+            (_, None) if self.is_joined(&job, &vm, now) => self.join(job, &vm.uuid, now),
             (_, None) => self.contest(job, vm, now),
         }
     }
@@ -80,6 +90,30 @@ impl<L: Link> LibvirtBackend<L> {
     /// Facts that decide what a VM which has migrated away counts as.
     pub(super) fn migration(&self, job: &Job, vm: &ResolvedVm) -> Migration {
         Migration { is_sole_known_owner: job.is_sole_known_owner(), ran_last: self.last_runs.of(&vm.uuid) }
+    }
+
+    /// True if a request joins an operation in progress, or waits for it.
+    fn is_joined(&self, job: &Job, vm: &ResolvedVm, now: Instant) -> bool {
+        let is_joined = |vm_operation: &VmOperation| {
+            // A start that lacks some of its copies is interrupted for all of them.
+            vm_operation.vm.covers(&job.request.target) || !vm_operation.is_interruptible(now)
+        };
+        self.vm_operations.get(&vm.uuid).is_some_and(is_joined)
+    }
+
+    /// Checks that the groups permit each copy that a VM has, and that an operation in progress on it touches.
+    pub(super) fn permit_vm(
+        &self,
+        job: &Job,
+        vm: &ResolvedVm,
+        now: Instant,
+    ) -> Result<(), (Verdict, String)> {
+        let mut copies = vm.copies(&self.uris);
+        if let Some(vm_operation) = self.vm_operations.get(&vm.uuid) {
+            let touched = vm_operation.vm.copies(&self.uris);
+            copies.extend(touched.into_iter().filter(|copy| !copies.contains(copy)).collect::<Vec<_>>());
+        }
+        self.permit(job, &copies, &|_| Vec::new(), now).map(drop)
     }
 
     /// Checks that somebody waits for a request, that the groups permit it, and that its VM is known.
@@ -94,16 +128,18 @@ impl<L: Link> LibvirtBackend<L> {
         }
         match resolution {
             Resolution::Found(vm) => {
-                self.permit(job, &listed_names(&vm.name, &vm.uuid), now)?;
+                self.permit_vm(job, &vm, now)?;
                 Ok(vm)
             }
             Resolution::Failed(reason) => Err((Verdict::Failure, reason)),
             Resolution::Unknown => {
-                self.permit(job, &[job.request.target.as_str()], now)?;
                 if matches!(job.requester, Requester::Cluster { .. }) {
                     // This host had the VM, or the cluster would not ask it.
                     return Err((Verdict::Failure, GONE.to_owned()));
                 }
+                let text = job.request.target.as_str().to_owned();
+                let unknown = VmCopy { place: String::new(), name: text.clone(), uuid: text };
+                self.permit(job, &[unknown], &|_| Vec::new(), now)?;
                 let is_status = job.request.operation == Operation::Status;
                 let verdict = if is_status { Verdict::Off } else { Verdict::Failure };
                 Err((verdict, "no such VM".to_owned()))
@@ -112,21 +148,21 @@ impl<L: Link> LibvirtBackend<L> {
     }
 
     /// Begins a request for one VM.
-    pub(super) fn begin_on_vm(&mut self, job: Job, now: Instant) {
+    pub(super) fn begin_on_vm(&mut self, mut job: Job, now: Instant) {
+        self.widen(&mut job);
         let target = &job.request.target;
-        self.uris.iter_mut().for_each(Uri::take_inventory);
         // A name that VMs of several URIs have is ambiguous.
         let is_unique = |vm: &ResolvedVm| !self.uris.iter().any(|uri| uri.has_other(target, &vm.uuid));
         let named = self.vm_operations.named_by(target);
         if let Some(vm_operation) = named.filter(|vm_operation| is_unique(&vm_operation.vm)) {
-            let names = [vm_operation.vm.name.clone(), vm_operation.vm.uuid.clone()];
+            let uuid = vm_operation.vm.uuid.clone();
             let state = vm_operation.state();
-            if let Err((verdict, reason)) = self.permit(&job, &listed_names(&names[0], &names[1]), now) {
+            if let Err((verdict, reason)) = self.permit_vm(&job, &vm_operation.vm, now) {
                 return job.refuse(verdict, reason);
             }
             return match job.request.operation {
                 Operation::Status => job.finish(Verdict::Success, state),
-                _ => self.join(job, &names[1], now),
+                _ => self.join(job, &uuid, now),
             };
         }
         let is_status = job.request.operation == Operation::Status;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lanes::Lanes;
+use crate::access::VmCopy;
 use crate::inbox::DomainChange;
 use crate::libvirt::{DomainState, FoundDomain, Host, LibvirtError, LibvirtResult, Link};
 use fence_virt::fence::{PowerState, Target, UriIndex, Uuid};
@@ -34,16 +35,21 @@ struct SeenVm {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Placement {
     pub(super) uri: UriIndex,
+    /// Name that the VM has there.
+    pub(super) name: String,
     pub(super) state: DomainState,
 }
 
 /// A VM that a target names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ResolvedVm {
+    /// Name on the first URI that has it, for messages.
     pub(super) name: String,
     pub(super) uuid: String,
     /// At least one.
     pub(super) placements: Vec<Placement>,
+    /// True if copies under other names would be among the placements.
+    pub(super) has_all_copies: bool,
     /// Unreachable URIs, with the reasons: the VM may run there.
     pub(super) unreachable: Vec<String>,
     /// Unreachable URIs that were seen to run the VM.
@@ -68,9 +74,41 @@ impl ResolvedVm {
         let local = |placement: &Placement| {
             let power = state.unwrap_or(placement.state.power);
             let is_active = placement.state.is_active;
-            (placement.uri, LocalVm { name: self.name.clone(), uuid, state: power, is_active })
+            (placement.uri, LocalVm { name: placement.name.clone(), uuid, state: power, is_active })
         };
         Ok(self.placements.iter().map(local).collect())
+    }
+
+    /// Copies that an operation on the VM touches.
+    pub(super) fn copies<L: Link>(&self, uris: &[Uri<L>]) -> Vec<VmCopy> {
+        let copy = |placement: &Placement| VmCopy {
+            place: uris[placement.uri.0].link.name().to_owned(),
+            name: placement.name.clone(),
+            uuid: self.uuid.clone(),
+        };
+        self.placements.iter().map(copy).collect()
+    }
+
+    /// True if a URI has the VM under this name.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        self.placements.iter().any(|placement| placement.name == name)
+    }
+
+    /// True if an operation on this VM concerns all copies that a target names.
+    pub(super) fn covers(&self, target: &Target) -> bool {
+        let has_its_name = |placement: &Placement| placement.name == target.as_str();
+        self.has_all_copies
+            || (Uuid::parse(target.as_str()).is_none() && self.placements.iter().all(has_its_name))
+    }
+
+    /// The VM with the placements of an operation in progress on it too.
+    pub(super) fn merged_with(mut self, other: ResolvedVm) -> ResolvedVm {
+        for placement in other.placements {
+            if self.placements.iter().all(|own| own.uri != placement.uri) {
+                self.placements.push(placement);
+            }
+        }
+        self
     }
 
     /// Names of the URIs that have the VM, separated by commas.
@@ -113,6 +151,13 @@ impl<L: Link> Uri<L> {
     /// True if another VM than this one was seen here that a target names as well.
     pub(super) fn has_other(&self, target: &Target, uuid: &str) -> bool {
         self.seen.iter().any(|(seen, vm)| seen != uuid && is_named(target, &vm.name, seen))
+    }
+
+    /// Copy of a VM that was last seen here.
+    pub(super) fn seen_copy(&self, uuid: &str) -> Option<VmCopy> {
+        let SeenVm { name, .. } = self.seen.get(uuid)?;
+        let place = self.link.name().to_owned();
+        Some(VmCopy { place, name: name.clone(), uuid: uuid.to_owned() })
     }
 
     /// Takes over the list of the connection manager.
@@ -184,6 +229,17 @@ fn is_named(target: &Target, name: &str, uuid: &str) -> bool {
     }
 }
 
+/// Returns the UUID of the VM that a name refers to, if it is known that a URI has that VM under another name:
+/// by the UUID, all its copies are found.
+pub(super) fn uuid_for<L: Link>(uris: &[Uri<L>], target: &Target) -> Option<Target> {
+    let is_named = |vm: &SeenVm| vm.name == target.as_str();
+    let mut named = uris.iter().flat_map(|uri| uri.seen.iter().filter(|(_, vm)| is_named(vm)));
+    let (uuid, _) = named.next().filter(|_| Uuid::parse(target.as_str()).is_none())?;
+    let is_unique = named.all(|(other, _)| other == uuid);
+    let has_other_name = uris.iter().filter_map(|uri| uri.seen.get(uuid)).any(|vm| !is_named(vm));
+    Target::new(uuid.as_bytes()).ok().filter(|_| is_unique && has_other_name)
+}
+
 /// Returns the domains that a target names on each URI, by calls on the worker's connections.
 pub(super) fn find<L: Link>(
     uris: &[Uri<L>],
@@ -226,12 +282,17 @@ pub(super) fn combine<L: Link>(
             }
         };
         for FoundDomain { name, uuid, state } in found {
-            let new = || ResolvedVm { name, uuid: uuid.clone(), ..ResolvedVm::default() };
+            let new = || ResolvedVm {
+                name: name.clone(),
+                uuid: uuid.clone(),
+                has_all_copies: uris.len() == 1 || Uuid::parse(target.as_str()) == Uuid::parse(&uuid),
+                ..ResolvedVm::default()
+            };
             let vm = vm.get_or_insert_with(new);
             if vm.uuid != uuid {
                 return ambiguous(target, &vm.uuid, &uuid);
             }
-            vm.placements.push(Placement { uri: UriIndex(at), state });
+            vm.placements.push(Placement { uri: UriIndex(at), name, state });
         }
     }
     let Some(mut vm) = vm else {

@@ -2,7 +2,7 @@
 
 use super::fake::{Fake, found};
 use super::tests::{A, B, Bench};
-use fence_virt::fence::{Operation, Verdict};
+use fence_virt::fence::{Operation, PowerState, Verdict};
 use fence_virt::groups::{Group, Groups};
 
 #[test]
@@ -49,7 +49,9 @@ fn a_namesake_by_uuid_that_was_seen_before_its_uri_died_blocks_nothing() {
     // A request for the UUID says nothing about it: it may still run where it was seen.
     let hosts = [Fake::with(&[("a", A, true), (A, B, true)]), Fake::with(&[(A, B, true)])];
     let mut bench = Bench::with_links(&hosts, Groups::default(), |links| {
-        *links[0].inventory.borrow_mut() = Some(vec![found("a", A), found(A, B)]);
+        let mut namesake = found(A, B);
+        namesake.state.power = PowerState::Running;
+        *links[0].inventory.borrow_mut() = Some(vec![found("a", A), namesake]);
     });
     assert_eq!(bench.ask(Operation::Status, A), Verdict::Success);
     bench.break_host(0);

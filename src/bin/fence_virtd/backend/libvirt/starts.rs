@@ -105,8 +105,14 @@ impl<L: Link> LibvirtBackend<L> {
     }
 
     /// Powers a VM off whose start takes long, for a request that the arbiter has admitted.
-    pub(super) fn interrupt(&mut self, job: Job, operation: OperationId, uuid: &str, now: Instant) {
-        let Some(VmOperation { vm, stage, later, .. }) = self.vm_operations.remove(uuid) else { return };
+    pub(super) fn interrupt(&mut self, job: Job, operation: OperationId, vm: ResolvedVm, now: Instant) {
+        let uuid = &vm.uuid.clone();
+        let Some(VmOperation { vm: started, stage, later, .. }) = self.vm_operations.remove(uuid) else {
+            return;
+        };
+        // The VM that is being started may be one copy of several.
+        let is_same = started.covers(&job.request.target);
+        let vm = if is_same { started } else { vm.merged_with(started) };
         let Stage::Starting(starting) = stage else { return };
         info!("{:?}: its start takes long, and is interrupted by a power-off", vm.name);
         starting.given_up.cancel();
@@ -115,7 +121,11 @@ impl<L: Link> LibvirtBackend<L> {
         let stage =
             Stage::PoweringOff(PoweringOff { interrupted, ..PoweringOff::new(fence, job, operation) });
         let mut vm_operation = VmOperation { vm, stage, later: Vec::new(), calls: 0 };
-        later.into_iter().for_each(|job| vm_operation.add(job));
+        match is_same {
+            true => later.into_iter().for_each(|job| vm_operation.add(job)),
+            // They were not checked for the other copies.
+            false => vm_operation.later = later,
+        }
         self.vm_operations.insert(vm_operation);
         if !self.withdraw_start(uuid, now) {
             self.begin_round(uuid, now);

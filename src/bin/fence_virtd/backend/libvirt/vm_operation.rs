@@ -67,7 +67,7 @@ impl VmOperations {
     pub(super) fn named_by(&self, target: &Target) -> Option<&VmOperation> {
         match Uuid::parse(target.as_str()) {
             Some(uuid) => self.get(&uuid.to_string()),
-            None => self.0.values().find(|vm_operation| vm_operation.vm.name == target.as_str()),
+            None => self.0.values().find(|vm_operation| vm_operation.vm.is_named(target.as_str())),
         }
     }
 
@@ -147,9 +147,13 @@ impl VmOperation {
         }
     }
 
-    /// Adds a power operation: it joins the operation in progress, or waits for its end.
+    /// Adds a power operation: it joins the operation in progress, or waits for its end. One that
+    /// concerns copies which that does not touch is not answered by it.
     pub(super) fn add(&mut self, job: Job) {
         let is_on = job.request.operation == Operation::On;
+        if !self.vm.covers(&job.request.target) {
+            return self.later.push(job);
+        }
         match &mut self.stage {
             Stage::PoweringOff(power_off) if !is_on && power_off.answers(&job) => power_off.jobs.push(job),
             Stage::Starting(starting) if is_on && !starting.given_up.is_cancelled() => {
