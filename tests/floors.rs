@@ -61,6 +61,7 @@ const LAYERS: Layers = Layers {
         // The daemon.
         ("fence_virtd::problem", 10),
         ("fence_virtd::heartbeat", 10),
+        ("fence_virtd::pauses", 10),
         ("fence_virtd::threads", 10),
         ("fence_virtd::pid_file", 10),
         ("fence_virtd::config_file", 10),

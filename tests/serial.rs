@@ -15,8 +15,11 @@ use common::net::Namespace;
 use common::node::{self, NODE1, NODE2, NODE3, OFF, RUNNING, vm};
 use common::{Dir, require, root_and_c_suite, until};
 use fence_virt::fence::Operation;
+use nix::sys::signal::Signal;
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// Time for which a daemon stands still; input may wait for 1 s.
+const FROZEN: Duration = Duration::from_secs(3);
 /// Time without a reaction after which the daemon is taken to have none.
 const QUIET: Duration = Duration::from_millis(700);
 
@@ -76,6 +79,26 @@ fn a_line_knows_its_vm_and_the_groups_apply() {
         assert_eq!(socket.ask(Operation::Status, NODE2), after, "{groups}");
         host.daemon.await_log(&format!("serial: asker ({NODE1}): status"));
     }
+}
+
+#[test]
+fn what_a_guest_wrote_while_the_daemon_stood_still_is_a_failure_and_may_be_asked_again() {
+    require!(root_and_c_suite());
+    let (host, mut socket) = SerialHost::with_line("");
+    assert_eq!(socket.ask(Operation::Status, "victim"), 0);
+    host.daemon.freeze();
+    let off = request(Operation::Off, "victim", 7);
+    socket.line().write_all(&off).unwrap();
+    common::elapse(FROZEN);
+    host.daemon.signal(Signal::SIGCONT);
+    assert_eq!(socket.response(), 1, "{}", host.daemon.log());
+    host.daemon.await_log("off \"victim\": refused: it may have waited for");
+    host.daemon.await_log("the daemon stood still for 3.");
+    assert_eq!(socket.ask(Operation::Status, "victim"), 0, "it runs");
+    // The same request again, from a guest that waits now.
+    socket.line().write_all(&off).unwrap();
+    assert_eq!(socket.response(), 0, "{}", host.daemon.log());
+    assert_eq!(socket.ask(Operation::Status, "victim"), 2);
 }
 
 #[test]

@@ -21,6 +21,8 @@ use fence_virt::wire::{FAMILY_IPV4, Packet};
 use nix::sys::signal::Signal;
 
 const LIMIT: Duration = Duration::from_secs(15);
+/// Time for which a daemon stands still; input may wait for 1 s.
+const FROZEN: Duration = Duration::from_secs(3);
 const SHA: HashKind = HashKind::Sha256;
 
 struct SessionHarness {
@@ -441,6 +443,54 @@ fn datagrams_of_all_kinds_and_then_a_good_one() {
     let agent = Agent::new(&programs, &harness.pair.guest, way, &key);
     assert_eq!(agent.code("off", "node1"), 0);
     harness.assert_carried_out("destroyed", 1);
+}
+
+#[test]
+fn what_a_client_without_auth_sent_while_the_daemon_stood_still_is_a_failure() {
+    let harness = require!(SessionHarness::new("tcp", ""));
+    let conf = std::fs::read_to_string(harness.daemon.conf()).unwrap();
+    harness.daemon.reload(&harness.dir, &conf.replace("auth = \"sha256\"", "auth = \"none\""));
+    let client = || Client::connect(address(), &key_bytes(b'k'), HashKind::None, LIMIT).unwrap();
+    let off = packet(Operation::Off, "node1", SHA);
+    harness.pair.guest.inside(|| {
+        // One is connected before, one comes meanwhile.
+        let mut before = client();
+        assert_eq!(client().ask(&status()).unwrap(), 0);
+        harness.daemon.freeze();
+        let mut meanwhile = client();
+        before.send(&off).unwrap();
+        meanwhile.send(&Packet { random: [8; 6], ..packet(Operation::Off, "node1", SHA) }).unwrap();
+        common::elapse(FROZEN);
+        harness.daemon.signal(Signal::SIGCONT);
+        assert_eq!((before.verdict().unwrap(), meanwhile.verdict().unwrap()), (1, 1));
+        assert_eq!(client().ask(&status()).unwrap(), 0, "it runs");
+        assert_eq!(client().ask(&off).unwrap(), 0, "the same request, sent now");
+    });
+    harness.daemon.await_log("refused: it may have waited for");
+    harness.assert_carried_out("off \"node1\": success", 1);
+}
+
+#[test]
+fn a_datagram_that_came_while_the_daemon_stood_still_is_not_called_back() {
+    let harness = require!(SessionHarness::new("multicast", ""));
+    let key = fence_virt::auth::Key::new(key_bytes(b'k'));
+    let guest: Ipv4Addr = GUEST_V4.parse().unwrap();
+    harness.pair.guest.inside(|| {
+        let socket = UdpSocket::bind((guest, 0)).unwrap();
+        let waiting = TcpListener::bind((guest, 0)).unwrap();
+        let off = multicast(Operation::Off, guest, waiting.local_addr().unwrap().port()).encode_signed(&key);
+        harness.daemon.freeze();
+        socket.send_to(&off, ("225.0.0.12", 1229)).unwrap();
+        common::elapse(FROZEN);
+        harness.daemon.signal(Signal::SIGCONT);
+        harness.daemon.await_log("dropped a datagram: it may have waited for");
+        waiting.set_nonblocking(true).unwrap();
+        assert!(waiting.accept().is_err(), "no call-back");
+        waiting.set_nonblocking(false).unwrap();
+        // The agent's next repetition.
+        socket.send_to(&off, ("225.0.0.12", 1229)).unwrap();
+        waiting.accept().unwrap();
+    });
 }
 
 /// Configuration of the harness with another key.

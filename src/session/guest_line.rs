@@ -12,6 +12,15 @@ pub const LINE_QUEUE_MAX: usize = 32;
 /// Maximum bytes per `receive`.
 pub const LINE_READ_MAX: usize = 512;
 
+/// Arrival of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Earliest time at which it may have arrived.
+    pub at: Instant,
+    /// True if it waited too long before it was read ([`GuestLine::note_late`]): do not carry it out.
+    pub is_late: bool,
+}
+
 /// Daemon's side of a serial line or vmchannel, open while its VM runs.
 ///
 /// A response does not identify its request, so requests are carried out one at a time and answered in order.
@@ -20,13 +29,14 @@ pub const LINE_READ_MAX: usize = 512;
 #[derive(Debug, Default)]
 pub struct GuestLine {
     scanner: Scanner,
-    /// Requests with their arrival times.
-    queue: VecDeque<(Request, Instant)>,
+    queue: VecDeque<(Request, Arrival)>,
     /// A request is in flight.
     is_waiting: bool,
     output: Vec<u8>,
     /// Start of a pause in reading, during which more may have arrived.
     paused: Option<Instant>,
+    /// What is read is late, until no more input is pending.
+    is_late: bool,
 }
 
 impl GuestLine {
@@ -38,14 +48,26 @@ impl GuestLine {
     /// Takes at most [`LINE_READ_MAX`] bytes, read at `now`. After a pause they may be older: they
     /// count as arrived at its start, until `drained` (no more input is pending) is set.
     pub fn receive(&mut self, input: &[u8], drained: bool, now: Instant) {
-        let came = self.paused.unwrap_or(now);
+        let came = self.arrival(now);
         let queue = &mut self.queue;
         self.scanner.push(input, now, |request| queue.push_back((request, came)));
         debug_assert!(self.queue.len() < LINE_QUEUE_MAX + 2 + LINE_READ_MAX / LINE_REQUEST_LEN);
         if drained {
             self.paused = None;
+            self.is_late = false;
         }
         self.note_pause(now);
+    }
+
+    /// Notes that input may have waited since this time, as the daemon stood still: requests that are read
+    /// are late until `receive` is told that no more input is pending.
+    pub fn note_late(&mut self, since: Instant) {
+        self.paused = Some(self.paused.map_or(since, |paused| paused.min(since)));
+        self.is_late = true;
+    }
+
+    fn arrival(&self, now: Instant) -> Arrival {
+        Arrival { at: self.paused.unwrap_or(now), is_late: self.is_late }
     }
 
     /// Starts a pause if there is no room.
@@ -55,9 +77,9 @@ impl GuestLine {
         }
     }
 
-    /// Takes the next request, with its arrival time; none while one is in
+    /// Takes the next request, with its arrival; none while one is in
     /// flight or its answer is not sent completely.
-    pub fn next_request(&mut self) -> Option<(Request, Instant)> {
+    pub fn next_request(&mut self) -> Option<(Request, Arrival)> {
         if self.is_waiting || !self.output.is_empty() {
             return None;
         }
@@ -112,7 +134,8 @@ impl GuestLine {
 
     /// Drops a request that is still incomplete at its deadline.
     pub fn expire(&mut self, now: Instant) {
-        let came = self.paused.unwrap_or(now);
+        // It was complete before its deadline, however late this call is.
+        let came = self.arrival(self.deadline().map_or(now, |at| at.min(now)));
         let queue = &mut self.queue;
         self.scanner.expire(now, |request| queue.push_back((request, came)));
         self.note_pause(now);

@@ -81,7 +81,7 @@ fn input_after_a_pause_counts_from_its_start() {
     line.receive(&bytes(4), true, later);
     let mut came = Vec::new();
     while let Some((request, at)) = line.next_request() {
-        came.push((request.seqno, at));
+        came.push((request.seqno, at.at));
         line.skip();
     }
     assert_eq!(came, [(2, now), (3, now), (4, later)]);
@@ -104,7 +104,7 @@ fn a_pause_that_starts_at_a_deadline_counts_too() {
         line.skip();
     }
     line.receive(&bytes(7), true, full + std::time::Duration::from_secs(60));
-    assert_eq!(line.next_request().map(|(_, came)| came), Some(full));
+    assert_eq!(line.next_request().map(|(_, came)| came.at), Some(full));
 }
 
 #[test]
@@ -117,4 +117,33 @@ fn clearing_keeps_only_the_answer_in_flight() {
     assert_eq!(line.deadline(), None);
     line.answer(&Verdict::Success.into());
     assert_eq!((sent(&mut line), next(&mut line)), (b"abba\0".to_vec(), None));
+}
+
+#[test]
+fn what_waited_while_the_daemon_stood_still_is_late() {
+    let now = Instant::now();
+    let thawed = now + std::time::Duration::from_secs(40);
+    let mut line = GuestLine::default();
+    line.receive(&bytes(1), true, now);
+    line.note_late(now);
+    line.receive(&bytes(2), false, thawed);
+    line.receive(&bytes(3), true, thawed);
+    line.receive(&bytes(4), true, thawed);
+    let mut came = Vec::new();
+    while let Some((request, Arrival { at, is_late })) = line.next_request() {
+        came.push((request.seqno, at, is_late));
+        line.skip();
+    }
+    assert_eq!(came, [(1, now, false), (2, now, true), (3, now, true), (4, thawed, false)]);
+}
+
+#[test]
+fn a_request_that_waits_for_its_deadline_counts_from_that() {
+    let now = Instant::now();
+    let mut line = GuestLine::default();
+    // Its last bytes may begin another request.
+    line.receive(&bytes(u32::from_le_bytes(*b"\0\0ab")), true, now);
+    let deadline = line.deadline().unwrap();
+    line.expire(deadline + std::time::Duration::from_secs(40));
+    assert_eq!(line.next_request().map(|(_, came)| came.at), Some(deadline));
 }

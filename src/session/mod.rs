@@ -17,7 +17,7 @@ mod sync_probe;
 pub use agent_session::AgentSession;
 pub use answer::LIST_MAX;
 pub use client::ClientSession;
-pub use guest_line::{GuestLine, LINE_QUEUE_MAX, LINE_READ_MAX};
+pub use guest_line::{Arrival, GuestLine, LINE_QUEUE_MAX, LINE_READ_MAX};
 pub use line::LineSession;
 pub use misconduct::Misconduct;
 pub use policy::{CheckedPacket, Policy, WhichKey};

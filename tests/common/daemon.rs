@@ -187,6 +187,13 @@ impl Daemon {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
+    /// Stops all its threads, as SIGSTOP does; `SIGCONT` ends that.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        let state = || fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        until("the daemon is stopped", LIMIT, || state().contains(") T "));
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -157,6 +157,11 @@ impl Drop for Dir {
     }
 }
 
+/// Lets time pass where nothing else is awaited: a program has to stand still for so long.
+pub fn elapse(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// Polls a condition until it holds, for conditions without an event to wait for.
 pub fn until(what: &str, limit: Duration, mut is_true: impl FnMut() -> bool) {
     let end = Instant::now() + limit;

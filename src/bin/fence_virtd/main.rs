@@ -29,6 +29,7 @@ mod json;
 mod libvirt;
 mod listener;
 mod logging;
+mod pauses;
 mod pid_file;
 mod problem;
 mod reload;

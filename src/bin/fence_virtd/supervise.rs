@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{error, info, warn};
 
 use crate::backend::libvirt::ConnectionManagers;
@@ -23,6 +23,7 @@ use crate::cpg::CpgThreadHandle;
 use crate::heartbeat::Heartbeat;
 use crate::inbox::Message;
 use crate::listener::{Listener, ListenerHandle};
+use crate::pauses::PauseMonitor;
 use crate::reload::{Reloader, Targets};
 use crate::systemd::{Notifier, ServiceManager};
 use crate::watch::Watchers;
@@ -69,6 +70,8 @@ pub(crate) struct Threads {
     listeners: Vec<ListenerHandle>,
     threads: Vec<JoinHandle<()>>,
     heartbeat: Heartbeat,
+    /// Thread of the pause monitor, which ends when its sender is dropped.
+    pauses: (Sender<()>, JoinHandle<()>),
     managers: ConnectionManagers,
     cpg_thread: Option<CpgThreadHandle>,
     watchers: Watchers,
@@ -92,16 +95,35 @@ impl Threads {
             worker::run(backend.as_mut(), &messages, &of_worker);
             Ok(())
         })?;
+        let monitor = PauseMonitor::default();
+        // A pause before the thread's first note counts too.
+        monitor.note(Instant::now());
+        let (stop, stopped) = bounded(0);
+        let of_thread = monitor.clone();
+        let noting = spawn("pauses", &main, move || {
+            of_thread.run(&stopped);
+            Ok(())
+        })?;
         let mut handles = Vec::new();
         let mut threads = vec![worker];
         for listener in listeners {
             let handle = listener.handle();
-            let jobs = inbox.clone();
-            let body = move || listener.run(jobs).map_err(|error| error.to_string());
+            let (jobs, monitor) = (inbox.clone(), monitor.clone());
+            let body = move || listener.run(jobs, monitor).map_err(|error| error.to_string());
             threads.push(spawn(handle.name().as_str(), &main, body)?);
             handles.push(handle);
         }
-        Ok(Threads { inbox, exits, listeners: handles, threads, heartbeat, managers, cpg_thread, watchers })
+        Ok(Threads {
+            inbox,
+            exits,
+            listeners: handles,
+            threads,
+            heartbeat,
+            pauses: (stop, noting),
+            managers,
+            cpg_thread,
+            watchers,
+        })
     }
 
     /// Heartbeat of the worker.
@@ -152,6 +174,9 @@ impl Threads {
         } else {
             warn!("a libvirt call does not return: ending without it");
         }
+        let (stop, noting) = self.pauses;
+        drop(stop);
+        join(noting);
         info!("stopped");
         outcome
     }

@@ -14,17 +14,19 @@ use super::sessions::Sessions;
 use super::stream_acceptor::StreamAcceptor;
 use super::tcp::TcpSocket;
 use super::vsock::VsockSocket;
+use crate::pauses::PauseMonitor;
 use crate::status::Counts;
 use fence_virt::config::{ListenerConfig, NamedListener};
 use fence_virt::fence::ListenerName;
 use fence_virt::session::Policy;
 use fence_virt::sys::mailbox::{MailboxSender, mailbox};
+use fence_virt::time::Instant;
 
 /// A bound listener, ready to be run by its thread.
 pub(crate) struct Listener {
     counts: Arc<Counts>,
     mailbox: ListenerMailbox,
-    run: Box<dyn FnOnce(JobSender) -> io::Result<()> + Send>,
+    run: Box<dyn FnOnce(JobSender, PauseMonitor) -> io::Result<()> + Send>,
 }
 
 /// Binds the sockets of a listener. With `wait`, a missing address or interface
@@ -66,9 +68,11 @@ impl Listener {
         let counts = Arc::new(Counts::new(name.clone()));
         let loop_counts = counts.clone();
         let answers = sender.clone();
-        let run = move |jobs| {
+        // Clients may connect and write from now on, long before the thread runs.
+        let bound = Instant::now();
+        let run = move |jobs, pauses: PauseMonitor| {
             let service = serve(Dispatcher::new(loop_counts.clone(), jobs, answers));
-            EventLoop::new(loop_counts, acceptor, service, mailbox).run()
+            EventLoop::new(loop_counts, acceptor, service, mailbox, pauses.reader(bound)).run()
         };
         Ok(Listener { counts, mailbox: kind(sender), run: Box::new(run) })
     }
@@ -85,7 +89,7 @@ impl Listener {
 
     /// Sends authenticated requests to `jobs`; returns after a stop, once all are answered.
     /// Errors: error of poll(2), without which no listener works.
-    pub(crate) fn run(self, jobs: JobSender) -> io::Result<()> {
-        (self.run)(jobs)
+    pub(crate) fn run(self, jobs: JobSender, pauses: PauseMonitor) -> io::Result<()> {
+        (self.run)(jobs, pauses)
     }
 }

@@ -12,6 +12,7 @@ use super::service::{Answered, Mail};
 use crate::caller::Caller;
 use crate::inbox::Message;
 use crate::job::{AGE_LIMIT, CancelToken, Job, Requester, Responder};
+use crate::pauses::Pause;
 use crate::status::{Counts, Refusal};
 use fence_virt::fence::{Identity, Request, Source};
 use fence_virt::history::{History, HistoryRefusal};
@@ -55,6 +56,8 @@ pub(super) struct Dispatcher<Id, Update> {
     /// Requests that the worker has; their clients may have hung up.
     pending: HashMap<Id, PendingRequest>,
     history: History,
+    /// Time since which the input of this turn may have waited, unread; none if it came just now.
+    pub(super) waiting_since: Option<Instant>,
     pub(super) log: RequestLog,
 }
 
@@ -69,7 +72,14 @@ where
         mailbox: MailboxSender<Mail<Id, Update>>,
     ) -> Dispatcher<Id, Update> {
         let log = RequestLog::new(counts, Instant::now());
-        Dispatcher { jobs, mailbox, pending: HashMap::new(), history: History::default(), log }
+        Dispatcher {
+            jobs,
+            mailbox,
+            pending: HashMap::new(),
+            history: History::default(),
+            waiting_since: None,
+            log,
+        }
     }
 
     /// Returns true if the same request is in flight or was carried out recently.
@@ -87,6 +97,11 @@ where
         now: Instant,
     ) -> DispatchOutcome {
         let PendingRequest { request, identity, source, received } = &pending;
+        // A pause since the turn's reading of the clock.
+        if let Some(Pause { since, .. }) = Pause::between(now, Instant::now()) {
+            self.log_late(request, source, since, now);
+            return DispatchOutcome::Refused;
+        }
         let standing = self.log.origins.proved(source, now);
         if let Some(reason) = self.crowd(&standing) {
             self.log.log_refused_request(Refusal::Crowded, request, source, &reason, now);
@@ -187,6 +202,12 @@ where
         self.log.log_answer(&pending, answer, &completion.reason, is_awaited, now);
     }
 
+    /// Logs a request that is refused, as it may have waited since this time.
+    pub(super) fn log_late(&mut self, request: &Request, source: &Source, since: Instant, now: Instant) {
+        let reason = format!("refused: {}", late(since));
+        self.log.log_refused_request(Refusal::Late, request, source, &reason, now);
+    }
+
     /// Logs a request that is dropped as a duplicate.
     pub(super) fn log_duplicate(&mut self, request: &Request, source: &Source, now: Instant) {
         self.log.log_refused_request(Refusal::Duplicate, request, source, "dropped as a duplicate", now);
@@ -197,4 +218,10 @@ where
     pub(super) fn is_idle(&self) -> bool {
         self.pending.is_empty()
     }
+}
+
+/// Reason to refuse what may have waited since this time, until now.
+pub(super) fn late(since: Instant) -> String {
+    let age = since.elapsed().as_secs_f32();
+    format!("it may have waited for {age:.1} s, in which the daemon stood still or did not read")
 }

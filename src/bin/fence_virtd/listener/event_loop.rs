@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::life_questions::LifeQuestions;
 use super::service::{Acceptor, Mail, Service, ServiceMail};
+use crate::pauses::PauseReader;
 use crate::status::Counts;
 use fence_virt::sys::mailbox::Mailbox;
 use fence_virt::sys::poll::{Interest, PollSet};
@@ -18,6 +19,9 @@ pub(super) struct EventLoop<S: Service> {
     pub(super) service: S,
     mailbox: Mailbox<ServiceMail<S>>,
     questions: LifeQuestions<S::Id>,
+    pauses: PauseReader,
+    /// Time since which connections that were not polled at that look may have input.
+    unseen_since: Option<Instant>,
     is_stopping: bool,
 }
 
@@ -27,6 +31,7 @@ impl<S: Service> EventLoop<S> {
         acceptor: Option<Box<dyn Acceptor<S>>>,
         service: S,
         mailbox: Mailbox<ServiceMail<S>>,
+        pauses: PauseReader,
     ) -> EventLoop<S> {
         EventLoop {
             counts,
@@ -34,6 +39,8 @@ impl<S: Service> EventLoop<S> {
             service,
             mailbox,
             questions: LifeQuestions::default(),
+            pauses,
+            unseen_since: None,
             is_stopping: false,
         }
     }
@@ -51,30 +58,42 @@ impl<S: Service> EventLoop<S> {
     /// deadlines first, since input after them is too late; then updates, before connections, as a key
     /// that was taken away must not accept what is read later; then connections, before the
     /// other mail, so that a hang-up is seen before the answer; then questions, and new connections last.
+    /// After a pause, input comes before deadlines, so that those who wait are told.
     pub(super) fn turn(&mut self) -> io::Result<()> {
         let began = Instant::now();
         let service_deadline = self.service.deadline(began);
         let acceptor_deadline = self.acceptor.as_ref().and_then(|acceptor| acceptor.deadline());
         let deadlines = [service_deadline, acceptor_deadline, self.questions.deadline(began)];
         let deadline = deadlines.into_iter().flatten().min();
+        let polls_all = self.service.polls_all(began);
         let mut set = PollSet::new();
         let mail = set.add(self.mailbox.as_fd(), Interest::Read);
         let new = self.acceptor.as_ref().map_or_else(Vec::new, |acceptor| acceptor.register(&mut set));
         let mut polled = Vec::new();
         self.service.register(began, |id, fd, interest| polled.push((id, interest, set.add(fd, interest))));
+        let deadline = self.unseen_since.map_or(deadline, |_| Some(began));
         set.wait(deadline.map(|at| at.saturating_duration_since(began)))?;
 
         let now = Instant::now();
+        let paused_since = self.pauses.look(began, now);
+        let waiting_since = paused_since.or(self.unseen_since);
+        self.unseen_since = paused_since.filter(|_| !polls_all);
         let has_mail = set.ready(mail).any();
         let new: Vec<bool> = new.iter().map(|&slot| set.ready(slot).any()).collect();
         let ready = polled.into_iter().map(|(id, interest, slot)| (id, interest, set.ready(slot)));
         let ready: Vec<_> = ready.filter(|(.., ready)| ready.any()).collect();
         drop(set);
 
-        self.service.expire(now);
+        self.service.set_waiting_since(waiting_since);
+        if waiting_since.is_none() {
+            self.service.expire(now);
+        }
         let mail = if has_mail { self.apply_updates(now) } else { Vec::new() };
         for (id, interest, ready) in ready {
             self.service.attend(id, interest, ready, now);
+        }
+        if waiting_since.is_some() {
+            self.service.expire(now);
         }
         self.read_mail(mail, now);
         self.questions.answer(now, |id, after| self.service.sign_of_life(id, after, now));

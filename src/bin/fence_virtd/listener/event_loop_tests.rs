@@ -7,6 +7,7 @@ use super::*;
 use crate::listener::dispatcher::Dispatcher;
 use crate::listener::sessions::{Sessions, SessionsUpdate};
 use crate::listener::stream::NonblockingStream;
+use crate::pauses::PauseMonitor;
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::fence::{ListenerName, Operation, Request, Source, Target};
 use fence_virt::session::Policy;
@@ -30,13 +31,14 @@ fn answered_after(key: u8) -> usize {
         None,
         Sessions::new(policy(1), fence_virt::quota::SESSIONS_MAX, dispatcher),
         mailbox,
+        PauseMonitor::default().reader(Instant::now()),
     );
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (socket, peer) = listener.accept().unwrap();
     socket.set_nonblocking(true).unwrap();
     let stream = NonblockingStream::connected(socket);
-    event_loop.service.accept(stream, Source::ip(peer.ip()), Instant::now());
+    event_loop.service.accept(stream, Source::ip(peer.ip()), None, Instant::now());
 
     let request = Request { operation: Operation::Off, target: Target::new(b"node1").unwrap(), seqno: 1 };
     let packet = Packet { request, hash: HashKind::Sha256, ..Packet::decode(&[0; PACKET_LEN]).unwrap() };

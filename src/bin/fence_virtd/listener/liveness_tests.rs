@@ -15,6 +15,7 @@ use crate::listener::dispatcher::Dispatcher;
 use crate::listener::event_loop::EventLoop;
 use crate::listener::service::Mail;
 use crate::listener::sessions::{SessionMail, Sessions};
+use crate::pauses::PauseMonitor;
 use crate::status::Counts;
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::fence::{ListenerName, Operation, Request, Target};
@@ -47,12 +48,22 @@ impl World {
         let counts = Arc::new(Counts::new(ListenerName::new("tcp", None)));
         let dispatcher = Dispatcher::new(counts.clone(), job_sender, sender.clone());
         let sessions = Sessions::new(Arc::new(policy), SESSIONS_MAX, dispatcher);
-        World { event_loop: EventLoop::new(counts, None, sessions, mailbox), jobs, mailbox: sender }
+        World {
+            event_loop: EventLoop::new(
+                counts,
+                None,
+                sessions,
+                mailbox,
+                PauseMonitor::default().reader(Instant::now()),
+            ),
+            jobs,
+            mailbox: sender,
+        }
     }
 
     /// Starts the session of a client that has sent its request.
     fn accept(&mut self, socket: impl Into<OwnedFd>, source: Source) {
-        self.event_loop.service.accept(NonblockingStream::connected(socket), source, Instant::now());
+        self.event_loop.service.accept(NonblockingStream::connected(socket), source, None, Instant::now());
     }
 
     /// Job of a client that has sent its request.

@@ -34,6 +34,8 @@ pub(super) struct MulticastAcceptor {
     /// Interfaces where joining failed, which was logged.
     failed: BTreeSet<NetworkInterface>,
     retry: Option<Instant>,
+    /// Time since which datagrams may wait to be received, until there are none left.
+    waiting_since: Option<Instant>,
 }
 
 impl MulticastAcceptor {
@@ -56,6 +58,7 @@ impl MulticastAcceptor {
             joined: BTreeSet::new(),
             failed: BTreeSet::new(),
             retry: None,
+            waiting_since: None,
         };
         let problem = acceptor.join_all(Instant::now());
         match (problem, &acceptor.interface) {
@@ -122,7 +125,10 @@ impl MulticastAcceptor {
         for _ in 0..BATCH {
             let datagram = match self.socket.receive(&mut buffer) {
                 Ok(datagram) => datagram,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.waiting_since = None;
+                    return;
+                }
                 Err(error) => {
                     let reason = format!("cannot receive a datagram: {error}");
                     return sessions.log().log_refusal(Refusal::Error, None, reason, now);
@@ -130,9 +136,10 @@ impl MulticastAcceptor {
             };
             let sender = datagram.sender.map(Source::ip);
             let is_exact = !datagram.truncated && datagram.length == PACKET_LEN;
-            match buffer.first_chunk().filter(|_| is_exact) {
-                Some(bytes) => sessions.call_back(bytes, datagram.interface, sender, now),
-                None => sessions.log().log_refusal(
+            match (buffer.first_chunk().filter(|_| is_exact), self.waiting_since) {
+                (Some(_), Some(since)) => sessions.drop_late_datagram(since, sender.as_ref(), now),
+                (Some(bytes), None) => sessions.call_back(bytes, datagram.interface, sender, now),
+                (None, _) => sessions.log().log_refusal(
                     Refusal::Malformed,
                     sender.as_ref(),
                     format_args!("a datagram of {} bytes is not a fence request", datagram.length),
@@ -154,6 +161,7 @@ impl Acceptor<Sessions> for MulticastAcceptor {
 
     fn accept(&mut self, ready: &[bool], sessions: &mut Sessions, now: Instant) {
         let &[has_datagrams, has_changes] = ready else { return };
+        self.waiting_since = self.waiting_since.or(sessions.waiting_since()).filter(|_| has_datagrams);
         if has_datagrams {
             self.receive_batch(sessions, now);
         }

@@ -22,7 +22,7 @@ use crate::logging::{Limiter, Suppressed};
 use crate::serial_event::{ConnectedLine, LineId, SerialEvent};
 use crate::status::Refusal;
 use fence_virt::fence::{Answer, Domain, Source, Verdict};
-use fence_virt::session::{GuestLine, LINE_READ_MAX};
+use fence_virt::session::{Arrival, GuestLine, LINE_READ_MAX};
 use fence_virt::sys::poll::{Interest, Readiness};
 use fence_virt::time::Instant;
 use fence_virt::wire::RECORD_LEN;
@@ -127,7 +127,14 @@ impl SerialLines {
             if let Err(error) = line.flush() {
                 return self.lose(id, &error.to_string(), now);
             }
-            let Some((request, received)) = line.machine.next_request() else { break };
+            let Some((request, Arrival { at: received, is_late })) = line.machine.next_request() else {
+                break;
+            };
+            if is_late {
+                self.dispatcher.log_late(&request, &line.source(), received, now);
+                line.machine.answer(&Verdict::Failure.into());
+                continue;
+            }
             let Some(alive_at) = Liveness::Local.alive_at(&line.stream, received, now) else {
                 return self.lose(id, "the VM's side hung up", now);
             };
@@ -196,6 +203,14 @@ impl Service for SerialLines {
         self.lines.len()
     }
 
+    fn set_waiting_since(&mut self, since: Option<Instant>) {
+        self.dispatcher.waiting_since = since;
+    }
+
+    fn polls_all(&self, now: Instant) -> bool {
+        self.active_until.is_none_or(|at| now >= at)
+    }
+
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let deadlines = self.timed.iter().filter_map(|id| self.lines.get(id)?.machine.deadline());
         deadlines.chain(self.active_until.filter(|at| now < *at)).min()
@@ -236,6 +251,9 @@ impl Service for SerialLines {
             return self.lose(id, "the VM's side hung up", now);
         }
         if ready.read {
+            if let Some(since) = self.dispatcher.waiting_since {
+                line.machine.note_late(since);
+            }
             let mut buffer = [0; LINE_READ_MAX];
             match line.stream.read(&mut buffer) {
                 Ok(ReadOutcome::Bytes(count)) => {

@@ -42,6 +42,12 @@ pub(super) trait Service {
     /// Number of open connections.
     fn open_count(&self) -> usize;
 
+    /// Sets the time since which the input of this turn may have waited, unread; none if it came just now.
+    fn set_waiting_since(&mut self, since: Option<Instant>);
+
+    /// True if `register` passes all connections in a turn that begins at `now`.
+    fn polls_all(&self, now: Instant) -> bool;
+
     /// Next deadline of all connections, in a turn that begins at `now`.
     fn deadline(&self, now: Instant) -> Option<Instant>;
 

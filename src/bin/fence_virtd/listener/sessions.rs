@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use log::{debug, warn};
 
-use super::dispatcher::{DispatchOutcome, Dispatcher};
+use super::dispatcher::{DispatchOutcome, Dispatcher, late};
 use super::liveness::{Liveness, SignOfLife};
 use super::request_log::{PendingRequest, RequestLog};
 use super::service::{Answered, Mail, Service};
@@ -94,20 +94,46 @@ impl Sessions {
         &mut self.dispatcher.log
     }
 
-    /// Starts a session on a connection that was accepted.
-    pub(super) fn accept(&mut self, stream: NonblockingStream, source: Source, now: Instant) {
+    /// Time since which the input of this turn may have waited, unread.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        self.dispatcher.waiting_since
+    }
+
+    /// Starts a session on a connection that was accepted, and may have waited for that since this time.
+    pub(super) fn accept(
+        &mut self,
+        stream: NonblockingStream,
+        source: Source,
+        waiting_since: Option<Instant>,
+        now: Instant,
+    ) {
         let Some(nonce) = self.nonce(now) else { return };
         let machine = ServerSession::accepted(self.policy.clone(), nonce, now);
-        if let Some(id) = self.admit(stream, machine, source, None, now) {
-            // Mostly the request is pending already: reading it now saves a turn.
-            self.attend(id, Interest::Read, Readiness { read: true, write: false }, now);
+        let Some(id) = self.admit(stream, machine, source, None, now) else { return };
+        if let (Some(since), Some(session)) = (waiting_since, self.sessions.get_mut(&id)) {
+            session.received = since;
         }
+        // Mostly the request is pending already: reading it now saves a turn.
+        let of_turn = std::mem::replace(&mut self.dispatcher.waiting_since, waiting_since);
+        self.attend(id, Interest::Read, Readiness { read: true, write: false }, now);
+        self.dispatcher.waiting_since = of_turn;
+    }
+
+    /// Drops a datagram that may have waited since this time: an agent that still waits repeats it.
+    pub(super) fn drop_late_datagram(&mut self, since: Instant, sender: Option<&Source>, now: Instant) {
+        self.drop_datagram(Refusal::Late, sender, late(since), now);
     }
 
     /// Starts a session on a connection for which another one has to go, since there is no descriptor left.
-    pub(super) fn accept_in_place(&mut self, stream: NonblockingStream, source: Source, now: Instant) {
+    pub(super) fn accept_in_place(
+        &mut self,
+        stream: NonblockingStream,
+        source: Source,
+        waiting_since: Option<Instant>,
+        now: Instant,
+    ) {
         if self.make_room(Some(&source), None, NO_DESCRIPTOR, now) {
-            self.accept(stream, source, now);
+            self.accept(stream, source, waiting_since, now);
         }
     }
 
@@ -267,6 +293,10 @@ impl Sessions {
             Ok(ReadOutcome::HungUp) | Err(_) => return self.hung_up(id, now),
             Ok(ReadOutcome::Bytes(_)) => return self.refuse_misconduct(id, Misconduct::Trailing, now),
         }
+        if let Some(since) = self.dispatcher.waiting_since {
+            self.dispatcher.log_late(&request, &session.source, since, now);
+            return self.answer(id, &Verdict::Failure.into(), now);
+        }
         let alive_at = if request.operation.is_power() {
             session.liveness.alive_at(&session.stream, session.received, now)
         } else {
@@ -350,6 +380,14 @@ impl Service for Sessions {
 
     fn open_count(&self) -> usize {
         self.sessions.len()
+    }
+
+    fn set_waiting_since(&mut self, since: Option<Instant>) {
+        self.dispatcher.waiting_since = since;
+    }
+
+    fn polls_all(&self, _now: Instant) -> bool {
+        true
     }
 
     fn deadline(&self, _now: Instant) -> Option<Instant> {

@@ -27,6 +27,8 @@ struct World {
     jobs: Receiver<Message>,
     mail: Mailbox<SessionMail>,
     now: Instant,
+    /// Time since which what comes has waited.
+    waiting_since: Option<Instant>,
 }
 
 impl World {
@@ -38,7 +40,7 @@ impl World {
         let counts = Arc::new(Counts::new(ListenerName::new("tcp", None)));
         let sessions =
             Sessions::new(Arc::new(policy), quota::SESSIONS_MAX, Dispatcher::new(counts, job_sender, sender));
-        World { sessions, jobs, mail, now: Instant::now() }
+        World { sessions, jobs, mail, now: Instant::now(), waiting_since: None }
     }
 
     /// Connects a client that has sent these bytes, and reads all of them.
@@ -53,7 +55,12 @@ impl World {
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         client.write_all(bytes).unwrap();
         let socket = listener.accept().unwrap().0;
-        self.sessions.accept(stream(socket), Source::ip(address.parse().unwrap()), self.now);
+        self.sessions.accept(
+            stream(socket),
+            Source::ip(address.parse().unwrap()),
+            self.waiting_since,
+            self.now,
+        );
         self.deliver();
         client
     }
@@ -85,6 +92,7 @@ impl World {
         let ready: Vec<_> =
             slots.iter().map(|&(id, interest, slot)| (id, interest, set.ready(slot))).collect();
         drop(set);
+        self.sessions.set_waiting_since(self.waiting_since);
         for (id, interest, ready) in ready.into_iter().filter(|(.., ready)| ready.any()) {
             self.sessions.attend(id, interest, ready, self.now);
         }
@@ -243,7 +251,7 @@ fn a_hang_up_behind_the_request_is_seen_before_it_is_posted() {
     client.write_all(&packet(1).encode()).unwrap();
     client.shutdown(std::net::Shutdown::Both).unwrap();
     let (socket, peer) = listener.accept().unwrap();
-    world.sessions.accept(stream(socket), Source::ip(peer.ip()), world.now);
+    world.sessions.accept(stream(socket), Source::ip(peer.ip()), None, world.now);
     assert!(world.jobs.is_empty() && world.is_empty());
 }
 
@@ -333,4 +341,55 @@ fn an_open_session_outlasts_a_flood_of_its_64() {
     world.turn();
     world.answer_job();
     assert_eq!(rest(&mut client), [0]);
+}
+
+/// World whose daemon stood still for 40 s until now.
+fn after_a_pause() -> World {
+    let mut world = World::new(8);
+    world.waiting_since = Some(world.now);
+    world.now += Duration::from_secs(40);
+    world
+}
+
+#[test]
+fn a_connection_that_waited_is_a_failure_and_may_be_tried_again() {
+    let mut world = after_a_pause();
+    assert_eq!(rest(&mut world.client(&packet(1).encode())), [1]);
+    assert!(world.jobs.is_empty());
+    world.waiting_since = None;
+    world.assert_served(1);
+}
+
+#[test]
+fn a_request_that_waited_on_an_open_connection_is_a_failure() {
+    let mut world = World::new(8);
+    let mut client = world.client(&packet(1).encode()[..100]);
+    client.write_all(&packet(1).encode()[100..]).unwrap();
+    world.waiting_since = Some(world.now);
+    world.turn();
+    assert_eq!(rest(&mut client), [1]);
+    world.waiting_since = None;
+    world.assert_served(1);
+}
+
+#[test]
+fn a_connection_that_waited_and_proves_itself_now_is_as_old_as_the_pause() {
+    let mut world = after_a_pause();
+    let paused = world.waiting_since;
+    let mut client = world.client(&[]);
+    world.waiting_since = None;
+    client.write_all(&packet(1).encode()).unwrap();
+    world.turn();
+    let job = world.job();
+    assert_eq!(Some(job.received), paused);
+    assert_eq!(job.stale(world.now), Some(Stale::TooOld));
+}
+
+#[test]
+fn a_pause_after_the_reading_of_the_clock_counts_too() {
+    let mut world = World::new(8);
+    // The turn began 40 s before the dispatch.
+    world.now = Instant::now() - Duration::from_secs(40);
+    assert_eq!(rest(&mut world.client(&packet(1).encode())), [1]);
+    assert!(world.jobs.is_empty());
 }

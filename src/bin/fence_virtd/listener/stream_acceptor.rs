@@ -10,6 +10,7 @@ use log::debug;
 use super::service::Acceptor;
 use super::sessions::Sessions;
 use super::stream::{NonblockingStream, is_out_of_descriptors};
+use crate::pauses::Pause;
 use crate::status::Refusal;
 use fence_virt::fence::Source;
 use fence_virt::sys::poll::{Interest, PollSet, Slot};
@@ -45,26 +46,31 @@ pub(super) struct StreamAcceptor<L> {
     spare: Option<File>,
     /// End of a pause.
     resume: Option<Instant>,
+    /// Time since which connections may wait to be accepted, until there are none left.
+    waiting_since: Option<Instant>,
 }
 
 impl<L: ListeningSocket> StreamAcceptor<L> {
     pub(super) fn new(socket: L) -> StreamAcceptor<L> {
-        StreamAcceptor { socket, spare: open_spare(), resume: None }
+        StreamAcceptor { socket, spare: open_spare(), resume: None, waiting_since: None }
     }
 
     fn accept_batch(&mut self, sessions: &mut Sessions, now: Instant) {
+        // A short wait for descriptors is none to mind.
+        let since = self.waiting_since.filter(|&since| Pause::between(since, now).is_some());
         for _ in 0..BATCH {
             let outcome = match self.socket.accept() {
                 Ok((stream, source)) => {
-                    sessions.accept(stream, source, now);
+                    sessions.accept(stream, source, since, now);
                     Ok(())
                 }
-                Err(error) if is_out_of_descriptors(&error) => self.accept_in_place(sessions, now),
+                Err(error) if is_out_of_descriptors(&error) => self.accept_in_place(sessions, since, now),
                 Err(error) => Err(error),
             };
             let Err(error) = outcome else { continue };
             // Without a descriptor the kernel does not look whether a connection is pending (EMFILE).
             if error.kind() == io::ErrorKind::WouldBlock {
+                self.waiting_since = None;
                 return;
             }
             sessions.log().log_refusal(
@@ -76,6 +82,7 @@ impl<L: ListeningSocket> StreamAcceptor<L> {
             // After any other error, which concerns one connection, the next one may succeed.
             if is_shortage(&error) {
                 self.resume = Some(now + PAUSE);
+                self.waiting_since.get_or_insert(now);
                 return;
             }
         }
@@ -83,12 +90,17 @@ impl<L: ListeningSocket> StreamAcceptor<L> {
 
     /// Accepts a connection where no descriptor is left. One session has to go: another one, or that of the
     /// connection.
-    fn accept_in_place(&mut self, sessions: &mut Sessions, now: Instant) -> io::Result<()> {
+    fn accept_in_place(
+        &mut self,
+        sessions: &mut Sessions,
+        since: Option<Instant>,
+        now: Instant,
+    ) -> io::Result<()> {
         if self.spare.take().is_none() && !sessions.free_descriptor(now) {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
         let accepted = self.socket.accept();
-        let outcome = accepted.map(|(stream, source)| sessions.accept_in_place(stream, source, now));
+        let outcome = accepted.map(|(stream, source)| sessions.accept_in_place(stream, source, since, now));
         self.spare = open_spare();
         outcome
     }
@@ -107,8 +119,12 @@ impl<L: ListeningSocket> Acceptor<Sessions> for StreamAcceptor<L> {
     fn accept(&mut self, ready: &[bool], sessions: &mut Sessions, now: Instant) {
         self.resume = self.resume.filter(|at| now < *at);
         self.socket.retry(now);
-        if ready.contains(&true) {
-            self.accept_batch(sessions, now);
+        self.waiting_since = self.waiting_since.or(sessions.waiting_since());
+        match ready {
+            [true] => self.accept_batch(sessions, now),
+            [false] => self.waiting_since = None,
+            // The socket was not polled.
+            _ => {}
         }
     }
 }

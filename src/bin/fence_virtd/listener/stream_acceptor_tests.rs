@@ -63,7 +63,7 @@ impl World {
     /// Opens a session that sends nothing; returns the end of the client.
     fn open(&mut self, host: u8) -> UnixStream {
         let (client, socket) = pair();
-        self.sessions.accept(NonblockingStream::connected(socket), source(host), self.now);
+        self.sessions.accept(NonblockingStream::connected(socket), source(host), None, self.now);
         client
     }
 

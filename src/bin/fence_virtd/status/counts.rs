@@ -23,7 +23,7 @@ pub(crate) enum Refusal {
     Replay,
     /// A wrong response to our challenge.
     Proof,
-    /// A timeout.
+    /// A timeout, or a request that waited while the daemon stood still.
     Late,
     /// The client hung up too early.
     HungUp,
