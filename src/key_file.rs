@@ -15,6 +15,15 @@ use crate::auth::{KEY_MAX, Key};
 ///
 /// Errors of open(2) and read(2); `InvalidInput` if it is not a regular file.
 pub fn read(path: &Path) -> io::Result<(Key, Metadata)> {
+    read_as(path, Key::new)
+}
+
+/// Reads the first 4096 bytes of a key file, and makes something of them, which has to wipe them.
+///
+/// # Errors
+///
+/// Those of [`read`].
+pub fn read_as<T>(path: &Path, make: impl FnOnce(Vec<u8>) -> T) -> io::Result<(T, Metadata)> {
     // O_NONBLOCK: a FIFO must not block the open.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let metadata = file.metadata()?;
@@ -23,7 +32,7 @@ pub fn read(path: &Path) -> io::Result<(Key, Metadata)> {
     }
     let mut bytes = Vec::with_capacity(KEY_MAX);
     file.take(KEY_MAX as u64).read_to_end(&mut bytes)?;
-    Ok((Key::new(bytes), metadata))
+    Ok((make(bytes), metadata))
 }
 
 /// Returns the shell command that makes a good key there.

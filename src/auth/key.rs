@@ -6,7 +6,6 @@ use sha2::Sha256;
 
 use super::challenge::{NONCE_LEN, TAG_LEN};
 use super::hash::{Digest, Keyed};
-use super::weakness::{self, KeyWeakness};
 use super::{Challenge, ChallengeRefusal};
 use crate::fence::HashKind;
 use crate::wire::{Binding, DIGEST_AT, PACKET_LEN, Packet, PacketHead};
@@ -17,7 +16,6 @@ pub const KEY_MAX: usize = 4096;
 /// Key shared by a daemon and its clients, kept as hash states that have absorbed it. Wiped when dropped.
 pub struct Key {
     length: usize,
-    weakness: Option<KeyWeakness>,
     secret: Box<Secret>,
 }
 
@@ -40,8 +38,7 @@ impl Key {
     /// [`KEY_MAX`] bytes count. An empty key is for hash none and auth none.
     pub fn new(mut bytes: Vec<u8>) -> Key {
         let key = &bytes[..bytes.len().min(KEY_MAX)];
-        let weakness = weakness::examine(key);
-        let key = Key { length: key.len(), weakness, secret: Box::new(Secret::new(key)) };
+        let key = Key { length: key.len(), secret: Box::new(Secret::new(key)) };
         wipe(&mut bytes);
         key
     }
@@ -54,11 +51,6 @@ impl Key {
     /// True for the empty key.
     pub fn is_empty(&self) -> bool {
         self.length == 0
-    }
-
-    /// Content that makes it easy to guess, if any.
-    pub fn weakness(&self) -> Option<KeyWeakness> {
-        self.weakness
     }
 
     /// Returns true if both have the same bytes, in constant time.

@@ -10,4 +10,4 @@ pub use crate::fence::HashKind;
 pub use challenge::{CHALLENGE_LEN, Challenge, ChallengeRefusal};
 pub use hash::{DIGEST_LEN, Digest};
 pub use key::{KEY_MAX, Key};
-pub use weakness::KeyWeakness;
+pub use weakness::{KeyWeakness, examine};

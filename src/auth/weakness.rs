@@ -11,8 +11,8 @@ pub enum KeyWeakness {
     Words,
 }
 
-/// Examines the content of a key.
-pub(super) fn examine(key: &[u8]) -> Option<KeyWeakness> {
+/// Examines the content of a key: the bytes of its file that count.
+pub fn examine(key: &[u8]) -> Option<KeyWeakness> {
     let is_filler = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
     let filled = key.iter().rev().take_while(|byte| is_filler(byte)).count();
     let content = &key[..key.len() - filled];

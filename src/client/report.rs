@@ -143,7 +143,7 @@ fn list(entries: &[HostEntry]) -> String {
 /// Writes one line to syslog(3), as the C agent does.
 fn write_syslog(log: &StderrLog, operation: Operation, name: &str, report: &ExitReport) {
     let line = match (&report.reason, report.code) {
-        (Some(reason), _) => printable(reason).into_owned(),
+        (Some(reason), _) => printable(reason),
         (None, 2) => format!("Domain {name:?} is off"),
         (None, _) if operation == Operation::Status => format!("Domain {name:?} is on"),
         (None, _) => format!("{operation} of domain {name:?}: done"),

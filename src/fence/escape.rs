@@ -1,7 +1,5 @@
 //! Text from outside, made fit for a terminal, a line of the log, or a column of a list.
 
-use std::borrow::Cow;
-
 /// True for a blank and for what has a glyph; false for controls, bidirectional and other formats,
 /// separators of lines and paragraphs, other blanks, and characters that Unicode leaves unassigned.
 pub fn is_printable(c: char) -> bool {
@@ -16,30 +14,24 @@ pub fn is_printable(c: char) -> bool {
 
 /// Makes one line of text that changes neither a terminal's state nor the order of what it shows: breaks and
 /// tabs become blanks, other characters that are not printable an escape such as `\u{202e}`.
-pub fn printable(text: &str) -> Cow<'_, str> {
-    replaced(text, |c, _| is_printable(c), |c| matches!(c, '\n' | '\r' | '\t'))
+pub fn printable(text: &str) -> String {
+    replaced(text, &|c, _| is_printable(c), &|c| matches!(c, '\n' | '\r' | '\t'))
 }
 
 /// Makes one word of a name: blanks, `,` and `;`, at which callers split lists, are escaped as well,
 /// and backslashes, which pacemaker reads as the beginning of a line break. An escape stays as it is.
-pub fn column(name: &str) -> Cow<'_, str> {
+pub fn column(name: &str) -> String {
     let is_kept = |c, rest: &str| match c {
         ' ' | ',' | ';' => false,
         '\\' => is_escape(rest),
         c => is_printable(c),
     };
-    replaced(name, is_kept, |_| false)
+    replaced(name, &is_kept, &|_| false)
 }
 
-fn replaced(
-    text: &str,
-    is_kept: impl Fn(char, &str) -> bool,
-    is_blank: impl Fn(char) -> bool,
-) -> Cow<'_, str> {
-    if text.char_indices().all(|(at, c)| is_kept(c, &text[at..])) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 16);
+// One function for both, as the agents are to be small.
+fn replaced(text: &str, is_kept: &dyn Fn(char, &str) -> bool, is_blank: &dyn Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {
         match c {
             c if is_kept(c, &text[at..]) => out.push(c),
@@ -47,7 +39,7 @@ fn replaced(
             c => out.extend(c.escape_unicode()),
         }
     }
-    Cow::Owned(out)
+    out
 }
 
 /// True if a text begins with an escape of this module.
@@ -118,7 +110,7 @@ mod tests {
     #[test]
     fn what_is_escaped_stays_so() {
         for text in ["a b\\n\u{202e}", "\\u{20}", "x\u{1b}[2J"] {
-            let (line, word) = (printable(text).into_owned(), column(text).into_owned());
+            let (line, word) = (printable(text), column(text));
             assert_eq!((printable(&line), column(&word)), (line.as_str().into(), word.as_str().into()));
         }
     }

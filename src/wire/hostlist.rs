@@ -53,9 +53,9 @@ fn listed_names(entries: &[HostEntry]) -> Vec<Cow<'_, str>> {
 /// Name of a VM as one word of at most [`NAME_MAX`] bytes: cut, or its UUID if an escape would be cut.
 fn listed_name(entry: &HostEntry) -> Cow<'_, str> {
     match column(&entry.name) {
-        Cow::Borrowed(name) => Cow::Borrowed(cut(name)),
-        Cow::Owned(name) if name.len() <= NAME_MAX => Cow::Owned(name),
-        Cow::Owned(_) => Cow::Borrowed(&entry.uuid),
+        name if name == entry.name => Cow::Borrowed(cut(&entry.name)),
+        name if name.len() <= NAME_MAX => Cow::Owned(name),
+        _ => Cow::Borrowed(&entry.uuid),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Agents, ours and the C ones.
 
 use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -33,8 +33,10 @@ impl Programs {
                 run.display(),
                 program.display()
             );
-            std::fs::write(&wrapper, script).unwrap();
-            std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+            // By a process of its own: a file that a thread beside us forks with cannot be executed (ETXTBSY).
+            let mut install = Command::new("install");
+            install.args(["-m", "755", "/dev/stdin"]).arg(&wrapper);
+            assert_eq!(run_on_stdin(install, &script).code, 0);
             wrapper
         };
         Programs { virt: wrap(&self.virt), xvm: wrap(&self.xvm) }

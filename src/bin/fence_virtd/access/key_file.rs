@@ -9,7 +9,7 @@ use nix::unistd::geteuid;
 
 use crate::access::credentials;
 use crate::problem::Problem;
-use fence_virt::auth::{Key, KeyWeakness};
+use fence_virt::auth::{self, Key, KeyWeakness};
 use fence_virt::key_file::{self, make_key};
 
 /// Keys shorter than this many bytes cause a warning.
@@ -45,8 +45,9 @@ pub(crate) fn is_out_of_reach(path: &Path) -> bool {
 
 fn load_as(path: &Path, uid: u32, credentials: Option<&Path>) -> Result<LoadedKey, Problem> {
     let shown = path.display();
-    let (key, metadata) = key_file::read(path).map_err(|error| unreadable(path, &error))?;
-    let mut warnings = weaknesses(path, &key);
+    let read = key_file::read_as(path, |bytes| (auth::examine(&bytes), Key::new(bytes)));
+    let ((weakness, key), metadata) = read.map_err(|error| unreadable(path, &error))?;
+    let mut warnings = weaknesses(path, &key, weakness);
     let is_credential = credentials.map(|directory| credentials::holds(directory, path)).transpose()?;
     if is_credential != Some(true) {
         judge(path, &metadata, uid)?;
@@ -107,7 +108,7 @@ fn group_access(path: &Path, metadata: &Metadata) -> Option<Problem> {
     })
 }
 
-fn weaknesses(path: &Path, key: &Key) -> Vec<Problem> {
+fn weaknesses(path: &Path, key: &Key, weakness: Option<KeyWeakness>) -> Vec<Problem> {
     let shown = path.display();
     let length = key.len();
     let mut warnings = Vec::new();
@@ -117,7 +118,7 @@ fn weaknesses(path: &Path, key: &Key) -> Vec<Problem> {
             format!("create a key of 4096 bytes with {}", make_key(path)),
         ));
     }
-    let pattern = key.weakness().map(|weakness| match weakness {
+    let pattern = weakness.map(|weakness| match weakness {
         KeyWeakness::Repetition(1) => "consists of equal bytes".to_owned(),
         KeyWeakness::Repetition(count) => format!("holds {count} bytes that it repeats or fills up"),
         KeyWeakness::Words => "holds text that reads as words".to_owned(),

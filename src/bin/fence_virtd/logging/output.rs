@@ -31,7 +31,7 @@ impl LogLine {
         let mut fields = FieldCollector(Vec::new());
         // Visiting our own fields cannot fail.
         let _ = record.key_values().visit(&mut fields);
-        let message = printable(&record.args().to_string()).into_owned();
+        let message = printable(&record.args().to_string());
         LogLine { level: record.level(), message, fields: fields.0 }
     }
 }

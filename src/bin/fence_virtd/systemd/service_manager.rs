@@ -101,7 +101,7 @@ impl<'a> ServiceManager<'a> {
         if let Some(reloaded) = &self.reloaded {
             line = format!("{line}; {reloaded}");
         }
-        printable(&line).into_owned()
+        printable(&line)
     }
 
     fn feed_watchdog(&mut self) {
