@@ -185,7 +185,7 @@ impl Sessions {
             }
             Err(error) => {
                 let port = address.port();
-                let reason = format_args!("cannot call back to TCP port {port}: {error}");
+                let reason = format!("cannot call back to TCP port {port}: {error}");
                 let reason = with_sender(Some(&callback), reason);
                 self.log().log_refusal(Refusal::Unreachable, Some(&source), reason, now);
             }
