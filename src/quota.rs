@@ -13,16 +13,15 @@ pub const SESSIONS_MAX: usize = 256;
 pub const FEW: usize = 8;
 
 /// File descriptors that the daemon needs beside those of sessions: libvirt's connections, sockets, mailboxes.
-const DESCRIPTORS_RESERVED: u64 = 32;
+const DESCRIPTORS_RESERVED: usize = 32;
 
 /// Minimum sessions of one listener, however few descriptors there are.
 const SESSIONS_MIN: usize = 2;
 
 /// Maximum sessions of each of `listeners` listeners in a process with this limit of file descriptors. Half
 /// of those that are not reserved stay for lines of VMs and for calls of libvirt.
-pub fn sessions_max(descriptors: u64, listeners: usize) -> usize {
+pub fn sessions_max(descriptors: usize, listeners: usize) -> usize {
     let shared = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / 2;
-    let shared = usize::try_from(shared).unwrap_or(usize::MAX);
     (shared / listeners.max(1)).clamp(SESSIONS_MIN, SESSIONS_MAX)
 }
 
@@ -296,6 +295,6 @@ mod tests {
         assert_eq!(sessions_max(16, 4), SESSIONS_MIN);
         assert_eq!(sessions_max(1024, 2), 248);
         assert_eq!(sessions_max(1 << 20, 4), SESSIONS_MAX);
-        assert_eq!(sessions_max(u64::MAX, 0), SESSIONS_MAX);
+        assert_eq!(sessions_max(usize::MAX, 0), SESSIONS_MAX);
     }
 }

@@ -142,7 +142,8 @@ fn raise_descriptor_limit() -> rlim_t {
 /// Maximum sessions of each listener with this limit of open files.
 fn sessions_max(config: &Config, descriptors: rlim_t) -> usize {
     let has_sessions = |listener: &&NamedListener| !matches!(listener.config, ListenerConfig::Serial(_));
-    let sessions_max = quota::sessions_max(descriptors, config.listeners.iter().filter(has_sessions).count());
+    let count = config.listeners.iter().filter(has_sessions).count();
+    let sessions_max = quota::sessions_max(usize::try_from(descriptors).unwrap_or(usize::MAX), count);
     if sessions_max < quota::SESSIONS_MAX {
         warn!(
             "the limit of open files is {descriptors} (LimitNOFILE, ulimit -n): {sessions_max} sessions a listener instead of {}",
