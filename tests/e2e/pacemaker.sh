@@ -162,7 +162,7 @@ must_fail() {
 thawed() {
 	local log domid
 	log=$(lines "$W/daemon.log") domid=$(vm_libvirt g2 domid vmg2)
-	kill -CONT "$daemon" && within logged "$W/daemon.log" "$log" "cannot call back" &&
+	kill -CONT "$daemon" && within logged "$W/daemon.log" "$log" "dropped a datagram: it may have waited" &&
 		try in_guest g1 fence_xvm -o status -n vmg2 && same "$(vm_libvirt g2 domid vmg2)" "$domid"
 }
 
