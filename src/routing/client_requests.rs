@@ -5,8 +5,8 @@ use super::remote_queue::RemoteRequest;
 use super::remote_requests::STOPPING;
 use super::router::Router;
 use super::task::{CopyState, Task, TaskOrigin, TaskProgress, verdict_of};
-use super::vocabulary::{ClientRequest, Names, Peer, RequestExpiry, RouterAction};
-use crate::fence::{Operation, Uuid, Verdict};
+use super::vocabulary::{ClientRequest, Peer, RequestExpiry, RouterAction};
+use crate::fence::{Operation, Verdict};
 use crate::time::Instant;
 use crate::wire::cluster::{ClusterCall, NodeId};
 
@@ -23,12 +23,7 @@ impl Router {
             return self.answer(client, Verdict::Failure, reason, false);
         }
         let id = self.tasks.next_id();
-        let text = asked.request.target.as_str();
-        let names = self.view.rules.names;
-        // Permission was asked for the VM of this UUID: one that is told later and only called so is another.
-        let is_unknown = Uuid::parse(text).is_some() && self.view.meaning(text, names, now).vms.is_empty();
-        let names = if is_unknown && names == Names::Both { Names::Uuid } else { names };
-        self.proceed(Task::of_client(id, asked, names), now);
+        self.proceed(Task::of_client(id, asked), now);
     }
 
     /// Takes the request of a node for a VM that this node answers for.
@@ -40,7 +35,7 @@ impl Router {
             return self.refuse_remote(request, "too many requests from other nodes are in flight");
         }
         let id = self.tasks.next_id();
-        self.proceed(Task::of_node(id, request, self.view.rules.names), now);
+        self.proceed(Task::of_node(id, request), now);
     }
 
     /// Takes a task as far as it goes now.

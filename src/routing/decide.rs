@@ -67,7 +67,7 @@ impl Router {
 
     /// Finds the VM of a task.
     fn resolve(&mut self, task: &mut Task, now: Instant) -> Result<Uuid, TaskProgress> {
-        let mut meaning = self.view.meaning(&task.text, task.names, now);
+        let mut meaning = self.view.meaning(&task.text, self.view.rules.names, now);
         if meaning.is_uncertain() {
             // A better match may be a VM that was not advertised yet; and C daemons do not report that they
             // no longer have one.
@@ -76,7 +76,7 @@ impl Router {
             }
             if let Some(asked_at) = task.probed_at {
                 meaning.vms.iter().for_each(|&uuid| self.view.withdraw_stale(uuid, asked_at, now));
-                meaning = self.view.meaning(&task.text, task.names, now);
+                meaning = self.view.meaning(&task.text, self.view.rules.names, now);
             }
         }
         if let Some((&uuid, &since)) = meaning.gone.iter().max_by_key(|(_, since)| **since) {

@@ -11,13 +11,13 @@ use crate::fence::Uuid;
 use crate::time::Instant;
 use crate::wire::cluster::{NodeId, cut};
 
-/// Manner in which a text names a VM, the best one first: only VMs of the best rank are meant.
+/// Match of a name, the best one first: only VMs of the best rank are meant. What reads as a UUID is none,
+/// since a VM that is called so could be fenced in place of one that nobody here knows yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
-    Uuid,
-    Name,
+    Exact,
     /// The name differs in case; C daemons compare names so.
-    NameInOtherCase,
+    OtherCase,
 }
 
 /// State of a VM, or copy, that has a name.
@@ -60,8 +60,9 @@ impl Meaning {
 impl ClusterView {
     /// Returns the VMs that a requested name or UUID means.
     pub(super) fn meaning(&self, text: &str, names: Names, now: Instant) -> Meaning {
-        if let Some(uuid) = as_uuid(text, names).filter(|&uuid| self.knows(uuid)) {
-            return Meaning { vms: BTreeSet::from([uuid]), ..Meaning::default() };
+        if let Some(uuid) = as_uuid(text, names) {
+            let known = Some(uuid).filter(|&uuid| self.knows(uuid));
+            return Meaning { vms: known.into_iter().collect(), ..Meaning::default() };
         }
         let state = |(rank, uuid, node): (Rank, Uuid, Option<NodeId>)| {
             let state = node.map_or(ClaimState::Held, |node| self.claim_state(node, uuid, now));
@@ -76,10 +77,7 @@ impl ClusterView {
             *of_vm = state.min(*of_vm);
         }
         let has_holder = states.values().any(|state| *state == ClaimState::Held);
-        let mut meaning = Meaning {
-            is_second_rate: best == Rank::NameInOtherCase || as_uuid(text, names).is_some(),
-            ..Meaning::default()
-        };
+        let mut meaning = Meaning { is_second_rate: best == Rank::OtherCase, ..Meaning::default() };
         for (uuid, state) in states {
             match state {
                 ClaimState::Gone(since) if has_holder => drop(meaning.gone.insert(uuid, since)),
@@ -93,26 +91,26 @@ impl ClusterView {
     /// Returns the VMs of members that a text means. All members of this suite know the same of them.
     pub(super) fn meant_of_members(&self, text: &str) -> BTreeSet<Uuid> {
         let names = self.rules.names;
-        let by_uuid = as_uuid(text, names).map(|uuid| (Rank::Uuid, uuid));
-        let by_uuid = by_uuid.filter(|(_, uuid)| self.has_holder(*uuid));
-        let named = self.named(text, names).filter(|&(_, uuid, node)| self.is_held(node, uuid));
-        best(by_uuid.into_iter().chain(named.map(|(rank, uuid, _)| (rank, uuid))))
+        if let Some(uuid) = as_uuid(text, names) {
+            return Some(uuid).filter(|&uuid| self.has_holder(uuid)).into_iter().collect();
+        }
+        best(self.named(text, names).filter(|&(_, uuid, node)| self.is_held(node, uuid)))
     }
 
     /// Returns the VMs of this node that a text means.
     pub(super) fn meant_here(&self, text: &str, names: Names) -> BTreeSet<Uuid> {
-        let by_uuid = as_uuid(text, names).map(|uuid| (Rank::Uuid, uuid));
-        let by_uuid = by_uuid.filter(|(_, uuid)| self.inventory.state(*uuid).is_some());
-        let named = self.named(text, names).filter(|(.., node)| node.is_none());
-        best(by_uuid.into_iter().chain(named.map(|(rank, uuid, _)| (rank, uuid))))
+        if let Some(uuid) = as_uuid(text, names) {
+            return Some(uuid).filter(|uuid| self.inventory.state(*uuid).is_some()).into_iter().collect();
+        }
+        best(self.named(text, names).filter(|(.., node)| node.is_none()))
     }
 
     /// Returns the VMs that the text of a job means, which is a UUID if it is from a member of this suite.
     pub(super) fn meant_by_job(&self, text: &str) -> BTreeSet<Uuid> {
-        let by_uuid = as_uuid(text, Names::Both).filter(|&uuid| self.knows(uuid));
-        let by_uuid = by_uuid.map(|uuid| (Rank::Uuid, uuid));
-        let named = self.named(text, Names::Both).map(|(rank, uuid, _)| (rank, uuid));
-        best(by_uuid.into_iter().chain(named))
+        if let Some(uuid) = as_uuid(text, Names::Both) {
+            return Some(uuid).filter(|&uuid| self.knows(uuid)).into_iter().collect();
+        }
+        best(self.named(text, Names::Both))
     }
 
     /// Returns the VM of a member that carried out a request by a text; none if that may be one of several.
@@ -163,7 +161,7 @@ impl ClusterView {
     /// Returns the VMs of a name with the nodes whose copies have it; none is this node, with what it has.
     fn named(&self, text: &str, names: Names) -> impl Iterator<Item = (Rank, Uuid, Option<NodeId>)> {
         let is_by_name = names != Names::Uuid;
-        let rank = |is_exact| if is_exact { Rank::Name } else { Rank::NameInOtherCase };
+        let rank = |is_exact| if is_exact { Rank::Exact } else { Rank::OtherCase };
         // Of this node's own VMs, the inventory tells more than what it has advertised.
         let is_other = |node, presence| presence == Presence::Vanished || !self.members.is_me(node);
         let told = self.directory.named(text).filter(move |(_, node, copy)| is_other(*node, copy.presence));
@@ -195,8 +193,8 @@ fn as_uuid(text: &str, names: Names) -> Option<Uuid> {
 }
 
 /// Returns the VMs of the best rank.
-fn best(claims: impl Iterator<Item = (Rank, Uuid)>) -> BTreeSet<Uuid> {
+fn best(claims: impl Iterator<Item = (Rank, Uuid, Option<NodeId>)>) -> BTreeSet<Uuid> {
     let claims: Vec<_> = claims.collect();
-    let best = claims.iter().map(|(rank, _)| *rank).min();
-    claims.into_iter().filter(|(rank, _)| Some(*rank) == best).map(|(_, uuid)| uuid).collect()
+    let best = claims.iter().map(|(rank, ..)| *rank).min();
+    claims.into_iter().filter(|(rank, ..)| Some(*rank) == best).map(|(_, uuid, _)| uuid).collect()
 }

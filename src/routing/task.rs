@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::ids::{ClientId, JobId, Sequence, TaskId};
 use super::limits::{ANSWER_LIMIT, SEND_LIMIT, SERVE_LIMIT};
 use super::remote_queue::RemoteRequest;
-use super::vocabulary::{ClientRequest, Names};
+use super::vocabulary::ClientRequest;
 use crate::fence::{Operation, Uuid, Verdict};
 use crate::groups::PermittedNames;
 use crate::time::Instant;
@@ -28,8 +28,6 @@ pub(super) struct Task {
     pub(super) operation: Operation,
     /// Name or UUID of the VM, as requested.
     pub(super) text: String,
-    /// Identifiers by which it may mean a VM.
-    pub(super) names: Names,
     pub(super) client_number: u32,
     /// Names by which the VM is permitted.
     pub(super) permitted: PermittedNames,
@@ -149,17 +147,17 @@ impl CopyRequest {
 
 impl Task {
     /// A task for a client of this node.
-    pub(super) fn of_client(id: TaskId, asked: ClientRequest, names: Names) -> Task {
+    pub(super) fn of_client(id: TaskId, asked: ClientRequest) -> Task {
         let ClientRequest { client, request, permitted, received } = asked;
         let answer = received + ANSWER_LIMIT;
         let limits = TaskLimits { send: received + SEND_LIMIT, carry_out: answer, answer };
         let text = request.target.as_str().to_owned();
-        let task = Task::new(id, TaskOrigin::Client(client), (request.operation, text), names, limits);
+        let task = Task::new(id, TaskOrigin::Client(client), request.operation, text, limits);
         Task { client_number: request.seqno, permitted, ..task }
     }
 
     /// A task for another node. It has no deadline of its own if it is a C daemon.
-    pub(super) fn of_node(id: TaskId, request: RemoteRequest, names: Names) -> Task {
+    pub(super) fn of_node(id: TaskId, request: RemoteRequest) -> Task {
         let at = request.at;
         let limits =
             TaskLimits { send: at + SEND_LIMIT, carry_out: at + SERVE_LIMIT, answer: at + ANSWER_LIMIT };
@@ -167,23 +165,16 @@ impl Task {
         let text = request.call.name.clone();
         let client_number = request.call.client_number;
         let permitted = permitted_by(&text);
-        let task = Task::new(id, TaskOrigin::Node(request), (operation, text), names, limits);
+        let task = Task::new(id, TaskOrigin::Node(request), operation, text, limits);
         Task { client_number, permitted, probed_at: Some(at), ..task }
     }
 
-    fn new(
-        id: TaskId,
-        origin: TaskOrigin,
-        (operation, text): (Operation, String),
-        names: Names,
-        limits: TaskLimits,
-    ) -> Task {
+    fn new(id: TaskId, origin: TaskOrigin, operation: Operation, text: String, limits: TaskLimits) -> Task {
         Task {
             id,
             origin,
             operation,
             text,
-            names,
             client_number: 0,
             permitted: PermittedNames::These(Vec::new()),
             limits,
