@@ -171,7 +171,7 @@ all_off() { same "$(ids_of "${hanging[@]}" | cut -d ' ' -f 2 | sort -u)" -; }
 # hang NUMBER ACTION - so many are asked for at once, half of them by either agent.
 hang() {
 	local set=$1.$2 vm calls=() agent=ours beside="beside $1 hung VMs ($2)"
-	hanging=($(hung_vms "$1"))
+	mapfile -t hanging < <(hung_vms "$1")
 	ids_before=$(ids_of "${hanging[@]}")
 	rm -f "$W"/answers/hanging.*
 	freeze "${hanging[@]}"
@@ -209,7 +209,7 @@ all_hung_run() { succeed hanging && { until_true 20 run_again >/dev/null || run_
 
 libvirtd_dies() {
 	local vm calls=() begin
-	hanging=($(hung_vms 4))
+	mapfile -t hanging < <(hung_vms 4)
 	start_vms "${hanging[@]}"
 	rm -f "$W"/answers/hanging.*
 	freeze "${hanging[@]}"
@@ -219,7 +219,7 @@ libvirtd_dies() {
 	done
 	until_true 3 all_dying "${hanging[@]}"
 	begin=$(now)
-	kill -KILL "$libvirtd"
+	kill -KILL "${libvirtd:?}"
 	wait "$libvirtd" 2>/dev/null
 	wait "${calls[@]}"
 	check "libvirtd is killed while it destroys 4: all answers within 10 s" answers_since "$begin" 10000
@@ -349,14 +349,16 @@ private_host
 start_libvirtd "${SETTINGS[@]}"
 start_daemon
 define_vms
-start_vms $(hung_vms 24) $(healthy_vms)
+mapfile -t bare < <(hung_vms 24; healthy_vms)
+start_vms "${bare[@]}"
 need "the daemon answers" answers_status
 alone
 for number in $HUNG; do
-	start_vms $(hung_vms "$number")
-	hang "$number" reboot
-	start_vms $(hung_vms "$number")
-	hang "$number" off
+	for action in reboot off; do
+		mapfile -t bare < <(hung_vms "$number")
+		start_vms "${bare[@]}"
+		hang "$number" $action
+	done
 done
 libvirtd_dies
 held_start on
