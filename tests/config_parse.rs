@@ -1,6 +1,9 @@
 //! Parsing of fence_virt.conf: values, defaults, and what each mistake is called.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+#[path = "config_parse/groups.rs"]
+mod permission_groups;
+
 use std::path::Path;
 
 use fence_virt::config::*;
@@ -106,175 +109,6 @@ fn cpg_takes_the_uris_of_libvirt_and_the_old_name_mode() {
     assert_eq!(config(&format!("{daemon}{backends}")).backend, expected);
     let found = findings(&format!("{daemon}\n{backends}"));
     assert_eq!(found, ["2:41 Warning duplicate \"a\"; it is used once"]);
-}
-
-#[test]
-fn groups() {
-    let groups = "groups {\ngroup = \"x\" { uuid = \"a\"; uuid = \"b\"; ip = \"fe80::1%eth0\"; ip = \"10.0.0.0/8\"; }\n\
-        group = \"y\" { name = \"z\"; ip = \"3\"; }\n}";
-    let config = config(&format!("{DAEMON}{groups}"));
-    let names: Vec<_> = config.groups.iter().map(|group| group.name.as_deref()).collect();
-    assert_eq!(names, [Some("x"), Some("z")]);
-    assert_eq!((config.groups[0].uuids.len(), config.groups[0].ips.len()), (2, 2));
-    let found = findings(&format!("{DAEMON}{groups}"));
-    assert_eq!(found[0], "4:1 Warning this group has no uuid: no VM can be fenced through it");
-    assert_eq!(found.len(), 2, "{found:?}");
-    let no_ip = "this group has no ip: its members can be fenced only through the serial and vsock listeners";
-    assert!(findings(&format!("{DAEMON}groups {{ group {{ uuid = \"a\"; }} }}"))[0].ends_with(no_ip));
-    let serial = "fence_virtd { listener = \"serial\"; backend = \"libvirt\"; }";
-    let with_path = "listeners { serial { path = \"/x\"; } }";
-    assert_eq!(findings(&format!("{serial}{with_path}groups {{ group {{ uuid = \"a\"; }} }}")), [""; 0]);
-    for (listeners, place) in [("", "1:27"), ("\nlisteners { serial { } }", "2:13")] {
-        let found = findings(&format!("{serial}{listeners}"));
-        assert!(found[0].starts_with(&format!("{place} Warning listener serial has no path")), "{found:?}");
-    }
-    assert_eq!(
-        found[1],
-        "4:33 Warning \"3\" is a vsock CID, but no vsock listener uses this group: it matches no requester"
-    );
-}
-
-/// Findings of a file whose group, on line 2, has this `ip` line.
-fn findings_of_ip(listeners: &str, ip: &str) -> Vec<String> {
-    let daemon = format!("fence_virtd {{ listener = \"{listeners}\"; backend = \"libvirt\"; }}");
-    let serial = "listeners { serial { path = \"/x\"; } }";
-    findings(&format!("{daemon} {serial}\ngroups {{ group {{ uuid = \"a\"; ip = \"{ip}\"; }} }}"))
-}
-
-#[test]
-fn addresses_networks_and_cids_are_requesters() {
-    for ip in [
-        "192.0.2.1",
-        " 2001:db8::1 ",
-        "fe80::1%eth0",
-        "::ffff:192.0.2.1",
-        "192.168.122.0/24",
-        "fd00::/64",
-        "fe80::%eth0/64",
-        "::ffff:192.168.122.0/120",
-        "192.0.2.1/32",
-        "0.0.0.0/1",
-        "4294967295",
-    ] {
-        assert_eq!(findings_of_ip("multicast, vsock", ip), [""; 0], "{ip}");
-    }
-    for (ip, family) in [("0.0.0.0/0", "IPv4"), ("::/0", "IPv6"), ("::ffff:0.0.0.0/96", "IPv4")] {
-        let expected = format!("2:36 Warning this is every {family} address");
-        let found = findings_of_ip("tcp", ip);
-        assert!(found.len() == 1 && found[0].starts_with(&expected), "{ip}: {found:?}");
-    }
-}
-
-#[test]
-fn an_ip_that_is_no_address_is_an_error() {
-    for (ip, words) in [
-        ("192.168.122.300", "is no IP address"),
-        ("192.168.122", "is no IP address"),
-        ("192.168.122.010", "is no IP address"),
-        ("192.168.122.1%eth0", "is no IP address"),
-        ("192.168.122.10-20", "is no IP address"),
-        ("192.168.122.*", "is no IP address"),
-        ("192.168.122.1, 192.168.122.2", "is no IP address"),
-        ("52:54:00:12:36:56", "is no IP address"),
-        ("fe80::1%", "is no IP address"),
-        ("fe80::1::2", "is no IP address"),
-        ("vm/24", "is no IP address"),
-        ("192.0.2.1:1229", "is no IP address"),
-        ("4294967296", "is no CID"),
-        ("+3", "is no IP address"),
-        ("192.168.122.0/33", "expected 0 to 32"),
-        ("192.168.122.0/255.255.255.0", "expected 0 to 32"),
-        ("192.168.122.0/", "expected 0 to 32"),
-        ("192.168.122.0/+8", "expected 0 to 32"),
-        ("192.168.122.0/024", "expected 0 to 32"),
-        ("fd00::/129", "expected 0 to 128"),
-        ("fd00::/64%eth0", "expected 0 to 128"),
-        ("192.168.122.1/24", "write 192.168.122.0/24 for the network, or 192.168.122.1 for one address"),
-        ("fd00::1/64", "write fd00::/64 for the network, or fd00::1 for one address"),
-        ("::ffff:192.168.122.1/120", "write 192.168.122.0/24 for the network"),
-        ("::ffff:192.168.122.0/95", "write ::fffe:0:0/95 for the network"),
-    ] {
-        // Also where a name would be legal.
-        for listeners in ["tcp", "multicast", "serial", "vsock, serial"] {
-            let found = findings_of_ip(listeners, ip);
-            let is_told = |line: &String| line.starts_with("2:36 Error ") && line.contains(words);
-            assert!(found.iter().any(is_told), "{listeners}, {ip}: {found:?}");
-        }
-    }
-    for name in ["node1", "node1.example.org", "localhost", "1ce02c4b-dfa1-42cb-b5b1-f0b1091ece60", "b2"] {
-        for (listeners, severity) in [
-            ("tcp", "Error"),
-            ("multicast, tcp", "Error"),
-            ("serial", "Warning"),
-            ("vsock", "Warning"),
-            ("multicast, serial", "Warning"),
-        ] {
-            let found = findings_of_ip(listeners, name);
-            let expected = format!("2:36 {severity} \"{name}\" is no IP address, network or CID");
-            assert!(found.len() == 1 && found[0].starts_with(&expected), "{listeners}: {found:?}");
-        }
-    }
-    // What counts are the listeners of the group.
-    let only = |listener: &str| {
-        let daemon = "fence_virtd { listener = \"tcp, vsock\"; backend = \"libvirt\"; }\n";
-        let group = format!("group {{ uuid = \"a\"; ip = \"node1\"; listener = \"{listener}\"; }}");
-        let found =
-            findings(&format!("{daemon}groups {{ {group} group {{ uuid = \"b\"; ip = \"::1\"; }} }}"));
-        found[0].split(' ').nth(1).map(str::to_owned)
-    };
-    assert_eq!((only("tcp").as_deref(), only("vsock").as_deref()), (Some("Error"), Some("Warning")));
-}
-
-#[test]
-fn groups_that_are_not_read_are_errors() {
-    let group = "group { uuid = \"a\"; ip = \"::1\"; }";
-    let full = format!("groups {{ {group} }}");
-    let daemon = "listener = \"multicast\"; backend = \"libvirt\";";
-    let inside = |section: &str| section.replace("HERE", &full).replace("GROUP", group);
-    for (text, place, words) in [
-        (format!("fence_virtd {{ {daemon}\n{full} }}"), "2:1", "in fence_virtd"),
-        (inside("listeners {\nHERE }"), "3:1", "in listeners"),
-        (inside("listeners { multicast {\nHERE } }"), "3:1", "in listeners/multicast"),
-        // Sections that are not in use, or not known.
-        (inside("listeners { tcp {\nHERE } }"), "3:1", "in listeners/tcp"),
-        (inside("backends { cpg {\nHERE } }"), "3:1", "in backends/cpg"),
-        (inside("access { who {\nHERE } }"), "3:1", "in access/who"),
-        (inside("access {\nGROUP }"), "3:1", "write groups { group { ... } }"),
-        (inside("access {\nGrups { GROUP } }"), "3:1", "did you mean \"groups\"?"),
-        (inside("groups { GROUP\nHERE }"), "3:1", "in groups"),
-        (inside("groups { group { uuid = \"a\"; ip = \"::1\";\nGROUP } }"), "3:1", "in groups/group"),
-        (inside("\nGROUP"), "3:1", "write groups { group { ... } }"),
-        (inside("fence_virtd { groups = \"a\"; }"), "2:15", "write it as groups { ... }"),
-        (inside("\ngroup = \"a\";"), "3:1", "write groups { group { ... } }"),
-        (inside("groups { GROUP\ngroup = \"a\"; }"), "3:1", "write groups { group { ... } }"),
-        (inside("groups {\nuuid = \"a\"; GROUP }"), "3:1", "write groups { group { uuid = \"...\"; } }"),
-        (inside("groups {\nIP = \"::1\"; }"), "3:1", "write groups { group { ip = \"...\"; } }"),
-        (inside("HERE\nHERE"), "3:1", "already on line 2"),
-        (inside("HERE\ngroups { }"), "3:1", "already on line 2"),
-        (inside("groups { }\nGroups { GROUP }"), "3:1", "already on line 2"),
-        (inside("groups = \"x\" { GROUP }\ngroups = \"y\" { GROUP }"), "3:1", "already on line 2"),
-        (inside("groups { GROUP\ngroup { } }"), "3:1", "permits nothing"),
-        (inside("groups {\ngroup = \"x\" { name = \"y\"; } }"), "3:1", "permits nothing"),
-        (
-            inside("groups { group { uuid = \"a\"; ip = \"::1\";\nlistner = \"tcp\"; } }"),
-            "3:1",
-            "did you mean \"listener\"?",
-        ),
-    ] {
-        let text = match text.starts_with("fence_virtd { listener") {
-            true => text,
-            false => format!("{}{text}", DAEMON),
-        };
-        let found = findings(&text);
-        let is_told = |line: &String| line.starts_with(&format!("{place} Error ")) && line.contains(words);
-        assert_eq!(found.iter().filter(|line| is_told(line)).count(), 1, "{text}: {found:?}");
-        // One mistake is told once.
-        let at_place = found.iter().filter(|line| line.starts_with(&format!("{place} ")));
-        assert_eq!(at_place.count(), 1, "{text}: {found:?}");
-    }
-    // A multicast address is no permission group.
-    let found = findings(&format!("{DAEMON}listeners {{ multicast {{ group = \"225.0.0.12\"; }} }}"));
-    assert!(found.len() == 1 && found[0].contains(" Unknown "), "{found:?}");
 }
 
 #[test]
@@ -385,17 +219,6 @@ fn the_largest_files_are_read_in_linear_time() {
             assert!(outcome.diagnostics.render(true).len() < 50 * 1000);
         }
     }
-}
-
-#[test]
-fn a_misspelt_group_does_not_lift_restrictions() {
-    for wrong in ["gruops { group { uuid = \"a\"; ip = \"::1\"; } }", "groups { gruop { uuid = \"a\"; } }"] {
-        let text = format!("{DAEMON}{wrong}");
-        assert!(parse(Path::new("c"), text.as_bytes()).config.is_none(), "{wrong}");
-    }
-    let text = format!("{DAEMON}groups {{ }}");
-    let outcome = parse(Path::new("c"), text.as_bytes());
-    assert!(outcome.config.is_some() && outcome.diagnostics.render(false).contains("groups has no group"));
 }
 
 fn cpg(uris: Vec<String>, name_mode: Option<NameMode>) -> BackendConfig {

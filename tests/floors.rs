@@ -178,10 +178,3 @@ fn few_doc_comments_open_with_a_question_word() {
     eprintln!("{summary}");
     assert!(found.len() * 100 <= all * OPENINGS_MAX, "{summary}\n{}\n", found.join("\n"));
 }
-
-/// Prints all imports: `cargo test --test floors -- --ignored --nocapture`.
-#[test]
-#[ignore = "checks nothing"]
-fn list_of_imports() {
-    eprintln!("{}", CHECKER.list().join("\n"));
-}

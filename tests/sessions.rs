@@ -4,13 +4,18 @@
 
 mod common;
 
+#[path = "sessions/crowds.rs"]
+mod crowds;
+#[path = "sessions/interruptions.rs"]
+mod interruptions;
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use common::agent::{Agent, AgentTransport, Programs};
 use common::client::{Client, packet};
-use common::daemon::{Daemon, OURS, auth_keys, conf};
+use common::daemon::{Daemon, DaemonBuilder, auth_keys, conf};
 use common::net::{GUEST_V4, HOST_V4, NamespacePair};
 use common::node::{self, NODE1, RUNNING, node, vm};
 use common::{Dir, Missing, key_bytes, require, root_and_c_suite, until};
@@ -33,17 +38,28 @@ struct SessionHarness {
 
 impl SessionHarness {
     fn new(listener: &str, groups: &str) -> Result<SessionHarness, Missing> {
-        root_and_c_suite()?;
-        let dir = Dir::new();
-        let pair = NamespacePair::new();
-        let key = dir.key("key", b'k');
         let place = match listener {
             "tcp" => format!("address = \"{HOST_V4}\";"),
             _ => "interface = \"eth0\";".to_owned(),
         };
+        SessionHarness::built(listener, &place, groups, |builder| builder)
+    }
+
+    /// The same with other settings of the listener's section, and of the daemon.
+    fn built(
+        listener: &str,
+        place: &str,
+        groups: &str,
+        configure: impl Fn(DaemonBuilder<'_>) -> DaemonBuilder<'_>,
+    ) -> Result<SessionHarness, Missing> {
+        root_and_c_suite()?;
+        let dir = Dir::new();
+        let pair = NamespacePair::new();
+        let key = dir.key("key", b'k');
         let keys = format!("{place} {}", auth_keys(&key, "sha256", "sha256"));
         let uri = node(&dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
-        let daemon = Daemon::builder(&dir, &pair.host).start(&conf(listener, &keys, &[uri], groups));
+        let builder = configure(Daemon::builder(&dir, &pair.host));
+        let daemon = builder.start(&conf(listener, &keys, &[uri], groups));
         Ok(SessionHarness { dir, pair, daemon })
     }
 
@@ -81,163 +97,6 @@ fn is_closed_unanswered(stream: &mut TcpStream) -> bool {
         Ok(_) => rest.is_empty(),
         Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset && rest.is_empty(),
     }
-}
-
-#[test]
-fn two_hundred_stalled_clients_do_not_delay_a_good_one() {
-    let harness = require!(SessionHarness::new("tcp", ""));
-    harness.pair.guest.inside(|| {
-        let begun = Instant::now();
-        let mut stalled: Vec<Client> = (0..200)
-            .map(|at| {
-                let mut client = harness.client();
-                let bytes = status().encode_signed(&client.key);
-                // Stalls after: nothing, half a request, a request, half a challenge, a challenge.
-                match at % 5 {
-                    0 => {}
-                    1 => client.stream.write_all(&bytes[..88]).unwrap(),
-                    2 => client.stream.write_all(&bytes).unwrap(),
-                    3 => client.stream.write_all(&[&bytes[..], &[5; 32]].concat()).unwrap(),
-                    _ => client.stream.write_all(&[&bytes[..], &[5; 64]].concat()).unwrap(),
-                }
-                client
-            })
-            .collect();
-        for _ in 0..50 {
-            let asked = Instant::now();
-            assert_eq!(harness.client().ask(&status()).unwrap(), 0);
-            assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
-        }
-        for client in &mut stalled {
-            let mut rest = Vec::new();
-            let _ = client.stream.read_to_end(&mut rest);
-            assert!(matches!(rest.len(), 0 | 128), "no answer without a proof");
-        }
-        assert!(begun.elapsed() < Duration::from_secs(14), "the handshake's 10 s are kept");
-    });
-    harness.assert_carried_out("status \"node1\": success", 50);
-}
-
-#[test]
-fn a_flood_evicts_its_own_sessions_and_no_other() {
-    let harness = require!(SessionHarness::new("tcp", ""));
-    harness.pair.guest.ip(&["addr", "add", "192.0.2.66/24", "dev", "eth0"]);
-    harness.pair.guest.inside(|| {
-        let mut patient = harness.client();
-        let request = packet(Operation::Off, "node1", SHA);
-        patient.send(&request).unwrap();
-        let flood = |_| {
-            let socket = socket_from(Ipv4Addr::new(192, 0, 2, 66).into(), address());
-            socket.set_read_timeout(Some(LIMIT)).unwrap();
-            socket
-        };
-        let mut flood: Vec<TcpStream> = (0..400).map(flood).collect();
-        assert!(is_closed_unanswered(&mut flood[0]), "the flood's oldest session is evicted");
-        patient.authenticate().unwrap();
-        assert_eq!(patient.verdict().unwrap(), 0);
-    });
-    harness.daemon.await_log("to make room");
-}
-
-#[test]
-fn with_64_descriptors_a_crowd_of_connections_does_not_delay_a_good_one() {
-    require!(root_and_c_suite());
-    let dir = Dir::new();
-    let pair = NamespacePair::new();
-    let key = dir.key("key", b'k');
-    let uri = node(&dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
-    let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
-    let daemon = Daemon::builder(&dir, &pair.host)
-        .command(&["prlimit", "--nofile=64:64", OURS])
-        .start(&conf("tcp", &keys, &[uri], ""));
-    daemon.await_log("the limit of open files is 64");
-    pair.guest.ip(&["addr", "add", "192.0.2.66/24", "dev", "eth0"]);
-    pair.guest.inside(|| {
-        let attacker = Ipv4Addr::new(192, 0, 2, 66).into();
-        let crowd: Vec<TcpStream> = (0..200).map(|_| socket_from(attacker, address())).collect();
-        for _ in 0..20 {
-            let asked = Instant::now();
-            assert_eq!(client().ask(&packet(Operation::Off, "node1", SHA)).unwrap(), 0);
-            assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
-        }
-        drop(crowd);
-    });
-    assert!(!daemon.log().contains("cannot accept"), "{}", daemon.log());
-}
-
-#[test]
-fn a_daemon_whose_descriptors_are_taken_serves_a_good_client_among_a_crowd() {
-    require!(root_and_c_suite());
-    let dir = Dir::new();
-    let pair = NamespacePair::new();
-    let key = dir.key("key", b'k');
-    let uri = node(&dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
-    let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
-    let daemon = Daemon::builder(&dir, &pair.host).start(&conf("tcp", &keys, &[uri], ""));
-    pair.guest.ip(&["addr", "add", "192.0.2.66/24", "dev", "eth0"]);
-    pair.guest.inside(|| {
-        assert_eq!(client().ask(&packet(Operation::Off, "node1", SHA)).unwrap(), 0);
-        // As if lines of VMs had the rest: room for eight sessions.
-        let used = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
-        let limit = format!("--nofile={}", used + 8);
-        let pid = daemon.pid().to_string();
-        let prlimit = std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status();
-        assert!(prlimit.unwrap().success());
-        let attacker = Ipv4Addr::new(192, 0, 2, 66).into();
-        let crowd: Vec<TcpStream> = (0..200).map(|_| socket_from(attacker, address())).collect();
-        for _ in 0..20 {
-            let asked = Instant::now();
-            assert_eq!(client().ask(&packet(Operation::Status, "node1", SHA)).unwrap(), 2);
-            assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
-        }
-        drop(crowd);
-    });
-    daemon.await_log("closed to make room: no file descriptor is left");
-}
-
-#[test]
-fn a_flood_from_one_ipv6_address_evicts_no_session_of_its_neighbours() {
-    require!(root_and_c_suite());
-    let dir = Dir::new();
-    let pair = NamespacePair::new();
-    let key = dir.key("key", b'k');
-    let uri = node(&dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
-    let keys = format!("address = \"::\"; {}", auth_keys(&key, "sha256", "sha256"));
-    let daemon = Daemon::builder(&dir, &pair.host).args(&["-d9"]).start(&conf("tcp", &keys, &[uri], ""));
-    // The second network exists only from now on.
-    for (namespace, address) in [(&pair.host, "fd00:3::1/64"), (&pair.guest, "fd00:3::2/64")] {
-        namespace.ip(&["addr", "add", address, "dev", "eth0", "nodad"]);
-    }
-    daemon.await_log("fd00:3::/64");
-    for network in ["fd00:2", "fd00:3"] {
-        let host = format!("[{network}::1]:1229").parse().unwrap();
-        let attacker = format!("{network}::66");
-        pair.guest.ip(&["addr", "add", &format!("{attacker}/64"), "dev", "eth0", "nodad"]);
-        pair.guest.inside(|| {
-            let connect = |source: &str| {
-                let stream = socket_from(source.parse().unwrap(), host);
-                stream.set_read_timeout(Some(LIMIT)).unwrap();
-                stream
-            };
-            let key = fence_virt::auth::Key::new(key_bytes(b'k'));
-            let mut patient = Client { stream: connect(&format!("{network}::2")), key, auth: SHA };
-            patient.send(&status()).unwrap();
-            let mut flood: Vec<TcpStream> = (0..400).map(|_| connect(&attacker)).collect();
-            assert!(is_closed_unanswered(&mut flood[0]), "the flood's oldest session is evicted");
-            patient.authenticate().unwrap();
-            assert_eq!(patient.verdict().unwrap(), 0);
-        });
-    }
-}
-
-fn socket_from(source: IpAddr, host: SocketAddr) -> TcpStream {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
-    use std::os::fd::AsRawFd;
-    let family = if source.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(source, 0))).unwrap();
-    connect(fd.as_raw_fd(), &SockaddrStorage::from(host)).unwrap();
-    TcpStream::from(fd)
 }
 
 #[test]
@@ -443,101 +302,6 @@ fn datagrams_of_all_kinds_and_then_a_good_one() {
     let agent = Agent::new(&programs, &harness.pair.guest, way, &key);
     assert_eq!(agent.code("off", "node1"), 0);
     harness.assert_carried_out("destroyed", 1);
-}
-
-#[test]
-fn what_a_client_without_auth_sent_while_the_daemon_stood_still_is_a_failure() {
-    let harness = require!(SessionHarness::new("tcp", ""));
-    let conf = std::fs::read_to_string(harness.daemon.conf()).unwrap();
-    harness.daemon.reload(&harness.dir, &conf.replace("auth = \"sha256\"", "auth = \"none\""));
-    let client = || Client::connect(address(), &key_bytes(b'k'), HashKind::None, LIMIT).unwrap();
-    let off = packet(Operation::Off, "node1", SHA);
-    harness.pair.guest.inside(|| {
-        // One is connected before, one comes meanwhile.
-        let mut before = client();
-        assert_eq!(client().ask(&status()).unwrap(), 0);
-        harness.daemon.freeze();
-        let mut meanwhile = client();
-        before.send(&off).unwrap();
-        meanwhile.send(&Packet { random: [8; 6], ..packet(Operation::Off, "node1", SHA) }).unwrap();
-        common::elapse(FROZEN);
-        harness.daemon.signal(Signal::SIGCONT);
-        assert_eq!((before.verdict().unwrap(), meanwhile.verdict().unwrap()), (1, 1));
-        assert_eq!(client().ask(&status()).unwrap(), 0, "it runs");
-        assert_eq!(client().ask(&off).unwrap(), 0, "the same request, sent now");
-    });
-    harness.daemon.await_log("refused: it may have waited for");
-    harness.assert_carried_out("off \"node1\": success", 1);
-}
-
-#[test]
-fn a_datagram_that_came_while_the_daemon_stood_still_is_not_called_back() {
-    let harness = require!(SessionHarness::new("multicast", ""));
-    let key = fence_virt::auth::Key::new(key_bytes(b'k'));
-    let guest: Ipv4Addr = GUEST_V4.parse().unwrap();
-    harness.pair.guest.inside(|| {
-        let socket = UdpSocket::bind((guest, 0)).unwrap();
-        let waiting = TcpListener::bind((guest, 0)).unwrap();
-        let off = multicast(Operation::Off, guest, waiting.local_addr().unwrap().port()).encode_signed(&key);
-        harness.daemon.freeze();
-        socket.send_to(&off, ("225.0.0.12", 1229)).unwrap();
-        common::elapse(FROZEN);
-        harness.daemon.signal(Signal::SIGCONT);
-        harness.daemon.await_log("dropped a datagram: it may have waited for");
-        waiting.set_nonblocking(true).unwrap();
-        assert!(waiting.accept().is_err(), "no call-back");
-        waiting.set_nonblocking(false).unwrap();
-        // The agent's next repetition.
-        socket.send_to(&off, ("225.0.0.12", 1229)).unwrap();
-        waiting.accept().unwrap();
-    });
-}
-
-/// Configuration of the harness with another key.
-fn with_other_key(harness: &SessionHarness) -> String {
-    let conf = std::fs::read_to_string(harness.daemon.conf()).unwrap();
-    let other = harness.dir.key("other", b'x');
-    conf.replace(harness.dir.path("key").to_str().unwrap(), other.to_str().unwrap())
-}
-
-#[test]
-fn a_reload_ends_the_sessions_of_a_key_that_is_gone() {
-    let harness = require!(SessionHarness::new("tcp", ""));
-    harness.pair.guest.inside(|| {
-        let (mut requested, mut challenged) = (harness.client(), harness.client());
-        requested.send(&status()).unwrap();
-        challenged.send(&status()).unwrap();
-        challenged.stream.write_all(&[0xA5; 64]).unwrap();
-        challenged.stream.read_exact(&mut [0; 128]).unwrap();
-        let begun = Instant::now();
-        harness.daemon.reload(&harness.dir, &with_other_key(&harness));
-        assert!(is_closed_unanswered(&mut requested.stream));
-        assert!(is_closed_unanswered(&mut challenged.stream));
-        assert!(begun.elapsed() < Duration::from_secs(5), "the handshake's 10 s are not awaited");
-    });
-    harness.daemon.await_log("a reload has put its key, hash or auth out of force");
-}
-
-#[test]
-fn a_reload_ends_the_call_backs_of_a_key_that_is_gone() {
-    let harness = require!(SessionHarness::new("multicast", ""));
-    let key = fence_virt::auth::Key::new(key_bytes(b'k'));
-    let guest: Ipv4Addr = GUEST_V4.parse().unwrap();
-    harness.pair.guest.inside(|| {
-        let socket = UdpSocket::bind((guest, 0)).unwrap();
-        let waiting = TcpListener::bind((guest, 0)).unwrap();
-        let off = multicast(Operation::Off, guest, waiting.local_addr().unwrap().port());
-        socket.send_to(&off.encode_signed(&key), ("225.0.0.12", 1229)).unwrap();
-        let (mut back, _) = waiting.accept().unwrap();
-        back.set_read_timeout(Some(LIMIT)).unwrap();
-        back.write_all(&[0xA5; 64]).unwrap();
-        let mut both = [0; 128];
-        back.read_exact(&mut both).unwrap();
-        harness.daemon.reload(&harness.dir, &with_other_key(&harness));
-        assert!(is_closed_unanswered(&mut back));
-    });
-    harness.daemon.await_log("a reload has put its key, hash or auth out of force");
-    assert_eq!(harness.daemon.log().matches("destroyed").count(), 0);
 }
 
 #[test]

@@ -73,12 +73,6 @@ impl Checker {
         circles(&self.imports(|id| self.tree.modules[id].file.clone()))
     }
 
-    /// All imports among files.
-    pub(crate) fn list(&self) -> Vec<String> {
-        let is_other = |edge: &&Edge| self.tree.modules[edge.from].file != self.tree.modules[edge.to].file;
-        sorted(self.graph.edges.iter().filter(is_other).map(|edge| self.describe(edge)))
-    }
-
     /// Imports by the name that `name_of` gives each module.
     fn imports(&self, name_of: impl Fn(Id) -> String) -> Imports {
         let mut imports = Imports::new();

@@ -7,9 +7,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, TryRecvError};
 
 use super::shared::{
-    CpgCommand, GroupEvent, JoinGeneration, Outbound, PAUSE_MAX, ThreadProgress, UNSENT_MAX, millis,
-    now_millis,
+    CpgCommand, GroupEvent, JoinGeneration, Outbound, ThreadProgress, UNSENT_MAX, millis, now_millis,
 };
+use crate::pauses::PAUSE_MAX;
 use fence_virt::routing::Outgoing;
 use fence_virt::sys::mailbox::MailboxSender;
 

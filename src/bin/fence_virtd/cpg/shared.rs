@@ -7,8 +7,6 @@ use fence_virt::routing::{Membership, Outgoing, Peer, RequestExpiry};
 use fence_virt::time::Instant;
 use fence_virt::wire::cluster::NodeId;
 
-/// Longest pause in reading from corosync after which requests still count as fresh.
-pub(super) const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Capacity of the event channel to the worker, in batches.
 pub(super) const BATCHES_MAX: usize = 64;
 /// Messages of the worker that may wait to be sent.

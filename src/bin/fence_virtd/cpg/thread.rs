@@ -22,11 +22,10 @@ use crossbeam_channel::{Sender, TrySendError};
 use log::{info, warn};
 
 use super::group_member::{GroupConnector, GroupMember};
-use super::shared::{
-    CpgCommand, GroupEvent, JoinGeneration, PAUSE_MAX, ThreadProgress, UNSENT_LOW, now_millis,
-};
+use super::shared::{CpgCommand, GroupEvent, JoinGeneration, ThreadProgress, UNSENT_LOW, now_millis};
 use crate::backoff::Backoff;
 use crate::inbox::{Event, Message};
+use crate::pauses::Pause;
 use fence_virt::routing::{Departure, Membership, Outgoing, Peer};
 use fence_virt::sys::corosync::{
     self, ClusterEvent, CorosyncError, LeaveReason, LeftMember, MembershipChange,
@@ -170,13 +169,12 @@ impl CpgThread {
             let began = now_millis();
             let mut has_all = false;
             if self.undelivered.is_empty() {
-                is_old |= read_at.elapsed() > PAUSE_MAX;
+                is_old |= Pause::between(read_at, Instant::now()).is_some();
                 let mut heard = Vec::new();
                 let is_all = member.dispatch(BATCH, &mut heard);
                 read_at = Instant::now();
-                let at = Instant::now();
                 is_member |= heard.iter().any(|event| admits(event, member.peer()));
-                self.undelivered.extend(heard.into_iter().map(|heard| group_event(heard, at, is_old)));
+                self.undelivered.extend(heard.into_iter().map(|heard| group_event(heard, read_at, is_old)));
                 has_all = is_all?;
                 is_old &= !has_all;
             }

@@ -10,7 +10,8 @@ use crossbeam_channel::TryRecvError;
 
 use super::*;
 use crate::cpg::group_member::GroupMember;
-use crate::cpg::shared::{GroupEvent, PAUSE_MAX};
+use crate::cpg::shared::GroupEvent;
+use crate::pauses::PAUSE_MAX;
 use fence_virt::routing::{Outgoing, Peer, RequestExpiry};
 use fence_virt::sys::corosync::{ClusterEvent, CorosyncError, MembershipChange};
 use fence_virt::wire::cluster::{MESSAGE_LEN, NodeId};

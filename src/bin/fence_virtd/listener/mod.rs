@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | bind the sockets, run the thread | `bind` |
 //! | wait for descriptors, mail and deadlines | `event_loop`, over `service` |
-//! | accept, or read a datagram and call back | `stream_acceptor` with `tcp` and `vsock`, `multicast` |
+//! | accept, or read a datagram | `stream_acceptor` with `tcp` and `vsock`, `multicast` |
+//! | check datagrams, call back | `call_backs`, `call_back` |
 //! | read bytes, run the sessions of clients | `sessions` |
 //! | the same for the serial lines of VMs | `serial_lines` |
 //! | signs of life of clients, for the worker | `life_questions`, `liveness` |
@@ -17,6 +18,8 @@
 #![forbid(unsafe_code)]
 
 mod bind;
+mod call_back;
+mod call_backs;
 mod dispatcher;
 mod event_loop;
 mod handle;

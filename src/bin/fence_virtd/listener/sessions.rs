@@ -3,26 +3,25 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use log::{debug, warn};
 
-use super::dispatcher::{DispatchOutcome, Dispatcher, late};
+use super::call_back::{CallBack, with_sender};
+use super::dispatcher::{DispatchOutcome, Dispatcher};
 use super::liveness::{Liveness, SignOfLife};
 use super::request_log::{PendingRequest, RequestLog};
 use super::service::{Answered, Mail, Service};
-use super::stream::{NO_DESCRIPTOR, NonblockingStream, ReadOutcome, is_out_of_descriptors};
-use crate::job::{CancelToken, RequestLabel};
+use super::stream::{NO_DESCRIPTOR, NonblockingStream, ReadOutcome};
+use crate::job::CancelToken;
 use crate::status::Refusal;
-use fence_virt::fence::{Answer, Identity, Request, Source, Verdict};
+use fence_virt::fence::{Answer, Request, Source, Verdict};
 use fence_virt::origins::Prefix;
 use fence_virt::quota::{self, OpenSession};
 use fence_virt::session::{Misconduct, Policy, ServerSession, SessionEvent};
 use fence_virt::sys::poll::{Interest, Readiness};
 use fence_virt::time::Instant;
-use fence_virt::wire::PACKET_LEN;
 
 /// Id of a session; a lower one is older.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,43 +40,25 @@ pub(super) enum SessionsUpdate {
 pub(super) type SessionMail = Mail<SessionId, SessionsUpdate>;
 
 /// A connection with its state machine.
-struct LiveSession {
+pub(super) struct LiveSession {
     stream: NonblockingStream,
     machine: ServerSession,
     source: Source,
     received: Instant,
     liveness: Liveness,
     /// None once its request is authenticated.
-    callback: Option<CallBack>,
+    pub(super) callback: Option<CallBack>,
     /// Cancelled if the client hangs up while the worker has its request.
     cancel: CancelToken,
 }
 
-/// Call-back to the sender of a datagram.
-struct CallBack {
-    /// Address and port that the request names.
-    address: SocketAddr,
-    /// Identity of the request.
-    identity: Identity,
-    /// Sender of the datagram, if that is another address.
-    sender: Option<Source>,
-}
-
-/// Reason for a refusal, with the sender of the datagram if that is another address than the one called back.
-fn with_sender(callback: Option<&CallBack>, reason: impl fmt::Display) -> String {
-    match callback.and_then(|callback| callback.sender.as_ref()) {
-        Some(sender) => format!("{reason}; the datagram came from {sender}"),
-        None => reason.to_string(),
-    }
-}
-
 /// All sessions of a listener.
 pub(super) struct Sessions {
-    policy: Arc<Policy>,
-    sessions: BTreeMap<SessionId, LiveSession>,
+    pub(super) policy: Arc<Policy>,
+    pub(super) sessions: BTreeMap<SessionId, LiveSession>,
     sessions_max: usize,
     next_id: u64,
-    dispatcher: Dispatcher<SessionId, SessionsUpdate>,
+    pub(super) dispatcher: Dispatcher<SessionId, SessionsUpdate>,
 }
 
 impl Sessions {
@@ -119,11 +100,6 @@ impl Sessions {
         self.dispatcher.waiting_since = of_turn;
     }
 
-    /// Drops a datagram that may have waited since this time: an agent that still waits repeats it.
-    pub(super) fn drop_late_datagram(&mut self, since: Instant, sender: Option<&Source>, now: Instant) {
-        self.drop_datagram(Refusal::Late, sender, late(since), now);
-    }
-
     /// Starts a session on a connection for which another one has to go, since there is no descriptor left.
     pub(super) fn accept_in_place(
         &mut self,
@@ -142,74 +118,14 @@ impl Sessions {
         self.make_room(None, None, NO_DESCRIPTOR, now)
     }
 
-    /// Checks a datagram of this sender, received on the interface with this index, and calls back the
-    /// address in it.
-    pub(super) fn call_back(
-        &mut self,
-        bytes: &[u8; PACKET_LEN],
-        interface: u32,
-        sender: Option<Source>,
-        now: Instant,
-    ) {
-        let checked = match self.policy.check(bytes) {
-            Ok(checked) => checked,
-            Err(misconduct) => {
-                return self.drop_datagram(Refusal::from(&misconduct), sender.as_ref(), misconduct, now);
-            }
-        };
-        let address = match checked.packet.callback(interface) {
-            Ok(address) => address,
-            Err(error) => return self.drop_datagram(Refusal::Malformed, sender.as_ref(), error, now),
-        };
-        let request = &checked.packet.request;
-        let source = Source::ip(address.ip());
-        let sender = sender.filter(|sender| *sender != source);
-        let callback = CallBack { address, identity: request.identity(), sender };
-        let is_it = |other: &CallBack| other.address == address && other.identity == callback.identity;
-        let is_in_progress =
-            self.sessions.values().any(|session| session.callback.as_ref().is_some_and(is_it));
-        if is_in_progress || self.dispatcher.is_duplicate(&callback.identity, now) {
-            let listener = self.log().listener();
-            return debug!("{listener}: {address}: {}: dropped as a duplicate", RequestLabel(request));
-        }
-        let Some(nonce) = self.nonce(now) else { return };
-        let mut connected = NonblockingStream::connect(address);
-        let shortage = connected.as_ref().err().is_some_and(is_out_of_descriptors);
-        if shortage && self.make_room(Some(&source), Some(&callback), NO_DESCRIPTOR, now) {
-            connected = NonblockingStream::connect(address);
-        }
-        match connected {
-            Ok(stream) => {
-                let machine = ServerSession::called_back(self.policy.clone(), nonce, &checked, now);
-                self.admit(stream, machine, source, Some(callback), now);
-            }
-            Err(error) => {
-                let port = address.port();
-                let reason = format!("cannot call back to TCP port {port}: {error}");
-                let reason = with_sender(Some(&callback), reason);
-                self.log().log_refusal(Refusal::Unreachable, Some(&source), reason, now);
-            }
-        }
-    }
-
-    fn drop_datagram(
-        &mut self,
-        refusal: Refusal,
-        sender: Option<&Source>,
-        reason: impl fmt::Display,
-        now: Instant,
-    ) {
-        self.log().log_refusal(refusal, sender, format_args!("dropped a datagram: {reason}"), now);
-    }
-
-    fn nonce(&mut self, now: Instant) -> Option<[u8; 32]> {
+    pub(super) fn nonce(&mut self, now: Instant) -> Option<[u8; 32]> {
         let mut nonce = [0; 32];
         let Err(error) = getrandom::fill(&mut nonce) else { return Some(nonce) };
         self.log().log_refusal(Refusal::Error, None, format_args!("cannot get random numbers: {error}"), now);
         None
     }
 
-    fn admit(
+    pub(super) fn admit(
         &mut self,
         stream: NonblockingStream,
         machine: ServerSession,
@@ -233,7 +149,7 @@ impl Sessions {
 
     /// Closes a session to make room for one of this source, if it is known, which is refused if that is not
     /// possible.
-    fn make_room(
+    pub(super) fn make_room(
         &mut self,
         source: Option<&Source>,
         callback: Option<&CallBack>,

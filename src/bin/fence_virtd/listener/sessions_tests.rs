@@ -14,7 +14,7 @@ use fence_virt::fence::{ListenerName, Operation, Target};
 use fence_virt::history::HOLD;
 use fence_virt::sys::mailbox::{Mailbox, mailbox};
 use fence_virt::sys::poll::PollSet;
-use fence_virt::wire::{FAMILY_IPV4, Packet};
+use fence_virt::wire::{FAMILY_IPV4, PACKET_LEN, Packet};
 
 fn stream(socket: TcpStream) -> NonblockingStream {
     socket.set_nonblocking(true).unwrap();
