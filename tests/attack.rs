@@ -5,6 +5,8 @@
 
 mod common;
 
+#[path = "attack/borrowed.rs"]
+mod borrowed;
 #[path = "attack/clients.rs"]
 mod clients;
 #[path = "attack/digests.rs"]

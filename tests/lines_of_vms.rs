@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::daemon::{Daemon, conf};
 use common::guests::{PollingGuests, Socket, request, serial};
-use common::libvirtd::{Libvirtd, libvirtd_installed};
+use common::libvirtd::{Libvirtd, define, libvirtd_installed};
 use common::net::Namespace;
 use common::node::{NODE1, NODE2};
 use common::{Dir, Missing, require, root_and_c_suite, until};
@@ -22,15 +22,6 @@ use virt::domain::Domain;
 const LIMIT: Duration = Duration::from_secs(30);
 /// Time without a reaction after which the daemon is taken to have none.
 const QUIET: Duration = Duration::from_millis(700);
-
-/// Defines a VM with these devices.
-fn define(connect: &Connect, name: &str, uuid: &str, devices: &str) -> Domain {
-    let xml = format!(
-        "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory><vcpu>1</vcpu>\
-         <os><type>hvm</type></os><devices>{devices}</devices></domain>"
-    );
-    Domain::define_xml(connect, &xml).unwrap()
-}
 
 /// Directory and namespace for a libvirtd and a daemon.
 fn libvirtd_lab() -> Result<(Dir, Namespace), Missing> {

@@ -190,6 +190,10 @@ fn ambiguous_names_are_refused() {
     node.asks(Off, "Vm1");
     let (verdict, reason) = node.answer();
     assert!(verdict == Verdict::Failure && reason.contains("several VMs"), "{reason}");
+    let [theirs, own] = [1, 9].map(|vm| domain(vm).uuid);
+    for place in [format!("{theirs} on node 1"), format!("{own} on node 2, URI 1")] {
+        assert!(reason.contains(&place), "{place}: {reason}");
+    }
     node.asks(Off, &domain(1).uuid.to_string());
     node.asked(1);
 }

@@ -91,11 +91,11 @@ impl Router {
             Some(uuid) if self.view.has_holder(uuid) => Ok(uuid),
             only if only.is_some() || meaning.vms.is_empty() => Err(self.decide_absent(task, only, now)),
             _ => {
-                let uuids: Vec<String> = meaning.vms.iter().map(Uuid::to_string).collect();
-                let uuids = uuids.join(" and ");
+                let vms: Vec<String> = meaning.vms.iter().map(|&uuid| self.view.describe(uuid)).collect();
+                let vms = vms.join(" and ");
                 let text = &task.text;
                 let reason =
-                    format!("{text:?} matches several VMs ({uuids}): request one by UUID, or rename them");
+                    format!("{text:?} matches several VMs ({vms}): request one by UUID, or rename them");
                 Err(TaskProgress::Done(Verdict::Failure, reason))
             }
         }

@@ -20,11 +20,7 @@ impl Router {
     /// to several VMs. Those of members that are away count if there are no others.
     pub fn copies_of(&self, text: &str, now: Instant) -> Vec<ClusterCopy> {
         let meaning = self.view.meaning(text, self.view.rules.names, now);
-        let Some(uuid) = meaning.only() else { return Vec::new() };
-        match self.view.copies(uuid) {
-            copies if copies.is_empty() => self.view.copies_away(uuid),
-            copies => copies,
-        }
+        meaning.only().map_or_else(Vec::new, |uuid| self.view.copies_or_away(uuid))
     }
 
     /// Returns the copies on other members that have either the UUID or the name of a VM, and not both.

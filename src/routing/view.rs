@@ -211,9 +211,19 @@ impl ClusterView {
         copies
     }
 
-    /// Returns the copies of a VM whose nodes are no members, or no longer have it.
-    pub(super) fn copies_away(&self, uuid: Uuid) -> Vec<ClusterCopy> {
-        self.advertised(uuid, |_, copy| !copy.is_here()).collect()
+    /// Returns the copies of a VM that members have. If there are none, those whose nodes are no members,
+    /// or no longer have it.
+    pub(super) fn copies_or_away(&self, uuid: Uuid) -> Vec<ClusterCopy> {
+        match self.copies(uuid) {
+            copies if copies.is_empty() => self.advertised(uuid, |_, copy| !copy.is_here()).collect(),
+            copies => copies,
+        }
+    }
+
+    /// Returns the UUID of a VM and its places, for messages.
+    pub(super) fn describe(&self, uuid: Uuid) -> String {
+        let places: Vec<String> = self.copies_or_away(uuid).iter().map(ClusterCopy::place).collect();
+        if places.is_empty() { uuid.to_string() } else { format!("{uuid} on {}", places.join(", ")) }
     }
 
     fn advertised(

@@ -22,7 +22,7 @@ pub const VICTIMS: [(&str, &str); 5] = [
 pub struct AttackedHost {
     pub dir: Dir,
     pub pair: NamespacePair,
-    pub uri: String,
+    pub uris: Vec<String>,
 }
 
 impl AttackedHost {
@@ -32,13 +32,13 @@ impl AttackedHost {
         let vms: Vec<Vm> = VICTIMS.iter().map(|(name, uuid)| vm(name, uuid, RUNNING)).collect();
         let dir = Dir::new();
         let uri = node::node(&dir, "node.xml", &vms);
-        Ok(AttackedHost::with(dir, uri))
+        Ok(AttackedHost::with(dir, vec![uri]))
     }
 
-    /// Prepares a host with these VMs and the key of the letter k.
-    pub fn with(dir: Dir, uri: String) -> AttackedHost {
+    /// Prepares a host with the VMs of these URIs and the key of the letter k.
+    pub fn with(dir: Dir, uris: Vec<String>) -> AttackedHost {
         dir.key("key", b'k');
-        AttackedHost { dir, pair: NamespacePair::new(), uri }
+        AttackedHost { dir, pair: NamespacePair::new(), uris }
     }
 
     /// Prepares a host with [`VICTIMS`], of which the first has a serial line.
@@ -51,7 +51,7 @@ impl AttackedHost {
             (vm(name, uuid, RUNNING), devices)
         });
         let uri = node::node_with_devices(&dir, "node.xml", &vms);
-        Ok((AttackedHost::with(dir, uri), line))
+        Ok((AttackedHost::with(dir, vec![uri]), line))
     }
 
     /// Gives the guests' namespace further addresses of 192.0.2.0/24.
@@ -79,11 +79,12 @@ impl AttackedHost {
             None => format!("{name} {{ {settings} }}\n"),
         };
         let sections: String = listeners.iter().map(section).collect();
+        let uri = |(at, uri): (usize, &String)| format!("uri{} = \"{uri}\"; ", at + 1);
+        let uris: String = self.uris.iter().enumerate().map(uri).collect();
         format!(
             "fence_virtd {{ listener = \"{}\"; backend = \"libvirt\"; }}\n\
-             listeners {{ {sections} }}\nbackends {{ libvirt {{ uri = \"{}\"; }} }}\n{groups}\n",
-            names.join(", "),
-            self.uri
+             listeners {{ {sections} }}\nbackends {{ libvirt {{ {uris} }} }}\n{groups}\n",
+            names.join(", ")
         )
     }
 

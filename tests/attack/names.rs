@@ -53,7 +53,7 @@ impl NamesHost {
             (vm(name, uuid, RUNNING), devices)
         });
         let uri = node::node_with_devices(&dir, "node.xml", &vms);
-        let host = AttackedHost::with(dir, uri);
+        let host = AttackedHost::with(dir, vec![uri]);
         host.own(&[66]);
         let place = format!("address = \"{HOST_V4}\";");
         let listeners = [

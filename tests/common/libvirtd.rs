@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use virt::connect::Connect;
+use virt::domain::Domain;
 
 use super::net::Namespace;
 use super::node::Vm;
@@ -27,6 +29,15 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub fn libvirtd_installed() -> Result<(), Missing> {
     let is_met = Path::new(LIBVIRTD).exists() && Path::new(VIRSH).exists();
     met(is_met, "it needs the packages libvirt-daemon-system and libvirt-clients")
+}
+
+/// Defines a VM with these devices.
+pub fn define(connect: &Connect, name: &str, uuid: &str, devices: &str) -> Domain {
+    let xml = format!(
+        "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory><vcpu>1</vcpu>\
+         <os><type>hvm</type></os><devices>{devices}</devices></domain>"
+    );
+    Domain::define_xml(connect, &xml).unwrap()
 }
 
 /// libvirtd with its files in a directory, killed when dropped.

@@ -290,7 +290,7 @@ pub(super) fn combine<L: Link>(
             };
             let vm = vm.get_or_insert_with(new);
             if vm.uuid != uuid {
-                return ambiguous(target, &vm.uuid, &uuid);
+                return ambiguous(uris, target, vm, (&uuid, UriIndex(at)));
             }
             vm.placements.push(Placement { uri: UriIndex(at), name, state });
         }
@@ -307,7 +307,7 @@ pub(super) fn combine<L: Link>(
             if *uuid == vm.uuid {
                 vm.last_seen.extend(has_run.then(|| reason.clone()));
             } else if is_named(target, name, uuid) {
-                return ambiguous(target, &vm.uuid, uuid);
+                return ambiguous(uris, target, &vm, (uuid, at));
             }
         }
         vm.unreachable.push(reason);
@@ -315,9 +315,16 @@ pub(super) fn combine<L: Link>(
     Resolution::Found(vm)
 }
 
-fn ambiguous(target: &Target, one: &str, other: &str) -> Resolution {
+fn ambiguous<L: Link>(
+    uris: &[Uri<L>],
+    target: &Target,
+    one: &ResolvedVm,
+    (other, at): (&str, UriIndex),
+) -> Resolution {
     let target = target.as_str();
+    let (uuid, places, place) = (&one.uuid, one.uri_names(uris), uris[at.0].link.name());
     Resolution::Failed(format!(
-        "{target:?} is ambiguous, it names the VMs {one} and {other}: use the UUID, or rename one of them"
+        "{target:?} is ambiguous, it names the VMs {uuid} on {places} and {other} on {place}: use the UUID, or \
+         rename one of them"
     ))
 }
