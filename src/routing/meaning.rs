@@ -126,14 +126,14 @@ impl ClusterView {
     }
 
     /// Returns the name or UUID by which to ask a node for a VM. C daemons accept one of them, by their
-    /// `name_mode`; none if they could take it for another VM, since each that has the other acts on it.
+    /// `name_mode`, which is taken for ours, or for their default, the name: for what they do not accept, the
+    /// one with the highest node ID answers that the VM is off. Returns none if they could take the name for
+    /// another VM's, since each that has the other acts on it.
     pub(super) fn wire_name(&self, node: NodeId, uuid: Uuid) -> Option<String> {
         let by_uuid = uuid.to_string();
-        let names = self.rules.names;
         let copy = self.directory.copy(node, uuid).filter(|_| !self.members.is_extended(node));
-        let Some(copy) = copy.filter(|_| names != Names::Uuid) else { return Some(by_uuid) };
-        let by_name = Some(copy.name.clone()).filter(|name| copy.has_name && self.is_plain(name, uuid));
-        by_name.or_else(|| Some(by_uuid).filter(|text| names != Names::Name && self.is_plain(text, uuid)))
+        let Some(copy) = copy.filter(|_| self.rules.names != Names::Uuid) else { return Some(by_uuid) };
+        Some(copy.name.clone()).filter(|name| copy.has_name && self.is_plain(name, uuid))
     }
 
     /// Returns true if a text means this VM and no other one of a member, in any case and by any rank.

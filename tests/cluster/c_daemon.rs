@@ -8,12 +8,12 @@ use fence_virt::wire::cluster::{
     Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber,
 };
 
-use super::world::{Daemon, Node, Time, Word, World};
+use super::world::{Daemon, Node, Time, Vm, Word, World};
 
 /// State of a C daemon.
 #[derive(Default)]
 pub struct CDaemon {
-    /// Node that advertised a VM last, by name and by UUID.
+    /// Node that advertised a VM last, by name: C daemons look for names unless `name_mode` says otherwise.
     owners: HashMap<String, NodeId>,
     members: Vec<Peer>,
     next_number: u32,
@@ -77,7 +77,6 @@ impl World {
         match message {
             Ok(ClusterMessage::Store(told)) => {
                 daemon.c.owners.insert(told.domain.name, told.owner);
-                daemon.c.owners.insert(told.domain.uuid.to_string(), told.owner);
             }
             Ok(ClusterMessage::Reply { call, .. })
                 if call.target == id && daemon.c.asking.is_some_and(|(number, ..)| number == call.number) =>
@@ -88,7 +87,8 @@ impl World {
                 let is_known = daemon.c.owners.contains_key(&call.name);
                 let is_highest = daemon.c.members.iter().all(|peer| peer.node <= id);
                 self.c_tells_all(at);
-                let response = match self.vm_of(at, &call.name) {
+                let is_meant = |vm: &Vm| vm.copies.contains_key(&at) && vm.name == call.name;
+                let response = match self.vms.iter().position(is_meant) {
                     Some(vm) => Some(self.c_acts(at, vm, call.operation)),
                     None if !is_known && is_highest => Some(match call.operation {
                         Operation::Off | Operation::Reboot => 0,
