@@ -12,6 +12,8 @@ mod node;
 mod permissions;
 #[path = "routing/stale_placements.rs"]
 mod stale_placements;
+#[path = "routing/starting.rs"]
+mod starting;
 
 use std::time::Duration;
 

@@ -166,6 +166,12 @@ impl MemberTable {
         others.filter_map(|(_, member)| member.advertising_until).filter(|&until| until > now).max()
     }
 
+    /// Returns the time until which this node may still be advertising its VMs after it has joined.
+    pub(super) fn own_unsettled_until(&self, now: Instant) -> Option<Instant> {
+        let own = self.members.get(&self.me()?.node)?.advertising_until;
+        own.filter(|&until| until > now)
+    }
+
     /// Applies a change of the group; returns the nodes that left it, each with what that says about its VMs.
     pub(super) fn change(&mut self, change: &Membership, now: Instant) -> Vec<(NodeId, Presence)> {
         let mut departed = Vec::new();

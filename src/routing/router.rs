@@ -38,7 +38,10 @@ impl Router {
         if self.view.has_undelivered() {
             return ClusterList::RetryAt(now + RECHECK_EVERY);
         }
-        match self.view.members.unsettled_until(now) {
+        let others = self.view.members.unsettled_until(now);
+        // Right after the start libvirt has not listed the VMs here.
+        let own = self.view.members.own_unsettled_until(now).filter(|_| !self.view.inventory.is_listed());
+        match others.max(own) {
             Some(until) => ClusterList::RetryAt(until),
             None => ClusterList::Complete(self.view.list()),
         }
