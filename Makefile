@@ -85,7 +85,7 @@ E2E_TESTS = pacemaker pacemaker:cpg cluster guests hung race serial:ours vsock:o
 e2e: export KINDS = ooo
 
 e2e: test-peers e2e-peers build
-	$(CARGO) build --locked --example group-member
+	$(CARGO) build --locked --example group-member --example vm-line
 	@for test in $(E2E_TESTS); do \
 		name=$${test%:*}; code=0; unset DAEMON BACKEND; \
 		case $$test in \
@@ -101,7 +101,7 @@ e2e: test-peers e2e-peers build
 # Hosts with corosync, all ours, all C, and mixed (C daemons hang now and
 # then: the script says where it tried again), and more random steps.
 check-cluster: test-peers e2e-peers build
-	$(CARGO) build --locked --example group-member
+	$(CARGO) build --locked --example group-member --example vm-line
 	@for kinds in ooo ccc oco coc ooocc oooooooo; do \
 		echo "tests/e2e/cluster.sh $$kinds"; \
 		NODES=$${#kinds} KINDS=$$kinds BURST=5000 HEALS=5 tests/e2e/cluster.sh || exit 1; \

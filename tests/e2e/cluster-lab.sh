@@ -61,8 +61,9 @@ heal() {
 
 # ------------------------------------------------------------------ the nodes
 
-domain() { # NAME UUID
-	echo "<domain type='test'><name>$1</name><uuid>$2</uuid><memory>8192</memory><os><type>hvm</type></os></domain>"
+domain() { # NAME UUID [DEVICES]
+	echo "<domain type='test'><name>$1</name><uuid>$2</uuid><memory>8192</memory><os><type>hvm</type></os>" \
+		"<devices>${3:-}</devices></domain>"
 }
 # uuid VM - for vm2a 000000a2-...
 uuid() {
@@ -92,14 +93,19 @@ make_nodes() {
 	corosync_conf test "$members" >"$W/corosync/corosync.conf"
 }
 
-# write_conf NODE [SETTING...] - its fence_virt.conf, with settings of backends/cpg.
+# write_conf NODE [SETTING...] - its fence_virt.conf, with settings of backends/cpg. LINES_IN is the directory of
+# serial lines, PERMITTED the text of the groups; empty means none.
+LINES_IN="" PERMITTED=""
 write_conf() {
-	local node=$1
+	local node=$1 names=tcp lines="" groups=""
 	shift
+	[ -z "$LINES_IN" ] || names="tcp, serial" lines="serial { path = \"$LINES_IN\"; }"
+	[ -z "$PERMITTED" ] || groups="groups { $PERMITTED }"
 	cat >"$W/$node/fence_virt.conf" <<-CONF
-		fence_virtd { listener = "tcp"; backend = "cpg"; }
-		listeners { tcp { key_file = "$W/key"; address = "127.0.0.1"; } }
+		fence_virtd { listener = "$names"; backend = "cpg"; }
+		listeners { tcp { key_file = "$W/key"; address = "127.0.0.1"; } $lines }
 		backends { cpg { uri = "$(cat "$W/$node/uri")"; $* } }
+		$groups
 	CONF
 	chmod 600 "$W/$node/fence_virt.conf"
 }

@@ -8,6 +8,7 @@
 #   BURST=300, HEALS=1          concurrent requests, partitions that heal
 #   FENCE_VIRTD=, FENCE_VIRT=   programs under test (default: target/debug)
 #   GROUP_MEMBER=               test member (default: target/debug/examples)
+#   VM_LINE=                    VM on a serial line (default: target/debug/examples)
 #   TOKEN=                      corosync's token timeout in ms (default: 1000)
 #   KEEP=1                      keep the work directory, with all logs
 #   LIMIT=                      timeout of each wait in seconds (default: 60)
@@ -20,7 +21,7 @@
 # the script changes nothing outside of them. When it ends or is killed, every
 # process ends with it. cluster-lab.sh makes the machines, cluster-node.sh is a
 # node's first process, cluster-daemons.sh controls daemons; the checks are in
-# cluster-checks.sh, cluster-losses.sh and cluster-splits.sh.
+# cluster-checks.sh, cluster-losses.sh, cluster-splits.sh and cluster-borrowed.sh.
 #
 # Prints a line for each check. Exit code: 0 all passed, 1 not all, 77 skipped.
 set -u
@@ -30,7 +31,7 @@ root=$(dirname "$(dirname "$here")")
 C_DAEMON=/usr/sbin/fence_virtd
 NODES=${NODES:-3}
 KINDS=${KINDS:-oco}
-STAGES=${STAGES:-requests unknown frozen killed emptied corosync power partition same member term}
+STAGES=${STAGES:-requests unknown frozen killed emptied corosync power partition same borrowed member term}
 BURST=${BURST:-300}
 HEALS=${HEALS:-1}
 TOKEN=${TOKEN:-1000}
@@ -64,11 +65,12 @@ if [ -z "${CLUSTER_INNER:-}" ]; then
 	FENCE_VIRTD=$(realpath -m "${FENCE_VIRTD:-$root/target/debug/fence_virtd}")
 	FENCE_VIRT=$(realpath -m "${FENCE_VIRT:-$root/target/debug/fence_virt}")
 	GROUP_MEMBER=$(realpath -m "${GROUP_MEMBER:-$(dirname "$FENCE_VIRTD")/examples/group-member}")
-	for program in "$FENCE_VIRTD" "$FENCE_VIRT"; do
+	VM_LINE=$(realpath -m "${VM_LINE:-$(dirname "$FENCE_VIRTD")/examples/vm-line}")
+	for program in "$FENCE_VIRTD" "$FENCE_VIRT" "$VM_LINE"; do
 		[ -x "$program" ] || skip "$program is not there: build it first"
 	done
 	W=$(mktemp -d "${TMPDIR:-/tmp}/cluster.XXXXXX") || exit 1
-	export FENCE_VIRTD FENCE_VIRT GROUP_MEMBER W NODES KINDS STAGES BURST HEALS TOKEN LIMIT CLUSTER_INNER=1
+	export FENCE_VIRTD FENCE_VIRT GROUP_MEMBER VM_LINE W NODES KINDS STAGES BURST HEALS TOKEN LIMIT CLUSTER_INNER=1
 	run_inside "$here/cluster.sh" --uts
 fi
 
@@ -81,6 +83,7 @@ source "$here/cluster-daemons.sh"
 source "$here/cluster-checks.sh"
 source "$here/cluster-losses.sh"
 source "$here/cluster-splits.sh"
+source "$here/cluster-borrowed.sh"
 
 # touches_c ARGUMENT... - true if one of them is a node with the C daemon.
 touches_c() {
