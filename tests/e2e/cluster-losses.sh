@@ -88,6 +88,51 @@ stage_term() {
 	check "all is well after that" both_ways "$FIRST" "$other"
 }
 
+# ------------------------------------------------- a daemon is restarted often
+
+# start_and OPERATION VM NODE - starts the daemon of NODE in the background, and asks it when that has
+# succeeded: from then on no request may fail because it is not in the group yet.
+start_and() {
+	# shellcheck disable=SC2016
+	try in_node "$3" bash -c '"$1" -f "$2" -p /run/daemon.pid || exit 99
+		exec timeout -k 1 25 "$3" -T 127.0.0.1 -k "$4" -t 20 -o "$5" -n "$6"' \
+		start "$FENCE_VIRTD" "$W/$3/fence_virt.conf" "$FENCE_VIRT" "$W/key" "$1" "$2"
+}
+# is_gone NODE PID
+is_gone() { ! in_node "$1" kill -0 "$2" 2>/dev/null; }
+end_started() { # NODE
+	local pid
+	pid=$(in_node "$1" cat /run/daemon.pid) && in_node "$1" kill "$pid" && within is_gone "$1" "$pid"
+}
+# answers_when_started ROUND NODE OWNER - what it is asked first is by turns the status of a VM of its own,
+# that of a VM of OWNER, and the list, which has all VMs of our nodes.
+answers_when_started() {
+	local rows code
+	case $(($1 % 3)) in
+	0) start_and status "$(vm "$2")" "$2" && says "Status: ON" ;;
+	1) start_and status "$(vm "$3")" "$2" && says "Status: ON" ;;
+	2)
+		rows=$(rows "${OURS[@]}")
+		start_and list none "$2" && same "$(awk '{ print $1, $2, $3 }' <<<"$out" | sort | grep -xF "$rows")" "$rows"
+		;;
+	esac
+	code=$?
+	end_started "$2" && return $code
+}
+restarts() { # NODE OWNER
+	local round code=0
+	end "$1" daemon TERM || return
+	for ((round = 0; round < RESTARTS; round++)); do
+		answers_when_started $round "$1" "$2" || { echo "start $((round + 1)) of $RESTARTS"; code=1; break; }
+	done
+	start_daemon "$1" && both_ways "$1" "$2" && return $code
+}
+stage_restarts() {
+	[ -n "$FIRST" ] || return 0
+	check_c "the daemon of $(label "$FIRST") starts $RESTARTS times, and answers each time as soon as it is ready" \
+		restarts "$FIRST" "${OTHER:-$LAST}"
+}
+
 # ------------------------------------------------------------- corosync fails
 
 corosync_ends() { # NODE SIGNAL OTHER

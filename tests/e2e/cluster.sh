@@ -6,6 +6,7 @@
 #   KINDS=oco                   daemon of each node: o ours, c the C daemon
 #   STAGES=                     stages to run: see below
 #   BURST=300, HEALS=1          concurrent requests, partitions that heal
+#   RESTARTS=5                  restarts of one daemon in a row
 #   FENCE_VIRTD=, FENCE_VIRT=   programs under test (default: target/debug)
 #   GROUP_MEMBER=               test member (default: target/debug/examples)
 #   VM_LINE=                    VM on a serial line (default: target/debug/examples)
@@ -31,9 +32,10 @@ root=$(dirname "$(dirname "$here")")
 C_DAEMON=/usr/sbin/fence_virtd
 NODES=${NODES:-3}
 KINDS=${KINDS:-oco}
-STAGES=${STAGES:-requests unknown frozen killed emptied corosync power partition same borrowed member term}
+STAGES=${STAGES:-requests unknown frozen killed restarts emptied corosync power partition same borrowed member term}
 BURST=${BURST:-300}
 HEALS=${HEALS:-1}
+RESTARTS=${RESTARTS:-5}
 TOKEN=${TOKEN:-1000}
 
 # Seconds. LIMIT: timeout of each wait, on a busy machine.
@@ -70,7 +72,7 @@ if [ -z "${CLUSTER_INNER:-}" ]; then
 		[ -x "$program" ] || skip "$program is not there: build it first"
 	done
 	W=$(mktemp -d "${TMPDIR:-/tmp}/cluster.XXXXXX") || exit 1
-	export FENCE_VIRTD FENCE_VIRT GROUP_MEMBER VM_LINE W NODES KINDS STAGES BURST HEALS TOKEN LIMIT CLUSTER_INNER=1
+	export FENCE_VIRTD FENCE_VIRT GROUP_MEMBER VM_LINE W NODES KINDS STAGES BURST HEALS RESTARTS TOKEN LIMIT CLUSTER_INNER=1
 	run_inside "$here/cluster.sh" --uts
 fi
 
