@@ -11,7 +11,9 @@ use fence_virt::auth::{HashKind, Key};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Operation, Request, Target, Verdict};
 use fence_virt::groups::{Requesters, RequestersError};
-use fence_virt::routing::{Membership, Names, Peer, Router, RouterAction, Rules, Unknown};
+use fence_virt::routing::{
+    Evidence, JobOutcome, Membership, Names, Peer, Router, RouterAction, Rules, Unknown,
+};
 use fence_virt::session::{
     AgentSession, ClientSession, LineSession, Policy, STALL_LIMIT, Scanner, ServerSession, SessionEvent,
     SyncProbe,
@@ -324,7 +326,10 @@ fn messages_of_the_group() {
         router.heard(peers[1 + round % 2], &bytes, now, false, now);
         while let Some(action) = router.next_action() {
             match action {
-                RouterAction::Begin { job, .. } => router.done(job, Verdict::Failure, String::new(), now),
+                RouterAction::Begin { job, .. } => {
+                    let (verdict, evidence, reason) = (Verdict::Failure, Evidence::None, String::new());
+                    router.done(job, JobOutcome { verdict, evidence, reason }, now);
+                }
                 RouterAction::Find { job, .. } => router.found(job, Ok(Vec::new()), now),
                 _ => {}
             }

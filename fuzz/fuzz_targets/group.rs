@@ -30,8 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
         name: "a".to_owned(),
         uuid: Uuid::from_bytes([1; 16]),
         state: PowerState::Running,
-        is_active: true,
-    };
+        is_active: true, has_moved: false };
     router.listed(UriIndex(0), vec![vm], start);
     let target = Target::new(b"a").unwrap();
     let request = Request { operation: Operation::Off, target, seqno: 1 };

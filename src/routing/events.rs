@@ -56,6 +56,12 @@ impl Router {
         self.tasks.review_all(now);
     }
 
+    /// Reports the nodes that corosync's configuration names; none if it names none.
+    pub fn configured(&mut self, nodes: Option<Vec<NodeId>>, now: Instant) {
+        let _ = nodes;
+        self.tasks.review_all(now);
+    }
+
     /// Reports a message of the group, delivered at `at`. `is_old` tells that it may have waited unread
     /// before that.
     pub fn heard(&mut self, peer: Peer, bytes: &[u8], at: Instant, is_old: bool, now: Instant) {

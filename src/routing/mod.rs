@@ -62,6 +62,6 @@ pub use limits::{
 pub use router::Router;
 pub use rules::{Rules, Unknown};
 pub use vocabulary::{
-    ClientRequest, ClusterCopy, ClusterList, Departure, LocalVm, Membership, Names, OnBehalf, Outgoing, Peer,
-    RequestExpiry, RouterAction,
+    ClientRequest, ClusterCopy, ClusterList, Departure, Evidence, JobOutcome, LocalVm, Membership, Names,
+    OnBehalf, Outgoing, Peer, RequestExpiry, RouterAction,
 };

@@ -6,7 +6,7 @@ use super::ids::JobId;
 use super::limits::SERVE_LIMIT;
 use super::remote_queue::RemoteRequest;
 use super::router::Router;
-use super::vocabulary::{LocalVm, OnBehalf, Peer, RouterAction};
+use super::vocabulary::{JobOutcome, LocalVm, OnBehalf, Peer, RouterAction};
 use crate::fence::{UriIndex, Uuid, Verdict};
 use crate::time::Instant;
 use crate::wire::cluster::{ClusterMessage, EVERY_NODE};
@@ -182,7 +182,8 @@ impl Router {
     }
 
     /// Reports the outcome of a job.
-    pub fn done(&mut self, job: JobId, verdict: Verdict, reason: String, now: Instant) {
+    pub fn done(&mut self, job: JobId, outcome: JobOutcome, now: Instant) {
+        let JobOutcome { verdict, reason, .. } = outcome;
         if !self.job_done(job, verdict, &reason, now) {
             if let Some(request) = self.remote.finish(job) {
                 if verdict == Verdict::Denied {

@@ -46,6 +46,33 @@ pub struct LocalVm {
     pub state: PowerState,
     /// True if it is neither off nor paused, nor in another state between.
     pub is_active: bool,
+    /// True if it is off because it has migrated away, by what libvirt remembers.
+    pub has_moved: bool,
+}
+
+/// What carrying an operation out has shown about the copy of a VM, besides the verdict.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Evidence {
+    /// Nothing besides the verdict: if that is success of off, or off, the copy was off already.
+    #[default]
+    None,
+    /// The copy ran, and was destroyed and seen off for this request.
+    Ended,
+    /// The same, while it was migrating to another host: it may run there.
+    EndedWhileMigrating,
+    /// The copy was off already since it has migrated away.
+    Moved,
+}
+
+/// Outcome of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobOutcome {
+    /// Verdict on the operation.
+    pub verdict: Verdict,
+    /// What it has shown besides.
+    pub evidence: Evidence,
+    /// Reason, for the log.
+    pub reason: String,
 }
 
 /// A copy of a VM on a member of the group.

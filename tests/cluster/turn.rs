@@ -1,7 +1,7 @@
 //! Turn of a daemon: it receives, carries out, sends.
 
 use fence_virt::fence::{Operation, UriIndex, Verdict};
-use fence_virt::routing::{OnBehalf, Router, RouterAction};
+use fence_virt::routing::{Evidence, JobOutcome, OnBehalf, Router, RouterAction};
 use fence_virt::wire::cluster::ClusterMessage;
 
 use super::world::{Daemon, Job, Kind, Word, World};
@@ -111,7 +111,8 @@ impl World {
             let verdict = if now >= job.expires { Verdict::Failure } else { self.carry_out(at, &job) };
             let router = self.nodes[at].daemon.as_mut().and_then(|daemon| daemon.router.as_mut());
             if let Some(router) = router {
-                router.done(job.number, verdict, "so it is".to_owned(), now);
+                let outcome = JobOutcome { verdict, evidence: Evidence::None, reason: "so it is".to_owned() };
+                router.done(job.number, outcome, now);
             }
         }
     }

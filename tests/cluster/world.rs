@@ -241,7 +241,7 @@ impl World {
         let state = if run.is_some() { PowerState::Running } else { PowerState::Off };
         // A VM that is just coming in is paused.
         let is_active = run.is_some() && vm.migration.is_none_or(|(_, to, _)| to != at);
-        Some(LocalVm { name: vm.name.clone(), uuid: vm.uuid, state, is_active })
+        Some(LocalVm { name: vm.name.clone(), uuid: vm.uuid, state, is_active, has_moved: false })
     }
 
     /// Queues events of a VM for the daemons.

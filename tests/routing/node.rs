@@ -6,8 +6,8 @@ use std::time::Duration;
 use fence_virt::fence::{Domain, Operation, PowerState, Request, Target, UriIndex, Uuid, Verdict};
 use fence_virt::groups::PermittedNames;
 use fence_virt::routing::{
-    ClientId, ClientRequest, Departure, LocalVm, Membership, Names, Peer, Router, RouterAction, Rules,
-    TELL_LIMIT, Unknown,
+    ClientId, ClientRequest, Departure, Evidence, JobOutcome, LocalVm, Membership, Names, Peer, Router,
+    RouterAction, Rules, TELL_LIMIT, Unknown,
 };
 use fence_virt::time::Instant;
 use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, NodeId, RequestNumber};
@@ -27,7 +27,7 @@ pub fn domain(number: u8) -> Domain {
 
 pub fn local(number: u8, state: PowerState) -> LocalVm {
     let Domain { name, uuid } = domain(number);
-    LocalVm { name, uuid, state, is_active: state == Running }
+    LocalVm { name, uuid, state, is_active: state == Running, has_moved: false }
 }
 
 /// Node 2 of the nodes 1, 2 and 3, and its group.
@@ -222,7 +222,8 @@ impl Node {
             panic!("nothing is to be done here")
         };
         assert_eq!(operation, expected);
-        self.router.done(job, verdict, "so it is".to_owned(), self.now);
+        let outcome = JobOutcome { verdict, evidence: Evidence::None, reason: "so it is".to_owned() };
+        self.router.done(job, outcome, self.now);
         self.settle();
     }
 }

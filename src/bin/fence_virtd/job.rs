@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::caller::Caller;
 use fence_virt::fence::{Answer, ListenerName, Request, Source, Verdict};
 use fence_virt::groups::PermittedNames;
+use fence_virt::routing::Evidence;
 use fence_virt::time::Instant;
 
 /// Age limit of a request, both when the worker begins it and before each destroy:
@@ -47,6 +48,8 @@ pub(crate) struct Completion {
     pub(crate) reason: String,
     /// True if the request was begun. A request that was not may be sent again.
     pub(crate) was_begun: bool,
+    /// What the operation has shown about the VM, besides the verdict.
+    pub(crate) evidence: Evidence,
 }
 
 /// Receiver of one answer: called exactly once for each job.
@@ -62,7 +65,7 @@ impl Responder {
 
     fn respond(&mut self, answer: Answer, reason: String, was_begun: bool) {
         if let Some(respond) = self.0.take() {
-            respond(answer, Completion { reason, was_begun });
+            respond(answer, Completion { reason, was_begun, evidence: Evidence::None });
         }
     }
 }

@@ -21,8 +21,8 @@ use crate::status::ClusterState;
 use fence_virt::fence::{Domain, Operation, Request, Target, Verdict};
 use fence_virt::groups::PermittedNames;
 use fence_virt::routing::{
-    ANSWER_LIMIT, ClientId, ClientRequest, ClusterCopy, ClusterList, JobId, OnBehalf, Router, RouterAction,
-    SERVE_LIMIT,
+    ANSWER_LIMIT, ClientId, ClientRequest, ClusterCopy, ClusterList, Evidence, JobId, JobOutcome, OnBehalf,
+    Router, RouterAction, SERVE_LIMIT,
 };
 use fence_virt::sys::mutex::lock;
 use fence_virt::time::Instant;
@@ -281,7 +281,8 @@ impl<L: Link> Cpg<L> {
                         now,
                     );
                 }
-                self.router.done(result.id, result.verdict, result.reason, now);
+                let LocalResult { id, verdict, evidence, reason } = result;
+                self.router.done(id, JobOutcome { verdict, evidence, reason }, now);
             }
             // Messages that expired before they were taken may lead to further actions.
             while self.group.has_room() {
@@ -311,7 +312,11 @@ impl<L: Link> Cpg<L> {
                         let call = self.local_call(request, permitted, on_behalf, expires, now);
                         self.local_calls.add(job, call);
                     }
-                    Err(error) => self.router.done(job, Verdict::Failure, error.to_string(), now),
+                    Err(error) => {
+                        let (verdict, evidence, reason) =
+                            (Verdict::Failure, Evidence::None, error.to_string());
+                        self.router.done(job, JobOutcome { verdict, evidence, reason }, now);
+                    }
                 }
             }
             RouterAction::Find { job, name } => {

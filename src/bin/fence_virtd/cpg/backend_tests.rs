@@ -59,7 +59,13 @@ impl Bench {
         let backend = Cpg::new(libvirt, link, Router::new(rules, 1, RequestNumber(1)));
         let mut bench = Bench { backend, group, host, now: Instant::now(), inbox };
         let uuid = Uuid::parse(OWN).unwrap();
-        let vm = LocalVm { name: "vm2".to_owned(), uuid, state: PowerState::Running, is_active: true };
+        let vm = LocalVm {
+            name: "vm2".to_owned(),
+            uuid,
+            state: PowerState::Running,
+            is_active: true,
+            has_moved: false,
+        };
         bench
             .backend
             .event(Event::Domains { uri: UriIndex(0), change: DomainChange::All(vec![vm]) }, bench.now);

@@ -10,7 +10,7 @@ use crate::caller::Caller;
 use crate::job::{CancelToken, Job, Requester, Responder};
 use fence_virt::fence::{Answer, Request, Verdict};
 use fence_virt::groups::PermittedNames;
-use fence_virt::routing::JobId;
+use fence_virt::routing::{Evidence, JobId};
 use fence_virt::sys::mutex::lock;
 use fence_virt::time::Instant;
 use fence_virt::wire::cluster::NodeId;
@@ -34,6 +34,7 @@ pub(super) struct LocalCall {
 pub(super) struct LocalResult {
     pub(super) id: JobId,
     pub(super) verdict: Verdict,
+    pub(super) evidence: Evidence,
     pub(super) reason: String,
 }
 
@@ -82,7 +83,12 @@ impl LocalCalls {
                 Answer::Verdict(verdict) => verdict,
                 Answer::HostList(_) => Verdict::Failure,
             };
-            lock(&results).push(LocalResult { id, verdict, reason: completion.reason });
+            lock(&results).push(LocalResult {
+                id,
+                verdict,
+                evidence: completion.evidence,
+                reason: completion.reason,
+            });
         });
         Some(Job {
             request: call.request.clone(),

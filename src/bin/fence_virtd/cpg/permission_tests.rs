@@ -133,7 +133,13 @@ fn another_host_permits_the_name_that_it_was_told_and_no_other() {
     bench.says(&off(5, NodeId(2), OWN));
     assert_eq!((bench.host.runs(OWN), responses(&bench)), (Some(true), vec![1]));
     let uuid = Uuid::parse(OWN).unwrap();
-    let vm = LocalVm { name: "renamed".to_owned(), uuid, state: PowerState::Running, is_active: true };
+    let vm = LocalVm {
+        name: "renamed".to_owned(),
+        uuid,
+        state: PowerState::Running,
+        is_active: true,
+        has_moved: false,
+    };
     bench.backend.event(Event::Domains { uri: UriIndex(0), change: DomainChange::One(vm) }, bench.now);
     bench.turn();
     bench.group.sent();

@@ -72,7 +72,13 @@ impl DomainQuery for Connection {
 fn local(found: FoundDomain) -> LibvirtResult<LocalVm> {
     let uuid = Uuid::parse(&found.uuid)
         .ok_or_else(|| LibvirtError::Other(format!("{} is not a UUID", found.uuid)))?;
-    Ok(LocalVm { name: found.name, uuid, state: found.state.power, is_active: found.state.is_active })
+    Ok(LocalVm {
+        name: found.name,
+        uuid,
+        state: found.state.power,
+        is_active: found.state.is_active,
+        has_moved: found.state.power == PowerState::Off && found.state.is_migrating,
+    })
 }
 
 /// Returns the current run without a round trip: ID, name and UUID came with the handle.

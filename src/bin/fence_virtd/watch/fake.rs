@@ -54,7 +54,7 @@ impl Fake {
 
     fn local(&self, number: u8) -> LocalVm {
         let name = format!("vm{number}");
-        LocalVm { name, uuid: uuid(number), state: PowerState::Running, is_active: true }
+        LocalVm { name, uuid: uuid(number), state: PowerState::Running, is_active: true, has_moved: false }
     }
 
     fn fail(&self) -> LibvirtResult {

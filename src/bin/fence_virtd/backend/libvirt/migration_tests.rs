@@ -57,6 +57,7 @@ impl Bench {
             uuid: Uuid::parse(A).unwrap(),
             state,
             is_active,
+            has_moved: false,
         };
         let vms = match place {
             Missing => Vec::new(),

@@ -74,7 +74,10 @@ impl ResolvedVm {
         let local = |placement: &Placement| {
             let power = state.unwrap_or(placement.state.power);
             let is_active = placement.state.is_active;
-            (placement.uri, LocalVm { name: placement.name.clone(), uuid, state: power, is_active })
+            (
+                placement.uri,
+                LocalVm { name: placement.name.clone(), uuid, state: power, is_active, has_moved: false },
+            )
         };
         Ok(self.placements.iter().map(local).collect())
     }

@@ -317,8 +317,13 @@ fn domains_listed_before_a_uri_died_count_too() {
 
 #[test]
 fn a_silent_uri_counts_if_the_vm_was_ever_seen_to_run_there() {
-    let local =
-        |state| LocalVm { name: "a".to_owned(), uuid: Uuid::parse(A).unwrap(), state, is_active: true };
+    let local = |state| LocalVm {
+        name: "a".to_owned(),
+        uuid: Uuid::parse(A).unwrap(),
+        state,
+        is_active: true,
+        has_moved: false,
+    };
     let [off, running] = [PowerState::Off, PowerState::Running].map(local);
     let changes: [(&[DomainChange], Verdict); 6] = [
         (&[], Verdict::Success),
