@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::caller::Caller;
 use fence_virt::fence::{Answer, ListenerName, Request, Source, Verdict};
 use fence_virt::groups::PermittedNames;
-use fence_virt::routing::Evidence;
+use fence_virt::routing::{Evidence, JobOutcome};
 use fence_virt::time::Instant;
 
 /// Age limit of a request, both when the worker begins it and before each destroy:
@@ -52,6 +52,13 @@ pub(crate) struct Completion {
     pub(crate) evidence: Evidence,
 }
 
+impl Completion {
+    /// Details of an answer without evidence.
+    fn new(reason: &dyn fmt::Display, was_begun: bool) -> Completion {
+        Completion { reason: reason.to_string(), was_begun, evidence: Evidence::None }
+    }
+}
+
 /// Receiver of one answer: called exactly once for each job.
 type Respond = dyn FnOnce(Answer, Completion) + Send;
 
@@ -63,9 +70,9 @@ impl Responder {
         Responder(Some(Box::new(respond)))
     }
 
-    fn respond(&mut self, answer: Answer, reason: String, was_begun: bool) {
+    fn respond(&mut self, answer: Answer, completion: Completion) {
         if let Some(respond) = self.0.take() {
-            respond(answer, Completion { reason, was_begun, evidence: Evidence::None });
+            respond(answer, completion);
         }
     }
 }
@@ -78,7 +85,8 @@ impl fmt::Debug for Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        self.respond(Verdict::Failure.into(), "dropped without an answer".to_owned(), true);
+        let completion = Completion::new(&"dropped without an answer", true);
+        self.respond(Verdict::Failure.into(), completion);
     }
 }
 
@@ -174,12 +182,18 @@ impl Job {
 
     /// Answers the job; the listener logs the answer with the reason.
     pub(crate) fn finish(mut self, answer: impl Into<Answer>, reason: impl fmt::Display) {
-        self.responder.respond(answer.into(), reason.to_string(), true);
+        self.responder.respond(answer.into(), Completion::new(&reason, true));
+    }
+
+    /// Answers the job with what it has shown besides the verdict.
+    pub(crate) fn conclude(mut self, outcome: JobOutcome) {
+        let JobOutcome { verdict, evidence, reason } = outcome;
+        self.responder.respond(verdict.into(), Completion { reason, was_begun: true, evidence });
     }
 
     /// Answers the job without having begun it: the same request may be sent again.
     pub(crate) fn refuse(mut self, answer: impl Into<Answer>, reason: impl fmt::Display) {
-        self.responder.respond(answer.into(), reason.to_string(), false);
+        self.responder.respond(answer.into(), Completion::new(&reason, false));
     }
 
     /// Answers a stale job that was not begun.

@@ -115,3 +115,34 @@ impl LocalCalls {
         results.into_iter().filter_map(ended).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fence_virt::fence::{Operation, Target};
+    use fence_virt::routing::JobOutcome;
+
+    #[test]
+    fn a_call_ends_with_the_outcome_of_its_job() {
+        let now = Instant::now();
+        let mut calls = LocalCalls::default();
+        let target = Target::new(b"a").unwrap();
+        let call = LocalCall {
+            request: Request { operation: Operation::Off, target, seqno: 0 },
+            permitted: PermittedNames::All,
+            received: now,
+            expires: now,
+            cancel: CancelToken::default(),
+            caller: None,
+            node: None,
+        };
+        calls.add(JobId(7), call);
+        let job = calls.job(JobId(7), true).unwrap();
+        let (verdict, evidence) = (Verdict::Failure, Evidence::Moved);
+        job.conclude(JobOutcome { verdict, evidence, reason: "it has moved".to_owned() });
+        let ended = calls.take_ended().into_iter().map(|EndedCall { result, .. }| result);
+        let ended: Vec<_> = ended.map(|it| (it.id, it.verdict, it.evidence, it.reason)).collect();
+        assert_eq!(ended, [(JobId(7), verdict, evidence, "it has moved".to_owned())]);
+        assert!(calls.take_ended().is_empty());
+    }
+}

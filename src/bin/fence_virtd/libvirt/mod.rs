@@ -19,4 +19,6 @@ pub(crate) use host::{Definition, DomainRun, DomainState, FoundDomain, Host};
 pub(crate) use link::{Lane, Link};
 #[cfg(test)]
 pub(crate) use power_off::STARTING_UP;
-pub(crate) use power_off::{DYING, GONE, MOVED, NotOff, PowerOff, PowerOffProgress, PowerOffResult};
+pub(crate) use power_off::{
+    DYING, GONE, MOVED, MigrationSigns, NotOff, PowerOff, PowerOffProgress, PowerOffResult,
+};

@@ -49,7 +49,10 @@ pub(crate) enum NotOff {
     /// It may be off later: repeat the call.
     Retry(String),
     /// It may run where it has migrated to, or comes from.
-    Moved,
+    Moved {
+        /// libvirt shows it off here; if not, it is paused here.
+        is_off: bool,
+    },
     Failed(String),
 }
 
@@ -59,11 +62,23 @@ impl From<LibvirtError> for NotOff {
     }
 }
 
+/// Signs of a migration that a placement has shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct MigrationSigns {
+    /// The run that was destroyed may go on at another host, or may have come from one: it was
+    /// migrating, or perhaps it was.
+    pub(crate) was_migrating: bool,
+    /// libvirt shows the placement off since the VM has migrated away.
+    pub(crate) has_moved: bool,
+}
+
 /// Call that powers one placement of a VM off, unless it is off.
 #[derive(Debug)]
 pub(crate) struct PowerOff {
     pub(crate) uuid: String,
     pub(crate) progress: PowerOffProgress,
+    /// Signs of earlier calls.
+    pub(crate) signs: MigrationSigns,
     /// Time of the request for this call.
     pub(crate) requested: Instant,
     /// No other placement or host accounts for the VM, so that "migrated away" is not "off".
@@ -84,6 +99,7 @@ pub(crate) struct PowerOff {
 #[derive(Debug)]
 pub(crate) struct PowerOffResult {
     pub(crate) progress: PowerOffProgress,
+    pub(crate) signs: MigrationSigns,
     /// Means of starting the VM again, if they were wanted and it ran.
     pub(crate) definition: Option<Definition>,
     /// True if libvirt was called to destroy the VM, unless it refused and the VM runs on.
@@ -94,18 +110,23 @@ pub(crate) struct PowerOffResult {
 impl PowerOff {
     /// Result without a connection.
     pub(crate) fn fail(self, error: LibvirtError) -> PowerOffResult {
-        let outcome = Err(error.into());
-        PowerOffResult { progress: self.progress, definition: None, was_destroyed: false, outcome }
+        PowerOffResult { outcome: Err(error.into()), ..self.begin() }
+    }
+
+    /// Result before the first libvirt call.
+    fn begin(&self) -> PowerOffResult {
+        PowerOffResult {
+            progress: self.progress,
+            signs: self.signs,
+            definition: None,
+            was_destroyed: false,
+            outcome: Ok(()),
+        }
     }
 
     /// Makes the libvirt calls, one after the other.
     pub(crate) fn execute(self, host: &dyn Host) -> PowerOffResult {
-        let mut result = PowerOffResult {
-            progress: self.progress,
-            definition: None,
-            was_destroyed: false,
-            outcome: Ok(()),
-        };
+        let mut result = self.begin();
         result.outcome = self.power_off(host, &mut result);
         result
     }
@@ -115,7 +136,9 @@ impl PowerOff {
     }
 
     fn power_off(&self, host: &dyn Host, result: &mut PowerOffResult) -> Result<(), NotOff> {
-        let Observed::Running { run, is_starting } = self.observe(host, result)? else { return Ok(()) };
+        let Observed::Running { run, is_starting, is_migrating } = self.observe(host, result)? else {
+            return Ok(());
+        };
         let may_be_migration = is_starting && self.is_sole_known_owner && !self.is_own_start;
         if may_be_migration {
             self.observe_start(result)?;
@@ -134,6 +157,8 @@ impl PowerOff {
         if let Some(stale) = stale.or(self.given_up.is_cancelled().then_some(Stale::TooOld)) {
             return Err(NotOff::Stale(stale));
         }
+        // libvirt begins a migration to this host as it begins a start.
+        result.signs.was_migrating |= is_migrating || (is_starting && !self.is_own_start);
         result.was_destroyed = true;
         let destroyed = host.destroy(&self.uuid);
         if matches!(destroyed, Ok(()) | Err(LibvirtError::Dying(_))) {
@@ -176,7 +201,10 @@ impl PowerOff {
     /// that we destroyed is over. Without our destroy, a VM that is gone may have migrated.
     fn observe(&self, host: &dyn Host, result: &mut PowerOffResult) -> Result<Observed, NotOff> {
         let progress = result.progress;
-        match (host.observe(&self.uuid)?, progress) {
+        let observed = host.observe(&self.uuid)?;
+        let has_moved = |state: DomainState| state.power == PowerState::Off && state.is_migrating;
+        result.signs.has_moved = observed.is_some_and(has_moved);
+        match (observed, progress) {
             (
                 Some(DomainState { power: PowerState::Running, id: now, .. }),
                 PowerOffProgress::Killed { run: then, .. },
@@ -184,16 +212,18 @@ impl PowerOff {
             (Some(DomainState { power, is_migrating: true, .. }), _)
                 if self.is_sole_known_owner && !(power == PowerState::Off && self.ran_last_elsewhere) =>
             {
-                return Err(NotOff::Moved);
+                return Err(NotOff::Moved { is_off: power == PowerState::Off });
             }
-            (Some(DomainState { power: PowerState::Running, id: run, is_starting, .. }), _) => {
-                return Ok(Observed::Running { run, is_starting });
+            (Some(DomainState { power: PowerState::Running, id: run, is_starting, is_migrating, .. }), _) => {
+                return Ok(Observed::Running { run, is_starting, is_migrating });
             }
             (Some(DomainState { power: PowerState::Off, .. }), _)
             | (None, PowerOffProgress::Killed { was_starting: false, .. }) => {}
             (None, _) => return Err(NotOff::Failed(GONE.to_owned())),
         }
         let by_us = matches!(progress, PowerOffProgress::Killed { .. });
+        // The migration has ended before the destroy that libvirt accepted.
+        result.signs.was_migrating |= by_us && result.signs.has_moved;
         result.progress = PowerOffProgress::Off { by_us };
         Ok(Observed::Off)
     }
@@ -206,5 +236,7 @@ enum Observed {
     Running {
         run: Option<u32>,
         is_starting: bool,
+        /// Paused by a migration, in either direction.
+        is_migrating: bool,
     },
 }

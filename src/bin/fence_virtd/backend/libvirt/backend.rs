@@ -220,8 +220,10 @@ impl<L: Link> LibvirtBackend<L> {
         }
     }
 
-    /// Remembers what the watcher of a URI saw: where a VM has run counts if that URI falls silent.
+    /// Remembers what the watcher of a URI saw: where a VM ran last, and where it has run at all, which counts
+    /// if that URI falls silent.
     pub(crate) fn watched(&mut self, at: UriIndex, change: &DomainChange) {
+        self.last_runs.apply(at, change);
         if self.uris.len() > 1 {
             self.uris[at.0].watched(change);
         }
@@ -298,7 +300,6 @@ impl<L: Link> Backend for LibvirtBackend<L> {
             }
             Event::SignOfLife { operation, lived } => self.sign_of_life(operation, lived, now),
             Event::Domains { uri, change } => {
-                self.last_runs.apply(uri, &change);
                 self.watched(uri, &change);
                 self.lists.apply(uri, change);
             }

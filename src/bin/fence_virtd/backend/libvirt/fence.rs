@@ -2,14 +2,17 @@
 
 use super::resolve::{ResolvedVm, Uri};
 use crate::job::Stale;
-use crate::libvirt::{Definition, LibvirtError, Link, MOVED, NotOff, PowerOffProgress, PowerOffResult};
+use crate::libvirt::{
+    Definition, LibvirtError, Link, MOVED, MigrationSigns, NotOff, PowerOffProgress, PowerOffResult,
+};
 use fence_virt::fence::{UriIndex, Verdict};
+use fence_virt::routing::{Evidence, JobOutcome};
 use fence_virt::time::Instant;
 
 /// Progress of a fence after a round of calls.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    Done(Verdict, String),
+    Done(JobOutcome),
     /// The requests that the round served are stale.
     Stale(Stale),
     /// The VM is not off yet, with the reason: another round is due.
@@ -28,6 +31,7 @@ pub(super) struct Fence {
 struct FencedPlacement {
     uri: UriIndex,
     progress: PowerOffProgress,
+    signs: MigrationSigns,
     /// Means of starting the VM again there.
     definition: Option<Definition>,
     /// True if libvirt was called to destroy the VM, unless it refused and the VM runs on.
@@ -43,6 +47,7 @@ pub(super) struct FenceCall {
     pub(super) placement: usize,
     pub(super) uri: UriIndex,
     pub(super) progress: PowerOffProgress,
+    pub(super) signs: MigrationSigns,
     /// True if the placement's definition is not known.
     pub(super) lacks_definition: bool,
     /// True if the VM was destroyed on another URI: if it has migrated away from this one, it is off.
@@ -72,6 +77,7 @@ impl Fence {
         let placement = |uri| FencedPlacement {
             uri,
             progress: PowerOffProgress::Untouched,
+            signs: MigrationSigns::default(),
             definition: None,
             was_destroyed: false,
             outcome: Ok(()),
@@ -111,6 +117,7 @@ impl Fence {
             placement: at,
             uri: placement.uri,
             progress: placement.progress,
+            signs: placement.signs,
             lacks_definition: placement.definition.is_none(),
             is_destroyed_elsewhere: self.is_destroyed(),
         };
@@ -121,6 +128,7 @@ impl Fence {
     pub(super) fn record(&mut self, placement: usize, result: PowerOffResult) {
         let Some(fenced) = self.placements.get_mut(placement) else { return };
         fenced.progress = result.progress;
+        fenced.signs = result.signs;
         fenced.definition = fenced.definition.take().or(result.definition);
         fenced.was_destroyed |= result.was_destroyed;
         fenced.outcome = result.outcome;
@@ -134,18 +142,28 @@ impl Fence {
         }
     }
 
-    /// Ends a round, once all its results are recorded.
-    pub(super) fn conclude<L: Link>(&self, vm: &ResolvedVm, uris: &[Uri<L>]) -> Step {
+    /// Ends a round, once all its results are recorded. `ran_last` is the URI where the VM ran last, if
+    /// that is known.
+    pub(super) fn conclude<L: Link>(
+        &self,
+        vm: &ResolvedVm,
+        uris: &[Uri<L>],
+        ran_last: Option<UriIndex>,
+    ) -> Step {
         let mut failures = Vec::new();
         let mut retries = Vec::new();
         let mut moved = Vec::new();
+        let mut are_moved_off = true;
         for FencedPlacement { uri, outcome, .. } in &self.placements {
             let uri = &uris[uri.0];
             match outcome {
                 Ok(()) => {}
                 Err(NotOff::Stale(stale)) => return Step::Stale(*stale),
                 Err(NotOff::Retry(reason)) => retries.push(format!("{}: {reason}", uri.link.name())),
-                Err(NotOff::Moved) => moved.push(uri.link.name()),
+                Err(NotOff::Moved { is_off }) => {
+                    moved.push(uri.link.name());
+                    are_moved_off &= is_off;
+                }
                 Err(NotOff::Failed(reason)) => failures.push(uri.failed(reason)),
             }
         }
@@ -154,10 +172,15 @@ impl Fence {
             // The copy that the others came from, or went to, may be the one that is destroyed here.
             retries.extend(moved.iter().map(|name| format!("{name}: {MOVED}")));
         } else {
+            // The verdict may be too strict for one who knows where the VM runs now.
+            let is_all = failures.is_empty() && are_moved_off && vm.unreachable.is_empty();
             failures.extend(moved.iter().map(|name| format!("{name}: {MOVED}")));
+            if is_all && !failures.is_empty() {
+                return failed(Evidence::Moved, failures.join(", "));
+            }
         }
         if !failures.is_empty() {
-            return Step::Done(Verdict::Failure, failures.join(", "));
+            return failed(Evidence::None, failures.join(", "));
         }
         if !retries.is_empty() {
             return Step::Retry(retries.join(", "));
@@ -169,22 +192,44 @@ impl Fence {
             let unreachable = vm.unreachable.join(", ");
             let reason =
                 format!("the VM was already off, but may run where libvirt does not answer: {unreachable}");
-            return Step::Done(Verdict::Failure, reason);
+            return failed(Evidence::None, reason);
         }
-        Step::Done(Verdict::Success, self.summary(uris))
+        let (verdict, evidence) = (Verdict::Success, self.evidence(ran_last));
+        Step::Done(JobOutcome { verdict, evidence, reason: self.summary(uris) })
+    }
+
+    /// Evidence once all placements are off.
+    fn evidence(&self, ran_last: Option<UriIndex>) -> Evidence {
+        let mut destroyed = self.destroyed().peekable();
+        if destroyed.peek().is_some() {
+            return match destroyed.all(|placement| placement.signs.was_migrating) {
+                true => Evidence::EndedWhileMigrating,
+                false => Evidence::Ended,
+            };
+        }
+        let has_moved = |placement: &FencedPlacement| placement.signs.has_moved;
+        let is_off_where_it_ran =
+            |placement: &FencedPlacement| Some(placement.uri) == ran_last && !has_moved(placement);
+        match self.placements.iter().any(has_moved) && !self.placements.iter().any(is_off_where_it_ran) {
+            true => Evidence::Moved,
+            false => Evidence::None,
+        }
     }
 
     /// True if a placement ran, and was destroyed and seen off.
     fn is_destroyed(&self) -> bool {
-        let is_it = |placement: &FencedPlacement| placement.progress == PowerOffProgress::Off { by_us: true };
-        self.placements.iter().any(is_it)
+        self.destroyed().next().is_some()
+    }
+
+    /// Placements that ran, and were destroyed and seen off.
+    fn destroyed(&self) -> impl Iterator<Item = &FencedPlacement> {
+        let by_us =
+            |placement: &&FencedPlacement| placement.progress == PowerOffProgress::Off { by_us: true };
+        self.placements.iter().filter(by_us)
     }
 
     fn summary<L: Link>(&self, uris: &[Uri<L>]) -> String {
-        let by_us =
-            |placement: &&FencedPlacement| placement.progress == PowerOffProgress::Off { by_us: true };
-        let by_us = self.placements.iter().filter(by_us);
-        let names: Vec<&str> = by_us.map(|placement| uris[placement.uri.0].link.name()).collect();
+        let names: Vec<&str> = self.destroyed().map(|placement| uris[placement.uri.0].link.name()).collect();
         if names.is_empty() {
             return "already off".to_owned();
         }
@@ -214,4 +259,8 @@ impl Fence {
         };
         self.placements.iter().find_map(with_definition)
     }
+}
+
+fn failed(evidence: Evidence, reason: String) -> Step {
+    Step::Done(JobOutcome { verdict: Verdict::Failure, evidence, reason })
 }

@@ -9,13 +9,13 @@ use crate::job::tests::answers;
 use crate::libvirt::STARTING_UP;
 use fence_virt::fence::Operation::{self, Off, On, Reboot, Status};
 use fence_virt::fence::Verdict::{Failure, Success};
-use fence_virt::fence::{Answer, PowerState, UriIndex, Uuid, Verdict};
+use fence_virt::fence::{Answer, PowerState, Target, UriIndex, Uuid, Verdict};
 use fence_virt::groups::Groups;
 use fence_virt::routing::LocalVm;
 
 /// Placement of the VM a on one URI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Missing,
     Off,
     Runs,
@@ -27,7 +27,7 @@ enum Place {
 
 use Place::{MigratedAway, Migrating, Missing, Runs, StartingUp};
 
-fn put(fake: &Fake, place: Place) {
+pub(super) fn put(fake: &Fake, place: Place) {
     let mut domains = fake.domains.borrow_mut();
     if place == Missing {
         domains.remove(A);
@@ -43,7 +43,7 @@ fn put(fake: &Fake, place: Place) {
     domains.insert(A.to_owned(), domain);
 }
 
-fn bench<const N: usize>(places: [Place; N]) -> Bench {
+pub(super) fn bench<const N: usize>(places: [Place; N]) -> Bench {
     let hosts = places.map(|_| Fake::with(&[]));
     hosts.iter().zip(places).for_each(|(host, place)| put(host, place));
     Bench::new(&hosts, Groups::default())
@@ -51,7 +51,7 @@ fn bench<const N: usize>(places: [Place; N]) -> Bench {
 
 impl Bench {
     /// The watcher of a URI tells all its VMs.
-    fn tells(&mut self, at: usize, place: Place) {
+    pub(super) fn tells(&mut self, at: usize, place: Place) {
         let local = |state, is_active| LocalVm {
             name: "a".to_owned(),
             uuid: Uuid::parse(A).unwrap(),
@@ -72,7 +72,7 @@ impl Bench {
         self.backend.event(Event::Domains { uri: UriIndex(at), change }, self.now);
     }
 
-    fn destroys(&self) -> Vec<usize> {
+    pub(super) fn destroys(&self) -> Vec<usize> {
         self.hosts.iter().map(|host| host.destroys.get()).collect()
     }
 }
@@ -231,4 +231,19 @@ fn what_may_have_run_elsewhere_since_is_not_off() {
     put(&bench.hosts[0], Migrating);
     put(&bench.hosts[1], Place::Off);
     assert_eq!((bench.ask(Off, "a"), bench.destroys()), (Failure, vec![0, 0]));
+}
+
+#[test]
+fn a_search_tells_whether_the_vm_has_moved() {
+    let target = Target::new(b"a").unwrap();
+    for (place, has_moved) in [(MigratedAway, true), (Migrating, false), (Place::Off, false)] {
+        let mut bench = bench([place]);
+        let found = bench.backend.find(&target, bench.now).unwrap();
+        assert_eq!(found.into_iter().map(|(_, vm)| vm.has_moved).collect::<Vec<_>>(), [has_moved]);
+    }
+    let mut bench = bench([MigratedAway]);
+    bench.hosts[0].hold(&format!("power-off {A}"));
+    bench.begin(Off, "a");
+    let found = bench.backend.find(&target, bench.now).unwrap();
+    assert!(!found[0].1.has_moved, "it counts as running meanwhile");
 }

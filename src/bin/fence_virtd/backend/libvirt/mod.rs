@@ -40,6 +40,8 @@ mod verdicts;
 mod vm_operation;
 
 #[cfg(test)]
+mod evidence_tests;
+#[cfg(test)]
 #[allow(clippy::arc_with_non_send_sync)] // The trait has an Arc; the tests have one thread.
 pub(crate) mod fake;
 #[cfg(test)]

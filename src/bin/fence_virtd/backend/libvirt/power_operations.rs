@@ -13,6 +13,7 @@ use crate::job::{CancelToken, Job, RequestLabel};
 use crate::libvirt::{Call, LibvirtResult, Link, PowerOff, PowerOffResult};
 use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{Operation, UriIndex, Verdict};
+use fence_virt::routing::JobOutcome;
 use fence_virt::time::Instant;
 
 /// Interval between attempts to power a VM off.
@@ -62,12 +63,13 @@ impl<L: Link> LibvirtBackend<L> {
         if round.is_empty() {
             return self.end_round(uuid, now);
         }
-        for FenceCall { placement, uri, progress, lacks_definition, is_destroyed_elsewhere } in round {
+        for FenceCall { placement, uri, progress, signs, lacks_definition, is_destroyed_elsewhere } in round {
             let given_up = CancelToken::default();
             let user = CallUser::PowerOff { uuid: uuid.to_owned(), placement, given_up: given_up.clone() };
             let call = Call::PowerOff(PowerOff {
                 uuid: uuid.to_owned(),
                 progress,
+                signs,
                 requested: now,
                 is_sole_known_owner: is_sole_known_owner && !is_destroyed_elsewhere,
                 ran_last_elsewhere: ran_last.is_some_and(|at| at != uri),
@@ -108,7 +110,8 @@ impl<L: Link> LibvirtBackend<L> {
         else {
             return;
         };
-        match (fence.conclude(&vm_operation.vm, &self.uris), &*interrupted) {
+        let ran_last = self.last_runs.of(uuid);
+        match (fence.conclude(&vm_operation.vm, &self.uris, ran_last), &*interrupted) {
             (Step::Stale(_), _) => {
                 vm_operation.drop_stale(Instant::now().max(now));
                 self.end_power_off(uuid, None, now);
@@ -123,7 +126,7 @@ impl<L: Link> LibvirtBackend<L> {
                 *interrupted = InterruptedStart::None;
                 self.begin_round(uuid, now);
             }
-            (Step::Done(verdict, reason), _) => self.end_power_off(uuid, Some((verdict, reason)), now),
+            (Step::Done(outcome), _) => self.end_power_off(uuid, Some(outcome), now),
             (Step::Retry(reason), _) => {
                 debug!("{:?} is not off yet: {reason}: retrying", vm_operation.vm.name);
                 if fence.effect() == Effect::PoweredOff {
@@ -149,7 +152,7 @@ impl<L: Link> LibvirtBackend<L> {
 
     /// Answers the requests, and starts the VM again if it was a reboot. Without an answer the
     /// requests that have joined are begun on their own, and a start that is in progress goes on.
-    fn end_power_off(&mut self, uuid: &str, answer: Option<(Verdict, String)>, now: Instant) {
+    fn end_power_off(&mut self, uuid: &str, answer: Option<JobOutcome>, now: Instant) {
         let Some(VmOperation { vm, stage, mut later, .. }) = self.vm_operations.remove(uuid) else { return };
         let Stage::PoweringOff(power_off) = stage else { return };
         self.contests.end(power_off.operation, power_off.fence.effect(), now);
@@ -159,15 +162,13 @@ impl<L: Link> LibvirtBackend<L> {
             self.vm_operations.insert(VmOperation { vm, stage, later, calls: 1 });
             return self.rule(now);
         }
-        let is_off = matches!(answer, Some((Verdict::Success, _)));
+        let is_off = answer.as_ref().is_some_and(|outcome| outcome.verdict == Verdict::Success);
         let wants_restart = is_off && power_off.wants_restart();
         let restart = if wants_restart { power_off.fence.restart() } else { None };
         match answer {
-            Some((verdict, reason)) => {
-                let addition = if restart.is_some() { ", starting it again" } else { "" };
-                for job in power_off.jobs {
-                    job.finish(verdict, format_args!("{reason}{addition}"));
-                }
+            Some(mut outcome) => {
+                outcome.reason.push_str(if restart.is_some() { ", starting it again" } else { "" });
+                power_off.jobs.into_iter().for_each(|job| job.conclude(outcome.clone()));
             }
             None => drop(later.splice(..0, power_off.jobs)),
         }

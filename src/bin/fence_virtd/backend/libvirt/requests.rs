@@ -77,8 +77,8 @@ impl<L: Link> LibvirtBackend<L> {
         }
         match (job.request.operation, admitted) {
             (Operation::Status, _) => {
-                let (verdict, reason) = verdicts::status(&self.uris, &vm, self.migration(&job, &vm));
-                job.finish(verdict, reason);
+                let outcome = verdicts::status(&self.uris, &vm, self.migration(&job, &vm));
+                job.conclude(outcome);
             }
             (Operation::On, _) => self.on(job, vm, now),
             (_, Some(operation)) => self.power_off(job, vm, operation, now),

@@ -73,10 +73,11 @@ impl ResolvedVm {
         let uuid = Uuid::parse(&self.uuid).ok_or_else(|| format!("{} is not a UUID", self.uuid))?;
         let local = |placement: &Placement| {
             let power = state.unwrap_or(placement.state.power);
-            let is_active = placement.state.is_active;
+            let DomainState { is_active, is_migrating, .. } = placement.state;
+            let has_moved = power == PowerState::Off && is_migrating;
             (
                 placement.uri,
-                LocalVm { name: placement.name.clone(), uuid, state: power, is_active, has_moved: false },
+                LocalVm { name: placement.name.clone(), uuid, state: power, is_active, has_moved },
             )
         };
         Ok(self.placements.iter().map(local).collect())

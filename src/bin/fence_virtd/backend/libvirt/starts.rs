@@ -33,7 +33,7 @@ impl<L: Link> LibvirtBackend<L> {
                 let starting = Starting::new(uri, Some(job), Definition::Persistent, now);
                 self.start(vm, starting, Vec::new(), now);
             }
-            Err((verdict, reason)) => job.finish(verdict, reason),
+            Err(outcome) => job.conclude(outcome),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::resolve::{Placement, ResolvedVm, Uri};
 use crate::libvirt::{DomainState, LibvirtResult, Link, MOVED};
 use fence_virt::fence::{PowerState, UriIndex, Verdict};
+use fence_virt::routing::{Evidence, JobOutcome};
 
 /// Facts that decide what a VM which has migrated away counts as.
 #[derive(Debug, Clone, Copy)]
@@ -14,9 +15,12 @@ pub(super) struct Migration {
 }
 
 /// Power state of a VM on all URIs.
-pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &ResolvedVm, migration: Migration) -> (Verdict, String) {
-    running_or_unsure(uris, vm, migration)
-        .unwrap_or_else(|| (Verdict::Off, format!("off on {}", vm.uri_names(uris))))
+pub(super) fn status<L: Link>(uris: &[Uri<L>], vm: &ResolvedVm, migration: Migration) -> JobOutcome {
+    running_or_unsure(uris, vm, migration).unwrap_or_else(|| JobOutcome {
+        verdict: Verdict::Off,
+        evidence: if has_moved(vm, migration) { Evidence::Moved } else { Evidence::None },
+        reason: format!("off on {}", vm.uri_names(uris)),
+    })
 }
 
 /// URI on which a VM that is off is to be started.
@@ -25,7 +29,7 @@ pub(super) fn start_on<L: Link>(
     uris: &[Uri<L>],
     vm: &ResolvedVm,
     migration: Migration,
-) -> Result<UriIndex, (Verdict, String)> {
+) -> Result<UriIndex, JobOutcome> {
     if let Some(answer) = running_or_unsure(uris, vm, migration) {
         return Err(answer);
     }
@@ -33,7 +37,7 @@ pub(super) fn start_on<L: Link>(
         [placement] => Ok(placement.uri),
         _ => {
             let reason = format!("off, and could be started on any of {}", vm.uri_names(uris));
-            Err((Verdict::Failure, reason))
+            Err(JobOutcome { verdict: Verdict::Failure, evidence: Evidence::None, reason })
         }
     }
 }
@@ -53,25 +57,28 @@ pub(super) fn started<L: Link>(
 }
 
 /// Success if a placement runs, failure if the VM may run elsewhere, none if it is off.
-fn running_or_unsure<L: Link>(
-    uris: &[Uri<L>],
-    vm: &ResolvedVm,
-    migration: Migration,
-) -> Option<(Verdict, String)> {
+fn running_or_unsure<L: Link>(uris: &[Uri<L>], vm: &ResolvedVm, migration: Migration) -> Option<JobOutcome> {
+    let outcome = |verdict, evidence, reason| Some(JobOutcome { verdict, evidence, reason });
     let mut placements = vm.placements.iter();
     if let Some(placement) = placements.find(|placement| placement.state.power == PowerState::Running) {
-        return Some((Verdict::Success, format!("running on {}", uris[placement.uri.0].link.name())));
+        let reason = format!("running on {}", uris[placement.uri.0].link.name());
+        return outcome(Verdict::Success, Evidence::None, reason);
     }
     if !vm.unreachable.is_empty() {
         let unreachable = vm.unreachable.join(", ");
         let reason = format!("the VM may run where libvirt does not answer: {unreachable}");
-        return Some((Verdict::Failure, reason));
+        return outcome(Verdict::Failure, Evidence::None, reason);
     }
+    match migration.is_sole_known_owner && has_moved(vm, migration) {
+        true => outcome(Verdict::Failure, Evidence::Moved, MOVED.to_owned()),
+        false => None,
+    }
+}
+
+/// True if a VM that is off has migrated away, and is not off where it ran last.
+fn has_moved(vm: &ResolvedVm, migration: Migration) -> bool {
     let has_moved = |placement: &Placement| placement.state.is_migrating;
     let is_off_where_it_ran =
         |placement: &Placement| Some(placement.uri) == migration.ran_last && !has_moved(placement);
-    let is_unsure = migration.is_sole_known_owner
-        && vm.placements.iter().any(has_moved)
-        && !vm.placements.iter().any(is_off_where_it_ran);
-    is_unsure.then(|| (Verdict::Failure, MOVED.to_owned()))
+    vm.placements.iter().any(has_moved) && !vm.placements.iter().any(is_off_where_it_ran)
 }
