@@ -36,9 +36,9 @@ AT_ONCE=1000
 HELD_MAX=8
 # A power-off waits for the end of a start for 2 s, then as for a process that hangs.
 STUCK_MAX=$((2000 + HUNG_MAX))
-CHECKS=22 # and for each number of VMs, twice:
+CHECKS=25 # and for each number of VMs, twice:
 CHECKS_OF_HANGS=11
-[ "$DAEMON" != "$C_DAEMON" ] || CHECKS=20
+[ "$DAEMON" != "$C_DAEMON" ] || CHECKS=22
 
 skip() { echo "*** SKIPPED hung: $* ***" | tee -a "${FENCE_SKIPPED:-/dev/null}"; exit 77; }
 
@@ -333,6 +333,29 @@ stuck_is() { # STATE
 	succeed hanging.next && { until_true 20 state_is stuck "$1"; } || { libvirt domstate stuck; return 1; }
 }
 
+# A VM hangs, and a monitoring client waits for it: until then libvirt answers nobody who asks for its job.
+monitored() {
+	local what="a monitoring client waits for a VM that hangs" client
+	hanging=(h1)
+	start_vms h1
+	rm -f "$W"/answers/hanging.*
+	freeze h1
+	libvirt domstats h1 >"$W/domstats.log" 2>&1 &
+	client=$!
+	until_true 5 is_occupied h1 || echo "nobody waits for it"
+	ask hanging.h1 ours off h1
+	wait $client
+	check "$what: off: $(figures hanging h)" at_most $HUNG_MAX hanging
+	check "$what: it is successfully off" all_hung_off
+	[ "$DAEMON" = "$C_DAEMON" ] || check "$what: it cannot have migrated" was_staying h1
+	settle
+}
+was_staying() { # VM
+	grep "off \"$1\": success" "$W/daemon.log" | tail -n 1 | grep ', verified off: ' ||
+		{ grep "off \"$1\":" "$W/daemon.log" | tail -n 1; return 1; }
+}
+is_occupied() { libvirt domcontrol "$1" | grep -q '^occupied'; }
+
 # One caller that asks for all healthy VMs at once.
 many() {
 	local vm calls=() limit=$(($(times_of alone.off | median) * 3))
@@ -366,5 +389,6 @@ start_vms held
 held_start reboot
 stuck_start on off
 stuck_start reboot reboot
+monitored
 many
 finish

@@ -1,4 +1,5 @@
 //! libvirt's callbacks: events about domains, the end of a connection, error messages and their numbers.
+//! And calls about jobs, for which the virt crate has no function, or an unsound one (0.4.3).
 //!
 //! Each registered callback owns a reference to the handler, which libvirt frees when
 //! the callback is unregistered or the connection is freed.
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use virt::connect::Connect;
+use virt::domain::Domain;
 use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
@@ -199,4 +201,36 @@ pub(super) fn errno_of(error: &Error) -> Option<Errno> {
     let number = unsafe { sys::virGetLastError().as_ref() }?.int1;
     // virReportSystemError puts errno there, and -1 where it had none.
     (number > 0).then(|| Errno::from_raw(number))
+}
+
+/// Returns the state of libvirt's control of a running domain. libvirt answers at once, also while other
+/// calls hold the domain.
+pub(super) fn control_state(domain: &Domain) -> Result<sys::virDomainControlState, Error> {
+    let mut info = sys::virDomainControlInfo { state: 0, details: 0, stateTime: 0 };
+    // SAFETY: the domain is valid as long as it is borrowed; libvirt fills the structure during the call.
+    if unsafe { sys::virDomainGetControlInfo(domain.as_ptr(), &mut info, 0) } < 0 {
+        return Err(Error::last_error());
+    }
+    Ok(info.state)
+}
+
+/// Returns the operation of the job that is active on a running domain, unknown if libvirt does not name it;
+/// none if no job is active.
+pub(super) fn job_operation(domain: &Domain) -> Result<Option<sys::virDomainJobOperation>, Error> {
+    let (mut kind, mut count, mut operation) = (0, 0, 0);
+    let mut params = ptr::null_mut();
+    // SAFETY: the domain is valid as long as it is borrowed; libvirt sets the other values during the call.
+    let asked = unsafe { sys::virDomainGetJobStats(domain.as_ptr(), &mut kind, &mut params, &mut count, 0) };
+    if asked < 0 {
+        return Err(Error::last_error());
+    }
+    // SAFETY: libvirt has returned `count` parameters, null if 0; they are freed once, and not used after that.
+    unsafe {
+        // If it is not among them, or no int, the value stays.
+        sys::virTypedParamsGetInt(params, count, sys::VIR_DOMAIN_JOB_OPERATION.as_ptr(), &mut operation);
+        sys::virTypedParamsFree(params, count);
+    }
+    let is_active = u32::try_from(kind).is_ok_and(|kind| kind != sys::VIR_DOMAIN_JOB_NONE);
+    let operation = u32::try_from(operation).unwrap_or(sys::VIR_DOMAIN_JOB_OPERATION_UNKNOWN);
+    Ok(is_active.then_some(operation))
 }

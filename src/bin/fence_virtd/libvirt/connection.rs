@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -59,12 +60,19 @@ const MIGRATION_PAUSES: [sys::virDomainPausedReason; 3] = [
 #[derive(Debug)]
 pub(crate) struct Connection {
     connect: Option<Connect>,
+    uri: String,
+    /// Connection for the queries that may be left behind, if it is idle.
+    pub(super) spare: SpareConnection,
 }
+
+/// Connection that one query at a time takes.
+pub(super) type SpareConnection = Arc<Mutex<Option<Box<Connection>>>>;
 
 impl Connection {
     /// Opens a connection. May block forever if libvirtd is frozen.
     pub(crate) fn open(uri: &str) -> LibvirtResult<Connection> {
-        let connection = Connection { connect: Some(Connect::open(Some(uri))?) };
+        let connect = Some(Connect::open(Some(uri))?);
+        let connection = Connection { connect, uri: uri.to_owned(), spare: SpareConnection::default() };
         match connection.connect()?.set_keep_alive(KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) {
             // Drivers without a remote end (test) neither have nor need it.
             Err(error) if error.code() != ErrorNumber::NoSupport => Err(error.into()),
@@ -87,6 +95,10 @@ impl Connection {
             Err(error) if error.code() == ErrorNumber::NoSupport => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    pub(super) fn uri(&self) -> &str {
+        &self.uri
     }
 
     /// Returns libvirt's own handle.
@@ -140,6 +152,10 @@ impl Host for Connection {
         }
         // With its secrets: the restarted domain would lack them otherwise.
         Ok(Definition::Transient(handle.get_xml_desc(sys::VIR_DOMAIN_XML_SECURE)?))
+    }
+
+    fn is_leaving(&self, uuid: &str) -> LibvirtResult<bool> {
+        self.has_outgoing_migration(uuid)
     }
 
     fn destroy(&self, uuid: &str) -> LibvirtResult {

@@ -59,6 +59,10 @@ pub(crate) trait Host {
     /// Returns the means of starting a domain again.
     fn definition(&self, uuid: &str) -> LibvirtResult<Definition>;
 
+    /// Returns true if a domain is migrating to another host, or may be. The answer takes a second at most,
+    /// whatever holds the domain.
+    fn is_leaving(&self, uuid: &str) -> LibvirtResult<bool>;
+
     /// Powers a domain off. `Busy` and `Dying` are failures of the call itself, which
     /// may be repeated; a failed lookup is `Other`.
     fn destroy(&self, uuid: &str) -> LibvirtResult;

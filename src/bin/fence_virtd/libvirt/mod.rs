@@ -8,6 +8,7 @@ mod error;
 mod held_vms;
 mod host;
 mod link;
+mod outgoing_migration;
 mod power_off;
 
 pub(crate) use call::{Call, CallId, CallOutcome};

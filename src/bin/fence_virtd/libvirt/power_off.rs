@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use log::debug;
+
 use super::error::LibvirtError;
 use super::host::{Definition, DomainState, Host};
 use crate::job::{CancelToken, Stale, Waiter};
@@ -136,10 +138,8 @@ impl PowerOff {
     }
 
     fn power_off(&self, host: &dyn Host, result: &mut PowerOffResult) -> Result<(), NotOff> {
-        let Observed::Running { run, is_starting, is_migrating } = self.observe(host, result)? else {
-            return Ok(());
-        };
-        let may_be_migration = is_starting && self.is_sole_known_owner && !self.is_own_start;
+        let Observed::Running(run) = self.observe(host, result)? else { return Ok(()) };
+        let may_be_migration = run.is_starting && self.is_sole_known_owner && !self.is_own_start;
         if may_be_migration {
             self.observe_start(result)?;
         }
@@ -152,31 +152,54 @@ impl PowerOff {
                 return Err(NotOff::Retry("its process has not ended yet".to_owned()));
             }
         }
+        let Observed::Running(run) = self.note_migration(run, host, result)? else { return Ok(()) };
         // The calls above, and the wait for a lane, may have taken a while.
         let stale = self.waiter.stale(self.now());
         if let Some(stale) = stale.or(self.given_up.is_cancelled().then_some(Stale::TooOld)) {
             return Err(NotOff::Stale(stale));
         }
-        // libvirt begins a migration to this host as it begins a start.
-        result.signs.was_migrating |= is_migrating || (is_starting && !self.is_own_start);
         result.was_destroyed = true;
         let destroyed = host.destroy(&self.uuid);
         if matches!(destroyed, Ok(()) | Err(LibvirtError::Dying(_))) {
             let was_starting = may_be_migration;
-            result.progress = PowerOffProgress::Killed { run, at: self.now(), was_starting };
+            result.progress = PowerOffProgress::Killed { run: run.id, at: self.now(), was_starting };
         }
         let observed = self.observe(host, result)?;
         // The connection works, so an error is libvirt's answer and not the loss of one.
         let is_refused = !matches!(destroyed, Ok(()) | Err(LibvirtError::Dying(_)));
-        result.was_destroyed = !(is_refused && matches!(observed, Observed::Running { .. }));
+        result.was_destroyed = !(is_refused && matches!(observed, Observed::Running(_)));
         match (observed, destroyed) {
             (Observed::Off, _) => Ok(()),
-            (Observed::Running { .. }, Ok(())) => {
-                Err(NotOff::Retry("destroyed, but it still runs".to_owned()))
-            }
+            (Observed::Running(_), Ok(())) => Err(NotOff::Retry("destroyed, but it still runs".to_owned())),
             (_, Err(LibvirtError::Dying(reason) | LibvirtError::Busy(reason))) => Err(NotOff::Retry(reason)),
             (_, Err(error)) => Err(NotOff::Failed(error.to_string())),
         }
+    }
+
+    /// Records whether another host may have the run that is about to be destroyed. Observes it again if so:
+    /// it may have gone meanwhile.
+    fn note_migration(
+        &self,
+        run: Run,
+        host: &dyn Host,
+        result: &mut PowerOffResult,
+    ) -> Result<Observed, NotOff> {
+        // libvirt begins a migration to this host as it begins a start.
+        result.signs.was_migrating |= run.is_migrating || (run.is_starting && !self.is_own_start);
+        let is_killed = matches!(result.progress, PowerOffProgress::Killed { .. });
+        if result.signs.was_migrating || run.is_starting || is_killed || !self.is_leaving(host) {
+            return Ok(Observed::Running(run));
+        }
+        result.signs.was_migrating = true;
+        self.observe(host, result)
+    }
+
+    /// True if the VM is migrating to another host, or may be: without an answer it is destroyed too.
+    fn is_leaving(&self, host: &dyn Host) -> bool {
+        host.is_leaving(&self.uuid).unwrap_or_else(|error| {
+            debug!("{}: it may be migrating to another host: {error}", self.uuid);
+            true
+        })
     }
 
     /// Error as long as a start is only observed.
@@ -214,8 +237,8 @@ impl PowerOff {
             {
                 return Err(NotOff::Moved { is_off: power == PowerState::Off });
             }
-            (Some(DomainState { power: PowerState::Running, id: run, is_starting, is_migrating, .. }), _) => {
-                return Ok(Observed::Running { run, is_starting, is_migrating });
+            (Some(DomainState { power: PowerState::Running, id, is_starting, is_migrating, .. }), _) => {
+                return Ok(Observed::Running(Run { id, is_starting, is_migrating }));
             }
             (Some(DomainState { power: PowerState::Off, .. }), _)
             | (None, PowerOffProgress::Killed { was_starting: false, .. }) => {}
@@ -232,11 +255,14 @@ impl PowerOff {
 /// Observed power state of a placement.
 enum Observed {
     Off,
-    /// Running, with libvirt's ID of the run.
-    Running {
-        run: Option<u32>,
-        is_starting: bool,
-        /// Paused by a migration, in either direction.
-        is_migrating: bool,
-    },
+    Running(Run),
+}
+
+/// Run of a placement.
+struct Run {
+    /// libvirt's ID of it.
+    id: Option<u32>,
+    is_starting: bool,
+    /// Paused by a migration, in either direction.
+    is_migrating: bool,
 }

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::fake::Fault;
+use super::fake::{Fault, Outgoing};
 use super::migration_tests::{Place, bench, put};
 use super::power_operations::RETRY;
 use super::tests::{A, Bench};
 use crate::backend::Backend;
 use crate::job::tests::job;
 use crate::job::{Requester, Responder};
-use crate::libvirt::{LibvirtError, STARTING_UP};
+use crate::libvirt::{DYING, LibvirtError, STARTING_UP};
 use fence_virt::fence::Operation::{self, Off, On, Reboot, Status};
 use fence_virt::fence::Verdict::{Failure, Success};
 use fence_virt::fence::{Answer, Verdict};
@@ -168,5 +168,58 @@ fn a_failure_for_another_reason_is_no_evidence_of_a_move() {
     for operation in [Off, Status] {
         let outcome = serve(&mut bench, operation, true).take();
         assert_eq!(outcome, Some((Failure, Evidence::None)), "{operation}: it may run at the other URI");
+    }
+}
+
+#[test]
+fn a_vm_that_is_about_to_leave_may_run_elsewhere() {
+    for (outgoing, known_elsewhere, sole, destroys) in [
+        (Outgoing::Active, (Success, EndedWhileMigrating), (Success, EndedWhileMigrating), [1, 1]),
+        // It is not known: fencing goes on.
+        (Outgoing::Fails, (Success, EndedWhileMigrating), (Success, EndedWhileMigrating), [1, 1]),
+        (Outgoing::HandsOver, (Success, EndedWhileMigrating), (Failure, Evidence::None), [1, 0]),
+        (Outgoing::Ends, (Success, Moved), (Failure, Moved), [0, 0]),
+    ] {
+        for (is_sole, expected, destroys) in
+            [(false, known_elsewhere, destroys[0]), (true, sole, destroys[1])]
+        {
+            let mut bench = bench([Runs]);
+            bench.hosts[0].outgoing.set(outgoing);
+            let (verdict, evidence, reason) = serve(&mut bench, Off, is_sole).with_reason().unwrap();
+            assert_eq!((verdict, evidence), expected, "{outgoing:?} {is_sole}");
+            assert_eq!(bench.destroys(), [destroys], "{outgoing:?} {is_sole}");
+            let remarks = reason.contains("perhaps during a migration");
+            assert_eq!(remarks, evidence == EndedWhileMigrating, "{reason}");
+        }
+    }
+}
+
+#[test]
+fn libvirt_is_asked_for_the_job_directly_before_a_destroy_alone() {
+    for (place, queries) in [(Runs, 1), (Place::Off, 0), (MigratedAway, 0), (Migrating, 0), (StartingUp, 0)] {
+        let mut bench = bench([place]);
+        serve(&mut bench, Off, false);
+        assert_eq!(bench.hosts[0].job_queries.get(), queries, "{place:?}");
+    }
+    let busy = || Fault::Fails(LibvirtError::Busy("busy".to_owned()));
+    for (outgoing, fault, expected, queries) in [
+        // The migration may have begun since the first query.
+        (Outgoing::None, busy(), Ended, 2),
+        // The answer would not change; a query that hangs is not made again.
+        (Outgoing::Fails, busy(), EndedWhileMigrating, 1),
+        (Outgoing::Active, busy(), EndedWhileMigrating, 1),
+        // It is dying already.
+        (Outgoing::None, Fault::NoEffect, Ended, 1),
+    ] {
+        let mut bench = bench([Runs]);
+        bench.hosts[0].outgoing.set(outgoing);
+        *bench.hosts[0].faults.borrow_mut() = vec![fault.clone()];
+        let outcome = serve(&mut bench, Off, false);
+        assert_eq!(outcome.take(), None);
+        bench.now += DYING + RETRY;
+        bench.backend.turn(bench.now);
+        bench.settle();
+        assert_eq!(outcome.take(), Some((Success, expected)), "{outgoing:?} {fault:?}");
+        assert_eq!(bench.hosts[0].job_queries.get(), queries, "{outgoing:?} {fault:?}");
     }
 }

@@ -41,6 +41,20 @@ pub(super) enum Fault {
     Lost,
 }
 
+/// Job that libvirt tells of the VMs that run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Outgoing {
+    #[default]
+    None,
+    Active,
+    /// The migration hands over after the answer.
+    HandsOver,
+    /// It ends after the answer: the VM has moved.
+    Ends,
+    /// libvirt does not tell.
+    Fails,
+}
+
 /// A fake libvirt.
 #[derive(Debug, Default)]
 pub(crate) struct Fake {
@@ -49,6 +63,9 @@ pub(crate) struct Fake {
     /// Error of every call.
     pub(super) broken: RefCell<Option<String>>,
     pub(super) starts_fail: Cell<bool>,
+    pub(super) outgoing: Cell<Outgoing>,
+    /// Number of queries for jobs.
+    pub(super) job_queries: Cell<usize>,
     pub(super) destroys: Cell<usize>,
     /// Number of lists.
     pub(super) lists: Cell<usize>,
@@ -204,6 +221,20 @@ impl Host for Fake {
             }
             Some(_) => Ok(Definition::Persistent),
             None => Err(LibvirtError::Other("gone".to_owned())),
+        }
+    }
+
+    fn is_leaving(&self, uuid: &str) -> LibvirtResult<bool> {
+        self.job_queries.set(self.job_queries.get() + 1);
+        let outgoing = self.outgoing.get();
+        let mut domains = self.domains.borrow_mut();
+        if let Some(domain) = domains.get_mut(uuid) {
+            domain.has_migrated |= matches!(outgoing, Outgoing::HandsOver | Outgoing::Ends);
+            domain.runs = domain.runs.filter(|_| outgoing != Outgoing::Ends);
+        }
+        match outgoing {
+            Outgoing::Fails => Err(LibvirtError::Busy("cannot acquire state change lock".to_owned())),
+            outgoing => Ok(outgoing != Outgoing::None),
         }
     }
 

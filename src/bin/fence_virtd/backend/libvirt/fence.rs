@@ -233,7 +233,9 @@ impl Fence {
         if names.is_empty() {
             return "already off".to_owned();
         }
-        format!("destroyed on {}, verified off", names.join(", "))
+        let was_migrating = self.destroyed().any(|placement| placement.signs.was_migrating);
+        let remark = if was_migrating { ", perhaps during a migration" } else { "" };
+        format!("destroyed on {}, verified off{remark}", names.join(", "))
     }
 
     /// Effect so far.

@@ -159,6 +159,7 @@ fn a_start_of_this_daemon_is_no_migration() {
     let (off, _) = bench.begin(Off, "a");
     bench.wait(&off, super::starting::START_PATIENCE + RETRY);
     assert_eq!(bench.destroys(), [2], "an off does not wait for it any longer");
+    assert_eq!(bench.hosts[0].job_queries.get(), 1, "nor for a query that waits for the start");
     bench.hosts[0].starts_fail.set(true);
     bench.release();
     assert_eq!(answers(&off), [Answer::from(Success)]);
