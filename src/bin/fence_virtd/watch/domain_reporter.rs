@@ -9,7 +9,7 @@ use super::change_queue::PendingChanges;
 use super::domain_query::DomainQuery;
 use crate::inbox::{DomainChange, Event, Message};
 use crate::libvirt::LibvirtResult;
-use fence_virt::fence::{UriIndex, Uuid};
+use fence_virt::fence::{PowerState, UriIndex, Uuid};
 use fence_virt::routing::LocalVm;
 use fence_virt::time::Instant;
 
@@ -43,12 +43,7 @@ impl DomainReporter {
             Err(error) => {
                 query.check()?;
                 debug!("cpg: {uuid}: {error}: retrying");
-                self.retries.insert(uuid);
-                self.retry_at.get_or_insert(now + RETRY_AFTER);
-                if !mem::replace(&mut self.is_incomplete, true) {
-                    // The VM may run here: do not claim a complete inventory.
-                    self.report(DomainChange::Lost);
-                }
+                self.retry(uuid, now);
                 return Ok(());
             }
         };
@@ -62,18 +57,63 @@ impl DomainReporter {
         }
         Ok(())
     }
+
+    fn retry(&mut self, uuid: Uuid, now: Instant) {
+        self.retries.insert(uuid);
+        self.retry_at.get_or_insert(now + RETRY_AFTER);
+        if !mem::replace(&mut self.is_incomplete, true) {
+            // The VM may run here: do not claim a complete inventory.
+            self.report(DomainChange::Lost);
+        }
+    }
+
+    /// Queries the VMs of a list that are off, since a list does not tell which of them have moved away: all
+    /// on a new connection, then those that were not reported as off before. Returns those whose queries fail.
+    fn complete(
+        &self,
+        list: &mut BTreeMap<Uuid, LocalVm>,
+        query: &dyn DomainQuery,
+        reread: bool,
+    ) -> LibvirtResult<Vec<Uuid>> {
+        let is_known = |uuid: &Uuid| {
+            let known = self.reported.get(uuid);
+            !reread && known.is_some_and(|vm| vm.state == PowerState::Off && !vm.has_moved)
+        };
+        let mut failed = Vec::new();
+        for (&uuid, listed) in list.iter_mut() {
+            if listed.state != PowerState::Off || is_known(&uuid) {
+                continue;
+            }
+            match query.vm(uuid) {
+                Ok(Some(vm)) => *listed = vm,
+                // An event will tell.
+                Ok(None) => {}
+                Err(error) => {
+                    query.check()?;
+                    debug!("cpg: {uuid}: {error}: retrying");
+                    failed.push(uuid);
+                }
+            }
+        }
+        Ok(failed)
+    }
 }
 
 impl ChangeHandler for DomainReporter {
-    fn resync(&mut self, query: &dyn DomainQuery, reread: bool, _now: Instant) -> LibvirtResult {
-        let all = query.all()?;
-        let found: BTreeMap<Uuid, LocalVm> = all.iter().map(|vm| (vm.uuid, vm.clone())).collect();
+    fn resync(&mut self, query: &dyn DomainQuery, reread: bool, now: Instant) -> LibvirtResult {
+        let mut found: BTreeMap<Uuid, LocalVm> = query.all()?.into_iter().map(|vm| (vm.uuid, vm)).collect();
+        let failed = self.complete(&mut found, query, reread)?;
         self.retries.clear();
         self.retry_at = None;
+        if !failed.is_empty() {
+            self.reported = found;
+            failed.into_iter().for_each(|uuid| self.retry(uuid, now));
+            return Ok(());
+        }
         let was_incomplete = mem::replace(&mut self.is_incomplete, false);
         if reread || was_incomplete || found != self.reported {
+            self.report(DomainChange::All(found.values().cloned().collect()));
             self.reported = found;
-            self.report(DomainChange::All(all));
         }
         Ok(())
     }

@@ -29,9 +29,12 @@ impl World {
             let Message::Event(Event::Domains { uri: UriIndex(3), change }) = message else {
                 panic!("{message:?}")
             };
+            let moved = |has_moved| if has_moved { " that has moved" } else { "" };
             match change {
-                DomainChange::All(vms) => format!("{} VMs", vms.len()),
-                DomainChange::One(vm) => vm.name,
+                DomainChange::All(vms) => {
+                    format!("{} VMs{}", vms.len(), moved(vms.iter().any(|vm| vm.has_moved)))
+                }
+                DomainChange::One(vm) => format!("{}{}", vm.name, moved(vm.has_moved)),
                 DomainChange::Gone(uuid) => format!("{} is gone", &uuid.to_string()[..2]),
                 DomainChange::Lost => "lost".to_owned(),
             }
@@ -132,4 +135,52 @@ fn a_connection_that_is_gone_is_an_error() {
     assert_eq!(world.messages(), ["lost"]);
     world.fake.failing.set(false);
     assert_eq!(world.resync(true), ["0 VMs"], "all are reported on the next connection");
+}
+
+#[test]
+fn a_vm_that_has_migrated_away_is_reported_as_moved_until_it_is_back() {
+    let mut world = World::new();
+    world.start(1);
+    assert_eq!(world.resync(true), ["1 VMs"]);
+    world.fake.shut_off(1, true);
+    assert_eq!(world.stir(1).unwrap(), ["vm1 that has moved"]);
+    assert_eq!(world.resync(false), [""; 0], "a list does not tell, but nothing has changed");
+    world.start(1);
+    assert_eq!(world.stir(1).unwrap(), ["vm1"]);
+    world.fake.shut_off(1, false);
+    assert_eq!(world.stir(1).unwrap(), ["vm1"], "it is off");
+    assert_eq!(world.resync(false), [""; 0]);
+}
+
+#[test]
+fn a_list_is_completed_with_the_vms_that_have_moved() {
+    let mut world = World::new();
+    world.fake.shut_off(1, true);
+    world.fake.shut_off(2, false);
+    world.start(3);
+    assert_eq!(world.resync(true), ["3 VMs that has moved"], "before this daemon has started");
+    assert_eq!(world.fake.queries.take(), 2, "the one that runs is not asked for");
+    assert_eq!(world.resync(false), [""; 0]);
+    assert_eq!(world.fake.queries.take(), 1, "nor is one that is known to be off");
+    world.fake.shut_off(3, true);
+    assert_eq!(world.resync(false), ["3 VMs that has moved"], "its event was missed");
+    world.fake.queries.take();
+    assert_eq!(world.resync(true), ["3 VMs that has moved"]);
+    assert_eq!(world.fake.queries.take(), 3, "events may have been missed before a new connection");
+}
+
+#[test]
+fn a_list_that_cannot_be_completed_is_not_reported_as_complete() {
+    let mut world = World::new();
+    world.fake.shut_off(1, true);
+    world.start(2);
+    world.fake.failing.set(true);
+    assert_eq!(world.resync(true), ["lost"]);
+    world.now = world.reporter.deadline().unwrap();
+    assert_eq!(world.turn(), [""; 0]);
+    world.fake.failing.set(false);
+    world.now = world.reporter.deadline().unwrap();
+    assert_eq!(world.turn(), ["vm1 that has moved", "2 VMs that has moved"]);
+    world.fake.dies.set(true);
+    assert!(world.reporter.resync(&world.fake, true, world.now).is_err(), "the connection is gone");
 }

@@ -25,25 +25,39 @@ pub(super) fn running(number: u8, run: u32) -> DomainRun {
 #[derive(Default)]
 pub(super) struct Fake {
     pub(super) vms: RefCell<BTreeMap<u8, (u32, Devices)>>,
+    /// VMs that are off, by number: true for those that have migrated away.
+    pub(super) shut_off: RefCell<BTreeMap<u8, bool>>,
     /// The run that the XML of all VMs shows instead of theirs.
     pub(super) xml_run: Cell<Option<u32>>,
     /// True if the XML of VMs is garbage.
     pub(super) garbled: Cell<bool>,
     /// True if queries of single VMs fail.
     pub(super) failing: Cell<bool>,
+    /// True if the connection ends with the next query of a single VM.
+    pub(super) dies: Cell<bool>,
     /// True if the connection is gone.
     pub(super) dead: Cell<bool>,
+    /// Number of queries of single VMs, running or not.
+    pub(super) queries: Cell<usize>,
     /// Number of queries for devices.
     pub(super) reads: Cell<usize>,
 }
 
 impl Fake {
     pub(super) fn start(&self, number: u8, run: u32, devices: Devices) {
+        self.shut_off.borrow_mut().remove(&number);
         self.vms.borrow_mut().insert(number, (run, devices));
     }
 
+    /// Ends a transient VM.
     pub(super) fn stop(&self, number: u8) {
         self.vms.borrow_mut().remove(&number);
+    }
+
+    /// Ends a VM that stays defined.
+    pub(super) fn shut_off(&self, number: u8, has_moved: bool) {
+        self.stop(number);
+        self.shut_off.borrow_mut().insert(number, has_moved);
     }
 
     fn by_uuid(&self, wanted: Uuid) -> Option<(u8, u32, Devices)> {
@@ -52,13 +66,20 @@ impl Fake {
         found.next().map(|(&number, (run, devices))| (number, *run, devices.clone()))
     }
 
+    /// A VM as a list shows it.
     fn local(&self, number: u8) -> LocalVm {
-        let name = format!("vm{number}");
-        LocalVm { name, uuid: uuid(number), state: PowerState::Running, is_active: true, has_moved: false }
+        let is_active = self.vms.borrow().contains_key(&number);
+        let state = if is_active { PowerState::Running } else { PowerState::Off };
+        LocalVm { name: format!("vm{number}"), uuid: uuid(number), state, is_active, has_moved: false }
     }
 
     fn fail(&self) -> LibvirtResult {
-        if self.failing.get() { Err(LibvirtError::Other("broken".to_owned())) } else { Ok(()) }
+        self.dead.set(self.dead.get() || self.dies.get());
+        if self.failing.get() || self.dead.get() {
+            Err(LibvirtError::Other("broken".to_owned()))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -75,12 +96,17 @@ impl DomainQuery for Fake {
 
     fn all(&self) -> LibvirtResult<Vec<LocalVm>> {
         self.check()?;
-        Ok(self.vms.borrow().keys().map(|&number| self.local(number)).collect())
+        let all = self.vms.borrow().keys().chain(self.shut_off.borrow().keys()).copied().collect::<Vec<_>>();
+        Ok(all.into_iter().map(|number| self.local(number)).collect())
     }
 
     fn vm(&self, wanted: Uuid) -> LibvirtResult<Option<LocalVm>> {
+        self.queries.set(self.queries.get() + 1);
         self.fail()?;
-        Ok(self.by_uuid(wanted).map(|(number, ..)| self.local(number)))
+        let shut_off = self.shut_off.borrow();
+        let off = shut_off.iter().find(|(number, _)| uuid(**number) == wanted);
+        let off = off.map(|(&number, &has_moved)| LocalVm { has_moved, ..self.local(number) });
+        Ok(off.or_else(|| self.by_uuid(wanted).map(|(number, ..)| self.local(number))))
     }
 
     fn devices(&self, wanted: Uuid) -> LibvirtResult<Option<Result<Devices, XmlError>>> {
