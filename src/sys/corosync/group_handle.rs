@@ -3,9 +3,12 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::process;
 
 use super::callbacks::{EVENTS, on_change, on_message, on_quorum};
+use super::cmap;
 use super::error::{CS_ERR_TRY_AGAIN, CorosyncError, check};
 use super::event::ClusterEvent;
-use super::libraries::{CpgAddress, CpgCallbacks, CpgName, Libraries, QuorumCallbacks, RawHandle};
+use super::libraries::{
+    CmapFunctions, CpgAddress, CpgCallbacks, CpgName, GroupFunctions, Libraries, QuorumCallbacks, RawHandle,
+};
 
 /// Stack size for a thread with a [`GroupHandle`], in bytes.
 pub const STACK_SIZE: usize = 4 << 20;
@@ -14,7 +17,8 @@ pub const STACK_SIZE: usize = 4 << 20;
 /// when dropped. After an error that is not temporary, the connection is lost: drop the handle.
 #[derive(Debug)]
 pub struct GroupHandle {
-    libraries: Libraries,
+    functions: GroupFunctions,
+    cmap: Option<CmapFunctions>,
     cpg: RawHandle,
     quorum: Option<RawHandle>,
     node: u32,
@@ -35,7 +39,7 @@ impl GroupHandle {
         let handle = GroupHandle::connect(libraries)?;
         let name = name(group);
         // SAFETY: the handle is open, the name valid during the call.
-        check("cpg_join", unsafe { (libraries.cpg_join)(handle.cpg, &name) })?;
+        check("cpg_join", unsafe { (handle.functions.cpg_join)(handle.cpg, &name) })?;
         Ok(handle)
     }
 
@@ -45,10 +49,11 @@ impl GroupHandle {
         let mut cpg: RawHandle = 0;
         let mut callbacks = CpgCallbacks { deliver: on_message, change: on_change };
         // SAFETY: both pointers are valid during the call; libcpg copies the callbacks.
-        check("cpg_initialize", unsafe { (libraries.cpg_initialize)(&mut cpg, &mut callbacks) })?;
+        check("cpg_initialize", unsafe { (libraries.group.cpg_initialize)(&mut cpg, &mut callbacks) })?;
         EVENTS.with_borrow_mut(Vec::clear);
         let mut handle = GroupHandle {
-            libraries: *libraries,
+            functions: libraries.group,
+            cmap: libraries.cmap,
             cpg,
             quorum: None,
             node: 0,
@@ -57,7 +62,7 @@ impl GroupHandle {
         };
         handle.node = handle.local_id()?;
         // SAFETY: as above.
-        check("cpg_fd_get", unsafe { (libraries.cpg_fd_get)(cpg, &mut handle.fds[0]) })?;
+        check("cpg_fd_get", unsafe { (libraries.group.cpg_fd_get)(cpg, &mut handle.fds[0]) })?;
         handle.track_quorum()?;
         Ok(handle)
     }
@@ -68,18 +73,18 @@ impl GroupHandle {
         let mut callbacks = QuorumCallbacks { notify: on_quorum };
         let initialized =
             // SAFETY: the pointers are valid during the call; libquorum copies the callbacks.
-            unsafe { (self.libraries.quorum_initialize)(&mut quorum, &mut callbacks, &mut kind) };
+            unsafe { (self.functions.quorum_initialize)(&mut quorum, &mut callbacks, &mut kind) };
         check("quorum_initialize", initialized)?;
         self.quorum = Some(quorum);
         // SAFETY: the handle is open, the pointer valid.
-        check("quorum_fd_get", unsafe { (self.libraries.quorum_fd_get)(quorum, &mut self.fds[1]) })?;
+        check("quorum_fd_get", unsafe { (self.functions.quorum_fd_get)(quorum, &mut self.fds[1]) })?;
         const QUORUM_FREE: u32 = 0;
         if kind == QUORUM_FREE {
             // No votequorum is configured: this node never has quorum.
             return Ok(());
         }
         // SAFETY: the handle is open.
-        let tracking = unsafe { (self.libraries.quorum_trackstart)(quorum, TRACK_CURRENT_AND_CHANGES) };
+        let tracking = unsafe { (self.functions.quorum_trackstart)(quorum, TRACK_CURRENT_AND_CHANGES) };
         check("quorum_trackstart", tracking)
     }
 
@@ -92,7 +97,7 @@ impl GroupHandle {
     pub fn local_id(&self) -> Result<u32, CorosyncError> {
         let mut node = 0;
         // SAFETY: the handle is open, the pointer valid.
-        check("cpg_local_get", unsafe { (self.libraries.cpg_local_get)(self.cpg, &mut node) })?;
+        check("cpg_local_get", unsafe { (self.functions.cpg_local_get)(self.cpg, &mut node) })?;
         Ok(node)
     }
 
@@ -104,11 +109,17 @@ impl GroupHandle {
         // SAFETY: the handle is open, the pointers are valid; libcpg writes at most
         // PROCESSOR_COUNT_MAX entries, fewer than `list` has.
         let asked = unsafe {
-            (self.libraries.cpg_membership_get)(self.cpg, &mut name, list.as_mut_ptr(), &mut count)
+            (self.functions.cpg_membership_get)(self.cpg, &mut name, list.as_mut_ptr(), &mut count)
         };
         check("cpg_membership_get", asked)?;
         let count = usize::try_from(count).unwrap_or(0);
         Ok(list.iter().take(count).map(|member| (member.node, member.pid)).collect())
+    }
+
+    /// Reads the node ids of corosync's nodelist, in ascending order. None if libcmap is missing, or the
+    /// nodelist, or the id of a node in it. Blocks while corosync is frozen.
+    pub fn configured_nodes(&self) -> Result<Option<Vec<u32>>, CorosyncError> {
+        self.cmap.map_or(Ok(None), cmap::node_ids)
     }
 
     /// Process id of this process, which identifies it in the group.
@@ -129,7 +140,7 @@ impl GroupHandle {
     ///
     /// The connection is lost; `events` has those received before.
     pub fn dispatch(&mut self, limit: usize, events: &mut Vec<ClusterEvent>) -> Result<bool, CorosyncError> {
-        let Libraries { cpg_dispatch, quorum_dispatch, .. } = self.libraries;
+        let GroupFunctions { cpg_dispatch, quorum_dispatch, .. } = self.functions;
         let cpg = self.cpg;
         // SAFETY: the handles are open; the callbacks only access this thread's buffer.
         let group = drain(limit, "cpg_dispatch", || unsafe { cpg_dispatch(cpg, DISPATCH_ONE_NONBLOCKING) });
@@ -146,7 +157,7 @@ impl GroupHandle {
         let part = libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
         // SAFETY: the handle is open; libcpg only reads the bytes, during the call.
         check("cpg_mcast_joined", unsafe {
-            (self.libraries.cpg_mcast_joined)(self.cpg, TYPE_AGREED, &part, 1)
+            (self.functions.cpg_mcast_joined)(self.cpg, TYPE_AGREED, &part, 1)
         })
     }
 
@@ -154,7 +165,7 @@ impl GroupHandle {
     pub fn leave(self, group: &str) {
         let name = name(group);
         // SAFETY: the handle is open, the name valid during the call. On failure, drop leaves the group.
-        let _ = unsafe { (self.libraries.cpg_leave)(self.cpg, &name) };
+        let _ = unsafe { (self.functions.cpg_leave)(self.cpg, &name) };
     }
 }
 
@@ -162,9 +173,9 @@ impl Drop for GroupHandle {
     fn drop(&mut self) {
         // SAFETY: the handles are open and not used afterwards. They are invalid whatever is returned.
         unsafe {
-            (self.libraries.cpg_finalize)(self.cpg);
+            (self.functions.cpg_finalize)(self.cpg);
             if let Some(quorum) = self.quorum {
-                (self.libraries.quorum_finalize)(quorum);
+                (self.functions.quorum_finalize)(quorum);
             }
         }
     }

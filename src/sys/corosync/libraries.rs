@@ -1,9 +1,9 @@
-//! Functions of libcpg and libquorum, loaded with dlopen(3).
+//! Functions of libcpg, libquorum and libcmap, loaded with dlopen(3).
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::mem;
 
-/// cpg_handle_t and quorum_handle_t.
+/// cpg_handle_t, quorum_handle_t, cmap_handle_t and cmap_iter_handle_t.
 pub(super) type RawHandle = u64;
 
 /// cs_error_t.
@@ -52,26 +52,23 @@ pub(super) struct QuorumCallbacks {
 }
 
 macro_rules! functions {
-    ($($name:ident: fn($($argument:ty),*) in $library:ident;)*) => {
-        /// Functions of the loaded libraries, which are never closed.
+    ($(#[$doc:meta])* pub(super) struct $group:ident {
+        $($name:ident: fn($($argument:ty),*) in $library:ident;)*
+    }) => {
+        $(#[$doc])*
         #[derive(Debug, Clone, Copy)]
-        pub struct Libraries {
+        pub(super) struct $group {
             $(pub(super) $name: unsafe extern "C" fn($($argument),*) -> Code,)*
         }
 
-        impl Libraries {
-            /// Loads the libraries.
-            ///
-            /// # Errors
-            ///
-            /// A sentence with the missing library and its package.
-            pub fn open() -> Result<Libraries, String> {
-                Ok(Libraries {
+        impl $group {
+            fn load() -> Result<$group, String> {
+                Ok($group {
                     $($name: {
                         let name = concat!(stringify!($name), "\0");
                         let symbol = find(open($library)?, name)?;
-                        // SAFETY: the type is that of this function in the headers of libcpg 4
-                        // and libquorum 5.
+                        // SAFETY: the type is that of this function in the headers of libcpg 4,
+                        // libquorum 5 and libcmap 4.
                         unsafe { mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) -> Code>(symbol) }
                     },)*
                 })
@@ -81,26 +78,73 @@ macro_rules! functions {
 }
 
 functions! {
-    cpg_initialize: fn(*mut RawHandle, *mut CpgCallbacks) in CPG;
-    cpg_finalize: fn(RawHandle) in CPG;
-    cpg_fd_get: fn(RawHandle, *mut c_int) in CPG;
-    cpg_dispatch: fn(RawHandle, c_uint) in CPG;
-    cpg_join: fn(RawHandle, *const CpgName) in CPG;
-    cpg_leave: fn(RawHandle, *const CpgName) in CPG;
-    cpg_mcast_joined: fn(RawHandle, c_uint, *const libc::iovec, c_uint) in CPG;
-    cpg_membership_get: fn(RawHandle, *mut CpgName, *mut CpgAddress, *mut c_int) in CPG;
-    cpg_local_get: fn(RawHandle, *mut c_uint) in CPG;
-    quorum_initialize: fn(*mut RawHandle, *mut QuorumCallbacks, *mut u32) in QUORUM;
-    quorum_finalize: fn(RawHandle) in QUORUM;
-    quorum_fd_get: fn(RawHandle, *mut c_int) in QUORUM;
-    quorum_dispatch: fn(RawHandle, c_uint) in QUORUM;
-    quorum_trackstart: fn(RawHandle, c_uint) in QUORUM;
+    /// Functions for the group and the quorum.
+    pub(super) struct GroupFunctions {
+        cpg_initialize: fn(*mut RawHandle, *mut CpgCallbacks) in CPG;
+        cpg_finalize: fn(RawHandle) in CPG;
+        cpg_fd_get: fn(RawHandle, *mut c_int) in CPG;
+        cpg_dispatch: fn(RawHandle, c_uint) in CPG;
+        cpg_join: fn(RawHandle, *const CpgName) in CPG;
+        cpg_leave: fn(RawHandle, *const CpgName) in CPG;
+        cpg_mcast_joined: fn(RawHandle, c_uint, *const libc::iovec, c_uint) in CPG;
+        cpg_membership_get: fn(RawHandle, *mut CpgName, *mut CpgAddress, *mut c_int) in CPG;
+        cpg_local_get: fn(RawHandle, *mut c_uint) in CPG;
+        quorum_initialize: fn(*mut RawHandle, *mut QuorumCallbacks, *mut u32) in QUORUM;
+        quorum_finalize: fn(RawHandle) in QUORUM;
+        quorum_fd_get: fn(RawHandle, *mut c_int) in QUORUM;
+        quorum_dispatch: fn(RawHandle, c_uint) in QUORUM;
+        quorum_trackstart: fn(RawHandle, c_uint) in QUORUM;
+    }
+}
+
+functions! {
+    /// Functions for corosync's configuration.
+    pub(super) struct CmapFunctions {
+        cmap_initialize: fn(*mut RawHandle) in CMAP;
+        cmap_finalize: fn(RawHandle) in CMAP;
+        cmap_get_uint32: fn(RawHandle, *const c_char, *mut u32) in CMAP;
+        cmap_iter_init: fn(RawHandle, *const c_char, *mut RawHandle) in CMAP;
+        cmap_iter_next: fn(RawHandle, RawHandle, *mut c_char, *mut usize, *mut c_int) in CMAP;
+        cmap_iter_finalize: fn(RawHandle, RawHandle) in CMAP;
+    }
+}
+
+/// The loaded libraries, which are never closed.
+#[derive(Debug, Clone, Copy)]
+pub struct Libraries {
+    pub(super) group: GroupFunctions,
+    /// None if libcmap is missing.
+    pub(super) cmap: Option<CmapFunctions>,
+}
+
+impl Libraries {
+    /// Loads the libraries.
+    ///
+    /// # Errors
+    ///
+    /// A sentence with the missing library and its package; not for libcmap, which is optional.
+    pub fn open() -> Result<Libraries, String> {
+        Ok(Libraries { group: GroupFunctions::load()?, cmap: CmapFunctions::load().ok() })
+    }
+
+    /// Checks that libcmap was loaded.
+    ///
+    /// # Errors
+    ///
+    /// A sentence with its package.
+    pub fn check_cmap(&self) -> Result<(), String> {
+        match self.cmap {
+            Some(_) => Ok(()),
+            None => CmapFunctions::load().map(|_| ()),
+        }
+    }
 }
 
 /// File name of a library, and its package in Debian and SUSE.
 type Library = (&'static CStr, &'static str);
 const CPG: Library = (c"libcpg.so.4", "libcpg4");
 const QUORUM: Library = (c"libquorum.so.5", "libquorum5");
+const CMAP: Library = (c"libcmap.so.4", "libcmap4");
 
 /// Loads a library; if it is loaded already, this only counts a reference.
 fn open((name, package): Library) -> Result<*mut c_void, String> {

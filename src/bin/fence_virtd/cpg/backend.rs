@@ -253,6 +253,7 @@ impl<L: Link> Cpg<L> {
             GroupEvent::Changed(membership) => self.router.changed(&membership, now),
             GroupEvent::Unsent(request) => self.router.unsent(request, now),
             GroupEvent::Quorum { is_quorate, nodes } => self.router.votes(is_quorate, &nodes, now),
+            GroupEvent::Configured(nodes) => self.router.configured(nodes, now),
             GroupEvent::Message { from, bytes, at, is_old } => {
                 self.router.heard(from, &bytes, at, is_old, now);
             }

@@ -26,6 +26,8 @@ pub(crate) trait GroupMember {
     fn send(&mut self, message: &[u8]) -> Result<(), CorosyncError>;
     /// Returns once corosync has answered a query.
     fn await_answer(&mut self) -> Result<(), CorosyncError>;
+    /// Returns the nodes that corosync's nodelist names; none if that is not known.
+    fn configured_nodes(&mut self) -> Result<Option<Vec<NodeId>>, CorosyncError>;
     /// Leaves the group, so that the other members are notified at once.
     fn leave(self);
 }
@@ -57,6 +59,11 @@ impl GroupMember for GroupHandle {
 
     fn await_answer(&mut self) -> Result<(), CorosyncError> {
         self.local_id().map(|_| ())
+    }
+
+    fn configured_nodes(&mut self) -> Result<Option<Vec<NodeId>>, CorosyncError> {
+        let nodes = GroupHandle::configured_nodes(self)?;
+        Ok(nodes.map(|nodes| nodes.into_iter().map(NodeId).collect()))
     }
 
     fn leave(self) {

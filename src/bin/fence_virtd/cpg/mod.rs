@@ -6,6 +6,7 @@
 //! | [`local_calls`] | the calls that the router makes on this host |
 //! | [`thread`] | the only caller of libcpg: joins, reads, sends; decides nothing |
 //! | [`link`] | the worker's end of that thread |
+//! | [`nodelist`] | the nodes that corosync's configuration names |
 //! | [`group_member`] | corosync behind a trait |
 //! | [`shared`] | what thread and worker exchange |
 //! | [`mod@start`] | the start |
@@ -19,6 +20,7 @@ mod fake;
 mod group_member;
 mod link;
 mod local_calls;
+mod nodelist;
 mod served_log;
 mod shared;
 mod start;

@@ -24,6 +24,8 @@ pub(crate) enum GroupEvent {
         is_quorate: bool,
         nodes: Vec<NodeId>,
     },
+    /// Nodes that corosync's nodelist names; none if that is not known.
+    Configured(Option<Vec<NodeId>>),
     Message {
         from: Peer,
         bytes: Vec<u8>,

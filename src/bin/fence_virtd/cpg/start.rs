@@ -73,6 +73,9 @@ pub(crate) fn start(
     if let Some(warning) = warn_of_delay(config) {
         warn!("cpg: {warning}");
     }
+    if let Err(reason) = libraries.check_cmap() {
+        warn!("cpg: hosts that were never seen are not known: {reason}");
+    }
     let Some((libvirt, managers)) = libvirt::start(&config.uris, permissions, startup)? else {
         return Ok(None);
     };

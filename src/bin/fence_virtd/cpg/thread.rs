@@ -22,6 +22,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use log::{info, warn};
 
 use super::group_member::{GroupConnector, GroupMember};
+use super::nodelist::NodelistReader;
 use super::shared::{CpgCommand, GroupEvent, JoinGeneration, ThreadProgress, UNSENT_LOW, now_millis};
 use crate::backoff::Backoff;
 use crate::inbox::{Event, Message};
@@ -157,6 +158,7 @@ impl CpgThread {
         let mut queried_at = read_at;
         let mut is_old = false;
         let mut is_member = false;
+        let mut nodelist = NodelistReader::default();
         loop {
             self.mark_turn();
             self.wait(&member);
@@ -173,10 +175,14 @@ impl CpgThread {
                 let mut heard = Vec::new();
                 let is_all = member.dispatch(BATCH, &mut heard);
                 read_at = Instant::now();
+                if heard.iter().any(|event| matches!(event, ClusterEvent::Quorum { .. })) {
+                    nodelist.expire();
+                }
                 is_member |= heard.iter().any(|event| admits(event, member.peer()));
                 self.undelivered.extend(heard.into_iter().map(|heard| group_event(heard, read_at, is_old)));
                 has_all = is_all?;
                 is_old &= !has_all;
+                self.undelivered.extend(nodelist.read(&mut member, read_at));
             }
             self.deliver();
             if is_member && self.undelivered.is_empty() {

@@ -1,5 +1,8 @@
 //! The thread beside a corosync that does as a test says.
 
+#[path = "nodelist_tests.rs"]
+mod nodelist_tests;
+
 use std::collections::VecDeque;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -37,6 +40,13 @@ struct Script {
     is_lost: bool,
     is_frozen: bool,
     to_hear: VecDeque<u32>,
+    /// Nodes of this partition, in the quorum events that it hears before the messages.
+    quorum: VecDeque<Vec<u32>>,
+    /// What the nodelist names.
+    nodelist: Option<Vec<u32>>,
+    /// What reading it says, if not that it has worked.
+    refuses_nodelist: Option<i32>,
+    nodelist_reads: usize,
     /// How often something was to be sent.
     attempts: usize,
     sent: Vec<u8>,
@@ -101,6 +111,8 @@ impl GroupMember for FakeMember {
             let members = vec![(3, 30), (7, 70)];
             heard.push(ClusterEvent::Changed(MembershipChange { members, ..MembershipChange::default() }));
         }
+        let quorum = script.quorum.drain(..);
+        heard.extend(quorum.map(|nodes| ClusterEvent::Quorum { is_quorate: true, nodes }));
         for _ in 0..limit {
             let Some(node) = script.to_hear.pop_front() else { break };
             let bytes = vec![0; MESSAGE_LEN];
@@ -134,6 +146,15 @@ impl GroupMember for FakeMember {
         Ok(())
     }
 
+    fn configured_nodes(&mut self) -> Result<Option<Vec<NodeId>>, CorosyncError> {
+        let mut script = self.fake.script();
+        script.nodelist_reads += 1;
+        match script.refuses_nodelist {
+            Some(code) => Err(CorosyncError::new("cmap_initialize", code)),
+            None => Ok(script.nodelist.clone().map(|nodes| nodes.into_iter().map(NodeId).collect())),
+        }
+    }
+
     fn leave(self) {
         self.fake.script().has_left = true;
     }
@@ -162,12 +183,14 @@ impl Bench {
         bench
     }
 
-    /// What is heard next, but for changes of the group.
+    /// What is heard next, but for changes of the group, and that there is no nodelist.
     fn next(&mut self) -> GroupEvent {
         let end = Instant::now() + LIMIT;
         loop {
             let heard = self.link.fetch().unwrap().into_iter();
-            self.heard.extend(heard.filter(|event| !matches!(event, GroupEvent::Changed(_))));
+            let is_left_out =
+                |event: &GroupEvent| matches!(event, GroupEvent::Changed(_) | GroupEvent::Configured(None));
+            self.heard.extend(heard.filter(|event| !is_left_out(event)));
             if let Some(event) = self.heard.pop_front() {
                 return event;
             }
