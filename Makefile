@@ -106,7 +106,7 @@ check-cluster: test-peers e2e-peers build
 		echo "tests/e2e/cluster.sh $$kinds"; \
 		NODES=$${#kinds} KINDS=$$kinds BURST=5000 HEALS=5 RESTARTS=60 tests/e2e/cluster.sh || exit 1; \
 	done
-	FENCE_STEPS=10000000 $(CARGO) test --locked --release --test cluster
+	FENCE_SEED=new FENCE_STEPS=170000000 $(CARGO) test --locked --release --test cluster -- --nocapture
 
 # VMs that hang; guests that fence each other, thirty rounds of each agent and transport; more random steps.
 check-power: test-peers e2e-peers build

@@ -141,12 +141,16 @@ fn describe(bytes: &[u8], length: usize) -> String {
             format!("reply {} response={response}", call(&asked))
         }
         Ok(ClusterMessage::Store(vm)) => format!("store {}", told(&vm)),
-        Ok(ClusterMessage::Gone(vm)) => format!("gone {}", told(&vm)),
+        Ok(ClusterMessage::Gone { vm, has_ended }) => format!("gone {} ended={has_ended}", told(&vm)),
         Ok(ClusterMessage::Hello { is_complete: false }) => "hello".to_owned(),
         Ok(ClusterMessage::Hello { is_complete: true }) => "complete".to_owned(),
-        Ok(ClusterMessage::AdvertiseAll { number }) => format!("tell-all number={}", number.0),
-        Ok(ClusterMessage::AllAdvertised { to, number }) => {
-            format!("told-all number={} target={to}", number.0)
+        Ok(ClusterMessage::Locate { number, name }) => format!("locate number={} name={name}", number.0),
+        Ok(ClusterMessage::Report(report)) => format!("report {report:?}"),
+        Ok(ClusterMessage::Host(notice)) => format!("host {notice:?}"),
+        Ok(ClusterMessage::HostFenced { node }) => format!("fenced {node}"),
+        Ok(ClusterMessage::Copy { vm, fate }) => format!("copy {} {fate:?}", told(&vm)),
+        Ok(ClusterMessage::Located { to, number }) => {
+            format!("located number={} target={to}", number.0)
         }
         Err(error) => format!("other length={length}: {error}"),
     }
@@ -192,10 +196,12 @@ fn obey(line: &str, member: &mut GroupHandle, total: &mut (usize, usize)) -> Out
             send(member, &ClusterMessage::Store(told_of(name, uuid, state, owner)?).encode(), total)
         }
         ["gone", name, uuid] => {
-            send(member, &ClusterMessage::Gone(told_of(name, uuid, "5", &own)?).encode(), total)
+            let vm = told_of(name, uuid, "5", &own)?;
+            send(member, &ClusterMessage::Gone { vm, has_ended: false }.encode(), total)
         }
         ["gone", name, uuid, owner] => {
-            send(member, &ClusterMessage::Gone(told_of(name, uuid, "5", owner)?).encode(), total)
+            let vm = told_of(name, uuid, "5", owner)?;
+            send(member, &ClusterMessage::Gone { vm, has_ended: false }.encode(), total)
         }
         ["hello"] => send(member, &ClusterMessage::Hello { is_complete: false }.encode(), total),
         ["complete"] => send(member, &ClusterMessage::Hello { is_complete: true }.encode(), total),

@@ -4,6 +4,10 @@
 
 #[path = "routing/beside_c.rs"]
 mod beside_c;
+#[path = "routing/host_fencing.rs"]
+mod host_fencing;
+#[path = "routing/lost_hosts.rs"]
+mod lost_hosts;
 #[path = "routing/names.rs"]
 mod names;
 #[path = "routing/node.rs"]
@@ -20,10 +24,10 @@ use std::time::Duration;
 use fence_virt::fence::{Domain, HostEntry, Operation, PowerState, Request, Target, UriIndex, Verdict};
 use fence_virt::groups::PermittedNames;
 use fence_virt::routing::{
-    ANSWER_LIMIT, ClientId, ClientRequest, ClusterList, Departure, LocalVm, Names, Rules, SEND_LIMIT,
-    SERVE_LIMIT, TELL_LIMIT, Unknown,
+    ANSWER_LIMIT, ClientId, ClientRequest, ClusterList, Departure, LocalVm, Names, PROBE_LIMIT, Rules,
+    SEND_LIMIT, SERVE_LIMIT, TELL_LIMIT, Unknown,
 };
-use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, NodeId, RequestNumber};
+use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, NodeId, Report, RequestNumber};
 
 use node::{Node, RULES, SECOND, domain, local, peer};
 
@@ -56,49 +60,6 @@ fn an_owner_that_does_not_answer_is_a_failure_at_the_deadline() {
     node.passes(SECOND);
     let (verdict, reason) = node.answer();
     assert_eq!((verdict, reason.as_str()), (Verdict::Failure, "no answer within 28 s from node 1"));
-}
-
-#[test]
-fn an_owner_that_leaves_is_a_failure_at_once() {
-    for (how, words) in
-        [(Departure::Process, "whose daemon has left"), (Departure::Node, "host_fence_delay is not")]
-    {
-        let mut node = Node::settled(RULES, Vec::new());
-        node.asks(Off, "vm1");
-        if how == Departure::Node {
-            node.votes(true, &[2, 3]);
-        }
-        node.leaves(1, how);
-        let (verdict, reason) = node.answer();
-        assert!(verdict == Verdict::Failure && reason.contains(words), "{reason}");
-        assert_eq!(node.answers_for(Status, "vm1"), Verdict::Failure);
-    }
-}
-
-#[test]
-fn a_lost_host_is_off_when_the_delay_is_over() {
-    let rules = Rules { host_fence_delay: Some(60 * SECOND), ..RULES };
-    let mut node = Node::settled(rules, Vec::new());
-    node.leaves(1, Departure::Node);
-    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure, "the quorum has not said so yet");
-    node.votes(true, &[2, 3]);
-    node.passes(59 * SECOND);
-    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure);
-    assert_eq!(node.answers_for(Status, "vm1"), Verdict::Failure);
-    node.passes(SECOND);
-    assert_eq!(node.answers_for(Status, "vm1"), Verdict::Off);
-    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Success);
-    assert_eq!(node.answers_for(Reboot, "vm1"), Verdict::Success);
-    assert_eq!(node.answers_for(On, "vm1"), Verdict::Failure, "nobody could start it");
-    node.votes(false, &[2]);
-    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure, "without quorum");
-    node.votes(true, &[2, 3]);
-    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure, "quorum has to last for as long");
-    node.passes(60 * SECOND);
-    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Success);
-    // The host is back in the cluster, and may run what it ran.
-    node.votes(true, &[1, 2, 3]);
-    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure);
 }
 
 #[test]
@@ -135,25 +96,10 @@ fn no_vm_is_unknown_until_all_members_have_advertised_theirs() {
     node.asks(Status, "vm1");
     node.passes(TELL_LIMIT - SECOND);
     node.waits();
+    // Then they may be C daemons without a VM, which are asked once more.
     node.passes(SECOND);
+    node.passes(PROBE_LIMIT);
     assert_eq!(node.answer().0, Verdict::Failure, "a member that says nothing is not waited for any longer");
-}
-
-#[test]
-fn a_vm_that_runs_here_is_known_in_a_partition_without_quorum() {
-    let mut node = Node::settled(RULES, vec![local(2, Running), local(4, PowerState::Off)]);
-    node.leaves(1, Departure::Node);
-    node.leaves(3, Departure::Node);
-    node.votes(false, &[2]);
-    node.asks(Status, "vm2");
-    node.does(Status, Verdict::Success);
-    assert_eq!(node.answer().0, Verdict::Success);
-    node.asks(Off, "vm2");
-    node.does(Off, Verdict::Success);
-    assert_eq!(node.answer().0, Verdict::Success);
-    assert_eq!(node.answers_for(Status, "vm4"), Verdict::Failure, "it may run on the other side");
-    assert_eq!(node.answers_for(Off, "vm4"), Verdict::Failure);
-    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure);
 }
 
 #[test]
@@ -242,31 +188,24 @@ fn old_requests_are_neither_sent_nor_carried_out() {
     node.router.heard(peer(3), &ClusterMessage::Request(call).encode(), node.now, false, late);
     node.settle();
     assert_eq!(node.to_do, [], "nothing is done");
-    let refused = |message: &&ClusterMessage| matches!(message, ClusterMessage::Reply { response: 1, .. });
+    let refused =
+        |message: &&ClusterMessage| matches!(message, ClusterMessage::Report(Report { response: 1, .. }));
     assert_eq!(node.said.iter().filter(refused).count(), 2, "and both are told so");
 }
 
 #[test]
 fn a_vm_that_vanished_where_it_ran_may_have_moved() {
     let mut node = Node::settled(RULES, vec![local(1, PowerState::Off)]);
-    let told =
-        Advertisement { domain: domain(1), owner: NodeId(0), state: PowerState::Off, is_active: false };
-    node.hears(1, ClusterMessage::Gone(told));
+    node.answers_queries = false;
+    node.loses(1, 1);
     node.asks(Status, "vm1");
     node.does(Status, Verdict::Off);
     node.waits();
-    let number = node
-        .said
-        .iter()
-        .find_map(|message| match message {
-            ClusterMessage::AdvertiseAll { number } => Some(*number),
-            _ => None,
-        })
-        .expect("all are asked to tell what they have");
-    node.hears(1, ClusterMessage::AllAdvertised { to: NodeId(2), number });
-    node.hears(3, ClusterMessage::AllAdvertised { to: NodeId(2), number: RequestNumber(number.0 - 1) });
+    let number = node.query();
+    node.located(1, number);
+    node.located(3, RequestNumber(number.0 - 1));
     node.waits();
-    node.hears(3, ClusterMessage::AllAdvertised { to: NodeId(2), number });
+    node.located(3, number);
     assert_eq!(node.answer().0, Verdict::Off, "nobody has it");
 }
 
@@ -303,7 +242,7 @@ fn a_stopping_daemon_answers_what_it_has_done_and_refuses_the_rest() {
     node.hears(3, ClusterMessage::Request(call(RequestNumber(2))));
     node.does(Off, Verdict::Success);
     let replies = node.said.iter().filter_map(|message| match message {
-        ClusterMessage::Reply { call, response } => Some((call.number, *response)),
+        ClusterMessage::Report(Report { call, response, .. }) => Some((call.number, *response)),
         _ => None,
     });
     assert_eq!(replies.collect::<Vec<_>>(), [(RequestNumber(2), 1), (RequestNumber(1), 0)]);
@@ -332,7 +271,7 @@ fn advertisements_for_others_and_by_strangers_are_ignored() {
 fn a_reboot_asks_the_remaining_copy_when_the_other_is_gone() {
     let rules = Rules { host_fence_delay: Some(Duration::ZERO), ..RULES };
     let mut node = Node::settled(rules, vec![local(1, Running)]);
-    node.hears(3, ClusterMessage::AdvertiseAll { number: RequestNumber(7) });
+    node.hears(3, ClusterMessage::Locate { number: RequestNumber(7), name: "vm1".to_owned() });
     node.said.clear();
     node.asks(Reboot, "vm1");
     assert_eq!(node.asked(1).operation, Off);
@@ -345,51 +284,48 @@ fn a_reboot_asks_the_remaining_copy_when_the_other_is_gone() {
 }
 
 #[test]
+fn a_vm_is_not_started_while_another_host_is_seen_to_run_it() {
+    let mut node = Node::settled(RULES, vec![local(9, PowerState::Off)]);
+    let uuid = domain(9).uuid.to_string();
+    assert!(node.router.may_start(&uuid));
+    node.tells(3, 9, Running);
+    assert!(!node.router.may_start(&uuid), "it came there after the job was made");
+}
+
+#[test]
 fn a_vm_that_moved_is_followed_in_every_name_mode() {
     for names in [Names::Both, Names::Name, Names::Uuid] {
-        let mut node = Node::settled(Rules { names, ..RULES }, vec![local(1, Running)]);
-        assert!(!node.router.is_sole_known_owner(&domain(1).uuid.to_string(), node.now), "{names:?}");
+        let node = Node::settled(Rules { names, ..RULES }, vec![local(1, Running)]);
+        assert!(!node.router.is_sole_known_owner(&domain(1).uuid.to_string()), "{names:?}");
     }
 }
 
 #[test]
-fn a_query_for_all_vms_is_answered_however_often_others_ask() {
-    let vms = (10..60).map(|number| local(number, Running)).collect();
-    let mut node = Node::settled(RULES, vms);
-    let mut has_told = false;
-    for number in (0..20).map(RequestNumber) {
-        node.router.heard(
-            peer(1),
-            &ClusterMessage::AdvertiseAll { number }.encode(),
-            node.now,
-            false,
-            node.now,
-        );
-        for _ in 0..20 {
-            let Some(message) = node.router.next_message(node.now) else { break };
-            has_told |= matches!(
-                ClusterMessage::decode(&message.bytes),
-                Ok(ClusterMessage::AllAdvertised { to: NodeId(1), .. })
-            );
-        }
+fn every_query_for_a_vm_is_answered_with_what_libvirt_has_now() {
+    let mut node = Node::settled(RULES, vec![local(4, Running)]);
+    // It has started, and another one has gone, and no event has said so.
+    node.vms = vec![local(5, Running)];
+    for (number, vm, expected) in [(7, 5, &[true][..]), (8, 4, &[false]), (9, 6, &[])] {
+        let (number, name) = (RequestNumber(number), domain(vm).uuid.to_string());
+        node.said.clear();
+        node.hears(1, ClusterMessage::Locate { number, name });
+        let is_told = |said: &ClusterMessage| match said {
+            ClusterMessage::Store(told) if told.domain == domain(vm) => Some(true),
+            ClusterMessage::Gone { vm: told, .. } if told.domain == domain(vm) => Some(false),
+            _ => None,
+        };
+        let told: Vec<bool> = node.said.iter().filter_map(is_told).collect();
+        assert_eq!(told, expected);
+        assert_eq!(node.said.back(), Some(&ClusterMessage::Located { to: NodeId(1), number }));
     }
-    assert!(has_told, "the telling never ends");
-    node.settle();
-    let last = node.said.iter().rev().find_map(|message| match message {
-        ClusterMessage::AllAdvertised { to: NodeId(1), number } => Some(*number),
-        _ => None,
-    });
-    assert_eq!(last, Some(RequestNumber(19)), "the last question is answered too");
 }
 
 #[test]
 fn a_node_without_its_libvirt_does_not_claim_to_have_advertised_all() {
     let mut node = Node::settled(RULES, vec![local(2, Running)]);
     node.router.unlisted(UriIndex(0));
-    node.hears(1, ClusterMessage::AdvertiseAll { number: RequestNumber(7) });
-    let is_all = |message: &ClusterMessage| {
-        matches!(message, ClusterMessage::AllAdvertised { .. } | ClusterMessage::Hello { is_complete: true })
-    };
+    node.joins(4, true);
+    let is_all = |message: &ClusterMessage| matches!(message, ClusterMessage::Hello { is_complete: true });
     assert!(!node.said.iter().any(is_all));
     node.router.listed(UriIndex(0), vec![local(2, Running), local(4, Running)], node.now);
     node.settle();
@@ -397,46 +333,26 @@ fn a_node_without_its_libvirt_does_not_claim_to_have_advertised_all() {
         .said
         .iter()
         .position(|message| matches!(message, ClusterMessage::Store(told) if told.domain == domain(4)));
-    let all = node.said.iter().position(|message| {
-        matches!(message, ClusterMessage::AllAdvertised { to: NodeId(1), number: RequestNumber(7) })
-    });
+    let all = node.said.iter().position(is_all);
     assert!(told.is_some() && told < all, "{:?}", node.said);
 }
 
 #[test]
 fn an_answer_that_takes_three_seconds_still_counts() {
     let mut node = Node::settled(RULES, vec![local(1, PowerState::Off)]);
-    let told =
-        Advertisement { domain: domain(1), owner: NodeId(0), state: PowerState::Off, is_active: false };
-    node.hears(1, ClusterMessage::Gone(told));
+    node.answers_queries = false;
+    node.loses(1, 1);
     node.asks(Status, "vm1");
     node.does(Status, Verdict::Off);
     let question = |message: &ClusterMessage| {
-        if let ClusterMessage::AdvertiseAll { number } = message { Some(*number) } else { None }
+        if let ClusterMessage::Locate { number, .. } = message { Some(*number) } else { None }
     };
     let questions: Vec<RequestNumber> = node.said.iter().filter_map(question).collect();
     for _ in 0..12 {
         node.passes(SECOND / 4);
     }
     assert_eq!(node.said.iter().filter_map(question).collect::<Vec<_>>(), questions, "it is asked once");
-    node.hears(1, ClusterMessage::AllAdvertised { to: NodeId(2), number: questions[0] });
-    node.hears(3, ClusterMessage::AllAdvertised { to: NodeId(2), number: questions[0] });
+    node.located(1, questions[0]);
+    node.located(3, questions[0]);
     assert_eq!(node.answer().0, Verdict::Off);
-}
-
-#[test]
-fn a_vm_that_was_off_on_an_absent_host_stays_off_once_it_is_fenced() {
-    let mut node = Node::settled(RULES, vec![local(4, Running)]);
-    node.tells(1, 4, PowerState::Off);
-    node.leaves(1, Departure::Process);
-    node.asks(Off, "vm4");
-    node.does(Off, Verdict::Success);
-    assert_eq!(node.answer().0, Verdict::Success);
-    node.router.seen(UriIndex(0), local(4, PowerState::Off), node.now);
-    node.asks(Status, "vm4");
-    node.does(Status, Verdict::Off);
-    assert_eq!(node.answer().0, Verdict::Off);
-    node.asks(On, "vm4");
-    node.does(On, Verdict::Success);
-    assert_eq!(node.answer().0, Verdict::Success);
 }

@@ -50,7 +50,8 @@ fuzz_target!(|bytes: &[u8]| {
                 RouterAction::Find { job, .. } => router.found(job, Ok(Vec::new()), now),
                 // The client's is never done.
                 RouterAction::Begin { job, on_behalf: OnBehalf::Node(_), .. } => {
-                    router.done(job, Verdict::Success, String::new(), now);
+                    let (verdict, evidence, reason) = (Verdict::Success, Evidence::None, String::new());
+                    router.done(job, JobOutcome { verdict, evidence, reason }, now);
                 }
                 _ => {}
             }

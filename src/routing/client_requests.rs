@@ -1,14 +1,17 @@
 //! Tasks: requests of clients here, and of nodes that ask whichever node has the VM.
 
+use super::copies::TOO_LATE;
+use super::copy_request::{CopyAnswer, CopyRequest, CopyState, verdict_of};
+use super::directory::Leaving;
 use super::ids::{ClientId, JobId};
 use super::remote_queue::RemoteRequest;
 use super::remote_requests::STOPPING;
 use super::router::Router;
-use super::task::{CopyState, Task, TaskOrigin, TaskProgress, verdict_of};
-use super::vocabulary::{ClientRequest, Peer, RequestExpiry, RouterAction};
+use super::task::{Task, TaskOrigin, TaskProgress};
+use super::vocabulary::{ClientRequest, Evidence, JobOutcome, Peer, RequestExpiry, RouterAction};
 use crate::fence::{Operation, Verdict};
 use crate::time::Instant;
-use crate::wire::cluster::{ClusterCall, NodeId};
+use crate::wire::cluster::{ClusterCall, NO_REQUEST, NodeId};
 
 impl Router {
     /// Takes a client's request for off, on, reboot or status.
@@ -23,7 +26,8 @@ impl Router {
             return self.answer(client, Verdict::Failure, reason, false);
         }
         let id = self.tasks.next_id();
-        self.proceed(Task::of_client(id, asked), now);
+        let seq = self.view.directory.next_seq();
+        self.proceed(Task::of_client(id, seq, asked), now);
     }
 
     /// Takes the request of a node for a VM that this node answers for.
@@ -35,7 +39,8 @@ impl Router {
             return self.refuse_remote(request, "too many requests from other nodes are in flight");
         }
         let id = self.tasks.next_id();
-        self.proceed(Task::of_node(id, request), now);
+        let seq = self.view.directory.next_seq();
+        self.proceed(Task::of_node(id, seq, request), now);
     }
 
     /// Takes a task as far as it goes now.
@@ -61,26 +66,27 @@ impl Router {
     }
 
     fn finish(&mut self, task: Task, outcome: Option<(Verdict, String)>) {
-        for copy in task.copies.values() {
+        for copy in task.requests().values() {
             match copy.state {
                 CopyState::Sent(number) => drop(self.tasks.forget_reply(number)),
                 CopyState::Begun(job) => {
                     self.tasks.forget_job(job);
                     self.outbox.act(RouterAction::HangUp { job });
                 }
-                CopyState::Answered { .. } => {}
+                CopyState::Answered(_) => {}
             }
         }
+        let is_begun = task.vm().is_some();
+        let is_done_here = task.requests().keys().any(|&node| self.view.members.is_me(node));
         match (task.origin, outcome) {
             (TaskOrigin::Client(client), outcome) => {
                 let (verdict, reason) =
                     outcome.unwrap_or((Verdict::Failure, "the request was dropped".to_owned()));
-                self.answer(client, verdict, reason, task.vm.is_some());
+                self.answer(client, verdict, reason, is_begun);
             }
             (TaskOrigin::Node(request), Some((verdict, reason))) => {
                 // What is carried out here is logged with its own result.
-                let is_elsewhere = !task.copies.keys().any(|&node| self.view.members.is_me(node));
-                if is_elsewhere {
+                if !is_done_here {
                     self.outbox.act_for_log(RouterAction::Replied {
                         node: request.peer.node,
                         operation: task.operation,
@@ -122,14 +128,17 @@ impl Router {
     }
 
     /// Takes the outcome of a task's job; false if the job is not a task's.
-    pub(super) fn job_done(&mut self, job: JobId, verdict: Verdict, reason: &str, now: Instant) -> bool {
+    pub(super) fn job_done(&mut self, job: JobId, outcome: &JobOutcome, now: Instant) -> bool {
         let Some(id) = self.tasks.forget_job(job) else { return false };
         let Some(mut task) = self.tasks.take(id) else { return true };
-        let is_meant = |state: &CopyState| matches!(state, CopyState::Begun(number) if *number == job);
-        match task.copies.values_mut().find(|copy| is_meant(&copy.state)) {
+        let JobOutcome { verdict, evidence, ref reason } = *outcome;
+        let seq = self.view.directory.seq();
+        let is_meant =
+            |_, copy: &CopyRequest| matches!(copy.state, CopyState::Begun(number) if number == job);
+        match task.request_mut(is_meant) {
             Some(copy) => {
-                let reason = reason.to_owned();
-                copy.state = CopyState::Answered { verdict, reason, seq: self.view.directory.seq() };
+                let reason = reason.clone();
+                copy.state = CopyState::Answered(CopyAnswer { verdict, evidence, reason, seq });
                 self.proceed(task, now);
             }
             None => self.tasks.put(task),
@@ -137,57 +146,74 @@ impl Router {
         true
     }
 
-    /// Notes that another node was not asked: corosync accepted nothing for too long.
+    /// Notes that another node was not asked, or told of a fence: corosync accepted nothing for too long.
     pub fn unsent(&mut self, request: RequestExpiry, now: Instant) {
+        if request.number == NO_REQUEST {
+            return self.tell_of_fence(request.node, now);
+        }
         let id = self.tasks.forget_reply(request.number);
         let Some(mut task) = id.and_then(|id| self.tasks.take(id)) else { return };
-        match task.copies.get_mut(&request.node) {
+        match task.request_mut(|node, _| node == request.node) {
             Some(copy) => {
-                copy.state = CopyState::not_asked(request.node, self.view.directory.seq());
+                copy.state = CopyState::not_asked(request.node, TOO_LATE, self.view.directory.seq());
                 self.proceed(task, now);
             }
             None => self.tasks.put(task),
         }
     }
 
-    /// Takes the reply of a node.
+    /// Takes the reply of a C daemon, or of a member of this suite to one.
     pub(super) fn replied(&mut self, node: NodeId, call: &ClusterCall, response: u32, now: Instant) {
         self.remote.answered(call.target, call.number);
         // A C daemon's reboot leaves the VM running.
-        let is_extended = self.view.members.is_extended(node);
-        let is_off = matches!(call.operation, Operation::Off | Operation::Reboot);
-        if is_off && (call.operation == Operation::Off || is_extended) && response == 0 {
+        if call.operation == Operation::Off && response == 0 && self.view.members.is_legacy(node) {
             self.seen_to_destroy(node, &call.name);
         }
+        let verdict = verdict_of(response, call.operation);
+        self.answered(node, call, verdict, Evidence::None, now);
+    }
+
+    /// Takes the answer of a node to a request of this one.
+    pub(super) fn answered(
+        &mut self,
+        node: NodeId,
+        call: &ClusterCall,
+        verdict: Verdict,
+        evidence: Evidence,
+        now: Instant,
+    ) {
         if !self.view.members.is_me(call.target) {
             return;
         }
-        let id = self.tasks.awaiting_reply(call.number);
-        let Some(task) = id.and_then(|id| self.tasks.get_mut(id)) else { return };
-        let Some(copy) = task.copies.get_mut(&node) else { return };
-        let is_meant = matches!(copy.state, CopyState::Sent(number) if number == call.number)
-            && call.operation == copy.operation
-            && call.name.to_lowercase() == copy.name.to_lowercase();
-        if !is_meant {
+        let Some(mut task) = self.tasks.awaiting_reply(call.number).and_then(|id| self.tasks.take(id)) else {
             return;
-        }
-        let verdict = verdict_of(response, call.operation);
+        };
+        let is_meant = |other, copy: &CopyRequest| {
+            other == node
+                && matches!(copy.state, CopyState::Sent(number) if number == call.number)
+                && call.operation == copy.operation
+                && call.name.to_lowercase() == copy.name.to_lowercase()
+        };
+        let uuid = task.vm();
+        let Some(copy) = task.request_mut(is_meant) else { return self.tasks.put(task) };
         // A C daemon advertises what it has before it replies, and the highest one also replies for VMs
         // that nobody has.
-        let says_off = verdict == Verdict::Off || (verdict == Verdict::Success && is_off);
-        let uuid = task.vm.filter(|_| says_off && !is_extended);
+        let says_off = verdict == Verdict::Off || (verdict == Verdict::Success && copy.is_power());
+        let is_legacy = !self.view.members.is_extended(node);
         let seq = copy.seq;
         let is_unknown = |&uuid: &_| !self.view.directory.has_advertised_since(node, uuid, seq);
-        if let Some(uuid) = uuid.filter(is_unknown) {
-            task.copies.remove(&node);
-            self.view.directory.withdraw(node, uuid, now);
-        } else {
-            let reason = format!("node {node} reports {verdict}");
-            copy.state = CopyState::Answered { verdict, reason, seq: self.view.directory.seq() };
+        match uuid.filter(|_| says_off && is_legacy).filter(is_unknown) {
+            Some(uuid) => {
+                task.forget_request(node);
+                self.view.directory.withdraw(node, uuid, Leaving::Inferred, now);
+            }
+            None => {
+                let reason = format!("node {node} reports {verdict}");
+                let seq = self.view.directory.seq();
+                copy.state = CopyState::Answered(CopyAnswer { verdict, evidence, reason, seq });
+            }
         }
         self.tasks.forget_reply(call.number);
-        if let Some(task) = id.and_then(|id| self.tasks.take(id)) {
-            self.proceed(task, now);
-        }
+        self.proceed(task, now);
     }
 }

@@ -2,23 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use super::copy_request::{CopyRequest, CopyState};
+use super::directory::Leaving;
 use super::router::Router;
-use super::task::{CopyRequest, CopyState, Task, TaskOrigin};
+use super::task::{Phase, Task, TaskOrigin};
 use super::view::CopyHolder;
 use super::vocabulary::{OnBehalf, RouterAction};
-use crate::fence::{Operation, Uuid, Verdict};
+use crate::fence::{Operation, Uuid};
 use crate::time::Instant;
 use crate::wire::cluster::{ClusterCall, ClusterMessage, NodeId};
 
 impl Router {
-    /// Returns true if a copy runs on a member, or did until it was destroyed for the task.
-    pub(super) fn is_seen_to_run(&self, task: &Task, holders: &[CopyHolder]) -> bool {
-        // An answer outweighs an earlier advertisement.
-        let is_off = |node| task.copies.get(&node).is_some_and(CopyRequest::says_off);
-        let mut others = holders.iter().filter(|holder| !is_off(holder.node));
-        task.has_ended_it() || others.any(|holder| self.view.is_seen_running(holder))
-    }
-
     /// Returns the members that a task asks. C daemons receive what a node asks of every node.
     pub(super) fn concerned(&self, task: &Task, uuid: Uuid) -> Vec<CopyHolder> {
         let mut holders = self.view.holders(uuid);
@@ -30,34 +24,45 @@ impl Router {
 
     /// Asks the holders that were not asked, and drops requests to nodes that are no longer holders.
     pub(super) fn ask_copies(&mut self, task: &mut Task, uuid: Uuid, holders: &[CopyHolder], now: Instant) {
-        let stale = self.drop_departed(task, uuid, now);
-        let is_first = task.vm.replace(uuid).is_none();
-        if is_first && task.operation == Operation::Reboot && holders.len() > 1 {
-            let running = holders.iter().filter(|holder| holder.runs());
-            task.restart_node = running.max_by_key(|holder| holder.seq).map(|holder| holder.node);
+        let is_first = !matches!(task.phase, Phase::Asking { .. });
+        if is_first {
+            task.phase = Phase::asking(uuid);
         }
-        let is_only = holders.len() == 1 && task.copies.is_empty();
-        for holder in holders.iter().filter(|holder| !stale.contains(&holder.node)) {
-            if !task.copies.contains_key(&holder.node) && task.restart_node != Some(holder.node) {
-                let operation = match task.operation {
-                    Operation::On | Operation::Reboot if is_only => task.operation,
-                    Operation::Reboot if holder.runs() => Operation::Off,
-                    Operation::On | Operation::Reboot => Operation::Status,
-                    other => other,
-                };
-                self.ask_copy(task, holder.node, operation, uuid, now);
-            }
+        let stale = self.drop_departed(task, uuid, now);
+        let is_reboot = task.operation == Operation::Reboot;
+        let Phase::Asking { copies, restart_node, .. } = &mut task.phase else { return };
+        if is_first && is_reboot && holders.len() > 1 {
+            // A copy that is just coming in is not the one that runs.
+            let running = holders.iter().filter(|holder| holder.runs());
+            let last = running.max_by_key(|holder| (holder.is_active, holder.seq));
+            *restart_node = last.map(|holder| holder.node);
+        }
+        let is_only = holders.len() == 1 && copies.is_empty();
+        let is_new = |holder: &&CopyHolder| {
+            let node = holder.node;
+            !stale.contains(&node) && copies.get(node).is_none() && *restart_node != Some(node)
+        };
+        let new: Vec<CopyHolder> = holders.iter().filter(is_new).copied().collect();
+        for holder in new {
+            let operation = match task.operation {
+                Operation::On | Operation::Reboot if is_only => task.operation,
+                Operation::Reboot if holder.runs() => Operation::Off,
+                Operation::On | Operation::Reboot => Operation::Status,
+                other => other,
+            };
+            self.ask_copy(task, holder.node, operation, uuid, now);
         }
     }
 
     /// Drops requests to nodes that have left, or no longer have the VM; returns the latter.
     fn drop_departed(&mut self, task: &mut Task, uuid: Uuid, now: Instant) -> BTreeSet<NodeId> {
         let mut stale = BTreeSet::new();
-        task.copies.retain(|&node, copy| {
+        let Phase::Asking { copies, .. } = &mut task.phase else { return stale };
+        copies.retain(|node, copy| {
             let CopyState::Sent(number) = copy.state else { return true };
             let is_stale = self.view.stale_at(node, uuid, copy.at).is_some_and(|at| now >= at);
             if is_stale {
-                self.view.directory.withdraw(node, uuid, now);
+                self.view.directory.withdraw(node, uuid, Leaving::Inferred, now);
                 stale.insert(node);
             }
             let is_departed = is_stale || !self.view.members.is_member(node);
@@ -69,6 +74,7 @@ impl Router {
         stale
     }
 
+    /// Asks one copy.
     pub(super) fn ask_copy(
         &mut self,
         task: &mut Task,
@@ -77,6 +83,21 @@ impl Router {
         uuid: Uuid,
         now: Instant,
     ) {
+        let request = self.request_to(task, node, operation, uuid, now);
+        if let Phase::Asking { copies, .. } = &mut task.phase {
+            copies.insert(node, request);
+        }
+    }
+
+    /// Begins a request to one copy.
+    pub(super) fn request_to(
+        &mut self,
+        task: &Task,
+        node: NodeId,
+        operation: Operation,
+        uuid: Uuid,
+        now: Instant,
+    ) -> CopyRequest {
         let wire_name = self.view.wire_name(node, uuid);
         let name = wire_name.clone().unwrap_or_default();
         let seq = self.view.directory.seq();
@@ -95,11 +116,9 @@ impl Router {
             self.outbox.act(RouterAction::Begin { job, operation, name, on_behalf, permitted, expires });
             CopyState::Begun(job)
         } else if wire_name.is_none() {
-            let reason =
-                format!("node {node} was not asked: a C daemon could take the name for another VM's");
-            CopyState::Answered { verdict: Verdict::Failure, reason, seq }
+            CopyState::not_asked(node, "a C daemon could take the name for another VM's", seq)
         } else if now >= task.limits.send {
-            CopyState::not_asked(node, seq)
+            CopyState::not_asked(node, TOO_LATE, seq)
         } else {
             let number = self.outbox.next_number();
             self.tasks.expect_reply(number, task.id);
@@ -111,6 +130,9 @@ impl Router {
             self.outbox.send_until(ClusterMessage::Request(call), Some(task.limits.send));
             CopyState::Sent(number)
         };
-        task.copies.insert(node, CopyRequest { operation, name, has_run, seq, at: now, state });
+        CopyRequest { operation, name, has_run, seq, at: now, state }
     }
 }
+
+/// Reason for a node that was not asked in time.
+pub(super) const TOO_LATE: &str = "the request had waited too long";

@@ -10,16 +10,12 @@ use crate::wire::cluster::Advertisement;
 pub(super) enum Presence {
     /// On a member.
     Here,
-    /// On a node that has left the group but may be up.
-    Left,
+    /// On a node whose daemon has left the group since it told the copy, and has not told it again.
+    Away,
     /// No longer on the node, where it ran; no other copy was seen to run since.
     Vanished,
-    /// On a node that left the cluster.
-    Lost {
-        at: Instant,
-        /// The quorum service has lost the node too.
-        is_confirmed: bool,
-    },
+    /// No longer on the node, where it ran until it was seen to end.
+    Ended,
 }
 
 /// Cause of a copy being off.
@@ -52,6 +48,10 @@ pub(super) struct CopyRecord {
     pub(super) off_cause: OffCause,
     /// A C daemon has replied that it destroyed the copy.
     pub(super) is_destroyed: bool,
+    /// It ran last until it was destroyed and seen off, or its host was fenced.
+    pub(super) has_ended: bool,
+    /// Time at which it was seen to run no longer; none if it runs, or was never seen to.
+    pub(super) off_since: Option<Instant>,
     /// Time of the last advertisement, or of its withdrawal.
     pub(super) advertised_at: Instant,
     pub(super) presence: Presence,
@@ -76,7 +76,13 @@ impl CopyRecord {
             _ if vm.is_active => seq,
             _ => Sequence::START,
         };
+        let off_since = match (vm.state, before) {
+            (PowerState::Running, _) | (_, None) => None,
+            (PowerState::Off, Some(copy)) if copy.runs() && !copy.is_gone() => Some(now),
+            (PowerState::Off, Some(copy)) => copy.off_since,
+        };
         CopyRecord {
+            off_since,
             name: vm.domain.name.clone(),
             has_name: true,
             state: vm.state,
@@ -87,6 +93,7 @@ impl CopyRecord {
             is_known_to_all: before.is_some_and(|copy| copy.is_known_to_all),
             off_cause,
             is_destroyed: false,
+            has_ended: vm.state == PowerState::Off && before.is_some_and(|copy| copy.has_ended),
             advertised_at: now,
             presence: Presence::Here,
         }
@@ -100,12 +107,17 @@ impl CopyRecord {
         self.presence == Presence::Here
     }
 
-    /// True if its node has left the group, or the cluster.
+    /// Returns true if its node has left the group since it told it.
     pub(super) fn is_away(&self) -> bool {
-        matches!(self.presence, Presence::Left | Presence::Lost { .. })
+        self.presence == Presence::Away
+    }
+
+    /// Returns true if it is no longer on its node.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self.presence, Presence::Vanished | Presence::Ended)
     }
 
     pub(super) fn has_started(&self) -> bool {
-        self.is_active && self.presence != Presence::Vanished
+        self.is_active && !self.is_gone()
     }
 }

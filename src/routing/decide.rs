@@ -1,20 +1,17 @@
-//! Progress of a task, by the answers of the copies.
+//! Progress of a task, by the finding on its VM and the answers of the copies.
 
-use std::time::Duration;
-
-use super::copy_record::{CopyRecord, OffCause};
+use super::copy_record::CopyRecord;
+use super::copy_request::EarlyAnswer;
+use super::host_fate::Passes;
 use super::ids::Sequence;
-use super::limits::RECHECK_EVERY;
+use super::judgement::VmFinding;
+use super::limits::{RECHECK_EVERY, TOLD_LIMIT};
 use super::router::Router;
-use super::task::{Confirmation, CopyRequest, CopyState, Task, TaskOrigin, TaskProgress};
+use super::task::{Phase, Task, TaskOrigin, TaskProgress};
 use super::view::CopyHolder;
 use crate::fence::{Operation, Uuid, Verdict};
 use crate::time::Instant;
 use crate::wire::cluster::NodeId;
-
-/// Time in which a VM that a C daemon was seen to destroy is off there for that reason. That it was
-/// started again and moved, the C daemon would only advertise when asked.
-const DESTROYED_LIMIT: Duration = Duration::from_secs(300);
 
 impl Router {
     /// Takes a task as far as it goes now.
@@ -27,73 +24,148 @@ impl Router {
         }
         if let TaskOrigin::Node(request) = &task.origin {
             // Another node has answered it.
-            if task.vm.is_none() && !self.remote.is_unanswered(request) {
+            if task.vm().is_none() && !self.remote.is_unanswered(request) {
                 return TaskProgress::Dropped;
             }
         }
-        let uuid = match task.vm {
+        task.held = None;
+        let uuid = match task.vm() {
             Some(uuid) => uuid,
             None => match self.resolve(task, now) {
                 Ok(uuid) => uuid,
                 Err(progress) => return progress,
             },
         };
-        let mut holders = self.concerned(task, uuid);
-        if holders.is_empty() && task.vm.is_none() {
+        let holders = self.concerned(task, uuid);
+        if holders.is_empty() && task.vm().is_none() {
             return TaskProgress::Dropped;
         }
         if let Some(progress) = self.deny(task, uuid, &holders) {
             return progress;
         }
-        let was_awaited = matches!(task.confirmation, Confirmation::Awaited(_));
         if let Some(progress) = self.confirm_running(task, uuid, &holders, now) {
             return progress;
         }
-        if was_awaited {
-            // The confirmation may have removed some.
-            holders = self.concerned(task, uuid);
+        // The confirmation may have removed some.
+        let holders = self.concerned(task, uuid);
+        self.pursue(task, uuid, &holders, now)
+    }
+
+    /// Asks the copies of a VM if nothing speaks against that, and judges their answers.
+    fn pursue(&mut self, task: &mut Task, uuid: Uuid, holders: &[CopyHolder], now: Instant) -> TaskProgress {
+        if task.operation != Operation::Status || holders.is_empty() {
+            match self.find_out(task, Some(uuid), now) {
+                Err(progress) => return progress,
+                Ok(VmFinding::Off(reason)) if holders.is_empty() && task.requests().is_empty() => {
+                    return absent(task, reason);
+                }
+                // A C daemon that has heard the request too runs it, and answers.
+                Ok(VmFinding::Runs)
+                    if task.is_of_node()
+                        && task.requests().is_empty()
+                        && !holders.iter().any(CopyHolder::runs) =>
+                {
+                    return TaskProgress::Dropped;
+                }
+                Ok(_) => {}
+            }
         }
-        if let Some(progress) = self.refuse(task, uuid, &holders, now) {
-            return progress;
+        if let Some(reason) = came_while_rebooted(task, holders) {
+            return TaskProgress::Done(Verdict::Failure, reason);
         }
-        self.ask_copies(task, uuid, &holders, now);
-        let has_restart =
-            task.restart_node.is_some_and(|node| holders.iter().any(|holder| holder.node == node));
-        if task.copies.is_empty() && !has_restart {
-            return self.decide_absent(task, Some(uuid), now);
-        }
+        self.ask_copies(task, uuid, holders, now);
         self.judge(task, uuid, now)
+    }
+
+    /// Returns the finding on the VM of a task, unless the task has to wait or fails for what is not known.
+    fn find_out(
+        &mut self,
+        task: &mut Task,
+        uuid: Option<Uuid>,
+        now: Instant,
+    ) -> Result<VmFinding, TaskProgress> {
+        loop {
+            match self.evidence(task, uuid, now).find() {
+                VmFinding::Doubt(reason, passes) => return Err(hold(task, reason, passes, now)),
+                VmFinding::NeedSearchSince(since) => {
+                    let text = uuid.map_or_else(|| task.text.clone(), |uuid| uuid.to_string());
+                    if let Some(until) = self.search(task, &text, since, now) {
+                        return Err(TaskProgress::Wait(until));
+                    }
+                }
+                finding => return Ok(finding),
+            }
+        }
+    }
+
+    /// Searches all members for the VM of a task; returns the time until which to wait for that, none if it is
+    /// over.
+    pub(super) fn search(
+        &mut self,
+        task: &mut Task,
+        text: &str,
+        since: Sequence,
+        now: Instant,
+    ) -> Option<Instant> {
+        let since = since.max(task.seq);
+        if task.search.result.complete_since >= Some(since) {
+            return None;
+        }
+        let (needed, began) = *task.search.awaited.get_or_insert((since, now));
+        let began = if since > needed { now } else { began };
+        task.search.awaited = Some((since, began));
+        match self.located_since(since, text, now) {
+            Ok(at) => {
+                task.search.result.complete_since = Some(at);
+                task.search.result.has_failed = false;
+                None
+            }
+            Err(until) if now < began + TOLD_LIMIT => Some(until.min(began + TOLD_LIMIT)),
+            Err(_) => {
+                task.search.result.has_failed = true;
+                None
+            }
+        }
     }
 
     /// Finds the VM of a task.
     fn resolve(&mut self, task: &mut Task, now: Instant) -> Result<Uuid, TaskProgress> {
-        let mut meaning = self.view.meaning(&task.text, self.view.rules.names, now);
+        let text = task.text.clone();
+        let mut meaning = self.view.meaning(&text, self.view.rules.names, now);
         if meaning.is_uncertain() {
             // A better match may be a VM that was not advertised yet; and C daemons do not report that they
             // no longer have one.
-            if let Some(until) = self.await_all(task, now) {
+            if let Some(until) = self.view.members.unsettled_until(now) {
                 return Err(TaskProgress::Wait(until));
             }
-            if let Some(asked_at) = task.probed_at {
+            if let Some(until) = self.search(task, &text, task.seq, now) {
+                return Err(TaskProgress::Wait(until));
+            }
+            if let Some(asked_at) = self.view.locates.asked_at(&text) {
                 meaning.vms.iter().for_each(|&uuid| self.view.withdraw_stale(uuid, asked_at, now));
-                meaning = self.view.meaning(&task.text, self.view.rules.names, now);
+                meaning = self.view.meaning(&text, self.view.rules.names, now);
             }
         }
-        if let Some((&uuid, &since)) = meaning.gone.iter().max_by_key(|(_, since)| **since) {
+        if let Some(since) = meaning.gone.values().max() {
             // It may have moved, and have the name still.
-            match self.awaits_inventory(Some(since), uuid, task, now) {
-                Ok(()) => {}
-                Err(Some(at)) => return Err(TaskProgress::Wait(at)),
-                Err(None) => meaning.vms.extend(meaning.gone.keys()),
+            if let Some(until) = self.search(task, &text, *since, now) {
+                return Err(TaskProgress::Wait(until));
+            }
+            if task.search.result.has_failed || self.view.has_absent(now) {
+                meaning.vms.extend(meaning.gone.keys());
             }
         }
         match meaning.only() {
             Some(uuid) if self.view.has_holder(uuid) => Ok(uuid),
-            only if only.is_some() || meaning.vms.is_empty() => Err(self.decide_absent(task, only, now)),
+            only if only.is_some() || meaning.vms.is_empty() => Err(match self.find_out(task, only, now) {
+                Err(progress) => progress,
+                Ok(VmFinding::Off(reason)) => absent(task, reason),
+                // A member has told it meanwhile.
+                Ok(_) => TaskProgress::Wait(now + RECHECK_EVERY),
+            }),
             _ => {
                 let vms: Vec<String> = meaning.vms.iter().map(|&uuid| self.view.describe(uuid)).collect();
                 let vms = vms.join(" and ");
-                let text = &task.text;
                 let reason =
                     format!("{text:?} matches several VMs ({vms}): request one by UUID, or rename them");
                 Err(TaskProgress::Done(Verdict::Failure, reason))
@@ -101,53 +173,24 @@ impl Router {
         }
     }
 
-    /// Returns a reason not to ask the copies, or not yet.
-    fn refuse(
-        &mut self,
-        task: &mut Task,
-        uuid: Uuid,
-        holders: &[CopyHolder],
-        now: Instant,
-    ) -> Option<TaskProgress> {
-        if !(task.has_ended_it() || holders.iter().any(|holder| holder.is_active)) {
-            // It may run on a member that has not advertised it yet.
-            if let Some(until) = self.view.members.unsettled_until(now) {
-                return Some(TaskProgress::Wait(until));
-            }
-        }
-        if !self.is_seen_to_run(task, holders) {
-            if let Some(reason) = self.view.rules.unseen(self.view.members.lacks_quorum()) {
-                return Some(TaskProgress::Done(Verdict::Failure, reason));
-            }
-        }
-        if task.operation != Operation::Status {
-            if let Some(progress) = self.doubt(task, uuid, now) {
-                return Some(progress);
-            }
-        }
-        let is_rebooted = task.copies.values().any(|copy| copy.operation == Operation::Reboot);
-        let is_new = |holder: &&CopyHolder| holder.runs() && !task.copies.contains_key(&holder.node);
-        let new = holders.iter().find(is_new).filter(|_| is_rebooted)?;
-        // To destroy it might be to reboot it twice.
-        let reason = format!("the VM came to node {} while it was being rebooted", new.node);
-        Some(TaskProgress::Done(Verdict::Failure, reason))
-    }
-
     /// Judges the answers of the copies.
     fn judge(&mut self, task: &mut Task, uuid: Uuid, now: Instant) -> TaskProgress {
-        if let Some(done) = task.early() {
-            return done;
+        let operation = task.operation;
+        let Phase::Asking { copies, .. } = &task.phase else {
+            return TaskProgress::Wait(now + RECHECK_EVERY);
+        };
+        match copies.early(operation) {
+            Some(EarlyAnswer::Success(reason)) => return TaskProgress::Done(Verdict::Success, reason),
+            Some(EarlyAnswer::Failure(reason)) => return TaskProgress::Done(Verdict::Failure, reason),
+            None => {}
         }
-        if !task.copies.values().all(CopyRequest::is_answered) {
-            let has_legacy = task.copies.keys().any(|&node| self.view.members.is_legacy(node));
+        if !copies.are_answered() {
+            let has_legacy = copies.iter().any(|(node, _)| self.view.members.is_legacy(node));
             return TaskProgress::Wait(if has_legacy { now + RECHECK_EVERY } else { task.limits.answer });
         }
-        if let Some(progress) = self.unexplained_stop(task, uuid, now) {
-            return progress;
-        }
         // In a reboot: a copy that was taken for off, and runs.
-        let found_running = task.found_running();
-        if task.operation == Operation::Reboot && !found_running.is_empty() {
+        let found_running = copies.found_running();
+        if operation == Operation::Reboot && !found_running.is_empty() {
             for node in found_running {
                 self.ask_copy(task, node, Operation::Off, uuid, now);
             }
@@ -156,42 +199,56 @@ impl Router {
         if let Some(node) = self.started_since(task, uuid) {
             let reason = format!("the VM was off on node {node}, and has been started there since");
             let runs = self.view.holders(uuid).iter().any(CopyHolder::runs);
-            let is_on = task.operation == Operation::Status && runs;
+            let is_on = operation == Operation::Status && runs;
             return TaskProgress::Done(if is_on { Verdict::Success } else { Verdict::Failure }, reason);
         }
-        if let Some(node) = task.restart_node.take().filter(|&node| self.view.members.is_member(node)) {
+        if let Some(node) = task.take_restart_node().filter(|&node| self.view.members.is_member(node)) {
             self.ask_copy(task, node, Operation::Reboot, uuid, now);
             return self.judge(task, uuid, now);
         }
+        match self.find_out(task, Some(uuid), now) {
+            Err(progress) => progress,
+            // A C daemon that has heard the request too runs it, and answers.
+            Ok(VmFinding::Runs) if task.is_of_node() => TaskProgress::Dropped,
+            Ok(VmFinding::Runs) => {
+                let reason = "the VM runs on a member, by what that has told".to_owned();
+                TaskProgress::Done(Verdict::Failure, reason)
+            }
+            Ok(_) => self.conclude(task, uuid, now),
+        }
+    }
+
+    /// Concludes a task whose VM is off, on this and all other hosts.
+    fn conclude(&mut self, task: &mut Task, uuid: Uuid, now: Instant) -> TaskProgress {
+        let Phase::Asking { copies, .. } = &task.phase else {
+            return TaskProgress::Wait(now + RECHECK_EVERY);
+        };
         match task.operation {
-            Operation::Status => match self.doubt(task, uuid, now) {
-                Some(progress) => progress,
-                None => TaskProgress::Done(Verdict::Off, task.reasons()),
-            },
+            Operation::Status => TaskProgress::Done(Verdict::Off, copies.reasons()),
             Operation::On => {
-                if let [(&node, copy)] = task.copies.iter().collect::<Vec<_>>()[..] {
-                    if copy.operation == Operation::Status {
-                        // The other copies turned out to be gone.
-                        self.ask_copy(task, node, Operation::On, uuid, now);
-                        return self.judge(task, uuid, now);
-                    }
+                if let Some((node, _)) = copies.only().filter(|(_, copy)| copy.operation == Operation::Status)
+                {
+                    // The other copies turned out to be gone.
+                    self.ask_copy(task, node, Operation::On, uuid, now);
+                    return self.judge(task, uuid, now);
                 }
-                let nodes: Vec<String> = task.copies.keys().map(|node| format!("node {node}")).collect();
-                let reason = format!("the VM is off, and could be started on any of {}", nodes.join(", "));
+                let nodes = copies.nodes();
+                let reason = format!("the VM is off, and could be started on any of {nodes}");
                 TaskProgress::Done(Verdict::Failure, reason)
             }
             _ => {
-                if let Some(seq) = task.ended_at() {
+                let reasons = copies.reasons();
+                if let Some(seq) = copies.ended_at(|node| self.view.members.is_legacy(node)) {
                     self.forget_off_before(seq, uuid);
                 }
-                TaskProgress::Done(Verdict::Success, task.reasons())
+                TaskProgress::Done(Verdict::Success, reasons)
             }
         }
     }
 
     /// Records that the VM ran, and was destroyed, on a member at this position. That explains earlier
     /// stops elsewhere, and copies that were off on nodes that have left say nothing more.
-    fn forget_off_before(&mut self, seq: Sequence, uuid: Uuid) {
+    pub(super) fn forget_off_before(&mut self, seq: Sequence, uuid: Uuid) {
         self.view.directory.has_run_elsewhere(seq, uuid);
         let was_off = |(node, copy): &(NodeId, &CopyRecord)| {
             copy.is_away() && !self.view.members.is_me(*node) && !copy.runs() && copy.seq <= seq
@@ -202,31 +259,27 @@ impl Router {
         }
     }
 
-    /// Records a node's reply that it did an off or a reboot, which all members receive.
+    /// Records that a member destroyed a copy that ran, and saw it off.
+    pub(super) fn seen_to_end(&mut self, node: NodeId, uuid: Uuid) {
+        self.view.directory.has_ended(node, uuid);
+        self.forget_off_before(self.view.directory.seq(), uuid);
+    }
+
+    /// Records a C daemon's reply that it did an off.
     pub(super) fn seen_to_destroy(&mut self, node: NodeId, name: &str) {
         if let Some(uuid) = self.view.meant_at(node, name) {
-            if !self.view.members.is_extended(node) {
-                self.view.directory.mark_destroyed(node, uuid);
-            } else if self
-                .view
-                .directory
-                .copy(node, uuid)
-                .is_some_and(|copy| copy.is_here() && copy.is_active)
-            {
-                self.forget_off_before(self.view.directory.seq(), uuid);
-            }
+            self.view.directory.mark_destroyed(node, uuid);
         }
     }
 
     /// Returns a node that answered that the VM is off, and was seen to run it since, if only for a while:
     /// the answers are not of one time, and it may have moved there.
     fn started_since(&self, task: &Task, uuid: Uuid) -> Option<NodeId> {
-        let is_after = |node: NodeId, ran_at: Sequence| match task.copies.get(&node) {
-            Some(CopyRequest { operation, state: CopyState::Answered { seq, .. }, .. }) => {
-                let is_started_by_us = matches!(operation, Operation::Reboot | Operation::On);
-                !is_started_by_us && ran_at > *seq
-            }
-            _ => false,
+        let requests = task.requests();
+        let is_after = |node: NodeId, ran_at: Sequence| {
+            let Some(request) = requests.get(&node) else { return false };
+            let is_started_by_us = matches!(request.operation, Operation::Reboot | Operation::On);
+            request.answer().is_some_and(|answer| !is_started_by_us && ran_at > answer.seq)
         };
         let me = self.view.members.me().filter(|_| self.view.inventory.runs(uuid));
         let own = me.filter(|me| is_after(me.node, self.view.inventory.transitions(uuid).last));
@@ -234,37 +287,35 @@ impl Router {
         let other = || copies.find(|(node, copy)| is_after(*node, copy.ran_at)).map(|(node, _)| node);
         own.map(|me| me.node).or_else(other)
     }
+}
 
-    /// Waits, or fails, if a C daemon answered that the VM is off, which does not exclude that it moved
-    /// away: that is known once all others have advertised their VMs since.
-    fn unexplained_stop(&mut self, task: &mut Task, uuid: Uuid, now: Instant) -> Option<TaskProgress> {
-        let of_c = |(node, copy): &(NodeId, &CopyRecord)| {
-            self.view.members.is_legacy(*node) && !copy.runs() && task.copies.contains_key(node)
-        };
-        let copies = || self.view.directory.copies(uuid).filter(of_c);
-        // The VM ran where it was destroyed for this task after it had stopped there.
-        let ran_at = task.ended_at().unwrap_or_default();
-        let is_open =
-            |(cause, _): &(OffCause, NodeId)| !matches!(*cause, OffCause::Stopped(at) if at <= ran_at);
-        let (cause, node) = copies().map(|(node, copy)| (copy.off_cause, node)).filter(is_open).max()?;
-        let is_known_to_all = copies().all(|(_, copy)| copy.is_known_to_all);
-        let since = match cause {
-            OffCause::Destroyed(at) if now < at + DESTROYED_LIMIT => return None,
-            // It is off there, unless a member has it that has not advertised it yet, or it went to a
-            // node that was away already.
-            OffCause::Destroyed(_) | OffCause::NeverRan if is_known_to_all => None,
-            OffCause::Destroyed(_) | OffCause::NeverRan => Some(Sequence::START),
-            OffCause::Stopped(at) => Some(at),
-        };
-        match self.awaits_inventory(since, uuid, task, now) {
-            Ok(()) => None,
-            Err(Some(at)) => Some(TaskProgress::Wait(at)),
-            Err(None) => {
-                let reason = format!(
-                    "the VM is off on node {node}, but not all hosts have confirmed that they do not run it"
-                );
-                Some(TaskProgress::Done(Verdict::Failure, reason))
-            }
-        }
+/// Holds a task whose VM may run, while that may change; else it fails.
+fn hold(task: &mut Task, reason: String, passes: Passes, now: Instant) -> TaskProgress {
+    let until = match passes {
+        Passes::Never => return TaskProgress::Done(Verdict::Failure, reason),
+        Passes::Soon => task.limits.answer,
+        Passes::At(at) => at,
+    };
+    task.held = Some(reason);
+    TaskProgress::Wait(until.max(now))
+}
+
+/// Answers a request for a VM that is off and that no member has.
+fn absent(task: &Task, reason: String) -> TaskProgress {
+    match task.operation {
+        Operation::Off | Operation::Reboot => TaskProgress::Done(Verdict::Success, reason),
+        Operation::Status => TaskProgress::Done(Verdict::Off, reason),
+        _ => TaskProgress::Done(Verdict::Failure, format!("{reason}, and no host has it")),
     }
+}
+
+/// Returns the reason to fail if a copy came while the VM was being rebooted: to destroy it might be to
+/// reboot it twice.
+fn came_while_rebooted(task: &Task, holders: &[CopyHolder]) -> Option<String> {
+    let Phase::Asking { copies, .. } = &task.phase else { return None };
+    if !copies.iter().any(|(_, copy)| copy.operation == Operation::Reboot) {
+        return None;
+    }
+    let new = holders.iter().find(|holder| holder.runs() && copies.get(holder.node).is_none())?;
+    Some(format!("the VM came to node {} while it was being rebooted", new.node))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::copy_record::{CopyRecord, OffCause, Presence};
 use super::ids::Sequence;
 use super::limits::GONE_LIMIT;
-use crate::fence::Uuid;
+use crate::fence::{PowerState, Uuid};
 use crate::time::Instant;
 use crate::wire::cluster::{Advertisement, NodeId, TOLD_NAME_MAX, cut};
 
@@ -14,6 +14,17 @@ use crate::wire::cluster::{Advertisement, NodeId, TOLD_NAME_MAX, cut};
 const VMS_MAX: usize = 16_384;
 /// Minimum interval between searches for VMs that have been gone for long.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How it is known that a node no longer has a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// The node told it.
+    Told,
+    /// The VM was seen to end there.
+    Ended,
+    /// The node does not tell it any more.
+    Inferred,
+}
 
 /// Effect of an advertisement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,13 +40,13 @@ pub(super) struct StoreEffect {
 #[derive(Debug, Default)]
 pub(super) struct Directory {
     vms: BTreeMap<Uuid, BTreeMap<NodeId, CopyRecord>>,
-    /// Number of copies by node.
-    counts: BTreeMap<NodeId, usize>,
+    /// VMs with a copy on each node.
+    by_node: BTreeMap<NodeId, BTreeSet<Uuid>>,
     /// Number of copies by name in lower case, as C daemons compare names.
     names: HashMap<String, BTreeMap<Uuid, usize>>,
     seq: Sequence,
-    /// Nodes that may have vanished copies.
-    with_vanished: BTreeSet<NodeId>,
+    /// Nodes that may have copies that are gone.
+    with_gone: BTreeSet<NodeId>,
     /// Time of the next search for VMs that have been gone for long.
     sweep_at: Option<Instant>,
 }
@@ -55,8 +66,8 @@ impl Directory {
     /// Marks all copies as away, since this node has left the group.
     pub(super) fn leave(&mut self) {
         let copies = self.vms.values_mut().flat_map(BTreeMap::values_mut);
-        for copy in copies.filter(|copy| copy.presence != Presence::Vanished) {
-            copy.presence = Presence::Left;
+        for copy in copies.filter(|copy| copy.is_here()) {
+            copy.presence = Presence::Away;
         }
     }
 
@@ -87,25 +98,69 @@ impl Directory {
         }
         if is_renamed {
             self.remove(node, uuid);
-            *self.counts.entry(node).or_default() += 1;
-            *self.names.entry(new.name.to_lowercase()).or_default().entry(uuid).or_default() += 1;
         }
-        self.vms.entry(uuid).or_default().insert(node, new);
+        self.insert(node, uuid, new);
         if has_started {
             self.supersede(uuid);
         }
         Some(StoreEffect { is_change, has_started, is_new_name })
     }
 
-    /// Returns true if no more VMs of a node can be stored; drops vanished copies to make room.
+    fn insert(&mut self, node: NodeId, uuid: Uuid, copy: CopyRecord) {
+        let name = copy.name.to_lowercase();
+        if self.vms.entry(uuid).or_default().insert(node, copy).is_none() {
+            self.by_node.entry(node).or_default().insert(uuid);
+            *self.names.entry(name).or_default().entry(uuid).or_default() += 1;
+        }
+    }
+
+    /// Takes what another member knows of a copy that its node does not tell.
+    pub(super) fn learn(&mut self, vm: &Advertisement, presence: Presence, now: Instant) {
+        let node = vm.owner;
+        let uuid = vm.domain.uuid;
+        let is_known = self.copy(node, uuid).is_some();
+        let runs_here = self.copies(uuid).any(|(_, copy)| copy.is_here() && copy.has_started());
+        if is_known || runs_here || self.is_full(node) {
+            return;
+        }
+        let seq = self.next_seq();
+        let record = CopyRecord::advertised(vm, None, seq, now);
+        if presence != Presence::Away {
+            self.with_gone.insert(node);
+            self.sweep_at.get_or_insert(now + GONE_LIMIT);
+        }
+        let off_since = Some(now).filter(|_| presence != Presence::Away);
+        let has_ended = presence == Presence::Ended;
+        self.insert(node, uuid, CopyRecord { presence, has_ended, off_since, ..record });
+    }
+
+    /// Records that a VM ran on a node after it ran on another one.
+    pub(super) fn has_run_after(&mut self, node: NodeId, other: NodeId, uuid: Uuid) {
+        let since = self.copy(other, uuid).map_or(Sequence::START, |copy| copy.active_since).next();
+        if let Some(copy) = self.copy_mut(node, uuid) {
+            copy.active_since = copy.active_since.max(since);
+        }
+    }
+
+    /// Returns the copies that their nodes do not tell.
+    pub(super) fn untold(&self) -> impl Iterator<Item = (NodeId, Uuid, &CopyRecord)> {
+        let copies = self
+            .vms
+            .iter()
+            .flat_map(|(&uuid, copies)| copies.iter().map(move |(&node, copy)| (node, uuid, copy)));
+        copies.filter(|(.., copy)| !copy.is_here())
+    }
+
+    /// Returns true if no more VMs of a node can be stored; drops copies that are gone to make room.
     fn is_full(&mut self, node: NodeId) -> bool {
-        let is_full = |counts: &BTreeMap<NodeId, usize>| counts.get(&node).is_some_and(|&n| n >= VMS_MAX);
-        if is_full(&self.counts) && self.with_vanished.remove(&node) {
-            for uuid in self.of_node(node, |copy| copy.presence == Presence::Vanished) {
+        let is_full =
+            |directory: &Directory| directory.by_node.get(&node).is_some_and(|uuids| uuids.len() >= VMS_MAX);
+        if is_full(self) && self.with_gone.remove(&node) {
+            for uuid in self.of_node(node, CopyRecord::is_gone) {
                 self.remove(node, uuid);
             }
         }
-        is_full(&self.counts)
+        is_full(self)
     }
 
     /// Removes the copies that are not on members, since the VM was started on a member.
@@ -126,21 +181,50 @@ impl Directory {
         }
     }
 
-    /// Records that a member no longer has a VM; returns true if that is a change.
-    pub(super) fn withdraw(&mut self, node: NodeId, uuid: Uuid, now: Instant) -> bool {
+    /// Records that a node no longer has a VM; returns true if that is a change.
+    pub(super) fn withdraw(&mut self, node: NodeId, uuid: Uuid, leaving: Leaving, now: Instant) -> bool {
         let seq = self.next_seq();
         let runs_elsewhere =
             self.copies(uuid).any(|(other, copy)| other != node && copy.is_here() && copy.runs());
         match self.copy_mut(node, uuid) {
-            Some(copy) if copy.runs() && !runs_elsewhere => {
+            Some(copy) if (copy.runs() || copy.has_ended) && !runs_elsewhere => {
                 copy.seq = seq;
-                copy.advertised_at = now;
-                let before = std::mem::replace(&mut copy.presence, Presence::Vanished);
-                self.with_vanished.insert(node);
+                let told_at = std::mem::replace(&mut copy.advertised_at, now);
+                copy.off_since.get_or_insert(if leaving == Leaving::Inferred { told_at } else { now });
+                copy.has_ended |= leaving == Leaving::Ended;
+                let presence = if copy.has_ended { Presence::Ended } else { Presence::Vanished };
+                let before = std::mem::replace(&mut copy.presence, presence);
+                self.with_gone.insert(node);
                 self.sweep_at.get_or_insert(now + GONE_LIMIT);
-                before != Presence::Vanished
+                before != presence
             }
             _ => self.remove(node, uuid),
+        }
+    }
+
+    /// Records that a node said that its copy runs. It may be gone before its node tells that.
+    pub(super) fn seen_running(&mut self, node: NodeId, uuid: Uuid) {
+        let seq = self.next_seq();
+        if let Some(copy) = self.copy_mut(node, uuid).filter(|copy| copy.is_here() && !copy.runs()) {
+            (copy.state, copy.ran_at, copy.has_ended, copy.off_since) =
+                (PowerState::Running, seq, false, None);
+        }
+    }
+
+    /// Records that a copy which ran was seen to end on its node.
+    pub(super) fn has_ended(&mut self, node: NodeId, uuid: Uuid) {
+        if let Some(copy) = self.copy_mut(node, uuid).filter(|copy| !copy.is_away()) {
+            copy.has_ended = true;
+            if copy.presence == Presence::Vanished {
+                copy.presence = Presence::Ended;
+            }
+        }
+    }
+
+    /// Records that a node was off since it left the group: what ran there has ended.
+    pub(super) fn node_was_off(&mut self, node: NodeId, now: Instant) {
+        for uuid in self.of_node(node, |copy| copy.is_away() && copy.runs()) {
+            self.withdraw(node, uuid, Leaving::Ended, now);
         }
     }
 
@@ -162,8 +246,11 @@ impl Directory {
         if copies.is_empty() {
             self.vms.remove(&uuid);
         }
-        if let Some(count) = self.counts.get_mut(&node) {
-            *count -= 1;
+        if let Some(uuids) = self.by_node.get_mut(&node) {
+            uuids.remove(&uuid);
+            if uuids.is_empty() {
+                self.by_node.remove(&node);
+            }
         }
         let name = copy.name.to_lowercase();
         if let Some(uuids) = self.names.get_mut(&name) {
@@ -181,14 +268,20 @@ impl Directory {
     }
 
     fn of_node(&self, node: NodeId, is_meant: impl Fn(&CopyRecord) -> bool) -> Vec<Uuid> {
-        let uuids = self.vms.iter().filter(|(_, copies)| copies.get(&node).is_some_and(&is_meant));
-        uuids.map(|(&uuid, _)| uuid).collect()
+        let uuids = self.by_node.get(&node).into_iter().flatten().copied();
+        uuids.filter(|&uuid| self.copy(node, uuid).is_some_and(&is_meant)).collect()
+    }
+
+    /// Returns true if a node has a copy that it has told and not withdrawn.
+    pub(super) fn has_copies(&self, node: NodeId) -> bool {
+        let uuids = self.by_node.get(&node).into_iter().flatten();
+        uuids.into_iter().any(|&uuid| self.copy(node, uuid).is_some_and(CopyRecord::is_here))
     }
 
     /// Withdraws the copies that a returned node did not advertise again.
     pub(super) fn forget_departed(&mut self, node: NodeId, now: Instant) {
         for uuid in self.of_node(node, CopyRecord::is_away) {
-            self.withdraw(node, uuid, now);
+            self.withdraw(node, uuid, Leaving::Inferred, now);
         }
     }
 
@@ -202,7 +295,7 @@ impl Directory {
         let Some(uuids) = self.names.get(&name.to_lowercase()).filter(|_| is_whole) else { return };
         for uuid in uuids.keys().filter(|&&uuid| uuid != vm.domain.uuid) {
             for (&other, copy) in self.vms.get_mut(uuid).into_iter().flatten() {
-                let is_gone = is_new && copy.presence == Presence::Vanished;
+                let is_gone = is_new && copy.is_gone();
                 if copy.name == *name && (is_gone || (is_legacy && other == node)) {
                     copy.has_name = false;
                 }
@@ -219,7 +312,7 @@ impl Directory {
         let mut confirmed = Vec::new();
         let mut next = None;
         for (&uuid, copies) in &mut self.vms {
-            for (&node, copy) in copies.iter_mut().filter(|(_, copy)| copy.presence == Presence::Vanished) {
+            for (&node, copy) in copies.iter_mut().filter(|(_, copy)| copy.is_gone()) {
                 if now < copy.advertised_at + GONE_LIMIT {
                     next = next.min(Some(copy.advertised_at + GONE_LIMIT)).or(next);
                 } else if is_confirmed(uuid, copy.seq) {
@@ -240,35 +333,14 @@ impl Directory {
         self.sweep_at
     }
 
-    /// Records that a node has left the group.
-    pub(super) fn depart(&mut self, node: NodeId, presence: Presence) {
-        let copies = self.vms.values_mut().filter_map(|copies| copies.get_mut(&node));
-        for copy in copies.filter(|copy| copy.is_here()) {
-            copy.presence = presence;
-        }
-    }
-
-    /// Records that a node is up: if it was lost, it may run what it ran.
-    pub(super) fn node_is_up(&mut self, node: NodeId) {
-        if self.counts.get(&node).is_none_or(|&count| count == 0) {
-            return;
-        }
-        for copy in self.vms.values_mut().filter_map(|copies| copies.get_mut(&node)) {
-            if matches!(copy.presence, Presence::Lost { .. }) {
-                copy.presence = Presence::Left;
-            }
-        }
-    }
-
-    /// Confirms or revokes losses by the nodes that the quorum service sees.
-    pub(super) fn confirm_losses(&mut self, nodes: &BTreeSet<NodeId>) {
-        for (node, copy) in self.vms.values_mut().flatten() {
-            let Presence::Lost { is_confirmed, .. } = &mut copy.presence else { continue };
-            match (nodes.contains(node), *is_confirmed) {
-                (false, _) => *is_confirmed = true,
-                // The node went and came back; otherwise this report precedes its loss.
-                (true, true) => copy.presence = Presence::Left,
-                (true, false) => {}
+    /// Records that a node has left the group, or that the daemon which told its copies before this position
+    /// was replaced.
+    pub(super) fn depart(&mut self, node: NodeId, before: Option<Sequence>) {
+        for uuid in self.of_node(node, CopyRecord::is_here) {
+            if let Some(copy) =
+                self.copy_mut(node, uuid).filter(|copy| before.is_none_or(|seq| copy.seq < seq))
+            {
+                copy.presence = Presence::Away;
             }
         }
     }

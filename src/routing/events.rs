@@ -1,10 +1,13 @@
 //! Events of the group, and what the router's caller fetches after each.
 
+use super::directory::Leaving;
+use super::limits::NOTICE_LIMIT;
 use super::remote_queue::RemoteRequest;
 use super::router::Router;
+use super::rules::Rules;
 use super::vocabulary::{Membership, Names, Outgoing, Peer, RequestExpiry, RouterAction};
 use crate::time::Instant;
-use crate::wire::cluster::{ClusterMessage, NodeId};
+use crate::wire::cluster::{ClusterMessage, NO_REQUEST, NodeId, Report};
 
 impl Router {
     /// Reports that this node joins the group; it has joined once [`Router::changed`] reports it as a member.
@@ -36,7 +39,11 @@ impl Router {
         self.view.change(change, now);
         self.abandon(|peer| change.left.iter().any(|(left, _)| *left == peer));
         // C daemons expect advertisements also when a member has left.
-        if change.joined.iter().any(|&peer| peer != me) || self.view.members.has_legacy() {
+        let has_joined = change.joined.iter().any(|&peer| peer != me);
+        if has_joined {
+            self.tell_of_absent(now);
+        }
+        if has_joined || self.view.members.has_legacy() {
             self.advertise_all();
         }
         self.tasks.review_all(now);
@@ -58,7 +65,36 @@ impl Router {
 
     /// Reports the nodes that corosync's configuration names; none if it names none.
     pub fn configured(&mut self, nodes: Option<Vec<NodeId>>, now: Instant) {
-        let _ = nodes;
+        self.view.hosts.configure(nodes, now);
+        self.tasks.review_all(now);
+    }
+
+    /// Reports that the fencer of this host has recorded a successful off or reboot of a host that was lost
+    /// from the cluster, made after that host was last up. The group is told.
+    pub fn host_fenced(&mut self, node: NodeId, now: Instant) {
+        if self.view.hosts.fenced(node) {
+            self.tell_of_fence(node, now);
+            self.tasks.review_all(now);
+        }
+    }
+
+    /// Tells the group that a node was fenced, if it is not back.
+    pub(super) fn tell_of_fence(&mut self, node: NodeId, now: Instant) {
+        if self.view.hosts.is_fenced(node) {
+            self.outbox.send_until(ClusterMessage::HostFenced { node }, Some(now + NOTICE_LIMIT));
+        }
+    }
+
+    /// Reports whether the cluster's fencer on this host is asked which hosts it has fenced. If so, requests for
+    /// VMs of a lost host wait for that.
+    pub fn set_awaits_fencing(&mut self, awaits_fencing: bool, now: Instant) {
+        self.view.hosts.set_awaits_fencing(awaits_fencing);
+        self.tasks.review_all(now);
+    }
+
+    /// Adopts the administrator's rules after a reload.
+    pub fn set_rules(&mut self, rules: Rules, now: Instant) {
+        self.view.rules = rules;
         self.tasks.review_all(now);
     }
 
@@ -66,7 +102,7 @@ impl Router {
     /// before that.
     pub fn heard(&mut self, peer: Peer, bytes: &[u8], at: Instant, is_old: bool, now: Instant) {
         let node = peer.node;
-        if !self.view.members.is_member(node) {
+        if !self.view.members.has(peer) {
             return;
         }
         let message = match ClusterMessage::decode(bytes) {
@@ -78,28 +114,37 @@ impl Router {
         match message {
             ClusterMessage::Request(call) => self.requested(RemoteRequest { peer, call, at, is_old }, now),
             ClusterMessage::Reply { call, response } => self.replied(node, &call, response, now),
-            ClusterMessage::Store(vm) => self.advertised(node, &vm, now),
-            ClusterMessage::Gone(vm) => {
+            ClusterMessage::Store(vm) => self.advertised(peer, &vm, now),
+            ClusterMessage::Gone { vm, has_ended } => {
                 self.view.inventory.is_not_elsewhere(vm.domain.uuid);
-                if self.view.directory.withdraw(node, vm.domain.uuid, now) {
+                let leaving = if has_ended { Leaving::Ended } else { Leaving::Told };
+                if self.view.directory.withdraw(node, vm.domain.uuid, leaving, now) {
                     self.tasks.review_vm(vm.domain.uuid, now);
                 }
             }
             ClusterMessage::Hello { is_complete } => {
-                if self.view.hello(node, is_complete, now) {
+                if self.view.hello(peer, is_complete, now) {
                     self.resume_deferred(now);
                     self.tasks.review_all(now);
                 }
             }
-            ClusterMessage::AdvertiseAll { number } if !self.view.members.is_me(node) => {
-                self.view.inventory.advertise_all_to(node, number);
-            }
-            ClusterMessage::AllAdvertised { to, number } if self.view.members.is_me(to) => {
-                if self.view.members.answered(node, number) {
+            ClusterMessage::Locate { number, name } => self.locate(peer, number, name, at),
+            ClusterMessage::Located { to, number } if self.view.members.is_me(to) => {
+                if self.view.locates.answered(node, number) {
                     self.tasks.review_all(now);
                 }
             }
-            ClusterMessage::AdvertiseAll { .. } | ClusterMessage::AllAdvertised { .. } => {}
+            ClusterMessage::Located { .. } => {}
+            ClusterMessage::Report(report) => self.reported(node, &report, now),
+            ClusterMessage::HostFenced { node: fenced } if self.view.members.is_extended(node) => {
+                if self.view.hosts.fenced(fenced) {
+                    self.outbox.note(format!("node {node} tells that node {fenced} was fenced"));
+                    self.tasks.review_all(now);
+                }
+            }
+            ClusterMessage::HostFenced { .. } => {}
+            ClusterMessage::Host(notice) => self.view.hosts.learn(notice, now),
+            ClusterMessage::Copy { vm, fate } => self.view.learn(&vm, fate, now),
         }
     }
 
@@ -111,6 +156,9 @@ impl Router {
             let expiry = match (&message, expires) {
                 (ClusterMessage::Request(call), Some(at)) => {
                     Some(RequestExpiry { at, node: call.target, number: call.number })
+                }
+                (&ClusterMessage::HostFenced { node }, Some(at)) => {
+                    Some(RequestExpiry { at, node, number: NO_REQUEST })
                 }
                 _ => None,
             };
@@ -133,6 +181,15 @@ impl Router {
                 let mut meant = self.view.meant_here(&call.name, Names::Both).into_iter();
                 let runs = meant.any(|uuid| self.view.inventory.runs(uuid));
                 ClusterMessage::Reply { call, response: if runs { 0 } else { 2 } }
+            }
+            ClusterMessage::Report(report) if report.response == 2 => {
+                let mut meant = self.view.meant_here(&report.call.name, Names::Both).into_iter();
+                match meant.any(|uuid| self.view.inventory.runs(uuid)) {
+                    true => {
+                        ClusterMessage::Report(Report { response: 0, evidence: 0, moved_to: None, ..report })
+                    }
+                    false => ClusterMessage::Report(report),
+                }
             }
             other => other,
         }

@@ -8,7 +8,7 @@ use super::tombstones::Tombstones;
 use super::vocabulary::LocalVm;
 use crate::fence::{Domain, PowerState, UriIndex, Uuid};
 use crate::time::Instant;
-use crate::wire::cluster::{Advertisement, ClusterMessage, NodeId, RequestNumber};
+use crate::wire::cluster::{Advertisement, ClusterMessage, NodeId};
 
 /// Positions at which a VM here changed its state; the start if that was not seen.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,6 +25,8 @@ pub(super) struct RemovedVm {
     pub(super) domain: Domain,
     /// True if it was last seen to run.
     pub(super) has_run: bool,
+    /// True if it ran until it was seen to end here.
+    pub(super) has_ended: bool,
 }
 
 /// VMs of this node, by libvirt URI.
@@ -43,12 +45,14 @@ pub(super) struct LocalInventory {
     tombstones: Tombstones,
     /// VMs here that another node was seen to run since they last started here: if they moved away,
     /// they moved to that node.
-    followed: BTreeSet<Uuid>,
+    followed: BTreeMap<Uuid, NodeId>,
+    /// VMs here that have moved away since they last ran here. libvirt forgets that when it is restarted.
+    moved: BTreeSet<Uuid>,
+    /// VMs here that were seen to end since they last started.
+    ended: BTreeSet<Uuid>,
+    /// VMs here that were found to run, which no event has told yet.
+    found_running: BTreeSet<Uuid>,
     transitions: BTreeMap<Uuid, Transitions>,
-    /// Nodes that asked for all VMs, with the numbers of their queries.
-    queries: BTreeMap<NodeId, RequestNumber>,
-    /// Nodes that asked while all VMs were being advertised; another round is for them.
-    next_queries: BTreeMap<NodeId, RequestNumber>,
     /// Time at which all VMs are advertised again.
     resync_at: Option<Instant>,
 }
@@ -62,10 +66,8 @@ impl LocalInventory {
         self.resync_at = Some(now + RESYNC_EVERY);
     }
 
-    /// Drops what other members have asked for.
+    /// Ends the advertisements.
     pub(super) fn leave(&mut self) {
-        self.queries.clear();
-        self.next_queries.clear();
         self.resync_at = None;
     }
 
@@ -80,17 +82,6 @@ impl LocalInventory {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.resync_at
-    }
-
-    /// Advertises all VMs, then reports to a node that this is complete. A round that is under way is
-    /// not begun again, or it might never end.
-    pub(super) fn advertise_all_to(&mut self, node: NodeId, number: RequestNumber) {
-        if self.is_advertising_all {
-            self.next_queries.insert(node, number);
-        } else {
-            self.queries.insert(node, number);
-            self.advertise_all();
-        }
     }
 
     pub(super) fn advertise_all(&mut self) {
@@ -136,6 +127,12 @@ impl LocalInventory {
         let told = self.name(uuid).map(str::to_owned);
         let known = self.vms.get(&uuid).and_then(|uris| uris.get(&uri));
         let is_renamed = known.is_none_or(|known| known.name != vm.name);
+        if vm.state == PowerState::Running {
+            self.found_running.remove(&uuid);
+        }
+        if vm.has_moved {
+            self.moved.insert(uuid);
+        }
         if is_renamed {
             self.unname(uuid);
         }
@@ -150,6 +147,8 @@ impl LocalInventory {
         if !was_active && self.is_active(uuid) {
             // Until then it was just coming in, and the other copy ran.
             self.followed.remove(&uuid);
+            self.moved.remove(&uuid);
+            self.ended.remove(&uuid);
             self.transitions.entry(uuid).or_default().started = seq;
         }
         let is_told = self.name(uuid).map(str::to_owned) == told;
@@ -188,9 +187,12 @@ impl LocalInventory {
         self.vms.remove(&uuid);
         self.pending.remove(&uuid);
         self.followed.remove(&uuid);
+        self.moved.remove(&uuid);
+        let has_ended = self.ended.remove(&uuid);
         self.transitions.remove(&uuid);
         self.tombstones.insert(uuid, &name, now);
-        Some(RemovedVm { domain: Domain { name, uuid }, has_run: before == PowerState::Running })
+        let has_run = self.found_running.remove(&uuid) || before == PowerState::Running;
+        Some(RemovedVm { domain: Domain { name, uuid }, has_run, has_ended })
     }
 
     fn rename(&mut self, uuid: Uuid) {
@@ -228,15 +230,7 @@ impl LocalInventory {
         if std::mem::take(&mut self.is_advertising_all) {
             return Some(ClusterMessage::Hello { is_complete: true });
         }
-        if let Some((to, number)) = self.queries.pop_first() {
-            return Some(ClusterMessage::AllAdvertised { to, number });
-        }
-        if self.next_queries.is_empty() {
-            return None;
-        }
-        self.queries = std::mem::take(&mut self.next_queries);
-        self.advertise_all();
-        self.next_message(me)
+        None
     }
 
     /// Returns the advertisement of a VM, to be sent at once.
@@ -296,10 +290,10 @@ impl LocalInventory {
     }
 
     /// Notes that another node runs a VM, and answers for it.
-    pub(super) fn runs_elsewhere(&mut self, uuid: Uuid) {
+    pub(super) fn runs_elsewhere(&mut self, uuid: Uuid, node: NodeId) {
         self.tombstones.remove(uuid);
         if self.vms.contains_key(&uuid) {
-            self.followed.insert(uuid);
+            self.followed.insert(uuid, node);
         }
     }
 
@@ -315,8 +309,34 @@ impl LocalInventory {
         self.transitions.get(&uuid).copied().unwrap_or_default()
     }
 
-    /// Returns true if it is known where a VM went, should it have moved away.
-    pub(super) fn is_followed(&self, uuid: Uuid) -> bool {
-        self.followed.contains(&uuid)
+    /// Returns the node that a VM went to, should it have moved away.
+    pub(super) fn followed(&self, uuid: Uuid) -> Option<NodeId> {
+        self.followed.get(&uuid).copied()
+    }
+
+    /// Notes that libvirt said of a VM that it has moved away.
+    pub(super) fn has_moved(&mut self, uuid: Uuid) {
+        if self.vms.contains_key(&uuid) && !self.is_active(uuid) {
+            self.moved.insert(uuid);
+        }
+    }
+
+    /// Returns true if a VM has moved away since it last ran here.
+    pub(super) fn is_moved(&self, uuid: Uuid) -> bool {
+        self.moved.contains(&uuid)
+    }
+
+    /// Notes that a VM was found to run here.
+    pub(super) fn has_run(&mut self, uuid: Uuid) {
+        if self.state(uuid) == Some(PowerState::Off) {
+            self.found_running.insert(uuid);
+        }
+    }
+
+    /// Notes that a VM which ran here was destroyed and seen off.
+    pub(super) fn has_ended(&mut self, uuid: Uuid) {
+        if self.vms.contains_key(&uuid) {
+            self.ended.insert(uuid);
+        }
     }
 }

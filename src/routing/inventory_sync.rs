@@ -2,28 +2,29 @@
 
 use super::ids::Sequence;
 use super::inventory::RemovedVm;
-use super::limits::{PROBE_LIMIT, RECHECK_EVERY};
-use super::members::InventoryProgress;
+use super::limits::PROBE_LIMIT;
+use super::locates::LocateProgress;
 use super::router::Router;
-use super::vocabulary::LocalVm;
+use super::vocabulary::{LocalVm, Peer};
 use crate::fence::{Operation, PowerState, UriIndex, Uuid};
 use crate::time::Instant;
 use crate::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId};
 
 impl Router {
     /// Applies the advertisement of a member.
-    pub(super) fn advertised(&mut self, node: NodeId, vm: &Advertisement, now: Instant) {
+    pub(super) fn advertised(&mut self, peer: Peer, vm: &Advertisement, now: Instant) {
+        let node = peer.node;
         if vm.owner != node {
             return self.outbox.note(format!(
                 "ignoring an advertisement from node {node}: it places {} on node {}",
                 vm.domain, vm.owner
             ));
         }
-        let Some(effect) = self.view.store(node, vm, now) else {
+        let Some(effect) = self.view.store(peer, vm, now) else {
             return self.outbox.note(format!("node {node} has too many VMs: ignoring {}", vm.domain));
         };
         if !self.view.members.is_me(node) && effect.has_started {
-            self.view.inventory.runs_elsewhere(vm.domain.uuid);
+            self.view.inventory.runs_elsewhere(vm.domain.uuid, node);
         }
         if vm.state == PowerState::Off {
             self.view.inventory.is_not_elsewhere(vm.domain.uuid);
@@ -75,30 +76,37 @@ impl Router {
         self.tasks.review_vm(uuid, now);
     }
 
-    /// Checks whether all have advertised all their VMs since this position; without one, whether all
-    /// members have advertised them at all. If not, asks them to; the error is the time until which to
-    /// wait for that, none if it is in vain. `text` is the VM that it is about.
-    pub(super) fn all_advertised_since(
+    /// Checks whether all members have looked for a VM since this position, and asks them to if not; returns
+    /// the position since which they have. The error is the time until which to wait for that.
+    pub(super) fn located_since(
         &mut self,
-        seq: Option<Sequence>,
+        since: Sequence,
         text: &str,
         now: Instant,
-    ) -> Result<(), Option<Instant>> {
-        if seq.is_some() && !self.view.members.has_all() {
-            return Err(None);
-        }
-        match self.view.members.progress_since(seq.unwrap_or_default(), now) {
-            InventoryProgress::Complete if !self.view.inventory.is_listed() => Err(Some(now + RECHECK_EVERY)),
-            InventoryProgress::Complete => Ok(()),
-            InventoryProgress::WaitUntil(at) => Err(Some(at)),
-            InventoryProgress::AskNow => {
+    ) -> Result<Sequence, Instant> {
+        let view = &self.view;
+        let members = view.members.nodes().map(|node| (node, !view.members.is_legacy(node)));
+        let has_told = |node, at| view.has_told_after(node, at);
+        match view.locates.progress(text, since, members, has_told, now) {
+            LocateProgress::Complete(at) => Ok(at),
+            LocateProgress::WaitUntil(at) => Err(at),
+            LocateProgress::AskNow => {
                 let number = self.outbox.next_number();
-                self.view.members.asked(number, self.view.directory.seq(), now);
-                self.outbox.send(ClusterMessage::AdvertiseAll { number });
+                self.view.locates.asked(number, text, self.view.directory.seq(), now);
+                self.outbox.send(ClusterMessage::Locate { number, name: text.to_owned() });
                 if self.view.members.has_legacy() {
                     self.probe(text);
                 }
-                Err(Some(now + PROBE_LIMIT))
+                Err(now + PROBE_LIMIT)
+            }
+        }
+    }
+
+    /// Tells members that have just joined what no member tells them; one of ours does so.
+    pub(super) fn tell_of_absent(&mut self, now: Instant) {
+        if self.view.members.is_first_settled() {
+            for message in self.view.notices(now) {
+                self.outbox.send(message);
             }
         }
     }
@@ -133,14 +141,16 @@ impl Router {
     }
 
     fn withdraw(&mut self, removed: RemovedVm, now: Instant) {
-        if removed.has_run {
-            self.view.store_vanished(&removed.domain, now);
+        let RemovedVm { has_run, has_ended, .. } = removed;
+        if has_run || has_ended {
+            self.view.store_vanished(&removed.domain, has_ended, now);
         }
         if self.not_joined().is_none() {
             let domain = removed.domain;
             let owner = NodeId(0);
             let state = PowerState::Off;
-            self.outbox.send(ClusterMessage::Gone(Advertisement { domain, owner, state, is_active: false }));
+            let vm = Advertisement { domain, owner, state, is_active: false };
+            self.outbox.send(ClusterMessage::Gone { vm, has_ended });
         }
     }
 

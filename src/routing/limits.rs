@@ -16,7 +16,7 @@ pub const SERVE_LIMIT: Duration = Duration::from_secs(13);
 pub const TELL_LIMIT: Duration = Duration::from_secs(5);
 /// Time in which C daemons advertise their VMs when asked for a VM that nobody knows.
 pub const PROBE_LIMIT: Duration = Duration::from_secs(2);
-/// Time in which all members advertise all their VMs when asked to.
+/// Time in which all members look for a VM when asked to.
 pub const TOLD_LIMIT: Duration = Duration::from_secs(4);
 /// Interval at which all VMs are advertised although nothing has changed.
 pub const RESYNC_EVERY: Duration = Duration::from_secs(300);
@@ -24,5 +24,8 @@ pub const RESYNC_EVERY: Duration = Duration::from_secs(300);
 /// [`RESYNC_EVERY`], in which all members have advertised it if it moved to one of them. Then it is
 /// forgotten, once all members have advertised all their VMs since it went.
 pub const GONE_LIMIT: Duration = Duration::from_secs(600);
+/// Time within which corosync has to accept the notice that a host was fenced. After that it is made anew if
+/// it still holds: the host may be back.
+pub(super) const NOTICE_LIMIT: Duration = Duration::from_secs(2);
 /// Interval at which a request is reviewed while it waits for something that no event reports.
 pub(super) const RECHECK_EVERY: Duration = Duration::from_millis(250);

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::copy_record::Presence;
+use super::copy_record::{CopyRecord, Presence};
+use super::directory::Leaving;
+use super::host_fate::HostFate;
 use super::ids::Sequence;
-use super::rules::Judgement;
+use super::rules::Unknown;
 use super::view::ClusterView;
 use super::vocabulary::Names;
 use crate::fence::Uuid;
@@ -150,7 +152,7 @@ impl ClusterView {
         let here = self.directory.copies(uuid).filter(|(_, copy)| copy.is_here());
         let stale: Vec<NodeId> = here.map(|(node, _)| node).filter(is_stale).collect();
         for node in stale {
-            self.directory.withdraw(node, uuid, now);
+            self.directory.withdraw(node, uuid, Leaving::Inferred, now);
         }
     }
 
@@ -163,8 +165,8 @@ impl ClusterView {
         let is_by_name = names != Names::Uuid;
         let rank = |is_exact| if is_exact { Rank::Exact } else { Rank::OtherCase };
         // Of this node's own VMs, the inventory tells more than what it has advertised.
-        let is_other = |node, presence| presence == Presence::Vanished || !self.members.is_me(node);
-        let told = self.directory.named(text).filter(move |(_, node, copy)| is_other(*node, copy.presence));
+        let is_other = |node, copy: &CopyRecord| copy.is_gone() || !self.members.is_me(node);
+        let told = self.directory.named(text).filter(move |(_, node, copy)| is_other(*node, copy));
         let told = told.map(move |(uuid, node, copy)| (rank(copy.name == cut(text)), uuid, Some(node)));
         let own = self.inventory.named(text).map(move |(uuid, name)| (rank(name == text), uuid, None));
         own.chain(told).filter(move |_| is_by_name)
@@ -179,10 +181,12 @@ impl ClusterView {
         let Some(copy) = self.directory.copy(node, uuid) else { return ClaimState::Off };
         match copy.presence {
             Presence::Here => ClaimState::Held,
-            Presence::Vanished => ClaimState::Gone(copy.seq),
-            presence => match self.rules.departed(node, presence, self.members.quorate_since(), now) {
-                Judgement::Doubt(_) => ClaimState::Doubtful,
-                Judgement::Off(_) => ClaimState::Off,
+            Presence::Vanished | Presence::Ended => ClaimState::Gone(copy.seq),
+            Presence::Away => match self.fate(node, now) {
+                HostFate::Off(_) => ClaimState::Off,
+                HostFate::MayRun(..) => ClaimState::Doubtful,
+                HostFate::NoQuorum(_) if self.rules.unknown == Unknown::Off => ClaimState::Off,
+                HostFate::NoQuorum(_) => ClaimState::Doubtful,
             },
         }
     }

@@ -32,17 +32,25 @@
 mod client_requests;
 mod copies;
 mod copy_record;
+mod copy_request;
 mod decide;
 mod directory;
 mod events;
+mod evidence;
+mod host_fate;
+mod hosts;
 mod ids;
+
 mod inventory;
 mod inventory_sync;
+mod judgement;
 mod limits;
+mod locates;
 mod meaning;
 mod members;
 mod outbox;
 mod permissions;
+mod process;
 mod remote_queue;
 mod remote_requests;
 mod router;
@@ -51,7 +59,6 @@ mod stale_placements;
 mod task;
 mod tasks;
 mod tombstones;
-mod uncertainty;
 mod view;
 mod vocabulary;
 

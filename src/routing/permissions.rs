@@ -51,7 +51,7 @@ impl Router {
             let node = request.peer.node;
             self.outbox.note(format!("refusing {operation} {text:?} from node {node}: {reason}"));
         }
-        let verdict = if task.copies.is_empty() { Verdict::Denied } else { Verdict::Failure };
+        let verdict = if task.requests().is_empty() { Verdict::Denied } else { Verdict::Failure };
         Some(TaskProgress::Done(verdict, reason))
     }
 

@@ -7,6 +7,7 @@ use super::ids::JobId;
 use super::limits::{ANSWER_LIMIT, SERVE_LIMIT};
 use super::vocabulary::Peer;
 use crate::backlog::Backlog;
+use crate::fence::{Operation, Uuid};
 use crate::time::Instant;
 use crate::wire::cluster::{ClusterCall, NodeId, RequestNumber};
 
@@ -32,10 +33,20 @@ pub(super) struct RemoteRequest {
 #[derive(Debug)]
 pub(super) struct HeldRequest {
     pub(super) request: RemoteRequest,
-    /// The VM has to be looked for first.
-    pub(super) is_search: bool,
+    pub(super) kind: HeldKind,
     /// The node has left: no reply is due.
     is_abandoned: bool,
+}
+
+/// What is to be done for a held request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeldKind {
+    /// Carry it out.
+    CarryOut,
+    /// Look for the VM, to find out whether this node answers.
+    Find,
+    /// Look for the VM, and say so.
+    Locate,
 }
 
 /// A request of a C daemon that nobody has answered.
@@ -168,9 +179,9 @@ impl RemoteQueue {
     }
 
     /// Lets a request wait for the worker.
-    pub(super) fn push(&mut self, request: RemoteRequest, is_search: bool) {
+    pub(super) fn push(&mut self, request: RemoteRequest, kind: HeldKind) {
         let is_power = request.call.operation.is_power();
-        self.waiting.push(HeldRequest { request, is_search, is_abandoned: false }, is_power);
+        self.waiting.push(HeldRequest { request, kind, is_abandoned: false }, is_power);
     }
 
     /// Takes the next request for the worker, if it may have another one.
@@ -183,8 +194,14 @@ impl RemoteQueue {
     }
 
     /// Takes the request of a job that has ended, if a reply is due.
-    pub(super) fn finish(&mut self, job: JobId) -> Option<RemoteRequest> {
-        self.begun.remove(&job).filter(|held| !held.is_abandoned).map(|held| held.request)
+    pub(super) fn finish(&mut self, job: JobId) -> Option<HeldRequest> {
+        self.begun.remove(&job).filter(|held| !held.is_abandoned)
+    }
+
+    /// Returns the VM and the operation of a job, if it names the VM by its UUID.
+    pub(super) fn asked_of(&self, job: JobId) -> Option<(Uuid, Operation)> {
+        let call = &self.begun.get(&job)?.request.call;
+        Some((Uuid::parse(&call.name)?, call.operation))
     }
 
     /// Drops requests of peers that have left; returns the jobs that nobody waits for.

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use super::copy_record::CopyRecord;
+use super::copy_request::verdict_of;
 use super::ids::JobId;
 use super::limits::SERVE_LIMIT;
-use super::remote_queue::RemoteRequest;
+use super::remote_queue::{HeldKind, HeldRequest, RemoteRequest};
 use super::router::Router;
-use super::vocabulary::{JobOutcome, LocalVm, OnBehalf, Peer, RouterAction};
-use crate::fence::{UriIndex, Uuid, Verdict};
+use super::vocabulary::{Evidence, JobOutcome, LocalVm, OnBehalf, Peer, RouterAction};
+use crate::fence::{Operation, UriIndex, Uuid, Verdict};
 use crate::time::Instant;
-use crate::wire::cluster::{ClusterMessage, EVERY_NODE};
+use crate::wire::cluster::{ClusterCall, ClusterMessage, EVERY_NODE, NodeId, Report, RequestNumber};
 
 /// Reason to refuse what waits when the daemon stops.
 pub(super) const STOPPING: &str = "the daemon is stopping";
@@ -20,8 +22,11 @@ impl Router {
         let node = request.peer.node;
         let Some(me) = self.view.members.me().filter(|me| me.node != node) else { return };
         let is_for_all = request.call.target == EVERY_NODE;
-        let is_probe = is_for_all && self.view.members.is_extended(node);
-        if is_for_all && !is_probe && !self.remote.watch(&request) {
+        if is_for_all && self.view.members.is_extended(node) {
+            // It is for C daemons; a query for this suite goes with it.
+            return;
+        }
+        if is_for_all && !self.remote.watch(&request) {
             self.outbox.note(format!("too many unanswered requests from node {node}: ignoring another"));
             if self.view.members.extended_above() == 0 {
                 self.reply(request, Verdict::Failure);
@@ -32,17 +37,12 @@ impl Router {
             return;
         }
         request.grow_old(now);
-        if is_probe {
-            match self.knows(&request.call.name) {
-                true => self.remote.close(&request),
-                false => self.hold(request, true),
-            }
-        } else if is_for_all {
+        if is_for_all {
             self.requested_of_all(request, now);
         } else if request.is_old {
             self.refuse_old(request);
         } else {
-            self.hold(request, false);
+            self.hold(request, HeldKind::CarryOut);
         }
     }
 
@@ -65,7 +65,7 @@ impl Router {
             match request.is_old {
                 true if self.view.members.is_highest() => self.refuse_old(request),
                 true => self.remote.close(&request),
-                false => self.hold(request, true),
+                false => self.hold(request, HeldKind::Find),
             }
         } else if !self.is_spokesman(meant.iter()) {
             self.remote.close(&request);
@@ -123,11 +123,11 @@ impl Router {
         self.refuse_remote(request, "the request is too old");
     }
 
-    fn hold(&mut self, request: RemoteRequest, is_search: bool) {
+    fn hold(&mut self, request: RemoteRequest, kind: HeldKind) {
         if self.remote.is_full() {
             return self.refuse_remote(request, "too many requests from other nodes are waiting");
         }
-        self.remote.push(request, is_search);
+        self.remote.push(request, kind);
     }
 
     /// Gives the worker as many requests as it may have at a time.
@@ -135,18 +135,23 @@ impl Router {
         while let Some(held) = self.remote.pop() {
             if self.remote.is_stopping() {
                 // A C daemon whose request waits here would wait for ever.
-                match held.is_search && !self.view.members.is_highest() {
-                    true => self.remote.close(&held.request),
-                    false => self.refuse_remote(held.request, STOPPING),
+                let is_ours = match held.kind {
+                    HeldKind::CarryOut => true,
+                    HeldKind::Find => self.view.members.is_highest(),
+                    HeldKind::Locate => false,
+                };
+                match is_ours {
+                    true => self.refuse_remote(held.request, STOPPING),
+                    false => self.remote.close(&held.request),
                 }
                 continue;
             }
             let job = self.outbox.next_job();
             let request = &held.request;
             let name = request.call.name.clone();
-            self.outbox.act(match held.is_search {
-                true => RouterAction::Find { job, name },
-                false => RouterAction::Begin {
+            self.outbox.act(match held.kind {
+                HeldKind::Find | HeldKind::Locate => RouterAction::Find { job, name },
+                HeldKind::CarryOut => RouterAction::Begin {
                     job,
                     operation: request.call.operation,
                     name,
@@ -161,64 +166,144 @@ impl Router {
 
     /// Returns true if nobody knows where the VM of this name or UUID went, should it have moved away
     /// from here. To be asked when a job begins, not before.
-    pub fn is_sole_known_owner(&mut self, name: &str, now: Instant) -> bool {
+    pub fn is_sole_known_owner(&self, name: &str) -> bool {
         // Jobs name the UUID, whatever clients may.
         !self.view.meant_by_job(name).into_iter().any(|uuid| {
-            let transitions = self.view.inventory.transitions(uuid);
-            let copies = self.view.directory.copies(uuid);
-            let others: Vec<_> = copies
-                .filter(|(node, copy)| !self.view.members.is_me(*node) && copy.is_here())
-                .map(|(_, copy)| copy.runs() && copy.ran_at > transitions.started)
-                .collect();
-            if self.view.inventory.is_followed(uuid) || others.contains(&true) {
-                return true;
-            }
-            // Copies that are off elsewhere count if all have advertised since the VM ended here. If it
-            // has just ended, libvirt knows that before this node does.
-            !others.is_empty()
-                && !self.view.inventory.runs(uuid)
-                && self.all_advertised_since(Some(transitions.last), name, now).is_ok()
+            let started = self.view.inventory.transitions(uuid).started;
+            let has_run_since = |(node, copy): (NodeId, &CopyRecord)| {
+                !self.view.members.is_me(node) && copy.is_here() && copy.runs() && copy.ran_at > started
+            };
+            let is_followed = self.view.inventory.followed(uuid).is_some();
+            is_followed || self.view.directory.copies(uuid).any(has_run_since)
+        })
+    }
+
+    /// Returns true if no other member is seen to run the VM of this name or UUID, so that it may be started
+    /// here. To be asked when a job begins, not before.
+    pub fn may_start(&self, name: &str) -> bool {
+        let mut vms = self.view.meant_by_job(name).into_iter();
+        !vms.any(|uuid| {
+            let mut holders = self.view.holders(uuid).into_iter();
+            holders.any(|holder| !self.view.members.is_me(holder.node) && self.view.is_seen_running(&holder))
         })
     }
 
     /// Reports the outcome of a job.
     pub fn done(&mut self, job: JobId, outcome: JobOutcome, now: Instant) {
-        let JobOutcome { verdict, reason, .. } = outcome;
-        if !self.job_done(job, verdict, &reason, now) {
-            if let Some(request) = self.remote.finish(job) {
-                if verdict == Verdict::Denied {
-                    let operation = request.call.operation;
-                    let name = &request.call.name;
-                    let node = request.peer.node;
-                    self.outbox.note(format!("refusing {operation} {name:?} from node {node}: {reason}"));
+        let asked = self.tasks.asked_of(job).or_else(|| self.remote.asked_of(job));
+        let mut outcome = outcome;
+        if let Some((uuid, operation)) = asked {
+            outcome.evidence = self.learn_from(uuid, operation, &outcome);
+        }
+        if self.job_done(job, &outcome, now) {
+            return;
+        }
+        let Some(HeldRequest { request, .. }) = self.remote.finish(job) else { return };
+        let JobOutcome { verdict, evidence, reason } = outcome;
+        if verdict == Verdict::Denied {
+            let operation = request.call.operation;
+            let name = &request.call.name;
+            let node = request.peer.node;
+            self.outbox.note(format!("refusing {operation} {name:?} from node {node}: {reason}"));
+        }
+        self.reply_with(request, verdict, evidence);
+    }
+
+    /// Takes the evidence of an outcome into account; returns it, with what this node remembers.
+    fn learn_from(&mut self, uuid: Uuid, operation: Operation, outcome: &JobOutcome) -> Evidence {
+        let is_power = matches!(operation, Operation::Off | Operation::Reboot);
+        let is_off = match outcome.verdict {
+            Verdict::Off => true,
+            Verdict::Success => is_power,
+            Verdict::Failure | Verdict::Denied => false,
+        };
+        if !is_power && outcome.verdict == Verdict::Success {
+            self.view.inventory.has_run(uuid);
+        }
+        match outcome.evidence {
+            Evidence::Ended if operation == Operation::Off => {
+                self.view.inventory.has_ended(uuid);
+                if let Some(me) = self.view.members.me() {
+                    self.seen_to_end(me.node, uuid);
                 }
-                self.reply(request, verdict);
             }
+            Evidence::Moved => self.view.inventory.has_moved(uuid),
+            Evidence::None if is_off && self.view.inventory.is_moved(uuid) => return Evidence::Moved,
+            Evidence::Ended | Evidence::EndedWhileMigrating | Evidence::None => {}
+        }
+        outcome.evidence
+    }
+
+    /// Takes the report of a member of this suite on a request, which all members receive.
+    pub(super) fn reported(&mut self, node: NodeId, report: &Report, now: Instant) {
+        let Report { call, response, evidence, moved_to } = report;
+        let evidence = Evidence::decode(*evidence);
+        let is_power = matches!(call.operation, Operation::Off | Operation::Reboot);
+        if let Some(uuid) = Uuid::parse(&call.name) {
+            match (evidence, moved_to) {
+                (Evidence::Ended, _) if call.operation == Operation::Off && *response == 0 => {
+                    self.seen_to_end(node, uuid);
+                }
+                (Evidence::Moved, Some(target)) => self.view.learn_run(*target, node, uuid, now),
+                _ => {}
+            }
+            if !is_power && *response == 0 {
+                self.view.directory.seen_running(node, uuid);
+            }
+            if is_power && *response == 0 && evidence == Evidence::Ended {
+                self.forget_off_before(self.view.directory.seq(), uuid);
+            }
+        }
+        let verdict = verdict_of(u32::from(*response), call.operation);
+        self.answered(node, call, verdict, evidence, now);
+    }
+
+    /// Takes a query for a VM.
+    pub(super) fn locate(&mut self, peer: Peer, number: RequestNumber, name: String, at: Instant) {
+        let call =
+            ClusterCall { number, target: peer.node, name, operation: Operation::Status, client_number: 0 };
+        let request = RemoteRequest { peer, call, at, is_old: false };
+        if !self.remote.is_full() && self.remote.accept(&request) {
+            self.remote.push(request, HeldKind::Locate);
         }
     }
 
     /// Reports where a VM was found, or why that is unknown.
     pub fn found(&mut self, job: JobId, found: Result<Vec<(UriIndex, LocalVm)>, String>, now: Instant) {
-        let Some(request) = self.remote.finish(job) else { return };
-        let is_probe = self.view.members.is_extended(request.peer.node);
-        let is_ours = self.view.members.is_highest() && !is_probe;
+        let Some(HeldRequest { request, kind, .. }) = self.remote.finish(job) else { return };
+        let is_ours = kind == HeldKind::Find && self.view.members.is_highest();
         match found {
-            Ok(vms) if vms.is_empty() && is_ours => self.answer_for(request, now),
-            Ok(vms) if vms.is_empty() => self.remote.close(&request),
+            Ok(vms) if kind == HeldKind::Locate => {
+                self.remote.close(&request);
+                self.located(&request.call, vms, now);
+            }
             Ok(vms) => {
-                for (uri, vm) in vms {
-                    self.find(uri, vm, now);
-                }
-                match is_probe {
-                    true => self.remote.close(&request),
-                    false => self.requested_of_all(request, now),
+                vms.into_iter().for_each(|(uri, vm)| self.find(uri, vm, now));
+                // What was found may not be what the text means here.
+                if !self.view.meant_of_members(&request.call.name).is_empty() {
+                    self.requested_of_all(request, now);
+                } else if is_ours {
+                    self.answer_for(request, now);
+                } else {
+                    self.remote.close(&request);
                 }
             }
-            Err(reason) if is_ours => {
-                self.refuse_remote(request, &reason);
-            }
+            Err(reason) if is_ours => self.refuse_remote(request, &reason),
+            // Who asked learns that from the missing answer.
             Err(_) => self.remote.close(&request),
         }
+    }
+
+    /// Tells what was found for a query, then that this was all.
+    fn located(&mut self, call: &ClusterCall, vms: Vec<(UriIndex, LocalVm)>, now: Instant) {
+        if let Some(uuid) = Uuid::parse(&call.name) {
+            let has_it = |uri: &UriIndex| vms.iter().any(|(at, vm)| at == uri && vm.uuid == uuid);
+            let known = self.view.inventory.copies(uuid).map(|(uri, _)| uri);
+            let gone: Vec<UriIndex> = known.filter(|uri| !has_it(uri)).collect();
+            gone.into_iter().for_each(|uri| self.vanished(uri, uuid, now));
+        }
+        vms.into_iter().for_each(|(uri, vm)| self.find(uri, vm, now));
+        self.outbox.send(ClusterMessage::Located { to: call.target, number: call.number });
     }
 
     /// Drops requests of peers that have left, if they have not begun.

@@ -4,10 +4,10 @@ use super::remote_queue::{RemoteQueue, RemoteRequest};
 use super::rules::Rules;
 use super::tasks::Tasks;
 use super::view::ClusterView;
-use super::vocabulary::{ClusterList, Names};
+use super::vocabulary::{ClusterList, Evidence, Names};
 use crate::fence::{Uuid, Verdict};
 use crate::time::Instant;
-use crate::wire::cluster::{ClusterCall, ClusterMessage, RequestNumber};
+use crate::wire::cluster::{ClusterCall, ClusterMessage, Report, RequestNumber};
 
 /// One node's part in the cluster's decisions.
 #[derive(Debug)]
@@ -79,6 +79,11 @@ impl Router {
 
     /// Answers a request of another node.
     pub(super) fn reply(&mut self, request: RemoteRequest, verdict: Verdict) {
+        self.reply_with(request, verdict, Evidence::None);
+    }
+
+    /// Answers a request of another node, with evidence if that is of this suite.
+    pub(super) fn reply_with(&mut self, request: RemoteRequest, verdict: Verdict, evidence: Evidence) {
         self.remote.close(&request);
         let RemoteRequest { peer, call, .. } = request;
         let number = call.number;
@@ -88,8 +93,16 @@ impl Router {
             Verdict::Failure | Verdict::Denied => 1,
         };
         let call = ClusterCall { target: peer.node, ..call };
+        let message = match self.view.members.is_extended(peer.node) {
+            true => {
+                let uuid = Uuid::parse(&call.name).filter(|_| evidence == Evidence::Moved);
+                let moved_to = uuid.and_then(|uuid| self.view.inventory.followed(uuid));
+                ClusterMessage::Report(Report { call, response, evidence: evidence.encode(), moved_to })
+            }
+            false => ClusterMessage::Reply { call, response: u32::from(response) },
+        };
         // A reply that is dropped leaves a C daemon waiting until its request is overdue.
-        if self.outbox.send(ClusterMessage::Reply { call, response }) {
+        if self.outbox.send(message) {
             self.remote.answered(peer.node, number);
         }
     }

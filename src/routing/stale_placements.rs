@@ -2,10 +2,11 @@
 //! do not report that they no longer have it: C daemons, and nodes that have left.
 
 use super::copy_record::{CopyRecord, Presence};
+use super::copy_request::{CopyAnswer, CopyRequest, CopyState};
 use super::ids::Sequence;
 use super::limits::RECHECK_EVERY;
 use super::router::Router;
-use super::task::{Confirmation, CopyRequest, CopyState, Task, TaskProgress};
+use super::task::{Phase, Task, TaskProgress};
 use super::view::CopyHolder;
 use crate::fence::{Operation, Uuid, Verdict};
 use crate::time::Instant;
@@ -24,15 +25,18 @@ impl Router {
         holders: &[CopyHolder],
         now: Instant,
     ) -> Option<TaskProgress> {
-        if let Confirmation::Awaited(node) = task.confirmation {
-            if self.is_awaited(task, node, uuid, now) {
-                return Some(TaskProgress::Wait(now + RECHECK_EVERY));
+        match &task.phase {
+            Phase::Confirming { node, question, .. } => {
+                if self.is_awaited(question, *node, uuid, now) {
+                    return Some(TaskProgress::Wait(now + RECHECK_EVERY));
+                }
+                self.confirmed(task);
+                return None;
             }
-            self.confirmed(task, node, uuid);
-            return None;
+            Phase::Asking { .. } => return None,
+            Phase::Resolving => {}
         }
-        let is_new = task.vm.is_none() && task.confirmation == Confirmation::NotTried;
-        if !is_new || task.operation == Operation::Status {
+        if task.is_confirmed || task.operation == Operation::Status {
             return None;
         }
         let is_active = |node| holders.iter().any(|holder| holder.node == node && holder.is_active);
@@ -40,21 +44,20 @@ impl Router {
             self.view.directory.copies(uuid).filter(|(node, copy)| copy.is_active && is_active(*node));
         let (node, since) = active.map(|(node, copy)| (node, copy.active_since)).max_by_key(|last| last.1)?;
         self.stale_copies(task, uuid, node, since).first()?;
-        task.vm = Some(uuid);
-        task.confirmation = Confirmation::Awaited(node);
-        self.ask_copy(task, node, Operation::Status, uuid, now);
+        let question = self.request_to(task, node, Operation::Status, uuid, now);
+        task.phase = Phase::Confirming { vm: uuid, node, question };
         Some(TaskProgress::Wait(now + RECHECK_EVERY))
     }
 
-    fn is_awaited(&self, task: &Task, node: NodeId, uuid: Uuid, now: Instant) -> bool {
-        let Some(copy) = task.copies.get(&node).filter(|_| self.view.members.is_member(node)) else {
+    fn is_awaited(&self, question: &CopyRequest, node: NodeId, uuid: Uuid, now: Instant) -> bool {
+        if !self.view.members.is_member(node) {
             return false;
-        };
-        let is_stale = self.view.stale_at(node, uuid, copy.at).is_some_and(|at| now >= at);
+        }
+        let is_stale = self.view.stale_at(node, uuid, question.at).is_some_and(|at| now >= at);
         let runs_now = |(other, record): (NodeId, &CopyRecord)| {
-            other != node && record.is_here() && record.active_since > copy.seq
+            other != node && record.is_here() && record.active_since > question.seq
         };
-        !copy.is_answered() && !is_stale && !self.view.directory.copies(uuid).any(runs_now)
+        !question.is_answered() && !is_stale && !self.view.directory.copies(uuid).any(runs_now)
     }
 
     /// Returns the nodes with a copy that was advertised before this position.
@@ -62,31 +65,31 @@ impl Router {
         let is_stale = |(node, copy): &(NodeId, &CopyRecord)| {
             let cannot_say = match copy.presence {
                 Presence::Here => !task.is_of_node() && !self.view.members.is_extended(*node),
-                Presence::Left | Presence::Lost { .. } => copy.runs(),
-                Presence::Vanished => false,
+                Presence::Away => copy.runs(),
+                Presence::Vanished | Presence::Ended => false,
             };
             *node != confirming && !self.view.members.is_me(*node) && cannot_say && copy.seq < seq
         };
         self.view.directory.copies(uuid).filter(is_stale).map(|(node, _)| node).collect()
     }
 
-    fn confirmed(&mut self, task: &mut Task, confirming: NodeId, uuid: Uuid) {
-        task.confirmation = Confirmation::Done;
-        task.vm = None;
-        match task.copies.remove(&confirming) {
-            Some(CopyRequest {
-                state: CopyState::Answered { verdict: Verdict::Success, .. }, seq, ..
-            }) => {
-                let copy = self.view.directory.copy(confirming, uuid);
+    /// Ends the confirmation: the answer, if it is that the VM runs there, outweighs stale copies.
+    fn confirmed(&mut self, task: &mut Task) {
+        task.is_confirmed = true;
+        let Phase::Confirming { vm, node, question } = std::mem::replace(&mut task.phase, Phase::Resolving)
+        else {
+            return;
+        };
+        match question.state {
+            CopyState::Answered(CopyAnswer { verdict: Verdict::Success, seq, .. }) => {
+                let copy = self.view.directory.copy(node, vm);
                 let since = copy.map_or(Sequence::START, |copy| copy.active_since).min(seq.next());
-                for node in self.stale_copies(task, uuid, confirming, since) {
-                    self.view.directory.remove(node, uuid);
+                for other in self.stale_copies(task, vm, node, since) {
+                    self.view.directory.remove(other, vm);
                 }
             }
-            Some(CopyRequest { state: CopyState::Sent(number), .. }) => {
-                self.tasks.forget_reply(number);
-            }
-            _ => {}
+            CopyState::Sent(number) => drop(self.tasks.forget_reply(number)),
+            CopyState::Answered(_) | CopyState::Begun(_) => {}
         }
     }
 }

@@ -1,15 +1,17 @@
-//! A request under way, and what the answers of the VM's copies are worth.
+//! A request under way.
 
 use std::collections::BTreeMap;
 
-use super::ids::{ClientId, JobId, Sequence, TaskId};
+use super::copy_request::{CopyRequest, CopyRequests};
+use super::ids::{ClientId, Sequence, TaskId};
+use super::judgement::Search;
 use super::limits::{ANSWER_LIMIT, SEND_LIMIT, SERVE_LIMIT};
 use super::remote_queue::RemoteRequest;
 use super::vocabulary::ClientRequest;
 use crate::fence::{Operation, Uuid, Verdict};
 use crate::groups::PermittedNames;
 use crate::time::Instant;
-use crate::wire::cluster::{NodeId, RequestNumber, cut};
+use crate::wire::cluster::{NodeId, cut};
 
 /// Requester of a task.
 #[derive(Debug, Clone)]
@@ -32,26 +34,40 @@ pub(super) struct Task {
     /// Names by which the VM is permitted.
     pub(super) permitted: PermittedNames,
     pub(super) limits: TaskLimits,
-    /// The VM, once any copy was asked.
-    pub(super) vm: Option<Uuid>,
-    pub(super) copies: BTreeMap<NodeId, CopyRequest>,
-    pub(super) confirmation: Confirmation,
-    /// Node that is asked last, to start the VM again, in a reboot with several copies.
-    pub(super) restart_node: Option<NodeId>,
-    /// Time at which C daemons were asked whether they have the VM.
-    pub(super) probed_at: Option<Instant>,
-    /// Start of the wait until all members have advertised all their VMs.
-    pub(super) awaiting_inventory: Option<Instant>,
+    /// Position at which it was begun.
+    pub(super) seq: Sequence,
+    pub(super) phase: Phase,
+    /// The member that was last seen to run the VM has been asked whether it does.
+    pub(super) is_confirmed: bool,
+    pub(super) search: TaskSearch,
+    /// Reason for which it is held, and fails at its time limit.
+    pub(super) held: Option<String>,
     pub(super) wake: Instant,
 }
 
-/// First step of a request where other copies may be stale: the member that was last seen to run the VM is
-/// asked whether it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Confirmation {
-    NotTried,
-    Awaited(NodeId),
-    Done,
+/// Phase of a task, with what is known in it.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The VM that the text means is not known yet.
+    Resolving,
+    /// Other copies may be stale: the member that was last seen to run the VM is asked whether it does.
+    Confirming { vm: Uuid, node: NodeId, question: CopyRequest },
+    /// The copies of the VM are asked.
+    Asking {
+        vm: Uuid,
+        copies: CopyRequests,
+        /// Node that is asked last, to start the VM again, in a reboot with several copies.
+        restart_node: Option<NodeId>,
+    },
+}
+
+/// Search of a task for its VM on all members.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct TaskSearch {
+    /// What it has led to.
+    pub(super) result: Search,
+    /// The position since which it is needed, and the start of the wait for it.
+    pub(super) awaited: Option<(Sequence, Instant)>,
 }
 
 /// Time limits of a task.
@@ -63,31 +79,6 @@ pub(super) struct TaskLimits {
     pub(super) carry_out: Instant,
     /// Then it is answered.
     pub(super) answer: Instant,
-}
-
-/// Request to one copy of the VM.
-#[derive(Debug)]
-pub(super) struct CopyRequest {
-    pub(super) operation: Operation,
-    /// Name or UUID that was sent.
-    pub(super) name: String,
-    /// The copy was seen to run when it was asked.
-    pub(super) has_run: bool,
-    /// Position of the last advertisement before it was asked.
-    pub(super) seq: Sequence,
-    pub(super) at: Instant,
-    pub(super) state: CopyState,
-}
-
-/// Progress of a request to one copy.
-#[derive(Debug)]
-pub(super) enum CopyState {
-    /// Sent to another node under this number.
-    Sent(RequestNumber),
-    /// Begun on this node as this job.
-    Begun(JobId),
-    /// Answered; `seq` is the position of the last advertisement before the answer.
-    Answered { verdict: Verdict, reason: String, seq: Sequence },
 }
 
 /// Progress of a task.
@@ -103,61 +94,26 @@ pub(super) fn permitted_by(text: &str) -> PermittedNames {
     PermittedNames::These(vec![text.to_owned(), cut(text).to_owned()])
 }
 
-/// Returns the verdict that a reply means.
-pub(super) fn verdict_of(response: u32, operation: Operation) -> Verdict {
-    match (response, operation) {
-        (0, _) => Verdict::Success,
-        (2, Operation::Status) => Verdict::Off,
-        _ => Verdict::Failure,
-    }
-}
-
-impl CopyState {
-    /// State of a copy whose node was not asked.
-    pub(super) fn not_asked(node: NodeId, seq: Sequence) -> CopyState {
-        let reason = format!("node {node} was not asked: the request had waited too long");
-        CopyState::Answered { verdict: Verdict::Failure, reason, seq }
-    }
-}
-
-impl CopyRequest {
-    pub(super) fn is_answered(&self) -> bool {
-        matches!(self.state, CopyState::Answered { .. })
-    }
-
-    fn is_success(&self) -> bool {
-        matches!(self.state, CopyState::Answered { verdict: Verdict::Success, .. })
-    }
-
-    fn is_power(&self) -> bool {
-        matches!(self.operation, Operation::Off | Operation::Reboot)
-    }
-
-    /// Returns true if it destroyed a copy that was seen to run.
-    pub(super) fn has_ended_it(&self) -> bool {
-        self.is_power() && self.has_run && self.is_success()
-    }
-
-    /// Returns true if the answer is that the copy is off.
-    pub(super) fn says_off(&self) -> bool {
-        let is_off = matches!(self.state, CopyState::Answered { verdict: Verdict::Off, .. });
-        is_off || (self.is_power() && self.is_success())
+impl Phase {
+    /// Phase in which no copy was asked yet.
+    pub(super) fn asking(vm: Uuid) -> Phase {
+        Phase::Asking { vm, copies: CopyRequests::default(), restart_node: None }
     }
 }
 
 impl Task {
     /// A task for a client of this node.
-    pub(super) fn of_client(id: TaskId, asked: ClientRequest) -> Task {
+    pub(super) fn of_client(id: TaskId, seq: Sequence, asked: ClientRequest) -> Task {
         let ClientRequest { client, request, permitted, received } = asked;
         let answer = received + ANSWER_LIMIT;
         let limits = TaskLimits { send: received + SEND_LIMIT, carry_out: answer, answer };
         let text = request.target.as_str().to_owned();
-        let task = Task::new(id, TaskOrigin::Client(client), request.operation, text, limits);
+        let task = Task::new(id, TaskOrigin::Client(client), request.operation, text, limits, seq);
         Task { client_number: request.seqno, permitted, ..task }
     }
 
     /// A task for another node. It has no deadline of its own if it is a C daemon.
-    pub(super) fn of_node(id: TaskId, request: RemoteRequest) -> Task {
+    pub(super) fn of_node(id: TaskId, seq: Sequence, request: RemoteRequest) -> Task {
         let at = request.at;
         let limits =
             TaskLimits { send: at + SEND_LIMIT, carry_out: at + SERVE_LIMIT, answer: at + ANSWER_LIMIT };
@@ -165,11 +121,18 @@ impl Task {
         let text = request.call.name.clone();
         let client_number = request.call.client_number;
         let permitted = permitted_by(&text);
-        let task = Task::new(id, TaskOrigin::Node(request), operation, text, limits);
-        Task { client_number, permitted, probed_at: Some(at), ..task }
+        let task = Task::new(id, TaskOrigin::Node(request), operation, text, limits, seq);
+        Task { client_number, permitted, ..task }
     }
 
-    fn new(id: TaskId, origin: TaskOrigin, operation: Operation, text: String, limits: TaskLimits) -> Task {
+    fn new(
+        id: TaskId,
+        origin: TaskOrigin,
+        operation: Operation,
+        text: String,
+        limits: TaskLimits,
+        seq: Sequence,
+    ) -> Task {
         Task {
             id,
             origin,
@@ -178,12 +141,11 @@ impl Task {
             client_number: 0,
             permitted: PermittedNames::These(Vec::new()),
             limits,
-            vm: None,
-            copies: BTreeMap::new(),
-            confirmation: Confirmation::NotTried,
-            restart_node: None,
-            probed_at: None,
-            awaiting_inventory: None,
+            seq,
+            phase: Phase::Resolving,
+            is_confirmed: false,
+            search: TaskSearch::default(),
+            held: None,
             wake: limits.answer,
         }
     }
@@ -192,71 +154,65 @@ impl Task {
         matches!(self.origin, TaskOrigin::Node(_))
     }
 
-    /// Returns what is certain before all copies have answered.
-    pub(super) fn early(&self) -> Option<TaskProgress> {
-        let is_question = matches!(self.operation, Operation::Status | Operation::On);
-        let all_answered = self.copies.values().all(CopyRequest::is_answered);
-        for copy in self.copies.values() {
-            let CopyState::Answered { verdict, reason, .. } = &copy.state else { continue };
-            match (copy.operation, verdict) {
-                (_, Verdict::Success) if is_question => {
-                    return Some(TaskProgress::Done(Verdict::Success, reason.clone()));
-                }
-                (_, Verdict::Success) | (Operation::Status, Verdict::Off) => {}
-                // A copy that runs would still make it a success.
-                _ if is_question && (!all_answered || self.any_success()) => {}
-                _ => return Some(TaskProgress::Done(Verdict::Failure, self.failures())),
-            }
+    /// Returns the VM, once any copy was asked.
+    pub(super) fn vm(&self) -> Option<Uuid> {
+        match self.phase {
+            Phase::Resolving => None,
+            Phase::Confirming { vm, .. } | Phase::Asking { vm, .. } => Some(vm),
         }
-        None
     }
 
-    /// Returns true if a copy that was seen to run was destroyed for this request.
-    pub(super) fn has_ended_it(&self) -> bool {
-        self.copies.values().any(CopyRequest::has_ended_it)
+    /// Returns the requests to copies, by node.
+    pub(super) fn requests(&self) -> BTreeMap<NodeId, &CopyRequest> {
+        match &self.phase {
+            Phase::Resolving => BTreeMap::new(),
+            Phase::Confirming { node, question, .. } => [(*node, question)].into(),
+            Phase::Asking { copies, .. } => copies.iter().collect(),
+        }
     }
 
-    /// Returns the position at which such a copy was asked.
-    pub(super) fn ended_at(&self) -> Option<Sequence> {
-        self.copies.values().filter(|copy| copy.has_ended_it()).map(|copy| copy.seq).max()
-    }
-
-    fn any_success(&self) -> bool {
-        self.copies.values().any(CopyRequest::is_success)
-    }
-
-    /// Returns the copies that run and were only asked for their status.
-    pub(super) fn found_running(&self) -> Vec<NodeId> {
-        let runs = |copy: &CopyRequest| copy.operation == Operation::Status && copy.is_success();
-        self.copies.iter().filter(|(_, copy)| runs(copy)).map(|(&node, _)| node).collect()
-    }
-
-    fn failures(&self) -> String {
-        self.join_reasons(|operation, verdict| match verdict {
-            Verdict::Failure | Verdict::Denied => true,
-            Verdict::Off => operation != Operation::Status,
-            Verdict::Success => false,
-        })
-    }
-
-    pub(super) fn reasons(&self) -> String {
-        self.join_reasons(|_, _| true)
-    }
-
-    fn join_reasons(&self, is_meant: impl Fn(Operation, Verdict) -> bool) -> String {
-        let reasons = self.copies.values().filter_map(|copy| match &copy.state {
-            CopyState::Answered { verdict, reason, .. } if is_meant(copy.operation, *verdict) => {
-                Some(reason.as_str())
+    /// Returns the request to a copy that this is true for.
+    pub(super) fn request_mut(
+        &mut self,
+        is_meant: impl Fn(NodeId, &CopyRequest) -> bool,
+    ) -> Option<&mut CopyRequest> {
+        match &mut self.phase {
+            Phase::Resolving => None,
+            Phase::Confirming { node, question, .. } => {
+                Some(question).filter(|question| is_meant(*node, question))
             }
-            _ => None,
-        });
-        reasons.collect::<Vec<_>>().join("; ")
+            Phase::Asking { copies, .. } => copies.find_mut(is_meant),
+        }
+    }
+
+    /// Takes the node that is to start the VM again.
+    pub(super) fn take_restart_node(&mut self) -> Option<NodeId> {
+        match &mut self.phase {
+            Phase::Asking { restart_node, .. } => restart_node.take(),
+            Phase::Resolving | Phase::Confirming { .. } => None,
+        }
+    }
+
+    /// Removes the request to a node.
+    pub(super) fn forget_request(&mut self, node: NodeId) {
+        match &mut self.phase {
+            Phase::Asking { copies, .. } => copies.remove(node),
+            Phase::Confirming { node: asked, .. } if *asked == node => {
+                self.phase = Phase::Resolving;
+                self.is_confirmed = true;
+            }
+            Phase::Confirming { .. } | Phase::Resolving => {}
+        }
     }
 
     /// Returns the reason of a task that was not answered in time.
     pub(super) fn timeout_reason(&self) -> String {
+        if let Some(reason) = &self.held {
+            return reason.clone();
+        }
         let limit = ANSWER_LIMIT.as_secs();
-        let silent = self.copies.iter().filter(|(_, copy)| !copy.is_answered());
+        let requests = self.requests();
+        let silent = requests.iter().filter(|(_, copy)| !copy.is_answered());
         let nodes: Vec<String> = silent.map(|(node, _)| format!("node {node}")).collect();
         match nodes.is_empty() {
             true => format!("no answer within {limit} s"),

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::copy_request::CopyState;
 use super::ids::{JobId, TaskId};
 use super::task::Task;
-use crate::fence::Uuid;
+use crate::fence::{Operation, Uuid};
 use crate::time::Instant;
 use crate::wire::cluster::RequestNumber;
 
@@ -68,10 +69,6 @@ impl Tasks {
         Some(task)
     }
 
-    pub(super) fn get_mut(&mut self, id: TaskId) -> Option<&mut Task> {
-        self.tasks.get_mut(&id)
-    }
-
     /// Returns the ids of tasks.
     pub(super) fn ids(&self, is_meant: impl Fn(&Task) -> bool) -> Vec<TaskId> {
         self.tasks.values().filter(|task| is_meant(task)).map(|task| task.id).collect()
@@ -103,6 +100,15 @@ impl Tasks {
         self.jobs.remove(&job)
     }
 
+    /// Returns the VM of a task's job and its operation.
+    pub(super) fn asked_of(&self, job: JobId) -> Option<(Uuid, Operation)> {
+        let task = self.tasks.get(self.jobs.get(&job)?)?;
+        let requests = task.requests();
+        let is_meant = |state: &CopyState| matches!(state, CopyState::Begun(begun) if *begun == job);
+        let request = requests.values().find(|request| is_meant(&request.state))?;
+        Some((task.vm()?, request.operation))
+    }
+
     /// Marks all tasks for review.
     pub(super) fn review_all(&mut self, now: Instant) {
         self.review = PendingReview { at: Some(now), all: true, vms: BTreeSet::new() };
@@ -119,7 +125,7 @@ impl Tasks {
     /// Takes the tasks that changes concern, with the time of the last change.
     pub(super) fn take_review(&mut self) -> Option<(Instant, Vec<TaskId>)> {
         let PendingReview { at, all, vms } = std::mem::take(&mut self.review);
-        Some((at?, self.ids(|task| all || task.vm.is_none_or(|vm| vms.contains(&vm)))))
+        Some((at?, self.ids(|task| all || task.vm().is_none_or(|vm| vms.contains(&vm)))))
     }
 
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use super::copy_record::CopyRecord;
-use super::directory::{Directory, StoreEffect};
+use super::copy_record::{CopyRecord, Presence};
+use super::directory::{Directory, Leaving, StoreEffect};
+use super::host_fate::{HostFate, Passes};
+use super::hosts::HostTable;
 use super::ids::Sequence;
 use super::inventory::LocalInventory;
-use super::members::MemberTable;
+use super::locates::Locates;
+use super::members::{Left, MemberTable};
 use super::rules::Rules;
-use super::vocabulary::{ClusterCopy, LocalVm, Membership, Peer};
+use super::vocabulary::{ClusterCopy, Departure, LocalVm, Membership, Peer};
 use crate::fence::{Domain, HostEntry, PowerState, UriIndex, Uuid};
 use crate::time::Instant;
-use crate::wire::cluster::{Advertisement, NodeId};
+use crate::wire::cluster::{Advertisement, ClusterMessage, CopyFate, NodeId};
 
 /// A member that has a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +32,10 @@ pub(super) struct CopyHolder {
 pub(super) struct ClusterView {
     pub(super) rules: Rules,
     pub(super) members: MemberTable,
+    pub(super) hosts: HostTable,
     pub(super) directory: Directory,
     pub(super) inventory: LocalInventory,
+    pub(super) locates: Locates,
     not_joined: Option<String>,
     /// The first attempt to join has not failed, or corosync has accepted a later one.
     is_joining: bool,
@@ -48,8 +53,10 @@ impl ClusterView {
         ClusterView {
             rules,
             members: MemberTable::default(),
+            hosts: HostTable::default(),
             directory: Directory::default(),
             inventory: LocalInventory::new(uris),
+            locates: Locates::default(),
             not_joined: Some("corosync has not been reached yet".to_owned()),
             is_joining: true,
             has_undelivered: false,
@@ -58,6 +65,7 @@ impl ClusterView {
 
     pub(super) fn join(&mut self, me: Peer, now: Instant) {
         self.members.join(me);
+        self.hosts.join(now);
         self.inventory.join(now);
         self.not_joined = Some("joining the group".to_owned());
         self.is_joining = true;
@@ -65,8 +73,10 @@ impl ClusterView {
 
     pub(super) fn leave(&mut self, reason: &str) {
         self.members.leave();
+        self.hosts.leave();
         self.directory.leave();
         self.inventory.leave();
+        self.locates.clear();
         self.not_joined = Some(reason.to_owned());
         self.is_joining = false;
     }
@@ -92,11 +102,28 @@ impl ClusterView {
     }
 
     pub(super) fn change(&mut self, change: &Membership, now: Instant) {
-        for (node, presence) in self.members.change(change, now) {
-            self.directory.depart(node, presence);
+        let seq = self.directory.next_seq();
+        for left in self.members.change(change, seq, now) {
+            match left {
+                Left::Node(node, how) => {
+                    self.directory.depart(node, None);
+                    match how {
+                        Departure::Process => self.hosts.daemon_left(node, now),
+                        Departure::Node => self.hosts.node_lost(node, now),
+                    }
+                }
+                Left::Process(node, joined_at) => {
+                    self.directory.depart(node, Some(joined_at));
+                    if self.members.has_advertised(node) {
+                        self.directory.forget_departed(node, now);
+                    }
+                }
+            }
         }
         for peer in change.joined.iter().chain(&change.members) {
-            self.directory.node_is_up(peer.node);
+            if self.hosts.is_up(peer.node, &self.rules, now) {
+                self.directory.node_was_off(peer.node, now);
+            }
         }
         if self.members.me().is_some_and(|me| self.members.is_member(me.node)) {
             self.not_joined = None;
@@ -106,51 +133,132 @@ impl ClusterView {
 
     pub(super) fn votes(&mut self, is_quorate: bool, nodes: &[NodeId], now: Instant) {
         let voters: BTreeSet<NodeId> = nodes.iter().copied().collect();
-        self.directory.confirm_losses(&voters);
-        self.members.votes(is_quorate, voters, now);
+        let is_member = |node| self.members.is_member(node);
+        for node in self.hosts.votes(is_quorate, voters, is_member, &self.rules, now) {
+            self.directory.node_was_off(node, now);
+        }
     }
 
     /// Applies a hello; returns true if it is a change.
-    pub(super) fn hello(&mut self, node: NodeId, is_complete: bool, now: Instant) -> bool {
-        let had_all = self.members.has_advertised_all(node);
-        let is_change = self.members.hello(node, is_complete, self.directory.seq());
-        if self.members.has_advertised_all(node) && !had_all {
-            self.directory.forget_departed(node, now);
+    pub(super) fn hello(&mut self, peer: Peer, is_complete: bool, now: Instant) -> bool {
+        let had_all = self.members.has_advertised_all(peer.node);
+        let is_change = self.members.hello(peer, is_complete, self.directory.seq());
+        if self.members.has_advertised_all(peer.node) && !had_all {
+            self.has_told(peer.node, true, now);
         }
         is_change
     }
 
+    /// Notes that a member has told all its VMs, if it has any.
+    fn has_told(&mut self, node: NodeId, has_any: bool, now: Instant) {
+        self.hosts.has_told(node);
+        if has_any {
+            self.directory.forget_departed(node, now);
+        }
+    }
+
     /// Applies an advertisement; none if there is no room for it.
-    pub(super) fn store(&mut self, node: NodeId, vm: &Advertisement, now: Instant) -> Option<StoreEffect> {
-        self.members.has_advertised(node, now);
-        let effect = self.directory.store(node, vm, self.members.has_all(), now)?;
+    pub(super) fn store(&mut self, peer: Peer, vm: &Advertisement, now: Instant) -> Option<StoreEffect> {
+        self.members.advertises(peer, now);
+        self.store_copy(peer.node, vm, now)
+    }
+
+    fn store_copy(&mut self, node: NodeId, vm: &Advertisement, now: Instant) -> Option<StoreEffect> {
+        let has_all = self.hosts.absent(|node| self.members.is_member(node)).next().is_none();
+        let effect = self.directory.store(node, vm, has_all, now)?;
         self.directory.pass_name(node, vm, effect.is_new_name, self.members.is_legacy(node));
         Some(effect)
     }
 
-    /// Records that a VM which ran here vanished; the group may never have known that it was here.
-    pub(super) fn store_vanished(&mut self, domain: &Domain, now: Instant) {
-        let Some(owner) = self.members.home() else { return };
-        let state = PowerState::Running;
-        let vm = Advertisement { domain: domain.clone(), owner, state, is_active: false };
-        if self.store(owner, &vm, now).is_some() {
-            self.directory.withdraw(owner, domain.uuid, now);
+    /// Takes what another member knows of a copy that its node does not tell.
+    pub(super) fn learn(&mut self, vm: &Advertisement, fate: CopyFate, now: Instant) {
+        let presence = match fate {
+            CopyFate::Away => Presence::Away,
+            CopyFate::Vanished => Presence::Vanished,
+            CopyFate::Ended => Presence::Ended,
+        };
+        // A member tells itself what it has.
+        if presence != Presence::Away || !self.members.is_member(vm.owner) {
+            self.directory.learn(vm, presence, now);
         }
     }
 
+    /// Records that a member saw a VM run on another node after it had moved away from there.
+    pub(super) fn learn_run(&mut self, node: NodeId, from: NodeId, uuid: Uuid, now: Instant) {
+        let Some(name) = self.directory.copy(from, uuid).map(|copy| copy.name.clone()) else { return };
+        let state = PowerState::Running;
+        let vm = Advertisement { domain: Domain { name, uuid }, owner: node, state, is_active: true };
+        let is_member = self.members.is_member(node);
+        let presence = if is_member { Presence::Vanished } else { Presence::Away };
+        self.directory.learn(&vm, presence, now);
+        self.directory.has_run_after(node, from, uuid);
+    }
+
+    /// Returns notices about what no member tells: hosts that are not in the group, and their copies.
+    pub(super) fn notices(&self, now: Instant) -> Vec<ClusterMessage> {
+        let hosts = self.hosts.notices(|node| self.members.is_member(node), now);
+        let copies = self.directory.untold().map(|(owner, uuid, copy)| {
+            let fate = match copy.presence {
+                Presence::Here | Presence::Away => CopyFate::Away,
+                Presence::Vanished => CopyFate::Vanished,
+                Presence::Ended => CopyFate::Ended,
+            };
+            let domain = Domain { name: copy.name.clone(), uuid };
+            let CopyRecord { state, is_active, .. } = *copy;
+            ClusterMessage::Copy { vm: Advertisement { domain, owner, state, is_active }, fate }
+        });
+        hosts.into_iter().map(ClusterMessage::Host).chain(copies).collect()
+    }
+
+    /// Records that a VM which ran here vanished; the group may never have known that it was here.
+    /// `has_ended` tells that it was seen to end here.
+    pub(super) fn store_vanished(&mut self, domain: &Domain, has_ended: bool, now: Instant) {
+        let Some(owner) = self.members.home() else { return };
+        let state = PowerState::Running;
+        let vm = Advertisement { domain: domain.clone(), owner, state, is_active: false };
+        if self.store_copy(owner, &vm, now).is_some() {
+            let leaving = if has_ended { Leaving::Ended } else { Leaving::Told };
+            self.directory.withdraw(owner, domain.uuid, leaving, now);
+        }
+    }
+
+    /// Returns true if a host that may run VMs is not in the group.
+    pub(super) fn has_absent(&self, now: Instant) -> bool {
+        let mut absent = self.hosts.absent(|node| self.members.is_member(node));
+        absent.any(|(node, _)| !matches!(self.fate(node, now), HostFate::Off(_)))
+    }
+
     pub(super) fn turn(&mut self, now: Instant) {
-        for node in self.members.turn(now) {
-            self.directory.forget_departed(node, now);
+        self.locates.turn(now);
+        for (node, has_any) in self.members.turn(now) {
+            self.has_told(node, has_any, now);
         }
     }
 
     /// Ends the names of VMs that have been gone for long, and forgets those that no member has.
     pub(super) fn sweep(&mut self, now: Instant) {
-        let ClusterView { directory, members, inventory, .. } = self;
+        let ClusterView { directory, members, inventory, hosts, .. } = self;
+        let has_all = hosts.absent(|node| members.is_member(node)).next().is_none();
         let is_nowhere = |uuid, since| {
-            inventory.is_listed() && inventory.state(uuid).is_none() && members.have_told_since(since)
+            has_all
+                && inventory.is_listed()
+                && inventory.state(uuid).is_none()
+                && members.have_told_since(since)
         };
         directory.sweep(is_nowhere, now);
+    }
+
+    /// Returns what it means for a VM that it was last seen on a host that is not in the group.
+    pub(super) fn fate(&self, node: NodeId, now: Instant) -> HostFate {
+        let unknown = || HostFate::MayRun(format!("node {node}, of which nothing is known"), Passes::Never);
+        self.hosts.fate(node, &self.rules, now).unwrap_or_else(unknown)
+    }
+
+    /// Returns true if a C daemon that was asked at this time has told what it has. One that has told no VM
+    /// so far says nothing.
+    pub(super) fn has_told_after(&self, node: NodeId, at: Instant) -> bool {
+        self.members.was_member_at(node, at)
+            && (self.members.has_advertised_after(node, at) || !self.directory.has_copies(node))
     }
 
     /// Returns when it is certain that a C daemon, asked at `asked_at`, no longer has a VM: it

@@ -64,6 +64,19 @@ pub enum Evidence {
     Moved,
 }
 
+impl Evidence {
+    /// Returns the number that goes to the group.
+    pub(super) fn encode(self) -> u8 {
+        self as u8
+    }
+
+    /// Returns the evidence that a number means. An unknown number is no evidence.
+    pub(super) fn decode(number: u8) -> Evidence {
+        let all = [Evidence::Ended, Evidence::EndedWhileMigrating, Evidence::Moved];
+        all.into_iter().find(|evidence| *evidence as u8 == number).unwrap_or_default()
+    }
+}
+
 /// Outcome of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobOutcome {
@@ -129,18 +142,18 @@ pub enum Names {
 pub struct Outgoing {
     /// Encoded message.
     pub bytes: [u8; MESSAGE_LEN],
-    /// Expiry, of a request to another node.
+    /// Expiry, of a request to another node, or of the notice that a node was fenced.
     pub expiry: Option<RequestExpiry>,
 }
 
-/// Expiry of a request to another node.
+/// Expiry of a request to another node, or of the notice that a node was fenced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestExpiry {
     /// Time from which this goes to [`Router::unsent`](super::Router::unsent) instead.
     pub at: Instant,
-    /// Node that would have been asked.
+    /// Node that would have been asked, or that was fenced.
     pub node: NodeId,
-    /// Number of the request.
+    /// Number of the request; [`NO_REQUEST`](crate::wire::cluster::NO_REQUEST) for a notice.
     pub number: RequestNumber,
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+pub use super::cluster_notice::{CopyFate, HostStanding};
 use super::cursor::Cursor;
 use crate::fence::{Domain, Operation, PowerState, Uuid};
 
@@ -24,6 +25,9 @@ impl fmt::Display for NodeId {
 /// Number that a node gives to one of its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestNumber(pub u32);
+
+/// Number of no request.
+pub const NO_REQUEST: RequestNumber = RequestNumber(0);
 
 /// Node id that means every node.
 pub const EVERY_NODE: NodeId = NodeId(u32::MAX);
@@ -49,24 +53,72 @@ pub enum ClusterMessage {
     /// Advertisement of a VM of the sender (`STORE_VM`).
     Store(Advertisement),
     /// Notice that the sender no longer has a VM.
-    Gone(Advertisement),
+    Gone {
+        /// The VM.
+        vm: Advertisement,
+        /// True if it ran there last, and was destroyed and seen off: it has not moved.
+        has_ended: bool,
+    },
     /// Notice that the sender is of this suite.
     Hello {
         /// True if it has advertised all its VMs since its last hello without this.
         is_complete: bool,
     },
-    /// Query: all members of this suite are to advertise all their VMs.
-    AdvertiseAll {
-        /// Number for [`ClusterMessage::AllAdvertised`].
+    /// Query: all members of this suite are to look for a VM, and to advertise what they find.
+    Locate {
+        /// Number for [`ClusterMessage::Located`].
         number: RequestNumber,
+        /// Name or UUID of the VM, at most [`CLUSTER_NAME_MAX`] bytes of text.
+        name: String,
     },
-    /// Notice that the sender has advertised all its VMs since a [`ClusterMessage::AdvertiseAll`].
-    AllAdvertised {
+    /// Notice that the sender has looked for a VM, and advertised what it found.
+    Located {
         /// Node that sent the query.
         to: NodeId,
         /// Number of the query.
         number: RequestNumber,
     },
+    /// Outcome of a request, from a member of this suite to another.
+    Report(Report),
+    /// Notice that a host was fenced since it left the cluster.
+    HostFenced {
+        /// Node of that host.
+        node: NodeId,
+    },
+    /// Notice about a host that is not in the group, for members that have just joined.
+    Host(HostNotice),
+    /// Notice about a copy of a VM on a host that does not tell it itself, for the same.
+    Copy {
+        /// The copy, with the host as its owner.
+        vm: Advertisement,
+        /// What became of it.
+        fate: CopyFate,
+    },
+}
+
+/// Outcome of a request, with evidence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The request, with the node that asked as its target.
+    pub call: ClusterCall,
+    /// 0 success, 1 failure, 2 off; or any other number that was sent.
+    pub response: u8,
+    /// What carrying it out has shown, besides the verdict: 0 nothing, 1 the VM ended, 2 it ended while it was
+    /// migrating, 3 it has moved away; or any other number that was sent.
+    pub evidence: u8,
+    /// Node that was seen to run the VM since it moved away; none if that is not known.
+    pub moved_to: Option<NodeId>,
+}
+
+/// What a member knows of a host that is not in the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostNotice {
+    /// The host.
+    pub node: NodeId,
+    /// Where it is.
+    pub standing: HostStanding,
+    /// Time since then, in milliseconds.
+    pub age_ms: u32,
 }
 
 /// Contents of a request.
@@ -112,6 +164,8 @@ pub enum ClusterMessageError {
     Name,
     /// Malformed UUID.
     Uuid,
+    /// Unknown contents of a notice about a host or a copy.
+    Notice(u32),
 }
 
 impl fmt::Display for ClusterMessageError {
@@ -124,6 +178,7 @@ impl fmt::Display for ClusterMessageError {
             Self::Operation(number) => write!(f, "invalid operation {number}"),
             Self::Name => f.write_str("invalid VM name"),
             Self::Uuid => f.write_str("invalid UUID"),
+            Self::Notice(number) => write!(f, "unknown notice {number}"),
         }
     }
 }
@@ -134,8 +189,12 @@ const STORE: u32 = 2;
 // Types of this suite, far from those of the C suite.
 const GONE: u32 = 0x4656_0001;
 const HELLO: u32 = 0x4656_0002;
-const ADVERTISE_ALL: u32 = 0x4656_0003;
-const ALL_ADVERTISED: u32 = 0x4656_0004;
+const LOCATE: u32 = 0x4656_0003;
+const LOCATED: u32 = 0x4656_0004;
+const REPORT: u32 = 0x4656_0005;
+const HOST: u32 = 0x4656_0006;
+const COPY: u32 = 0x4656_0007;
+const HOST_FENCED: u32 = 0x4656_0008;
 
 /// virDomainState: 1 is running, 3 paused, 5 shut off.
 const RUNNING: i32 = 1;
@@ -149,10 +208,14 @@ impl ClusterMessage {
             Self::Request(call) => (REQUEST, call.number, call.target),
             Self::Reply { call, .. } => (REPLY, call.number, call.target),
             Self::Store(_) => (STORE, RequestNumber(0), EVERY_NODE),
-            Self::Gone(_) => (GONE, RequestNumber(0), EVERY_NODE),
+            Self::Gone { has_ended, .. } => (GONE, RequestNumber(u32::from(*has_ended)), EVERY_NODE),
             Self::Hello { is_complete } => (HELLO, RequestNumber(u32::from(*is_complete)), EVERY_NODE),
-            Self::AdvertiseAll { number } => (ADVERTISE_ALL, *number, EVERY_NODE),
-            Self::AllAdvertised { to, number } => (ALL_ADVERTISED, *number, *to),
+            Self::Locate { number, .. } => (LOCATE, *number, EVERY_NODE),
+            Self::Located { to, number } => (LOCATED, *number, *to),
+            Self::Report(Report { call, .. }) => (REPORT, call.number, call.target),
+            Self::HostFenced { node } => (HOST_FENCED, RequestNumber(0), *node),
+            Self::Host(notice) => (HOST, RequestNumber(notice.node.0), EVERY_NODE),
+            Self::Copy { fate, .. } => (COPY, RequestNumber(*fate as u32), EVERY_NODE),
         };
         let mut out = [0; MESSAGE_LEN];
         out[..4].copy_from_slice(&kind.to_le_bytes());
@@ -161,8 +224,19 @@ impl ClusterMessage {
         match self {
             Self::Request(call) => encode_call(call, 0, &mut out),
             Self::Reply { call, response } => encode_call(call, *response, &mut out),
-            Self::Store(vm) | Self::Gone(vm) => encode_advertisement(vm, &mut out),
-            Self::Hello { .. } | Self::AdvertiseAll { .. } | Self::AllAdvertised { .. } => {}
+            Self::Store(vm) | Self::Gone { vm, .. } | Self::Copy { vm, .. } => {
+                encode_advertisement(vm, &mut out);
+            }
+            Self::Hello { .. } | Self::Located { .. } | Self::HostFenced { .. } => {}
+            Self::Locate { name, .. } => encode_name(name, &mut out),
+            Self::Report(Report { call, response, evidence, moved_to }) => {
+                encode_call(call, u32::from_le_bytes([*response, *evidence, 0, 0]), &mut out);
+                out[12..16].copy_from_slice(&moved_to.map_or(0, |node| node.0).to_le_bytes());
+            }
+            Self::Host(HostNotice { standing, age_ms, .. }) => {
+                out[16..20].copy_from_slice(&(*standing as u32).to_le_bytes());
+                out[20..24].copy_from_slice(&age_ms.to_le_bytes());
+            }
         }
         out
     }
@@ -179,25 +253,51 @@ impl ClusterMessage {
         let kind = u32::from_le_bytes(cursor.take());
         let number = RequestNumber(u32::from_le_bytes(cursor.take()));
         let target = NodeId(u32::from_le_bytes(cursor.take()));
-        let _padding: [u8; 4] = cursor.take();
+        let extra = u32::from_le_bytes(cursor.take());
         match kind {
             REQUEST => decode_call(cursor, number, target).map(|(call, _)| Self::Request(call)),
             REPLY => {
                 decode_call(cursor, number, target).map(|(call, response)| Self::Reply { call, response })
             }
             STORE => decode_advertisement(cursor).map(Self::Store),
-            GONE => decode_advertisement(cursor).map(Self::Gone),
+            GONE => decode_advertisement(cursor)
+                .map(|vm| Self::Gone { vm, has_ended: number != RequestNumber(0) }),
             HELLO => Ok(Self::Hello { is_complete: number != RequestNumber(0) }),
-            ADVERTISE_ALL => Ok(Self::AdvertiseAll { number }),
-            ALL_ADVERTISED => Ok(Self::AllAdvertised { to: target, number }),
+            LOCATE => decode_name(&mut cursor).map(|name| Self::Locate { number, name }),
+            HOST_FENCED => Ok(Self::HostFenced { node: target }),
+            LOCATED => Ok(Self::Located { to: target, number }),
+            REPORT => decode_call(cursor, number, target).map(|(call, response)| {
+                let [response, evidence, ..] = response.to_le_bytes();
+                let moved_to = Some(NodeId(extra)).filter(|node| node.0 != 0);
+                Self::Report(Report { call, response, evidence, moved_to })
+            }),
+            HOST => {
+                let code = u32::from_le_bytes(cursor.take());
+                let standing = HostStanding::decode(code).ok_or(ClusterMessageError::Notice(code))?;
+                let age_ms = u32::from_le_bytes(cursor.take());
+                Ok(Self::Host(HostNotice { node: NodeId(number.0), standing, age_ms }))
+            }
+            COPY => {
+                let fate = CopyFate::decode(number.0).ok_or(ClusterMessageError::Notice(number.0))?;
+                decode_advertisement(cursor).map(|vm| Self::Copy { vm, fate })
+            }
             other => Err(ClusterMessageError::Type(other)),
         }
     }
 }
 
+fn encode_name(name: &str, out: &mut [u8; MESSAGE_LEN]) {
+    let name = &name.as_bytes()[..name.len().min(CLUSTER_NAME_MAX)];
+    out[16..16 + name.len()].copy_from_slice(name);
+}
+
+fn decode_name(body: &mut Cursor<'_>) -> Result<String, ClusterMessageError> {
+    let name: [u8; 128] = body.take();
+    text(&name, CLUSTER_NAME_MAX).map(str::to_owned).ok_or(ClusterMessageError::Name)
+}
+
 fn encode_call(call: &ClusterCall, response: u32, out: &mut [u8; MESSAGE_LEN]) {
-    out[16..16 + call.name.len().min(CLUSTER_NAME_MAX)]
-        .copy_from_slice(&call.name.as_bytes()[..call.name.len().min(CLUSTER_NAME_MAX)]);
+    encode_name(&call.name, out);
     out[144..148].copy_from_slice(&u32::from(call.operation.to_wire()).to_le_bytes());
     out[148..152].copy_from_slice(&call.client_number.to_le_bytes());
     out[152..].copy_from_slice(&response.to_le_bytes());
@@ -208,18 +308,17 @@ fn decode_call(
     number: RequestNumber,
     target: NodeId,
 ) -> Result<(ClusterCall, u32), ClusterMessageError> {
-    let name: [u8; 128] = body.take();
+    let name = decode_name(&mut body)?;
     let operation = i32::from_le_bytes(body.take());
     let client_number = u32::from_le_bytes(body.take());
     let response = u32::from_le_bytes(body.take());
     debug_assert!(body.is_at_end());
-    let name = text(&name, CLUSTER_NAME_MAX).ok_or(ClusterMessageError::Name)?;
     let operation = u8::try_from(operation)
         .ok()
         .and_then(Operation::from_wire)
         .filter(|operation| operation.names_a_domain())
         .ok_or(ClusterMessageError::Operation(operation))?;
-    Ok((ClusterCall { number, target, name: name.to_owned(), operation, client_number }, response))
+    Ok((ClusterCall { number, target, name, operation, client_number }, response))
 }
 
 fn encode_advertisement(vm: &Advertisement, out: &mut [u8; MESSAGE_LEN]) {
@@ -275,85 +374,5 @@ fn text(field: &[u8], max: usize) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::ClusterMessage::*;
-    use super::*;
-
-    fn call(name: &str) -> ClusterCall {
-        let (number, target, operation, client_number) =
-            (RequestNumber(0x0102_0304), NodeId(3_000_000_000), Operation::Off, 9);
-        ClusterCall { number, target, name: name.to_owned(), operation, client_number }
-    }
-
-    fn told(name: &str, state: PowerState, is_active: bool) -> Advertisement {
-        let domain = Domain { name: name.to_owned(), uuid: Uuid::from_bytes([0x5a; 16]) };
-        Advertisement { domain, owner: NodeId(3_000_000_000), state, is_active }
-    }
-
-    #[test]
-    fn fields_are_where_the_c_daemon_has_them() {
-        let bytes = Reply { call: call("vm1"), response: 2 }.encode();
-        assert_eq!(&bytes[..16], &[1, 0, 0, 0, 4, 3, 2, 1, 0x00, 0x5e, 0xd0, 0xb2, 0, 0, 0, 0]);
-        assert_eq!(&bytes[16..20], b"vm1\0");
-        assert!(bytes[20..144].iter().all(|&byte| byte == 0));
-        assert_eq!(&bytes[144..], &[1, 0, 0, 0, 9, 0, 0, 0, 2, 0, 0, 0]);
-        let bytes = Store(told("vm1", PowerState::Off, false)).encode();
-        assert_eq!(&bytes[..16], &[2, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
-        assert_eq!(&bytes[81..117], b"5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a");
-        assert_eq!(&bytes[148..], &[0x00, 0x5e, 0xd0, 0xb2, 5, 0, 0, 0]);
-    }
-
-    #[test]
-    fn encoded_messages_are_decoded() {
-        let long = "n".repeat(TOLD_NAME_MAX);
-        for message in [
-            Request(call("kn\u{f6}del")),
-            Reply { call: call(&"x".repeat(CLUSTER_NAME_MAX)), response: u32::MAX },
-            Store(told(&long, PowerState::Running, true)),
-            Store(told("a", PowerState::Running, false)),
-            Gone(told("a", PowerState::Off, false)),
-            Hello { is_complete: true },
-            Hello { is_complete: false },
-            AdvertiseAll { number: RequestNumber(7) },
-            AllAdvertised { to: NodeId(u32::MAX - 1), number: RequestNumber(7) },
-        ] {
-            assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message));
-        }
-    }
-
-    #[test]
-    fn stray_bytes_are_not_trusted_and_long_names_are_cut_between_characters() {
-        let name = format!("{}\u{f6}", "n".repeat(TOLD_NAME_MAX - 1));
-        let mut bytes = Store(told(&name, PowerState::Off, false)).encode();
-        // The C daemon leaves these uninitialised, and cuts names between bytes.
-        (bytes[79], bytes[80], bytes[145], bytes[146], bytes[12]) = (0xc3, 0xff, b'x', 0xff, 7);
-        let Ok(Store(told)) = ClusterMessage::decode(&bytes) else { panic!("it is whole") };
-        assert_eq!(told.domain.name, "n".repeat(TOLD_NAME_MAX - 1));
-    }
-
-    #[test]
-    fn malformed_messages_are_refused() {
-        let good = Request(call("a")).encode();
-        let with = |at: usize, byte: u8| {
-            let mut bytes = good;
-            bytes[at] = byte;
-            ClusterMessage::decode(&bytes)
-        };
-        for length in [0, 4, 155, 157, 1000] {
-            assert_eq!(ClusterMessage::decode(&vec![0; length]), Err(ClusterMessageError::Length(length)));
-        }
-        assert_eq!(with(0, 3), Err(ClusterMessageError::Type(3)));
-        assert_eq!(with(144, 0), Err(ClusterMessageError::Operation(0)));
-        assert_eq!(with(145, 1), Err(ClusterMessageError::Operation(257)), "not cut to a byte");
-        assert_eq!(with(144, 6), Err(ClusterMessageError::Operation(6)));
-        assert_eq!(with(16, b'\n'), Err(ClusterMessageError::Name));
-        let endless: Vec<u8> =
-            good[..16].iter().copied().chain([b'x'; 128]).chain(good[144..].to_vec()).collect();
-        assert_eq!(ClusterMessage::decode(&endless), Err(ClusterMessageError::Name));
-        let mut store = Store(told("a", PowerState::Off, false)).encode();
-        store[81] = b'g';
-        assert_eq!(ClusterMessage::decode(&store), Err(ClusterMessageError::Uuid));
-        store[16] = 0;
-        assert_eq!(ClusterMessage::decode(&store), Err(ClusterMessageError::Name));
-    }
-}
+#[path = "cluster_tests.rs"]
+mod tests;

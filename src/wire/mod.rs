@@ -3,6 +3,8 @@
 
 #[cfg(feature = "daemon")]
 pub mod cluster;
+#[cfg(feature = "daemon")]
+mod cluster_notice;
 mod cursor;
 mod hostlist;
 mod line;

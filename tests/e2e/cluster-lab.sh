@@ -72,22 +72,16 @@ uuid() {
 	printf '000000%s%d-1111-4111-8111-%012d' "$letter" "${vm%%[a-z]*}" "${vm%%[a-z]*}"
 }
 
-# Writes the files of all nodes. The list has one more node without a vote,
-# without checked VMs and without a daemon, with the highest id.
-EXTRA=n$((NODES + 1))
+# Writes the files of all nodes.
 make_nodes() {
 	local node vm members=""
-	for node in "${ALL[@]}" "$EXTRA"; do
+	for node in "${ALL[@]}"; do
 		mkdir -p "$W/$node/log" "$W/$node/corosync"
 		address "$node" >"$W/$node/address"
 		echo "test+unix:///default?socket=$W/$node/libvirt/libvirt-sock" >"$W/$node/uri"
 		for vm in "vm${node#n}"{a,b,off}; do domain "$vm" "$(uuid "$vm")" >"$W/$node/$vm.xml"; done
-		if [ "$node" = "$EXTRA" ]; then
-			members+=$(corosync_node "$node" 4200000000 "$(address "$node")" "quorum_votes: 0")
-		else
-			members+=$(corosync_node "$node" "$(id "$node")" "$(address "$node")")
-			write_conf "$node"
-		fi
+		members+=$(corosync_node "$node" "$(id "$node")" "$(address "$node")")
+		write_conf "$node"
 	done
 	mkdir "$W/corosync"
 	corosync_conf test "$members" >"$W/corosync/corosync.conf"

@@ -91,7 +91,7 @@ source "$here/cluster-borrowed.sh"
 touches_c() {
 	local word
 	for word; do
-		[[ ! $word =~ ^n[0-9]+$ || $word = "$EXTRA" ]] || is_ours "$word" || return 0
+		[[ ! $word =~ ^n[0-9]+$ ]] || is_ours "$word" || return 0
 	done
 	return 1
 }

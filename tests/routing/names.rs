@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fence_virt::fence::{Domain, Operation, PowerState, UriIndex, Uuid, Verdict};
+use fence_virt::fence::{Domain, Operation, PowerState, Uuid, Verdict};
 use fence_virt::routing::{Departure, GONE_LIMIT, LocalVm, Names, RESYNC_EVERY, Rules};
 use fence_virt::wire::cluster::{
     Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber,
@@ -30,21 +30,13 @@ fn tells(node: &mut Node, teller: u32, vm: u8, name: &str) {
 
 /// A node tells that it no longer has a VM.
 fn withdraws(node: &mut Node, teller: u32, vm: u8) {
-    let told =
-        Advertisement { domain: domain(vm), owner: NodeId(0), state: PowerState::Off, is_active: false };
-    node.hears(teller, ClusterMessage::Gone(told));
+    node.loses(teller, vm);
 }
 
-/// The members answer the last query for all their VMs.
+/// The members answer the last query for a VM.
 fn tell_all(node: &mut Node, members: &[u32]) {
-    let query = node.said.iter().rev().find_map(|said| match said {
-        ClusterMessage::AdvertiseAll { number } => Some(*number),
-        _ => None,
-    });
-    let number = query.expect("nobody is asked what they have");
-    for &member in members {
-        node.hears(member, ClusterMessage::AllAdvertised { to: NodeId(2), number });
-    }
+    let number = node.query();
+    members.iter().for_each(|&member| node.located(member, number));
 }
 
 /// Members tell all their VMs, as they do every five minutes.
@@ -95,9 +87,8 @@ fn a_vm_that_was_created_anew_has_the_name() {
 fn a_vm_here_that_was_created_anew_has_the_name() {
     let here = |number| LocalVm { name: "db".to_owned(), ..local(number, Running) };
     let mut node = Node::settled(RULES, vec![here(9)]);
-    node.router.vanished(UriIndex(0), domain(9).uuid, node.now);
-    node.router.seen(UriIndex(0), here(10), node.now);
-    node.settle();
+    node.vanished(9);
+    node.seen(here(10));
     node.asks(Off, "db");
     node.does(Off, Verdict::Success);
     assert_eq!(node.answer().0, Verdict::Success);
@@ -106,6 +97,7 @@ fn a_vm_here_that_was_created_anew_has_the_name() {
 #[test]
 fn a_namesake_that_has_just_gone_may_have_moved() {
     let mut node = Node::settled(RULES, Vec::new());
+    node.answers_queries = false;
     tells(&mut node, 1, 9, "db");
     tells(&mut node, 3, 10, "db");
     withdraws(&mut node, 1, 9);
@@ -120,8 +112,10 @@ fn a_namesake_that_has_just_gone_may_have_moved() {
     tells(&mut node, 1, 9, "db");
     tells(&mut node, 3, 10, "db");
     withdraws(&mut node, 1, 9);
+    node.answers_queries = false;
     node.asks(Off, "db");
     tells(&mut node, 1, 9, "db");
+    tell_all(&mut node, &[1, 3]);
     let (verdict, reason) = node.answer();
     assert!(verdict == Verdict::Failure && reason.contains("matches several VMs"), "{reason}");
 }
@@ -204,7 +198,7 @@ fn a_vm_that_a_c_daemon_no_longer_tells_does_not_keep_the_name() {
         node.passes(SECOND / 10);
         node.tells(1, 1, Running);
         node.passes(2 * SECOND);
-        if node.said.iter().any(|said| matches!(said, ClusterMessage::AdvertiseAll { .. })) {
+        if node.said.iter().any(|said| matches!(said, ClusterMessage::Locate { .. })) {
             tell_all(&mut node, &[3]);
         }
     }
@@ -252,7 +246,7 @@ fn a_uuid_means_its_vm_whatever_others_are_called() {
         assert_eq!(node.to_do, []);
         // Also when it is gone.
         withdraws(&mut node, 1, 1);
-        node.replies(1, &ClusterCall { number: RequestNumber(0), ..call(Off, &uuid(1)) }, 0);
+        node.replies(1, &ClusterCall { number: RequestNumber(0), ..call(Off, &uuid(1)) }, 1);
         node.passes(30 * SECOND);
         let _ = node.answer();
         assert_eq!(node.answers_for(Off, &uuid(1)), Verdict::Failure);
@@ -373,7 +367,7 @@ fn of_ours_the_one_with_the_vm_that_is_meant_answers_a_c_daemon() {
 fn removed_vms_are_forgotten_in_time() {
     for (age, is_answered) in [(GONE_LIMIT - SECOND, true), (GONE_LIMIT, false)] {
         let mut node = Node::beside_c(RULES, vec![LocalVm { name: "db".to_owned(), ..local(9, Running) }]);
-        node.router.vanished(UriIndex(0), domain(9).uuid, node.now);
+        node.vanished(9);
         node.passes(age);
         node.said.clear();
         node.hears(1, ClusterMessage::Request(call(Off, "db")));

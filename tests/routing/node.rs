@@ -1,16 +1,16 @@
 //! A router in a group whose messages a test determines.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use fence_virt::fence::{Domain, Operation, PowerState, Request, Target, UriIndex, Uuid, Verdict};
 use fence_virt::groups::PermittedNames;
 use fence_virt::routing::{
-    ClientId, ClientRequest, Departure, Evidence, JobOutcome, LocalVm, Membership, Names, Peer, Router,
-    RouterAction, Rules, TELL_LIMIT, Unknown,
+    ClientId, ClientRequest, Departure, Evidence, JobId, JobOutcome, LocalVm, Membership, Names, Peer,
+    Router, RouterAction, Rules, TELL_LIMIT, Unknown,
 };
 use fence_virt::time::Instant;
-use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, NodeId, RequestNumber};
+use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, NodeId, Report, RequestNumber};
 
 use PowerState::Running;
 
@@ -37,21 +37,45 @@ pub struct Node {
     pub members: Vec<Peer>,
     pub said: VecDeque<ClusterMessage>,
     pub to_do: VecDeque<RouterAction>,
-    answers: VecDeque<(ClientId, Verdict, String)>,
+    pub answers: VecDeque<(ClientId, Verdict, String)>,
     next_client: u64,
+    /// VMs here, as libvirt would report them.
+    pub vms: Vec<LocalVm>,
+    /// Members of this suite.
+    ours: BTreeSet<u32>,
+    /// Members of this suite answer queries for VMs at once.
+    pub answers_queries: bool,
 }
 
 impl Node {
     /// A node that joins a group which has advertised nothing.
     pub fn joining(rules: Rules, vms: Vec<LocalVm>) -> Node {
+        let mut node = Node::joining_members(rules, vms, vec![peer(1), peer(2), peer(3)]);
+        node.votes(true, &[1, 2, 3]);
+        node
+    }
+
+    /// A node that joins a group of these members.
+    pub fn joining_members(rules: Rules, vms: Vec<LocalVm>, members: Vec<Peer>) -> Node {
         let (now, (said, to_do, answers)) = (Instant::now(), Default::default());
-        let (router, members) = (Router::new(rules, 1, RequestNumber(100)), vec![peer(1), peer(2), peer(3)]);
-        let mut node = Node { router, now, members, said, to_do, answers, next_client: 0 };
+        let router = Router::new(rules, 1, RequestNumber(100));
+        let mut node = Node {
+            router,
+            now,
+            members,
+            said,
+            to_do,
+            answers,
+            next_client: 0,
+            vms: vms.clone(),
+            ours: BTreeSet::new(),
+            answers_queries: true,
+        };
+        node.router.configured(Some([1, 2, 3].map(NodeId).into()), now);
         node.router.listed(UriIndex(0), vms, now);
         node.router.joined(peer(2), now);
         let members = node.members.clone();
         node.changed(Membership { members: members.clone(), left: Vec::new(), joined: members });
-        node.votes(true, &[1, 2, 3]);
         node
     }
 
@@ -121,7 +145,14 @@ impl Node {
     }
 
     pub fn hears(&mut self, from: u32, message: ClusterMessage) {
-        self.router.heard(peer(from), &message.encode(), self.now, false, self.now);
+        self.hears_from(peer(from), message);
+    }
+
+    pub fn hears_from(&mut self, from: Peer, message: ClusterMessage) {
+        if matches!(message, ClusterMessage::Hello { .. }) {
+            self.ours.insert(from.node.0);
+        }
+        self.router.heard(from, &message.encode(), self.now, false, self.now);
         self.settle();
     }
 
@@ -144,7 +175,11 @@ impl Node {
             while let Some(message) = self.router.next_message(self.now) {
                 is_quiet = false;
                 self.router.heard(peer(2), &message.bytes, self.now, false, self.now);
-                self.said.push_back(ClusterMessage::decode(&message.bytes).unwrap());
+                let message = ClusterMessage::decode(&message.bytes).unwrap();
+                if let ClusterMessage::Locate { number, .. } = message {
+                    self.answer_query(number);
+                }
+                self.said.push_back(message);
             }
             while let Some(action) = self.router.next_action() {
                 is_quiet = false;
@@ -152,7 +187,7 @@ impl Node {
                     RouterAction::Answer { client, verdict, reason, .. } => {
                         self.answers.push_back((client, verdict, reason));
                     }
-                    RouterAction::Find { job, .. } => self.router.found(job, Ok(Vec::new()), self.now),
+                    RouterAction::Find { job, name } => self.finds(job, &name),
                     RouterAction::Note(_) | RouterAction::Replied { .. } => {}
                     other => self.to_do.push_back(other),
                 }
@@ -161,6 +196,40 @@ impl Node {
                 return;
             }
         }
+    }
+
+    /// Members of this suite have no VM that they have not told.
+    fn answer_query(&mut self, number: RequestNumber) {
+        let members = self.members.iter().filter(|member| self.ours.contains(&member.node.0));
+        for member in members.filter(|_| self.answers_queries) {
+            let located = ClusterMessage::Located { to: NodeId(2), number };
+            self.router.heard(*member, &located.encode(), self.now, false, self.now);
+        }
+    }
+
+    fn finds(&mut self, job: JobId, name: &str) {
+        let is_meant = |vm: &&LocalVm| match Uuid::parse(name) {
+            Some(uuid) => vm.uuid == uuid,
+            None => vm.name == name,
+        };
+        let found = self.vms.iter().filter(is_meant).map(|vm| (UriIndex(0), vm.clone())).collect();
+        self.router.found(job, Ok(found), self.now);
+    }
+
+    /// libvirt reports a VM here.
+    pub fn seen(&mut self, vm: LocalVm) {
+        self.vms.retain(|known| known.uuid != vm.uuid);
+        self.vms.push(vm.clone());
+        self.router.seen(UriIndex(0), vm, self.now);
+        self.settle();
+    }
+
+    /// libvirt reports that a VM is no longer here.
+    pub fn vanished(&mut self, number: u8) {
+        let uuid = domain(number).uuid;
+        self.vms.retain(|known| known.uuid != uuid);
+        self.router.vanished(UriIndex(0), uuid, self.now);
+        self.settle();
     }
 
     pub fn asks(&mut self, operation: Operation, name: &str) {
@@ -208,21 +277,55 @@ impl Node {
         call
     }
 
+    /// A node answers a request: one of ours with evidence, by which success is that the VM ended.
     pub fn replies(&mut self, from: u32, call: &ClusterCall, response: u32) {
-        self.hears(
-            from,
-            ClusterMessage::Reply { call: ClusterCall { target: NodeId(2), ..call.clone() }, response },
-        );
+        let call = ClusterCall { target: NodeId(2), ..call.clone() };
+        let message = match (self.ours.contains(&from), u8::try_from(response)) {
+            (true, Ok(response)) => {
+                let is_power = matches!(call.operation, Operation::Off | Operation::Reboot);
+                let evidence = u8::from(is_power && response == 0);
+                ClusterMessage::Report(Report { call, response, evidence, moved_to: None })
+            }
+            _ => ClusterMessage::Reply { call, response },
+        };
+        self.hears(from, message);
+    }
+
+    /// A member no longer has a VM.
+    pub fn loses(&mut self, node: u32, vm: u8) {
+        let vm =
+            Advertisement { domain: domain(vm), owner: NodeId(0), state: PowerState::Off, is_active: false };
+        self.hears(node, ClusterMessage::Gone { vm, has_ended: false });
+    }
+
+    /// Returns the number of the last query for a VM that was sent.
+    #[track_caller]
+    pub fn query(&self) -> RequestNumber {
+        let number = |said: &ClusterMessage| match said {
+            ClusterMessage::Locate { number, .. } => Some(*number),
+            _ => None,
+        };
+        self.said.iter().rev().find_map(number).expect("the members are asked where the VM is")
+    }
+
+    /// A member answers a query.
+    pub fn located(&mut self, from: u32, number: RequestNumber) {
+        self.hears(from, ClusterMessage::Located { to: NodeId(2), number });
     }
 
     /// Completes the next job with this outcome.
     #[track_caller]
     pub fn does(&mut self, expected: Operation, verdict: Verdict) {
-        let Some(RouterAction::Begin { job, operation, .. }) = self.to_do.pop_front() else {
+        let Some(RouterAction::Begin { job, operation, name, .. }) = self.to_do.pop_front() else {
             panic!("nothing is to be done here")
         };
         assert_eq!(operation, expected);
-        let outcome = JobOutcome { verdict, evidence: Evidence::None, reason: "so it is".to_owned() };
+        let is_running =
+            |vm: &LocalVm| vm.state == Running && (vm.name == name || vm.uuid.to_string() == name);
+        let is_done = matches!(operation, Operation::Off | Operation::Reboot) && verdict == Verdict::Success;
+        let has_ended = is_done && self.vms.iter().any(is_running);
+        let evidence = if has_ended { Evidence::Ended } else { Evidence::None };
+        let outcome = JobOutcome { verdict, evidence, reason: "so it is".to_owned() };
         self.router.done(job, outcome, self.now);
         self.settle();
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fence_virt::fence::{Operation, PowerState, Verdict};
 use fence_virt::routing::Departure;
-use fence_virt::wire::cluster::{ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber};
+use fence_virt::wire::cluster::{ClusterCall, ClusterMessage, EVERY_NODE, NodeId, Report, RequestNumber};
 
 use crate::node::{Node, RULES, SECOND, domain, local, peer};
 
@@ -131,11 +131,8 @@ fn where_a_c_daemon_sent_a_vm_before_this_daemon_began_is_unknown() {
     }
     node.passes(5 * SECOND);
     node.said.clear();
-    node.asks(Off, "vm1");
-    let call = node.asked(1);
-    node.tells(1, 1, PowerState::Off);
-    node.replies(1, &call, 0);
-    assert_eq!(node.answer().0, Verdict::Failure);
+    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure);
+    assert_eq!(node.request_to(1), None);
 }
 
 #[test]
@@ -149,7 +146,8 @@ fn a_fence_for_another_daemon_is_noted_by_all() {
     let call =
         ClusterCall { number: RequestNumber(9), target: NodeId(3), name, operation: Off, client_number: 0 };
     node.hears(4, ClusterMessage::Request(call.clone()));
-    node.hears(3, ClusterMessage::Reply { call: ClusterCall { target: NodeId(4), ..call }, response: 0 });
+    let call = ClusterCall { target: NodeId(4), ..call };
+    node.hears(3, ClusterMessage::Report(Report { call, response: 0, evidence: 1, moved_to: None }));
     node.tells(3, 4, PowerState::Off);
     node.said.clear();
     node.asks(Status, "vm4");
@@ -179,15 +177,5 @@ fn a_vm_that_ended_here_before_that_was_advertised_may_have_moved() {
     let mut node = Node::settled(RULES, vec![local(1, Running)]);
     node.tells(1, 1, PowerState::Off);
     let uuid = domain(1).uuid.to_string();
-    node.router.is_sole_known_owner(&uuid, node.now);
-    node.settle();
-    let number = node.said.iter().find_map(|said| match said {
-        ClusterMessage::AdvertiseAll { number } => Some(*number),
-        _ => None,
-    });
-    for other in [1, 3] {
-        let to_all = number.map(|number| ClusterMessage::AllAdvertised { to: NodeId(2), number });
-        to_all.into_iter().for_each(|told| node.hears(other, told));
-    }
-    assert!(node.router.is_sole_known_owner(&uuid, node.now), "libvirt may know more than the router");
+    assert!(node.router.is_sole_known_owner(&uuid), "libvirt may know more than the router");
 }

@@ -7,7 +7,7 @@ use crate::job::Job;
 use crate::libvirt::{CallId, CallOutcome};
 use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{UriIndex, Uuid};
-use fence_virt::routing::LocalVm;
+use fence_virt::routing::{LocalVm, Rules};
 use fence_virt::time::Instant;
 
 /// Capacity of the worker's inbox in messages, all senders together. A listener
@@ -21,10 +21,18 @@ pub(crate) enum Message {
     Job(Job),
     /// An event for the backend.
     Event(Event),
-    /// Permissions after a reload; they replace those in force.
-    Permissions(Permissions),
+    /// Settings after a reload; they replace those in force.
+    Settings(BackendSettings),
     /// The listeners have ended: finish what is pending, then end.
     Stop,
+}
+
+/// Settings of a backend that a reload changes.
+#[derive(Debug)]
+pub(crate) struct BackendSettings {
+    pub(crate) permissions: Permissions,
+    /// Rules of the backend cpg.
+    pub(crate) rules: Option<Rules>,
 }
 
 /// An event for the backend.

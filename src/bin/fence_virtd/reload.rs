@@ -10,11 +10,13 @@ use crossbeam_channel::Sender;
 use log::{info, warn};
 
 use crate::access::{CidTable, Permissions, policies};
-use crate::inbox::Message;
+use crate::cpg;
+use crate::inbox::{BackendSettings, Message};
 use crate::listener::ListenerHandle;
 use crate::logging;
 use crate::watch::Watchers;
-use fence_virt::config::{Config, ListenerConfig, NamedListener};
+use fence_virt::config::{BackendConfig, Config, CpgConfig, ListenerConfig, NamedListener, UnknownVm};
+use fence_virt::routing::Rules;
 use fence_virt::session::Policy;
 
 /// Time limit for the worker to take the new permissions.
@@ -80,7 +82,10 @@ impl Reloader {
         let permissions = self.permissions(&new, targets.watchers)?;
         targets
             .worker
-            .send_timeout(Message::Permissions(permissions), WORKER_LIMIT)
+            .send_timeout(
+                Message::Settings(BackendSettings { permissions, rules: rules(&new) }),
+                WORKER_LIMIT,
+            )
             .map_err(|_| "the worker does not take the new groups: it is overloaded or hangs".to_owned())?;
         for (handle, policy) in targets.listeners.iter().zip(policies) {
             if let Some(policy) = policy {
@@ -107,6 +112,10 @@ impl Reloader {
                 listener.config.clone_from(&other.config);
             }
         }
+        if let (BackendConfig::Cpg(old), BackendConfig::Cpg(new)) = (&mut self.running.backend, &new.backend)
+        {
+            *old = with_rules_of(old, new);
+        }
         self.running.groups = new.groups;
         self.running.debug = new.debug;
     }
@@ -130,6 +139,16 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
     if files > 0 {
         changes.push(format!("{files} key files read again"));
     }
+    if let (BackendConfig::Cpg(old), BackendConfig::Cpg(new)) = (&old.backend, &new.backend) {
+        if old.host_fence_delay != new.host_fence_delay {
+            let delay = new.host_fence_delay.map_or("unset".to_owned(), |seconds| format!("{seconds} s"));
+            changes.push(format!("host_fence_delay {delay}"));
+        }
+        if old.unknown_vm != new.unknown_vm {
+            let rule = if new.unknown_vm == UnknownVm::Off { "off" } else { "fail" };
+            changes.push(format!("unknown_vm {rule}"));
+        }
+    }
     if old.debug != new.debug {
         changes.push(format!("debug {}", new.debug));
     }
@@ -145,7 +164,7 @@ fn moved(old: &Config, new: &Config) -> Vec<String> {
     old.listeners.iter().filter(is_moved).map(|listener| listener.name.to_string()).collect()
 }
 
-/// Settings that change only with a restart.
+/// BackendSettings that change only with a restart.
 fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
     let mut names = Vec::new();
     let is_new = |listener: &&NamedListener| !old.listeners.iter().any(|other| other.name == listener.name);
@@ -160,10 +179,32 @@ fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
         ("max_parallel", old.max_parallel == new.max_parallel),
         ("status_socket", old.status_socket == new.status_socket),
         ("backend", old.backend.kind() == new.backend.kind()),
-        ("backend settings", old.backend == new.backend || old.backend.kind() != new.backend.kind()),
+        ("backend settings", is_same_but_rules(&old.backend, &new.backend)),
     ];
     names.extend(same.iter().filter(|(_, is_same)| !is_same).map(|(name, _)| (*name).to_owned()));
     names
+}
+
+/// Rules for the worker; none unless the backend is cpg.
+fn rules(config: &Config) -> Option<Rules> {
+    match &config.backend {
+        BackendConfig::Cpg(config) => Some(cpg::rules(config)),
+        BackendConfig::Libvirt { .. } => None,
+    }
+}
+
+/// BackendSettings of one configuration of the backend cpg, with those of another one that a reload changes.
+fn with_rules_of(old: &CpgConfig, new: &CpgConfig) -> CpgConfig {
+    let CpgConfig { host_fence_delay, unknown_vm, .. } = *new;
+    CpgConfig { host_fence_delay, unknown_vm, ..old.clone() }
+}
+
+/// True if no other settings of the backend differ than those that a reload changes.
+fn is_same_but_rules(old: &BackendConfig, new: &BackendConfig) -> bool {
+    match (old, new) {
+        (BackendConfig::Cpg(old), BackendConfig::Cpg(new)) => with_rules_of(old, new) == *new,
+        _ => old == new || old.kind() != new.kind(),
+    }
 }
 
 /// Returns the new configuration of a listener with the authentication of the old one.
@@ -225,11 +266,30 @@ mod tests {
         assert!(reload(&dead).unwrap_err().contains("the worker does not take"));
         reload(&worker).unwrap();
         // What was made for the first, which VM has which CID, is there for the second.
-        let Ok(Message::Permissions(permissions)) = messages.try_recv() else {
+        let Ok(Message::Settings(BackendSettings { permissions, .. })) = messages.try_recv() else {
             panic!("the worker is not told")
         };
         assert!(permissions.knows_cids());
         watchers.stop(Instant::now() + WORKER_LIMIT);
+    }
+
+    #[test]
+    fn rules_of_the_cluster_change_without_a_restart() {
+        let cpg = |settings: &str| {
+            config(&format!(
+                "fence_virtd {{ listener = \"tcp\"; backend = \"cpg\"; }} backends {{ cpg {{ {settings} }} }}"
+            ))
+        };
+        let old = cpg("");
+        let new = cpg("host_fence_delay = \"60\"; unknown_vm = \"off\";");
+        assert!(changes(&old, &new).ends_with(&["host_fence_delay 60 s".into(), "unknown_vm off".into()]));
+        assert_eq!(needing_restart(&old, &new), [""; 0]);
+        assert_eq!(rules(&new).and_then(|rules| rules.host_fence_delay), Some(Duration::from_secs(60)));
+        let mut reloader = Reloader::new("f".into(), |_| Err(String::new()), old, None);
+        reloader.adopt(new.clone());
+        assert_eq!(reloader.running.backend, new.backend);
+        let other = cpg("uri = \"test:///default\"; host_fence_delay = \"60\"; unknown_vm = \"off\";");
+        assert_eq!(needing_restart(&new, &other), ["backend settings"]);
     }
 
     #[test]

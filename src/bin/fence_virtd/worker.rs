@@ -75,7 +75,7 @@ fn absorb(
             backlog.push(BacklogEntry::Job(job), is_power);
         }
         Message::Event(event) => backend.event(event, Instant::now()),
-        Message::Permissions(permissions) => backend.adopt(permissions),
+        Message::Settings(settings) => backend.adopt(settings, Instant::now()),
         Message::Stop => {
             *is_stopping = true;
             backend.stop();
@@ -93,8 +93,7 @@ fn begin(backend: &mut dyn Backend, job: Job, now: Instant) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Permissions;
-    use crate::inbox::Event;
+    use crate::inbox::{BackendSettings, Event};
     use crate::job::tests::{answers, job};
     use crate::job::{AGE_LIMIT, CancelToken};
     use crossbeam_channel::Sender;
@@ -120,7 +119,7 @@ mod tests {
 
         fn event(&mut self, _event: Event, _now: Instant) {}
 
-        fn adopt(&mut self, _permissions: Permissions) {}
+        fn adopt(&mut self, _settings: BackendSettings, _now: Instant) {}
 
         fn turn(&mut self, _now: Instant) {}
 

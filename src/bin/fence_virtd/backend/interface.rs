@@ -1,7 +1,6 @@
 //! The interface between the worker and a backend.
 
-use crate::access::Permissions;
-use crate::inbox::Event;
+use crate::inbox::{BackendSettings, Event};
 use crate::job::Job;
 use fence_virt::routing::JobId;
 use fence_virt::time::Instant;
@@ -15,8 +14,8 @@ pub(crate) trait Backend {
     /// Handles an event.
     fn event(&mut self, event: Event, now: Instant);
 
-    /// Replaces the permissions in force.
-    fn adopt(&mut self, permissions: Permissions);
+    /// Replaces the settings in force.
+    fn adopt(&mut self, settings: BackendSettings, now: Instant);
 
     /// Does the work that is due.
     fn turn(&mut self, now: Instant);

@@ -10,10 +10,10 @@ use super::link::GroupLink;
 use super::local_calls::{EndedCall, LocalCall, LocalCalls, LocalResult};
 use super::served_log::{ServedLog, ServedRequest};
 use super::shared::GroupEvent;
-use crate::access::{Permissions, VmCopy};
+use crate::access::VmCopy;
 use crate::backend::libvirt::LibvirtBackend;
 use crate::backend::{Backend, PendingCall};
-use crate::inbox::{DomainChange, Event};
+use crate::inbox::{BackendSettings, DomainChange, Event};
 use crate::job::Job;
 use crate::libvirt::Link;
 use crate::logging::{Limiter, Suppressed};
@@ -395,10 +395,18 @@ impl<L: Link> Backend for Cpg<L> {
     fn begin_local_call(&mut self, call: JobId, now: Instant) {
         self.fetch(now);
         if let Some(target) = self.local_calls.get(call).map(|call| call.request.target.clone()) {
-            let is_sole_known_owner = self.router.is_sole_known_owner(target.as_str(), now);
+            let is_sole_known_owner = self.router.is_sole_known_owner(target.as_str());
+            // What another host asked for may be settled by what was not heard.
+            let is_late =
+                self.group.has_paused() && self.local_calls.get(call).is_some_and(LocalCall::is_of_host);
+            let may_start = self.router.may_start(target.as_str());
             if let Some(job) = self.local_calls.job(call, is_sole_known_owner) {
                 match job.stale(now) {
                     Some(stale) => job.refuse_stale(stale),
+                    None if is_late => job.refuse(Verdict::Failure, "nothing is heard of the group"),
+                    None if job.request.operation == Operation::On && !may_start => {
+                        job.refuse(Verdict::Failure, "another host runs the VM by now");
+                    }
                     None => self.libvirt.begin(job, now),
                 }
             }
@@ -406,8 +414,11 @@ impl<L: Link> Backend for Cpg<L> {
         self.settle(now);
     }
 
-    fn adopt(&mut self, permissions: Permissions) {
-        self.libvirt.adopt(permissions);
+    fn adopt(&mut self, settings: BackendSettings, now: Instant) {
+        if let Some(rules) = settings.rules {
+            self.router.set_rules(rules, now);
+        }
+        self.libvirt.adopt(settings, now);
     }
 
     fn event(&mut self, event: Event, now: Instant) {

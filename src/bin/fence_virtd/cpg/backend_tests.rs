@@ -19,7 +19,7 @@ use fence_virt::fence::{Answer, Domain, PowerState, Source, UriIndex, Uuid};
 use fence_virt::groups::{Group, Groups};
 use fence_virt::routing::{LocalVm, Membership, Names, Peer, Rules, TELL_LIMIT, Unknown};
 use fence_virt::wire::cluster::{
-    Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber,
+    Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId, Report, RequestNumber,
 };
 
 const OWN: &str = "02020202-0202-0202-0202-020202020202";
@@ -58,6 +58,7 @@ impl Bench {
         let rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
         let backend = Cpg::new(libvirt, link, Router::new(rules, 1, RequestNumber(1)));
         let mut bench = Bench { backend, group, host, now: Instant::now(), inbox };
+        bench.backend.router.configured(Some(vec![NodeId(1), NodeId(2)]), bench.now);
         let uuid = Uuid::parse(OWN).unwrap();
         let vm = LocalVm {
             name: "vm2".to_owned(),
@@ -145,10 +146,8 @@ fn a_request_goes_to_the_other_host_and_its_reply_to_the_client() {
     let calls = bench.calls();
     let [call] = calls.as_slice() else { panic!("{calls:?}") };
     assert_eq!((call.target, call.operation, verdicts(&mail)), (NodeId(1), Operation::Off, vec![]));
-    bench.says(&ClusterMessage::Reply {
-        call: ClusterCall { target: NodeId(2), ..call.clone() },
-        response: 0,
-    });
+    let call = ClusterCall { target: NodeId(2), ..call.clone() };
+    bench.says(&ClusterMessage::Report(Report { call, response: 0, evidence: 1, moved_to: None }));
     assert_eq!(verdicts(&mail), [Verdict::Success]);
 }
 
@@ -170,7 +169,12 @@ fn a_request_of_the_other_host_is_carried_out_here() {
     assert!(
         matches!(
             sent.as_slice(),
-            [ClusterMessage::Reply { call: ClusterCall { number: RequestNumber(5), .. }, response: 0 }]
+            [ClusterMessage::Report(Report {
+                call: ClusterCall { number: RequestNumber(5), .. },
+                response: 0,
+                evidence: 1,
+                moved_to: None
+            })]
         ),
         "{sent:?}"
     );
@@ -304,6 +308,24 @@ fn a_crowd_of_questions_does_not_hold_the_worker() {
         bench.backend.turn(bench.now);
     }
     assert_eq!(bench.host.finds(), 500, "and in the end all are looked up");
+}
+
+#[test]
+fn a_request_of_another_host_is_not_begun_while_nothing_is_heard_of_the_group() {
+    for (silence, is_done) in [(0, true), (60_000, false)] {
+        let mut bench = Bench::new(Groups::default());
+        bench.tells_all();
+        bench.group.sent();
+        let (number, name) = (RequestNumber(5), OWN.to_owned());
+        let operation = Operation::Off;
+        let call = ClusterCall { number, target: NodeId(2), name, operation, client_number: 0 };
+        let (at, bytes) = (bench.now, ClusterMessage::Request(call).encode().to_vec());
+        bench.group.tell(vec![GroupEvent::Message { from: peer(1), bytes, at, is_old: false }]);
+        bench.backend.turn(bench.now);
+        bench.group.hangs(silence);
+        bench.turn();
+        assert_eq!(bench.host.runs(OWN), Some(!is_done), "{silence}");
+    }
 }
 
 #[test]

@@ -51,8 +51,13 @@ impl GroupLink {
 
     /// True if the group may have delivered events that were not fetched yet.
     pub(super) fn is_behind(&self) -> bool {
+        !self.events.is_empty() || self.has_paused()
+    }
+
+    /// True if nothing was read of the group for a while: the thread, or this host, stood still.
+    pub(super) fn has_paused(&self) -> bool {
         let pause = now_millis().saturating_sub(self.progress.caught_up.load(Ordering::Acquire));
-        !self.events.is_empty() || pause > millis(PAUSE_MAX)
+        pause > millis(PAUSE_MAX)
     }
 
     /// True if another message can be taken. If not, an event announces room.

@@ -30,6 +30,13 @@ pub(super) struct LocalCall {
     pub(super) node: Option<NodeId>,
 }
 
+impl LocalCall {
+    /// True for a call that another host has asked for.
+    pub(super) fn is_of_host(&self) -> bool {
+        self.node.is_some()
+    }
+}
+
 /// Result of a call.
 pub(super) struct LocalResult {
     pub(super) id: JobId,

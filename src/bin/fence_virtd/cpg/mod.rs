@@ -26,4 +26,4 @@ mod shared;
 mod start;
 mod thread;
 
-pub(crate) use start::{CpgThreadHandle, check, start, warn_of_delay};
+pub(crate) use start::{CpgThreadHandle, check, rules, start, warn_of_delay};

@@ -118,6 +118,7 @@ fn off(number: u32, target: NodeId, name: &str) -> ClusterMessage {
 fn responses(bench: &Bench) -> Vec<u32> {
     let response = |message| match message {
         ClusterMessage::Reply { response, .. } => Some(response),
+        ClusterMessage::Report(report) => Some(u32::from(report.response)),
         _ => None,
     };
     bench.group.sent().into_iter().filter_map(response).collect()

@@ -89,7 +89,8 @@ pub(crate) fn start(
     Ok(Some(StartedCpg { backend: Cpg::new(libvirt, link, router), managers, thread: handle }))
 }
 
-fn rules(config: &CpgConfig) -> Rules {
+/// Returns the rules of a configuration.
+pub(crate) fn rules(config: &CpgConfig) -> Rules {
     Rules {
         names: match config.name_mode {
             None => Names::Both,

@@ -14,7 +14,7 @@ use super::resolve::{Resolution, Uri, find, resolve};
 use super::vm_operation::VmOperations;
 use crate::access::{Conflicts, Identified, Permissions, VmCopy};
 use crate::backend::Backend;
-use crate::inbox::{DomainChange, Event, Message};
+use crate::inbox::{BackendSettings, DomainChange, Event, Message};
 use crate::job::{CancelToken, Job, Requester};
 use crate::libvirt::{CallId, CallOutcome, HeldVms, Link};
 use fence_virt::fence::{
@@ -286,8 +286,8 @@ impl<L: Link> Backend for LibvirtBackend<L> {
         self.settle(now);
     }
 
-    fn adopt(&mut self, permissions: Permissions) {
-        self.permissions = permissions;
+    fn adopt(&mut self, settings: BackendSettings, _now: Instant) {
+        self.permissions = settings.permissions;
     }
 
     fn event(&mut self, event: Event, now: Instant) {

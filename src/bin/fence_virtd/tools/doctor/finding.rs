@@ -97,7 +97,7 @@ pub(super) fn levels(findings: &[Finding]) -> Vec<Level> {
     findings.iter().map(|finding| finding.level).collect()
 }
 
-/// Settings of a listener with a key.
+/// BackendSettings of a listener with a key.
 #[cfg(test)]
 pub(super) fn auth() -> fence_virt::config::AuthConfig {
     let hash = fence_virt::auth::HashKind::Sha256;

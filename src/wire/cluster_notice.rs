@@ -1,0 +1,39 @@
+//! What members of this suite tell those that have just joined about hosts that are not in the group.
+
+/// Where a host is that is not in the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostStanding {
+    /// In the cluster, as far as is known.
+    Up,
+    /// Left the cluster in order.
+    Stopped,
+    /// Lost.
+    Lost,
+    /// Lost, and fenced since.
+    Fenced,
+}
+
+/// What became of a copy of a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyFate {
+    /// Its host left the group.
+    Away,
+    /// It ran, and is gone from its host.
+    Vanished,
+    /// It ran, was seen to end, and is gone from its host.
+    Ended,
+}
+
+impl HostStanding {
+    pub(super) fn decode(number: u32) -> Option<HostStanding> {
+        let all = [Self::Up, Self::Stopped, Self::Lost, Self::Fenced];
+        all.into_iter().find(|standing| *standing as u32 == number)
+    }
+}
+
+impl CopyFate {
+    pub(super) fn decode(number: u32) -> Option<CopyFate> {
+        let all = [Self::Away, Self::Vanished, Self::Ended];
+        all.into_iter().find(|fate| *fate as u32 == number)
+    }
+}
