@@ -155,6 +155,10 @@ impl Router {
                 meaning.vms.extend(meaning.gone.keys());
             }
         }
+        if meaning.vms.is_empty() {
+            // Members may tell it while they look for it.
+            let _under_way = self.search(task, &text, task.seq, now);
+        }
         match meaning.only() {
             Some(uuid) if self.view.has_holder(uuid) => Ok(uuid),
             only if only.is_some() || meaning.vms.is_empty() => Err(match self.find_out(task, only, now) {

@@ -272,10 +272,19 @@ impl Directory {
         uuids.filter(|&uuid| self.copy(node, uuid).is_some_and(&is_meant)).collect()
     }
 
-    /// Returns true if a node has a copy that it has told and not withdrawn.
+    /// Returns true if a node has a copy that it has told and not withdrawn, and that was not seen to run
+    /// elsewhere since.
     pub(super) fn has_copies(&self, node: NodeId) -> bool {
-        let uuids = self.by_node.get(&node).into_iter().flatten();
-        uuids.into_iter().any(|&uuid| self.copy(node, uuid).is_some_and(CopyRecord::is_here))
+        let mut uuids = self.by_node.get(&node).into_iter().flatten();
+        let has = |copy: &CopyRecord, uuid| copy.is_here() && !self.ran_since(node, uuid, copy.seq);
+        uuids.any(|&uuid| self.copy(node, uuid).is_some_and(|copy| has(copy, uuid)))
+    }
+
+    /// Returns true if a VM was seen to be active on a member other than this node since this position.
+    pub(super) fn ran_since(&self, node: NodeId, uuid: Uuid, seq: Sequence) -> bool {
+        let ran =
+            |(other, copy): (NodeId, &CopyRecord)| other != node && copy.is_here() && copy.active_since > seq;
+        self.copies(uuid).any(ran)
     }
 
     /// Withdraws the copies that a returned node did not advertise again.

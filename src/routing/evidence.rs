@@ -61,6 +61,15 @@ impl ClusterView {
         self.members.nodes().filter(|node| !has_told(node)).collect()
     }
 
+    /// Returns true if another member is seen to run a VM.
+    pub(super) fn is_seen_running_elsewhere(&self, uuid: Uuid) -> bool {
+        let others = self.holders(uuid).into_iter().filter(|holder| !self.members.is_me(holder.node));
+        let runs = |holder: CopyHolder| {
+            matches!(self.told(&holder, uuid, None), CopyKnowledge::Told { is_seen_running: true, .. })
+        };
+        others.into_iter().any(runs)
+    }
+
     /// Returns what is known of each copy of a VM, with the request to each that was asked.
     fn copies_known<'a>(
         &self,
@@ -107,10 +116,8 @@ impl ClusterView {
             return CopyKnowledge::Told { is_seen_running: true, is_active: true };
         }
         // A C daemon does not say that it no longer has a VM.
-        let runs_since = |(node, copy): (NodeId, &CopyRecord)| {
-            node != holder.node && copy.is_here() && copy.active_since > holder.seq
-        };
-        let is_stale = self.members.is_legacy(holder.node) && self.directory.copies(uuid).any(runs_since);
+        let is_stale =
+            self.members.is_legacy(holder.node) && self.directory.ran_since(holder.node, uuid, holder.seq);
         let is_seen_running = self.is_seen_running(holder) && !is_stale;
         CopyKnowledge::Told { is_seen_running, is_active: holder.is_active && !is_stale }
     }

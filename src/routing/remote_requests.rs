@@ -182,10 +182,7 @@ impl Router {
     /// here. To be asked when a job begins, not before.
     pub fn may_start(&self, name: &str) -> bool {
         let mut vms = self.view.meant_by_job(name).into_iter();
-        !vms.any(|uuid| {
-            let mut holders = self.view.holders(uuid).into_iter();
-            holders.any(|holder| !self.view.members.is_me(holder.node) && self.view.is_seen_running(&holder))
-        })
+        !vms.any(|uuid| self.view.is_seen_running_elsewhere(uuid))
     }
 
     /// Reports the outcome of a job.
