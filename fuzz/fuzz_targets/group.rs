@@ -7,7 +7,8 @@ use std::time::Duration;
 use fence_virt::fence::{Operation, PowerState, Request, Target, UriIndex, Uuid, Verdict};
 use fence_virt::groups::PermittedNames;
 use fence_virt::routing::{
-    ClientId, ClientRequest, LocalVm, Membership, Names, OnBehalf, Peer, Router, RouterAction, Rules, Unknown,
+    ClientId, ClientRequest, Evidence, JobOutcome, LocalVm, Membership, Names, OnBehalf, Peer, Router,
+    RouterAction, Rules, Unknown,
 };
 use fence_virt::time::Instant;
 use fence_virt::wire::cluster::{ClusterMessage, MESSAGE_LEN, NodeId, RequestNumber};
@@ -30,7 +31,9 @@ fuzz_target!(|bytes: &[u8]| {
         name: "a".to_owned(),
         uuid: Uuid::from_bytes([1; 16]),
         state: PowerState::Running,
-        is_active: true, has_moved: false };
+        is_active: true,
+        has_moved: false,
+    };
     router.listed(UriIndex(0), vec![vm], start);
     let target = Target::new(b"a").unwrap();
     let request = Request { operation: Operation::Off, target, seqno: 1 };
