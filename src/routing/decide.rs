@@ -146,6 +146,12 @@ impl Router {
                 meaning = self.view.meaning(&text, self.view.rules.names, now);
             }
         }
+        if meaning.is_second_rate() && (task.search.result.has_failed || self.view.has_unseen(now)) {
+            let reason = format!(
+                "no VM that is known is called exactly {text:?}, and a host that may have one has not told its VMs"
+            );
+            return Err(TaskProgress::Done(Verdict::Failure, reason));
+        }
         if let Some(since) = meaning.gone.values().max() {
             // It may have moved, and have the name still.
             if let Some(until) = self.search(task, &text, *since, now) {

@@ -52,6 +52,14 @@ impl Router {
 }
 
 impl ClusterView {
+    /// Returns true if a host may have VMs that were never told here.
+    pub(super) fn has_unseen(&self, now: Instant) -> bool {
+        let mut absent = self.hosts.absent(|node| self.members.is_member(node));
+        let may_have =
+            |(node, has_told): (NodeId, bool)| !has_told && !matches!(self.fate(node, now), HostFate::Off(_));
+        !self.hosts.is_complete() || !self.silent().is_empty() || absent.any(may_have)
+    }
+
     /// Returns the members whose VMs are not all known.
     fn silent(&self) -> Vec<NodeId> {
         let has_told = |node: &NodeId| match self.members.is_me(*node) {

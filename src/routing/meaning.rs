@@ -53,6 +53,11 @@ impl Meaning {
         self.vms.first().copied().filter(|_| self.vms.len() == 1)
     }
 
+    /// Returns true if all matches differ from the text in case.
+    pub(super) fn is_second_rate(&self) -> bool {
+        self.is_second_rate
+    }
+
     /// Returns true if it may change when all members have advertised their VMs.
     pub(super) fn is_uncertain(&self) -> bool {
         self.is_second_rate || self.vms.len() > 1
