@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use log::{info, warn};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{Backlog, setsockopt, sockopt};
 
 use super::stream::NonblockingStream;
 use super::stream_acceptor::ListeningSocket;
@@ -94,6 +94,9 @@ impl ListeningSocket for TcpSocket {
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
+    // The default is 128: a crowd of clients fills that while this process waits for a processor, and then
+    // the SYN of the next one is dropped, which is sent again a second later.
+    nix::sys::socket::listen(&listener, Backlog::MAXCONN)?;
     listener.set_nonblocking(true)?;
     // Inherited by its connections: every message is written at once; Nagle's algorithm would only delay it.
     setsockopt(&listener, sockopt::TcpNoDelay, &true)?;
@@ -107,5 +110,20 @@ fn explain(error: &io::Error) -> String {
         }
         io::ErrorKind::AddrInUse => format!("{error}: `ss -ltnp` shows which process uses it"),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, TcpStream};
+
+    #[test]
+    fn a_crowd_waits_to_be_accepted() {
+        let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(900));
+        let crowd: io::Result<Vec<TcpStream>> = (0..300).map(connect).collect();
+        assert_eq!(crowd.map(|crowd| crowd.len()).ok(), Some(300));
     }
 }
