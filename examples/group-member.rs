@@ -148,6 +148,7 @@ fn describe(bytes: &[u8], length: usize) -> String {
         Ok(ClusterMessage::AllAdvertised { to, number }) => {
             format!("told-all number={} target={to}", number.0)
         }
+        Ok(ClusterMessage::HostFenced { node }) => format!("host-fenced node={node}"),
         Err(error) => format!("other length={length}: {error}"),
     }
 }

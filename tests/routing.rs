@@ -4,6 +4,8 @@
 
 #[path = "routing/beside_c.rs"]
 mod beside_c;
+#[path = "routing/host_fencing.rs"]
+mod host_fencing;
 #[path = "routing/names.rs"]
 mod names;
 #[path = "routing/node.rs"]

@@ -8,7 +8,7 @@ use super::task::{CopyState, Task, TaskOrigin, TaskProgress, verdict_of};
 use super::vocabulary::{ClientRequest, Peer, RequestExpiry, RouterAction};
 use crate::fence::{Operation, Verdict};
 use crate::time::Instant;
-use crate::wire::cluster::{ClusterCall, NodeId};
+use crate::wire::cluster::{ClusterCall, NO_REQUEST, NodeId};
 
 impl Router {
     /// Takes a client's request for off, on, reboot or status.
@@ -137,8 +137,11 @@ impl Router {
         true
     }
 
-    /// Notes that another node was not asked: corosync accepted nothing for too long.
+    /// Notes that another node was not asked, or told of a fence: corosync accepted nothing for too long.
     pub fn unsent(&mut self, request: RequestExpiry, now: Instant) {
+        if request.number == NO_REQUEST {
+            return self.tell_of_fence(request.node, now);
+        }
         let id = self.tasks.forget_reply(request.number);
         let Some(mut task) = id.and_then(|id| self.tasks.take(id)) else { return };
         match task.copies.get_mut(&request.node) {

@@ -1,10 +1,11 @@
 //! Events of the group, and what the router's caller fetches after each.
 
+use super::limits::NOTICE_LIMIT;
 use super::remote_queue::RemoteRequest;
 use super::router::Router;
 use super::vocabulary::{Membership, Names, Outgoing, Peer, RequestExpiry, RouterAction};
 use crate::time::Instant;
-use crate::wire::cluster::{ClusterMessage, NodeId};
+use crate::wire::cluster::{ClusterMessage, NO_REQUEST, NodeId};
 
 impl Router {
     /// Reports that this node joins the group; it has joined once [`Router::changed`] reports it as a member.
@@ -56,6 +57,22 @@ impl Router {
         self.tasks.review_all(now);
     }
 
+    /// Reports that the fencer of this host has recorded a successful off or reboot of a host that was lost
+    /// from the cluster, made after that host was last up. The group is told.
+    pub fn host_fenced(&mut self, node: NodeId, now: Instant) {
+        if self.view.members.host_fenced(node) {
+            self.tell_of_fence(node, now);
+            self.tasks.review_all(now);
+        }
+    }
+
+    /// Tells the group that a node was fenced, if it is not back.
+    pub(super) fn tell_of_fence(&mut self, node: NodeId, now: Instant) {
+        if self.view.members.is_fenced(node) {
+            self.outbox.send_until(ClusterMessage::HostFenced { node }, Some(now + NOTICE_LIMIT));
+        }
+    }
+
     /// Reports a message of the group, delivered at `at`. `is_old` tells that it may have waited unread
     /// before that.
     pub fn heard(&mut self, peer: Peer, bytes: &[u8], at: Instant, is_old: bool, now: Instant) {
@@ -93,7 +110,15 @@ impl Router {
                     self.tasks.review_all(now);
                 }
             }
-            ClusterMessage::AdvertiseAll { .. } | ClusterMessage::AllAdvertised { .. } => {}
+            ClusterMessage::HostFenced { node: fenced } if self.view.members.is_extended(node) => {
+                if self.view.members.host_fenced(fenced) {
+                    self.outbox.note(format!("node {node} tells that node {fenced} was fenced"));
+                    self.tasks.review_all(now);
+                }
+            }
+            ClusterMessage::AdvertiseAll { .. }
+            | ClusterMessage::AllAdvertised { .. }
+            | ClusterMessage::HostFenced { .. } => {}
         }
     }
 
@@ -105,6 +130,9 @@ impl Router {
             let expiry = match (&message, expires) {
                 (ClusterMessage::Request(call), Some(at)) => {
                     Some(RequestExpiry { at, node: call.target, number: call.number })
+                }
+                (&ClusterMessage::HostFenced { node }, Some(at)) => {
+                    Some(RequestExpiry { at, node, number: NO_REQUEST })
                 }
                 _ => None,
             };

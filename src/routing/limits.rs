@@ -24,5 +24,8 @@ pub const RESYNC_EVERY: Duration = Duration::from_secs(300);
 /// [`RESYNC_EVERY`], in which all members have advertised it if it moved to one of them. Then it is
 /// forgotten, once all members have advertised all their VMs since it went.
 pub const GONE_LIMIT: Duration = Duration::from_secs(600);
+/// Time within which corosync has to accept the notice that a host was fenced. After that it is made anew if
+/// it still holds: the host may be back.
+pub(super) const NOTICE_LIMIT: Duration = Duration::from_secs(2);
 /// Interval at which a request is reviewed while it waits for something that no event reports.
 pub(super) const RECHECK_EVERY: Duration = Duration::from_millis(250);

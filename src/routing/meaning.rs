@@ -180,10 +180,13 @@ impl ClusterView {
         match copy.presence {
             Presence::Here => ClaimState::Held,
             Presence::Vanished => ClaimState::Gone(copy.seq),
-            presence => match self.rules.departed(node, presence, self.members.quorate_since(), now) {
-                Judgement::Doubt(_) => ClaimState::Doubtful,
-                Judgement::Off(_) => ClaimState::Off,
-            },
+            presence => {
+                let (is_fenced, since) = (self.members.is_fenced(node), self.members.quorate_since());
+                match self.rules.departed(node, presence, is_fenced, since, now) {
+                    Judgement::Doubt(_) => ClaimState::Doubtful,
+                    Judgement::Off(_) => ClaimState::Off,
+                }
+            }
         }
     }
 }

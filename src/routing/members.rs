@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::copy_record::Presence;
+use super::fenced_nodes::FencedNodes;
 use super::ids::Sequence;
 use super::limits::{PROBE_LIMIT, TELL_LIMIT, TOLD_LIMIT};
 use super::vocabulary::{Departure, Membership, Peer};
@@ -74,6 +75,7 @@ pub(super) struct MemberTable {
     voters: Option<BTreeSet<NodeId>>,
     /// Nodes that ever were members, or in the same part of the cluster.
     seen: BTreeSet<NodeId>,
+    fenced: FencedNodes,
     query: Option<InventoryQuery>,
     /// Time at which the legacy peers were last asked for a VM that no task is for.
     probed_at: Option<Instant>,
@@ -100,6 +102,7 @@ impl MemberTable {
         self.members.clear();
         self.quorate_since = None;
         self.voters = None;
+        self.fenced = FencedNodes::default();
         self.query = None;
     }
 
@@ -177,11 +180,15 @@ impl MemberTable {
                 let is_confirmed = self.voters.as_ref().is_none_or(|voters| !voters.contains(&peer.node));
                 let presence = match how {
                     Departure::Process => Presence::Left,
-                    Departure::Node => Presence::Lost { at: now, is_confirmed },
+                    Departure::Node => {
+                        self.fenced.depart(peer.node);
+                        Presence::Lost { at: now, is_confirmed }
+                    }
                 };
                 departed.push((peer.node, presence));
             }
         }
+        change.joined.iter().for_each(|peer| self.fenced.is_back(peer.node));
         for peer in change.joined.iter().chain(&change.members) {
             let member = self.members.entry(peer.node).or_insert_with(|| MemberState {
                 pids: BTreeSet::new(),
@@ -206,7 +213,20 @@ impl MemberTable {
         // Nodes without a daemon may run VMs as well.
         self.seen.extend(&voters);
         self.quorate_since = is_quorate.then_some(self.quorate_since.unwrap_or(now));
+        self.fenced.votes(&voters);
         self.voters = Some(voters);
+    }
+
+    /// Notes that a node was fenced since it left the cluster; returns true if that is a change. Nothing is
+    /// noted of a node that has not left, or was never seen.
+    pub(super) fn host_fenced(&mut self, node: NodeId) -> bool {
+        let Some(voters) = &self.voters else { return false };
+        self.seen.contains(&node) && self.fenced.add(node, voters)
+    }
+
+    /// Returns true if a node was fenced since it left the cluster.
+    pub(super) fn is_fenced(&self, node: NodeId) -> bool {
+        self.fenced.contains(node)
     }
 
     /// Returns the start of the current quorum; none without quorum.

@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | `directory`, `copy_record` | which node has, or had, a copy of which VM |
 //! | `inventory`, `tombstones` | the VMs of this node, and what the group was told about them |
-//! | `members` | members of the group, which of them have advertised all their VMs; votes |
+//! | `members`, `fenced_nodes` | members of the group, which of them have advertised all their VMs; votes; hosts that were fenced |
 //! | `view`, `meaning` | the three above: what this node knows, and which VMs a text means by that |
 //! | `tasks`, `task`, `remote_queue`, `outbox` | requests under way, requests of other nodes, output |
 //! | `permissions` | copies that a request may touch |
@@ -35,6 +35,7 @@ mod copy_record;
 mod decide;
 mod directory;
 mod events;
+mod fenced_nodes;
 mod ids;
 mod inventory;
 mod inventory_sync;

@@ -68,11 +68,13 @@ impl Rules {
         (lacks_quorum && self.unknown == Unknown::Fail).then(|| reason.to_owned())
     }
 
-    /// Judges a VM, or a copy of it, that was last seen on a node that is no longer a member.
+    /// Judges a VM, or a copy of it, that was last seen on a node that is no longer a member. `is_fenced`
+    /// tells that the hosts' own cluster has fenced that node since.
     pub(super) fn departed(
         &self,
         node: NodeId,
         presence: Presence,
+        is_fenced: bool,
         quorate_since: Option<Instant>,
         now: Instant,
     ) -> Judgement {
@@ -92,8 +94,12 @@ impl Rules {
             let reason = format!("{seen} is being lost: the quorum service has not confirmed that yet");
             return Judgement::Doubt(reason);
         }
+        if is_fenced {
+            return Judgement::Off(format!("{seen} was fenced since: it counts as off (host_fencing)"));
+        }
         let Some(delay) = self.host_fence_delay else {
-            let reason = format!("{seen} is lost: it may run there (host_fence_delay is not set)");
+            let reason =
+                format!("{seen} is lost: it may run there (no fence is known, host_fence_delay is not set)");
             return Judgement::Doubt(reason);
         };
         let gone = now.saturating_duration_since(at.max(since));

@@ -97,6 +97,8 @@ impl Router {
     }
 
     fn judge_departed(&self, node: NodeId, copy: &CopyRecord, now: Instant) -> Judgement {
-        self.view.rules.departed(node, copy.presence, self.view.members.quorate_since(), now)
+        let members = &self.view.members;
+        let is_fenced = members.is_fenced(node);
+        self.view.rules.departed(node, copy.presence, is_fenced, members.quorate_since(), now)
     }
 }

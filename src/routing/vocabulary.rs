@@ -102,18 +102,18 @@ pub enum Names {
 pub struct Outgoing {
     /// Encoded message.
     pub bytes: [u8; MESSAGE_LEN],
-    /// Expiry, of a request to another node.
+    /// Expiry, of a request to another node, or of the notice that a node was fenced.
     pub expiry: Option<RequestExpiry>,
 }
 
-/// Expiry of a request to another node.
+/// Expiry of a request to another node, or of the notice that a node was fenced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestExpiry {
     /// Time from which this goes to [`Router::unsent`](super::Router::unsent) instead.
     pub at: Instant,
-    /// Node that would have been asked.
+    /// Node that would have been asked, or that was fenced.
     pub node: NodeId,
-    /// Number of the request.
+    /// Number of the request; [`NO_REQUEST`](crate::wire::cluster::NO_REQUEST) for a notice.
     pub number: RequestNumber,
 }
 

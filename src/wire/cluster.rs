@@ -25,6 +25,9 @@ impl fmt::Display for NodeId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestNumber(pub u32);
 
+/// Number of no request.
+pub const NO_REQUEST: RequestNumber = RequestNumber(0);
+
 /// Node id that means every node.
 pub const EVERY_NODE: NodeId = NodeId(u32::MAX);
 
@@ -66,6 +69,11 @@ pub enum ClusterMessage {
         to: NodeId,
         /// Number of the query.
         number: RequestNumber,
+    },
+    /// Notice that a host was fenced since it left the cluster.
+    HostFenced {
+        /// Node of that host.
+        node: NodeId,
     },
 }
 
@@ -136,6 +144,7 @@ const GONE: u32 = 0x4656_0001;
 const HELLO: u32 = 0x4656_0002;
 const ADVERTISE_ALL: u32 = 0x4656_0003;
 const ALL_ADVERTISED: u32 = 0x4656_0004;
+const HOST_FENCED: u32 = 0x4656_0005;
 
 /// virDomainState: 1 is running, 3 paused, 5 shut off.
 const RUNNING: i32 = 1;
@@ -153,6 +162,7 @@ impl ClusterMessage {
             Self::Hello { is_complete } => (HELLO, RequestNumber(u32::from(*is_complete)), EVERY_NODE),
             Self::AdvertiseAll { number } => (ADVERTISE_ALL, *number, EVERY_NODE),
             Self::AllAdvertised { to, number } => (ALL_ADVERTISED, *number, *to),
+            Self::HostFenced { node } => (HOST_FENCED, RequestNumber(0), *node),
         };
         let mut out = [0; MESSAGE_LEN];
         out[..4].copy_from_slice(&kind.to_le_bytes());
@@ -162,7 +172,10 @@ impl ClusterMessage {
             Self::Request(call) => encode_call(call, 0, &mut out),
             Self::Reply { call, response } => encode_call(call, *response, &mut out),
             Self::Store(vm) | Self::Gone(vm) => encode_advertisement(vm, &mut out),
-            Self::Hello { .. } | Self::AdvertiseAll { .. } | Self::AllAdvertised { .. } => {}
+            Self::Hello { .. }
+            | Self::AdvertiseAll { .. }
+            | Self::AllAdvertised { .. }
+            | Self::HostFenced { .. } => {}
         }
         out
     }
@@ -190,6 +203,7 @@ impl ClusterMessage {
             HELLO => Ok(Self::Hello { is_complete: number != RequestNumber(0) }),
             ADVERTISE_ALL => Ok(Self::AdvertiseAll { number }),
             ALL_ADVERTISED => Ok(Self::AllAdvertised { to: target, number }),
+            HOST_FENCED => Ok(Self::HostFenced { node: target }),
             other => Err(ClusterMessageError::Type(other)),
         }
     }
@@ -316,6 +330,7 @@ mod tests {
             Hello { is_complete: false },
             AdvertiseAll { number: RequestNumber(7) },
             AllAdvertised { to: NodeId(u32::MAX - 1), number: RequestNumber(7) },
+            HostFenced { node: NodeId(3_000_000_000) },
         ] {
             assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message));
         }
