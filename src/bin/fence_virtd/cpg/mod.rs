@@ -8,6 +8,7 @@
 //! | [`link`] | the worker's end of that thread |
 //! | [`group_member`] | corosync behind a trait |
 //! | [`shared`] | what thread and worker exchange |
+//! | [`host_fencing`] | which lost hosts pacemaker's fencer has fenced |
 //! | [`mod@start`] | the start |
 //!
 //! [`fence_virt::routing`] decides which host carries a request out and when it has succeeded.
@@ -17,6 +18,7 @@ mod backend;
 #[cfg(test)]
 mod fake;
 mod group_member;
+mod host_fencing;
 mod link;
 mod local_calls;
 mod served_log;
@@ -24,4 +26,4 @@ mod shared;
 mod start;
 mod thread;
 
-pub(crate) use start::{CpgThreadHandle, check, start, warn_of_delay};
+pub(crate) use start::{CpgThreads, check, start, warn_of_delay};
