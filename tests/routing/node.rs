@@ -37,21 +37,27 @@ pub struct Node {
     pub members: Vec<Peer>,
     pub said: VecDeque<ClusterMessage>,
     pub to_do: VecDeque<RouterAction>,
-    answers: VecDeque<(ClientId, Verdict, String)>,
+    pub answers: VecDeque<(ClientId, Verdict, String)>,
     next_client: u64,
 }
 
 impl Node {
     /// A node that joins a group which has advertised nothing.
     pub fn joining(rules: Rules, vms: Vec<LocalVm>) -> Node {
+        let mut node = Node::joining_members(rules, vms, vec![peer(1), peer(2), peer(3)]);
+        node.votes(true, &[1, 2, 3]);
+        node
+    }
+
+    /// A node that joins a group of these members.
+    pub fn joining_members(rules: Rules, vms: Vec<LocalVm>, members: Vec<Peer>) -> Node {
         let (now, (said, to_do, answers)) = (Instant::now(), Default::default());
-        let (router, members) = (Router::new(rules, 1, RequestNumber(100)), vec![peer(1), peer(2), peer(3)]);
+        let router = Router::new(rules, 1, RequestNumber(100));
         let mut node = Node { router, now, members, said, to_do, answers, next_client: 0 };
         node.router.listed(UriIndex(0), vms, now);
         node.router.joined(peer(2), now);
         let members = node.members.clone();
         node.changed(Membership { members: members.clone(), left: Vec::new(), joined: members });
-        node.votes(true, &[1, 2, 3]);
         node
     }
 
@@ -121,7 +127,11 @@ impl Node {
     }
 
     pub fn hears(&mut self, from: u32, message: ClusterMessage) {
-        self.router.heard(peer(from), &message.encode(), self.now, false, self.now);
+        self.hears_from(peer(from), message);
+    }
+
+    pub fn hears_from(&mut self, from: Peer, message: ClusterMessage) {
+        self.router.heard(from, &message.encode(), self.now, false, self.now);
         self.settle();
     }
 
