@@ -1,12 +1,11 @@
 //! The group: its members, and the total order of its messages.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::BTreeSet;
 
 use fence_virt::fence::UriIndex;
 use fence_virt::routing::{Departure, Membership, Peer, Router};
 use fence_virt::wire::cluster::{NodeId, RequestNumber};
 
-use super::c_daemon::CDaemon;
 use super::world::{Daemon, Kind, Node, Word, World};
 
 impl World {
@@ -18,25 +17,7 @@ impl World {
         if let Some(router) = &mut router {
             router.listed(UriIndex(0), self.local_vms(at), self.instant(self.now));
         }
-        self.nodes[at].daemon = Some(Daemon {
-            pid: self.next_pid,
-            router,
-            c: CDaemon::default(),
-            is_frozen: false,
-            is_joined: false,
-            changed_at: self.now,
-            refused_until: 0,
-            words: VecDeque::new(),
-            votes: VecDeque::new(),
-            events: VecDeque::new(),
-            view: BTreeSet::new(),
-            told: HashSet::new(),
-            read_at: self.now,
-            is_old: false,
-            jobs: Vec::new(),
-            asked: Vec::new(),
-            clients: BTreeMap::new(),
-        });
+        self.nodes[at].daemon = Some(Daemon::new(self.next_pid, router, self.now));
         self.join(at);
     }
 
@@ -65,11 +46,33 @@ impl World {
             daemon.words.clear();
             daemon.votes.clear();
             daemon.view.clear();
+            daemon.history = None;
             if let Some(router) = &mut daemon.router {
                 router.lost("corosync has ended");
             }
         }
         self.sync_views();
+    }
+
+    /// Replaces a daemon by a process that joins before the group reports that the earlier one has left.
+    pub fn replace_daemon(&mut self, at: usize) {
+        if !self.is_in_group(at) {
+            return;
+        }
+        let new = Peer { node: self.nodes[at].id, pid: self.next_pid + 1 };
+        let part = self.nodes[at].part;
+        for other in (0..self.nodes.len()).filter(|&other| other != at) {
+            if self.nodes[other].part != part || !self.is_in_group(other) {
+                continue;
+            }
+            let Some(daemon) = self.nodes[other].daemon.as_mut() else { continue };
+            daemon.view.insert(new);
+            let members = daemon.view.iter().copied().collect();
+            let joined = vec![new];
+            daemon.words.push_back(Word::Changed(Membership { members, left: Vec::new(), joined }));
+        }
+        self.count("replaced daemons");
+        self.start_daemon(at);
     }
 
     fn is_in_group(&self, at: usize) -> bool {
@@ -139,7 +142,7 @@ impl World {
         for at in 0..self.nodes.len() {
             if self.nodes[at].part == part && self.is_in_group(at) {
                 if let Some(daemon) = self.nodes[at].daemon.as_mut() {
-                    daemon.words.push_back(Word::Message(Peer { node: id, pid }, bytes.to_vec()));
+                    daemon.words.push_back(Word::Message(Peer { node: id, pid }, bytes.to_vec(), self.now));
                 }
             }
         }

@@ -1,14 +1,15 @@
-//! Models of the C daemon, as measured, and of a hostile member.
+//! Model of the C daemon, as measured.
 
 use std::collections::HashMap;
 
-use fence_virt::fence::{Domain, Operation, PowerState, Uuid};
+use fence_virt::fence::{Domain, Operation};
 use fence_virt::routing::Peer;
 use fence_virt::wire::cluster::{
     Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber,
 };
 
-use super::world::{Daemon, Node, Time, Word, World};
+use super::vm::Starter;
+use super::world::{Daemon, Kind, Node, Time, Word, World};
 
 /// State of a C daemon.
 #[derive(Default)]
@@ -17,10 +18,20 @@ pub struct CDaemon {
     owners: HashMap<String, NodeId>,
     members: Vec<Peer>,
     next_number: u32,
-    /// Its one request in flight: number, time, and true if all nodes that received it may be gone.
-    pub asking: Option<(RequestNumber, Time, bool)>,
+    /// Its one request in flight.
+    pub asking: Option<Asking>,
     /// Messages that a hostile member has received.
-    heard: Vec<Vec<u8>>,
+    pub heard: Vec<Vec<u8>>,
+}
+
+/// Request of a C daemon.
+pub struct Asking {
+    number: RequestNumber,
+    vm: Option<usize>,
+    operation: Operation,
+    pub asked: Time,
+    /// True if all nodes that received it may be gone.
+    pub is_excused: bool,
 }
 
 impl World {
@@ -46,7 +57,7 @@ impl World {
         };
         daemon.c.next_number += 1;
         let number = RequestNumber(daemon.c.next_number);
-        daemon.c.asking = Some((number, now, is_alone));
+        daemon.c.asking = Some(Asking { number, vm, operation, asked: now, is_excused: is_alone });
         let call = ClusterCall { number, target: EVERY_NODE, name, operation, client_number: 3 };
         self.cast(at, &ClusterMessage::Request(call).encode());
     }
@@ -71,7 +82,7 @@ impl World {
                 }
                 return self.c_tells_all(at);
             }
-            Word::Message(from, bytes) => (from, ClusterMessage::decode(&bytes)),
+            Word::Message(from, bytes, _) => (from, ClusterMessage::decode(&bytes)),
         };
         let Some(daemon) = self.nodes[at].daemon.as_mut() else { return };
         match message {
@@ -79,10 +90,10 @@ impl World {
                 daemon.c.owners.insert(told.domain.name, told.owner);
                 daemon.c.owners.insert(told.domain.uuid.to_string(), told.owner);
             }
-            Ok(ClusterMessage::Reply { call, .. })
-                if call.target == id && daemon.c.asking.is_some_and(|(number, ..)| number == call.number) =>
-            {
-                daemon.c.asking = None;
+            Ok(ClusterMessage::Reply { call, response }) if call.target == id => {
+                if let Some(asking) = daemon.c.asking.take_if(|asking| asking.number == call.number) {
+                    self.judge_reply(from.node, response, &asking);
+                }
             }
             Ok(ClusterMessage::Request(call)) => {
                 let is_known = daemon.c.owners.contains_key(&call.name);
@@ -106,77 +117,27 @@ impl World {
         }
     }
 
+    /// Has a reply of this suite checked: a C daemon takes the first one.
+    fn judge_reply(&mut self, from: NodeId, response: u32, asking: &Asking) {
+        let by = self.nodes_that(|node| node.id == from && node.kind == Kind::Ours);
+        if let (Some(&at), Some(vm)) = (by.first(), asking.vm) {
+            self.check_reply_to_c(at, vm, asking.operation, asking.asked, response);
+        }
+    }
+
     fn c_acts(&mut self, at: usize, vm: usize, operation: Operation) -> u32 {
-        let runs = self.vms[vm].copies.get(&at).copied().flatten().is_some();
+        let runs = self.vms[vm].runs_at(at);
         match operation {
             Operation::Status => return if runs { 0 } else { 2 },
-            Operation::On if !runs => self.boot(at, vm),
+            Operation::On if !runs => self.boot(at, vm, Starter::C),
             Operation::Off => self.destroy(at, vm),
             Operation::Reboot if runs => {
                 // Several C daemons that have the VM do this at the same time.
                 self.destroy(at, vm);
-                self.boot(at, vm);
+                self.boot(at, vm, Starter::C);
             }
             _ => {}
         }
         0
-    }
-
-    // ------------------------------------------------------ a hostile member
-
-    pub fn hostile_hears(&mut self, at: usize, word: Word) {
-        if let Word::Message(from, bytes) = &word {
-            if let Ok(ClusterMessage::AdvertiseAll { number }) = ClusterMessage::decode(bytes) {
-                for number in [RequestNumber(number.0.wrapping_add(1)), number] {
-                    self.cast(at, &ClusterMessage::AllAdvertised { to: from.node, number }.encode());
-                }
-            }
-        }
-        if let (Word::Message(_, bytes), Some(daemon)) = (word, self.nodes[at].daemon.as_mut()) {
-            if daemon.c.heard.len() < 64 {
-                daemon.c.heard.push(bytes);
-            }
-        }
-    }
-
-    /// Sends anything but advertisements of VMs that others have, and requests to fence one.
-    pub fn hostile_speaks(&mut self, at: usize) {
-        let heard = self.nodes[at].daemon.as_mut().map(|daemon| std::mem::take(&mut daemon.c.heard));
-        for bytes in heard.unwrap_or_default() {
-            match ClusterMessage::decode(&bytes) {
-                Ok(ClusterMessage::Request(call)) => {
-                    // The reply, before and instead of the node that owes it.
-                    for response in [0, 2, 256, 1] {
-                        for target in self.nodes.iter().map(|node| node.id).collect::<Vec<_>>() {
-                            let call = ClusterCall { target, ..call.clone() };
-                            self.cast(at, &ClusterMessage::Reply { call, response }.encode());
-                        }
-                    }
-                    let call = ClusterCall { operation: Operation::Status, ..call };
-                    self.cast(at, &ClusterMessage::Request(call).encode());
-                }
-                Ok(ClusterMessage::Reply { .. }) => (0..3).for_each(|_| self.cast(at, &bytes)),
-                Ok(ClusterMessage::Store(told) | ClusterMessage::Gone(told)) => {
-                    let domain = told.domain.clone();
-                    let told = Advertisement { domain, state: PowerState::Off, is_active: false, ..told };
-                    self.cast(at, &ClusterMessage::Store(told.clone()).encode());
-                    self.cast(at, &ClusterMessage::Gone(told).encode());
-                }
-                _ => {}
-            }
-        }
-        let mut junk: Vec<u8> = (0..self.random.below(200)).map(|_| self.random.next() as u8).collect();
-        if self.random.one_in(2) {
-            junk.resize(156, 7);
-            junk[..4].copy_from_slice(&(self.random.below(3) as u32).to_le_bytes());
-        }
-        self.cast(at, &junk);
-        let number = self.random.below(40) as u8;
-        let domain = Domain { name: format!("phantom{number}"), uuid: Uuid::from_bytes([200 + number; 16]) };
-        let owner = self.nodes[at].id;
-        let told = Advertisement { domain, owner, state: PowerState::Running, is_active: true };
-        self.cast(at, &ClusterMessage::Store(told).encode());
-        let is_complete = self.random.one_in(2);
-        self.cast(at, &ClusterMessage::Hello { is_complete }.encode());
     }
 }

@@ -1,82 +1,115 @@
 //! Turn of a daemon: it receives, carries out, sends.
 
-use fence_virt::fence::{Operation, UriIndex, Verdict};
-use fence_virt::routing::{OnBehalf, Router, RouterAction};
-use fence_virt::wire::cluster::ClusterMessage;
+use std::collections::BTreeSet;
+use std::hash::Hash;
 
-use super::world::{Daemon, Job, Kind, Word, World};
+use fence_virt::fence::{Operation, UriIndex, Verdict};
+use fence_virt::routing::{JobId, OnBehalf, Peer, Router, RouterAction};
+use fence_virt::wire::cluster::{ClusterMessage, NodeId};
+
+use super::vm::Starter;
+use super::world::{Daemon, Job, Kind, Time, Word, World};
 
 impl World {
     /// Lets a daemon read up to this number of words, and do what is due.
     pub fn turn(&mut self, at: usize, words: usize) {
-        let now = self.instant(self.now);
-        let Some(daemon) = self.nodes[at].daemon.as_mut() else { return };
-        if daemon.is_frozen {
-            daemon.clients.values_mut().for_each(|client| client.was_frozen = true);
+        if !self.is_awake(at) {
             return;
         }
-        daemon.is_old |= self.now - daemon.read_at > 1000;
-        daemon.read_at = self.now;
-        if let Some(router) = &mut daemon.router {
-            router.set_undelivered(daemon.is_old, now);
+        let is_ours = self.nodes[at].kind == Kind::Ours;
+        // After a call, the worker may handle libvirt's events first.
+        if is_ours && self.quirks.blocks && self.random.one_in(2) {
+            self.take_events(at);
         }
+        self.report_undelivered(at);
         self.take_requests(at);
-        for _ in 0..words {
-            let Some(word) = self.nodes[at].daemon.as_mut().and_then(|daemon| daemon.words.pop_front())
-            else {
-                break;
-            };
+        let has_many = self.daemon(at).is_some_and(|daemon| daemon.catches_up);
+        for _ in 0..if has_many { 1000 } else { words } {
+            let Some(word) = self.daemon(at).and_then(|daemon| daemon.words.pop_front()) else { break };
             self.hear(at, word);
         }
-        let Some(daemon) = self.nodes[at].daemon.as_mut() else { return };
+        let Some(daemon) = self.daemon(at) else { return };
         daemon.is_old &= !daemon.words.is_empty();
-        if let Some(router) = &mut daemon.router {
-            router.set_undelivered(daemon.is_old, now);
-        }
-        while daemon.votes.front().is_some_and(|(due, ..)| *due <= self.now) {
-            let Some((_, is_quorate, nodes)) = daemon.votes.pop_front() else { break };
-            if let Some(router) = &mut daemon.router {
-                router.votes(is_quorate, &nodes, now);
-            }
-        }
-        if daemon.router.is_some() {
+        daemon.catches_up &= !daemon.words.is_empty();
+        self.report_undelivered(at);
+        if is_ours {
+            self.take_votes(at);
             self.take_events(at);
             self.run_jobs(at);
-            if let Some(router) = self.nodes[at].daemon.as_mut().and_then(|daemon| daemon.router.as_mut()) {
+            let now = self.instant(self.now);
+            if let Some(router) = self.router(at) {
                 router.turn(now);
             }
             self.settle(at);
         }
     }
 
-    fn hear(&mut self, at: usize, word: Word) {
-        self.trace(|| match &word {
-            Word::Message(from, bytes) => format!(
-                "    node {} hears from {} {:?}",
-                self.nodes[at].id,
-                from.node,
-                ClusterMessage::decode(bytes)
-            ),
-            Word::Changed(change) => format!("    node {} hears {change:?}", self.nodes[at].id),
-        });
-        let (now, is_old) =
-            (self.instant(self.now), self.nodes[at].daemon.as_ref().is_some_and(|d| d.is_old));
-        if let Word::Message(from, bytes) = &word {
-            if let (Ok(ClusterMessage::Store(told)), Some(daemon)) =
-                (ClusterMessage::decode(bytes), self.nodes[at].daemon.as_mut())
-            {
-                daemon.told.insert((from.node, told.domain.uuid));
+    /// Returns false while a daemon is frozen, or in a long call; notes what that means for its clients.
+    fn is_awake(&mut self, at: usize) -> bool {
+        let now = self.now;
+        let Some(daemon) = self.daemon(at) else { return false };
+        let is_blocked = daemon.blocked_until > now;
+        if daemon.is_frozen || is_blocked {
+            daemon.clients.values_mut().for_each(|client| client.was_frozen = true);
+        }
+        if daemon.is_frozen {
+            return false;
+        }
+        if now - daemon.read_at > 1000 {
+            daemon.is_old = true;
+            daemon.thawed_at = now;
+        }
+        daemon.read_at = now;
+        daemon.catches_up |= is_blocked;
+        !is_blocked
+    }
+
+    fn report_undelivered(&mut self, at: usize) {
+        let now = self.instant(self.now);
+        let Some(daemon) = self.daemon(at) else { return };
+        let has_undelivered = daemon.is_old || daemon.catches_up;
+        if let Some(router) = &mut daemon.router {
+            router.set_undelivered(has_undelivered, now);
+        }
+    }
+
+    fn take_votes(&mut self, at: usize) {
+        let (now, instant) = (self.now, self.instant(self.now));
+        let Some(daemon) = self.daemon(at) else { return };
+        while daemon.votes.front().is_some_and(|(due, ..)| *due <= now) {
+            let Some((_, is_quorate, nodes)) = daemon.votes.pop_front() else { break };
+            if let Some(router) = &mut daemon.router {
+                router.votes(is_quorate, &nodes, instant);
             }
         }
+    }
+
+    fn hear(&mut self, at: usize, word: Word) {
+        self.trace(|| match &word {
+            Word::Message(from, bytes, _) => {
+                let message = ClusterMessage::decode(bytes);
+                format!("    node {} hears from {} {message:?}", self.nodes[at].id, from.node)
+            }
+            Word::Changed(change) => format!("    node {} hears {change:?}", self.nodes[at].id),
+        });
+        self.record(at, &word);
         match self.nodes[at].kind {
             Kind::Ours => {
-                let router = self.nodes[at].daemon.as_mut().and_then(|daemon| daemon.router.as_mut());
-                match (router, word) {
-                    (Some(router), Word::Message(from, bytes)) => {
-                        router.heard(from, &bytes, now, is_old, now)
+                let now = self.instant(self.now);
+                let Some(daemon) = self.daemon(at) else { return };
+                let (thawed_at, is_old) = (daemon.thawed_at, daemon.is_old);
+                match word {
+                    Word::Message(from, bytes, came) => {
+                        let read = self.instant(came.max(thawed_at));
+                        if let Some(router) = self.router(at) {
+                            router.heard(from, &bytes, read, is_old, now);
+                        }
                     }
-                    (Some(router), Word::Changed(change)) => router.changed(&change, now),
-                    (None, _) => {}
+                    Word::Changed(change) => {
+                        if let Some(router) = self.router(at) {
+                            router.changed(&change, now);
+                        }
+                    }
                 }
             }
             Kind::C => self.c_hears(at, word),
@@ -84,54 +117,87 @@ impl World {
         }
     }
 
+    /// Records what a daemon knows by the group's events.
+    fn record(&mut self, at: usize, word: &Word) {
+        let nodes = self.nodes.len();
+        let Some(daemon) = self.daemon(at) else { return };
+        match word {
+            Word::Message(from, bytes, _) => {
+                if let Ok(ClusterMessage::Store(told)) = ClusterMessage::decode(bytes) {
+                    daemon.told.insert((from.node, told.domain.uuid));
+                }
+                if let Some(history) = &mut daemon.history {
+                    (from, bytes).hash(history);
+                }
+            }
+            Word::Changed(change) => {
+                let members: BTreeSet<NodeId> = change.members.iter().map(|peer| peer.node).collect();
+                if members.len() == nodes {
+                    daemon.history.get_or_insert_default();
+                }
+                if let Some(history) = &mut daemon.history {
+                    let left: Vec<Peer> = change.left.iter().map(|(peer, _)| *peer).collect();
+                    (&change.members, left).hash(history);
+                }
+            }
+        }
+    }
+
     fn take_events(&mut self, at: usize) {
-        let now = self.instant(self.now);
-        let due = |daemon: &Daemon, time| daemon.events.front().is_some_and(|(due, _)| *due <= time);
-        while self.nodes[at].daemon.as_ref().is_some_and(|daemon| due(daemon, self.now)) {
-            let event = self.nodes[at].daemon.as_mut().and_then(|daemon| daemon.events.pop_front());
-            let Some((_, uuid)) = event else { return };
-            let found = self.vms.iter().find(|vm| vm.uuid == uuid).and_then(|vm| self.local_vm(at, vm));
-            let Some(router) = self.nodes[at].daemon.as_mut().and_then(|daemon| daemon.router.as_mut())
-            else {
+        let (now, instant) = (self.now, self.instant(self.now));
+        let vms = self.local_vms(at);
+        let Some(daemon) = self.daemon(at) else { return };
+        if let (Some(until), Some(router)) = (daemon.away_until, &mut daemon.router) {
+            daemon.events.clear();
+            if until > now {
+                return router.unlisted(UriIndex(0));
+            }
+            daemon.away_until = None;
+            router.listed(UriIndex(0), vms, instant);
+        }
+        let is_due = |daemon: &mut Daemon| daemon.events.front().is_some_and(|(due, _)| *due <= now);
+        while self.daemon(at).is_some_and(is_due) {
+            let Some((_, uuid)) = self.daemon(at).and_then(|daemon| daemon.events.pop_front()) else {
                 return;
             };
+            let found = self.vms.iter().find(|vm| vm.uuid == uuid).and_then(|vm| self.local_vm(at, vm));
+            let Some(router) = self.router(at) else { return };
             match found {
-                Some(vm) => router.seen(UriIndex(0), vm, now),
-                None => router.vanished(UriIndex(0), uuid, now),
+                Some(vm) => router.seen(UriIndex(0), vm, instant),
+                None => router.vanished(UriIndex(0), uuid, instant),
             }
         }
     }
 
     fn run_jobs(&mut self, at: usize) {
-        let now = self.instant(self.now);
+        let (now, instant) = (self.now, self.instant(self.now));
         loop {
-            let Some(daemon) = self.nodes[at].daemon.as_mut() else { return };
-            let Some(place) = daemon.jobs.iter().position(|job| job.due <= self.now) else { return };
+            let Some(daemon) = self.daemon(at) else { return };
+            let Some(place) = daemon.jobs.iter().position(|job| job.due <= now) else { return };
             let job = daemon.jobs.swap_remove(place);
-            let verdict = if now >= job.expires { Verdict::Failure } else { self.carry_out(at, &job) };
-            let router = self.nodes[at].daemon.as_mut().and_then(|daemon| daemon.router.as_mut());
-            if let Some(router) = router {
-                router.done(job.number, verdict, "so it is".to_owned(), now);
+            let is_possible = instant < job.expires && !daemon.is_away(now);
+            let verdict = if is_possible { self.carry_out(at, &job) } else { Verdict::Failure };
+            if let Some(router) = self.router(at) {
+                router.done(job.number, verdict, "so it is".to_owned(), instant);
             }
         }
     }
 
     fn carry_out(&mut self, at: usize, job: &Job) -> Verdict {
         let Some(vm) = self.vm_of(at, &job.name) else { return Verdict::Failure };
-        let runs = self.vms[vm].copies.get(&at).copied().flatten().is_some();
-        let comes_in = self.vms[vm].migration.is_some_and(|(_, to, _)| to == at);
+        let runs = self.vms[vm].runs_at(at);
         let now = self.instant(self.now);
-        let router = self.nodes[at].daemon.as_mut().and_then(|daemon| daemon.router.as_mut());
-        let is_alone = router.is_some_and(|router| router.is_sole_known_owner(&job.name, now));
-        let moves = is_alone && (comes_in || self.vms[vm].moved.contains(&at));
+        let is_alone = self.router(at).is_some_and(|router| router.is_sole_known_owner(&job.name, now));
+        let moves = is_alone && (self.vms[vm].is_paused(at) || self.vms[vm].moved.contains(&at));
         match job.operation {
-            _ if self.random.one_in(50) => Verdict::Failure,
+            _ if !self.is_calm && self.random.one_in(50) => Verdict::Failure,
             Operation::Status if runs => Verdict::Success,
             _ if moves => Verdict::Failure,
             Operation::Status => Verdict::Off,
             Operation::On => {
                 if !runs {
-                    self.boot(at, vm);
+                    self.check_start(at, vm, job);
+                    self.boot(at, vm, Starter::Ours);
                 }
                 Verdict::Success
             }
@@ -142,43 +208,33 @@ impl World {
             Operation::Reboot => {
                 if runs {
                     self.destroy(at, vm);
+                    self.check_start(at, vm, job);
                     self.boot_again(at, vm);
                 }
                 Verdict::Success
             }
-            other => self.fail(&format!("{other} is no job")),
+            other => panic!("{other} is no job"),
         }
     }
 
     /// Takes the router's actions and messages.
     fn settle(&mut self, at: usize) {
         let now = self.instant(self.now);
-        loop {
-            let router = self.nodes[at].daemon.as_mut().and_then(|daemon| daemon.router.as_mut());
-            let Some(action) = router.and_then(Router::next_action) else { break };
-            let pause = match self.random.below(20) {
-                0 => self.random.below(20_000),
-                _ => self.random.below(30),
-            };
+        while let Some(action) = self.router(at).and_then(Router::next_action) {
             match action {
                 RouterAction::Begin { job: number, operation, name, on_behalf, expires, .. } => {
-                    let job = Job { due: self.now + pause, number, operation, name, on_behalf, expires };
-                    if let Some(daemon) = self.nodes[at].daemon.as_mut() {
+                    let due = self.now + self.pause();
+                    let job = Job { due, number, operation, name, on_behalf, expires };
+                    if let Some(daemon) = self.daemon(at) {
                         daemon.jobs.push(job);
                     }
                 }
-                RouterAction::Find { job, name } => {
-                    let found = self.vm_of(at, &name).and_then(|vm| self.local_vm(at, &self.vms[vm]));
-                    let found = found.map(|vm| (UriIndex(0), vm)).into_iter().collect();
-                    if let Some(router) = self.nodes[at].daemon.as_mut().and_then(|d| d.router.as_mut()) {
-                        router.found(job, Ok(found), now);
-                    }
-                }
+                RouterAction::Find { job, name } => self.find(at, job, &name),
                 RouterAction::HangUp { job } => {
-                    let now = self.now;
-                    if let Some(daemon) = self.nodes[at].daemon.as_mut() {
+                    let (now, start) = (self.now, self.start);
+                    if let Some(daemon) = self.daemon(at) {
                         for job in daemon.jobs.iter_mut().filter(|known| known.number == job) {
-                            (job.expires, job.due) = (self.start, now);
+                            (job.expires, job.due) = (start, now);
                         }
                     }
                 }
@@ -188,20 +244,40 @@ impl World {
                 RouterAction::Note(_) | RouterAction::Replied { .. } => {}
             }
         }
-        let is_refused = |daemon: &Daemon, now| daemon.refused_until > now;
-        let mut room = if self.random.one_in(4) { self.random.below(4) } else { 64 };
-        while room > 0 && self.nodes[at].daemon.as_ref().is_some_and(|daemon| !is_refused(daemon, self.now)) {
+        let mut room = if !self.is_calm && self.random.one_in(4) { self.random.below(4) } else { 64 };
+        while room > 0
+            && self.nodes[at].daemon.as_ref().is_some_and(|daemon| daemon.refused_until <= self.now)
+        {
             room -= 1;
-            let router = self.nodes[at].daemon.as_mut().and_then(|daemon| daemon.router.as_mut());
-            let Some(message) = router.and_then(|router| router.next_message(now)) else { break };
+            let Some(message) = self.router(at).and_then(|router| router.next_message(now)) else { break };
             self.cast(at, &message.bytes);
+        }
+    }
+
+    /// Returns the time that a libvirt call takes.
+    fn pause(&mut self) -> Time {
+        match self.random.below(20) {
+            0 if !self.is_calm => self.random.below(20_000),
+            _ => self.random.below(30),
+        }
+    }
+
+    fn find(&mut self, at: usize, job: JobId, name: &str) {
+        let now = self.instant(self.now);
+        let is_away = self.nodes[at].daemon.as_ref().is_some_and(|daemon| daemon.is_away(self.now));
+        let found = self.vm_of(at, name).and_then(|vm| self.local_vm(at, &self.vms[vm]));
+        let found = found.map(|vm| (UriIndex(0), vm)).into_iter().collect();
+        let found = if is_away { Err("libvirt is away".to_owned()) } else { Ok(found) };
+        if let Some(router) = self.router(at) {
+            router.found(job, found, now);
         }
     }
 
     /// Stops a daemon, which sends its last messages if it can.
     pub fn stop_daemon(&mut self, at: usize) {
-        let Some(daemon) = self.nodes[at].daemon.as_mut().filter(|daemon| !daemon.is_frozen) else { return };
-        if let Some(router) = &mut daemon.router {
+        let now = self.now;
+        let is_able = |daemon: &&mut Daemon| !daemon.is_frozen && daemon.blocked_until <= now;
+        if let Some(router) = self.daemon(at).filter(is_able).and_then(|daemon| daemon.router.as_mut()) {
             router.stop();
             self.settle(at);
         }
