@@ -15,5 +15,7 @@ mod moving_cut;
 mod node;
 #[path = "findings/outcome.rs"]
 mod outcome;
+#[path = "findings/searches.rs"]
+mod searches;
 #[path = "findings/silent_members.rs"]
 mod silent_members;

@@ -221,6 +221,7 @@ impl World {
     fn settle(&mut self, at: usize) {
         let now = self.instant(self.now);
         while let Some(action) = self.router(at).and_then(Router::next_action) {
+            self.trace(|| format!("    node {}: {action:?}", self.nodes[at].id));
             match action {
                 RouterAction::Begin { job: number, operation, name, on_behalf, expires, .. } => {
                     let due = self.now + self.pause();

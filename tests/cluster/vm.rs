@@ -103,12 +103,11 @@ impl World {
         Some(LocalVm { name: vm.name.clone(), uuid: vm.uuid, state, is_active })
     }
 
-    pub fn vm_of(&self, at: usize, name: &str) -> Option<usize> {
-        let uuid = Uuid::parse(name);
-        let find = |is_meant: &dyn Fn(&Vm) -> bool| {
-            self.vms.iter().position(|vm| vm.copies.contains_key(&at) && is_meant(vm))
-        };
-        find(&|vm| uuid == Some(vm.uuid)).or_else(|| find(&|vm| vm.name == name))
+    /// Returns the VM of a node that libvirt finds for this text; a UUID is nobody's name.
+    pub fn vm_of(&self, at: usize, text: &str) -> Option<usize> {
+        let uuid = Uuid::parse(text);
+        let is_meant = |vm: &Vm| uuid.map_or(vm.name == text, |uuid| vm.uuid == uuid);
+        self.vms.iter().position(|vm| vm.copies.contains_key(&at) && is_meant(vm))
     }
 
     /// Returns true if a VM can be asked for by its name.
