@@ -26,7 +26,7 @@ pub(super) struct StoreEffect {
 }
 
 /// Copies of all VMs.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Directory {
     vms: BTreeMap<Uuid, BTreeMap<NodeId, CopyRecord>>,
     /// Number of copies by node.

@@ -34,7 +34,7 @@ enum ClaimState {
 }
 
 /// VMs that a text means.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Meaning {
     /// Several are ambiguous.
     pub(super) vms: BTreeSet<Uuid>,

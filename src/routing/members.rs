@@ -18,7 +18,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const ALL_TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// A node with a process in the group.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct MemberState {
     pids: BTreeSet<u32>,
     since: Instant,
@@ -61,7 +61,7 @@ pub(super) enum InventoryProgress {
 }
 
 /// Members of the group, with this node's own membership.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct MemberTable {
     /// This node, while it is in the group.
     me: Option<Peer>,

@@ -29,7 +29,7 @@ pub(super) struct RemoteRequest {
 }
 
 /// A request that waits for the worker, or that the worker has.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct HeldRequest {
     pub(super) request: RemoteRequest,
     /// The VM has to be looked for first.
@@ -39,7 +39,7 @@ pub(super) struct HeldRequest {
 }
 
 /// A request of a C daemon that nobody has answered.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct UnansweredRequest {
     call: ClusterCall,
     at: Instant,
@@ -47,7 +47,7 @@ struct UnansweredRequest {
 }
 
 /// Requests of other nodes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct RemoteQueue {
     waiting: Backlog<HeldRequest>,
     /// Requests that name no node, while it is not settled which node of this suite answers.

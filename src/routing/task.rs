@@ -21,7 +21,7 @@ pub(super) enum TaskOrigin {
 }
 
 /// A request under way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Task {
     pub(super) id: TaskId,
     pub(super) origin: TaskOrigin,
@@ -66,7 +66,7 @@ pub(super) struct TaskLimits {
 }
 
 /// Request to one copy of the VM.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct CopyRequest {
     pub(super) operation: Operation,
     /// Name or UUID that was sent.
@@ -80,7 +80,7 @@ pub(super) struct CopyRequest {
 }
 
 /// Progress of a request to one copy.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum CopyState {
     /// Sent to another node under this number.
     Sent(RequestNumber),

@@ -12,7 +12,7 @@ use crate::wire::cluster::RequestNumber;
 const TASKS_MAX: usize = 8192;
 
 /// Changes since the tasks were last reviewed.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct PendingReview {
     /// Time of the last change; none without one.
     at: Option<Instant>,
@@ -23,7 +23,7 @@ struct PendingReview {
 }
 
 /// Tasks under way.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Tasks {
     tasks: BTreeMap<TaskId, Task>,
     /// Number of tasks of other nodes.
