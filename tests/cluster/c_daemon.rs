@@ -8,7 +8,6 @@ use fence_virt::wire::cluster::{
     Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber,
 };
 
-use super::vm::Starter;
 use super::world::{Daemon, Kind, Node, Time, Word, World};
 
 /// State of a C daemon.
@@ -129,12 +128,12 @@ impl World {
         let runs = self.vms[vm].runs_at(at);
         match operation {
             Operation::Status => return if runs { 0 } else { 2 },
-            Operation::On if !runs => self.boot(at, vm, Starter::C),
+            Operation::On if !runs => self.boot(at, vm),
             Operation::Off => self.destroy(at, vm),
             Operation::Reboot if runs => {
                 // Several C daemons that have the VM do this at the same time.
                 self.destroy(at, vm);
-                self.boot(at, vm, Starter::C);
+                self.boot(at, vm);
             }
             _ => {}
         }

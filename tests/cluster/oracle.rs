@@ -3,14 +3,13 @@
 use fence_virt::fence::{Operation, Verdict};
 use fence_virt::routing::{ClientId, OnBehalf};
 
-use super::vm::Starter;
 use super::world::{Job, Time, World};
 
 /// A rule that a run of the simulation can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
-    /// A VM whose off or reboot succeeds, or whose status is off, was off at some instant of the request:
-    /// [`World::check_off`].
+    /// A VM whose off or reboot succeeds, or whose status is off, was off at some instant of the request: all
+    /// its runs of that time have ended. [`World::check_off`].
     OffWasOff,
     /// The same of the reply of this suite to a C daemon: [`World::check_reply_to_c`].
     ReplyWasOff,
@@ -109,9 +108,7 @@ impl World {
             return;
         }
         self.count("starts by jobs");
-        let asked = self.asked_at(at, vm, job);
-        let other = self.vms[vm].active().find(|(_, run)| self.runs[run].began < asked);
-        if other.is_some() && self.is_blamed(at, vm) {
+        if self.has_run_on(at, vm, self.asked_at(at, vm, job)) {
             let Self { vms, nodes, .. } = self;
             let (name, copies, id) = (&vms[vm].name, &vms[vm].copies, nodes[at].id);
             let what = format!("node {id}: {} starts {name}, and it runs: {copies:?}", job.operation);
@@ -131,39 +128,26 @@ impl World {
         }
     }
 
-    /// Returns true if a VM has not been off since this time, and node `at` could not mean an earlier state.
+    /// Returns true if a run of a VM has lasted since this time, and node `at` is to blame for not knowing.
     fn has_run_on(&self, at: usize, vm: usize, since: Time) -> bool {
-        let is_off = self.vms[vm].active().next().is_none();
-        let was_off = self.vms[vm].was_off_at.is_some_and(|at| at >= since);
-        !is_off && !was_off && self.is_blamed(at, vm) && !self.is_second_of_c(vm, since)
+        let lasting = self.vms[vm].active().filter(|(_, run)| self.began[run] < since);
+        lasting.into_iter().any(|(runner, _)| self.is_blamed(at, vm, runner))
     }
 
-    /// Returns true if a VM runs only because C daemons have started it while it ran: nothing can keep
-    /// them from that.
-    fn is_second_of_c(&self, vm: usize, since: Time) -> bool {
-        let is_of_c = |run: &u64| {
-            let run = &self.runs[run];
-            run.by == Starter::C && run.is_second && run.began >= since
-        };
-        self.vms[vm].active().all(|(_, run)| is_of_c(&run))
+    /// Returns true if a wrong answer of node `at` is not excused: it knew that the VM may run on node
+    /// `runner`, or had to know that it cannot know.
+    fn is_blamed(&self, at: usize, vm: usize, runner: usize) -> bool {
+        self.quirks.strict || self.could_know(at, vm, runner)
     }
 
-    /// Returns true if a wrong answer of node `at` is not excused: because it knew that the VM may run, or
-    /// had to know that it cannot know.
-    fn is_blamed(&self, at: usize, vm: usize) -> bool {
-        self.quirks.strict || self.could_know(at, vm)
-    }
-
-    /// Returns true if a node that runs this VM has advertised it to a daemon, or is in its group and able
-    /// to. A daemon that was just started cannot know of other VMs that are defined on its own host.
-    fn could_know(&self, at: usize, vm: usize) -> bool {
+    /// Returns true if node `runner` has advertised this VM to node `at`, or is in its group and able to. A
+    /// daemon that was just started cannot know of other VMs that are defined on its own host.
+    fn could_know(&self, at: usize, vm: usize, runner: usize) -> bool {
         let Some(daemon) = &self.nodes[at].daemon else { return false };
-        self.vms[vm].active().any(|(runner, _)| {
-            let id = self.nodes[runner].id;
-            let is_frozen = self.nodes[runner].daemon.as_ref().is_some_and(|daemon| daemon.is_frozen);
-            let is_there = daemon.view.iter().any(|peer| peer.node == id) && !is_frozen;
-            daemon.told.contains(&(id, self.vms[vm].uuid)) || is_there
-        })
+        let id = self.nodes[runner].id;
+        let is_frozen = self.nodes[runner].daemon.as_ref().is_some_and(|daemon| daemon.is_frozen);
+        let is_there = daemon.view.iter().any(|peer| peer.node == id) && !is_frozen;
+        daemon.told.contains(&(id, self.vms[vm].uuid)) || is_there
     }
 
     /// Returns when a job's operation was requested, or could have been at the earliest.

@@ -2,7 +2,6 @@
 
 use fence_virt::fence::Operation;
 
-use super::vm::Starter;
 use super::world::{Daemon, Kind, World};
 
 use Kind::{C, Hostile};
@@ -101,7 +100,7 @@ impl World {
                 let there: Vec<usize> =
                     copies.filter(|&at| self.nodes[at].is_powered && seen.contains(&at)).collect();
                 if let Some(at) = self.random.pick(&there) {
-                    self.boot(at, vm, Starter::Admin);
+                    self.boot(at, vm);
                 }
             }
             (Some(from), _) if migrations && self.vms[vm].rests_until < self.now => {

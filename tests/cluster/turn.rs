@@ -7,7 +7,6 @@ use fence_virt::fence::{Operation, UriIndex, Verdict};
 use fence_virt::routing::{JobId, OnBehalf, Peer, Router, RouterAction};
 use fence_virt::wire::cluster::{ClusterMessage, NodeId};
 
-use super::vm::Starter;
 use super::world::{Daemon, Job, Kind, Time, Word, World};
 
 impl World {
@@ -197,7 +196,7 @@ impl World {
             Operation::On => {
                 if !runs {
                     self.check_start(at, vm, job);
-                    self.boot(at, vm, Starter::Ours);
+                    self.boot(at, vm);
                 }
                 Verdict::Success
             }

@@ -16,8 +16,6 @@ pub struct Vm {
     /// Nodes where it is off because it moved away.
     pub moved: BTreeSet<usize>,
     pub migration: Option<Migration>,
-    /// The last time at which it was off, before it was started.
-    pub was_off_at: Option<Time>,
     /// Time before which it does not move again.
     pub rests_until: Time,
     /// Time until which it may be destroyed for the last request.
@@ -46,30 +44,11 @@ pub enum Phase {
     Confirming,
 }
 
-/// Starter of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Starter {
-    /// A daemon of this suite, by a job.
-    Ours,
-    /// A C daemon, by a request.
-    C,
-    /// An administrator.
-    Admin,
-}
-
-/// Run of a VM.
-pub struct Run {
-    pub began: Time,
-    pub by: Starter,
-    /// The VM was active when it began.
-    pub is_second: bool,
-}
-
 impl Vm {
     pub fn new(name: String, uuid: Uuid, copies: BTreeMap<usize, Option<u64>>) -> Vm {
-        let (moved, migration, was_off_at) = (BTreeSet::new(), None, None);
+        let (moved, migration) = (BTreeSet::new(), None);
         let (rests_until, doomed_until, busy_until) = (0, 0, 0);
-        Vm { name, uuid, copies, moved, migration, was_off_at, rests_until, doomed_until, busy_until }
+        Vm { name, uuid, copies, moved, migration, rests_until, doomed_until, busy_until }
     }
 
     /// Returns true if a migration has paused it on this node.
@@ -116,9 +95,9 @@ impl World {
         !copies.is_empty() && Uuid::parse(name).is_none()
     }
 
-    pub fn new_run(&mut self, by: Starter, is_second: bool) -> u64 {
-        let number = self.runs.len() as u64 + 1;
-        self.runs.insert(number, Run { began: self.now, by, is_second });
+    pub fn new_run(&mut self) -> u64 {
+        let number = self.began.len() as u64 + 1;
+        self.began.insert(number, self.now);
         number
     }
 
@@ -163,16 +142,12 @@ impl World {
 
     /// Starts a VM again, in a reboot.
     pub fn boot_again(&mut self, at: usize, vm: usize) {
-        self.boot(at, vm, Starter::Ours);
+        self.boot(at, vm);
         self.started.extend(self.vms[vm].copies[&at]);
     }
 
-    pub fn boot(&mut self, at: usize, vm: usize, by: Starter) {
-        let is_second = self.vms[vm].active().next().is_some();
-        if !is_second {
-            self.vms[vm].was_off_at = Some(self.now);
-        }
-        let run = self.new_run(by, is_second);
+    pub fn boot(&mut self, at: usize, vm: usize) {
+        let run = self.new_run();
         self.vms[vm].moved.remove(&at);
         self.vms[vm].copies.insert(at, Some(run));
         self.stir(vm);
@@ -180,7 +155,7 @@ impl World {
 
     /// A transient VM ends, and is created anew under its name, with another UUID.
     pub fn create_anew(&mut self, at: usize, vm: usize) {
-        let run = self.new_run(Starter::Admin, false);
+        let run = self.new_run();
         self.vms[vm].copies.clear();
         self.stir(vm);
         let uuid = Uuid::from_bytes([self.vms.len() as u8 + 1; 16]);

@@ -13,7 +13,7 @@ use super::c_daemon::CDaemon;
 use super::oracle::Violation;
 use super::quirks::Quirks;
 use super::random::Random;
-use super::vm::{Run, Starter, Vm};
+use super::vm::Vm;
 
 /// Milliseconds of the world's clock.
 pub type Time = u64;
@@ -106,7 +106,8 @@ pub struct World {
     pub rules: Rules,
     pub nodes: Vec<Node>,
     pub vms: Vec<Vm>,
-    pub runs: HashMap<u64, Run>,
+    /// Beginning of each run of a VM.
+    pub began: HashMap<u64, Time>,
     /// Runs that a reboot has started, and must not destroy too.
     pub started: HashSet<u64>,
     pub next_pid: u32,
@@ -176,7 +177,7 @@ impl World {
             rules,
             nodes: kinds.iter().enumerate().map(node).collect(),
             vms: Vec::new(),
-            runs: HashMap::new(),
+            began: HashMap::new(),
             started: HashSet::new(),
             next_pid: 100,
             next_client: 1,
@@ -198,7 +199,7 @@ impl World {
         let has_namesakes = self.nodes.iter().all(|node| node.kind != Kind::C);
         for number in 0..hosts.len() * each {
             let uuid = Uuid::from_bytes([number as u8 + 1; 16]);
-            let run = (!self.random.one_in(4)).then(|| self.new_run(Starter::Admin, false));
+            let run = (!self.random.one_in(4)).then(|| self.new_run());
             let mut copies = BTreeMap::from([(hosts[number % hosts.len()], run)]);
             if self.random.one_in(4) {
                 copies.entry(hosts[(number + 1) % hosts.len()]).or_insert(None);
