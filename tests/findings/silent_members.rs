@@ -1,6 +1,6 @@
 //! Members and hosts that have not advertised their VMs may run any VM.
 
-use fence_virt::fence::{Operation, PowerState, Verdict};
+use fence_virt::fence::{Domain, Operation, PowerState, Verdict};
 use fence_virt::routing::{ANSWER_LIMIT, Departure, Membership, Peer, RouterAction, TELL_LIMIT};
 use fence_virt::wire::cluster::{Advertisement, ClusterMessage, NodeId};
 
@@ -122,4 +122,19 @@ fn a_vm_that_the_next_process_of_a_node_does_not_advertise_is_forgotten() {
     node.said.clear();
     node.asks(Status, "vm1");
     assert_eq!(node.request_to(1), None, "node 1 has advertised all its VMs without this one");
+}
+
+#[test]
+fn a_vm_whose_name_differs_in_case_is_not_fenced_while_a_host_that_may_have_the_exact_name_is_cut_off() {
+    // Node 3 has "VM9". Node 1, which was cut off before this daemon started, may have "vm9".
+    let mut node = Node::joining_members(RULES, Vec::new(), vec![peer(2), peer(3)]);
+    node.votes(true, &[2, 3]);
+    node.hears(3, ClusterMessage::Hello { is_complete: false });
+    let domain = Domain { name: "VM9".to_owned(), ..domain(9) };
+    let told = Advertisement { domain, owner: NodeId(3), state: Running, is_active: true };
+    node.hears(3, ClusterMessage::Store(told));
+    node.hears(3, ClusterMessage::Hello { is_complete: true });
+    node.said.clear();
+    assert_eq!(node.outcome(Off, "vm9", &[peer(3)]), Verdict::Failure);
+    assert_eq!(node.request_to(3), None, "another VM is fenced");
 }
