@@ -171,6 +171,21 @@ fn a_request_of_the_other_host_is_carried_out_here() {
 }
 
 #[test]
+fn a_request_of_another_host_is_not_begun_while_the_group_is_behind() {
+    let mut bench = Bench::new(Groups::default());
+    bench.tells_all();
+    let (number, target, name) = (RequestNumber(5), NodeId(2), OWN.to_owned());
+    let call = ClusterCall { number, target, name, operation: Operation::Off, client_number: 0 };
+    let (at, bytes) = (bench.now, ClusterMessage::Request(call).encode().to_vec());
+    bench.group.tell(vec![GroupEvent::Message { from: peer(1), bytes, at, is_old: false }]);
+    bench.backend.turn(bench.now);
+    // The thread has read nothing since: the group may have given the request up.
+    bench.group.hangs(60_000);
+    bench.turn();
+    assert_eq!(bench.host.runs(OWN), Some(true));
+}
+
+#[test]
 fn what_is_here_is_done_here_and_nobody_is_told_of_it() {
     let mut bench = Bench::new(Groups::default());
     bench.tells_all();
