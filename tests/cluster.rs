@@ -60,7 +60,7 @@ const DELAY: Rules = Rules { host_fence_delay: Some(Duration::from_secs(20)), ..
 /// Steps of a run.
 const EACH: u64 = 5_000;
 /// Steps of all runs: about a minute.
-const STEPS: u64 = if cfg!(debug_assertions) { 400_000 } else { 8_000_000 };
+const STEPS: u64 = if cfg!(debug_assertions) { 1_000_000 } else { 8_000_000 };
 
 const GROUPS: [&[Kind]; 6] = [
     &[Ours, Ours, Ours],
