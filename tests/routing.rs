@@ -8,6 +8,8 @@ mod beside_c;
 mod host_fencing;
 #[path = "routing/lost_hosts.rs"]
 mod lost_hosts;
+#[path = "routing/migrations.rs"]
+mod migrations;
 #[path = "routing/names.rs"]
 mod names;
 #[path = "routing/node.rs"]

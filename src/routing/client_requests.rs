@@ -1,6 +1,7 @@
 //! Tasks: requests of clients here, and of nodes that ask whichever node has the VM.
 
 use super::copies::TOO_LATE;
+use super::copy_record::CopyRecord;
 use super::copy_request::{CopyAnswer, CopyRequest, CopyState, verdict_of};
 use super::directory::Leaving;
 use super::ids::{ClientId, JobId};
@@ -210,6 +211,9 @@ impl Router {
             None => {
                 let reason = format!("node {node} reports {verdict}");
                 let seq = self.view.directory.seq();
+                // Between the request and its reply, a C daemon has told whether it was to destroy anything.
+                let runs = |uuid| self.view.directory.copy(node, uuid).is_some_and(CopyRecord::runs);
+                copy.has_run &= !is_legacy || uuid.is_some_and(runs);
                 copy.state = CopyState::Answered(CopyAnswer { verdict, evidence, reason, seq });
             }
         }

@@ -12,7 +12,7 @@ pub(super) enum Presence {
     Here,
     /// On a node whose daemon has left the group since it told the copy, and has not told it again.
     Away,
-    /// No longer on the node, where it ran; no other copy was seen to run since.
+    /// No longer on the node, where it may have run; no other copy was seen to run since.
     Vanished,
     /// No longer on the node, where it ran until it was seen to end.
     Ended,
@@ -48,9 +48,9 @@ pub(super) struct CopyRecord {
     pub(super) off_cause: OffCause,
     /// A C daemon has replied that it destroyed the copy.
     pub(super) is_destroyed: bool,
-    /// It ran last until it was destroyed and seen off, or its host was fenced.
+    /// It was destroyed and seen off, or its host was fenced, and its node has told nothing since.
     pub(super) has_ended: bool,
-    /// Time at which it was seen to run no longer; none if it runs, or was never seen to.
+    /// Time at which it was first seen off since it ran last; none if it runs.
     pub(super) off_since: Option<Instant>,
     /// Time of the last advertisement, or of its withdrawal.
     pub(super) advertised_at: Instant,
@@ -77,9 +77,9 @@ impl CopyRecord {
             _ => Sequence::START,
         };
         let off_since = match (vm.state, before) {
-            (PowerState::Running, _) | (_, None) => None,
+            (PowerState::Running, _) => None,
             (PowerState::Off, Some(copy)) if copy.runs() && !copy.is_gone() => Some(now),
-            (PowerState::Off, Some(copy)) => copy.off_since,
+            (PowerState::Off, before) => before.and_then(|copy| copy.off_since).or(Some(now)),
         };
         CopyRecord {
             off_since,
@@ -93,7 +93,7 @@ impl CopyRecord {
             is_known_to_all: before.is_some_and(|copy| copy.is_known_to_all),
             off_cause,
             is_destroyed: false,
-            has_ended: vm.state == PowerState::Off && before.is_some_and(|copy| copy.has_ended),
+            has_ended: false,
             advertised_at: now,
             presence: Presence::Here,
         }

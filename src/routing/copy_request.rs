@@ -89,6 +89,13 @@ impl CopyRequest {
         matches!(self.operation, Operation::Off | Operation::Reboot)
     }
 
+    /// Returns true if a reboot destroyed the copy while it was migrating, and has not started it again.
+    pub(super) fn is_left_off(&self) -> bool {
+        let evidence = self.answer().map(|answer| answer.evidence);
+        let is_migrating = evidence == Some(Evidence::EndedWhileMigrating);
+        self.operation == Operation::Reboot && self.is_success() && is_migrating
+    }
+
     /// Returns true if the answer is neither that it was done nor that the copy is off.
     fn is_failure(&self) -> bool {
         self.answer().is_some_and(|answer| match (answer.verdict, answer.evidence) {
@@ -178,6 +185,11 @@ impl CopyRequests {
             ran && copy.is_power() && copy.is_success()
         };
         self.iter().filter(has_ended).map(|(_, copy)| copy.seq).max()
+    }
+
+    /// Returns the node of a copy that a reboot destroyed while it was migrating, and has not started again.
+    pub(super) fn left_off(&self) -> Option<NodeId> {
+        self.iter().find(|(_, copy)| copy.is_left_off()).map(|(node, _)| node)
     }
 
     pub(super) fn nodes(&self) -> String {

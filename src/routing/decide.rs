@@ -16,6 +16,9 @@ use crate::wire::cluster::NodeId;
 impl Router {
     /// Takes a task as far as it goes now.
     pub(super) fn advance(&mut self, task: &mut Task, now: Instant) -> TaskProgress {
+        if let Some(progress) = self.await_restart(task, now) {
+            return progress;
+        }
         if now >= task.limits.answer {
             return TaskProgress::Done(Verdict::Failure, task.timeout_reason());
         }
@@ -146,7 +149,9 @@ impl Router {
                 meaning = self.view.meaning(&text, self.view.rules.names, now);
             }
         }
-        if meaning.is_second_rate() && (task.search.result.has_failed || self.view.has_unseen(now)) {
+        let may_be_unseen =
+            task.search.result.has_failed || self.view.has_unseen(now) || self.view.has_absent(now);
+        if meaning.is_second_rate() && may_be_unseen {
             let reason = format!(
                 "no VM that is known is called exactly {text:?}, and a host that may have one has not told its VMs"
             );
@@ -248,10 +253,14 @@ impl Router {
             }
             _ => {
                 let reasons = copies.reasons();
+                let left_off = copies.left_off();
                 if let Some(seq) = copies.ended_at(|node| self.view.members.is_legacy(node)) {
                     self.forget_off_before(seq, uuid);
                 }
-                TaskProgress::Done(Verdict::Success, reasons)
+                match left_off {
+                    Some(node) => self.restart(task, node, uuid, reasons, now),
+                    None => TaskProgress::Done(Verdict::Success, reasons),
+                }
             }
         }
     }
@@ -323,7 +332,7 @@ fn absent(task: &Task, reason: String) -> TaskProgress {
 /// reboot it twice.
 fn came_while_rebooted(task: &Task, holders: &[CopyHolder]) -> Option<String> {
     let Phase::Asking { copies, .. } = &task.phase else { return None };
-    if !copies.iter().any(|(_, copy)| copy.operation == Operation::Reboot) {
+    if !copies.iter().any(|(_, copy)| copy.operation == Operation::Reboot && !copy.is_left_off()) {
         return None;
     }
     let new = holders.iter().find(|holder| holder.runs() && copies.get(holder.node).is_none())?;

@@ -184,10 +184,15 @@ impl Directory {
     /// Records that a node no longer has a VM; returns true if that is a change.
     pub(super) fn withdraw(&mut self, node: NodeId, uuid: Uuid, leaving: Leaving, now: Instant) -> bool {
         let seq = self.next_seq();
-        let runs_elsewhere =
-            self.copies(uuid).any(|(other, copy)| other != node && copy.is_here() && copy.runs());
+        // One that was not told to be active may have been, and moved, before that could be told.
+        let begun = |copy: &CopyRecord| if copy.is_active { copy.active_since } else { seq };
+        let since = self.copy(node, uuid).map_or(Sequence::START, begun);
+        // A copy that was only seen to come in there, by a migration, may be gone too.
+        let is_successor = |copy: &CopyRecord| copy.is_here() && copy.is_active && copy.active_since > since;
+        let runs_elsewhere = self.copies(uuid).any(|(other, copy)| other != node && is_successor(copy));
         match self.copy_mut(node, uuid) {
-            Some(copy) if (copy.runs() || copy.has_ended) && !runs_elsewhere => {
+            Some(copy) if !runs_elsewhere => {
+                copy.active_since = copy.active_since.max(since);
                 copy.seq = seq;
                 let told_at = std::mem::replace(&mut copy.advertised_at, now);
                 copy.off_since.get_or_insert(if leaving == Leaving::Inferred { told_at } else { now });
@@ -214,7 +219,8 @@ impl Directory {
     /// Records that a copy which ran was seen to end on its node.
     pub(super) fn has_ended(&mut self, node: NodeId, uuid: Uuid) {
         if let Some(copy) = self.copy_mut(node, uuid).filter(|copy| !copy.is_away()) {
-            copy.has_ended = true;
+            // One that is off may run again before it goes.
+            copy.has_ended = copy.runs();
             if copy.presence == Presence::Vanished {
                 copy.presence = Presence::Ended;
             }

@@ -72,7 +72,7 @@ impl Router {
     /// Reports that the fencer of this host has recorded a successful off or reboot of a host that was lost
     /// from the cluster, made after that host was last up. The group is told.
     pub fn host_fenced(&mut self, node: NodeId, now: Instant) {
-        if self.view.hosts.fenced(node) {
+        if self.view.hosts.fenced(node, now) {
             self.tell_of_fence(node, now);
             self.tasks.review_all(now);
         }
@@ -137,7 +137,7 @@ impl Router {
             ClusterMessage::Located { .. } => {}
             ClusterMessage::Report(report) => self.reported(node, &report, now),
             ClusterMessage::HostFenced { node: fenced } if self.view.members.is_extended(node) => {
-                if self.view.hosts.fenced(fenced) {
+                if self.view.hosts.fenced(fenced, now) {
                     self.outbox.note(format!("node {node} tells that node {fenced} was fenced"));
                     self.tasks.review_all(now);
                 }

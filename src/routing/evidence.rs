@@ -25,7 +25,7 @@ impl Router {
     pub(super) fn evidence(&self, task: &Task, uuid: Option<Uuid>, now: Instant) -> VmEvidence {
         let request = |node| match &task.phase {
             Phase::Asking { copies, .. } => copies.get(node),
-            Phase::Resolving | Phase::Confirming { .. } => None,
+            Phase::Resolving | Phase::Confirming { .. } | Phase::Restarting { .. } => None,
         };
         let copies = uuid.into_iter().flat_map(|uuid| self.view.copies_known(uuid, request, now));
         let view = &self.view;
@@ -38,7 +38,7 @@ impl Router {
                     node,
                     has_told,
                     fate: view.fate(node, now),
-                    lost_at: view.hosts.lost_at(node),
+                    off_since: view.hosts.off_since(node, &view.rules, now),
                 })
                 .collect(),
             silent: view.silent(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::host_fate::{HostFate, HostPresence};
 use super::rules::Rules;
 use crate::time::Instant;
-use crate::wire::cluster::{HostNotice, HostStanding, NodeId};
+use crate::wire::cluster::{AGE_UNKNOWN, HostNotice, HostStanding, NodeId};
 
 /// Time after a daemon left the group within which its node leaves the cluster too, if its corosync was
 /// stopped in order; measured: well below a second.
@@ -22,8 +22,8 @@ struct HostRecord {
     standing: HostPresence,
     /// It was in the group, or in the same part of the cluster, since this daemon or one that told of it began.
     was_seen: bool,
-    /// The cluster has fenced it since it was last up.
-    is_fenced: bool,
+    /// Time from which the cluster is known to have fenced it, since it was last up.
+    fenced_at: Option<Instant>,
     /// It has told all its VMs since this node joined the group.
     has_told: bool,
 }
@@ -44,7 +44,7 @@ pub(super) struct HostTable {
 
 impl HostRecord {
     fn new(standing: HostPresence) -> HostRecord {
-        HostRecord { standing, was_seen: false, is_fenced: false, has_told: false }
+        HostRecord { standing, was_seen: false, fenced_at: None, has_told: false }
     }
 }
 
@@ -53,7 +53,7 @@ impl HostTable {
     pub(super) fn leave(&mut self) {
         self.voters = None;
         self.quorate_since = None;
-        self.hosts.values_mut().for_each(|host| (host.has_told, host.is_fenced) = (false, false));
+        self.hosts.values_mut().for_each(|host| (host.has_told, host.fenced_at) = (false, None));
     }
 
     /// Notes that this node joins the group again: hosts that were lost may have been back meanwhile.
@@ -86,7 +86,7 @@ impl HostTable {
         let host = self.hosts.entry(node).or_insert(HostRecord::new(HostPresence::Stopped { at: now }));
         host.standing = HostPresence::Up { left_at: None };
         host.was_seen = true;
-        host.is_fenced = false;
+        host.fenced_at = None;
         was_off
     }
 
@@ -147,16 +147,16 @@ impl HostTable {
 
     /// Notes that the cluster has fenced a host since it left the cluster; returns true if that is a change.
     /// Nothing is noted of a host that has not left, or was never seen.
-    pub(super) fn fenced(&mut self, node: NodeId) -> bool {
+    pub(super) fn fenced(&mut self, node: NodeId, now: Instant) -> bool {
         let is_gone =
             |host: &&mut HostRecord| host.was_seen && !matches!(host.standing, HostPresence::Up { .. });
         let host = self.hosts.get_mut(&node).filter(is_gone);
-        host.is_some_and(|host| !std::mem::replace(&mut host.is_fenced, true))
+        host.is_some_and(|host| host.fenced_at.replace(host.fenced_at.unwrap_or(now)).is_none())
     }
 
     /// Returns true if a host was fenced since it left the cluster.
     pub(super) fn is_fenced(&self, node: NodeId) -> bool {
-        self.hosts.get(&node).is_some_and(|host| host.is_fenced)
+        self.hosts.get(&node).is_some_and(|host| host.fenced_at.is_some())
     }
 
     /// Sets whether the cluster's fencer on this host is asked which hosts it has fenced.
@@ -182,11 +182,13 @@ impl HostTable {
         if is_voter || host.was_seen {
             return;
         }
-        let at = now.checked_sub(Duration::from_millis(u64::from(age_ms))).unwrap_or(now);
+        let known = Some(age_ms).filter(|age| *age != AGE_UNKNOWN);
+        let since = known.and_then(|age| now.checked_sub(Duration::from_millis(u64::from(age))));
+        let at = since.unwrap_or(now);
         host.was_seen = true;
-        host.is_fenced = standing == HostStanding::Fenced;
+        host.fenced_at = Some(at).filter(|_| standing == HostStanding::Fenced);
         host.standing = match standing {
-            HostStanding::Up => HostPresence::Up { left_at: Some(at) },
+            HostStanding::Up => HostPresence::Up { left_at: since },
             HostStanding::Stopped => HostPresence::Stopped { at },
             HostStanding::Lost | HostStanding::Fenced => {
                 HostPresence::Lost { at, is_confirmed: self.voters.is_some() }
@@ -199,13 +201,14 @@ impl HostTable {
         let absent = self.hosts.iter().filter(|(node, host)| host.was_seen && !is_member(**node));
         let notice = |(&node, host): (&NodeId, &HostRecord)| {
             let (standing, at) = match host.standing {
-                HostPresence::Up { left_at } => (HostStanding::Up, left_at.unwrap_or(now)),
-                HostPresence::Stopped { at } => (HostStanding::Stopped, at),
-                HostPresence::Lost { at, .. } if host.is_fenced => (HostStanding::Fenced, at),
-                HostPresence::Lost { at, .. } => (HostStanding::Lost, at),
+                HostPresence::Up { left_at } => (HostStanding::Up, left_at),
+                HostPresence::Stopped { at } => (HostStanding::Stopped, Some(at)),
+                HostPresence::Lost { at, .. } if host.fenced_at.is_some() => (HostStanding::Fenced, Some(at)),
+                HostPresence::Lost { at, .. } => (HostStanding::Lost, Some(at)),
             };
-            let age = now.saturating_duration_since(at).as_millis();
-            HostNotice { node, standing, age_ms: u32::try_from(age).unwrap_or(u32::MAX) }
+            let age = at.map(|at| now.saturating_duration_since(at).as_millis());
+            let age_ms = age.and_then(|age| u32::try_from(age).ok()).unwrap_or(AGE_UNKNOWN);
+            HostNotice { node, standing, age_ms }
         };
         absent.map(notice).collect()
     }
@@ -214,15 +217,19 @@ impl HostTable {
     /// nothing is known of the host.
     pub(super) fn fate(&self, node: NodeId, rules: &Rules, now: Instant) -> Option<HostFate> {
         let host = self.hosts.get(&node)?;
-        Some(host.standing.fate(node, host.is_fenced, self.awaits_fencing, self.quorate_since, rules, now))
+        let is_fenced = host.fenced_at.is_some();
+        Some(host.standing.fate(node, is_fenced, self.awaits_fencing, self.quorate_since, rules, now))
     }
 
-    /// Returns the time at which a host was lost, if it is.
-    pub(super) fn lost_at(&self, node: NodeId) -> Option<Instant> {
-        match self.hosts.get(&node)?.standing {
-            HostPresence::Lost { at, .. } | HostPresence::Stopped { at } => Some(at),
-            HostPresence::Up { .. } => None,
-        }
+    /// Returns the time from which a host counts as off, if it does. Until then a VM may have gone there.
+    pub(super) fn off_since(&self, node: NodeId, rules: &Rules, now: Instant) -> Option<Instant> {
+        let host = self.hosts.get(&node)?;
+        let HostFate::Off(_) = self.fate(node, rules, now)? else { return None };
+        let delayed = match (host.standing, rules.host_fence_delay) {
+            (HostPresence::Lost { at, .. }, Some(delay)) => Some(at.max(self.quorate_since?) + delay),
+            _ => None,
+        };
+        host.fenced_at.into_iter().chain(delayed).min()
     }
 
     /// Returns the hosts that are not in the group, with true for those that have told all their VMs.

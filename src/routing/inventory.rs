@@ -23,8 +23,6 @@ pub(super) struct Transitions {
 #[derive(Debug)]
 pub(super) struct RemovedVm {
     pub(super) domain: Domain,
-    /// True if it was last seen to run.
-    pub(super) has_run: bool,
     /// True if it ran until it was seen to end here.
     pub(super) has_ended: bool,
 }
@@ -48,10 +46,8 @@ pub(super) struct LocalInventory {
     followed: BTreeMap<Uuid, NodeId>,
     /// VMs here that have moved away since they last ran here. libvirt forgets that when it is restarted.
     moved: BTreeSet<Uuid>,
-    /// VMs here that were seen to end since they last started.
+    /// VMs here that were seen to end, which libvirt has not reported off since.
     ended: BTreeSet<Uuid>,
-    /// VMs here that were found to run, which no event has told yet.
-    found_running: BTreeSet<Uuid>,
     transitions: BTreeMap<Uuid, Transitions>,
     /// Time at which all VMs are advertised again.
     resync_at: Option<Instant>,
@@ -127,9 +123,6 @@ impl LocalInventory {
         let told = self.name(uuid).map(str::to_owned);
         let known = self.vms.get(&uuid).and_then(|uris| uris.get(&uri));
         let is_renamed = known.is_none_or(|known| known.name != vm.name);
-        if vm.state == PowerState::Running {
-            self.found_running.remove(&uuid);
-        }
         if vm.has_moved {
             self.moved.insert(uuid);
         }
@@ -141,6 +134,9 @@ impl LocalInventory {
             self.rename(uuid);
         }
         self.tombstones.remove(uuid);
+        if !self.runs(uuid) {
+            self.ended.remove(&uuid);
+        }
         if before.unwrap_or(PowerState::Off) != self.state(uuid).unwrap_or(PowerState::Off) {
             self.transitions.entry(uuid).or_default().last = seq;
         }
@@ -191,8 +187,7 @@ impl LocalInventory {
         let has_ended = self.ended.remove(&uuid);
         self.transitions.remove(&uuid);
         self.tombstones.insert(uuid, &name, now);
-        let has_run = self.found_running.remove(&uuid) || before == PowerState::Running;
-        Some(RemovedVm { domain: Domain { name, uuid }, has_run, has_ended })
+        Some(RemovedVm { domain: Domain { name, uuid }, has_ended })
     }
 
     fn rename(&mut self, uuid: Uuid) {
@@ -326,16 +321,10 @@ impl LocalInventory {
         self.moved.contains(&uuid)
     }
 
-    /// Notes that a VM was found to run here.
-    pub(super) fn has_run(&mut self, uuid: Uuid) {
-        if self.state(uuid) == Some(PowerState::Off) {
-            self.found_running.insert(uuid);
-        }
-    }
-
     /// Notes that a VM which ran here was destroyed and seen off.
     pub(super) fn has_ended(&mut self, uuid: Uuid) {
-        if self.vms.contains_key(&uuid) {
+        // One that is off may run again before it goes.
+        if self.runs(uuid) {
             self.ended.insert(uuid);
         }
     }

@@ -141,12 +141,9 @@ impl Router {
     }
 
     fn withdraw(&mut self, removed: RemovedVm, now: Instant) {
-        let RemovedVm { has_run, has_ended, .. } = removed;
-        if has_run || has_ended {
-            self.view.store_vanished(&removed.domain, has_ended, now);
-        }
+        let RemovedVm { domain, has_ended } = removed;
+        self.view.store_vanished(&domain, has_ended, now);
         if self.not_joined().is_none() {
-            let domain = removed.domain;
             let owner = NodeId(0);
             let state = PowerState::Off;
             let vm = Advertisement { domain, owner, state, is_active: false };

@@ -36,8 +36,8 @@ pub(super) struct AbsentHost {
     /// It has told all its VMs since this node joined the group.
     pub(super) has_told: bool,
     pub(super) fate: HostFate,
-    /// Time at which it was lost, if it was.
-    pub(super) lost_at: Option<Instant>,
+    /// Time from which it counts as off, if it does.
+    pub(super) off_since: Option<Instant>,
 }
 
 /// Progress of the search for the VM on all members.
@@ -188,14 +188,13 @@ impl VmEvidence {
             // Rule 4.
             CopyKnowledge::Moved { answered_at } => {
                 if ended_at.is_none() && !is_pending && !self.has_run_since(copy) {
+                    reasons.must_search(*answered_at, node);
                     let is_other = |other: &CopyEvidence| other.node != node && other.is_on_member();
-                    if self.copies.iter().any(is_other) || self.was_off_since(copy).is_some() {
-                        reasons.must_search(*answered_at, node);
-                    } else {
+                    if !self.copies.iter().any(is_other) && self.was_off_since(copy).is_none() {
                         let reason = format!(
                             "the VM has moved away from node {node}, and no host says that it has it"
                         );
-                        reasons.doubts.push((reason, Passes::Never));
+                        reasons.unknown.push(reason);
                     }
                 }
             }
@@ -218,7 +217,7 @@ impl VmEvidence {
                     reasons.off.push(reason);
                 } else if !self.copies.iter().any(CopyEvidence::is_on_member) {
                     let reason =
-                        format!("the VM ran on node {node} and is no longer there, perhaps on another host");
+                        format!("the VM was on node {node} and is no longer there, perhaps on another host");
                     reasons.unknown.push(reason);
                 }
             }
@@ -235,8 +234,7 @@ impl VmEvidence {
         let off_since = copy.off_since?;
         let was_off = |host: &&AbsentHost| {
             // The news may be late.
-            let is_since = host.lost_at.is_some_and(|at| at + NEWS_LIMIT >= off_since);
-            is_since && matches!(host.fate, HostFate::Off(_))
+            host.off_since.is_some_and(|at| at + NEWS_LIMIT >= off_since)
         };
         self.absent.iter().find(was_off).map(|host| host.node)
     }

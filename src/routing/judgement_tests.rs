@@ -23,7 +23,7 @@ fn may_run(passes: Passes) -> HostFate {
 }
 
 fn absent(fate: HostFate, has_told: bool) -> AbsentHost {
-    AbsentHost { node: NodeId(9), has_told, fate, lost_at: None }
+    AbsentHost { node: NodeId(9), has_told, fate, off_since: None }
 }
 
 /// All hosts are members, and have told their VMs.
@@ -110,7 +110,10 @@ fn a_moved_copy_is_off_if_the_vm_was_active_elsewhere_since() {
     evidence(vec![moved(3), other.clone()]).is_off();
     evidence(vec![moved(4), other.clone()]).needs_search(8);
     evidence(vec![moved(4), other]).searched().is_off();
-    evidence(vec![moved(4)]).is_doubtful();
+    evidence(vec![moved(4)]).needs_search(8);
+    evidence(vec![moved(4)]).searched().is_unknown();
+    let failed = Search { complete_since: None, has_failed: true };
+    VmEvidence { search: failed, ..evidence(vec![moved(4)]) }.is_doubtful();
 }
 
 #[test]
@@ -138,7 +141,7 @@ fn a_copy_that_is_gone_needs_a_search_and_an_explanation() {
     for (lost, is_off) in [(now, true), (now - Duration::from_secs(60), false)] {
         let mut found = gone(false).searched();
         found.copies[0].off_since = Some(now);
-        let host = AbsentHost { lost_at: Some(lost), ..absent(HostFate::Off(String::new()), true) };
+        let host = AbsentHost { off_since: Some(lost), ..absent(HostFate::Off(String::new()), true) };
         VmEvidence { absent: vec![host], ..found }.is_no_unknown(is_off);
     }
     // It ran elsewhere since.

@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use super::ids::Sequence;
 use super::limits::{PROBE_LIMIT, TELL_LIMIT};
-use super::process::Process;
+use super::process::{ALL_TOLD_AFTER, Process};
 use super::vocabulary::{Departure, Membership, Peer};
 use crate::time::Instant;
 use crate::wire::cluster::NodeId;
 
 /// Time in which an extended peer says hello.
 const HELLO_LIMIT: Duration = Duration::from_millis(500);
-/// Time after its last advertisement in which a C daemon has advertised all its VMs, if it does at all.
-const ALL_TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// A node that has left the group, or a daemon of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,14 +206,15 @@ impl MemberTable {
     }
 
     /// Ends the time for advertisements of members; returns the C daemons that have used it, with true for
-    /// those that have advertised anything.
+    /// those whose advertisements are complete: they have advertised anything.
     pub(super) fn turn(&mut self, now: Instant) -> Vec<(NodeId, bool)> {
         let mut complete = Vec::new();
         for (&node, processes) in &mut self.members {
             for process in processes.values_mut() {
-                if process.advertising_until.take_if(|until| now >= *until).is_some() && !process.is_extended
-                {
-                    complete.push((node, process.advertised_at.is_some()));
+                let is_over = process.advertising_until.take_if(|until| now >= *until).is_some();
+                let is_complete = process.take_as_complete(now);
+                if is_complete || (is_over && !process.is_extended) {
+                    complete.push((node, is_complete));
                 }
             }
         }
@@ -223,7 +222,8 @@ impl MemberTable {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.processes().filter_map(|(_, process)| process.advertising_until).min()
+        let ends = self.processes().filter_map(|(_, process)| process.advertising_until);
+        ends.chain(self.processes().filter_map(|(_, process)| process.complete_at())).min()
     }
 
     fn all(&self, node: NodeId, is_so: impl Fn(&Process) -> bool) -> bool {

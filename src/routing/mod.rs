@@ -53,6 +53,7 @@ mod permissions;
 mod process;
 mod remote_queue;
 mod remote_requests;
+mod restart;
 mod router;
 mod rules;
 mod stale_placements;

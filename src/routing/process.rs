@@ -1,8 +1,13 @@
 //! A daemon in the group: what it is, and how far it has told its VMs.
 
+use std::time::Duration;
+
 use super::ids::Sequence;
 use super::limits::TELL_LIMIT;
 use crate::time::Instant;
+
+/// Time after its last advertisement in which a C daemon has advertised all its VMs, if it does at all.
+pub(super) const ALL_TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// A daemon in the group. A node has two while one replaces the other.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub(super) struct Process {
     pub(super) advertising_until: Option<Instant>,
     /// Time of its last advertisement since it joined.
     pub(super) advertised_at: Option<Instant>,
+    /// Of a C daemon: its advertisements since it joined have been taken as complete.
+    is_taken_as_complete: bool,
 }
 
 impl Process {
@@ -38,6 +45,7 @@ impl Process {
             told_since: Sequence::START,
             advertising_until: Some(now + TELL_LIMIT),
             advertised_at: None,
+            is_taken_as_complete: false,
         }
     }
 
@@ -58,6 +66,20 @@ impl Process {
             return true;
         }
         !was_extended
+    }
+
+    /// Returns the time from which its advertisements count as complete, if that is a C daemon that has
+    /// advertised any and they do not count yet.
+    pub(super) fn complete_at(&self) -> Option<Instant> {
+        let is_open = !self.is_extended && !self.is_taken_as_complete && self.advertising_until.is_none();
+        self.advertised_at.filter(|_| is_open).map(|at| at + ALL_TOLD_AFTER)
+    }
+
+    /// Takes the advertisements of a C daemon as complete if it is time; returns true if it does.
+    pub(super) fn take_as_complete(&mut self, now: Instant) -> bool {
+        let is_complete = self.complete_at().is_some_and(|at| now >= at);
+        self.is_taken_as_complete |= is_complete;
+        is_complete
     }
 
     /// Returns true if it has advertised all its VMs since it joined. C daemons do not report that, and

@@ -214,9 +214,6 @@ impl Router {
             Verdict::Success => is_power,
             Verdict::Failure | Verdict::Denied => false,
         };
-        if !is_power && outcome.verdict == Verdict::Success {
-            self.view.inventory.has_run(uuid);
-        }
         match outcome.evidence {
             Evidence::Ended if operation == Operation::Off => {
                 self.view.inventory.has_ended(uuid);

@@ -33,7 +33,7 @@ impl Router {
                 self.confirmed(task);
                 return None;
             }
-            Phase::Asking { .. } => return None,
+            Phase::Asking { .. } | Phase::Restarting { .. } => return None,
             Phase::Resolving => {}
         }
         if task.is_confirmed || task.operation == Operation::Status {

@@ -59,6 +59,8 @@ pub(super) enum Phase {
         /// Node that is asked last, to start the VM again, in a reboot with several copies.
         restart_node: Option<NodeId>,
     },
+    /// In a reboot: the VM was off on all hosts, for this reason, and is started again on this node.
+    Restarting { vm: Uuid, node: NodeId, request: CopyRequest, was_off: String },
 }
 
 /// Search of a task for its VM on all members.
@@ -158,7 +160,9 @@ impl Task {
     pub(super) fn vm(&self) -> Option<Uuid> {
         match self.phase {
             Phase::Resolving => None,
-            Phase::Confirming { vm, .. } | Phase::Asking { vm, .. } => Some(vm),
+            Phase::Confirming { vm, .. } | Phase::Asking { vm, .. } | Phase::Restarting { vm, .. } => {
+                Some(vm)
+            }
         }
     }
 
@@ -166,7 +170,9 @@ impl Task {
     pub(super) fn requests(&self) -> BTreeMap<NodeId, &CopyRequest> {
         match &self.phase {
             Phase::Resolving => BTreeMap::new(),
-            Phase::Confirming { node, question, .. } => [(*node, question)].into(),
+            Phase::Confirming { node, question: request, .. } | Phase::Restarting { node, request, .. } => {
+                [(*node, request)].into()
+            }
             Phase::Asking { copies, .. } => copies.iter().collect(),
         }
     }
@@ -178,8 +184,8 @@ impl Task {
     ) -> Option<&mut CopyRequest> {
         match &mut self.phase {
             Phase::Resolving => None,
-            Phase::Confirming { node, question, .. } => {
-                Some(question).filter(|question| is_meant(*node, question))
+            Phase::Confirming { node, question: request, .. } | Phase::Restarting { node, request, .. } => {
+                Some(request).filter(|request| is_meant(*node, request))
             }
             Phase::Asking { copies, .. } => copies.find_mut(is_meant),
         }
@@ -189,7 +195,7 @@ impl Task {
     pub(super) fn take_restart_node(&mut self) -> Option<NodeId> {
         match &mut self.phase {
             Phase::Asking { restart_node, .. } => restart_node.take(),
-            Phase::Resolving | Phase::Confirming { .. } => None,
+            Phase::Resolving | Phase::Confirming { .. } | Phase::Restarting { .. } => None,
         }
     }
 
@@ -201,7 +207,7 @@ impl Task {
                 self.phase = Phase::Resolving;
                 self.is_confirmed = true;
             }
-            Phase::Confirming { .. } | Phase::Resolving => {}
+            Phase::Confirming { .. } | Phase::Restarting { .. } | Phase::Resolving => {}
         }
     }
 

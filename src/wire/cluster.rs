@@ -117,9 +117,12 @@ pub struct HostNotice {
     pub node: NodeId,
     /// Where it is.
     pub standing: HostStanding,
-    /// Time since then, in milliseconds.
+    /// Time since then, in milliseconds, or [`AGE_UNKNOWN`].
     pub age_ms: u32,
 }
+
+/// Age of a [`HostNotice`] that is not known, as that of a daemon which was never in the group, or does not fit.
+pub const AGE_UNKNOWN: u32 = u32::MAX;
 
 /// Contents of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]

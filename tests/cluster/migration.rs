@@ -51,6 +51,7 @@ impl World {
         } else {
             self.vms[vm].copies.insert(from, None);
             self.vms[vm].moved.insert(from);
+            self.vms[vm].left.insert(from);
         }
     }
 

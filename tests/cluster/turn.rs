@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::hash::Hash;
 
 use fence_virt::fence::{Operation, UriIndex, Verdict};
-use fence_virt::routing::{Evidence, JobId, JobOutcome, OnBehalf, Peer, Router, RouterAction};
+use fence_virt::routing::{ClientId, Evidence, JobId, JobOutcome, OnBehalf, Peer, Router, RouterAction};
 use fence_virt::wire::cluster::{ClusterMessage, NodeId};
 
 use super::vm::Starter;
@@ -209,7 +209,10 @@ impl World {
             Operation::On => {
                 if !runs {
                     self.check_start(at, vm, job);
-                    self.boot(at, vm, Starter::Ours);
+                    match self.is_of_reboot(at, vm, job) {
+                        true => self.boot_again(at, vm),
+                        false => self.boot(at, vm, Starter::Ours),
+                    }
                 }
                 (Verdict::Success, Evidence::None)
             }
@@ -220,13 +223,33 @@ impl World {
             Operation::Reboot => {
                 if runs {
                     self.destroy(at, vm);
-                    self.check_start(at, vm, job);
-                    self.boot_again(at, vm);
+                    // It may run at the target of the migration.
+                    if !is_migrating {
+                        self.check_start(at, vm, job);
+                        self.boot_again(at, vm);
+                    }
                 }
                 (Verdict::Success, evidence)
             }
             other => panic!("{other} is no job"),
         }
+    }
+
+    /// Returns true if a job is for a client that wants a VM rebooted, as far as the model can tell.
+    fn is_of_reboot(&self, at: usize, vm: usize, job: &Job) -> bool {
+        let node = match job.on_behalf {
+            OnBehalf::Client(_) => Some(&self.nodes[at]),
+            OnBehalf::Node(id) => self.nodes.iter().find(|node| node.id == id),
+        };
+        let daemon = node.and_then(|node| node.daemon.as_ref());
+        let clients = daemon.into_iter().flat_map(|daemon| &daemon.clients);
+        let is_meant = |client: &ClientId| match job.on_behalf {
+            OnBehalf::Client(number) => *client == number,
+            OnBehalf::Node(_) => true,
+        };
+        let meant = clients.filter(|(client, known)| is_meant(client) && known.vm == Some(vm));
+        let operations: Vec<Operation> = meant.map(|(_, client)| client.operation).collect();
+        !operations.is_empty() && operations.iter().all(|operation| *operation == Operation::Reboot)
     }
 
     /// Takes the router's actions and messages.

@@ -15,6 +15,8 @@ pub struct Vm {
     pub copies: BTreeMap<usize, Option<u64>>,
     /// Nodes where it is off because it moved away.
     pub moved: BTreeSet<usize>,
+    /// Nodes from where it has ever moved away, which their daemons remember until they see it run again.
+    pub left: BTreeSet<usize>,
     pub migration: Option<Migration>,
     /// The last time at which it was off, before it was started.
     pub was_off_at: Option<Time>,
@@ -67,9 +69,9 @@ pub struct Run {
 
 impl Vm {
     pub fn new(name: String, uuid: Uuid, copies: BTreeMap<usize, Option<u64>>) -> Vm {
-        let (moved, migration, was_off_at) = (BTreeSet::new(), None, None);
+        let (moved, left, migration, was_off_at) = (BTreeSet::new(), BTreeSet::new(), None, None);
         let (rests_until, doomed_until, busy_until) = (0, 0, 0);
-        Vm { name, uuid, copies, moved, migration, was_off_at, rests_until, doomed_until, busy_until }
+        Vm { name, uuid, copies, moved, left, migration, was_off_at, rests_until, doomed_until, busy_until }
     }
 
     /// Returns true if a migration has paused it on this node.

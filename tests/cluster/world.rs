@@ -109,6 +109,8 @@ pub struct World {
     pub runs: HashMap<u64, Run>,
     /// Runs that a reboot has started, and must not destroy too.
     pub started: HashSet<u64>,
+    /// Hosts that pacemaker says it has fenced.
+    pub fenced: BTreeSet<NodeId>,
     pub next_pid: u32,
     pub next_client: u64,
     /// libvirt and corosync do at once what they are asked, and nothing fails.
@@ -178,6 +180,7 @@ impl World {
             vms: Vec::new(),
             runs: HashMap::new(),
             started: HashSet::new(),
+            fenced: BTreeSet::new(),
             next_pid: 100,
             next_client: 1,
             is_calm: false,

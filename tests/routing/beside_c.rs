@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fence_virt::fence::{Operation, PowerState, UriIndex, Uuid, Verdict};
-use fence_virt::routing::{ANSWER_LIMIT, Departure, LocalVm, Membership};
+use fence_virt::routing::{ANSWER_LIMIT, Departure, LocalVm, Membership, TELL_LIMIT};
 use fence_virt::wire::cluster::{ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber};
 
 use crate::node::{Node, RULES, SECOND, local, peer};
@@ -99,9 +99,12 @@ fn a_c_daemon_that_no_longer_has_a_vm_is_not_asked_again() {
     node.asked(1);
     node.passes(Duration::from_millis(10));
     node.does(Off, Verdict::Success);
+    node.seen(local(1, PowerState::Off));
     // It advertises all its VMs, and not this one.
-    node.tells(1, 5, Running);
-    node.passes(2 * SECOND);
+    for _ in 0..4 {
+        node.tells(1, 5, Running);
+        node.passes(SECOND);
+    }
     assert!(
         !node
             .said
@@ -222,4 +225,27 @@ fn removed_vms_are_answered_for_and_the_oldest_is_forgotten() {
         _ => None,
     });
     assert_eq!(answered.collect::<Vec<_>>(), ["vm-16384", "VM-1"]);
+}
+
+#[test]
+fn a_c_daemon_that_tells_a_vm_later_has_told_all() {
+    let mut node = Node::beside_c(RULES, Vec::new());
+    node.tells(1, 1, Running);
+    // vm1 ends with its host, which starts again; its C daemon has no VMs, and says nothing.
+    node.leaves(1, Departure::Process);
+    node.joins(1, false);
+    node.passes(TELL_LIMIT);
+    node.asks(Status, "vm1");
+    node.passes(ANSWER_LIMIT);
+    let (verdict, reason) = node.answer();
+    assert!(verdict == Verdict::Failure && reason.contains("has not told it again"), "{reason}");
+    node.tells(1, 7, Running);
+    node.passes(SECOND);
+    node.asks(Status, "vm1");
+    for _ in 0..ANSWER_LIMIT.as_secs() {
+        node.tells(1, 7, Running);
+        node.passes(SECOND);
+    }
+    let (verdict, reason) = node.answer();
+    assert!(verdict == Verdict::Failure && !reason.contains("has not told it again"), "{reason}");
 }

@@ -3,7 +3,11 @@
 use fence_virt::fence::{Operation, PowerState, Verdict};
 use fence_virt::routing::{ANSWER_LIMIT, Departure, Rules};
 
-use crate::node::{Node, RULES, SECOND, local};
+use fence_virt::wire::cluster::{
+    AGE_UNKNOWN, Advertisement, ClusterMessage, CopyFate, HostNotice, HostStanding, NodeId,
+};
+
+use crate::node::{Node, RULES, SECOND, domain, local, peer};
 
 use Operation::{Off, On, Reboot, Status};
 use PowerState::Running;
@@ -93,4 +97,22 @@ fn a_vm_that_was_off_on_an_absent_host_stays_off_once_it_is_fenced() {
     node.asks(On, "vm4");
     node.does(On, Verdict::Success);
     assert_eq!(node.answer().0, Verdict::Success);
+}
+
+#[test]
+fn a_host_that_is_lost_after_a_member_told_of_it_was_not_stopped() {
+    let rules = Rules { host_fence_delay: Some(10 * SECOND), ..RULES };
+    let mut node = Node::joining_members(rules, Vec::new(), vec![peer(2), peer(3)]);
+    for is_complete in [false, true] {
+        node.hears(3, ClusterMessage::Hello { is_complete });
+    }
+    // Node 3 has never seen a daemon of node 1, whose node is in the cluster.
+    let notice = HostNotice { node: NodeId(1), standing: HostStanding::Up, age_ms: AGE_UNKNOWN };
+    node.hears(3, ClusterMessage::Host(notice));
+    node.votes(true, &[2, 3]);
+    node.passes(20 * SECOND);
+    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure, "nobody has told it: unknown_vm");
+    let vm = Advertisement { domain: domain(1), owner: NodeId(1), state: Running, is_active: true };
+    node.hears(3, ClusterMessage::Copy { vm, fate: CopyFate::Away });
+    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Success, "it was lost, and the delay is over");
 }

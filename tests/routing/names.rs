@@ -395,3 +395,19 @@ fn a_reply_for_a_name_of_several_vms_does_not_tell_which_was_destroyed() {
     assert_eq!(node.answer().0, Verdict::Failure);
     assert_eq!(domain(10).uuid, Uuid::from_bytes([10; 16]));
 }
+
+#[test]
+fn a_name_in_other_case_means_no_vm_while_a_host_is_away() {
+    let mut node = Node::settled(RULES, Vec::new());
+    tells(&mut node, 1, 7, "VM9");
+    node.said.clear();
+    node.asks(Status, "vm9");
+    let call = node.asked(1);
+    node.replies(1, &call, 0);
+    assert_eq!(node.answer().0, Verdict::Success);
+    node.joins(4, true);
+    node.leaves(4, Departure::Process);
+    node.asks(Status, "vm9");
+    let (verdict, reason) = node.answer();
+    assert!(verdict == Verdict::Failure && reason.contains("called exactly"), "{reason}");
+}

@@ -180,6 +180,11 @@ impl Job {
         }
     }
 
+    /// True if the router has asked for the job, on behalf of a client or of another host.
+    pub(crate) fn is_for_cluster(&self) -> bool {
+        matches!(self.requester, Requester::Cluster { .. })
+    }
+
     /// Answers the job; the listener logs the answer with the reason.
     pub(crate) fn finish(mut self, answer: impl Into<Answer>, reason: impl fmt::Display) {
         self.responder.respond(answer.into(), Completion::new(&reason, true));

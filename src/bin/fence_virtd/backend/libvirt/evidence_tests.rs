@@ -223,3 +223,17 @@ fn libvirt_is_asked_for_the_job_directly_before_a_destroy_alone() {
         assert_eq!(bench.hosts[0].job_queries.get(), queries, "{outgoing:?} {fault:?}");
     }
 }
+
+#[test]
+fn a_vm_that_was_migrating_is_not_started_again_before_the_cluster_asks_for_it() {
+    for (outgoing, is_started, evidence) in
+        [(Outgoing::None, true, Ended), (Outgoing::Active, false, EndedWhileMigrating)]
+    {
+        let mut bench = bench([Runs]);
+        bench.hosts[0].outgoing.set(outgoing);
+        let (verdict, found, reason) = serve(&mut bench, Reboot, false).with_reason().unwrap();
+        assert_eq!((verdict, found), (Success, evidence));
+        assert_eq!(reason.contains("starting it again"), is_started, "{reason}");
+        assert_eq!(bench.hosts[0].runs(A), Some(is_started), "{outgoing:?}");
+    }
+}

@@ -12,7 +12,7 @@ use super::vm_operation::{PoweringOff, Stage, VmOperation};
 use crate::job::{CancelToken, Job, RequestLabel};
 use crate::libvirt::{Call, LibvirtResult, Link, PowerOff, PowerOffResult};
 use fence_virt::arbiter::OperationId;
-use fence_virt::fence::{Operation, UriIndex, Verdict};
+use fence_virt::fence::{Operation, UriIndex};
 use fence_virt::routing::JobOutcome;
 use fence_virt::time::Instant;
 
@@ -162,9 +162,8 @@ impl<L: Link> LibvirtBackend<L> {
             self.vm_operations.insert(VmOperation { vm, stage, later, calls: 1 });
             return self.rule(now);
         }
-        let is_off = answer.as_ref().is_some_and(|outcome| outcome.verdict == Verdict::Success);
-        let wants_restart = is_off && power_off.wants_restart();
-        let restart = if wants_restart { power_off.fence.restart() } else { None };
+        let may_restart = answer.as_ref().is_some_and(|outcome| power_off.may_restart(outcome));
+        let restart = if may_restart { power_off.fence.restart() } else { None };
         match answer {
             Some(mut outcome) => {
                 outcome.reason.push_str(if restart.is_some() { ", starting it again" } else { "" });

@@ -7,7 +7,8 @@ use super::resolve::ResolvedVm;
 use super::starting::{InterruptedStart, Starting};
 use crate::job::{Job, Stale, Waiter};
 use fence_virt::arbiter::OperationId;
-use fence_virt::fence::{Operation, Target, UriIndex, Uuid};
+use fence_virt::fence::{Operation, Target, UriIndex, Uuid, Verdict};
+use fence_virt::routing::{Evidence, JobOutcome};
 use fence_virt::time::Instant;
 
 /// All VMs that are being powered off or started, by UUID.
@@ -254,9 +255,18 @@ impl PoweringOff {
         self.is_sole_known_owner || !job.is_sole_known_owner()
     }
 
-    /// True if the VM is to be started again: the last word is a reboot, and nobody wants it off.
-    pub(super) fn wants_restart(&self) -> bool {
-        !self.jobs.is_empty() && self.jobs.iter().all(|job| job.request.operation == Operation::Reboot)
+    /// True if the VM is to be started again: it is off, the last word is a reboot, and nobody wants it off.
+    ///
+    /// A VM that was migrating may run at the target. The cluster asks for its start once no host runs it.
+    pub(super) fn may_restart(&self, outcome: &JobOutcome) -> bool {
+        let is_off = outcome.verdict == Verdict::Success;
+        let is_for_cluster =
+            outcome.evidence == Evidence::EndedWhileMigrating && self.jobs.iter().any(Job::is_for_cluster);
+        let mut jobs = self.jobs.iter();
+        is_off
+            && !is_for_cluster
+            && !self.jobs.is_empty()
+            && jobs.all(|job| job.request.operation == Operation::Reboot)
     }
 }
 
