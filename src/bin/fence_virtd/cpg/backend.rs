@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use log::warn;
 
+use super::host_fencing::FencingLink;
 use super::link::GroupLink;
 use super::local_calls::{EndedCall, LocalCall, LocalCalls, LocalResult};
 use super::served_log::{ServedLog, ServedRequest};
@@ -17,7 +18,7 @@ use crate::inbox::{BackendSettings, DomainChange, Event};
 use crate::job::Job;
 use crate::libvirt::Link;
 use crate::logging::{Limiter, Suppressed};
-use crate::status::ClusterState;
+use crate::status::{ClusterState, HostFencingState};
 use fence_virt::fence::{Domain, Operation, Request, Target, Verdict};
 use fence_virt::groups::PermittedNames;
 use fence_virt::routing::{
@@ -48,6 +49,9 @@ pub(crate) struct Cpg<L: Link> {
     libvirt: LibvirtBackend<L>,
     group: GroupLink,
     router: Router,
+    /// Fences of hosts, unless pacemaker is not asked.
+    fencing: Option<FencingLink>,
+    host_fence_delay: Option<u32>,
     /// Requests of clients, by the number that the router knows them by.
     clients: HashMap<ClientId, Job>,
     next_client: u64,
@@ -74,6 +78,8 @@ impl<L: Link> Cpg<L> {
             libvirt,
             group,
             router,
+            fencing: None,
+            host_fence_delay: None,
             clients: HashMap::new(),
             next_client: 0,
             local_calls: LocalCalls::default(),
@@ -90,6 +96,18 @@ impl<L: Link> Cpg<L> {
         cpg
     }
 
+    /// Adds the sources of knowledge about lost hosts.
+    pub(super) fn with_host_fencing(
+        mut self,
+        fencing: Option<FencingLink>,
+        host_fence_delay: Option<u32>,
+    ) -> Cpg<L> {
+        self.fencing = fencing;
+        self.host_fence_delay = host_fence_delay;
+        self.report();
+        self
+    }
+
     /// State of this host in the cluster, kept up to date for the status report.
     pub(crate) fn cluster_state(&self) -> Arc<Mutex<ClusterState>> {
         self.cluster_state.clone()
@@ -100,6 +118,10 @@ impl<L: Link> Cpg<L> {
             alone: self.router.not_joined().map(str::to_owned),
             members: self.router.members(),
             under_way: self.router.under_way(),
+            fencing: HostFencingState {
+                fencer: self.fencing.as_ref().map(FencingLink::state),
+                delay: self.host_fence_delay,
+            },
         };
     }
 
@@ -243,10 +265,18 @@ impl<L: Link> Cpg<L> {
                 }
             }
         }
-        self.router.set_undelivered(self.group.is_behind(), now);
+        let is_behind = self.group.is_behind();
+        self.router.set_undelivered(is_behind, now);
+        // A host that was fenced may be back, and the group has said so.
+        if let Some(fencing) = self.fencing.as_mut().filter(|_| !is_behind) {
+            fencing.fenced(now).into_iter().for_each(|node| self.router.host_fenced(node, now));
+        }
     }
 
     fn hear(&mut self, event: GroupEvent, now: Instant) {
+        if let Some(fencing) = &mut self.fencing {
+            fencing.hear(&event);
+        }
         match event {
             GroupEvent::Joined(me) => self.router.joined(me, now),
             GroupEvent::Lost(reason) => self.router.lost(&reason),

@@ -1,5 +1,7 @@
 //! The backend with libvirt in memory, and a group that the test controls.
 
+#[path = "fencing_tests.rs"]
+mod fencing_tests;
 #[path = "permission_tests.rs"]
 mod permission_tests;
 #[path = "served_log_tests.rs"]

@@ -9,6 +9,7 @@
 //! | [`nodelist`] | the nodes that corosync's configuration names |
 //! | [`group_member`] | corosync behind a trait |
 //! | [`shared`] | what thread and worker exchange |
+//! | [`host_fencing`] | which lost hosts pacemaker's fencer has fenced |
 //! | [`mod@start`] | the start |
 //!
 //! [`fence_virt::routing`] decides which host carries a request out and when it has succeeded.
@@ -18,6 +19,7 @@ mod backend;
 #[cfg(test)]
 mod fake;
 mod group_member;
+mod host_fencing;
 mod link;
 mod local_calls;
 mod nodelist;
@@ -26,4 +28,4 @@ mod shared;
 mod start;
 mod thread;
 
-pub(crate) use start::{CpgThreadHandle, check, rules, start, warn_of_delay};
+pub(crate) use start::{CpgThreads, check, rules, start, warn_of_delay};

@@ -9,6 +9,7 @@ use log::warn;
 
 use super::backend::Cpg;
 use super::group_member::GroupConnector;
+use super::host_fencing::{self, FencerThreadHandle, Pacemaker, SpawnedFencer};
 use super::link::GroupLink;
 use super::shared::{BATCHES_MAX, CpgCommand, JoinGeneration, ThreadProgress};
 use super::thread::CpgThread;
@@ -18,10 +19,11 @@ use crate::inbox::Message;
 use crate::problem::Problem;
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
 use crate::threads::join_by;
-use fence_virt::config::{CpgConfig, NameMode, UnknownVm};
+use fence_virt::config::{CpgConfig, HostFencing, NameMode, UnknownVm};
 use fence_virt::routing::{Names, Router, Rules, Unknown};
 use fence_virt::sys::corosync::{self, Libraries};
 use fence_virt::sys::mailbox::{MailboxSender, mailbox};
+use fence_virt::sys::stonith::FencerLibrary;
 use fence_virt::time::Instant;
 use fence_virt::wire::cluster::RequestNumber;
 
@@ -34,20 +36,31 @@ pub(crate) fn check() -> Result<(), String> {
     Libraries::open().map(|_| ())
 }
 
-/// Warning about a `host_fence_delay` that is missing or 0.
+/// Warning about a `host_fence_delay` that is 0, or missing where no fence of a host can be known.
 pub(crate) fn warn_of_delay(config: &CpgConfig) -> Option<Problem> {
-    match config.host_fence_delay {
-        None => Some(Problem::new(
+    match (config.host_fence_delay, config.host_fencing) {
+        (None, HostFencing::Auto) => {
+            let reason = FencerLibrary::open().err()?;
+            Some(Problem::new(
+                format!(
+                    "host_fence_delay is not set, and no fence of a host is known ({reason}): while a host is \
+                     lost, off and reboot of the VMs that it ran fail"
+                ),
+                "if the hosts fence each other, but not by pacemaker, set host_fence_delay to the number of \
+                 seconds after which a lost host is certainly off",
+            ))
+        }
+        (None, HostFencing::None) => Some(Problem::new(
             "host_fence_delay is not set: while a host is lost, off and reboot of the VMs that it ran fail",
             "if the hosts fence each other, set it to the number of seconds after which a lost host is \
              certainly off",
         )),
-        Some(0) => Some(Problem::new(
+        (Some(0), _) => Some(Problem::new(
             "host_fence_delay is 0: VMs count as off as soon as their host is lost, though it may still run \
              them",
             "set it to the number of seconds after which a lost host is certainly off",
         )),
-        Some(_) => None,
+        (Some(_), _) => None,
     }
 }
 
@@ -55,7 +68,26 @@ pub(crate) fn warn_of_delay(config: &CpgConfig) -> Option<Problem> {
 pub(crate) struct StartedCpg {
     pub(crate) backend: Cpg<UriLink>,
     pub(crate) managers: ConnectionManagers,
-    pub(crate) thread: CpgThreadHandle,
+    pub(crate) threads: CpgThreads,
+}
+
+/// The threads that speak with corosync and pacemaker.
+pub(crate) struct CpgThreads {
+    cpg: CpgThreadHandle,
+    fencer: Option<FencerThreadHandle>,
+}
+
+impl CpgThreads {
+    /// Makes the threads end, and waits for that until `deadline`. One that hangs is left behind.
+    pub(crate) fn stop(self, deadline: Instant) {
+        if let Some(fencer) = &self.fencer {
+            fencer.begin_stop();
+        }
+        self.cpg.stop(deadline);
+        if let Some(fencer) = self.fencer {
+            fencer.join();
+        }
+    }
 }
 
 /// Starts the threads and waits for the first join of the group, unless
@@ -86,7 +118,15 @@ pub(crate) fn start(
     let mut number = [0; 4];
     getrandom::fill(&mut number).map_err(|error| format!("cannot get random numbers: {error}"))?;
     let router = Router::new(rules(config), config.uris.len(), RequestNumber(u32::from_le_bytes(number)));
-    Ok(Some(StartedCpg { backend: Cpg::new(libvirt, link, router), managers, thread: handle }))
+    let (fencer, fencing) = match config.host_fencing {
+        HostFencing::Auto => {
+            let SpawnedFencer { handle, link } = host_fencing::spawn(Pacemaker::default(), startup.worker)?;
+            (Some(handle), Some(link))
+        }
+        HostFencing::None => (None, None),
+    };
+    let backend = Cpg::new(libvirt, link, router).with_host_fencing(fencing, config.host_fence_delay);
+    Ok(Some(StartedCpg { backend, managers, threads: CpgThreads { cpg: handle, fencer } }))
 }
 
 /// Returns the rules of a configuration.
