@@ -13,13 +13,16 @@ use super::*;
 use crate::access::Permissions;
 use crate::backend::libvirt::fake::{Fake, FakeLink};
 use crate::cpg::fake::FakeGroup;
+use crate::cpg::shared::GroupEvent;
 use crate::inbox::Message;
 use crate::job::tests::{Answers, answers, job, job_of};
 use crate::libvirt::HeldVms;
 use crate::logging::captured;
-use fence_virt::fence::{Answer, Domain, PowerState, Source, UriIndex, Uuid};
-use fence_virt::groups::{Group, Groups};
-use fence_virt::routing::{LocalVm, Membership, Names, Peer, Rules, TELL_LIMIT, Unknown};
+use fence_virt::fence::{Answer, Domain, PowerState, Request, Source, Target, UriIndex, Uuid};
+use fence_virt::groups::{Group, Groups, PermittedNames};
+use fence_virt::routing::{
+    ANSWER_LIMIT, LocalVm, Membership, Names, OnBehalf, Peer, Rules, TELL_LIMIT, Unknown,
+};
 use fence_virt::wire::cluster::{
     Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId, Report, RequestNumber,
 };
