@@ -20,7 +20,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$(dirname "$here")")
 NODES=3
 KINDS=ooo
-CHECKS=19
+CHECKS=22
 TOKEN=${TOKEN:-1000}
 # Seconds. LIMIT: timeout of each wait, on a busy machine; ANSWER: of an agent.
 LIMIT=${LIMIT:-60}
@@ -81,11 +81,31 @@ mark_logs() {
 log_of() { tail -n "+$(($(cat "$W/$1/mark") + 1))" "$W/$1/daemon.log"; }
 has_logged() { log_of "$1" | grep -qF -- "$2"; }
 
-# fails VM-NODE [ASKER...] - off and status of its VM fail.
+# fails VM-NODE [ASKER...] - off and status of its VM do not succeed within $ANSWER seconds: they wait for the
+# fence, or fail.
 fails() {
-	local asker vm=vm${1#n}a
+	local asker operation request vm=vm${1#n}a requests=() code=0
 	shift
-	for asker in "${@:-n1}"; do gets 1 "$asker" off "$vm" && gets 1 "$asker" status "$vm" || return; done
+	for asker in "${@:-n1}"; do
+		for operation in off status; do
+			gets 1 "$asker" "$operation" "$vm" >"$W/fails.$asker.$operation" 2>&1 &
+			requests+=($!)
+		done
+	done
+	for request in "${requests[@]}"; do wait "$request" || code=1; done
+	cat "$W/fails."*
+	rm "$W/fails."*
+	return $code
+}
+# fails_at_once VM-NODE [ASKER...]
+fails_at_once() {
+	local begin=$SECONDS
+	fails "$@" && [ $((SECONDS - begin)) -lt "$ANSWER" ] || { echo "not at once"; return 1; }
+}
+# fails_late ASKER VM-NODE - 28 s after it was asked.
+fails_late() {
+	ANSWER=40 gets 1 "$1" off "vm${2#n}a" || return
+	[ "$took" -ge 27000 ] && [ "$took" -lt 31000 ] && try log_of "$1" && says "no fence is known"
 }
 # is_off VM-NODE ASKER...
 is_off() {
@@ -158,13 +178,23 @@ fenced() {
 		within counts_as_off n3 n1 && within counts_as_off n3 n2 && is_off n3 n1 n2 &&
 		try log_of n1 && says "cpg: node 3 (n3) was fenced: reboot by "
 }
-# off fails until the fence is recorded.
+# asks_for_vm3a NODE - a request waits there.
+asks_for_vm3a() { in_node "$1" "$FENCE_VIRTD" --status -f "$W/$1/fence_virt.conf" | grep -qE 'cluster: .*, [1-9][0-9]* requests in flight'; }
+# off fails until the fence is recorded; a request that waits for it succeeds then.
 power_lost() {
+	local waiting request code=0
 	set_switch hold
 	power_cut n3
 	within is_lost n1 && within is_asked n3 && fails n3 n1 n2 && is_asked n3 || return
+	ANSWER=25 gets 0 n1 off vm3a >"$W/waiting.off" 2>&1 &
+	waiting=$!
+	ANSWER=25 gets 2 n2 status vm3a >"$W/waiting.status" 2>&1 &
+	waiting="$waiting $!"
+	within asks_for_vm3a n1 && within asks_for_vm3a n2 && is_asked n3 || return
 	set_switch ok
-	within counts_as_off n3 n1 && within counts_as_off n3 n2 && is_off n3 n1 n2
+	for request in $waiting; do wait "$request" || code=1; done
+	cat "$W/waiting.off" "$W/waiting.status"
+	same "$code" 0 && within counts_as_off n3 n1 && within counts_as_off n3 n2 && is_off n3 n1 n2
 }
 # The record is there before the loss.
 fenced_alive() {
@@ -189,6 +219,34 @@ told() {
 	power_cut n3
 	within counts_as_off n3 n2 && within counts_as_off n3 n1 && is_off n3 n1 n2 &&
 		within has_logged n1 "node 2 tells that node 3 was fenced"
+}
+# set_sources SETTING - on n1 and n2, by SIGHUP.
+set_sources() {
+	local node
+	for node in n1 n2; do write_conf "$node" "$1" && signal "$node" daemon HUP || return; done
+}
+# With host_fencing = "none" no fence counts, nor one of that time afterwards.
+reloaded() {
+	local node count
+	mark_logs
+	count=$(count_history n1 n3 successful)
+	set_sources 'host_fencing = "none";' || return
+	for node in n1 n2; do
+		within has_logged "$node" "host_fencing none" && within has_logged "$node" "fencer is not asked any more" || return
+		try in_node "$node" "$FENCE_VIRTD" --status -f "$W/$node/fence_virt.conf" &&
+			says "host fencing: pacemaker is not asked; host_fence_delay is not set" || return
+	done
+	set_switch ok
+	power_cut n3
+	within is_lost n1 && within has_more n1 n3 successful "$count" && within has_more n2 n3 successful "$count" &&
+		fails_at_once n3 n1 n2 || return
+	set_sources '' || return
+	for node in n1 n2; do
+		within has_logged "$node" "pacemaker's fencer answers (" &&
+			within has_logged "$node" "fences of node 3 count from now on" || return
+	done
+	fails n3 n1 n2 && try in_node n1 stonith_admin --reboot n3 --timeout 20 && within counts_as_off n3 n1 &&
+		within counts_as_off n3 n2 && is_off n3 n1 n2
 }
 pacemaker_returns() {
 	start_pacemaker n1 && within has_logged n1 "pacemaker's fencer answers (" && within is_managed n1 2
@@ -247,11 +305,13 @@ need "fences of all hosts count" is_ready
 
 check "each daemon has found pacemaker's fencer" found
 check "n3 is cut off, its fencing fails: its VMs fail" unfenced
+mark_logs
+check "a request for them waits 28 s for the fence" fails_late n1 n3
 check "stonith_admin --confirm n3: they fail" confirmed
 check "stonith_admin --unfence n3, the action on: they fail" switched_on
 check "n3 is fenced: its VMs are off, on each host" fenced
 check "n3 is back: its VMs are on" back
-check "n3 loses its power: its VMs fail until it is fenced" power_lost
+check "n3 loses its power: its VMs fail until it is fenced, and a request that waits for that succeeds" power_lost
 check "n3 is back: its VMs are on" back
 check "n3 is fenced while it is up: its VMs are off" fenced_alive
 check "n3 is back: its VMs are on" back
@@ -261,6 +321,8 @@ check "the fencer of n2 is restarted and learns of an old fence, n3 is cut off: 
 check "n3 is back: its VMs are on" back
 check "pacemaker of n1 is stopped, n3 is fenced: n2 tells n1" told
 check "pacemaker of n1 is back" pacemaker_returns
+check "n3 is back: its VMs are on" back
+check "host_fencing is none after a reload: a fence does not count; after another reload the next one does" reloaded
 check "n3 is back: its VMs are on" back
 check "the fencer of n1 is frozen: SIGTERM ends the daemon" ends_beside_frozen
 check "a device that provides unfencing has fenced a host: its VMs fail" unfencing

@@ -10,7 +10,7 @@ use super::local_calls::{LocalCall, LocalCalls};
 use super::served_log::ServedLog;
 use crate::backend::libvirt::LibvirtBackend;
 use crate::backend::{Backend, PendingCall};
-use crate::inbox::{BackendSettings, DomainChange, Event};
+use crate::inbox::{BackendSettings, ClusterSettings, DomainChange, Event};
 use crate::job::Job;
 use crate::libvirt::Link;
 use crate::logging::Limiter;
@@ -32,9 +32,12 @@ pub(crate) struct Cpg<L: Link> {
     pub(super) libvirt: LibvirtBackend<L>,
     pub(super) group: GroupLink,
     pub(super) router: Router,
-    /// Fences of hosts, unless pacemaker is not asked.
-    pub(super) fencing: Option<FencingLink>,
-    pub(super) host_fence_delay: Option<u32>,
+    /// Fences of hosts, as pacemaker knows them.
+    pub(super) fencing: FencingLink,
+    /// The router waits for those fences.
+    pub(super) awaits_fencing: bool,
+    /// For the status report.
+    pub(super) host_fence_delay: Option<Duration>,
     /// Requests of clients, by the number that the router knows them by.
     pub(super) clients: HashMap<ClientId, Job>,
     pub(super) next_client: u64,
@@ -56,13 +59,22 @@ pub(crate) struct Cpg<L: Link> {
 }
 
 impl<L: Link> Cpg<L> {
-    pub(super) fn new(libvirt: LibvirtBackend<L>, group: GroupLink, router: Router) -> Cpg<L> {
+    /// A backend with a router that has the rules of these settings.
+    pub(super) fn new(
+        libvirt: LibvirtBackend<L>,
+        group: GroupLink,
+        mut fencing: FencingLink,
+        router: Router,
+        settings: ClusterSettings,
+    ) -> Cpg<L> {
+        fencing.set_source(settings.host_fencing);
         let cpg = Cpg {
             libvirt,
             group,
             router,
-            fencing: None,
-            host_fence_delay: None,
+            fencing,
+            awaits_fencing: false,
+            host_fence_delay: settings.rules.host_fence_delay,
             clients: HashMap::new(),
             next_client: 0,
             local_calls: LocalCalls::default(),
@@ -79,18 +91,6 @@ impl<L: Link> Cpg<L> {
         cpg
     }
 
-    /// Adds the sources of knowledge about lost hosts.
-    pub(super) fn with_host_fencing(
-        mut self,
-        fencing: Option<FencingLink>,
-        host_fence_delay: Option<u32>,
-    ) -> Cpg<L> {
-        self.fencing = fencing;
-        self.host_fence_delay = host_fence_delay;
-        self.report();
-        self
-    }
-
     /// State of this host in the cluster, kept up to date for the status report.
     pub(crate) fn cluster_state(&self) -> Arc<Mutex<ClusterState>> {
         self.cluster_state.clone()
@@ -101,10 +101,7 @@ impl<L: Link> Cpg<L> {
             alone: self.router.not_joined().map(str::to_owned),
             members: self.router.members(),
             under_way: self.router.under_way(),
-            fencing: HostFencingState {
-                fencer: self.fencing.as_ref().map(FencingLink::state),
-                delay: self.host_fence_delay,
-            },
+            fencing: HostFencingState { fencer: self.fencing.state(), delay: self.host_fence_delay },
         };
     }
 }
@@ -146,8 +143,12 @@ impl<L: Link> Backend for Cpg<L> {
     }
 
     fn adopt(&mut self, settings: BackendSettings, now: Instant) {
-        if let Some(rules) = settings.rules {
+        if let Some(ClusterSettings { rules, host_fencing }) = settings.cluster {
+            self.host_fence_delay = rules.host_fence_delay;
+            // A request that waited for a fence may wait for the delay now.
             self.router.set_rules(rules, now);
+            self.fencing.set_source(host_fencing);
+            self.follow_fencer(now);
         }
         self.libvirt.adopt(settings, now);
     }

@@ -26,15 +26,22 @@ impl<L: Link> Cpg<L> {
         let is_behind = self.group.is_behind();
         self.router.set_undelivered(is_behind, now);
         // A host that was fenced may be back, and the group has said so.
-        if let Some(fencing) = self.fencing.as_mut().filter(|_| !is_behind) {
-            fencing.fenced(now).into_iter().for_each(|node| self.router.host_fenced(node, now));
+        if !is_behind {
+            self.fencing.take_fenced(now).into_iter().for_each(|node| self.router.host_fenced(node, now));
+        }
+        self.follow_fencer(now);
+    }
+
+    /// Lets the router wait for fences while the fencer answers.
+    pub(super) fn follow_fencer(&mut self, now: Instant) {
+        let answers = self.fencing.answers();
+        if std::mem::replace(&mut self.awaits_fencing, answers) != answers {
+            self.router.set_awaits_fencing(answers, now);
         }
     }
 
     fn hear(&mut self, event: GroupEvent, now: Instant) {
-        if let Some(fencing) = &mut self.fencing {
-            fencing.hear(&event);
-        }
+        self.fencing.hear(&event);
         match event {
             GroupEvent::Joined(me) => self.router.joined(me, now),
             GroupEvent::Lost(reason) => self.router.lost(&reason),

@@ -32,4 +32,4 @@ mod shared;
 mod start;
 mod thread;
 
-pub(crate) use start::{CpgThreads, check, rules, start, warn_of_delay};
+pub(crate) use start::{CpgThreads, check, settings, start, warn_of_delay};

@@ -15,7 +15,7 @@ use super::shared::{BATCHES_MAX, CpgCommand, JoinGeneration, ThreadProgress};
 use super::thread::CpgThread;
 use crate::access::Permissions;
 use crate::backend::libvirt::{self, ConnectionManagers, UriLink};
-use crate::inbox::Message;
+use crate::inbox::{ClusterSettings, Message};
 use crate::problem::Problem;
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
 use crate::threads::join_by;
@@ -74,19 +74,15 @@ pub(crate) struct StartedCpg {
 /// The threads that speak with corosync and pacemaker.
 pub(crate) struct CpgThreads {
     cpg: CpgThreadHandle,
-    fencer: Option<FencerThreadHandle>,
+    fencer: FencerThreadHandle,
 }
 
 impl CpgThreads {
     /// Makes the threads end, and waits for that until `deadline`. One that hangs is left behind.
     pub(crate) fn stop(self, deadline: Instant) {
-        if let Some(fencer) = &self.fencer {
-            fencer.begin_stop();
-        }
+        self.fencer.begin_stop();
         self.cpg.stop(deadline);
-        if let Some(fencer) = self.fencer {
-            fencer.join();
-        }
+        self.fencer.join();
     }
 }
 
@@ -117,21 +113,18 @@ pub(crate) fn start(
     }
     let mut number = [0; 4];
     getrandom::fill(&mut number).map_err(|error| format!("cannot get random numbers: {error}"))?;
-    let router = Router::new(rules(config), config.uris.len(), RequestNumber(u32::from_le_bytes(number)));
-    let (fencer, fencing) = match config.host_fencing {
-        HostFencing::Auto => {
-            let SpawnedFencer { handle, link } = host_fencing::spawn(Pacemaker::default(), startup.worker)?;
-            (Some(handle), Some(link))
-        }
-        HostFencing::None => (None, None),
-    };
-    let backend = Cpg::new(libvirt, link, router).with_host_fencing(fencing, config.host_fence_delay);
+    let settings = settings(config);
+    let number = RequestNumber(u32::from_le_bytes(number));
+    let router = Router::new(settings.rules, config.uris.len(), number);
+    let SpawnedFencer { handle: fencer, link: fencing } =
+        host_fencing::spawn(Pacemaker::default(), startup.worker)?;
+    let backend = Cpg::new(libvirt, link, fencing, router, settings);
     Ok(Some(StartedCpg { backend, managers, threads: CpgThreads { cpg: handle, fencer } }))
 }
 
-/// Returns the rules of a configuration.
-pub(crate) fn rules(config: &CpgConfig) -> Rules {
-    Rules {
+/// Returns the settings of a configuration that a reload changes.
+pub(crate) fn settings(config: &CpgConfig) -> ClusterSettings {
+    let rules = Rules {
         names: match config.name_mode {
             None => Names::Both,
             Some(NameMode::Name) => Names::Name,
@@ -142,7 +135,8 @@ pub(crate) fn rules(config: &CpgConfig) -> Rules {
             UnknownVm::Fail => Unknown::Fail,
             UnknownVm::Off => Unknown::Off,
         },
-    }
+    };
+    ClusterSettings { rules, host_fencing: config.host_fencing }
 }
 
 /// Waits for the first join; false if a stop signal came meanwhile.

@@ -68,7 +68,7 @@ fn fencing_text(fencing: &HostFencingState) -> String {
     };
     match fencing.delay {
         None => format!("{fencer}; host_fence_delay is not set"),
-        Some(seconds) => format!("{fencer}; host_fence_delay is {seconds} s"),
+        Some(delay) => format!("{fencer}; host_fence_delay is {} s", delay.as_secs()),
     }
 }
 

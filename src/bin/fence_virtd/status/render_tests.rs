@@ -112,7 +112,13 @@ fn metrics_come_in_families_and_end() {
 fn host_fencing_is_what_is_in_force() {
     let why = || "no library".to_owned();
     for (fencer, delay, expected, is_connected, is_problem) in [
-        (None, Some(60), "pacemaker is not asked; host_fence_delay is 60 s", None, false),
+        (
+            None,
+            Some(Duration::from_secs(60)),
+            "pacemaker is not asked; host_fence_delay is 60 s",
+            None,
+            false,
+        ),
         (Some(FencerState::Unknown), None, "pacemaker has not answered yet; ", Some(false), false),
         (Some(FencerState::Absent(why())), None, "no fence is known: no library; ", Some(false), false),
         (Some(FencerState::Lost(why())), None, "no fence is known: no library; ", Some(false), true),

@@ -114,8 +114,8 @@ pub(crate) struct ClusterState {
 pub(crate) struct HostFencingState {
     /// None with `host_fencing = "none"`.
     pub(crate) fencer: Option<FencerState>,
-    /// `host_fence_delay` in seconds, if it is set.
-    pub(crate) delay: Option<u32>,
+    /// `host_fence_delay`, if it is set.
+    pub(crate) delay: Option<Duration>,
 }
 
 impl HostFencingState {

@@ -32,7 +32,8 @@ impl FakeFencer {
         let (hosts, state): (Arc<Mutex<SharedHosts>>, Arc<Mutex<FencerState>>) = Default::default();
         let (of_link, shown) = (hosts.clone(), state.clone());
         let table = StayTable::default();
-        let link = FencingLink { commands: sender, news, hosts: of_link, state: shown, table };
+        let link =
+            FencingLink { commands: sender, news, hosts: of_link, state: shown, table, is_asked: false };
         (FakeFencer { news: news_sender, hosts, state, commands }, link)
     }
 

@@ -10,6 +10,8 @@ use fence_virt::wire::cluster::NodeId;
 pub(super) enum FencerCommand {
     /// There are hosts to take from [`SharedHosts`].
     HostsChanged,
+    /// The fencer is to be asked, or not any more.
+    Ask(bool),
     Stop,
 }
 

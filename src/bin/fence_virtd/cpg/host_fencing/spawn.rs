@@ -53,7 +53,7 @@ pub(crate) struct SpawnedFencer {
     pub(crate) link: FencingLink,
 }
 
-/// Spawns the thread.
+/// Spawns the thread, which asks the fencer once the link has a source that is the fencer.
 ///
 /// # Errors
 ///
@@ -81,6 +81,7 @@ fn spawn_settling(
         state: state.clone(),
         settle_time,
         undelivered: Vec::new(),
+        is_asking: false,
         is_stopped: false,
     };
     let thread = thread::Builder::new()
@@ -88,7 +89,8 @@ fn spawn_settling(
         .stack_size(STACK_SIZE)
         .spawn(move || fencer.run(&connector))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let link = FencingLink { commands: commands.clone(), news, hosts, state, table: StayTable::default() };
+    let (table, of_link) = (StayTable::default(), commands.clone());
+    let link = FencingLink { commands: of_link, news, hosts, state, table, is_asked: false };
     Ok(SpawnedFencer { handle: FencerThreadHandle { commands, thread }, link })
 }
 

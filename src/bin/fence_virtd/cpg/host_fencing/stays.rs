@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use fence_virt::routing::Membership;
 use fence_virt::time::Instant;
 use fence_virt::wire::cluster::NodeId;
 
@@ -37,20 +38,23 @@ struct HostStay {
 pub(super) struct StayTable {
     me: Option<NodeId>,
     hosts: BTreeMap<NodeId, HostStay>,
+    /// Nodes with a member of the group.
+    members: BTreeSet<NodeId>,
     last: u64,
 }
 
 impl StayTable {
     /// Begins anew: this node joins the cluster.
     pub(super) fn join(&mut self, me: NodeId) {
+        self.leave();
         self.me = Some(me);
-        self.hosts.clear();
     }
 
     /// Forgets all hosts: this node is no longer in the cluster.
     pub(super) fn leave(&mut self) {
         self.me = None;
         self.hosts.clear();
+        self.members.clear();
     }
 
     /// Applies a report of the quorum service.
@@ -66,11 +70,19 @@ impl StayTable {
         }
     }
 
-    /// Notes that a process on a node has joined the group: the host may have been off before.
-    pub(super) fn joined(&mut self, node: NodeId) {
-        if self.hosts.contains_key(&node) {
-            self.begin_stay(node);
+    /// Applies a change of the group. A host whose daemon joins may have been off before.
+    pub(super) fn changed(&mut self, change: &Membership) {
+        self.members = change.members.iter().map(|peer| peer.node).collect();
+        for peer in &change.joined {
+            if self.hosts.contains_key(&peer.node) {
+                self.begin_stay(peer.node);
+            }
         }
+    }
+
+    /// Forgets the fences that are not reported yet.
+    pub(super) fn forget_fences(&mut self) {
+        self.hosts.values_mut().for_each(|host| host.fenced_at = None);
     }
 
     fn begin_stay(&mut self, node: NodeId) {
@@ -89,12 +101,14 @@ impl StayTable {
         }
     }
 
-    /// Takes the hosts that were fenced and are lost.
+    /// Takes the hosts that were fenced and are lost, by what the quorum service and the group say: each of them
+    /// may be the first to say it.
     pub(super) fn take_fenced(&mut self, now: Instant) -> Vec<NodeId> {
         let mut fenced = Vec::new();
         for (&node, host) in &mut self.hosts {
             host.fenced_at.take_if(|at| host.is_up && now > *at + UP_AFTER_FENCE_MAX);
-            if !host.is_up && host.fenced_at.take().is_some() {
+            let is_lost = !host.is_up && !self.members.contains(&node);
+            if is_lost && host.fenced_at.take().is_some() {
                 fenced.push(node);
             }
         }
@@ -110,6 +124,7 @@ impl StayTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fence_virt::routing::Peer;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -140,6 +155,18 @@ mod tests {
         /// Node 1 was fenced in this stay.
         fn fenced(&mut self, stay: StayNumber) {
             self.table.fenced(FencedStay { node: NodeId(1), stay, at: self.now });
+        }
+
+        /// The group has these members, of which the daemon of node 1 has just joined.
+        fn joins_1(&mut self) {
+            self.changes(&[1, 2, 3], &[1]);
+        }
+
+        fn changes(&mut self, members: &[u32], joined: &[u32]) {
+            let peers =
+                |nodes: &[u32]| nodes.iter().map(|&node| Peer { node: NodeId(node), pid: node }).collect();
+            let (members, joined) = (peers(members), peers(joined));
+            self.table.changed(&Membership { members, left: Vec::new(), joined });
         }
 
         fn takes(&mut self) -> Vec<NodeId> {
@@ -175,8 +202,7 @@ mod tests {
     #[test]
     fn a_fence_of_an_earlier_stay_is_none() {
         // The host is back: the quorum service says so, or its daemon has joined.
-        let back: [fn(&mut Bench); 2] =
-            [|bench| bench.votes(&[1, 2, 3]), |bench| bench.table.joined(NodeId(1))];
+        let back: [fn(&mut Bench); 2] = [|bench| bench.votes(&[1, 2, 3]), Bench::joins_1];
         for is_back in back {
             let mut bench = Bench::new();
             let stay = bench.stay();
@@ -185,15 +211,42 @@ mod tests {
             is_back(&mut bench);
             assert_ne!(bench.stay(), stay);
             bench.fenced(stay);
+            bench.changes(&[2, 3], &[]);
             bench.votes(&[2, 3]);
             assert_eq!(bench.takes(), []);
         }
         // It was fenced, and is back before that was reported.
         let mut bench = Bench::new();
         bench.fenced(bench.stay());
-        bench.table.joined(NodeId(1));
+        bench.joins_1();
+        bench.changes(&[2, 3], &[]);
         bench.votes(&[2, 3]);
         assert_eq!(bench.takes(), []);
+    }
+
+    #[test]
+    fn a_loss_counts_once_the_quorum_service_and_the_group_have_said_it() {
+        let says: [fn(&mut Bench); 2] = [|bench| bench.votes(&[2, 3]), |bench| bench.changes(&[2, 3], &[])];
+        for [first, second] in [says, [says[1], says[0]]] {
+            let mut bench = Bench::new();
+            bench.changes(&[1, 2, 3], &[]);
+            bench.fenced(bench.stay());
+            first(&mut bench);
+            assert_eq!(bench.takes(), []);
+            second(&mut bench);
+            assert_eq!(bench.takes(), [NodeId(1)]);
+        }
+    }
+
+    #[test]
+    fn fences_that_are_not_reported_can_be_forgotten() {
+        let mut bench = Bench::new();
+        bench.fenced(bench.stay());
+        bench.table.forget_fences();
+        bench.votes(&[2, 3]);
+        assert_eq!(bench.takes(), []);
+        bench.fenced(bench.stay());
+        assert_eq!(bench.takes(), [NodeId(1)]);
     }
 
     #[test]
@@ -202,7 +255,7 @@ mod tests {
         let stay = bench.stay();
         bench.table.leave();
         bench.fenced(stay);
-        bench.table.joined(NodeId(1));
+        bench.joins_1();
         assert!(bench.table.stays().is_empty(), "the quorum service has not said that it is up");
         bench.table.join(NodeId(2));
         bench.votes(&[1, 2]);

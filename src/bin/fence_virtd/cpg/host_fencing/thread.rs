@@ -1,6 +1,6 @@
 //! The thread that speaks with the fencer. Its calls block as long as the fencer hangs; then there is no news.
 //!
-//! 1. It connects, with growing intervals between attempts while the fencer is away.
+//! 1. It connects once it is told to ask, with growing intervals between attempts while the fencer is away.
 //! 2. It asks about each host twice, when the host has appeared in the cluster and some seconds later, and
 //!    about all hosts after each event of the fencer. So it asks nothing while nothing happens.
 //! 3. It reports new fences to the worker, which knows whether the host has appeared again since.
@@ -45,6 +45,8 @@ pub(super) struct FencerThread {
     pub(super) settle_time: Duration,
     /// Fences that the worker has not taken yet.
     pub(super) undelivered: Vec<FencedStay>,
+    /// The fencer is to be asked.
+    pub(super) is_asking: bool,
     pub(super) is_stopped: bool,
 }
 
@@ -52,12 +54,17 @@ impl FencerThread {
     pub(super) fn run(&mut self, connector: &impl FencerConnector) {
         let mut backoff = BACKOFF;
         while !self.is_stopped {
+            if !self.is_asking {
+                self.idle();
+                backoff.reset();
+                continue;
+            }
             let since = Instant::now();
             let outcome = FencerSession::open(connector).and_then(|session| {
                 self.found(connector.library().unwrap_or("unknown library"));
                 self.serve(session, connector)
             });
-            let Err(reason) = outcome else { return };
+            let Err(reason) = outcome else { continue };
             self.missing(reason);
             // A connection that is lost at once does not reset the backoff.
             if since.elapsed() >= BACKOFF.max {
@@ -92,6 +99,24 @@ impl FencerThread {
         self.wake_worker();
     }
 
+    /// Waits until the fencer is to be asked.
+    fn idle(&mut self) {
+        self.undelivered.clear();
+        if std::mem::take(&mut *lock(&self.state)) != FencerState::Unknown {
+            info!("cpg: pacemaker's fencer is not asked any more: no fence of a lost host is known");
+        }
+        let mut set = PollSet::new();
+        set.add(self.inbox.as_fd(), Interest::Read);
+        // If poll fails, the next turn tries again.
+        let _ = set.wait(None);
+        self.take_commands();
+    }
+
+    /// Returns true if the session is to end.
+    fn is_over(&self) -> bool {
+        self.is_stopped || !self.is_asking
+    }
+
     /// Lets the worker fetch, and report the state.
     fn wake_worker(&self) {
         // A worker whose inbox is full is awake, and fetches in every turn.
@@ -100,7 +125,7 @@ impl FencerThread {
 
     /// Waits before the next attempt to connect, or the next questions.
     fn rest(&mut self, until: Instant) {
-        while !self.is_stopped && Instant::now() < until {
+        while !self.is_over() && Instant::now() < until {
             self.deliver();
             let mut set = PollSet::new();
             set.add(self.inbox.as_fd(), Interest::Read);
@@ -114,12 +139,13 @@ impl FencerThread {
         for command in self.inbox.take() {
             match command {
                 FencerCommand::HostsChanged => {}
+                FencerCommand::Ask(is_asking) => self.is_asking = is_asking,
                 FencerCommand::Stop => self.is_stopped = true,
             }
         }
     }
 
-    /// Asks the fencer until it is lost; `Ok` after a stop command.
+    /// Asks the fencer until it is lost; `Ok` after a command to stop, or to ask no more.
     fn serve<C: FencerConnector>(
         &mut self,
         mut session: FencerSession<C::Fencer>,
@@ -127,14 +153,14 @@ impl FencerThread {
     ) -> Result<(), String> {
         let mut ledger = Ledger::new(self.settle_time);
         let mut event_at = Instant::from_boot(Duration::ZERO);
-        loop {
+        while !self.is_over() {
             let stays = lock(&self.hosts).take();
             ledger.retain(&stays);
             let now = Instant::now();
             let due_at = stays.iter().filter_map(|(&node, &stay)| ledger.due_at(node, stay, now)).min();
             self.wait(&session, due_at);
-            if self.is_stopped {
-                return Ok(());
+            if self.is_over() {
+                break;
             }
             let events = session.events()?;
             session.renew(events, connector)?;
@@ -154,6 +180,7 @@ impl FencerThread {
                 self.rest(std::mem::replace(&mut event_at, Instant::now()) + EVENT_INTERVAL);
             }
         }
+        Ok(())
     }
 
     fn learn(&mut self, ledger: &mut Ledger, answer: HistoryAnswer, is_live: bool) {

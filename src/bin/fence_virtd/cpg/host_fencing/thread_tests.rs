@@ -1,5 +1,8 @@
 //! The thread beside a fencer that does as a test says.
 
+#[path = "source_tests.rs"]
+mod source_tests;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,7 +15,8 @@ use super::*;
 use crate::cpg::host_fencing::fencer::Fencer;
 use crate::cpg::shared::GroupEvent;
 use crate::inbox::Event;
-use fence_virt::routing::{Membership, Peer};
+use fence_virt::config::HostFencing;
+use fence_virt::routing::{Departure, Membership, Peer};
 use fence_virt::sys::stonith::{FencerEvent, FencingRecord, FencingState};
 use fence_virt::wire::cluster::NodeId;
 
@@ -31,6 +35,8 @@ struct Script {
     comes_meanwhile: Option<FencerEvent>,
     questions: usize,
     connects: usize,
+    /// Connections that are open.
+    open: usize,
 }
 
 impl Script {
@@ -83,6 +89,13 @@ impl Fake {
     }
 }
 
+impl Script {
+    /// No connection is open.
+    fn is_left(&self) -> bool {
+        self.open == 0
+    }
+}
+
 struct FakeHandle {
     fake: Fake,
     near: Option<UnixStream>,
@@ -99,12 +112,20 @@ impl FencerConnector for Fake {
         if script.is_away {
             return Err("it is away".to_owned());
         }
+        script.open += 1;
         let (near, far) = UnixStream::pair().unwrap();
         Ok(FakeHandle { fake: self.clone(), near: Some(near), far })
     }
 
     fn library(&self) -> Option<&str> {
         Some("libfake.so.1")
+    }
+}
+
+impl Drop for FakeHandle {
+    fn drop(&mut self) {
+        self.fake.script().open -= 1;
+        self.fake.0.1.notify_all();
     }
 }
 
@@ -154,6 +175,7 @@ impl Bench {
     fn beside(fake: Fake) -> Bench {
         let (sender, worker) = bounded(16);
         let SpawnedFencer { handle, mut link } = spawn_settling(fake.clone(), &sender, SETTLE).unwrap();
+        link.set_source(HostFencing::Auto);
         link.hear(&GroupEvent::Joined(Peer { node: NodeId(2), pid: 2 }));
         link.hear(&votes(&[1, 2, 3]));
         Bench { fake, handle, link, worker }
@@ -181,7 +203,7 @@ impl Bench {
     fn fenced(&mut self) -> Vec<NodeId> {
         let end = Instant::now() + LIMIT;
         loop {
-            let fenced = self.link.fenced(Instant::now());
+            let fenced = self.link.take_fenced(Instant::now());
             if !fenced.is_empty() {
                 return fenced;
             }
@@ -199,7 +221,7 @@ impl Bench {
 
     fn awaits(&self, what: &str, is_so: impl Fn(&FencerState) -> bool) {
         let end = Instant::now() + LIMIT;
-        while !is_so(&self.link.state()) {
+        while !self.link.state().is_some_and(|state| is_so(&state)) {
             assert!(Instant::now() < end, "{what}");
             self.fake.pause(Duration::from_millis(2));
         }
@@ -209,7 +231,8 @@ impl Bench {
 #[test]
 fn a_fence_is_reported_and_nothing_is_asked_while_nothing_happens() {
     let mut bench = Bench::settled();
-    assert_eq!(bench.link.state(), FencerState::Connected("libfake.so.1".to_owned()));
+    assert_eq!(bench.link.state(), Some(FencerState::Connected("libfake.so.1".to_owned())));
+    assert!(bench.link.answers());
     bench.loses_1();
     bench.fake.pause(4 * SETTLE);
     assert_eq!(bench.fake.script().questions, 4, "a loss is no reason to ask");
@@ -294,8 +317,10 @@ fn a_host_that_is_back_has_to_settle() {
     // Its daemon joins the group: it may have been off before that.
     let peer = Peer { node: NodeId(1), pid: 7 };
     let change = Membership { members: vec![peer], left: Vec::new(), joined: vec![peer] };
-    bench.link.hear(&GroupEvent::Changed(change));
+    bench.link.hear(&GroupEvent::Changed(change.clone()));
     bench.fake.until("it does not settle again", |script| script.questions == before + 4);
+    let left = vec![(peer, Departure::Node)];
+    bench.link.hear(&GroupEvent::Changed(Membership { members: Vec::new(), left, joined: Vec::new() }));
     bench.loses_1();
     bench.fake.fences(1, "off");
     assert_eq!(bench.fenced(), [NodeId(1)]);
@@ -344,7 +369,7 @@ fn a_frozen_fencer_holds_up_neither_the_worker_nor_the_end() {
         bench.link.hear(&votes(&[2, 3]));
         bench.link.hear(&votes(&[1, 2, 3]));
     }
-    assert_eq!(bench.link.fenced(Instant::now()), []);
+    assert_eq!(bench.link.take_fenced(Instant::now()), []);
     bench.handle.begin_stop();
     let began = Instant::now();
     bench.handle.join();
