@@ -2,6 +2,7 @@
 
 use fence_virt::fence::{Operation, PowerState, Verdict};
 use fence_virt::routing::{ANSWER_LIMIT, Departure, Rules};
+use fence_virt::wire::cluster::{ClusterMessage, HostNotice, HostStanding, NodeId};
 
 use crate::node::{Node, RULES, SECOND, local};
 
@@ -93,4 +94,15 @@ fn a_vm_that_was_off_on_an_absent_host_stays_off_once_it_is_fenced() {
     node.asks(On, "vm4");
     node.does(On, Verdict::Success);
     assert_eq!(node.answer().0, Verdict::Success);
+}
+
+#[test]
+fn a_host_that_the_configuration_does_not_name_is_not_taken_from_a_member() {
+    let mut node = Node::settled(RULES, vec![local(4, Running)]);
+    let notice = HostNotice { node: NodeId(9), standing: HostStanding::Up, age_ms: 0 };
+    node.hears(3, ClusterMessage::Host(notice));
+    node.seen(local(4, PowerState::Off));
+    node.asks(Status, "vm4");
+    node.does(Status, Verdict::Off);
+    assert_eq!(node.answer().0, Verdict::Off);
 }
