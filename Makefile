@@ -78,10 +78,10 @@ check-msrv:
 	@code=0; CARGO=$(CARGO) dist/check-msrv || code=$$?; \
 		[ $$code = 0 ] || { [ $$code = 77 ] && [ "$$FENCE_SKIP" != fail ]; }
 
-# Real pacemaker and corosync, with one host and with two; QEMU guests that ask over their serial lines,
-# vmchannels and vsock, that hang, that migrate, and that fence each other; three hosts with corosync; what can be is
-# run with the C daemon too. Skips are for machines that cannot.
-E2E_TESTS = pacemaker pacemaker:cpg cluster guests hung migration race serial:ours vsock:ours serial:theirs vsock:theirs
+# Real pacemaker and corosync, with one host and with two; hosts that pacemaker fences; QEMU guests that ask over their
+# serial lines, vmchannels and vsock, that hang, that migrate, and that fence each other; three hosts with corosync; what
+# can be is run with the C daemon too. Skips are for machines that cannot.
+E2E_TESTS = pacemaker pacemaker:cpg host-fencing cluster guests hung migration race serial:ours vsock:ours serial:theirs vsock:theirs
 e2e: export KINDS = ooo
 
 e2e: test-peers e2e-peers build

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use fence_virt::config::{self, BackendConfig, Config, CpgConfig, UnknownVm};
+use fence_virt::config::{self, BackendConfig, Config, CpgConfig, HostFencing, UnknownVm};
 
 /// Shipped example.
 const EXAMPLE: &[u8] = include_bytes!("../fence_virt.conf.example");
@@ -74,8 +74,8 @@ fn accepted(text: &[u8]) -> Config {
 fn the_example_of_the_man_page() {
     let config = accepted(MAN_PAGE.as_bytes());
     let uris = vec!["qemu:///system".to_string()];
-    let unknown_vm = UnknownVm::Fail;
-    let expected = CpgConfig { uris, name_mode: None, host_fence_delay: None, unknown_vm };
+    let (host_fencing, unknown_vm) = (HostFencing::Auto, UnknownVm::Fail);
+    let expected = CpgConfig { uris, name_mode: None, host_fence_delay: None, host_fencing, unknown_vm };
     assert_eq!(config.backend, BackendConfig::Cpg(expected));
     assert_eq!((config.groups[0].uuids.len(), config.groups[0].ips.len()), (4, 2));
     assert_eq!(config.groups[0].name.as_deref(), Some("cluster1"));

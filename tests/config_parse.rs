@@ -222,19 +222,38 @@ fn the_largest_files_are_read_in_linear_time() {
 }
 
 fn cpg(uris: Vec<String>, name_mode: Option<NameMode>) -> BackendConfig {
-    BackendConfig::Cpg(CpgConfig { uris, name_mode, host_fence_delay: None, unknown_vm: UnknownVm::Fail })
+    let (host_fencing, unknown_vm) = (HostFencing::Auto, UnknownVm::Fail);
+    BackendConfig::Cpg(CpgConfig { uris, name_mode, host_fence_delay: None, host_fencing, unknown_vm })
 }
 
 #[test]
 fn cpg_policies() {
-    let text = "backends { cpg { host_fence_delay = \"0\"; unknown_vm = \"OFF\"; } }";
+    let text =
+        "backends { cpg { host_fencing = \"None\"; host_fence_delay = \"0\"; unknown_vm = \"OFF\"; } }";
     let daemon = "fence_virtd { listener = \"serial\"; backend = \"cpg\"; }";
     let outcome = parse(Path::new("x"), format!("{daemon}\n{text}").as_bytes());
+    let summary = outcome.config.as_ref().map(|config| config.backend.to_string()).unwrap();
+    assert!(summary.contains(", a lost host counts as off after 0 s, unknown VMs"), "{summary}");
     let Some(BackendConfig::Cpg(config)) = outcome.config.map(|config| config.backend) else {
         panic!("it is cpg")
     };
+    assert_eq!(config.host_fencing, HostFencing::None);
     assert_eq!((config.host_fence_delay, config.unknown_vm), (Some(0), UnknownVm::Off));
-    for wrong in ["host_fence_delay = \"soon\"", "host_fence_delay = \"-1\"", "unknown_vm = \"on\""] {
+    for (host_fencing, host_fence_delay, words) in [
+        (HostFencing::Auto, None, "off once pacemaker has fenced it"),
+        (HostFencing::Auto, Some(9), "off once pacemaker has fenced it, or after 9 s"),
+        (HostFencing::None, None, "VMs of a lost host may still run"),
+    ] {
+        let config = CpgConfig { host_fencing, host_fence_delay, ..config.clone() };
+        let summary = BackendConfig::Cpg(config).to_string();
+        assert!(summary.ends_with(&format!("{words}, unknown VMs count as off")), "{summary}");
+    }
+    for wrong in [
+        "host_fence_delay = \"soon\"",
+        "host_fence_delay = \"-1\"",
+        "host_fencing = \"pacemaker\"",
+        "unknown_vm = \"on\"",
+    ] {
         let text = format!("{daemon}\nbackends {{ cpg {{ {wrong}; }} }}");
         assert!(parse(Path::new("x"), text.as_bytes()).diagnostics.is_fatal(false), "{wrong}");
     }

@@ -377,6 +377,12 @@ fn a_host_without_corosync() {
             .assert_ok("tcp: 192.0.2.1:1229 is available");
         // Corosync is not running, or its libraries are missing: either is reported.
         report.assert_error("backend cpg:", "corosync", "");
+        // Pacemaker does not run in this namespace, or its library is missing.
+        let is_meant = |line: &str| line.contains("backend cpg: no fence of a host is known: pacemaker's ");
+        assert!(report.text.lines().any(is_meant), "{}", report.text);
+        let none = conf.replace("backends {", "backends { cpg { host_fencing = \"none\"; }");
+        let report = host.doctor(&none);
         report.assert_warning("backend cpg:", "host_fence_delay is not set", "seconds after which");
+        assert!(!report.text.contains("pacemaker"), "{}", report.text);
     });
 }

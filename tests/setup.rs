@@ -170,7 +170,7 @@ fn vsock_serial_and_cpg() {
     let dir = Dir::new();
     let (key, file) = (dir.key("fence.key", b'a'), dir.path("f.conf"));
     let answers = format!(
-        "vsock, serial\n{}\nsha512\n\n2000\n\n/var/lib/lines\nvmchannel\ncpg\nqemu:///system\nlxc:///system\n\nuuid\n60\noff\ny\n",
+        "vsock, serial\n{}\nsha512\n\n2000\n\n/var/lib/lines\nvmchannel\ncpg\nqemu:///system\nlxc:///system\n\nuuid\nnone\n60\noff\ny\n",
         key.display()
     );
     assert_written(&file, &answers);

@@ -138,6 +138,9 @@ fn check_says_what_would_run_and_starts_nothing() {
     // As in the man page: cpg without a section.
     let cpg = tcp(&dir, "key").replace("backend = \"libvirt\"", "backend = \"cpg\"");
     let (code, text) = run(&dir, &namespace, &cpg, &["-t"]);
+    assert_eq!((code, text.contains("off once pacemaker has fenced it")), (0, true), "{text}");
+    let none = cpg.replace("backends {", "backends { cpg { host_fencing = \"none\"; }");
+    let (code, text) = run(&dir, &namespace, &none, &["-t"]);
     assert_eq!((code, text.contains("host_fence_delay is not set")), (0, true), "{text}");
     let keys = auth_keys(&dir.path("key"), "sha256", "sha256");
     let absent = conf("multicast", &format!("{keys} interface = \"br-none\";"), &[DEFAULT.into()], "");

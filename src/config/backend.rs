@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use super::diagnostic_sink::{DiagnosticSink, quoted};
 use super::fields::SectionFields;
-use super::model::{BackendConfig, CpgConfig, UnknownVm};
+use super::model::{BackendConfig, CpgConfig, HostFencing, UnknownVm};
 use super::values;
 
 /// Names of all backends.
@@ -26,6 +26,9 @@ pub(super) fn read(
             uris: uris(&fields, sink),
             name_mode: mode.or(old_mode),
             host_fence_delay: fields.read("host_fence_delay", sink, values::number),
+            host_fencing: fields
+                .read("host_fencing", sink, values::host_fencing)
+                .unwrap_or(HostFencing::Auto),
             unknown_vm: fields.read("unknown_vm", sink, values::unknown_vm).unwrap_or(UnknownVm::Fail),
         }
     });

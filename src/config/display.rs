@@ -3,8 +3,8 @@ use std::fmt;
 use crate::fence::ListenerName;
 
 use super::model::{
-    AuthConfig, BackendConfig, Config, GroupConfig, ListenerConfig, NameMode, NamedListener, SerialConfig,
-    SerialMode, UnknownVm,
+    AuthConfig, BackendConfig, Config, GroupConfig, HostFencing, ListenerConfig, NameMode, NamedListener,
+    SerialConfig, SerialMode, UnknownVm,
 };
 
 impl Config {
@@ -91,9 +91,17 @@ impl fmt::Display for BackendConfig {
             Some(NameMode::Name) => ", VMs by name",
             Some(NameMode::Uuid) => ", VMs by UUID",
         })?;
-        match config.host_fence_delay {
-            None => f.write_str(", VMs of a lost host may still run")?,
-            Some(seconds) => write!(f, ", a lost host counts as off after {seconds} s")?,
+        match (config.host_fencing, config.host_fence_delay) {
+            (HostFencing::None, None) => f.write_str(", VMs of a lost host may still run")?,
+            (HostFencing::None, Some(seconds)) => {
+                write!(f, ", a lost host counts as off after {seconds} s")?;
+            }
+            (HostFencing::Auto, None) => {
+                f.write_str(", a lost host counts as off once pacemaker has fenced it")?;
+            }
+            (HostFencing::Auto, Some(seconds)) => {
+                write!(f, ", a lost host counts as off once pacemaker has fenced it, or after {seconds} s")?;
+            }
         }
         f.write_str(match config.unknown_vm {
             UnknownVm::Fail => "",

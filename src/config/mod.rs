@@ -30,7 +30,7 @@ mod values;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use edit::{Editable, Part, listener_names};
 pub use model::{
-    AuthConfig, BackendConfig, Config, CpgConfig, DEFAULT_PARALLEL, GroupConfig, ListenerConfig,
+    AuthConfig, BackendConfig, Config, CpgConfig, DEFAULT_PARALLEL, GroupConfig, HostFencing, ListenerConfig,
     MAX_PARALLEL, MulticastConfig, NameMode, NamedListener, SerialConfig, SerialMode, TcpConfig, UnknownVm,
     VsockConfig,
 };

@@ -170,6 +170,8 @@ pub struct CpgConfig {
     pub name_mode: Option<NameMode>,
     /// Seconds after which a lost host is certainly off; `None`: unknown.
     pub host_fence_delay: Option<u32>,
+    /// Source of knowledge about fences of lost hosts (default: auto).
+    pub host_fencing: HostFencing,
     /// Result for a VM that no host has ever advertised, that is gone from its last
     /// host, or that is not known to run while there is no quorum (default: fail).
     pub unknown_vm: UnknownVm,
@@ -182,6 +184,15 @@ pub enum UnknownVm {
     Fail,
     /// Off, as with the C daemon.
     Off,
+}
+
+/// Source of knowledge about fences of lost hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostFencing {
+    /// Pacemaker's fencer, where pacemaker runs on the hosts.
+    Auto,
+    /// None.
+    None,
 }
 
 impl BackendConfig {

@@ -31,6 +31,8 @@ pub enum ValueKind {
     NameMode,
     /// fail or off.
     UnknownVm,
+    /// auto or none.
+    HostFencing,
     /// Any text.
     Text,
     /// Key of older versions, now without effect.
@@ -105,6 +107,7 @@ pub const KEYS: &[KeySpec] = &[
     KeySpec { section: "backends/libvirt", name: "uri", kind: ValueKind::Uri, count: Count::Numbered },
     KeySpec { section: "backends/cpg", name: "uri", kind: ValueKind::Uri, count: Count::Numbered },
     once("backends/cpg", "name_mode", ValueKind::NameMode),
+    once("backends/cpg", "host_fencing", ValueKind::HostFencing),
     once("backends/cpg", "host_fence_delay", ValueKind::Number),
     once("backends/cpg", "unknown_vm", ValueKind::UnknownVm),
     once("groups/group", "name", ValueKind::Text),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::auth::HashKind;
 
 use super::diagnostic_sink::quoted;
-use super::model::{MAX_PARALLEL, NameMode, SerialMode, UnknownVm};
+use super::model::{HostFencing, MAX_PARALLEL, NameMode, SerialMode, UnknownVm};
 
 /// Maximum length of an interface name: the kernel's IFNAMSIZ without the NUL.
 const INTERFACE_MAX: usize = 15;
@@ -57,6 +57,10 @@ pub(super) fn family(text: &str) -> Result<Family, String> {
 
 pub(super) fn serial_mode(text: &str) -> Result<SerialMode, String> {
     word(text, "mode", &[("serial", SerialMode::Serial), ("vmchannel", SerialMode::VmChannel)])
+}
+
+pub(super) fn host_fencing(text: &str) -> Result<HostFencing, String> {
+    word(text, "host_fencing", &[("auto", HostFencing::Auto), ("none", HostFencing::None)])
 }
 
 pub(super) fn unknown_vm(text: &str) -> Result<UnknownVm, String> {

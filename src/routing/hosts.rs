@@ -175,7 +175,8 @@ impl HostTable {
     pub(super) fn learn(&mut self, notice: HostNotice, now: Instant) {
         let HostNotice { node, standing, age_ms } = notice;
         let is_voter = self.voters.as_ref().is_some_and(|voters| voters.contains(&node));
-        if self.hosts.len() >= HOSTS_MAX {
+        // corosync's configuration names all hosts, if it names any.
+        if self.hosts.len() >= HOSTS_MAX || self.is_complete && !self.hosts.contains_key(&node) {
             return;
         }
         let host = self.hosts.entry(node).or_insert(HostRecord::new(HostPresence::Stopped { at: now }));

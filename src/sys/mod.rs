@@ -26,6 +26,10 @@ pub mod netlink;
 #[cfg(feature = "daemon")]
 pub mod peer;
 #[cfg(feature = "daemon")]
+mod shared_library;
+#[cfg(feature = "daemon")]
 pub mod signals;
+#[cfg(feature = "daemon")]
+pub mod stonith;
 #[cfg(feature = "daemon")]
 pub mod unix;

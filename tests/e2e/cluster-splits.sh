@@ -214,7 +214,7 @@ anything() {
 	local type length
 	for length in 1 4 15 16 155 157 4096 200000; do echo "raw $(zeros $length)"; done
 	# Each type, ours included: without a name, without its end, with the largest numbers.
-	for type in 00000000 01000000 02000000 03000000 01005646 02005646 03005646 04005646 ffffffff; do
+	for type in 00000000 01000000 02000000 03000000 01005646 02005646 03005646 04005646 05005646 06005646 07005646 08005646 ffffffff; do
 		echo "raw $type$(zeros 152)"
 		echo "raw $type$(printf 'f%.0s' $(seq 304))"
 		echo "raw $type$(printf '61%.0s' $(seq 152))"

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use fence_virt::config::{
-    self, AuthConfig, BackendConfig, Config, CpgConfig, KEYS, ListenerConfig, SerialMode, UnknownVm,
-    ValueKind,
+    self, AuthConfig, BackendConfig, Config, CpgConfig, HostFencing, KEYS, ListenerConfig, SerialMode,
+    UnknownVm, ValueKind,
 };
 
 use crate::page::{Item, Page};
@@ -42,6 +42,7 @@ fn word(kind: ValueKind) -> &'static str {
         ValueKind::Interface => "interface",
         ValueKind::SerialMode | ValueKind::NameMode => "mode",
         ValueKind::UnknownVm => "state",
+        ValueKind::HostFencing => "source",
         ValueKind::Text => "text",
         ValueKind::Ignored => "value",
     }
@@ -64,7 +65,7 @@ fn the_page_has_every_key_in_its_section_and_no_other() {
 fn the_page_explains_every_kind_of_value() {
     let items = Page::read("fence_virt.conf.5").items_of("Ar");
     let explained: BTreeSet<String> = items.iter().flat_map(|item| item.after("Ar")).collect();
-    let own = ["backend", "mode", "state", "value"];
+    let own = ["backend", "mode", "source", "state", "value"];
     let kinds = KEYS.iter().map(|spec| word(spec.kind)).filter(|word| !own.contains(word));
     assert_eq!(explained, kinds.map(str::to_owned).collect());
 }
@@ -135,10 +136,12 @@ fn of_backend(backend: &BackendConfig, name: &str) -> Option<String> {
     if name == "uri" {
         return Some(backend.uris().join(" "));
     }
-    let BackendConfig::Cpg(CpgConfig { name_mode, host_fence_delay, unknown_vm, .. }) = backend else {
+    let BackendConfig::Cpg(config) = backend else {
         panic!("what is the default of {name}?");
     };
+    let CpgConfig { name_mode, host_fence_delay, host_fencing, unknown_vm, .. } = config;
     match name {
+        "host_fencing" => Some(if *host_fencing == HostFencing::Auto { "auto" } else { "none" }.to_owned()),
         "name_mode" => name_mode.map(|mode| format!("{mode:?}").to_lowercase()),
         "host_fence_delay" => host_fence_delay.map(|delay| delay.to_string()),
         "unknown_vm" => Some(if *unknown_vm == UnknownVm::Fail { "fail" } else { "off" }.to_owned()),

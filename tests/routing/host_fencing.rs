@@ -68,6 +68,35 @@ fn a_lost_host_is_off_once_it_was_fenced() {
 }
 
 #[test]
+fn a_request_waits_for_the_fence_while_the_fencer_is_asked() {
+    let mut node = Node::settled(RULES, Vec::new());
+    node.router.set_awaits_fencing(true, node.now);
+    node.loses_1();
+    for operation in [Off, Status] {
+        node.asks(operation, "vm1");
+        node.passes(ANSWER_LIMIT - SECOND);
+        node.waits();
+        node.passes(SECOND);
+        assert_eq!(node.answer().0, Verdict::Failure, "28 s later");
+    }
+    node.asks(Off, "vm1");
+    node.asks(Status, "vm1");
+    node.passes(20 * SECOND);
+    node.waits();
+    node.fences(1);
+    assert_eq!([node.answer().0, node.answer().0], [Verdict::Success, Verdict::Off]);
+    // The fencer does not answer any more.
+    node.votes(true, &[1, 2, 3]);
+    node.votes(true, &[2, 3]);
+    node.asks(Off, "vm1");
+    node.waits();
+    node.router.set_awaits_fencing(false, node.now);
+    node.settle();
+    assert_eq!(node.answer().0, Verdict::Failure);
+    assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure, "at once");
+}
+
+#[test]
 fn a_host_that_is_back_has_to_be_fenced_again() {
     // Its corosync is back, or its daemon; the quorum service reports later than the group.
     for is_daemon in [false, true] {

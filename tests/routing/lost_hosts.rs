@@ -2,7 +2,6 @@
 
 use fence_virt::fence::{Operation, PowerState, Verdict};
 use fence_virt::routing::{ANSWER_LIMIT, Departure, Rules};
-
 use fence_virt::wire::cluster::{
     AGE_UNKNOWN, Advertisement, ClusterMessage, CopyFate, HostNotice, HostStanding, NodeId,
 };
@@ -115,4 +114,15 @@ fn a_host_that_is_lost_after_a_member_told_of_it_was_not_stopped() {
     let vm = Advertisement { domain: domain(1), owner: NodeId(1), state: Running, is_active: true };
     node.hears(3, ClusterMessage::Copy { vm, fate: CopyFate::Away });
     assert_eq!(node.answers_for(Off, "vm1"), Verdict::Success, "it was lost, and the delay is over");
+}
+
+#[test]
+fn a_host_that_the_configuration_does_not_name_is_not_taken_from_a_member() {
+    let mut node = Node::settled(RULES, vec![local(4, Running)]);
+    let notice = HostNotice { node: NodeId(9), standing: HostStanding::Up, age_ms: 0 };
+    node.hears(3, ClusterMessage::Host(notice));
+    node.seen(local(4, PowerState::Off));
+    node.asks(Status, "vm4");
+    node.does(Status, Verdict::Off);
+    assert_eq!(node.answer().0, Verdict::Off);
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use crate::access::Permissions;
 use crate::backend::libvirt::ConnectionManagers;
 use crate::backend::{Backend, libvirt};
-use crate::cpg::{self, CpgThreadHandle};
+use crate::cpg::{self, CpgThreads};
 use crate::problem::Problem;
 use crate::startup::Startup;
 use crate::status::ClusterState;
@@ -17,8 +17,8 @@ use fence_virt::config::BackendConfig;
 pub(crate) struct StartedBackend {
     pub(crate) backend: Box<dyn Backend + Send>,
     pub(crate) managers: ConnectionManagers,
-    /// Thread that speaks with corosync.
-    pub(crate) cpg_thread: Option<CpgThreadHandle>,
+    /// Threads that speak with corosync and pacemaker.
+    pub(crate) cpg_threads: Option<CpgThreads>,
     /// State of this host in the cluster, for the status report.
     pub(crate) cluster: Option<Arc<Mutex<ClusterState>>>,
 }
@@ -58,7 +58,12 @@ pub(crate) fn start(
             if !uris.iter().any(|uri| libvirt::has_private_state(uri)) {
                 watchers.follow_vms("list", uris, startup.worker)?;
             }
-            Ok(Some(StartedBackend { backend: Box::new(libvirt), managers, cpg_thread: None, cluster: None }))
+            Ok(Some(StartedBackend {
+                backend: Box::new(libvirt),
+                managers,
+                cpg_threads: None,
+                cluster: None,
+            }))
         }
         BackendConfig::Cpg(config) => {
             let Some(started) = cpg::start(config, permissions, startup)? else { return Ok(None) };
@@ -67,7 +72,7 @@ pub(crate) fn start(
                 cluster: Some(started.backend.cluster_state()),
                 backend: Box::new(started.backend),
                 managers: started.managers,
-                cpg_thread: Some(started.thread),
+                cpg_threads: Some(started.threads),
             }))
         }
     }

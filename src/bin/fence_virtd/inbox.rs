@@ -6,6 +6,7 @@ use crate::access::Permissions;
 use crate::job::Job;
 use crate::libvirt::{CallId, CallOutcome};
 use fence_virt::arbiter::OperationId;
+use fence_virt::config::HostFencing;
 use fence_virt::fence::{UriIndex, Uuid};
 use fence_virt::routing::{LocalVm, Rules};
 use fence_virt::time::Instant;
@@ -31,8 +32,15 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct BackendSettings {
     pub(crate) permissions: Permissions,
-    /// Rules of the backend cpg.
-    pub(crate) rules: Option<Rules>,
+    /// Those of the backend cpg.
+    pub(crate) cluster: Option<ClusterSettings>,
+}
+
+/// Settings of the backend cpg that a reload changes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClusterSettings {
+    pub(crate) rules: Rules,
+    pub(crate) host_fencing: HostFencing,
 }
 
 /// An event for the backend.

@@ -11,12 +11,13 @@ use log::{info, warn};
 
 use crate::access::{CidTable, Permissions, policies};
 use crate::cpg;
-use crate::inbox::{BackendSettings, Message};
+use crate::inbox::{BackendSettings, ClusterSettings, Message};
 use crate::listener::ListenerHandle;
 use crate::logging;
 use crate::watch::Watchers;
-use fence_virt::config::{BackendConfig, Config, CpgConfig, ListenerConfig, NamedListener, UnknownVm};
-use fence_virt::routing::Rules;
+use fence_virt::config::{
+    BackendConfig, Config, CpgConfig, HostFencing, ListenerConfig, NamedListener, UnknownVm,
+};
 use fence_virt::session::Policy;
 
 /// Time limit for the worker to take the new permissions.
@@ -83,7 +84,7 @@ impl Reloader {
         targets
             .worker
             .send_timeout(
-                Message::Settings(BackendSettings { permissions, rules: rules(&new) }),
+                Message::Settings(BackendSettings { permissions, cluster: cluster_settings(&new) }),
                 WORKER_LIMIT,
             )
             .map_err(|_| "the worker does not take the new groups: it is overloaded or hangs".to_owned())?;
@@ -140,6 +141,10 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
         changes.push(format!("{files} key files read again"));
     }
     if let (BackendConfig::Cpg(old), BackendConfig::Cpg(new)) = (&old.backend, &new.backend) {
+        if old.host_fencing != new.host_fencing {
+            let source = if new.host_fencing == HostFencing::Auto { "auto" } else { "none" };
+            changes.push(format!("host_fencing {source}"));
+        }
         if old.host_fence_delay != new.host_fence_delay {
             let delay = new.host_fence_delay.map_or("unset".to_owned(), |seconds| format!("{seconds} s"));
             changes.push(format!("host_fence_delay {delay}"));
@@ -185,18 +190,18 @@ fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
     names
 }
 
-/// Rules for the worker; none unless the backend is cpg.
-fn rules(config: &Config) -> Option<Rules> {
+/// Settings for the worker; none unless the backend is cpg.
+fn cluster_settings(config: &Config) -> Option<ClusterSettings> {
     match &config.backend {
-        BackendConfig::Cpg(config) => Some(cpg::rules(config)),
+        BackendConfig::Cpg(config) => Some(cpg::settings(config)),
         BackendConfig::Libvirt { .. } => None,
     }
 }
 
 /// BackendSettings of one configuration of the backend cpg, with those of another one that a reload changes.
 fn with_rules_of(old: &CpgConfig, new: &CpgConfig) -> CpgConfig {
-    let CpgConfig { host_fence_delay, unknown_vm, .. } = *new;
-    CpgConfig { host_fence_delay, unknown_vm, ..old.clone() }
+    let CpgConfig { host_fence_delay, host_fencing, unknown_vm, .. } = *new;
+    CpgConfig { host_fence_delay, host_fencing, unknown_vm, ..old.clone() }
 }
 
 /// True if no other settings of the backend differ than those that a reload changes.
@@ -281,14 +286,20 @@ mod tests {
             ))
         };
         let old = cpg("");
-        let new = cpg("host_fence_delay = \"60\"; unknown_vm = \"off\";");
-        assert!(changes(&old, &new).ends_with(&["host_fence_delay 60 s".into(), "unknown_vm off".into()]));
+        let new = cpg("host_fencing = \"none\"; host_fence_delay = \"60\"; unknown_vm = \"off\";");
+        let named = ["host_fencing none", "host_fence_delay 60 s", "unknown_vm off"].map(str::to_owned);
+        assert!(changes(&old, &new).ends_with(&named), "{:?}", changes(&old, &new));
+        assert!(changes(&new, &old).contains(&"host_fencing auto".to_owned()));
         assert_eq!(needing_restart(&old, &new), [""; 0]);
-        assert_eq!(rules(&new).and_then(|rules| rules.host_fence_delay), Some(Duration::from_secs(60)));
+        let settings = cluster_settings(&new).unwrap();
+        assert_eq!(settings.rules.host_fence_delay, Some(Duration::from_secs(60)));
+        assert_eq!(settings.host_fencing, HostFencing::None);
         let mut reloader = Reloader::new("f".into(), |_| Err(String::new()), old, None);
         reloader.adopt(new.clone());
         assert_eq!(reloader.running.backend, new.backend);
-        let other = cpg("uri = \"test:///default\"; host_fence_delay = \"60\"; unknown_vm = \"off\";");
+        let other = cpg(
+            "uri = \"test:///default\"; host_fencing = \"none\"; host_fence_delay = \"60\"; unknown_vm = \"off\";",
+        );
         assert_eq!(needing_restart(&new, &other), ["backend settings"]);
     }
 

@@ -4,7 +4,7 @@
 //! 2. After the grace period, or at a second signal, unanswered requests fail.
 //! 3. Once all listeners have ended, the worker begins nothing more, and ends as soon as
 //!    nobody waits for the calls in progress, at the latest when the grace period is over.
-//! 4. The cpg thread leaves the group; watchers and connection managers close their connections.
+//! 4. The cpg thread leaves the group, the fencer thread ends; watchers and connection managers close their connections.
 //!
 //! A thread that ends unexpectedly ends the daemon: without a listener or the worker
 //! it would look alive and fence nobody.
@@ -19,7 +19,7 @@ use log::{error, info, warn};
 
 use crate::backend::libvirt::ConnectionManagers;
 use crate::backends::StartedBackend;
-use crate::cpg::CpgThreadHandle;
+use crate::cpg::CpgThreads;
 use crate::heartbeat::Heartbeat;
 use crate::inbox::Message;
 use crate::listener::{Listener, ListenerHandle};
@@ -73,7 +73,7 @@ pub(crate) struct Threads {
     /// Thread of the pause monitor, which ends when its sender is dropped.
     pauses: (Sender<()>, JoinHandle<()>),
     managers: ConnectionManagers,
-    cpg_thread: Option<CpgThreadHandle>,
+    cpg_threads: Option<CpgThreads>,
     watchers: Watchers,
 }
 
@@ -88,7 +88,7 @@ impl Threads {
         messages: Receiver<Message>,
     ) -> Result<Threads, String> {
         let (main, exits) = mailbox().map_err(|error| format!("cannot create a mailbox: {error}"))?;
-        let StartedBackend { mut backend, managers, cpg_thread, cluster: _ } = started;
+        let StartedBackend { mut backend, managers, cpg_threads, cluster: _ } = started;
         let heartbeat = Heartbeat::default();
         let of_worker = heartbeat.clone();
         let worker = spawn("worker", &main, move || {
@@ -121,7 +121,7 @@ impl Threads {
             heartbeat,
             pauses: (stop, noting),
             managers,
-            cpg_thread,
+            cpg_threads,
             watchers,
         })
     }
@@ -164,8 +164,8 @@ impl Threads {
             missing = self.await_ends(missing, deadline, Some(signals));
         }
         let deadline = Instant::now() + CLOSING;
-        if let Some(thread) = self.cpg_thread {
-            thread.stop(deadline);
+        if let Some(threads) = self.cpg_threads {
+            threads.stop(deadline);
         }
         self.watchers.stop(deadline);
         self.managers.stop(deadline);

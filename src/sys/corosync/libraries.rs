@@ -3,6 +3,8 @@
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::mem;
 
+use crate::sys::shared_library::{SharedLibrary, Symbol};
+
 /// cpg_handle_t, quorum_handle_t, cmap_handle_t and cmap_iter_handle_t.
 pub(super) type RawHandle = u64;
 
@@ -65,11 +67,10 @@ macro_rules! functions {
             fn load() -> Result<$group, String> {
                 Ok($group {
                     $($name: {
-                        let name = concat!(stringify!($name), "\0");
-                        let symbol = find(open($library)?, name)?;
+                        let symbol = find(open($library)?, stringify!($name))?;
                         // SAFETY: the type is that of this function in the headers of libcpg 4,
                         // libquorum 5 and libcmap 4.
-                        unsafe { mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) -> Code>(symbol) }
+                        unsafe { mem::transmute::<Symbol, unsafe extern "C" fn($($argument),*) -> Code>(symbol) }
                     },)*
                 })
             }
@@ -146,36 +147,17 @@ const CPG: Library = (c"libcpg.so.4", "libcpg4");
 const QUORUM: Library = (c"libquorum.so.5", "libquorum5");
 const CMAP: Library = (c"libcmap.so.4", "libcmap4");
 
-/// Loads a library; if it is loaded already, this only counts a reference.
-fn open((name, package): Library) -> Result<*mut c_void, String> {
-    // SAFETY: the name is a C string; corosync's libraries have no harmful initialisers.
-    let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-    if !library.is_null() {
-        return Ok(library);
-    }
-    let file = name.to_string_lossy();
-    Err(format!(
-        "the cpg backend needs {file} of corosync: install the package {package} (Debian, SUSE) \
-         or corosynclib (Fedora, RHEL): {}",
-        last_error()
-    ))
+/// Loads a library.
+fn open((name, package): Library) -> Result<SharedLibrary, String> {
+    SharedLibrary::open(name).map_err(|error| {
+        let file = name.to_string_lossy();
+        format!(
+            "the cpg backend needs {file} of corosync: install the package {package} (Debian, SUSE) \
+             or corosynclib (Fedora, RHEL): {error}"
+        )
+    })
 }
 
-fn find(library: *mut c_void, name: &'static str) -> Result<*mut c_void, String> {
-    // SAFETY: the library is loaded, and the name ends with a NUL.
-    let symbol = unsafe { libc::dlsym(library, name.as_ptr().cast::<c_char>()) };
-    if symbol.is_null() {
-        return Err(format!("unsupported version of corosync's libraries: {}", last_error()));
-    }
-    Ok(symbol)
-}
-
-fn last_error() -> String {
-    // SAFETY: it returns null or a C string that is valid until this thread's next call.
-    let error = unsafe { libc::dlerror() };
-    if error.is_null() {
-        return "unknown error".to_owned();
-    }
-    // SAFETY: not null, and valid as above.
-    unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned()
+fn find(library: SharedLibrary, name: &str) -> Result<Symbol, String> {
+    library.find(name).map_err(|error| format!("unsupported version of corosync's libraries: {error}"))
 }

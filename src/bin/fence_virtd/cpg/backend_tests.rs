@@ -1,5 +1,7 @@
 //! The backend with libvirt in memory, and a group that the test controls.
 
+#[path = "fencing_tests.rs"]
+mod fencing_tests;
 #[path = "permission_tests.rs"]
 mod permission_tests;
 #[path = "served_log_tests.rs"]
@@ -11,13 +13,18 @@ use super::*;
 use crate::access::Permissions;
 use crate::backend::libvirt::fake::{Fake, FakeLink};
 use crate::cpg::fake::FakeGroup;
+use crate::cpg::host_fencing::FakeFencer;
+use crate::cpg::shared::GroupEvent;
 use crate::inbox::Message;
 use crate::job::tests::{Answers, answers, job, job_of};
 use crate::libvirt::HeldVms;
 use crate::logging::captured;
-use fence_virt::fence::{Answer, Domain, PowerState, Source, UriIndex, Uuid};
-use fence_virt::groups::{Group, Groups};
-use fence_virt::routing::{LocalVm, Membership, Names, Peer, Rules, TELL_LIMIT, Unknown};
+use fence_virt::config::HostFencing;
+use fence_virt::fence::{Answer, Domain, PowerState, Request, Source, Target, UriIndex, Uuid};
+use fence_virt::groups::{Group, Groups, PermittedNames};
+use fence_virt::routing::{
+    ANSWER_LIMIT, LocalVm, Membership, Names, OnBehalf, Peer, Rules, TELL_LIMIT, Unknown,
+};
 use fence_virt::wire::cluster::{
     Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId, Report, RequestNumber,
 };
@@ -30,6 +37,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Bench {
     backend: Cpg<FakeLink>,
     group: FakeGroup,
+    fencer: FakeFencer,
     host: std::sync::Arc<Fake>,
     now: Instant,
     inbox: Receiver<Message>,
@@ -56,8 +64,10 @@ impl Bench {
         let libvirt = LibvirtBackend::new(links, 1, permissions, worker, HeldVms::default());
         let (group, link) = FakeGroup::new();
         let rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
-        let backend = Cpg::new(libvirt, link, Router::new(rules, 1, RequestNumber(1)));
-        let mut bench = Bench { backend, group, host, now: Instant::now(), inbox };
+        let settings = ClusterSettings { rules, host_fencing: HostFencing::None };
+        let (fencer, fencing) = FakeFencer::new();
+        let backend = Cpg::new(libvirt, link, fencing, Router::new(rules, 1, RequestNumber(1)), settings);
+        let mut bench = Bench { backend, group, fencer, host, now: Instant::now(), inbox };
         bench.backend.router.configured(Some(vec![NodeId(1), NodeId(2)]), bench.now);
         let uuid = Uuid::parse(OWN).unwrap();
         let vm = LocalVm {

@@ -9,19 +9,21 @@ use log::warn;
 
 use super::backend::Cpg;
 use super::group_member::GroupConnector;
+use super::host_fencing::{self, FencerThreadHandle, Pacemaker, SpawnedFencer};
 use super::link::GroupLink;
 use super::shared::{BATCHES_MAX, CpgCommand, JoinGeneration, ThreadProgress};
 use super::thread::CpgThread;
 use crate::access::Permissions;
 use crate::backend::libvirt::{self, ConnectionManagers, UriLink};
-use crate::inbox::Message;
+use crate::inbox::{ClusterSettings, Message};
 use crate::problem::Problem;
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
 use crate::threads::join_by;
-use fence_virt::config::{CpgConfig, NameMode, UnknownVm};
+use fence_virt::config::{CpgConfig, HostFencing, NameMode, UnknownVm};
 use fence_virt::routing::{Names, Router, Rules, Unknown};
 use fence_virt::sys::corosync::{self, Libraries};
 use fence_virt::sys::mailbox::{MailboxSender, mailbox};
+use fence_virt::sys::stonith::FencerLibrary;
 use fence_virt::time::Instant;
 use fence_virt::wire::cluster::RequestNumber;
 
@@ -34,20 +36,31 @@ pub(crate) fn check() -> Result<(), String> {
     Libraries::open().map(|_| ())
 }
 
-/// Warning about a `host_fence_delay` that is missing or 0.
+/// Warning about a `host_fence_delay` that is 0, or missing where no fence of a host can be known.
 pub(crate) fn warn_of_delay(config: &CpgConfig) -> Option<Problem> {
-    match config.host_fence_delay {
-        None => Some(Problem::new(
+    match (config.host_fence_delay, config.host_fencing) {
+        (None, HostFencing::Auto) => {
+            let reason = FencerLibrary::open().err()?;
+            Some(Problem::new(
+                format!(
+                    "host_fence_delay is not set, and no fence of a host is known ({reason}): while a host is \
+                     lost, off and reboot of the VMs that it ran fail"
+                ),
+                "if the hosts fence each other, but not by pacemaker, set host_fence_delay to the number of \
+                 seconds after which a lost host is certainly off",
+            ))
+        }
+        (None, HostFencing::None) => Some(Problem::new(
             "host_fence_delay is not set: while a host is lost, off and reboot of the VMs that it ran fail",
             "if the hosts fence each other, set it to the number of seconds after which a lost host is \
              certainly off",
         )),
-        Some(0) => Some(Problem::new(
+        (Some(0), _) => Some(Problem::new(
             "host_fence_delay is 0: VMs count as off as soon as their host is lost, though it may still run \
              them",
             "set it to the number of seconds after which a lost host is certainly off",
         )),
-        Some(_) => None,
+        (Some(_), _) => None,
     }
 }
 
@@ -55,7 +68,22 @@ pub(crate) fn warn_of_delay(config: &CpgConfig) -> Option<Problem> {
 pub(crate) struct StartedCpg {
     pub(crate) backend: Cpg<UriLink>,
     pub(crate) managers: ConnectionManagers,
-    pub(crate) thread: CpgThreadHandle,
+    pub(crate) threads: CpgThreads,
+}
+
+/// The threads that speak with corosync and pacemaker.
+pub(crate) struct CpgThreads {
+    cpg: CpgThreadHandle,
+    fencer: FencerThreadHandle,
+}
+
+impl CpgThreads {
+    /// Makes the threads end, and waits for that until `deadline`. One that hangs is left behind.
+    pub(crate) fn stop(self, deadline: Instant) {
+        self.fencer.begin_stop();
+        self.cpg.stop(deadline);
+        self.fencer.join();
+    }
 }
 
 /// Starts the threads and waits for the first join of the group, unless
@@ -85,13 +113,18 @@ pub(crate) fn start(
     }
     let mut number = [0; 4];
     getrandom::fill(&mut number).map_err(|error| format!("cannot get random numbers: {error}"))?;
-    let router = Router::new(rules(config), config.uris.len(), RequestNumber(u32::from_le_bytes(number)));
-    Ok(Some(StartedCpg { backend: Cpg::new(libvirt, link, router), managers, thread: handle }))
+    let settings = settings(config);
+    let number = RequestNumber(u32::from_le_bytes(number));
+    let router = Router::new(settings.rules, config.uris.len(), number);
+    let SpawnedFencer { handle: fencer, link: fencing } =
+        host_fencing::spawn(Pacemaker::default(), startup.worker)?;
+    let backend = Cpg::new(libvirt, link, fencing, router, settings);
+    Ok(Some(StartedCpg { backend, managers, threads: CpgThreads { cpg: handle, fencer } }))
 }
 
-/// Returns the rules of a configuration.
-pub(crate) fn rules(config: &CpgConfig) -> Rules {
-    Rules {
+/// Returns the settings of a configuration that a reload changes.
+pub(crate) fn settings(config: &CpgConfig) -> ClusterSettings {
+    let rules = Rules {
         names: match config.name_mode {
             None => Names::Both,
             Some(NameMode::Name) => Names::Name,
@@ -102,7 +135,8 @@ pub(crate) fn rules(config: &CpgConfig) -> Rules {
             UnknownVm::Fail => Unknown::Fail,
             UnknownVm::Off => Unknown::Off,
         },
-    }
+    };
+    ClusterSettings { rules, host_fencing: config.host_fencing }
 }
 
 /// Waits for the first join; false if a stop signal came meanwhile.

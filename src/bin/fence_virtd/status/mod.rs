@@ -15,4 +15,4 @@ mod snapshot;
 pub(crate) use counts::{Counts, Refusal};
 pub(crate) use form::Form;
 pub(crate) use server::{Sources, StatusSocket};
-pub(crate) use snapshot::{ClusterState, LaneReport, OldestCall, UriState};
+pub(crate) use snapshot::{ClusterState, FencerState, HostFencingState, LaneReport, OldestCall, UriState};

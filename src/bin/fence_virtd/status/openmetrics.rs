@@ -64,6 +64,9 @@ pub(super) fn openmetrics(snapshot: &Snapshot) -> String {
         let joined = u8::from(cluster.alone.is_none());
         out.gauge("cluster_joined", "1 if this host is in the cluster's group.", joined);
         out.gauge("cluster_members", "Members of the cluster's group.", cluster.members);
+        if let Some(is_connected) = cluster.fencing.is_connected() {
+            out.gauge("fencer_connected", "1 if pacemaker's fencer answers.", u8::from(is_connected));
+        }
     }
     let open = listeners.iter().map(|it| (labels(&[("listener", &it.name)]), it.open.to_string()));
     out.family("open", "gauge", "Open connections, or lines of VMs.", open);

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::form::Form;
 use super::openmetrics::openmetrics;
-use super::snapshot::{ClusterState, LaneReport, ListenerState, OldestCall, Snapshot, UriState};
+use super::snapshot::{
+    ClusterState, FencerState, HostFencingState, LaneReport, ListenerState, OldestCall, Snapshot, UriState,
+};
 use crate::json::{JsonObject, array, quoted};
 use fence_virt::fence::printable;
 
@@ -42,6 +44,7 @@ fn text(snapshot: &Snapshot) -> String {
             Some(reason) => format!("cluster: not in the group: {reason}"),
             None => format!("cluster: {} members, {} requests in flight", cluster.members, cluster.under_way),
         });
+        lines.push(format!("host fencing: {}", fencing_text(&cluster.fencing)));
     }
     for listener in &snapshot.listeners {
         lines.push(format!("listener {}: {} open", listener.name, listener.open));
@@ -51,6 +54,22 @@ fn text(snapshot: &Snapshot) -> String {
     lines.push(if problems.is_empty() { "no problems".to_owned() } else { "problems:".to_owned() });
     lines.extend(problems.iter().map(|problem| format!("  {problem}")));
     lines.iter().flat_map(|line| [printable(line), "\n".into()]).collect()
+}
+
+/// Returns what makes a lost host count as off.
+fn fencing_text(fencing: &HostFencingState) -> String {
+    let fencer = match &fencing.fencer {
+        None => "pacemaker is not asked".to_owned(),
+        Some(FencerState::Unknown) => "pacemaker has not answered yet".to_owned(),
+        Some(FencerState::Absent(reason) | FencerState::Lost(reason)) => {
+            format!("no fence is known: {reason}")
+        }
+        Some(FencerState::Connected(library)) => format!("pacemaker answers ({library})"),
+    };
+    match fencing.delay {
+        None => format!("{fencer}; host_fence_delay is not set"),
+        Some(delay) => format!("{fencer}; host_fence_delay is {} s", delay.as_secs()),
+    }
 }
 
 fn uri_text(uri: &UriState) -> String {
@@ -137,6 +156,11 @@ fn cluster_json(cluster: &ClusterState) -> String {
         .optional("reason", cluster.alone.as_deref())
         .value("members", cluster.members)
         .value("under_way", cluster.under_way)
+        .value(
+            "fencer_connected",
+            cluster.fencing.is_connected().map_or("null".to_owned(), |is| is.to_string()),
+        )
+        .string("host_fencing", &fencing_text(&cluster.fencing))
         .finish()
 }
 

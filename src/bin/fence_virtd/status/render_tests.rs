@@ -32,7 +32,15 @@ fn snapshot() -> Snapshot {
                 lanes: LaneReport { max: 32, ..LaneReport::default() },
             },
         ],
-        cluster: Some(ClusterState { alone: None, members: 3, under_way: 5 }),
+        cluster: Some(ClusterState {
+            alone: None,
+            members: 3,
+            under_way: 5,
+            fencing: HostFencingState {
+                fencer: Some(FencerState::Connected("libstonithd.so.26.8.2".to_owned())),
+                delay: None,
+            },
+        }),
     }
 }
 
@@ -48,6 +56,7 @@ fn text_is_for_people() {
         libvirt qemu:///system: connected, last reply 1 s ago; 2 of 32 lanes busy, 1 calls waiting\n\
         libvirt a\"b\\: not connected, no reply yet: no way\n\
         cluster: 3 members, 5 requests in flight\n\
+        host fencing: pacemaker answers (libstonithd.so.26.8.2); host_fence_delay is not set\n\
         listener tcp:b: 2 open\n  off: 3 success, 1 failure\n  refused: 4 signature\n\
         problems:\n  a\"b\\: no way\n";
     assert_eq!(text(&snapshot()), expected);
@@ -67,7 +76,9 @@ fn json_is_one_line_with_all_of_it() {
         \"lanes_busy\":2,\"lanes_max\":32,\"calls_waiting\":1,\"oldest_call_seconds\":null,\"oldest_call\":null},\
         {\"uri\":\"a\\\"b\\\\\",\"connected\":false,\"reason\":\"no\\u000away\",\"answered_seconds_ago\":null,\
         \"lanes_busy\":0,\"lanes_max\":32,\"calls_waiting\":0,\"oldest_call_seconds\":null,\"oldest_call\":null}],\
-        \"cluster\":{\"joined\":true,\"reason\":null,\"members\":3,\"under_way\":5},\
+        \"cluster\":{\"joined\":true,\"reason\":null,\"members\":3,\"under_way\":5,\
+        \"fencer_connected\":true,\"host_fencing\":\"pacemaker answers (libstonithd.so.26.8.2); \
+        host_fence_delay is not set\"},\
         \"listeners\":[{\"name\":\"tcp:b\",\"open\":2,\"requests\":[\
         {\"operation\":\"off\",\"verdict\":\"success\",\"count\":3},\
         {\"operation\":\"off\",\"verdict\":\"failure\",\"count\":1}],\
@@ -86,6 +97,7 @@ fn metrics_come_in_families_and_end() {
         "fence_virtd_uri_connected{uri=\"a\\\"b\\\\\"} 0",
         "fence_virtd_well 0",
         "fence_virtd_cluster_members 3",
+        "fence_virtd_fencer_connected 1",
     ] {
         assert!(out.lines().any(|found| found == line), "{line} in\n{out}");
     }
@@ -94,6 +106,33 @@ fn metrics_come_in_families_and_end() {
     let mut once = names.clone();
     once.dedup();
     assert_eq!(names, once);
+}
+
+#[test]
+fn host_fencing_is_what_is_in_force() {
+    let why = || "no library".to_owned();
+    for (fencer, delay, expected, is_connected, is_problem) in [
+        (
+            None,
+            Some(Duration::from_secs(60)),
+            "pacemaker is not asked; host_fence_delay is 60 s",
+            None,
+            false,
+        ),
+        (Some(FencerState::Unknown), None, "pacemaker has not answered yet; ", Some(false), false),
+        (Some(FencerState::Absent(why())), None, "no fence is known: no library; ", Some(false), false),
+        (Some(FencerState::Lost(why())), None, "no fence is known: no library; ", Some(false), true),
+    ] {
+        let mut snapshot = snapshot();
+        snapshot.uris.truncate(1);
+        let Some(cluster) = &mut snapshot.cluster else { panic!("there is a cluster") };
+        cluster.fencing = HostFencingState { fencer, delay };
+        assert!(text(&snapshot).contains(&format!("host fencing: {expected}")), "{}", text(&snapshot));
+        let metric = is_connected.map(|is| format!("fence_virtd_fencer_connected {}", u8::from(is)));
+        let out = openmetrics(&snapshot);
+        assert_eq!(out.lines().find(|line| line.starts_with("fence_virtd_fencer")), metric.as_deref());
+        assert_eq!(!snapshot.problems().is_empty(), is_problem, "{:?}", snapshot.problems());
+    }
 }
 
 #[test]

@@ -106,6 +106,37 @@ pub(crate) struct ClusterState {
     pub(crate) members: usize,
     /// Requests of clients and of other hosts in flight.
     pub(crate) under_way: usize,
+    pub(crate) fencing: HostFencingState,
+}
+
+/// Sources of knowledge about lost hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct HostFencingState {
+    /// None with `host_fencing = "none"`.
+    pub(crate) fencer: Option<FencerState>,
+    /// `host_fence_delay`, if it is set.
+    pub(crate) delay: Option<Duration>,
+}
+
+impl HostFencingState {
+    /// Returns true if pacemaker's fencer answers; none if it is not asked.
+    pub(crate) fn is_connected(&self) -> Option<bool> {
+        self.fencer.as_ref().map(|fencer| matches!(fencer, FencerState::Connected(_)))
+    }
+}
+
+/// State of pacemaker's fencer on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum FencerState {
+    /// No attempt to connect has ended yet.
+    #[default]
+    Unknown,
+    /// It has never answered, for this reason.
+    Absent(String),
+    /// It answers; the name of its library.
+    Connected(String),
+    /// It has answered, and does not any more.
+    Lost(String),
 }
 
 impl Snapshot {
@@ -134,6 +165,11 @@ impl Snapshot {
                     problems.push(format!("{name}: a call has taken {seconds} s so far: {label}"));
                 }
             }
+        }
+        if let Some(FencerState::Lost(reason)) =
+            self.cluster.as_ref().and_then(|cluster| cluster.fencing.fencer.as_ref())
+        {
+            problems.push(format!("no fence of a lost host is known: {reason}"));
         }
         let alone = self.cluster.as_ref().and_then(|cluster| cluster.alone.as_ref());
         problems.extend(alone.map(|reason| format!("this host is not in the cluster's group: {reason}")));

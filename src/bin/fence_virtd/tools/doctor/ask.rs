@@ -1,13 +1,14 @@
-//! Queries of libvirt and corosync, which may hang. All run in parallel; a query that
+//! Queries of libvirt, corosync and pacemaker, which may hang. All run in parallel; a query that
 //! exceeds its time limit is abandoned, and its thread ends with this process.
 
 use std::thread;
 
 use super::cluster::{self, ClusterReport};
+use super::fencer::{self, FencerReport};
 use super::libvirt::{self, UriReply};
 use super::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
 use crate::watch::{self, LineCounts};
-use fence_virt::config::{BackendConfig, Config, ListenerConfig, SerialConfig};
+use fence_virt::config::{BackendConfig, Config, HostFencing, ListenerConfig, SerialConfig};
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::with_timeout::with_timeout;
 
@@ -34,6 +35,8 @@ pub(super) struct Replies {
     pub(super) lines: Vec<LinesAt>,
     /// None without the backend cpg.
     pub(super) cluster: Option<ServiceReply<ClusterReport>>,
+    /// None unless it is asked for fences of hosts.
+    pub(super) fencer: Option<ServiceReply<FencerReport>>,
 }
 
 /// Runs all queries, within [`REPLY_TIMEOUT`] and a moment for the threads.
@@ -47,11 +50,15 @@ pub(super) fn all(config: &Config) -> Result<Replies, String> {
         let lines: Vec<_> = serial.iter().map(|at| scope.spawn(|| lines(&at.uri, &at.config))).collect();
         let cluster = matches!(config.backend, BackendConfig::Cpg(_))
             .then(|| scope.spawn(|| bounded("", |_| cluster::query())));
+        let asks_fencer =
+            matches!(&config.backend, BackendConfig::Cpg(cpg) if cpg.host_fencing == HostFencing::Auto);
+        let fencer = asks_fencer.then(|| scope.spawn(|| bounded("", |_| fencer::query())));
         let lines = serial.iter().cloned().zip(lines);
         Replies {
             uris: config.backend.uris().iter().cloned().zip(uris.into_iter().map(join)).collect(),
             lines: lines.map(|(at, lines)| LinesAt { at, lines: join(lines) }).collect(),
             cluster: cluster.map(join),
+            fencer: fencer.map(join),
         }
     }))
 }

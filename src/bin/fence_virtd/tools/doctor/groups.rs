@@ -48,7 +48,7 @@ mod tests {
     use crate::tools::doctor::finding::{Level, shown};
     use crate::tools::doctor::libvirt::ListedVm;
     use crate::tools::doctor::service_reply::{NoReply, ServiceReply};
-    use fence_virt::config::{CpgConfig, UnknownVm};
+    use fence_virt::config::{CpgConfig, HostFencing, UnknownVm};
 
     fn judged(
         backend: &BackendConfig,
@@ -67,6 +67,7 @@ mod tests {
             uris: vec!["u".into()],
             name_mode: None,
             host_fence_delay: None,
+            host_fencing: HostFencing::Auto,
             unknown_vm: UnknownVm::Fail,
         });
         let vms = || Ok(vec![ListedVm { name: "Node1".into(), uuid: "aa-bb".into(), runs: false }]);

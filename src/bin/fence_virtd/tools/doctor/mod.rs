@@ -4,13 +4,14 @@
 //! 1. [`settings`] judges the file and its keys, [`process`] the running daemon,
 //!    and [`multicast`], [`tcp`], [`vsock`], [`serial`] each listener's part of
 //!    the host ([`network`] and [`sockets`] read it).
-//! 2. [`ask`] queries libvirt and corosync in parallel, with a time limit.
-//! 3. [`libvirt`], [`cluster`], [`serial`] and [`groups`] judge the replies.
+//! 2. [`ask`] queries libvirt, corosync and pacemaker in parallel, with a time limit.
+//! 3. [`libvirt`], [`cluster`], [`fencer`], [`serial`] and [`groups`] judge the replies.
 //!
 //! Inspecting and judging are separate, so that tests can judge hosts that do not exist.
 
 mod ask;
 mod cluster;
+mod fencer;
 mod finding;
 mod firewall;
 mod groups;

@@ -7,15 +7,17 @@ use std::process::ExitCode;
 use super::finding::Finding;
 use super::process::RunningDaemon;
 use super::report::FindingPrinter;
-use super::{ask, cluster, firewall, groups, libvirt, multicast, process, serial, settings, tcp, vsock};
+use super::{
+    ask, cluster, fencer, firewall, groups, libvirt, multicast, process, serial, settings, tcp, vsock,
+};
 use crate::config_file;
-use fence_virt::config::{Config, ListenerConfig, NamedListener};
+use fence_virt::config::{BackendConfig, Config, ListenerConfig, NamedListener};
 
 /// Exit code if the report cannot be written.
 const UNWRITTEN: u8 = 2;
 
 /// Prints the report. Exit code 0: no problems; 1: warnings; 2: errors, or the report cannot
-/// be written. If libvirt or corosync hang, this takes little more than
+/// be written. If libvirt, corosync or pacemaker hang, this takes little more than
 /// [`REPLY_TIMEOUT`](super::service_reply::REPLY_TIMEOUT).
 pub(crate) fn run(config: &Path, pid_file: &Path) -> ExitCode {
     let mut printer = FindingPrinter::new(io::stdout());
@@ -62,6 +64,9 @@ fn examine_backend(config: &Config, running: Option<RunningDaemon>) -> Vec<Findi
     let mut findings = libvirt::judge(config.backend.kind(), &replies.uris);
     if let Some(reply) = &replies.cluster {
         findings.extend(cluster::judge(&config.backend, reply, running));
+    }
+    if let (BackendConfig::Cpg(cpg), Some(reply)) = (&config.backend, &replies.fencer) {
+        findings.push(fencer::judge(cpg, reply));
     }
     findings.extend(serial::judge_lines(&replies.lines, &replies.uris));
     findings.extend(groups::judge(&config.backend, &config.groups, &replies.uris));

@@ -1,4 +1,4 @@
-//! Replies of libvirt and corosync.
+//! Replies of libvirt, corosync and pacemaker.
 
 use std::time::Duration;
 
@@ -14,5 +14,5 @@ pub(super) enum NoReply {
     TimedOut,
 }
 
-/// Reply of libvirt or corosync to a query.
+/// Reply of one of them to a query.
 pub(super) type ServiceReply<T> = Result<T, NoReply>;

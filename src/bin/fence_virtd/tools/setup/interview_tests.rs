@@ -77,7 +77,11 @@ fn answers_are_checked_as_they_are_given() {
         ("vsock\n\n\n\n4294967295\n", "invalid vsock port"),
         ("serial\n\nhere\n", "an absolute directory path"),
         ("\n\n\n\n\n\n\n\nkvm\n", "unknown backend \"kvm\""),
-        ("serial\n\n\n\ncpg\n\n\nsoon\n", "invalid number \"soon\"; expected 0 to"),
+        (
+            "serial\n\n\n\ncpg\n\n\npacemaker\n",
+            "invalid host_fencing \"pacemaker\"; expected one of: auto, none",
+        ),
+        ("serial\n\n\n\ncpg\n\n\n\nsoon\n", "invalid number \"soon\"; expected 0 to"),
     ] {
         let refusal = refused("", answers);
         assert!(
@@ -147,7 +151,7 @@ fn words_for_defaults() {
     let text = "fence_virtd { listener = \"multicast\"; backend = \"cpg\"; name_mode = \"uuid\"; }
 listeners { multicast { interface = \"virbr0\"; hash = \"sha1\"; } }
 backends { cpg { host_fence_delay = \"60\"; } }";
-    let (result, out) = interviewed(text, "\n\n-\nnone\n\n\n\nnone\n\n\n\n-\n", false);
+    let (result, out) = interviewed(text, "\n\n-\nnone\n\n\n\nnone\n\n\n\n\n-\n", false);
     let after = result.unwrap();
     assert!(after.contains("multicast { auth = \"none\"; }"), "{after}");
     assert!(after.contains("cpg { }"), "{after}");

@@ -1,7 +1,7 @@
 //! Texts of the questions. The questions themselves follow from the table of keys.
 
 use fence_virt::config::{
-    BackendConfig, Config, KeySpec, ListenerConfig, NameMode, SerialMode, UnknownVm, ValueKind,
+    BackendConfig, Config, HostFencing, KeySpec, ListenerConfig, NameMode, SerialMode, UnknownVm, ValueKind,
 };
 
 /// Help on listeners.
@@ -48,6 +48,10 @@ The number of seconds after which a host that the cluster has lost is certainly 
 fence each other. After that, while this partition has quorum, its guests count as off. There is no
 default: without it they cannot be fenced until the host is back. The value must hold even if both sides
 of a split have quorum (two_node).";
+const HOST_FENCING: &str = "\
+Where fences of lost hosts are known from: auto (pacemaker, if it runs on this host) or none. A lost host
+counts as off once pacemaker has fenced it. Choose none if pacemaker's devices leave a fenced host running
+(fence_scsi, fence_mpath, switches).";
 const UNKNOWN_VM: &str = "\
 The state of a guest that was never seen on any host, that left the host where it ran, or that is not
 seen running while there is no quorum: fail (unknown) or off (as in the C daemon).";
@@ -75,6 +79,7 @@ pub(super) fn help(spec: &KeySpec) -> Option<&'static str> {
         ("backends/cpg", "uri") => CPG_URI,
         ("backends/cpg", "name_mode") => CPG_NAME_MODE,
         ("backends/cpg", "host_fence_delay") => HOST_FENCE_DELAY,
+        ("backends/cpg", "host_fencing") => HOST_FENCING,
         ("backends/cpg", "unknown_vm") => UNKNOWN_VM,
         _ => return None,
     })
@@ -88,6 +93,7 @@ pub(super) fn choices(kind: ValueKind) -> Option<&'static str> {
         ValueKind::SerialMode => "serial, vmchannel",
         ValueKind::NameMode => "name, uuid",
         ValueKind::UnknownVm => "fail, off",
+        ValueKind::HostFencing => "auto, none",
         ValueKind::Boolean => "1, 0",
         _ => return None,
     })
@@ -138,6 +144,10 @@ pub(super) fn of_backend(config: &Config, key: &str) -> Option<String> {
         (BackendConfig::Cpg(cpg), "name_mode") => cpg.name_mode.map(|mode| match mode {
             NameMode::Name => "name".to_string(),
             NameMode::Uuid => "uuid".to_string(),
+        }),
+        (BackendConfig::Cpg(cpg), "host_fencing") => Some(match cpg.host_fencing {
+            HostFencing::Auto => "auto".to_string(),
+            HostFencing::None => "none".to_string(),
         }),
         (BackendConfig::Cpg(cpg), "unknown_vm") => Some(match cpg.unknown_vm {
             UnknownVm::Fail => "fail".to_string(),
