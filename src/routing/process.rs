@@ -5,7 +5,7 @@ use super::limits::TELL_LIMIT;
 use crate::time::Instant;
 
 /// A daemon in the group. A node has two while one replaces the other.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Process {
     pub(super) since: Instant,
     /// Position at which it joined.
