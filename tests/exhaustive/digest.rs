@@ -85,10 +85,8 @@ impl Digest {
             }
         }
         past.retain(|distance| *distance < -LONG_PAST);
-        for ranks in [&mut past] {
-            ranks.sort_unstable();
-            ranks.dedup();
-        }
+        past.sort_unstable();
+        past.dedup();
         positions.sort_unstable();
         positions.dedup();
         for number in Numbers(text) {
