@@ -185,6 +185,9 @@ impl Cluster {
             }
             self.turn_at(self.next_deadline().min(end));
         }
+        if self.nodes.iter().any(|node| !node.jobs.is_empty()) {
+            self.pass(SECOND);
+        }
         (0..NODES).for_each(|at| self.nodes[at].hangs = false);
         self.deliver_all();
     }
