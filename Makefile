@@ -99,7 +99,7 @@ e2e: test-peers e2e-peers build
 	done
 
 # Hosts with corosync, all ours, all C, and mixed (C daemons hang now and
-# then: the script says where it tried again), and more random steps.
+# then: the script says where it tried again), more random steps, and longer schedules.
 check-cluster: test-peers e2e-peers build
 	$(CARGO) build --locked --example group-member --example vm-line
 	@for kinds in ooo ccc oco coc ooocc oooooooo; do \
@@ -107,6 +107,7 @@ check-cluster: test-peers e2e-peers build
 		NODES=$${#kinds} KINDS=$$kinds BURST=5000 HEALS=5 RESTARTS=60 tests/e2e/cluster.sh || exit 1; \
 	done
 	FENCE_SEED=new FENCE_STEPS=170000000 $(CARGO) test --locked --release --test cluster -- --nocapture
+	FENCE_DEEPER=1 $(CARGO) test --locked --release --test exhaustive -- --nocapture
 
 # VMs that hang; guests that fence each other, thirty rounds of each agent and transport; more random steps.
 check-power: test-peers e2e-peers build

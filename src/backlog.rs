@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 const AHEAD_MAX: usize = 8;
 
 /// Queue with priority for power operations.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Backlog<T> {
     power: VecDeque<T>,
     queries: VecDeque<T>,

@@ -9,7 +9,7 @@ use crate::time::Instant;
 use crate::wire::cluster::{NodeId, RequestNumber};
 
 /// Request to one copy of the VM.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct CopyRequest {
     pub(super) operation: Operation,
     /// Name or UUID that was sent.
@@ -23,7 +23,7 @@ pub(super) struct CopyRequest {
 }
 
 /// Progress of a request to one copy.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum CopyState {
     /// Sent to another node under this number.
     Sent(RequestNumber),
@@ -33,7 +33,7 @@ pub(super) enum CopyState {
 }
 
 /// Answer of a copy.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct CopyAnswer {
     pub(super) verdict: Verdict,
     pub(super) evidence: Evidence,
@@ -43,7 +43,7 @@ pub(super) struct CopyAnswer {
 }
 
 /// Requests to the copies of a VM, by node.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct CopyRequests(BTreeMap<NodeId, CopyRequest>);
 
 /// Answer of a task that is certain before all copies have answered.

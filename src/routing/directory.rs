@@ -37,7 +37,7 @@ pub(super) struct StoreEffect {
 }
 
 /// Copies of all VMs.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Directory {
     vms: BTreeMap<Uuid, BTreeMap<NodeId, CopyRecord>>,
     /// VMs with a copy on each node.

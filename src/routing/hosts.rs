@@ -29,7 +29,7 @@ struct HostRecord {
 }
 
 /// All hosts that corosync's configuration names, or that were ever seen.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct HostTable {
     hosts: BTreeMap<NodeId, HostRecord>,
     /// True if corosync's configuration names the nodes, so that none is missing above.

@@ -20,7 +20,7 @@ pub(super) struct Transitions {
 }
 
 /// A VM that is no longer here.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct RemovedVm {
     pub(super) domain: Domain,
     /// True if it ran until it was seen to end here.
@@ -28,7 +28,7 @@ pub(super) struct RemovedVm {
 }
 
 /// VMs of this node, by libvirt URI.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct LocalInventory {
     /// By the index of the URI.
     vms: BTreeMap<Uuid, BTreeMap<UriIndex, LocalVm>>,

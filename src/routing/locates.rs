@@ -16,7 +16,7 @@ const KEPT: Duration = Duration::from_secs(60);
 const LOCATES_MAX: usize = 4096;
 
 /// A query of this node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Locate {
     number: RequestNumber,
     /// Position in the group's order before which it was sent.
@@ -37,7 +37,7 @@ pub(super) enum LocateProgress {
 }
 
 /// All queries, by the name or UUID that they are for.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Locates {
     by_text: HashMap<String, Locate>,
     texts: HashMap<RequestNumber, String>,

@@ -23,7 +23,7 @@ pub(super) enum Left {
 }
 
 /// Members of the group, with this node's own membership.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct MemberTable {
     /// This node, while it is in the group.
     me: Option<Peer>,

@@ -14,7 +14,7 @@ const MESSAGES_MAX: usize = 32_768;
 const NOTES_MAX: usize = 1024;
 
 /// Outgoing messages and actions, with the numbers that they carry.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Outbox {
     /// Messages with the time at which they expire.
     messages: VecDeque<(ClusterMessage, Option<Instant>)>,

@@ -10,7 +10,7 @@ use crate::time::Instant;
 pub(super) const ALL_TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// A daemon in the group. A node has two while one replaces the other.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Process {
     pub(super) since: Instant,
     /// Position at which it joined.

@@ -30,7 +30,7 @@ pub(super) struct RemoteRequest {
 }
 
 /// A request that waits for the worker, or that the worker has.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct HeldRequest {
     pub(super) request: RemoteRequest,
     pub(super) kind: HeldKind,
@@ -50,7 +50,7 @@ pub(super) enum HeldKind {
 }
 
 /// A request of a C daemon that nobody has answered.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct UnansweredRequest {
     call: ClusterCall,
     at: Instant,
@@ -58,7 +58,7 @@ struct UnansweredRequest {
 }
 
 /// Requests of other nodes.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct RemoteQueue {
     waiting: Backlog<HeldRequest>,
     /// Requests that name no node, while it is not settled which node of this suite answers.

@@ -10,7 +10,7 @@ use crate::time::Instant;
 use crate::wire::cluster::{ClusterCall, ClusterMessage, Report, RequestNumber};
 
 /// One node's part in the cluster's decisions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Router {
     pub(super) view: ClusterView,
     pub(super) outbox: Outbox,

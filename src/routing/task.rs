@@ -23,7 +23,7 @@ pub(super) enum TaskOrigin {
 }
 
 /// A request under way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Task {
     pub(super) id: TaskId,
     pub(super) origin: TaskOrigin,
@@ -46,7 +46,7 @@ pub(super) struct Task {
 }
 
 /// Phase of a task, with what is known in it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Phase {
     /// The VM that the text means is not known yet.
     Resolving,

@@ -13,7 +13,7 @@ use crate::wire::cluster::RequestNumber;
 const TASKS_MAX: usize = 8192;
 
 /// Changes since the tasks were last reviewed.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct PendingReview {
     /// Time of the last change; none without one.
     at: Option<Instant>,
@@ -24,7 +24,7 @@ struct PendingReview {
 }
 
 /// Tasks under way.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tasks {
     tasks: BTreeMap<TaskId, Task>,
     /// Number of tasks of other nodes.

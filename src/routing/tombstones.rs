@@ -14,7 +14,7 @@ use crate::wire::cluster::cut;
 const TOMBSTONES_MAX: usize = 16_384;
 
 /// Removed VMs with their names.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tombstones {
     names: BTreeMap<Uuid, String>,
     /// By name as advertised, in lower case.

@@ -28,7 +28,7 @@ pub(super) struct CopyHolder {
 }
 
 /// Members, placements and local VMs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ClusterView {
     pub(super) rules: Rules,
     pub(super) members: MemberTable,

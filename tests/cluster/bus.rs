@@ -105,6 +105,9 @@ impl World {
             if !left.is_empty() || !joined.is_empty() {
                 let members = there.iter().copied().collect();
                 daemon.words.push_back(Word::Changed(Membership { members, left, joined }));
+                if let Some(asking) = &mut daemon.c.asking {
+                    asking.receivers.retain(|peer| there.contains(peer));
+                }
                 daemon.view = there;
                 daemon.changed_at = self.now;
                 // Long refusals end while VMs are advertised.

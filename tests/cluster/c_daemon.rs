@@ -1,6 +1,6 @@
 //! Model of the C daemon, as measured.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use fence_virt::fence::{Domain, Operation};
 use fence_virt::routing::Peer;
@@ -9,7 +9,7 @@ use fence_virt::wire::cluster::{
 };
 
 use super::vm::{Starter, Vm};
-use super::world::{Daemon, Kind, Node, Time, Word, World};
+use super::world::{Kind, Time, Word, World};
 
 /// State of a C daemon.
 #[derive(Default)]
@@ -30,8 +30,8 @@ pub struct Asking {
     vm: Option<usize>,
     operation: Operation,
     pub asked: Time,
-    /// True if all nodes that received it may be gone.
-    pub is_excused: bool,
+    /// Members of this suite that have received it, and have not left since: without one, no reply is due.
+    pub receivers: BTreeSet<Peer>,
 }
 
 impl World {
@@ -46,18 +46,14 @@ impl World {
             self.doom(vm, 120_000);
             self.vms[vm].busy_until = self.now + 150_000;
         }
-        let (now, part) = (self.now, self.nodes[at].part);
-        let is_ours = |node: &Node| {
-            let is_there = |daemon: &Daemon| daemon.is_joined && daemon.router.is_some();
-            node.part == part && node.daemon.as_ref().is_some_and(is_there)
-        };
-        let is_alone = !self.nodes.iter().any(is_ours);
-        let Some(daemon) = self.nodes[at].daemon.as_mut().filter(|daemon| daemon.c.asking.is_none()) else {
-            return;
-        };
+        let now = self.now;
+        let ours = self.nodes_that(|node| node.kind == Kind::Ours);
+        let ours: Vec<NodeId> = ours.into_iter().map(|at| self.nodes[at].id).collect();
+        let Some(daemon) = self.daemon(at).filter(|daemon| daemon.c.asking.is_none()) else { return };
         daemon.c.next_number += 1;
         let number = RequestNumber(daemon.c.next_number);
-        daemon.c.asking = Some(Asking { number, vm, operation, asked: now, is_excused: is_alone });
+        let receivers = daemon.view.iter().filter(|peer| ours.contains(&peer.node)).copied().collect();
+        daemon.c.asking = Some(Asking { number, vm, operation, asked: now, receivers });
         let call = ClusterCall { number, target: EVERY_NODE, name, operation, client_number: 3 };
         self.cast(at, &ClusterMessage::Request(call).encode());
     }

@@ -54,10 +54,6 @@ impl World {
     fn strike(&mut self, at: usize, fault: Fault) {
         let kind = self.nodes[at].kind;
         let (is_powered, has_daemon) = (self.nodes[at].is_powered, self.nodes[at].daemon.is_some());
-        let loses_nothing = [Fault::Freeze, Fault::Refusal, Fault::Block, Fault::CHangs, Fault::Absence];
-        if !loses_nothing.contains(&fault) {
-            self.excuse_from_answering();
-        }
         match fault {
             Fault::PowerCut if is_powered && kind != Hostile => self.cut_power(at),
             Fault::PowerBack if !is_powered => self.restore_power(at),
@@ -147,13 +143,6 @@ impl World {
         (node.is_powered, node.has_corosync, node.alone_since) = (true, true, None);
         self.sync_votes();
         self.start_daemon(at);
-    }
-
-    /// The nodes that received a C daemon's request may be gone: then a missing reply is no fault.
-    pub fn excuse_from_answering(&mut self) {
-        for daemon in self.nodes.iter_mut().filter_map(|node| node.daemon.as_mut()) {
-            daemon.c.asking.iter_mut().for_each(|asking| asking.is_excused = true);
-        }
     }
 
     /// Fulfils host_fence_delay: hosts outside the quorate partition, or without corosync, are off
