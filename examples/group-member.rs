@@ -148,7 +148,9 @@ fn describe(bytes: &[u8], length: usize) -> String {
         Ok(ClusterMessage::Report(report)) => format!("report {report:?}"),
         Ok(ClusterMessage::Host(notice)) => format!("host {notice:?}"),
         Ok(ClusterMessage::HostFenced { node }) => format!("fenced {node}"),
-        Ok(ClusterMessage::Copy { vm, fate }) => format!("copy {} {fate:?}", told(&vm)),
+        Ok(ClusterMessage::Copy { vm, fate, age_ms }) => {
+            format!("copy {} {fate:?}, {age_ms} ms ago", told(&vm))
+        }
         Ok(ClusterMessage::Located { to, number }) => {
             format!("located number={} target={to}", number.0)
         }

@@ -157,21 +157,18 @@ fn a_daemon_that_has_just_started_has_not_heard_of_hosts_that_are_cut_off() {
 // cuts at the instant at which one heals, beside starts; and lapses of libvirt, beside fencing.
 
 #[test]
-#[ignore = "a node that was cut off without quorum still takes a host for fenced that was back meanwhile"]
 fn a_fence_from_before_a_cut_says_nothing_after_it() {
     let schedule = [Fence(0), CutOff(1), Return(0), StartByHand(0), CutOff(0), Ask(1, Off)];
     replay(Start::Persistent, &schedule);
 }
 
 #[test]
-#[ignore = "a node that was cut off does not learn from others that a copy it knows as off has run since"]
 fn a_node_that_is_back_learns_what_absent_hosts_were_last_seen_to_run() {
     let moves_back = [CutOff(2), BeginMigration(1), EndMigration, BeginMigration(0)];
     replay(Start::Shared, &[&moves_back[..], &[CutOff(1), Ask(2, Reboot)]].concat());
 }
 
 #[test]
-#[ignore = "a VM that was last seen on a fenced host is not searched for on members whose libvirt is away"]
 fn a_vm_of_a_fenced_host_may_run_where_libvirt_does_not_answer() {
     let moves_unseen = [Absence(1), BeginMigration(1), EndMigration];
     replay(Start::Transient, &[&moves_unseen[..], &[BeginMigration(0), Fence(0), Ask(2, Off)]].concat());

@@ -114,15 +114,20 @@ impl Directory {
         }
     }
 
-    /// Takes what another member knows of a copy that its node does not tell.
-    pub(super) fn learn(&mut self, vm: &Advertisement, presence: Presence, now: Instant) {
+    /// Takes what another member knows of a copy that its node does not tell. If the copy is known here, only
+    /// that it may run counts, and only if the other one `is_newer`.
+    pub(super) fn learn(&mut self, vm: &Advertisement, presence: Presence, is_newer: bool, now: Instant) {
         let node = vm.owner;
         let uuid = vm.domain.uuid;
-        let is_known = self.copy(node, uuid).is_some();
+        let may_run = presence == Presence::Away && vm.state == PowerState::Running;
+        let is_known_to_run = |copy: &CopyRecord| copy.is_here() || (copy.is_away() && copy.runs());
+        let is_known =
+            self.copy(node, uuid).is_some_and(|copy| !is_newer || !may_run || is_known_to_run(copy));
         let runs_here = self.copies(uuid).any(|(_, copy)| copy.is_here() && copy.has_started());
         if is_known || runs_here || self.is_full(node) {
             return;
         }
+        self.remove(node, uuid);
         let seq = self.next_seq();
         let record = CopyRecord::advertised(vm, None, seq, now);
         if presence != Presence::Away {

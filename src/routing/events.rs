@@ -42,6 +42,8 @@ impl Router {
         let has_joined = change.joined.iter().any(|&peer| peer != me);
         if has_joined {
             self.tell_of_absent(now);
+            let fenced: Vec<NodeId> = self.view.hosts.all_fenced().collect();
+            fenced.into_iter().for_each(|node| self.tell_of_fence(node, now));
         }
         if has_joined || self.view.members.has_legacy() {
             self.advertise_all();
@@ -143,8 +145,8 @@ impl Router {
                 }
             }
             ClusterMessage::HostFenced { .. } => {}
-            ClusterMessage::Host(notice) => self.view.hosts.learn(notice, now),
-            ClusterMessage::Copy { vm, fate } => self.view.learn(&vm, fate, now),
+            ClusterMessage::Host(notice) => self.view.learn_host(notice, now),
+            ClusterMessage::Copy { vm, fate, age_ms } => self.view.learn(&vm, fate, age_ms, now),
         }
     }
 

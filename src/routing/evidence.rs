@@ -111,7 +111,8 @@ impl ClusterView {
             // This node's own inventory tells more.
             Presence::Away | Presence::Here if self.members.is_me(node) => None,
             Presence::Away | Presence::Here => {
-                Some(CopyKnowledge::Away { ran: copy.runs(), fate: self.away(node, now) })
+                let is_active = copy.is_active;
+                Some(CopyKnowledge::Away { ran: copy.runs(), is_active, fate: self.away(node, now) })
             }
             Presence::Vanished => Some(CopyKnowledge::Gone { has_ended: false }),
             Presence::Ended => Some(CopyKnowledge::Gone { has_ended: true }),

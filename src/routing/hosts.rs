@@ -24,6 +24,9 @@ struct HostRecord {
     was_seen: bool,
     /// Time from which the cluster is known to have fenced it, since it was last up.
     fenced_at: Option<Instant>,
+    /// Last time at which its daemon was in the group with this node, or with a member that has told of it; none
+    /// if it never was, or this node has left the group since.
+    heard_until: Option<Instant>,
     /// It has told all its VMs since this node joined the group.
     has_told: bool,
 }
@@ -44,7 +47,7 @@ pub(super) struct HostTable {
 
 impl HostRecord {
     fn new(standing: HostPresence) -> HostRecord {
-        HostRecord { standing, was_seen: false, fenced_at: None, has_told: false }
+        HostRecord { standing, was_seen: false, fenced_at: None, heard_until: None, has_told: false }
     }
 }
 
@@ -53,7 +56,9 @@ impl HostTable {
     pub(super) fn leave(&mut self) {
         self.voters = None;
         self.quorate_since = None;
-        self.hosts.values_mut().for_each(|host| (host.has_told, host.fenced_at) = (false, None));
+        for host in self.hosts.values_mut() {
+            (host.has_told, host.fenced_at, host.heard_until) = (false, None, None);
+        }
     }
 
     /// Notes that this node joins the group again: hosts that were lost may have been back meanwhile.
@@ -94,6 +99,7 @@ impl HostTable {
     pub(super) fn daemon_left(&mut self, node: NodeId, now: Instant) {
         if let Some(host) = self.hosts.get_mut(&node) {
             host.standing = HostPresence::Up { left_at: Some(now) };
+            host.heard_until = Some(now);
         }
     }
 
@@ -102,6 +108,7 @@ impl HostTable {
         let is_confirmed = self.voters.as_ref().is_none_or(|voters| !voters.contains(&node));
         if let Some(host) = self.hosts.get_mut(&node) {
             host.standing = HostPresence::Lost { at: now, is_confirmed };
+            host.heard_until = Some(now);
         }
     }
 
@@ -140,6 +147,10 @@ impl HostTable {
                 standing @ HostPresence::Stopped { .. } => standing,
             };
         }
+        // A host may have been back, in another part of the cluster, while this one had no quorum.
+        if self.voters.is_some() && is_quorate != self.quorate_since.is_some() {
+            self.hosts.values_mut().for_each(|host| host.fenced_at = None);
+        }
         self.quorate_since = is_quorate.then_some(self.quorate_since.unwrap_or(now));
         self.voters = Some(voters);
         returned
@@ -152,6 +163,28 @@ impl HostTable {
             |host: &&mut HostRecord| host.was_seen && !matches!(host.standing, HostPresence::Up { .. });
         let host = self.hosts.get_mut(&node).filter(is_gone);
         host.is_some_and(|host| host.fenced_at.replace(host.fenced_at.unwrap_or(now)).is_none())
+    }
+
+    /// Returns the hosts that were fenced since they left the cluster, by what this part with quorum knows.
+    pub(super) fn all_fenced(&self) -> impl Iterator<Item = NodeId> {
+        let fenced = self.hosts.iter().filter(|(_, host)| host.fenced_at.is_some());
+        fenced.filter(|_| self.quorate_since.is_some()).map(|(&node, _)| node)
+    }
+
+    /// Returns the age of what is known of a host's VMs, in milliseconds, for [`Self::is_newer`] at others.
+    pub(super) fn age(&self, node: NodeId, now: Instant) -> u32 {
+        let heard = self.hosts.get(&node).and_then(|host| host.heard_until);
+        let age = heard.map(|at| now.saturating_duration_since(at).as_millis());
+        age.and_then(|age| u32::try_from(age).ok()).unwrap_or(AGE_UNKNOWN)
+    }
+
+    /// Returns true if what another member knows of a host's VMs, at this age, is not older than what this node
+    /// knows.
+    pub(super) fn is_newer(&self, node: NodeId, age_ms: u32, now: Instant) -> bool {
+        let own = self.hosts.get(&node).and_then(|host| host.heard_until);
+        let known = Some(age_ms).filter(|age| *age != AGE_UNKNOWN);
+        let until = known.and_then(|age| now.checked_sub(Duration::from_millis(u64::from(age))));
+        own.is_none() || until >= own
     }
 
     /// Returns true if a host was fenced since it left the cluster.
@@ -189,7 +222,7 @@ impl HostTable {
         host.was_seen = true;
         host.fenced_at = Some(at).filter(|_| standing == HostStanding::Fenced);
         host.standing = match standing {
-            HostStanding::Up => HostPresence::Up { left_at: since },
+            HostStanding::Up | HostStanding::HasVms => HostPresence::Up { left_at: since },
             HostStanding::Stopped => HostPresence::Stopped { at },
             HostStanding::Lost | HostStanding::Fenced => {
                 HostPresence::Lost { at, is_confirmed: self.voters.is_some() }

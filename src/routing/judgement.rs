@@ -76,8 +76,8 @@ pub(super) enum CopyKnowledge {
     Off { unexplained_since: Option<Sequence> },
     /// It is off since it has moved away, said its node at this position.
     Moved { answered_at: Sequence },
-    /// On a host that left the group since it told it.
-    Away { ran: bool, fate: HostFate },
+    /// On a host that left the group since it told it; `is_active` if it ran there, and was not just coming in.
+    Away { ran: bool, is_active: bool, fate: HostFate },
     /// No longer on its node, where it ran.
     Gone { has_ended: bool },
 }
@@ -199,7 +199,10 @@ impl VmEvidence {
                 }
             }
             // Rules 2 and 3.
-            CopyKnowledge::Away { ran, fate } if *ran || !is_seen => {
+            CopyKnowledge::Away { ran, is_active, fate } if *ran || !is_seen => {
+                if *ran && !is_active && matches!(fate, HostFate::Off(_)) {
+                    reasons.need_search(copy.seq);
+                }
                 reasons.add_host(fate, "the VM was last seen on");
             }
             CopyKnowledge::Away { .. } => {}

@@ -90,13 +90,13 @@ fn a_copy_that_ended_explains_the_others() {
 
 #[test]
 fn what_was_off_on_an_absent_host_is_no_doubt_if_the_vm_is_seen_to_run() {
-    let away = |ran| CopyKnowledge::Away { ran, fate: may_run(Passes::Never) };
+    let away = |ran| CopyKnowledge::Away { ran, is_active: ran, fate: may_run(Passes::Never) };
     assert_eq!(evidence(vec![copy(1, told(true)), copy(9, away(false))]).find(), VmFinding::Runs);
     evidence(vec![copy(1, told(true)), copy(9, away(true))]).is_doubtful();
     evidence(vec![copy(1, OFF), copy(9, away(false))]).is_doubtful();
-    let off = CopyKnowledge::Away { ran: true, fate: HostFate::Off(String::new()) };
+    let off = CopyKnowledge::Away { ran: true, is_active: true, fate: HostFate::Off(String::new()) };
     evidence(vec![copy(9, off)]).is_off();
-    let lost = CopyKnowledge::Away { ran: true, fate: HostFate::NoQuorum(String::new()) };
+    let lost = CopyKnowledge::Away { ran: true, is_active: true, fate: HostFate::NoQuorum(String::new()) };
     evidence(vec![copy(9, lost)]).is_unknown();
 }
 
@@ -183,7 +183,7 @@ fn doubts_that_pass_are_waited_for() {
     };
     let telling = VmEvidence { telling_until: Some(until), ..evidence(vec![copy(1, OFF)]) };
     assert_eq!(passes(&telling), Passes::At(until));
-    let away = |passes| CopyKnowledge::Away { ran: true, fate: may_run(passes) };
+    let away = |passes| CopyKnowledge::Away { ran: true, is_active: true, fate: may_run(passes) };
     let both = evidence(vec![copy(1, away(Passes::Soon)), copy(2, away(Passes::At(until)))]);
     assert_eq!(passes(&both), Passes::Soon);
     let never = evidence(vec![copy(1, away(Passes::Soon)), copy(2, away(Passes::Never))]);

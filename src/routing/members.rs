@@ -167,6 +167,16 @@ impl MemberTable {
         self.is_me(node) || self.all(node, Process::has_advertised)
     }
 
+    /// Notes that a member says of a C daemon that it has VMs. If it tells none, it hangs.
+    pub(super) fn expect_vms(&mut self, node: NodeId) {
+        self.members.get_mut(&node).into_iter().flatten().for_each(|(_, process)| process.must_tell = true);
+    }
+
+    /// Returns true if a C daemon, which has VMs by what a member says, has told none since it or this node joined.
+    pub(super) fn owes_vms(&self, node: NodeId) -> bool {
+        self.members.get(&node).into_iter().flatten().any(|(_, process)| process.owes_vms())
+    }
+
     /// Notes that a member has advertised a VM.
     pub(super) fn advertises(&mut self, peer: Peer, now: Instant) {
         if let Some(process) = self.process_mut(peer) {

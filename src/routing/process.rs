@@ -29,6 +29,8 @@ pub(super) struct Process {
     pub(super) advertising_until: Option<Instant>,
     /// Time of its last advertisement since it joined.
     pub(super) advertised_at: Option<Instant>,
+    /// It has VMs, by what a member says.
+    pub(super) must_tell: bool,
     /// Of a C daemon: its advertisements since it joined have been taken as complete.
     is_taken_as_complete: bool,
 }
@@ -45,6 +47,7 @@ impl Process {
             told_since: Sequence::START,
             advertising_until: Some(now + TELL_LIMIT),
             advertised_at: None,
+            must_tell: false,
             is_taken_as_complete: false,
         }
     }
@@ -85,6 +88,12 @@ impl Process {
     /// Returns true if it has advertised all its VMs since it joined. C daemons do not report that, and
     /// those without VMs advertise nothing.
     pub(super) fn has_advertised(&self) -> bool {
-        self.advertising_until.is_none() && (self.has_advertised_all || !self.is_extended)
+        let has_told = if self.is_extended { self.has_advertised_all } else { !self.owes_vms() };
+        self.advertising_until.is_none() && has_told
+    }
+
+    /// Returns true for a C daemon that has VMs, and has advertised none.
+    pub(super) fn owes_vms(&self) -> bool {
+        self.must_tell && !self.is_extended && self.advertised_at.is_none()
     }
 }

@@ -14,7 +14,7 @@ use super::rules::Rules;
 use super::vocabulary::{ClusterCopy, Departure, LocalVm, Membership, Peer};
 use crate::fence::{Domain, HostEntry, PowerState, UriIndex, Uuid};
 use crate::time::Instant;
-use crate::wire::cluster::{Advertisement, ClusterMessage, CopyFate, NodeId};
+use crate::wire::cluster::{Advertisement, ClusterMessage, CopyFate, HostNotice, HostStanding, NodeId};
 
 /// A member that has a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,8 +170,16 @@ impl ClusterView {
         Some(effect)
     }
 
-    /// Takes what another member knows of a copy that its node does not tell.
-    pub(super) fn learn(&mut self, vm: &Advertisement, fate: CopyFate, now: Instant) {
+    /// Takes what another member knows of a host.
+    pub(super) fn learn_host(&mut self, notice: HostNotice, now: Instant) {
+        match notice.standing {
+            HostStanding::HasVms => self.members.expect_vms(notice.node),
+            _ => self.hosts.learn(notice, now),
+        }
+    }
+
+    /// Takes what another member knows, at this age, of a copy that its node does not tell.
+    pub(super) fn learn(&mut self, vm: &Advertisement, fate: CopyFate, age_ms: u32, now: Instant) {
         let presence = match fate {
             CopyFate::Away => Presence::Away,
             CopyFate::Vanished => Presence::Vanished,
@@ -179,7 +187,8 @@ impl ClusterView {
         };
         // A member tells itself what it has.
         if presence != Presence::Away || !self.members.is_member(vm.owner) {
-            self.directory.learn(vm, presence, now);
+            let is_newer = self.hosts.is_newer(vm.owner, age_ms, now);
+            self.directory.learn(vm, presence, is_newer, now);
         }
     }
 
@@ -190,13 +199,16 @@ impl ClusterView {
         let vm = Advertisement { domain: Domain { name, uuid }, owner: node, state, is_active: true };
         let is_member = self.members.is_member(node);
         let presence = if is_member { Presence::Vanished } else { Presence::Away };
-        self.directory.learn(&vm, presence, now);
+        self.directory.learn(&vm, presence, false, now);
         self.directory.has_run_after(node, from, uuid);
     }
 
     /// Returns notices about what no member tells: hosts that are not in the group, and their copies.
     pub(super) fn notices(&self, now: Instant) -> Vec<ClusterMessage> {
         let hosts = self.hosts.notices(|node| self.members.is_member(node), now);
+        let has_vms = |node: &NodeId| self.members.is_legacy(*node) && self.directory.has_copies(*node);
+        let notice = |node| HostNotice { node, standing: HostStanding::HasVms, age_ms: 0 };
+        let c_daemons = self.members.nodes().filter(has_vms).map(notice);
         let copies = self.directory.untold().map(|(owner, uuid, copy)| {
             let fate = match copy.presence {
                 Presence::Here | Presence::Away => CopyFate::Away,
@@ -205,9 +217,10 @@ impl ClusterView {
             };
             let domain = Domain { name: copy.name.clone(), uuid };
             let CopyRecord { state, is_active, .. } = *copy;
-            ClusterMessage::Copy { vm: Advertisement { domain, owner, state, is_active }, fate }
+            let vm = Advertisement { domain, owner, state, is_active };
+            ClusterMessage::Copy { vm, fate, age_ms: self.hosts.age(owner, now) }
         });
-        hosts.into_iter().map(ClusterMessage::Host).chain(copies).collect()
+        hosts.into_iter().chain(c_daemons).map(ClusterMessage::Host).chain(copies).collect()
     }
 
     /// Records that a VM which ran here vanished; the group may never have known that it was here.
@@ -257,8 +270,8 @@ impl ClusterView {
     /// Returns true if a C daemon that was asked at this time has told what it has. One that has told no VM
     /// so far says nothing.
     pub(super) fn has_told_after(&self, node: NodeId, at: Instant) -> bool {
-        self.members.was_member_at(node, at)
-            && (self.members.has_advertised_after(node, at) || !self.directory.has_copies(node))
+        let may_be_silent = !self.directory.has_copies(node) && !self.members.owes_vms(node);
+        self.members.was_member_at(node, at) && (may_be_silent || self.members.has_advertised_after(node, at))
     }
 
     /// Returns when it is certain that a C daemon, asked at `asked_at`, no longer has a VM: it

@@ -93,6 +93,8 @@ pub enum ClusterMessage {
         vm: Advertisement,
         /// What became of it.
         fate: CopyFate,
+        /// Time since the host was last in the sender's group, in milliseconds, or [`AGE_UNKNOWN`].
+        age_ms: u32,
     },
 }
 
@@ -121,7 +123,7 @@ pub struct HostNotice {
     pub age_ms: u32,
 }
 
-/// Age of a [`HostNotice`] that is not known, as that of a daemon which was never in the group, or does not fit.
+/// Age in a notice that is not known, as that of a daemon which was never in the group, or does not fit.
 pub const AGE_UNKNOWN: u32 = u32::MAX;
 
 /// Contents of a request.
@@ -227,8 +229,10 @@ impl ClusterMessage {
         match self {
             Self::Request(call) => encode_call(call, 0, &mut out),
             Self::Reply { call, response } => encode_call(call, *response, &mut out),
-            Self::Store(vm) | Self::Gone { vm, .. } | Self::Copy { vm, .. } => {
+            Self::Store(vm) | Self::Gone { vm, .. } => encode_advertisement(vm, &mut out),
+            Self::Copy { vm, age_ms, .. } => {
                 encode_advertisement(vm, &mut out);
+                out[12..16].copy_from_slice(&age_ms.to_le_bytes());
             }
             Self::Hello { .. } | Self::Located { .. } | Self::HostFenced { .. } => {}
             Self::Locate { name, .. } => encode_name(name, &mut out),
@@ -282,7 +286,7 @@ impl ClusterMessage {
             }
             COPY => {
                 let fate = CopyFate::decode(number.0).ok_or(ClusterMessageError::Notice(number.0))?;
-                decode_advertisement(cursor).map(|vm| Self::Copy { vm, fate })
+                decode_advertisement(cursor).map(|vm| Self::Copy { vm, fate, age_ms: extra })
             }
             other => Err(ClusterMessageError::Type(other)),
         }

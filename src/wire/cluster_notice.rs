@@ -1,6 +1,6 @@
 //! What members of this suite tell those that have just joined about hosts that are not in the group.
 
-/// Where a host is that is not in the group.
+/// Where a host is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostStanding {
     /// In the cluster, as far as is known.
@@ -11,6 +11,8 @@ pub enum HostStanding {
     Lost,
     /// Lost, and fenced since.
     Fenced,
+    /// In the group, with a C daemon that has VMs, and tells them unless it hangs.
+    HasVms,
 }
 
 /// What became of a copy of a VM.
@@ -26,7 +28,7 @@ pub enum CopyFate {
 
 impl HostStanding {
     pub(super) fn decode(number: u32) -> Option<HostStanding> {
-        let all = [Self::Up, Self::Stopped, Self::Lost, Self::Fenced];
+        let all = [Self::Up, Self::Stopped, Self::Lost, Self::Fenced, Self::HasVms];
         all.into_iter().find(|standing| *standing as u32 == number)
     }
 }

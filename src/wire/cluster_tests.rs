@@ -45,7 +45,8 @@ fn encoded_messages_are_decoded() {
         Report(super::Report { call: call("a"), response: 255, evidence: 255, moved_to: None }),
         HostFenced { node: NodeId(3_000_000_000) },
         Host(HostNotice { node: NodeId(4), standing: HostStanding::Fenced, age_ms: 77 }),
-        Copy { vm: told("a", PowerState::Running, false), fate: CopyFate::Ended },
+        Host(HostNotice { node: NodeId(4), standing: HostStanding::HasVms, age_ms: AGE_UNKNOWN }),
+        Copy { vm: told("a", PowerState::Running, false), fate: CopyFate::Ended, age_ms: 99 },
     ] {
         assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message));
     }
@@ -82,9 +83,9 @@ fn malformed_messages_are_refused() {
     assert_eq!(ClusterMessage::decode(&endless), Err(ClusterMessageError::Name));
     let notice = HostNotice { node: NodeId(4), standing: HostStanding::Up, age_ms: 0 };
     let mut host = Host(notice).encode();
-    host[16] = 4;
-    assert_eq!(ClusterMessage::decode(&host), Err(ClusterMessageError::Notice(4)));
-    let mut copy = Copy { vm: told("a", PowerState::Off, false), fate: CopyFate::Away }.encode();
+    host[16] = 5;
+    assert_eq!(ClusterMessage::decode(&host), Err(ClusterMessageError::Notice(5)));
+    let mut copy = Copy { vm: told("a", PowerState::Off, false), fate: CopyFate::Away, age_ms: 0 }.encode();
     copy[4] = 3;
     assert_eq!(ClusterMessage::decode(&copy), Err(ClusterMessageError::Notice(3)));
     let mut store = Store(told("a", PowerState::Off, false)).encode();

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use fence_virt::fence::{Operation, PowerState, UriIndex, Uuid, Verdict};
 use fence_virt::routing::{ANSWER_LIMIT, Departure, LocalVm, Membership, TELL_LIMIT};
-use fence_virt::wire::cluster::{ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber};
+use fence_virt::wire::cluster::{
+    ClusterCall, ClusterMessage, EVERY_NODE, HostNotice, HostStanding, NodeId, RequestNumber,
+};
 
 use crate::node::{Node, RULES, SECOND, local, peer};
 
@@ -248,4 +250,27 @@ fn a_c_daemon_that_tells_a_vm_later_has_told_all() {
     }
     let (verdict, reason) = node.answer();
     assert!(verdict == Verdict::Failure && !reason.contains("has not told it again"), "{reason}");
+}
+
+#[test]
+fn a_c_daemon_that_has_vms_and_tells_none_hangs() {
+    for (is_told_of, verdict) in [(false, Verdict::Off), (true, Verdict::Failure)] {
+        let mut node = Node::joining(RULES, vec![local(4, PowerState::Off)]);
+        if is_told_of {
+            let notice = HostNotice { node: NodeId(1), standing: HostStanding::HasVms, age_ms: 0 };
+            node.hears(3, ClusterMessage::Host(notice));
+        }
+        for is_complete in [false, true] {
+            node.hears(3, ClusterMessage::Hello { is_complete });
+        }
+        node.passes(TELL_LIMIT);
+        let mut answer = |node: &mut Node| {
+            node.asks(Status, "vm4");
+            node.does(Status, Verdict::Off);
+            node.answer().0
+        };
+        assert_eq!(answer(&mut node), verdict, "the C daemon of node 1 has told none");
+        node.tells(1, 1, Running);
+        assert_eq!(answer(&mut node), Verdict::Off);
+    }
 }

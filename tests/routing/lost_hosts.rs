@@ -112,7 +112,7 @@ fn a_host_that_is_lost_after_a_member_told_of_it_was_not_stopped() {
     node.passes(20 * SECOND);
     assert_eq!(node.answers_for(Off, "vm1"), Verdict::Failure, "nobody has told it: unknown_vm");
     let vm = Advertisement { domain: domain(1), owner: NodeId(1), state: Running, is_active: true };
-    node.hears(3, ClusterMessage::Copy { vm, fate: CopyFate::Away });
+    node.hears(3, ClusterMessage::Copy { vm, fate: CopyFate::Away, age_ms: 0 });
     assert_eq!(node.answers_for(Off, "vm1"), Verdict::Success, "it was lost, and the delay is over");
 }
 
