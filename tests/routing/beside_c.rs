@@ -264,7 +264,7 @@ fn a_c_daemon_that_has_vms_and_tells_none_hangs() {
             node.hears(3, ClusterMessage::Hello { is_complete });
         }
         node.passes(TELL_LIMIT);
-        let mut answer = |node: &mut Node| {
+        let answer = |node: &mut Node| {
             node.asks(Status, "vm4");
             node.does(Status, Verdict::Off);
             node.answer().0
