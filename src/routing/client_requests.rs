@@ -211,9 +211,9 @@ impl Router {
             None => {
                 let reason = format!("node {node} reports {verdict}");
                 let seq = self.view.directory.seq();
-                // Between the request and its reply, a C daemon has told whether it was to destroy anything.
-                let runs = |uuid| self.view.directory.copy(node, uuid).is_some_and(CopyRecord::runs);
-                copy.has_run &= !is_legacy || uuid.is_some_and(runs);
+                let is_done = is_legacy && copy.is_power() && verdict == Verdict::Success;
+                let record = uuid.and_then(|uuid| self.view.directory.copy(node, uuid)).filter(|_| is_done);
+                let evidence = record.map_or(evidence, CopyRecord::evidence_of_end);
                 copy.state = CopyState::Answered(CopyAnswer { verdict, evidence, reason, seq });
             }
         }

@@ -130,7 +130,8 @@ impl Router {
             self.outbox.send_until(ClusterMessage::Request(call), Some(task.limits.send));
             CopyState::Sent(number)
         };
-        CopyRequest { operation, name, has_run, seq, at: now, state }
+        let is_of_c = self.view.members.is_legacy(node);
+        CopyRequest { operation, name, is_of_c, has_run, seq, at: now, state }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A copy of a VM on one node.
 
 use super::ids::Sequence;
+use super::vocabulary::Evidence;
 use crate::fence::PowerState;
 use crate::time::Instant;
 use crate::wire::cluster::Advertisement;
@@ -115,6 +116,17 @@ impl CopyRecord {
     /// Returns true if it is no longer on its node.
     pub(super) fn is_gone(&self) -> bool {
         matches!(self.presence, Presence::Vanished | Presence::Ended)
+    }
+
+    /// Returns what the success of a C daemon's off or reboot shows: between the request and the reply, it has told
+    /// what it was about to destroy.
+    pub(super) fn evidence_of_end(&self) -> Evidence {
+        match (self.state, self.is_active) {
+            (PowerState::Running, true) => Evidence::Ended,
+            // Paused, perhaps by a migration.
+            (PowerState::Running, false) => Evidence::EndedWhileMigrating,
+            (PowerState::Off, _) => Evidence::None,
+        }
     }
 
     pub(super) fn has_started(&self) -> bool {

@@ -14,6 +14,8 @@ pub(super) struct CopyRequest {
     pub(super) operation: Operation,
     /// Name or UUID that was sent.
     pub(super) name: String,
+    /// The node has a C daemon.
+    pub(super) is_of_c: bool,
     /// The copy was seen to run when it was asked.
     pub(super) has_run: bool,
     /// Position of the last advertisement before it was asked.
@@ -93,7 +95,7 @@ impl CopyRequest {
     pub(super) fn is_left_off(&self) -> bool {
         let evidence = self.answer().map(|answer| answer.evidence);
         let is_migrating = evidence == Some(Evidence::EndedWhileMigrating);
-        self.operation == Operation::Reboot && self.is_success() && is_migrating
+        self.operation == Operation::Reboot && self.is_success() && is_migrating && !self.is_of_c
     }
 
     /// Returns true if the answer is neither that it was done nor that the copy is off.
@@ -174,14 +176,10 @@ impl CopyRequests {
     }
 
     /// Returns the position at which a copy was asked that ran then, and was destroyed.
-    pub(super) fn ended_at(&self, is_legacy: impl Fn(NodeId) -> bool) -> Option<Sequence> {
-        let has_ended = |(node, copy): &(NodeId, &CopyRequest)| {
+    pub(super) fn ended_at(&self) -> Option<Sequence> {
+        let has_ended = |(_, copy): &(NodeId, &CopyRequest)| {
             let evidence = copy.answer().map(|answer| answer.evidence);
-            let ran = match evidence {
-                Some(Evidence::Ended | Evidence::EndedWhileMigrating) => true,
-                Some(Evidence::None) => copy.has_run && is_legacy(*node),
-                Some(Evidence::Moved) | None => false,
-            };
+            let ran = matches!(evidence, Some(Evidence::Ended | Evidence::EndedWhileMigrating));
             ran && copy.is_power() && copy.is_success()
         };
         self.iter().filter(has_ended).map(|(_, copy)| copy.seq).max()

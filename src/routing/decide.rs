@@ -254,7 +254,7 @@ impl Router {
             _ => {
                 let reasons = copies.reasons();
                 let left_off = copies.left_off();
-                if let Some(seq) = copies.ended_at(|node| self.view.members.is_legacy(node)) {
+                if let Some(seq) = copies.ended_at() {
                     self.forget_off_before(seq, uuid);
                 }
                 match left_off {

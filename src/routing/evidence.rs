@@ -155,10 +155,6 @@ impl ClusterView {
             (true, Evidence::EndedWhileMigrating) => {
                 CopyKnowledge::Ended { asked_at, migrating_at: Some(*seq) }
             }
-            // A C daemon does not tell whether it had to destroy it.
-            (true, Evidence::None) if is_legacy && request.is_power() && request.has_run => {
-                CopyKnowledge::Ended { asked_at, migrating_at: None }
-            }
             (true, Evidence::None) => {
                 let record = record.filter(|_| is_legacy);
                 let unexplained_since = record.and_then(|copy| unexplained_stop(copy, now));

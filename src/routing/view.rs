@@ -227,9 +227,10 @@ impl ClusterView {
     /// `has_ended` tells that it was seen to end here.
     pub(super) fn store_vanished(&mut self, domain: &Domain, has_ended: bool, now: Instant) {
         let Some(owner) = self.members.home() else { return };
+        let is_told = self.directory.copy(owner, domain.uuid).is_some_and(CopyRecord::is_here);
         let state = PowerState::Running;
         let vm = Advertisement { domain: domain.clone(), owner, state, is_active: false };
-        if self.store_copy(owner, &vm, now).is_some() {
+        if is_told || self.store_copy(owner, &vm, now).is_some() {
             let leaving = if has_ended { Leaving::Ended } else { Leaving::Told };
             self.directory.withdraw(owner, domain.uuid, leaving, now);
         }
