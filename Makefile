@@ -81,15 +81,16 @@ check-msrv:
 # Real pacemaker and corosync, with one host and with two; hosts that pacemaker fences; QEMU guests that ask over their
 # serial lines, vmchannels and vsock, that hang, that migrate, and that fence each other; three hosts with corosync; what
 # can be is run with the C daemon too. Skips are for machines that cannot.
-E2E_TESTS = pacemaker pacemaker:cpg host-fencing cluster guests hung migration race serial:ours vsock:ours serial:theirs vsock:theirs
+E2E_TESTS = pacemaker pacemaker:cpg host-fencing:brief cluster guests hung migration race serial:ours vsock:ours serial:theirs vsock:theirs
 e2e: export KINDS = ooo
 
 e2e: test-peers e2e-peers build
 	$(CARGO) build --locked --example group-member --example vm-line
 	@for test in $(E2E_TESTS); do \
-		name=$${test%:*}; code=0; unset DAEMON BACKEND; \
+		name=$${test%:*}; code=0; unset DAEMON BACKEND BRIEF; \
 		case $$test in \
 		*:cpg) export BACKEND=cpg ;; \
+		*:brief) export BRIEF=1 ;; \
 		*:ours) export DAEMON=target/debug/fence_virtd ;; \
 		*:theirs) export DAEMON=/usr/sbin/fence_virtd ;; \
 		esac; \
@@ -99,13 +100,14 @@ e2e: test-peers e2e-peers build
 	done
 
 # Hosts with corosync, all ours, all C, and mixed (C daemons hang now and
-# then: the script says where it tried again), more random steps, and longer schedules.
+# then: the script says where it tried again), hosts that pacemaker fences, more random steps, and longer schedules.
 check-cluster: test-peers e2e-peers build
 	$(CARGO) build --locked --example group-member --example vm-line
 	@for kinds in ooo ccc oco coc ooocc oooooooo; do \
 		echo "tests/e2e/cluster.sh $$kinds"; \
 		NODES=$${#kinds} KINDS=$$kinds BURST=5000 HEALS=5 RESTARTS=60 tests/e2e/cluster.sh || exit 1; \
 	done
+	tests/e2e/host-fencing.sh
 	FENCE_SEED=new FENCE_STEPS=170000000 $(CARGO) test --locked --release --test cluster -- --nocapture
 	FENCE_DEEPER=1 $(CARGO) test --locked --release --test exhaustive -- --nocapture
 
