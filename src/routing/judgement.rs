@@ -172,7 +172,7 @@ impl VmEvidence {
     fn weigh(&self, copy: &CopyEvidence, is_seen: bool, reasons: &mut Reasons) {
         let node = copy.node;
         let ended_at = self.ended_at();
-        // The answer of a copy that is seen to run may explain why others are off.
+        // The answer of a copy that is seen to run may explain why others are off, or gone.
         let is_pending = self.copies.iter().any(CopyEvidence::is_seen_running);
         match &copy.state {
             CopyKnowledge::Told { .. } | CopyKnowledge::Runs => {}
@@ -187,10 +187,15 @@ impl VmEvidence {
             }
             // Rule 4.
             CopyKnowledge::Moved { answered_at } => {
-                if ended_at.is_none() && !is_pending && !self.has_run_since(copy) {
-                    reasons.must_search(*answered_at, node);
+                if ended_at.is_none() && !is_pending {
+                    let has_run_since = self.has_run_since(copy);
                     let is_other = |other: &CopyEvidence| other.node != node && other.is_on_member();
-                    if !self.copies.iter().any(is_other) && self.was_off_since(copy).is_none() {
+                    let is_explained = has_run_since || self.copies.iter().any(is_other);
+                    match has_run_since {
+                        true => reasons.need_search(*answered_at),
+                        false => reasons.must_search(*answered_at, node),
+                    }
+                    if !is_explained && self.was_off_since(copy).is_none() {
                         let reason = format!(
                             "the VM has moved away from node {node}, and no host says that it has it"
                         );
@@ -207,12 +212,13 @@ impl VmEvidence {
             }
             CopyKnowledge::Away { .. } => {}
             // Rule 1.
-            CopyKnowledge::Gone { .. } if ended_at.is_some_and(|at| at >= copy.seq) => {}
+            CopyKnowledge::Gone { .. } if is_pending || ended_at.is_some_and(|at| at >= copy.seq) => {}
             // Rules 7 to 9.
-            CopyKnowledge::Gone { .. } if self.has_run_since(copy) => {}
             CopyKnowledge::Gone { has_ended } => {
                 reasons.need_search(copy.seq);
-                if *has_ended {
+                if self.has_run_since(copy) {
+                    // What it has come to elsewhere counts.
+                } else if *has_ended {
                     reasons.off.push(format!("the VM was seen to end on node {node}"));
                 } else if let Some(host) = self.was_off_since(copy) {
                     let reason =

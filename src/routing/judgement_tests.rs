@@ -107,7 +107,8 @@ fn a_moved_copy_is_off_if_the_vm_was_active_elsewhere_since() {
         ..copy(1, CopyKnowledge::Moved { answered_at: seq(8) })
     };
     let other = CopyEvidence { active_since: seq(4), ..copy(2, OFF) };
-    evidence(vec![moved(3), other.clone()]).is_off();
+    evidence(vec![moved(3), other.clone()]).needs_search(8);
+    evidence(vec![moved(3), other.clone()]).searched().is_off();
     evidence(vec![moved(4), other.clone()]).needs_search(8);
     evidence(vec![moved(4), other]).searched().is_off();
     evidence(vec![moved(4)]).needs_search(8);
@@ -146,7 +147,7 @@ fn a_copy_that_is_gone_needs_a_search_and_an_explanation() {
     }
     // It ran elsewhere since.
     let other = CopyEvidence { active_since: seq(4), ..copy(2, OFF) };
-    evidence(vec![copy(1, CopyKnowledge::Gone { has_ended: false }), other]).is_off();
+    evidence(vec![copy(1, CopyKnowledge::Gone { has_ended: false }), other]).searched().is_off();
 }
 
 #[test]
