@@ -44,6 +44,9 @@ fn encoded_messages_are_decoded() {
         Report(super::Report { call: call("a"), response: 0, evidence: 3, moved_to: Some(NodeId(9)) }),
         Report(super::Report { call: call("a"), response: 255, evidence: 255, moved_to: None }),
         HostFenced { node: NodeId(3_000_000_000) },
+        ProveCaller { to: NodeId(3), number: RequestNumber(7) },
+        CallerProof { to: NodeId(3), number: RequestNumber(7), lives: true },
+        CallerProof { to: NodeId(3), number: RequestNumber(7), lives: false },
         Host(HostNotice { node: NodeId(4), standing: HostStanding::Fenced, age_ms: 77 }),
         Copy { vm: told("a", PowerState::Running, false), fate: CopyFate::Ended },
     ] {

@@ -28,6 +28,7 @@ mod link;
 mod listing;
 mod lookup;
 mod power_operations;
+mod proofs;
 mod race_guard;
 mod requester;
 mod requests;
