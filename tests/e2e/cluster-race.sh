@@ -23,7 +23,7 @@ root=$(dirname "$(dirname "$here")")
 LIMIT=${LIMIT:-60}
 ROUNDS=${ROUNDS:-20}
 TOKEN=${TOKEN:-1000}
-NODES=3 KINDS=ooo
+NODES=3
 
 source "$here/inside.sh"
 skip() { echo "*** SKIPPED cluster-race: $* ***" | tee -a "${FENCE_SKIPPED:-/dev/null}"; exit 77; }
@@ -50,6 +50,7 @@ fi
 
 source "$here/checking.sh"
 source "$here/cluster-lab.sh"
+# shellcheck disable=SC2034 # for cluster-lab.sh
 node_script=cluster-race-node.sh
 
 guest() { echo "guest${1#n}"; } # NODE
@@ -128,6 +129,8 @@ waits() { grep -aq R "$W/$1/said"; }
 # The daemon is connected to its line.
 is_connected() { in_node "$1" ss -Hx state established | grep -q "/run/fence/$(guest "$1") "; }
 
+is_ready() { waits "$1" && is_connected "$1"; }
+
 # restored - all guests run and wait, and every daemon knows that.
 restored() {
 	local node
@@ -137,7 +140,7 @@ restored() {
 		libvirt "$node" start "$(guest "$node")" || return
 	done
 	for node in "${ALL[@]}"; do
-		until_true "$LIMIT" waits "$node" && until_true "$LIMIT" is_connected "$node" || { echo "$node is not ready"; return 1; }
+		until_true "$LIMIT" is_ready "$node" || { echo "$node is not ready"; return 1; }
 	done
 	for node in "${ALL[@]}"; do
 		until_true "$LIMIT" has_status "$node" 0 || { echo "$node does not know all guests"; return 1; }
