@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-pub use super::cluster_notice::{CopyFate, HostStanding};
-use super::cursor::Cursor;
+pub use super::cluster_notice::{AGE_UNKNOWN, CopyFate, HostStanding};
+use super::cursor::{Cursor, text};
 use crate::fence::{Domain, Operation, PowerState, Uuid};
 
 /// Name of the group.
@@ -136,9 +136,6 @@ pub struct HostNotice {
     /// Time since then, in milliseconds, or [`AGE_UNKNOWN`].
     pub age_ms: u32,
 }
-
-/// Age of a [`HostNotice`] that is not known, as that of a daemon which was never in the group, or does not fit.
-pub const AGE_UNKNOWN: u32 = u32::MAX;
 
 /// Contents of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -394,12 +391,6 @@ fn whole(name: &[u8]) -> &[u8] {
         Err(error) if error.error_len().is_none() => &name[..error.valid_up_to()],
         _ => name,
     }
-}
-
-/// Returns the text before the first NUL, if it is printable and has at most `max` bytes.
-fn text(field: &[u8], max: usize) -> Option<&str> {
-    let bytes = field.split(|&byte| byte == 0).next().filter(|bytes| bytes.len() <= max)?;
-    std::str::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))
 }
 
 #[cfg(test)]
