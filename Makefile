@@ -115,6 +115,7 @@ check-cluster: test-peers e2e-peers build
 check-power: test-peers e2e-peers build
 	tests/e2e/hung.sh
 	ROUNDS=30 tests/e2e/race.sh
+	tests/e2e/cluster-race.sh
 	FENCE_STEPS=10000000 $(CARGO) test --locked --release --test arbiter
 
 e2e-peers:

@@ -154,6 +154,12 @@ fn describe(bytes: &[u8], length: usize) -> String {
         Ok(ClusterMessage::Located { to, number }) => {
             format!("located number={} target={to}", number.0)
         }
+        Ok(ClusterMessage::ProveCaller { to, number }) => {
+            format!("prove caller number={} target={to}", number.0)
+        }
+        Ok(ClusterMessage::CallerProof { to, number, lives }) => {
+            format!("caller proof number={} target={to} lives={lives}", number.0)
+        }
         Err(error) => format!("other length={length}: {error}"),
     }
 }

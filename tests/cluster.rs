@@ -12,6 +12,8 @@
 mod bus;
 #[path = "cluster/c_daemon.rs"]
 mod c_daemon;
+#[path = "cluster/duels.rs"]
+mod duels;
 #[path = "cluster/faults.rs"]
 mod faults;
 #[path = "cluster/hostile.rs"]

@@ -331,6 +331,7 @@ fn messages_of_the_group() {
                     router.done(job, JobOutcome { verdict, evidence, reason }, now);
                 }
                 RouterAction::Find { job, .. } => router.found(job, Ok(Vec::new()), now),
+                RouterAction::ProveCaller { question, .. } => router.caller_proved(question, true),
                 _ => {}
             }
         }

@@ -16,6 +16,10 @@ mod names;
 mod node;
 #[path = "routing/permissions.rs"]
 mod permissions;
+#[path = "routing/race_hosts.rs"]
+mod race_hosts;
+#[path = "routing/races.rs"]
+mod races;
 #[path = "routing/stale_placements.rs"]
 mod stale_placements;
 #[path = "routing/starting.rs"]

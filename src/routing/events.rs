@@ -3,6 +3,7 @@
 use super::directory::Leaving;
 use super::limits::NOTICE_LIMIT;
 use super::remote_queue::RemoteRequest;
+use super::remote_requests::STOPPING;
 use super::router::Router;
 use super::rules::Rules;
 use super::vocabulary::{Membership, Names, Outgoing, Peer, RequestExpiry, RouterAction};
@@ -13,6 +14,7 @@ impl Router {
     /// Reports that this node joins the group; it has joined once [`Router::changed`] reports it as a member.
     pub fn joined(&mut self, me: Peer, now: Instant) {
         self.view.join(me, now);
+        self.races.clear();
         self.advertise_all();
     }
 
@@ -31,6 +33,9 @@ impl Router {
         self.remote.stop();
         self.fail_tasks("the daemon is stopping");
         self.refuse_deferred();
+        for request in self.races.take_all_contested() {
+            self.refuse_remote(request, STOPPING);
+        }
     }
 
     /// Reports a change of the group.
@@ -114,7 +119,11 @@ impl Router {
             }
         };
         match message {
-            ClusterMessage::Request(call) => self.requested(RemoteRequest { peer, call, at, is_old }, now),
+            ClusterMessage::Request(call) => {
+                self.note_order(peer, &call, at);
+                let request = RemoteRequest { peer, call, at, is_old };
+                self.requested(request, now);
+            }
             ClusterMessage::Reply { call, response } => self.replied(node, &call, response, now),
             ClusterMessage::Store(vm) => self.advertised(peer, &vm, now),
             ClusterMessage::Gone { vm, has_ended } => {
@@ -148,6 +157,13 @@ impl Router {
                 }
             }
             ClusterMessage::HostFenced { .. } => {}
+            ClusterMessage::ProveCaller { to, number } if self.view.members.is_me(to) => {
+                self.asked_for_proof(node, number);
+            }
+            ClusterMessage::CallerProof { to, number, lives } if self.view.members.is_me(to) => {
+                self.proof_given(peer, number, lives, now);
+            }
+            ClusterMessage::ProveCaller { .. } | ClusterMessage::CallerProof { .. } => {}
             ClusterMessage::Host(notice) => self.view.learn_host(notice, now),
             ClusterMessage::Copy { vm, fate, age_ms } => self.view.learn(&vm, fate, age_ms, now),
         }
@@ -203,6 +219,7 @@ impl Router {
     /// Returns the next thing to do on this node.
     pub fn next_action(&mut self) -> Option<RouterAction> {
         self.review_changes();
+        self.pursue_questions();
         self.pump();
         self.outbox.next_action()
     }
@@ -223,6 +240,7 @@ impl Router {
         }
         self.resume_deferred(now);
         self.fail_overdue(now);
+        self.fail_unproved(now);
     }
 
     /// Returns when something is due.
@@ -234,6 +252,7 @@ impl Router {
             self.view.directory.deadline(),
             self.remote.deadline(),
             self.deferred_until(now),
+            self.races.deadline(),
         ];
         parts.into_iter().flatten().min()
     }

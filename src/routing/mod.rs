@@ -13,6 +13,7 @@
 //! | `view`, `meaning` | the three above: what this node knows, and which VMs a text means by that |
 //! | `tasks`, `task`, `remote_queue`, `outbox` | requests under way, requests of other nodes, output |
 //! | `permissions` | copies that a request may touch |
+//! | `races`, `race_order` | power requests in the group's order: those of VMs that fence each other |
 //! | `decide` | progress of a task; `copies`, `stale_placements`, `uncertainty`: its steps |
 //! | `client_requests`, `remote_requests`, `inventory_sync`, `events` | input |
 //!
@@ -51,6 +52,8 @@ mod members;
 mod outbox;
 mod permissions;
 mod process;
+mod race_order;
+mod races;
 mod remote_queue;
 mod remote_requests;
 mod restart;
@@ -70,6 +73,6 @@ pub use limits::{
 pub use router::Router;
 pub use rules::{Rules, Unknown};
 pub use vocabulary::{
-    ClientRequest, ClusterCopy, ClusterList, Departure, Evidence, JobOutcome, LocalVm, Membership, Names,
-    OnBehalf, Outgoing, Peer, RequestExpiry, RouterAction,
+    CallerQuestion, ClientRequest, ClusterCopy, ClusterList, Departure, Evidence, JobOutcome, LocalVm,
+    Membership, Names, OnBehalf, Outgoing, Peer, RequestExpiry, RouterAction,
 };

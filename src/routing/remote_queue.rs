@@ -91,6 +91,11 @@ impl RemoteQueue {
         self.held.remove(&(request.peer, request.call.number));
     }
 
+    /// Returns true if a request is not answered yet.
+    pub(super) fn is_held(&self, peer: Peer, number: RequestNumber) -> bool {
+        self.held.contains(&(peer, number))
+    }
+
     /// Returns the number of held requests, and of their jobs.
     pub(super) fn under_way(&self) -> usize {
         self.held.len() + self.begun.len()

@@ -42,7 +42,7 @@ impl Router {
         } else if request.is_old {
             self.refuse_old(request);
         } else {
-            self.hold(request, HeldKind::CarryOut);
+            self.carry_out(request);
         }
     }
 
@@ -119,11 +119,11 @@ impl Router {
         self.reply(request, Verdict::Failure);
     }
 
-    fn refuse_old(&mut self, request: RemoteRequest) {
+    pub(super) fn refuse_old(&mut self, request: RemoteRequest) {
         self.refuse_remote(request, "the request is too old");
     }
 
-    fn hold(&mut self, request: RemoteRequest, kind: HeldKind) {
+    pub(super) fn hold(&mut self, request: RemoteRequest, kind: HeldKind) {
         if self.remote.is_full() {
             return self.refuse_remote(request, "too many requests from other nodes are waiting");
         }
@@ -303,6 +303,7 @@ impl Router {
     /// Drops requests of peers that have left, if they have not begun.
     pub(super) fn abandon(&mut self, is_gone: impl Fn(Peer) -> bool) {
         self.abandon_tasks(&is_gone);
+        self.races.abandon(&is_gone, |node| self.view.members.is_member(node));
         for job in self.remote.abandon(&is_gone, |node| self.view.members.is_member(node)) {
             self.outbox.act(RouterAction::HangUp { job });
         }

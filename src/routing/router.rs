@@ -1,5 +1,6 @@
 use super::limits::RECHECK_EVERY;
 use super::outbox::Outbox;
+use super::race_order::Races;
 use super::remote_queue::{RemoteQueue, RemoteRequest};
 use super::rules::Rules;
 use super::tasks::Tasks;
@@ -16,6 +17,7 @@ pub struct Router {
     pub(super) outbox: Outbox,
     pub(super) tasks: Tasks,
     pub(super) remote: RemoteQueue,
+    pub(super) races: Races,
 }
 
 impl Router {
@@ -27,6 +29,7 @@ impl Router {
             outbox: Outbox::new(first_number),
             tasks: Tasks::default(),
             remote: RemoteQueue::default(),
+            races: Races::default(),
         }
     }
 

@@ -62,6 +62,10 @@ impl Tasks {
         self.tasks.insert(task.id, task);
     }
 
+    pub(super) fn get(&self, id: TaskId) -> Option<&Task> {
+        self.tasks.get(&id)
+    }
+
     pub(super) fn take(&mut self, id: TaskId) -> Option<Task> {
         let task = self.tasks.remove(&id)?;
         self.of_nodes -= usize::from(task.is_of_node());

@@ -198,6 +198,18 @@ pub enum RouterAction {
         /// True if any node was asked.
         is_begun: bool,
     },
+    /// Have a client show that it lives, after all that may have ended it before, and report it to
+    /// [`Router::caller_proved`](super::Router::caller_proved).
+    ProveCaller {
+        /// Number of the client's request.
+        client: ClientId,
+        /// Question that this answers.
+        question: CallerQuestion,
+        /// VM that the client asks for.
+        vm: Uuid,
+        /// Time from which nobody waits for it.
+        expires: Instant,
+    },
     /// Log the answer to another node for which nothing was carried out here.
     Replied {
         /// Node that asked.
@@ -215,6 +227,15 @@ pub enum RouterAction {
     },
     /// Log a message.
     Note(String),
+}
+
+/// Question of another node whether the caller of a request of this node lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallerQuestion {
+    /// Node that asks, and is to carry the request out.
+    pub node: NodeId,
+    /// Number of the request.
+    pub number: RequestNumber,
 }
 
 /// Requester of a job.

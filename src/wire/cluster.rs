@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-pub use super::cluster_notice::{CopyFate, HostStanding};
-use super::cursor::Cursor;
+pub use super::cluster_notice::{AGE_UNKNOWN, CopyFate, HostStanding};
+use super::cursor::{Cursor, text};
 use crate::fence::{Domain, Operation, PowerState, Uuid};
 
 /// Name of the group.
@@ -85,6 +85,22 @@ pub enum ClusterMessage {
         /// Node of that host.
         node: NodeId,
     },
+    /// Question whether the caller of a request lives.
+    ProveCaller {
+        /// Node that asked for the request.
+        to: NodeId,
+        /// Number of the request.
+        number: RequestNumber,
+    },
+    /// Answer to that.
+    CallerProof {
+        /// Node that asked whether the caller lives.
+        to: NodeId,
+        /// Number of the request.
+        number: RequestNumber,
+        /// True if the caller has shown that it lives.
+        lives: bool,
+    },
     /// Notice about a host that is not in the group, for members that have just joined.
     Host(HostNotice),
     /// Notice about a copy of a VM on a host that does not tell it itself, for the same.
@@ -122,9 +138,6 @@ pub struct HostNotice {
     /// Time since then, in milliseconds, or [`AGE_UNKNOWN`].
     pub age_ms: u32,
 }
-
-/// Age in a notice that is not known, as that of a daemon which was never in the group, or does not fit.
-pub const AGE_UNKNOWN: u32 = u32::MAX;
 
 /// Contents of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,6 +213,8 @@ const REPORT: u32 = 0x4656_0005;
 const HOST: u32 = 0x4656_0006;
 const COPY: u32 = 0x4656_0007;
 const HOST_FENCED: u32 = 0x4656_0008;
+const PROVE_CALLER: u32 = 0x4656_0009;
+const CALLER_PROOF: u32 = 0x4656_000a;
 
 /// virDomainState: 1 is running, 3 paused, 5 shut off.
 const RUNNING: i32 = 1;
@@ -219,6 +234,8 @@ impl ClusterMessage {
             Self::Located { to, number } => (LOCATED, *number, *to),
             Self::Report(Report { call, .. }) => (REPORT, call.number, call.target),
             Self::HostFenced { node } => (HOST_FENCED, RequestNumber(0), *node),
+            Self::ProveCaller { to, number } => (PROVE_CALLER, *number, *to),
+            Self::CallerProof { to, number, .. } => (CALLER_PROOF, *number, *to),
             Self::Host(notice) => (HOST, RequestNumber(notice.node.0), EVERY_NODE),
             Self::Copy { fate, .. } => (COPY, RequestNumber(*fate as u32), EVERY_NODE),
         };
@@ -234,7 +251,11 @@ impl ClusterMessage {
                 encode_advertisement(vm, &mut out);
                 out[12..16].copy_from_slice(&age_ms.to_le_bytes());
             }
-            Self::Hello { .. } | Self::Located { .. } | Self::HostFenced { .. } => {}
+            Self::Hello { .. }
+            | Self::Located { .. }
+            | Self::HostFenced { .. }
+            | Self::ProveCaller { .. } => {}
+            Self::CallerProof { lives, .. } => out[12..16].copy_from_slice(&u32::from(*lives).to_le_bytes()),
             Self::Locate { name, .. } => encode_name(name, &mut out),
             Self::Report(Report { call, response, evidence, moved_to }) => {
                 encode_call(call, u32::from_le_bytes([*response, *evidence, 0, 0]), &mut out);
@@ -272,6 +293,8 @@ impl ClusterMessage {
             HELLO => Ok(Self::Hello { is_complete: number != RequestNumber(0) }),
             LOCATE => decode_name(&mut cursor).map(|name| Self::Locate { number, name }),
             HOST_FENCED => Ok(Self::HostFenced { node: target }),
+            PROVE_CALLER => Ok(Self::ProveCaller { to: target, number }),
+            CALLER_PROOF => Ok(Self::CallerProof { to: target, number, lives: extra == 1 }),
             LOCATED => Ok(Self::Located { to: target, number }),
             REPORT => decode_call(cursor, number, target).map(|(call, response)| {
                 let [response, evidence, ..] = response.to_le_bytes();
@@ -372,12 +395,6 @@ fn whole(name: &[u8]) -> &[u8] {
         Err(error) if error.error_len().is_none() => &name[..error.valid_up_to()],
         _ => name,
     }
-}
-
-/// Returns the text before the first NUL, if it is printable and has at most `max` bytes.
-fn text(field: &[u8], max: usize) -> Option<&str> {
-    let bytes = field.split(|&byte| byte == 0).next().filter(|bytes| bytes.len() <= max)?;
-    std::str::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))
 }
 
 #[cfg(test)]

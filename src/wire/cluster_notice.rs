@@ -1,5 +1,8 @@
 //! What members of this suite tell those that have just joined about hosts that are not in the group.
 
+/// Age in a notice that is not known, as that of a daemon which was never in the group, or does not fit.
+pub const AGE_UNKNOWN: u32 = u32::MAX;
+
 /// Where a host is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostStanding {

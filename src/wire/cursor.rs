@@ -22,3 +22,10 @@ impl<'a> Cursor<'a> {
         self.rest.is_empty()
     }
 }
+
+#[cfg(feature = "daemon")]
+/// Returns the text before the first NUL, if it is printable and has at most `max` bytes.
+pub(super) fn text(field: &[u8], max: usize) -> Option<&str> {
+    let bytes = field.split(|&byte| byte == 0).next().filter(|bytes| bytes.len() <= max)?;
+    std::str::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))
+}

@@ -57,7 +57,8 @@ impl World {
 
     /// The copy that was coming in ends.
     pub fn roll_back(&mut self, vm: usize, migration: Migration) {
-        if !self.quirks.phases || migration.was_defined {
+        // libvirt defines it there in the end only.
+        if migration.was_defined {
             self.vms[vm].copies.insert(migration.to, None);
         } else {
             self.vms[vm].copies.remove(&migration.to);

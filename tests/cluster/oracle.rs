@@ -21,6 +21,9 @@ pub enum Invariant {
     DestroyedInTime,
     /// A request destroys a VM once, and not what it has started itself: [`World::check_destroy`].
     DestroyedOnce,
+    /// Of two VMs that fence each other, each at its own host of this suite, one is not destroyed:
+    /// [`World::check_duels`].
+    OneSurvives,
     /// A client gets one answer, within the time limit: [`World::check_age`].
     AnsweredInTime,
     /// Nodes that have received the same events give the same answers: `recovery`.

@@ -29,12 +29,14 @@ pub struct Quirks {
     pub same: bool,
     /// In the end, the hosts that are not in order are fenced: then every VM can be.
     pub fenced: bool,
+    /// VMs of two hosts fence each other, and nobody else requests more than their status.
+    pub duels: bool,
     /// An answer is wrong also if the daemon had no means to know better: it should have failed.
     pub strict: bool,
 }
 
 /// Combinations that are tried if none is chosen: the base, each quirk alone, and those that need others.
-pub const COMBINATIONS: [&str; 17] = [
+pub const COMBINATIONS: [&str; 18] = [
     "",
     "phases",
     "late=1000",
@@ -47,6 +49,7 @@ pub const COMBINATIONS: [&str; 17] = [
     "c_oracle",
     "same",
     "fenced",
+    "duels",
     "strict",
     "phases,late=4000",
     "strict,away",
@@ -55,7 +58,7 @@ pub const COMBINATIONS: [&str; 17] = [
 ];
 
 impl Quirks {
-    fn flags(&mut self) -> [(&'static str, &mut bool); 10] {
+    fn flags(&mut self) -> [(&'static str, &mut bool); 11] {
         [
             ("phases", &mut self.phases),
             ("blocks", &mut self.blocks),
@@ -66,6 +69,7 @@ impl Quirks {
             ("c_oracle", &mut self.c_oracle),
             ("same", &mut self.same),
             ("fenced", &mut self.fenced),
+            ("duels", &mut self.duels),
             ("strict", &mut self.strict),
         ]
     }
@@ -86,6 +90,9 @@ impl Quirks {
             (self.c_oracle, "replies to C daemons"),
             (self.same, "compared verdicts"),
             (self.fenced, "requests after all was fenced"),
+            (self.duels, "duels"),
+            (self.duels, "fallen in duels"),
+            (self.duels, "survivors of duels"),
         ];
         parts.into_iter().filter(|(is_used, _)| *is_used).map(|(_, part)| part).collect()
     }

@@ -24,6 +24,7 @@ impl World {
             self.some_fault();
         }
         match self.random.below(6) {
+            0 if self.quirks.duels && self.random.one_in(2) => self.begin_duel(),
             0 => self.some_request(),
             1 if weather.faults > 0 && self.random.one_in(4) => self.some_change_of_a_vm(weather.migrations),
             2 if self.random.one_in(10) => {
@@ -58,7 +59,8 @@ impl World {
     fn some_request(&mut self) {
         let vm = self.random.below(self.vms.len() as u64) as usize;
         let vm = (!self.random.one_in(12)).then_some(vm);
-        let is_busy = vm.is_some_and(|vm| self.vms[vm].busy_until > self.now);
+        // Others would fence the VMs of duels.
+        let is_busy = self.quirks.duels || vm.is_some_and(|vm| self.vms[vm].busy_until > self.now);
         let operation = match self.random.below(6) {
             0 if !is_busy => Operation::Off,
             1 if !is_busy => Operation::Reboot,

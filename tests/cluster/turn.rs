@@ -277,6 +277,12 @@ impl World {
                 RouterAction::Answer { client, verdict, reason, .. } => {
                     self.answered(at, client, verdict, &reason)
                 }
+                RouterAction::ProveCaller { client, question, .. } => {
+                    let lives = self.shows_life(client);
+                    if let Some(router) = self.router(at) {
+                        router.caller_proved(question, lives);
+                    }
+                }
                 RouterAction::Note(_) | RouterAction::Replied { .. } => {}
             }
         }

@@ -152,6 +152,7 @@ impl World {
     pub fn destroy(&mut self, at: usize, vm: usize) {
         let Some(run) = self.vms[vm].copies.get_mut(&at).and_then(Option::take) else { return };
         self.check_destroy(vm, run);
+        self.check_duels(run);
         if let Some(migration) = self.vms[vm].migration.filter(|migration| migration.from == at) {
             if migration.phase == Phase::Copying {
                 // The copy that was coming in from there ends too.

@@ -10,6 +10,7 @@ use fence_virt::time::Instant;
 use fence_virt::wire::cluster::NodeId;
 
 use super::c_daemon::CDaemon;
+use super::duels::Duel;
 use super::oracle::Violation;
 use super::quirks::Quirks;
 use super::random::Random;
@@ -116,6 +117,7 @@ pub struct World {
     /// libvirt and corosync do at once what they are asked, and nothing fails.
     pub is_calm: bool,
     pub violation: Option<Violation>,
+    pub duels: Vec<Duel>,
     pub answers: BTreeMap<&'static str, usize>,
     /// Answers while it is calm.
     pub verdicts: BTreeMap<ClientId, Verdict>,
@@ -185,6 +187,7 @@ impl World {
             next_client: 1,
             is_calm: false,
             violation: None,
+            duels: Vec::new(),
             answers: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             counts: BTreeMap::new(),

@@ -10,6 +10,8 @@ source "$here/lab.sh"
 # shellcheck disable=SC2153 # that is not `nodes`
 for ((at = 1; at <= NODES; at++)); do ALL+=("n$at"); done
 LAST=n$NODES
+# The first process of each node.
+node_script=cluster-node.sh
 
 # kind NODE - o or c; empty for the node without a daemon.
 kind() { echo "${KINDS:${1#n} - 1:1}"; }
@@ -137,7 +139,7 @@ power_on() { # NODE
 	local unshare pid port=p${1#n}
 	rm -f "$W/$1/up"
 	unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc \
-		bash "$here/cluster-node.sh" "$1" >>"$W/$1/console" 2>&1 </dev/null &
+		bash "$here/$node_script" "$1" >>"$W/$1/console" 2>&1 </dev/null &
 	unshare=$!
 	until_true "$LIMIT" is_first "$unshare" || return
 	read -r pid <"/proc/$unshare/task/$unshare/children"

@@ -50,6 +50,11 @@ impl Cluster {
                 RouterAction::Find { job, .. } => self.find(at, job),
                 RouterAction::HangUp { job } => self.nodes[at].jobs.retain(|begun| begun.number != job),
                 RouterAction::Answer { verdict, reason, .. } => self.answered(verdict, &reason),
+                RouterAction::ProveCaller { question, .. } => {
+                    if let Some(router) = &mut self.nodes[at].router {
+                        router.caller_proved(question, true);
+                    }
+                }
                 RouterAction::Replied { .. } | RouterAction::Note(_) => {}
             }
         }

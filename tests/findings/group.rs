@@ -142,6 +142,7 @@ impl Group {
                     router.done(job, JobOutcome { verdict, evidence, reason }, now);
                 }
                 RouterAction::Find { job, .. } => self.router(node).found(job, Ok(Vec::new()), now),
+                RouterAction::ProveCaller { question, .. } => self.router(node).caller_proved(question, true),
                 RouterAction::Answer { client, verdict, .. } => {
                     self.answers.insert(client, verdict);
                 }

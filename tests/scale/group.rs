@@ -68,6 +68,8 @@ fn kind(message: &ClusterMessage) -> &'static str {
         ClusterMessage::Report(_) => "report",
         ClusterMessage::Host(_) | ClusterMessage::HostFenced { .. } => "host",
         ClusterMessage::Copy { .. } => "copy",
+        ClusterMessage::ProveCaller { .. } => "prove caller",
+        ClusterMessage::CallerProof { .. } => "caller proof",
     }
 }
 
@@ -214,6 +216,9 @@ impl Group {
                 }
                 RouterAction::Find { job, .. } => {
                     self.call(at, |router| router.found(job, Ok(Vec::new()), now));
+                }
+                RouterAction::ProveCaller { question, .. } => {
+                    self.call(at, |router| router.caller_proved(question, true));
                 }
                 RouterAction::Answer { .. } => self.cost.answers += 1,
                 RouterAction::HangUp { .. } | RouterAction::Replied { .. } | RouterAction::Note(_) => {}

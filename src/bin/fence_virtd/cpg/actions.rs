@@ -41,6 +41,10 @@ impl<L: Link> Cpg<L> {
                 let LocalResult { id, verdict, evidence, reason } = result;
                 self.router.done(id, JobOutcome { verdict, evidence, reason }, now);
             }
+            for (question, lives) in self.libvirt.take_proofs() {
+                is_quiet = false;
+                self.router.caller_proved(question, lives);
+            }
             // Messages that expired before they were taken may lead to further actions.
             while self.group.has_room() {
                 let Some(message) = self.router.next_message(now) else { break };
@@ -84,6 +88,13 @@ impl<L: Link> Cpg<L> {
                 self.router.found(job, found, now);
             }
             RouterAction::HangUp { job } => self.local_calls.cancel(job),
+            RouterAction::ProveCaller { client, question, vm, expires } => {
+                let job = self.clients.get(&client).filter(|job| job.stale(now).is_none());
+                match job.and_then(|job| job.caller.clone()) {
+                    Some(caller) => self.libvirt.prove_caller(question, caller, vm, expires, now),
+                    None => self.router.caller_proved(question, false),
+                }
+            }
             RouterAction::Answer { client, verdict, reason, is_begun } => {
                 if let Some(job) = self.clients.remove(&client) {
                     if is_begun { job.finish(verdict, reason) } else { job.refuse(verdict, reason) }

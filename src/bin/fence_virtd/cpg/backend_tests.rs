@@ -4,6 +4,8 @@
 mod fencing_tests;
 #[path = "permission_tests.rs"]
 mod permission_tests;
+#[path = "race_tests.rs"]
+mod race_tests;
 #[path = "served_log_tests.rs"]
 mod served_log_tests;
 

@@ -9,6 +9,7 @@ use super::fence::Effect;
 use super::last_runs::LastRuns;
 use super::listing::{Listing, Lists};
 use super::lookup::{LookupId, Lookups};
+use super::proofs::Proofs;
 use super::requester::RequesterLookup;
 use super::resolve::{Resolution, Uri, find, resolve};
 use super::vm_operation::VmOperations;
@@ -48,6 +49,7 @@ pub(crate) struct LibvirtBackend<L: Link> {
     pub(super) ended: Vec<(CallId, CallOutcome)>,
     pub(super) lookups: Lookups,
     pub(super) contests: Contests,
+    pub(super) proofs: Proofs,
     pub(super) vm_operations: VmOperations,
     pub(super) lists: Lists,
     pub(super) last_runs: LastRuns,
@@ -92,6 +94,7 @@ impl<L: Link> LibvirtBackend<L> {
             ended: Vec::new(),
             lookups: Lookups::default(),
             contests: Contests::default(),
+            proofs: Proofs::default(),
             vm_operations: VmOperations::default(),
             devstatus: None,
         }
@@ -340,6 +343,7 @@ impl<L: Link> Backend for LibvirtBackend<L> {
             lost,
             self.lookups.deadline(now),
             self.contests.deadline(now),
+            self.proofs.deadline(),
             self.lists.deadline(now),
         ];
         vm_operations.chain(others.into_iter().flatten()).min()

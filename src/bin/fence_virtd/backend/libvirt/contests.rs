@@ -49,6 +49,14 @@ impl Contests {
         self.waiting.insert(operation, Contested { job, vm, asked: now, rival: None });
     }
 
+    /// Submits an operation that another host carries out if its caller lives. Nothing is begun for it here.
+    pub(super) fn ask_for_proof(&mut self, contender: Contender, target: Uuid, now: Instant) -> OperationId {
+        let operation = OperationId(self.next);
+        self.next += 1;
+        self.arbiter.ask(operation, Some(contender), target, now);
+        operation
+    }
+
     /// Next ruling of the arbiter.
     pub(super) fn next_ruling(&mut self, now: Instant) -> Option<Ruling> {
         self.arbiter.next(now)

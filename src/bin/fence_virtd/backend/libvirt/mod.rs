@@ -9,7 +9,7 @@
 //! | [`backend`], [`requests`] | requests and permissions |
 //! | [`calls`] | calls on lanes, and their outcomes |
 //! | [`lookup`], [`resolve`] | the VM that a request names, and its placements |
-//! | [`contests`], [`race_guard`] | requests whose callers may have been powered off: the arbiter |
+//! | [`contests`], [`race_guard`], [`proofs`] | requests whose callers may have been powered off: the arbiter |
 //! | [`vm_operation`], [`power_operations`], [`starting`], [`starts`] | VMs that are being powered off or started |
 //! | [`fence`], [`verdicts`] | power-off of all placements; answers to status and on |
 //! | [`requester`] | VMs that send requests |
@@ -28,6 +28,7 @@ mod link;
 mod listing;
 mod lookup;
 mod power_operations;
+mod proofs;
 mod race_guard;
 mod requester;
 mod requests;
