@@ -56,6 +56,7 @@ mod remote_requests;
 mod restart;
 mod router;
 mod rules;
+mod small_map;
 mod stale_placements;
 mod task;
 mod tasks;
