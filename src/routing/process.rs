@@ -9,6 +9,10 @@ use crate::time::Instant;
 /// Time after its last advertisement in which a C daemon has advertised all its VMs, if it does at all.
 pub(super) const ALL_TOLD_AFTER: Duration = Duration::from_secs(1);
 
+/// Time in which one of this suite has said hello, in a group that is not busy. One that takes longer is told all
+/// VMs, as C daemons are.
+const GREETING_TIME: Duration = Duration::from_millis(100);
+
 /// A daemon in the group. A node has two while one replaces the other.
 #[derive(Debug, Clone)]
 pub(super) struct Process {
@@ -29,6 +33,8 @@ pub(super) struct Process {
     pub(super) advertising_until: Option<Instant>,
     /// Time of its last advertisement since it joined.
     pub(super) advertised_at: Option<Instant>,
+    /// It did not say hello in time, and was told all VMs for that.
+    is_taken_as_legacy: bool,
     /// Of a C daemon: its advertisements since it joined have been taken as complete.
     is_taken_as_complete: bool,
 }
@@ -45,6 +51,7 @@ impl Process {
             told_since: Sequence::START,
             advertising_until: Some(now + TELL_LIMIT),
             advertised_at: None,
+            is_taken_as_legacy: false,
             is_taken_as_complete: false,
         }
     }
@@ -66,6 +73,23 @@ impl Process {
             return true;
         }
         !was_extended
+    }
+
+    /// Returns the time at which it is taken for a C daemon: if it tells a VM before it says hello, then.
+    pub(super) fn legacy_at(&self) -> Option<Instant> {
+        let is_open = !self.is_extended && !self.is_taken_as_legacy;
+        is_open.then(|| self.advertised_at.unwrap_or(self.since + GREETING_TIME))
+    }
+
+    /// Takes it for a C daemon if it is time; returns true if it does.
+    pub(super) fn take_as_legacy(&mut self, now: Instant) -> bool {
+        let is_legacy = self.legacy_at().is_some_and(|at| now >= at);
+        self.is_taken_as_legacy |= is_legacy;
+        is_legacy
+    }
+
+    pub(super) fn is_known_legacy(&self) -> bool {
+        self.is_taken_as_legacy && !self.is_extended
     }
 
     /// Returns the time from which its advertisements count as complete, if that is a C daemon that has

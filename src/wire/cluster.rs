@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-pub use super::cluster_notice::{CopyFate, HostStanding};
+pub use super::cluster_notice::{CopyFate, HostStanding, TableDigest};
 use super::cursor::Cursor;
 use crate::fence::{Domain, Operation, PowerState, Uuid};
 
@@ -93,6 +93,13 @@ pub enum ClusterMessage {
         vm: Advertisement,
         /// What became of it.
         fate: CopyFate,
+    },
+    /// Notice that the sender has told all its VMs, for members that know them: their digest.
+    Table(TableDigest),
+    /// Query: a member is to tell all its VMs, since the digest is not that of what the sender knows.
+    TellAll {
+        /// Node of that member.
+        node: NodeId,
     },
 }
 
@@ -198,6 +205,8 @@ const REPORT: u32 = 0x4656_0005;
 const HOST: u32 = 0x4656_0006;
 const COPY: u32 = 0x4656_0007;
 const HOST_FENCED: u32 = 0x4656_0008;
+const TABLE: u32 = 0x4656_0009;
+const TELL_ALL: u32 = 0x4656_000a;
 
 /// virDomainState: 1 is running, 3 paused, 5 shut off.
 const RUNNING: i32 = 1;
@@ -219,6 +228,8 @@ impl ClusterMessage {
             Self::HostFenced { node } => (HOST_FENCED, RequestNumber(0), *node),
             Self::Host(notice) => (HOST, RequestNumber(notice.node.0), EVERY_NODE),
             Self::Copy { fate, .. } => (COPY, RequestNumber(*fate as u32), EVERY_NODE),
+            Self::Table(digest) => (TABLE, RequestNumber(digest.vms), EVERY_NODE),
+            Self::TellAll { node } => (TELL_ALL, RequestNumber(0), *node),
         };
         let mut out = [0; MESSAGE_LEN];
         out[..4].copy_from_slice(&kind.to_le_bytes());
@@ -230,7 +241,8 @@ impl ClusterMessage {
             Self::Store(vm) | Self::Gone { vm, .. } | Self::Copy { vm, .. } => {
                 encode_advertisement(vm, &mut out);
             }
-            Self::Hello { .. } | Self::Located { .. } | Self::HostFenced { .. } => {}
+            Self::Hello { .. } | Self::Located { .. } | Self::HostFenced { .. } | Self::TellAll { .. } => {}
+            Self::Table(digest) => out[16..48].copy_from_slice(&digest.sha256),
             Self::Locate { name, .. } => encode_name(name, &mut out),
             Self::Report(Report { call, response, evidence, moved_to }) => {
                 encode_call(call, u32::from_le_bytes([*response, *evidence, 0, 0]), &mut out);
@@ -284,6 +296,8 @@ impl ClusterMessage {
                 let fate = CopyFate::decode(number.0).ok_or(ClusterMessageError::Notice(number.0))?;
                 decode_advertisement(cursor).map(|vm| Self::Copy { vm, fate })
             }
+            TABLE => Ok(Self::Table(TableDigest { vms: number.0, sha256: cursor.take() })),
+            TELL_ALL => Ok(Self::TellAll { node: target }),
             other => Err(ClusterMessageError::Type(other)),
         }
     }

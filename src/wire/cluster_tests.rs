@@ -46,6 +46,8 @@ fn encoded_messages_are_decoded() {
         HostFenced { node: NodeId(3_000_000_000) },
         Host(HostNotice { node: NodeId(4), standing: HostStanding::Fenced, age_ms: 77 }),
         Copy { vm: told("a", PowerState::Running, false), fate: CopyFate::Ended },
+        Table(TableDigest { vms: 500, sha256: [0xa5; 32] }),
+        TellAll { node: NodeId(3_000_000_000) },
     ] {
         assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message));
     }
