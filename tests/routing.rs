@@ -20,6 +20,8 @@ mod permissions;
 mod stale_placements;
 #[path = "routing/starting.rs"]
 mod starting;
+#[path = "routing/tables.rs"]
+mod tables;
 
 use std::time::Duration;
 
