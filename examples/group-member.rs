@@ -149,6 +149,8 @@ fn describe(bytes: &[u8], length: usize) -> String {
         Ok(ClusterMessage::Host(notice)) => format!("host {notice:?}"),
         Ok(ClusterMessage::HostFenced { node }) => format!("fenced {node}"),
         Ok(ClusterMessage::Copy { vm, fate }) => format!("copy {} {fate:?}", told(&vm)),
+        Ok(ClusterMessage::Table(digest)) => format!("table vms={}", digest.vms),
+        Ok(ClusterMessage::TellAll { node }) => format!("tell all target={node}"),
         Ok(ClusterMessage::Located { to, number }) => {
             format!("located number={} target={to}", number.0)
         }
