@@ -186,6 +186,13 @@ impl Directory {
         }
     }
 
+    /// Notes that a node is about to tell that it no longer has a VM; returns false if it has not told that VM.
+    pub(super) fn note_leaving(&mut self, node: NodeId, uuid: Uuid) -> bool {
+        let seq = self.next_seq();
+        let copy = self.copy_mut(node, uuid).filter(|copy| copy.is_here());
+        copy.map(|copy| copy.seq = seq).is_some()
+    }
+
     /// Records that a node no longer has a VM; returns true if that is a change.
     pub(super) fn withdraw(&mut self, node: NodeId, uuid: Uuid, leaving: Leaving, now: Instant) -> bool {
         let seq = self.next_seq();

@@ -129,10 +129,7 @@ impl Router {
             ClusterMessage::Gone { vm, has_ended } => {
                 self.view.inventory.is_not_elsewhere(vm.domain.uuid);
                 let leaving = if has_ended { Leaving::Ended } else { Leaving::Told };
-                if self.view.members.is_me(node) {
-                    // What was told before this message may have hidden that the VM went.
-                    self.view.store_vanished(&vm.domain, has_ended, now);
-                } else if self.view.directory.withdraw(node, vm.domain.uuid, leaving, now) {
+                if self.view.directory.withdraw(node, vm.domain.uuid, leaving, now) {
                     self.tasks.review_vm(vm.domain.uuid, now);
                 }
             }

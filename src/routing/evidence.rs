@@ -108,8 +108,9 @@ impl ClusterView {
     /// Returns what is known of a copy that no member says it has.
     fn not_held(&self, node: NodeId, copy: &CopyRecord, now: Instant) -> Option<CopyKnowledge> {
         match copy.presence {
-            // This node's own inventory tells more.
-            Presence::Away | Presence::Here if self.members.is_me(node) => None,
+            // This node's own inventory tells more: the group has not heard yet that it has gone.
+            Presence::Here if self.members.is_me(node) => Some(CopyKnowledge::Gone { has_ended: false }),
+            Presence::Away if self.members.is_me(node) => None,
             Presence::Away | Presence::Here => {
                 let is_active = copy.is_active;
                 Some(CopyKnowledge::Away { ran: copy.runs(), is_active, fate: self.away(node, now) })

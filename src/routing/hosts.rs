@@ -24,8 +24,8 @@ struct HostRecord {
     was_seen: bool,
     /// Time from which the cluster is known to have fenced it, since it was last up.
     fenced_at: Option<Instant>,
-    /// Last time at which its daemon was in the group with this node, or with a member that has told of it; none
-    /// if it never was, or this node has left the group since.
+    /// Last time at which its daemon was in the group with this node; none if it never was, or this node has left
+    /// the group since.
     heard_until: Option<Instant>,
     /// It has told all its VMs since this node joined the group.
     has_told: bool,
@@ -173,18 +173,14 @@ impl HostTable {
 
     /// Returns the age of what is known of a host's VMs, in milliseconds, for [`Self::is_newer`] at others.
     pub(super) fn age(&self, node: NodeId, now: Instant) -> u32 {
-        let heard = self.hosts.get(&node).and_then(|host| host.heard_until);
-        let age = heard.map(|at| now.saturating_duration_since(at).as_millis());
-        age.and_then(|age| u32::try_from(age).ok()).unwrap_or(AGE_UNKNOWN)
+        age_of(self.hosts.get(&node).and_then(|host| host.heard_until), now)
     }
 
     /// Returns true if what another member knows of a host's VMs, at this age, is not older than what this node
     /// knows.
     pub(super) fn is_newer(&self, node: NodeId, age_ms: u32, now: Instant) -> bool {
         let own = self.hosts.get(&node).and_then(|host| host.heard_until);
-        let known = Some(age_ms).filter(|age| *age != AGE_UNKNOWN);
-        let until = known.and_then(|age| now.checked_sub(Duration::from_millis(u64::from(age))));
-        own.is_none() || until >= own
+        own.is_none() || time_of(age_ms, now) >= own
     }
 
     /// Returns true if a host was fenced since it left the cluster.
@@ -216,8 +212,7 @@ impl HostTable {
         if is_voter || host.was_seen {
             return;
         }
-        let known = Some(age_ms).filter(|age| *age != AGE_UNKNOWN);
-        let since = known.and_then(|age| now.checked_sub(Duration::from_millis(u64::from(age))));
+        let since = time_of(age_ms, now);
         let at = since.unwrap_or(now);
         host.was_seen = true;
         host.fenced_at = Some(at).filter(|_| standing == HostStanding::Fenced);
@@ -240,9 +235,7 @@ impl HostTable {
                 HostPresence::Lost { at, .. } if host.fenced_at.is_some() => (HostStanding::Fenced, Some(at)),
                 HostPresence::Lost { at, .. } => (HostStanding::Lost, Some(at)),
             };
-            let age = at.map(|at| now.saturating_duration_since(at).as_millis());
-            let age_ms = age.and_then(|age| u32::try_from(age).ok()).unwrap_or(AGE_UNKNOWN);
-            HostNotice { node, standing, age_ms }
+            HostNotice { node, standing, age_ms: age_of(at, now) }
         };
         absent.map(notice).collect()
     }
@@ -281,4 +274,16 @@ impl HostTable {
     pub(super) fn lacks_quorum(&self) -> bool {
         self.voters.is_some() && self.quorate_since.is_none()
     }
+}
+
+/// Returns the age of a time in milliseconds, as notices have it.
+fn age_of(at: Option<Instant>, now: Instant) -> u32 {
+    let age = at.map(|at| now.saturating_duration_since(at).as_millis());
+    age.and_then(|age| u32::try_from(age).ok()).unwrap_or(AGE_UNKNOWN)
+}
+
+/// Returns the time of an age; none if it is unknown.
+fn time_of(age_ms: u32, now: Instant) -> Option<Instant> {
+    let age = Some(age_ms).filter(|age| *age != AGE_UNKNOWN)?;
+    now.checked_sub(Duration::from_millis(u64::from(age)))
 }

@@ -142,11 +142,18 @@ impl Router {
 
     fn withdraw(&mut self, removed: RemovedVm, now: Instant) {
         let RemovedVm { domain, has_ended } = removed;
-        self.view.store_vanished(&domain, has_ended, now);
-        if self.not_joined().is_none() {
-            let owner = NodeId(0);
-            let state = PowerState::Off;
-            let vm = Advertisement { domain, owner, state, is_active: false };
+        let me = self.view.members.me().filter(|_| self.not_joined().is_none());
+        if !me.is_some_and(|me| self.view.directory.note_leaving(me.node, domain.uuid)) {
+            self.view.store_vanished(&domain, has_ended, now);
+            if let Some(me) = me {
+                // The group has to know that it was here.
+                let (domain, state) = (domain.clone(), PowerState::Running);
+                let vm = Advertisement { domain, owner: me.node, state, is_active: false };
+                self.outbox.send(ClusterMessage::Store(vm));
+            }
+        }
+        if me.is_some() {
+            let vm = Advertisement { domain, owner: NodeId(0), state: PowerState::Off, is_active: false };
             self.outbox.send(ClusterMessage::Gone { vm, has_ended });
         }
     }

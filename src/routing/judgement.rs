@@ -188,14 +188,11 @@ impl VmEvidence {
             // Rule 4.
             CopyKnowledge::Moved { answered_at } => {
                 if ended_at.is_none() && !is_pending {
-                    let has_run_since = self.has_run_since(copy);
-                    let is_other = |other: &CopyEvidence| other.node != node && other.is_on_member();
-                    let is_explained = has_run_since || self.copies.iter().any(is_other);
-                    match has_run_since {
+                    match self.has_run_since(copy) {
                         true => reasons.need_search(*answered_at),
                         false => reasons.must_search(*answered_at, node),
                     }
-                    if !is_explained && self.was_off_since(copy).is_none() {
+                    if !self.is_explained(copy) && self.was_off_since(copy).is_none() {
                         let reason = format!(
                             "the VM has moved away from node {node}, and no host says that it has it"
                         );
@@ -216,21 +213,25 @@ impl VmEvidence {
             // Rules 7 to 9.
             CopyKnowledge::Gone { has_ended } => {
                 reasons.need_search(copy.seq);
-                if self.has_run_since(copy) {
-                    // What it has come to elsewhere counts.
-                } else if *has_ended {
+                if *has_ended {
                     reasons.off.push(format!("the VM was seen to end on node {node}"));
                 } else if let Some(host) = self.was_off_since(copy) {
                     let reason =
                         format!("the VM left node {node}, no host has it, and node {host} was off since");
                     reasons.off.push(reason);
-                } else if !self.copies.iter().any(CopyEvidence::is_on_member) {
+                } else if !self.is_explained(copy) {
                     let reason =
                         format!("the VM was on node {node} and is no longer there, perhaps on another host");
                     reasons.unknown.push(reason);
                 }
             }
         }
+    }
+
+    /// Returns true if it is known where the VM went from this copy, or if another member has a copy.
+    fn is_explained(&self, copy: &CopyEvidence) -> bool {
+        let is_other = |other: &CopyEvidence| other.node != copy.node && other.is_on_member();
+        self.has_run_since(copy) || self.copies.iter().any(is_other)
     }
 
     /// Returns true if the VM was seen to run elsewhere after it began to run as this copy.

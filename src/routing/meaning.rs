@@ -170,21 +170,26 @@ impl ClusterView {
         let is_by_name = names != Names::Uuid;
         let rank = |is_exact| if is_exact { Rank::Exact } else { Rank::OtherCase };
         // Of this node's own VMs, the inventory tells more than what it has advertised.
-        let is_other = |node, copy: &CopyRecord| copy.is_gone() || !self.members.is_me(node);
-        let told = self.directory.named(text).filter(move |(_, node, copy)| is_other(*node, copy));
+        let is_leaving = |uuid, copy: &CopyRecord| copy.is_here() && self.inventory.state(uuid).is_none();
+        let is_other = move |uuid, node, copy: &CopyRecord| {
+            copy.is_gone() || !self.members.is_me(node) || is_leaving(uuid, copy)
+        };
+        let told = self.directory.named(text).filter(move |(uuid, node, copy)| is_other(*uuid, *node, copy));
         let told = told.map(move |(uuid, node, copy)| (rank(copy.name == cut(text)), uuid, Some(node)));
         let own = self.inventory.named(text).map(move |(uuid, name)| (rank(name == text), uuid, None));
         own.chain(told).filter(move |_| is_by_name)
     }
 
     fn is_held(&self, node: Option<NodeId>, uuid: Uuid) -> bool {
-        node.is_none_or(|node| self.directory.copy(node, uuid).is_some_and(|copy| copy.is_here()))
+        let is_here = |node| self.directory.copy(node, uuid).is_some_and(CopyRecord::is_here);
+        node.is_none_or(|node| is_here(node) && !self.members.is_me(node))
     }
 
     /// Returns the state of a copy of another node, or of one that is gone from this node.
     fn claim_state(&self, node: NodeId, uuid: Uuid, now: Instant) -> ClaimState {
         let Some(copy) = self.directory.copy(node, uuid) else { return ClaimState::Off };
         match copy.presence {
+            Presence::Here if self.members.is_me(node) => ClaimState::Gone(copy.seq),
             Presence::Here => ClaimState::Held,
             Presence::Vanished | Presence::Ended => ClaimState::Gone(copy.seq),
             Presence::Away => match self.fate(node, now) {

@@ -93,7 +93,8 @@ impl Races {
 
     /// Notes the question of another node about a request of this one; without room the request fails in the end.
     pub(super) fn ask(&mut self, me: Peer, question: CallerQuestion) {
-        if self.questions.len() < WAITING_MAX {
+        let is_open = self.questions.iter().any(|open| open.question == question);
+        if self.questions.len() < WAITING_MAX && !is_open {
             let earlier = self.before(me, question.number);
             self.questions.push(OpenQuestion { question, earlier });
         }

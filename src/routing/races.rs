@@ -59,8 +59,14 @@ impl Router {
     /// Takes the question of a node whether the caller of a request of this one lives.
     pub(super) fn asked_for_proof(&mut self, node: NodeId, number: RequestNumber) {
         let Some(me) = self.view.members.me().filter(|me| me.node != node) else { return };
-        if self.view.members.is_extended(node) {
-            self.races.ask(me, CallerQuestion { node, number });
+        if !self.view.members.is_extended(node) {
+            return;
+        }
+        let question = CallerQuestion { node, number };
+        match self.tasks.awaiting_reply(number) {
+            Some(_) => self.races.ask(me, question),
+            // Nobody waits for it.
+            None => self.caller_proved(question, false),
         }
     }
 

@@ -223,14 +223,13 @@ impl ClusterView {
         hosts.into_iter().chain(c_daemons).map(ClusterMessage::Host).chain(copies).collect()
     }
 
-    /// Records that a VM which ran here vanished; the group may never have known that it was here.
+    /// Records that a VM which the group never knew to be here vanished.
     /// `has_ended` tells that it was seen to end here.
     pub(super) fn store_vanished(&mut self, domain: &Domain, has_ended: bool, now: Instant) {
         let Some(owner) = self.members.home() else { return };
-        let is_told = self.directory.copy(owner, domain.uuid).is_some_and(CopyRecord::is_here);
         let state = PowerState::Running;
         let vm = Advertisement { domain: domain.clone(), owner, state, is_active: false };
-        if is_told || self.store_copy(owner, &vm, now).is_some() {
+        if self.store_copy(owner, &vm, now).is_some() {
             let leaving = if has_ended { Leaving::Ended } else { Leaving::Told };
             self.directory.withdraw(owner, domain.uuid, leaving, now);
         }

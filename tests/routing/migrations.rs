@@ -1,10 +1,11 @@
 //! VMs that migrate while they are fenced, and what a migration leaves behind.
 
-use fence_virt::fence::{Operation, PowerState, Verdict};
-use fence_virt::routing::{ANSWER_LIMIT, Departure};
+use fence_virt::fence::{Operation, PowerState, Request, Target, UriIndex, Verdict};
+use fence_virt::groups::PermittedNames;
+use fence_virt::routing::{ANSWER_LIMIT, ClientId, ClientRequest, Departure};
 use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, NodeId, Report};
 
-use crate::node::{Node, RULES, domain};
+use crate::node::{Node, RULES, domain, local};
 
 use Operation::{Off, On, Reboot, Status};
 use PowerState::Running;
@@ -122,4 +123,62 @@ fn a_copy_that_comes_in_is_not_taken_for_the_vm() {
     assert_eq!(call.operation, Off);
     node.reports(3, &call, 0, 1);
     assert_eq!(node.answer().0, Verdict::Success);
+}
+
+#[test]
+fn a_vm_that_has_left_this_node_is_judged_as_at_the_others() {
+    // Node 1, which is away, may run it unless node 3 was seen to run it since.
+    for (is_seen_elsewhere, expected) in [(true, Verdict::Off), (false, Verdict::Failure)] {
+        let mut node = Node::settled(RULES, vec![local(4, Running)]);
+        node.tells(3, 4, if is_seen_elsewhere { Running } else { PowerState::Off });
+        node.vanished(4);
+        node.tells(3, 4, PowerState::Off);
+        node.leaves(1, Departure::Process);
+        node.said.clear();
+        node.asks(Status, "vm4");
+        let call = node.asked(3);
+        node.replies(3, &call, 2);
+        node.passes(ANSWER_LIMIT);
+        assert_eq!(node.answer().0, expected, "{is_seen_elsewhere}");
+    }
+}
+
+#[test]
+fn a_vm_that_has_left_this_node_unheard_is_gone_until_the_group_hears_it() {
+    let mut node = Node::settled(RULES, vec![local(4, Running)]);
+    node.tells(3, 4, PowerState::Off);
+    node.leaves(1, Departure::Process);
+    let uuid = domain(4).uuid;
+    node.vms.clear();
+    node.router.vanished(UriIndex(0), uuid, node.now);
+    // Its message is not delivered yet.
+    let target = Target::new(b"vm4").unwrap();
+    let request = Request { operation: Status, target, seqno: 7 };
+    let (client, permitted, received) = (ClientId(99), PermittedNames::All, node.now);
+    node.router.ask(ClientRequest { client, request, permitted, received }, node.now);
+    while let Some(message) = node.router.next_message(node.now) {
+        node.said.push_back(ClusterMessage::decode(&message.bytes).unwrap());
+    }
+    if let Some(call) = node.request_to(3) {
+        node.replies(3, &call, 2);
+    }
+    node.settle();
+    assert_eq!(node.answer().0, Verdict::Failure);
+}
+
+#[test]
+fn a_vm_that_was_here_for_a_moment_is_told_before_it_is_gone() {
+    let mut node = Node::settled(RULES, Vec::new());
+    node.router.seen(UriIndex(0), local(9, Running), node.now);
+    node.router.vanished(UriIndex(0), domain(9).uuid, node.now);
+    node.settle();
+    let is_about = |said: &&ClusterMessage| match said {
+        ClusterMessage::Store(vm) | ClusterMessage::Gone { vm, .. } => vm.domain == domain(9),
+        _ => false,
+    };
+    let about: Vec<_> = node.said.iter().filter(is_about).collect();
+    assert!(
+        matches!(about[..], [ClusterMessage::Store(vm), ClusterMessage::Gone { .. }] if vm.state == Running),
+        "{about:?}"
+    );
 }

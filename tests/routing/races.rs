@@ -260,3 +260,14 @@ fn the_requests_of_c_daemons_contest_and_are_not_contested() {
     node.fenced_by(3, 7, Off, 2);
     assert_eq!((node.questions_to(3), node.begun()), (vec![7], 1));
 }
+
+#[test]
+fn a_question_that_is_repeated_is_one_question() {
+    let (mut node, number) = contesting();
+    for _ in 0..3 {
+        node.hears(1, asks_for_proof(number));
+    }
+    node.does(Off, Verdict::Success);
+    let is_proof = |action: &&RouterAction| matches!(action, RouterAction::ProveCaller { .. });
+    assert_eq!(node.to_do.iter().filter(is_proof).count(), 1);
+}
