@@ -11,14 +11,6 @@ FIRST=${OURS[0]:-} OTHER=""
 
 vm() { echo "vm${1#n}${2:-a}"; } # NODE [WHICH]
 
-# gets CODE NODE OPERATION VM [SECONDS] - the agent's exit code.
-gets() {
-	local code expected=$1
-	shift
-	try ask "$@"
-	code=$?
-	[ $code = "$expected" ] || { echo "the exit code is not $expected"; return 1; }
-}
 # at_once COMMAND... - its last `try` ends long before the deadline.
 at_once() {
 	"$@" || return

@@ -80,3 +80,12 @@ events() {
 }
 # runs NODE VM
 runs() { [ "$(libvirt "$1" domstate "$2" 2>&1)" = running ]; }
+
+# gets CODE NODE OPERATION VM [SECONDS] - the agent's exit code.
+gets() {
+	local code expected=$1
+	shift
+	try ask "$@"
+	code=$?
+	[ $code = "$expected" ] || { echo "the exit code is not $expected"; return 1; }
+}

@@ -7,22 +7,15 @@ set -u
 node=$1
 home=$W/$node
 
-hostname "$node"
-mount -t tmpfs -o mode=755 run /run
-mount -t tmpfs -o mode=1777 shm /dev/shm
-mkdir /run/lock /run/fence
-mount --bind "$home/log" /var/log
-mount --bind "$home/corosync" /var/lib/corosync
+source "$(dirname "$0")/machine.sh"
+be_machine "$node" "$home"
+mkdir /run/fence
 mount --bind "$W/corosync" /etc/corosync
 mkdir -p /dev/pts
 mount -t devpts -o newinstance,ptmxmode=0666 devpts /dev/pts
 for folder in /etc/libvirt /var/lib/libvirt /var/cache/libvirt; do mount -t tmpfs -o mode=755 private $folder; done
 
-# The lab creates the veth pair.
-ip link set lo up
-until ip link show eth0 >/dev/null 2>&1; do sleep 0.02; done
-ip addr add "$(cat "$home/address")/24" dev eth0
-ip link set eth0 up
+use_network "$(cat "$home/address")"
 
 libvirt() { virsh -q -c "$(cat "$home/uri")" "$@"; }
 mkdir -p "$home/libvirt" /var/log/libvirt/qemu

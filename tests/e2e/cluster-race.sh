@@ -31,11 +31,8 @@ skip() { echo "*** SKIPPED cluster-race: $* ***" | tee -a "${FENCE_SKIPPED:-/dev
 # ------------------------------------------------- outside of the namespaces
 
 if [ -z "${CLUSTER_INNER:-}" ]; then
-	[ "$(id -u)" = 0 ] || skip "it must run as root"
-	for need in corosync:corosync libvirtd:libvirt-daemon-system virsh:libvirt-clients \
-		qemu-system-x86_64:qemu-system-x86 ip:iproute2 xxd:xxd; do
-		command -v "${need%:*}" >/dev/null || skip "${need%:*} is missing (package ${need#*:})"
-	done
+	needs corosync:corosync libvirtd:libvirt-daemon-system virsh:libvirt-clients \
+		qemu-system-x86_64:qemu-system-x86 ip:iproute2 xxd:xxd
 	unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc \
 		mount -t tmpfs private /run 2>/dev/null || skip "it may not make namespaces here"
 	FENCE_VIRTD=$(realpath -m "${FENCE_VIRTD:-$root/target/debug/fence_virtd}")

@@ -56,11 +56,8 @@ skip() {
 
 if [ -z "${CLUSTER_INNER:-}" ]; then
 	[[ $KINDS =~ ^[oc]{$NODES}$ ]] || { echo "KINDS=$KINDS is not $NODES letters o or c"; exit 1; }
-	[ "$(id -u)" = 0 ] || skip "it must run as root"
-	for need in corosync:corosync corosync-cpgtool:corosync libvirtd:libvirt-daemon-system \
-		virsh:libvirt-clients ip:iproute2; do
-		command -v "${need%:*}" >/dev/null || skip "${need%:*} is missing (package ${need#*:})"
-	done
+	needs corosync:corosync corosync-cpgtool:corosync libvirtd:libvirt-daemon-system \
+		virsh:libvirt-clients ip:iproute2
 	[[ $KINDS != *c* ]] || [ -x "$C_DAEMON" ] || skip "$C_DAEMON is missing (package fence-virtd)"
 	unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc \
 		mount -t tmpfs private /run 2>/dev/null || skip "it may not make namespaces here"

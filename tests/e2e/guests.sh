@@ -43,10 +43,7 @@ STAGES=${STAGES:-1 2 3 4 5 6}
 # ------------------------------------------------- outside of the namespaces
 
 if [ -z "${GUESTS_INNER:-}" ]; then
-	[ "$(id -u)" = 0 ] || skip "it must run as root"
-	for need in libvirtd:libvirt-daemon-system virsh:libvirt-clients ip:iproute2 ss:iproute2; do
-		command -v "${need%:*}" >/dev/null || skip "${need%:*} is missing (package ${need#*:})"
-	done
+	needs libvirtd:libvirt-daemon-system virsh:libvirt-clients ip:iproute2 ss:iproute2
 	unshare --net --mount --pid --ipc --fork --kill-child --mount-proc mount -t tmpfs private /run 2>/dev/null ||
 		skip "it may not make namespaces here"
 	FENCE_VIRT=$(realpath -m "${FENCE_VIRT:-$here/../../target/debug/fence_virt}")

@@ -29,15 +29,6 @@ write_conf() {
 	chmod 600 "$W/$node/fence_virt.conf"
 }
 
-# nvpairs PREFIX NAME=VALUE... - in the form of pacemaker's CIB.
-nvpairs() {
-	local prefix=$1 pair
-	shift
-	for pair; do
-		echo "<nvpair id=\"$prefix-${pair%%=*}\" name=\"${pair%%=*}\" value=\"${pair#*=}\"/>"
-	done
-}
-
 # Writes the files of all nodes.
 make_nodes() {
 	local node vm members=""

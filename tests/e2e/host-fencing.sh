@@ -15,6 +15,7 @@
 # host-fencing-agent.sh is their fence agent.
 #
 # Prints a line for each check. Exit code: 0 all passed, 1 not all, 77 skipped.
+# shellcheck disable=SC2034,SC2154 # variables of the files that it sources
 set -u
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
@@ -26,7 +27,6 @@ CHECKS=$([ "$BRIEF" ] && echo 8 || echo 22)
 TOKEN=${TOKEN:-1000}
 # Seconds. LIMIT: timeout of each wait, on a busy machine; ANSWER: of an agent.
 LIMIT=${LIMIT:-60}
-# shellcheck disable=SC2034 # for cluster-daemons.sh
 ANSWER=6
 C_DAEMON=none
 
@@ -40,22 +40,13 @@ skip() {
 # ------------------------------------------------- outside of the namespaces
 
 if [ -z "${FENCING_INNER:-}" ]; then
-	[ "$(id -u)" = 0 ] || skip "it must run as root"
-	for need in corosync:corosync pacemakerd:pacemaker stonith_admin:pacemaker-cli-utils \
-		libvirtd:libvirt-daemon-system virsh:libvirt-clients ip:iproute2; do
-		command -v "${need%:*}" >/dev/null || skip "${need%:*} is missing (package ${need#*:})"
-	done
-	unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc \
-		mount -t overlay -o lowerdir=/usr/sbin:/etc overlay /etc 2>/dev/null ||
-		skip "it may not make namespaces and overlay mounts here"
-	FENCE_VIRTD=$(realpath -m "${FENCE_VIRTD:-$root/target/debug/fence_virtd}")
-	FENCE_VIRT=$(realpath -m "${FENCE_VIRT:-$root/target/debug/fence_virt}")
-	for program in "$FENCE_VIRTD" "$FENCE_VIRT"; do
-		[ -x "$program" ] || skip "$program is not there: build it first"
-	done
+	needs corosync:corosync pacemakerd:pacemaker stonith_admin:pacemaker-cli-utils \
+		libvirtd:libvirt-daemon-system virsh:libvirt-clients ip:iproute2
+	needs_overlays
+	find_builds
 	W=$(mktemp -d "${TMPDIR:-/tmp}/host-fencing.XXXXXX") || exit 1
 	chmod 755 "$W" # pacemaker's daemons are not root
-	export FENCE_VIRTD FENCE_VIRT W TOKEN LIMIT FENCING_INNER=1
+	export W TOKEN LIMIT FENCING_INNER=1
 	run_inside "$here/host-fencing.sh" --uts
 fi
 
@@ -67,14 +58,6 @@ source "$here/cluster-lab.sh"
 source "$here/cluster-daemons.sh"
 source "$here/host-fencing-lab.sh"
 
-# gets CODE NODE OPERATION VM - the agent's exit code.
-gets() {
-	local code expected=$1
-	shift
-	try ask "$@"
-	code=$?
-	[ $code = "$expected" ] || { echo "the exit code is not $expected"; return 1; }
-}
 # log_of NODE - its daemon's log since it was last marked.
 mark_logs() {
 	local node

@@ -45,10 +45,7 @@ skip() { echo "*** SKIPPED hung: $* ***" | tee -a "${FENCE_SKIPPED:-/dev/null}";
 # ------------------------------------------------- outside of the namespaces
 
 if [ -z "${HUNG_INNER:-}" ]; then
-	[ "$(id -u)" = 0 ] || skip "it must run as root"
-	for need in libvirtd:libvirt-daemon-system virsh:libvirt-clients ip:iproute2 qemu-system-x86_64:qemu-system-x86; do
-		command -v "${need%:*}" >/dev/null || skip "${need%:*} is missing (package ${need#*:})"
-	done
+	needs libvirtd:libvirt-daemon-system virsh:libvirt-clients ip:iproute2 qemu-system-x86_64:qemu-system-x86
 	unshare --net --mount --pid --ipc --fork --kill-child --mount-proc mount -t tmpfs private /run 2>/dev/null ||
 		skip "it may not make namespaces here"
 	FENCE_VIRT=$(realpath -m "${FENCE_VIRT:-$here/../../target/debug/fence_virt}")

@@ -28,6 +28,34 @@ run_inside() {
 	exit "$code"
 }
 
+# needs PROGRAM:PACKAGE... - skips the script unless root runs it, and all programs are there.
+needs() {
+	local need
+	[ "$(id -u)" = 0 ] || skip "it must run as root"
+	for need; do
+		command -v "${need%:*}" >/dev/null || skip "${need%:*} is missing (package ${need#*:})"
+	done
+}
+
+# needs_overlays - skips the script where it may not make the namespaces and overlays of machines: overlays of
+# lower directories only, as pacemaker's guests use them.
+needs_overlays() {
+	unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc \
+		mount -t overlay -o lowerdir=/usr/sbin:/etc overlay /etc 2>/dev/null ||
+		skip "it may not make namespaces and overlay mounts here"
+}
+
+# find_builds - sets and exports FENCE_VIRTD and FENCE_VIRT, which have to be built; $root is the checkout.
+find_builds() {
+	local program
+	FENCE_VIRTD=$(realpath -m "${FENCE_VIRTD:-$root/target/debug/fence_virtd}")
+	FENCE_VIRT=$(realpath -m "${FENCE_VIRT:-$root/target/debug/fence_virt}")
+	for program in "$FENCE_VIRTD" "$FENCE_VIRT"; do
+		[ -x "$program" ] || skip "$program is not there: build it first"
+	done
+	export FENCE_VIRTD FENCE_VIRT
+}
+
 # until_true SECONDS COMMAND... - runs it until it succeeds.
 until_true() {
 	local end=$((${EPOCHREALTIME/./} + $1 * 1000000))

@@ -86,3 +86,12 @@ corosync_conf() {
 		}
 	CONF
 }
+
+# nvpairs PREFIX NAME=VALUE... - in the form of pacemaker's CIB.
+nvpairs() {
+	local prefix=$1 pair
+	shift
+	for pair; do
+		echo "<nvpair id=\"$prefix-${pair%%=*}\" name=\"${pair%%=*}\" value=\"${pair#*=}\"/>"
+	done
+}

@@ -180,15 +180,6 @@ start_daemon() {
 
 # ---------------------------------------------------------------- the guests
 
-# nvpairs PREFIX NAME=VALUE... - in the form of pacemaker's CIB.
-nvpairs() {
-	local prefix=$1 pair
-	shift
-	for pair; do
-		echo "<nvpair id=\"$prefix-${pair%%=*}\" name=\"${pair%%=*}\" value=\"${pair#*=}\"/>"
-	done
-}
-
 # device ID AGENT NAME=VALUE... - a fencing resource. It is monitored after its
 # start, but rarely later: that would fail while a check stops the daemon.
 device() {

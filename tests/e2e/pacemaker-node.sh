@@ -7,25 +7,16 @@ set -u
 node=$1
 home=$W/$node
 
-hostname "$node"
-# Private state of a machine. libqb's sockets are abstract: the network
-# namespace separates those of the nodes.
-mount -t tmpfs -o mode=755 run /run
-mount -t tmpfs -o mode=1777 shm /dev/shm
-mkdir /run/lock
-mount --bind "$home/log" /var/log
-mount --bind "$home/corosync" /var/lib/corosync
+source "$(dirname "$0")/machine.sh"
+# libqb's sockets are abstract: the network namespace separates those of the nodes.
+be_machine "$node" "$home"
 mount --bind "$home/pacemaker" /var/lib/pacemaker
 # Our agents, the key, and the cluster's configuration, over the installed files.
 # Overlays of lower directories only are read-only and need no writable layer.
 mount -t overlay -o "lowerdir=$W/sbin:/usr/sbin" overlay /usr/sbin
 mount -t overlay -o "lowerdir=$W/etc:/etc" overlay /etc
 
-# The lab creates the veth pair.
-ip link set lo up
-until ip link show eth0 >/dev/null 2>&1; do sleep 0.05; done
-ip addr add "$(awk -v node="$node" '$2 == node { print $1 }' /etc/hosts)/24" dev eth0
-ip link set eth0 up
+use_network "$(awk -v node="$node" '$2 == node { print $1 }' /etc/hosts)"
 ip route add default via "$HOST"
 
 corosync -f &

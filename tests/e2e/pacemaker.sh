@@ -35,23 +35,13 @@ skip() {
 # ------------------------------------------------- outside of the namespaces
 
 if [ -z "${PACEMAKER_INNER:-}" ]; then
-	[ "$(id -u)" = 0 ] || skip "it must run as root"
-	for need in corosync:corosync pacemakerd:pacemaker stonith_admin:pacemaker-cli-utils \
-		libvirtd:libvirt-daemon-system virsh:libvirt-clients ip:iproute2; do
-		command -v "${need%:*}" >/dev/null || skip "${need%:*} is missing (package ${need#*:})"
-	done
-	# Overlays of lower directories only, as the guests use them.
-	unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc \
-		mount -t overlay -o lowerdir=/usr/sbin:/etc overlay /etc 2>/dev/null ||
-		skip "it may not make namespaces and overlay mounts here"
-	FENCE_VIRTD=$(realpath -m "${FENCE_VIRTD:-$root/target/debug/fence_virtd}")
-	FENCE_VIRT=$(realpath -m "${FENCE_VIRT:-$root/target/debug/fence_virt}")
-	for program in "$FENCE_VIRTD" "$FENCE_VIRT"; do
-		[ -x "$program" ] || skip "$program is not there: build it first"
-	done
+	needs corosync:corosync pacemakerd:pacemaker stonith_admin:pacemaker-cli-utils \
+		libvirtd:libvirt-daemon-system virsh:libvirt-clients ip:iproute2
+	needs_overlays
+	find_builds
 	W=$(mktemp -d "${TMPDIR:-/tmp}/pacemaker.XXXXXX")
 	chmod 755 "$W" # pacemaker's daemons are not root
-	export FENCE_VIRTD FENCE_VIRT W BACKEND PACEMAKER_INNER=1
+	export W BACKEND PACEMAKER_INNER=1
 	run_inside "$here/pacemaker.sh" --uts
 fi
 

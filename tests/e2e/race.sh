@@ -29,10 +29,7 @@ CHECKS=21
 # ------------------------------------------------- outside of the namespaces
 
 if [ -z "${RACE_INNER:-}" ]; then
-	[ "$(id -u)" = 0 ] || skip "it must run as root"
-	for need in libvirtd:libvirt-daemon-system virsh:libvirt-clients ip:iproute2 ss:iproute2; do
-		command -v "${need%:*}" >/dev/null || skip "${need%:*} is missing (package ${need#*:})"
-	done
+	needs libvirtd:libvirt-daemon-system virsh:libvirt-clients ip:iproute2 ss:iproute2
 	unshare --net --mount --pid --ipc --fork --kill-child --mount-proc ip link add br0 type bridge 2>/dev/null ||
 		skip "it may not make namespaces and bridges here"
 	FENCE_VIRT=$(realpath -m "${FENCE_VIRT:-$here/../../target/debug/fence_virt}")

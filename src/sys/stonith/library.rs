@@ -213,7 +213,7 @@ mod tests {
         extern "C" fn free_history(_: *mut RawRecord) {}
         let library = |layout| FencerLibrary { layout, file: "fake".to_owned(), new, delete, free_history };
         let own = new as Symbol;
-        // A function of the C library is none of this program.
+        // A function of the C library does not belong to this program.
         let foreign = SharedLibrary::open(c"libc.so.6").unwrap().find("strlen").unwrap();
         for (connect, is_known) in [(own, true), (foreign, false), (std::ptr::null_mut(), false)] {
             let table = RawCommands {

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::bench::{A, Bench};
 use super::fake::{Fault, Outgoing};
 use super::migration_tests::{Place, bench, put};
 use super::power_operations::RETRY;
-use super::tests::{A, Bench};
 use crate::backend::Backend;
 use crate::job::tests::job;
 use crate::job::{Requester, Responder};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use super::bench::{A, B, Bench, LANES};
 use super::fake::Fake;
 use super::listing;
 use super::power_operations::RETRY;
-use super::tests::{A, B, Bench, LANES};
 use crate::backend::Backend;
 use crate::inbox::{DomainChange, Event};
 use crate::job::tests::{Answers, answers, job};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::bench::{A, B, Bench};
 use super::fake::Fake;
-use super::tests::{A, B, Bench};
 use crate::backend::Backend;
 use crate::job::tests::{answers, job};
 use fence_virt::fence::{Answer, Operation, PowerState, Verdict};

@@ -1,8 +1,8 @@
 //! VMs that migrate: what has moved away, or may be about to come, is not off.
 
+use super::bench::{A, Bench};
 use super::fake::{Domain, Fake};
 use super::power_operations::RETRY;
-use super::tests::{A, Bench};
 use crate::backend::Backend;
 use crate::inbox::{DomainChange, Event};
 use crate::job::tests::answers;

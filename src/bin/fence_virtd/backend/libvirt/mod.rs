@@ -41,6 +41,8 @@ mod verdicts;
 mod vm_operation;
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod evidence_tests;
 #[cfg(test)]
 #[allow(clippy::arc_with_non_send_sync)] // The trait has an Arc; the tests have one thread.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bench::{A, B, Bench};
 use super::fake::Fake;
-use super::tests::{A, B, Bench};
 use crate::backend::Backend;
 use crate::inbox::{DomainChange, Event};
 use crate::job::tests::{Answers, answers, job_of};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bench::{A, B, Bench};
 use super::fake::{Fake, Fault};
-use super::tests::{A, B, Bench};
 use crate::backend::Backend;
 use crate::caller::tests::Questions;
 use crate::job::AGE_LIMIT;

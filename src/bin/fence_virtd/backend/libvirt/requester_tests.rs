@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::backend::LibvirtBackend;
+use super::bench::{A, B};
 use super::fake::{Fake, FakeLink};
-use super::tests::{A, B};
 use crate::access::{CidTable, Permissions};
 use crate::backend::Backend;
 use crate::inbox::Message;

@@ -1,7 +1,7 @@
 //! Which VM a target names: by its UUID, or by its name.
 
+use super::bench::{A, B, Bench};
 use super::fake::{Fake, found};
-use super::tests::{A, B, Bench};
 use fence_virt::fence::{Operation, PowerState, Verdict};
 use fence_virt::groups::{Group, Groups};
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::bench::{A, B, Bench};
 use super::fake::Fake;
 use super::power_operations::RETRY;
 use super::starting::START_PATIENCE;
 use super::starts::{RESTART_INTERVAL, RESTARTS_MAX};
-use super::tests::{A, B, Bench};
 use crate::backend::Backend;
 use crate::job::tests::{Answers, answers, job_of};
 use fence_virt::fence::Operation::{self, Off, On, Reboot, Status};
