@@ -74,14 +74,20 @@ uuid() {
 	printf '000000%s%d-1111-4111-8111-%012d' "$letter" "${vm%%[a-z]*}" "${vm%%[a-z]*}"
 }
 
+# node_files NODE - its address, the URI of its libvirt, and its VMs.
+node_files() {
+	local node=$1 vm
+	mkdir -p "$W/$node/log" "$W/$node/corosync"
+	address "$node" >"$W/$node/address"
+	echo "test+unix:///default?socket=$W/$node/libvirt/libvirt-sock" >"$W/$node/uri"
+	for vm in "vm${node#n}"{a,b,off}; do domain "$vm" "$(uuid "$vm")" >"$W/$node/$vm.xml"; done
+}
+
 # Writes the files of all nodes.
 make_nodes() {
-	local node vm members=""
+	local node members=""
 	for node in "${ALL[@]}"; do
-		mkdir -p "$W/$node/log" "$W/$node/corosync"
-		address "$node" >"$W/$node/address"
-		echo "test+unix:///default?socket=$W/$node/libvirt/libvirt-sock" >"$W/$node/uri"
-		for vm in "vm${node#n}"{a,b,off}; do domain "$vm" "$(uuid "$vm")" >"$W/$node/$vm.xml"; done
+		node_files "$node"
 		members+=$(corosync_node "$node" "$(id "$node")" "$(address "$node")")
 		write_conf "$node"
 	done

@@ -31,7 +31,7 @@ write_conf() {
 
 # Writes the files of all nodes.
 make_nodes() {
-	local node vm members=""
+	local node members=""
 	mkdir -p "$W/sbin" "$W/switch" "$W/corosync"
 	cp "$here/host-fencing-agent.sh" "$W/sbin/fence_lab"
 	cat >"$W/cib.xml" <<-XML
@@ -49,13 +49,11 @@ make_nodes() {
 		</configuration><status/></cib>
 	XML
 	for node in "${ALL[@]}"; do
-		mkdir -p "$W/$node/log" "$W/$node/corosync" "$W/$node/pacemaker/"{blackbox,cib,cores,pengine}
+		node_files "$node"
+		mkdir -p "$W/$node/pacemaker/"{blackbox,cib,cores,pengine}
 		cp "$W/cib.xml" "$W/$node/pacemaker/cib/"
 		chown -R hacluster:haclient "$W/$node/pacemaker"
 		chmod 600 "$W/$node/pacemaker/cib/cib.xml"
-		address "$node" >"$W/$node/address"
-		echo "test+unix:///default?socket=$W/$node/libvirt/libvirt-sock" >"$W/$node/uri"
-		for vm in "vm${node#n}"{a,b,off}; do domain "$vm" "$(uuid "$vm")" >"$W/$node/$vm.xml"; done
 		members+=$(corosync_node "$node" "$(id "$node")" "$(address "$node")")
 		write_conf "$node"
 	done

@@ -27,6 +27,8 @@ mod link;
 mod local_calls;
 mod nodelist;
 mod requests;
+#[cfg(test)]
+mod scripted;
 mod served_log;
 mod shared;
 mod start;

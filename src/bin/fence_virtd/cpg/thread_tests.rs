@@ -7,12 +7,12 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crossbeam_channel::TryRecvError;
 
 use super::*;
 use crate::cpg::group_member::GroupMember;
+use crate::cpg::scripted::{Scripted, TestScript};
 use crate::cpg::shared::GroupEvent;
 use crate::pauses::PAUSE_MAX;
 use fence_virt::routing::{Outgoing, Peer, RequestExpiry};
@@ -53,24 +53,11 @@ struct Script {
     has_left: bool,
 }
 
-#[derive(Clone, Default)]
-struct Fake(Arc<(Mutex<Script>, Condvar)>);
-
-impl Fake {
-    fn script(&self) -> MutexGuard<'_, Script> {
-        self.0.0.lock().unwrap()
-    }
-
-    fn pause(&self, how_long: Duration) {
-        drop(self.0.1.wait_timeout_while(self.script(), how_long, |_| true).unwrap());
-    }
-
-    /// Waits until something is so.
-    fn until(&self, what: &str, is_so: impl Fn(&Script) -> bool) {
-        let waited = self.0.1.wait_timeout_while(self.script(), LIMIT, |script| !is_so(script)).unwrap();
-        assert!(!waited.1.timed_out(), "{what}");
-    }
+impl TestScript for Script {
+    const LIMIT: Duration = LIMIT;
 }
+
+type Fake = Scripted<Script>;
 
 struct FakeMember {
     fake: Fake,
@@ -105,7 +92,7 @@ impl GroupMember for FakeMember {
 
     fn dispatch(&mut self, limit: usize, heard: &mut Vec<ClusterEvent>) -> Result<bool, CorosyncError> {
         self.fake.pause(Duration::from_millis(1));
-        self.fake.0.1.notify_all();
+        self.fake.changed();
         let mut script = self.fake.script();
         if !script.is_never_a_member && !std::mem::replace(&mut self.is_member, true) {
             let members = vec![(3, 30), (7, 70)];
@@ -127,7 +114,7 @@ impl GroupMember for FakeMember {
     fn send(&mut self, message: &[u8]) -> Result<(), CorosyncError> {
         let pause = self.fake.script().send_takes;
         self.fake.pause(pause);
-        self.fake.0.1.notify_all();
+        self.fake.changed();
         let mut script = self.fake.script();
         script.attempts += 1;
         if let Some(code) = script.refuses_to_send {

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Condvar, MutexGuard};
 
 use crossbeam_channel::Receiver;
 
 use super::*;
 use crate::cpg::host_fencing::fencer::Fencer;
+use crate::cpg::scripted::{Scripted, TestScript};
 use crate::cpg::shared::GroupEvent;
 use crate::inbox::Event;
 use fence_virt::config::HostFencing;
@@ -56,24 +56,13 @@ impl Script {
     }
 }
 
-#[derive(Clone, Default)]
-struct Fake(Arc<(Mutex<Script>, Condvar)>);
+impl TestScript for Script {
+    const LIMIT: Duration = LIMIT;
+}
+
+type Fake = Scripted<Script>;
 
 impl Fake {
-    fn script(&self) -> MutexGuard<'_, Script> {
-        self.0.0.lock().unwrap()
-    }
-
-    fn pause(&self, how_long: Duration) {
-        drop(self.0.1.wait_timeout_while(self.script(), how_long, |_| true).unwrap());
-    }
-
-    /// Waits until something is so.
-    fn until(&self, what: &str, is_so: impl Fn(&Script) -> bool) {
-        let waited = self.0.1.wait_timeout_while(self.script(), LIMIT, |script| !is_so(script)).unwrap();
-        assert!(!waited.1.timed_out(), "{what}");
-    }
-
     /// An action has ended with success, as the fencer sees itself.
     fn fences(&self, node: u32, action: &str) {
         let mut script = self.script();
@@ -108,7 +97,7 @@ impl FencerConnector for Fake {
     fn connect(&self) -> Result<FakeHandle, String> {
         let mut script = self.script();
         script.connects += 1;
-        self.0.1.notify_all();
+        self.changed();
         if script.is_away {
             return Err("it is away".to_owned());
         }
@@ -125,7 +114,7 @@ impl FencerConnector for Fake {
 impl Drop for FakeHandle {
     fn drop(&mut self) {
         self.fake.script().open -= 1;
-        self.fake.0.1.notify_all();
+        self.fake.changed();
     }
 }
 
@@ -153,7 +142,7 @@ impl Fencer for FakeHandle {
         if let Some(event) = script.comes_meanwhile.take() {
             script.happens(event);
         }
-        self.fake.0.1.notify_all();
+        self.fake.changed();
         Ok(records)
     }
 }
