@@ -4,6 +4,8 @@
 CARGO ?= cargo
 # Where the targets below look for what was built.
 export CARGO_TARGET_DIR := $(CURDIR)/target
+# Time after which `make test` ends a test that hangs, in seconds; the build is included.
+TEST_LIMIT ?= 2400
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS = packet session config answer line stdin scanner xml group
 
@@ -53,6 +55,7 @@ forget-skips:
 	@mkdir -p target && rm -f target/skipped
 
 lint: build-deps
+	@! grep -rnE '^(<{7}|={7}|>{7})( |$$)' *.md Makefile .ci src tests docs dist benches examples fuzz/fuzz_targets
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --lib --bins -- -D warnings
@@ -60,7 +63,7 @@ lint: build-deps
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --bin fence_virtd --document-private-items
 
 test: test-peers
-	$(CARGO) test --locked
+	timeout $(TEST_LIMIT) $(CARGO) test --locked
 
 # The same compliance tests with the C daemon, with the C agents, and with both:
 # what they expect is what those do. (`make test` has ours with ours.)

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::agent::{AgentRun, OURS, VIRT};
 use common::line::{LinePeer, Pty, REQUEST_LEN, list, on_line, response, run, run_directory, with_run};
-use common::{Dir, require, root_and_c_suite, until};
+use common::{Dir, ready, require, root_and_c_suite, until};
 use fence_virt::session::SYNC_PROBE_LEN;
 
 /// Our agent and the C agent.
@@ -183,7 +183,7 @@ impl Channel {
     ) -> (AgentRun, Vec<[u8; REQUEST_LEN]>) {
         thread::scope(|scope| {
             let peer = scope.spawn(|| {
-                let stream: TcpStream = self.listener.accept().unwrap().0;
+                let stream: TcpStream = ready(&self.listener).accept().unwrap().0;
                 LinePeer::new(stream, answer)
             });
             let ran = run(command, args);
@@ -233,12 +233,12 @@ fn what_was_left_on_a_vmchannel_is_not_an_answer() {
     let channel = Channel::new();
     let (ran, requests) = thread::scope(|scope| {
         let peer = scope.spawn(|| {
-            let (mut stream, _) = channel.listener.accept().unwrap();
+            let (mut stream, _) = ready(&channel.listener).accept().unwrap();
             // End of a list that another agent left unread.
             stream.write_all(&response(0)).unwrap();
             let answer = |request: &[u8; REQUEST_LEN]| harmless(request).unwrap_or_else(|| response(1));
             let peer = LinePeer::new(stream, answer);
-            let (second, _) = channel.listener.accept().unwrap();
+            let (second, _) = ready(&channel.listener).accept().unwrap();
             let list = LinePeer::new(second, |_| list(&[("node1", 1)]));
             (peer, list)
         });
@@ -260,7 +260,7 @@ fn noise_without_an_end_does_not_outlast_the_timeout() {
     let begin = Instant::now();
     let ran: AgentRun = thread::scope(|scope| {
         scope.spawn(|| {
-            let (mut stream, _) = channel.listener.accept().unwrap();
+            let (mut stream, _) = ready(&channel.listener).accept().unwrap();
             while stream.write_all(&[b'a'; 65536]).is_ok() {}
         });
         run(&mut channel.command(&run_directory(&dir), OURS), "-o off -n node1 -t 1")

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use common::agent_harness::{AgentHarness, SOON};
 use common::peer::Peer;
-use common::until;
+use common::{ready, until};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{pipe2, write};
 
@@ -32,7 +32,7 @@ fn a_stderr_that_nobody_reads_holds_up_nothing() {
         let begin = Instant::now();
         let code = thread::scope(|scope| {
             scope.spawn(|| {
-                let mut peer = Peer::new(harness.listener.accept().unwrap().0);
+                let mut peer = Peer::new(ready(&harness.listener).accept().unwrap().0);
                 peer.request();
                 peer.authenticate();
                 peer.send(&[answer]);
@@ -57,7 +57,7 @@ fn a_stdout_that_takes_nothing_does_not_change_what_happened() {
     let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
     let code = |args: &str, bytes: Vec<u8>| {
         thread::scope(|scope| {
-            scope.spawn(|| answer(bytes)(Peer::new(harness.listener.accept().unwrap().0)));
+            scope.spawn(|| answer(bytes)(Peer::new(ready(&harness.listener).accept().unwrap().0)));
             harness.agent(args).stdout(full()).stderr(full()).status().unwrap().code().unwrap()
         })
     };

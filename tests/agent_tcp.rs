@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use common::agent::{AgentRun, OURS};
 use common::agent_harness::{AgentHarness, SOON};
 use common::peer::Peer;
+use common::ready;
 
 #[test]
 fn a_daemon_that_hangs_up_anywhere_is_a_failure_at_once() {
@@ -231,11 +232,11 @@ fn a_vm_that_the_host_does_not_list_is_said_to_be_unknown() {
     for (name, words) in [("ghost", "lists no VM with this name"), ("NODE1", "see its log on the host")] {
         let ran: AgentRun = thread::scope(|scope| {
             scope.spawn(|| {
-                let mut peer = Peer::new(harness.listener.accept().unwrap().0);
+                let mut peer = Peer::new(ready(&harness.listener).accept().unwrap().0);
                 peer.request();
                 peer.authenticate();
                 peer.send(&[1]);
-                let mut peer = Peer::new(harness.listener.accept().unwrap().0);
+                let mut peer = Peer::new(ready(&harness.listener).accept().unwrap().0);
                 assert_eq!(peer.request().request.operation, fence_virt::fence::Operation::HostList);
                 peer.authenticate();
                 let entry = fence_virt::fence::HostEntry {

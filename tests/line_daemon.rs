@@ -16,7 +16,7 @@ use common::daemon::{Daemon, auth_keys};
 use common::line::{ByteRelay, Pty, REQUEST_LEN, run_directory, with_run};
 use common::net::Namespace;
 use common::node::{self, NODE1, NODE2, RUNNING, vm};
-use common::{Dir, Missing, Suite, require, root_and_c_suite, until};
+use common::{Dir, Missing, Suite, ready, require, root_and_c_suite, until};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -144,7 +144,7 @@ fn over_a_vmchannel(suite: Suite) {
             let mut command = host.command(agent);
             command.args(["-A", "127.0.0.1", "-p", &port]).args(args.split(' ')).args(["-t", "20"]);
             let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-            let _relay = ByteRelay::new(listener.accept().unwrap().0, host.line.try_clone().unwrap());
+            let _relay = ByteRelay::new(ready(&listener).accept().unwrap().0, host.line.try_clone().unwrap());
             // After a failure the agent asks for the list on a second connection.
             listener.set_nonblocking(true).unwrap();
             let mut second = None;

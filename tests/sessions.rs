@@ -18,7 +18,7 @@ use common::client::{Client, packet};
 use common::daemon::{Daemon, DaemonBuilder, auth_keys, conf};
 use common::net::{GUEST_V4, HOST_V4, NamespacePair};
 use common::node::{self, NODE1, RUNNING, node, vm};
-use common::{Dir, Missing, key_bytes, require, root_and_c_suite, until};
+use common::{Dir, Missing, key_bytes, ready, require, root_and_c_suite, until};
 use fence_virt::auth::HashKind;
 use fence_virt::fence::Operation;
 use fence_virt::time::Instant;

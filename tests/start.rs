@@ -16,7 +16,7 @@ use common::daemon::{Daemon, OURS, auth_keys, conf};
 use common::guests::{Socket, serial};
 use common::net::Namespace;
 use common::node::{self, NODE1, RUNNING, vm};
-use common::{Dir, Missing, key_bytes, require, root_and_c_suite, until};
+use common::{Dir, Missing, key_bytes, ready, require, root_and_c_suite, until};
 use fence_virt::auth::HashKind;
 use fence_virt::fence::Operation;
 use fence_virt::sys::vsock;
@@ -231,7 +231,7 @@ fn a_signal_ends_the_wait_for_a_libvirt_that_says_nothing() {
     let uri = format!("test+unix:///default?socket={}", dir.path("silent").display());
     let keys = auth_keys(&dir.path("key"), "sha256", "sha256");
     let mut daemon = Daemon::builder(&dir, &namespace).spawn(&conf("tcp", &keys, &[uri], ""));
-    let _connection = silent.accept().unwrap();
+    let _connection = ready(&silent).accept().unwrap();
     daemon.signal(Signal::SIGTERM);
     assert!(daemon.await_exit(Duration::from_secs(5)).success());
     assert!(daemon.log().contains("stopped while waiting for libvirt"), "{}", daemon.log());

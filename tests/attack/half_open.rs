@@ -13,7 +13,7 @@ use crate::common::daemon::auth_keys;
 use crate::common::guests::request;
 use crate::common::multicast::GROUP;
 use crate::common::net::{GUEST_V4, HOST_V4};
-use crate::common::{key_bytes, require};
+use crate::common::{key_bytes, ready, require};
 use crate::honest::pause;
 use crate::host::{AttackedHost, guest, tcp4};
 
@@ -68,7 +68,7 @@ fn half_open_sessions_neither_hold_up_a_reload_nor_outlive_their_limit() {
         for _ in 0..CALL_BACKS {
             let request = multicast(Operation::Off, "victim0", silent.local_addr().unwrap());
             datagrams.send_to(&request.encode_signed(&key()), (GROUP, 1229)).unwrap();
-            let stream = silent.accept().unwrap().0;
+            let stream = ready(&silent).accept().unwrap().0;
             stream.set_read_timeout(Some(LIMIT)).unwrap();
             half_open.push(stream);
         }

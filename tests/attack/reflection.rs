@@ -8,7 +8,7 @@ use fence_virt::fence::Operation;
 use crate::clients::{Recording, SHA, client, connect_from, exchange, key, multicast, rest};
 use crate::common::client::packet;
 use crate::common::net::HOST_V4;
-use crate::common::require;
+use crate::common::{ready, require};
 use crate::host::{AttackedHost, guest, port, tcp4};
 
 /// Challenge that the daemon answers.
@@ -27,7 +27,7 @@ fn called_back(datagrams: &UdpSocket) -> TcpStream {
     let waiting = TcpListener::bind((guest(2), 0)).unwrap();
     let request = multicast(Operation::Off, "victim0", waiting.local_addr().unwrap());
     datagrams.send_to(&request.encode_signed(&key()), ("225.0.0.12", 1229)).unwrap();
-    let stream = waiting.accept().unwrap().0;
+    let stream = ready(&waiting).accept().unwrap().0;
     stream.set_read_timeout(Some(crate::clients::LIMIT)).unwrap();
     stream
 }

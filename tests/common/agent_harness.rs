@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Dir;
 use super::agent::{AgentRun, OURS};
 use super::peer::Peer;
+use super::ready;
 
 /// Limit for an agent with a timeout of 1 s, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(15);
@@ -36,7 +37,7 @@ impl AgentHarness {
     /// Runs the agent with a script for its first connection.
     pub fn run<T: Send>(&self, args: &str, script: impl FnOnce(Peer) -> T + Send) -> (AgentRun, T) {
         thread::scope(|scope| {
-            let peer = scope.spawn(|| script(Peer::new(self.listener.accept().unwrap().0)));
+            let peer = scope.spawn(|| script(Peer::new(ready(&self.listener).accept().unwrap().0)));
             let ran = self.agent(args).output().unwrap().into();
             (ran, peer.join().unwrap())
         })

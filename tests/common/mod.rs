@@ -19,11 +19,17 @@ pub mod peer;
 
 use std::fs;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Time within which whatever a test has started must connect to it.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
 
 /// Origin of the daemon or the agents that a test drives: this project or the C suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +166,14 @@ impl Drop for Dir {
 /// Lets time pass where nothing else is awaited: a program has to stand still for so long.
 pub fn elapse(time: Duration) {
     std::thread::sleep(time);
+}
+
+/// Listener at which a connection waits, so that `accept` does not block a test for ever.
+pub fn ready<L: AsFd>(listener: &L) -> &L {
+    let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    let limit = PollTimeout::try_from(CONNECTION_LIMIT).unwrap();
+    assert_eq!(poll(&mut waiting, limit).unwrap(), 1, "nobody connects within {CONNECTION_LIMIT:?}");
+    listener
 }
 
 /// Polls a condition until it holds, for conditions without an event to wait for.

@@ -102,9 +102,11 @@ impl PauseReader {
     pub(crate) fn look(&mut self, began: Instant, now: Instant) -> Option<Instant> {
         // Between its waits the thread itself may have been held up.
         let own = Pause::between(self.looked, began);
-        let pause = own.or_else(|| self.monitor.after(self.looked, now));
-        self.looked = now;
-        pause.map(|pause| pause.since)
+        let noted = self.monitor.after(self.looked, now);
+        // Another thread may have noted the end of the pause after this one read the time: what comes after
+        // this look is fresh all the same.
+        self.looked = noted.map_or(now, |pause| now.max(pause.until));
+        own.or(noted).map(|pause| pause.since)
     }
 }
 
@@ -143,6 +145,22 @@ mod tests {
         assert_eq!(monitor.note(at(2000)), None);
         assert_eq!(monitor.after(at(2000), at(2999)), None);
         assert!(monitor.after(at(2000), at(4000)).is_some());
+    }
+
+    #[test]
+    fn a_pause_whose_end_another_thread_noted_just_now_counts_once() {
+        let monitor = PauseMonitor::default();
+        monitor.note(at(1000));
+        let mut reader = monitor.reader(at(1000));
+        // The reader has read the time; before it looks, the other thread notes the end.
+        monitor.note(at(42_001));
+        assert_eq!(reader.look(at(1000), at(42_000)), Some(at(1000)));
+        assert_eq!(reader.look(at(42_002), at(42_003)), None, "what comes later is fresh");
+        // The same if the reader itself notices the pause, between two waits.
+        monitor.note(at(43_000));
+        monitor.note(at(84_001));
+        assert_eq!(reader.look(at(84_000), at(84_000)), Some(at(42_003)));
+        assert_eq!(reader.look(at(84_002), at(84_003)), None);
     }
 
     #[test]
