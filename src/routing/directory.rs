@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::copy_record::{CopyRecord, OffCause, Presence};
 use super::ids::Sequence;
 use super::limits::GONE_LIMIT;
+use super::small_map::SmallMap;
 use crate::fence::{PowerState, Uuid};
 use crate::time::Instant;
 use crate::wire::cluster::{Advertisement, NodeId, TOLD_NAME_MAX, cut};
@@ -39,11 +40,11 @@ pub(super) struct StoreEffect {
 /// Copies of all VMs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Directory {
-    vms: BTreeMap<Uuid, BTreeMap<NodeId, CopyRecord>>,
+    vms: BTreeMap<Uuid, SmallMap<NodeId, CopyRecord>>,
     /// VMs with a copy on each node.
     by_node: BTreeMap<NodeId, BTreeSet<Uuid>>,
     /// Number of copies by name in lower case, as C daemons compare names.
-    names: HashMap<String, BTreeMap<Uuid, usize>>,
+    names: HashMap<String, SmallMap<Uuid, usize>>,
     seq: Sequence,
     /// Nodes that may have copies that are gone.
     with_gone: BTreeSet<NodeId>,
@@ -65,8 +66,8 @@ impl Directory {
 
     /// Marks all copies as away, since this node has left the group.
     pub(super) fn leave(&mut self) {
-        let copies = self.vms.values_mut().flat_map(BTreeMap::values_mut);
-        for copy in copies.filter(|copy| copy.is_here()) {
+        let copies = self.vms.values_mut().flat_map(SmallMap::iter_mut);
+        for (_, copy) in copies.filter(|(_, copy)| copy.is_here()) {
             copy.presence = Presence::Away;
         }
     }
@@ -110,7 +111,7 @@ impl Directory {
         let name = copy.name.to_lowercase();
         if self.vms.entry(uuid).or_default().insert(node, copy).is_none() {
             self.by_node.entry(node).or_default().insert(uuid);
-            *self.names.entry(name).or_default().entry(uuid).or_default() += 1;
+            *self.names.entry(name).or_default().get_or_default(uuid) += 1;
         }
     }
 
@@ -152,7 +153,7 @@ impl Directory {
         let copies = self
             .vms
             .iter()
-            .flat_map(|(&uuid, copies)| copies.iter().map(move |(&node, copy)| (node, uuid, copy)));
+            .flat_map(|(&uuid, copies)| copies.iter().map(move |(node, copy)| (node, uuid, copy)));
         copies.filter(|(.., copy)| !copy.is_here())
     }
 
@@ -179,7 +180,7 @@ impl Directory {
 
     /// Explains earlier stops: the VM ran on a member at this position, so it had moved there.
     pub(super) fn has_run_elsewhere(&mut self, seq: Sequence, uuid: Uuid) {
-        for copy in self.vms.get_mut(&uuid).into_iter().flat_map(BTreeMap::values_mut) {
+        for (_, copy) in self.vms.get_mut(&uuid).into_iter().flat_map(SmallMap::iter_mut) {
             if matches!(copy.off_cause, OffCause::Stopped(at) if at <= seq) {
                 copy.off_cause = OffCause::NeverRan;
             }
@@ -260,7 +261,7 @@ impl Directory {
 
     pub(super) fn remove(&mut self, node: NodeId, uuid: Uuid) -> bool {
         let Some(copies) = self.vms.get_mut(&uuid) else { return false };
-        let Some(copy) = copies.remove(&node) else { return false };
+        let Some(copy) = copies.remove(node) else { return false };
         if copies.is_empty() {
             self.vms.remove(&uuid);
         }
@@ -272,10 +273,10 @@ impl Directory {
         }
         let name = copy.name.to_lowercase();
         if let Some(uuids) = self.names.get_mut(&name) {
-            if let Some(count) = uuids.get_mut(&uuid) {
+            if let Some(count) = uuids.get_mut(uuid) {
                 *count -= 1;
                 if *count == 0 {
-                    uuids.remove(&uuid);
+                    uuids.remove(uuid);
                 }
             }
             if uuids.is_empty() {
@@ -321,7 +322,7 @@ impl Directory {
         let is_whole = name.len() < TOLD_NAME_MAX;
         let Some(uuids) = self.names.get(&name.to_lowercase()).filter(|_| is_whole) else { return };
         for uuid in uuids.keys().filter(|&&uuid| uuid != vm.domain.uuid) {
-            for (&other, copy) in self.vms.get_mut(uuid).into_iter().flatten() {
+            for (other, copy) in self.vms.get_mut(uuid).into_iter().flat_map(SmallMap::iter_mut) {
                 let is_gone = is_new && copy.is_gone();
                 if copy.name == *name && (is_gone || (is_legacy && other == node)) {
                     copy.has_name = false;
@@ -339,7 +340,7 @@ impl Directory {
         let mut confirmed = Vec::new();
         let mut next = None;
         for (&uuid, copies) in &mut self.vms {
-            for (&node, copy) in copies.iter_mut().filter(|(_, copy)| copy.is_gone()) {
+            for (node, copy) in copies.iter_mut().filter(|(_, copy)| copy.is_gone()) {
                 if now < copy.advertised_at + GONE_LIMIT {
                     next = next.min(Some(copy.advertised_at + GONE_LIMIT)).or(next);
                 } else if is_confirmed(uuid, copy.seq) {
@@ -380,22 +381,22 @@ impl Directory {
     /// Returns the copies that have a name, in whatever case.
     pub(super) fn named(&self, name: &str) -> impl Iterator<Item = (Uuid, NodeId, &CopyRecord)> {
         let name = cut(name).to_lowercase();
-        let uuids = self.names.get(&name).into_iter().flat_map(BTreeMap::keys);
+        let uuids = self.names.get(&name).into_iter().flat_map(SmallMap::keys);
         let copies = uuids.flat_map(|&uuid| self.copies(uuid).map(move |(node, copy)| (uuid, node, copy)));
         copies.filter(move |(.., copy)| copy.has_name && copy.name.to_lowercase() == name)
     }
 
     pub(super) fn copy(&self, node: NodeId, uuid: Uuid) -> Option<&CopyRecord> {
-        self.vms.get(&uuid)?.get(&node)
+        self.vms.get(&uuid)?.get(node)
     }
 
     fn copy_mut(&mut self, node: NodeId, uuid: Uuid) -> Option<&mut CopyRecord> {
-        self.vms.get_mut(&uuid)?.get_mut(&node)
+        self.vms.get_mut(&uuid)?.get_mut(node)
     }
 
     /// Returns the copies of a VM, by node.
     pub(super) fn copies(&self, uuid: Uuid) -> impl Iterator<Item = (NodeId, &CopyRecord)> {
-        self.vms.get(&uuid).into_iter().flatten().map(|(&node, copy)| (node, copy))
+        self.vms.get(&uuid).into_iter().flat_map(SmallMap::iter)
     }
 
     pub(super) fn uuids(&self) -> impl Iterator<Item = Uuid> {

@@ -59,6 +59,7 @@ mod remote_requests;
 mod restart;
 mod router;
 mod rules;
+mod small_map;
 mod stale_placements;
 mod task;
 mod tasks;
