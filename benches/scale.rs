@@ -1,5 +1,5 @@
 //! Cost of the cluster's decisions in large clusters, in memory: messages, bytes on the ring, CPU time of
-//! each node, longest call of a router, resident memory.
+//! each node and of the longest call of a router, resident memory.
 //!
 //! `cargo bench --bench scale`; `-- 16 32` selects the numbers of hosts. Corosync and libvirt are not part
 //! of it.
@@ -13,7 +13,7 @@ mod stages;
 use std::time::Duration;
 
 use fence_virt::wire::cluster::MESSAGE_LEN;
-use nix::time::{ClockId, clock_gettime};
+use group::cpu_time;
 use stages::Measured;
 
 const VMS_EACH: usize = 500;
@@ -43,11 +43,6 @@ fn main() {
         });
         print(nodes, &stages);
     }
-}
-
-/// CPU time of this thread.
-fn cpu_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
 /// Resident memory of this process, in bytes.

@@ -331,7 +331,9 @@ fn a_node_without_its_libvirt_does_not_claim_to_have_advertised_all() {
     let mut node = Node::settled(RULES, vec![local(2, Running)]);
     node.router.unlisted(UriIndex(0));
     node.joins(4, true);
-    let is_all = |message: &ClusterMessage| matches!(message, ClusterMessage::Hello { is_complete: true });
+    let is_all = |message: &ClusterMessage| {
+        matches!(message, ClusterMessage::Hello { is_complete: true } | ClusterMessage::Table(_))
+    };
     assert!(!node.said.iter().any(is_all));
     node.router.listed(UriIndex(0), vec![local(2, Running), local(4, Running)], node.now);
     node.settle();

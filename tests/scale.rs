@@ -10,12 +10,16 @@ mod stages;
 fn bound(stage: &str, nodes: usize, vms_each: usize) -> usize {
     // Every node advertises all its VMs, says hello before and after that, and a few things besides.
     let round = nodes * (vms_each + 4);
+    // Every node says hello and its digest, and asks for at most one table that is not known.
+    let greetings = 3 * nodes;
     match stage {
-        // Every join makes all members advertise all their VMs.
-        "all but one join, one by one" => round * nodes / 2,
-        "the last one joins" | "all advertise again" => round,
-        // In each half, one member tells what it knows of the other half.
-        "the halves meet again" => 2 * round,
+        // Each advertises its VMs when it joins, and once or twice more for all who have joined since. Each join
+        // is greeted by all.
+        "all but one join, one by one" => 3 * round + greetings * nodes / 2,
+        // Who has just started knows no VM; the others know its VMs.
+        "the last one joins" | "a daemon is restarted" => round + greetings,
+        // All know all.
+        "all advertise again" | "the halves meet again" => greetings,
         "a status from each" => 2 * nodes,
         "half are cut off" => nodes,
         // All requests together make the members advertise once.

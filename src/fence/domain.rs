@@ -10,6 +10,11 @@ impl Uuid {
         Uuid(u128::from_be_bytes(bytes))
     }
 
+    /// Returns its 16 bytes, in that order.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
     /// Parses a UUID as virUUIDParse does: 32 hexadecimal digits of either case, hyphens anywhere.
     pub fn parse(text: &str) -> Option<Uuid> {
         let mut value = 0;

@@ -286,6 +286,12 @@ impl Directory {
         true
     }
 
+    /// Returns the copies that a node told when it told last, in the order of their UUIDs.
+    pub(super) fn told(&self, node: NodeId) -> impl Iterator<Item = (Uuid, &CopyRecord)> {
+        let uuids = self.by_node.get(&node).into_iter().flatten().copied();
+        uuids.filter_map(move |uuid| Some((uuid, self.copy(node, uuid).filter(|copy| !copy.is_gone())?)))
+    }
+
     fn of_node(&self, node: NodeId, is_meant: impl Fn(&CopyRecord) -> bool) -> Vec<Uuid> {
         let uuids = self.by_node.get(&node).into_iter().flatten().copied();
         uuids.filter(|&uuid| self.copy(node, uuid).is_some_and(&is_meant)).collect()

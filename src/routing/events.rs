@@ -43,16 +43,14 @@ impl Router {
         let Some(me) = self.view.members.me() else { return };
         self.view.change(change, now);
         self.abandon(|peer| change.left.iter().any(|(left, _)| *left == peer));
-        // C daemons expect advertisements also when a member has left.
+        change.left.iter().for_each(|(left, _)| self.view.tables.is_known(left.node));
         let has_joined = change.joined.iter().any(|&peer| peer != me);
         if has_joined {
             self.tell_of_absent(now);
             let fenced: Vec<NodeId> = self.view.hosts.all_fenced().collect();
             fenced.into_iter().for_each(|node| self.tell_of_fence(node, now));
         }
-        if has_joined || self.view.members.has_legacy() {
-            self.advertise_all();
-        }
+        self.advertise_after_change(has_joined, now);
         self.tasks.review_all(now);
     }
 
@@ -133,12 +131,9 @@ impl Router {
                     self.tasks.review_vm(vm.domain.uuid, now);
                 }
             }
-            ClusterMessage::Hello { is_complete } => {
-                if self.view.hello(peer, is_complete, now) {
-                    self.resume_deferred(now);
-                    self.tasks.review_all(now);
-                }
-            }
+            ClusterMessage::Hello { is_complete } => self.hello(peer, is_complete, now),
+            ClusterMessage::Table(digest) => self.told_digest(peer, digest, now),
+            ClusterMessage::TellAll { node: asked } => self.asked_to_tell(asked, now),
             ClusterMessage::Locate { number, name } => self.locate(peer, number, name, at),
             ClusterMessage::Located { to, number } if self.view.members.is_me(to) => {
                 if self.view.locates.answered(node, number) {
@@ -188,7 +183,8 @@ impl Router {
         if self.not_joined().is_some() {
             return None;
         }
-        let message = self.view.inventory.next_message(me.node)?;
+        let query = self.view.tables.next_to_ask().map(|node| ClusterMessage::TellAll { node });
+        let message = query.or_else(|| self.view.inventory.next_message(me.node))?;
         Some(Outgoing { bytes: message.encode(), expiry: None })
     }
 
@@ -232,9 +228,7 @@ impl Router {
         while let Some(task) = self.tasks.take_due(now) {
             self.proceed(task, now);
         }
-        if self.view.inventory.is_resync_due(now) {
-            self.advertise_all();
-        }
+        self.advertise_due(now);
         self.resume_deferred(now);
         self.fail_overdue(now);
         self.fail_unproved(now);
@@ -245,6 +239,8 @@ impl Router {
         let parts = [
             self.tasks.deadline(now),
             self.view.members.deadline(),
+            self.view.members.legacy_deadline(),
+            self.view.tables.deadline(),
             self.view.inventory.deadline(),
             self.view.directory.deadline(),
             self.remote.deadline(),

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::ids::Sequence;
 use super::limits::RESYNC_EVERY;
+use super::table_digest::TableSum;
 use super::tombstones::Tombstones;
 use super::vocabulary::LocalVm;
 use crate::fence::{Domain, PowerState, UriIndex, Uuid};
 use crate::time::Instant;
-use crate::wire::cluster::{Advertisement, ClusterMessage, NodeId};
+use crate::wire::cluster::{Advertisement, ClusterMessage, NodeId, TableDigest};
 
 /// Positions at which a VM here changed its state; the start if that was not seen.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,6 +28,15 @@ pub(super) struct RemovedVm {
     pub(super) has_ended: bool,
 }
 
+/// Message that ends the advertisement of all VMs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    /// Notice that this was all, for those who have heard all.
+    Complete,
+    /// Digest.
+    Digest,
+}
+
 /// VMs of this node, by libvirt URI.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LocalInventory {
@@ -38,8 +48,8 @@ pub(super) struct LocalInventory {
     unlisted: BTreeSet<UriIndex>,
     /// VMs to advertise.
     pending: BTreeSet<Uuid>,
-    /// All VMs are being advertised, and then that this is complete.
-    is_advertising_all: bool,
+    /// All VMs are being advertised, or their digest is to be.
+    closing: Option<Closing>,
     tombstones: Tombstones,
     /// VMs here that another node was seen to run since they last started here: if they moved away,
     /// they moved to that node.
@@ -82,7 +92,28 @@ impl LocalInventory {
 
     pub(super) fn advertise_all(&mut self) {
         self.pending = self.vms.keys().copied().collect();
-        self.is_advertising_all = true;
+        self.closing = Some(Closing::Complete);
+    }
+
+    /// Ends what is being advertised with the digest of all VMs.
+    pub(super) fn advertise_digest(&mut self) {
+        self.closing = Some(Closing::Digest);
+    }
+
+    /// Returns true if all VMs are being advertised, or their digest is to be.
+    pub(super) fn is_telling(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Returns the digest of all VMs as they are advertised.
+    fn digest(&self) -> TableDigest {
+        let mut sum = TableSum::default();
+        for &uuid in self.vms.keys() {
+            if let (Some(name), Some(state)) = (self.name(uuid), self.state(uuid)) {
+                sum.add(uuid, name, state, self.is_active(uuid));
+            }
+        }
+        sum.finish()
     }
 
     /// Notes that a URI does not answer.
@@ -222,10 +253,11 @@ impl LocalInventory {
         if !self.is_listed() {
             return None;
         }
-        if std::mem::take(&mut self.is_advertising_all) {
-            return Some(ClusterMessage::Hello { is_complete: true });
-        }
-        None
+        // Whoever has heard all that was advertised knows what is here now.
+        Some(match self.closing.take()? {
+            Closing::Complete => ClusterMessage::Hello { is_complete: true },
+            Closing::Digest => ClusterMessage::Table(self.digest()),
+        })
     }
 
     /// Returns the advertisement of a VM, to be sent at once.

@@ -157,9 +157,4 @@ impl Router {
             self.outbox.send(ClusterMessage::Gone { vm, has_ended });
         }
     }
-
-    pub(super) fn advertise_all(&mut self) {
-        self.outbox.send(ClusterMessage::Hello { is_complete: false });
-        self.view.inventory.advertise_all();
-    }
 }

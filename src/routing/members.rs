@@ -89,6 +89,25 @@ impl MemberTable {
         self.members.keys().any(|&node| self.is_legacy(node))
     }
 
+    /// Returns true if another member is taken for a C daemon, and has not said hello since.
+    pub(super) fn has_known_legacy(&self) -> bool {
+        self.processes().any(|(node, process)| !self.is_me(node) && process.is_known_legacy())
+    }
+
+    /// Takes those that have not said hello in time for C daemons; returns true if there are such.
+    pub(super) fn take_new_legacy(&mut self, now: Instant) -> bool {
+        let me = self.me.map(|me| me.node);
+        let others = self.members.iter_mut().filter(|(node, _)| Some(**node) != me);
+        let processes = others.flat_map(|(_, processes)| processes.values_mut());
+        processes.fold(false, |any, process| process.take_as_legacy(now) || any)
+    }
+
+    /// Returns the time at which another member is taken for a C daemon unless it says hello.
+    pub(super) fn legacy_deadline(&self) -> Option<Instant> {
+        let others = self.processes().filter(|(node, _)| !self.is_me(*node));
+        others.filter_map(|(_, process)| process.legacy_at()).min()
+    }
+
     /// Returns true if this node answers for VMs that nobody knows.
     pub(super) fn is_highest(&self) -> bool {
         self.members.last_key_value().is_some_and(|(&node, _)| self.is_me(node))

@@ -10,12 +10,13 @@
 //! | `directory`, `copy_record` | which node has, or had, a copy of which VM |
 //! | `inventory`, `tombstones` | the VMs of this node, and what the group was told about them |
 //! | `members` | members of the group, which of them have advertised all their VMs; votes |
+//! | `tables`, `table_digest` | tables of VMs that are asked for, and their digests |
 //! | `view`, `meaning` | the three above: what this node knows, and which VMs a text means by that |
 //! | `tasks`, `task`, `remote_queue`, `outbox` | requests under way, requests of other nodes, output |
 //! | `permissions` | copies that a request may touch |
 //! | `races`, `race_order` | power requests in the group's order: those of VMs that fence each other |
 //! | `decide` | progress of a task; `copies`, `stale_placements`, `uncertainty`: its steps |
-//! | `client_requests`, `remote_requests`, `inventory_sync`, `events` | input |
+//! | `client_requests`, `remote_requests`, `inventory_sync`, `table_sync`, `events` | input |
 //!
 //! 1. A request is for all copies of its VM, on members that advertise it, this node included. To a
 //!    member goes a message with its node id as the target; here it is a [`RouterAction`].
@@ -61,6 +62,9 @@ mod router;
 mod rules;
 mod small_map;
 mod stale_placements;
+mod table_digest;
+mod table_sync;
+mod tables;
 mod task;
 mod tasks;
 mod tombstones;

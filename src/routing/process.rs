@@ -9,6 +9,10 @@ use crate::time::Instant;
 /// Time after its last advertisement in which a C daemon has advertised all its VMs, if it does at all.
 pub(super) const ALL_TOLD_AFTER: Duration = Duration::from_secs(1);
 
+/// Time in which one of this suite has said hello, in a group that is not busy. One that takes longer is told all
+/// VMs, as C daemons are.
+const GREETING_TIME: Duration = Duration::from_millis(100);
+
 /// A daemon in the group. A node has two while one replaces the other.
 #[derive(Debug, Clone)]
 pub(super) struct Process {
@@ -31,6 +35,8 @@ pub(super) struct Process {
     pub(super) advertised_at: Option<Instant>,
     /// It has VMs, by what a member says.
     pub(super) must_tell: bool,
+    /// It did not say hello in time, and was told all VMs for that.
+    is_taken_as_legacy: bool,
     /// Of a C daemon: its advertisements since it joined have been taken as complete.
     is_taken_as_complete: bool,
 }
@@ -48,6 +54,7 @@ impl Process {
             advertising_until: Some(now + TELL_LIMIT),
             advertised_at: None,
             must_tell: false,
+            is_taken_as_legacy: false,
             is_taken_as_complete: false,
         }
     }
@@ -69,6 +76,23 @@ impl Process {
             return true;
         }
         !was_extended
+    }
+
+    /// Returns the time at which it is taken for a C daemon: if it tells a VM before it says hello, then.
+    pub(super) fn legacy_at(&self) -> Option<Instant> {
+        let is_open = !self.is_extended && !self.is_taken_as_legacy;
+        is_open.then(|| self.advertised_at.unwrap_or(self.since + GREETING_TIME))
+    }
+
+    /// Takes it for a C daemon if it is time; returns true if it does.
+    pub(super) fn take_as_legacy(&mut self, now: Instant) -> bool {
+        let is_legacy = self.legacy_at().is_some_and(|at| now >= at);
+        self.is_taken_as_legacy |= is_legacy;
+        is_legacy
+    }
+
+    pub(super) fn is_known_legacy(&self) -> bool {
+        self.is_taken_as_legacy && !self.is_extended
     }
 
     /// Returns the time from which its advertisements count as complete, if that is a C daemon that has

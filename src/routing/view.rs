@@ -11,6 +11,7 @@ use super::inventory::LocalInventory;
 use super::locates::Locates;
 use super::members::{Left, MemberTable};
 use super::rules::Rules;
+use super::tables::Tables;
 use super::vocabulary::{ClusterCopy, Departure, LocalVm, Membership, Peer};
 use crate::fence::{Domain, HostEntry, PowerState, UriIndex, Uuid};
 use crate::time::Instant;
@@ -36,6 +37,7 @@ pub(super) struct ClusterView {
     pub(super) directory: Directory,
     pub(super) inventory: LocalInventory,
     pub(super) locates: Locates,
+    pub(super) tables: Tables,
     not_joined: Option<String>,
     /// The first attempt to join has not failed, or corosync has accepted a later one.
     is_joining: bool,
@@ -57,6 +59,7 @@ impl ClusterView {
             directory: Directory::default(),
             inventory: LocalInventory::new(uris),
             locates: Locates::default(),
+            tables: Tables::default(),
             not_joined: Some("corosync has not been reached yet".to_owned()),
             is_joining: true,
             has_undelivered: false,
@@ -77,6 +80,7 @@ impl ClusterView {
         self.directory.leave();
         self.inventory.leave();
         self.locates.clear();
+        self.tables.clear();
         self.not_joined = Some(reason.to_owned());
         self.is_joining = false;
     }
@@ -209,7 +213,11 @@ impl ClusterView {
         let has_vms = |node: &NodeId| self.members.is_legacy(*node) && self.directory.has_copies(*node);
         let notice = |node| HostNotice { node, standing: HostStanding::HasVms, age_ms: 0 };
         let c_daemons = self.members.nodes().filter(has_vms).map(notice);
-        let copies = self.directory.untold().map(|(owner, uuid, copy)| {
+        // A member tells itself what it has.
+        let is_untold = |(owner, _, copy): &(NodeId, Uuid, &CopyRecord)| {
+            !copy.is_away() || !self.members.is_member(*owner)
+        };
+        let copies = self.directory.untold().filter(is_untold).map(|(owner, uuid, copy)| {
             let fate = match copy.presence {
                 Presence::Here | Presence::Away => CopyFate::Away,
                 Presence::Vanished => CopyFate::Vanished,

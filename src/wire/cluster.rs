@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-pub use super::cluster_notice::{AGE_UNKNOWN, CopyFate, HostStanding};
+pub use super::cluster_notice::{AGE_UNKNOWN, CopyFate, HostStanding, TableDigest};
 use super::cursor::{Cursor, text};
 use crate::fence::{Domain, Operation, PowerState, Uuid};
 
@@ -112,6 +112,13 @@ pub enum ClusterMessage {
         /// Time since the host was last in the sender's group, in milliseconds, or [`AGE_UNKNOWN`].
         age_ms: u32,
     },
+    /// Notice that the sender has told all its VMs, for members that know them: their digest.
+    Table(TableDigest),
+    /// Query: a member is to tell all its VMs, since the digest is not that of what the sender knows.
+    TellAll {
+        /// Node of that member.
+        node: NodeId,
+    },
 }
 
 /// Outcome of a request, with evidence.
@@ -215,6 +222,8 @@ const COPY: u32 = 0x4656_0007;
 const HOST_FENCED: u32 = 0x4656_0008;
 const PROVE_CALLER: u32 = 0x4656_0009;
 const CALLER_PROOF: u32 = 0x4656_000a;
+const TABLE: u32 = 0x4656_000b;
+const TELL_ALL: u32 = 0x4656_000c;
 
 /// virDomainState: 1 is running, 3 paused, 5 shut off.
 const RUNNING: i32 = 1;
@@ -238,6 +247,8 @@ impl ClusterMessage {
             Self::CallerProof { to, number, .. } => (CALLER_PROOF, *number, *to),
             Self::Host(notice) => (HOST, RequestNumber(notice.node.0), EVERY_NODE),
             Self::Copy { fate, .. } => (COPY, RequestNumber(*fate as u32), EVERY_NODE),
+            Self::Table(digest) => (TABLE, RequestNumber(digest.vms), EVERY_NODE),
+            Self::TellAll { node } => (TELL_ALL, RequestNumber(0), *node),
         };
         let mut out = [0; MESSAGE_LEN];
         out[..4].copy_from_slice(&kind.to_le_bytes());
@@ -254,8 +265,10 @@ impl ClusterMessage {
             Self::Hello { .. }
             | Self::Located { .. }
             | Self::HostFenced { .. }
-            | Self::ProveCaller { .. } => {}
+            | Self::ProveCaller { .. }
+            | Self::TellAll { .. } => {}
             Self::CallerProof { lives, .. } => out[12..16].copy_from_slice(&u32::from(*lives).to_le_bytes()),
+            Self::Table(digest) => out[16..48].copy_from_slice(&digest.sha256),
             Self::Locate { name, .. } => encode_name(name, &mut out),
             Self::Report(Report { call, response, evidence, moved_to }) => {
                 encode_call(call, u32::from_le_bytes([*response, *evidence, 0, 0]), &mut out);
@@ -311,6 +324,8 @@ impl ClusterMessage {
                 let fate = CopyFate::decode(number.0).ok_or(ClusterMessageError::Notice(number.0))?;
                 decode_advertisement(cursor).map(|vm| Self::Copy { vm, fate, age_ms: extra })
             }
+            TABLE => Ok(Self::Table(TableDigest { vms: number.0, sha256: cursor.take() })),
+            TELL_ALL => Ok(Self::TellAll { node: target }),
             other => Err(ClusterMessageError::Type(other)),
         }
     }

@@ -1,4 +1,5 @@
-//! What members of this suite tell those that have just joined about hosts that are not in the group.
+//! What members of this suite tell those that have just joined: about hosts that are not in the group, and
+//! about the VMs that they have told before.
 
 /// Age in a notice that is not known, as that of a daemon which was never in the group, or does not fit.
 pub const AGE_UNKNOWN: u32 = u32::MAX;
@@ -27,6 +28,15 @@ pub enum CopyFate {
     Vanished,
     /// It ran, was seen to end, and is gone from its host.
     Ended,
+}
+
+/// Digest of all VMs that a member has told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableDigest {
+    /// Number of VMs.
+    pub vms: u32,
+    /// SHA-256 over them, in the order of their UUIDs; docs/WIRE.md has the layout.
+    pub sha256: [u8; 32],
 }
 
 impl HostStanding {

@@ -50,6 +50,8 @@ fn encoded_messages_are_decoded() {
         Host(HostNotice { node: NodeId(4), standing: HostStanding::Fenced, age_ms: 77 }),
         Host(HostNotice { node: NodeId(4), standing: HostStanding::HasVms, age_ms: AGE_UNKNOWN }),
         Copy { vm: told("a", PowerState::Running, false), fate: CopyFate::Ended, age_ms: 99 },
+        Table(TableDigest { vms: 500, sha256: [0xa5; 32] }),
+        TellAll { node: NodeId(3_000_000_000) },
     ] {
         assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message));
     }

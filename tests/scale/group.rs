@@ -11,6 +11,10 @@ use fence_virt::routing::{
 };
 use fence_virt::time::Instant;
 use fence_virt::wire::cluster::{ClusterMessage, NodeId, RequestNumber};
+use nix::time::{ClockId, clock_gettime};
+
+/// Time after which members have told what newcomers have asked for.
+pub const SETTLED: Duration = Duration::from_secs(2);
 
 const RULES: Rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
 
@@ -30,8 +34,13 @@ pub struct Group {
 pub struct Cost {
     pub messages: BTreeMap<&'static str, usize>,
     pub answers: usize,
-    /// Longest call of a router.
+    /// CPU time of the longest call of a router.
     pub longest: Duration,
+}
+
+/// CPU time of this thread.
+pub fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
 impl Cost {
@@ -70,47 +79,72 @@ fn kind(message: &ClusterMessage) -> &'static str {
         ClusterMessage::Copy { .. } => "copy",
         ClusterMessage::ProveCaller { .. } => "prove caller",
         ClusterMessage::CallerProof { .. } => "caller proof",
+        ClusterMessage::Table(_) => "digest",
+        ClusterMessage::TellAll { .. } => "tell all",
     }
+}
+
+fn new_router(at: usize, nodes: usize, vms_each: usize, now: Instant) -> Router {
+    let mut router = Router::new(RULES, 1, RequestNumber(at as u32 * 1000));
+    let vm = |vm| LocalVm {
+        name: name(at, vm),
+        uuid: uuid(at, vm),
+        state: PowerState::Running,
+        is_active: true,
+        has_moved: false,
+    };
+    router.configured(Some((0..nodes).map(|at| peer(at).node).collect()), now);
+    router.listed(UriIndex(0), (0..vms_each).map(vm).collect(), now);
+    router
 }
 
 impl Group {
     /// Nodes with this number of running VMs each, none of them in the group.
     pub fn new(nodes: usize, vms_each: usize) -> Group {
         let now = Instant::now();
-        let router = |at: usize| {
-            let mut router = Router::new(RULES, 1, RequestNumber(at as u32 * 1000));
-            let vm = |vm| LocalVm {
-                name: name(at, vm),
-                uuid: uuid(at, vm),
-                state: PowerState::Running,
-                is_active: true,
-                has_moved: false,
-            };
-            router.configured(Some((0..nodes).map(|at| peer(at).node).collect()), now);
-            router.listed(UriIndex(0), (0..vms_each).map(vm).collect(), now);
-            router
-        };
-        let routers = (0..nodes).map(router).collect();
+        let routers = (0..nodes).map(|at| new_router(at, nodes, vms_each, now)).collect();
         Group { routers, members: 0, vms_each, now, last_client: 0, cost: Cost::default() }
     }
 
     fn call<T>(&mut self, at: usize, body: impl FnOnce(&mut Router) -> T) -> T {
-        let began = Instant::now();
+        let began = cpu_time();
         let result = body(&mut self.routers[at]);
-        self.cost.longest = self.cost.longest.max(began.elapsed());
+        self.cost.longest = self.cost.longest.max(cpu_time() - began);
         result
+    }
+
+    /// Node `at` as a new process, with the same VMs.
+    fn start(&mut self, at: usize) {
+        let nodes = self.routers.len();
+        self.routers[at] = new_router(at, nodes, self.vms_each, self.now);
     }
 
     /// The next node joins, and all advertise what they advertise then.
     pub fn join_next(&mut self) {
-        let (now, at) = (self.now, self.members);
+        let at = self.members;
         self.members += 1;
+        self.join(at);
+    }
+
+    fn join(&mut self, at: usize) {
+        let now = self.now;
         self.call(at, |router| router.joined(peer(at), now));
         let members: Vec<Peer> = (0..self.members).map(peer).collect();
         for node in 0..self.members {
             self.change(node, members.clone(), Vec::new(), vec![peer(at)]);
         }
         self.settle();
+    }
+
+    /// The daemon of the first node ends, and another one starts.
+    pub fn restart_first(&mut self) {
+        let rest: Vec<Peer> = (1..self.members).map(peer).collect();
+        for node in 1..self.members {
+            self.change(node, rest.clone(), vec![(peer(0), Departure::Process)], Vec::new());
+        }
+        self.start(0);
+        self.join(0);
+        self.pass(SETTLED);
     }
 
     fn change(&mut self, at: usize, members: Vec<Peer>, left: Vec<(Peer, Departure)>, joined: Vec<Peer>) {
