@@ -304,11 +304,13 @@ fn xml_of_vms() {
 #[test]
 fn messages_of_the_group() {
     let mut random = Random(0x5EED_0009);
-    let seeds: [&[u8]; 4] = [
+    let seeds: [&[u8]; 6] = [
         include_bytes!("../fuzz/seeds/group/request"),
         include_bytes!("../fuzz/seeds/group/reply"),
         include_bytes!("../fuzz/seeds/group/store"),
         include_bytes!("../fuzz/seeds/group/gone"),
+        include_bytes!("../fuzz/seeds/group/table"),
+        include_bytes!("../fuzz/seeds/group/tell_all"),
     ];
     let rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
     let now = Instant::now();

@@ -24,6 +24,8 @@ mod races;
 mod stale_placements;
 #[path = "routing/starting.rs"]
 mod starting;
+#[path = "routing/tables.rs"]
+mod tables;
 
 use std::time::Duration;
 

@@ -1,7 +1,9 @@
 //! Model of a hostile member.
 
 use fence_virt::fence::{Domain, Operation, PowerState, Uuid};
-use fence_virt::wire::cluster::{Advertisement, ClusterCall, ClusterMessage, Report, RequestNumber};
+use fence_virt::wire::cluster::{
+    Advertisement, ClusterCall, ClusterMessage, Report, RequestNumber, TableDigest,
+};
 
 use super::world::{Word, World};
 
@@ -71,5 +73,10 @@ impl World {
         self.cast(at, &ClusterMessage::Store(told).encode());
         let is_complete = self.random.one_in(2);
         self.cast(at, &ClusterMessage::Hello { is_complete }.encode());
+        let digest = TableDigest { vms: self.random.below(3) as u32, sha256: [number; 32] };
+        self.cast(at, &ClusterMessage::Table(digest).encode());
+        for node in self.nodes.iter().map(|node| node.id).collect::<Vec<_>>() {
+            self.cast(at, &ClusterMessage::TellAll { node }.encode());
+        }
     }
 }

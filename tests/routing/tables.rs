@@ -1,0 +1,169 @@
+//! Tables of VMs, told in full or as a digest.
+
+use std::time::Duration;
+
+use fence_virt::fence::PowerState::{self, Off, Running};
+use fence_virt::fence::{Operation, UriIndex, Verdict};
+use fence_virt::routing::Departure;
+use fence_virt::wire::cluster::{ClusterMessage, NodeId, TableDigest};
+use sha2::{Digest as _, Sha256};
+
+use crate::node::{Node, RULES, SECOND, domain, local};
+
+const SETTLED: Duration = Duration::from_millis(200);
+
+/// Digest of VMs, as docs/WIRE.md has it.
+fn digest(vms: &[(u8, PowerState)]) -> ClusterMessage {
+    let mut hash = Sha256::new();
+    for &(vm, state) in vms {
+        let state = if state == Running { 1 } else { 5 };
+        hash.update([&[vm; 16][..], domain(vm).name.as_bytes(), &[0, state]].concat());
+    }
+    ClusterMessage::Table(TableDigest { vms: vms.len() as u32, sha256: hash.finalize().into() })
+}
+
+fn hello(is_complete: bool) -> ClusterMessage {
+    ClusterMessage::Hello { is_complete }
+}
+
+fn tell_all(node: u32) -> ClusterMessage {
+    ClusterMessage::TellAll { node: NodeId(node) }
+}
+
+/// Node 2 in its group, after node 3, which ran vm3, was cut off and is back.
+fn met_again() -> Node {
+    let mut node = Node::settled(RULES, vec![local(2, Running)]);
+    node.leaves(3, Departure::Node);
+    node.votes(true, &[1, 2]);
+    let (joined, mut members) = (vec![crate::node::peer(3)], node.members.clone());
+    members.extend(&joined);
+    node.members = members.clone();
+    node.changed(fence_virt::routing::Membership { members, left: Vec::new(), joined });
+    node.votes(true, &[1, 2, 3]);
+    node
+}
+
+impl Node {
+    fn take_said(&mut self) -> Vec<ClusterMessage> {
+        self.said.drain(..).collect()
+    }
+
+    fn stores(&self) -> usize {
+        self.said.iter().filter(|said| matches!(said, ClusterMessage::Store(_))).count()
+    }
+}
+
+#[test]
+fn a_member_that_knows_the_table_is_told_its_digest_alone() {
+    let mut node = met_again();
+    assert_eq!(node.take_said(), [hello(false), digest(&[(2, Running)])]);
+    node.asks(Operation::Off, "vm3");
+    node.waits();
+    node.hears(3, hello(false));
+    node.hears(3, digest(&[(3, Running)]));
+    assert_eq!(node.asked(3).operation, Operation::Off, "it counts as told");
+    assert!(!node.said.contains(&tell_all(3)));
+    // It has told all: what it has no more is not there.
+    node.asks(Operation::Off, "vm9");
+    assert_ne!(node.answer().0, Verdict::Success);
+}
+
+#[test]
+fn a_member_with_another_table_is_asked_for_it_once() {
+    for told in [vec![], vec![(3, Off)], vec![(3, Running), (4, Running)]] {
+        let mut node = met_again();
+        node.said.clear();
+        node.hears(3, hello(false));
+        node.hears(3, digest(&told));
+        node.hears(3, digest(&told));
+        assert_eq!(node.take_said(), [tell_all(3)], "{told:?}");
+        node.asks(Operation::Off, "vm3");
+        node.waits();
+        assert!(node.request_to(3).is_none(), "{told:?}: it may be gone from there");
+        node.hears(3, hello(false));
+        told.iter().for_each(|&(vm, state)| node.tells(3, vm, state));
+        node.hears(3, hello(true));
+        node.hears(3, digest(&told));
+        assert!(!node.said.contains(&tell_all(3)), "{told:?}: it is known now");
+    }
+}
+
+#[test]
+fn a_table_that_another_member_has_asked_for_is_not_asked_for_again() {
+    let mut node = met_again();
+    node.said.clear();
+    node.hears(1, tell_all(3));
+    node.hears(3, digest(&[]));
+    assert_eq!(node.take_said(), []);
+    // Its answer is overdue.
+    node.passes(5 * SECOND);
+    node.hears(3, digest(&[]));
+    assert!(node.take_said().contains(&tell_all(3)));
+}
+
+#[test]
+fn one_answer_serves_all_who_ask_and_who_join_meanwhile() {
+    let mut node = Node::settled(RULES, vec![local(2, Running), local(4, Off)]);
+    node.hears(1, tell_all(2));
+    node.passes(SETTLED / 2);
+    node.hears(3, tell_all(2));
+    node.hears(3, tell_all(1));
+    assert_eq!(node.take_said(), []);
+    node.joins(5, true);
+    node.passes(SETTLED - SETTLED / 4);
+    assert_eq!(node.take_said(), [hello(false)], "nothing is worth a digest that is told soon");
+    node.passes(SETTLED / 4);
+    assert_eq!((node.stores(), node.said.len()), (2, 4));
+    assert_eq!((node.said.front(), node.said.back()), (Some(&hello(false)), Some(&hello(true))));
+    node.said.clear();
+    node.passes(SECOND);
+    assert_eq!(node.take_said(), []);
+}
+
+#[test]
+fn who_joins_while_all_is_told_is_not_told_that_it_was_all() {
+    let mut node = Node::settled(RULES, vec![local(2, Running), local(4, Off)]);
+    node.hears(1, tell_all(2));
+    node.now += SETTLED;
+    node.router.turn(node.now);
+    let first: Vec<_> =
+        (0..2).filter_map(|_| node.router.next_message(node.now)).map(|message| message.bytes).collect();
+    assert_eq!(ClusterMessage::decode(&first[0]), Ok(hello(false)));
+    node.joins(5, true);
+    let said = node.take_said();
+    assert_eq!(said[0], hello(false));
+    assert_eq!(said.iter().filter(|said| **said == hello(true)).count(), 0, "{said:?}");
+    assert!(said.contains(&digest(&[(2, Running), (4, Off)])), "{said:?}");
+}
+
+#[test]
+fn a_c_daemon_that_joins_is_told_all() {
+    let mut node = Node::settled(RULES, vec![local(2, Running)]);
+    node.joins(5, false);
+    assert_eq!(node.stores(), 0, "it may say hello");
+    node.passes(SETTLED / 2);
+    assert_eq!(node.stores(), 1);
+    node.said.clear();
+    node.leaves(3, Departure::Process);
+    assert_eq!(node.stores(), 1, "as it expects");
+    node.said.clear();
+    node.joins(6, false);
+    assert_eq!(node.stores(), 1, "at once, since there is a C daemon");
+    let mut node = Node::settled(RULES, vec![local(2, Running)]);
+    node.joins(5, false);
+    node.tells(5, 5, Running);
+    node.passes(Duration::ZERO);
+    assert_eq!(node.stores(), 1, "none of this suite tells VMs before it says hello");
+}
+
+#[test]
+fn a_digest_waits_for_libvirt() {
+    let mut node = Node::settled(RULES, vec![local(2, Running)]);
+    node.router.unlisted(UriIndex(0));
+    node.joins(5, true);
+    assert_eq!(node.take_said(), [hello(false)]);
+    node.router.listed(UriIndex(0), vec![local(2, Off)], node.now);
+    node.settle();
+    assert_eq!(node.stores(), 1);
+    assert_eq!(node.said.back(), Some(&digest(&[(2, Off)])));
+}
