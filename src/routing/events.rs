@@ -43,7 +43,8 @@ impl Router {
         let Some(me) = self.view.members.me() else { return };
         self.view.change(change, now);
         self.abandon(|peer| change.left.iter().any(|(left, _)| *left == peer));
-        change.left.iter().for_each(|(left, _)| self.view.tables.is_known(left.node));
+        let changed = change.left.iter().map(|(left, _)| left).chain(&change.joined);
+        changed.for_each(|peer| self.view.tables.forget(peer.node));
         let has_joined = change.joined.iter().any(|&peer| peer != me);
         if has_joined {
             self.tell_of_absent(now);

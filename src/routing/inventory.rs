@@ -100,9 +100,9 @@ impl LocalInventory {
         self.closing = Some(Closing::Digest);
     }
 
-    /// Returns true if all VMs are being advertised, or their digest is to be.
-    pub(super) fn is_telling(&self) -> bool {
-        self.closing.is_some()
+    /// Returns true if all VMs are being advertised, which nobody has missed so far.
+    pub(super) fn is_telling_all(&self) -> bool {
+        self.closing == Some(Closing::Complete)
     }
 
     /// Returns the digest of all VMs as they are advertised.

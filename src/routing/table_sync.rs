@@ -20,10 +20,14 @@ impl Router {
     /// Tells the digest of the VMs here, unless all are about to be told.
     pub(super) fn advertise_digest(&mut self, now: Instant) {
         self.outbox.send(ClusterMessage::Hello { is_complete: false });
-        let is_due = self.view.tables.put_off(now);
-        // A member that has just joined has not heard the beginning of what is being told.
-        if !is_due || self.view.inventory.is_telling() {
+        let is_telling = self.view.inventory.is_telling_all();
+        if !self.view.tables.put_off(now) || is_telling {
             self.view.inventory.advertise_digest();
+        }
+        if is_telling {
+            // A member that has just joined has not heard the beginning. It does not ask if it has heard another one
+            // ask, whose answer this is.
+            self.view.tables.is_asked_for(now);
         }
     }
 
@@ -77,16 +81,17 @@ impl Router {
 
     /// Applies a query for the table of a member.
     pub(super) fn asked_to_tell(&mut self, node: NodeId, now: Instant) {
-        match self.view.members.is_me(node) {
-            true => self.view.tables.is_asked_for(now),
-            false => self.view.tables.was_asked(node, now),
+        if self.view.members.is_me(node) {
+            self.view.tables.is_asked_for(now);
+        } else if self.view.members.is_member(node) {
+            self.view.tables.was_asked(node, now);
         }
     }
 
     /// Applies a hello.
     pub(super) fn hello(&mut self, peer: Peer, is_complete: bool, now: Instant) {
         if is_complete {
-            self.view.tables.is_known(peer.node);
+            self.view.tables.forget(peer.node);
         }
         if self.view.hello(peer, is_complete, now) {
             self.resume_deferred(now);

@@ -43,8 +43,8 @@ impl Tables {
         }
     }
 
-    /// Notes that the table of another member is known, or that the member has left.
-    pub(super) fn is_known(&mut self, node: NodeId) {
+    /// Forgets queries for the table of another member, since it is known by now, or the member has changed.
+    pub(super) fn forget(&mut self, node: NodeId) {
         self.to_ask.remove(&node);
         self.asked.remove(&node);
     }
@@ -102,7 +102,7 @@ mod tests {
         tables.was_asked(NodeId(2), now);
         tables.is_unknown(NodeId(2), now);
         assert_eq!(tables.next_to_ask(), None);
-        tables.is_known(NodeId(3));
+        tables.forget(NodeId(3));
         tables.is_unknown(NodeId(3), now);
         tables.is_unknown(NodeId(2), now + TELL_LIMIT);
         assert_eq!([tables.next_to_ask(), tables.next_to_ask()], [Some(NodeId(2)), Some(NodeId(3))]);

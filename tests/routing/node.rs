@@ -75,7 +75,7 @@ impl Node {
         node.router.listed(UriIndex(0), vms, now);
         node.router.joined(peer(2), now);
         let members = node.members.clone();
-        node.changed(Membership { members: members.clone(), left: Vec::new(), joined: members });
+        node.changed(Membership { members, left: Vec::new(), joined: vec![peer(2)] });
         node
     }
 
