@@ -151,6 +151,8 @@ fn describe(bytes: &[u8], length: usize) -> String {
         Ok(ClusterMessage::Copy { vm, fate, age_ms }) => {
             format!("copy {} {fate:?}, {age_ms} ms ago", told(&vm))
         }
+        Ok(ClusterMessage::Table(digest)) => format!("table vms={}", digest.vms),
+        Ok(ClusterMessage::TellAll { node }) => format!("tell all target={node}"),
         Ok(ClusterMessage::Located { to, number }) => {
             format!("located number={} target={to}", number.0)
         }

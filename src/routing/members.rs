@@ -99,7 +99,7 @@ impl MemberTable {
         let me = self.me.map(|me| me.node);
         let others = self.members.iter_mut().filter(|(node, _)| Some(**node) != me);
         let processes = others.flat_map(|(_, processes)| processes.values_mut());
-        processes.fold(false, |any, process| process.take_as_legacy(now) || any)
+        processes.filter_map(|process| process.take_as_legacy(now).then_some(())).count() > 0
     }
 
     /// Returns the time at which another member is taken for a C daemon unless it says hello.
