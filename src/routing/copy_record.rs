@@ -24,8 +24,8 @@ pub(super) enum Presence {
 pub(super) enum OffCause {
     /// Destroyed by a C daemon, according to its reply.
     Destroyed(Instant),
-    /// Never advertised as running.
-    NeverRan,
+    /// Known: never advertised as running, seen to end, or seen to run elsewhere later.
+    Known,
     /// Unknown; first advertised as off at this position.
     Stopped(Sequence),
 }
@@ -66,9 +66,10 @@ impl CopyRecord {
         now: Instant,
     ) -> CopyRecord {
         let (ran_at, off_cause) = match (vm.state, before) {
-            (PowerState::Running, _) => (seq, OffCause::NeverRan),
-            (PowerState::Off, None) => (Sequence::START, OffCause::NeverRan),
+            (PowerState::Running, _) => (seq, OffCause::Known),
+            (PowerState::Off, None) => (Sequence::START, OffCause::Known),
             (PowerState::Off, Some(copy)) if copy.is_destroyed => (copy.ran_at, OffCause::Destroyed(now)),
+            (PowerState::Off, Some(copy)) if copy.has_ended => (copy.ran_at, OffCause::Known),
             (PowerState::Off, Some(copy)) if copy.runs() => (copy.ran_at, OffCause::Stopped(seq)),
             (PowerState::Off, Some(copy)) => (copy.ran_at, copy.off_cause),
         };
@@ -102,6 +103,14 @@ impl CopyRecord {
 
     pub(super) fn runs(&self) -> bool {
         self.state == PowerState::Running
+    }
+
+    /// Returns the position at which it was first advertised as off, if nobody has said why: it may have moved away.
+    pub(super) fn stopped_at(&self) -> Option<Sequence> {
+        match self.off_cause {
+            OffCause::Stopped(at) if !self.runs() => Some(at),
+            _ => None,
+        }
     }
 
     pub(super) fn is_here(&self) -> bool {

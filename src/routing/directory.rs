@@ -182,7 +182,7 @@ impl Directory {
     pub(super) fn has_run_elsewhere(&mut self, seq: Sequence, uuid: Uuid) {
         for (_, copy) in self.vms.get_mut(&uuid).into_iter().flat_map(SmallMap::iter_mut) {
             if matches!(copy.off_cause, OffCause::Stopped(at) if at <= seq) {
-                copy.off_cause = OffCause::NeverRan;
+                copy.off_cause = OffCause::Known;
             }
         }
     }
@@ -234,6 +234,9 @@ impl Directory {
         if let Some(copy) = self.copy_mut(node, uuid).filter(|copy| !copy.is_away()) {
             // One that is off may run again before it goes.
             copy.has_ended = copy.runs();
+            if !copy.runs() {
+                copy.off_cause = OffCause::Known;
+            }
             if copy.presence == Presence::Vanished {
                 copy.presence = Presence::Ended;
             }

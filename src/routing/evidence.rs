@@ -7,7 +7,7 @@ use super::copy_record::{CopyRecord, OffCause, Presence};
 use super::copy_request::{CopyAnswer, CopyRequest};
 use super::host_fate::{HostFate, Passes};
 use super::ids::Sequence;
-use super::judgement::{AbsentHost, CopyEvidence, CopyKnowledge, VmEvidence};
+use super::judgement::{AbsentHost, CopyEvidence, CopyKnowledge, Search, VmEvidence, VmFinding};
 use super::router::Router;
 use super::task::{Phase, Task};
 use super::view::{ClusterView, CopyHolder};
@@ -27,31 +27,46 @@ impl Router {
             Phase::Asking { copies, .. } => copies.get(node),
             Phase::Resolving | Phase::Confirming { .. } | Phase::Restarting { .. } => None,
         };
-        let copies = uuid.into_iter().flat_map(|uuid| self.view.copies_known(uuid, request, now));
-        let view = &self.view;
-        let is_member = |node| view.members.is_member(node);
-        let absent = view.hosts.absent(is_member);
-        VmEvidence {
-            copies: copies.collect(),
-            absent: absent
-                .map(|(node, has_told)| AbsentHost {
-                    node,
-                    has_told,
-                    fate: view.fate(node, now),
-                    off_since: view.hosts.off_since(node, &view.rules, now),
-                })
-                .collect(),
-            silent: view.silent(),
-            telling_until: view.members.unsettled_until(now),
-            has_all_hosts: view.hosts.is_complete(),
-            lacks_quorum: view.hosts.lacks_quorum(),
-            search: task.search.result,
-            unknown: view.rules.unknown,
-        }
+        self.view.evidence(uuid, request, task.search.result, now)
     }
 }
 
 impl ClusterView {
+    /// Returns the evidence about a VM, with the request to each copy that was asked.
+    fn evidence<'a>(
+        &self,
+        uuid: Option<Uuid>,
+        request: impl Fn(NodeId) -> Option<&'a CopyRequest>,
+        search: Search,
+        now: Instant,
+    ) -> VmEvidence {
+        let copies = uuid.into_iter().flat_map(|uuid| self.copies_known(uuid, &request, now));
+        let absent = self.hosts.absent(|node| self.members.is_member(node));
+        let absent = absent.map(|(node, has_told)| AbsentHost {
+            node,
+            has_told,
+            is_in_cluster: self.hosts.is_in_cluster(node),
+            fate: self.fate(node, now),
+            off_since: self.hosts.off_since(node, &self.rules, now),
+        });
+        VmEvidence {
+            copies: copies.collect(),
+            absent: absent.collect(),
+            silent: self.silent(),
+            telling_until: self.members.unsettled_until(now),
+            has_all_hosts: self.hosts.is_complete(),
+            lacks_quorum: self.hosts.lacks_quorum(),
+            search,
+            unknown: self.rules.unknown,
+        }
+    }
+
+    /// Returns true if a VM is seen running where nobody has to be asked, or may run where nobody can be.
+    pub(super) fn may_run_elsewhere(&self, uuid: Uuid, now: Instant) -> bool {
+        let finding = self.evidence(Some(uuid), |_| None, Search::default(), now).find();
+        self.is_seen_running_elsewhere(uuid) || matches!(finding, VmFinding::Doubt(..))
+    }
+
     /// Returns true if a host may have VMs that were never told here.
     pub(super) fn has_unseen(&self, now: Instant) -> bool {
         let mut absent = self.hosts.absent(|node| self.members.is_member(node));
@@ -113,7 +128,8 @@ impl ClusterView {
             Presence::Away if self.members.is_me(node) => None,
             Presence::Away | Presence::Here => {
                 let is_active = copy.is_active;
-                Some(CopyKnowledge::Away { ran: copy.runs(), is_active, fate: self.away(node, now) })
+                let (ran, stopped_at) = (copy.runs(), copy.stopped_at());
+                Some(CopyKnowledge::Away { ran, is_active, stopped_at, fate: self.away(node, now) })
             }
             Presence::Vanished => Some(CopyKnowledge::Gone { has_ended: false }),
             Presence::Ended => Some(CopyKnowledge::Gone { has_ended: true }),
@@ -157,8 +173,11 @@ impl ClusterView {
                 CopyKnowledge::Ended { asked_at, migrating_at: Some(*seq) }
             }
             (true, Evidence::None) => {
-                let record = record.filter(|_| is_legacy);
-                let unexplained_since = record.and_then(|copy| unexplained_stop(copy, now));
+                let unexplained_since = record.and_then(|copy| match is_legacy {
+                    true => unexplained_stop(copy, now),
+                    // A daemon that has started since knows nothing of a move.
+                    false => copy.stopped_at().filter(|&at| self.members.has_joined_since(node, at)),
+                });
                 CopyKnowledge::Off { unexplained_since }
             }
         })
@@ -182,8 +201,8 @@ fn unexplained_stop(copy: &CopyRecord, now: Instant) -> Option<Sequence> {
     match copy.off_cause {
         OffCause::Destroyed(at) if now < at + DESTROYED_LIMIT => None,
         // It is off there, unless it went to a node that was away already.
-        OffCause::Destroyed(_) | OffCause::NeverRan if copy.is_known_to_all => None,
-        OffCause::Destroyed(_) | OffCause::NeverRan => Some(Sequence::START),
+        OffCause::Destroyed(_) | OffCause::Known if copy.is_known_to_all => None,
+        OffCause::Destroyed(_) | OffCause::Known => Some(Sequence::START),
         OffCause::Stopped(at) => Some(at),
     }
 }

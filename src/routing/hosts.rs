@@ -265,6 +265,11 @@ impl HostTable {
         absent.map(|(&node, host)| (node, host.has_told))
     }
 
+    /// Returns true if a node is in the cluster.
+    pub(super) fn is_in_cluster(&self, node: NodeId) -> bool {
+        self.hosts.get(&node).is_some_and(|host| matches!(host.standing, HostPresence::Up { .. }))
+    }
+
     /// Returns true if no host can be missing here.
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete

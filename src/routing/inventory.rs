@@ -353,6 +353,17 @@ impl LocalInventory {
         self.moved.contains(&uuid)
     }
 
+    /// Returns true if a VM runs here by the last news of libvirt, and was not destroyed since.
+    pub(super) fn is_seen_running(&self, uuid: Uuid) -> bool {
+        self.runs(uuid) && !self.ended.contains(&uuid)
+    }
+
+    /// Notes that a VM was found running, or was started. libvirt's news of an earlier end may come with that of the
+    /// start, as no change.
+    pub(super) fn has_started(&mut self, uuid: Uuid) {
+        self.ended.remove(&uuid);
+    }
+
     /// Notes that a VM which ran here was destroyed and seen off.
     pub(super) fn has_ended(&mut self, uuid: Uuid) {
         // One that is off may run again before it goes.

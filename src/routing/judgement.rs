@@ -35,6 +35,8 @@ pub(super) struct AbsentHost {
     pub(super) node: NodeId,
     /// It has told all its VMs since this node joined the group.
     pub(super) has_told: bool,
+    /// Its node is in the cluster: what moves there now is told by nobody.
+    pub(super) is_in_cluster: bool,
     pub(super) fate: HostFate,
     /// Time from which it counts as off, if it does.
     pub(super) off_since: Option<Instant>,
@@ -77,7 +79,8 @@ pub(super) enum CopyKnowledge {
     /// It is off since it has moved away, said its node at this position.
     Moved { answered_at: Sequence },
     /// On a host that left the group since it told it; `is_active` if it ran there, and was not just coming in.
-    Away { ran: bool, is_active: bool, fate: HostFate },
+    /// `stopped_at` is the position at which it was off, if nobody has said why: it may have moved away.
+    Away { ran: bool, is_active: bool, stopped_at: Option<Sequence>, fate: HostFate },
     /// No longer on its node, where it ran.
     Gone { has_ended: bool },
 }
@@ -174,6 +177,7 @@ impl VmEvidence {
         let ended_at = self.ended_at();
         // The answer of a copy that is seen to run may explain why others are off, or gone.
         let is_pending = self.copies.iter().any(CopyEvidence::is_seen_running);
+        let is_open = |since: &&Sequence| !is_pending && ended_at.is_none_or(|at| at < **since);
         match &copy.state {
             CopyKnowledge::Told { .. } | CopyKnowledge::Runs => {}
             // Rule 6.
@@ -182,7 +186,6 @@ impl VmEvidence {
             }
             CopyKnowledge::Off { unexplained_since } => {
                 // Rule 5; by rule 1, it came from there to where it was destroyed.
-                let is_open = |since: &&Sequence| !is_pending && ended_at.is_none_or(|at| at < **since);
                 unexplained_since.iter().filter(is_open).for_each(|since| reasons.must_search(*since, node));
             }
             // Rule 4.
@@ -201,13 +204,19 @@ impl VmEvidence {
                 }
             }
             // Rules 2 and 3.
-            CopyKnowledge::Away { ran, is_active, fate } if *ran || !is_seen => {
+            CopyKnowledge::Away { ran, is_active, stopped_at, fate } => {
                 if *ran && !is_active && matches!(fate, HostFate::Off(_)) {
                     reasons.need_search(copy.seq);
                 }
-                reasons.add_host(fate, "the VM was last seen on");
+                if *ran || !is_seen {
+                    reasons.add_host(fate, "the VM was last seen on");
+                }
+                if *ran && !is_seen && matches!(fate, HostFate::Off(_)) {
+                    self.weigh_targets(node, reasons);
+                }
+                // Rule 5.
+                stopped_at.iter().filter(is_open).for_each(|since| reasons.must_search(*since, node));
             }
-            CopyKnowledge::Away { .. } => {}
             // Rule 1.
             CopyKnowledge::Gone { .. } if is_pending || ended_at.is_some_and(|at| at >= copy.seq) => {}
             // Rules 7 to 9.
@@ -224,6 +233,15 @@ impl VmEvidence {
                         format!("the VM was on node {node} and is no longer there, perhaps on another host");
                     reasons.unknown.push(reason);
                 }
+            }
+        }
+    }
+
+    /// Weighs the hosts to which a VM may have moved before its host was off, without anybody noticing: rule 3.
+    fn weigh_targets(&self, node: NodeId, reasons: &mut Reasons) {
+        for host in self.absent.iter().filter(|host| host.is_in_cluster && host.has_told) {
+            if let HostFate::MayRun(reason, _) = &host.fate {
+                reasons.unknown.push(format!("the VM may have moved from node {node} to {reason}"));
             }
         }
     }

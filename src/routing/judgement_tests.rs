@@ -23,7 +23,7 @@ fn may_run(passes: Passes) -> HostFate {
 }
 
 fn absent(fate: HostFate, has_told: bool) -> AbsentHost {
-    AbsentHost { node: NodeId(9), has_told, fate, off_since: None }
+    AbsentHost { node: NodeId(9), has_told, is_in_cluster: false, fate, off_since: None }
 }
 
 /// All hosts are members, and have told their VMs.
@@ -90,13 +90,24 @@ fn a_copy_that_ended_explains_the_others() {
 
 #[test]
 fn what_was_off_on_an_absent_host_is_no_doubt_if_the_vm_is_seen_to_run() {
-    let away = |ran| CopyKnowledge::Away { ran, is_active: ran, fate: may_run(Passes::Never) };
+    let away =
+        |ran| CopyKnowledge::Away { ran, is_active: ran, stopped_at: None, fate: may_run(Passes::Never) };
     assert_eq!(evidence(vec![copy(1, told(true)), copy(9, away(false))]).find(), VmFinding::Runs);
     evidence(vec![copy(1, told(true)), copy(9, away(true))]).is_doubtful();
     evidence(vec![copy(1, OFF), copy(9, away(false))]).is_doubtful();
-    let off = CopyKnowledge::Away { ran: true, is_active: true, fate: HostFate::Off(String::new()) };
+    let off = CopyKnowledge::Away {
+        ran: true,
+        is_active: true,
+        stopped_at: None,
+        fate: HostFate::Off(String::new()),
+    };
     evidence(vec![copy(9, off)]).is_off();
-    let lost = CopyKnowledge::Away { ran: true, is_active: true, fate: HostFate::NoQuorum(String::new()) };
+    let lost = CopyKnowledge::Away {
+        ran: true,
+        is_active: true,
+        stopped_at: None,
+        fate: HostFate::NoQuorum(String::new()),
+    };
     evidence(vec![copy(9, lost)]).is_unknown();
 }
 
@@ -184,7 +195,8 @@ fn doubts_that_pass_are_waited_for() {
     };
     let telling = VmEvidence { telling_until: Some(until), ..evidence(vec![copy(1, OFF)]) };
     assert_eq!(passes(&telling), Passes::At(until));
-    let away = |passes| CopyKnowledge::Away { ran: true, is_active: true, fate: may_run(passes) };
+    let away =
+        |passes| CopyKnowledge::Away { ran: true, is_active: true, stopped_at: None, fate: may_run(passes) };
     let both = evidence(vec![copy(1, away(Passes::Soon)), copy(2, away(Passes::At(until)))]);
     assert_eq!(passes(&both), Passes::Soon);
     let never = evidence(vec![copy(1, away(Passes::Soon)), copy(2, away(Passes::Never))]);

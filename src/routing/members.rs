@@ -120,10 +120,11 @@ impl MemberTable {
         u32::try_from(above.count()).unwrap_or(u32::MAX)
     }
 
-    /// Returns true if this node, of the extended peers that have told all their VMs, has the lowest id.
+    /// Returns true if this node, of the extended peers that have told all their VMs, has one of the two lowest
+    /// ids: one of them may hang.
     pub(super) fn is_first_settled(&self) -> bool {
-        let mut settled = self.members.keys().filter(|&&node| self.has_advertised_all(node));
-        settled.next().is_some_and(|&node| self.is_me(node))
+        let settled = self.members.keys().filter(|&&node| self.has_advertised_all(node));
+        settled.take(2).any(|&node| self.is_me(node))
     }
 
     /// Returns the time until which some extended peer or this node may still be advertising its VMs.
@@ -206,6 +207,11 @@ impl MemberTable {
     /// Returns true if a member advertised a VM after this time.
     pub(super) fn has_advertised_after(&self, node: NodeId, at: Instant) -> bool {
         self.all(node, |process| process.advertised_at.is_some_and(|told_at| told_at > at))
+    }
+
+    /// Returns true if a daemon of a member has joined since this position.
+    pub(super) fn has_joined_since(&self, node: NodeId, seq: Sequence) -> bool {
+        self.members.get(&node).into_iter().flatten().any(|(_, process)| process.joined_at > seq)
     }
 
     /// Returns true if all daemons of a member were in the group at this time.

@@ -178,11 +178,19 @@ impl Router {
         })
     }
 
-    /// Returns true if no other member is seen to run the VM of this name or UUID, so that it may be started
-    /// here. To be asked when a job begins, not before.
-    pub fn may_start(&self, name: &str) -> bool {
+    /// Returns true if the VM of this name or UUID may be started here: no other member is seen to run it, and
+    /// no host may, by what is known here. To be asked when a job begins, not before: the node that asked for
+    /// the job may have known less.
+    pub fn may_start(&self, name: &str, now: Instant) -> bool {
         let mut vms = self.view.meant_by_job(name).into_iter();
-        !vms.any(|uuid| self.view.is_seen_running_elsewhere(uuid))
+        !vms.any(|uuid| self.view.may_run_elsewhere(uuid, now))
+    }
+
+    /// Returns true if the VM of this name or UUID runs here, by the last news of libvirt. `on` then has to
+    /// find it running: if it is off by now, nobody has judged yet whether it may be started. To be asked when
+    /// a job begins, not before.
+    pub fn is_seen_running_here(&self, name: &str) -> bool {
+        self.view.meant_by_job(name).into_iter().any(|uuid| self.view.inventory.is_seen_running(uuid))
     }
 
     /// Reports the outcome of a job.
@@ -222,6 +230,9 @@ impl Router {
                 }
             }
             Evidence::Moved => self.view.inventory.has_moved(uuid),
+            Evidence::None if operation == Operation::On && outcome.verdict == Verdict::Success => {
+                self.view.inventory.has_started(uuid);
+            }
             Evidence::None if is_off && self.view.inventory.is_moved(uuid) => return Evidence::Moved,
             Evidence::Ended | Evidence::EndedWhileMigrating | Evidence::None => {}
         }

@@ -15,7 +15,7 @@ pub enum HostStanding {
     Lost,
     /// Lost, and fenced since.
     Fenced,
-    /// In the group, with a C daemon that has VMs, and tells them unless it hangs.
+    /// In the group, with a daemon that has VMs, and tells them unless it hangs.
     HasVms,
 }
 

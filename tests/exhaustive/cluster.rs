@@ -35,6 +35,7 @@ pub struct Job {
     /// What the router said when it began.
     pub is_sole_known_owner: bool,
     pub may_start: bool,
+    pub must_run: bool,
 }
 
 #[derive(Clone)]

@@ -43,8 +43,9 @@ impl Cluster {
                 RouterAction::Begin { job: number, operation, expires, .. } => {
                     let Some(router) = &self.nodes[at].router else { continue };
                     let is_sole_known_owner = router.is_sole_known_owner(NAME);
-                    let may_start = router.may_start(NAME);
-                    let job = Job { number, operation, expires, is_sole_known_owner, may_start };
+                    let may_start = router.may_start(NAME, self.now);
+                    let must_run = router.is_seen_running_here(NAME);
+                    let job = Job { number, operation, expires, is_sole_known_owner, may_start, must_run };
                     self.nodes[at].jobs.push(job);
                 }
                 RouterAction::Find { job, .. } => self.find(at, job),
@@ -91,7 +92,7 @@ impl Cluster {
     /// Carries out a job as the libvirt backend does.
     fn carry_out(&mut self, at: usize, job: &Job) -> (Verdict, Evidence) {
         let (copy, is_migrating) = (self.copies[at], self.is_migrating(at));
-        let Job { operation, is_sole_known_owner: is_alone, may_start, .. } = *job;
+        let Job { operation, is_sole_known_owner: is_alone, may_start, must_run, .. } = *job;
         let evidence = match copy {
             Copy::Active(_) | Copy::Paused if is_migrating => Evidence::EndedWhileMigrating,
             Copy::Active(_) | Copy::Paused => Evidence::Ended,
@@ -104,7 +105,7 @@ impl Cluster {
             (_, Copy::Off { has_moved: true }) if is_alone => (Verdict::Failure, Evidence::Moved),
             (_, Copy::Paused) if is_alone => (Verdict::Failure, Evidence::None),
             (Operation::Status, Copy::Off { .. }) => (Verdict::Off, evidence),
-            (Operation::On, Copy::Off { .. }) if !may_start => (Verdict::Failure, Evidence::None),
+            (Operation::On, Copy::Off { .. }) if !may_start || must_run => (Verdict::Failure, Evidence::None),
             (Operation::On, Copy::Off { .. }) => {
                 self.start(at);
                 (Verdict::Success, Evidence::None)

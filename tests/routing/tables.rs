@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use fence_virt::fence::PowerState::{self, Off, Running};
-use fence_virt::fence::{Operation, UriIndex};
-use fence_virt::routing::Departure;
-use fence_virt::wire::cluster::{ClusterMessage, NodeId, TableDigest};
+use fence_virt::fence::{Operation, UriIndex, Verdict};
+use fence_virt::routing::{ANSWER_LIMIT, Departure};
+use fence_virt::wire::cluster::{ClusterMessage, HostNotice, HostStanding, NodeId, TableDigest};
 use sha2::{Digest as _, Sha256};
 
 use crate::node::{Node, RULES, SECOND, domain, local};
@@ -44,8 +44,9 @@ fn met_again() -> Node {
 }
 
 impl Node {
+    /// Takes what was said since the last look, but notices about other hosts.
     fn take_said(&mut self) -> Vec<ClusterMessage> {
-        self.said.drain(..).collect()
+        self.said.drain(..).filter(|said| !matches!(said, ClusterMessage::Host(_))).collect()
     }
 
     fn stores(&self) -> usize {
@@ -63,6 +64,25 @@ fn a_member_that_knows_the_table_is_told_its_digest_alone() {
     node.hears(3, digest(&[(3, Running)]));
     assert_eq!(node.asked(3).operation, Operation::Off, "it counts as told");
     assert!(!node.said.contains(&tell_all(3)));
+}
+
+#[test]
+fn who_joins_is_told_which_members_have_vms() {
+    // Node 1 has a lower number, but may hang.
+    let node = met_again();
+    let notice = HostNotice { node: NodeId(1), standing: HostStanding::HasVms, age_ms: 0 };
+    assert!(node.said.contains(&ClusterMessage::Host(notice)), "{:?}", node.said);
+    let mut joining = Node::joining(RULES, Vec::new());
+    for is_complete in [false, true] {
+        joining.hears(3, hello(is_complete));
+    }
+    joining.hears(3, ClusterMessage::Host(notice));
+    joining.passes(ANSWER_LIMIT);
+    joining.asks(Operation::Status, "vm1");
+    (0..10).for_each(|_| joining.passes(SECOND));
+    let (verdict, reason) = joining.answer();
+    let words = "node 1 has not told its VMs";
+    assert!(verdict == Verdict::Failure && reason.contains(words), "{reason}");
 }
 
 #[test]

@@ -351,7 +351,7 @@ fn a_call_for_a_client_of_this_host_has_its_caller_and_one_for_another_host_has_
         let call = bench.backend.local_call(request, PermittedNames::All, on_behalf, bench.now, bench.now);
         let id = JobId(99);
         bench.backend.local_calls.add(id, call);
-        bench.backend.local_calls.job(id, false).unwrap().caller.map(|caller| caller.source)
+        bench.backend.local_calls.job(id, false, false).unwrap().caller.map(|caller| caller.source)
     });
     assert_eq!((for_client, for_node), (Some(Source::ip("192.0.2.1".parse().unwrap())), None));
 }

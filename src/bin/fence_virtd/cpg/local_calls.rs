@@ -8,12 +8,15 @@ use std::sync::{Arc, Mutex};
 use crate::backend::PendingCall;
 use crate::caller::Caller;
 use crate::job::{CancelToken, Job, Requester, Responder};
-use fence_virt::fence::{Answer, Request, Verdict};
+use fence_virt::fence::{Answer, Operation, Request, Verdict};
 use fence_virt::groups::PermittedNames;
 use fence_virt::routing::{Evidence, JobId};
 use fence_virt::sys::mutex::lock;
 use fence_virt::time::Instant;
 use fence_virt::wire::cluster::NodeId;
+
+/// Reason for which an `on` fails whose VM was seen running.
+const JUST_OFF: &str = "the VM was seen running here, but has just gone off or moved away: try again";
 
 /// A call that is pending or in progress.
 pub(super) struct LocalCall {
@@ -81,24 +84,25 @@ impl LocalCalls {
         self.calls.get(&id)
     }
 
-    /// Job that carries a call out.
-    pub(super) fn job(&self, id: JobId, is_sole_known_owner: bool) -> Option<Job> {
+    /// Job that carries a call out. An `on` that `must_run` finds the VM running, or fails.
+    pub(super) fn job(&self, id: JobId, is_sole_known_owner: bool, must_run: bool) -> Option<Job> {
         let call = self.calls.get(&id)?;
+        let mut request = call.request.clone();
+        let is_check = must_run && request.operation == Operation::On;
+        if is_check {
+            request.operation = Operation::Status;
+        }
         let results = self.results.clone();
         let responder = Responder::new(move |answer, completion| {
-            let verdict = match answer {
-                Answer::Verdict(verdict) => verdict,
-                Answer::HostList(_) => Verdict::Failure,
+            let (verdict, reason) = match answer {
+                Answer::Verdict(Verdict::Off) if is_check => (Verdict::Failure, JUST_OFF.to_owned()),
+                Answer::Verdict(verdict) => (verdict, completion.reason),
+                Answer::HostList(_) => (Verdict::Failure, completion.reason),
             };
-            lock(&results).push(LocalResult {
-                id,
-                verdict,
-                evidence: completion.evidence,
-                reason: completion.reason,
-            });
+            lock(&results).push(LocalResult { id, verdict, evidence: completion.evidence, reason });
         });
         Some(Job {
-            request: call.request.clone(),
+            request,
             requester: Requester::Cluster { permitted: call.permitted.clone(), is_sole_known_owner },
             received: call.received,
             expires: call.expires,
@@ -126,30 +130,48 @@ impl LocalCalls {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fence_virt::fence::{Operation, Target};
+    use fence_virt::fence::Target;
     use fence_virt::routing::JobOutcome;
 
-    #[test]
-    fn a_call_ends_with_the_outcome_of_its_job() {
-        let now = Instant::now();
-        let mut calls = LocalCalls::default();
-        let target = Target::new(b"a").unwrap();
-        let call = LocalCall {
-            request: Request { operation: Operation::Off, target, seqno: 0 },
+    fn call(operation: Operation) -> LocalCall {
+        let (now, target) = (Instant::now(), Target::new(b"a").unwrap());
+        LocalCall {
+            request: Request { operation, target, seqno: 0 },
             permitted: PermittedNames::All,
             received: now,
             expires: now,
             cancel: CancelToken::default(),
             caller: None,
             node: None,
-        };
-        calls.add(JobId(7), call);
-        let job = calls.job(JobId(7), true).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_call_ends_with_the_outcome_of_its_job() {
+        let mut calls = LocalCalls::default();
+        calls.add(JobId(7), call(Operation::Off));
+        let job = calls.job(JobId(7), true, true).unwrap();
+        assert_eq!(job.request.operation, Operation::Off);
         let (verdict, evidence) = (Verdict::Failure, Evidence::Moved);
         job.conclude(JobOutcome { verdict, evidence, reason: "it has moved".to_owned() });
         let ended = calls.take_ended().into_iter().map(|EndedCall { result, .. }| result);
         let ended: Vec<_> = ended.map(|it| (it.id, it.verdict, it.evidence, it.reason)).collect();
         assert_eq!(ended, [(JobId(7), verdict, evidence, "it has moved".to_owned())]);
         assert!(calls.take_ended().is_empty());
+    }
+
+    #[test]
+    fn an_on_that_must_find_its_vm_running_starts_nothing() {
+        for (found, verdict) in [(Verdict::Success, Verdict::Success), (Verdict::Off, Verdict::Failure)] {
+            let mut calls = LocalCalls::default();
+            calls.add(JobId(7), call(Operation::On));
+            let job = calls.job(JobId(7), false, true).unwrap();
+            assert_eq!(job.request.operation, Operation::Status);
+            let (evidence, reason) = (Evidence::None, "it is".to_owned());
+            job.conclude(JobOutcome { verdict: found, evidence, reason });
+            let ended = calls.take_ended();
+            assert_eq!(ended.iter().map(|ended| ended.result.verdict).collect::<Vec<_>>(), [verdict]);
+            assert_eq!(calls.job(JobId(7), false, false).map(|job| job.request.operation), None);
+        }
     }
 }

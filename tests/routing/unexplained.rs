@@ -1,0 +1,119 @@
+//! VMs that are off for a reason that nobody knows any more: they may have moved away.
+
+use fence_virt::fence::{Operation, PowerState, Verdict};
+use fence_virt::routing::{Departure, Rules};
+
+use crate::node::{Node, RULES, SECOND, domain, local};
+
+use Operation::{Off, On, Status};
+use PowerState::Running;
+
+/// Delay after which a lost host counts as off.
+const DELAY: Rules = Rules { host_fence_delay: Some(SECOND), ..RULES };
+
+/// Node 2, after vm1 went off on node 1, and the daemon of node 3 has left.
+fn stopped(rules: Rules) -> Node {
+    let mut node = Node::settled(rules, Vec::new());
+    node.tells(1, 1, PowerState::Off);
+    node.leaves(3, Departure::Process);
+    node.said.clear();
+    node
+}
+
+/// Asks for the status of vm1, which node 1 answers.
+fn status(node: &mut Node) -> (Verdict, String) {
+    node.asks(Status, "vm1");
+    if let Some(call) = node.request_to(1) {
+        node.replies(1, &call, 2);
+    }
+    node.answer()
+}
+
+#[test]
+fn a_daemon_that_has_started_since_does_not_know_why_a_vm_is_off() {
+    let mut node = stopped(RULES);
+    assert_eq!(status(&mut node).0, Verdict::Off, "it would know of a move");
+    node.leaves(1, Departure::Process);
+    node.joins(1, true);
+    node.tells(1, 1, PowerState::Off);
+    let (verdict, reason) = status(&mut node);
+    assert!(verdict == Verdict::Failure && reason.contains("node 3"), "{reason}");
+    // All that can have it look for it.
+    node.joins(3, true);
+    assert_eq!(status(&mut node).0, Verdict::Off);
+}
+
+#[test]
+fn what_was_seen_to_end_is_off_whoever_starts_since() {
+    for is_news_first in [false, true] {
+        let mut node = Node::settled(RULES, Vec::new());
+        node.asks(Off, "vm1");
+        let call = node.asked(1);
+        if is_news_first {
+            node.tells(1, 1, PowerState::Off);
+        }
+        node.replies(1, &call, 0);
+        if !is_news_first {
+            node.tells(1, 1, PowerState::Off);
+        }
+        assert_eq!(node.answer().0, Verdict::Success);
+        node.leaves(3, Departure::Process);
+        node.leaves(1, Departure::Process);
+        node.joins(1, true);
+        node.tells(1, 1, PowerState::Off);
+        assert_eq!(status(&mut node).0, Verdict::Off, "{is_news_first}");
+    }
+}
+
+#[test]
+fn a_vm_that_went_off_before_its_host_was_lost_may_have_moved() {
+    let mut node = stopped(DELAY);
+    node.votes(true, &[2, 3]);
+    node.leaves(1, Departure::Node);
+    node.passes(2 * SECOND);
+    let (verdict, reason) = status(&mut node);
+    assert!(verdict == Verdict::Failure && reason.contains("node 3"), "{reason}");
+    node.joins(3, true);
+    assert_eq!(status(&mut node).0, Verdict::Off);
+}
+
+#[test]
+fn a_vm_of_a_lost_host_may_have_moved_to_one_without_a_daemon() {
+    let mut node = Node::settled(DELAY, Vec::new());
+    node.leaves(3, Departure::Process);
+    node.votes(true, &[2, 3]);
+    node.leaves(1, Departure::Node);
+    node.passes(2 * SECOND);
+    let (verdict, reason) = status(&mut node);
+    let words = "may have moved from node 1 to node 3, whose daemon has left the group";
+    assert!(verdict == Verdict::Failure && reason.contains(words), "{reason}");
+    node.joins(3, true);
+    assert_eq!(status(&mut node).0, Verdict::Off);
+}
+
+#[test]
+fn a_host_that_knows_of_a_doubt_starts_nothing() {
+    let mut node = Node::settled(RULES, vec![local(9, PowerState::Off)]);
+    let uuid = domain(9).uuid.to_string();
+    assert!(node.router.may_start(&uuid, node.now));
+    node.votes(false, &[2]);
+    assert!(!node.router.may_start(&uuid, node.now), "it may run in another partition");
+}
+
+#[test]
+fn on_has_to_find_running_what_was_seen_running_here() {
+    let mut node = Node::settled(RULES, vec![local(9, Running)]);
+    let uuid = domain(9).uuid.to_string();
+    assert!(node.router.is_seen_running_here(&uuid));
+    // Destroyed; libvirt's news of it come later, or with those of the next start.
+    node.asks(Off, "vm9");
+    node.does(Off, Verdict::Success);
+    assert_eq!(node.answer().0, Verdict::Success);
+    assert!(!node.router.is_seen_running_here(&uuid), "it may be started");
+    node.asks(On, "vm9");
+    node.does(On, Verdict::Success);
+    assert_eq!(node.answer().0, Verdict::Success);
+    assert!(node.router.is_seen_running_here(&uuid));
+    node.seen(local(9, PowerState::Off));
+    assert!(!node.router.is_seen_running_here(&uuid));
+}
