@@ -230,6 +230,7 @@ impl Router {
             self.proceed(task, now);
         }
         self.advertise_due(now);
+        self.tell_of_silent(now);
         self.resume_deferred(now);
         self.fail_overdue(now);
         self.fail_unproved(now);
@@ -242,6 +243,7 @@ impl Router {
             self.view.members.deadline(),
             self.view.members.legacy_deadline(),
             self.view.tables.deadline(),
+            self.greetings.deadline(),
             self.view.inventory.deadline(),
             self.view.directory.deadline(),
             self.remote.deadline(),

@@ -102,15 +102,6 @@ impl Router {
         }
     }
 
-    /// Tells members that have just joined what no member tells them; one of ours does so.
-    pub(super) fn tell_of_absent(&mut self, now: Instant) {
-        if self.view.members.is_first_settled() {
-            for message in self.view.notices(now) {
-                self.outbox.send(message);
-            }
-        }
-    }
-
     /// Returns the time until which a VM that no member is known to have may still be advertised; none
     /// if waiting is in vain.
     pub fn seek(&mut self, text: &str, now: Instant) -> Option<Instant> {

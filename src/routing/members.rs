@@ -1,6 +1,6 @@
 //! Members of the group, and which of them have advertised all their VMs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::ids::Sequence;
@@ -120,11 +120,16 @@ impl MemberTable {
         u32::try_from(above.count()).unwrap_or(u32::MAX)
     }
 
-    /// Returns true if this node, of the extended peers that have told all their VMs, has one of the two lowest
-    /// ids: one of them may hang.
-    pub(super) fn is_first_settled(&self) -> bool {
-        let settled = self.members.keys().filter(|&&node| self.has_advertised_all(node));
-        settled.take(2).any(|&node| self.is_me(node))
+    /// Returns the extended peers that have told all their VMs.
+    pub(super) fn settled(&self) -> impl Iterator<Item = NodeId> {
+        self.members.keys().copied().filter(|&node| self.has_advertised_all(node))
+    }
+
+    /// Returns the other extended peers that have not said hello since this position: they may hang.
+    pub(super) fn silent_since(&self, seq: Sequence) -> BTreeSet<NodeId> {
+        let is_silent = |process: &Process| process.is_extended && process.hello_at < seq;
+        let others = self.processes().filter(|(node, _)| !self.is_me(*node));
+        others.filter(|(_, process)| is_silent(process)).map(|(node, _)| node).collect()
     }
 
     /// Returns the time until which some extended peer or this node may still be advertising its VMs.

@@ -11,6 +11,7 @@
 //! | `inventory`, `tombstones` | the VMs of this node, and what the group was told about them |
 //! | `members` | members of the group, which of them have advertised all their VMs; votes |
 //! | `tables`, `table_digest` | tables of VMs that are asked for, and their digests |
+//! | `greetings`, `notices` | what members that have joined are told of others |
 //! | `view`, `meaning` | the three above: what this node knows, and which VMs a text means by that |
 //! | `tasks`, `task`, `remote_queue`, `outbox` | requests under way, requests of other nodes, output |
 //! | `permissions` | copies that a request may touch |
@@ -39,6 +40,7 @@ mod decide;
 mod directory;
 mod events;
 mod evidence;
+mod greetings;
 mod host_fate;
 mod hosts;
 mod ids;
@@ -50,6 +52,7 @@ mod limits;
 mod locates;
 mod meaning;
 mod members;
+mod notices;
 mod outbox;
 mod permissions;
 mod process;

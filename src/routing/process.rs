@@ -22,6 +22,8 @@ pub(super) struct Process {
     /// Extended peer, of this suite: says hello, advertises changes, looks at targets. Others are legacy
     /// peers: C daemons.
     pub(super) is_extended: bool,
+    /// Position of its last hello.
+    pub(super) hello_at: Sequence,
     /// Has begun to advertise all its VMs since it joined; not all members received earlier advertisements.
     has_begun: bool,
     pub(super) has_advertised_all: bool,
@@ -47,6 +49,7 @@ impl Process {
             since: now,
             joined_at,
             is_extended: false,
+            hello_at: Sequence::START,
             has_begun: false,
             has_advertised_all: false,
             round_began: None,
@@ -62,6 +65,7 @@ impl Process {
     /// Applies its hello, which may report that it has advertised all its VMs; returns true if that is a
     /// change. `seq` is the current position.
     pub(super) fn hello(&mut self, is_complete: bool, seq: Sequence) -> bool {
+        self.hello_at = seq;
         if !is_complete {
             self.round_began = Some(seq);
         } else if let Some(began) = self.round_began.take() {

@@ -1,3 +1,4 @@
+use super::greetings::Greetings;
 use super::limits::RECHECK_EVERY;
 use super::outbox::Outbox;
 use super::race_order::Races;
@@ -18,6 +19,7 @@ pub struct Router {
     pub(super) tasks: Tasks,
     pub(super) remote: RemoteQueue,
     pub(super) races: Races,
+    pub(super) greetings: Greetings,
 }
 
 impl Router {
@@ -30,6 +32,7 @@ impl Router {
             tasks: Tasks::default(),
             remote: RemoteQueue::default(),
             races: Races::default(),
+            greetings: Greetings::default(),
         }
     }
 

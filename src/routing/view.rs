@@ -210,10 +210,8 @@ impl ClusterView {
     /// Returns notices about what no member tells: hosts that are not in the group, and their copies.
     pub(super) fn notices(&self, now: Instant) -> Vec<ClusterMessage> {
         let hosts = self.hosts.notices(|node| self.members.is_member(node), now);
-        // One that hangs looks like a C daemon without VMs to who joins.
-        let has_vms = |node: &NodeId| !self.members.is_me(*node) && self.directory.has_copies(*node);
-        let notice = |node| HostNotice { node, standing: HostStanding::HasVms, age_ms: 0 };
-        let members = self.members.nodes().filter(has_vms).map(notice);
+        let has_vms = |node: &NodeId| self.members.is_legacy(*node) && self.directory.has_copies(*node);
+        let c_daemons = self.members.nodes().filter(has_vms).map(HostNotice::has_vms);
         // A member tells itself what it has.
         let is_untold = |(owner, _, copy): &(NodeId, Uuid, &CopyRecord)| {
             !copy.is_away() || !self.members.is_member(*owner)
@@ -229,7 +227,7 @@ impl ClusterView {
             let vm = Advertisement { domain, owner, state, is_active };
             ClusterMessage::Copy { vm, fate, age_ms: self.hosts.age(owner, now) }
         });
-        hosts.into_iter().chain(members).map(ClusterMessage::Host).chain(copies).collect()
+        hosts.into_iter().chain(c_daemons).map(ClusterMessage::Host).chain(copies).collect()
     }
 
     /// Records that a VM which the group never knew to be here vanished.

@@ -146,6 +146,13 @@ pub struct HostNotice {
     pub age_ms: u32,
 }
 
+impl HostNotice {
+    /// Notice that a member has VMs.
+    pub fn has_vms(node: NodeId) -> HostNotice {
+        HostNotice { node, standing: HostStanding::HasVms, age_ms: 0 }
+    }
+}
+
 /// Contents of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterCall {

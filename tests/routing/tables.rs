@@ -5,7 +5,7 @@ use std::time::Duration;
 use fence_virt::fence::PowerState::{self, Off, Running};
 use fence_virt::fence::{Operation, UriIndex, Verdict};
 use fence_virt::routing::{ANSWER_LIMIT, Departure};
-use fence_virt::wire::cluster::{ClusterMessage, HostNotice, HostStanding, NodeId, TableDigest};
+use fence_virt::wire::cluster::{ClusterMessage, HostNotice, NodeId, TableDigest};
 use sha2::{Digest as _, Sha256};
 
 use crate::node::{Node, RULES, SECOND, domain, local};
@@ -68,10 +68,18 @@ fn a_member_that_knows_the_table_is_told_its_digest_alone() {
 
 #[test]
 fn who_joins_is_told_which_members_have_vms() {
-    // Node 1 has a lower number, but may hang.
-    let node = met_again();
-    let notice = HostNotice { node: NodeId(1), standing: HostStanding::HasVms, age_ms: 0 };
-    assert!(node.said.contains(&ClusterMessage::Host(notice)), "{:?}", node.said);
+    let notice = HostNotice::has_vms(NodeId(1));
+    let told = |greets: bool| {
+        let mut node = met_again();
+        node.hears(3, hello(false));
+        if greets {
+            node.hears(1, hello(false));
+        }
+        node.passes(SECOND);
+        node.said.contains(&ClusterMessage::Host(notice))
+    };
+    assert!(told(false), "node 1, which has a lower number, hangs");
+    assert!(!told(true));
     let mut joining = Node::joining(RULES, Vec::new());
     for is_complete in [false, true] {
         joining.hears(3, hello(is_complete));
