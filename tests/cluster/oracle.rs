@@ -138,7 +138,16 @@ impl World {
     fn has_run_on(&self, at: usize, vm: usize, since: Time) -> bool {
         let is_off = self.vms[vm].active().next().is_none();
         let was_off = self.vms[vm].was_off_at.is_some_and(|at| at >= since);
-        !is_off && !was_off && self.is_blamed(at, vm) && !self.is_second_of_c(vm, since)
+        let is_excused = self.is_second_of_c(vm, since) || self.is_unheard_start(vm);
+        !is_off && !was_off && self.is_blamed(at, vm) && !is_excused
+    }
+
+    /// Returns true if a VM that was off was started where corosync takes no messages: docs/CLUSTER-RULES.md has
+    /// it among the limits.
+    fn is_unheard_start(&self, vm: usize) -> bool {
+        let is_mute =
+            |at: usize| self.nodes[at].daemon.as_ref().is_some_and(|daemon| daemon.refused_until > self.now);
+        self.vms[vm].active().all(|(at, run)| is_mute(at) && !self.runs[&run].is_second)
     }
 
     /// Returns true if a VM runs only because C daemons have started it while it ran: nothing can keep
