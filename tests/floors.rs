@@ -51,6 +51,7 @@ const LAYERS: Layers = Layers {
         ("arbiter", 1),
         ("routing", 1),
         ("domain_xml", 1),
+        ("power_log", 1),
         ("sys", 2),
         ("config", 2),
         ("key_file", 2),
