@@ -19,6 +19,9 @@ _fence_virtd() {
 	-d | --debug)
 		mapfile -t COMPREPLY < <(compgen -W '0 1 5' -- "$word")
 		;;
+	--vm)
+		# The name of a VM.
+		;;
 	--log)
 		mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$word")
 		;;
@@ -26,7 +29,7 @@ _fence_virtd() {
 		mapfile -t COMPREPLY < <(compgen -W '
 			-F --foreground -f --config -d --debug -w --wait-for-init
 			-p --pid-file --log -t --check --lenient -c --configure --doctor
-			--status --json --openmetrics
+			--status --history --vm --json --openmetrics
 			-l --list -V --version -h --help' -- "$word")
 		;;
 	esac

@@ -71,6 +71,7 @@ const LAYERS: Layers = Layers {
         ("fence_virtd::json", 10),
         ("fence_virtd::backoff", 10),
         ("fence_virtd::logging", 10),
+        ("fence_virtd::power_journal", 10),
         ("fence_virtd::caller", 10),
         ("fence_virtd::job", 10),
         ("fence_virtd::libvirt", 11),

@@ -1,4 +1,4 @@
-//! Programs beside the daemon: `--check`, `--doctor`, `--status` and `-c`.
+//! Programs beside the daemon: `--check`, `--doctor`, `--status`, `--history` and `-c`.
 #![forbid(unsafe_code)]
 
 pub(crate) mod check;
