@@ -93,6 +93,7 @@ fn operations_and_denials_are_shown_and_questions_are_not() {
     assert_eq!(rows[1][1..6], ["tcp", "192.0.2.2", "off", "node1", "success"], "{text}");
     assert_eq!(rows[2][1..6], ["tcp", "192.0.2.2", "off", "node2", "denied"], "{text}");
     assert!(text.contains("verified off") && text.contains("no group lists both"), "{text}");
+    assert!(text.contains("; groups of the requester: \"a\", of the VM: none"), "{text}");
     let (_, text) = harness.ask(&daemon, &["--history", "--json", "--vm", "NODE1"]);
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.starts_with("{\"time\":\"2") && text.contains("\"verdict\":\"success\""), "{text}");
