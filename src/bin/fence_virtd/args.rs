@@ -38,6 +38,10 @@ Usage: fence_virtd [options]
       --doctor             check this host against the configuration, print
                            problems and remedies, exit. Exit code 0: no problems,
                            1: warnings, 2: errors
+      --explain <requester> <vm>
+                           say by which groups of the configuration this
+                           requester (an address, a CID, or a VM) may fence this
+                           VM. Exit code 0: allowed, 1: denied, 2: not known
   -l, --list               list the listeners and backends
   -V, --version            print the version
   -h, --help               print this help
@@ -52,6 +56,7 @@ pub(crate) enum Invocation {
     Check { config: PathBuf, pid_file: PathBuf, is_lenient: bool },
     Status(PathBuf, Form),
     History { config: PathBuf, form: HistoryForm, vm: Option<String> },
+    Explain { config: PathBuf, requester: String, vm: String },
     Doctor { config: PathBuf, pid_file: PathBuf },
     Setup(PathBuf),
     List,
@@ -80,6 +85,8 @@ struct Selection {
     is_status: bool,
     is_history: bool,
     vm: Option<String>,
+    /// Requester and VM of `--explain`.
+    pair: Option<(String, String)>,
     form: Option<Form>,
 }
 
@@ -115,6 +122,11 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocati
             Long("status") => selection.is_status = true,
             Long("history") => selection.is_history = true,
             Long("vm") => selection.vm = Some(text(parser.value().map_err(explain)?)?),
+            Long("explain") => {
+                let requester = text(parser.value().map_err(explain)?)?;
+                let missing = |_| "--explain needs a requester and a VM".to_owned();
+                selection.pair = Some((requester, text(parser.value().map_err(missing)?)?));
+            }
             Long("json") => selection.form = Some(Form::Json),
             Long("openmetrics") => selection.form = Some(Form::OpenMetrics),
             Long("doctor") => selection.is_doctor = true,
@@ -155,11 +167,13 @@ impl Selection {
             return Err("--vm requires --history".into());
         }
         let other = self.is_check || self.is_doctor || self.is_status;
-        if self.is_setup && (other || self.is_history) {
-            return Err("-c cannot be combined with -t, --status, --history or --doctor".into());
+        if self.is_setup && (other || self.is_history || self.pair.is_some()) {
+            return Err("-c cannot be combined with -t, --status, --history, --explain or --doctor".into());
         }
-        if self.is_history && other {
-            return Err("--history cannot be combined with -t, --status or --doctor".into());
+        if (self.is_history && (other || self.pair.is_some())) || (self.pair.is_some() && other) {
+            return Err(
+                "--history and --explain cannot be combined with each other, -t, --status or --doctor".into(),
+            );
         }
         Ok(())
     }
@@ -174,6 +188,7 @@ impl Selection {
                 let form = if form == Some(Form::Json) { HistoryForm::Json } else { HistoryForm::Text };
                 Invocation::History { config, form, vm }
             }
+            Selection { pair: Some((requester, vm)), .. } => Invocation::Explain { config, requester, vm },
             Selection { is_doctor: true, .. } => Invocation::Doctor { config, pid_file },
             Selection { is_check: true, is_lenient, .. } => {
                 Invocation::Check { config, pid_file, is_lenient }
@@ -212,6 +227,9 @@ mod tests {
         };
         assert_eq!(parsed("--history -f x"), history(HistoryForm::Text, None));
         assert_eq!(parsed("-f x --json --vm node1 --history"), history(HistoryForm::Json, Some("node1")));
+        let (requester, vm) = ("192.0.2.7".into(), "node1".into());
+        let explain = Invocation::Explain { config: "x".into(), requester, vm };
+        assert_eq!(parsed("--explain 192.0.2.7 node1 -f x"), Ok(explain));
         let doctor = Invocation::Doctor { config: "x".into(), pid_file: "y".into() };
         assert_eq!(parsed("--doctor -f x -p y"), Ok(doctor));
         assert_eq!(parsed("-c -f x"), Ok(Invocation::Setup("x".into())));
@@ -234,7 +252,8 @@ mod tests {
         }
         assert!(parsed("--vm a --status").unwrap_err().contains("--history"));
         assert!(parsed("--history --openmetrics").unwrap_err().contains("requires --status"));
-        for line in ["--history --status", "-c --history"] {
+        assert!(parsed("--explain 192.0.2.7").unwrap_err().contains("a requester and a VM"));
+        for line in ["--history --status", "--explain a b --history", "--explain a b -t", "-c --history"] {
             assert!(parsed(line).unwrap_err().contains("cannot be combined"), "{line}");
         }
         assert!(parsed("-c -t").unwrap_err().contains("cannot be combined"));

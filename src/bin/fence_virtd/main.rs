@@ -49,7 +49,7 @@ use std::process::ExitCode;
 
 use args::Invocation;
 use status::Query;
-use tools::{check, doctor, setup, status_client};
+use tools::{check, doctor, explain, setup, status_client};
 
 /// Output of `--list`.
 const LIST: &str = "\
@@ -71,6 +71,7 @@ fn main() -> ExitCode {
         Ok(Invocation::History { config, form, vm }) => {
             status_client::run(&config, &Query::History { form, vm })
         }
+        Ok(Invocation::Explain { config, requester, vm }) => explain::run(&config, &requester, &vm),
         Ok(Invocation::Doctor { config, pid_file }) => doctor::run(&config, &pid_file),
         Ok(Invocation::Setup(config)) => setup::run(&config),
         Ok(Invocation::List) => console::print(LIST),

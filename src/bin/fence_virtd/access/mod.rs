@@ -11,4 +11,5 @@ pub(crate) mod policies;
 #[cfg(test)]
 pub(crate) use cids::CidHolder;
 pub(crate) use cids::CidTable;
+pub(crate) use memberships::{GroupMembership, named};
 pub(crate) use permissions::{Conflicts, DomainLookup, Identified, Permissions, VmCopy};
