@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::wall_time;
 use super::*;
 use fence_virt::fence::Operation;
-use fence_virt::power_log::{FILE_BYTES_MAX, HEADER, PowerRecord, PowerVerdict, decode};
+use fence_virt::power_log::{FILE_BYTES_MAX, HEADER, OPERATIONS_MAX, PowerRecord, PowerVerdict, decode};
 
 /// Limits with which no test fails on a slow disk.
 const PATIENT: WriterLimits =
@@ -88,18 +88,55 @@ fn a_torn_last_line_is_removed() {
     assert_eq!(in_file(&scratch.file()), ["a", "b"]);
 }
 
+/// Waits for the thread, which tells nobody what it has done.
+fn await_file(path: &Path, is_there: impl Fn(&Path) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_there(path) {
+        assert!(Instant::now() < deadline, "never written");
+        thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn the_file_is_bounded() {
     let scratch = Scratch::new("bounded");
     let journal = PowerJournal::default();
     let writer = JournalWriter::with_limits(scratch.file(), &journal, PATIENT).unwrap();
-    for at in 0..4 * QUEUE_MAX {
-        journal.record(record(&at.to_string()));
+    // As many as the queue takes, and the file has them before more come.
+    for round in 0..10 {
+        (0..APPENDED_MAX).for_each(|at| journal.record(record(&format!("{round}-{at}"))));
+        let last = format!("\t{round}-{}\t", APPENDED_MAX - 1);
+        await_file(&scratch.file(), |path| fs::read_to_string(path).unwrap_or_default().contains(&last));
     }
     drop(writer);
     let lines = in_file(&scratch.file());
-    assert!(lines.len() <= journal.records().len() + APPENDED_MAX, "{}", lines.len());
-    assert!(lines.ends_with(&in_memory(&journal)[..]), "the last records are in the file");
+    let max = OPERATIONS_MAX + 2 * APPENDED_MAX;
+    assert!((OPERATIONS_MAX..=max).contains(&lines.len()), "{}", lines.len());
+    assert!(lines.ends_with(&in_memory(&journal)[..]), "the last records are in the file, in their order");
+}
+
+#[test]
+fn records_that_a_full_queue_did_not_take_come_with_the_next_replacement() {
+    let scratch = Scratch::new("full");
+    let journal = PowerJournal::default();
+    let (sender, orders) = bounded(1);
+    journal.follow(sender);
+    let mut thread = WriterThread {
+        file: JournalFile(scratch.file()),
+        retry: PATIENT.retry,
+        journal: journal.clone(),
+        limiter: Limiter::new(1, WARNING_INTERVAL, Instant::now()),
+        written: 0,
+        appended: 0,
+        retry_at: None,
+    };
+    thread.replace();
+    ["a", "b", "c"].into_iter().for_each(|vm| journal.record(record(vm)));
+    assert!(thread.obey(orders.recv().unwrap(), &orders).is_none());
+    assert!(thread.retry_at.is_some_and(|at| at <= Instant::now()), "at once");
+    thread.replace();
+    assert_eq!((in_file(&scratch.file()), thread.retry_at), (in_memory(&journal), None));
+    assert_eq!(in_file(&scratch.file()).len(), 3);
 }
 
 #[test]
@@ -141,11 +178,7 @@ fn what_could_not_be_written_is_written_later() {
     let writer = JournalWriter::with_limits(path.clone(), &journal, PATIENT).unwrap();
     journal.record(record("a"));
     fs::remove_dir_all(&new).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !path.exists() {
-        assert!(Instant::now() < deadline, "never written");
-        thread::park_timeout(Duration::from_millis(5));
-    }
+    await_file(&path, Path::exists);
     // A file that was removed is made anew.
     fs::remove_file(&path).unwrap();
     journal.record(record("b"));

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use fence_virt::fence::Source;
-
 /// Requester that a person asks about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AskedRequester {
@@ -28,11 +26,8 @@ impl AskedRequester {
             return number.map(AskedRequester::Cid).ok_or_else(|| format!("{cid:?} is not a CID of 32 bits"));
         }
         let bare = text.split_once('%').map_or(text, |(bare, _)| bare);
-        Ok(match bare.parse() {
-            Ok(address) => match Source::ip(address) {
-                Source::Ip(address) => AskedRequester::Address(address),
-                _ => AskedRequester::Address(address),
-            },
+        Ok(match bare.parse::<IpAddr>() {
+            Ok(address) => AskedRequester::Address(address.to_canonical()),
             Err(_) => AskedRequester::Vm(text.to_owned()),
         })
     }

@@ -90,6 +90,15 @@ fn a_denial_says_which_line_is_missing_and_with_that_line_it_is_allowed() {
 }
 
 #[test]
+fn a_group_for_another_listener_is_not_the_place() {
+    let serial = "group { uuid = \"b\"; listener = \"serial\"; }";
+    let groups = format!("{serial} group {{ uuid = \"b\"; ip = \"192.0.2.8\"; }}");
+    let (text, _) = explained(&config_of("tcp serial", "libvirt", &groups), "192.0.2.7", "b", &both());
+    assert!(text.contains("add to group #2 (number 2 of the file):\n    ip = \"192.0.2.7\";\n"), "{text}");
+    assert!(!text.contains("number 1 of the file"), "{text}");
+}
+
+#[test]
 fn each_listener_is_judged_by_itself() {
     let groups =
         "group { name = \"g\"; uuid = \"a\"; uuid = \"b\"; ip = \"192.0.2.7\"; listener = \"tcp\"; }";
@@ -132,6 +141,10 @@ fn what_libvirt_does_not_tell_is_said() {
     assert_eq!(explained(&config, A, "b", &silent).1, Outcome::Allowed);
     assert_eq!(explained(&config, B, "b", &silent).1, Outcome::Unknown, "it may be b");
     assert_eq!(explained(&config, "a", "b", &silent).1, Outcome::Unknown);
+    // Of the requester the UUID alone is known; a group may list its name.
+    let partly = known(&[Ok(vec![vm("b", B, None)]), Err("qemu:///1 cannot be asked: gone")]);
+    let absent = "33333333-cccc-4333-8333-333333333333";
+    assert_eq!(explained(&config, absent, "b", &partly).1, Outcome::Unknown);
     // No VM of this name: denied, unless another host may have it.
     assert_eq!(explained(&config, "192.0.2.7", "c", &both()).1, Outcome::Denied);
     let cluster = config_of("tcp serial", "cpg", groups);
