@@ -19,14 +19,17 @@ _fence_virtd() {
 	-d | --debug)
 		mapfile -t COMPREPLY < <(compgen -W '0 1 5' -- "$word")
 		;;
+	--vm | --explain)
+		# The name of a VM, or a requester.
+		;;
 	--log)
 		mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$word")
 		;;
 	*)
 		mapfile -t COMPREPLY < <(compgen -W '
 			-F --foreground -f --config -d --debug -w --wait-for-init
-			-p --pid-file --log -t --check --lenient -c --configure --doctor
-			--status --json --openmetrics
+			-p --pid-file --log -t --check --lenient -c --configure --doctor --explain
+			--status --history --vm --json --openmetrics
 			-l --list -V --version -h --help' -- "$word")
 		;;
 	esac

@@ -149,6 +149,8 @@ pub struct Group {
     written: Vec<String>,
     /// Listeners that it applies to; empty means all.
     listeners: Vec<ListenerName>,
+    /// Name for messages.
+    label: String,
 }
 
 impl Group {
@@ -160,6 +162,7 @@ impl Group {
             domains: uuids.iter().map(|text| listed_text(text)).collect(),
             written: uuids.to_vec(),
             listeners: Vec::new(),
+            label: String::new(),
         }
     }
 
@@ -168,7 +171,18 @@ impl Group {
         Group { listeners, ..self }
     }
 
-    fn serves(&self, listener: &ListenerName) -> bool {
+    /// Sets the name of the group in messages.
+    pub fn labelled(self, label: String) -> Group {
+        Group { label, ..self }
+    }
+
+    /// Name of the group in messages.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Returns true if the group applies to this listener.
+    pub fn serves(&self, listener: &ListenerName) -> bool {
         self.listeners.is_empty() || self.listeners.contains(listener)
     }
 
@@ -182,6 +196,22 @@ impl Group {
             Source::Domain(domain) => self.lists(&[domain.uuid.to_string()]),
             Source::Ip(_) | Source::Cid(_) => self.requesters.iter().any(admits),
         }
+    }
+
+    /// Returns true if the group has the requester with one of these identities, or with this name, which is
+    /// that of the requesting VM and compared exactly.
+    pub fn has_requester(&self, sources: &[Source], name: Option<&str>) -> bool {
+        sources.iter().any(|source| self.admits(source)) || name.is_some_and(|name| self.names(name))
+    }
+
+    /// Returns true if the group lists a VM by one of these names (name, UUID; case does not matter).
+    pub fn has_vm(&self, names: &[&str]) -> bool {
+        self.lists(&names.iter().map(|name| name.to_lowercase()).collect::<Vec<_>>())
+    }
+
+    /// Returns true if the group lists exactly this name, which is not a UUID.
+    fn names(&self, name: &str) -> bool {
+        !reads_as_uuid(name) && self.written.iter().any(|written| written == name)
     }
 
     /// Returns true if one of `names`, in lower case, is in the group.
@@ -243,19 +273,22 @@ impl Groups {
     /// Returns true if a group permits the request by the requesting VM's name, which is compared
     /// exactly; one that reads as a UUID permits nothing. The caller must have checked that no other VM has the name.
     pub fn permit_name(&self, listener: &ListenerName, requester: &str, names: &[&str]) -> bool {
-        let is_listed = |group: &Group| group.written.iter().any(|written| written == requester);
-        !reads_as_uuid(requester) && self.any(listener, names, is_listed)
+        self.any(listener, names, |group| group.names(requester))
     }
 
     /// Returns true if a group of this listener lists exactly this name, which is not a UUID.
     pub fn mention(&self, listener: &ListenerName, name: &str) -> bool {
-        let lists = |group: &Group| group.written.iter().any(|written| written == name);
-        !reads_as_uuid(name) && self.0.iter().any(|group| group.serves(listener) && lists(group))
+        self.0.iter().any(|group| group.serves(listener) && group.names(name))
     }
 
     fn any(&self, listener: &ListenerName, names: &[&str], admits: impl Fn(&Group) -> bool) -> bool {
         let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
         self.0.iter().any(|group| group.serves(listener) && admits(group) && group.lists(&names))
+    }
+
+    /// Returns the groups, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = &Group> {
+        self.0.iter()
     }
 
     /// True if there are no groups, so that no requester has to be identified.

@@ -49,6 +49,7 @@ fn defaults() {
         |config: ListenerConfig| NamedListener { name: ListenerName::new(config.kind(), None), config };
     let expected = Config {
         status_socket: "/run/fence_virtd/status.sock".into(),
+        history_file: None,
         foreground: false,
         wait_for_init: false,
         max_parallel: DEFAULT_PARALLEL,
@@ -68,7 +69,7 @@ fn defaults() {
 #[test]
 fn every_key_has_its_effect() {
     let text =
-        "FENCE_VIRTD { listener = \"tcp,vsock,serial\"; backend = \"cpg\"; foreground = \"1\"; debug = \"3\"; status_socket = \"/q\";
+        "FENCE_VIRTD { listener = \"tcp,vsock,serial\"; backend = \"cpg\"; foreground = \"1\"; debug = \"3\"; status_socket = \"/q\"; history_file = \"/h\";
           wait_for_backend = \"yes\"; max_parallel = \"7\"; module_path = \"/x\"; name_mode = \"name\"; }
         listeners {
           TCP { KEY_FILE = \"/a\"; hash = \"sha512\"; family = \"ipv6\"; port = \"5\"; }
@@ -81,6 +82,7 @@ fn every_key_has_its_effect() {
     assert_eq!(config.max_parallel, 7);
     assert!(config.foreground && config.wait_for_init && config.debug == 3);
     assert_eq!(config.status_socket, Path::new("/q"));
+    assert_eq!(config.history_file.as_deref(), Some(Path::new("/h")));
     let lines: Vec<String> = config.listeners.iter().map(ToString::to_string).collect();
     let expected = [
         "tcp ::1 port 5, hash sha512, auth sha256, key /a",

@@ -164,3 +164,18 @@ fn a_group_of_a_listener_applies_to_its_requests_only() {
     assert!(groups.permit_name(&tcp(), "node1", &["node1"]));
     assert!(!groups.permit_name(&b, "node1", &["node1"]));
 }
+
+#[test]
+fn the_groups_of_a_requester_and_of_a_vm_are_found_each_by_itself() {
+    let uuid = "44179d3f-6c63-474f-a212-20c8b4b25b16";
+    let domain = Source::Domain(Arc::new(Domain { name: "a".into(), uuid: Uuid::parse(uuid).unwrap() }));
+    let with_uuid = group(&["192.0.2.0/24"], &[uuid]);
+    let with_name = group(&[], &["a"]);
+    assert!(with_uuid.has_requester(&[source("192.0.2.9")], None));
+    assert!(with_uuid.has_requester(&[Source::Cid(3), domain.clone()], None));
+    assert!(!with_uuid.has_requester(&[Source::Cid(3), source("198.51.100.1")], Some("a")));
+    assert!(!with_name.has_requester(std::slice::from_ref(&domain), None));
+    assert!(with_name.has_requester(&[], Some("a")) && !with_name.has_requester(&[], Some("A")));
+    assert!(with_name.has_vm(&["A", uuid]) && with_uuid.has_vm(&["A", uuid]));
+    assert!(!with_name.has_vm(&["b", uuid]) && !with_uuid.has_vm(&["192.0.2.9"]));
+}

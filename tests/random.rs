@@ -11,6 +11,7 @@ use fence_virt::auth::{HashKind, Key};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Operation, Request, Target, Verdict};
 use fence_virt::groups::{Requesters, RequestersError};
+use fence_virt::power_log;
 use fence_virt::routing::{
     Evidence, JobOutcome, Membership, Names, Peer, Router, RouterAction, Rules, Unknown,
 };
@@ -341,4 +342,23 @@ fn messages_of_the_group() {
     }
     assert!(decoded > 100, "some inputs are decoded");
     assert!(router.under_way() < 1000, "no requests accumulate");
+}
+
+#[test]
+fn history_files() {
+    let mut random = Random(0x5EED_000B);
+    let seeds: [&[u8]; 2] =
+        [include_bytes!("../fuzz/seeds/history/all"), include_bytes!("../fuzz/seeds/history/torn")];
+    let (mut read, mut skipped) = (0, 0);
+    for round in 0..rounds(50_000) {
+        let bytes = random.mutated(seeds[round % seeds.len()]);
+        let Some(kept) = power_log::decode(&bytes) else { continue };
+        let text: String = kept.records.iter().map(power_log::encode).collect();
+        assert!(!text.contains(|c: char| c.is_control() && c != '\t' && c != '\n'), "{text:?}");
+        let again = power_log::decode((power_log::HEADER.to_owned() + &text).as_bytes()).unwrap();
+        assert_eq!((&again.records, again.skipped), (&kept.records, 0));
+        read += kept.records.len();
+        skipped += kept.skipped;
+    }
+    assert!(read > 0 && skipped > 0, "{read} records, {skipped} other lines");
 }

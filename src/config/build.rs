@@ -45,6 +45,7 @@ pub(super) fn config(root: &Section, sink: &mut DiagnosticSink) -> Config {
         max_parallel: daemon.read("max_parallel", sink, values::max_parallel).unwrap_or(DEFAULT_PARALLEL),
         debug: daemon.read("debug", sink, values::number).unwrap_or(0),
         status_socket: read_status_socket(&daemon, sink).unwrap_or(STATUS_SOCKET.into()),
+        history_file: daemon.read("history_file", sink, values::file),
         listeners: listener_selection::read(&selected, &listeners, backend.uris(), sink),
         backend,
         groups: groups(sections.section("groups"), &selected, sink),

@@ -159,6 +159,7 @@ mod tests {
                 named("vsock", Some("b"), vsock),
             ],
             status_socket: "/s".into(),
+            history_file: None,
             backend: BackendConfig::Libvirt { uris: vec!["qemu:///system".to_string()] },
             groups: vec![group],
         };

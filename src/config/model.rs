@@ -24,6 +24,8 @@ pub struct Config {
     pub debug: u32,
     /// Socket of `fence_virtd --status` (default: /run/fence_virtd/status.sock).
     pub status_socket: PathBuf,
+    /// File that keeps the history of power operations over restarts; `None`: memory alone.
+    pub history_file: Option<PathBuf>,
     /// Listeners in the order of the file: at least one, without duplicate names.
     pub listeners: Vec<NamedListener>,
     /// Backend that controls the VMs.

@@ -77,6 +77,7 @@ pub const KEYS: &[KeySpec] = &[
     once("fence_virtd", "max_parallel", ValueKind::Number),
     once("fence_virtd", "debug", ValueKind::Number),
     once("fence_virtd", "status_socket", ValueKind::Path),
+    once("fence_virtd", "history_file", ValueKind::Path),
     once("fence_virtd", "name_mode", ValueKind::NameMode),
     once("fence_virtd", "module_path", ValueKind::Ignored),
     once("listeners/multicast", "key_file", ValueKind::Path),

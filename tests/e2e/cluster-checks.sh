@@ -74,6 +74,15 @@ doctor_sees() {
 		same "$(grep -o 'node [0-9]* (process' <<<"$group" | sort -u | wc -l)" "$NODES" && sees_daemons "$1" "$NODES"
 }
 
+# history_of ASKER OWNER - both have an off of OWNER's VM in their histories: the one as its client's, the other as
+# done for ASKER.
+history_of() {
+	try in_node "$1" "$FENCE_VIRTD" --history --json -f "$W/$1/fence_virt.conf" && echo "$out" &&
+		says "\"listener\":\"tcp\",\"requester\":\"127.0.0.1\",\"operation\":\"off\",\"vm\":\"$(vm "$2")\",\"verdict\":\"success\"" || return
+	try in_node "$2" "$FENCE_VIRTD" --history --json -f "$W/$2/fence_virt.conf" && echo "$out" &&
+		says "\"listener\":\"cpg\",\"requester\":\"node $(id "$1")\",\"operation\":\"off\",\"vm\":"
+}
+
 stage_requests() {
 	local at asker owner
 	for at in "${!ALL[@]}"; do
@@ -97,6 +106,10 @@ stage_requests() {
 	done
 	for asker in "${OURS[@]}"; do
 		check "$(label "$asker"): --doctor sees quorum and group, and joins neither" doctor_sees "$asker"
+		for owner in "${OURS[@]}"; do
+			[ "$owner" = "$asker" ] || [ "$NODES" != 3 ] ||
+				check "an off is in the histories of $(label "$asker"), which asked, and $(label "$owner"), which did it" history_of "$asker" "$owner"
+		done
 	done
 }
 

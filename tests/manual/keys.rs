@@ -116,6 +116,7 @@ fn of_daemon(config: &Config, name: &str) -> Option<String> {
         "max_parallel" => Some(config.max_parallel.to_string()),
         "wait_for_init" | "wait_for_backend" => Some(switch(config.wait_for_init)),
         "debug" => Some(config.debug.to_string()),
+        "history_file" => config.history_file.as_ref().map(|path| path.display().to_string()),
         "status_socket" => Some(config.status_socket.display().to_string()),
         _ => panic!("what is the default of {name}?"),
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
-use crate::status::Form;
+use crate::status::{Form, HistoryForm};
 
 /// Default path of the configuration.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/fence_virt.conf";
@@ -29,11 +29,19 @@ Usage: fence_virtd [options]
                            are errors
       --status             print the status of the running daemon. Exit code 0:
                            no problems, 2: problems, 1: no answer
-      --json               with --status: as JSON
+      --history            print the last power operations of the running daemon,
+                           the newest one last. Exit code 1: no answer
+      --vm <name>          with --history: only those on this VM, by the name or
+                           UUID that the requests had
+      --json               with --status or --history: as JSON
       --openmetrics        with --status: as OpenMetrics, for a textfile collector
       --doctor             check this host against the configuration, print
                            problems and remedies, exit. Exit code 0: no problems,
                            1: warnings, 2: errors
+      --explain <requester> <vm>
+                           say by which groups of the configuration this
+                           requester (an address, a CID, or a VM) may fence this
+                           VM. Exit code 0: allowed, 1: denied, 2: not known
   -l, --list               list the listeners and backends
   -V, --version            print the version
   -h, --help               print this help
@@ -47,6 +55,8 @@ pub(crate) enum Invocation {
     Run(Options),
     Check { config: PathBuf, pid_file: PathBuf, is_lenient: bool },
     Status(PathBuf, Form),
+    History { config: PathBuf, form: HistoryForm, vm: Option<String> },
+    Explain { config: PathBuf, requester: String, vm: String },
     Doctor { config: PathBuf, pid_file: PathBuf },
     Setup(PathBuf),
     List,
@@ -73,6 +83,10 @@ struct Selection {
     is_lenient: bool,
     is_doctor: bool,
     is_status: bool,
+    is_history: bool,
+    vm: Option<String>,
+    /// Requester and VM of `--explain`.
+    pair: Option<(String, String)>,
     form: Option<Form>,
 }
 
@@ -106,6 +120,13 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocati
             Long("lenient") => selection.is_lenient = true,
             Long("log") => options.is_json = is_json(&parser.value().map_err(explain)?)?,
             Long("status") => selection.is_status = true,
+            Long("history") => selection.is_history = true,
+            Long("vm") => selection.vm = Some(text(parser.value().map_err(explain)?)?),
+            Long("explain") => {
+                let requester = text(parser.value().map_err(explain)?)?;
+                let missing = |_| "--explain needs a requester and a VM".to_owned();
+                selection.pair = Some((requester, text(parser.value().map_err(missing)?)?));
+            }
             Long("json") => selection.form = Some(Form::Json),
             Long("openmetrics") => selection.form = Some(Form::OpenMetrics),
             Long("doctor") => selection.is_doctor = true,
@@ -118,6 +139,12 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocati
     selection.invocation(options)
 }
 
+/// Returns an argument as text that fits one line.
+fn text(argument: OsString) -> Result<String, String> {
+    let text = argument.into_string().ok().filter(|text| !text.contains(['\n', '\0']));
+    text.ok_or_else(|| "the name of a VM or requester is not text of one line".into())
+}
+
 fn is_json(format: &OsStr) -> Result<bool, String> {
     match format.to_str() {
         Some("text") => Ok(false),
@@ -127,20 +154,41 @@ fn is_json(format: &OsStr) -> Result<bool, String> {
 }
 
 impl Selection {
-    fn invocation(self, options: Options) -> Result<Invocation, String> {
-        if self.form.is_some() && !self.is_status {
-            return Err("--json and --openmetrics require --status".into());
+    /// Errors: a sentence about options that do not go together.
+    fn check(&self) -> Result<(), String> {
+        let is_formed = self.is_status || (self.is_history && self.form != Some(Form::OpenMetrics));
+        if self.form.is_some() && !is_formed {
+            return Err("--openmetrics requires --status, and --json requires --status or --history".into());
         }
         if self.is_lenient && !self.is_check {
             return Err("--lenient requires --check".into());
         }
-        if self.is_setup && (self.is_check || self.is_doctor || self.is_status) {
-            return Err("-c cannot be combined with -t, --status or --doctor".into());
+        if self.vm.is_some() && !self.is_history {
+            return Err("--vm requires --history".into());
         }
+        let other = self.is_check || self.is_doctor || self.is_status;
+        if self.is_setup && (other || self.is_history || self.pair.is_some()) {
+            return Err("-c cannot be combined with -t, --status, --history, --explain or --doctor".into());
+        }
+        if (self.is_history && (other || self.pair.is_some())) || (self.pair.is_some() && other) {
+            return Err(
+                "--history and --explain cannot be combined with each other, -t, --status or --doctor".into(),
+            );
+        }
+        Ok(())
+    }
+
+    fn invocation(self, options: Options) -> Result<Invocation, String> {
+        self.check()?;
         let Options { config, pid_file, .. } = options;
         Ok(match self {
             Selection { is_setup: true, .. } => Invocation::Setup(config),
             Selection { is_status: true, form, .. } => Invocation::Status(config, form.unwrap_or(Form::Text)),
+            Selection { is_history: true, form, vm, .. } => {
+                let form = if form == Some(Form::Json) { HistoryForm::Json } else { HistoryForm::Text };
+                Invocation::History { config, form, vm }
+            }
+            Selection { pair: Some((requester, vm)), .. } => Invocation::Explain { config, requester, vm },
             Selection { is_doctor: true, .. } => Invocation::Doctor { config, pid_file },
             Selection { is_check: true, is_lenient, .. } => {
                 Invocation::Check { config, pid_file, is_lenient }
@@ -174,6 +222,14 @@ mod tests {
         assert_eq!(parsed("--lenient -p y --check"), check(DEFAULT_CONFIG, "y", true));
         assert_eq!(parsed("--status -f x"), Ok(Invocation::Status("x".into(), Form::Text)));
         assert_eq!(parsed("--json --status"), Ok(Invocation::Status(DEFAULT_CONFIG.into(), Form::Json)));
+        let history = |form, vm: Option<&str>| {
+            Ok(Invocation::History { config: "x".into(), form, vm: vm.map(str::to_owned) })
+        };
+        assert_eq!(parsed("--history -f x"), history(HistoryForm::Text, None));
+        assert_eq!(parsed("-f x --json --vm node1 --history"), history(HistoryForm::Json, Some("node1")));
+        let (requester, vm) = ("192.0.2.7".into(), "node1".into());
+        let explain = Invocation::Explain { config: "x".into(), requester, vm };
+        assert_eq!(parsed("--explain 192.0.2.7 node1 -f x"), Ok(explain));
         let doctor = Invocation::Doctor { config: "x".into(), pid_file: "y".into() };
         assert_eq!(parsed("--doctor -f x -p y"), Ok(doctor));
         assert_eq!(parsed("-c -f x"), Ok(Invocation::Setup("x".into())));
@@ -193,6 +249,12 @@ mod tests {
         assert!(parsed("--json").unwrap_err().contains("--status"));
         for line in ["--lenient", "--doctor --lenient", "-F --lenient"] {
             assert!(parsed(line).unwrap_err().contains("--check"), "{line}");
+        }
+        assert!(parsed("--vm a --status").unwrap_err().contains("--history"));
+        assert!(parsed("--history --openmetrics").unwrap_err().contains("requires --status"));
+        assert!(parsed("--explain 192.0.2.7").unwrap_err().contains("a requester and a VM"));
+        for line in ["--history --status", "--explain a b --history", "--explain a b -t", "-c --history"] {
+            assert!(parsed(line).unwrap_err().contains("cannot be combined"), "{line}");
         }
         assert!(parsed("-c -t").unwrap_err().contains("cannot be combined"));
     }

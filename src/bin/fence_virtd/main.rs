@@ -31,6 +31,7 @@ mod listener;
 mod logging;
 mod pauses;
 mod pid_file;
+mod power_journal;
 mod problem;
 mod reload;
 mod serial_event;
@@ -47,7 +48,8 @@ mod worker;
 use std::process::ExitCode;
 
 use args::Invocation;
-use tools::{check, doctor, setup, status_client};
+use status::Query;
+use tools::{check, doctor, explain, setup, status_client};
 
 /// Output of `--list`.
 const LIST: &str = "\
@@ -65,7 +67,11 @@ fn main() -> ExitCode {
     match args::parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Run(options)) => start::run_daemon(&options),
         Ok(Invocation::Check { config, pid_file, is_lenient }) => check::run(&config, &pid_file, is_lenient),
-        Ok(Invocation::Status(config, form)) => status_client::run(&config, form),
+        Ok(Invocation::Status(config, form)) => status_client::run(&config, &Query::Status(form)),
+        Ok(Invocation::History { config, form, vm }) => {
+            status_client::run(&config, &Query::History { form, vm })
+        }
+        Ok(Invocation::Explain { config, requester, vm }) => explain::run(&config, &requester, &vm),
         Ok(Invocation::Doctor { config, pid_file }) => doctor::run(&config, &pid_file),
         Ok(Invocation::Setup(config)) => setup::run(&config),
         Ok(Invocation::List) => console::print(LIST),

@@ -183,6 +183,7 @@ fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
         ("wait_for_init", old.wait_for_init == new.wait_for_init),
         ("max_parallel", old.max_parallel == new.max_parallel),
         ("status_socket", old.status_socket == new.status_socket),
+        ("history_file", old.history_file == new.history_file),
         ("backend", old.backend.kind() == new.backend.kind()),
         ("backend settings", is_same_but_rules(&old.backend, &new.backend)),
     ];
@@ -251,6 +252,9 @@ mod tests {
         assert_eq!(needing_restart(&old, &new), ["backend settings"]);
         let new = config("fence_virtd { listener = \"tcp\"; backend = \"cpg\"; foreground = \"1\"; }");
         assert_eq!(needing_restart(&old, &new), ["foreground", "backend"]);
+        let kept =
+            config("fence_virtd { listener = \"tcp\"; backend = \"libvirt\"; history_file = \"/h\"; }");
+        assert_eq!(needing_restart(&old, &kept), ["history_file"]);
     }
 
     const VSOCK: &str = "fence_virtd { listener = \"vsock\"; backend = \"libvirt\"; }

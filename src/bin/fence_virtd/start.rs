@@ -16,6 +16,7 @@ use crate::host_checks::missing_directory;
 use crate::inbox::INBOX_MAX;
 use crate::listener::{self, Listener};
 use crate::pid_file::PidFile;
+use crate::power_journal::{JournalWriter, PowerJournal};
 use crate::reload::Reloader;
 use crate::startup::Startup;
 use crate::status::{Sources, StatusSocket};
@@ -49,11 +50,12 @@ fn start(options: &Options) -> Result<(), String> {
     let sessions_max = sessions_max(&config, raise_descriptor_limit());
     let policies = config.listeners.iter().map(policies::policy).collect::<Result<Vec<_>, _>>()?;
     let mut pid_file = PidFile::take(&options.pid_file)?;
+    let journal = PowerJournal::default();
     let bound = config
         .listeners
         .iter()
         .zip(policies)
-        .map(|(of, policy)| listener::bind(of, policy, sessions_max, wait));
+        .map(|(of, policy)| listener::bind(of, policy, sessions_max, wait, &journal));
     let listeners: Vec<Listener> = bound.collect::<Result<_, _>>()?;
 
     let not_detached = |error| format!("cannot detach from the terminal: {error}");
@@ -62,6 +64,8 @@ fn start(options: &Options) -> Result<(), String> {
     pid_file.write()?;
     let signals = Signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
     logging::start_writer()?;
+    // Dropped last, once nothing more is recorded.
+    let _writer = config.history_file.clone().map(|path| JournalWriter::start(path, &journal)).transpose()?;
     let (inbox, messages) = bounded(INBOX_MAX);
     libvirt::begin()?;
     let mut watchers = Watchers::default();
@@ -73,6 +77,7 @@ fn start(options: &Options) -> Result<(), String> {
         held_vms: watchers.held_vms(),
         max_parallel: config.max_parallel,
         signals: &signals,
+        journal: &journal,
     };
     let started = backends::start(&config.backend, permissions, &mut watchers, &startup)?;
     let Some(started) = started else { return Ok(()) };
@@ -95,6 +100,7 @@ fn start(options: &Options) -> Result<(), String> {
         heartbeat: threads.heartbeat(),
         uris,
         cluster,
+        journal,
     };
     // Without the status socket the daemon still fences.
     let status = StatusSocket::open(&config.status_socket, sources);

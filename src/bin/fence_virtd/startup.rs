@@ -8,6 +8,7 @@ use log::info;
 
 use crate::inbox::Message;
 use crate::libvirt::HeldVms;
+use crate::power_journal::PowerJournal;
 use fence_virt::sys::signals::Signals;
 use fence_virt::time::Instant;
 
@@ -27,6 +28,7 @@ pub(crate) struct Startup<'a> {
     /// Maximum of lanes for each URI.
     pub(crate) max_parallel: usize,
     pub(crate) signals: &'a Signals,
+    pub(crate) journal: &'a PowerJournal,
 }
 
 /// Result of waiting for a thread's first attempt to connect.

@@ -4,10 +4,12 @@
 mod cids;
 pub(crate) mod credentials;
 pub(crate) mod key_file;
+mod memberships;
 mod permissions;
 pub(crate) mod policies;
 
 #[cfg(test)]
 pub(crate) use cids::CidHolder;
 pub(crate) use cids::CidTable;
+pub(crate) use memberships::{GroupMembership, named};
 pub(crate) use permissions::{Conflicts, DomainLookup, Identified, Permissions, VmCopy};

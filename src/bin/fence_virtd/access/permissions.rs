@@ -55,6 +55,18 @@ pub(crate) struct Identified {
     pub(crate) doubt: Option<String>,
 }
 
+impl Identified {
+    /// Identities that are proved, and the name of the requesting VM if it is known by that.
+    pub(super) fn identities(&self) -> (&[Source], Option<&str>) {
+        (&self.sources, self.name.as_deref())
+    }
+
+    /// Returns the listener by which the requester comes.
+    pub(super) fn listener(&self) -> &ListenerName {
+        &self.listener
+    }
+}
+
 impl VmCopy {
     /// Names and places of copies, for messages.
     pub(crate) fn describe(copies: &[VmCopy]) -> String {
@@ -97,6 +109,11 @@ impl Permissions {
         let names = [name];
         requester.sources.iter().any(|source| self.groups.permit(listener, source, &names))
             || requester.name.as_ref().is_some_and(|name| self.groups.permit_name(listener, name, &names))
+    }
+
+    /// Returns the groups.
+    pub(super) fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     fn permit_each(&self, copies: &[VmCopy], lists: impl Fn(&str) -> bool) -> Option<PermittedNames> {

@@ -12,6 +12,9 @@ use fence_virt::fence::ListenerName;
 use fence_virt::groups::{Group, Groups};
 use fence_virt::session::Policy;
 
+/// Maximum length of the name of a group in a message, in characters.
+const LABEL_MAX: usize = 40;
+
 /// Returns the policy of a listener, with its keys; none for serial lines, which have no authentication.
 /// Errors: a sentence with the listener's name about an unusable key.
 pub(crate) fn policy(listener: &NamedListener) -> Result<Option<Arc<Policy>>, String> {
@@ -42,6 +45,19 @@ pub(crate) fn key_files(auth: &AuthConfig) -> impl Iterator<Item = &Path> {
 
 /// Returns the groups of a configuration.
 pub(crate) fn groups(config: &Config) -> Groups {
-    let group = |group: &GroupConfig| Group::new(&group.ips, &group.uuids).only(group.listeners.clone());
-    Groups::new(config.groups.iter().map(group).collect())
+    let group = |(at, group): (usize, &GroupConfig)| {
+        Group::new(&group.ips, &group.uuids).only(group.listeners.clone()).labelled(label(at, group))
+    };
+    Groups::new(config.groups.iter().enumerate().map(group).collect())
+}
+
+/// Name of a group in messages, from its position in the configuration if it has none: `"web"`, or `#2`.
+pub(crate) fn label(at: usize, group: &GroupConfig) -> String {
+    match &group.name {
+        Some(name) if name.chars().count() > LABEL_MAX => {
+            format!("{:?}...", name.chars().take(LABEL_MAX).collect::<String>())
+        }
+        Some(name) => format!("{name:?}"),
+        None => format!("#{}", at + 1),
+    }
 }

@@ -14,6 +14,7 @@ use crate::inbox::{BackendSettings, ClusterSettings, DomainChange, Event};
 use crate::job::Job;
 use crate::libvirt::Link;
 use crate::logging::Limiter;
+use crate::power_journal::PowerJournal;
 use crate::status::{ClusterState, HostFencingState};
 use fence_virt::fence::{Operation, Verdict};
 use fence_virt::routing::{ClientId, JobId, Router};
@@ -89,6 +90,12 @@ impl<L: Link> Cpg<L> {
         };
         cpg.report();
         cpg
+    }
+
+    /// Records the power operations for other hosts in this journal.
+    pub(super) fn recording_in(mut self, journal: PowerJournal) -> Cpg<L> {
+        self.served.journal = journal;
+        self
     }
 
     /// State of this host in the cluster, kept up to date for the status report.

@@ -1,9 +1,11 @@
-//! Log lines about the requests of other hosts.
+//! Log lines and records about the requests of other hosts.
 
 use std::time::Duration;
 
 use crate::logging::{AnswerLine, Limiter};
+use crate::power_journal::{PowerJournal, wall_time};
 use fence_virt::fence::{Operation, Verdict};
+use fence_virt::power_log::{PowerRecord, PowerVerdict};
 use fence_virt::time::Instant;
 use fence_virt::wire::cluster::NodeId;
 
@@ -19,33 +21,61 @@ pub(super) struct ServedRequest<'a> {
     pub(super) received: Instant,
 }
 
+/// Name in place of a listener's.
+const LISTENER: &str = "cpg";
+
 /// Log of these requests, with rate limits.
 pub(super) struct ServedLog {
     queries: Limiter,
     /// Limit of power operations, apart: a flood of queries suppresses none of them.
     power: Limiter,
+    pub(super) journal: PowerJournal,
 }
 
 impl ServedLog {
     pub(super) fn new(now: Instant) -> ServedLog {
         let limiter = || Limiter::new(200, Duration::from_millis(50), now);
-        ServedLog { queries: limiter(), power: limiter() }
+        ServedLog { queries: limiter(), power: limiter(), journal: PowerJournal::default() }
     }
 
-    /// Logs a request like a client's, within the rate limit.
+    /// Records a request if it is a power operation, and logs it like a client's, within the rate limit.
     pub(super) fn log(&mut self, served: &ServedRequest<'_>, now: Instant) {
+        let millis = now.saturating_duration_since(served.received).as_millis();
+        self.record(served, u64::try_from(millis).ok());
         let limiter = if served.operation.is_power() { &mut self.power } else { &mut self.queries };
         let Some(suppressed) = limiter.allow(now) else { return };
         AnswerLine {
-            listener: &"cpg",
+            listener: &LISTENER,
             source: &format_args!("node {}", served.node),
             operation: served.operation,
             domain: served.name,
             answer: &served.verdict.into(),
             reason: &served.reason,
-            millis: now.saturating_duration_since(served.received).as_millis(),
+            millis,
             suppressed,
         }
         .log();
+    }
+
+    fn record(&self, served: &ServedRequest<'_>, millis: Option<u64>) {
+        if served.operation.is_power() {
+            let node = format!("node {}", served.node);
+            self.journal.record(PowerRecord {
+                time: wall_time(),
+                listener: LISTENER.to_owned(),
+                requester: node.clone(),
+                share: node,
+                operation: served.operation,
+                vm: served.name.to_owned(),
+                verdict: match served.verdict {
+                    Verdict::Success => PowerVerdict::Success,
+                    Verdict::Denied => PowerVerdict::Denied,
+                    // "Off" answers no power operation.
+                    Verdict::Failure | Verdict::Off => PowerVerdict::Failure,
+                },
+                reason: served.reason.to_owned(),
+                millis,
+            });
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Log lines of requests that are carried out for other hosts.
 
 use super::*;
+use fence_virt::power_log::{PowerRecord, PowerVerdict};
 
 #[test]
 fn what_is_done_for_another_host_is_logged_like_a_clients_request() {
@@ -33,6 +34,17 @@ fn what_is_done_for_another_host_is_logged_like_a_clients_request() {
     bench.says(&call(Operation::Off, OWN, 3));
     let [gone] = captured().try_into().unwrap();
     assert!(gone.starts_with(&format!("WARN: cpg: node 1: off \"{OWN}\": failure: ")), "{gone}");
+    let records = bench.backend.served.journal.records();
+    let shown = |record: &PowerRecord| {
+        let PowerRecord { listener, requester, operation, vm, verdict, millis, .. } = record.clone();
+        assert_eq!((listener.as_str(), operation, vm.as_str()), ("cpg", Operation::Off, OWN));
+        (requester, verdict, millis)
+    };
+    let records: Vec<_> = records.iter().map(|record| shown(&record.record)).collect();
+    let node = "node 1".to_owned();
+    let expected =
+        [(node.clone(), PowerVerdict::Success, Some(1000)), (node, PowerVerdict::Failure, Some(0))];
+    assert_eq!(records, expected, "the question is none");
     // For a client of this host, the line of its listener says it.
     let _mail = bench.asks(Operation::Status, "vm2");
     assert_eq!(captured(), [""; 0]);

@@ -118,7 +118,7 @@ pub(crate) fn start(
     let router = Router::new(settings.rules, config.uris.len(), number);
     let SpawnedFencer { handle: fencer, link: fencing } =
         host_fencing::spawn(Pacemaker::default(), startup.worker)?;
-    let backend = Cpg::new(libvirt, link, fencing, router, settings);
+    let backend = Cpg::new(libvirt, link, fencing, router, settings).recording_in(startup.journal.clone());
     Ok(Some(StartedCpg { backend, managers, threads: CpgThreads { cpg: handle, fencer } }))
 }
 

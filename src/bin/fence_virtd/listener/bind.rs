@@ -15,9 +15,9 @@ use super::stream_acceptor::StreamAcceptor;
 use super::tcp::TcpSocket;
 use super::vsock::VsockSocket;
 use crate::pauses::PauseMonitor;
+use crate::power_journal::PowerJournal;
 use crate::status::Counts;
 use fence_virt::config::{ListenerConfig, NamedListener};
-use fence_virt::fence::ListenerName;
 use fence_virt::session::Policy;
 use fence_virt::sys::mailbox::{MailboxSender, mailbox};
 use fence_virt::time::Instant;
@@ -37,6 +37,7 @@ pub(crate) fn bind(
     policy: Option<Arc<Policy>>,
     sessions_max: usize,
     wait: bool,
+    journal: &PowerJournal,
 ) -> Result<Listener, String> {
     let NamedListener { name, config } = listener;
     let acceptor: Box<dyn Acceptor<Sessions>> = match config {
@@ -45,18 +46,20 @@ pub(crate) fn bind(
         ListenerConfig::Multicast(group) => Box::new(MulticastAcceptor::bind(name, group, wait)?),
         // The sockets are those of the VMs; a watcher connects to them.
         ListenerConfig::Serial(_) => {
-            return Listener::new(name, None, ListenerMailbox::Serial, SerialLines::new);
+            let counts = Counts::new(name.clone(), journal.clone());
+            return Listener::new(counts, None, ListenerMailbox::Serial, SerialLines::new);
         }
     };
     let policy = policy.ok_or_else(|| format!("{name}: no authentication policy"))?;
     let serve = move |dispatcher| Sessions::new(policy, sessions_max, dispatcher);
-    Listener::new(name, Some(acceptor), ListenerMailbox::Sessions, serve)
+    let counts = Counts::new(name.clone(), journal.clone());
+    Listener::new(counts, Some(acceptor), ListenerMailbox::Sessions, serve)
 }
 
 impl Listener {
     /// Makes a listener whose thread runs the service that `serve` makes.
     fn new<S>(
-        name: &ListenerName,
+        counts: Counts,
         acceptor: Option<Box<dyn Acceptor<S>>>,
         kind: fn(MailboxSender<ServiceMail<S>>) -> ListenerMailbox,
         serve: impl FnOnce(Dispatcher<S::Id, S::Update>) -> S + Send + 'static,
@@ -64,8 +67,8 @@ impl Listener {
     where
         S: Service<Id: Eq + Hash + Send + Sync, Update: Send> + 'static,
     {
-        let (sender, mailbox) = mailbox().map_err(|error| format!("{name}: {error}"))?;
-        let counts = Arc::new(Counts::new(name.clone()));
+        let (sender, mailbox) = mailbox().map_err(|error| format!("{}: {error}", counts.name()))?;
+        let counts = Arc::new(counts);
         let loop_counts = counts.clone();
         let answers = sender.clone();
         // Clients may connect and write from now on, long before the thread runs.

@@ -8,6 +8,7 @@ use crate::listener::dispatcher::Dispatcher;
 use crate::listener::sessions::{Sessions, SessionsUpdate};
 use crate::listener::stream::NonblockingStream;
 use crate::pauses::PauseMonitor;
+use crate::power_journal::PowerJournal;
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::fence::{ListenerName, Operation, Request, Source, Target};
 use fence_virt::session::Policy;
@@ -24,7 +25,7 @@ fn policy(key: u8) -> Arc<Policy> {
 fn answered_after(key: u8) -> usize {
     let (sender, mailbox) = mailbox().unwrap();
     let (jobs, _worker) = bounded(1);
-    let counts = Arc::new(Counts::new(ListenerName::new("tcp", None)));
+    let counts = Arc::new(Counts::new(ListenerName::new("tcp", None), PowerJournal::default()));
     let dispatcher = Dispatcher::new(counts.clone(), jobs, sender.clone());
     let mut event_loop = EventLoop::new(
         counts,

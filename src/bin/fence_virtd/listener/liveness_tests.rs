@@ -16,6 +16,7 @@ use crate::listener::event_loop::EventLoop;
 use crate::listener::service::Mail;
 use crate::listener::sessions::{SessionMail, Sessions};
 use crate::pauses::PauseMonitor;
+use crate::power_journal::PowerJournal;
 use crate::status::Counts;
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::fence::{ListenerName, Operation, Request, Target};
@@ -45,7 +46,7 @@ impl World {
             Policy { hash: HashKind::None, auth: HashKind::None, key: Key::new(Vec::new()), old_key: None };
         let (sender, mailbox) = mailbox().unwrap();
         let (job_sender, jobs) = bounded(8);
-        let counts = Arc::new(Counts::new(ListenerName::new("tcp", None)));
+        let counts = Arc::new(Counts::new(ListenerName::new("tcp", None), PowerJournal::default()));
         let dispatcher = Dispatcher::new(counts.clone(), job_sender, sender.clone());
         let sessions = Sessions::new(Arc::new(policy), SESSIONS_MAX, dispatcher);
         World {

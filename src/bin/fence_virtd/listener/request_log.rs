@@ -9,9 +9,13 @@ use log::warn;
 
 use crate::job::RequestLabel;
 use crate::logging::{AnswerLine, FairLimiter, Suppressed};
+#[cfg(test)]
+use crate::power_journal::PowerJournal;
+use crate::power_journal::wall_time;
 use crate::status::{Counts, Refusal};
-use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source};
+use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source, Verdict};
 use fence_virt::origins::Origins;
+use fence_virt::power_log::{PowerRecord, PowerVerdict, share_of};
 use fence_virt::time::Instant;
 
 /// Authenticated request, from its arrival until its answer.
@@ -51,6 +55,12 @@ impl RequestLog {
         self.counts.name()
     }
 
+    /// Journal of power operations.
+    #[cfg(test)]
+    pub(super) fn journal(&self) -> &PowerJournal {
+        self.counts.journal()
+    }
+
     /// Counts a refusal and logs it, within the rate limit. `source` is the cause, if it is known.
     pub(super) fn log_refusal(
         &mut self,
@@ -69,7 +79,8 @@ impl RequestLog {
         }
     }
 
-    /// Counts and logs a request that is refused, within the rate limit.
+    /// Counts and logs a request that is refused, within the rate limit. A power operation is recorded, unless
+    /// it is a duplicate: the record of the first one tells what became of it.
     pub(super) fn log_refused_request(
         &mut self,
         refusal: Refusal,
@@ -78,11 +89,38 @@ impl RequestLog {
         reason: &str,
         now: Instant,
     ) {
+        if refusal != Refusal::Duplicate {
+            self.record(request, source, PowerVerdict::Refused, reason.to_owned(), None);
+        }
         let label = RequestLabel(request);
         self.log_refusal(refusal, Some(source), format_args!("{label}: {reason}"), now);
     }
 
-    /// Counts the answer to a request and logs it, within the rate limit.
+    /// Records a request that is a power operation.
+    fn record(
+        &self,
+        request: &Request,
+        source: &Source,
+        verdict: PowerVerdict,
+        reason: String,
+        millis: Option<u64>,
+    ) {
+        if request.operation.is_power() {
+            self.counts.journal().record(PowerRecord {
+                time: wall_time(),
+                listener: self.counts.name().to_string(),
+                requester: source.to_string(),
+                share: share_of(&self.origins.standing(source)),
+                operation: request.operation,
+                vm: request.target.as_str().to_owned(),
+                verdict,
+                reason,
+                millis,
+            });
+        }
+    }
+
+    /// Counts the answer to a request, records it, and logs it within the rate limit.
     pub(super) fn log_answer(
         &mut self,
         pending: &PendingRequest,
@@ -93,20 +131,33 @@ impl RequestLog {
     ) {
         let PendingRequest { request, source, received, .. } = pending;
         self.counts.answered(request.operation, answer);
+        let gone = if is_awaited { "" } else { "; the client no longer waits" };
+        let reason = format!("{reason}{gone}");
+        let millis = now.saturating_duration_since(*received).as_millis();
+        self.record(request, source, power_verdict(answer), reason.clone(), u64::try_from(millis).ok());
         let limiter = if request.operation.is_power() { &mut self.power } else { &mut self.queries };
         let standing = self.origins.standing(source);
         let Some(suppressed) = limiter.allow(Some(standing), now) else { return };
-        let gone = if is_awaited { "" } else { "; the client no longer waits" };
         AnswerLine {
             listener: self.counts.name(),
             source,
             operation: request.operation,
             domain: if request.operation.names_a_domain() { request.target.as_str() } else { "" },
             answer,
-            reason: &format_args!("{reason}{gone}"),
-            millis: now.saturating_duration_since(*received).as_millis(),
+            reason: &reason,
+            millis,
             suppressed,
         }
         .log();
+    }
+}
+
+/// Result of a power operation with this answer.
+fn power_verdict(answer: &Answer) -> PowerVerdict {
+    match answer {
+        Answer::Verdict(Verdict::Success) => PowerVerdict::Success,
+        Answer::Verdict(Verdict::Denied) => PowerVerdict::Denied,
+        // "Off" and lists answer no power operation.
+        Answer::Verdict(Verdict::Failure | Verdict::Off) | Answer::HostList(_) => PowerVerdict::Failure,
     }
 }

@@ -12,6 +12,7 @@ use crate::inbox::Message;
 use crate::job::{Job, Requester};
 use crate::listener::event_loop::EventLoop;
 use crate::pauses::PauseMonitor;
+use crate::power_journal::PowerJournal;
 use crate::status::Counts;
 use fence_virt::fence::{HostEntry, ListenerName, Operation, PowerState, Request, Target, Uuid};
 use fence_virt::session::{LINE_QUEUE_MAX, STALL_LIMIT};
@@ -34,7 +35,7 @@ impl World {
     fn new(queue: usize) -> World {
         let (sender, mailbox) = mailbox().unwrap();
         let (job_sender, jobs) = bounded(queue);
-        let counts = Arc::new(Counts::new(ListenerName::new("serial", None)));
+        let counts = Arc::new(Counts::new(ListenerName::new("serial", None), PowerJournal::default()));
         let lines = SerialLines::new(Dispatcher::new(counts.clone(), job_sender, sender.clone()));
         let pauses = PauseMonitor::default();
         let event_loop = EventLoop::new(counts, None, lines, mailbox, pauses.reader(Instant::now()));

@@ -1,3 +1,6 @@
+#[path = "record_tests.rs"]
+mod record_tests;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -8,6 +11,7 @@ use super::*;
 use crate::inbox::Message;
 use crate::job::{Job, Stale};
 use crate::listener::dispatcher::{ADDRESS_JOBS_MAX, JOBS_MAX, JOBS_RESERVE, NETWORK_JOBS_MAX};
+use crate::power_journal::PowerJournal;
 use crate::status::Counts;
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::fence::{ListenerName, Operation, Target};
@@ -37,7 +41,7 @@ impl World {
             Policy { hash: HashKind::None, auth: HashKind::None, key: Key::new(Vec::new()), old_key: None };
         let (sender, mail) = mailbox().unwrap();
         let (job_sender, jobs) = bounded(queue);
-        let counts = Arc::new(Counts::new(ListenerName::new("tcp", None)));
+        let counts = Arc::new(Counts::new(ListenerName::new("tcp", None), PowerJournal::default()));
         let sessions =
             Sessions::new(Arc::new(policy), quota::SESSIONS_MAX, Dispatcher::new(counts, job_sender, sender));
         World { sessions, jobs, mail, now: Instant::now(), waiting_since: None }

@@ -9,6 +9,7 @@ use crossbeam_channel::bounded;
 use super::*;
 use crate::listener::dispatcher::Dispatcher;
 use crate::listener::service::Service;
+use crate::power_journal::PowerJournal;
 use crate::status::Counts;
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::fence::ListenerName;
@@ -54,7 +55,7 @@ impl World {
         let policy =
             Policy { hash: HashKind::None, auth: HashKind::None, key: Key::new(Vec::new()), old_key: None };
         let (sender, _) = mailbox().unwrap();
-        let counts = Arc::new(Counts::new(ListenerName::new("tcp", None)));
+        let counts = Arc::new(Counts::new(ListenerName::new("tcp", None), PowerJournal::default()));
         let dispatcher = Dispatcher::new(counts, bounded(1).0, sender);
         let sessions = Sessions::new(Arc::new(policy), SESSIONS_MAX, dispatcher);
         World { acceptor: StreamAcceptor::new(CrowdedSocket::default()), sessions, now: Instant::now() }

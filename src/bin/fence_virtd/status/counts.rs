@@ -4,6 +4,7 @@ use std::array;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::snapshot::{RefusalCount, RequestCount};
+use crate::power_journal::PowerJournal;
 use fence_virt::fence::{Answer, ListenerName, Operation, Verdict};
 use fence_virt::session::Misconduct;
 
@@ -76,21 +77,29 @@ pub(crate) struct Counts {
     open: AtomicUsize,
     requests: [[AtomicU64; VERDICTS.len()]; Operation::ALL.len()],
     refusals: [AtomicU64; Refusal::ALL.len()],
+    journal: PowerJournal,
 }
 
 impl Counts {
-    pub(crate) fn new(name: ListenerName) -> Counts {
+    /// Makes the counters of a listener that records its power operations in this journal.
+    pub(crate) fn new(name: ListenerName, journal: PowerJournal) -> Counts {
         Counts {
             name,
             open: AtomicUsize::new(0),
             requests: array::from_fn(|_| array::from_fn(|_| AtomicU64::new(0))),
             refusals: array::from_fn(|_| AtomicU64::new(0)),
+            journal,
         }
     }
 
     /// Returns the listener's name.
     pub(crate) fn name(&self) -> &ListenerName {
         &self.name
+    }
+
+    /// Returns the journal of power operations.
+    pub(crate) fn journal(&self) -> &PowerJournal {
+        &self.journal
     }
 
     /// Sets the number of open connections.
@@ -148,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_is_counted_comes_out_again() {
-        let counts = Counts::new(ListenerName::new("tcp", None));
+        let counts = Counts::new(ListenerName::new("tcp", None), PowerJournal::default());
         assert!(counts.requests().is_empty() && counts.refusals().is_empty());
         for verdict in [Verdict::Success, Verdict::Failure, Verdict::Success] {
             counts.answered(Operation::Off, &verdict.into());

@@ -1,6 +1,6 @@
-//! Output formats of a status report.
+//! Output formats of reports.
 
-/// Output format.
+/// Output format of a status report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// Plain text for people.
@@ -13,7 +13,7 @@ pub(crate) enum Form {
 
 impl Form {
     /// Returns the word that selects this format in a query.
-    pub(crate) fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Form::Text => "text",
             Form::Json => "json",
@@ -24,5 +24,29 @@ impl Form {
     /// Returns the format that a query's word selects.
     pub(super) fn of_word(word: &str) -> Option<Form> {
         [Form::Text, Form::Json, Form::OpenMetrics].into_iter().find(|form| form.word() == word)
+    }
+}
+
+/// Output format of a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HistoryForm {
+    /// Table for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl HistoryForm {
+    /// Returns the word that selects this format in a query.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            HistoryForm::Text => "text",
+            HistoryForm::Json => "json",
+        }
+    }
+
+    /// Returns the format that a query's word selects.
+    pub(super) fn of_word(word: &str) -> Option<HistoryForm> {
+        [HistoryForm::Text, HistoryForm::Json].into_iter().find(|form| form.word() == word)
     }
 }

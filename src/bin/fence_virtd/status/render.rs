@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::form::Form;
+use super::history;
 use super::openmetrics::openmetrics;
 use super::snapshot::{
     ClusterState, FencerState, HostFencingState, LaneReport, ListenerState, OldestCall, Snapshot, UriState,
@@ -49,6 +50,10 @@ fn text(snapshot: &Snapshot) -> String {
     for listener in &snapshot.listeners {
         lines.push(format!("listener {}: {} open", listener.name, listener.open));
         lines.extend(listener_lines(listener));
+    }
+    if !snapshot.last_operations.is_empty() {
+        lines.push("last power operations:".to_owned());
+        lines.extend(snapshot.last_operations.iter().map(|record| format!("  {}", history::line(record))));
     }
     let problems = snapshot.problems();
     lines.push(if problems.is_empty() { "no problems".to_owned() } else { "problems:".to_owned() });
@@ -127,6 +132,7 @@ fn json(snapshot: &Snapshot) -> String {
         .value("uris", array(snapshot.uris.iter().map(uri_json)))
         .value("cluster", snapshot.cluster.as_ref().map_or("null".to_owned(), cluster_json))
         .value("listeners", array(snapshot.listeners.iter().map(listener_json)))
+        .value("last_operations", array(snapshot.last_operations.iter().map(|record| history::json(record))))
         .value("problems", array(snapshot.problems().iter().map(|problem| quoted(problem))));
     report.finish() + "\n"
 }

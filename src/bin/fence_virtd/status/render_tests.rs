@@ -1,8 +1,10 @@
+use super::super::history::tests::record;
 use super::super::snapshot::{QueueState, RefusalCount, RequestCount};
 use super::*;
 
 use fence_virt::fence::Operation;
 use fence_virt::time::Instant;
+use std::sync::Arc;
 
 fn snapshot() -> Snapshot {
     let second = Duration::from_secs(1);
@@ -21,6 +23,7 @@ fn snapshot() -> Snapshot {
             refusals: vec![RefusalCount { reason: "signature", count: 4 }],
         }],
         queue: QueueState { len: 1, max: 512 },
+        last_operations: vec![Arc::new(record("node\u{202e}1"))],
         busy_for: Some(second),
         is_worker_healthy: true,
         uris: vec![
@@ -58,6 +61,7 @@ fn text_is_for_people() {
         cluster: 3 members, 5 requests in flight\n\
         host fencing: pacemaker answers (libstonithd.so.26.8.2); host_fence_delay is not set\n\
         listener tcp:b: 2 open\n  off: 3 success, 1 failure\n  refused: 4 signature\n\
+        last power operations:\n  2026-11-30T06:40:02.125Z tcp: 192.0.2.7: off \"node\\u{202e}1\": success: destroyed: 9 ms\n\
         problems:\n  a\"b\\: no way\n";
     assert_eq!(text(&snapshot()), expected);
     let mut well = snapshot();
@@ -83,6 +87,8 @@ fn json_is_one_line_with_all_of_it() {
         {\"operation\":\"off\",\"verdict\":\"success\",\"count\":3},\
         {\"operation\":\"off\",\"verdict\":\"failure\",\"count\":1}],\
         \"refusals\":[{\"reason\":\"signature\",\"count\":4}]}],\
+        \"last_operations\":[{\"time\":\"2026-11-30T06:40:02.125Z\",\"listener\":\"tcp\",\"requester\":\"192.0.2.7\",\
+        \"operation\":\"off\",\"vm\":\"node\\u202e1\",\"verdict\":\"success\",\"reason\":\"destroyed\",\"milliseconds\":9}],\
         \"problems\":[\"a\\\"b\\\\: no\\u000away\"]}\n";
     assert_eq!(json(&snapshot()), expected);
 }

@@ -14,17 +14,19 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 
 use super::counts::Counts;
-use super::form::Form;
+use super::history;
+use super::query::{HISTORY, Query, UNWELL, WELL};
 use super::render::render;
 use super::snapshot::{ClusterState, ListenerState, QueueState, Snapshot, UriState};
 use crate::heartbeat::Heartbeat;
+use crate::power_journal::PowerJournal;
 use fence_virt::sys::mutex::lock;
 use fence_virt::time::Instant;
 
 /// Time limit of one client, query and reply together: other clients wait meanwhile.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Maximum length of a query, in bytes.
-const QUERY_MAX: u64 = 32;
+/// Maximum length of a query, in bytes: two words and the name of a VM.
+const QUERY_MAX: u64 = 1024;
 /// Pause after an error, such as a lack of file descriptors.
 const ERROR_PAUSE: Duration = Duration::from_millis(250);
 
@@ -44,6 +46,8 @@ pub(crate) struct Sources {
     pub(crate) uris: Box<dyn Fn() -> Vec<UriState> + Send>,
     /// The cluster, with the backend cpg.
     pub(crate) cluster: Option<Arc<Mutex<ClusterState>>>,
+    /// Power operations.
+    pub(crate) journal: PowerJournal,
 }
 
 impl Sources {
@@ -64,6 +68,7 @@ impl Sources {
             is_worker_healthy: self.heartbeat.is_healthy(),
             uris: (self.uris)(),
             cluster: self.cluster.as_ref().map(|cluster| lock(cluster).clone()),
+            last_operations: history::last(&self.journal.records()),
         }
     }
 }
@@ -163,12 +168,19 @@ fn serve(stream: UnixStream, sources: &Sources) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("user id {uid} is not allowed")));
     }
     let mut stream = DeadlineStream { stream, deadline: Instant::now() + CLIENT_TIMEOUT };
-    let mut word = String::new();
-    BufReader::new((&mut stream).take(QUERY_MAX)).read_line(&mut word)?;
-    let Some(form) = Form::of_word(word.trim_end()) else {
-        return stream.write_all(b"unwell\nunknown format: use text, json or openmetrics\n");
+    let mut line = String::new();
+    BufReader::new((&mut stream).take(QUERY_MAX)).read_line(&mut line)?;
+    let reply = match Query::parse(&line) {
+        Some(Query::Status(form)) => {
+            let snapshot = sources.snapshot();
+            let state = if snapshot.problems().is_empty() { WELL } else { UNWELL };
+            format!("{state}\n{}", render(&snapshot, form))
+        }
+        Some(Query::History { form, vm }) => {
+            let records = sources.journal.records();
+            format!("{HISTORY}\n{}", history::render(&records, form, vm.as_deref()))
+        }
+        None => format!("{UNWELL}\nunknown query: use --status or --history of the same version\n"),
     };
-    let snapshot = sources.snapshot();
-    let state = if snapshot.problems().is_empty() { "well\n" } else { "unwell\n" };
-    stream.write_all((state.to_owned() + &render(&snapshot, form)).as_bytes())
+    stream.write_all(reply.as_bytes())
 }

@@ -1,8 +1,10 @@
 //! State of the daemon at one moment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fence_virt::fence::Operation;
+use fence_virt::power_log::PowerRecord;
 use fence_virt::time::Instant;
 
 /// Time without a reply after which a URI counts as a problem.
@@ -32,6 +34,8 @@ pub(crate) struct Snapshot {
     pub(crate) uris: Vec<UriState>,
     /// The cluster, with the backend cpg.
     pub(crate) cluster: Option<ClusterState>,
+    /// Last power operations, oldest first.
+    pub(crate) last_operations: Vec<Arc<PowerRecord>>,
 }
 
 /// Queue of the worker, in messages.

@@ -119,6 +119,7 @@ impl<'a> ServiceManager<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::power_journal::PowerJournal;
     use crate::status::Refusal;
     use fence_virt::fence::{ListenerName, Operation, Verdict};
 
@@ -144,7 +145,8 @@ mod tests {
     #[test]
     fn the_line_has_listeners_backend_and_requests() {
         let notifier = Notifier::from_environment();
-        let counts = ["tcp", "serial"].map(|kind| Arc::new(Counts::new(ListenerName::new(kind, None))));
+        let counts = ["tcp", "serial"]
+            .map(|kind| Arc::new(Counts::new(ListenerName::new(kind, None), PowerJournal::default())));
         let mut manager = ServiceManager::new(&notifier, counts.to_vec(), Heartbeat::default(), "libvirt");
         counts[0].answered(Operation::Off, &Verdict::Success.into());
         counts[1].answered(Operation::Status, &Verdict::Off.into());

@@ -1,7 +1,8 @@
-//! Programs beside the daemon: `--check`, `--doctor`, `--status` and `-c`.
+//! Programs beside the daemon: `--check`, `--doctor`, `--explain`, `--status`, `--history` and `-c`.
 #![forbid(unsafe_code)]
 
 pub(crate) mod check;
 pub(crate) mod doctor;
+pub(crate) mod explain;
 pub(crate) mod setup;
 pub(crate) mod status_client;

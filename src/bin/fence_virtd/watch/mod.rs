@@ -29,5 +29,5 @@ mod fake;
 #[cfg(test)]
 mod libvirt_tests;
 
-pub(crate) use serial_scope::{LineCounts, lines, local_uris, warn_of_remote};
+pub(crate) use serial_scope::{LineCounts, has_socket, lines, local_uris, warn_of_remote};
 pub(crate) use watchers::Watchers;

@@ -50,6 +50,11 @@ pub(super) fn wanted_sockets(config: &SerialConfig, devices: Devices) -> Vec<Pat
     paths
 }
 
+/// True if a VM with these devices has a socket that the serial listener serves by its configuration.
+pub(crate) fn has_socket(config: &SerialConfig, devices: &Devices) -> bool {
+    !wanted_sockets(config, devices.clone()).is_empty()
+}
+
 /// True if a socket is in this folder and not deeper. /var/run is /run, also if the
 /// configuration has the one name and the XML the other.
 fn is_directly_in(path: &Path, folder: &Path) -> bool {

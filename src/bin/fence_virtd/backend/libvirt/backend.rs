@@ -133,7 +133,8 @@ impl<L: Link> LibvirtBackend<L> {
                 format!("cannot confirm that a group lists both requester and VM: {doubt}"),
             ),
             None => {
-                let reasons = [Some(not_permitted(copies)), requester.refused_name];
+                let groups = self.permissions.describe_groups(&requester, copies);
+                let reasons = [Some(not_permitted(copies)), Some(groups), requester.refused_name];
                 (Verdict::Denied, reasons.into_iter().flatten().collect::<Vec<_>>().join("; "))
             }
         })

@@ -1,0 +1,16 @@
+//! Journal of power operations: kept in memory for `--history` and `--status`, and, with `history_file`, in a
+//! file, which a thread of its own writes.
+//!
+//! | | module |
+//! | --- | --- |
+//! | what listeners and the worker record, and reports read | `journal` |
+//! | the thread | `writer` |
+//! | the file | `file` |
+#![forbid(unsafe_code)]
+
+mod file;
+mod journal;
+mod writer;
+
+pub(crate) use journal::{PowerJournal, wall_time};
+pub(crate) use writer::JournalWriter;

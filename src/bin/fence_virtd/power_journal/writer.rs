@@ -1,0 +1,219 @@
+//! Thread that writes the history file. A disk that is full or slow delays it alone.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use log::{info, warn};
+
+use super::file::{JournalFile, cause};
+use super::journal::{PowerJournal, WriterOrder};
+use crate::logging::{Limiter, Suppressed};
+use fence_virt::power_log::{NumberedRecord, encode};
+use fence_virt::time::Instant;
+
+/// Maximum number of records that wait for the thread. Those beyond come with the next replacement.
+const QUEUE_MAX: usize = 1024;
+/// Maximum number of records that are appended before the file is replaced by one with those that are kept.
+const APPENDED_MAX: usize = 250;
+/// Interval between warnings.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+/// Limits in force outside of tests.
+const LIMITS: WriterLimits = WriterLimits { retry: Duration::from_secs(10), flush: Duration::from_secs(1) };
+
+/// Time limits of the thread.
+#[derive(Debug, Clone, Copy)]
+struct WriterLimits {
+    /// Interval between attempts to write a file that could not be written.
+    retry: Duration,
+    /// Time limit for the file to be read at the start, and for the last records to be written at the end.
+    flush: Duration,
+}
+
+/// The thread, as its owner holds it. Dropping it waits until all records are written, a second at most.
+#[derive(Debug)]
+pub(crate) struct JournalWriter {
+    orders: Sender<WriterOrder>,
+    limits: WriterLimits,
+}
+
+impl JournalWriter {
+    /// Starts the thread, which reads the file and then writes to it what the journal records.
+    /// Errors: a sentence if the system has no thread left.
+    pub(crate) fn start(path: PathBuf, journal: &PowerJournal) -> Result<JournalWriter, String> {
+        JournalWriter::with_limits(path, journal, LIMITS)
+    }
+
+    fn with_limits(
+        path: PathBuf,
+        journal: &PowerJournal,
+        limits: WriterLimits,
+    ) -> Result<JournalWriter, String> {
+        let (sender, orders) = bounded(QUEUE_MAX);
+        let (done, loaded) = bounded::<()>(0);
+        let limiter = Limiter::new(1, WARNING_INTERVAL, Instant::now());
+        let file = JournalFile(path);
+        let body = WriterThread {
+            file,
+            retry: limits.retry,
+            journal: journal.clone(),
+            limiter,
+            written: 0,
+            appended: 0,
+            retry_at: None,
+        };
+        thread::Builder::new()
+            .name("history".into())
+            .spawn(move || body.run(&orders, done))
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        journal.follow(sender.clone());
+        // The channel closes. A file that cannot be read in time does not hold up the start.
+        let _ = loaded.recv_timeout(limits.flush);
+        Ok(JournalWriter { orders: sender, limits })
+    }
+}
+
+impl Drop for JournalWriter {
+    fn drop(&mut self) {
+        let (done, finished) = bounded(1);
+        let deadline = Instant::now() + self.limits.flush;
+        let sent = self.orders.send_timeout(WriterOrder::Finish(done), deadline.remaining()).is_ok();
+        if sent && finished.recv_timeout(deadline.remaining()) == Err(RecvTimeoutError::Timeout) {
+            warn!("history_file: the disk is slow: ending without the last records");
+        }
+    }
+}
+
+/// Takes orders and carries none out, until it is told to end.
+fn idle(orders: &Receiver<WriterOrder>) {
+    for order in orders {
+        if let WriterOrder::Finish(done) = order {
+            let _ = done.send(());
+            return;
+        }
+    }
+}
+
+struct WriterThread {
+    file: JournalFile,
+    retry: Duration,
+    journal: PowerJournal,
+    /// Limit of warnings.
+    limiter: Limiter,
+    /// Number of the last record in the file.
+    written: u64,
+    /// Records appended since the file was replaced.
+    appended: usize,
+    /// Time of the next attempt, while the file lacks records.
+    retry_at: Option<Instant>,
+}
+
+impl WriterThread {
+    fn run(mut self, orders: &Receiver<WriterOrder>, loaded: Sender<()>) {
+        match self.file.load() {
+            Ok(kept) => {
+                let kept = kept.unwrap_or_default();
+                if kept.skipped > 0 {
+                    warn!("{}: {} lines are no records: removed", self.name(), kept.skipped);
+                }
+                self.journal.add_older(kept.records);
+            }
+            Err(error) => {
+                // Whatever it is, it is not ours to overwrite.
+                warn!("{}: {}: power operations are kept in memory only", self.name(), cause(&error));
+                drop(loaded);
+                return idle(orders);
+            }
+        }
+        drop(loaded);
+        self.replace();
+        loop {
+            let order = match self.retry_at {
+                Some(at) => orders.recv_timeout(at.remaining()),
+                None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            let finish = match order {
+                Ok(order) => self.obey(order, orders),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let is_due = self.retry_at.is_some_and(|at| finish.is_some() || Instant::now() >= at);
+            if is_due || self.appended > APPENDED_MAX {
+                self.replace();
+            }
+            if let Some(done) = finish {
+                // The owner may have given up.
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    /// Appends a record and all that have followed it. Returns the confirmation if the thread is to end.
+    fn obey(&mut self, first: WriterOrder, orders: &Receiver<WriterOrder>) -> Option<Sender<()>> {
+        let mut lines = String::new();
+        let mut finish = None;
+        for order in std::iter::once(first).chain(orders.try_iter().take(QUEUE_MAX)) {
+            match order {
+                // A replacement has taken it from the memory.
+                WriterOrder::Append(record) if record.number <= self.written => {}
+                WriterOrder::Append(NumberedRecord { number, record }) => {
+                    lines += &encode(&record);
+                    self.written = number;
+                    self.appended += 1;
+                }
+                WriterOrder::Finish(done) => finish = Some(done),
+            }
+        }
+        let lost = self.journal.take_lost();
+        if lost > 0 {
+            self.warn(&format!("the disk is slow: {lost} records are written later"));
+            self.retry_at = Some(Instant::now());
+        }
+        if self.retry_at.is_none() && !lines.is_empty() {
+            if let Err(error) = self.file.append(&lines) {
+                self.failed(&cause(&error));
+            }
+        }
+        finish
+    }
+
+    /// Replaces the file by one with all records that are in memory.
+    fn replace(&mut self) {
+        let records = self.journal.records();
+        let lines: String = records.iter().map(|record| encode(&record.record)).collect();
+        match self.file.replace(&lines) {
+            Ok(()) => {
+                if self.retry_at.take().is_some() {
+                    info!("{}: written, with all records that are kept", self.name());
+                }
+                self.written = records.last().map_or(self.written, |last| self.written.max(last.number));
+                self.appended = 0;
+            }
+            Err(error) => self.failed(&cause(&error)),
+        }
+    }
+
+    fn failed(&mut self, reason: &str) {
+        self.retry_at = Some(Instant::now() + self.retry);
+        let seconds = self.retry.as_secs();
+        self.warn(&format!(
+            "cannot write it: {reason}: trying again every {seconds} s; power operations go on"
+        ));
+    }
+
+    fn warn(&mut self, reason: &str) {
+        if let Some(suppressed) = self.limiter.allow(Instant::now()) {
+            warn!("{}: {reason}{}", self.name(), Suppressed(suppressed));
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("history_file {}", self.file.0.display())
+    }
+}
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

@@ -1,0 +1,171 @@
+//! Rendering of power operations: as a table, as JSON, and in lines of the status report.
+
+use std::sync::Arc;
+
+use super::form::HistoryForm;
+use crate::json::JsonObject;
+use fence_virt::fence::printable;
+use fence_virt::groups::listed_text;
+use fence_virt::power_log::{NumberedRecord, PowerRecord};
+
+/// Number of operations in a status report.
+const LAST: usize = 5;
+/// Maximum width of a column; a longer text moves the columns behind it in its row.
+const WIDTH_MAX: usize = 40;
+/// Columns of the table.
+const HEADS: [&str; 8] =
+    ["TIME", "LISTENER", "REQUESTER", "OPERATION", "VM", "VERDICT", "DURATION", "REASON"];
+
+/// Returns the last operations for a status report, oldest first.
+pub(super) fn last(records: &[NumberedRecord]) -> Vec<Arc<PowerRecord>> {
+    let first = records.len().saturating_sub(LAST);
+    records[first..].iter().map(|record| record.record.clone()).collect()
+}
+
+/// Returns the report about all operations, or those on one VM, by the name or UUID that requests had.
+pub(super) fn render(records: &[NumberedRecord], form: HistoryForm, vm: Option<&str>) -> String {
+    let vm = vm.map(listed_text);
+    let is_meant = |record: &&PowerRecord| vm.as_ref().is_none_or(|vm| listed_text(&record.vm) == *vm);
+    let records: Vec<&PowerRecord> = records.iter().map(|record| &*record.record).filter(is_meant).collect();
+    match form {
+        HistoryForm::Text => table(&records),
+        HistoryForm::Json => records.iter().map(|record| json(record) + "\n").collect(),
+    }
+}
+
+/// Returns the object of a record.
+pub(super) fn json(record: &PowerRecord) -> String {
+    let PowerRecord { time, listener, requester, operation, vm, verdict, reason, millis, .. } = record;
+    JsonObject::new()
+        .string("time", &time.to_string())
+        .string("listener", listener)
+        .string("requester", requester)
+        .string("operation", &operation.to_string())
+        .string("vm", vm)
+        .string("verdict", verdict.word())
+        .string("reason", reason)
+        .value("milliseconds", millis.map_or_else(|| "null".to_owned(), |millis| millis.to_string()))
+        .finish()
+}
+
+/// Returns the line of a record in a status report.
+pub(super) fn line(record: &PowerRecord) -> String {
+    let PowerRecord { time, listener, requester, operation, vm, verdict, reason, .. } = record;
+    let (duration, verdict) = (duration(record), verdict.word());
+    format!("{time} {listener}: {requester}: {operation} {vm:?}: {verdict}: {reason}: {duration}")
+}
+
+fn duration(record: &PowerRecord) -> String {
+    record.millis.map_or_else(|| "-".to_owned(), |millis| format!("{millis} ms"))
+}
+
+fn row(record: &PowerRecord) -> [String; HEADS.len()] {
+    let PowerRecord { time, listener, requester, operation, vm, verdict, reason, .. } = record;
+    [
+        time.to_string(),
+        printable(listener),
+        printable(requester),
+        operation.to_string(),
+        printable(vm),
+        verdict.word().to_owned(),
+        duration(record),
+        printable(reason),
+    ]
+}
+
+/// Returns the table, the newest operation last, as near to the prompt as that of a log.
+fn table(records: &[&PowerRecord]) -> String {
+    if records.is_empty() {
+        return "no power operations\n".to_owned();
+    }
+    let heads = HEADS.map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(heads).chain(records.iter().map(|record| row(record))).collect();
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0).min(WIDTH_MAX);
+    let widths: [usize; HEADS.len()] = std::array::from_fn(width);
+    let mut out = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        out += cells.collect::<Vec<_>>().join("  ").trim_end();
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use fence_virt::fence::Operation;
+    use fence_virt::power_log::{PowerLog, PowerVerdict, WallTime};
+
+    pub(in super::super) fn record(vm: &str) -> PowerRecord {
+        PowerRecord {
+            time: WallTime::from_millis(1_796_020_802_125),
+            listener: "tcp".to_owned(),
+            requester: "192.0.2.7".to_owned(),
+            share: "192.0.2.7".to_owned(),
+            operation: Operation::Off,
+            vm: vm.to_owned(),
+            verdict: PowerVerdict::Success,
+            reason: "destroyed".to_owned(),
+            millis: Some(9),
+        }
+    }
+
+    fn records(of: impl IntoIterator<Item = PowerRecord>) -> Vec<NumberedRecord> {
+        let mut log = PowerLog::default();
+        of.into_iter().for_each(|record| drop(log.add(record)));
+        log.records()
+    }
+
+    #[test]
+    fn the_table_has_columns_and_nothing_that_changes_a_terminal() {
+        let refused = PowerRecord {
+            listener: "tcp:cluster-b".to_owned(),
+            operation: Operation::Reboot,
+            verdict: PowerVerdict::Refused,
+            reason: "a\nb\u{202e}".to_owned(),
+            millis: None,
+            ..record("\u{1b}[2J")
+        };
+        let text = render(&records([record("node1"), refused]), HistoryForm::Text, None);
+        let expected = "\
+TIME                      LISTENER       REQUESTER  OPERATION  VM         VERDICT  DURATION  REASON
+2026-11-30T06:40:02.125Z  tcp            192.0.2.7  off        node1      success  9 ms      destroyed
+2026-11-30T06:40:02.125Z  tcp:cluster-b  192.0.2.7  reboot     \\u{1b}[2J  refused  -         a b\\u{202e}
+";
+        assert_eq!(text, expected);
+        assert_eq!(render(&[], HistoryForm::Text, None), "no power operations\n");
+        let long = render(&records([record(&"x".repeat(60)), record("y")]), HistoryForm::Text, None);
+        let last = long.lines().last().unwrap();
+        assert!(last.contains(&format!("y{}  success", " ".repeat(WIDTH_MAX - 1))), "{long}");
+    }
+
+    #[test]
+    fn json_is_an_object_a_line_with_numbers_as_numbers() {
+        let denied = PowerRecord { verdict: PowerVerdict::Denied, millis: None, ..record("a\"\u{1b}") };
+        let text = render(&records([record("node1"), denied]), HistoryForm::Json, None);
+        let expected = "{\"time\":\"2026-11-30T06:40:02.125Z\",\"listener\":\"tcp\",\"requester\":\"192.0.2.7\",\
+            \"operation\":\"off\",\"vm\":\"node1\",\"verdict\":\"success\",\"reason\":\"destroyed\",\"milliseconds\":9}\n\
+            {\"time\":\"2026-11-30T06:40:02.125Z\",\"listener\":\"tcp\",\"requester\":\"192.0.2.7\",\
+            \"operation\":\"off\",\"vm\":\"a\\\"\\u001b\",\"verdict\":\"denied\",\"reason\":\"destroyed\",\"milliseconds\":null}\n";
+        assert_eq!(text, expected);
+        assert_eq!(render(&[], HistoryForm::Json, None), "");
+    }
+
+    #[test]
+    fn one_vm_is_picked_by_name_or_uuid_as_requested() {
+        let uuid = "44179d3f-6c63-474f-a212-20c8b4b25b16";
+        let all = records([record("Node1"), record("node2"), record(uuid)]);
+        let found = |vm| render(&all, HistoryForm::Json, Some(vm)).lines().count();
+        assert_eq!(found("node1"), 1);
+        assert_eq!(found("44179D3F6C63474FA21220C8B4B25B16"), 1);
+        assert_eq!(found("node"), 0);
+    }
+
+    #[test]
+    fn the_status_has_the_last_ones() {
+        let all = records((0..9).map(|at| record(&format!("vm{at}"))));
+        let last: Vec<String> = last(&all).iter().map(|record| record.vm.clone()).collect();
+        assert_eq!(last, ["vm4", "vm5", "vm6", "vm7", "vm8"]);
+    }
+}
