@@ -9,12 +9,16 @@ use super::action::AgentAction;
 use super::settings::Settings;
 use super::stderr_log::StderrLog;
 use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict, column, printable};
+use crate::sys::error_text;
 use crate::sys::syslog::{self, Priority};
 use crate::sys::with_timeout::with_timeout;
 use crate::time::Instant;
 
 /// Timeout for a line to syslog, which must not delay the exit.
 const SYSLOG_LIMIT: Duration = Duration::from_millis(200);
+
+/// Place of the reason for a failure, which the wire does not carry.
+const SEE_LOG: &str = "its log on the host says why (journalctl -u fence_virtd)";
 
 /// Minimum timeout for output.
 const OUTPUT_LEAST: Duration = Duration::from_secs(1);
@@ -59,7 +63,7 @@ pub(super) fn emit(
     let mut report = report(name, operation, outcome);
     let written = write(std::mem::take(&mut report.output), deadline);
     if let (Err(error), Operation::HostList) = (written, operation) {
-        report = ExitReport::failure(format!("cannot write the list to stdout: {error}"));
+        report = ExitReport::failure(format!("cannot write the list to stdout: {}", error_text(&error)));
     }
     if let Some(reason) = &report.reason {
         log.print(format_args!("{reason}"));
@@ -115,13 +119,15 @@ fn report(name: &str, operation: Operation, outcome: &AgentOutcome) -> ExitRepor
         }
         (Verdict::Denied, _) => {
             let code = if operation.names_a_domain() { 3 } else { 1 };
-            let reason = "permission denied: no group in the host's fence_virt.conf has both this requester and the VM";
+            let reason = "permission denied: no group in the host's fence_virt.conf has both this requester and the VM; the \
+                          host's log names both";
             ExitReport { code, ..failed(reason) }
         }
+        (Verdict::Failure, Operation::Null) => failed("the daemon answers, and null is always a failure"),
         (Verdict::Failure, Operation::Devstatus) => {
-            failed("the daemon answers, but cannot reach a hypervisor; see its log")
+            failed(&format!("the daemon answers, but cannot reach a hypervisor; {SEE_LOG}"))
         }
-        (Verdict::Failure, _) => failed("the daemon answered failure; see its log on the host"),
+        (Verdict::Failure, _) => failed(&format!("the daemon answered failure; {SEE_LOG}")),
         (Verdict::Success | Verdict::Off, _) => {
             failed(&format!("the daemon answered {verdict}, which is not a valid answer"))
         }

@@ -21,7 +21,6 @@ mod lexer;
 mod listener;
 mod listener_selection;
 mod model;
-mod nearest;
 mod parse;
 mod schema;
 mod tree;

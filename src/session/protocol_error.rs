@@ -73,7 +73,7 @@ impl fmt::Display for ProtocolError {
             ProtocolError::Record => "its host list is invalid",
             ProtocolError::Endless => "its host list is too long",
             ProtocolError::HungUp(Awaited::Anything | Awaited::Unproven) => {
-                "it hung up without an answer: the key, hash or auth differs, or it is busy"
+                "it hung up without an answer: the key, hash or auth differs, or it is busy; its log on the host says which"
             }
             ProtocolError::HungUp(Awaited::Proof) => {
                 "it hung up before its answer to our challenge was complete: is its auth none?"

@@ -9,6 +9,7 @@ use super::agent_request::AgentRequest;
 use super::driver::exchange;
 use crate::fence::Answer;
 use crate::session::{AgentSession, ClientSession};
+use crate::sys::error_text;
 use crate::sys::poll::{Interest, PollSet};
 use crate::time::Instant;
 
@@ -80,7 +81,7 @@ impl Callbacks {
             let is_silent = call.session.output().is_empty();
             set.add(call.stream.as_fd(), if is_silent { Interest::Read } else { Interest::Both });
         }
-        set.wait(Some(until.saturating_duration_since(now))).map_err(|error| error.to_string())
+        set.wait(Some(until.saturating_duration_since(now))).map_err(|error| error_text(&error))
     }
 
     /// Accepts all waiting connections, each with its own session.
@@ -96,7 +97,7 @@ impl Callbacks {
                 Err(error) => {
                     if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) {
                         // Most likely out of descriptors: polling at once would fail the same way.
-                        request.log.debug(format_args!("cannot accept a connection: {error}"));
+                        request.log.debug(format_args!("cannot accept a connection: {}", error_text(&error)));
                         self.evict();
                         self.resume = Some(Instant::now() + PAUSE);
                     }

@@ -13,8 +13,8 @@ use crate::fence::Answer;
 const VMCHANNEL_SILENCE: Duration = Duration::from_millis(200);
 
 const TCP_HINT: &str = "is fence_virtd running there with a tcp listener, and no firewall in between?";
-const VMCHANNEL_HINT: &str =
-    "does this VM have a vmchannel and a route to its address? (use -T, -S or -D for other transports)";
+const VMCHANNEL_HINT: &str = "does this VM have a vmchannel and a route to its address? (-T, -S and -D, or ipaddr, vsock and serial_device on stdin, \
+     choose other transports)";
 
 /// Sends the request over the transport and returns the daemon's answer.
 /// Errors: a message with the reason for the missing answer.

@@ -21,6 +21,7 @@ use super::driver::drive;
 use crate::client::in_flight::InFlightMarker;
 use crate::fence::{Answer, Operation};
 use crate::session::{AgentSession, ClientSession, SyncProbe};
+use crate::sys::error_text;
 use crate::sys::multicast_sender::call_back_listener;
 use crate::time::Instant;
 use crate::wire::Packet;
@@ -49,7 +50,7 @@ struct Exchange<'a> {
 impl Multicast<'_> {
     pub(super) fn send(&self, request: &AgentRequest) -> Result<Answer, String> {
         let (listener, mut marker) = self.listen(request)?;
-        let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+        let port = listener.local_addr().map_err(|error| error_text(&error))?.port();
         let calls = Callbacks::new(listener);
         let datagrams = DatagramSender::new(SocketAddr::new(self.group, self.port), self.interface);
         let mut exchange = Exchange { request, calls, port, datagrams, synced: None };
@@ -76,7 +77,7 @@ impl Multicast<'_> {
     fn listen(&self, request: &AgentRequest) -> Result<(TcpListener, Option<InFlightMarker>), String> {
         let is_ipv4 = self.group.is_ipv4();
         let port = self.port;
-        let explain = |error| format!("cannot listen for the call-back of the host: {error}");
+        let explain = |error| format!("cannot listen for the call-back of the host: {}", error_text(&error));
         let family = if is_ipv4 { "ipv4" } else { "ipv6" };
         match call_back_listener(is_ipv4, port) {
             Ok(listener) => {
@@ -87,7 +88,7 @@ impl Multicast<'_> {
                 request.log.debug(format_args!("another agent uses TCP port {port}; taking another"));
             }
             Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {
-                request.log.debug(format_args!("TCP port {port}: {error}; taking another"));
+                request.log.debug(format_args!("TCP port {port}: {}; taking another", error_text(&error)));
             }
             Err(error) => return Err(explain(error)),
         }
