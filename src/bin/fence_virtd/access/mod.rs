@@ -4,6 +4,7 @@
 mod cids;
 pub(crate) mod credentials;
 pub(crate) mod key_file;
+mod key_reader;
 mod permissions;
 pub(crate) mod policies;
 
