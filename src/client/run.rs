@@ -11,21 +11,17 @@ use super::action::AgentAction;
 use super::agent::Agent;
 use super::args::{self, CommandLine};
 use super::raw_options::RawOptions;
-use super::report::{self, AgentOutcome};
+use super::report;
 use super::settings::{self, Settings, is_debug};
 use super::stderr_log::StderrLog;
-use super::transport::{self, AgentRequest};
-use super::{help, metadata, stdin};
+use super::transport::AgentRequest;
+use super::{help, inquiry, metadata, stdin};
 use crate::auth::{HashKind, Key};
-use crate::fence::{Answer, Operation, Verdict, column};
 use crate::key_file;
 use crate::session::Policy;
 use crate::sys::error_text;
 use crate::sys::with_timeout::with_timeout;
 use crate::time::Instant;
-
-/// Timeout of the list request after a failure, which shows if the host knows the VM.
-const LIST_LIMIT: Duration = Duration::from_secs(3);
 
 /// Runs the agent with the arguments of this process, or with the options on stdin if there are none. Exit
 /// code 0: success, or the VM is on; 1: failure; 2: status of a VM that is off; 3: permission denied.
@@ -113,7 +109,20 @@ fn act(log: &StderrLog, options: &RawOptions) -> Result<ExitCode, String> {
         std::thread::sleep(settings.delay);
     }
     let deadline = Instant::now() + settings.timeout;
-    let outcome = fence(log, &settings, operation, policy, deadline);
+    let request = AgentRequest {
+        operation,
+        target: settings.target.clone(),
+        is_uuid: settings.is_uuid,
+        policy,
+        begin: Instant::now(),
+        deadline,
+        only: None,
+        log: *log,
+    };
+    let outcome = inquiry::ask(&settings.transport, &request);
+    let took = request.begin.elapsed();
+    let took = took.as_secs() * 1000 + u64::from(took.subsec_millis());
+    log.debug(format_args!("after {took} ms: {outcome}"));
     Ok(report::emit(log, &settings, operation, &outcome, deadline))
 }
 
@@ -153,46 +162,4 @@ fn read_key(path: &Path, limit: Duration) -> Result<Key, String> {
         return Err(format!("the key file {} is empty: copy it from the host", path.display()));
     }
     Ok(key)
-}
-
-fn fence(
-    log: &StderrLog,
-    settings: &Settings,
-    operation: Operation,
-    policy: Arc<Policy>,
-    deadline: Instant,
-) -> AgentOutcome {
-    let begin = Instant::now();
-    let request = |operation, deadline| AgentRequest {
-        operation,
-        target: settings.target.clone(),
-        is_uuid: settings.is_uuid,
-        policy: policy.clone(),
-        begin: Instant::now(),
-        deadline,
-        log: *log,
-    };
-    let mut outcome = match transport::send(&settings.transport, &request(operation, deadline)) {
-        Ok(answer) => AgentOutcome::Answered(answer),
-        Err(reason) => AgentOutcome::Unanswered(reason),
-    };
-    let took = begin.elapsed();
-    let took = took.as_secs() * 1000 + u64::from(took.subsec_millis());
-    log.debug(format_args!("after {took} ms: {outcome}"));
-    let is_refusal = matches!(outcome, AgentOutcome::Answered(Answer::Verdict(Verdict::Failure)));
-    if is_refusal && operation.is_power() {
-        // The answer has no reason; the host's list may show one.
-        let limit = deadline.min(Instant::now() + LIST_LIMIT);
-        let list = transport::send(&settings.transport, &request(Operation::HostList, limit));
-        if let Ok(Answer::HostList(entries)) = list {
-            let name = settings.target.as_str();
-            let listed = column(name);
-            let is_it = |text: &str| text.eq_ignore_ascii_case(name) || text.eq_ignore_ascii_case(&listed);
-            // An empty list proves nothing: a C daemon with several URIs sends it.
-            if !entries.is_empty() && !entries.iter().any(|entry| is_it(&entry.name) || is_it(&entry.uuid)) {
-                outcome = AgentOutcome::Unknown;
-            }
-        }
-    }
-    outcome
 }

@@ -45,11 +45,19 @@ pub(super) struct Callbacks {
     resume: Option<Instant>,
     /// Failure of the last call-back that failed.
     pub(super) last_failure: Option<String>,
+    /// Addresses of which a call-back failed, [`CALLBACKS_MAX`] at most.
+    pub(super) failed: Vec<IpAddr>,
 }
 
 impl Callbacks {
     pub(super) fn new(listener: TcpListener) -> Callbacks {
-        Callbacks { listener: Some(listener), calls: Vec::new(), resume: None, last_failure: None }
+        Callbacks {
+            listener: Some(listener),
+            calls: Vec::new(),
+            resume: None,
+            last_failure: None,
+            failed: Vec::new(),
+        }
     }
 
     /// Drops all connections.
@@ -61,6 +69,17 @@ impl Callbacks {
     pub(super) fn close(&mut self) {
         self.listener = None;
         self.clear();
+    }
+
+    /// Addresses of all connections, each once.
+    pub(super) fn peers(&self) -> Vec<IpAddr> {
+        let mut peers: Vec<IpAddr> = Vec::new();
+        for call in &self.calls {
+            if !peers.contains(&call.peer.ip()) {
+                peers.push(call.peer.ip());
+            }
+        }
+        peers
     }
 
     /// Newest connection.
@@ -143,6 +162,9 @@ impl Callbacks {
                     request.log.debug(format_args!("{peer}: {reason}"));
                     self.last_failure = Some(format!("{peer} called back, but {reason}"));
                     let call = self.calls.remove(at);
+                    if self.failed.len() < CALLBACKS_MAX && !self.failed.contains(&call.peer.ip()) {
+                        self.failed.push(call.peer.ip());
+                    }
                     if call.session.is_committed() {
                         return Some(CallbackEvent::Broken(call));
                     }
