@@ -86,7 +86,6 @@ fn inquire(
         }
     };
     let whereabouts = find(&listings, reply.host, verdict);
-    request.log.debug(format_args!("{whereabouts:?}"));
     match whereabouts {
         Whereabouts::Stands => AgentOutcome::Answered(verdict.into()),
         Whereabouts::Nowhere(hosts) => AgentOutcome::Unlisted(verdict, hosts.into_iter().flatten().collect()),

@@ -9,11 +9,15 @@ const BEGINNING_MIN: usize = 3;
 /// Finds the candidate that a misspelt word most likely means: the only one that begins with it, or else the
 /// one with the fewest edits, at most a third of the word's letters (but one edit is always allowed).
 pub fn nearest(word: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    nearest_of(word, &candidates.collect::<Vec<_>>())
+}
+
+// One function for all callers, as the agents are to be small.
+fn nearest_of(word: &str, candidates: &[&'static str]) -> Option<&'static str> {
     let word: Vec<char> = word.chars().take(WORD_MAX + 1).map(|c| c.to_ascii_lowercase()).collect();
     if word.len() > WORD_MAX {
         return None;
     }
-    let candidates: Vec<&str> = candidates.collect();
     if word.len() >= BEGINNING_MIN {
         let begins = |candidate: &&&str| word.iter().copied().eq(candidate.chars().take(word.len()));
         let mut longer = candidates.iter().filter(begins);
@@ -25,12 +29,12 @@ pub fn nearest(word: &str, candidates: impl Iterator<Item = &'static str>) -> Op
     }
     let limit = (word.len() / 3).max(1);
     candidates
-        .into_iter()
+        .iter()
         .filter(|candidate| candidate.len().abs_diff(word.len()) <= limit)
         .map(|candidate| (distance(&word, candidate), candidate))
         .filter(|(edits, _)| *edits <= limit)
         .min_by_key(|(edits, _)| *edits)
-        .map(|(_, candidate)| candidate)
+        .map(|(_, candidate)| *candidate)
 }
 
 /// Returns the end of a message that asks for the word most likely meant; empty if none is near.

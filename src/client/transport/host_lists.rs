@@ -49,10 +49,10 @@ impl Multicast<'_> {
             exchange.calls.wait(end.min(next_round))?;
             exchange.accept(&packets)?;
             while let Some(event) = exchange.calls.next_event(request, false) {
-                let listing = read(event, request);
-                if !listings.iter().any(|known| known.host == listing.host) {
-                    request.log.debug(format_args!("{listing:?}"));
-                    listings.push(listing);
+                let (from, vm) = read(event, request);
+                if !listings.iter().any(|known| known.host == Some(from)) {
+                    request.log.debug(format_args!("{from}: {vm}"));
+                    listings.push(HostListing { host: Some(from), vm });
                 }
             }
         }
@@ -63,7 +63,7 @@ impl Multicast<'_> {
     }
 }
 
-fn read(event: CallbackEvent, request: &AgentRequest) -> HostListing {
+fn read(event: CallbackEvent, request: &AgentRequest) -> (IpAddr, VmListing) {
     let (call, vm) = match event {
         CallbackEvent::Answered(call, answer) => {
             let vm = listing::read(&answer, &request.target, call.session.is_bound());
@@ -76,7 +76,7 @@ fn read(event: CallbackEvent, request: &AgentRequest) -> HostListing {
             (call, if is_stale { VmListing::Stale } else { VmListing::Unknown })
         }
     };
-    HostListing { host: Some(call.peer.ip()), vm }
+    (call.peer.ip(), vm)
 }
 
 /// True if no further list can change what follows; `has_all`: the hosts that have been heard have sent theirs.

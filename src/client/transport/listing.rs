@@ -1,3 +1,4 @@
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::fence::{Answer, HostEntry, PowerState, Target, column};
@@ -13,6 +14,18 @@ pub(in crate::client) enum VmListing {
     Unknown,
     /// A C daemon called back for the request before, and answered that: it may have carried it out.
     Stale,
+}
+
+impl fmt::Display for VmListing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            VmListing::Listed(PowerState::Running) => "the VM is listed, and runs",
+            VmListing::Listed(PowerState::Off) => "the VM is listed, and off",
+            VmListing::Absent => "the VM is not listed",
+            VmListing::Unknown => "no list",
+            VmListing::Stale => "an answer to another request",
+        })
+    }
 }
 
 /// List of one host, as far as it concerns the VM.
