@@ -13,7 +13,8 @@
 //!
 //! The second host gets a request of its own, and no other host gets a proof for it. The first one has done
 //! nothing: it knows no such VM, or has denied the request, or has failed with a VM that is off there. A request
-//! whose answer is missing is never made again, nor is one made to a C daemon that may have carried out the first.
+//! whose answer is missing is never made again, nor is one made to a host that may have carried out the first: any
+//! where auth is none; for a reboot, a C daemon that called back late. (A second off or on changes nothing.)
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use super::hosts::Hosts;
 use super::report::AgentOutcome;
 use super::settings::Transport;
 use super::transport::{self, AgentRequest, HostListing, HostReply, VmListing, nobody};
+use crate::auth::HashKind;
 use crate::fence::{Answer, Operation, PowerState, Verdict};
 use crate::time::Instant;
 
@@ -39,6 +41,8 @@ enum Whereabouts {
     At(IpAddr),
     /// Several other hosts have the VM.
     AtSeveral(Vec<IpAddr>),
+    /// This other host may have carried out the request.
+    Doubtful(IpAddr),
 }
 
 /// Sends the request, and inquires where the answer is not enough.
@@ -78,7 +82,7 @@ fn inquire(
 ) -> AgentOutcome {
     let begin = Instant::now();
     let list = AgentRequest { operation: Operation::HostList, begin, ..request.clone() };
-    let listings = match transport::lists(transport, &list, reply, begin + INQUIRY_LIMIT) {
+    let listings = match transport::lists(transport, &list, request.operation, reply, begin + INQUIRY_LIMIT) {
         Ok(listings) => listings,
         Err(reason) => {
             request.log.debug(format_args!("no list: {reason}"));
@@ -88,6 +92,13 @@ fn inquire(
     let whereabouts = find(&listings, reply.host, verdict);
     match whereabouts {
         Whereabouts::Stands => AgentOutcome::Answered(verdict.into()),
+        // Without auth a host carries out what it hears: this one may have done so already.
+        Whereabouts::At(_) if request.operation.is_power() && request.policy.auth == HashKind::None => {
+            AgentOutcome::Answered(verdict.into())
+        }
+        Whereabouts::Doubtful(host) => AgentOutcome::Unanswered(format!(
+            "{host} called back late and may have carried out the request, but does not say so; its log does; {OWN_GROUP}"
+        )),
         Whereabouts::Nowhere(hosts) => AgentOutcome::Unlisted(verdict, hosts.into_iter().flatten().collect()),
         Whereabouts::AtSeveral(hosts) => {
             AgentOutcome::Unanswered(format!("several hosts list the VM: {}; {OWN_GROUP}", Hosts(&hosts)))
@@ -99,7 +110,7 @@ fn inquire(
                 request.target.as_str(),
                 Hosts(&Vec::from_iter(reply.host)),
             ));
-            let second = AgentRequest { only: Some(host), begin: Instant::now(), ..request.clone() };
+            let second = AgentRequest { only: Some(host), ..request.clone() };
             match transport::send(transport, &second) {
                 Ok(reply) => AgentOutcome::Answered(reply.answer),
                 Err(reason) => AgentOutcome::Unanswered(reason),
@@ -119,10 +130,12 @@ fn find(listings: &[HostListing], host: Option<IpAddr>, verdict: Verdict) -> Whe
         let others = listings.iter().filter(|listing| listing.host != host && listing.vm == state);
         others.filter_map(|listing| listing.host).collect::<Vec<IpAddr>>()
     };
-    let has_stale = listings.iter().any(|listing| listing.vm == VmListing::Stale);
+    if let Some(&doubtful) = with(VmListing::Stale).first() {
+        return Whereabouts::Doubtful(doubtful);
+    }
     // A denial proves that nothing was done, whatever the list shows.
     let is_absent = own == Some(VmListing::Absent) || (verdict == Verdict::Denied && own.is_some());
-    if has_stale || own == Some(VmListing::Listed(PowerState::Running)) {
+    if own == Some(VmListing::Listed(PowerState::Running)) {
         return Whereabouts::Stands;
     }
     let running = with(VmListing::Listed(PowerState::Running));

@@ -68,8 +68,8 @@ fn neither_of_several_is_asked() {
 
 #[test]
 fn nothing_is_asked_of_anybody_if_one_may_have_carried_out_the_first_request() {
-    for lists in [&[Absent, Stale][..], &[Absent, Listed(Running), Stale], &[Stale, Listed(Running)]] {
-        assert_eq!(found(Verdict::Failure, lists), Whereabouts::Stands, "{lists:?}");
+    for lists in [&[Absent, Stale][..], &[Absent, Stale, Listed(Running)], &[Listed(Running), Stale]] {
+        assert_eq!(found(Verdict::Failure, lists), Whereabouts::Doubtful(address(2)), "{lists:?}");
     }
 }
 

@@ -120,7 +120,9 @@ fn report(name: &str, operation: Operation, outcome: &AgentOutcome) -> ExitRepor
             let note = format!("{what}: {unlisted}, and off says no more than that; {NAMES}");
             return ExitReport { note: Some(note), ..off() };
         }
-        AgentOutcome::Unlisted(_, hosts) => return failed(&format!("{}; {NAMES}", unlisted(hosts))),
+        AgentOutcome::Unlisted(_, hosts) => {
+            return failed(&format!("{}; {NAMES}; {SEE_LOG}", unlisted(hosts)));
+        }
         AgentOutcome::Answered(Answer::HostList(entries)) => return ExitReport::success(list(entries)),
         AgentOutcome::HiddenList => {
             let note = "the list is empty: the host has groups in its fence_virt.conf, and a list shows only VMs that \

@@ -4,29 +4,40 @@
 //! host may have it. A list shows that, and changes nothing, so every host that calls back gets our proof.
 //!
 //! A C daemon does not say which request it calls back for. If it was slow, that may be the one before, which it
-//! carries out with our proof; its answer is then no list, and it must not be asked again.
+//! carries out with our proof; its answer is then no list. A reboot must not be asked of it again. So before the lists
+//! of a reboot the port stays closed for a moment: a call-back that finds it closed is given up.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::agent_request::AgentRequest;
 use super::callbacks::CallbackEvent;
 use super::listing::{self, HostListing, VmListing};
 use super::multicast::Multicast;
-use crate::fence::{Answer, PowerState};
+use crate::fence::{Answer, Operation, PowerState};
 use crate::session::AgentSession;
+use crate::sys::poll::PollSet;
 use crate::time::Instant;
+
+/// Time for which late call-backs find no listener.
+const CLOSED: Duration = Duration::from_millis(300);
 
 impl Multicast<'_> {
     /// Collects the lists of the hosts in the group, in search of the request's VM. Waits until `window` for
-    /// hosts that have not been heard yet, and until the request's deadline for those in `others`, which have.
-    /// Ends as soon as `host`, whose answer is in question, and another one that may run the VM are known.
+    /// hosts that have not been heard yet, and until the request's deadline for those in `others`, which have,
+    /// unless `host`, whose answer to the operation `asked` is in question, lists the VM. Ends as soon as no list can
+    /// change what follows.
     pub(super) fn lists(
         &self,
         request: &AgentRequest,
+        asked: Operation,
         host: IpAddr,
         others: &[IpAddr],
         window: Instant,
     ) -> Result<Vec<HostListing>, String> {
+        if asked == Operation::Reboot {
+            let _ = PollSet::new().wait(Some(CLOSED.min(request.time_left())));
+        }
         let (mut exchange, marker) = self.open(request)?;
         let packets = [exchange.packet()?];
         let mut listings: Vec<HostListing> = Vec::new();
@@ -38,8 +49,12 @@ impl Multicast<'_> {
                     && !exchange.calls.failed.contains(other)
             };
             let has_all = !others.iter().any(is_missing);
-            let end = if has_all { window.min(request.deadline) } else { request.deadline };
-            if now >= end || is_settled(&listings, host, has_all) {
+            let own = listings.iter().find(|listing| listing.host == Some(host)).map(|listing| listing.vm);
+            let is_listed = matches!(own, Some(VmListing::Listed(_)));
+            let end = if has_all || is_listed { window.min(request.deadline) } else { request.deadline };
+            let runs = |listing: &HostListing| listing.vm == VmListing::Listed(PowerState::Running);
+            let is_settled = own.is_some() && listings.iter().any(runs) || is_listed && has_all;
+            if now >= end || is_settled {
                 break;
             }
             if now >= next_round {
@@ -50,6 +65,11 @@ impl Multicast<'_> {
             exchange.accept(&packets)?;
             while let Some(event) = exchange.calls.next_event(request, false) {
                 let (from, vm) = read(event, request);
+                if vm == VmListing::Stale && asked != Operation::Reboot {
+                    // The same request again does no harm; the list is still to come.
+                    request.log.debug(format_args!("{from}: {vm}"));
+                    continue;
+                }
                 if !listings.iter().any(|known| known.host == Some(from)) {
                     request.log.debug(format_args!("{from}: {vm}"));
                     listings.push(HostListing { host: Some(from), vm });
@@ -77,11 +97,4 @@ fn read(event: CallbackEvent, request: &AgentRequest) -> (IpAddr, VmListing) {
         }
     };
     (call.peer.ip(), vm)
-}
-
-/// True if no further list can change what follows; `has_all`: the hosts that have been heard have sent theirs.
-fn is_settled(listings: &[HostListing], host: IpAddr, has_all: bool) -> bool {
-    let Some(own) = listings.iter().find(|listing| listing.host == Some(host)) else { return false };
-    let runs = |listing: &HostListing| listing.vm == VmListing::Listed(PowerState::Running);
-    listings.iter().any(runs) || (has_all && matches!(own.vm, VmListing::Listed(_)))
 }
