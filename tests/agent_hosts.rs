@@ -164,7 +164,7 @@ fn a_vm_that_nobody_lists_is_said_to_be_unknown() {
     });
     assert_eq!(ran.code, 3);
     assert!(ran.stderr.contains("permission denied"), "{ran:?}");
-    assert!(begin.elapsed() < Duration::from_secs(40), "3 s each, not 60");
+    assert!(begin.elapsed() < Duration::from_secs(40), "5 s each, not 60");
 }
 
 #[test]
@@ -342,7 +342,7 @@ fn of_two_real_hosts_the_one_with_the_vm_fences_it() {
         }
         let ran = run("-o off -n nobody -t 30");
         assert_eq!(ran.code, 1, "{ran:?}");
-        assert!(ran.stderr.contains("list no VM with this name"), "{first:?} {other:?}: {ran:?}");
+        assert!(ran.stderr.contains("no VM with this name or UUID"), "{first:?} {other:?}: {ran:?}");
     }
 }
 

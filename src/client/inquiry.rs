@@ -27,8 +27,11 @@ use crate::auth::HashKind;
 use crate::fence::{Answer, Operation, PowerState, Verdict};
 use crate::time::Instant;
 
-/// Time for hosts that have not been heard yet, and for each other question after an answer.
+/// Time for a question after an answer.
 const INQUIRY_LIMIT: Duration = Duration::from_secs(3);
+
+/// Time for the lists of hosts that have not been heard yet. Two more rounds of datagrams leave by then.
+const HOSTS_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the lists say about an answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,7 +85,8 @@ fn inquire(
 ) -> AgentOutcome {
     let begin = Instant::now();
     let list = AgentRequest { operation: Operation::HostList, begin, ..request.clone() };
-    let listings = match transport::lists(transport, &list, request.operation, reply, begin + INQUIRY_LIMIT) {
+    let limit = if reply.host.is_some() { HOSTS_LIMIT } else { INQUIRY_LIMIT };
+    let listings = match transport::lists(transport, &list, request.operation, reply, begin + limit) {
         Ok(listings) => listings,
         Err(reason) => {
             request.log.debug(format_args!("no list: {reason}"));

@@ -139,8 +139,8 @@ fn report(name: &str, operation: Operation, outcome: &AgentOutcome) -> ExitRepor
         }
         (Verdict::Denied, _) => {
             let code = if operation.names_a_domain() { 3 } else { 1 };
-            let reason = "permission denied: no group in the host's fence_virt.conf has both this requester and the VM; the \
-                          host's log names both";
+            let reason = "permission denied: no group in the host's fence_virt.conf has both this requester and the \
+                          VM; -o list shows the VMs that it may fence, and the host's log names the requester";
             ExitReport { code, ..failed(reason) }
         }
         (Verdict::Failure, Operation::Null) => failed("the daemon answers, and null is always a failure"),

@@ -63,7 +63,9 @@ impl fmt::Display for Awaited {
 impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
-            ProtocolError::Proof => "its answer to our challenge is wrong: the key or auth differs",
+            ProtocolError::Proof => {
+                "its answer to our challenge is wrong: the key or auth differs (compare keys by --key-fingerprint)"
+            }
             ProtocolError::Challenge(refusal) => return refusal.fmt(f),
             ProtocolError::Answer(byte) => {
                 return write!(f, "it answered {byte}, which is not a valid answer");
