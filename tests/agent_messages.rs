@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use common::agent::{AgentRun, OURS, Programs, run_on_stdin};
-use common::{Dir, Suite, key_bytes, require, root};
+use common::{Dir, Suite, key_bytes, ready, require, root};
 use nix::pty::openpty;
 
 fn run(args: &[&str]) -> AgentRun {
@@ -29,6 +29,7 @@ fn on_a_terminal_the_agent_says_that_it_reads_options() {
             .spawn()
             .unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        ready(stderr.get_ref());
         let mut hint = String::new();
         stderr.read_line(&mut hint).unwrap();
         let expected = format!(
