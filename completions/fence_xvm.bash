@@ -46,14 +46,14 @@ _fence_xvm() {
 	_fence_agent '-d --debug -i --ip-family -a --multicast-address -p --ipport
 		-r --retrans -C --auth -c --hash -k --key-file -n --plug -H --port --domain
 		-u --use-uuid -o --action -t --timeout -w --delay -I --interface
-		-V --version -h --help'
+		--key-fingerprint -V --version -h --help'
 }
 
 _fence_virt() {
 	_fence_agent '-d --debug -D --serial-device -P --serial-params
 		-A --channel-address -p --ipport -n --plug -H --port --domain -o --action
 		-t --timeout -T --ipaddr -S --vsock -C --auth -c --hash -k --key-file
-		-w --delay -V --version -h --help'
+		-w --delay --key-fingerprint -V --version -h --help'
 }
 
 complete -F _fence_xvm fence_xvm

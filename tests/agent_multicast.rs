@@ -15,7 +15,8 @@ use common::net::{GUEST_V4, GUEST_V6, HOST_V4, Namespace};
 use common::node::{NODE1, NODE2, RUNNING, vm};
 use common::peer::Peer;
 use common::{Suite, require};
-use fence_virt::wire::Packet;
+use fence_virt::fence::{HostEntry, Operation, PowerState};
+use fence_virt::wire::{Packet, encode_host_list};
 
 #[test]
 fn one_datagram_leaves_from_each_address_and_round_again() {
@@ -66,6 +67,14 @@ fn loopback_serves_where_there_is_nothing_else() {
             let mut peer = call_back(&packet);
             peer.authenticate();
             peer.send(&[2]);
+            // Whether the host knows the VM at all.
+            let (packet, _) = receiver.receive();
+            assert_eq!(packet.request.operation, Operation::HostList);
+            let mut peer = call_back(&packet);
+            peer.authenticate();
+            let uuid = NODE1.to_owned();
+            let node1 = HostEntry { name: "node1".to_owned(), uuid, state: PowerState::Off };
+            peer.send(&encode_host_list(&[node1]));
             wait(child)
         });
         assert_eq!(ran.code, 2, "{ran:?}");

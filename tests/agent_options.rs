@@ -76,7 +76,9 @@ fn stdin_is_taken_as_pacemaker_and_people_write_it() {
         ] {
             let ran = host.virt_on_stdin(options);
             assert_eq!(ran.code, code, "{daemon:?} {options:?}: {ran:?}");
-            assert_eq!(ran.stderr, "", "{options:?}");
+            let is_unknown = options.contains("two  words");
+            assert_eq!(ran.stderr.contains("the host lists no VM with this name"), is_unknown, "{ran:?}");
+            assert!(is_unknown || ran.stderr.is_empty(), "{options:?}: {ran:?}");
         }
         let ran = host.virt_on_stdin("action=status\nipaddr=127.0.0.1\nplug=node1\nfoo=bar\nbare\n");
         assert_eq!((ran.code, ran.stdout.as_str()), (0, "Status: ON\n"));

@@ -1,6 +1,8 @@
 //! Parsing of fence_virt.conf: values, defaults, and what each mistake is called.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+#[path = "config_parse/old_files.rs"]
+mod old_files;
 #[path = "config_parse/groups.rs"]
 mod permission_groups;
 

@@ -6,7 +6,7 @@ use sha2::Sha256;
 
 use super::challenge::{NONCE_LEN, TAG_LEN};
 use super::hash::{Digest, Keyed};
-use super::{Challenge, ChallengeRefusal};
+use super::{Challenge, ChallengeRefusal, KeyFingerprint};
 use crate::fence::HashKind;
 use crate::wire::{Binding, DIGEST_AT, PACKET_LEN, Packet, PacketHead};
 
@@ -16,6 +16,7 @@ pub const KEY_MAX: usize = 4096;
 /// Key shared by a daemon and its clients, kept as hash states that have absorbed it. Wiped when dropped.
 pub struct Key {
     length: usize,
+    fingerprint: KeyFingerprint,
     secret: Box<Secret>,
 }
 
@@ -38,7 +39,8 @@ impl Key {
     /// [`KEY_MAX`] bytes count. An empty key is for hash none and auth none.
     pub fn new(mut bytes: Vec<u8>) -> Key {
         let key = &bytes[..bytes.len().min(KEY_MAX)];
-        let key = Key { length: key.len(), secret: Box::new(Secret::new(key)) };
+        let fingerprint = KeyFingerprint::of(key);
+        let key = Key { length: key.len(), fingerprint, secret: Box::new(Secret::new(key)) };
         wipe(&mut bytes);
         key
     }
@@ -51,6 +53,11 @@ impl Key {
     /// True for the empty key.
     pub fn is_empty(&self) -> bool {
         self.length == 0
+    }
+
+    /// Short name, by which people compare keys. Print it where they ask for it, nowhere else.
+    pub fn fingerprint(&self) -> KeyFingerprint {
+        self.fingerprint
     }
 
     /// Returns true if both have the same bytes, in constant time.
@@ -276,6 +283,14 @@ mod tests {
         {
             assert_eq!(Key::new(vec![0; length]).allows_extension(), allows, "{length}");
         }
+    }
+
+    #[test]
+    fn a_fingerprint_is_the_same_everywhere() {
+        // head -c 8 of: (printf 'fence_virt key fingerprint\0'; printf secret) | sha256sum
+        assert_eq!(Key::new(b"secret".to_vec()).fingerprint().to_string(), "2301ffb4");
+        assert_eq!(Key::new(vec![7; KEY_MAX]).fingerprint(), Key::new(vec![7; KEY_MAX + 1]).fingerprint());
+        assert_ne!(Key::new(vec![7; KEY_MAX]).fingerprint(), Key::new(vec![7; KEY_MAX - 1]).fingerprint());
     }
 
     #[test]

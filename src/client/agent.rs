@@ -21,6 +21,14 @@ impl Agent {
         }
     }
 
+    /// Agent that this one is not.
+    pub(super) fn other(self) -> Agent {
+        match self {
+            Agent::Xvm => Agent::Virt,
+            Agent::Virt => Agent::Xvm,
+        }
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Agent::Xvm => "fence_xvm",

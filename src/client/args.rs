@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use lexopt::Arg::{Long, Short};
 
+use super::action::AgentAction;
 use super::agent::Agent;
 use super::options::{OptionSpec, Value};
 use super::raw_options::RawOptions;
@@ -12,6 +13,8 @@ use super::raw_options::RawOptions;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum CommandLine {
     Run(RawOptions),
+    /// Print the fingerprint of the key.
+    KeyFingerprint(RawOptions),
     Help,
     Version,
 }
@@ -21,12 +24,18 @@ pub(super) enum CommandLine {
 pub(super) fn parse(agent: Agent, args: impl IntoIterator<Item = OsString>) -> Result<CommandLine, String> {
     let mut options = RawOptions::from_args();
     let mut last: Option<char> = None;
+    let mut is_fingerprint = false;
     let mut parser = lexopt::Parser::from_args(args);
     let explain = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(explain)? {
         let option = match argument {
             Short('h' | '?') | Long("help") => return Ok(CommandLine::Help),
             Short('V') | Long("version") => return Ok(CommandLine::Version),
+            Long("key-fingerprint" | "key_fingerprint") => {
+                is_fingerprint = true;
+                last = None;
+                continue;
+            }
             Short(letter) => agent.by_letter(letter),
             Long(name) => agent.by_name(name),
             // A separate value, which the C agent silently ignores.
@@ -38,7 +47,19 @@ pub(super) fn parse(agent: Agent, args: impl IntoIterator<Item = OsString>) -> R
                     let stray = stray.to_string_lossy();
                     format!("unexpected argument {stray:?}: write -{letter}{stray} without a blank")
                 }
-                _ => explain(argument.unexpected()),
+                (lexopt::Arg::Value(stray), None) => {
+                    let stray = stray.to_string_lossy();
+                    format!("unexpected argument {stray:?}{}", stray_hint(&stray))
+                }
+                (Long(name), _) => {
+                    let hint = agent.hint(name, "--", "-");
+                    format!("invalid option '--{name}'{hint}")
+                }
+                (Short(letter), _) => {
+                    let is_of_other = agent.other().by_letter(*letter).is_some();
+                    let hint = if is_of_other { agent.other_has_it() } else { String::new() };
+                    format!("invalid option '-{letter}'{hint}")
+                }
             });
         };
         last = None;
@@ -53,7 +74,18 @@ pub(super) fn parse(agent: Agent, args: impl IntoIterator<Item = OsString>) -> R
             }
         }
     }
-    Ok(CommandLine::Run(options))
+    Ok(match is_fingerprint {
+        true => CommandLine::KeyFingerprint(options),
+        false => CommandLine::Run(options),
+    })
+}
+
+/// Tells how a word that stands by itself is given as an option.
+fn stray_hint(stray: &str) -> String {
+    if AgentAction::from_name(stray).is_some() {
+        return format!(": write -o {stray}");
+    }
+    if stray.contains('=') { ": name=value belongs on standard input".to_owned() } else { String::new() }
 }
 
 #[cfg(test)]
@@ -123,6 +155,20 @@ mod tests {
     }
 
     #[test]
+    fn the_fingerprint_is_asked_for_wherever_its_option_stands() {
+        for line in
+            ["--key-fingerprint -k x", "-k x --key_fingerprint", "-o off -n vm --key-fingerprint -k x"]
+        {
+            match parsed(Agent::Xvm, line) {
+                Ok(CommandLine::KeyFingerprint(options)) => {
+                    assert_eq!(options.last(Id::KeyFile).unwrap(), "x")
+                }
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn unknown_options_and_missing_values_are_errors() {
         for (agent, line) in [
             (Agent::Xvm, "-T 127.0.0.1"),
@@ -135,5 +181,23 @@ mod tests {
         ] {
             assert!(parsed(agent, line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn an_error_says_what_may_be_meant() {
+        for (agent, line, words) in [
+            (Agent::Xvm, "--tmeout 3", "'--tmeout'; did you mean --timeout?"),
+            (Agent::Virt, "--key_fil x", "did you mean --key-file?"),
+            (Agent::Xvm, "--ipaddr x", "'--ipaddr': fence_virt has this option"),
+            (Agent::Xvm, "-T x", "'-T': fence_virt has this option"),
+            (Agent::Virt, "-a 225.0.0.12", "'-a': fence_xvm has this option"),
+            (Agent::Xvm, "status", "\"status\": write -o status"),
+            (Agent::Virt, "ipaddr=h", "\"ipaddr=h\": name=value belongs on standard input"),
+        ] {
+            let refusal = parsed(agent, line).unwrap_err();
+            assert!(refusal.ends_with(words), "{line}: {refusal}");
+        }
+        assert_eq!(parsed(Agent::Xvm, "--colour").unwrap_err(), "invalid option '--colour'");
+        assert_eq!(parsed(Agent::Xvm, "-x").unwrap_err(), "invalid option '-x'");
     }
 }

@@ -31,6 +31,8 @@ pub(super) fn text(agent: Agent) -> String {
         };
         row(&mut out, &format!("{letter}--{long}{value}"), option);
     }
+    out.push_str("  --key-fingerprint               Print the fingerprint of the key (8 digits),\n");
+    out.push_str("                                  to compare the keys of two machines\n");
     out.push_str("  -h, -?, --help                  Print this help\n");
     out.push_str("  -V, --version                   Print the version\n");
     out.push_str("\nWithout arguments, options are read from stdin as lines of name=value:\n");

@@ -12,6 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::stderr_log::StderrLog;
+use crate::sys::error_text;
 use crate::sys::file_lock::lock;
 use crate::time::Instant;
 
@@ -33,6 +34,7 @@ impl InFlightMarker {
         match take(&path, deadline) {
             Err(error) if error.kind() == ErrorKind::TimedOut => None,
             Err(error) => {
+                let error = error_text(&error);
                 log.debug(format_args!("cannot use the marker file {}: {error}", path.display()));
                 Some(InFlightMarker { file: None, is_stale: true })
             }
@@ -44,7 +46,7 @@ impl InFlightMarker {
     pub(super) fn set(&mut self, log: &StderrLog) -> bool {
         if let Some(file) = self.file.as_mut().filter(|_| !self.is_stale) {
             if let Err(error) = file.write_all(b"1") {
-                log.debug(format_args!("cannot write the marker file: {error}"));
+                log.debug(format_args!("cannot write the marker file: {}", error_text(&error)));
                 self.is_stale = true;
             }
         }

@@ -5,7 +5,9 @@
 //! 2. `settings` validates them.
 //! 3. `run` waits for the delay and sends the request over a `transport`, with a
 //!    deadline.
-//! 4. `report` converts the answer into output and exit code. Only the daemon's
+//! 4. `inquiry` looks for the VM on other hosts where an answer leaves open if
+//!    the host knows it.
+//! 5. `report` converts the answer into output and exit code. Only the daemon's
 //!    answer to this request is ever a success.
 #![forbid(unsafe_code)]
 
@@ -14,7 +16,9 @@ mod addresses;
 mod agent;
 mod args;
 mod help;
+mod hosts;
 mod in_flight;
+mod inquiry;
 mod metadata;
 mod options;
 mod raw_options;

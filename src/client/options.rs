@@ -1,6 +1,7 @@
 //! Table of options, the source of the command line, stdin, help and metadata.
 
 use super::agent::Agent;
+use crate::fence::nearest;
 
 /// Identifier of an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,5 +227,22 @@ impl Agent {
     pub(super) fn by_name(self, name: &str) -> Option<&'static OptionSpec> {
         let name = name.to_ascii_lowercase().replace('-', "_");
         self.options().iter().copied().find(|option| option.name == name)
+    }
+
+    /// Returns the end of a message about an unknown option: that the other agent has it, or the name, with a
+    /// prefix and this character between its words, that is most likely meant.
+    pub(super) fn hint(self, name: &str, prefix: &str, between: &str) -> String {
+        if self.other().by_name(name).is_some() {
+            return self.other_has_it();
+        }
+        let name = name.replace('-', "_");
+        let names = self.options().iter().map(|option| option.name);
+        nearest(&name, names)
+            .map_or(String::new(), |known| format!("; did you mean {prefix}{}?", known.replace('_', between)))
+    }
+
+    /// Returns the end of a message about an option of the other agent.
+    pub(super) fn other_has_it(self) -> String {
+        format!(": {} has this option", self.other().name())
     }
 }

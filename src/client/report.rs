@@ -2,19 +2,28 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use super::action::AgentAction;
+use super::hosts::Hosts;
 use super::settings::Settings;
 use super::stderr_log::StderrLog;
 use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict, column, printable};
+use crate::sys::error_text;
 use crate::sys::syslog::{self, Priority};
 use crate::sys::with_timeout::with_timeout;
 use crate::time::Instant;
 
 /// Timeout for a line to syslog, which must not delay the exit.
 const SYSLOG_LIMIT: Duration = Duration::from_millis(200);
+
+/// Place of the reason for a failure, which the wire does not carry.
+const SEE_LOG: &str = "its log on the host says why (journalctl -u fence_virtd)";
+
+/// Remedy for a name that no host lists.
+const NAMES: &str = "-o list shows the names; pcmk_host_map tells pacemaker which VM each node is";
 
 /// Minimum timeout for output.
 const OUTPUT_LEAST: Duration = Duration::from_secs(1);
@@ -24,8 +33,10 @@ const OUTPUT_LEAST: Duration = Duration::from_secs(1);
 pub(super) enum AgentOutcome {
     /// The daemon answered.
     Answered(Answer),
-    /// The daemon answered failure, and its host does not list the VM.
-    Unknown,
+    /// A daemon answered this, and none of the hosts (if there is one way to one host: empty) lists the VM.
+    Unlisted(Verdict, Vec<IpAddr>),
+    /// The list is empty, and the host has groups.
+    HiddenList,
     /// No trustworthy answer, with the reason.
     Unanswered(String),
 }
@@ -34,7 +45,8 @@ impl fmt::Display for AgentOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AgentOutcome::Answered(answer) => answer.fmt(f),
-            AgentOutcome::Unknown => f.write_str("failure; the host does not list this VM"),
+            AgentOutcome::Unlisted(verdict, _) => write!(f, "{verdict}; the VM is not listed"),
+            AgentOutcome::HiddenList => f.write_str("an empty list, of a host with groups"),
             AgentOutcome::Unanswered(reason) => f.write_str(reason),
         }
     }
@@ -45,6 +57,8 @@ struct ExitReport {
     code: u8,
     output: String,
     reason: Option<String>,
+    /// Hint on stderr that does not change the exit code.
+    note: Option<String>,
 }
 
 /// Prints an outcome and returns its exit code. Waits for a blocked stdout until the deadline.
@@ -59,9 +73,9 @@ pub(super) fn emit(
     let mut report = report(name, operation, outcome);
     let written = write(std::mem::take(&mut report.output), deadline);
     if let (Err(error), Operation::HostList) = (written, operation) {
-        report = ExitReport::failure(format!("cannot write the list to stdout: {error}"));
+        report = ExitReport::failure(format!("cannot write the list to stdout: {}", error_text(&error)));
     }
-    if let Some(reason) = &report.reason {
+    if let Some(reason) = report.reason.as_ref().or(report.note.as_ref()) {
         log.print(format_args!("{reason}"));
     }
     if operation.names_a_domain() {
@@ -72,11 +86,11 @@ pub(super) fn emit(
 
 impl ExitReport {
     fn success(output: String) -> ExitReport {
-        ExitReport { code: 0, output, reason: None }
+        ExitReport { code: 0, output, reason: None, note: None }
     }
 
     fn failure(reason: String) -> ExitReport {
-        ExitReport { code: 1, output: String::new(), reason: Some(reason) }
+        ExitReport { code: 1, output: String::new(), reason: Some(reason), note: None }
     }
 }
 
@@ -101,30 +115,55 @@ fn report(name: &str, operation: Operation, outcome: &AgentOutcome) -> ExitRepor
     let failed = |reason: &str| ExitReport::failure(format!("{what} failed: {reason}"));
     let verdict = match outcome {
         AgentOutcome::Unanswered(reason) => return failed(reason),
-        AgentOutcome::Unknown => return failed("the host lists no VM with this name or UUID; see its log"),
+        AgentOutcome::Unlisted(Verdict::Off, hosts) if operation == Operation::Status => {
+            let unlisted = unlisted(hosts);
+            let note = format!("{what}: {unlisted}, and off says no more than that; {NAMES}");
+            return ExitReport { note: Some(note), ..off() };
+        }
+        AgentOutcome::Unlisted(_, hosts) => {
+            return failed(&format!("{}; {NAMES}; {SEE_LOG}", unlisted(hosts)));
+        }
         AgentOutcome::Answered(Answer::HostList(entries)) => return ExitReport::success(list(entries)),
+        AgentOutcome::HiddenList => {
+            let note = "the list is empty: the host has groups in its fence_virt.conf, and a list shows only VMs that \
+                        are in one group with this requester; the host's log names the requester";
+            return ExitReport { note: Some(note.to_owned()), ..ExitReport::success(String::new()) };
+        }
         AgentOutcome::Answered(Answer::Verdict(verdict)) => verdict,
     };
     match (verdict, operation) {
         (Verdict::Success, Operation::Status) => ExitReport::success("Status: ON\n".to_owned()),
-        (Verdict::Off, Operation::Status) => {
-            ExitReport { code: 2, output: "Status: OFF\n".to_owned(), reason: None }
-        }
+        (Verdict::Off, Operation::Status) => off(),
         (Verdict::Success, Operation::Off | Operation::On | Operation::Reboot | Operation::Devstatus) => {
             ExitReport::success(String::new())
         }
         (Verdict::Denied, _) => {
             let code = if operation.names_a_domain() { 3 } else { 1 };
-            let reason = "permission denied: no group in the host's fence_virt.conf has both this requester and the VM";
+            let reason = "permission denied: no group in the host's fence_virt.conf has both this requester and the \
+                          VM; -o list shows the VMs that it may fence, and the host's log names the requester";
             ExitReport { code, ..failed(reason) }
         }
+        (Verdict::Failure, Operation::Null) => failed("the daemon answers, and null is always a failure"),
         (Verdict::Failure, Operation::Devstatus) => {
-            failed("the daemon answers, but cannot reach a hypervisor; see its log")
+            failed(&format!("the daemon answers, but cannot reach a hypervisor; {SEE_LOG}"))
         }
-        (Verdict::Failure, _) => failed("the daemon answered failure; see its log on the host"),
+        (Verdict::Failure, _) => failed(&format!("the daemon answered failure; {SEE_LOG}")),
         (Verdict::Success | Verdict::Off, _) => {
             failed(&format!("the daemon answered {verdict}, which is not a valid answer"))
         }
+    }
+}
+
+/// Report of a VM that is off.
+fn off() -> ExitReport {
+    ExitReport { code: 2, ..ExitReport::success("Status: OFF\n".to_owned()) }
+}
+
+/// Tells that no host lists the VM.
+fn unlisted(hosts: &[IpAddr]) -> String {
+    match hosts {
+        [] | [_] => "the host lists no VM with this name or UUID".to_owned(),
+        _ => format!("the hosts {} list no VM with this name or UUID", Hosts(hosts)),
     }
 }
 

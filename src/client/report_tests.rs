@@ -13,7 +13,7 @@ fn only_the_daemons_success_is_one() {
     for operation in Operation::ALL {
         for outcome in [
             AgentOutcome::Unanswered("timed out".to_owned()),
-            AgentOutcome::Unknown,
+            AgentOutcome::Unlisted(Verdict::Failure, Vec::new()),
             AgentOutcome::Answered(Verdict::Failure.into()),
             AgentOutcome::Answered(Verdict::Denied.into()),
         ] {
@@ -46,6 +46,28 @@ fn output_of_a_success() {
     for operation in [Operation::Null, Operation::HostList] {
         assert_eq!(reported(operation, &AgentOutcome::Answered(Verdict::Success.into())).0, 1, "{operation}");
     }
+}
+
+#[test]
+fn off_of_a_vm_that_no_host_lists_is_explained() {
+    let report = |operation, verdict, hosts| report("vm", operation, &AgentOutcome::Unlisted(verdict, hosts));
+    let found = report(Operation::Status, Verdict::Off, Vec::new());
+    assert_eq!((found.code, found.output.as_str(), found.reason), (2, "Status: OFF\n", None));
+    assert!(found.note.unwrap().contains("status of \"vm\": the host lists no VM with this name"));
+    let two: Vec<IpAddr> = vec![[192, 0, 2, 1].into(), [192, 0, 2, 9].into()];
+    let found = report(Operation::Off, Verdict::Failure, two);
+    assert_eq!((found.code, found.note), (1, None));
+    let reason = found.reason.unwrap();
+    assert!(reason.contains("the hosts 192.0.2.1, 192.0.2.9 list no VM") && reason.contains("pcmk_host_map"));
+}
+
+#[test]
+fn an_empty_list_of_a_host_with_groups_is_explained() {
+    let found = report("", Operation::HostList, &AgentOutcome::HiddenList);
+    assert_eq!((found.code, found.output.as_str(), found.reason), (0, "", None));
+    assert!(found.note.unwrap().contains("groups"));
+    let plain = report("", Operation::HostList, &AgentOutcome::Answered(Answer::HostList(Vec::new())));
+    assert_eq!((plain.code, plain.note), (0, None));
 }
 
 #[test]

@@ -1,11 +1,12 @@
 use crate::sys::tty::{Framing, Parity, speeds};
 
 /// Parses `speed[,DPS]`: data bits 5 to 8, parity N, E, O, M or S (in either
-/// case), stop bits 1 or 2; default 8N1.
+/// case), stop bits 1 or 2; default 8N1. Blanks anywhere do not count.
 /// Errors: a message about the first invalid part.
 pub(super) fn parse(text: &str) -> Result<Framing, String> {
     let wrong = |what: &str| format!("invalid serial parameters (-P) {text:?}: {what}");
-    let (speed, rest) = text.split_once(',').unwrap_or((text, "8N1"));
+    let text: String = text.split_whitespace().collect();
+    let (speed, rest) = text.split_once(',').unwrap_or((&text, "8N1"));
     let speed = speed.parse().ok().filter(|&speed| speeds().any(|known| known == speed));
     let speed = speed.ok_or_else(|| wrong("unsupported speed; use for example 9600 or 115200"))?;
     let [data, parity, stop] = rest.as_bytes() else {
@@ -39,6 +40,15 @@ mod tests {
         let framing = Framing { speed: 9600, data_bits: 8, parity: Parity::None, stop_bits: 1 };
         assert_eq!(parse("9600"), Ok(framing));
         assert_eq!(parse("9600,8n1"), Ok(framing));
+    }
+
+    #[test]
+    fn blanks_do_not_count() {
+        for text in ["9600, 7E2", " 9600 ,7E2", "9600,7 E 2", "9600\t,\t7E2 "] {
+            let framing = Framing { speed: 9600, data_bits: 7, parity: Parity::Even, stop_bits: 2 };
+            assert_eq!(parse(text), Ok(framing), "{text:?}");
+        }
+        assert_eq!(parse(" 9600 ").map(|framing| framing.data_bits), Ok(8));
     }
 
     #[test]

@@ -6,19 +6,22 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::action::AgentAction;
+use super::action::{ACTIONS, AgentAction};
 use super::agent::Agent;
 use super::options::Id;
 use super::raw_options::RawOptions;
 use super::serial_params;
 use crate::auth::HashKind;
-use crate::fence::Target;
+use crate::fence::{NameError, Target, did_you_mean};
 use crate::sys::tty::Framing;
 
 const GROUP_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(225, 0, 0, 12));
 const GROUP_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 3, 1));
 const CHANNEL: &str = "10.0.2.179";
 const KEY_FILE: &str = "/etc/cluster/fence_xvm.key";
+
+/// Number of characters of an invalid name that a message shows.
+const NAME_SHOWN: usize = 80;
 
 /// Transport to the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +77,7 @@ impl Settings {
             return Settings::with(agent, action, Target::default(), &RawOptions::default());
         }
         let name = options.domain()?.map_or(&b""[..], OsStrExt::as_bytes);
-        let target = Target::new(name)
-            .map_err(|_| format!("invalid VM name {:?}: longer than 63 bytes or not text", lossy(name)))?;
+        let target = Target::new(name).map_err(|error| bad_name(name, error))?;
         if target.as_str().is_empty() && action.names_a_domain() {
             return Err("no VM given: use -n (plug= or port= on stdin)".to_owned());
         }
@@ -98,19 +100,23 @@ impl Settings {
             },
             hash: hash_kind(options, Id::Hash, "hash (-c)")?,
             auth: hash_kind(options, Id::Auth, "auth (-C)")?,
-            key_file: match options.last(Id::KeyFile) {
-                None => KEY_FILE.into(),
-                Some(path) if path.is_empty() => return Err("empty name of the key file (-k)".to_owned()),
-                Some(path) => path.into(),
-            },
-            timeout: Duration::from_secs(number(options, Id::Timeout, "timeout (-t)", 30, 1)?.into()),
+            key_file: key_file(options)?,
+            timeout: timeout(options)?,
             delay: Duration::from_secs(number(options, Id::Delay, "delay (-w)", 0, 0)?.into()),
         })
     }
 }
 
-fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+fn bad_name(name: &[u8], error: NameError) -> String {
+    let shown: String = String::from_utf8_lossy(name).chars().take(NAME_SHOWN).collect();
+    let reason = match error {
+        NameError::TooLong => {
+            "longer than 63 bytes, the most that a request carries; use the VM's UUID, which virsh domuuid on the host \
+             prints"
+        }
+        NameError::NotText => "not printable UTF-8 text",
+    };
+    format!("invalid VM name {shown:?}: {reason}")
 }
 
 fn text(options: &RawOptions, id: Id) -> Option<String> {
@@ -119,20 +125,27 @@ fn text(options: &RawOptions, id: Id) -> Option<String> {
 
 fn action(options: &RawOptions) -> Result<AgentAction, String> {
     let name = text(options, Id::Action).unwrap_or_else(|| "reboot".to_owned());
-    // pacemaker recognises the first two words.
-    AgentAction::from_name(&name).ok_or_else(|| format!("Unrecognised action {name:?}: see -h"))
+    AgentAction::from_name(&name).ok_or_else(|| {
+        let names = || ACTIONS.iter().map(|(name, _)| *name);
+        let hint = match did_you_mean(&name, names()) {
+            hint if hint.is_empty() => format!(": must be one of {}", names().collect::<Vec<_>>().join(", ")),
+            hint => hint,
+        };
+        // pacemaker recognises the first two words.
+        format!("Unrecognised action {name:?}{hint}")
+    })
 }
 
 fn number(options: &RawOptions, id: Id, name: &str, default: u32, least: u32) -> Result<u32, String> {
     let Some(text) = text(options, id) else { return Ok(default) };
     let number = text.parse().ok().filter(|number| *number >= least && *number <= i32::MAX as u32);
-    number.ok_or_else(|| format!("invalid {name} {text:?}: expected a number of at least {least}"))
+    number.ok_or_else(|| format!("invalid {name} {text:?}: must be a number of {least} or more"))
 }
 
 fn port(options: &RawOptions) -> Result<u16, String> {
     let Some(text) = text(options, Id::Ipport) else { return Ok(1229) };
     let port = text.parse().ok().filter(|port| *port != 0);
-    port.ok_or_else(|| format!("invalid port (-p) {text:?}: expected 1 to 65535"))
+    port.ok_or_else(|| format!("invalid port (-p) {text:?}: must be 1 to 65535"))
 }
 
 fn switch(options: &RawOptions, id: Id, name: &str) -> Result<bool, String> {
@@ -140,7 +153,7 @@ fn switch(options: &RawOptions, id: Id, name: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "yes" | "true" | "on" => Ok(true),
         "0" | "no" | "false" | "off" | "" => Ok(false),
-        _ => Err(format!("invalid {name} {text:?}: expected 1 or 0")),
+        _ => Err(format!("invalid {name} {text:?}: must be 1 or 0")),
     }
 }
 
@@ -149,10 +162,24 @@ pub(super) fn is_debug(options: &RawOptions) -> bool {
     switch(options, Id::Debug, "debug").unwrap_or(true)
 }
 
+pub(super) fn key_file(options: &RawOptions) -> Result<PathBuf, String> {
+    match options.last(Id::KeyFile) {
+        None => Ok(KEY_FILE.into()),
+        Some(path) if path.is_empty() => Err("empty name of the key file (-k)".to_owned()),
+        Some(path) => Ok(path.into()),
+    }
+}
+
+pub(super) fn timeout(options: &RawOptions) -> Result<Duration, String> {
+    Ok(Duration::from_secs(number(options, Id::Timeout, "timeout (-t)", 30, 1)?.into()))
+}
+
 fn hash_kind(options: &RawOptions, id: Id, name: &str) -> Result<HashKind, String> {
     let Some(text) = text(options, id) else { return Ok(HashKind::Sha256) };
-    HashKind::from_name(&text)
-        .ok_or_else(|| format!("invalid {name} {text:?}: expected none, sha1, sha256 or sha512"))
+    HashKind::from_name(&text).ok_or_else(|| {
+        let hint = did_you_mean(&text, HashKind::ALL.into_iter().map(HashKind::name));
+        format!("invalid {name} {text:?}: must be one of none, sha1, sha256, sha512{hint}")
+    })
 }
 
 fn multicast(options: &RawOptions) -> Result<Transport, String> {
@@ -161,14 +188,18 @@ fn multicast(options: &RawOptions) -> Result<Transport, String> {
         "auto" => None,
         "ipv4" => Some(true),
         "ipv6" => Some(false),
-        _ => return Err(format!("invalid family (-i) {family:?}: expected auto, ipv4 or ipv6")),
+        _ => return Err(format!("invalid family (-i) {family:?}: must be one of auto, ipv4, ipv6")),
     };
     let group = match text(options, Id::MulticastAddress) {
         None if wants_ipv4 == Some(false) => GROUP_V6,
         None => GROUP_V4,
         Some(text) => match text.parse::<IpAddr>() {
             Ok(address) if address.is_multicast() => address,
-            _ => return Err(format!("{text:?} (-a) is not a multicast address")),
+            _ => {
+                return Err(format!(
+                    "{text:?} (-a) is not a multicast address (224.0.0.0 to 239.255.255.255, or ff00::/8)"
+                ));
+            }
         },
     };
     if wants_ipv4.is_some_and(|ipv4| ipv4 != group.is_ipv4()) {
@@ -194,7 +225,7 @@ fn point_to_point(options: &RawOptions) -> Result<Transport, String> {
     if let Some(cid) = text(options, Id::Vsock) {
         // -1 means any CID; 0 is the hypervisor, which accepts no connections.
         let number = cid.parse::<u32>().ok().filter(|cid| !matches!(cid, 0 | &u32::MAX));
-        let cid = number.ok_or_else(|| format!("invalid CID (-S) {cid:?}: expected 1 to 4294967294"))?;
+        let cid = number.ok_or_else(|| format!("invalid CID (-S) {cid:?}: must be 1 to 4294967294"))?;
         return Ok(Transport::Vsock { cid, port });
     }
     if let Some(host) = host(Id::Ipaddr, "address (-T)")? {

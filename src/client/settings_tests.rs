@@ -79,7 +79,10 @@ fn the_family_follows_from_the_address() {
 fn invalid_values_are_refused() {
     for (agent, line, words) in [
         (Xvm, "-n vm -o destroy", "Unrecognised action"),
-        (Xvm, "-n vm -t 0", "timeout"),
+        (Xvm, "-n vm -o stauts", "Unrecognised action \"stauts\"; did you mean \"status\"?"),
+        (Xvm, "-n vm -o destroy", "must be one of null, on, off, reboot"),
+        (Xvm, "-n vm -c sha-256", "sha1, sha256, sha512; did you mean \"sha256\"?"),
+        (Xvm, "-n vm -t 0", "timeout (-t) \"0\": must be a number of 1 or more"),
         (Xvm, "-n vm -t 3s", "timeout"),
         (Xvm, "-n vm -w x", "delay"),
         (Xvm, "-n vm -r 0", "retransmit"),
@@ -101,7 +104,10 @@ fn invalid_values_are_refused() {
     }
     assert_eq!(settings(Xvm, "-n vm -H vm").target.as_str(), "vm");
     let long = "x".repeat(64);
-    assert!(refusal(Xvm, &format!("-n {long}")).contains("63 bytes"));
+    let refusal = |name: &str| refusal(Xvm, &format!("-n {name}"));
+    assert!(refusal(&long).contains("63 bytes") && refusal(&long).contains("use the VM's UUID"));
+    assert!(refusal("\u{7}").contains("not printable") && !refusal("\u{7}").contains("63"));
+    assert!(refusal(&"x".repeat(100_000)).len() < 300, "the name is cut");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::options::Value;
 use super::raw_options::RawOptions;
 use super::settings::Settings;
 use crate::fence::NAME_MAX;
+use crate::sys::error_text;
 
 /// Maximum size of stdin, in bytes.
 const STDIN_MAX: u64 = 16 << 20;
@@ -24,7 +25,7 @@ const IGNORED: [&str; 3] = ["nodename", "agent", "self"];
 pub(super) fn read(agent: Agent) -> Result<(RawOptions, Vec<String>), String> {
     let mut text = Vec::new();
     let read = std::io::stdin().lock().take(STDIN_MAX + 1).read_to_end(&mut text);
-    read.map_err(|error| format!("cannot read the options from stdin: {error}"))?;
+    read.map_err(|error| format!("cannot read the options from stdin: {}", error_text(&error)))?;
     if text.len() as u64 > STDIN_MAX {
         return Err("stdin has more than 16 MiB of options".to_owned());
     }
@@ -57,7 +58,11 @@ pub(super) fn parse(agent: Agent, text: &[u8]) -> (RawOptions, Vec<String>) {
             // A switch without a value.
             (Some(option), None) if option.value == Value::No => options.push(option.id, "1"),
             (Some(_), None) => warnings.push(format!("ignoring {name:?} on stdin: it has no value")),
-            (None, _) => warnings.push(format!("ignoring unknown option {name:?} on stdin")),
+            (None, None) => warnings.push(format!("ignoring {name:?} on stdin: it is not name=value")),
+            (None, Some(_)) => {
+                let hint = agent.hint(&name, "", "_");
+                warnings.push(format!("ignoring unknown option {name:?} on stdin{hint}"));
+            }
         }
     }
     if warnings.len() > WARNINGS_MAX {
@@ -114,6 +119,21 @@ mod tests {
         assert_eq!(warnings.len(), 3, "{warnings:?}");
         assert!(warnings[0].contains("foo") && warnings[1].contains("noequals"));
         assert_eq!(options.domain().unwrap().unwrap(), "x");
+    }
+
+    #[test]
+    fn a_warning_says_what_may_be_meant() {
+        let (_, warnings) = parsed("ipadr=::1\nkey-fil=/k\nmulticast_address=x\nhello\nname=n\nplug=x");
+        assert_eq!(
+            warnings,
+            [
+                "ignoring unknown option \"ipadr\" on stdin; did you mean ipaddr?",
+                "ignoring unknown option \"key-fil\" on stdin; did you mean key_file?",
+                "ignoring unknown option \"multicast_address\" on stdin: fence_xvm has this option",
+                "ignoring \"hello\" on stdin: it is not name=value",
+                "ignoring unknown option \"name\" on stdin",
+            ]
+        );
     }
 
     #[test]

@@ -8,9 +8,11 @@ use super::group_placement;
 use super::lexer::Span;
 use super::listener_selection::{self, SelectedListener};
 use super::model::{Config, DEFAULT_PARALLEL, GroupConfig};
+use super::obsolete;
 use super::schema;
 use super::tree::{KeyEntry, Section};
 use super::values;
+use crate::fence::did_you_mean;
 
 /// Default path of the status socket.
 const STATUS_SOCKET: &str = "/run/fence_virtd/status.sock";
@@ -98,7 +100,9 @@ fn selected_backend(daemon: &SectionFields, sink: &mut DiagnosticSink) -> &'stat
     let named = daemon.read("backend", sink, |text| {
         let known = BACKENDS.into_iter().find(|known| known.eq_ignore_ascii_case(text.trim()));
         known.ok_or_else(|| {
-            format!("unknown backend {}; expected one of: {}", quoted(text), BACKENDS.join(", "))
+            let hint = obsolete::backend_hint(text);
+            let hint = hint.unwrap_or_else(|| did_you_mean(text.trim(), BACKENDS.into_iter()));
+            format!("unknown backend {}; expected one of: {}{hint}", quoted(text), BACKENDS.join(", "))
         })
     });
     named.unwrap_or(BACKENDS[0])

@@ -3,9 +3,10 @@ use std::collections::BTreeMap;
 use super::diagnostic_sink::{DiagnosticSink, quoted};
 use super::group_placement;
 use super::lexer::Span;
-use super::nearest::nearest;
+use super::obsolete;
 use super::schema::{self, Count, KeySpec};
 use super::tree::{KeyEntry, Section};
+use crate::fence::did_you_mean;
 
 /// Keys and sections of one section, matched with the schema.
 #[derive(Debug, Default)]
@@ -148,7 +149,8 @@ fn unknown_key(key: &str, path: &str) -> String {
         return format!("{name} is a section, not a key; write it as {} {{ ... }}", key.to_ascii_lowercase());
     }
     let place = if path.is_empty() { "outside all sections".to_string() } else { format!("in {path}") };
-    let hint = did_you_mean(nearest(key, schema::keys(path).map(|spec| spec.name)));
+    let hint = obsolete::hint(path, key)
+        .unwrap_or_else(|| did_you_mean(key, schema::keys(path).map(|spec| spec.name)));
     format!("unknown key {name} {place}{hint}")
 }
 
@@ -159,12 +161,8 @@ fn unknown_section(section: &str, path: &str) -> String {
         return format!("{name} is a key, not a section; write it as {key} = \"...\";");
     }
     let place = if path.is_empty() { String::new() } else { format!(" in {path}") };
-    let hint = did_you_mean(nearest(section, schema::children(path)));
+    let hint = obsolete::hint(path, section).unwrap_or_else(|| did_you_mean(section, schema::children(path)));
     format!("unknown section {name}{place}{hint}")
-}
-
-fn did_you_mean(known: Option<&str>) -> String {
-    known.map_or(String::new(), |known| format!("; did you mean \"{known}\"?"))
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 //! everything, so each that is not read is an error, wherever it is.
 
 use super::diagnostic_sink::{DiagnosticSink, quoted};
-use super::nearest::nearest;
 use super::schema;
 use super::tree::{KeyEntry, Section};
+use crate::fence::nearest;
 
 const GROUPS: &str = "groups";
 const GROUP: &str = "group";

@@ -57,7 +57,7 @@ fn multicast(fields: &SectionFields, sink: &mut DiagnosticSink) -> ListenerConfi
         auth,
         address: address.unwrap_or(default),
         port: port(fields, sink),
-        interface: fields.read("interface", sink, values::interface),
+        interface: fields.read("interface", sink, values::interface).flatten(),
     })
 }
 

@@ -21,7 +21,7 @@ mod lexer;
 mod listener;
 mod listener_selection;
 mod model;
-mod nearest;
+mod obsolete;
 mod parse;
 mod schema;
 mod tree;

@@ -109,7 +109,11 @@ pub(super) fn vsock_port(text: &str) -> Result<u32, String> {
     port.ok_or_else(|| format!("invalid vsock port {}; expected 1 to {}", quoted(text), u32::MAX - 1))
 }
 
-pub(super) fn interface(text: &str) -> Result<String, String> {
+/// Parses the name of an interface. `none`, which the dialogue of the C daemon teaches, stands for no name.
+pub(super) fn interface(text: &str) -> Result<Option<String>, String> {
+    if text.trim().eq_ignore_ascii_case("none") {
+        return Ok(None);
+    }
     let wrong = if text.len() > INTERFACE_MAX {
         format!("longer than {INTERFACE_MAX} bytes")
     } else if text.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
@@ -117,7 +121,7 @@ pub(super) fn interface(text: &str) -> Result<String, String> {
     } else if matches!(text, "." | "..") {
         "reserved".to_string()
     } else {
-        return Ok(text.to_string());
+        return Ok(Some(text.to_string()));
     };
     Err(format!("invalid interface name {}: {wrong}", quoted(text)))
 }
@@ -202,7 +206,9 @@ mod tests {
 
     #[test]
     fn interfaces() {
-        assert_eq!(interface("virbr0"), Ok("virbr0".to_string()));
+        assert_eq!(interface("virbr0"), Ok(Some("virbr0".to_string())));
+        assert_eq!([interface("none"), interface(" NONE ")], [Ok(None), Ok(None)]);
+        assert_eq!(interface("none0"), Ok(Some("none0".to_string())));
         assert!(interface("123456789012345").is_ok());
         assert_eq!(folder("/var/lib/x/"), Ok(PathBuf::from("/var/lib/x")));
         assert!(folder("s").is_err_and(|message| message.contains("absolute")));

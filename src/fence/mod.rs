@@ -6,6 +6,7 @@ mod domain;
 mod escape;
 mod hash_kind;
 mod listener_name;
+mod nearest;
 mod operation;
 mod request;
 
@@ -14,5 +15,6 @@ pub use domain::{Domain, UriIndex, Uuid};
 pub use escape::{column, is_printable, printable};
 pub use hash_kind::HashKind;
 pub use listener_name::ListenerName;
+pub use nearest::{did_you_mean, nearest};
 pub use operation::Operation;
 pub use request::{Identity, NAME_MAX, NameError, Request, Source, Target};

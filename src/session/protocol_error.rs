@@ -63,7 +63,9 @@ impl fmt::Display for Awaited {
 impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
-            ProtocolError::Proof => "its answer to our challenge is wrong: the key or auth differs",
+            ProtocolError::Proof => {
+                "its answer to our challenge is wrong: the key or auth differs (compare keys by --key-fingerprint)"
+            }
             ProtocolError::Challenge(refusal) => return refusal.fmt(f),
             ProtocolError::Answer(byte) => {
                 return write!(f, "it answered {byte}, which is not a valid answer");
@@ -73,7 +75,7 @@ impl fmt::Display for ProtocolError {
             ProtocolError::Record => "its host list is invalid",
             ProtocolError::Endless => "its host list is too long",
             ProtocolError::HungUp(Awaited::Anything | Awaited::Unproven) => {
-                "it hung up without an answer: the key, hash or auth differs, or it is busy"
+                "it hung up without an answer: the key, hash or auth differs, or it is busy; its log on the host says which"
             }
             ProtocolError::HungUp(Awaited::Proof) => {
                 "it hung up before its answer to our challenge was complete: is its auth none?"

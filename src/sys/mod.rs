@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
+mod error_text;
 pub mod file_lock;
 pub mod multicast_sender;
 pub mod mutex;
@@ -33,3 +34,5 @@ pub mod signals;
 pub mod stonith;
 #[cfg(feature = "daemon")]
 pub mod unix;
+
+pub use error_text::error_text;

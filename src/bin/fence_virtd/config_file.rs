@@ -2,16 +2,32 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use log::warn;
+use nix::unistd::getegid;
 
 use fence_virt::config::{self, Config, ParseOutcome};
+use fence_virt::sys::error_text;
 
 /// Reads the configuration file.
 /// Errors: a sentence that names the file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("cannot read the configuration {}: {error}", path.display()))
+    fs::read(path).map_err(|error| {
+        let shown = path.display();
+        let remedy = match error.kind() {
+            ErrorKind::NotFound => "; create it with fence_virtd -c, or name another with -f".to_owned(),
+            ErrorKind::PermissionDenied => {
+                format!(
+                    "; run this as root, or let this user read it: `chgrp {} {shown}; chmod 0640 {shown}`",
+                    getegid()
+                )
+            }
+            _ => String::new(),
+        };
+        format!("cannot read the configuration {shown}: {}{remedy}", error_text(&error))
+    })
 }
 
 /// Reads and parses the configuration file.

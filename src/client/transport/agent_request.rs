@@ -1,13 +1,25 @@
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::stderr_log::StderrLog;
-use crate::fence::{Operation, Request, Target};
+use crate::fence::{Answer, Operation, Request, Target};
 use crate::session::{ClientSession, Policy};
 use crate::time::Instant;
 use crate::wire::Packet;
 
+/// Answer of a host.
+#[derive(Debug)]
+pub(in crate::client) struct HostReply {
+    pub(in crate::client) answer: Answer,
+    /// Address from which the host called back; `None` where there is only one host to ask.
+    pub(in crate::client) host: Option<IpAddr>,
+    /// Other addresses that had called back when this host was selected.
+    pub(in crate::client) others: Vec<IpAddr>,
+}
+
 /// Request of this agent, with its credentials and deadline.
+#[derive(Clone)]
 pub(in crate::client) struct AgentRequest {
     pub(in crate::client) operation: Operation,
     pub(in crate::client) target: Target,
@@ -15,6 +27,8 @@ pub(in crate::client) struct AgentRequest {
     pub(in crate::client) policy: Arc<Policy>,
     pub(in crate::client) begin: Instant,
     pub(in crate::client) deadline: Instant,
+    /// Host that alone may carry it out, by the address from which it calls back; others get no proof.
+    pub(in crate::client) only: Option<IpAddr>,
     pub(in crate::client) log: StderrLog,
 }
 
@@ -65,7 +79,7 @@ impl AgentRequest {
 }
 
 /// Makes a name that no VM has.
-pub(super) fn nobody() -> Result<Target, String> {
+pub(in crate::client) fn nobody() -> Result<Target, String> {
     let name = format!("no-vm-{:08x}", u32::from_le_bytes(random()?));
     Target::new(name.as_bytes()).map_err(|error| error.to_string())
 }

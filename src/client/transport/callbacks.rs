@@ -9,6 +9,7 @@ use super::agent_request::AgentRequest;
 use super::driver::exchange;
 use crate::fence::Answer;
 use crate::session::{AgentSession, ClientSession};
+use crate::sys::error_text;
 use crate::sys::poll::{Interest, PollSet};
 use crate::time::Instant;
 
@@ -44,11 +45,19 @@ pub(super) struct Callbacks {
     resume: Option<Instant>,
     /// Failure of the last call-back that failed.
     pub(super) last_failure: Option<String>,
+    /// Addresses of which a call-back failed, [`CALLBACKS_MAX`] at most.
+    pub(super) failed: Vec<IpAddr>,
 }
 
 impl Callbacks {
     pub(super) fn new(listener: TcpListener) -> Callbacks {
-        Callbacks { listener: Some(listener), calls: Vec::new(), resume: None, last_failure: None }
+        Callbacks {
+            listener: Some(listener),
+            calls: Vec::new(),
+            resume: None,
+            last_failure: None,
+            failed: Vec::new(),
+        }
     }
 
     /// Drops all connections.
@@ -60,6 +69,17 @@ impl Callbacks {
     pub(super) fn close(&mut self) {
         self.listener = None;
         self.clear();
+    }
+
+    /// Addresses of all connections, each once.
+    pub(super) fn peers(&self) -> Vec<IpAddr> {
+        let mut peers: Vec<IpAddr> = Vec::new();
+        for call in &self.calls {
+            if !peers.contains(&call.peer.ip()) {
+                peers.push(call.peer.ip());
+            }
+        }
+        peers
     }
 
     /// Newest connection.
@@ -80,7 +100,7 @@ impl Callbacks {
             let is_silent = call.session.output().is_empty();
             set.add(call.stream.as_fd(), if is_silent { Interest::Read } else { Interest::Both });
         }
-        set.wait(Some(until.saturating_duration_since(now))).map_err(|error| error.to_string())
+        set.wait(Some(until.saturating_duration_since(now))).map_err(|error| error_text(&error))
     }
 
     /// Accepts all waiting connections, each with its own session.
@@ -96,7 +116,7 @@ impl Callbacks {
                 Err(error) => {
                     if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) {
                         // Most likely out of descriptors: polling at once would fail the same way.
-                        request.log.debug(format_args!("cannot accept a connection: {error}"));
+                        request.log.debug(format_args!("cannot accept a connection: {}", error_text(&error)));
                         self.evict();
                         self.resume = Some(Instant::now() + PAUSE);
                     }
@@ -142,6 +162,9 @@ impl Callbacks {
                     request.log.debug(format_args!("{peer}: {reason}"));
                     self.last_failure = Some(format!("{peer} called back, but {reason}"));
                     let call = self.calls.remove(at);
+                    if self.failed.len() < CALLBACKS_MAX && !self.failed.contains(&call.peer.ip()) {
+                        self.failed.push(call.peer.ip());
+                    }
                     if call.session.is_committed() {
                         return Some(CallbackEvent::Broken(call));
                     }

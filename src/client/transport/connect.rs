@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use super::agent_request::AgentRequest;
+use crate::sys::error_text;
 use crate::sys::vsock as system;
 use crate::sys::with_timeout::with_timeout;
 use crate::time::Instant;
@@ -26,12 +27,13 @@ pub(super) fn tcp(host: &str, port: u16, hint: &str, request: &AgentRequest) -> 
         match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
             Ok(stream) => {
                 let prepared = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
-                prepared.map_err(|error| format!("{address}: {error}"))?;
+                prepared.map_err(|error| format!("{address}: {}", error_text(&error)))?;
                 return Ok(stream);
             }
             Err(error) => {
-                request.log.debug(format_args!("{address}: {error}"));
-                failures.push(format!("{address}: {}", explain(&error)));
+                let reason = format!("{address}: {}", explain(&error));
+                request.log.debug(format_args!("{reason}"));
+                failures.push(reason);
             }
         }
     }
@@ -45,7 +47,7 @@ fn explain(error: &io::Error) -> String {
     match error.kind() {
         // The words by which pacemaker recognises a timeout.
         ErrorKind::TimedOut => "timed out".to_owned(),
-        _ => error.to_string(),
+        _ => error_text(error),
     }
 }
 
@@ -69,7 +71,7 @@ fn resolve(host: &str, port: u16, request: &AgentRequest) -> Result<Vec<SocketAd
             }
         }
         Ok(None) => Err(format!("{} resolving {host}", request.timed_out())),
-        Ok(Some(Err(error))) | Err(error) => Err(format!("cannot resolve {host}: {error}")),
+        Ok(Some(Err(error))) | Err(error) => Err(format!("cannot resolve {host}: {}", error_text(&error))),
     }
 }
 
@@ -90,6 +92,7 @@ pub(super) fn vsock(cid: u32, port: u16, request: &AgentRequest) -> Result<File,
             }
             _ => "is fence_virtd running there with a vsock listener, and not too busy to accept?",
         };
-        format!("cannot connect to CID {cid} port {port} over vsock: {error}; {hint}")
+        let reason = error_text(&error);
+        format!("cannot connect to CID {cid} port {port} over vsock: {reason}; {hint}")
     })
 }

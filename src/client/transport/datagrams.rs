@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::agent_request::AgentRequest;
 use crate::client::addresses::{self, LocalAddress};
+use crate::sys::error_text;
 use crate::sys::multicast_sender::sender;
 use crate::wire::{FAMILY_IPV4, FAMILY_IPV6, Packet};
 
@@ -43,7 +44,7 @@ impl<'a> DatagramSender<'a> {
             Err(error) => {
                 let reason = match self.interface {
                     Some(name) if error.kind() == ErrorKind::NotFound => format!("no such interface: {name}"),
-                    _ => format!("cannot list the local addresses: {error}"),
+                    _ => format!("cannot list the local addresses: {}", error_text(&error)),
                 };
                 if is_first {
                     return Err(reason);
@@ -62,8 +63,9 @@ impl<'a> DatagramSender<'a> {
                     self.has_sent = true;
                 }
                 Err(error) => {
-                    request.log.debug(format_args!("cannot send from {local}: {error}"));
-                    self.failures.push(format!("{local}: {error}"));
+                    let reason = format!("{local}: {}", error_text(&error));
+                    request.log.debug(format_args!("cannot send from {reason}"));
+                    self.failures.push(reason);
                 }
             }
         }

@@ -1,28 +1,30 @@
 use std::time::Duration;
 
-use super::agent_request::AgentRequest;
+use super::agent_request::{AgentRequest, HostReply};
 use super::driver::drive;
 use super::line::LineClient;
+use super::listing::{self, HostListing};
 use super::multicast::Multicast;
 use super::{connect, serial};
 use crate::client::settings::Transport;
-use crate::fence::Answer;
+use crate::fence::Operation;
+use crate::time::Instant;
 
 /// Time to listen to a vmchannel before use. Leftovers arrive at once: the C
 /// agent leaves the end of each list unread, which reads as a success.
 const VMCHANNEL_SILENCE: Duration = Duration::from_millis(200);
 
 const TCP_HINT: &str = "is fence_virtd running there with a tcp listener, and no firewall in between?";
-const VMCHANNEL_HINT: &str =
-    "does this VM have a vmchannel and a route to its address? (use -T, -S or -D for other transports)";
+const VMCHANNEL_HINT: &str = "does this VM have a vmchannel and a route to its address? (-T, -S and -D, or ipaddr, vsock and serial_device on stdin, \
+     choose other transports)";
 
 /// Sends the request over the transport and returns the daemon's answer.
 /// Errors: a message with the reason for the missing answer.
-pub(in crate::client) fn send(transport: &Transport, request: &AgentRequest) -> Result<Answer, String> {
-    match transport {
+pub(in crate::client) fn send(transport: &Transport, request: &AgentRequest) -> Result<HostReply, String> {
+    let answer = match transport {
         Transport::Multicast { group, port, interface, retrans } => {
             let interface = interface.as_deref();
-            Multicast { group: *group, port: *port, interface, retrans: *retrans }.send(request)
+            return Multicast { group: *group, port: *port, interface, retrans: *retrans }.send(request);
         }
         Transport::Tcp { host, port } => {
             let mut stream = connect::tcp(host, *port, TCP_HINT, request)?;
@@ -41,5 +43,27 @@ pub(in crate::client) fn send(transport: &Transport, request: &AgentRequest) -> 
             line.send(&mut stream, VMCHANNEL_SILENCE, request)
         }
         Transport::Serial { device, framing } => serial::send(device, *framing, request),
+    }?;
+    Ok(HostReply { answer, host: None, others: Vec::new() })
+}
+
+/// Sends a list request, in search of the request's VM: to the one host that there is, or to all that hear the
+/// multicasts. `reply` is the answer in question, to the operation `asked`. Ends at `window`, but waits for hosts that have called back
+/// before until the request's deadline.
+/// Errors: a message with the reason why nothing is known.
+pub(in crate::client) fn lists(
+    transport: &Transport,
+    request: &AgentRequest,
+    asked: Operation,
+    reply: &HostReply,
+    window: Instant,
+) -> Result<Vec<HostListing>, String> {
+    if let (Transport::Multicast { group, port, interface, retrans }, Some(host)) = (transport, reply.host) {
+        let interface = interface.as_deref();
+        let multicast = Multicast { group: *group, port: *port, interface, retrans: *retrans };
+        return multicast.lists(request, asked, host, &reply.others, window);
     }
+    let deadline = window.min(request.deadline);
+    let HostReply { answer, host, .. } = send(transport, &AgentRequest { deadline, ..request.clone() })?;
+    Ok(vec![HostListing { host, vm: listing::read(&answer, &request.target, false) }])
 }

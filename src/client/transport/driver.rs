@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use super::agent_request::AgentRequest;
 use crate::fence::Answer;
 use crate::session::{AgentSession, ProtocolError};
+use crate::sys::error_text;
 use crate::sys::poll::{Interest, PollSet};
 
 /// Connection of any kind to a daemon.
@@ -46,12 +47,12 @@ pub(super) fn exchange(
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 // Reported after the input that preceded it.
-                return broken.map_or(Ok(None), |error| Err(error.to_string()));
+                return broken.map_or(Ok(None), |error| Err(error_text(&error)));
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {
                 return Err(ProtocolError::HungUp(session.awaited()).to_string());
             }
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error_text(&error)),
         }
     }
     Ok(None)
@@ -94,6 +95,6 @@ pub(super) fn drive(
         let interest = if session.output().is_empty() { Interest::Read } else { Interest::Both };
         let mut set = PollSet::new();
         set.add(stream.as_fd(), interest);
-        set.wait(Some(left)).map_err(|error| error.to_string())?;
+        set.wait(Some(left)).map_err(|error| error_text(&error))?;
     }
 }

@@ -8,6 +8,7 @@ use super::driver::{DaemonStream, drive};
 use crate::client::in_flight::InFlightMarker;
 use crate::fence::Answer;
 use crate::session::{LineSession, SyncProbe};
+use crate::sys::error_text;
 use crate::sys::poll::{Interest, PollSet};
 
 /// Exclusive use of a line.
@@ -34,7 +35,7 @@ impl<'a> LineClient<'a> {
     ) -> Result<Answer, String> {
         let peer = self.peer;
         let is_silent = is_silent(stream, silence.min(request.time_left()))
-            .map_err(|error| format!("{peer}: {error}"))?;
+            .map_err(|error| format!("{peer}: {}", error_text(&error)))?;
         if request.time_left().is_zero() {
             return Err(format!("{} before the request was sent to {peer}", request.timed_out()));
         }

@@ -6,9 +6,12 @@ mod connect;
 mod datagrams;
 mod dispatch;
 mod driver;
+mod host_lists;
 mod line;
+mod listing;
 mod multicast;
 mod serial;
 
-pub(super) use agent_request::AgentRequest;
-pub(super) use dispatch::send;
+pub(super) use agent_request::{AgentRequest, HostReply, nobody};
+pub(super) use dispatch::{lists, send};
+pub(super) use listing::{HostListing, VmListing};

@@ -4,7 +4,8 @@
 //! 2. It sends the request from each address of the family, repeatedly.
 //! 3. Daemons call back. The first peer that proves to have the key gets our
 //!    proof; all others are dropped before it is sent. Peers that cannot prove
-//!    it are dropped, and the agent keeps waiting.
+//!    it are dropped, and the agent keeps waiting. Where the request is for one
+//!    host only, so are all others.
 //!
 //! Our daemon identifies the request it calls back for; a C daemon does not, and a slow one may call back for
 //! the request of an agent that had the port before us. If that is possible (`in_flight`), a C daemon must
@@ -14,13 +15,14 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use super::agent_request::{AgentRequest, nobody, random};
+use super::agent_request::{AgentRequest, HostReply, nobody, random};
 use super::callbacks::{Callback, CallbackEvent, Callbacks};
 use super::datagrams::DatagramSender;
 use super::driver::drive;
 use crate::client::in_flight::InFlightMarker;
 use crate::fence::{Answer, Operation};
 use crate::session::{AgentSession, ClientSession, SyncProbe};
+use crate::sys::error_text;
 use crate::sys::multicast_sender::call_back_listener;
 use crate::time::Instant;
 use crate::wire::Packet;
@@ -36,24 +38,36 @@ pub(super) struct Multicast<'a> {
 }
 
 /// Request in progress.
-struct Exchange<'a> {
+pub(super) struct Exchange<'a> {
     request: &'a AgentRequest,
-    calls: Callbacks,
+    pub(super) calls: Callbacks,
     /// TCP port for call-backs.
     port: u16,
-    datagrams: DatagramSender<'a>,
+    pub(super) datagrams: DatagramSender<'a>,
     /// Hosts without stale call-backs; `None`: all.
     synced: Option<Vec<IpAddr>>,
+    /// True if an older request may still be answered.
+    is_stale: bool,
+}
+
+impl Exchange<'_> {
+    /// Makes the packet of the request, which names the port for call-backs.
+    pub(super) fn packet(&self) -> Result<Packet, String> {
+        let request = self.request;
+        Ok(Packet { port: self.port, ..request.packet(request.wire_request()?)? })
+    }
+
+    /// Accepts the connections of hosts that answer one of these packets.
+    pub(super) fn accept(&mut self, packets: &[Packet]) -> Result<(), String> {
+        let request = self.request;
+        self.calls.accept(request, || call_session(request, request.operation, packets))
+    }
 }
 
 impl Multicast<'_> {
-    pub(super) fn send(&self, request: &AgentRequest) -> Result<Answer, String> {
-        let (listener, mut marker) = self.listen(request)?;
-        let port = listener.local_addr().map_err(|error| error.to_string())?.port();
-        let calls = Callbacks::new(listener);
-        let datagrams = DatagramSender::new(SocketAddr::new(self.group, self.port), self.interface);
-        let mut exchange = Exchange { request, calls, port, datagrams, synced: None };
-        let is_stale = marker.as_mut().is_some_and(|marker| marker.set(&request.log));
+    pub(super) fn send(&self, request: &AgentRequest) -> Result<HostReply, String> {
+        let (mut exchange, marker) = self.open(request)?;
+        let is_stale = exchange.is_stale;
         let synced = if is_stale {
             request.log.debug(format_args!("stale call-backs are possible; probing for their end"));
             exchange.synced = Some(Vec::new());
@@ -70,13 +84,26 @@ impl Multicast<'_> {
         answer
     }
 
+    /// Prepares an exchange and marks a request as in flight. The marker is kept, with its lock, until the end.
+    pub(super) fn open<'a>(
+        &'a self,
+        request: &'a AgentRequest,
+    ) -> Result<(Exchange<'a>, Option<InFlightMarker>), String> {
+        let (listener, mut marker) = self.listen(request)?;
+        let port = listener.local_addr().map_err(|error| error_text(&error))?.port();
+        let calls = Callbacks::new(listener);
+        let datagrams = DatagramSender::new(SocketAddr::new(self.group, self.port), self.interface);
+        let is_stale = marker.as_mut().is_some_and(|marker| marker.set(&request.log));
+        Ok((Exchange { request, calls, port, datagrams, synced: None, is_stale }, marker))
+    }
+
     /// Opens the socket for call-backs, on the port of the multicast or, if another
     /// agent has that, on a free one; and locks the marker of the former. After a
     /// call-back, an agent still holds the marker, but no longer the socket.
     fn listen(&self, request: &AgentRequest) -> Result<(TcpListener, Option<InFlightMarker>), String> {
         let is_ipv4 = self.group.is_ipv4();
         let port = self.port;
-        let explain = |error| format!("cannot listen for the call-back of the host: {error}");
+        let explain = |error| format!("cannot listen for the call-back of the host: {}", error_text(&error));
         let family = if is_ipv4 { "ipv4" } else { "ipv6" };
         match call_back_listener(is_ipv4, port) {
             Ok(listener) => {
@@ -87,7 +114,7 @@ impl Multicast<'_> {
                 request.log.debug(format_args!("another agent uses TCP port {port}; taking another"));
             }
             Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {
-                request.log.debug(format_args!("TCP port {port}: {error}; taking another"));
+                request.log.debug(format_args!("TCP port {port}: {}; taking another", error_text(&error)));
             }
             Err(error) => return Err(explain(error)),
         }
@@ -96,9 +123,9 @@ impl Multicast<'_> {
     }
 
     /// Sends the request in rounds until a host has answered it.
-    fn request(&self, exchange: &mut Exchange) -> Result<Answer, String> {
+    fn request(&self, exchange: &mut Exchange) -> Result<HostReply, String> {
         let request = exchange.request;
-        let packet = Packet { port: exchange.port, ..request.packet(request.wire_request()?)? };
+        let packet = exchange.packet()?;
         let packets = std::slice::from_ref(&packet);
         let mut next_round = Instant::now();
         loop {
@@ -111,10 +138,15 @@ impl Multicast<'_> {
                 next_round = now + self.retrans;
             }
             exchange.calls.wait(request.deadline.min(next_round))?;
-            exchange.calls.accept(request, || call_session(request, request.operation, packets))?;
+            exchange.accept(packets)?;
             let event = exchange.calls.next_event(request, true);
             let Some(CallbackEvent::Committed(call)) = event else { continue };
             let host = call.peer.ip();
+            if request.only.is_some_and(|only| only != host) {
+                // Without our proof it does nothing.
+                request.log.debug(format_args!("{host} is not the host that is asked"));
+                continue;
+            }
             let is_synced = exchange.synced.as_ref().is_none_or(|synced| synced.contains(&host));
             if call.session.is_bound() || is_synced {
                 return finish(call, exchange);
@@ -195,11 +227,14 @@ fn timeout(exchange: &Exchange) -> String {
 }
 
 /// Lets the selected host carry out the request, after dropping all others.
-fn finish(call: Callback, exchange: &mut Exchange) -> Result<Answer, String> {
+fn finish(call: Callback, exchange: &mut Exchange) -> Result<HostReply, String> {
     let Callback { mut stream, peer, mut session } = call;
     exchange.request.log.debug(format_args!("{peer} has the key; sending our proof"));
+    let mut others = exchange.calls.peers();
+    others.retain(|other| *other != peer.ip());
     exchange.calls.close();
-    drive(&peer.to_string(), &mut stream, &mut session, exchange.request)
+    let answer = drive(&peer.to_string(), &mut stream, &mut session, exchange.request)?;
+    Ok(HostReply { answer, host: Some(peer.ip()), others })
 }
 
 fn call_session(

@@ -5,12 +5,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::unistd::geteuid;
-
 use crate::access::credentials;
+use crate::access::key_reader::KeyReader;
 use crate::problem::Problem;
 use fence_virt::auth::{self, Key, KeyWeakness};
 use fence_virt::key_file::{self, make_key};
+use fence_virt::sys::error_text;
 
 /// Keys shorter than this many bytes cause a warning.
 const SHORT: usize = 64;
@@ -27,15 +27,15 @@ pub(crate) struct LoadedKey {
 /// our user. Files in `$CREDENTIALS_DIRECTORY` may have any owner and mode, but the
 /// directory must not be accessible by everyone.
 pub(crate) fn load(path: &Path) -> Result<LoadedKey, Problem> {
-    load_as(path, geteuid().as_raw(), credentials::directory().as_deref())
+    load_as(path, &KeyReader::this_process(), credentials::directory().as_deref())
 }
 
 /// Loads a key file as the daemon with this user id (default: ours) would.
 /// Files below `/run/credentials` are taken for credentials of that daemon.
 /// Errors: those of [`load`].
 pub(crate) fn examine(path: &Path, daemon: Option<u32>) -> Result<LoadedKey, Problem> {
-    let uid = daemon.unwrap_or_else(|| geteuid().as_raw());
-    load_as(path, uid, credentials::unit_directory(path).or_else(credentials::directory).as_deref())
+    let reader = daemon.map_or_else(KeyReader::this_process, KeyReader::of_user);
+    load_as(path, &reader, credentials::unit_directory(path).or_else(credentials::directory).as_deref())
 }
 
 /// Returns true for a unit's credential that cannot be read here: only the daemon can judge it.
@@ -43,15 +43,15 @@ pub(crate) fn is_out_of_reach(path: &Path) -> bool {
     credentials::unit_directory(path).is_some() && key_file::read(path).is_err()
 }
 
-fn load_as(path: &Path, uid: u32, credentials: Option<&Path>) -> Result<LoadedKey, Problem> {
+fn load_as(path: &Path, reader: &KeyReader, credentials: Option<&Path>) -> Result<LoadedKey, Problem> {
     let shown = path.display();
     let read = key_file::read_as(path, |bytes| (auth::examine(&bytes), Key::new(bytes)));
-    let ((weakness, key), metadata) = read.map_err(|error| unreadable(path, &error))?;
+    let ((weakness, key), metadata) = read.map_err(|error| unreadable(path, reader, &error))?;
     let mut warnings = weaknesses(path, &key, weakness);
     let is_credential = credentials.map(|directory| credentials::holds(directory, path)).transpose()?;
     if is_credential != Some(true) {
-        judge(path, &metadata, uid)?;
-        warnings.extend(group_access(path, &metadata));
+        judge(path, &metadata, reader)?;
+        warnings.extend(group_access(path, &metadata, reader));
     }
     if key.is_empty() {
         let remedy = format!("create a key with {}", make_key(path));
@@ -60,7 +60,7 @@ fn load_as(path: &Path, uid: u32, credentials: Option<&Path>) -> Result<LoadedKe
     Ok(LoadedKey { warnings, key })
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Problem {
+fn unreadable(path: &Path, reader: &KeyReader, error: &io::Error) -> Problem {
     let remedy = match error.kind() {
         io::ErrorKind::NotFound if credentials::unit_directory(path).is_some() => {
             "add it to the unit (LoadCredential=) and start the unit: the directory exists only while it runs"
@@ -70,37 +70,46 @@ fn unreadable(path: &Path, error: &io::Error) -> Problem {
             let make_key = make_key(path);
             format!("copy it from another host or guest of the cluster, or create one with {make_key}")
         }
-        io::ErrorKind::PermissionDenied => "run this as root".to_owned(),
+        io::ErrorKind::PermissionDenied if reader.is_root() => {
+            "let root read it and the directories above it".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("run this as root, or let this user read it: {}", reader.commands(path))
+        }
         _ => "set `key_file` to the path of a key".to_owned(),
     };
-    Problem::new(format!("cannot read the key file {}: {error}", path.display()), remedy)
+    Problem::new(format!("cannot read the key file {}: {}", path.display(), error_text(error)), remedy)
 }
 
-fn judge(path: &Path, metadata: &Metadata, daemon: u32) -> Result<(), Problem> {
+fn judge(path: &Path, metadata: &Metadata, reader: &KeyReader) -> Result<(), Problem> {
     let shown = path.display();
     let mode = metadata.mode() & 0o7777;
-    if metadata.uid() != 0 && metadata.uid() != daemon {
+    if metadata.uid() != 0 && metadata.uid() != reader.uid {
         let uid = metadata.uid();
         return Err(Problem::new(
             format!(
                 "key file {shown} (mode {mode:04o}) is owned by user id {uid}: it must be root or fence_virtd's user"
             ),
-            format!("run `chown root {shown}`"),
+            match reader.is_root() {
+                true => format!("run `chown root {shown}`"),
+                false => format!("run `chown root:{} {shown}; chmod 0640 {shown}`", reader.group()),
+            },
         ));
     }
     if mode & 0o007 != 0 {
         return Err(Problem::new(
             format!("key file {shown} has mode {mode:04o}: everyone on this host can access it"),
-            format!("run `chmod 0600 {shown}`, and create a new key if others may have read it"),
+            format!("run {}, and create a new key if others may have read it", reader.commands(path)),
         ));
     }
     Ok(())
 }
 
-fn group_access(path: &Path, metadata: &Metadata) -> Option<Problem> {
+fn group_access(path: &Path, metadata: &Metadata, reader: &KeyReader) -> Option<Problem> {
     let shown = path.display();
     let mode = metadata.mode() & 0o7777;
-    (mode & 0o070 != 0).then(|| {
+    let is_needed = metadata.uid() != reader.uid && reader.reads_as_group(metadata.gid(), mode);
+    (mode & 0o070 != 0 && !is_needed).then(|| {
         Problem::new(
             format!("key file {shown} has mode {mode:04o}: its group can access it"),
             format!("run `chmod 0600 {shown}` unless this is intended"),
@@ -144,12 +153,13 @@ fn weaknesses(path: &Path, key: &Key, weakness: Option<KeyWeakness>) -> Vec<Prob
 mod tests {
     use super::*;
     use fence_virt::auth::KEY_MAX;
+    use nix::unistd::geteuid;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
     use std::path::PathBuf;
 
     fn load_beside(path: &Path, credentials: Option<&Path>) -> Result<LoadedKey, Problem> {
-        load_as(path, geteuid().as_raw(), credentials)
+        load_as(path, &KeyReader::this_process(), credentials)
     }
 
     fn key_file(name: &str, mode: u32, bytes: &[u8]) -> PathBuf {
@@ -191,7 +201,7 @@ mod tests {
         let path = key_file("empty", 0o600, &[]);
         assert!(load(&path).unwrap_err().what.contains("is empty"));
         let metadata = fs::metadata(&path).unwrap();
-        assert!(judge(&path, &metadata, metadata.uid()).is_ok());
+        assert!(judge(&path, &metadata, &KeyReader::of_user(metadata.uid())).is_ok());
         fs::remove_file(path).unwrap();
         assert!(load(Path::new("/dev/null")).unwrap_err().what.contains("regular file"));
     }
@@ -208,6 +218,33 @@ mod tests {
                 assert!(examine(&path, other).unwrap_err().what.contains("12345"), "{other:?}");
             }
         }
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_daemon_that_is_not_root_reads_its_key_as_a_member_of_a_group() {
+        if !geteuid().is_root() {
+            return;
+        }
+        // User and group `daemon` have the number 1 on every system.
+        let path = key_file("group", 0o644, &mixed(4096));
+        let advice = format!("chgrp daemon {0}; chmod 0640 {0}", path.display());
+        let refusal = examine(&path, Some(1)).unwrap_err().remedy;
+        assert!(refusal.contains(&advice) && !refusal.contains("0600"), "{refusal}");
+        assert!(examine(&path, Some(0)).unwrap_err().remedy.contains("chmod 0600"));
+        // What is advised has no warning, and nothing else is silent.
+        for (mode, gid, warnings) in [(0o640, 1, 0), (0o660, 1, 1), (0o640, 2, 1), (0o600, 1, 0)] {
+            chown(&path, Some(0), Some(gid)).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(examine(&path, Some(1)).unwrap().warnings.len(), warnings, "{mode:o} {gid}");
+        }
+        chown(&path, Some(2), Some(1)).unwrap();
+        let refusal = examine(&path, Some(1)).unwrap_err().remedy;
+        assert!(refusal.contains("chown root:daemon"), "{refusal}");
+        let denied = io::ErrorKind::PermissionDenied.into();
+        let remedy = unreadable(&path, &KeyReader::of_user(1), &denied).remedy;
+        assert!(remedy.contains("run this as root") && remedy.contains(&advice), "{remedy}");
+        assert!(!unreadable(&path, &KeyReader::of_user(0), &denied).remedy.contains("as root"));
         fs::remove_file(path).unwrap();
     }
 

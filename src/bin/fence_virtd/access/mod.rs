@@ -5,6 +5,7 @@ mod cids;
 pub(crate) mod credentials;
 pub(crate) mod key_file;
 mod memberships;
+mod key_reader;
 mod permissions;
 pub(crate) mod policies;
 
