@@ -4,8 +4,8 @@
 mod cids;
 pub(crate) mod credentials;
 pub(crate) mod key_file;
-mod memberships;
 mod key_reader;
+mod memberships;
 mod permissions;
 pub(crate) mod policies;
 
