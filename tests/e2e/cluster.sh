@@ -7,7 +7,7 @@
 #   STAGES=                     stages to run: see below
 #   BURST=300, HEALS=1          concurrent requests, partitions that heal
 #   RESTARTS=5                  restarts of one daemon in a row
-#   FREEZES=20                  for how many seconds a libvirtd is frozen, a list
+#   FREEZES=20                  seconds for which a libvirtd is frozen, a list; "20+": amid power-offs
 #   CUTS=1                      rounds of a cut that moves
 #   FENCE_VIRTD=, FENCE_VIRT=   programs under test (default: target/debug)
 #   GROUP_MEMBER=               test member (default: target/debug/examples)
