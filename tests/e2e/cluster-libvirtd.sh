@@ -2,31 +2,26 @@
 # cannot change then, so an off that succeeds before the end of the freeze is false.
 # shellcheck shell=bash
 
-# VMs that are asked for once each, by their numbers: about the moment of the freeze, and during it.
-ABOUT=(1 2 3 4 5 6 7 8)
-DURING=(11 12 13 14 15 16)
+# VMs that are asked for once each: about the moment of the freeze, and during it.
+ABOUT=(extra{1..8}) DURING=(extra{11..16})
+EXTRA=("${ABOUT[@]}" "${DURING[@]}")
 # Microseconds between two requests about that moment.
 STEP=20000
 # Milliseconds in which the VM of another host is fenced.
 PROMPT=2000
-extra() { echo "extra$1"; } # NUMBER
 
 define_extra() { # NODE
-	local number vm commands=""
-	for number in "${ABOUT[@]}" "${DURING[@]}"; do
-		vm=$(extra "$number")
-		domain "$vm" "$(printf '000000e0-1111-4111-8111-%012d' "$number")" >"$W/$1/$vm.xml"
-		commands+="define $W/$1/$vm.xml; start $vm; "
+	local vm files=()
+	for vm in "${EXTRA[@]}"; do
+		files+=("$W/$1/$vm.xml")
+		domain "$vm" "$(printf '000000e0-1111-4111-8111-%012d' "${vm#extra}")" >"$W/$1/$vm.xml"
 	done
-	libvirt "$1" "$commands" >/dev/null
+	on_each "$1" define "${files[@]}" && on_each "$1" start "${EXTRA[@]}"
 }
 undefine_extra() { # NODE
-	local number
-	for number in "${ABOUT[@]}" "${DURING[@]}"; do
-		libvirt "$1" destroy "$(extra "$number")"
-		libvirt "$1" undefine "$(extra "$number")"
-	done
-} >/dev/null 2>&1
+	on_each "$1" destroy "${EXTRA[@]}"
+	on_each "$1" undefine "${EXTRA[@]}"
+} 2>/dev/null
 
 # ------------------------------------------------------------------- requests
 
@@ -49,9 +44,9 @@ keeps_asking() {
 # asks_about_stop ASKER OWNER and asks_until_thaw ASKER OWNER - they start the requests, whose processes are in
 # `jobs`; that moment is $stop, the end of the freeze $thaw.
 asks_about_stop() {
-	local number moment=$((stop - STEP * (${#ABOUT[@]} - 1)))
-	for number in "${ABOUT[@]}"; do
-		at $moment asks "$1" off "$(extra "$number")" "$2" &
+	local vm moment=$((stop - STEP * (${#ABOUT[@]} - 1)))
+	for vm in "${ABOUT[@]}"; do
+		at $moment asks "$1" off "$vm" "$2" &
 		jobs+=($!)
 		moment=$((moment + STEP))
 	done
@@ -64,7 +59,7 @@ asks_until_thaw() {
 	jobs+=($!)
 	for index in "${!DURING[@]}"; do
 		at $((stop + (thaw - stop) * index / ${#DURING[@]} + STEP)) \
-			asks "${askers[index % 2]}" "${operations[index % 3]}" "$(extra "${DURING[index]}")" "$2" &
+			asks "${askers[index % 2]}" "${operations[index % 3]}" "${DURING[index]}" "$2" &
 		jobs+=($!)
 	done
 }
@@ -127,7 +122,7 @@ says_why() {
 # a destroy by then, its outcome is unknown: it contests requests of others until 20 s after its failure.
 frozen() {
 	local jobs=() logs job since until stop thaw code=0
-	define_extra "$3" && within ask "$2" status "$(extra "${DURING[-1]}")" 2 && settle || return
+	define_extra "$3" && within ask "$2" status "${DURING[-1]}" 2 && settle || return
 	: >"$W/asked"
 	since=$(($(lines "$W/events") + 1))
 	logs=("$(lines "$W/$2/daemon.log")" "$(lines "$W/$3/daemon.log")")

@@ -15,25 +15,19 @@ MOMENTS=(0 1300 -100 250)
 declare -A ASKER_OF=([mover1]=n1 [mover2]=n3 [mover3]=n2 [mover4]=n3)
 THERE=(mover1 mover2) BACK=(mover3 mover4)
 
-# on_movers NODE COMMAND VM...
-on_movers() {
-	local vm commands=""
-	for vm in "${@:3}"; do commands+="$2 $vm; "; done
-	libvirt "$1" "$commands" >/dev/null
-}
 define_movers() {
 	local vm files=()
 	for vm in "${THERE[@]}" "${BACK[@]}"; do
 		files+=("$W/$vm.xml")
 		domain "$vm" "000000d0-1111-4111-8111-00000000000${vm#mover}" >"$W/$vm.xml"
 	done
-	on_movers n1 define "${files[@]}" && on_movers n2 define "${files[@]}"
+	on_each n1 define "${files[@]}" && on_each n2 define "${files[@]}"
 }
 undefine_movers() {
 	local node
 	for node in n1 n2; do
-		on_movers $node destroy "${THERE[@]}" "${BACK[@]}"
-		on_movers $node undefine "${THERE[@]}" "${BACK[@]}"
+		on_each $node destroy "${THERE[@]}" "${BACK[@]}"
+		on_each $node undefine "${THERE[@]}" "${BACK[@]}"
 	done
 } 2>/dev/null
 
@@ -49,8 +43,8 @@ all_find_on() { # VM...
 # move_all FROM TO VM... - as by a migration: it runs there before it is off here. In every other round it is no more
 # defined here then. Both hosts know it at the end.
 move_all() {
-	on_movers "$2" start "${@:3}" && on_movers "$1" destroy "${@:3}" || return
-	[ $((round % 2)) = 0 ] || on_movers "$1" undefine "${@:3}" || return
+	on_each "$2" start "${@:3}" && on_each "$1" destroy "${@:3}" || return
+	[ $((round % 2)) = 0 ] || on_each "$1" undefine "${@:3}" || return
 	within finds_on "$1" "${@:3}" && within finds_on "$2" "${@:3}"
 }
 
@@ -147,7 +141,7 @@ links_are_cut() {
 }
 # begins - where the VMs run at the beginning of a round.
 begins() {
-	define_movers && on_movers n1 start "${THERE[@]}" && on_movers n2 start "${BACK[@]}" &&
+	define_movers && on_each n1 start "${THERE[@]}" && on_each n2 start "${BACK[@]}" &&
 		all_find_on "${THERE[@]}" "${BACK[@]}"
 }
 # round_of ROUND WHICH - hosts_are_cut or links_are_cut, then all are together again.
