@@ -102,13 +102,13 @@ e2e: test-peers e2e-peers build
 		[ $$code = 0 ] || { [ $$code = 77 ] && [ "$$FENCE_SKIP" != fail ]; } || exit 1; \
 	done
 
-# Hosts with corosync, all ours, all C, and mixed (C daemons hang now and
-# then: the script says where it tried again), hosts that pacemaker fences, more random steps, and longer schedules.
+# Hosts with corosync, all ours, all C, and mixed (C daemons hang now and then: the script says where it tried again),
+# with longer freezes of libvirtd and more cuts; hosts that pacemaker fences, more random steps, and longer schedules.
 check-cluster: test-peers e2e-peers build
 	$(CARGO) build --locked --example group-member --example vm-line
 	@for kinds in ooo ccc oco coc ooocc oooooooo; do \
 		echo "tests/e2e/cluster.sh $$kinds"; \
-		NODES=$${#kinds} KINDS=$$kinds BURST=5000 HEALS=5 RESTARTS=60 tests/e2e/cluster.sh || exit 1; \
+		NODES=$${#kinds} KINDS=$$kinds BURST=5000 HEALS=5 RESTARTS=60 FREEZES="5+ 20+ 31+" CUTS=12 tests/e2e/cluster.sh || exit 1; \
 	done
 	tests/e2e/host-fencing.sh
 	FENCE_SEED=new FENCE_STEPS=170000000 $(CARGO) test --locked --release --test cluster -- --nocapture

@@ -16,6 +16,14 @@ at_once() {
 	"$@" || return
 	[ "$took" -lt 10000 ] || { echo "that is not at once"; return 1; }
 }
+# seconds MILLISECONDS - as `sleep` takes them.
+seconds() { printf '%d.%03d' $(($1 / 1000)) $(($1 % 1000)); }
+# at MICROSECONDS COMMAND... - runs it then, by EPOCHREALTIME.
+at() {
+	local left=$((($1 - ${EPOCHREALTIME/./}) / 1000))
+	[ $left -le 0 ] || sleep "$(seconds $left)"
+	"${@:2}"
+}
 # events_are SINCE TEXT
 events_are() {
 	local events

@@ -120,6 +120,12 @@ in_node() {
 libvirt() { # NODE COMMAND...
 	virsh -q -c "$(cat "$W/$1/uri")" "${@:2}"
 }
+# on_each NODE COMMAND VM... - one virsh for all, which goes on after an error.
+on_each() {
+	local vm commands=""
+	for vm in "${@:3}"; do commands+="$2 $vm; "; done
+	libvirt "$1" "$commands" >/dev/null
+}
 
 # launch NODE NAME COMMAND... - starts a process on the node. Its pid inside is in
 # NAME.pid, its output in NAME.log, its exit code after its end in NAME.code.

@@ -7,6 +7,8 @@
 #   STAGES=                     stages to run: see below
 #   BURST=300, HEALS=1          concurrent requests, partitions that heal
 #   RESTARTS=5                  restarts of one daemon in a row
+#   FREEZES=20                  seconds for which a libvirtd is frozen, a list; "20+": amid power-offs
+#   CUTS=1                      rounds of a cut that moves
 #   FENCE_VIRTD=, FENCE_VIRT=   programs under test (default: target/debug)
 #   GROUP_MEMBER=               test member (default: target/debug/examples)
 #   VM_LINE=                    VM on a serial line (default: target/debug/examples)
@@ -22,7 +24,8 @@
 # the script changes nothing outside of them. When it ends or is killed, every
 # process ends with it. cluster-lab.sh makes the machines, cluster-node.sh is a
 # node's first process, cluster-daemons.sh controls daemons; the checks are in
-# cluster-checks.sh, cluster-losses.sh, cluster-splits.sh and cluster-borrowed.sh.
+# cluster-checks.sh, cluster-libvirtd.sh, cluster-losses.sh, cluster-splits.sh,
+# cluster-moves.sh and cluster-borrowed.sh.
 #
 # Prints a line for each check. Exit code: 0 all passed, 1 not all, 77 skipped.
 set -u
@@ -32,10 +35,12 @@ root=$(dirname "$(dirname "$here")")
 C_DAEMON=/usr/sbin/fence_virtd
 NODES=${NODES:-3}
 KINDS=${KINDS:-oco}
-STAGES=${STAGES:-requests unknown frozen killed restarts emptied corosync power partition same borrowed member term}
+STAGES=${STAGES:-requests unknown frozen libvirtd killed restarts emptied corosync power partition moves same borrowed member term}
 BURST=${BURST:-300}
 HEALS=${HEALS:-1}
 RESTARTS=${RESTARTS:-5}
+FREEZES=${FREEZES:-20}
+CUTS=${CUTS:-1}
 TOKEN=${TOKEN:-1000}
 
 # Seconds. LIMIT: timeout of each wait, on a busy machine.
@@ -69,7 +74,7 @@ if [ -z "${CLUSTER_INNER:-}" ]; then
 		[ -x "$program" ] || skip "$program is not there: build it first"
 	done
 	W=$(mktemp -d "${TMPDIR:-/tmp}/cluster.XXXXXX") || exit 1
-	export FENCE_VIRTD FENCE_VIRT GROUP_MEMBER VM_LINE W NODES KINDS STAGES BURST HEALS RESTARTS TOKEN LIMIT CLUSTER_INNER=1
+	export FENCE_VIRTD FENCE_VIRT GROUP_MEMBER VM_LINE W NODES KINDS STAGES BURST HEALS RESTARTS FREEZES CUTS TOKEN LIMIT CLUSTER_INNER=1
 	run_inside "$here/cluster.sh" --uts
 fi
 
@@ -80,8 +85,10 @@ exec {TERMINAL}>&1
 source "$here/cluster-lab.sh"
 source "$here/cluster-daemons.sh"
 source "$here/cluster-checks.sh"
+source "$here/cluster-libvirtd.sh"
 source "$here/cluster-losses.sh"
 source "$here/cluster-splits.sh"
+source "$here/cluster-moves.sh"
 source "$here/cluster-borrowed.sh"
 
 # touches_c ARGUMENT... - true if one of them is a node with the C daemon.
