@@ -7,7 +7,7 @@ use super::copy_record::{CopyRecord, OffCause, Presence};
 use super::copy_request::{CopyAnswer, CopyRequest};
 use super::host_fate::{HostFate, Passes};
 use super::ids::Sequence;
-use super::judgement::{AbsentHost, CopyEvidence, CopyKnowledge, Search, VmEvidence, VmFinding};
+use super::judgement::{AbsentHost, CopyEvidence, CopyKnowledge, Search, VmEvidence};
 use super::router::Router;
 use super::task::{Phase, Task};
 use super::view::{ClusterView, CopyHolder};
@@ -59,12 +59,6 @@ impl ClusterView {
             search,
             unknown: self.rules.unknown,
         }
-    }
-
-    /// Returns true if a VM is seen running where nobody has to be asked, or may run where nobody can be.
-    pub(super) fn may_run_elsewhere(&self, uuid: Uuid, now: Instant) -> bool {
-        let finding = self.evidence(Some(uuid), |_| None, Search::default(), now).find();
-        self.is_seen_running_elsewhere(uuid) || matches!(finding, VmFinding::Doubt(..))
     }
 
     /// Returns true if a host may have VMs that were never told here.

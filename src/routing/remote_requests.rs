@@ -8,6 +8,7 @@ use super::ids::JobId;
 use super::limits::SERVE_LIMIT;
 use super::remote_queue::{HeldKind, HeldRequest, RemoteRequest};
 use super::router::Router;
+use super::rules::Unknown;
 use super::vocabulary::{Evidence, JobOutcome, LocalVm, OnBehalf, Peer, RouterAction};
 use crate::fence::{Operation, UriIndex, Uuid, Verdict};
 use crate::time::Instant;
@@ -179,11 +180,14 @@ impl Router {
     }
 
     /// Returns true if the VM of this name or UUID may be started here: no other member is seen to run it, and
-    /// no host may, by what is known here. To be asked when a job begins, not before: the node that asked for
-    /// the job may have known less.
-    pub fn may_start(&self, name: &str, now: Instant) -> bool {
+    /// no other partition may. To be asked when a job begins, not before: the node that asked for the job may
+    /// have known less.
+    pub fn may_start(&self, name: &str) -> bool {
+        if self.view.hosts.lacks_quorum() && self.view.rules.unknown == Unknown::Fail {
+            return false;
+        }
         let mut vms = self.view.meant_by_job(name).into_iter();
-        !vms.any(|uuid| self.view.may_run_elsewhere(uuid, now))
+        !vms.any(|uuid| self.view.is_seen_running_elsewhere(uuid))
     }
 
     /// Returns true if the VM of this name or UUID runs here, by the last news of libvirt. `on` then has to

@@ -191,7 +191,6 @@ impl World {
     }
 
     fn carry_out(&mut self, at: usize, job: &Job) -> (Verdict, Evidence) {
-        let now = self.instant(self.now);
         let Some(vm) = self.vm_of(at, &job.name) else { return (Verdict::Failure, Evidence::None) };
         let runs = self.vms[vm].runs_at(at);
         let is_alone = self.router(at).is_some_and(|router| router.is_sole_known_owner(&job.name));
@@ -209,7 +208,7 @@ impl World {
             _ if is_alone && has_moved => (Verdict::Failure, Evidence::Moved),
             _ if is_alone && self.vms[vm].is_paused(at) => (Verdict::Failure, Evidence::None),
             Operation::Status => (Verdict::Off, evidence),
-            Operation::On if !self.router(at).is_some_and(|router| router.may_start(&job.name, now)) => {
+            Operation::On if !self.router(at).is_some_and(|router| router.may_start(&job.name)) => {
                 (Verdict::Failure, Evidence::None)
             }
             Operation::On if !runs && self.is_seen_running(at, &job.name) => {

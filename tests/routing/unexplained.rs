@@ -95,9 +95,9 @@ fn a_vm_of_a_lost_host_may_have_moved_to_one_without_a_daemon() {
 fn a_host_that_knows_of_a_doubt_starts_nothing() {
     let mut node = Node::settled(RULES, vec![local(9, PowerState::Off)]);
     let uuid = domain(9).uuid.to_string();
-    assert!(node.router.may_start(&uuid, node.now));
+    assert!(node.router.may_start(&uuid));
     node.votes(false, &[2]);
-    assert!(!node.router.may_start(&uuid, node.now), "it may run in another partition");
+    assert!(!node.router.may_start(&uuid), "it may run in another partition");
 }
 
 #[test]
