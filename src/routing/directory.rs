@@ -327,6 +327,9 @@ impl Directory {
     /// it does not report itself that a VM is gone. No libvirt has two domains of a name.
     pub(super) fn pass_name(&mut self, node: NodeId, vm: &Advertisement, is_new: bool, is_legacy: bool) {
         let name = &vm.domain.name;
+        if !is_new && !is_legacy {
+            return;
+        }
         // A longer one was cut: they may differ.
         let is_whole = name.len() < TOLD_NAME_MAX;
         let Some(uuids) = self.names.get(&name.to_lowercase()).filter(|_| is_whole) else { return };

@@ -15,7 +15,7 @@ impl Router {
     pub fn joined(&mut self, me: Peer, now: Instant) {
         self.view.join(me, now);
         self.races.clear();
-        self.advertise_all();
+        self.advertise_all(now);
     }
 
     /// Reports that this node is no longer in the group; everything that waits for other nodes fails.
@@ -41,13 +41,14 @@ impl Router {
     /// Reports a change of the group.
     pub fn changed(&mut self, change: &Membership, now: Instant) {
         let Some(me) = self.view.members.me() else { return };
+        let before = self.view.directory.seq();
         self.view.change(change, now);
         self.abandon(|peer| change.left.iter().any(|(left, _)| *left == peer));
         let changed = change.left.iter().map(|(left, _)| left).chain(&change.joined);
         changed.for_each(|peer| self.view.tables.forget(peer.node));
         let has_joined = change.joined.iter().any(|&peer| peer != me);
         if has_joined {
-            self.tell_of_absent(now);
+            self.tell_of_absent(before, now);
             let fenced: Vec<NodeId> = self.view.hosts.all_fenced().collect();
             fenced.into_iter().for_each(|node| self.tell_of_fence(node, now));
         }

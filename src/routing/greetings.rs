@@ -9,26 +9,36 @@ use crate::time::Instant;
 /// that says nothing for a C daemon without VMs.
 const HELLO_TIME: Duration = Duration::from_secs(1);
 
-/// Hellos to members that have joined.
+/// Hellos of members to those that have joined.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Greetings {
-    /// Time at which all have said hello unless they hang, and position of the last join.
-    due: Option<(Instant, Sequence)>,
+    due: Option<Greeting>,
+}
+
+/// Hellos that are awaited.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Greeting {
+    /// Time at which all have said hello unless they hang: [`HELLO_TIME`] after the first join.
+    at: Instant,
+    /// Position before the first join.
+    pub(super) before: Sequence,
+    /// Position after the last join.
+    pub(super) since: Sequence,
 }
 
 impl Greetings {
-    /// Awaits hellos since this position.
-    pub(super) fn awaits(&mut self, since: Sequence, now: Instant) {
-        let at = self.due.map_or(now + HELLO_TIME, |(at, _)| at);
-        self.due = Some((at, since));
+    /// Awaits hellos to who has joined between these positions.
+    pub(super) fn awaits(&mut self, before: Sequence, since: Sequence, now: Instant) {
+        let due = self.due.get_or_insert(Greeting { at: now + HELLO_TIME, before, since });
+        due.since = since;
     }
 
-    /// Returns the position of the last join, if all have said hello since, unless they hang.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<Sequence> {
-        self.due.take_if(|(at, _)| now >= *at).map(|(_, since)| since)
+    /// Returns the hellos that should have been heard by now.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Greeting> {
+        self.due.take_if(|due| now >= due.at)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.due.map(|(at, _)| at)
+        self.due.map(|due| due.at)
     }
 }

@@ -46,8 +46,10 @@ pub(super) struct LocalInventory {
     names: HashMap<String, BTreeSet<Uuid>>,
     /// URIs that were not listed since they last failed.
     unlisted: BTreeSet<UriIndex>,
-    /// VMs to advertise.
+    /// VMs to advertise since all are.
     pending: BTreeSet<Uuid>,
+    /// VMs to advertise since they have changed: before the others.
+    changed: BTreeSet<Uuid>,
     /// All VMs are being advertised, or their digest is to be.
     closing: Option<Closing>,
     tombstones: Tombstones,
@@ -180,7 +182,7 @@ impl LocalInventory {
         }
         let is_told = self.name(uuid).map(str::to_owned) == told;
         if !is_told || (before, was_active) != (self.state(uuid), self.is_active(uuid)) {
-            self.pending.insert(uuid);
+            self.changed.insert(uuid);
         }
     }
 
@@ -203,16 +205,17 @@ impl LocalInventory {
         if !uris.is_empty() {
             self.rename(uuid);
             if self.name(uuid) != Some(name.as_str()) {
-                self.pending.insert(uuid);
+                self.changed.insert(uuid);
             }
             if self.state(uuid) != Some(before) {
-                self.pending.insert(uuid);
+                self.changed.insert(uuid);
                 self.transitions.entry(uuid).or_default().last = seq;
             }
             return None;
         }
         self.vms.remove(&uuid);
         self.pending.remove(&uuid);
+        self.changed.remove(&uuid);
         self.followed.remove(&uuid);
         self.moved.remove(&uuid);
         let has_ended = self.ended.remove(&uuid);
@@ -245,7 +248,7 @@ impl LocalInventory {
 
     /// Returns the next message that advertises VMs.
     pub(super) fn next_message(&mut self, me: NodeId) -> Option<ClusterMessage> {
-        while let Some(uuid) = self.pending.pop_first() {
+        while let Some(uuid) = self.changed.pop_first().or_else(|| self.pending.pop_first()) {
             if let Some(message) = self.advertisement(uuid, me) {
                 return Some(message);
             }
@@ -263,6 +266,7 @@ impl LocalInventory {
     /// Returns the advertisement of a VM, to be sent at once.
     pub(super) fn advertisement(&mut self, uuid: Uuid, me: NodeId) -> Option<ClusterMessage> {
         self.pending.remove(&uuid);
+        self.changed.remove(&uuid);
         let name = self.name(uuid)?.to_owned();
         let state = self.state(uuid)?;
         let is_active = self.is_active(uuid);

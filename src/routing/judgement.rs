@@ -1,4 +1,4 @@
-//! VmFinding on a VM from the evidence about its copies and hosts. docs/CLUSTER-RULES.md numbers the rules.
+//! Finding on a VM from the evidence about its copies and hosts. docs/CLUSTER-RULES.md numbers the rules.
 
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ pub(super) enum CopyKnowledge {
     Gone { has_ended: bool },
 }
 
-/// VmFinding on a VM.
+/// Finding on a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum VmFinding {
     /// A member runs it, by what it has told.

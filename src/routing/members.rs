@@ -182,6 +182,19 @@ impl MemberTable {
         self.process_mut(peer).is_some_and(|process| process.hello(is_complete, seq))
     }
 
+    /// Returns true if a daemon has begun to tell its VMs, or to greet.
+    pub(super) fn is_telling(&self, peer: Peer) -> bool {
+        let process = self.members.get(&peer.node).and_then(|processes| processes.get(&peer.pid));
+        process.is_some_and(Process::is_telling)
+    }
+
+    /// Ends what a daemon tells without all having been told.
+    pub(super) fn end_round(&mut self, peer: Peer) {
+        if let Some(process) = self.process_mut(peer) {
+            process.end_round();
+        }
+    }
+
     /// Returns true if an extended peer has advertised all its VMs since it joined.
     pub(super) fn has_advertised_all(&self, node: NodeId) -> bool {
         self.all(node, |process| process.has_advertised_all)

@@ -1,28 +1,33 @@
 //! What members that have joined are told of others: of hosts and copies that no member tells, and of members
 //! that have VMs and may hang. To who has just joined, one that hangs looks like a C daemon without VMs.
 
+use super::greetings::Greeting;
+use super::ids::Sequence;
 use super::router::Router;
 use crate::time::Instant;
-use crate::wire::cluster::{ClusterMessage, HostNotice};
+use crate::wire::cluster::{ClusterMessage, HostNotice, NodeId};
 
 impl Router {
-    /// Tells members that have just joined what no member tells them. The settled member with the lowest id does so.
-    pub(super) fn tell_of_absent(&mut self, now: Instant) {
-        self.greetings.awaits(self.view.directory.next_seq(), now);
+    /// Tells members that have joined since this position what no member tells them. The settled member with
+    /// the lowest id does so.
+    pub(super) fn tell_of_absent(&mut self, before: Sequence, now: Instant) {
+        self.greetings.awaits(before, self.view.directory.next_seq(), now);
         let first = self.view.members.settled().next();
         if first.is_some_and(|node| self.view.members.is_me(node)) {
             self.send_notices(now);
         }
     }
 
-    /// Tells of the members that did not greet who has joined. The first member that did so tells it, and what
-    /// the lowest one had to tell if that is silent too.
+    /// Tells of the members that did not greet who has joined. Of those that did, and were there before, the
+    /// first one tells it, and what the first of all had to tell if that is silent too.
     pub(super) fn tell_of_silent(&mut self, now: Instant) {
-        let Some(seq) = self.greetings.take_due(now) else { return };
+        let Some(Greeting { before, since, .. }) = self.greetings.take_due(now) else { return };
         let members = &self.view.members;
-        let silent = members.silent_since(seq);
-        let is_first_silent = members.settled().next().is_some_and(|node| silent.contains(&node));
-        let first_heard = members.settled().find(|node| !silent.contains(node));
+        let silent = members.silent_since(since);
+        let known: Vec<NodeId> =
+            members.settled().filter(|&node| !members.has_joined_since(node, before)).collect();
+        let is_first_silent = known.first().is_some_and(|node| silent.contains(node));
+        let first_heard = known.into_iter().find(|node| !silent.contains(node));
         if silent.is_empty() || !first_heard.is_some_and(|node| members.is_me(node)) {
             return;
         }

@@ -82,6 +82,15 @@ impl Process {
         !was_extended
     }
 
+    /// Ends what it tells without all having been told.
+    pub(super) fn end_round(&mut self) {
+        self.round_began = None;
+    }
+
+    pub(super) fn is_telling(&self) -> bool {
+        self.round_began.is_some()
+    }
+
     /// Returns the time at which it is taken for a C daemon: if it tells a VM before it says hello, then.
     pub(super) fn legacy_at(&self) -> Option<Instant> {
         let is_open = !self.is_extended && !self.is_taken_as_legacy;

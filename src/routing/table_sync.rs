@@ -11,10 +11,10 @@ use crate::wire::cluster::{Advertisement, ClusterMessage, NodeId, TableDigest};
 
 impl Router {
     /// Tells all VMs here.
-    pub(super) fn advertise_all(&mut self) {
+    pub(super) fn advertise_all(&mut self, now: Instant) {
         self.outbox.send(ClusterMessage::Hello { is_complete: false });
         self.view.inventory.advertise_all();
-        self.view.tables.is_told();
+        self.view.tables.note_told(now);
     }
 
     /// Tells the digest of the VMs here, unless all are about to be told.
@@ -27,7 +27,7 @@ impl Router {
         if is_telling {
             // A member that has just joined has not heard the beginning. It does not ask if it has heard another one
             // ask, whose answer this is.
-            self.view.tables.is_asked_for(now);
+            self.view.tables.note_query(now);
         }
     }
 
@@ -35,7 +35,7 @@ impl Router {
     pub(super) fn advertise_after_change(&mut self, has_joined: bool, now: Instant) {
         // C daemons expect advertisements also when a member has left.
         if self.view.members.has_known_legacy() {
-            self.advertise_all();
+            self.advertise_all(now);
         } else if has_joined {
             self.advertise_digest(now);
         }
@@ -44,26 +44,37 @@ impl Router {
     /// Tells what is due.
     pub(super) fn advertise_due(&mut self, now: Instant) {
         let is_resync = self.view.inventory.is_resync_due(now);
+        // A query in the middle of the telling is answered after it: what was told first is not put off again.
+        if self.view.tables.is_due(now) && self.view.inventory.is_telling_all() {
+            self.view.tables.postpone(now);
+        }
         let is_all = self.view.members.take_new_legacy(now) || self.view.tables.is_due(now);
         if is_all || (is_resync && self.view.members.has_legacy()) {
-            self.advertise_all();
+            self.advertise_all(now);
         } else if is_resync {
             self.advertise_digest(now);
         }
     }
 
-    /// Applies the digest of a member's table. If that is the table which is known here, the member has told it
-    /// once more; if not, it is to tell it.
+    /// Applies the digest of a member's table, which ends what it tells. If that is the table which is known here,
+    /// the member has told it once more; if not, it is to tell it.
     pub(super) fn told_digest(&mut self, peer: Peer, digest: TableDigest, now: Instant) {
+        // One digest for each hello: it costs a look at all VMs of the member.
+        if !self.view.members.is_telling(peer) {
+            return;
+        }
         let node = peer.node;
         let (vms, known) = self.known_table(node);
         if known == digest {
             vms.iter().for_each(|vm| self.advertised(peer, vm, now));
             self.hello(peer, true, now);
-        } else if self.view.members.is_me(node) {
-            self.view.tables.is_asked_for(now);
+            return;
+        }
+        self.view.members.end_round(peer);
+        if self.view.members.is_me(node) {
+            self.view.tables.note_query(now);
         } else {
-            self.view.tables.is_unknown(node, now);
+            self.view.tables.note_unknown(node, now);
         }
     }
 
@@ -82,15 +93,15 @@ impl Router {
     /// Applies a query for the table of a member.
     pub(super) fn asked_to_tell(&mut self, node: NodeId, now: Instant) {
         if self.view.members.is_me(node) {
-            self.view.tables.is_asked_for(now);
+            self.view.tables.note_query(now);
         } else if self.view.members.is_member(node) {
-            self.view.tables.was_asked(node, now);
+            self.view.tables.note_asked(node, now);
         }
     }
 
     /// Applies a hello.
     pub(super) fn hello(&mut self, peer: Peer, is_complete: bool, now: Instant) {
-        if is_complete {
+        if is_complete && self.view.members.is_telling(peer) {
             self.view.tables.forget(peer.node);
         }
         if self.view.hello(peer, is_complete, now) {

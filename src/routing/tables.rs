@@ -12,6 +12,9 @@ const SETTLE_TIME: Duration = Duration::from_millis(200);
 /// Time after which it does, whoever joins. The rest of [`TELL_LIMIT`] is for the telling.
 const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 
+/// Time between the beginnings of two such answers.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Time at which all VMs here are told, since a member has asked.
 #[derive(Debug, Clone, Copy)]
 struct Due {
@@ -29,6 +32,8 @@ pub(super) struct Tables {
     asked: BTreeMap<NodeId, Instant>,
     /// Query for the table of this node.
     due: Option<Due>,
+    /// Time at which this node began to tell its table last.
+    told_at: Option<Instant>,
 }
 
 impl Tables {
@@ -37,7 +42,7 @@ impl Tables {
     }
 
     /// Notes that the table of another member is not known.
-    pub(super) fn is_unknown(&mut self, node: NodeId, now: Instant) {
+    pub(super) fn note_unknown(&mut self, node: NodeId, now: Instant) {
         if self.asked.get(&node).is_none_or(|&at| now >= at + TELL_LIMIT) {
             self.to_ask.insert(node);
         }
@@ -50,7 +55,7 @@ impl Tables {
     }
 
     /// Notes that another member was asked for its table.
-    pub(super) fn was_asked(&mut self, node: NodeId, now: Instant) {
+    pub(super) fn note_asked(&mut self, node: NodeId, now: Instant) {
         self.to_ask.remove(&node);
         self.asked.insert(node, now);
     }
@@ -61,21 +66,31 @@ impl Tables {
     }
 
     /// Notes that the table of this node is asked for.
-    pub(super) fn is_asked_for(&mut self, now: Instant) {
-        self.due.get_or_insert(Due { at: now + SETTLE_TIME, limit: now + SETTLE_LIMIT });
+    pub(super) fn note_query(&mut self, now: Instant) {
+        let earliest = self.told_at.map_or(now, |told_at| told_at + TELL_INTERVAL);
+        let at = (now + SETTLE_TIME).max(earliest);
+        self.due.get_or_insert(Due { at, limit: at.max(now + SETTLE_LIMIT) });
     }
 
     /// Puts the answer off, since somebody has joined who will need it too; false if there is none to give.
     pub(super) fn put_off(&mut self, now: Instant) -> bool {
         if let Some(due) = &mut self.due {
-            due.at = due.limit.min(now + SETTLE_TIME);
+            due.at = due.limit.min(due.at.max(now + SETTLE_TIME));
         }
         self.due.is_some()
     }
 
     /// Notes that all VMs here are being told.
-    pub(super) fn is_told(&mut self) {
+    pub(super) fn note_told(&mut self, now: Instant) {
         self.due = None;
+        self.told_at = Some(now);
+    }
+
+    /// Puts the answer off for a while, since all VMs are being told just now.
+    pub(super) fn postpone(&mut self, now: Instant) {
+        if let Some(due) = &mut self.due {
+            due.at = now + SETTLE_TIME;
+        }
     }
 
     /// Returns true if all VMs here are to be told now.
@@ -95,16 +110,16 @@ mod tests {
     #[test]
     fn a_member_is_asked_once_and_again_if_it_does_not_tell() {
         let (mut tables, now) = (Tables::default(), Instant::now());
-        tables.is_unknown(NodeId(2), now);
-        tables.is_unknown(NodeId(3), now);
-        tables.was_asked(NodeId(3), now);
+        tables.note_unknown(NodeId(2), now);
+        tables.note_unknown(NodeId(3), now);
+        tables.note_asked(NodeId(3), now);
         assert_eq!(tables.next_to_ask(), Some(NodeId(2)));
-        tables.was_asked(NodeId(2), now);
-        tables.is_unknown(NodeId(2), now);
+        tables.note_asked(NodeId(2), now);
+        tables.note_unknown(NodeId(2), now);
         assert_eq!(tables.next_to_ask(), None);
         tables.forget(NodeId(3));
-        tables.is_unknown(NodeId(3), now);
-        tables.is_unknown(NodeId(2), now + TELL_LIMIT);
+        tables.note_unknown(NodeId(3), now);
+        tables.note_unknown(NodeId(2), now + TELL_LIMIT);
         assert_eq!([tables.next_to_ask(), tables.next_to_ask()], [Some(NodeId(2)), Some(NodeId(3))]);
     }
 
@@ -112,7 +127,7 @@ mod tests {
     fn joins_put_off_the_answer_but_not_for_long() {
         let (mut tables, mut now) = (Tables::default(), Instant::now());
         assert!(!tables.put_off(now) && tables.deadline().is_none());
-        tables.is_asked_for(now);
+        tables.note_query(now);
         assert!(!tables.is_due(now) && tables.is_due(now + SETTLE_TIME));
         let limit = now + SETTLE_LIMIT;
         while now < limit {
@@ -120,7 +135,7 @@ mod tests {
             now += SETTLE_TIME / 2;
         }
         assert!(tables.is_due(limit));
-        tables.is_told();
+        tables.note_told(now);
         assert!(!tables.is_due(limit));
     }
 }

@@ -43,6 +43,14 @@ fn met_again() -> Node {
     node
 }
 
+/// Node 2 in its group, which told its VMs, vm2 and vm4, a second ago.
+fn told_before() -> Node {
+    let mut node = Node::settled(RULES, vec![local(2, Running), local(4, Off)]);
+    node.passes(SECOND);
+    node.said.clear();
+    node
+}
+
 impl Node {
     /// Takes what was said since the last look, but notices about other hosts.
     fn take_said(&mut self) -> Vec<ClusterMessage> {
@@ -94,6 +102,33 @@ fn who_joins_is_told_which_members_have_vms() {
 }
 
 #[test]
+fn who_joins_and_has_the_lowest_id_is_told_too() {
+    let mut node = Node::settled(RULES, vec![local(2, Running)]);
+    node.leaves(1, Departure::Process);
+    node.passes(SECOND);
+    node.said.clear();
+    // Node 3 hangs. Node 1 is back, has told all, and knows nothing of node 3.
+    node.joins(1, true);
+    node.passes(SECOND);
+    let notice = HostNotice::has_vms(NodeId(3));
+    assert!(node.said.contains(&ClusterMessage::Host(notice)), "{:?}", node.said);
+}
+
+#[test]
+fn a_change_is_told_before_what_has_not_changed() {
+    let mut node = told_before();
+    node.hears(1, tell_all(2));
+    node.now += SETTLED;
+    node.router.turn(node.now);
+    node.seen(local(9, Running));
+    let stored = node.said.iter().find_map(|said| match said {
+        ClusterMessage::Store(vm) => Some(vm.domain.clone()),
+        _ => None,
+    });
+    assert_eq!(stored, Some(domain(9)));
+}
+
+#[test]
 fn a_member_with_another_table_is_asked_for_it_once() {
     for told in [vec![], vec![(3, Off)], vec![(3, Running), (4, Running)]] {
         let mut node = met_again();
@@ -118,17 +153,21 @@ fn a_table_that_another_member_has_asked_for_is_not_asked_for_again() {
     let mut node = met_again();
     node.said.clear();
     node.hears(1, tell_all(3));
+    node.hears(3, hello(false));
     node.hears(3, digest(&[]));
     assert_eq!(node.take_said(), []);
     // Its answer is overdue.
     node.passes(5 * SECOND);
+    node.hears(3, digest(&[]));
+    assert!(!node.said.contains(&tell_all(3)), "one digest for each hello");
+    node.hears(3, hello(false));
     node.hears(3, digest(&[]));
     assert!(node.take_said().contains(&tell_all(3)));
 }
 
 #[test]
 fn one_answer_serves_all_who_ask_and_who_join_meanwhile() {
-    let mut node = Node::settled(RULES, vec![local(2, Running), local(4, Off)]);
+    let mut node = told_before();
     node.hears(1, tell_all(2));
     node.passes(SETTLED / 2);
     node.hears(3, tell_all(2));
@@ -147,7 +186,7 @@ fn one_answer_serves_all_who_ask_and_who_join_meanwhile() {
 
 #[test]
 fn who_joins_while_all_is_told_is_not_told_that_it_was_all() {
-    let mut node = Node::settled(RULES, vec![local(2, Running), local(4, Off)]);
+    let mut node = told_before();
     node.hears(1, tell_all(2));
     node.now += SETTLED;
     node.router.turn(node.now);
@@ -160,6 +199,8 @@ fn who_joins_while_all_is_told_is_not_told_that_it_was_all() {
     assert_eq!(said.iter().filter(|said| **said == hello(true)).count(), 0, "{said:?}");
     assert!(said.contains(&digest(&[(2, Running), (4, Off)])), "{said:?}");
     node.passes(SETTLED);
+    assert_eq!(node.stores(), 0, "all is told once a second at most");
+    node.passes(SECOND - SETTLED);
     assert_eq!(node.stores(), 2, "the new member has heard the question, and does not ask");
     assert_eq!(node.said.back(), Some(&hello(true)));
 }
@@ -173,6 +214,7 @@ fn a_query_from_before_a_join_is_not_for_who_joins() {
     for member in [3, 5] {
         node.joins(member, true);
         node.said.clear();
+        node.hears(member, hello(false));
         node.hears(member, digest(&[(member as u8, Running)]));
         assert_eq!(node.take_said(), [tell_all(member)]);
     }
