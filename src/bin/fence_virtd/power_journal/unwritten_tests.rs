@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use super::*;
 use fence_virt::fence::Operation;
-use fence_virt::power_log::{FILE_BYTES_MAX, OPERATIONS_MAX, PowerLog, PowerRecord, REFUSALS_MAX};
-use fence_virt::power_log::{PowerVerdict, WallTime};
+use fence_virt::power_log::{FILE_BYTES_MAX, FILE_RECORDS_MAX, OPERATIONS_MAX, REFUSALS_MAX};
+use fence_virt::power_log::{PowerLog, PowerRecord, PowerVerdict, WallTime};
 
 const INTERVALS: WriteIntervals = WriteIntervals {
     append: Duration::from_secs(1),
@@ -137,9 +137,6 @@ fn the_longest_file_can_be_read() {
         ..PowerRecord::clone(&record(1, PowerVerdict::Success).record)
     };
     let line = encode(&PowerLog::default().add(texts).record);
-    assert!(
-        line.len() * (OPERATIONS_MAX + REFUSALS_MAX + 2 * APPENDED_MAX) < FILE_BYTES_MAX,
-        "{}",
-        line.len()
-    );
+    let lines = OPERATIONS_MAX + REFUSALS_MAX + 2 * APPENDED_MAX;
+    assert!(line.len() * lines < FILE_BYTES_MAX && lines <= FILE_RECORDS_MAX, "{}", line.len());
 }
