@@ -1,5 +1,6 @@
 //! Thread that writes the history file. A disk that is full or slow delays it alone.
 
+use std::io;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -45,23 +46,26 @@ pub(crate) struct JournalWriter {
 
 impl JournalWriter {
     /// Starts the thread, which reads the file and then writes to it what the journal records.
-    /// Errors: a sentence if the system has no thread left.
-    pub(crate) fn start(path: PathBuf, journal: &PowerJournal) -> Result<JournalWriter, String> {
-        JournalWriter::with_limits(path, journal, LIMITS)
+    /// None, after a warning, if the system has no thread left: without the file the daemon still fences.
+    pub(crate) fn start(path: PathBuf, journal: &PowerJournal) -> Option<JournalWriter> {
+        let name = path.display().to_string();
+        let writer = JournalWriter::with_limits(path, journal, LIMITS);
+        let no_thread = |error: io::Error| {
+            let reason = cause(&error);
+            // Its words for a limit that is reached, "try again", say too little.
+            let limits = "see TasksMax of the service, and ulimit -u";
+            warn!(
+                "history_file {name}: cannot start a thread ({reason}; {limits}): power operations are kept in memory only"
+            );
+        };
+        writer.map_err(no_thread).ok()
     }
 
-    fn with_limits(
-        path: PathBuf,
-        journal: &PowerJournal,
-        limits: WriterLimits,
-    ) -> Result<JournalWriter, String> {
+    fn with_limits(path: PathBuf, journal: &PowerJournal, limits: WriterLimits) -> io::Result<JournalWriter> {
         let (sender, orders) = bounded(QUEUE_MAX);
         let (done, loaded) = bounded::<()>(0);
         let body = WriterThread::new(JournalFile(path), journal.clone(), limits.writes);
-        thread::Builder::new()
-            .name("history".into())
-            .spawn(move || body.run(&orders, done))
-            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        thread::Builder::new().name("history".into()).spawn(move || body.run(&orders, done))?;
         journal.follow(sender.clone());
         // The channel closes. A file that cannot be read in time does not hold up the start.
         let _ = loaded.recv_timeout(limits.flush);
