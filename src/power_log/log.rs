@@ -83,7 +83,7 @@ impl PowerLog {
 }
 
 /// Bounded list of records. In place of the oldest one, the oldest one of the requester with the most
-/// records goes: so many requests one sends, they remove none of another that has fewer.
+/// records goes. So each requester keeps its last ones up to an equal share, however many another one sends.
 #[derive(Debug)]
 struct FairRing {
     max: usize,
