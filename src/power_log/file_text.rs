@@ -3,6 +3,8 @@
 //! In a field, what is not printable is written as `\u{1b}`, and a backslash twice. So a file can be shown on
 //! a terminal.
 
+use std::collections::VecDeque;
+
 use super::{PowerRecord, PowerVerdict, WallTime};
 use crate::fence::{Operation, is_printable};
 
@@ -12,10 +14,14 @@ pub const HEADER: &str = "# fence_virtd history 1\n";
 /// Maximum size of a history file, in bytes: more than the longest one of as many records as are kept.
 pub const FILE_BYTES_MAX: usize = 16 << 20;
 
+/// Maximum of records that are taken from a file. One that the daemon has written has fewer: those that it
+/// keeps, and those appended since. A record takes about 20 bytes of a file at least, and hundreds in memory.
+pub const FILE_RECORDS_MAX: usize = 4096;
+
 /// Records of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeptHistory {
-    /// Records, oldest first.
+    /// Last records, [`FILE_RECORDS_MAX`] at most, oldest first.
     pub records: Vec<PowerRecord>,
     /// Number of lines that are no records, a torn last line included.
     pub skipped: usize,
@@ -38,12 +44,19 @@ pub fn decode(bytes: &[u8]) -> Option<KeptHistory> {
         return Some(kept);
     }
     let body = bytes.strip_prefix(HEADER.as_bytes())?;
+    let mut records = VecDeque::new();
     for line in body.split_inclusive(|&byte| byte == b'\n') {
         match line.strip_suffix(b"\n").and_then(decode_line) {
-            Some(record) => kept.records.push(record),
+            Some(record) => {
+                if records.len() == FILE_RECORDS_MAX {
+                    records.pop_front();
+                }
+                records.push_back(record);
+            }
             None => kept.skipped += 1,
         }
     }
+    kept.records = records.into();
     Some(kept)
 }
 
@@ -162,6 +175,16 @@ mod tests {
         let mut bytes = file(&[&line]);
         bytes.extend(b"\xff\n");
         assert_eq!(decode(&bytes).unwrap().skipped, 1);
+    }
+
+    #[test]
+    fn the_last_records_of_a_long_file_are_taken() {
+        let max = FILE_RECORDS_MAX as u64;
+        let lines: String = (0..2 * max).map(|at| encode(&record("", at, PowerVerdict::Denied))).collect();
+        let kept = decode(&file(&["x\n", &lines])).unwrap();
+        assert_eq!((kept.records.len(), kept.skipped), (FILE_RECORDS_MAX, 1));
+        let ends = [kept.records.first(), kept.records.last()].map(|end| end.unwrap().time.millis());
+        assert_eq!(ends, [max, 2 * max - 1]);
     }
 
     #[test]

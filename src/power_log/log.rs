@@ -9,7 +9,7 @@ pub const OPERATIONS_MAX: usize = 1000;
 /// Maximum of records of operations that were denied or refused.
 pub const REFUSALS_MAX: usize = 250;
 
-/// Number of the first record that is no older one; see [`PowerLog::add_older`].
+/// Number of the first record that is no older one; see [`PowerLog::of_file`].
 const FIRST: u64 = 1 << 32;
 
 /// Record with its number; a later one has a higher number.
@@ -49,15 +49,24 @@ impl PowerLog {
         record
     }
 
-    /// Adds the records of a file, oldest first, as older than all others.
-    pub fn add_older(&mut self, older: Vec<PowerRecord>) {
-        let present = self.records();
-        *self = PowerLog { next: self.next, ..PowerLog::default() };
-        let older = older.into_iter().map(|record| Arc::new(record.bounded()));
-        let older = (0..FIRST).zip(older).map(|(number, record)| NumberedRecord { number, record });
-        for record in older.chain(present) {
-            self.ring(&record.record).push(record);
+    /// Log of the records of a file, oldest first, with their texts shortened.
+    pub fn of_file(records: Vec<PowerRecord>) -> PowerLog {
+        let mut log = PowerLog::default();
+        let records = records.into_iter().map(|record| Arc::new(record.bounded()));
+        for (number, record) in (0..FIRST).zip(records) {
+            log.ring(&record).push(NumberedRecord { number, record });
         }
+        log
+    }
+
+    /// Adds the records of [`PowerLog::of_file`], as older than all others. The time that this takes depends on
+    /// the records that are there, not on the file.
+    pub fn add_older(&mut self, mut older: PowerLog) {
+        for record in self.records() {
+            older.ring(&record.record).push(record);
+        }
+        older.next = self.next;
+        *self = older;
     }
 
     fn ring(&mut self, record: &PowerRecord) -> &mut FairRing {
@@ -74,7 +83,7 @@ impl PowerLog {
 }
 
 /// Bounded list of records. In place of the oldest one, the oldest one of the requester with the most
-/// records goes: so many requests one sends, they remove none of another that has fewer.
+/// records goes. So each requester keeps its last ones up to an equal share, however many another one sends.
 #[derive(Debug)]
 struct FairRing {
     max: usize,
@@ -177,9 +186,8 @@ pub(super) mod tests {
     fn records_of_a_file_come_before_those_that_are_there() {
         let mut log = PowerLog::default();
         let present = log.add(record("a", 7, PowerVerdict::Success));
-        log.add_older(
-            (0..2 * OPERATIONS_MAX as u64).map(|at| record("b", at, PowerVerdict::Success)).collect(),
-        );
+        let older = (0..2 * OPERATIONS_MAX as u64).map(|at| record("b", at, PowerVerdict::Success)).collect();
+        log.add_older(PowerLog::of_file(older));
         let records = log.records();
         assert_eq!((records.len(), records.last()), (OPERATIONS_MAX, Some(&present)));
         assert_eq!(log.add(record("a", 8, PowerVerdict::Success)).number, present.number + 1);

@@ -8,7 +8,7 @@ mod log;
 mod record;
 mod wall_time;
 
-pub use file_text::{FILE_BYTES_MAX, HEADER, KeptHistory, decode, encode};
+pub use file_text::{FILE_BYTES_MAX, FILE_RECORDS_MAX, HEADER, KeptHistory, decode, encode};
 pub use log::{NumberedRecord, OPERATIONS_MAX, PowerLog, REFUSALS_MAX};
 pub use record::{PowerRecord, PowerVerdict, share_of};
 pub use wall_time::WallTime;

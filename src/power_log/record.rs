@@ -99,8 +99,9 @@ fn shorten(text: &mut String, max: usize) {
     }
 }
 
-/// Unit by which a requester is counted, so that no host has several by taking further addresses: its origin
-/// if that is established, else its network.
+/// Unit by which a requester is counted: its origin if that is established, else its network. So a host
+/// without the key has no further unit by taking further addresses of its network. One with the key has a unit
+/// for each address that it has proven it from, and a host in several networks one in each.
 pub fn share_of(standing: &Standing) -> String {
     match (standing.network.filter(|_| !standing.is_established), standing.origin) {
         (Some(Network::OnLink(prefix)), _) => prefix.to_string(),

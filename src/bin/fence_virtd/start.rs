@@ -65,7 +65,7 @@ fn start(options: &Options) -> Result<(), String> {
     let signals = Signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
     logging::start_writer()?;
     // Dropped last, once nothing more is recorded.
-    let _writer = config.history_file.clone().map(|path| JournalWriter::start(path, &journal)).transpose()?;
+    let _writer = config.history_file.clone().and_then(|path| JournalWriter::start(path, &journal));
     let (inbox, messages) = bounded(INBOX_MAX);
     libvirt::begin()?;
     let mut watchers = Watchers::default();

@@ -35,12 +35,12 @@ impl JournalFile {
         })
     }
 
-    /// Appends lines, and waits until they are on the disk.
+    /// Appends lines; if they are to be durable, waits until they are on the disk.
     /// Errors: also if the file is missing; a part of the lines may have been written.
-    pub(super) fn append(&self, lines: &str) -> io::Result<()> {
+    pub(super) fn append(&self, lines: &str, is_durable: bool) -> io::Result<()> {
         let mut file = open(&self.0, OpenOptions::new().append(true))?;
         file.write_all(lines.as_bytes())?;
-        file.sync_data()
+        if is_durable { file.sync_data() } else { Ok(()) }
     }
 
     /// Replaces the file by one with these lines. The old one stays if that fails.

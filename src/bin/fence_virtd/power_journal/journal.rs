@@ -49,6 +49,8 @@ impl PowerJournal {
 
     /// Adds the records of the file, as older than all others.
     pub(super) fn add_older(&self, older: Vec<PowerRecord>) {
+        // Outside the lock, for which the listeners and the worker wait.
+        let older = PowerLog::of_file(older);
         lock(&self.0.log).add_older(older);
     }
 

@@ -5,11 +5,13 @@
 //! | --- | --- |
 //! | what listeners and the worker record, and reports read | `journal` |
 //! | the thread | `writer` |
+//! | when it writes what | `unwritten` |
 //! | the file | `file` |
 #![forbid(unsafe_code)]
 
 mod file;
 mod journal;
+mod unwritten;
 mod writer;
 
 pub(crate) use journal::{PowerJournal, wall_time};

@@ -1,5 +1,6 @@
 //! Thread that writes the history file. A disk that is full or slow delays it alone.
 
+use std::io;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -9,24 +10,29 @@ use log::{info, warn};
 
 use super::file::{JournalFile, cause};
 use super::journal::{PowerJournal, WriterOrder};
+use super::unwritten::{UnwrittenRecords, WriteIntervals};
 use crate::logging::{Limiter, Suppressed};
-use fence_virt::power_log::{NumberedRecord, encode};
+use fence_virt::power_log::encode;
 use fence_virt::time::Instant;
 
 /// Maximum number of records that wait for the thread. Those beyond come with the next replacement.
 const QUEUE_MAX: usize = 1024;
-/// Maximum number of records that are appended before the file is replaced by one with those that are kept.
-const APPENDED_MAX: usize = 250;
 /// Interval between warnings.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Limits in force outside of tests.
-const LIMITS: WriterLimits = WriterLimits { retry: Duration::from_secs(10), flush: Duration::from_secs(1) };
+const LIMITS: WriterLimits = WriterLimits {
+    writes: WriteIntervals {
+        append: Duration::from_secs(1),
+        replace: Duration::from_secs(60),
+        retry: Duration::from_secs(10),
+    },
+    flush: Duration::from_secs(1),
+};
 
 /// Time limits of the thread.
 #[derive(Debug, Clone, Copy)]
 struct WriterLimits {
-    /// Interval between attempts to write a file that could not be written.
-    retry: Duration,
+    writes: WriteIntervals,
     /// Time limit for the file to be read at the start, and for the last records to be written at the end.
     flush: Duration,
 }
@@ -40,33 +46,26 @@ pub(crate) struct JournalWriter {
 
 impl JournalWriter {
     /// Starts the thread, which reads the file and then writes to it what the journal records.
-    /// Errors: a sentence if the system has no thread left.
-    pub(crate) fn start(path: PathBuf, journal: &PowerJournal) -> Result<JournalWriter, String> {
-        JournalWriter::with_limits(path, journal, LIMITS)
+    /// None, after a warning, if the system has no thread left: without the file the daemon still fences.
+    pub(crate) fn start(path: PathBuf, journal: &PowerJournal) -> Option<JournalWriter> {
+        let name = path.display().to_string();
+        let writer = JournalWriter::with_limits(path, journal, LIMITS);
+        let no_thread = |error: io::Error| {
+            let reason = cause(&error);
+            // Its words for a limit that is reached, "try again", say too little.
+            let limits = "see TasksMax of the service, and ulimit -u";
+            warn!(
+                "history_file {name}: cannot start a thread ({reason}; {limits}): power operations are kept in memory only"
+            );
+        };
+        writer.map_err(no_thread).ok()
     }
 
-    fn with_limits(
-        path: PathBuf,
-        journal: &PowerJournal,
-        limits: WriterLimits,
-    ) -> Result<JournalWriter, String> {
+    fn with_limits(path: PathBuf, journal: &PowerJournal, limits: WriterLimits) -> io::Result<JournalWriter> {
         let (sender, orders) = bounded(QUEUE_MAX);
         let (done, loaded) = bounded::<()>(0);
-        let limiter = Limiter::new(1, WARNING_INTERVAL, Instant::now());
-        let file = JournalFile(path);
-        let body = WriterThread {
-            file,
-            retry: limits.retry,
-            journal: journal.clone(),
-            limiter,
-            written: 0,
-            appended: 0,
-            retry_at: None,
-        };
-        thread::Builder::new()
-            .name("history".into())
-            .spawn(move || body.run(&orders, done))
-            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        let body = WriterThread::new(JournalFile(path), journal.clone(), limits.writes);
+        thread::Builder::new().name("history".into()).spawn(move || body.run(&orders, done))?;
         journal.follow(sender.clone());
         // The channel closes. A file that cannot be read in time does not hold up the start.
         let _ = loaded.recv_timeout(limits.flush);
@@ -101,15 +100,21 @@ struct WriterThread {
     journal: PowerJournal,
     /// Limit of warnings.
     limiter: Limiter,
-    /// Number of the last record in the file.
-    written: u64,
-    /// Records appended since the file was replaced.
-    appended: usize,
-    /// Time of the next attempt, while the file lacks records.
-    retry_at: Option<Instant>,
+    unwritten: UnwrittenRecords,
 }
 
 impl WriterThread {
+    fn new(file: JournalFile, journal: PowerJournal, intervals: WriteIntervals) -> WriterThread {
+        let limiter = Limiter::new(1, WARNING_INTERVAL, Instant::now());
+        WriterThread {
+            file,
+            retry: intervals.retry,
+            journal,
+            limiter,
+            unwritten: UnwrittenRecords::new(intervals),
+        }
+    }
+
     fn run(mut self, orders: &Receiver<WriterOrder>, loaded: Sender<()>) {
         match self.file.load() {
             Ok(kept) => {
@@ -127,21 +132,18 @@ impl WriterThread {
             }
         }
         drop(loaded);
-        self.replace();
+        self.replace(Instant::now());
         loop {
-            let order = match self.retry_at {
+            let order = match self.unwritten.due() {
                 Some(at) => orders.recv_timeout(at.remaining()),
                 None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             let finish = match order {
-                Ok(order) => self.obey(order, orders),
+                Ok(order) => self.collect(order, orders),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let is_due = self.retry_at.is_some_and(|at| finish.is_some() || Instant::now() >= at);
-            if is_due || self.appended > APPENDED_MAX {
-                self.replace();
-            }
+            self.write(Instant::now(), finish.is_some());
             if let Some(done) = finish {
                 // The owner may have given up.
                 let _ = done.send(());
@@ -150,61 +152,60 @@ impl WriterThread {
         }
     }
 
-    /// Appends a record and all that have followed it. Returns the confirmation if the thread is to end.
-    fn obey(&mut self, first: WriterOrder, orders: &Receiver<WriterOrder>) -> Option<Sender<()>> {
-        let mut lines = String::new();
+    /// Collects a record and all that have followed it. Returns the confirmation if the thread is to end.
+    fn collect(&mut self, first: WriterOrder, orders: &Receiver<WriterOrder>) -> Option<Sender<()>> {
         let mut finish = None;
         for order in std::iter::once(first).chain(orders.try_iter().take(QUEUE_MAX)) {
             match order {
-                // A replacement has taken it from the memory.
-                WriterOrder::Append(record) if record.number <= self.written => {}
-                WriterOrder::Append(NumberedRecord { number, record }) => {
-                    lines += &encode(&record);
-                    self.written = number;
-                    self.appended += 1;
-                }
+                WriterOrder::Append(record) => self.unwritten.add(&record),
                 WriterOrder::Finish(done) => finish = Some(done),
             }
         }
         let lost = self.journal.take_lost();
         if lost > 0 {
-            self.warn(&format!("the disk is slow: {lost} records are written later"));
-            self.retry_at = Some(Instant::now());
-        }
-        if self.retry_at.is_none() && !lines.is_empty() {
-            if let Err(error) = self.file.append(&lines) {
-                self.failed(&cause(&error));
-            }
+            self.warn(&format!("the disk is slow: {lost} records are written later"), Instant::now());
+            self.unwritten.hold_back();
         }
         finish
     }
 
+    /// Writes what is due; at the end, all.
+    fn write(&mut self, now: Instant, is_end: bool) {
+        if let Some(lines) = self.unwritten.take_lines(now, is_end) {
+            if let Err(error) = self.file.append(&lines.text, lines.is_durable) {
+                self.failed(&cause(&error), now);
+            }
+        }
+        if self.unwritten.is_replacement_due(now, is_end) {
+            self.replace(now);
+        }
+    }
+
     /// Replaces the file by one with all records that are in memory.
-    fn replace(&mut self) {
+    fn replace(&mut self, now: Instant) {
         let records = self.journal.records();
         let lines: String = records.iter().map(|record| encode(&record.record)).collect();
         match self.file.replace(&lines) {
             Ok(()) => {
-                if self.retry_at.take().is_some() {
+                let last = records.last().map_or(0, |last| last.number);
+                if self.unwritten.replaced(last, now) {
                     info!("{}: written, with all records that are kept", self.name());
                 }
-                self.written = records.last().map_or(self.written, |last| self.written.max(last.number));
-                self.appended = 0;
             }
-            Err(error) => self.failed(&cause(&error)),
+            Err(error) => self.failed(&cause(&error), now),
         }
     }
 
-    fn failed(&mut self, reason: &str) {
-        self.retry_at = Some(Instant::now() + self.retry);
+    fn failed(&mut self, reason: &str, now: Instant) {
+        self.unwritten.failed(now);
         let seconds = self.retry.as_secs();
-        self.warn(&format!(
-            "cannot write it: {reason}: trying again every {seconds} s; power operations go on"
-        ));
+        let reason =
+            format!("cannot write it: {reason}: trying again every {seconds} s; power operations go on");
+        self.warn(&reason, now);
     }
 
-    fn warn(&mut self, reason: &str) {
-        if let Some(suppressed) = self.limiter.allow(Instant::now()) {
+    fn warn(&mut self, reason: &str, now: Instant) {
+        if let Some(suppressed) = self.limiter.allow(now) {
             warn!("{}: {reason}{}", self.name(), Suppressed(suppressed));
         }
     }

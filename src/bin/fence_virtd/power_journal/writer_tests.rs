@@ -2,14 +2,21 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use super::super::unwritten::APPENDED_MAX;
 use super::super::wall_time;
 use super::*;
 use fence_virt::fence::Operation;
 use fence_virt::power_log::{FILE_BYTES_MAX, HEADER, OPERATIONS_MAX, PowerRecord, PowerVerdict, decode};
 
 /// Limits with which no test fails on a slow disk.
-const PATIENT: WriterLimits =
-    WriterLimits { retry: Duration::from_millis(5), flush: Duration::from_secs(60) };
+const PATIENT: WriterLimits = WriterLimits { writes: BRIEF, flush: Duration::from_secs(60) };
+
+/// Intervals that no test waits for.
+const BRIEF: WriteIntervals = WriteIntervals {
+    append: Duration::from_millis(1),
+    replace: Duration::from_millis(5),
+    retry: Duration::from_millis(5),
+};
 
 /// Directory of one test.
 struct Scratch(PathBuf);
@@ -121,21 +128,18 @@ fn records_that_a_full_queue_did_not_take_come_with_the_next_replacement() {
     let journal = PowerJournal::default();
     let (sender, orders) = bounded(1);
     journal.follow(sender);
-    let mut thread = WriterThread {
-        file: JournalFile(scratch.file()),
-        retry: PATIENT.retry,
-        journal: journal.clone(),
-        limiter: Limiter::new(1, WARNING_INTERVAL, Instant::now()),
-        written: 0,
-        appended: 0,
-        retry_at: None,
-    };
-    thread.replace();
+    let intervals = WriteIntervals { replace: Duration::from_secs(60), ..BRIEF };
+    let mut thread = WriterThread::new(JournalFile(scratch.file()), journal.clone(), intervals);
+    let start = Instant::now();
+    thread.replace(start);
     ["a", "b", "c"].into_iter().for_each(|vm| journal.record(record(vm)));
-    assert!(thread.obey(orders.recv().unwrap(), &orders).is_none());
-    assert!(thread.retry_at.is_some_and(|at| at <= Instant::now()), "at once");
-    thread.replace();
-    assert_eq!((in_file(&scratch.file()), thread.retry_at), (in_memory(&journal), None));
+    assert!(thread.collect(orders.recv().unwrap(), &orders).is_none());
+    thread.write(start + Duration::from_secs(1), false);
+    assert_eq!(in_file(&scratch.file()), ["a"]);
+    let due = start + Duration::from_secs(60);
+    assert_eq!(thread.unwritten.due(), Some(due));
+    thread.write(due, false);
+    assert_eq!((in_file(&scratch.file()), thread.unwritten.due()), (in_memory(&journal), None));
     assert_eq!(in_file(&scratch.file()).len(), 3);
 }
 
