@@ -65,13 +65,13 @@ fn loopback_serves_where_there_is_nothing_else() {
             let (packet, from) = receiver.receive();
             assert_eq!(from.ip(), IpAddr::V4(Ipv4Addr::LOCALHOST));
             let mut peer = call_back(&packet);
-            peer.authenticate();
+            peer.authenticate_for(&packet);
             peer.send(&[2]);
             // Whether the host knows the VM at all.
             let (packet, _) = receiver.receive();
             assert_eq!(packet.request.operation, Operation::HostList);
             let mut peer = call_back(&packet);
-            peer.authenticate();
+            peer.authenticate_for(&packet);
             let uuid = NODE1.to_owned();
             let node1 = HostEntry { name: "node1".to_owned(), uuid, state: PowerState::Off };
             peer.send(&encode_host_list(&[node1]));

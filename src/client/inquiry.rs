@@ -3,34 +3,30 @@
 //! The wire has no answer "no such VM": off, on and reboot then fail, and status says off. Where several hosts hear
 //! the multicasts, each answers for itself, and the VM may be on another one. So the agent asks for lists:
 //!
-//! | the host that answered | others | then |
+//! | the host that answered | other hosts | then |
 //! | --- | --- | --- |
-//! | shows the VM running | | its answer counts |
-//! | | one shows it running | that one is asked |
-//! | shows it off | none shows it running | its answer counts |
-//! | shows no such VM | one shows it off | that one is asked |
-//! | shows no such VM | none shows it | the answer counts, and the agent says why |
+//! | lists the VM, or sends no list | | its answer counts |
+//! | does not list it | exactly one lists it as on, and each that called back has sent a list | that one is asked |
+//! | does not list it | any other case | its answer counts, and the agent says which hosts list it |
 //!
 //! The second host gets a request of its own, and no other host gets a proof for it. The first one has done
-//! nothing: it knows no such VM, or has denied the request, or has failed with a VM that is off there. A request
-//! whose answer is missing is never made again, nor is one made to a host that may have carried out the first: any
-//! where auth is none; for a reboot, a C daemon that called back late. (A second off or on changes nothing.)
+//! nothing, since it knows no such VM. A host that lists the VM as off is not asked: that it is off there is no proof
+//! that it is off elsewhere. A denial counts at once. So does the answer of a C daemon by multicast, and of any daemon
+//! without auth: it does not say which request it answers, and may be carrying it out again.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::hosts::Hosts;
 use super::report::AgentOutcome;
 use super::settings::Transport;
 use super::transport::{self, AgentRequest, HostListing, HostReply, VmListing, nobody};
-use crate::auth::HashKind;
 use crate::fence::{Answer, Operation, PowerState, Verdict};
 use crate::time::Instant;
 
 /// Time for a question after an answer.
 const INQUIRY_LIMIT: Duration = Duration::from_secs(3);
 
-/// Time for the lists of hosts that have not been heard yet. Two more rounds of datagrams leave by then.
+/// Time for the lists of all hosts. Two more rounds of datagrams leave by then.
 const HOSTS_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the lists say about an answer.
@@ -40,12 +36,10 @@ enum Whereabouts {
     Stands,
     /// None of the hosts, `None` for the only one, has the VM.
     Nowhere(Vec<Option<IpAddr>>),
-    /// This other host has the VM.
+    /// This other host alone runs the VM.
     At(IpAddr),
-    /// Several other hosts have the VM.
-    AtSeveral(Vec<IpAddr>),
-    /// This other host may have carried out the request.
-    Doubtful(IpAddr),
+    /// The answer counts; other hosts list the VM, or have sent no list.
+    Elsewhere(Vec<HostListing>),
 }
 
 /// Sends the request, and inquires where the answer is not enough.
@@ -59,21 +53,20 @@ pub(super) fn ask(transport: &Transport, request: &AgentRequest) -> AgentOutcome
         Answer::HostList(entries) if entries.is_empty() && hides(transport, request, &reply) => {
             AgentOutcome::HiddenList
         }
-        Answer::Verdict(verdict) if is_open(*verdict, request.operation, reply.host.is_some()) => {
+        Answer::Verdict(verdict) if is_open(*verdict, request.operation, transport) => {
             inquire(transport, request, &reply, *verdict)
         }
         _ => AgentOutcome::Answered(reply.answer),
     }
 }
 
-/// True if the host may have answered so because it does not know the VM. A denial says nothing more where
-/// there is no other host.
-fn is_open(verdict: Verdict, operation: Operation, has_others: bool) -> bool {
+/// True if the host may have answered so because it does not know the VM. A list over a serial line is slow, and
+/// nothing but a remark can follow: not after a status.
+fn is_open(verdict: Verdict, operation: Operation, transport: &Transport) -> bool {
     match verdict {
-        Verdict::Success => false,
+        Verdict::Success | Verdict::Denied => false,
         Verdict::Failure => operation.is_power(),
-        Verdict::Off => operation == Operation::Status,
-        Verdict::Denied => operation.names_a_domain() && has_others,
+        Verdict::Off => operation == Operation::Status && !matches!(transport, Transport::Serial { .. }),
     }
 }
 
@@ -83,79 +76,84 @@ fn inquire(
     reply: &HostReply,
     verdict: Verdict,
 ) -> AgentOutcome {
+    if reply.host.is_some() && !reply.is_bound {
+        return AgentOutcome::Answered(verdict.into());
+    }
     let begin = Instant::now();
-    let list = AgentRequest { operation: Operation::HostList, begin, ..request.clone() };
     let limit = if reply.host.is_some() { HOSTS_LIMIT } else { INQUIRY_LIMIT };
-    let listings = match transport::lists(transport, &list, request.operation, reply, begin + limit) {
+    let deadline = lists_end(begin, limit, request.deadline);
+    let list = AgentRequest { operation: Operation::HostList, begin, deadline, ..request.clone() };
+    let listings = match transport::lists(transport, &list, reply) {
         Ok(listings) => listings,
         Err(reason) => {
             request.log.debug(format_args!("no list: {reason}"));
             Vec::new()
         }
     };
-    let whereabouts = find(&listings, reply.host, verdict);
-    match whereabouts {
+    match find(&listings, reply.host) {
         Whereabouts::Stands => AgentOutcome::Answered(verdict.into()),
-        // Without auth a host carries out what it hears: this one may have done so already.
-        Whereabouts::At(_) if request.operation.is_power() && request.policy.auth == HashKind::None => {
-            AgentOutcome::Answered(verdict.into())
-        }
-        Whereabouts::Doubtful(host) => AgentOutcome::Unanswered(format!(
-            "{host} called back late and may have carried out the request, but does not say so; its log does; {OWN_GROUP}"
-        )),
         Whereabouts::Nowhere(hosts) => AgentOutcome::Unlisted(verdict, hosts.into_iter().flatten().collect()),
-        Whereabouts::AtSeveral(hosts) => {
-            AgentOutcome::Unanswered(format!("several hosts list the VM: {}; {OWN_GROUP}", Hosts(&hosts)))
+        Whereabouts::Elsewhere(others) => {
+            let others: Vec<String> = others.iter().map(HostListing::to_string).collect();
+            let remark = format!("no other host is asked: {}; {OWN_GROUP}", others.join(", "));
+            AgentOutcome::Remarked(verdict, remark)
         }
-        Whereabouts::At(host) => {
-            request.log.print(format_args!(
-                "{} of {:?}: {} does not run the VM, {host} lists it and is asked; {OWN_GROUP}",
-                request.operation,
-                request.target.as_str(),
-                Hosts(&Vec::from_iter(reply.host)),
-            ));
-            let second = AgentRequest { only: Some(host), ..request.clone() };
-            match transport::send(transport, &second) {
-                Ok(reply) => AgentOutcome::Answered(reply.answer),
-                Err(reason) => AgentOutcome::Unanswered(reason),
-            }
-        }
+        Whereabouts::At(host) => ask_second(transport, request, host, verdict),
     }
+}
+
+/// End of the lists: half of the time that is left is for a second request.
+fn lists_end(begin: Instant, limit: Duration, deadline: Instant) -> Instant {
+    begin + limit.min(deadline.saturating_duration_since(begin) / 2)
+}
+
+/// Asks the host that runs the VM. Unless it succeeds, the verdict of the first host counts.
+fn ask_second(transport: &Transport, request: &AgentRequest, host: IpAddr, verdict: Verdict) -> AgentOutcome {
+    request.log.print(format_args!(
+        "{} of {:?}: the host that answered does not list the VM, {host} lists it as on and is asked; {OWN_GROUP}",
+        request.operation,
+        request.target.as_str(),
+    ));
+    let second = AgentRequest { only: Some(host), ..request.clone() };
+    let failure = match transport::send(transport, &second) {
+        Ok(HostReply { answer: Answer::Verdict(second), .. })
+            if second == Verdict::Success
+                || (second == Verdict::Off && request.operation == Operation::Status) =>
+        {
+            return AgentOutcome::Answered(second.into());
+        }
+        Ok(reply) => format!("it answered {}", reply.answer),
+        Err(reason) => reason,
+    };
+    AgentOutcome::Remarked(verdict, format!("{host}, which lists the VM as on, did not do better: {failure}"))
 }
 
 /// Advice where several hosts hear one group.
 const OWN_GROUP: &str =
     "give the VMs of each host a multicast group of their own (address of the listener, -a)";
 
-/// Judges the lists. `host` gave the answer `verdict`.
-fn find(listings: &[HostListing], host: Option<IpAddr>, verdict: Verdict) -> Whereabouts {
+/// Judges the lists. `host` gave the answer.
+fn find(listings: &[HostListing], host: Option<IpAddr>) -> Whereabouts {
     let own = listings.iter().find(|listing| listing.host == host).map(|listing| listing.vm);
-    let with = |state| {
-        let others = listings.iter().filter(|listing| listing.host != host && listing.vm == state);
-        others.filter_map(|listing| listing.host).collect::<Vec<IpAddr>>()
-    };
-    if let Some(&doubtful) = with(VmListing::Stale).first() {
-        return Whereabouts::Doubtful(doubtful);
-    }
-    // A denial proves that nothing was done, whatever the list shows.
-    let is_absent = own == Some(VmListing::Absent) || (verdict == Verdict::Denied && own.is_some());
-    if own == Some(VmListing::Listed(PowerState::Running)) {
-        return Whereabouts::Stands;
-    }
-    let running = with(VmListing::Listed(PowerState::Running));
-    let off = with(VmListing::Listed(PowerState::Off));
-    let candidates = match running.is_empty() {
-        true if is_absent => off,
-        _ => running,
-    };
-    match candidates[..] {
-        [] if own == Some(VmListing::Absent) && verdict != Verdict::Denied => {
+    let others = || listings.iter().filter(|listing| listing.host != host);
+    let is_listed = others().any(|other| matches!(other.vm, VmListing::Listed(_)));
+    match own {
+        Some(VmListing::Listed(_)) => return Whereabouts::Stands,
+        Some(VmListing::Absent) if !is_listed => {
             let absent = listings.iter().filter(|listing| listing.vm == VmListing::Absent);
-            Whereabouts::Nowhere(absent.map(|listing| listing.host).collect())
+            return Whereabouts::Nowhere(absent.map(|listing| listing.host).collect());
         }
-        [] => Whereabouts::Stands,
-        [only] => Whereabouts::At(only),
-        _ => Whereabouts::AtSeveral(candidates),
+        _ if !is_listed => return Whereabouts::Stands,
+        _ => {}
+    }
+    let has_all = own == Some(VmListing::Absent) && others().all(|other| other.vm != VmListing::Unknown);
+    let running = others().filter(|other| other.vm == VmListing::Listed(PowerState::Running));
+    let running: Vec<IpAddr> = running.filter_map(|other| other.host).collect();
+    match running[..] {
+        [only] if has_all => Whereabouts::At(only),
+        _ => {
+            Whereabouts::Elsewhere(others().filter(|other| other.vm != VmListing::Absent).copied().collect())
+        }
     }
 }
 

@@ -1,87 +1,101 @@
 use super::*;
 use PowerState::{Off, Running};
-use VmListing::{Absent, Listed, Stale, Unknown};
+use VmListing::{Absent, Listed, Unknown};
 
 fn address(last: u8) -> IpAddr {
     [192, 0, 2, last].into()
 }
 
-/// Judges lists of the hosts 1, 2, ..., of which 1 gave the verdict.
-fn found(verdict: Verdict, lists: &[VmListing]) -> Whereabouts {
-    let listing = |(at, vm): (usize, &VmListing)| HostListing { host: Some(address(at as u8 + 1)), vm: *vm };
+fn listing((at, vm): (usize, &VmListing)) -> HostListing {
+    HostListing { host: Some(address(at as u8 + 1)), vm: *vm }
+}
+
+/// Judges lists of the hosts 1, 2, ..., of which 1 gave the answer.
+fn found(lists: &[VmListing]) -> Whereabouts {
     let listings: Vec<HostListing> = lists.iter().enumerate().map(listing).collect();
-    find(&listings, Some(address(1)), verdict)
+    find(&listings, Some(address(1)))
+}
+
+/// The answer counts, and these hosts are named.
+fn named(lists: &[VmListing], hosts: &[u8]) {
+    let Whereabouts::Elsewhere(others) = found(lists) else { panic!("{lists:?}: {:?}", found(lists)) };
+    let addresses: Vec<Option<IpAddr>> = hosts.iter().map(|host| Some(address(*host))).collect();
+    assert_eq!(others.iter().map(|other| other.host).collect::<Vec<_>>(), addresses, "{lists:?}");
 }
 
 #[test]
-fn the_host_that_runs_the_vm_has_the_word() {
-    for verdict in [Verdict::Failure, Verdict::Off, Verdict::Denied] {
-        for others in [&[][..], &[Absent], &[Listed(Running)], &[Listed(Off), Listed(Running)]] {
-            let lists = [&[Listed(Running)], others].concat();
-            assert_eq!(found(verdict, &lists), Whereabouts::Stands, "{verdict} {lists:?}");
-        }
-        for own in [Absent, Unknown, Listed(Off)] {
-            let lists = [own, Absent, Listed(Running), Listed(Off)];
-            assert_eq!(found(verdict, &lists), Whereabouts::At(address(3)), "{verdict} {own:?}");
-        }
-    }
+fn the_only_other_host_that_runs_the_vm_is_asked() {
+    assert_eq!(found(&[Absent, Listed(Running)]), Whereabouts::At(address(2)));
+    assert_eq!(found(&[Absent, Absent, Listed(Running), Listed(Off)]), Whereabouts::At(address(3)));
 }
 
 #[test]
-fn a_host_where_the_vm_is_off_is_asked_only_if_the_first_one_has_none() {
-    assert_eq!(found(Verdict::Failure, &[Absent, Listed(Off)]), Whereabouts::At(address(2)));
-    assert_eq!(found(Verdict::Off, &[Absent, Unknown, Listed(Off)]), Whereabouts::At(address(3)));
-    for own in [Listed(Off), Unknown] {
-        assert_eq!(
-            found(Verdict::Failure, &[own, Listed(Off)]),
-            Whereabouts::Stands,
-            "it may run at the first"
-        );
-        assert_eq!(found(Verdict::Off, &[own, Listed(Off)]), Whereabouts::Stands);
+fn an_answer_stands_where_its_host_has_the_vm_or_has_sent_no_list() {
+    for state in [Running, Off] {
+        for others in [&[][..], &[Absent], &[Unknown], &[Listed(Running)], &[Listed(Off)]] {
+            let lists = [&[Listed(state)], others].concat();
+            assert_eq!(found(&lists), Whereabouts::Stands, "{lists:?}");
+        }
     }
-    for own in [Absent, Unknown, Listed(Off)] {
-        assert_eq!(found(Verdict::Denied, &[own, Listed(Off)]), Whereabouts::At(address(2)), "{own:?}");
+    for others in [&[][..], &[Absent], &[Unknown]] {
+        assert_eq!(found(&[&[Unknown], others].concat()), Whereabouts::Stands);
     }
+    assert_eq!(found(&[]), Whereabouts::Stands);
+    named(&[Unknown, Listed(Running)], &[2]);
+    named(&[Unknown, Listed(Off), Absent], &[2]);
+    let without_own = [HostListing { host: Some(address(2)), vm: Listed(Running) }];
+    assert_eq!(find(&without_own, Some(address(1))), Whereabouts::Elsewhere(without_own.to_vec()));
+}
+
+#[test]
+fn a_host_where_the_vm_is_off_is_not_asked() {
+    named(&[Absent, Listed(Off)], &[2]);
+    named(&[Absent, Absent, Listed(Off)], &[3]);
+}
+
+#[test]
+fn no_host_is_asked_while_another_one_has_sent_no_list() {
+    named(&[Absent, Listed(Running), Unknown], &[2, 3]);
+    named(&[Absent, Unknown, Absent, Listed(Running)], &[2, 4]);
+}
+
+#[test]
+fn neither_of_several_is_asked() {
+    named(&[Absent, Listed(Running), Listed(Running)], &[2, 3]);
+    named(&[Absent, Listed(Off), Listed(Off)], &[2, 3]);
 }
 
 #[test]
 fn a_vm_that_nobody_lists() {
     let nowhere =
         |hosts: &[u8]| Whereabouts::Nowhere(hosts.iter().map(|host| Some(address(*host))).collect());
-    for verdict in [Verdict::Failure, Verdict::Off] {
-        assert_eq!(found(verdict, &[Absent]), nowhere(&[1]));
-        assert_eq!(found(verdict, &[Absent, Unknown, Absent]), nowhere(&[1, 3]));
-        assert_eq!(found(verdict, &[Unknown, Absent]), Whereabouts::Stands, "the first proves nothing");
-        assert_eq!(found(verdict, &[]), Whereabouts::Stands);
-    }
-    assert_eq!(found(Verdict::Denied, &[Absent, Absent]), Whereabouts::Stands, "denied, not unknown");
+    assert_eq!(found(&[Absent]), nowhere(&[1]));
+    assert_eq!(found(&[Absent, Unknown, Absent]), nowhere(&[1, 3]));
     let one = [HostListing { host: None, vm: Absent }];
-    assert_eq!(find(&one, None, Verdict::Failure), Whereabouts::Nowhere(vec![None]));
-}
-
-#[test]
-fn neither_of_several_is_asked() {
-    let several = Whereabouts::AtSeveral(vec![address(2), address(3)]);
-    assert_eq!(found(Verdict::Failure, &[Absent, Listed(Running), Listed(Running)]), several);
-    assert_eq!(found(Verdict::Failure, &[Absent, Listed(Off), Listed(Off)]), several);
-}
-
-#[test]
-fn nothing_is_asked_of_anybody_if_one_may_have_carried_out_the_first_request() {
-    for lists in [&[Absent, Stale][..], &[Absent, Stale, Listed(Running)], &[Listed(Running), Stale]] {
-        assert_eq!(found(Verdict::Failure, lists), Whereabouts::Doubtful(address(2)), "{lists:?}");
-    }
+    assert_eq!(find(&one, None), Whereabouts::Nowhere(vec![None]));
 }
 
 #[test]
 fn answers_that_are_enough() {
+    let tcp = Transport::Tcp { host: "192.0.2.1".to_owned(), port: 1229 };
+    let framing = crate::client::serial_params::parse("9600,8N1").unwrap();
+    let serial = Transport::Serial { device: "/dev/ttyS1".into(), framing };
     for operation in Operation::ALL {
-        for has_others in [false, true] {
-            assert!(!is_open(Verdict::Success, operation, has_others));
-            assert_eq!(is_open(Verdict::Failure, operation, has_others), operation.is_power());
+        for transport in [&tcp, &serial] {
+            assert!(!is_open(Verdict::Success, operation, transport));
+            assert!(!is_open(Verdict::Denied, operation, transport), "a denial stands");
+            assert_eq!(is_open(Verdict::Failure, operation, transport), operation.is_power());
         }
-        assert!(!is_open(Verdict::Denied, operation, false));
+        assert_eq!(is_open(Verdict::Off, operation, &tcp), operation == Operation::Status);
+        assert!(!is_open(Verdict::Off, operation, &serial), "a list is slow there");
     }
-    assert!(!is_open(Verdict::Denied, Operation::HostList, true));
-    assert!(!is_open(Verdict::Failure, Operation::Devstatus, true));
+}
+
+#[test]
+fn half_of_the_time_is_left_for_a_second_request() {
+    let begin = Instant::now();
+    let after = Duration::from_secs;
+    assert_eq!(lists_end(begin, after(5), begin + after(60)), begin + after(5));
+    assert_eq!(lists_end(begin, after(5), begin + after(4)), begin + after(2));
+    assert_eq!(lists_end(begin + after(1), after(5), begin), begin + after(1), "none is left");
 }

@@ -35,6 +35,8 @@ pub(super) enum AgentOutcome {
     Answered(Answer),
     /// A daemon answered this, and none of the hosts (if there is one way to one host: empty) lists the VM.
     Unlisted(Verdict, Vec<IpAddr>),
+    /// A daemon answered this, and this is known about other hosts.
+    Remarked(Verdict, String),
     /// The list is empty, and the host has groups.
     HiddenList,
     /// No trustworthy answer, with the reason.
@@ -46,6 +48,7 @@ impl fmt::Display for AgentOutcome {
         match self {
             AgentOutcome::Answered(answer) => answer.fmt(f),
             AgentOutcome::Unlisted(verdict, _) => write!(f, "{verdict}; the VM is not listed"),
+            AgentOutcome::Remarked(verdict, remark) => write!(f, "{verdict}; {remark}"),
             AgentOutcome::HiddenList => f.write_str("an empty list, of a host with groups"),
             AgentOutcome::Unanswered(reason) => f.write_str(reason),
         }
@@ -117,11 +120,21 @@ fn report(name: &str, operation: Operation, outcome: &AgentOutcome) -> ExitRepor
         AgentOutcome::Unanswered(reason) => return failed(reason),
         AgentOutcome::Unlisted(Verdict::Off, hosts) if operation == Operation::Status => {
             let unlisted = unlisted(hosts);
-            let note = format!("{what}: {unlisted}, and off says no more than that; {NAMES}");
+            let note =
+                format!("{what}: {unlisted}, so Status: OFF may only mean that the name is unknown; {NAMES}");
             return ExitReport { note: Some(note), ..off() };
         }
         AgentOutcome::Unlisted(_, hosts) => {
             return failed(&format!("{}; {NAMES}; {SEE_LOG}", unlisted(hosts)));
+        }
+        AgentOutcome::Remarked(Verdict::Off, remark) if operation == Operation::Status => {
+            return ExitReport {
+                note: Some(format!("{what}: the host that answered says off; {remark}")),
+                ..off()
+            };
+        }
+        AgentOutcome::Remarked(verdict, remark) => {
+            return failed(&format!("the daemon answered {verdict}; {remark}; {SEE_LOG}"));
         }
         AgentOutcome::Answered(Answer::HostList(entries)) => return ExitReport::success(list(entries)),
         AgentOutcome::HiddenList => {

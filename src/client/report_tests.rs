@@ -62,6 +62,21 @@ fn off_of_a_vm_that_no_host_lists_is_explained() {
 }
 
 #[test]
+fn a_remark_on_other_hosts_leaves_the_exit_code() {
+    let report = |operation, verdict| {
+        report("vm", operation, &AgentOutcome::Remarked(verdict, "192.0.2.9 lists it as on".to_owned()))
+    };
+    let off = report(Operation::Status, Verdict::Off);
+    assert_eq!((off.code, off.output.as_str(), off.reason), (2, "Status: OFF\n", None));
+    assert!(off.note.unwrap().contains("says off; 192.0.2.9 lists it as on"));
+    for operation in [Operation::Off, Operation::On, Operation::Reboot] {
+        let failed = report(operation, Verdict::Failure);
+        assert_eq!((failed.code, failed.note), (1, None));
+        assert!(failed.reason.unwrap().contains("answered failure; 192.0.2.9 lists it as on; its log on"));
+    }
+}
+
+#[test]
 fn an_empty_list_of_a_host_with_groups_is_explained() {
     let found = report("", Operation::HostList, &AgentOutcome::HiddenList);
     assert_eq!((found.code, found.output.as_str(), found.reason), (0, "", None));

@@ -63,6 +63,16 @@ impl Peer {
         assert!(self.key.expected(self.auth, &own).matches(&proof), "the agent proves itself");
     }
 
+    /// Authenticates as a daemon of ours does, which says that it answers this packet.
+    pub fn authenticate_for(&mut self, packet: &Packet) {
+        let asked: [u8; 64] = self.take();
+        let own = self.key.issue([0xC3; 32], &packet.binding());
+        let answer = *self.key.answer(self.auth, &asked).unwrap().as_bytes();
+        self.send(&[answer, own].concat());
+        let proof: [u8; 64] = self.take();
+        assert!(self.key.expected(self.auth, &own).matches(&proof), "the agent proves itself");
+    }
+
     /// Sends; returns false if the agent has closed.
     pub fn send_if_open(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()

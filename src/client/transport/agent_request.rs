@@ -14,8 +14,8 @@ pub(in crate::client) struct HostReply {
     pub(in crate::client) answer: Answer,
     /// Address from which the host called back; `None` where there is only one host to ask.
     pub(in crate::client) host: Option<IpAddr>,
-    /// Other addresses that had called back when this host was selected.
-    pub(in crate::client) others: Vec<IpAddr>,
+    /// True if the host has proven which request it calls back for: a daemon of ours.
+    pub(in crate::client) is_bound: bool,
 }
 
 /// Request of this agent, with its credentials and deadline.

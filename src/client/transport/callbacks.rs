@@ -45,19 +45,11 @@ pub(super) struct Callbacks {
     resume: Option<Instant>,
     /// Failure of the last call-back that failed.
     pub(super) last_failure: Option<String>,
-    /// Addresses of which a call-back failed, [`CALLBACKS_MAX`] at most.
-    pub(super) failed: Vec<IpAddr>,
 }
 
 impl Callbacks {
     pub(super) fn new(listener: TcpListener) -> Callbacks {
-        Callbacks {
-            listener: Some(listener),
-            calls: Vec::new(),
-            resume: None,
-            last_failure: None,
-            failed: Vec::new(),
-        }
+        Callbacks { listener: Some(listener), calls: Vec::new(), resume: None, last_failure: None }
     }
 
     /// Drops all connections.
@@ -71,15 +63,9 @@ impl Callbacks {
         self.clear();
     }
 
-    /// Addresses of all connections, each once.
-    pub(super) fn peers(&self) -> Vec<IpAddr> {
-        let mut peers: Vec<IpAddr> = Vec::new();
-        for call in &self.calls {
-            if !peers.contains(&call.peer.ip()) {
-                peers.push(call.peer.ip());
-            }
-        }
-        peers
+    /// Addresses of the peers that have the key, or need none, and have not answered.
+    pub(super) fn committed(&self) -> impl Iterator<Item = IpAddr> {
+        self.calls.iter().filter(|call| call.session.is_committed()).map(|call| call.peer.ip())
     }
 
     /// Newest connection.
@@ -146,25 +132,26 @@ impl Callbacks {
         }
     }
 
-    /// Exchanges data with each peer, up to the first event. With `hold`, a committed call-back is returned
-    /// before our proof is sent. An error of an unproven peer ends only its own connection.
-    pub(super) fn next_event(&mut self, request: &AgentRequest, hold: bool) -> Option<CallbackEvent> {
+    /// Exchanges data with each peer, up to the first event. A committed call-back for which `hold` is true is
+    /// returned before our proof is sent. An error of an unproven peer ends only its own connection.
+    pub(super) fn next_event(
+        &mut self,
+        request: &AgentRequest,
+        hold: fn(&ClientSession) -> bool,
+    ) -> Option<CallbackEvent> {
         let mut at = 0;
         while let Some(Callback { stream, peer, session }) = self.calls.get_mut(at) {
-            if hold && session.is_committed() {
+            if session.is_committed() && hold(session) {
                 return Some(CallbackEvent::Committed(self.calls.remove(at)));
             }
             match exchange(peer, stream, session, request) {
                 Ok(Some(answer)) => return Some(CallbackEvent::Answered(self.calls.remove(at), answer)),
-                Ok(None) if hold && session.is_committed() => {}
+                Ok(None) if session.is_committed() && hold(session) => {}
                 Ok(None) => at += 1,
                 Err(reason) => {
                     request.log.debug(format_args!("{peer}: {reason}"));
                     self.last_failure = Some(format!("{peer} called back, but {reason}"));
                     let call = self.calls.remove(at);
-                    if self.failed.len() < CALLBACKS_MAX && !self.failed.contains(&call.peer.ip()) {
-                        self.failed.push(call.peer.ip());
-                    }
                     if call.session.is_committed() {
                         return Some(CallbackEvent::Broken(call));
                     }

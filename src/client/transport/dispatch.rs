@@ -7,8 +7,6 @@ use super::listing::{self, HostListing};
 use super::multicast::Multicast;
 use super::{connect, serial};
 use crate::client::settings::Transport;
-use crate::fence::Operation;
-use crate::time::Instant;
 
 /// Time to listen to a vmchannel before use. Leftovers arrive at once: the C
 /// agent leaves the end of each list unread, which reads as a success.
@@ -44,26 +42,22 @@ pub(in crate::client) fn send(transport: &Transport, request: &AgentRequest) -> 
         }
         Transport::Serial { device, framing } => serial::send(device, *framing, request),
     }?;
-    Ok(HostReply { answer, host: None, others: Vec::new() })
+    Ok(HostReply { answer, host: None, is_bound: false })
 }
 
 /// Sends a list request, in search of the request's VM: to the one host that there is, or to all that hear the
-/// multicasts. `reply` is the answer in question, to the operation `asked`. Ends at `window`, but waits for hosts that have called back
-/// before until the request's deadline.
+/// multicasts. `reply` is the answer in question.
 /// Errors: a message with the reason why nothing is known.
 pub(in crate::client) fn lists(
     transport: &Transport,
     request: &AgentRequest,
-    asked: Operation,
     reply: &HostReply,
-    window: Instant,
 ) -> Result<Vec<HostListing>, String> {
     if let (Transport::Multicast { group, port, interface, retrans }, Some(host)) = (transport, reply.host) {
         let interface = interface.as_deref();
         let multicast = Multicast { group: *group, port: *port, interface, retrans: *retrans };
-        return multicast.lists(request, asked, host, &reply.others, window);
+        return multicast.lists(request, host);
     }
-    let deadline = window.min(request.deadline);
-    let HostReply { answer, host, .. } = send(transport, &AgentRequest { deadline, ..request.clone() })?;
+    let HostReply { answer, host, .. } = send(transport, request)?;
     Ok(vec![HostListing { host, vm: listing::read(&answer, &request.target, false) }])
 }

@@ -1,100 +1,92 @@
 //! Lists of all hosts that hear a multicast group.
 //!
-//! One host's answer does not say that it knows the VM (a C daemon answers failure in either case), and another
-//! host may have it. A list shows that, and changes nothing, so every host that calls back gets our proof.
+//! One host's answer does not say that it knows the VM, and another host may have it. A list shows that, and changes
+//! nothing.
 //!
-//! A C daemon does not say which request it calls back for. If it was slow, that may be the one before, which it
-//! carries out with our proof; its answer is then no list. A reboot must not be asked of it again. So before the lists
-//! of a reboot the port stays closed for a moment: a call-back that finds it closed is given up.
+//! A C daemon does not say which request it calls back for. If it was slow, that may be one before, of this agent or of
+//! an earlier one, which it would carry out with our proof. So only daemons of ours get the proof, which say under the
+//! key that they call back for this list; that a C daemon called back is noted.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::agent_request::AgentRequest;
 use super::callbacks::CallbackEvent;
 use super::listing::{self, HostListing, VmListing};
 use super::multicast::Multicast;
-use crate::fence::{Answer, Operation, PowerState};
-use crate::session::AgentSession;
-use crate::sys::poll::PollSet;
 use crate::time::Instant;
 
-/// Time for which late call-backs find no listener.
-const CLOSED: Duration = Duration::from_millis(300);
-
 impl Multicast<'_> {
-    /// Collects the lists of the hosts in the group, in search of the request's VM. Waits until `window` for
-    /// hosts that have not been heard yet, and until the request's deadline for those in `others`, which have,
-    /// unless `host`, whose answer to the operation `asked` is in question, lists the VM. Ends as soon as no list can
-    /// change what follows.
-    pub(super) fn lists(
-        &self,
-        request: &AgentRequest,
-        asked: Operation,
-        host: IpAddr,
-        others: &[IpAddr],
-        window: Instant,
-    ) -> Result<Vec<HostListing>, String> {
-        if asked == Operation::Reboot {
-            let _ = PollSet::new().wait(Some(CLOSED.min(request.time_left())));
-        }
+    /// Collects the lists of the hosts in the group, in search of the request's VM, until the request's deadline, or
+    /// until the list of `host`, whose answer is in question, has the VM.
+    pub(super) fn lists(&self, request: &AgentRequest, host: IpAddr) -> Result<Vec<HostListing>, String> {
         let (mut exchange, marker) = self.open(request)?;
         let packets = [exchange.packet()?];
         let mut listings: Vec<HostListing> = Vec::new();
         let mut next_round = Instant::now();
-        loop {
+        let of_host = |listing: &&HostListing| listing.host == Some(host);
+        while !listings.iter().filter(of_host).any(|own| matches!(own.vm, VmListing::Listed(_))) {
             let now = Instant::now();
-            let is_missing = |other: &IpAddr| {
-                !listings.iter().any(|listing| listing.host == Some(*other))
-                    && !exchange.calls.failed.contains(other)
-            };
-            let has_all = !others.iter().any(is_missing);
-            let own = listings.iter().find(|listing| listing.host == Some(host)).map(|listing| listing.vm);
-            let is_listed = matches!(own, Some(VmListing::Listed(_)));
-            let end = if has_all || is_listed { window.min(request.deadline) } else { request.deadline };
-            let runs = |listing: &HostListing| listing.vm == VmListing::Listed(PowerState::Running);
-            let is_settled = own.is_some() && listings.iter().any(runs) || is_listed && has_all;
-            if now >= end || is_settled {
+            if now >= request.deadline {
                 break;
             }
             if now >= next_round {
                 exchange.datagrams.send(&packets, request)?;
                 next_round = now + self.retrans;
             }
-            exchange.calls.wait(end.min(next_round))?;
+            exchange.calls.wait(request.deadline.min(next_round))?;
             exchange.accept(&packets)?;
-            while let Some(event) = exchange.calls.next_event(request, false) {
-                let (from, vm) = read(event, request);
-                if vm == VmListing::Stale && asked != Operation::Reboot {
-                    // The same request again does no harm; the list is still to come.
-                    request.log.debug(format_args!("{from}: {vm}"));
-                    continue;
-                }
-                if !listings.iter().any(|known| known.host == Some(from)) {
-                    request.log.debug(format_args!("{from}: {vm}"));
-                    listings.push(HostListing { host: Some(from), vm });
-                }
+            while let Some(event) = exchange.calls.next_event(request, |session| !session.is_bound()) {
+                let (call, vm) = match event {
+                    CallbackEvent::Answered(call, answer) => {
+                        let vm = listing::read(&answer, &request.target, call.session.is_bound());
+                        (call, vm)
+                    }
+                    CallbackEvent::Broken(call) | CallbackEvent::Committed(call) => {
+                        (call, VmListing::Unknown)
+                    }
+                };
+                request.log.debug(format_args!("{} {vm}", call.peer));
+                note(&mut listings, call.peer.ip(), vm);
             }
         }
-        if let Some(marker) = marker.filter(|_| listings.iter().any(|listing| listing.host == Some(host))) {
+        for silent in exchange.calls.committed() {
+            note(&mut listings, silent, VmListing::Unknown);
+        }
+        if let Some(marker) = marker.filter(|_| listings.iter().any(|listing| of_host(&listing))) {
             marker.clear();
         }
         Ok(listings)
     }
 }
 
-fn read(event: CallbackEvent, request: &AgentRequest) -> (IpAddr, VmListing) {
-    let (call, vm) = match event {
-        CallbackEvent::Answered(call, answer) => {
-            let vm = listing::read(&answer, &request.target, call.session.is_bound());
-            let is_list = matches!(answer, Answer::HostList(_));
-            let vm = if is_list || call.session.is_bound() { vm } else { VmListing::Stale };
-            (call, vm)
+/// Notes what a host says. The first list of an address counts, and more than none: a host that hears the request from
+/// two addresses calls back twice, and one call-back ends as a duplicate.
+fn note(listings: &mut Vec<HostListing>, from: IpAddr, vm: VmListing) {
+    match listings.iter_mut().find(|known| known.host == Some(from)) {
+        None => listings.push(HostListing { host: Some(from), vm }),
+        Some(known) if known.vm == VmListing::Unknown => known.vm = vm,
+        Some(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fence::PowerState;
+
+    #[test]
+    fn a_list_counts_more_than_none_and_the_first_one_stays() {
+        let host: IpAddr = [192, 0, 2, 1].into();
+        let running = VmListing::Listed(PowerState::Running);
+        for order in [
+            [VmListing::Unknown, running, VmListing::Absent],
+            [running, VmListing::Unknown, VmListing::Absent],
+        ] {
+            let mut listings = Vec::new();
+            for vm in order {
+                note(&mut listings, host, vm);
+            }
+            assert_eq!(listings, [HostListing { host: Some(host), vm: running }]);
         }
-        CallbackEvent::Broken(call) | CallbackEvent::Committed(call) => {
-            let is_stale = call.session.is_committed() && !call.session.is_bound();
-            (call, if is_stale { VmListing::Stale } else { VmListing::Unknown })
-        }
-    };
-    (call.peer.ip(), vm)
+    }
 }

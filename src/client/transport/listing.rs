@@ -10,20 +10,17 @@ pub(in crate::client) enum VmListing {
     Listed(PowerState),
     /// The host does not have it, or its groups hide it from this requester.
     Absent,
-    /// The host sent no list, or an empty one that proves nothing.
+    /// The host sent no list, or an empty one that proves nothing, or is a C daemon that was not asked.
     Unknown,
-    /// A C daemon called back for the request before, and answered that: it may have carried it out.
-    Stale,
 }
 
 impl fmt::Display for VmListing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            VmListing::Listed(PowerState::Running) => "the VM is listed, and runs",
-            VmListing::Listed(PowerState::Off) => "the VM is listed, and off",
-            VmListing::Absent => "the VM is not listed",
-            VmListing::Unknown => "no list",
-            VmListing::Stale => "an answer to another request",
+            VmListing::Listed(PowerState::Running) => "lists it as on",
+            VmListing::Listed(PowerState::Off) => "lists it as off",
+            VmListing::Absent => "does not list it",
+            VmListing::Unknown => "has sent no list",
         })
     }
 }
@@ -34,6 +31,15 @@ pub(in crate::client) struct HostListing {
     /// Address from which the host called back; `None` where there is only one host to ask.
     pub(in crate::client) host: Option<IpAddr>,
     pub(in crate::client) vm: VmListing,
+}
+
+impl fmt::Display for HostListing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host {
+            Some(host) => write!(f, "{host} {}", self.vm),
+            None => write!(f, "the host {}", self.vm),
+        }
+    }
 }
 
 /// Finds the VM in the answer to a list request. With `is_ours`, a daemon of ours has sent it: its empty lists are

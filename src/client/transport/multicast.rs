@@ -139,7 +139,7 @@ impl Multicast<'_> {
             }
             exchange.calls.wait(request.deadline.min(next_round))?;
             exchange.accept(packets)?;
-            let event = exchange.calls.next_event(request, true);
+            let event = exchange.calls.next_event(request, |_| true);
             let Some(CallbackEvent::Committed(call)) = event else { continue };
             let host = call.peer.ip();
             if request.only.is_some_and(|only| only != host) {
@@ -185,7 +185,7 @@ impl Multicast<'_> {
                 exchange.calls.wait(request.deadline.min(again))?;
                 // A query is answered by a verdict; any other answer is stale.
                 exchange.calls.accept(request, || call_session(request, Operation::Status, &packets))?;
-                while let Some(event) = exchange.calls.next_event(request, false) {
+                while let Some(event) = exchange.calls.next_event(request, |_| false) {
                     let (call, answer) = match event {
                         CallbackEvent::Answered(call, Answer::Verdict(verdict)) => (call, verdict.to_wire()),
                         CallbackEvent::Answered(call, _)
@@ -230,11 +230,9 @@ fn timeout(exchange: &Exchange) -> String {
 fn finish(call: Callback, exchange: &mut Exchange) -> Result<HostReply, String> {
     let Callback { mut stream, peer, mut session } = call;
     exchange.request.log.debug(format_args!("{peer} has the key; sending our proof"));
-    let mut others = exchange.calls.peers();
-    others.retain(|other| *other != peer.ip());
     exchange.calls.close();
     let answer = drive(&peer.to_string(), &mut stream, &mut session, exchange.request)?;
-    Ok(HostReply { answer, host: Some(peer.ip()), others })
+    Ok(HostReply { answer, host: Some(peer.ip()), is_bound: session.is_bound() })
 }
 
 fn call_session(
