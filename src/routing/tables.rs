@@ -7,13 +7,13 @@ use super::limits::TELL_LIMIT;
 use crate::time::Instant;
 use crate::wire::cluster::NodeId;
 
-/// Time without another join after which a member that was asked tells all its VMs.
+/// Time without another join after which a member that was asked tells all its VMs, if it did so shortly before.
 const SETTLE_TIME: Duration = Duration::from_millis(200);
 /// Time after which it does, whoever joins. The rest of [`TELL_LIMIT`] is for the telling.
 const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Time between the beginnings of two such answers.
-const TELL_INTERVAL: Duration = Duration::from_secs(1);
+/// Time after an answer in which the next one waits for further joins.
+const CROWD_TIME: Duration = Duration::from_secs(1);
 
 /// Time at which all VMs here are told, since a member has asked.
 #[derive(Debug, Clone, Copy)]
@@ -67,15 +67,16 @@ impl Tables {
 
     /// Notes that the table of this node is asked for.
     pub(super) fn note_query(&mut self, now: Instant) {
-        let earliest = self.told_at.map_or(now, |told_at| told_at + TELL_INTERVAL);
-        let at = (now + SETTLE_TIME).max(earliest);
-        self.due.get_or_insert(Due { at, limit: at.max(now + SETTLE_LIMIT) });
+        // Where hosts join one after the other, one answer serves several.
+        let is_crowd = self.told_at.is_some_and(|told_at| now < told_at + CROWD_TIME);
+        let at = if is_crowd { now + SETTLE_TIME } else { now };
+        self.due.get_or_insert(Due { at, limit: now + SETTLE_LIMIT });
     }
 
     /// Puts the answer off, since somebody has joined who will need it too; false if there is none to give.
     pub(super) fn put_off(&mut self, now: Instant) -> bool {
         if let Some(due) = &mut self.due {
-            due.at = due.limit.min(due.at.max(now + SETTLE_TIME));
+            due.at = due.limit.min(now + SETTLE_TIME);
         }
         self.due.is_some()
     }
@@ -127,6 +128,9 @@ mod tests {
     fn joins_put_off_the_answer_but_not_for_long() {
         let (mut tables, mut now) = (Tables::default(), Instant::now());
         assert!(!tables.put_off(now) && tables.deadline().is_none());
+        tables.note_query(now);
+        assert!(tables.is_due(now), "it may be the only one");
+        tables.note_told(now);
         tables.note_query(now);
         assert!(!tables.is_due(now) && tables.is_due(now + SETTLE_TIME));
         let limit = now + SETTLE_LIMIT;

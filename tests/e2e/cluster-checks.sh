@@ -132,7 +132,7 @@ unknown_fails() {
 unknown_is_off() {
 	gets 0 "$1" off nosuch && gets 0 "$1" reboot nosuch && gets 2 "$1" status nosuch && gets 1 "$1" on nosuch
 }
-with_unknown_off() { restart "$1" 'unknown_vm = "off";' && unknown_is_off "$1" && works "$1" "$2" && restart "$1"; }
+with_unknown_off() { restart "$1" 'unknown_vm = "off";' && unknown_is_off "$1" && works "$1" "$2" && restart "$1" && works_again "$1" "$2"; }
 
 stage_unknown() {
 	local asker
