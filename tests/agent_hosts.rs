@@ -118,7 +118,7 @@ fn the_host_that_alone_runs_the_vm_is_asked_after_one_that_does_not_know_it() {
         assert_eq!(ran.code, code, "{action} {first} {second}: {ran:?}");
         assert!(ran.stderr.contains("192.0.2.9 lists it as on and is asked"), "{ran:?}");
         let is_remarked = second == 1 || second == 3;
-        let words = "192.0.2.9, which lists the VM as on, did not do better: it answered";
+        let words = "192.0.2.9, which lists the VM as on, did not succeed either: it answered";
         assert_eq!(ran.stderr.contains(words), is_remarked, "{ran:?}");
         assert_eq!(ran.stderr.lines().count(), 1 + usize::from(is_remarked), "{ran:?}");
         match (operation, code) {
@@ -139,7 +139,7 @@ fn a_second_host_that_cannot_be_asked_leaves_the_first_answer() {
     });
     assert_eq!((ran.code, ran.stdout.as_str()), (2, "Status: OFF\n"), "{ran:?}");
     assert!(
-        ran.stderr.contains("192.0.2.9, which lists the VM as on, did not do better: timed out"),
+        ran.stderr.contains("192.0.2.9, which lists the VM as on, did not succeed either: timed out"),
         "{ran:?}"
     );
 }

@@ -34,8 +34,8 @@ const HOSTS_LIMIT: Duration = Duration::from_secs(5);
 enum Whereabouts {
     /// The answer counts.
     Stands,
-    /// None of the hosts, `None` for the only one, has the VM.
-    Nowhere(Vec<Option<IpAddr>>),
+    /// None of the hosts that have sent lists, with their addresses if there may be several, has the VM.
+    Nowhere(Vec<IpAddr>),
     /// This other host alone runs the VM.
     At(IpAddr),
     /// The answer counts; other hosts list the VM, or have sent no list.
@@ -92,7 +92,7 @@ fn inquire(
     };
     match find(&listings, reply.host) {
         Whereabouts::Stands => AgentOutcome::Answered(verdict.into()),
-        Whereabouts::Nowhere(hosts) => AgentOutcome::Unlisted(verdict, hosts.into_iter().flatten().collect()),
+        Whereabouts::Nowhere(hosts) => AgentOutcome::Unlisted(verdict, hosts),
         Whereabouts::Elsewhere(others) => {
             let others: Vec<String> = others.iter().map(HostListing::to_string).collect();
             let remark = format!("no other host is asked: {}; {OWN_GROUP}", others.join(", "));
@@ -125,7 +125,10 @@ fn ask_second(transport: &Transport, request: &AgentRequest, host: IpAddr, verdi
         Ok(reply) => format!("it answered {}", reply.answer),
         Err(reason) => reason,
     };
-    AgentOutcome::Remarked(verdict, format!("{host}, which lists the VM as on, did not do better: {failure}"))
+    AgentOutcome::Remarked(
+        verdict,
+        format!("{host}, which lists the VM as on, did not succeed either: {failure}"),
+    )
 }
 
 /// Advice where several hosts hear one group.
@@ -141,7 +144,7 @@ fn find(listings: &[HostListing], host: Option<IpAddr>) -> Whereabouts {
         Some(VmListing::Listed(_)) => return Whereabouts::Stands,
         Some(VmListing::Absent) if !is_listed => {
             let absent = listings.iter().filter(|listing| listing.vm == VmListing::Absent);
-            return Whereabouts::Nowhere(absent.map(|listing| listing.host).collect());
+            return Whereabouts::Nowhere(absent.filter_map(|listing| listing.host).collect());
         }
         _ if !is_listed => return Whereabouts::Stands,
         _ => {}

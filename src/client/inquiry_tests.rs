@@ -67,12 +67,11 @@ fn neither_of_several_is_asked() {
 
 #[test]
 fn a_vm_that_nobody_lists() {
-    let nowhere =
-        |hosts: &[u8]| Whereabouts::Nowhere(hosts.iter().map(|host| Some(address(*host))).collect());
+    let nowhere = |hosts: &[u8]| Whereabouts::Nowhere(hosts.iter().map(|host| address(*host)).collect());
     assert_eq!(found(&[Absent]), nowhere(&[1]));
     assert_eq!(found(&[Absent, Unknown, Absent]), nowhere(&[1, 3]));
     let one = [HostListing { host: None, vm: Absent }];
-    assert_eq!(find(&one, None), Whereabouts::Nowhere(vec![None]));
+    assert_eq!(find(&one, None), Whereabouts::Nowhere(Vec::new()));
 }
 
 #[test]

@@ -16,7 +16,6 @@ mod addresses;
 mod agent;
 mod args;
 mod help;
-mod hosts;
 mod in_flight;
 mod inquiry;
 mod metadata;

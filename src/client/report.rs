@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::action::AgentAction;
-use super::hosts::Hosts;
 use super::settings::Settings;
 use super::stderr_log::StderrLog;
 use crate::fence::{Answer, HostEntry, Operation, PowerState, Verdict, column, printable};
@@ -176,7 +175,10 @@ fn off() -> ExitReport {
 fn unlisted(hosts: &[IpAddr]) -> String {
     match hosts {
         [] | [_] => "the host lists no VM with this name or UUID".to_owned(),
-        _ => format!("the hosts {} list no VM with this name or UUID", Hosts(hosts)),
+        _ => {
+            let hosts: Vec<String> = hosts.iter().map(IpAddr::to_string).collect();
+            format!("the hosts {} list no VM with this name or UUID", hosts.join(", "))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Events of the group, and what the router's caller fetches after each.
 
 use super::directory::Leaving;
+use super::greetings::Greetings;
 use super::limits::NOTICE_LIMIT;
 use super::remote_queue::RemoteRequest;
 use super::remote_requests::STOPPING;
@@ -15,6 +16,7 @@ impl Router {
     pub fn joined(&mut self, me: Peer, now: Instant) {
         self.view.join(me, now);
         self.races.clear();
+        self.greetings = Greetings::default();
         self.advertise_all(now);
     }
 

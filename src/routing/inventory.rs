@@ -102,7 +102,7 @@ impl LocalInventory {
         self.closing = Some(Closing::Digest);
     }
 
-    /// Returns true if all VMs are being advertised, which nobody has missed so far.
+    /// Returns true if all VMs are being advertised, and no member has joined since that began.
     pub(super) fn is_telling_all(&self) -> bool {
         self.closing == Some(Closing::Complete)
     }

@@ -91,21 +91,23 @@ impl MemberTable {
 
     /// Returns true if another member is taken for a C daemon, and has not said hello since.
     pub(super) fn has_known_legacy(&self) -> bool {
-        self.processes().any(|(node, process)| !self.is_me(node) && process.is_known_legacy())
+        self.others().any(|(_, process)| process.is_known_legacy())
     }
 
-    /// Takes those that have not said hello in time for C daemons; returns true if there are such.
+    /// Assumes that members which have not said hello in time are C daemons; returns true if there are new ones.
     pub(super) fn take_new_legacy(&mut self, now: Instant) -> bool {
         let me = self.me.map(|me| me.node);
         let others = self.members.iter_mut().filter(|(node, _)| Some(**node) != me);
-        let processes = others.flat_map(|(_, processes)| processes.values_mut());
-        processes.filter_map(|process| process.take_as_legacy(now).then_some(())).count() > 0
+        let mut has_new = false;
+        for process in others.flat_map(|(_, processes)| processes.values_mut()) {
+            has_new |= process.take_as_legacy(now);
+        }
+        has_new
     }
 
     /// Returns the time at which another member is taken for a C daemon unless it says hello.
     pub(super) fn legacy_deadline(&self) -> Option<Instant> {
-        let others = self.processes().filter(|(node, _)| !self.is_me(*node));
-        others.filter_map(|(_, process)| process.legacy_at()).min()
+        self.others().filter_map(|(_, process)| process.legacy_at()).min()
     }
 
     /// Returns true if this node answers for VMs that nobody knows.
@@ -128,8 +130,7 @@ impl MemberTable {
     /// Returns the other extended peers that have not said hello since this position: they may hang.
     pub(super) fn silent_since(&self, seq: Sequence) -> BTreeSet<NodeId> {
         let is_silent = |process: &Process| process.is_extended && process.hello_at < seq;
-        let others = self.processes().filter(|(node, _)| !self.is_me(*node));
-        others.filter(|(_, process)| is_silent(process)).map(|(node, _)| node).collect()
+        self.others().filter(|(_, process)| is_silent(process)).map(|(node, _)| node).collect()
     }
 
     /// Returns the time until which some extended peer or this node may still be advertising its VMs.
@@ -287,6 +288,10 @@ impl MemberTable {
         self.members
             .iter()
             .flat_map(|(&node, processes)| processes.values().map(move |process| (node, process)))
+    }
+
+    fn others(&self) -> impl Iterator<Item = (NodeId, &Process)> {
+        self.processes().filter(|(node, _)| !self.is_me(*node))
     }
 
     fn process_mut(&mut self, peer: Peer) -> Option<&mut Process> {

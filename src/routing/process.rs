@@ -24,8 +24,6 @@ pub(super) struct Process {
     pub(super) is_extended: bool,
     /// Position of its last hello.
     pub(super) hello_at: Sequence,
-    /// Has begun to advertise all its VMs since it joined; not all members received earlier advertisements.
-    has_begun: bool,
     pub(super) has_advertised_all: bool,
     /// Position at which it began to advertise all its VMs, while it does.
     round_began: Option<Sequence>,
@@ -50,7 +48,6 @@ impl Process {
             joined_at,
             is_extended: false,
             hello_at: Sequence::START,
-            has_begun: false,
             has_advertised_all: false,
             round_began: None,
             told_since: Sequence::START,
@@ -68,18 +65,16 @@ impl Process {
         self.hello_at = seq;
         if !is_complete {
             self.round_began = Some(seq);
-        } else if let Some(began) = self.round_began.take() {
-            self.told_since = began;
         }
         let was_extended = std::mem::replace(&mut self.is_extended, true);
-        if !is_complete {
-            self.has_begun = true;
-        } else if self.has_begun && !self.has_advertised_all {
-            self.has_advertised_all = true;
+        // One that has begun before this node joined, or ended with an unknown digest, is not complete.
+        let Some(began) = self.round_began.take_if(|_| is_complete) else { return !was_extended };
+        self.told_since = began;
+        let is_first = !std::mem::replace(&mut self.has_advertised_all, true);
+        if is_first {
             self.advertising_until = None;
-            return true;
         }
-        !was_extended
+        is_first || !was_extended
     }
 
     /// Ends what it tells without all having been told.

@@ -64,9 +64,8 @@ impl Router {
             return;
         }
         let node = peer.node;
-        let (vms, known) = self.known_table(node);
-        if known == digest {
-            vms.iter().for_each(|vm| self.advertised(peer, vm, now));
+        if self.known_digest(node) == digest {
+            self.known_table(node).iter().for_each(|vm| self.advertised(peer, vm, now));
             self.hello(peer, true, now);
             return;
         }
@@ -78,16 +77,22 @@ impl Router {
         }
     }
 
-    /// Returns the table of a node as it is known here, with its digest.
-    fn known_table(&self, node: NodeId) -> (Vec<Advertisement>, TableDigest) {
+    /// Returns the digest of the table of a node as it is known here.
+    fn known_digest(&self, node: NodeId) -> TableDigest {
         let mut sum = TableSum::default();
-        let told = self.view.directory.told(node).map(|(uuid, copy)| {
+        for (uuid, copy) in self.view.directory.told(node) {
             sum.add(uuid, &copy.name, copy.state, copy.is_active);
+        }
+        sum.finish()
+    }
+
+    /// Returns the table of a node as it is known here.
+    fn known_table(&self, node: NodeId) -> Vec<Advertisement> {
+        let told = self.view.directory.told(node).map(|(uuid, copy)| {
             let domain = Domain { name: copy.name.clone(), uuid };
             Advertisement { domain, owner: node, state: copy.state, is_active: copy.is_active }
         });
-        let vms = told.collect();
-        (vms, sum.finish())
+        told.collect()
     }
 
     /// Applies a query for the table of a member.

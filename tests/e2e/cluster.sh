@@ -46,8 +46,10 @@ TOKEN=${TOKEN:-1000}
 # Seconds. LIMIT: timeout of each wait, on a busy machine.
 LIMIT=${LIMIT:-60}
 # Timeout of an agent whose daemon must answer at once.
+# shellcheck disable=SC2034 # read by cluster-daemons.sh
 ANSWER=6
 # Time after which the daemon answers failure to an unanswered request.
+# shellcheck disable=SC2034 # read by cluster-checks.sh
 DEADLINE=28
 
 source "$here/inside.sh"
@@ -81,6 +83,7 @@ fi
 # --------------------------------------- inside: this shell is the switch
 
 source "$here/checking.sh"
+# shellcheck disable=SC2034 # read by cluster-daemons.sh
 exec {TERMINAL}>&1
 source "$here/cluster-lab.sh"
 source "$here/cluster-daemons.sh"

@@ -146,6 +146,18 @@ fn a_member_with_another_table_is_asked_for_it_once() {
 }
 
 #[test]
+fn an_end_without_a_beginning_completes_nothing() {
+    let mut node = met_again();
+    node.hears(3, hello(false));
+    node.hears(3, digest(&[]));
+    node.hears(3, hello(true));
+    node.said.clear();
+    node.asks(Operation::Off, "vm3");
+    node.waits();
+    assert!(node.request_to(3).is_none(), "its VMs are not known");
+}
+
+#[test]
 fn a_table_that_another_member_has_asked_for_is_not_asked_for_again() {
     let mut node = met_again();
     node.said.clear();

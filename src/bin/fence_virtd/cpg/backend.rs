@@ -136,17 +136,14 @@ impl<L: Link> Backend for Cpg<L> {
                 self.group.has_paused() && self.local_calls.get(call).is_some_and(LocalCall::is_of_host);
             let is_on =
                 self.local_calls.get(call).is_some_and(|call| call.request.operation == Operation::On);
-            let may_start = self.router.may_start(target.as_str());
-            let must_run = self.router.is_seen_running_here(target.as_str());
+            let may_start = !is_on || self.router.may_start(target.as_str());
+            let must_run = is_on && self.router.is_seen_running_here(target.as_str());
             if let Some(job) = self.local_calls.job(call, is_sole_known_owner, must_run) {
                 match job.stale(now) {
                     Some(stale) => job.refuse_stale(stale),
                     None if is_late => job.refuse(Verdict::Failure, "nothing is heard of the group"),
-                    None if is_on && !may_start => {
-                        job.refuse(
-                            Verdict::Failure,
-                            "another host runs the VM by now, or may, without quorum",
-                        );
+                    None if !may_start => {
+                        job.refuse(Verdict::Failure, "another host now runs the VM, or may (no quorum)");
                     }
                     None => self.libvirt.begin(job, now),
                 }

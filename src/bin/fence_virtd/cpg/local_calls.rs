@@ -15,7 +15,7 @@ use fence_virt::sys::mutex::lock;
 use fence_virt::time::Instant;
 use fence_virt::wire::cluster::NodeId;
 
-/// Reason for which an `on` fails whose VM was seen running.
+/// Reason of an `on` that fails because the VM, last seen running here, no longer runs.
 const JUST_OFF: &str = "the VM was seen running here, but has just gone off or moved away: try again";
 
 /// A call that is pending or in progress.
@@ -84,18 +84,17 @@ impl LocalCalls {
         self.calls.get(&id)
     }
 
-    /// Job that carries a call out. An `on` that `must_run` finds the VM running, or fails.
+    /// Job that carries a call out. With `must_run`, which is for an `on`, it fails unless the VM is found running.
     pub(super) fn job(&self, id: JobId, is_sole_known_owner: bool, must_run: bool) -> Option<Job> {
         let call = self.calls.get(&id)?;
         let mut request = call.request.clone();
-        let is_check = must_run && request.operation == Operation::On;
-        if is_check {
+        if must_run {
             request.operation = Operation::Status;
         }
         let results = self.results.clone();
         let responder = Responder::new(move |answer, completion| {
             let (verdict, reason) = match answer {
-                Answer::Verdict(Verdict::Off) if is_check => (Verdict::Failure, JUST_OFF.to_owned()),
+                Answer::Verdict(Verdict::Off) if must_run => (Verdict::Failure, JUST_OFF.to_owned()),
                 Answer::Verdict(verdict) => (verdict, completion.reason),
                 Answer::HostList(_) => (Verdict::Failure, completion.reason),
             };
@@ -150,7 +149,7 @@ mod tests {
     fn a_call_ends_with_the_outcome_of_its_job() {
         let mut calls = LocalCalls::default();
         calls.add(JobId(7), call(Operation::Off));
-        let job = calls.job(JobId(7), true, true).unwrap();
+        let job = calls.job(JobId(7), true, false).unwrap();
         assert_eq!(job.request.operation, Operation::Off);
         let (verdict, evidence) = (Verdict::Failure, Evidence::Moved);
         job.conclude(JobOutcome { verdict, evidence, reason: "it has moved".to_owned() });

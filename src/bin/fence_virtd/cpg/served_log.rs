@@ -21,7 +21,7 @@ pub(super) struct ServedRequest<'a> {
     pub(super) received: Instant,
 }
 
-/// Name in place of a listener's.
+/// Listener shown for requests from other hosts.
 const LISTENER: &str = "cpg";
 
 /// Log of these requests, with rate limits.

@@ -10,7 +10,7 @@ use nix::fcntl::OFlag;
 
 use fence_virt::power_log::{FILE_BYTES_MAX, HEADER, KeptHistory, decode};
 
-/// Mode of the file: it tells who fences whom.
+/// Mode of the file: private to its owner, since it lists requesters and the VMs they fence.
 const MODE: u32 = 0o600;
 
 /// A history file. It is opened for each access, so that one which was moved or removed is made anew.
