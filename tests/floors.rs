@@ -67,6 +67,7 @@ const LAYERS: Layers = Layers {
         ("fence_virtd::pid_file", 10),
         ("fence_virtd::config_file", 10),
         ("fence_virtd::console", 10),
+        ("fence_virtd::directory", 10),
         ("fence_virtd::host_checks", 10),
         ("fence_virtd::json", 10),
         ("fence_virtd::backoff", 10),
