@@ -47,6 +47,11 @@ impl PowerJournal {
         lock(&self.0.log).records()
     }
 
+    /// The last records, so many at most, oldest first.
+    pub(crate) fn last(&self, count: usize) -> Vec<Arc<PowerRecord>> {
+        lock(&self.0.log).last(count)
+    }
+
     /// Adds the records of the file, as older than all others.
     pub(super) fn add_older(&self, older: Vec<PowerRecord>) {
         // Outside the lock, for which the listeners and the worker wait.
