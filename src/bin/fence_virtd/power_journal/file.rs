@@ -43,8 +43,8 @@ impl JournalFile {
         if is_durable { file.sync_data() } else { Ok(()) }
     }
 
-    /// Replaces the file by one with these lines. The old one stays if that fails.
-    /// Errors: also if the new one is there, but a crash may still undo that.
+    /// Replaces the file by one with these lines.
+    /// Errors: the old file stays, or the new one is there, but a crash may still undo that.
     pub(super) fn replace(&self, lines: &str) -> io::Result<()> {
         if let Some(directory) = self.0.parent().filter(|directory| !directory.exists()) {
             DirBuilder::new().mode(0o700).create(directory)?;
