@@ -33,6 +33,11 @@ impl Instant {
     }
 }
 
+/// Duration in milliseconds, rounded down.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 // The end of time saturates: a deadline there never comes.
 impl Add<Duration> for Instant {
     type Output = Instant;
@@ -78,5 +83,6 @@ mod tests {
         assert_eq!(later - Duration::from_secs(3), boot);
         assert_eq!(later.checked_sub(Duration::from_secs(3)), None);
         assert_eq!((later + Duration::MAX).since_boot(), Duration::MAX);
+        assert_eq!((millis(Duration::from_micros(1999)), millis(Duration::MAX)), (1, u64::MAX));
     }
 }

@@ -80,6 +80,14 @@ impl PowerLog {
         all.sort_by_key(|record| record.number);
         all
     }
+
+    /// The last records, so many at most, oldest first. The time that this takes depends on their number alone.
+    pub fn last(&self, count: usize) -> Vec<Arc<PowerRecord>> {
+        let mut last: Vec<_> = self.operations.last(count).chain(self.refusals.last(count)).collect();
+        last.sort_by_key(|record| record.number);
+        let first = last.len().saturating_sub(count);
+        last[first..].iter().map(|record| record.record.clone()).collect()
+    }
 }
 
 /// Bounded list of records. In place of the oldest one, the oldest one of the requester with the most
@@ -103,6 +111,11 @@ impl FairRing {
         if self.records.len() > self.max {
             self.remove_one();
         }
+    }
+
+    /// The last records, so many at most, oldest first.
+    fn last(&self, count: usize) -> impl Iterator<Item = &NumberedRecord> {
+        self.records.range(self.records.len().saturating_sub(count)..)
     }
 
     /// Removes the oldest record of a share that has as many as any.
@@ -191,6 +204,29 @@ pub(super) mod tests {
         let records = log.records();
         assert_eq!((records.len(), records.last()), (OPERATIONS_MAX, Some(&present)));
         assert_eq!(log.add(record("a", 8, PowerVerdict::Success)).number, present.number + 1);
+    }
+
+    #[test]
+    fn the_last_records_are_those_of_both_kinds() {
+        let mut log = PowerLog::default();
+        assert_eq!(log.last(5), []);
+        // A flood of either kind ends in a few of the other one.
+        for verdicts in [
+            [PowerVerdict::Refused, PowerVerdict::Success],
+            [PowerVerdict::Success, PowerVerdict::Denied],
+            [PowerVerdict::Failure, PowerVerdict::Failure],
+        ] {
+            for (verdict, count) in verdicts.into_iter().zip([2000, 2]) {
+                (0..count).for_each(|at| drop(log.add(record("a", at, verdict))));
+            }
+            let all: Vec<_> = log.records().into_iter().map(|record| record.record).collect();
+            for count in [0, 1, 2, 5, 300, all.len(), all.len() + 1] {
+                assert_eq!(log.last(count), all[all.len().saturating_sub(count)..]);
+            }
+        }
+        let older = PowerLog::of_file(vec![record("b", 7, PowerVerdict::Denied)]);
+        log.add_older(older);
+        assert_ne!(log.last(1)[0].share, "b");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use super::WallTime;
-use crate::fence::Operation;
+use crate::fence::{Operation, Verdict};
 use crate::origins::{Network, Origin, Standing};
 
 /// Maximum length of the name of a listener, in bytes: a kind, a colon and a label.
@@ -47,6 +47,18 @@ impl PowerVerdict {
     /// True if the operation was not permitted, or not looked at.
     pub fn is_refusal(self) -> bool {
         matches!(self, PowerVerdict::Denied | PowerVerdict::Refused)
+    }
+}
+
+/// Result of a power operation with this verdict.
+impl From<Verdict> for PowerVerdict {
+    fn from(verdict: Verdict) -> PowerVerdict {
+        match verdict {
+            Verdict::Success => PowerVerdict::Success,
+            Verdict::Denied => PowerVerdict::Denied,
+            // "Off" answers no power operation.
+            Verdict::Failure | Verdict::Off => PowerVerdict::Failure,
+        }
     }
 }
 
@@ -128,6 +140,14 @@ mod tests {
             shorten(&mut text, max);
             assert_eq!(text, cut);
         }
+    }
+
+    #[test]
+    fn off_is_no_success_of_a_power_operation() {
+        let verdicts = [Verdict::Success, Verdict::Failure, Verdict::Off, Verdict::Denied];
+        let expected =
+            [PowerVerdict::Success, PowerVerdict::Failure, PowerVerdict::Failure, PowerVerdict::Denied];
+        assert_eq!(verdicts.map(PowerVerdict::from), expected);
     }
 
     #[test]

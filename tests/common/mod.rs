@@ -16,6 +16,7 @@ pub mod multicast;
 pub mod net;
 pub mod node;
 pub mod peer;
+pub mod tcp_host;
 
 use std::fs;
 use std::io::Write;

@@ -2,32 +2,33 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use log::warn;
-use nix::unistd::getegid;
 
+use crate::access::KeyReader;
 use fence_virt::config::{self, Config, ParseOutcome};
 use fence_virt::sys::error_text;
 
 /// Reads the configuration file.
 /// Errors: a sentence that names the file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| {
-        let shown = path.display();
-        let remedy = match error.kind() {
-            ErrorKind::NotFound => "; create it with fence_virtd -c, or name another with -f".to_owned(),
-            ErrorKind::PermissionDenied => {
-                format!(
-                    "; run this as root, or let this user read it: `chgrp {} {shown}; chmod 0640 {shown}`",
-                    getegid()
-                )
-            }
-            _ => String::new(),
-        };
-        format!("cannot read the configuration {shown}: {}{remedy}", error_text(&error))
-    })
+    fs::read(path).map_err(|error| unreadable(path, &KeyReader::this_process(), &error))
+}
+
+fn unreadable(path: &Path, reader: &KeyReader, error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        ErrorKind::NotFound => "; create it with fence_virtd -c, or name another with -f".to_owned(),
+        ErrorKind::PermissionDenied if reader.is_root() => {
+            "; let root read it and the directories above it".to_owned()
+        }
+        ErrorKind::PermissionDenied => {
+            format!("; run this as root, or let this user read it: {}", reader.commands(path))
+        }
+        _ => String::new(),
+    };
+    format!("cannot read the configuration {}: {}{remedy}", path.display(), error_text(error))
 }
 
 /// Reads and parses the configuration file.
@@ -52,4 +53,20 @@ pub(crate) fn load(path: &Path, strict: bool, show: &dyn Fn(&str)) -> Result<Con
 /// Errors: same as [`load`].
 pub(crate) fn load_again(path: &Path) -> Result<Config, String> {
     load(path, false, &|text| text.lines().for_each(|line| warn!("{line}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_for_a_missing_permission_depends_on_the_user() {
+        let denied = ErrorKind::PermissionDenied.into();
+        let refusal = |uid| unreadable(Path::new("/etc/f.conf"), &KeyReader::of_user(uid), &denied);
+        // User and group `daemon` have the number 1 on every system.
+        let advice =
+            "run this as root, or let this user read it: `chgrp daemon /etc/f.conf; chmod 0640 /etc/f.conf`";
+        assert!(refusal(1).ends_with(advice), "{}", refusal(1));
+        assert!(refusal(0).ends_with("; let root read it and the directories above it"), "{}", refusal(0));
+    }
 }

@@ -21,6 +21,7 @@ mod caller;
 mod config_file;
 mod console;
 mod cpg;
+mod directory;
 mod heartbeat;
 mod host_checks;
 mod inbox;

@@ -12,5 +12,6 @@ pub(crate) mod policies;
 #[cfg(test)]
 pub(crate) use cids::CidHolder;
 pub(crate) use cids::CidTable;
+pub(crate) use key_reader::KeyReader;
 pub(crate) use memberships::{GroupMembership, named};
 pub(crate) use permissions::{Conflicts, DomainLookup, Identified, Permissions, VmCopy};

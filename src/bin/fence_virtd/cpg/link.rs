@@ -7,11 +7,12 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, TryRecvError};
 
 use super::shared::{
-    CpgCommand, GroupEvent, JoinGeneration, Outbound, ThreadProgress, UNSENT_MAX, millis, now_millis,
+    CpgCommand, GroupEvent, JoinGeneration, Outbound, ThreadProgress, UNSENT_MAX, now_millis,
 };
 use crate::pauses::PAUSE_MAX;
 use fence_virt::routing::Outgoing;
 use fence_virt::sys::mailbox::MailboxSender;
+use fence_virt::time::millis;
 
 /// Time without a turn of the thread after which corosync counts as not answering.
 const SILENCE_MAX: Duration = Duration::from_secs(2);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::logging::{AnswerLine, Limiter};
 use crate::power_journal::{PowerJournal, wall_time};
 use fence_virt::fence::{Operation, Verdict};
-use fence_virt::power_log::{PowerRecord, PowerVerdict};
-use fence_virt::time::Instant;
+use fence_virt::power_log::PowerRecord;
+use fence_virt::time::{Instant, millis};
 use fence_virt::wire::cluster::NodeId;
 
 /// Request of another host that has been answered.
@@ -40,8 +40,8 @@ impl ServedLog {
 
     /// Records a request if it is a power operation, and logs it like a client's, within the rate limit.
     pub(super) fn log(&mut self, served: &ServedRequest<'_>, now: Instant) {
-        let millis = now.saturating_duration_since(served.received).as_millis();
-        self.record(served, u64::try_from(millis).ok());
+        let millis = millis(now.saturating_duration_since(served.received));
+        self.record(served, millis);
         let limiter = if served.operation.is_power() { &mut self.power } else { &mut self.queries };
         let Some(suppressed) = limiter.allow(now) else { return };
         AnswerLine {
@@ -57,7 +57,7 @@ impl ServedLog {
         .log();
     }
 
-    fn record(&self, served: &ServedRequest<'_>, millis: Option<u64>) {
+    fn record(&self, served: &ServedRequest<'_>, millis: u64) {
         if served.operation.is_power() {
             let node = format!("node {}", served.node);
             self.journal.record(PowerRecord {
@@ -67,14 +67,9 @@ impl ServedLog {
                 share: node,
                 operation: served.operation,
                 vm: served.name.to_owned(),
-                verdict: match served.verdict {
-                    Verdict::Success => PowerVerdict::Success,
-                    Verdict::Denied => PowerVerdict::Denied,
-                    // "Off" answers no power operation.
-                    Verdict::Failure | Verdict::Off => PowerVerdict::Failure,
-                },
+                verdict: served.verdict.into(),
                 reason: served.reason.to_owned(),
-                millis,
+                millis: Some(millis),
             });
         }
     }

@@ -1,10 +1,9 @@
 //! Data that the worker and the cpg thread exchange.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::time::Duration;
 
 use fence_virt::routing::{Membership, Outgoing, Peer, RequestExpiry};
-use fence_virt::time::Instant;
+use fence_virt::time::{Instant, millis};
 use fence_virt::wire::cluster::NodeId;
 
 /// Capacity of the event channel to the worker, in batches.
@@ -69,8 +68,4 @@ pub(super) struct ThreadProgress {
 /// Milliseconds since boot.
 pub(super) fn now_millis() -> u64 {
     millis(Instant::now().since_boot())
-}
-
-pub(super) fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

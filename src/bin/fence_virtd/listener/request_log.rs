@@ -1,6 +1,7 @@
 //! Log lines of a listener about its clients and their requests, with rate limits
 //! that keep the network from flooding the log.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +14,10 @@ use crate::logging::{AnswerLine, FairLimiter, Suppressed};
 use crate::power_journal::PowerJournal;
 use crate::power_journal::wall_time;
 use crate::status::{Counts, Refusal};
-use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source, Verdict};
+use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source};
 use fence_virt::origins::Origins;
 use fence_virt::power_log::{PowerRecord, PowerVerdict, share_of};
-use fence_virt::time::Instant;
+use fence_virt::time::{Instant, millis};
 
 /// Authenticated request, from its arrival until its answer.
 pub(super) struct PendingRequest {
@@ -90,7 +91,7 @@ impl RequestLog {
         now: Instant,
     ) {
         if refusal != Refusal::Duplicate {
-            self.record(request, source, PowerVerdict::Refused, reason.to_owned(), None);
+            self.record(request, source, PowerVerdict::Refused, reason, None);
         }
         let label = RequestLabel(request);
         self.log_refusal(refusal, Some(source), format_args!("{label}: {reason}"), now);
@@ -102,7 +103,7 @@ impl RequestLog {
         request: &Request,
         source: &Source,
         verdict: PowerVerdict,
-        reason: String,
+        reason: &str,
         millis: Option<u64>,
     ) {
         if request.operation.is_power() {
@@ -114,7 +115,7 @@ impl RequestLog {
                 operation: request.operation,
                 vm: request.target.as_str().to_owned(),
                 verdict,
-                reason,
+                reason: reason.to_owned(),
                 millis,
             });
         }
@@ -131,10 +132,12 @@ impl RequestLog {
     ) {
         let PendingRequest { request, source, received, .. } = pending;
         self.counts.answered(request.operation, answer);
-        let gone = if is_awaited { "" } else { "; the client no longer waits" };
-        let reason = format!("{reason}{gone}");
-        let millis = now.saturating_duration_since(*received).as_millis();
-        self.record(request, source, power_verdict(answer), reason.clone(), u64::try_from(millis).ok());
+        let reason = match is_awaited {
+            true => Cow::Borrowed(reason),
+            false => Cow::Owned(format!("{reason}; the client no longer waits")),
+        };
+        let millis = millis(now.saturating_duration_since(*received));
+        self.record(request, source, power_verdict(answer), &reason, Some(millis));
         let limiter = if request.operation.is_power() { &mut self.power } else { &mut self.queries };
         let standing = self.origins.standing(source);
         let Some(suppressed) = limiter.allow(Some(standing), now) else { return };
@@ -155,9 +158,8 @@ impl RequestLog {
 /// Result of a power operation with this answer.
 fn power_verdict(answer: &Answer) -> PowerVerdict {
     match answer {
-        Answer::Verdict(Verdict::Success) => PowerVerdict::Success,
-        Answer::Verdict(Verdict::Denied) => PowerVerdict::Denied,
-        // "Off" and lists answer no power operation.
-        Answer::Verdict(Verdict::Failure | Verdict::Off) | Answer::HostList(_) => PowerVerdict::Failure,
+        Answer::Verdict(verdict) => (*verdict).into(),
+        // A list answers no power operation.
+        Answer::HostList(_) => PowerVerdict::Failure,
     }
 }

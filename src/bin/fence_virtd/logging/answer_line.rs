@@ -20,7 +20,7 @@ pub(crate) struct AnswerLine<'a> {
     /// Reason, with what else is to be said.
     pub(crate) reason: &'a dyn Display,
     /// Milliseconds since the request was received.
-    pub(crate) millis: u128,
+    pub(crate) millis: u64,
     pub(crate) suppressed: u64,
 }
 

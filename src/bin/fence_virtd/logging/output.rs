@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Record};
 
 use crate::json::JsonObject;
 use fence_virt::fence::printable;
+use fence_virt::sys::clock::wall_millis;
 use fence_virt::sys::syslog::{self, Priority};
 
 /// Socket of journald for messages with fields: systemd-journald.service(8).
@@ -83,8 +83,7 @@ impl Output {
                 }
             }
             Output::Json => {
-                let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                let _ = writeln!(io::stdout(), "{}", json(line, time.as_millis()));
+                let _ = writeln!(io::stdout(), "{}", json(line, wall_millis()));
             }
             Output::Syslog => syslog::write(priority(line.level), &line.message),
         }
@@ -132,7 +131,7 @@ fn journal(line: &LogLine) -> Vec<u8> {
     out.into_bytes()
 }
 
-fn json(line: &LogLine, millis: u128) -> String {
+fn json(line: &LogLine, millis: u64) -> String {
     let object = JsonObject::new()
         .value("time", format_args!("{}.{:03}", millis / 1000, millis % 1000))
         .string("level", word(line.level))

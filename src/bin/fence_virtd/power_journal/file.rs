@@ -5,9 +5,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use crate::directory::{directory_of, sync_directory};
 use fence_virt::power_log::{FILE_BYTES_MAX, HEADER, KeptHistory, decode};
 
 /// Mode of the file: private to its owner, since it lists requesters and the VMs they fence.
@@ -18,18 +18,18 @@ const MODE: u32 = 0o600;
 pub(super) struct JournalFile(pub(super) PathBuf);
 
 impl JournalFile {
-    /// Reads the file; none if there is none.
+    /// Reads the file; a missing one has no records.
     /// Errors: it cannot be read, or it is not a history file and must not be overwritten.
-    pub(super) fn load(&self) -> io::Result<Option<KeptHistory>> {
+    pub(super) fn load(&self) -> io::Result<KeptHistory> {
         let file = match open(&self.0, OpenOptions::new().read(true)) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(KeptHistory::default()),
             Err(error) => return Err(error),
         };
         let mut bytes = Vec::new();
         file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
         let kept = decode(&bytes).filter(|_| bytes.len() <= FILE_BYTES_MAX);
-        kept.map(Some).ok_or_else(|| {
+        kept.ok_or_else(|| {
             let reason = "it is not a history of fence_virtd; move it away, or choose another history_file";
             io::Error::new(io::ErrorKind::InvalidData, reason)
         })
@@ -43,7 +43,8 @@ impl JournalFile {
         if is_durable { file.sync_data() } else { Ok(()) }
     }
 
-    /// Replaces the file by one with these lines. The old one stays if that fails.
+    /// Replaces the file by one with these lines.
+    /// Errors: the old file stays, or the new one is there, but a crash may still undo that.
     pub(super) fn replace(&self, lines: &str) -> io::Result<()> {
         if let Some(directory) = self.0.parent().filter(|directory| !directory.exists()) {
             DirBuilder::new().mode(0o700).create(directory)?;
@@ -59,21 +60,14 @@ impl JournalFile {
             // Of both failures the first one counts.
             let _ = fs::remove_file(&new);
         }
-        written
+        written?;
+        sync_directory(&directory_of(&self.0))
     }
 
     fn replacement(&self) -> PathBuf {
         let mut name = self.0.clone().into_os_string();
         name.push(".new");
         name.into()
-    }
-}
-
-/// Returns the words for an error, without its number.
-pub(super) fn cause(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => Errno::from_raw(number).desc().to_owned(),
-        None => error.to_string(),
     }
 }
 

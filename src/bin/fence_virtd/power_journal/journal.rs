@@ -1,10 +1,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Sender;
 
 use fence_virt::power_log::{NumberedRecord, PowerLog, PowerRecord, WallTime};
+use fence_virt::sys::clock::wall_millis;
 use fence_virt::sys::mutex::lock;
 
 /// Order to the thread that writes the history file.
@@ -47,6 +47,11 @@ impl PowerJournal {
         lock(&self.0.log).records()
     }
 
+    /// The last records, so many at most, oldest first.
+    pub(crate) fn last(&self, count: usize) -> Vec<Arc<PowerRecord>> {
+        lock(&self.0.log).last(count)
+    }
+
     /// Adds the records of the file, as older than all others.
     pub(super) fn add_older(&self, older: Vec<PowerRecord>) {
         // Outside the lock, for which the listeners and the worker wait.
@@ -67,6 +72,5 @@ impl PowerJournal {
 
 /// Returns the present time of the wall clock.
 pub(crate) fn wall_time() -> WallTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    WallTime::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    WallTime::from_millis(wall_millis())
 }

@@ -11,6 +11,8 @@
 
 mod file;
 mod journal;
+#[cfg(test)]
+pub(crate) mod sample;
 mod unwritten;
 mod writer;
 

@@ -12,11 +12,11 @@ pub(super) const APPENDED_MAX: usize = 250;
 /// Intervals between writes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WriteIntervals {
-    /// Minimum between two times that lines are appended.
+    /// Minimum interval between two appends of lines.
     pub(super) append: Duration,
-    /// Minimum between two replacements of the file.
+    /// Minimum interval between two replacements of the file.
     pub(super) replace: Duration,
-    /// From a write that failed to the next attempt.
+    /// Interval between a write that failed and the next attempt.
     pub(super) retry: Duration,
 }
 

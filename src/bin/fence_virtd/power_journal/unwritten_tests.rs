@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
+use super::super::sample;
 use super::*;
-use fence_virt::fence::Operation;
 use fence_virt::power_log::{FILE_BYTES_MAX, FILE_RECORDS_MAX, OPERATIONS_MAX, REFUSALS_MAX};
 use fence_virt::power_log::{PowerLog, PowerRecord, PowerVerdict, WallTime};
 
@@ -16,18 +16,7 @@ fn at(millis: u64) -> Instant {
 }
 
 fn record(number: u64, verdict: PowerVerdict) -> NumberedRecord {
-    let record = PowerRecord {
-        time: WallTime::from_millis(number),
-        listener: "serial".to_owned(),
-        requester: "node1".to_owned(),
-        share: "node1".to_owned(),
-        operation: Operation::Off,
-        vm: "node2".to_owned(),
-        verdict,
-        reason: String::new(),
-        millis: None,
-    };
-    NumberedRecord { number, record: Arc::new(record) }
+    NumberedRecord { number, record: Arc::new(PowerRecord { verdict, ..sample::record("node1") }) }
 }
 
 /// Writes that a file has seen.

@@ -8,11 +8,12 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{info, warn};
 
-use super::file::{JournalFile, cause};
+use super::file::JournalFile;
 use super::journal::{PowerJournal, WriterOrder};
 use super::unwritten::{UnwrittenRecords, WriteIntervals};
 use crate::logging::{Limiter, Suppressed};
 use fence_virt::power_log::encode;
+use fence_virt::sys::error_text;
 use fence_virt::time::Instant;
 
 /// Maximum number of records that wait for the thread. Those beyond come with the next replacement.
@@ -51,7 +52,7 @@ impl JournalWriter {
         let name = path.display().to_string();
         let writer = JournalWriter::with_limits(path, journal, LIMITS);
         let no_thread = |error: io::Error| {
-            let reason = cause(&error);
+            let reason = error_text(&error);
             // Its words for a limit that is reached, "try again", say too little.
             let limits = "see TasksMax of the service, and ulimit -u";
             warn!(
@@ -118,15 +119,14 @@ impl WriterThread {
     fn run(mut self, orders: &Receiver<WriterOrder>, loaded: Sender<()>) {
         match self.file.load() {
             Ok(kept) => {
-                let kept = kept.unwrap_or_default();
                 if kept.skipped > 0 {
-                    warn!("{}: {} lines are no records: removed", self.name(), kept.skipped);
+                    warn!("{}: dropped {} unreadable lines", self.name(), kept.skipped);
                 }
                 self.journal.add_older(kept.records);
             }
             Err(error) => {
                 // Whatever it is, it is not ours to overwrite.
-                warn!("{}: {}: power operations are kept in memory only", self.name(), cause(&error));
+                warn!("{}: {}: power operations are kept in memory only", self.name(), error_text(&error));
                 drop(loaded);
                 return idle(orders);
             }
@@ -173,7 +173,7 @@ impl WriterThread {
     fn write(&mut self, now: Instant, is_end: bool) {
         if let Some(lines) = self.unwritten.take_lines(now, is_end) {
             if let Err(error) = self.file.append(&lines.text, lines.is_durable) {
-                self.failed(&cause(&error), now);
+                self.failed(&error_text(&error), now);
             }
         }
         if self.unwritten.is_replacement_due(now, is_end) {
@@ -192,7 +192,7 @@ impl WriterThread {
                     info!("{}: written, with all records that are kept", self.name());
                 }
             }
-            Err(error) => self.failed(&cause(&error), now),
+            Err(error) => self.failed(&error_text(&error), now),
         }
     }
 

@@ -1,12 +1,14 @@
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::Path;
 
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use super::super::sample::record;
 use super::super::unwritten::APPENDED_MAX;
-use super::super::wall_time;
 use super::*;
-use fence_virt::fence::Operation;
-use fence_virt::power_log::{FILE_BYTES_MAX, HEADER, OPERATIONS_MAX, PowerRecord, PowerVerdict, decode};
+use fence_virt::power_log::{FILE_BYTES_MAX, HEADER, OPERATIONS_MAX, decode};
 
 /// Limits with which no test fails on a slow disk.
 const PATIENT: WriterLimits = WriterLimits { writes: BRIEF, flush: Duration::from_secs(60) };
@@ -36,20 +38,6 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn record(vm: &str) -> PowerRecord {
-    PowerRecord {
-        time: wall_time(),
-        listener: "tcp".to_owned(),
-        requester: "192.0.2.1".to_owned(),
-        share: "192.0.2.1".to_owned(),
-        operation: Operation::Off,
-        vm: vm.to_owned(),
-        verdict: PowerVerdict::Success,
-        reason: "destroyed".to_owned(),
-        millis: Some(1),
     }
 }
 
@@ -157,26 +145,38 @@ fn another_file_is_left_alone() {
     run(&link, &["a"]);
     assert_eq!(fs::read_to_string(scratch.file()).unwrap(), "");
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    run(Path::new("/dev/null"), &["a"]);
+    let fifo = scratch.0.join("fifo");
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    assert_eq!(in_memory(&run(&fifo, &["a"])), ["a"]);
+    assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
+}
+
+#[test]
+fn a_file_that_could_not_be_read_is_given_up() {
+    let scratch = Scratch::new("unreadable");
+    // No path leads below a file.
+    let blocked = scratch.0.join("blocked");
+    fs::write(&blocked, "").unwrap();
+    let path = blocked.join("history");
+    let journal = PowerJournal::default();
+    let writer = JournalWriter::with_limits(path.clone(), &journal, PATIENT).unwrap();
+    fs::remove_file(&blocked).unwrap();
+    fs::create_dir(&blocked).unwrap();
+    journal.record(record("a"));
+    drop(writer);
+    assert_eq!((in_memory(&journal), path.exists()), (vec!["a".to_owned()], false));
+    // A directory has its name.
+    fs::create_dir_all(path.join("in the way")).unwrap();
+    assert_eq!(in_memory(&run(&path, &["a"])), ["a"]);
+    assert!(path.join("in the way").exists() && !blocked.join("history.new").exists());
 }
 
 #[test]
 fn what_could_not_be_written_is_written_later() {
     let scratch = Scratch::new("later");
-    // Its directory cannot be made below a file.
-    let blocked = scratch.0.join("blocked");
-    fs::write(&blocked, "").unwrap();
-    let path = blocked.join("history");
-    let journal = PowerJournal::default();
-    let writer = JournalWriter::with_limits(path.clone(), &journal, PATIENT);
-    // A path below a file can not be read either: that one is given up.
-    drop(writer.unwrap());
-    fs::remove_file(&blocked).unwrap();
-    fs::create_dir_all(path.join("in the way")).unwrap();
-    assert_eq!(in_memory(&run(&path, &["a"])), ["a"]);
-    fs::remove_dir_all(&path).unwrap();
+    let path = scratch.file();
     // The name of the replacement is taken by a directory.
-    let new = blocked.join("history.new");
+    let new = scratch.0.join("history.new");
     fs::create_dir_all(new.join("in the way")).unwrap();
     let journal = PowerJournal::default();
     let writer = JournalWriter::with_limits(path.clone(), &journal, PATIENT).unwrap();

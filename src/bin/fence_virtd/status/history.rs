@@ -1,7 +1,5 @@
 //! Rendering of power operations: as a table, as JSON, and in lines of the status report.
 
-use std::sync::Arc;
-
 use super::form::HistoryForm;
 use crate::json::JsonObject;
 use fence_virt::fence::printable;
@@ -9,18 +7,12 @@ use fence_virt::groups::listed_text;
 use fence_virt::power_log::{NumberedRecord, PowerRecord};
 
 /// Number of operations in a status report.
-const LAST: usize = 5;
+pub(super) const LAST: usize = 5;
 /// Maximum width of a column; a longer text moves the columns behind it in its row.
 const WIDTH_MAX: usize = 40;
 /// Columns of the table.
 const HEADS: [&str; 8] =
     ["TIME", "LISTENER", "REQUESTER", "OPERATION", "VM", "VERDICT", "DURATION", "REASON"];
-
-/// Returns the last operations for a status report, oldest first.
-pub(super) fn last(records: &[NumberedRecord]) -> Vec<Arc<PowerRecord>> {
-    let first = records.len().saturating_sub(LAST);
-    records[first..].iter().map(|record| record.record.clone()).collect()
-}
 
 /// Returns the report about all operations, or those on one VM, by the name or UUID that requests had.
 pub(super) fn render(records: &[NumberedRecord], form: HistoryForm, vm: Option<&str>) -> String {
@@ -73,7 +65,7 @@ fn row(record: &PowerRecord) -> [String; HEADS.len()] {
     ]
 }
 
-/// Returns the table, the newest operation last, as near to the prompt as that of a log.
+/// Returns the table, the newest operation last: next to the prompt, as in a log.
 fn table(records: &[&PowerRecord]) -> String {
     if records.is_empty() {
         return "no power operations\n".to_owned();
@@ -92,24 +84,11 @@ fn table(records: &[&PowerRecord]) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
+    use crate::power_journal::sample::record;
     use fence_virt::fence::Operation;
-    use fence_virt::power_log::{PowerLog, PowerVerdict, WallTime};
-
-    pub(in super::super) fn record(vm: &str) -> PowerRecord {
-        PowerRecord {
-            time: WallTime::from_millis(1_796_020_802_125),
-            listener: "tcp".to_owned(),
-            requester: "192.0.2.7".to_owned(),
-            share: "192.0.2.7".to_owned(),
-            operation: Operation::Off,
-            vm: vm.to_owned(),
-            verdict: PowerVerdict::Success,
-            reason: "destroyed".to_owned(),
-            millis: Some(9),
-        }
-    }
+    use fence_virt::power_log::{PowerLog, PowerVerdict};
 
     fn records(of: impl IntoIterator<Item = PowerRecord>) -> Vec<NumberedRecord> {
         let mut log = PowerLog::default();
@@ -160,12 +139,5 @@ TIME                      LISTENER       REQUESTER  OPERATION  VM         VERDIC
         assert_eq!(found("node1"), 1);
         assert_eq!(found("44179D3F6C63474FA21220C8B4B25B16"), 1);
         assert_eq!(found("node"), 0);
-    }
-
-    #[test]
-    fn the_status_has_the_last_ones() {
-        let all = records((0..9).map(|at| record(&format!("vm{at}"))));
-        let last: Vec<String> = last(&all).iter().map(|record| record.vm.clone()).collect();
-        assert_eq!(last, ["vm4", "vm5", "vm6", "vm7", "vm8"]);
     }
 }

@@ -1,7 +1,6 @@
-use super::super::history::tests::record;
 use super::super::snapshot::{QueueState, RefusalCount, RequestCount};
 use super::*;
-
+use crate::power_journal::sample::record;
 use fence_virt::fence::Operation;
 use fence_virt::time::Instant;
 use std::sync::Arc;

@@ -14,6 +14,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 
 use super::counts::Counts;
+use super::form::Form;
 use super::history;
 use super::query::{HISTORY, Query, UNWELL, WELL};
 use super::render::render;
@@ -51,7 +52,8 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    fn snapshot(&self) -> Snapshot {
+    /// State at present, for a report in this format.
+    fn snapshot(&self, form: Form) -> Snapshot {
         let listener = |counts: &Arc<Counts>| ListenerState {
             name: counts.name().to_string(),
             open: counts.open(),
@@ -68,7 +70,11 @@ impl Sources {
             is_worker_healthy: self.heartbeat.is_healthy(),
             uris: (self.uris)(),
             cluster: self.cluster.as_ref().map(|cluster| lock(cluster).clone()),
-            last_operations: history::last(&self.journal.records()),
+            last_operations: match form {
+                Form::Text | Form::Json => self.journal.last(history::LAST),
+                // It shows none.
+                Form::OpenMetrics => Vec::new(),
+            },
         }
     }
 }
@@ -172,7 +178,7 @@ fn serve(stream: UnixStream, sources: &Sources) -> io::Result<()> {
     BufReader::new((&mut stream).take(QUERY_MAX)).read_line(&mut line)?;
     let reply = match Query::parse(&line) {
         Some(Query::Status(form)) => {
-            let snapshot = sources.snapshot();
+            let snapshot = sources.snapshot(form);
             let state = if snapshot.problems().is_empty() { WELL } else { UNWELL };
             format!("{state}\n{}", render(&snapshot, form))
         }
@@ -183,4 +189,33 @@ fn serve(stream: UnixStream, sources: &Sources) -> io::Result<()> {
         None => format!("{UNWELL}\nunknown query: use --status or --history of the same version\n"),
     };
     stream.write_all(reply.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::power_journal::sample::record;
+
+    #[test]
+    fn a_report_has_the_last_operations_and_metrics_have_none() {
+        let sources = Sources {
+            started: Instant::now(),
+            counts: Vec::new(),
+            queue_len: Box::new(|| 0),
+            queue_max: 1,
+            heartbeat: Heartbeat::default(),
+            uris: Box::new(Vec::new),
+            cluster: None,
+            journal: PowerJournal::default(),
+        };
+        (0..9).for_each(|at| sources.journal.record(record(&format!("vm{at}"))));
+        for (form, expected) in [
+            (Form::Text, &["vm4", "vm5", "vm6", "vm7", "vm8"][..]),
+            (Form::Json, &["vm4", "vm5", "vm6", "vm7", "vm8"]),
+            (Form::OpenMetrics, &[]),
+        ] {
+            let last = sources.snapshot(form).last_operations;
+            assert_eq!(last.iter().map(|record| record.vm.as_str()).collect::<Vec<_>>(), expected);
+        }
+    }
 }

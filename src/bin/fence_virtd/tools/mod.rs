@@ -4,5 +4,6 @@
 pub(crate) mod check;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+mod service_reply;
 pub(crate) mod setup;
 pub(crate) mod status_client;

@@ -6,11 +6,10 @@ use std::thread;
 use super::cluster::{self, ClusterReport};
 use super::fencer::{self, FencerReport};
 use super::libvirt::{self, UriReply};
-use super::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
+use crate::tools::service_reply::{ServiceReply, bounded, join};
 use crate::watch::{self, LineCounts};
 use fence_virt::config::{BackendConfig, Config, HostFencing, ListenerConfig, SerialConfig};
 use fence_virt::fence::ListenerName;
-use fence_virt::sys::with_timeout::with_timeout;
 
 /// A serial listener and one of the URIs that it follows.
 #[derive(Debug, Clone)]
@@ -39,7 +38,7 @@ pub(super) struct Replies {
     pub(super) fencer: Option<ServiceReply<FencerReport>>,
 }
 
-/// Runs all queries, within [`REPLY_TIMEOUT`] and a moment for the threads.
+/// Runs all queries, within [`REPLY_TIMEOUT`](crate::tools::service_reply::REPLY_TIMEOUT) and a moment for the threads.
 /// Errors: a sentence if libvirt cannot be used at all.
 pub(super) fn all(config: &Config) -> Result<Replies, String> {
     crate::libvirt::begin()?;
@@ -82,20 +81,4 @@ fn serial_uris(config: &Config) -> Vec<SerialUri> {
 fn lines(uri: &str, config: &SerialConfig) -> ServiceReply<LineCounts> {
     let config = config.clone();
     bounded(uri, move |uri| watch::lines(uri, &config).map_err(|error| error.to_string()))
-}
-
-fn bounded<T: Send + 'static>(
-    uri: &str,
-    job: impl FnOnce(&str) -> Result<T, String> + Send + 'static,
-) -> ServiceReply<T> {
-    let uri = uri.to_owned();
-    match with_timeout(REPLY_TIMEOUT, move || job(&uri)) {
-        Ok(Some(outcome)) => outcome.map_err(NoReply::Failed),
-        Ok(None) => Err(NoReply::TimedOut),
-        Err(error) => Err(NoReply::Failed(format!("cannot start a thread: {error}"))),
-    }
-}
-
-fn join<T>(thread: thread::ScopedJoinHandle<'_, ServiceReply<T>>) -> ServiceReply<T> {
-    thread.join().unwrap_or_else(|_| Err(NoReply::Failed("its thread panicked".to_owned())))
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::finding::{Finding, Level, listed};
 use super::process::RunningDaemon;
-use super::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
 use crate::backends;
+use crate::tools::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
 use fence_virt::config::BackendConfig;
 use fence_virt::sys::corosync::{self, ClusterEvent, CorosyncError, GroupHandle, Libraries};
 use fence_virt::sys::poll::{Interest, PollSet};

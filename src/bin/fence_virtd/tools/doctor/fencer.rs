@@ -3,7 +3,7 @@
 use std::thread;
 
 use super::finding::Finding;
-use super::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
+use crate::tools::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
 use fence_virt::config::CpgConfig;
 use fence_virt::sys::stonith::{FencerHandle, FencerLibrary};
 

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
     use crate::tools::doctor::finding::{Level, shown};
     use crate::tools::doctor::libvirt::ListedVm;
-    use crate::tools::doctor::service_reply::{NoReply, ServiceReply};
+    use crate::tools::service_reply::{NoReply, ServiceReply};
     use fence_virt::config::{CpgConfig, HostFencing, UnknownVm};
 
     fn judged(

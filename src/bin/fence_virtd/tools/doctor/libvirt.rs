@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::finding::{Finding, listed};
-use super::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
 use crate::libvirt::{Connection, FoundDomain, Host};
+use crate::tools::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
 use fence_virt::fence::PowerState;
 
 /// A VM at a URI.

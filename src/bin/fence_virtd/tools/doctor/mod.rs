@@ -22,7 +22,6 @@ mod process;
 mod report;
 mod run;
 mod serial;
-mod service_reply;
 mod settings;
 mod sockets;
 mod tcp;

@@ -18,7 +18,7 @@ const UNWRITTEN: u8 = 2;
 
 /// Prints the report. Exit code 0: no problems; 1: warnings; 2: errors, or the report cannot
 /// be written. If libvirt, corosync or pacemaker hang, this takes little more than
-/// [`REPLY_TIMEOUT`](super::service_reply::REPLY_TIMEOUT).
+/// [`REPLY_TIMEOUT`](crate::tools::service_reply::REPLY_TIMEOUT).
 pub(crate) fn run(config: &Path, pid_file: &Path) -> ExitCode {
     let mut printer = FindingPrinter::new(io::stdout());
     let code = examine(config, pid_file, &mut printer).and_then(|()| printer.finish());

@@ -69,7 +69,7 @@ mod tests {
     use crate::tools::doctor::ask::SerialUri;
     use crate::tools::doctor::finding::Level;
     use crate::tools::doctor::libvirt::ListedVm;
-    use crate::tools::doctor::service_reply::{NoReply, ServiceReply};
+    use crate::tools::service_reply::{NoReply, ServiceReply};
     use crate::watch::LineCounts;
 
     fn told(lines: ServiceReply<LineCounts>, backend: ServiceReply<Vec<ListedVm>>) -> Vec<Finding> {

@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use crate::access::{CidTable, DomainLookup, VmCopy};
 use crate::libvirt::{Connection, DomainRun, FoundDomain, Host, LibvirtError, LibvirtResult};
+use crate::tools::service_reply::{NoReply, REPLY_TIMEOUT, bounded, join};
 use fence_virt::config::{Config, ListenerConfig};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Domain, PowerState, UriIndex, Uuid};
-use fence_virt::sys::with_timeout::with_timeout;
-
-/// Time limit for all URIs together, which are asked side by side.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// VM at a URI.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +37,8 @@ pub(super) struct KnownVms {
 }
 
 impl KnownVms {
-    /// Asks libvirt for the VMs, and for the devices of those that `wants` selects.
+    /// Asks libvirt for the VMs, and for the devices of those that `wants` selects; all URIs at once, within
+    /// [`REPLY_TIMEOUT`].
     pub(super) fn ask(config: &Config, wants: fn(&FoundDomain, &str) -> bool, text: &str) -> KnownVms {
         let backend = config.backend.uris().to_vec();
         let own = |listener: &ListenerConfig| match listener {
@@ -54,18 +51,23 @@ impl KnownVms {
         others.dedup();
         others.retain(|uri| !backend.contains(uri));
         let begun = crate::libvirt::begin();
-        let asked = |uri: &String| UriVms {
-            uri: uri.clone(),
-            vms: begun.clone().and_then(|()| bounded(uri.clone(), wants, text.to_owned())),
+        let query = |uri: &str| {
+            begun.clone().map_err(NoReply::Failed)?;
+            let text = text.to_owned();
+            bounded(uri, move |uri| list(uri, wants, &text).map_err(|error| error.to_string()))
         };
-        let of = |uris: &[String]| {
-            thread::scope(|scope| {
-                let threads: Vec<_> = uris.iter().map(|uri| scope.spawn(|| asked(uri))).collect();
-                let panicked = || UriVms { uri: String::new(), vms: Err("its thread panicked".to_owned()) };
-                threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect()
+        let mut all: Vec<UriVms> = thread::scope(|scope| {
+            let threads: Vec<_> =
+                backend.iter().chain(&others).map(|uri| scope.spawn(|| query(uri))).collect();
+            let uris = backend.iter().chain(&others).zip(threads);
+            uris.map(|(uri, thread)| UriVms {
+                uri: uri.clone(),
+                vms: join(thread).map_err(|none| unanswered(uri, none)),
             })
-        };
-        KnownVms { backend: of(&backend), others: of(&others) }
+            .collect()
+        });
+        let others = all.split_off(backend.len());
+        KnownVms { backend: all, others }
     }
 
     /// All URIs.
@@ -138,17 +140,13 @@ impl DomainLookup for &KnownVms {
     }
 }
 
-fn bounded(uri: String, wants: fn(&FoundDomain, &str) -> bool, text: String) -> Result<Vec<KnownVm>, String> {
-    let failed = |reason: String| format!("{uri} cannot be asked: {reason}");
-    let query = {
-        let uri = uri.clone();
-        move || list(&uri, wants, &text)
+/// Sentence about a URI that has not answered.
+fn unanswered(uri: &str, no_reply: NoReply) -> String {
+    let reason = match no_reply {
+        NoReply::Failed(reason) => reason,
+        NoReply::TimedOut => format!("no answer within {} s", REPLY_TIMEOUT.as_secs()),
     };
-    match with_timeout(REPLY_TIMEOUT, query) {
-        Ok(Some(vms)) => vms.map_err(|error| failed(error.to_string())),
-        Ok(None) => Err(failed(format!("no answer within {} s", REPLY_TIMEOUT.as_secs()))),
-        Err(error) => Err(failed(format!("cannot start a thread: {error}"))),
-    }
+    format!("{uri} cannot be asked: {reason}")
 }
 
 /// Lists the VMs of a URI. Blocks while libvirt hangs.

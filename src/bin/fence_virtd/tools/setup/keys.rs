@@ -6,8 +6,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::dialog::Dialog;
-use super::target_file::{SignalGuard, directory_of, sync_directory};
+use super::target_file::SignalGuard;
 use crate::access::key_file;
+use crate::directory::{directory_of, sync_directory};
 use crate::problem::Problem;
 use fence_virt::auth::KEY_MAX;
 use fence_virt::config::Config;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::{AccessFlags, access};
 
+use crate::directory::{directory_of, sync_directory};
 use fence_virt::config::FILE_MAX;
 
 /// Maximum number of symbolic links, as in the kernel.
@@ -128,12 +129,6 @@ impl TargetFile {
     }
 }
 
-/// Returns the directory of a file.
-pub(super) fn directory_of(path: &Path) -> PathBuf {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    directory.unwrap_or(Path::new(".")).to_path_buf()
-}
-
 /// Creates a new file with mode and owner of another one. The file is on disk when this
 /// returns, or removed after an error.
 fn create(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
@@ -155,11 +150,6 @@ fn fill(mut file: File, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()>
     let mode = like.map_or(NEW_MODE, |like| like.mode() & 0o7777);
     file.set_permissions(Permissions::from_mode(mode))?;
     file.sync_all()
-}
-
-/// Writes the entries of a directory to disk.
-pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 /// Guard that blocks Ctrl-C and similar signals, so that no partial file remains.
