@@ -106,7 +106,7 @@ fn the_file_keeps_the_history_over_restarts() {
     // A write that the crash has cut.
     fs::File::options().append(true).open(&path).unwrap().write_all(b"17960208").unwrap();
     let daemon = harness.start(&line);
-    daemon.await_log("dropped 1 unreadable lines");
+    daemon.await_log("dropped lines that are unreadable: 1");
     assert_eq!(harness.vms(&daemon), ["node1", "node1"]);
     assert_ne!(harness.host.code("off", "node2"), 0);
     assert_eq!(harness.vms(&daemon), ["node1", "node1", "node2"]);

@@ -120,7 +120,7 @@ impl WriterThread {
         match self.file.load() {
             Ok(kept) => {
                 if kept.skipped > 0 {
-                    warn!("{}: dropped {} unreadable lines", self.name(), kept.skipped);
+                    warn!("{}: dropped lines that are unreadable: {}", self.name(), kept.skipped);
                 }
                 self.journal.add_older(kept.records);
             }
