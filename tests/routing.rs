@@ -98,6 +98,8 @@ fn no_vm_is_unknown_until_all_members_have_advertised_theirs() {
     node.hears(1, ClusterMessage::Hello { is_complete: false });
     node.said.clear();
     node.tells(1, 1, Running);
+    node.waits();
+    node.hears(1, ClusterMessage::Hello { is_complete: true });
     let call = node.asked(1);
     node.replies(1, &call, 0);
     assert_eq!(node.answer().0, Verdict::Success);

@@ -6,6 +6,7 @@ use super::host_fate::Passes;
 use super::ids::Sequence;
 use super::judgement::VmFinding;
 use super::limits::{RECHECK_EVERY, TOLD_LIMIT};
+use super::meaning::Meaning;
 use super::router::Router;
 use super::task::{Phase, Task, TaskOrigin, TaskProgress};
 use super::view::CopyHolder;
@@ -134,6 +135,12 @@ impl Router {
     /// Finds the VM of a task.
     fn resolve(&mut self, task: &mut Task, now: Instant) -> Result<Uuid, TaskProgress> {
         let text = task.text.clone();
+        if self.view.is_name(&text) {
+            // A member that is still telling its VMs may have another one of the name.
+            if let Some(until) = self.view.members.extended_unsettled_until(now) {
+                return Err(TaskProgress::Wait(until));
+            }
+        }
         let mut meaning = self.view.meaning(&text, self.view.rules.names, now);
         if meaning.is_uncertain() {
             // A better match may be a VM that was not advertised yet; and C daemons do not report that they
@@ -178,14 +185,23 @@ impl Router {
                 // A member has told it meanwhile.
                 Ok(_) => TaskProgress::Wait(now + RECHECK_EVERY),
             }),
-            _ => {
-                let vms: Vec<String> = meaning.vms.iter().map(|&uuid| self.view.describe(uuid)).collect();
-                let vms = vms.join(" and ");
-                let reason =
-                    format!("{text:?} matches several VMs ({vms}): request one by UUID, or rename them");
-                Err(TaskProgress::Done(Verdict::Failure, reason))
-            }
+            _ => Err(self.refuse_ambiguous(task, &meaning)),
         }
+    }
+
+    /// Refuses a request whose text means several VMs. Some of them may have been told after the groups were asked.
+    fn refuse_ambiguous(&self, task: &Task, meaning: &Meaning) -> TaskProgress {
+        let copies = meaning.vms.iter().flat_map(|&uuid| self.view.copies_or_away(uuid));
+        let are_permitted = { copies }.all(|copy| task.permitted.permit(&copy.name, &copy.uuid.to_string()));
+        let vms: Vec<String> = meaning.vms.iter().map(|&uuid| self.view.describe(uuid)).collect();
+        let vms = vms.join(" and ");
+        let text = &task.text;
+        if !are_permitted {
+            let reason = format!("{text:?} matches several VMs, and no permission was given for all: {vms}");
+            return TaskProgress::Done(Verdict::Denied, reason);
+        }
+        let reason = format!("{text:?} matches several VMs ({vms}): request one by UUID, or rename them");
+        TaskProgress::Done(Verdict::Failure, reason)
     }
 
     /// Judges the answers of the copies.

@@ -95,6 +95,11 @@ impl ClusterView {
         meaning
     }
 
+    /// Returns true if a text is a name, by this node's rules.
+    pub(super) fn is_name(&self, text: &str) -> bool {
+        as_uuid(text, self.rules.names).is_none()
+    }
+
     /// Returns the VMs of members that a text means. All members of this suite know the same of them.
     pub(super) fn meant_of_members(&self, text: &str) -> BTreeSet<Uuid> {
         let names = self.rules.names;

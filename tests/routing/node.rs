@@ -237,10 +237,20 @@ impl Node {
     }
 
     pub fn asks_late(&mut self, operation: Operation, name: &str, age: Duration) {
+        self.asks_permitted(operation, name, PermittedNames::All, age);
+    }
+
+    /// A client asks that may fence VMs of these names and UUIDs.
+    pub fn asks_with(&mut self, operation: Operation, name: &str, permitted: &[&str]) {
+        let permitted = PermittedNames::These(permitted.iter().map(|&name| name.to_owned()).collect());
+        self.asks_permitted(operation, name, permitted, Duration::ZERO);
+    }
+
+    fn asks_permitted(&mut self, operation: Operation, name: &str, permitted: PermittedNames, age: Duration) {
         self.next_client += 1;
         let request = Request { operation, target: Target::new(name.as_bytes()).unwrap(), seqno: 7 };
         let client = ClientId(self.next_client);
-        let (permitted, received) = (PermittedNames::All, self.now - age);
+        let received = self.now - age;
         self.router.ask(ClientRequest { client, request, permitted, received }, self.now);
         self.settle();
     }

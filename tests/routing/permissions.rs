@@ -13,11 +13,7 @@ fn borrows(node: &mut Node, name: &str) {
 fn a_copy_of_another_name_that_is_told_later_is_not_asked() {
     for (permitted, is_asked) in [(vec!["VM1"], false), (vec!["vm1", "mine"], true)] {
         let mut node = Node::settled(RULES, Vec::new());
-        let request = Request { operation: Off, target: Target::new(b"vm1").unwrap(), seqno: 7 };
-        let permitted = PermittedNames::These(permitted.into_iter().map(str::to_owned).collect());
-        let (client, received) = (ClientId(77), node.now);
-        node.router.ask(ClientRequest { client, request, permitted, received }, node.now);
-        node.settle();
+        node.asks_with(Off, "vm1", &permitted);
         let call = node.asked(1);
         borrows(&mut node, "mine");
         if is_asked {
