@@ -111,6 +111,7 @@ check-cluster: test-peers e2e-peers build
 		NODES=$${#kinds} KINDS=$$kinds BURST=5000 HEALS=5 RESTARTS=60 FREEZES="5+ 20+ 31+" CUTS=12 tests/e2e/cluster.sh || exit 1; \
 	done
 	tests/e2e/host-fencing.sh
+	WATCHDOG=1 tests/e2e/host-fencing.sh
 	FENCE_SEED=new FENCE_STEPS=170000000 $(CARGO) test --locked --release --test cluster -- --nocapture
 	FENCE_DEEPER=1 $(CARGO) test --locked --release --test exhaustive -- --nocapture
 

@@ -34,15 +34,18 @@ make_nodes() {
 	local node members=""
 	mkdir -p "$W/sbin" "$W/switch" "$W/corosync"
 	cp "$here/host-fencing-agent.sh" "$W/sbin/fence_lab"
+	# Pacemaker looks for a process of this program. The checks do what SBD does when the watchdog is not fed.
+	cp "$(command -v sleep)" "$W/sbin/sbd"
 	cat >"$W/cib.xml" <<-XML
 		<cib validate-with="pacemaker-3.0" epoch="1" num_updates="0" admin_epoch="0"><configuration>
 		<crm_config><cluster_property_set id="options">
-		$(nvpairs options stonith-enabled=true startup-fencing=false dc-deadtime=2s stonith-max-attempts=1000)
+		$(nvpairs options stonith-enabled=true startup-fencing=false dc-deadtime=2s stonith-max-attempts=1000 \
+			stonith-watchdog-timeout=$([ "$WATCHDOG" ] && echo "${STONITH_WATCHDOG_TIMEOUT}s" || echo 0))
 		</cluster_property_set></crm_config>
 		<nodes>$(for node in "${ALL[@]}"; do echo "<node id=\"$(id "$node")\" uname=\"$node\"/>"; done)</nodes>
 		<resources><primitive id="switch" class="stonith" type="fence_lab">
 		<instance_attributes id="switch-attributes">
-		$(nvpairs switch "work=$W" "pcmk_host_list=${ALL[*]}" pcmk_reboot_timeout=20 pcmk_off_timeout=20)
+		$(nvpairs switch "work=$W" "pcmk_host_list=$([ "$WATCHDOG" ] && echo n1 || echo "${ALL[*]}")" pcmk_reboot_timeout=20 pcmk_off_timeout=20)
 		</instance_attributes>
 		<operations><op id="switch-monitor" name="monitor" interval="1h" timeout="30s"/></operations>
 		</primitive></resources><constraints/>
@@ -64,10 +67,13 @@ make_nodes() {
 host_on() {
 	power_on "$1" || return
 	in_node "$1" mount --bind "$W/$1/pacemaker" /var/lib/pacemaker &&
-		in_node "$1" mount -t overlay -o "lowerdir=$W/sbin:/usr/sbin" overlay /usr/sbin && start_pacemaker "$1"
+		in_node "$1" mount -t overlay -o "lowerdir=$W/sbin:/usr/sbin" overlay /usr/sbin || return
+	[ -z "$WATCHDOG" ] || { launch "$1" sbd sbd infinity && in_node "$1" cp "$W/$1/sbd.pid" /run/; } || return
+	start_pacemaker "$1"
 }
 start_pacemaker() { # NODE
-	launch "$1" pacemaker env PCMK_logfile=/var/log/pacemaker.log PCMK_logfacility=none pacemakerd -f
+	launch "$1" pacemaker env PCMK_logfile=/var/log/pacemaker.log PCMK_logfacility=none \
+		SBD_WATCHDOG_TIMEOUT=$WATCHDOG_TIMEOUT pacemakerd -f
 }
 
 crm() { in_node "$1" timeout 5 crm_mon --one-shot --output-as=xml 2>/dev/null; }

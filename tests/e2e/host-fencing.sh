@@ -6,6 +6,7 @@
 #   FENCE_VIRTD=, FENCE_VIRT=   programs under test (default: target/debug)
 #   TOKEN=                      corosync's token timeout in ms (default: 1000)
 #   BRIEF=1                     the first checks only: fences that fail and succeed, a power cut
+#   WATCHDOG=1                  only this: hosts that end themselves by a watchdog (SBD without disk)
 #   KEEP=1                      keep the work directory, with all logs
 #   LIMIT=                      timeout of each wait in seconds (default: 60)
 #
@@ -23,11 +24,16 @@ root=$(dirname "$(dirname "$here")")
 NODES=3
 KINDS=ooo
 BRIEF=${BRIEF:-}
-CHECKS=$([ "$BRIEF" ] && echo 8 || echo 22)
+WATCHDOG=${WATCHDOG:-}
+CHECKS=22
+[ -z "$BRIEF" ] || CHECKS=8
+[ -z "$WATCHDOG" ] || CHECKS=3
 TOKEN=${TOKEN:-1000}
 # Seconds. LIMIT: timeout of each wait, on a busy machine; ANSWER: of an agent.
 LIMIT=${LIMIT:-60}
 ANSWER=6
+# Seconds in which a watchdog ends a host, and after which pacemaker takes it for off.
+WATCHDOG_TIMEOUT=2 STONITH_WATCHDOG_TIMEOUT=8
 C_DAEMON=none
 
 source "$here/inside.sh"
@@ -46,7 +52,7 @@ if [ -z "${FENCING_INNER:-}" ]; then
 	find_builds
 	W=$(mktemp -d "${TMPDIR:-/tmp}/host-fencing.XXXXXX") || exit 1
 	chmod 755 "$W" # pacemaker's daemons are not root
-	export W TOKEN LIMIT FENCING_INNER=1
+	export W TOKEN LIMIT BRIEF WATCHDOG FENCING_INNER=1
 	run_inside "$here/host-fencing.sh" --uts
 fi
 
@@ -124,6 +130,13 @@ back() {
 		within has_logged n1 "fences of node 3 count from now on" &&
 		within has_logged n2 "fences of node 3 count from now on" &&
 		within has_synced n1 && within has_synced n2
+}
+
+# Nobody has to fence it: pacemaker knows that it is off.
+back_from_watchdog() {
+	mark_logs
+	host_on n3 && within all_see 3 && start_daemon n3 && within is_managed n1 3 && within gets 0 n1 status vm3a &&
+		{ runs n3 vm3a || libvirt n3 start vm3a; }
 }
 
 # ------------------------------------------------------------- what is checked
@@ -256,6 +269,21 @@ unfencing() {
 	done
 	fails "$unfenced" "${askers[@]}"
 }
+# No device fences n3. Cut off, it is ended by its watchdog before pacemaker takes it for off.
+ended_by_watchdog() {
+	local begin
+	begin=$(milliseconds)
+	pull_cable n3
+	within is_lost n1 && within has_no_quorum n3 && power_cut n3 && fails n3 n1 n2 || return
+	within counts_as_off n3 n1 && within counts_as_off n3 n2 || return
+	took=$(($(milliseconds) - begin))
+	echo "off after $took ms"
+	[ "$took" -ge $((STONITH_WATCHDOG_TIMEOUT * 1000)) ] && is_off n3 n1 n2 &&
+		try history n1 n3 && says "n3 successful" && try log_of n1 && says "cpg: node 3 (n3) was fenced: reboot by "
+}
+has_no_quorum() { in_node "$1" timeout 2 corosync-quorumtool -s 2>/dev/null | grep -q '^Quorate: *No'; }
+milliseconds() { echo $((${EPOCHREALTIME/./} / 1000)); }
+
 # The daemon of n1 asks its fencer, because the daemon of n2 has come back.
 frozen() {
 	local code
@@ -289,6 +317,11 @@ for node in "${ALL[@]}"; do start_daemon "$node" || need "the daemon of $node an
 need "fences of all hosts count" is_ready
 
 check "each daemon has found pacemaker's fencer" found
+if [ "$WATCHDOG" ]; then
+	check "n3 is cut off, and ended by its watchdog: its VMs fail until stonith-watchdog-timeout is over" ended_by_watchdog
+	check "n3 is back: its VMs are on" back_from_watchdog
+	finish
+fi
 check "n3 is cut off, its fencing fails: its VMs fail" unfenced
 mark_logs
 check "a request for them waits 28 s for the fence" fails_late n1 n3
