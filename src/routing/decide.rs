@@ -137,7 +137,8 @@ impl Router {
         let text = task.text.clone();
         if self.view.is_name(&text) {
             // A member that is still telling its VMs may have another one of the name.
-            if let Some(until) = self.view.members.extended_unsettled_until(now) {
+            let others = self.view.members.other_extended_unsettled_until(now);
+            if let Some(until) = others.max(self.view.unlisted_until(now)) {
                 return Err(TaskProgress::Wait(until));
             }
         }

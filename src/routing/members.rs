@@ -136,12 +136,20 @@ impl MemberTable {
     /// Returns the time until which some extended peer or this node may still be advertising its VMs.
     /// A node that has just joined may turn out to be an extended peer.
     pub(super) fn extended_unsettled_until(&self, now: Instant) -> Option<Instant> {
-        let until =
-            self.processes().filter_map(|(node, process)| match process.is_extended || self.is_me(node) {
-                true if process.has_advertised_all => None,
-                true => Some(process.since + TELL_LIMIT),
-                false => Some(process.since + HELLO_LIMIT),
-            });
+        let own = self.processes().filter(|(node, _)| self.is_me(*node));
+        let own = own.filter(|(_, process)| !process.has_advertised_all);
+        let own = own.map(|(_, process)| process.since + TELL_LIMIT).filter(|&until| until > now).max();
+        own.max(self.other_extended_unsettled_until(now))
+    }
+
+    /// Returns the same for the others alone.
+    pub(super) fn other_extended_unsettled_until(&self, now: Instant) -> Option<Instant> {
+        let others = self.processes().filter(|(node, _)| !self.is_me(*node));
+        let until = others.filter_map(|(_, process)| match process.is_extended {
+            true if process.has_advertised_all => None,
+            true => Some(process.since + TELL_LIMIT),
+            false => Some(process.since + HELLO_LIMIT),
+        });
         until.filter(|&until| until > now).max()
     }
 

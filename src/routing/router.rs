@@ -45,9 +45,7 @@ impl Router {
             return ClusterList::RetryAt(now + RECHECK_EVERY);
         }
         let others = self.view.members.unsettled_until(now);
-        // Right after the start libvirt has not listed the VMs here.
-        let own = self.view.members.own_unsettled_until(now).filter(|_| !self.view.inventory.is_listed());
-        match others.max(own) {
+        match others.max(self.view.unlisted_until(now)) {
             Some(until) => ClusterList::RetryAt(until),
             None => ClusterList::Complete(self.view.list()),
         }

@@ -348,6 +348,11 @@ impl ClusterView {
         }
     }
 
+    /// Returns the time until which the first list of the VMs here is awaited, right after the start.
+    pub(super) fn unlisted_until(&self, now: Instant) -> Option<Instant> {
+        self.members.own_unsettled_until(now).filter(|_| !self.inventory.is_listed())
+    }
+
     /// Returns the UUID of a VM and its places, for messages.
     pub(super) fn describe(&self, uuid: Uuid) -> String {
         let places: Vec<String> = self.copies_or_away(uuid).iter().map(ClusterCopy::place).collect();
