@@ -9,7 +9,7 @@ TEST_LIMIT ?= 2400
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS = packet session config answer line stdin scanner xml group history
 
-.PHONY: all build release agents demo check check-cluster check-power forget-skips lint test compliance check-agents check-msrv \
+.PHONY: all build release agents demo check check-cluster check-debian13 check-power forget-skips lint test compliance check-agents check-msrv \
 	e2e deny fuzz bench bench-cluster bench-power build-deps test-peers e2e-peers tools clean
 
 all: build
@@ -114,6 +114,11 @@ check-cluster: test-peers e2e-peers build
 	WATCHDOG=1 tests/e2e/host-fencing.sh
 	FENCE_SEED=new FENCE_STEPS=170000000 $(CARGO) test --locked --release --test cluster -- --nocapture
 	FENCE_DEEPER=1 $(CARGO) test --locked --release --test exhaustive -- --nocapture
+
+# The same with what Debian 13 has, in a chroot of it: pacemaker 3 on the hosts, libvirt 11, the C suite 4.16.
+check-debian13: e2e-peers build
+	$(CARGO) build --locked --example group-member --example vm-line
+	tests/e2e/debian13.sh
 
 # VMs that hang; guests that fence each other, thirty rounds of each agent and transport; more random steps.
 check-power: test-peers e2e-peers build
