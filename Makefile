@@ -42,7 +42,7 @@ test-peers: build-deps
 		xmllint:libxml2-utils readelf:binutils mandoc:mandoc zsh:zsh
 	@dist/fetch-schema target/peers
 
-demo: test-peers build
+demo: build-deps build
 	dist/demo
 
 # Everything that this machine can run. What it cannot is named at the end; with

@@ -24,9 +24,9 @@ INSTALL ?= install
 AGENT_MANS = fence_virt.8 fence_xvm.8
 DAEMON_MANS = fence_virtd.8 fence_virt.conf.5
 COMMON_DOCS = README.md CHANGELOG.md SECURITY.md LICENSE-MIT LICENSE-APACHE docs/DIFFERENCES.md docs/UPGRADING.md
-AGENT_DOCS = $(COMMON_DOCS) docs/AGENTS.md
+AGENT_DOCS = $(COMMON_DOCS) docs/AGENTS.md docs/TROUBLESHOOTING.md
 DAEMON_DOCS = $(COMMON_DOCS) ARCHITECTURE.md fence_virt.conf.example \
-	$(filter-out docs/AGENTS.md $(COMMON_DOCS),$(wildcard docs/*.md))
+	$(filter-out $(COMMON_DOCS),$(wildcard docs/*.md))
 # From, to: a copy, with the folder of the programs put in.
 PLACED = sed 's|/usr/sbin/|$(SBINDIR)/|g'
 
@@ -59,6 +59,7 @@ install-agents:
 		ln -sf fence_xvm "$(DESTDIR)$(BASHCOMPDIR)/fence_virt"
 	$(INSTALL) -d -m 755 "$(DESTDIR)$(DOCDIR)/fence-virt"
 	$(INSTALL) -m 644 $(AGENT_DOCS) "$(DESTDIR)$(DOCDIR)/fence-virt"
+	dist/link-docs "$(DESTDIR)$(DOCDIR)/fence-virt"
 
 install-daemon:
 	@[ -x "$(BINARIES)/fence_virtd" ] || { echo "no $(BINARIES)/fence_virtd: run make release first" >&2; exit 1; }
@@ -77,6 +78,7 @@ install-daemon:
 	$(INSTALL) -m 644 $(DAEMON_DOCS) "$(DESTDIR)$(DOCDIR)/fence-virtd"
 	$(INSTALL) -m 644 docs/listeners/*.md "$(DESTDIR)$(DOCDIR)/fence-virtd/listeners"
 	$(INSTALL) -m 644 docs/backends/*.md "$(DESTDIR)$(DOCDIR)/fence-virtd/backends"
+	dist/link-docs "$(DESTDIR)$(DOCDIR)/fence-virtd"
 	$(PLACED) dist/systemd/fence_virtd.service.d/own-user.conf.example \
 		>"$(DESTDIR)$(DOCDIR)/fence-virtd/examples/own-user.conf.example"
 	chmod 644 "$(DESTDIR)$(DOCDIR)/fence-virtd/examples/own-user.conf.example"

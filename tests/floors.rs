@@ -65,6 +65,7 @@ const LAYERS: Layers = Layers {
         ("fence_virtd::pauses", 10),
         ("fence_virtd::threads", 10),
         ("fence_virtd::pid_file", 10),
+        ("fence_virtd::port_owner", 10),
         ("fence_virtd::console", 10),
         ("fence_virtd::directory", 10),
         ("fence_virtd::host_checks", 10),

@@ -7,6 +7,8 @@ mod common;
 mod completions;
 #[path = "manual/keys.rs"]
 mod keys;
+#[path = "manual/links.rs"]
+mod links;
 #[path = "manual/page.rs"]
 mod page;
 #[path = "manual/programs.rs"]

@@ -120,7 +120,7 @@ fn a_new_file_and_a_new_key() {
         "{out}"
     );
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
-    assert_eq!((mode(&file), mode(&key), mode(&dir.path("keys"))), (0o644, 0o600, 0o700));
+    assert_eq!((mode(&file), mode(&key), mode(&dir.path("keys"))), (0o600, 0o600, 0o700));
     let bytes = fs::read(&key).unwrap();
     assert_eq!(bytes.len(), 4096);
     assert!(checked(&file).contains("no errors"), "{}", checked(&file));

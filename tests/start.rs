@@ -94,6 +94,22 @@ fn what_cannot_be_had_is_named() {
 }
 
 #[test]
+fn a_start_that_fails_says_once_why_and_what_helps() {
+    require!(root_and_c_suite());
+    let (dir, namespace) = (Dir::new(), Namespace::new());
+    dir.key("key", b'k');
+    let away = tcp(&dir, "key").replace(DEFAULT, "qemu+unix:///system?socket=/nonexistent/socket");
+    let (code, text) = run(&dir, &namespace, &away, &["-F"]);
+    assert_eq!((code, text.matches("/nonexistent/socket'").count()), (1, 1), "{text}");
+    assert!(text.contains("; start libvirt, or start with -w to wait for it"), "{text}");
+
+    let daemon = Daemon::builder(&dir, &namespace).start(&tcp(&dir, "key"));
+    let (code, text) = run(&dir, &namespace, &tcp(&dir, "key"), &["-F"]);
+    let owner = format!("fence_virtd (process {}) has the port", daemon.pid());
+    assert!(code == 1 && text.contains(&owner), "{owner:?} in {text}");
+}
+
+#[test]
 fn never_a_start_with_groups_that_would_be_skipped() {
     require!(root_and_c_suite());
     let (dir, namespace) = (Dir::new(), Namespace::new());

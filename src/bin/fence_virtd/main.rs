@@ -32,6 +32,7 @@ mod listener;
 mod logging;
 mod pauses;
 mod pid_file;
+mod port_owner;
 mod power_journal;
 mod problem;
 mod reload;

@@ -134,7 +134,7 @@ fn weaknesses(path: &Path, key: &Key, weakness: Option<KeyWeakness>) -> Vec<Prob
     });
     warnings.extend(pattern.map(|pattern| {
         Problem::new(
-            format!("key file {shown} {pattern}: whoever hears one request may guess it"),
+            format!("key file {shown} {pattern}: an attacker who records one request may guess it"),
             format!("create a key of 4096 random bytes with {}", make_key(path)),
         )
     }));

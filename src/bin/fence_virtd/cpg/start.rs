@@ -149,7 +149,7 @@ fn has_joined(first: &FirstJoin, startup: &Startup<'_>) -> Result<bool, String> 
         FirstAttempt::ThreadEnded => "the cpg thread has ended".to_owned(),
         FirstAttempt::TimedOut => "corosync does not answer".to_owned(),
     };
-    Err(format!("cannot join the cluster's group: {reason} (wait_for_init waits for it)"))
+    Err(format!("cannot join the cluster's group: {reason}; start corosync, or start with -w to wait for it"))
 }
 
 /// Result of the first attempt to join: success once the group's report of it is there for the worker.

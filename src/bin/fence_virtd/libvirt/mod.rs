@@ -1,5 +1,6 @@
 //! libvirt: connections, domains, events and errors.
 
+mod advice;
 mod call;
 #[allow(unsafe_code)]
 mod callbacks;
@@ -11,6 +12,7 @@ mod link;
 mod outgoing_migration;
 mod power_off;
 
+pub(crate) use advice::connect_advice;
 pub(crate) use call::{Call, CallId, CallOutcome};
 pub(crate) use callbacks::{LibvirtEvent, Subscription};
 pub(crate) use connection::{Connection, DomainHandle, begin};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use log::{debug, info, warn};
 use super::interfaces::{self, NetworkInterface};
 use super::service::Acceptor;
 use super::sessions::Sessions;
+use crate::port_owner::{self, Protocol};
 use crate::status::Refusal;
 use fence_virt::config::MulticastConfig;
 use fence_virt::fence::{ListenerName, Source};
@@ -45,7 +47,10 @@ impl MulticastAcceptor {
         wait: bool,
     ) -> Result<MulticastAcceptor, String> {
         let failed = |error: io::Error| {
-            format!("{name}: cannot listen on {} port {}: {error}", config.address, config.port)
+            let address = SocketAddr::new(config.address, config.port);
+            let owner = port_owner::owner_of(&error, Protocol::Udp, address);
+            let owner = owner.map_or(String::new(), |owner| format!(": {owner} has the port"));
+            format!("{name}: cannot listen on {} port {}: {error}{owner}", config.address, config.port)
         };
         let socket = MulticastSocket::bind(config.address, config.port).map_err(failed)?;
         // Subscribe before the first join, so that no change is missed.
@@ -64,7 +69,7 @@ impl MulticastAcceptor {
         match (problem, &acceptor.interface) {
             (None, _) => Ok(acceptor),
             (Some(problem), Some(_)) if !wait => {
-                Err(format!("{name}: {problem} (wait_for_init waits for it)"))
+                Err(format!("{name}: {problem}; correct `interface`, or start with -w to wait for it"))
             }
             (Some(problem), _) => {
                 warn!("{name}: {problem}: waiting for it");

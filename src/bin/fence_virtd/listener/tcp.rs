@@ -10,6 +10,7 @@ use nix::sys::socket::{Backlog, setsockopt, sockopt};
 
 use super::stream::NonblockingStream;
 use super::stream_acceptor::ListeningSocket;
+use crate::port_owner::{self, Protocol};
 use fence_virt::config::TcpConfig;
 use fence_virt::fence::{ListenerName, Source};
 use fence_virt::time::Instant;
@@ -45,7 +46,7 @@ impl TcpSocket {
                 let state = TcpState::Waiting { retry_at: Instant::now() + RETRY, last_error: error.kind() };
                 Ok(TcpSocket { name: name.clone(), address, state })
             }
-            Err(error) => Err(format!("{name}: cannot listen on {address}: {}", explain(&error))),
+            Err(error) => Err(format!("{name}: cannot listen on {address}: {}", explain(&error, address))),
         }
     }
 }
@@ -84,7 +85,12 @@ impl ListeningSocket for TcpSocket {
             }
             Err(error) => {
                 if error.kind() != last_error {
-                    warn!("{}: still cannot listen on {}: {}", self.name, self.address, explain(&error));
+                    warn!(
+                        "{}: still cannot listen on {}: {}",
+                        self.name,
+                        self.address,
+                        explain(&error, self.address)
+                    );
                 }
                 self.state = TcpState::Waiting { retry_at: now + RETRY, last_error: error.kind() };
             }
@@ -103,12 +109,17 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn explain(error: &io::Error) -> String {
+fn explain(error: &io::Error, address: SocketAddr) -> String {
     match error.kind() {
         io::ErrorKind::AddrNotAvailable => {
-            format!("{error}: this host does not have that address (wait_for_init waits for it)")
+            format!(
+                "{error}: this host does not have that address; correct `address`, or start with -w to wait for it"
+            )
         }
-        io::ErrorKind::AddrInUse => format!("{error}: `ss -ltnp` shows which process uses it"),
+        io::ErrorKind::AddrInUse => match port_owner::owner_of(error, Protocol::Tcp, address) {
+            Some(owner) => format!("{error}: {owner} has the port"),
+            None => format!("{error}: `ss -ltnp` shows which process uses it"),
+        },
         _ => error.to_string(),
     }
 }

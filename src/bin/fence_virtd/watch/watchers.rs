@@ -11,7 +11,7 @@ use super::socket_registry::SocketRegistry;
 use super::watcher::{Watcher, WatcherHandle};
 use crate::access::CidTable;
 use crate::inbox::Message;
-use crate::libvirt::{DomainRun, HeldVms};
+use crate::libvirt::{DomainRun, HeldVms, connect_advice};
 use crate::serial_event::SerialSink;
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
 use crate::threads::join_by;
@@ -105,7 +105,8 @@ impl Watchers {
                 FirstAttempt::TimedOut => "no answer".to_owned(),
             };
             let WatcherHandle { name, uri, .. } = handle;
-            return Err(format!("{name}: cannot connect to {uri}: {reason} (wait_for_init waits for it)"));
+            let advice = connect_advice(&[uri], &reason);
+            return Err(format!("{name}: cannot connect to {uri}: {reason}; {advice}"));
         }
         Ok(true)
     }

@@ -74,8 +74,12 @@ impl ConnectionManagers {
     }
 }
 
-/// Starts a manager for each URI.
-pub(super) fn start(uris: &[String], worker: &Sender<Message>) -> Result<StartedManagers, String> {
+/// Starts a manager for each URI. If its first attempt is awaited, whoever waits reports that it has failed.
+pub(super) fn start(
+    uris: &[String],
+    worker: &Sender<Message>,
+    is_awaited: bool,
+) -> Result<StartedManagers, String> {
     let (first_sender, first) = bounded(uris.len());
     let mut managers = Vec::new();
     let mut links = Vec::new();
@@ -88,7 +92,7 @@ pub(super) fn start(uris: &[String], worker: &Sender<Message>) -> Result<Started
             shared: link.shared.clone(),
             commands,
             worker: worker.clone(),
-            first: Some(first_sender.clone()),
+            first: is_awaited.then(|| first_sender.clone()),
             retired: Vec::new(),
             // With several URIs the backend has to know which had a VM last.
             lists_domains: uris.len() > 1,
@@ -130,8 +134,11 @@ impl ConnectionManager {
             let opened = self.open();
             if let Some(first) = self.first.take() {
                 let outcome = opened.as_ref().map(|_| ()).map_err(LibvirtError::to_string);
-                // With wait_for_init nobody waits for it.
-                let _ = first.send(FirstConnection { uri: self.shared.uri().to_owned(), outcome });
+                let reason = outcome.as_ref().err().cloned();
+                // The start may have given up waiting.
+                if first.send(FirstConnection { uri: self.shared.uri().to_owned(), outcome }).is_ok() {
+                    last_reason = reason;
+                }
             }
             let is_stopped = match opened {
                 Ok((connection, own)) => {

@@ -304,7 +304,11 @@ pub(super) fn combine<L: Link>(
             return Resolution::Unknown;
         }
         let reasons: Vec<String> = unreachable.into_iter().map(|(_, reason)| reason).collect();
-        return Resolution::Failed(format!("not found, and not all URIs answer: {}", reasons.join("; ")));
+        let known = match reasons.len() {
+            silent if silent < uris.len() => "no URI that answers has the VM, and it may be on another",
+            _ => "nothing is known of the VM",
+        };
+        return Resolution::Failed(format!("{known}: {}", reasons.join("; ")));
     };
     for (at, reason) in unreachable {
         for (uuid, SeenVm { name, has_run }) in &uris[at.0].seen {

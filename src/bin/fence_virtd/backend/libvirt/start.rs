@@ -7,6 +7,7 @@ use super::backend::LibvirtBackend;
 use super::connection_manager::{self, ConnectionManagers, FirstConnection, StartedManagers};
 use super::link::UriLink;
 use crate::access::Permissions;
+use crate::libvirt::connect_advice;
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
 use fence_virt::time::Instant;
 
@@ -21,7 +22,8 @@ pub(crate) fn start(
     permissions: Permissions,
     startup: &Startup<'_>,
 ) -> Result<Option<(LibvirtBackend<UriLink>, ConnectionManagers)>, String> {
-    let StartedManagers { managers, links, first } = connection_manager::start(uris, startup.worker)?;
+    let StartedManagers { managers, links, first } =
+        connection_manager::start(uris, startup.worker, !startup.wait_for_init)?;
     if !startup.wait_for_init && !is_reachable(uris, &first, startup)? {
         return Ok(None);
     }
@@ -60,7 +62,9 @@ fn is_reachable(
     }
     problems.extend(missing.iter().map(|uri| format!("{uri} does not answer")));
     if problems.len() == uris.len() {
-        return Err(format!("{} (wait_for_init waits for it)", problems.join("; ")));
+        let names: Vec<&str> = uris.iter().map(String::as_str).collect();
+        let advice = connect_advice(&names, problems.last().map_or("", String::as_str));
+        return Err(format!("{}; {advice}", problems.join("; ")));
     }
     for problem in problems {
         warn!("{problem}: until it is back, only VMs that run on another URI can be fenced");

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::finding::{Finding, Level, listed};
 use super::network::{self, Nic};
-use super::sockets::{self, Protocol, SocketOwner};
+use crate::port_owner::{self, Protocol, SocketOwner};
 use crate::problem::Problem;
 use fence_virt::config::MulticastConfig;
 use fence_virt::fence::ListenerName;
@@ -30,8 +30,8 @@ pub(super) fn inspect(config: &MulticastConfig, absence: Level) -> MulticastFact
     let chosen = name.and_then(|name| network::find(nics.as_deref().unwrap_or_default(), name).cloned());
     let address = SocketAddr::new(config.address, config.port);
     let socket = MulticastSocket::bind(config.address, config.port).map(drop);
-    let socket =
-        socket.map_err(|error| (error.to_string(), sockets::owners_if_taken(&error, Protocol::Udp, address)));
+    let socket = socket
+        .map_err(|error| (error.to_string(), port_owner::owners_if_taken(&error, Protocol::Udp, address)));
     MulticastFacts { nics, chosen, socket, has_route: network::has_route(config.address), absence }
 }
 

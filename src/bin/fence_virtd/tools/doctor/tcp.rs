@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use super::finding::{Finding, Level, listed};
 use super::process::RunningDaemon;
-use super::sockets::{self, Protocol, SocketOwner};
+use super::sockets;
+use crate::port_owner::{self, Protocol, SocketOwner};
 use crate::problem::Problem;
 use fence_virt::config::TcpConfig;
 use fence_virt::fence::ListenerName;
@@ -25,7 +26,7 @@ pub(super) struct TcpFacts {
 pub(super) fn inspect(config: &TcpConfig, running: Option<RunningDaemon>, absence: Level) -> TcpFacts {
     let address = SocketAddr::new(config.address, config.port);
     let bound = sockets::try_tcp(address);
-    let owners = bound.as_ref().err().map(|error| sockets::owners_if_taken(error, Protocol::Tcp, address));
+    let owners = bound.as_ref().err().map(|error| port_owner::owners_if_taken(error, Protocol::Tcp, address));
     let owners = owners.unwrap_or_default();
     TcpFacts { bound, owners, running, absence }
 }

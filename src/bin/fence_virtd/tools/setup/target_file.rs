@@ -15,8 +15,8 @@ use fence_virt::config::FILE_MAX;
 /// Maximum number of symbolic links, as in the kernel.
 const LINKS_MAX: usize = 40;
 
-/// Mode of a new file: it holds no secrets.
-const NEW_MODE: u32 = 0o644;
+/// Mode of a new file: it names who may fence whom.
+const NEW_MODE: u32 = 0o600;
 
 /// File to write, after resolving symbolic links.
 #[derive(Debug)]
