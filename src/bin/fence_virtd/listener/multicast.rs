@@ -10,7 +10,7 @@ use log::{debug, info, warn};
 use super::interfaces::{self, NetworkInterface};
 use super::service::Acceptor;
 use super::sessions::Sessions;
-use crate::status::Refusal;
+use crate::status::{Channel, Reception, Refusal};
 use fence_virt::config::MulticastConfig;
 use fence_virt::fence::{ListenerName, Source};
 use fence_virt::sys::multicast::MulticastSocket;
@@ -36,6 +36,7 @@ pub(super) struct MulticastAcceptor {
     retry: Option<Instant>,
     /// Time since which datagrams may wait to be received, until there are none left.
     waiting_since: Option<Instant>,
+    reception: Reception,
 }
 
 impl MulticastAcceptor {
@@ -43,6 +44,7 @@ impl MulticastAcceptor {
         name: &ListenerName,
         config: &MulticastConfig,
         wait: bool,
+        reception: &Reception,
     ) -> Result<MulticastAcceptor, String> {
         let failed = |error: io::Error| {
             format!("{name}: cannot listen on {} port {}: {error}", config.address, config.port)
@@ -59,6 +61,7 @@ impl MulticastAcceptor {
             failed: BTreeSet::new(),
             retry: None,
             waiting_since: None,
+            reception: reception.clone(),
         };
         let problem = acceptor.join_all(Instant::now());
         match (problem, &acceptor.interface) {
@@ -90,6 +93,7 @@ impl MulticastAcceptor {
         self.failed.retain(|interface| present.contains(interface));
         self.retry = None;
         let mut problem = None;
+        let mut channels = Vec::new();
         for interface in present.difference(&self.joined.clone()) {
             match self.socket.join(interface.index) {
                 Ok(()) => {
@@ -105,18 +109,46 @@ impl MulticastAcceptor {
                     if self.failed.insert(interface.clone()) {
                         warn!("{}: {reason}", self.name);
                     }
+                    channels.push(Channel::closed(&interface.name, &reason));
                     problem = Some(reason);
                     self.retry = Some(now + RETRY);
                 }
             }
         }
-        if !self.joined.is_empty() {
-            return None;
+        channels.extend(self.joined.iter().map(|interface| self.channel(interface)));
+        if channels.is_empty() {
+            let (name, reason) = match &self.interface {
+                Some(name) => (name.as_str(), format!("there is no interface {name}")),
+                None => ("", "no multicast-capable interface is up".to_owned()),
+            };
+            channels.push(Channel::closed(name, &reason));
+            problem = Some(reason);
         }
-        problem.or_else(|| match &self.interface {
-            Some(name) => Some(format!("there is no interface {name}")),
-            None => Some("no multicast-capable interface is up".to_owned()),
-        })
+        self.report(channels);
+        problem.filter(|_| self.joined.is_empty())
+    }
+
+    /// Returns the state of an interface on which the group is joined. The only interface of a listener stays
+    /// joined while it is down.
+    fn channel(&self, interface: &NetworkInterface) -> Channel {
+        if self.interface.is_none() || interfaces::is_up(&interface.name) {
+            return Channel::open(&interface.name);
+        }
+        Channel::closed(&interface.name, format!("the interface {} is down", interface.name))
+    }
+
+    /// Records where the listener hears, and logs it if the only interface went down or up.
+    fn report(&self, channels: Vec<Channel>) {
+        let is_new = self.reception.set_channels(channels.clone());
+        if !is_new || self.joined.is_empty() {
+            return;
+        }
+        for Channel { name, fault } in channels.iter().filter(|_| self.interface.is_some()) {
+            match fault {
+                Some(fault) => warn!("{}: {fault}: no request arrives", self.name),
+                None => info!("{}: the interface {name} is up", self.name),
+            }
+        }
     }
 
     fn receive_batch(&mut self, sessions: &mut Sessions, now: Instant) {

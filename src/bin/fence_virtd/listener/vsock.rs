@@ -8,6 +8,7 @@ use log::{info, warn};
 
 use super::stream::NonblockingStream;
 use super::stream_acceptor::ListeningSocket;
+use crate::status::{Channel, Reception};
 use fence_virt::config::VsockConfig;
 use fence_virt::fence::{ListenerName, Source};
 use fence_virt::sys::vsock;
@@ -21,7 +22,11 @@ pub(super) struct VsockSocket {
 }
 
 impl VsockSocket {
-    pub(super) fn bind(name: &ListenerName, config: &VsockConfig) -> Result<VsockSocket, String> {
+    pub(super) fn bind(
+        name: &ListenerName,
+        config: &VsockConfig,
+        reception: &Reception,
+    ) -> Result<VsockSocket, String> {
         let port = config.port;
         let failed = |error| format!("{name}: cannot listen on port {port}: {}", explain(&error));
         let listener = vsock::listen(port).map_err(failed)?;
@@ -31,6 +36,7 @@ impl VsockSocket {
             );
         }
         info!("{name}: listening on port {port}");
+        reception.set_channel(Channel::open("vsock"));
         Ok(VsockSocket { listener })
     }
 }

@@ -9,14 +9,29 @@
 mod counts;
 mod form;
 mod history;
+mod judgement;
+mod last_reload;
 mod openmetrics;
+mod place;
 mod query;
+mod reception;
 mod render;
+mod report_json;
+#[cfg(test)]
+mod sample;
 mod server;
 mod snapshot;
+mod sources;
+mod span;
+mod table;
+mod text;
 
 pub(crate) use counts::{Counts, Refusal};
 pub(crate) use form::{Form, HistoryForm};
+pub(crate) use last_reload::LastReload;
+pub(crate) use place::ListeningPlace;
 pub(crate) use query::{HISTORY, Query, UNWELL, WELL};
-pub(crate) use server::{Sources, StatusSocket};
+pub(crate) use reception::{Channel, Reception};
+pub(crate) use server::StatusSocket;
 pub(crate) use snapshot::{ClusterState, FencerState, HostFencingState, LaneReport, OldestCall, UriState};
+pub(crate) use sources::{KeysInForce, ListenerSource, Sources};
