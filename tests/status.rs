@@ -2,6 +2,10 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
+#[path = "status/health.rs"]
+mod health;
+#[path = "status/output.rs"]
+mod output;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

@@ -37,6 +37,8 @@ pub(super) struct MulticastAcceptor {
     /// Time since which datagrams may wait to be received, until there are none left.
     waiting_since: Option<Instant>,
     reception: Reception,
+    /// True if the only interface to listen on exists and is down.
+    is_down: bool,
 }
 
 impl MulticastAcceptor {
@@ -62,6 +64,7 @@ impl MulticastAcceptor {
             retry: None,
             waiting_since: None,
             reception: reception.clone(),
+            is_down: false,
         };
         let problem = acceptor.join_all(Instant::now());
         match (problem, &acceptor.interface) {
@@ -137,18 +140,19 @@ impl MulticastAcceptor {
         Channel::closed(&interface.name, format!("the interface {} is down", interface.name))
     }
 
-    /// Records where the listener hears, and logs it if the only interface went down or up.
-    fn report(&self, channels: Vec<Channel>) {
-        let is_new = self.reception.set_channels(channels.clone());
-        if !is_new || self.joined.is_empty() {
-            return;
-        }
-        for Channel { name, fault } in channels.iter().filter(|_| self.interface.is_some()) {
-            match fault {
-                Some(fault) => warn!("{}: {fault}: no request arrives", self.name),
-                None => info!("{}: the interface {name} is up", self.name),
+    /// Records where the listener hears, and logs it if its only interface went down or up again.
+    fn report(&mut self, channels: Vec<Channel>) {
+        let down = channels.iter().find(|channel| !self.joined.is_empty() && channel.fault.is_some());
+        let down = down.filter(|_| self.interface.is_some()).and_then(|channel| channel.fault.clone());
+        match (&down, self.joined.first()) {
+            (Some(fault), _) if !self.is_down => warn!("{}: {fault}: no request arrives", self.name),
+            (None, Some(interface)) if self.is_down => {
+                info!("{}: the interface {} is up again", self.name, interface.name);
             }
+            _ => {}
         }
+        self.is_down = down.is_some();
+        self.reception.set_channels(channels);
     }
 
     fn receive_batch(&mut self, sessions: &mut Sessions, now: Instant) {

@@ -60,7 +60,12 @@ pub(super) fn openmetrics(snapshot: &Snapshot, judgement: &Judgement) -> String 
     out.gauge("warnings", "Warnings that the status report names.", judgement.warnings.len());
     let build =
         labels(&[("version", snapshot.version), ("configuration", &snapshot.config.to_string_lossy())]);
-    out.family("build", "gauge", "1, with the version and the configuration.", [(build, "1".to_owned())]);
+    out.family(
+        "build_info",
+        "gauge",
+        "1, with the version and the configuration.",
+        [(build, "1".to_owned())],
+    );
     out.gauge("uptime_seconds", "Seconds since the start.", snapshot.uptime.as_secs());
     out.gauge(
         "reload_taken",

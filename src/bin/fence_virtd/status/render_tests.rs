@@ -1,4 +1,3 @@
-use super::super::openmetrics::openmetrics_down;
 use super::super::place::ListeningPlace;
 use super::super::reception::ReceptionState;
 use super::super::sample::{call_since, snapshot};
@@ -27,7 +26,7 @@ fn text_is_for_people() {
         libvirt a\"b\\: NOT AVAILABLE, no reply yet: no way\n\
         cluster: 3 members, 5 requests in flight\n\
         host fencing: pacemaker answers (libstonithd.so.26.8.2); host_fence_delay is not set\n\
-        listener tcp:b: listening: 192.0.2.1 port 1229 on 192.0.2.1, key 2301ffb4; 2 open\n  off: 3 success, 1 failure\n  refused: 4 signature\n\
+        listener tcp:b: listening: 192.0.2.1 port 1229, key 2301ffb4; 2 open\n  off: 3 success, 1 failure\n  refused: 4 signature\n\
         last power operations:\n  2026-11-30T06:40:02.125Z tcp: 192.0.2.7: off \"node\\u{202e}1\": success: destroyed: 9 ms\n\
         ERROR    a\"b\\: no way\n";
     assert_eq!(text(&snapshot()), expected);
@@ -183,16 +182,11 @@ fn many_interfaces_are_cut() {
     let names: Vec<String> = (0..9).map(|at| format!("br{at}")).collect();
     let mut snapshot = snapshot();
     snapshot.listeners[0].reception.open = names;
+    snapshot.listeners[0].place =
+        ListeningPlace::Network { address: [225, 0, 0, 12].into(), port: 1229, interface: None };
     assert!(
         text(&snapshot).contains(" on br0, br1, br2, br3, br4, br5 and 3 more, key"),
         "{}",
         text(&snapshot)
     );
-}
-
-#[test]
-fn in_place_of_a_daemon_that_does_not_answer_the_metrics_say_so() {
-    let out = openmetrics_down();
-    assert!(out.contains("fence_virtd_up 0\n") && out.contains("fence_virtd_well 0\n"), "{out}");
-    assert!(out.ends_with("# EOF\n"));
 }

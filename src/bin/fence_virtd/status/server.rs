@@ -14,7 +14,7 @@ use nix::unistd::geteuid;
 
 use super::history;
 use super::judgement::Judgement;
-use super::query::{HISTORY, Query, UNWELL, WELL};
+use super::query::{HISTORY, Query, UNWELL, WELL, reply_head};
 use super::render::render;
 use super::sources::Sources;
 use fence_virt::time::Instant;
@@ -128,11 +128,15 @@ fn serve(stream: UnixStream, sources: &Sources) -> io::Result<()> {
             let snapshot = sources.snapshot(form);
             let judgement = Judgement::of(&snapshot);
             let state = if judgement.is_well() { WELL } else { UNWELL };
-            format!("{state}\n{}", render(&snapshot, &judgement, form))
+            format!("{}\n{}", reply_head(state, &sources.config), render(&snapshot, &judgement, form))
         }
         Some(Query::History { form, vm }) => {
             let records = sources.journal.records();
-            format!("{HISTORY}\n{}", history::render(&records, form, vm.as_deref()))
+            format!(
+                "{}\n{}",
+                reply_head(HISTORY, &sources.config),
+                history::render(&records, form, vm.as_deref())
+            )
         }
         None => format!("{UNWELL}\nunknown query: use --status or --history of the same version\n"),
     };

@@ -11,6 +11,7 @@ use super::place::ListeningPlace;
 use super::reception::Reception;
 use super::snapshot::{ClusterState, KeyNames, ListenerState, QueueState, Snapshot, UriState};
 use crate::heartbeat::Heartbeat;
+use crate::host_checks::missing_vsock_device;
 use crate::power_journal::PowerJournal;
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::session::Policy;
@@ -47,6 +48,9 @@ impl ListenerSource {
         // Lines that are open stay so, whatever becomes of libvirt or the directory.
         if open > 0 && matches!(place, ListeningPlace::Sockets { .. }) {
             (reception.is_deaf, reception.deaf_for) = (false, None);
+        }
+        if matches!(place, ListeningPlace::Vsock { .. }) {
+            reception.faults.extend(missing_vsock_device());
         }
         ListenerState {
             name: counts.name().to_string(),

@@ -78,7 +78,7 @@ fn listener_text(listener: &ListenerState) -> String {
     };
     let interface = match place {
         ListeningPlace::Network { interface: Some(interface), .. } => format!(" on {interface}"),
-        ListeningPlace::Network { .. } if !reception.open.is_empty() => {
+        ListeningPlace::Network { address, .. } if address.is_multicast() && !reception.open.is_empty() => {
             format!(" on {}", cut(&reception.open))
         }
         _ => String::new(),

@@ -78,7 +78,7 @@ mod tests {
     fn a_uri_is_heard_while_its_vms_are_followed() {
         let uri = "test:///default".to_owned();
         let reception = Reception::new(None);
-        reception.set_channels(unfollowed(&config(), &[uri.clone()]));
+        reception.set_channels(unfollowed(&config(), std::slice::from_ref(&uri)));
         assert!(reception.state().is_deaf);
         let observed = Observed::default();
         let mut heard = HeardUri { reception: reception.clone(), uri, inner: observed.clone() };
