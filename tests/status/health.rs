@@ -2,7 +2,7 @@
 //! with another key.
 
 use super::common::agent::{Agent, AgentTransport, Programs};
-use super::common::daemon::{Daemon, auth_keys};
+use super::common::daemon::{Daemon, OURS, auth_keys};
 use super::common::net::{HOST_V4, HOST_V6};
 use super::common::node::{NODE1, RUNNING, node, vm};
 use super::common::{Suite, require, until};
@@ -72,6 +72,13 @@ impl StatusHarness {
         ];
         let json = ["\"well\":false", "\"listening\":false", multicast, tcp];
         self.await_status(daemon, DEAF, [&text, &json, &metrics]);
+        // The doctor sees the same.
+        let mut command = self.pair.host.command(OURS);
+        let output = command.args(["--doctor", "-f"]).arg(daemon.conf()).output().unwrap();
+        let found = String::from_utf8_lossy(&output.stdout);
+        for listener in ["ERROR    multicast: ", "ERROR    tcp: "] {
+            assert!(output.status.code() == Some(2) && found.contains(listener), "{found}");
+        }
     }
 }
 

@@ -70,6 +70,12 @@ impl HostAddresses {
     }
 }
 
+/// Returns the reason why nothing can arrive at an address of this host; none if it can, or if the addresses cannot
+/// be listed.
+pub(crate) fn address_obstacle(address: IpAddr) -> Option<String> {
+    HostAddresses::list().ok()?.obstacle(address)
+}
+
 /// Returns true if an interface is up.
 pub(super) fn is_up(name: &str) -> bool {
     getifaddrs().is_ok_and(|mut found| {
