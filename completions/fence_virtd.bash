@@ -11,7 +11,7 @@ _fence_virtd() {
 	fi
 	COMPREPLY=()
 	case $option in
-	-f | --config | -p | --pid-file)
+	-f | --config | -p | --pid-file | --textfile)
 		# Fails where nobody completes, as in tests.
 		compopt -o filenames 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
@@ -29,7 +29,7 @@ _fence_virtd() {
 		mapfile -t COMPREPLY < <(compgen -W '
 			-F --foreground -f --config -d --debug -w --wait-for-init
 			-p --pid-file --log -t --check --lenient -c --configure --doctor --explain
-			--status --history --vm --json --openmetrics
+			--status --watch --textfile --history --vm --json --openmetrics
 			-l --list -V --version -h --help' -- "$word")
 		;;
 	esac

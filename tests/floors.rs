@@ -79,6 +79,8 @@ const LAYERS: Layers = Layers {
         ("fence_virtd::access", 11),
         ("fence_virtd::config_file", 11),
         ("fence_virtd::status::counts", 11),
+        ("fence_virtd::status::place", 11),
+        ("fence_virtd::status::reception", 11),
         ("fence_virtd::status::snapshot", 11),
         ("fence_virtd::serial_event", 11),
         ("fence_virtd::inbox", 12),

@@ -2,6 +2,10 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
+#[path = "status/health.rs"]
+mod health;
+#[path = "status/output.rs"]
+mod output;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -94,7 +98,7 @@ fn a_libvirtd_that_hangs_is_no_reason_not_to_answer() {
     libvirtd.freeze();
     until("it is seen", LIMIT, || harness.status(&daemon, &[]).0 == Some(2));
     let (_, text) = harness.status(&daemon, &[]);
-    assert!(text.contains("problems:"), "{text}");
+    assert!(text.contains("ERROR    "), "{text}");
     libvirtd.thaw();
     until("it is well again", LIMIT, || harness.status(&daemon, &[]).0 == Some(0));
 }

@@ -173,7 +173,7 @@ contest() {
 	for node in "${ALL[@]}"; do until_true 40 owes_nothing "$node" || { echo "$node: requests are under way"; return 1; }; done
 }
 # owes_nothing NODE - each of the requests that its daemon has received has an end.
-owes_nothing() { in_node "$1" "$FENCE_VIRTD" --status -p /run/daemon.pid | grep -q ' 0 requests in flight'; }
+owes_nothing() { in_node "$1" "$FENCE_VIRTD" --status -f "$W/$1/fence_virt.conf" | grep -q ' 0 requests in flight'; }
 # stay NODE... - those whose guest runs.
 stay() {
 	local node staying=""

@@ -29,6 +29,9 @@ Usage: fence_virtd [options]
                            are errors
       --status             print the status of the running daemon. Exit code 0:
                            no problems, 2: problems, 1: no answer
+      --watch              with --status: again every 2 s, until interrupted
+      --textfile <file>    with --status: write OpenMetrics to <file>, also if
+                           there are problems or no answer
       --history            print the last power operations of the running daemon,
                            the newest one last. Exit code 1: no answer
       --vm <name>          with --history: only those on this VM, by the name or
@@ -54,7 +57,7 @@ See fence_virt.conf.example for the configuration.
 pub(crate) enum Invocation {
     Run(Options),
     Check { config: PathBuf, pid_file: PathBuf, is_lenient: bool },
-    Status(PathBuf, Form),
+    Status { config: PathBuf, output: StatusOutput },
     History { config: PathBuf, form: HistoryForm, vm: Option<String> },
     Explain { config: PathBuf, requester: String, vm: String },
     Doctor { config: PathBuf, pid_file: PathBuf },
@@ -62,6 +65,17 @@ pub(crate) enum Invocation {
     List,
     Version,
     Help,
+}
+
+/// Output of `--status`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StatusOutput {
+    /// Printed once.
+    Once(Form),
+    /// Printed again and again.
+    Watch(Form),
+    /// OpenMetrics, written to a file.
+    Textfile(PathBuf),
 }
 
 /// Options of the daemon.
@@ -83,6 +97,8 @@ struct Selection {
     is_lenient: bool,
     is_doctor: bool,
     is_status: bool,
+    is_watch: bool,
+    textfile: Option<PathBuf>,
     is_history: bool,
     vm: Option<String>,
     /// Requester and VM of `--explain`.
@@ -120,6 +136,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocati
             Long("lenient") => selection.is_lenient = true,
             Long("log") => options.is_json = is_json(&parser.value().map_err(explain)?)?,
             Long("status") => selection.is_status = true,
+            Long("watch") => selection.is_watch = true,
+            Long("textfile") => selection.textfile = Some(parser.value().map_err(explain)?.into()),
             Long("history") => selection.is_history = true,
             Long("vm") => selection.vm = Some(text(parser.value().map_err(explain)?)?),
             Long("explain") => {
@@ -160,6 +178,18 @@ impl Selection {
         if self.form.is_some() && !is_formed {
             return Err("--openmetrics requires --status, and --json requires --status or --history".into());
         }
+        if (self.is_watch || self.textfile.is_some()) && !self.is_status {
+            return Err("--watch and --textfile require --status".into());
+        }
+        let (is_json, is_metrics) = (self.form == Some(Form::Json), self.form == Some(Form::OpenMetrics));
+        if self.textfile.is_some() && (self.is_watch || is_json) {
+            return Err(
+                "--textfile cannot be combined with --watch or --json: it writes OpenMetrics once".into()
+            );
+        }
+        if self.is_watch && is_metrics {
+            return Err("--watch cannot be combined with --openmetrics".into());
+        }
         if self.is_lenient && !self.is_check {
             return Err("--lenient requires --check".into());
         }
@@ -183,7 +213,15 @@ impl Selection {
         let Options { config, pid_file, .. } = options;
         Ok(match self {
             Selection { is_setup: true, .. } => Invocation::Setup(config),
-            Selection { is_status: true, form, .. } => Invocation::Status(config, form.unwrap_or(Form::Text)),
+            Selection { is_status: true, form, is_watch, textfile, .. } => {
+                let form = form.unwrap_or(Form::Text);
+                let output = match textfile {
+                    Some(path) => StatusOutput::Textfile(path),
+                    None if is_watch => StatusOutput::Watch(form),
+                    None => StatusOutput::Once(form),
+                };
+                Invocation::Status { config, output }
+            }
             Selection { is_history: true, form, vm, .. } => {
                 let form = if form == Some(Form::Json) { HistoryForm::Json } else { HistoryForm::Text };
                 Invocation::History { config, form, vm }
@@ -220,8 +258,13 @@ mod tests {
         assert_eq!(parsed("-t -f x -p y"), check("x", "y", false));
         assert_eq!(parsed("--check"), check(DEFAULT_CONFIG, crate::pid_file::DEFAULT, false));
         assert_eq!(parsed("--lenient -p y --check"), check(DEFAULT_CONFIG, "y", true));
-        assert_eq!(parsed("--status -f x"), Ok(Invocation::Status("x".into(), Form::Text)));
-        assert_eq!(parsed("--json --status"), Ok(Invocation::Status(DEFAULT_CONFIG.into(), Form::Json)));
+        let status = |output| Ok(Invocation::Status { config: "x".into(), output });
+        assert_eq!(parsed("--status -f x"), status(StatusOutput::Once(Form::Text)));
+        assert_eq!(parsed("--json --status -f x"), status(StatusOutput::Once(Form::Json)));
+        assert_eq!(parsed("--status --watch -f x"), status(StatusOutput::Watch(Form::Text)));
+        let textfile = || status(StatusOutput::Textfile("/m.prom".into()));
+        assert_eq!(parsed("--status --textfile /m.prom -f x"), textfile());
+        assert_eq!(parsed("--status --openmetrics --textfile=/m.prom -f x"), textfile());
         let history = |form, vm: Option<&str>| {
             Ok(Invocation::History { config: "x".into(), form, vm: vm.map(str::to_owned) })
         };
@@ -249,6 +292,15 @@ mod tests {
         assert!(parsed("--json").unwrap_err().contains("--status"));
         for line in ["--lenient", "--doctor --lenient", "-F --lenient"] {
             assert!(parsed(line).unwrap_err().contains("--check"), "{line}");
+        }
+        for line in ["--watch", "--textfile a", "--history --watch"] {
+            assert!(parsed(line).unwrap_err().contains("require --status"), "{line}");
+        }
+        for line in ["--textfile a --watch", "--textfile a --json", "--watch --openmetrics"] {
+            assert!(
+                parsed(&format!("--status {line}")).unwrap_err().contains("cannot be combined"),
+                "{line}"
+            );
         }
         assert!(parsed("--vm a --status").unwrap_err().contains("--history"));
         assert!(parsed("--history --openmetrics").unwrap_err().contains("requires --status"));

@@ -69,9 +69,9 @@ fn main() -> ExitCode {
     match args::parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Run(options)) => start::run_daemon(&options),
         Ok(Invocation::Check { config, pid_file, is_lenient }) => check::run(&config, &pid_file, is_lenient),
-        Ok(Invocation::Status(config, form)) => status_client::run(&config, &Query::Status(form)),
+        Ok(Invocation::Status { config, output }) => status_client::status(&config, &output),
         Ok(Invocation::History { config, form, vm }) => {
-            status_client::run(&config, &Query::History { form, vm })
+            status_client::history(&config, &Query::History { form, vm })
         }
         Ok(Invocation::Explain { config, requester, vm }) => explain::run(&config, &requester, &vm),
         Ok(Invocation::Doctor { config, pid_file }) => doctor::run(&config, &pid_file),

@@ -69,7 +69,8 @@ fn start(options: &Options) -> Result<(), String> {
     let (inbox, messages) = bounded(INBOX_MAX);
     libvirt::begin()?;
     let mut watchers = Watchers::default();
-    let mut reloader = Reloader::new(config_path, config_file::load_again, config.clone(), options.debug);
+    let mut reloader =
+        Reloader::new(config_path.clone(), config_file::load_again, config.clone(), options.debug);
     let permissions = reloader.permissions(&config, &mut watchers)?;
     let startup = Startup {
         worker: &inbox,
@@ -88,19 +89,22 @@ fn start(options: &Options) -> Result<(), String> {
     let notifier = Notifier::from_environment();
     let began = Instant::now();
     let counts: Vec<_> = listeners.iter().map(Listener::counts).collect();
+    let sources: Vec<_> = listeners.iter().map(Listener::source).collect();
     let uris = Box::new(started.managers.reporter());
     let cluster = started.cluster.clone();
     let threads = supervise::Threads::start(listeners, started, watchers, inbox.clone(), messages)?;
-    let manager = ServiceManager::new(&notifier, counts.clone(), threads.heartbeat(), config.backend.kind());
+    let manager = ServiceManager::new(&notifier, counts, threads.heartbeat(), config.backend.kind());
     let sources = Sources {
         started: began,
-        counts,
+        config: config_path,
+        listeners: sources,
         queue_len: Box::new(move || inbox.len()),
         queue_max: INBOX_MAX,
         heartbeat: threads.heartbeat(),
         uris,
         cluster,
         journal,
+        last_reload: threads.last_reload(),
     };
     // Without the status socket the daemon still fences.
     let status = StatusSocket::open(&config.status_socket, sources);
@@ -128,7 +132,7 @@ fn follow_lines(
                 warn!("{}: {warning}", config_of.name);
             }
             let Some(sink) = listener.handle().serial_sink() else { continue };
-            watchers.follow_lines(serial, config.backend.uris(), &sink)?;
+            watchers.follow_lines(serial, config.backend.uris(), &sink, listener.handle().reception())?;
         }
     }
     if startup.wait_for_init { Ok(true) } else { watchers.await_first(startup) }

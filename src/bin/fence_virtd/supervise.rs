@@ -25,6 +25,7 @@ use crate::inbox::Message;
 use crate::listener::{Listener, ListenerHandle};
 use crate::pauses::PauseMonitor;
 use crate::reload::{Reloader, Targets};
+use crate::status::LastReload;
 use crate::systemd::{Notifier, ServiceManager};
 use crate::watch::Watchers;
 use crate::worker;
@@ -75,6 +76,7 @@ pub(crate) struct Threads {
     managers: ConnectionManagers,
     cpg_threads: Option<CpgThreads>,
     watchers: Watchers,
+    last_reload: LastReload,
 }
 
 impl Threads {
@@ -123,7 +125,13 @@ impl Threads {
             managers,
             cpg_threads,
             watchers,
+            last_reload: LastReload::default(),
         })
+    }
+
+    /// Result of the last reload.
+    pub(crate) fn last_reload(&self) -> LastReload {
+        self.last_reload.clone()
     }
 
     /// Heartbeat of the worker.
@@ -215,6 +223,7 @@ impl Threads {
         let targets =
             Targets { listeners: &self.listeners, worker: &self.inbox, watchers: &mut self.watchers };
         let outcome = reloader.reload(targets);
+        self.last_reload.record(&outcome);
         if let Err(reason) = &outcome {
             error!("SIGHUP: {reason}: nothing has changed");
         }

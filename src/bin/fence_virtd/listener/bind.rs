@@ -16,7 +16,7 @@ use super::tcp::TcpSocket;
 use super::vsock::VsockSocket;
 use crate::pauses::PauseMonitor;
 use crate::power_journal::PowerJournal;
-use crate::status::Counts;
+use crate::status::{Counts, KeysInForce, ListenerSource, ListeningPlace, Reception};
 use fence_virt::config::{ListenerConfig, NamedListener};
 use fence_virt::session::Policy;
 use fence_virt::sys::mailbox::{MailboxSender, mailbox};
@@ -24,7 +24,7 @@ use fence_virt::time::Instant;
 
 /// A bound listener, ready to be run by its thread.
 pub(crate) struct Listener {
-    counts: Arc<Counts>,
+    source: ListenerSource,
     mailbox: ListenerMailbox,
     run: Box<dyn FnOnce(JobSender, PauseMonitor) -> io::Result<()> + Send>,
 }
@@ -40,26 +40,40 @@ pub(crate) fn bind(
     journal: &PowerJournal,
 ) -> Result<Listener, String> {
     let NamedListener { name, config } = listener;
+    let directory = match config {
+        ListenerConfig::Serial(serial) => serial.path.clone(),
+        _ => None,
+    };
+    let source = ListenerSource {
+        place: ListeningPlace::from(config),
+        reception: Reception::new(directory),
+        keys: KeysInForce::default(),
+        counts: Arc::new(Counts::new(name.clone(), journal.clone())),
+    };
+    let reception = &source.reception;
     let acceptor: Box<dyn Acceptor<Sessions>> = match config {
-        ListenerConfig::Tcp(tcp) => Box::new(StreamAcceptor::new(TcpSocket::bind(name, tcp, wait)?)),
-        ListenerConfig::Vsock(vsock) => Box::new(StreamAcceptor::new(VsockSocket::bind(name, vsock)?)),
-        ListenerConfig::Multicast(group) => Box::new(MulticastAcceptor::bind(name, group, wait)?),
+        ListenerConfig::Tcp(tcp) => {
+            Box::new(StreamAcceptor::new(TcpSocket::bind(name, tcp, wait, reception)?))
+        }
+        ListenerConfig::Vsock(vsock) => {
+            Box::new(StreamAcceptor::new(VsockSocket::bind(name, vsock, reception)?))
+        }
+        ListenerConfig::Multicast(group) => Box::new(MulticastAcceptor::bind(name, group, wait, reception)?),
         // The sockets are those of the VMs; a watcher connects to them.
         ListenerConfig::Serial(_) => {
-            let counts = Counts::new(name.clone(), journal.clone());
-            return Listener::new(counts, None, ListenerMailbox::Serial, SerialLines::new);
+            return Listener::new(source, None, ListenerMailbox::Serial, SerialLines::new);
         }
     };
     let policy = policy.ok_or_else(|| format!("{name}: no authentication policy"))?;
+    source.keys.set(&policy);
     let serve = move |dispatcher| Sessions::new(policy, sessions_max, dispatcher);
-    let counts = Counts::new(name.clone(), journal.clone());
-    Listener::new(counts, Some(acceptor), ListenerMailbox::Sessions, serve)
+    Listener::new(source, Some(acceptor), ListenerMailbox::Sessions, serve)
 }
 
 impl Listener {
     /// Makes a listener whose thread runs the service that `serve` makes.
     fn new<S>(
-        counts: Counts,
+        source: ListenerSource,
         acceptor: Option<Box<dyn Acceptor<S>>>,
         kind: fn(MailboxSender<ServiceMail<S>>) -> ListenerMailbox,
         serve: impl FnOnce(Dispatcher<S::Id, S::Update>) -> S + Send + 'static,
@@ -67,9 +81,8 @@ impl Listener {
     where
         S: Service<Id: Eq + Hash + Send + Sync, Update: Send> + 'static,
     {
-        let (sender, mailbox) = mailbox().map_err(|error| format!("{}: {error}", counts.name()))?;
-        let counts = Arc::new(counts);
-        let loop_counts = counts.clone();
+        let loop_counts = source.counts.clone();
+        let (sender, mailbox) = mailbox().map_err(|error| format!("{}: {error}", loop_counts.name()))?;
         let answers = sender.clone();
         // Clients may connect and write from now on, long before the thread runs.
         let bound = Instant::now();
@@ -77,17 +90,24 @@ impl Listener {
             let service = serve(Dispatcher::new(loop_counts.clone(), jobs, answers));
             EventLoop::new(loop_counts, acceptor, service, mailbox, pauses.reader(bound)).run()
         };
-        Ok(Listener { counts, mailbox: kind(sender), run: Box::new(run) })
+        Ok(Listener { source, mailbox: kind(sender), run: Box::new(run) })
     }
 
-    /// Counters for the status report.
+    /// Counters for the service manager.
     pub(crate) fn counts(&self) -> Arc<Counts> {
-        self.counts.clone()
+        self.source.counts.clone()
+    }
+
+    /// Source of its state for the status report.
+    pub(crate) fn source(&self) -> ListenerSource {
+        self.source.clone()
     }
 
     /// Handle for other threads.
     pub(crate) fn handle(&self) -> ListenerHandle {
-        ListenerHandle { name: self.counts.name().clone(), mailbox: self.mailbox.clone() }
+        let ListenerSource { counts, reception, keys, .. } = self.source();
+        let mailbox = self.mailbox.clone();
+        ListenerHandle { name: counts.name().clone(), mailbox, keys, reception }
     }
 
     /// Sends authenticated requests to `jobs`; returns after a stop, once all are answered.

@@ -6,6 +6,7 @@ use super::serial_lines::SerialMail;
 use super::service::Mail;
 use super::sessions::{SessionMail, SessionsUpdate};
 use crate::serial_event::SerialSink;
+use crate::status::{KeysInForce, Reception};
 use fence_virt::fence::ListenerName;
 use fence_virt::origins::Prefix;
 use fence_virt::session::Policy;
@@ -16,6 +17,8 @@ use fence_virt::sys::mailbox::MailboxSender;
 pub(crate) struct ListenerHandle {
     pub(super) name: ListenerName,
     pub(super) mailbox: ListenerMailbox,
+    pub(super) keys: KeysInForce,
+    pub(super) reception: Reception,
 }
 
 /// Mailbox of a listener, by its kind.
@@ -51,6 +54,7 @@ impl ListenerHandle {
     /// Replaces the authentication policy for requests from now on; serial lines have none.
     pub(crate) fn set_policy(&self, policy: Arc<Policy>) {
         if let ListenerMailbox::Sessions(mailbox) = &self.mailbox {
+            self.keys.set(&policy);
             drop(mailbox.post(Mail::Update(SessionsUpdate::Policy(policy))));
         }
     }
@@ -59,6 +63,11 @@ impl ListenerHandle {
     pub(super) fn set_prefixes(&self, prefixes: &Arc<[Prefix]>) -> bool {
         let ListenerMailbox::Sessions(mailbox) = &self.mailbox else { return false };
         mailbox.post(Mail::Update(SessionsUpdate::Prefixes(prefixes.clone()))).is_ok()
+    }
+
+    /// Reception, to be set by who connects to the lines of a serial listener.
+    pub(crate) fn reception(&self) -> &Reception {
+        &self.reception
     }
 
     /// Returns the receiver for the lines of VMs, if this is a serial listener.

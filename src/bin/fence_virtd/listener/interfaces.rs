@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 
-use nix::ifaddrs::getifaddrs;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sys::socket::SockaddrStorage;
 
@@ -17,6 +17,70 @@ use fence_virt::origins::Prefix;
 pub(super) struct NetworkInterface {
     pub(super) index: u32,
     pub(super) name: String,
+}
+
+/// Reason why nothing arrives at an address.
+pub(super) fn no_address(address: IpAddr) -> String {
+    format!("this host does not have the address {address}")
+}
+
+/// Addresses of all interfaces of this host.
+#[derive(Debug)]
+pub(super) struct HostAddresses(Vec<HostAddress>);
+
+#[derive(Debug)]
+struct HostAddress {
+    interface: String,
+    is_up: bool,
+    address: IpAddr,
+    mask: Option<IpAddr>,
+}
+
+impl HostAddresses {
+    /// Lists the addresses.
+    /// Errors: error of getifaddrs(3).
+    pub(super) fn list() -> io::Result<HostAddresses> {
+        let of = |found: InterfaceAddress| {
+            Some(HostAddress {
+                is_up: found.flags.contains(InterfaceFlags::IFF_UP),
+                address: ip_address(&found.address?)?,
+                mask: found.netmask.as_ref().and_then(ip_address),
+                interface: found.interface_name,
+            })
+        };
+        Ok(HostAddresses(getifaddrs()?.filter_map(of).collect()))
+    }
+
+    /// Returns the prefixes of the addresses of all interfaces that are up, in order.
+    pub(super) fn prefixes(&self) -> BTreeSet<Prefix> {
+        let up = self.0.iter().filter(|found| found.is_up);
+        up.filter_map(|found| Prefix::new(found.address, found.mask?)).collect()
+    }
+
+    /// Returns the reason why nothing can arrive at an address on which a socket listens; none if it can.
+    pub(super) fn obstacle(&self, address: IpAddr) -> Option<String> {
+        // All of 127.0.0.0/8 belongs to the loopback.
+        if address.is_unspecified() || address.is_loopback() {
+            return None;
+        }
+        let mut found = self.0.iter().filter(|found| found.address == address).peekable();
+        let Some(first) = found.peek() else { return Some(no_address(address)) };
+        let down = format!("the interface {} with the address {address} is down", first.interface);
+        found.all(|found| !found.is_up).then_some(down)
+    }
+}
+
+/// Returns the reason why nothing can arrive at an address of this host; none if it can, or if the addresses cannot
+/// be listed.
+pub(crate) fn address_obstacle(address: IpAddr) -> Option<String> {
+    HostAddresses::list().ok()?.obstacle(address)
+}
+
+/// Returns true if an interface is up.
+pub(super) fn is_up(name: &str) -> bool {
+    getifaddrs().is_ok_and(|mut found| {
+        found.any(|it| it.interface_name == name && it.flags.contains(InterfaceFlags::IFF_UP))
+    })
 }
 
 /// Returns the interface of this name, if it exists.
@@ -39,16 +103,6 @@ pub(super) fn all() -> BTreeSet<NetworkInterface> {
             fs::symlink_metadata(format!("/sys/class/net/{}/master", interface.name)).is_err()
         })
         .collect()
-}
-
-/// Returns the prefixes of the addresses of all interfaces that are up, in order.
-/// Errors: error of getifaddrs(3).
-pub(super) fn prefixes() -> io::Result<BTreeSet<Prefix>> {
-    let up = getifaddrs()?.filter(|address| address.flags.contains(InterfaceFlags::IFF_UP));
-    let prefix = |address: Option<SockaddrStorage>, mask: Option<SockaddrStorage>| {
-        Prefix::new(ip_address(&address?)?, ip_address(&mask?)?)
-    };
-    Ok(up.filter_map(|interface| prefix(interface.address, interface.netmask)).collect())
 }
 
 fn ip_address(address: &SockaddrStorage) -> Option<IpAddr> {
@@ -82,6 +136,35 @@ mod tests {
     #[test]
     fn the_loopback_is_a_network_of_this_host() {
         let loopback = Prefix::new([127, 0, 0, 1].into(), [255, 0, 0, 0].into()).unwrap();
-        assert!(prefixes().unwrap().contains(&loopback));
+        assert!(HostAddresses::list().unwrap().prefixes().contains(&loopback));
+    }
+
+    #[test]
+    fn an_address_is_heard_if_one_interface_that_is_up_has_it() {
+        let of = |interface: &str, address: &str, is_up| HostAddress {
+            interface: interface.to_owned(),
+            is_up,
+            address: address.parse().unwrap(),
+            mask: None,
+        };
+        let host = HostAddresses(vec![
+            of("br0", "192.0.2.1", true),
+            of("br1", "192.0.2.2", false),
+            of("br2", "192.0.2.3", false),
+            of("br3", "192.0.2.3", true),
+        ]);
+        for (address, words) in [
+            ("192.0.2.1", None),
+            ("192.0.2.2", Some("br1 with the address 192.0.2.2 is down")),
+            ("192.0.2.3", None),
+            ("192.0.2.4", Some("does not have the address 192.0.2.4")),
+            ("0.0.0.0", None),
+            ("::", None),
+            ("127.0.0.2", None),
+        ] {
+            let obstacle = host.obstacle(address.parse().unwrap());
+            assert_eq!(obstacle.is_some(), words.is_some(), "{address}: {obstacle:?}");
+            assert!(obstacle.unwrap_or_default().contains(words.unwrap_or_default()), "{address}");
+        }
     }
 }

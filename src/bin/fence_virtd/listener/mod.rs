@@ -39,5 +39,5 @@ mod vsock;
 
 pub(crate) use bind::{Listener, bind};
 pub(crate) use handle::ListenerHandle;
-pub(crate) use interfaces::snooping_warning;
+pub(crate) use interfaces::{address_obstacle, snooping_warning};
 pub(crate) use prefixes::follow_prefixes;

@@ -12,7 +12,7 @@ use super::interfaces::{self, NetworkInterface};
 use super::service::Acceptor;
 use super::sessions::Sessions;
 use crate::port_owner::{self, Protocol};
-use crate::status::Refusal;
+use crate::status::{Channel, Reception, Refusal};
 use fence_virt::config::MulticastConfig;
 use fence_virt::fence::{ListenerName, Source};
 use fence_virt::sys::multicast::MulticastSocket;
@@ -38,6 +38,9 @@ pub(super) struct MulticastAcceptor {
     retry: Option<Instant>,
     /// Time since which datagrams may wait to be received, until there are none left.
     waiting_since: Option<Instant>,
+    reception: Reception,
+    /// True if the only interface to listen on exists and is down.
+    is_down: bool,
 }
 
 impl MulticastAcceptor {
@@ -45,6 +48,7 @@ impl MulticastAcceptor {
         name: &ListenerName,
         config: &MulticastConfig,
         wait: bool,
+        reception: &Reception,
     ) -> Result<MulticastAcceptor, String> {
         let failed = |error: io::Error| {
             let address = SocketAddr::new(config.address, config.port);
@@ -64,6 +68,8 @@ impl MulticastAcceptor {
             failed: BTreeSet::new(),
             retry: None,
             waiting_since: None,
+            reception: reception.clone(),
+            is_down: false,
         };
         let problem = acceptor.join_all(Instant::now());
         match (problem, &acceptor.interface) {
@@ -95,6 +101,7 @@ impl MulticastAcceptor {
         self.failed.retain(|interface| present.contains(interface));
         self.retry = None;
         let mut problem = None;
+        let mut channels = Vec::new();
         for interface in present.difference(&self.joined.clone()) {
             match self.socket.join(interface.index) {
                 Ok(()) => {
@@ -110,18 +117,47 @@ impl MulticastAcceptor {
                     if self.failed.insert(interface.clone()) {
                         warn!("{}: {reason}", self.name);
                     }
+                    channels.push(Channel::closed(&interface.name, &reason));
                     problem = Some(reason);
                     self.retry = Some(now + RETRY);
                 }
             }
         }
-        if !self.joined.is_empty() {
-            return None;
+        channels.extend(self.joined.iter().map(|interface| self.channel(interface)));
+        if channels.is_empty() {
+            let (name, reason) = match &self.interface {
+                Some(name) => (name.as_str(), format!("there is no interface {name}")),
+                None => ("", "no multicast-capable interface is up".to_owned()),
+            };
+            channels.push(Channel::closed(name, &reason));
+            problem = Some(reason);
         }
-        problem.or_else(|| match &self.interface {
-            Some(name) => Some(format!("there is no interface {name}")),
-            None => Some("no multicast-capable interface is up".to_owned()),
-        })
+        self.report(channels);
+        problem.filter(|_| self.joined.is_empty())
+    }
+
+    /// Returns the state of an interface on which the group is joined. The only interface of a listener stays
+    /// joined while it is down.
+    fn channel(&self, interface: &NetworkInterface) -> Channel {
+        if self.interface.is_none() || interfaces::is_up(&interface.name) {
+            return Channel::open(&interface.name);
+        }
+        Channel::closed(&interface.name, format!("the interface {} is down", interface.name))
+    }
+
+    /// Records where the listener hears, and logs it if its only interface went down or up again.
+    fn report(&mut self, channels: Vec<Channel>) {
+        let down = channels.iter().find(|channel| !self.joined.is_empty() && channel.fault.is_some());
+        let down = down.filter(|_| self.interface.is_some()).and_then(|channel| channel.fault.clone());
+        match (&down, self.joined.first()) {
+            (Some(fault), _) if !self.is_down => warn!("{}: {fault}: no request arrives", self.name),
+            (None, Some(interface)) if self.is_down => {
+                info!("{}: the interface {} is up again", self.name, interface.name);
+            }
+            _ => {}
+        }
+        self.is_down = down.is_some();
+        self.reception.set_channels(channels);
     }
 
     fn receive_batch(&mut self, sessions: &mut Sessions, now: Instant) {

@@ -3,16 +3,18 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use log::{debug, warn};
+use log::{debug, info, warn};
 
 use super::bind::Listener;
 use super::handle::ListenerHandle;
-use super::interfaces;
+use super::interfaces::HostAddresses;
+use crate::status::ListeningPlace;
 use fence_virt::origins::Prefix;
 use fence_virt::sys::netlink::InterfaceMonitor;
 use fence_virt::sys::poll::{Interest, PollSet};
@@ -23,11 +25,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Time between two lists where the kernel does not notify of changes.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// Sends the prefixes of this host's links to the listeners, now and whenever they change, from a thread that
-/// runs until these end.
+/// Sends the prefixes of this host's links to the listeners, and records whether this host has the addresses on
+/// which they listen, now and whenever either changes, from a thread that runs until these end.
 /// Errors: if the system has no thread left.
 pub(crate) fn follow_prefixes(listeners: &[Listener]) -> Result<(), String> {
     let handles: Vec<ListenerHandle> = listeners.iter().map(Listener::handle).collect();
+    let addresses: Vec<ListenedAddress> = listeners.iter().filter_map(ListenedAddress::of).collect();
     // Before the first list, so that no change is missed.
     let monitor = InterfaceMonitor::new();
     if let Err(error) = &monitor {
@@ -37,13 +40,13 @@ pub(crate) fn follow_prefixes(listeners: &[Listener]) -> Result<(), String> {
         );
     }
     let mut known = None;
-    if !send(&handles, &mut known) {
+    if !send(&handles, &addresses, &mut known) {
         return Ok(());
     }
     let body = move || {
         loop {
             await_change(monitor.as_ref().ok());
-            if !send(&handles, &mut known) {
+            if !send(&handles, &addresses, &mut known) {
                 return;
             }
             // Changes from now on are in the next list.
@@ -52,6 +55,38 @@ pub(crate) fn follow_prefixes(listeners: &[Listener]) -> Result<(), String> {
     };
     let thread = thread::Builder::new().name("prefixes".into()).spawn(body);
     thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
+}
+
+/// Address of a tcp listener. Its socket stays bound while this host does not have the address, and hears
+/// again once it has.
+#[derive(Debug)]
+struct ListenedAddress {
+    address: IpAddr,
+    handle: ListenerHandle,
+}
+
+impl ListenedAddress {
+    fn of(listener: &Listener) -> Option<ListenedAddress> {
+        let handle = listener.handle();
+        match listener.source().place {
+            ListeningPlace::Network { address, .. } if handle.name().kind() == "tcp" => {
+                Some(ListenedAddress { address, handle })
+            }
+            _ => None,
+        }
+    }
+
+    /// Records and logs whether anything can arrive at the address.
+    fn look(&self, host: &HostAddresses) {
+        let (name, obstacle) = (self.handle.name(), host.obstacle(self.address));
+        let shown = obstacle.clone();
+        if self.handle.reception().set_obstacle(obstacle) {
+            match shown {
+                Some(obstacle) => warn!("{name}: {obstacle}: no request arrives"),
+                None => info!("{name}: this host has the address {} again", self.address),
+            }
+        }
+    }
 }
 
 fn await_change(monitor: Option<&InterfaceMonitor>) {
@@ -65,13 +100,19 @@ fn await_change(monitor: Option<&InterfaceMonitor>) {
     monitor.drain();
 }
 
-/// Lists the prefixes and sends them if they are not those that are known. Returns false if no listener
-/// takes them.
-fn send(handles: &[ListenerHandle], known: &mut Option<BTreeSet<Prefix>>) -> bool {
-    let prefixes = interfaces::prefixes().inspect_err(|error: &io::Error| {
+/// Lists the addresses, and sends their prefixes if they are not those that are known. Returns false if no
+/// listener takes them.
+fn send(
+    handles: &[ListenerHandle],
+    addresses: &[ListenedAddress],
+    known: &mut Option<BTreeSet<Prefix>>,
+) -> bool {
+    let host = HostAddresses::list().inspect_err(|error: &io::Error| {
         warn!("cannot list the addresses of this host: {error}");
     });
-    let Ok(prefixes) = prefixes else { return true };
+    let Ok(host) = host else { return true };
+    addresses.iter().for_each(|address| address.look(&host));
+    let prefixes = host.prefixes();
     if known.as_ref() == Some(&prefixes) {
         return true;
     }

@@ -8,9 +8,11 @@ use std::time::Duration;
 use log::{info, warn};
 use nix::sys::socket::{Backlog, setsockopt, sockopt};
 
+use super::interfaces::no_address;
 use super::stream::NonblockingStream;
 use super::stream_acceptor::ListeningSocket;
 use crate::port_owner::{self, Protocol};
+use crate::status::{Channel, Reception};
 use fence_virt::config::TcpConfig;
 use fence_virt::fence::{ListenerName, Source};
 use fence_virt::time::Instant;
@@ -22,6 +24,7 @@ pub(super) struct TcpSocket {
     name: ListenerName,
     address: SocketAddr,
     state: TcpState,
+    reception: Reception,
 }
 
 enum TcpState {
@@ -34,20 +37,43 @@ enum TcpState {
 }
 
 impl TcpSocket {
-    pub(super) fn bind(name: &ListenerName, config: &TcpConfig, wait: bool) -> Result<TcpSocket, String> {
+    pub(super) fn bind(
+        name: &ListenerName,
+        config: &TcpConfig,
+        wait: bool,
+        reception: &Reception,
+    ) -> Result<TcpSocket, String> {
         let address = SocketAddr::new(config.address, config.port);
-        match listen(address) {
+        let state = match listen(address) {
             Ok(listener) => {
                 info!("{name}: listening on {address}");
-                Ok(TcpSocket { name: name.clone(), address, state: TcpState::Listening(listener) })
+                TcpState::Listening(listener)
             }
             Err(error) if wait && error.kind() == io::ErrorKind::AddrNotAvailable => {
                 warn!("{name}: this host does not have the address {} yet: waiting for it", address.ip());
-                let state = TcpState::Waiting { retry_at: Instant::now() + RETRY, last_error: error.kind() };
-                Ok(TcpSocket { name: name.clone(), address, state })
+                TcpState::Waiting { retry_at: Instant::now() + RETRY, last_error: error.kind() }
             }
-            Err(error) => Err(format!("{name}: cannot listen on {address}: {}", explain(&error, address))),
-        }
+            Err(error) => {
+                return Err(format!("{name}: cannot listen on {address}: {}", explain(&error, address)));
+            }
+        };
+        let socket = TcpSocket { name: name.clone(), address, state, reception: reception.clone() };
+        socket.report();
+        Ok(socket)
+    }
+
+    /// Records whether the socket listens.
+    fn report(&self) {
+        let ip = self.address.ip();
+        self.reception.set_channel(match self.state {
+            TcpState::Listening(_) => Channel::open(ip.to_string()),
+            TcpState::Waiting { last_error: io::ErrorKind::AddrNotAvailable, .. } => {
+                Channel::closed(ip.to_string(), no_address(ip))
+            }
+            TcpState::Waiting { last_error, .. } => {
+                Channel::closed(ip.to_string(), format!("cannot listen on {}: {last_error}", self.address))
+            }
+        });
     }
 }
 
@@ -95,6 +121,7 @@ impl ListeningSocket for TcpSocket {
                 self.state = TcpState::Waiting { retry_at: now + RETRY, last_error: error.kind() };
             }
         }
+        self.report();
     }
 }
 

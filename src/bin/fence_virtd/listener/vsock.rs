@@ -2,35 +2,35 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use log::{info, warn};
 
 use super::stream::NonblockingStream;
 use super::stream_acceptor::ListeningSocket;
+use crate::host_checks::missing_vsock_device;
+use crate::status::{Channel, Reception};
 use fence_virt::config::VsockConfig;
 use fence_virt::fence::{ListenerName, Source};
 use fence_virt::sys::vsock;
-
-/// Device through which QEMU gives a VM its vsock. The node exists if the kernel
-/// has the module; opening it loads the module.
-const HOST_DEVICE: &str = "/dev/vhost-vsock";
 
 pub(super) struct VsockSocket {
     listener: OwnedFd,
 }
 
 impl VsockSocket {
-    pub(super) fn bind(name: &ListenerName, config: &VsockConfig) -> Result<VsockSocket, String> {
+    pub(super) fn bind(
+        name: &ListenerName,
+        config: &VsockConfig,
+        reception: &Reception,
+    ) -> Result<VsockSocket, String> {
         let port = config.port;
         let failed = |error| format!("{name}: cannot listen on port {port}: {}", explain(&error));
         let listener = vsock::listen(port).map_err(failed)?;
-        if !Path::new(HOST_DEVICE).exists() {
-            warn!(
-                "{name}: {HOST_DEVICE} does not exist: no VM can connect until its module is loaded: modprobe vhost_vsock"
-            );
+        if let Some(warning) = missing_vsock_device() {
+            warn!("{name}: {warning}");
         }
         info!("{name}: listening on port {port}");
+        reception.set_channel(Channel::open("vsock"));
         Ok(VsockSocket { listener })
     }
 }

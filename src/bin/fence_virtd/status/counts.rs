@@ -2,11 +2,13 @@
 
 use std::array;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use super::snapshot::{RefusalCount, RequestCount};
+use super::snapshot::{RefusalCount, RequestCount, Streak};
 use crate::power_journal::PowerJournal;
 use fence_virt::fence::{Answer, ListenerName, Operation, Verdict};
 use fence_virt::session::Misconduct;
+use fence_virt::time::{Instant, millis};
 
 /// Results of a request, as they are counted.
 pub(crate) const VERDICTS: [&str; 5] = ["success", "failure", "off", "denied", "list"];
@@ -69,6 +71,36 @@ impl From<&Misconduct> for Refusal {
     }
 }
 
+/// Refusals for one reason since the last answered request. Only the listener's thread writes it.
+#[derive(Debug, Default)]
+struct StreakCounter {
+    count: AtomicU64,
+    /// Times of the first and of the last one, in milliseconds since boot.
+    began: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl StreakCounter {
+    fn add(&self) {
+        let now = millis(Instant::now().since_boot());
+        if self.count.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.began.store(now, Ordering::Relaxed);
+        }
+        self.ended.store(now, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.count.store(0, Ordering::Relaxed);
+    }
+
+    fn report(&self) -> Option<Streak> {
+        let now = millis(Instant::now().since_boot());
+        let ago = |at: &AtomicU64| Duration::from_millis(now.saturating_sub(at.load(Ordering::Relaxed)));
+        let count = self.count.load(Ordering::Relaxed);
+        (count > 0).then(|| Streak { count, began: ago(&self.began), ended: ago(&self.ended) })
+    }
+}
+
 /// Counters of one listener since its start.
 #[derive(Debug)]
 pub(crate) struct Counts {
@@ -77,6 +109,7 @@ pub(crate) struct Counts {
     open: AtomicUsize,
     requests: [[AtomicU64; VERDICTS.len()]; Operation::ALL.len()],
     refusals: [AtomicU64; Refusal::ALL.len()],
+    streaks: [StreakCounter; Refusal::ALL.len()],
     journal: PowerJournal,
 }
 
@@ -88,6 +121,7 @@ impl Counts {
             open: AtomicUsize::new(0),
             requests: array::from_fn(|_| array::from_fn(|_| AtomicU64::new(0))),
             refusals: array::from_fn(|_| AtomicU64::new(0)),
+            streaks: array::from_fn(|_| StreakCounter::default()),
             journal,
         }
     }
@@ -107,7 +141,7 @@ impl Counts {
         self.open.store(open, Ordering::Relaxed);
     }
 
-    /// Counts an answered request.
+    /// Counts an answered request: its key, hash and way were right, whatever the verdict.
     pub(crate) fn answered(&self, operation: Operation, answer: &Answer) {
         let verdict = match answer {
             Answer::Verdict(Verdict::Success) => 0,
@@ -117,11 +151,13 @@ impl Counts {
             Answer::HostList(_) => 4,
         };
         self.requests[usize::from(operation.to_wire())][verdict].fetch_add(1, Ordering::Relaxed);
+        self.streaks.iter().for_each(StreakCounter::end);
     }
 
     /// Counts a refusal.
     pub(crate) fn refused(&self, refusal: Refusal) {
         self.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
+        self.streaks[refusal as usize].add();
     }
 
     /// Returns the number of open connections.
@@ -144,9 +180,12 @@ impl Counts {
 
     /// Returns the counts of refusals that are not zero.
     pub(crate) fn refusals(&self) -> Vec<RefusalCount> {
-        let counts = Refusal::ALL.iter().zip(&self.refusals);
-        let counts =
-            counts.map(|((_, reason), count)| RefusalCount { reason, count: count.load(Ordering::Relaxed) });
+        let counters = Refusal::ALL.iter().zip(self.refusals.iter().zip(&self.streaks));
+        let counts = counters.map(|((_, reason), (count, streak))| RefusalCount {
+            reason,
+            count: count.load(Ordering::Relaxed),
+            streak: streak.report(),
+        });
         counts.filter(|refusal| refusal.count > 0).collect()
     }
 }
@@ -177,5 +216,20 @@ mod tests {
         let mut names: Vec<_> = counts.refusals().iter().map(|refusal| refusal.reason).collect();
         names.dedup();
         assert_eq!(names.len(), Refusal::ALL.len());
+    }
+
+    #[test]
+    fn an_answered_request_ends_the_streaks_of_refusals() {
+        let counts = Counts::new(ListenerName::new("tcp", None), PowerJournal::default());
+        let streaks = || {
+            counts.refusals().iter().map(|it| it.streak.map_or(0, |streak| streak.count)).collect::<Vec<_>>()
+        };
+        (0..3).for_each(|_| counts.refused(Refusal::Signature));
+        counts.refused(Refusal::Late);
+        assert_eq!(streaks(), [3, 1]);
+        counts.answered(Operation::Status, &Verdict::Off.into());
+        assert_eq!((streaks(), counts.refusals()[0].count), (vec![0, 0], 3));
+        counts.refused(Refusal::Late);
+        assert_eq!(streaks(), [0, 1]);
     }
 }

@@ -3,8 +3,10 @@
 /// Output format of a status report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// Plain text for people.
+    /// Plain text for people, with counters in lines that a script may search.
     Text,
+    /// Plain text with a table of the counters, for a terminal.
+    Table,
     /// One JSON object.
     Json,
     /// OpenMetrics 1.0, for a node exporter's textfile collector.
@@ -16,6 +18,7 @@ impl Form {
     pub(super) fn word(self) -> &'static str {
         match self {
             Form::Text => "text",
+            Form::Table => "table",
             Form::Json => "json",
             Form::OpenMetrics => "openmetrics",
         }
@@ -23,7 +26,7 @@ impl Form {
 
     /// Returns the format that a query's word selects.
     pub(super) fn of_word(word: &str) -> Option<Form> {
-        [Form::Text, Form::Json, Form::OpenMetrics].into_iter().find(|form| form.word() == word)
+        [Form::Text, Form::Table, Form::Json, Form::OpenMetrics].into_iter().find(|form| form.word() == word)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rendering of power operations: as a table, as JSON, and in lines of the status report.
 
 use super::form::HistoryForm;
+use super::table;
 use crate::json::JsonObject;
 use fence_virt::fence::printable;
 use fence_virt::groups::listed_text;
@@ -8,8 +9,6 @@ use fence_virt::power_log::{NumberedRecord, PowerRecord};
 
 /// Number of operations in a status report.
 pub(super) const LAST: usize = 5;
-/// Maximum width of a column; a longer text moves the columns behind it in its row.
-const WIDTH_MAX: usize = 40;
 /// Columns of the table.
 const HEADS: [&str; 8] =
     ["TIME", "LISTENER", "REQUESTER", "OPERATION", "VM", "VERDICT", "DURATION", "REASON"];
@@ -70,17 +69,10 @@ fn table(records: &[&PowerRecord]) -> String {
     if records.is_empty() {
         return "no power operations\n".to_owned();
     }
-    let heads = HEADS.map(str::to_owned);
-    let rows: Vec<_> = std::iter::once(heads).chain(records.iter().map(|record| row(record))).collect();
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0).min(WIDTH_MAX);
-    let widths: [usize; HEADS.len()] = std::array::from_fn(width);
-    let mut out = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        out += cells.collect::<Vec<_>>().join("  ").trim_end();
-        out.push('\n');
-    }
-    out
+    let heads = HEADS.map(str::to_owned).to_vec();
+    let rows: Vec<_> =
+        std::iter::once(heads).chain(records.iter().map(|record| row(record).to_vec())).collect();
+    table::table(&rows).iter().map(|line| format!("{line}\n")).collect()
 }
 
 #[cfg(test)]
@@ -116,7 +108,7 @@ TIME                      LISTENER       REQUESTER  OPERATION  VM         VERDIC
         assert_eq!(render(&[], HistoryForm::Text, None), "no power operations\n");
         let long = render(&records([record(&"x".repeat(60)), record("y")]), HistoryForm::Text, None);
         let last = long.lines().last().unwrap();
-        assert!(last.contains(&format!("y{}  success", " ".repeat(WIDTH_MAX - 1))), "{long}");
+        assert!(last.contains(&format!("y{}  success", " ".repeat(table::WIDTH_MAX - 1))), "{long}");
     }
 
     #[test]

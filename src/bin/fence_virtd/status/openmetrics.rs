@@ -2,7 +2,13 @@
 
 use std::fmt::Display;
 
+use super::judgement::Judgement;
 use super::snapshot::Snapshot;
+
+const UP_HELP: &str = "1 if the daemon answers.";
+const WELL_HELP: &str = "1 if there are no problems.";
+/// Last line of a report.
+const END: &str = "# EOF\n";
 
 /// Metric families, the samples of each together, as OpenMetrics requires.
 struct Metrics(String);
@@ -36,17 +42,41 @@ fn labels(labels: &[(&str, &str)]) -> String {
     format!("{{{}}}", labels.iter().map(label).collect::<Vec<_>>().join(","))
 }
 
+/// Returns the report in place of a daemon that does not answer.
+pub(super) fn openmetrics_down() -> String {
+    let mut out = Metrics(String::new());
+    out.gauge("up", UP_HELP, 0);
+    out.gauge("well", WELL_HELP, 0);
+    out.0 + END
+}
+
 /// Returns the report.
-pub(super) fn openmetrics(snapshot: &Snapshot) -> String {
+pub(super) fn openmetrics(snapshot: &Snapshot, judgement: &Judgement) -> String {
     let Snapshot { uris, listeners, .. } = snapshot;
     let mut out = Metrics(String::new());
+    out.gauge("up", UP_HELP, 1);
+    out.gauge("well", WELL_HELP, u8::from(judgement.is_well()));
+    out.gauge("problems", "Problems that the status report names.", judgement.problems.len());
+    out.gauge("warnings", "Warnings that the status report names.", judgement.warnings.len());
+    let build =
+        labels(&[("version", snapshot.version), ("configuration", &snapshot.config.to_string_lossy())]);
+    out.family(
+        "build_info",
+        "gauge",
+        "1, with the version and the configuration.",
+        [(build, "1".to_owned())],
+    );
     out.gauge("uptime_seconds", "Seconds since the start.", snapshot.uptime.as_secs());
-    out.gauge("well", "1 if there are no problems.", u8::from(snapshot.problems().is_empty()));
+    out.gauge(
+        "reload_taken",
+        "1 unless the last reload was refused.",
+        u8::from(snapshot.refused_reload.is_none()),
+    );
     out.gauge("worker_well", "1 unless the worker is stuck.", u8::from(snapshot.is_worker_healthy));
     out.gauge("queue", "Messages in the worker's queue.", snapshot.queue.len);
     let connected =
-        uris.iter().map(|uri| (labels(&[("uri", &uri.uri)]), u8::from(uri.closed.is_none()).to_string()));
-    out.family("uri_connected", "gauge", "1 if this libvirt URI is connected.", connected);
+        uris.iter().map(|uri| (labels(&[("uri", &uri.uri)]), u8::from(uri.obstacle.is_none()).to_string()));
+    out.family("uri_connected", "gauge", "1 if this libvirt URI is connected and answers.", connected);
     let answered = uris.iter().filter_map(|uri| {
         Some((labels(&[("uri", &uri.uri)]), format!("{:.3}", uri.answered?.as_secs_f64())))
     });
@@ -68,6 +98,10 @@ pub(super) fn openmetrics(snapshot: &Snapshot) -> String {
             out.gauge("fencer_connected", "1 if pacemaker's fencer answers.", u8::from(is_connected));
         }
     }
+    let up = listeners.iter().map(|listener| {
+        (labels(&[("listener", &listener.name)]), u8::from(!listener.reception.is_deaf).to_string())
+    });
+    out.family("listener_up", "gauge", "1 if this listener listens.", up);
     let open = listeners.iter().map(|it| (labels(&[("listener", &it.name)]), it.open.to_string()));
     out.family("open", "gauge", "Open connections, or lines of VMs.", open);
     let requests = listeners.iter().flat_map(|listener| {
@@ -86,5 +120,17 @@ pub(super) fn openmetrics(snapshot: &Snapshot) -> String {
         })
     });
     out.family("refusals", "counter", "Refused requests and connections, by reason.", refusals);
-    out.0 + "# EOF\n"
+    let in_a_row = listeners.iter().flat_map(|listener| {
+        let streaks = listener.refusals.iter().filter_map(|it| Some((it.reason, it.streak?.count)));
+        streaks.map(|(reason, count)| {
+            (labels(&[("listener", &*listener.name), ("reason", reason)]), count.to_string())
+        })
+    });
+    out.family(
+        "refusals_in_a_row",
+        "gauge",
+        "Refusals since the last answered request, by reason.",
+        in_a_row,
+    );
+    out.0 + END
 }

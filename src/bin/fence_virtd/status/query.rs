@@ -1,5 +1,9 @@
 //! Queries over the status socket.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
 use super::form::{Form, HistoryForm};
 
 /// First line of the reply with a status, if there are no problems.
@@ -16,6 +20,25 @@ pub(crate) enum Query {
     Status(Form),
     /// The last power operations, of one VM if it is named.
     History { form: HistoryForm, vm: Option<String> },
+}
+
+/// First line of a reply, without its line feed: a word, and the path of the daemon's configuration in
+/// hexadecimal digits, since a path may have any bytes.
+pub(super) fn reply_head(word: &str, config: &Path) -> String {
+    let bytes = config.as_os_str().as_bytes();
+    bytes.iter().fold(format!("{word} "), |line, byte| format!("{line}{byte:02x}"))
+}
+
+/// Parses the first line of a reply. The path is none in a refusal.
+pub(crate) fn parse_reply_head(line: &str) -> (&str, Option<PathBuf>) {
+    let Some((word, digits)) = line.split_once(' ') else { return (line, None) };
+    let digit = |digit: &u8| char::from(*digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => Some(digit(high)? << 4 | digit(low)?),
+        _ => None,
+    };
+    let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(byte).collect();
+    (word, bytes.map(|bytes| OsString::from_vec(bytes).into()))
 }
 
 impl Query {
@@ -41,6 +64,18 @@ impl Query {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_arrives_whatever_its_bytes() {
+        for path in [&b"/etc/fence_virt.conf"[..], b"/a b\n\xff", b""] {
+            let path = PathBuf::from(OsString::from_vec(path.to_vec()));
+            assert_eq!(parse_reply_head(&reply_head(WELL, &path)), (WELL, Some(path)));
+        }
+        assert_eq!(parse_reply_head(UNWELL), (UNWELL, None));
+        for wrong in ["well 2", "well 2f6", "well zz", "well +f"] {
+            assert_eq!(parse_reply_head(wrong), (WELL, None), "{wrong}");
+        }
+    }
 
     #[test]
     fn what_is_asked_arrives() {

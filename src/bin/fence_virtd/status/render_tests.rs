@@ -1,67 +1,34 @@
-use super::super::snapshot::{QueueState, RefusalCount, RequestCount};
+use super::super::place::ListeningPlace;
+use super::super::reception::ReceptionState;
+use super::super::sample::{call_since, snapshot};
+use super::super::snapshot::{FencerState, HostFencingState, ListenerState};
 use super::*;
-use crate::power_journal::sample::record;
-use fence_virt::fence::Operation;
-use fence_virt::time::Instant;
-use std::sync::Arc;
+use std::time::Duration;
 
-fn snapshot() -> Snapshot {
-    let second = Duration::from_secs(1);
-    let lanes = LaneReport { busy: 2, max: 32, queued: 1, oldest: None };
-    Snapshot {
-        version: "5.0.0",
-        pid: 7,
-        uptime: 3700 * second,
-        listeners: vec![ListenerState {
-            name: "tcp:b".to_owned(),
-            open: 2,
-            requests: vec![
-                RequestCount { operation: Operation::Off, verdict: "success", count: 3 },
-                RequestCount { operation: Operation::Off, verdict: "failure", count: 1 },
-            ],
-            refusals: vec![RefusalCount { reason: "signature", count: 4 }],
-        }],
-        queue: QueueState { len: 1, max: 512 },
-        last_operations: vec![Arc::new(record("node\u{202e}1"))],
-        busy_for: Some(second),
-        is_worker_healthy: true,
-        uris: vec![
-            UriState { uri: "qemu:///system".to_owned(), closed: None, answered: Some(second), lanes },
-            UriState {
-                uri: "a\"b\\".to_owned(),
-                closed: Some("no\nway".to_owned()),
-                answered: None,
-                lanes: LaneReport { max: 32, ..LaneReport::default() },
-            },
-        ],
-        cluster: Some(ClusterState {
-            alone: None,
-            members: 3,
-            under_way: 5,
-            fencing: HostFencingState {
-                fencer: Some(FencerState::Connected("libstonithd.so.26.8.2".to_owned())),
-                delay: None,
-            },
-        }),
-    }
+fn text(snapshot: &Snapshot) -> String {
+    render(snapshot, &Judgement::of(snapshot), Form::Text)
 }
 
-fn call_since(seconds: u64) -> OldestCall {
-    let began = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
-    OldestCall { label: "start of \"a\"".to_owned(), began }
+fn json(snapshot: &Snapshot) -> String {
+    render(snapshot, &Judgement::of(snapshot), Form::Json)
+}
+
+fn metrics(snapshot: &Snapshot) -> String {
+    render(snapshot, &Judgement::of(snapshot), Form::OpenMetrics)
 }
 
 #[test]
 fn text_is_for_people() {
     let expected = "fence_virtd 5.0.0, pid 7, up 1 h 1 min\n\
+        configuration: /etc/fence_virt.conf\n\
         worker: busy for 1 s; queue: 1 of 512\n\
         libvirt qemu:///system: connected, last reply 1 s ago; 2 of 32 lanes busy, 1 calls waiting\n\
-        libvirt a\"b\\: not connected, no reply yet: no way\n\
+        libvirt a\"b\\: NOT AVAILABLE, no reply yet: no way\n\
         cluster: 3 members, 5 requests in flight\n\
         host fencing: pacemaker answers (libstonithd.so.26.8.2); host_fence_delay is not set\n\
-        listener tcp:b: 2 open\n  off: 3 success, 1 failure\n  refused: 4 signature\n\
+        listener tcp:b: listening: 192.0.2.1 port 1229, key 2301ffb4; 2 open\n  off: 3 success, 1 failure\n  refused: 4 signature\n\
         last power operations:\n  2026-11-30T06:40:02.125Z tcp: 192.0.2.7: off \"node\\u{202e}1\": success: destroyed: 9 ms\n\
-        problems:\n  a\"b\\: no way\n";
+        ERROR    a\"b\\: no way\n";
     assert_eq!(text(&snapshot()), expected);
     let mut well = snapshot();
     well.uris.truncate(1);
@@ -73,7 +40,8 @@ fn text_is_for_people() {
 
 #[test]
 fn json_is_one_line_with_all_of_it() {
-    let expected = "{\"version\":\"5.0.0\",\"pid\":7,\"uptime_seconds\":3700,\
+    let expected = "{\"up\":true,\"well\":false,\"version\":\"5.0.0\",\"pid\":7,\"uptime_seconds\":3700,\"configuration\":\"/etc/fence_virt.conf\",\
+        \"reload_refused\":null,\"reload_refused_seconds_ago\":null,\
         \"worker\":{\"well\":true,\"busy_seconds\":1.000,\"queue\":1,\"queue_max\":512},\
         \"uris\":[{\"uri\":\"qemu:///system\",\"connected\":true,\"reason\":null,\"answered_seconds_ago\":1.000,\
         \"lanes_busy\":2,\"lanes_max\":32,\"calls_waiting\":1,\"oldest_call_seconds\":null,\"oldest_call\":null},\
@@ -82,25 +50,31 @@ fn json_is_one_line_with_all_of_it() {
         \"cluster\":{\"joined\":true,\"reason\":null,\"members\":3,\"under_way\":5,\
         \"fencer_connected\":true,\"host_fencing\":\"pacemaker answers (libstonithd.so.26.8.2); \
         host_fence_delay is not set\"},\
-        \"listeners\":[{\"name\":\"tcp:b\",\"open\":2,\"requests\":[\
+        \"listeners\":[{\"name\":\"tcp:b\",\"address\":\"192.0.2.1\",\"port\":1229,\"interface\":null,\"directory\":null,\
+        \"key_fingerprint\":\"2301ffb4\",\"old_key_fingerprint\":null,\"listening\":true,\"listening_on\":[\"192.0.2.1\"],\
+        \"not_listening\":[],\"not_listening_seconds\":null,\"open\":2,\"requests\":[\
         {\"operation\":\"off\",\"verdict\":\"success\",\"count\":3},\
         {\"operation\":\"off\",\"verdict\":\"failure\",\"count\":1}],\
-        \"refusals\":[{\"reason\":\"signature\",\"count\":4}]}],\
+        \"refusals\":[{\"reason\":\"signature\",\"count\":4,\"in_a_row\":0}]}],\
         \"last_operations\":[{\"time\":\"2026-11-30T06:40:02.125Z\",\"listener\":\"tcp\",\"requester\":\"192.0.2.7\",\
         \"operation\":\"off\",\"vm\":\"node\\u202e1\",\"verdict\":\"success\",\"reason\":\"destroyed\",\"milliseconds\":9}],\
-        \"problems\":[\"a\\\"b\\\\: no\\u000away\"]}\n";
+        \"problems\":[\"a\\\"b\\\\: no\\u000away\"],\"warnings\":[]}\n";
     assert_eq!(json(&snapshot()), expected);
 }
 
 #[test]
 fn metrics_come_in_families_and_end() {
-    let out = openmetrics(&snapshot());
+    let out = metrics(&snapshot());
     for line in [
         "# TYPE fence_virtd_requests counter",
         "fence_virtd_requests_total{listener=\"tcp:b\",operation=\"off\",verdict=\"success\"} 3",
         "fence_virtd_refusals_total{listener=\"tcp:b\",reason=\"signature\"} 4",
         "fence_virtd_uri_connected{uri=\"a\\\"b\\\\\"} 0",
+        "fence_virtd_up 1",
         "fence_virtd_well 0",
+        "fence_virtd_problems 1",
+        "fence_virtd_reload_taken 1",
+        "fence_virtd_listener_up{listener=\"tcp:b\"} 1",
         "fence_virtd_cluster_members 3",
         "fence_virtd_fencer_connected 1",
     ] {
@@ -134,47 +108,85 @@ fn host_fencing_is_what_is_in_force() {
         cluster.fencing = HostFencingState { fencer, delay };
         assert!(text(&snapshot).contains(&format!("host fencing: {expected}")), "{}", text(&snapshot));
         let metric = is_connected.map(|is| format!("fence_virtd_fencer_connected {}", u8::from(is)));
-        let out = openmetrics(&snapshot);
+        let out = metrics(&snapshot);
         assert_eq!(out.lines().find(|line| line.starts_with("fence_virtd_fencer")), metric.as_deref());
-        assert_eq!(!snapshot.problems().is_empty(), is_problem, "{:?}", snapshot.problems());
+        assert_eq!(!Judgement::of(&snapshot).is_well(), is_problem);
     }
-}
-
-#[test]
-fn spans_are_short() {
-    for (seconds, text) in
-        [(0, "0 s"), (59, "59 s"), (60, "1 min 0 s"), (7260, "2 h 1 min"), (90_000, "1 d 1 h")]
-    {
-        assert_eq!(span(Duration::from_secs(seconds)), text);
-    }
-}
-
-#[test]
-fn what_is_wrong_is_said() {
-    let mut snapshot = snapshot();
-    snapshot.uris.truncate(1);
-    snapshot.uris[0].answered = Some(Duration::from_secs(11));
-    snapshot.uris[0].lanes.oldest = Some(call_since(40));
-    snapshot.is_worker_healthy = false;
-    snapshot.busy_for = Some(Duration::from_secs(70));
-    snapshot.queue.len = 512;
-    snapshot.cluster =
-        Some(ClusterState { alone: Some("corosync has ended".into()), ..ClusterState::default() });
-    let expected = [
-        "the worker has been stuck in one call for 70 s",
-        "the worker's queue is full: new requests fail",
-        "qemu:///system has not replied for 10 s",
-        "qemu:///system: a call has taken 40 s so far: start of \"a\"",
-        "this host is not in the cluster's group: corosync has ended",
-    ];
-    assert_eq!(snapshot.problems(), expected);
 }
 
 #[test]
 fn text_from_outside_is_printable() {
     let mut snapshot = snapshot();
-    snapshot.uris[1].closed = Some("no domain \u{202e}x\u{2028}".to_owned());
+    snapshot.uris[1].obstacle = Some("no domain \u{202e}x\u{2028}".to_owned());
     let text = text(&snapshot);
     assert!(text.contains("no domain \\u{202e}x\\u{2028}\n"), "{text}");
     assert!(json(&snapshot).contains("no domain \\u202ex\\u2028"));
+}
+
+#[test]
+fn a_terminal_gets_one_table_of_the_counters() {
+    let mut snapshot = snapshot();
+    let other =
+        ListenerState { name: "vsock".to_owned(), refusals: Vec::new(), ..snapshot.listeners[0].clone() };
+    snapshot.listeners.push(other);
+    let shown = render(&snapshot, &Judgement::of(&snapshot), Form::Table);
+    let expected = "LISTENER  OPERATION  SUCCESS  FAILURE  OFF  DENIED  LIST\n\
+        tcp:b     off        3        1        -    -       -\n\
+        tcp:b     refused    4 signature\n\
+        vsock     off        3        1        -    -       -\n";
+    assert!(shown.contains(expected), "{shown}");
+    snapshot.listeners.iter_mut().for_each(|it| (it.requests, it.refusals) = (Vec::new(), Vec::new()));
+    let shown = render(&snapshot, &Judgement::of(&snapshot), Form::Table);
+    assert!(!shown.contains("OPERATION"), "no table without counts: {shown}");
+}
+
+#[test]
+fn a_listener_that_hears_nothing_is_seen_in_each_format() {
+    let mut snapshot = snapshot();
+    snapshot.uris.truncate(1);
+    snapshot.listeners[0].place = ListeningPlace::Network {
+        address: [225, 0, 0, 12].into(),
+        port: 1229,
+        interface: Some("br0".to_owned()),
+    };
+    snapshot.listeners[0].reception = ReceptionState {
+        open: Vec::new(),
+        faults: vec!["there is no interface br0".to_owned()],
+        is_deaf: true,
+        deaf_for: Some(Duration::from_secs(70)),
+    };
+    let shown = text(&snapshot);
+    assert!(
+        shown.contains("listener tcp:b: NOT LISTENING: 225.0.0.12 port 1229 on br0, key 2301ffb4; 2 open\n"),
+        "{shown}"
+    );
+    assert!(
+        shown.ends_with("ERROR    tcp:b does not listen (for 1 min 10 s): there is no interface br0\n"),
+        "{shown}"
+    );
+    let shown = json(&snapshot);
+    for words in [
+        "\"well\":false",
+        "\"listening\":false,\"listening_on\":[],\"not_listening\":[\"there is no interface br0\"]",
+    ] {
+        assert!(shown.contains(words), "{words} in {shown}");
+    }
+    let shown = metrics(&snapshot);
+    for words in ["fence_virtd_well 0\n", "fence_virtd_listener_up{listener=\"tcp:b\"} 0\n"] {
+        assert!(shown.contains(words), "{words} in {shown}");
+    }
+}
+
+#[test]
+fn many_interfaces_are_cut() {
+    let names: Vec<String> = (0..9).map(|at| format!("br{at}")).collect();
+    let mut snapshot = snapshot();
+    snapshot.listeners[0].reception.open = names;
+    snapshot.listeners[0].place =
+        ListeningPlace::Network { address: [225, 0, 0, 12].into(), port: 1229, interface: None };
+    assert!(
+        text(&snapshot).contains(" on br0, br1, br2, br3, br4, br5 and 3 more, key"),
+        "{}",
+        text(&snapshot)
+    );
 }

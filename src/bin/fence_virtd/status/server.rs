@@ -5,7 +5,6 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -13,15 +12,11 @@ use log::{debug, warn};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 
-use super::counts::Counts;
-use super::form::Form;
 use super::history;
-use super::query::{HISTORY, Query, UNWELL, WELL};
+use super::judgement::Judgement;
+use super::query::{HISTORY, Query, UNWELL, WELL, reply_head};
 use super::render::render;
-use super::snapshot::{ClusterState, ListenerState, QueueState, Snapshot, UriState};
-use crate::heartbeat::Heartbeat;
-use crate::power_journal::PowerJournal;
-use fence_virt::sys::mutex::lock;
+use super::sources::Sources;
 use fence_virt::time::Instant;
 
 /// Time limit of one client, query and reply together: other clients wait meanwhile.
@@ -30,54 +25,6 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 const QUERY_MAX: u64 = 1024;
 /// Pause after an error, such as a lack of file descriptors.
 const ERROR_PAUSE: Duration = Duration::from_millis(250);
-
-/// Sources of a report.
-pub(crate) struct Sources {
-    /// Start of the daemon.
-    pub(crate) started: Instant,
-    /// Counters of the listeners.
-    pub(crate) counts: Vec<Arc<Counts>>,
-    /// Returns the length of the worker's queue.
-    pub(crate) queue_len: Box<dyn Fn() -> usize + Send>,
-    /// Capacity of the worker's queue.
-    pub(crate) queue_max: usize,
-    /// Heartbeat of the worker.
-    pub(crate) heartbeat: Heartbeat,
-    /// Returns the states of the libvirt URIs.
-    pub(crate) uris: Box<dyn Fn() -> Vec<UriState> + Send>,
-    /// The cluster, with the backend cpg.
-    pub(crate) cluster: Option<Arc<Mutex<ClusterState>>>,
-    /// Power operations.
-    pub(crate) journal: PowerJournal,
-}
-
-impl Sources {
-    /// State at present, for a report in this format.
-    fn snapshot(&self, form: Form) -> Snapshot {
-        let listener = |counts: &Arc<Counts>| ListenerState {
-            name: counts.name().to_string(),
-            open: counts.open(),
-            requests: counts.requests(),
-            refusals: counts.refusals(),
-        };
-        Snapshot {
-            version: env!("CARGO_PKG_VERSION"),
-            pid: std::process::id(),
-            uptime: self.started.elapsed(),
-            listeners: self.counts.iter().map(listener).collect(),
-            queue: QueueState { len: (self.queue_len)(), max: self.queue_max },
-            busy_for: self.heartbeat.busy_for(),
-            is_worker_healthy: self.heartbeat.is_healthy(),
-            uris: (self.uris)(),
-            cluster: self.cluster.as_ref().map(|cluster| lock(cluster).clone()),
-            last_operations: match form {
-                Form::Text | Form::Json => self.journal.last(history::LAST),
-                // It shows none.
-                Form::OpenMetrics => Vec::new(),
-            },
-        }
-    }
-}
 
 /// The socket; dropping it removes the file.
 #[derive(Debug)]
@@ -179,43 +126,19 @@ fn serve(stream: UnixStream, sources: &Sources) -> io::Result<()> {
     let reply = match Query::parse(&line) {
         Some(Query::Status(form)) => {
             let snapshot = sources.snapshot(form);
-            let state = if snapshot.problems().is_empty() { WELL } else { UNWELL };
-            format!("{state}\n{}", render(&snapshot, form))
+            let judgement = Judgement::of(&snapshot);
+            let state = if judgement.is_well() { WELL } else { UNWELL };
+            format!("{}\n{}", reply_head(state, &sources.config), render(&snapshot, &judgement, form))
         }
         Some(Query::History { form, vm }) => {
             let records = sources.journal.records();
-            format!("{HISTORY}\n{}", history::render(&records, form, vm.as_deref()))
+            format!(
+                "{}\n{}",
+                reply_head(HISTORY, &sources.config),
+                history::render(&records, form, vm.as_deref())
+            )
         }
         None => format!("{UNWELL}\nunknown query: use --status or --history of the same version\n"),
     };
     stream.write_all(reply.as_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::power_journal::sample::record;
-
-    #[test]
-    fn a_report_has_the_last_operations_and_metrics_have_none() {
-        let sources = Sources {
-            started: Instant::now(),
-            counts: Vec::new(),
-            queue_len: Box::new(|| 0),
-            queue_max: 1,
-            heartbeat: Heartbeat::default(),
-            uris: Box::new(Vec::new),
-            cluster: None,
-            journal: PowerJournal::default(),
-        };
-        (0..9).for_each(|at| sources.journal.record(record(&format!("vm{at}"))));
-        for (form, expected) in [
-            (Form::Text, &["vm4", "vm5", "vm6", "vm7", "vm8"][..]),
-            (Form::Json, &["vm4", "vm5", "vm6", "vm7", "vm8"]),
-            (Form::OpenMetrics, &[]),
-        ] {
-            let last = sources.snapshot(form).last_operations;
-            assert_eq!(last.iter().map(|record| record.vm.as_str()).collect::<Vec<_>>(), expected);
-        }
-    }
 }

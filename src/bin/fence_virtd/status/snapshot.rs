@@ -1,17 +1,15 @@
 //! State of the daemon at one moment.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::place::ListeningPlace;
+use super::reception::ReceptionState;
+use fence_virt::auth::KeyFingerprint;
 use fence_virt::fence::Operation;
 use fence_virt::power_log::PowerRecord;
 use fence_virt::time::Instant;
-
-/// Time without a reply after which a URI counts as a problem.
-pub(super) const URI_SILENCE_MAX: Duration = Duration::from_secs(10);
-/// Duration after which a call on a lane counts as a problem: a destroy of a VM whose
-/// process survives SIGKILL takes 15 s.
-pub(super) const CALL_MAX: Duration = Duration::from_secs(30);
 
 /// State of the daemon at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +20,10 @@ pub(crate) struct Snapshot {
     pub(crate) pid: u32,
     /// Time since the start.
     pub(crate) uptime: Duration,
+    /// Configuration, with an absolute path.
+    pub(crate) config: PathBuf,
+    /// Last reload, if it was refused.
+    pub(crate) refused_reload: Option<RefusedReload>,
     /// Listeners in the order of the configuration.
     pub(crate) listeners: Vec<ListenerState>,
     /// Queue of the worker.
@@ -49,10 +51,29 @@ pub(crate) struct QueueState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ListenerState {
     pub(crate) name: String,
+    pub(crate) place: ListeningPlace,
+    pub(crate) reception: ReceptionState,
+    /// Keys in force; none if the listener needs no key.
+    pub(crate) keys: Option<KeyNames>,
     /// Open connections, or open lines of VMs.
     pub(crate) open: usize,
     pub(crate) requests: Vec<RequestCount>,
     pub(crate) refusals: Vec<RefusalCount>,
+}
+
+/// Fingerprints of a listener's keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyNames {
+    pub(crate) key: KeyFingerprint,
+    /// `old_key_file`, if it is set.
+    pub(crate) old: Option<KeyFingerprint>,
+}
+
+/// Reload that changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RefusedReload {
+    pub(crate) reason: String,
+    pub(crate) at: Instant,
 }
 
 /// Number of requests with one operation and one verdict.
@@ -68,14 +89,26 @@ pub(crate) struct RequestCount {
 pub(crate) struct RefusalCount {
     pub(crate) reason: &'static str,
     pub(crate) count: u64,
+    /// Those since the last answered request.
+    pub(crate) streak: Option<Streak>,
+}
+
+/// Refusals for one reason since the last answered request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Streak {
+    pub(crate) count: u64,
+    /// Time since the first one.
+    pub(crate) began: Duration,
+    /// Time since the last one.
+    pub(crate) ended: Duration,
 }
 
 /// State of one libvirt URI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UriState {
     pub(crate) uri: String,
-    /// Reason for the missing connection; none while connected.
-    pub(crate) closed: Option<String>,
+    /// Reason why requests pass the URI by; none while it answers.
+    pub(crate) obstacle: Option<String>,
     /// Time since the last reply; none if there never was one.
     pub(crate) answered: Option<Duration>,
     pub(crate) lanes: LaneReport,
@@ -141,42 +174,4 @@ pub(crate) enum FencerState {
     Connected(String),
     /// It has answered, and does not any more.
     Lost(String),
-}
-
-impl Snapshot {
-    /// Returns a sentence for each problem.
-    pub(crate) fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if !self.is_worker_healthy {
-            let busy = self.busy_for.unwrap_or_default().as_secs();
-            problems.push(format!("the worker has been stuck in one call for {busy} s"));
-        }
-        if self.queue.len >= self.queue.max {
-            problems.push("the worker's queue is full: new requests fail".to_owned());
-        }
-        for uri in &self.uris {
-            let name = &uri.uri;
-            match (&uri.closed, uri.answered) {
-                (Some(reason), _) => problems.push(format!("{name}: {reason}")),
-                (None, Some(ago)) if ago < URI_SILENCE_MAX => {}
-                (None, _) => {
-                    problems.push(format!("{name} has not replied for {} s", URI_SILENCE_MAX.as_secs()));
-                }
-            }
-            if let Some(OldestCall { label, began }) = &uri.lanes.oldest {
-                let seconds = began.elapsed().as_secs();
-                if began.elapsed() >= CALL_MAX {
-                    problems.push(format!("{name}: a call has taken {seconds} s so far: {label}"));
-                }
-            }
-        }
-        if let Some(FencerState::Lost(reason)) =
-            self.cluster.as_ref().and_then(|cluster| cluster.fencing.fencer.as_ref())
-        {
-            problems.push(format!("no fence of a lost host is known: {reason}"));
-        }
-        let alone = self.cluster.as_ref().and_then(|cluster| cluster.alone.as_ref());
-        problems.extend(alone.map(|reason| format!("this host is not in the cluster's group: {reason}")));
-        problems
-    }
 }

@@ -18,6 +18,7 @@ mod connector;
 mod domain_query;
 mod domain_reporter;
 mod domain_tracker;
+mod heard_uri;
 mod serial_scope;
 mod socket_registry;
 mod vm_socket;

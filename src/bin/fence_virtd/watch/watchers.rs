@@ -6,6 +6,7 @@ use super::change_queue::ChangeQueue;
 use super::connector::Connector;
 use super::domain_reporter::DomainReporter;
 use super::domain_tracker::DomainTracker;
+use super::heard_uri::{HeardUri, unfollowed};
 use super::serial_scope::{is_local, local_uris, warn_of_remote};
 use super::socket_registry::SocketRegistry;
 use super::watcher::{Watcher, WatcherHandle};
@@ -14,6 +15,7 @@ use crate::inbox::Message;
 use crate::libvirt::{DomainRun, HeldVms, connect_advice};
 use crate::serial_event::SerialSink;
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
+use crate::status::Reception;
 use crate::threads::join_by;
 use fence_virt::config::SerialConfig;
 use fence_virt::domain_xml::Devices;
@@ -34,22 +36,25 @@ impl Watchers {
     }
 
     /// Follows the sockets of running VMs for the serial listener, on its own URI or
-    /// else on those of the backend.
+    /// else on those of the backend. Records in `reception` which of them are followed.
     /// Errors: if the system has no thread left.
     pub(crate) fn follow_lines(
         &mut self,
         config: &SerialConfig,
         backend: &[String],
         listener: &SerialSink,
+        reception: &Reception,
     ) -> Result<(), String> {
         let registry = SocketRegistry::default();
         for warning in warn_of_remote(config, backend) {
             warn!("serial: {warning}");
         }
+        reception.set_channels(unfollowed(config, backend));
         for uri in local_uris(config, backend) {
             let queue = ChangeQueue::default();
             let connector = Connector::new(uri, config, listener.clone(), queue.clone(), registry.clone());
-            let mut handle = Watcher::start("serial", uri, queue, tracker("serial", connector), &self.held)?;
+            let observer = HeardUri { reception: reception.clone(), uri: uri.clone(), inner: connector };
+            let mut handle = Watcher::start("serial", uri, queue, tracker("serial", observer), &self.held)?;
             handle.first = handle.first.filter(|_| !backend.contains(uri));
             self.handles.push(handle);
         }

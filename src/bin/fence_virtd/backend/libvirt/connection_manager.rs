@@ -70,7 +70,7 @@ impl ConnectionManagers {
     /// Returns a closure that reports the state of the URIs.
     pub(crate) fn reporter(&self) -> impl Fn() -> Vec<UriState> + Send + use<> {
         let shared: Vec<_> = self.0.iter().map(|manager| manager.link.shared.clone()).collect();
-        move || shared.iter().map(|shared| shared.report()).collect()
+        move || shared.iter().map(|shared| shared.report(Instant::now())).collect()
     }
 }
 

@@ -1,16 +1,13 @@
 //! Lookups of VMs by calls on lanes: such a call waits while somebody else destroys the VM.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
 
+use super::shared_link::URI_SILENCE_MAX;
 use crate::job::Job;
 use crate::libvirt::{FoundDomain, LibvirtError, LibvirtResult};
 use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{Target, UriIndex};
 use fence_virt::time::Instant;
-
-/// Time after which a URI counts as unreachable if another one has found the VM.
-const LATE: Duration = Duration::from_secs(2);
 
 /// Number of a lookup; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +46,7 @@ impl Lookup {
 
     fn is_complete(&self, now: Instant) -> bool {
         let has_found = |found: &Option<LibvirtResult<Vec<FoundDomain>>>| matches!(found, Some(Ok(domains)) if !domains.is_empty());
-        let is_late = now >= self.began + LATE && self.found.iter().any(has_found);
+        let is_late = now >= self.began + URI_SILENCE_MAX && self.found.iter().any(has_found);
         is_late || self.is_over()
     }
 }
@@ -125,7 +122,7 @@ impl Lookups {
 
     /// Next time at which a lookup is late or its request expires.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
-        let late = self.lookups.values().map(|lookup| lookup.began + LATE).filter(|at| *at > now);
+        let late = self.lookups.values().map(|lookup| lookup.began + URI_SILENCE_MAX).filter(|at| *at > now);
         late.chain(self.lookups.values().map(|lookup| lookup.job.expires)).min()
     }
 }

@@ -11,8 +11,9 @@ use crate::status::{LaneReport, UriState};
 use fence_virt::sys::mutex::lock;
 use fence_virt::time::Instant;
 
-/// Duration of an unanswered probe after which the worker skips the URI.
-const LATE: Duration = Duration::from_secs(2);
+/// Time without an answer after which a URI counts as silent: requests pass it by, and the status report and
+/// the metrics name it. A busy libvirtd answers a probe within milliseconds.
+pub(super) const URI_SILENCE_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 enum ConnectionState {
@@ -42,6 +43,22 @@ struct LinkState {
     lanes: LaneReport,
 }
 
+impl ConnectionState {
+    /// Connection, if it answers.
+    /// Errors: reason why requests pass the URI by.
+    fn usable(&self, now: Instant) -> Result<&Arc<Connection>, String> {
+        match self {
+            ConnectionState::Closed(reason) => Err(reason.clone()),
+            ConnectionState::Open { probed: Some(since), .. }
+                if now.saturating_duration_since(*since) >= URI_SILENCE_MAX =>
+            {
+                Err("libvirtd does not answer".to_owned())
+            }
+            ConnectionState::Open { connection, .. } => Ok(connection),
+        }
+    }
+}
+
 impl SharedLink {
     pub(super) fn new(uri: &str) -> SharedLink {
         let connection = ConnectionState::Closed("not connected yet".to_owned());
@@ -55,15 +72,7 @@ impl SharedLink {
 
     /// Connection of the worker, if it is open and answers.
     pub(super) fn host(&self, now: Instant) -> LibvirtResult<Arc<Connection>> {
-        match &lock(&self.state).connection {
-            ConnectionState::Closed(reason) => Err(LibvirtError::ConnectionLost(reason.clone())),
-            ConnectionState::Open { probed: Some(since), .. }
-                if now.saturating_duration_since(*since) >= LATE =>
-            {
-                Err(LibvirtError::ConnectionLost("libvirtd does not answer".to_owned()))
-            }
-            ConnectionState::Open { connection, .. } => Ok(connection.clone()),
-        }
+        lock(&self.state).connection.usable(now).cloned().map_err(LibvirtError::ConnectionLost)
     }
 
     /// Records a new connection.
@@ -79,16 +88,12 @@ impl SharedLink {
     }
 
     /// State for the status report.
-    pub(super) fn report(&self) -> UriState {
+    pub(super) fn report(&self, now: Instant) -> UriState {
         let state = lock(&self.state);
-        let closed = match &state.connection {
-            ConnectionState::Closed(reason) => Some(reason.clone()),
-            ConnectionState::Open { .. } => None,
-        };
         UriState {
             uri: self.uri.clone(),
-            closed,
-            answered: state.answered.map(|at| at.elapsed()),
+            obstacle: state.connection.usable(now).err(),
+            answered: state.answered.map(|at| now.saturating_duration_since(at)),
             lanes: state.lanes.clone(),
         }
     }
@@ -140,17 +145,22 @@ mod tests {
     use crate::backend::libvirt::fake::found;
 
     #[test]
-    fn a_uri_whose_probe_is_late_is_skipped() {
+    fn requests_and_the_report_agree_on_a_uri_whose_probe_is_late() {
         let shared = SharedLink::new("test:///default");
         let now = Instant::now();
-        assert!(shared.host(now).is_err(), "not open yet");
+        let serves = |at| {
+            let obstacle = shared.report(at).obstacle;
+            assert_eq!(shared.host(at).is_ok(), obstacle.is_none(), "{obstacle:?}");
+            obstacle.is_none()
+        };
+        assert!(!serves(now), "not open yet");
         shared.opened(Arc::new(Connection::open("test:///default").unwrap()));
-        assert!(shared.host(now).is_ok());
+        assert!(serves(now));
         shared.probing(Some(now));
-        assert!(shared.host(now + LATE - Duration::from_millis(1)).is_ok());
-        assert!(shared.host(now + LATE).is_err());
+        assert!(serves(now + URI_SILENCE_MAX - Duration::from_millis(1)));
+        assert!(!serves(now + URI_SILENCE_MAX));
         shared.probing(None);
-        assert!(shared.host(now + LATE).is_ok(), "it answered");
+        assert!(serves(now + URI_SILENCE_MAX), "it answered");
         shared.closed("gone".to_owned());
         assert_eq!(shared.host(now).unwrap_err(), LibvirtError::ConnectionLost("gone".to_owned()));
     }

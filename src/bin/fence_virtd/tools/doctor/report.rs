@@ -3,17 +3,19 @@
 use std::io::{self, Write};
 
 use super::finding::{Finding, Level};
+use crate::console::Palette;
 
 /// Printer of findings, which counts them.
 pub(super) struct FindingPrinter<W> {
     out: W,
+    palette: Palette,
     errors: usize,
     warnings: usize,
 }
 
 impl<W: Write> FindingPrinter<W> {
-    pub(super) fn new(out: W) -> FindingPrinter<W> {
-        FindingPrinter { out, errors: 0, warnings: 0 }
+    pub(super) fn new(out: W, palette: Palette) -> FindingPrinter<W> {
+        FindingPrinter { out, palette, errors: 0, warnings: 0 }
     }
 
     /// Prints findings.
@@ -25,7 +27,7 @@ impl<W: Write> FindingPrinter<W> {
                 Level::Warning => self.warnings += 1,
                 Level::Ok | Level::Note => {}
             }
-            self.out.write_all(finding.render().as_bytes())?;
+            self.out.write_all(self.palette.colour(&finding.render()).as_bytes())?;
         }
         self.out.flush()
     }
@@ -49,7 +51,7 @@ mod tests {
 
     fn shown(findings: Vec<Finding>) -> (String, u8) {
         let mut out = Vec::new();
-        let mut printer = FindingPrinter::new(&mut out);
+        let mut printer = FindingPrinter::new(&mut out, Palette::default());
         printer.print(findings).unwrap();
         let code = printer.finish().unwrap();
         (String::from_utf8(out).unwrap(), code)

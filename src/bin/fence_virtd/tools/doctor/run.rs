@@ -11,6 +11,7 @@ use super::{
     ask, cluster, fencer, firewall, groups, libvirt, multicast, process, serial, settings, tcp, vsock,
 };
 use crate::config_file;
+use crate::console::Palette;
 use fence_virt::config::{BackendConfig, Config, ListenerConfig, NamedListener};
 
 /// Exit code if the report cannot be written.
@@ -20,7 +21,7 @@ const UNWRITTEN: u8 = 2;
 /// be written. If libvirt, corosync or pacemaker hang, this takes little more than
 /// [`REPLY_TIMEOUT`](crate::tools::service_reply::REPLY_TIMEOUT).
 pub(crate) fn run(config: &Path, pid_file: &Path) -> ExitCode {
-    let mut printer = FindingPrinter::new(io::stdout());
+    let mut printer = FindingPrinter::new(io::stdout(), Palette::of_stdout());
     let code = examine(config, pid_file, &mut printer).and_then(|()| printer.finish());
     ExitCode::from(code.unwrap_or(UNWRITTEN))
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::finding::{Finding, Level, listed};
 use super::process::RunningDaemon;
 use super::sockets;
+use crate::listener::address_obstacle;
 use crate::port_owner::{self, Protocol, SocketOwner};
 use crate::problem::Problem;
 use fence_virt::config::TcpConfig;
@@ -20,6 +21,8 @@ pub(super) struct TcpFacts {
     running: Option<RunningDaemon>,
     /// Severity of a missing address.
     absence: Level,
+    /// Reason why nothing can arrive at the address, though a socket may be bound to it.
+    obstacle: Option<String>,
 }
 
 /// Inspects the host. The socket never listens and is closed at once.
@@ -28,7 +31,7 @@ pub(super) fn inspect(config: &TcpConfig, running: Option<RunningDaemon>, absenc
     let bound = sockets::try_tcp(address);
     let owners = bound.as_ref().err().map(|error| port_owner::owners_if_taken(error, Protocol::Tcp, address));
     let owners = owners.unwrap_or_default();
-    TcpFacts { bound, owners, running, absence }
+    TcpFacts { bound, owners, running, absence, obstacle: address_obstacle(config.address) }
 }
 
 pub(super) fn judge(name: &ListenerName, config: &TcpConfig, facts: &TcpFacts) -> Vec<Finding> {
@@ -37,6 +40,12 @@ pub(super) fn judge(name: &ListenerName, config: &TcpConfig, facts: &TcpFacts) -
         Ok(()) => Finding::ok(name, format!("{address} is available")),
         Err(error) => refused(name, address, error, facts),
     }];
+    let is_absent = facts.bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable);
+    if let Some(obstacle) = facts.obstacle.as_ref().filter(|_| !is_absent) {
+        let remedy =
+            "`ip address` shows the interfaces with their addresses: set this one up, or change `address`";
+        findings.push(Finding::error(name, format!("{obstacle}: no requests are received"), remedy));
+    }
     if config.address.is_loopback() {
         let what = format!("{} is a loopback address: guests cannot reach it", config.address);
         let remedy = "set `address` to this host's address on the guests' network";
@@ -99,7 +108,7 @@ mod tests {
 
     fn facts(bound: Result<(), io::ErrorKind>) -> TcpFacts {
         let bound = bound.map_err(io::Error::from);
-        TcpFacts { bound, owners: Vec::new(), running: None, absence: Level::Error }
+        TcpFacts { bound, owners: Vec::new(), running: None, absence: Level::Error, obstacle: None }
     }
 
     #[test]
@@ -118,6 +127,18 @@ mod tests {
         assert_eq!(found[0].0, Level::Warning);
         let found = judged("192.0.2.1", facts(Err(io::ErrorKind::PermissionDenied)));
         assert!(found[0].0 == Level::Error && found[0].1.contains("below 1024"), "{found:?}");
+    }
+
+    #[test]
+    fn an_address_at_which_nothing_arrives_is_one_error() {
+        let deaf = |bound| TcpFacts { obstacle: Some("br0 is down".to_owned()), ..facts(bound) };
+        let found = judged("192.0.2.1", deaf(Ok(())));
+        assert!(
+            found[1].0 == Level::Error && found[1].1.starts_with("br0 is down: no requests"),
+            "{found:?}"
+        );
+        let found = judged("192.0.2.1", deaf(Err(io::ErrorKind::AddrNotAvailable)));
+        assert!(matches!(&found[..], [(Level::Error, _)]), "{found:?}");
     }
 
     #[test]
