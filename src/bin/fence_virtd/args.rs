@@ -11,42 +11,51 @@ use crate::status::{Form, HistoryForm};
 /// Default path of the configuration.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/fence_virt.conf";
 
-/// Output of `-h`.
+/// Output of `-h`, by task. Lines have at most 80 columns.
 pub(crate) const USAGE: &str = "\
 Usage: fence_virtd [options]
 
-  -F, --foreground         stay in the foreground, log to stderr
-  -f, --config <file>      read <file> instead of /etc/fence_virt.conf
-  -d, --debug <level>      0: normal, 1 to 4: debug, 5 and more: trace
-  -w, --wait-for-init      wait for libvirt, addresses and interfaces that are
-                           not available yet, instead of failing
-  -p, --pid-file <file>    record the process id in <file> instead of
-                           /var/run/fence_virtd.pid
-      --log <format>       text, or json: on stdout, one object a line
-  -c, --configure          ask for the settings, write the configuration, exit
-  -t, --check              check the configuration, print what would run, exit
-      --lenient            with --check: only problems that prevent the start
-                           are errors
-      --status             print the status of the running daemon. Exit code 0:
-                           no problems, 2: problems, 1: no answer
-      --history            print the last power operations of the running daemon,
-                           the newest one last. Exit code 1: no answer
-      --vm <name>          with --history: only those on this VM, by the name or
-                           UUID that the requests had
-      --json               with --status or --history: as JSON
-      --openmetrics        with --status: as OpenMetrics, for a textfile collector
-      --doctor             check this host against the configuration, print
-                           problems and remedies, exit. Exit code 0: no problems,
-                           1: warnings, 2: errors
-      --explain <requester> <vm>
-                           say by which groups of the configuration this
-                           requester (an address, a CID, or a VM) may fence this
-                           VM. Exit code 0: allowed, 1: denied, 2: not known
-  -l, --list               list the listeners and backends
-  -V, --version            print the version
-  -h, --help               print this help
+Run the daemon:
+  -F, --foreground       stay in the foreground, log to stderr
+  -f, --config <file>    read <file> instead of /etc/fence_virt.conf; so do
+                         the programs below
+  -p, --pid-file <file>  record the process id in <file> instead of
+                         /var/run/fence_virtd.pid
+  -w, --wait-for-init    wait for libvirt, addresses and interfaces that are
+                         not available yet, instead of failing
+  -d, --debug <level>    0: normal, 1 to 4: debug, 5 and more: trace
+      --log <format>     text, or json: on stdout, one object a line
 
-See fence_virt.conf.example for the configuration.
+Set up and check:
+  -c, --configure        ask for the settings, write the configuration
+  -t, --check            check the configuration, print what would run.
+                         Exit code 0: no errors, 1: errors
+      --lenient          with --check: only problems that prevent the start
+                         are errors
+      --doctor           check this host against the configuration, print
+                         problems and remedies.
+                         Exit code 0: no problems, 1: warnings, 2: errors
+      --explain <requester> <vm>
+                         say by which groups this requester (an address, a
+                         CID, or a VM) may fence this VM.
+                         Exit code 0: allowed, 1: denied, 2: not known
+
+Look at a running daemon:
+      --status           print its status.
+                         Exit code 0: no problems, 2: problems, 1: no answer
+      --openmetrics      with --status: as OpenMetrics, for monitoring
+      --history          print the last power operations, the newest one last.
+                         Exit code 0: printed, 1: no answer
+      --vm <name>        with --history: only those on this VM, by the name or
+                         UUID that the requests had
+      --json             with --status or --history: as JSON
+
+About the program:
+  -l, --list             list the listeners and backends
+  -V, --version          print the version
+  -h, --help             print this help
+
+See fence_virtd(8), fence_virt.conf(5) and fence_virt.conf.example.
 ";
 
 /// Program that the command line selects.
@@ -75,24 +84,62 @@ pub(crate) struct Options {
     pub(crate) is_json: bool,
 }
 
-/// Options that select another program than the daemon, or change its output.
+/// Command line: what it selects, and what is odd about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CommandLine {
+    pub(crate) invocation: Invocation,
+    /// A sentence for an option of which only the last value counts.
+    pub(crate) warning: Option<String>,
+}
+
+/// Program other than the daemon. A command line selects at most one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Program {
+    Setup,
+    Check,
+    Doctor,
+    Explain,
+    Status,
+    History,
+    List,
+}
+
+impl Program {
+    /// Option that selects it, as messages name it.
+    fn option(self) -> &'static str {
+        match self {
+            Program::Setup => "--configure (-c)",
+            Program::Check => "--check (-t)",
+            Program::Doctor => "--doctor",
+            Program::Explain => "--explain",
+            Program::Status => "--status",
+            Program::History => "--history",
+            Program::List => "--list (-l)",
+        }
+    }
+}
+
+/// Option that changes what a program does, with the programs that know it.
+struct Modifier(&'static str, &'static [Program]);
+
+const LENIENT: Modifier = Modifier("--lenient", &[Program::Check]);
+const VM: Modifier = Modifier("--vm", &[Program::History]);
+const JSON: Modifier = Modifier("--json", &[Program::Status, Program::History]);
+const OPENMETRICS: Modifier = Modifier("--openmetrics", &[Program::Status]);
+
+/// Selected programs and modifiers in the order of the command line, with their values.
 #[derive(Default)]
 struct Selection {
-    is_setup: bool,
-    is_check: bool,
-    is_lenient: bool,
-    is_doctor: bool,
-    is_status: bool,
-    is_history: bool,
+    programs: Vec<Program>,
+    modifiers: Vec<Modifier>,
     vm: Option<String>,
     /// Requester and VM of `--explain`.
     pair: Option<(String, String)>,
-    form: Option<Form>,
 }
 
 /// Parses the command line, without the program's name.
 /// Errors: a sentence about the first wrong argument.
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CommandLine, String> {
     let mut options = Options {
         config: DEFAULT_CONFIG.into(),
         foreground: false,
@@ -102,12 +149,13 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocati
         is_json: false,
     };
     let mut selection = Selection::default();
+    let mut configs: Vec<PathBuf> = Vec::new();
     let mut parser = lexopt::Parser::from_args(args);
     let explain = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(explain)? {
         match argument {
             Short('F') | Long("foreground") => options.foreground = true,
-            Short('f') | Long("config") => options.config = parser.value().map_err(explain)?.into(),
+            Short('f') | Long("config") => configs.push(parser.value().map_err(explain)?.into()),
             Short('d') | Long("debug") => {
                 let level = parser.value().map_err(explain)?;
                 let level = level.to_str().and_then(|text| text.parse().ok());
@@ -115,28 +163,49 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocati
             }
             Short('w') | Long("wait-for-init") => options.wait_for_init = true,
             Short('p') | Long("pid-file") => options.pid_file = parser.value().map_err(explain)?.into(),
-            Short('c') | Long("configure") => selection.is_setup = true,
-            Short('t') | Long("check") => selection.is_check = true,
-            Long("lenient") => selection.is_lenient = true,
             Long("log") => options.is_json = is_json(&parser.value().map_err(explain)?)?,
-            Long("status") => selection.is_status = true,
-            Long("history") => selection.is_history = true,
-            Long("vm") => selection.vm = Some(text(parser.value().map_err(explain)?)?),
+            Short('c') | Long("configure") => selection.programs.push(Program::Setup),
+            Short('t') | Long("check") => selection.programs.push(Program::Check),
+            Long("lenient") => selection.modifiers.push(LENIENT),
+            Long("doctor") => selection.programs.push(Program::Doctor),
             Long("explain") => {
                 let requester = text(parser.value().map_err(explain)?)?;
                 let missing = |_| "--explain needs a requester and a VM".to_owned();
                 selection.pair = Some((requester, text(parser.value().map_err(missing)?)?));
+                selection.programs.push(Program::Explain);
             }
-            Long("json") => selection.form = Some(Form::Json),
-            Long("openmetrics") => selection.form = Some(Form::OpenMetrics),
-            Long("doctor") => selection.is_doctor = true,
-            Short('l') | Long("list") => return Ok(Invocation::List),
-            Short('V') | Long("version") => return Ok(Invocation::Version),
-            Short('h' | '?') | Long("help") => return Ok(Invocation::Help),
+            Long("status") => selection.programs.push(Program::Status),
+            Long("openmetrics") => selection.modifiers.push(OPENMETRICS),
+            Long("history") => selection.programs.push(Program::History),
+            Long("vm") => {
+                selection.vm = Some(text(parser.value().map_err(explain)?)?);
+                selection.modifiers.push(VM);
+            }
+            Long("json") => selection.modifiers.push(JSON),
+            Short('l') | Long("list") => selection.programs.push(Program::List),
+            Short('V') | Long("version") => return Ok(Invocation::Version.into()),
+            Short('h' | '?') | Long("help") => return Ok(Invocation::Help.into()),
             other => return Err(other.unexpected().to_string()),
         }
     }
-    selection.invocation(options)
+    let warning = warning(&configs);
+    options.config = configs.pop().unwrap_or(options.config);
+    Ok(CommandLine { invocation: selection.invocation(options)?, warning })
+}
+
+impl From<Invocation> for CommandLine {
+    fn from(invocation: Invocation) -> CommandLine {
+        CommandLine { invocation, warning: None }
+    }
+}
+
+/// Warning about several configurations.
+fn warning(configs: &[PathBuf]) -> Option<String> {
+    let (last, ignored) = configs.split_last()?;
+    let ignored: Vec<String> = ignored.iter().map(|path| path.display().to_string()).collect();
+    let names = ignored.join(", ");
+    (!ignored.is_empty())
+        .then(|| format!("--config (-f) is given more than once: {} is read, not {names}", last.display()))
 }
 
 /// Returns an argument as text that fits one line.
@@ -154,46 +223,53 @@ fn is_json(format: &OsStr) -> Result<bool, String> {
 }
 
 impl Selection {
+    /// Returns the selected program; none for the daemon.
     /// Errors: a sentence about options that do not go together.
-    fn check(&self) -> Result<(), String> {
-        let is_formed = self.is_status || (self.is_history && self.form != Some(Form::OpenMetrics));
-        if self.form.is_some() && !is_formed {
-            return Err("--openmetrics requires --status, and --json requires --status or --history".into());
+    fn program(&self) -> Result<Option<Program>, String> {
+        let first = self.programs.first().copied();
+        if let (Some(first), Some(other)) =
+            (first, self.programs.iter().find(|&&program| Some(program) != first))
+        {
+            return Err(format!("{} and {} cannot be combined", first.option(), other.option()));
         }
-        if self.is_lenient && !self.is_check {
-            return Err("--lenient requires --check".into());
+        for Modifier(option, programs) in &self.modifiers {
+            if !first.is_some_and(|program| programs.contains(&program)) {
+                let programs: Vec<&str> = programs.iter().map(|program| program.option()).collect();
+                return Err(format!("{option} requires {}", programs.join(" or ")));
+            }
         }
-        if self.vm.is_some() && !self.is_history {
-            return Err("--vm requires --history".into());
+        if self.has(&JSON) && self.has(&OPENMETRICS) {
+            return Err("--json and --openmetrics cannot be combined".to_owned());
         }
-        let other = self.is_check || self.is_doctor || self.is_status;
-        if self.is_setup && (other || self.is_history || self.pair.is_some()) {
-            return Err("-c cannot be combined with -t, --status, --history, --explain or --doctor".into());
-        }
-        if (self.is_history && (other || self.pair.is_some())) || (self.pair.is_some() && other) {
-            return Err(
-                "--history and --explain cannot be combined with each other, -t, --status or --doctor".into(),
-            );
-        }
-        Ok(())
+        Ok(first)
+    }
+
+    fn has(&self, modifier: &Modifier) -> bool {
+        self.modifiers.iter().any(|given| given.0 == modifier.0)
     }
 
     fn invocation(self, options: Options) -> Result<Invocation, String> {
-        self.check()?;
+        let program = self.program()?;
+        let (is_json, is_lenient) = (self.has(&JSON), self.has(&LENIENT));
+        let form = match self.has(&OPENMETRICS) {
+            true => Form::OpenMetrics,
+            false if is_json => Form::Json,
+            false => Form::Text,
+        };
         let Options { config, pid_file, .. } = options;
-        Ok(match self {
-            Selection { is_setup: true, .. } => Invocation::Setup(config),
-            Selection { is_status: true, form, .. } => Invocation::Status(config, form.unwrap_or(Form::Text)),
-            Selection { is_history: true, form, vm, .. } => {
-                let form = if form == Some(Form::Json) { HistoryForm::Json } else { HistoryForm::Text };
-                Invocation::History { config, form, vm }
+        Ok(match (program, self.pair) {
+            (Some(Program::Setup), _) => Invocation::Setup(config),
+            (Some(Program::Check), _) => Invocation::Check { config, pid_file, is_lenient },
+            (Some(Program::Doctor), _) => Invocation::Doctor { config, pid_file },
+            (Some(Program::Explain), Some((requester, vm))) => Invocation::Explain { config, requester, vm },
+            (Some(Program::Status), _) => Invocation::Status(config, form),
+            (Some(Program::History), _) => {
+                let form = if is_json { HistoryForm::Json } else { HistoryForm::Text };
+                Invocation::History { config, form, vm: self.vm }
             }
-            Selection { pair: Some((requester, vm)), .. } => Invocation::Explain { config, requester, vm },
-            Selection { is_doctor: true, .. } => Invocation::Doctor { config, pid_file },
-            Selection { is_check: true, is_lenient, .. } => {
-                Invocation::Check { config, pid_file, is_lenient }
-            }
-            _ => Invocation::Run(Options { config, pid_file, ..options }),
+            (Some(Program::List), _) => Invocation::List,
+            // --explain comes with its pair.
+            (None | Some(Program::Explain), _) => Invocation::Run(Options { config, pid_file, ..options }),
         })
     }
 }
@@ -201,9 +277,14 @@ impl Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+
+    fn command_line(line: &str) -> Result<CommandLine, String> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
 
     fn parsed(line: &str) -> Result<Invocation, String> {
-        parse(line.split_whitespace().map(OsString::from))
+        command_line(line).map(|parsed| parsed.invocation)
     }
 
     #[test]
@@ -253,10 +334,37 @@ mod tests {
         assert!(parsed("--vm a --status").unwrap_err().contains("--history"));
         assert!(parsed("--history --openmetrics").unwrap_err().contains("requires --status"));
         assert!(parsed("--explain 192.0.2.7").unwrap_err().contains("a requester and a VM"));
-        for line in ["--history --status", "--explain a b --history", "--explain a b -t", "-c --history"] {
-            assert!(parsed(line).unwrap_err().contains("cannot be combined"), "{line}");
+    }
+
+    #[test]
+    fn options_that_select_different_programs_are_refused_by_name() {
+        let programs = [
+            ("-c", "--configure (-c)"),
+            ("-t", "--check (-t)"),
+            ("--doctor", "--doctor"),
+            ("--explain a b", "--explain"),
+            ("--status", "--status"),
+            ("--history", "--history"),
+            ("-l", "--list (-l)"),
+        ];
+        for (at, (one, one_name)) in programs.iter().enumerate() {
+            for (other, other_name) in &programs[at + 1..] {
+                let refused = parsed(&format!("{one} -f x {other} {one}"));
+                assert_eq!(refused, Err(format!("{one_name} and {other_name} cannot be combined")));
+            }
+            assert!(parsed(&format!("{one} {one} -F")).is_ok(), "{one}");
         }
-        assert!(parsed("-c -t").unwrap_err().contains("cannot be combined"));
+        let refused = parsed("--status --json --openmetrics");
+        assert_eq!(refused, Err("--json and --openmetrics cannot be combined".to_owned()));
+    }
+
+    #[test]
+    fn a_second_configuration_is_warned_of() {
+        let parsed = command_line("-f a --config=b -t -f c").unwrap();
+        let warning = "--config (-f) is given more than once: c is read, not a, b";
+        assert_eq!(parsed.warning.as_deref(), Some(warning));
+        assert!(matches!(parsed.invocation, Invocation::Check { config, .. } if config == Path::new("c")));
+        assert_eq!(command_line("-f a -t").unwrap().warning, None);
     }
 
     #[test]
@@ -265,5 +373,6 @@ mod tests {
             assert!(USAGE.contains(&format!("  {option}, --")), "{option}");
         }
         assert!(USAGE.contains("  --doctor "));
+        assert!(USAGE.lines().all(|line| line.len() <= 80));
     }
 }
