@@ -65,7 +65,7 @@ fn groups_come_change_and_go() {
     let (agent, denied) = (harness.agent(&key), 3);
     assert_eq!(agent.code("status", "node1"), 0);
     daemon.reload(&harness.dir, &harness.conf(&keys, &group("192.0.2.77")));
-    daemon.await_log("1 groups instead of 0");
+    daemon.await_log("1 group instead of 0");
     assert_eq!(agent.code("status", "node1"), denied);
     daemon.reload(&harness.dir, &harness.conf(&keys, &group(GUEST_V4)));
     assert_eq!(agent.code("status", "node1"), 0);

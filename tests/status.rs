@@ -198,11 +198,44 @@ fn the_log_is_json_on_request() {
     let agent = Agent::new(&programs, &harness.pair.guest, AgentTransport::Tcp(HOST_V4), &key);
     assert_eq!(agent.code("off", "node1"), 0);
     daemon.await_log(
-        "\"listener\":\"tcp\",\"source\":\"192.0.2.2\",\"operation\":\"off\",\"domain\":\"node1\",\"verdict\":\"success\",",
+        "\"listener\":\"tcp\",\"source\":\"192.0.2.2\",\"operation\":\"off\",\"domain\":\"node1\",\"verdict\":\"success\",\
+         \"reason\":\"destroyed on test:",
+    );
+    assert_eq!(agent.run("list", "").code, 0);
+    daemon.await_log("\"operation\":\"hostlist\",\"domain\":\"\",\"verdict\":\"list\",\"reason\":");
+    let other = harness.dir.key("other", b'o');
+    let stranger = Agent::new(&programs, &harness.pair.guest, AgentTransport::Tcp(HOST_V4), &other);
+    assert_eq!(stranger.code("status", "node1"), 1);
+    daemon.await_log(
+        "\"listener\":\"tcp\",\"source\":\"192.0.2.2\",\"verdict\":\"refused\",\"refusal\":\"signature\",\"reason\":\"",
     );
     let log = daemon.log();
     let is_object = |line: &&str| line.starts_with("{\"time\":") && line.ends_with('}');
     assert_eq!(log.lines().filter(is_object).count(), log.lines().count(), "{log}");
+    let millis = log.lines().filter_map(|line| line.split_once("\"milliseconds\":"));
+    let millis: Vec<&str> = millis.map(|(_, number)| number.trim_end_matches('}')).collect();
+    assert!(millis.len() >= 2 && millis.iter().all(|number| number.parse::<u64>().is_ok()), "{log}");
+}
+
+#[test]
+fn lines_on_stderr_have_their_time_unless_a_service_manager_notes_it() {
+    let harness = require!(StatusHarness::new());
+    let uri = node(&harness.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+    let conf = conf("tcp", "hash = \"none\"; auth = \"none\";", &[uri], "");
+    let builder = || Daemon::builder(&harness.dir, &harness.pair.host);
+    let managed = builder().start(&conf);
+    assert!(managed.log().lines().all(|line| line.starts_with("fence_virtd: ")), "{}", managed.log());
+    drop(managed);
+    let alone = builder().command(&["env", "-u", "NOTIFY_SOCKET", "-u", "INVOCATION_ID", OURS]).spawn(&conf);
+    alone.await_log("is ready");
+    let log = alone.log();
+    let is_timed = |line: &str| {
+        let (time, rest) = line.split_once(' ').unwrap_or_default();
+        time.len() == "2026-11-30T07:20:08.576Z".len()
+            && time.ends_with('Z')
+            && rest.starts_with("fence_virtd: ")
+    };
+    assert!(log.lines().all(is_timed), "{log}");
 }
 
 #[test]

@@ -220,6 +220,9 @@ impl Drop for Daemon {
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- log of the daemon ---\n{}---", self.log());
+        } else {
+            let log = self.log();
+            assert!(!log.contains("(os error "), "use sys::error_text for errors of the system:\n{log}");
         }
     }
 }

@@ -86,7 +86,7 @@ pub(crate) struct Options {
 
 /// Command line: what it selects, and what is odd about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CommandLine {
+pub(crate) struct DaemonCommand {
     pub(crate) invocation: Invocation,
     /// A sentence for an option of which only the last value counts.
     pub(crate) warning: Option<String>,
@@ -139,7 +139,7 @@ struct Selection {
 
 /// Parses the command line, without the program's name.
 /// Errors: a sentence about the first wrong argument.
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CommandLine, String> {
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<DaemonCommand, String> {
     let mut options = Options {
         config: DEFAULT_CONFIG.into(),
         foreground: false,
@@ -190,12 +190,12 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CommandL
     }
     let warning = warning(&configs);
     options.config = configs.pop().unwrap_or(options.config);
-    Ok(CommandLine { invocation: selection.invocation(options)?, warning })
+    Ok(DaemonCommand { invocation: selection.invocation(options)?, warning })
 }
 
-impl From<Invocation> for CommandLine {
-    fn from(invocation: Invocation) -> CommandLine {
-        CommandLine { invocation, warning: None }
+impl From<Invocation> for DaemonCommand {
+    fn from(invocation: Invocation) -> DaemonCommand {
+        DaemonCommand { invocation, warning: None }
     }
 }
 
@@ -279,7 +279,7 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    fn command_line(line: &str) -> Result<CommandLine, String> {
+    fn command_line(line: &str) -> Result<DaemonCommand, String> {
         parse(line.split_whitespace().map(OsString::from))
     }
 

@@ -48,7 +48,7 @@ mod worker;
 
 use std::process::ExitCode;
 
-use args::{CommandLine, Invocation};
+use args::{DaemonCommand, Invocation};
 use status::Query;
 use tools::{check, doctor, explain, setup, status_client};
 
@@ -65,7 +65,7 @@ Listeners:
 ";
 
 fn main() -> ExitCode {
-    let CommandLine { invocation, warning } = match args::parse(std::env::args_os().skip(1)) {
+    let DaemonCommand { invocation, warning } = match args::parse(std::env::args_os().skip(1)) {
         Ok(line) => line,
         Err(reason) => return console::complain(&format!("fence_virtd: {reason}\nTry fence_virtd -h.\n")),
     };

@@ -18,6 +18,7 @@ use crate::watch::Watchers;
 use fence_virt::config::{
     BackendConfig, Config, CpgConfig, HostFencing, ListenerConfig, NamedListener, UnknownVm,
 };
+use fence_virt::fence::counted;
 use fence_virt::session::Policy;
 
 /// Time limit for the worker to take the new permissions.
@@ -126,7 +127,7 @@ impl Reloader {
 fn changes(old: &Config, new: &Config) -> Vec<String> {
     let mut changes = Vec::new();
     if old.groups != new.groups {
-        changes.push(format!("{} groups instead of {}", new.groups.len(), old.groups.len()));
+        changes.push(format!("{} instead of {}", counted(new.groups.len(), "group"), old.groups.len()));
     }
     for listener in &old.listeners {
         let Some(other) = new.listeners.iter().find(|other| other.name == listener.name) else { continue };
@@ -138,7 +139,7 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
     let auths = old.listeners.iter().filter_map(|listener| listener.config.auth());
     let files = auths.flat_map(policies::key_files).count();
     if files > 0 {
-        changes.push(format!("{files} key files read again"));
+        changes.push(format!("{} read again", counted(files, "key file")));
     }
     if let (BackendConfig::Cpg(old), BackendConfig::Cpg(new)) = (&old.backend, &new.backend) {
         if old.host_fencing != new.host_fencing {
@@ -314,7 +315,7 @@ mod tests {
             groups { group { uuid = \"a\"; ip = \"192.0.2.1\"; } }";
         let new = with("tcp", rest);
         let changes = changes(&old, &new);
-        assert_eq!(changes[0], "1 groups instead of 0");
+        assert_eq!(changes[0], "1 group instead of 0");
         assert!(changes[1].starts_with("tcp with hash sha512, auth sha256,"), "{changes:?}");
         assert!(needing_restart(&old, &new).is_empty() && moved(&old, &new).is_empty());
     }

@@ -29,6 +29,7 @@ use crate::systemd::{Notifier, ServiceManager};
 use crate::watch::Watchers;
 use crate::worker;
 use fence_virt::sys::clock::monotonic_usec;
+use fence_virt::sys::error_text;
 use fence_virt::sys::mailbox::{Mailbox, MailboxSender, mailbox};
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::sys::signals::Signals;
@@ -87,7 +88,8 @@ impl Threads {
         inbox: Sender<Message>,
         messages: Receiver<Message>,
     ) -> Result<Threads, String> {
-        let (main, exits) = mailbox().map_err(|error| format!("cannot create a mailbox: {error}"))?;
+        let (main, exits) =
+            mailbox().map_err(|error| format!("cannot create a mailbox: {}", error_text(&error)))?;
         let StartedBackend { mut backend, managers, cpg_threads, cluster: _ } = started;
         let heartbeat = Heartbeat::default();
         let of_worker = heartbeat.clone();
@@ -109,7 +111,7 @@ impl Threads {
         for listener in listeners {
             let handle = listener.handle();
             let (jobs, monitor) = (inbox.clone(), monitor.clone());
-            let body = move || listener.run(jobs, monitor).map_err(|error| error.to_string());
+            let body = move || listener.run(jobs, monitor).map_err(|error| error_text(&error));
             threads.push(spawn(handle.name().as_str(), &main, body)?);
             handles.push(handle);
         }
@@ -204,7 +206,9 @@ impl Threads {
                 error!("the thread {} ended unexpectedly: {problem}", exit.thread);
                 return Err("a thread ended unexpectedly".to_owned());
             }
-            if let Some(signal) = signals.next().map_err(|error| format!("cannot read signals: {error}"))? {
+            if let Some(signal) =
+                signals.next().map_err(|error| format!("cannot read signals: {}", error_text(&error)))?
+            {
                 info!("{signal}: finishing requests in flight");
                 return Ok(());
             }
@@ -246,7 +250,7 @@ impl Threads {
             set.add(signals.as_fd(), Interest::Read);
         }
         let wait = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        set.wait(wait).map_err(|error| format!("cannot wait for signals: {error}"))
+        set.wait(wait).map_err(|error| format!("cannot wait for signals: {}", error_text(&error)))
     }
 }
 
@@ -272,5 +276,5 @@ fn spawn(
                 exit.problem = Some(problem);
             }
         })
-        .map_err(|error| format!("cannot start a thread: {error}"))
+        .map_err(|error| format!("cannot start a thread: {}", error_text(&error)))
 }

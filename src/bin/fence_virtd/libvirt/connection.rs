@@ -21,6 +21,7 @@ use super::callbacks::silence_errors;
 use super::error::{LibvirtError, LibvirtResult, optional};
 use super::host::{Definition, DomainState, FoundDomain, Host};
 use fence_virt::fence::{PowerState, Target, Uuid};
+use fence_virt::sys::error_text;
 
 /// Starts libvirt's event loop in a thread of its own; keepalive and events need it.
 /// Errors: if libvirt refuses, or the system has no thread left.
@@ -29,7 +30,7 @@ pub(crate) fn begin() -> Result<(), String> {
     virt::event::event_register_default_impl()
         .map_err(|error| format!("cannot initialize libvirt's event loop: {}", error.message()))?;
     let spawned = thread::Builder::new().name("libvirt-events".into()).spawn(run_events);
-    spawned.map(|_| ()).map_err(|error| format!("cannot start a thread: {error}"))
+    spawned.map(|_| ()).map_err(|error| format!("cannot start a thread: {}", error_text(&error)))
 }
 
 fn run_events() {

@@ -19,6 +19,7 @@ use crate::power_journal::PowerJournal;
 use crate::status::Counts;
 use fence_virt::config::{ListenerConfig, NamedListener};
 use fence_virt::session::Policy;
+use fence_virt::sys::error_text;
 use fence_virt::sys::mailbox::{MailboxSender, mailbox};
 use fence_virt::time::Instant;
 
@@ -67,7 +68,8 @@ impl Listener {
     where
         S: Service<Id: Eq + Hash + Send + Sync, Update: Send> + 'static,
     {
-        let (sender, mailbox) = mailbox().map_err(|error| format!("{}: {error}", counts.name()))?;
+        let (sender, mailbox) =
+            mailbox().map_err(|error| format!("{}: {}", counts.name(), error_text(&error)))?;
         let counts = Arc::new(counts);
         let loop_counts = counts.clone();
         let answers = sender.clone();

@@ -12,6 +12,7 @@ use crate::job::RequestLabel;
 use crate::status::Refusal;
 use fence_virt::fence::Source;
 use fence_virt::session::ServerSession;
+use fence_virt::sys::error_text;
 use fence_virt::time::Instant;
 use fence_virt::wire::PACKET_LEN;
 
@@ -64,7 +65,7 @@ impl Sessions {
             }
             Err(error) => {
                 let port = address.port();
-                let reason = format!("cannot call back to TCP port {port}: {error}");
+                let reason = format!("cannot call back to TCP port {port}: {}", error_text(&error));
                 let reason = with_sender(Some(&callback), reason);
                 self.log().log_refusal(Refusal::Unreachable, Some(&source), reason, now);
             }

@@ -13,6 +13,7 @@ use super::sessions::Sessions;
 use crate::status::Refusal;
 use fence_virt::config::MulticastConfig;
 use fence_virt::fence::{ListenerName, Source};
+use fence_virt::sys::error_text;
 use fence_virt::sys::multicast::MulticastSocket;
 use fence_virt::sys::netlink::InterfaceMonitor;
 use fence_virt::sys::poll::{Interest, PollSet, Slot};
@@ -45,7 +46,12 @@ impl MulticastAcceptor {
         wait: bool,
     ) -> Result<MulticastAcceptor, String> {
         let failed = |error: io::Error| {
-            format!("{name}: cannot listen on {} port {}: {error}", config.address, config.port)
+            format!(
+                "{name}: cannot listen on {} port {}: {}",
+                config.address,
+                config.port,
+                error_text(&error)
+            )
         };
         let socket = MulticastSocket::bind(config.address, config.port).map_err(failed)?;
         // Subscribe before the first join, so that no change is missed.
@@ -83,7 +89,7 @@ impl MulticastAcceptor {
         for gone in self.joined.difference(&present) {
             warn!("{}: the interface {} is gone", self.name, gone.name);
             if let Err(error) = self.socket.leave(gone.index) {
-                debug!("{}: cannot leave the group on {}: {error}", self.name, gone.name);
+                debug!("{}: cannot leave the group on {}: {}", self.name, gone.name, error_text(&error));
             }
         }
         self.joined.retain(|interface| present.contains(interface));
@@ -130,7 +136,7 @@ impl MulticastAcceptor {
                     return;
                 }
                 Err(error) => {
-                    let reason = format!("cannot receive a datagram: {error}");
+                    let reason = format!("cannot receive a datagram: {}", error_text(&error));
                     return sessions.log().log_refusal(Refusal::Error, None, reason, now);
                 }
             };
@@ -179,8 +185,9 @@ impl Acceptor<Sessions> for MulticastAcceptor {
 fn explain(interface: &str, error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::ENOBUFS) => format!(
-            "cannot listen on {interface}: {error}: net.ipv4.igmp_max_memberships is reached; set `interface` in the configuration"
+            "cannot listen on {interface}: {}: net.ipv4.igmp_max_memberships is reached; set `interface` in the configuration",
+            error_text(&error)
         ),
-        _ => format!("cannot listen on {interface}: {error}"),
+        _ => format!("cannot listen on {interface}: {}", error_text(&error)),
     }
 }

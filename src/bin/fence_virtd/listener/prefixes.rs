@@ -14,6 +14,7 @@ use super::bind::Listener;
 use super::handle::ListenerHandle;
 use super::interfaces;
 use fence_virt::origins::Prefix;
+use fence_virt::sys::error_text;
 use fence_virt::sys::netlink::InterfaceMonitor;
 use fence_virt::sys::poll::{Interest, PollSet};
 
@@ -33,7 +34,8 @@ pub(crate) fn follow_prefixes(listeners: &[Listener]) -> Result<(), String> {
     if let Err(error) = &monitor {
         warn!(
             "cannot follow changes of the network: {error}: looking for them every {} s",
-            INTERVAL.as_secs()
+            INTERVAL.as_secs(),
+            error = error_text(&error)
         );
     }
     let mut known = None;
@@ -51,7 +53,7 @@ pub(crate) fn follow_prefixes(listeners: &[Listener]) -> Result<(), String> {
         }
     };
     let thread = thread::Builder::new().name("prefixes".into()).spawn(body);
-    thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
+    thread.map(drop).map_err(|error| format!("cannot start a thread: {}", error_text(&error)))
 }
 
 fn await_change(monitor: Option<&InterfaceMonitor>) {
@@ -59,7 +61,7 @@ fn await_change(monitor: Option<&InterfaceMonitor>) {
     let Some(monitor) = monitor else { return thread::park_timeout(INTERVAL) };
     set.add(monitor.as_fd(), Interest::Read);
     if let Err(error) = set.wait(None) {
-        debug!("cannot wait for changes of the network: {error}");
+        debug!("cannot wait for changes of the network: {}", error_text(&error));
         thread::park_timeout(INTERVAL);
     }
     monitor.drain();
@@ -69,7 +71,7 @@ fn await_change(monitor: Option<&InterfaceMonitor>) {
 /// takes them.
 fn send(handles: &[ListenerHandle], known: &mut Option<BTreeSet<Prefix>>) -> bool {
     let prefixes = interfaces::prefixes().inspect_err(|error: &io::Error| {
-        warn!("cannot list the addresses of this host: {error}");
+        warn!("cannot list the addresses of this host: {}", error_text(&error));
     });
     let Ok(prefixes) = prefixes else { return true };
     if known.as_ref() == Some(&prefixes) {

@@ -6,10 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::warn;
-
-use crate::job::RequestLabel;
-use crate::logging::{AnswerLine, FairLimiter, Suppressed};
+use crate::logging::{AnswerLine, FairLimiter, RefusalLine};
 #[cfg(test)]
 use crate::power_journal::PowerJournal;
 use crate::power_journal::wall_time;
@@ -70,14 +67,29 @@ impl RequestLog {
         reason: impl fmt::Display,
         now: Instant,
     ) {
+        self.log_any_refusal(refusal, source, None, &reason, now);
+    }
+
+    fn log_any_refusal(
+        &mut self,
+        refusal: Refusal,
+        source: Option<&Source>,
+        request: Option<&Request>,
+        reason: &dyn fmt::Display,
+        now: Instant,
+    ) {
         self.counts.refused(refusal);
         let standing = source.map(|source| self.origins.standing(source));
         let Some(suppressed) = self.refusals.allow(standing, now) else { return };
-        let listener = self.counts.name();
-        match source {
-            Some(source) => warn!("{listener}: {source}: {reason}{}", Suppressed(suppressed)),
-            None => warn!("{listener}: {reason}{}", Suppressed(suppressed)),
+        RefusalLine {
+            listener: self.counts.name(),
+            source: source.map(|source| -> &dyn fmt::Display { source }),
+            request: request.map(|request| (request.operation, domain(request))),
+            refusal: refusal.word(),
+            reason,
+            suppressed,
         }
+        .log();
     }
 
     /// Counts and logs a request that is refused, within the rate limit. A power operation is recorded, unless
@@ -93,8 +105,7 @@ impl RequestLog {
         if refusal != Refusal::Duplicate {
             self.record(request, source, PowerVerdict::Refused, reason, None);
         }
-        let label = RequestLabel(request);
-        self.log_refusal(refusal, Some(source), format_args!("{label}: {reason}"), now);
+        self.log_any_refusal(refusal, Some(source), Some(request), &reason, now);
     }
 
     /// Records a request that is a power operation.
@@ -145,7 +156,7 @@ impl RequestLog {
             listener: self.counts.name(),
             source,
             operation: request.operation,
-            domain: if request.operation.names_a_domain() { request.target.as_str() } else { "" },
+            domain: domain(request),
             answer,
             reason: &reason,
             millis,
@@ -153,6 +164,11 @@ impl RequestLog {
         }
         .log();
     }
+}
+
+/// Returns the VM of a request, as the log shows it: empty for an operation that names none.
+fn domain(request: &Request) -> &str {
+    if request.operation.names_a_domain() { request.target.as_str() } else { "" }
 }
 
 /// Result of a power operation with this answer.

@@ -20,6 +20,7 @@ use fence_virt::fence::{Answer, Request, Source, Verdict};
 use fence_virt::origins::Prefix;
 use fence_virt::quota::{self, OpenSession};
 use fence_virt::session::{Misconduct, Policy, ServerSession, SessionEvent};
+use fence_virt::sys::error_text;
 use fence_virt::sys::poll::{Interest, Readiness};
 use fence_virt::time::Instant;
 
@@ -242,7 +243,7 @@ impl Sessions {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         match session.stream.write(session.machine.output()) {
             Ok(count) => session.machine.sent(count),
-            Err(error) => return self.refuse(id, Refusal::Error, error, now),
+            Err(error) => return self.refuse(id, Refusal::Error, error_text(&error), now),
         }
         if session.machine.is_done() {
             self.sessions.remove(&id);
@@ -277,7 +278,8 @@ impl Sessions {
     fn refuse_unreachable(&mut self, id: SessionId, error: io::Error, now: Instant) {
         let callback = self.sessions.get(&id).and_then(|session| session.callback.as_ref());
         let port = callback.map_or(0, |callback| callback.address.port());
-        let reason = format!("cannot call back to TCP port {port}: {error} (blocked by a firewall?)");
+        let reason =
+            format!("cannot call back to TCP port {port}: {} (blocked by a firewall?)", error_text(&error));
         self.refuse(id, Refusal::Unreachable, reason, now);
     }
 
@@ -348,7 +350,7 @@ impl Service for Sessions {
                 Ok(ReadOutcome::WouldBlock) => {}
                 Ok(ReadOutcome::HungUp) => return self.hung_up(id, now),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return self.hung_up(id, now),
-                Err(error) => return self.refuse(id, Refusal::Error, error, now),
+                Err(error) => return self.refuse(id, Refusal::Error, error_text(&error), now),
             }
         }
         if ready.write {

@@ -12,6 +12,7 @@ use super::stream::NonblockingStream;
 use super::stream_acceptor::ListeningSocket;
 use fence_virt::config::TcpConfig;
 use fence_virt::fence::{ListenerName, Source};
+use fence_virt::sys::error_text;
 use fence_virt::time::Instant;
 
 /// Interval between attempts to bind an address that this host does not have yet.
@@ -106,10 +107,15 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 fn explain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrNotAvailable => {
-            format!("{error}: this host does not have that address (wait_for_init waits for it)")
+            format!(
+                "{}: this host does not have that address (wait_for_init waits for it)",
+                error_text(&error)
+            )
         }
-        io::ErrorKind::AddrInUse => format!("{error}: `ss -ltnp` shows which process uses it"),
-        _ => error.to_string(),
+        io::ErrorKind::AddrInUse => {
+            format!("{}: `ss -ltnp` shows which process uses it", error_text(&error))
+        }
+        _ => error_text(error),
     }
 }
 

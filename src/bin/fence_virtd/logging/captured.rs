@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use log::{LevelFilter, Log, Metadata, Record};
 
-use super::output::LogLine;
+use super::line::LogLine;
 
 thread_local! {
     static LINES: RefCell<Vec<LogLine>> = const { RefCell::new(Vec::new()) };

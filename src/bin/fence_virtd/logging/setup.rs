@@ -9,7 +9,10 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use super::output::{LogLine, Output};
+use super::line::LogLine;
+use super::output::Output;
+use fence_virt::fence::counted;
+use fence_virt::sys::error_text;
 use fence_virt::sys::syslog;
 use fence_virt::time::Instant;
 
@@ -21,6 +24,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 struct Logger {
     output: Output,
+    is_foreground: AtomicBool,
     to_syslog: AtomicBool,
     lost: AtomicU64,
     writer: OnceLock<Sender<WriterMessage>>,
@@ -49,6 +53,7 @@ pub(crate) fn level(debug: u32) -> LevelFilter {
 pub(crate) fn start(debug: u32, is_json: bool) {
     let logger = LOGGER.get_or_init(|| Logger {
         output: Output::of_process(is_json),
+        is_foreground: AtomicBool::new(false),
         to_syslog: AtomicBool::new(false),
         lost: AtomicU64::new(0),
         writer: OnceLock::new(),
@@ -74,7 +79,7 @@ pub(crate) fn start_writer() -> Result<(), String> {
                 }
             }
         })
-        .map_err(|error| format!("cannot start a thread: {error}"))?;
+        .map_err(|error| format!("cannot start a thread: {}", error_text(&error)))?;
     logger.writer.get_or_init(|| sender);
     Ok(())
 }
@@ -90,6 +95,14 @@ pub(crate) fn flush() {
     }
 }
 
+/// Notes that the daemon stays in the foreground: lines on stderr begin with their time, unless a service
+/// manager notes it.
+pub(crate) fn stay_in_foreground() {
+    if let Some(logger) = LOGGER.get() {
+        logger.is_foreground.store(true, Ordering::Release);
+    }
+}
+
 /// Switches the output to syslog.
 pub(crate) fn switch_to_syslog() {
     flush();
@@ -102,11 +115,12 @@ pub(crate) fn switch_to_syslog() {
 impl Logger {
     fn write(&self, line: &LogLine) {
         let output = if self.to_syslog.load(Ordering::Acquire) { &Output::Syslog } else { &self.output };
-        output.write(line);
+        let is_foreground = self.is_foreground.load(Ordering::Acquire);
+        output.write(line, is_foreground);
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let message = format!("{lost} log lines were dropped: the log is not read fast enough");
-            output.write(&LogLine { level: Level::Warn, message, fields: Vec::new() });
+            let message = format!("dropped {}: the log is not read fast enough", counted(lost, "log line"));
+            output.write(&LogLine::new(Level::Warn, message), is_foreground);
         }
     }
 }

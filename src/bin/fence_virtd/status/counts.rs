@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::snapshot::{RefusalCount, RequestCount};
 use crate::power_journal::PowerJournal;
-use fence_virt::fence::{Answer, ListenerName, Operation, Verdict};
+use fence_virt::fence::{Answer, ListenerName, Operation};
 use fence_virt::session::Misconduct;
 
 /// Results of a request, as they are counted.
@@ -53,6 +53,13 @@ impl Refusal {
         (Refusal::Unreachable, "unreachable"),
         (Refusal::Error, "error"),
     ];
+}
+
+impl Refusal {
+    /// Returns its name in a report and in the log.
+    pub(crate) fn word(self) -> &'static str {
+        Refusal::ALL[self as usize].1
+    }
 }
 
 impl From<&Misconduct> for Refusal {
@@ -109,14 +116,10 @@ impl Counts {
 
     /// Counts an answered request.
     pub(crate) fn answered(&self, operation: Operation, answer: &Answer) {
-        let verdict = match answer {
-            Answer::Verdict(Verdict::Success) => 0,
-            Answer::Verdict(Verdict::Failure) => 1,
-            Answer::Verdict(Verdict::Off) => 2,
-            Answer::Verdict(Verdict::Denied) => 3,
-            Answer::HostList(_) => 4,
-        };
-        self.requests[usize::from(operation.to_wire())][verdict].fetch_add(1, Ordering::Relaxed);
+        let counters = VERDICTS.iter().zip(&self.requests[usize::from(operation.to_wire())]);
+        for (_, counter) in counters.filter(|(verdict, _)| **verdict == answer.word()) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Counts a refusal.
@@ -154,6 +157,7 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fence_virt::fence::Verdict;
 
     #[test]
     fn what_is_counted_comes_out_again() {

@@ -9,7 +9,7 @@ use super::snapshot::{
     ClusterState, FencerState, HostFencingState, LaneReport, ListenerState, OldestCall, Snapshot, UriState,
 };
 use crate::json::{JsonObject, array, quoted};
-use fence_virt::fence::printable;
+use fence_virt::fence::{counted, printable};
 
 /// Returns the report in a format.
 pub(super) fn render(snapshot: &Snapshot, form: Form) -> String {
@@ -43,7 +43,11 @@ fn text(snapshot: &Snapshot) -> String {
     if let Some(cluster) = &snapshot.cluster {
         lines.push(match &cluster.alone {
             Some(reason) => format!("cluster: not in the group: {reason}"),
-            None => format!("cluster: {} members, {} requests in flight", cluster.members, cluster.under_way),
+            None => format!(
+                "cluster: {}, {} in flight",
+                counted(cluster.members, "member"),
+                counted(cluster.under_way, "request")
+            ),
         });
         lines.push(format!("host fencing: {}", fencing_text(&cluster.fencing)));
     }
@@ -92,7 +96,7 @@ fn lanes_text(lanes: &LaneReport) -> String {
     let LaneReport { busy, max, queued, oldest } = lanes;
     let mut text = format!("{busy} of {max} lanes busy");
     if *queued > 0 {
-        text += &format!(", {queued} calls waiting");
+        text += &format!(", {} waiting", counted(*queued, "call"));
     }
     if let Some(OldestCall { label, began }) = oldest {
         text += &format!(", oldest call {}: {label}", span(began.elapsed()));

@@ -55,7 +55,7 @@ fn call_since(seconds: u64) -> OldestCall {
 fn text_is_for_people() {
     let expected = "fence_virtd 5.0.0, pid 7, up 1 h 1 min\n\
         worker: busy for 1 s; queue: 1 of 512\n\
-        libvirt qemu:///system: connected, last reply 1 s ago; 2 of 32 lanes busy, 1 calls waiting\n\
+        libvirt qemu:///system: connected, last reply 1 s ago; 2 of 32 lanes busy, 1 call waiting\n\
         libvirt a\"b\\: not connected, no reply yet: no way\n\
         cluster: 3 members, 5 requests in flight\n\
         host fencing: pacemaker answers (libstonithd.so.26.8.2); host_fence_delay is not set\n\

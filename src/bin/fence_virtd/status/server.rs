@@ -21,6 +21,7 @@ use super::render::render;
 use super::snapshot::{ClusterState, ListenerState, QueueState, Snapshot, UriState};
 use crate::heartbeat::Heartbeat;
 use crate::power_journal::PowerJournal;
+use fence_virt::sys::error_text;
 use fence_virt::sys::mutex::lock;
 use fence_virt::time::Instant;
 
@@ -87,20 +88,21 @@ impl StatusSocket {
     /// Creates the socket, and a thread that serves it until the process ends.
     /// Errors: a sentence if the socket or the thread cannot be created.
     pub(crate) fn open(path: &Path, sources: Sources) -> Result<StatusSocket, String> {
-        let listener = bind(path)
-            .map_err(|error| format!("cannot open the status socket {}: {error}", path.display()))?;
+        let listener = bind(path).map_err(|error| {
+            format!("cannot open the status socket {}: {}", path.display(), error_text(&error))
+        })?;
         let socket = StatusSocket(path.to_owned());
         let body = move || {
             for connection in listener.incoming() {
                 // The client is gone, or no file descriptor is left.
                 if let Err(error) = connection.and_then(|stream| serve(stream, &sources)) {
-                    debug!("status: {error}");
+                    debug!("status: {}", error_text(&error));
                     thread::park_timeout(ERROR_PAUSE);
                 }
             }
         };
         let thread = thread::Builder::new().name("status".into()).spawn(body);
-        thread.map_err(|error| format!("cannot start the status thread: {error}"))?;
+        thread.map_err(|error| format!("cannot start the status thread: {}", error_text(&error)))?;
         Ok(socket)
     }
 }
@@ -108,7 +110,7 @@ impl StatusSocket {
 impl Drop for StatusSocket {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.0) {
-            warn!("cannot remove {}: {error}", self.0.display());
+            warn!("cannot remove {}: {}", self.0.display(), error_text(&error));
         }
     }
 }

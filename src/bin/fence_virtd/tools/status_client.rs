@@ -10,6 +10,7 @@ use crate::config_file;
 use crate::console::{complain, print};
 use crate::status::{HISTORY, Query, UNWELL, WELL};
 use fence_virt::config;
+use fence_virt::sys::error_text;
 
 /// Time limit of each read and write.
 const IO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,7 +41,7 @@ fn ask(socket: &Path, query: &Query) -> Result<(String, bool), String> {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "the daemon does not respond",
             _ => "the query failed",
         };
-        format!("cannot query {}: {error}: {meaning}", socket.display())
+        format!("cannot query {}: {}: {meaning}", socket.display(), error_text(&error))
     })?;
     match (query, report.split_once('\n')) {
         (Query::Status(_), Some((WELL, report))) => Ok((report.to_owned(), true)),

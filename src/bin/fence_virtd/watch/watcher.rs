@@ -11,6 +11,7 @@ use super::domain_query::DomainQuery;
 use crate::backoff::Backoff;
 use crate::libvirt::{Connection, HeldVms, LibvirtError, LibvirtEvent, LibvirtResult, Subscription};
 use fence_virt::fence::Uuid;
+use fence_virt::sys::error_text;
 use fence_virt::time::Instant;
 
 /// Interval between lists of all VMs, in case an event was missed.
@@ -69,7 +70,7 @@ impl Watcher {
         let thread = thread::Builder::new()
             .name(format!("watch-{name}"))
             .spawn(move || watcher.run())
-            .map_err(|error| format!("cannot start a thread: {error}"))?;
+            .map_err(|error| format!("cannot start a thread: {}", error_text(&error)))?;
         Ok(WatcherHandle { name, uri, queue, thread, first: Some(first) })
     }
 

@@ -23,6 +23,7 @@ use crate::libvirt::{Connection, Host, LibvirtError, LibvirtResult};
 use crate::status::UriState;
 use crate::threads::join_by;
 use fence_virt::fence::UriIndex;
+use fence_virt::sys::error_text;
 use fence_virt::time::Instant;
 
 /// Interval between probes of an idle connection.
@@ -97,7 +98,7 @@ pub(super) fn start(uris: &[String], worker: &Sender<Message>) -> Result<Started
         let thread = thread::Builder::new()
             .name(format!("connection-{at}"))
             .spawn(move || manager.run())
-            .map_err(|error| format!("cannot start a thread: {error}"))?;
+            .map_err(|error| format!("cannot start a thread: {}", error_text(&error)))?;
         links.push(link.clone());
         managers.push(ManagerHandle { link, thread });
     }
