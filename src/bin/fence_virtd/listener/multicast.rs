@@ -186,8 +186,8 @@ fn explain(interface: &str, error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::ENOBUFS) => format!(
             "cannot listen on {interface}: {}: net.ipv4.igmp_max_memberships is reached; set `interface` in the configuration",
-            error_text(&error)
+            error_text(error)
         ),
-        _ => format!("cannot listen on {interface}: {}", error_text(&error)),
+        _ => format!("cannot listen on {interface}: {}", error_text(error)),
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn follow_prefixes(listeners: &[Listener]) -> Result<(), String> {
         warn!(
             "cannot follow changes of the network: {error}: looking for them every {} s",
             INTERVAL.as_secs(),
-            error = error_text(&error)
+            error = error_text(error)
         );
     }
     let mut known = None;
@@ -71,7 +71,7 @@ fn await_change(monitor: Option<&InterfaceMonitor>) {
 /// takes them.
 fn send(handles: &[ListenerHandle], known: &mut Option<BTreeSet<Prefix>>) -> bool {
     let prefixes = interfaces::prefixes().inspect_err(|error: &io::Error| {
-        warn!("cannot list the addresses of this host: {}", error_text(&error));
+        warn!("cannot list the addresses of this host: {}", error_text(error));
     });
     let Ok(prefixes) = prefixes else { return true };
     if known.as_ref() == Some(&prefixes) {

@@ -132,7 +132,7 @@ impl<L: ListeningSocket> Acceptor<Sessions> for StreamAcceptor<L> {
 
 fn open_spare() -> Option<File> {
     File::open("/dev/null")
-        .inspect_err(|error| debug!("cannot reserve a file descriptor: {}", error_text(&error)))
+        .inspect_err(|error| debug!("cannot reserve a file descriptor: {}", error_text(error)))
         .ok()
 }
 

@@ -109,11 +109,11 @@ fn explain(error: &io::Error) -> String {
         io::ErrorKind::AddrNotAvailable => {
             format!(
                 "{}: this host does not have that address (wait_for_init waits for it)",
-                error_text(&error)
+                error_text(error)
             )
         }
         io::ErrorKind::AddrInUse => {
-            format!("{}: `ss -ltnp` shows which process uses it", error_text(&error))
+            format!("{}: `ss -ltnp` shows which process uses it", error_text(error))
         }
         _ => error_text(error),
     }

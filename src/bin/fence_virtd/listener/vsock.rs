@@ -52,16 +52,16 @@ fn explain(error: &io::Error) -> String {
         Some(libc::EAFNOSUPPORT) => {
             format!(
                 "{}: this kernel has no vsock support; load the module: modprobe vhost_vsock",
-                error_text(&error)
+                error_text(error)
             )
         }
         Some(libc::EADDRINUSE) => {
             format!(
                 "{}: `ss -l --vsock -p` shows which process uses it (needs the module vsock_diag)",
-                error_text(&error)
+                error_text(error)
             )
         }
-        Some(libc::EACCES) => format!("{}: ports below 1024 require root", error_text(&error)),
+        Some(libc::EACCES) => format!("{}: ports below 1024 require root", error_text(error)),
         _ => error_text(error),
     }
 }
