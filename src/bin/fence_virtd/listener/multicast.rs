@@ -143,7 +143,7 @@ impl MulticastAcceptor {
             let sender = datagram.sender.map(Source::ip);
             let is_exact = !datagram.truncated && datagram.length == PACKET_LEN;
             match (buffer.first_chunk().filter(|_| is_exact), self.waiting_since) {
-                (Some(_), Some(since)) => sessions.drop_late_datagram(since, sender.as_ref(), now),
+                (Some(bytes), Some(since)) => sessions.drop_late_datagram(bytes, since, sender.as_ref(), now),
                 (Some(bytes), None) => sessions.call_back(bytes, datagram.interface, sender, now),
                 (None, _) => sessions.log().log_refusal(
                     Refusal::Malformed,

@@ -1,12 +1,11 @@
 //! Sessions of the clients that connect to a listener, or that it calls back.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use log::{debug, warn};
+use log::warn;
 
 use super::call_back::{CallBack, with_sender};
 use super::dispatcher::{DispatchOutcome, Dispatcher};
@@ -16,7 +15,7 @@ use super::service::{Answered, Mail, Service};
 use super::stream::{NO_DESCRIPTOR, NonblockingStream, ReadOutcome};
 use crate::job::CancelToken;
 use crate::status::Refusal;
-use fence_virt::fence::{Answer, Request, Source, Verdict};
+use fence_virt::fence::{Answer, Request, Source, Target, Verdict};
 use fence_virt::origins::Prefix;
 use fence_virt::quota::{self, OpenSession};
 use fence_virt::session::{Misconduct, Policy, ServerSession, SessionEvent};
@@ -42,15 +41,17 @@ pub(super) type SessionMail = Mail<SessionId, SessionsUpdate>;
 
 /// A connection with its state machine.
 pub(super) struct LiveSession {
-    stream: NonblockingStream,
-    machine: ServerSession,
-    source: Source,
+    pub(super) stream: NonblockingStream,
+    pub(super) machine: ServerSession,
+    pub(super) source: Source,
     received: Instant,
     liveness: Liveness,
     /// None once its request is authenticated.
     pub(super) callback: Option<CallBack>,
+    /// Name that its request asks for, if that is a question of a probe.
+    pub(super) probe: Option<Box<Target>>,
     /// Cancelled if the client hangs up while the worker has its request.
-    cancel: CancelToken,
+    pub(super) cancel: CancelToken,
 }
 
 /// All sessions of a listener.
@@ -143,7 +144,8 @@ impl Sessions {
         self.next_id += 1;
         let cancel = CancelToken::default();
         let liveness = Liveness::of(&source);
-        let session = LiveSession { stream, machine, source, received: now, liveness, callback, cancel };
+        let session =
+            LiveSession { stream, machine, source, received: now, liveness, callback, probe: None, cancel };
         self.sessions.insert(id, session);
         Some(id)
     }
@@ -184,6 +186,7 @@ impl Sessions {
             match session.machine.receive(&mut input) {
                 Ok(None) => return self.flush(id, now),
                 Ok(Some(SessionEvent::Requested(request))) => {
+                    session.note_probe(&request);
                     if self.dispatcher.is_duplicate(&request.identity(), now) {
                         self.dispatcher.log_duplicate(&request, &session.source, now);
                         self.sessions.remove(&id);
@@ -250,15 +253,6 @@ impl Sessions {
         }
     }
 
-    fn hung_up(&mut self, id: SessionId, now: Instant) {
-        let Some(session) = self.sessions.get(&id) else { return };
-        if let Some(misconduct) = session.machine.on_hang_up() {
-            return self.refuse_misconduct(id, misconduct, now);
-        }
-        debug!("{}: {}: the client hung up", self.dispatcher.log.listener(), session.source);
-        self.sessions.remove(&id);
-    }
-
     /// Puts a policy into force, and closes the sessions that it does not admit.
     fn adopt(&mut self, policy: Arc<Policy>, now: Instant) {
         let mut refused = Vec::new();
@@ -269,26 +263,6 @@ impl Sessions {
         for (id, misconduct) in refused {
             self.refuse_misconduct(id, misconduct, now);
         }
-    }
-
-    fn refuse_misconduct(&mut self, id: SessionId, misconduct: Misconduct, now: Instant) {
-        self.refuse(id, Refusal::from(&misconduct), misconduct, now);
-    }
-
-    fn refuse_unreachable(&mut self, id: SessionId, error: io::Error, now: Instant) {
-        let callback = self.sessions.get(&id).and_then(|session| session.callback.as_ref());
-        let port = callback.map_or(0, |callback| callback.address.port());
-        let reason =
-            format!("cannot call back to TCP port {port}: {} (blocked by a firewall?)", error_text(&error));
-        self.refuse(id, Refusal::Unreachable, reason, now);
-    }
-
-    /// Closes a session without an answer. The worker drops its request, unless it has begun it.
-    fn refuse(&mut self, id: SessionId, refusal: Refusal, reason: impl fmt::Display, now: Instant) {
-        let Some(session) = self.sessions.remove(&id) else { return };
-        session.cancel.cancel();
-        let reason = with_sender(session.callback.as_ref(), reason);
-        self.log().log_refusal(refusal, Some(&session.source), reason, now);
     }
 }
 

@@ -84,6 +84,8 @@ pub(crate) struct Counts {
     open: AtomicUsize,
     requests: [[AtomicU64; VERDICTS.len()]; Operation::ALL.len()],
     refusals: [AtomicU64; Refusal::ALL.len()],
+    /// Questions of agents that probe for late answers.
+    probes: AtomicU64,
     journal: PowerJournal,
 }
 
@@ -95,6 +97,7 @@ impl Counts {
             open: AtomicUsize::new(0),
             requests: array::from_fn(|_| array::from_fn(|_| AtomicU64::new(0))),
             refusals: array::from_fn(|_| AtomicU64::new(0)),
+            probes: AtomicU64::new(0),
             journal,
         }
     }
@@ -125,6 +128,16 @@ impl Counts {
     /// Counts a refusal.
     pub(crate) fn refused(&self, refusal: Refusal) {
         self.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a question of a probe, answered or not.
+    pub(crate) fn probed(&self) {
+        self.probes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of questions of probes.
+    pub(crate) fn probes(&self) -> u64 {
+        self.probes.load(Ordering::Relaxed)
     }
 
     /// Returns the number of open connections.

@@ -86,5 +86,7 @@ pub(super) fn openmetrics(snapshot: &Snapshot) -> String {
         })
     });
     out.family("refusals", "counter", "Refused requests and connections, by reason.", refusals);
+    let probes = listeners.iter().map(|it| (labels(&[("listener", &it.name)]), it.probes.to_string()));
+    out.family("probes", "counter", "Questions of agents that probe for late answers.", probes);
     out.0 + "# EOF\n"
 }

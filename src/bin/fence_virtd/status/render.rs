@@ -119,6 +119,9 @@ fn listener_lines(listener: &ListenerState) -> Vec<String> {
     if !refused.is_empty() {
         lines.push(("refused".to_owned(), refused));
     }
+    if listener.probes > 0 {
+        lines.push(("probes".to_owned(), vec![listener.probes.to_string()]));
+    }
     lines.into_iter().map(|(name, counts)| format!("  {name}: {}", counts.join(", "))).collect()
 }
 
@@ -190,6 +193,7 @@ fn listener_json(listener: &ListenerState) -> String {
         .value("open", listener.open)
         .value("requests", array(requests))
         .value("refusals", array(refusals))
+        .value("probes", listener.probes)
         .finish()
 }
 

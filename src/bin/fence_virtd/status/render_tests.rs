@@ -20,6 +20,7 @@ fn snapshot() -> Snapshot {
                 RequestCount { operation: Operation::Off, verdict: "failure", count: 1 },
             ],
             refusals: vec![RefusalCount { reason: "signature", count: 4 }],
+            probes: 24,
         }],
         queue: QueueState { len: 1, max: 512 },
         last_operations: vec![Arc::new(record("node\u{202e}1"))],
@@ -59,7 +60,7 @@ fn text_is_for_people() {
         libvirt a\"b\\: not connected, no reply yet: no way\n\
         cluster: 3 members, 5 requests in flight\n\
         host fencing: pacemaker answers (libstonithd.so.26.8.2); host_fence_delay is not set\n\
-        listener tcp:b: 2 open\n  off: 3 success, 1 failure\n  refused: 4 signature\n\
+        listener tcp:b: 2 open\n  off: 3 success, 1 failure\n  refused: 4 signature\n  probes: 24\n\
         last power operations:\n  2026-11-30T06:40:02.125Z tcp: 192.0.2.7: off \"node\\u{202e}1\": success: destroyed: 9 ms\n\
         problems:\n  a\"b\\: no way\n";
     assert_eq!(text(&snapshot()), expected);
@@ -85,7 +86,7 @@ fn json_is_one_line_with_all_of_it() {
         \"listeners\":[{\"name\":\"tcp:b\",\"open\":2,\"requests\":[\
         {\"operation\":\"off\",\"verdict\":\"success\",\"count\":3},\
         {\"operation\":\"off\",\"verdict\":\"failure\",\"count\":1}],\
-        \"refusals\":[{\"reason\":\"signature\",\"count\":4}]}],\
+        \"refusals\":[{\"reason\":\"signature\",\"count\":4}],\"probes\":24}],\
         \"last_operations\":[{\"time\":\"2026-11-30T06:40:02.125Z\",\"listener\":\"tcp\",\"requester\":\"192.0.2.7\",\
         \"operation\":\"off\",\"vm\":\"node\\u202e1\",\"verdict\":\"success\",\"reason\":\"destroyed\",\"milliseconds\":9}],\
         \"problems\":[\"a\\\"b\\\\: no\\u000away\"]}\n";
@@ -99,6 +100,7 @@ fn metrics_come_in_families_and_end() {
         "# TYPE fence_virtd_requests counter",
         "fence_virtd_requests_total{listener=\"tcp:b\",operation=\"off\",verdict=\"success\"} 3",
         "fence_virtd_refusals_total{listener=\"tcp:b\",reason=\"signature\"} 4",
+        "fence_virtd_probes_total{listener=\"tcp:b\"} 24",
         "fence_virtd_uri_connected{uri=\"a\\\"b\\\\\"} 0",
         "fence_virtd_well 0",
         "fence_virtd_cluster_members 3",

@@ -60,6 +60,7 @@ impl Sources {
             open: counts.open(),
             requests: counts.requests(),
             refusals: counts.refusals(),
+            probes: counts.probes(),
         };
         Snapshot {
             version: env!("CARGO_PKG_VERSION"),

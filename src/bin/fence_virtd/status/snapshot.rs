@@ -53,6 +53,8 @@ pub(crate) struct ListenerState {
     pub(crate) open: usize,
     pub(crate) requests: Vec<RequestCount>,
     pub(crate) refusals: Vec<RefusalCount>,
+    /// Questions of agents that probe for late answers.
+    pub(crate) probes: u64,
 }
 
 /// Number of requests with one operation and one verdict.

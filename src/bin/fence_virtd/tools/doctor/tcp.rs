@@ -60,11 +60,11 @@ fn refused(name: &ListenerName, address: SocketAddr, error: &io::Error, facts: &
         }
         io::ErrorKind::PermissionDenied => {
             let remedy = "ports below 1024 need root: run this as root, or choose another `port`";
-            Finding::error(name, format!("cannot bind {address}: {}", error_text(&error)), remedy)
+            Finding::error(name, format!("cannot bind {address}: {}", error_text(error)), remedy)
         }
         _ => {
             let remedy = "choose another `address` or `port`";
-            Finding::error(name, format!("cannot bind {address}: {}", error_text(&error)), remedy)
+            Finding::error(name, format!("cannot bind {address}: {}", error_text(error)), remedy)
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn judge(name: &ListenerName, config: &VsockConfig, facts: &VsockFact
             Finding::ok(name, what)
         }
         (Err(error), _) => {
-            let what = format!("cannot bind port {port}: {}: the daemon does not start", error_text(&error));
+            let what = format!("cannot bind port {port}: {}: the daemon does not start", error_text(error));
             Finding::error(name, what, remedy(error))
         }
     }];
