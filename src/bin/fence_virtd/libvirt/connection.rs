@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use log::{debug, error};
+use log::{error, trace};
 use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::ErrorNumber;
@@ -194,7 +194,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         if let Some(mut connect) = self.connect.take() {
             if let Err(error) = connect.close() {
-                debug!("cannot close a libvirt connection: {}", error.message());
+                trace!("cannot close a libvirt connection: {}", error.message());
             }
         }
     }
@@ -240,7 +240,7 @@ impl Drop for DomainHandle {
     fn drop(&mut self) {
         // The virt crate's drop would free it too, and panic if that fails.
         if let Err(error) = self.0.free() {
-            debug!("cannot free a libvirt domain: {}", error.message());
+            trace!("cannot free a libvirt domain: {}", error.message());
         }
     }
 }

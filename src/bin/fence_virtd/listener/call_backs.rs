@@ -78,7 +78,7 @@ impl Sessions {
                 let machine = ServerSession::called_back(self.policy.clone(), nonce, &checked, now);
                 let id = self.admit(stream, machine, source, Some(callback), now);
                 if let Some(session) = id.and_then(|id| self.sessions.get_mut(&id)) {
-                    session.note_probe(request);
+                    session.note_request(self.dispatcher.log.listener(), request);
                 }
             }
             Err(error) => {

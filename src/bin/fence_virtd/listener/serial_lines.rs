@@ -10,19 +10,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{info, warn};
+use log::{debug, info, warn};
 
 use super::dispatcher::{DispatchOutcome, Dispatcher};
 use super::liveness::{Liveness, SignOfLife};
 use super::request_log::PendingRequest;
 use super::service::{Answered, Mail, Service};
 use super::stream::{NonblockingStream, ReadOutcome};
-use crate::job::CancelToken;
+use crate::job::{CancelToken, RequestLabel};
 use crate::logging::{Limiter, Suppressed};
 use crate::serial_event::{ConnectedLine, LineId, SerialEvent};
 use crate::status::Refusal;
 use fence_virt::fence::{Answer, Domain, Source, Verdict, counted};
-use fence_virt::session::{Arrival, GuestLine, LINE_READ_MAX};
+use fence_virt::session::{Arrival, GuestLine, LINE_READ_MAX, is_probe};
 use fence_virt::sys::error_text;
 use fence_virt::sys::poll::{Interest, Readiness};
 use fence_virt::time::Instant;
@@ -131,6 +131,10 @@ impl SerialLines {
             let Some((request, Arrival { at: received, is_late })) = line.machine.next_request() else {
                 break;
             };
+            if !is_probe(request.operation, request.target.as_str()) {
+                let listener = self.dispatcher.log.listener();
+                debug!("{listener}: {}: {}: read from its line", line.domain, RequestLabel(&request));
+            }
             if is_late {
                 self.dispatcher.log_late(&request, &line.source(), received, now);
                 line.machine.answer(&Verdict::Failure.into());

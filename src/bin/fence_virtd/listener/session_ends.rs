@@ -7,17 +7,21 @@ use log::debug;
 use super::call_back::with_sender;
 use super::probe_rows::is_quiet;
 use super::sessions::{LiveSession, SessionId, Sessions};
+use crate::job::RequestLabel;
 use crate::status::Refusal;
-use fence_virt::fence::Request;
+use fence_virt::fence::{ListenerName, Request};
 use fence_virt::session::{Misconduct, is_probe};
 use fence_virt::sys::error_text;
 use fence_virt::time::Instant;
 
 impl LiveSession {
-    /// Notes what the session's request asks for, if that is a question of a probe.
-    pub(super) fn note_probe(&mut self, request: &Request) {
-        let is_question = is_probe(request.operation, request.target.as_str());
-        self.probe = is_question.then(|| Box::new(request.target.clone()));
+    /// Notes what the session's signed request asks for, if that is a question of a probe; logs it if not.
+    pub(super) fn note_request(&mut self, listener: &ListenerName, request: &Request) {
+        if is_probe(request.operation, request.target.as_str()) {
+            self.probe = Some(Box::new(request.target.clone()));
+        } else {
+            debug!("{listener}: {}: {}: well-formed and signed", self.source, RequestLabel(request));
+        }
     }
 }
 
@@ -61,7 +65,8 @@ impl Sessions {
             return;
         }
         if refusal == Refusal::HungUp && session.machine.is_waiting() {
-            // The line of its answer, which is still to come, says so.
+            // The line of its answer, which is still to come, says so at every level.
+            debug!("{}: {}: {reason}", self.dispatcher.log.listener(), session.source);
             return self.log().count_refusal(refusal);
         }
         let reason = with_sender(session.callback.as_ref(), reason);

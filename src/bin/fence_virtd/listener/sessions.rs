@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use log::warn;
+use log::{debug, warn};
 
 use super::call_back::{CallBack, with_sender};
 use super::dispatcher::{DispatchOutcome, Dispatcher};
@@ -13,7 +13,7 @@ use super::liveness::{Liveness, SignOfLife};
 use super::request_log::{PendingRequest, RequestLog};
 use super::service::{Answered, Mail, Service};
 use super::stream::{NO_DESCRIPTOR, NonblockingStream, ReadOutcome};
-use crate::job::CancelToken;
+use crate::job::{CancelToken, RequestLabel};
 use crate::status::Refusal;
 use fence_virt::fence::{Answer, Request, Source, Target, Verdict};
 use fence_virt::origins::Prefix;
@@ -92,6 +92,7 @@ impl Sessions {
     ) {
         let Some(nonce) = self.nonce(now) else { return };
         let machine = ServerSession::accepted(self.policy.clone(), nonce, now);
+        debug!("{}: {source}: connected", self.dispatcher.log.listener());
         let Some(id) = self.admit(stream, machine, source, None, now) else { return };
         if let (Some(since), Some(session)) = (waiting_since, self.sessions.get_mut(&id)) {
             session.received = since;
@@ -186,7 +187,7 @@ impl Sessions {
             match session.machine.receive(&mut input) {
                 Ok(None) => return self.flush(id, now),
                 Ok(Some(SessionEvent::Requested(request))) => {
-                    session.note_probe(&request);
+                    session.note_request(self.dispatcher.log.listener(), &request);
                     if self.dispatcher.is_duplicate(&request.identity(), now) {
                         self.dispatcher.log_duplicate(&request, &session.source, now);
                         self.sessions.remove(&id);
@@ -224,6 +225,14 @@ impl Sessions {
             Some(session.received)
         };
         let Some(alive_at) = alive_at else { return self.hung_up(id, now) };
+        if session.probe.is_none() {
+            let listener = self.dispatcher.log.listener();
+            debug!(
+                "{listener}: {}: {}: the client has proven itself",
+                session.source,
+                RequestLabel(&request)
+            );
+        }
         let identity = request.identity();
         let source = session.source.clone();
         let pending = PendingRequest { request, identity, source, received: session.received };

@@ -39,12 +39,12 @@ enum WriterMessage {
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// Returns the log level for `-d LEVEL`, after the levels of the C daemon: 0 is the
-/// default, 1 to 4 are debug, 5 and more are trace.
+/// Returns the log level for `-d LEVEL`. 0 is the default; 1 adds each step of a session (debug); 2 and more, up
+/// to the 99 of the C daemon, the events of libvirt and of the cluster too (trace).
 pub(crate) fn level(debug: u32) -> LevelFilter {
     match debug {
         0 => LevelFilter::Info,
-        1..=4 => LevelFilter::Debug,
+        1 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     }
 }
@@ -154,6 +154,6 @@ mod tests {
     fn debug_levels_become_log_levels() {
         assert_eq!(level(0), LevelFilter::Info);
         assert_eq!(level(1), LevelFilter::Debug);
-        assert_eq!(level(99), LevelFilter::Trace);
+        assert_eq!((level(2), level(99)), (LevelFilter::Trace, LevelFilter::Trace));
     }
 }

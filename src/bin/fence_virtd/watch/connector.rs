@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::{info, trace, warn};
 use nix::sys::resource::{Resource, getrlimit, rlim_t};
 
 use super::change_handler::DomainObserver;
@@ -120,7 +120,7 @@ impl Connector {
             return;
         }
         // Queried after connecting: this run had the socket at that time.
-        let found = query.find(uuid).inspect_err(|error| debug!("serial: {}: {error}", vm.domain));
+        let found = query.find(uuid).inspect_err(|error| trace!("serial: {}: {error}", vm.domain));
         let is_same_run = found.ok().flatten().is_some_and(|found| found.id == vm.run);
         for (at, stream) in connected {
             let Some(socket) = vm.sockets.get_mut(at) else { return };

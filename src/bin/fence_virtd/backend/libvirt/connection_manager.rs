@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use log::{debug, info, warn};
+use log::{info, trace, warn};
 
 use super::link::{ManagerCommand, UriLink};
 use super::shared_link::SharedLink;
@@ -249,7 +249,7 @@ impl ConnectionManager {
     fn report(&self, outcome: Result<(), String>) {
         let event = Event::Probed { uri: self.uri, outcome };
         if self.worker.send(Message::Event(event)).is_err() {
-            debug!("{}: probe result dropped: the worker has ended", self.shared.uri());
+            trace!("{}: probe result dropped: the worker has ended", self.shared.uri());
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use log::debug;
+use log::trace;
 
 use super::shared_link::SharedLink;
 use crate::inbox::{Event, Message};
@@ -65,7 +65,7 @@ fn run(at: UriIndex, link: &SharedLink, calls: &Receiver<(CallId, Call)>, worker
             }
         };
         if worker.send(Message::Event(Event::CallEnded { uri: at, call: id, outcome })).is_err() {
-            debug!("{}: outcome of a call dropped: the worker has ended", link.uri());
+            trace!("{}: outcome of a call dropped: the worker has ended", link.uri());
         }
     }
 }
