@@ -23,7 +23,8 @@ Run the daemon:
                          /var/run/fence_virtd.pid
   -w, --wait-for-init    wait for libvirt, addresses and interfaces that are
                          not available yet, instead of failing
-  -d, --debug <level>    0: normal, 1 to 4: debug, 5 and more: trace
+  -d, --debug <level>    0: one line a request; 1: each step of a session too;
+                         2: events of libvirt, cluster and network too
       --log <format>     text, or json: on stdout, one object a line
 
 Set up and check:
@@ -50,6 +51,10 @@ Look at a running daemon:
                          UUID that the requests had
       --json             with --status or --history: as JSON
 
+Change a running daemon:
+      --reload           have it read its configuration and keys again.
+                         Exit code 0: taken, 1: refused, or no answer
+
 About the program:
   -l, --list             list the listeners and backends
   -V, --version          print the version
@@ -65,6 +70,7 @@ pub(crate) enum Invocation {
     Check { config: PathBuf, pid_file: PathBuf, is_lenient: bool },
     Status(PathBuf, Form),
     History { config: PathBuf, form: HistoryForm, vm: Option<String> },
+    Reload(PathBuf),
     Explain { config: PathBuf, requester: String, vm: String },
     Doctor { config: PathBuf, pid_file: PathBuf },
     Setup(PathBuf),
@@ -101,6 +107,7 @@ enum Program {
     Explain,
     Status,
     History,
+    Reload,
     List,
 }
 
@@ -114,6 +121,7 @@ impl Program {
             Program::Explain => "--explain",
             Program::Status => "--status",
             Program::History => "--history",
+            Program::Reload => "--reload",
             Program::List => "--list (-l)",
         }
     }
@@ -176,6 +184,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<DaemonCo
             }
             Long("status") => selection.programs.push(Program::Status),
             Long("openmetrics") => selection.modifiers.push(OPENMETRICS),
+            Long("reload") => selection.programs.push(Program::Reload),
             Long("history") => selection.programs.push(Program::History),
             Long("vm") => {
                 selection.vm = Some(text(parser.value().map_err(explain)?)?);
@@ -267,6 +276,7 @@ impl Selection {
                 let form = if is_json { HistoryForm::Json } else { HistoryForm::Text };
                 Invocation::History { config, form, vm: self.vm }
             }
+            (Some(Program::Reload), _) => Invocation::Reload(config),
             (Some(Program::List), _) => Invocation::List,
             // --explain comes with its pair.
             (None | Some(Program::Explain), _) => Invocation::Run(Options { config, pid_file, ..options }),
@@ -275,104 +285,5 @@ impl Selection {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::Path;
-
-    fn command_line(line: &str) -> Result<DaemonCommand, String> {
-        parse(line.split_whitespace().map(OsString::from))
-    }
-
-    fn parsed(line: &str) -> Result<Invocation, String> {
-        command_line(line).map(|parsed| parsed.invocation)
-    }
-
-    #[test]
-    fn short_and_long_forms_mean_the_same() {
-        let short = parsed("-F -f a.conf -d99 -w -p a.pid").unwrap();
-        let long =
-            parsed("--foreground --config a.conf --debug=99 --wait-for-init --pid-file a.pid").unwrap();
-        assert_eq!(short, long);
-        let Invocation::Run(options) = short else { panic!("{short:?}") };
-        assert_eq!((options.debug, options.foreground, options.wait_for_init), (Some(99), true, true));
-        let check = |config: &str, pid_file: &str, is_lenient| {
-            Ok(Invocation::Check { config: config.into(), pid_file: pid_file.into(), is_lenient })
-        };
-        assert_eq!(parsed("-t -f x -p y"), check("x", "y", false));
-        assert_eq!(parsed("--check"), check(DEFAULT_CONFIG, crate::pid_file::DEFAULT, false));
-        assert_eq!(parsed("--lenient -p y --check"), check(DEFAULT_CONFIG, "y", true));
-        assert_eq!(parsed("--status -f x"), Ok(Invocation::Status("x".into(), Form::Text)));
-        assert_eq!(parsed("--json --status"), Ok(Invocation::Status(DEFAULT_CONFIG.into(), Form::Json)));
-        let history = |form, vm: Option<&str>| {
-            Ok(Invocation::History { config: "x".into(), form, vm: vm.map(str::to_owned) })
-        };
-        assert_eq!(parsed("--history -f x"), history(HistoryForm::Text, None));
-        assert_eq!(parsed("-f x --json --vm node1 --history"), history(HistoryForm::Json, Some("node1")));
-        let (requester, vm) = ("192.0.2.7".into(), "node1".into());
-        let explain = Invocation::Explain { config: "x".into(), requester, vm };
-        assert_eq!(parsed("--explain 192.0.2.7 node1 -f x"), Ok(explain));
-        let doctor = Invocation::Doctor { config: "x".into(), pid_file: "y".into() };
-        assert_eq!(parsed("--doctor -f x -p y"), Ok(doctor));
-        assert_eq!(parsed("-c -f x"), Ok(Invocation::Setup("x".into())));
-        assert_eq!(parsed("--configure"), Ok(Invocation::Setup(DEFAULT_CONFIG.into())));
-        assert_eq!(parsed("-l"), Ok(Invocation::List));
-        assert_eq!(parsed("-V"), Ok(Invocation::Version));
-        assert_eq!(parsed("-h"), Ok(Invocation::Help));
-    }
-
-    #[test]
-    fn wrong_arguments_are_named() {
-        assert!(parsed("--nonsense").unwrap_err().contains("nonsense"));
-        assert!(parsed("-d many").unwrap_err().contains("number"));
-        assert!(parsed("stray").unwrap_err().contains("stray"));
-        assert!(parsed("-f").is_err());
-        assert!(parsed("--log xml").unwrap_err().contains("text or json"));
-        assert!(parsed("--json").unwrap_err().contains("--status"));
-        for line in ["--lenient", "--doctor --lenient", "-F --lenient"] {
-            assert!(parsed(line).unwrap_err().contains("--check"), "{line}");
-        }
-        assert!(parsed("--vm a --status").unwrap_err().contains("--history"));
-        assert!(parsed("--history --openmetrics").unwrap_err().contains("requires --status"));
-        assert!(parsed("--explain 192.0.2.7").unwrap_err().contains("a requester and a VM"));
-    }
-
-    #[test]
-    fn options_that_select_different_programs_are_refused_by_name() {
-        let programs = [
-            ("-c", "--configure (-c)"),
-            ("-t", "--check (-t)"),
-            ("--doctor", "--doctor"),
-            ("--explain a b", "--explain"),
-            ("--status", "--status"),
-            ("--history", "--history"),
-            ("-l", "--list (-l)"),
-        ];
-        for (at, (one, one_name)) in programs.iter().enumerate() {
-            for (other, other_name) in &programs[at + 1..] {
-                let refused = parsed(&format!("{one} -f x {other} {one}"));
-                assert_eq!(refused, Err(format!("{one_name} and {other_name} cannot be combined")));
-            }
-            assert!(parsed(&format!("{one} {one} -F")).is_ok(), "{one}");
-        }
-        let refused = parsed("--status --json --openmetrics");
-        assert_eq!(refused, Err("--json and --openmetrics cannot be combined".to_owned()));
-    }
-
-    #[test]
-    fn a_second_configuration_is_warned_of() {
-        let parsed = command_line("-f a --config=b -t -f c").unwrap();
-        let warning = "--config (-f) is given more than once: c is read, not a, b";
-        assert_eq!(parsed.warning.as_deref(), Some(warning));
-        assert!(matches!(parsed.invocation, Invocation::Check { config, .. } if config == Path::new("c")));
-        assert_eq!(command_line("-f a -t").unwrap().warning, None);
-    }
-
-    #[test]
-    fn help_names_every_option() {
-        for option in ["-F", "-f", "-d", "-w", "-p", "-c", "-t", "-l", "-V", "-h"] {
-            assert!(USAGE.contains(&format!("  {option}, --")), "{option}");
-        }
-        assert!(USAGE.contains("  --doctor "));
-        assert!(USAGE.lines().all(|line| line.len() <= 80));
-    }
-}
+#[path = "args_tests.rs"]
+mod tests;

@@ -77,6 +77,7 @@ fn main() -> ExitCode {
         Invocation::Check { config, pid_file, is_lenient } => check::run(&config, &pid_file, is_lenient),
         Invocation::Status(config, form) => status_client::run(&config, &Query::Status(form)),
         Invocation::History { config, form, vm } => status_client::run(&config, &Query::History { form, vm }),
+        Invocation::Reload(config) => status_client::reload(&config),
         Invocation::Explain { config, requester, vm } => explain::run(&config, &requester, &vm),
         Invocation::Doctor { config, pid_file } => doctor::run(&config, &pid_file),
         Invocation::Setup(config) => setup::run(&config),

@@ -1,7 +1,8 @@
-//! Reload on SIGHUP: groups, keys, hash and auth, and the log level change while the
+//! Reload on SIGHUP or by `--reload`: groups, keys, hash and auth, and the log level change while the
 //! daemon runs. All of them change, or, if anything is wrong, nothing.
 #![forbid(unsafe_code)]
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,9 +68,16 @@ impl Reloader {
         Ok(Permissions::new(policies::groups(config), self.cids.clone()))
     }
 
-    /// Reads the configuration again, puts it into effect, and logs the changes.
+    /// Reason not to reload for a client that means this configuration, if it is another one.
+    pub(crate) fn other_than(&self, path: &Path) -> Option<String> {
+        let same = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let is_same = self.path == path || same(&self.path) == same(path);
+        (!is_same).then(|| format!("this daemon runs with {}, not {}", self.path.display(), path.display()))
+    }
+
+    /// Reads the configuration again, puts it into effect, logs the changes and returns them, a line or two.
     /// Errors: reason why nothing was changed.
-    pub(crate) fn reload(&mut self, targets: Targets<'_>) -> Result<(), String> {
+    pub(crate) fn reload(&mut self, targets: Targets<'_>) -> Result<String, String> {
         let new = (self.read)(&self.path)?;
         let moved = moved(&self.running, &new);
         if !moved.is_empty() {
@@ -98,12 +106,15 @@ impl Reloader {
         let changes = changes(&self.running, &new).join(", ");
         let waiting = needing_restart(&self.running, &new).join(", ");
         let changes = if changes.is_empty() { "no changes" } else { &changes };
-        info!("reloaded {}: {changes}", self.path.display());
+        let mut summary = format!("reloaded {}: {changes}", self.path.display());
+        info!("{summary}");
         if !waiting.is_empty() {
-            warn!("unchanged until the daemon is restarted: {waiting}");
+            let waiting = format!("unchanged until the daemon is restarted: {waiting}");
+            warn!("{waiting}");
+            summary = format!("{summary}\n{waiting}");
         }
         self.adopt(new);
-        Ok(())
+        Ok(summary)
     }
 
     /// Records the settings of a new configuration that are in effect now.

@@ -109,6 +109,7 @@ fn start(options: &Options) -> Result<(), String> {
         uris,
         cluster,
         journal,
+        reloads: threads.reloads(),
     };
     // Without the status socket the daemon still fences.
     let status = StatusSocket::open(&config.status_socket, sources);

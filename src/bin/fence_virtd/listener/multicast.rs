@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::{info, trace, warn};
 
 use super::interfaces::{self, NetworkInterface};
 use super::service::Acceptor;
@@ -89,7 +89,7 @@ impl MulticastAcceptor {
         for gone in self.joined.difference(&present) {
             warn!("{}: the interface {} is gone", self.name, gone.name);
             if let Err(error) = self.socket.leave(gone.index) {
-                debug!("{}: cannot leave the group on {}: {}", self.name, gone.name, error_text(&error));
+                trace!("{}: cannot leave the group on {}: {}", self.name, gone.name, error_text(&error));
             }
         }
         self.joined.retain(|interface| present.contains(interface));
@@ -176,7 +176,7 @@ impl Acceptor<Sessions> for MulticastAcceptor {
         }
         if has_changes || self.retry.is_some_and(|at| now >= at) {
             if let Some(problem) = self.join_all(now) {
-                debug!("{}: listening on no interface: {problem}", self.name);
+                trace!("{}: listening on no interface: {problem}", self.name);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use log::{debug, warn};
+use log::{trace, warn};
 
 use super::bind::Listener;
 use super::handle::ListenerHandle;
@@ -61,7 +61,7 @@ fn await_change(monitor: Option<&InterfaceMonitor>) {
     let Some(monitor) = monitor else { return thread::park_timeout(INTERVAL) };
     set.add(monitor.as_fd(), Interest::Read);
     if let Err(error) = set.wait(None) {
-        debug!("cannot wait for changes of the network: {}", error_text(&error));
+        trace!("cannot wait for changes of the network: {}", error_text(&error));
         thread::park_timeout(INTERVAL);
     }
     monitor.drain();
@@ -78,7 +78,7 @@ fn send(handles: &[ListenerHandle], known: &mut Option<BTreeSet<Prefix>>) -> boo
         return true;
     }
     let names: Vec<String> = prefixes.iter().map(Prefix::to_string).collect();
-    debug!("networks of this host: {}", names.join(", "));
+    trace!("networks of this host: {}", names.join(", "));
     let sent: Arc<[Prefix]> = prefixes.iter().copied().collect();
     *known = Some(prefixes);
     handles.iter().filter(|handle| handle.set_prefixes(&sent)).count() > 0

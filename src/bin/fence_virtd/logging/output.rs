@@ -49,8 +49,8 @@ impl Output {
             Ok(stream) if is_stderr(&stream) => connect().map_or(Output::Prioritised, Output::Journal),
             Ok(_) => Output::Prioritised,
             Err(_) => {
-                let is_set = |name: &&str| std::env::var_os(name).is_some();
-                Output::Stderr { is_managed: ["INVOCATION_ID", "NOTIFY_SOCKET"].iter().any(is_set) }
+                let managers = [std::env::var_os("INVOCATION_ID"), std::env::var_os("NOTIFY_SOCKET")];
+                Output::Stderr { is_managed: managers.iter().any(Option::is_some) }
             }
         }
     }

@@ -40,7 +40,7 @@ enum WriterMessage {
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
 /// Returns the log level for `-d LEVEL`. 0 is the default; 1 adds each step of a session (debug); 2 and more, up
-/// to the 99 of the C daemon, the events of libvirt and of the cluster too (trace).
+/// to the 99 of the C daemon, the events of libvirt, of the cluster and of the network too (trace).
 pub(crate) fn level(debug: u32) -> LevelFilter {
     match debug {
         0 => LevelFilter::Info,

@@ -17,18 +17,20 @@ use super::counts::Counts;
 use super::form::Form;
 use super::history;
 use super::query::{HISTORY, Query, UNWELL, WELL};
+use super::reload_order::ReloadOrder;
 use super::render::render;
 use super::snapshot::{ClusterState, ListenerState, QueueState, Snapshot, UriState};
 use crate::heartbeat::Heartbeat;
 use crate::power_journal::PowerJournal;
 use fence_virt::sys::error_text;
+use fence_virt::sys::mailbox::MailboxSender;
 use fence_virt::sys::mutex::lock;
 use fence_virt::time::Instant;
 
 /// Time limit of one client, query and reply together: other clients wait meanwhile.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Maximum length of a query, in bytes: two words and the name of a VM.
-const QUERY_MAX: u64 = 1024;
+/// Maximum length of a query, in bytes: two words and the name of a VM, or a word and a path.
+const QUERY_MAX: u64 = 8192;
 /// Pause after an error, such as a lack of file descriptors.
 const ERROR_PAUSE: Duration = Duration::from_millis(250);
 
@@ -50,6 +52,8 @@ pub(crate) struct Sources {
     pub(crate) cluster: Option<Arc<Mutex<ClusterState>>>,
     /// Power operations.
     pub(crate) journal: PowerJournal,
+    /// Way of reloads to the main thread.
+    pub(crate) reloads: MailboxSender<ReloadOrder>,
 }
 
 impl Sources {
@@ -189,7 +193,11 @@ fn serve(stream: UnixStream, sources: &Sources) -> io::Result<()> {
             let records = sources.journal.records();
             format!("{HISTORY}\n{}", history::render(&records, form, vm.as_deref()))
         }
-        None => format!("{UNWELL}\nunknown query: use --status or --history of the same version\n"),
+        Some(Query::Reload(path)) => {
+            let order = ReloadOrder { path, client: stream.stream };
+            return sources.reloads.post(order).map_err(|_| io::Error::other("the daemon is stopping"));
+        }
+        None => format!("{UNWELL}\nunknown query: use --status, --history or --reload of the same version\n"),
     };
     stream.write_all(reply.as_bytes())
 }
@@ -198,9 +206,11 @@ fn serve(stream: UnixStream, sources: &Sources) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::power_journal::sample::record;
+    use fence_virt::sys::mailbox::mailbox;
 
     #[test]
     fn a_report_has_the_last_operations_and_metrics_have_none() {
+        let (reloads, _orders) = mailbox().unwrap();
         let sources = Sources {
             started: Instant::now(),
             counts: Vec::new(),
@@ -210,6 +220,7 @@ mod tests {
             uris: Box::new(Vec::new),
             cluster: None,
             journal: PowerJournal::default(),
+            reloads,
         };
         (0..9).for_each(|at| sources.journal.record(record(&format!("vm{at}"))));
         for (form, expected) in [
