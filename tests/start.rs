@@ -34,6 +34,7 @@ fn run(dir: &Dir, namespace: &Namespace, conf: &str, args: &[&str]) -> (i32, Str
     command.arg("-f").arg(conf).arg("-p").arg(dir.path("run.pid")).args(args);
     let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
     let text = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
+    assert!(!text.contains("(os error "), "use sys::error_text for errors of the system: {text}");
     (status.code().unwrap_or(-1), text)
 }
 

@@ -16,6 +16,7 @@ use nix::sys::signal::Signal;
 use common::agent::{Agent, AgentTransport, Programs};
 use common::daemon::{Daemon, OURS, auth_keys, conf};
 use common::libvirtd::{Libvirtd, libvirtd_installed};
+use common::line::run_directory;
 use common::net::{HOST_V4, NamespacePair};
 use common::node::{NODE1, RUNNING, node, vm};
 use common::{Dir, Missing, Suite, require, root_and_c_suite, until};
@@ -184,6 +185,46 @@ fn a_watchdog_is_fed_while_the_worker_turns() {
     daemon.await_state("READY=1");
     daemon.await_state("STATUS=listeners tcp; backend libvirt; 0 requests, 0 refused; reloaded");
     daemon.await_state("WATCHDOG=1");
+}
+
+#[test]
+fn a_probe_by_multicast_is_counted_apart_and_quiet() {
+    let harness = require!(StatusHarness::new());
+    let uri = node(&harness.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+    let key = harness.dir.key("key", b'k');
+    let conf = conf("multicast", &auth_keys(&key, "sha256", "sha256"), &[uri], "");
+    let daemon = Daemon::builder(&harness.dir, &harness.pair.host).start(&conf);
+    // Marker of an agent that was killed before its answer arrived.
+    let run = run_directory(&harness.dir);
+    std::fs::write(run.join("fence_virt-call-back-ipv4-1229"), "1").unwrap();
+    let xvm = harness.dir.path("fence_xvm");
+    std::os::unix::fs::symlink(common::agent::OURS, &xvm).unwrap();
+    let mut agent = harness.pair.guest.command("unshare");
+    agent.args(["--mount", "sh", "-c", "mount --bind \"$0\" /run && exec \"$@\""]).arg(run).arg(xvm);
+    let ran =
+        agent.arg("-k").arg(&key).args(["-d", "-o", "off", "-H", "node1", "-t", "20"]).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success() && said.contains("prob"), "{said}");
+    // The call-backs that the agent did not need have ended. A slow machine makes it ask again.
+    let counts = || {
+        let (code, text) = harness.status(&daemon, &[]);
+        assert_eq!(code, Some(0), "{text}");
+        let lines = text.lines().skip_while(|line| !line.starts_with("listener "));
+        lines
+            .take_while(|line| line.starts_with("listener ") || line.starts_with(' '))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let ended = |counts: &[String]| counts[0].ends_with(": 0 open") && counts.len() > 2;
+    until("the call-backs have ended", LIMIT, || ended(&counts()));
+    let counts = counts();
+    let probes = counts[2].strip_prefix("  probes: ").and_then(|count| count.parse::<u64>().ok());
+    assert!(
+        counts[1] == "  off: 1 success" && counts.len() == 3 && probes.is_some_and(|n| n >= 12),
+        "{counts:?}"
+    );
+    let log = daemon.log();
+    assert!(!log.contains("no-vm-") && !log.contains("hung up") && !log.contains("null"), "{log}");
 }
 
 #[test]
