@@ -259,6 +259,26 @@ fn the_log_is_json_on_request() {
 }
 
 #[test]
+fn each_level_of_debugging_adds_its_lines() {
+    let harness = require!(StatusHarness::new());
+    let uri = node(&harness.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+    let key = harness.dir.key("key", b'k');
+    let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
+    let conf = conf("tcp", &keys, &[uri], "");
+    let programs = Programs::of(Suite::Ours, &harness.dir);
+    let step = "debug: tcp: 192.0.2.2: status \"node1\": the client has proven itself";
+    for (level, shows_steps, shows_events) in [("0", false, false), ("1", true, false), ("2", true, true)] {
+        let daemon = Daemon::builder(&harness.dir, &harness.pair.host).args(&["-d", level]).start(&conf);
+        let agent = Agent::new(&programs, &harness.pair.guest, AgentTransport::Tcp(HOST_V4), &key);
+        assert_eq!(agent.code("status", "node1"), 0);
+        daemon.await_log("status \"node1\": success");
+        let log = daemon.log();
+        let shown = (log.contains(step), log.contains("trace: networks of this host: "));
+        assert_eq!(shown, (shows_steps, shows_events), "{level}: {log}");
+    }
+}
+
+#[test]
 fn lines_on_stderr_have_their_time_unless_a_service_manager_notes_it() {
     let harness = require!(StatusHarness::new());
     let uri = node(&harness.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
