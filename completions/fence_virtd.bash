@@ -17,7 +17,7 @@ _fence_virtd() {
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
 		;;
 	-d | --debug)
-		mapfile -t COMPREPLY < <(compgen -W '0 1 5' -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W '0 1 2' -- "$word")
 		;;
 	--vm | --explain)
 		# The name of a VM, or a requester.
@@ -29,7 +29,7 @@ _fence_virtd() {
 		mapfile -t COMPREPLY < <(compgen -W '
 			-F --foreground -f --config -d --debug -w --wait-for-init
 			-p --pid-file --log -t --check --lenient -c --configure --doctor --explain
-			--status --watch --textfile --history --vm --json --openmetrics
+			--status --watch --textfile --history --reload --vm --json --openmetrics
 			-l --list -V --version -h --help' -- "$word")
 		;;
 	esac

@@ -235,7 +235,7 @@ fn a_short_freeze_does_not_bring_back_who_gave_up() {
     require!(LibvirtdHarness::new()).run(|harness| {
         let libvirtd = harness.libvirtd();
         let _holder = libvirtd.hold(&vms());
-        let daemon = harness.daemon(&[&libvirtd]);
+        let daemon = harness.builder().args(&["-d1"]).start(&harness.conf(&[&libvirtd]));
         let vms = [LOAD_VM, VICTIM, VICTIM2];
         let runs = vms.map(|vm| libvirtd.run_of(vm));
         assert_eq!(harness.prompt(vms.map(|vm| ("status", vm))), [0, 0, 0]);

@@ -25,7 +25,7 @@ struct LineHost {
     _dir: Dir,
     run: PathBuf,
     line: UnixStream,
-    _daemon: Daemon,
+    daemon: Daemon,
     _namespace: Namespace,
 }
 
@@ -65,7 +65,7 @@ impl LineHost {
         let line = line.unwrap().0;
         line.set_nonblocking(false).unwrap();
         let run = run_directory(&dir);
-        Ok(LineHost { _dir: dir, run, line, _daemon: daemon, _namespace: namespace })
+        Ok(LineHost { _dir: dir, run, line, daemon, _namespace: namespace })
     }
 
     fn command(&self, agent: &str) -> Command {
@@ -204,6 +204,12 @@ fn questions_in_a_row_are_answered_in_their_order() {
     let ran = agent("-d -o off -n victim -t 20");
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.stderr.contains("probing for its end"), "{ran:?}");
+    host.daemon.await_log("off \"victim\": success");
+    let log = host.daemon.log();
+    let of_probe: Vec<&str> =
+        log.lines().filter(|line| line.contains("no-vm-") || line.contains("null")).collect();
+    let is_quiet = of_probe.len() == 1 && of_probe[0].starts_with("fence_virtd: debug: serial: asker ");
+    assert!(is_quiet && of_probe[0].contains("probes for late answers"), "{of_probe:#?}");
     let ran = agent("-d -o status -n victim -t 20");
     assert_eq!((ran.code, ran.stderr.contains("probing")), (2, false), "{ran:?}");
 }

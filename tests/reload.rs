@@ -1,4 +1,4 @@
-//! SIGHUP: settings that change while the daemon runs, and settings that do not.
+//! SIGHUP and --reload: settings that change while the daemon runs, and settings that do not.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -65,13 +65,64 @@ fn groups_come_change_and_go() {
     let (agent, denied) = (harness.agent(&key), 3);
     assert_eq!(agent.code("status", "node1"), 0);
     daemon.reload(&harness.dir, &harness.conf(&keys, &group("192.0.2.77")));
-    daemon.await_log("1 groups instead of 0");
+    daemon.await_log("1 group instead of 0");
     assert_eq!(agent.code("status", "node1"), denied);
     daemon.reload(&harness.dir, &harness.conf(&keys, &group(GUEST_V4)));
     assert_eq!(agent.code("status", "node1"), 0);
     daemon.reload(&harness.dir, &harness.conf(&keys, ""));
     assert_eq!(agent.code("status", "node1"), 0);
     daemon.await_log("0 groups instead of 1");
+}
+
+/// Runs `--reload` with a configuration; returns exit code, stdout and stderr.
+fn ordered(harness: &ReloadHarness, conf: &Path) -> (i32, String, String) {
+    let mut command = harness.pair.host.command(OURS);
+    let output = command.args(["--reload", "-w", "-f"]).arg(conf).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_client_that_orders_a_reload_is_told_its_result() {
+    let harness = require!(ReloadHarness::new());
+    let key = harness.dir.key("key", b'k');
+    let keys = auth_keys(&key, "sha256", "sha256");
+    let daemon = harness.daemon(&harness.conf(&keys, ""));
+    let agent = harness.agent(&key);
+    let shown = daemon.conf().display();
+    let reload = |conf: &str| {
+        daemon.replace(&harness.dir, conf);
+        ordered(&harness, daemon.conf())
+    };
+
+    let (code, out, err) = reload(&harness.conf(&keys, &group("192.0.2.77")));
+    let changes = format!("reloaded {shown}: 1 group instead of 0, 1 key file read again\n");
+    assert_eq!((code, out, err), (0, changes, String::new()));
+    daemon.await_state("RELOADING=1");
+    daemon.await_state("READY=1");
+    assert_eq!(agent.code("status", "node1"), 3, "it is in force when the client ends");
+
+    let wrong = harness.conf(&keys.replacen("sha256", "sha255", 1), "");
+    let (code, out, err) = reload(&wrong);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(
+        err.starts_with("fence_virtd: reload refused: the configuration ") && err.contains("has errors"),
+        "{err}"
+    );
+    daemon.await_log("reload refused: the configuration");
+    daemon.await_state("READY=1");
+    assert_eq!(agent.code("status", "node1"), 3, "nothing has changed");
+
+    // The same socket, another file.
+    let other = harness.dir.write("other.conf", &fs::read_to_string(daemon.conf()).unwrap());
+    let (code, _, err) = ordered(&harness, &other);
+    let reason = format!("this daemon runs with {shown}, not {}: nothing has changed\n", other.display());
+    assert!(code == 1 && err.ends_with(&reason), "{err}");
+
+    let conf = daemon.conf().to_owned();
+    assert!(daemon.stop(LIMIT).success());
+    let (code, _, err) = ordered(&harness, &conf);
+    assert!(code == 1 && err.contains("no fence_virtd is running with this configuration"), "{err}");
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn a_new_file_and_a_new_key() {
     assert_eq!((mode(&file), mode(&key), mode(&dir.path("keys"))), (0o600, 0o600, 0o700));
     let bytes = fs::read(&key).unwrap();
     assert_eq!(bytes.len(), 4096);
-    assert!(checked(&file).contains("no errors"), "{}", checked(&file));
+    assert!(checked(&file).contains("0 errors"), "{}", checked(&file));
     // A second run keeps the key.
     let out = assert_written(&file, "\n\n\n\n\n\n\n\n\n\n");
     assert!(out.contains("No changes") && !out.contains("does not exist"), "{out}");
@@ -230,7 +230,7 @@ fn a_file_that_cannot_be_read_is_kept_beside_the_new_one() {
     let backup = dir.path("f.conf.old.1");
     assert_eq!(fs::read_to_string(&backup).unwrap(), wrong);
     assert_eq!(fs::metadata(backup).unwrap().mode() & 0o777, 0o600);
-    assert!(checked(&file).contains("no errors"));
+    assert!(checked(&file).contains("0 errors"));
     assert_eq!(names(&dir), ["f.conf", "f.conf.old", "f.conf.old.1", "fence.key"]);
 }
 

@@ -20,6 +20,7 @@ use nix::sys::signal::Signal;
 use common::agent::{Agent, AgentTransport, Programs};
 use common::daemon::{Daemon, OURS, auth_keys, conf};
 use common::libvirtd::{Libvirtd, libvirtd_installed};
+use common::line::run_directory;
 use common::net::{HOST_V4, NamespacePair};
 use common::node::{NODE1, RUNNING, node, vm};
 use common::{Dir, Missing, Suite, require, root_and_c_suite, until};
@@ -191,6 +192,46 @@ fn a_watchdog_is_fed_while_the_worker_turns() {
 }
 
 #[test]
+fn a_probe_by_multicast_is_counted_apart_and_quiet() {
+    let harness = require!(StatusHarness::new());
+    let uri = node(&harness.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+    let key = harness.dir.key("key", b'k');
+    let conf = conf("multicast", &auth_keys(&key, "sha256", "sha256"), &[uri], "");
+    let daemon = Daemon::builder(&harness.dir, &harness.pair.host).start(&conf);
+    // Marker of an agent that was killed before its answer arrived.
+    let run = run_directory(&harness.dir);
+    std::fs::write(run.join("fence_virt-call-back-ipv4-1229"), "1").unwrap();
+    let xvm = harness.dir.path("fence_xvm");
+    std::os::unix::fs::symlink(common::agent::OURS, &xvm).unwrap();
+    let mut agent = harness.pair.guest.command("unshare");
+    agent.args(["--mount", "sh", "-c", "mount --bind \"$0\" /run && exec \"$@\""]).arg(run).arg(xvm);
+    let ran =
+        agent.arg("-k").arg(&key).args(["-d", "-o", "off", "-H", "node1", "-t", "20"]).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success() && said.contains("prob"), "{said}");
+    // The call-backs that the agent did not need have ended. A slow machine makes it ask again.
+    let counts = || {
+        let (code, text) = harness.status(&daemon, &[]);
+        assert_eq!(code, Some(0), "{text}");
+        let lines = text.lines().skip_while(|line| !line.starts_with("listener "));
+        lines
+            .take_while(|line| line.starts_with("listener ") || line.starts_with(' '))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let ended = |counts: &[String]| counts[0].ends_with(" 0 open") && counts.len() > 2;
+    until("the call-backs have ended", LIMIT, || ended(&counts()));
+    let counts = counts();
+    let probes = counts[2].strip_prefix("  probes: ").and_then(|count| count.parse::<u64>().ok());
+    assert!(
+        counts[1] == "  off: 1 success" && counts.len() == 3 && probes.is_some_and(|n| n >= 12),
+        "{counts:?}"
+    );
+    let log = daemon.log();
+    assert!(!log.contains("no-vm-") && !log.contains("hung up") && !log.contains("null"), "{log}");
+}
+
+#[test]
 fn the_log_is_json_on_request() {
     let harness = require!(StatusHarness::new());
     let uri = node(&harness.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
@@ -202,11 +243,64 @@ fn the_log_is_json_on_request() {
     let agent = Agent::new(&programs, &harness.pair.guest, AgentTransport::Tcp(HOST_V4), &key);
     assert_eq!(agent.code("off", "node1"), 0);
     daemon.await_log(
-        "\"listener\":\"tcp\",\"source\":\"192.0.2.2\",\"operation\":\"off\",\"domain\":\"node1\",\"verdict\":\"success\",",
+        "\"listener\":\"tcp\",\"source\":\"192.0.2.2\",\"operation\":\"off\",\"domain\":\"node1\",\"verdict\":\"success\",\
+         \"reason\":\"destroyed on test:",
+    );
+    assert_eq!(agent.run("list", "").code, 0);
+    daemon.await_log("\"operation\":\"hostlist\",\"domain\":\"\",\"verdict\":\"list\",\"reason\":");
+    let other = harness.dir.key("other", b'o');
+    let stranger = Agent::new(&programs, &harness.pair.guest, AgentTransport::Tcp(HOST_V4), &other);
+    assert_eq!(stranger.code("status", "node1"), 1);
+    daemon.await_log(
+        "\"listener\":\"tcp\",\"source\":\"192.0.2.2\",\"verdict\":\"refused\",\"refusal\":\"signature\",\"reason\":\"",
     );
     let log = daemon.log();
     let is_object = |line: &&str| line.starts_with("{\"time\":") && line.ends_with('}');
     assert_eq!(log.lines().filter(is_object).count(), log.lines().count(), "{log}");
+    let millis = log.lines().filter_map(|line| line.split_once("\"milliseconds\":"));
+    let millis: Vec<&str> = millis.map(|(_, number)| number.trim_end_matches('}')).collect();
+    assert!(millis.len() >= 2 && millis.iter().all(|number| number.parse::<u64>().is_ok()), "{log}");
+}
+
+#[test]
+fn each_level_of_debugging_adds_its_lines() {
+    let harness = require!(StatusHarness::new());
+    let uri = node(&harness.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+    let key = harness.dir.key("key", b'k');
+    let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
+    let conf = conf("tcp", &keys, &[uri], "");
+    let programs = Programs::of(Suite::Ours, &harness.dir);
+    let step = "debug: tcp: 192.0.2.2: status \"node1\": the client has proven itself";
+    for (level, shows_steps, shows_events) in [("0", false, false), ("1", true, false), ("2", true, true)] {
+        let daemon = Daemon::builder(&harness.dir, &harness.pair.host).args(&["-d", level]).start(&conf);
+        let agent = Agent::new(&programs, &harness.pair.guest, AgentTransport::Tcp(HOST_V4), &key);
+        assert_eq!(agent.code("status", "node1"), 0);
+        daemon.await_log("status \"node1\": success");
+        let log = daemon.log();
+        let shown = (log.contains(step), log.contains("trace: networks of this host: "));
+        assert_eq!(shown, (shows_steps, shows_events), "{level}: {log}");
+    }
+}
+
+#[test]
+fn lines_on_stderr_have_their_time_unless_a_service_manager_notes_it() {
+    let harness = require!(StatusHarness::new());
+    let uri = node(&harness.dir, "node.xml", &[vm("node1", NODE1, RUNNING)]);
+    let conf = conf("tcp", "hash = \"none\"; auth = \"none\";", &[uri], "");
+    let builder = || Daemon::builder(&harness.dir, &harness.pair.host);
+    let managed = builder().start(&conf);
+    assert!(managed.log().lines().all(|line| line.starts_with("fence_virtd: ")), "{}", managed.log());
+    drop(managed);
+    let alone = builder().command(&["env", "-u", "NOTIFY_SOCKET", "-u", "INVOCATION_ID", OURS]).spawn(&conf);
+    alone.await_log("is ready");
+    let log = alone.log();
+    let is_timed = |line: &str| {
+        let (time, rest) = line.split_once(' ').unwrap_or_default();
+        time.len() == "2026-11-30T07:20:08.576Z".len()
+            && time.ends_with('Z')
+            && rest.starts_with("fence_virtd: ")
+    };
+    assert!(log.lines().all(is_timed), "{log}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use super::stderr_log::StderrLog;
 use super::transport::AgentRequest;
 use super::{help, inquiry, metadata, stdin};
 use crate::auth::{HashKind, Key};
+use crate::fence::counted;
 use crate::key_file;
 use crate::session::Policy;
 use crate::sys::error_text;
@@ -140,7 +141,7 @@ fn policy(log: &StderrLog, settings: &Settings) -> Result<Arc<Policy>, String> {
         return Ok(Arc::new(Policy { hash, auth, key: Key::new(Vec::new()), old_key: None }));
     }
     let key = read_key(path, settings.timeout)?;
-    log.debug(format_args!("key file {}: {} bytes", path.display(), key.len()));
+    log.debug(format_args!("key file {}: {}", path.display(), counted(key.len(), "byte")));
     Ok(Arc::new(Policy { hash, auth, key, old_key: None }))
 }
 

@@ -88,6 +88,26 @@ impl Diagnostics {
         out
     }
 
+    /// Returns each diagnostic as one line, `path:line:column: message`, with its severity; as many as
+    /// [`Diagnostics::render`] prints, and the count of the rest.
+    pub fn lines(&self, strict: bool) -> Vec<(Severity, String)> {
+        let shown = self.shown(strict);
+        let more = self.list.len() - shown.len() + self.dropped;
+        let path = self.path.display();
+        let line = |Diagnostic { severity, line, column, message, .. }: &Diagnostic| {
+            (*severity, format!("{path}:{line}:{column}: {message}"))
+        };
+        let rest = (more > 0).then(|| (Severity::Warning, format!("{path}: and {more} more")));
+        shown.into_iter().map(line).chain(rest).collect()
+    }
+
+    /// Returns the numbers of errors and of warnings. `strict` counts unknown keys and sections as errors. Those
+    /// that were not kept count as warnings.
+    pub fn counts(&self, strict: bool) -> (usize, usize) {
+        let errors = self.list.iter().filter(|found| found.severity.is_fatal(strict)).count();
+        (errors, self.list.len() - errors + self.dropped)
+    }
+
     fn shown(&self, strict: bool) -> Vec<&Diagnostic> {
         let fatal = self.list.iter().filter(|found| found.severity.is_fatal(strict)).count();
         let mut room_fatal = fatal.min(RENDER_MAX);
@@ -150,5 +170,16 @@ mod tests {
         assert!(text.contains("f.conf:71:3: error: finding 70"));
         assert!(text.contains("finding 48") && !text.contains("finding 49"));
         assert!(text.ends_with("f.conf: and 21 more\n"));
+    }
+
+    #[test]
+    fn lines_and_counts_have_what_is_printed() {
+        let found = diagnostics(&[Severity::Unknown, Severity::Warning]);
+        let lines =
+            [(Severity::Unknown, "f.conf:1:3: finding 0"), (Severity::Warning, "f.conf:2:3: finding 1")];
+        assert_eq!(found.lines(false), lines.map(|(severity, line)| (severity, line.to_owned())));
+        assert_eq!((found.counts(false), found.counts(true)), ((0, 2), (1, 1)));
+        let many = diagnostics(&[Severity::Warning; 70]).lines(false);
+        assert_eq!((many.len(), many[50].1.as_str()), (51, "f.conf: and 20 more"));
     }
 }

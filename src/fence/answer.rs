@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::Operation;
+use super::{Operation, counted};
 
 /// Verdict on a request. The numbers go over the wire and are the agents' exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,11 +81,24 @@ impl From<Verdict> for Answer {
     }
 }
 
+impl Answer {
+    /// Returns the kind of the answer as one word: success, failure, off, denied or list.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Answer::Verdict(Verdict::Success) => "success",
+            Answer::Verdict(Verdict::Failure) => "failure",
+            Answer::Verdict(Verdict::Off) => "off",
+            Answer::Verdict(Verdict::Denied) => "denied",
+            Answer::HostList(_) => "list",
+        }
+    }
+}
+
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Answer::Verdict(verdict) => verdict.fmt(f),
-            Answer::HostList(entries) => write!(f, "{} VMs listed", entries.len()),
+            Answer::HostList(entries) => write!(f, "{} listed", counted(entries.len(), "VM")),
         }
     }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod counted;
 mod domain;
 mod escape;
 mod hash_kind;
@@ -11,6 +12,7 @@ mod operation;
 mod request;
 
 pub use answer::{Answer, HostEntry, PowerState, Verdict};
+pub use counted::counted;
 pub use domain::{Domain, UriIndex, Uuid};
 pub use escape::{column, is_printable, printable};
 pub use hash_kind::HashKind;

@@ -24,4 +24,4 @@ pub use policy::{CheckedPacket, Policy, WhichKey};
 pub use protocol_error::{Awaited, ProtocolError};
 pub use scanner::{STALL_LIMIT, Scanner};
 pub use server::{HANDSHAKE_LIMIT, REPLY_LIMIT, ServerSession, SessionEvent};
-pub use sync_probe::{SYNC_PROBE_LEN, SyncProbe};
+pub use sync_probe::{SYNC_PROBE_LEN, SyncProbe, is_probe, nobody};

@@ -13,6 +13,23 @@ pub struct SyncProbe {
     seen: Vec<u8>,
 }
 
+/// Beginning of the names that no VM has, for queries that change nothing and tell nothing.
+const NOBODY: &str = "no-vm-";
+
+/// Returns a name that no VM has, from 32 random bits: `no-vm-` and 8 hexadecimal digits.
+pub fn nobody(random: u32) -> String {
+    format!("{NOBODY}{random:08x}")
+}
+
+/// True for a query of a probe, by its content: null or status, of a name as [`nobody`] makes them. Whoever sends
+/// one touches no VM.
+pub fn is_probe(operation: Operation, name: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let is_nobody =
+        name.strip_prefix(NOBODY).is_some_and(|digits| digits.len() == 8 && digits.bytes().all(is_digit));
+    is_nobody && matches!(operation, Operation::Null | Operation::Status)
+}
+
 /// Queries in a probe.
 pub const SYNC_PROBE_LEN: usize = 12;
 
@@ -88,13 +105,27 @@ mod tests {
 
     #[test]
     fn its_queries_are_harmless() {
-        let nobody = Target::new(b"nobody").unwrap();
+        let nobody = Target::new(nobody(0xfe).as_bytes()).unwrap();
         let requests = SyncProbe::new(77).requests(&nobody, u32::MAX - 3);
         assert_eq!(requests.len(), SYNC_PROBE_LEN);
         for (at, request) in requests.iter().enumerate() {
-            assert!(matches!(request.operation, Operation::Null | Operation::Status));
+            assert!(is_probe(request.operation, request.target.as_str()), "{request:?}");
             assert_eq!(request.seqno, (u32::MAX - 3).wrapping_add(at as u32));
             assert_eq!(request.target, nobody);
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_a_probe() {
+        assert!(is_probe(Operation::Null, "no-vm-000000fe"));
+        for operation in Operation::ALL {
+            let is_harmless = matches!(operation, Operation::Null | Operation::Status);
+            assert_eq!(is_probe(operation, &nobody(7)), is_harmless, "{operation}");
+        }
+        for name in
+            ["", "vm1", "no-vm-", "no-vm-000000f", "no-vm-000000fe0", "no-vm-000000FE", "No-vm-000000fe"]
+        {
+            assert!(!is_probe(Operation::Status, name), "{name}");
         }
     }
 }

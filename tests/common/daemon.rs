@@ -166,11 +166,15 @@ impl Daemon {
         &self.conf
     }
 
+    /// Replaces the configuration, of which the daemon is not told.
+    pub fn replace(&self, dir: &Dir, conf: &str) {
+        let name = self.conf.file_name().unwrap().to_str().unwrap();
+        dir.write(name, &with_status(conf, &self.conf.with_extension("status")));
+    }
+
     /// Replaces the configuration, sends SIGHUP and waits until the daemon has handled it.
     pub fn reload(&self, dir: &Dir, conf: &str) {
-        let name = self.conf.file_name().unwrap().to_str().unwrap();
-        let conf = with_status(conf, &self.conf.with_extension("status"));
-        dir.write(name, &conf);
+        self.replace(dir, conf);
         self.signal(Signal::SIGHUP);
         self.await_state("READY=1");
     }
@@ -220,6 +224,9 @@ impl Drop for Daemon {
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- log of the daemon ---\n{}---", self.log());
+        } else {
+            let log = self.log();
+            assert!(!log.contains("(os error "), "use sys::error_text for errors of the system:\n{log}");
         }
     }
 }

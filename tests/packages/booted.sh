@@ -59,6 +59,14 @@ reloads() {
 	gives 0 systemctl reload fence_virtd && same "$(property ActiveState)" active && same "$(property MainPID)" "$pid" && fences
 }
 denies() { [ "$(fence_virt "${AGENT[@]}" -o status -H test >/dev/null 2>&1; echo $?)" = 3 ]; }
+fails_a_wrong_reload() {
+	local pid
+	pid=$(property MainPID)
+	cp -p /etc/fence_virt.conf /root/right.conf && echo 'nonsense {' >>/etc/fence_virt.conf || return
+	gives 1 systemctl reload fence_virtd && same "$(property ActiveState)" active && log_says "reload refused" &&
+		cp -p /root/right.conf /etc/fence_virt.conf && gives 0 systemctl reload fence_virtd &&
+		same "$(property MainPID)" "$pid" && fences
+}
 # Adds a group without the VM, and removes it.
 reloads_groups() {
 	local pid
@@ -224,6 +232,7 @@ check "systemd: the unit starts, and is ready; the daemon fences" starts
 check "systemd: it has CAP_DAC_OVERRIDE alone, and a filter of system calls" is_confined
 check "systemd: files are read-only for it, but for /run and /dev/shm" sees_read_only
 check "systemd: reload leaves it running" reloads
+check "systemd: a reload of a wrong configuration fails, and says so" fails_a_wrong_reload
 check "systemd: a reload takes groups over" reloads_groups
 check "systemd: --status answers, and systemctl status says what it does" reports
 check "systemd: killed, it comes back" comes_back

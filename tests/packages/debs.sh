@@ -69,7 +69,7 @@ apt_takes_it() {
 	gives 0 in_root sh -c "apt-get -s -o Dir::Etc::sourceparts=/none install /packages/fence-virt_${ours_version}_*.deb /packages/fence-virtd_${ours_version}_*.deb" &&
 		says "Inst fence-virtd [$theirs_version]" && says "Inst fence-virt [$theirs_version]"
 }
-config_loads() { gives 0 in_root fence_virtd --check && says "no errors"; }
+config_loads() { gives 0 in_root fence_virtd --check && says "0 errors"; }
 no_leftovers() {
 	gone "$R/usr/lib/x86_64-linux-gnu/fence-virt" && gives 0 in_root dpkg -V fence-virt fence-virtd &&
 		same "$(readlink "$R/usr/sbin/fence_xvm")" fence_virt

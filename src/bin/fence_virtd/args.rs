@@ -11,45 +11,59 @@ use crate::status::{Form, HistoryForm};
 /// Default path of the configuration.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/fence_virt.conf";
 
-/// Output of `-h`.
+/// Output of `-h`, by task. Lines have at most 80 columns.
 pub(crate) const USAGE: &str = "\
 Usage: fence_virtd [options]
 
-  -F, --foreground         stay in the foreground, log to stderr
-  -f, --config <file>      read <file> instead of /etc/fence_virt.conf
-  -d, --debug <level>      0: normal, 1 to 4: debug, 5 and more: trace
-  -w, --wait-for-init      wait for libvirt, addresses and interfaces that are
-                           not available yet, instead of failing
-  -p, --pid-file <file>    record the process id in <file> instead of
-                           /var/run/fence_virtd.pid
-      --log <format>       text, or json: on stdout, one object a line
-  -c, --configure          ask for the settings, write the configuration, exit
-  -t, --check              check the configuration, print what would run, exit
-      --lenient            with --check: only problems that prevent the start
-                           are errors
-      --status             print the status of the running daemon. Exit code 0:
-                           no problems, 2: problems, 1: no answer
-      --watch              with --status: again every 2 s, until interrupted
-      --textfile <file>    with --status: write OpenMetrics to <file>, also if
-                           there are problems or no answer
-      --history            print the last power operations of the running daemon,
-                           the newest one last. Exit code 1: no answer
-      --vm <name>          with --history: only those on this VM, by the name or
-                           UUID that the requests had
-      --json               with --status or --history: as JSON
-      --openmetrics        with --status: as OpenMetrics, for a textfile collector
-      --doctor             check this host against the configuration, print
-                           problems and remedies, exit. Exit code 0: no problems,
-                           1: warnings, 2: errors
-      --explain <requester> <vm>
-                           say by which groups of the configuration this
-                           requester (an address, a CID, or a VM) may fence this
-                           VM. Exit code 0: allowed, 1: denied, 2: not known
-  -l, --list               list the listeners and backends
-  -V, --version            print the version
-  -h, --help               print this help
+Run the daemon:
+  -F, --foreground       stay in the foreground, log to stderr
+  -f, --config <file>    read <file> instead of /etc/fence_virt.conf; so do
+                         the programs below
+  -p, --pid-file <file>  record the process id in <file> instead of
+                         /var/run/fence_virtd.pid
+  -w, --wait-for-init    wait for libvirt, addresses and interfaces that are
+                         not available yet, instead of failing
+  -d, --debug <level>    0: one line a request; 1: each step of a session too;
+                         2: events of libvirt, cluster and network too
+      --log <format>     text, or json: on stdout, one object a line
 
-See fence_virt.conf.example for the configuration.
+Set up and check:
+  -c, --configure        ask for the settings, write the configuration
+  -t, --check            check the configuration, print what would run.
+                         Exit code 0: no errors, 1: errors
+      --lenient          with --check: only problems that prevent the start
+                         are errors
+      --doctor           check this host against the configuration, print
+                         problems and remedies.
+                         Exit code 0: no problems, 1: warnings, 2: errors
+      --explain <requester> <vm>
+                         say by which groups this requester (an address, a
+                         CID, or a VM) may fence this VM.
+                         Exit code 0: allowed, 1: denied, 2: not known
+
+Look at a running daemon:
+      --status           print its status.
+                         Exit code 0: no problems, 2: problems, 1: no answer
+      --watch            with --status: again every 2 s, until interrupted
+      --openmetrics      with --status: as OpenMetrics, for monitoring
+      --textfile <file>  with --status: write OpenMetrics to <file>, also if
+                         there are problems or no answer
+      --history          print the last power operations, the newest one last.
+                         Exit code 0: printed, 1: no answer
+      --vm <name>        with --history: only those on this VM, by the name or
+                         UUID that the requests had
+      --json             with --status or --history: as JSON
+
+Change a running daemon:
+      --reload           have it read its configuration and keys again.
+                         Exit code 0: taken, 1: refused, or no answer
+
+About the program:
+  -l, --list             list the listeners and backends
+  -V, --version          print the version
+  -h, --help             print this help
+
+See fence_virtd(8), fence_virt.conf(5) and fence_virt.conf.example.
 ";
 
 /// Program that the command line selects.
@@ -59,6 +73,7 @@ pub(crate) enum Invocation {
     Check { config: PathBuf, pid_file: PathBuf, is_lenient: bool },
     Status { config: PathBuf, output: StatusOutput },
     History { config: PathBuf, form: HistoryForm, vm: Option<String> },
+    Reload(PathBuf),
     Explain { config: PathBuf, requester: String, vm: String },
     Doctor { config: PathBuf, pid_file: PathBuf },
     Setup(PathBuf),
@@ -89,26 +104,70 @@ pub(crate) struct Options {
     pub(crate) is_json: bool,
 }
 
-/// Options that select another program than the daemon, or change its output.
+/// Command line: what it selects, and what is odd about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DaemonCommand {
+    pub(crate) invocation: Invocation,
+    /// A sentence for an option of which only the last value counts.
+    pub(crate) warning: Option<String>,
+}
+
+/// Program other than the daemon. A command line selects at most one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Program {
+    Setup,
+    Check,
+    Doctor,
+    Explain,
+    Status,
+    History,
+    Reload,
+    List,
+}
+
+impl Program {
+    /// Option that selects it, as messages name it.
+    fn option(self) -> &'static str {
+        match self {
+            Program::Setup => "--configure (-c)",
+            Program::Check => "--check (-t)",
+            Program::Doctor => "--doctor",
+            Program::Explain => "--explain",
+            Program::Status => "--status",
+            Program::History => "--history",
+            Program::Reload => "--reload",
+            Program::List => "--list (-l)",
+        }
+    }
+}
+
+/// Option that changes what a program does, with the programs that know it.
+struct Modifier(&'static str, &'static [Program]);
+
+const LENIENT: Modifier = Modifier("--lenient", &[Program::Check]);
+const VM: Modifier = Modifier("--vm", &[Program::History]);
+const JSON: Modifier = Modifier("--json", &[Program::Status, Program::History]);
+const OPENMETRICS: Modifier = Modifier("--openmetrics", &[Program::Status]);
+const WATCH: Modifier = Modifier("--watch", &[Program::Status]);
+const TEXTFILE: Modifier = Modifier("--textfile", &[Program::Status]);
+/// Modifiers that exclude each other. A text file is always OpenMetrics.
+const EXCLUSIVE: [(&Modifier, &Modifier); 4] =
+    [(&JSON, &OPENMETRICS), (&WATCH, &OPENMETRICS), (&TEXTFILE, &WATCH), (&TEXTFILE, &JSON)];
+
+/// Selected programs and modifiers in the order of the command line, with their values.
 #[derive(Default)]
 struct Selection {
-    is_setup: bool,
-    is_check: bool,
-    is_lenient: bool,
-    is_doctor: bool,
-    is_status: bool,
-    is_watch: bool,
-    textfile: Option<PathBuf>,
-    is_history: bool,
+    programs: Vec<Program>,
+    modifiers: Vec<Modifier>,
     vm: Option<String>,
+    textfile: Option<PathBuf>,
     /// Requester and VM of `--explain`.
     pair: Option<(String, String)>,
-    form: Option<Form>,
 }
 
 /// Parses the command line, without the program's name.
 /// Errors: a sentence about the first wrong argument.
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<DaemonCommand, String> {
     let mut options = Options {
         config: DEFAULT_CONFIG.into(),
         foreground: false,
@@ -118,12 +177,13 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocati
         is_json: false,
     };
     let mut selection = Selection::default();
+    let mut configs: Vec<PathBuf> = Vec::new();
     let mut parser = lexopt::Parser::from_args(args);
     let explain = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(explain)? {
         match argument {
             Short('F') | Long("foreground") => options.foreground = true,
-            Short('f') | Long("config") => options.config = parser.value().map_err(explain)?.into(),
+            Short('f') | Long("config") => configs.push(parser.value().map_err(explain)?.into()),
             Short('d') | Long("debug") => {
                 let level = parser.value().map_err(explain)?;
                 let level = level.to_str().and_then(|text| text.parse().ok());
@@ -131,30 +191,55 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocati
             }
             Short('w') | Long("wait-for-init") => options.wait_for_init = true,
             Short('p') | Long("pid-file") => options.pid_file = parser.value().map_err(explain)?.into(),
-            Short('c') | Long("configure") => selection.is_setup = true,
-            Short('t') | Long("check") => selection.is_check = true,
-            Long("lenient") => selection.is_lenient = true,
             Long("log") => options.is_json = is_json(&parser.value().map_err(explain)?)?,
-            Long("status") => selection.is_status = true,
-            Long("watch") => selection.is_watch = true,
-            Long("textfile") => selection.textfile = Some(parser.value().map_err(explain)?.into()),
-            Long("history") => selection.is_history = true,
-            Long("vm") => selection.vm = Some(text(parser.value().map_err(explain)?)?),
+            Short('c') | Long("configure") => selection.programs.push(Program::Setup),
+            Short('t') | Long("check") => selection.programs.push(Program::Check),
+            Long("lenient") => selection.modifiers.push(LENIENT),
+            Long("doctor") => selection.programs.push(Program::Doctor),
             Long("explain") => {
                 let requester = text(parser.value().map_err(explain)?)?;
                 let missing = |_| "--explain needs a requester and a VM".to_owned();
                 selection.pair = Some((requester, text(parser.value().map_err(missing)?)?));
+                selection.programs.push(Program::Explain);
             }
-            Long("json") => selection.form = Some(Form::Json),
-            Long("openmetrics") => selection.form = Some(Form::OpenMetrics),
-            Long("doctor") => selection.is_doctor = true,
-            Short('l') | Long("list") => return Ok(Invocation::List),
-            Short('V') | Long("version") => return Ok(Invocation::Version),
-            Short('h' | '?') | Long("help") => return Ok(Invocation::Help),
+            Long("status") => selection.programs.push(Program::Status),
+            Long("openmetrics") => selection.modifiers.push(OPENMETRICS),
+            Long("watch") => selection.modifiers.push(WATCH),
+            Long("textfile") => {
+                selection.textfile = Some(parser.value().map_err(explain)?.into());
+                selection.modifiers.push(TEXTFILE);
+            }
+            Long("reload") => selection.programs.push(Program::Reload),
+            Long("history") => selection.programs.push(Program::History),
+            Long("vm") => {
+                selection.vm = Some(text(parser.value().map_err(explain)?)?);
+                selection.modifiers.push(VM);
+            }
+            Long("json") => selection.modifiers.push(JSON),
+            Short('l') | Long("list") => selection.programs.push(Program::List),
+            Short('V') | Long("version") => return Ok(Invocation::Version.into()),
+            Short('h' | '?') | Long("help") => return Ok(Invocation::Help.into()),
             other => return Err(other.unexpected().to_string()),
         }
     }
-    selection.invocation(options)
+    let warning = warning(&configs);
+    options.config = configs.pop().unwrap_or(options.config);
+    Ok(DaemonCommand { invocation: selection.invocation(options)?, warning })
+}
+
+impl From<Invocation> for DaemonCommand {
+    fn from(invocation: Invocation) -> DaemonCommand {
+        DaemonCommand { invocation, warning: None }
+    }
+}
+
+/// Warning about several configurations.
+fn warning(configs: &[PathBuf]) -> Option<String> {
+    let (last, ignored) = configs.split_last()?;
+    let ignored: Vec<String> = ignored.iter().map(|path| path.display().to_string()).collect();
+    let names = ignored.join(", ");
+    (!ignored.is_empty())
+        .then(|| format!("--config (-f) is given more than once: {} is read, not {names}", last.display()))
 }
 
 /// Returns an argument as text that fits one line.
@@ -172,150 +257,66 @@ fn is_json(format: &OsStr) -> Result<bool, String> {
 }
 
 impl Selection {
+    /// Returns the selected program; none for the daemon.
     /// Errors: a sentence about options that do not go together.
-    fn check(&self) -> Result<(), String> {
-        let is_formed = self.is_status || (self.is_history && self.form != Some(Form::OpenMetrics));
-        if self.form.is_some() && !is_formed {
-            return Err("--openmetrics requires --status, and --json requires --status or --history".into());
+    fn program(&self) -> Result<Option<Program>, String> {
+        let first = self.programs.first().copied();
+        if let (Some(first), Some(other)) =
+            (first, self.programs.iter().find(|&&program| Some(program) != first))
+        {
+            return Err(format!("{} and {} cannot be combined", first.option(), other.option()));
         }
-        if (self.is_watch || self.textfile.is_some()) && !self.is_status {
-            return Err("--watch and --textfile require --status".into());
+        for Modifier(option, programs) in &self.modifiers {
+            if !first.is_some_and(|program| programs.contains(&program)) {
+                let programs: Vec<&str> = programs.iter().map(|program| program.option()).collect();
+                return Err(format!("{option} requires {}", programs.join(" or ")));
+            }
         }
-        let (is_json, is_metrics) = (self.form == Some(Form::Json), self.form == Some(Form::OpenMetrics));
-        if self.textfile.is_some() && (self.is_watch || is_json) {
-            return Err(
-                "--textfile cannot be combined with --watch or --json: it writes OpenMetrics once".into()
-            );
+        let excluded = EXCLUSIVE.iter().find(|(one, other)| self.has(one) && self.has(other));
+        if let Some((Modifier(one, _), Modifier(other, _))) = excluded {
+            return Err(format!("{one} and {other} cannot be combined"));
         }
-        if self.is_watch && is_metrics {
-            return Err("--watch cannot be combined with --openmetrics".into());
-        }
-        if self.is_lenient && !self.is_check {
-            return Err("--lenient requires --check".into());
-        }
-        if self.vm.is_some() && !self.is_history {
-            return Err("--vm requires --history".into());
-        }
-        let other = self.is_check || self.is_doctor || self.is_status;
-        if self.is_setup && (other || self.is_history || self.pair.is_some()) {
-            return Err("-c cannot be combined with -t, --status, --history, --explain or --doctor".into());
-        }
-        if (self.is_history && (other || self.pair.is_some())) || (self.pair.is_some() && other) {
-            return Err(
-                "--history and --explain cannot be combined with each other, -t, --status or --doctor".into(),
-            );
-        }
-        Ok(())
+        Ok(first)
+    }
+
+    fn has(&self, modifier: &Modifier) -> bool {
+        self.modifiers.iter().any(|given| given.0 == modifier.0)
     }
 
     fn invocation(self, options: Options) -> Result<Invocation, String> {
-        self.check()?;
+        let program = self.program()?;
+        let (is_json, is_lenient, is_watch) = (self.has(&JSON), self.has(&LENIENT), self.has(&WATCH));
+        let form = match self.has(&OPENMETRICS) {
+            true => Form::OpenMetrics,
+            false if is_json => Form::Json,
+            false => Form::Text,
+        };
         let Options { config, pid_file, .. } = options;
-        Ok(match self {
-            Selection { is_setup: true, .. } => Invocation::Setup(config),
-            Selection { is_status: true, form, is_watch, textfile, .. } => {
-                let form = form.unwrap_or(Form::Text);
-                let output = match textfile {
+        Ok(match (program, self.pair) {
+            (Some(Program::Setup), _) => Invocation::Setup(config),
+            (Some(Program::Check), _) => Invocation::Check { config, pid_file, is_lenient },
+            (Some(Program::Doctor), _) => Invocation::Doctor { config, pid_file },
+            (Some(Program::Explain), Some((requester, vm))) => Invocation::Explain { config, requester, vm },
+            (Some(Program::Status), _) => {
+                let output = match self.textfile {
                     Some(path) => StatusOutput::Textfile(path),
                     None if is_watch => StatusOutput::Watch(form),
                     None => StatusOutput::Once(form),
                 };
                 Invocation::Status { config, output }
             }
-            Selection { is_history: true, form, vm, .. } => {
-                let form = if form == Some(Form::Json) { HistoryForm::Json } else { HistoryForm::Text };
-                Invocation::History { config, form, vm }
+            (Some(Program::History), _) => {
+                let form = if is_json { HistoryForm::Json } else { HistoryForm::Text };
+                Invocation::History { config, form, vm: self.vm }
             }
-            Selection { pair: Some((requester, vm)), .. } => Invocation::Explain { config, requester, vm },
-            Selection { is_doctor: true, .. } => Invocation::Doctor { config, pid_file },
-            Selection { is_check: true, is_lenient, .. } => {
-                Invocation::Check { config, pid_file, is_lenient }
-            }
-            _ => Invocation::Run(Options { config, pid_file, ..options }),
+            (Some(Program::Reload), _) => Invocation::Reload(config),
+            (Some(Program::List), _) => Invocation::List,
+            // --explain comes with its pair.
+            (None | Some(Program::Explain), _) => Invocation::Run(Options { config, pid_file, ..options }),
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(line: &str) -> Result<Invocation, String> {
-        parse(line.split_whitespace().map(OsString::from))
-    }
-
-    #[test]
-    fn short_and_long_forms_mean_the_same() {
-        let short = parsed("-F -f a.conf -d99 -w -p a.pid").unwrap();
-        let long =
-            parsed("--foreground --config a.conf --debug=99 --wait-for-init --pid-file a.pid").unwrap();
-        assert_eq!(short, long);
-        let Invocation::Run(options) = short else { panic!("{short:?}") };
-        assert_eq!((options.debug, options.foreground, options.wait_for_init), (Some(99), true, true));
-        let check = |config: &str, pid_file: &str, is_lenient| {
-            Ok(Invocation::Check { config: config.into(), pid_file: pid_file.into(), is_lenient })
-        };
-        assert_eq!(parsed("-t -f x -p y"), check("x", "y", false));
-        assert_eq!(parsed("--check"), check(DEFAULT_CONFIG, crate::pid_file::DEFAULT, false));
-        assert_eq!(parsed("--lenient -p y --check"), check(DEFAULT_CONFIG, "y", true));
-        let status = |output| Ok(Invocation::Status { config: "x".into(), output });
-        assert_eq!(parsed("--status -f x"), status(StatusOutput::Once(Form::Text)));
-        assert_eq!(parsed("--json --status -f x"), status(StatusOutput::Once(Form::Json)));
-        assert_eq!(parsed("--status --watch -f x"), status(StatusOutput::Watch(Form::Text)));
-        let textfile = || status(StatusOutput::Textfile("/m.prom".into()));
-        assert_eq!(parsed("--status --textfile /m.prom -f x"), textfile());
-        assert_eq!(parsed("--status --openmetrics --textfile=/m.prom -f x"), textfile());
-        let history = |form, vm: Option<&str>| {
-            Ok(Invocation::History { config: "x".into(), form, vm: vm.map(str::to_owned) })
-        };
-        assert_eq!(parsed("--history -f x"), history(HistoryForm::Text, None));
-        assert_eq!(parsed("-f x --json --vm node1 --history"), history(HistoryForm::Json, Some("node1")));
-        let (requester, vm) = ("192.0.2.7".into(), "node1".into());
-        let explain = Invocation::Explain { config: "x".into(), requester, vm };
-        assert_eq!(parsed("--explain 192.0.2.7 node1 -f x"), Ok(explain));
-        let doctor = Invocation::Doctor { config: "x".into(), pid_file: "y".into() };
-        assert_eq!(parsed("--doctor -f x -p y"), Ok(doctor));
-        assert_eq!(parsed("-c -f x"), Ok(Invocation::Setup("x".into())));
-        assert_eq!(parsed("--configure"), Ok(Invocation::Setup(DEFAULT_CONFIG.into())));
-        assert_eq!(parsed("-l"), Ok(Invocation::List));
-        assert_eq!(parsed("-V"), Ok(Invocation::Version));
-        assert_eq!(parsed("-h"), Ok(Invocation::Help));
-    }
-
-    #[test]
-    fn wrong_arguments_are_named() {
-        assert!(parsed("--nonsense").unwrap_err().contains("nonsense"));
-        assert!(parsed("-d many").unwrap_err().contains("number"));
-        assert!(parsed("stray").unwrap_err().contains("stray"));
-        assert!(parsed("-f").is_err());
-        assert!(parsed("--log xml").unwrap_err().contains("text or json"));
-        assert!(parsed("--json").unwrap_err().contains("--status"));
-        for line in ["--lenient", "--doctor --lenient", "-F --lenient"] {
-            assert!(parsed(line).unwrap_err().contains("--check"), "{line}");
-        }
-        for line in ["--watch", "--textfile a", "--history --watch"] {
-            assert!(parsed(line).unwrap_err().contains("require --status"), "{line}");
-        }
-        for line in ["--textfile a --watch", "--textfile a --json", "--watch --openmetrics"] {
-            assert!(
-                parsed(&format!("--status {line}")).unwrap_err().contains("cannot be combined"),
-                "{line}"
-            );
-        }
-        assert!(parsed("--vm a --status").unwrap_err().contains("--history"));
-        assert!(parsed("--history --openmetrics").unwrap_err().contains("requires --status"));
-        assert!(parsed("--explain 192.0.2.7").unwrap_err().contains("a requester and a VM"));
-        for line in ["--history --status", "--explain a b --history", "--explain a b -t", "-c --history"] {
-            assert!(parsed(line).unwrap_err().contains("cannot be combined"), "{line}");
-        }
-        assert!(parsed("-c -t").unwrap_err().contains("cannot be combined"));
-    }
-
-    #[test]
-    fn help_names_every_option() {
-        for option in ["-F", "-f", "-d", "-w", "-p", "-c", "-t", "-l", "-V", "-h"] {
-            assert!(USAGE.contains(&format!("  {option}, --")), "{option}");
-        }
-        assert!(USAGE.contains("  --doctor "));
-    }
-}
+#[path = "args_tests.rs"]
+mod tests;

@@ -5,10 +5,10 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use log::warn;
+use log::{Level, log};
 
 use crate::access::KeyReader;
-use fence_virt::config::{self, Config, ParseOutcome};
+use fence_virt::config::{self, Config, ParseOutcome, Severity};
 use fence_virt::sys::error_text;
 
 /// Reads the configuration file.
@@ -44,15 +44,27 @@ pub(crate) fn load(path: &Path, strict: bool, show: &dyn Fn(&str)) -> Result<Con
     if !outcome.diagnostics.is_empty() {
         show(&outcome.diagnostics.render(strict));
     }
-    let is_fatal = outcome.diagnostics.is_fatal(strict);
-    let config = outcome.config.filter(|_| !is_fatal);
-    config.ok_or_else(|| format!("the configuration {} has errors", path.display()))
+    accepted(path, outcome, strict)
 }
 
-/// Loads the configuration of a running daemon; diagnostics go to the log.
+fn accepted(path: &Path, outcome: ParseOutcome, strict: bool) -> Result<Config, String> {
+    let is_fatal = outcome.diagnostics.is_fatal(strict);
+    let config = outcome.config.filter(|_| !is_fatal);
+    config.ok_or_else(|| {
+        let path = path.display();
+        format!("the configuration {path} has errors; `fence_virtd --check -f {path}` shows them")
+    })
+}
+
+/// Loads the configuration of the daemon, at its start and for a reload; diagnostics go to the log, one line each.
 /// Errors: same as [`load`].
-pub(crate) fn load_again(path: &Path) -> Result<Config, String> {
-    load(path, false, &|text| text.lines().for_each(|line| warn!("{line}")))
+pub(crate) fn load_and_log(path: &Path) -> Result<Config, String> {
+    let outcome = parse(path)?;
+    for (severity, line) in outcome.diagnostics.lines(false) {
+        let level = if severity == Severity::Error { Level::Error } else { Level::Warn };
+        log!(level, "{line}");
+    }
+    accepted(path, outcome, false)
 }
 
 #[cfg(test)]

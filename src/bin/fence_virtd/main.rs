@@ -49,7 +49,7 @@ mod worker;
 
 use std::process::ExitCode;
 
-use args::Invocation;
+use args::{DaemonCommand, Invocation};
 use status::Query;
 use tools::{check, doctor, explain, setup, status_client};
 
@@ -66,19 +66,26 @@ Listeners:
 ";
 
 fn main() -> ExitCode {
-    match args::parse(std::env::args_os().skip(1)) {
-        Ok(Invocation::Run(options)) => start::run_daemon(&options),
-        Ok(Invocation::Check { config, pid_file, is_lenient }) => check::run(&config, &pid_file, is_lenient),
-        Ok(Invocation::Status { config, output }) => status_client::status(&config, &output),
-        Ok(Invocation::History { config, form, vm }) => {
+    let DaemonCommand { invocation, warning } = match args::parse(std::env::args_os().skip(1)) {
+        Ok(line) => line,
+        Err(reason) => return console::complain(&format!("fence_virtd: {reason}\nTry fence_virtd -h.\n")),
+    };
+    if let Some(warning) = warning {
+        console::warn_on_stderr(&format!("fence_virtd: warning: {warning}\n"));
+    }
+    match invocation {
+        Invocation::Run(options) => start::run_daemon(&options),
+        Invocation::Check { config, pid_file, is_lenient } => check::run(&config, &pid_file, is_lenient),
+        Invocation::Status { config, output } => status_client::status(&config, &output),
+        Invocation::History { config, form, vm } => {
             status_client::history(&config, &Query::History { form, vm })
         }
-        Ok(Invocation::Explain { config, requester, vm }) => explain::run(&config, &requester, &vm),
-        Ok(Invocation::Doctor { config, pid_file }) => doctor::run(&config, &pid_file),
-        Ok(Invocation::Setup(config)) => setup::run(&config),
-        Ok(Invocation::List) => console::print(LIST),
-        Ok(Invocation::Version) => console::print(concat!("fence_virtd ", env!("CARGO_PKG_VERSION"), "\n")),
-        Ok(Invocation::Help) => console::print(args::USAGE),
-        Err(reason) => console::complain(&format!("fence_virtd: {reason}\nTry fence_virtd -h.\n")),
+        Invocation::Reload(config) => status_client::reload(&config),
+        Invocation::Explain { config, requester, vm } => explain::run(&config, &requester, &vm),
+        Invocation::Doctor { config, pid_file } => doctor::run(&config, &pid_file),
+        Invocation::Setup(config) => setup::run(&config),
+        Invocation::List => console::print(LIST),
+        Invocation::Version => console::print(concat!("fence_virtd ", env!("CARGO_PKG_VERSION"), "\n")),
+        Invocation::Help => console::print(args::USAGE),
     }
 }

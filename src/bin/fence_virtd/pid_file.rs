@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use fence_virt::sys::error_text;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 
 /// Default path, the same as of the C daemon.
@@ -24,7 +25,9 @@ impl PidFile {
     /// Errors: a sentence that names the file, and the process id of a running daemon. A symbolic link, or
     /// a file with other names, could lead to any file: neither is used.
     pub(crate) fn take(path: &Path) -> Result<PidFile, String> {
-        let failed = |error: io::Error| format!("cannot write the pid file {}: {error}", path.display());
+        let failed = |error: io::Error| {
+            format!("cannot write the pid file {}: {}", path.display(), error_text(&error))
+        };
         // The working directory changes before the file is removed.
         let absolute = std::path::absolute(path).map_err(failed)?;
         let mut options = OpenOptions::new();
@@ -66,7 +69,9 @@ impl PidFile {
     /// Writes our process id, after detaching that of the child.
     /// Errors: a sentence that names the file.
     pub(crate) fn write(&mut self) -> Result<(), String> {
-        let failed = |error: io::Error| format!("cannot write the pid file {}: {error}", self.path.display());
+        let failed = |error: io::Error| {
+            format!("cannot write the pid file {}: {}", self.path.display(), error_text(&error))
+        };
         self.file.set_len(0).map_err(failed)?;
         self.file.rewind().map_err(failed)?;
         writeln!(self.file, "{}", std::process::id()).map_err(failed)
@@ -79,7 +84,7 @@ impl Drop for PidFile {
             return log::warn!("the pid file {} is no longer ours", self.path.display());
         }
         if let Err(error) = fs::remove_file(&self.path) {
-            log::warn!("cannot remove the pid file {}: {error}", self.path.display());
+            log::warn!("cannot remove the pid file {}: {}", self.path.display(), error_text(&error));
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Reload on SIGHUP: groups, keys, hash and auth, and the log level change while the
+//! Reload on SIGHUP or by `--reload`: groups, keys, hash and auth, and the log level change while the
 //! daemon runs. All of them change, or, if anything is wrong, nothing.
 #![forbid(unsafe_code)]
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::watch::Watchers;
 use fence_virt::config::{
     BackendConfig, Config, CpgConfig, HostFencing, ListenerConfig, NamedListener, UnknownVm,
 };
+use fence_virt::fence::counted;
 use fence_virt::session::Policy;
 
 /// Time limit for the worker to take the new permissions.
@@ -66,9 +68,16 @@ impl Reloader {
         Ok(Permissions::new(policies::groups(config), self.cids.clone()))
     }
 
-    /// Reads the configuration again, puts it into effect, and logs the changes.
+    /// Reason not to reload for a client that means this configuration, if it is another one.
+    pub(crate) fn other_than(&self, path: &Path) -> Option<String> {
+        let same = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let is_same = self.path == path || same(&self.path) == same(path);
+        (!is_same).then(|| format!("this daemon runs with {}, not {}", self.path.display(), path.display()))
+    }
+
+    /// Reads the configuration again, puts it into effect, logs the changes and returns them, a line or two.
     /// Errors: reason why nothing was changed.
-    pub(crate) fn reload(&mut self, targets: Targets<'_>) -> Result<(), String> {
+    pub(crate) fn reload(&mut self, targets: Targets<'_>) -> Result<String, String> {
         let new = (self.read)(&self.path)?;
         let moved = moved(&self.running, &new);
         if !moved.is_empty() {
@@ -97,12 +106,15 @@ impl Reloader {
         let changes = changes(&self.running, &new).join(", ");
         let waiting = needing_restart(&self.running, &new).join(", ");
         let changes = if changes.is_empty() { "no changes" } else { &changes };
-        info!("reloaded {}: {changes}", self.path.display());
+        let mut summary = format!("reloaded {}: {changes}", self.path.display());
+        info!("{summary}");
         if !waiting.is_empty() {
-            warn!("unchanged until the daemon is restarted: {waiting}");
+            let waiting = format!("unchanged until the daemon is restarted: {waiting}");
+            warn!("{waiting}");
+            summary = format!("{summary}\n{waiting}");
         }
         self.adopt(new);
-        Ok(())
+        Ok(summary)
     }
 
     /// Records the settings of a new configuration that are in effect now.
@@ -126,7 +138,7 @@ impl Reloader {
 fn changes(old: &Config, new: &Config) -> Vec<String> {
     let mut changes = Vec::new();
     if old.groups != new.groups {
-        changes.push(format!("{} groups instead of {}", new.groups.len(), old.groups.len()));
+        changes.push(format!("{} instead of {}", counted(new.groups.len(), "group"), old.groups.len()));
     }
     for listener in &old.listeners {
         let Some(other) = new.listeners.iter().find(|other| other.name == listener.name) else { continue };
@@ -138,7 +150,7 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
     let auths = old.listeners.iter().filter_map(|listener| listener.config.auth());
     let files = auths.flat_map(policies::key_files).count();
     if files > 0 {
-        changes.push(format!("{files} key files read again"));
+        changes.push(format!("{} read again", counted(files, "key file")));
     }
     if let (BackendConfig::Cpg(old), BackendConfig::Cpg(new)) = (&old.backend, &new.backend) {
         if old.host_fencing != new.host_fencing {
@@ -314,7 +326,7 @@ mod tests {
             groups { group { uuid = \"a\"; ip = \"192.0.2.1\"; } }";
         let new = with("tcp", rest);
         let changes = changes(&old, &new);
-        assert_eq!(changes[0], "1 groups instead of 0");
+        assert_eq!(changes[0], "1 group instead of 0");
         assert!(changes[1].starts_with("tcp with hash sha512, auth sha256,"), "{changes:?}");
         assert!(needing_restart(&old, &new).is_empty() && moved(&old, &new).is_empty());
     }

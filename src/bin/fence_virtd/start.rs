@@ -22,10 +22,11 @@ use crate::startup::Startup;
 use crate::status::{Sources, StatusSocket};
 use crate::systemd::{Notifier, ServiceManager};
 use crate::watch::Watchers;
-use crate::{backends, config_file, console, libvirt, logging, supervise};
+use crate::{backends, config_file, libvirt, logging, supervise};
 use fence_virt::config::{Config, ListenerConfig, NamedListener};
 use fence_virt::quota;
 use fence_virt::sys::detach;
+use fence_virt::sys::error_text;
 use fence_virt::sys::signals::Signals;
 use fence_virt::time::Instant;
 
@@ -33,6 +34,9 @@ use fence_virt::time::Instant;
 /// process: a daemon that is ready); 1: an error, which was logged.
 pub(crate) fn run_daemon(options: &Options) -> ExitCode {
     logging::start(options.debug.unwrap_or(0), options.is_json);
+    if options.foreground {
+        logging::stay_in_foreground();
+    }
     let outcome = start(options).inspect_err(|reason| error!("{reason}"));
     logging::flush();
     if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -41,9 +45,13 @@ pub(crate) fn run_daemon(options: &Options) -> ExitCode {
 fn start(options: &Options) -> Result<(), String> {
     // Once detached, the daemon has / as its directory and reads the file again.
     let config_path = std::path::absolute(&options.config)
-        .map_err(|error| format!("cannot find {}: {error}", options.config.display()))?;
-    let config = config_file::load(&options.config, false, &console::warn_on_stderr)?;
+        .map_err(|error| format!("cannot find {}: {}", options.config.display(), error_text(&error)))?;
+    let config = config_file::load_and_log(&options.config)?;
     log::set_max_level(logging::level(options.debug.unwrap_or(config.debug)));
+    let is_foreground = options.foreground || config.foreground;
+    if is_foreground {
+        logging::stay_in_foreground();
+    }
     let wait = options.wait_for_init || config.wait_for_init;
     backends::check(&config.backend)?;
 
@@ -58,11 +66,11 @@ fn start(options: &Options) -> Result<(), String> {
         .map(|(of, policy)| listener::bind(of, policy, sessions_max, wait, &journal));
     let listeners: Vec<Listener> = bound.collect::<Result<_, _>>()?;
 
-    let not_detached = |error| format!("cannot detach from the terminal: {error}");
-    let is_foreground = options.foreground || config.foreground;
+    let not_detached = |error| format!("cannot detach from the terminal: {}", error_text(&error));
     let background = if is_foreground { None } else { Some(detach::detach().map_err(not_detached)?) };
     pid_file.write()?;
-    let signals = Signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
+    let signals =
+        Signals::block().map_err(|error| format!("cannot block signals: {}", error_text(&error)))?;
     logging::start_writer()?;
     // Dropped last, once nothing more is recorded.
     let _writer = config.history_file.clone().and_then(|path| JournalWriter::start(path, &journal));
@@ -70,7 +78,7 @@ fn start(options: &Options) -> Result<(), String> {
     libvirt::begin()?;
     let mut watchers = Watchers::default();
     let mut reloader =
-        Reloader::new(config_path.clone(), config_file::load_again, config.clone(), options.debug);
+        Reloader::new(config_path.clone(), config_file::load_and_log, config.clone(), options.debug);
     let permissions = reloader.permissions(&config, &mut watchers)?;
     let startup = Startup {
         worker: &inbox,
@@ -105,6 +113,7 @@ fn start(options: &Options) -> Result<(), String> {
         cluster,
         journal,
         last_reload: threads.last_reload(),
+        reloads: threads.reloads(),
     };
     // Without the status socket the daemon still fences.
     let status = StatusSocket::open(&config.status_socket, sources);
@@ -144,7 +153,7 @@ fn raise_descriptor_limit() -> rlim_t {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 20), hard));
     if let Err(error) = raised {
-        warn!("cannot raise the limit of open files (RLIMIT_NOFILE): {error}");
+        warn!("cannot raise the limit of open files (RLIMIT_NOFILE): {}", error.desc());
     }
     getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
 }

@@ -9,6 +9,7 @@ use log::info;
 use crate::inbox::Message;
 use crate::libvirt::HeldVms;
 use crate::power_journal::PowerJournal;
+use fence_virt::sys::error_text;
 use fence_virt::sys::signals::Signals;
 use fence_virt::time::Instant;
 
@@ -51,7 +52,9 @@ pub(crate) fn await_first<T>(
     peer: &str,
 ) -> Result<FirstAttempt<T>, String> {
     loop {
-        if let Some(signal) = signals.next().map_err(|error| format!("cannot read signals: {error}"))? {
+        if let Some(signal) =
+            signals.next().map_err(|error| format!("cannot read signals: {}", error_text(&error)))?
+        {
             info!("{signal}: stopped while waiting for {peer}");
             return Ok(FirstAttempt::Interrupted);
         }

@@ -10,12 +10,13 @@
 //! it would look alive and fence nobody.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::os::fd::AsFd;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use log::{error, info, warn};
+use log::{debug, error, info, warn};
 
 use crate::backend::libvirt::ConnectionManagers;
 use crate::backends::StartedBackend;
@@ -25,11 +26,12 @@ use crate::inbox::Message;
 use crate::listener::{Listener, ListenerHandle};
 use crate::pauses::PauseMonitor;
 use crate::reload::{Reloader, Targets};
-use crate::status::LastReload;
+use crate::status::{LastReload, ReloadOrder};
 use crate::systemd::{Notifier, ServiceManager};
 use crate::watch::Watchers;
 use crate::worker;
 use fence_virt::sys::clock::monotonic_usec;
+use fence_virt::sys::error_text;
 use fence_virt::sys::mailbox::{Mailbox, MailboxSender, mailbox};
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::sys::signals::Signals;
@@ -68,6 +70,8 @@ impl Drop for ExitGuard {
 pub(crate) struct Threads {
     inbox: Sender<Message>,
     exits: Mailbox<ThreadExit>,
+    /// Reloads that clients of the status socket have ordered.
+    orders: (MailboxSender<ReloadOrder>, Mailbox<ReloadOrder>),
     listeners: Vec<ListenerHandle>,
     threads: Vec<JoinHandle<()>>,
     heartbeat: Heartbeat,
@@ -89,7 +93,9 @@ impl Threads {
         inbox: Sender<Message>,
         messages: Receiver<Message>,
     ) -> Result<Threads, String> {
-        let (main, exits) = mailbox().map_err(|error| format!("cannot create a mailbox: {error}"))?;
+        let no_mailbox = |error: io::Error| format!("cannot create a mailbox: {}", error_text(&error));
+        let (main, exits) = mailbox().map_err(no_mailbox)?;
+        let orders = mailbox().map_err(no_mailbox)?;
         let StartedBackend { mut backend, managers, cpg_threads, cluster: _ } = started;
         let heartbeat = Heartbeat::default();
         let of_worker = heartbeat.clone();
@@ -111,13 +117,14 @@ impl Threads {
         for listener in listeners {
             let handle = listener.handle();
             let (jobs, monitor) = (inbox.clone(), monitor.clone());
-            let body = move || listener.run(jobs, monitor).map_err(|error| error.to_string());
+            let body = move || listener.run(jobs, monitor).map_err(|error| error_text(&error));
             threads.push(spawn(handle.name().as_str(), &main, body)?);
             handles.push(handle);
         }
         Ok(Threads {
             inbox,
             exits,
+            orders,
             listeners: handles,
             threads,
             heartbeat,
@@ -139,7 +146,12 @@ impl Threads {
         self.heartbeat.clone()
     }
 
-    /// Runs until a stop signal arrives, then stops all threads. Obeys SIGHUP meanwhile.
+    /// Way of reloads to the main thread.
+    pub(crate) fn reloads(&self) -> MailboxSender<ReloadOrder> {
+        self.orders.0.clone()
+    }
+
+    /// Runs until a stop signal arrives, then stops all threads. Obeys SIGHUP and orders to reload meanwhile.
     /// Errors: if a thread ended unexpectedly.
     pub(crate) fn run_until_stopped(
         mut self,
@@ -189,7 +201,7 @@ impl Threads {
         outcome
     }
 
-    /// Waits for a stop signal or the end of a thread. Reloads on SIGHUP, and notifies the service manager.
+    /// Waits for a stop signal or the end of a thread. Reloads meanwhile, and notifies the service manager.
     fn watch(
         &mut self,
         signals: &Signals,
@@ -200,10 +212,15 @@ impl Threads {
         loop {
             manager.send_due(Instant::now());
             // SIGHUP may have arrived during the start.
-            if signals.take_reload() {
+            let order = self.orders.1.take().next().and_then(|order| unless_other(order, reloader));
+            if order.is_some() || signals.take_reload() {
                 notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_usec()));
                 let outcome = self.reload(reloader);
-                manager.reloaded(outcome.err().as_deref());
+                manager.reloaded(outcome.as_ref().err().map(String::as_str));
+                // After the service manager, which waits for the client.
+                if let Some(order) = order {
+                    answer(order, &outcome);
+                }
                 continue;
             }
             self.wait(Some(signals), manager.deadline())?;
@@ -212,20 +229,22 @@ impl Threads {
                 error!("the thread {} ended unexpectedly: {problem}", exit.thread);
                 return Err("a thread ended unexpectedly".to_owned());
             }
-            if let Some(signal) = signals.next().map_err(|error| format!("cannot read signals: {error}"))? {
+            if let Some(signal) =
+                signals.next().map_err(|error| format!("cannot read signals: {}", error_text(&error)))?
+            {
                 info!("{signal}: finishing requests in flight");
                 return Ok(());
             }
         }
     }
 
-    fn reload(&mut self, reloader: &mut Reloader) -> Result<(), String> {
+    fn reload(&mut self, reloader: &mut Reloader) -> Result<String, String> {
         let targets =
             Targets { listeners: &self.listeners, worker: &self.inbox, watchers: &mut self.watchers };
         let outcome = reloader.reload(targets);
         self.last_reload.record(&outcome);
         if let Err(reason) = &outcome {
-            error!("SIGHUP: {reason}: nothing has changed");
+            error!("reload refused: {reason}: nothing has changed");
         }
         outcome
     }
@@ -251,11 +270,26 @@ impl Threads {
     fn wait(&self, signals: Option<&Signals>, deadline: Option<Instant>) -> Result<(), String> {
         let mut set = PollSet::new();
         set.add(self.exits.as_fd(), Interest::Read);
+        set.add(self.orders.1.as_fd(), Interest::Read);
         if let Some(signals) = signals {
             set.add(signals.as_fd(), Interest::Read);
         }
         let wait = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        set.wait(wait).map_err(|error| format!("cannot wait for signals: {error}"))
+        set.wait(wait).map_err(|error| format!("cannot wait for signals: {}", error_text(&error)))
+    }
+}
+
+/// Returns an order, unless it means another configuration: that is no reload of this daemon.
+fn unless_other(order: ReloadOrder, reloader: &Reloader) -> Option<ReloadOrder> {
+    let Some(reason) = reloader.other_than(&order.path) else { return Some(order) };
+    warn!("--reload: {reason}");
+    answer(order, &Err(reason));
+    None
+}
+
+fn answer(order: ReloadOrder, outcome: &Result<String, String>) {
+    if let Err(error) = order.answer(outcome) {
+        debug!("cannot answer --reload: {}", error_text(&error));
     }
 }
 
@@ -281,5 +315,5 @@ fn spawn(
                 exit.problem = Some(problem);
             }
         })
-        .map_err(|error| format!("cannot start a thread: {error}"))
+        .map_err(|error| format!("cannot start a thread: {}", error_text(&error)))
 }

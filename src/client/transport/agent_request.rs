@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::client::stderr_log::StderrLog;
 use crate::fence::{Answer, Operation, Request, Target};
-use crate::session::{ClientSession, Policy};
+use crate::session::{self, ClientSession, Policy};
 use crate::time::Instant;
 use crate::wire::Packet;
 
@@ -80,7 +80,7 @@ impl AgentRequest {
 
 /// Makes a name that no VM has.
 pub(in crate::client) fn nobody() -> Result<Target, String> {
-    let name = format!("no-vm-{:08x}", u32::from_le_bytes(random()?));
+    let name = session::nobody(u32::from_le_bytes(random()?));
     Target::new(name.as_bytes()).map_err(|error| error.to_string())
 }
 

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::io;
 
+use crate::sys::error_text;
+
 /// Failed call of libstonithd with its error number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FencerError {
@@ -17,7 +19,7 @@ impl fmt::Display for FencerError {
                 self.call
             ),
             errno => {
-                let error = io::Error::from_raw_os_error(errno);
+                let error = error_text(&io::Error::from_raw_os_error(errno));
                 write!(f, "pacemaker's fencer does not answer: {error} ({})", self.call)
             }
         }

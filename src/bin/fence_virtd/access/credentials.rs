@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::problem::Problem;
+use fence_virt::sys::error_text;
 
 /// Returns the credentials directory of this process, if it has one.
 pub(crate) fn directory() -> Option<PathBuf> {
@@ -41,7 +42,7 @@ pub(crate) fn holds(directory: &Path, path: &Path) -> Result<bool, Problem> {
         || format!("let the service manager create it (LoadCredential=), or run `chmod 0700 {shown}`");
     let metadata = directory.metadata().map_err(|error| {
         Problem::new(
-            format!("cannot examine the directory {shown} (CREDENTIALS_DIRECTORY): {error}"),
+            format!("cannot examine the directory {shown} (CREDENTIALS_DIRECTORY): {}", error_text(&error)),
             remedy(),
         )
     })?;

@@ -9,6 +9,7 @@ use crate::access::credentials;
 use crate::access::key_reader::KeyReader;
 use crate::problem::Problem;
 use fence_virt::auth::{self, Key, KeyWeakness};
+use fence_virt::fence::counted;
 use fence_virt::key_file::{self, make_key};
 use fence_virt::sys::error_text;
 
@@ -123,13 +124,15 @@ fn weaknesses(path: &Path, key: &Key, weakness: Option<KeyWeakness>) -> Vec<Prob
     let mut warnings = Vec::new();
     if length < SHORT {
         warnings.push(Problem::new(
-            format!("key file {shown} holds only {length} bytes"),
+            format!("key file {shown} holds only {}", counted(length, "byte")),
             format!("create a key of 4096 bytes with {}", make_key(path)),
         ));
     }
     let pattern = weakness.map(|weakness| match weakness {
         KeyWeakness::Repetition(1) => "consists of equal bytes".to_owned(),
-        KeyWeakness::Repetition(count) => format!("holds {count} bytes that it repeats or fills up"),
+        KeyWeakness::Repetition(count) => {
+            format!("holds {} that it repeats or fills up", counted(count, "byte"))
+        }
         KeyWeakness::Words => "holds text that reads as words".to_owned(),
     });
     warnings.extend(pattern.map(|pattern| {

@@ -1,9 +1,13 @@
 //! What the group and the fencer report, for the router.
 
+use log::{Level, log_enabled, trace};
+
 use super::backend::Cpg;
 use super::shared::GroupEvent;
 use crate::libvirt::Link;
+use fence_virt::routing::Membership;
 use fence_virt::time::Instant;
+use fence_virt::wire::cluster::NodeId;
 
 /// Batches of group events that are handled before the next job has its turn.
 const BATCHES: usize = 4;
@@ -42,6 +46,7 @@ impl<L: Link> Cpg<L> {
 
     fn hear(&mut self, event: GroupEvent, now: Instant) {
         self.fencing.hear(&event);
+        trace_event(&event);
         match event {
             GroupEvent::Joined(me) => self.router.joined(me, now),
             GroupEvent::Lost(reason) => self.router.lost(&reason),
@@ -52,6 +57,37 @@ impl<L: Link> Cpg<L> {
             GroupEvent::Message { from, bytes, at, is_old } => {
                 self.router.heard(from, &bytes, at, is_old, now);
             }
+        }
+    }
+}
+
+/// Logs an event for debugging.
+fn trace_event(event: &GroupEvent) {
+    if !log_enabled!(Level::Trace) {
+        return;
+    }
+    match event {
+        GroupEvent::Joined(me) => trace!("cpg: event: joined the group as node {}", me.node),
+        GroupEvent::Lost(reason) => trace!("cpg: event: lost the group: {reason}"),
+        GroupEvent::Changed(Membership { members, left, joined }) => {
+            let nodes = |peers: Vec<NodeId>| {
+                let nodes: Vec<String> = peers.iter().map(NodeId::to_string).collect();
+                if nodes.is_empty() { "none".to_owned() } else { nodes.join(" ") }
+            };
+            let members = nodes(members.iter().map(|peer| peer.node).collect());
+            let left = nodes(left.iter().map(|(peer, _)| peer.node).collect());
+            let joined = nodes(joined.iter().map(|peer| peer.node).collect());
+            trace!("cpg: event: members: nodes {members}; left: {left}; joined: {joined}");
+        }
+        GroupEvent::Unsent(_) => trace!("cpg: event: a request was not sent"),
+        GroupEvent::Quorum { is_quorate, nodes } => {
+            trace!("cpg: event: quorum: {is_quorate}, nodes with a vote: {}", nodes.len());
+        }
+        // The cpg thread logs it.
+        GroupEvent::Configured(_) => {}
+        GroupEvent::Message { from, bytes, is_old, .. } => {
+            let age = if *is_old { "old " } else { "" };
+            trace!("cpg: event: {age}message of {} bytes from node {}", bytes.len(), from.node);
         }
     }
 }

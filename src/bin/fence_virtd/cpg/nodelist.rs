@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use log::{debug, warn};
+use log::{trace, warn};
 
 use super::group_member::GroupMember;
 use super::shared::GroupEvent;
@@ -52,7 +52,7 @@ impl NodelistReader {
         if self.reported.as_ref() == Some(&nodes) {
             return None;
         }
-        debug!("cpg: nodes of corosync's nodelist: {nodes:?}");
+        trace!("cpg: nodes of corosync's nodelist: {nodes:?}");
         self.reported = Some(nodes.clone());
         Some(GroupEvent::Configured(nodes))
     }

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use log::debug;
+
 use crate::logging::{AnswerLine, Limiter};
 use crate::power_journal::{PowerJournal, wall_time};
 use fence_virt::fence::{Operation, Verdict};
 use fence_virt::power_log::PowerRecord;
+use fence_virt::session::is_probe;
 use fence_virt::time::{Instant, millis};
 use fence_virt::wire::cluster::NodeId;
 
@@ -42,6 +45,9 @@ impl ServedLog {
     pub(super) fn log(&mut self, served: &ServedRequest<'_>, now: Instant) {
         let millis = millis(now.saturating_duration_since(served.received));
         self.record(served, millis);
+        if is_probe(served.operation, served.name) && served.verdict != Verdict::Success {
+            return debug!("{LISTENER}: node {}: a question of a probe: {}", served.node, served.name);
+        }
         let limiter = if served.operation.is_power() { &mut self.power } else { &mut self.queries };
         let Some(suppressed) = limiter.allow(now) else { return };
         AnswerLine {

@@ -22,6 +22,7 @@ use crate::threads::join_by;
 use fence_virt::config::{CpgConfig, HostFencing, NameMode, UnknownVm};
 use fence_virt::routing::{Names, Router, Rules, Unknown};
 use fence_virt::sys::corosync::{self, Libraries};
+use fence_virt::sys::error_text;
 use fence_virt::sys::mailbox::{MailboxSender, mailbox};
 use fence_virt::sys::stonith::FencerLibrary;
 use fence_virt::time::Instant;
@@ -171,7 +172,8 @@ pub(super) fn spawn(
     connector: impl GroupConnector,
     worker: &Sender<Message>,
 ) -> Result<SpawnedThread, String> {
-    let (commands, inbox) = mailbox().map_err(|error| format!("cannot create a mailbox: {error}"))?;
+    let (commands, inbox) =
+        mailbox().map_err(|error| format!("cannot create a mailbox: {}", error_text(&error)))?;
     let (event_sender, events) = bounded(BATCHES_MAX);
     let (first_sender, first) = bounded(1);
     let progress = Arc::new(ThreadProgress::default());
@@ -180,7 +182,7 @@ pub(super) fn spawn(
         .name("cpg".into())
         .stack_size(corosync::STACK_SIZE)
         .spawn(move || cpg.run(&connector))
-        .map_err(|error| format!("cannot start a thread: {error}"))?;
+        .map_err(|error| format!("cannot start a thread: {}", error_text(&error)))?;
     let link =
         GroupLink { commands: commands.clone(), events, progress, generation: JoinGeneration::default() };
     Ok(SpawnedThread { handle: CpgThreadHandle { commands, thread }, link, first })

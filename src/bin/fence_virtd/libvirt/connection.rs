@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use log::{debug, error};
+use log::{error, trace};
 use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::ErrorNumber;
@@ -21,6 +21,7 @@ use super::callbacks::silence_errors;
 use super::error::{LibvirtError, LibvirtResult, optional};
 use super::host::{Definition, DomainState, FoundDomain, Host};
 use fence_virt::fence::{PowerState, Target, Uuid};
+use fence_virt::sys::error_text;
 
 /// Starts libvirt's event loop in a thread of its own; keepalive and events need it.
 /// Errors: if libvirt refuses, or the system has no thread left.
@@ -29,7 +30,7 @@ pub(crate) fn begin() -> Result<(), String> {
     virt::event::event_register_default_impl()
         .map_err(|error| format!("cannot initialize libvirt's event loop: {}", error.message()))?;
     let spawned = thread::Builder::new().name("libvirt-events".into()).spawn(run_events);
-    spawned.map(|_| ()).map_err(|error| format!("cannot start a thread: {error}"))
+    spawned.map(|_| ()).map_err(|error| format!("cannot start a thread: {}", error_text(&error)))
 }
 
 fn run_events() {
@@ -193,7 +194,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         if let Some(mut connect) = self.connect.take() {
             if let Err(error) = connect.close() {
-                debug!("cannot close a libvirt connection: {}", error.message());
+                trace!("cannot close a libvirt connection: {}", error.message());
             }
         }
     }
@@ -239,7 +240,7 @@ impl Drop for DomainHandle {
     fn drop(&mut self) {
         // The virt crate's drop would free it too, and panic if that fails.
         if let Err(error) = self.0.free() {
-            debug!("cannot free a libvirt domain: {}", error.message());
+            trace!("cannot free a libvirt domain: {}", error.message());
         }
     }
 }

@@ -13,6 +13,7 @@ use virt::sys;
 use super::callbacks::{control_state, job_operation};
 use super::connection::Connection;
 use super::error::{LibvirtError, LibvirtResult};
+use fence_virt::sys::error_text;
 use fence_virt::sys::mutex::lock;
 use fence_virt::sys::with_timeout::with_timeout;
 
@@ -49,7 +50,7 @@ impl Connection {
         match asked {
             Ok(Some(answer)) => answer,
             Ok(None) => Err(LibvirtError::Busy(format!("no answer within {} s", LIMIT.as_secs()))),
-            Err(error) => Err(LibvirtError::Other(format!("cannot start a thread: {error}"))),
+            Err(error) => Err(LibvirtError::Other(format!("cannot start a thread: {}", error_text(&error)))),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use log::debug;
+use log::trace;
 
 use super::error::LibvirtError;
 use super::host::{Definition, DomainState, Host};
@@ -197,7 +197,7 @@ impl PowerOff {
     /// True if the VM is migrating to another host, or may be: without an answer it is destroyed too.
     fn is_leaving(&self, host: &dyn Host) -> bool {
         host.is_leaving(&self.uuid).unwrap_or_else(|error| {
-            debug!("{}: it may be migrating to another host: {error}", self.uuid);
+            trace!("{}: it may be migrating to another host: {error}", self.uuid);
             true
         })
     }

@@ -19,6 +19,7 @@ use crate::power_journal::PowerJournal;
 use crate::status::{Counts, KeysInForce, ListenerSource, ListeningPlace, Reception};
 use fence_virt::config::{ListenerConfig, NamedListener};
 use fence_virt::session::Policy;
+use fence_virt::sys::error_text;
 use fence_virt::sys::mailbox::{MailboxSender, mailbox};
 use fence_virt::time::Instant;
 
@@ -82,7 +83,8 @@ impl Listener {
         S: Service<Id: Eq + Hash + Send + Sync, Update: Send> + 'static,
     {
         let loop_counts = source.counts.clone();
-        let (sender, mailbox) = mailbox().map_err(|error| format!("{}: {error}", loop_counts.name()))?;
+        let (sender, mailbox) =
+            mailbox().map_err(|error| format!("{}: {}", loop_counts.name(), error_text(&error)))?;
         let answers = sender.clone();
         // Clients may connect and write from now on, long before the thread runs.
         let bound = Instant::now();

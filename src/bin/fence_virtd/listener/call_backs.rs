@@ -10,14 +10,27 @@ use super::sessions::Sessions;
 use super::stream::{NO_DESCRIPTOR, NonblockingStream, is_out_of_descriptors};
 use crate::job::RequestLabel;
 use crate::status::Refusal;
-use fence_virt::fence::Source;
-use fence_virt::session::ServerSession;
+use fence_virt::fence::{Request, Source};
+use fence_virt::session::{ServerSession, is_probe};
+use fence_virt::sys::error_text;
 use fence_virt::time::Instant;
 use fence_virt::wire::PACKET_LEN;
 
 impl Sessions {
     /// Drops a datagram that may have waited since this time: an agent that still waits repeats it.
-    pub(super) fn drop_late_datagram(&mut self, since: Instant, sender: Option<&Source>, now: Instant) {
+    pub(super) fn drop_late_datagram(
+        &mut self,
+        bytes: &[u8; PACKET_LEN],
+        since: Instant,
+        sender: Option<&Source>,
+        now: Instant,
+    ) {
+        if let (Some(sender), Ok(checked)) = (sender, self.policy.check(bytes)) {
+            let Request { operation, target, .. } = &checked.packet.request;
+            if is_probe(*operation, target.as_str()) {
+                return self.log().log_probe(sender, target, now);
+            }
+        }
         self.drop_datagram(Refusal::Late, sender, late(since), now);
     }
 
@@ -48,6 +61,9 @@ impl Sessions {
         let is_in_progress =
             self.sessions.values().any(|session| session.callback.as_ref().is_some_and(is_it));
         if is_in_progress || self.dispatcher.is_duplicate(&callback.identity, now) {
+            if is_probe(request.operation, request.target.as_str()) {
+                return;
+            }
             let listener = self.log().listener();
             return debug!("{listener}: {address}: {}: dropped as a duplicate", RequestLabel(request));
         }
@@ -60,11 +76,14 @@ impl Sessions {
         match connected {
             Ok(stream) => {
                 let machine = ServerSession::called_back(self.policy.clone(), nonce, &checked, now);
-                self.admit(stream, machine, source, Some(callback), now);
+                let id = self.admit(stream, machine, source, Some(callback), now);
+                if let Some(session) = id.and_then(|id| self.sessions.get_mut(&id)) {
+                    session.note_request(self.dispatcher.log.listener(), request);
+                }
             }
             Err(error) => {
                 let port = address.port();
-                let reason = format!("cannot call back to TCP port {port}: {error}");
+                let reason = format!("cannot call back to TCP port {port}: {}", error_text(&error));
                 let reason = with_sender(Some(&callback), reason);
                 self.log().log_refusal(Refusal::Unreachable, Some(&source), reason, now);
             }

@@ -11,6 +11,7 @@ use log::debug;
 
 use super::stream::NonblockingStream;
 use fence_virt::fence::Source;
+use fence_virt::sys::error_text;
 use fence_virt::sys::peer::{self, TcpTimes};
 use fence_virt::time::Instant;
 
@@ -81,7 +82,7 @@ impl Liveness {
             Ok(at) if at > after => SignOfLife::Seen(at),
             Ok(_) => SignOfLife::Awaited,
             Err(error) => {
-                debug!("no sign of life is to be had from a TCP connection: {error}");
+                debug!("no sign of life is to be had from a TCP connection: {}", error_text(&error));
                 SignOfLife::HungUp
             }
         }

@@ -6,11 +6,11 @@
 //! | wait for descriptors, mail and deadlines | `event_loop`, over `service` |
 //! | accept, or read a datagram | `stream_acceptor` with `tcp` and `vsock`, `multicast` |
 //! | check datagrams, call back | `call_backs`, `call_back` |
-//! | read bytes, run the sessions of clients | `sessions` |
+//! | read bytes, run the sessions of clients | `sessions`, `session_ends` |
 //! | the same for the serial lines of VMs | `serial_lines` |
 //! | signs of life of clients, for the worker | `life_questions`, `liveness` |
 //! | duplicates, limits, the job for the worker, the answer | `dispatcher` |
-//! | log lines | `request_log` |
+//! | log lines, with those of probes | `request_log`, `probe_rows` |
 //! | networks of this host, by which addresses are counted | `prefixes`, `interfaces` |
 //! | control by other threads | `handle` |
 //!
@@ -28,9 +28,11 @@ mod life_questions;
 mod liveness;
 mod multicast;
 mod prefixes;
+mod probe_rows;
 mod request_log;
 mod serial_lines;
 mod service;
+mod session_ends;
 mod sessions;
 mod stream;
 mod stream_acceptor;

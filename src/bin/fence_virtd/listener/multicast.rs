@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::{info, trace, warn};
 
 use super::interfaces::{self, NetworkInterface};
 use super::service::Acceptor;
@@ -15,6 +15,7 @@ use crate::port_owner::{self, Protocol};
 use crate::status::{Channel, Reception, Refusal};
 use fence_virt::config::MulticastConfig;
 use fence_virt::fence::{ListenerName, Source};
+use fence_virt::sys::error_text;
 use fence_virt::sys::multicast::MulticastSocket;
 use fence_virt::sys::netlink::InterfaceMonitor;
 use fence_virt::sys::poll::{Interest, PollSet, Slot};
@@ -54,7 +55,12 @@ impl MulticastAcceptor {
             let address = SocketAddr::new(config.address, config.port);
             let owner = port_owner::owner_of(&error, Protocol::Udp, address);
             let owner = owner.map_or(String::new(), |owner| format!(": {owner} has the port"));
-            format!("{name}: cannot listen on {} port {}: {error}{owner}", config.address, config.port)
+            format!(
+                "{name}: cannot listen on {} port {}: {}{owner}",
+                config.address,
+                config.port,
+                error_text(&error)
+            )
         };
         let socket = MulticastSocket::bind(config.address, config.port).map_err(failed)?;
         // Subscribe before the first join, so that no change is missed.
@@ -94,7 +100,7 @@ impl MulticastAcceptor {
         for gone in self.joined.difference(&present) {
             warn!("{}: the interface {} is gone", self.name, gone.name);
             if let Err(error) = self.socket.leave(gone.index) {
-                debug!("{}: cannot leave the group on {}: {error}", self.name, gone.name);
+                trace!("{}: cannot leave the group on {}: {}", self.name, gone.name, error_text(&error));
             }
         }
         self.joined.retain(|interface| present.contains(interface));
@@ -171,14 +177,14 @@ impl MulticastAcceptor {
                     return;
                 }
                 Err(error) => {
-                    let reason = format!("cannot receive a datagram: {error}");
+                    let reason = format!("cannot receive a datagram: {}", error_text(&error));
                     return sessions.log().log_refusal(Refusal::Error, None, reason, now);
                 }
             };
             let sender = datagram.sender.map(Source::ip);
             let is_exact = !datagram.truncated && datagram.length == PACKET_LEN;
             match (buffer.first_chunk().filter(|_| is_exact), self.waiting_since) {
-                (Some(_), Some(since)) => sessions.drop_late_datagram(since, sender.as_ref(), now),
+                (Some(bytes), Some(since)) => sessions.drop_late_datagram(bytes, since, sender.as_ref(), now),
                 (Some(bytes), None) => sessions.call_back(bytes, datagram.interface, sender, now),
                 (None, _) => sessions.log().log_refusal(
                     Refusal::Malformed,
@@ -211,7 +217,7 @@ impl Acceptor<Sessions> for MulticastAcceptor {
         }
         if has_changes || self.retry.is_some_and(|at| now >= at) {
             if let Some(problem) = self.join_all(now) {
-                debug!("{}: listening on no interface: {problem}", self.name);
+                trace!("{}: listening on no interface: {problem}", self.name);
             }
         }
     }
@@ -220,8 +226,9 @@ impl Acceptor<Sessions> for MulticastAcceptor {
 fn explain(interface: &str, error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::ENOBUFS) => format!(
-            "cannot listen on {interface}: {error}: net.ipv4.igmp_max_memberships is reached; set `interface` in the configuration"
+            "cannot listen on {interface}: {}: net.ipv4.igmp_max_memberships is reached; set `interface` in the configuration",
+            error_text(error)
         ),
-        _ => format!("cannot listen on {interface}: {error}"),
+        _ => format!("cannot listen on {interface}: {}", error_text(error)),
     }
 }

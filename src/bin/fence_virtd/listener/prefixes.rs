@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::{info, trace, warn};
 
 use super::bind::Listener;
 use super::handle::ListenerHandle;
 use super::interfaces::HostAddresses;
 use crate::status::ListeningPlace;
 use fence_virt::origins::Prefix;
+use fence_virt::sys::error_text;
 use fence_virt::sys::netlink::InterfaceMonitor;
 use fence_virt::sys::poll::{Interest, PollSet};
 
@@ -36,7 +37,8 @@ pub(crate) fn follow_prefixes(listeners: &[Listener]) -> Result<(), String> {
     if let Err(error) = &monitor {
         warn!(
             "cannot follow changes of the network: {error}: looking for them every {} s",
-            INTERVAL.as_secs()
+            INTERVAL.as_secs(),
+            error = error_text(error)
         );
     }
     let mut known = None;
@@ -54,7 +56,7 @@ pub(crate) fn follow_prefixes(listeners: &[Listener]) -> Result<(), String> {
         }
     };
     let thread = thread::Builder::new().name("prefixes".into()).spawn(body);
-    thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
+    thread.map(drop).map_err(|error| format!("cannot start a thread: {}", error_text(&error)))
 }
 
 /// Address of a tcp listener. Its socket stays bound while this host does not have the address, and hears
@@ -94,7 +96,7 @@ fn await_change(monitor: Option<&InterfaceMonitor>) {
     let Some(monitor) = monitor else { return thread::park_timeout(INTERVAL) };
     set.add(monitor.as_fd(), Interest::Read);
     if let Err(error) = set.wait(None) {
-        debug!("cannot wait for changes of the network: {error}");
+        trace!("cannot wait for changes of the network: {}", error_text(&error));
         thread::park_timeout(INTERVAL);
     }
     monitor.drain();
@@ -108,7 +110,7 @@ fn send(
     known: &mut Option<BTreeSet<Prefix>>,
 ) -> bool {
     let host = HostAddresses::list().inspect_err(|error: &io::Error| {
-        warn!("cannot list the addresses of this host: {error}");
+        warn!("cannot list the addresses of this host: {}", error_text(error));
     });
     let Ok(host) = host else { return true };
     addresses.iter().for_each(|address| address.look(&host));
@@ -117,7 +119,7 @@ fn send(
         return true;
     }
     let names: Vec<String> = prefixes.iter().map(Prefix::to_string).collect();
-    debug!("networks of this host: {}", names.join(", "));
+    trace!("networks of this host: {}", names.join(", "));
     let sent: Arc<[Prefix]> = prefixes.iter().copied().collect();
     *known = Some(prefixes);
     handles.iter().filter(|handle| handle.set_prefixes(&sent)).count() > 0

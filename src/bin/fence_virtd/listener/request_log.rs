@@ -6,17 +6,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::warn;
+use log::{Level, debug, log_enabled};
 
-use crate::job::RequestLabel;
-use crate::logging::{AnswerLine, FairLimiter, Suppressed};
+use super::probe_rows::{ProbeRows, is_quiet};
+use crate::logging::{AnswerLine, FairLimiter, RefusalLine, Suppressed};
 #[cfg(test)]
 use crate::power_journal::PowerJournal;
 use crate::power_journal::wall_time;
 use crate::status::{Counts, Refusal};
-use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source};
+use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source, Target, Verdict};
 use fence_virt::origins::Origins;
 use fence_virt::power_log::{PowerRecord, PowerVerdict, share_of};
+use fence_virt::session::is_probe;
 use fence_virt::time::{Instant, millis};
 
 /// Authenticated request, from its arrival until its answer.
@@ -34,6 +35,8 @@ pub(super) struct RequestLog {
     counts: Arc<Counts>,
     /// Standing of its clients, also for the limits of the listener.
     pub(super) origins: Origins,
+    /// Probes of which a line was written.
+    probes: ProbeRows,
     refusals: FairLimiter,
     queries: FairLimiter,
     /// Limit of power operations, apart: a flood of queries suppresses none of them.
@@ -45,6 +48,7 @@ impl RequestLog {
         RequestLog {
             counts,
             origins: Origins::default(),
+            probes: ProbeRows::default(),
             refusals: FairLimiter::new(10, Duration::from_secs(1), now),
             queries: FairLimiter::new(50, Duration::from_millis(200), now),
             power: FairLimiter::new(50, Duration::from_millis(200), now),
@@ -56,10 +60,21 @@ impl RequestLog {
         self.counts.name()
     }
 
+    /// Counters of the listener.
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
     /// Journal of power operations.
     #[cfg(test)]
     pub(super) fn journal(&self) -> &PowerJournal {
         self.counts.journal()
+    }
+
+    /// Counts a refusal of which the line about the request tells.
+    pub(super) fn count_refusal(&self, refusal: Refusal) {
+        self.counts.refused(refusal);
     }
 
     /// Counts a refusal and logs it, within the rate limit. `source` is the cause, if it is known.
@@ -70,14 +85,41 @@ impl RequestLog {
         reason: impl fmt::Display,
         now: Instant,
     ) {
+        self.log_any_refusal(refusal, source, None, &reason, now);
+    }
+
+    fn log_any_refusal(
+        &mut self,
+        refusal: Refusal,
+        source: Option<&Source>,
+        request: Option<&Request>,
+        reason: &dyn fmt::Display,
+        now: Instant,
+    ) {
         self.counts.refused(refusal);
         let standing = source.map(|source| self.origins.standing(source));
         let Some(suppressed) = self.refusals.allow(standing, now) else { return };
-        let listener = self.counts.name();
-        match source {
-            Some(source) => warn!("{listener}: {source}: {reason}{}", Suppressed(suppressed)),
-            None => warn!("{listener}: {reason}{}", Suppressed(suppressed)),
+        RefusalLine {
+            listener: self.counts.name(),
+            source: source.map(|source| -> &dyn fmt::Display { source }),
+            request: request.map(|request| (request.operation, domain(request))),
+            refusal: refusal.word(),
+            reason,
+            suppressed,
         }
+        .log();
+    }
+
+    /// Counts a question of a probe, and logs the first one of its row, for debugging, within the rate limit.
+    pub(super) fn log_probe(&mut self, source: &Source, name: &Target, now: Instant) {
+        self.counts.probed();
+        if !log_enabled!(Level::Debug) || !self.probes.is_new(source, name) {
+            return;
+        }
+        let standing = self.origins.standing(source);
+        let Some(suppressed) = self.queries.allow(Some(standing), now) else { return };
+        let (listener, suppressed) = (self.counts.name(), Suppressed(suppressed));
+        debug!("{listener}: {source}: probes for late answers ({}){suppressed}", name.as_str());
     }
 
     /// Counts and logs a request that is refused, within the rate limit. A power operation is recorded, unless
@@ -90,11 +132,13 @@ impl RequestLog {
         reason: &str,
         now: Instant,
     ) {
+        if is_probe(request.operation, request.target.as_str()) && is_quiet(refusal) {
+            return self.log_probe(source, &request.target, now);
+        }
         if refusal != Refusal::Duplicate {
             self.record(request, source, PowerVerdict::Refused, reason, None);
         }
-        let label = RequestLabel(request);
-        self.log_refusal(refusal, Some(source), format_args!("{label}: {reason}"), now);
+        self.log_any_refusal(refusal, Some(source), Some(request), &reason, now);
     }
 
     /// Records a request that is a power operation.
@@ -131,6 +175,10 @@ impl RequestLog {
         now: Instant,
     ) {
         let PendingRequest { request, source, received, .. } = pending;
+        // A VM that has such a name, and runs, is a VM like any other.
+        if is_probe(request.operation, request.target.as_str()) && *answer != Verdict::Success.into() {
+            return self.log_probe(source, &request.target, now);
+        }
         self.counts.answered(request.operation, answer);
         let reason = match is_awaited {
             true => Cow::Borrowed(reason),
@@ -145,7 +193,7 @@ impl RequestLog {
             listener: self.counts.name(),
             source,
             operation: request.operation,
-            domain: if request.operation.names_a_domain() { request.target.as_str() } else { "" },
+            domain: domain(request),
             answer,
             reason: &reason,
             millis,
@@ -153,6 +201,11 @@ impl RequestLog {
         }
         .log();
     }
+}
+
+/// Returns the VM of a request, as the log shows it: empty for an operation that names none.
+fn domain(request: &Request) -> &str {
+    if request.operation.names_a_domain() { request.target.as_str() } else { "" }
 }
 
 /// Result of a power operation with this answer.

@@ -10,19 +10,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{info, warn};
+use log::{debug, info, warn};
 
 use super::dispatcher::{DispatchOutcome, Dispatcher};
 use super::liveness::{Liveness, SignOfLife};
 use super::request_log::PendingRequest;
 use super::service::{Answered, Mail, Service};
 use super::stream::{NonblockingStream, ReadOutcome};
-use crate::job::CancelToken;
+use crate::job::{CancelToken, RequestLabel};
 use crate::logging::{Limiter, Suppressed};
 use crate::serial_event::{ConnectedLine, LineId, SerialEvent};
 use crate::status::Refusal;
-use fence_virt::fence::{Answer, Domain, Source, Verdict};
-use fence_virt::session::{Arrival, GuestLine, LINE_READ_MAX};
+use fence_virt::fence::{Answer, Domain, Source, Verdict, counted};
+use fence_virt::session::{Arrival, GuestLine, LINE_READ_MAX, is_probe};
+use fence_virt::sys::error_text;
 use fence_virt::sys::poll::{Interest, Readiness};
 use fence_virt::time::Instant;
 use fence_virt::wire::RECORD_LEN;
@@ -125,11 +126,15 @@ impl SerialLines {
         loop {
             let Some(line) = self.lines.get_mut(&id) else { return };
             if let Err(error) = line.flush() {
-                return self.lose(id, &error.to_string(), now);
+                return self.lose(id, &error_text(&error), now);
             }
             let Some((request, Arrival { at: received, is_late })) = line.machine.next_request() else {
                 break;
             };
+            if !is_probe(request.operation, request.target.as_str()) {
+                let listener = self.dispatcher.log.listener();
+                debug!("{listener}: {}: {}: read from its line", line.domain, RequestLabel(&request));
+            }
             if is_late {
                 self.dispatcher.log_late(&request, &line.source(), received, now);
                 line.machine.answer(&Verdict::Failure.into());
@@ -261,7 +266,7 @@ impl Service for SerialLines {
                 }
                 Ok(ReadOutcome::WouldBlock) => line.machine.receive(&[], true, now),
                 Ok(ReadOutcome::HungUp) => return self.lose(id, "the VM's side hung up", now),
-                Err(error) => return self.lose(id, &error.to_string(), now),
+                Err(error) => return self.lose(id, &error_text(&error), now),
             }
         }
         self.advance(id, now);
@@ -307,7 +312,7 @@ impl Service for SerialLines {
                 self.dispatcher.log.log_refusal(
                     Refusal::Error,
                     Some(&line.source()),
-                    format_args!("{dropped} requests dropped: the daemon is stopping"),
+                    format_args!("dropped {}: the daemon is stopping", counted(dropped, "request")),
                     now,
                 );
             }

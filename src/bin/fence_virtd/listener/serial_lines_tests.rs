@@ -1,5 +1,7 @@
 #[path = "serial_pause_tests.rs"]
 mod serial_pause_tests;
+#[path = "serial_probe_tests.rs"]
+mod serial_probe_tests;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

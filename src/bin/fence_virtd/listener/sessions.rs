@@ -1,7 +1,6 @@
 //! Sessions of the clients that connect to a listener, or that it calls back.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -14,12 +13,13 @@ use super::liveness::{Liveness, SignOfLife};
 use super::request_log::{PendingRequest, RequestLog};
 use super::service::{Answered, Mail, Service};
 use super::stream::{NO_DESCRIPTOR, NonblockingStream, ReadOutcome};
-use crate::job::CancelToken;
+use crate::job::{CancelToken, RequestLabel};
 use crate::status::Refusal;
-use fence_virt::fence::{Answer, Request, Source, Verdict};
+use fence_virt::fence::{Answer, Request, Source, Target, Verdict};
 use fence_virt::origins::Prefix;
 use fence_virt::quota::{self, OpenSession};
 use fence_virt::session::{Misconduct, Policy, ServerSession, SessionEvent};
+use fence_virt::sys::error_text;
 use fence_virt::sys::poll::{Interest, Readiness};
 use fence_virt::time::Instant;
 
@@ -41,15 +41,17 @@ pub(super) type SessionMail = Mail<SessionId, SessionsUpdate>;
 
 /// A connection with its state machine.
 pub(super) struct LiveSession {
-    stream: NonblockingStream,
-    machine: ServerSession,
-    source: Source,
+    pub(super) stream: NonblockingStream,
+    pub(super) machine: ServerSession,
+    pub(super) source: Source,
     received: Instant,
     liveness: Liveness,
     /// None once its request is authenticated.
     pub(super) callback: Option<CallBack>,
+    /// Name that its request asks for, if that is a question of a probe.
+    pub(super) probe: Option<Box<Target>>,
     /// Cancelled if the client hangs up while the worker has its request.
-    cancel: CancelToken,
+    pub(super) cancel: CancelToken,
 }
 
 /// All sessions of a listener.
@@ -90,6 +92,7 @@ impl Sessions {
     ) {
         let Some(nonce) = self.nonce(now) else { return };
         let machine = ServerSession::accepted(self.policy.clone(), nonce, now);
+        debug!("{}: {source}: connected", self.dispatcher.log.listener());
         let Some(id) = self.admit(stream, machine, source, None, now) else { return };
         if let (Some(since), Some(session)) = (waiting_since, self.sessions.get_mut(&id)) {
             session.received = since;
@@ -142,7 +145,8 @@ impl Sessions {
         self.next_id += 1;
         let cancel = CancelToken::default();
         let liveness = Liveness::of(&source);
-        let session = LiveSession { stream, machine, source, received: now, liveness, callback, cancel };
+        let session =
+            LiveSession { stream, machine, source, received: now, liveness, callback, probe: None, cancel };
         self.sessions.insert(id, session);
         Some(id)
     }
@@ -183,6 +187,7 @@ impl Sessions {
             match session.machine.receive(&mut input) {
                 Ok(None) => return self.flush(id, now),
                 Ok(Some(SessionEvent::Requested(request))) => {
+                    session.note_request(self.dispatcher.log.listener(), &request);
                     if self.dispatcher.is_duplicate(&request.identity(), now) {
                         self.dispatcher.log_duplicate(&request, &session.source, now);
                         self.sessions.remove(&id);
@@ -220,6 +225,14 @@ impl Sessions {
             Some(session.received)
         };
         let Some(alive_at) = alive_at else { return self.hung_up(id, now) };
+        if session.probe.is_none() {
+            let listener = self.dispatcher.log.listener();
+            debug!(
+                "{listener}: {}: {}: the client has proven itself",
+                session.source,
+                RequestLabel(&request)
+            );
+        }
         let identity = request.identity();
         let source = session.source.clone();
         let pending = PendingRequest { request, identity, source, received: session.received };
@@ -242,20 +255,11 @@ impl Sessions {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         match session.stream.write(session.machine.output()) {
             Ok(count) => session.machine.sent(count),
-            Err(error) => return self.refuse(id, Refusal::Error, error, now),
+            Err(error) => return self.refuse(id, Refusal::Error, error_text(&error), now),
         }
         if session.machine.is_done() {
             self.sessions.remove(&id);
         }
-    }
-
-    fn hung_up(&mut self, id: SessionId, now: Instant) {
-        let Some(session) = self.sessions.get(&id) else { return };
-        if let Some(misconduct) = session.machine.on_hang_up() {
-            return self.refuse_misconduct(id, misconduct, now);
-        }
-        debug!("{}: {}: the client hung up", self.dispatcher.log.listener(), session.source);
-        self.sessions.remove(&id);
     }
 
     /// Puts a policy into force, and closes the sessions that it does not admit.
@@ -268,25 +272,6 @@ impl Sessions {
         for (id, misconduct) in refused {
             self.refuse_misconduct(id, misconduct, now);
         }
-    }
-
-    fn refuse_misconduct(&mut self, id: SessionId, misconduct: Misconduct, now: Instant) {
-        self.refuse(id, Refusal::from(&misconduct), misconduct, now);
-    }
-
-    fn refuse_unreachable(&mut self, id: SessionId, error: io::Error, now: Instant) {
-        let callback = self.sessions.get(&id).and_then(|session| session.callback.as_ref());
-        let port = callback.map_or(0, |callback| callback.address.port());
-        let reason = format!("cannot call back to TCP port {port}: {error} (blocked by a firewall?)");
-        self.refuse(id, Refusal::Unreachable, reason, now);
-    }
-
-    /// Closes a session without an answer. The worker drops its request, unless it has begun it.
-    fn refuse(&mut self, id: SessionId, refusal: Refusal, reason: impl fmt::Display, now: Instant) {
-        let Some(session) = self.sessions.remove(&id) else { return };
-        session.cancel.cancel();
-        let reason = with_sender(session.callback.as_ref(), reason);
-        self.log().log_refusal(refusal, Some(&session.source), reason, now);
     }
 }
 
@@ -348,7 +333,7 @@ impl Service for Sessions {
                 Ok(ReadOutcome::WouldBlock) => {}
                 Ok(ReadOutcome::HungUp) => return self.hung_up(id, now),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return self.hung_up(id, now),
-                Err(error) => return self.refuse(id, Refusal::Error, error, now),
+                Err(error) => return self.refuse(id, Refusal::Error, error_text(&error), now),
             }
         }
         if ready.write {

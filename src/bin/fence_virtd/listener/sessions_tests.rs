@@ -1,3 +1,5 @@
+#[path = "leaving_tests.rs"]
+mod leaving_tests;
 #[path = "record_tests.rs"]
 mod record_tests;
 

@@ -13,6 +13,7 @@ use super::stream::{NonblockingStream, is_out_of_descriptors};
 use crate::pauses::Pause;
 use crate::status::Refusal;
 use fence_virt::fence::Source;
+use fence_virt::sys::error_text;
 use fence_virt::sys::poll::{Interest, PollSet, Slot};
 use fence_virt::time::Instant;
 
@@ -76,7 +77,7 @@ impl<L: ListeningSocket> StreamAcceptor<L> {
             sessions.log().log_refusal(
                 Refusal::Error,
                 None,
-                format_args!("cannot accept a connection: {error}"),
+                format_args!("cannot accept a connection: {}", error_text(&error)),
                 now,
             );
             // After any other error, which concerns one connection, the next one may succeed.
@@ -130,7 +131,9 @@ impl<L: ListeningSocket> Acceptor<Sessions> for StreamAcceptor<L> {
 }
 
 fn open_spare() -> Option<File> {
-    File::open("/dev/null").inspect_err(|error| debug!("cannot reserve a file descriptor: {error}")).ok()
+    File::open("/dev/null")
+        .inspect_err(|error| debug!("cannot reserve a file descriptor: {}", error_text(error)))
+        .ok()
 }
 
 /// Returns true if the system is out of descriptors or memory, which an immediate retry cannot mend.

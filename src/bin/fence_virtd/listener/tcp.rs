@@ -15,6 +15,7 @@ use crate::port_owner::{self, Protocol};
 use crate::status::{Channel, Reception};
 use fence_virt::config::TcpConfig;
 use fence_virt::fence::{ListenerName, Source};
+use fence_virt::sys::error_text;
 use fence_virt::time::Instant;
 
 /// Interval between attempts to bind an address that this host does not have yet.
@@ -140,14 +141,15 @@ fn explain(error: &io::Error, address: SocketAddr) -> String {
     match error.kind() {
         io::ErrorKind::AddrNotAvailable => {
             format!(
-                "{error}: this host does not have that address; correct `address`, or start with -w to wait for it"
+                "{}: this host does not have that address; correct `address`, or start with -w to wait for it",
+                error_text(error)
             )
         }
         io::ErrorKind::AddrInUse => match port_owner::owner_of(error, Protocol::Tcp, address) {
-            Some(owner) => format!("{error}: {owner} has the port"),
-            None => format!("{error}: `ss -ltnp` shows which process uses it"),
+            Some(owner) => format!("{}: {owner} has the port", error_text(error)),
+            None => format!("{}: `ss -ltnp` shows which process uses it", error_text(error)),
         },
-        _ => error.to_string(),
+        _ => error_text(error),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::host_checks::missing_vsock_device;
 use crate::status::{Channel, Reception};
 use fence_virt::config::VsockConfig;
 use fence_virt::fence::{ListenerName, Source};
+use fence_virt::sys::error_text;
 use fence_virt::sys::vsock;
 
 pub(super) struct VsockSocket {
@@ -49,13 +50,19 @@ impl ListeningSocket for VsockSocket {
 fn explain(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EAFNOSUPPORT) => {
-            format!("{error}: this kernel has no vsock support; load the module: modprobe vhost_vsock")
+            format!(
+                "{}: this kernel has no vsock support; load the module: modprobe vhost_vsock",
+                error_text(error)
+            )
         }
         Some(libc::EADDRINUSE) => {
-            format!("{error}: `ss -l --vsock -p` shows which process uses it (needs the module vsock_diag)")
+            format!(
+                "{}: `ss -l --vsock -p` shows which process uses it (needs the module vsock_diag)",
+                error_text(error)
+            )
         }
-        Some(libc::EACCES) => format!("{error}: ports below 1024 require root"),
-        _ => error.to_string(),
+        Some(libc::EACCES) => format!("{}: ports below 1024 require root", error_text(error)),
+        _ => error_text(error),
     }
 }
 

@@ -40,8 +40,9 @@ impl AnswerLine<'_> {
             source:% = source,
             operation:% = operation,
             domain,
-            verdict:% = answer,
-            milliseconds:% = millis;
+            verdict = answer.word(),
+            reason:% = reason,
+            milliseconds = *millis;
             "{listener}: {source}: {operation}{quoted}: {answer}: {reason}: {millis} ms{suppressed}"
         );
     }

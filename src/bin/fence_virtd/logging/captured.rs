@@ -2,9 +2,9 @@
 
 use std::cell::RefCell;
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use super::output::LogLine;
+use super::line::LogLine;
 
 thread_local! {
     static LINES: RefCell<Vec<LogLine>> = const { RefCell::new(Vec::new()) };
@@ -24,11 +24,20 @@ impl Log for Captured {
     fn flush(&self) {}
 }
 
-/// Lines since the last call; none before the first one.
+/// Lines since the last call, without those for debugging; none before the first one.
 pub(crate) fn captured() -> Vec<String> {
+    take(Level::Info)
+}
+
+/// The same with those for debugging.
+pub(crate) fn captured_for_debugging() -> Vec<String> {
+    take(Level::Trace)
+}
+
+fn take(max: Level) -> Vec<String> {
     // Of several tests the first one sets it.
     let _ = log::set_logger(&Captured);
-    log::set_max_level(LevelFilter::Info);
-    let lines = LINES.take();
-    lines.into_iter().map(|line| format!("{}: {}", line.level, line.message)).collect()
+    log::set_max_level(LevelFilter::Trace);
+    let lines = LINES.take().into_iter().filter(|line| line.level <= max);
+    lines.map(|line| format!("{}: {}", line.level, line.message)).collect()
 }

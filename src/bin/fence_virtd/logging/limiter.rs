@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use fence_virt::fence::counted;
 use fence_virt::origins::{Network, Origin, Standing};
 use fence_virt::time::Instant;
 
@@ -17,7 +18,7 @@ impl fmt::Display for Suppressed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0 => Ok(()),
-            count => write!(f, " ({count} similar lines suppressed)"),
+            count => write!(f, " ({} suppressed)", counted(count, "similar line")),
         }
     }
 }

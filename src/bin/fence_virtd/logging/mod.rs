@@ -5,11 +5,14 @@ mod answer_line;
 #[cfg(test)]
 mod captured;
 mod limiter;
+mod line;
 mod output;
+mod refusal_line;
 mod setup;
 
 pub(crate) use answer_line::AnswerLine;
 #[cfg(test)]
-pub(crate) use captured::captured;
+pub(crate) use captured::{captured, captured_for_debugging};
 pub(crate) use limiter::{FairLimiter, Limiter, Suppressed};
-pub(crate) use setup::{flush, level, start, start_writer, switch_to_syslog};
+pub(crate) use refusal_line::RefusalLine;
+pub(crate) use setup::{flush, level, start, start_writer, stay_in_foreground, switch_to_syslog};

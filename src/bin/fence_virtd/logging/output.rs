@@ -4,54 +4,35 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 
-use log::kv::{self, Key, Value, VisitSource};
-use log::{Level, LevelFilter, Log, Record};
+use log::Level;
 
+use super::line::{FieldValue, LogLine, word};
 use crate::json::JsonObject;
 use fence_virt::fence::printable;
-use fence_virt::sys::clock::wall_millis;
 use fence_virt::sys::syslog::{self, Priority};
 
 /// Socket of journald for messages with fields: systemd-journald.service(8).
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
-/// Line of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LogLine {
-    pub(crate) level: Level,
-    pub(crate) message: String,
-    /// Names and values of a line about a request.
-    pub(crate) fields: Vec<(String, String)>,
-}
-
-impl LogLine {
-    /// Converts a record. The message becomes printable: those of libvirt may have several lines,
-    /// and the names of VMs; one of ours is always one line. The outputs escape the fields.
-    pub(crate) fn of(record: &Record<'_>) -> LogLine {
-        let mut fields = FieldCollector(Vec::new());
-        // Visiting our own fields cannot fail.
-        let _ = record.key_values().visit(&mut fields);
-        let message = printable(&record.args().to_string());
-        LogLine { level: record.level(), message, fields: fields.0 }
-    }
-}
-
-/// Collector of a record's fields.
-struct FieldCollector(Vec<(String, String)>);
-
-impl<'kvs> VisitSource<'kvs> for FieldCollector {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        self.0.push((key.to_string(), value.to_string()));
-        Ok(())
-    }
+/// Form of a line on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TextForm {
+    /// `fence_virtd: info: ...`
+    Plain,
+    /// The same after the time.
+    Timed,
+    /// The message after its priority, see sd-daemon(3).
+    Prioritised,
 }
 
 /// Destination of lines.
 pub(crate) enum Output {
-    /// Stderr.
-    Stderr(env_logger::Logger),
+    /// Stderr. A service manager that started this process notes the time of each line itself.
+    Stderr { is_managed: bool },
+    /// Stderr with the priority of each line, for journald.
+    Prioritised,
     /// Journald, with fields; stderr, which journald reads too, for messages that the socket rejects.
-    Journal(UnixDatagram, env_logger::Logger),
+    Journal(UnixDatagram),
     /// Stdout, as JSON.
     Json,
     /// Syslog.
@@ -64,45 +45,48 @@ impl Output {
         if is_json {
             return Output::Json;
         }
-        let stream = std::env::var("JOURNAL_STREAM").ok();
-        let stderr = stderr(stream.is_some());
-        match stream.filter(|stream| is_stderr(stream)).map(|_| connect()) {
-            Some(Ok(socket)) => Output::Journal(socket, stderr),
-            _ => Output::Stderr(stderr),
+        match std::env::var("JOURNAL_STREAM") {
+            Ok(stream) if is_stderr(&stream) => connect().map_or(Output::Prioritised, Output::Journal),
+            Ok(_) => Output::Prioritised,
+            Err(_) => {
+                let managers = [std::env::var_os("INVOCATION_ID"), std::env::var_os("NOTIFY_SOCKET")];
+                Output::Stderr { is_managed: managers.iter().any(Option::is_some) }
+            }
         }
     }
 
-    /// Writes a line. A failure to log cannot be logged.
-    pub(crate) fn write(&self, line: &LogLine) {
+    /// Writes a line of a daemon that stays in the foreground, or does not. A failure to log cannot be logged.
+    pub(crate) fn write(&self, line: &LogLine, is_foreground: bool) {
         match self {
-            Output::Stderr(stderr) => log_to(stderr, line),
-            Output::Journal(socket, stderr) => {
+            Output::Stderr { is_managed: false } if is_foreground => write_to_stderr(line, TextForm::Timed),
+            Output::Stderr { .. } => write_to_stderr(line, TextForm::Plain),
+            Output::Prioritised => write_to_stderr(line, TextForm::Prioritised),
+            Output::Journal(socket) => {
                 // Too long for a datagram, or journald is being restarted.
                 if socket.send(&journal(line)).is_err() {
-                    log_to(stderr, line);
+                    write_to_stderr(line, TextForm::Prioritised);
                 }
             }
             Output::Json => {
-                let _ = writeln!(io::stdout(), "{}", json(line, wall_millis()));
+                let _ = writeln!(io::stdout(), "{}", json(line));
             }
             Output::Syslog => syslog::write(priority(line.level), &line.message),
         }
     }
 }
 
-/// Returns a logger to stderr. Under systemd each line begins with its priority, see sd-daemon(3).
-fn stderr(under_systemd: bool) -> env_logger::Logger {
-    env_logger::Builder::new()
-        .filter_level(LevelFilter::Trace)
-        .format(move |out, record| match under_systemd {
-            true => writeln!(out, "<{}>{}", priority(record.level()) as i32, record.args()),
-            false => writeln!(out, "fence_virtd: {}: {}", word(record.level()), record.args()),
-        })
-        .build()
+/// Writes a line with one call, so that those of several processes do not mix.
+fn write_to_stderr(line: &LogLine, form: TextForm) {
+    let _ = io::stderr().write_all(text(line, form).as_bytes());
 }
 
-fn log_to(stderr: &env_logger::Logger, line: &LogLine) {
-    stderr.log(&Record::builder().level(line.level).args(format_args!("{}", line.message)).build());
+fn text(line: &LogLine, form: TextForm) -> String {
+    let LogLine { time, level, message, .. } = line;
+    match form {
+        TextForm::Plain => format!("fence_virtd: {}: {message}\n", word(*level)),
+        TextForm::Timed => format!("{time} fence_virtd: {}: {message}\n", word(*level)),
+        TextForm::Prioritised => format!("<{}>{message}\n", priority(*level) as i32),
+    }
 }
 
 fn connect() -> io::Result<UnixDatagram> {
@@ -125,18 +109,23 @@ fn journal(line: &LogLine) -> Vec<u8> {
         priority(line.level) as i32
     );
     for (name, value) in &line.fields {
-        let value = printable(value);
+        let value = printable(&value.to_string());
         out.push_str(&format!("FENCE_{}={value}\n", name.to_uppercase()));
     }
     out.into_bytes()
 }
 
-fn json(line: &LogLine, millis: u64) -> String {
+fn json(line: &LogLine) -> String {
+    let millis = line.time.millis();
     let object = JsonObject::new()
         .value("time", format_args!("{}.{:03}", millis / 1000, millis % 1000))
         .string("level", word(line.level))
         .string("message", &line.message);
-    line.fields.iter().fold(object, |object, (name, value)| object.string(name, value)).finish()
+    let add = |object: JsonObject, (name, value): &(String, FieldValue)| match value {
+        FieldValue::Number(number) => object.value(name, number),
+        FieldValue::Text(text) => object.string(name, text),
+    };
+    line.fields.iter().fold(object, add).finish()
 }
 
 fn priority(level: Level) -> Priority {
@@ -148,44 +137,43 @@ fn priority(level: Level) -> Priority {
     }
 }
 
-fn word(level: Level) -> &'static str {
-    match level {
-        Level::Error => "error",
-        Level::Warn => "warning",
-        Level::Info => "info",
-        Level::Debug => "debug",
-        Level::Trace => "trace",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fence_virt::power_log::WallTime;
+    use log::Record;
+    use log::kv::Value;
 
-    fn line() -> LogLine {
-        let fields = [("verdict", Value::from("success"))];
-        let mut record = Record::builder();
-        record.level(Level::Info).key_values(&fields);
-        LogLine::of(&record.args(format_args!("a \"b\"\nc")).build())
+    fn line(message: &str, fields: &[(&str, FieldValue)]) -> LogLine {
+        let fields = fields.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
+        let time = WallTime::from_millis(12_034);
+        LogLine { time, fields, ..LogLine::new(Level::Info, message.to_owned()) }
     }
 
-    #[test]
-    fn a_record_is_one_line_with_its_fields() {
-        let fields = vec![("verdict".to_owned(), "success".to_owned())];
-        let expected = LogLine { level: Level::Info, message: "a \"b\" c".to_owned(), fields };
-        assert_eq!(line(), expected);
+    fn text_field(text: &str) -> FieldValue {
+        FieldValue::Text(text.to_owned())
     }
 
     #[test]
     fn journald_and_json_get_the_fields() {
-        let expected =
-            "MESSAGE=a \"b\" c\nPRIORITY=6\nSYSLOG_IDENTIFIER=fence_virtd\nFENCE_VERDICT=success\n";
-        assert_eq!(String::from_utf8(journal(&line())).unwrap(), expected);
-        let expected =
-            "{\"time\":12.034,\"level\":\"info\",\"message\":\"a \\\"b\\\" c\",\"verdict\":\"success\"}";
-        assert_eq!(json(&line(), 12_034), expected);
-        let evil = LogLine { fields: vec![("x".into(), "1\nMESSAGE=forged".into())], ..line() };
+        let fields = [("verdict", text_field("success")), ("milliseconds", FieldValue::Number(9))];
+        let line = line("a \"b\" c", &fields);
+        let expected = "MESSAGE=a \"b\" c\nPRIORITY=6\nSYSLOG_IDENTIFIER=fence_virtd\n\
+            FENCE_VERDICT=success\nFENCE_MILLISECONDS=9\n";
+        assert_eq!(String::from_utf8(journal(&line)).unwrap(), expected);
+        let expected = "{\"time\":12.034,\"level\":\"info\",\"message\":\"a \\\"b\\\" c\",\
+            \"verdict\":\"success\",\"milliseconds\":9}";
+        assert_eq!(json(&line), expected);
+        let evil = LogLine { fields: vec![("x".into(), text_field("1\nMESSAGE=forged"))], ..line };
         assert!(!String::from_utf8(journal(&evil)).unwrap().contains("\nMESSAGE=forged"));
+    }
+
+    #[test]
+    fn a_line_of_text_has_the_same_end_in_each_form() {
+        let line = line("ready", &[]);
+        assert_eq!(text(&line, TextForm::Plain), "fence_virtd: info: ready\n");
+        assert_eq!(text(&line, TextForm::Timed), "1970-01-01T00:00:12.034Z fence_virtd: info: ready\n");
+        assert_eq!(text(&line, TextForm::Prioritised), "<6>ready\n");
     }
 
     #[test]
@@ -200,7 +188,7 @@ mod tests {
         let journal = String::from_utf8(journal(&line)).unwrap();
         assert!(journal.ends_with(&format!("\nFENCE_DOMAIN={escaped}\n")), "{journal}");
         // A reader of JSON gets the name itself.
-        let json = json(&line, 0);
+        let json = json(&line);
         assert!(json.ends_with("\"domain\":\"a\\u202eb\\u2028c\\u001b[2J\"}"), "{json}");
     }
 

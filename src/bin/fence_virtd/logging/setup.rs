@@ -9,7 +9,10 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use super::output::{LogLine, Output};
+use super::line::LogLine;
+use super::output::Output;
+use fence_virt::fence::counted;
+use fence_virt::sys::error_text;
 use fence_virt::sys::syslog;
 use fence_virt::time::Instant;
 
@@ -21,6 +24,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 struct Logger {
     output: Output,
+    is_foreground: AtomicBool,
     to_syslog: AtomicBool,
     lost: AtomicU64,
     writer: OnceLock<Sender<WriterMessage>>,
@@ -35,12 +39,12 @@ enum WriterMessage {
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// Returns the log level for `-d LEVEL`, after the levels of the C daemon: 0 is the
-/// default, 1 to 4 are debug, 5 and more are trace.
+/// Returns the log level for `-d LEVEL`. 0 is the default; 1 adds each step of a session (debug); 2 and more, up
+/// to the 99 of the C daemon, the events of libvirt, of the cluster and of the network too (trace).
 pub(crate) fn level(debug: u32) -> LevelFilter {
     match debug {
         0 => LevelFilter::Info,
-        1..=4 => LevelFilter::Debug,
+        1 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     }
 }
@@ -49,6 +53,7 @@ pub(crate) fn level(debug: u32) -> LevelFilter {
 pub(crate) fn start(debug: u32, is_json: bool) {
     let logger = LOGGER.get_or_init(|| Logger {
         output: Output::of_process(is_json),
+        is_foreground: AtomicBool::new(false),
         to_syslog: AtomicBool::new(false),
         lost: AtomicU64::new(0),
         writer: OnceLock::new(),
@@ -74,7 +79,7 @@ pub(crate) fn start_writer() -> Result<(), String> {
                 }
             }
         })
-        .map_err(|error| format!("cannot start a thread: {error}"))?;
+        .map_err(|error| format!("cannot start a thread: {}", error_text(&error)))?;
     logger.writer.get_or_init(|| sender);
     Ok(())
 }
@@ -90,6 +95,14 @@ pub(crate) fn flush() {
     }
 }
 
+/// Notes that the daemon stays in the foreground: lines on stderr begin with their time, unless a service
+/// manager notes it.
+pub(crate) fn stay_in_foreground() {
+    if let Some(logger) = LOGGER.get() {
+        logger.is_foreground.store(true, Ordering::Release);
+    }
+}
+
 /// Switches the output to syslog.
 pub(crate) fn switch_to_syslog() {
     flush();
@@ -102,11 +115,12 @@ pub(crate) fn switch_to_syslog() {
 impl Logger {
     fn write(&self, line: &LogLine) {
         let output = if self.to_syslog.load(Ordering::Acquire) { &Output::Syslog } else { &self.output };
-        output.write(line);
+        let is_foreground = self.is_foreground.load(Ordering::Acquire);
+        output.write(line, is_foreground);
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let message = format!("{lost} log lines were dropped: the log is not read fast enough");
-            output.write(&LogLine { level: Level::Warn, message, fields: Vec::new() });
+            let message = format!("dropped {}: the log is not read fast enough", counted(lost, "log line"));
+            output.write(&LogLine::new(Level::Warn, message), is_foreground);
         }
     }
 }
@@ -140,6 +154,6 @@ mod tests {
     fn debug_levels_become_log_levels() {
         assert_eq!(level(0), LevelFilter::Info);
         assert_eq!(level(1), LevelFilter::Debug);
-        assert_eq!(level(99), LevelFilter::Trace);
+        assert_eq!((level(2), level(99)), (LevelFilter::Trace, LevelFilter::Trace));
     }
 }

@@ -12,6 +12,7 @@ use super::file::JournalFile;
 use super::journal::{PowerJournal, WriterOrder};
 use super::unwritten::{UnwrittenRecords, WriteIntervals};
 use crate::logging::{Limiter, Suppressed};
+use fence_virt::fence::counted;
 use fence_virt::power_log::encode;
 use fence_virt::sys::error_text;
 use fence_virt::time::Instant;
@@ -163,7 +164,10 @@ impl WriterThread {
         }
         let lost = self.journal.take_lost();
         if lost > 0 {
-            self.warn(&format!("the disk is slow: {lost} records are written later"), Instant::now());
+            self.warn(
+                &format!("the disk is slow: {} to be written later", counted(lost, "record")),
+                Instant::now(),
+            );
             self.unwritten.hold_back();
         }
         finish

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::snapshot::{RefusalCount, RequestCount, Streak};
 use crate::power_journal::PowerJournal;
-use fence_virt::fence::{Answer, ListenerName, Operation, Verdict};
+use fence_virt::fence::{Answer, ListenerName, Operation};
 use fence_virt::session::Misconduct;
 use fence_virt::time::{Instant, millis};
 
@@ -55,6 +55,13 @@ impl Refusal {
         (Refusal::Unreachable, "unreachable"),
         (Refusal::Error, "error"),
     ];
+}
+
+impl Refusal {
+    /// Returns its name in a report and in the log.
+    pub(crate) fn word(self) -> &'static str {
+        Refusal::ALL[self as usize].1
+    }
 }
 
 impl From<&Misconduct> for Refusal {
@@ -110,6 +117,8 @@ pub(crate) struct Counts {
     requests: [[AtomicU64; VERDICTS.len()]; Operation::ALL.len()],
     refusals: [AtomicU64; Refusal::ALL.len()],
     streaks: [StreakCounter; Refusal::ALL.len()],
+    /// Questions of agents that probe for late answers.
+    probes: AtomicU64,
     journal: PowerJournal,
 }
 
@@ -122,6 +131,7 @@ impl Counts {
             requests: array::from_fn(|_| array::from_fn(|_| AtomicU64::new(0))),
             refusals: array::from_fn(|_| AtomicU64::new(0)),
             streaks: array::from_fn(|_| StreakCounter::default()),
+            probes: AtomicU64::new(0),
             journal,
         }
     }
@@ -143,14 +153,10 @@ impl Counts {
 
     /// Counts an answered request: its key, hash and way were right, whatever the verdict.
     pub(crate) fn answered(&self, operation: Operation, answer: &Answer) {
-        let verdict = match answer {
-            Answer::Verdict(Verdict::Success) => 0,
-            Answer::Verdict(Verdict::Failure) => 1,
-            Answer::Verdict(Verdict::Off) => 2,
-            Answer::Verdict(Verdict::Denied) => 3,
-            Answer::HostList(_) => 4,
-        };
-        self.requests[usize::from(operation.to_wire())][verdict].fetch_add(1, Ordering::Relaxed);
+        let counters = VERDICTS.iter().zip(&self.requests[usize::from(operation.to_wire())]);
+        for (_, counter) in counters.filter(|(verdict, _)| **verdict == answer.word()) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
         self.streaks.iter().for_each(StreakCounter::end);
     }
 
@@ -158,6 +164,16 @@ impl Counts {
     pub(crate) fn refused(&self, refusal: Refusal) {
         self.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
         self.streaks[refusal as usize].add();
+    }
+
+    /// Counts a question of a probe, answered or not.
+    pub(crate) fn probed(&self) {
+        self.probes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of questions of probes.
+    pub(crate) fn probes(&self) -> u64 {
+        self.probes.load(Ordering::Relaxed)
     }
 
     /// Returns the number of open connections.
@@ -193,6 +209,7 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fence_virt::fence::Verdict;
 
     #[test]
     fn what_is_counted_comes_out_again() {

@@ -12,7 +12,7 @@ pub(crate) struct LastReload(Arc<Mutex<Option<RefusedReload>>>);
 
 impl LastReload {
     /// Records the result of a reload: the reason if it was refused.
-    pub(crate) fn record(&self, outcome: &Result<(), String>) {
+    pub(crate) fn record(&self, outcome: &Result<String, String>) {
         let refused = outcome.as_ref().err();
         *lock(&self.0) = refused.map(|reason| RefusedReload { reason: reason.clone(), at: Instant::now() });
     }
@@ -33,7 +33,7 @@ mod tests {
         assert_eq!(last.refused(), None);
         last.record(&Err("no key".to_owned()));
         assert_eq!(last.refused().map(|refused| refused.reason).as_deref(), Some("no key"));
-        last.record(&Ok(()));
+        last.record(&Ok("1 group".to_owned()));
         assert_eq!(last.refused(), None);
     }
 }

@@ -5,6 +5,8 @@
 //! and the report; or `history text` or `history json`, both perhaps with a VM behind them, to which the reply is
 //! the line `history` and the power operations. The first line of a reply also has the path of the daemon's
 //! configuration, in hexadecimal digits, by which the client knows whether it has reached the daemon it meant.
+//! `reload` with the path of the configuration has the daemon reload it; the reply, once that is done, is a line,
+//! `reloaded` or `refused`, and the changes or the reason.
 //!
 //! | step | module |
 //! | --- | --- |
@@ -25,6 +27,7 @@ mod openmetrics;
 mod place;
 mod query;
 mod reception;
+mod reload_order;
 mod render;
 mod report_json;
 #[cfg(test)]
@@ -41,8 +44,9 @@ pub(crate) use down::down;
 pub(crate) use form::{Form, HistoryForm};
 pub(crate) use last_reload::LastReload;
 pub(crate) use place::ListeningPlace;
-pub(crate) use query::{HISTORY, Query, UNWELL, WELL, parse_reply_head};
+pub(crate) use query::{HISTORY, Query, REFUSED, RELOADED, UNWELL, WELL, parse_reply_head};
 pub(crate) use reception::{Channel, Reception};
+pub(crate) use reload_order::ReloadOrder;
 pub(crate) use server::StatusSocket;
 pub(crate) use snapshot::{ClusterState, FencerState, HostFencingState, LaneReport, OldestCall, UriState};
 pub(crate) use sources::{KeysInForce, ListenerSource, Sources};

@@ -132,5 +132,7 @@ pub(super) fn openmetrics(snapshot: &Snapshot, judgement: &Judgement) -> String 
         "Refusals since the last answered request, by reason.",
         in_a_row,
     );
+    let probes = listeners.iter().map(|it| (labels(&[("listener", &it.name)]), it.probes.to_string()));
+    out.family("probes", "counter", "Questions of agents that probe for late answers.", probes);
     out.0 + END
 }

@@ -10,6 +10,12 @@ use super::form::{Form, HistoryForm};
 pub(crate) const WELL: &str = "well";
 /// First line of the reply with a status, if there are problems, and of a refusal.
 pub(crate) const UNWELL: &str = "unwell";
+/// First line of the reply to a reload that was taken.
+pub(crate) const RELOADED: &str = "reloaded";
+/// First line of the reply to a reload that was refused.
+pub(crate) const REFUSED: &str = "refused";
+/// Word of the query that reloads the configuration.
+const RELOAD: &str = "reload";
 /// First line of the reply with a history.
 pub(crate) const HISTORY: &str = "history";
 
@@ -20,6 +26,8 @@ pub(crate) enum Query {
     Status(Form),
     /// The last power operations, of one VM if it is named.
     History { form: HistoryForm, vm: Option<String> },
+    /// Read the configuration again, if it is this one. The reply comes when that is done.
+    Reload(PathBuf),
 }
 
 /// First line of a reply, without its line feed: a word, and the path of the daemon's configuration in
@@ -48,12 +56,17 @@ impl Query {
             Query::Status(form) => form.word().to_owned(),
             Query::History { form, vm: None } => format!("{HISTORY} {}", form.word()),
             Query::History { form, vm: Some(vm) } => format!("{HISTORY} {} {vm}", form.word()),
+            Query::Reload(path) => format!("{RELOAD} {}", path.display()),
         }
     }
 
     /// Parses a line; none if it is not a query.
     pub(super) fn parse(line: &str) -> Option<Query> {
         let line = line.strip_suffix('\n').unwrap_or(line);
+        if let Some(path) = line.strip_prefix(RELOAD) {
+            let path = path.strip_prefix(' ').filter(|path| path.starts_with('/'))?;
+            return Some(Query::Reload(path.into()));
+        }
         let Some(history) = line.strip_prefix(HISTORY) else { return Form::of_word(line).map(Query::Status) };
         let history = history.strip_prefix(' ')?;
         let (word, vm) = history.split_once(' ').map_or((history, None), |(word, vm)| (word, Some(vm)));
@@ -85,12 +98,24 @@ mod tests {
             Query::Status(Form::OpenMetrics),
             history(HistoryForm::Text, None),
             history(HistoryForm::Json, Some("node 1")),
+            Query::Reload("/etc/a b.conf".into()),
         ] {
             assert_eq!(Query::parse(&format!("{}\n", query.line())), Some(query));
         }
-        for wrong in
-            ["", "\n", "texts", "history", "history ", "historytext", "history xml", "history openmetrics"]
-        {
+        for wrong in [
+            "",
+            "\n",
+            "texts",
+            "history",
+            "history ",
+            "historytext",
+            "history xml",
+            "history openmetrics",
+            "reload",
+            "reload ",
+            "reload a",
+            "reload/a",
+        ] {
             assert_eq!(Query::parse(wrong), None, "{wrong:?}");
         }
     }

@@ -22,11 +22,11 @@ fn text_is_for_people() {
     let expected = "fence_virtd 5.0.0, pid 7, up 1 h 1 min\n\
         configuration: /etc/fence_virt.conf\n\
         worker: busy for 1 s; queue: 1 of 512\n\
-        libvirt qemu:///system: connected, last reply 1 s ago; 2 of 32 lanes busy, 1 calls waiting\n\
+        libvirt qemu:///system: connected, last reply 1 s ago; 2 of 32 lanes busy, 1 call waiting\n\
         libvirt a\"b\\: NOT AVAILABLE, no reply yet: no way\n\
         cluster: 3 members, 5 requests in flight\n\
         host fencing: pacemaker answers (libstonithd.so.26.8.2); host_fence_delay is not set\n\
-        listener tcp:b: listening: 192.0.2.1 port 1229, key 2301ffb4; 2 open\n  off: 3 success, 1 failure\n  refused: 4 signature\n\
+        listener tcp:b: listening: 192.0.2.1 port 1229, key 2301ffb4; 2 open\n  off: 3 success, 1 failure\n  refused: 4 signature\n  probes: 24\n\
         last power operations:\n  2026-11-30T06:40:02.125Z tcp: 192.0.2.7: off \"node\\u{202e}1\": success: destroyed: 9 ms\n\
         ERROR    a\"b\\: no way\n";
     assert_eq!(text(&snapshot()), expected);
@@ -55,7 +55,7 @@ fn json_is_one_line_with_all_of_it() {
         \"not_listening\":[],\"not_listening_seconds\":null,\"open\":2,\"requests\":[\
         {\"operation\":\"off\",\"verdict\":\"success\",\"count\":3},\
         {\"operation\":\"off\",\"verdict\":\"failure\",\"count\":1}],\
-        \"refusals\":[{\"reason\":\"signature\",\"count\":4,\"in_a_row\":0}]}],\
+        \"refusals\":[{\"reason\":\"signature\",\"count\":4,\"in_a_row\":0}],\"probes\":24}],\
         \"last_operations\":[{\"time\":\"2026-11-30T06:40:02.125Z\",\"listener\":\"tcp\",\"requester\":\"192.0.2.7\",\
         \"operation\":\"off\",\"vm\":\"node\\u202e1\",\"verdict\":\"success\",\"reason\":\"destroyed\",\"milliseconds\":9}],\
         \"problems\":[\"a\\\"b\\\\: no\\u000away\"],\"warnings\":[]}\n";
@@ -69,6 +69,7 @@ fn metrics_come_in_families_and_end() {
         "# TYPE fence_virtd_requests counter",
         "fence_virtd_requests_total{listener=\"tcp:b\",operation=\"off\",verdict=\"success\"} 3",
         "fence_virtd_refusals_total{listener=\"tcp:b\",reason=\"signature\"} 4",
+        "fence_virtd_probes_total{listener=\"tcp:b\"} 24",
         "fence_virtd_uri_connected{uri=\"a\\\"b\\\\\"} 0",
         "fence_virtd_up 1",
         "fence_virtd_well 0",
@@ -126,16 +127,23 @@ fn text_from_outside_is_printable() {
 #[test]
 fn a_terminal_gets_one_table_of_the_counters() {
     let mut snapshot = snapshot();
-    let other =
-        ListenerState { name: "vsock".to_owned(), refusals: Vec::new(), ..snapshot.listeners[0].clone() };
+    let other = ListenerState {
+        name: "vsock".to_owned(),
+        refusals: Vec::new(),
+        probes: 0,
+        ..snapshot.listeners[0].clone()
+    };
     snapshot.listeners.push(other);
     let shown = render(&snapshot, &Judgement::of(&snapshot), Form::Table);
     let expected = "LISTENER  OPERATION  SUCCESS  FAILURE  OFF  DENIED  LIST\n\
         tcp:b     off        3        1        -    -       -\n\
         tcp:b     refused    4 signature\n\
+        tcp:b     probes     24\n\
         vsock     off        3        1        -    -       -\n";
     assert!(shown.contains(expected), "{shown}");
-    snapshot.listeners.iter_mut().for_each(|it| (it.requests, it.refusals) = (Vec::new(), Vec::new()));
+    snapshot.listeners.iter_mut().for_each(|it| {
+        (it.requests, it.refusals, it.probes) = (Vec::new(), Vec::new(), 0);
+    });
     let shown = render(&snapshot, &Judgement::of(&snapshot), Form::Table);
     assert!(!shown.contains("OPERATION"), "no table without counts: {shown}");
 }

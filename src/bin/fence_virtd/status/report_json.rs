@@ -100,6 +100,7 @@ fn listener_json(listener: &ListenerState) -> String {
         .value("open", listener.open)
         .value("requests", array(requests))
         .value("refusals", array(refusals))
+        .value("probes", listener.probes)
         .finish()
 }
 

@@ -35,6 +35,7 @@ pub(super) fn snapshot() -> Snapshot {
                 RequestCount { operation: Operation::Off, verdict: "failure", count: 1 },
             ],
             refusals: vec![RefusalCount { reason: "signature", count: 4, streak: None }],
+            probes: 24,
         }],
         queue: QueueState { len: 1, max: 512 },
         last_operations: vec![Arc::new(record("node\u{202e}1"))],

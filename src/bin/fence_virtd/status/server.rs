@@ -15,14 +15,16 @@ use nix::unistd::geteuid;
 use super::history;
 use super::judgement::Judgement;
 use super::query::{HISTORY, Query, UNWELL, WELL, reply_head};
+use super::reload_order::ReloadOrder;
 use super::render::render;
 use super::sources::Sources;
+use fence_virt::sys::error_text;
 use fence_virt::time::Instant;
 
 /// Time limit of one client, query and reply together: other clients wait meanwhile.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Maximum length of a query, in bytes: two words and the name of a VM.
-const QUERY_MAX: u64 = 1024;
+/// Maximum length of a query, in bytes: two words and the name of a VM, or a word and a path.
+const QUERY_MAX: u64 = 8192;
 /// Pause after an error, such as a lack of file descriptors.
 const ERROR_PAUSE: Duration = Duration::from_millis(250);
 
@@ -34,20 +36,21 @@ impl StatusSocket {
     /// Creates the socket, and a thread that serves it until the process ends.
     /// Errors: a sentence if the socket or the thread cannot be created.
     pub(crate) fn open(path: &Path, sources: Sources) -> Result<StatusSocket, String> {
-        let listener = bind(path)
-            .map_err(|error| format!("cannot open the status socket {}: {error}", path.display()))?;
+        let listener = bind(path).map_err(|error| {
+            format!("cannot open the status socket {}: {}", path.display(), error_text(&error))
+        })?;
         let socket = StatusSocket(path.to_owned());
         let body = move || {
             for connection in listener.incoming() {
                 // The client is gone, or no file descriptor is left.
                 if let Err(error) = connection.and_then(|stream| serve(stream, &sources)) {
-                    debug!("status: {error}");
+                    debug!("status: {}", error_text(&error));
                     thread::park_timeout(ERROR_PAUSE);
                 }
             }
         };
         let thread = thread::Builder::new().name("status".into()).spawn(body);
-        thread.map_err(|error| format!("cannot start the status thread: {error}"))?;
+        thread.map_err(|error| format!("cannot start the status thread: {}", error_text(&error)))?;
         Ok(socket)
     }
 }
@@ -55,7 +58,7 @@ impl StatusSocket {
 impl Drop for StatusSocket {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.0) {
-            warn!("cannot remove {}: {error}", self.0.display());
+            warn!("cannot remove {}: {}", self.0.display(), error_text(&error));
         }
     }
 }
@@ -138,7 +141,11 @@ fn serve(stream: UnixStream, sources: &Sources) -> io::Result<()> {
                 history::render(&records, form, vm.as_deref())
             )
         }
-        None => format!("{UNWELL}\nunknown query: use --status or --history of the same version\n"),
+        Some(Query::Reload(path)) => {
+            let order = ReloadOrder { path, client: stream.stream };
+            return sources.reloads.post(order).map_err(|_| io::Error::other("the daemon is stopping"));
+        }
+        None => format!("{UNWELL}\nunknown query: use --status, --history or --reload of the same version\n"),
     };
     stream.write_all(reply.as_bytes())
 }

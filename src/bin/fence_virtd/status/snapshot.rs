@@ -59,6 +59,8 @@ pub(crate) struct ListenerState {
     pub(crate) open: usize,
     pub(crate) requests: Vec<RequestCount>,
     pub(crate) refusals: Vec<RefusalCount>,
+    /// Questions of agents that probe for late answers.
+    pub(crate) probes: u64,
 }
 
 /// Fingerprints of a listener's keys.

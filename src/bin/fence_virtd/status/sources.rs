@@ -9,12 +9,14 @@ use super::history;
 use super::last_reload::LastReload;
 use super::place::ListeningPlace;
 use super::reception::Reception;
+use super::reload_order::ReloadOrder;
 use super::snapshot::{ClusterState, KeyNames, ListenerState, QueueState, Snapshot, UriState};
 use crate::heartbeat::Heartbeat;
 use crate::host_checks::missing_vsock_device;
 use crate::power_journal::PowerJournal;
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::session::Policy;
+use fence_virt::sys::mailbox::MailboxSender;
 use fence_virt::sys::mutex::lock;
 use fence_virt::time::Instant;
 
@@ -60,6 +62,7 @@ impl ListenerSource {
             open,
             requests: counts.requests(),
             refusals: counts.refusals(),
+            probes: counts.probes(),
         }
     }
 }
@@ -70,6 +73,8 @@ pub(crate) struct Sources {
     pub(crate) started: Instant,
     /// Configuration, with an absolute path.
     pub(crate) config: PathBuf,
+    /// Way of reloads to the main thread.
+    pub(crate) reloads: MailboxSender<ReloadOrder>,
     /// The listeners, in the order of the configuration.
     pub(crate) listeners: Vec<ListenerSource>,
     /// Returns the length of the worker's queue.
@@ -118,6 +123,7 @@ mod tests {
     use crate::power_journal::sample::record;
     use crate::status::reception::Channel;
     use fence_virt::fence::ListenerName;
+    use fence_virt::sys::mailbox::mailbox;
 
     #[test]
     fn a_serial_listener_with_open_lines_is_not_deaf() {
@@ -146,7 +152,9 @@ mod tests {
 
     #[test]
     fn a_report_has_the_last_operations_and_metrics_have_none() {
+        let (reloads, _orders) = mailbox().unwrap();
         let sources = Sources {
+            reloads,
             started: Instant::now(),
             config: PathBuf::from("/etc/fence_virt.conf"),
             listeners: Vec::new(),

@@ -9,7 +9,7 @@ use super::snapshot::{
 };
 use super::span::span;
 use super::table::table;
-use fence_virt::fence::{Operation, printable};
+use fence_virt::fence::{Operation, counted, printable};
 
 /// Maximum of interfaces in the line of a listener.
 const NAMES_MAX: usize = 6;
@@ -39,7 +39,11 @@ pub(super) fn text(snapshot: &Snapshot, judgement: &Judgement, counters: Counter
     if let Some(cluster) = &snapshot.cluster {
         lines.push(match &cluster.alone {
             Some(reason) => format!("cluster: not in the group: {reason}"),
-            None => format!("cluster: {} members, {} requests in flight", cluster.members, cluster.under_way),
+            None => format!(
+                "cluster: {}, {} in flight",
+                counted(cluster.members, "member"),
+                counted(cluster.under_way, "request")
+            ),
         });
         lines.push(format!("host fencing: {}", fencing_text(&cluster.fencing)));
     }
@@ -126,7 +130,7 @@ fn lanes_text(lanes: &LaneReport) -> String {
     let LaneReport { busy, max, queued, oldest } = lanes;
     let mut text = format!("{busy} of {max} lanes busy");
     if *queued > 0 {
-        text += &format!(", {queued} calls waiting");
+        text += &format!(", {} waiting", counted(*queued, "call"));
     }
     if let Some(OldestCall { label, began }) = oldest {
         text += &format!(", oldest call {}: {label}", span(began.elapsed()));
@@ -148,6 +152,9 @@ fn listener_lines(listener: &ListenerState) -> Vec<String> {
     let refused: Vec<String> = refused.collect();
     if !refused.is_empty() {
         lines.push(("refused".to_owned(), refused));
+    }
+    if listener.probes > 0 {
+        lines.push(("probes".to_owned(), vec![listener.probes.to_string()]));
     }
     lines.into_iter().map(|(name, counts)| format!("  {name}: {}", counts.join(", "))).collect()
 }
@@ -172,6 +179,9 @@ fn counter_table(listeners: &[ListenerState]) -> Vec<String> {
         rows.extend(listener.refusals.iter().map(|refusal| {
             vec![listener.name.clone(), "refused".to_owned(), format!("{} {}", refusal.count, refusal.reason)]
         }));
+        if listener.probes > 0 {
+            rows.push(vec![listener.name.clone(), "probes".to_owned(), listener.probes.to_string()]);
+        }
     }
     if rows.len() == 1 { Vec::new() } else { table(&rows) }
 }

@@ -1,5 +1,6 @@
 //! Datagrams of sd_notify(3).
 
+use fence_virt::sys::error_text;
 use std::ffi::OsString;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -43,7 +44,10 @@ impl Notifier {
     pub(crate) fn send(&self, state: &str) {
         let Some(target) = &self.target else { return };
         if let Err(error) = send(target.as_bytes(), state) {
-            log::warn!("cannot notify the service manager at NOTIFY_SOCKET={target:?}: {error}");
+            log::warn!(
+                "cannot notify the service manager at NOTIFY_SOCKET={target:?}: {}",
+                error_text(&error)
+            );
         }
     }
 }

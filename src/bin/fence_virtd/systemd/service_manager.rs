@@ -8,7 +8,7 @@ use log::error;
 use crate::heartbeat::Heartbeat;
 use crate::status::Counts;
 use crate::systemd::Notifier;
-use fence_virt::fence::printable;
+use fence_virt::fence::{counted, printable};
 use fence_virt::time::Instant;
 
 /// Interval of checks for a changed status line.
@@ -94,9 +94,10 @@ impl<'a> ServiceManager<'a> {
         let requests: u64 = self.counts.iter().flat_map(|it| it.requests()).map(|it| it.count).sum();
         let refusals: u64 = self.counts.iter().flat_map(|it| it.refusals()).map(|it| it.count).sum();
         let mut line = format!(
-            "listeners {}; backend {}; {requests} requests, {refusals} refused",
+            "listeners {}; backend {}; {}, {refusals} refused",
             names.join(", "),
-            self.backend
+            self.backend,
+            counted(requests, "request")
         );
         if let Some(reloaded) = &self.reloaded {
             line = format!("{line}; {reloaded}");

@@ -8,7 +8,8 @@ use crate::console::{complain, print, warn_on_stderr};
 use crate::host_checks::{missing_directory, missing_interface};
 use crate::problem::Problem;
 use crate::{backends, config_file, pid_file, watch};
-use fence_virt::config::{Config, ListenerConfig, NamedListener};
+use fence_virt::config::{Config, ListenerConfig, NamedListener, ParseOutcome};
+use fence_virt::fence::counted;
 
 /// Errors and warnings beyond those of the file's syntax.
 #[derive(Default)]
@@ -17,22 +18,28 @@ struct Findings {
     warnings: Vec<String>,
 }
 
-/// Prints what would run, and the errors and warnings. Exit code 1 if there are errors.
+/// Prints what would run, the errors and warnings, and their numbers. Exit code 1 if there are errors.
 /// The lenient form has errors only where the start of the daemon would fail.
 pub(crate) fn run(path: &Path, pid_file: &Path, is_lenient: bool) -> ExitCode {
-    let config = match config_file::load(path, !is_lenient, &warn_on_stderr) {
-        Ok(config) => config,
-        Err(reason) => return complain(&format!("{reason}\n")),
+    let ParseOutcome { config, diagnostics } = match config_file::parse(path) {
+        Ok(outcome) => outcome,
+        Err(reason) => return complain(&format!("fence_virtd: error: {reason}\n")),
     };
-    print(&config.summary());
-    let Findings { errors, warnings } = examine(&config, pid_file, is_lenient);
-    for warning in warnings {
-        complain(&format!("warning: {warning}\n"));
+    let is_strict = !is_lenient;
+    warn_on_stderr(&diagnostics.render(is_strict));
+    let (mut errors, mut warnings) = diagnostics.counts(is_strict);
+    if let Some(config) = config.filter(|_| !diagnostics.is_fatal(is_strict)) {
+        print(&config.summary());
+        let found = examine(&config, pid_file, is_lenient);
+        for (level, lines) in [("warning", &found.warnings), ("error", &found.errors)] {
+            lines.iter().for_each(|line| warn_on_stderr(&format!("fence_virtd: {level}: {line}\n")));
+        }
+        errors += found.errors.len();
+        warnings += found.warnings.len();
     }
-    if errors.is_empty() {
-        return print(&format!("{}: no errors\n", path.display()));
-    }
-    complain(&errors.iter().map(|reason| format!("error: {reason}\n")).collect::<String>())
+    let counts = format!("{}, {}", counted(errors, "error"), counted(warnings, "warning"));
+    let printed = print(&format!("{}: {counts}\n", path.display()));
+    if errors == 0 { printed } else { ExitCode::FAILURE }
 }
 
 fn examine(config: &Config, pid_file: &Path, is_lenient: bool) -> Findings {

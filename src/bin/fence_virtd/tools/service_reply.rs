@@ -3,6 +3,7 @@
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
+use fence_virt::sys::error_text;
 use fence_virt::sys::with_timeout::with_timeout;
 
 /// Time limit of each query. Queries run in parallel, so all of them together take no longer.
@@ -29,7 +30,7 @@ pub(super) fn bounded<T: Send + 'static>(
     match with_timeout(REPLY_TIMEOUT, move || query(&uri)) {
         Ok(Some(outcome)) => outcome.map_err(NoReply::Failed),
         Ok(None) => Err(NoReply::TimedOut),
-        Err(error) => Err(NoReply::Failed(format!("cannot start a thread: {error}"))),
+        Err(error) => Err(NoReply::Failed(format!("cannot start a thread: {}", error_text(&error)))),
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::{info, trace, warn};
 use nix::sys::resource::{Resource, getrlimit, rlim_t};
 
 use super::change_handler::DomainObserver;
@@ -25,7 +25,7 @@ use crate::serial_event::{ConnectedLine, LineId, SerialEvent, SerialSink};
 use fence_virt::config::{SerialConfig, SerialMode};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Domain, Uuid};
-use fence_virt::sys::unix;
+use fence_virt::sys::{error_text, unix};
 use fence_virt::time::Instant;
 
 /// File descriptors reserved for libvirt and other listeners.
@@ -120,7 +120,7 @@ impl Connector {
             return;
         }
         // Queried after connecting: this run had the socket at that time.
-        let found = query.find(uuid).inspect_err(|error| debug!("serial: {}: {error}", vm.domain));
+        let found = query.find(uuid).inspect_err(|error| trace!("serial: {}: {error}", vm.domain));
         let is_same_run = found.ok().flatten().is_some_and(|found| found.id == vm.run);
         for (at, stream) in connected {
             let Some(socket) = vm.sockets.get_mut(at) else { return };
@@ -227,8 +227,10 @@ fn descriptors_for_lines() -> rlim_t {
 fn explain(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EAGAIN) => "another client is connected, and more are waiting".to_owned(),
-        Some(libc::EACCES) => format!("{error}: the daemon may not use this socket"),
-        _ => error.to_string(),
+        Some(libc::EACCES) => {
+            format!("{}: the daemon may not use this socket", error_text(error))
+        }
+        _ => error_text(error),
     }
 }
 

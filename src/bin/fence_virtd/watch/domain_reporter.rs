@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use crossbeam_channel::Sender;
-use log::debug;
+use log::trace;
 
 use super::change_handler::{ChangeHandler, RETRY_AFTER};
 use super::change_queue::PendingChanges;
@@ -42,7 +42,7 @@ impl DomainReporter {
             Ok(found) => found,
             Err(error) => {
                 query.check()?;
-                debug!("cpg: {uuid}: {error}: retrying");
+                trace!("cpg: {uuid}: {error}: retrying");
                 self.retry(uuid, now);
                 return Ok(());
             }
@@ -90,7 +90,7 @@ impl DomainReporter {
                 Ok(None) => {}
                 Err(error) => {
                     query.check()?;
-                    debug!("cpg: {uuid}: {error}: retrying");
+                    trace!("cpg: {uuid}: {error}: retrying");
                     failed.push(uuid);
                 }
             }

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use log::{debug, warn};
+use log::{trace, warn};
 
 use super::change_handler::{ChangeHandler, DomainObserver, RETRY_AFTER};
 use super::change_queue::{ChangeKind, PendingChanges};
@@ -89,7 +89,7 @@ impl DomainTracker {
         now: Instant,
     ) -> LibvirtResult {
         query.check()?;
-        debug!("{}: {uuid}: {error}: retrying", self.name);
+        trace!("{}: {uuid}: {error}: retrying", self.name);
         self.retries.insert(uuid, now + RETRY_AFTER);
         Ok(())
     }

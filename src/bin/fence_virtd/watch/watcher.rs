@@ -3,7 +3,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use log::warn;
+use log::{trace, warn};
 
 use super::change_handler::ChangeHandler;
 use super::change_queue::{ChangeKind, ChangeQueue};
@@ -11,6 +11,7 @@ use super::domain_query::DomainQuery;
 use crate::backoff::Backoff;
 use crate::libvirt::{Connection, HeldVms, LibvirtError, LibvirtEvent, LibvirtResult, Subscription};
 use fence_virt::fence::Uuid;
+use fence_virt::sys::error_text;
 use fence_virt::time::Instant;
 
 /// Interval between lists of all VMs, in case an event was missed.
@@ -69,7 +70,7 @@ impl Watcher {
         let thread = thread::Builder::new()
             .name(format!("watch-{name}"))
             .spawn(move || watcher.run())
-            .map_err(|error| format!("cannot start a thread: {error}"))?;
+            .map_err(|error| format!("cannot start a thread: {}", error_text(&error)))?;
         Ok(WatcherHandle { name, uri, queue, thread, first: Some(first) })
     }
 
@@ -115,10 +116,20 @@ impl Watcher {
     fn subscribe(&self, connection: &Connection) -> LibvirtResult<Subscription> {
         let queue = self.queue.clone();
         let number = self.connection;
-        let handler = move |event| match event {
-            LibvirtEvent::Lifecycle(uuid) => queue.changed(Uuid::from_bytes(uuid), ChangeKind::Lifecycle),
-            LibvirtEvent::Devices(uuid) => queue.changed(Uuid::from_bytes(uuid), ChangeKind::Devices),
-            LibvirtEvent::Closed => queue.lost(number),
+        let uri = self.uri.clone();
+        let handler = move |event| {
+            match &event {
+                LibvirtEvent::Lifecycle(uuid) | LibvirtEvent::Devices(uuid) => {
+                    let change = if matches!(event, LibvirtEvent::Devices(_)) { "devices" } else { "state" };
+                    trace!("{uri}: event: the {change} of {} changed", Uuid::from_bytes(*uuid));
+                }
+                LibvirtEvent::Closed => trace!("{uri}: event: the connection is closed"),
+            }
+            match event {
+                LibvirtEvent::Lifecycle(uuid) => queue.changed(Uuid::from_bytes(uuid), ChangeKind::Lifecycle),
+                LibvirtEvent::Devices(uuid) => queue.changed(Uuid::from_bytes(uuid), ChangeKind::Devices),
+                LibvirtEvent::Closed => queue.lost(number),
+            }
         };
         Ok(Subscription::new(connection.connect()?, Arc::new(handler))?)
     }

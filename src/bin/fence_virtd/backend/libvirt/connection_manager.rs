@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use log::{debug, info, warn};
+use log::{info, trace, warn};
 
 use super::link::{ManagerCommand, UriLink};
 use super::shared_link::SharedLink;
@@ -23,6 +23,7 @@ use crate::libvirt::{Connection, Host, LibvirtError, LibvirtResult};
 use crate::status::UriState;
 use crate::threads::join_by;
 use fence_virt::fence::UriIndex;
+use fence_virt::sys::error_text;
 use fence_virt::time::Instant;
 
 /// Interval between probes of an idle connection.
@@ -101,7 +102,7 @@ pub(super) fn start(
         let thread = thread::Builder::new()
             .name(format!("connection-{at}"))
             .spawn(move || manager.run())
-            .map_err(|error| format!("cannot start a thread: {error}"))?;
+            .map_err(|error| format!("cannot start a thread: {}", error_text(&error)))?;
         links.push(link.clone());
         managers.push(ManagerHandle { link, thread });
     }
@@ -255,7 +256,7 @@ impl ConnectionManager {
     fn report(&self, outcome: Result<(), String>) {
         let event = Event::Probed { uri: self.uri, outcome };
         if self.worker.send(Message::Event(event)).is_err() {
-            debug!("{}: probe result dropped: the worker has ended", self.shared.uri());
+            trace!("{}: probe result dropped: the worker has ended", self.shared.uri());
         }
     }
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use log::debug;
+use log::trace;
 
 use super::shared_link::SharedLink;
 use crate::inbox::{Event, Message};
 use crate::libvirt::{Call, CallId, Connection, Lane, LibvirtResult};
 use fence_virt::fence::UriIndex;
+use fence_virt::sys::error_text;
 use fence_virt::time::Instant;
 
 /// Size of a lane's stack, in bytes: libvirt's client library needs little.
@@ -34,7 +35,7 @@ impl LaneThread {
             .name("lane".into())
             .stack_size(STACK)
             .spawn(move || run(at, &link, &receiver, &worker))
-            .map_err(|error| format!("cannot start a thread for a libvirt call: {error}"))?;
+            .map_err(|error| format!("cannot start a thread for a libvirt call: {}", error_text(&error)))?;
         Ok(LaneThread { calls })
     }
 }
@@ -64,7 +65,7 @@ fn run(at: UriIndex, link: &SharedLink, calls: &Receiver<(CallId, Call)>, worker
             }
         };
         if worker.send(Message::Event(Event::CallEnded { uri: at, call: id, outcome })).is_err() {
-            debug!("{}: outcome of a call dropped: the worker has ended", link.uri());
+            trace!("{}: outcome of a call dropped: the worker has ended", link.uri());
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fence_virt::sys::error_text;
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::sys::stonith::{FencerEvent, FencingRecord};
 use fence_virt::wire::cluster::NodeId;
@@ -57,7 +58,7 @@ impl<F: Fencer> FencerSession<F> {
     pub(super) fn events(&self) -> Result<FencerEvents, String> {
         let mut set = PollSet::new();
         let [ended, synced] = [&self.ended, &self.synced].map(|fencer| set.add(fencer.fd(), Interest::Read));
-        set.wait(Some(Duration::ZERO)).map_err(|error| format!("poll: {error}"))?;
+        set.wait(Some(Duration::ZERO)).map_err(|error| format!("poll: {}", error_text(&error)))?;
         Ok(FencerEvents { has_ended: set.ready(ended).any(), has_synced: set.ready(synced).any() })
     }
 

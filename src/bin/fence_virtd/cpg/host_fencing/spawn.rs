@@ -16,6 +16,7 @@ use super::thread::FencerThread;
 use crate::inbox::Message;
 use crate::status::FencerState;
 use crate::threads::join_by;
+use fence_virt::sys::error_text;
 use fence_virt::sys::mailbox::{MailboxSender, mailbox};
 use fence_virt::time::Instant;
 
@@ -70,7 +71,8 @@ fn spawn_settling(
     worker: &Sender<Message>,
     settle_time: Duration,
 ) -> Result<SpawnedFencer, String> {
-    let (commands, inbox) = mailbox().map_err(|error| format!("cannot create a mailbox: {error}"))?;
+    let (commands, inbox) =
+        mailbox().map_err(|error| format!("cannot create a mailbox: {}", error_text(&error)))?;
     let (news_sender, news) = bounded(NEWS_MAX);
     let (hosts, state): (Arc<Mutex<SharedHosts>>, Arc<Mutex<FencerState>>) = Default::default();
     let mut fencer = FencerThread {
@@ -88,7 +90,7 @@ fn spawn_settling(
         .name("fencer".into())
         .stack_size(STACK_SIZE)
         .spawn(move || fencer.run(&connector))
-        .map_err(|error| format!("cannot start a thread: {error}"))?;
+        .map_err(|error| format!("cannot start a thread: {}", error_text(&error)))?;
     let (table, of_link) = (StayTable::default(), commands.clone());
     let link = FencingLink { commands: of_link, news, hosts, state, table, is_asked: false };
     Ok(SpawnedFencer { handle: FencerThreadHandle { commands, thread }, link })

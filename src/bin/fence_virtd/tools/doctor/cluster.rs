@@ -9,6 +9,7 @@ use crate::backends;
 use crate::tools::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
 use fence_virt::config::BackendConfig;
 use fence_virt::sys::corosync::{self, ClusterEvent, CorosyncError, GroupHandle, Libraries};
+use fence_virt::sys::error_text;
 use fence_virt::sys::poll::{Interest, PollSet};
 use fence_virt::time::Instant;
 use fence_virt::wire::cluster::GROUP;
@@ -36,7 +37,7 @@ pub(super) fn query() -> Result<ClusterReport, String> {
     let builder = thread::Builder::new().stack_size(corosync::STACK_SIZE);
     let thread = builder
         .spawn(move || ask(&libraries).map_err(|error| error.to_string()))
-        .map_err(|error| format!("cannot start a thread: {error}"))?;
+        .map_err(|error| format!("cannot start a thread: {}", error_text(&error)))?;
     thread.join().unwrap_or_else(|_| Err("its thread panicked".to_owned()))
 }
 

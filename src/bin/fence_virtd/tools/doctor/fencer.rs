@@ -5,6 +5,7 @@ use std::thread;
 use super::finding::Finding;
 use crate::tools::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
 use fence_virt::config::CpgConfig;
+use fence_virt::sys::error_text;
 use fence_virt::sys::stonith::{FencerHandle, FencerLibrary};
 
 const ABOUT: &str = "backend cpg";
@@ -23,7 +24,8 @@ pub(super) enum FencerReport {
 /// Connects to the fencer. Blocks while it hangs.
 pub(super) fn query() -> Result<FencerReport, String> {
     let builder = thread::Builder::new().stack_size(STACK_SIZE);
-    let thread = builder.spawn(ask).map_err(|error| format!("cannot start a thread: {error}"))?;
+    let thread =
+        builder.spawn(ask).map_err(|error| format!("cannot start a thread: {}", error_text(&error)))?;
     thread.join().unwrap_or_else(|_| Err("its thread panicked".to_owned()))
 }
 

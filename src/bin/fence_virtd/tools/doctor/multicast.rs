@@ -8,6 +8,7 @@ use crate::port_owner::{self, Protocol, SocketOwner};
 use crate::problem::Problem;
 use fence_virt::config::MulticastConfig;
 use fence_virt::fence::ListenerName;
+use fence_virt::sys::error_text;
 use fence_virt::sys::multicast::MulticastSocket;
 
 /// Facts about the host.
@@ -25,13 +26,13 @@ pub(super) struct MulticastFacts {
 
 /// Inspects the host. The socket joins no group and is closed at once.
 pub(super) fn inspect(config: &MulticastConfig, absence: Level) -> MulticastFacts {
-    let nics = network::nics().map_err(|error| error.to_string());
+    let nics = network::nics().map_err(|error| error_text(&error));
     let name = config.interface.as_deref();
     let chosen = name.and_then(|name| network::find(nics.as_deref().unwrap_or_default(), name).cloned());
     let address = SocketAddr::new(config.address, config.port);
     let socket = MulticastSocket::bind(config.address, config.port).map(drop);
     let socket = socket
-        .map_err(|error| (error.to_string(), port_owner::owners_if_taken(&error, Protocol::Udp, address)));
+        .map_err(|error| (error_text(&error), port_owner::owners_if_taken(&error, Protocol::Udp, address)));
     MulticastFacts { nics, chosen, socket, has_route: network::has_route(config.address), absence }
 }
 

@@ -11,6 +11,7 @@ use crate::port_owner::{self, Protocol, SocketOwner};
 use crate::problem::Problem;
 use fence_virt::config::TcpConfig;
 use fence_virt::fence::ListenerName;
+use fence_virt::sys::error_text;
 
 /// Facts about the host.
 #[derive(Debug)]
@@ -69,11 +70,11 @@ fn refused(name: &ListenerName, address: SocketAddr, error: &io::Error, facts: &
         }
         io::ErrorKind::PermissionDenied => {
             let remedy = "ports below 1024 need root: run this as root, or choose another `port`";
-            Finding::error(name, format!("cannot bind {address}: {error}"), remedy)
+            Finding::error(name, format!("cannot bind {address}: {}", error_text(error)), remedy)
         }
         _ => {
             let remedy = "choose another `address` or `port`";
-            Finding::error(name, format!("cannot bind {address}: {error}"), remedy)
+            Finding::error(name, format!("cannot bind {address}: {}", error_text(error)), remedy)
         }
     }
 }

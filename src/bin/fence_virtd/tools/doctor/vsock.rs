@@ -7,6 +7,7 @@ use super::finding::Finding;
 use super::process::RunningDaemon;
 use fence_virt::config::VsockConfig;
 use fence_virt::fence::ListenerName;
+use fence_virt::sys::error_text;
 use fence_virt::sys::vsock;
 
 /// Devices and the modules that provide them.
@@ -38,7 +39,7 @@ pub(super) fn judge(name: &ListenerName, config: &VsockConfig, facts: &VsockFact
             Finding::ok(name, what)
         }
         (Err(error), _) => {
-            let what = format!("cannot bind port {port}: {error}: the daemon does not start");
+            let what = format!("cannot bind port {port}: {}: the daemon does not start", error_text(error));
             Finding::error(name, what, remedy(error))
         }
     }];

@@ -1,5 +1,6 @@
 //! Questions and answers, line by line.
 
+use fence_virt::sys::error_text;
 use std::io::{BufRead, Read, Write};
 
 /// Maximum length of an answer, in bytes.
@@ -18,7 +19,9 @@ impl Dialog<'_> {
     /// Errors: a sentence if the output fails.
     pub(super) fn say(&mut self, text: &str) -> Result<(), String> {
         let printed = self.output.write_all(text.as_bytes()).and_then(|()| self.output.flush());
-        printed.map_err(|error| format!("cannot print the questions: {error}; nothing was written"))
+        printed.map_err(|error| {
+            format!("cannot print the questions: {}; nothing was written", error_text(&error))
+        })
     }
 
     /// Asks until `check` accepts the answer, trimmed. `check` returns its reasons
@@ -82,7 +85,9 @@ impl Dialog<'_> {
     fn line(&mut self, prompt: &str) -> Result<Option<String>, String> {
         let mut bytes = Vec::new();
         let read = (&mut *self.input).take(LINE_MAX).read_until(b'\n', &mut bytes);
-        read.map_err(|error| format!("cannot read the answers: {error}; nothing was written"))?;
+        read.map_err(|error| {
+            format!("cannot read the answers: {}; nothing was written", error_text(&error))
+        })?;
         let question = prompt.trim().trim_end_matches(':');
         match bytes.last() {
             Some(b'\n') => Ok(String::from_utf8(bytes).ok()),

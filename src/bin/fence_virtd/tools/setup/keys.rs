@@ -12,6 +12,7 @@ use crate::directory::{directory_of, sync_directory};
 use crate::problem::Problem;
 use fence_virt::auth::KEY_MAX;
 use fence_virt::config::Config;
+use fence_virt::sys::error_text;
 
 const HELP: &str = "\
 All hosts and guests of a cluster share one key. If one of them has it already, copy
@@ -69,7 +70,7 @@ pub(super) fn create_all(paths: &[PathBuf], dialog: &mut Dialog<'_>) -> Result<(
                 ErrorKind::AlreadyExists => {
                     "someone else created one in the meantime; it was left unchanged".to_string()
                 }
-                _ => error.to_string(),
+                _ => error_text(&error),
             };
             format!("cannot create the key file {shown}: {reason}; the configuration was not written")
         })?;

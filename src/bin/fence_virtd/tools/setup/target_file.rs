@@ -11,6 +11,7 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::directory::{directory_of, sync_directory};
 use fence_virt::config::FILE_MAX;
+use fence_virt::sys::error_text;
 
 /// Maximum number of symbolic links, as in the kernel.
 const LINKS_MAX: usize = 40;
@@ -63,7 +64,7 @@ impl TargetFile {
     /// Errors: a sentence: the file cannot be read, is not a regular file, or is too large for a configuration.
     pub(super) fn read(&self) -> Result<Option<Vec<u8>>, String> {
         let shown = self.target.display();
-        let failed = |error: io::Error| format!("cannot read {shown}: {error}");
+        let failed = |error: io::Error| format!("cannot read {shown}: {}", error_text(&error));
         let metadata = match fs::metadata(&self.target) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             metadata => metadata.map_err(failed)?,
@@ -92,7 +93,7 @@ impl TargetFile {
     /// Errors: a sentence; nothing was written then.
     pub(super) fn back_up(&self) -> Result<PathBuf, String> {
         let failed = |error: io::Error| {
-            format!("cannot back up {}: {error}; nothing was written", self.target.display())
+            format!("cannot back up {}: {}; nothing was written", self.target.display(), error_text(&error))
         };
         let _guard = SignalGuard::begin().map_err(failed)?;
         let old = fs::metadata(&self.target).map_err(failed)?;
@@ -106,7 +107,8 @@ impl TargetFile {
     /// Errors: a sentence: the file is no longer `before`, or cannot be written. It is unchanged then.
     pub(super) fn write(&self, before: Option<&[u8]>, after: &[u8]) -> Result<(), String> {
         let shown = self.target.display();
-        let failed = |error: io::Error| format!("cannot write {shown}: {error}; it is unchanged");
+        let failed =
+            |error: io::Error| format!("cannot write {shown}: {}; it is unchanged", error_text(&error));
         let _guard = SignalGuard::begin().map_err(failed)?;
         if self.read()?.as_deref() != before {
             return Err(format!("{shown} was changed by someone else in the meantime; nothing was written"));
@@ -118,8 +120,9 @@ impl TargetFile {
         if let Err(error) = fs::rename(&new, &self.target) {
             return Err(failed(fs::remove_file(&new).err().unwrap_or(error)));
         }
-        sync_directory(&self.directory)
-            .map_err(|error| format!("{shown} was written, but a crash may still undo that: {error}"))
+        sync_directory(&self.directory).map_err(|error| {
+            format!("{shown} was written, but a crash may still undo that: {}", error_text(&error))
+        })
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {

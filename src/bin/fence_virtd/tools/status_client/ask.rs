@@ -7,12 +7,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config_file;
-use crate::status::{HISTORY, Query, UNWELL, WELL, parse_reply_head};
+use crate::status::{HISTORY, Query, REFUSED, RELOADED, UNWELL, WELL, parse_reply_head};
 use fence_virt::config;
 use fence_virt::sys::error_text;
 
 /// Time limit of each read and write.
 const IO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit of the reply to a reload: the daemon waits up to 5 s for its worker, and may be busy with another one.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum length of a report, in bytes.
 const REPORT_MAX: u64 = 16 << 20;
 
@@ -33,8 +35,11 @@ pub(super) fn ask(config: &Path, query: &Query) -> Result<DaemonReport, String> 
     let (head, text) = reply.split_once('\n').unwrap_or_default();
     let (word, running) = parse_reply_head(head);
     let is_well = match (query, word) {
-        (Query::Status(_), WELL) | (Query::History { .. }, HISTORY) => true,
+        (Query::Status(_), WELL) | (Query::History { .. }, HISTORY) | (Query::Reload(_), RELOADED) => true,
         (Query::Status(_), UNWELL) => false,
+        (Query::Reload(_), REFUSED) => {
+            return Err(format!("reload refused: {}: nothing has changed", text.trim_end()));
+        }
         _ => {
             return Err(format!(
                 "cannot query {}: no valid reply: not a fence_virtd, or we are not allowed",
@@ -76,7 +81,8 @@ fn is_same_file(running: &Path, asked: &Path) -> bool {
 
 fn exchange(socket: &Path, query: &Query) -> io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+    let is_reload = matches!(query, Query::Reload(_));
+    stream.set_read_timeout(Some(if is_reload { RELOAD_TIMEOUT } else { IO_TIMEOUT }))?;
     stream.set_write_timeout(Some(IO_TIMEOUT))?;
     stream.write_all(format!("{}\n", query.line()).as_bytes())?;
     let mut report = String::new();

@@ -1,7 +1,8 @@
-//! `--status` and `--history`: ask the running daemon for its status, or for the last power operations.
+//! `--status`, `--history` and `--reload`: ask the running daemon for its status, for the last power operations, or
+//! to read its configuration again.
 
 mod ask;
 mod run;
 mod textfile;
 
-pub(crate) use run::{history, status};
+pub(crate) use run::{history, reload, status};

@@ -1,7 +1,8 @@
 //! Output of reports, and the exit codes.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -22,10 +23,29 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 
 /// Prints the last power operations. Exit code 0: they are printed, 1: no answer.
 pub(crate) fn history(config: &Path, query: &Query) -> ExitCode {
+    printed(config, query)
+}
+
+/// Prints the reply. Exit code 0: it is printed, 1: no answer, or a refusal.
+fn printed(config: &Path, query: &Query) -> ExitCode {
     match ask(config, query) {
         Ok(report) => print(&report.text),
         Err(reason) => complain(&format!("fence_virtd: {reason}\n")),
     }
+}
+
+/// Has the daemon that runs with this configuration read it again, and prints the changes. Exit code 0: they are
+/// in force; 1: refused, or no answer.
+pub(crate) fn reload(config: &Path) -> ExitCode {
+    let absolute = match std::path::absolute(config).map(PathBuf::into_os_string).map(OsString::into_string) {
+        Ok(Ok(absolute)) if !absolute.contains('\n') => absolute,
+        _ => {
+            return complain(
+                "fence_virtd: --reload: the path of the configuration is not text of one line\n",
+            );
+        }
+    };
+    printed(config, &Query::Reload(absolute.into()))
 }
 
 /// Prints the status, or writes it to a file. Exit code 0: no problems, 2: problems, 1: no answer, or the report

@@ -1,0 +1,112 @@
+use super::*;
+use std::path::Path;
+
+fn command_line(line: &str) -> Result<DaemonCommand, String> {
+    parse(line.split_whitespace().map(OsString::from))
+}
+
+fn parsed(line: &str) -> Result<Invocation, String> {
+    command_line(line).map(|parsed| parsed.invocation)
+}
+
+#[test]
+fn short_and_long_forms_mean_the_same() {
+    let short = parsed("-F -f a.conf -d99 -w -p a.pid").unwrap();
+    let long = parsed("--foreground --config a.conf --debug=99 --wait-for-init --pid-file a.pid").unwrap();
+    assert_eq!(short, long);
+    let Invocation::Run(options) = short else { panic!("{short:?}") };
+    assert_eq!((options.debug, options.foreground, options.wait_for_init), (Some(99), true, true));
+    let check = |config: &str, pid_file: &str, is_lenient| {
+        Ok(Invocation::Check { config: config.into(), pid_file: pid_file.into(), is_lenient })
+    };
+    assert_eq!(parsed("-t -f x -p y"), check("x", "y", false));
+    assert_eq!(parsed("--check"), check(DEFAULT_CONFIG, crate::pid_file::DEFAULT, false));
+    assert_eq!(parsed("--lenient -p y --check"), check(DEFAULT_CONFIG, "y", true));
+    let status = |output| Ok(Invocation::Status { config: "x".into(), output });
+    assert_eq!(parsed("--status -f x"), status(StatusOutput::Once(Form::Text)));
+    assert_eq!(parsed("--json --status -f x"), status(StatusOutput::Once(Form::Json)));
+    assert_eq!(parsed("--status --watch -f x"), status(StatusOutput::Watch(Form::Text)));
+    let textfile = || status(StatusOutput::Textfile("/m.prom".into()));
+    assert_eq!(parsed("--status --textfile /m.prom -f x"), textfile());
+    assert_eq!(parsed("--status --openmetrics --textfile=/m.prom -f x"), textfile());
+    let history = |form, vm: Option<&str>| {
+        Ok(Invocation::History { config: "x".into(), form, vm: vm.map(str::to_owned) })
+    };
+    assert_eq!(parsed("--history -f x"), history(HistoryForm::Text, None));
+    assert_eq!(parsed("-f x --json --vm node1 --history"), history(HistoryForm::Json, Some("node1")));
+    let (requester, vm) = ("192.0.2.7".into(), "node1".into());
+    let explain = Invocation::Explain { config: "x".into(), requester, vm };
+    assert_eq!(parsed("--explain 192.0.2.7 node1 -f x"), Ok(explain));
+    let doctor = Invocation::Doctor { config: "x".into(), pid_file: "y".into() };
+    assert_eq!(parsed("--doctor -f x -p y"), Ok(doctor));
+    assert_eq!(parsed("-c -f x"), Ok(Invocation::Setup("x".into())));
+    assert_eq!(parsed("--configure"), Ok(Invocation::Setup(DEFAULT_CONFIG.into())));
+    assert_eq!(parsed("--reload -F -w -f x"), Ok(Invocation::Reload("x".into())));
+    assert_eq!(parsed("-l"), Ok(Invocation::List));
+    assert_eq!(parsed("-V"), Ok(Invocation::Version));
+    assert_eq!(parsed("-h"), Ok(Invocation::Help));
+}
+
+#[test]
+fn wrong_arguments_are_named() {
+    assert!(parsed("--nonsense").unwrap_err().contains("nonsense"));
+    assert!(parsed("-d many").unwrap_err().contains("number"));
+    assert!(parsed("stray").unwrap_err().contains("stray"));
+    assert!(parsed("-f").is_err());
+    assert!(parsed("--log xml").unwrap_err().contains("text or json"));
+    assert!(parsed("--json").unwrap_err().contains("--status"));
+    for line in ["--lenient", "--doctor --lenient", "-F --lenient"] {
+        assert!(parsed(line).unwrap_err().contains("--check"), "{line}");
+    }
+    for line in ["--watch", "--textfile a", "--history --watch"] {
+        assert!(parsed(line).unwrap_err().contains("requires --status"), "{line}");
+    }
+    for line in ["--textfile a --watch", "--textfile a --json", "--watch --openmetrics"] {
+        let refused = parsed(&format!("--status {line}"));
+        assert!(refused.unwrap_err().contains("cannot be combined"), "{line}");
+    }
+    assert!(parsed("--vm a --status").unwrap_err().contains("--history"));
+    assert!(parsed("--history --openmetrics").unwrap_err().contains("requires --status"));
+    assert!(parsed("--explain 192.0.2.7").unwrap_err().contains("a requester and a VM"));
+}
+
+#[test]
+fn options_that_select_different_programs_are_refused_by_name() {
+    let programs = [
+        ("-c", "--configure (-c)"),
+        ("-t", "--check (-t)"),
+        ("--doctor", "--doctor"),
+        ("--explain a b", "--explain"),
+        ("--status", "--status"),
+        ("--history", "--history"),
+        ("--reload", "--reload"),
+        ("-l", "--list (-l)"),
+    ];
+    for (at, (one, one_name)) in programs.iter().enumerate() {
+        for (other, other_name) in &programs[at + 1..] {
+            let refused = parsed(&format!("{one} -f x {other} {one}"));
+            assert_eq!(refused, Err(format!("{one_name} and {other_name} cannot be combined")));
+        }
+        assert!(parsed(&format!("{one} {one} -F")).is_ok(), "{one}");
+    }
+    let refused = parsed("--status --json --openmetrics");
+    assert_eq!(refused, Err("--json and --openmetrics cannot be combined".to_owned()));
+}
+
+#[test]
+fn a_second_configuration_is_warned_of() {
+    let parsed = command_line("-f a --config=b -t -f c").unwrap();
+    let warning = "--config (-f) is given more than once: c is read, not a, b";
+    assert_eq!(parsed.warning.as_deref(), Some(warning));
+    assert!(matches!(parsed.invocation, Invocation::Check { config, .. } if config == Path::new("c")));
+    assert_eq!(command_line("-f a -t").unwrap().warning, None);
+}
+
+#[test]
+fn help_names_every_option() {
+    for option in ["-F", "-f", "-d", "-w", "-p", "-c", "-t", "-l", "-V", "-h"] {
+        assert!(USAGE.contains(&format!("  {option}, --")), "{option}");
+    }
+    assert!(USAGE.contains("  --doctor "));
+    assert!(USAGE.lines().all(|line| line.len() <= 80));
+}
