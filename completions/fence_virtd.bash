@@ -28,7 +28,7 @@ _fence_virtd() {
 	*)
 		mapfile -t COMPREPLY < <(compgen -W '
 			-F --foreground -f --config -d --debug -w --wait-for-init
-			-p --pid-file --log -t --check --lenient -c --configure --doctor --explain
+			-p --pid-file --log -t --check --lenient -c --configure --doctor --errors-only --explain
 			--status --history --vm --json --openmetrics
 			-l --list -V --version -h --help' -- "$word")
 		;;

@@ -33,11 +33,12 @@ Usage: fence_virtd [options]
                            the newest one last. Exit code 1: no answer
       --vm <name>          with --history: only those on this VM, by the name or
                            UUID that the requests had
-      --json               with --status or --history: as JSON
+      --json               with --status, --history or --doctor: as JSON
       --openmetrics        with --status: as OpenMetrics, for a textfile collector
       --doctor             check this host against the configuration, print
                            problems and remedies, exit. Exit code 0: no problems,
                            1: warnings, 2: errors
+      --errors-only        with --doctor: print errors alone, and the counts
       --explain <requester> <vm>
                            say by which groups of the configuration this
                            requester (an address, a CID, or a VM) may fence this
@@ -57,7 +58,7 @@ pub(crate) enum Invocation {
     Status(PathBuf, Form),
     History { config: PathBuf, form: HistoryForm, vm: Option<String> },
     Explain { config: PathBuf, requester: String, vm: String },
-    Doctor { config: PathBuf, pid_file: PathBuf },
+    Doctor { config: PathBuf, pid_file: PathBuf, is_json: bool, errors_only: bool },
     Setup(PathBuf),
     List,
     Version,
@@ -82,6 +83,7 @@ struct Selection {
     is_check: bool,
     is_lenient: bool,
     is_doctor: bool,
+    errors_only: bool,
     is_status: bool,
     is_history: bool,
     vm: Option<String>,
@@ -130,6 +132,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocati
             Long("json") => selection.form = Some(Form::Json),
             Long("openmetrics") => selection.form = Some(Form::OpenMetrics),
             Long("doctor") => selection.is_doctor = true,
+            Long("errors-only") => selection.errors_only = true,
             Short('l') | Long("list") => return Ok(Invocation::List),
             Short('V') | Long("version") => return Ok(Invocation::Version),
             Short('h' | '?') | Long("help") => return Ok(Invocation::Help),
@@ -156,9 +159,15 @@ fn is_json(format: &OsStr) -> Result<bool, String> {
 impl Selection {
     /// Errors: a sentence about options that do not go together.
     fn check(&self) -> Result<(), String> {
-        let is_formed = self.is_status || (self.is_history && self.form != Some(Form::OpenMetrics));
+        let takes_json = self.is_history || self.is_doctor;
+        let is_formed = self.is_status || (takes_json && self.form != Some(Form::OpenMetrics));
         if self.form.is_some() && !is_formed {
-            return Err("--openmetrics requires --status, and --json requires --status or --history".into());
+            return Err(
+                "--openmetrics requires --status, and --json requires --status, --history or --doctor".into(),
+            );
+        }
+        if self.errors_only && !self.is_doctor {
+            return Err("--errors-only requires --doctor".into());
         }
         if self.is_lenient && !self.is_check {
             return Err("--lenient requires --check".into());
@@ -189,7 +198,9 @@ impl Selection {
                 Invocation::History { config, form, vm }
             }
             Selection { pair: Some((requester, vm)), .. } => Invocation::Explain { config, requester, vm },
-            Selection { is_doctor: true, .. } => Invocation::Doctor { config, pid_file },
+            Selection { is_doctor: true, form, errors_only, .. } => {
+                Invocation::Doctor { config, pid_file, is_json: form.is_some(), errors_only }
+            }
             Selection { is_check: true, is_lenient, .. } => {
                 Invocation::Check { config, pid_file, is_lenient }
             }
@@ -230,8 +241,11 @@ mod tests {
         let (requester, vm) = ("192.0.2.7".into(), "node1".into());
         let explain = Invocation::Explain { config: "x".into(), requester, vm };
         assert_eq!(parsed("--explain 192.0.2.7 node1 -f x"), Ok(explain));
-        let doctor = Invocation::Doctor { config: "x".into(), pid_file: "y".into() };
-        assert_eq!(parsed("--doctor -f x -p y"), Ok(doctor));
+        let doctor = |is_json, errors_only| {
+            Ok(Invocation::Doctor { config: "x".into(), pid_file: "y".into(), is_json, errors_only })
+        };
+        assert_eq!(parsed("--doctor -f x -p y"), doctor(false, false));
+        assert_eq!(parsed("--json --doctor -f x -p y --errors-only"), doctor(true, true));
         assert_eq!(parsed("-c -f x"), Ok(Invocation::Setup("x".into())));
         assert_eq!(parsed("--configure"), Ok(Invocation::Setup(DEFAULT_CONFIG.into())));
         assert_eq!(parsed("-l"), Ok(Invocation::List));
@@ -251,7 +265,10 @@ mod tests {
             assert!(parsed(line).unwrap_err().contains("--check"), "{line}");
         }
         assert!(parsed("--vm a --status").unwrap_err().contains("--history"));
-        assert!(parsed("--history --openmetrics").unwrap_err().contains("requires --status"));
+        for line in ["--history --openmetrics", "--doctor --openmetrics"] {
+            assert!(parsed(line).unwrap_err().contains("requires --status"), "{line}");
+        }
+        assert!(parsed("--errors-only --check").unwrap_err().contains("requires --doctor"));
         assert!(parsed("--explain 192.0.2.7").unwrap_err().contains("a requester and a VM"));
         for line in ["--history --status", "--explain a b --history", "--explain a b -t", "-c --history"] {
             assert!(parsed(line).unwrap_err().contains("cannot be combined"), "{line}");

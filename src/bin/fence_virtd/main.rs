@@ -73,7 +73,9 @@ fn main() -> ExitCode {
             status_client::run(&config, &Query::History { form, vm })
         }
         Ok(Invocation::Explain { config, requester, vm }) => explain::run(&config, &requester, &vm),
-        Ok(Invocation::Doctor { config, pid_file }) => doctor::run(&config, &pid_file),
+        Ok(Invocation::Doctor { config, pid_file, is_json, errors_only }) => {
+            doctor::run(&config, &pid_file, is_json, errors_only)
+        }
         Ok(Invocation::Setup(config)) => setup::run(&config),
         Ok(Invocation::List) => console::print(LIST),
         Ok(Invocation::Version) => console::print(concat!("fence_virtd ", env!("CARGO_PKG_VERSION"), "\n")),
