@@ -39,6 +39,12 @@ Usage: fence_virtd [options]
                            problems and remedies, exit. Exit code 0: no problems,
                            1: warnings, 2: errors
       --errors-only        with --doctor: print errors alone, and the counts
+      --self-test          ask the running daemon over each of its network
+                           listeners, as an agent does, for monitor and list.
+                           Exit code 0: all answered, 1: some did not, 2: it
+                           could not be tried
+      --fence <vm>         with --self-test: reboot this VM too, after a question
+      --yes                with --fence: reboot without the question
       --explain <requester> <vm>
                            say by which groups of the configuration this
                            requester (an address, a CID, or a VM) may fence this
@@ -59,6 +65,7 @@ pub(crate) enum Invocation {
     History { config: PathBuf, form: HistoryForm, vm: Option<String> },
     Explain { config: PathBuf, requester: String, vm: String },
     Doctor { config: PathBuf, pid_file: PathBuf, is_json: bool, errors_only: bool },
+    SelfTest { config: PathBuf, vm: Option<String>, is_confirmed: bool },
     Setup(PathBuf),
     List,
     Version,
@@ -84,6 +91,10 @@ struct Selection {
     is_lenient: bool,
     is_doctor: bool,
     errors_only: bool,
+    is_self_test: bool,
+    /// VM of `--fence`.
+    fence: Option<String>,
+    is_confirmed: bool,
     is_status: bool,
     is_history: bool,
     vm: Option<String>,
@@ -133,6 +144,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocati
             Long("openmetrics") => selection.form = Some(Form::OpenMetrics),
             Long("doctor") => selection.is_doctor = true,
             Long("errors-only") => selection.errors_only = true,
+            Long("self-test") => selection.is_self_test = true,
+            Long("fence") => selection.fence = Some(text(parser.value().map_err(explain)?)?),
+            Long("yes") => selection.is_confirmed = true,
             Short('l') | Long("list") => return Ok(Invocation::List),
             Short('V') | Long("version") => return Ok(Invocation::Version),
             Short('h' | '?') | Long("help") => return Ok(Invocation::Help),
@@ -169,6 +183,12 @@ impl Selection {
         if self.errors_only && !self.is_doctor {
             return Err("--errors-only requires --doctor".into());
         }
+        if self.fence.is_some() && !self.is_self_test {
+            return Err("--fence requires --self-test".into());
+        }
+        if self.is_confirmed && self.fence.is_none() {
+            return Err("--yes requires --fence".into());
+        }
         if self.is_lenient && !self.is_check {
             return Err("--lenient requires --check".into());
         }
@@ -176,6 +196,10 @@ impl Selection {
             return Err("--vm requires --history".into());
         }
         let other = self.is_check || self.is_doctor || self.is_status;
+        let is_any = other || self.is_setup || self.is_history || self.pair.is_some();
+        if self.is_self_test && is_any {
+            return Err("--self-test cannot be combined with another program, such as --status".into());
+        }
         if self.is_setup && (other || self.is_history || self.pair.is_some()) {
             return Err("-c cannot be combined with -t, --status, --history, --explain or --doctor".into());
         }
@@ -200,6 +224,9 @@ impl Selection {
             Selection { pair: Some((requester, vm)), .. } => Invocation::Explain { config, requester, vm },
             Selection { is_doctor: true, form, errors_only, .. } => {
                 Invocation::Doctor { config, pid_file, is_json: form.is_some(), errors_only }
+            }
+            Selection { is_self_test: true, fence, is_confirmed, .. } => {
+                Invocation::SelfTest { config, vm: fence, is_confirmed }
             }
             Selection { is_check: true, is_lenient, .. } => {
                 Invocation::Check { config, pid_file, is_lenient }
@@ -246,6 +273,12 @@ mod tests {
         };
         assert_eq!(parsed("--doctor -f x -p y"), doctor(false, false));
         assert_eq!(parsed("--json --doctor -f x -p y --errors-only"), doctor(true, true));
+        let self_test = |vm: Option<&str>, is_confirmed| {
+            Ok(Invocation::SelfTest { config: "x".into(), vm: vm.map(str::to_owned), is_confirmed })
+        };
+        assert_eq!(parsed("--self-test -f x"), self_test(None, false));
+        assert_eq!(parsed("-f x --fence node1 --self-test"), self_test(Some("node1"), false));
+        assert_eq!(parsed("--self-test --yes --fence node1 -f x"), self_test(Some("node1"), true));
         assert_eq!(parsed("-c -f x"), Ok(Invocation::Setup("x".into())));
         assert_eq!(parsed("--configure"), Ok(Invocation::Setup(DEFAULT_CONFIG.into())));
         assert_eq!(parsed("-l"), Ok(Invocation::List));
@@ -270,6 +303,11 @@ mod tests {
         }
         assert!(parsed("--errors-only --check").unwrap_err().contains("requires --doctor"));
         assert!(parsed("--explain 192.0.2.7").unwrap_err().contains("a requester and a VM"));
+        assert!(parsed("--fence a --doctor").unwrap_err().contains("requires --self-test"));
+        assert!(parsed("--self-test --yes").unwrap_err().contains("requires --fence"));
+        for line in ["--self-test --doctor", "--self-test -c", "--self-test --history"] {
+            assert!(parsed(line).unwrap_err().contains("cannot be combined"), "{line}");
+        }
         for line in ["--history --status", "--explain a b --history", "--explain a b -t", "-c --history"] {
             assert!(parsed(line).unwrap_err().contains("cannot be combined"), "{line}");
         }

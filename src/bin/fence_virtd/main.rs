@@ -50,7 +50,7 @@ use std::process::ExitCode;
 
 use args::Invocation;
 use status::Query;
-use tools::{check, doctor, explain, setup, status_client};
+use tools::{check, doctor, explain, self_test, setup, status_client};
 
 /// Output of `--list`.
 const LIST: &str = "\
@@ -75,6 +75,9 @@ fn main() -> ExitCode {
         Ok(Invocation::Explain { config, requester, vm }) => explain::run(&config, &requester, &vm),
         Ok(Invocation::Doctor { config, pid_file, is_json, errors_only }) => {
             doctor::run(&config, &pid_file, is_json, errors_only)
+        }
+        Ok(Invocation::SelfTest { config, vm, is_confirmed }) => {
+            self_test::run(&config, vm.as_deref(), is_confirmed)
         }
         Ok(Invocation::Setup(config)) => setup::run(&config),
         Ok(Invocation::List) => console::print(LIST),

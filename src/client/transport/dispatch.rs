@@ -20,9 +20,10 @@ const VMCHANNEL_HINT: &str = "does this VM have a vmchannel and a route to its a
 /// Errors: a message with the reason for the missing answer.
 pub(in crate::client) fn send(transport: &Transport, request: &AgentRequest) -> Result<HostReply, String> {
     let answer = match transport {
-        Transport::Multicast { group, port, interface, retrans } => {
+        Transport::Multicast { group, port, interface, retrans, hops } => {
             let interface = interface.as_deref();
-            return Multicast { group: *group, port: *port, interface, retrans: *retrans }.send(request);
+            return Multicast { group: *group, port: *port, interface, retrans: *retrans, hops: *hops }
+                .send(request);
         }
         Transport::Tcp { host, port } => {
             let mut stream = connect::tcp(host, *port, TCP_HINT, request)?;
@@ -53,9 +54,11 @@ pub(in crate::client) fn lists(
     request: &AgentRequest,
     reply: &HostReply,
 ) -> Result<Vec<HostListing>, String> {
-    if let (Transport::Multicast { group, port, interface, retrans }, Some(host)) = (transport, reply.host) {
+    if let (Transport::Multicast { group, port, interface, retrans, hops }, Some(host)) =
+        (transport, reply.host)
+    {
         let interface = interface.as_deref();
-        let multicast = Multicast { group: *group, port: *port, interface, retrans: *retrans };
+        let multicast = Multicast { group: *group, port: *port, interface, retrans: *retrans, hops: *hops };
         return multicast.lists(request, host);
     }
     let HostReply { answer, host, .. } = send(transport, request)?;

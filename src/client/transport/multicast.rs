@@ -35,6 +35,7 @@ pub(super) struct Multicast<'a> {
     pub(super) port: u16,
     pub(super) interface: Option<&'a str>,
     pub(super) retrans: Duration,
+    pub(super) hops: u32,
 }
 
 /// Request in progress.
@@ -92,7 +93,8 @@ impl Multicast<'_> {
         let (listener, mut marker) = self.listen(request)?;
         let port = listener.local_addr().map_err(|error| error_text(&error))?.port();
         let calls = Callbacks::new(listener);
-        let datagrams = DatagramSender::new(SocketAddr::new(self.group, self.port), self.interface);
+        let datagrams =
+            DatagramSender::new(SocketAddr::new(self.group, self.port), self.interface, self.hops);
         let is_stale = marker.as_mut().is_some_and(|marker| marker.set(&request.log));
         Ok((Exchange { request, calls, port, datagrams, synced: None, is_stale }, marker))
     }
@@ -142,7 +144,7 @@ impl Multicast<'_> {
             let event = exchange.calls.next_event(request, |_| true);
             let Some(CallbackEvent::Committed(call)) = event else { continue };
             let host = call.peer.ip();
-            if request.only.is_some_and(|only| only != host) {
+            if request.only.as_ref().is_some_and(|only| !only.contains(&host)) {
                 // Without our proof it does nothing.
                 request.log.debug(format_args!("{host} is not the host that is asked"));
                 continue;

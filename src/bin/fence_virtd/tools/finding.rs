@@ -57,6 +57,15 @@ impl Finding {
         Finding::of(Level::Note, about, Problem::new(what, remedy))
     }
 
+    /// Returns a note without a remedy.
+    pub(super) fn remark(about: impl Display, text: impl Into<String>) -> Finding {
+        Finding { level: Level::Note, ..Finding::ok(about, text) }
+    }
+
+    pub(super) fn is_error(&self) -> bool {
+        self.level == Level::Error
+    }
+
     pub(super) fn warning(
         about: impl Display,
         what: impl Into<String>,

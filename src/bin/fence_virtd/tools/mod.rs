@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 mod finding;
+pub(crate) mod self_test;
 mod service_reply;
 pub(crate) mod setup;
 pub(crate) mod status_client;

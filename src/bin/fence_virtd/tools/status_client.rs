@@ -19,13 +19,19 @@ const REPORT_MAX: u64 = 16 << 20;
 /// Prints what the daemon that runs with this configuration replies. Exit code 0: no problems, or a history;
 /// 2: problems; 1: no answer. Errors in the file are ignored: it may be edited while the daemon runs.
 pub(crate) fn run(path: &Path, query: &Query) -> ExitCode {
-    match config_file::read(path).and_then(|text| ask(&config::status_socket(&text), query)) {
+    match self::query(path, query) {
         Ok((report, is_well)) => match print(&report) {
             ExitCode::SUCCESS if !is_well => ExitCode::from(2),
             code => code,
         },
         Err(reason) => complain(&format!("fence_virtd: {reason}\n")),
     }
+}
+
+/// Returns the report of the daemon that runs with this configuration, and true if it has no problems.
+/// Errors: a sentence with the reason for the missing answer.
+pub(super) fn query(path: &Path, query: &Query) -> Result<(String, bool), String> {
+    ask(&config::status_socket(&config_file::read(path)?), query)
 }
 
 /// Returns the daemon's report, and true if it has no problems.
