@@ -88,7 +88,7 @@ impl TestReboot<'_> {
                 }
                 Ok(Answer::Verdict(Verdict::Denied)) => {
                     let what = format!("no group permits this host to fence {name:?}");
-                    self.print(Finding::note(&test.name, what, test.permission()))?;
+                    self.print(Finding::note(&test.name, what, test.permission(self.target)))?;
                 }
                 Ok(Answer::Verdict(Verdict::Off)) => {
                     let what = format!("{name:?} is off, or no VM has this name: nothing was rebooted");

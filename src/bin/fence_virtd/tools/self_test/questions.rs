@@ -91,7 +91,8 @@ impl ListenerTest {
         };
         if hides {
             let what = format!("list: no VM {after}: no group permits this host a VM");
-            return Finding::note(&self.name, what, self.permission());
+            let remedy = "none needed if the groups name guests alone: the requester is this host";
+            return Finding::note(&self.name, what, remedy);
         }
         match &list.reply {
             Ok(Answer::HostList(vms)) => {
@@ -111,11 +112,12 @@ impl ListenerTest {
         Finding::error(&self.name, what, remedy)
     }
 
-    /// Remedy where groups deny.
-    pub(super) fn permission(&self) -> String {
+    /// Remedy where groups deny a VM.
+    pub(super) fn permission(&self, target: &Target) -> String {
         format!(
-            "none is needed: groups name guests; `fence_virtd --explain ADDRESS VM -f {}` says what an address may \
-             fence, and the daemon's log names the address of this host",
+            "fence it from a guest; or `fence_virtd --explain ADDRESS {} -f {}` names the line that permits it to this \
+             host: the daemon's log names the address",
+            target.as_str(),
             self.config
         )
     }
