@@ -14,6 +14,7 @@ use common::line::{Pty, run_directory};
 use common::net::{GUEST_V4, HOST_V4, NamespacePair};
 use common::node::{NODE1, NODE2, OFF, RUNNING, node, vm};
 use common::{Dir, Missing, require, root_and_c_suite};
+use nix::sys::signal::Signal;
 
 /// Limit of a test in which one listener does not answer: its time limit is 10 s.
 const BOUND: Duration = Duration::from_secs(25);
@@ -243,6 +244,18 @@ fn what_cannot_be_tried() {
     for (name, words) in [("x".repeat(64).as_str(), "longer than 63"), ("", "needs the name")] {
         site.test(&conf, &["--yes", "--fence", name]).assert_code(2).assert_line("fence_virtd: ", words);
     }
+}
+
+#[test]
+fn a_daemon_that_stands_still() {
+    let site = require!(Site::new());
+    let daemon = site.start(&site.tcp(""));
+    daemon.freeze();
+    let test = site.test(daemon.conf(), &[]);
+    daemon.signal(Signal::SIGCONT);
+    test.assert_code(1).assert_last("listeners: 0 passed, 1 failed, 0 not tried");
+    test.assert_line("warning  daemon: cannot query", "the daemon does not respond");
+    test.assert_line("ERROR    tcp: monitor failed: timed out after 10 s", "was reached, but did not send");
 }
 
 #[test]

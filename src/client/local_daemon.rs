@@ -8,9 +8,8 @@ use std::time::Duration;
 use super::addresses;
 use super::agent::Agent;
 use super::report::{self, AgentOutcome};
-use super::settings::Transport;
 use super::stderr_log::StderrLog;
-use super::transport::{self, AgentRequest};
+use super::transport::{self, AgentRequest, HostReply, Multicast};
 use crate::fence::{Answer, Operation, Target};
 use crate::session::Policy;
 use crate::sys::error_text;
@@ -49,33 +48,42 @@ pub enum LocalRoute {
     },
 }
 
+impl LocalRoute {
+    fn send(&self, request: &AgentRequest) -> Result<HostReply, String> {
+        match self {
+            LocalRoute::Multicast { group, port, interface } => {
+                let interface = interface.as_deref();
+                // They leave the host only if no socket here is in the group.
+                Multicast { group: *group, port: *port, interface, retrans: RETRANS, hops: 0 }.send(request)
+            }
+            LocalRoute::Tcp { address, port } => transport::tcp(&address.to_string(), *port, request),
+            LocalRoute::Vsock { port } => transport::vsock(CID_LOCAL, *port, request),
+        }
+    }
+}
+
+/// Kind of the listener and address.
+impl fmt::Display for LocalRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LocalRoute::Multicast { group, port, .. } => write!(f, "multicast to {group} port {port}"),
+            LocalRoute::Tcp { address, port } => write!(f, "tcp to {address} port {port}"),
+            LocalRoute::Vsock { port } => write!(f, "vsock to CID {CID_LOCAL} port {port}"),
+        }
+    }
+}
+
 /// Daemon of this host, behind one of its listeners.
 #[derive(Debug, Clone)]
 pub struct LocalDaemon {
-    transport: Transport,
-    /// Address of a TCP listener.
-    address: Option<IpAddr>,
-    policy: Arc<Policy>,
+    /// Way to it.
+    pub route: LocalRoute,
+    /// Key and hashes to ask it with.
+    pub policy: Arc<Policy>,
 }
 
 impl LocalDaemon {
-    /// Daemon at the end of a route, with the key and the hashes to ask it with.
-    pub fn new(route: LocalRoute, policy: Policy) -> LocalDaemon {
-        let address = match route {
-            LocalRoute::Tcp { address, .. } => Some(address),
-            LocalRoute::Multicast { .. } | LocalRoute::Vsock { .. } => None,
-        };
-        let transport = match route {
-            LocalRoute::Multicast { group, port, interface } => {
-                Transport::Multicast { group, port, interface, retrans: RETRANS, hops: 0 }
-            }
-            LocalRoute::Tcp { address, port } => Transport::Tcp { host: address.to_string(), port },
-            LocalRoute::Vsock { port } => Transport::Vsock { cid: CID_LOCAL, port },
-        };
-        LocalDaemon { transport, address, policy: Arc::new(policy) }
-    }
-
-    /// Sends a request and returns the answer.
+    /// Sends a request and returns the answer. No other host is asked, also if it has the same key.
     ///
     /// # Errors
     ///
@@ -83,10 +91,10 @@ impl LocalDaemon {
     pub fn ask(&self, operation: Operation, target: &Target, limit: Duration) -> Result<Answer, String> {
         let own = addresses::own()
             .map_err(|error| format!("cannot list the addresses of this host: {}", error_text(&error)))?;
-        // The address may be one of another host, with a daemon that has the same key.
-        if let Some(foreign) = self.address.filter(|address| !address.is_loopback() && !own.contains(address))
-        {
-            return Err(format!("this host does not have the address {foreign}"));
+        if let LocalRoute::Tcp { address, .. } = &self.route {
+            if !address.is_loopback() && !own.contains(address) {
+                return Err(format!("this host does not have the address {address}"));
+            }
         }
         let begin = Instant::now();
         let request = AgentRequest {
@@ -96,18 +104,10 @@ impl LocalDaemon {
             policy: self.policy.clone(),
             begin,
             deadline: begin + limit,
-            // A multicast with TTL 0 leaves the host if no socket here is in its group.
             only: Some(own),
             log: StderrLog { agent: Agent::Virt, is_debug: false },
         };
-        transport::send(&self.transport, &request).map(|reply| reply.answer)
-    }
-}
-
-/// Kind of the transport and address.
-impl fmt::Display for LocalDaemon {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.transport.fmt(f)
+        self.route.send(&request).map(|reply| reply.answer)
     }
 }
 

@@ -18,8 +18,6 @@ use crate::sys::tty::Framing;
 const GROUP_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(225, 0, 0, 12));
 const GROUP_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 3, 1));
 const CHANNEL: &str = "10.0.2.179";
-/// TTL of multicasts, as set by the C agent.
-const HOPS: u32 = 2;
 const KEY_FILE: &str = "/etc/cluster/fence_xvm.key";
 
 /// Number of characters of an invalid name that a message shows.
@@ -28,31 +26,11 @@ const NAME_SHOWN: usize = 80;
 /// Transport to the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Transport {
-    Multicast {
-        group: IpAddr,
-        port: u16,
-        interface: Option<String>,
-        /// Time between two rounds of datagrams.
-        retrans: Duration,
-        /// TTL of the datagrams; with 0 they stay on this host.
-        hops: u32,
-    },
-    Tcp {
-        host: String,
-        port: u16,
-    },
-    Vsock {
-        cid: u32,
-        port: u16,
-    },
-    Serial {
-        device: PathBuf,
-        framing: Framing,
-    },
-    Vmchannel {
-        host: String,
-        port: u16,
-    },
+    Multicast { group: IpAddr, port: u16, interface: Option<String>, retrans: Duration },
+    Tcp { host: String, port: u16 },
+    Vsock { cid: u32, port: u16 },
+    Serial { device: PathBuf, framing: Framing },
+    Vmchannel { host: String, port: u16 },
 }
 
 impl fmt::Display for Transport {
@@ -233,7 +211,7 @@ fn multicast(options: &RawOptions) -> Result<Transport, String> {
     }
     let tenths = number(options, Id::Retrans, "retransmit time (-r)", 20, 1)?;
     let retrans = Duration::from_millis(100) * tenths;
-    Ok(Transport::Multicast { group, port: port(options)?, interface, retrans, hops: HOPS })
+    Ok(Transport::Multicast { group, port: port(options)?, interface, retrans })
 }
 
 /// Selects the transport as the C agent does: vsock before tcp before serial,

@@ -31,7 +31,7 @@ fn defaults_are_those_of_the_metadata() {
     let retrans = Duration::from_secs(2);
     assert_eq!(
         options.transport,
-        Transport::Multicast { group: GROUP_V4, port: 1229, interface: None, retrans, hops: 2 }
+        Transport::Multicast { group: GROUP_V4, port: 1229, interface: None, retrans }
     );
     for agent in [Xvm, Virt] {
         let default = |id| agent.options().iter().find(|option| option.id == id).and_then(|o| o.default);

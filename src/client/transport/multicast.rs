@@ -30,12 +30,14 @@ use crate::wire::Packet;
 /// Timeout of a probe, in multiples of `retrans`; then another one is sent.
 const PROBE_ROUNDS: u32 = 3;
 
-pub(super) struct Multicast<'a> {
-    pub(super) group: IpAddr,
-    pub(super) port: u16,
-    pub(super) interface: Option<&'a str>,
-    pub(super) retrans: Duration,
-    pub(super) hops: u32,
+pub(in crate::client) struct Multicast<'a> {
+    pub(in crate::client) group: IpAddr,
+    pub(in crate::client) port: u16,
+    pub(in crate::client) interface: Option<&'a str>,
+    /// Time between two rounds of datagrams.
+    pub(in crate::client) retrans: Duration,
+    /// TTL of the datagrams.
+    pub(in crate::client) hops: u32,
 }
 
 /// Request in progress.
@@ -66,7 +68,9 @@ impl Exchange<'_> {
 }
 
 impl Multicast<'_> {
-    pub(super) fn send(&self, request: &AgentRequest) -> Result<HostReply, String> {
+    /// Sends the request and returns the answer of the host that called back.
+    /// Errors: a message with the reason for the missing answer.
+    pub(in crate::client) fn send(&self, request: &AgentRequest) -> Result<HostReply, String> {
         let (mut exchange, marker) = self.open(request)?;
         let is_stale = exchange.is_stale;
         let synced = if is_stale {

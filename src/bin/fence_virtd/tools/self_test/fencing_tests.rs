@@ -1,4 +1,5 @@
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use super::*;
 use Operation::{Reboot, Status};
@@ -15,7 +16,7 @@ fn listener(label: &str) -> ListenerTest {
     let route = LocalRoute::Tcp { address: [127, 0, 0, 1].into(), port: 1 };
     ListenerTest {
         name: ListenerName::new("tcp", Some(label)),
-        daemon: LocalDaemon::new(route, policy),
+        daemon: LocalDaemon { route, policy: Arc::new(policy) },
         has_groups: true,
         limit: Duration::ZERO,
         config: "a.conf".to_owned(),

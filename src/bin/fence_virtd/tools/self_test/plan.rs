@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::access::key_file;
 use crate::problem::Problem;
@@ -46,7 +47,7 @@ pub(super) fn plan(listener: &NamedListener) -> Result<LocalDaemon, Finding> {
     };
     let policy = policy(auth)
         .map_err(|Problem { what, remedy }| Finding::error(name, format!("not tried: {what}"), remedy))?;
-    Ok(LocalDaemon::new(route, policy))
+    Ok(LocalDaemon { route, policy: Arc::new(policy) })
 }
 
 /// Address at which a listener is reached from its own host.
@@ -86,7 +87,7 @@ mod tests {
              listeners {{ {listener} {{ {settings} }} }}"
         );
         let config = config::parse(Path::new("a"), text.as_bytes()).config.unwrap();
-        plan(&config.listeners[0]).map(|daemon| daemon.to_string())
+        plan(&config.listeners[0]).map(|daemon| daemon.route.to_string())
     }
 
     #[test]

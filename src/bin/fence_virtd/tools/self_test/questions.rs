@@ -75,9 +75,10 @@ impl ListenerTest {
 
     fn judge_monitor(&self, monitor: &TimedReply) -> Finding {
         match &monitor.reply {
-            Ok(Answer::Verdict(Verdict::Success)) => {
-                Finding::ok(&self.name, format!("monitor: success {} ({})", monitor.after(), self.daemon))
-            }
+            Ok(Answer::Verdict(Verdict::Success)) => Finding::ok(
+                &self.name,
+                format!("monitor: success {} ({})", monitor.after(), self.daemon.route),
+            ),
             _ => self.failed(Operation::Devstatus, &Target::default(), monitor),
         }
     }

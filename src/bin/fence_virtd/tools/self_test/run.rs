@@ -1,6 +1,7 @@
 //! The program: its output and its exit code.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
@@ -18,9 +19,9 @@ use crate::tools::status_client;
 use fence_virt::config::{Config, NamedListener};
 use fence_virt::fence::Target;
 
-/// Time limit of a question, and where the status socket does not answer: no daemon may be running.
+/// Time limit of a question, and where nobody listens at the status socket: no daemon may be running.
 const LIMIT: Duration = Duration::from_secs(10);
-const LIMIT_WITHOUT_STATUS: Duration = Duration::from_secs(3);
+const LIMIT_WITHOUT_DAEMON: Duration = Duration::from_secs(3);
 
 /// Exit code of a test that could not be made.
 const NOT_TRIED: u8 = 2;
@@ -78,8 +79,9 @@ fn test(
     out: &mut dyn Write,
 ) -> io::Result<u8> {
     let status = status_client::query(path, &Query::Status(Form::Text));
-    let limit = if status.is_ok() { LIMIT } else { LIMIT_WITHOUT_STATUS };
-    let unanswered = unanswered(path, status.is_ok());
+    let has_daemon = status.is_ok() || has_listener(&config.status_socket);
+    let limit = if has_daemon { LIMIT } else { LIMIT_WITHOUT_DAEMON };
+    let unanswered = unanswered(path, has_daemon);
     print(out, &[judge_status(&status)])?;
     let test = |listener: &NamedListener| {
         let daemon = plan(listener)?;
@@ -99,16 +101,22 @@ fn test(
     let passed: Vec<ListenerTest> = answered.filter_map(|(test, _)| test.ok()).collect();
     let reboot =
         request.map(|request| fence(&passed, &request.target, request.is_confirmed, out)).transpose()?;
-    let summary = TestSummary { outcomes, reboot, has_status: status.is_ok() };
+    let summary = TestSummary { outcomes, reboot, has_daemon };
     writeln!(out, "{summary}")?;
     out.flush()?;
     Ok(summary.exit_code())
 }
 
+/// True if somebody listens at a unix socket, or may.
+fn has_listener(socket: &Path) -> bool {
+    let connected = UnixStream::connect(socket).map_err(|error| error.kind());
+    !matches!(connected, Err(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused))
+}
+
 /// Remedy for a question without an answer.
-fn unanswered(path: &Path, has_status: bool) -> String {
+fn unanswered(path: &Path, has_daemon: bool) -> String {
     let path = path.display();
-    match has_status {
+    match has_daemon {
         true => format!(
             "if the daemon's log says that it refused the request (`journalctl -u fence_virtd`), it runs with another \
              key, hash or auth than {path}: reload it; otherwise `fence_virtd --doctor -f {path}` checks this listener"

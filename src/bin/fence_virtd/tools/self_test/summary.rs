@@ -11,8 +11,8 @@ pub(super) struct TestSummary {
     pub(super) outcomes: Vec<TestOutcome>,
     /// None without `--fence`.
     pub(super) reboot: Option<RebootOutcome>,
-    /// The daemon has answered over its status socket.
-    pub(super) has_status: bool,
+    /// Somebody listens at the status socket.
+    pub(super) has_daemon: bool,
 }
 
 impl TestSummary {
@@ -25,7 +25,7 @@ impl TestSummary {
     /// nothing was rebooted.
     pub(super) fn exit_code(&self) -> u8 {
         let (passed, failed) = (self.count(TestOutcome::Passed), self.count(TestOutcome::Failed));
-        let is_tried = passed > 0 || (failed > 0 && self.has_status);
+        let is_tried = passed > 0 || (failed > 0 && self.has_daemon);
         let has_failed = failed > 0
             || self.count(TestOutcome::Prevented) > 0
             || self.reboot == Some(RebootOutcome::Failed);
@@ -58,8 +58,8 @@ mod tests {
     use super::*;
     use TestOutcome::{Failed, NotTried, Passed, Prevented};
 
-    fn code(outcomes: &[TestOutcome], reboot: Option<RebootOutcome>, has_status: bool) -> u8 {
-        TestSummary { outcomes: outcomes.to_vec(), reboot, has_status }.exit_code()
+    fn code(outcomes: &[TestOutcome], reboot: Option<RebootOutcome>, has_daemon: bool) -> u8 {
+        TestSummary { outcomes: outcomes.to_vec(), reboot, has_daemon }.exit_code()
     }
 
     #[test]
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn one_line() {
         let outcomes = vec![Passed, Failed, NotTried, Prevented];
-        let summary = TestSummary { outcomes, reboot: Some(RebootOutcome::Failed), has_status: true };
+        let summary = TestSummary { outcomes, reboot: Some(RebootOutcome::Failed), has_daemon: true };
         assert_eq!(summary.to_string(), "listeners: 1 passed, 1 failed, 2 not tried; reboot: failed");
     }
 }
