@@ -19,7 +19,7 @@ _fence_virtd() {
 	-d | --debug)
 		mapfile -t COMPREPLY < <(compgen -W '0 1 2' -- "$word")
 		;;
-	--vm | --explain)
+	--vm | --explain | --fence)
 		# The name of a VM, or a requester.
 		;;
 	--log)
@@ -28,7 +28,8 @@ _fence_virtd() {
 	*)
 		mapfile -t COMPREPLY < <(compgen -W '
 			-F --foreground -f --config -d --debug -w --wait-for-init
-			-p --pid-file --log -t --check --lenient -c --configure --doctor --explain
+			-p --pid-file --log -t --check --lenient -c --configure --doctor --errors-only --explain
+			--self-test --fence --yes
 			--status --watch --textfile --history --reload --vm --json --openmetrics
 			-l --list -V --version -h --help' -- "$word")
 		;;

@@ -83,10 +83,15 @@ impl Host {
     }
 
     fn doctor(&self, conf: &str) -> DoctorReport {
+        self.doctor_with(&[], conf)
+    }
+
+    /// Runs it with further options.
+    fn doctor_with(&self, options: &[&str], conf: &str) -> DoctorReport {
         let path = self.dir.write("doctor.conf", conf);
         let before = self.files();
         let mut command = self.namespace.command(OURS);
-        command.arg("--doctor").arg("-f").arg(path).arg("-p").arg(self.pid_file());
+        command.arg("--doctor").args(options).arg("-f").arg(path).arg("-p").arg(self.pid_file());
         let began = Instant::now();
         let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
         let took = began.elapsed();
@@ -136,8 +141,10 @@ impl DoctorReport {
         self
     }
 
-    fn assert_last_line(&self, expected: &str) -> &DoctorReport {
-        assert_eq!(self.text.lines().last(), Some(expected), "{}", self.text);
+    /// Asserts how the first line begins, which has the counts.
+    fn assert_summary(&self, expected: &str) -> &DoctorReport {
+        let first = self.text.lines().next().unwrap();
+        assert!(first.starts_with(expected) && first.ends_with(" passed"), "{}", self.text);
         self
     }
 }
@@ -158,12 +165,40 @@ fn a_host_that_is_well() {
             directory.display()
         );
         let report = host.doctor(&conf);
-        report.assert_code(0).assert_last_line("0 errors, 0 warnings");
+        report.assert_code(0).assert_summary("0 errors, 0 warnings, ");
         report.assert_ok("multicast: 225.0.0.12 can be received on br0").assert_ok("multicast: key file");
         report.assert_ok("tcp: 192.0.2.1:1229 is available").assert_ok("tcp:b: 192.0.2.1:1230 is available");
         report.assert_ok("VMs: 2, running: 1").assert_ok("group g: all members");
         report.assert_ok("mode bind) in").assert_ok("directory");
         report.assert_note("daemon", "fence_virtd is not running", "start it");
+    });
+}
+
+#[test]
+fn errors_alone_and_json() {
+    require!(Host::new()).run(|host| {
+        let groups = "groups { group { name = \"g\"; uuid = \"node7\"; ip = \"192.0.2.2\"; } }";
+        let conf = host.conf("tcp", "address = \"192.0.2.9\";", groups);
+        let all = host.doctor(&conf);
+        all.assert_code(2).assert_summary("1 error, 1 warning, ");
+        all.assert_warning("group g:", "node7", "virsh");
+        let errors = host.doctor_with(&["--errors-only"], &conf);
+        errors.assert_code(2).assert_error("tcp:", "does not have the address 192.0.2.9", "ip -br address");
+        let summary = all.text.lines().next().unwrap();
+        assert_eq!(errors.text.lines().next(), Some(summary), "the counts are those of all");
+        assert_eq!(errors.text.lines().count(), 3, "{}", errors.text);
+        let json = host.doctor_with(&["--json"], &conf);
+        json.assert_code(2);
+        assert!(json.text.starts_with("{\"errors\":1,\"warnings\":1,\"notes\":"), "{}", json.text);
+        assert!(
+            json.text.contains("{\"level\":\"error\",\"subject\":\"tcp\",\"text\":\"this host"),
+            "{}",
+            json.text
+        );
+        let findings = all.text.lines().filter(|line| !line.contains("  -> ")).count() - 1;
+        assert_eq!(json.text.matches("\"level\":").count(), findings, "{}", json.text);
+        let json = host.doctor_with(&["--json", "--errors-only"], &conf);
+        assert_eq!(json.assert_code(2).text.matches("\"level\":").count(), 1, "{}", json.text);
     });
 }
 
@@ -199,7 +234,7 @@ fn keys() {
         host.doctor(&with("open"))
             .assert_code(2)
             .assert_error("tcp:", "has mode 0644", "chmod 0600")
-            .assert_last_line("1 errors, 0 warnings");
+            .assert_summary("1 error, 0 warnings, ");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644, "it changes nothing");
         std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
         host.doctor(&with("open")).assert_code(2).assert_error("tcp:", "user id 12345", "chown root");
@@ -267,7 +302,7 @@ fn addresses_and_ports() {
         at("192.0.2.1")
             .assert_code(2)
             .assert_error("tcp:", &by, "ss -ltnp")
-            .assert_last_line("1 errors, 0 warnings");
+            .assert_summary("1 error, 0 warnings, ");
         drop(taken);
         at("192.0.2.1").assert_code(0);
         let _taken = host.namespace.inside(|| UdpSocket::bind("0.0.0.0:1229").unwrap());
@@ -296,7 +331,7 @@ fn backends_and_groups() {
         report
             .assert_code(1)
             .assert_warning("group g:", ": node7", "virsh list --all")
-            .assert_last_line("0 errors, 1 warnings");
+            .assert_summary("0 errors, 1 warning, ");
         let twin = node::node(&host.dir, "twin.xml", &[vm("node1", NODE2, RUNNING)]);
         let report = host.doctor(&conf("tcp", &keys, &[host.uri.clone(), twin], ""));
         report.assert_code(1).assert_warning("backend libvirt:", "two VMs each", "rename");

@@ -98,6 +98,7 @@ const LAYERS: Layers = Layers {
         ("fence_virtd::start", 15),
         ("fence_virtd::args", 15),
         ("fence_virtd::tools", 16),
+        ("fence_virtd::tools::self_test", 16),
         ("fence_virtd::main", 17),
     ],
     forbidden: &[
@@ -105,6 +106,7 @@ const LAYERS: Layers = Layers {
         ("fence_virtd::watch", "fence_virtd::listener"),
         ("fence_virtd", "client"),
     ],
+    permitted: &[("fence_virtd::tools::self_test", "client")],
     pure_layer: 1,
     unsafe_places: &["src/sys/", "src/bin/fence_virtd/libvirt/callbacks.rs"],
 };

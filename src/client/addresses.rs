@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
+#[cfg(feature = "daemon")]
+use nix::sys::socket::SockaddrStorage;
 
 /// Address of this machine with its interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +52,18 @@ pub(super) fn local(is_ipv4: bool, only: Option<&str>) -> io::Result<Vec<LocalAd
     Ok(preferred(found))
 }
 
+/// Returns every address of this machine.
+/// Errors: those of getifaddrs(3).
+#[cfg(feature = "daemon")]
+pub(super) fn own() -> io::Result<Vec<IpAddr>> {
+    let ip = |address: SockaddrStorage| match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
+        (_, Some(v6)) => Some(IpAddr::V6(v6.ip())),
+        _ => None,
+    };
+    Ok(getifaddrs()?.filter_map(|entry| entry.address.and_then(ip)).collect())
+}
+
 fn preferred(mut found: Vec<LocalAddress>) -> Vec<LocalAddress> {
     if found.iter().any(|local| !local.address.is_loopback()) {
         found.retain(|local| !local.address.is_loopback());
@@ -77,6 +91,12 @@ mod tests {
     fn preferred(addresses: &[(&str, u32)]) -> Vec<String> {
         let found = addresses.iter().map(|(address, index)| local(address, *index)).collect();
         super::preferred(found).into_iter().map(|local| local.address.to_string()).collect()
+    }
+
+    #[test]
+    #[cfg(feature = "daemon")]
+    fn the_loopback_is_an_own_address() {
+        assert!(own().unwrap().contains(&[127, 0, 0, 1].into()));
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn ask_second(transport: &Transport, request: &AgentRequest, host: IpAddr, verdi
         request.operation,
         request.target.as_str(),
     ));
-    let second = AgentRequest { only: Some(host), ..request.clone() };
+    let second = AgentRequest { only: Some(vec![host]), ..request.clone() };
     let failure = match transport::send(transport, &second) {
         Ok(HostReply { answer: Answer::Verdict(second), .. })
             if second == Verdict::Success
@@ -168,7 +168,7 @@ fn hides(transport: &Transport, request: &AgentRequest, reply: &HostReply) -> bo
     let probe = AgentRequest {
         operation: Operation::Status,
         target,
-        only: reply.host,
+        only: reply.host.map(|host| vec![host]),
         begin,
         deadline: request.deadline.min(begin + INQUIRY_LIMIT),
         ..request.clone()

@@ -18,6 +18,8 @@ mod args;
 mod help;
 mod in_flight;
 mod inquiry;
+#[cfg(feature = "daemon")]
+mod local_daemon;
 mod metadata;
 mod options;
 mod raw_options;
@@ -29,6 +31,8 @@ mod stderr_log;
 mod stdin;
 mod transport;
 
+#[cfg(feature = "daemon")]
+pub use local_daemon::{LocalDaemon, LocalRoute, failure};
 pub use run::run;
 #[doc(hidden)]
 pub use stdin::try_options;

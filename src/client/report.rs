@@ -108,6 +108,12 @@ fn write(output: String, deadline: Instant) -> io::Result<()> {
     written?.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }
 
+/// Returns why an answer is a failure, in the words of the agents; none for a success.
+#[cfg(feature = "daemon")]
+pub(super) fn failure(name: &str, operation: Operation, outcome: &AgentOutcome) -> Option<String> {
+    report(name, operation, outcome).reason
+}
+
 /// Converts an outcome; the only source of exit code 0.
 fn report(name: &str, operation: Operation, outcome: &AgentOutcome) -> ExitReport {
     let what = match operation.names_a_domain() {

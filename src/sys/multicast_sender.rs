@@ -12,7 +12,7 @@ use nix::sys::socket::{
 use super::option;
 
 /// Opens a UDP socket that sends multicasts from `address` on the interface
-/// with this index, across `hops` - 1 routers. This host receives them too.
+/// with this index, across `hops` - 1 routers; with 0 hops to this host alone. This host receives them always.
 ///
 /// # Errors
 ///

@@ -48,6 +48,16 @@ pub fn connect(cid: u32, port: u32, deadline: Instant) -> io::Result<File> {
     }
 }
 
+/// True if processes of this machine can connect to each other by the context id 1: the kernel has loaded
+/// `vsock_loopback`.
+#[cfg(feature = "daemon")]
+pub fn has_loopback() -> bool {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let any_port = VsockAddr::new(libc::VMADDR_CID_LOCAL, libc::VMADDR_PORT_ANY);
+    socket(AddressFamily::Vsock, SockType::Stream, flags, None)
+        .is_ok_and(|fd| bind(fd.as_raw_fd(), &any_port).is_ok())
+}
+
 /// Listens on a port of this machine for connections of any context id. The socket is non-blocking.
 ///
 /// # Errors

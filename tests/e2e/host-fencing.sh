@@ -177,7 +177,7 @@ fenced() {
 		try log_of n1 && says "cpg: node 3 (n3) was fenced: reboot by "
 }
 # asks_for_vm3a NODE - a request waits there.
-asks_for_vm3a() { in_node "$1" "$FENCE_VIRTD" --status -f "$W/$1/fence_virt.conf" | grep -qE 'cluster: .*, [1-9][0-9]* requests in flight'; }
+asks_for_vm3a() { in_node "$1" "$FENCE_VIRTD" --status -f "$W/$1/fence_virt.conf" | grep -qE 'cluster: .*, [1-9][0-9]* requests? in flight'; }
 # off fails until the fence is recorded; a request that waits for it succeeds then.
 power_lost() {
 	local waiting request code=0

@@ -13,6 +13,8 @@ pub(crate) struct Layers<'a> {
     pub(crate) rooms: &'a [(&'a str, u32)],
     /// Imports that are forbidden though the layers allow them: path prefixes of importer and imported.
     pub(crate) forbidden: &'a [(&'a str, &'a str)],
+    /// Exceptions from `forbidden`: rooms.
+    pub(crate) permitted: &'a [(&'a str, &'a str)],
     /// The highest layer without clocks, files, sockets and log.
     pub(crate) pure_layer: u32,
     /// Where unsafe code may be: directories (with `/` at the end) and files.
@@ -144,7 +146,9 @@ impl Checker {
             (to != TIME).then(|| format!("{SYSTEM} imports nothing of ours but {TIME}"))
         } else if is_tool(to) && !is_tool(from) && !from.ends_with("::main") {
             Some(format!("only main imports {TOOLS}"))
-        } else if layers.forbidden.iter().any(|(a, b)| is_within(from, a) && is_within(to, b)) {
+        } else if layers.forbidden.iter().any(|(a, b)| is_within(from, a) && is_within(to, b))
+            && !layers.permitted.contains(&(from, to))
+        {
             Some(format!("{from} must not know {to}"))
         } else if other > own {
             Some(format!("upwards from {from} (layer {own}) to {to} (layer {other})"))

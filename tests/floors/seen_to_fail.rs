@@ -14,9 +14,11 @@ const LAYERS: Layers = Layers {
         ("fence_virtd::listener", 3),
         ("fence_virtd::watch", 3),
         ("fence_virtd::tools", 4),
+        ("fence_virtd::tools::probe", 4),
         ("fence_virtd::main", 5),
     ],
-    forbidden: &[("fence_virtd::listener", "fence_virtd::watch")],
+    forbidden: &[("fence_virtd::listener", "fence_virtd::watch"), ("fence_virtd", "middle")],
+    permitted: &[("fence_virtd::tools::probe", "middle")],
     pure_layer: 1,
     unsafe_places: &["src/sys/"],
 };
@@ -196,8 +198,9 @@ fn imports_upwards_and_rooms_without_a_layer_are_found() {
 #[test]
 fn imports_of_tools_and_of_forbidden_rooms_are_found() {
     let checker = checker(&[
-        ("src/lib.rs", "pub mod low;"),
+        ("src/lib.rs", "pub mod low; pub mod middle;"),
         ("src/low.rs", "pub struct Low;"),
+        ("src/middle.rs", "pub struct Middle;"),
         (
             "src/bin/fence_virtd/main.rs",
             "mod listener; mod watch; mod tools;\nuse tools::check;\nfn main() { check::run() }",
@@ -206,15 +209,18 @@ fn imports_of_tools_and_of_forbidden_rooms_are_found() {
             "src/bin/fence_virtd/listener.rs",
             "use fence_virt::low::Low;\nuse crate::watch::Watch;\nuse super::tools::check::Check;",
         ),
-        ("src/bin/fence_virtd/watch.rs", "pub struct Watch;"),
-        ("src/bin/fence_virtd/tools/mod.rs", "pub(crate) mod check;"),
+        ("src/bin/fence_virtd/watch.rs", "pub struct Watch; use fence_virt::middle::Middle;"),
+        ("src/bin/fence_virtd/tools/mod.rs", "pub(crate) mod check; mod probe;"),
+        ("src/bin/fence_virtd/tools/probe.rs", "use fence_virt::middle::Middle;"),
         ("src/bin/fence_virtd/tools/check.rs", "use crate::watch::Watch; pub struct Check; pub fn run() {}"),
     ]);
     assert_none(&checker.unresolved());
     let (_, findings) = layer_findings(&checker);
     assert_finds(&findings, &["listener.rs:2: crate::watch::Watch", "must not know"]);
     assert_finds(&findings, &["listener.rs:3: super::tools::check::Check", "only main imports tools"]);
-    assert_eq!(findings.len(), 2, "{findings:?}");
+    // tools::probe is permitted to.
+    assert_finds(&findings, &["watch.rs:1: fence_virt::middle::Middle", "must not know middle"]);
+    assert_eq!(findings.len(), 3, "{findings:?}");
 }
 
 #[test]

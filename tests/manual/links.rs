@@ -28,7 +28,19 @@ fn collect(directory: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// Returns the links to files that do not exist, and the number of all links to files.
+/// True if a link leads to a file, or to a heading of it.
+fn is_alive(document: &Path, target: &str) -> bool {
+    let (file, heading) =
+        target.split_once('#').map_or((target, None), |(file, heading)| (file, Some(heading)));
+    let Ok(text) = fs::read_to_string(document.parent().unwrap().join(file)) else { return false };
+    heading.is_none_or(|heading| {
+        let headings = text.lines().filter(|line| line.starts_with('#'));
+        { headings }
+            .any(|line| line.trim_start_matches(['#', ' ']).to_lowercase().replace(' ', "-") == heading)
+    })
+}
+
+/// Returns the links to files or headings that do not exist, and the number of all links to files.
 fn dead_links(documents: &[PathBuf]) -> (Vec<String>, usize) {
     let mut dead = Vec::new();
     let mut links = 0;
@@ -38,7 +50,7 @@ fn dead_links(documents: &[PathBuf]) -> (Vec<String>, usize) {
             text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target)
         {
             links += 1;
-            if !document.parent().unwrap().join(target).exists() {
+            if !is_alive(document, target) {
                 dead.push(format!("{}: {target}", document.display()));
             }
         }

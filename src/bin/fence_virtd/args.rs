@@ -36,6 +36,7 @@ Set up and check:
       --doctor           check this host against the configuration, print
                          problems and remedies.
                          Exit code 0: no problems, 1: warnings, 2: errors
+      --errors-only      with --doctor: print the errors alone, and the counts
       --explain <requester> <vm>
                          say by which groups this requester (an address, a
                          CID, or a VM) may fence this VM.
@@ -52,7 +53,12 @@ Look at a running daemon:
                          Exit code 0: printed, 1: no answer
       --vm <name>        with --history: only those on this VM, by the name or
                          UUID that the requests had
-      --json             with --status or --history: as JSON
+      --json             with --status, --history or --doctor: as JSON
+      --self-test        ask it over each of its network listeners, as an
+                         agent does, for monitor and list. Exit code 0: all
+                         answered, 1: some did not, 2: it could not be tried
+      --fence <vm>       with --self-test: reboot this VM too, after a question
+      --yes              with --fence: reboot without the question
 
 Change a running daemon:
       --reload           have it read its configuration and keys again.
@@ -75,7 +81,8 @@ pub(crate) enum Invocation {
     History { config: PathBuf, form: HistoryForm, vm: Option<String> },
     Reload(PathBuf),
     Explain { config: PathBuf, requester: String, vm: String },
-    Doctor { config: PathBuf, pid_file: PathBuf },
+    Doctor { config: PathBuf, pid_file: PathBuf, is_json: bool, errors_only: bool },
+    SelfTest { config: PathBuf, vm: Option<String>, is_confirmed: bool },
     Setup(PathBuf),
     List,
     Version,
@@ -121,6 +128,7 @@ enum Program {
     Explain,
     Status,
     History,
+    SelfTest,
     Reload,
     List,
 }
@@ -135,6 +143,7 @@ impl Program {
             Program::Explain => "--explain",
             Program::Status => "--status",
             Program::History => "--history",
+            Program::SelfTest => "--self-test",
             Program::Reload => "--reload",
             Program::List => "--list (-l)",
         }
@@ -146,8 +155,11 @@ struct Modifier(&'static str, &'static [Program]);
 
 const LENIENT: Modifier = Modifier("--lenient", &[Program::Check]);
 const VM: Modifier = Modifier("--vm", &[Program::History]);
-const JSON: Modifier = Modifier("--json", &[Program::Status, Program::History]);
+const JSON: Modifier = Modifier("--json", &[Program::Status, Program::History, Program::Doctor]);
 const OPENMETRICS: Modifier = Modifier("--openmetrics", &[Program::Status]);
+const ERRORS_ONLY: Modifier = Modifier("--errors-only", &[Program::Doctor]);
+const FENCE: Modifier = Modifier("--fence", &[Program::SelfTest]);
+const YES: Modifier = Modifier("--yes", &[Program::SelfTest]);
 const WATCH: Modifier = Modifier("--watch", &[Program::Status]);
 const TEXTFILE: Modifier = Modifier("--textfile", &[Program::Status]);
 /// Modifiers that exclude each other. A text file is always OpenMetrics.
@@ -161,6 +173,8 @@ struct Selection {
     modifiers: Vec<Modifier>,
     vm: Option<String>,
     textfile: Option<PathBuf>,
+    /// VM of `--fence`.
+    fence: Option<String>,
     /// Requester and VM of `--explain`.
     pair: Option<(String, String)>,
 }
@@ -216,6 +230,13 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<DaemonCo
                 selection.modifiers.push(VM);
             }
             Long("json") => selection.modifiers.push(JSON),
+            Long("errors-only") => selection.modifiers.push(ERRORS_ONLY),
+            Long("self-test") => selection.programs.push(Program::SelfTest),
+            Long("fence") => {
+                selection.fence = Some(text(parser.value().map_err(explain)?)?);
+                selection.modifiers.push(FENCE);
+            }
+            Long("yes") => selection.modifiers.push(YES),
             Short('l') | Long("list") => selection.programs.push(Program::List),
             Short('V') | Long("version") => return Ok(Invocation::Version.into()),
             Short('h' | '?') | Long("help") => return Ok(Invocation::Help.into()),
@@ -276,6 +297,9 @@ impl Selection {
         if let Some((Modifier(one, _), Modifier(other, _))) = excluded {
             return Err(format!("{one} and {other} cannot be combined"));
         }
+        if self.has(&YES) && !self.has(&FENCE) {
+            return Err("--yes requires --fence".to_owned());
+        }
         Ok(first)
     }
 
@@ -285,6 +309,7 @@ impl Selection {
 
     fn invocation(self, options: Options) -> Result<Invocation, String> {
         let program = self.program()?;
+        let (errors_only, is_confirmed) = (self.has(&ERRORS_ONLY), self.has(&YES));
         let (is_json, is_lenient, is_watch) = (self.has(&JSON), self.has(&LENIENT), self.has(&WATCH));
         let form = match self.has(&OPENMETRICS) {
             true => Form::OpenMetrics,
@@ -295,7 +320,8 @@ impl Selection {
         Ok(match (program, self.pair) {
             (Some(Program::Setup), _) => Invocation::Setup(config),
             (Some(Program::Check), _) => Invocation::Check { config, pid_file, is_lenient },
-            (Some(Program::Doctor), _) => Invocation::Doctor { config, pid_file },
+            (Some(Program::Doctor), _) => Invocation::Doctor { config, pid_file, is_json, errors_only },
+            (Some(Program::SelfTest), _) => Invocation::SelfTest { config, vm: self.fence, is_confirmed },
             (Some(Program::Explain), Some((requester, vm))) => Invocation::Explain { config, requester, vm },
             (Some(Program::Status), _) => {
                 let output = match self.textfile {

@@ -37,8 +37,17 @@ fn short_and_long_forms_mean_the_same() {
     let (requester, vm) = ("192.0.2.7".into(), "node1".into());
     let explain = Invocation::Explain { config: "x".into(), requester, vm };
     assert_eq!(parsed("--explain 192.0.2.7 node1 -f x"), Ok(explain));
-    let doctor = Invocation::Doctor { config: "x".into(), pid_file: "y".into() };
-    assert_eq!(parsed("--doctor -f x -p y"), Ok(doctor));
+    let doctor = |is_json, errors_only| {
+        Ok(Invocation::Doctor { config: "x".into(), pid_file: "y".into(), is_json, errors_only })
+    };
+    assert_eq!(parsed("--doctor -f x -p y"), doctor(false, false));
+    assert_eq!(parsed("--json --doctor -f x -p y --errors-only"), doctor(true, true));
+    let self_test = |vm: Option<&str>, is_confirmed| {
+        Ok(Invocation::SelfTest { config: "x".into(), vm: vm.map(str::to_owned), is_confirmed })
+    };
+    assert_eq!(parsed("--self-test -f x"), self_test(None, false));
+    assert_eq!(parsed("-f x --fence node1 --self-test"), self_test(Some("node1"), false));
+    assert_eq!(parsed("--self-test --yes --fence node1 -f x"), self_test(Some("node1"), true));
     assert_eq!(parsed("-c -f x"), Ok(Invocation::Setup("x".into())));
     assert_eq!(parsed("--configure"), Ok(Invocation::Setup(DEFAULT_CONFIG.into())));
     assert_eq!(parsed("--reload -F -w -f x"), Ok(Invocation::Reload("x".into())));
@@ -66,7 +75,12 @@ fn wrong_arguments_are_named() {
         assert!(refused.unwrap_err().contains("cannot be combined"), "{line}");
     }
     assert!(parsed("--vm a --status").unwrap_err().contains("--history"));
-    assert!(parsed("--history --openmetrics").unwrap_err().contains("requires --status"));
+    for line in ["--history --openmetrics", "--doctor --openmetrics"] {
+        assert!(parsed(line).unwrap_err().contains("requires --status"), "{line}");
+    }
+    assert!(parsed("--errors-only --check").unwrap_err().contains("requires --doctor"));
+    assert!(parsed("--fence a --doctor").unwrap_err().contains("requires --self-test"));
+    assert!(parsed("--self-test --yes").unwrap_err().contains("requires --fence"));
     assert!(parsed("--explain 192.0.2.7").unwrap_err().contains("a requester and a VM"));
 }
 
@@ -79,6 +93,7 @@ fn options_that_select_different_programs_are_refused_by_name() {
         ("--explain a b", "--explain"),
         ("--status", "--status"),
         ("--history", "--history"),
+        ("--self-test", "--self-test"),
         ("--reload", "--reload"),
         ("-l", "--list (-l)"),
     ];

@@ -51,7 +51,7 @@ use std::process::ExitCode;
 
 use args::{DaemonCommand, Invocation};
 use status::Query;
-use tools::{check, doctor, explain, setup, status_client};
+use tools::{check, doctor, explain, self_test, setup, status_client};
 
 /// Output of `--list`.
 const LIST: &str = "\
@@ -82,7 +82,12 @@ fn main() -> ExitCode {
         }
         Invocation::Reload(config) => status_client::reload(&config),
         Invocation::Explain { config, requester, vm } => explain::run(&config, &requester, &vm),
-        Invocation::Doctor { config, pid_file } => doctor::run(&config, &pid_file),
+        Invocation::Doctor { config, pid_file, is_json, errors_only } => {
+            doctor::run(&config, &pid_file, is_json, errors_only)
+        }
+        Invocation::SelfTest { config, vm, is_confirmed } => {
+            self_test::run(&config, vm.as_deref(), is_confirmed)
+        }
         Invocation::Setup(config) => setup::run(&config),
         Invocation::List => console::print(LIST),
         Invocation::Version => console::print(concat!("fence_virtd ", env!("CARGO_PKG_VERSION"), "\n")),

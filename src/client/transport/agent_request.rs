@@ -27,8 +27,8 @@ pub(in crate::client) struct AgentRequest {
     pub(in crate::client) policy: Arc<Policy>,
     pub(in crate::client) begin: Instant,
     pub(in crate::client) deadline: Instant,
-    /// Host that alone may carry it out, by the address from which it calls back; others get no proof.
-    pub(in crate::client) only: Option<IpAddr>,
+    /// Addresses of the host that alone may carry it out, from one of which it calls back; others get no proof.
+    pub(in crate::client) only: Option<Vec<IpAddr>>,
     pub(in crate::client) log: StderrLog,
 }
 

@@ -9,9 +9,6 @@ use crate::sys::error_text;
 use crate::sys::multicast_sender::sender;
 use crate::wire::{FAMILY_IPV4, FAMILY_IPV6, Packet};
 
-/// TTL of multicasts, as set by the C agent.
-const HOPS: u32 = 2;
-
 /// Maximum number of addresses named in a message.
 const NAMED_MAX: usize = 8;
 
@@ -19,6 +16,7 @@ const NAMED_MAX: usize = 8;
 pub(super) struct DatagramSender<'a> {
     group: SocketAddr,
     interface: Option<&'a str>,
+    hops: u32,
     /// Source addresses of the last round.
     from: Vec<LocalAddress>,
     /// Errors of the last round.
@@ -28,8 +26,8 @@ pub(super) struct DatagramSender<'a> {
 }
 
 impl<'a> DatagramSender<'a> {
-    pub(super) fn new(group: SocketAddr, interface: Option<&'a str>) -> DatagramSender<'a> {
-        DatagramSender { group, interface, from: Vec::new(), failures: Vec::new(), has_sent: false }
+    pub(super) fn new(group: SocketAddr, interface: Option<&'a str>, hops: u32) -> DatagramSender<'a> {
+        DatagramSender { group, interface, hops, from: Vec::new(), failures: Vec::new(), has_sent: false }
     }
 
     /// Sends each packet from each address. The datagrams differ only in the
@@ -73,7 +71,7 @@ impl<'a> DatagramSender<'a> {
     }
 
     fn send_from(&self, local: &LocalAddress, packets: &[Packet], request: &AgentRequest) -> io::Result<()> {
-        let socket = sender(local.address, local.index, HOPS)?;
+        let socket = sender(local.address, local.index, self.hops)?;
         let is_ipv4 = self.group.is_ipv4();
         for packet in packets {
             let packet = Packet {

@@ -14,4 +14,8 @@ mod serial;
 
 pub(super) use agent_request::{AgentRequest, HostReply, nobody};
 pub(super) use dispatch::{lists, send};
+#[cfg(feature = "daemon")]
+pub(super) use dispatch::{tcp, vsock};
 pub(super) use listing::{HostListing, VmListing};
+#[cfg(feature = "daemon")]
+pub(super) use multicast::Multicast;

@@ -30,11 +30,14 @@ use crate::wire::Packet;
 /// Timeout of a probe, in multiples of `retrans`; then another one is sent.
 const PROBE_ROUNDS: u32 = 3;
 
-pub(super) struct Multicast<'a> {
-    pub(super) group: IpAddr,
-    pub(super) port: u16,
-    pub(super) interface: Option<&'a str>,
-    pub(super) retrans: Duration,
+pub(in crate::client) struct Multicast<'a> {
+    pub(in crate::client) group: IpAddr,
+    pub(in crate::client) port: u16,
+    pub(in crate::client) interface: Option<&'a str>,
+    /// Time between two rounds of datagrams.
+    pub(in crate::client) retrans: Duration,
+    /// TTL of the datagrams.
+    pub(in crate::client) hops: u32,
 }
 
 /// Request in progress.
@@ -65,7 +68,9 @@ impl Exchange<'_> {
 }
 
 impl Multicast<'_> {
-    pub(super) fn send(&self, request: &AgentRequest) -> Result<HostReply, String> {
+    /// Sends the request and returns the answer of the host that called back.
+    /// Errors: a message with the reason for the missing answer.
+    pub(in crate::client) fn send(&self, request: &AgentRequest) -> Result<HostReply, String> {
         let (mut exchange, marker) = self.open(request)?;
         let is_stale = exchange.is_stale;
         let synced = if is_stale {
@@ -92,7 +97,8 @@ impl Multicast<'_> {
         let (listener, mut marker) = self.listen(request)?;
         let port = listener.local_addr().map_err(|error| error_text(&error))?.port();
         let calls = Callbacks::new(listener);
-        let datagrams = DatagramSender::new(SocketAddr::new(self.group, self.port), self.interface);
+        let datagrams =
+            DatagramSender::new(SocketAddr::new(self.group, self.port), self.interface, self.hops);
         let is_stale = marker.as_mut().is_some_and(|marker| marker.set(&request.log));
         Ok((Exchange { request, calls, port, datagrams, synced: None, is_stale }, marker))
     }
@@ -142,7 +148,7 @@ impl Multicast<'_> {
             let event = exchange.calls.next_event(request, |_| true);
             let Some(CallbackEvent::Committed(call)) = event else { continue };
             let host = call.peer.ip();
-            if request.only.is_some_and(|only| only != host) {
+            if request.only.as_ref().is_some_and(|only| !only.contains(&host)) {
                 // Without our proof it does nothing.
                 request.log.debug(format_args!("{host} is not the host that is asked"));
                 continue;

@@ -1,9 +1,11 @@
-//! Programs beside the daemon: `--check`, `--doctor`, `--explain`, `--status`, `--history` and `-c`.
+//! Programs beside the daemon: `--check`, `--doctor`, `--explain`, `--self-test`, `--status`, `--history` and `-c`.
 #![forbid(unsafe_code)]
 
 pub(crate) mod check;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+mod finding;
+pub(crate) mod self_test;
 mod service_reply;
 pub(crate) mod setup;
 pub(crate) mod status_client;

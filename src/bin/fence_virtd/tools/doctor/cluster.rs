@@ -3,9 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
-use super::finding::{Finding, Level, listed};
 use super::process::RunningDaemon;
 use crate::backends;
+use crate::tools::finding::{Finding, Level, listed};
 use crate::tools::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
 use fence_virt::config::BackendConfig;
 use fence_virt::sys::corosync::{self, ClusterEvent, CorosyncError, GroupHandle, Libraries};
@@ -152,7 +152,7 @@ fn judge_group(cluster: &ClusterReport, running: Option<RunningDaemon>) -> Findi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::finding::shown;
+    use crate::tools::finding::shown;
 
     fn judged(change: impl Fn(&mut ClusterReport), running: Option<u32>) -> Vec<(Level, String)> {
         let members = Ok(vec![(1, 7), (2, 8)]);

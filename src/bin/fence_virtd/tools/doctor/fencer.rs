@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use super::finding::Finding;
+use crate::tools::finding::Finding;
 use crate::tools::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
 use fence_virt::config::CpgConfig;
 use fence_virt::sys::error_text;
@@ -69,7 +69,7 @@ pub(super) fn judge(config: &CpgConfig, reply: &ServiceReply<FencerReport>) -> F
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::finding::{Level, shown};
+    use crate::tools::finding::{Level, shown};
     use fence_virt::config::{HostFencing, UnknownVm};
 
     fn judged(delay: Option<u32>, reply: ServiceReply<FencerReport>) -> (Level, String) {

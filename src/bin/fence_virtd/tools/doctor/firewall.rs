@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::finding::{Finding, listed};
+use crate::tools::finding::{Finding, listed};
 use fence_virt::config::{Config, ListenerConfig};
 
 const ABOUT: &str = "firewall";
@@ -94,7 +94,7 @@ pub(super) fn judge(signs: Signs, config: &Config) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::finding::Level;
+    use crate::tools::finding::Level;
     use fence_virt::config;
 
     fn parsed(listeners: &str, sections: &str) -> Config {

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::finding::{Finding, listed};
 use super::libvirt::UriReply;
+use crate::tools::finding::{Finding, listed};
 use fence_virt::config::{BackendConfig, GroupConfig};
 use fence_virt::groups::{listed_names, listed_text};
 
@@ -45,8 +45,8 @@ fn judge_group(at: usize, group: &GroupConfig, known: &HashSet<String>, is_clust
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::finding::{Level, shown};
     use crate::tools::doctor::libvirt::ListedVm;
+    use crate::tools::finding::{Level, shown};
     use crate::tools::service_reply::{NoReply, ServiceReply};
     use fence_virt::config::{CpgConfig, HostFencing, UnknownVm};
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::finding::{Finding, listed};
 use crate::libvirt::{Connection, FoundDomain, Host};
+use crate::tools::finding::{Finding, listed};
 use crate::tools::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
 use fence_virt::fence::PowerState;
 
@@ -118,7 +118,7 @@ fn duplicates(about: &str, uris: &[UriReply]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::finding::{Level, shown};
+    use crate::tools::finding::{Level, shown};
 
     fn vm(name: &str, uuid: &str, runs: bool) -> ListedVm {
         ListedVm { name: name.into(), uuid: uuid.into(), runs }

@@ -12,7 +12,6 @@
 mod ask;
 mod cluster;
 mod fencer;
-mod finding;
 mod firewall;
 mod groups;
 mod libvirt;

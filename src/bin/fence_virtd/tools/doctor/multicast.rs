@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::finding::{Finding, Level, listed};
 use super::network::{self, Nic};
 use crate::port_owner::{self, Protocol, SocketOwner};
 use crate::problem::Problem;
+use crate::tools::finding::{Finding, Level, listed};
 use fence_virt::config::MulticastConfig;
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::error_text;
@@ -128,7 +128,7 @@ fn judge_all(name: &ListenerName, nics: &[Nic]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::finding::{auth, shown};
+    use crate::tools::finding::{auth, shown};
 
     fn nic(name: &str) -> Nic {
         let name = name.to_owned();

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
-use super::finding::Finding;
 use crate::pid_file;
+use crate::tools::finding::Finding;
 
 const ABOUT: &str = "daemon";
 
@@ -56,7 +56,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::tools::doctor::finding::{Level, levels};
+    use crate::tools::finding::{Level, levels};
 
     #[test]
     fn the_daemon_and_our_own_user() {

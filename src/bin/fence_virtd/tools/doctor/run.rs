@@ -1,43 +1,47 @@
 //! The run of `--doctor`, from the file to the exit code.
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::finding::Finding;
 use super::process::RunningDaemon;
-use super::report::FindingPrinter;
+use super::report::DoctorReport;
 use super::{
     ask, cluster, fencer, firewall, groups, libvirt, multicast, process, serial, settings, tcp, vsock,
 };
 use crate::config_file;
-use crate::console::Palette;
+use crate::console::{Palette, print, print_coloured};
+use crate::tools::finding::Finding;
 use fence_virt::config::{BackendConfig, Config, ListenerConfig, NamedListener};
 
 /// Exit code if the report cannot be written.
 const UNWRITTEN: u8 = 2;
 
-/// Prints the report. Exit code 0: no problems; 1: warnings; 2: errors, or the report cannot
-/// be written. If libvirt, corosync or pacemaker hang, this takes little more than
-/// [`REPLY_TIMEOUT`](crate::tools::service_reply::REPLY_TIMEOUT).
-pub(crate) fn run(config: &Path, pid_file: &Path) -> ExitCode {
-    let mut printer = FindingPrinter::new(io::stdout(), Palette::of_stdout());
-    let code = examine(config, pid_file, &mut printer).and_then(|()| printer.finish());
-    ExitCode::from(code.unwrap_or(UNWRITTEN))
+/// Prints the report, of all findings or of the errors alone, as text or as JSON. Exit code 0: no problems; 1:
+/// warnings; 2: errors, or the report cannot be written. If libvirt, corosync or pacemaker hang, this takes little
+/// more than [`REPLY_TIMEOUT`](crate::tools::service_reply::REPLY_TIMEOUT).
+pub(crate) fn run(config: &Path, pid_file: &Path, is_json: bool, errors_only: bool) -> ExitCode {
+    let report = examine(config, pid_file);
+    let printed = match is_json {
+        true => print(&report.json(errors_only)),
+        false => print_coloured(&report.text(errors_only), Palette::of_stdout()),
+    };
+    ExitCode::from(if printed == ExitCode::SUCCESS { report.exit_code() } else { UNWRITTEN })
 }
 
-fn examine(path: &Path, pid_file: &Path, printer: &mut FindingPrinter<impl Write>) -> io::Result<()> {
+fn examine(path: &Path, pid_file: &Path) -> DoctorReport {
+    let mut report = DoctorReport::default();
     let outcome = config_file::parse(path);
-    printer.print(settings::judge(path, &outcome))?;
+    report.add(settings::judge(path, &outcome));
     let running = process::running(pid_file);
-    printer.print(process::judge(running, pid_file, process::own_uid()))?;
-    let Some(config) = outcome.ok().and_then(|outcome| outcome.config) else { return Ok(()) };
+    report.add(process::judge(running, pid_file, process::own_uid()));
+    let Some(config) = outcome.ok().and_then(|outcome| outcome.config) else { return report };
     for listener in &config.listeners {
-        printer.print(settings::keys(listener, running))?;
-        printer.print(examine_listener(listener, &config, running))?;
+        report.add(settings::keys(listener, running));
+        report.add(examine_listener(listener, &config, running));
     }
-    printer.print(firewall::judge(firewall::inspect(), &config))?;
-    printer.print(examine_backend(&config, running))
+    report.add(firewall::judge(firewall::inspect(), &config));
+    report.add(examine_backend(&config, running));
+    report
 }
 
 fn examine_listener(

@@ -1,8 +1,8 @@
 //! Checks for a serial listener.
 
 use super::ask::LinesAt;
-use super::finding::Finding;
 use super::libvirt::{self, UriReply};
+use crate::tools::finding::Finding;
 use crate::watch;
 use fence_virt::config::{NamedListener, SerialConfig, SerialMode};
 use fence_virt::fence::ListenerName;
@@ -67,8 +67,8 @@ fn judge_at(LinesAt { at, lines }: &LinesAt) -> Finding {
 mod tests {
     use super::*;
     use crate::tools::doctor::ask::SerialUri;
-    use crate::tools::doctor::finding::Level;
     use crate::tools::doctor::libvirt::ListedVm;
+    use crate::tools::finding::Level;
     use crate::tools::service_reply::{NoReply, ServiceReply};
     use crate::watch::LineCounts;
 

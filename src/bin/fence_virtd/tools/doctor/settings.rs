@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::finding::{Finding, Level, listed};
 use super::process::RunningDaemon;
 use crate::access::key_file::{self, LoadedKey};
 use crate::access::policies;
 use crate::problem::Problem;
+use crate::tools::finding::{Finding, Level, listed};
 use fence_virt::config::{Config, Diagnostic, NamedListener, ParseOutcome, Severity};
 
 const ABOUT: &str = "configuration";
@@ -123,7 +123,7 @@ pub(super) fn absence(config: &Config) -> Level {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::finding::levels;
+    use crate::tools::finding::levels;
     use fence_virt::auth::Key;
     use fence_virt::config;
 

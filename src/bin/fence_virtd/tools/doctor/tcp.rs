@@ -3,12 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::finding::{Finding, Level, listed};
 use super::process::RunningDaemon;
 use super::sockets;
 use crate::listener::address_obstacle;
 use crate::port_owner::{self, Protocol, SocketOwner};
 use crate::problem::Problem;
+use crate::tools::finding::{Finding, Level, listed};
 use fence_virt::config::TcpConfig;
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::error_text;
@@ -100,7 +100,7 @@ fn taken(name: &ListenerName, address: SocketAddr, facts: &TcpFacts) -> Finding 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::finding::{auth, shown};
+    use crate::tools::finding::{auth, shown};
 
     fn judged(address: &str, facts: TcpFacts) -> Vec<(Level, String)> {
         let config = TcpConfig { auth: auth(), address: address.parse().unwrap(), port: 1229 };

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use super::finding::Finding;
 use super::process::RunningDaemon;
+use crate::tools::finding::Finding;
 use fence_virt::config::VsockConfig;
 use fence_virt::fence::ListenerName;
 use fence_virt::sys::error_text;
@@ -69,7 +69,7 @@ fn remedy(error: &io::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::doctor::finding::{Level, auth, shown};
+    use crate::tools::finding::{Level, auth, shown};
 
     fn judged(error: Option<i32>, devices: [bool; 2], running: Option<u32>) -> Vec<(Level, String)> {
         let bound = error.map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)));

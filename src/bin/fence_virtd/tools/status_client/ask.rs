@@ -20,16 +20,16 @@ const REPORT_MAX: u64 = 16 << 20;
 
 /// Report of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct DaemonReport {
-    pub(super) text: String,
+pub(in crate::tools) struct DaemonReport {
+    pub(in crate::tools) text: String,
     /// True if it has no problems.
-    pub(super) is_well: bool,
+    pub(in crate::tools) is_well: bool,
 }
 
 /// Asks the daemon that runs with this configuration. Errors in the file are ignored: it may be edited while
 /// the daemon runs.
 /// Errors: a sentence with the reason for the missing answer.
-pub(super) fn ask(config: &Path, query: &Query) -> Result<DaemonReport, String> {
+pub(in crate::tools) fn ask(config: &Path, query: &Query) -> Result<DaemonReport, String> {
     let socket = config::status_socket(&config_file::read(config)?);
     let reply = exchange(&socket, query).map_err(|error| unanswered(&socket, &error))?;
     let (head, text) = reply.split_once('\n').unwrap_or_default();

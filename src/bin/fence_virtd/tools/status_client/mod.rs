@@ -5,4 +5,5 @@ mod ask;
 mod run;
 mod textfile;
 
+pub(super) use ask::{DaemonReport, ask};
 pub(crate) use run::{history, reload, status};

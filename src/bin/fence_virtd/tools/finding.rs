@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
+use crate::json::JsonObject;
 use crate::problem::Problem;
 use fence_virt::fence::printable;
 
@@ -16,6 +17,18 @@ pub(super) enum Level {
     Warning,
     /// Does not work.
     Error,
+}
+
+impl Level {
+    /// Word for programs.
+    fn word(self) -> &'static str {
+        match self {
+            Level::Ok => "ok",
+            Level::Note => "note",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        }
+    }
 }
 
 /// Result of one check.
@@ -44,6 +57,15 @@ impl Finding {
         Finding::of(Level::Note, about, Problem::new(what, remedy))
     }
 
+    /// Returns a note without a remedy.
+    pub(super) fn remark(about: impl Display, text: impl Into<String>) -> Finding {
+        Finding { level: Level::Note, ..Finding::ok(about, text) }
+    }
+
+    pub(super) fn is_error(&self) -> bool {
+        self.level == Level::Error
+    }
+
     pub(super) fn warning(
         about: impl Display,
         what: impl Into<String>,
@@ -58,12 +80,7 @@ impl Finding {
 
     /// Returns one line, and another one for the remedy.
     pub(super) fn render(&self) -> String {
-        let word = match self.level {
-            Level::Ok => "ok",
-            Level::Note => "note",
-            Level::Warning => "warning",
-            Level::Error => "ERROR",
-        };
+        let word = if self.level == Level::Error { "ERROR" } else { self.level.word() };
         let mut out = String::new();
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{word:8} {}: {}", printable(&self.about), printable(&self.text));
@@ -71,6 +88,12 @@ impl Finding {
             let _ = writeln!(out, "             -> {}", printable(remedy));
         }
         out
+    }
+
+    /// Returns an object with the level, the subject, the text, and the remedy or null.
+    pub(super) fn json(&self) -> String {
+        let object = JsonObject::new().string("level", self.level.word()).string("subject", &self.about);
+        object.string("text", &self.text).optional("remedy", self.remedy.as_deref()).finish()
     }
 }
 
@@ -112,6 +135,14 @@ mod tests {
     fn a_finding_is_printable() {
         let finding = Finding::note("x\u{202e}", "a\nb\u{2028}", "\u{1b}c");
         assert_eq!(finding.render(), "note     x\\u{202e}: a b\\u{2028}\n             -> \\u{1b}c\n");
+    }
+
+    #[test]
+    fn an_object_for_programs() {
+        let finding = Finding::error("a", "\"b\"\n", "c");
+        let expected = r#"{"level":"error","subject":"a","text":"\"b\"\u000a","remedy":"c"}"#;
+        assert_eq!(finding.json(), expected);
+        assert!(Finding::ok("a", "b").json().ends_with(r#","remedy":null}"#));
     }
 
     #[test]
