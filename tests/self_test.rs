@@ -131,11 +131,14 @@ fn every_listener_answers() {
     let site = require!(Site::new());
     let keys = site.keys("key");
     site.dir.key("other", b'o');
+    let lines = site.dir.path("lines");
+    fs::create_dir(&lines).unwrap();
     let sections = format!(
         "multicast {{ {keys} interface = \"eth0\"; }} multicast = \"six\" {{ {keys} family = \"ipv6\"; port = \"1230\"; }}\n\
          tcp {{ {keys} address = \"0.0.0.0\"; port = \"1231\"; }}\n\
-         tcp = \"b\" {{ {} family = \"ipv6\"; address = \"::\"; port = \"1232\"; }} serial {{ path = \"/nonexistent\"; }}",
-        auth_keys(&site.dir.path("other"), "sha512", "sha1")
+         tcp = \"b\" {{ {} family = \"ipv6\"; address = \"::\"; port = \"1232\"; }} serial {{ path = \"{}\"; }}",
+        auth_keys(&site.dir.path("other"), "sha512", "sha1"),
+        lines.display()
     );
     let daemon = site.start(&site.conf("multicast, multicast:six, tcp, tcp:b, serial", &sections, ""));
     let test = site.test(daemon.conf(), &[]);
