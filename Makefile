@@ -81,10 +81,11 @@ check-msrv:
 	@code=0; CARGO=$(CARGO) dist/check-msrv || code=$$?; \
 		[ $$code = 0 ] || { [ $$code = 77 ] && [ "$$FENCE_SKIP" != fail ]; }
 
-# Real pacemaker and corosync, with one host and with two; hosts that pacemaker fences; QEMU guests that ask over their
-# serial lines, vmchannels and vsock, that hang, that migrate, and that fence each other; three hosts with corosync; what
-# can be is run with the C daemon too. Skips are for machines that cannot.
-E2E_TESTS = pacemaker pacemaker:cpg host-fencing:brief cluster guests hung migration race serial:ours vsock:ours serial:theirs vsock:theirs
+# A host that loses its bridge, an address and libvirtd; real pacemaker and corosync, with one host and with two; hosts
+# that pacemaker fences; QEMU guests that ask over their serial lines, vmchannels and vsock, that hang, that migrate, and
+# that fence each other; three hosts with corosync; what can be is run with the C daemon too. Skips are for machines that
+# cannot.
+E2E_TESTS = host-changes pacemaker pacemaker:cpg host-fencing:brief cluster guests hung migration race serial:ours vsock:ours serial:theirs vsock:theirs
 e2e: export KINDS = ooo
 
 e2e: test-peers e2e-peers build
@@ -108,7 +109,7 @@ check-cluster: test-peers e2e-peers build
 	$(CARGO) build --locked --example group-member --example vm-line
 	@for kinds in ooo ccc oco coc ooocc oooooooo; do \
 		echo "tests/e2e/cluster.sh $$kinds"; \
-		NODES=$${#kinds} KINDS=$$kinds BURST=5000 HEALS=5 RESTARTS=60 FREEZES="5+ 20+ 31+" CUTS=12 tests/e2e/cluster.sh || exit 1; \
+		NODES=$${#kinds} KINDS=$$kinds BURST=3000 HEALS=5 RESTARTS=60 FREEZES="5+ 20+ 31+" CUTS=12 tests/e2e/cluster.sh || exit 1; \
 	done
 	tests/e2e/host-fencing.sh
 	WATCHDOG=1 tests/e2e/host-fencing.sh

@@ -197,10 +197,11 @@ at_the_same_time() {
 }
 
 # burst_of NODE WHICH COUNT - COUNT requests from NODE for the VMs of ASKED;
-# prints each output of the agents with its count.
+# prints each output of the agents with its count. A VM that is off at a C daemon may have moved, to the frozen node
+# too: it is not asked for.
 burst_of() {
 	local vms=() node
-	for node in "${ASKED[@]}"; do vms+=("$(vm "$node" "$2")"); done
+	for node in "${ASKED[@]}"; do [ "$2" != off ] || is_ours "$node" || continue; vms+=("$(vm "$node" "$2")"); done
 	for ((at = 0; at < $3; at++)); do echo "${vms[at % ${#vms[@]}]}"; done |
 		in_node "$1" timeout $((LIMIT + BURST / 20)) xargs -P 8 -n 1 "$FENCE_VIRT" -T 127.0.0.1 -k "$W/key" -t 20 -o status -n >"$W/$1/burst.$2" 2>&1
 	sort "$W/$1/burst.$2" | uniq -c | xargs
