@@ -170,3 +170,9 @@ fn a_vm_of_a_fenced_host_may_run_where_libvirt_does_not_answer() {
     let moves_unseen = [Absence(1), BeginMigration(1), EndMigration];
     replay(Start::Transient, &[&moves_unseen[..], &[BeginMigration(0), Fence(0), Ask(2, Off)]].concat());
 }
+
+#[test]
+fn a_vm_that_moved_while_its_asker_was_cut_off_is_not_started_again() {
+    replay(Start::Persistent, &[CutOff(1), BeginMigration(2), EndMigration, Heal, CutOff(2), Ask(1, On)]);
+    replay(Start::Persistent, &[CutOff(1), BeginMigration(2), EndMigration, Heal, Ask(1, On), CutOff(2)]);
+}

@@ -299,9 +299,9 @@ fn a_reboot_asks_the_remaining_copy_when_the_other_is_gone() {
 fn a_vm_is_not_started_while_another_host_is_seen_to_run_it() {
     let mut node = Node::settled(RULES, vec![local(9, PowerState::Off)]);
     let uuid = domain(9).uuid.to_string();
-    assert!(node.router.may_start(&uuid));
+    assert!(node.router.may_start(&uuid, node.now));
     node.tells(3, 9, Running);
-    assert!(!node.router.may_start(&uuid), "it came there after the job was made");
+    assert!(!node.router.may_start(&uuid, node.now), "it came there after the job was made");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::host_fate::{HostFate, Passes};
 use super::ids::Sequence;
 use super::judgement::{AbsentHost, CopyEvidence, CopyKnowledge, Search, VmEvidence};
 use super::router::Router;
+use super::rules::Unknown;
 use super::task::{Phase, Task};
 use super::view::{ClusterView, CopyHolder};
 use super::vocabulary::Evidence;
@@ -85,6 +86,18 @@ impl ClusterView {
             matches!(self.told(&holder, uuid, None), CopyKnowledge::Told { is_seen_running: true, .. })
         };
         others.into_iter().any(runs)
+    }
+
+    /// Returns true if a VM may run on the host that was last seen to run it, which is not a member.
+    pub(super) fn may_run_away(&self, uuid: Uuid, now: Instant) -> bool {
+        self.copies_known(uuid, |_| None, now).into_iter().any(|copy| match copy.state {
+            CopyKnowledge::Away { ran: true, fate, .. } => match fate {
+                HostFate::Off(_) => false,
+                HostFate::MayRun(..) => true,
+                HostFate::NoQuorum(_) => self.rules.unknown == Unknown::Fail,
+            },
+            _ => false,
+        })
     }
 
     /// Returns what is known of each copy of a VM, with the request to each that was asked.

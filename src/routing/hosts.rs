@@ -27,7 +27,7 @@ struct HostRecord {
     /// Last time at which its daemon was in the group with this node; none if it never was, or this node has left
     /// the group since.
     heard_until: Option<Instant>,
-    /// It has told all its VMs since this node joined the group.
+    /// It has told all its VMs since this node joined the group, and since it was back itself.
     has_told: bool,
 }
 
@@ -89,6 +89,8 @@ impl HostTable {
     pub(super) fn is_up(&mut self, node: NodeId, rules: &Rules, now: Instant) -> bool {
         let was_off = matches!(self.fate(node, rules, now), Some(HostFate::Off(_)));
         let host = self.hosts.entry(node).or_insert(HostRecord::new(HostPresence::Stopped { at: now }));
+        // VMs may have come to it while it was away.
+        host.has_told &= host.standing == HostPresence::Up { left_at: None };
         host.standing = HostPresence::Up { left_at: None };
         host.was_seen = true;
         host.fenced_at = None;

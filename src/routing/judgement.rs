@@ -33,7 +33,7 @@ pub(super) struct VmEvidence {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AbsentHost {
     pub(super) node: NodeId,
-    /// It has told all its VMs since this node joined the group.
+    /// It has told all its VMs since this node joined the group, and since it was back itself.
     pub(super) has_told: bool,
     /// Its node is in the cluster: what moves there now is told by nobody.
     pub(super) is_in_cluster: bool,

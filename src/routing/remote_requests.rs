@@ -179,15 +179,15 @@ impl Router {
         })
     }
 
-    /// Returns true if the VM of this name or UUID may be started here: no other member is seen to run it, and
-    /// no other partition may. To be asked when a job begins, not before: the node that asked for the job may
-    /// have known less.
-    pub fn may_start(&self, name: &str) -> bool {
+    /// Returns true if the VM of this name or UUID may be started here (rule 32): no other member is seen to run
+    /// it, and no host that is away may, nor another partition. To be asked when a job begins, not before: the
+    /// node that asked for the job may have known less.
+    pub fn may_start(&self, name: &str, now: Instant) -> bool {
         if self.view.hosts.lacks_quorum() && self.view.rules.unknown == Unknown::Fail {
             return false;
         }
         let mut vms = self.view.meant_by_job(name).into_iter();
-        !vms.any(|uuid| self.view.is_seen_running_elsewhere(uuid))
+        !vms.any(|uuid| self.view.is_seen_running_elsewhere(uuid) || self.view.may_run_away(uuid, now))
     }
 
     /// Returns true if the VM of this name or UUID runs here, by the last news of libvirt. `on` then has to

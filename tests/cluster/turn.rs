@@ -202,13 +202,14 @@ impl World {
             (false, _) if has_moved => Evidence::Moved,
             (false, _) => Evidence::None,
         };
+        let now = self.instant(self.now);
         match job.operation {
             _ if !self.is_calm && self.random.one_in(50) => (Verdict::Failure, Evidence::None),
             Operation::Status if runs => (Verdict::Success, Evidence::None),
             _ if is_alone && has_moved => (Verdict::Failure, Evidence::Moved),
             _ if is_alone && self.vms[vm].is_paused(at) => (Verdict::Failure, Evidence::None),
             Operation::Status => (Verdict::Off, evidence),
-            Operation::On if !self.router(at).is_some_and(|router| router.may_start(&job.name)) => {
+            Operation::On if !self.router(at).is_some_and(|router| router.may_start(&job.name, now)) => {
                 (Verdict::Failure, Evidence::None)
             }
             Operation::On if !runs && self.is_seen_running(at, &job.name) => {

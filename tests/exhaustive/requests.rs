@@ -43,7 +43,7 @@ impl Cluster {
                 RouterAction::Begin { job: number, operation, expires, .. } => {
                     let Some(router) = &self.nodes[at].router else { continue };
                     let is_sole_known_owner = router.is_sole_known_owner(NAME);
-                    let may_start = router.may_start(NAME);
+                    let may_start = router.may_start(NAME, self.now);
                     let must_run = router.is_seen_running_here(NAME);
                     let job = Job { number, operation, expires, is_sole_known_owner, may_start, must_run };
                     self.nodes[at].jobs.push(job);

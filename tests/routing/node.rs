@@ -109,11 +109,16 @@ impl Node {
         self.settle();
     }
 
-    /// A node of this suite joins, which has no VMs, or a C daemon.
-    pub fn joins(&mut self, node: u32, is_ours: bool) {
+    /// A node joins, and says nothing yet.
+    pub fn joins_in_silence(&mut self, node: u32) {
         let joined = vec![peer(node)];
         self.members.extend(&joined);
         self.changed(Membership { members: self.members.clone(), left: Vec::new(), joined });
+    }
+
+    /// A node of this suite joins, which has no VMs, or a C daemon.
+    pub fn joins(&mut self, node: u32, is_ours: bool) {
+        self.joins_in_silence(node);
         for is_complete in [false, true] {
             if is_ours {
                 self.hears(node, ClusterMessage::Hello { is_complete });

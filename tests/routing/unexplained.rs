@@ -3,6 +3,8 @@
 use fence_virt::fence::{Operation, PowerState, Verdict};
 use fence_virt::routing::{Departure, Rules};
 
+use fence_virt::wire::cluster::ClusterMessage;
+
 use crate::node::{Node, RULES, SECOND, domain, local};
 
 use Operation::{Off, On, Status};
@@ -95,9 +97,46 @@ fn a_vm_of_a_lost_host_may_have_moved_to_one_without_a_daemon() {
 fn a_host_that_knows_of_a_doubt_starts_nothing() {
     let mut node = Node::settled(RULES, vec![local(9, PowerState::Off)]);
     let uuid = domain(9).uuid.to_string();
-    assert!(node.router.may_start(&uuid));
+    assert!(node.router.may_start(&uuid, node.now));
     node.votes(false, &[2]);
-    assert!(!node.router.may_start(&uuid), "it may run in another partition");
+    assert!(!node.router.may_start(&uuid, node.now), "it may run in another partition");
+}
+
+#[test]
+fn a_host_starts_nothing_that_a_lost_host_may_run() {
+    let mut node = Node::settled(DELAY, vec![local(9, PowerState::Off)]);
+    let uuid = domain(9).uuid.to_string();
+    node.tells(3, 9, Running);
+    node.leaves(3, Departure::Node);
+    node.votes(true, &[1, 2]);
+    assert!(!node.router.may_start(&uuid, node.now));
+    node.passes(2 * SECOND);
+    assert!(node.router.may_start(&uuid, node.now), "it counts as off by now");
+}
+
+#[test]
+fn a_host_that_was_back_for_a_moment_may_have_got_the_vm_meanwhile() {
+    let mut node = Node::settled(RULES, vec![local(9, PowerState::Off)]);
+    for left in [3, 1] {
+        node.leaves(left, Departure::Node);
+    }
+    // It is cut off alone; then both are back, and node 3 is lost before it tells its VMs.
+    node.votes(false, &[2]);
+    for back in [1, 3] {
+        node.joins_in_silence(back);
+    }
+    node.votes(true, &[1, 2, 3]);
+    node.hears(1, ClusterMessage::Hello { is_complete: false });
+    node.tells(1, 1, Running);
+    node.hears(1, ClusterMessage::Hello { is_complete: true });
+    node.hears(3, ClusterMessage::Hello { is_complete: false });
+    node.leaves(3, Departure::Node);
+    node.votes(true, &[1, 2]);
+    for operation in [On, Off] {
+        node.asks(operation, &domain(9).uuid.to_string());
+        let (verdict, reason) = node.answer();
+        assert!(verdict == Verdict::Failure && reason.contains("the VM may be on node 3"), "{reason}");
+    }
 }
 
 #[test]

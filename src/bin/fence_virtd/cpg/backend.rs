@@ -136,7 +136,7 @@ impl<L: Link> Backend for Cpg<L> {
                 self.group.has_paused() && self.local_calls.get(call).is_some_and(LocalCall::is_of_host);
             let is_on =
                 self.local_calls.get(call).is_some_and(|call| call.request.operation == Operation::On);
-            let may_start = !is_on || self.router.may_start(target.as_str());
+            let may_start = !is_on || self.router.may_start(target.as_str(), now);
             let must_run = is_on && self.router.is_seen_running_here(target.as_str());
             if let Some(job) = self.local_calls.job(call, is_sole_known_owner, must_run) {
                 match job.stale(now) {
