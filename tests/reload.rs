@@ -6,7 +6,8 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -119,9 +120,24 @@ fn the_client_that_orders_a_reload_is_told_its_result() {
     let reason = format!("this daemon runs with {shown}, not {}: nothing has changed\n", other.display());
     assert!(code == 1 && err.ends_with(&reason), "{err}");
 
+    // Orders that come together are all answered.
+    daemon.replace(&harness.dir, &harness.conf(&keys, ""));
+    let (harness, own, begin) = (&harness, daemon.conf(), Instant::now());
+    let codes = thread::scope(|scope| {
+        let orders = [&other, &other, own, &other, &other, own, &other];
+        let orders = orders.map(|conf| scope.spawn(move || ordered(harness, conf).0));
+        orders.map(|order| order.join().unwrap())
+    });
+    assert_eq!(codes, [1, 1, 0, 1, 1, 0, 1]);
+    assert!(
+        begin.elapsed() < Duration::from_secs(10),
+        "no order waits for another event: {:?}",
+        begin.elapsed()
+    );
+
     let conf = daemon.conf().to_owned();
     assert!(daemon.stop(LIMIT).success());
-    let (code, _, err) = ordered(&harness, &conf);
+    let (code, _, err) = ordered(harness, &conf);
     assert!(code == 1 && err.contains("no fence_virtd is running with this configuration"), "{err}");
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use log::{info, warn};
 
+use crate::access::credentials::unit_directory;
 use crate::access::{CidTable, Permissions, policies};
 use crate::cpg;
 use crate::inbox::{BackendSettings, ClusterSettings, Message};
@@ -71,7 +72,8 @@ impl Reloader {
     /// Reason not to reload for a client that means this configuration, if it is another one.
     pub(crate) fn other_than(&self, path: &Path) -> Option<String> {
         let same = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let is_same = self.path == path || same(&self.path) == same(path);
+        let is_same =
+            self.path == path || unit_directory(&self.path).is_some() || same(&self.path) == same(path);
         (!is_same).then(|| format!("this daemon runs with {}, not {}", self.path.display(), path.display()))
     }
 

@@ -117,7 +117,8 @@ fn start(options: &Options) -> Result<(), String> {
     };
     // Without the status socket the daemon still fences.
     let status = StatusSocket::open(&config.status_socket, sources);
-    let _status = status.map_err(|reason| warn!("{reason}")).ok();
+    let _status =
+        status.map_err(|reason| warn!("{reason}: --status, --history and --reload do not work")).ok();
     if let Some(background) = background {
         logging::switch_to_syslog();
         background.ready().map_err(not_detached)?;

@@ -211,16 +211,15 @@ impl Threads {
     ) -> Result<(), String> {
         loop {
             manager.send_due(Instant::now());
-            // SIGHUP may have arrived during the start.
-            let order = self.orders.1.take().next().and_then(|order| unless_other(order, reloader));
-            if order.is_some() || signals.take_reload() {
+            // One reload serves all orders that are there. SIGHUP may have arrived during the start.
+            let orders: Vec<ReloadOrder> =
+                self.orders.1.take().filter_map(|order| unless_other(order, reloader)).collect();
+            if signals.take_reload() || !orders.is_empty() {
                 notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_usec()));
                 let outcome = self.reload(reloader);
                 manager.reloaded(outcome.as_ref().err().map(String::as_str));
                 // After the service manager, which waits for the client.
-                if let Some(order) = order {
-                    answer(order, &outcome);
-                }
+                orders.into_iter().for_each(|order| answer(order, &outcome));
                 continue;
             }
             self.wait(Some(signals), manager.deadline())?;
@@ -255,6 +254,8 @@ impl Threads {
         let debounced = Instant::now() + SIGNAL_DEBOUNCE;
         loop {
             missing -= self.exits.take().count().min(missing);
+            let refusal = Err("the daemon is stopping".to_owned());
+            self.orders.1.take().for_each(|order| answer(order, &refusal));
             let again = signals.is_some_and(|signals| matches!(signals.next(), Ok(Some(_))))
                 && Instant::now() >= debounced;
             if missing == 0 || again || Instant::now() >= deadline {

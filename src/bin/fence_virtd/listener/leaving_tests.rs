@@ -43,3 +43,16 @@ fn a_question_of_a_probe_whose_client_left_is_counted_once_and_quiet() {
     let counts = world.sessions.dispatcher.log.counts();
     assert_eq!((counts.probes(), counts.requests().len(), counts.refusals().len()), (2, 0, 0));
 }
+
+#[test]
+fn a_flood_of_questions_that_read_as_probes_is_a_flood_of_refusals() {
+    let mut question = packet(1);
+    question.request.operation = Operation::Null;
+    question.request.target = Target::new(nobody(5).as_bytes()).unwrap();
+    let mut world = left_by_sender_of(&question);
+    (0..60).for_each(|_| drop(world.client(&question.encode())));
+    let counts = world.sessions.dispatcher.log.counts();
+    let refusals = counts.refusals();
+    assert_eq!((counts.probes(), refusals.len()), (1 + 48, 1), "{refusals:?}");
+    assert_eq!((refusals[0].reason, refusals[0].count), (Refusal::Duplicate.word(), 12));
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use log::{Level, debug, log_enabled};
 
 use super::probe_rows::{ProbeRows, is_quiet};
-use crate::logging::{AnswerLine, FairLimiter, RefusalLine, Suppressed};
+use crate::logging::{AnswerLine, FairLimiter, Limiter, RefusalLine, Suppressed};
 #[cfg(test)]
 use crate::power_journal::PowerJournal;
 use crate::power_journal::wall_time;
@@ -30,6 +30,10 @@ pub(super) struct PendingRequest {
     pub(super) received: Instant,
 }
 
+/// Probes without an answer at once: four rows. One more counts each 5 s. Anybody can send what reads as a probe, or
+/// a copy of one.
+const UNANSWERED_PROBES: u32 = 48;
+
 /// Log of one listener.
 pub(super) struct RequestLog {
     counts: Arc<Counts>,
@@ -37,6 +41,8 @@ pub(super) struct RequestLog {
     pub(super) origins: Origins,
     /// Probes of which a line was written.
     probes: ProbeRows,
+    /// Limit of probes that end without an answer.
+    unanswered_probes: Limiter,
     refusals: FairLimiter,
     queries: FairLimiter,
     /// Limit of power operations, apart: a flood of queries suppresses none of them.
@@ -49,6 +55,7 @@ impl RequestLog {
             counts,
             origins: Origins::default(),
             probes: ProbeRows::default(),
+            unanswered_probes: Limiter::new(UNANSWERED_PROBES, Duration::from_secs(5), now),
             refusals: FairLimiter::new(10, Duration::from_secs(1), now),
             queries: FairLimiter::new(50, Duration::from_millis(200), now),
             power: FairLimiter::new(50, Duration::from_millis(200), now),
@@ -110,6 +117,11 @@ impl RequestLog {
         .log();
     }
 
+    /// Returns true if one more probe without an answer may count as one, rather than as a refusal.
+    pub(super) fn may_be_quiet(&mut self, now: Instant) -> bool {
+        self.unanswered_probes.allow(now).is_some()
+    }
+
     /// Counts a question of a probe, and logs the first one of its row, for debugging, within the rate limit.
     pub(super) fn log_probe(&mut self, source: &Source, name: &Target, now: Instant) {
         self.counts.probed();
@@ -132,7 +144,8 @@ impl RequestLog {
         reason: &str,
         now: Instant,
     ) {
-        if is_probe(request.operation, request.target.as_str()) && is_quiet(refusal) {
+        let is_probe = is_probe(request.operation, request.target.as_str()) && is_quiet(refusal);
+        if is_probe && self.may_be_quiet(now) {
             return self.log_probe(source, &request.target, now);
         }
         if refusal != Refusal::Duplicate {

@@ -57,12 +57,14 @@ impl Sessions {
     ) {
         let Some(session) = self.sessions.remove(&id) else { return };
         session.cancel.cancel();
-        if let Some(name) = session.probe.filter(|_| is_quiet(refusal)) {
+        if let Some(name) = session.probe.as_deref().filter(|_| is_quiet(refusal)) {
             // One that the worker has, or has answered, counts with its answer.
-            if !session.machine.is_authenticated() {
-                self.log().log_probe(&session.source, &name, now);
+            if session.machine.is_authenticated() {
+                return;
             }
-            return;
+            if self.log().may_be_quiet(now) {
+                return self.log().log_probe(&session.source, name, now);
+            }
         }
         if refusal == Refusal::HungUp && session.machine.is_waiting() {
             // The line of its answer, which is still to come, says so at every level.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::snapshot::{RefusalCount, RequestCount, Streak};
 use crate::power_journal::PowerJournal;
-use fence_virt::fence::{Answer, ListenerName, Operation};
+use fence_virt::fence::{Answer, ListenerName, Operation, Verdict};
 use fence_virt::session::Misconduct;
 use fence_virt::time::{Instant, millis};
 
@@ -78,7 +78,7 @@ impl From<&Misconduct> for Refusal {
     }
 }
 
-/// Refusals for one reason since the last answered request. Only the listener's thread writes it.
+/// Refusals for one reason since the last request that was carried out. Only the listener's thread writes it.
 #[derive(Debug, Default)]
 struct StreakCounter {
     count: AtomicU64,
@@ -151,13 +151,15 @@ impl Counts {
         self.open.store(open, Ordering::Relaxed);
     }
 
-    /// Counts an answered request: its key, hash and way were right, whatever the verdict.
+    /// Counts an answered request. One that was carried out shows that key, hash and way of agents are right.
     pub(crate) fn answered(&self, operation: Operation, answer: &Answer) {
         let counters = VERDICTS.iter().zip(&self.requests[usize::from(operation.to_wire())]);
         for (_, counter) in counters.filter(|(verdict, _)| **verdict == answer.word()) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
-        self.streaks.iter().for_each(StreakCounter::end);
+        if !matches!(answer, Answer::Verdict(Verdict::Failure | Verdict::Denied)) {
+            self.streaks.iter().for_each(StreakCounter::end);
+        }
     }
 
     /// Counts a refusal.
@@ -243,6 +245,10 @@ mod tests {
         };
         (0..3).for_each(|_| counts.refused(Refusal::Signature));
         counts.refused(Refusal::Late);
+        assert_eq!(streaks(), [3, 1]);
+        for no_success in [Verdict::Failure, Verdict::Denied] {
+            counts.answered(Operation::Status, &no_success.into());
+        }
         assert_eq!(streaks(), [3, 1]);
         counts.answered(Operation::Status, &Verdict::Off.into());
         assert_eq!((streaks(), counts.refusals()[0].count), (vec![0, 0], 3));

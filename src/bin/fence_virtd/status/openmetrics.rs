@@ -129,7 +129,7 @@ pub(super) fn openmetrics(snapshot: &Snapshot, judgement: &Judgement) -> String 
     out.family(
         "refusals_in_a_row",
         "gauge",
-        "Refusals since the last answered request, by reason.",
+        "Refusals since the last request that was carried out, by reason.",
         in_a_row,
     );
     let probes = listeners.iter().map(|it| (labels(&[("listener", &it.name)]), it.probes.to_string()));

@@ -91,11 +91,11 @@ pub(crate) struct RequestCount {
 pub(crate) struct RefusalCount {
     pub(crate) reason: &'static str,
     pub(crate) count: u64,
-    /// Those since the last answered request.
+    /// Those since the last request that was carried out.
     pub(crate) streak: Option<Streak>,
 }
 
-/// Refusals for one reason since the last answered request.
+/// Refusals for one reason since the last request that was carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Streak {
     pub(crate) count: u64,

@@ -68,7 +68,9 @@ pub(super) fn judge(name: &ListenerName, config: &MulticastConfig, facts: &Multi
 
 fn absent(name: &ListenerName, wanted: &str, nics: &[Nic], level: Level) -> Finding {
     let start = match level {
-        Level::Error => "the daemon does not start",
+        Level::Error => {
+            "no requests are received, and a daemon that does not wait for it (-w) does not start"
+        }
         _ => "no requests are received until it exists",
     };
     let there = listed(nics.iter().filter(|nic| nic.receives_multicast()).map(|nic| &nic.name));

@@ -60,7 +60,9 @@ fn refused(name: &ListenerName, address: SocketAddr, error: &io::Error, facts: &
         io::ErrorKind::AddrInUse => taken(name, address, facts),
         io::ErrorKind::AddrNotAvailable => {
             let start = match facts.absence {
-                Level::Error => "the daemon does not start",
+                Level::Error => {
+                    "no requests are received, and a daemon that does not wait for it (-w) does not start"
+                }
                 _ => "no requests are received until it has",
             };
             let what = format!("this host does not have the address {}: {start}", address.ip());

@@ -82,7 +82,11 @@ fn test(
     let has_daemon = status.is_ok() || has_listener(&config.status_socket);
     let limit = if has_daemon { LIMIT } else { LIMIT_WITHOUT_DAEMON };
     let unanswered = unanswered(path, has_daemon);
-    print(out, &[judge_status(&status)])?;
+    print(out, &[judge_status(path, &status)])?;
+    if status.is_err() && has_daemon && request.is_some() {
+        writeln!(out, "nothing was tried: it is not known which daemon would carry out the reboot")?;
+        return Ok(NOT_TRIED);
+    }
     let test = |listener: &NamedListener| {
         let daemon = plan(listener)?;
         let has_groups = !config.groups.is_empty();
@@ -131,7 +135,7 @@ fn print(out: &mut dyn Write, findings: &[Finding]) -> io::Result<()> {
 }
 
 /// Finding about the daemon's status, or about the reason why there is none.
-fn judge_status(status: &Result<DaemonReport, String>) -> Finding {
+fn judge_status(path: &Path, status: &Result<DaemonReport, String>) -> Finding {
     const ABOUT: &str = "daemon";
     match status {
         Ok(DaemonReport { text, is_well: true }) => {
@@ -142,7 +146,7 @@ fn judge_status(status: &Result<DaemonReport, String>) -> Finding {
             Finding::warning(
                 ABOUT,
                 format!("{first}; it reports problems"),
-                "`fence_virtd --status` names them",
+                format!("`fence_virtd --status -f {}` names them", path.display()),
             )
         }
         Err(reason) => {

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::access::credentials::unit_directory;
 use crate::config_file;
 use crate::status::{HISTORY, Query, REFUSED, RELOADED, UNWELL, WELL, parse_reply_head};
 use fence_virt::config;
@@ -62,7 +63,7 @@ pub(in crate::tools) fn ask(config: &Path, query: &Query) -> Result<DaemonReport
 fn unanswered(socket: &Path, error: &io::Error) -> String {
     let meaning = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            "no fence_virtd is running with this configuration"
+            "no fence_virtd is running with this configuration, or its status_socket was changed since it started"
         }
         io::ErrorKind::PermissionDenied => "run this as root",
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "the daemon does not respond",
@@ -71,11 +72,14 @@ fn unanswered(socket: &Path, error: &io::Error) -> String {
     format!("cannot query {}: {}: {meaning}", socket.display(), error_text(error))
 }
 
-/// Returns true if two paths lead to one file. The daemon may have been told the path of a link.
+/// Returns true if two paths lead to one file. The daemon may have been told the path of a link. Of a copy that the
+/// service manager has made for it, nobody can tell which file it was made of.
 fn is_same_file(running: &Path, asked: &Path) -> bool {
     let asked = fs::canonicalize(asked);
     asked.is_ok_and(|asked| {
-        *running == asked || fs::canonicalize(running).is_ok_and(|running| running == asked)
+        *running == asked
+            || unit_directory(running).is_some()
+            || fs::canonicalize(running).is_ok_and(|running| running == asked)
     })
 }
 
@@ -103,6 +107,7 @@ mod tests {
         fs::write(&other, "").unwrap();
         std::os::unix::fs::symlink("a.conf", &link).unwrap();
         assert!(is_same_file(&file, &file) && is_same_file(&link, &file) && is_same_file(&file, &link));
+        assert!(is_same_file(Path::new("/run/credentials/fence_virtd.service/fence_virt.conf"), &file));
         assert!(!is_same_file(&other, &file) && !is_same_file(&dir.join("gone.conf"), &file));
         fs::remove_dir_all(&dir).unwrap();
     }
