@@ -10,6 +10,9 @@ use fence_virt::wire::cluster::{ClusterMessage, NodeId};
 use super::vm::Starter;
 use super::world::{Daemon, Job, Kind, Time, Word, World};
 
+/// Time in milliseconds after which votes are late: other nodes have heard later events before.
+const LATE_VOTES: Time = 1000;
+
 impl World {
     /// Lets a daemon read up to this number of words, and do what is due.
     pub fn turn(&mut self, at: usize, words: usize) {
@@ -77,9 +80,13 @@ impl World {
         let (now, instant) = (self.now, self.instant(self.now));
         let Some(daemon) = self.daemon(at) else { return };
         while daemon.votes.front().is_some_and(|(due, ..)| *due <= now) {
-            let Some((_, is_quorate, nodes)) = daemon.votes.pop_front() else { break };
+            let Some((due, is_quorate, nodes)) = daemon.votes.pop_front() else { break };
             if let Some(router) = &mut daemon.router {
                 router.votes(is_quorate, &nodes, instant);
+            }
+            // One that stood still hears old votes after events of the group that were later: nobody knows the same.
+            if let Some(history) = daemon.history.as_mut().filter(|_| now > due + LATE_VOTES) {
+                (at, now).hash(history);
             }
         }
     }
