@@ -103,11 +103,10 @@ impl Site {
         self.command(conf, args).output().unwrap().into()
     }
 
-    /// Configuration of a running daemon with a change: what the file would say if it was edited.
-    fn edited(&self, daemon: &Daemon, from: &str, to: &str) -> PathBuf {
-        let text = fs::read_to_string(daemon.conf()).unwrap();
+    /// Changes the configuration of a running daemon, which does not know of it. `text` is what it was started with.
+    fn edit(&self, daemon: &Daemon, text: &str, from: &str, to: &str) {
         assert!(text.contains(from), "{from} in {text}");
-        self.dir.write("edited.conf", &text.replace(from, to))
+        daemon.replace(&self.dir, &text.replace(from, to));
     }
 
     /// Answers the question on a terminal.
@@ -185,8 +184,14 @@ fn a_daemon_of_another_host_at_the_address_is_not_asked() {
     let foreign = conf.replace(HOST_V4, GUEST_V4);
     let other = Daemon::builder(&site.dir, &site.pair.guest).start(&foreign);
     let daemon = site.start(&conf);
-    let path = site.edited(&daemon, HOST_V4, GUEST_V4);
+    let text = fs::read_to_string(daemon.conf()).unwrap();
+    // The daemon that answers at the socket may be another one than the one that listens there.
+    let path = site.dir.write("other.conf", &text.replace(HOST_V4, GUEST_V4));
     let test = site.test(&path, &["--fence", "node1", "--yes"]);
+    test.assert_code(2)
+        .assert_last("nothing was tried: it is not known which daemon would carry out the reboot");
+    site.edit(&daemon, &text, HOST_V4, GUEST_V4);
+    let test = site.test(daemon.conf(), &["--fence", "node1", "--yes"]);
     test.assert_code(1)
         .assert_line("ERROR    tcp: monitor failed: this host does not have the address", GUEST_V4);
     assert!(!other.log().contains(": devstatus: "), "{}", other.log());
@@ -201,16 +206,17 @@ fn a_listener_with_another_key_or_that_does_not_listen() {
         "tcp {{ {keys} }} tcp = \"b\" {{ {keys} port = \"1230\"; }} multicast {{ {keys} interface = \"eth0\"; }}"
     );
     let daemon = site.start(&site.conf("tcp, tcp:b, multicast", &sections, ""));
-    let path = site.edited(&daemon, "port = \"1230\"", "port = \"1231\"");
-    let test = site.test(&path, &[]);
+    let (path, text) = (daemon.conf(), fs::read_to_string(daemon.conf()).unwrap());
+    site.edit(&daemon, &text, "port = \"1230\"", "port = \"1231\"");
+    let test = site.test(path, &[]);
     test.assert_code(1).assert_last("listeners: 2 passed, 1 failed, 0 not tried");
     test.assert_line("ERROR    tcp:b: monitor failed", "Connection refused");
     test.assert_line("note     tcp:b: list: not tried", "");
     test.assert_line("             -> ", &format!("fence_virtd --doctor -f {}", path.display()));
     // As an administrator that has replaced the key, and not reloaded the daemon.
-    let path = site.edited(&daemon, "/key\"", "/other\"");
+    site.edit(&daemon, &text, "/key\"", "/other\"");
     let began = Instant::now();
-    let test = site.test(&path, &["--fence", "node1", "--yes"]);
+    let test = site.test(path, &["--fence", "node1", "--yes"]);
     assert!(began.elapsed() < BOUND, "all listeners are asked at the same time");
     test.assert_code(1).assert_last("listeners: 0 passed, 3 failed, 0 not tried; reboot: not tried");
     test.assert_line("ERROR    tcp: monitor failed", "the key, hash or auth differs");
@@ -220,10 +226,8 @@ fn a_listener_with_another_key_or_that_does_not_listen() {
     assert_eq!(reboots(&daemon), 0);
     assert!(!test.text.contains("tcp: list: 2 VMs"), "{}", test.text);
     // A key that is gone is no fault of the listener.
-    let test = site.test(
-        &site.edited(&daemon, "/key\"; hash = \"sha256\"; auth = \"sha256\"; port", "/gone\"; port"),
-        &[],
-    );
+    site.edit(&daemon, &text, "/key\"; hash = \"sha256\"; auth = \"sha256\"; port", "/gone\"; port");
+    let test = site.test(path, &[]);
     test.assert_code(1).assert_last("listeners: 2 passed, 0 failed, 1 not tried");
     test.assert_line("ERROR    tcp:b: not tried: cannot read the key file", "gone");
 }
