@@ -188,9 +188,9 @@ time_of() { # in milliseconds
 	echo $(((${time:-${EPOCHREALTIME/./}} - BEGIN[$1]) / 1000))
 }
 
-# request_of GUEST SINCE - the daemon's log about its power operations since that line.
+# request_of GUEST SINCE - the daemon's log about its power operations since that line, with their answers.
 request_of() {
-	tail -n "+$(($2 + 1))" "$W/daemon.log" | grep -E "(tcp|multicast|serial): (${ADDRESS[$1]}|$1 \(.*\)): off"
+	tail -n "+$(($2 + 1))" "$W/daemon.log" | grep -v 'fence_virtd: debug: ' | grep -E "(tcp|multicast|serial): (${ADDRESS[$1]}|$1 \(.*\)): off"
 }
 # is_in GUEST - the daemon has its proof, the last bytes before the answer: 304 over tcp,
 # 128 of a call-back (docs/WIRE.md).
