@@ -11,6 +11,6 @@ fuzz_target!(|bytes: &[u8]| {
     let again = decode((HEADER.to_owned() + &text).as_bytes());
     assert!(again.is_some_and(|again| again.records == kept.records && again.skipped == 0));
     let mut log = PowerLog::default();
-    log.add_older(kept.records);
+    log.add_older(PowerLog::of_file(kept.records));
     assert!(log.records().len() <= OPERATIONS_MAX + REFUSALS_MAX);
 });

@@ -88,9 +88,14 @@ impl ClusterView {
         others.into_iter().any(runs)
     }
 
-    /// Returns true if a VM may run on the host that was last seen to run it, which is not a member.
+    /// Returns true if a VM may run on a host that is not a member, and was seen to run it, unless it was seen to be
+    /// active here after that: a C daemon does not say that a VM has moved away.
     pub(super) fn may_run_away(&self, uuid: Uuid, now: Instant) -> bool {
-        self.copies_known(uuid, |_| None, now).into_iter().any(|copy| match copy.state {
+        let copies = self.copies_known(uuid, |_| None, now);
+        let own = copies.iter().find(|copy| self.members.is_me(copy.node));
+        let own = own.map(|copy| copy.active_since).unwrap_or_default();
+        copies.into_iter().any(|copy| match copy.state {
+            CopyKnowledge::Away { is_active: true, .. } if copy.active_since < own => false,
             CopyKnowledge::Away { ran: true, fate, .. } => match fate {
                 HostFate::Off(_) => false,
                 HostFate::MayRun(..) => true,

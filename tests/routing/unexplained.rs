@@ -115,6 +115,19 @@ fn a_host_starts_nothing_that_a_lost_host_may_run() {
 }
 
 #[test]
+fn a_host_starts_what_ran_there_last_though_a_c_daemon_that_had_it_is_gone() {
+    let mut node = Node::beside_c(RULES, Vec::new());
+    let uuid = domain(1).uuid.to_string();
+    node.leaves(1, Departure::Process);
+    node.votes(true, &[1, 2, 3]);
+    assert!(!node.router.may_start(&uuid, node.now));
+    // It has moved here, and nobody says that it left the host of the C daemon.
+    node.seen(local(1, Running));
+    node.seen(local(1, PowerState::Off));
+    assert!(node.router.may_start(&uuid, node.now));
+}
+
+#[test]
 fn a_host_that_was_back_for_a_moment_may_have_got_the_vm_meanwhile() {
     let mut node = Node::settled(RULES, vec![local(9, PowerState::Off)]);
     for left in [3, 1] {
