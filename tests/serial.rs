@@ -312,7 +312,7 @@ fn a_serial_listener_needs_no_key_and_says_what_it_cannot_have() {
     let mut daemon = Daemon::builder(&dir, &namespace).spawn(&without_path);
     assert_eq!(daemon.await_exit(LIMIT).code(), Some(1));
     let log = daemon.log();
-    assert!(log.contains("serial: cannot connect to test+unix") && log.contains("wait_for_init"), "{log}");
+    assert!(log.contains("serial: cannot connect to test+unix") && log.contains("start with -w"), "{log}");
     // With -w it waits; it needs no key, and reports the missing directory.
     let keys = format!("{missing} path = \"/nowhere/at/all\"; key_file = \"/nowhere/key\";");
     let builder = Daemon::builder(&dir, &namespace).args(&["-w"]);
