@@ -158,7 +158,7 @@ fn a_frozen_libvirtd_is_failure_and_nothing_is_made_up_for_after_the_thaw() {
         drop(begin(Operation::Reboot, VICTIM2).unwrap());
         assert_eq!(patient.verdict().unwrap(), FAILURE);
         assert!(frozen.elapsed() < KEEPALIVE, "{:?}", frozen.elapsed());
-        let unblocked = load.first_answer_after(frozen).unwrap_or_else(Instant::now).max(frozen);
+        let unblocked = load.first_failure_after(frozen).unwrap_or_else(Instant::now).max(frozen);
         eprintln!("frozen: answers after {:?}", unblocked - frozen);
 
         // Afterwards no request waits for the frozen libvirtd.

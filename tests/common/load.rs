@@ -86,10 +86,11 @@ impl Load {
         });
     }
 
-    /// Time of the first answer after `then`.
-    pub fn first_answer_after(&self, then: Instant) -> Option<Instant> {
+    /// Time of the first failure that was answered after `then`. What was under way then may still succeed.
+    pub fn first_failure_after(&self, then: Instant) -> Option<Instant> {
         let asked = self.asked.lock().unwrap();
-        asked.iter().map(|asked| asked.began + asked.took).filter(|at| *at > then).min()
+        let failed = asked.iter().filter(|asked| asked.verdict == Ok(1));
+        failed.map(|asked| asked.began + asked.took).filter(|at| *at > then).min()
     }
 
     /// Stops the clients and returns all requests.
