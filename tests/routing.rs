@@ -12,6 +12,8 @@ mod lost_hosts;
 mod migrations;
 #[path = "routing/names.rs"]
 mod names;
+#[path = "routing/namesakes.rs"]
+mod namesakes;
 #[path = "routing/node.rs"]
 mod node;
 #[path = "routing/permissions.rs"]

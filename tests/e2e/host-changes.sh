@@ -19,6 +19,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/inside.sh"
 DAEMON=$(realpath -m "${DAEMON:-$here/../../target/debug/fence_virtd}")
 LIMIT=${LIMIT:-60}
+# shellcheck disable=SC2034 # for checking.sh
 CHECKS=14
 
 skip() { echo "*** SKIPPED host-changes: $* ***" | tee -a "${FENCE_SKIPPED:-/dev/null}"; exit 77; }
@@ -148,6 +149,7 @@ gets_address() { mark && add_address && moment "1 1 1 1 0" "tcp: "; }
 loses_bridge() { mark && ip link del br0 && moment "0 1 1 1 1" "multicast: " br0; }
 gets_bridge_again() { mark && add_bridge && moment "1 1 1 1 0" "multicast: "; }
 loses_address() { mark && ip addr del $TCP/24 dev lan0 && moment "1 0 1 1 1" "tcp: " $TCP; }
+# shellcheck disable=SC2154 # $libvirtd is from libvirt-lab.sh
 libvirtd_frozen() { mark && kill -STOP "$libvirtd" && moment "1 1 0 1 1" "$URI" "$URI"; }
 libvirtd_thawed() { mark && kill -CONT "$libvirtd" && moment "1 1 1 1 0" ""; }
 libvirtd_killed() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fence_virt::fence::{Domain, Operation, PowerState, Uuid, Verdict};
-use fence_virt::routing::{Departure, GONE_LIMIT, LocalVm, Names, RESYNC_EVERY, Rules, TELL_LIMIT};
+use fence_virt::routing::{Departure, GONE_LIMIT, LocalVm, Names, RESYNC_EVERY, Rules};
 use fence_virt::wire::cluster::{
     Advertisement, ClusterCall, ClusterMessage, EVERY_NODE, NodeId, RequestNumber,
 };
@@ -13,7 +13,7 @@ use crate::node::{Node, RULES, SECOND, domain, local};
 use Operation::{Off, Status};
 use PowerState::Running;
 
-fn uuid(number: u8) -> String {
+pub fn uuid(number: u8) -> String {
     domain(number).uuid.to_string()
 }
 
@@ -22,7 +22,7 @@ fn named(number: u8, name: &str) -> Domain {
 }
 
 /// A node tells that it runs a VM of this name.
-fn tells(node: &mut Node, teller: u32, vm: u8, name: &str) {
+pub fn tells(node: &mut Node, teller: u32, vm: u8, name: &str) {
     let domain = named(vm, name);
     let told = Advertisement { domain, owner: NodeId(teller), state: Running, is_active: true };
     node.hears(teller, ClusterMessage::Store(told));
@@ -308,55 +308,6 @@ fn a_name_in_other_case_has_to_wait_for_the_members() {
     tells(&mut node, 3, 10, "db");
     node.hears(3, ClusterMessage::Hello { is_complete: true });
     assert_eq!(node.request_to(3).map(|call| call.name), Some(uuid(10)));
-}
-
-/// A node that has joined a group where node 1 has told its VM, "db", and node 3 is telling its VMs.
-fn joined_while_told() -> Node {
-    let mut node = Node::joining(RULES, Vec::new());
-    node.hears(1, ClusterMessage::Hello { is_complete: false });
-    tells(&mut node, 1, 9, "db");
-    node.hears(1, ClusterMessage::Hello { is_complete: true });
-    node.hears(3, ClusterMessage::Hello { is_complete: false });
-    node.said.clear();
-    node
-}
-
-#[test]
-fn a_name_has_to_wait_for_the_members_that_are_telling_their_vms() {
-    let mut node = joined_while_told();
-    node.asks(Off, "db");
-    node.waits();
-    assert_eq!(node.request_to(1), None);
-    tells(&mut node, 3, 10, "db");
-    node.hears(3, ClusterMessage::Hello { is_complete: true });
-    let (verdict, reason) = node.answer();
-    assert!(verdict == Verdict::Failure && reason.contains("matches several VMs"), "{reason}");
-
-    // A UUID means one VM.
-    let mut node = joined_while_told();
-    node.asks(Off, &uuid(9));
-    assert_eq!(node.asked(1).name, uuid(9));
-
-    // One that hangs is not waited for any longer.
-    let mut node = joined_while_told();
-    node.asks(Off, "db");
-    node.passes(TELL_LIMIT);
-    assert_eq!(node.asked(1).name, uuid(9));
-}
-
-#[test]
-fn a_name_that_another_vm_has_too_is_denied_to_who_may_fence_one_of_them() {
-    let requested = |names: &[&str]| {
-        let mut node = joined_while_told();
-        node.asks_with(Off, "db", names);
-        tells(&mut node, 3, 10, "db");
-        node.hears(3, ClusterMessage::Hello { is_complete: true });
-        assert_eq!([node.request_to(1), node.request_to(3)], [None, None]);
-        node.answer().0
-    };
-    assert_eq!(requested(&[&uuid(9)]), Verdict::Denied);
-    assert_eq!(requested(&[&uuid(9), &uuid(10)]), Verdict::Failure);
-    assert_eq!(requested(&["db"]), Verdict::Failure);
 }
 
 #[test]

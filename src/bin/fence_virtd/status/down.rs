@@ -1,4 +1,4 @@
-//! Reports in place of a daemon that does not answer.
+//! Reports for a daemon that does not answer.
 
 use super::form::Form;
 use super::openmetrics::openmetrics_down;

@@ -42,7 +42,7 @@ fn labels(labels: &[(&str, &str)]) -> String {
     format!("{{{}}}", labels.iter().map(label).collect::<Vec<_>>().join(","))
 }
 
-/// Returns the report in place of a daemon that does not answer.
+/// Returns the report for a daemon that does not answer.
 pub(super) fn openmetrics_down() -> String {
     let mut out = Metrics(String::new());
     out.gauge("up", UP_HELP, 0);
