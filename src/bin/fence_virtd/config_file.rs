@@ -8,6 +8,7 @@ use std::path::Path;
 use log::{Level, log};
 
 use crate::access::KeyReader;
+use crate::access::credentials::unit_directory;
 use fence_virt::config::{self, Config, ParseOutcome, Severity};
 use fence_virt::sys::error_text;
 
@@ -56,6 +57,13 @@ fn accepted(path: &Path, outcome: ParseOutcome, strict: bool) -> Result<Config, 
     })
 }
 
+/// Returns true if a daemon that runs with one path means the configuration of the other path: they lead to one file, or
+/// the daemon has a copy that its service manager has made (`LoadCredential=`), of which nobody can tell the source.
+pub(crate) fn is_same(running: &Path, asked: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    running == asked || unit_directory(running).is_some() || real(running) == real(asked)
+}
+
 /// Loads the configuration of the daemon, at its start and for a reload; diagnostics go to the log, one line each.
 /// Errors: same as [`load`].
 pub(crate) fn load_and_log(path: &Path) -> Result<Config, String> {
@@ -80,5 +88,19 @@ mod tests {
             "run this as root, or let this user read it: `chgrp daemon /etc/f.conf; chmod 0640 /etc/f.conf`";
         assert!(refusal(1).ends_with(advice), "{}", refusal(1));
         assert!(refusal(0).ends_with("; let root read it and the directories above it"), "{}", refusal(0));
+    }
+
+    #[test]
+    fn links_to_a_configuration_are_the_same_file() {
+        let dir = std::env::temp_dir().join(format!("fence-virtd-{}-same", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let (file, other, link) = (dir.join("a.conf"), dir.join("b.conf"), dir.join("link.conf"));
+        fs::write(&file, "").unwrap();
+        fs::write(&other, "").unwrap();
+        std::os::unix::fs::symlink("a.conf", &link).unwrap();
+        assert!(is_same(&file, &file) && is_same(&link, &file) && is_same(&file, &link));
+        assert!(is_same(Path::new("/run/credentials/fence_virtd.service/fence_virt.conf"), &file));
+        assert!(!is_same(&other, &file) && !is_same(&dir.join("gone.conf"), &file));
+        fs::remove_dir_all(&dir).unwrap();
     }
 }

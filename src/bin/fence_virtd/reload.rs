@@ -2,7 +2,6 @@
 //! daemon runs. All of them change, or, if anything is wrong, nothing.
 #![forbid(unsafe_code)]
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +9,8 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use log::{info, warn};
 
-use crate::access::credentials::unit_directory;
 use crate::access::{CidTable, Permissions, policies};
+use crate::config_file;
 use crate::cpg;
 use crate::inbox::{BackendSettings, ClusterSettings, Message};
 use crate::listener::ListenerHandle;
@@ -71,10 +70,8 @@ impl Reloader {
 
     /// Reason not to reload for a client that means this configuration, if it is another one.
     pub(crate) fn other_than(&self, path: &Path) -> Option<String> {
-        let same = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let is_same =
-            self.path == path || unit_directory(&self.path).is_some() || same(&self.path) == same(path);
-        (!is_same).then(|| format!("this daemon runs with {}, not {}", self.path.display(), path.display()))
+        (!config_file::is_same(&self.path, path))
+            .then(|| format!("this daemon runs with {}, not {}", self.path.display(), path.display()))
     }
 
     /// Reads the configuration again, puts it into effect, logs the changes and returns them, a line or two.

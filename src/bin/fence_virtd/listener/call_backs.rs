@@ -27,7 +27,7 @@ impl Sessions {
     ) {
         if let (Some(sender), Ok(checked)) = (sender, self.policy.check(bytes)) {
             let Request { operation, target, .. } = &checked.packet.request;
-            if is_probe(*operation, target.as_str()) {
+            if is_probe(*operation, target.as_str()) && self.log().may_be_quiet(now) {
                 return self.log().log_probe(sender, target, now);
             }
         }

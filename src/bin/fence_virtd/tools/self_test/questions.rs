@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use crate::tools::finding::Finding;
 use fence_virt::client::{LocalDaemon, failure};
-use fence_virt::fence::counted;
-use fence_virt::fence::{Answer, ListenerName, Operation, Target, Verdict};
+use fence_virt::fence::{Answer, ListenerName, Operation, Target, Verdict, counted};
 use fence_virt::time::{Instant, millis};
 
 /// Result of the test of one listener.

@@ -1,7 +1,6 @@
 //! The program: its output and its exit code.
 
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
@@ -15,7 +14,7 @@ use crate::config_file;
 use crate::console::{complain, warn_on_stderr};
 use crate::status::{Form, Query};
 use crate::tools::finding::Finding;
-use crate::tools::status_client::{self, DaemonReport};
+use crate::tools::status_client::{self, DaemonReport, NoReport};
 use fence_virt::config::{Config, NamedListener};
 use fence_virt::fence::Target;
 
@@ -79,7 +78,7 @@ fn test(
     out: &mut dyn Write,
 ) -> io::Result<u8> {
     let status = status_client::ask(path, &Query::Status(Form::Text));
-    let has_daemon = status.is_ok() || has_listener(&config.status_socket);
+    let has_daemon = status.as_ref().err().is_none_or(|none| none.has_daemon);
     let limit = if has_daemon { LIMIT } else { LIMIT_WITHOUT_DAEMON };
     let unanswered = unanswered(path, has_daemon);
     print(out, &[judge_status(path, &status)])?;
@@ -111,12 +110,6 @@ fn test(
     Ok(summary.exit_code())
 }
 
-/// True if somebody listens at a unix socket, or may.
-fn has_listener(socket: &Path) -> bool {
-    let connected = UnixStream::connect(socket).map_err(|error| error.kind());
-    !matches!(connected, Err(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused))
-}
-
 /// Remedy for a question without an answer.
 fn unanswered(path: &Path, has_daemon: bool) -> String {
     let path = path.display();
@@ -135,7 +128,7 @@ fn print(out: &mut dyn Write, findings: &[Finding]) -> io::Result<()> {
 }
 
 /// Finding about the daemon's status, or about the reason why there is none.
-fn judge_status(path: &Path, status: &Result<DaemonReport, String>) -> Finding {
+fn judge_status(path: &Path, status: &Result<DaemonReport, NoReport>) -> Finding {
     const ABOUT: &str = "daemon";
     match status {
         Ok(DaemonReport { text, is_well: true }) => {
@@ -149,7 +142,7 @@ fn judge_status(path: &Path, status: &Result<DaemonReport, String>) -> Finding {
                 format!("`fence_virtd --status -f {}` names them", path.display()),
             )
         }
-        Err(reason) => {
+        Err(NoReport { reason, .. }) => {
             let remedy =
                 "start the daemon (`systemctl start fence_virtd`), or give its configuration with -f";
             Finding::warning(ABOUT, reason, remedy)

@@ -5,5 +5,5 @@ mod ask;
 mod run;
 mod textfile;
 
-pub(super) use ask::{DaemonReport, ask};
+pub(super) use ask::{DaemonReport, NoReport, ask};
 pub(crate) use run::{history, reload, status};

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use super::ask::{DaemonReport, ask};
+use super::ask::{DaemonReport, NoReport, ask};
 use super::textfile;
 use crate::args::StatusOutput;
 use crate::console::{Palette, complain, is_screen, print, print_coloured};
@@ -30,7 +30,7 @@ pub(crate) fn history(config: &Path, query: &Query) -> ExitCode {
 fn printed(config: &Path, query: &Query) -> ExitCode {
     match ask(config, query) {
         Ok(report) => print(&report.text),
-        Err(reason) => complain(&format!("fence_virtd: {reason}\n")),
+        Err(NoReport { reason, .. }) => complain(&format!("fence_virtd: {reason}\n")),
     }
 }
 
@@ -68,7 +68,7 @@ fn once(config: &Path, form: Form) -> ExitCode {
         Ok(DaemonReport { text, is_well }) => {
             after(print_coloured(&text, palette(form)), if is_well { 0 } else { PROBLEMS })
         }
-        Err(reason) => {
+        Err(NoReport { reason, .. }) => {
             // Programs read stdout, whatever the state.
             if matches!(form, Form::Json | Form::OpenMetrics) {
                 print(&down(form, &reason));
@@ -82,8 +82,8 @@ fn once(config: &Path, form: Form) -> ExitCode {
 fn watch(config: &Path, form: Form) -> ExitCode {
     let mut is_first = true;
     loop {
-        let report =
-            ask(config, &Query::Status(form)).map_or_else(|reason| down(form, &reason), |report| report.text);
+        let report = ask(config, &Query::Status(form))
+            .map_or_else(|none| down(form, &none.reason), |report| report.text);
         let between = match (form, is_screen()) {
             (Form::Text | Form::Table, true) => CLEAR,
             (Form::Text | Form::Table, false) if !is_first => "\n",
@@ -103,7 +103,7 @@ fn watch(config: &Path, form: Form) -> ExitCode {
 fn write(config: &Path, path: &Path) -> ExitCode {
     let (text, code) = match ask(config, &Query::Status(Form::OpenMetrics)) {
         Ok(DaemonReport { text, is_well }) => (text, if is_well { 0 } else { PROBLEMS }),
-        Err(reason) => {
+        Err(NoReport { reason, .. }) => {
             complain(&format!("fence_virtd: {reason}\n"));
             (down(Form::OpenMetrics, &reason), 1)
         }
