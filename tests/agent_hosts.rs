@@ -191,7 +191,10 @@ fn a_failure_of_the_host_that_has_the_vm_counts_at_once() {
             answer(FIRST, &request(receiver, Operation::HostList), &list(&[("node1", state)]));
         });
         assert_eq!((ran.code, ran.stderr.lines().count()), (1, 1), "{ran:?}");
-        assert!(ran.stderr.contains("the daemon answered failure; its log on the host says why"), "{ran:?}");
+        assert!(
+            ran.stderr.contains("the daemon answered failure; the daemon's log on the host says why"),
+            "{ran:?}"
+        );
     }
     // Where the VM is listed as off, there is nothing to say.
     let ran = hosts.run("-o status -t 60", |receiver| {

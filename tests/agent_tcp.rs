@@ -229,7 +229,8 @@ fn the_delay_elapses_before_power_and_before_the_timeout_begins() {
 #[test]
 fn a_vm_that_the_host_does_not_list_is_said_to_be_unknown() {
     let harness = AgentHarness::new();
-    for (name, words) in [("ghost", "lists no VM with this name"), ("NODE1", "its log on the host says why")]
+    for (name, words) in
+        [("ghost", "lists no VM with this name"), ("NODE1", "the daemon's log on the host says why")]
     {
         let ran: AgentRun = thread::scope(|scope| {
             scope.spawn(|| {

@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
@@ -12,11 +13,14 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use common::agent::{Agent, AgentTransport, Programs};
+use common::client::{Client, packet};
 use common::daemon::{Daemon, OURS, auth_keys, conf};
 use common::libvirtd::{Libvirtd, libvirtd_installed};
 use common::net::{GUEST_V4, HOST_V4, NamespacePair};
 use common::node::{NODE1, RUNNING, node, vm};
-use common::{Dir, Missing, Suite, require, root_and_c_suite, until};
+use common::{Dir, Missing, Suite, key_bytes, require, root_and_c_suite, until};
+use fence_virt::auth::HashKind;
+use fence_virt::fence::Operation;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -139,6 +143,31 @@ fn the_client_that_orders_a_reload_is_told_its_result() {
     assert!(daemon.stop(LIMIT).success());
     let (code, _, err) = ordered(harness, &conf);
     assert!(code == 1 && err.contains("no fence_virtd is running with this configuration"), "{err}");
+}
+
+#[test]
+fn an_order_is_refused_while_the_daemon_stops() {
+    let harness = require!(ReloadHarness::new());
+    require!(libvirtd_installed());
+    let key = harness.dir.key("key", b'k');
+    let libvirtd = Libvirtd::started(&harness.dir, &harness.pair.host, "one");
+    let keys = format!("address = \"{HOST_V4}\"; {}", auth_keys(&key, "sha256", "sha256"));
+    let daemon = harness.daemon(&conf("tcp", &keys, &[libvirtd.uri()], ""));
+    // A request that waits for a frozen libvirtd holds up the end for the grace period.
+    libvirtd.freeze();
+    let client = harness.pair.guest.inside(|| {
+        let address = SocketAddr::new(HOST_V4.parse().unwrap(), 1229);
+        let mut client = Client::connect(address, &key_bytes(b'k'), HashKind::Sha256, LIMIT).unwrap();
+        client.send(&packet(Operation::Status, "node1", HashKind::Sha256)).unwrap();
+        client.authenticate().unwrap();
+        client
+    });
+    daemon.signal(Signal::SIGTERM);
+    daemon.await_log("finishing requests in flight");
+    let (code, out, err) = ordered(&harness, daemon.conf());
+    libvirtd.thaw();
+    assert!((code, out.as_str()) == (1, "") && err.contains("the daemon is stopping"), "{out}{err}");
+    drop(client);
 }
 
 #[test]

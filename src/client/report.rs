@@ -19,7 +19,7 @@ use crate::time::Instant;
 const SYSLOG_LIMIT: Duration = Duration::from_millis(200);
 
 /// Place of the reason for a failure, which the wire does not carry.
-const SEE_LOG: &str = "its log on the host says why (journalctl -u fence_virtd)";
+const SEE_LOG: &str = "the daemon's log on the host says why (journalctl -u fence_virtd)";
 
 /// Remedy for a name that no host lists.
 const NAMES: &str = "-o list shows the names; pcmk_host_map tells pacemaker which VM each node is";

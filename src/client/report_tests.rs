@@ -72,7 +72,12 @@ fn a_remark_on_other_hosts_leaves_the_exit_code() {
     for operation in [Operation::Off, Operation::On, Operation::Reboot] {
         let failed = report(operation, Verdict::Failure);
         assert_eq!((failed.code, failed.note), (1, None));
-        assert!(failed.reason.unwrap().contains("answered failure; 192.0.2.9 lists it as on; its log on"));
+        assert!(
+            failed
+                .reason
+                .unwrap()
+                .contains("answered failure; 192.0.2.9 lists it as on; the daemon's log on")
+        );
     }
 }
 

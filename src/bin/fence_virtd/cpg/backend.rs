@@ -143,7 +143,7 @@ impl<L: Link> Backend for Cpg<L> {
                     Some(stale) => job.refuse_stale(stale),
                     None if is_late => job.refuse(Verdict::Failure, "nothing is heard of the group"),
                     None if !may_start => {
-                        job.refuse(Verdict::Failure, "another host now runs the VM, or may (no quorum)");
+                        job.refuse(Verdict::Failure, "another host runs the VM now, or may run it (a host is away, or there is no quorum)");
                     }
                     None => self.libvirt.begin(job, now),
                 }
