@@ -144,8 +144,7 @@ impl MemberTable {
 
     /// Returns the same for the others alone.
     pub(super) fn other_extended_unsettled_until(&self, now: Instant) -> Option<Instant> {
-        let others = self.processes().filter(|(node, _)| !self.is_me(*node));
-        let until = others.filter_map(|(_, process)| match process.is_extended {
+        let until = self.others().filter_map(|(_, process)| match process.is_extended {
             true if process.has_advertised_all => None,
             true => Some(process.since + TELL_LIMIT),
             false => Some(process.since + HELLO_LIMIT),
@@ -155,8 +154,7 @@ impl MemberTable {
 
     /// Returns the time until which some other member may still be advertising its VMs.
     pub(super) fn unsettled_until(&self, now: Instant) -> Option<Instant> {
-        let others = self.processes().filter(|(node, _)| !self.is_me(*node));
-        others.filter_map(|(_, process)| process.advertising_until).filter(|&until| until > now).max()
+        self.others().filter_map(|(_, process)| process.advertising_until).filter(|&until| until > now).max()
     }
 
     /// Returns the time until which this node may still be advertising its VMs after it has joined.

@@ -3,7 +3,7 @@
 use fence_virt::fence::{Operation, PowerState, Verdict};
 use fence_virt::routing::{Departure, Rules};
 
-use fence_virt::wire::cluster::ClusterMessage;
+use fence_virt::wire::cluster::{Advertisement, ClusterMessage, NodeId};
 
 use crate::node::{Node, RULES, SECOND, domain, local};
 
@@ -112,6 +112,17 @@ fn a_host_starts_nothing_that_a_lost_host_may_run() {
     assert!(!node.router.may_start(&uuid, node.now));
     node.passes(2 * SECOND);
     assert!(node.router.may_start(&uuid, node.now), "it counts as off by now");
+}
+
+#[test]
+fn a_host_starts_nothing_that_was_coming_in_at_a_lost_host() {
+    let mut node = Node::settled(RULES, vec![local(9, Running)]);
+    let told = Advertisement { domain: domain(9), owner: NodeId(3), state: Running, is_active: false };
+    node.hears(3, ClusterMessage::Store(told));
+    node.seen(local(9, PowerState::Off));
+    node.leaves(3, Departure::Node);
+    node.votes(true, &[1, 2]);
+    assert!(!node.router.may_start(&domain(9).uuid.to_string(), node.now));
 }
 
 #[test]
