@@ -109,7 +109,7 @@ check-cluster: test-peers e2e-peers build
 	$(CARGO) build --locked --example group-member --example vm-line
 	@for kinds in ooo ccc oco coc ooocc oooooooo; do \
 		echo "tests/e2e/cluster.sh $$kinds"; \
-		NODES=$${#kinds} KINDS=$$kinds BURST=3000 HEALS=5 RESTARTS=60 FREEZES="5+ 20+ 31+" CUTS=12 tests/e2e/cluster.sh || exit 1; \
+		NODES=$${#kinds} KINDS=$$kinds BURST=1500 HEALS=5 RESTARTS=60 FREEZES="5+ 20+ 31+" CUTS=12 tests/e2e/cluster.sh || exit 1; \
 	done
 	tests/e2e/host-fencing.sh
 	WATCHDOG=1 tests/e2e/host-fencing.sh

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::fence::{ListenerName, Source, Uuid};
+use crate::fence::{KeyHolder, ListenerName, Source, Uuid};
 
 /// Requesters that an `ip` line of a group names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,8 +194,15 @@ impl Group {
         };
         match source {
             Source::Domain(domain) => self.lists(&[domain.uuid.to_string()]),
+            Source::Key(keyed) => self.admits_holder(&keyed.holder),
             Source::Ip(_) | Source::Cid(_) => self.requesters.iter().any(admits),
         }
+    }
+
+    /// Returns true if the group lists the VM that has a key of its own: by its UUID, or exactly by its name. The
+    /// configuration states both, so nobody else can take them. Addresses mean nothing.
+    fn admits_holder(&self, holder: &KeyHolder) -> bool {
+        holder.uuid.is_some_and(|uuid| self.lists(&[uuid.to_string()])) || self.names(&holder.name)
     }
 
     /// Returns true if the group has the requester with one of these identities, or with this name, which is

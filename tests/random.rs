@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::domain_xml::Devices;
-use fence_virt::fence::{Operation, Request, Target, Verdict};
+use fence_virt::fence::{Endpoint, Operation, Request, Target, Verdict};
 use fence_virt::groups::{Requesters, RequestersError};
 use fence_virt::power_log;
 use fence_virt::routing::{
@@ -92,8 +92,7 @@ fn packets() {
 fn sessions() {
     let mut random = Random(0x5EED_0002);
     let now = Instant::now();
-    let policy =
-        |hash| Arc::new(Policy { hash, auth: HashKind::Sha256, key: Key::new(vec![1; 64]), old_key: None });
+    let policy = |hash| Arc::new(Policy::new(hash, HashKind::Sha256, Key::new(vec![1; 64]), Endpoint::LINE));
     let policies = [policy(HashKind::None), policy(HashKind::Sha256)];
     for round in 0..rounds(50_000) {
         let bytes = random.mutated(GOLDEN[round % GOLDEN.len()]);
@@ -102,10 +101,10 @@ fn sessions() {
         'pieces: for mut piece in bytes.chunks(step) {
             loop {
                 match session.receive(&mut piece) {
-                    Ok(Some(SessionEvent::Authenticated(_))) => {
+                    Ok(Some(SessionEvent::Authenticated(..))) => {
                         panic!("authenticated without the key: {bytes:?}")
                     }
-                    Ok(Some(SessionEvent::Requested(_))) => {}
+                    Ok(Some(SessionEvent::Requested(..))) => {}
                     Ok(None) => break,
                     Err(_) => break 'pieces,
                 }
@@ -180,15 +179,14 @@ const ANSWERS: [&[u8]; 4] = [
 #[test]
 fn answers() {
     let mut random = Random(0x5EED_0004);
-    let policy =
-        |auth| Arc::new(Policy { hash: HashKind::None, auth, key: Key::new(vec![1; 64]), old_key: None });
+    let policy = |auth| Arc::new(Policy::new(HashKind::None, auth, Key::new(vec![1; 64]), Endpoint::LINE));
     let policies = [policy(HashKind::None), policy(HashKind::Sha256)];
     let mut answered = 0;
     for round in 0..rounds(50_000) {
         let bytes = random.mutated(&ANSWERS[round % ANSWERS.len()][2..]);
         let operation = Operation::ALL[random.below(Operation::ALL.len())];
         let policy = &policies[round % 2];
-        let mut session = ClientSession::called_back(policy.clone(), operation, Vec::new(), [7; 64]);
+        let mut session = ClientSession::called_back(policy.clone(), operation, &[], [7; 64]);
         let step = 1 + random.below(200);
         for mut piece in bytes.chunks(step) {
             match session.receive(&mut piece) {

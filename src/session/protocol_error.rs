@@ -8,6 +8,10 @@ use crate::auth::ChallengeRefusal;
 pub enum ProtocolError {
     /// Wrong answer to our challenge: the key or the hash differs.
     Proof,
+    /// Challenge of version 2 that does not verify: no holder of our key made it for our request.
+    ChallengeMac,
+    /// Answer of version 2 that does not verify.
+    AnswerMac,
     /// Challenge that we do not answer.
     Challenge(ChallengeRefusal),
     /// Byte that is not an answer to the operation.
@@ -67,6 +71,10 @@ impl fmt::Display for ProtocolError {
                 "its answer to our challenge is wrong: the key or auth differs (compare keys by --key-fingerprint)"
             }
             ProtocolError::Challenge(refusal) => return refusal.fmt(f),
+            ProtocolError::ChallengeMac => {
+                "its challenge is not valid for our request: it is not the host, or something altered the exchange"
+            }
+            ProtocolError::AnswerMac => "its answer is not authentic: something altered it on its way",
             ProtocolError::Answer(byte) => {
                 return write!(f, "it answered {byte}, which is not a valid answer");
             }
