@@ -50,6 +50,9 @@ enum Party {
     Daemon(usize),
 }
 
+/// Size of a record of a list with its MAC.
+const ITEM: usize = 162;
+
 pub struct Attacker {
     seed: u64,
     random: Random,
@@ -110,7 +113,10 @@ impl Attacker {
 
     /// Connects an agent to a listener of its kind, or calls it back.
     fn connect(&mut self, at: usize) {
-        let endpoint = self.agents[at].endpoint;
+        let own = self.agents[at].endpoint;
+        // Sometimes to another listener than it means.
+        let is_redirected = !is_multicast(own) && self.random.one_in(6);
+        let endpoint = if is_redirected { self.random.below(ENDPOINTS.len() - 1) } else { own };
         let is_strict = self.random.one_in(2);
         let nonce = self.random.bytes();
         let daemon = match is_multicast(endpoint) {
@@ -231,7 +237,7 @@ impl Attacker {
     /// the stolen key.
     fn altered(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
         let length = bytes.len();
-        match self.random.below(6) {
+        match self.random.below(7) {
             0 => bytes[self.random.below(length)] ^= 1 << self.random.below(8),
             1 => bytes.truncate(self.random.below(length) + 1),
             2 => {
@@ -247,7 +253,16 @@ impl Attacker {
                     *to = *byte;
                 }
             }
-            4 if length > 1 => bytes[1] = self.random.below(6) as u8,
+            4 if length >= 33 + ITEM => {
+                // Records of a list are dropped, repeated or exchanged.
+                let records = (length - 33) / ITEM;
+                let [to, from] = [0; 2].map(|_| 33 + self.random.below(records.max(1)) * ITEM);
+                match self.random.one_in(2) {
+                    true => drop(bytes.drain(to..to + ITEM)),
+                    false => bytes.copy_within(from..from + ITEM, to),
+                }
+            }
+            5 if length > 1 => bytes[1] = self.random.below(6) as u8,
             _ => {
                 let endpoint = self.random.below(ENDPOINTS.len());
                 if let Some(request) = bytes.first_chunk_mut::<PACKET_LEN>() {
@@ -267,6 +282,7 @@ impl Attacker {
     /// What has to hold.
     fn check(&self) {
         let seed = self.seed;
+        self.check_first_steps();
         let mut served = Vec::new();
         for daemon in &self.daemons {
             let Some(request) = &daemon.request else { continue };
@@ -299,6 +315,28 @@ impl Attacker {
                     && got[..64] == daemon.sent[..64]
             };
             assert!(self.daemons.iter().any(|daemon| gave(&daemon)), "seed {seed}: nobody gave {answer:?}");
+        }
+    }
+
+    /// A daemon challenges only for requests that somebody with the key has made; an agent gives its proof only to a
+    /// daemon that has the key and this request.
+    fn check_first_steps(&self) {
+        let seed = self.seed;
+        let stolen = self.policies.agents[STOLEN][0].key.id().to_bytes();
+        let challenged = |daemon: &&DaemonSide| daemon.is_version_2() && daemon.sent.len() >= 64;
+        for daemon in self.daemons.iter().filter(challenged) {
+            let request = &daemon.received[..PACKET_LEN];
+            let is_stolen = request[112..128] == stolen;
+            let is_asked = |agent: &AgentSide| !agent.is_old && agent.datagram() == request;
+            assert!(is_stolen || self.agents.iter().any(is_asked), "seed {seed}: a forged request");
+        }
+        for agent in self.agents.iter().filter(|agent| !agent.is_old && agent.key != STOLEN) {
+            let Some(got) = &agent.accepted else { continue };
+            let request = agent.datagram();
+            let is_it = |daemon: &DaemonSide| {
+                daemon.received.starts_with(&request) && daemon.sent.get(..64) == Some(&got[..64])
+            };
+            assert!(self.daemons.iter().any(is_it), "seed {seed}: a proof for nobody");
         }
     }
 

@@ -267,7 +267,7 @@ impl DaemonSide {
                     uuid: format!("u{at}"),
                     state: if at % 2 == 0 { PowerState::Off } else { PowerState::Running },
                 };
-                Answer::HostList((0..salt % 3).map(entry).collect())
+                Answer::HostList((0..salt % 5).map(entry).collect())
             }
             Operation::Status => [Verdict::Success, Verdict::Off][usize::from(salt % 2)].into(),
             _ => [Verdict::Success, Verdict::Failure][usize::from(salt % 2)].into(),
