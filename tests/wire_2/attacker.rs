@@ -101,7 +101,7 @@ impl Attacker {
         let seqno = u32::try_from(self.agents.len()).unwrap() + self.random.next() as u32 % 3 * 64;
         let agent = AgentSide::new(policy, key, endpoint, seqno, self.random.bytes());
         if is_multicast(endpoint) {
-            self.seen.push(agent.datagram().to_vec());
+            self.seen.push(agent.request.to_vec());
         }
         self.agents.push(agent);
         // Mostly there is a daemon for it.
@@ -121,7 +121,7 @@ impl Attacker {
         let nonce = self.random.bytes();
         let daemon = match is_multicast(endpoint) {
             true => {
-                let datagram = self.agents[at].datagram();
+                let datagram = self.agents[at].request;
                 let daemon = DaemonSide::call_back(self.policies, endpoint, is_strict, nonce, &datagram);
                 self.agents[at].call(self.random.bytes());
                 daemon
@@ -327,14 +327,13 @@ impl Attacker {
         for daemon in self.daemons.iter().filter(challenged) {
             let request = &daemon.received[..PACKET_LEN];
             let is_stolen = request[112..128] == stolen;
-            let is_asked = |agent: &AgentSide| !agent.is_old && agent.datagram() == request;
+            let is_asked = |agent: &AgentSide| !agent.is_old && agent.request == request;
             assert!(is_stolen || self.agents.iter().any(is_asked), "seed {seed}: a forged request");
         }
         for agent in self.agents.iter().filter(|agent| !agent.is_old && agent.key != STOLEN) {
             let Some(got) = &agent.accepted else { continue };
-            let request = agent.datagram();
             let is_it = |daemon: &DaemonSide| {
-                daemon.received.starts_with(&request) && daemon.sent.get(..64) == Some(&got[..64])
+                daemon.received.starts_with(&agent.request) && daemon.sent.get(..64) == Some(&got[..64])
             };
             assert!(self.daemons.iter().any(is_it), "seed {seed}: a proof for nobody");
         }

@@ -71,6 +71,8 @@ pub struct AgentSide {
     pub endpoint: usize,
     pub is_old: bool,
     pub packet: Packet,
+    /// The packet, signed: what it sends first.
+    pub request: [u8; PACKET_LEN],
     policy: Arc<Policy>,
     sessions: Vec<(ClientSession, Vec<u8>)>,
     /// What it has received, once it has given its proof.
@@ -98,6 +100,7 @@ impl AgentSide {
             key,
             endpoint,
             is_old,
+            request: policy.sign(&packet),
             packet,
             policy: policy.clone(),
             sessions: Vec::new(),
@@ -110,11 +113,6 @@ impl AgentSide {
             agent.sessions.push((session, Vec::new()));
         }
         agent
-    }
-
-    /// Bytes that it sends by itself: the datagram.
-    pub fn datagram(&self) -> [u8; PACKET_LEN] {
-        self.policy.sign(&self.packet)
     }
 
     /// Somebody calls back.
