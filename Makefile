@@ -9,7 +9,7 @@ TEST_LIMIT ?= 2400
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS = packet session config answer answer_2 line stdin scanner xml group history
 
-.PHONY: all build release agents demo check check-cluster check-debian13 check-power forget-skips lint test compliance check-agents check-msrv \
+.PHONY: all build release agents demo check check-cluster check-debian13 check-power check-wire forget-skips lint test compliance check-agents check-msrv \
 	e2e deny fuzz bench bench-cluster bench-power build-deps test-peers e2e-peers tools clean
 
 all: build
@@ -120,6 +120,10 @@ check-cluster: test-peers e2e-peers build
 check-debian13: e2e-peers build
 	$(CARGO) build --locked --example group-member --example vm-line
 	tests/e2e/debian13.sh
+
+# A million runs of the attacker between agents and daemons of version 2 of the wire.
+check-wire:
+	FENCE_RUNS=1000000 $(CARGO) test --locked --release --test wire_2 -- --nocapture
 
 # VMs that hang; guests that fence each other, thirty rounds of each agent and transport; more random steps.
 check-power: test-peers e2e-peers build
