@@ -97,6 +97,8 @@ def endpoint_of(transport: str, port: int) -> bytes:
 def header_of(keys: Keys, operation: str, name: str, salt: bytes, number: int, nonce: bytes,
               address: str = "", port: int = 0) -> bytes:
     """Bytes 0 to 143 of a request."""
+    if len(name.encode()) > 63:
+        raise ValueError("the name has more than 63 bytes")
     ip = ipaddress.ip_address(address) if address else None
     packed, family = (ip.packed, 2 if ip.version == 4 else 10) if ip else (b"", 0)
     return HEADER.pack(OPERATIONS[operation], HASH, len(packed), 0, name.encode(), packed, port, salt, number, family,
@@ -146,6 +148,8 @@ def daemon(exchange: Exchange, nonce: bytes, answer: tuple[int, list[Vm]],
     verify("request", mac(exchange.keys.request, exchange.endpoint, header), found)
     if (length, family) not in ([(4, 2), (16, 10)] if multicast else [(0, 0)]):
         raise Refused("the request is for another transport")
+    if operation > HOSTLIST or name[-1:] != b"\0":
+        raise Refused("the request has an unknown operation, or a name that does not end")
     where = f" {ipaddress.ip_address(address[:length])} {port}" if multicast else ""
     exchange.challenge = nonce + exchange.challenge_mac(nonce)
     write(exchange.challenge)
