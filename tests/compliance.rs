@@ -282,6 +282,10 @@ fn version_2_serves_its_own_and_refuses_what_is_older() {
         assert_eq!((list.code, list.stdout.lines().count()), (0, 2), "{transport:?}: {list:?}");
         let on_stdin = Agent { form: OptionForm::Stdin, ..agent.clone() };
         assert_eq!(on_stdin.code("status", "node2"), 2, "{transport:?}");
+        // Off is said by a host that has the VM alone: an attacker may have led the agent to another one.
+        let unknown = Agent { timeout: 4, ..agent.clone() }.run("status", "nobody");
+        assert_eq!(unknown.code, 1, "{transport:?}: {unknown:?}");
+        assert!(unknown.stderr.contains("does not list"), "{transport:?}: {unknown:?}");
         let wrong = harness.dir.key("wrong", b'w');
         for refused in [
             Agent { hash: "sha512", timeout: 2, ..agent.clone() },

@@ -341,6 +341,7 @@ fn at_a_terminal_a_wrong_answer_is_asked_for_again() {
     for (question, answer) in [
         ("[default: multicast]: ", "udp"),
         ("unknown listener \"udp\"", "vsock"),
+        ("agents of the C suite ", ""),
         ("key_file ", key.to_str().unwrap()),
         ("hash ", "sha3"),
         ("invalid hash algorithm \"sha3\"; expected one of: none, sha1, sha256, sha512", "sha1"),
@@ -369,7 +370,16 @@ fn an_interrupt_leaves_nothing_behind() {
     let file = dir.write("f.conf", &debian(&dir.path("keys/fence.key")));
     let before = fs::read(&file).unwrap();
     let mut user = TerminalUser::new(&file);
-    for question in ["listeners ", "key_file ", "hash ", "auth ", "family ", "address ", "port "] {
+    for question in [
+        "listeners ",
+        "agents of the C suite ",
+        "key_file ",
+        "hash ",
+        "auth ",
+        "family ",
+        "address ",
+        "port ",
+    ] {
         user.expect(question);
         user.answer(if question == "port " { "1230" } else { "" });
     }

@@ -13,6 +13,7 @@ mod nearest;
 mod operation;
 mod request;
 mod signature_kind;
+mod wire_version;
 
 pub use answer::{Answer, HostEntry, PowerState, Verdict};
 pub use counted::counted;
@@ -26,3 +27,4 @@ pub use nearest::{did_you_mean, nearest};
 pub use operation::Operation;
 pub use request::{Identity, NAME_MAX, NameError, Request, Source, Target};
 pub use signature_kind::SignatureKind;
+pub use wire_version::WireVersion;

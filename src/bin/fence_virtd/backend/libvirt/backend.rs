@@ -111,7 +111,7 @@ impl<L: Link> LibvirtBackend<L> {
         now: Instant,
     ) -> Result<PermittedNames, (Verdict, String)> {
         let (listener, source) = match &job.requester {
-            Requester::Client { listener, source } => (listener, source),
+            Requester::Client { listener, source, .. } => (listener, source),
             Requester::Cluster { permitted, .. } => {
                 let is_permitted = |copy: &VmCopy| permitted.permit(&copy.name, &copy.uuid);
                 return match copies.iter().all(is_permitted) {
@@ -187,7 +187,7 @@ impl<L: Link> LibvirtBackend<L> {
         elsewhere: &Conflicts<'_>,
         now: Instant,
     ) {
-        let Requester::Client { listener, source } = &job.requester else {
+        let Requester::Client { listener, source, .. } = &job.requester else {
             return job.finish(Verdict::Failure, "the cluster requests no lists");
         };
         let requester = self.identify(listener, source, elsewhere, now);
