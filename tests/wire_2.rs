@@ -1,13 +1,20 @@
-//! Version 2 of the wire (docs/WIRE-2.md): an attacker between the real machines of agents and daemons.
+//! Version 2 of the wire (docs/WIRE-2.md): the vectors of the document, the reference implementation in both roles, and an
+//! attacker between the real machines of agents and daemons.
 //!
 //! `FENCE_RUNS` is the number of runs (default: 20,000; a million in `make check-wire`), `FENCE_SEED` the first seed
 //! (default: 1).
 #![allow(clippy::panic, clippy::unwrap_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
+mod common;
+
 #[path = "wire_2/attacker.rs"]
 mod attacker;
 #[path = "wire_2/parties.rs"]
 mod parties;
+#[path = "wire_2/reference.rs"]
+mod reference;
+#[path = "wire_2/vectors.rs"]
+mod vectors;
 
 use attacker::{Attacker, Tally};
 
