@@ -10,6 +10,7 @@ mod listener_name;
 mod nearest;
 mod operation;
 mod request;
+mod rights;
 
 pub use answer::{Answer, HostEntry, PowerState, Verdict};
 pub use counted::counted;
@@ -20,3 +21,4 @@ pub use listener_name::ListenerName;
 pub use nearest::{did_you_mean, nearest};
 pub use operation::Operation;
 pub use request::{Identity, NAME_MAX, NameError, Request, Source, Target};
+pub use rights::Rights;
