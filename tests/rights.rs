@@ -60,6 +60,8 @@ fn a_requester_has_the_operations_that_its_groups_allow() {
     let line = text_after(&host.run(&["--explain", GUEST, NODE1, "--operation", "off"], daemon.conf()).1);
     daemon.reload(&host.dir, &group(&line));
     assert_eq!(asked(&host, "node1").0, [SUCCESS, DENIED, SUCCESS, DENIED], "{line}");
+    daemon.reload(&host.dir, &group("allow = \"status\";"));
+    assert_eq!(asked(&host, "node1").1, [""; 0], "the status shows no VM in a list");
     daemon.reload(&host.dir, &group("allow = \"on\";"));
     let (codes, names) = asked(&host, "node1");
     assert_eq!((codes, names.len()), ([DENIED, DENIED, DENIED, SUCCESS], 0));

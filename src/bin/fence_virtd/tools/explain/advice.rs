@@ -88,7 +88,7 @@ fn for_operations(at: usize, group: &GroupConfig, denied: Rights) -> Advice {
             at + 1
         ),
         line: format!("allow = \"{}\";", group.rights.with(denied)),
-        effect: format!("every requester of that group may then ask for {denied} on all its VMs"),
+        effect: format!("this allows all requesters of that group, for all its VMs: {denied}"),
     }
 }
 

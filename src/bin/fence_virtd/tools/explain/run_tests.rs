@@ -190,7 +190,7 @@ fn an_operation_is_judged_by_what_the_groups_allow() {
         "\noperation: off\n",
         "  denied: no group of this listener with both requester and VM allows it\n",
         "  to allow it, replace the line allow of group \"g\" (number 1 of the file) by:\n    allow = \"status, list, off\";\n",
-        "    (every requester of that group may then ask for off on all its VMs)\n",
+        "    (this allows all requesters of that group, for all its VMs: off)\n",
     ] {
         assert!(text.contains(words), "{words} in\n{text}");
     }
