@@ -7,9 +7,9 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 # Time after which `make test` ends a test that hangs, in seconds; the build is included.
 TEST_LIMIT ?= 2400
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS = packet session config answer line stdin scanner xml group history
+FUZZ_TARGETS = packet session config answer answer_2 line stdin scanner xml group history
 
-.PHONY: all build release agents demo check check-cluster check-debian13 check-power forget-skips lint test compliance check-agents check-msrv \
+.PHONY: all build release agents demo check check-cluster check-debian13 check-power check-wire forget-skips lint test compliance check-agents check-msrv \
 	e2e deny fuzz bench bench-cluster bench-power build-deps test-peers e2e-peers tools clean
 
 all: build
@@ -109,7 +109,7 @@ check-cluster: test-peers e2e-peers build
 	$(CARGO) build --locked --example group-member --example vm-line
 	@for kinds in ooo ccc oco coc ooocc oooooooo; do \
 		echo "tests/e2e/cluster.sh $$kinds"; \
-		NODES=$${#kinds} KINDS=$$kinds BURST=3000 HEALS=5 RESTARTS=60 FREEZES="5+ 20+ 31+" CUTS=12 tests/e2e/cluster.sh || exit 1; \
+		NODES=$${#kinds} KINDS=$$kinds BURST=1500 HEALS=5 RESTARTS=60 FREEZES="5+ 20+ 31+" CUTS=12 tests/e2e/cluster.sh || exit 1; \
 	done
 	tests/e2e/host-fencing.sh
 	WATCHDOG=1 tests/e2e/host-fencing.sh
@@ -120,6 +120,10 @@ check-cluster: test-peers e2e-peers build
 check-debian13: e2e-peers build
 	$(CARGO) build --locked --example group-member --example vm-line
 	tests/e2e/debian13.sh
+
+# A million runs of the attacker between agents and daemons of version 2 of the wire.
+check-wire:
+	FENCE_RUNS=1000000 $(CARGO) test --locked --release --test wire_2 -- --nocapture
 
 # VMs that hang; guests that fence each other, thirty rounds of each agent and transport; more random steps.
 check-power: test-peers e2e-peers build

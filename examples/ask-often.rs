@@ -19,9 +19,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fence_virt::auth::HashKind;
-use fence_virt::fence::{Answer, Operation, Request, Target, Verdict};
+use fence_virt::fence::{Answer, Endpoint, Operation, Request, Target, Verdict};
 use fence_virt::session::{AgentSession, ClientSession, Policy};
-use fence_virt::wire::Packet;
+use fence_virt::wire::{Packet, Signature};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -44,7 +44,7 @@ fn run(arguments: &[String]) -> Outcome<()> {
     let operation = Operation::ALL.into_iter().find(|known| known.to_string() == *operation);
     let client = Client {
         address: address.parse()?,
-        policy: Arc::new(Policy { hash: HashKind::Sha256, auth: HashKind::Sha256, key, old_key: None }),
+        policy: Arc::new(Policy::new(HashKind::Sha256, HashKind::Sha256, key, Endpoint::LINE)),
         operation: operation.ok_or("no such operation")?,
         vm: Target::new(vm.as_bytes()).map_err(|error| error.to_string())?,
         limit: Duration::from_millis(limit.parse()?),
@@ -98,14 +98,13 @@ impl Client {
     fn ask(&self, seqno: u32) -> Outcome<Option<Verdict>> {
         let packet = Packet {
             request: Request { operation: self.operation, target: self.vm.clone(), seqno },
-            hash: self.policy.hash,
+            signature: Signature::unsigned(HashKind::Sha256),
             address_len: 0,
             flags: 0,
             address: [0; 28],
             port: 0,
             random: random()?,
             family: 0,
-            digest: [0; 64],
         };
         match self.exchange(&mut ClientSession::opening(self.policy.clone(), &packet, random()?)) {
             Ok(verdict) => Ok(Some(verdict)),

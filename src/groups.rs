@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::fence::{ListenerName, Operation, Rights, Source, Uuid};
+use crate::fence::{KeyHolder, ListenerName, Operation, Rights, Source, Uuid};
 
 /// Requesters that an `ip` or `source` line of a group names, other than a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,9 +238,21 @@ impl Group {
             _ => false,
         };
         match source {
-            Source::Domain(domain) => self.asking.contains(&domain.uuid.to_string()),
+            Source::Domain(domain) => self.may_ask(domain.uuid),
+            Source::Key(keyed) => self.admits_holder(&keyed.holder),
             Source::Ip(_) | Source::Cid(_) => self.requesters.iter().any(admits),
         }
+    }
+
+    /// Returns true if the VM that has a key of its own may ask: the group lists it by its UUID, or exactly by its
+    /// name. The configuration states both, so nobody else can take them. Addresses mean nothing.
+    fn admits_holder(&self, holder: &KeyHolder) -> bool {
+        holder.uuid.is_some_and(|uuid| self.may_ask(uuid)) || self.names(&holder.name)
+    }
+
+    /// Returns true if the VM of this UUID may ask.
+    fn may_ask(&self, uuid: Uuid) -> bool {
+        self.asking.contains(&uuid.to_string())
     }
 
     /// Returns true if the group has the requester with one of these identities, or with this name, which is
@@ -251,7 +263,7 @@ impl Group {
 
     /// Returns true if the group has a VM as a target by one of these names (name, UUID; case does not matter).
     pub fn has_vm(&self, names: &[&str]) -> bool {
-        self.lists(&names.iter().map(|name| name.to_lowercase()).collect::<Vec<_>>())
+        self.has_target(&names.iter().map(|name| name.to_lowercase()).collect::<Vec<_>>())
     }
 
     /// Returns true if the group lists exactly this name, which is not a UUID, as that of a VM that may ask.
@@ -260,7 +272,7 @@ impl Group {
     }
 
     /// Returns true if one of `names`, in lower case, is that of a target.
-    fn lists(&self, names: &[String]) -> bool {
+    fn has_target(&self, names: &[String]) -> bool {
         self.targets.iter().any(|target| names.contains(target))
     }
 }
@@ -348,7 +360,7 @@ impl Groups {
     ) -> bool {
         let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
         let applies = |group: &&Group| group.serves(listener) && group.rights.allow(operation);
-        self.0.iter().filter(applies).any(|group| admits(group) && group.lists(&names))
+        self.0.iter().filter(applies).any(|group| admits(group) && group.has_target(&names))
     }
 
     /// Returns the groups, in the order of the configuration.

@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::fence::{Source, Uuid};
+use crate::fence::{KeyId, Source, Uuid};
 use crate::time::Instant;
 
 /// Maximum of established origins of a listener.
@@ -32,6 +32,8 @@ pub enum Origin {
     Cid(u32),
     /// VM, with all its lines.
     Domain(Uuid),
+    /// VM that has proven a key of its own, whatever its address.
+    Key(KeyId),
 }
 
 /// IP prefix: the addresses of one link.
@@ -131,6 +133,7 @@ impl Origins {
             }
             Source::Cid(cid) => (Origin::Cid(*cid), None),
             Source::Domain(domain) => (Origin::Domain(domain.uuid), None),
+            Source::Key(keyed) => (Origin::Key(keyed.holder.key), None),
         };
         let is_established = network.is_none() || self.established.contains_key(&origin);
         Standing { origin, network, is_established }

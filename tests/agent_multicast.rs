@@ -35,7 +35,7 @@ fn one_datagram_leaves_from_each_address_and_round_again() {
         let (first, _) = &heard[0];
         for (packet, from) in &heard {
             assert_eq!(packet.callback(0).unwrap().ip(), from.ip(), "it says where it comes from");
-            let same = Packet { address: first.address, digest: first.digest, ..packet.clone() };
+            let same = Packet { address: first.address, signature: first.signature, ..packet.clone() };
             assert_eq!(same, *first, "nothing else differs");
         }
         let addresses = |round: &[(Packet, SocketAddr)]| {

@@ -41,7 +41,7 @@ fn defaults() {
     let auth = AuthConfig {
         key_file: "/etc/cluster/fence_xvm.key".into(),
         old_key_file: None,
-        hash: fence_virt::auth::HashKind::Sha256,
+        hash: fence_virt::auth::HashKind::Sha256.into(),
         auth: fence_virt::auth::HashKind::Sha256,
     };
     let tcp = TcpConfig { auth: auth.clone(), address: [127, 0, 0, 1].into(), port: 1229 };

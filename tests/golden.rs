@@ -35,7 +35,7 @@ fn requests_over_tcp() {
         (&include_bytes!("golden/tcp-list-none")[..], Operation::HostList, HashKind::None, ""),
     ] {
         let packet = packet(bytes);
-        assert_eq!((packet.request.operation, packet.hash), (operation, hash));
+        assert_eq!((packet.request.operation, packet.signature.kind()), (operation, hash.into()));
         assert_eq!((packet.request.target.as_str(), packet.address_len), (name, 0));
         if hash == HashKind::None {
             assert_eq!(bytes.len(), PACKET_LEN);
@@ -57,7 +57,10 @@ fn requests_by_multicast() {
     assert_eq!((off.request.operation, off.request.target.as_str()), (Operation::Off, "node1"));
     assert_eq!(off.callback(1), Ok("127.0.0.1:1229".parse().unwrap()));
     let on = packet(include_bytes!("golden/multicast6-on-sha1"));
-    assert_eq!((on.request.operation, on.hash, on.flags), (Operation::On, HashKind::Sha1, 1));
+    assert_eq!(
+        (on.request.operation, on.signature.kind(), on.flags),
+        (Operation::On, HashKind::Sha1.into(), 1)
+    );
     let callback = on.callback(7).unwrap();
     assert!(callback.is_ipv6() && callback.port() == 1229, "{callback}");
 }

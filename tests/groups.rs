@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use fence_virt::fence::Operation::{HostList, Off, On, Reboot, Status};
-use fence_virt::fence::{Domain, ListenerName, Rights, Source, Uuid};
+use fence_virt::fence::{
+    Domain, KEY_ID_LEN, KeyHolder, KeyId, KeyedSource, ListenerName, Rights, Source, Uuid,
+};
 use fence_virt::groups::{Group, Groups, Requesters, RequestersError, listed_names};
 
 fn tcp() -> ListenerName {
@@ -255,4 +257,27 @@ fn a_source_is_an_address_a_cid_or_a_vm() {
         assert_eq!(Requesters::parse_source(wrong), Err(Requesters::parse(wrong).unwrap_err()), "{wrong}");
     }
     assert_eq!(Requesters::parse_source("1.2.3"), Err(RequestersError::Address));
+}
+
+#[test]
+fn a_vm_with_a_key_of_its_own_asks_as_a_source_and_not_as_a_target() {
+    let [ctl, node] = ["44179d3f-6c63-474f-a212-20c8b4b25b16", "1ce02c4b-dfa1-42cb-b5b1-f0b1091ece60"];
+    let owned = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+    let status: Rights = [Status].into_iter().collect();
+    let group =
+        group(&[], &["both"]).with_sources(&owned(&[ctl, "control"])).with_targets(&owned(&[node, "x"]));
+    let groups = Groups::new(vec![group.allowing(status)]);
+    let permits = |name: &str, uuid: Option<&str>, operation| {
+        let (name, uuid) = (name.to_owned(), uuid.map(|uuid| Uuid::parse(uuid).unwrap()));
+        let holder = Arc::new(KeyHolder { name, uuid, key: KeyId::from_bytes([7; KEY_ID_LEN]) });
+        let keyed = Source::Key(Arc::new(KeyedSource { holder, via: source("192.0.2.1") }));
+        groups.permit(&tcp(), &keyed, operation, &["x"])
+    };
+    assert!(
+        permits("any", Some(ctl), Status)
+            && permits("control", None, Status)
+            && permits("both", None, Status)
+    );
+    assert!(!permits("any", Some(node), Status) && !permits("x", None, Status), "a target is no source");
+    assert!(!permits("any", None, Status) && !permits("control", None, Off), "and by its rights");
 }

@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use fence_virt::auth::{HashKind, Key};
+use fence_virt::auth::{HashKind, Key, Transcript};
 use fence_virt::domain_xml::Devices;
-use fence_virt::fence::{Operation, Request, Target, Verdict};
+use fence_virt::fence::{Endpoint, Operation, Request, SignatureKind, Target, Verdict};
 use fence_virt::groups::{Requesters, RequestersError};
 use fence_virt::power_log;
 use fence_virt::routing::{
@@ -62,13 +62,14 @@ fn rounds(default: usize) -> usize {
     std::env::var("FENCE_RANDOM").map_or(default, |text| text.parse().unwrap())
 }
 
-const GOLDEN: [&[u8]; 6] = [
+const GOLDEN: [&[u8]; 7] = [
     include_bytes!("golden/tcp-off-sha256"),
     include_bytes!("golden/tcp-reboot-sha512"),
     include_bytes!("golden/tcp-status-sha1"),
     include_bytes!("golden/tcp-list-none"),
     include_bytes!("golden/multicast4-off-sha256"),
     include_bytes!("golden/multicast6-on-sha1"),
+    include_bytes!("../fuzz/seeds/packet/version-2"),
 ];
 
 #[test]
@@ -92,8 +93,7 @@ fn packets() {
 fn sessions() {
     let mut random = Random(0x5EED_0002);
     let now = Instant::now();
-    let policy =
-        |hash| Arc::new(Policy { hash, auth: HashKind::Sha256, key: Key::new(vec![1; 64]), old_key: None });
+    let policy = |hash| Arc::new(Policy::new(hash, HashKind::Sha256, Key::new(vec![1; 64]), Endpoint::LINE));
     let policies = [policy(HashKind::None), policy(HashKind::Sha256)];
     for round in 0..rounds(50_000) {
         let bytes = random.mutated(GOLDEN[round % GOLDEN.len()]);
@@ -102,10 +102,10 @@ fn sessions() {
         'pieces: for mut piece in bytes.chunks(step) {
             loop {
                 match session.receive(&mut piece) {
-                    Ok(Some(SessionEvent::Authenticated(_))) => {
+                    Ok(Some(SessionEvent::Authenticated(..))) => {
                         panic!("authenticated without the key: {bytes:?}")
                     }
-                    Ok(Some(SessionEvent::Requested(_))) => {}
+                    Ok(Some(SessionEvent::Requested(..))) => {}
                     Ok(None) => break,
                     Err(_) => break 'pieces,
                 }
@@ -187,15 +187,14 @@ const ANSWERS: [&[u8]; 4] = [
 #[test]
 fn answers() {
     let mut random = Random(0x5EED_0004);
-    let policy =
-        |auth| Arc::new(Policy { hash: HashKind::None, auth, key: Key::new(vec![1; 64]), old_key: None });
+    let policy = |auth| Arc::new(Policy::new(HashKind::None, auth, Key::new(vec![1; 64]), Endpoint::LINE));
     let policies = [policy(HashKind::None), policy(HashKind::Sha256)];
     let mut answered = 0;
     for round in 0..rounds(50_000) {
         let bytes = random.mutated(&ANSWERS[round % ANSWERS.len()][2..]);
         let operation = Operation::ALL[random.below(Operation::ALL.len())];
         let policy = &policies[round % 2];
-        let mut session = ClientSession::called_back(policy.clone(), operation, Vec::new(), [7; 64]);
+        let mut session = ClientSession::called_back(policy.clone(), operation, &[], [7; 64]);
         let step = 1 + random.below(200);
         for mut piece in bytes.chunks(step) {
             match session.receive(&mut piece) {
@@ -210,6 +209,36 @@ fn answers() {
         }
     }
     assert!(answered > 0);
+}
+
+/// Without right MACs, nothing is an answer of version 2.
+#[test]
+fn answers_of_version_2() {
+    let mut random = Random(0x5EED_0014);
+    let key = Key::new(vec![1; 64]);
+    let mac_keys = key.mac_keys().clone();
+    let packet = Packet::decode(include_bytes!("../fuzz/seeds/packet/version-2")).unwrap();
+    let policy = Arc::new(Policy::new(SignatureKind::HmacSha256, HashKind::Sha256, key, Endpoint::LINE));
+    let mut committed = 0;
+    for _ in 0..rounds(20_000) {
+        let mut session = ClientSession::opening(policy.clone(), &packet, [7; 64]);
+        let mut transcript = Transcript::new(mac_keys.clone(), Endpoint::LINE, &policy.sign(&packet));
+        session.sent(PACKET_LEN);
+        let mut heard = transcript.challenge(&[9; 32]).to_vec();
+        let is_altered = random.below(4) == 0;
+        if is_altered {
+            heard = random.mutated(&heard);
+        }
+        let _ = session.receive(&mut heard.as_slice());
+        committed += usize::from(session.is_committed());
+        session.sent(session.output().len());
+        let mut answer = vec![0; 33];
+        answer[1..].copy_from_slice(&transcript.clone().answer().mac(&[0]));
+        let answer = random.mutated(&answer);
+        let got = session.receive(&mut answer.as_slice());
+        assert!(!matches!(got, Ok(Some(_))), "the proof is not in these MACs");
+    }
+    assert!(committed > rounds(20_000) / 2);
 }
 
 #[test]

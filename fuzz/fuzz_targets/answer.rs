@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use fence_virt::auth::{HashKind, Key};
-use fence_virt::fence::Operation;
+use fence_virt::fence::{Endpoint, Operation};
 use fence_virt::session::{AgentSession, ClientSession, Policy};
 use libfuzzer_sys::fuzz_target;
 
@@ -13,9 +13,9 @@ fuzz_target!(|bytes: &[u8]| {
     let [choice, step, bytes @ ..] = bytes else { return };
     let auth = if choice & 0x80 == 0 { HashKind::None } else { HashKind::Sha256 };
     let operation = Operation::ALL[usize::from(choice & 0x7f) % Operation::ALL.len()];
-    let policy = Arc::new(Policy { hash: HashKind::None, auth, key: Key::new(vec![1; 64]), old_key: None });
+    let policy = Arc::new(Policy::new(HashKind::None, auth, Key::new(vec![1; 64]), Endpoint::LINE));
     let run = |step: usize| {
-        let mut session = ClientSession::called_back(policy.clone(), operation, Vec::new(), [7; 64]);
+        let mut session = ClientSession::called_back(policy.clone(), operation, &[], [7; 64]);
         session.sent(session.output().len());
         for mut piece in bytes.chunks(step) {
             match session.receive(&mut piece) {

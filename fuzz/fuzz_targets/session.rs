@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use fence_virt::auth::{HashKind, Key};
+use fence_virt::fence::Endpoint;
 use fence_virt::time::Instant;
 use fence_virt::session::{Policy, ServerSession, SessionEvent};
 use libfuzzer_sys::fuzz_target;
@@ -13,13 +14,13 @@ fuzz_target!(|bytes: &[u8]| {
     let now = Instant::now();
     // Hash none accepts all requests, so that the fuzzer reaches the proof.
     let policy =
-        Policy { hash: HashKind::None, auth: HashKind::Sha256, key: Key::new(vec![1; 64]), old_key: None };
+        Policy::new(HashKind::None, HashKind::Sha256, Key::new(vec![1; 64]), Endpoint::LINE);
     let mut session = ServerSession::accepted(Arc::new(policy), [7; 32], now);
     for mut piece in bytes.chunks(usize::from(*step).max(1)) {
         loop {
             match session.receive(&mut piece) {
-                Ok(Some(SessionEvent::Authenticated(_))) => panic!("authenticated without the key"),
-                Ok(Some(SessionEvent::Requested(_))) => {}
+                Ok(Some(SessionEvent::Authenticated(..))) => panic!("authenticated without the key"),
+                Ok(Some(SessionEvent::Requested(..))) => {}
                 Ok(None) => break,
                 Err(misconduct) => {
                     let _ = misconduct.to_string();

@@ -1,14 +1,16 @@
 use std::fmt;
 use std::hint::black_box;
+use std::sync::Arc;
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::challenge::{NONCE_LEN, TAG_LEN};
 use super::hash::{Digest, Keyed};
-use super::{Challenge, ChallengeRefusal, KeyFingerprint};
+use super::mac_keys::MacKeys;
+use super::{Challenge, ChallengeRefusal, KeyId};
 use crate::fence::HashKind;
-use crate::wire::{Binding, DIGEST_AT, PACKET_LEN, Packet, PacketHead};
+use crate::wire::{Binding, DIGEST_AT, PACKET_LEN, Packet, PacketHead, Signature};
 
 /// Maximum length of a key, in bytes; the rest of a longer file is not read, as in the C suite.
 pub const KEY_MAX: usize = 4096;
@@ -16,7 +18,7 @@ pub const KEY_MAX: usize = 4096;
 /// Key shared by a daemon and its clients, kept as hash states that have absorbed it. Wiped when dropped.
 pub struct Key {
     length: usize,
-    fingerprint: KeyFingerprint,
+    mac_keys: Arc<MacKeys>,
     secret: Box<Secret>,
 }
 
@@ -39,8 +41,8 @@ impl Key {
     /// [`KEY_MAX`] bytes count. An empty key is for hash none and auth none.
     pub fn new(mut bytes: Vec<u8>) -> Key {
         let key = &bytes[..bytes.len().min(KEY_MAX)];
-        let fingerprint = KeyFingerprint::of(key);
-        let key = Key { length: key.len(), fingerprint, secret: Box::new(Secret::new(key)) };
+        let mac_keys = Arc::new(MacKeys::derive(key));
+        let key = Key { length: key.len(), mac_keys, secret: Box::new(Secret::new(key)) };
         wipe(&mut bytes);
         key
     }
@@ -55,9 +57,14 @@ impl Key {
         self.length == 0
     }
 
-    /// Short name, by which people compare keys. Print it where they ask for it, nowhere else.
-    pub fn fingerprint(&self) -> KeyFingerprint {
-        self.fingerprint
+    /// Public name, by which people and version 2 of the wire tell keys apart.
+    pub fn id(&self) -> KeyId {
+        self.mac_keys.id()
+    }
+
+    /// Keys of version 2 of the wire.
+    pub fn mac_keys(&self) -> &Arc<MacKeys> {
+        &self.mac_keys
     }
 
     /// Returns true if both have the same bytes, in constant time.
@@ -100,7 +107,7 @@ impl Key {
     ///
     /// [`ChallengeRefusal::OtherRequest`] if a daemon of ours issued it for another request (C daemons bind
     /// their challenges to none); [`ChallengeRefusal::RequestHead`], which no daemon of ours causes, and a C
-    /// daemon with one challenge in 20 million.
+    /// daemon with one challenge in 16 million.
     ///
     /// [`Packet::binding`]: crate::wire::Packet::binding
     pub fn prove(
@@ -154,24 +161,28 @@ impl Key {
 }
 
 impl Packet {
-    /// Encodes the request and signs it with its `hash`.
+    /// Encodes the request and signs it with the hash of its signature. One of version 2 gets no signature here: see
+    /// [`MacKeys::sign`].
     pub fn encode_signed(&self, key: &Key) -> [u8; PACKET_LEN] {
         let mut out = self.encode();
+        let Signature::Digest { hash, .. } = self.signature else { return out };
         out[DIGEST_AT..].fill(0);
-        let digest = key.sign(self.hash, &out);
+        let digest = key.sign(hash, &out);
         out[DIGEST_AT..].copy_from_slice(digest.as_bytes());
         out
     }
 
     /// Returns true if `bytes`, the request as received, has a valid signature of this key. Hash none
-    /// has no signature to check and is always valid: the listener's minimum `hash` decides about it.
+    /// has no signature to check and is always valid: the listener's minimum `hash` decides about it. One of version 2
+    /// is never valid here: see [`MacKeys::has_signed`].
     pub fn is_signed_by(&self, bytes: &[u8; PACKET_LEN], key: &Key) -> bool {
-        if self.hash == HashKind::None {
+        let Signature::Digest { hash, digest } = &self.signature else { return false };
+        if *hash == HashKind::None {
             return true;
         }
         let mut unsigned = *bytes;
         unsigned[DIGEST_AT..].fill(0);
-        key.sign(self.hash, &unsigned).matches(&self.digest)
+        key.sign(*hash, &unsigned).matches(digest)
     }
 }
 
@@ -288,9 +299,9 @@ mod tests {
     #[test]
     fn a_fingerprint_is_the_same_everywhere() {
         // head -c 8 of: (printf 'fence_virt key fingerprint\0'; printf secret) | sha256sum
-        assert_eq!(Key::new(b"secret".to_vec()).fingerprint().to_string(), "2301ffb4");
-        assert_eq!(Key::new(vec![7; KEY_MAX]).fingerprint(), Key::new(vec![7; KEY_MAX + 1]).fingerprint());
-        assert_ne!(Key::new(vec![7; KEY_MAX]).fingerprint(), Key::new(vec![7; KEY_MAX - 1]).fingerprint());
+        assert_eq!(Key::new(b"secret".to_vec()).id().to_string(), "2301ffb4");
+        assert_eq!(Key::new(vec![7; KEY_MAX]).id(), Key::new(vec![7; KEY_MAX + 1]).id());
+        assert_ne!(Key::new(vec![7; KEY_MAX]).id(), Key::new(vec![7; KEY_MAX - 1]).id());
     }
 
     #[test]

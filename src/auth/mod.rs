@@ -1,15 +1,18 @@
-//! Keys, signatures and challenges of the wire (docs/WIRE.md).
+//! Keys, signatures and challenges of the wire (docs/WIRE.md, docs/WIRE-2.md).
 #![forbid(unsafe_code)]
 
 mod challenge;
-mod fingerprint;
 mod hash;
 mod key;
+mod key_id;
+mod key_ring;
+mod mac_keys;
 mod weakness;
 
-pub use crate::fence::HashKind;
+pub use crate::fence::{HashKind, KeyId};
 pub use challenge::{CHALLENGE_LEN, Challenge, ChallengeRefusal};
-pub use fingerprint::KeyFingerprint;
 pub use hash::{DIGEST_LEN, Digest};
 pub use key::{KEY_MAX, Key};
+pub use key_ring::{KeyRing, VmKey};
+pub use mac_keys::{AnswerMacs, CHALLENGE_2_LEN, MAC_LEN, MacKeys, Transcript};
 pub use weakness::{KeyWeakness, examine};

@@ -129,20 +129,22 @@ fn act(log: &StderrLog, options: &RawOptions) -> Result<ExitCode, String> {
 
 fn print_fingerprint(log: &StderrLog, options: &RawOptions) -> Result<ExitCode, String> {
     let key = read_key(&settings::key_file(options)?, settings::timeout(options)?)?;
-    Ok(print_stdout(log, &format!("{}\n", key.fingerprint())))
+    Ok(print_stdout(log, &format!("{}\n", key.id())))
 }
 
 /// Reads the key and returns the policy. A key that is needed but cannot be read is fatal.
 fn policy(log: &StderrLog, settings: &Settings) -> Result<Arc<Policy>, String> {
     let Settings { hash, auth, .. } = *settings;
     let path = &settings.key_file;
-    let is_needed = settings.transport.has_key() && (hash, auth) != (HashKind::None, HashKind::None);
+    let endpoint = settings.transport.endpoint();
+    let none = (HashKind::None.into(), HashKind::None);
+    let is_needed = settings.transport.has_key() && (hash, auth) != none;
     if !is_needed {
-        return Ok(Arc::new(Policy { hash, auth, key: Key::new(Vec::new()), old_key: None }));
+        return Ok(Arc::new(Policy::new(hash, auth, Key::new(Vec::new()), endpoint)));
     }
     let key = read_key(path, settings.timeout)?;
     log.debug(format_args!("key file {}: {}", path.display(), counted(key.len(), "byte")));
-    Ok(Arc::new(Policy { hash, auth, key, old_key: None }))
+    Ok(Arc::new(Policy::new(hash, auth, key, endpoint)))
 }
 
 /// Reads the key, which must not be empty.

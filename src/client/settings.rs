@@ -12,7 +12,7 @@ use super::options::Id;
 use super::raw_options::RawOptions;
 use super::serial_params;
 use crate::auth::HashKind;
-use crate::fence::{NameError, Target, did_you_mean};
+use crate::fence::{Carrier, Endpoint, NameError, SignatureKind, Target, did_you_mean};
 use crate::sys::tty::Framing;
 
 const GROUP_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(225, 0, 0, 12));
@@ -46,6 +46,18 @@ impl fmt::Display for Transport {
 }
 
 impl Transport {
+    /// Listener that requests are for.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        match self {
+            Transport::Multicast { port, .. } => {
+                Endpoint { carrier: Carrier::Multicast, port: (*port).into() }
+            }
+            Transport::Tcp { port, .. } => Endpoint { carrier: Carrier::Tcp, port: (*port).into() },
+            Transport::Vsock { port, .. } => Endpoint { carrier: Carrier::Vsock, port: (*port).into() },
+            Transport::Serial { .. } | Transport::Vmchannel { .. } => Endpoint::LINE,
+        }
+    }
+
     /// True if requests are signed and daemons authenticated.
     pub(super) fn has_key(&self) -> bool {
         !matches!(self, Transport::Serial { .. } | Transport::Vmchannel { .. })
@@ -60,7 +72,7 @@ pub(super) struct Settings {
     pub(super) target: Target,
     pub(super) is_uuid: bool,
     pub(super) transport: Transport,
-    pub(super) hash: HashKind,
+    pub(super) hash: SignatureKind,
     pub(super) auth: HashKind,
     pub(super) key_file: PathBuf,
     pub(super) timeout: Duration,
@@ -98,8 +110,8 @@ impl Settings {
                 Agent::Xvm => multicast(options)?,
                 Agent::Virt => point_to_point(options)?,
             },
-            hash: hash_kind(options, Id::Hash, "hash (-c)")?,
-            auth: hash_kind(options, Id::Auth, "auth (-C)")?,
+            hash: hash(options)?,
+            auth: auth(options)?,
             key_file: key_file(options)?,
             timeout: timeout(options)?,
             delay: Duration::from_secs(number(options, Id::Delay, "delay (-w)", 0, 0)?.into()),
@@ -174,12 +186,21 @@ pub(super) fn timeout(options: &RawOptions) -> Result<Duration, String> {
     Ok(Duration::from_secs(number(options, Id::Timeout, "timeout (-t)", 30, 1)?.into()))
 }
 
-fn hash_kind(options: &RawOptions, id: Id, name: &str) -> Result<HashKind, String> {
-    let Some(text) = text(options, id) else { return Ok(HashKind::Sha256) };
-    HashKind::from_name(&text).ok_or_else(|| {
-        let hint = did_you_mean(&text, HashKind::ALL.into_iter().map(HashKind::name));
-        format!("invalid {name} {text:?}: must be one of none, sha1, sha256, sha512{hint}")
-    })
+fn hash(options: &RawOptions) -> Result<SignatureKind, String> {
+    let Some(text) = text(options, Id::Hash) else { return Ok(HashKind::Sha256.into()) };
+    let names = SignatureKind::ALL.map(SignatureKind::name);
+    SignatureKind::from_name(&text).ok_or_else(|| no_such_hash("hash (-c)", &text, &names))
+}
+
+fn auth(options: &RawOptions) -> Result<HashKind, String> {
+    let Some(text) = text(options, Id::Auth) else { return Ok(HashKind::Sha256) };
+    let names = HashKind::ALL.map(HashKind::name);
+    HashKind::from_name(&text).ok_or_else(|| no_such_hash("auth (-C)", &text, &names))
+}
+
+fn no_such_hash(option: &str, text: &str, names: &[&'static str]) -> String {
+    let hint = did_you_mean(text, names.iter().copied());
+    format!("invalid {option} {text:?}: must be one of {}{hint}", names.join(", "))
 }
 
 fn multicast(options: &RawOptions) -> Result<Transport, String> {

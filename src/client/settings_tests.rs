@@ -25,7 +25,7 @@ use Agent::{Virt, Xvm};
 fn defaults_are_those_of_the_metadata() {
     let options = settings(Xvm, "-n vm");
     assert_eq!(options.action, AgentAction::Request(Operation::Reboot));
-    assert_eq!((options.hash, options.auth), (HashKind::Sha256, HashKind::Sha256));
+    assert_eq!((options.hash, options.auth), (HashKind::Sha256.into(), HashKind::Sha256));
     assert_eq!((options.timeout, options.delay), (Duration::from_secs(30), Duration::ZERO));
     assert_eq!(options.key_file, PathBuf::from("/etc/cluster/fence_xvm.key"));
     let retrans = Duration::from_secs(2);
@@ -81,7 +81,7 @@ fn invalid_values_are_refused() {
         (Xvm, "-n vm -o destroy", "Unrecognised action"),
         (Xvm, "-n vm -o stauts", "Unrecognised action \"stauts\"; did you mean \"status\"?"),
         (Xvm, "-n vm -o destroy", "must be one of null, on, off, reboot"),
-        (Xvm, "-n vm -c sha-256", "sha1, sha256, sha512; did you mean \"sha256\"?"),
+        (Xvm, "-n vm -c sha-256", "sha1, sha256, sha512, hmac-sha256; did you mean \"sha256\"?"),
         (Xvm, "-n vm -t 0", "timeout (-t) \"0\": must be a number of 1 or more"),
         (Xvm, "-n vm -t 3s", "timeout"),
         (Xvm, "-n vm -w x", "delay"),

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::fence::ListenerName;
+use crate::fence::{ListenerName, SignatureKind};
 
 use super::model::{
     AuthConfig, BackendConfig, Config, GroupConfig, HostFencing, ListenerConfig, NameMode, NamedListener,
@@ -70,7 +70,10 @@ impl fmt::Display for SerialConfig {
 /// Algorithms and key file.
 impl fmt::Display for AuthConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "hash {}, auth {}", self.hash, self.auth)?;
+        write!(f, "hash {}", self.hash)?;
+        if self.hash < SignatureKind::HmacSha256 {
+            write!(f, ", auth {}", self.auth)?;
+        }
         if self.needs_key() {
             write!(f, ", key {}", self.key_file.to_string_lossy().escape_debug())?;
             if let Some(old) = &self.old_key_file {
@@ -149,7 +152,12 @@ mod tests {
 
     #[test]
     fn a_summary() {
-        let auth = |hash| AuthConfig { key_file: PathBuf::from("/k"), old_key_file: None, hash, auth: hash };
+        let auth = |auth: HashKind| AuthConfig {
+            key_file: PathBuf::from("/k"),
+            old_key_file: None,
+            hash: auth.into(),
+            auth,
+        };
         let multicast = MulticastConfig {
             auth: auth(HashKind::Sha256),
             address: [225, 0, 0, 12].into(),

@@ -1,6 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::auth::HashKind;
+use crate::fence::SignatureKind;
 
 use super::diagnostic_sink::DiagnosticSink;
 use super::fields::SectionFields;
@@ -15,6 +16,7 @@ pub(super) const LISTENERS: [&str; 4] = ["multicast", "tcp", "vsock", "serial"];
 
 const DEFAULT_KEY_FILE: &str = "/etc/cluster/fence_xvm.key";
 const DEFAULT_PORT: u16 = 1229;
+const DEFAULT_HASH: SignatureKind = SignatureKind::Hash(HashKind::Sha256);
 const DEFAULT_GROUP_V4: Ipv4Addr = Ipv4Addr::new(225, 0, 0, 12);
 const DEFAULT_GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 3, 1);
 
@@ -83,17 +85,19 @@ fn auth(fields: &SectionFields, sink: &mut DiagnosticSink) -> AuthConfig {
     AuthConfig {
         key_file: fields.read("key_file", sink, values::file).unwrap_or(DEFAULT_KEY_FILE.into()),
         old_key_file: fields.read("old_key_file", sink, values::file),
-        hash: fields.read("hash", sink, values::hash).unwrap_or(HashKind::Sha256),
-        auth: fields.read("auth", sink, values::hash).unwrap_or(HashKind::Sha256),
+        hash: fields.read("hash", sink, values::hash).unwrap_or(DEFAULT_HASH),
+        auth: fields.read("auth", sink, values::auth).unwrap_or(HashKind::Sha256),
     }
 }
 
 /// Warns of settings with another meaning in fence_virtd 4.x, and of missing authentication.
 fn warn_of_auth(name: &str, fields: &SectionFields, sink: &mut DiagnosticSink) {
-    let valid = |span: Option<Span>| span.map_or(Some(HashKind::Sha256), |span| values::hash(span.text).ok());
     let hash_at = fields.value("hash");
     let auth_at = fields.value("auth");
-    let (Some(hash), Some(auth)) = (valid(hash_at), valid(auth_at)) else { return };
+    let hash = hash_at.map_or(Ok(DEFAULT_HASH), |span| values::hash(span.text));
+    let auth = auth_at.map_or(Ok(HashKind::Sha256), |span| values::auth(span.text));
+    let (Ok(hash), Ok(auth)) = (hash, auth) else { return };
+    let SignatureKind::Hash(hash) = hash else { return note_unused_auth(auth_at, sink) };
     // The multicast listener of 4.x used both keys correctly.
     if let Some(span) = auth_at.filter(|_| auth != HashKind::Sha256 && name != "multicast") {
         sink.warning(span.at, legacy_auth(auth, hash_at.map(|span| sink.line(span.at))));
@@ -107,6 +111,14 @@ fn warn_of_auth(name: &str, fields: &SectionFields, sink: &mut DiagnosticSink) {
         _ => return,
     };
     sink.warning(span.map_or(0, |span| span.at), message);
+}
+
+/// Warns of an `auth` that no request uses.
+fn note_unused_auth(auth_at: Option<Span>, sink: &mut DiagnosticSink) {
+    if let Some(span) = auth_at {
+        let message = "auth has no effect with hash = \"hmac-sha256\", which always authenticates both sides; remove it";
+        sink.warning(span.at, message);
+    }
 }
 
 /// Warning about `auth` in tcp and vsock sections, which fence_virtd 4.x misread,

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::auth::HashKind;
-use crate::fence::{ListenerName, Rights};
+use crate::fence::{Carrier, Endpoint, ListenerName, Rights, SignatureKind};
 
 /// Highest value of `max_parallel`.
 pub const MAX_PARALLEL: usize = 64;
@@ -67,6 +67,18 @@ impl ListenerConfig {
         }
     }
 
+    /// Endpoint that version 2 of the wire authenticates.
+    pub fn endpoint(&self) -> Endpoint {
+        match self {
+            ListenerConfig::Tcp(config) => Endpoint { carrier: Carrier::Tcp, port: config.port.into() },
+            ListenerConfig::Multicast(config) => {
+                Endpoint { carrier: Carrier::Multicast, port: config.port.into() }
+            }
+            ListenerConfig::Vsock(config) => Endpoint { carrier: Carrier::Vsock, port: config.port },
+            ListenerConfig::Serial(_) => Endpoint::LINE,
+        }
+    }
+
     /// Name of this kind in a configuration file.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -86,15 +98,15 @@ pub struct AuthConfig {
     /// Previous key, also accepted during a change of keys.
     pub old_key_file: Option<PathBuf>,
     /// Weakest accepted signature of a request (default: sha256).
-    pub hash: HashKind,
-    /// Hash of challenges and responses (default: sha256).
+    pub hash: SignatureKind,
+    /// Hash of challenges and responses in version 1 of the wire (default: sha256).
     pub auth: HashKind,
 }
 
 impl AuthConfig {
     /// True if requests are signed or challenged, which needs a key.
     pub fn needs_key(&self) -> bool {
-        self.hash != HashKind::None || self.auth != HashKind::None
+        self.hash != HashKind::None.into() || self.auth != HashKind::None
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use crate::auth::HashKind;
+use crate::fence::SignatureKind;
 
 use super::diagnostic_sink::quoted;
 use super::model::{HostFencing, MAX_PARALLEL, NameMode, SerialMode, UnknownVm};
@@ -47,7 +48,12 @@ fn word<T: Copy>(text: &str, what: &str, words: &[(&str, T)]) -> Result<T, Strin
     })
 }
 
-pub(super) fn hash(text: &str) -> Result<HashKind, String> {
+pub(super) fn hash(text: &str) -> Result<SignatureKind, String> {
+    word(text, "hash algorithm", &SignatureKind::ALL.map(|kind| (kind.name(), kind)))
+}
+
+/// Parses `auth`, which is for version 1 of the wire: version 2 has no choice.
+pub(super) fn auth(text: &str) -> Result<HashKind, String> {
     word(text, "hash algorithm", &HashKind::ALL.map(|kind| (kind.name(), kind)))
 }
 
@@ -177,8 +183,11 @@ mod tests {
 
     #[test]
     fn words() {
-        assert_eq!(hash("SHA512"), Ok(HashKind::Sha512));
-        let message = "invalid hash algorithm \"md5\"; expected one of: none, sha1, sha256, sha512";
+        assert_eq!(hash("SHA512"), Ok(HashKind::Sha512.into()));
+        assert_eq!(hash("HMAC-SHA256"), Ok(SignatureKind::HmacSha256));
+        assert!(auth("hmac-sha256").is_err(), "version 2 has no choice of challenges");
+        let message =
+            "invalid hash algorithm \"md5\"; expected one of: none, sha1, sha256, sha512, hmac-sha256";
         assert_eq!(hash("md5"), Err(message.to_string()));
         assert_eq!(family(" IPv6 "), Ok(Family::V6));
         assert!(family("inet").is_err() && serial_mode("tty").is_err() && name_mode("id").is_err());

@@ -2,7 +2,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Domain, Operation, Uuid};
+use super::{Domain, KeyId, KeyedSource, Operation, Uuid};
 
 /// Maximum length of a VM's name or UUID on the wire, in bytes: 64 less the closing NUL.
 pub const NAME_MAX: usize = 63;
@@ -62,6 +62,8 @@ pub enum Source {
     Cid(u32),
     /// VM that owns the serial line or channel of the request, according to libvirt.
     Domain(Arc<Domain>),
+    /// VM that has proven a key of its own.
+    Key(Arc<KeyedSource>),
 }
 
 impl Source {
@@ -77,6 +79,7 @@ impl fmt::Display for Source {
             Source::Ip(address) => address.fmt(f),
             Source::Cid(cid) => write!(f, "CID {cid}"),
             Source::Domain(domain) => domain.fmt(f),
+            Source::Key(keyed) => keyed.fmt(f),
         }
     }
 }
@@ -88,7 +91,14 @@ pub struct Identity {
     operation: Operation,
     seqno: u32,
     name: String,
-    requester: Option<Uuid>,
+    requester: Option<Asker>,
+}
+
+/// Requester of which alone a request is a duplicate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Asker {
+    Vm(Uuid),
+    Key(KeyId),
 }
 
 impl Identity {
@@ -100,7 +110,12 @@ impl Identity {
     /// Makes the identity specific to this VM. On lines a request never comes
     /// twice by different ways, but two VMs may choose the same number.
     pub fn requested_by(self, requester: Uuid) -> Identity {
-        Identity { requester: Some(requester), ..self }
+        Identity { requester: Some(Asker::Vm(requester)), ..self }
+    }
+
+    /// Makes the identity specific to this key, so that nobody with another key can use up the number.
+    pub fn signed_with(self, key: KeyId) -> Identity {
+        Identity { requester: Some(Asker::Key(key)), ..self }
     }
 }
 
@@ -147,6 +162,9 @@ mod tests {
         let b = Uuid::from_bytes([2; 16]);
         assert_ne!(request(b"node", 1).requested_by(a), request(b"node", 1).requested_by(b));
         assert_eq!(request(b"node", 1).requested_by(a), request(b"nODE", 1).requested_by(a));
+        let signed = |key| request(b"node", 1).signed_with(KeyId::from_bytes([key; 16]));
+        assert_ne!(signed(1), signed(2));
+        assert_ne!(signed(1), request(b"node", 1).requested_by(a), "a UUID is no key");
     }
 
     #[test]

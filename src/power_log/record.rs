@@ -122,6 +122,7 @@ pub fn share_of(standing: &Standing) -> String {
         (None, Origin::Ip(address)) => address.to_string(),
         (None, Origin::Cid(cid)) => format!("CID {cid}"),
         (None, Origin::Domain(uuid)) => uuid.to_string(),
+        (None, Origin::Key(key)) => format!("key {key}"),
     }
 }
 

@@ -2,10 +2,11 @@ use std::sync::Arc;
 
 use super::agent_session::AgentSession;
 use super::answer::{AnswerReader, FixedBuf};
+use super::answer_with_macs::AnswerWithMacsReader;
 use super::policy::Policy;
 use super::protocol_error::{Awaited, ProtocolError};
-use crate::auth::{CHALLENGE_LEN, Challenge, Digest, HashKind};
-use crate::fence::{Answer, Operation};
+use crate::auth::{CHALLENGE_2_LEN, CHALLENGE_LEN, Challenge, Digest, HashKind, Transcript};
+use crate::fence::{Answer, Operation, SignatureKind};
 use crate::wire::{Binding, Packet};
 
 /// Message that the client waits for.
@@ -14,6 +15,10 @@ enum ClientState {
     Proof(Digest, FixedBuf<CHALLENGE_LEN>),
     Challenge(FixedBuf<CHALLENGE_LEN>),
     Answer(AnswerReader),
+    /// In version 2, with a transcript for each request that was sent.
+    Challenge2(Vec<Transcript>, FixedBuf<CHALLENGE_2_LEN>),
+    /// In version 2.
+    AnswerWithMacs(Box<AnswerWithMacsReader>),
 }
 
 /// Agent's side of one connection.
@@ -21,6 +26,7 @@ enum ClientState {
 /// ```text
 /// Proof ─► Challenge ─► Answer ─► done
 /// auth none:            Answer ─► done
+/// version 2:            Challenge2 ─► AnswerWithMacs ─► done
 /// ```
 #[derive(Debug)]
 pub struct ClientSession {
@@ -37,29 +43,34 @@ impl ClientSession {
     /// Starts a session on a connection to the daemon (tcp, vsock): the request
     /// is sent first. `nonce` is fresh randomness for the challenge to the daemon.
     pub fn opening(policy: Arc<Policy>, packet: &Packet, nonce: Challenge) -> ClientSession {
-        let opening = packet.encode_signed(&policy.key).to_vec();
-        ClientSession::new(policy, packet.request.operation, vec![packet.binding()], nonce, opening)
+        let opening = policy.sign(packet).to_vec();
+        ClientSession::new(policy, packet.request.operation, std::slice::from_ref(packet), nonce, opening)
     }
 
-    /// Starts a session on a call-back to one of the requests with these
-    /// bindings, sent by multicast. The answer must be one to `operation`.
+    /// Starts a session on a call-back to one of these requests, sent by multicast from the address that is called
+    /// back, which they have in them. The answer must be one to `operation`.
     pub fn called_back(
         policy: Arc<Policy>,
         operation: Operation,
-        bindings: Vec<Binding>,
+        packets: &[Packet],
         nonce: Challenge,
     ) -> ClientSession {
-        ClientSession::new(policy, operation, bindings, nonce, Vec::new())
+        ClientSession::new(policy, operation, packets, nonce, Vec::new())
     }
 
     fn new(
         policy: Arc<Policy>,
         operation: Operation,
-        bindings: Vec<Binding>,
+        packets: &[Packet],
         mut nonce: Challenge,
         mut output: Vec<u8>,
     ) -> ClientSession {
+        let bindings = packets.iter().map(Packet::binding).collect();
         let state = match policy.auth {
+            _ if policy.hash == SignatureKind::HmacSha256 => {
+                let transcripts = packets.iter().map(|packet| policy.transcript(packet)).collect();
+                ClientState::Challenge2(transcripts, FixedBuf::default())
+            }
             HashKind::None => ClientState::Answer(AnswerReader::new(operation)),
             kind => {
                 // A daemon refuses a challenge that reads as the head of a request; this bit prevents that.
@@ -105,8 +116,18 @@ impl AgentSession for ClientSession {
                     self.output.extend_from_slice(answer.map_err(ProtocolError::Challenge)?.as_bytes());
                     self.state = ClientState::Answer(AnswerReader::new(self.operation));
                 }
+                ClientState::Challenge2(transcripts, buf) => {
+                    let Some(challenge) = buf.take(input) else { return Ok(None) };
+                    let accepts = |transcript: &mut Transcript| transcript.accept_challenge(challenge);
+                    let at = transcripts.iter_mut().position(accepts).ok_or(ProtocolError::ChallengeMac)?;
+                    let mut transcript = transcripts.swap_remove(at);
+                    self.output.extend_from_slice(&transcript.proof());
+                    self.is_bound = true;
+                    let reader = AnswerWithMacsReader::new(self.operation, transcript.answer());
+                    self.state = ClientState::AnswerWithMacs(Box::new(reader));
+                }
                 // An answer to a request that has not been sent yet is bogus.
-                ClientState::Answer(_) if !self.output.is_empty() => {
+                ClientState::Answer(_) | ClientState::AnswerWithMacs(_) if !self.output.is_empty() => {
                     return if input.is_empty() { Ok(None) } else { Err(ProtocolError::Early) };
                 }
                 ClientState::Answer(reader) => {
@@ -115,19 +136,27 @@ impl AgentSession for ClientSession {
                     let is_trailed = is_verdict && !input.is_empty();
                     return if is_trailed { Err(ProtocolError::Trailing) } else { Ok(answer) };
                 }
+                ClientState::AnswerWithMacs(reader) => {
+                    let answer = reader.take(input)?;
+                    let is_trailed = answer.is_some() && !input.is_empty();
+                    return if is_trailed { Err(ProtocolError::Trailing) } else { Ok(answer) };
+                }
             }
         }
     }
 
     fn is_committed(&self) -> bool {
-        matches!(self.state, ClientState::Answer(_))
+        matches!(self.state, ClientState::Answer(_) | ClientState::AnswerWithMacs(_))
     }
 
     fn awaited(&self) -> Awaited {
         match &self.state {
             ClientState::Proof(_, buf) if buf.is_empty() => Awaited::Anything,
             ClientState::Proof(..) => Awaited::Proof,
-            ClientState::Challenge(_) => Awaited::Challenge,
+            ClientState::Challenge2(_, buf) if buf.is_empty() => Awaited::AnythingOfVersion2,
+            ClientState::Challenge(_) | ClientState::Challenge2(..) => Awaited::Challenge,
+            ClientState::AnswerWithMacs(reader) if reader.is_listing() => Awaited::List,
+            ClientState::AnswerWithMacs(_) => Awaited::Answer,
             ClientState::Answer(reader) if reader.is_listing() => Awaited::List,
             ClientState::Answer(_) if self.policy.auth == HashKind::None => Awaited::Unproven,
             ClientState::Answer(_) => Awaited::Answer,

@@ -1,18 +1,22 @@
 use super::*;
 use crate::auth::{ChallengeRefusal, Key};
-use crate::fence::{HostEntry, PowerState, Request, Target, Verdict};
-use crate::session::{CheckedPacket, ServerSession, SessionEvent, WhichKey};
+use crate::fence::{Endpoint, HostEntry, PowerState, Request, Target, Verdict};
+use crate::session::{CheckedPacket, ServerSession, SessionEvent, Signer, WhichKey};
 use crate::time::Instant;
-use crate::wire::{PACKET_LEN, encode_host_list};
+use crate::wire::{PACKET_LEN, Signature, encode_host_list};
 
 fn policy(hash: HashKind, auth: HashKind, letter: u8) -> Arc<Policy> {
-    Arc::new(Policy { hash, auth, key: Key::new(vec![letter; 4096]), old_key: None })
+    Arc::new(Policy::new(hash, auth, Key::new(vec![letter; 4096]), Endpoint::LINE))
 }
 
 fn packet(operation: Operation, policy: &Policy) -> Packet {
     let target = Target::new(b"node1").unwrap();
     let request = Request { operation, target, seqno: 7 };
-    Packet { request, hash: policy.hash, random: [1; 6], ..Packet::decode(&[0; PACKET_LEN]).unwrap() }
+    let signature = match policy.hash {
+        SignatureKind::Hash(hash) => Signature::unsigned(hash),
+        SignatureKind::HmacSha256 => Signature::without_mac(policy.key.id(), [5; 16]),
+    };
+    Packet { request, signature, random: [1; 6], ..Packet::decode(&[0; PACKET_LEN]).unwrap() }
 }
 
 fn client(operation: Operation, policy: &Arc<Policy>) -> ClientSession {
@@ -51,8 +55,8 @@ fn converse(
         let mut moved = !input.is_empty();
         loop {
             match server.receive(&mut input) {
-                Ok(Some(SessionEvent::Authenticated(_))) => server.answer(answer, now),
-                Ok(Some(SessionEvent::Requested(_))) => {}
+                Ok(Some(SessionEvent::Authenticated(..))) => server.answer(answer, now),
+                Ok(Some(SessionEvent::Requested(..))) => {}
                 Ok(None) => break,
                 Err(_) => return Err(ProtocolError::HungUp(client.awaited())),
             }
@@ -198,10 +202,14 @@ fn a_daemon_that_answers_another_request_gets_no_proof() {
     for (asked, is_ours) in [(&older, true), (&newer, false)] {
         let now = Instant::now();
         let bytes = asked.encode_signed(&both.key);
-        let asked = CheckedPacket { packet: asked.clone(), key: WhichKey::Current, bytes };
+        let asked = CheckedPacket { packet: asked.clone(), signer: Signer::Shared(WhichKey::Current), bytes };
         let mut server = ServerSession::called_back(both.clone(), [3; 32], &asked, now);
-        let mut client =
-            ClientSession::called_back(both.clone(), Operation::Status, vec![older.binding()], [0x11; 64]);
+        let mut client = ClientSession::called_back(
+            both.clone(),
+            Operation::Status,
+            std::slice::from_ref(&older),
+            [0x11; 64],
+        );
         server.receive(&mut client.output()).unwrap();
         client.sent(client.output().len());
         let got = client.receive(&mut server.output());

@@ -1,6 +1,7 @@
 use std::fmt;
 
-use crate::auth::{ChallengeRefusal, HashKind};
+use crate::auth::{ChallengeRefusal, KeyId};
+use crate::fence::SignatureKind;
 use crate::wire::PacketError;
 
 /// Misconduct of a client that ends its session without an answer.
@@ -11,12 +12,16 @@ pub enum Misconduct {
     /// Signature weaker than the listener's minimum.
     WeakHash {
         /// Hash that the client used.
-        sent: HashKind,
+        sent: SignatureKind,
         /// Minimum of the listener.
-        wanted: HashKind,
+        wanted: SignatureKind,
     },
     /// Signature that our key does not verify.
-    Signature(HashKind),
+    Signature(SignatureKind),
+    /// Id of a key that the listener does not have.
+    UnknownKey(KeyId),
+    /// MAC of a request that the key with this id does not verify.
+    Mac(KeyId),
     /// Challenge that we do not answer.
     Challenge(ChallengeRefusal),
     /// Multicast request on another transport.
@@ -50,6 +55,20 @@ impl fmt::Display for Misconduct {
                 return write!(
                     f,
                     "its {hash} signature is invalid: the keys differ, or the request was altered"
+                );
+            }
+            Misconduct::UnknownKey(key) => {
+                return write!(
+                    f,
+                    "its key {key} is none of this listener's (--key-fingerprint of the agent prints the same; \
+                     --status and --check show the listener's keys)"
+                );
+            }
+            Misconduct::Mac(key) => {
+                return write!(
+                    f,
+                    "its signature with key {key} is invalid: the request was altered, or it was made for another kind \
+                     of listener or another port"
                 );
             }
             Misconduct::Callback => "its request asks for a call-back: it is a replay of a multicast request",

@@ -4,6 +4,7 @@
 
 mod agent_session;
 mod answer;
+mod answer_with_macs;
 mod client;
 mod guest_line;
 mod line;
@@ -13,6 +14,8 @@ mod protocol_error;
 mod scanner;
 mod server;
 mod sync_probe;
+#[cfg(test)]
+mod version_2_tests;
 
 pub use agent_session::AgentSession;
 pub use answer::LIST_MAX;
@@ -20,7 +23,7 @@ pub use client::ClientSession;
 pub use guest_line::{Arrival, GuestLine, LINE_QUEUE_MAX, LINE_READ_MAX};
 pub use line::LineSession;
 pub use misconduct::Misconduct;
-pub use policy::{CheckedPacket, Policy, WhichKey};
+pub use policy::{CheckedPacket, Policy, Signer, WhichKey};
 pub use protocol_error::{Awaited, ProtocolError};
 pub use scanner::{STALL_LIMIT, Scanner};
 pub use server::{HANDSHAKE_LIMIT, REPLY_LIMIT, ServerSession, SessionEvent};

@@ -8,6 +8,10 @@ use crate::auth::ChallengeRefusal;
 pub enum ProtocolError {
     /// Wrong answer to our challenge: the key or the hash differs.
     Proof,
+    /// Challenge of version 2 that does not verify: no holder of our key made it for our request.
+    ChallengeMac,
+    /// Answer of version 2 that does not verify.
+    AnswerMac,
     /// Challenge that we do not answer.
     Challenge(ChallengeRefusal),
     /// Byte that is not an answer to the operation.
@@ -29,6 +33,8 @@ pub enum ProtocolError {
 pub enum Awaited {
     /// First byte of anything.
     Anything,
+    /// The same in version 2 of the wire.
+    AnythingOfVersion2,
     /// Answer to a request without auth.
     Unproven,
     /// Answer on a line, which has no auth.
@@ -48,7 +54,7 @@ pub enum Awaited {
 impl fmt::Display for Awaited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Awaited::Anything => "a first byte",
+            Awaited::Anything | Awaited::AnythingOfVersion2 => "a first byte",
             Awaited::Response => "its answer",
             Awaited::Unproven => "an answer (does the host require auth?)",
             Awaited::Proof => "its answer to our challenge",
@@ -67,6 +73,10 @@ impl fmt::Display for ProtocolError {
                 "its answer to our challenge is wrong: the key or auth differs (compare keys by --key-fingerprint)"
             }
             ProtocolError::Challenge(refusal) => return refusal.fmt(f),
+            ProtocolError::ChallengeMac => {
+                "its challenge is not valid for our request: it is not the host, or something altered the exchange"
+            }
+            ProtocolError::AnswerMac => "its answer is not authentic: something altered it on its way",
             ProtocolError::Answer(byte) => {
                 return write!(f, "it answered {byte}, which is not a valid answer");
             }
@@ -76,6 +86,10 @@ impl fmt::Display for ProtocolError {
             ProtocolError::Endless => "its host list is too long",
             ProtocolError::HungUp(Awaited::Anything | Awaited::Unproven) => {
                 "it hung up without an answer: the key, hash or auth differs, or it is busy; its log on the host says which"
+            }
+            ProtocolError::HungUp(Awaited::AnythingOfVersion2) => {
+                "it hung up without an answer: it does not know this key, takes no hmac-sha256 (C daemons), or is busy; \
+                 its log on the host says which"
             }
             ProtocolError::HungUp(Awaited::Proof) => {
                 "it hung up before its answer to our challenge was complete: is its auth none?"

@@ -2,10 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::FixedBuf;
+use super::answer_with_macs;
 use super::misconduct::Misconduct;
-use super::policy::{CheckedPacket, Policy};
-use crate::auth::{CHALLENGE_LEN, Digest, HashKind};
-use crate::fence::{Answer, Request};
+use super::policy::{CheckedPacket, Policy, Signer, WhichKey};
+use crate::auth::{AnswerMacs, CHALLENGE_LEN, Digest, HashKind, MAC_LEN, Transcript};
+use crate::fence::{Answer, Identity, KeyHolder, Request};
 use crate::time::Instant;
 use crate::wire::{PACKET_LEN, encode_host_list};
 
@@ -18,18 +19,30 @@ pub const REPLY_LIMIT: Duration = Duration::from_secs(10);
 /// Event that the listener has to handle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEvent {
-    /// Signed request of a client that has not yet proven itself.
-    Requested(Request),
+    /// Signed request of a client that has not yet proven itself, with its identity.
+    Requested(Request, Identity),
     /// Request of a proven client: carry it out and call [`ServerSession::answer`].
-    Authenticated(Request),
+    Authenticated(Request, Identity),
 }
 
 #[derive(Debug)]
 enum ServerState {
     AwaitRequest(FixedBuf<PACKET_LEN>),
     AwaitChallenge(CheckedPacket, FixedBuf<CHALLENGE_LEN>),
-    AwaitProof { checked: CheckedPacket, expected: Digest, buf: FixedBuf<CHALLENGE_LEN> },
-    AwaitAnswer,
+    AwaitProof {
+        checked: CheckedPacket,
+        which: WhichKey,
+        expected: Digest,
+        buf: FixedBuf<CHALLENGE_LEN>,
+    },
+    /// In version 2.
+    AwaitMac {
+        checked: CheckedPacket,
+        transcript: Transcript,
+        buf: FixedBuf<MAC_LEN>,
+    },
+    /// With the MACs of the answer, in version 2.
+    AwaitAnswer(Option<AnswerMacs>),
     Replying,
 }
 
@@ -39,11 +52,14 @@ enum ServerState {
 /// tcp, vsock:  AwaitRequest ─► AwaitChallenge ─► AwaitProof ─► AwaitAnswer ─► Replying
 /// multicast:                   AwaitChallenge ─► ...
 /// auth none:   AwaitRequest ─────────────────────────────────► AwaitAnswer ─► ...
+/// version 2:   AwaitRequest ─► AwaitMac ─────────────────────► AwaitAnswer ─► ...
 /// ```
 #[derive(Debug)]
 pub struct ServerSession {
     policy: Arc<Policy>,
     nonce: [u8; 32],
+    /// VM that has proven a key of its own.
+    holder: Option<Arc<KeyHolder>>,
     state: ServerState,
     deadline: Option<Instant>,
     output: Vec<u8>,
@@ -68,7 +84,8 @@ impl ServerSession {
     }
 
     fn new(policy: Arc<Policy>, nonce: [u8; 32], state: ServerState, now: Instant) -> ServerSession {
-        ServerSession { policy, nonce, state, deadline: Some(now + HANDSHAKE_LIMIT), output: Vec::new() }
+        let deadline = Some(now + HANDSHAKE_LIMIT);
+        ServerSession { policy, nonce, holder: None, state, deadline, output: Vec::new() }
     }
 
     /// Replaces the policy after a reload, unless the client has proven itself already.
@@ -83,16 +100,19 @@ impl ServerSession {
             ServerState::AwaitChallenge(checked, _) => {
                 *checked = policy.check(&checked.bytes).map_err(|_| Misconduct::Revoked)?;
             }
-            ServerState::AwaitProof { checked, .. } => {
+            ServerState::AwaitMac { checked, .. } => {
+                return policy.check(&checked.bytes).map(drop).map_err(|_| Misconduct::Revoked);
+            }
+            ServerState::AwaitProof { checked, which, .. } => {
                 // The key of the challenges counts too: a request with hash none has no signature.
-                let has_key = policy.has(self.policy.key(checked.key));
+                let has_key = policy.has(self.policy.key(*which));
                 let is_valid = has_key && policy.auth == self.policy.auth;
                 return match policy.check(&checked.bytes) {
                     Ok(_) if is_valid => Ok(()),
                     _ => Err(Misconduct::Revoked),
                 };
             }
-            ServerState::AwaitAnswer | ServerState::Replying => return Ok(()),
+            ServerState::AwaitAnswer(_) | ServerState::Replying => return Ok(()),
         }
         self.policy = policy.clone();
         Ok(())
@@ -112,54 +132,74 @@ impl ServerSession {
                 if checked.packet.asks_for_callback() {
                     return Err(Misconduct::Callback);
                 }
-                let request = checked.packet.request.clone();
+                let event = SessionEvent::Requested(checked.packet.request.clone(), checked.identity());
                 self.state = ServerState::AwaitChallenge(checked, FixedBuf::default());
-                Ok(Some(SessionEvent::Requested(request)))
+                Ok(Some(event))
             }
             ServerState::AwaitChallenge(checked, buf) => {
+                let which = match &checked.signer {
+                    Signer::Shared(which) => *which,
+                    Signer::Mac { keys, .. } => {
+                        let mut transcript =
+                            Transcript::new(keys.clone(), self.policy.endpoint, &checked.bytes);
+                        self.output.extend_from_slice(&transcript.challenge(&self.nonce));
+                        let checked = checked.clone();
+                        self.state = ServerState::AwaitMac { checked, transcript, buf: FixedBuf::default() };
+                        return self.receive(input);
+                    }
+                };
                 let kind = self.policy.auth;
-                let key = self.policy.key(checked.key);
+                let key = self.policy.key(which);
                 if kind == HashKind::None {
-                    let request = checked.packet.request.clone();
-                    return Ok(Some(self.authenticated(request)));
+                    let checked = checked.clone();
+                    return Ok(Some(self.authenticated(&checked, None)));
                 }
                 let Some(challenge) = buf.take(input) else { return Ok(None) };
-                let answer = self.policy.answer(checked.key, challenge).map_err(Misconduct::Challenge)?;
+                let answer = self.policy.answer(which, challenge).map_err(Misconduct::Challenge)?;
                 let own = key.issue(self.nonce, &checked.packet.binding());
                 self.output.extend_from_slice(answer.as_bytes());
                 self.output.extend_from_slice(&own);
                 let expected = key.expected(kind, &own);
                 let checked = checked.clone();
-                self.state = ServerState::AwaitProof { checked, expected, buf: FixedBuf::default() };
+                self.state = ServerState::AwaitProof { checked, which, expected, buf: FixedBuf::default() };
                 self.receive(input)
             }
-            ServerState::AwaitProof { checked, expected, buf } => {
+            ServerState::AwaitProof { checked, expected, buf, .. } => {
                 let Some(proof) = buf.take(input) else { return Ok(None) };
                 if !expected.matches(proof) {
                     return Err(Misconduct::Proof);
                 }
-                let request = checked.packet.request.clone();
-                Ok(Some(self.authenticated(request)))
+                let checked = checked.clone();
+                Ok(Some(self.authenticated(&checked, None)))
             }
-            ServerState::AwaitAnswer | ServerState::Replying if input.is_empty() => Ok(None),
-            ServerState::AwaitAnswer | ServerState::Replying => Err(Misconduct::Trailing),
+            ServerState::AwaitMac { checked, transcript, buf } => {
+                let Some(proof) = buf.take(input) else { return Ok(None) };
+                if !transcript.accept_proof(proof) {
+                    return Err(Misconduct::Proof);
+                }
+                let checked = checked.clone();
+                let macs = transcript.clone().answer();
+                Ok(Some(self.authenticated(&checked, Some(macs))))
+            }
+            ServerState::AwaitAnswer(_) | ServerState::Replying if input.is_empty() => Ok(None),
+            ServerState::AwaitAnswer(_) | ServerState::Replying => Err(Misconduct::Trailing),
         }
     }
 
-    fn authenticated(&mut self, request: Request) -> SessionEvent {
-        self.state = ServerState::AwaitAnswer;
+    fn authenticated(&mut self, checked: &CheckedPacket, macs: Option<AnswerMacs>) -> SessionEvent {
+        self.holder = checked.holder().cloned();
+        self.state = ServerState::AwaitAnswer(macs);
         self.deadline = None;
-        SessionEvent::Authenticated(request)
+        SessionEvent::Authenticated(checked.packet.request.clone(), checked.identity())
     }
 
     /// Queues the answer; no effect unless the session waits for one.
     pub fn answer(&mut self, answer: &Answer, now: Instant) {
-        if !matches!(self.state, ServerState::AwaitAnswer) {
-            return;
-        }
-        match answer {
-            Answer::Verdict(verdict) => self.output.push(verdict.to_wire()),
-            Answer::HostList(entries) => self.output.extend(encode_host_list(entries)),
+        let ServerState::AwaitAnswer(macs) = &mut self.state else { return };
+        match (macs, answer) {
+            (Some(macs), answer) => self.output.extend(answer_with_macs::encode(answer, macs)),
+            (None, Answer::Verdict(verdict)) => self.output.push(verdict.to_wire()),
+            (None, Answer::HostList(entries)) => self.output.extend(encode_host_list(entries)),
         }
         self.state = ServerState::Replying;
         self.deadline = Some(now + REPLY_LIMIT);
@@ -180,14 +220,19 @@ impl ServerSession {
         matches!(self.state, ServerState::Replying) && self.output.is_empty()
     }
 
+    /// VM whose own key the client has proven; none with a shared key.
+    pub fn holder(&self) -> Option<&Arc<KeyHolder>> {
+        self.holder.as_ref()
+    }
+
     /// True once the client has proven itself.
     pub fn is_authenticated(&self) -> bool {
-        matches!(self.state, ServerState::AwaitAnswer | ServerState::Replying)
+        matches!(self.state, ServerState::AwaitAnswer(_) | ServerState::Replying)
     }
 
     /// True while the worker has the request.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.state, ServerState::AwaitAnswer)
+        matches!(self.state, ServerState::AwaitAnswer(_))
     }
 
     /// Deadline for the next step of the client; none while the worker has the request.
@@ -204,7 +249,7 @@ impl ServerSession {
     pub fn on_hang_up(&self) -> Option<Misconduct> {
         match &self.state {
             ServerState::AwaitRequest(buf) if buf.is_empty() => None,
-            ServerState::AwaitAnswer | ServerState::Replying => Some(Misconduct::Impatient),
+            ServerState::AwaitAnswer(_) | ServerState::Replying => Some(Misconduct::Impatient),
             _ => Some(Misconduct::HungUp(self.awaited())),
         }
     }
@@ -216,7 +261,8 @@ impl ServerSession {
             ServerState::AwaitProof { .. } => {
                 "its answer to the challenge (does auth, -C of the agent, or the key differ?)"
             }
-            ServerState::AwaitAnswer | ServerState::Replying => "it to read the answer",
+            ServerState::AwaitMac { .. } => "its proof",
+            ServerState::AwaitAnswer(_) | ServerState::Replying => "it to read the answer",
         }
     }
 }

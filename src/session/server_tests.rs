@@ -1,11 +1,10 @@
 use super::*;
 use crate::auth::{Challenge, ChallengeRefusal, Key};
-use crate::fence::{Operation, Target, Verdict};
-use crate::session::WhichKey;
-use crate::wire::{FAMILY_IPV4, Packet};
+use crate::fence::{Endpoint, Operation, Request, Target, Verdict};
+use crate::wire::{FAMILY_IPV4, Packet, Signature};
 
 fn policy(hash: HashKind, auth: HashKind) -> Arc<Policy> {
-    Arc::new(Policy { hash, auth, key: Key::new(vec![3; 4096]), old_key: None })
+    Arc::new(Policy::new(hash, auth, Key::new(vec![3; 4096]), Endpoint::LINE))
 }
 
 fn request() -> Request {
@@ -18,7 +17,13 @@ fn packet(hash: HashKind) -> [u8; PACKET_LEN] {
 
 fn plain(hash: HashKind) -> Packet {
     let zeros = Packet::decode(&[0; PACKET_LEN]).unwrap();
-    Packet { request: request(), hash, random: [9; 6], family: FAMILY_IPV4, ..zeros }
+    Packet {
+        request: request(),
+        signature: Signature::unsigned(hash),
+        random: [9; 6],
+        family: FAMILY_IPV4,
+        ..zeros
+    }
 }
 
 fn accepted(policy: &Arc<Policy>) -> ServerSession {
@@ -27,7 +32,8 @@ fn accepted(policy: &Arc<Policy>) -> ServerSession {
 
 fn called_back(policy: &Arc<Policy>) -> ServerSession {
     let bytes = packet(HashKind::Sha256);
-    let checked = CheckedPacket { packet: plain(HashKind::Sha256), key: WhichKey::Current, bytes };
+    let checked =
+        CheckedPacket { packet: plain(HashKind::Sha256), signer: Signer::Shared(WhichKey::Current), bytes };
     ServerSession::called_back(policy.clone(), [1; 32], &checked, Instant::now())
 }
 
@@ -77,7 +83,7 @@ fn run(hash: HashKind, auth: HashKind, step: usize) -> (Vec<SessionEvent>, Vec<u
         let piece = std::mem::replace(&mut client.outbox, rest);
         let mut input = piece.as_slice();
         while let Some(event) = session.receive(&mut input).unwrap() {
-            if let SessionEvent::Authenticated(_) = event {
+            if let SessionEvent::Authenticated(..) = event {
                 session.answer(&Verdict::Success.into(), now);
             }
             events.push(event);
@@ -94,7 +100,10 @@ fn every_pair_of_hash_and_auth_in_pieces_of_every_size() {
         for auth in HashKind::ALL {
             for step in (1..=305).step_by(if auth == HashKind::Sha256 { 1 } else { 19 }) {
                 let (events, inbox) = run(hash, auth, step);
-                let expected = [SessionEvent::Requested(request()), SessionEvent::Authenticated(request())];
+                let expected = [
+                    SessionEvent::Requested(request(), request().identity()),
+                    SessionEvent::Authenticated(request(), request().identity()),
+                ];
                 assert_eq!(events, expected, "{hash} {auth} {step}");
                 assert_eq!(inbox, [0], "{hash} {auth} {step}");
             }
@@ -108,7 +117,10 @@ fn a_call_back_begins_with_the_challenge() {
     assert_eq!(session.receive(&mut [0xEE; 64].as_slice()), Ok(None));
     assert_eq!(session.output().len(), 128);
     let mut open = called_back(&policy(HashKind::Sha256, HashKind::None));
-    assert_eq!(open.receive(&mut [].as_slice()), Ok(Some(SessionEvent::Authenticated(request()))));
+    assert_eq!(
+        open.receive(&mut [].as_slice()),
+        Ok(Some(SessionEvent::Authenticated(request(), request().identity())))
+    );
 }
 
 #[test]
@@ -118,9 +130,9 @@ fn a_weaker_hash_is_refused_and_a_stronger_one_accepted() {
             let mut session = accepted(&policy(wanted, HashKind::Sha1));
             let got = session.receive(&mut packet(sent).as_slice());
             if sent < wanted {
-                assert_eq!(got, Err(Misconduct::WeakHash { sent, wanted }));
+                assert_eq!(got, Err(Misconduct::WeakHash { sent: sent.into(), wanted: wanted.into() }));
             } else {
-                assert_eq!(got, Ok(Some(SessionEvent::Requested(request()))));
+                assert_eq!(got, Ok(Some(SessionEvent::Requested(request(), request().identity()))));
             }
         }
     }
@@ -213,7 +225,8 @@ fn no_answer_before_the_proof() {
 fn changing(hash: HashKind, letter: u8) -> (Arc<Policy>, Client) {
     let auth = HashKind::Sha256;
     let old_key = Some(Key::new(vec![2; 4096]));
-    let policy = Arc::new(Policy { hash, auth, key: Key::new(vec![3; 4096]), old_key });
+    let policy =
+        Arc::new(Policy { old_key, ..Policy::new(hash, auth, Key::new(vec![3; 4096]), Endpoint::LINE) });
     (policy, Client::new(hash, auth, Key::new(vec![letter; 4096])))
 }
 
@@ -230,7 +243,7 @@ fn during_a_key_change_each_client_is_served_with_its_own_key() {
                 Ok(Some(event)) => events.push(event),
                 Ok(None) => {}
                 Err(misconduct) => {
-                    assert_eq!(misconduct, Misconduct::Signature(HashKind::Sha256));
+                    assert_eq!(misconduct, Misconduct::Signature(HashKind::Sha256.into()));
                     break;
                 }
             }
@@ -266,7 +279,7 @@ fn during_a_key_change_no_challenge_of_ours_is_answered_with_either_key() {
             let mut input = client.outbox[..PACKET_LEN].to_vec();
             input.extend(Key::new(vec![own; 4096]).issue([7; 32], &plain(HashKind::Sha256).binding()));
             let mut input = input.as_slice();
-            assert!(matches!(session.receive(&mut input), Ok(Some(SessionEvent::Requested(_)))));
+            assert!(matches!(session.receive(&mut input), Ok(Some(SessionEvent::Requested(..)))));
             let refused = Err(Misconduct::Challenge(ChallengeRefusal::Reflected));
             assert_eq!(session.receive(&mut input), refused, "{letter} {own}");
         }
@@ -286,7 +299,7 @@ fn an_incomplete_request_is_checked_by_the_latest_policy() {
     // A complete one too, until the client has proven itself.
     let mut session = accepted(&old);
     let mut input = unsigned.as_slice();
-    assert!(matches!(session.receive(&mut input), Ok(Some(SessionEvent::Requested(_)))));
+    assert!(matches!(session.receive(&mut input), Ok(Some(SessionEvent::Requested(..)))));
     assert_eq!(session.set_policy(&new), Err(Misconduct::Revoked));
 }
 
@@ -326,7 +339,7 @@ fn reloaded(step: Step, new: Policy) -> Result<(), Misconduct> {
         let own = session.output()[CHALLENGE_LEN..].try_into().unwrap();
         let proof = client.key.expected(HashKind::Sha256, own);
         let proven = session.receive(&mut proof.as_bytes().as_slice());
-        assert!(matches!(proven, Ok(Some(SessionEvent::Authenticated(_)))), "{step:?}: {proven:?}");
+        assert!(matches!(proven, Ok(Some(SessionEvent::Authenticated(..)))), "{step:?}: {proven:?}");
     }
     outcome
 }
@@ -337,14 +350,14 @@ fn a_reload_ends_unproven_sessions_whose_key_hash_or_auth_no_longer_counts() {
     let key = |letter: u8| Key::new(vec![letter; 4096]);
     for step in [Step::Requested, Step::Challenged, Step::CalledBack, Step::Proven] {
         let expected = if step == Step::Proven { Ok(()) } else { Err(Misconduct::Revoked) };
-        let other = Policy { hash: Sha256, auth: Sha256, key: key(4), old_key: None };
+        let other = Policy::new(Sha256, Sha256, key(4), Endpoint::LINE);
         assert_eq!(reloaded(step, other), expected, "{step:?}: key");
-        let strong = Policy { hash: Sha512, auth: Sha256, key: key(3), old_key: None };
+        let strong = Policy::new(Sha512, Sha256, key(3), Endpoint::LINE);
         assert_eq!(reloaded(step, strong), expected, "{step:?}: hash");
-        let both = Policy { hash: Sha256, auth: Sha256, key: key(4), old_key: Some(key(3)) };
+        let both = Policy { old_key: Some(key(3)), ..Policy::new(Sha256, Sha256, key(4), Endpoint::LINE) };
         assert_eq!(reloaded(step, both), Ok(()), "{step:?}: the old key still counts");
     }
-    let auth = Policy { hash: Sha256, auth: Sha512, key: key(3), old_key: None };
+    let auth = Policy::new(Sha256, Sha512, key(3), Endpoint::LINE);
     assert_eq!(reloaded(Step::Challenged, auth), Err(Misconduct::Revoked));
     // Without a signature, the key of the challenges counts.
     let unsigned = policy(HashKind::None, Sha256);
@@ -352,6 +365,6 @@ fn a_reload_ends_unproven_sessions_whose_key_hash_or_auth_no_longer_counts() {
     let client = Client::new(HashKind::None, Sha256, key(3));
     let mut sent = client.outbox.as_slice();
     while session.receive(&mut sent).unwrap().is_some() {}
-    let other = Policy { hash: HashKind::None, auth: Sha256, key: key(4), old_key: None };
+    let other = Policy::new(HashKind::None, Sha256, key(4), Endpoint::LINE);
     assert_eq!(session.set_policy(&Arc::new(other)), Err(Misconduct::Revoked));
 }

@@ -16,6 +16,6 @@ pub use line::{
     LINE_MAGIC, LINE_REQUEST_LEN, LINE_RESPONSE_LEN, can_begin_line_request, decode_line_request,
     encode_line_answer, encode_line_request,
 };
-pub(crate) use packet::DIGEST_AT;
-pub use packet::{CallbackError, FAMILY_IPV4, FAMILY_IPV6, PACKET_LEN, Packet};
+pub use packet::{CallbackError, FAMILY_IPV4, FAMILY_IPV6, PACKET_LEN, Packet, Signature};
+pub(crate) use packet::{DIGEST_AT, MAC_AT};
 pub use packet_head::{BINDING_LEN, Binding, PacketError, PacketHead};

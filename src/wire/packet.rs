@@ -3,13 +3,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::cursor::Cursor;
 use super::packet_head::{BINDING_LEN, Binding, PacketError, PacketHead};
-use crate::fence::{HashKind, NameError, Operation, Request, Target};
+use crate::fence::{HashKind, KeyId, NameError, Operation, Request, SignatureKind, Target};
 
 /// Size of a fence request on multicast, tcp and vsock, in bytes.
 pub const PACKET_LEN: usize = 176;
 
 /// Offset of the digest in a request, in bytes.
 pub(crate) const DIGEST_AT: usize = 112;
+
+/// Offset of the MAC in a request of version 2, in bytes.
+pub(crate) const MAC_AT: usize = 144;
+
+/// Hash type of version 2.
+const HASH_TYPE_2: u8 = 4;
 
 /// `family` of an IPv4 call-back: Linux's AF_INET.
 pub const FAMILY_IPV4: u32 = 2;
@@ -37,13 +43,85 @@ impl fmt::Display for CallbackError {
     }
 }
 
+/// What authenticates a request: its hash type and its last 64 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signature {
+    /// Version 1 (docs/WIRE.md).
+    Digest {
+        /// Hash function.
+        hash: HashKind,
+        /// Digest; a shorter one is padded with zeros.
+        digest: [u8; 64],
+    },
+    /// Version 2 (docs/WIRE-2.md).
+    Mac {
+        /// Id of the key.
+        key: KeyId,
+        /// Random bytes of the agent.
+        nonce: [u8; 16],
+        /// MAC.
+        mac: [u8; 32],
+    },
+}
+
+impl Signature {
+    /// Signature of version 1 that is yet to be computed.
+    pub fn unsigned(hash: HashKind) -> Signature {
+        Signature::Digest { hash, digest: [0; 64] }
+    }
+
+    /// Signature of version 2 that is yet to be computed.
+    pub fn without_mac(key: KeyId, nonce: [u8; 16]) -> Signature {
+        Signature::Mac { key, nonce, mac: [0; 32] }
+    }
+
+    /// What authenticates the request.
+    pub fn kind(&self) -> SignatureKind {
+        match self {
+            Signature::Digest { hash, .. } => SignatureKind::Hash(*hash),
+            Signature::Mac { .. } => SignatureKind::HmacSha256,
+        }
+    }
+
+    fn decode(hash_type: u8, bytes: &[u8; 64]) -> Result<Signature, PacketError> {
+        if hash_type == HASH_TYPE_2 {
+            let mut cursor = Cursor::new(bytes);
+            let key = KeyId::from_bytes(cursor.take());
+            return Ok(Signature::Mac { key, nonce: cursor.take(), mac: cursor.take() });
+        }
+        let hash = HashKind::from_wire(hash_type).ok_or(PacketError::Hash(hash_type))?;
+        Ok(Signature::Digest { hash, digest: *bytes })
+    }
+
+    /// Hash type of the wire.
+    fn hash_type(&self) -> u8 {
+        match self {
+            Signature::Digest { hash, .. } => hash.to_wire(),
+            Signature::Mac { .. } => HASH_TYPE_2,
+        }
+    }
+
+    fn encode(&self) -> [u8; 64] {
+        match self {
+            Signature::Digest { digest, .. } => *digest,
+            Signature::Mac { key, nonce, mac } => {
+                let mut out = [0; 64];
+                out[..16].copy_from_slice(&key.to_bytes());
+                out[16..32].copy_from_slice(nonce);
+                out[32..].copy_from_slice(mac);
+                out
+            }
+        }
+    }
+}
+
 /// Fence request of multicast, tcp and vsock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
     /// Operation, target and sequence number.
     pub request: Request,
-    /// Hash of the signature.
-    pub hash: HashKind,
+    /// What authenticates it.
+    pub signature: Signature,
     /// Length of the call-back address: 0, 4 or 16 bytes.
     pub address_len: u8,
     /// Bit 0: the name is a UUID. Daemons ignore it.
@@ -56,12 +134,11 @@ pub struct Packet {
     pub random: [u8; 6],
     /// [`FAMILY_IPV4`] or [`FAMILY_IPV6`] on multicast.
     pub family: u32,
-    /// Signature; a shorter digest is padded with zeros.
-    pub digest: [u8; 64],
 }
 
 impl Packet {
-    /// Decodes a request. The signature is not checked: see [`Packet::is_signed_by`].
+    /// Decodes a request of either version. The signature is not checked: see [`Packet::is_signed_by`] and
+    /// [`MacKeys::has_signed`](crate::auth::MacKeys::has_signed).
     ///
     /// # Errors
     ///
@@ -71,7 +148,6 @@ impl Packet {
         let [operation, hash, address_len, flags] = cursor.take();
         PacketHead { operation, hash, address_len, flags }.check()?;
         let operation = Operation::from_wire(operation).ok_or(PacketError::Operation(operation))?;
-        let hash = HashKind::from_wire(hash).ok_or(PacketError::Hash(hash))?;
         let name: [u8; 64] = cursor.take();
         let end = name.iter().position(|&byte| byte == 0).ok_or(PacketError::Name(NameError::TooLong))?;
         let target = Target::new(&name[..end]).map_err(PacketError::Name)?;
@@ -80,18 +156,18 @@ impl Packet {
         let random = cursor.take();
         let seqno = u32::from_le_bytes(cursor.take());
         let family = u32::from_le_bytes(cursor.take());
-        let digest = cursor.take();
+        let signature = Signature::decode(hash, &cursor.take())?;
         debug_assert!(cursor.is_at_end());
         let request = Request { operation, target, seqno };
-        Ok(Packet { request, hash, address_len, flags, address, port, random, family, digest })
+        Ok(Packet { request, signature, address_len, flags, address, port, random, family })
     }
 
-    /// Encodes the request, with `digest` as it is.
+    /// Encodes the request, with its signature as it is.
     pub fn encode(&self) -> [u8; PACKET_LEN] {
         let mut out = [0; PACKET_LEN];
         let name = self.request.target.as_str().as_bytes();
         out[0] = self.request.operation.to_wire();
-        out[1] = self.hash.to_wire();
+        out[1] = self.signature.hash_type();
         out[2] = self.address_len;
         out[3] = self.flags;
         out[4..4 + name.len()].copy_from_slice(name);
@@ -100,7 +176,7 @@ impl Packet {
         out[98..104].copy_from_slice(&self.random);
         out[104..108].copy_from_slice(&self.request.seqno.to_le_bytes());
         out[108..112].copy_from_slice(&self.family.to_le_bytes());
-        out[DIGEST_AT..].copy_from_slice(&self.digest);
+        out[DIGEST_AT..].copy_from_slice(&self.signature.encode());
         out
     }
 

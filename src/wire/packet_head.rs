@@ -29,7 +29,7 @@ impl PacketHead {
     pub(super) fn check(self) -> Result<(), PacketError> {
         match self {
             PacketHead { operation: 9.., .. } => Err(PacketError::Operation(self.operation)),
-            PacketHead { hash: 4.., .. } => Err(PacketError::Hash(self.hash)),
+            PacketHead { hash: 5.., .. } => Err(PacketError::Hash(self.hash)),
             PacketHead { address_len: 1..=3 | 5..=15 | 17.., .. } => {
                 Err(PacketError::AddressLength(self.address_len))
             }

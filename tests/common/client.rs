@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::fence::{Operation, Request, Target};
-use fence_virt::wire::{PACKET_LEN, Packet};
+use fence_virt::wire::{PACKET_LEN, Packet, Signature};
 
 static SEQNO: AtomicU32 = AtomicU32::new(1);
 
@@ -19,14 +19,13 @@ pub fn packet(operation: Operation, vm: &str, hash: HashKind) -> Packet {
             target: Target::new(vm.as_bytes()).unwrap(),
             seqno: SEQNO.fetch_add(1, Ordering::Relaxed),
         },
-        hash,
+        signature: Signature::unsigned(hash),
         address_len: 0,
         flags: 0,
         address: [0; 28],
         port: 0,
         random: [7; 6],
         family: 0,
-        digest: [0; 64],
     }
 }
 

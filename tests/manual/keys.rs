@@ -35,6 +35,7 @@ fn word(kind: ValueKind) -> &'static str {
         ValueKind::Number => "number",
         ValueKind::Path => "file",
         ValueKind::Uri => "uri",
+        ValueKind::Signature => "signature",
         ValueKind::Hash => "algorithm",
         ValueKind::Family => "family",
         ValueKind::Address => "address",

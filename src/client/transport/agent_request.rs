@@ -3,10 +3,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::stderr_log::StderrLog;
-use crate::fence::{Answer, Operation, Request, Target};
+use crate::fence::{Answer, Operation, Request, SignatureKind, Target};
 use crate::session::{self, ClientSession, Policy};
 use crate::time::Instant;
-use crate::wire::Packet;
+use crate::wire::{Packet, Signature};
 
 /// Answer of a host.
 #[derive(Debug)]
@@ -56,18 +56,20 @@ impl AgentRequest {
         u8::from(self.is_uuid)
     }
 
-    /// Makes a packet with fresh salt. Its address and port are those of tcp and vsock: none.
+    /// Makes a packet with fresh salt, and in version 2 a fresh nonce. Its address and port are those of tcp and vsock: none.
     pub(super) fn packet(&self, request: Request) -> Result<Packet, String> {
         Ok(Packet {
             request,
-            hash: self.policy.hash,
+            signature: match self.policy.hash {
+                SignatureKind::Hash(hash) => Signature::unsigned(hash),
+                SignatureKind::HmacSha256 => Signature::without_mac(self.policy.key.id(), random()?),
+            },
             address_len: 0,
             flags: self.flags(),
             address: [0; 28],
             port: 0,
             random: random()?,
             family: 0,
-            digest: [0; 64],
         })
     }
 

@@ -89,11 +89,12 @@ impl Callbacks {
         set.wait(Some(until.saturating_duration_since(now))).map_err(|error| error_text(&error))
     }
 
-    /// Accepts all waiting connections, each with its own session.
+    /// Accepts all waiting connections, each with its own session. `session` makes one for a call to this address of
+    /// ours.
     pub(super) fn accept(
         &mut self,
         request: &AgentRequest,
-        session: impl Fn() -> Result<ClientSession, String>,
+        session: impl Fn(IpAddr) -> Result<ClientSession, String>,
     ) -> Result<(), String> {
         for _ in 0..CALLBACKS_MAX {
             let Some(listener) = &self.listener else { return Ok(()) };
@@ -109,14 +110,13 @@ impl Callbacks {
                     return Ok(());
                 }
             };
-            if stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).is_err() {
-                continue;
-            }
+            let prepared = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
+            let Ok(called) = prepared.and_then(|()| stream.local_addr()) else { continue };
             request.log.debug(format_args!("{peer} called back"));
             if self.calls.len() == CALLBACKS_MAX {
                 self.evict();
             }
-            self.calls.push(Callback { stream, peer, session: session()? });
+            self.calls.push(Callback { stream, peer, session: session(called.ip())? });
         }
         Ok(())
     }

@@ -72,15 +72,8 @@ impl<'a> DatagramSender<'a> {
 
     fn send_from(&self, local: &LocalAddress, packets: &[Packet], request: &AgentRequest) -> io::Result<()> {
         let socket = sender(local.address, local.index, self.hops)?;
-        let is_ipv4 = self.group.is_ipv4();
         for packet in packets {
-            let packet = Packet {
-                address_len: if is_ipv4 { 4 } else { 16 },
-                address: left_aligned(local.address),
-                family: if is_ipv4 { FAMILY_IPV4 } else { FAMILY_IPV6 },
-                ..packet.clone()
-            };
-            socket.send_to(&packet.encode_signed(&request.policy.key), self.group)?;
+            socket.send_to(&request.policy.sign(&from_address(packet, local.address)), self.group)?;
         }
         Ok(())
     }
@@ -103,6 +96,17 @@ impl<'a> DatagramSender<'a> {
              route), the firewall on TCP port {port} here, and that fence_virtd runs with this key and hash",
             from.join(", ")
         )
+    }
+}
+
+/// Returns the packet as it is sent from an address, which the daemon is to call back.
+pub(super) fn from_address(packet: &Packet, address: IpAddr) -> Packet {
+    let is_ipv4 = address.is_ipv4();
+    Packet {
+        address_len: if is_ipv4 { 4 } else { 16 },
+        address: left_aligned(address),
+        family: if is_ipv4 { FAMILY_IPV4 } else { FAMILY_IPV6 },
+        ..packet.clone()
     }
 }
 

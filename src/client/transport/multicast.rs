@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use super::agent_request::{AgentRequest, HostReply, nobody, random};
 use super::callbacks::{Callback, CallbackEvent, Callbacks};
-use super::datagrams::DatagramSender;
+use super::datagrams::{DatagramSender, from_address};
 use super::driver::drive;
 use crate::client::in_flight::InFlightMarker;
-use crate::fence::{Answer, Operation};
+use crate::fence::{Answer, Operation, SignatureKind};
 use crate::session::{AgentSession, ClientSession, SyncProbe};
 use crate::sys::error_text;
 use crate::sys::multicast_sender::call_back_listener;
@@ -63,7 +63,7 @@ impl Exchange<'_> {
     /// Accepts the connections of hosts that answer one of these packets.
     pub(super) fn accept(&mut self, packets: &[Packet]) -> Result<(), String> {
         let request = self.request;
-        self.calls.accept(request, || call_session(request, request.operation, packets))
+        self.calls.accept(request, |called| call_session(request, request.operation, packets, called))
     }
 }
 
@@ -99,7 +99,9 @@ impl Multicast<'_> {
         let calls = Callbacks::new(listener);
         let datagrams =
             DatagramSender::new(SocketAddr::new(self.group, self.port), self.interface, self.hops);
-        let is_stale = marker.as_mut().is_some_and(|marker| marker.set(&request.log));
+        let has_been = marker.as_mut().is_some_and(|marker| marker.set(&request.log));
+        // Daemons that speak version 2 prove which request they call back for.
+        let is_stale = has_been && request.policy.hash != SignatureKind::HmacSha256;
         Ok((Exchange { request, calls, port, datagrams, synced: None, is_stale }, marker))
     }
 
@@ -190,7 +192,9 @@ impl Multicast<'_> {
                 }
                 exchange.calls.wait(request.deadline.min(again))?;
                 // A query is answered by a verdict; any other answer is stale.
-                exchange.calls.accept(request, || call_session(request, Operation::Status, &packets))?;
+                exchange
+                    .calls
+                    .accept(request, |called| call_session(request, Operation::Status, &packets, called))?;
                 while let Some(event) = exchange.calls.next_event(request, |_| false) {
                     let (call, answer) = match event {
                         CallbackEvent::Answered(call, Answer::Verdict(verdict)) => (call, verdict.to_wire()),
@@ -245,7 +249,8 @@ fn call_session(
     request: &AgentRequest,
     operation: Operation,
     packets: &[Packet],
+    called: IpAddr,
 ) -> Result<ClientSession, String> {
-    let bindings = packets.iter().map(Packet::binding).collect();
-    Ok(ClientSession::called_back(request.policy.clone(), operation, bindings, random()?))
+    let sent: Vec<Packet> = packets.iter().map(|packet| from_address(packet, called)).collect();
+    Ok(ClientSession::called_back(request.policy.clone(), operation, &sent, random()?))
 }

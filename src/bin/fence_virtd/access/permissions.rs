@@ -152,6 +152,7 @@ impl Permissions {
     pub(crate) fn vm_of(&self, source: &Source, lookup: &mut impl DomainLookup) -> Option<Uuid> {
         match (source, &self.cids) {
             (Source::Domain(domain), _) => Some(domain.uuid),
+            (Source::Key(keyed), _) => keyed.holder.uuid,
             (Source::Cid(cid), Some(cids)) => {
                 let domain = vm_of(cids.holder(*cid), lookup).ok().flatten();
                 domain.map(|domain| domain.uuid)

@@ -26,7 +26,8 @@ pub(crate) fn policy(listener: &NamedListener) -> Result<Option<Arc<Policy>>, St
         (Key::new(Vec::new()), None)
     };
     let AuthConfig { hash, auth, .. } = *auth;
-    Ok(Some(Arc::new(Policy { hash, auth, key, old_key })))
+    let policy = Policy::new(hash, auth, key, listener.config.endpoint());
+    Ok(Some(Arc::new(Policy { old_key, ..policy })))
 }
 
 fn load(name: &ListenerName, path: &Path) -> Result<Key, String> {

@@ -56,7 +56,7 @@ impl Sessions {
         let request = &checked.packet.request;
         let source = Source::ip(address.ip());
         let sender = sender.filter(|sender| *sender != source);
-        let callback = CallBack { address, identity: request.identity(), sender };
+        let callback = CallBack { address, identity: checked.identity(), sender };
         let is_it = |other: &CallBack| other.address == address && other.identity == callback.identity;
         let is_in_progress =
             self.sessions.values().any(|session| session.callback.as_ref().is_some_and(is_it));

@@ -10,14 +10,14 @@ use crate::listener::stream::NonblockingStream;
 use crate::pauses::PauseMonitor;
 use crate::power_journal::PowerJournal;
 use fence_virt::auth::{HashKind, Key};
-use fence_virt::fence::{ListenerName, Operation, Request, Source, Target};
+use fence_virt::fence::{Endpoint, ListenerName, Operation, Request, Source, Target};
 use fence_virt::session::Policy;
 use fence_virt::sys::mailbox::mailbox;
-use fence_virt::wire::{PACKET_LEN, Packet};
+use fence_virt::wire::{PACKET_LEN, Packet, Signature};
 
 fn policy(key: u8) -> Arc<Policy> {
     let (hash, auth) = (HashKind::Sha256, HashKind::Sha256);
-    Arc::new(Policy { hash, auth, key: Key::new(vec![key; 64]), old_key: None })
+    Arc::new(Policy::new(hash, auth, Key::new(vec![key; 64]), Endpoint::LINE))
 }
 
 /// Number of bytes that a client receives whose request has the key 1, and whose input arrives in
@@ -42,7 +42,11 @@ fn answered_after(key: u8) -> usize {
     event_loop.service.accept(stream, Source::ip(peer.ip()), None, Instant::now());
 
     let request = Request { operation: Operation::Off, target: Target::new(b"node1").unwrap(), seqno: 1 };
-    let packet = Packet { request, hash: HashKind::Sha256, ..Packet::decode(&[0; PACKET_LEN]).unwrap() };
+    let packet = Packet {
+        request,
+        signature: Signature::unsigned(HashKind::Sha256),
+        ..Packet::decode(&[0; PACKET_LEN]).unwrap()
+    };
     let signed = packet.encode_signed(&policy(1).key);
     client.write_all(&[&signed[..], &[0xA5; 64]].concat()).unwrap();
     sender.post(Mail::Update(SessionsUpdate::Policy(policy(key)))).unwrap();

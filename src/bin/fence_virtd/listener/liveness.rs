@@ -47,6 +47,7 @@ impl Liveness {
         match source {
             Source::Ip(_) => Liveness::Remote { is_probing: false },
             Source::Cid(_) | Source::Domain(_) => Liveness::Local,
+            Source::Key(keyed) => Liveness::of(&keyed.via),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::pauses::PauseMonitor;
 use crate::power_journal::PowerJournal;
 use crate::status::Counts;
 use fence_virt::auth::{HashKind, Key};
-use fence_virt::fence::{ListenerName, Operation, Request, Target};
+use fence_virt::fence::{Endpoint, ListenerName, Operation, Request, Target};
 use fence_virt::quota::SESSIONS_MAX;
 use fence_virt::session::Policy;
 use fence_virt::sys::mailbox::{MailboxSender, mailbox};
@@ -42,8 +42,7 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let policy =
-            Policy { hash: HashKind::None, auth: HashKind::None, key: Key::new(Vec::new()), old_key: None };
+        let policy = Policy::new(HashKind::None, HashKind::None, Key::new(Vec::new()), Endpoint::LINE);
         let (sender, mailbox) = mailbox().unwrap();
         let (job_sender, jobs) = bounded(8);
         let counts = Arc::new(Counts::new(ListenerName::new("tcp", None), PowerJournal::default()));

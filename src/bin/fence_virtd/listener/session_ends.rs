@@ -1,5 +1,6 @@
 //! Ends of sessions without an answer: hang-ups, misconduct, refusals.
 
+use std::sync::Arc;
 use std::{fmt, io};
 
 use log::debug;
@@ -9,12 +10,22 @@ use super::probe_rows::is_quiet;
 use super::sessions::{LiveSession, SessionId, Sessions};
 use crate::job::RequestLabel;
 use crate::status::Refusal;
-use fence_virt::fence::{ListenerName, Request};
+use fence_virt::fence::{KeyedSource, ListenerName, Request, Source};
 use fence_virt::session::{Misconduct, is_probe};
 use fence_virt::sys::error_text;
 use fence_virt::time::Instant;
 
 impl LiveSession {
+    /// Requester, as far as the client has proven it: the VM whose own key it has, or its address.
+    pub(super) fn proven_source(&self) -> Source {
+        match self.machine.holder() {
+            Some(holder) => {
+                Source::Key(Arc::new(KeyedSource { holder: holder.clone(), via: self.source.clone() }))
+            }
+            None => self.source.clone(),
+        }
+    }
+
     /// Notes what the session's signed request asks for, if that is a question of a probe; logs it if not.
     pub(super) fn note_request(&mut self, listener: &ListenerName, request: &Request) {
         if is_probe(request.operation, request.target.as_str()) {

@@ -15,7 +15,7 @@ use super::service::{Answered, Mail, Service};
 use super::stream::{NO_DESCRIPTOR, NonblockingStream, ReadOutcome};
 use crate::job::{CancelToken, RequestLabel};
 use crate::status::Refusal;
-use fence_virt::fence::{Answer, Request, Source, Target, Verdict};
+use fence_virt::fence::{Answer, Identity, Request, Source, Target, Verdict};
 use fence_virt::origins::Prefix;
 use fence_virt::quota::{self, OpenSession};
 use fence_virt::session::{Misconduct, Policy, ServerSession, SessionEvent};
@@ -186,17 +186,17 @@ impl Sessions {
             let Some(session) = self.sessions.get_mut(&id) else { return };
             match session.machine.receive(&mut input) {
                 Ok(None) => return self.flush(id, now),
-                Ok(Some(SessionEvent::Requested(request))) => {
+                Ok(Some(SessionEvent::Requested(request, identity))) => {
                     session.note_request(self.dispatcher.log.listener(), &request);
-                    if self.dispatcher.is_duplicate(&request.identity(), now) {
+                    if self.dispatcher.is_duplicate(&identity, now) {
                         self.dispatcher.log_duplicate(&request, &session.source, now);
                         self.sessions.remove(&id);
                     }
                 }
-                Ok(Some(SessionEvent::Authenticated(request))) if input.is_empty() => {
-                    self.dispatch(id, request, now);
+                Ok(Some(SessionEvent::Authenticated(request, identity))) if input.is_empty() => {
+                    self.dispatch(id, request, identity, now);
                 }
-                Ok(Some(SessionEvent::Authenticated(_))) => {
+                Ok(Some(SessionEvent::Authenticated(..))) => {
                     return self.refuse_misconduct(id, Misconduct::Trailing, now);
                 }
                 Err(misconduct) => return self.refuse_misconduct(id, misconduct, now),
@@ -205,7 +205,7 @@ impl Sessions {
     }
 
     /// Sends an authenticated request to the worker.
-    fn dispatch(&mut self, id: SessionId, request: Request, now: Instant) {
+    fn dispatch(&mut self, id: SessionId, request: Request, identity: Identity, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.callback = None;
         // A hang-up, or more bytes, may have followed since the read.
@@ -233,8 +233,11 @@ impl Sessions {
                 RequestLabel(&request)
             );
         }
-        let identity = request.identity();
-        let source = session.source.clone();
+        let source = session.proven_source();
+        if let Source::Key(keyed) = &source {
+            // Its address has room for further sessions.
+            self.dispatcher.log.origins.proved(&keyed.via, now);
+        }
         let pending = PendingRequest { request, identity, source, received: session.received };
         match self.dispatcher.dispatch(id, pending, alive_at, session.cancel.clone(), now) {
             DispatchOutcome::Dispatched => {}

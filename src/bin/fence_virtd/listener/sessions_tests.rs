@@ -16,7 +16,7 @@ use crate::listener::dispatcher::{ADDRESS_JOBS_MAX, JOBS_MAX, JOBS_RESERVE, NETW
 use crate::power_journal::PowerJournal;
 use crate::status::Counts;
 use fence_virt::auth::{HashKind, Key};
-use fence_virt::fence::{ListenerName, Operation, Target};
+use fence_virt::fence::{Endpoint, ListenerName, Operation, Target};
 use fence_virt::history::HOLD;
 use fence_virt::sys::mailbox::{Mailbox, mailbox};
 use fence_virt::sys::poll::PollSet;
@@ -39,8 +39,7 @@ struct World {
 
 impl World {
     fn new(queue: usize) -> World {
-        let policy =
-            Policy { hash: HashKind::None, auth: HashKind::None, key: Key::new(Vec::new()), old_key: None };
+        let policy = Policy::new(HashKind::None, HashKind::None, Key::new(Vec::new()), Endpoint::LINE);
         let (sender, mail) = mailbox().unwrap();
         let (job_sender, jobs) = bounded(queue);
         let counts = Arc::new(Counts::new(ListenerName::new("tcp", None), PowerJournal::default()));

@@ -12,7 +12,7 @@ use crate::listener::service::Service;
 use crate::power_journal::PowerJournal;
 use crate::status::Counts;
 use fence_virt::auth::{HashKind, Key};
-use fence_virt::fence::ListenerName;
+use fence_virt::fence::{Endpoint, ListenerName};
 use fence_virt::quota::SESSIONS_MAX;
 use fence_virt::session::Policy;
 use fence_virt::sys::mailbox::mailbox;
@@ -52,8 +52,7 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let policy =
-            Policy { hash: HashKind::None, auth: HashKind::None, key: Key::new(Vec::new()), old_key: None };
+        let policy = Policy::new(HashKind::None, HashKind::None, Key::new(Vec::new()), Endpoint::LINE);
         let (sender, _) = mailbox().unwrap();
         let counts = Arc::new(Counts::new(ListenerName::new("tcp", None), PowerJournal::default()));
         let dispatcher = Dispatcher::new(counts, bounded(1).0, sender);

@@ -69,7 +69,10 @@ impl From<&Misconduct> for Refusal {
         match misconduct {
             Misconduct::Packet(_) | Misconduct::Trailing => Refusal::Malformed,
             Misconduct::WeakHash { .. } => Refusal::WeakHash,
-            Misconduct::Signature(_) | Misconduct::Revoked => Refusal::Signature,
+            Misconduct::Signature(_)
+            | Misconduct::UnknownKey(_)
+            | Misconduct::Mac(_)
+            | Misconduct::Revoked => Refusal::Signature,
             Misconduct::Challenge(_) | Misconduct::Callback => Refusal::Replay,
             Misconduct::Proof => Refusal::Proof,
             Misconduct::Late(_) => Refusal::Late,

@@ -28,7 +28,7 @@ pub(super) fn snapshot() -> Snapshot {
             name: "tcp:b".to_owned(),
             place: ListeningPlace::Network { address: [192, 0, 2, 1].into(), port: 1229, interface: None },
             reception: ReceptionState { open: vec!["192.0.2.1".to_owned()], ..ReceptionState::default() },
-            keys: Some(KeyNames { key: Key::new(b"secret".to_vec()).fingerprint(), old: None }),
+            keys: Some(KeyNames { key: Key::new(b"secret".to_vec()).id(), old: None }),
             open: 2,
             requests: vec![
                 RequestCount { operation: Operation::Off, verdict: "success", count: 3 },

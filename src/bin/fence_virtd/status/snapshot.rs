@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::place::ListeningPlace;
 use super::reception::ReceptionState;
-use fence_virt::auth::KeyFingerprint;
+use fence_virt::auth::KeyId;
 use fence_virt::fence::Operation;
 use fence_virt::power_log::PowerRecord;
 use fence_virt::time::Instant;
@@ -66,9 +66,9 @@ pub(crate) struct ListenerState {
 /// Fingerprints of a listener's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KeyNames {
-    pub(crate) key: KeyFingerprint,
+    pub(crate) key: KeyId,
     /// `old_key_file`, if it is set.
-    pub(crate) old: Option<KeyFingerprint>,
+    pub(crate) old: Option<KeyId>,
 }
 
 /// Reload that changed nothing.

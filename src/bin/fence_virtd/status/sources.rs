@@ -27,9 +27,9 @@ pub(crate) struct KeysInForce(Arc<Mutex<Option<KeyNames>>>);
 impl KeysInForce {
     /// Sets the keys of a policy.
     pub(crate) fn set(&self, policy: &Policy) {
-        let old = policy.old_key.as_ref().map(Key::fingerprint);
-        let needs_key = policy.hash != HashKind::None || policy.auth != HashKind::None;
-        let names = needs_key.then(|| KeyNames { key: policy.key.fingerprint(), old });
+        let old = policy.old_key.as_ref().map(Key::id);
+        let needs_key = policy.hash != HashKind::None.into() || policy.auth != HashKind::None;
+        let names = needs_key.then(|| KeyNames { key: policy.key.id(), old });
         *lock(&self.0) = names;
     }
 }
@@ -122,6 +122,7 @@ mod tests {
     use super::*;
     use crate::power_journal::sample::record;
     use crate::status::reception::Channel;
+    use fence_virt::fence::Endpoint;
     use fence_virt::fence::ListenerName;
     use fence_virt::sys::mailbox::mailbox;
 
@@ -141,10 +142,13 @@ mod tests {
     #[test]
     fn the_names_of_the_keys_are_those_in_force() {
         let key = |text: &str| Key::new(text.as_bytes().to_vec());
-        let policy = |hash, auth, old_key| Policy { hash, auth, key: key("a"), old_key };
+        let policy = |hash: HashKind, auth, old_key| Policy {
+            old_key,
+            ..Policy::new(hash, auth, key("a"), Endpoint::LINE)
+        };
         let keys = KeysInForce::default();
         keys.set(&policy(HashKind::Sha256, HashKind::None, Some(key("b"))));
-        let names = KeyNames { key: key("a").fingerprint(), old: Some(key("b").fingerprint()) };
+        let names = KeyNames { key: key("a").id(), old: Some(key("b").id()) };
         assert_eq!(*lock(&keys.0), Some(names));
         keys.set(&policy(HashKind::None, HashKind::None, None));
         assert_eq!(*lock(&keys.0), None);

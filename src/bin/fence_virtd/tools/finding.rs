@@ -124,7 +124,12 @@ pub(super) fn levels(findings: &[Finding]) -> Vec<Level> {
 #[cfg(test)]
 pub(super) fn auth() -> fence_virt::config::AuthConfig {
     let hash = fence_virt::auth::HashKind::Sha256;
-    fence_virt::config::AuthConfig { key_file: "/k".into(), old_key_file: None, hash, auth: hash }
+    fence_virt::config::AuthConfig {
+        key_file: "/k".into(),
+        old_key_file: None,
+        hash: hash.into(),
+        auth: hash,
+    }
 }
 
 #[cfg(test)]

@@ -76,6 +76,10 @@ fn line_of(requester: &Source) -> String {
         Source::Ip(address) => format!("ip = \"{address}\";"),
         Source::Cid(cid) => format!("ip = \"{cid}\";"),
         Source::Domain(domain) => format!("uuid = \"{}\";", domain.uuid),
+        Source::Key(keyed) => match keyed.holder.uuid {
+            Some(uuid) => format!("uuid = \"{uuid}\";"),
+            None => format!("uuid = \"{}\";", keyed.holder.name),
+        },
     }
 }
 

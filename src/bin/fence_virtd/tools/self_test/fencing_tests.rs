@@ -6,13 +6,13 @@ use Operation::{Reboot, Status};
 use Verdict::{Denied, Failure, Off, Success};
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::client::{LocalDaemon, LocalRoute};
-use fence_virt::fence::ListenerName;
+use fence_virt::fence::{Endpoint, ListenerName};
 use fence_virt::session::Policy;
 
 /// Listener that is never asked itself.
 fn listener(label: &str) -> ListenerTest {
     let none = HashKind::None;
-    let policy = Policy { hash: none, auth: none, key: Key::new(Vec::new()), old_key: None };
+    let policy = Policy::new(none, none, Key::new(Vec::new()), Endpoint::LINE);
     let route = LocalRoute::Tcp { address: [127, 0, 0, 1].into(), port: 1 };
     ListenerTest {
         name: ListenerName::new("tcp", Some(label)),

@@ -10,6 +10,7 @@ use crate::tools::finding::Finding;
 use fence_virt::auth::Key;
 use fence_virt::client::{LocalDaemon, LocalRoute};
 use fence_virt::config::{AuthConfig, ListenerConfig, MulticastConfig, NamedListener};
+use fence_virt::fence::Endpoint;
 use fence_virt::session::Policy;
 use fence_virt::sys::vsock;
 
@@ -45,7 +46,7 @@ pub(super) fn plan(listener: &NamedListener) -> Result<LocalDaemon, Finding> {
             );
         }
     };
-    let policy = policy(auth)
+    let policy = policy(auth, listener.config.endpoint())
         .map_err(|Problem { what, remedy }| Finding::error(name, format!("not tried: {what}"), remedy))?;
     Ok(LocalDaemon { route, policy: Arc::new(policy) })
 }
@@ -60,9 +61,9 @@ fn own_address(address: IpAddr) -> IpAddr {
 }
 
 /// Key and hashes of an agent that the listener serves. Errors: the key cannot be read.
-fn policy(auth: &AuthConfig) -> Result<Policy, Problem> {
+fn policy(auth: &AuthConfig, endpoint: Endpoint) -> Result<Policy, Problem> {
     let key = if auth.needs_key() { key(&auth.key_file)? } else { Key::new(Vec::new()) };
-    Ok(Policy { hash: auth.hash, auth: auth.auth, key, old_key: None })
+    Ok(Policy::new(auth.hash, auth.auth, key, endpoint))
 }
 
 /// Reads a key, which may belong to the user of the daemon. Its mode and owner are the daemon's matter.

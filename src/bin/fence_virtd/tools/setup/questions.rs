@@ -88,6 +88,7 @@ pub(super) fn help(spec: &KeySpec) -> Option<&'static str> {
 /// Returns the possible values of a kind, if they are few.
 pub(super) fn choices(kind: ValueKind) -> Option<&'static str> {
     Some(match kind {
+        ValueKind::Signature => "none, sha1, sha256, sha512, hmac-sha256",
         ValueKind::Hash => "none, sha1, sha256, sha512",
         ValueKind::Family => "ipv4, ipv6",
         ValueKind::SerialMode => "serial, vmchannel",
