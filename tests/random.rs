@@ -124,7 +124,7 @@ fn configurations() {
         include_bytes!("../fuzz/seeds/config/mistakes.conf"),
         include_bytes!("../fuzz/seeds/config/groups.conf"),
     ];
-    let mut with_groups = 0;
+    let (mut with_groups, mut with_rights) = (0, 0);
     for round in 0..rounds(2_000) {
         let text = random.mutated(seeds[round % seeds.len()]);
         let outcome = fence_virt::config::parse(Path::new("random.conf"), &text);
@@ -136,9 +136,16 @@ fn configurations() {
                 with_groups += 1;
                 assert!(matches!(Requesters::parse(ip), Ok(_) | Err(RequestersError::Word)), "{ip}");
             }
+            for group in &config.groups {
+                assert!(
+                    group.sources.iter().all(|source| Requesters::parse_source(source).is_ok()),
+                    "{group}"
+                );
+                with_rights += usize::from(!group.rights.is_all());
+            }
         }
     }
-    assert!(with_groups > 0);
+    assert!(with_groups > 0 && with_rights > 0);
 }
 
 #[test]

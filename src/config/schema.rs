@@ -35,6 +35,8 @@ pub enum ValueKind {
     UnknownVm,
     /// auto or none.
     HostFencing,
+    /// Operations, separated by commas or blanks.
+    Operations,
     /// Any text.
     Text,
     /// Key of older versions, now without effect.
@@ -116,6 +118,9 @@ pub const KEYS: &[KeySpec] = &[
     once("groups/group", "name", ValueKind::Text),
     KeySpec { section: "groups/group", name: "uuid", kind: ValueKind::Text, count: Count::Adds },
     KeySpec { section: "groups/group", name: "ip", kind: ValueKind::Text, count: Count::Adds },
+    KeySpec { section: "groups/group", name: "source", kind: ValueKind::Text, count: Count::Adds },
+    KeySpec { section: "groups/group", name: "target", kind: ValueKind::Text, count: Count::Adds },
+    once("groups/group", "allow", ValueKind::Operations),
     once("groups/group", "listener", ValueKind::Listeners),
 ];
 

@@ -12,6 +12,7 @@ mod listener_name;
 mod nearest;
 mod operation;
 mod request;
+mod rights;
 mod signature_kind;
 mod wire_version;
 
@@ -26,5 +27,6 @@ pub use listener_name::ListenerName;
 pub use nearest::{did_you_mean, nearest};
 pub use operation::Operation;
 pub use request::{Identity, KeyedSource, NAME_MAX, NameError, Request, Source, Target};
+pub use rights::Rights;
 pub use signature_kind::SignatureKind;
 pub use wire_version::WireVersion;
