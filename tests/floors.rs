@@ -52,6 +52,7 @@ const LAYERS: Layers = Layers {
         ("routing", 1),
         ("domain_xml", 1),
         ("power_log", 1),
+        ("restraints", 1),
         ("sys", 2),
         ("config", 2),
         ("key_file", 2),
