@@ -19,8 +19,11 @@ _fence_virtd() {
 	-d | --debug)
 		mapfile -t COMPREPLY < <(compgen -W '0 1 2' -- "$word")
 		;;
-	--vm | --explain | --fence)
-		# The name of a VM, or a requester.
+	--vm | --explain | --fence | --hold | --release | --reason)
+		# The name of a VM or group, a requester, or a text.
+		;;
+	--for)
+		mapfile -t COMPREPLY < <(compgen -W '30m 2h 1d' -- "$word")
 		;;
 	--log)
 		mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$word")
@@ -31,6 +34,7 @@ _fence_virtd() {
 			-p --pid-file --log -t --check --lenient -c --configure --doctor --errors-only --explain
 			--self-test --fence --yes
 			--status --watch --textfile --history --reload --vm --json --openmetrics
+			--hold --for --reason --release
 			-l --list -V --version -h --help' -- "$word")
 		;;
 	esac

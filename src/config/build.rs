@@ -164,6 +164,7 @@ fn read_group(section: &Section, selected: &[SelectedListener], sink: &mut Diagn
         uuids: text(uuids),
         ips: text(ips),
         listeners: only.into_iter().map(|named| named.name).collect(),
+        max_power_off: fields.read("max_power_off", sink, values::power_off_cap),
     }
 }
 

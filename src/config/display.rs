@@ -110,17 +110,17 @@ impl fmt::Display for BackendConfig {
     }
 }
 
-/// One line: name, members and permitted requesters.
+/// One line: name, members, permitted requesters and cap.
 impl fmt::Display for GroupConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name.as_deref().unwrap_or("(unnamed)");
         write!(f, "{}, members: {}", name.escape_debug(), listed(&self.uuids, "none"))?;
         write!(f, "; requests from: {}", listed(&self.ips, "members only, through serial and vsock"))?;
-        if self.listeners.is_empty() {
-            return Ok(());
+        if !self.listeners.is_empty() {
+            let names: Vec<&str> = self.listeners.iter().map(ListenerName::as_str).collect();
+            write!(f, "; through {} only", names.join(", "))?;
         }
-        let names: Vec<&str> = self.listeners.iter().map(ListenerName::as_str).collect();
-        write!(f, "; through {} only", names.join(", "))
+        self.max_power_off.map_or(Ok(()), |cap| write!(f, "; max_power_off {cap}"))
     }
 }
 

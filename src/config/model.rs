@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use crate::auth::HashKind;
 use crate::fence::ListenerName;
+use crate::restraints::PowerOffCap;
 
 /// Highest value of `max_parallel`.
 pub const MAX_PARALLEL: usize = 64;
@@ -235,4 +236,6 @@ pub struct GroupConfig {
     pub ips: Vec<String>,
     /// Listeners to which the group applies; empty: all.
     pub listeners: Vec<ListenerName>,
+    /// Cap of the power-offs of its VMs.
+    pub max_power_off: Option<PowerOffCap>,
 }

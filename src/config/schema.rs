@@ -33,6 +33,8 @@ pub enum ValueKind {
     UnknownVm,
     /// auto or none.
     HostFencing,
+    /// A number of power-offs and a time, such as 2/60s.
+    PowerOffCap,
     /// Any text.
     Text,
     /// Key of older versions, now without effect.
@@ -115,6 +117,7 @@ pub const KEYS: &[KeySpec] = &[
     KeySpec { section: "groups/group", name: "uuid", kind: ValueKind::Text, count: Count::Adds },
     KeySpec { section: "groups/group", name: "ip", kind: ValueKind::Text, count: Count::Adds },
     once("groups/group", "listener", ValueKind::Listeners),
+    once("groups/group", "max_power_off", ValueKind::PowerOffCap),
 ];
 
 /// Only section that may be repeated without a label.

@@ -43,6 +43,7 @@ fn word(kind: ValueKind) -> &'static str {
         ValueKind::SerialMode | ValueKind::NameMode => "mode",
         ValueKind::UnknownVm => "state",
         ValueKind::HostFencing => "source",
+        ValueKind::PowerOffCap => "cap",
         ValueKind::Text => "text",
         ValueKind::Ignored => "value",
     }
@@ -129,6 +130,7 @@ fn of_group(config: &Config, name: &str) -> Option<String> {
         "uuid" => group.uuids.first().cloned(),
         "ip" => group.ips.first().cloned(),
         "listener" => group.listeners.first().map(|name| name.to_string()),
+        "max_power_off" => group.max_power_off.map(|cap| cap.to_string()),
         _ => panic!("what is the default of {name}?"),
     }
 }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+use crate::restraints::HoldChange;
 use crate::status::{Form, HistoryForm};
+use fence_virt::restraints::{HoldReason, HoldSubject, HoldTime};
 
 /// Default path of the configuration.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/fence_virt.conf";
@@ -63,6 +65,14 @@ Look at a running daemon:
 Change a running daemon:
       --reload           have it read its configuration and keys again.
                          Exit code 0: taken, 1: refused, or no answer
+      --hold <vm|group>  let power operations on this VM, or on the VMs of this
+                         group, fail for a while; needs --for and --reason.
+                         Exit code 0: in force, 1: refused, or no answer
+      --for <time>       with --hold: until then: 90s, 30m, 2h, 1d; 7d at most
+      --reason <text>    with --hold: the reason, one line, for log and status
+      --release <vm|group>
+                         end a hold. Exit code 0: ended, 1: there is none, or
+                         no answer
 
 About the program:
   -l, --list             list the listeners and backends
@@ -80,6 +90,7 @@ pub(crate) enum Invocation {
     Status { config: PathBuf, output: StatusOutput },
     History { config: PathBuf, form: HistoryForm, vm: Option<String> },
     Reload(PathBuf),
+    Hold { config: PathBuf, change: HoldChange },
     Explain { config: PathBuf, requester: String, vm: String },
     Doctor { config: PathBuf, pid_file: PathBuf, is_json: bool, errors_only: bool },
     SelfTest { config: PathBuf, vm: Option<String>, is_confirmed: bool },
@@ -130,6 +141,8 @@ enum Program {
     History,
     SelfTest,
     Reload,
+    Hold,
+    Release,
     List,
 }
 
@@ -145,6 +158,8 @@ impl Program {
             Program::History => "--history",
             Program::SelfTest => "--self-test",
             Program::Reload => "--reload",
+            Program::Hold => "--hold",
+            Program::Release => "--release",
             Program::List => "--list (-l)",
         }
     }
@@ -160,6 +175,8 @@ const OPENMETRICS: Modifier = Modifier("--openmetrics", &[Program::Status]);
 const ERRORS_ONLY: Modifier = Modifier("--errors-only", &[Program::Doctor]);
 const FENCE: Modifier = Modifier("--fence", &[Program::SelfTest]);
 const YES: Modifier = Modifier("--yes", &[Program::SelfTest]);
+const FOR: Modifier = Modifier("--for", &[Program::Hold]);
+const REASON: Modifier = Modifier("--reason", &[Program::Hold]);
 const WATCH: Modifier = Modifier("--watch", &[Program::Status]);
 const TEXTFILE: Modifier = Modifier("--textfile", &[Program::Status]);
 /// Modifiers that exclude each other. A text file is always OpenMetrics.
@@ -177,6 +194,10 @@ struct Selection {
     fence: Option<String>,
     /// Requester and VM of `--explain`.
     pair: Option<(String, String)>,
+    /// VM or group of `--hold` or `--release`.
+    held: Option<HoldSubject>,
+    hold_time: Option<HoldTime>,
+    hold_reason: Option<HoldReason>,
 }
 
 /// Parses the command line, without the program's name.
@@ -224,6 +245,23 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<DaemonCo
                 selection.modifiers.push(TEXTFILE);
             }
             Long("reload") => selection.programs.push(Program::Reload),
+            Long(option @ ("hold" | "release")) => {
+                let program = if option == "hold" { Program::Hold } else { Program::Release };
+                let subject = text(parser.value().map_err(explain)?)?;
+                let subject = HoldSubject::new(&subject);
+                selection.held = Some(subject.map_err(|reason| format!("{}: {reason}", program.option()))?);
+                selection.programs.push(program);
+            }
+            Long("for") => {
+                let time = HoldTime::parse(&parser.value().map_err(explain)?.to_string_lossy());
+                selection.hold_time = Some(time.map_err(|reason| format!("--for: {reason}"))?);
+                selection.modifiers.push(FOR);
+            }
+            Long("reason") => {
+                let reason = HoldReason::new(&parser.value().map_err(explain)?.to_string_lossy());
+                selection.hold_reason = Some(reason.map_err(|reason| format!("--reason: {reason}"))?);
+                selection.modifiers.push(REASON);
+            }
             Long("history") => selection.programs.push(Program::History),
             Long("vm") => {
                 selection.vm = Some(text(parser.value().map_err(explain)?)?);
@@ -317,6 +355,15 @@ impl Selection {
             false => Form::Text,
         };
         let Options { config, pid_file, .. } = options;
+        if let (Some(program @ (Program::Hold | Program::Release)), Some(subject)) = (program, self.held) {
+            let change = match (program, self.hold_time, self.hold_reason) {
+                (Program::Release, ..) => HoldChange::Release(subject),
+                (_, Some(time), Some(reason)) => HoldChange::Place { subject, reason, time },
+                (_, None, _) => return Err("--hold requires --for, such as --for 30m".to_owned()),
+                (_, _, None) => return Err("--hold requires --reason, one line of text".to_owned()),
+            };
+            return Ok(Invocation::Hold { config, change });
+        }
         Ok(match (program, self.pair) {
             (Some(Program::Setup), _) => Invocation::Setup(config),
             (Some(Program::Check), _) => Invocation::Check { config, pid_file, is_lenient },
@@ -337,8 +384,10 @@ impl Selection {
             }
             (Some(Program::Reload), _) => Invocation::Reload(config),
             (Some(Program::List), _) => Invocation::List,
-            // --explain comes with its pair.
-            (None | Some(Program::Explain), _) => Invocation::Run(Options { config, pid_file, ..options }),
+            // --explain comes with its pair, and the other two with their subject.
+            (None | Some(Program::Explain | Program::Hold | Program::Release), _) => {
+                Invocation::Run(Options { config, pid_file, ..options })
+            }
         })
     }
 }

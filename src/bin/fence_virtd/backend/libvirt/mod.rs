@@ -62,6 +62,8 @@ mod requester_tests;
 #[cfg(test)]
 mod resolve_tests;
 #[cfg(test)]
+mod restraint_tests;
+#[cfg(test)]
 mod start_tests;
 #[cfg(test)]
 mod tests;

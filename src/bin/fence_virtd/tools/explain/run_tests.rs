@@ -167,3 +167,14 @@ fn names_that_several_vms_have_decide_nothing() {
     let (text, outcome) = explained(&config, "x", "b", &ambiguous);
     assert!(outcome == Outcome::Unknown && text.contains("give the UUID"), "{text}");
 }
+
+#[test]
+fn caps_of_the_groups_of_the_vm_are_named() {
+    let groups = "group { name = \"g\"; uuid = \"b\"; ip = \"192.0.2.8\"; max_power_off = \"2/1m\"; }
+        group { uuid = \"a\"; ip = \"192.0.2.7\"; max_power_off = \"3/1m\"; }
+        group { uuid = \"b\"; ip = \"192.0.2.7\"; }";
+    let (text, outcome) = explained(&config_of("tcp", "libvirt", groups), "192.0.2.7", "b", &both());
+    let line = "\nmax_power_off of group \"g\": 2/60s, for all requesters together\n";
+    assert!(outcome == Outcome::Allowed && text.contains(line), "{text}");
+    assert_eq!(text.matches("max_power_off").count(), 1, "{text}");
+}
