@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -148,8 +148,10 @@ fn a_hold_ends_by_itself() {
     let harness = require!(HoldHarness::new());
     let daemon = harness.start();
     harness.hold(&daemon, "node2", "1h");
+    let begin = Instant::now();
     harness.hold(&daemon, "node1", "2s");
     daemon.await_log("hold ended: on \"node1\" until 2");
+    assert!(begin.elapsed() < Duration::from_secs(7), "it waits for no other event: {:?}", begin.elapsed());
     assert_eq!((harness.host.code("off", "node1"), harness.host.code("off", "node2")), (0, FAILURE));
     // It is out of the file, too, and a later one replaces the other.
     let text = harness.hold(&daemon, "NODE2", "1s");
@@ -216,6 +218,11 @@ fn the_daemon_does_not_start_without_its_holds() {
         assert!(log.contains("cannot read the holds in ") && log.contains(words), "{log}");
         assert!(log.contains("or remove it, which ends all holds"), "{log}");
         assert_eq!(fs::read_to_string(harness.file()).unwrap(), text, "it is left as it was");
+        for args in [&["--check"][..], &["--check", "--lenient"], &["--doctor", "--errors-only"]] {
+            let (code, text) = harness.run(&daemon, args);
+            assert!(code != Some(0) && text.contains(words), "{args:?}: {text}");
+            assert!(text.contains("the daemon will not start"), "{args:?}: {text}");
+        }
     }
     fs::remove_file(harness.file()).unwrap();
     let _daemon = harness.start();

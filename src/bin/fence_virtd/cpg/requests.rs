@@ -82,6 +82,10 @@ impl<L: Link> Cpg<L> {
     /// Checks a client's request against the holds and caps of this host, whichever host has the VM.
     fn restrain(&self, job: &Job, copies: &[VmCopy], now: Instant) -> Result<(), (Verdict, String)> {
         self.libvirt.check_held(job.request.operation, copies)?;
+        if self.router.not_joined().is_some() {
+            // It fails, and begins for no VM.
+            return Ok(());
+        }
         // One that joins another was not counted.
         let is_joined = self.libvirt.is_capped(copies) && self.is_being_powered_off(copies, now);
         if is_joined { Ok(()) } else { self.libvirt.count_power_off(job, copies, now) }

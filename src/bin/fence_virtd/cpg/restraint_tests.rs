@@ -88,5 +88,13 @@ fn the_cap_counts_the_clients_of_this_host_wherever_their_vms_run() {
     bench.says(&call(Operation::Off, OWN));
     assert_eq!(responses(&bench), [0]);
     bench.passes(61 * SECOND);
+    bench.hear(vec![GroupEvent::Lost("corosync is not running".to_owned())]);
+    for _ in 0..3 {
+        assert_eq!(verdicts(&bench.asks(Operation::Off, "vm2")), [Verdict::Failure]);
+    }
+    assert_eq!(bench.restraints.refused(), (0, 1), "what is not begun is not counted");
+    bench.hear(vec![GroupEvent::Joined(peer(2))]);
+    bench.becomes_a_member();
+    bench.tells_all();
     assert_eq!(verdicts(&bench.asks(Operation::Off, "vm2")), [Verdict::Success]);
 }

@@ -10,6 +10,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 
 use crate::directory::{directory_of, replace_private, sync_directory};
+use crate::problem::Problem;
 use fence_virt::restraints::{HOLDS_BYTES_MAX, HoldTable, decode_holds, encode_holds};
 use fence_virt::sys::error_text;
 
@@ -26,20 +27,26 @@ impl HoldFile {
     }
 
     /// Reads the holds, also those that have ended.
-    /// Errors: a sentence that says what to do. Nothing is passed by, since that would lose a hold.
-    pub(super) fn load(&self) -> Result<HoldTable, String> {
-        let refuse = |problem: &str| {
-            format!(
-                "cannot read the holds in {}: {problem}; repair the file, or remove it, which ends all holds",
-                self.0.display()
-            )
-        };
-        let bytes = match self.read() {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HoldTable::default()),
-            Err(error) => return Err(refuse(&error_text(&error))),
-        };
-        decode_holds(&bytes).map_err(|error| refuse(&error.to_string()))
+    /// Errors: nothing is passed by, since that would lose a hold.
+    pub(super) fn load(&self) -> Result<HoldTable, Problem> {
+        match self.read() {
+            Ok(bytes) => decode_holds(&bytes).map_err(|error| self.unreadable(&error.to_string())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HoldTable::default()),
+            Err(error) => Err(self.unreadable(&error_text(&error))),
+        }
+    }
+
+    /// Reads the holds for a program that perhaps may not: then there are none.
+    pub(super) fn examine(&self) -> Result<HoldTable, Problem> {
+        match self.read() {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(HoldTable::default()),
+            _ => self.load(),
+        }
+    }
+
+    fn unreadable(&self, problem: &str) -> Problem {
+        let what = format!("cannot read the holds in {}: {problem}", self.0.display());
+        Problem::new(what, "repair the file, or remove it, which ends all holds")
     }
 
     fn read(&self) -> io::Result<Vec<u8>> {

@@ -8,6 +8,7 @@ use log::{info, warn};
 use super::hold_file::HoldFile;
 use super::shared::SharedRestraints;
 use crate::power_journal::wall_time;
+use crate::problem::Problem;
 use fence_virt::restraints::{HoldReason, HoldSubject, HoldTime, PowerHold};
 use fence_virt::time::Instant;
 
@@ -34,7 +35,7 @@ impl HoldKeeper {
     /// Errors: a sentence if the file has no holds that can be read.
     pub(crate) fn load(status_socket: &Path, restraints: SharedRestraints) -> Result<HoldKeeper, String> {
         let file = HoldFile::beside(status_socket);
-        let holds = file.load()?;
+        let holds = file.load().map_err(|problem| problem.to_string())?;
         let now = wall_time();
         for hold in holds.iter().filter(|hold| hold.is_in_force(now)) {
             info!("hold goes on: {}", describe(hold));
@@ -113,6 +114,15 @@ impl HoldKeeper {
     pub(crate) fn is_group(&self, subject: &HoldSubject) -> bool {
         !self.restraints.groups_named(subject).is_empty()
     }
+}
+
+/// Returns the holds in force that a daemon with this status socket has kept, as far as this user may read them.
+/// Errors: the daemon would not start with its file.
+pub(crate) fn kept_holds(status_socket: &Path) -> Result<Vec<PowerHold>, Problem> {
+    let now = wall_time();
+    let mut holds = HoldFile::beside(status_socket).examine()?;
+    drop(holds.take_ended(now));
+    Ok(holds.iter().cloned().collect())
 }
 
 fn describe(PowerHold { subject, reason, ends, .. }: &PowerHold) -> String {

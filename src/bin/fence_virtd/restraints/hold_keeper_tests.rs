@@ -59,6 +59,8 @@ fn holds_survive_a_restart_and_their_file_goes_with_the_last_one() {
     assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1, "nothing else is left there");
     let (mut keeper, restraints) = scratch.load().unwrap();
     assert!(is_held(&restraints, "A") && is_held(&restraints, "b") && !is_held(&restraints, "c"));
+    let kept = kept_holds(&scratch.0.join("status.sock")).unwrap();
+    assert_eq!(kept.iter().map(|hold| hold.subject.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     let text = keeper.change(HoldChange::Release(subject("A"))).unwrap();
     assert!(text.starts_with("released: on \"a\" until 2"), "{text}");
     let (mut keeper, restraints) = scratch.load().unwrap();
@@ -99,6 +101,7 @@ fn a_hold_that_ends_is_logged_and_leaves_the_file() {
     fs::write(scratch.file(), holds).unwrap();
     let (mut keeper, restraints) = scratch.load().unwrap();
     assert!(!is_held(&restraints, "a"), "it ended while the daemon did not run");
+    assert_eq!(kept_holds(&scratch.0.join("status.sock")), Ok(Vec::new()));
     assert!(keeper.deadline().is_some_and(|at| at <= Instant::now()));
     captured();
     keeper.end_due();
@@ -118,7 +121,11 @@ fn a_hold_that_ends_is_logged_and_leaves_the_file() {
 #[test]
 fn a_file_that_is_no_file_of_holds_is_refused() {
     let scratch = Scratch::new("malformed");
-    let refusal = || scratch.load().unwrap_err();
+    let refusal = || {
+        let reason = scratch.load().unwrap_err();
+        assert_eq!(kept_holds(&scratch.0.join("status.sock")).unwrap_err().to_string(), reason);
+        reason
+    };
     for (bytes, words) in [
         (&b""[..], "line 1: it is not the first line"),
         (b"# fence_virtd holds 1\n0\t1000\ta\tr\n", "line 3: the end of the file is missing"),

@@ -10,5 +10,5 @@ mod hold_keeper;
 mod sample;
 mod shared;
 
-pub(crate) use hold_keeper::{HoldChange, HoldKeeper};
+pub(crate) use hold_keeper::{HoldChange, HoldKeeper, kept_holds};
 pub(crate) use shared::{HoldGuard, RestraintReport, SharedRestraints};
