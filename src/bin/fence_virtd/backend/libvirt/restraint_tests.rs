@@ -5,10 +5,12 @@ use std::time::Duration;
 use super::bench::{A, B, Bench};
 use super::fake::{Fake, Fault};
 use super::power_operations::RETRY;
-use crate::job::tests::answers;
+use crate::caller::tests::Questions;
+use crate::job::tests::{Answers, answers};
 use crate::libvirt::LibvirtError;
 use crate::restraints::SharedRestraints;
 use fence_virt::fence::Operation::{self, Off, On, Reboot, Status};
+use fence_virt::fence::Source;
 use fence_virt::fence::Verdict::{Failure, Success};
 use fence_virt::groups::Groups;
 
@@ -136,6 +138,40 @@ fn a_request_that_joins_another_is_not_counted() {
     assert_eq!(restraints.refused(), (0, 0));
     bench.now += SECOND;
     assert_eq!((bench.ask(Off, "a"), restraints.refused()), (Failure, (0, 1)));
+}
+
+/// Two off requests of one source for a, which wait for one for b that has begun. a may be powered off once.
+fn waiting() -> (Bench, SharedRestraints, Vec<(Answers, Questions)>) {
+    let (mut bench, restraints) = Bench::single(&[("a", A, true), ("b", B, true)]).restrained();
+    restraints.cap(&["a"], "1/60s");
+    bench.hosts[0].hold(&format!("power-off {B}"));
+    let ip = |last: u8| Source::ip([192, 0, 2, last].into());
+    bench.begin_as(ip(1), Off, "b");
+    bench.now += SECOND;
+    let waiting = [2, 2].map(|last| bench.begin_as(ip(last), Off, "a")).into();
+    bench.release();
+    bench.hosts[0].hold(&format!("power-off {A}"));
+    (bench, restraints, waiting)
+}
+
+#[test]
+fn a_request_that_joins_after_it_has_waited_for_another_is_not_counted() {
+    let (mut bench, restraints, waiting) = waiting();
+    assert!(waiting.iter().all(|(_, questions)| bench.reply(questions, true)));
+    assert_eq!(bench.hosts[0].held(), 1);
+    bench.release();
+    let found: Vec<_> = waiting.iter().map(|(mail, _)| bench.wait(mail, RETRY)).collect();
+    assert_eq!(found, [[Success.into()], [Success.into()]]);
+    assert_eq!(restraints.refused(), (0, 0));
+}
+
+#[test]
+fn a_hold_that_begins_while_requests_wait_for_another_stops_them() {
+    let (mut bench, restraints, waiting) = waiting();
+    restraints.hold("a");
+    assert!(waiting.iter().all(|(_, questions)| bench.reply(questions, true)));
+    assert!(waiting.iter().all(|(mail, _)| answers(mail) == [Failure.into()]));
+    assert_eq!((bench.hosts[0].held(), restraints.refused()), (0, (2, 0)));
 }
 
 #[test]
