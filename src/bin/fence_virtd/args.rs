@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+use crate::hold_options::HoldOptions;
 use crate::restraints::HoldChange;
 use crate::status::{Form, HistoryForm};
-use fence_virt::restraints::{HoldReason, HoldSubject, HoldTime};
 
 /// Default path of the configuration.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/fence_virt.conf";
@@ -194,10 +194,8 @@ struct Selection {
     fence: Option<String>,
     /// Requester and VM of `--explain`.
     pair: Option<(String, String)>,
-    /// VM or group of `--hold` or `--release`.
-    held: Option<HoldSubject>,
-    hold_time: Option<HoldTime>,
-    hold_reason: Option<HoldReason>,
+    /// Values of `--hold` and `--release`.
+    hold: HoldOptions,
 }
 
 /// Parses the command line, without the program's name.
@@ -245,22 +243,15 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<DaemonCo
                 selection.modifiers.push(TEXTFILE);
             }
             Long("reload") => selection.programs.push(Program::Reload),
-            Long(option @ ("hold" | "release")) => {
-                let program = if option == "hold" { Program::Hold } else { Program::Release };
-                let subject = text(parser.value().map_err(explain)?)?;
-                let subject = HoldSubject::new(&subject);
-                selection.held = Some(subject.map_err(|reason| format!("{}: {reason}", program.option()))?);
-                selection.programs.push(program);
-            }
-            Long("for") => {
-                let time = HoldTime::parse(&parser.value().map_err(explain)?.to_string_lossy());
-                selection.hold_time = Some(time.map_err(|reason| format!("--for: {reason}"))?);
-                selection.modifiers.push(FOR);
-            }
-            Long("reason") => {
-                let reason = HoldReason::new(&parser.value().map_err(explain)?.to_string_lossy());
-                selection.hold_reason = Some(reason.map_err(|reason| format!("--reason: {reason}"))?);
-                selection.modifiers.push(REASON);
+            Long(option @ ("hold" | "release" | "for" | "reason")) => {
+                let option = option.to_owned();
+                match option.as_str() {
+                    "hold" => selection.programs.push(Program::Hold),
+                    "release" => selection.programs.push(Program::Release),
+                    "for" => selection.modifiers.push(FOR),
+                    _ => selection.modifiers.push(REASON),
+                }
+                selection.hold.take(&option, parser.value().map_err(explain)?)?;
             }
             Long("history") => selection.programs.push(Program::History),
             Long("vm") => {
@@ -355,15 +346,6 @@ impl Selection {
             false => Form::Text,
         };
         let Options { config, pid_file, .. } = options;
-        if let (Some(program @ (Program::Hold | Program::Release)), Some(subject)) = (program, self.held) {
-            let change = match (program, self.hold_time, self.hold_reason) {
-                (Program::Release, ..) => HoldChange::Release(subject),
-                (_, Some(time), Some(reason)) => HoldChange::Place { subject, reason, time },
-                (_, None, _) => return Err("--hold requires --for, such as --for 30m".to_owned()),
-                (_, _, None) => return Err("--hold requires --reason, one line of text".to_owned()),
-            };
-            return Ok(Invocation::Hold { config, change });
-        }
         Ok(match (program, self.pair) {
             (Some(Program::Setup), _) => Invocation::Setup(config),
             (Some(Program::Check), _) => Invocation::Check { config, pid_file, is_lenient },
@@ -383,11 +365,11 @@ impl Selection {
                 Invocation::History { config, form, vm: self.vm }
             }
             (Some(Program::Reload), _) => Invocation::Reload(config),
+            (Some(Program::Hold), _) => Invocation::Hold { config, change: self.hold.change(false)? },
+            (Some(Program::Release), _) => Invocation::Hold { config, change: self.hold.change(true)? },
             (Some(Program::List), _) => Invocation::List,
-            // --explain comes with its pair, and the other two with their subject.
-            (None | Some(Program::Explain | Program::Hold | Program::Release), _) => {
-                Invocation::Run(Options { config, pid_file, ..options })
-            }
+            // --explain comes with its pair.
+            (None | Some(Program::Explain), _) => Invocation::Run(Options { config, pid_file, ..options }),
         })
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use fence_virt::restraints::{HoldReason, HoldSubject, HoldTime};
 use std::path::Path;
 
 fn command_line(line: &str) -> Result<DaemonCommand, String> {

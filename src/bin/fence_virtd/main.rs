@@ -23,6 +23,7 @@ mod console;
 mod cpg;
 mod directory;
 mod heartbeat;
+mod hold_options;
 mod hold_orders;
 mod host_checks;
 mod inbox;

@@ -11,19 +11,18 @@ use super::listing::{Listing, Lists};
 use super::lookup::{LookupId, Lookups};
 use super::proofs::Proofs;
 use super::requester::RequesterLookup;
-use super::resolve::{Resolution, ResolvedVm, Uri, find, resolve};
+use super::resolve::{Resolution, Uri, find, resolve};
 use super::vm_operation::VmOperations;
 use crate::access::{Conflicts, Identified, Permissions, VmCopy};
 use crate::backend::Backend;
 use crate::inbox::{BackendSettings, DomainChange, Event, Message};
 use crate::job::{CancelToken, Job, Requester};
 use crate::libvirt::{CallId, CallOutcome, HeldVms, Link};
-use crate::restraints::{HoldGuard, SharedRestraints};
+use crate::restraints::SharedRestraints;
 use fence_virt::fence::{
     Answer, HostEntry, ListenerName, Operation, PowerState, Source, Target, UriIndex, Uuid, Verdict,
 };
 use fence_virt::groups::{PermittedNames, listed_names};
-use fence_virt::restraints::NamedVm;
 use fence_virt::routing::LocalVm;
 use fence_virt::time::Instant;
 
@@ -55,7 +54,7 @@ pub(crate) struct LibvirtBackend<L: Link> {
     pub(super) vm_operations: VmOperations,
     pub(super) lists: Lists,
     pub(super) last_runs: LastRuns,
-    restraints: SharedRestraints,
+    pub(super) restraints: SharedRestraints,
     devstatus: Option<DevstatusProbe>,
 }
 
@@ -102,51 +101,6 @@ impl<L: Link> LibvirtBackend<L> {
             restraints: SharedRestraints::default(),
             devstatus: None,
         }
-    }
-
-    /// Lets these holds and caps restrain the power operations.
-    pub(crate) fn restrained_by(self, restraints: SharedRestraints) -> LibvirtBackend<L> {
-        LibvirtBackend { restraints, ..self }
-    }
-
-    /// Checks that no hold is on a VM with these copies, if the operation is a power operation.
-    pub(crate) fn check_held(
-        &self,
-        operation: Operation,
-        copies: &[VmCopy],
-    ) -> Result<(), (Verdict, String)> {
-        if !operation.is_power() {
-            return Ok(());
-        }
-        let refusal = self.restraints.refusal_by_hold(&named_vms(copies));
-        refusal.map_or(Ok(()), |reason| Err((Verdict::Failure, reason)))
-    }
-
-    /// True if a group with a cap lists a VM with these copies.
-    pub(crate) fn is_capped(&self, copies: &[VmCopy]) -> bool {
-        self.restraints.is_capped(&named_vms(copies))
-    }
-
-    /// Counts a power-off that begins, for a client of this daemon: the caps are its own, as other daemons have
-    /// theirs. Errors: a cap is reached.
-    pub(crate) fn count_power_off(
-        &self,
-        job: &Job,
-        copies: &[VmCopy],
-        now: Instant,
-    ) -> Result<(), (Verdict, String)> {
-        let is_power_off = matches!(job.request.operation, Operation::Off | Operation::Reboot);
-        if !is_power_off || job.is_for_cluster() {
-            return Ok(());
-        }
-        let counted = self.restraints.begin_power_off(&named_vms(copies), now);
-        counted.map_err(|reason| (Verdict::Failure, reason))
-    }
-
-    /// Guard against holds that begin during an operation on a VM.
-    pub(super) fn guard(&self, vm: &ResolvedVm) -> HoldGuard {
-        let copies = vm.copies(&self.uris).into_iter().map(|copy| (copy.name, copy.uuid));
-        self.restraints.guard(copies.collect())
     }
 
     /// Checks that the groups permit a job's client access to a VM with these copies, to each by its UUID
@@ -306,10 +260,6 @@ impl<L: Link> LibvirtBackend<L> {
     fn job_count(&self) -> usize {
         self.lookups.len() + self.contests.len() + self.vm_operations.job_count() + self.lists.job_count()
     }
-}
-
-fn named_vms(copies: &[VmCopy]) -> Vec<NamedVm<'_>> {
-    copies.iter().map(|copy| NamedVm { name: &copy.name, uuid: &copy.uuid }).collect()
 }
 
 /// Reason of a denial, with the places if the copies have different names.
