@@ -180,6 +180,7 @@ fn read_group(section: &Section, selected: &[SelectedListener], sink: &mut Diagn
         targets: text(targets),
         rights: group_rights::read(fields.value("allow"), sink),
         listeners: only.into_iter().map(|named| named.name).collect(),
+        max_power_off: fields.read("max_power_off", sink, values::power_off_cap),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::cpg;
 use crate::inbox::{BackendSettings, ClusterSettings, Message};
 use crate::listener::ListenerHandle;
 use crate::logging;
+use crate::restraints::SharedRestraints;
 use crate::watch::Watchers;
 use fence_virt::config::{
     BackendConfig, Config, CpgConfig, HostFencing, ListenerConfig, NamedListener, UnknownVm,
@@ -37,6 +38,8 @@ pub(crate) struct Reloader {
     debug: Option<u32>,
     /// Table of vsock CIDs, from the first configuration that needs it on; a reload that fails keeps it.
     cids: Option<CidTable>,
+    /// Holds and caps, which go by the groups.
+    restraints: SharedRestraints,
 }
 
 /// Recipients of the changes.
@@ -50,7 +53,14 @@ pub(crate) struct Targets<'a> {
 impl Reloader {
     /// Takes the configuration at the start, and the log level of the command line.
     pub(crate) fn new(path: PathBuf, read: Read, running: Config, debug: Option<u32>) -> Reloader {
-        Reloader { path, read, running, debug, cids: None }
+        let restraints = SharedRestraints::default();
+        Reloader { path, read, running, debug, cids: None, restraints }
+    }
+
+    /// Tells these restraints the groups of each configuration.
+    pub(crate) fn restraining(self, restraints: SharedRestraints) -> Reloader {
+        restraints.set_groups(policies::restrained_groups(&self.running));
+        Reloader { restraints, ..self }
     }
 
     /// Permissions of a configuration. With a vsock listener and groups, watchers map CIDs to VMs.
@@ -96,6 +106,7 @@ impl Reloader {
                 WORKER_LIMIT,
             )
             .map_err(|_| "the worker does not take the new groups: it is overloaded or hangs".to_owned())?;
+        self.restraints.set_groups(policies::restrained_groups(&new));
         for (handle, policy) in targets.listeners.iter().zip(policies) {
             if let Some(policy) = policy {
                 handle.set_policy(policy);

@@ -1,4 +1,4 @@
-//! Programs beside the daemon: `--check`, `--doctor`, `--explain`, `--self-test`, `--status`, `--history` and `-c`.
+//! Programs beside the daemon: `--check`, `--doctor`, `--explain`, `--self-test`, `--status`, `--history`, orders and `-c`.
 #![forbid(unsafe_code)]
 
 pub(crate) mod check;

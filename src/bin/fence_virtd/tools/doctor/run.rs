@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use super::process::RunningDaemon;
 use super::report::DoctorReport;
 use super::{
-    ask, cluster, fencer, firewall, groups, libvirt, multicast, process, serial, settings, tcp, vsock,
+    ask, cluster, fencer, firewall, groups, holds, libvirt, multicast, process, serial, settings, tcp, vsock,
 };
 use crate::config_file;
 use crate::console::{Palette, print, print_coloured};
+use crate::restraints::kept_holds;
 use crate::tools::finding::Finding;
 use fence_virt::config::{BackendConfig, Config, ListenerConfig, NamedListener};
 
@@ -35,6 +36,7 @@ fn examine(path: &Path, pid_file: &Path) -> DoctorReport {
     let running = process::running(pid_file);
     report.add(process::judge(running, pid_file, process::own_uid()));
     let Some(config) = outcome.ok().and_then(|outcome| outcome.config) else { return report };
+    report.add(holds::judge(kept_holds(&config.status_socket)));
     for listener in &config.listeners {
         report.add(settings::keys(listener, running));
         report.add(examine_listener(listener, &config, running));
