@@ -11,7 +11,7 @@ _fence_virtd() {
 	fi
 	COMPREPLY=()
 	case $option in
-	-f | --config | -p | --pid-file | --textfile)
+	-f | --config | -p | --pid-file | --textfile | --key)
 		# Fails where nobody completes, as in tests.
 		compopt -o filenames 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
@@ -19,8 +19,8 @@ _fence_virtd() {
 	-d | --debug)
 		mapfile -t COMPREPLY < <(compgen -W '0 1 2' -- "$word")
 		;;
-	--vm | --explain | --fence)
-		# The name of a VM, or a requester.
+	--vm | --explain | --fence | --add-key | --uuid)
+		# The name or UUID of a VM, or a requester.
 		;;
 	--log)
 		mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$word")
@@ -29,7 +29,7 @@ _fence_virtd() {
 		mapfile -t COMPREPLY < <(compgen -W '
 			-F --foreground -f --config -d --debug -w --wait-for-init
 			-p --pid-file --log -t --check --lenient -c --configure --doctor --errors-only --explain
-			--self-test --fence --yes
+			--add-key --uuid --self-test --key --fence --yes
 			--status --watch --textfile --history --reload --vm --json --openmetrics
 			-l --list -V --version -h --help' -- "$word")
 		;;

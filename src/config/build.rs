@@ -5,13 +5,14 @@ use super::diagnostic_sink::{DiagnosticSink, quoted};
 use super::fields::SectionFields;
 use super::group_ips::{self, GroupListeners};
 use super::group_placement;
+use super::key_placement::KEYS_SECTION;
 use super::lexer::Span;
 use super::listener_selection::{self, SelectedListener};
 use super::model::{Config, DEFAULT_PARALLEL, GroupConfig};
 use super::obsolete;
-use super::schema;
 use super::tree::{KeyEntry, Section};
 use super::values;
+use super::vm_keys;
 use crate::fence::did_you_mean;
 
 /// Default path of the status socket.
@@ -39,6 +40,12 @@ pub(super) fn config(root: &Section, sink: &mut DiagnosticSink) -> Config {
     }
     let backends = SectionFields::of(sections.section("backends"), "backends", sink);
     let backend = backend::read(selected_backend(&daemon, sink), &daemon, &backends, sink);
+    let keys_section = sections.section(KEYS_SECTION);
+    let keys = vm_keys::read(root, keys_section, sink);
+    let mut running = listener_selection::read(&selected, &listeners, backend.uris(), sink);
+    vm_keys::check_listeners(&keys, keys_section, &running, sink);
+    vm_keys::set_shared(&mut running, keys.is_shared);
+    let groups = groups(sections.section("groups"), &selected, !keys.is_empty(), sink);
     // Like the C daemon: either name is enough.
     let waits = ["wait_for_init", "wait_for_backend"].map(|key| daemon.read(key, sink, values::boolean));
     Config {
@@ -48,9 +55,10 @@ pub(super) fn config(root: &Section, sink: &mut DiagnosticSink) -> Config {
         debug: daemon.read("debug", sink, values::number).unwrap_or(0),
         status_socket: read_status_socket(&daemon, sink).unwrap_or(STATUS_SOCKET.into()),
         history_file: daemon.read("history_file", sink, values::file),
-        listeners: listener_selection::read(&selected, &listeners, backend.uris(), sink),
+        listeners: running,
+        keys,
         backend,
-        groups: groups(sections.section("groups"), &selected, sink),
+        groups,
     }
 }
 
@@ -111,11 +119,12 @@ fn selected_backend(daemon: &SectionFields, sink: &mut DiagnosticSink) -> &'stat
 fn groups(
     section: Option<&Section>,
     selected: &[SelectedListener],
+    has_keys: bool,
     sink: &mut DiagnosticSink,
 ) -> Vec<GroupConfig> {
     let fields = SectionFields::of(section, "groups", sink);
     let groups: Vec<GroupConfig> =
-        fields.sections(schema::REPEATABLE).map(|group| read_group(group, selected, sink)).collect();
+        fields.sections("group").map(|group| read_group(group, selected, has_keys, sink)).collect();
     let Some(section) = section else { return groups };
     if groups.is_empty() {
         // With an error, which may be a group in another place, the file is not used.
@@ -133,7 +142,12 @@ fn groups(
     groups
 }
 
-fn read_group(section: &Section, selected: &[SelectedListener], sink: &mut DiagnosticSink) -> GroupConfig {
+fn read_group(
+    section: &Section,
+    selected: &[SelectedListener],
+    has_keys: bool,
+    sink: &mut DiagnosticSink,
+) -> GroupConfig {
     let fields = SectionFields::of(Some(section), "groups/group", sink);
     let only = listener_selection::parse_names(fields.value("listener"), sink);
     for named in only.iter().filter(|named| !selected.iter().any(|other| other.name == named.name)) {
@@ -151,7 +165,7 @@ fn read_group(section: &Section, selected: &[SelectedListener], sink: &mut Diagn
     } else if uuids.is_empty() {
         sink.warning(section.at(), "this group has no uuid: no VM can be fenced through it");
     }
-    if listeners.by_address && ips.is_empty() && !is_empty {
+    if listeners.by_address && ips.is_empty() && !is_empty && !has_keys {
         let message =
             "this group has no ip: its members can be fenced only through the serial and vsock listeners";
         sink.warning(section.at(), message);

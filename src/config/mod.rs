@@ -16,6 +16,7 @@ mod edit;
 mod fields;
 mod group_ips;
 mod group_placement;
+mod key_placement;
 mod layout;
 mod lexer;
 mod listener;
@@ -26,6 +27,8 @@ mod parse;
 mod schema;
 mod tree;
 mod values;
+mod vm_key_config;
+mod vm_keys;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use edit::{Editable, Part, listener_names};
@@ -36,3 +39,4 @@ pub use model::{
 };
 pub use parse::{FILE_MAX, ParseOutcome, parse, status_socket};
 pub use schema::{Count, KEYS, KeySpec, ValueKind};
+pub use vm_key_config::{VmKeyConfig, VmKeysConfig, vm_key_name};

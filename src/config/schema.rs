@@ -13,7 +13,7 @@ pub enum ValueKind {
     Path,
     /// A libvirt URI.
     Uri,
-    /// none, sha1, sha256 or sha512.
+    /// none, sha1, sha256, sha512, and for `hash` hmac-sha256.
     Hash,
     /// ipv4 or ipv6.
     Family,
@@ -111,14 +111,19 @@ pub const KEYS: &[KeySpec] = &[
     once("backends/cpg", "host_fencing", ValueKind::HostFencing),
     once("backends/cpg", "host_fence_delay", ValueKind::Number),
     once("backends/cpg", "unknown_vm", ValueKind::UnknownVm),
+    once("keys", "shared", ValueKind::Boolean),
+    once("keys", "folder", ValueKind::Path),
+    once("keys/key", "file", ValueKind::Path),
+    once("keys/key", "old_file", ValueKind::Path),
+    once("keys/key", "uuid", ValueKind::Text),
     once("groups/group", "name", ValueKind::Text),
     KeySpec { section: "groups/group", name: "uuid", kind: ValueKind::Text, count: Count::Adds },
     KeySpec { section: "groups/group", name: "ip", kind: ValueKind::Text, count: Count::Adds },
     once("groups/group", "listener", ValueKind::Listeners),
 ];
 
-/// Only section that may be repeated without a label.
-pub(super) const REPEATABLE: &str = "group";
+/// Sections that may be repeated.
+pub(super) const REPEATABLE: [&str; 2] = ["group", "key"];
 
 /// Keys of a section.
 pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static KeySpec> {
@@ -172,9 +177,9 @@ mod tests {
             names.dedup();
             names
         };
-        assert_eq!(unique(""), ["fence_virtd", "listeners", "backends", "groups"]);
+        assert_eq!(unique(""), ["fence_virtd", "listeners", "backends", "keys", "groups"]);
         assert_eq!(unique("listeners"), ["multicast", "serial", "tcp", "vsock"]);
-        assert_eq!(unique("groups"), [REPEATABLE]);
+        assert_eq!([unique("groups"), unique("keys")].concat(), REPEATABLE);
         assert_eq!(children("listeners/tcp").count(), 0);
         assert_eq!(children("listen").count(), 0);
     }

@@ -98,6 +98,7 @@ pub(super) fn openmetrics(snapshot: &Snapshot, judgement: &Judgement) -> String 
             out.gauge("fencer_connected", "1 if pacemaker's fencer answers.", u8::from(is_connected));
         }
     }
+    out.gauge("vm_keys", "Keys of VMs in force.", snapshot.vm_keys);
     let up = listeners.iter().map(|listener| {
         (labels(&[("listener", &listener.name)]), u8::from(!listener.reception.is_deaf).to_string())
     });

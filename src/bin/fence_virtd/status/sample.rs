@@ -37,6 +37,7 @@ pub(super) fn snapshot() -> Snapshot {
             refusals: vec![RefusalCount { reason: "signature", count: 4, streak: None }],
             probes: 24,
         }],
+        vm_keys: 12,
         queue: QueueState { len: 1, max: 512 },
         last_operations: vec![Arc::new(record("node\u{202e}1"))],
         busy_for: Some(second),
