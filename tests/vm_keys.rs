@@ -12,7 +12,7 @@ use common::agent::{Agent, AgentTransport, Programs};
 use common::daemon::{Daemon, OURS, conf};
 use common::net::{GUEST_V4, HOST_V4, Namespace, NamespacePair};
 use common::node::{NODE1, NODE2, NODE3, RUNNING, node, vm};
-use common::{Dir, Missing, Suite, require, root};
+use common::{Dir, Missing, Suite, require, root, root_and_c_suite};
 
 /// Exit codes of the agents: success, failure, denial by the groups.
 const DONE: i32 = 0;
@@ -216,6 +216,36 @@ fn a_key_that_was_made_is_in_force_after_a_reload() {
     let (code, _, err) = harness.tool(daemon.conf(), &["--add-key", "node2"]);
     assert!(code == 1 && err.contains("exists, and was left unchanged"), "{err}");
     assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
+fn a_c_daemon_takes_the_file_and_knows_the_shared_key_alone() {
+    require!(root_and_c_suite());
+    let harness = require!(KeysHarness::new());
+    let own = harness.key("node1.key", b'1');
+    let shared = harness.dir.key("shared.key", b's');
+    let key = format!("key = \"node1\" {{ file = \"{}\"; uuid = \"{NODE1}\"; }}", own.display());
+    let listener = common::daemon::auth_keys(&shared, "sha256", "sha256");
+    let conf =
+        harness.conf(&listener, &key).replace("uuid = \"node2\";", "uuid = \"node2\"; ip = \"192.0.2.2\";");
+    let ours = harness.daemon(&conf);
+    let older = Agent { hash: "sha256", ..harness.agent(&harness.pair.guest, &shared) };
+    assert_eq!((older.code("status", "node2"), harness.code(&own, "status", "node2")), (DONE, DONE));
+    drop(ours);
+    let _theirs = Daemon::builder(&harness.dir, &harness.pair.host).suite(Suite::Theirs).start(&conf);
+    assert_eq!((older.code("status", "node2"), harness.code(&own, "status", "node2")), (DONE, FAILED));
+}
+
+#[test]
+fn of_many_wrong_keys_ten_are_shown() {
+    let harness = require!(KeysHarness::new());
+    for at in 0..12 {
+        fs::write(harness.dir.path(&format!("keys.d/vm{at}.key")), [1; 8]).unwrap();
+    }
+    let conf = harness.dir.write("f.conf", &harness.own_keys_alone());
+    let (code, _, err) = harness.tool(&conf, &["--check"]);
+    assert_eq!((code, err.matches("error: keys: key ").count()), (1, 10), "{err}");
+    assert!(err.contains("error: keys: and 2 more errors\n"), "{err}");
 }
 
 #[test]

@@ -36,8 +36,8 @@ struct NewKey {
 enum KeyPlace {
     /// It is in the folder of the configuration.
     Folder,
-    /// The configuration names its file already.
-    Named,
+    /// The configuration names its file already, with or without the UUID.
+    Named { lacks_uuid: bool },
     /// None: the configuration needs a line.
     Elsewhere,
 }
@@ -92,8 +92,8 @@ impl NewKey {
             if uuid.is_some_and(|uuid| key.uuid.is_some_and(|known| known != uuid)) {
                 return Err(format!("the configuration has another UUID for the key of {name:?}"));
             }
-            let (uuid, path) = (key.uuid.or(uuid), key.file.clone());
-            return Ok(NewKey { name, uuid, path, place: KeyPlace::Named });
+            let place = KeyPlace::Named { lacks_uuid: key.uuid.is_none() && uuid.is_some() };
+            return Ok(NewKey { name, uuid: key.uuid.or(uuid), path: key.file.clone(), place });
         }
         let (folder, place) = match &keys.folder {
             Some(folder) => (folder.as_path(), KeyPlace::Folder),
@@ -143,20 +143,22 @@ impl NewKey {
         let (shown, config_shown) = (path.display(), config_path.display());
         let mut text =
             format!("made the key of {name:?}: {shown}, {KEY_MAX} random bytes, fingerprint {id}\n");
-        // The name is the UUID, or the file is in the folder: nothing is lost without the line.
-        let needs_line = match place {
-            KeyPlace::Named => false,
-            KeyPlace::Folder => self.uuid.is_some() && Uuid::parse(name).is_none(),
-            KeyPlace::Elsewhere => true,
-        };
-        text += &match (place, needs_line) {
-            (KeyPlace::Named, _) => format!("\n{config_shown} names that file already.\n"),
-            (_, false) => "\nThe folder is read anyway: the configuration needs no line.\n".to_owned(),
-            (_, true) => format!(
-                "\nAdd to the section keys {{ }} of {config_shown}{}:\n  {}\n",
-                if *place == KeyPlace::Folder { ", which states the UUID" } else { "" },
+        let stated = self.uuid.filter(|_| Uuid::parse(name).is_none());
+        text += &match (place, stated) {
+            (KeyPlace::Named { lacks_uuid: true }, Some(uuid)) => format!(
+                "\n{config_shown} names that file already. Add to its section, to state the UUID:\n  uuid = \"{uuid}\";\n"
+            ),
+            (KeyPlace::Named { .. }, _) => format!("\n{config_shown} names that file already.\n"),
+            (KeyPlace::Folder, None) => {
+                "\nThe folder is read anyway: the configuration needs no line.\n".to_owned()
+            }
+            (KeyPlace::Folder, Some(_)) => format!(
+                "\nThe folder is read anyway. To state the UUID, add to the section keys {{ }} of {config_shown}:\n  {}\n",
                 self.line()
             ),
+            (KeyPlace::Elsewhere, _) => {
+                format!("\nAdd to the section keys {{ }} of {config_shown}:\n  {}\n", self.line())
+            }
         };
         if let Some(reader) = reader.filter(|reader| !reader.is_root()) {
             text += &format!("\nLet the user of the running daemon read it: {}\n", reader.commands(path));

@@ -23,7 +23,7 @@ fn a_key_goes_into_the_folder_to_its_named_file_or_beside_the_shared_key() {
     let key = planned("keys { key = \"node1\" { file = \"/x/n1\"; } }", "node1", Some(UUID)).unwrap();
     assert_eq!(
         (key.path.as_path(), &key.place, key.uuid),
-        (Path::new("/x/n1"), &KeyPlace::Named, Uuid::parse(UUID))
+        (Path::new("/x/n1"), &KeyPlace::Named { lacks_uuid: true }, Uuid::parse(UUID))
     );
     for config in [Some(parsed("")), None] {
         let key = NewKey::plan(config.as_ref(), "node1", None).unwrap();
@@ -58,9 +58,10 @@ fn names_and_uuids_that_cannot_be_are_refused() {
 fn a_key_is_made_once_and_the_line_for_it_is_taken() {
     let directory = std::env::temp_dir().join(format!("fence-virtd-{}-add-key", std::process::id()));
     let path = directory.join("node1.key");
-    for (place, needs_line) in
-        [(KeyPlace::Elsewhere, true), (KeyPlace::Folder, true), (KeyPlace::Named, false)]
-    {
+    let (named, unnamed) = (KeyPlace::Named { lacks_uuid: false }, KeyPlace::Named { lacks_uuid: true });
+    let places = [(KeyPlace::Elsewhere, true), (KeyPlace::Folder, true), (named, false), (unnamed, false)];
+    for (place, needs_line) in places {
+        let lacks_uuid = place == KeyPlace::Named { lacks_uuid: true };
         let uuid = Uuid::parse(UUID);
         let key = NewKey { name: "node1".to_owned(), uuid, path: path.clone(), place };
         let id = key.make().unwrap();
@@ -73,6 +74,7 @@ fn a_key_is_made_once_and_the_line_for_it_is_taken() {
         let text = key.report(Path::new("/f.conf"), None, id, Some(&KeyReader::of_user(1)));
         assert!(text.contains(&format!("fingerprint {id}\n")) && text.contains("chgrp daemon"), "{text}");
         assert!(text.contains(&format!("uuid = \"{UUID}\";\n")), "the line of a group: {text}");
+        assert_eq!(text.contains("Add to its section, to state the UUID"), lacks_uuid, "{text}");
         let line = text.lines().find(|line| line.trim().starts_with("key ="));
         assert_eq!(line.is_some(), needs_line, "{text}");
         if let Some(line) = line {
