@@ -11,7 +11,7 @@ _fence_virtd() {
 	fi
 	COMPREPLY=()
 	case $option in
-	-f | --config | -p | --pid-file | --textfile)
+	-f | --config | -p | --pid-file | --textfile | --key)
 		# Fails where nobody completes, as in tests.
 		compopt -o filenames 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
@@ -19,7 +19,7 @@ _fence_virtd() {
 	-d | --debug)
 		mapfile -t COMPREPLY < <(compgen -W '0 1 2' -- "$word")
 		;;
-	--vm | --explain | --fence | --hold | --release | --reason)
+	--vm | --explain | --fence | --hold | --release | --reason | --add-key | --uuid)
 		# The name of a VM or group, a requester, or a text.
 		;;
 	--for)
@@ -36,7 +36,7 @@ _fence_virtd() {
 			-F --foreground -f --config -d --debug -w --wait-for-init
 			-p --pid-file --log -t --check --lenient -c --configure --doctor --errors-only --explain
 			--operation
-			--self-test --fence --yes
+			--add-key --uuid --self-test --key --fence --yes
 			--status --watch --textfile --history --reload --vm --json --openmetrics
 			--hold --for --reason --release
 			-l --list -V --version -h --help' -- "$word")

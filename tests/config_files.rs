@@ -108,7 +108,8 @@ fn the_shipped_example_shows_every_key() {
         let mut path: Vec<&str> = Vec::new();
         let shown = enabled.iter().map(|line| line.trim()).any(|line| {
             match line.strip_suffix('{') {
-                Some(name) if !line.starts_with('#') => path.push(name.trim()),
+                // Without its label.
+                Some(name) if !line.starts_with('#') => path.extend(name.split('=').next().map(str::trim)),
                 _ if line == "}" => drop(path.pop()),
                 _ => {}
             }

@@ -43,6 +43,7 @@ fn defaults() {
         old_key_file: None,
         hash: fence_virt::auth::HashKind::Sha256.into(),
         auth: fence_virt::auth::HashKind::Sha256,
+        is_shared: true,
     };
     let tcp = TcpConfig { auth: auth.clone(), address: [127, 0, 0, 1].into(), port: 1229 };
     let multicast =
@@ -56,6 +57,7 @@ fn defaults() {
         wait_for_init: false,
         max_parallel: DEFAULT_PARALLEL,
         debug: 0,
+        keys: VmKeysConfig::default(),
         listeners: vec![
             plain(ListenerConfig::Tcp(tcp)),
             plain(ListenerConfig::Multicast(multicast)),

@@ -119,11 +119,12 @@ fn sessions() {
 #[test]
 fn configurations() {
     let mut random = Random(0x5EED_0003);
-    let seeds: [&[u8]; 4] = [
+    let seeds: [&[u8]; 5] = [
         include_bytes!("../fence_virt.conf.example"),
         include_bytes!("../fuzz/seeds/config/distribution.conf"),
         include_bytes!("../fuzz/seeds/config/mistakes.conf"),
         include_bytes!("../fuzz/seeds/config/groups.conf"),
+        include_bytes!("../fuzz/seeds/config/keys.conf"),
     ];
     let (mut with_groups, mut with_rights) = (0, 0);
     for round in 0..rounds(2_000) {

@@ -7,13 +7,11 @@ use sha2::Sha256;
 
 use super::challenge::{NONCE_LEN, TAG_LEN};
 use super::hash::{Digest, Keyed};
+use super::key_bytes::{KEY_MAX, wipe};
 use super::mac_keys::MacKeys;
 use super::{Challenge, ChallengeRefusal, KeyId};
 use crate::fence::HashKind;
 use crate::wire::{Binding, DIGEST_AT, PACKET_LEN, Packet, PacketHead, Signature};
-
-/// Maximum length of a key, in bytes; the rest of a longer file is not read, as in the C suite.
-pub const KEY_MAX: usize = 4096;
 
 /// Key shared by a daemon and its clients, kept as hash states that have absorbed it. Wiped when dropped.
 pub struct Key {
@@ -184,12 +182,6 @@ impl Packet {
         unsigned[DIGEST_AT..].fill(0);
         key.sign(*hash, &unsigned).matches(digest)
     }
-}
-
-/// Overwrites a secret; `black_box` keeps the compiler from removing the stores.
-fn wipe(secret: &mut [u8]) {
-    secret.fill(0);
-    black_box(secret);
 }
 
 impl Drop for Key {

@@ -35,6 +35,11 @@ impl KeyRing {
         self.0.get(&id)
     }
 
+    /// All keys, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &VmKey> {
+        self.0.values()
+    }
+
     /// Number of keys.
     pub fn len(&self) -> usize {
         self.0.len()

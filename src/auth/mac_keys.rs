@@ -8,6 +8,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::KeyId;
+use super::key_bytes::{KEY_MAX, wipe};
 use super::key_id::id_of;
 use crate::fence::{ENDPOINT_LEN, Endpoint};
 use crate::wire::{MAC_AT, PACKET_LEN};
@@ -49,6 +50,13 @@ impl MacKeys {
         };
         extracted.fill(0);
         black_box(&extracted);
+        keys
+    }
+
+    /// Derives the keys from the content of a key file, of which only the first [`KEY_MAX`] bytes count, and wipes it.
+    pub fn of_content(mut content: Vec<u8>) -> MacKeys {
+        let keys = MacKeys::derive(&content[..content.len().min(KEY_MAX)]);
+        wipe(&mut content);
         keys
     }
 

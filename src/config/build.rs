@@ -6,13 +6,14 @@ use super::fields::SectionFields;
 use super::group_ips::{self, GroupListeners};
 use super::group_placement;
 use super::group_rights;
+use super::key_placement::KEYS_SECTION;
 use super::lexer::Span;
 use super::listener_selection::{self, SelectedListener};
 use super::model::{Config, DEFAULT_PARALLEL, GroupConfig};
 use super::obsolete;
-use super::schema;
 use super::tree::{KeyEntry, Section};
 use super::values;
+use super::vm_keys;
 use crate::fence::did_you_mean;
 
 /// Default path of the status socket.
@@ -40,6 +41,12 @@ pub(super) fn config(root: &Section, sink: &mut DiagnosticSink) -> Config {
     }
     let backends = SectionFields::of(sections.section("backends"), "backends", sink);
     let backend = backend::read(selected_backend(&daemon, sink), &daemon, &backends, sink);
+    let keys_section = sections.section(KEYS_SECTION);
+    let keys = vm_keys::read(root, keys_section, sink);
+    let mut running = listener_selection::read(&selected, &listeners, backend.uris(), sink);
+    vm_keys::check_listeners(&keys, keys_section, &running, sink);
+    vm_keys::set_shared(&mut running, keys.is_shared);
+    let groups = groups(sections.section("groups"), &selected, !keys.is_empty(), sink);
     // Like the C daemon: either name is enough.
     let waits = ["wait_for_init", "wait_for_backend"].map(|key| daemon.read(key, sink, values::boolean));
     Config {
@@ -49,9 +56,10 @@ pub(super) fn config(root: &Section, sink: &mut DiagnosticSink) -> Config {
         debug: daemon.read("debug", sink, values::number).unwrap_or(0),
         status_socket: read_status_socket(&daemon, sink).unwrap_or(STATUS_SOCKET.into()),
         history_file: daemon.read("history_file", sink, values::file),
-        listeners: listener_selection::read(&selected, &listeners, backend.uris(), sink),
+        listeners: running,
+        keys,
         backend,
-        groups: groups(sections.section("groups"), &selected, sink),
+        groups,
     }
 }
 
@@ -112,11 +120,12 @@ fn selected_backend(daemon: &SectionFields, sink: &mut DiagnosticSink) -> &'stat
 fn groups(
     section: Option<&Section>,
     selected: &[SelectedListener],
+    has_keys: bool,
     sink: &mut DiagnosticSink,
 ) -> Vec<GroupConfig> {
     let fields = SectionFields::of(section, "groups", sink);
     let groups: Vec<GroupConfig> =
-        fields.sections(schema::REPEATABLE).map(|group| read_group(group, selected, sink)).collect();
+        fields.sections("group").map(|group| read_group(group, selected, has_keys, sink)).collect();
     let Some(section) = section else { return groups };
     if groups.is_empty() {
         // With an error, which may be a group in another place, the file is not used.
@@ -134,7 +143,12 @@ fn groups(
     groups
 }
 
-fn read_group(section: &Section, selected: &[SelectedListener], sink: &mut DiagnosticSink) -> GroupConfig {
+fn read_group(
+    section: &Section,
+    selected: &[SelectedListener],
+    has_keys: bool,
+    sink: &mut DiagnosticSink,
+) -> GroupConfig {
     let fields = SectionFields::of(Some(section), "groups/group", sink);
     let only = listener_selection::parse_names(fields.value("listener"), sink);
     for named in only.iter().filter(|named| !selected.iter().any(|other| other.name == named.name)) {
@@ -162,7 +176,7 @@ fn read_group(section: &Section, selected: &[SelectedListener], sink: &mut Diagn
         (true, true) => None,
     };
     error.into_iter().for_each(|message| sink.error(section.at(), message));
-    if listeners.by_address && has_requester && !group_ips::has_address(&ips, &sources) {
+    if listeners.by_address && has_requester && !has_keys && !group_ips::has_address(&ips, &sources) {
         let missing = if sources.is_empty() { "no ip" } else { "no address in ip or source" };
         let message = format!(
             "this group has {missing}: its members can be fenced only through the serial and vsock listeners"

@@ -6,12 +6,19 @@ use super::model::{
     AuthConfig, BackendConfig, Config, GroupConfig, HostFencing, ListenerConfig, NameMode, NamedListener,
     SerialConfig, SerialMode, UnknownVm,
 };
+use super::vm_key_config::VmKeysConfig;
+
+/// Maximum number of VMs that the line about the keys names.
+const NAMES_MAX: usize = 10;
 
 impl Config {
     /// Summary of the configuration in several lines, for `--check`.
     pub fn summary(&self) -> String {
         let mut lines = Vec::new();
         lines.extend(self.listeners.iter().map(|listener| format!("listener: {listener}")));
+        if self.keys != VmKeysConfig::default() {
+            lines.push(format!("keys: {}", self.keys));
+        }
         lines.push(format!("backend: {}", self.backend));
         if self.groups.is_empty() {
             lines.push("groups: none, any requester may fence any VM".to_string());
@@ -79,8 +86,26 @@ impl fmt::Display for AuthConfig {
             if let Some(old) = &self.old_key_file {
                 write!(f, ", old key {}", old.to_string_lossy().escape_debug())?;
             }
+        } else if !self.is_shared {
+            f.write_str(", no shared key")?;
         }
         Ok(())
+    }
+}
+
+/// One line: the VMs with a key of their own, the folder, and whether shared keys count.
+impl fmt::Display for VmKeysConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.keys.iter().take(NAMES_MAX).map(|key| key.name.clone()).collect();
+        match self.keys.len().checked_sub(NAMES_MAX) {
+            _ if names.is_empty() => {}
+            Some(more @ 1..) => write!(f, "{} and {more} more; ", listed(&names, ""))?,
+            _ => write!(f, "{}; ", listed(&names, ""))?,
+        }
+        if let Some(folder) = &self.folder {
+            write!(f, "folder {}; ", folder.to_string_lossy().escape_debug())?;
+        }
+        f.write_str(if self.is_shared { "shared keys count, too" } else { "shared keys do not count" })
     }
 }
 
@@ -122,7 +147,7 @@ impl fmt::Display for GroupConfig {
             parts.push(format!("members: {}", listed(&self.uuids, "none")));
         }
         if !self.ips.is_empty() || self.sources.is_empty() {
-            let ips = listed(&self.ips, "members only, through serial and vsock");
+            let ips = listed(&self.ips, "members only, by serial, vsock or a key of their own");
             parts.push(format!("requests from: {ips}"));
         }
         for (what, lines) in [("sources", &self.sources), ("targets", &self.targets)] {
@@ -149,6 +174,7 @@ mod tests {
     use crate::auth::HashKind;
 
     use super::super::model::{DEFAULT_PARALLEL, MulticastConfig, VsockConfig};
+    use super::super::vm_key_config::VmKeyConfig;
     use super::*;
 
     #[test]
@@ -158,6 +184,7 @@ mod tests {
             old_key_file: None,
             hash: auth.into(),
             auth,
+            is_shared: true,
         };
         let multicast = MulticastConfig {
             auth: auth(HashKind::Sha256),
@@ -179,16 +206,22 @@ mod tests {
             ],
             status_socket: "/s".into(),
             history_file: None,
+            keys: VmKeysConfig::default(),
             backend: BackendConfig::Libvirt { uris: vec!["qemu:///system".to_string()] },
             groups: vec![group],
         };
         let expected = "listener: multicast 225.0.0.12 port 1229 on virbr0, hash sha256, auth sha256, key /k\n\
             listener: vsock:b port 5, hash none, auth none\n\
             backend: libvirt at qemu:///system\n\
-            group: (unnamed), members: a, b\\n; requests from: members only, through serial and vsock\n\
+            group: (unnamed), members: a, b\\n; requests from: members only, by serial, vsock or a key of their own\n\
             runs in the foreground, does not wait for the backend, debug level 2\n";
         assert_eq!(config.summary(), expected);
         config.groups.clear();
+        let key =
+            |at: usize| VmKeyConfig { name: format!("n{at}"), uuid: None, file: "/k".into(), old_file: None };
+        config.keys.keys = (0..12).map(key).collect();
+        let line = "keys: n0, n1, n2, n3, n4, n5, n6, n7, n8, n9 and 2 more; shared keys count, too\n";
+        assert!(config.summary().contains(line), "{}", config.summary());
         assert!(config.summary().contains("groups: none"));
     }
 }

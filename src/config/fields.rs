@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::diagnostic_sink::{DiagnosticSink, quoted};
 use super::group_placement;
+use super::key_placement::{self, KEYS_SECTION};
 use super::lexer::Span;
 use super::obsolete;
 use super::schema::{self, Count, KeySpec};
@@ -77,7 +78,9 @@ impl<'a, 't> SectionFields<'a, 't> {
 
     fn add_entry(&mut self, entry: &KeyEntry<'a>, path: &str, sink: &mut DiagnosticSink) {
         let Some((spec, number)) = schema::find(path, entry.key.text) else {
-            if !group_placement::reports_key(entry.key.text, path) {
+            if key_placement::is_strict(path) {
+                sink.error(entry.key.at, unknown_key(entry.key.text, path));
+            } else if !group_placement::reports_key(entry.key.text, path) {
                 sink.unknown(entry.key.at, || unknown_key(entry.key.text, path));
             }
             return;
@@ -104,7 +107,11 @@ impl<'a, 't> SectionFields<'a, 't> {
     fn add_section(&mut self, section: &'t Section<'a>, path: &str, sink: &mut DiagnosticSink) {
         let Some(name) = section.name else { return };
         let Some(known) = schema::children(path).find(|known| known.eq_ignore_ascii_case(name.text)) else {
-            if !group_placement::reports_section(name.text) {
+            if key_placement::is_strict(path) || (path.is_empty() && key_placement::is_meant(name.text)) {
+                sink.error(name.at, unknown_section(name.text, path));
+            } else if !group_placement::reports_section(name.text)
+                && !name.text.eq_ignore_ascii_case(KEYS_SECTION)
+            {
                 sink.unknown(name.at, || unknown_section(name.text, path));
             }
             return;
@@ -113,12 +120,12 @@ impl<'a, 't> SectionFields<'a, 't> {
         let label =
             |section: &Section<'a>| section.label.map(|label| label.text).filter(|_| path == "listeners");
         let place = self.sections.iter_mut().find(|(other, before)| {
-            *other == known && known != schema::REPEATABLE && label(before) == label(section)
+            *other == known && !schema::REPEATABLE.contains(&known) && label(before) == label(section)
         });
         match place {
             None => self.sections.push((known, section)),
             Some((_, before)) => {
-                if !group_placement::reports_repetition(known) {
+                if !group_placement::reports_repetition(known) && known != KEYS_SECTION {
                     repeated(name, before.at(), sink);
                 }
                 *before = section;

@@ -87,6 +87,7 @@ fn auth(fields: &SectionFields, sink: &mut DiagnosticSink) -> AuthConfig {
         old_key_file: fields.read("old_key_file", sink, values::file),
         hash: fields.read("hash", sink, values::hash).unwrap_or(DEFAULT_HASH),
         auth: fields.read("auth", sink, values::auth).unwrap_or(HashKind::Sha256),
+        is_shared: true,
     }
 }
 

@@ -17,6 +17,7 @@ mod fields;
 mod group_ips;
 mod group_placement;
 mod group_rights;
+mod key_placement;
 mod layout;
 mod lexer;
 mod listener;
@@ -27,6 +28,8 @@ mod parse;
 mod schema;
 mod tree;
 mod values;
+mod vm_key_config;
+mod vm_keys;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use edit::{Editable, Part, listener_names};
@@ -37,3 +40,4 @@ pub use model::{
 };
 pub use parse::{FILE_MAX, ParseOutcome, parse, status_socket};
 pub use schema::{Count, KEYS, KeySpec, ValueKind};
+pub use vm_key_config::{VmKeyConfig, VmKeysConfig, vm_key_name};

@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::vm_key_config::VmKeysConfig;
 use crate::auth::HashKind;
 use crate::fence::{Carrier, Endpoint, ListenerName, Rights, SignatureKind};
 use crate::restraints::PowerOffCap;
@@ -29,6 +30,8 @@ pub struct Config {
     pub history_file: Option<PathBuf>,
     /// Listeners in the order of the file: at least one, without duplicate names.
     pub listeners: Vec<NamedListener>,
+    /// Keys that VMs have of their own.
+    pub keys: VmKeysConfig,
     /// Backend that controls the VMs.
     pub backend: BackendConfig,
     /// Static groups in the order of the file. Empty: permissions are unrestricted.
@@ -102,12 +105,14 @@ pub struct AuthConfig {
     pub hash: SignatureKind,
     /// Hash of challenges and responses in version 1 of the wire (default: sha256).
     pub auth: HashKind,
+    /// False if only keys of VMs count, `shared = "no"` in the section `keys`: the shared key is not read then.
+    pub is_shared: bool,
 }
 
 impl AuthConfig {
-    /// True if requests are signed or challenged, which needs a key.
+    /// True if requests are signed or challenged with the shared key.
     pub fn needs_key(&self) -> bool {
-        self.hash != HashKind::None.into() || self.auth != HashKind::None
+        self.is_shared && (self.hash != HashKind::None.into() || self.auth != HashKind::None)
     }
 }
 

@@ -117,6 +117,11 @@ pub const KEYS: &[KeySpec] = &[
     once("backends/cpg", "host_fencing", ValueKind::HostFencing),
     once("backends/cpg", "host_fence_delay", ValueKind::Number),
     once("backends/cpg", "unknown_vm", ValueKind::UnknownVm),
+    once("keys", "shared", ValueKind::Boolean),
+    once("keys", "folder", ValueKind::Path),
+    once("keys/key", "file", ValueKind::Path),
+    once("keys/key", "old_file", ValueKind::Path),
+    once("keys/key", "uuid", ValueKind::Text),
     once("groups/group", "name", ValueKind::Text),
     KeySpec { section: "groups/group", name: "uuid", kind: ValueKind::Text, count: Count::Adds },
     KeySpec { section: "groups/group", name: "ip", kind: ValueKind::Text, count: Count::Adds },
@@ -127,8 +132,8 @@ pub const KEYS: &[KeySpec] = &[
     once("groups/group", "max_power_off", ValueKind::PowerOffCap),
 ];
 
-/// Only section that may be repeated without a label.
-pub(super) const REPEATABLE: &str = "group";
+/// Sections that may be repeated.
+pub(super) const REPEATABLE: [&str; 2] = ["group", "key"];
 
 /// Keys of a section.
 pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static KeySpec> {
@@ -182,9 +187,9 @@ mod tests {
             names.dedup();
             names
         };
-        assert_eq!(unique(""), ["fence_virtd", "listeners", "backends", "groups"]);
+        assert_eq!(unique(""), ["fence_virtd", "listeners", "backends", "keys", "groups"]);
         assert_eq!(unique("listeners"), ["multicast", "serial", "tcp", "vsock"]);
-        assert_eq!(unique("groups"), [REPEATABLE]);
+        assert_eq!([unique("groups"), unique("keys")].concat(), REPEATABLE);
         assert_eq!(children("listeners/tcp").count(), 0);
         assert_eq!(children("listen").count(), 0);
     }

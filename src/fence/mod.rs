@@ -17,7 +17,7 @@ mod signature_kind;
 mod wire_version;
 
 pub use answer::{Answer, HostEntry, PowerState, Verdict};
-pub use counted::counted;
+pub use counted::{counted, listed};
 pub use domain::{Domain, UriIndex, Uuid};
 pub use endpoint::{Carrier, ENDPOINT_LEN, Endpoint};
 pub use escape::{column, is_printable, printable};

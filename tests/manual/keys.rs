@@ -5,7 +5,7 @@ use std::path::Path;
 
 use fence_virt::config::{
     self, AuthConfig, BackendConfig, Config, CpgConfig, GroupConfig, HostFencing, KEYS, ListenerConfig,
-    SerialMode, UnknownVm, ValueKind,
+    SerialMode, UnknownVm, ValueKind, VmKeysConfig,
 };
 
 use crate::page::{Item, Page};
@@ -105,6 +105,7 @@ fn default(section: &str, name: &str) -> Option<String> {
     match section {
         "fence_virtd" => of_daemon(&config, name),
         "groups/group" => of_group(&config, name),
+        "keys" | "keys/key" => of_keys(name),
         _ if section.starts_with("backends/") => of_backend(&config.backend, name),
         _ => of_listener(&config.listeners[0].config, name),
     }
@@ -121,6 +122,18 @@ fn of_daemon(config: &Config, name: &str) -> Option<String> {
         "debug" => Some(config.debug.to_string()),
         "history_file" => config.history_file.as_ref().map(|path| path.display().to_string()),
         "status_socket" => Some(config.status_socket.display().to_string()),
+        _ => panic!("what is the default of {name}?"),
+    }
+}
+
+fn of_keys(name: &str) -> Option<String> {
+    let VmKeysConfig { is_shared, folder, keys } = VmKeysConfig::default();
+    assert!(is_shared && keys.is_empty());
+    match name {
+        "shared" => Some("yes".to_owned()),
+        "folder" => folder.map(|path| path.display().to_string()),
+        // Of a key, which is there or not.
+        "file" | "old_file" | "uuid" => None,
         _ => panic!("what is the default of {name}?"),
     }
 }
@@ -158,7 +171,7 @@ fn of_backend(backend: &BackendConfig, name: &str) -> Option<String> {
 }
 
 fn of_listener(listener: &ListenerConfig, name: &str) -> Option<String> {
-    if let Some(AuthConfig { key_file, old_key_file, hash, auth }) = listener.auth() {
+    if let Some(AuthConfig { key_file, old_key_file, hash, auth, is_shared: _ }) = listener.auth() {
         match name {
             "key_file" => return Some(key_file.display().to_string()),
             "old_key_file" => return old_key_file.as_ref().map(|path| path.display().to_string()),

@@ -36,14 +36,18 @@ Set up and check:
                          Exit code 0: no errors, 1: errors
       --lenient          with --check: only problems that prevent the start
                          are errors
+      --add-key <vm>     make a key of its own for this VM, and print what to do
+                         with it. Exit code 0: made, 1: not made
+      --uuid <uuid>      with --add-key: the UUID of the VM
       --doctor           check this host against the configuration, print
                          problems and remedies.
                          Exit code 0: no problems, 1: warnings, 2: errors
       --errors-only      with --doctor: print the errors alone, and the counts
       --explain <requester> <vm>
                          say by which groups this requester (an address, a
-                         CID, or a VM) may fence this VM. Exit code 0: allowed,
-                         1: denied, or some operations are, 2: not known
+                         CID, a VM, or key:NAME) may fence this VM. Exit code
+                         0: allowed, 1: denied, or some operations are,
+                         2: not known
       --operation <op>   with --explain: only this one of status, list, off,
                          reboot and on
 
@@ -62,6 +66,7 @@ Look at a running daemon:
       --self-test        ask it over each of its network listeners, as an
                          agent does, for monitor and list. Exit code 0: all
                          answered, 1: some did not, 2: it could not be tried
+      --key <file>       with --self-test: ask with this key, that of a VM
       --fence <vm>       with --self-test: reboot this VM too, after a question
       --yes              with --fence: reboot without the question
 
@@ -96,7 +101,8 @@ pub(crate) enum Invocation {
     Explain { config: PathBuf, requester: String, vm: String, operation: Option<Operation> },
     Hold { config: PathBuf, change: HoldChange },
     Doctor { config: PathBuf, pid_file: PathBuf, is_json: bool, errors_only: bool },
-    SelfTest { config: PathBuf, vm: Option<String>, is_confirmed: bool },
+    AddKey { config: PathBuf, pid_file: PathBuf, vm: String, uuid: Option<String> },
+    SelfTest { config: PathBuf, key: Option<PathBuf>, vm: Option<String>, is_confirmed: bool },
     Setup(PathBuf),
     List,
     Version,
@@ -138,6 +144,7 @@ pub(crate) struct DaemonCommand {
 enum Program {
     Setup,
     Check,
+    AddKey,
     Doctor,
     Explain,
     Status,
@@ -155,6 +162,7 @@ impl Program {
         match self {
             Program::Setup => "--configure (-c)",
             Program::Check => "--check (-t)",
+            Program::AddKey => "--add-key",
             Program::Doctor => "--doctor",
             Program::Explain => "--explain",
             Program::Status => "--status",
@@ -177,6 +185,8 @@ const OPERATION: Modifier = Modifier("--operation", &[Program::Explain]);
 const JSON: Modifier = Modifier("--json", &[Program::Status, Program::History, Program::Doctor]);
 const OPENMETRICS: Modifier = Modifier("--openmetrics", &[Program::Status]);
 const ERRORS_ONLY: Modifier = Modifier("--errors-only", &[Program::Doctor]);
+const UUID: Modifier = Modifier("--uuid", &[Program::AddKey]);
+const KEY: Modifier = Modifier("--key", &[Program::SelfTest]);
 const FENCE: Modifier = Modifier("--fence", &[Program::SelfTest]);
 const YES: Modifier = Modifier("--yes", &[Program::SelfTest]);
 const FOR: Modifier = Modifier("--for", &[Program::Hold]);
@@ -194,6 +204,9 @@ struct Selection {
     modifiers: Vec<Modifier>,
     vm: Option<String>,
     textfile: Option<PathBuf>,
+    /// VM of `--add-key`, and its UUID.
+    added: (Option<String>, Option<String>),
+    key: Option<PathBuf>,
     /// VM of `--fence`.
     fence: Option<String>,
     /// Requester and VM of `--explain`.
@@ -233,6 +246,14 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<DaemonCo
             Short('c') | Long("configure") => selection.programs.push(Program::Setup),
             Short('t') | Long("check") => selection.programs.push(Program::Check),
             Long("lenient") => selection.modifiers.push(LENIENT),
+            Long("add-key") => {
+                selection.added.0 = Some(text(parser.value().map_err(explain)?)?);
+                selection.programs.push(Program::AddKey);
+            }
+            Long("uuid") => {
+                selection.added.1 = Some(text(parser.value().map_err(explain)?)?);
+                selection.modifiers.push(UUID);
+            }
             Long("doctor") => selection.programs.push(Program::Doctor),
             Long("explain") => {
                 let requester = text(parser.value().map_err(explain)?)?;
@@ -270,6 +291,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<DaemonCo
             Long("json") => selection.modifiers.push(JSON),
             Long("errors-only") => selection.modifiers.push(ERRORS_ONLY),
             Long("self-test") => selection.programs.push(Program::SelfTest),
+            Long("key") => {
+                selection.key = Some(parser.value().map_err(explain)?.into());
+                selection.modifiers.push(KEY);
+            }
             Long("fence") => {
                 selection.fence = Some(text(parser.value().map_err(explain)?)?);
                 selection.modifiers.push(FENCE);
@@ -367,7 +392,13 @@ impl Selection {
             (Some(Program::Setup), _) => Invocation::Setup(config),
             (Some(Program::Check), _) => Invocation::Check { config, pid_file, is_lenient },
             (Some(Program::Doctor), _) => Invocation::Doctor { config, pid_file, is_json, errors_only },
-            (Some(Program::SelfTest), _) => Invocation::SelfTest { config, vm: self.fence, is_confirmed },
+            (Some(Program::AddKey), _) => {
+                let (vm, uuid) = self.added;
+                Invocation::AddKey { config, pid_file, vm: vm.unwrap_or_default(), uuid }
+            }
+            (Some(Program::SelfTest), _) => {
+                Invocation::SelfTest { config, key: self.key, vm: self.fence, is_confirmed }
+            }
             (Some(Program::Explain), Some((requester, vm))) => {
                 Invocation::Explain { config, requester, vm, operation: self.operation }
             }

@@ -48,8 +48,17 @@ fn short_and_long_forms_mean_the_same() {
     assert_eq!(parsed("--doctor -f x -p y"), doctor(false, false));
     assert_eq!(parsed("--json --doctor -f x -p y --errors-only"), doctor(true, true));
     let self_test = |vm: Option<&str>, is_confirmed| {
-        Ok(Invocation::SelfTest { config: "x".into(), vm: vm.map(str::to_owned), is_confirmed })
+        Ok(Invocation::SelfTest { config: "x".into(), key: None, vm: vm.map(str::to_owned), is_confirmed })
     };
+    let with_key =
+        Invocation::SelfTest { config: "x".into(), key: Some("/k".into()), vm: None, is_confirmed: false };
+    assert_eq!(parsed("--self-test --key /k -f x"), Ok(with_key));
+    let add_key = |uuid: Option<&str>| {
+        let (vm, uuid) = ("node1".to_owned(), uuid.map(str::to_owned));
+        Ok(Invocation::AddKey { config: "x".into(), pid_file: "y".into(), vm, uuid })
+    };
+    assert_eq!(parsed("--add-key node1 -f x -p y"), add_key(None));
+    assert_eq!(parsed("--uuid U -f x -p y --add-key=node1"), add_key(Some("U")));
     assert_eq!(parsed("--self-test -f x"), self_test(None, false));
     assert_eq!(parsed("-f x --fence node1 --self-test"), self_test(Some("node1"), false));
     assert_eq!(parsed("--self-test --yes --fence node1 -f x"), self_test(Some("node1"), true));
@@ -91,6 +100,10 @@ fn wrong_arguments_are_named() {
     }
     assert!(parsed("--errors-only --check").unwrap_err().contains("requires --doctor"));
     assert!(parsed("--fence a --doctor").unwrap_err().contains("requires --self-test"));
+    for line in ["--uuid a", "--uuid a --check"] {
+        assert!(parsed(line).unwrap_err().contains("--uuid requires --add-key"), "{line}");
+    }
+    assert!(parsed("--key a --status").unwrap_err().contains("requires --self-test"));
     assert!(parsed("--self-test --yes").unwrap_err().contains("requires --fence"));
     for (line, words) in [
         ("--hold a --reason b", "--hold requires --for, such as --for 30m"),
@@ -127,6 +140,7 @@ fn options_that_select_different_programs_are_refused_by_name() {
     let programs = [
         ("-c", "--configure (-c)"),
         ("-t", "--check (-t)"),
+        ("--add-key a", "--add-key"),
         ("--doctor", "--doctor"),
         ("--explain a b", "--explain"),
         ("--status", "--status"),

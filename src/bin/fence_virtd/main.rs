@@ -91,8 +91,11 @@ fn main() -> ExitCode {
         Invocation::Doctor { config, pid_file, is_json, errors_only } => {
             doctor::run(&config, &pid_file, is_json, errors_only)
         }
-        Invocation::SelfTest { config, vm, is_confirmed } => {
-            self_test::run(&config, vm.as_deref(), is_confirmed)
+        Invocation::AddKey { config, pid_file, vm, uuid } => {
+            setup::add_key(&config, &pid_file, &vm, uuid.as_deref())
+        }
+        Invocation::SelfTest { config, key, vm, is_confirmed } => {
+            self_test::run(&config, key.as_deref(), vm.as_deref(), is_confirmed)
         }
         Invocation::Setup(config) => setup::run(&config),
         Invocation::List => console::print(LIST),

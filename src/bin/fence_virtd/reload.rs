@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use log::{info, warn};
 
-use crate::access::{CidTable, Permissions, policies};
+use crate::access::{CidTable, Permissions, policies, vm_keys};
 use crate::config_file;
 use crate::cpg;
 use crate::inbox::{BackendSettings, ClusterSettings, Message};
@@ -17,11 +17,11 @@ use crate::listener::ListenerHandle;
 use crate::logging;
 use crate::restraints::SharedRestraints;
 use crate::watch::Watchers;
+use fence_virt::auth::KeyRing;
 use fence_virt::config::{
     BackendConfig, Config, CpgConfig, HostFencing, ListenerConfig, NamedListener, UnknownVm,
 };
 use fence_virt::fence::counted;
-use fence_virt::session::Policy;
 
 /// Time limit for the worker to take the new permissions.
 const WORKER_LIMIT: Duration = Duration::from_secs(5);
@@ -40,6 +40,8 @@ pub(crate) struct Reloader {
     cids: Option<CidTable>,
     /// Holds and caps, which go by the groups.
     restraints: SharedRestraints,
+    /// Keys of VMs in force.
+    vm_keys: Arc<KeyRing>,
 }
 
 /// Recipients of the changes.
@@ -54,13 +56,18 @@ impl Reloader {
     /// Takes the configuration at the start, and the log level of the command line.
     pub(crate) fn new(path: PathBuf, read: Read, running: Config, debug: Option<u32>) -> Reloader {
         let restraints = SharedRestraints::default();
-        Reloader { path, read, running, debug, cids: None, restraints }
+        Reloader { path, read, running, debug, cids: None, restraints, vm_keys: Arc::default() }
     }
 
     /// Tells these restraints the groups of each configuration.
     pub(crate) fn restraining(self, restraints: SharedRestraints) -> Reloader {
         restraints.set_groups(policies::restrained_groups(&self.running));
         Reloader { restraints, ..self }
+    }
+
+    /// Takes the keys of VMs that are in force, to tell at the next reload what it changes.
+    pub(crate) fn hold_keys(&mut self, vm_keys: Arc<KeyRing>) {
+        self.vm_keys = vm_keys;
     }
 
     /// Permissions of a configuration. With a vsock listener and groups, watchers map CIDs to VMs.
@@ -93,11 +100,8 @@ impl Reloader {
             // Keys and groups belong to the addresses they were written for.
             return Err(format!("changing where {} listens needs a restart", moved.join(" and ")));
         }
-        let mut policies: Vec<Option<Arc<Policy>>> = Vec::new();
-        for handle in targets.listeners {
-            let listener = new.listeners.iter().find(|listener| listener.name == *handle.name());
-            policies.push(listener.map(policies::policy).transpose()?.flatten());
-        }
+        let policies::Policies { listeners: policies, vm_keys } =
+            policies::load(&new, |name| targets.listeners.iter().any(|handle| handle.name() == name))?;
         let permissions = self.permissions(&new, targets.watchers)?;
         targets
             .worker
@@ -107,13 +111,16 @@ impl Reloader {
             )
             .map_err(|_| "the worker does not take the new groups: it is overloaded or hangs".to_owned())?;
         self.restraints.set_groups(policies::restrained_groups(&new));
-        for (handle, policy) in targets.listeners.iter().zip(policies) {
-            if let Some(policy) = policy {
-                handle.set_policy(policy);
+        for handle in targets.listeners {
+            let policy = policies.iter().find(|(name, _)| name == handle.name());
+            if let Some((_, Some(policy))) = policy {
+                handle.set_policy(policy.clone());
             }
         }
         log::set_max_level(logging::level(self.debug.unwrap_or(new.debug)));
-        let changes = changes(&self.running, &new).join(", ");
+        let mut changes = changes(&self.running, &new);
+        changes.extend(vm_keys::changes(&self.vm_keys, &vm_keys));
+        let changes = changes.join(", ");
         let waiting = needing_restart(&self.running, &new).join(", ");
         let changes = if changes.is_empty() { "no changes" } else { &changes };
         let mut summary = format!("reloaded {}: {changes}", self.path.display());
@@ -124,6 +131,7 @@ impl Reloader {
             summary = format!("{summary}\n{waiting}");
         }
         self.adopt(new);
+        self.hold_keys(vm_keys);
         Ok(summary)
     }
 
@@ -140,6 +148,7 @@ impl Reloader {
             *old = with_rules_of(old, new);
         }
         self.running.groups = new.groups;
+        self.running.keys = new.keys;
         self.running.debug = new.debug;
     }
 }

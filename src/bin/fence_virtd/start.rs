@@ -59,14 +59,14 @@ fn start(options: &Options) -> Result<(), String> {
     backends::check(&config.backend)?;
 
     let sessions_max = sessions_max(&config, raise_descriptor_limit());
-    let policies = config.listeners.iter().map(policies::policy).collect::<Result<Vec<_>, _>>()?;
+    let policies::Policies { listeners: policies, vm_keys } = policies::load(&config, |_| true)?;
     let mut pid_file = PidFile::take(&options.pid_file)?;
     let journal = PowerJournal::default();
     let bound = config
         .listeners
         .iter()
         .zip(policies)
-        .map(|(of, policy)| listener::bind(of, policy, sessions_max, wait, &journal));
+        .map(|(of, (_, policy))| listener::bind(of, policy, sessions_max, wait, &journal));
     let listeners: Vec<Listener> = bound.collect::<Result<_, _>>()?;
 
     let not_detached = |error| format!("cannot detach from the terminal: {}", error_text(&error));
@@ -85,6 +85,7 @@ fn start(options: &Options) -> Result<(), String> {
     let mut reloader =
         Reloader::new(config_path.clone(), config_file::load_and_log, config.clone(), options.debug)
             .restraining(restraints.clone());
+    reloader.hold_keys(vm_keys);
     let permissions = reloader.permissions(&config, &mut watchers)?;
     let startup = Startup {
         worker: &inbox,

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::access::credentials;
 use crate::access::key_reader::KeyReader;
 use crate::problem::Problem;
-use fence_virt::auth::{self, Key, KeyWeakness};
+use fence_virt::auth::{self, Key, KeyWeakness, MacKeys};
 use fence_virt::fence::counted;
 use fence_virt::key_file::{self, make_key};
 use fence_virt::sys::error_text;
@@ -16,11 +16,31 @@ use fence_virt::sys::error_text;
 /// Keys shorter than this many bytes cause a warning.
 const SHORT: usize = 64;
 
+/// VM keys with fewer bytes than this are refused: the length of what is derived from them.
+const VM_KEY_MIN: usize = 32;
+
 /// A key, and warnings about it.
 #[derive(Debug)]
 pub(crate) struct LoadedKey {
     pub(crate) key: Key,
     pub(crate) warnings: Vec<Problem>,
+}
+
+/// Keys that are derived from the key of one VM, and warnings about it.
+#[derive(Debug)]
+pub(crate) struct LoadedVmKey {
+    pub(crate) mac_keys: MacKeys,
+    pub(crate) warnings: Vec<Problem>,
+}
+
+/// Content of a key file whose mode and owner are in order.
+struct Content<K> {
+    key: K,
+    /// Bytes of the file that count.
+    length: usize,
+    weakness: Option<KeyWeakness>,
+    /// Warning about its mode.
+    warning: Option<Problem>,
 }
 
 /// Reads the first 4096 bytes of a key file.
@@ -44,21 +64,77 @@ pub(crate) fn is_out_of_reach(path: &Path) -> bool {
     credentials::unit_directory(path).is_some() && key_file::read(path).is_err()
 }
 
-fn load_as(path: &Path, reader: &KeyReader, credentials: Option<&Path>) -> Result<LoadedKey, Problem> {
-    let shown = path.display();
-    let read = key_file::read_as(path, |bytes| (auth::examine(&bytes), Key::new(bytes)));
-    let ((weakness, key), metadata) = read.map_err(|error| unreadable(path, reader, &error))?;
-    let mut warnings = weaknesses(path, &key, weakness);
-    let is_credential = credentials.map(|directory| credentials::holds(directory, path)).transpose()?;
-    if is_credential != Some(true) {
-        judge(path, &metadata, reader)?;
-        warnings.extend(group_access(path, &metadata, reader));
+/// Reads the key of one VM as [`examine`] does.
+/// Errors: those of [`load`]; it has fewer than 32 bytes.
+pub(crate) fn examine_vm_key(path: &Path, reader: &KeyReader) -> Result<LoadedVmKey, Problem> {
+    let read = content(path, reader, None, MacKeys::of_content);
+    let Content { key: mac_keys, length, weakness, warning } = read.map_err(|failure| match failure {
+        Failure::Read(error) => unreadable_vm_key(path, reader, &error),
+        Failure::Judged(problem) => problem,
+    })?;
+    if length < VM_KEY_MIN {
+        let what = format!(
+            "key file {} holds {}: the key of a VM has to have {VM_KEY_MIN} at least",
+            path.display(),
+            counted(length, "byte")
+        );
+        return Err(Problem::new(what, "move it away and make a new one with `fence_virtd --add-key`"));
     }
+    Ok(LoadedVmKey { mac_keys, warnings: pattern(path, weakness).into_iter().chain(warning).collect() })
+}
+
+/// Reason why a key file cannot be used.
+enum Failure {
+    Read(io::Error),
+    Judged(Problem),
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Failure {
+        Failure::Judged(problem)
+    }
+}
+
+fn load_as(path: &Path, reader: &KeyReader, credentials: Option<&Path>) -> Result<LoadedKey, Problem> {
+    let read = content(path, reader, credentials, Key::new);
+    let Content { key, weakness, warning, .. } = read.map_err(|failure| match failure {
+        Failure::Read(error) => unreadable(path, reader, &error),
+        Failure::Judged(problem) => problem,
+    })?;
     if key.is_empty() {
         let remedy = format!("create a key with {}", make_key(path));
-        return Err(Problem::new(format!("key file {shown} is empty"), remedy));
+        return Err(Problem::new(format!("key file {} is empty", path.display()), remedy));
     }
+    let warnings = weaknesses(path, &key, weakness).into_iter().chain(warning).collect();
     Ok(LoadedKey { warnings, key })
+}
+
+fn content<K>(
+    path: &Path,
+    reader: &KeyReader,
+    credentials: Option<&Path>,
+    make: fn(Vec<u8>) -> K,
+) -> Result<Content<K>, Failure> {
+    let read = key_file::read_as(path, |bytes| (auth::examine(&bytes), bytes.len(), make(bytes)));
+    let ((weakness, length, key), metadata) = read.map_err(Failure::Read)?;
+    let is_credential = credentials.map(|directory| credentials::holds(directory, path)).transpose()?;
+    let mut warning = None;
+    if is_credential != Some(true) {
+        judge(path, &metadata, reader)?;
+        warning = group_access(path, &metadata, reader);
+    }
+    Ok(Content { key, length, weakness, warning })
+}
+
+fn unreadable_vm_key(path: &Path, reader: &KeyReader, error: &io::Error) -> Problem {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => {
+            "copy it from another host, make it with `fence_virtd --add-key`, or remove it from the section keys".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => return unreadable(path, reader, error),
+        _ => "keep files with keys alone there".to_owned(),
+    };
+    Problem { remedy, ..unreadable(path, reader, error) }
 }
 
 fn unreadable(path: &Path, reader: &KeyReader, error: &io::Error) -> Problem {
@@ -128,19 +204,7 @@ fn weaknesses(path: &Path, key: &Key, weakness: Option<KeyWeakness>) -> Vec<Prob
             format!("create a key of 4096 bytes with {}", make_key(path)),
         ));
     }
-    let pattern = weakness.map(|weakness| match weakness {
-        KeyWeakness::Repetition(1) => "consists of equal bytes".to_owned(),
-        KeyWeakness::Repetition(count) => {
-            format!("holds {} that it repeats or fills up", counted(count, "byte"))
-        }
-        KeyWeakness::Words => "holds text that reads as words".to_owned(),
-    });
-    warnings.extend(pattern.map(|pattern| {
-        Problem::new(
-            format!("key file {shown} {pattern}: an attacker who records one request may guess it"),
-            format!("create a key of 4096 random bytes with {}", make_key(path)),
-        )
-    }));
+    warnings.extend(pattern(path, weakness));
     if key.allows_extension() {
         warnings.push(Problem::new(
             format!(
@@ -152,180 +216,20 @@ fn weaknesses(path: &Path, key: &Key, weakness: Option<KeyWeakness>) -> Vec<Prob
     warnings
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use fence_virt::auth::KEY_MAX;
-    use nix::unistd::geteuid;
-    use std::fs;
-    use std::os::unix::fs::{PermissionsExt, chown, symlink};
-    use std::path::PathBuf;
-
-    fn load_beside(path: &Path, credentials: Option<&Path>) -> Result<LoadedKey, Problem> {
-        load_as(path, &KeyReader::this_process(), credentials)
-    }
-
-    fn key_file(name: &str, mode: u32, bytes: &[u8]) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("fence-virtd-{}-{name}.key", std::process::id()));
-        fs::write(&path, bytes).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        path
-    }
-
-    /// Bytes without a pattern.
-    fn mixed(length: u32) -> Vec<u8> {
-        (0..length).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
-    }
-
-    #[test]
-    fn a_good_key_causes_no_warning() {
-        let path = key_file("good", 0o600, &mixed(5000));
-        let loaded = load(&path).unwrap();
-        assert_eq!(loaded.key.len(), KEY_MAX);
-        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
-        fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn a_key_that_others_can_access_is_refused_and_left_unchanged() {
-        for mode in [0o604, 0o602, 0o644, 0o666, 0o601] {
-            let path = key_file(&format!("open{mode:o}"), mode, &[1; 4096]);
-            let refusal = load(&path).unwrap_err().to_string();
-            assert!(refusal.contains(&format!("{mode:04o}")) && refusal.contains("chmod 0600"), "{refusal}");
-            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, mode);
-            fs::remove_file(path).unwrap();
+fn pattern(path: &Path, weakness: Option<KeyWeakness>) -> Option<Problem> {
+    let pattern = match weakness? {
+        KeyWeakness::Repetition(1) => "consists of equal bytes".to_owned(),
+        KeyWeakness::Repetition(count) => {
+            format!("holds {} that it repeats or fills up", counted(count, "byte"))
         }
-    }
-
-    #[test]
-    fn missing_empty_and_foreign_keys_are_refused() {
-        let missing = load(Path::new("/nonexistent/fence.key")).unwrap_err().to_string();
-        assert!(missing.contains("/nonexistent/fence.key") && missing.contains("urandom"), "{missing}");
-        let path = key_file("empty", 0o600, &[]);
-        assert!(load(&path).unwrap_err().what.contains("is empty"));
-        let metadata = fs::metadata(&path).unwrap();
-        assert!(judge(&path, &metadata, &KeyReader::of_user(metadata.uid())).is_ok());
-        fs::remove_file(path).unwrap();
-        assert!(load(Path::new("/dev/null")).unwrap_err().what.contains("regular file"));
-    }
-
-    #[test]
-    fn a_key_may_belong_to_the_user_of_the_running_daemon() {
-        let path = key_file("own-user", 0o600, &[1; 4096]);
-        let owner = fs::metadata(&path).unwrap().uid();
-        assert!(examine(&path, Some(owner)).is_ok() && examine(&path, None).is_ok());
-        if geteuid().is_root() {
-            chown(&path, Some(12345), None).unwrap();
-            assert!(examine(&path, Some(12345)).is_ok());
-            for other in [None, Some(0), Some(12346)] {
-                assert!(examine(&path, other).unwrap_err().what.contains("12345"), "{other:?}");
-            }
-        }
-        fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn a_daemon_that_is_not_root_reads_its_key_as_a_member_of_a_group() {
-        if !geteuid().is_root() {
-            return;
-        }
-        // User and group `daemon` have the number 1 on every system.
-        let path = key_file("group", 0o644, &mixed(4096));
-        let advice = format!("chgrp daemon {0}; chmod 0640 {0}", path.display());
-        let refusal = examine(&path, Some(1)).unwrap_err().remedy;
-        assert!(refusal.contains(&advice) && !refusal.contains("0600"), "{refusal}");
-        assert!(examine(&path, Some(0)).unwrap_err().remedy.contains("chmod 0600"));
-        // What is advised has no warning, and nothing else is silent.
-        for (mode, gid, warnings) in [(0o640, 1, 0), (0o660, 1, 1), (0o640, 2, 1), (0o600, 1, 0)] {
-            chown(&path, Some(0), Some(gid)).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(examine(&path, Some(1)).unwrap().warnings.len(), warnings, "{mode:o} {gid}");
-        }
-        chown(&path, Some(2), Some(1)).unwrap();
-        let refusal = examine(&path, Some(1)).unwrap_err().remedy;
-        assert!(refusal.contains("chown root:daemon"), "{refusal}");
-        let denied = io::ErrorKind::PermissionDenied.into();
-        let remedy = unreadable(&path, &KeyReader::of_user(1), &denied).remedy;
-        assert!(remedy.contains("run this as root") && remedy.contains(&advice), "{remedy}");
-        assert!(!unreadable(&path, &KeyReader::of_user(0), &denied).remedy.contains("as root"));
-        fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn the_remedy_for_a_missing_credential_is_the_unit() {
-        let path = Path::new("/run/credentials/fence-nonexistent.service/key");
-        assert!(is_out_of_reach(path) && !is_out_of_reach(Path::new("/nonexistent/key")));
-        let remedy = examine(path, None).unwrap_err().remedy;
-        assert!(remedy.contains("LoadCredential=") && !remedy.contains("urandom"), "{remedy}");
-    }
-
-    #[test]
-    fn group_access_short_keys_and_extension_cause_warnings() {
-        let path = key_file("weak", 0o640, &[1; 20]);
-        let warnings = format!("{:?}", load(&path).unwrap().warnings);
-        for word in ["0640", "only 20 bytes", "signing requests"] {
-            assert!(warnings.contains(word), "{warnings}");
-        }
-        fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn keys_that_can_be_guessed_cause_warnings() {
-        for (name, bytes, words) in [
-            ("equal", vec![0; 4096], "consists of equal bytes"),
-            ("repeated", b"\x01\x02\x03".repeat(1000), "holds 3 bytes that it repeats"),
-            ("word", b"password\n".to_vec(), "reads as words"),
-        ] {
-            let path = key_file(name, 0o600, &bytes);
-            let warnings = load(&path).unwrap().warnings;
-            let found = warnings.iter().filter(|warning| warning.what.contains(words));
-            assert_eq!(found.count(), 1, "{warnings:?}");
-            assert!(warnings.iter().all(|warning| warning.remedy.contains("/dev/urandom")), "{warnings:?}");
-            fs::remove_file(path).unwrap();
-        }
-    }
-
-    /// Creates a directory with this mode, as a service manager does.
-    fn directory(name: &str, mode: u32) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("fence-virtd-{}-{name}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        path
-    }
-
-    #[test]
-    fn credentials_may_have_any_owner_and_mode() {
-        let credentials = directory("credentials", 0o750);
-        let plain = key_file("plain", 0o444, &[1; 4096]);
-        let path = credentials.join("key");
-        fs::write(&path, mixed(4096)).unwrap();
-        if geteuid().is_root() {
-            chown(&path, Some(12345), Some(12345)).unwrap();
-        }
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
-        let loaded = load_beside(&path, Some(&credentials)).unwrap();
-        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
-        assert!(load_beside(&path, None).is_err(), "elsewhere it is an ordinary file");
-        assert!(load_beside(&path, Some(Path::new("/nonexistent"))).is_err());
-
-        let link = credentials.join("link");
-        symlink(&plain, &link).unwrap();
-        for outside in [&plain, &link, &credentials.join("..").join(plain.file_name().unwrap())] {
-            let refusal = load_beside(outside, Some(&credentials)).unwrap_err().to_string();
-            assert!(refusal.contains("0444"), "{refusal}");
-        }
-        fs::remove_dir_all(credentials).unwrap();
-        fs::remove_file(plain).unwrap();
-    }
-
-    #[test]
-    fn credentials_that_everyone_can_access_are_refused() {
-        let credentials = directory("open-credentials", 0o755);
-        let path = credentials.join("key");
-        fs::write(&path, [1; 4096]).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let refusal = load_beside(&path, Some(&credentials)).unwrap_err().to_string();
-        assert!(refusal.contains("0755") && refusal.contains("LoadCredential"), "{refusal}");
-        fs::remove_dir_all(credentials).unwrap();
-    }
+        KeyWeakness::Words => "holds text that reads as words".to_owned(),
+    };
+    Some(Problem::new(
+        format!("key file {} {pattern}: an attacker who records one request may guess it", path.display()),
+        format!("create a key of 4096 random bytes with {}", make_key(path)),
+    ))
 }
+
+#[cfg(test)]
+#[path = "key_file_tests.rs"]
+mod tests;

@@ -8,6 +8,8 @@ mod key_reader;
 mod memberships;
 mod permissions;
 pub(crate) mod policies;
+pub(crate) mod vm_key_files;
+pub(crate) mod vm_keys;
 
 #[cfg(test)]
 pub(crate) use cids::CidHolder;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use log::warn;
 
-use crate::access::key_file;
-use fence_virt::auth::Key;
+use crate::access::{key_file, vm_keys};
+use fence_virt::auth::{Key, KeyRing};
 use fence_virt::config::{AuthConfig, Config, GroupConfig, NamedListener};
 use fence_virt::fence::ListenerName;
 use fence_virt::groups::{Group, Groups};
@@ -16,11 +16,32 @@ use fence_virt::session::Policy;
 /// Maximum length of the name of a group in a message, in characters.
 const LABEL_MAX: usize = 40;
 
-/// Returns the policy of a listener, with its keys; none for serial lines, which have no authentication.
-/// Errors: a sentence with the listener's name about an unusable key.
-pub(crate) fn policy(listener: &NamedListener) -> Result<Option<Arc<Policy>>, String> {
+/// Policies of the listeners, and the keys of VMs that they share.
+#[derive(Debug)]
+pub(crate) struct Policies {
+    /// Listeners in the order of the configuration, with their policies; none for serial lines, which have no
+    /// authentication.
+    pub(crate) listeners: Vec<(ListenerName, Option<Arc<Policy>>)>,
+    pub(crate) vm_keys: Arc<KeyRing>,
+}
+
+/// Reads the keys of VMs, and those of the listeners that run.
+/// Errors: a sentence about a key that cannot be used, with its listener's name or its VM's.
+pub(crate) fn load(config: &Config, runs: impl Fn(&ListenerName) -> bool) -> Result<Policies, String> {
+    let vm_keys = Arc::new(vm_keys::load(&config.keys)?);
+    let policy = |listener: &NamedListener| Ok((listener.name.clone(), policy(listener, &vm_keys)?));
+    let listeners = config
+        .listeners
+        .iter()
+        .filter(|listener| runs(&listener.name))
+        .map(policy)
+        .collect::<Result<_, String>>()?;
+    Ok(Policies { listeners, vm_keys })
+}
+
+fn policy(listener: &NamedListener, vm_keys: &Arc<KeyRing>) -> Result<Option<Arc<Policy>>, String> {
     let Some(auth) = listener.config.auth() else { return Ok(None) };
-    let load = |path: &Path| load(&listener.name, path);
+    let load = |path: &Path| load_shared(&listener.name, path, vm_keys);
     let (key, old_key) = if auth.needs_key() {
         (load(&auth.key_file)?, auth.old_key_file.as_deref().map(load).transpose()?)
     } else {
@@ -28,11 +49,14 @@ pub(crate) fn policy(listener: &NamedListener) -> Result<Option<Arc<Policy>>, St
     };
     let AuthConfig { hash, auth, .. } = *auth;
     let policy = Policy::new(hash, auth, key, listener.config.endpoint());
-    Ok(Some(Arc::new(Policy { old_key, ..policy })))
+    Ok(Some(Arc::new(Policy { old_key, vm_keys: vm_keys.clone(), ..policy })))
 }
 
-fn load(name: &ListenerName, path: &Path) -> Result<Key, String> {
+fn load_shared(name: &ListenerName, path: &Path, vm_keys: &KeyRing) -> Result<Key, String> {
     let loaded = key_file::load(path).map_err(|reason| format!("{name}: {reason}"))?;
+    if let Some(problem) = vm_keys::conflict(vm_keys, &loaded.key, path) {
+        return Err(format!("{name}: {problem}"));
+    }
     for warning in &loaded.warnings {
         warn!("{name}: {warning}");
     }

@@ -26,6 +26,7 @@ fn text_is_for_people() {
         libvirt a\"b\\: NOT AVAILABLE, no reply yet: no way\n\
         cluster: 3 members, 5 requests in flight\n\
         host fencing: pacemaker answers (libstonithd.so.26.8.2); host_fence_delay is not set\n\
+        keys of VMs: 12\n\
         listener tcp:b: listening: 192.0.2.1 port 1229, key 2301ffb4; 2 open\n  off: 3 success, 1 failure\n  refused: 4 signature\n  probes: 24\n  with an older hash: 3\n\
         last power operations:\n  2026-11-30T06:40:02.125Z tcp: 192.0.2.7: off \"node\\u{202e}1\": success: destroyed: 9 ms\n\
         ERROR    a\"b\\: no way\n";
@@ -50,6 +51,7 @@ fn json_is_one_line_with_all_of_it() {
         \"cluster\":{\"joined\":true,\"reason\":null,\"members\":3,\"under_way\":5,\
         \"fencer_connected\":true,\"host_fencing\":\"pacemaker answers (libstonithd.so.26.8.2); \
         host_fence_delay is not set\"},\
+        \"vm_keys\":12,\
         \"listeners\":[{\"name\":\"tcp:b\",\"address\":\"192.0.2.1\",\"port\":1229,\"interface\":null,\"directory\":null,\
         \"key_fingerprint\":\"2301ffb4\",\"old_key_fingerprint\":null,\"listening\":true,\"listening_on\":[\"192.0.2.1\"],\
         \"not_listening\":[],\"not_listening_seconds\":null,\"open\":2,\"requests\":[\
@@ -79,6 +81,7 @@ fn metrics_come_in_families_and_end() {
         "fence_virtd_listener_up{listener=\"tcp:b\"} 1",
         "fence_virtd_cluster_members 3",
         "fence_virtd_fencer_connected 1",
+        "fence_virtd_vm_keys 12",
     ] {
         assert!(out.lines().any(|found| found == line), "{line} in\n{out}");
     }

@@ -31,6 +31,7 @@ pub(super) fn report_json(snapshot: &Snapshot, judgement: &Judgement) -> String 
         .value("worker", worker.finish())
         .value("uris", array(snapshot.uris.iter().map(uri_json)))
         .value("cluster", snapshot.cluster.as_ref().map_or("null".to_owned(), cluster_json))
+        .value("vm_keys", snapshot.vm_keys)
         .value("listeners", array(snapshot.listeners.iter().map(listener_json)))
         .value("holds", array(snapshot.restraints.holds.iter().map(hold_json)))
         .value("refused_by_hold", snapshot.restraints.refused_by_hold)

@@ -41,6 +41,7 @@ pub(super) fn snapshot() -> Snapshot {
             version_1: 3,
             probes: 24,
         }],
+        vm_keys: 12,
         queue: QueueState { len: 1, max: 512 },
         restraints: RestraintReport::default(),
         last_operations: vec![Arc::new(record("node\u{202e}1"))],

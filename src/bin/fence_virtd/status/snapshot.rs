@@ -27,6 +27,8 @@ pub(crate) struct Snapshot {
     pub(crate) refused_reload: Option<RefusedReload>,
     /// Listeners in the order of the configuration.
     pub(crate) listeners: Vec<ListenerState>,
+    /// Keys of VMs in force.
+    pub(crate) vm_keys: usize,
     /// Queue of the worker.
     pub(crate) queue: QueueState,
     /// Duration of the worker's current turn; none while it is idle.

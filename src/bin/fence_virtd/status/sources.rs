@@ -21,17 +21,18 @@ use fence_virt::sys::mailbox::MailboxSender;
 use fence_virt::sys::mutex::lock;
 use fence_virt::time::Instant;
 
-/// Names of the keys in force, which a reload replaces.
+/// Names of the keys in force, and the number of those of VMs; a reload replaces them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct KeysInForce(Arc<Mutex<Option<KeyNames>>>);
+pub(crate) struct KeysInForce(Arc<Mutex<(Option<KeyNames>, usize)>>);
 
 impl KeysInForce {
     /// Sets the keys of a policy.
     pub(crate) fn set(&self, policy: &Policy) {
         let old = policy.old_key.as_ref().map(Key::id);
+        // Without a shared key it is empty.
         let needs_key = policy.hash != HashKind::None.into() || policy.auth != HashKind::None;
-        let names = needs_key.then(|| KeyNames { key: policy.key.id(), old });
-        *lock(&self.0) = names;
+        let names = (needs_key && !policy.key.is_empty()).then(|| KeyNames { key: policy.key.id(), old });
+        *lock(&self.0) = (names, policy.vm_keys.len());
     }
 }
 
@@ -59,7 +60,7 @@ impl ListenerSource {
             name: counts.name().to_string(),
             place: place.clone(),
             reception,
-            keys: *lock(&keys.0),
+            keys: lock(&keys.0).0,
             open,
             requests: counts.requests(),
             refusals: counts.refusals(),
@@ -107,6 +108,8 @@ impl Sources {
             config: self.config.clone(),
             refused_reload: self.last_reload.refused(),
             listeners: self.listeners.iter().map(ListenerSource::state).collect(),
+            // All listeners share them.
+            vm_keys: self.listeners.iter().map(|source| lock(&source.keys.0).1).max().unwrap_or(0),
             queue: QueueState { len: (self.queue_len)(), max: self.queue_max },
             busy_for: self.heartbeat.busy_for(),
             is_worker_healthy: self.heartbeat.is_healthy(),
@@ -127,8 +130,8 @@ mod tests {
     use super::*;
     use crate::power_journal::sample::record;
     use crate::status::reception::Channel;
-    use fence_virt::fence::Endpoint;
-    use fence_virt::fence::ListenerName;
+    use fence_virt::auth::{KeyRing, MacKeys, VmKey};
+    use fence_virt::fence::{Endpoint, KeyHolder, ListenerName, SignatureKind};
     use fence_virt::sys::mailbox::mailbox;
 
     #[test]
@@ -154,9 +157,17 @@ mod tests {
         let keys = KeysInForce::default();
         keys.set(&policy(HashKind::Sha256, HashKind::None, Some(key("b"))));
         let names = KeyNames { key: key("a").id(), old: Some(key("b").id()) };
-        assert_eq!(*lock(&keys.0), Some(names));
+        assert_eq!(*lock(&keys.0), (Some(names), 0));
         keys.set(&policy(HashKind::None, HashKind::None, None));
-        assert_eq!(*lock(&keys.0), None);
+        assert_eq!(*lock(&keys.0), (None, 0));
+        let mut ring = KeyRing::default();
+        let mac_keys = Arc::new(MacKeys::derive(b"c"));
+        let holder = Arc::new(KeyHolder { name: "vm".to_owned(), uuid: None, key: mac_keys.id() });
+        ring.insert(VmKey { holder, mac_keys });
+        let empty =
+            Policy::new(SignatureKind::HmacSha256, HashKind::Sha256, Key::new(Vec::new()), Endpoint::LINE);
+        keys.set(&Policy { vm_keys: Arc::new(ring), ..empty });
+        assert_eq!(*lock(&keys.0), (None, 1), "there is no shared key");
     }
 
     #[test]

@@ -49,6 +49,9 @@ pub(super) fn text(snapshot: &Snapshot, judgement: &Judgement, counters: Counter
         });
         lines.push(format!("host fencing: {}", fencing_text(&cluster.fencing)));
     }
+    if snapshot.vm_keys > 0 {
+        lines.push(format!("keys of VMs: {}", snapshot.vm_keys));
+    }
     for listener in listeners {
         lines.push(listener_text(listener));
         if counters == Counters::Lines {

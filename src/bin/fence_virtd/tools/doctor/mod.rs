@@ -5,7 +5,7 @@
 //!    and [`multicast`], [`tcp`], [`vsock`], [`serial`] each listener's part of
 //!    the host ([`network`] and [`sockets`] read it).
 //! 2. [`ask`] queries libvirt, corosync and pacemaker in parallel, with a time limit.
-//! 3. [`libvirt`], [`cluster`], [`fencer`], [`serial`] and [`groups`] judge the replies.
+//! 3. [`libvirt`], [`cluster`], [`fencer`], [`serial`], [`groups`] and [`vm_keys`] judge the replies.
 //!
 //! Inspecting and judging are separate, so that tests can judge hosts that do not exist.
 
@@ -25,6 +25,7 @@ mod serial;
 mod settings;
 mod sockets;
 mod tcp;
+mod vm_keys;
 mod vsock;
 
 pub(crate) use run::run;

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use super::process::RunningDaemon;
 use super::report::DoctorReport;
 use super::{
-    ask, cluster, fencer, firewall, groups, holds, libvirt, multicast, process, serial, settings, tcp, vsock,
+    ask, cluster, fencer, firewall, groups, holds, libvirt, multicast, process, serial, settings, tcp,
+    vm_keys, vsock,
 };
+use crate::access::vm_keys::VmKeys;
 use crate::config_file;
 use crate::console::{Palette, print, print_coloured};
 use crate::restraints::kept_holds;
@@ -37,12 +39,14 @@ fn examine(path: &Path, pid_file: &Path) -> DoctorReport {
     report.add(process::judge(running, pid_file, process::own_uid()));
     let Some(config) = outcome.ok().and_then(|outcome| outcome.config) else { return report };
     report.add(holds::judge(kept_holds(&config.status_socket)));
+    let vm_keys = vm_keys::read(&config, running);
+    report.add(vm_keys::judge_files(&config, &vm_keys, running));
     for listener in &config.listeners {
         report.add(settings::keys(listener, running));
         report.add(examine_listener(listener, &config, running));
     }
     report.add(firewall::judge(firewall::inspect(), &config));
-    report.add(examine_backend(&config, running));
+    report.add(examine_backend(&config, &vm_keys, running));
     report
 }
 
@@ -63,7 +67,7 @@ fn examine_listener(
     }
 }
 
-fn examine_backend(config: &Config, running: Option<RunningDaemon>) -> Vec<Finding> {
+fn examine_backend(config: &Config, vm_keys: &VmKeys, running: Option<RunningDaemon>) -> Vec<Finding> {
     let replies = match ask::all(config) {
         Ok(replies) => replies,
         Err(reason) => return vec![Finding::error("libvirt", reason, "reinstall libvirt's client library")],
@@ -77,5 +81,6 @@ fn examine_backend(config: &Config, running: Option<RunningDaemon>) -> Vec<Findi
     }
     findings.extend(serial::judge_lines(&replies.lines, &replies.uris));
     findings.extend(groups::judge(&config.backend, &config.groups, &replies.uris));
+    findings.extend(vm_keys::judge_holders(config, vm_keys, &replies.uris));
     findings
 }

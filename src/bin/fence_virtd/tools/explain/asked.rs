@@ -10,15 +10,21 @@ pub(super) enum AskedRequester {
     Address(IpAddr),
     /// Peer of a vsock listener.
     Cid(u32),
+    /// VM with a key of its own, by the name of the key.
+    Key(String),
     /// VM, by its name or UUID.
     Vm(String),
 }
 
 impl AskedRequester {
-    /// Parses an address (a scope, `%eth0`, is dropped), a CID (`5` or `cid:5`), or the name or UUID of a VM.
+    /// Parses an address (a scope, `%eth0`, is dropped), a CID (`5` or `cid:5`), the key of a VM (`key:node1`), or the
+    /// name or UUID of a VM.
     /// Errors: a sentence about a CID that is none.
     pub(super) fn parse(text: &str) -> Result<AskedRequester, String> {
         let text = text.trim();
+        if let Some(name) = text.strip_prefix("key:") {
+            return Ok(AskedRequester::Key(name.to_owned()));
+        }
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let cid = text.strip_prefix("cid:").or(Some(text).filter(|text| is_number(text)));
         if let Some(cid) = cid {
@@ -38,6 +44,7 @@ impl fmt::Display for AskedRequester {
         match self {
             AskedRequester::Address(address) => write!(f, "address {address}"),
             AskedRequester::Cid(cid) => write!(f, "CID {cid}"),
+            AskedRequester::Key(name) => write!(f, "key {name:?}"),
             AskedRequester::Vm(name) => write!(f, "VM {name:?}"),
         }
     }
@@ -55,6 +62,7 @@ mod tests {
         assert_eq!(AskedRequester::parse("fe80::1%eth0"), address("fe80::1"));
         assert_eq!(AskedRequester::parse("5"), Ok(AskedRequester::Cid(5)));
         assert_eq!(AskedRequester::parse("cid:5"), Ok(AskedRequester::Cid(5)));
+        assert_eq!(AskedRequester::parse("key:node1"), Ok(AskedRequester::Key("node1".to_owned())));
         for vm in ["node1", "44179d3f-6c63-474f-a212-20c8b4b25b16", "50%", "1.2.3"] {
             assert_eq!(AskedRequester::parse(vm), Ok(AskedRequester::Vm(vm.to_owned())));
         }

@@ -52,7 +52,7 @@ pub(crate) fn run(path: &Path, requester: &str, vm: &str, operation: Option<Oper
         Err(reason) => return unknown(&reason),
     };
     let known = match &asked {
-        AskedRequester::Address(_) => KnownVms::ask(&config, |_, _| false, ""),
+        AskedRequester::Address(_) | AskedRequester::Key(_) => KnownVms::ask(&config, |_, _| false, ""),
         // Any VM that runs may have the CID.
         AskedRequester::Cid(_) => {
             KnownVms::ask(&config, |found, _| found.state.power == PowerState::Running, "")
@@ -193,7 +193,11 @@ fn listener_lines(
     target: &TargetVm,
     Judged { decisions, groups }: &Judged,
 ) -> Vec<String> {
-    let mut lines = vec![format!("listener {listener}: the requester comes as {source}")];
+    let comes_as = match source {
+        Source::Key(keyed) => format!("{}, from any address", keyed.holder),
+        other => other.to_string(),
+    };
+    let mut lines = vec![format!("listener {listener}: the requester comes as {comes_as}")];
     if !groups.is_empty() {
         let of_requester = named(groups.iter().filter(|group| group.has_requester), listener, usize::MAX);
         let of_vm = named(groups.iter().filter(|group| group.has_vm), listener, usize::MAX);

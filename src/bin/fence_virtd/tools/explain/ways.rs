@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use super::asked::AskedRequester;
 use super::known_vms::{KnownVm, KnownVms};
+use crate::access::KeyReader;
+use crate::access::vm_key_files::{self, VmKeyFile, VmKeyFiles};
 use crate::watch;
 use fence_virt::config::{Config, ListenerConfig, MulticastConfig, SerialConfig, TcpConfig};
-use fence_virt::fence::{Domain, ListenerName, Source, Uuid};
+use fence_virt::fence::{Domain, KEY_ID_LEN, KeyHolder, KeyId, KeyedSource, ListenerName, Source, Uuid};
 
 /// Way of a requester to the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,10 @@ pub(super) fn ways(config: &Config, asked: &AskedRequester, known: &KnownVms) ->
         (ListenerConfig::Tcp(_) | ListenerConfig::Multicast(_), AskedRequester::Cid(_)) => {
             Way::Closed("it knows requesters by their addresses".to_owned())
         }
+        (ListenerConfig::Serial(_), AskedRequester::Key(_)) => {
+            Way::Closed("its requests have no key".to_owned())
+        }
+        (_, AskedRequester::Key(name)) => by_key(config, name),
         (ListenerConfig::Vsock(_), AskedRequester::Address(_)) => {
             Way::Closed("it knows requesters by their CIDs".to_owned())
         }
@@ -63,6 +69,22 @@ fn by_tcp(tcp: &TcpConfig, address: IpAddr) -> Way {
         return Way::Closed(format!("it listens on {listens}, which no other host and no VM reaches"));
     }
     Way::of(Source::Ip(address))
+}
+
+/// The key may come from any address or CID, which means nothing then.
+fn by_key(config: &Config, name: &str) -> Way {
+    let VmKeyFiles { files, errors } = vm_key_files::list(&config.keys, &KeyReader::this_process());
+    let found = files.into_iter().find(|file| file.name == name);
+    match (found, errors.first()) {
+        (Some(VmKeyFile { name, uuid, .. }), _) => {
+            // Groups do not look at the key.
+            let holder = Arc::new(KeyHolder { name, uuid, key: KeyId::from_bytes([0; KEY_ID_LEN]) });
+            let via = Source::Ip(IpAddr::from([0; 4]));
+            Way::of(Source::Key(Arc::new(KeyedSource { holder, via })))
+        }
+        (None, Some(problem)) => Way::Unknown(problem.to_string()),
+        (None, None) => Way::Closed(format!("no key of the configuration has the name {name:?}")),
+    }
 }
 
 fn by_multicast(multicast: &MulticastConfig, address: IpAddr) -> Way {

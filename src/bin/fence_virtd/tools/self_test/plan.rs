@@ -10,12 +10,13 @@ use crate::tools::finding::Finding;
 use fence_virt::auth::Key;
 use fence_virt::client::{LocalDaemon, LocalRoute};
 use fence_virt::config::{AuthConfig, ListenerConfig, MulticastConfig, NamedListener};
-use fence_virt::fence::Endpoint;
+use fence_virt::fence::{Endpoint, SignatureKind};
 use fence_virt::session::Policy;
 use fence_virt::sys::vsock;
 
-/// Returns the way to a listener. The error is a finding: it cannot be asked from this host, and why.
-pub(super) fn plan(listener: &NamedListener) -> Result<LocalDaemon, Finding> {
+/// Returns the way to a listener, with this key or with its shared one. The error is a finding: it cannot be asked from
+/// this host, and why.
+pub(super) fn plan(listener: &NamedListener, own_key: Option<&Path>) -> Result<LocalDaemon, Finding> {
     let name = &listener.name;
     let skip = |what: &str, remedy: &str| Err(Finding::note(name, format!("not tried: {what}"), remedy));
     let (route, auth) = match &listener.config {
@@ -46,7 +47,13 @@ pub(super) fn plan(listener: &NamedListener) -> Result<LocalDaemon, Finding> {
             );
         }
     };
-    let policy = policy(auth, listener.config.endpoint())
+    if own_key.is_none() && !auth.is_shared {
+        return skip(
+            "it takes keys of VMs alone (shared = \"no\")",
+            "give the test the key of a VM: `--key FILE`, or ask from a guest: `fence_virt -c hmac-sha256 -o list`",
+        );
+    }
+    let policy = policy(auth, own_key, listener.config.endpoint())
         .map_err(|Problem { what, remedy }| Finding::error(name, format!("not tried: {what}"), remedy))?;
     Ok(LocalDaemon { route, policy: Arc::new(policy) })
 }
@@ -61,7 +68,11 @@ fn own_address(address: IpAddr) -> IpAddr {
 }
 
 /// Key and hashes of an agent that the listener serves. Errors: the key cannot be read.
-fn policy(auth: &AuthConfig, endpoint: Endpoint) -> Result<Policy, Problem> {
+fn policy(auth: &AuthConfig, own_key: Option<&Path>, endpoint: Endpoint) -> Result<Policy, Problem> {
+    if let Some(path) = own_key {
+        // The keys of VMs are for version 2 alone; shared keys are as well.
+        return Ok(Policy::new(SignatureKind::HmacSha256, auth.auth, key(path)?, endpoint));
+    }
     let key = if auth.needs_key() { key(&auth.key_file)? } else { Key::new(Vec::new()) };
     Ok(Policy::new(auth.hash, auth.auth, key, endpoint))
 }
@@ -88,7 +99,7 @@ mod tests {
              listeners {{ {listener} {{ {settings} }} }}"
         );
         let config = config::parse(Path::new("a"), text.as_bytes()).config.unwrap();
-        plan(&config.listeners[0]).map(|daemon| daemon.route.to_string())
+        plan(&config.listeners[0], None).map(|daemon| daemon.route.to_string())
     }
 
     #[test]

@@ -49,10 +49,10 @@ impl RebootRequest {
     }
 }
 
-/// Prints the answers of all listeners, the reboot, and the counts. Exit code 0: each listener that can be asked from
+/// Asks with this key, or with the shared ones of the configuration. Prints the answers of all listeners, the reboot, and the counts. Exit code 0: each listener that can be asked from
 /// this host answered, and the reboot was verified; 1: one did not, or the reboot failed; 2: nothing could be tried,
 /// or no reboot.
-pub(crate) fn run(path: &Path, vm: Option<&str>, is_confirmed: bool) -> ExitCode {
+pub(crate) fn run(path: &Path, key: Option<&Path>, vm: Option<&str>, is_confirmed: bool) -> ExitCode {
     let request = vm.map(|vm| RebootRequest::new(vm, is_confirmed)).transpose();
     let loaded = request.and_then(|request| Ok((config_file::load(path, false, &warn_on_stderr)?, request)));
     let (config, request) = match loaded {
@@ -62,7 +62,7 @@ pub(crate) fn run(path: &Path, vm: Option<&str>, is_confirmed: bool) -> ExitCode
             return ExitCode::from(NOT_TRIED);
         }
     };
-    match test(path, &config, request.as_ref(), &mut io::stdout()) {
+    match test(path, (&config, key), request.as_ref(), &mut io::stdout()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             complain(&format!("fence_virtd: cannot print the answers: {error}\n"));
@@ -73,7 +73,7 @@ pub(crate) fn run(path: &Path, vm: Option<&str>, is_confirmed: bool) -> ExitCode
 
 fn test(
     path: &Path,
-    config: &Config,
+    (config, key): (&Config, Option<&Path>),
     request: Option<&RebootRequest>,
     out: &mut dyn Write,
 ) -> io::Result<u8> {
@@ -88,7 +88,7 @@ fn test(
         return Ok(NOT_TRIED);
     }
     let test = |listener: &NamedListener| {
-        let daemon = plan(listener)?;
+        let daemon = plan(listener, key)?;
         let has_groups = !config.groups.is_empty();
         Ok(ListenerTest {
             name: listener.name.clone(),

@@ -10,7 +10,7 @@ use super::target_file::SignalGuard;
 use crate::access::key_file;
 use crate::directory::{directory_of, sync_directory};
 use crate::problem::Problem;
-use fence_virt::auth::KEY_MAX;
+use fence_virt::auth::{KEY_MAX, KeyId, MacKeys};
 use fence_virt::config::Config;
 use fence_virt::sys::error_text;
 
@@ -82,17 +82,18 @@ pub(super) fn create_all(paths: &[PathBuf], dialog: &mut Dialog<'_>) -> Result<(
     Ok(())
 }
 
-/// Creates a key file; never overwrites one.
-fn create(path: &Path) -> io::Result<()> {
+/// Creates a key file; never overwrites one. Returns the key's id.
+pub(super) fn create(path: &Path) -> io::Result<KeyId> {
     let _guard = SignalGuard::begin()?;
-    let mut key = [0; KEY_MAX];
+    let mut key = vec![0; KEY_MAX];
     getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
     let directory = directory_of(path);
     DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     let written =
         file.write_all(&key).and_then(|()| file.sync_all()).and_then(|()| sync_directory(&directory));
-    written.inspect_err(|_| {
+    let id = MacKeys::of_content(key).id();
+    written.map(|()| id).inspect_err(|_| {
         // A partial key is useless. The first error counts.
         let _ = fs::remove_file(path);
     })

@@ -7,7 +7,10 @@
 //! 4. The changes are shown (`diff`), and written if the last answer is yes.
 //!
 //! Nothing on disk is changed before that answer.
+//!
+//! `fence_virtd --add-key` makes the key of a VM (`add_key`).
 
+mod add_key;
 mod dialog;
 mod diff;
 mod draft;
@@ -17,4 +20,5 @@ mod questions;
 mod run;
 mod target_file;
 
+pub(crate) use add_key::add_key;
 pub(crate) use run::run;
