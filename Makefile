@@ -85,20 +85,21 @@ check-msrv:
 # that pacemaker fences; QEMU guests that ask over their serial lines, vmchannels and vsock, that hang, that migrate, and
 # that fence each other; three hosts with corosync; what can be is run with the C daemon too. Skips are for machines that
 # cannot.
-E2E_TESTS = host-changes pacemaker pacemaker:cpg host-fencing:brief cluster guests hung migration race serial:ours vsock:ours serial:theirs vsock:theirs
+E2E_TESTS = host-changes pacemaker:own-keys pacemaker:cpg host-fencing:brief cluster guests hung migration race serial:ours vsock:ours serial:theirs vsock:theirs
 e2e: export KINDS = ooo
 
 e2e: test-peers e2e-peers build
 	$(CARGO) build --locked --example group-member --example vm-line
 	@for test in $(E2E_TESTS); do \
-		name=$${test%:*}; code=0; unset DAEMON BACKEND BRIEF; \
+		name=$${test%:*}; code=0; unset DAEMON BACKEND BRIEF KEYS; \
 		case $$test in \
 		*:cpg) export BACKEND=cpg ;; \
+		*:own-keys) export KEYS=own ;; \
 		*:brief) export BRIEF=1 ;; \
 		*:ours) export DAEMON=target/debug/fence_virtd ;; \
 		*:theirs) export DAEMON=/usr/sbin/fence_virtd ;; \
 		esac; \
-		echo "tests/e2e/$$name.sh $$DAEMON $$BACKEND"; \
+		echo "tests/e2e/$$name.sh $$DAEMON $$BACKEND $$KEYS"; \
 		tests/e2e/$$name.sh || code=$$?; \
 		[ $$code = 0 ] || { [ $$code = 77 ] && [ "$$FENCE_SKIP" != fail ]; } || exit 1; \
 	done

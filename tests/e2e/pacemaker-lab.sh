@@ -15,6 +15,9 @@ NODES=(g1 g2 g3) # the VM of g1 is vmg1
 export HOST=10.77.0.1
 SECOND=10.77.0.2
 has_second() { [ "$BACKEND" = cpg ]; }
+has_own_keys() { [ "$KEYS" = own ]; }
+# How the agents sign.
+if has_own_keys; then HASH=hmac-sha256; else HASH=sha256; fi
 # host_of NODE - where its VM is.
 host_of() { if has_second && [ "$1" = g3 ]; then echo h2; else echo h1; fi; }
 
@@ -160,15 +163,28 @@ start_power() { # HOST
 	if has_second; then libvirt "$1" destroy test && libvirt "$1" undefine test; fi >/dev/null
 }
 
+listener_keys() {
+	if has_own_keys; then echo 'hash = "hmac-sha256";'; else echo "key_file = \"$W/etc/cluster/fence_xvm.key\";"; fi
+}
+
+# A key for each VM, by which the group knows it: no address is listed.
+guest_keys() {
+	local node
+	has_own_keys || return 0
+	echo "keys { folder = \"$W/keys\"; shared = \"no\"; }"
+	echo "groups { group { name = \"cluster\"; $(for node in "${NODES[@]}"; do echo "uuid = \"vm$node\";"; done) } }"
+}
+
 start_daemon() {
 	local log
 	cat >"$W/fence_virt.conf" <<-CONF
-		fence_virtd { listener = "multicast, tcp"; backend = "$BACKEND"; }
+		fence_virtd { listener = "multicast, tcp"; backend = "$BACKEND"; status_socket = "$W/status.sock"; }
 		listeners {
-		multicast { key_file = "$W/etc/cluster/fence_xvm.key"; interface = "br0"; }
-		tcp { key_file = "$W/etc/cluster/fence_xvm.key"; address = "$HOST"; }
+		multicast { $(listener_keys) interface = "br0"; }
+		tcp { $(listener_keys) address = "$HOST"; }
 		}
 		backends { $BACKEND { uri = "$(uri h1)"; } }
+		$(guest_keys)
 	CONF
 	chmod 600 "$W/fence_virt.conf"
 	touch "$W/daemon.log"
@@ -200,7 +216,6 @@ make_guests() {
 	cp "$FENCE_VIRT" "$W/sbin/fence_virt"
 	ln -s fence_virt "$W/sbin/fence_xvm"
 	(umask 077 && head -c 4096 /dev/urandom >"$W/etc/cluster/fence_xvm.key")
-
 	echo "127.0.0.1 localhost" >"$W/etc/hosts"
 	for at in "${!NODES[@]}"; do
 		node=${NODES[at]}
@@ -217,8 +232,8 @@ make_guests() {
 		</cluster_property_set></crm_config>
 		<nodes>$(for at in "${!NODES[@]}"; do echo "<node id=\"$((at + 1))\" uname=\"${NODES[at]}\"/>"; done)</nodes>
 		<resources>
-		$(device multicast fence_xvm "pcmk_host_map=g1:vmg1;g2:vmg2")
-		$(device tcp fence_virt "pcmk_host_map=g3:vmg3" "ipaddr=$HOST")
+		$(device multicast fence_xvm "pcmk_host_map=g1:vmg1;g2:vmg2" "hash=$HASH")
+		$(device tcp fence_virt "pcmk_host_map=g3:vmg3" "ipaddr=$HOST" "hash=$HASH")
 		</resources><constraints/>
 		</configuration><status/></cib>
 	XML
@@ -226,6 +241,9 @@ make_guests() {
 		mkdir -p "$W/$node/log" "$W/$node/corosync"
 		mkdir -p "$W/$node/pacemaker/"{blackbox,cib,cores,pengine}
 		cp "$W/cib.xml" "$W/$node/pacemaker/cib/"
+		if has_own_keys; then
+			(umask 077 && mkdir -p "$W/keys" && head -c 4096 /dev/urandom >"$W/$node/key" && cp "$W/$node/key" "$W/keys/vm$node.key")
+		fi
 		chown -R hacluster:haclient "$W/$node/pacemaker"
 		chmod 600 "$W/$node/pacemaker/cib/cib.xml"
 	done

@@ -16,6 +16,9 @@ mount --bind "$home/pacemaker" /var/lib/pacemaker
 mount -t overlay -o "lowerdir=$W/sbin:/usr/sbin" overlay /usr/sbin
 mount -t overlay -o "lowerdir=$W/etc:/etc" overlay /etc
 
+# A key of its own.
+if [ "$KEYS" = own ]; then mount --bind "$home/key" /etc/cluster/fence_xvm.key; fi
+
 use_network "$(awk -v node="$node" '$2 == node { print $1 }' /etc/hosts)"
 ip route add default via "$HOST"
 

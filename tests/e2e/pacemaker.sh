@@ -3,6 +3,7 @@
 # fence each other through fence_virtd on their host.
 #
 #   BACKEND=libvirt             or cpg: two hosts with their own corosync
+#   KEYS=shared                 or own: each guest has a key of its own, and version 2 of the protocol alone is spoken
 #   FENCE_VIRTD=, FENCE_VIRT=   programs under test (default: target/debug)
 #   KEEP=1                      keep the work directory, with all logs
 #   LIMIT=                      timeout of each wait in seconds (default: 60)
@@ -21,6 +22,7 @@ root=$(dirname "$(dirname "$here")")
 # Seconds. LIMIT: timeout of each wait, on a busy machine.
 LIMIT=${LIMIT:-60}
 BACKEND=${BACKEND:-libvirt}
+KEYS=${KEYS:-shared}
 # Timeouts of an agent, and of a fencing action that must fail.
 AGENT_TIMEOUT=6
 FENCING_TIMEOUT=10
@@ -41,7 +43,7 @@ if [ -z "${PACEMAKER_INNER:-}" ]; then
 	find_builds
 	W=$(mktemp -d "${TMPDIR:-/tmp}/pacemaker.XXXXXX")
 	chmod 755 "$W" # pacemaker's daemons are not root
-	export W BACKEND PACEMAKER_INNER=1
+	export W BACKEND KEYS PACEMAKER_INNER=1
 	run_inside "$here/pacemaker.sh" --uts
 fi
 
@@ -87,11 +89,15 @@ validates_not() { # TEXT AGENT OPTION...
 
 starts() { within sees_started g1 && try in_guest g1 crm_mon --one-shot && says "Started"; }
 
+# requester NODE - how the log names it, where that is known. Pacemaker may let another node fence.
+requester() { if has_own_keys; then echo 'key "vmg[123]" at 10.77.0.1[123]:'; fi; }
+
 reboot() { # NODE FROM HOW
 	local events log
 	events=$(lines "$W/events") log=$(lines "$W/daemon.log")
 	try in_guest "$2" stonith_admin --reboot "$1" --timeout "$LIMIT" && rejoined "$1" "$events" &&
-		try tail -n "+$((log + 1))" "$W/daemon.log" && grep "fence_virtd: info: $3: .* reboot \"vm$1\": success" <<<"$out"
+		try tail -n "+$((log + 1))" "$W/daemon.log" &&
+		grep "fence_virtd: info: $3: $(requester "$2").* reboot \"vm$1\": success" <<<"$out"
 }
 
 off_and_on() { # NODE FROM
@@ -105,7 +111,7 @@ off_and_on() { # NODE FROM
 # For a device without a list of targets pacemaker asks the agent. The targets are
 # names of VMs, not of nodes.
 dynamic_list() {
-	try in_guest g1 stonith_admin --register dynamic --agent fence_xvm --option pcmk_host_check=dynamic-list &&
+	try in_guest g1 stonith_admin --register dynamic --agent fence_xvm --option pcmk_host_check=dynamic-list --option "hash=$HASH" &&
 		try in_guest g1 stonith_admin --list-targets dynamic && says vmg1 && says vmg2 && says vmg3 &&
 		try in_guest g1 stonith_admin --list vmg3 && says dynamic &&
 		try in_guest g1 stonith_admin --list nosuch && ! says dynamic &&
@@ -114,7 +120,7 @@ dynamic_list() {
 status_check() {
 	local log
 	log=$(lines "$W/daemon.log")
-	try in_guest g1 stonith_admin --register asking --agent fence_xvm --option pcmk_host_check=status &&
+	try in_guest g1 stonith_admin --register asking --agent fence_xvm --option pcmk_host_check=status --option "hash=$HASH" &&
 		try in_guest g1 stonith_admin --list vmg3 && says asking &&
 		within logged "$W/daemon.log" "$log" 'status "vmg3": success' &&
 		try in_guest g1 stonith_admin --deregister asking
@@ -153,7 +159,7 @@ thawed() {
 	local log domid
 	log=$(lines "$W/daemon.log") domid=$(vm_libvirt g2 domid vmg2)
 	kill -CONT "$daemon" && within logged "$W/daemon.log" "$log" "dropped a datagram: it may have waited" &&
-		try in_guest g1 fence_xvm -o status -n vmg2 && same "$(vm_libvirt g2 domid vmg2)" "$domid"
+		try in_guest g1 fence_xvm -c "$HASH" -o status -n vmg2 && same "$(vm_libvirt g2 domid vmg2)" "$domid"
 }
 
 # The second daemon receives a request that was sent while it was frozen.
@@ -161,7 +167,37 @@ second_thawed() {
 	local log domid
 	log=$(lines "$W/h2/daemon.log") domid=$(vm_libvirt g3 domid vmg3)
 	kill -CONT "$second_daemon" && within logged "$W/h2/daemon.log" "$log" ": the request is too old" &&
-		try in_guest g1 fence_virt -T "$HOST" -o status -n vmg3 && same "$(vm_libvirt g3 domid vmg3)" "$domid"
+		try in_guest g1 fence_virt -T "$HOST" -c "$HASH" -o status -n vmg3 && same "$(vm_libvirt g3 domid vmg3)" "$domid"
+}
+
+# A key speaks for its own VM, whoever has it and wherever that is. Without one nobody is heard.
+stolen_key() {
+	local log
+	log=$(lines "$W/daemon.log")
+	try in_guest g2 fence_virt -T "$HOST" -c hmac-sha256 -k "$W/keys/vmg1.key" -o status -n vmg3 &&
+		logged "$W/daemon.log" "$log" 'tcp: key "vmg1" at 10.77.0.12: status "vmg3": success' &&
+		! try in_guest g2 fence_virt -T "$HOST" -k "$W/keys/vmg2.key" -o status -n vmg3 &&
+		! try in_guest g2 fence_virt -T "$HOST" -c hmac-sha256 -k "$W/etc/cluster/fence_xvm.key" -o status -n vmg3 &&
+		within logged "$W/daemon.log" "$log" "requires hmac-sha256" &&
+		within logged "$W/daemon.log" "$log" "is none of this listener's"
+}
+
+reload() { try "$FENCE_VIRTD" -f "$W/fence_virt.conf" --reload && says "$1"; }
+# asks NODE CODE - status of g2's VM by the node's own key.
+asks() {
+	local code=0
+	try in_guest "$1" fence_virt -T "$HOST" -c hmac-sha256 -o status -n vmg2 || code=$?
+	same "$code" "$2"
+}
+
+revoked() {
+	mv "$W/keys/vmg3.key" "$W/keys/vmg3.revoked" && reload 'removed "vmg3"' && asks g3 1 && asks g1 0
+}
+
+# The guest's file is the same that the host has.
+replaced_key() {
+	(umask 077 && head -c 4096 /dev/urandom >"$W/g3/key") && cp "$W/g3/key" "$W/keys/vmg3.key" &&
+		chmod 600 "$W/keys/vmg3.key" && reload 'added "vmg3"' && asks g3 0 && reboot g2 g3 multicast
 }
 
 private_host
@@ -206,6 +242,11 @@ kill -KILL "$daemon" && wait "$daemon" 2>/dev/null
 check "the daemon is dead: fencing g3 fails" must_fail g3 'fence_virt: reboot of "vmg3" failed: cannot connect'
 start_daemon
 check "the daemon is back: g1 reboots g3" reboot g3 g1 tcp
+if has_own_keys; then
+	check "g2 has not the key of g1: what it has stolen is of no use from elsewhere" stolen_key
+	check "the key of g3 is revoked: it fences nobody, the others do" revoked
+	check "g3 has a new key: it fences again" replaced_key
+fi
 has_second || finish
 
 # Requests arrive at the host that does not own g3's VM.
