@@ -7,9 +7,9 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 # Time after which `make test` ends a test that hangs, in seconds; the build is included.
 TEST_LIMIT ?= 2400
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS = packet session config answer line stdin scanner xml group history
+FUZZ_TARGETS = packet session config answer answer_2 line stdin scanner xml group history
 
-.PHONY: all build release agents demo check check-cluster check-debian13 check-power forget-skips lint test compliance check-agents check-msrv \
+.PHONY: all build release agents demo check check-cluster check-debian13 check-power check-protocol check-wire forget-skips lint test compliance check-agents check-msrv \
 	e2e deny fuzz bench bench-cluster bench-power build-deps test-peers e2e-peers tools clean
 
 all: build
@@ -121,12 +121,20 @@ check-debian13: e2e-peers build
 	$(CARGO) build --locked --example group-member --example vm-line
 	tests/e2e/debian13.sh
 
+# A million runs of the attacker between agents and daemons of version 2 of the wire.
+check-wire:
+	FENCE_RUNS=1000000 $(CARGO) test --locked --release --test wire_2 -- --nocapture
+
 # VMs that hang; guests that fence each other, thirty rounds of each agent and transport; more random steps.
 check-power: test-peers e2e-peers build
 	tests/e2e/hung.sh
 	ROUNDS=30 tests/e2e/race.sh
 	tests/e2e/cluster-race.sh
 	FENCE_STEPS=10000000 $(CARGO) test --locked --release --test arbiter
+
+# The model of version 2 of the wire: no attack in it, and one in each model that lacks a part of the protocol.
+check-protocol:
+	@dist/check-protocol
 
 e2e-peers:
 	@dist/need corosync:corosync pacemakerd:pacemaker stonith_admin:pacemaker-cli-utils \

@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench compare` (or `make bench`), as root, with the packages
 //! fence-virt and fence-virtd installed. With `-- status` it measures only the
-//! first figures, those of status over tcp. Both daemons run in network
+//! first figures, those of status over tcp, with `-- versions` those of both versions of the protocol. Both daemons run in network
 //! namespaces of their own, and the client is the same code for both. It fails
 //! only if something does not work; a slow figure only misses its target.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
@@ -21,6 +21,8 @@ mod running;
 mod stats;
 #[path = "compare/table.rs"]
 mod table;
+#[path = "compare/versions.rs"]
+mod versions;
 
 use std::time::Duration;
 
@@ -53,6 +55,11 @@ fn main() {
     }
     let dir = Dir::new();
     let mut table = Table::default();
+    if std::env::args().any(|argument| argument == "versions") {
+        let ratio = versions::versions(&dir, &mut table);
+        table.print();
+        return println!("\n{}", Aim::at_most("status by version 2 / by version 1, p50", ratio, 1.0));
+    }
     let alone = status(&dir, &mut table);
     if std::env::args().any(|argument| argument == "status") {
         return table.print();
@@ -60,6 +67,7 @@ fn main() {
     let beside = beside_stalled(&dir, &mut table);
     let reboot = reboot(&dir, &mut table);
     starts(&dir, &mut table);
+    let newer = versions::versions(&dir, &mut table);
     let (line, crowd) = lines::lines(&mut table);
     let binary = resources::binaries(&dir, &mut table);
     table.print();
@@ -72,6 +80,7 @@ fn main() {
         Aim::at_most("binary, stripped, in MiB", binary, 1.0),
         Aim::at_most("status beside 8 stalled clients / alone, ours", beside, 1.15),
         Aim::at_least("reboot, C / ours", reboot, 50.0),
+        Aim::at_most("status by version 2 / by version 1, p50", newer, 1.0),
         Aim::at_most("status on one of 900 lines, p50, ours / C", line, 1.0),
         Aim::at_most("status on one of 3,000 lines, p50, ours, in ms", crowd, 1.0),
     ] {

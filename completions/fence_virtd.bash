@@ -22,6 +22,9 @@ _fence_virtd() {
 	--vm | --explain | --fence | --add-key | --uuid)
 		# The name or UUID of a VM, or a requester.
 		;;
+	--operation)
+		mapfile -t COMPREPLY < <(compgen -W 'status list off reboot on' -- "$word")
+		;;
 	--log)
 		mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$word")
 		;;
@@ -29,7 +32,8 @@ _fence_virtd() {
 		mapfile -t COMPREPLY < <(compgen -W '
 			-F --foreground -f --config -d --debug -w --wait-for-init
 			-p --pid-file --log -t --check --lenient -c --configure --doctor --errors-only --explain
-			--add-key --uuid --self-test --key --fence --yes
+			--operation --add-key --uuid
+			--self-test --key --fence --yes
 			--status --watch --textfile --history --reload --vm --json --openmetrics
 			-l --list -V --version -h --help' -- "$word")
 		;;

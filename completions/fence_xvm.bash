@@ -15,7 +15,10 @@ _fence_agent() {
 	-o | --action)
 		words='off on reboot status list list-status monitor validate-all metadata null'
 		;;
-	-c | --hash | -C | --auth)
+	-c | --hash)
+		words='none sha1 sha256 sha512 hmac-sha256'
+		;;
+	-C | --auth)
 		words='none sha1 sha256 sha512'
 		;;
 	-i | --ip-family)

@@ -4,9 +4,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::fence::{KeyHolder, ListenerName, Source, Uuid};
+use crate::fence::{KeyHolder, ListenerName, Operation, Rights, Source, Uuid};
 
-/// Requesters that an `ip` line of a group names.
+/// Requesters that an `ip` or `source` line of a group names, other than a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requesters {
     /// All addresses of a network; a single address is a network of its own.
@@ -60,6 +60,21 @@ impl Requesters {
             return Err(RequestersError::HostBits { address, network });
         }
         Ok(Requesters::Network(network))
+    }
+
+    /// Parses a `source` line: as [`Requesters::parse`]; none if it is the name or UUID of a VM.
+    ///
+    /// # Errors
+    ///
+    /// The text is neither, or a name that looks like an address.
+    pub fn parse_source(text: &str) -> Result<Option<Requesters>, RequestersError> {
+        if reads_as_uuid(text) {
+            return Ok(None);
+        }
+        match Requesters::parse(text) {
+            Err(RequestersError::Word) => Ok(None),
+            parsed => parsed.map(Some),
+        }
     }
 }
 
@@ -139,14 +154,17 @@ fn lowest(address: IpAddr, prefix_length: u8) -> IpAddr {
     }
 }
 
-/// Group of requesters and targets.
+/// Group of requesters and targets, with the operations that it allows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Group {
     requesters: Vec<Requesters>,
-    /// Names and UUIDs of the VMs, in lower case.
-    domains: Vec<String>,
-    /// Names and UUIDs as in the configuration.
+    /// Names and UUIDs of the VMs that may ask, in lower case.
+    asking: Vec<String>,
+    /// Names and UUIDs of the VMs that may ask, as in the configuration.
     written: Vec<String>,
+    /// Names and UUIDs of the VMs that may be asked for, in lower case.
+    targets: Vec<String>,
+    rights: Rights,
     /// Listeners that it applies to; empty means all.
     listeners: Vec<ListenerName>,
     /// Name for messages.
@@ -155,15 +173,37 @@ pub struct Group {
 
 impl Group {
     /// Makes a group of the `ip` and `uuid` lines of a configuration. An `ip` line that
-    /// [`Requesters::parse`] does not accept admits nobody.
+    /// [`Requesters::parse`] does not accept admits nobody. A VM of a `uuid` line may ask and be asked for.
     pub fn new(ips: &[String], uuids: &[String]) -> Group {
-        Group {
-            requesters: ips.iter().filter_map(|text| Requesters::parse(text).ok()).collect(),
-            domains: uuids.iter().map(|text| listed_text(text)).collect(),
-            written: uuids.to_vec(),
-            listeners: Vec::new(),
-            label: String::new(),
+        let requesters = ips.iter().filter_map(|text| Requesters::parse(text).ok()).collect();
+        Group { requesters, ..Group::default() }.with_asking(uuids.iter()).with_targets(uuids)
+    }
+
+    /// Adds the `source` lines: who may ask, without being asked for. A line that
+    /// [`Requesters::parse_source`] does not accept admits nobody.
+    pub fn with_sources(mut self, sources: &[String]) -> Group {
+        let parsed = || sources.iter().map(|text| (text, Requesters::parse_source(text)));
+        self.requesters.extend(parsed().filter_map(|(_, parsed)| parsed.ok().flatten()));
+        self.with_asking(parsed().filter(|(_, parsed)| *parsed == Ok(None)).map(|(text, _)| text))
+    }
+
+    /// Adds the `target` lines: VMs that may be asked for, and may not ask.
+    pub fn with_targets(mut self, targets: &[String]) -> Group {
+        self.targets.extend(targets.iter().map(|text| listed_text(text)));
+        self
+    }
+
+    fn with_asking<'a>(mut self, vms: impl Iterator<Item = &'a String>) -> Group {
+        for text in vms {
+            self.asking.push(listed_text(text));
+            self.written.push(text.clone());
         }
+        self
+    }
+
+    /// Restricts the group to these operations.
+    pub fn allowing(self, rights: Rights) -> Group {
+        Group { rights, ..self }
     }
 
     /// Restricts the group to these listeners; empty means all.
@@ -181,6 +221,11 @@ impl Group {
         &self.label
     }
 
+    /// Operations that it allows.
+    pub fn rights(&self) -> Rights {
+        self.rights
+    }
+
     /// Returns true if the group applies to this listener.
     pub fn serves(&self, listener: &ListenerName) -> bool {
         self.listeners.is_empty() || self.listeners.contains(listener)
@@ -193,16 +238,21 @@ impl Group {
             _ => false,
         };
         match source {
-            Source::Domain(domain) => self.lists(&[domain.uuid.to_string()]),
+            Source::Domain(domain) => self.may_ask(domain.uuid),
             Source::Key(keyed) => self.admits_holder(&keyed.holder),
             Source::Ip(_) | Source::Cid(_) => self.requesters.iter().any(admits),
         }
     }
 
-    /// Returns true if the group lists the VM that has a key of its own: by its UUID, or exactly by its name. The
-    /// configuration states both, so nobody else can take them. Addresses mean nothing.
+    /// Returns true if the VM that has a key of its own may ask: the group lists it by its UUID, or exactly by its
+    /// name. The configuration states both, so nobody else can take them. Addresses mean nothing.
     fn admits_holder(&self, holder: &KeyHolder) -> bool {
-        holder.uuid.is_some_and(|uuid| self.lists(&[uuid.to_string()])) || self.names(&holder.name)
+        holder.uuid.is_some_and(|uuid| self.may_ask(uuid)) || self.names(&holder.name)
+    }
+
+    /// Returns true if the VM of this UUID may ask.
+    fn may_ask(&self, uuid: Uuid) -> bool {
+        self.asking.contains(&uuid.to_string())
     }
 
     /// Returns true if the group has the requester with one of these identities, or with this name, which is
@@ -211,19 +261,19 @@ impl Group {
         sources.iter().any(|source| self.admits(source)) || name.is_some_and(|name| self.names(name))
     }
 
-    /// Returns true if the group lists a VM by one of these names (name, UUID; case does not matter).
+    /// Returns true if the group has a VM as a target by one of these names (name, UUID; case does not matter).
     pub fn has_vm(&self, names: &[&str]) -> bool {
-        self.lists(&names.iter().map(|name| name.to_lowercase()).collect::<Vec<_>>())
+        self.has_target(&names.iter().map(|name| name.to_lowercase()).collect::<Vec<_>>())
     }
 
-    /// Returns true if the group lists exactly this name, which is not a UUID.
+    /// Returns true if the group lists exactly this name, which is not a UUID, as that of a VM that may ask.
     fn names(&self, name: &str) -> bool {
         !reads_as_uuid(name) && self.written.iter().any(|written| written == name)
     }
 
-    /// Returns true if one of `names`, in lower case, is in the group.
-    fn lists(&self, names: &[String]) -> bool {
-        self.domains.iter().any(|domain| names.contains(domain))
+    /// Returns true if one of `names`, in lower case, is that of a target.
+    fn has_target(&self, names: &[String]) -> bool {
+        self.targets.iter().any(|target| names.contains(target))
     }
 }
 
@@ -271,26 +321,46 @@ impl Groups {
         Groups(groups)
     }
 
-    /// Returns true if a group of this listener has `source` as a requester and lists the target by one of
-    /// its `names` (name, UUID; case does not matter). A VM is a requester in the groups that list its UUID.
-    pub fn permit(&self, listener: &ListenerName, source: &Source, names: &[&str]) -> bool {
-        self.0.is_empty() || self.any(listener, names, |group| group.admits(source))
+    /// Returns true if a group of this listener allows the operation, has `source` as a requester and lists
+    /// the target by one of its `names` (name, UUID; case does not matter). A VM is a requester in the groups
+    /// that list its UUID.
+    pub fn permit(
+        &self,
+        listener: &ListenerName,
+        source: &Source,
+        operation: Operation,
+        names: &[&str],
+    ) -> bool {
+        self.0.is_empty() || self.any((listener, operation), names, |group| group.admits(source))
     }
 
-    /// Returns true if a group permits the request by the requesting VM's name, which is compared
+    /// Returns true if a group permits the operation by the requesting VM's name, which is compared
     /// exactly; one that reads as a UUID permits nothing. The caller must have checked that no other VM has the name.
-    pub fn permit_name(&self, listener: &ListenerName, requester: &str, names: &[&str]) -> bool {
-        self.any(listener, names, |group| group.names(requester))
+    pub fn permit_name(
+        &self,
+        listener: &ListenerName,
+        requester: &str,
+        operation: Operation,
+        names: &[&str],
+    ) -> bool {
+        self.any((listener, operation), names, |group| group.names(requester))
     }
 
-    /// Returns true if a group of this listener lists exactly this name, which is not a UUID.
+    /// Returns true if a group of this listener lists exactly this name, which is not a UUID, as that of a VM
+    /// that may ask.
     pub fn mention(&self, listener: &ListenerName, name: &str) -> bool {
         self.0.iter().any(|group| group.serves(listener) && group.names(name))
     }
 
-    fn any(&self, listener: &ListenerName, names: &[&str], admits: impl Fn(&Group) -> bool) -> bool {
+    fn any(
+        &self,
+        (listener, operation): (&ListenerName, Operation),
+        names: &[&str],
+        admits: impl Fn(&Group) -> bool,
+    ) -> bool {
         let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
-        self.0.iter().any(|group| group.serves(listener) && admits(group) && group.lists(&names))
+        let applies = |group: &&Group| group.serves(listener) && group.rights.allow(operation);
+        self.0.iter().filter(applies).any(|group| admits(group) && group.has_target(&names))
     }
 
     /// Returns the groups, in the order of the configuration.

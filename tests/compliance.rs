@@ -253,6 +253,58 @@ fn wrong_keys_and_weak_hashes_get_nothing() {
 }
 
 #[test]
+fn version_2_serves_its_own_and_refuses_what_is_older() {
+    let harness = require!(ComplianceHarness::new());
+    let new = "hmac-sha256";
+    let is_ours = agent::under_test() == Suite::Ours;
+    for transport in TRANSPORTS {
+        let uri = harness.node(&[vm("node1", NODE1, RUNNING), vm("node2", NODE2, OFF)]);
+        let minimum = if harness.suite == Suite::Ours { new } else { "sha256" };
+        let daemon = harness.daemon(transport, minimum, "sha256", std::slice::from_ref(&uri), "");
+        let agent = Agent { hash: new, ..harness.agent(transport) };
+        if harness.suite == Suite::Theirs || !is_ours {
+            // A C daemon drops version 2, and C agents speak none of it: nothing is done, and each side says why.
+            let hash = if is_ours { new } else { "sha512" };
+            let refused = Agent { hash, timeout: 2, ..agent }.run("off", "node1");
+            assert_ne!(refused.code, 0, "{transport:?}: {refused:?}");
+            if is_ours {
+                let reasons = ["takes no hmac-sha256 (C daemons)", "no host called back"];
+                let says = |reason: &&str| refused.stderr.contains(*reason);
+                assert!(reasons.iter().any(says), "{transport:?}: {refused:?}");
+            } else {
+                until("the reason", LIMIT, || daemon.log().contains("requires hmac-sha256"));
+            }
+            continue;
+        }
+        let codes = ["status", "off", "status", "on", "reboot", "status"].map(|op| agent.code(op, "node1"));
+        assert_eq!(codes, [0, 0, 2, 0, 0, 0], "{transport:?}\n{}", daemon.log());
+        let list = agent.run("list", "");
+        assert_eq!((list.code, list.stdout.lines().count()), (0, 2), "{transport:?}: {list:?}");
+        let on_stdin = Agent { form: OptionForm::Stdin, ..agent.clone() };
+        assert_eq!(on_stdin.code("status", "node2"), 2, "{transport:?}");
+        // Off is said by a host that has the VM alone: an attacker may have led the agent to another one.
+        let unknown = Agent { timeout: 4, ..agent.clone() }.run("status", "nobody");
+        assert_eq!(unknown.code, 1, "{transport:?}: {unknown:?}");
+        assert!(unknown.stderr.contains("with this name or UUID"), "{transport:?}: {unknown:?}");
+        let wrong = harness.dir.key("wrong", b'w');
+        for refused in [
+            Agent { hash: "sha512", timeout: 2, ..agent.clone() },
+            Agent { key: &wrong, timeout: 2, ..agent.clone() },
+        ] {
+            assert_eq!(refused.code("off", "node1"), 1, "{transport:?}");
+        }
+        let log = daemon.log();
+        assert!(log.contains("its hash is sha512, but this listener requires hmac-sha256"), "{log}");
+        assert!(log.contains("is none of this listener's"), "{log}");
+        drop(daemon);
+        // An older minimum takes both.
+        let daemon = harness.daemon(transport, "sha256", "sha256", &[uri], "");
+        let both = [new, "sha256"].map(|hash| Agent { hash, ..agent.clone() }.code("status", "node1"));
+        assert_eq!(both, [0, 0], "{transport:?}\n{}", daemon.log());
+    }
+}
+
+#[test]
 fn groups_say_who_may_fence_whom() {
     let harness = require!(ComplianceHarness::new());
     for transport in TRANSPORTS {

@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use fence_virt::auth::{HashKind, Key};
+use fence_virt::auth::{HashKind, Key, Transcript};
 use fence_virt::domain_xml::Devices;
-use fence_virt::fence::{Endpoint, Operation, Request, Target, Verdict};
+use fence_virt::fence::{Endpoint, Operation, Request, SignatureKind, Target, Verdict};
 use fence_virt::groups::{Requesters, RequestersError};
 use fence_virt::power_log;
 use fence_virt::routing::{
@@ -62,13 +62,14 @@ fn rounds(default: usize) -> usize {
     std::env::var("FENCE_RANDOM").map_or(default, |text| text.parse().unwrap())
 }
 
-const GOLDEN: [&[u8]; 6] = [
+const GOLDEN: [&[u8]; 7] = [
     include_bytes!("golden/tcp-off-sha256"),
     include_bytes!("golden/tcp-reboot-sha512"),
     include_bytes!("golden/tcp-status-sha1"),
     include_bytes!("golden/tcp-list-none"),
     include_bytes!("golden/multicast4-off-sha256"),
     include_bytes!("golden/multicast6-on-sha1"),
+    include_bytes!("../fuzz/seeds/packet/version-2"),
 ];
 
 #[test]
@@ -124,7 +125,7 @@ fn configurations() {
         include_bytes!("../fuzz/seeds/config/groups.conf"),
         include_bytes!("../fuzz/seeds/config/keys.conf"),
     ];
-    let mut with_groups = 0;
+    let (mut with_groups, mut with_rights) = (0, 0);
     for round in 0..rounds(2_000) {
         let text = random.mutated(seeds[round % seeds.len()]);
         let outcome = fence_virt::config::parse(Path::new("random.conf"), &text);
@@ -136,9 +137,16 @@ fn configurations() {
                 with_groups += 1;
                 assert!(matches!(Requesters::parse(ip), Ok(_) | Err(RequestersError::Word)), "{ip}");
             }
+            for group in &config.groups {
+                assert!(
+                    group.sources.iter().all(|source| Requesters::parse_source(source).is_ok()),
+                    "{group}"
+                );
+                with_rights += usize::from(!group.rights.is_all());
+            }
         }
     }
-    assert!(with_groups > 0);
+    assert!(with_groups > 0 && with_rights > 0);
 }
 
 #[test]
@@ -202,6 +210,36 @@ fn answers() {
         }
     }
     assert!(answered > 0);
+}
+
+/// Without right MACs, nothing is an answer of version 2.
+#[test]
+fn answers_of_version_2() {
+    let mut random = Random(0x5EED_0014);
+    let key = Key::new(vec![1; 64]);
+    let mac_keys = key.mac_keys().clone();
+    let packet = Packet::decode(include_bytes!("../fuzz/seeds/packet/version-2")).unwrap();
+    let policy = Arc::new(Policy::new(SignatureKind::HmacSha256, HashKind::Sha256, key, Endpoint::LINE));
+    let mut committed = 0;
+    for _ in 0..rounds(20_000) {
+        let mut session = ClientSession::opening(policy.clone(), &packet, [7; 64]);
+        let mut transcript = Transcript::new(mac_keys.clone(), Endpoint::LINE, &policy.sign(&packet));
+        session.sent(PACKET_LEN);
+        let mut heard = transcript.challenge(&[9; 32]).to_vec();
+        let is_altered = random.below(4) == 0;
+        if is_altered {
+            heard = random.mutated(&heard);
+        }
+        let _ = session.receive(&mut heard.as_slice());
+        committed += usize::from(session.is_committed());
+        session.sent(session.output().len());
+        let mut answer = vec![0; 33];
+        answer[1..].copy_from_slice(&transcript.clone().answer().mac(&[0]));
+        let answer = random.mutated(&answer);
+        let got = session.receive(&mut answer.as_slice());
+        assert!(!matches!(got, Ok(Some(_))), "the proof is not in these MACs");
+    }
+    assert!(committed > rounds(20_000) / 2);
 }
 
 #[test]

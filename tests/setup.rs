@@ -106,7 +106,7 @@ fn a_new_file_and_a_new_key() {
     let dir = Dir::new();
     let (file, key) = (dir.path("f.conf"), dir.path("keys/fence.key"));
     // Without a first URI, the set-up does not ask for a second one.
-    let answers = format!("multicast\n{}\n\n\n\n\n1230\n\nlibvirt\n\ny\ny\n", key.display());
+    let answers = format!("multicast\n\n{}\n\n\n\n\n1230\n\nlibvirt\n\ny\ny\n", key.display());
     let out = assert_written(&file, &answers);
     let expected = format!(
         "fence_virtd {{\n\tlistener = \"multicast\";\n\tbackend = \"libvirt\";\n}}\n\n\
@@ -125,7 +125,7 @@ fn a_new_file_and_a_new_key() {
     assert_eq!(bytes.len(), 4096);
     assert!(checked(&file).contains("0 errors"), "{}", checked(&file));
     // A second run keeps the key.
-    let out = assert_written(&file, "\n\n\n\n\n\n\n\n\n\n");
+    let out = assert_written(&file, "\n\n\n\n\n\n\n\n\n\n\n");
     assert!(out.contains("No changes") && !out.contains("does not exist"), "{out}");
     assert_eq!((fs::read(&key).unwrap(), fs::read_to_string(&file).unwrap()), (bytes, text));
     assert_eq!(names(&dir), ["f.conf", "keys"]);
@@ -142,8 +142,10 @@ fn a_file_with_comments_keeps_all_but_what_changes() {
     if is_root {
         chown(&file, Some(65534), Some(12)).unwrap();
     }
-    let answers =
-        format!("multicast, tcp\n\n\n\n\n\n1230\n\n{}\n\n\n\n192.168.122.1\n1231\n\n\n\ny\n", key.display());
+    let answers = format!(
+        "multicast, tcp\n\n\n\n\n\n\n1230\n\n{}\n\n\n\n192.168.122.1\n1231\n\n\n\ny\n",
+        key.display()
+    );
     let out = assert_written(&file, &answers);
     let expected = before
         .replace("\"multicast\"", "\"multicast, tcp\"")
@@ -170,7 +172,7 @@ fn vsock_serial_and_cpg() {
     let dir = Dir::new();
     let (key, file) = (dir.key("fence.key", b'a'), dir.path("f.conf"));
     let answers = format!(
-        "vsock, serial\n{}\nsha512\n\n2000\n\n/var/lib/lines\nvmchannel\ncpg\nqemu:///system\nlxc:///system\n\nuuid\nnone\n60\noff\ny\n",
+        "vsock, serial\n\n{}\nsha512\n\n2000\n\n/var/lib/lines\nvmchannel\ncpg\nqemu:///system\nlxc:///system\n\nuuid\nnone\n60\noff\ny\n",
         key.display()
     );
     assert_written(&file, &answers);
@@ -193,17 +195,17 @@ fn a_wrong_answer_an_early_end_or_a_no_changes_nothing() {
     fs::write(&file, &before).unwrap();
     for (answers, reason) in [
         (
-            "\n\nmd5\n",
-            "\"hash (none, sha1, sha256, sha512) [default: sha256]\" is wrong: invalid hash algorithm",
+            "\n\n\nmd5\n",
+            "\"hash (none, sha1, sha256, sha512, hmac-sha256) [default: sha256]\" is wrong: invalid hash algorithm",
         ),
-        ("\n\n\n\n\n\n70000\n", "invalid port \"70000\"; expected 1 to 65535"),
+        ("\n\n\n\n\n\n\n70000\n", "invalid port \"70000\"; expected 1 to 65535"),
         ("multicast, tcp:b c\n", "unknown listener \"c\""),
         ("", "the answers ended before \"listeners "),
-        ("\n\n\n", "the answers ended before \"auth "),
-        ("\n\n\n\n\n\n1230\n\n\n\n\ny\n", "the answers ended before \"Write it? [y/N]\""),
-        ("\n\n\n\n\n\n1230\n\n\n\n\ny\ny", "the answers ended before \"Write it? [y/N]\""),
-        ("\n\n\n\n\n\n1230\n\n\n\n\ny\nperhaps\n", "answer y or n"),
-        ("\n\n\n\n\n\n1230\n\n\n\n\ny\nn\n", "fence_virtd: nothing was written"),
+        ("\n\n\n\n", "the answers ended before \"auth "),
+        ("\n\n\n\n\n\n\n1230\n\n\n\n\ny\n", "the answers ended before \"Write it? [y/N]\""),
+        ("\n\n\n\n\n\n\n1230\n\n\n\n\ny\ny", "the answers ended before \"Write it? [y/N]\""),
+        ("\n\n\n\n\n\n\n1230\n\n\n\n\ny\nperhaps\n", "answer y or n"),
+        ("\n\n\n\n\n\n\n1230\n\n\n\n\ny\nn\n", "fence_virtd: nothing was written"),
     ] {
         let ran = set_up(&file, answers);
         assert_eq!(ran.code, 1, "{answers:?}");
@@ -224,7 +226,7 @@ fn a_file_that_cannot_be_read_is_kept_beside_the_new_one() {
     let wrong = "fence_virtd { listener = tcp; }\n# mine\n";
     let file = dir.write("f.conf", wrong);
     dir.write("f.conf.old", "older");
-    let out = assert_written(&file, &format!("\n{}\n\n\n\n\n\n\n\n\ny\n", key.display()));
+    let out = assert_written(&file, &format!("\n\n{}\n\n\n\n\n\n\n\n\ny\n", key.display()));
     assert!(out.contains("f.conf:1:26: error: ") && out.contains("f.conf.old.1"), "{out}");
     assert_eq!(fs::read_to_string(dir.path("f.conf.old")).unwrap(), "older");
     let backup = dir.path("f.conf.old.1");
@@ -241,7 +243,7 @@ fn a_link_stays_a_link() {
     fs::create_dir(dir.path("real")).unwrap();
     let real = dir.write("real/f.conf", &debian(&key));
     symlink("real/f.conf", dir.path("f.conf")).unwrap();
-    assert_written(&dir.path("f.conf"), "\n\n\n\n\n\n1230\n\n\n\n\ny\n");
+    assert_written(&dir.path("f.conf"), "\n\n\n\n\n\n\n1230\n\n\n\n\ny\n");
     assert_eq!(fs::read_link(dir.path("f.conf")).unwrap(), Path::new("real/f.conf"));
     assert!(fs::read_to_string(real).unwrap().contains("port = \"1230\";"));
     assert_eq!(names(&dir), ["f.conf", "fence.key", "real"]);
@@ -339,6 +341,7 @@ fn at_a_terminal_a_wrong_answer_is_asked_for_again() {
     for (question, answer) in [
         ("[default: multicast]: ", "udp"),
         ("unknown listener \"udp\"", "vsock"),
+        ("agents of the C suite ", ""),
         ("key_file ", key.to_str().unwrap()),
         ("hash ", "sha3"),
         ("invalid hash algorithm \"sha3\"; expected one of: none, sha1, sha256, sha512", "sha1"),
@@ -367,7 +370,16 @@ fn an_interrupt_leaves_nothing_behind() {
     let file = dir.write("f.conf", &debian(&dir.path("keys/fence.key")));
     let before = fs::read(&file).unwrap();
     let mut user = TerminalUser::new(&file);
-    for question in ["listeners ", "key_file ", "hash ", "auth ", "family ", "address ", "port "] {
+    for question in [
+        "listeners ",
+        "agents of the C suite ",
+        "key_file ",
+        "hash ",
+        "auth ",
+        "family ",
+        "address ",
+        "port ",
+    ] {
         user.expect(question);
         user.answer(if question == "port " { "1230" } else { "" });
     }

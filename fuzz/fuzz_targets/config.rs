@@ -15,7 +15,12 @@ fuzz_target!(|text: &[u8]| {
     if let Some(config) = outcome.config {
         let _ = config.summary();
         for group in &config.groups {
-            let _ = Group::new(&group.ips, &group.uuids);
+            let _ = Group::new(&group.ips, &group.uuids)
+                .with_sources(&group.sources)
+                .with_targets(&group.targets)
+                .allowing(group.rights);
+            // The parser refuses each `source` that a group would ignore.
+            assert!(group.sources.iter().all(|source| Requesters::parse_source(source).is_ok()));
         }
     }
     if let Ok(text) = std::str::from_utf8(text) {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use fence_virt::auth::{HashKind, Key};
+use fence_virt::fence::Endpoint;
 use fence_virt::time::Instant;
 use fence_virt::session::{Policy, ServerSession, SessionEvent};
 use libfuzzer_sys::fuzz_target;

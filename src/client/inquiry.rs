@@ -1,6 +1,6 @@
 //! Inquiry after an answer that leaves open if the host knows the VM at all.
 //!
-//! The wire has no answer "no such VM": off, on and reboot then fail, and status says off. Where several hosts hear
+//! The wire has no answer "no such VM": off, on and reboot then fail, and status says off, or fails in version 2. Where several hosts hear
 //! the multicasts, each answers for itself, and the VM may be on another one. So the agent asks for lists:
 //!
 //! | the host that answered | other hosts | then |
@@ -20,7 +20,7 @@ use std::time::Duration;
 use super::report::AgentOutcome;
 use super::settings::Transport;
 use super::transport::{self, AgentRequest, HostListing, HostReply, VmListing, nobody};
-use crate::fence::{Answer, Operation, PowerState, Verdict};
+use crate::fence::{Answer, Operation, PowerState, SignatureKind, Verdict};
 use crate::time::Instant;
 
 /// Time for a question after an answer.
@@ -53,7 +53,7 @@ pub(super) fn ask(transport: &Transport, request: &AgentRequest) -> AgentOutcome
         Answer::HostList(entries) if entries.is_empty() && hides(transport, request, &reply) => {
             AgentOutcome::HiddenList
         }
-        Answer::Verdict(verdict) if is_open(*verdict, request.operation, transport) => {
+        Answer::Verdict(verdict) if is_open(*verdict, request.operation, request.policy.hash, transport) => {
             inquire(transport, request, &reply, *verdict)
         }
         _ => AgentOutcome::Answered(reply.answer),
@@ -62,11 +62,16 @@ pub(super) fn ask(transport: &Transport, request: &AgentRequest) -> AgentOutcome
 
 /// True if the host may have answered so because it does not know the VM. A list over a serial line is slow, and
 /// nothing but a remark can follow: not after a status.
-fn is_open(verdict: Verdict, operation: Operation, transport: &Transport) -> bool {
+fn is_open(verdict: Verdict, operation: Operation, hash: SignatureKind, transport: &Transport) -> bool {
+    let is_version_2 = hash == SignatureKind::HmacSha256;
     match verdict {
         Verdict::Success | Verdict::Denied => false,
-        Verdict::Failure => operation.is_power(),
-        Verdict::Off => operation == Operation::Status && !matches!(transport, Transport::Serial { .. }),
+        // In version 2 off is the answer of a host that has the VM.
+        Verdict::Failure => operation.is_power() || (is_version_2 && operation == Operation::Status),
+        Verdict::Off => {
+            let is_line = matches!(transport, Transport::Serial { .. });
+            operation == Operation::Status && !is_line && !is_version_2
+        }
     }
 }
 

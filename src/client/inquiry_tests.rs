@@ -1,4 +1,5 @@
 use super::*;
+use crate::auth::HashKind;
 use PowerState::{Off, Running};
 use VmListing::{Absent, Listed, Unknown};
 
@@ -79,14 +80,24 @@ fn answers_that_are_enough() {
     let tcp = Transport::Tcp { host: "192.0.2.1".to_owned(), port: 1229 };
     let framing = crate::client::serial_params::parse("9600,8N1").unwrap();
     let serial = Transport::Serial { device: "/dev/ttyS1".into(), framing };
+    let old = SignatureKind::Hash(HashKind::Sha256);
+    let new = SignatureKind::HmacSha256;
     for operation in Operation::ALL {
+        let is_status = operation == Operation::Status;
         for transport in [&tcp, &serial] {
-            assert!(!is_open(Verdict::Success, operation, transport));
-            assert!(!is_open(Verdict::Denied, operation, transport), "a denial stands");
-            assert_eq!(is_open(Verdict::Failure, operation, transport), operation.is_power());
+            for hash in [old, new] {
+                assert!(!is_open(Verdict::Success, operation, hash, transport));
+                assert!(!is_open(Verdict::Denied, operation, hash, transport), "a denial stands");
+            }
+            assert_eq!(is_open(Verdict::Failure, operation, old, transport), operation.is_power());
+            assert_eq!(
+                is_open(Verdict::Failure, operation, new, transport),
+                operation.is_power() || is_status
+            );
         }
-        assert_eq!(is_open(Verdict::Off, operation, &tcp), operation == Operation::Status);
-        assert!(!is_open(Verdict::Off, operation, &serial), "a list is slow there");
+        assert_eq!(is_open(Verdict::Off, operation, old, &tcp), is_status);
+        assert!(!is_open(Verdict::Off, operation, new, &tcp), "the host has the VM");
+        assert!(!is_open(Verdict::Off, operation, old, &serial), "a list is slow there");
     }
 }
 

@@ -119,7 +119,7 @@ static AUTH: OptionSpec = OptionSpec::new(Id::Auth, Some('C'), "auth", Needed("a
     .text("Mutual authentication with the daemon: none, sha1, sha256 or sha512")
     .default("sha256");
 static HASH: OptionSpec = OptionSpec::new(Id::Hash, Some('c'), "hash", Needed("hash"))
-    .text("Signature of the request: none, sha1, sha256 or sha512")
+    .text("Signature of the request: none, sha1, sha256, sha512 or hmac-sha256")
     .default("sha256");
 static KEY_FILE: OptionSpec = OptionSpec::new(Id::KeyFile, Some('k'), "key_file", Needed("file"))
     .text("File with the key shared with the daemon")

@@ -144,7 +144,7 @@ fn report(name: &str, operation: Operation, outcome: &AgentOutcome) -> ExitRepor
         AgentOutcome::Answered(Answer::HostList(entries)) => return ExitReport::success(list(entries)),
         AgentOutcome::HiddenList => {
             let note = "the list is empty: the host has groups in its fence_virt.conf, and a list shows only VMs that \
-                        are in one group with this requester; the host's log names the requester";
+                        one of them lets this requester list; the host's log names the requester";
             return ExitReport { note: Some(note.to_owned()), ..ExitReport::success(String::new()) };
         }
         AgentOutcome::Answered(Answer::Verdict(verdict)) => verdict,

@@ -5,6 +5,7 @@ use super::diagnostic_sink::{DiagnosticSink, quoted};
 use super::fields::SectionFields;
 use super::group_ips::{self, GroupListeners};
 use super::group_placement;
+use super::group_rights;
 use super::key_placement::KEYS_SECTION;
 use super::lexer::Span;
 use super::listener_selection::{self, SelectedListener};
@@ -156,27 +157,42 @@ fn read_group(
     let listeners = group_listeners(selected, &only);
     let uuids = fields.all("uuid", sink);
     let ips = fields.all("ip", sink);
-    let is_empty = uuids.is_empty() && ips.is_empty();
-    if is_empty {
-        sink.error(
-            section.at(),
-            "this group has neither uuid nor ip: it permits nothing; complete or remove it",
+    let [sources, targets] = ["source", "target"].map(|key| fields.all(key, sink));
+    let has_requester = !uuids.is_empty() || !ips.is_empty() || !sources.is_empty();
+    let has_target = !uuids.is_empty() || !targets.is_empty();
+    let error = match (has_requester, has_target) {
+        (false, false) => {
+            Some("this group has neither uuid nor ip: it permits nothing; complete or remove it")
+        }
+        (false, true) => {
+            Some("nobody may ask for the targets of this group; add source, ip or uuid, or remove it")
+        }
+        // Files of 4.x may have such a group.
+        (true, false) if sources.is_empty() => {
+            sink.warning(section.at(), "this group has no uuid: no VM can be fenced through it");
+            None
+        }
+        (true, false) => Some("the sources of this group have no target; add target or uuid, or remove it"),
+        (true, true) => None,
+    };
+    error.into_iter().for_each(|message| sink.error(section.at(), message));
+    if listeners.by_address && has_requester && !has_keys && !group_ips::has_address(&ips, &sources) {
+        let missing = if sources.is_empty() { "no ip" } else { "no address in ip or source" };
+        let message = format!(
+            "this group has {missing}: its members can be fenced only through the serial and vsock listeners"
         );
-    } else if uuids.is_empty() {
-        sink.warning(section.at(), "this group has no uuid: no VM can be fenced through it");
-    }
-    if listeners.by_address && ips.is_empty() && !is_empty && !has_keys {
-        let message =
-            "this group has no ip: its members can be fenced only through the serial and vsock listeners";
         sink.warning(section.at(), message);
     }
-    group_ips::check(&ips, listeners, sink);
+    group_ips::check(&ips, &sources, listeners, sink);
     let label = section.label.filter(|label| !label.text.is_empty()).map(|label| label.text.to_string());
     let text = |spans: Vec<Span>| spans.into_iter().map(|span| span.text.to_string()).collect();
     GroupConfig {
         name: fields.read("name", sink, |text| Ok(text.to_string())).or(label),
         uuids: text(uuids),
         ips: text(ips),
+        sources: text(sources),
+        targets: text(targets),
+        rights: group_rights::read(fields.value("allow"), sink),
         listeners: only.into_iter().map(|named| named.name).collect(),
     }
 }

@@ -138,21 +138,27 @@ impl fmt::Display for BackendConfig {
     }
 }
 
-/// One line: name, members and permitted requesters.
+/// One line: name, members, permitted requesters and operations.
 impl fmt::Display for GroupConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name.as_deref().unwrap_or("(unnamed)");
-        write!(f, "{}, members: {}", name.escape_debug(), listed(&self.uuids, "none"))?;
-        write!(
-            f,
-            "; requests from: {}",
-            listed(&self.ips, "members only, by serial, vsock or a key of their own")
-        )?;
-        if self.listeners.is_empty() {
-            return Ok(());
+        let mut parts = Vec::new();
+        if !self.uuids.is_empty() || self.targets.is_empty() {
+            parts.push(format!("members: {}", listed(&self.uuids, "none")));
         }
-        let names: Vec<&str> = self.listeners.iter().map(ListenerName::as_str).collect();
-        write!(f, "; through {} only", names.join(", "))
+        if !self.ips.is_empty() || self.sources.is_empty() {
+            let ips = listed(&self.ips, "members only, by serial, vsock or a key of their own");
+            parts.push(format!("requests from: {ips}"));
+        }
+        for (what, lines) in [("sources", &self.sources), ("targets", &self.targets)] {
+            parts.extend((!lines.is_empty()).then(|| format!("{what}: {}", listed(lines, ""))));
+        }
+        parts.extend((!self.rights.is_all()).then(|| format!("allows {} only", self.rights)));
+        if !self.listeners.is_empty() {
+            let names: Vec<&str> = self.listeners.iter().map(ListenerName::as_str).collect();
+            parts.push(format!("through {} only", names.join(", ")));
+        }
+        write!(f, "{}, {}", name.escape_debug(), parts.join("; "))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The `ip` lines of a group: addresses, networks and CIDs of requesters.
+//! The `ip` and `source` lines of a group: addresses, networks and CIDs of requesters.
 
 use crate::groups::{Requesters, RequestersError};
 
@@ -16,20 +16,47 @@ pub(super) struct GroupListeners {
     pub(super) by_vm: bool,
 }
 
-/// Reports the lines that match no requester, and those that match all.
-pub(super) fn check(ips: &[Span], listeners: GroupListeners, sink: &mut DiagnosticSink) {
+/// True if there is an `ip` line, or a `source` line with an address or network.
+pub(super) fn has_address(ips: &[Span], sources: &[Span]) -> bool {
+    let is_address =
+        |source: &Span| matches!(Requesters::parse_source(source.text), Ok(Some(Requesters::Network(_))));
+    !ips.is_empty() || sources.iter().any(is_address)
+}
+
+/// Reports the `ip` and `source` lines that match no requester, and those that match all.
+pub(super) fn check(ips: &[Span], sources: &[Span], listeners: GroupListeners, sink: &mut DiagnosticSink) {
     for ip in ips {
-        check_line(*ip, listeners, sink);
+        check_line(*ip, Requesters::parse(ip.text), listeners, sink);
+    }
+    for source in sources {
+        match Requesters::parse_source(source.text) {
+            Ok(None) => {}
+            Ok(Some(requesters)) => check_line(*source, Ok(requesters), listeners, sink),
+            Err(RequestersError::Address) => {
+                let shown = quoted(source.text);
+                let message = format!(
+                    "{shown} is no IP address and no name of a VM; write one address, network or CID a line, or list \
+                     the VM by its UUID"
+                );
+                sink.error(source.at, message);
+            }
+            Err(error) => check_line(*source, Err(error), listeners, sink),
+        }
     }
 }
 
-fn check_line(ip: Span, listeners: GroupListeners, sink: &mut DiagnosticSink) {
+fn check_line(
+    ip: Span,
+    parsed: Result<Requesters, RequestersError>,
+    listeners: GroupListeners,
+    sink: &mut DiagnosticSink,
+) {
     let shown = quoted(ip.text);
-    let error = match Requesters::parse(ip.text) {
+    let error = match parsed {
         Ok(Requesters::Network(network)) if network.is_whole_family() => {
             let family = if network.is_ipv4() { "IPv4" } else { "IPv6" };
             let message =
-                format!("this is every {family} address: any requester with the key may fence the members");
+                format!("this is every {family} address: any requester with the key may use this group");
             return sink.warning(ip.at, message);
         }
         Ok(Requesters::Cid(_)) if !listeners.by_cid => {

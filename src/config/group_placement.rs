@@ -9,6 +9,8 @@ use crate::fence::nearest;
 const GROUPS: &str = "groups";
 const GROUP: &str = "group";
 const MEMBERS: &str = "groups/group";
+/// Keys of a group without which it permits more.
+const RESTRICTIONS: [&str; 2] = ["allow", "listener"];
 
 /// Maximum number of characters of a section's name in a path.
 const NAME_SHOWN: usize = 40;
@@ -101,14 +103,14 @@ fn misplaced_key(key: &str, path: &str) -> Option<String> {
         ("" | GROUPS, GROUP) => {
             Some(format!("{name} is a section, not a key; write groups {{ group {{ ... }} }}"))
         }
-        (GROUPS, "uuid" | "ip" | "listener") => Some(format!(
+        (GROUPS, "uuid" | "ip" | "source" | "target" | "allow" | "listener") => Some(format!(
             "{name} belongs into a section group; write groups {{ group {{ {lower} = \"...\"; }} }}"
         )),
-        // Without its restriction the group would apply to all listeners.
+        // Without its restriction the group would apply to all listeners, or allow all operations.
         (MEMBERS, _) if schema::find(path, key).is_none() => {
             let meant = nearest(key, schema::keys(path).map(|spec| spec.name));
-            let is_restriction = meant == Some("listener");
-            is_restriction.then(|| format!("unknown key {name} in {path}; did you mean \"listener\"?"))
+            let restriction = meant.filter(|meant| RESTRICTIONS.contains(meant))?;
+            Some(format!("unknown key {name} in {path}; did you mean \"{restriction}\"?"))
         }
         _ => None,
     }

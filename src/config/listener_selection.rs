@@ -53,7 +53,8 @@ fn bad_label(label: &str) -> String {
     format!("invalid label {}: use letters, digits, '-', '_' and '.', at most {most}", quoted(label))
 }
 
-fn words(value: Span) -> Vec<Span> {
+/// Words of a list, which are separated by commas or blanks.
+pub(super) fn words(value: Span) -> Vec<Span> {
     let mut at = value.at;
     let mut words = Vec::new();
     for piece in value.text.split_inclusive(|c: char| c == ',' || c.is_whitespace()) {

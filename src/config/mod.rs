@@ -16,6 +16,7 @@ mod edit;
 mod fields;
 mod group_ips;
 mod group_placement;
+mod group_rights;
 mod key_placement;
 mod layout;
 mod lexer;

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use super::vm_key_config::VmKeysConfig;
 use crate::auth::HashKind;
-use crate::fence::{Carrier, Endpoint, ListenerName, SignatureKind};
+use crate::fence::{Carrier, Endpoint, ListenerName, Rights, SignatureKind};
 
 /// Highest value of `max_parallel`.
 pub const MAX_PARALLEL: usize = 64;
@@ -250,6 +250,12 @@ pub struct GroupConfig {
     /// IP addresses and CIDs of permitted requesters, as written. Without any,
     /// only requests over serial lines are permitted: they identify the VM by UUID.
     pub ips: Vec<String>,
+    /// Requesters that are no members, as written: IP addresses, networks, CIDs, UUIDs and names of VMs.
+    pub sources: Vec<String>,
+    /// UUIDs and names of VMs that may be fenced and may not ask, as written.
+    pub targets: Vec<String>,
+    /// Operations that requesters may ask for (default: all).
+    pub rights: Rights,
     /// Listeners to which the group applies; empty: all.
     pub listeners: Vec<ListenerName>,
 }

@@ -13,7 +13,9 @@ pub enum ValueKind {
     Path,
     /// A libvirt URI.
     Uri,
-    /// none, sha1, sha256, sha512, and for `hash` hmac-sha256.
+    /// none, sha1, sha256, sha512 or hmac-sha256.
+    Signature,
+    /// none, sha1, sha256 or sha512.
     Hash,
     /// ipv4 or ipv6.
     Family,
@@ -33,6 +35,8 @@ pub enum ValueKind {
     UnknownVm,
     /// auto or none.
     HostFencing,
+    /// Operations, separated by commas or blanks.
+    Operations,
     /// Any text.
     Text,
     /// Key of older versions, now without effect.
@@ -82,7 +86,7 @@ pub const KEYS: &[KeySpec] = &[
     once("fence_virtd", "module_path", ValueKind::Ignored),
     once("listeners/multicast", "key_file", ValueKind::Path),
     once("listeners/multicast", "old_key_file", ValueKind::Path),
-    once("listeners/multicast", "hash", ValueKind::Hash),
+    once("listeners/multicast", "hash", ValueKind::Signature),
     once("listeners/multicast", "auth", ValueKind::Hash),
     once("listeners/multicast", "family", ValueKind::Family),
     once("listeners/multicast", "address", ValueKind::Address),
@@ -95,14 +99,14 @@ pub const KEYS: &[KeySpec] = &[
     once("listeners/serial", "key_file", ValueKind::Ignored),
     once("listeners/tcp", "key_file", ValueKind::Path),
     once("listeners/tcp", "old_key_file", ValueKind::Path),
-    once("listeners/tcp", "hash", ValueKind::Hash),
+    once("listeners/tcp", "hash", ValueKind::Signature),
     once("listeners/tcp", "auth", ValueKind::Hash),
     once("listeners/tcp", "family", ValueKind::Family),
     once("listeners/tcp", "address", ValueKind::Address),
     once("listeners/tcp", "port", ValueKind::Port),
     once("listeners/vsock", "key_file", ValueKind::Path),
     once("listeners/vsock", "old_key_file", ValueKind::Path),
-    once("listeners/vsock", "hash", ValueKind::Hash),
+    once("listeners/vsock", "hash", ValueKind::Signature),
     once("listeners/vsock", "auth", ValueKind::Hash),
     once("listeners/vsock", "port", ValueKind::VsockPort),
     KeySpec { section: "backends/libvirt", name: "uri", kind: ValueKind::Uri, count: Count::Numbered },
@@ -119,6 +123,9 @@ pub const KEYS: &[KeySpec] = &[
     once("groups/group", "name", ValueKind::Text),
     KeySpec { section: "groups/group", name: "uuid", kind: ValueKind::Text, count: Count::Adds },
     KeySpec { section: "groups/group", name: "ip", kind: ValueKind::Text, count: Count::Adds },
+    KeySpec { section: "groups/group", name: "source", kind: ValueKind::Text, count: Count::Adds },
+    KeySpec { section: "groups/group", name: "target", kind: ValueKind::Text, count: Count::Adds },
+    once("groups/group", "allow", ValueKind::Operations),
     once("groups/group", "listener", ValueKind::Listeners),
 ];
 

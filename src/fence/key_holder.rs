@@ -1,7 +1,6 @@
 use std::fmt;
-use std::sync::Arc;
 
-use super::{Source, Uuid};
+use super::Uuid;
 
 /// Size of a key's id, in bytes.
 pub const KEY_ID_LEN: usize = 16;
@@ -44,20 +43,5 @@ pub struct KeyHolder {
 impl fmt::Display for KeyHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "key {:?}", self.name)
-    }
-}
-
-/// Requester that has proven a VM's own key.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct KeyedSource {
-    /// VM whose key it is: the requester, whatever its address.
-    pub holder: Arc<KeyHolder>,
-    /// Address or CID from which the request came.
-    pub via: Source,
-}
-
-impl fmt::Display for KeyedSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}", self.holder, self.via)
     }
 }

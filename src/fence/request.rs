@@ -2,7 +2,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Domain, KeyId, KeyedSource, Operation, Uuid};
+use super::{Domain, KeyHolder, KeyId, Operation, Uuid};
 
 /// Maximum length of a VM's name or UUID on the wire, in bytes: 64 less the closing NUL.
 pub const NAME_MAX: usize = 63;
@@ -81,6 +81,21 @@ impl fmt::Display for Source {
             Source::Domain(domain) => domain.fmt(f),
             Source::Key(keyed) => keyed.fmt(f),
         }
+    }
+}
+
+/// Requester that has proven a VM's own key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct KeyedSource {
+    /// VM whose key it is: the requester, whatever its address.
+    pub holder: Arc<KeyHolder>,
+    /// Address or CID from which the request came.
+    pub via: Source,
+}
+
+impl fmt::Display for KeyedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.holder, self.via)
     }
 }
 

@@ -153,7 +153,7 @@ impl AgentSession for ClientSession {
         match &self.state {
             ClientState::Proof(_, buf) if buf.is_empty() => Awaited::Anything,
             ClientState::Proof(..) => Awaited::Proof,
-            ClientState::Challenge2(_, buf) if buf.is_empty() => Awaited::Anything,
+            ClientState::Challenge2(_, buf) if buf.is_empty() => Awaited::AnythingOfVersion2,
             ClientState::Challenge(_) | ClientState::Challenge2(..) => Awaited::Challenge,
             ClientState::AnswerWithMacs(reader) if reader.is_listing() => Awaited::List,
             ClientState::AnswerWithMacs(_) => Awaited::Answer,

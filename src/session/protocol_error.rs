@@ -33,6 +33,8 @@ pub enum ProtocolError {
 pub enum Awaited {
     /// First byte of anything.
     Anything,
+    /// The same in version 2 of the wire.
+    AnythingOfVersion2,
     /// Answer to a request without auth.
     Unproven,
     /// Answer on a line, which has no auth.
@@ -52,7 +54,7 @@ pub enum Awaited {
 impl fmt::Display for Awaited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Awaited::Anything => "a first byte",
+            Awaited::Anything | Awaited::AnythingOfVersion2 => "a first byte",
             Awaited::Response => "its answer",
             Awaited::Unproven => "an answer (does the host require auth?)",
             Awaited::Proof => "its answer to our challenge",
@@ -84,6 +86,10 @@ impl fmt::Display for ProtocolError {
             ProtocolError::Endless => "its host list is too long",
             ProtocolError::HungUp(Awaited::Anything | Awaited::Unproven) => {
                 "it hung up without an answer: the key, hash or auth differs, or it is busy; its log on the host says which"
+            }
+            ProtocolError::HungUp(Awaited::AnythingOfVersion2) => {
+                "it hung up without an answer: it does not know this key, takes no hmac-sha256 (C daemons), or is busy; \
+                 its log on the host says which"
             }
             ProtocolError::HungUp(Awaited::Proof) => {
                 "it hung up before its answer to our challenge was complete: is its auth none?"

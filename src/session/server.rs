@@ -6,7 +6,7 @@ use super::answer_with_macs;
 use super::misconduct::Misconduct;
 use super::policy::{CheckedPacket, Policy, Signer, WhichKey};
 use crate::auth::{AnswerMacs, CHALLENGE_LEN, Digest, HashKind, MAC_LEN, Transcript};
-use crate::fence::{Answer, Identity, KeyHolder, Request};
+use crate::fence::{Answer, Identity, KeyHolder, Request, WireVersion};
 use crate::time::Instant;
 use crate::wire::{PACKET_LEN, encode_host_list};
 
@@ -223,6 +223,14 @@ impl ServerSession {
     /// VM whose own key the client has proven; none with a shared key.
     pub fn holder(&self) -> Option<&Arc<KeyHolder>> {
         self.holder.as_ref()
+    }
+
+    /// Version in which a proven client speaks.
+    pub fn version(&self) -> WireVersion {
+        match self.state {
+            ServerState::AwaitMac { .. } | ServerState::AwaitAnswer(Some(_)) => WireVersion::Two,
+            _ => WireVersion::One,
+        }
     }
 
     /// True once the client has proven itself.

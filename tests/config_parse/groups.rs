@@ -143,6 +143,9 @@ fn groups_that_are_not_read_are_errors() {
         (inside("groups { GROUP\ngroup = \"a\"; }"), "3:1", "write groups { group { ... } }"),
         (inside("groups {\nuuid = \"a\"; GROUP }"), "3:1", "write groups { group { uuid = \"...\"; } }"),
         (inside("groups {\nIP = \"::1\"; }"), "3:1", "write groups { group { ip = \"...\"; } }"),
+        (inside("groups {\nallow = \"off\"; GROUP }"), "3:1", "write groups { group { allow = \"...\"; } }"),
+        (inside("groups {\nsource = \"a\"; GROUP }"), "3:1", "write groups { group { source = \"...\"; } }"),
+        (inside("groups {\ntarget = \"a\"; GROUP }"), "3:1", "write groups { group { target = \"...\"; } }"),
         (inside("HERE\nHERE"), "3:1", "already on line 2"),
         (inside("HERE\ngroups { }"), "3:1", "already on line 2"),
         (inside("groups { }\nGroups { GROUP }"), "3:1", "already on line 2"),
@@ -153,6 +156,11 @@ fn groups_that_are_not_read_are_errors() {
             inside("groups { group { uuid = \"a\"; ip = \"::1\";\nlistner = \"tcp\"; } }"),
             "3:1",
             "did you mean \"listener\"?",
+        ),
+        (
+            inside("groups { group { uuid = \"a\"; ip = \"::1\";\nalow = \"status\"; } }"),
+            "3:1",
+            "did you mean \"allow\"?",
         ),
     ] {
         let text = match text.starts_with("fence_virtd { listener") {
@@ -180,4 +188,117 @@ fn a_misspelt_group_does_not_lift_restrictions() {
     let text = format!("{DAEMON}groups {{ }}");
     let outcome = parse(Path::new("c"), text.as_bytes());
     assert!(outcome.config.is_some() && outcome.diagnostics.render(false).contains("groups has no group"));
+}
+
+/// A file with one group, on line 2, which has these lines besides a member and an address.
+fn with_group(lines: &str) -> String {
+    format!("{DAEMON}groups {{ group {{ uuid = \"a\"; ip = \"::1\"; {lines} }} }}")
+}
+
+#[test]
+fn operations_that_a_group_allows() {
+    for (allow, expected) in [
+        ("", "status, list, off, reboot, on"),
+        ("allow = \"status\";", "status"),
+        ("allow = \" ON,list  Status \";", "status, list, on"),
+        ("ALLOW = \"on,off,reboot,status,list\";", "status, list, off, reboot, on"),
+    ] {
+        let text = with_group(allow);
+        assert_eq!(findings(&text), [""; 0], "{allow}");
+        assert_eq!(config(&text).groups[0].rights.to_string(), expected, "{allow}");
+    }
+    let known = "expected one or more of: status, list, off, reboot, on";
+    for (value, column, message) in [
+        ("", 51, format!("empty list; {known}; remove the line to allow all operations")),
+        (" , ", 51, format!("empty list; {known}; remove the line to allow all operations")),
+        ("off, rebot", 56, format!("unknown operation \"rebot\"; {known}; did you mean \"reboot\"?")),
+        ("all", 51, format!("unknown operation \"all\"; {known}")),
+        ("off Off", 55, "duplicate operation \"Off\"; name it once".to_owned()),
+        (
+            "Monitor",
+            51,
+            "\"Monitor\" needs no group: every requester may ask for it; remove the word".to_owned(),
+        ),
+        ("off; on", 51, format!("unknown operation \"off;\"; {known}; did you mean \"off\"?")),
+    ] {
+        let found = findings(&with_group(&format!("allow = \"{value}\";")));
+        assert_eq!(found, [format!("2:{column} Error {message}")], "{value}");
+    }
+    let found = findings(&with_group("allow = \"off\"; allow = \"on\";"));
+    assert!(found.len() == 1 && found[0].contains("\"allow\" is already on line 2"), "{found:?}");
+}
+
+#[test]
+fn sources_and_targets_of_a_group() {
+    let group = |lines: &str| format!("{DAEMON}groups {{\ngroup {{ {lines} }} }}");
+    let text = group(
+        "source = \"192.0.2.0/24\"; Source = \"ctl\"; target = \"a\"; target = \"44179d3f-6c63-474f-a212-20c8b4b25b16\";",
+    );
+    assert_eq!(findings(&text), [""; 0]);
+    let parsed = &config(&text).groups[0];
+    assert_eq!(
+        (&parsed.sources[..], parsed.targets.len()),
+        (&["192.0.2.0/24".to_owned(), "ctl".to_owned()][..], 2)
+    );
+    assert!(parsed.uuids.is_empty() && parsed.ips.is_empty());
+    let nobody =
+        "3:1 Error nobody may ask for the targets of this group; add source, ip or uuid, or remove it";
+    let no_target = "3:1 Error the sources of this group have no target; add target or uuid, or remove it";
+    let no_address = "3:1 Warning this group has no address in ip or source: its members can be fenced only through \
+                      the serial and vsock listeners";
+    for (lines, expected) in [
+        ("target = \"a\";", &[nobody][..]),
+        ("source = \"192.0.2.1\";", &[no_target]),
+        ("source = \"192.0.2.1\"; ip = \"192.0.2.1\";", &[no_target]),
+        ("source = \"ctl\"; target = \"a\";", &[no_address]),
+        ("source = \"192.0.2.1\"; uuid = \"a\";", &[]),
+        ("ip = \"192.0.2.1\"; target = \"a\";", &[]),
+        ("uuid = \"a\"; ip = \"192.0.2.1\"; source = \"ctl\"; target = \"b\";", &[]),
+    ] {
+        assert_eq!(findings(&group(lines)), expected, "{lines}");
+    }
+    for (source, message) in [
+        ("192.0.2.1/24", "write 192.0.2.0/24 for the network, or 192.0.2.1 for one address"),
+        ("192.0.2.0/33", "expected 0 to 32"),
+        ("4294967296", "is no CID"),
+        (
+            "192.0.2.300",
+            "is no IP address and no name of a VM; write one address, network or CID a line, or list",
+        ),
+        ("a/b", "list the VM by its UUID"),
+        ("", "empty value"),
+    ] {
+        let found = findings(&group(&format!("target = \"a\"; ip = \"::1\"; source = \"{source}\";")));
+        assert!(
+            found.len() == 1 && found[0].starts_with("3:45 Error ") && found[0].contains(message),
+            "{found:?}"
+        );
+    }
+    let found = findings(&group("source = \"0.0.0.0/0\"; source = \"7\"; target = \"a\";"));
+    assert!(found[0].starts_with("3:19 Warning this is every IPv4 address"), "{found:?}");
+    assert!(found[1].starts_with("3:41 Warning \"7\" is a vsock CID, but no vsock listener"), "{found:?}");
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn the_summary_has_what_restricts_a_group() {
+    let line = |lines: &str| {
+        let text = config(&format!("{DAEMON}groups {{ group = \"g\" {{ {lines} }} }}")).summary();
+        text.lines().find(|line| line.starts_with("group: ")).unwrap().to_owned()
+    };
+    assert_eq!(
+        line("uuid = \"a\"; ip = \"::1\"; allow = \"on list\"; listener = \"multicast\";"),
+        "group: g, members: a; requests from: ::1; allows list, on only; through multicast only"
+    );
+    assert_eq!(
+        line("source = \"::1\"; source = \"ctl\"; target = \"a\";"),
+        "group: g, sources: ::1, ctl; targets: a"
+    );
+    assert_eq!(
+        line("uuid = \"a\"; ip = \"::1\"; source = \"ctl\"; target = \"b\";"),
+        "group: g, members: a; requests from: ::1; sources: ctl; targets: b"
+    );
+    assert_eq!(line("source = \"::1\"; uuid = \"a\";"), "group: g, members: a; sources: ::1");
+    let all = "group: g, members: a; requests from: ::1";
+    assert_eq!(line("uuid = \"a\"; ip = \"::1\"; allow = \"status list off reboot on\";"), all);
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use fence_virt::config::{
-    self, AuthConfig, BackendConfig, Config, CpgConfig, HostFencing, KEYS, ListenerConfig, SerialMode,
-    UnknownVm, ValueKind, VmKeysConfig,
+    self, AuthConfig, BackendConfig, Config, CpgConfig, GroupConfig, HostFencing, KEYS, ListenerConfig,
+    SerialMode, UnknownVm, ValueKind, VmKeysConfig,
 };
 
 use crate::page::{Item, Page};
@@ -35,6 +35,7 @@ fn word(kind: ValueKind) -> &'static str {
         ValueKind::Number => "number",
         ValueKind::Path => "file",
         ValueKind::Uri => "uri",
+        ValueKind::Signature => "signature",
         ValueKind::Hash => "algorithm",
         ValueKind::Family => "family",
         ValueKind::Address => "address",
@@ -43,6 +44,7 @@ fn word(kind: ValueKind) -> &'static str {
         ValueKind::SerialMode | ValueKind::NameMode => "mode",
         ValueKind::UnknownVm => "state",
         ValueKind::HostFencing => "source",
+        ValueKind::Operations => "operations",
         ValueKind::Text => "text",
         ValueKind::Ignored => "value",
     }
@@ -141,6 +143,9 @@ fn of_group(config: &Config, name: &str) -> Option<String> {
         "name" => group.name.clone(),
         "uuid" => group.uuids.first().cloned(),
         "ip" => group.ips.first().cloned(),
+        "source" => group.sources.first().cloned(),
+        "target" => group.targets.first().cloned(),
+        "allow" => Some(group.rights.to_string()),
         "listener" => group.listeners.first().map(|name| name.to_string()),
         _ => panic!("what is the default of {name}?"),
     }
@@ -205,7 +210,11 @@ fn the_examples_in_the_page_are_taken_without_a_word() {
     assert!(["multicast", "tcp", "vsock", "serial"].into_iter().all(runs), "an example of each listener");
     assert!(configs.iter().any(|config| config.backend.kind() == "cpg"), "an example of cpg");
     assert!(configs.iter().any(|config| config.listeners.iter().any(|l| l.name.label().is_some())));
-    assert!(configs.iter().any(|config| config.groups.iter().any(|group| !group.listeners.is_empty())));
+    let has_group = |is_meant: fn(&GroupConfig) -> bool| configs.iter().flat_map(|c| &c.groups).any(is_meant);
+    assert!(has_group(|group| !group.listeners.is_empty()));
+    assert!(has_group(|group| !group.rights.is_all()
+        && !group.sources.is_empty()
+        && !group.targets.is_empty()));
     let auths = configs.iter().flat_map(|config| &config.listeners).filter_map(|l| l.config.auth());
     assert!(auths.into_iter().any(|auth| auth.old_key_file.is_some()), "an example of a change of keys");
 }

@@ -109,7 +109,8 @@ impl Item {
         let at = self.body.iter().position(|line| line == "Default:")?;
         let value = self.body.get(at + 1).and_then(|line| line.strip_prefix(".Cm "));
         let value = value.unwrap_or_else(|| panic!("no value behind Default: of {:?}", self.head));
-        Some(value.trim_end_matches(" .").to_owned())
+        // Words of a list are set apart from their commas.
+        Some(value.trim_end_matches(" .").replace(" ,", ","))
     }
 
     /// Returns true if the item states that it has no default.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 use crate::status::{Form, HistoryForm};
+use fence_virt::fence::{Operation, Rights, did_you_mean};
 
 /// Default path of the configuration.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/fence_virt.conf";
@@ -42,8 +43,11 @@ Set up and check:
       --errors-only      with --doctor: print the errors alone, and the counts
       --explain <requester> <vm>
                          say by which groups this requester (an address, a
-                         CID, a VM, or key:NAME) may fence this VM.
-                         Exit code 0: allowed, 1: denied, 2: not known
+                         CID, a VM, or key:NAME) may fence this VM. Exit code 0:
+                         allowed, 1: denied, or some operations are, 2: not
+                         known
+      --operation <op>   with --explain: only this one of status, list, off,
+                         reboot and on
 
 Look at a running daemon:
       --status           print its status.
@@ -84,7 +88,7 @@ pub(crate) enum Invocation {
     Status { config: PathBuf, output: StatusOutput },
     History { config: PathBuf, form: HistoryForm, vm: Option<String> },
     Reload(PathBuf),
-    Explain { config: PathBuf, requester: String, vm: String },
+    Explain { config: PathBuf, requester: String, vm: String, operation: Option<Operation> },
     Doctor { config: PathBuf, pid_file: PathBuf, is_json: bool, errors_only: bool },
     AddKey { config: PathBuf, pid_file: PathBuf, vm: String, uuid: Option<String> },
     SelfTest { config: PathBuf, key: Option<PathBuf>, vm: Option<String>, is_confirmed: bool },
@@ -162,6 +166,7 @@ struct Modifier(&'static str, &'static [Program]);
 
 const LENIENT: Modifier = Modifier("--lenient", &[Program::Check]);
 const VM: Modifier = Modifier("--vm", &[Program::History]);
+const OPERATION: Modifier = Modifier("--operation", &[Program::Explain]);
 const JSON: Modifier = Modifier("--json", &[Program::Status, Program::History, Program::Doctor]);
 const OPENMETRICS: Modifier = Modifier("--openmetrics", &[Program::Status]);
 const ERRORS_ONLY: Modifier = Modifier("--errors-only", &[Program::Doctor]);
@@ -189,6 +194,7 @@ struct Selection {
     fence: Option<String>,
     /// Requester and VM of `--explain`.
     pair: Option<(String, String)>,
+    operation: Option<Operation>,
 }
 
 /// Parses the command line, without the program's name.
@@ -235,6 +241,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<DaemonCo
                 let missing = |_| "--explain needs a requester and a VM".to_owned();
                 selection.pair = Some((requester, text(parser.value().map_err(missing)?)?));
                 selection.programs.push(Program::Explain);
+            }
+            Long("operation") => {
+                selection.operation = Some(operation(&parser.value().map_err(explain)?)?);
+                selection.modifiers.push(OPERATION);
             }
             Long("status") => selection.programs.push(Program::Status),
             Long("openmetrics") => selection.modifiers.push(OPENMETRICS),
@@ -291,6 +301,14 @@ fn warning(configs: &[PathBuf]) -> Option<String> {
 fn text(argument: OsString) -> Result<String, String> {
     let text = argument.into_string().ok().filter(|text| !text.contains(['\n', '\0']));
     text.ok_or_else(|| "the name of a VM or requester is not text of one line".into())
+}
+
+fn operation(argument: &OsStr) -> Result<Operation, String> {
+    let word = argument.to_string_lossy();
+    Rights::operation_of(&word).ok_or_else(|| {
+        let hint = did_you_mean(&word, Rights::words());
+        format!("unknown operation {word:?}; expected one of: {}{hint}", Rights::all())
+    })
 }
 
 fn is_json(format: &OsStr) -> Result<bool, String> {
@@ -352,7 +370,9 @@ impl Selection {
             (Some(Program::SelfTest), _) => {
                 Invocation::SelfTest { config, key: self.key, vm: self.fence, is_confirmed }
             }
-            (Some(Program::Explain), Some((requester, vm))) => Invocation::Explain { config, requester, vm },
+            (Some(Program::Explain), Some((requester, vm))) => {
+                Invocation::Explain { config, requester, vm, operation: self.operation }
+            }
             (Some(Program::Status), _) => {
                 let output = match self.textfile {
                     Some(path) => StatusOutput::Textfile(path),

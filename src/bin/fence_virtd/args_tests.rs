@@ -34,9 +34,13 @@ fn short_and_long_forms_mean_the_same() {
     };
     assert_eq!(parsed("--history -f x"), history(HistoryForm::Text, None));
     assert_eq!(parsed("-f x --json --vm node1 --history"), history(HistoryForm::Json, Some("node1")));
-    let (requester, vm) = ("192.0.2.7".into(), "node1".into());
-    let explain = Invocation::Explain { config: "x".into(), requester, vm };
-    assert_eq!(parsed("--explain 192.0.2.7 node1 -f x"), Ok(explain));
+    let explain = |operation| {
+        let (requester, vm) = ("192.0.2.7".into(), "node1".into());
+        Ok(Invocation::Explain { config: "x".into(), requester, vm, operation })
+    };
+    assert_eq!(parsed("--explain 192.0.2.7 node1 -f x"), explain(None));
+    let listing = "--explain 192.0.2.7 node1 --operation List -f x";
+    assert_eq!(parsed(listing), explain(Some(Operation::HostList)));
     let doctor = |is_json, errors_only| {
         Ok(Invocation::Doctor { config: "x".into(), pid_file: "y".into(), is_json, errors_only })
     };
@@ -95,6 +99,10 @@ fn wrong_arguments_are_named() {
     assert!(parsed("--key a --status").unwrap_err().contains("requires --self-test"));
     assert!(parsed("--self-test --yes").unwrap_err().contains("requires --fence"));
     assert!(parsed("--explain 192.0.2.7").unwrap_err().contains("a requester and a VM"));
+    assert!(parsed("--status --operation off").unwrap_err().contains("requires --explain"));
+    let misspelt = "unknown operation \"rebot\"; expected one of: status, list, off, reboot, on; did you mean \"reboot\"?";
+    assert_eq!(parsed("--explain a b --operation rebot").unwrap_err(), misspelt);
+    assert!(parsed("--explain a b --operation devstatus").is_err());
 }
 
 #[test]

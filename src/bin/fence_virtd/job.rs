@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::caller::Caller;
-use fence_virt::fence::{Answer, ListenerName, Request, Source, Verdict};
+use fence_virt::fence::{Answer, ListenerName, Request, Source, Verdict, WireVersion};
 use fence_virt::groups::PermittedNames;
 use fence_virt::routing::{Evidence, JobOutcome};
 use fence_virt::time::Instant;
@@ -134,6 +134,8 @@ pub(crate) enum Requester {
         listener: ListenerName,
         /// Identity that the transport proves.
         source: Source,
+        /// Version of the protocol in which it came.
+        version: WireVersion,
     },
     /// The cluster; the permission groups were checked on the host of the client.
     Cluster {
@@ -256,7 +258,11 @@ pub(crate) mod tests {
         let (caller, questions) = caller(source.clone(), received);
         let job = Job {
             request: Request { operation, target: Target::new(name.as_bytes()).unwrap(), seqno: 1 },
-            requester: Requester::Client { listener: ListenerName::new("tcp", None), source },
+            requester: Requester::Client {
+                listener: ListenerName::new("tcp", None),
+                source,
+                version: WireVersion::One,
+            },
             received,
             expires: received + AGE_LIMIT,
             cancel: cancel.clone(),

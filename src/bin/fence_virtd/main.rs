@@ -81,7 +81,9 @@ fn main() -> ExitCode {
             status_client::history(&config, &Query::History { form, vm })
         }
         Invocation::Reload(config) => status_client::reload(&config),
-        Invocation::Explain { config, requester, vm } => explain::run(&config, &requester, &vm),
+        Invocation::Explain { config, requester, vm, operation } => {
+            explain::run(&config, &requester, &vm, operation)
+        }
         Invocation::Doctor { config, pid_file, is_json, errors_only } => {
             doctor::run(&config, &pid_file, is_json, errors_only)
         }

@@ -15,5 +15,5 @@ pub(crate) mod vm_keys;
 pub(crate) use cids::CidHolder;
 pub(crate) use cids::CidTable;
 pub(crate) use key_reader::KeyReader;
-pub(crate) use memberships::{GroupMembership, named};
+pub(crate) use memberships::{GroupMembership, named, not_permitted};
 pub(crate) use permissions::{Conflicts, DomainLookup, Identified, Permissions, VmCopy};

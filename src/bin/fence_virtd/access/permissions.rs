@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::cids::{CidHolder, CidTable};
 use crate::libvirt::{DomainRun, LibvirtResult};
-use fence_virt::fence::{Domain, ListenerName, Source, UriIndex, Uuid};
+use fence_virt::fence::{Domain, ListenerName, Operation, Source, UriIndex, Uuid};
 use fence_virt::groups::{Groups, PermittedNames, listed_names};
 
 /// Permission groups, and the table of CIDs if VMs send requests by vsock.
@@ -86,29 +86,44 @@ impl Permissions {
         self.cids.is_some()
     }
 
-    /// Names by which the transport's proof alone permits access to a VM with these copies; none if it
-    /// does not permit each of them by itself.
+    /// Names by which the transport's proof alone permits the operation on a VM with these copies; none if
+    /// it does not permit each of them by itself.
     pub(crate) fn permit_source(
         &self,
         listener: &ListenerName,
         source: &Source,
+        operation: Operation,
         copies: &[VmCopy],
     ) -> Option<PermittedNames> {
-        self.permit_each(copies, |name| self.groups.permit(listener, source, &[name]))
+        self.permit_each(copies, |name| self.groups.permit(listener, source, operation, &[name]))
     }
 
-    /// Names by which the requester has access to a VM with these copies; none if the groups do not
-    /// permit each of them by itself.
-    pub(crate) fn permit(&self, requester: &Identified, copies: &[VmCopy]) -> Option<PermittedNames> {
-        self.permit_each(copies, |name| self.lists(requester, name))
+    /// Names by which the requester may have the operation on a VM with these copies; none if the groups do
+    /// not permit each of them by itself.
+    pub(crate) fn permit(
+        &self,
+        requester: &Identified,
+        operation: Operation,
+        copies: &[VmCopy],
+    ) -> Option<PermittedNames> {
+        self.permit_each(copies, |name| self.lists(requester, operation, name))
     }
 
-    /// Returns true if the groups permit the requester access to a VM by this name or UUID.
-    pub(crate) fn lists(&self, requester: &Identified, name: &str) -> bool {
+    /// Returns true if a list for the requester shows a VM with this name and UUID.
+    pub(crate) fn shows(&self, requester: &Identified, name: &str, uuid: &str) -> bool {
+        let lists = |name| self.lists(requester, Operation::HostList, name);
+        listed_names(name, uuid).into_iter().any(lists)
+    }
+
+    /// Returns true if the groups permit the requester the operation on a VM by this name or UUID.
+    fn lists(&self, requester: &Identified, operation: Operation, name: &str) -> bool {
         let listener = &requester.listener;
         let names = [name];
-        requester.sources.iter().any(|source| self.groups.permit(listener, source, &names))
-            || requester.name.as_ref().is_some_and(|name| self.groups.permit_name(listener, name, &names))
+        requester.sources.iter().any(|source| self.groups.permit(listener, source, operation, &names))
+            || requester
+                .name
+                .as_ref()
+                .is_some_and(|name| self.groups.permit_name(listener, name, operation, &names))
     }
 
     /// Returns the groups.

@@ -71,7 +71,12 @@ pub(crate) fn key_files(auth: &AuthConfig) -> impl Iterator<Item = &Path> {
 /// Returns the groups of a configuration.
 pub(crate) fn groups(config: &Config) -> Groups {
     let group = |(at, group): (usize, &GroupConfig)| {
-        Group::new(&group.ips, &group.uuids).only(group.listeners.clone()).labelled(label(at, group))
+        Group::new(&group.ips, &group.uuids)
+            .with_sources(&group.sources)
+            .with_targets(&group.targets)
+            .allowing(group.rights)
+            .only(group.listeners.clone())
+            .labelled(label(at, group))
     };
     Groups::new(config.groups.iter().enumerate().map(group).collect())
 }

@@ -161,3 +161,36 @@ fn a_c_daemon_permits_what_it_names() {
         );
     }
 }
+
+#[test]
+fn the_host_of_the_client_checks_the_operation() {
+    for (allowed, operation) in [
+        (Operation::Status, Operation::Off),
+        (Operation::Off, Operation::Status),
+        (Operation::Reboot, Operation::Off),
+        (Operation::On, Operation::Reboot),
+    ] {
+        let group = || Group::new(&["192.0.2.1".to_owned()], &[OTHER.to_owned()]);
+        let allowing = |operation| Groups::new(vec![group().allowing([operation].into_iter().collect())]);
+        let mut bench = Bench::new(allowing(allowed));
+        bench.tells_all();
+        bench.group.sent();
+        let mail = bench.asks(operation, "vm1");
+        assert_eq!((verdicts(&mail), bench.calls().len()), (vec![Verdict::Denied], 0), "{operation}");
+        let mail = bench.asks(allowed, "vm1");
+        let asked: Vec<Operation> = bench.calls().into_iter().map(|call| call.operation).collect();
+        assert_eq!((verdicts(&mail), asked.is_empty()), (vec![], false), "{allowed}");
+    }
+}
+
+#[test]
+fn a_list_of_the_cluster_shows_what_a_group_with_list_permits() {
+    for (allowed, count) in [(Operation::HostList, 1), (Operation::Status, 0)] {
+        let group = Group::new(&["192.0.2.1".to_owned()], &[OTHER.to_owned()]);
+        let mut bench = Bench::new(Groups::new(vec![group.allowing([allowed].into_iter().collect())]));
+        bench.tells_all();
+        let listed = answers(&bench.asks(Operation::HostList, ""));
+        let [Answer::HostList(entries)] = &listed[..] else { panic!("{listed:?}") };
+        assert_eq!(entries.len(), count, "{allowed}");
+    }
+}

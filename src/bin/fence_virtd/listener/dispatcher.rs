@@ -96,7 +96,7 @@ where
         cancel: CancelToken,
         now: Instant,
     ) -> DispatchOutcome {
-        let PendingRequest { request, identity, source, received } = &pending;
+        let PendingRequest { request, identity, source, version, received } = &pending;
         // A pause since the turn's reading of the clock.
         if let Some(Pause { since, .. }) = Pause::between(now, Instant::now()) {
             self.log_late(request, source, since, now);
@@ -121,7 +121,11 @@ where
         }
         let job = Job {
             request: request.clone(),
-            requester: Requester::Client { listener: self.log.listener().clone(), source: source.clone() },
+            requester: Requester::Client {
+                listener: self.log.listener().clone(),
+                source: source.clone(),
+                version: *version,
+            },
             received: *received,
             expires: *received + AGE_LIMIT,
             cancel,

@@ -14,7 +14,7 @@ use crate::logging::{AnswerLine, FairLimiter, Limiter, RefusalLine, Suppressed};
 use crate::power_journal::PowerJournal;
 use crate::power_journal::wall_time;
 use crate::status::{Counts, Refusal};
-use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source, Target, Verdict};
+use fence_virt::fence::{Answer, Identity, ListenerName, Request, Source, Target, Verdict, WireVersion};
 use fence_virt::origins::Origins;
 use fence_virt::power_log::{PowerRecord, PowerVerdict, share_of};
 use fence_virt::session::is_probe;
@@ -26,6 +26,7 @@ pub(super) struct PendingRequest {
     /// Identity by which the listener recognises duplicates.
     pub(super) identity: Identity,
     pub(super) source: Source,
+    pub(super) version: WireVersion,
     /// Arrival of the first byte.
     pub(super) received: Instant,
 }
@@ -187,12 +188,16 @@ impl RequestLog {
         is_awaited: bool,
         now: Instant,
     ) {
-        let PendingRequest { request, source, received, .. } = pending;
+        let PendingRequest { request, source, version, received, .. } = pending;
         // A VM that has such a name, and runs, is a VM like any other.
         if is_probe(request.operation, request.target.as_str()) && *answer != Verdict::Success.into() {
             return self.log_probe(source, &request.target, now);
         }
         self.counts.answered(request.operation, answer);
+        // Lines have one version.
+        if *version == WireVersion::One && !matches!(source, Source::Domain(_)) {
+            self.counts.answered_version_1();
+        }
         let reason = match is_awaited {
             true => Cow::Borrowed(reason),
             false => Cow::Owned(format!("{reason}; the client no longer waits")),

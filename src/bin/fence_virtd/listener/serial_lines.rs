@@ -21,7 +21,7 @@ use crate::job::{CancelToken, RequestLabel};
 use crate::logging::{Limiter, Suppressed};
 use crate::serial_event::{ConnectedLine, LineId, SerialEvent};
 use crate::status::Refusal;
-use fence_virt::fence::{Answer, Domain, Source, Verdict, counted};
+use fence_virt::fence::{Answer, Domain, Source, Verdict, WireVersion, counted};
 use fence_virt::session::{Arrival, GuestLine, LINE_READ_MAX, is_probe};
 use fence_virt::sys::error_text;
 use fence_virt::sys::poll::{Interest, Readiness};
@@ -144,7 +144,8 @@ impl SerialLines {
                 return self.lose(id, "the VM's side hung up", now);
             };
             let identity = request.identity().requested_by(line.domain.uuid);
-            let pending = PendingRequest { request, identity, source: line.source(), received };
+            let (source, version) = (line.source(), WireVersion::One);
+            let pending = PendingRequest { request, identity, source, version, received };
             match self.dispatcher.dispatch(id, pending, alive_at, line.cancel.clone(), now) {
                 DispatchOutcome::Dispatched => break,
                 DispatchOutcome::Refused => line.machine.answer(&Verdict::Failure.into()),

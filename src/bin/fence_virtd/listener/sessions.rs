@@ -238,7 +238,8 @@ impl Sessions {
             // Its address has room for further sessions.
             self.dispatcher.log.origins.proved(&keyed.via, now);
         }
-        let pending = PendingRequest { request, identity, source, received: session.received };
+        let version = session.machine.version();
+        let pending = PendingRequest { request, identity, source, version, received: session.received };
         match self.dispatcher.dispatch(id, pending, alive_at, session.cancel.clone(), now) {
             DispatchOutcome::Dispatched => {}
             DispatchOutcome::Refused => self.answer(id, &Verdict::Failure.into(), now),

@@ -121,6 +121,7 @@ pub(crate) struct Counts {
     refusals: [AtomicU64; Refusal::ALL.len()],
     streaks: [StreakCounter; Refusal::ALL.len()],
     /// Questions of agents that probe for late answers.
+    version_1: AtomicU64,
     probes: AtomicU64,
     journal: PowerJournal,
 }
@@ -134,6 +135,7 @@ impl Counts {
             requests: array::from_fn(|_| array::from_fn(|_| AtomicU64::new(0))),
             refusals: array::from_fn(|_| AtomicU64::new(0)),
             streaks: array::from_fn(|_| StreakCounter::default()),
+            version_1: AtomicU64::new(0),
             probes: AtomicU64::new(0),
             journal,
         }
@@ -163,6 +165,16 @@ impl Counts {
         if !matches!(answer, Answer::Verdict(Verdict::Failure | Verdict::Denied)) {
             self.streaks.iter().for_each(StreakCounter::end);
         }
+    }
+
+    /// Counts an answered request of version 1 of the protocol.
+    pub(crate) fn answered_version_1(&self) {
+        self.version_1.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of answered requests of version 1 of the protocol.
+    pub(crate) fn version_1(&self) -> u64 {
+        self.version_1.load(Ordering::Relaxed)
     }
 
     /// Counts a refusal.

@@ -135,5 +135,12 @@ pub(super) fn openmetrics(snapshot: &Snapshot, judgement: &Judgement) -> String 
     );
     let probes = listeners.iter().map(|it| (labels(&[("listener", &it.name)]), it.probes.to_string()));
     out.family("probes", "counter", "Questions of agents that probe for late answers.", probes);
+    let older = listeners.iter().map(|it| (labels(&[("listener", &it.name)]), it.version_1.to_string()));
+    out.family(
+        "version_1_requests",
+        "counter",
+        "Answered requests with an older hash than hmac-sha256.",
+        older,
+    );
     out.0 + END
 }

@@ -27,7 +27,7 @@ fn text_is_for_people() {
         cluster: 3 members, 5 requests in flight\n\
         host fencing: pacemaker answers (libstonithd.so.26.8.2); host_fence_delay is not set\n\
         keys of VMs: 12\n\
-        listener tcp:b: listening: 192.0.2.1 port 1229, key 2301ffb4; 2 open\n  off: 3 success, 1 failure\n  refused: 4 signature\n  probes: 24\n\
+        listener tcp:b: listening: 192.0.2.1 port 1229, key 2301ffb4; 2 open\n  off: 3 success, 1 failure\n  refused: 4 signature\n  probes: 24\n  with an older hash: 3\n\
         last power operations:\n  2026-11-30T06:40:02.125Z tcp: 192.0.2.7: off \"node\\u{202e}1\": success: destroyed: 9 ms\n\
         ERROR    a\"b\\: no way\n";
     assert_eq!(text(&snapshot()), expected);
@@ -57,7 +57,7 @@ fn json_is_one_line_with_all_of_it() {
         \"not_listening\":[],\"not_listening_seconds\":null,\"open\":2,\"requests\":[\
         {\"operation\":\"off\",\"verdict\":\"success\",\"count\":3},\
         {\"operation\":\"off\",\"verdict\":\"failure\",\"count\":1}],\
-        \"refusals\":[{\"reason\":\"signature\",\"count\":4,\"in_a_row\":0}],\"probes\":24}],\
+        \"refusals\":[{\"reason\":\"signature\",\"count\":4,\"in_a_row\":0}],\"probes\":24,\"version_1_requests\":3}],\
         \"last_operations\":[{\"time\":\"2026-11-30T06:40:02.125Z\",\"listener\":\"tcp\",\"requester\":\"192.0.2.7\",\
         \"operation\":\"off\",\"vm\":\"node\\u202e1\",\"verdict\":\"success\",\"reason\":\"destroyed\",\"milliseconds\":9}],\
         \"problems\":[\"a\\\"b\\\\: no\\u000away\"],\"warnings\":[]}\n";

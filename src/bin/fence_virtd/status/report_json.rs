@@ -102,6 +102,7 @@ fn listener_json(listener: &ListenerState) -> String {
         .value("requests", array(requests))
         .value("refusals", array(refusals))
         .value("probes", listener.probes)
+        .value("version_1_requests", listener.version_1)
         .finish()
 }
 

@@ -35,6 +35,7 @@ pub(super) fn snapshot() -> Snapshot {
                 RequestCount { operation: Operation::Off, verdict: "failure", count: 1 },
             ],
             refusals: vec![RefusalCount { reason: "signature", count: 4, streak: None }],
+            version_1: 3,
             probes: 24,
         }],
         vm_keys: 12,

@@ -63,6 +63,8 @@ pub(crate) struct ListenerState {
     pub(crate) refusals: Vec<RefusalCount>,
     /// Questions of agents that probe for late answers.
     pub(crate) probes: u64,
+    /// Answered requests of version 1 of the protocol.
+    pub(crate) version_1: u64,
 }
 
 /// Fingerprints of a listener's keys.

@@ -64,6 +64,7 @@ impl ListenerSource {
             requests: counts.requests(),
             refusals: counts.refusals(),
             probes: counts.probes(),
+            version_1: counts.version_1(),
         }
     }
 }

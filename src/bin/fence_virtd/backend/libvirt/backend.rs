@@ -13,7 +13,7 @@ use super::proofs::Proofs;
 use super::requester::RequesterLookup;
 use super::resolve::{Resolution, Uri, find, resolve};
 use super::vm_operation::VmOperations;
-use crate::access::{Conflicts, Identified, Permissions, VmCopy};
+use crate::access::{Conflicts, Identified, Permissions, VmCopy, not_permitted};
 use crate::backend::Backend;
 use crate::inbox::{BackendSettings, DomainChange, Event, Message};
 use crate::job::{CancelToken, Job, Requester};
@@ -21,7 +21,7 @@ use crate::libvirt::{CallId, CallOutcome, HeldVms, Link};
 use fence_virt::fence::{
     Answer, HostEntry, ListenerName, Operation, PowerState, Source, Target, UriIndex, Uuid, Verdict,
 };
-use fence_virt::groups::{PermittedNames, listed_names};
+use fence_virt::groups::PermittedNames;
 use fence_virt::routing::LocalVm;
 use fence_virt::time::Instant;
 
@@ -100,9 +100,9 @@ impl<L: Link> LibvirtBackend<L> {
         }
     }
 
-    /// Checks that the groups permit a job's client access to a VM with these copies, to each by its UUID
-    /// or by the name that it has at its place. Returns the names by which they do. `elsewhere` tells what
-    /// other hosts have.
+    /// Checks that the groups permit a job's client its operation on a VM with these copies, on each by its
+    /// UUID or by the name that it has at its place. Returns the names by which they do. `elsewhere` tells
+    /// what other hosts have.
     pub(crate) fn permit(
         &self,
         job: &Job,
@@ -111,7 +111,7 @@ impl<L: Link> LibvirtBackend<L> {
         now: Instant,
     ) -> Result<PermittedNames, (Verdict, String)> {
         let (listener, source) = match &job.requester {
-            Requester::Client { listener, source } => (listener, source),
+            Requester::Client { listener, source, .. } => (listener, source),
             Requester::Cluster { permitted, .. } => {
                 let is_permitted = |copy: &VmCopy| permitted.permit(&copy.name, &copy.uuid);
                 return match copies.iter().all(is_permitted) {
@@ -120,11 +120,12 @@ impl<L: Link> LibvirtBackend<L> {
                 };
             }
         };
-        if let Some(permitted) = self.permissions.permit_source(listener, source, copies) {
+        let operation = job.request.operation;
+        if let Some(permitted) = self.permissions.permit_source(listener, source, operation, copies) {
             return Ok(permitted);
         }
         let requester = self.identify(listener, source, elsewhere, now);
-        if let Some(permitted) = self.permissions.permit(&requester, copies) {
+        if let Some(permitted) = self.permissions.permit(&requester, operation, copies) {
             return Ok(permitted);
         }
         Err(match requester.doubt {
@@ -133,8 +134,8 @@ impl<L: Link> LibvirtBackend<L> {
                 format!("cannot confirm that a group lists both requester and VM: {doubt}"),
             ),
             None => {
-                let groups = self.permissions.describe_groups(&requester, copies);
-                let reasons = [Some(not_permitted(copies)), Some(groups), requester.refused_name];
+                let groups = self.permissions.describe_groups(&requester, operation, copies);
+                let reasons = [Some(groups), requester.refused_name];
                 (Verdict::Denied, reasons.into_iter().flatten().collect::<Vec<_>>().join("; "))
             }
         })
@@ -187,13 +188,12 @@ impl<L: Link> LibvirtBackend<L> {
         elsewhere: &Conflicts<'_>,
         now: Instant,
     ) {
-        let Requester::Client { listener, source } = &job.requester else {
+        let Requester::Client { listener, source, .. } = &job.requester else {
             return job.finish(Verdict::Failure, "the cluster requests no lists");
         };
         let requester = self.identify(listener, source, elsewhere, now);
-        let lists = |name: &str| self.permissions.lists(&requester, name);
         let visible = |mut copies: Vec<HostEntry>| {
-            copies.retain(|copy| listed_names(&copy.name, &copy.uuid).into_iter().any(lists));
+            copies.retain(|copy| self.permissions.shows(&requester, &copy.name, &copy.uuid));
             let runs = |copy: &HostEntry| copy.state == PowerState::Running;
             let shown = copies.iter().position(runs).unwrap_or_default();
             copies.into_iter().nth(shown)
@@ -257,20 +257,6 @@ impl<L: Link> LibvirtBackend<L> {
     fn job_count(&self) -> usize {
         self.lookups.len() + self.contests.len() + self.vm_operations.job_count() + self.lists.job_count()
     }
-}
-
-/// Reason of a denial, with the places if the copies have different names.
-fn not_permitted(copies: &[VmCopy]) -> String {
-    let [first, others @ ..] = copies else { return "no group lists the VM".to_owned() };
-    if others.iter().all(|copy| copy.name == first.name) {
-        return "no group lists both requester and VM".to_owned();
-    }
-    format!(
-        "no group lists both requester and each copy of {}, which has different names: {}: list the UUID, or \
-         give the copies one name",
-        first.uuid,
-        VmCopy::describe(copies)
-    )
 }
 
 impl<L: Link> Backend for LibvirtBackend<L> {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::bench::{A, B, Bench};
 use super::fake::Fake;
+use crate::access::VmCopy;
 use crate::backend::Backend;
 use crate::inbox::{DomainChange, Event};
 use crate::job::tests::{Answers, answers, job_of};
-use fence_virt::fence::Operation::{self, Off, On, Reboot, Status};
-use fence_virt::fence::{PowerState, Source, UriIndex, Uuid, Verdict};
+use fence_virt::fence::Operation::{self, HostList, Off, On, Reboot, Status};
+use fence_virt::fence::{PowerState, Rights, Source, UriIndex, Uuid, Verdict};
 use fence_virt::groups::{Group, Groups};
 use fence_virt::routing::LocalVm;
 
@@ -165,4 +166,105 @@ fn a_list_shows_a_vm_under_a_name_by_which_it_is_permitted() {
             assert_eq!(shown, Vec::from_iter(expected), "{listed:?}");
         }
     }
+}
+
+/// Groups of this requester and these VMs, each with the operations that it allows.
+fn rights(groups: &[(&str, &[&str], &[Operation])]) -> Groups {
+    let owned = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+    let group = |(ip, uuids, allowed): &(&str, &[&str], &[Operation])| {
+        let group = Group::new(&owned(&[ip]), &owned(uuids)).labelled(format!("{uuids:?}"));
+        group.allowing(allowed.iter().copied().collect::<Rights>())
+    };
+    Groups::new(groups.iter().map(group).collect())
+}
+
+#[test]
+fn an_operation_that_no_group_allows_is_denied() {
+    for (allowed, _) in Rights::OPERATIONS {
+        for operation in [Status, Off, Reboot, On] {
+            // The VM that has the power state which the operation changes.
+            let runs = operation != On;
+            let mut bench =
+                Bench::new(&[Fake::with(&[("a", A, runs)])], rights(&[(FIRST, &["a"], &[allowed])]));
+            let expected = if operation == allowed { Verdict::Success } else { Verdict::Denied };
+            assert_eq!(bench.ask(operation, "a"), expected, "{operation}, {allowed}");
+            if operation != allowed {
+                assert_eq!(bench.hosts[0].runs(A), Some(runs), "{operation}, {allowed}");
+            }
+        }
+        let mut bench = Bench::new(&[Fake::with(&[("a", A, true)])], rights(&[(FIRST, &["a"], &[allowed])]));
+        let shown = bench.list().unwrap();
+        assert_eq!(shown.len(), usize::from(allowed == HostList), "{allowed}");
+    }
+}
+
+#[test]
+fn a_list_shows_what_a_group_with_list_permits() {
+    let hosts = [Fake::with(&[("a", A, true), ("b", B, true)])];
+    let groups = rights(&[(FIRST, &["a"], &[Status, Off, Reboot, On]), (FIRST, &["b"], &[HostList])]);
+    let names: Vec<_> = Bench::new(&hosts, groups).list().unwrap().into_iter().map(|vm| vm.name).collect();
+    assert_eq!(names, ["b"]);
+}
+
+#[test]
+fn each_copy_must_be_permitted_for_the_operation() {
+    let groups = || rights(&[(FIRST, &["victim"], &[Status, Off]), (FIRST, &["mine"], &[Status])]);
+    for name in [A, "victim", "mine"] {
+        let mut bench = Bench::new(&borrowed(true), groups());
+        watched(&mut bench);
+        assert_eq!(
+            (bench.ask(Status, name), bench.ask(Off, name)),
+            (Verdict::Success, Verdict::Denied),
+            "{name}"
+        );
+        assert_eq!([0, 1].map(|at| bench.hosts[at].runs(A)), [Some(true); 2], "{name}");
+    }
+}
+
+#[test]
+fn a_request_that_joins_an_operation_needs_its_own_right() {
+    for (asked, allowed, expected) in [
+        (Off, &[Off][..], Verdict::Success),
+        (Off, &[Status, HostList, Reboot, On], Verdict::Denied),
+        (Reboot, &[Reboot], Verdict::Success),
+        (Reboot, &[Off, On, Status], Verdict::Denied),
+        (Status, &[Status], Verdict::Success),
+        (Status, &[Off, Reboot, On, HostList], Verdict::Denied),
+    ] {
+        let all = Rights::all().iter().collect::<Vec<_>>();
+        let permitted = rights(&[(OTHER, &[A], &all), (FIRST, &[A], allowed)]);
+        let mut bench = Bench::new(&[Fake::with(&[("a", A, true)])], permitted);
+        bench.hosts[0].hold(&format!("power-off {A}"));
+        let reboot = bench.asks_as(OTHER, Reboot, A);
+        let second = bench.asks_as(FIRST, asked, "a");
+        let early = answers(&second);
+        bench.release();
+        assert_eq!(answers(&reboot), [Verdict::Success.into()]);
+        let late = answers(&second);
+        assert_eq!([early, late].concat(), [expected.into()], "{asked}, {allowed:?}");
+    }
+}
+
+#[test]
+fn a_denial_names_the_groups_that_do_not_allow_the_operation() {
+    let reason = |groups: Groups, operation| {
+        let bench = Bench::new(&[Fake::with(&[("a", A, true)])], groups);
+        let (job, ..) = job_of(Source::ip(FIRST.parse().unwrap()), operation, "a", bench.now);
+        let copy = VmCopy { place: String::new(), name: "a".to_owned(), uuid: A.to_owned() };
+        let denied = bench.backend.permit(&job, &[copy], &|_| Vec::new(), bench.now).unwrap_err();
+        assert_eq!(denied.0, Verdict::Denied);
+        denied.1
+    };
+    let groups =
+        || rights(&[(FIRST, &["a"], &[Status, HostList]), (FIRST, &["b"], &[Off]), (OTHER, &["a"], &[Off])]);
+    assert_eq!(
+        reason(groups(), Off),
+        "no group with both requester and VM allows off: [\"a\"] (allows status, list)"
+    );
+    let apart = rights(&[(FIRST, &["b"], &[Off]), (OTHER, &["a"], &[Off, On])]);
+    assert_eq!(
+        reason(apart, Off),
+        "no group lists both requester and VM; groups of the requester: [\"b\"] (allows off), of the VM: [\"a\"] \
+         (allows off, on)"
+    );
 }

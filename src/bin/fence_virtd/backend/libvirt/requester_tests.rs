@@ -13,7 +13,9 @@ use crate::inbox::Message;
 use crate::job::Requester;
 use crate::job::tests::{answers, job};
 use crate::libvirt::{DomainRun, HeldVms};
-use fence_virt::fence::{Answer, Domain, ListenerName, Operation, Source, UriIndex, Uuid, Verdict};
+use fence_virt::fence::{
+    Answer, Domain, ListenerName, Operation, Source, UriIndex, Uuid, Verdict, WireVersion,
+};
 use fence_virt::groups::{Group, Groups};
 use fence_virt::time::Instant;
 
@@ -52,7 +54,11 @@ impl Bench {
     fn ask_as(&mut self, source: Source, operation: Operation, name: &str) -> Answer {
         let now = Instant::now();
         let (mut job, mail, _caller) = job(operation, name, now);
-        job.requester = Requester::Client { listener: ListenerName::new("vsock", None), source };
+        job.requester = Requester::Client {
+            listener: ListenerName::new("vsock", None),
+            source,
+            version: WireVersion::One,
+        };
         self.backend.begin(job, now);
         while let Ok(Message::Event(event)) = self.inbox.try_recv() {
             self.backend.event(event, now);

@@ -10,7 +10,7 @@ use crate::access::VmCopy;
 use crate::job::{Job, Requester};
 use crate::libvirt::{Call, GONE, Link};
 use fence_virt::arbiter::OperationId;
-use fence_virt::fence::{Operation, UriIndex, Uuid, Verdict};
+use fence_virt::fence::{Operation, UriIndex, Uuid, Verdict, WireVersion};
 use fence_virt::time::Instant;
 
 impl<L: Link> LibvirtBackend<L> {
@@ -140,8 +140,12 @@ impl<L: Link> LibvirtBackend<L> {
                 let text = job.request.target.as_str().to_owned();
                 let unknown = VmCopy { place: String::new(), name: text.clone(), uuid: text };
                 self.permit(job, &[unknown], &|_| Vec::new(), now)?;
-                let is_status = job.request.operation == Operation::Status;
-                let verdict = if is_status { Verdict::Off } else { Verdict::Failure };
+                // As the C daemon. In version 2, off means that this host has seen the VM off: an attacker may have led
+                // the agent to a host that does not have the VM.
+                let is_version_1 =
+                    matches!(job.requester, Requester::Client { version: WireVersion::One, .. });
+                let is_off = job.request.operation == Operation::Status && is_version_1;
+                let verdict = if is_off { Verdict::Off } else { Verdict::Failure };
                 Err((verdict, "no such VM".to_owned()))
             }
         }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::libvirt::UriReply;
 use crate::tools::finding::{Finding, listed};
 use fence_virt::config::{BackendConfig, GroupConfig};
-use fence_virt::groups::{listed_names, listed_text};
+use fence_virt::groups::{Requesters, listed_names, listed_text};
 
 /// Looks up each member among the VMs of all URIs, by name and UUID, case-insensitively as the daemon does.
 pub(super) fn judge(backend: &BackendConfig, groups: &[GroupConfig], uris: &[UriReply]) -> Vec<Finding> {
@@ -29,15 +29,17 @@ fn judge_group(at: usize, group: &GroupConfig, known: &HashSet<String>, is_clust
         Some(name) => format!("group {name}"),
         None => format!("group #{}", at + 1),
     };
-    let missing = listed(group.uuids.iter().filter(|member| !known.contains(&listed_text(member))));
+    let is_vm = |source: &&String| Requesters::parse_source(source) == Ok(None);
+    let vms = group.uuids.iter().chain(group.sources.iter().filter(is_vm)).chain(&group.targets);
+    let missing = listed(vms.filter(|member| !known.contains(&listed_text(member))));
     if missing.is_empty() {
         Finding::ok(about, "all members are VMs of this host")
     } else if is_cluster {
-        let remedy =
-            "if no other host has them either (an agent's `-o list` shows all VMs), correct the `uuid` lines";
+        let remedy = "if no other host has them either (an agent's `-o list` shows all VMs), correct the lines of this group";
         Finding::note(about, format!("this host has no such VMs: {missing}"), remedy)
     } else {
-        let remedy = "`virsh list --all --name --uuid` lists the VMs: correct or remove the `uuid` lines";
+        let remedy =
+            "`virsh list --all --name --uuid` lists the VMs: correct or remove the lines of this group";
         Finding::warning(about, format!("no VM has these names or UUIDs: {missing}"), remedy)
     }
 }
@@ -77,5 +79,10 @@ mod tests {
         assert_eq!(judged(&cpg, &["node2"], vms())[0].0, Level::Note);
         assert_eq!(judged(&libvirt, &["node2"], Err(NoReply::TimedOut))[0].0, Level::Note);
         assert!(judge(&libvirt, &[], &[]).is_empty());
+        let texts = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect();
+        let sources = texts(&["192.0.2.7", "5", "node1", "ctl"]);
+        let group = GroupConfig { sources, targets: texts(&["node3"]), ..GroupConfig::default() };
+        let found = shown(judge(&libvirt, &[group], &[("u".to_owned(), vms())]));
+        assert!(found[0].0 == Level::Warning && found[0].1.contains(": ctl, node3 / "), "{found:?}");
     }
 }

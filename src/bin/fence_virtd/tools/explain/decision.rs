@@ -3,7 +3,7 @@
 use super::known_vms::KnownVms;
 use crate::access::{GroupMembership, Permissions, VmCopy, policies};
 use fence_virt::config::{BackendConfig, Config};
-use fence_virt::fence::{Domain, ListenerName, Source};
+use fence_virt::fence::{Domain, ListenerName, Operation, Rights, Source};
 
 /// Target of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,33 +57,42 @@ impl TargetVm {
 pub(super) enum Decision {
     /// The groups permit it.
     Allowed,
-    /// The groups do not permit it; the reason if it is not that no group has both.
+    /// The groups do not permit it; the reason if it is another than the groups.
     Denied(Option<String>),
     /// The reason why that is not known.
     Unknown(String),
 }
 
-/// Decision, and the groups that it is made by.
+/// Decision about each operation, and the groups that they are made by.
 #[derive(Debug)]
 pub(super) struct Judged {
-    pub(super) decision: Decision,
+    pub(super) decisions: Vec<(Operation, Decision)>,
     pub(super) groups: Vec<GroupMembership>,
 }
 
-/// Decides as the daemon does.
+/// Decides about each of these operations as the daemon does.
 pub(super) fn judge(
     config: &Config,
     known: &KnownVms,
     (listener, source): (&ListenerName, &Source),
     target: &TargetVm,
+    operations: Rights,
 ) -> Judged {
     let permissions = Permissions::new(policies::groups(config), Some(known.cids()));
     let copies = &target.copies;
     let requester = permissions.identify(listener, source, &mut &*known);
     let groups = permissions.memberships(&requester, copies);
-    let is_permitted = permissions.permit_source(listener, source, copies).is_some()
-        || permissions.permit(&requester, copies).is_some();
-    let decision = match (is_permitted, &requester.doubt, &target.doubt) {
+    let is_permitted = |operation: Operation| match operation {
+        // A list shows what it may of the copies of a VM.
+        Operation::HostList => {
+            copies.iter().any(|copy| permissions.shows(&requester, &copy.name, &copy.uuid))
+        }
+        _ => {
+            permissions.permit_source(listener, source, operation, copies).is_some()
+                || permissions.permit(&requester, operation, copies).is_some()
+        }
+    };
+    let decide = |operation: Operation| match (is_permitted(operation), &requester.doubt, &target.doubt) {
         (true, ..) => Decision::Allowed,
         (false, Some(doubt), _) => Decision::Unknown(doubt.clone()),
         (false, None, Some(doubt)) => {
@@ -93,10 +102,11 @@ pub(super) fn judge(
             Some(reason) => {
                 Decision::Unknown(format!("a group may list the requester by its name: {reason}"))
             }
-            None => Decision::Denied(requester.refused_name),
+            None => Decision::Denied(requester.refused_name.clone()),
         },
     };
-    Judged { decision, groups }
+    let decisions = operations.iter().map(|operation| (operation, decide(operation))).collect();
+    Judged { decisions, groups }
 }
 
 /// True for a VM of which the UUID alone is known.

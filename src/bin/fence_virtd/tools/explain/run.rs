@@ -1,19 +1,20 @@
 //! The program: its output and its exit code.
 
+use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::advice::advise;
+use super::advice::{Advice, advise, withhold};
 use super::asked::AskedRequester;
 use super::decision::{Decision, Judged, TargetVm, judge};
 use super::known_vms::KnownVms;
 use super::ways::{Way, ways};
-use crate::access::named;
+use crate::access::{GroupMembership, named};
 use crate::config_file;
 use crate::console::{complain, print, warn_on_stderr};
 use crate::libvirt::FoundDomain;
 use fence_virt::config::{Config, ListenerConfig};
-use fence_virt::fence::{ListenerName, PowerState, Source, Uuid};
+use fence_virt::fence::{ListenerName, Operation, PowerState, Rights, Source, Uuid};
 
 /// Answer of the program, as its exit code tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,9 +24,20 @@ enum Outcome {
     Unknown = 2,
 }
 
-/// Prints by which listeners the requester comes, its groups and those of the VM, and the decision. Exit code 0:
-/// one listener at least allows it; 1: it is denied; 2: that is not known.
-pub(crate) fn run(path: &Path, requester: &str, vm: &str) -> ExitCode {
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::Allowed => "allowed",
+            Outcome::Denied => "denied",
+            Outcome::Unknown => "not known",
+        })
+    }
+}
+
+/// Prints by which listeners the requester comes, its groups and those of the VM, and the decision about an
+/// operation, or about all. Exit code 0: one listener at least allows it; 1: it is denied, or of all operations
+/// some are; 2: that is not known.
+pub(crate) fn run(path: &Path, requester: &str, vm: &str, operation: Option<Operation>) -> ExitCode {
     let unknown = |reason: &str| {
         complain(&format!("fence_virtd: {reason}\n"));
         ExitCode::from(Outcome::Unknown as u8)
@@ -46,7 +58,7 @@ pub(crate) fn run(path: &Path, requester: &str, vm: &str) -> ExitCode {
         }
         AskedRequester::Vm(text) => KnownVms::ask(&config, is_named, text),
     };
-    let (text, outcome) = match explain(&config, &asked, vm, &known) {
+    let (text, outcome) = match explain(&config, &asked, (vm, operation), &known) {
         Ok(explained) => explained,
         Err(reason) => return unknown(&reason),
     };
@@ -68,27 +80,32 @@ fn is_named(found: &FoundDomain, text: &str) -> bool {
 fn explain(
     config: &Config,
     asked: &AskedRequester,
-    vm: &str,
+    (vm, operation): (&str, Option<Operation>),
     known: &KnownVms,
 ) -> Result<(String, Outcome), String> {
     let target = TargetVm::find(config, known, vm)?;
+    let operations = operation.map_or_else(Rights::all, |operation| [operation].into_iter().collect());
     let mut lines = vec![format!("requester: {asked}"), format!("VM: {}", target.description)];
+    lines.extend(operation.map(|_| format!("operation: {operations}")));
     let silent = known.all().filter_map(|place| place.vms.as_ref().err());
     lines.extend(silent.map(|reason| format!("libvirt: {reason}; names and UUIDs are compared as given")));
     if config.groups.is_empty() {
         lines.push("groups: none, so any requester may fence any VM".to_owned());
     }
-    let mut outcomes = Vec::new();
+    // By each listener that the requester may come by.
+    let mut outcomes: Vec<Vec<(Operation, Outcome)>> = Vec::new();
     for (listener, way) in ways(config, asked, known) {
         match way {
             Way::Open { source, listed_as } => {
-                let judged = judge(config, known, (&listener, &source), &target);
-                outcomes.push(outcome(&judged.decision));
+                let judged = judge(config, known, (&listener, &source), &target, operations);
+                let decisions = judged.decisions.iter();
+                outcomes
+                    .push(decisions.map(|(operation, decision)| (*operation, outcome(decision))).collect());
                 lines.extend(listener_lines(config, &listener, (&source, &listed_as), &target, &judged));
             }
             Way::Closed(reason) => lines.push(format!("listener {listener}: not this way: {reason}")),
             Way::Unknown(reason) => {
-                outcomes.push(Outcome::Unknown);
+                outcomes.push(operations.iter().map(|operation| (operation, Outcome::Unknown)).collect());
                 lines.push(format!("listener {listener}: not known: {reason}"));
             }
         }
@@ -97,16 +114,38 @@ fn explain(
         lines.push("not known: give the address by which the VM sends its requests".to_owned());
         return Ok((lines.join("\n") + "\n", Outcome::Unknown));
     }
-    let all = overall(&outcomes);
-    lines.push(match all {
-        _ if outcomes.is_empty() => {
-            "denied: no listener of the configuration takes such a requester".to_owned()
+    if outcomes.is_empty() {
+        lines.push("denied: no listener of the configuration takes such a requester".to_owned());
+        return Ok((lines.join("\n") + "\n", Outcome::Denied));
+    }
+    let of_each: Vec<(Operation, Outcome)> =
+        operations.iter().map(|operation| (operation, overall(operation, &outcomes))).collect();
+    let mut parts = by_value(&of_each);
+    parts.sort_by_key(|(_, outcome)| *outcome as u8);
+    lines.push(match parts[..] {
+        [(_, outcome)] => outcome.to_string(),
+        _ => {
+            let part = |(operations, outcome): &(Rights, Outcome)| format!("{outcome}: {operations}");
+            parts.iter().map(part).collect::<Vec<_>>().join("; ")
         }
-        Outcome::Allowed => "allowed".to_owned(),
-        Outcome::Denied => "denied".to_owned(),
-        Outcome::Unknown => "not known".to_owned(),
     });
-    Ok((lines.join("\n") + "\n", all))
+    let worst = [Outcome::Denied, Outcome::Unknown]
+        .into_iter()
+        .find(|worst| parts.iter().any(|(_, outcome)| outcome == worst));
+    Ok((lines.join("\n") + "\n", worst.unwrap_or(Outcome::Allowed)))
+}
+
+/// Operations with the same value, in the order of their first ones.
+fn by_value<T: Clone + PartialEq>(all: &[(Operation, T)]) -> Vec<(Rights, T)> {
+    let mut parts: Vec<(Rights, T)> = Vec::new();
+    for (operation, value) in all {
+        let one = [*operation].into_iter().collect();
+        match parts.iter_mut().find(|(_, other)| other == value) {
+            Some((operations, _)) => *operations = operations.with(one),
+            None => parts.push((one, value.clone())),
+        }
+    }
+    parts
 }
 
 /// True if a listener knows requesters by their addresses.
@@ -124,11 +163,11 @@ fn outcome(decision: &Decision) -> Outcome {
     }
 }
 
-/// One listener that allows it is enough; one that may allow it makes a denial uncertain.
-fn overall(outcomes: &[Outcome]) -> Outcome {
+/// One listener that allows an operation is enough; one that may allow it makes a denial uncertain.
+fn overall(operation: Operation, outcomes: &[Vec<(Operation, Outcome)>]) -> Outcome {
     [Outcome::Allowed, Outcome::Unknown]
         .into_iter()
-        .find(|outcome| outcomes.contains(outcome))
+        .find(|outcome| outcomes.iter().flatten().any(|found| *found == (operation, *outcome)))
         .unwrap_or(Outcome::Denied)
 }
 
@@ -137,7 +176,7 @@ fn listener_lines(
     listener: &ListenerName,
     (source, listed_as): (&Source, &Source),
     target: &TargetVm,
-    Judged { decision, groups }: &Judged,
+    Judged { decisions, groups }: &Judged,
 ) -> Vec<String> {
     let comes_as = match source {
         Source::Key(keyed) => format!("{}, from any address", keyed.holder),
@@ -150,20 +189,45 @@ fn listener_lines(
         lines.push(format!("  groups of the requester: {of_requester}"));
         lines.push(format!("  groups of the VM: {of_vm}"));
     }
-    match decision {
-        Decision::Allowed => lines.push("  allowed".to_owned()),
-        Decision::Unknown(reason) => lines.push(format!("  not known: {reason}")),
-        Decision::Denied(reason) => {
-            let reason = reason.as_deref().unwrap_or("no group of this listener has both requester and VM");
-            lines.push(format!("  denied: {reason}"));
-            let advice = advise(&config.groups, groups, listener, listed_as, target.best_name());
-            for (at, advice) in advice.iter().enumerate() {
-                let begins = if at > 0 { "or" } else { "to allow it," };
-                lines.push(format!("  {begins} {}:", advice.place));
-                lines.push(format!("    {}", advice.line));
-                lines.push(format!("    ({})", advice.effect));
+    let mut parts = by_value(decisions);
+    parts.sort_by_key(|(_, decision)| outcome(decision) as u8);
+    for (operations, decision) in &parts {
+        let of = if parts.len() > 1 { format!(" ({operations})") } else { String::new() };
+        match decision {
+            Decision::Allowed => lines.push(format!("  allowed{of}")),
+            Decision::Unknown(reason) => lines.push(format!("  not known{of}: {reason}")),
+            Decision::Denied(reason) => {
+                let reason = reason.as_deref().unwrap_or_else(|| denial(groups, *operations));
+                lines.push(format!("  denied{of}: {reason}"));
+                let way = (listener, listed_as);
+                lines.extend(advice_lines(&advise(
+                    &config.groups,
+                    groups,
+                    way,
+                    target.best_name(),
+                    *operations,
+                )));
             }
         }
+    }
+    lines
+}
+
+/// Reason why the groups deny operations.
+fn denial(groups: &[GroupMembership], operations: Rights) -> &'static str {
+    match withhold(groups, operations) {
+        true => "no group of this listener with both requester and VM allows it",
+        false => "no group of this listener has both requester and VM",
+    }
+}
+
+fn advice_lines(advice: &[Advice]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (at, advice) in advice.iter().enumerate() {
+        let begins = if at > 0 { "or" } else { "to allow it," };
+        lines.push(format!("  {begins} {}:", advice.place));
+        lines.push(format!("    {}", advice.line));
+        lines.push(format!("    ({})", advice.effect));
     }
     lines
 }

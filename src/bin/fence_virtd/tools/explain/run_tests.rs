@@ -40,7 +40,7 @@ fn config_of(listeners: &str, backend: &str, groups: &str) -> Config {
 }
 
 fn explained(config: &Config, requester: &str, vm: &str, known: &KnownVms) -> (String, Outcome) {
-    explain(config, &AskedRequester::parse(requester).unwrap(), vm, known).unwrap()
+    explain(config, &AskedRequester::parse(requester).unwrap(), (vm, None), known).unwrap()
 }
 
 #[test]
@@ -163,7 +163,101 @@ fn names_that_several_vms_have_decide_nothing() {
     assert!(text.contains(&format!(":\n    uuid = \"{B}\";\n")), "{text}");
     let ambiguous = known(&[Ok(vec![vm("b", B, None), vm("x", A, None)]), Ok(vec![vm("x", B, None)])]);
     let asked = AskedRequester::parse("192.0.2.7").unwrap();
-    assert!(explain(&config, &asked, "x", &ambiguous).unwrap_err().contains("use the UUID"));
+    assert!(explain(&config, &asked, ("x", None), &ambiguous).unwrap_err().contains("use the UUID"));
     let (text, outcome) = explained(&config, "x", "b", &ambiguous);
     assert!(outcome == Outcome::Unknown && text.contains("give the UUID"), "{text}");
+}
+
+/// Explains one operation of the address 192.0.2.7 on b.
+fn explained_for(operation: Operation, groups: &str) -> (String, Outcome) {
+    let config = config_of("tcp", "libvirt", groups);
+    let asked = AskedRequester::parse("192.0.2.7").unwrap();
+    explain(&config, &asked, ("b", Some(operation)), &both()).unwrap()
+}
+
+#[test]
+fn an_operation_is_judged_by_what_the_groups_allow() {
+    let group = "group { name = \"g\"; uuid = \"b\"; ip = \"192.0.2.7\"; allow = \"list, status\"; }";
+    for (operation, _) in Rights::OPERATIONS {
+        let (text, outcome) = explained_for(operation, group);
+        let is_allowed = [Operation::Status, Operation::HostList].contains(&operation);
+        assert_eq!(outcome == Outcome::Allowed, is_allowed, "{text}");
+        assert!(text.contains("groups of the VM: \"g\" (allows status, list)\n"), "{text}");
+    }
+    let (text, outcome) = explained_for(Operation::Off, group);
+    assert_eq!(outcome, Outcome::Denied, "{text}");
+    for words in [
+        "\noperation: off\n",
+        "  denied: no group of this listener with both requester and VM allows it\n",
+        "  to allow it, replace the line allow of group \"g\" (number 1 of the file) by:\n    allow = \"status, list, off\";\n",
+        "    (this allows all requesters of that group, for all its VMs: off)\n",
+    ] {
+        assert!(text.contains(words), "{words} in\n{text}");
+    }
+    assert!(text.ends_with("\ndenied\n"), "{text}");
+    let wider = group.replace("list, status", "status, list, off");
+    assert_eq!(explained_for(Operation::Off, &wider).1, Outcome::Allowed);
+}
+
+#[test]
+fn without_an_operation_each_is_judged() {
+    let group = "group { uuid = \"b\"; ip = \"192.0.2.7\"; allow = \"list, off, status\"; }";
+    let (text, outcome) = explained(&config_of("tcp", "libvirt", group), "192.0.2.7", "b", &both());
+    assert_eq!(outcome, Outcome::Denied, "not all: {text}");
+    assert!(text.contains("  allowed (status, list, off)\n  denied (reboot, on): no group"), "{text}");
+    assert!(text.contains("\n    allow = \"status, list, off, reboot, on\";\n"), "{text}");
+    assert!(text.ends_with("\nallowed: status, list, off; denied: reboot, on\n"), "{text}");
+    // Two listeners allow everything together.
+    let other = |listener: &str, allow: &str| {
+        format!(
+            "group {{ uuid = \"b\"; ip = \"192.0.2.7\"; listener = \"{listener}\"; allow = \"{allow}\"; }}"
+        )
+    };
+    let groups = other("tcp", "status list off") + &other("multicast", "reboot on");
+    let (text, outcome) =
+        explained(&config_of("tcp multicast", "libvirt", &groups), "192.0.2.7", "b", &both());
+    assert!(outcome == Outcome::Allowed && text.ends_with("\nallowed\n"), "{text}");
+    // A group that lacks the operation is no place for the missing line.
+    let elsewhere = "group { uuid = \"b\"; ip = \"192.0.2.8\"; allow = \"status\"; }";
+    let (text, _) = explained_for(Operation::Off, elsewhere);
+    let line =
+        format!("group {{ listener = \"tcp\"; allow = \"off\"; ip = \"192.0.2.7\"; uuid = \"{B}\"; }}");
+    assert!(text.contains(&format!(":\n    {line}\n")), "{text}");
+    assert_eq!(explained_for(Operation::Off, &format!("{elsewhere} {line}")).1, Outcome::Allowed);
+    let (text, _) = explained_for(Operation::Status, elsewhere);
+    assert!(text.contains(":\n    ip = \"192.0.2.7\";\n"), "{text}");
+}
+
+#[test]
+fn a_group_for_another_listener_is_the_place_only_if_it_allows_the_operation() {
+    let groups = "group { uuid = \"b\"; ip = \"192.0.2.7\"; listener = \"serial\"; allow = \"status\"; }";
+    let config = config_of("tcp serial", "libvirt", groups);
+    let asked = AskedRequester::parse("192.0.2.7").unwrap();
+    let text = |operation| explain(&config, &asked, ("b", Some(operation)), &both()).unwrap().0;
+    assert!(text(Operation::Status).contains("\n    listener = \"serial, tcp\";\n"));
+    assert!(text(Operation::Off).contains("\n    group { listener = \"tcp\"; allow = \"off\"; "));
+}
+
+#[test]
+fn one_copy_that_is_permitted_is_listed_and_not_more() {
+    let borrowed = known(&[Ok(vec![vm("b", B, None)]), Ok(vec![vm("mine", B, None)])]);
+    let config = config_of("tcp", "libvirt", "group { uuid = \"b\"; ip = \"192.0.2.7\"; }");
+    let (text, outcome) = explained(&config, "192.0.2.7", "b", &borrowed);
+    assert_eq!(outcome, Outcome::Denied, "{text}");
+    assert!(text.ends_with("\nallowed: list; denied: status, off, reboot, on\n"), "{text}");
+}
+
+#[test]
+fn sources_and_targets_are_explained() {
+    let groups =
+        format!("group {{ name = \"g\"; source = \"192.0.2.7\"; source = \"a\"; target = \"{B}\"; }}");
+    let config = config_of("tcp serial", "libvirt", &groups);
+    for requester in ["192.0.2.7", "a"] {
+        let (text, outcome) = explained(&config, requester, "b", &both());
+        assert_eq!(outcome, Outcome::Allowed, "{text}");
+        let (text, outcome) = explained(&config, requester, "a", &both());
+        assert_eq!(outcome, Outcome::Denied, "{text}");
+    }
+    let (text, outcome) = explained(&config, "b", "b", &both());
+    assert!(outcome == Outcome::Denied && text.contains("  groups of the requester: none\n"), "{text}");
 }

@@ -84,12 +84,12 @@ impl TestReboot<'_> {
                 Ok(Answer::Verdict(Verdict::Success)) => {
                     let what = format!("status of {name:?} before: on {}", before.after());
                     self.print(Finding::ok(&test.name, what))?;
-                    return self.reboot(test);
+                    match self.reboot(test)? {
+                        Some(outcome) => return Ok(outcome),
+                        None => self.print_denial(test, Operation::Reboot)?,
+                    }
                 }
-                Ok(Answer::Verdict(Verdict::Denied)) => {
-                    let what = format!("no group permits this host to fence {name:?}");
-                    self.print(Finding::note(&test.name, what, test.permission(self.target)))?;
-                }
+                Ok(Answer::Verdict(Verdict::Denied)) => self.print_denial(test, Operation::Status)?,
                 Ok(Answer::Verdict(Verdict::Off)) => {
                     let what = format!("{name:?} is off, or no VM has this name: nothing was rebooted");
                     let remedy = "name a VM that is on: `virsh list` shows them";
@@ -117,8 +117,17 @@ impl TestReboot<'_> {
         Ok(RebootOutcome::Failed)
     }
 
-    /// Reboots the VM, which is on, if that is confirmed.
-    fn reboot(&mut self, test: &ListenerTest) -> io::Result<RebootOutcome> {
+    fn print_denial(&mut self, test: &ListenerTest, operation: Operation) -> io::Result<()> {
+        let name = self.target.as_str();
+        let what = match operation {
+            Operation::Status => format!("no group permits this host to fence {name:?}"),
+            _ => format!("no group permits this host {operation} of {name:?}"),
+        };
+        self.print(Finding::note(&test.name, what, test.permission(self.target, operation)))
+    }
+
+    /// Reboots the VM, which is on, if that is confirmed. None: the groups deny it.
+    fn reboot(&mut self, test: &ListenerTest) -> io::Result<Option<RebootOutcome>> {
         let name = self.target.as_str();
         let question = format!(
             "Reboot {name:?} through {}? It is powered off without a shutdown, and started again. [y/N] ",
@@ -126,14 +135,16 @@ impl TestReboot<'_> {
         );
         if !(self.confirm)(&question)? {
             self.print(Finding::remark(&test.name, format!("nothing was rebooted: {name:?} is on")))?;
-            return Ok(RebootOutcome::NotTried);
+            return Ok(Some(RebootOutcome::NotTried));
         }
         let reboot = (self.ask)(test, Operation::Reboot);
-        if reboot.reply != Ok(Verdict::Success.into()) {
-            return self.failed(test, Operation::Reboot, &reboot);
+        match reboot.reply {
+            Ok(Answer::Verdict(Verdict::Success)) => {}
+            Ok(Answer::Verdict(Verdict::Denied)) => return Ok(None),
+            _ => return self.failed(test, Operation::Reboot, &reboot).map(Some),
         }
         self.print(Finding::ok(&test.name, format!("reboot of {name:?}: success {}", reboot.after())))?;
-        self.await_start(test)
+        self.await_start(test).map(Some)
     }
 
     /// Waits until the VM is on: a reboot is answered once the VM was seen off, before its start.

@@ -113,11 +113,11 @@ impl ListenerTest {
         Finding::error(&self.name, what, remedy)
     }
 
-    /// Remedy where groups deny a VM.
-    pub(super) fn permission(&self, target: &Target) -> String {
+    /// Remedy where groups deny an operation on a VM.
+    pub(super) fn permission(&self, target: &Target, operation: Operation) -> String {
         format!(
-            "fence it from a guest; or `fence_virtd --explain ADDRESS {} -f {}` names the line that permits it to this \
-             host: the daemon's log names the address",
+            "fence it from a guest; or `fence_virtd --explain ADDRESS {} --operation {operation} -f {}` names the line \
+             that permits it to this host: the daemon's log names the address",
             target.as_str(),
             self.config
         )

@@ -2,13 +2,16 @@
 
 use super::dialog::Dialog;
 use super::draft::{DAEMON, Draft, keys, numbered};
-use super::questions::{self, BACKEND_HELP, LISTENER_HELP};
+use super::questions::{self, BACKEND_HELP, C_AGENTS_HELP, LISTENER_HELP};
 use fence_virt::config::{self, Count, Editable, KEYS, KeySpec, Part};
-use fence_virt::fence::ListenerName;
+use fence_virt::fence::{ListenerName, SignatureKind};
 
 /// Listener and backend of a file without them.
 const DEFAULT_LISTENER: &str = "multicast";
 const DEFAULT_BACKEND: &str = "libvirt";
+
+/// Key of the weakest signature that a listener accepts.
+const HASH: &str = "hash";
 
 /// Keys of listeners and backends that are asked for only if they are in the file: they are
 /// temporary, while keys are being replaced.
@@ -57,6 +60,7 @@ impl Interview {
     pub(super) fn ask(&mut self, dialog: &mut Dialog<'_>) -> Result<(), String> {
         dialog.say("\nWhere requests come from\n")?;
         self.ask_listeners(dialog)?;
+        self.ask_c_agents(dialog)?;
         for at in 0..self.listeners.len() {
             self.ask_listener(at, dialog)?;
         }
@@ -82,6 +86,35 @@ impl Interview {
             self.ask_daemon("listener", asked, DEFAULT_LISTENER, dialog, config::listener_names)?;
         for listener in self.listeners.iter().filter(|listener| listener.label().is_some()) {
             self.text.add_section(&Part::Listener(listener.clone()));
+        }
+        Ok(())
+    }
+
+    /// Asks whether agents of the C suite come, and proposes version 2 of the protocol where none do. A `hash` in the
+    /// file stays as it is.
+    fn ask_c_agents(&mut self, dialog: &mut Dialog<'_>) -> Result<(), String> {
+        let parts = self.listeners.iter().map(|listener| Part::Listener(listener.clone()));
+        let has_hash = |part: &Part| keys(part.section()).any(|spec| spec.name == HASH);
+        let open: Vec<Part> =
+            parts.filter(|part| has_hash(part) && self.text.value(part, HASH).is_none()).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let asked = Prompt {
+            name: "agents of the C suite (fence-virt 4.x) among the guests",
+            help: C_AGENTS_HELP,
+            choices: Some("yes, no"),
+            default: "yes".to_owned(),
+            ..Prompt::default()
+        };
+        let check = |answer: &str| match answer {
+            "yes" | "no" => Ok(()),
+            _ => Err(vec![format!("{answer:?} is neither yes nor no")]),
+        };
+        if ask(&asked, dialog, check)?.or(None, "yes") == "no" {
+            for part in &open {
+                self.text.set(part, HASH, SignatureKind::HmacSha256.name())?;
+            }
         }
         Ok(())
     }
@@ -133,7 +166,10 @@ impl Interview {
     fn ask_section(&mut self, part: &Part, dialog: &mut Dialog<'_>) -> Result<(), String> {
         dialog.say(&format!("\n{}\n", title(part)))?;
         for spec in keys(part.section()) {
-            if IF_SET.contains(&spec.name) && self.text.value(part, spec.name).is_none() {
+            // Version 2 of the protocol has no choice of challenges.
+            let is_version_2 = self.text.value(part, HASH) == Some(SignatureKind::HmacSha256.name());
+            let is_rare = IF_SET.contains(&spec.name) || (spec.name == "auth" && is_version_2);
+            if is_rare && self.text.value(part, spec.name).is_none() {
                 continue;
             }
             match spec.count {

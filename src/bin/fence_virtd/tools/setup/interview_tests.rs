@@ -67,16 +67,16 @@ fn answers_are_checked_as_they_are_given() {
     for (answers, reason) in [
         ("udp\n", "unknown listener \"udp\""),
         ("multicast multicast\n", "duplicate listener multicast"),
-        ("\n\nmd5\n", "invalid hash algorithm"),
-        ("\n\n\n\ninet\n", "invalid family"),
-        ("\n\n\n\nipv6\n225.0.0.12\n", "is not of family ipv6"),
-        ("\n\n\n\n\n10.0.0.1\n", "is not a multicast address"),
-        ("\n\n\n\n\n\n0\n", "invalid port \"0\"; expected 1 to 65535"),
-        ("\n\n\n\n\n\n\na/b\n", "invalid interface name"),
-        ("\n/a\"b\n", "a double quote"),
-        ("vsock\n\n\n\n4294967295\n", "invalid vsock port"),
+        ("\n\n\nmd5\n", "invalid hash algorithm"),
+        ("\n\n\n\n\ninet\n", "invalid family"),
+        ("\n\n\n\n\nipv6\n225.0.0.12\n", "is not of family ipv6"),
+        ("\n\n\n\n\n\n10.0.0.1\n", "is not a multicast address"),
+        ("\n\n\n\n\n\n\n0\n", "invalid port \"0\"; expected 1 to 65535"),
+        ("\n\n\n\n\n\n\n\na/b\n", "invalid interface name"),
+        ("\n\n/a\"b\n", "a double quote"),
+        ("vsock\n\n\n\n\n4294967295\n", "invalid vsock port"),
         ("serial\n\nhere\n", "an absolute directory path"),
-        ("\n\n\n\n\n\n\n\nkvm\n", "unknown backend \"kvm\""),
+        ("\n\n\n\n\n\n\n\n\nkvm\n", "unknown backend \"kvm\""),
         (
             "serial\n\n\n\ncpg\n\n\npacemaker\n",
             "invalid host_fencing \"pacemaker\"; expected one of: auto, none",
@@ -92,8 +92,23 @@ fn answers_are_checked_as_they_are_given() {
 }
 
 #[test]
+fn where_no_c_agents_come_version_2_is_proposed() {
+    let expected = "listeners {\n\tmulticast {\n\t\thash = \"hmac-sha256\";\n\t}\n\ttcp {\n\t\thash = \"sha512\";\n\t}\n}\n";
+    let (result, out) = interviewed("", "multicast, tcp\nno\n\n\n\n\n\n\n\nsha512\n\n", false);
+    assert!(result.as_ref().unwrap().contains(expected), "{result:?}\n{out}");
+    assert!(out.contains("[hmac-sha256]"), "{out}");
+    assert_eq!(out.matches("  auth ").count(), 1, "version 2 has no choice of challenges: {out}");
+    assert!(refused("", "\nperhaps\n").contains("is neither yes nor no"));
+    // A hash in the file stays, and serial lines have none.
+    let text =
+        "fence_virtd { listener = \"tcp\"; backend = \"libvirt\"; } listeners { tcp { hash = \"sha1\"; } }";
+    assert!(!interviewed(text, "", false).1.contains("agents of the C suite"));
+    assert!(!interviewed("", "serial\n", false).1.contains("agents of the C suite"));
+}
+
+#[test]
 fn a_terminal_is_asked_until_the_answer_is_right() {
-    let answers = "udp\ntcp\n\nmd5\nsha1\n\n\n\n70000\n7000\n";
+    let answers = "udp\ntcp\n\n\nmd5\nsha1\n\n\n\n70000\n7000\n";
     let (result, out) = interviewed("", answers, true);
     let expected = "listeners {\n\ttcp {\n\t\thash = \"sha1\";\n\t\tport = \"7000\";\n\t}\n}\n";
     assert!(result.as_ref().unwrap().contains(expected), "{result:?}");
@@ -103,7 +118,7 @@ fn a_terminal_is_asked_until_the_answer_is_right() {
 
 #[test]
 fn listeners_with_labels_need_a_place_of_their_own() {
-    let (result, out) = interviewed("", "tcp, tcp:b\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n1230\n", true);
+    let (result, out) = interviewed("", "tcp, tcp:b\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n1230\n", true);
     assert!(out.contains("listeners tcp and tcp:b conflict"), "{out}");
     assert_eq!(out.matches("\nListener tcp:b\n").count(), 2, "{out}");
     let text = result.unwrap();
@@ -123,7 +138,7 @@ fn invalid_values_in_the_file_cannot_be_kept() {
     // An address of the other family goes as well.
     let text = "fence_virtd { listener = \"multicast\"; backend = \"libvirt\"; }
 listeners { multicast { address = \"225.0.0.12\"; } }";
-    let (result, out) = interviewed(text, "\n\n\n\nipv6\n\n", false);
+    let (result, out) = interviewed(text, "\n\n\n\n\nipv6\n\n", false);
     assert!(out.contains("address [default: ff05::3:1]"), "{out}");
     assert!(result.unwrap().contains("{ multicast { family = \"ipv6\"; } }"));
 }

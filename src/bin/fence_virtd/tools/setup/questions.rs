@@ -20,6 +20,12 @@ The backend manages the virtual machines:
   libvirt  those of this host
   cpg      those of all hosts of a corosync cluster, each of which runs fence_virtd";
 
+/// Help on agents of the C suite.
+pub(super) const C_AGENTS_HELP: &str = "\
+Agents of the C suite speak the old form of the protocol alone. If all agents are of this suite, answer no: then
+`hash = \"hmac-sha256\"` is proposed, with which answers are authenticated too. The agents then need the same:
+`-c hmac-sha256`, or `hash=hmac-sha256` on their standard input.";
+
 const KEY_FILE: &str = "\
 The absolute path of the key that hosts and guests share, 4096 random bytes, the same on all of them.";
 const OLD_KEY_FILE: &str = "\
@@ -88,6 +94,7 @@ pub(super) fn help(spec: &KeySpec) -> Option<&'static str> {
 /// Returns the possible values of a kind, if they are few.
 pub(super) fn choices(kind: ValueKind) -> Option<&'static str> {
     Some(match kind {
+        ValueKind::Signature => "none, sha1, sha256, sha512, hmac-sha256",
         ValueKind::Hash => "none, sha1, sha256, sha512",
         ValueKind::Family => "ipv4, ipv6",
         ValueKind::SerialMode => "serial, vmchannel",
