@@ -19,8 +19,11 @@ _fence_virtd() {
 	-d | --debug)
 		mapfile -t COMPREPLY < <(compgen -W '0 1 2' -- "$word")
 		;;
-	--vm | --explain | --fence | --add-key | --uuid)
-		# The name or UUID of a VM, or a requester.
+	--vm | --explain | --fence | --add-key | --uuid | --hold | --release | --reason)
+		# The name or UUID of a VM or group, a requester, or a text.
+		;;
+	--for)
+		mapfile -t COMPREPLY < <(compgen -W '30m 2h 1d' -- "$word")
 		;;
 	--operation)
 		mapfile -t COMPREPLY < <(compgen -W 'status list off reboot on' -- "$word")
@@ -35,6 +38,7 @@ _fence_virtd() {
 			--operation --add-key --uuid
 			--self-test --key --fence --yes
 			--status --watch --textfile --history --reload --vm --json --openmetrics
+			--hold --for --reason --release
 			-l --list -V --version -h --help' -- "$word")
 		;;
 	esac

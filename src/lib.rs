@@ -8,7 +8,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | 0 | [`time`], [`fence`], [`wire`], [`auth`]: vocabulary, codecs, keys and digests |
-//! | 1 | [`session`], [`history`], [`groups`], [`origins`], [`quota`], `backlog`, `arbiter`, `routing`, `domain_xml`, `power_log`: state machines without sockets, files or clocks |
+//! | 1 | [`session`], [`history`], [`groups`], [`origins`], [`quota`], `backlog`, `arbiter`, `routing`, `domain_xml`, `power_log`, `restraints`: state machines without sockets, files or clocks |
 //! | 2 | `config`, [`key_file`], [`sys`] |
 //! | 3 | [`client`]; the daemon |
 #![deny(unsafe_code)]
@@ -36,5 +36,7 @@ pub mod config;
 pub mod domain_xml;
 #[cfg(feature = "daemon")]
 pub mod power_log;
+#[cfg(feature = "daemon")]
+pub mod restraints;
 #[cfg(feature = "daemon")]
 pub mod routing;

@@ -12,6 +12,7 @@ use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Endpoint, Operation, Request, SignatureKind, Target, Verdict};
 use fence_virt::groups::{Requesters, RequestersError};
 use fence_virt::power_log;
+use fence_virt::restraints::{decode_holds, encode_holds};
 use fence_virt::routing::{
     Evidence, JobOutcome, Membership, Names, Peer, Router, RouterAction, Rules, Unknown,
 };
@@ -398,4 +399,24 @@ fn history_files() {
         skipped += kept.skipped;
     }
     assert!(read > 0 && skipped > 0, "{read} records, {skipped} other lines");
+}
+
+#[test]
+fn files_of_holds() {
+    let mut random = Random(0x5EED_000C);
+    let seeds: [&[u8]; 2] =
+        [include_bytes!("../fuzz/seeds/holds/two"), include_bytes!("../fuzz/seeds/holds/none")];
+    let (mut read, mut refused) = (0, 0);
+    for round in 0..rounds(50_000) {
+        let bytes = random.mutated(seeds[round % seeds.len()]);
+        let Ok(holds) = decode_holds(&bytes) else {
+            refused += 1;
+            continue;
+        };
+        let text = encode_holds(&holds);
+        assert!(!text.contains(|c: char| c.is_control() && c != '\t' && c != '\n'), "{text:?}");
+        read += holds.iter().count();
+        assert_eq!(decode_holds(text.as_bytes()), Ok(holds));
+    }
+    assert!(read > 0 && refused > 0, "{read} holds, {refused} files refused");
 }

@@ -194,6 +194,7 @@ fn read_group(
         targets: text(targets),
         rights: group_rights::read(fields.value("allow"), sink),
         listeners: only.into_iter().map(|named| named.name).collect(),
+        max_power_off: fields.read("max_power_off", sink, values::power_off_cap),
     }
 }
 

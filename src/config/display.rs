@@ -138,7 +138,7 @@ impl fmt::Display for BackendConfig {
     }
 }
 
-/// One line: name, members, permitted requesters and operations.
+/// One line: name, members, permitted requesters, operations and cap.
 impl fmt::Display for GroupConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name.as_deref().unwrap_or("(unnamed)");
@@ -158,6 +158,7 @@ impl fmt::Display for GroupConfig {
             let names: Vec<&str> = self.listeners.iter().map(ListenerName::as_str).collect();
             parts.push(format!("through {} only", names.join(", ")));
         }
+        parts.extend(self.max_power_off.map(|cap| format!("max_power_off {cap}")));
         write!(f, "{}, {}", name.escape_debug(), parts.join("; "))
     }
 }

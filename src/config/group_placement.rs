@@ -10,7 +10,7 @@ const GROUPS: &str = "groups";
 const GROUP: &str = "group";
 const MEMBERS: &str = "groups/group";
 /// Keys of a group without which it permits more.
-const RESTRICTIONS: [&str; 2] = ["allow", "listener"];
+const RESTRICTIONS: [&str; 3] = ["allow", "listener", "max_power_off"];
 
 /// Maximum number of characters of a section's name in a path.
 const NAME_SHOWN: usize = 40;

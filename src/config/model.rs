@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use super::vm_key_config::VmKeysConfig;
 use crate::auth::HashKind;
 use crate::fence::{Carrier, Endpoint, ListenerName, Rights, SignatureKind};
+use crate::restraints::PowerOffCap;
 
 /// Highest value of `max_parallel`.
 pub const MAX_PARALLEL: usize = 64;
@@ -258,4 +259,6 @@ pub struct GroupConfig {
     pub rights: Rights,
     /// Listeners to which the group applies; empty: all.
     pub listeners: Vec<ListenerName>,
+    /// Cap of the power-offs of its VMs.
+    pub max_power_off: Option<PowerOffCap>,
 }

@@ -37,6 +37,8 @@ pub enum ValueKind {
     HostFencing,
     /// Operations, separated by commas or blanks.
     Operations,
+    /// A number of power-offs and a time, such as 2/60s.
+    PowerOffCap,
     /// Any text.
     Text,
     /// Key of older versions, now without effect.
@@ -127,6 +129,7 @@ pub const KEYS: &[KeySpec] = &[
     KeySpec { section: "groups/group", name: "target", kind: ValueKind::Text, count: Count::Adds },
     once("groups/group", "allow", ValueKind::Operations),
     once("groups/group", "listener", ValueKind::Listeners),
+    once("groups/group", "max_power_off", ValueKind::PowerOffCap),
 ];
 
 /// Sections that may be repeated.

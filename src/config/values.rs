@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::auth::HashKind;
 use crate::fence::SignatureKind;
+use crate::restraints::PowerOffCap;
 
 use super::diagnostic_sink::quoted;
 use super::model::{HostFencing, MAX_PARALLEL, NameMode, SerialMode, UnknownVm};
@@ -59,6 +60,10 @@ pub(super) fn auth(text: &str) -> Result<HashKind, String> {
 
 pub(super) fn family(text: &str) -> Result<Family, String> {
     word(text, "family", &[Family::V4, Family::V6].map(|family| (family.name(), family)))
+}
+
+pub(super) fn power_off_cap(text: &str) -> Result<PowerOffCap, String> {
+    PowerOffCap::parse(text).map_err(|error| format!("invalid max_power_off {}; {error}", quoted(text)))
 }
 
 pub(super) fn serial_mode(text: &str) -> Result<SerialMode, String> {

@@ -28,6 +28,33 @@ fn groups() {
     );
 }
 
+/// Findings of a file with this cap in a group.
+fn findings_of_cap(cap: &str) -> Vec<String> {
+    findings(&format!(
+        "{DAEMON}\ngroups {{ group {{ uuid = \"a\"; ip = \"192.0.2.1\"; max_power_off = \"{cap}\"; }} }}"
+    ))
+}
+
+#[test]
+fn a_cap_is_a_number_and_a_time() {
+    for (cap, shown) in [("2/60s", "2/60s"), ("5/10m", "5/600s"), ("1000/1d", "1000/86400s")] {
+        assert_eq!(findings_of_cap(cap), [""; 0], "{cap}");
+        let group =
+            format!("groups {{ group {{ uuid = \"a\"; ip = \"::1\"; max_power_off = \"{cap}\"; }} }}");
+        let config = config(&format!("{DAEMON}{group}"));
+        assert_eq!(config.groups[0].max_power_off.map(|cap| cap.to_string()).as_deref(), Some(shown));
+        assert!(config.summary().contains(&format!("requests from: ::1; max_power_off {shown}\n")));
+    }
+    for cap in ["0/60s", "2/0s", "2", "2/60", "1001/60s", "2/2d", "many", "2/60s 3"] {
+        let found = findings_of_cap(cap);
+        let expected =
+            format!("invalid max_power_off \"{cap}\"; expected a number of power-offs from 1 to 1000");
+        assert!(found.len() == 1 && found[0].contains(&expected), "{cap}: {found:?}");
+        assert!(found[0].contains("Error") && found[0].ends_with("such as 2/60s or 5/10m"), "{found:?}");
+    }
+    assert_eq!(config(DAEMON).groups.len(), 0);
+}
+
 /// Findings of a file whose group, on line 2, has this `ip` line.
 fn findings_of_ip(listeners: &str, ip: &str) -> Vec<String> {
     let daemon = format!("fence_virtd {{ listener = \"{listeners}\"; backend = \"libvirt\"; }}");

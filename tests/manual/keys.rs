@@ -45,6 +45,7 @@ fn word(kind: ValueKind) -> &'static str {
         ValueKind::UnknownVm => "state",
         ValueKind::HostFencing => "source",
         ValueKind::Operations => "operations",
+        ValueKind::PowerOffCap => "cap",
         ValueKind::Text => "text",
         ValueKind::Ignored => "value",
     }
@@ -147,6 +148,7 @@ fn of_group(config: &Config, name: &str) -> Option<String> {
         "target" => group.targets.first().cloned(),
         "allow" => Some(group.rights.to_string()),
         "listener" => group.listeners.first().map(|name| name.to_string()),
+        "max_power_off" => group.max_power_off.map(|cap| cap.to_string()),
         _ => panic!("what is the default of {name}?"),
     }
 }

@@ -76,6 +76,12 @@ reloads_groups() {
 	gives 0 systemctl reload fence_virtd && until_true "$LIMIT" denies && cp -p /root/all.conf /etc/fence_virt.conf &&
 		gives 0 systemctl reload fence_virtd && fences && same "$(property MainPID)" "$pid"
 }
+is_held() { until_true "$LIMIT" is_on >/dev/null 2>&1; gives 1 fence_virt "${AGENT[@]}" -o off -H test && gives 0 is_on; }
+# The unit preserves the directory, also over a stop and a start.
+keeps_holds() {
+	gives 0 fence_virtd --hold test --for 1h --reason maintenance && is_held && start fence_virtd && is_held &&
+		gives 0 systemctl stop fence_virtd && start fence_virtd && is_held && gives 0 fence_virtd --release test && fences
+}
 reports() { gives 0 fence_virtd --status && says test:///default && [ -n "$(property StatusText)" ]; }
 fed_since() { [ "$(property WatchdogTimestampMonotonic)" != "$1" ]; }
 watchdog() {
@@ -234,6 +240,7 @@ check "systemd: files are read-only for it, but for /run and /dev/shm" sees_read
 check "systemd: reload leaves it running" reloads
 check "systemd: a reload of a wrong configuration fails, and says so" fails_a_wrong_reload
 check "systemd: a reload takes groups over" reloads_groups
+check "systemd: a hold outlives a restart, and a stop with a start" keeps_holds
 check "systemd: --status answers, and systemctl status says what it does" reports
 check "systemd: killed, it comes back" comes_back
 check "systemd: the watchdog is fed, and ends a daemon that stands still" watchdog

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+use crate::hold_options::HoldOptions;
+use crate::restraints::HoldChange;
 use crate::status::{Form, HistoryForm};
 use fence_virt::fence::{Operation, Rights, did_you_mean};
 
@@ -71,6 +73,14 @@ Look at a running daemon:
 Change a running daemon:
       --reload           have it read its configuration and keys again.
                          Exit code 0: taken, 1: refused, or no answer
+      --hold <vm|group>  let power operations on this VM, or on the VMs of this
+                         group, fail for a while; needs --for and --reason.
+                         Exit code 0: in force, 1: refused, or no answer
+      --for <time>       with --hold: until then: 90s, 30m, 2h, 1d; 7d at most
+      --reason <text>    with --hold: the reason, one line, for log and status
+      --release <vm|group>
+                         end a hold. Exit code 0: ended, 1: there is none, or
+                         no answer
 
 About the program:
   -l, --list             list the listeners and backends
@@ -89,6 +99,7 @@ pub(crate) enum Invocation {
     History { config: PathBuf, form: HistoryForm, vm: Option<String> },
     Reload(PathBuf),
     Explain { config: PathBuf, requester: String, vm: String, operation: Option<Operation> },
+    Hold { config: PathBuf, change: HoldChange },
     Doctor { config: PathBuf, pid_file: PathBuf, is_json: bool, errors_only: bool },
     AddKey { config: PathBuf, pid_file: PathBuf, vm: String, uuid: Option<String> },
     SelfTest { config: PathBuf, key: Option<PathBuf>, vm: Option<String>, is_confirmed: bool },
@@ -140,6 +151,8 @@ enum Program {
     History,
     SelfTest,
     Reload,
+    Hold,
+    Release,
     List,
 }
 
@@ -156,6 +169,8 @@ impl Program {
             Program::History => "--history",
             Program::SelfTest => "--self-test",
             Program::Reload => "--reload",
+            Program::Hold => "--hold",
+            Program::Release => "--release",
             Program::List => "--list (-l)",
         }
     }
@@ -174,6 +189,8 @@ const UUID: Modifier = Modifier("--uuid", &[Program::AddKey]);
 const KEY: Modifier = Modifier("--key", &[Program::SelfTest]);
 const FENCE: Modifier = Modifier("--fence", &[Program::SelfTest]);
 const YES: Modifier = Modifier("--yes", &[Program::SelfTest]);
+const FOR: Modifier = Modifier("--for", &[Program::Hold]);
+const REASON: Modifier = Modifier("--reason", &[Program::Hold]);
 const WATCH: Modifier = Modifier("--watch", &[Program::Status]);
 const TEXTFILE: Modifier = Modifier("--textfile", &[Program::Status]);
 /// Modifiers that exclude each other. A text file is always OpenMetrics.
@@ -195,6 +212,8 @@ struct Selection {
     /// Requester and VM of `--explain`.
     pair: Option<(String, String)>,
     operation: Option<Operation>,
+    /// Values of `--hold` and `--release`.
+    hold: HoldOptions,
 }
 
 /// Parses the command line, without the program's name.
@@ -254,6 +273,16 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<DaemonCo
                 selection.modifiers.push(TEXTFILE);
             }
             Long("reload") => selection.programs.push(Program::Reload),
+            Long(option @ ("hold" | "release" | "for" | "reason")) => {
+                let option = option.to_owned();
+                match option.as_str() {
+                    "hold" => selection.programs.push(Program::Hold),
+                    "release" => selection.programs.push(Program::Release),
+                    "for" => selection.modifiers.push(FOR),
+                    _ => selection.modifiers.push(REASON),
+                }
+                selection.hold.take(&option, parser.value().map_err(explain)?)?;
+            }
             Long("history") => selection.programs.push(Program::History),
             Long("vm") => {
                 selection.vm = Some(text(parser.value().map_err(explain)?)?);
@@ -386,6 +415,8 @@ impl Selection {
                 Invocation::History { config, form, vm: self.vm }
             }
             (Some(Program::Reload), _) => Invocation::Reload(config),
+            (Some(Program::Hold), _) => Invocation::Hold { config, change: self.hold.change(false)? },
+            (Some(Program::Release), _) => Invocation::Hold { config, change: self.hold.change(true)? },
             (Some(Program::List), _) => Invocation::List,
             // --explain comes with its pair.
             (None | Some(Program::Explain), _) => Invocation::Run(Options { config, pid_file, ..options }),

@@ -1,4 +1,5 @@
 use super::*;
+use fence_virt::restraints::{HoldReason, HoldSubject, HoldTime};
 use std::path::Path;
 
 fn command_line(line: &str) -> Result<DaemonCommand, String> {
@@ -64,6 +65,12 @@ fn short_and_long_forms_mean_the_same() {
     assert_eq!(parsed("-c -f x"), Ok(Invocation::Setup("x".into())));
     assert_eq!(parsed("--configure"), Ok(Invocation::Setup(DEFAULT_CONFIG.into())));
     assert_eq!(parsed("--reload -F -w -f x"), Ok(Invocation::Reload("x".into())));
+    let (time, reason) = (HoldTime::parse("30m").unwrap(), HoldReason::new("move").unwrap());
+    let subject = || HoldSubject::new("node1").unwrap();
+    let hold = |change| Ok(Invocation::Hold { config: "x".into(), change });
+    let place = HoldChange::Place { subject: subject(), reason, time };
+    assert_eq!(parsed("--hold node1 --for 30m --reason move -F -w -f x"), hold(place));
+    assert_eq!(parsed("-f x --release node1"), hold(HoldChange::Release(subject())));
     assert_eq!(parsed("-l"), Ok(Invocation::List));
     assert_eq!(parsed("-V"), Ok(Invocation::Version));
     assert_eq!(parsed("-h"), Ok(Invocation::Help));
@@ -98,6 +105,29 @@ fn wrong_arguments_are_named() {
     }
     assert!(parsed("--key a --status").unwrap_err().contains("requires --self-test"));
     assert!(parsed("--self-test --yes").unwrap_err().contains("requires --fence"));
+    for (line, words) in [
+        ("--hold a --reason b", "--hold requires --for, such as --for 30m"),
+        ("--hold a --for 30m", "--hold requires --reason"),
+        ("--hold a --for 8d --reason b", "--for: a hold lasts 1s to 7d"),
+        ("--hold a --for soon --reason b", "--for: a hold lasts 1s to 7d"),
+        ("--hold", "missing argument"),
+        ("--release a --for 30m", "--for requires --hold"),
+        ("--status --reason b", "--reason requires --hold"),
+    ] {
+        let refused = parsed(line).unwrap_err();
+        assert!(refused.contains(words), "{line}: {refused}");
+    }
+    let args = |reason: &str| ["--hold", "a", "--for", "1h", "--reason", reason].map(OsString::from);
+    assert!(parse(args("new kernel")).is_ok());
+    for (reason, words) in [("", "empty"), ("a\nb", "not printable"), (&*"x".repeat(201), "longer than 200")]
+    {
+        assert!(parse(args(reason)).unwrap_err().contains(words), "{reason:?}");
+    }
+    assert!(
+        parse(["--hold".into(), OsString::from("a\tb")])
+            .unwrap_err()
+            .contains("--hold: the name of a VM or group")
+    );
     assert!(parsed("--explain 192.0.2.7").unwrap_err().contains("a requester and a VM"));
     assert!(parsed("--status --operation off").unwrap_err().contains("requires --explain"));
     let misspelt = "unknown operation \"rebot\"; expected one of: status, list, off, reboot, on; did you mean \"reboot\"?";
@@ -117,6 +147,8 @@ fn options_that_select_different_programs_are_refused_by_name() {
         ("--history", "--history"),
         ("--self-test", "--self-test"),
         ("--reload", "--reload"),
+        ("--hold a --for 1h --reason b", "--hold"),
+        ("--release a", "--release"),
         ("-l", "--list (-l)"),
     ];
     for (at, (one, one_name)) in programs.iter().enumerate() {

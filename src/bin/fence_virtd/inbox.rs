@@ -2,12 +2,14 @@
 //! managers, watchers and the cluster, and control from the main thread.
 #![forbid(unsafe_code)]
 
+use crossbeam_channel::Sender;
+
 use crate::access::Permissions;
 use crate::job::Job;
 use crate::libvirt::{CallId, CallOutcome};
 use fence_virt::arbiter::OperationId;
 use fence_virt::config::HostFencing;
-use fence_virt::fence::{UriIndex, Uuid};
+use fence_virt::fence::{Target, UriIndex, Uuid};
 use fence_virt::routing::{LocalVm, Rules};
 use fence_virt::time::Instant;
 
@@ -24,6 +26,12 @@ pub(crate) enum Message {
     Event(Event),
     /// Settings after a reload; they replace those in force.
     Settings(BackendSettings),
+    /// Question of the main thread if this host, or its cluster, has such a VM now.
+    Knows {
+        target: Target,
+        /// Takes one reply.
+        reply: Sender<Result<bool, String>>,
+    },
     /// The listeners have ended: finish what is pending, then end.
     Stop,
 }

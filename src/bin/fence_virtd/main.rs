@@ -23,6 +23,8 @@ mod console;
 mod cpg;
 mod directory;
 mod heartbeat;
+mod hold_options;
+mod hold_orders;
 mod host_checks;
 mod inbox;
 mod job;
@@ -36,6 +38,7 @@ mod port_owner;
 mod power_journal;
 mod problem;
 mod reload;
+mod restraints;
 mod serial_event;
 mod start;
 mod startup;
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
             status_client::history(&config, &Query::History { form, vm })
         }
         Invocation::Reload(config) => status_client::reload(&config),
+        Invocation::Hold { config, change } => status_client::hold(&config, change),
         Invocation::Explain { config, requester, vm, operation } => {
             explain::run(&config, &requester, &vm, operation)
         }

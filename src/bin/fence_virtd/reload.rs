@@ -15,6 +15,7 @@ use crate::cpg;
 use crate::inbox::{BackendSettings, ClusterSettings, Message};
 use crate::listener::ListenerHandle;
 use crate::logging;
+use crate::restraints::SharedRestraints;
 use crate::watch::Watchers;
 use fence_virt::auth::KeyRing;
 use fence_virt::config::{
@@ -39,6 +40,8 @@ pub(crate) struct Reloader {
     cids: Option<CidTable>,
     /// Keys of VMs in force.
     vm_keys: Arc<KeyRing>,
+    /// Holds and caps, which go by the groups.
+    restraints: SharedRestraints,
 }
 
 /// Recipients of the changes.
@@ -52,12 +55,19 @@ pub(crate) struct Targets<'a> {
 impl Reloader {
     /// Takes the configuration at the start, and the log level of the command line.
     pub(crate) fn new(path: PathBuf, read: Read, running: Config, debug: Option<u32>) -> Reloader {
-        Reloader { path, read, running, debug, cids: None, vm_keys: Arc::default() }
+        let (restraints, vm_keys) = (SharedRestraints::default(), Arc::default());
+        Reloader { path, read, running, debug, cids: None, restraints, vm_keys }
     }
 
     /// Takes the keys of VMs that are in force, to tell at the next reload what it changes.
-    pub(crate) fn hold_keys(&mut self, vm_keys: Arc<KeyRing>) {
+    pub(crate) fn set_vm_keys(&mut self, vm_keys: Arc<KeyRing>) {
         self.vm_keys = vm_keys;
+    }
+
+    /// Tells these restraints the groups of each configuration.
+    pub(crate) fn restraining(self, restraints: SharedRestraints) -> Reloader {
+        restraints.set_groups(policies::restrained_groups(&self.running));
+        Reloader { restraints, ..self }
     }
 
     /// Permissions of a configuration. With a vsock listener and groups, watchers map CIDs to VMs.
@@ -100,6 +110,7 @@ impl Reloader {
                 WORKER_LIMIT,
             )
             .map_err(|_| "the worker does not take the new groups: it is overloaded or hangs".to_owned())?;
+        self.restraints.set_groups(policies::restrained_groups(&new));
         for handle in targets.listeners {
             let policy = policies.iter().find(|(name, _)| name == handle.name());
             if let Some((_, Some(policy))) = policy {
@@ -120,7 +131,7 @@ impl Reloader {
             summary = format!("{summary}\n{waiting}");
         }
         self.adopt(new);
-        self.hold_keys(vm_keys);
+        self.set_vm_keys(vm_keys);
         Ok(summary)
     }
 

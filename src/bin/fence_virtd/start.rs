@@ -12,12 +12,14 @@ use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 use crate::access::policies;
 use crate::args::Options;
+use crate::hold_orders::HoldOrders;
 use crate::host_checks::missing_directory;
 use crate::inbox::INBOX_MAX;
 use crate::listener::{self, Listener};
 use crate::pid_file::PidFile;
 use crate::power_journal::{JournalWriter, PowerJournal};
 use crate::reload::Reloader;
+use crate::restraints::{HoldKeeper, SharedRestraints};
 use crate::startup::Startup;
 use crate::status::{Sources, StatusSocket};
 use crate::systemd::{Notifier, ServiceManager};
@@ -47,6 +49,7 @@ fn start(options: &Options) -> Result<(), String> {
     let config_path = std::path::absolute(&options.config)
         .map_err(|error| format!("cannot find {}: {}", options.config.display(), error_text(&error)))?;
     let config = config_file::load_and_log(&options.config)?;
+    let status_socket = &config.status_socket;
     log::set_max_level(logging::level(options.debug.unwrap_or(config.debug)));
     let is_foreground = options.foreground || config.foreground;
     if is_foreground {
@@ -74,12 +77,15 @@ fn start(options: &Options) -> Result<(), String> {
     logging::start_writer()?;
     // Dropped last, once nothing more is recorded.
     let _writer = config.history_file.clone().and_then(|path| JournalWriter::start(path, &journal));
+    let restraints = SharedRestraints::default();
+    let holds = HoldKeeper::load(status_socket, restraints.clone())?;
     let (inbox, messages) = bounded(INBOX_MAX);
     libvirt::begin()?;
     let mut watchers = Watchers::default();
     let mut reloader =
-        Reloader::new(config_path.clone(), config_file::load_and_log, config.clone(), options.debug);
-    reloader.hold_keys(vm_keys);
+        Reloader::new(config_path.clone(), config_file::load_and_log, config.clone(), options.debug)
+            .restraining(restraints.clone());
+    reloader.set_vm_keys(vm_keys);
     let permissions = reloader.permissions(&config, &mut watchers)?;
     let startup = Startup {
         worker: &inbox,
@@ -88,6 +94,7 @@ fn start(options: &Options) -> Result<(), String> {
         max_parallel: config.max_parallel,
         signals: &signals,
         journal: &journal,
+        restraints: &restraints,
     };
     let started = backends::start(&config.backend, permissions, &mut watchers, &startup)?;
     let Some(started) = started else { return Ok(()) };
@@ -101,6 +108,7 @@ fn start(options: &Options) -> Result<(), String> {
     let sources: Vec<_> = listeners.iter().map(Listener::source).collect();
     let uris = Box::new(started.managers.reporter());
     let cluster = started.cluster.clone();
+    let holds = HoldOrders::new(holds, inbox.clone());
     let threads = supervise::Threads::start(listeners, started, watchers, inbox.clone(), messages)?;
     let manager = ServiceManager::new(&notifier, counts, threads.heartbeat(), config.backend.kind());
     let sources = Sources {
@@ -114,19 +122,21 @@ fn start(options: &Options) -> Result<(), String> {
         cluster,
         journal,
         last_reload: threads.last_reload(),
-        reloads: threads.reloads(),
+        orders: threads.orders(),
+        restraints,
     };
     // Without the status socket the daemon still fences.
-    let status = StatusSocket::open(&config.status_socket, sources);
-    let _status =
-        status.map_err(|reason| warn!("{reason}: --status, --history and --reload do not work")).ok();
+    let status = StatusSocket::open(status_socket, sources);
+    let _status = status
+        .map_err(|reason| warn!("{reason}: --status, --history, --reload, --hold and --release do not work"))
+        .ok();
     if let Some(background) = background {
         logging::switch_to_syslog();
         background.ready().map_err(not_detached)?;
     }
     info!("fence_virtd {} is ready", env!("CARGO_PKG_VERSION"));
     notifier.send("READY=1");
-    threads.run_until_stopped(&signals, &notifier, manager, reloader)
+    threads.run_until_stopped(&signals, &notifier, manager, reloader, holds)
 }
 
 /// Starts the watchers that bring the lines of VMs to the serial listener; false if a stop

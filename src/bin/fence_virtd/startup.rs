@@ -9,6 +9,7 @@ use log::info;
 use crate::inbox::Message;
 use crate::libvirt::HeldVms;
 use crate::power_journal::PowerJournal;
+use crate::restraints::SharedRestraints;
 use fence_virt::sys::error_text;
 use fence_virt::sys::signals::Signals;
 use fence_virt::time::Instant;
@@ -30,6 +31,7 @@ pub(crate) struct Startup<'a> {
     pub(crate) max_parallel: usize,
     pub(crate) signals: &'a Signals,
     pub(crate) journal: &'a PowerJournal,
+    pub(crate) restraints: &'a SharedRestraints,
 }
 
 /// Result of waiting for a thread's first attempt to connect.

@@ -22,11 +22,12 @@ use crate::backend::libvirt::ConnectionManagers;
 use crate::backends::StartedBackend;
 use crate::cpg::CpgThreads;
 use crate::heartbeat::Heartbeat;
+use crate::hold_orders::HoldOrders;
 use crate::inbox::Message;
 use crate::listener::{Listener, ListenerHandle};
 use crate::pauses::PauseMonitor;
 use crate::reload::{Reloader, Targets};
-use crate::status::{LastReload, ReloadOrder};
+use crate::status::{ClientOrder, LastReload, OrderKind};
 use crate::systemd::{Notifier, ServiceManager};
 use crate::watch::Watchers;
 use crate::worker;
@@ -70,8 +71,8 @@ impl Drop for ExitGuard {
 pub(crate) struct Threads {
     inbox: Sender<Message>,
     exits: Mailbox<ThreadExit>,
-    /// Reloads that clients of the status socket have ordered.
-    orders: (MailboxSender<ReloadOrder>, Mailbox<ReloadOrder>),
+    /// Orders of clients of the status socket.
+    orders: (MailboxSender<ClientOrder>, Mailbox<ClientOrder>),
     listeners: Vec<ListenerHandle>,
     threads: Vec<JoinHandle<()>>,
     heartbeat: Heartbeat,
@@ -146,12 +147,12 @@ impl Threads {
         self.heartbeat.clone()
     }
 
-    /// Way of reloads to the main thread.
-    pub(crate) fn reloads(&self) -> MailboxSender<ReloadOrder> {
+    /// Way of orders to the main thread.
+    pub(crate) fn orders(&self) -> MailboxSender<ClientOrder> {
         self.orders.0.clone()
     }
 
-    /// Runs until a stop signal arrives, then stops all threads. Obeys SIGHUP and orders to reload meanwhile.
+    /// Runs until a stop signal arrives, then stops all threads. Obeys SIGHUP and the orders of clients meanwhile.
     /// Errors: if a thread ended unexpectedly.
     pub(crate) fn run_until_stopped(
         mut self,
@@ -159,8 +160,9 @@ impl Threads {
         notifier: &Notifier,
         mut manager: ServiceManager<'_>,
         mut reloader: Reloader,
+        mut holds: HoldOrders,
     ) -> Result<(), String> {
-        let outcome = self.watch(signals, &mut manager, notifier, &mut reloader);
+        let outcome = self.watch(signals, &mut manager, notifier, &mut reloader, &mut holds);
         notifier.send("STOPPING=1");
         self.listeners.iter().for_each(ListenerHandle::stop);
         let mut missing = self.listeners.len();
@@ -208,12 +210,14 @@ impl Threads {
         manager: &mut ServiceManager<'_>,
         notifier: &Notifier,
         reloader: &mut Reloader,
+        holds: &mut HoldOrders,
     ) -> Result<(), String> {
         loop {
             manager.send_due(Instant::now());
+            holds.end_due();
+            let orders = self.orders.1.take().filter_map(|order| unless_other(order, reloader));
             // One reload serves all orders that are there. SIGHUP may have arrived during the start.
-            let orders: Vec<ReloadOrder> =
-                self.orders.1.take().filter_map(|order| unless_other(order, reloader)).collect();
+            let orders: Vec<ClientOrder> = orders.filter_map(|order| unless_hold(order, holds)).collect();
             if signals.take_reload() || !orders.is_empty() {
                 notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_usec()));
                 let outcome = self.reload(reloader);
@@ -222,7 +226,7 @@ impl Threads {
                 orders.into_iter().for_each(|order| answer(order, &outcome));
                 continue;
             }
-            self.wait(Some(signals), manager.deadline())?;
+            self.wait(Some(signals), manager.deadline().into_iter().chain(holds.deadline()).min())?;
             if let Some(exit) = self.exits.take().next() {
                 let problem = exit.problem.unwrap_or_else(|| "it panicked".to_owned());
                 error!("the thread {} ended unexpectedly: {problem}", exit.thread);
@@ -280,17 +284,29 @@ impl Threads {
     }
 }
 
-/// Returns an order, unless it means another configuration: that is no reload of this daemon.
-fn unless_other(order: ReloadOrder, reloader: &Reloader) -> Option<ReloadOrder> {
+/// Returns an order, unless it means another configuration: that is no order to this daemon.
+fn unless_other(order: ClientOrder, reloader: &Reloader) -> Option<ClientOrder> {
     let Some(reason) = reloader.other_than(&order.path) else { return Some(order) };
-    warn!("--reload: {reason}");
+    warn!("{}: {reason}", order.kind.option());
     answer(order, &Err(reason));
     None
 }
 
-fn answer(order: ReloadOrder, outcome: &Result<String, String>) {
+/// Returns an order, unless it is about a hold: that is carried out and answered.
+fn unless_hold(order: ClientOrder, holds: &mut HoldOrders) -> Option<ClientOrder> {
+    let OrderKind::Hold(change) = order.kind.clone() else { return Some(order) };
+    let outcome = holds.carry_out(change);
+    if let Err(reason) = &outcome {
+        warn!("{} refused: {reason}", order.kind.option());
+    }
+    answer(order, &outcome);
+    None
+}
+
+fn answer(order: ClientOrder, outcome: &Result<String, String>) {
+    let option = order.kind.option();
     if let Err(error) = order.answer(outcome) {
-        debug!("cannot answer --reload: {}", error_text(&error));
+        debug!("cannot answer {option}: {}", error_text(&error));
     }
 }
 

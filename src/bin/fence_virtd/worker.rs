@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use log::trace;
 
 use crate::backend::Backend;
 use crate::heartbeat::Heartbeat;
@@ -76,6 +77,12 @@ fn absorb(
         }
         Message::Event(event) => backend.event(event, Instant::now()),
         Message::Settings(settings) => backend.adopt(settings, Instant::now()),
+        Message::Knows { target, reply } => {
+            // The main thread may have given up.
+            if reply.try_send(backend.knows(&target, Instant::now())).is_err() {
+                trace!("nobody waits for the reply about {:?}", target.as_str());
+            }
+        }
         Message::Stop => {
             *is_stopping = true;
             backend.stop();
@@ -97,7 +104,7 @@ mod tests {
     use crate::job::tests::{answers, job};
     use crate::job::{AGE_LIMIT, CancelToken};
     use crossbeam_channel::Sender;
-    use fence_virt::fence::{Answer, Operation};
+    use fence_virt::fence::{Answer, Operation, Target};
     use std::time::Duration;
 
     /// Remembers the operations that reach it.
@@ -122,6 +129,10 @@ mod tests {
         fn adopt(&mut self, _settings: BackendSettings, _now: Instant) {}
 
         fn turn(&mut self, _now: Instant) {}
+
+        fn knows(&mut self, _target: &Target, _now: Instant) -> Result<bool, String> {
+            Ok(false)
+        }
 
         fn deadline(&self) -> Option<Instant> {
             None

@@ -10,6 +10,7 @@ use fence_virt::auth::{Key, KeyRing};
 use fence_virt::config::{AuthConfig, Config, GroupConfig, NamedListener};
 use fence_virt::fence::ListenerName;
 use fence_virt::groups::{Group, Groups};
+use fence_virt::restraints::RestrainedGroup;
 use fence_virt::session::Policy;
 
 /// Maximum length of the name of a group in a message, in characters.
@@ -79,6 +80,15 @@ pub(crate) fn groups(config: &Config) -> Groups {
             .labelled(label(at, group))
     };
     Groups::new(config.groups.iter().enumerate().map(group).collect())
+}
+
+/// Returns the groups of a configuration, as holds and caps go by them.
+pub(crate) fn restrained_groups(config: &Config) -> Vec<RestrainedGroup> {
+    let group = |(at, group): (usize, &GroupConfig)| {
+        let vms = group.uuids.iter().chain(&group.targets).map(String::as_str);
+        RestrainedGroup::new(group.name.as_deref(), label(at, group), vms, group.max_power_off)
+    };
+    config.groups.iter().enumerate().map(group).collect()
 }
 
 /// Name of a group in messages, from its position in the configuration if it has none: `"web"`, or `#2`.

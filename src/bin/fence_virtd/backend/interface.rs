@@ -2,6 +2,7 @@
 
 use crate::inbox::{BackendSettings, Event};
 use crate::job::Job;
+use fence_virt::fence::Target;
 use fence_virt::routing::JobId;
 use fence_virt::time::Instant;
 
@@ -16,6 +17,10 @@ pub(crate) trait Backend {
 
     /// Replaces the settings in force.
     fn adopt(&mut self, settings: BackendSettings, now: Instant);
+
+    /// Returns true if there is such a VM, by its name or UUID.
+    /// Errors: the reason why that is not known.
+    fn knows(&mut self, target: &Target, now: Instant) -> Result<bool, String>;
 
     /// Does the work that is due.
     fn turn(&mut self, now: Instant);

@@ -16,7 +16,7 @@ use crate::libvirt::Link;
 use crate::logging::Limiter;
 use crate::power_journal::PowerJournal;
 use crate::status::{ClusterState, HostFencingState};
-use fence_virt::fence::{Operation, Verdict};
+use fence_virt::fence::{Operation, Target, Verdict};
 use fence_virt::routing::{ClientId, JobId, Router};
 use fence_virt::sys::mutex::lock;
 use fence_virt::time::Instant;
@@ -139,17 +139,27 @@ impl<L: Link> Backend for Cpg<L> {
             let may_start = !is_on || self.router.may_start(target.as_str(), now);
             let must_run = is_on && self.router.is_seen_running_here(target.as_str());
             if let Some(job) = self.local_calls.job(call, is_sole_known_owner, must_run) {
+                // The libvirt backend takes an `on` that only looks whether the VM runs for a question.
+                let copies = if must_run { self.copies_of(&target, now) } else { Vec::new() };
+                let held = self.libvirt.check_held(Operation::On, &copies).err();
                 match job.stale(now) {
                     Some(stale) => job.refuse_stale(stale),
                     None if is_late => job.refuse(Verdict::Failure, "nothing is heard of the group"),
                     None if !may_start => {
                         job.refuse(Verdict::Failure, "another host runs the VM now, or may run it (a host is away, or there is no quorum)");
                     }
-                    None => self.libvirt.begin(job, now),
+                    None => match held {
+                        Some((verdict, reason)) => job.refuse(verdict, reason),
+                        None => self.libvirt.begin(job, now),
+                    },
                 }
             }
         }
         self.settle(now);
+    }
+
+    fn knows(&mut self, target: &Target, now: Instant) -> Result<bool, String> {
+        if self.router.knows(target.as_str()) { Ok(true) } else { self.libvirt.knows(target, now) }
     }
 
     fn adopt(&mut self, settings: BackendSettings, now: Instant) {

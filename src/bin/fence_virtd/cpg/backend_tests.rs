@@ -6,6 +6,8 @@ mod fencing_tests;
 mod permission_tests;
 #[path = "race_tests.rs"]
 mod race_tests;
+#[path = "restraint_tests.rs"]
+mod restraint_tests;
 #[path = "served_log_tests.rs"]
 mod served_log_tests;
 
@@ -21,6 +23,7 @@ use crate::inbox::Message;
 use crate::job::tests::{Answers, answers, job, job_of};
 use crate::libvirt::HeldVms;
 use crate::logging::captured;
+use crate::restraints::SharedRestraints;
 use fence_virt::config::HostFencing;
 use fence_virt::fence::{Answer, Domain, PowerState, Request, Source, Target, UriIndex, Uuid};
 use fence_virt::groups::{Group, Groups, PermittedNames};
@@ -42,6 +45,7 @@ struct Bench {
     fencer: FakeFencer,
     host: std::sync::Arc<Fake>,
     now: Instant,
+    restraints: SharedRestraints,
     inbox: Receiver<Message>,
 }
 
@@ -64,12 +68,14 @@ impl Bench {
         let (worker, inbox) = crossbeam_channel::unbounded();
         let links = vec![FakeLink::new(0, &host, &worker)];
         let libvirt = LibvirtBackend::new(links, 1, permissions, worker, HeldVms::default());
+        let restraints = SharedRestraints::default();
+        let libvirt = libvirt.restrained_by(restraints.clone());
         let (group, link) = FakeGroup::new();
         let rules = Rules { names: Names::Both, host_fence_delay: None, unknown: Unknown::Fail };
         let settings = ClusterSettings { rules, host_fencing: HostFencing::None };
         let (fencer, fencing) = FakeFencer::new();
         let backend = Cpg::new(libvirt, link, fencing, Router::new(rules, 1, RequestNumber(1)), settings);
-        let mut bench = Bench { backend, group, fencer, host, now: Instant::now(), inbox };
+        let mut bench = Bench { backend, group, fencer, host, now: Instant::now(), restraints, inbox };
         bench.backend.router.configured(Some(vec![NodeId(1), NodeId(2)]), bench.now);
         let uuid = Uuid::parse(OWN).unwrap();
         let vm = LocalVm {

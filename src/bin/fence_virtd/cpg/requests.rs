@@ -55,19 +55,22 @@ impl<L: Link> Cpg<L> {
                 }
             }
         }
-        let permitted =
-            match self.libvirt.permit(&job, &self.copies_of(&target, now), &|vm| self.conflicts(vm), now) {
-                Ok(permitted) => permitted,
-                Err((verdict, reason)) => {
-                    // A group may list its UUID or name, which is not known yet.
-                    let is_known = is_last || self.router.knows(target.as_str());
-                    let until = if is_known { None } else { self.router.seek(target.as_str(), now) };
-                    return match until.filter(|&until| now < until) {
-                        Some(until) => self.awaiting_inventory.push(WaitingJob { until, job }),
-                        None => job.refuse(verdict, reason),
-                    };
-                }
-            };
+        let copies = self.copies_of(&target, now);
+        let permitted = match self.libvirt.permit(&job, &copies, &|vm| self.conflicts(vm), now) {
+            Ok(permitted) => permitted,
+            Err((verdict, reason)) => {
+                // A group may list its UUID or name, which is not known yet.
+                let is_known = is_last || self.router.knows(target.as_str());
+                let until = if is_known { None } else { self.router.seek(target.as_str(), now) };
+                return match until.filter(|&until| now < until) {
+                    Some(until) => self.awaiting_inventory.push(WaitingJob { until, job }),
+                    None => job.refuse(verdict, reason),
+                };
+            }
+        };
+        if let Err((verdict, reason)) = self.restrain(&job, &copies, now) {
+            return job.refuse(verdict, reason);
+        }
         let client = ClientId(self.next_client);
         self.next_client += 1;
         let request = job.request.clone();
@@ -76,9 +79,30 @@ impl<L: Link> Cpg<L> {
         self.router.ask(ClientRequest { client, request, permitted, received }, now);
     }
 
+    /// Checks a client's request against the holds and caps of this host, whichever host has the VM.
+    fn restrain(&self, job: &Job, copies: &[VmCopy], now: Instant) -> Result<(), (Verdict, String)> {
+        self.libvirt.check_held(job.request.operation, copies)?;
+        if self.router.not_joined().is_some() {
+            // It fails, and begins for no VM.
+            return Ok(());
+        }
+        // One that joins another was not counted.
+        let is_joined = self.libvirt.is_capped(copies) && self.is_being_powered_off(copies, now);
+        if is_joined { Ok(()) } else { self.libvirt.count_power_off(job, copies, now) }
+    }
+
+    /// True while another client's power-off of a VM with one of these UUIDs is in progress.
+    fn is_being_powered_off(&self, copies: &[VmCopy], now: Instant) -> bool {
+        let is_same = |other: &VmCopy| copies.iter().any(|copy| copy.uuid == other.uuid);
+        let power_offs = self.clients.values().map(|job| &job.request);
+        let mut power_offs =
+            power_offs.filter(|request| matches!(request.operation, Operation::Off | Operation::Reboot));
+        power_offs.any(|request| self.copies_of(&request.target, now).iter().any(is_same))
+    }
+
     /// Copies of the VM that a request names, by what the members have told; one of that name if they have
     /// told none.
-    fn copies_of(&self, target: &Target, now: Instant) -> Vec<VmCopy> {
+    pub(super) fn copies_of(&self, target: &Target, now: Instant) -> Vec<VmCopy> {
         let text = target.as_str();
         let copies: Vec<VmCopy> = self.router.copies_of(text, now).into_iter().map(vm_copy).collect();
         if copies.is_empty() {

@@ -5,6 +5,7 @@ use super::error::{LibvirtError, LibvirtResult};
 use super::host::{Definition, DomainState, FoundDomain, Host};
 use super::power_off::{MOVED, PowerOff, PowerOffResult};
 use crate::job::CancelToken;
+use crate::restraints::HoldGuard;
 use fence_virt::fence::{PowerState, Target, Uuid};
 
 /// Number of a call; never reused.
@@ -23,6 +24,8 @@ pub(crate) enum Call {
         definition: Definition,
         /// True if the VM is started even if it has migrated away.
         may_have_moved: bool,
+        /// Holds that have begun since the request was accepted.
+        guard: HoldGuard,
         /// Cancelled once nobody waits for the start, or the worker has given the call up.
         given_up: CancelToken,
     },
@@ -49,8 +52,8 @@ impl Call {
             Call::Start { given_up, .. } if given_up.is_cancelled() => {
                 CallOutcome::Started(Err(LibvirtError::Other("not begun: given up before".to_owned())))
             }
-            Call::Start { uuid, definition, may_have_moved, .. } => {
-                CallOutcome::Started(start(host, &uuid, &definition, may_have_moved))
+            Call::Start { uuid, definition, may_have_moved, guard, .. } => {
+                CallOutcome::Started(start(host, &uuid, &definition, may_have_moved, &guard))
             }
             Call::List => CallOutcome::Domains(host.list()),
         }
@@ -99,6 +102,7 @@ fn start(
     uuid: &str,
     definition: &Definition,
     may_have_moved: bool,
+    guard: &HoldGuard,
 ) -> LibvirtResult<Option<DomainState>> {
     let before = host.observe(uuid)?;
     // Somebody else may have started it since the last look.
@@ -107,6 +111,9 @@ fn start(
     }
     if before.is_some_and(|state| state.is_migrating) && !may_have_moved {
         return Err(LibvirtError::Other(MOVED.to_owned()));
+    }
+    if let Some(reason) = guard.refusal() {
+        return Err(LibvirtError::Other(reason));
     }
     host.start(uuid, definition)?;
     host.observe(uuid)

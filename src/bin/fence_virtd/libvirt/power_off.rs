@@ -8,6 +8,7 @@ use log::trace;
 use super::error::LibvirtError;
 use super::host::{Definition, DomainState, Host};
 use crate::job::{CancelToken, Stale, Waiter};
+use crate::restraints::HoldGuard;
 use fence_virt::fence::PowerState;
 use fence_virt::time::Instant;
 
@@ -93,6 +94,8 @@ pub(crate) struct PowerOff {
     pub(crate) wants_definition: bool,
     /// The wait of the request that the call serves: it destroys nothing once that is stale.
     pub(crate) waiter: Waiter,
+    /// Holds that have begun since the request was accepted.
+    pub(crate) guard: HoldGuard,
     /// Cancelled once the worker has given the call up.
     pub(crate) given_up: CancelToken,
 }
@@ -157,6 +160,11 @@ impl PowerOff {
         let stale = self.waiter.stale(self.now());
         if let Some(stale) = stale.or(self.given_up.is_cancelled().then_some(Stale::TooOld)) {
             return Err(NotOff::Stale(stale));
+        }
+        // An operation whose VM was killed already goes on.
+        let is_killed = matches!(result.progress, PowerOffProgress::Killed { .. });
+        if let Some(reason) = if is_killed { None } else { self.guard.refusal() } {
+            return Err(NotOff::Failed(reason));
         }
         result.was_destroyed = true;
         let destroyed = host.destroy(&self.uuid);

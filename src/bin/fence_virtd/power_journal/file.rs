@@ -1,19 +1,17 @@
 //! The history file: its reading, its growth, its replacement.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
-use crate::directory::{directory_of, sync_directory};
+use crate::directory::{PRIVATE_MODE, replace_private};
 use fence_virt::power_log::{FILE_BYTES_MAX, HEADER, KeptHistory, decode};
 
-/// Mode of the file: private to its owner, since it lists requesters and the VMs they fence.
-const MODE: u32 = 0o600;
-
-/// A history file. It is opened for each access, so that one which was moved or removed is made anew.
+/// A history file, private to its owner, since it lists requesters and the VMs they fence. It is opened for each
+/// access, so that one which was moved or removed is made anew.
 #[derive(Debug)]
 pub(super) struct JournalFile(pub(super) PathBuf);
 
@@ -46,36 +44,8 @@ impl JournalFile {
     /// Replaces the file by one with these lines.
     /// Errors: the old file stays, or the new one is there, but a crash may still undo that.
     pub(super) fn replace(&self, lines: &str) -> io::Result<()> {
-        if let Some(directory) = self.0.parent().filter(|directory| !directory.exists()) {
-            DirBuilder::new().mode(0o700).create(directory)?;
-        }
-        let new = self.replacement();
-        // What a crash has left.
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let written = write_new(&new, lines).and_then(|()| fs::rename(&new, &self.0));
-        if written.is_err() {
-            // Of both failures the first one counts.
-            let _ = fs::remove_file(&new);
-        }
-        written?;
-        sync_directory(&directory_of(&self.0))
+        replace_private(&self.0, &[HEADER, lines])
     }
-
-    fn replacement(&self) -> PathBuf {
-        let mut name = self.0.clone().into_os_string();
-        name.push(".new");
-        name.into()
-    }
-}
-
-fn write_new(path: &Path, lines: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
-    file.write_all(HEADER.as_bytes())?;
-    file.write_all(lines.as_bytes())?;
-    file.sync_all()
 }
 
 /// Opens a regular file. Links are not followed, since the directory may be another user's.
@@ -85,8 +55,8 @@ fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
-    if metadata.permissions().mode() & 0o7777 != MODE {
-        file.set_permissions(fs::Permissions::from_mode(MODE))?;
+    if metadata.permissions().mode() & 0o7777 != PRIVATE_MODE {
+        file.set_permissions(fs::Permissions::from_mode(PRIVATE_MODE))?;
     }
     Ok(file)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::snapshot::{FencerState, ListenerState, OldestCall, RefusalCount, Snapshot, Streak, UriState};
 use super::span::span;
+use fence_virt::restraints::PowerHold;
 
 /// Duration after which a call on a lane counts as a problem: a destroy of a VM whose
 /// process survives SIGKILL takes 15 s.
@@ -12,6 +13,9 @@ const CALL_MAX: Duration = Duration::from_secs(30);
 /// Refusals for one reason, none answered between, from which on they are worth a warning: one agent that
 /// gives up, or a port scan, is none.
 const STREAK_MIN: u64 = 3;
+
+/// Maximum of holds that the warning about them names.
+const HOLDS_NAMED: usize = 3;
 
 /// Judgement of the state of a daemon. Each sentence names what it is about first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,7 +40,20 @@ impl Judgement {
         snapshot.listeners.iter().for_each(|listener| judgement.judge_listener(listener));
         snapshot.uris.iter().for_each(|uri| judgement.judge_uri(uri));
         judgement.judge_cluster(snapshot);
+        judgement.judge_holds(&snapshot.restraints.holds);
         judgement
+    }
+
+    fn judge_holds(&mut self, holds: &[PowerHold]) {
+        let Some(last) = holds.iter().map(|hold| hold.ends).max() else { return };
+        let named = holds.iter().take(HOLDS_NAMED).map(|hold| format!("{:?}", hold.subject.as_str()));
+        let more = holds.len().saturating_sub(HOLDS_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        self.warnings.push(format!(
+            "holds ({}, the last one until {last}): power operations fail on {}{more}; end one with --release",
+            holds.len(),
+            named.collect::<Vec<_>>().join(", ")
+        ));
     }
 
     /// Returns true without problems. Warnings do not count.

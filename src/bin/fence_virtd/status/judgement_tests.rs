@@ -1,6 +1,6 @@
 use super::super::counts::Refusal;
 use super::super::reception::ReceptionState;
-use super::super::sample::{call_since, snapshot};
+use super::super::sample::{call_since, restraints, snapshot};
 use super::super::snapshot::{ClusterState, RefusedReload};
 use super::*;
 use fence_virt::time::Instant;
@@ -31,6 +31,20 @@ fn what_is_wrong_is_said() {
         "this host is not in the cluster's group: corosync has ended",
     ];
     assert_eq!(Judgement::of(&snapshot).problems, expected);
+}
+
+#[test]
+fn holds_are_one_warning() {
+    for (count, named) in
+        [(1, "\"web\""), (3, "\"web\", \"vm1\", \"vm2\""), (5, "\"web\", \"vm1\", \"vm2\" and 2 more")]
+    {
+        let judgement = Judgement::of(&Snapshot { restraints: restraints(count), ..well() });
+        let expected = format!(
+            "holds ({count}, the last one until 1970-01-01T00:01:00.000Z): power operations fail on {named}; end \
+             one with --release"
+        );
+        assert!(judgement.is_well() && judgement.warnings == [expected], "{judgement:?}");
+    }
 }
 
 #[test]

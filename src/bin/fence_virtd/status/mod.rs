@@ -6,7 +6,9 @@
 //! the line `history` and the power operations. The first line of a reply also has the path of the daemon's
 //! configuration, in hexadecimal digits, by which the client knows whether it has reached the daemon it meant.
 //! `reload` with the path of the configuration has the daemon reload it; the reply, once that is done, is a line,
-//! `reloaded` or `refused`, and the changes or the reason.
+//! `reloaded` or `refused`, and the changes or the reason. `hold` with a time in seconds, subject, reason (both in
+//! hexadecimal digits) and the path places a hold, `release` with subject and path ends one; the replies are
+//! `held`, `released` or `refused`.
 //!
 //! | step | module |
 //! | --- | --- |
@@ -17,6 +19,7 @@
 //! | the socket | `server`, `query` |
 #![forbid(unsafe_code)]
 
+mod client_order;
 mod counts;
 mod down;
 mod form;
@@ -27,7 +30,6 @@ mod openmetrics;
 mod place;
 mod query;
 mod reception;
-mod reload_order;
 mod render;
 mod report_json;
 #[cfg(test)]
@@ -39,14 +41,14 @@ mod span;
 mod table;
 mod text;
 
+pub(crate) use client_order::{ClientOrder, OrderKind};
 pub(crate) use counts::{Counts, Refusal};
 pub(crate) use down::down;
 pub(crate) use form::{Form, HistoryForm};
 pub(crate) use last_reload::LastReload;
 pub(crate) use place::ListeningPlace;
-pub(crate) use query::{HISTORY, Query, REFUSED, RELOADED, UNWELL, WELL, parse_reply_head};
+pub(crate) use query::{HELD, HISTORY, Query, REFUSED, RELEASED, RELOADED, UNWELL, WELL, parse_reply_head};
 pub(crate) use reception::{Channel, Reception};
-pub(crate) use reload_order::ReloadOrder;
 pub(crate) use server::StatusSocket;
 pub(crate) use snapshot::{ClusterState, FencerState, HostFencingState, LaneReport, OldestCall, UriState};
 pub(crate) use sources::{KeysInForce, ListenerSource, Sources};

@@ -99,6 +99,15 @@ pub(super) fn openmetrics(snapshot: &Snapshot, judgement: &Judgement) -> String 
         }
     }
     out.gauge("vm_keys", "Keys of VMs in force.", snapshot.vm_keys);
+    out.gauge("holds", "Holds in force.", snapshot.restraints.holds.len());
+    let restraints = &snapshot.restraints;
+    let refused = [("hold", restraints.refused_by_hold), ("cap", restraints.refused_by_cap)];
+    out.family(
+        "restrained",
+        "counter",
+        "Power operations that a hold or max_power_off has refused.",
+        refused.map(|(by, count)| (labels(&[("by", by)]), count.to_string())),
+    );
     let up = listeners.iter().map(|listener| {
         (labels(&[("listener", &listener.name)]), u8::from(!listener.reception.is_deaf).to_string())
     });

@@ -3,8 +3,11 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::form::{Form, HistoryForm};
+use crate::restraints::HoldChange;
+use fence_virt::restraints::{HoldReason, HoldSubject, HoldTime};
 
 /// First line of the reply with a status, if there are no problems.
 pub(crate) const WELL: &str = "well";
@@ -12,8 +15,15 @@ pub(crate) const WELL: &str = "well";
 pub(crate) const UNWELL: &str = "unwell";
 /// First line of the reply to a reload that was taken.
 pub(crate) const RELOADED: &str = "reloaded";
-/// First line of the reply to a reload that was refused.
+/// First line of the reply to an order that was refused.
 pub(crate) const REFUSED: &str = "refused";
+/// First line of the reply to an order that has placed a hold.
+pub(crate) const HELD: &str = "held";
+/// First line of the reply to an order that has ended a hold.
+pub(crate) const RELEASED: &str = "released";
+/// Words of the queries that place and end a hold.
+const HOLD: &str = "hold ";
+const RELEASE: &str = "release ";
 /// Word of the query that reloads the configuration.
 const RELOAD: &str = "reload";
 /// First line of the reply with a history.
@@ -28,25 +38,40 @@ pub(crate) enum Query {
     History { form: HistoryForm, vm: Option<String> },
     /// Read the configuration again, if it is this one. The reply comes when that is done.
     Reload(PathBuf),
+    /// Place or release a hold, if the daemon runs with this configuration.
+    Hold { change: HoldChange, config: PathBuf },
 }
 
 /// First line of a reply, without its line feed: a word, and the path of the daemon's configuration in
 /// hexadecimal digits, since a path may have any bytes.
 pub(super) fn reply_head(word: &str, config: &Path) -> String {
-    let bytes = config.as_os_str().as_bytes();
-    bytes.iter().fold(format!("{word} "), |line, byte| format!("{line}{byte:02x}"))
+    format!("{word} {}", digits(config.as_os_str().as_bytes()))
 }
 
-/// Parses the first line of a reply. The path is none in a refusal.
-pub(crate) fn parse_reply_head(line: &str) -> (&str, Option<PathBuf>) {
-    let Some((word, digits)) = line.split_once(' ') else { return (line, None) };
+/// Writes bytes as hexadecimal digits.
+fn digits(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |line, byte| format!("{line}{byte:02x}"))
+}
+
+/// Reads hexadecimal digits; none if they are none, or of half a byte.
+fn bytes(digits: &str) -> Option<Vec<u8>> {
     let digit = |digit: &u8| char::from(*digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let byte = |pair: &[u8]| match pair {
         [high, low] => Some(digit(high)? << 4 | digit(low)?),
         _ => None,
     };
-    let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(byte).collect();
-    (word, bytes.map(|bytes| OsString::from_vec(bytes).into()))
+    digits.as_bytes().chunks(2).map(byte).collect()
+}
+
+/// Reads the hexadecimal digits of a text.
+fn text(digits: &str) -> Option<String> {
+    String::from_utf8(bytes(digits)?).ok()
+}
+
+/// Parses the first line of a reply. The path is none in a refusal.
+pub(crate) fn parse_reply_head(line: &str) -> (&str, Option<PathBuf>) {
+    let Some((word, digits)) = line.split_once(' ') else { return (line, None) };
+    (word, bytes(digits).map(|bytes| OsString::from_vec(bytes).into()))
 }
 
 impl Query {
@@ -57,6 +82,14 @@ impl Query {
             Query::History { form, vm: None } => format!("{HISTORY} {}", form.word()),
             Query::History { form, vm: Some(vm) } => format!("{HISTORY} {} {vm}", form.word()),
             Query::Reload(path) => format!("{RELOAD} {}", path.display()),
+            Query::Hold { change: HoldChange::Place { subject, reason, time }, config } => {
+                let [subject, reason] =
+                    [subject.as_str(), reason.as_str()].map(|text| digits(text.as_bytes()));
+                format!("{HOLD}{} {subject} {reason} {}", time.duration().as_secs(), config.display())
+            }
+            Query::Hold { change: HoldChange::Release(subject), config } => {
+                format!("{RELEASE}{} {}", digits(subject.as_str().as_bytes()), config.display())
+            }
         }
     }
 
@@ -64,14 +97,38 @@ impl Query {
     pub(super) fn parse(line: &str) -> Option<Query> {
         let line = line.strip_suffix('\n').unwrap_or(line);
         if let Some(path) = line.strip_prefix(RELOAD) {
-            let path = path.strip_prefix(' ').filter(|path| path.starts_with('/'))?;
-            return Some(Query::Reload(path.into()));
+            return Some(Query::Reload(absolute(path.strip_prefix(' ')?)?));
+        }
+        if let Some(words) = line.strip_prefix(HOLD) {
+            return parse_hold(words);
+        }
+        if let Some(words) = line.strip_prefix(RELEASE) {
+            let (subject, path) = words.split_once(' ')?;
+            let subject = HoldSubject::new(&text(subject)?).ok()?;
+            return Some(Query::Hold { change: HoldChange::Release(subject), config: absolute(path)? });
         }
         let Some(history) = line.strip_prefix(HISTORY) else { return Form::of_word(line).map(Query::Status) };
         let history = history.strip_prefix(' ')?;
         let (word, vm) = history.split_once(' ').map_or((history, None), |(word, vm)| (word, Some(vm)));
         Some(Query::History { form: HistoryForm::of_word(word)?, vm: vm.map(str::to_owned) })
     }
+}
+
+fn parse_hold(words: &str) -> Option<Query> {
+    let mut words = words.splitn(4, ' ');
+    let seconds = words.next()?.parse().ok()?;
+    let time = HoldTime::new(Duration::from_secs(seconds))?;
+    let [subject, reason] = [words.next()?, words.next()?].map(text);
+    let subject = HoldSubject::new(&subject?).ok()?;
+    let reason = HoldReason::new(&reason?).ok()?;
+    Some(Query::Hold {
+        change: HoldChange::Place { subject, reason, time },
+        config: absolute(words.next()?)?,
+    })
+}
+
+fn absolute(path: &str) -> Option<PathBuf> {
+    path.starts_with('/').then(|| path.into())
 }
 
 #[cfg(test)]
@@ -99,6 +156,18 @@ mod tests {
             history(HistoryForm::Text, None),
             history(HistoryForm::Json, Some("node 1")),
             Query::Reload("/etc/a b.conf".into()),
+            Query::Hold {
+                change: HoldChange::Place {
+                    subject: HoldSubject::new("web 1 é").unwrap(),
+                    reason: HoldReason::new("new kernel").unwrap(),
+                    time: HoldTime::parse("7d").unwrap(),
+                },
+                config: "/etc/a b.conf".into(),
+            },
+            Query::Hold {
+                change: HoldChange::Release(HoldSubject::new("web 1").unwrap()),
+                config: "/etc/a b.conf".into(),
+            },
         ] {
             assert_eq!(Query::parse(&format!("{}\n", query.line())), Some(query));
         }
@@ -115,6 +184,20 @@ mod tests {
             "reload ",
             "reload a",
             "reload/a",
+            "hold",
+            "hold 60 61 61",
+            "hold 60 61 61 a",
+            "hold 0 61 61 /a",
+            "hold 604801 61 61 /a",
+            "hold 60  61 /a",
+            "hold 60 61 0a /a",
+            "hold 60 ff 61 /a",
+            "hold 60 6 61 /a",
+            "release",
+            "release 61",
+            "release 61 a",
+            "release /a",
+            "release 0a /a",
         ] {
             assert_eq!(Query::parse(wrong), None, "{wrong:?}");
         }

@@ -1,6 +1,6 @@
 use super::super::place::ListeningPlace;
 use super::super::reception::ReceptionState;
-use super::super::sample::{call_since, snapshot};
+use super::super::sample::{call_since, restraints, snapshot};
 use super::super::snapshot::{FencerState, HostFencingState, ListenerState};
 use super::*;
 use std::time::Duration;
@@ -58,6 +58,7 @@ fn json_is_one_line_with_all_of_it() {
         {\"operation\":\"off\",\"verdict\":\"success\",\"count\":3},\
         {\"operation\":\"off\",\"verdict\":\"failure\",\"count\":1}],\
         \"refusals\":[{\"reason\":\"signature\",\"count\":4,\"in_a_row\":0}],\"probes\":24,\"version_1_requests\":3}],\
+        \"holds\":[],\"refused_by_hold\":0,\"refused_by_cap\":0,\
         \"last_operations\":[{\"time\":\"2026-11-30T06:40:02.125Z\",\"listener\":\"tcp\",\"requester\":\"192.0.2.7\",\
         \"operation\":\"off\",\"vm\":\"node\\u202e1\",\"verdict\":\"success\",\"reason\":\"destroyed\",\"milliseconds\":9}],\
         \"problems\":[\"a\\\"b\\\\: no\\u000away\"],\"warnings\":[]}\n";
@@ -89,6 +90,28 @@ fn metrics_come_in_families_and_end() {
     let mut once = names.clone();
     once.dedup();
     assert_eq!(names, once);
+}
+
+#[test]
+fn holds_and_caps_are_in_each_format() {
+    let held = Snapshot { restraints: restraints(1), ..snapshot() };
+    let lines = "\nhold on \"web\": since 1970-01-01T00:00:00.000Z, until 1970-01-01T00:01:00.000Z: new \"kernel\"\n\
+        refused because of holds: 2 power operations\n\
+        max_power_off: \"web\" 2/60s; refused: 1 power operation\n\
+        last power operations:\n";
+    assert!(text(&held).contains(lines), "{}", text(&held));
+    let expected = "\"holds\":[{\"on\":\"web\",\"since\":\"1970-01-01T00:00:00.000Z\",\
+        \"until\":\"1970-01-01T00:01:00.000Z\",\"reason\":\"new \\\"kernel\\\"\"}],\
+        \"refused_by_hold\":2,\"refused_by_cap\":1,";
+    assert!(json(&held).contains(expected), "{}", json(&held));
+    for line in [
+        "fence_virtd_holds 1",
+        "fence_virtd_restrained_total{by=\"hold\"} 2",
+        "fence_virtd_restrained_total{by=\"cap\"} 1",
+    ] {
+        assert!(metrics(&held).lines().any(|found| found == line), "{line} in\n{}", metrics(&held));
+    }
+    assert!(metrics(&snapshot()).contains("\nfence_virtd_holds 0\n"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::place::ListeningPlace;
 use super::snapshot::{ClusterState, ListenerState, Snapshot, UriState};
 use super::text::fencing_text;
 use crate::json::{JsonObject, array, quoted};
+use fence_virt::restraints::PowerHold;
 
 /// Returns the report: one object in one line.
 pub(super) fn report_json(snapshot: &Snapshot, judgement: &Judgement) -> String {
@@ -32,6 +33,9 @@ pub(super) fn report_json(snapshot: &Snapshot, judgement: &Judgement) -> String 
         .value("cluster", snapshot.cluster.as_ref().map_or("null".to_owned(), cluster_json))
         .value("vm_keys", snapshot.vm_keys)
         .value("listeners", array(snapshot.listeners.iter().map(listener_json)))
+        .value("holds", array(snapshot.restraints.holds.iter().map(hold_json)))
+        .value("refused_by_hold", snapshot.restraints.refused_by_hold)
+        .value("refused_by_cap", snapshot.restraints.refused_by_cap)
         .value("last_operations", array(snapshot.last_operations.iter().map(|record| history::json(record))))
         .value("problems", sentences(&judgement.problems))
         .value("warnings", sentences(&judgement.warnings));
@@ -54,6 +58,15 @@ fn uri_json(uri: &UriState) -> String {
         .value("calls_waiting", uri.lanes.queued)
         .value("oldest_call_seconds", seconds(oldest.map(|oldest| oldest.began.elapsed())))
         .optional("oldest_call", oldest.map(|oldest| oldest.label.as_str()))
+        .finish()
+}
+
+fn hold_json(hold: &PowerHold) -> String {
+    JsonObject::new()
+        .string("on", hold.subject.as_str())
+        .string("since", &hold.begun.to_string())
+        .string("until", &hold.ends.to_string())
+        .string("reason", hold.reason.as_str())
         .finish()
 }
 

@@ -10,8 +10,11 @@ use super::snapshot::{
     RefusalCount, RequestCount, Snapshot, UriState,
 };
 use crate::power_journal::sample::record;
+use crate::restraints::RestraintReport;
 use fence_virt::auth::Key;
 use fence_virt::fence::Operation;
+use fence_virt::power_log::WallTime;
+use fence_virt::restraints::{HoldReason, HoldSubject, HoldTime, PowerHold};
 use fence_virt::time::Instant;
 
 /// State with an unavailable URI, refusals, and a power operation.
@@ -40,6 +43,7 @@ pub(super) fn snapshot() -> Snapshot {
         }],
         vm_keys: 12,
         queue: QueueState { len: 1, max: 512 },
+        restraints: RestraintReport::default(),
         last_operations: vec![Arc::new(record("node\u{202e}1"))],
         busy_for: Some(second),
         is_worker_healthy: true,
@@ -62,6 +66,23 @@ pub(super) fn snapshot() -> Snapshot {
             },
         }),
     }
+}
+
+/// Restraints with so many holds, on the group web and on VMs, and a cap.
+pub(super) fn restraints(holds: usize) -> RestraintReport {
+    let vms = (1..holds).map(|at| hold(&format!("vm{at}"), "moved"));
+    RestraintReport {
+        holds: std::iter::once(hold("web", "new \"kernel\"")).chain(vms).collect(),
+        caps: vec!["\"web\" 2/60s".to_owned()],
+        refused_by_hold: 2,
+        refused_by_cap: 1,
+    }
+}
+
+/// Hold of a minute from the beginning of 1970 on.
+fn hold(subject: &str, reason: &str) -> PowerHold {
+    let (subject, reason) = (HoldSubject::new(subject).unwrap(), HoldReason::new(reason).unwrap());
+    PowerHold::begin(subject, reason, HoldTime::parse("1m").unwrap(), WallTime::from_millis(0))
 }
 
 /// Call that began this long ago.

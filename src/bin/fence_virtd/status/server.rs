@@ -12,10 +12,10 @@ use log::{debug, warn};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 
+use super::client_order::{ClientOrder, OrderKind};
 use super::history;
 use super::judgement::Judgement;
 use super::query::{HISTORY, Query, UNWELL, WELL, reply_head};
-use super::reload_order::ReloadOrder;
 use super::render::render;
 use super::sources::Sources;
 use fence_virt::sys::error_text;
@@ -141,11 +141,17 @@ fn serve(stream: UnixStream, sources: &Sources) -> io::Result<()> {
                 history::render(&records, form, vm.as_deref())
             )
         }
-        Some(Query::Reload(path)) => {
-            let order = ReloadOrder { path, client: stream.stream };
-            return sources.reloads.post(order).map_err(|_| io::Error::other("the daemon is stopping"));
+        Some(Query::Reload(path)) => return order(path, OrderKind::Reload, stream, sources),
+        Some(Query::Hold { change, config }) => {
+            return order(config, OrderKind::Hold(change), stream, sources);
         }
-        None => format!("{UNWELL}\nunknown query: use --status, --history or --reload of the same version\n"),
+        None => format!("{UNWELL}\nunknown query: use a fence_virtd of the same version\n"),
     };
     stream.write_all(reply.as_bytes())
+}
+
+/// Passes an order to the main thread, which answers it.
+fn order(path: PathBuf, kind: OrderKind, client: DeadlineStream, sources: &Sources) -> io::Result<()> {
+    let order = ClientOrder { path, kind, client: client.stream };
+    sources.orders.post(order).map_err(|_| io::Error::other("the daemon is stopping"))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::place::ListeningPlace;
 use super::reception::ReceptionState;
+use crate::restraints::RestraintReport;
 use fence_virt::auth::KeyId;
 use fence_virt::fence::Operation;
 use fence_virt::power_log::PowerRecord;
@@ -38,6 +39,8 @@ pub(crate) struct Snapshot {
     pub(crate) uris: Vec<UriState>,
     /// The cluster, with the backend cpg.
     pub(crate) cluster: Option<ClusterState>,
+    /// Holds and caps.
+    pub(crate) restraints: RestraintReport,
     /// Last power operations, oldest first.
     pub(crate) last_operations: Vec<Arc<PowerRecord>>,
 }

@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use super::client_order::ClientOrder;
 use super::counts::Counts;
 use super::form::Form;
 use super::history;
 use super::last_reload::LastReload;
 use super::place::ListeningPlace;
 use super::reception::Reception;
-use super::reload_order::ReloadOrder;
 use super::snapshot::{ClusterState, KeyNames, ListenerState, QueueState, Snapshot, UriState};
 use crate::heartbeat::Heartbeat;
 use crate::host_checks::missing_vsock_device;
 use crate::power_journal::PowerJournal;
+use crate::restraints::SharedRestraints;
 use fence_virt::auth::{HashKind, Key};
 use fence_virt::session::Policy;
 use fence_virt::sys::mailbox::MailboxSender;
@@ -75,8 +76,8 @@ pub(crate) struct Sources {
     pub(crate) started: Instant,
     /// Configuration, with an absolute path.
     pub(crate) config: PathBuf,
-    /// Way of reloads to the main thread.
-    pub(crate) reloads: MailboxSender<ReloadOrder>,
+    /// Way of orders to the main thread.
+    pub(crate) orders: MailboxSender<ClientOrder>,
     /// The listeners, in the order of the configuration.
     pub(crate) listeners: Vec<ListenerSource>,
     /// Returns the length of the worker's queue.
@@ -93,6 +94,8 @@ pub(crate) struct Sources {
     pub(crate) journal: PowerJournal,
     /// Result of the last reload.
     pub(crate) last_reload: LastReload,
+    /// Holds and caps.
+    pub(crate) restraints: SharedRestraints,
 }
 
 impl Sources {
@@ -112,6 +115,7 @@ impl Sources {
             is_worker_healthy: self.heartbeat.is_healthy(),
             uris: (self.uris)(),
             cluster: self.cluster.as_ref().map(|cluster| lock(cluster).clone()),
+            restraints: self.restraints.report(),
             last_operations: match form {
                 Form::Text | Form::Table | Form::Json => self.journal.last(history::LAST),
                 // It shows none.
@@ -168,9 +172,9 @@ mod tests {
 
     #[test]
     fn a_report_has_the_last_operations_and_metrics_have_none() {
-        let (reloads, _orders) = mailbox().unwrap();
+        let (orders, _orders) = mailbox().unwrap();
         let sources = Sources {
-            reloads,
+            orders,
             started: Instant::now(),
             config: PathBuf::from("/etc/fence_virt.conf"),
             listeners: Vec::new(),
@@ -181,6 +185,7 @@ mod tests {
             cluster: None,
             journal: PowerJournal::default(),
             last_reload: LastReload::default(),
+            restraints: SharedRestraints::default(),
         };
         (0..9).for_each(|at| sources.journal.record(record(&format!("vm{at}"))));
         for (form, expected) in [

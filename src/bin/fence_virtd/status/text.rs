@@ -9,9 +9,11 @@ use super::snapshot::{
 };
 use super::span::span;
 use super::table::table;
+use crate::restraints::RestraintReport;
 use fence_virt::fence::{Operation, counted, printable};
+use fence_virt::restraints::PowerHold;
 
-/// Maximum of interfaces in the line of a listener.
+/// Maximum of names in a line.
 const NAMES_MAX: usize = 6;
 
 /// Form of the listeners' counters in the text.
@@ -59,12 +61,32 @@ pub(super) fn text(snapshot: &Snapshot, judgement: &Judgement, counters: Counter
     if counters == Counters::Table {
         lines.extend(counter_table(listeners));
     }
+    lines.extend(restraint_lines(&snapshot.restraints));
     if !snapshot.last_operations.is_empty() {
         lines.push("last power operations:".to_owned());
         lines.extend(snapshot.last_operations.iter().map(|record| format!("  {}", history::line(record))));
     }
     lines.extend(judgement_lines(judgement));
     lines.iter().flat_map(|line| [printable(line), "\n".into()]).collect()
+}
+
+/// Returns the holds, the caps, and the number of operations that they have refused.
+fn restraint_lines(restraints: &RestraintReport) -> Vec<String> {
+    let RestraintReport { holds, caps, refused_by_hold, refused_by_cap } = restraints;
+    let hold = |hold: &PowerHold| {
+        let PowerHold { subject, reason, begun, ends } = hold;
+        format!("hold on {:?}: since {begun}, until {ends}: {}", subject.as_str(), reason.as_str())
+    };
+    let mut lines: Vec<String> = holds.iter().map(hold).collect();
+    if *refused_by_hold > 0 {
+        lines.push(format!("refused because of holds: {}", counted(*refused_by_hold, "power operation")));
+    }
+    if !caps.is_empty() || *refused_by_cap > 0 {
+        let groups = if caps.is_empty() { "no group".to_owned() } else { cut(caps) };
+        let refused = counted(*refused_by_cap, "power operation");
+        lines.push(format!("max_power_off: {groups}; refused: {refused}"));
+    }
+    lines
 }
 
 /// Returns the problems and the warnings, each in a line that begins with its severity.

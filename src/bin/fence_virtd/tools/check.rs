@@ -8,6 +8,7 @@ use crate::access::{KeyReader, key_file, policies};
 use crate::console::{complain, print, warn_on_stderr};
 use crate::host_checks::{missing_directory, missing_interface};
 use crate::problem::Problem;
+use crate::restraints::kept_holds;
 use crate::{backends, config_file, pid_file, watch};
 use fence_virt::config::{Config, ListenerConfig, NamedListener, ParseOutcome};
 use fence_virt::fence::{counted, listed};
@@ -72,6 +73,8 @@ fn examine(config: &Config, pid_file: &Path, is_lenient: bool) -> Findings {
     findings
         .warnings
         .extend(backends::warn_of_delay(&config.backend).map(|problem| format!("cpg: {problem}")));
+    let holds = kept_holds(&config.status_socket).err();
+    findings.errors.extend(holds.map(|problem| format!("{problem}: the daemon will not start")));
     let backend =
         backends::check(&config.backend).err().map(|reason| format!("{reason}: the daemon will not start"));
     let severity = if is_lenient { &mut findings.errors } else { &mut findings.warnings };

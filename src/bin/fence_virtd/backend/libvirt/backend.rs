@@ -18,6 +18,7 @@ use crate::backend::Backend;
 use crate::inbox::{BackendSettings, DomainChange, Event, Message};
 use crate::job::{CancelToken, Job, Requester};
 use crate::libvirt::{CallId, CallOutcome, HeldVms, Link};
+use crate::restraints::SharedRestraints;
 use fence_virt::fence::{
     Answer, HostEntry, ListenerName, Operation, PowerState, Source, Target, UriIndex, Uuid, Verdict,
 };
@@ -53,6 +54,7 @@ pub(crate) struct LibvirtBackend<L: Link> {
     pub(super) vm_operations: VmOperations,
     pub(super) lists: Lists,
     pub(super) last_runs: LastRuns,
+    pub(super) restraints: SharedRestraints,
     devstatus: Option<DevstatusProbe>,
 }
 
@@ -96,6 +98,7 @@ impl<L: Link> LibvirtBackend<L> {
             contests: Contests::default(),
             proofs: Proofs::default(),
             vm_operations: VmOperations::default(),
+            restraints: SharedRestraints::default(),
             devstatus: None,
         }
     }
@@ -274,6 +277,13 @@ impl<L: Link> Backend for LibvirtBackend<L> {
             }
         }
         self.settle(now);
+    }
+
+    fn knows(&mut self, target: &Target, now: Instant) -> Result<bool, String> {
+        if let Some(uri) = self.uris.iter().find(|uri| uri.is_slow(now)) {
+            return Err(format!("{} is slow", uri.link.name()));
+        }
+        self.find(target, now).map(|found| !found.is_empty())
     }
 
     fn adopt(&mut self, settings: BackendSettings, _now: Instant) {

@@ -14,6 +14,7 @@ use crate::inbox::Message;
 use crate::job::tests::{Answers, answers, job};
 use crate::job::{AGE_LIMIT, CancelToken};
 use crate::libvirt::HeldVms;
+use crate::restraints::SharedRestraints;
 use crate::status::LaneReport;
 use fence_virt::fence::{Answer, HostEntry, Operation, Verdict};
 use fence_virt::groups::Groups;
@@ -50,6 +51,13 @@ impl Bench {
         let held = HeldVms::default();
         let backend = LibvirtBackend::new(links, LANES, permissions, worker.clone(), held.clone());
         Bench { backend, hosts: hosts.to_vec(), now: Instant::now(), inbox, held }
+    }
+
+    /// Lets holds and caps restrain the backend.
+    pub(super) fn restrained(self) -> (Bench, SharedRestraints) {
+        let restraints = SharedRestraints::default();
+        let backend = self.backend.restrained_by(restraints.clone());
+        (Bench { backend, ..self }, restraints)
     }
 
     pub(super) fn single(domains: &[(&str, &str, bool)]) -> Bench {

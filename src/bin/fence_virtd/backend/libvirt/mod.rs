@@ -13,6 +13,7 @@
 //! | [`vm_operation`], [`power_operations`], [`starting`], [`starts`] | VMs that are being powered off or started |
 //! | [`fence`], [`verdicts`] | power-off of all placements; answers to status and on |
 //! | [`requester`] | VMs that send requests |
+//! | [`restraining`] | holds and caps |
 //! | [`listing`], [`devstatus`] | lists of all URIs, probes of all URIs |
 
 mod backend;
@@ -33,6 +34,7 @@ mod race_guard;
 mod requester;
 mod requests;
 mod resolve;
+mod restraining;
 mod shared_link;
 mod start;
 mod starting;
@@ -61,6 +63,8 @@ mod race_guard_tests;
 mod requester_tests;
 #[cfg(test)]
 mod resolve_tests;
+#[cfg(test)]
+mod restraint_tests;
 #[cfg(test)]
 mod start_tests;
 #[cfg(test)]

@@ -28,18 +28,26 @@ impl<L: Link> LibvirtBackend<L> {
             self.contests.end(operation, Effect::None, now);
             return job.refuse(verdict, reason);
         }
-        if let Some(vm_operation) = self.vm_operations.get_mut(&vm.uuid) {
-            if vm_operation.is_interruptible(now) {
-                return self.interrupt(job, operation, vm, now);
-            }
+        let in_progress = self.vm_operations.get_mut(&vm.uuid);
+        let is_interrupting = in_progress.as_ref().is_some_and(|it| it.is_interruptible(now));
+        if let Some(vm_operation) = in_progress.filter(|_| !is_interrupting) {
             self.contests.end(operation, Effect::None, now);
             return vm_operation.add(job);
+        }
+        // One that joins another was not counted.
+        if let Err((verdict, reason)) = self.count_power_off(&job, &vm.copies(&self.uris), now) {
+            self.contests.end(operation, Effect::None, now);
+            return job.refuse(verdict, reason);
+        }
+        if is_interrupting {
+            return self.interrupt(job, operation, vm, now);
         }
         if let Some(caller) = &job.caller {
             debug!("{}: begun for {}", RequestLabel(&job.request), caller.source);
         }
         let uuid = vm.uuid.clone();
-        let stage = Stage::PoweringOff(PoweringOff::new(Fence::new(&vm), job, operation));
+        let guard = self.guard(&vm);
+        let stage = Stage::PoweringOff(PoweringOff::new(Fence::new(&vm), job, operation, guard));
         self.vm_operations.insert(VmOperation { vm, stage, later: Vec::new(), calls: 0 });
         self.begin_round(&uuid, now);
     }
@@ -54,7 +62,7 @@ impl<L: Link> LibvirtBackend<L> {
         let ran_last = self.last_runs.of(uuid).filter(has_placement);
         let Stage::PoweringOff(power_off) = stage else { return };
         power_off.retry_at = None;
-        let waiter = power_off.waiter.clone();
+        let (waiter, guard) = (power_off.waiter.clone(), power_off.guard.clone());
         let is_reboot = power_off.jobs.iter().all(|job| job.request.operation == Operation::Reboot);
         let is_sole_known_owner = power_off.is_sole_known_owner;
         let starting_on = power_off.interrupted.uri();
@@ -76,6 +84,7 @@ impl<L: Link> LibvirtBackend<L> {
                 is_own_start: starting_on == Some(uri),
                 wants_definition: is_reboot && lacks_definition,
                 waiter: waiter.clone(),
+                guard: guard.clone(),
                 given_up,
             });
             self.submit(uri, call, &name, user, now);

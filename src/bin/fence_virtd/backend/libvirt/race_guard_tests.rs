@@ -26,7 +26,12 @@ fn line_of(name: &str, uuid: &str) -> Source {
 }
 
 impl Bench {
-    fn begin_as(&mut self, source: Source, operation: Operation, name: &str) -> (Answers, Questions) {
+    pub(super) fn begin_as(
+        &mut self,
+        source: Source,
+        operation: Operation,
+        name: &str,
+    ) -> (Answers, Questions) {
         let (job, mail, _, questions) = job_of(source, operation, name, self.now);
         self.backend.begin(job, self.now);
         self.settle();
@@ -34,7 +39,7 @@ impl Bench {
     }
 
     /// Answers the question that is open; false if there is none.
-    fn reply(&mut self, questions: &Questions, lives: bool) -> bool {
+    pub(super) fn reply(&mut self, questions: &Questions, lives: bool) -> bool {
         let mut taken = questions.take();
         let Some(mut question) = taken.pop() else { return false };
         self.now += Duration::from_millis(10);

@@ -101,7 +101,8 @@ impl<L: Link> LibvirtBackend<L> {
         self.vm_operations.get(&vm.uuid).is_some_and(is_joined)
     }
 
-    /// Checks that the groups permit each copy that a VM has, and that an operation in progress on it touches.
+    /// Checks that the groups permit each copy that a VM has, and that an operation in progress on it touches, and
+    /// that no hold is on one of them.
     pub(super) fn permit_vm(
         &self,
         job: &Job,
@@ -113,7 +114,8 @@ impl<L: Link> LibvirtBackend<L> {
             let touched = vm_operation.vm.copies(&self.uris);
             copies.extend(touched.into_iter().filter(|copy| !copies.contains(copy)).collect::<Vec<_>>());
         }
-        self.permit(job, &copies, &|_| Vec::new(), now).map(drop)
+        self.permit(job, &copies, &|_| Vec::new(), now)?;
+        self.check_held(job.request.operation, &copies)
     }
 
     /// Checks that somebody waits for a request, that the groups permit it, and that its VM is known.

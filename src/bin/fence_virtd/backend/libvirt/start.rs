@@ -33,7 +33,8 @@ pub(crate) fn start(
         permissions,
         startup.worker.clone(),
         startup.held_vms.clone(),
-    );
+    )
+    .restrained_by(startup.restraints.clone());
     Ok(Some((backend, managers)))
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::job::{CancelToken, Job};
 use crate::libvirt::Definition;
+use crate::restraints::HoldGuard;
 use fence_virt::fence::{UriIndex, Verdict};
 use fence_virt::time::Instant;
 
@@ -19,6 +20,8 @@ pub(super) struct Starting {
     /// Cancelled once nobody waits for the start, unless it ends a reboot, or once it is interrupted.
     pub(super) given_up: CancelToken,
     pub(super) definition: Definition,
+    /// Holds that may begin until the start; none count for the end of a reboot, which goes on.
+    pub(super) guard: HoldGuard,
     /// No other host is known to have the VM: it is not started if it has migrated away.
     pub(super) is_sole_known_owner: bool,
     began: Instant,
@@ -47,7 +50,13 @@ impl InterruptedStart {
 
 impl Starting {
     /// Makes the start that a request asks for, or that ends a reboot.
-    pub(super) fn new(uri: UriIndex, on: Option<Job>, definition: Definition, now: Instant) -> Starting {
+    pub(super) fn new(
+        uri: UriIndex,
+        on: Option<(Job, HoldGuard)>,
+        definition: Definition,
+        now: Instant,
+    ) -> Starting {
+        let (on, guard) = on.map_or((None, HoldGuard::default()), |(job, guard)| (Some(job), guard));
         Starting {
             uri,
             is_restart: on.is_none(),
@@ -55,6 +64,7 @@ impl Starting {
             jobs: Vec::from_iter(on),
             given_up: CancelToken::default(),
             definition,
+            guard,
             began: now,
             attempts: 0,
             retry_at: None,

@@ -30,7 +30,8 @@ impl<L: Link> LibvirtBackend<L> {
         }
         match verdicts::start_on(&self.uris, &vm, self.migration(&job, &vm)) {
             Ok(uri) => {
-                let starting = Starting::new(uri, Some(job), Definition::Persistent, now);
+                let guard = self.guard(&vm);
+                let starting = Starting::new(uri, Some((job, guard)), Definition::Persistent, now);
                 self.start(vm, starting, Vec::new(), now);
             }
             Err(outcome) => job.conclude(outcome),
@@ -55,11 +56,12 @@ impl<L: Link> LibvirtBackend<L> {
         starting.retry_at = None;
         vm_operation.calls = 1;
         let name = vm_operation.vm.name.clone();
-        let Starting { uri, given_up, definition, is_sole_known_owner, .. } = starting;
+        let Starting { uri, given_up, definition, is_sole_known_owner, guard, .. } = starting;
+        let guard = guard.clone();
         let (uuid, uri, definition) = (uuid.to_owned(), *uri, definition.clone());
         let user = CallUser::Start { uuid: uuid.clone(), given_up: given_up.clone() };
         let may_have_moved = !*is_sole_known_owner;
-        let call = Call::Start { uuid, definition, may_have_moved, given_up: given_up.clone() };
+        let call = Call::Start { uuid, definition, may_have_moved, guard, given_up: given_up.clone() };
         self.submit(uri, call, &name, user, now);
     }
 
@@ -116,10 +118,11 @@ impl<L: Link> LibvirtBackend<L> {
         let Stage::Starting(starting) = stage else { return };
         info!("{:?}: its start takes long, and is interrupted by a power-off", vm.name);
         starting.given_up.cancel();
+        let guard = self.guard(&vm);
         let fence = Fence::of_start(&vm, starting.uri, &starting.definition);
         let interrupted = InterruptedStart::InProgress(starting);
         let stage =
-            Stage::PoweringOff(PoweringOff { interrupted, ..PoweringOff::new(fence, job, operation) });
+            Stage::PoweringOff(PoweringOff { interrupted, ..PoweringOff::new(fence, job, operation, guard) });
         let mut vm_operation = VmOperation { vm, stage, later: Vec::new(), calls: 0 };
         match is_same {
             true => later.into_iter().for_each(|job| vm_operation.add(job)),

@@ -6,6 +6,7 @@ use super::fence::Fence;
 use super::resolve::ResolvedVm;
 use super::starting::{InterruptedStart, Starting};
 use crate::job::{Job, Stale, Waiter};
+use crate::restraints::HoldGuard;
 use fence_virt::arbiter::OperationId;
 use fence_virt::fence::{Operation, Target, UriIndex, Uuid, Verdict};
 use fence_virt::routing::{Evidence, JobOutcome};
@@ -40,6 +41,8 @@ pub(super) struct PoweringOff {
     /// The wait of the request that the arbiter has admitted. Nothing is destroyed for the others:
     /// their callers may have been powered off meanwhile.
     pub(super) waiter: Waiter,
+    /// Holds that may begin until the destroy.
+    pub(super) guard: HoldGuard,
     /// True if that request takes a VM that has migrated away for one that may run.
     pub(super) is_sole_known_owner: bool,
     /// Time of the next round, between two rounds.
@@ -226,9 +229,10 @@ impl VmOperation {
 
 impl PoweringOff {
     /// Power-off for the request that the arbiter has admitted.
-    pub(super) fn new(fence: Fence, job: Job, operation: OperationId) -> PoweringOff {
+    pub(super) fn new(fence: Fence, job: Job, operation: OperationId, guard: HoldGuard) -> PoweringOff {
         PoweringOff {
             fence,
+            guard,
             waiter: job.waiter(),
             is_sole_known_owner: job.is_sole_known_owner(),
             jobs: vec![job],

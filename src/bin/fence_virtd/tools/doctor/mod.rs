@@ -14,6 +14,7 @@ mod cluster;
 mod fencer;
 mod firewall;
 mod groups;
+mod holds;
 mod libvirt;
 mod multicast;
 mod network;

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use super::process::RunningDaemon;
 use super::report::DoctorReport;
 use super::{
-    ask, cluster, fencer, firewall, groups, libvirt, multicast, process, serial, settings, tcp, vm_keys,
-    vsock,
+    ask, cluster, fencer, firewall, groups, holds, libvirt, multicast, process, serial, settings, tcp,
+    vm_keys, vsock,
 };
 use crate::access::vm_keys::VmKeys;
 use crate::config_file;
 use crate::console::{Palette, print, print_coloured};
+use crate::restraints::kept_holds;
 use crate::tools::finding::Finding;
 use fence_virt::config::{BackendConfig, Config, ListenerConfig, NamedListener};
 
@@ -37,6 +38,7 @@ fn examine(path: &Path, pid_file: &Path) -> DoctorReport {
     let running = process::running(pid_file);
     report.add(process::judge(running, pid_file, process::own_uid()));
     let Some(config) = outcome.ok().and_then(|outcome| outcome.config) else { return report };
+    report.add(holds::judge(kept_holds(&config.status_socket)));
     let vm_keys = vm_keys::read(&config, running);
     report.add(vm_keys::judge_files(&config, &vm_keys, running));
     for listener in &config.listeners {

@@ -9,12 +9,13 @@ use super::asked::AskedRequester;
 use super::decision::{Decision, Judged, TargetVm, judge};
 use super::known_vms::KnownVms;
 use super::ways::{Way, ways};
-use crate::access::{GroupMembership, named};
+use crate::access::{GroupMembership, named, policies};
 use crate::config_file;
 use crate::console::{complain, print, warn_on_stderr};
 use crate::libvirt::FoundDomain;
 use fence_virt::config::{Config, ListenerConfig};
 use fence_virt::fence::{ListenerName, Operation, PowerState, Rights, Source, Uuid};
+use fence_virt::restraints::{NamedVm, RestrainedGroup};
 
 /// Answer of the program, as its exit code tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +93,7 @@ fn explain(
     if config.groups.is_empty() {
         lines.push("groups: none, so any requester may fence any VM".to_owned());
     }
+    lines.extend(cap_lines(config, &target));
     // By each listener that the requester may come by.
     let mut outcomes: Vec<Vec<(Operation, Outcome)>> = Vec::new();
     for (listener, way) in ways(config, asked, known) {
@@ -146,6 +148,19 @@ fn by_value<T: Clone + PartialEq>(all: &[(Operation, T)]) -> Vec<(Rights, T)> {
         }
     }
     parts
+}
+
+/// Returns the caps of the VM's groups. They limit power-offs by whatever requester.
+fn cap_lines(config: &Config, target: &TargetVm) -> Vec<String> {
+    let copies: Vec<NamedVm<'_>> =
+        target.copies.iter().map(|copy| NamedVm { name: &copy.name, uuid: &copy.uuid }).collect();
+    let groups = policies::restrained_groups(config);
+    let capped = groups.iter().filter(|group| group.lists(&copies));
+    let line = |group: &RestrainedGroup| {
+        let cap = group.cap()?;
+        Some(format!("max_power_off of group {}: {cap}, for all requesters together", group.label()))
+    };
+    capped.filter_map(line).collect()
 }
 
 /// True if a listener knows requesters by their addresses.

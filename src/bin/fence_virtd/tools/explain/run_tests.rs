@@ -261,3 +261,14 @@ fn sources_and_targets_are_explained() {
     let (text, outcome) = explained(&config, "b", "b", &both());
     assert!(outcome == Outcome::Denied && text.contains("  groups of the requester: none\n"), "{text}");
 }
+
+#[test]
+fn caps_of_the_groups_of_the_vm_are_named() {
+    let groups = "group { name = \"g\"; uuid = \"b\"; ip = \"192.0.2.8\"; max_power_off = \"2/1m\"; }
+        group { uuid = \"a\"; ip = \"192.0.2.7\"; max_power_off = \"3/1m\"; }
+        group { uuid = \"b\"; ip = \"192.0.2.7\"; }";
+    let (text, outcome) = explained(&config_of("tcp", "libvirt", groups), "192.0.2.7", "b", &both());
+    let line = "\nmax_power_off of group \"g\": 2/60s, for all requesters together\n";
+    assert!(outcome == Outcome::Allowed && text.contains(line), "{text}");
+    assert_eq!(text.matches("max_power_off").count(), 1, "{text}");
+}

@@ -81,7 +81,8 @@ fn test(
     let has_daemon = status.as_ref().err().is_none_or(|none| none.has_daemon);
     let limit = if has_daemon { LIMIT } else { LIMIT_WITHOUT_DAEMON };
     let unanswered = unanswered(path, has_daemon);
-    print(out, &[judge_status(path, &status)])?;
+    let held = status.as_ref().ok().and_then(|report| judge_holds(path, &report.text));
+    print(out, &std::iter::once(judge_status(path, &status)).chain(held).collect::<Vec<_>>())?;
     if status.is_err() && has_daemon && request.is_some() {
         writeln!(out, "nothing was tried: it is not known which daemon would carry out the reboot")?;
         return Ok(NOT_TRIED);
@@ -148,6 +149,15 @@ fn judge_status(path: &Path, status: &Result<DaemonReport, NoReport>) -> Finding
             Finding::warning(ABOUT, reason, remedy)
         }
     }
+}
+
+/// Finding about the holds that a status names in its warning: a reboot of a held VM fails.
+fn judge_holds(path: &Path, text: &str) -> Option<Finding> {
+    let mut warnings = text.lines().filter_map(|line| line.strip_prefix("warning"));
+    let holds =
+        warnings.find_map(|line| Some(line.trim_start()).filter(|line| line.starts_with("holds (")))?;
+    let remedy = format!("`fence_virtd --status -f {}` shows each with its reason", path.display());
+    Some(Finding::warning("daemon", holds, remedy))
 }
 
 /// Asks all listeners at the same time, and prints the findings in the order of the configuration.

@@ -6,14 +6,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config_file;
-use crate::status::{HISTORY, Query, REFUSED, RELOADED, UNWELL, WELL, parse_reply_head};
+use crate::restraints::HoldChange;
+use crate::status::{HELD, HISTORY, Query, REFUSED, RELEASED, RELOADED, UNWELL, WELL, parse_reply_head};
 use fence_virt::config;
 use fence_virt::sys::error_text;
 
 /// Time limit of each read and write.
 const IO_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time limit of the reply to a reload: the daemon waits up to 5 s for its worker, and may be busy with another one.
-const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time limit of the reply to an order: a reload waits up to 5 s for the worker, and others may be carried out before.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum length of a report, in bytes.
 const REPORT_MAX: u64 = 16 << 20;
 
@@ -50,9 +51,12 @@ pub(in crate::tools) fn ask(config: &Path, query: &Query) -> Result<DaemonReport
     let (word, running) = parse_reply_head(head);
     let is_well = match (query, word) {
         (Query::Status(_), WELL) | (Query::History { .. }, HISTORY) | (Query::Reload(_), RELOADED) => true,
+        (Query::Hold { change: HoldChange::Place { .. }, .. }, HELD) => true,
+        (Query::Hold { change: HoldChange::Release(_), .. }, RELEASED) => true,
         (Query::Status(_), UNWELL) => false,
-        (Query::Reload(_), REFUSED) => {
-            let reason = format!("reload refused: {}: nothing has changed", text.trim_end());
+        (Query::Reload(_) | Query::Hold { .. }, REFUSED) => {
+            let order = if matches!(query, Query::Reload(_)) { "reload" } else { "hold or release" };
+            let reason = format!("{order} refused: {}: nothing has changed", text.trim_end());
             return Err(NoReport::of_daemon(reason));
         }
         _ => {
@@ -90,8 +94,8 @@ fn unanswered(socket: &Path, error: &io::Error) -> NoReport {
 
 fn exchange(socket: &Path, query: &Query) -> io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
-    let is_reload = matches!(query, Query::Reload(_));
-    stream.set_read_timeout(Some(if is_reload { RELOAD_TIMEOUT } else { IO_TIMEOUT }))?;
+    let is_order = matches!(query, Query::Reload(_) | Query::Hold { .. });
+    stream.set_read_timeout(Some(if is_order { ORDER_TIMEOUT } else { IO_TIMEOUT }))?;
     stream.set_write_timeout(Some(IO_TIMEOUT))?;
     stream.write_all(format!("{}\n", query.line()).as_bytes())?;
     let mut report = String::new();

@@ -11,6 +11,7 @@ use super::ask::{DaemonReport, NoReport, ask};
 use super::textfile;
 use crate::args::StatusOutput;
 use crate::console::{Palette, complain, is_screen, print, print_coloured};
+use crate::restraints::HoldChange;
 use crate::status::{Form, Query, down};
 use fence_virt::sys::error_text;
 
@@ -37,15 +38,21 @@ fn printed(config: &Path, query: &Query) -> ExitCode {
 /// Has the daemon that runs with this configuration read it again, and prints the changes. Exit code 0: they are
 /// in force; 1: refused, or no answer.
 pub(crate) fn reload(config: &Path) -> ExitCode {
-    let absolute = match std::path::absolute(config).map(PathBuf::into_os_string).map(OsString::into_string) {
-        Ok(Ok(absolute)) if !absolute.contains('\n') => absolute,
-        _ => {
-            return complain(
-                "fence_virtd: --reload: the path of the configuration is not text of one line\n",
-            );
-        }
-    };
-    printed(config, &Query::Reload(absolute.into()))
+    ordered(config, Query::Reload)
+}
+
+/// Has the daemon that runs with this configuration place or release a hold, and prints the result. Exit code 0: it
+/// is in force; 1: refused, or no answer.
+pub(crate) fn hold(config: &Path, change: HoldChange) -> ExitCode {
+    ordered(config, |config| Query::Hold { change, config })
+}
+
+/// Sends an order with the absolute path of the configuration.
+fn ordered(config: &Path, order: impl FnOnce(PathBuf) -> Query) -> ExitCode {
+    match std::path::absolute(config).map(PathBuf::into_os_string).map(OsString::into_string) {
+        Ok(Ok(absolute)) if !absolute.contains('\n') => printed(config, &order(absolute.into())),
+        _ => complain("fence_virtd: the path of the configuration is not text of one line\n"),
+    }
 }
 
 /// Prints the status, or writes it to a file. Exit code 0: no problems, 2: problems, 1: no answer, or the report
