@@ -19,8 +19,8 @@ _fence_virtd() {
 	-d | --debug)
 		mapfile -t COMPREPLY < <(compgen -W '0 1 2' -- "$word")
 		;;
-	--vm | --explain | --fence | --add-key | --uuid | --hold | --release | --reason)
-		# The name or UUID of a VM or group, a requester, or a text.
+	--vm | --explain | --fence | --hold | --release | --reason | --add-key | --uuid)
+		# The name of a VM or group, a requester, or a text.
 		;;
 	--for)
 		mapfile -t COMPREPLY < <(compgen -W '30m 2h 1d' -- "$word")
@@ -35,8 +35,8 @@ _fence_virtd() {
 		mapfile -t COMPREPLY < <(compgen -W '
 			-F --foreground -f --config -d --debug -w --wait-for-init
 			-p --pid-file --log -t --check --lenient -c --configure --doctor --errors-only --explain
-			--operation --add-key --uuid
-			--self-test --key --fence --yes
+			--operation
+			--add-key --uuid --self-test --key --fence --yes
 			--status --watch --textfile --history --reload --vm --json --openmetrics
 			--hold --for --reason --release
 			-l --list -V --version -h --help' -- "$word")

@@ -38,10 +38,10 @@ pub(crate) struct Reloader {
     debug: Option<u32>,
     /// Table of vsock CIDs, from the first configuration that needs it on; a reload that fails keeps it.
     cids: Option<CidTable>,
-    /// Keys of VMs in force.
-    vm_keys: Arc<KeyRing>,
     /// Holds and caps, which go by the groups.
     restraints: SharedRestraints,
+    /// Keys of VMs in force.
+    vm_keys: Arc<KeyRing>,
 }
 
 /// Recipients of the changes.
@@ -55,19 +55,19 @@ pub(crate) struct Targets<'a> {
 impl Reloader {
     /// Takes the configuration at the start, and the log level of the command line.
     pub(crate) fn new(path: PathBuf, read: Read, running: Config, debug: Option<u32>) -> Reloader {
-        let (restraints, vm_keys) = (SharedRestraints::default(), Arc::default());
-        Reloader { path, read, running, debug, cids: None, restraints, vm_keys }
-    }
-
-    /// Takes the keys of VMs that are in force, to tell at the next reload what it changes.
-    pub(crate) fn set_vm_keys(&mut self, vm_keys: Arc<KeyRing>) {
-        self.vm_keys = vm_keys;
+        let restraints = SharedRestraints::default();
+        Reloader { path, read, running, debug, cids: None, restraints, vm_keys: Arc::default() }
     }
 
     /// Tells these restraints the groups of each configuration.
     pub(crate) fn restraining(self, restraints: SharedRestraints) -> Reloader {
         restraints.set_groups(policies::restrained_groups(&self.running));
         Reloader { restraints, ..self }
+    }
+
+    /// Takes the keys of VMs that are in force, to tell at the next reload what it changes.
+    pub(crate) fn hold_keys(&mut self, vm_keys: Arc<KeyRing>) {
+        self.vm_keys = vm_keys;
     }
 
     /// Permissions of a configuration. With a vsock listener and groups, watchers map CIDs to VMs.
@@ -131,7 +131,7 @@ impl Reloader {
             summary = format!("{summary}\n{waiting}");
         }
         self.adopt(new);
-        self.set_vm_keys(vm_keys);
+        self.hold_keys(vm_keys);
         Ok(summary)
     }
 

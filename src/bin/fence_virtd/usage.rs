@@ -32,9 +32,9 @@ Set up and check:
       --errors-only      with --doctor: print the errors alone, and the counts
       --explain <requester> <vm>
                          say by which groups this requester (an address, a
-                         CID, a VM, or key:NAME) may fence this VM. Exit code 0:
-                         allowed, 1: denied, or some operations are, 2: not
-                         known
+                         CID, a VM, or key:NAME) may fence this VM. Exit code
+                         0: allowed, 1: denied, or some operations are,
+                         2: not known
       --operation <op>   with --explain: only this one of status, list, off,
                          reboot and on
 

@@ -98,7 +98,6 @@ pub(super) fn openmetrics(snapshot: &Snapshot, judgement: &Judgement) -> String 
             out.gauge("fencer_connected", "1 if pacemaker's fencer answers.", u8::from(is_connected));
         }
     }
-    out.gauge("vm_keys", "Keys of VMs in force.", snapshot.vm_keys);
     out.gauge("holds", "Holds in force.", snapshot.restraints.holds.len());
     let restraints = &snapshot.restraints;
     let refused = [("hold", restraints.refused_by_hold), ("cap", restraints.refused_by_cap)];
@@ -108,6 +107,7 @@ pub(super) fn openmetrics(snapshot: &Snapshot, judgement: &Judgement) -> String 
         "Power operations that a hold or max_power_off has refused.",
         refused.map(|(by, count)| (labels(&[("by", by)]), count.to_string())),
     );
+    out.gauge("vm_keys", "Keys of VMs in force.", snapshot.vm_keys);
     let up = listeners.iter().map(|listener| {
         (labels(&[("listener", &listener.name)]), u8::from(!listener.reception.is_deaf).to_string())
     });

@@ -1,5 +1,5 @@
-//! Programs beside the daemon: `--check`, `--doctor`, `--explain`, `--self-test`, `--status`, `--history`, `--add-key`,
-//! orders and `-c`.
+//! Programs beside the daemon: `--check`, `--doctor`, `--explain`, `--self-test`, `--status`, `--history`, orders,
+//! `--add-key` and `-c`.
 #![forbid(unsafe_code)]
 
 pub(crate) mod check;
