@@ -97,6 +97,7 @@ const LAYERS: Layers = Layers {
         ("fence_virtd::worker", 14),
         ("fence_virtd::supervise", 15),
         ("fence_virtd::hold_options", 15),
+        ("fence_virtd::usage", 15),
         ("fence_virtd::hold_orders", 15),
         ("fence_virtd::reload", 15),
         ("fence_virtd::start", 15),

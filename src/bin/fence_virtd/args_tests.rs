@@ -1,4 +1,5 @@
 use super::*;
+use crate::usage::USAGE;
 use fence_virt::restraints::{HoldReason, HoldSubject, HoldTime};
 use std::path::Path;
 

@@ -47,6 +47,7 @@ mod supervise;
 mod systemd;
 mod threads;
 mod tools;
+mod usage;
 mod watch;
 mod worker;
 
@@ -100,6 +101,6 @@ fn main() -> ExitCode {
         Invocation::Setup(config) => setup::run(&config),
         Invocation::List => console::print(LIST),
         Invocation::Version => console::print(concat!("fence_virtd ", env!("CARGO_PKG_VERSION"), "\n")),
-        Invocation::Help => console::print(args::USAGE),
+        Invocation::Help => console::print(usage::USAGE),
     }
 }

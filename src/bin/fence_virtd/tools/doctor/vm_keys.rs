@@ -95,7 +95,11 @@ fn judge_groups(config: &Config, holders: &BTreeMap<&str, &Arc<KeyHolder>>) -> V
         return Vec::new();
     }
     let what = format!("no group lists these VMs, so their keys permit nothing: {}", listed(without));
-    vec![Finding::note(ABOUT, what, "list each by its UUID, or exactly by the name of its key (`uuid`)")]
+    vec![Finding::note(
+        ABOUT,
+        what,
+        "list each by its UUID, or exactly by the name of its key (`uuid` or `source`)",
+    )]
 }
 
 fn judge_vms(
