@@ -1,0 +1,96 @@
+//! Recorded requests, datagrams and proofs to the daemon.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::thread;
+
+use fence_virt::wire::PACKET_LEN;
+
+use crate::common::net::{GUEST_V4, HOST_V4};
+use crate::common::{ready, require, until};
+use crate::exchange::{CHALLENGE, Exchange, Listener};
+use crate::lab::{GROUP, Lab};
+use crate::recorded::{at, recorded};
+use crate::relay::{LIMIT, rest};
+
+/// Reads the challenge and gives a recorded proof. Asserts that there is no answer. False if there is no challenge.
+fn prove(stream: &mut TcpStream, exchange: &Exchange) -> bool {
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut challenge = [0; CHALLENGE];
+    match stream.read_exact(&mut challenge) {
+        Ok(()) => {}
+        Err(error) => {
+            let kinds = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset];
+            assert!(kinds.contains(&error.kind()), "the daemon neither challenges nor closes: {error}");
+            return false;
+        }
+    }
+    stream.write_all(&exchange.proof).unwrap();
+    assert_eq!(rest(stream), [], "the daemon answers a recorded proof");
+    true
+}
+
+#[test]
+fn a_recorded_request_with_a_recorded_proof_is_nothing_by_tcp() {
+    let recorded = require!(recorded());
+    let lab = require!(Lab::new());
+    let daemon = lab.daemon();
+    let splice = |listener: Listener| {
+        for request in recorded {
+            for proof in recorded {
+                let mut stream = TcpStream::connect((HOST_V4, listener.port())).unwrap();
+                stream.write_all(&request.request).unwrap();
+                let is_challenged = prove(&mut stream, proof);
+                assert_eq!(is_challenged, request.listener == listener, "{request:?} at {listener:?}");
+            }
+        }
+    };
+    let listeners = [Listener::Tcp, Listener::TcpB];
+    lab.pair.guest.inside(|| {
+        thread::scope(|scope| listeners.map(|listener| scope.spawn(move || splice(listener))).map(join));
+    });
+    let counters = lab.counters(&daemon);
+    assert_eq!(counters.all_carried_out(), 0, "{}", daemon.log());
+    for listener in listeners {
+        let own = at(recorded, listener).count();
+        assert_eq!(counters.refused(listener, "proof"), own * recorded.len(), "{listener:?}");
+        let others = (recorded.len() - own) * recorded.len();
+        assert_eq!(counters.refused(listener, "signature"), others, "{listener:?}");
+    }
+}
+
+fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap()
+}
+
+#[test]
+fn a_recorded_datagram_with_a_recorded_proof_is_nothing() {
+    let recorded = require!(recorded());
+    let lab = require!(Lab::new());
+    let daemon = lab.daemon();
+    let own = at(recorded, Listener::Multicast).count();
+    lab.pair.guest.inside(|| {
+        let sender = UdpSocket::bind((GUEST_V4, 0)).unwrap();
+        let send = |request: &[u8; PACKET_LEN]| sender.send_to(request, (GROUP, 1229)).unwrap();
+        // The agent's address and port.
+        let waiting = TcpListener::bind((GUEST_V4, 1229)).unwrap();
+        for datagram in at(recorded, Listener::Multicast) {
+            for proof in recorded {
+                send(&datagram.request);
+                let (mut stream, _) = ready(&waiting).accept().unwrap();
+                assert!(prove(&mut stream, proof), "{datagram:?}");
+            }
+        }
+        for request in recorded.iter().filter(|exchange| exchange.listener != Listener::Multicast) {
+            send(&request.request);
+        }
+        until("the requests of tcp are refused as datagrams", LIMIT, || {
+            lab.counters(&daemon).refused(Listener::Multicast, "signature") == recorded.len() - own
+        });
+        waiting.set_nonblocking(true).unwrap();
+        assert!(waiting.accept().is_err(), "nobody is called back for a request of tcp");
+    });
+    let counters = lab.counters(&daemon);
+    assert_eq!(counters.all_carried_out(), 0, "{}", daemon.log());
+    assert_eq!(counters.refused(Listener::Multicast, "proof"), own * recorded.len());
+}
