@@ -20,3 +20,5 @@ mod relay;
 mod tap;
 #[path = "wire_2_tap/to_daemon.rs"]
 mod to_daemon;
+#[path = "wire_2_tap/vsock.rs"]
+mod vsock;

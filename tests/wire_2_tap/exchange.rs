@@ -1,5 +1,6 @@
 //! Recorded exchanges.
 
+use std::fmt;
 use std::net::SocketAddrV4;
 
 use fence_virt::fence::Operation;
@@ -22,8 +23,10 @@ pub enum Listener {
     /// With a key of its own.
     TcpB,
     Multicast,
+    Vsock,
 }
 
+/// Those of the network.
 pub const LISTENERS: [Listener; 3] = [Listener::Tcp, Listener::TcpB, Listener::Multicast];
 
 impl Listener {
@@ -33,11 +36,17 @@ impl Listener {
             Listener::Tcp => "tcp",
             Listener::TcpB => "tcp:b",
             Listener::Multicast => "multicast",
+            Listener::Vsock => "vsock",
         }
     }
 
     pub fn port(self) -> u16 {
-        if self == Listener::TcpB { 1230 } else { 1229 }
+        match self {
+            Listener::Tcp | Listener::Multicast => 1229,
+            Listener::TcpB => 1230,
+            // Namespaces share the ports of vsock: none that a daemon of this machine has.
+            Listener::Vsock => 12290,
+        }
     }
 
     /// Key file.
@@ -47,7 +56,6 @@ impl Listener {
 }
 
 /// Whole exchange between an agent and the daemon, as it was on the network.
-#[derive(Debug)]
 pub struct Exchange {
     pub listener: Listener,
     pub request: [u8; PACKET_LEN],
@@ -60,6 +68,12 @@ pub struct Exchange {
 fn split<const N: usize>(bytes: &[u8]) -> ([u8; N], Vec<u8>) {
     let (head, rest) = bytes.split_first_chunk::<N>().unwrap_or_else(|| panic!("{} of {N}", bytes.len()));
     (*head, rest.to_vec())
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the recorded {} at {}", self.operation(), self.listener.name())
+    }
 }
 
 impl Exchange {
@@ -85,7 +99,7 @@ impl Exchange {
         Operation::from_wire(self.request[0]).unwrap()
     }
 
-    /// Number of an answer that is a list.
+    /// True if its answer is a list.
     pub fn is_list(&self) -> bool {
         self.answer[0] == 253
     }

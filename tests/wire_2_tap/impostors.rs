@@ -14,11 +14,10 @@ use crate::common::{ready, require, until};
 use crate::exchange::{Exchange, Listener, PROOF};
 use crate::lab::{Lab, assert_failed};
 use crate::recorded::recorded;
-use crate::relay::LIMIT;
+use crate::relay::{LIMIT, limited};
 
 /// Gives an agent a recorded challenge, and a recorded answer to its proof. Asserts that it gives no proof.
-fn deceive(stream: &mut TcpStream, challenge: &Exchange, answer: &Exchange) {
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
+pub fn deceive(stream: &mut (impl Read + Write), challenge: &Exchange, answer: &Exchange) {
     stream.write_all(&challenge.challenge).unwrap();
     let mut proof = [0; PROOF];
     let read = stream.read(&mut proof);
@@ -40,8 +39,8 @@ fn an_agent_believes_no_recorded_messages_by_tcp() {
             for answer in recorded {
                 let mut agent = lab.agent(&lab.pair.guest, listener, answer.operation(), "node1", 60);
                 let agent = agent.spawn().unwrap();
-                let (mut stream, _) = ready(&waiting).accept().unwrap();
-                stream.set_read_timeout(Some(LIMIT)).unwrap();
+                let (stream, _) = ready(&waiting).accept().unwrap();
+                let mut stream = limited(stream);
                 stream.read_exact(&mut [0; PACKET_LEN]).unwrap();
                 deceive(&mut stream, challenge, answer);
                 let ran: AgentRun = agent.wait_with_output().unwrap().into();
@@ -64,7 +63,7 @@ fn an_agent_believes_no_recorded_messages_by_tcp() {
 /// Those of connect(2) if no agent waits.
 fn call(lab: &Lab, challenge: &Exchange, answer: &Exchange) -> io::Result<()> {
     lab.pair.host.inside(|| {
-        TcpStream::connect((GUEST_V4, 1229)).map(|mut stream| deceive(&mut stream, challenge, answer))
+        TcpStream::connect((GUEST_V4, 1229)).map(|stream| deceive(&mut limited(stream), challenge, answer))
     })
 }
 

@@ -31,22 +31,32 @@ impl Lab {
         Ok(Lab { dir, pair: NamespacePair::new(), programs })
     }
 
-    /// Starts a daemon, which has carried out nothing yet, in the host.
+    /// Starts a daemon, which has carried out nothing yet, with the listeners of the network in the host.
     pub fn daemon(&self) -> Daemon {
+        self.daemon_with(&LISTENERS)
+    }
+
+    /// Starts a daemon with these listeners.
+    pub fn daemon_with(&self, listeners: &[Listener]) -> Daemon {
         let uri = node::node(&self.dir, "node.xml", &[vm("node1", NODE1, RUNNING), vm("node2", NODE2, OFF)]);
-        let section = |listener: Listener| {
+        let section = |listener: &Listener| {
             let section = match listener {
                 Listener::Tcp => format!("tcp {{ address = \"{HOST_V4}\";"),
-                Listener::TcpB => format!("tcp = \"b\" {{ address = \"{HOST_V4}\"; port = \"1230\";"),
+                Listener::TcpB => {
+                    format!("tcp = \"b\" {{ address = \"{HOST_V4}\"; port = \"{}\";", listener.port())
+                }
                 Listener::Multicast => "multicast { interface = \"eth0\";".to_owned(),
+                Listener::Vsock => format!("vsock {{ port = \"{}\";", listener.port()),
             };
             let key = self.dir.path(listener.key());
             format!("{section} key_file = \"{}\"; hash = \"hmac-sha256\"; }}\n", key.display())
         };
-        let sections: String = LISTENERS.map(section).concat();
+        let sections: String = listeners.iter().map(section).collect();
+        let names: Vec<&str> = listeners.iter().map(|listener| listener.name()).collect();
         let conf = format!(
-            "fence_virtd {{ listener = \"tcp, tcp:b, multicast\"; backend = \"libvirt\"; }}\n\
-             listeners {{ {sections} }}\nbackends {{ libvirt {{ uri = \"{uri}\"; }} }}\n"
+            "fence_virtd {{ listener = \"{}\"; backend = \"libvirt\"; }}\n\
+             listeners {{ {sections} }}\nbackends {{ libvirt {{ uri = \"{uri}\"; }} }}\n",
+            names.join(", ")
         );
         Daemon::builder(&self.dir, &self.pair.host).start(&conf)
     }
@@ -68,6 +78,7 @@ impl Lab {
         };
         match listener {
             Listener::Multicast => command.args(["-i", "ipv4", "-r", "1"]),
+            Listener::Vsock => command.args(["-S1", "-p", &listener.port().to_string()]),
             _ => command.args(["-T", HOST_V4, "-p", &listener.port().to_string()]),
         };
         let name = if operation == Operation::HostList { "list".to_owned() } else { operation.to_string() };

@@ -7,7 +7,8 @@ use fence_virt::fence::Operation;
 use fence_virt::wire::RECORD_LEN;
 
 use crate::common::agent::AgentRun;
-use crate::common::{Missing, require};
+use crate::common::daemon::Daemon;
+use crate::common::{Missing, require, root};
 use crate::exchange::{Exchange, LISTENERS, Listener, RECORD, VERDICT};
 use crate::lab::Lab;
 use crate::tap::Tap;
@@ -22,12 +23,15 @@ const OPERATIONS: [(Operation, i32); 4] =
 /// Exchanges that a tap has recorded, once for all tests.
 pub fn recorded() -> Result<&'static [Exchange], Missing> {
     static RECORDED: OnceLock<Vec<Exchange>> = OnceLock::new();
-    let lab = Lab::new()?;
-    Ok(RECORDED.get_or_init(|| record(&lab)))
+    root("for network namespaces")?;
+    Ok(RECORDED.get_or_init(|| {
+        let lab = Lab::new().unwrap();
+        record(&lab, &lab.daemon())
+    }))
 }
 
-fn record(lab: &Lab) -> Vec<Exchange> {
-    let daemon = lab.daemon();
+/// Records sessions with this daemon.
+pub fn record(lab: &Lab, daemon: &Daemon) -> Vec<Exchange> {
     let tap = lab.pair.guest.inside(Tap::new);
     let mut recorded = Vec::new();
     for _ in 0..ROUNDS {
@@ -53,7 +57,7 @@ fn record(lab: &Lab) -> Vec<Exchange> {
 }
 
 /// Recorded exchanges at a listener.
-pub fn at(recorded: &'static [Exchange], listener: Listener) -> impl Iterator<Item = &'static Exchange> {
+pub fn at(recorded: &[Exchange], listener: Listener) -> impl Iterator<Item = &Exchange> {
     recorded.iter().filter(move |exchange| exchange.listener == listener)
 }
 

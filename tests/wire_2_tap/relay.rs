@@ -104,7 +104,6 @@ pub struct Passed {
 
 /// Reads so many bytes; none if the peer closes first.
 fn take(from: &mut TcpStream, length: usize) -> Option<Vec<u8>> {
-    from.set_read_timeout(Some(LIMIT)).unwrap();
     let mut message = vec![0; length];
     match from.read_exact(&mut message) {
         Ok(()) => Some(message),
@@ -116,9 +115,14 @@ fn take(from: &mut TcpStream, length: usize) -> Option<Vec<u8>> {
     }
 }
 
+/// Stream whose reads have a limit.
+pub fn limited(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream
+}
+
 /// Reads until the peer closes; a reset counts as a close.
-pub fn rest(from: &mut TcpStream) -> Vec<u8> {
-    from.set_read_timeout(Some(LIMIT)).unwrap();
+pub fn rest(from: &mut impl Read) -> Vec<u8> {
     let mut rest = Vec::new();
     if let Err(error) = from.read_to_end(&mut rest) {
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "it does not close");
@@ -128,7 +132,7 @@ pub fn rest(from: &mut TcpStream) -> Vec<u8> {
 
 /// Passes a request by tcp and all that follows.
 pub fn relay(agent: TcpStream, daemon: TcpStream, splice: Option<&Splice>) -> Passed {
-    let (mut agent, mut daemon) = (agent, daemon);
+    let (mut agent, mut daemon) = (limited(agent), daemon);
     let mut request = take(&mut agent, PACKET_LEN).expect("a request");
     splice.inspect(|splice| splice.apply(Step::Request, &mut request));
     daemon.write_all(&request).unwrap();
@@ -136,7 +140,8 @@ pub fn relay(agent: TcpStream, daemon: TcpStream, splice: Option<&Splice>) -> Pa
 }
 
 /// Passes what follows a request. Returns once both connections are closed.
-pub fn relay_call(mut agent: TcpStream, mut daemon: TcpStream, splice: Option<&Splice>) -> Passed {
+pub fn relay_call(agent: TcpStream, daemon: TcpStream, splice: Option<&Splice>) -> Passed {
+    let (mut agent, mut daemon) = (limited(agent), limited(daemon));
     let mut passed = Passed::default();
     let Some(mut challenge) = take(&mut daemon, CHALLENGE) else { return passed };
     passed.is_challenged = true;
