@@ -96,7 +96,7 @@ fn an_agent_that_waits_for_a_call_believes_no_recorded_messages() {
         let ran: AgentRun = agent.wait_with_output().unwrap().into();
         assert_eq!((ran.code, ran.stdout.is_empty()), (0, stdout.is_empty()), "{operation}: {ran:?}");
         assert!(ran.stdout.contains(stdout), "{operation}: {ran:?}");
-        let counters = lab.counters(&daemon);
+        let counters = lab.counters_after(&daemon, Listener::Multicast, 1);
         assert_eq!(counters.all_carried_out(), 1, "{operation}: {}", daemon.log());
     }
 }

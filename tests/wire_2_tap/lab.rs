@@ -9,8 +9,9 @@ use crate::common::agent::{AgentRun, Programs};
 use crate::common::daemon::{Daemon, OURS};
 use crate::common::net::{HOST_V4, Namespace, NamespacePair};
 use crate::common::node::{self, NODE1, NODE2, OFF, RUNNING, vm};
-use crate::common::{Dir, Missing, Suite, root};
+use crate::common::{Dir, Missing, Suite, root, until};
 use crate::exchange::{LISTENERS, Listener};
+use crate::relay::LIMIT;
 
 pub const GROUP: Ipv4Addr = Ipv4Addr::new(225, 0, 0, 12);
 
@@ -98,6 +99,13 @@ impl Lab {
         assert!(output.status.success(), "{output:?}");
         Counters(String::from_utf8(output.stdout).unwrap())
     }
+
+    /// Counters of the daemon once a listener has carried out so many requests: it counts them after it has answered.
+    pub fn counters_after(&self, daemon: &Daemon, listener: Listener, count: usize) -> Counters {
+        let are_all = || self.counters(daemon).carried_out(listener, None) >= count;
+        until(&format!("{count} requests by {listener:?}"), LIMIT, are_all);
+        self.counters(daemon)
+    }
 }
 
 /// Counters of a daemon in OpenMetrics.
@@ -113,9 +121,10 @@ impl Counters {
         self.0.lines().filter(is_it).map(value).sum()
     }
 
-    /// Requests of an operation that a listener has carried out, whatever the answer was.
-    pub fn carried_out(&self, listener: Listener, operation: Operation) -> usize {
-        let labels = [format!("listener=\"{}\"", listener.name()), format!("operation=\"{operation}\"")];
+    /// Requests that a listener has carried out, of an operation or all, whatever the answer was.
+    pub fn carried_out(&self, listener: Listener, operation: Option<Operation>) -> usize {
+        let mut labels = vec![format!("listener=\"{}\"", listener.name())];
+        labels.extend(operation.map(|operation| format!("operation=\"{operation}\"")));
         self.sum("fence_virtd_requests_total", &labels)
     }
 
@@ -128,6 +137,11 @@ impl Counters {
     pub fn refused(&self, listener: Listener, reason: &str) -> usize {
         let labels = [format!("listener=\"{}\"", listener.name()), format!("reason=\"{reason}\"")];
         self.sum("fence_virtd_refusals_total", &labels)
+    }
+
+    /// Datagrams that were refused: for their signature, or before that since the daemon had stood still.
+    pub fn refused_datagrams(&self) -> usize {
+        self.refused(Listener::Multicast, "signature") + self.refused(Listener::Multicast, "late")
     }
 }
 

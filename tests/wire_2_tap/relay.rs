@@ -1,11 +1,13 @@
 //! Relay between an agent and the daemon, which replaces a message or a field of one by a recorded one.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::ops::Range;
-use std::time::Duration;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use fence_virt::wire::{PACKET_LEN, RECORD_LEN};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::exchange::{CHALLENGE, Exchange, PROOF, RECORD, VERDICT};
 
@@ -21,9 +23,10 @@ pub enum Step {
     Answer,
 }
 
-/// Field of a message. Longer than any message: the whole.
+/// Field of a message: its bytes, or [`WHOLE`].
 pub type Field = (Step, Range<usize>);
 
+/// The whole message, whatever its length.
 const WHOLE: Range<usize> = 0..usize::MAX;
 
 const fn mac_of_record(at: usize) -> Range<usize> {
@@ -121,6 +124,20 @@ pub fn limited(stream: TcpStream) -> TcpStream {
     stream
 }
 
+/// Sends a datagram until the daemon calls back.
+pub fn called_back(waiting: &TcpListener, send: impl Fn()) -> TcpStream {
+    let end = Instant::now() + LIMIT;
+    loop {
+        send();
+        // The daemon drops a datagram that may have waited while the daemon stood still.
+        let mut waits = [PollFd::new(waiting.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut waits, PollTimeout::from(3000u16)).unwrap() == 1 {
+            return limited(waiting.accept().unwrap().0);
+        }
+        assert!(Instant::now() < end, "no call-back within {LIMIT:?}");
+    }
+}
+
 /// Reads until the peer closes; a reset counts as a close.
 pub fn rest(from: &mut impl Read) -> Vec<u8> {
     let mut rest = Vec::new();
@@ -159,8 +176,8 @@ pub fn relay_call(agent: TcpStream, daemon: TcpStream, splice: Option<&Splice>) 
         // The agent may close at the first wrong item.
         let _ = agent.write_all(&answer);
     } else {
-        // So that the daemon is done with the request.
-        daemon.shutdown(Shutdown::Write).unwrap();
+        // So that the daemon is done with the request; it may have closed.
+        let _ = daemon.shutdown(Shutdown::Write);
         rest(&mut daemon);
     }
     passed
