@@ -35,7 +35,7 @@ pub struct OperationId(pub u64);
 pub struct Contender {
     /// Identity that the transport proves.
     pub source: Source,
-    /// VM of the caller, if it is known otherwise than by its source: that of a vsock CID.
+    /// VM of the caller, if it is known otherwise than by its source: that of a vsock CID or of a key.
     pub vm: Option<Uuid>,
     /// Time after which the caller is known to have lived. A message may be read long after its sender was
     /// destroyed: for the answer to a challenge, this is the time at which the challenge was sent.
@@ -47,8 +47,7 @@ impl Contender {
     fn known_vm(&self) -> Option<Uuid> {
         match &self.source {
             Source::Domain(domain) => Some(domain.uuid),
-            Source::Key(keyed) => keyed.holder.uuid,
-            Source::Ip(_) | Source::Cid(_) => self.vm,
+            Source::Ip(_) | Source::Cid(_) | Source::Key(_) => self.vm,
         }
     }
 }

@@ -224,7 +224,10 @@ fn a_probe_by_multicast_is_counted_apart_and_quiet() {
     let counts = counts();
     let probes = counts[2].strip_prefix("  probes: ").and_then(|count| count.parse::<u64>().ok());
     assert!(
-        counts[1] == "  off: 1 success" && counts.len() == 3 && probes.is_some_and(|n| n >= 12),
+        counts[1] == "  off: 1 success"
+            && counts[3] == "  with an older hash: 1"
+            && counts.len() == 4
+            && probes.is_some_and(|n| n >= 12),
         "{counts:?}"
     );
     let log = daemon.log();

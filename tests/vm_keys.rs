@@ -97,7 +97,7 @@ fn a_vm_with_a_key_of_its_own_is_the_requester_whatever_its_address() {
     assert_eq!(harness.code(&other, "off", "node1"), DONE);
 
     assert_eq!(harness.code(&shared, "status", "node2"), FAILED);
-    daemon.await_log("is none of this listener's");
+    daemon.await_log("neither this listener nor a VM has the key");
     let older = Agent { hash: "sha256", ..harness.agent(&harness.pair.guest, &own) };
     assert_eq!(older.code("status", "node2"), FAILED, "the key of a VM is for version 2 alone");
     daemon.await_log("its hash is sha256");
@@ -160,8 +160,8 @@ fn keys_are_revoked_and_replaced_one_by_one() {
     assert_eq!(codes(&harness), [FAILED, DONE]);
     let (_, print, _) = harness.tool(daemon.conf(), &["--check"]);
     assert!(print.contains("keys of VMs: 1; without a uuid"), "{print}");
-    daemon.await_log("tcp: 192.0.2.2: its key ");
-    daemon.await_log("is none of this listener's");
+    daemon.await_log("tcp: 192.0.2.2: neither this listener");
+    daemon.await_log("neither this listener nor a VM has the key");
 
     // The new key beside the old one, which the VM still has.
     let old = harness.dir.path("keys.d/node2.old-key");

@@ -29,6 +29,12 @@ type MacBytes = [u8; MAC_LEN];
 /// dropped.
 pub struct MacKeys {
     id: KeyId,
+    secret: Box<MacSecret>,
+}
+
+/// Keys by purpose. Boxed, so that no move leaves a copy in memory.
+#[derive(Default)]
+struct MacSecret {
     request: MacBytes,
     challenge: MacBytes,
     proof: MacBytes,
@@ -39,18 +45,19 @@ impl MacKeys {
     /// Derives the keys from the bytes of a key file that count.
     pub fn derive(key: &[u8]) -> MacKeys {
         let mut extracted = mac_of(SALT, &[key]);
-        // One block of HKDF-Expand.
-        let expand = |info: &[u8]| mac_of(&extracted, &[info, &[1]]);
-        let keys = MacKeys {
-            id: id_of(key),
-            request: expand(b"request"),
-            challenge: expand(b"challenge"),
-            proof: expand(b"proof"),
-            answer: expand(b"answer"),
-        };
+        let mut secret = Box::<MacSecret>::default();
+        for (info, to) in [
+            (&b"request"[..], &mut secret.request),
+            (b"challenge", &mut secret.challenge),
+            (b"proof", &mut secret.proof),
+            (b"answer", &mut secret.answer),
+        ] {
+            // One block of HKDF-Expand.
+            to.copy_from_slice(&absorb(&extracted, &[info, &[1]]).finalize().into_bytes());
+        }
         extracted.fill(0);
         black_box(&extracted);
-        keys
+        MacKeys { id: id_of(key), secret }
     }
 
     /// Derives the keys from the content of a key file, of which only the first [`KEY_MAX`] bytes count, and wipes it.
@@ -68,22 +75,20 @@ impl MacKeys {
     /// Authenticates a request: sets its last 32 bytes.
     pub fn sign(&self, endpoint: Endpoint, request: &mut [u8; PACKET_LEN]) {
         let (head, mac) = request.split_at_mut(MAC_AT);
-        mac.copy_from_slice(&mac_of(&self.request, &[&endpoint.encode(), head]));
+        mac.copy_from_slice(&mac_of(&self.secret.request, &[&endpoint.encode(), head]));
     }
 
     /// Returns true if a holder of the key made this request for this endpoint.
     pub fn has_signed(&self, endpoint: Endpoint, request: &[u8; PACKET_LEN]) -> bool {
         let (head, mac) = request.split_at(MAC_AT);
-        verifies(&self.request, &[&endpoint.encode(), head], mac)
+        verifies(&self.secret.request, &[&endpoint.encode(), head], mac)
     }
 }
 
 impl Drop for MacKeys {
     fn drop(&mut self) {
-        for key in [&mut self.request, &mut self.challenge, &mut self.proof, &mut self.answer] {
-            key.fill(0);
-            black_box(key);
-        }
+        *self.secret = MacSecret::default();
+        black_box(&self.secret);
     }
 }
 
@@ -130,7 +135,7 @@ impl Transcript {
     /// Daemon's challenge with this nonce, which has to be random and fresh.
     pub fn challenge(&mut self, nonce: &[u8; 32]) -> [u8; CHALLENGE_2_LEN] {
         self.bytes.extend_from_slice(nonce);
-        let mac = mac_of(&self.keys.challenge, &[&self.bytes]);
+        let mac = mac_of(&self.keys.secret.challenge, &[&self.bytes]);
         self.bytes.extend_from_slice(&mac);
         let mut challenge = [0; CHALLENGE_2_LEN];
         challenge[..32].copy_from_slice(nonce);
@@ -142,14 +147,14 @@ impl Transcript {
     #[must_use]
     pub fn accept_challenge(&mut self, challenge: &[u8; CHALLENGE_2_LEN]) -> bool {
         let (nonce, mac) = challenge.split_at(32);
-        let is_valid = verifies(&self.keys.challenge, &[&self.bytes, nonce], mac);
+        let is_valid = verifies(&self.keys.secret.challenge, &[&self.bytes, nonce], mac);
         self.bytes.extend_from_slice(challenge);
         is_valid
     }
 
     /// Agent's proof, after the challenge.
     pub fn proof(&mut self) -> [u8; MAC_LEN] {
-        let mac = mac_of(&self.keys.proof, &[&self.bytes]);
+        let mac = mac_of(&self.keys.secret.proof, &[&self.bytes]);
         self.bytes.extend_from_slice(&mac);
         mac
     }
@@ -157,7 +162,7 @@ impl Transcript {
     /// Takes the agent's proof; false if it is not one of a holder of the key for this exchange.
     #[must_use]
     pub fn accept_proof(&mut self, proof: &[u8; MAC_LEN]) -> bool {
-        let is_valid = verifies(&self.keys.proof, &[&self.bytes], proof);
+        let is_valid = verifies(&self.keys.secret.proof, &[&self.bytes], proof);
         self.bytes.extend_from_slice(proof);
         is_valid
     }
@@ -180,14 +185,14 @@ impl AnswerMacs {
     /// MAC of the next item.
     pub fn mac(&mut self, item: &[u8]) -> [u8; MAC_LEN] {
         let number = self.number();
-        mac_of(&self.transcript.keys.answer, &[&self.transcript.bytes, &number, item])
+        mac_of(&self.transcript.keys.secret.answer, &[&self.transcript.bytes, &number, item])
     }
 
     /// Returns true if this is the MAC of the next item.
     #[must_use]
     pub fn verify(&mut self, item: &[u8], mac: &[u8; MAC_LEN]) -> bool {
         let number = self.number();
-        verifies(&self.transcript.keys.answer, &[&self.transcript.bytes, &number, item], mac)
+        verifies(&self.transcript.keys.secret.answer, &[&self.transcript.bytes, &number, item], mac)
     }
 
     fn number(&mut self) -> [u8; 4] {

@@ -80,6 +80,12 @@ impl<'a, 't> SectionFields<'a, 't> {
         let Some((spec, number)) = schema::find(path, entry.key.text) else {
             if key_placement::is_strict(path) {
                 sink.error(entry.key.at, unknown_key(entry.key.text, path));
+            } else if key_placement::is_misplaced(entry.key.text) {
+                let name = quoted(entry.key.text);
+                sink.error(
+                    entry.key.at,
+                    format!("{name} belongs into the section keys, outside all sections"),
+                );
             } else if !group_placement::reports_key(entry.key.text, path) {
                 sink.unknown(entry.key.at, || unknown_key(entry.key.text, path));
             }
@@ -99,7 +105,13 @@ impl<'a, 't> SectionFields<'a, 't> {
                 }
             },
         };
-        if let Some(before) = before {
+        let Some(before) = before else { return };
+        let restricts = path == "groups/group" && group_placement::RESTRICTIONS.contains(&spec.name);
+        if restricts || key_placement::is_strict(path) {
+            let line = sink.line(before.at);
+            let name = quoted(entry.key.text);
+            sink.error(entry.key.at, format!("{name} stands on line {line} too; keep one of them"));
+        } else {
             repeated(entry.key, before.at, sink);
         }
     }

@@ -2,15 +2,16 @@
 //! everything, so each that is not read is an error, wherever it is.
 
 use super::diagnostic_sink::{DiagnosticSink, quoted};
+use super::obsolete;
 use super::schema;
 use super::tree::{KeyEntry, Section};
-use crate::fence::nearest;
+use crate::fence::{did_you_mean, nearest};
 
 const GROUPS: &str = "groups";
 const GROUP: &str = "group";
 const MEMBERS: &str = "groups/group";
 /// Keys of a group without which it permits more.
-const RESTRICTIONS: [&str; 3] = ["allow", "listener", "max_power_off"];
+pub(super) const RESTRICTIONS: [&str; 3] = ["allow", "listener", "max_power_off"];
 
 /// Maximum number of characters of a section's name in a path.
 const NAME_SHOWN: usize = 40;
@@ -103,14 +104,13 @@ fn misplaced_key(key: &str, path: &str) -> Option<String> {
         ("" | GROUPS, GROUP) => {
             Some(format!("{name} is a section, not a key; write groups {{ group {{ ... }} }}"))
         }
-        (GROUPS, "uuid" | "ip" | "source" | "target" | "allow" | "listener") => Some(format!(
-            "{name} belongs into a section group; write groups {{ group {{ {lower} = \"...\"; }} }}"
-        )),
-        // Without its restriction the group would apply to all listeners, or allow all operations.
-        (MEMBERS, _) if schema::find(path, key).is_none() => {
-            let meant = nearest(key, schema::keys(path).map(|spec| spec.name));
-            let restriction = meant.filter(|meant| RESTRICTIONS.contains(meant))?;
-            Some(format!("unknown key {name} in {path}; did you mean \"{restriction}\"?"))
+        (GROUPS, "uuid" | "ip" | "source" | "target" | "allow" | "listener" | "max_power_off") => Some(
+            format!("{name} belongs into a section group; write groups {{ group {{ {lower} = \"...\"; }} }}"),
+        ),
+        // It may be meant to restrict the group, which would permit more without it.
+        (MEMBERS, _) if schema::find(path, key).is_none() && obsolete::hint(path, key).is_none() => {
+            let hint = did_you_mean(key, schema::keys(path).map(|spec| spec.name));
+            Some(format!("unknown key {name} in {path}{hint}"))
         }
         _ => None,
     }

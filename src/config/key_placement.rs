@@ -13,6 +13,11 @@ pub(super) fn is_meant(name: &str) -> bool {
     nearest(name, [KEYS_SECTION, "key"].into_iter()).is_some()
 }
 
+/// Returns true for a key that is known in the section `keys` alone, where it restricts what is accepted.
+pub(super) fn is_misplaced(key: &str) -> bool {
+    ["shared", "folder"].iter().any(|own| own.eq_ignore_ascii_case(key))
+}
+
 /// Returns true for the path of a section in which everything has to be known.
 pub(super) fn is_strict(path: &str) -> bool {
     path.split('/').next() == Some(KEYS_SECTION)

@@ -156,7 +156,7 @@ impl AgentSession for ClientSession {
             ClientState::Challenge2(_, buf) if buf.is_empty() => Awaited::AnythingOfVersion2,
             ClientState::Challenge(_) | ClientState::Challenge2(..) => Awaited::Challenge,
             ClientState::AnswerWithMacs(reader) if reader.is_listing() => Awaited::List,
-            ClientState::AnswerWithMacs(_) => Awaited::Answer,
+            ClientState::AnswerWithMacs(_) => Awaited::AnswerOfVersion2,
             ClientState::Answer(reader) if reader.is_listing() => Awaited::List,
             ClientState::Answer(_) if self.policy.auth == HashKind::None => Awaited::Unproven,
             ClientState::Answer(_) => Awaited::Answer,

@@ -28,6 +28,8 @@ pub enum Misconduct {
     Callback,
     /// Wrong answer to our challenge.
     Proof,
+    /// The same in version 2.
+    ProofMac,
     /// Key, hash or auth that a reload has put out of force before the proof.
     Revoked,
     /// Bytes after the end of the exchange.
@@ -60,8 +62,8 @@ impl fmt::Display for Misconduct {
             Misconduct::UnknownKey(key) => {
                 return write!(
                     f,
-                    "its key {key} is none of this listener's (--key-fingerprint of the agent prints the same; \
-                     --status and --check show the listener's keys)"
+                    "neither this listener nor a VM has the key {key} with which it signs (the agent's \
+                     --key-fingerprint prints the same; --check shows those of the listeners and VMs)"
                 );
             }
             Misconduct::Mac(key) => {
@@ -73,6 +75,7 @@ impl fmt::Display for Misconduct {
             }
             Misconduct::Callback => "its request asks for a call-back: it is a replay of a multicast request",
             Misconduct::Challenge(refusal) => return refusal.fmt(f),
+            Misconduct::ProofMac => "its proof is not valid: the exchange was altered, or is a replay",
             Misconduct::Proof => {
                 "its answer to the challenge is wrong: auth (-C of the agent) or the key differs"
             }

@@ -83,6 +83,11 @@ impl Policy {
         Policy { hash: hash.into(), auth, key, old_key: None, vm_keys: Arc::default(), endpoint }
     }
 
+    /// Makes the policy of a listener that takes no request: it has no key, and wants one.
+    pub fn closed(endpoint: Endpoint) -> Policy {
+        Policy::new(SignatureKind::HmacSha256, HashKind::Sha256, Key::new(Vec::new()), endpoint)
+    }
+
     /// Decodes the 176 bytes of a request and checks its signature.
     ///
     /// # Errors

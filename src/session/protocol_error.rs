@@ -45,6 +45,8 @@ pub enum Awaited {
     Challenge,
     /// Answer; the daemon may have carried out the request.
     Answer,
+    /// The same in version 2 of the wire.
+    AnswerOfVersion2,
     /// Rest of a host list.
     List,
     /// Answer to an older request.
@@ -59,7 +61,7 @@ impl fmt::Display for Awaited {
             Awaited::Unproven => "an answer (does the host require auth?)",
             Awaited::Proof => "its answer to our challenge",
             Awaited::Challenge => "its challenge",
-            Awaited::Answer => "its answer to the request",
+            Awaited::Answer | Awaited::AnswerOfVersion2 => "its answer to the request",
             Awaited::List => "the rest of its host list",
             Awaited::OlderAnswer => "its answer to an older request, which blocks ours",
         })
@@ -97,6 +99,7 @@ impl fmt::Display for ProtocolError {
             ProtocolError::HungUp(Awaited::Answer) => {
                 "it hung up after our answer to its challenge: auth differs, or it gave up"
             }
+            ProtocolError::HungUp(Awaited::AnswerOfVersion2) => "it hung up before its answer",
             ProtocolError::HungUp(awaited) => return write!(f, "it hung up before {awaited} was complete"),
         };
         f.write_str(text)

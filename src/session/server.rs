@@ -101,7 +101,9 @@ impl ServerSession {
                 *checked = policy.check(&checked.bytes).map_err(|_| Misconduct::Revoked)?;
             }
             ServerState::AwaitMac { checked, .. } => {
-                return policy.check(&checked.bytes).map(drop).map_err(|_| Misconduct::Revoked);
+                // Whose key it is may have changed.
+                *checked = policy.check(&checked.bytes).map_err(|_| Misconduct::Revoked)?;
+                return Ok(());
             }
             ServerState::AwaitProof { checked, which, .. } => {
                 // The key of the challenges counts too: a request with hash none has no signature.
@@ -175,7 +177,7 @@ impl ServerSession {
             ServerState::AwaitMac { checked, transcript, buf } => {
                 let Some(proof) = buf.take(input) else { return Ok(None) };
                 if !transcript.accept_proof(proof) {
-                    return Err(Misconduct::Proof);
+                    return Err(Misconduct::ProofMac);
                 }
                 let checked = checked.clone();
                 let macs = transcript.clone().answer();

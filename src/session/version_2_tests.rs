@@ -146,7 +146,7 @@ fn a_recorded_exchange_is_worth_nothing_against_a_new_challenge() {
     let policy = Arc::new(listener_policy(HashKind::Sha256.into()));
     let mut second = ServerSession::accepted(policy, [8; 32], Instant::now());
     feed(&mut second, &request).unwrap();
-    assert_eq!(feed(&mut second, &proof), Err(Misconduct::Proof));
+    assert_eq!(feed(&mut second, &proof), Err(Misconduct::ProofMac));
 }
 
 #[test]
@@ -197,6 +197,19 @@ fn a_reload_without_the_key_ends_what_is_not_proven_and_keeps_what_is() {
     let same = Arc::new(listener_policy(HashKind::Sha256.into()));
     let without = Arc::new(Policy { vm_keys: Arc::default(), ..listener_policy(HashKind::Sha256.into()) });
     assert_eq!(ask(1).set_policy(&same), Ok(()));
+    // The key is that of another VM from now on.
+    let mac_keys = Arc::new(MacKeys::derive(&[NODE1; 4096]));
+    let holder = Arc::new(KeyHolder { name: "node9".into(), uuid: None, key: mac_keys.id() });
+    let mut ring = KeyRing::default();
+    assert_eq!(ring.insert(VmKey { holder, mac_keys }), None);
+    let renamed = Policy { vm_keys: Arc::new(ring), ..listener_policy(HashKind::Sha256.into()) };
+    let mut client = client(Operation::Off, &agent_policy(NODE1));
+    let mut asked = server(listener_policy(HashKind::Sha256.into()));
+    hear(&mut asked, &mut client).unwrap();
+    reply(&mut asked, &mut client).unwrap();
+    assert_eq!(asked.set_policy(&Arc::new(renamed)), Ok(()));
+    hear(&mut asked, &mut client).unwrap();
+    assert_eq!(asked.holder().map(|holder| holder.name.as_str()), Some("node9"));
     assert_eq!(ask(1).set_policy(&without), Err(Misconduct::Revoked));
     assert_eq!(ask(2).set_policy(&without), Ok(()), "its request is being carried out");
 }

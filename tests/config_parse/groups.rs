@@ -252,7 +252,18 @@ fn operations_that_a_group_allows() {
         assert_eq!(found, [format!("2:{column} Error {message}")], "{value}");
     }
     let found = findings(&with_group("allow = \"off\"; allow = \"on\";"));
-    assert!(found.len() == 1 && found[0].contains("\"allow\" is already on line 2"), "{found:?}");
+    assert_eq!(found, ["2:57 Error \"allow\" stands on line 2 too; keep one of them"]);
+    // What the daemon does not know may be meant to restrict the group.
+    for key in ["permit", "operations", "max_off", "comment"] {
+        let found = findings(&with_group(&format!("{key} = \"status\";")));
+        let says = format!(" Error unknown key \"{key}\" in groups/group");
+        assert!(found.len() == 1 && found[0].contains(&says), "{found:?}");
+    }
+    for key in ["shared", "FOLDER"] {
+        let text = format!("{DAEMON}backends {{ libvirt {{ {key} = \"no\"; }} }}");
+        let says = format!(" Error \"{key}\" belongs into the section keys, outside all sections");
+        assert!(findings(&text).iter().any(|found| found.contains(&says)), "{:?}", findings(&text));
+    }
 }
 
 #[test]

@@ -179,7 +179,7 @@ stolen_key() {
 		! try in_guest g2 fence_virt -T "$HOST" -k "$W/keys/vmg2.key" -o status -n vmg3 &&
 		! try in_guest g2 fence_virt -T "$HOST" -c hmac-sha256 -k "$W/etc/cluster/fence_xvm.key" -o status -n vmg3 &&
 		within logged "$W/daemon.log" "$log" "requires hmac-sha256" &&
-		within logged "$W/daemon.log" "$log" "is none of this listener's"
+		within logged "$W/daemon.log" "$log" "neither this listener nor a VM has the key"
 }
 
 reload() { try "$FENCE_VIRTD" -f "$W/fence_virt.conf" --reload && says "$1"; }

@@ -21,7 +21,8 @@ use fence_virt::auth::KeyRing;
 use fence_virt::config::{
     BackendConfig, Config, CpgConfig, HostFencing, ListenerConfig, NamedListener, UnknownVm,
 };
-use fence_virt::fence::counted;
+use fence_virt::fence::{Endpoint, counted};
+use fence_virt::session::Policy;
 
 /// Time limit for the worker to take the new permissions.
 const WORKER_LIMIT: Duration = Duration::from_secs(5);
@@ -66,7 +67,7 @@ impl Reloader {
     }
 
     /// Takes the keys of VMs that are in force, to tell at the next reload what it changes.
-    pub(crate) fn hold_keys(&mut self, vm_keys: Arc<KeyRing>) {
+    pub(crate) fn set_vm_keys(&mut self, vm_keys: Arc<KeyRing>) {
         self.vm_keys = vm_keys;
     }
 
@@ -112,9 +113,11 @@ impl Reloader {
             .map_err(|_| "the worker does not take the new groups: it is overloaded or hangs".to_owned())?;
         self.restraints.set_groups(policies::restrained_groups(&new));
         for handle in targets.listeners {
-            let policy = policies.iter().find(|(name, _)| name == handle.name());
-            if let Some((_, Some(policy))) = policy {
-                handle.set_policy(policy.clone());
+            match policies.iter().find(|(name, _)| name == handle.name()) {
+                Some((_, Some(policy))) => handle.set_policy(policy.clone()),
+                Some((_, None)) => {}
+                // It ends with the restart; what was revoked must not count until then.
+                None => handle.set_policy(Arc::new(Policy::closed(Endpoint::LINE))),
             }
         }
         log::set_max_level(logging::level(self.debug.unwrap_or(new.debug)));
@@ -131,7 +134,7 @@ impl Reloader {
             summary = format!("{summary}\n{waiting}");
         }
         self.adopt(new);
-        self.hold_keys(vm_keys);
+        self.set_vm_keys(vm_keys);
         Ok(summary)
     }
 

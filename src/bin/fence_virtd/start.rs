@@ -85,7 +85,7 @@ fn start(options: &Options) -> Result<(), String> {
     let mut reloader =
         Reloader::new(config_path.clone(), config_file::load_and_log, config.clone(), options.debug)
             .restraining(restraints.clone());
-    reloader.hold_keys(vm_keys);
+    reloader.set_vm_keys(vm_keys);
     let permissions = reloader.permissions(&config, &mut watchers)?;
     let startup = Startup {
         worker: &inbox,

@@ -15,7 +15,7 @@ use fence_virt::time::Instant;
 
 /// An entry of the backlog.
 enum BacklogEntry {
-    Job(Job),
+    Job(Box<Job>),
     /// A call of the backend's own.
     LocalCall(JobId),
 }
@@ -46,7 +46,7 @@ pub(crate) fn run(backend: &mut dyn Backend, inbox: &Receiver<Message>, heartbea
                 job.refuse(Verdict::Failure, "not begun: the daemon is stopping")
             }
             Some(BacklogEntry::LocalCall(_)) if is_stopping => {}
-            Some(BacklogEntry::Job(job)) => begin(backend, job, Instant::now()),
+            Some(BacklogEntry::Job(job)) => begin(backend, *job, Instant::now()),
             Some(BacklogEntry::LocalCall(call)) => backend.begin_local_call(call, Instant::now()),
             None => {}
         }
@@ -73,7 +73,7 @@ fn absorb(
     match message {
         Message::Job(job) => {
             let is_power = job.request.operation.is_power();
-            backlog.push(BacklogEntry::Job(job), is_power);
+            backlog.push(BacklogEntry::Job(Box::new(job)), is_power);
         }
         Message::Event(event) => backend.event(event, Instant::now()),
         Message::Settings(settings) => backend.adopt(settings, Instant::now()),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::agent_request::AgentRequest;
 use crate::client::addresses::{self, LocalAddress};
+use crate::fence::SignatureKind;
 use crate::sys::error_text;
 use crate::sys::multicast_sender::sender;
 use crate::wire::{FAMILY_IPV4, FAMILY_IPV6, Packet};
@@ -78,8 +79,8 @@ impl<'a> DatagramSender<'a> {
         Ok(())
     }
 
-    /// Explains why no host called back on TCP port `port`.
-    pub(super) fn no_callback(&self, port: u16) -> String {
+    /// Explains why no host called back on TCP port `port`; `hash` signs the requests.
+    pub(super) fn no_callback(&self, port: u16, hash: SignatureKind) -> String {
         let group = format!("{} port {}", self.group.ip(), self.group.port());
         if self.from.is_empty() {
             let on = self.interface.map_or(String::new(), |name| format!(" on {name}"));
@@ -91,9 +92,13 @@ impl<'a> DatagramSender<'a> {
         }
         let from: Vec<String> = self.from.iter().take(NAMED_MAX).map(LocalAddress::to_string).collect();
         let more = if self.from.len() > NAMED_MAX { ", ..." } else { "" };
+        let version_2 = match hash {
+            SignatureKind::HmacSha256 => "; C daemons do not answer hmac-sha256",
+            SignatureKind::Hash(_) => "",
+        };
         format!(
             "no host called back. The request went to {group} from {}{more}. Check the multicast path (IGMP snooping, \
-             route), the firewall on TCP port {port} here, and that fence_virtd runs with this key and hash",
+             route), the firewall on TCP port {port} here, and that fence_virtd runs with this key and hash{version_2}",
             from.join(", ")
         )
     }

@@ -233,7 +233,7 @@ fn timeout(exchange: &Exchange) -> String {
     if let Some(failure) = &exchange.calls.last_failure {
         return format!("{timed_out}: {failure}");
     }
-    format!("{timed_out}: {}", exchange.datagrams.no_callback(exchange.port))
+    format!("{timed_out}: {}", exchange.datagrams.no_callback(exchange.port, exchange.request.policy.hash))
 }
 
 /// Lets the selected host carry out the request, after dropping all others.

@@ -148,11 +148,18 @@ impl Permissions {
         Some(PermittedNames::These(permitted))
     }
 
-    /// VM of a requester, as the transport or its CID proves it; none if that is unknown.
+    /// VM of a requester, as the transport, its CID or its key proves it; none if that is unknown. What the
+    /// configuration says of a key may be out of date: it counts if this host has the VM under both name and UUID.
     pub(crate) fn vm_of(&self, source: &Source, lookup: &mut impl DomainLookup) -> Option<Uuid> {
+        if let Source::Key(keyed) = source {
+            let of_cid = self.vm_of(&keyed.via, lookup);
+            return of_cid.or_else(|| {
+                let domain = Domain { name: keyed.holder.name.clone(), uuid: keyed.holder.uuid? };
+                lookup.has_name(&domain).is_ok_and(|has_name| has_name).then_some(domain.uuid)
+            });
+        }
         match (source, &self.cids) {
             (Source::Domain(domain), _) => Some(domain.uuid),
-            (Source::Key(keyed), _) => keyed.holder.uuid,
             (Source::Cid(cid), Some(cids)) => {
                 let domain = vm_of(cids.holder(*cid), lookup).ok().flatten();
                 domain.map(|domain| domain.uuid)

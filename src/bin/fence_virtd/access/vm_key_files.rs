@@ -167,10 +167,10 @@ fn names_in(folder: &Path, reader: &KeyReader) -> Result<Vec<std::ffi::OsString>
             format!("run `chown root {shown}`"),
         ));
     }
-    if mode & 0o002 != 0 {
+    if mode & 0o022 != 0 {
         return Err(Problem::new(
             format!(
-                "the folder of keys {shown} has mode {mode:04o}: everyone on this host can put keys into it"
+                "the folder of keys {shown} has mode {mode:04o}: others than its owner can put keys into it"
             ),
             format!("run `chmod 0700 {shown}`, and look at each key in it"),
         ));

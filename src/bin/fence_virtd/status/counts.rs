@@ -74,7 +74,7 @@ impl From<&Misconduct> for Refusal {
             | Misconduct::Mac(_)
             | Misconduct::Revoked => Refusal::Signature,
             Misconduct::Challenge(_) | Misconduct::Callback => Refusal::Replay,
-            Misconduct::Proof => Refusal::Proof,
+            Misconduct::Proof | Misconduct::ProofMac => Refusal::Proof,
             Misconduct::Late(_) => Refusal::Late,
             Misconduct::HungUp(_) | Misconduct::Impatient => Refusal::HungUp,
         }
@@ -121,8 +121,9 @@ pub(crate) struct Counts {
     refusals: [AtomicU64; Refusal::ALL.len()],
     streaks: [StreakCounter; Refusal::ALL.len()],
     /// Questions of agents that probe for late answers.
-    version_1: AtomicU64,
     probes: AtomicU64,
+    /// Answered requests of version 1 of the protocol.
+    version_1: AtomicU64,
     journal: PowerJournal,
 }
 

@@ -181,9 +181,7 @@ fn listener_lines(listener: &ListenerState) -> Vec<String> {
     if listener.probes > 0 {
         lines.push(("probes".to_owned(), vec![listener.probes.to_string()]));
     }
-    // Of interest while agents change from one to the other.
-    let answered: u64 = listener.requests.iter().map(|request| request.count).sum();
-    if (1..answered).contains(&listener.version_1) {
+    if listener.version_1 > 0 {
         lines.push(("with an older hash".to_owned(), vec![listener.version_1.to_string()]));
     }
     lines.into_iter().map(|(name, counts)| format!("  {name}: {}", counts.join(", "))).collect()
