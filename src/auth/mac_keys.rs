@@ -32,32 +32,27 @@ pub struct MacKeys {
     secret: Box<MacSecret>,
 }
 
-/// Keys by purpose. Boxed, so that no move leaves a copy in memory.
-#[derive(Default)]
+/// Keys by purpose, as states that have absorbed them. Boxed, so that no move leaves a copy in memory.
 struct MacSecret {
-    request: MacBytes,
-    challenge: MacBytes,
-    proof: MacBytes,
-    answer: MacBytes,
+    request: Hmac<Sha256>,
+    challenge: Hmac<Sha256>,
+    proof: Hmac<Sha256>,
+    answer: Hmac<Sha256>,
 }
 
 impl MacKeys {
     /// Derives the keys from the bytes of a key file that count.
     pub fn derive(key: &[u8]) -> MacKeys {
-        let mut extracted = mac_of(SALT, &[key]);
-        let mut secret = Box::<MacSecret>::default();
-        for (info, to) in [
-            (&b"request"[..], &mut secret.request),
-            (b"challenge", &mut secret.challenge),
-            (b"proof", &mut secret.proof),
-            (b"answer", &mut secret.answer),
-        ] {
-            // One block of HKDF-Expand.
-            to.copy_from_slice(&absorb(&extracted, &[info, &[1]]).finalize().into_bytes());
-        }
-        extracted.fill(0);
-        black_box(&extracted);
-        MacKeys { id: id_of(key), secret }
+        let extracted = keyed(&mac_of(&keyed(SALT), &[key]));
+        // One block of HKDF-Expand.
+        let expand = |info: &[u8]| keyed(&mac_of(&extracted, &[info, &[1]]));
+        let secret = MacSecret {
+            request: expand(b"request"),
+            challenge: expand(b"challenge"),
+            proof: expand(b"proof"),
+            answer: expand(b"answer"),
+        };
+        MacKeys { id: id_of(key), secret: Box::new(secret) }
     }
 
     /// Derives the keys from the content of a key file, of which only the first [`KEY_MAX`] bytes count, and wipes it.
@@ -87,7 +82,10 @@ impl MacKeys {
 
 impl Drop for MacKeys {
     fn drop(&mut self) {
-        *self.secret = MacSecret::default();
+        // The states cannot be wiped: overwrite them with those of a known key.
+        let known = keyed(&[]);
+        let [request, challenge, proof, answer] = [&known; 4].map(Clone::clone);
+        *self.secret = MacSecret { request, challenge, proof, answer };
         black_box(&self.secret);
     }
 }
@@ -103,16 +101,16 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
         .unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
 }
 
-fn absorb(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
-    parts.iter().fold(keyed(key), |mac, part| mac.chain_update(part))
+fn absorb(key: &Hmac<Sha256>, parts: &[&[u8]]) -> Hmac<Sha256> {
+    parts.iter().fold(key.clone(), |mac, part| mac.chain_update(part))
 }
 
-fn mac_of(key: &[u8], parts: &[&[u8]]) -> MacBytes {
+fn mac_of(key: &Hmac<Sha256>, parts: &[&[u8]]) -> MacBytes {
     absorb(key, parts).finalize().into_bytes().into()
 }
 
 /// Compares in constant time.
-fn verifies(key: &[u8], parts: &[&[u8]], mac: &[u8]) -> bool {
+fn verifies(key: &Hmac<Sha256>, parts: &[&[u8]], mac: &[u8]) -> bool {
     absorb(key, parts).verify_slice(mac).is_ok()
 }
 
