@@ -7,7 +7,7 @@ use super::policy::Policy;
 use super::protocol_error::{Awaited, ProtocolError};
 use crate::auth::{CHALLENGE_2_LEN, CHALLENGE_LEN, Challenge, Digest, HashKind, Transcript};
 use crate::fence::{Answer, Operation, SignatureKind};
-use crate::wire::{Binding, Packet};
+use crate::wire::{Binding, PACKET_LEN, Packet};
 
 /// Message that the client waits for.
 #[derive(Debug)]
@@ -43,8 +43,10 @@ impl ClientSession {
     /// Starts a session on a connection to the daemon (tcp, vsock): the request
     /// is sent first. `nonce` is fresh randomness for the challenge to the daemon.
     pub fn opening(policy: Arc<Policy>, packet: &Packet, nonce: Challenge) -> ClientSession {
-        let opening = policy.sign(packet).to_vec();
-        ClientSession::new(policy, packet.request.operation, std::slice::from_ref(packet), nonce, opening)
+        let request = policy.sign(packet);
+        let state = ClientSession::version_2(&policy, &[request]);
+        let bindings = vec![packet.binding()];
+        ClientSession::new(policy, packet.request.operation, bindings, state, nonce, request.to_vec())
     }
 
     /// Starts a session on a call-back to one of these requests, sent by multicast from the address that is called
@@ -55,24 +57,33 @@ impl ClientSession {
         packets: &[Packet],
         nonce: Challenge,
     ) -> ClientSession {
-        ClientSession::new(policy, operation, packets, nonce, Vec::new())
+        let is_version_2 = policy.hash == SignatureKind::HmacSha256;
+        let signed: Vec<_> =
+            packets.iter().filter(|_| is_version_2).map(|packet| policy.sign(packet)).collect();
+        let state = ClientSession::version_2(&policy, &signed);
+        let bindings = packets.iter().map(Packet::binding).collect();
+        ClientSession::new(policy, operation, bindings, state, nonce, Vec::new())
+    }
+
+    /// First state in version 2, after these requests; none in version 1.
+    fn version_2(policy: &Policy, requests: &[[u8; PACKET_LEN]]) -> Option<ClientState> {
+        let transcripts = requests.iter().map(|request| policy.transcript(request)).collect();
+        let is_version_2 = policy.hash == SignatureKind::HmacSha256;
+        is_version_2.then(|| ClientState::Challenge2(transcripts, FixedBuf::default()))
     }
 
     fn new(
         policy: Arc<Policy>,
         operation: Operation,
-        packets: &[Packet],
+        bindings: Vec<Binding>,
+        version_2: Option<ClientState>,
         mut nonce: Challenge,
         mut output: Vec<u8>,
     ) -> ClientSession {
-        let bindings = packets.iter().map(Packet::binding).collect();
-        let state = match policy.auth {
-            _ if policy.hash == SignatureKind::HmacSha256 => {
-                let transcripts = packets.iter().map(|packet| policy.transcript(packet)).collect();
-                ClientState::Challenge2(transcripts, FixedBuf::default())
-            }
-            HashKind::None => ClientState::Answer(AnswerReader::new(operation)),
-            kind => {
+        let state = match (version_2, policy.auth) {
+            (Some(state), _) => state,
+            (None, HashKind::None) => ClientState::Answer(AnswerReader::new(operation)),
+            (None, kind) => {
                 // A daemon refuses a challenge that reads as the head of a request; this bit prevents that.
                 nonce[0] |= 0x80;
                 output.extend_from_slice(&nonce);

@@ -137,9 +137,9 @@ impl Policy {
         bytes
     }
 
-    /// Begins the transcript of an agent's exchange about this request.
-    pub(super) fn transcript(&self, packet: &Packet) -> Transcript {
-        Transcript::new(self.key.mac_keys().clone(), self.endpoint, &self.sign(packet))
+    /// Begins the transcript of an agent's exchange about this signed request.
+    pub(super) fn transcript(&self, request: &[u8; PACKET_LEN]) -> Transcript {
+        Transcript::new(self.key.mac_keys().clone(), self.endpoint, request)
     }
 
     pub(super) fn key(&self, which: WhichKey) -> &Key {

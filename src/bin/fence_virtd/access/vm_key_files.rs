@@ -90,7 +90,7 @@ impl VmKeyFiles {
                     keys.entry(name).or_default()[usize::from(is_old)] = Some(path);
                 }
                 _ => self.error(
-                    format!("the name of {} is none of a VM", path.display()),
+                    format!("the name of {} is not the name of a VM", path.display()),
                     format!("rename it to NAME-OF-THE-VM{ENDING}, or move it away"),
                 ),
             }

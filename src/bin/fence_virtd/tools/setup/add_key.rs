@@ -76,8 +76,9 @@ impl NewKey {
             ));
         }
         let of_name = Uuid::parse(&name);
-        let uuid =
-            uuid.map(|text| Uuid::parse(text).ok_or_else(|| format!("{text:?} is no UUID"))).transpose()?;
+        let uuid = uuid
+            .map(|text| Uuid::parse(text).ok_or_else(|| format!("{text:?} is not a UUID")))
+            .transpose()?;
         if uuid.is_some() && of_name.is_some() && uuid != of_name {
             return Err(format!("the name {name:?} reads as another UUID"));
         }
@@ -150,10 +151,10 @@ impl NewKey {
             ),
             (KeyPlace::Named { .. }, _) => format!("\n{config_shown} names that file already.\n"),
             (KeyPlace::Folder, None) => {
-                "\nThe folder is read anyway: the configuration needs no line.\n".to_owned()
+                "\nThe daemon reads this folder: the configuration needs no line.\n".to_owned()
             }
             (KeyPlace::Folder, Some(_)) => format!(
-                "\nThe folder is read anyway. To state the UUID, add to the section keys {{ }} of {config_shown}:\n  {}\n",
+                "\nThe daemon reads this folder. To state the UUID, add to the section keys {{ }} of {config_shown}:\n  {}\n",
                 self.line()
             ),
             (KeyPlace::Elsewhere, _) => {
@@ -171,7 +172,7 @@ impl NewKey {
         if config.is_none_or(|config| !config.groups.is_empty()) {
             let listed = self.uuid.map_or_else(|| name.clone(), |uuid| uuid.to_string());
             text += &format!(
-                "\nA group that lists it permits it the members of the group:\n  uuid = \"{listed}\";\n"
+                "\nTo let it fence the members of a group, add to that group:\n  uuid = \"{listed}\";\n"
             );
         }
         text + "\n`fence_virtd --reload` puts the key into force.\n"

@@ -43,7 +43,7 @@ fn names_and_uuids_that_cannot_be_are_refused() {
         ("a/b", None, "no file can have the name"),
         (".hidden", None, "no file can have the name"),
         ("a\"b", None, "no file can have the name"),
-        ("b", Some("x"), "\"x\" is no UUID"),
+        ("b", Some("x"), "\"x\" is not a UUID"),
         ("b", Some(UUID), "the key of \"a\" has this UUID"),
         ("a", Some("44179d3f-6c63-474f-a212-20c8b4b25b17"), "another UUID for the key"),
         ("44179d3f-6c63-474f-a212-20c8b4b25b17", Some(UUID), "reads as another UUID"),
@@ -85,6 +85,6 @@ fn a_key_is_made_once_and_the_line_for_it_is_taken() {
     }
     let plain = NewKey { name: "node1".to_owned(), uuid: None, path, place: KeyPlace::Folder };
     let text = plain.report(Path::new("/f.conf"), Some(&parsed("")), KeyId::from_bytes([0; 16]), None);
-    assert!(text.contains("The folder is read anyway") && !text.contains("uuid"), "{text}");
+    assert!(text.contains("The daemon reads this folder") && !text.contains("uuid"), "{text}");
     fs::remove_dir_all(directory).unwrap();
 }
