@@ -37,7 +37,12 @@ impl RestrainedGroup {
         vms: impl Iterator<Item = &'a str>,
         cap: Option<PowerOffCap>,
     ) -> RestrainedGroup {
-        RestrainedGroup { key: name.map(listed_text), label, vms: vms.map(listed_text).collect(), cap }
+        RestrainedGroup {
+            key: name.map(|name| listed_text(name.trim())),
+            label,
+            vms: vms.map(listed_text).collect(),
+            cap,
+        }
     }
 
     /// Name for messages.
@@ -116,9 +121,14 @@ pub struct Restraints {
 }
 
 impl Restraints {
-    /// Replaces the groups.
-    pub fn set_groups(&mut self, groups: Vec<RestrainedGroup>) {
-        self.groups = groups;
+    /// Replaces the groups. Returns what is held and was the name of a group before, and is none now.
+    pub fn set_groups(&mut self, groups: Vec<RestrainedGroup>) -> Vec<&str> {
+        let before = std::mem::replace(&mut self.groups, groups);
+        let names = |groups: &[RestrainedGroup], subject: &str| {
+            groups.iter().any(|group| group.key.as_deref() == Some(listed_text(subject).as_str()))
+        };
+        let subjects = self.holds.iter().map(|hold| hold.subject.as_str());
+        subjects.filter(|subject| names(&before, subject) && !names(&self.groups, subject)).collect()
     }
 
     /// Returns the groups, in the order of the configuration.

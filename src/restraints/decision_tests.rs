@@ -109,3 +109,18 @@ fn what_was_counted_stays_so_when_the_groups_change() {
     assert!(restraints.begin_power_off(&[vm("b", OTHER)], at(11)).is_ok());
     assert!(restraints.begun.is_empty(), "nothing is kept that no cap needs");
 }
+
+#[test]
+fn a_held_group_that_loses_its_name_is_told() {
+    let mut restraints =
+        Restraints { holds: table(&[hold("web", 5), hold("node1", 5)]), ..Restraints::default() };
+    assert!(restraints.set_groups(vec![group(Some(" Web "), &["a"], None)]).is_empty());
+    assert_eq!(
+        held(&restraints, &[vm("a", UUID)]),
+        Some("web".to_owned()),
+        "blanks around a name mean nothing"
+    );
+    assert!(restraints.set_groups(vec![group(Some("WEB"), &["b"], None)]).is_empty());
+    assert_eq!(restraints.set_groups(vec![group(Some("www"), &["b"], None)]), ["web"]);
+    assert!(restraints.set_groups(Vec::new()).is_empty(), "it is told once");
+}

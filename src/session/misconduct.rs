@@ -62,8 +62,8 @@ impl fmt::Display for Misconduct {
             Misconduct::UnknownKey(key) => {
                 return write!(
                     f,
-                    "neither this listener nor a VM has the key {key} with which it signs (the agent's \
-                     --key-fingerprint prints the same; --check shows those of the listeners and VMs)"
+                    "neither this listener nor a VM has the key {key} with which it signs (--key-fingerprint of the \
+                     agents prints the same for a file)"
                 );
             }
             Misconduct::Mac(key) => {

@@ -21,7 +21,7 @@ use fence_virt::auth::KeyRing;
 use fence_virt::config::{
     BackendConfig, Config, CpgConfig, HostFencing, ListenerConfig, NamedListener, UnknownVm,
 };
-use fence_virt::fence::{Endpoint, counted};
+use fence_virt::fence::{Endpoint, counted, listed};
 use fence_virt::session::Policy;
 
 /// Time limit for the worker to take the new permissions.
@@ -111,7 +111,7 @@ impl Reloader {
                 WORKER_LIMIT,
             )
             .map_err(|_| "the worker does not take the new groups: it is overloaded or hangs".to_owned())?;
-        self.restraints.set_groups(policies::restrained_groups(&new));
+        let unheld = self.restraints.set_groups(policies::restrained_groups(&new));
         for handle in targets.listeners {
             match policies.iter().find(|(name, _)| name == handle.name()) {
                 Some((_, Some(policy))) => handle.set_policy(policy.clone()),
@@ -132,6 +132,14 @@ impl Reloader {
             let waiting = format!("unchanged until the daemon is restarted: {waiting}");
             warn!("{waiting}");
             summary = format!("{summary}\n{waiting}");
+        }
+        if !unheld.is_empty() {
+            let unheld = format!(
+                "no group has these names any more, so their holds hold no group: {}; hold it by its new name",
+                listed(unheld.iter().map(|name| format!("{name:?}")))
+            );
+            warn!("{unheld}");
+            summary = format!("{summary}\n{unheld}");
         }
         self.adopt(new);
         self.set_vm_keys(vm_keys);

@@ -130,7 +130,7 @@ fn one_key_that_cannot_be_used_refuses_all_and_is_named() {
     for (file, bytes, mode, words) in [
         ("short.key", &[1; 31][..], 0o600, "holds 31 bytes"),
         ("open.key", &[2; 64], 0o604, "mode 0604"),
-        ("bad\nname.key", &[3; 64], 0o600, "none of a VM"),
+        ("bad\nname.key", &[3; 64], 0o600, "is not the name of a VM"),
         ("left.old-key", &[4; 64], 0o600, "there is no left.key"),
     ] {
         let path = folder.write(file, bytes);

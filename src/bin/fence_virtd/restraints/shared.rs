@@ -36,9 +36,9 @@ pub(crate) struct RestraintReport {
 }
 
 impl SharedRestraints {
-    /// Replaces the groups.
-    pub(crate) fn set_groups(&self, groups: Vec<RestrainedGroup>) {
-        lock(&self.0.restraints).set_groups(groups);
+    /// Replaces the groups. Returns what is held and was the name of a group before, and is none now.
+    pub(crate) fn set_groups(&self, groups: Vec<RestrainedGroup>) -> Vec<String> {
+        lock(&self.0.restraints).set_groups(groups).into_iter().map(str::to_owned).collect()
     }
 
     /// Reason not to carry out a power operation on a VM with these copies: a hold. Counts the refusal.

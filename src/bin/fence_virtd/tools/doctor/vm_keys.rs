@@ -10,7 +10,7 @@ use crate::access::{KeyReader, key_file, policies};
 use crate::problem::Problem;
 use crate::tools::finding::{Finding, Level, listed};
 use fence_virt::config::{BackendConfig, Config};
-use fence_virt::fence::{KeyHolder, KeyedSource, Source, counted};
+use fence_virt::fence::{KeyHolder, KeyedSource, Source, Uuid, counted};
 
 const ABOUT: &str = "keys";
 
@@ -91,7 +91,11 @@ fn judge_groups(config: &Config, holders: &BTreeMap<&str, &Arc<KeyHolder>>) -> V
     };
     let without: Vec<&str> =
         holders.iter().filter(|(_, holder)| !is_listed(holder)).map(|(name, _)| *name).collect();
-    if groups.is_empty() || without.is_empty() {
+    if groups.is_empty() && !holders.is_empty() {
+        let what = "there are no groups, so each of these keys may fence every VM".to_owned();
+        return vec![Finding::warning(ABOUT, what, "list in groups who may fence whom")];
+    }
+    if without.is_empty() {
         return Vec::new();
     }
     let what = format!("no group lists these VMs, so their keys permit nothing: {}", listed(without));
@@ -119,6 +123,10 @@ fn judge_vms(
             }
             (Some(uuid), _) if !by_uuid.contains_key(uuid.as_str()) => {
                 missing.push(format!("{name} ({uuid})"))
+            }
+            (Some(uuid), None) if Uuid::parse(name).is_none() => {
+                let owner = by_uuid.get(uuid.as_str()).unwrap_or(&"another VM");
+                other.push(format!("{uuid}, which the key of {name} states, is that of {owner}"));
             }
             (Some(_), _) => {}
         }
@@ -157,7 +165,6 @@ mod tests {
     use crate::tools::service_reply::NoReply;
     use fence_virt::auth::{MacKeys, VmKey};
     use fence_virt::config;
-    use fence_virt::fence::Uuid;
 
     const A: &str = "11111111-aaaa-4111-8111-111111111111";
     const B: &str = "22222222-bbbb-4222-8222-222222222222";
@@ -187,23 +194,29 @@ mod tests {
 
     #[test]
     fn vms_are_looked_for_by_uuid_or_exactly_by_name() {
-        let config = configured("libvirt", "");
+        let all = ["a", "b", "A", "x", "renamed", A, B, "33333333-bbbb-4222-8222-222222222222"];
+        let all: String = all.iter().map(|vm| format!("uuid = \"{vm}\"; ")).collect();
+        let groups = format!("group {{ ip = \"::1\"; {all} }}");
+        let config = configured("libvirt", &groups);
         assert_eq!(judged(&config, &[]), []);
-        assert_eq!(
-            levels(&judged(&config, &[("a", Some(A)), ("b", None), ("renamed", Some(B))])),
-            [Level::Ok]
+        assert_eq!(levels(&judged(&config, &[("a", Some(A)), ("b", None), (B, Some(B))])), [Level::Ok]);
+        let open = judged(&configured("libvirt", ""), &[("a", Some(A))]);
+        assert!(
+            levels(&open) == [Level::Warning, Level::Ok] && open[0].text.contains("every VM"),
+            "{open:?}"
         );
         for (holder, words) in [
             (("A", None), "keys are for them: A"),
             (("x", None), "keys are for them: x"),
             (("x", Some("33333333-bbbb-4222-8222-222222222222")), "keys are for them: x (33333333"),
+            (("renamed", Some(B)), "which the key of renamed states, is that of b"),
             (("a", Some(B)), "a has 11111111-aaaa-4111-8111-111111111111, its key states 22222222"),
         ] {
             let found = judged(&config, &[holder]);
             assert!(levels(&found) == [Level::Warning] && found[0].text.contains(words), "{found:?}");
         }
         assert_eq!(
-            levels(&judged(&configured("cpg", ""), &[("x", None)])),
+            levels(&judged(&configured("cpg", &groups), &[("x", None)])),
             [Level::Note],
             "another host may have it"
         );
