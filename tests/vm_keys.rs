@@ -282,3 +282,22 @@ fn the_tools_know_the_keys() {
     let (code, out, err) = tool(&["--self-test", "--key", own.to_str().unwrap()]);
     assert!(code == 0 && out.contains("ok       tcp: "), "{out}{err}");
 }
+
+/// It runs on until the restart; what the new configuration does not name must not count until then.
+#[test]
+fn a_listener_that_a_reload_drops_takes_no_requests() {
+    let harness = require!(KeysHarness::new());
+    let own = harness.key("node1.key", b'1');
+    let second = format!(
+        "listeners {{ tcp = \"b\" {{ address = \"{HOST_V4}\"; port = \"1230\"; hash = \"hmac-sha256\"; }}"
+    );
+    let both = harness.own_keys_alone().replace("listener = \"tcp\"", "listener = \"tcp, tcp:b\"");
+    let both = both.replace("listeners {", &second);
+    let daemon = harness.daemon(&both);
+    assert_eq!(harness.code(&own, "status", "node2"), DONE);
+    daemon.reload(&harness.dir, &both.replace("listener = \"tcp, tcp:b\"", "listener = \"tcp:b\""));
+    assert_eq!(harness.code(&own, "status", "node2"), FAILED);
+    daemon.await_log("neither this listener nor a VM has the key");
+    daemon.reload(&harness.dir, &both);
+    assert_eq!(harness.code(&own, "status", "node2"), DONE);
+}

@@ -14,7 +14,8 @@ use crate::job::Requester;
 use crate::job::tests::{answers, job};
 use crate::libvirt::{DomainRun, HeldVms};
 use fence_virt::fence::{
-    Answer, Domain, ListenerName, Operation, Source, UriIndex, Uuid, Verdict, WireVersion,
+    Answer, Domain, KeyHolder, KeyId, KeyedSource, ListenerName, Operation, Source, UriIndex, Uuid, Verdict,
+    WireVersion,
 };
 use fence_virt::groups::{Group, Groups};
 use fence_virt::time::Instant;
@@ -144,4 +145,22 @@ fn a_requester_with_another_name_elsewhere_is_not_known_by_its_name() {
     }
     let mut same = Bench::beside(&[Fake::with(&[("a", A, false)])], &[], &["a", "b"], RUN);
     assert_eq!(same.ask(3, Operation::Status, "b"), Verdict::Success.into());
+}
+
+#[test]
+fn the_vm_of_a_key_is_known_where_it_is_the_vm_that_the_key_states() {
+    let bench = Bench::new(&[], &[A, "b"], RUN);
+    let vm_of = |name: &str, uuid: Option<&str>, via: Source| {
+        let uuid = uuid.and_then(Uuid::parse);
+        let holder = Arc::new(KeyHolder { name: name.to_owned(), uuid, key: KeyId::from_bytes([1; 16]) });
+        bench.backend.vm_of(&Source::Key(Arc::new(KeyedSource { holder, via })), Instant::now())
+    };
+    let address = || Source::ip([192, 0, 2, 1].into());
+    let gone = "33333333-bbbb-4222-8222-222222222222";
+    assert_eq!(vm_of("b", Some(B), address()), Uuid::parse(B));
+    // Out of date, or not stated: then any operation may be one on the requester.
+    for (name, uuid) in [("b", Some(gone)), ("b", Some(A)), ("other", Some(B)), ("b", None)] {
+        assert_eq!(vm_of(name, uuid, address()), None, "{name} {uuid:?}");
+    }
+    assert_eq!(vm_of("b", Some(B), Source::Cid(3)), Uuid::parse(A), "libvirt knows better who has the CID");
 }
