@@ -135,6 +135,15 @@ for agent in "C agent=theirs" "our agent=ours -S1"; do
 	action monitor 0 '^$'
 	action off 1 . ', which is unknown' nobody
 done
+if [ "$DAEMON" = "$C_DAEMON" ]; then
+	check "our agent: the C daemon drops version 2" 1 'takes no hmac-sha256' 'ours -S1 -c hmac-sha256 -t 5 -o status -n node1'
+fi
+ours_only "version 2: status" 0 '^Status: ON$' 'ours -S1 -c hmac-sha256 -o status -n node1'
+ours_only "version 2: list" 0 "^node1 {28}$A on;node2 {28}$B on\$" 'ours -S1 -c hmac-sha256 -o list | sort'
+ours_only "version 2: off and on" 0 '^Status: OFF$' \
+	'ours -S1 -c hmac-sha256 -o off -n node1; ours -S1 -c hmac-sha256 -o status -n node1; ours -S1 -c hmac-sha256 -o on -n node1'
+ours_only "version 2: wrong key" 1 'does not know this key' 'ours -S1 -c hmac-sha256 -o status -n node1 -k /etc/wrong-key'
+ours_only "version 2: the log names the key" 0 'vsock: CID 1: neither this listener nor a VM has the key' 'grep "has the key" /tmp/1229.log'
 check "our agent: CID 2" 0 '^Status: ON$' 'ours -S2 -o status -n node1'
 check "our agent: -S alone" 0 '^Status: ON$' 'ours -S -o status -n node1'
 check "our agent: vsock goes before tcp" 0 '^Status: ON$' 'ours -T 127.0.0.1 -S1 -o status -n node1'
