@@ -186,18 +186,41 @@ impl Router {
                 // A member has told it meanwhile.
                 Ok(_) => TaskProgress::Wait(now + RECHECK_EVERY),
             }),
+            _ if meaning.vms.iter().all(|&uuid| !self.view.has_holder(uuid)) => {
+                Err(self.find_out_all(task, &meaning, now))
+            }
             _ => Err(self.refuse_ambiguous(task, &meaning)),
         }
     }
 
+    /// Judges a request whose text means several VMs, none of which a member has: all of them have to be off.
+    fn find_out_all(&mut self, task: &mut Task, meaning: &Meaning, now: Instant) -> TaskProgress {
+        let mut last = String::new();
+        for &uuid in &meaning.vms {
+            match self.find_out(task, Some(uuid), now) {
+                Ok(VmFinding::Off(reason)) => last = reason,
+                Err(TaskProgress::Wait(until)) => return TaskProgress::Wait(until),
+                Ok(_) | Err(_) => return self.refuse_ambiguous(task, meaning),
+            }
+        }
+        match self.are_permitted(task, meaning) {
+            true => absent(task, last),
+            false => self.refuse_ambiguous(task, meaning),
+        }
+    }
+
+    /// Returns true if the requester may fence each of these VMs.
+    fn are_permitted(&self, task: &Task, meaning: &Meaning) -> bool {
+        let mut copies = meaning.vms.iter().flat_map(|&uuid| self.view.copies_or_away(uuid));
+        copies.all(|copy| task.permitted.permit(&copy.name, &copy.uuid.to_string()))
+    }
+
     /// Refuses a request whose text means several VMs. Some of them may have been told after the groups were asked.
     fn refuse_ambiguous(&self, task: &Task, meaning: &Meaning) -> TaskProgress {
-        let copies = meaning.vms.iter().flat_map(|&uuid| self.view.copies_or_away(uuid));
-        let are_permitted = { copies }.all(|copy| task.permitted.permit(&copy.name, &copy.uuid.to_string()));
         let vms: Vec<String> = meaning.vms.iter().map(|&uuid| self.view.describe(uuid)).collect();
         let vms = vms.join(" and ");
         let text = &task.text;
-        if !are_permitted {
+        if !self.are_permitted(task, meaning) {
             let reason = format!("{text:?} matches several VMs, and no permission was given for all: {vms}");
             return TaskProgress::Done(Verdict::Denied, reason);
         }

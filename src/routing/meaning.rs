@@ -84,11 +84,13 @@ impl ClusterView {
             *of_vm = state.min(*of_vm);
         }
         let has_holder = states.values().any(|state| *state == ClaimState::Held);
+        // What is off for sure is no other meaning of a name, as long as one is left.
+        let is_open = states.values().any(|state| *state != ClaimState::Off);
         let mut meaning = Meaning { is_second_rate: best == Rank::OtherCase, ..Meaning::default() };
         for (uuid, state) in states {
             match state {
                 ClaimState::Gone(since) if has_holder => drop(meaning.gone.insert(uuid, since)),
-                ClaimState::Off if has_holder => {}
+                ClaimState::Off if is_open || !meaning.vms.is_empty() => {}
                 _ => drop(meaning.vms.insert(uuid)),
             }
         }

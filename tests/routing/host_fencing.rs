@@ -4,6 +4,7 @@ use fence_virt::fence::{Operation, PowerState, Verdict};
 use fence_virt::routing::{ANSWER_LIMIT, Departure, Membership, RequestExpiry, Rules, TELL_LIMIT};
 use fence_virt::wire::cluster::{ClusterMessage, NO_REQUEST, NodeId};
 
+use super::names;
 use super::node::{Node, RULES, SECOND, peer};
 
 use Operation::{Off, On, Reboot, Status};
@@ -197,4 +198,28 @@ fn a_notice_that_corosync_does_not_take_is_made_anew_while_it_holds() {
     node.router.unsent(again, again.at);
     node.settle();
     assert!(!node.has_told(1), "the host is back");
+}
+
+/// Two VMs have had the name: one is off with its host, the other is gone from where it was.
+#[test]
+fn what_is_off_with_its_host_is_no_other_meaning_of_a_name() {
+    let outcome = |has_been_fenced: bool, are_both_gone: bool| {
+        let mut node = Node::settled(RULES, Vec::new());
+        names::tells(&mut node, 1, 9, "db");
+        names::tells(&mut node, 3, 10, "db");
+        node.loses(3, 10);
+        if are_both_gone {
+            node.loses(1, 9);
+        }
+        node.loses_1();
+        if has_been_fenced {
+            node.fences(1);
+        }
+        let verdict = node.answers_in_time(Off, "db");
+        (verdict, node.answers_in_time(On, "db"))
+    };
+    for are_both_gone in [false, true] {
+        assert_eq!(outcome(true, are_both_gone), (Verdict::Success, Verdict::Failure));
+        assert_eq!(outcome(false, are_both_gone), (Verdict::Failure, Verdict::Failure), "one may run there");
+    }
 }
