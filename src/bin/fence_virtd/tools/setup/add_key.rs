@@ -162,7 +162,11 @@ impl NewKey {
             }
         };
         if let Some(reader) = reader.filter(|reader| !reader.is_root()) {
-            text += &format!("\nLet the user of the running daemon read it: {}\n", reader.commands(path));
+            let folder = path.parent().unwrap_or(path).display();
+            let (group, commands) = (reader.group(), reader.commands(path));
+            text += &format!(
+                "\nLet the user of the running daemon read it: `chgrp {group} {folder}; chmod 0750 {folder}`, {commands}\n"
+            );
         }
         text += &format!(
             "\nCopy it to the VM alone, over a secure connection, and to the other hosts that may run the VM:\n  \
