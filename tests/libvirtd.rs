@@ -244,6 +244,9 @@ fn a_short_freeze_does_not_bring_back_who_gave_up() {
         // The worker looks up the first VM; the other requests are queued.
         let requests = [(Operation::Off, vms[0]), (Operation::Off, vms[1]), (Operation::Reboot, vms[2])];
         let clients = requests.map(|(operation, vm)| begin(operation, vm).unwrap());
+        // Else the listener may see the hang-up before it passes the request on.
+        let passed_on = || daemon.log().matches("the client has proven itself").count() >= 6;
+        until("the worker has the requests", PROMPT, passed_on);
         drop(clients);
         until("the clients have hung up", PROMPT, || daemon.log().matches("hung up").count() >= 3);
         libvirtd.thaw();
