@@ -85,7 +85,7 @@ check-msrv:
 # that pacemaker fences; QEMU guests that ask over their serial lines, vmchannels and vsock, that hang, that migrate, and
 # that fence each other; three hosts with corosync; what can be is run with the C daemon too. Skips are for machines that
 # cannot.
-E2E_TESTS = host-changes pacemaker:own-keys pacemaker:cpg host-fencing:brief cluster guests hung migration race serial:ours vsock:ours serial:theirs vsock:theirs
+E2E_TESTS = host-changes pacemaker:own-keys pacemaker:cpg host-fencing:brief cluster guests hung migration race serial:ours vsock:ours vsock-tap serial:theirs vsock:theirs
 e2e: export KINDS = ooo
 
 e2e: test-peers e2e-peers build

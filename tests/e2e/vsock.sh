@@ -19,8 +19,8 @@ FENCE_VIRT=$(realpath -m "${FENCE_VIRT:-$here/../../target/debug/fence_virt}")
 THEIRS=$(realpath -m "${THEIRS:-/usr/sbin/fence_virt}")
 DAEMON=$(realpath -m "${DAEMON:-$C_DAEMON}")
 LIMIT=300 # seconds for the guest; it needs about 35
-CHECKS=61 # so many are below: one that got lost is a failure
-[ "$DAEMON" = "$C_DAEMON" ] || CHECKS=67
+CHECKS=62 # so many are below: one that got lost is a failure
+[ "$DAEMON" = "$C_DAEMON" ] || CHECKS=72
 
 [ -x "$FENCE_VIRT" ] || skip "no $FENCE_VIRT (cargo build)"
 [ -x "$THEIRS" ] || skip "no $THEIRS (package fence-virt)"

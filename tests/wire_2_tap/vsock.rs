@@ -81,6 +81,7 @@ fn loopback() -> Result<(), Missing> {
 }
 
 #[test]
+#[ignore = "needs vsock loopback: tests/e2e/vsock-tap.sh runs it in a guest"]
 fn recorded_messages_are_nothing_over_vsock() {
     require!(loopback());
     let lab = require!(Lab::new());
