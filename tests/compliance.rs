@@ -257,6 +257,10 @@ fn version_2_serves_its_own_and_refuses_what_is_older() {
     let harness = require!(ComplianceHarness::new());
     let new = "hmac-sha256";
     let is_ours = agent::under_test() == Suite::Ours;
+    if harness.suite == Suite::Theirs && !is_ours {
+        // Neither side has it.
+        return;
+    }
     for transport in TRANSPORTS {
         let uri = harness.node(&[vm("node1", NODE1, RUNNING), vm("node2", NODE2, OFF)]);
         let minimum = if harness.suite == Suite::Ours { new } else { "sha256" };
