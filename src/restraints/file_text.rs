@@ -46,7 +46,7 @@ pub fn encode_holds(holds: &HoldTable) -> String {
 ///
 /// # Errors
 ///
-/// The first line that the daemon has not written so. None is passed by: that would lose a hold.
+/// The first malformed line. No line is skipped, because that could lose a hold.
 pub fn decode_holds(bytes: &[u8]) -> Result<HoldTable, HoldsFileError> {
     let error = |line: usize, problem: &'static str| HoldsFileError { line, problem };
     let text = std::str::from_utf8(bytes).map_err(|wrong| {

@@ -20,7 +20,7 @@ impl HoldSubject {
     ///
     /// # Errors
     ///
-    /// A sentence about a text that is none of these.
+    /// A message that says why the text is not accepted.
     pub fn new(text: &str) -> Result<HoldSubject, String> {
         line("the name of a VM or group", text, SUBJECT_MAX).map(HoldSubject)
     }
@@ -45,7 +45,7 @@ impl HoldReason {
     ///
     /// # Errors
     ///
-    /// A sentence about a text that is none of these.
+    /// A message that says why the text is not accepted.
     pub fn new(text: &str) -> Result<HoldReason, String> {
         line("the reason of a hold", text, REASON_MAX).map(HoldReason)
     }
@@ -83,7 +83,7 @@ impl HoldTime {
     ///
     /// # Errors
     ///
-    /// A sentence about a text that is no such time.
+    /// A message with the accepted forms.
     pub fn parse(text: &str) -> Result<HoldTime, String> {
         let parsed = time_with_unit(text).and_then(HoldTime::new);
         parsed.ok_or_else(|| {

@@ -227,7 +227,7 @@ impl ServerSession {
         self.holder.as_ref()
     }
 
-    /// Version in which a proven client speaks.
+    /// Version in which the client speaks, while it proves itself or the worker has its request.
     pub fn version(&self) -> WireVersion {
         match self.state {
             ServerState::AwaitMac { .. } | ServerState::AwaitAnswer(Some(_)) => WireVersion::Two,

@@ -14,6 +14,8 @@
 # pacemaker-node.sh runs in each guest.
 #
 # Prints a line for each check. Exit code: 0 all passed, 1 not all, 77 skipped.
+# The files that it sources use and set variables of this one.
+# shellcheck disable=SC2034,SC2154
 set -u
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)

@@ -188,7 +188,7 @@ for pair in "none sha512" "sha1 sha256" "sha256 sha1" "sha512 none"; do
 	weakest=$auth challenge=sha256
 	[ "$DAEMON" = "$C_DAEMON" ] || weakest=$hash challenge=$auth
 	serve "hash $hash, auth $auth" $port $challenge "hash = \"$hash\"; auth = \"$auth\";"
-	expected= signed=1
+	expected='' signed=1
 	for word in none sha1 sha256 sha512; do
 		[ $word != "$weakest" ] || signed=0
 		expected+=";$word:"

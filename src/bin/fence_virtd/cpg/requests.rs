@@ -93,7 +93,11 @@ impl<L: Link> Cpg<L> {
 
     /// True while another client's power-off of a VM with one of these UUIDs is in progress.
     fn is_being_powered_off(&self, copies: &[VmCopy], now: Instant) -> bool {
-        let is_same = |other: &VmCopy| copies.iter().any(|copy| copy.uuid == other.uuid);
+        // A VM that nobody has told may be known by its name alone.
+        let is_one = |copy: &VmCopy, other: &VmCopy| {
+            copy.uuid == other.uuid && (!copy.uuid.is_empty() || copy.name == other.name)
+        };
+        let is_same = |other: &VmCopy| copies.iter().any(|copy| is_one(copy, other));
         let power_offs = self.clients.values().map(|job| &job.request);
         let mut power_offs =
             power_offs.filter(|request| matches!(request.operation, Operation::Off | Operation::Reboot));

@@ -27,7 +27,7 @@ impl HoldFile {
     }
 
     /// Reads the holds, also those that have ended.
-    /// Errors: nothing is passed by, since that would lose a hold.
+    /// Errors: the file cannot be read, or any of its lines is malformed. Skipping a line could lose a hold.
     pub(super) fn load(&self) -> Result<HoldTable, Problem> {
         match self.read() {
             Ok(bytes) => decode_holds(&bytes).map_err(|error| self.unreadable(&error.to_string())),

@@ -92,8 +92,12 @@ fn judge_groups(config: &Config, holders: &BTreeMap<&str, &Arc<KeyHolder>>) -> V
     let without: Vec<&str> =
         holders.iter().filter(|(_, holder)| !is_listed(holder)).map(|(name, _)| *name).collect();
     if groups.is_empty() && !holders.is_empty() {
-        let what = "there are no groups, so each of these keys may fence every VM".to_owned();
-        return vec![Finding::warning(ABOUT, what, "list in groups who may fence whom")];
+        let what = "the configuration has no groups, so each of these keys may fence every VM".to_owned();
+        return vec![Finding::warning(
+            ABOUT,
+            what,
+            "add groups that say which VM may fence which (fence_virt.conf(5))",
+        )];
     }
     if without.is_empty() {
         return Vec::new();
