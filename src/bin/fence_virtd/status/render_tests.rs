@@ -157,18 +157,20 @@ fn a_terminal_gets_one_table_of_the_counters() {
         name: "vsock".to_owned(),
         refusals: Vec::new(),
         probes: 0,
+        version_1: 0,
         ..snapshot.listeners[0].clone()
     };
     snapshot.listeners.push(other);
     let shown = render(&snapshot, &Judgement::of(&snapshot), Form::Table);
-    let expected = "LISTENER  OPERATION  SUCCESS  FAILURE  OFF  DENIED  LIST\n\
-        tcp:b     off        3        1        -    -       -\n\
-        tcp:b     refused    4 signature\n\
-        tcp:b     probes     24\n\
-        vsock     off        3        1        -    -       -\n";
+    let expected = "LISTENER  OPERATION           SUCCESS  FAILURE  OFF  DENIED  LIST\n\
+        tcp:b     off                 3        1        -    -       -\n\
+        tcp:b     refused             4 signature\n\
+        tcp:b     probes              24\n\
+        tcp:b     with an older hash  3\n\
+        vsock     off                 3        1        -    -       -\n";
     assert!(shown.contains(expected), "{shown}");
     snapshot.listeners.iter_mut().for_each(|it| {
-        (it.requests, it.refusals, it.probes) = (Vec::new(), Vec::new(), 0);
+        (it.requests, it.refusals, it.probes, it.version_1) = (Vec::new(), Vec::new(), 0, 0);
     });
     let shown = render(&snapshot, &Judgement::of(&snapshot), Form::Table);
     assert!(!shown.contains("OPERATION"), "no table without counts: {shown}");

@@ -16,6 +16,9 @@ use fence_virt::restraints::PowerHold;
 /// Maximum of names in a line.
 const NAMES_MAX: usize = 6;
 
+/// Name of the requests of version 1 of the protocol.
+const OLDER_HASH: &str = "with an older hash";
+
 /// Form of the listeners' counters in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Counters {
@@ -178,11 +181,10 @@ fn listener_lines(listener: &ListenerState) -> Vec<String> {
     if !refused.is_empty() {
         lines.push(("refused".to_owned(), refused));
     }
-    if listener.probes > 0 {
-        lines.push(("probes".to_owned(), vec![listener.probes.to_string()]));
-    }
-    if listener.version_1 > 0 {
-        lines.push(("with an older hash".to_owned(), vec![listener.version_1.to_string()]));
+    for (name, count) in [("probes", listener.probes), (OLDER_HASH, listener.version_1)] {
+        if count > 0 {
+            lines.push((name.to_owned(), vec![count.to_string()]));
+        }
     }
     lines.into_iter().map(|(name, counts)| format!("  {name}: {}", counts.join(", "))).collect()
 }
@@ -207,8 +209,10 @@ fn counter_table(listeners: &[ListenerState]) -> Vec<String> {
         rows.extend(listener.refusals.iter().map(|refusal| {
             vec![listener.name.clone(), "refused".to_owned(), format!("{} {}", refusal.count, refusal.reason)]
         }));
-        if listener.probes > 0 {
-            rows.push(vec![listener.name.clone(), "probes".to_owned(), listener.probes.to_string()]);
+        for (name, count) in [("probes", listener.probes), (OLDER_HASH, listener.version_1)] {
+            if count > 0 {
+                rows.push(vec![listener.name.clone(), name.to_owned(), count.to_string()]);
+            }
         }
     }
     if rows.len() == 1 { Vec::new() } else { table(&rows) }
