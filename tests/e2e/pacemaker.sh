@@ -177,7 +177,7 @@ stolen_key() {
 	local log
 	log=$(lines "$W/daemon.log")
 	try in_guest g2 fence_virt -T "$HOST" -c hmac-sha256 -k "$W/keys/vmg1.key" -o status -n vmg3 &&
-		logged "$W/daemon.log" "$log" 'tcp: key "vmg1" at 10.77.0.12: status "vmg3": success' &&
+		within logged "$W/daemon.log" "$log" 'tcp: key "vmg1" at 10.77.0.12: status "vmg3": success' &&
 		! try in_guest g2 fence_virt -T "$HOST" -k "$W/keys/vmg2.key" -o status -n vmg3 &&
 		! try in_guest g2 fence_virt -T "$HOST" -c hmac-sha256 -k "$W/etc/cluster/fence_xvm.key" -o status -n vmg3 &&
 		within logged "$W/daemon.log" "$log" "requires hmac-sha256" &&
