@@ -13,7 +13,7 @@ use common::daemon::{Daemon, OURS, auth_keys};
 use common::line::{Pty, run_directory};
 use common::net::{GUEST_V4, HOST_V4, NamespacePair};
 use common::node::{NODE1, NODE2, OFF, RUNNING, node, vm};
-use common::{Dir, Missing, require, root_and_c_suite};
+use common::{Dir, Missing, require, root_and_c_suite, until};
 use nix::sys::signal::Signal;
 
 /// Limit of a test in which one listener does not answer: its time limit is 10 s.
@@ -120,6 +120,14 @@ impl Site {
     }
 }
 
+/// Time for what a daemon logs: a thread of its own writes the lines.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Waits for so many reboots in the daemon's log.
+fn await_reboots(daemon: &Daemon, count: usize) {
+    until(&format!("{count} reboots"), LIMIT, || reboots(daemon) == count);
+}
+
 /// Number of reboots in the daemon's log.
 fn reboots(daemon: &Daemon) -> usize {
     daemon.log().matches(": reboot \"node1\": success").count()
@@ -153,8 +161,10 @@ fn every_listener_answers() {
         test.assert_line(&format!("ok       {listener}: list: 2 VMs after "), " ms");
     }
     test.assert_line("note     serial: not tried", "belong to the guests");
-    assert_eq!(daemon.log().matches(": devstatus: success").count(), 4, "{}", daemon.log());
-    assert_eq!(daemon.log().matches(": hostlist: ").count(), 4, "{}", daemon.log());
+    until("each listener has been asked", LIMIT, || {
+        let lines_with = |words: &str| daemon.log().matches(words).count();
+        [": devstatus: success", ": hostlist: "].map(lines_with) == [4, 4]
+    });
 }
 
 #[test]
@@ -172,7 +182,7 @@ fn another_host_in_the_group_is_not_asked() {
     test.assert_code(2).assert_line("ERROR    multicast: monitor failed", "no host called back");
     let daemon = site.start(&conf);
     site.test(daemon.conf(), &["--fence", "node1", "--yes"]).assert_code(0);
-    assert_eq!(reboots(&daemon), 1);
+    await_reboots(&daemon, 1);
     assert_eq!(reboots(&other), 0, "{}", other.log());
     assert!(!other.log().contains(": devstatus: "), "{}", other.log());
 }
@@ -298,7 +308,7 @@ fn a_reboot_and_its_verification() {
     test.assert_line("ok       tcp: status of \"node1\" before: on", "");
     test.assert_line("ok       tcp: reboot of \"node1\": success", "");
     test.assert_line("ok       tcp: status of \"node1\" after: on", "");
-    assert_eq!(reboots(&daemon), 1);
+    await_reboots(&daemon, 1);
     // By its UUID too.
     site.test(daemon.conf(), &["--fence", NODE1, "--yes"]).assert_code(0);
     for name in ["node2", NODE2, "nobody"] {
@@ -324,7 +334,7 @@ fn the_question_before_a_reboot() {
         site.answer(&daemon, yes)
             .assert_code(0)
             .assert_last("listeners: 1 passed, 0 failed, 0 not tried; reboot: verified");
-        assert_eq!(reboots(&daemon), at + 1);
+        await_reboots(&daemon, at + 1);
     }
 }
 
