@@ -99,8 +99,15 @@ ids_of() {
 }
 all_run() { ! ids_of "$@" | grep -q -- '[-?]$'; }
 
-# start_vms VM... - those of them that are off, two side by side.
-start_vms() {
+# start_vms VM... - those of them that are off, until all run: libvirt may end one of
+# them after its start (was_ended_by_libvirt).
+start_vms() { need "$* run" all_started "$@"; }
+all_started() {
+	start_once "$@"
+	all_run "$@"
+}
+# start_once VM... - those of them that are off, two side by side.
+start_once() {
 	local vm at=0 commands=("" "") starts=()
 	for vm in $(ids_of "$@" | sed -n 's/ -$//p'); do
 		commands[at++ % 2]+="start $vm;"
@@ -109,7 +116,6 @@ start_vms() {
 		[ -z "${commands[at]}" ] || { libvirt "${commands[at]}" >>"$W/start.log" 2>&1 & starts+=($!); }
 	done
 	[ ${#starts[@]} = 0 ] || wait "${starts[@]}"
-	need "$* run" all_run "$@"
 }
 
 # was_ended_by_libvirt VM - nobody has asked for it. libvirt 9.0 may take the end of a VM's
