@@ -104,7 +104,11 @@ impl Cluster {
             _ => {}
         }
         if let Some(known) = history {
-            (*known, format!("{word:?}")).hash(&mut hasher);
+            known.hash(&mut hasher);
+            match word {
+                Word::Message(from, bytes) => (format!("{from:?}"), bytes).hash(&mut hasher),
+                other => format!("{other:?}").hash(&mut hasher),
+            }
             *known = hasher.finish();
         }
     }
