@@ -44,6 +44,7 @@ impl Router {
     pub fn changed(&mut self, change: &Membership, now: Instant) {
         let Some(me) = self.view.members.me() else { return };
         let before = self.view.directory.seq();
+        let told = self.view.members.told_before_leaving(&change.left);
         self.view.change(change, now);
         self.abandon(|peer| change.left.iter().any(|(left, _)| *left == peer));
         let changed = change.left.iter().map(|(left, _)| left).chain(&change.joined);
@@ -53,6 +54,8 @@ impl Router {
             self.tell_of_absent(before, now);
             let fenced: Vec<NodeId> = self.view.hosts.all_fenced().collect();
             fenced.into_iter().for_each(|node| self.tell_of_fence(node, now));
+        } else if let Some(told) = told {
+            self.tell_of_departed(told, now);
         }
         self.advertise_after_change(has_joined, now);
         self.tasks.review_all(now);

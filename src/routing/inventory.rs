@@ -58,6 +58,9 @@ pub(super) struct LocalInventory {
     followed: BTreeMap<Uuid, NodeId>,
     /// VMs here that have moved away since they last ran here. libvirt forgets that when it is restarted.
     moved: BTreeSet<Uuid>,
+    /// VMs here that are off, and were paused when they were last seen to run. A migration may have paused the
+    /// copy, in either direction: libvirt's news of an earlier departure may not have come by itself.
+    unexplained: BTreeSet<Uuid>,
     /// VMs here that were seen to end, which libvirt has not reported off since.
     ended: BTreeSet<Uuid>,
     transitions: BTreeMap<Uuid, Transitions>,
@@ -168,7 +171,10 @@ impl LocalInventory {
         }
         self.tombstones.remove(uuid);
         if !self.runs(uuid) {
-            self.ended.remove(&uuid);
+            let has_ended = self.ended.remove(&uuid);
+            if before == Some(PowerState::Running) && !was_active && !has_ended {
+                self.unexplained.insert(uuid);
+            }
         }
         if before.unwrap_or(PowerState::Off) != self.state(uuid).unwrap_or(PowerState::Off) {
             self.transitions.entry(uuid).or_default().last = seq;
@@ -177,6 +183,7 @@ impl LocalInventory {
             // Until then it was just coming in, and the other copy ran.
             self.followed.remove(&uuid);
             self.moved.remove(&uuid);
+            self.unexplained.remove(&uuid);
             self.ended.remove(&uuid);
             self.transitions.entry(uuid).or_default().started = seq;
         }
@@ -218,6 +225,7 @@ impl LocalInventory {
         self.changed.remove(&uuid);
         self.followed.remove(&uuid);
         self.moved.remove(&uuid);
+        self.unexplained.remove(&uuid);
         let has_ended = self.ended.remove(&uuid);
         self.transitions.remove(&uuid);
         self.tombstones.insert(uuid, &name, now);
@@ -357,6 +365,12 @@ impl LocalInventory {
         self.moved.contains(&uuid)
     }
 
+    /// Returns true if a VM that was found off is so for a reason that nobody knows: libvirt has not told of its end
+    /// yet, or it was paused before.
+    pub(super) fn is_unexplained(&self, uuid: Uuid) -> bool {
+        self.unexplained.contains(&uuid) || self.is_seen_running(uuid)
+    }
+
     /// Returns true if a VM runs here by the last news of libvirt, and was not destroyed since.
     pub(super) fn is_seen_running(&self, uuid: Uuid) -> bool {
         self.runs(uuid) && !self.ended.contains(&uuid)
@@ -366,10 +380,12 @@ impl LocalInventory {
     /// start, as no change.
     pub(super) fn has_started(&mut self, uuid: Uuid) {
         self.ended.remove(&uuid);
+        self.unexplained.remove(&uuid);
     }
 
     /// Notes that a VM which ran here was destroyed and seen off.
     pub(super) fn has_ended(&mut self, uuid: Uuid) {
+        self.unexplained.remove(&uuid);
         // One that is off may run again before it goes.
         if self.runs(uuid) {
             self.ended.insert(uuid);

@@ -239,6 +239,18 @@ impl MemberTable {
         self.members.get(&node).into_iter().flatten().any(|(_, process)| process.joined_at > seq)
     }
 
+    /// Returns the first position at which one of these daemons of this suite, which leave, began to tell all its
+    /// VMs for the last time; none if every member that stays has heard that.
+    pub(super) fn told_before_leaving(&self, left: &[(Peer, Departure)]) -> Option<Sequence> {
+        let told = |(peer, _): &(Peer, Departure)| {
+            let process = self.members.get(&peer.node)?.get(&peer.pid)?;
+            process.has_advertised_all.then_some(process.told_since)
+        };
+        let told = left.iter().filter_map(told).min()?;
+        let stays = |node: &NodeId| !left.iter().any(|(peer, _)| peer.node == *node);
+        self.nodes().filter(stays).any(|node| self.has_joined_since(node, told)).then_some(told)
+    }
+
     /// Returns true if all daemons of a member were in the group at this time.
     pub(super) fn was_member_at(&self, node: NodeId, at: Instant) -> bool {
         self.all(node, |process| process.since <= at)

@@ -18,6 +18,16 @@ impl Router {
         }
     }
 
+    /// Tells members that have joined since this position, at which a daemon that has left told all its VMs for the
+    /// last time, what was known of it. The settled member with the lowest id that has heard it does so.
+    pub(super) fn tell_of_departed(&mut self, told: Sequence, now: Instant) {
+        let members = &self.view.members;
+        let first = members.settled().find(|&node| !members.has_joined_since(node, told));
+        if first.is_some_and(|node| members.is_me(node)) {
+            self.send_notices(now);
+        }
+    }
+
     /// Tells of the members that did not greet who has joined. Of those that did, and were there before, the
     /// first one tells it, and what the first of all had to tell if that is silent too.
     pub(super) fn tell_of_silent(&mut self, now: Instant) {

@@ -238,7 +238,10 @@ impl Router {
                 self.view.inventory.has_started(uuid);
             }
             Evidence::None if is_off && self.view.inventory.is_moved(uuid) => return Evidence::Moved,
-            Evidence::Ended | Evidence::EndedWhileMigrating | Evidence::None => {}
+            Evidence::None if is_off && self.view.inventory.is_unexplained(uuid) => {
+                return Evidence::Unexplained;
+            }
+            Evidence::Ended | Evidence::EndedWhileMigrating | Evidence::Unexplained | Evidence::None => {}
         }
         outcome.evidence
     }

@@ -62,6 +62,9 @@ pub enum Evidence {
     EndedWhileMigrating,
     /// The copy was off already since it has migrated away.
     Moved,
+    /// The copy was off already, and nobody knows why: libvirt has not told of its end yet, or it was paused
+    /// before, perhaps by a migration in either direction. The VM may run elsewhere.
+    Unexplained,
 }
 
 impl Evidence {
@@ -72,7 +75,7 @@ impl Evidence {
 
     /// Returns the evidence that a number means. An unknown number is no evidence.
     pub(super) fn decode(number: u8) -> Evidence {
-        let all = [Evidence::Ended, Evidence::EndedWhileMigrating, Evidence::Moved];
+        let all = [Evidence::Ended, Evidence::EndedWhileMigrating, Evidence::Moved, Evidence::Unexplained];
         all.into_iter().find(|evidence| *evidence as u8 == number).unwrap_or_default()
     }
 }

@@ -49,6 +49,8 @@ impl World {
             daemon.votes.clear();
             daemon.view.clear();
             daemon.history = None;
+            daemon.untold.clear();
+            daemon.absent_voters.clear();
             if let Some(router) = &mut daemon.router {
                 router.lost("corosync has ended");
             }

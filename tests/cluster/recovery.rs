@@ -100,16 +100,17 @@ impl World {
         // What they have received until now.
         let digest = |at: usize| {
             let node = &self.nodes[at];
-            let history = node.daemon.as_ref().and_then(|daemon| daemon.history.clone());
-            history.map(|history| (node.part, history.finish()))
+            let daemon = node.daemon.as_ref()?;
+            let history = daemon.history.clone()?.finish();
+            Some((node.part, history, daemon.absent_voters.clone()))
         };
         let digests: BTreeMap<usize, _> = ours.iter().filter_map(|&at| Some((at, digest(at)?))).collect();
         let outcomes = self.outcomes(&questions, Operation::Status);
         let mut answers: BTreeMap<_, (usize, Verdict)> = BTreeMap::new();
         for (&(at, vm), &verdict) in questions.iter().zip(&outcomes) {
             let Some(digest) = digests.get(&at) else { continue };
-            match answers.get(&(*digest, vm)) {
-                None => drop(answers.insert((*digest, vm), (at, verdict))),
+            match answers.get(&(digest, vm)) {
+                None => drop(answers.insert((digest, vm), (at, verdict))),
                 Some(&(other, expected)) => {
                     self.count("compared verdicts");
                     if verdict != expected && !self.is_unknowable(vm) {

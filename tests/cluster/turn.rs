@@ -1,7 +1,7 @@
 //! Turn of a daemon: it receives, carries out, sends.
 
 use std::collections::BTreeSet;
-use std::hash::Hash;
+use std::hash::{DefaultHasher, Hash};
 
 use fence_virt::fence::{Operation, UriIndex, Verdict};
 use fence_virt::routing::{ClientId, Evidence, JobId, JobOutcome, OnBehalf, Peer, Router, RouterAction};
@@ -81,12 +81,19 @@ impl World {
         let Some(daemon) = self.daemon(at) else { return };
         while daemon.votes.front().is_some_and(|(due, ..)| *due <= now) {
             let Some((due, is_quorate, nodes)) = daemon.votes.pop_front() else { break };
+            daemon.has_votes = true;
             if let Some(router) = &mut daemon.router {
                 router.votes(is_quorate, &nodes, instant);
             }
             // One that stood still hears old votes after events of the group that were later: nobody knows the same.
             if let Some(history) = daemon.history.as_mut().filter(|_| now > due + LATE_VOTES) {
                 (at, now).hash(history);
+            }
+            // Votes for a node that has left may tell that it is back, or come from before.
+            let has_left = |node: &&NodeId| !daemon.view.iter().any(|peer| peer.node == **node);
+            let absent: Vec<NodeId> = nodes.iter().filter(has_left).copied().collect();
+            if !absent.is_empty() && daemon.absent_voters.last() != Some(&absent) {
+                daemon.absent_voters.push(absent);
             }
         }
     }
@@ -127,11 +134,21 @@ impl World {
     /// Records what a daemon knows by the group's events.
     fn record(&mut self, at: usize, word: &Word) {
         let nodes = self.nodes.len();
+        let ours: BTreeSet<NodeId> =
+            self.nodes.iter().filter(|node| node.kind == Kind::Ours).map(|node| node.id).collect();
         let Some(daemon) = self.daemon(at) else { return };
         match word {
             Word::Message(from, bytes, _) => {
-                if let Ok(ClusterMessage::Store(told)) = ClusterMessage::decode(bytes) {
-                    daemon.told.insert((from.node, told.domain.uuid));
+                match ClusterMessage::decode(bytes) {
+                    Ok(ClusterMessage::Store(told)) => {
+                        drop(daemon.told.insert((from.node, told.domain.uuid)))
+                    }
+                    Ok(ClusterMessage::Hello { is_complete: true } | ClusterMessage::Table(_))
+                        if daemon.untold.remove(&from.node) && daemon.untold.is_empty() =>
+                    {
+                        daemon.history = Some(DefaultHasher::default());
+                    }
+                    _ => {}
                 }
                 if let Some(history) = &mut daemon.history {
                     (from, bytes).hash(history);
@@ -139,9 +156,11 @@ impl World {
             }
             Word::Changed(change) => {
                 let members: BTreeSet<NodeId> = change.members.iter().map(|peer| peer.node).collect();
-                if members.len() == nodes {
-                    daemon.history.get_or_insert_default();
-                }
+                // A loss before the first votes is known only by order of their coming.
+                daemon.history.take_if(|_| !daemon.has_votes);
+                // Who has just started knows less.
+                daemon.untold =
+                    if members.len() == nodes && daemon.history.is_none() { ours } else { BTreeSet::new() };
                 if let Some(history) = &mut daemon.history {
                     let left: Vec<Peer> = change.left.iter().map(|(peer, _)| *peer).collect();
                     (&change.members, left).hash(history);

@@ -59,8 +59,13 @@ pub struct Daemon {
     pub view: BTreeSet<Peer>,
     /// VMs that were advertised to it since it joined, with the node.
     pub told: HashSet<(NodeId, Uuid)>,
-    /// Digest of all events of the group since it first saw all nodes as members; none before.
+    /// Digest of all events of the group since all nodes were members and had told their VMs; none before.
     pub history: Option<DefaultHasher>,
+    /// While it is awaited that they tell them: those of this suite that have not.
+    pub untold: BTreeSet<NodeId>,
+    pub has_votes: bool,
+    /// Voters that were not members when it heard of their votes, each time.
+    pub absent_voters: Vec<Vec<NodeId>>,
     pub read_at: Time,
     pub is_old: bool,
     pub jobs: Vec<Job>,
@@ -146,6 +151,9 @@ impl Daemon {
             view: BTreeSet::new(),
             told: HashSet::new(),
             history: None,
+            untold: BTreeSet::new(),
+            has_votes: false,
+            absent_voters: Vec::new(),
             read_at: now,
             is_old: false,
             jobs: Vec::new(),

@@ -99,6 +99,28 @@ fn a_vm_that_was_off_on_an_absent_host_stays_off_once_it_is_fenced() {
 }
 
 #[test]
+fn a_member_that_has_started_while_another_one_hung_is_told_what_that_had() {
+    for hangs in [true, false] {
+        let mut node = Node::settled(RULES, Vec::new());
+        node.leaves(3, Departure::Process);
+        node.joins(3, true);
+        if !hangs {
+            node.hears(1, ClusterMessage::Hello { is_complete: false });
+            node.tells(1, 1, Running);
+            node.hears(1, ClusterMessage::Hello { is_complete: true });
+        }
+        node.passes(2 * SECOND);
+        node.said.clear();
+        node.leaves(1, Departure::Node);
+        let vm = Advertisement { domain: domain(1), owner: NodeId(1), state: Running, is_active: true };
+        let is_told = node.said.iter().any(
+            |said| matches!(said, ClusterMessage::Copy { vm: told, fate: CopyFate::Away, .. } if *told == vm),
+        );
+        assert_eq!(is_told, hangs, "{:?}", node.said);
+    }
+}
+
+#[test]
 fn a_host_that_is_lost_after_a_member_told_of_it_was_not_stopped() {
     let rules = Rules { host_fence_delay: Some(10 * SECOND), ..RULES };
     let mut node = Node::joining_members(rules, Vec::new(), vec![peer(2), peer(3)]);

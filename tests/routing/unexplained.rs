@@ -1,7 +1,7 @@
 //! VMs that are off for a reason that nobody knows any more: they may have moved away.
 
 use fence_virt::fence::{Operation, PowerState, Verdict};
-use fence_virt::routing::{Departure, Rules};
+use fence_virt::routing::{Departure, LocalVm, Rules};
 
 use fence_virt::wire::cluster::{Advertisement, ClusterMessage, NodeId};
 
@@ -91,6 +91,45 @@ fn a_vm_of_a_lost_host_may_have_moved_to_one_without_a_daemon() {
     assert!(verdict == Verdict::Failure && reason.contains(words), "{reason}");
     node.joins(3, true);
     assert_eq!(status(&mut node).0, Verdict::Off);
+}
+
+/// What libvirt has told of vm9 before it is found off.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Told {
+    End,
+    Pause,
+    PauseAndEnd,
+    Nothing,
+}
+
+#[test]
+fn a_vm_that_was_not_seen_to_end_may_have_moved() {
+    // It may have left for node 3, and come back, before libvirt's news of the first is here. Then that failed.
+    for told in [Told::End, Told::Pause, Told::PauseAndEnd, Told::Nothing] {
+        let mut node = Node::settled(RULES, vec![local(9, Running)]);
+        node.leaves(3, Departure::Process);
+        if matches!(told, Told::Pause | Told::PauseAndEnd) {
+            node.seen(LocalVm { is_active: false, ..local(9, Running) });
+        }
+        if matches!(told, Told::End | Told::PauseAndEnd) {
+            node.seen(local(9, PowerState::Off));
+        }
+        let status = |node: &mut Node| {
+            node.asks(Status, "vm9");
+            node.does(Status, Verdict::Off);
+            node.answer()
+        };
+        let (verdict, reason) = status(&mut node);
+        if told == Told::End {
+            assert_eq!(verdict, Verdict::Off, "{reason}");
+            continue;
+        }
+        assert!(verdict == Verdict::Failure && reason.contains("node 3"), "{told:?}: {reason}");
+        node.joins(3, true);
+        // What libvirt has not told yet to be off runs, by the last news: the answer is on the safe side.
+        let expected = if told == Told::PauseAndEnd { Verdict::Off } else { Verdict::Success };
+        assert_eq!(status(&mut node).0, expected, "{told:?}: all have looked for it");
+    }
 }
 
 #[test]
