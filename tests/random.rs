@@ -224,7 +224,7 @@ fn answers_of_version_2() {
     let mut committed = 0;
     for _ in 0..rounds(20_000) {
         let mut session = ClientSession::opening(policy.clone(), &packet, [7; 64]);
-        let mut transcript = Transcript::new(mac_keys.clone(), Endpoint::LINE, &policy.sign(&packet));
+        let mut transcript = Transcript::new(mac_keys.clone(), &policy.sign(&packet));
         session.sent(PACKET_LEN);
         let mut heard = transcript.challenge(&[9; 32]).to_vec();
         let is_altered = random.below(4) == 0;

@@ -35,7 +35,7 @@ fn committed(operation: Operation) -> (ClientSession, Transcript) {
     let request = policy.sign(&packet);
     let mut session = ClientSession::opening(Arc::new(policy), &packet, [7; 64]);
     session.sent(PACKET_LEN);
-    let mut transcript = Transcript::new(Arc::new(MacKeys::derive(&KEY)), Endpoint::LINE, &request);
+    let mut transcript = Transcript::new(Arc::new(MacKeys::derive(&KEY)), &request);
     let challenge = transcript.challenge(&[9; 32]);
     assert_eq!(session.receive(&mut challenge.as_slice()), Ok(None));
     let proof: [u8; 32] = session.output().try_into().expect("a proof");

@@ -1,4 +1,4 @@
-//! Keys of version 2 of the wire, and the transcript that they authenticate.
+//! Keys of version 2 of the wire, and the exchange that they authenticate.
 
 use std::fmt;
 use std::hint::black_box;
@@ -10,7 +10,7 @@ use sha2::Sha256;
 use super::KeyId;
 use super::key_bytes::{KEY_MAX, wipe};
 use super::key_id::id_of;
-use crate::fence::{ENDPOINT_LEN, Endpoint};
+use crate::fence::Endpoint;
 use crate::wire::{MAC_AT, PACKET_LEN};
 
 /// Size of a MAC, in bytes: HMAC-SHA-256.
@@ -114,30 +114,28 @@ fn verifies(key: &Hmac<Sha256>, parts: &[&[u8]], mac: &[u8]) -> bool {
     absorb(key, parts).verify_slice(mac).is_ok()
 }
 
-/// Messages of an exchange so far, from the request on. Each message is authenticated together with all before it.
+/// An exchange so far: the MAC of its last message. Each MAC covers the one before it, from that of the request on, so
+/// each authenticates all before it.
 #[derive(Debug, Clone)]
 pub struct Transcript {
     keys: Arc<MacKeys>,
-    bytes: Vec<u8>,
+    last: MacBytes,
 }
 
 impl Transcript {
-    /// Begins the transcript of an exchange about this request, all of its bytes.
-    pub fn new(keys: Arc<MacKeys>, endpoint: Endpoint, request: &[u8; PACKET_LEN]) -> Transcript {
-        let mut bytes = Vec::with_capacity(ENDPOINT_LEN + PACKET_LEN + CHALLENGE_2_LEN + MAC_LEN);
-        bytes.extend_from_slice(&endpoint.encode());
-        bytes.extend_from_slice(request);
-        Transcript { keys, bytes }
+    /// Begins the exchange about this request, whose MAC this side has made or verified.
+    pub fn new(keys: Arc<MacKeys>, request: &[u8; PACKET_LEN]) -> Transcript {
+        let mut last = [0; MAC_LEN];
+        last.copy_from_slice(&request[MAC_AT..]);
+        Transcript { keys, last }
     }
 
     /// Daemon's challenge with this nonce, which has to be random and fresh.
     pub fn challenge(&mut self, nonce: &[u8; 32]) -> [u8; CHALLENGE_2_LEN] {
-        self.bytes.extend_from_slice(nonce);
-        let mac = mac_of(&self.keys.secret.challenge, &[&self.bytes]);
-        self.bytes.extend_from_slice(&mac);
+        self.last = mac_of(&self.keys.secret.challenge, &[&self.last, nonce]);
         let mut challenge = [0; CHALLENGE_2_LEN];
         challenge[..32].copy_from_slice(nonce);
-        challenge[32..].copy_from_slice(&mac);
+        challenge[32..].copy_from_slice(&self.last);
         challenge
     }
 
@@ -145,23 +143,22 @@ impl Transcript {
     #[must_use]
     pub fn accept_challenge(&mut self, challenge: &[u8; CHALLENGE_2_LEN]) -> bool {
         let (nonce, mac) = challenge.split_at(32);
-        let is_valid = verifies(&self.keys.secret.challenge, &[&self.bytes, nonce], mac);
-        self.bytes.extend_from_slice(challenge);
+        let is_valid = verifies(&self.keys.secret.challenge, &[&self.last, nonce], mac);
+        self.last.copy_from_slice(mac);
         is_valid
     }
 
     /// Agent's proof, after the challenge.
     pub fn proof(&mut self) -> [u8; MAC_LEN] {
-        let mac = mac_of(&self.keys.secret.proof, &[&self.bytes]);
-        self.bytes.extend_from_slice(&mac);
-        mac
+        self.last = mac_of(&self.keys.secret.proof, &[&self.last]);
+        self.last
     }
 
     /// Takes the agent's proof; false if it is not one of a holder of the key for this exchange.
     #[must_use]
     pub fn accept_proof(&mut self, proof: &[u8; MAC_LEN]) -> bool {
-        let is_valid = verifies(&self.keys.secret.proof, &[&self.bytes], proof);
-        self.bytes.extend_from_slice(proof);
+        let is_valid = verifies(&self.keys.secret.proof, &[&self.last], proof);
+        self.last = *proof;
         is_valid
     }
 
@@ -183,14 +180,14 @@ impl AnswerMacs {
     /// MAC of the next item.
     pub fn mac(&mut self, item: &[u8]) -> [u8; MAC_LEN] {
         let number = self.number();
-        mac_of(&self.transcript.keys.secret.answer, &[&self.transcript.bytes, &number, item])
+        mac_of(&self.transcript.keys.secret.answer, &[&self.transcript.last, &number, item])
     }
 
     /// Returns true if this is the MAC of the next item.
     #[must_use]
     pub fn verify(&mut self, item: &[u8], mac: &[u8; MAC_LEN]) -> bool {
         let number = self.number();
-        verifies(&self.transcript.keys.secret.answer, &[&self.transcript.bytes, &number, item], mac)
+        verifies(&self.transcript.keys.secret.answer, &[&self.transcript.last, &number, item], mac)
     }
 
     fn number(&mut self) -> [u8; 4] {

@@ -2,16 +2,21 @@ use super::*;
 use crate::fence::Carrier;
 
 const TCP: Endpoint = Endpoint { carrier: Carrier::Tcp, port: 1229 };
-const REQUEST: [u8; PACKET_LEN] = [7; PACKET_LEN];
 
 fn keys(letter: u8) -> Arc<MacKeys> {
     Arc::new(MacKeys::derive(&[letter; 64]))
 }
 
+fn request(keys: &MacKeys) -> [u8; PACKET_LEN] {
+    let mut request = [7; PACKET_LEN];
+    keys.sign(TCP, &mut request);
+    request
+}
+
 /// Transcripts of both sides up to the proof.
-fn exchange(agent: &Arc<MacKeys>, daemon: &Arc<MacKeys>) -> (Transcript, Transcript) {
-    let mut daemon = Transcript::new(daemon.clone(), TCP, &REQUEST);
-    let mut agent = Transcript::new(agent.clone(), TCP, &REQUEST);
+fn exchange(keys: &Arc<MacKeys>) -> (Transcript, Transcript) {
+    let mut daemon = Transcript::new(keys.clone(), &request(keys));
+    let mut agent = Transcript::new(keys.clone(), &request(keys));
     assert!(agent.accept_challenge(&daemon.challenge(&[1; 32])));
     assert!(daemon.accept_proof(&agent.proof()));
     (agent, daemon)
@@ -37,8 +42,7 @@ fn keys_are_derived_by_hkdf() {
 #[test]
 fn a_request_is_signed_for_one_endpoint_in_every_byte() {
     let keys = keys(1);
-    let mut request = REQUEST;
-    keys.sign(TCP, &mut request);
+    let request = request(&keys);
     assert!(keys.has_signed(TCP, &request));
     assert!(!super::tests::keys(2).has_signed(TCP, &request));
     for other in [
@@ -58,34 +62,38 @@ fn a_request_is_signed_for_one_endpoint_in_every_byte() {
 
 #[test]
 fn a_challenge_is_for_one_request_and_verifies_in_every_byte() {
-    let challenge = Transcript::new(keys(1), TCP, &REQUEST).challenge(&[1; 32]);
-    let accepts = |keys: &Arc<MacKeys>, endpoint, request: &[u8; PACKET_LEN], challenge: &[u8; 64]| {
-        Transcript::new(keys.clone(), endpoint, request).accept_challenge(challenge)
+    let first = keys(1);
+    let challenge = Transcript::new(first.clone(), &request(&first)).challenge(&[1; 32]);
+    let accepts = |keys: &Arc<MacKeys>, request: &[u8; PACKET_LEN], challenge: &[u8; 64]| {
+        Transcript::new(keys.clone(), request).accept_challenge(challenge)
     };
-    assert!(accepts(&keys(1), TCP, &REQUEST, &challenge));
-    assert!(!accepts(&keys(2), TCP, &REQUEST, &challenge));
-    assert!(!accepts(&keys(1), Endpoint { port: 1, ..TCP }, &REQUEST, &challenge));
-    for at in 0..PACKET_LEN {
-        let mut other = REQUEST;
+    assert!(accepts(&first, &request(&first), &challenge));
+    assert!(!accepts(&keys(2), &request(&first), &challenge));
+    let mut elsewhere = request(&first);
+    first.sign(Endpoint { port: 1, ..TCP }, &mut elsewhere);
+    assert!(!accepts(&first, &elsewhere, &challenge));
+    for at in 0..MAC_AT {
+        let mut other = request(&first);
         other[at] ^= 1;
-        assert!(!accepts(&keys(1), TCP, &other, &challenge), "byte {at} of the request");
+        first.sign(TCP, &mut other);
+        assert!(!accepts(&first, &other, &challenge), "byte {at} of the request");
     }
     for at in 0..CHALLENGE_2_LEN {
         let mut altered = challenge;
         altered[at] ^= 1;
-        assert!(!accepts(&keys(1), TCP, &REQUEST, &altered), "byte {at} of the challenge");
+        assert!(!accepts(&first, &request(&first), &altered), "byte {at} of the challenge");
     }
 }
 
 #[test]
 fn a_proof_is_for_one_challenge() {
     let agent = keys(1);
-    let mut first = Transcript::new(agent.clone(), TCP, &REQUEST);
+    let mut first = Transcript::new(agent.clone(), &request(&agent));
     let challenge = first.challenge(&[1; 32]);
-    let mut asked = Transcript::new(agent.clone(), TCP, &REQUEST);
+    let mut asked = Transcript::new(agent.clone(), &request(&agent));
     assert!(asked.accept_challenge(&challenge));
     let proof = asked.proof();
-    let mut second = Transcript::new(agent, TCP, &REQUEST);
+    let mut second = Transcript::new(agent.clone(), &request(&agent));
     second.challenge(&[2; 32]);
     assert!(!second.accept_proof(&proof), "a replay");
     for at in 0..MAC_LEN {
@@ -98,7 +106,7 @@ fn a_proof_is_for_one_challenge() {
 
 #[test]
 fn items_of_an_answer_verify_in_their_order_alone() {
-    let (agent, daemon) = exchange(&keys(1), &keys(1));
+    let (agent, daemon) = exchange(&keys(1));
     let mut macs = daemon.answer();
     let items = [macs.mac(b"a"), macs.mac(b"b")];
     let mut reader = agent.clone().answer();
@@ -107,14 +115,14 @@ fn items_of_an_answer_verify_in_their_order_alone() {
     assert!(!agent.clone().answer().verify(b"b", &items[0]));
     let mut repeated = agent.answer();
     assert!(repeated.verify(b"a", &items[0]) && !repeated.verify(b"a", &items[0]));
-    let (_, other) = exchange(&keys(2), &keys(2));
+    let (_, other) = exchange(&keys(2));
     assert_ne!(other.answer().mac(b"a"), items[0]);
 }
 
 #[test]
 fn no_key_is_shown() {
     assert_eq!(format!("{:?}", MacKeys::derive(b"secret")), "MacKeys(2301ffb4)");
-    let shown = format!("{:?}", Transcript::new(keys(1), TCP, &REQUEST));
+    let shown = format!("{:?}", Transcript::new(keys(1), &request(&keys(1))));
     // The id of the key, and what goes over the wire.
-    assert!(shown.starts_with("Transcript { keys: MacKeys(") && shown.contains("), bytes: ["), "{shown}");
+    assert!(shown.starts_with("Transcript { keys: MacKeys(") && shown.contains("), last: ["), "{shown}");
 }

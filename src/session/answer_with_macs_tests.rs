@@ -6,7 +6,7 @@ use crate::fence::{Endpoint, HostEntry, PowerState, Verdict};
 use crate::wire::PACKET_LEN;
 
 fn macs() -> AnswerMacs {
-    Transcript::new(Arc::new(MacKeys::derive(b"key")), Endpoint::LINE, &[1; PACKET_LEN]).answer()
+    Transcript::new(Arc::new(MacKeys::derive(b"key")), &[1; PACKET_LEN]).answer()
 }
 
 fn list(names: &[&str]) -> Answer {

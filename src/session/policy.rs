@@ -139,7 +139,7 @@ impl Policy {
 
     /// Begins the transcript of an agent's exchange about this signed request.
     pub(super) fn transcript(&self, request: &[u8; PACKET_LEN]) -> Transcript {
-        Transcript::new(self.key.mac_keys().clone(), self.endpoint, request)
+        Transcript::new(self.key.mac_keys().clone(), request)
     }
 
     pub(super) fn key(&self, which: WhichKey) -> &Key {

@@ -142,8 +142,7 @@ impl ServerSession {
                 let which = match &checked.signer {
                     Signer::Shared(which) => *which,
                     Signer::Mac { keys, .. } => {
-                        let mut transcript =
-                            Transcript::new(keys.clone(), self.policy.endpoint, &checked.bytes);
+                        let mut transcript = Transcript::new(keys.clone(), &checked.bytes);
                         self.output.extend_from_slice(&transcript.challenge(&self.nonce));
                         let checked = checked.clone();
                         self.state = ServerState::AwaitMac { checked, transcript, buf: FixedBuf::default() };

@@ -62,7 +62,7 @@ class Keys:
 
 @dataclass
 class Exchange:
-    """What both sides authenticate, in the order in which it is sent."""
+    """The messages, in the order in which they are sent. Each MAC covers the one before it."""
 
     keys: Keys
     endpoint: bytes
@@ -75,14 +75,13 @@ class Exchange:
         return self.request
 
     def challenge_mac(self, nonce: bytes) -> bytes:
-        return mac(self.keys.challenge, self.endpoint, self.request, nonce)
+        return mac(self.keys.challenge, self.request[144:], nonce)
 
     def proof_mac(self) -> bytes:
-        return mac(self.keys.proof, self.endpoint, self.request, self.challenge)
+        return mac(self.keys.proof, self.challenge[32:])
 
     def item_mac(self, number: int, item: bytes) -> bytes:
-        return mac(self.keys.answer, self.endpoint, self.request, self.challenge, self.proof,
-                   struct.pack("<I", number), item)
+        return mac(self.keys.answer, self.proof, struct.pack("<I", number), item)
 
     def make_answer(self, code: int, vms: list[Vm]) -> bytes:
         records = [RECORD.pack(vm.name.encode(), vm.uuid.encode(), vm.state) for vm in vms]
