@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::auth::{MacKeys, Transcript};
-use crate::fence::{Endpoint, HostEntry, PowerState, Verdict};
+use crate::fence::{HostEntry, PowerState, Verdict};
 use crate::wire::PACKET_LEN;
 
 fn macs() -> AnswerMacs {

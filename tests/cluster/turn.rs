@@ -141,7 +141,7 @@ impl World {
             Word::Message(from, bytes, _) => {
                 match ClusterMessage::decode(bytes) {
                     Ok(ClusterMessage::Store(told)) => {
-                        drop(daemon.told.insert((from.node, told.domain.uuid)))
+                        daemon.told.insert((from.node, told.domain.uuid));
                     }
                     Ok(ClusterMessage::Hello { is_complete: true } | ClusterMessage::Table(_))
                         if daemon.untold.remove(&from.node) && daemon.untold.is_empty() =>
