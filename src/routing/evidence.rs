@@ -184,7 +184,7 @@ impl ClusterView {
             (true, Evidence::EndedWhileMigrating) => {
                 CopyKnowledge::Ended { asked_at, migrating_at: Some(*seq) }
             }
-            (true, Evidence::Unexplained) => CopyKnowledge::Off { unexplained_since: Some(*seq) },
+            (true, Evidence::Unexplained) => CopyKnowledge::Unexplained { answered_at: *seq },
             (true, Evidence::None) => {
                 let unexplained_since = record.and_then(|copy| match is_legacy {
                     true => unexplained_stop(copy, now),

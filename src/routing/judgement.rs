@@ -78,6 +78,8 @@ pub(super) enum CopyKnowledge {
     Off { unexplained_since: Option<Sequence> },
     /// It is off since it has moved away, said its node at this position.
     Moved { answered_at: Sequence },
+    /// It is off for a reason that nobody knows, said its node at this position: it may have moved away.
+    Unexplained { answered_at: Sequence },
     /// On a host that left the group since it told it; `is_active` if it ran there, and was not just coming in.
     /// `stopped_at` is the position at which it was off, if nobody has said why: it may have moved away.
     Away { ran: bool, is_active: bool, stopped_at: Option<Sequence>, fate: HostFate },
@@ -201,6 +203,12 @@ impl VmEvidence {
                         );
                         reasons.unknown.push(reason);
                     }
+                }
+            }
+            // Rule 5.
+            CopyKnowledge::Unexplained { answered_at } => {
+                if ended_at.is_none() && !is_pending {
+                    reasons.must_search(*answered_at, node);
                 }
             }
             // Rules 2 and 3.

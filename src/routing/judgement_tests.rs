@@ -83,7 +83,12 @@ fn a_copy_that_ended_explains_the_others() {
     let gone = CopyKnowledge::Gone { has_ended: false };
     let stopped = CopyKnowledge::Off { unexplained_since: Some(seq(6)) };
     let moved = CopyKnowledge::Moved { answered_at: seq(8) };
-    evidence(vec![copy(1, ended.clone()), copy(2, gone), copy(3, stopped), copy(4, moved)]).is_off();
+    let unexplained = CopyKnowledge::Unexplained { answered_at: seq(8) };
+    let others = [gone, stopped, moved, unexplained.clone()];
+    let others = (2..).zip(others).map(|(node, state)| copy(node, state));
+    evidence([copy(1, ended.clone())].into_iter().chain(others).collect()).is_off();
+    evidence(vec![copy(2, unexplained.clone())]).needs_search(8);
+    evidence(vec![copy(2, unexplained)]).searched().is_off();
     let later = CopyKnowledge::Off { unexplained_since: Some(seq(8)) };
     evidence(vec![copy(1, ended), copy(3, later)]).needs_search(8);
 }
