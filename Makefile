@@ -21,14 +21,16 @@ build:
 	$(CARGO) build --locked
 	ln -sf fence_virt "$(CARGO_TARGET_DIR)/debug/fence_xvm"
 
+# The daemon, and the agents as `make agents` builds them.
 release:
-	$(CARGO) build --locked --release
+	$(CARGO) build --locked --release --bin fence_virtd
+	CARGO="$(CARGO)" dist/build-agents
 	ln -sf fence_virt "$(CARGO_TARGET_DIR)/release/fence_xvm"
 
-# The agents alone, for guests: needs neither libvirt nor its headers.
+# The agents alone and small, for guests: needs neither libvirt nor its headers.
 agents:
 	@dist/need cc:gcc
-	$(CARGO) build --locked --release --no-default-features --bin fence_virt
+	CARGO="$(CARGO)" dist/build-agents
 	ln -sf fence_virt "$(CARGO_TARGET_DIR)/release/fence_xvm"
 
 # libvirt's headers and pkg-config: all that building needs beside cargo.
