@@ -207,11 +207,13 @@ impl ClusterView {
         self.directory.has_run_after(node, from, uuid);
     }
 
-    /// Returns notices about what no member tells: hosts that are not in the group, and their copies.
+    /// Returns notices about what no member tells: hosts that are not in the group, their copies, and which members
+    /// have VMs.
     pub(super) fn notices(&self, now: Instant) -> Vec<ClusterMessage> {
         let hosts = self.hosts.notices(|node| self.members.is_member(node), now);
-        let has_vms = |node: &NodeId| self.members.is_legacy(*node) && self.directory.has_copies(*node);
-        let c_daemons = self.members.nodes().filter(has_vms).map(HostNotice::has_vms);
+        // Who hangs tells nothing, and a C daemon without VMs neither.
+        let has_vms = |node: &NodeId| !self.members.is_me(*node) && self.directory.has_copies(*node);
+        let members = self.members.nodes().filter(has_vms).map(HostNotice::has_vms);
         // A member tells itself what it has.
         let is_untold = |(owner, _, copy): &(NodeId, Uuid, &CopyRecord)| {
             !copy.is_away() || !self.members.is_member(*owner)
@@ -227,7 +229,7 @@ impl ClusterView {
             let vm = Advertisement { domain, owner, state, is_active };
             ClusterMessage::Copy { vm, fate, age_ms: self.hosts.age(owner, now) }
         });
-        hosts.into_iter().chain(c_daemons).map(ClusterMessage::Host).chain(copies).collect()
+        hosts.into_iter().chain(members).map(ClusterMessage::Host).chain(copies).collect()
     }
 
     /// Records that a VM which the group never knew to be here vanished.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fence_virt::fence::PowerState::{self, Off, Running};
 use fence_virt::fence::{Operation, UriIndex, Verdict};
 use fence_virt::routing::{ANSWER_LIMIT, Departure};
-use fence_virt::wire::cluster::{ClusterMessage, HostNotice, NodeId, TableDigest};
+use fence_virt::wire::cluster::{ClusterMessage, HostNotice, HostStanding, NodeId, TableDigest};
 use sha2::{Digest as _, Sha256};
 
 use crate::node::{Node, RULES, SECOND, domain, local};
@@ -96,6 +96,21 @@ fn who_joins_is_told_which_members_have_vms() {
     let (verdict, reason) = joining.answer();
     let words = "node 1 has not told its VMs";
     assert!(verdict == Verdict::Failure && reason.contains(words), "{reason}");
+}
+
+#[test]
+fn who_joins_is_told_at_once_which_other_members_have_vms() {
+    // The teller may hang in the next second, beside one that hangs already.
+    let mut node = Node::settled(RULES, vec![local(2, Running)]);
+    node.leaves(1, Departure::Process);
+    node.joins(4, true);
+    node.said.clear();
+    node.joins_in_silence(1);
+    let with_vms = node.said.iter().filter_map(|said| match said {
+        ClusterMessage::Host(HostNotice { node, standing: HostStanding::HasVms, .. }) => Some(*node),
+        _ => None,
+    });
+    assert_eq!(with_vms.collect::<Vec<_>>(), [NodeId(3)], "{:?}", node.said);
 }
 
 #[test]
