@@ -32,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
         uuid: Uuid::from_bytes([1; 16]),
         state: PowerState::Running,
         is_active: true,
-        has_moved: false,
+        may_run_elsewhere: false,
     };
     router.listed(UriIndex(0), vec![vm], start);
     let target = Target::new(b"a").unwrap();

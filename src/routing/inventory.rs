@@ -58,8 +58,9 @@ pub(super) struct LocalInventory {
     followed: BTreeMap<Uuid, NodeId>,
     /// VMs here that have moved away since they last ran here. libvirt forgets that when it is restarted.
     moved: BTreeSet<Uuid>,
-    /// VMs here that are off, and were paused when they were last seen to run. A migration may have paused the
-    /// copy, in either direction: libvirt's news of an earlier departure may not have come by itself.
+    /// VMs here that were seen to be active and then, without being off between, to be started or paused by a
+    /// migration, and not to be active since. They may have left and be coming back, if libvirt's news of that came
+    /// late: should they be off, nobody knows why.
     unexplained: BTreeSet<Uuid>,
     /// VMs here that were seen to end, which libvirt has not reported off since.
     ended: BTreeSet<Uuid>,
@@ -159,8 +160,10 @@ impl LocalInventory {
         let told = self.name(uuid).map(str::to_owned);
         let known = self.vms.get(&uuid).and_then(|uris| uris.get(&uri));
         let is_renamed = known.is_none_or(|known| known.name != vm.name);
-        if vm.has_moved {
+        if vm.may_run_elsewhere && vm.state == PowerState::Off {
             self.moved.insert(uuid);
+        } else if vm.may_run_elsewhere && was_active && !self.ended.contains(&uuid) {
+            self.unexplained.insert(uuid);
         }
         if is_renamed {
             self.unname(uuid);
@@ -171,10 +174,7 @@ impl LocalInventory {
         }
         self.tombstones.remove(uuid);
         if !self.runs(uuid) {
-            let has_ended = self.ended.remove(&uuid);
-            if before == Some(PowerState::Running) && !was_active && !has_ended {
-                self.unexplained.insert(uuid);
-            }
+            self.ended.remove(&uuid);
         }
         if before.unwrap_or(PowerState::Off) != self.state(uuid).unwrap_or(PowerState::Off) {
             self.transitions.entry(uuid).or_default().last = seq;
@@ -366,7 +366,7 @@ impl LocalInventory {
     }
 
     /// Returns true if a VM that was found off is so for a reason that nobody knows: libvirt has not told of its end
-    /// yet, or it was paused before.
+    /// yet, or a migration had paused it.
     pub(super) fn is_unexplained(&self, uuid: Uuid) -> bool {
         self.unexplained.contains(&uuid) || self.is_seen_running(uuid)
     }

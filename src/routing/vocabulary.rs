@@ -46,8 +46,9 @@ pub struct LocalVm {
     pub state: PowerState,
     /// True if it is neither off nor paused, nor in another state between.
     pub is_active: bool,
-    /// True if it is off because it has migrated away, by what libvirt remembers.
-    pub has_moved: bool,
+    /// True if another host may run it, by what libvirt remembers: it is off because it has migrated away,
+    /// or it is being started or paused by a migration in either direction.
+    pub may_run_elsewhere: bool,
 }
 
 /// What carrying an operation out has shown about the copy of a VM, besides the verdict.
@@ -62,8 +63,8 @@ pub enum Evidence {
     EndedWhileMigrating,
     /// The copy was off already since it has migrated away.
     Moved,
-    /// The copy was off already, and nobody knows why: libvirt has not told of its end yet, or it was paused
-    /// before, perhaps by a migration in either direction. The VM may run elsewhere.
+    /// The copy was off already, and nobody knows why: libvirt has not told of its end yet, or a migration had paused
+    /// it, in either direction. The VM may run elsewhere.
     Unexplained,
 }
 

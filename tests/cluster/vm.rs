@@ -96,7 +96,11 @@ impl Vm {
 impl World {
     pub fn local_vms(&self, at: usize) -> Vec<LocalVm> {
         // A list of libvirt does not tell why a VM is off.
-        let listed = |vm| Some(LocalVm { has_moved: false, ..self.local_vm(at, vm)? });
+        let listed = |vm| {
+            let vm = self.local_vm(at, vm)?;
+            let may_run_elsewhere = vm.may_run_elsewhere && vm.state == PowerState::Running;
+            Some(LocalVm { may_run_elsewhere, ..vm })
+        };
         self.vms.iter().filter_map(listed).collect()
     }
 
@@ -104,8 +108,8 @@ impl World {
         let is_running = vm.copies.get(&at)?.is_some();
         let state = if is_running { PowerState::Running } else { PowerState::Off };
         let is_active = is_running && !vm.is_paused(at);
-        let has_moved = !is_running && vm.moved.contains(&at);
-        Some(LocalVm { name: vm.name.clone(), uuid: vm.uuid, state, is_active, has_moved })
+        let may_run_elsewhere = if is_running { vm.is_paused(at) } else { vm.moved.contains(&at) };
+        Some(LocalVm { name: vm.name.clone(), uuid: vm.uuid, state, is_active, may_run_elsewhere })
     }
 
     pub fn vm_of(&self, at: usize, name: &str) -> Option<usize> {

@@ -77,13 +77,18 @@ impl Cluster {
             return None;
         }
         let state = if copy.runs() { PowerState::Running } else { PowerState::Off };
-        let (is_active, has_moved) = (copy.is_active(), copy == Copy::Off { has_moved: true });
-        Some(LocalVm { name: NAME.to_owned(), uuid: uuid(), state, is_active, has_moved })
+        let may_run_elsewhere = matches!(copy, Copy::Off { has_moved: true } | Copy::Paused);
+        let (name, uuid, is_active) = (NAME.to_owned(), uuid(), copy.is_active());
+        Some(LocalVm { name, uuid, state, is_active, may_run_elsewhere })
     }
 
     /// Returns the list of VMs of a node, in which libvirt does not tell why a VM is off.
     pub fn listed(&self, at: usize) -> Vec<LocalVm> {
-        self.local(at).into_iter().map(|vm| LocalVm { has_moved: false, ..vm }).collect()
+        let listed = |vm: LocalVm| {
+            let may_run_elsewhere = vm.may_run_elsewhere && vm.state == PowerState::Running;
+            LocalVm { may_run_elsewhere, ..vm }
+        };
+        self.local(at).into_iter().map(listed).collect()
     }
 
     /// Returns the node where the VM is active.

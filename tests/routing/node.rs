@@ -27,7 +27,7 @@ pub fn domain(number: u8) -> Domain {
 
 pub fn local(number: u8, state: PowerState) -> LocalVm {
     let Domain { name, uuid } = domain(number);
-    LocalVm { name, uuid, state, is_active: state == Running, has_moved: false }
+    LocalVm { name, uuid, state, is_active: state == Running, may_run_elsewhere: false }
 }
 
 /// Node 2 of the nodes 1, 2 and 3, and its group.

@@ -97,21 +97,25 @@ fn a_vm_of_a_lost_host_may_have_moved_to_one_without_a_daemon() {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Told {
     End,
+    /// A pause by a migration.
     Pause,
     PauseAndEnd,
+    /// A pause by an administrator, or the shutdown of the guest.
+    Transition,
     Nothing,
 }
 
 #[test]
 fn a_vm_that_was_not_seen_to_end_may_have_moved() {
     // It may have left for node 3, and come back, before libvirt's news of the first is here. Then that failed.
-    for told in [Told::End, Told::Pause, Told::PauseAndEnd, Told::Nothing] {
+    for told in [Told::End, Told::Pause, Told::PauseAndEnd, Told::Transition, Told::Nothing] {
         let mut node = Node::settled(RULES, vec![local(9, Running)]);
         node.leaves(3, Departure::Process);
-        if matches!(told, Told::Pause | Told::PauseAndEnd) {
-            node.seen(LocalVm { is_active: false, ..local(9, Running) });
+        if !matches!(told, Told::End | Told::Nothing) {
+            let may_run_elsewhere = told != Told::Transition;
+            node.seen(LocalVm { is_active: false, may_run_elsewhere, ..local(9, Running) });
         }
-        if matches!(told, Told::End | Told::PauseAndEnd) {
+        if !matches!(told, Told::Pause | Told::Nothing) {
             node.seen(local(9, PowerState::Off));
         }
         let status = |node: &mut Node| {
@@ -120,7 +124,7 @@ fn a_vm_that_was_not_seen_to_end_may_have_moved() {
             node.answer()
         };
         let (verdict, reason) = status(&mut node);
-        if told == Told::End {
+        if matches!(told, Told::End | Told::Transition) {
             assert_eq!(verdict, Verdict::Off, "{reason}");
             continue;
         }

@@ -91,7 +91,7 @@ fn new_router(at: usize, nodes: usize, vms_each: usize, now: Instant) -> Router 
         uuid: uuid(at, vm),
         state: PowerState::Running,
         is_active: true,
-        has_moved: false,
+        may_run_elsewhere: false,
     };
     router.configured(Some((0..nodes).map(|at| peer(at).node).collect()), now);
     router.listed(UriIndex(0), (0..vms_each).map(vm).collect(), now);

@@ -83,7 +83,7 @@ impl Bench {
             uuid,
             state: PowerState::Running,
             is_active: true,
-            has_moved: false,
+            may_run_elsewhere: false,
         };
         bench
             .backend

@@ -139,7 +139,7 @@ fn another_host_permits_the_name_that_it_was_told_and_no_other() {
         uuid,
         state: PowerState::Running,
         is_active: true,
-        has_moved: false,
+        may_run_elsewhere: false,
     };
     bench.backend.event(Event::Domains { uri: UriIndex(0), change: DomainChange::One(vm) }, bench.now);
     bench.turn();

@@ -77,7 +77,7 @@ fn local(found: FoundDomain) -> LibvirtResult<LocalVm> {
         uuid,
         state: found.state.power,
         is_active: found.state.is_active,
-        has_moved: found.state.power == PowerState::Off && found.state.is_migrating,
+        may_run_elsewhere: found.state.is_migrating || found.state.is_starting,
     })
 }
 

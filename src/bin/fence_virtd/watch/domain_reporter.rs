@@ -67,8 +67,8 @@ impl DomainReporter {
         }
     }
 
-    /// Queries the VMs of a list that are off, since a list does not tell which of them have moved away: all
-    /// on a new connection, then those that were not reported as off before. Returns those whose queries fail.
+    /// Queries the VMs of a list that are off or paused, since a list does not tell which of them may run
+    /// elsewhere: all on a new connection, then those that were not reported as off before. Returns those whose queries fail.
     fn complete(
         &self,
         list: &mut BTreeMap<Uuid, LocalVm>,
@@ -77,11 +77,11 @@ impl DomainReporter {
     ) -> LibvirtResult<Vec<Uuid>> {
         let is_known = |uuid: &Uuid| {
             let known = self.reported.get(uuid);
-            !reread && known.is_some_and(|vm| vm.state == PowerState::Off && !vm.has_moved)
+            !reread && known.is_some_and(|vm| vm.state == PowerState::Off && !vm.may_run_elsewhere)
         };
         let mut failed = Vec::new();
         for (&uuid, listed) in list.iter_mut() {
-            if listed.state != PowerState::Off || is_known(&uuid) {
+            if listed.is_active || is_known(&uuid) {
                 continue;
             }
             match query.vm(uuid) {

@@ -29,12 +29,12 @@ impl World {
             let Message::Event(Event::Domains { uri: UriIndex(3), change }) = message else {
                 panic!("{message:?}")
             };
-            let moved = |has_moved| if has_moved { " that has moved" } else { "" };
+            let moved = |may_run_elsewhere| if may_run_elsewhere { " that may run elsewhere" } else { "" };
             match change {
                 DomainChange::All(vms) => {
-                    format!("{} VMs{}", vms.len(), moved(vms.iter().any(|vm| vm.has_moved)))
+                    format!("{} VMs{}", vms.len(), moved(vms.iter().any(|vm| vm.may_run_elsewhere)))
                 }
-                DomainChange::One(vm) => format!("{}{}", vm.name, moved(vm.has_moved)),
+                DomainChange::One(vm) => format!("{}{}", vm.name, moved(vm.may_run_elsewhere)),
                 DomainChange::Gone(uuid) => format!("{} is gone", &uuid.to_string()[..2]),
                 DomainChange::Lost => "lost".to_owned(),
             }
@@ -143,8 +143,12 @@ fn a_vm_that_has_migrated_away_is_reported_as_moved_until_it_is_back() {
     world.start(1);
     assert_eq!(world.resync(true), ["1 VMs"]);
     world.fake.shut_off(1, true);
-    assert_eq!(world.stir(1).unwrap(), ["vm1 that has moved"]);
+    assert_eq!(world.stir(1).unwrap(), ["vm1 that may run elsewhere"]);
     assert_eq!(world.resync(false), [""; 0], "a list does not tell, but nothing has changed");
+    world.start(1);
+    world.fake.pause(1);
+    assert_eq!(world.stir(1).unwrap(), ["vm1 that may run elsewhere"], "it is coming back");
+    assert_eq!(world.resync(false), [""; 0], "a list is completed with it");
     world.start(1);
     assert_eq!(world.stir(1).unwrap(), ["vm1"]);
     world.fake.shut_off(1, false);
@@ -158,14 +162,14 @@ fn a_list_is_completed_with_the_vms_that_have_moved() {
     world.fake.shut_off(1, true);
     world.fake.shut_off(2, false);
     world.start(3);
-    assert_eq!(world.resync(true), ["3 VMs that has moved"], "before this daemon has started");
+    assert_eq!(world.resync(true), ["3 VMs that may run elsewhere"], "before this daemon has started");
     assert_eq!(world.fake.queries.take(), 2, "the one that runs is not asked for");
     assert_eq!(world.resync(false), [""; 0]);
     assert_eq!(world.fake.queries.take(), 1, "nor is one that is known to be off");
     world.fake.shut_off(3, true);
-    assert_eq!(world.resync(false), ["3 VMs that has moved"], "its event was missed");
+    assert_eq!(world.resync(false), ["3 VMs that may run elsewhere"], "its event was missed");
     world.fake.queries.take();
-    assert_eq!(world.resync(true), ["3 VMs that has moved"]);
+    assert_eq!(world.resync(true), ["3 VMs that may run elsewhere"]);
     assert_eq!(world.fake.queries.take(), 3, "events may have been missed before a new connection");
 }
 
@@ -180,7 +184,7 @@ fn a_list_that_cannot_be_completed_is_not_reported_as_complete() {
     assert_eq!(world.turn(), [""; 0]);
     world.fake.failing.set(false);
     world.now = world.reporter.deadline().unwrap();
-    assert_eq!(world.turn(), ["vm1 that has moved", "2 VMs that has moved"]);
+    assert_eq!(world.turn(), ["vm1 that may run elsewhere", "2 VMs that may run elsewhere"]);
     world.fake.dies.set(true);
     assert!(world.reporter.resync(&world.fake, true, world.now).is_err(), "the connection is gone");
 }

@@ -1,7 +1,7 @@
 //! A libvirt connection and an observer for tests.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use super::change_handler::DomainObserver;
@@ -25,6 +25,8 @@ pub(super) fn running(number: u8, run: u32) -> DomainRun {
 #[derive(Default)]
 pub(super) struct Fake {
     pub(super) vms: RefCell<BTreeMap<u8, (u32, Devices)>>,
+    /// Those of them that a migration has paused.
+    pub(super) paused: RefCell<BTreeSet<u8>>,
     /// VMs that are off, by number: true for those that have migrated away.
     pub(super) shut_off: RefCell<BTreeMap<u8, bool>>,
     /// The run that the XML of all VMs shows instead of theirs.
@@ -46,12 +48,18 @@ pub(super) struct Fake {
 impl Fake {
     pub(super) fn start(&self, number: u8, run: u32, devices: Devices) {
         self.shut_off.borrow_mut().remove(&number);
+        self.paused.borrow_mut().remove(&number);
         self.vms.borrow_mut().insert(number, (run, devices));
     }
 
     /// Ends a transient VM.
     pub(super) fn stop(&self, number: u8) {
         self.vms.borrow_mut().remove(&number);
+    }
+
+    /// A migration pauses a VM that runs.
+    pub(super) fn pause(&self, number: u8) {
+        self.paused.borrow_mut().insert(number);
     }
 
     /// Ends a VM that stays defined.
@@ -68,9 +76,10 @@ impl Fake {
 
     /// A VM as a list shows it.
     fn local(&self, number: u8) -> LocalVm {
-        let is_active = self.vms.borrow().contains_key(&number);
-        let state = if is_active { PowerState::Running } else { PowerState::Off };
-        LocalVm { name: format!("vm{number}"), uuid: uuid(number), state, is_active, has_moved: false }
+        let runs = self.vms.borrow().contains_key(&number);
+        let state = if runs { PowerState::Running } else { PowerState::Off };
+        let (name, is_active) = (format!("vm{number}"), runs && !self.paused.borrow().contains(&number));
+        LocalVm { name, uuid: uuid(number), state, is_active, may_run_elsewhere: false }
     }
 
     fn fail(&self) -> LibvirtResult {
@@ -105,8 +114,13 @@ impl DomainQuery for Fake {
         self.fail()?;
         let shut_off = self.shut_off.borrow();
         let off = shut_off.iter().find(|(number, _)| uuid(**number) == wanted);
-        let off = off.map(|(&number, &has_moved)| LocalVm { has_moved, ..self.local(number) });
-        Ok(off.or_else(|| self.by_uuid(wanted).map(|(number, ..)| self.local(number))))
+        let off =
+            off.map(|(&number, &has_moved)| LocalVm { may_run_elsewhere: has_moved, ..self.local(number) });
+        let runs = |(number, ..): (u8, u32, Devices)| {
+            let may_run_elsewhere = self.paused.borrow().contains(&number);
+            LocalVm { may_run_elsewhere, ..self.local(number) }
+        };
+        Ok(off.or_else(|| self.by_uuid(wanted).map(runs)))
     }
 
     fn devices(&self, wanted: Uuid) -> LibvirtResult<Option<Result<Devices, XmlError>>> {

@@ -224,7 +224,7 @@ fn a_list_that_hangs_is_answered_from_events() {
         uuid: Uuid::parse(uuid).unwrap(),
         state: PowerState::Off,
         is_active: false,
-        has_moved: false,
+        may_run_elsewhere: false,
     };
     let change = DomainChange::All(vec![vm("a", A), vm("b", B)]);
     bench.backend.event(Event::Domains { uri: UriIndex(0), change }, bench.now);

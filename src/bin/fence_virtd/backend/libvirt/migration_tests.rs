@@ -57,7 +57,7 @@ impl Bench {
             uuid: Uuid::parse(A).unwrap(),
             state,
             is_active,
-            has_moved: false,
+            may_run_elsewhere: false,
         };
         let vms = match place {
             Missing => Vec::new(),
@@ -235,16 +235,16 @@ fn what_may_have_run_elsewhere_since_is_not_off() {
 }
 
 #[test]
-fn a_search_tells_whether_the_vm_has_moved() {
+fn a_search_tells_whether_the_vm_may_run_elsewhere() {
     let target = Target::new(b"a").unwrap();
-    for (place, has_moved) in [(MigratedAway, true), (Migrating, false), (Place::Off, false)] {
+    for (place, expected) in [(MigratedAway, true), (Migrating, true), (Place::Off, false)] {
         let mut bench = bench([place]);
         let found = bench.backend.find(&target, bench.now).unwrap();
-        assert_eq!(found.into_iter().map(|(_, vm)| vm.has_moved).collect::<Vec<_>>(), [has_moved]);
+        assert_eq!(found.into_iter().map(|(_, vm)| vm.may_run_elsewhere).collect::<Vec<_>>(), [expected]);
     }
     let mut bench = bench([MigratedAway]);
     bench.hosts[0].hold(&format!("power-off {A}"));
     bench.begin(Off, "a");
     let found = bench.backend.find(&target, bench.now).unwrap();
-    assert!(!found[0].1.has_moved, "it counts as running meanwhile");
+    assert!(!found[0].1.may_run_elsewhere, "it counts as running meanwhile");
 }

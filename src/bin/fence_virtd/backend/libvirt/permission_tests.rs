@@ -69,7 +69,7 @@ fn watched(bench: &mut Bench) {
     for (at, name) in ["victim", "mine"].into_iter().enumerate() {
         let (name, uuid, state) = (name.to_owned(), Uuid::parse(A).unwrap(), PowerState::Running);
         let change =
-            DomainChange::All(vec![LocalVm { name, uuid, state, is_active: true, has_moved: false }]);
+            DomainChange::All(vec![LocalVm { name, uuid, state, is_active: true, may_run_elsewhere: false }]);
         bench.backend.event(Event::Domains { uri: UriIndex(at), change }, bench.now);
     }
 }
@@ -91,7 +91,7 @@ fn a_request_by_name_is_for_all_copies_that_are_known() {
     let mut bench = Bench::new(&hosts, Groups::default());
     watched(&mut bench);
     let (name, uuid, state) = ("victim".to_owned(), Uuid::parse(B).unwrap(), PowerState::Running);
-    let change = DomainChange::One(LocalVm { name, uuid, state, is_active: true, has_moved: false });
+    let change = DomainChange::One(LocalVm { name, uuid, state, is_active: true, may_run_elsewhere: false });
     bench.backend.event(Event::Domains { uri: UriIndex(1), change }, bench.now);
     assert_eq!((bench.ask(Off, "victim"), bench.hosts[0].runs(A)), (Verdict::Failure, Some(true)));
 }

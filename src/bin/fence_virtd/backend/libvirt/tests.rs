@@ -202,7 +202,7 @@ fn a_silent_uri_counts_if_the_vm_was_ever_seen_to_run_there() {
         uuid: Uuid::parse(A).unwrap(),
         state,
         is_active: true,
-        has_moved: false,
+        may_run_elsewhere: false,
     };
     let [off, running] = [PowerState::Off, PowerState::Running].map(local);
     let changes: [(&[DomainChange], Verdict); 6] = [
