@@ -50,11 +50,13 @@ impl Router {
         let changed = change.left.iter().map(|(left, _)| left).chain(&change.joined);
         changed.for_each(|peer| self.view.tables.forget(peer.node));
         let has_joined = change.joined.iter().any(|&peer| peer != me);
+        let mut has_told = false;
         if has_joined {
-            self.tell_of_absent(before, now);
+            has_told = self.tell_of_absent(before, now);
             let fenced: Vec<NodeId> = self.view.hosts.all_fenced().collect();
             fenced.into_iter().for_each(|node| self.tell_of_fence(node, now));
-        } else if let Some(told) = told {
+        }
+        if let Some(told) = told.filter(|_| !has_told) {
             self.tell_of_departed(told, now);
         }
         self.advertise_after_change(has_joined, now);

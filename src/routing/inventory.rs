@@ -58,9 +58,10 @@ pub(super) struct LocalInventory {
     followed: BTreeMap<Uuid, NodeId>,
     /// VMs here that have moved away since they last ran here. libvirt forgets that when it is restarted.
     moved: BTreeSet<Uuid>,
-    /// VMs here that were seen to be active and then, without being off between, to be started or paused by a
-    /// migration, and not to be active since. They may have left and be coming back, if libvirt's news of that came
-    /// late: should they be off, nobody knows why.
+    /// VMs here that were seen to be active since they were last seen off.
+    ran: BTreeSet<Uuid>,
+    /// Those of them, and of those that were not known before, that a migration has paused since. They may have left
+    /// and be coming back, if libvirt's news of that came late: should they be off, nobody knows why.
     unexplained: BTreeSet<Uuid>,
     /// VMs here that were seen to end, which libvirt has not reported off since.
     ended: BTreeSet<Uuid>,
@@ -159,10 +160,12 @@ impl LocalInventory {
         let was_active = self.is_active(uuid);
         let told = self.name(uuid).map(str::to_owned);
         let known = self.vms.get(&uuid).and_then(|uris| uris.get(&uri));
+        let is_new = known.is_none();
         let is_renamed = known.is_none_or(|known| known.name != vm.name);
         if vm.may_run_elsewhere && vm.state == PowerState::Off {
             self.moved.insert(uuid);
-        } else if vm.may_run_elsewhere && was_active && !self.ended.contains(&uuid) {
+        } else if vm.may_run_elsewhere && (is_new || self.ran.contains(&uuid)) && !self.ended.contains(&uuid)
+        {
             self.unexplained.insert(uuid);
         }
         if is_renamed {
@@ -175,6 +178,10 @@ impl LocalInventory {
         self.tombstones.remove(uuid);
         if !self.runs(uuid) {
             self.ended.remove(&uuid);
+            self.ran.remove(&uuid);
+        }
+        if self.is_active(uuid) {
+            self.ran.insert(uuid);
         }
         if before.unwrap_or(PowerState::Off) != self.state(uuid).unwrap_or(PowerState::Off) {
             self.transitions.entry(uuid).or_default().last = seq;
@@ -226,6 +233,7 @@ impl LocalInventory {
         self.followed.remove(&uuid);
         self.moved.remove(&uuid);
         self.unexplained.remove(&uuid);
+        self.ran.remove(&uuid);
         let has_ended = self.ended.remove(&uuid);
         self.transitions.remove(&uuid);
         self.tombstones.insert(uuid, &name, now);
@@ -333,6 +341,7 @@ impl LocalInventory {
         self.tombstones.remove(uuid);
         if self.vms.contains_key(&uuid) {
             self.followed.insert(uuid, node);
+            self.unexplained.remove(&uuid);
         }
     }
 

@@ -9,13 +9,15 @@ use crate::wire::cluster::{ClusterMessage, HostNotice, NodeId};
 
 impl Router {
     /// Tells members that have joined since this position what no member tells them. The settled member with
-    /// the lowest id does so.
-    pub(super) fn tell_of_absent(&mut self, before: Sequence, now: Instant) {
+    /// the lowest id does so; returns true if that is this one.
+    pub(super) fn tell_of_absent(&mut self, before: Sequence, now: Instant) -> bool {
         self.greetings.awaits(before, self.view.directory.next_seq(), now);
         let first = self.view.members.settled().next();
-        if first.is_some_and(|node| self.view.members.is_me(node)) {
+        let is_teller = first.is_some_and(|node| self.view.members.is_me(node));
+        if is_teller {
             self.send_notices(now);
         }
+        is_teller
     }
 
     /// Tells members that have joined since this position, at which a daemon that has left told all its VMs for the

@@ -47,7 +47,7 @@ pub struct LocalVm {
     /// True if it is neither off nor paused, nor in another state between.
     pub is_active: bool,
     /// True if another host may run it, by what libvirt remembers: it is off because it has migrated away,
-    /// or it is being started or paused by a migration in either direction.
+    /// or a migration in either direction has paused it.
     pub may_run_elsewhere: bool,
 }
 

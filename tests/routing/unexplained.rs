@@ -102,18 +102,25 @@ enum Told {
     PauseAndEnd,
     /// A pause by an administrator, or the shutdown of the guest.
     Transition,
+    /// Such a pause, and then one by a migration.
+    TransitionAndPause,
     Nothing,
 }
 
 #[test]
 fn a_vm_that_was_not_seen_to_end_may_have_moved() {
     // It may have left for node 3, and come back, before libvirt's news of the first is here. Then that failed.
-    for told in [Told::End, Told::Pause, Told::PauseAndEnd, Told::Transition, Told::Nothing] {
+    for told in
+        [Told::End, Told::Pause, Told::PauseAndEnd, Told::Transition, Told::TransitionAndPause, Told::Nothing]
+    {
         let mut node = Node::settled(RULES, vec![local(9, Running)]);
         node.leaves(3, Departure::Process);
-        if !matches!(told, Told::End | Told::Nothing) {
-            let may_run_elsewhere = told != Told::Transition;
-            node.seen(LocalVm { is_active: false, may_run_elsewhere, ..local(9, Running) });
+        let paused = LocalVm { is_active: false, ..local(9, Running) };
+        if matches!(told, Told::Transition | Told::TransitionAndPause) {
+            node.seen(paused.clone());
+        }
+        if matches!(told, Told::Pause | Told::PauseAndEnd | Told::TransitionAndPause) {
+            node.seen(LocalVm { may_run_elsewhere: true, ..paused });
         }
         if !matches!(told, Told::Pause | Told::Nothing) {
             node.seen(local(9, PowerState::Off));
@@ -131,7 +138,11 @@ fn a_vm_that_was_not_seen_to_end_may_have_moved() {
         assert!(verdict == Verdict::Failure && reason.contains("node 3"), "{told:?}: {reason}");
         node.joins(3, true);
         // What libvirt has not told yet to be off runs, by the last news: the answer is on the safe side.
-        let expected = if told == Told::PauseAndEnd { Verdict::Off } else { Verdict::Success };
+        let expected = if matches!(told, Told::PauseAndEnd | Told::TransitionAndPause) {
+            Verdict::Off
+        } else {
+            Verdict::Success
+        };
         assert_eq!(status(&mut node).0, expected, "{told:?}: all have looked for it");
     }
 }
@@ -222,4 +233,23 @@ fn on_has_to_find_running_what_was_seen_running_here() {
     assert!(node.router.is_seen_running_here(&uuid));
     node.seen(local(9, PowerState::Off));
     assert!(!node.router.is_seen_running_here(&uuid));
+}
+
+#[test]
+fn a_vm_that_was_on_its_way_here_at_the_start_may_have_left_before() {
+    let coming = LocalVm { is_active: false, may_run_elsewhere: true, ..local(9, Running) };
+    let mut node = Node::settled(RULES, vec![coming]);
+    node.leaves(3, Departure::Process);
+    node.seen(local(9, PowerState::Off));
+    node.asks(Status, "vm9");
+    node.does(Status, Verdict::Off);
+    assert_eq!(node.answer().0, Verdict::Failure);
+    // It was seen to run where it is.
+    node.tells(1, 9, Running);
+    node.tells(1, 9, PowerState::Off);
+    node.asks(Status, "vm9");
+    node.does(Status, Verdict::Off);
+    let call = node.asked(1);
+    node.replies(1, &call, 2);
+    assert_eq!(node.answer().0, Verdict::Off);
 }

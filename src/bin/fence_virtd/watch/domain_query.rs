@@ -77,7 +77,7 @@ fn local(found: FoundDomain) -> LibvirtResult<LocalVm> {
         uuid,
         state: found.state.power,
         is_active: found.state.is_active,
-        may_run_elsewhere: found.state.is_migrating || found.state.is_starting,
+        may_run_elsewhere: found.state.is_migrating,
     })
 }
 

@@ -90,8 +90,11 @@ impl DomainReporter {
                 Ok(None) => {}
                 Err(error) => {
                     query.check()?;
-                    trace!("cpg: {uuid}: {error}: retrying");
-                    failed.push(uuid);
+                    trace!("cpg: {uuid}: {error}");
+                    // One that is paused counts as running in any case.
+                    if listed.state == PowerState::Off {
+                        failed.push(uuid);
+                    }
                 }
             }
         }

@@ -73,9 +73,9 @@ impl ResolvedVm {
         let uuid = Uuid::parse(&self.uuid).ok_or_else(|| format!("{} is not a UUID", self.uuid))?;
         let local = |placement: &Placement| {
             let power = state.unwrap_or(placement.state.power);
-            let DomainState { power: found, is_active, is_migrating, is_starting, .. } = placement.state;
+            let DomainState { power: found, is_active, is_migrating, .. } = placement.state;
             let has_started = (found, power) == (PowerState::Off, PowerState::Running);
-            let may_run_elsewhere = !has_started && (is_migrating || is_starting);
+            let may_run_elsewhere = !has_started && is_migrating;
             let name = placement.name.clone();
             (placement.uri, LocalVm { name, uuid, state: power, is_active, may_run_elsewhere })
         };
