@@ -121,7 +121,7 @@ check-cluster: test-peers e2e-peers build
 	WATCHDOG=1 tests/e2e/host-fencing.sh
 	FENCE_SEED=new FENCE_STEPS=180000000 $(FAST) --test cluster -- --nocapture
 	FENCE_DEEPER=1 $(FAST) --test exhaustive -- --nocapture
-	FENCE_DEEPER=3 $(FAST) --test exhaustive -- faults --nocapture
+	FENCE_DEEPER=2 $(FAST) --test exhaustive -- faults --nocapture
 
 # The same with what Debian 13 has, in a chroot of it: pacemaker 3 on the hosts, libvirt 11, the C suite 4.16.
 check-debian13: e2e-peers build
