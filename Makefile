@@ -106,7 +106,7 @@ e2e: test-peers e2e-peers build
 		[ $$code = 0 ] || { [ $$code = 77 ] && [ "$$FENCE_SKIP" != fail ]; } || exit 1; \
 	done
 
-# Simulations take half the time so.
+# Simulations take half the time with opt-level 3.
 FAST = CARGO_PROFILE_RELEASE_OPT_LEVEL=3 $(CARGO) test --locked --release
 
 # Hosts with corosync, all ours, all C, and mixed (C daemons hang now and then: the script says where it tried again),

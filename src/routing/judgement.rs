@@ -78,7 +78,7 @@ pub(super) enum CopyKnowledge {
     Off { unexplained_since: Option<Sequence> },
     /// It is off since it has moved away, said its node at this position.
     Moved { answered_at: Sequence },
-    /// It is off for a reason that nobody knows, said its node at this position: it may have moved away.
+    /// Off for a reason that nobody knows, as its node said at this position: it may have moved away.
     Unexplained { answered_at: Sequence },
     /// On a host that left the group since it told it; `is_active` if it ran there, and was not just coming in.
     /// `stopped_at` is the position at which it was off, if nobody has said why: it may have moved away.

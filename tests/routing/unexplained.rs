@@ -93,7 +93,7 @@ fn a_vm_of_a_lost_host_may_have_moved_to_one_without_a_daemon() {
     assert_eq!(status(&mut node).0, Verdict::Off);
 }
 
-/// What libvirt has told of vm9 before it is found off.
+/// News of libvirt about vm9 before it is found off.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Told {
     End,

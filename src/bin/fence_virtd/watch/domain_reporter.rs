@@ -68,7 +68,8 @@ impl DomainReporter {
     }
 
     /// Queries the VMs of a list that are off or paused, since a list does not tell which of them may run
-    /// elsewhere: all on a new connection, then those that were not reported as off before. Returns those whose queries fail.
+    /// elsewhere: all on a new connection, then all but those that were reported as off before. Returns those that
+    /// are off and whose queries fail.
     fn complete(
         &self,
         list: &mut BTreeMap<Uuid, LocalVm>,
@@ -81,7 +82,7 @@ impl DomainReporter {
         };
         let mut failed = Vec::new();
         for (&uuid, listed) in list.iter_mut() {
-            if listed.is_active || is_known(&uuid) {
+            if listed.is_active || (listed.state == PowerState::Off && is_known(&uuid)) {
                 continue;
             }
             match query.vm(uuid) {
@@ -91,9 +92,10 @@ impl DomainReporter {
                 Err(error) => {
                     query.check()?;
                     trace!("cpg: {uuid}: {error}");
-                    // One that is paused counts as running in any case.
-                    if listed.state == PowerState::Off {
-                        failed.push(uuid);
+                    // A paused VM counts as running in any case, and a migration may have paused it.
+                    match listed.state {
+                        PowerState::Off => failed.push(uuid),
+                        PowerState::Running => listed.may_run_elsewhere = true,
                     }
                 }
             }

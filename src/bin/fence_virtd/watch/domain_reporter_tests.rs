@@ -188,3 +188,22 @@ fn a_list_that_cannot_be_completed_is_not_reported_as_complete() {
     world.fake.dies.set(true);
     assert!(world.reporter.resync(&world.fake, true, world.now).is_err(), "the connection is gone");
 }
+
+#[test]
+fn a_paused_vm_that_cannot_be_queried_may_run_elsewhere() {
+    let mut world = World::new();
+    world.start(1);
+    world.fake.pause(1);
+    world.fake.failing.set(true);
+    assert_eq!(world.resync(true), ["1 VMs that may run elsewhere"], "and the list is complete");
+}
+
+#[test]
+fn a_paused_vm_is_queried_though_it_was_reported_as_off() {
+    let mut world = World::new();
+    world.fake.shut_off(1, false);
+    assert_eq!(world.resync(true), ["1 VMs"]);
+    world.start(1);
+    world.fake.pause(1);
+    assert_eq!(world.resync(false), ["1 VMs that may run elsewhere"], "its event was missed");
+}
