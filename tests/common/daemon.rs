@@ -1,6 +1,7 @@
 //! Daemons under test, ours and the C one.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ExitStatus, Stdio};
@@ -152,9 +153,12 @@ impl Daemon {
         let notify = self.notify.as_ref().expect("a daemon of ours");
         let mut buffer = [0; 256];
         loop {
-            let count = notify.recv(&mut buffer).unwrap_or_else(|error| {
-                panic!("no {wanted} within {LIMIT:?} ({error}); its log:\n{}", self.log())
-            });
+            let count = match notify.recv(&mut buffer) {
+                Ok(count) => count,
+                // A receive with a timeout is interrupted when this process was stopped and goes on (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => panic!("no {wanted} within {LIMIT:?} ({error}); its log:\n{}", self.log()),
+            };
             if String::from_utf8_lossy(&buffer[..count]).lines().any(|line| line == wanted) {
                 return;
             }
