@@ -57,7 +57,7 @@ pub struct Node {
     pub view: Vec<Peer>,
     /// Nodes that the quorum service sees, by its last report.
     pub voters: Vec<usize>,
-    /// Digest of all that the daemon has heard, while all nodes were members from its start.
+    /// Digest of all that the daemon has heard since all nodes were members and had told their VMs.
     pub history: Option<u64>,
 }
 
@@ -174,6 +174,7 @@ impl Cluster {
         while self.now < end {
             self.turn_at(self.next_deadline().min(end));
         }
+        self.begin_histories();
     }
 
     /// Lets time pass until the request is answered; then the calls that hang go on.
