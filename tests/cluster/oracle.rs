@@ -2,9 +2,11 @@
 
 use fence_virt::fence::{Operation, Verdict};
 use fence_virt::routing::{ClientId, OnBehalf};
+use fence_virt::wire::cluster::NodeId;
 
 use super::vm::Starter;
-use super::world::{Job, Time, World};
+use super::world::Kind::{C, Ours};
+use super::world::{Job, Node, Time, World};
 
 /// A rule that a run of the simulation can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -167,14 +169,23 @@ impl World {
     }
 
     /// Returns true if a node that runs this VM has advertised it to a daemon, or is in its group and able
-    /// to. A daemon that was just started cannot know of other VMs that are defined on its own host.
+    /// to. A daemon that was just started cannot know of other VMs that are defined on its own host, nor what runs on
+    /// a C daemon that hangs and has advertised it to no daemon of this suite in the group.
     fn could_know(&self, at: usize, vm: usize) -> bool {
         let Some(daemon) = &self.nodes[at].daemon else { return false };
+        let is_member = |id: NodeId| daemon.view.iter().any(|peer| peer.node == id);
         self.vms[vm].active().any(|(runner, _)| {
-            let id = self.nodes[runner].id;
-            let is_frozen = self.nodes[runner].daemon.as_ref().is_some_and(|daemon| daemon.is_frozen);
-            let is_there = daemon.view.iter().any(|peer| peer.node == id) && !is_frozen;
-            daemon.told.contains(&(id, self.vms[vm].uuid)) || is_there
+            let Node { id, kind, daemon: running, .. } = &self.nodes[runner];
+            let told = (*id, self.vms[vm].uuid);
+            let has_told = |node: &Node| {
+                let hears = node.kind == Ours && is_member(node.id);
+                hears && node.daemon.as_ref().is_some_and(|daemon| daemon.told.contains(&told))
+            };
+            let is_able = running.as_ref().is_some_and(|running| match kind {
+                C => running.blocked_until <= self.now || self.nodes.iter().any(has_told),
+                _ => !running.is_frozen,
+            });
+            daemon.told.contains(&told) || (is_member(*id) && is_able)
         })
     }
 

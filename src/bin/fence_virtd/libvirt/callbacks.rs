@@ -18,11 +18,38 @@ use virt::sys;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LibvirtEvent {
     /// The domain was started, stopped, paused, defined or the like.
-    Lifecycle([u8; 16]),
+    Lifecycle([u8; 16], LifecycleChange),
     /// The domain has gained or lost a device.
     Devices([u8; 16]),
     /// The connection has ended: libvirtd is gone, or did not answer the keepalive.
     Closed,
+}
+
+/// Part of a lifecycle event that libvirt does not remember, should another event follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LifecycleChange {
+    /// The domain has stopped, since it has migrated to another host.
+    MovedAway,
+    /// The domain runs, not paused by a migration that brings it.
+    Active,
+    /// Any other change.
+    Other,
+}
+
+impl LifecycleChange {
+    /// Takes the numbers of virDomainEventType and of its detail.
+    fn new(event: c_int, detail: c_int) -> LifecycleChange {
+        match (u32::try_from(event), u32::try_from(detail)) {
+            (Ok(sys::VIR_DOMAIN_EVENT_STOPPED), Ok(sys::VIR_DOMAIN_EVENT_STOPPED_MIGRATED)) => {
+                LifecycleChange::MovedAway
+            }
+            (Ok(sys::VIR_DOMAIN_EVENT_STARTED), Ok(sys::VIR_DOMAIN_EVENT_STARTED_MIGRATED)) => {
+                LifecycleChange::Other
+            }
+            (Ok(sys::VIR_DOMAIN_EVENT_STARTED | sys::VIR_DOMAIN_EVENT_RESUMED), _) => LifecycleChange::Active,
+            _ => LifecycleChange::Other,
+        }
+    }
 }
 
 /// Handler of events, called by the thread of libvirt's event loop: it must not block.
@@ -146,7 +173,7 @@ unsafe extern "C" fn free(opaque: *mut c_void) {
 /// # Safety
 ///
 /// `opaque` must come from `into_opaque` and not be freed yet, `domain` must be valid or null.
-unsafe fn notify(domain: sys::virDomainPtr, opaque: *mut c_void, event: fn([u8; 16]) -> LibvirtEvent) {
+unsafe fn notify(domain: sys::virDomainPtr, opaque: *mut c_void, event: impl Fn([u8; 16]) -> LibvirtEvent) {
     let mut uuid = [0; 16];
     // SAFETY: the buffer has VIR_UUID_BUFLEN (16) bytes, and libvirt keeps the domain during the callback.
     if unsafe { sys::virDomainGetUUID(domain, uuid.as_mut_ptr()) } == 0 {
@@ -159,12 +186,13 @@ unsafe fn notify(domain: sys::virDomainPtr, opaque: *mut c_void, event: fn([u8; 
 unsafe extern "C" fn on_lifecycle(
     _connect: sys::virConnectPtr,
     domain: sys::virDomainPtr,
-    _event: c_int,
-    _detail: c_int,
+    event: c_int,
+    detail: c_int,
     opaque: *mut c_void,
 ) -> c_int {
+    let change = LifecycleChange::new(event, detail);
     // SAFETY: libvirt passes the value that was registered.
-    unsafe { notify(domain, opaque, LibvirtEvent::Lifecycle) };
+    unsafe { notify(domain, opaque, |uuid| LibvirtEvent::Lifecycle(uuid, change)) };
     0
 }
 
@@ -233,4 +261,25 @@ pub(super) fn job_operation(domain: &Domain) -> Result<Option<sys::virDomainJobO
     let is_active = u32::try_from(kind).is_ok_and(|kind| kind != sys::VIR_DOMAIN_JOB_NONE);
     let operation = u32::try_from(operation).unwrap_or(sys::VIR_DOMAIN_JOB_OPERATION_UNKNOWN);
     Ok(is_active.then_some(operation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_move_and_a_start_are_told_apart_from_a_domain_that_just_comes_in() {
+        let change = |event: u32, detail: u32| LifecycleChange::new(event as c_int, detail as c_int);
+        let moved = change(sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_MIGRATED);
+        let failed = change(sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_FAILED);
+        let booted = change(sys::VIR_DOMAIN_EVENT_STARTED, sys::VIR_DOMAIN_EVENT_STARTED_BOOTED);
+        let comes = change(sys::VIR_DOMAIN_EVENT_STARTED, sys::VIR_DOMAIN_EVENT_STARTED_MIGRATED);
+        let has_come = change(sys::VIR_DOMAIN_EVENT_RESUMED, sys::VIR_DOMAIN_EVENT_RESUMED_MIGRATED);
+        assert_eq!(
+            [moved, failed, comes],
+            [LifecycleChange::MovedAway, LifecycleChange::Other, LifecycleChange::Other]
+        );
+        assert_eq!([booted, has_come], [LifecycleChange::Active; 2]);
+        assert_eq!(LifecycleChange::new(-1, -1), LifecycleChange::Other);
+    }
 }

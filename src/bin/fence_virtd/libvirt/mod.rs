@@ -14,7 +14,7 @@ mod power_off;
 
 pub(crate) use advice::connect_advice;
 pub(crate) use call::{Call, CallId, CallOutcome};
-pub(crate) use callbacks::{LibvirtEvent, Subscription};
+pub(crate) use callbacks::{LibvirtEvent, LifecycleChange, Subscription};
 pub(crate) use connection::{Connection, DomainHandle, begin};
 pub(crate) use error::{LibvirtError, LibvirtResult};
 pub(crate) use held_vms::HeldVms;

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use crate::libvirt::LifecycleChange;
 use crate::serial_event::LineId;
 use fence_virt::fence::Uuid;
 use fence_virt::sys::mutex::lock;
@@ -19,6 +20,9 @@ pub(super) enum ChangeKind {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PendingChanges {
     pub(super) changed: BTreeMap<Uuid, ChangeKind>,
+    /// True for VMs that have moved away, false for those that are active again, by the last event that tells.
+    /// libvirt forgets that a VM has moved away once it begins to come back.
+    pub(super) moved: BTreeMap<Uuid, bool>,
     /// Lines that the listener has lost.
     pub(super) lost_lines: Vec<LineId>,
     /// Number of the connection that has ended.
@@ -51,11 +55,22 @@ impl ChangeQueue {
         self.0.changed.notify_one();
     }
 
-    /// Adds a change of a VM.
-    pub(super) fn changed(&self, uuid: Uuid, change: ChangeKind) {
+    /// Adds a change of the devices of a VM.
+    pub(super) fn devices(&self, uuid: Uuid) {
         self.put(|pending| {
-            let present = pending.changed.entry(uuid).or_insert(change);
-            *present = change.max(*present);
+            pending.changed.insert(uuid, ChangeKind::Devices);
+        });
+    }
+
+    /// Adds a change of the state of a VM.
+    pub(super) fn lifecycle(&self, uuid: Uuid, change: LifecycleChange) {
+        self.put(|pending| {
+            pending.changed.entry(uuid).or_insert(ChangeKind::Lifecycle);
+            match change {
+                LifecycleChange::MovedAway => pending.moved.insert(uuid, true),
+                LifecycleChange::Active => pending.moved.insert(uuid, false),
+                LifecycleChange::Other => None,
+            };
         });
     }
 
@@ -111,14 +126,20 @@ mod tests {
     fn many_events_about_a_vm_are_one() {
         let queue = ChangeQueue::default();
         let uuid = Uuid::from_bytes([1; 16]);
-        for change in [ChangeKind::Lifecycle, ChangeKind::Devices, ChangeKind::Lifecycle] {
-            queue.changed(uuid, change);
-        }
+        queue.lifecycle(uuid, LifecycleChange::Active);
+        queue.devices(uuid);
+        queue.lifecycle(uuid, LifecycleChange::MovedAway);
+        queue.lifecycle(uuid, LifecycleChange::Other);
         queue.lost(2);
         queue.lost(1);
         queue.line_lost(LineId(7));
         let pending = queue.wait(None);
         assert_eq!(pending.changed.into_iter().collect::<Vec<_>>(), [(uuid, ChangeKind::Devices)]);
+        assert_eq!(
+            pending.moved.into_iter().collect::<Vec<_>>(),
+            [(uuid, true)],
+            "what came after tells nothing"
+        );
         assert_eq!((pending.lost, pending.lost_lines, pending.stop), (Some(2), vec![LineId(7)], false));
         assert!(queue.wait(Some(Instant::now())).is_empty(), "each once");
     }

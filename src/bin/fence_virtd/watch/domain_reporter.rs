@@ -18,6 +18,8 @@ pub(super) struct DomainReporter {
     uri: UriIndex,
     worker: Sender<Message>,
     reported: BTreeMap<Uuid, LocalVm>,
+    /// VMs that have moved away, by libvirt's events, and were not active here since.
+    moved: BTreeSet<Uuid>,
     /// VMs whose query failed.
     retries: BTreeSet<Uuid>,
     retry_at: Option<Instant>,
@@ -27,9 +29,8 @@ pub(super) struct DomainReporter {
 
 impl DomainReporter {
     pub(super) fn new(uri: UriIndex, worker: Sender<Message>) -> DomainReporter {
-        let reported = BTreeMap::new();
-        let retries = BTreeSet::new();
-        DomainReporter { uri, worker, reported, retries, retry_at: None, is_incomplete: false }
+        let (reported, moved, retries) = Default::default();
+        DomainReporter { uri, worker, reported, moved, retries, retry_at: None, is_incomplete: false }
     }
 
     fn report(&self, change: DomainChange) {
@@ -37,9 +38,15 @@ impl DomainReporter {
         let _ = self.worker.send(Message::Event(Event::Domains { uri: self.uri, change }));
     }
 
+    /// Adds what libvirt has forgotten: a VM that has moved away, and whose way back failed, may run elsewhere.
+    fn with_moves(&self, vm: LocalVm) -> LocalVm {
+        let has_moved = vm.state == PowerState::Off && self.moved.contains(&vm.uuid);
+        LocalVm { may_run_elsewhere: vm.may_run_elsewhere || has_moved, ..vm }
+    }
+
     fn refresh(&mut self, uuid: Uuid, query: &dyn DomainQuery, now: Instant) -> LibvirtResult {
         let found = match query.vm(uuid) {
-            Ok(found) => found,
+            Ok(found) => found.map(|vm| self.with_moves(vm)),
             Err(error) => {
                 query.check()?;
                 trace!("cpg: {uuid}: {error}: retrying");
@@ -52,8 +59,13 @@ impl DomainReporter {
                 self.reported.insert(uuid, vm.clone());
                 self.report(DomainChange::One(vm));
             }
-            None if self.reported.remove(&uuid).is_some() => self.report(DomainChange::Gone(uuid)),
-            _ => {}
+            Some(_) => {}
+            None => {
+                self.moved.remove(&uuid);
+                if self.reported.remove(&uuid).is_some() {
+                    self.report(DomainChange::Gone(uuid));
+                }
+            }
         }
         Ok(())
     }
@@ -86,7 +98,7 @@ impl DomainReporter {
                 continue;
             }
             match query.vm(uuid) {
-                Ok(Some(vm)) => *listed = vm,
+                Ok(Some(vm)) => *listed = self.with_moves(vm),
                 // An event will tell.
                 Ok(None) => {}
                 Err(error) => {
@@ -124,6 +136,12 @@ impl ChangeHandler for DomainReporter {
     }
 
     fn handle(&mut self, changes: &PendingChanges, query: &dyn DomainQuery, now: Instant) -> LibvirtResult {
+        for (&uuid, &has_moved) in &changes.moved {
+            match has_moved {
+                true => self.moved.insert(uuid),
+                false => self.moved.remove(&uuid),
+            };
+        }
         changes.changed.keys().try_for_each(|&uuid| self.refresh(uuid, query, now))
     }
 
@@ -145,6 +163,8 @@ impl ChangeHandler for DomainReporter {
 
     fn lost(&mut self) {
         self.report(DomainChange::Lost);
+        // Events are missed from now on.
+        self.moved.clear();
         self.retries.clear();
         self.retry_at = None;
         self.is_incomplete = false;

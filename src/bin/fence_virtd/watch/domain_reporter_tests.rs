@@ -1,10 +1,10 @@
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::*;
-use crate::watch::change_queue::ChangeKind;
+use crate::libvirt::LifecycleChange;
+use crate::watch::change_queue::ChangeQueue;
 use crate::watch::fake::{Fake, uuid};
 use fence_virt::domain_xml::Devices;
 
@@ -49,8 +49,14 @@ impl World {
 
     /// Handles an event about a VM.
     fn stir(&mut self, number: u8) -> LibvirtResult<Vec<String>> {
-        let changed = BTreeMap::from([(uuid(number), ChangeKind::Lifecycle)]);
-        let changes = PendingChanges { changed, ..PendingChanges::default() };
+        self.hear(number, &[LifecycleChange::Other])
+    }
+
+    /// Handles events about a VM, which were merged.
+    fn hear(&mut self, number: u8, events: &[LifecycleChange]) -> LibvirtResult<Vec<String>> {
+        let queue = ChangeQueue::default();
+        events.iter().for_each(|&event| queue.lifecycle(uuid(number), event));
+        let changes = queue.wait(None);
         self.reporter.handle(&changes, &self.fake, self.now)?;
         Ok(self.messages())
     }
@@ -206,4 +212,25 @@ fn a_paused_vm_is_queried_though_it_was_reported_as_off() {
     world.start(1);
     world.fake.pause(1);
     assert_eq!(world.resync(false), ["1 VMs that may run elsewhere"], "its event was missed");
+}
+
+#[test]
+fn a_vm_that_has_moved_away_may_run_elsewhere_though_its_way_back_has_failed() {
+    use LifecycleChange::{Active, MovedAway, Other};
+    let mut world = World::new();
+    world.start(1);
+    world.resync(true);
+    world.fake.shut_off(1, false);
+    // It leaves, begins to come back, and that fails, before libvirt is asked.
+    assert_eq!(world.hear(1, &[MovedAway, Other, Other]).unwrap(), ["vm1 that may run elsewhere"]);
+    assert_eq!(world.resync(true), ["1 VMs that may run elsewhere"]);
+    assert_eq!(world.hear(1, &[Other]).unwrap(), [""; 0], "nothing has changed");
+    // It has come back, ran, and was ended here.
+    assert_eq!(world.hear(1, &[Active, Other]).unwrap(), ["vm1"]);
+    assert_eq!(world.hear(1, &[MovedAway, Active, Other]).unwrap(), [""; 0]);
+    // Events were missed.
+    world.hear(1, &[MovedAway]).unwrap();
+    world.reporter.lost();
+    world.messages();
+    assert_eq!(world.resync(true), ["1 VMs"], "libvirt's own memory counts");
 }

@@ -6,10 +6,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{trace, warn};
 
 use super::change_handler::ChangeHandler;
-use super::change_queue::{ChangeKind, ChangeQueue};
+use super::change_queue::ChangeQueue;
 use super::domain_query::DomainQuery;
 use crate::backoff::Backoff;
-use crate::libvirt::{Connection, HeldVms, LibvirtError, LibvirtEvent, LibvirtResult, Subscription};
+use crate::libvirt::{
+    Connection, HeldVms, LibvirtError, LibvirtEvent, LibvirtResult, LifecycleChange, Subscription,
+};
 use fence_virt::fence::Uuid;
 use fence_virt::sys::error_text;
 use fence_virt::time::Instant;
@@ -119,15 +121,20 @@ impl Watcher {
         let uri = self.uri.clone();
         let handler = move |event| {
             match &event {
-                LibvirtEvent::Lifecycle(uuid) | LibvirtEvent::Devices(uuid) => {
-                    let change = if matches!(event, LibvirtEvent::Devices(_)) { "devices" } else { "state" };
-                    trace!("{uri}: event: the {change} of {} changed", Uuid::from_bytes(*uuid));
+                LibvirtEvent::Lifecycle(uuid, LifecycleChange::MovedAway) => {
+                    trace!("{uri}: event: {} has migrated away", Uuid::from_bytes(*uuid));
+                }
+                LibvirtEvent::Lifecycle(uuid, _) => {
+                    trace!("{uri}: event: the state of {} changed", Uuid::from_bytes(*uuid));
+                }
+                LibvirtEvent::Devices(uuid) => {
+                    trace!("{uri}: event: the devices of {} changed", Uuid::from_bytes(*uuid));
                 }
                 LibvirtEvent::Closed => trace!("{uri}: event: the connection is closed"),
             }
             match event {
-                LibvirtEvent::Lifecycle(uuid) => queue.changed(Uuid::from_bytes(uuid), ChangeKind::Lifecycle),
-                LibvirtEvent::Devices(uuid) => queue.changed(Uuid::from_bytes(uuid), ChangeKind::Devices),
+                LibvirtEvent::Lifecycle(uuid, change) => queue.lifecycle(Uuid::from_bytes(uuid), change),
+                LibvirtEvent::Devices(uuid) => queue.devices(Uuid::from_bytes(uuid)),
                 LibvirtEvent::Closed => queue.lost(number),
             }
         };
