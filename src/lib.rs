@@ -8,7 +8,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | 0 | [`time`], [`fence`], [`wire`], [`auth`]: vocabulary, codecs, keys and digests |
-//! | 1 | [`session`], [`history`], [`groups`], [`origins`], [`quota`], `backlog`, `arbiter`, `routing`, `domain_xml`, `power_log`, `restraints`: state machines without sockets, files or clocks |
+//! | 1 | [`session`], [`history`], [`groups`], [`origins`], [`quota`], `backlog`, `arbiter`, `routing`, `domain_xml`, `fence_agent`, `power_log`, `restraints`: state machines without sockets, files or clocks |
 //! | 2 | `config`, [`key_file`], [`sys`] |
 //! | 3 | [`client`]; the daemon |
 #![deny(unsafe_code)]
@@ -34,6 +34,8 @@ pub mod backlog;
 pub mod config;
 #[cfg(feature = "daemon")]
 pub mod domain_xml;
+#[cfg(feature = "daemon")]
+pub mod fence_agent;
 #[cfg(feature = "daemon")]
 pub mod power_log;
 #[cfg(feature = "daemon")]

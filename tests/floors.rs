@@ -51,6 +51,7 @@ const LAYERS: Layers = Layers {
         ("arbiter", 1),
         ("routing", 1),
         ("domain_xml", 1),
+        ("fence_agent", 1),
         ("power_log", 1),
         ("restraints", 1),
         ("sys", 2),
