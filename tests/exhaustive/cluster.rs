@@ -57,8 +57,10 @@ pub struct Node {
     pub view: Vec<Peer>,
     /// Nodes that the quorum service sees, by its last report.
     pub voters: Vec<usize>,
-    /// Digest of all that the daemon has heard since all nodes were members and had told their VMs.
+    /// Digest of all that the daemon has heard, while all nodes were members from its start.
     pub history: Option<u64>,
+    /// All nodes have told their VMs since that began.
+    pub is_settled: bool,
 }
 
 /// A request, until its answer.
@@ -108,6 +110,7 @@ impl Node {
             view: Vec::new(),
             voters: Vec::new(),
             history: None,
+            is_settled: false,
         }
     }
 }
@@ -147,7 +150,7 @@ impl Cluster {
         router.set_awaits_fencing(self.awaits_fencing, self.now);
         router.joined(me, self.now);
         let node = &mut self.nodes[at];
-        (node.router, node.history) = (Some(router), None);
+        (node.router, node.history, node.is_settled) = (Some(router), None, false);
         (node.words, node.view, node.voters) = Default::default();
         self.sync_views();
     }
@@ -174,7 +177,7 @@ impl Cluster {
         while self.now < end {
             self.turn_at(self.next_deadline().min(end));
         }
-        self.begin_histories();
+        self.settle();
     }
 
     /// Lets time pass until the request is answered; then the calls that hang go on.

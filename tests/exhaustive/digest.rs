@@ -37,9 +37,10 @@ impl Cluster {
         let histories = self.nodes.iter().map(|node| node.history);
         let same = |history: Option<u64>| self.nodes.iter().position(|node| node.history == history);
         let histories: Vec<_> = histories.map(|history| (history.is_some(), same(history))).collect();
+        let settled: Vec<bool> = self.nodes.iter().map(|node| node.is_settled).collect();
         text.clear();
         let Cluster { copies, migration, asked, has_rested, .. } = self;
-        let _ = write!(text, "{copies:?} {migration:?} {asked:?} {has_rested} {histories:?}");
+        let _ = write!(text, "{copies:?} {migration:?} {asked:?} {has_rested} {histories:?} {settled:?}");
         digest.add(&text, now);
         digest.hasher.finish()
     }

@@ -96,16 +96,20 @@ impl Cluster {
         fenced.into_iter().for_each(|host| router.host_fenced(id(host), now));
     }
 
-    /// Begins the histories of nodes that have none, where all have told their VMs.
-    pub fn begin_histories(&mut self) {
-        if self.nodes.iter().all(|node| node.view.len() == NODES && !node.is_away) {
-            self.nodes.iter_mut().for_each(|node| node.history = node.history.or(Some(0)));
+    /// Notes that all nodes have told their VMs, if they have.
+    pub fn settle(&mut self) {
+        if self.nodes.iter().all(|node| node.history.is_some() && node.view.len() == NODES && !node.is_away) {
+            self.nodes.iter_mut().for_each(|node| node.is_settled = true);
         }
     }
 
     fn record(&mut self, at: usize, word: &Word) {
         let mut hasher = DefaultHasher::new();
         let history = &mut self.nodes[at].history;
+        match word {
+            Word::Changed(change) if change.members.len() == NODES => *history = history.or(Some(0)),
+            _ => {}
+        }
         if let Some(known) = history {
             known.hash(&mut hasher);
             match word {

@@ -167,7 +167,8 @@ impl Search<'_> {
         for (one, two) in [(0, 1), (0, 2), (1, 2)] {
             let (Some(first), Some(second)) = (verdicts[one], verdicts[two]) else { continue };
             let (nodes, history) = (&before.nodes, before.nodes[one].history);
-            if history.is_none() || history != nodes[two].history {
+            let is_settled = nodes[one].is_settled && nodes[two].is_settled;
+            if !is_settled || history.is_none() || history != nodes[two].history {
                 continue;
             }
             self.compared.fetch_add(1, Ordering::Relaxed);
