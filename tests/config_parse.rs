@@ -148,7 +148,7 @@ fn listeners_and_backends_are_known_by_name() {
     let expected = [
         "1:31 Error unknown listener \"ucp\"; expected one of: multicast, tcp, vsock, serial",
         "1:35 Error duplicate listener tcp",
-        "1:52 Error unknown backend \"xen\"; expected one of: libvirt, cpg",
+        "1:52 Error unknown backend \"xen\"; expected one of: libvirt, cpg, agent",
     ];
     assert_eq!(found, expected);
     assert_eq!(findings("fence_virtd { listener = \" , \"; backend = \"cpg\"; }").len(), 1);

@@ -78,6 +78,7 @@ const LAYERS: Layers = Layers {
         ("fence_virtd::restraints", 10),
         ("fence_virtd::caller", 10),
         ("fence_virtd::job", 10),
+        ("fence_virtd::children", 11),
         ("fence_virtd::libvirt", 11),
         ("fence_virtd::access", 11),
         ("fence_virtd::config_file", 11),

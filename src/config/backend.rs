@@ -1,23 +1,77 @@
 use std::collections::BTreeSet;
 
+use super::agents::{self, SelectedAgents};
 use super::diagnostic_sink::{DiagnosticSink, quoted};
 use super::fields::SectionFields;
+use super::lexer::Span;
 use super::model::{BackendConfig, CpgConfig, HostFencing, UnknownVm};
+use super::obsolete;
 use super::values;
+use crate::fence::did_you_mean;
 
 /// Names of all backends.
-pub(super) const BACKENDS: [&str; 2] = ["libvirt", "cpg"];
+pub(super) const BACKENDS: [&str; 3] = ["libvirt", "cpg", "agent"];
 
 const DEFAULT_URI: &str = "qemu:///system";
 
+/// Backends that the key `backend` names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct SelectedBackends<'a> {
+    has_libvirt: bool,
+    has_cpg: bool,
+    agents: SelectedAgents<'a>,
+    at: usize,
+}
+
+/// Reads the value of `backend`. Reports unknown backends, and those that do not go together.
+pub(super) fn select<'a>(value: Option<Span<'a>>, sink: &mut DiagnosticSink) -> SelectedBackends<'a> {
+    let mut selected = SelectedBackends::default();
+    let Some(value) = value else { return selected };
+    selected.at = value.at;
+    let is_separator = |c: char| c == ',' || c.is_whitespace();
+    for word in value.text.split(is_separator).filter(|word| !word.is_empty()) {
+        let at = value.at + (word.as_ptr() as usize - value.text.as_ptr() as usize);
+        match word.split_once(':').map_or((word, None), |(kind, name)| (kind, Some(name))) {
+            (kind, None) if kind.eq_ignore_ascii_case("libvirt") => selected.has_libvirt = true,
+            (kind, None) if kind.eq_ignore_ascii_case("cpg") => selected.has_cpg = true,
+            (kind, None) if kind.eq_ignore_ascii_case("agent") => selected.agents.all = true,
+            (kind, Some(name)) if kind.eq_ignore_ascii_case("agent") => {
+                selected.agents.names.push(Span { at: at + kind.len() + 1, text: name });
+            }
+            _ => {
+                let hint =
+                    obsolete::backend_hint(word).unwrap_or_else(|| did_you_mean(word, BACKENDS.into_iter()));
+                let known = BACKENDS.join(", ");
+                sink.error(at, format!("unknown backend {}; expected one of: {known}{hint}", quoted(word)));
+            }
+        }
+    }
+    let names_one = selected.has_libvirt || selected.has_cpg || selected.has_agents();
+    if !(names_one || sink.has_errors()) {
+        sink.error(value.at, format!("names no backend; expected one of: {}", BACKENDS.join(", ")));
+    }
+    if selected.has_cpg && (selected.has_libvirt || selected.has_agents()) {
+        let message =
+            "cpg goes with no other backend: its VMs are those of libvirt on all hosts of the cluster";
+        sink.error(value.at, message);
+    }
+    selected
+}
+
+impl SelectedBackends<'_> {
+    fn has_agents(&self) -> bool {
+        self.agents.all || !self.agents.names.is_empty()
+    }
+}
+
 /// Reads the sections of all backends. Errors in one other than `selected` only warn.
 pub(super) fn read(
-    selected: &str,
+    selected: &SelectedBackends,
     daemon: &SectionFields,
     backends: &SectionFields,
     sink: &mut DiagnosticSink,
 ) -> BackendConfig {
-    let runs_cpg = selected == "cpg";
+    let runs_cpg = selected.has_cpg;
     let mut cpg = sink.for_section(runs_cpg, |sink| {
         let fields = SectionFields::of(backends.section("cpg"), "backends/cpg", sink);
         let mode = fields.read("name_mode", sink, values::name_mode);
@@ -32,7 +86,9 @@ pub(super) fn read(
             unknown_vm: fields.read("unknown_vm", sink, values::unknown_vm).unwrap_or(UnknownVm::Fail),
         }
     });
-    let needs_libvirt = !runs_cpg || cpg.uris.is_empty();
+    let agents = agents::read(backends, &selected.agents, selected.at, sink);
+    let needs_libvirt =
+        if runs_cpg { cpg.uris.is_empty() } else { !selected.has_agents() || selected.has_libvirt };
     let libvirt_uris = sink.for_section(needs_libvirt, |sink| {
         let fields = SectionFields::of(backends.section("libvirt"), "backends/libvirt", sink);
         uris(&fields, sink)
@@ -41,6 +97,9 @@ pub(super) fn read(
     if runs_cpg {
         cpg.uris = or_default(if needs_libvirt { libvirt_uris } else { cpg.uris });
         BackendConfig::Cpg(cpg)
+    } else if selected.has_agents() {
+        let uris = if selected.has_libvirt { or_default(libvirt_uris) } else { Vec::new() };
+        BackendConfig::Agent { uris, agents }
     } else {
         BackendConfig::Libvirt { uris: or_default(libvirt_uris) }
     }

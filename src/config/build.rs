@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
-use super::backend::{self, BACKENDS};
-use super::diagnostic_sink::{DiagnosticSink, quoted};
+use super::backend;
+use super::diagnostic_sink::DiagnosticSink;
 use super::fields::SectionFields;
 use super::group_ips::{self, GroupListeners};
 use super::group_placement;
@@ -10,11 +10,9 @@ use super::key_placement::KEYS_SECTION;
 use super::lexer::Span;
 use super::listener_selection::{self, SelectedListener};
 use super::model::{Config, DEFAULT_PARALLEL, GroupConfig};
-use super::obsolete;
 use super::tree::{KeyEntry, Section};
 use super::values;
 use super::vm_keys;
-use crate::fence::did_you_mean;
 
 /// Default path of the status socket.
 const STATUS_SOCKET: &str = "/run/fence_virtd/status.sock";
@@ -40,7 +38,9 @@ pub(super) fn config(root: &Section, sink: &mut DiagnosticSink) -> Config {
         warn_of_path(named, listener_selection::section(&named.name, &selected, &listeners), sink);
     }
     let backends = SectionFields::of(sections.section("backends"), "backends", sink);
-    let backend = backend::read(selected_backend(&daemon, sink), &daemon, &backends, sink);
+    let is_sound = daemon.read("backend", sink, |_| Ok(())).is_some();
+    let selected_backends = backend::select(daemon.value("backend").filter(|_| is_sound), sink);
+    let backend = backend::read(&selected_backends, &daemon, &backends, sink);
     let keys_section = sections.section(KEYS_SECTION);
     let keys = vm_keys::read(root, keys_section, sink);
     let mut running = listener_selection::read(&selected, &listeners, backend.uris(), sink);
@@ -102,19 +102,6 @@ fn require(daemon: &SectionFields, at: usize, key: &str, example: &str, sink: &m
     if daemon.value(key).is_none() {
         sink.error(at, format!("missing key {key}; add {key} = \"{example}\"; to this section"));
     }
-}
-
-/// Name of the selected backend. Reports an unknown one and returns the default.
-fn selected_backend(daemon: &SectionFields, sink: &mut DiagnosticSink) -> &'static str {
-    let named = daemon.read("backend", sink, |text| {
-        let known = BACKENDS.into_iter().find(|known| known.eq_ignore_ascii_case(text.trim()));
-        known.ok_or_else(|| {
-            let hint = obsolete::backend_hint(text);
-            let hint = hint.unwrap_or_else(|| did_you_mean(text.trim(), BACKENDS.into_iter()));
-            format!("unknown backend {}; expected one of: {}{hint}", quoted(text), BACKENDS.join(", "))
-        })
-    });
-    named.unwrap_or(BACKENDS[0])
 }
 
 fn groups(

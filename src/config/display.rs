@@ -112,6 +112,14 @@ impl fmt::Display for VmKeysConfig {
 /// One line: kind and URIs, for cpg also its policies.
 impl fmt::Display for BackendConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let BackendConfig::Agent { uris, agents } = self {
+            let mut places: Vec<String> =
+                uris.iter().map(|uri| format!("libvirt at {}", uri.escape_debug())).collect();
+            places.extend(
+                agents.iter().map(|agent| format!("{} ({})", agent.place(), agent.program.display())),
+            );
+            return f.write_str(&places.join(", "));
+        }
         write!(f, "{} at {}", self.kind(), self.uris().join(", ").escape_debug())?;
         let BackendConfig::Cpg(config) = self else { return Ok(()) };
         f.write_str(match config.name_mode {

@@ -7,6 +7,8 @@
 //! [`Editable`] edits single values in the text of a file (`edit`, `layout`).
 #![forbid(unsafe_code)]
 
+mod agent_config;
+mod agents;
 mod backend;
 mod build;
 mod diagnostic;
@@ -31,6 +33,7 @@ mod values;
 mod vm_key_config;
 mod vm_keys;
 
+pub use agent_config::{AGENT_PARALLEL_MAX, AgentConfig};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use edit::{Editable, Part, listener_names};
 pub use model::{

@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::agent_config::AgentConfig;
 use super::vm_key_config::VmKeysConfig;
 use crate::auth::HashKind;
 use crate::fence::{Carrier, Endpoint, ListenerName, Rights, SignatureKind};
@@ -179,6 +180,13 @@ pub enum BackendConfig {
     },
     /// Hypervisors of all hosts of a corosync cluster.
     Cpg(CpgConfig),
+    /// Hypervisors that fence agents of other projects control, and perhaps those of this host.
+    Agent {
+        /// libvirt URIs, without duplicates; none if `backend` does not name libvirt.
+        uris: Vec<String>,
+        /// Agents: at least one, no two with one name.
+        agents: Vec<AgentConfig>,
+    },
 }
 
 /// Backend `cpg`.
@@ -221,13 +229,16 @@ impl BackendConfig {
         match self {
             BackendConfig::Libvirt { .. } => "libvirt",
             BackendConfig::Cpg(_) => "cpg",
+            BackendConfig::Agent { .. } => "agent",
         }
     }
 
     /// libvirt URIs of this host, at least one.
     pub fn uris(&self) -> &[String] {
         match self {
-            BackendConfig::Libvirt { uris } | BackendConfig::Cpg(CpgConfig { uris, .. }) => uris,
+            BackendConfig::Libvirt { uris }
+            | BackendConfig::Cpg(CpgConfig { uris, .. })
+            | BackendConfig::Agent { uris, .. } => uris,
         }
     }
 }

@@ -3,8 +3,10 @@
 pub enum ValueKind {
     /// Names of listeners, separated by commas or blanks.
     Listeners,
-    /// Name of a backend.
+    /// Name of a backend, or several, separated by commas or blanks.
     Backend,
+    /// Option of a fence agent: name=value.
+    AgentOption,
     /// 1, 0, yes, no, true, false, on, off.
     Boolean,
     /// A decimal number that fits 32 bits.
@@ -117,6 +119,13 @@ pub const KEYS: &[KeySpec] = &[
     once("backends/cpg", "host_fencing", ValueKind::HostFencing),
     once("backends/cpg", "host_fence_delay", ValueKind::Number),
     once("backends/cpg", "unknown_vm", ValueKind::UnknownVm),
+    once("backends/agent", "program", ValueKind::Path),
+    KeySpec { section: "backends/agent", name: "option", kind: ValueKind::AgentOption, count: Count::Adds },
+    once("backends/agent", "password_file", ValueKind::Path),
+    once("backends/agent", "user", ValueKind::Text),
+    once("backends/agent", "list_interval", ValueKind::Number),
+    once("backends/agent", "timeout", ValueKind::Number),
+    once("backends/agent", "max_parallel", ValueKind::Number),
     once("keys", "shared", ValueKind::Boolean),
     once("keys", "folder", ValueKind::Path),
     once("keys/key", "file", ValueKind::Path),
@@ -133,7 +142,7 @@ pub const KEYS: &[KeySpec] = &[
 ];
 
 /// Sections that may be repeated.
-pub(super) const REPEATABLE: [&str; 2] = ["group", "key"];
+pub(super) const REPEATABLE: [&str; 3] = ["group", "key", "agent"];
 
 /// Keys of a section.
 pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static KeySpec> {
@@ -189,7 +198,8 @@ mod tests {
         };
         assert_eq!(unique(""), ["fence_virtd", "listeners", "backends", "keys", "groups"]);
         assert_eq!(unique("listeners"), ["multicast", "serial", "tcp", "vsock"]);
-        assert_eq!([unique("groups"), unique("keys")].concat(), REPEATABLE);
+        assert_eq!([unique("groups"), unique("keys"), vec!["agent"]].concat(), REPEATABLE);
+        assert_eq!(unique("backends"), ["libvirt", "cpg", "agent"]);
         assert_eq!(children("listeners/tcp").count(), 0);
         assert_eq!(children("listen").count(), 0);
     }

@@ -105,9 +105,20 @@ pub(super) fn number(text: &str) -> Result<u32, String> {
     number.map_err(|_| format!("invalid number {}; expected 0 to {}", quoted(text), u32::MAX))
 }
 
+/// Parses a number of seconds from 1 to `max`.
+pub(super) fn seconds(text: &str, max: u32) -> Result<u32, String> {
+    let number = text.trim().parse().ok().filter(|number| (1..=max).contains(number));
+    number.ok_or_else(|| format!("invalid number of seconds {}; expected 1 to {max}", quoted(text)))
+}
+
+/// Parses a number from 1 to `max`.
+pub(super) fn count(text: &str, max: usize) -> Result<usize, String> {
+    let number = text.trim().parse().ok().filter(|number| (1..=max).contains(number));
+    number.ok_or_else(|| format!("invalid number {}; expected 1 to {max}", quoted(text)))
+}
+
 pub(super) fn max_parallel(text: &str) -> Result<usize, String> {
-    let number = text.trim().parse().ok().filter(|number| (1..=MAX_PARALLEL).contains(number));
-    number.ok_or_else(|| format!("invalid number {}; expected 1 to {MAX_PARALLEL}", quoted(text)))
+    count(text, MAX_PARALLEL)
 }
 
 pub(super) fn port(text: &str) -> Result<u16, String> {

@@ -2,7 +2,7 @@
 
 /// Action of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AgentAction {
+pub enum ApiAction {
     /// Power a VM off.
     Off,
     /// Power a VM on.
@@ -19,17 +19,17 @@ pub enum AgentAction {
     Metadata,
 }
 
-impl AgentAction {
+impl ApiAction {
     /// Name in the API.
     pub fn name(self) -> &'static str {
         match self {
-            AgentAction::Off => "off",
-            AgentAction::On => "on",
-            AgentAction::Status => "status",
-            AgentAction::List => "list",
-            AgentAction::ListStatus => "list-status",
-            AgentAction::Monitor => "monitor",
-            AgentAction::Metadata => "metadata",
+            ApiAction::Off => "off",
+            ApiAction::On => "on",
+            ApiAction::Status => "status",
+            ApiAction::List => "list",
+            ApiAction::ListStatus => "list-status",
+            ApiAction::Monitor => "monitor",
+            ApiAction::Metadata => "metadata",
         }
     }
 }
@@ -73,7 +73,7 @@ impl AgentOption {
 }
 
 /// Returns what an agent reads on stdin. `plug` is the option that names the VM, and its value.
-pub fn agent_input(action: AgentAction, options: &[AgentOption], plug: Option<(&str, &str)>) -> String {
+pub fn agent_input(action: ApiAction, options: &[AgentOption], plug: Option<(&str, &str)>) -> String {
     let mut input = format!("action={}\n", action.name());
     let options = options.iter().map(|AgentOption { name, value }| (name.as_str(), value.as_str()));
     for (name, value) in options.chain(plug) {
@@ -90,10 +90,10 @@ mod tests {
     fn options_are_lines() {
         let options = ["ip = pve1", "password=a=b", "ssl="].map(|text| AgentOption::parse(text).unwrap());
         assert_eq!(
-            agent_input(AgentAction::Off, &options, Some(("plug", "100"))),
+            agent_input(ApiAction::Off, &options, Some(("plug", "100"))),
             "action=off\nip=pve1\npassword=a=b\nssl=\nplug=100\n"
         );
-        assert_eq!(agent_input(AgentAction::ListStatus, &[], None), "action=list-status\n");
+        assert_eq!(agent_input(ApiAction::ListStatus, &[], None), "action=list-status\n");
     }
 
     #[test]

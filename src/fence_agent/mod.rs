@@ -10,7 +10,7 @@ mod metadata;
 mod names;
 mod secrets;
 
-pub use input::{AgentAction, AgentOption, agent_input};
+pub use input::{AgentOption, ApiAction, agent_input};
 pub use list::{AgentVm, LIST_MAX, parse_list};
 pub use metadata::{AgentMetadata, METADATA_MAX, MetadataError};
 pub use names::{place_uuid, plug_problem};

@@ -15,6 +15,8 @@ pub mod vsock;
 pub mod with_timeout;
 
 #[cfg(feature = "daemon")]
+pub mod child;
+#[cfg(feature = "daemon")]
 pub mod corosync;
 #[cfg(feature = "daemon")]
 pub mod detach;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use fence_virt::config::{
-    self, AuthConfig, BackendConfig, Config, CpgConfig, GroupConfig, HostFencing, KEYS, ListenerConfig,
-    SerialMode, UnknownVm, ValueKind, VmKeysConfig,
+    self, AgentConfig, AuthConfig, BackendConfig, Config, CpgConfig, GroupConfig, HostFencing, KEYS,
+    ListenerConfig, SerialMode, UnknownVm, ValueKind, VmKeysConfig,
 };
 
 use crate::page::{Item, Page};
@@ -46,6 +46,7 @@ fn word(kind: ValueKind) -> &'static str {
         ValueKind::HostFencing => "source",
         ValueKind::Operations => "operations",
         ValueKind::PowerOffCap => "cap",
+        ValueKind::AgentOption => "option",
         ValueKind::Text => "text",
         ValueKind::Ignored => "value",
     }
@@ -93,12 +94,17 @@ fn the_defaults_in_the_page_are_those_of_an_empty_configuration() {
 
 /// Value of a key that is not set; `None` without a default.
 fn default(section: &str, name: &str) -> Option<String> {
-    let backend = if section == "backends/cpg" { "cpg" } else { "libvirt" };
+    let backend = match section {
+        "backends/cpg" => "cpg",
+        "backends/agent" => "agent",
+        _ => "libvirt",
+    };
     let listener = section.strip_prefix("listeners/").unwrap_or("multicast");
     // A group has to have something.
     let other = if name == "uuid" { "ip = \"::1\"" } else { "uuid = \"a\"" };
     let text = format!(
-        "fence_virtd {{ listener = \"{listener}\"; backend = \"{backend}\"; }} groups {{ group {{ {other}; }} }}"
+        "fence_virtd {{ listener = \"{listener}\"; backend = \"{backend}\"; }} groups {{ group {{ {other}; }} }} \
+         backends {{ agent {{ program = \"/p\"; }} }}"
     );
     // A serial listener without a path and a group without members cause warnings.
     let config = config::parse(Path::new("empty"), text.as_bytes()).config.unwrap();
@@ -157,8 +163,10 @@ fn of_backend(backend: &BackendConfig, name: &str) -> Option<String> {
     if name == "uri" {
         return Some(backend.uris().join(" "));
     }
-    let BackendConfig::Cpg(config) = backend else {
-        panic!("what is the default of {name}?");
+    let config = match backend {
+        BackendConfig::Cpg(config) => config,
+        BackendConfig::Agent { agents, .. } => return of_agent(&agents[0], name),
+        BackendConfig::Libvirt { .. } => panic!("what is the default of {name}?"),
     };
     let CpgConfig { name_mode, host_fence_delay, host_fencing, unknown_vm, .. } = config;
     match name {
@@ -166,6 +174,20 @@ fn of_backend(backend: &BackendConfig, name: &str) -> Option<String> {
         "name_mode" => name_mode.map(|mode| format!("{mode:?}").to_lowercase()),
         "host_fence_delay" => host_fence_delay.map(|delay| delay.to_string()),
         "unknown_vm" => Some(if *unknown_vm == UnknownVm::Fail { "fail" } else { "off" }.to_owned()),
+        _ => panic!("what is the default of {name}?"),
+    }
+}
+
+fn of_agent(agent: &AgentConfig, name: &str) -> Option<String> {
+    match name {
+        // Required.
+        "program" => None,
+        "option" => agent.options.first().map(|option| option.name.clone()),
+        "password_file" => agent.password_file.as_ref().map(|path| path.display().to_string()),
+        "user" => agent.user.clone(),
+        "list_interval" => Some(agent.list_interval.as_secs().to_string()),
+        "timeout" => Some(agent.timeout.as_secs().to_string()),
+        "max_parallel" => Some(agent.max_parallel.to_string()),
         _ => panic!("what is the default of {name}?"),
     }
 }

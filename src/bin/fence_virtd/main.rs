@@ -18,6 +18,8 @@ mod backend;
 mod backends;
 mod backoff;
 mod caller;
+#[cfg(feature = "agent-backend")]
+mod children;
 mod config_file;
 mod console;
 mod cpg;

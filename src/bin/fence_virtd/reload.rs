@@ -237,7 +237,7 @@ fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
 fn cluster_settings(config: &Config) -> Option<ClusterSettings> {
     match &config.backend {
         BackendConfig::Cpg(config) => Some(cpg::settings(config)),
-        BackendConfig::Libvirt { .. } => None,
+        BackendConfig::Libvirt { .. } | BackendConfig::Agent { .. } => None,
     }
 }
 

@@ -106,7 +106,7 @@ fn start(options: &Options) -> Result<(), String> {
     let began = Instant::now();
     let counts: Vec<_> = listeners.iter().map(Listener::counts).collect();
     let sources: Vec<_> = listeners.iter().map(Listener::source).collect();
-    let uris = Box::new(started.managers.reporter());
+    let uris = started.reporter();
     let cluster = started.cluster.clone();
     let holds = HoldOrders::new(holds, inbox.clone());
     let threads = supervise::Threads::start(listeners, started, watchers, inbox.clone(), messages)?;

@@ -18,6 +18,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{debug, error, info, warn};
 
+#[cfg(feature = "agent-backend")]
+use crate::backend::agent::AgentThreads;
 use crate::backend::libvirt::ConnectionManagers;
 use crate::backends::StartedBackend;
 use crate::cpg::CpgThreads;
@@ -79,6 +81,8 @@ pub(crate) struct Threads {
     /// Thread of the pause monitor, which ends when its sender is dropped.
     pauses: (Sender<()>, JoinHandle<()>),
     managers: ConnectionManagers,
+    #[cfg(feature = "agent-backend")]
+    agents: Option<AgentThreads>,
     cpg_threads: Option<CpgThreads>,
     watchers: Watchers,
     last_reload: LastReload,
@@ -97,7 +101,9 @@ impl Threads {
         let no_mailbox = |error: io::Error| format!("cannot create a mailbox: {}", error_text(&error));
         let (main, exits) = mailbox().map_err(no_mailbox)?;
         let orders = mailbox().map_err(no_mailbox)?;
-        let StartedBackend { mut backend, managers, cpg_threads, cluster: _ } = started;
+        let StartedBackend { mut backend, managers, cpg_threads, .. } = started;
+        #[cfg(feature = "agent-backend")]
+        let agents = started.agents;
         let heartbeat = Heartbeat::default();
         let of_worker = heartbeat.clone();
         let worker = spawn("worker", &main, move || {
@@ -131,6 +137,8 @@ impl Threads {
             heartbeat,
             pauses: (stop, noting),
             managers,
+            #[cfg(feature = "agent-backend")]
+            agents,
             cpg_threads,
             watchers,
             last_reload: LastReload::default(),
@@ -191,6 +199,10 @@ impl Threads {
         }
         self.watchers.stop(deadline);
         self.managers.stop(deadline);
+        #[cfg(feature = "agent-backend")]
+        if let Some(agents) = self.agents {
+            agents.stop(deadline);
+        }
         if missing == 0 {
             self.threads.into_iter().for_each(join);
         } else {

@@ -2,12 +2,17 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::call::{Call, CallId};
 use super::error::LibvirtResult;
 use super::host::{FoundDomain, Host};
 use crate::status::LaneReport;
 use fence_virt::time::Instant;
+
+/// Time without an answer after which a URI counts as silent: requests pass it by, and the status report and
+/// the metrics name it. A busy libvirtd answers a probe within milliseconds.
+pub(crate) const URI_SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// Thread that makes the calls of one URI which may take long, one at a time, on a
 /// connection of its own. It ends when it is dropped.
@@ -45,4 +50,19 @@ pub(crate) trait Link {
 
     /// Requests a probe from the connection manager, which reports it by an event.
     fn probe(&self);
+
+    /// Time without an answer after which a lookup goes on without this place, and a probe has failed.
+    fn silence_max(&self) -> Duration {
+        URI_SILENCE_MAX
+    }
+
+    /// Maximum of lanes, if it is not that of all places (`max_parallel`).
+    fn max_lanes(&self) -> Option<usize> {
+        None
+    }
+
+    /// True if even queries take so long that they are made on lanes.
+    fn is_queried_on_lanes(&self) -> bool {
+        false
+    }
 }

@@ -19,7 +19,7 @@ pub(crate) use connection::{Connection, DomainHandle, begin};
 pub(crate) use error::{LibvirtError, LibvirtResult};
 pub(crate) use held_vms::HeldVms;
 pub(crate) use host::{Definition, DomainRun, DomainState, FoundDomain, Host};
-pub(crate) use link::{Lane, Link};
+pub(crate) use link::{Lane, Link, URI_SILENCE_MAX};
 #[cfg(test)]
 pub(crate) use power_off::STARTING_UP;
 pub(crate) use power_off::{

@@ -80,6 +80,7 @@ pub(super) fn start(
     uris: &[String],
     worker: &Sender<Message>,
     is_awaited: bool,
+    lists_domains: bool,
 ) -> Result<StartedManagers, String> {
     let (first_sender, first) = bounded(uris.len());
     let mut managers = Vec::new();
@@ -96,7 +97,7 @@ pub(super) fn start(
             first: is_awaited.then(|| first_sender.clone()),
             retired: Vec::new(),
             // With several URIs the backend has to know which had a VM last.
-            lists_domains: uris.len() > 1,
+            lists_domains,
             backoff: BACKOFF,
         };
         let thread = thread::Builder::new()

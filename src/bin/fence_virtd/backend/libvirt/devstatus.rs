@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use log::warn;
 
 use super::resolve::Uri;
@@ -7,9 +5,6 @@ use crate::job::Job;
 use crate::libvirt::Link;
 use fence_virt::fence::{UriIndex, Verdict};
 use fence_virt::time::Instant;
-
-/// Time limit for the answer of a URI.
-pub(super) const DEVSTATUS_LIMIT: Duration = Duration::from_secs(2);
 
 /// Probe of all URIs by their connection managers, for devstatus requests. The first
 /// answer makes them a success.
@@ -29,9 +24,10 @@ impl DevstatusProbe {
         for uri in uris {
             uri.link.probe();
         }
+        let limit = uris.iter().map(|uri| uri.link.silence_max()).max().unwrap_or_default();
         DevstatusProbe {
             jobs: vec![job],
-            deadline: now + DEVSTATUS_LIMIT,
+            deadline: now + limit,
             waiting: (0..uris.len()).map(UriIndex).collect(),
             problems: Vec::new(),
             answer: None,
@@ -69,8 +65,12 @@ impl DevstatusProbe {
     /// Ends the probe: fails the requests that are left.
     pub(super) fn end<L: Link>(mut self, uris: &[Uri<L>]) {
         for uri in &self.waiting {
-            let limit = DEVSTATUS_LIMIT.as_secs();
-            self.problems.push(format!("{}: no answer within {limit} s", uris[uri.0].link.name()));
+            let link = &uris[uri.0].link;
+            self.problems.push(format!(
+                "{}: no answer within {} s",
+                link.name(),
+                link.silence_max().as_secs()
+            ));
         }
         for problem in &self.problems {
             warn!("devstatus: {problem}");

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::shared_link::URI_SILENCE_MAX;
 use crate::job::Job;
 use crate::libvirt::{FoundDomain, LibvirtError, LibvirtResult};
 use fence_virt::arbiter::OperationId;
@@ -19,7 +18,8 @@ pub(super) struct Lookup {
     pub(super) job: Job,
     /// Operation that the arbiter has admitted already.
     pub(super) admitted: Option<OperationId>,
-    began: Instant,
+    /// Time at which it goes on without those URIs that have not answered.
+    late_at: Instant,
     /// Domains that each URI has found; none until its call has ended.
     found: Vec<Option<LibvirtResult<Vec<FoundDomain>>>>,
 }
@@ -46,7 +46,7 @@ impl Lookup {
 
     fn is_complete(&self, now: Instant) -> bool {
         let has_found = |found: &Option<LibvirtResult<Vec<FoundDomain>>>| matches!(found, Some(Ok(domains)) if !domains.is_empty());
-        let is_late = now >= self.began + URI_SILENCE_MAX && self.found.iter().any(has_found);
+        let is_late = now >= self.late_at && self.found.iter().any(has_found);
         is_late || self.is_over()
     }
 }
@@ -58,12 +58,12 @@ impl Lookups {
         job: Job,
         admitted: Option<OperationId>,
         uris: usize,
-        now: Instant,
+        late_at: Instant,
     ) -> LookupId {
         let id = LookupId(self.next);
         self.next += 1;
         let found = (0..uris).map(|_| None).collect();
-        self.lookups.insert(id, Lookup { id, job, admitted, began: now, found });
+        self.lookups.insert(id, Lookup { id, job, admitted, late_at, found });
         id
     }
 
@@ -122,7 +122,7 @@ impl Lookups {
 
     /// Next time at which a lookup is late or its request expires.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
-        let late = self.lookups.values().map(|lookup| lookup.began + URI_SILENCE_MAX).filter(|at| *at > now);
+        let late = self.lookups.values().map(|lookup| lookup.late_at).filter(|at| *at > now);
         late.chain(self.lookups.values().map(|lookup| lookup.job.expires)).min()
     }
 }

@@ -72,6 +72,10 @@ mod tests;
 
 pub(crate) use backend::LibvirtBackend;
 pub(crate) use connection_manager::ConnectionManagers;
+#[cfg(feature = "agent-backend")]
+pub(crate) use lane::LaneThread;
 pub(crate) use lane::has_private_state;
 pub(crate) use link::UriLink;
 pub(crate) use start::start;
+#[cfg(feature = "agent-backend")]
+pub(crate) use start::{backend, connect};

@@ -18,7 +18,8 @@ impl<L: Link> LibvirtBackend<L> {
     pub(super) fn look_up(&mut self, mut job: Job, admitted: Option<OperationId>, now: Instant) {
         self.widen(&mut job);
         let target = job.request.target.clone();
-        let id = self.lookups.begin(job, admitted, self.uris.len(), now);
+        let patience = self.uris.iter().map(|uri| uri.link.silence_max()).max().unwrap_or_default();
+        let id = self.lookups.begin(job, admitted, self.uris.len(), now + patience);
         for at in (0..self.uris.len()).map(UriIndex) {
             // With several URIs, one that does not answer holds up no VM of the others.
             match self.uris[at.0].check_late(now) {

@@ -123,7 +123,7 @@ impl ResolvedVm {
 
 impl<L: Link> Uri<L> {
     pub(super) fn new(link: L, max_parallel: usize) -> Uri<L> {
-        let mut lanes = Lanes::new(max_parallel);
+        let mut lanes = Lanes::new(link.max_lanes().unwrap_or(max_parallel));
         lanes.prepare(&link);
         Uri { link, lanes, seen: HashMap::new(), lost_at: None }
     }
@@ -140,7 +140,7 @@ impl<L: Link> Uri<L> {
 
     /// True if a call of the worker may block.
     pub(super) fn is_slow(&self, now: Instant) -> bool {
-        self.check_late(now).is_err() || self.lanes.is_query_slow(now)
+        self.link.is_queried_on_lanes() || self.check_late(now).is_err() || self.lanes.is_query_slow(now)
     }
 
     /// Error of the connection, if there has been none for that long. To be called regularly.

@@ -4,16 +4,11 @@
 //! the next jobs must see at once that the URI is frozen. No call is made under the lock.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use crate::libvirt::{Connection, FoundDomain, LibvirtError, LibvirtResult};
+use crate::libvirt::{Connection, FoundDomain, LibvirtError, LibvirtResult, URI_SILENCE_MAX};
 use crate::status::{LaneReport, UriState};
 use fence_virt::sys::mutex::lock;
 use fence_virt::time::Instant;
-
-/// Time without an answer after which a URI counts as silent: requests pass it by, and the status report and
-/// the metrics name it. A busy libvirtd answers a probe within milliseconds.
-pub(super) const URI_SILENCE_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 enum ConnectionState {
@@ -143,6 +138,7 @@ impl SharedLink {
 mod tests {
     use super::*;
     use crate::backend::libvirt::fake::found;
+    use std::time::Duration;
 
     #[test]
     fn requests_and_the_report_agree_on_a_uri_whose_probe_is_late() {

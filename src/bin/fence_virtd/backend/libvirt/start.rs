@@ -7,7 +7,7 @@ use super::backend::LibvirtBackend;
 use super::connection_manager::{self, ConnectionManagers, FirstConnection, StartedManagers};
 use super::link::UriLink;
 use crate::access::Permissions;
-use crate::libvirt::connect_advice;
+use crate::libvirt::{Link, connect_advice};
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
 use fence_virt::time::Instant;
 
@@ -22,20 +22,37 @@ pub(crate) fn start(
     permissions: Permissions,
     startup: &Startup<'_>,
 ) -> Result<Option<(LibvirtBackend<UriLink>, ConnectionManagers)>, String> {
+    let connected = connect(uris, uris.len() > 1, startup)?;
+    Ok(connected.map(|(links, managers)| (backend(links, permissions, startup), managers)))
+}
+
+/// Starts a connection manager for each URI, and waits for the first connection unless
+/// `wait_for_init` lets that come later. Managers list the VMs if there `are_several` places. Returns none if a stop
+/// signal came meanwhile.
+/// Errors: a sentence for each URI, if none can be reached.
+pub(crate) fn connect(
+    uris: &[String],
+    are_several: bool,
+    startup: &Startup<'_>,
+) -> Result<Option<(Vec<UriLink>, ConnectionManagers)>, String> {
     let StartedManagers { managers, links, first } =
-        connection_manager::start(uris, startup.worker, !startup.wait_for_init)?;
-    if !startup.wait_for_init && !is_reachable(uris, &first, startup)? {
+        connection_manager::start(uris, startup.worker, !startup.wait_for_init, are_several)?;
+    let is_awaited = !startup.wait_for_init && !uris.is_empty();
+    if is_awaited && !is_reachable(uris, &first, startup)? {
         return Ok(None);
     }
-    let backend = LibvirtBackend::new(
-        links,
-        startup.max_parallel,
-        permissions,
-        startup.worker.clone(),
-        startup.held_vms.clone(),
-    )
-    .restrained_by(startup.restraints.clone());
-    Ok(Some((backend, managers)))
+    Ok(Some((links, managers)))
+}
+
+/// Makes the backend of these links.
+pub(crate) fn backend<L: Link>(
+    links: Vec<L>,
+    permissions: Permissions,
+    startup: &Startup<'_>,
+) -> LibvirtBackend<L> {
+    let Startup { max_parallel, worker, held_vms, restraints, .. } = startup;
+    LibvirtBackend::new(links, *max_parallel, permissions, (*worker).clone(), held_vms.clone())
+        .restrained_by((*restraints).clone())
 }
 
 /// Waits until every URI was tried once, or one is connected and the others have had

@@ -1,13 +1,13 @@
 //! Power operations: their answers and rounds.
 
 use super::bench::{A, B, Bench};
-use super::devstatus::DEVSTATUS_LIMIT;
 use super::fake::{Fake, Fault, found};
 use super::power_operations::RETRY;
 use crate::backend::Backend;
 use crate::inbox::{DomainChange, Event};
 use crate::job::AGE_LIMIT;
 use crate::job::tests::answers;
+use crate::libvirt::URI_SILENCE_MAX;
 use crate::libvirt::{DomainState, FoundDomain, LibvirtError};
 use fence_virt::fence::{Operation, PowerState, UriIndex, Uuid, Verdict};
 use fence_virt::groups::{Group, Groups};
@@ -339,7 +339,7 @@ fn devstatus_is_success_at_the_first_answer_and_failure_at_the_limit() {
 
     let (first, _) = bench.begin(Operation::Devstatus, "");
     let (second, _) = bench.begin(Operation::Devstatus, "");
-    assert_eq!(bench.wait(&first, DEVSTATUS_LIMIT), [Verdict::Failure.into()]);
+    assert_eq!(bench.wait(&first, URI_SILENCE_MAX), [Verdict::Failure.into()]);
     assert_eq!(answers(&second), [Verdict::Failure.into()]);
 
     let (mail, _) = bench.begin(Operation::Devstatus, "");

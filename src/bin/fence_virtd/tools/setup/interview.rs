@@ -13,6 +13,10 @@ const DEFAULT_BACKEND: &str = "libvirt";
 /// Key of the weakest signature that a listener accepts.
 const HASH: &str = "hash";
 
+/// End of the dialog.
+const OTHER_SETTINGS: &str = "\nGroups (who may fence whom) and the daemon's other settings are not part of this dialog and \
+                              stay as they\nare. fence_virt.conf.example explains them.\n";
+
 /// Keys of listeners and backends that are asked for only if they are in the file: they are
 /// temporary, while keys are being replaced.
 const IF_SET: [&str; 1] = ["old_key_file"];
@@ -65,6 +69,10 @@ impl Interview {
             self.ask_listener(at, dialog)?;
         }
         dialog.say("\nWhere the virtual machines are\n")?;
+        if self.has_agents() {
+            dialog.say("  The backend in this file has fence agents: change it with an editor (backends/agent.md).\n")?;
+            return dialog.say(OTHER_SETTINGS);
+        }
         self.ask_backend(dialog)?;
         self.ask_section(&backend_part(&self.backend), dialog)?;
         // A backend without URIs uses those of the libvirt section.
@@ -72,10 +80,15 @@ impl Interview {
         if self.backend != DEFAULT_BACKEND && !has_uris {
             self.ask_section(&backend_part(DEFAULT_BACKEND), dialog)?;
         }
-        dialog.say(
-            "\nGroups (who may fence whom) and the daemon's other settings are not part of this dialog and stay \
-             as they\nare. fence_virt.conf.example explains them.\n",
-        )
+        dialog.say(OTHER_SETTINGS)
+    }
+
+    /// True if the backend in the file names a fence agent.
+    fn has_agents(&self) -> bool {
+        let is_separator = |c: char| c == ',' || c.is_whitespace();
+        let names_agent =
+            |word: &str| word.split(':').next().is_some_and(|kind| kind.eq_ignore_ascii_case("agent"));
+        self.text.value(&DAEMON, "backend").is_some_and(|value| value.split(is_separator).any(names_agent))
     }
 
     fn ask_listeners(&mut self, dialog: &mut Dialog<'_>) -> Result<(), String> {
@@ -138,7 +151,7 @@ impl Interview {
     }
 
     fn ask_backend(&mut self, dialog: &mut Dialog<'_>) -> Result<(), String> {
-        let choices = kinds("backends/");
+        let choices = kinds("backends/").replace(", agent", "");
         let asked =
             Prompt { name: "backend", help: BACKEND_HELP, choices: Some(&choices), ..Prompt::default() };
         self.backend = self.ask_daemon("backend", asked, DEFAULT_BACKEND, dialog, backend_named)?;
@@ -320,6 +333,9 @@ fn kinds(outer: &str) -> String {
 
 /// Returns the name of a backend as spelled in the table.
 fn backend_named(text: &str) -> Result<String, Vec<String>> {
+    if text.to_ascii_lowercase().contains("agent") {
+        return Err(vec!["fence agents are set up with an editor: see backends/agent.md".to_owned()]);
+    }
     let listener = ListenerName::new(DEFAULT_LISTENER, None);
     let draft = Draft::new(&[listener], text).map_err(|error| vec![error])?;
     Ok(draft.config()?.backend.kind().to_string())

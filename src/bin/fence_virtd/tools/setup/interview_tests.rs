@@ -38,6 +38,7 @@ fn every_key_of_the_table_is_asked_for() {
     for spec in KEYS.iter().filter(|spec| spec.kind != ValueKind::Ignored) {
         let title = match spec.section.split_once('/') {
             Some(("listeners", name)) => format!("Listener {name}"),
+            Some(("backends", "agent")) => continue,
             Some(("backends", name)) => format!("Backend {name}"),
             // The daemon's own settings and the groups are left to an editor, and the text says so.
             _ => continue,
@@ -51,6 +52,14 @@ fn every_key_of_the_table_is_asked_for() {
         assert!(has_default, "{prompt}: questions.rs knows no default of {} of {title}", spec.name);
     }
     assert!(!section("Listener serial").contains("key_file"));
+}
+
+#[test]
+fn fence_agents_are_left_to_an_editor() {
+    let text = "fence_virtd { listener = \"tcp\"; backend = \"libvirt, agent:pve\"; }\n";
+    assert_eq!(answered(text, ""), text);
+    let (_, out) = interviewed("", "\n\n\n\n\n\n\n\n\n\nagent\n", false);
+    assert!(out.contains("libvirt, cpg)"), "{out}");
 }
 
 #[test]

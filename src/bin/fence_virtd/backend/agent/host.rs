@@ -1,0 +1,211 @@
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::calls::AgentCalls;
+use super::listed_vms::ListedVms;
+use crate::libvirt::{Definition, DomainState, FoundDomain, Host, LibvirtError, LibvirtResult};
+use fence_virt::fence::{PowerState, Target};
+use fence_virt::fence_agent::{AgentVm, ApiAction, place_uuid, plug_problem};
+use fence_virt::sys::mutex::lock;
+use fence_virt::time::Instant;
+
+/// Age of a list at which a VM that it does not name is looked for in a new one.
+const RECENT: Duration = Duration::from_secs(5);
+/// Maximum of VMs whose states are asked for one by one, since the list does not tell them.
+const ASKED_MAX: usize = 64;
+
+/// An agent as a host of VMs. Its calls block; lanes and the manager make them.
+pub(super) struct AgentHost {
+    calls: AgentCalls,
+    list_interval: Duration,
+    /// Name of the only VM, for an agent that takes no plug.
+    only_vm: Option<String>,
+    known: Mutex<ListedVms>,
+    /// Held during a list, so that one serves all that wait for it.
+    listing: Mutex<()>,
+}
+
+/// State that an agent tells. It tells nothing of runs, pauses and migrations.
+fn state(power: PowerState) -> DomainState {
+    let is_active = power == PowerState::Running;
+    DomainState { power, id: None, is_active, is_migrating: false, is_starting: false }
+}
+
+fn found(vm: &AgentVm, power: PowerState) -> FoundDomain {
+    FoundDomain { name: vm.name.clone(), uuid: vm.uuid.to_string(), state: state(power) }
+}
+
+impl AgentHost {
+    /// Makes the host. `only_vm` names the VM of an agent that takes no plug.
+    pub(super) fn new(calls: AgentCalls, list_interval: Duration, only_vm: Option<String>) -> AgentHost {
+        let (known, listing) = Default::default();
+        let host = AgentHost { calls, list_interval, only_vm, known, listing };
+        host.set_only_vm();
+        host
+    }
+
+    fn set_only_vm(&self) {
+        let Some(name) = self.only_vm.clone().filter(|_| !self.calls.has_plugs()) else { return };
+        let uuid = place_uuid(&self.calls.place, &name);
+        let vm = AgentVm { plug: name.clone(), name, uuid, state: None };
+        lock(&self.known).set(vec![vm], Instant::now());
+    }
+
+    /// Name of the place.
+    pub(super) fn place(&self) -> &str {
+        &self.calls.place
+    }
+
+    /// Interval between lists.
+    pub(super) fn list_interval(&self) -> Duration {
+        self.list_interval
+    }
+
+    /// Asks the agent's monitor.
+    pub(super) fn monitor(&self) -> LibvirtResult {
+        self.calls.monitor()
+    }
+
+    /// Lists the VMs, unless the last list is younger than `age`; returns false if the agent has no list.
+    pub(super) fn refresh(&self, age: Duration) -> LibvirtResult<bool> {
+        if !self.calls.has_list() {
+            return Ok(!self.calls.has_plugs());
+        }
+        let is_recent = || {
+            let listed = lock(&self.known).listed();
+            listed.is_some_and(|at| Instant::now().saturating_duration_since(at) < age)
+        };
+        if is_recent() {
+            return Ok(true);
+        }
+        let _listing = lock(&self.listing);
+        if !is_recent() {
+            let began = Instant::now();
+            let vms = self.calls.list()?;
+            lock(&self.known).set(vms, began);
+        }
+        Ok(true)
+    }
+
+    /// VMs of the last list, with what it tells of their states.
+    pub(super) fn listed(&self) -> Vec<FoundDomain> {
+        let known = lock(&self.known);
+        // One of an unknown state may run.
+        let vms = known.all().iter().map(|vm| found(vm, vm.state.unwrap_or(PowerState::Running)));
+        vms.collect()
+    }
+
+    fn named(&self, target: &Target) -> LibvirtResult<Vec<AgentVm>> {
+        if !self.refresh(self.list_interval)? {
+            // The agent knows whether there is such a VM.
+            let plug = target.as_str();
+            if let Some(problem) = plug_problem(plug) {
+                let text = format!("the agent cannot be asked for {plug:?}: {problem}");
+                return Err(LibvirtError::Other(text));
+            }
+            let uuid = place_uuid(&self.calls.place, plug);
+            lock(&self.known).found(uuid, plug);
+            return Ok(vec![AgentVm { name: plug.to_owned(), uuid, plug: plug.to_owned(), state: None }]);
+        }
+        let named = lock(&self.known).named(target);
+        if !named.is_empty() {
+            return Ok(named);
+        }
+        self.refresh(RECENT)?;
+        Ok(lock(&self.known).named(target))
+    }
+
+    fn plug(&self, uuid: &str) -> LibvirtResult<String> {
+        let unknown = || LibvirtError::Other(format!("the agent has named no VM {uuid}"));
+        lock(&self.known).plug(uuid).ok_or_else(unknown)
+    }
+}
+
+impl Host for AgentHost {
+    fn find(&self, target: &Target) -> LibvirtResult<Vec<FoundDomain>> {
+        let named = self.named(target)?;
+        named.iter().map(|vm| Ok(found(vm, self.calls.status(&vm.plug)?))).collect()
+    }
+
+    /// Errors: also if the agent does not know: no VM is off since a list leaves it out.
+    fn observe(&self, uuid: &str) -> LibvirtResult<Option<DomainState>> {
+        Ok(Some(state(self.calls.status(&self.plug(uuid)?)?)))
+    }
+
+    fn definition(&self, _uuid: &str) -> LibvirtResult<Definition> {
+        Ok(Definition::Persistent)
+    }
+
+    /// The agent looks for the VM on all hosts of its hypervisor.
+    fn is_leaving(&self, _uuid: &str) -> LibvirtResult<bool> {
+        Ok(false)
+    }
+
+    fn destroy(&self, uuid: &str) -> LibvirtResult {
+        self.calls.power(ApiAction::Off, &self.plug(uuid)?)
+    }
+
+    fn start(&self, uuid: &str, _definition: &Definition) -> LibvirtResult {
+        self.calls.power(ApiAction::On, &self.plug(uuid)?)
+    }
+
+    fn list(&self) -> LibvirtResult<Vec<FoundDomain>> {
+        // A list with states is out of date at once; one without is asked for the states below.
+        if !self.refresh(RECENT)? {
+            return Err(LibvirtError::Other("the agent has no list of VMs".to_owned()));
+        }
+        let vms = lock(&self.known).all().to_vec();
+        let unknown = vms.iter().filter(|vm| vm.state.is_none()).count();
+        if unknown > ASKED_MAX {
+            let text = format!("the agent's list does not tell the states of {unknown} VMs");
+            return Err(LibvirtError::Other(text));
+        }
+        let found_one = |vm: &AgentVm| {
+            let power = vm.state.map_or_else(|| self.calls.status(&vm.plug), Ok)?;
+            Ok(found(vm, power))
+        };
+        vms.iter().map(found_one).collect()
+    }
+}
+
+/// What the worker knows of an agent without a call: its VMs by the last list.
+#[derive(Clone)]
+pub(crate) struct AgentView(pub(super) Arc<AgentHost>);
+
+fn needs_call<T>() -> LibvirtResult<T> {
+    Err(LibvirtError::Other("the agent has to be asked".to_owned()))
+}
+
+impl Host for AgentView {
+    fn find(&self, target: &Target) -> LibvirtResult<Vec<FoundDomain>> {
+        let known = lock(&self.0.known);
+        if known.listed().is_none() {
+            return needs_call();
+        }
+        Ok(known.named(target).iter().map(|vm| found(vm, vm.state.unwrap_or(PowerState::Running))).collect())
+    }
+
+    fn observe(&self, _uuid: &str) -> LibvirtResult<Option<DomainState>> {
+        needs_call()
+    }
+
+    fn definition(&self, _uuid: &str) -> LibvirtResult<Definition> {
+        needs_call()
+    }
+
+    fn is_leaving(&self, _uuid: &str) -> LibvirtResult<bool> {
+        needs_call()
+    }
+
+    fn destroy(&self, _uuid: &str) -> LibvirtResult {
+        needs_call()
+    }
+
+    fn start(&self, _uuid: &str, _definition: &Definition) -> LibvirtResult {
+        needs_call()
+    }
+
+    fn list(&self) -> LibvirtResult<Vec<FoundDomain>> {
+        needs_call()
+    }
+}

@@ -1,0 +1,23 @@
+//! Fence agents of other projects as places of VMs, beside libvirt URIs.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | [`program`] | the agent's program, its password and its metadata, checked before use |
+//! | [`calls`] | calls of an agent, and what their ends mean |
+//! | [`listed_vms`] | its VMs, by the last list |
+//! | [`host`] | an agent as a host of VMs, for calls on lanes; what the worker knows of it without a call |
+//! | [`link`], [`lane`], [`manager`] | access to an agent, its threads |
+//! | [`place`] | a place of VMs: libvirt URI or agent |
+//! | [`mod@start`] | start of the threads |
+
+mod calls;
+mod host;
+mod lane;
+mod link;
+mod listed_vms;
+mod manager;
+mod place;
+mod program;
+mod start;
+
+pub(crate) use start::{AgentThreads, start};
