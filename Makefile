@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 # Time after which `make test` ends a test that hangs, in seconds; the build is included.
 TEST_LIMIT ?= 2400
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS = packet session config answer answer_2 line stdin scanner xml group history holds
+FUZZ_TARGETS = packet session config answer answer_2 line stdin scanner xml group history holds agent
 
 .PHONY: all build release agents demo check check-cluster check-debian13 check-power check-protocol check-wire forget-skips lint test compliance check-agents check-msrv \
 	e2e deny fuzz bench bench-cluster bench-power build-deps test-peers e2e-peers tools clean

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use fence_virt::auth::{HashKind, Key, Transcript};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Endpoint, Operation, Request, SignatureKind, Target, Verdict};
+use fence_virt::fence_agent::{AgentMetadata, parse_list, plug_problem};
 use fence_virt::groups::{Requesters, RequestersError};
 use fence_virt::power_log;
 use fence_virt::restraints::{decode_holds, encode_holds};
@@ -119,12 +120,13 @@ fn sessions() {
 #[test]
 fn configurations() {
     let mut random = Random(0x5EED_0003);
-    let seeds: [&[u8]; 5] = [
+    let seeds: [&[u8]; 6] = [
         include_bytes!("../fence_virt.conf.example"),
         include_bytes!("../fuzz/seeds/config/distribution.conf"),
         include_bytes!("../fuzz/seeds/config/mistakes.conf"),
         include_bytes!("../fuzz/seeds/config/groups.conf"),
         include_bytes!("../fuzz/seeds/config/keys.conf"),
+        include_bytes!("../fuzz/seeds/config/agents.conf"),
     ];
     let (mut with_groups, mut with_rights) = (0, 0);
     for round in 0..rounds(2_000) {
@@ -341,6 +343,27 @@ fn xml_of_vms() {
         read += usize::from(Devices::parse(&String::from_utf8_lossy(&bytes)).is_ok());
     }
     assert!(read > 0);
+}
+
+#[test]
+fn output_of_fence_agents() {
+    let mut random = Random(0x5EED_000F);
+    let seeds: [&[u8]; 3] = [
+        include_bytes!("../fuzz/seeds/agent/list"),
+        include_bytes!("../fuzz/seeds/agent/uuids"),
+        include_bytes!("../fuzz/seeds/agent/metadata"),
+    ];
+    let (mut vms, mut read) = (0, 0);
+    for round in 0..rounds(50_000) {
+        let bytes = random.mutated(seeds[round % seeds.len()]);
+        let text = String::from_utf8_lossy(&bytes);
+        if let Ok((found, _)) = parse_list(&text, "agent", round % 2 == 0) {
+            assert!(found.iter().all(|vm| plug_problem(&vm.plug).is_none()), "{found:?}");
+            vms += found.len();
+        }
+        read += usize::from(AgentMetadata::parse(&text).is_ok());
+    }
+    assert!(vms > 0 && read > 0);
 }
 
 #[test]
