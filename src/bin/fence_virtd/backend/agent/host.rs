@@ -115,6 +115,18 @@ impl AgentHost {
         Ok(lock(&self.known).named(target))
     }
 
+    fn power(&self, action: ApiAction, uuid: &str) -> LibvirtResult {
+        let plug = self.plug(uuid)?;
+        let outcome = self.calls.power(action, &plug);
+        lock(&self.known).outdate(&plug);
+        outcome
+    }
+
+    /// True if the agent lists its VMs, or has one only.
+    pub(super) fn has_list(&self) -> bool {
+        self.calls.has_list() || !self.calls.has_plugs()
+    }
+
     fn plug(&self, uuid: &str) -> LibvirtResult<String> {
         let unknown = || LibvirtError::Other(format!("the agent has named no VM {uuid}"));
         lock(&self.known).plug(uuid).ok_or_else(unknown)
@@ -142,11 +154,11 @@ impl Host for AgentHost {
     }
 
     fn destroy(&self, uuid: &str) -> LibvirtResult {
-        self.calls.power(ApiAction::Off, &self.plug(uuid)?)
+        self.power(ApiAction::Off, uuid)
     }
 
     fn start(&self, uuid: &str, _definition: &Definition) -> LibvirtResult {
-        self.calls.power(ApiAction::On, &self.plug(uuid)?)
+        self.power(ApiAction::On, uuid)
     }
 
     fn list(&self) -> LibvirtResult<Vec<FoundDomain>> {
@@ -179,7 +191,8 @@ fn needs_call<T>() -> LibvirtResult<T> {
 impl Host for AgentView {
     fn find(&self, target: &Target) -> LibvirtResult<Vec<FoundDomain>> {
         let known = lock(&self.0.known);
-        if known.listed().is_none() {
+        // Only an agent without a list never has one: its VMs have UUIDs of its own.
+        if known.listed().is_none() && self.0.has_list() {
             return needs_call();
         }
         Ok(known.named(target).iter().map(|vm| found(vm, vm.state.unwrap_or(PowerState::Running))).collect())

@@ -27,6 +27,11 @@ impl ListedVms {
         (self.vms, self.listed) = (vms, Some(began));
     }
 
+    /// Forgets the state of a VM, which a power operation may have changed.
+    pub(super) fn outdate(&mut self, plug: &str) {
+        self.vms.iter_mut().filter(|vm| vm.plug == plug).for_each(|vm| vm.state = None);
+    }
+
     /// Records a VM that was found without a list.
     pub(super) fn found(&mut self, uuid: Uuid, plug: &str) {
         if self.plugs.len() > PLUGS_MAX {
@@ -80,6 +85,10 @@ mod tests {
         assert_eq!(plugs(&known, "100"), ["100", "101"], "ambiguous");
         let uuid = known.all()[0].uuid.to_string();
         assert_eq!(plugs(&known, &uuid), ["100"]);
+        let states = parse_list("100,web,ON\n101,db,ON\n", "agent", true).unwrap().0;
+        known.set(states, Instant::now());
+        known.outdate("101");
+        assert_eq!(known.all().iter().map(|vm| vm.state.is_some()).collect::<Vec<_>>(), [true, false]);
         known.set(list("101,db\n"), Instant::now());
         assert_eq!(plugs(&known, &uuid), [""; 0]);
         assert_eq!(known.plug(&uuid).as_deref(), Some("100"));

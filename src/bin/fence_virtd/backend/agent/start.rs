@@ -81,6 +81,15 @@ pub(crate) fn start(
         None => return Ok(None),
     };
     let agent_links = managers.iter().map(|(link, _)| PlaceLink::Agent(link.clone()));
+    for (link, _) in managers.iter().filter(|(link, _)| !link.host.has_list()) {
+        if links.len() + managers.len() > 1 {
+            warn!(
+                "{}: the agent has no list, so it is asked for the VMs of all places: those that it does not know \
+                 cannot be fenced unless they are seen to run",
+                link.name()
+            );
+        }
+    }
     let links: Vec<PlaceLink> = links.into_iter().map(PlaceLink::Uri).chain(agent_links).collect();
     if !startup.wait_for_init && !do_answer(agents, uris.is_empty(), &first, startup)? {
         return Ok(None);
