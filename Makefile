@@ -61,6 +61,7 @@ lint: build-deps
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --lib --bins -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --features daemon --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib --document-private-items
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --bin fence_virtd --document-private-items
 
