@@ -99,3 +99,17 @@ fn a_secret_in_the_file_is_a_warning_and_is_not_shown() {
     let shown = format!("{config:?}");
     assert!(shown.contains("password=***") && !shown.contains("hidden"), "{shown}");
 }
+
+#[test]
+fn lines_of_vms_need_libvirt() {
+    let check = |backend: &str, serial: &str| {
+        let text = format!(
+            "fence_virtd {{ listener = \"serial\"; backend = \"{backend}\"; }} listeners {{ serial {{ path = \"/p\"; {serial} }} }} \
+             backends {{ {PVE} }}"
+        );
+        parse(std::path::Path::new("f"), text.as_bytes()).config.is_some()
+    };
+    assert!(!check("agent", ""));
+    assert!(check("agent", "uri = \"qemu:///system\";"));
+    assert!(check("agent, libvirt", ""));
+}

@@ -4,6 +4,7 @@ use super::agents::{self, SelectedAgents};
 use super::diagnostic_sink::{DiagnosticSink, quoted};
 use super::fields::SectionFields;
 use super::lexer::Span;
+use super::listener_selection::words;
 use super::model::{BackendConfig, CpgConfig, HostFencing, UnknownVm};
 use super::obsolete;
 use super::values;
@@ -28,9 +29,7 @@ pub(super) fn select<'a>(value: Option<Span<'a>>, sink: &mut DiagnosticSink) -> 
     let mut selected = SelectedBackends::default();
     let Some(value) = value else { return selected };
     selected.at = value.at;
-    let is_separator = |c: char| c == ',' || c.is_whitespace();
-    for word in value.text.split(is_separator).filter(|word| !word.is_empty()) {
-        let at = value.at + (word.as_ptr() as usize - value.text.as_ptr() as usize);
+    for Span { text: word, at } in words(value) {
         match word.split_once(':').map_or((word, None), |(kind, name)| (kind, Some(name))) {
             (kind, None) if kind.eq_ignore_ascii_case("libvirt") => selected.has_libvirt = true,
             (kind, None) if kind.eq_ignore_ascii_case("cpg") => selected.has_cpg = true,

@@ -122,6 +122,13 @@ pub(super) fn read(
             sink.error(*at, format!("listeners has no section {kind} = \"{label}\" {{ ... }}"));
         }
         let config = read_section(kind, section, true, sink);
+        if matches!(&config, ListenerConfig::Serial(serial) if serial.uri.is_none() && uris.is_empty()) {
+            let message = format!(
+                "listener {name} finds the lines of VMs by libvirt, which backend does not name: add uri = \"qemu:///system\"; \
+                 to its section"
+            );
+            sink.error(section.map_or(*at, Section::at), message);
+        }
         let conflicting = listeners.iter().find(|other| conflict(&other.config, &config, uris));
         if let Some(NamedListener { name: other, .. }) = conflicting {
             let message =
