@@ -79,9 +79,10 @@ install-daemon:
 	$(INSTALL) -m 644 docs/listeners/*.md "$(DESTDIR)$(DOCDIR)/fence-virtd/listeners"
 	$(INSTALL) -m 644 docs/backends/*.md "$(DESTDIR)$(DOCDIR)/fence-virtd/backends"
 	dist/link-docs "$(DESTDIR)$(DOCDIR)/fence-virtd"
-	$(PLACED) dist/systemd/fence_virtd.service.d/own-user.conf.example \
-		>"$(DESTDIR)$(DOCDIR)/fence-virtd/examples/own-user.conf.example"
-	chmod 644 "$(DESTDIR)$(DOCDIR)/fence-virtd/examples/own-user.conf.example"
+	for file in dist/systemd/fence_virtd.service.d/*.example; do \
+		copy="$(DESTDIR)$(DOCDIR)/fence-virtd/examples/$${file##*/}"; \
+		$(PLACED) "$$file" >"$$copy" && chmod 644 "$$copy" || exit 1; \
+	done
 	$(INSTALL) -m 644 dist/default/fence_virtd "$(DESTDIR)$(DOCDIR)/fence-virtd/examples/fence_virtd.default"
 	$(INSTALL) -m 644 dist/corosync/uidgid.d/fence_virtd "$(DESTDIR)$(DOCDIR)/fence-virtd/examples/corosync-uidgid"
 
