@@ -86,6 +86,11 @@ impl AgentCalls {
 
     /// Lists the VMs.
     pub(super) fn list(&self) -> LibvirtResult<Vec<AgentVm>> {
+        Ok(self.whole_list()?.0)
+    }
+
+    /// Lists the VMs, and counts the lines that name none that the agent could be asked for.
+    pub(super) fn whole_list(&self) -> LibvirtResult<(Vec<AgentVm>, usize)> {
         let Some(action) = self.list_action() else {
             return Err(LibvirtError::Other("the agent has no list of VMs".to_owned()));
         };
@@ -106,7 +111,7 @@ impl AgentCalls {
             let first = self.shown(text.lines().next().unwrap_or_default());
             return Err(LibvirtError::Other(format!("the agent's list names no VM: {first}")));
         }
-        Ok(vms)
+        Ok((vms, left_out))
     }
 
     fn run(&self, action: ApiAction, plug: Option<&str>) -> LibvirtResult<RunOutcome> {
