@@ -68,6 +68,14 @@ fn is_left_out() -> bool {
 }
 
 #[test]
+fn a_build_without_the_backend_says_so() {
+    let host = AgentFiles::new("", "exit 0");
+    let text = host.doctor("", "");
+    let words = "ERROR    backend agent: this fence_virtd was built without the backend agent";
+    assert_eq!(text.contains(words), is_left_out(), "{text}");
+}
+
+#[test]
 fn an_agent_that_works_is_asked_for_its_vms() {
     if is_left_out() {
         return;
@@ -91,7 +99,10 @@ fn what_keeps_an_agent_from_use_is_an_error() {
     if is_left_out() {
         return;
     }
-    let host = AgentFiles::new("", "echo 'no login with hidden' >&2; exit 1");
+    let host = AgentFiles::new(
+        "",
+        "echo 'no login with hidden' >&2; echo \"ERROR: Please use '-h' for usage\" >&2; exit 1",
+    );
     let text = host.doctor("", "group { uuid = \"db\"; }");
     for words in [
         "ERROR    agent:a: monitor failed (exit code 1): no login with ***\n",
@@ -105,9 +116,11 @@ fn what_keeps_an_agent_from_use_is_an_error() {
         text.contains("ERROR    agent:a: ") && text.contains("fence_a has no option ipp, user\n"),
         "{text}"
     );
-    for (file, mode, words) in
-        [("password", 0o644, "(mode 0644)"), ("fence_a", 0o777, "could be replaced by others")]
-    {
+    for (file, mode, words) in [
+        ("", 0o777, "by the mode or owner of /"),
+        ("password", 0o644, "(mode 0644)"),
+        ("fence_a", 0o777, "could be replaced by others"),
+    ] {
         let path = host.dir.path(file);
         let before = fs::metadata(&path).unwrap().permissions();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();

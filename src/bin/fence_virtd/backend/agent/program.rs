@@ -88,11 +88,28 @@ fn check_program(path: &Path, uid: u32) -> Result<(), Problem> {
     if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
         return Err(Problem::new(format!("{shown} is no program"), "correct program"));
     }
-    if !is_ours(&metadata, uid) || metadata.permissions().mode() & 0o022 != 0 {
-        let remedy = format!("chown root {shown} and chmod go-w {shown}");
-        return Err(Problem::new(format!("{shown} could be replaced by others"), remedy));
+    match exposed(path, uid) {
+        None => Ok(()),
+        Some(exposed) => {
+            let exposed = exposed.display();
+            let what = format!("{shown} could be replaced by others, by the mode or owner of {exposed}");
+            Err(Problem::new(what, format!("chown root {exposed} and chmod go-w {exposed}")))
+        }
     }
-    Ok(())
+}
+
+/// Returns the file, or the directory on the way to it, that others can change.
+fn exposed(path: &Path, uid: u32) -> Option<PathBuf> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let is_exposed = |path: &&Path| {
+        fs::metadata(path).map_or(true, |metadata| {
+            let mode = metadata.permissions().mode();
+            // In a directory like /tmp nobody replaces what belongs to another user.
+            let is_sticky = metadata.is_dir() && mode & 0o1000 != 0;
+            !is_ours(&metadata, uid) || (mode & 0o022 != 0 && !is_sticky)
+        })
+    };
+    path.ancestors().find(is_exposed).map(Path::to_owned)
 }
 
 /// True if a file is root's, or of the daemon's user.

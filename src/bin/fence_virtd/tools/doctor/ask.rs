@@ -47,6 +47,7 @@ pub(super) struct Replies {
 /// Runs all queries, within [`REPLY_TIMEOUT`](crate::tools::service_reply::REPLY_TIMEOUT) and a moment for the threads.
 /// Agents have longer limits of their own.
 /// Errors: a sentence if libvirt cannot be used at all.
+#[cfg_attr(not(feature = "agent-backend"), allow(unused_variables))]
 pub(super) fn all(config: &Config, running: Option<RunningDaemon>) -> Result<Replies, String> {
     crate::libvirt::begin()?;
     let serial = serial_uris(config);
