@@ -1,6 +1,8 @@
 //! `fence_virtd --doctor` on a healthy host, and on hosts with one fault each.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+#[path = "doctor/agents.rs"]
+mod agents;
 mod common;
 #[path = "doctor/own_user.rs"]
 mod own_user;

@@ -1,6 +1,8 @@
 //! `fence_virtd --self-test` beside a daemon on the same host.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+#[path = "self_test/agents.rs"]
+mod agents;
 mod common;
 
 use std::fs;
@@ -295,7 +297,7 @@ fn a_backend_that_fails_and_groups_that_deny() {
     let test = site.test(daemon.conf(), &[]);
     test.assert_code(1).assert_last("listeners: 0 passed, 1 failed, 0 not tried");
     test.assert_line("ERROR    tcp: monitor failed: the daemon answers, but cannot reach a hypervisor", "");
-    test.assert_line("             -> ", "checks libvirt");
+    test.assert_line("             -> ", "checks the backend");
     test.assert_line("warning  daemon: fence_virtd ", "it reports problems");
 }
 

@@ -1,7 +1,9 @@
 use std::fmt;
+use std::path::Path;
 
 use crate::fence::{ListenerName, SignatureKind};
 
+use super::agent_config::AgentConfig;
 use super::model::{
     AuthConfig, BackendConfig, Config, GroupConfig, HostFencing, ListenerConfig, NameMode, NamedListener,
     SerialConfig, SerialMode, UnknownVm,
@@ -109,15 +111,13 @@ impl fmt::Display for VmKeysConfig {
     }
 }
 
-/// One line: kind and URIs, for cpg also its policies.
+/// One line: kind and URIs, for cpg also its policies, for agents their settings.
 impl fmt::Display for BackendConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let BackendConfig::Agent { uris, agents } = self {
             let mut places: Vec<String> =
                 uris.iter().map(|uri| format!("libvirt at {}", uri.escape_debug())).collect();
-            places.extend(
-                agents.iter().map(|agent| format!("{} ({})", agent.place(), agent.program.display())),
-            );
+            places.extend(agents.iter().map(AgentConfig::to_string));
             return f.write_str(&places.join(", "));
         }
         write!(f, "{} at {}", self.kind(), self.uris().join(", ").escape_debug())?;
@@ -143,6 +143,24 @@ impl fmt::Display for BackendConfig {
             UnknownVm::Fail => "",
             UnknownVm::Off => ", unknown VMs count as off",
         })
+    }
+}
+
+/// One line: place, program, user, limits and names of the options, without their values.
+impl fmt::Display for AgentConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = |path: &Path| path.to_string_lossy().escape_debug().to_string();
+        let user = self.user.as_ref().map_or("the user of the daemon", String::as_str);
+        write!(f, "{} ({} as {}", self.place(), path(&self.program), user.escape_debug())?;
+        if !self.options.is_empty() {
+            let names: Vec<&str> = self.options.iter().map(|option| option.name.as_str()).collect();
+            write!(f, "; options {}", names.join(", "))?;
+        }
+        if let Some(file) = &self.password_file {
+            write!(f, "; password in {}", path(file))?;
+        }
+        let (timeout, interval) = (self.timeout.as_secs(), self.list_interval.as_secs());
+        write!(f, "; timeout {timeout} s, list every {interval} s, {} calls at a time)", self.max_parallel)
     }
 }
 
@@ -178,12 +196,37 @@ fn listed(words: &[String], none: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::time::Duration;
 
     use crate::auth::HashKind;
+    use crate::fence_agent::AgentOption;
 
     use super::super::model::{DEFAULT_PARALLEL, MulticastConfig, VsockConfig};
     use super::super::vm_key_config::VmKeyConfig;
     use super::*;
+
+    #[test]
+    fn the_line_of_an_agent_has_its_settings_and_no_secrets() {
+        let option = |text: &str| AgentOption::parse(text).unwrap();
+        let seconds = Duration::from_secs;
+        let agent = AgentConfig {
+            name: Some("pve".to_owned()),
+            program: PathBuf::from("/usr/sbin/fence_pve"),
+            options: vec![option("ip=pve1"), option("token=hidden")],
+            password_file: Some(PathBuf::from("/etc/p\n")),
+            user: None,
+            list_interval: seconds(60),
+            timeout: seconds(30),
+            max_parallel: 4,
+        };
+        let line = "agent:pve (/usr/sbin/fence_pve as the user of the daemon; options ip, token; password in /etc/p\\n; \
+                    timeout 30 s, list every 60 s, 4 calls at a time)";
+        assert_eq!(agent.to_string(), line);
+        let named = AgentConfig { name: None, user: Some("fence".to_owned()), options: vec![], ..agent };
+        assert!(named.to_string().starts_with("agent (/usr/sbin/fence_pve as fence; password"), "{named}");
+        let backend = BackendConfig::Agent { uris: vec!["qemu:///system".to_owned()], agents: vec![named] };
+        assert!(backend.to_string().starts_with("libvirt at qemu:///system, agent (/usr"), "{backend}");
+    }
 
     #[test]
     fn a_summary() {

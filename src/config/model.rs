@@ -241,6 +241,14 @@ impl BackendConfig {
             | BackendConfig::Agent { uris, .. } => uris,
         }
     }
+
+    /// Fence agents; none with another backend than `agent`.
+    pub fn agents(&self) -> &[AgentConfig] {
+        match self {
+            BackendConfig::Libvirt { .. } | BackendConfig::Cpg(_) => &[],
+            BackendConfig::Agent { agents, .. } => agents,
+        }
+    }
 }
 
 /// Identifier of VMs between the hosts of a cluster.

@@ -54,7 +54,9 @@ impl HoldOrders {
         match known.recv_timeout(WORKER_LIMIT) {
             Ok(Ok(true)) if is_asked => None,
             Ok(Ok(false)) if is_asked => Some(unknown),
-            _ => Some("whether there is such a VM is not known now: the worker or libvirt does not answer"),
+            _ => {
+                Some("whether there is such a VM is not known now: the worker or the backend does not answer")
+            }
         }
     }
 

@@ -299,6 +299,26 @@ mod tests {
         assert_eq!(needing_restart(&old, &kept), ["history_file"]);
     }
 
+    #[test]
+    fn changed_settings_of_an_agent_need_a_restart() {
+        let agent = |backend: &str, lines: &str| {
+            config(&format!(
+                "fence_virtd {{ listener = \"tcp\"; backend = \"{backend}\"; }}
+                 backends {{ agent = \"a\" {{ program = \"/a\"; {lines} }} }}"
+            ))
+        };
+        let old = agent("agent:a", "option = \"ip=1\";");
+        assert_eq!(needing_restart(&old, &old), [""; 0]);
+        for lines in
+            ["option = \"ip=2\";", "option = \"ip=1\"; timeout = \"5\";", "option = \"ip=1\"; user = \"u\";"]
+        {
+            assert_eq!(needing_restart(&old, &agent("agent:a", lines)), ["backend settings"], "{lines}");
+        }
+        let with_libvirt = agent("libvirt, agent:a", "option = \"ip=1\";");
+        assert_eq!(needing_restart(&old, &with_libvirt), ["backend settings"]);
+        assert_eq!(needing_restart(&old, &agent("libvirt", "option = \"ip=1\";")), ["backend"]);
+    }
+
     const VSOCK: &str = "fence_virtd { listener = \"vsock\"; backend = \"libvirt\"; }
         listeners { vsock { hash = \"none\"; auth = \"none\"; } } backends { libvirt { uri = \"test:///default\"; } }";
 

@@ -76,15 +76,15 @@ pub(super) fn openmetrics(snapshot: &Snapshot, judgement: &Judgement) -> String 
     out.gauge("queue", "Messages in the worker's queue.", snapshot.queue.len);
     let connected =
         uris.iter().map(|uri| (labels(&[("uri", &uri.uri)]), u8::from(uri.obstacle.is_none()).to_string()));
-    out.family("uri_connected", "gauge", "1 if this libvirt URI is connected and answers.", connected);
+    out.family("uri_connected", "gauge", "1 if this libvirt URI or agent answers.", connected);
     let answered = uris.iter().filter_map(|uri| {
         Some((labels(&[("uri", &uri.uri)]), format!("{:.3}", uri.answered?.as_secs_f64())))
     });
-    out.family("uri_answered_seconds", "gauge", "Seconds since libvirt's last reply.", answered);
+    out.family("uri_answered_seconds", "gauge", "Seconds since its last reply.", answered);
     let busy = uris.iter().map(|uri| (labels(&[("uri", &uri.uri)]), uri.lanes.busy.to_string()));
-    out.family("uri_lanes_busy", "gauge", "libvirt calls in progress that may take long.", busy);
+    out.family("uri_lanes_busy", "gauge", "Calls in progress that may take long.", busy);
     let waiting = uris.iter().map(|uri| (labels(&[("uri", &uri.uri)]), uri.lanes.queued.to_string()));
-    out.family("uri_calls_waiting", "gauge", "libvirt calls that wait for a lane.", waiting);
+    out.family("uri_calls_waiting", "gauge", "Calls that wait for a lane.", waiting);
     let oldest = uris.iter().filter_map(|uri| {
         let seconds = uri.lanes.oldest.as_ref()?.began.elapsed().as_secs_f64();
         Some((labels(&[("uri", &uri.uri)]), format!("{seconds:.3}")))

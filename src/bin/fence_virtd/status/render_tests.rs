@@ -1,7 +1,7 @@
 use super::super::place::ListeningPlace;
 use super::super::reception::ReceptionState;
 use super::super::sample::{call_since, restraints, snapshot};
-use super::super::snapshot::{FencerState, HostFencingState, ListenerState};
+use super::super::snapshot::{FencerState, HostFencingState, ListenerState, UriState};
 use super::*;
 use std::time::Duration;
 
@@ -225,4 +225,23 @@ fn many_interfaces_are_cut() {
         "{}",
         text(&snapshot)
     );
+}
+
+#[test]
+fn an_agent_is_a_place_beside_the_uris() {
+    let mut snapshot = snapshot();
+    let first = snapshot.uris[0].clone();
+    let agent = |uri: &str, obstacle: Option<&str>| UriState {
+        uri: uri.to_owned(),
+        is_agent: true,
+        obstacle: obstacle.map(str::to_owned),
+        ..first.clone()
+    };
+    snapshot.uris = vec![agent("agent:a", None), agent("agent:b", Some("no login"))];
+    let text = text(&snapshot);
+    assert!(text.contains("\nagent:a: works, last reply 1 s ago; 2 of 32 lanes busy"), "{text}");
+    assert!(text.contains("\nagent:b: NOT AVAILABLE, last reply 1 s ago: no login\n"), "{text}");
+    assert!(text.contains("ERROR    agent:b: no login\n") && !text.contains("libvirt"), "{text}");
+    assert!(json(&snapshot).contains("{\"uri\":\"agent:b\",\"connected\":false,\"reason\":\"no login\""));
+    assert!(metrics(&snapshot).contains("\nfence_virtd_uri_connected{uri=\"agent:a\"} 1\n"));
 }

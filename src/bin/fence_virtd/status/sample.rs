@@ -48,9 +48,16 @@ pub(super) fn snapshot() -> Snapshot {
         busy_for: Some(second),
         is_worker_healthy: true,
         uris: vec![
-            UriState { uri: "qemu:///system".to_owned(), obstacle: None, answered: Some(second), lanes },
+            UriState {
+                uri: "qemu:///system".to_owned(),
+                is_agent: false,
+                obstacle: None,
+                answered: Some(second),
+                lanes,
+            },
             UriState {
                 uri: "a\"b\\".to_owned(),
+                is_agent: false,
                 obstacle: Some("no\nway".to_owned()),
                 answered: None,
                 lanes: LaneReport { max: 32, ..LaneReport::default() },

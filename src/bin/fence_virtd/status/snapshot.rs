@@ -112,18 +112,20 @@ pub(crate) struct Streak {
     pub(crate) ended: Duration,
 }
 
-/// State of one libvirt URI.
+/// State of one place of VMs: a libvirt URI, or a fence agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UriState {
+    /// URI, or name of the agent's place.
     pub(crate) uri: String,
-    /// Reason why requests pass the URI by; none while it answers.
+    pub(crate) is_agent: bool,
+    /// Reason why requests pass the place by; none while it answers.
     pub(crate) obstacle: Option<String>,
     /// Time since the last reply; none if there never was one.
     pub(crate) answered: Option<Duration>,
     pub(crate) lanes: LaneReport,
 }
 
-/// Use of the lanes of one URI: the threads that make the calls which may take long.
+/// Use of the lanes of one place: the threads that make the calls which may take long.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct LaneReport {
     /// Lanes with a call in progress.

@@ -40,7 +40,7 @@ pub(super) fn text(snapshot: &Snapshot, judgement: &Judgement, counters: Counter
         Some(busy) => format!("busy for {}", span(busy)),
     };
     lines.push(format!("worker: {worker}; queue: {} of {}", queue.len, queue.max));
-    lines.extend(snapshot.uris.iter().map(|uri| format!("libvirt {}: {}", uri.uri, uri_text(uri))));
+    lines.extend(snapshot.uris.iter().map(uri_line));
     if let Some(cluster) = &snapshot.cluster {
         lines.push(match &cluster.alone {
             Some(reason) => format!("cluster: not in the group: {reason}"),
@@ -143,14 +143,19 @@ pub(super) fn fencing_text(fencing: &HostFencingState) -> String {
     }
 }
 
-fn uri_text(uri: &UriState) -> String {
+/// Returns the line about a place of VMs: a libvirt URI, or an agent.
+fn uri_line(uri: &UriState) -> String {
+    let (what, works) = match uri.is_agent {
+        true => ("", "works"),
+        false => ("libvirt ", "connected"),
+    };
     let reply = match uri.answered {
         None => "no reply yet".to_owned(),
         Some(ago) => format!("last reply {} ago", span(ago)),
     };
     match &uri.obstacle {
-        None => format!("connected, {reply}; {}", lanes_text(&uri.lanes)),
-        Some(reason) => format!("NOT AVAILABLE, {reply}: {reason}"),
+        None => format!("{what}{}: {works}, {reply}; {}", uri.uri, lanes_text(&uri.lanes)),
+        Some(reason) => format!("{what}{}: NOT AVAILABLE, {reply}: {reason}", uri.uri),
     }
 }
 

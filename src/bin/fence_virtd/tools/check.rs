@@ -3,14 +3,21 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+#[cfg(feature = "agent-backend")]
+use nix::unistd::geteuid;
+
 use crate::access::vm_keys::{self, VmKeys};
 use crate::access::{KeyReader, key_file, policies};
+#[cfg(feature = "agent-backend")]
+use crate::backend::agent;
 use crate::console::{complain, print, warn_on_stderr};
 use crate::host_checks::{missing_directory, missing_interface};
 use crate::problem::Problem;
 use crate::restraints::kept_holds;
 use crate::{backends, config_file, pid_file, watch};
-use fence_virt::config::{Config, ListenerConfig, NamedListener, ParseOutcome};
+#[cfg(feature = "agent-backend")]
+use fence_virt::config::AgentConfig;
+use fence_virt::config::{BackendConfig, Config, ListenerConfig, NamedListener, ParseOutcome};
 use fence_virt::fence::{counted, listed};
 
 /// Errors and warnings beyond those of the file's syntax.
@@ -77,9 +84,28 @@ fn examine(config: &Config, pid_file: &Path, is_lenient: bool) -> Findings {
     findings.errors.extend(holds.map(|problem| format!("{problem}: the daemon will not start")));
     let backend =
         backends::check(&config.backend).err().map(|reason| format!("{reason}: the daemon will not start"));
+    findings.errors.extend(examine_agents(&config.backend, uid_of_daemon));
     let severity = if is_lenient { &mut findings.errors } else { &mut findings.warnings };
     severity.extend(backend);
     findings
+}
+
+/// Checks the programs, users and password files of agents without starting them.
+#[cfg(feature = "agent-backend")]
+fn examine_agents(backend: &BackendConfig, uid_of_daemon: Option<u32>) -> Vec<String> {
+    let uid = uid_of_daemon.unwrap_or_else(|| geteuid().as_raw());
+    let problems = |config: &AgentConfig| {
+        let place = config.place();
+        let problems = agent::check_files(config, uid).into_iter();
+        problems.map(move |problem| format!("{place}: {problem}")).collect::<Vec<_>>()
+    };
+    backend.agents().iter().flat_map(problems).collect()
+}
+
+/// Returns nothing: the backend itself is missing in this build.
+#[cfg(not(feature = "agent-backend"))]
+fn examine_agents(_backend: &BackendConfig, _uid_of_daemon: Option<u32>) -> Vec<String> {
+    Vec::new()
 }
 
 /// Reads the keys of VMs as the daemon does; ten problems of each severity at most.

@@ -10,6 +10,8 @@ use fence_virt::fence_agent::{AgentVm, ApiAction, agent_input, parse_list, plug_
 
 /// Exit code of `status` for a VM that is off.
 const EXIT_OFF: i32 = 2;
+/// End of a line that many agents print after the reason of a failure.
+const USAGE_HINT: &str = "use '-h' for usage";
 /// Maximum of lines of an agent's stderr in the log, for each call.
 const LOGGED_LINES: usize = 20;
 /// Maximum length of such a line, in characters.
@@ -86,6 +88,11 @@ impl AgentCalls {
 
     /// Lists the VMs.
     pub(super) fn list(&self) -> LibvirtResult<Vec<AgentVm>> {
+        Ok(self.whole_list()?.0)
+    }
+
+    /// Lists the VMs, and counts the lines that name none that the agent could be asked for.
+    pub(super) fn whole_list(&self) -> LibvirtResult<(Vec<AgentVm>, usize)> {
         let Some(action) = self.list_action() else {
             return Err(LibvirtError::Other("the agent has no list of VMs".to_owned()));
         };
@@ -106,7 +113,7 @@ impl AgentCalls {
             let first = self.shown(text.lines().next().unwrap_or_default());
             return Err(LibvirtError::Other(format!("the agent's list names no VM: {first}")));
         }
-        Ok(vms)
+        Ok((vms, left_out))
     }
 
     fn run(&self, action: ApiAction, plug: Option<&str>) -> LibvirtResult<RunOutcome> {
@@ -147,7 +154,8 @@ impl AgentCalls {
 
     fn failure(&self, action: ApiAction, plug: Option<&str>, outcome: &RunOutcome) -> LibvirtError {
         let stderr = String::from_utf8_lossy(&outcome.stderr);
-        let last = stderr.lines().map(str::trim).rfind(|line| !line.is_empty());
+        let is_reason = |line: &&str| !line.is_empty() && !line.ends_with(USAGE_HINT);
+        let last = stderr.lines().map(str::trim).rfind(is_reason);
         let last = last.map(|line| format!(": {}", self.shown(line))).unwrap_or_default();
         let end = match outcome.end {
             RunEnd::Late => format!("no end within {} s", self.timeout.as_secs()),

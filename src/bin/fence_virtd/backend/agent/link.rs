@@ -76,6 +76,7 @@ impl AgentLink {
         let age = |at| now.saturating_duration_since(at);
         UriState {
             uri: self.name().to_owned(),
+            is_agent: true,
             obstacle: state.obstacle.clone(),
             answered: state.answered.map(age),
             lanes: state.lanes.clone(),

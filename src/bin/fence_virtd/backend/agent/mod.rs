@@ -9,9 +9,11 @@
 //! | [`link`], [`lane`], [`manager`] | access to an agent, its threads |
 //! | [`place`] | a place of VMs: libvirt URI or agent |
 //! | [`mod@start`] | start of the threads |
+//! | [`inquiry`] | questions of the tools to an agent, without these threads |
 
 mod calls;
 mod host;
+mod inquiry;
 mod lane;
 mod link;
 mod listed_vms;
@@ -20,4 +22,6 @@ mod place;
 mod program;
 mod start;
 
+pub(crate) use inquiry::{AgentAnswers, AgentVms, ask, ask_vms, inquiry_limit};
+pub(crate) use program::check_files;
 pub(crate) use start::{AgentThreads, start};

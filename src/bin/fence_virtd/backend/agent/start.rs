@@ -107,14 +107,8 @@ fn start_agent(
     first: Option<Sender<FirstMonitor>>,
 ) -> Result<(AgentLink, JoinHandle<()>), String> {
     let place = config.place();
-    let program = AgentProgram::load(config, &runner)?;
+    let program = AgentProgram::load(config, &runner).map_err(|problem| format!("{place}: {problem}"))?;
     let calls = AgentCalls::new(place.clone(), program, config.timeout, runner);
-    if !calls.has_plugs() && config.name.is_none() {
-        return Err(format!(
-            "{place}: {} fences one VM only: write its name, as agent = \"NAME-OF-THE-VM\" {{ ... }}",
-            config.program.display()
-        ));
-    }
     let host = Arc::new(AgentHost::new(calls, config.list_interval, config.name.clone()));
     let state = Arc::new(Mutex::new(AgentState::default()));
     let (manager, commands) = bounded(1);

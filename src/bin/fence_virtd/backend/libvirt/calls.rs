@@ -81,7 +81,7 @@ impl<L: Link> LibvirtBackend<L> {
             (CallUser::Start { uuid, .. }, CallOutcome::Started(outcome)) => {
                 self.started(&uuid, outcome, now)
             }
-            _ => log::error!("a libvirt call has an outcome of another kind"),
+            _ => log::error!("a call has an outcome of another kind"),
         }
     }
 

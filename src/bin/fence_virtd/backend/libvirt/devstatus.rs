@@ -77,7 +77,7 @@ impl DevstatusProbe {
         }
         let problems = self.problems.join(", ");
         for job in self.jobs {
-            job.finish(Verdict::Failure, format_args!("no URI answers: {problems}"));
+            job.finish(Verdict::Failure, format_args!("the backend does not answer: {problems}"));
         }
     }
 }

@@ -191,7 +191,7 @@ impl Fence {
             // A VM that ran here and was destroyed did not run elsewhere; one that was off here may.
             let unreachable = vm.unreachable.join(", ");
             let reason =
-                format!("the VM was already off, but may run where libvirt does not answer: {unreachable}");
+                format!("the VM was already off, but may run at a place that does not answer: {unreachable}");
             return failed(Evidence::None, reason);
         }
         let (verdict, evidence) = (Verdict::Success, self.evidence(ran_last));

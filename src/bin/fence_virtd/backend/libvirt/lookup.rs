@@ -35,7 +35,7 @@ impl Lookup {
     /// Domains that each URI has found, once all calls have ended, or those that have
     /// not are late.
     pub(super) fn take_found(&mut self) -> Vec<LibvirtResult<Vec<FoundDomain>>> {
-        let late = || Err(LibvirtError::ConnectionLost("libvirtd does not answer".to_owned()));
+        let late = || Err(LibvirtError::ConnectionLost("no answer in time".to_owned()));
         self.found.drain(..).map(|found| found.unwrap_or_else(late)).collect()
     }
 

@@ -304,7 +304,7 @@ pub(super) fn combine<L: Link>(
         }
         let reasons: Vec<String> = unreachable.into_iter().map(|(_, reason)| reason).collect();
         let known = match reasons.len() {
-            silent if silent < uris.len() => "no URI that answers has the VM, and it may be on another",
+            silent if silent < uris.len() => "no place that answers has the VM, and it may be at another",
             _ => "nothing is known of the VM",
         };
         return Resolution::Failed(format!("{known}: {}", reasons.join("; ")));

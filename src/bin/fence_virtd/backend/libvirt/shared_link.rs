@@ -87,6 +87,7 @@ impl SharedLink {
         let state = lock(&self.state);
         UriState {
             uri: self.uri.clone(),
+            is_agent: false,
             obstacle: state.connection.usable(now).err(),
             answered: state.answered.map(|at| now.saturating_duration_since(at)),
             lanes: state.lanes.clone(),

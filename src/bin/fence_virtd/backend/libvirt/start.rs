@@ -85,7 +85,7 @@ fn is_reachable(
         return Err(format!("{}; {advice}", problems.join("; ")));
     }
     for problem in problems {
-        warn!("{problem}: until it is back, only VMs that run on another URI can be fenced");
+        warn!("{problem}: until it is back, only VMs of other places can be fenced");
     }
     Ok(true)
 }

@@ -66,7 +66,7 @@ fn running_or_unsure<L: Link>(uris: &[Uri<L>], vm: &ResolvedVm, migration: Migra
     }
     if !vm.unreachable.is_empty() {
         let unreachable = vm.unreachable.join(", ");
-        let reason = format!("the VM may run where libvirt does not answer: {unreachable}");
+        let reason = format!("the VM may run at a place that does not answer: {unreachable}");
         return outcome(Verdict::Failure, Evidence::None, reason);
     }
     match migration.is_sole_known_owner && has_moved(vm, migration) {

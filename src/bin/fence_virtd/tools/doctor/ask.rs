@@ -1,11 +1,14 @@
-//! Queries of libvirt, corosync and pacemaker, which may hang. All run in parallel; a query that
-//! exceeds its time limit is abandoned, and its thread ends with this process.
+//! Queries of libvirt, corosync, pacemaker and fence agents, which may hang. All run in parallel; a query that
+//! exceeds its time limit is abandoned, and its thread ends with this process; a fence agent is killed.
 
 use std::thread;
 
+#[cfg(feature = "agent-backend")]
+use super::agents::{self, AgentReply};
 use super::cluster::{self, ClusterReport};
 use super::fencer::{self, FencerReport};
 use super::libvirt::{self, UriReply};
+use super::process::RunningDaemon;
 use crate::tools::service_reply::{ServiceReply, bounded, join};
 use crate::watch::{self, LineCounts};
 use fence_virt::config::{BackendConfig, Config, HostFencing, ListenerConfig, SerialConfig};
@@ -32,6 +35,9 @@ pub(super) struct Replies {
     /// Each URI of the backend, in the order of the configuration.
     pub(super) uris: Vec<UriReply>,
     pub(super) lines: Vec<LinesAt>,
+    /// Each agent of the backend.
+    #[cfg(feature = "agent-backend")]
+    pub(super) agents: Vec<AgentReply>,
     /// None without the backend cpg.
     pub(super) cluster: Option<ServiceReply<ClusterReport>>,
     /// None unless it is asked for fences of hosts.
@@ -39,14 +45,23 @@ pub(super) struct Replies {
 }
 
 /// Runs all queries, within [`REPLY_TIMEOUT`](crate::tools::service_reply::REPLY_TIMEOUT) and a moment for the threads.
+/// Agents have longer limits of their own.
 /// Errors: a sentence if libvirt cannot be used at all.
-pub(super) fn all(config: &Config) -> Result<Replies, String> {
+#[cfg_attr(not(feature = "agent-backend"), allow(unused_variables))]
+pub(super) fn all(config: &Config, running: Option<RunningDaemon>) -> Result<Replies, String> {
     crate::libvirt::begin()?;
     let serial = serial_uris(config);
     Ok(thread::scope(|scope| {
         let uris: Vec<_> =
             config.backend.uris().iter().map(|uri| scope.spawn(|| bounded(uri, libvirt::list))).collect();
         let lines: Vec<_> = serial.iter().map(|at| scope.spawn(|| lines(&at.uri, &at.config))).collect();
+        #[cfg(feature = "agent-backend")]
+        let agents: Vec<_> = config
+            .backend
+            .agents()
+            .iter()
+            .map(|agent| scope.spawn(move || agents::ask(agent, running)))
+            .collect();
         let cluster = matches!(config.backend, BackendConfig::Cpg(_))
             .then(|| scope.spawn(|| bounded("", |_| cluster::query())));
         let asks_fencer =
@@ -56,6 +71,8 @@ pub(super) fn all(config: &Config) -> Result<Replies, String> {
         Replies {
             uris: config.backend.uris().iter().cloned().zip(uris.into_iter().map(join)).collect(),
             lines: lines.map(|(at, lines)| LinesAt { at, lines: join(lines) }).collect(),
+            #[cfg(feature = "agent-backend")]
+            agents: agents.into_iter().filter_map(|agent| agent.join().ok()).collect(),
             cluster: cluster.map(join),
             fencer: fencer.map(join),
         }

@@ -7,24 +7,58 @@ use crate::tools::finding::{Finding, listed};
 use fence_virt::config::{BackendConfig, GroupConfig};
 use fence_virt::groups::{Requesters, listed_names, listed_text};
 
-/// Looks up each member among the VMs of all URIs, by name and UUID, case-insensitively as the daemon does.
-pub(super) fn judge(backend: &BackendConfig, groups: &[GroupConfig], uris: &[UriReply]) -> Vec<Finding> {
+/// Looks up each member among the VMs of all places, by name and UUID, case-insensitively as the daemon does.
+/// `unlisted` are those that do not name theirs.
+pub(super) fn judge(
+    backend: &BackendConfig,
+    groups: &[GroupConfig],
+    places: &[UriReply],
+    unlisted: &[String],
+) -> Vec<Finding> {
     if groups.is_empty() {
         return Vec::new();
     }
-    let silent = listed(uris.iter().filter(|(_, reply)| reply.is_err()).map(|(uri, _)| uri));
+    let silent = listed(places.iter().filter(|(_, reply)| reply.is_err()).map(|(uri, _)| uri));
     if !silent.is_empty() {
         let what = format!("cannot check the members without {silent}");
         return vec![Finding::note("groups", what, "fix the errors above and run this again")];
     }
-    let vms = uris.iter().flat_map(|(_, reply)| reply.iter().flatten());
+    let vms = places.iter().flat_map(|(_, reply)| reply.iter().flatten());
     let names = vms.flat_map(|vm| listed_names(&vm.name, &vm.uuid));
     let known: HashSet<String> = names.map(listed_text).collect();
-    let is_cluster = matches!(backend, BackendConfig::Cpg(_));
-    groups.iter().enumerate().map(|(at, group)| judge_group(at, group, &known, is_cluster)).collect()
+    let elsewhere = elsewhere(backend, unlisted);
+    groups
+        .iter()
+        .enumerate()
+        .map(|(at, group)| judge_group(at, group, &known, (lister(backend), elsewhere.as_deref())))
+        .collect()
 }
 
-fn judge_group(at: usize, group: &GroupConfig, known: &HashSet<String>, is_cluster: bool) -> Finding {
+/// Condition of a remedy, if VMs that no place names may be elsewhere.
+pub(super) fn elsewhere(backend: &BackendConfig, unlisted: &[String]) -> Option<String> {
+    match (backend, unlisted) {
+        (BackendConfig::Cpg(_), _) => {
+            Some("if no other host has them either (an agent's `-o list` shows all VMs)".to_owned())
+        }
+        (_, []) => None,
+        _ => Some(format!("if {}, which has no list, does not have them either", listed(unlisted))),
+    }
+}
+
+/// Program that lists the VMs, for a remedy.
+pub(super) fn lister(backend: &BackendConfig) -> &'static str {
+    match backend {
+        BackendConfig::Agent { .. } => "`fence_virt -o list` in a VM that may see all",
+        _ => "`virsh list --all --name --uuid`",
+    }
+}
+
+fn judge_group(
+    at: usize,
+    group: &GroupConfig,
+    known: &HashSet<String>,
+    (lister, elsewhere): (&str, Option<&str>),
+) -> Finding {
     let about = match &group.name {
         Some(name) => format!("group {name}"),
         None => format!("group #{}", at + 1),
@@ -34,12 +68,11 @@ fn judge_group(at: usize, group: &GroupConfig, known: &HashSet<String>, is_clust
     let missing = listed(vms.filter(|member| !known.contains(&listed_text(member))));
     if missing.is_empty() {
         Finding::ok(about, "all members are VMs of this host")
-    } else if is_cluster {
-        let remedy = "if no other host has them either (an agent's `-o list` shows all VMs), correct the lines of this group";
+    } else if let Some(elsewhere) = elsewhere {
+        let remedy = format!("{elsewhere}, correct the lines of this group");
         Finding::note(about, format!("this host has no such VMs: {missing}"), remedy)
     } else {
-        let remedy =
-            "`virsh list --all --name --uuid` lists the VMs: correct or remove the lines of this group";
+        let remedy = format!("{lister} lists the VMs: correct or remove the lines of this group");
         Finding::warning(about, format!("no VM has these names or UUIDs: {missing}"), remedy)
     }
 }
@@ -59,7 +92,7 @@ mod tests {
     ) -> Vec<(Level, String)> {
         let uuids = members.iter().map(|member| member.to_string()).collect();
         let group = GroupConfig { name: Some("g".into()), uuids, ..GroupConfig::default() };
-        shown(judge(backend, &[group], &[("u".to_owned(), reply)]))
+        shown(judge(backend, &[group], &[("u".to_owned(), reply)], &[]))
     }
 
     #[test]
@@ -78,11 +111,18 @@ mod tests {
         assert!(found[0].0 == Level::Warning && found[0].1.contains(": node2 / "), "{found:?}");
         assert_eq!(judged(&cpg, &["node2"], vms())[0].0, Level::Note);
         assert_eq!(judged(&libvirt, &["node2"], Err(NoReply::TimedOut))[0].0, Level::Note);
-        assert!(judge(&libvirt, &[], &[]).is_empty());
+        assert!(judge(&libvirt, &[], &[], &[]).is_empty());
+        let one = [GroupConfig { uuids: vec!["node2".to_owned()], ..GroupConfig::default() }];
+        let unlisted = ["agent:a".to_owned()];
+        let found = shown(judge(&libvirt, &one, &[("u".to_owned(), vms())], &unlisted));
+        assert!(
+            found[0].0 == Level::Note && found[0].1.contains("if agent:a, which has no list"),
+            "{found:?}"
+        );
         let texts = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect();
         let sources = texts(&["192.0.2.7", "5", "node1", "ctl"]);
         let group = GroupConfig { sources, targets: texts(&["node3"]), ..GroupConfig::default() };
-        let found = shown(judge(&libvirt, &[group], &[("u".to_owned(), vms())]));
+        let found = shown(judge(&libvirt, &[group], &[("u".to_owned(), vms())], &[]));
         assert!(found[0].0 == Level::Warning && found[0].1.contains(": ctl, node3 / "), "{found:?}");
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use crate::libvirt::{Connection, FoundDomain, Host};
 use crate::tools::finding::{Finding, listed};
 use crate::tools::service_reply::{NoReply, REPLY_TIMEOUT, ServiceReply};
+use fence_virt::config::BackendConfig;
 use fence_virt::fence::PowerState;
 
 /// A VM at a URI.
@@ -50,11 +51,11 @@ pub(super) fn unanswered(about: impl fmt::Display, uri: &str, why: &NoReply) -> 
     }
 }
 
-pub(super) fn judge(kind: &str, uris: &[UriReply]) -> Vec<Finding> {
+pub(super) fn judge(backend: &BackendConfig, uris: &[UriReply]) -> Vec<Finding> {
+    // Beside agents, the URIs are those of the backend libvirt.
+    let kind = if matches!(backend, BackendConfig::Cpg(_)) { "cpg" } else { "libvirt" };
     let about = format!("backend {kind}");
-    let mut findings: Vec<Finding> = uris.iter().map(|(uri, reply)| judge_uri(&about, uri, reply)).collect();
-    findings.extend(duplicates(&about, uris));
-    findings
+    uris.iter().map(|(uri, reply)| judge_uri(&about, uri, reply)).collect()
 }
 
 fn judge_uri(about: &str, uri: &str, reply: &ServiceReply<Vec<ListedVm>>) -> Finding {
@@ -72,24 +73,25 @@ fn judge_uri(about: &str, uri: &str, reply: &ServiceReply<Vec<ListedVm>>) -> Fin
     }
 }
 
-/// URIs that have a VM, each with true if it runs there.
-type UrisOfVm<'a> = Vec<(&'a str, bool)>;
+/// Places that have a VM, each with true if it runs there.
+type PlacesOfVm<'a> = Vec<(&'a str, bool)>;
 
-/// Returns findings about ambiguous names, and about VMs that run at two URIs.
-fn duplicates(about: &str, uris: &[UriReply]) -> Vec<Finding> {
-    let mut by_name: BTreeMap<&str, BTreeMap<&str, UrisOfVm>> = BTreeMap::new();
-    for (uri, reply) in uris {
+/// Returns findings about ambiguous names, and about VMs that run at two places: URIs or agents.
+pub(super) fn duplicates(backend: &BackendConfig, places: &[UriReply]) -> Vec<Finding> {
+    let about = format!("backend {}", backend.kind());
+    let mut by_name: BTreeMap<&str, BTreeMap<&str, PlacesOfVm>> = BTreeMap::new();
+    for (place, reply) in places {
         for vm in reply.iter().flatten() {
             let copies = by_name.entry(&vm.name).or_default().entry(&vm.uuid).or_default();
-            copies.push((uri, vm.runs));
+            copies.push((place, vm.runs));
         }
     }
     let ambiguous: Vec<String> = by_name
         .iter()
         .filter(|(_, uuids)| uuids.len() > 1)
         .map(|(name, uuids)| {
-            let uris: Vec<&str> = uuids.values().flatten().map(|(uri, _)| *uri).collect();
-            format!("{name} ({})", uris.join(", "))
+            let places: Vec<&str> = uuids.values().flatten().map(|(place, _)| *place).collect();
+            format!("{name} ({})", places.join(", "))
         })
         .collect();
     let doubled: Vec<&str> = by_name
@@ -104,13 +106,24 @@ fn duplicates(about: &str, uris: &[UriReply]) -> Vec<Finding> {
             "these names are ambiguous (two VMs each), so requests for them fail: {}",
             listed(&ambiguous)
         );
-        let remedy = "rename one of each (`virsh -c URI domrename OLD NEW`), or use UUIDs in requests";
-        findings.push(Finding::warning(about, what, remedy));
+        let remedy = match backend {
+            BackendConfig::Agent { .. } => {
+                "rename one of each, or use UUIDs in requests; if both are one VM, leave it to one of the places"
+            }
+            _ => "rename one of each (`virsh -c URI domrename OLD NEW`), or use UUIDs in requests",
+        };
+        findings.push(Finding::warning(&about, what, remedy));
     }
     if !doubled.is_empty() {
-        let what = format!("these VMs run at two URIs at once: {}", listed(&doubled));
-        let remedy = "if both URIs are the same libvirt, remove one; otherwise stop one of the VMs before both write to the same disk";
-        findings.push(Finding::warning(about, what, remedy));
+        let (what, same) = match backend {
+            BackendConfig::Agent { .. } => ("places", "places are the same hypervisor"),
+            _ => ("URIs", "URIs are the same libvirt"),
+        };
+        let what = format!("these VMs run at two {what} at once: {}", listed(&doubled));
+        let remedy = format!(
+            "if both {same}, remove one; otherwise stop one of the VMs before both write to the same disk"
+        );
+        findings.push(Finding::warning(&about, what, remedy));
     }
     findings
 }
@@ -127,7 +140,9 @@ mod tests {
     fn judged(replies: Vec<ServiceReply<Vec<ListedVm>>>) -> Vec<(Level, String)> {
         let uris: Vec<_> =
             replies.into_iter().enumerate().map(|(at, reply)| (format!("uri{at}"), reply)).collect();
-        shown(judge("libvirt", &uris))
+        let backend = BackendConfig::Libvirt { uris: Vec::new() };
+        let findings = judge(&backend, &uris).into_iter().chain(duplicates(&backend, &uris));
+        shown(findings.collect())
     }
 
     #[test]

@@ -3,6 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+#[cfg(feature = "agent-backend")]
+use super::agents;
+use super::ask::Replies;
+use super::libvirt::UriReply;
 use super::process::RunningDaemon;
 use super::report::DoctorReport;
 use super::{
@@ -10,10 +14,10 @@ use super::{
     vm_keys, vsock,
 };
 use crate::access::vm_keys::VmKeys;
-use crate::config_file;
 use crate::console::{Palette, print, print_coloured};
 use crate::restraints::kept_holds;
 use crate::tools::finding::Finding;
+use crate::{backends, config_file};
 use fence_virt::config::{BackendConfig, Config, ListenerConfig, NamedListener};
 
 /// Exit code if the report cannot be written.
@@ -21,7 +25,7 @@ const UNWRITTEN: u8 = 2;
 
 /// Prints the report, of all findings or of the errors alone, as text or as JSON. Exit code 0: no problems; 1:
 /// warnings; 2: errors, or the report cannot be written. If libvirt, corosync or pacemaker hang, this takes little
-/// more than [`REPLY_TIMEOUT`](crate::tools::service_reply::REPLY_TIMEOUT).
+/// more than [`REPLY_TIMEOUT`](crate::tools::service_reply::REPLY_TIMEOUT); a fence agent that hangs takes longer.
 pub(crate) fn run(config: &Path, pid_file: &Path, is_json: bool, errors_only: bool) -> ExitCode {
     let report = examine(config, pid_file);
     let printed = match is_json {
@@ -68,11 +72,20 @@ fn examine_listener(
 }
 
 fn examine_backend(config: &Config, vm_keys: &VmKeys, running: Option<RunningDaemon>) -> Vec<Finding> {
-    let replies = match ask::all(config) {
+    if let (BackendConfig::Agent { .. }, Err(reason)) = (&config.backend, backends::check(&config.backend)) {
+        let remedy = "install a fence_virtd with it, or correct `backend`";
+        return vec![Finding::error("backend agent", reason, remedy)];
+    }
+    let replies = match ask::all(config, running) {
         Ok(replies) => replies,
         Err(reason) => return vec![Finding::error("libvirt", reason, "reinstall libvirt's client library")],
     };
-    let mut findings = libvirt::judge(config.backend.kind(), &replies.uris);
+    // The places of the VMs, and those that do not name theirs.
+    let (places, unlisted) = places(&replies);
+    let mut findings = libvirt::judge(&config.backend, &replies.uris);
+    #[cfg(feature = "agent-backend")]
+    findings.extend(agents::judge(&replies.agents));
+    findings.extend(libvirt::duplicates(&config.backend, &places));
     if let Some(reply) = &replies.cluster {
         findings.extend(cluster::judge(&config.backend, reply, running));
     }
@@ -80,7 +93,19 @@ fn examine_backend(config: &Config, vm_keys: &VmKeys, running: Option<RunningDae
         findings.push(fencer::judge(cpg, reply));
     }
     findings.extend(serial::judge_lines(&replies.lines, &replies.uris));
-    findings.extend(groups::judge(&config.backend, &config.groups, &replies.uris));
-    findings.extend(vm_keys::judge_holders(config, vm_keys, &replies.uris));
+    findings.extend(groups::judge(&config.backend, &config.groups, &places, &unlisted));
+    findings.extend(vm_keys::judge_holders(config, vm_keys, &places, &unlisted));
     findings
+}
+
+#[cfg(feature = "agent-backend")]
+fn places(replies: &Replies) -> (Vec<UriReply>, Vec<String>) {
+    let mut places = replies.uris.clone();
+    places.extend(agents::places(&replies.agents));
+    (places, agents::without_list(&replies.agents))
+}
+
+#[cfg(not(feature = "agent-backend"))]
+fn places(replies: &Replies) -> (Vec<UriReply>, Vec<String>) {
+    (replies.uris.clone(), Vec::new())
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::groups;
 use super::libvirt::{ListedVm, UriReply};
 use super::process::RunningDaemon;
 use crate::access::vm_keys::{self, VmKeys};
@@ -63,7 +64,12 @@ fn shared_with_listeners(config: &Config, keys: &VmKeys, running: Option<Running
 }
 
 /// Judges whether the VMs exist, and whether groups list them.
-pub(super) fn judge_holders(config: &Config, keys: &VmKeys, uris: &[UriReply]) -> Vec<Finding> {
+pub(super) fn judge_holders(
+    config: &Config,
+    keys: &VmKeys,
+    places: &[UriReply],
+    unlisted: &[String],
+) -> Vec<Finding> {
     // A VM with a previous key has two.
     let holders: BTreeMap<&str, &Arc<KeyHolder>> =
         keys.ring.iter().map(|key| (key.holder.name.as_str(), &key.holder)).collect();
@@ -71,14 +77,14 @@ pub(super) fn judge_holders(config: &Config, keys: &VmKeys, uris: &[UriReply]) -
         return Vec::new();
     }
     let mut findings = judge_groups(config, &holders);
-    let silent = listed(uris.iter().filter(|(_, reply)| reply.is_err()).map(|(uri, _)| uri));
+    let silent = listed(places.iter().filter(|(_, reply)| reply.is_err()).map(|(uri, _)| uri));
     if !silent.is_empty() {
         let what = format!("cannot check the VMs that have keys without {silent}");
         findings.push(Finding::note(ABOUT, what, "fix the errors above and run this again"));
         return findings;
     }
-    let vms: Vec<&ListedVm> = uris.iter().flat_map(|(_, reply)| reply.iter().flatten()).collect();
-    findings.extend(judge_vms(&config.backend, &holders, &vms));
+    let vms: Vec<&ListedVm> = places.iter().flat_map(|(_, reply)| reply.iter().flatten()).collect();
+    findings.extend(judge_vms(&config.backend, &holders, &vms, unlisted));
     findings
 }
 
@@ -114,6 +120,7 @@ fn judge_vms(
     backend: &BackendConfig,
     holders: &BTreeMap<&str, &Arc<KeyHolder>>,
     vms: &[&ListedVm],
+    unlisted: &[String],
 ) -> Vec<Finding> {
     let by_name: HashMap<&str, &str> = vms.iter().map(|vm| (vm.name.as_str(), vm.uuid.as_str())).collect();
     let by_uuid: HashMap<&str, &str> = vms.iter().map(|vm| (vm.uuid.as_str(), vm.name.as_str())).collect();
@@ -142,10 +149,9 @@ fn judge_vms(
             "correct `uuid` in the section keys (`virsh domuuid NAME`), or give the new VM a key of its own";
         findings.push(Finding::warning(ABOUT, what, remedy));
     }
-    let is_cluster = matches!(backend, BackendConfig::Cpg(_));
-    if !missing.is_empty() && is_cluster {
-        let remedy =
-            "if no other host has them either (an agent's `-o list` shows all VMs), remove their keys";
+    let elsewhere = groups::elsewhere(backend, unlisted).filter(|_| !missing.is_empty());
+    if let Some(elsewhere) = elsewhere {
+        let remedy = format!("{elsewhere}, remove their keys");
         findings.push(Finding::note(
             ABOUT,
             format!("this host has no such VMs: {}", listed(missing)),
@@ -153,7 +159,7 @@ fn judge_vms(
         ));
     } else if !missing.is_empty() {
         let what = format!("no VM has these names or UUIDs, but keys are for them: {}", listed(missing));
-        let remedy = "`virsh list --all --name --uuid` lists the VMs: correct or remove the keys";
+        let remedy = format!("{} lists the VMs: correct or remove the keys", groups::lister(backend));
         findings.push(Finding::warning(ABOUT, what, remedy));
     }
     if findings.is_empty() {
@@ -193,7 +199,7 @@ mod tests {
     fn judged(config: &Config, holders: &[(&str, Option<&str>)]) -> Vec<Finding> {
         let vm = |name: &str, uuid: &str| ListedVm { name: name.into(), uuid: uuid.into(), runs: true };
         let reply = Ok(vec![vm("a", A), vm("b", B)]);
-        judge_holders(config, &keys(holders), &[("u".to_owned(), reply)])
+        judge_holders(config, &keys(holders), &[("u".to_owned(), reply)], &[])
     }
 
     #[test]
@@ -225,7 +231,7 @@ mod tests {
             "another host may have it"
         );
         let silent =
-            judge_holders(&config, &keys(&[("a", None)]), &[("u".to_owned(), Err(NoReply::TimedOut))]);
+            judge_holders(&config, &keys(&[("a", None)]), &[("u".to_owned(), Err(NoReply::TimedOut))], &[]);
         assert!(levels(&silent) == [Level::Note] && silent[0].text.contains("without u"), "{silent:?}");
     }
 

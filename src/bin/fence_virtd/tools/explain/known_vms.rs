@@ -1,4 +1,4 @@
-//! VMs of this host, as far as libvirt answers.
+//! VMs of this host, as far as libvirt and the fence agents answer.
 
 use std::sync::Arc;
 use std::thread;
@@ -6,9 +6,11 @@ use std::thread;
 use crate::access::{CidTable, DomainLookup, VmCopy};
 use crate::libvirt::{Connection, DomainRun, FoundDomain, Host, LibvirtError, LibvirtResult};
 use crate::tools::service_reply::{NoReply, REPLY_TIMEOUT, bounded, join};
-use fence_virt::config::{Config, ListenerConfig};
+use fence_virt::config::{AgentConfig, Config, ListenerConfig};
 use fence_virt::domain_xml::Devices;
 use fence_virt::fence::{Domain, PowerState, UriIndex, Uuid};
+#[cfg(feature = "agent-backend")]
+use fence_virt::fence_agent::AgentVm;
 
 /// VM at a URI.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +21,7 @@ pub(super) struct KnownVm {
     pub(super) devices: Option<Devices>,
 }
 
-/// URI with its VMs.
+/// URI or agent with its VMs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UriVms {
     pub(super) uri: String,
@@ -32,13 +34,15 @@ pub(super) struct UriVms {
 pub(super) struct KnownVms {
     /// URIs of the backend, in the order of the configuration.
     pub(super) backend: Vec<UriVms>,
+    /// Agents of the backend.
+    pub(super) agents: Vec<UriVms>,
     /// Further URIs, of serial listeners.
     pub(super) others: Vec<UriVms>,
 }
 
 impl KnownVms {
     /// Asks libvirt for the VMs, and for the devices of those that `wants` selects; all URIs at once, within
-    /// [`REPLY_TIMEOUT`].
+    /// [`REPLY_TIMEOUT`]. Agents are asked for lists meanwhile, with their own limits.
     pub(super) fn ask(config: &Config, wants: fn(&FoundDomain, &str) -> bool, text: &str) -> KnownVms {
         let backend = config.backend.uris().to_vec();
         let own = |listener: &ListenerConfig| match listener {
@@ -56,28 +60,32 @@ impl KnownVms {
             let text = text.to_owned();
             bounded(uri, move |uri| list(uri, wants, &text).map_err(|error| error.to_string()))
         };
-        let mut all: Vec<UriVms> = thread::scope(|scope| {
+        let (mut all, agents): (Vec<UriVms>, _) = thread::scope(|scope| {
+            let agents = config.backend.agents().iter();
+            let agents: Vec<_> = agents.map(|agent| scope.spawn(move || agent_vms(agent))).collect();
             let threads: Vec<_> =
                 backend.iter().chain(&others).map(|uri| scope.spawn(|| query(uri))).collect();
             let uris = backend.iter().chain(&others).zip(threads);
-            uris.map(|(uri, thread)| UriVms {
+            let uris = uris.map(|(uri, thread)| UriVms {
                 uri: uri.clone(),
                 vms: join(thread).map_err(|none| unanswered(uri, none)),
-            })
-            .collect()
+            });
+            let uris = uris.collect();
+            (uris, agents.into_iter().filter_map(|agent| agent.join().ok()).collect())
         });
         let others = all.split_off(backend.len());
-        KnownVms { backend: all, others }
+        KnownVms { backend: all, agents, others }
     }
 
     /// All URIs.
-    pub(super) fn all(&self) -> impl Iterator<Item = &UriVms> {
+    pub(super) fn uris(&self) -> impl Iterator<Item = &UriVms> {
         self.backend.iter().chain(&self.others)
     }
 
-    /// VMs of the backend with this name or UUID, each with its URI.
+    /// VMs of the backend with this name or UUID, each with its place.
     pub(super) fn named<'a>(&'a self, text: &'a str) -> impl Iterator<Item = (&'a str, &'a KnownVm)> {
-        self.backend.iter().flat_map(move |uri| uri.named(text).map(|vm| (uri.uri.as_str(), vm)))
+        let places = self.backend.iter().chain(&self.agents);
+        places.flat_map(move |place| place.named(text).map(|vm| (place.uri.as_str(), vm)))
     }
 
     /// Table of the CIDs of the VMs that run at the URIs of the backend, as the watchers make it.
@@ -99,7 +107,7 @@ impl KnownVms {
 
     /// Reason why not all VMs are known.
     pub(super) fn failure(&self) -> Option<&str> {
-        self.all().find_map(|place| place.vms.as_ref().err()).map(String::as_str)
+        self.uris().chain(&self.agents).find_map(|place| place.vms.as_ref().err()).map(String::as_str)
     }
 }
 
@@ -115,7 +123,7 @@ impl UriVms {
     }
 }
 
-/// As the backend's queries, on what libvirt has told.
+/// As the backend's queries, on what libvirt and the agents have told.
 impl DomainLookup for &KnownVms {
     fn still_runs(&mut self, _uri: UriIndex, _vm: &DomainRun) -> LibvirtResult<bool> {
         Ok(true)
@@ -147,6 +155,33 @@ fn unanswered(uri: &str, no_reply: NoReply) -> String {
         NoReply::TimedOut => format!("no answer within {} s", REPLY_TIMEOUT.as_secs()),
     };
     format!("{uri} cannot be asked: {reason}")
+}
+
+/// VMs of an agent by its list. They have no devices that tell a requester.
+#[cfg(feature = "agent-backend")]
+fn agent_vms(config: &AgentConfig) -> UriVms {
+    use crate::backend::agent::{AgentVms, ask_vms};
+    let place = config.place();
+    let vms = match ask_vms(config) {
+        Ok(AgentVms::Listed(vms, _)) => Ok(vms),
+        Ok(AgentVms::One(vm)) => Ok(vec![vm]),
+        Ok(AgentVms::Unlisted) => Err("it has no list".to_owned()),
+        Err(reason) => Err(reason),
+    };
+    let vms = vms.map_err(|reason| format!("{place} does not tell its VMs: {reason}"));
+    let known = |vm: AgentVm| KnownVm {
+        is_running: vm.state == Some(PowerState::Running),
+        domain: Arc::new(Domain { name: vm.name, uuid: vm.uuid }),
+        devices: None,
+    };
+    UriVms { uri: place, vms: vms.map(|vms| vms.into_iter().map(known).collect()) }
+}
+
+#[cfg(not(feature = "agent-backend"))]
+fn agent_vms(config: &AgentConfig) -> UriVms {
+    let place = config.place();
+    let vms = Err(format!("{place} cannot be asked: this fence_virtd was built without the backend agent"));
+    UriVms { uri: place, vms }
 }
 
 /// Lists the VMs of a URI. Blocks while libvirt hangs.

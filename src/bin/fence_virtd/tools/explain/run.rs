@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::advice::{Advice, advise, withhold};
 use super::asked::AskedRequester;
 use super::decision::{Decision, Judged, TargetVm, judge};
-use super::known_vms::KnownVms;
+use super::known_vms::{KnownVms, UriVms};
 use super::ways::{Way, ways};
 use crate::access::{GroupMembership, named, policies};
 use crate::config_file;
@@ -88,8 +88,10 @@ fn explain(
     let operations = operation.map_or_else(Rights::all, |operation| [operation].into_iter().collect());
     let mut lines = vec![format!("requester: {asked}"), format!("VM: {}", target.description)];
     lines.extend(operation.map(|_| format!("operation: {operations}")));
-    let silent = known.all().filter_map(|place| place.vms.as_ref().err());
-    lines.extend(silent.map(|reason| format!("libvirt: {reason}; names and UUIDs are compared as given")));
+    let silent = |place: &UriVms| place.vms.as_ref().err().cloned();
+    let uris = known.uris().filter_map(silent).map(|reason| format!("libvirt: {reason}"));
+    let agents = known.agents.iter().filter_map(silent).map(|reason| format!("agents: {reason}"));
+    lines.extend(uris.chain(agents).map(|line| format!("{line}; names and UUIDs are compared as given")));
     if config.groups.is_empty() {
         lines.push("groups: none, so any requester may fence any VM".to_owned());
     }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::super::known_vms::{KnownVm, UriVms};
+use super::super::known_vms::KnownVm;
 use super::*;
 use fence_virt::config;
 use fence_virt::domain_xml::Devices;
@@ -21,7 +21,8 @@ fn known(places: &[Result<Vec<KnownVm>, &str>]) -> KnownVms {
         uri: format!("qemu:///{at}"),
         vms: vms.clone().map_err(str::to_owned),
     };
-    KnownVms { backend: places.iter().enumerate().map(place).collect(), others: Vec::new() }
+    let backend = places.iter().enumerate().map(place).collect();
+    KnownVms { backend, agents: Vec::new(), others: Vec::new() }
 }
 
 /// The VMs a, with CID 5, and b.
@@ -271,4 +272,22 @@ fn caps_of_the_groups_of_the_vm_are_named() {
     let line = "\nmax_power_off of group \"g\": 2/60s, for all requesters together\n";
     assert!(outcome == Outcome::Allowed && text.contains(line), "{text}");
     assert_eq!(text.matches("max_power_off").count(), 1, "{text}");
+}
+
+#[test]
+fn vms_of_agents_are_found_and_an_agent_without_a_list_leaves_doubt() {
+    let text = "fence_virtd { listener = \"tcp\"; backend = \"agent:x\"; }
+        listeners { tcp { address = \"192.0.2.1\"; } }
+        backends { agent = \"x\" { program = \"/usr/sbin/fence_x\"; } }
+        groups { group { uuid = \"b\"; ip = \"192.0.2.7\"; } }";
+    let config = config::parse(Path::new("f"), text.as_bytes()).config.unwrap();
+    let agent = |vms| KnownVms { agents: vec![UriVms { uri: "agent:x".to_owned(), vms }], ..known(&[]) };
+    let both = agent(Ok(vec![vm("a", A, None), vm("b", B, None)]));
+    let (text, outcome) = explained(&config, "192.0.2.7", B, &both);
+    assert!(text.contains(&format!("VM: \"b\" ({B}) on agent:x\n")), "{text}");
+    assert_eq!((outcome, explained(&config, "192.0.2.7", A, &both).1), (Outcome::Allowed, Outcome::Denied));
+    let silent = agent(Err("agent:x does not tell its VMs: it has no list".to_owned()));
+    let (text, outcome) = explained(&config, "192.0.2.7", A, &silent);
+    assert!(text.contains("agents: agent:x does not tell its VMs: it has no list; names"), "{text}");
+    assert_eq!(outcome, Outcome::Unknown, "{text}");
 }

@@ -112,7 +112,7 @@ fn by_vsock(known: &KnownVms, text: &str) -> Way {
 
 fn by_line(config: &Config, serial: &SerialConfig, known: &KnownVms, text: &str) -> Way {
     let uris: Vec<&String> = watch::local_uris(serial, config.backend.uris()).collect();
-    let places = known.all().filter(|place| uris.contains(&&place.uri));
+    let places = known.uris().filter(|place| uris.contains(&&place.uri));
     let vms: Vec<&KnownVm> = places.flat_map(|place| place.named(text)).collect();
     match one(&vms) {
         Some(domain) => {

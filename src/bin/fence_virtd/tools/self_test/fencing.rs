@@ -92,7 +92,7 @@ impl TestReboot<'_> {
                 Ok(Answer::Verdict(Verdict::Denied)) => self.print_denial(test, Operation::Status)?,
                 Ok(Answer::Verdict(Verdict::Off)) => {
                     let what = format!("{name:?} is off, or no VM has this name: nothing was rebooted");
-                    let remedy = "name a VM that is on: `virsh list` shows them";
+                    let remedy = "name a VM that is on: `fence_virt -o list` in a VM, or the hypervisor's own tools, show them";
                     self.print(Finding::note(&test.name, what, remedy))?;
                     return Ok(RebootOutcome::NotTried);
                 }
@@ -167,7 +167,7 @@ impl TestReboot<'_> {
                         "{name:?} is off {} s after the reboot: it has not started",
                         waited.as_secs()
                     );
-                    let remedy = "start it with `virsh start`; the daemon's log says why it did not (`journalctl -u \
+                    let remedy = "start it with the hypervisor's own tools; the daemon's log says why it did not (`journalctl -u \
                                   fence_virtd`)";
                     self.print(Finding::error(&test.name, what, remedy))?;
                     return Ok(RebootOutcome::Failed);

@@ -107,7 +107,7 @@ impl ListenerTest {
     pub(super) fn failed(&self, operation: Operation, target: &Target, reply: &TimedReply) -> Finding {
         let what = failure(operation, target, &reply.reply);
         let remedy = match &reply.reply {
-            Ok(_) => format!("`fence_virtd --doctor -f {}` checks libvirt and the cluster", self.config),
+            Ok(_) => format!("`fence_virtd --doctor -f {}` checks the backend", self.config),
             Err(_) => self.unanswered.clone(),
         };
         Finding::error(&self.name, what, remedy)

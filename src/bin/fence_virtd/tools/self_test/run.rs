@@ -18,8 +18,10 @@ use crate::tools::status_client::{self, DaemonReport, NoReport};
 use fence_virt::config::{Config, NamedListener};
 use fence_virt::fence::Target;
 
-/// Time limit of a question, and where nobody listens at the status socket: no daemon may be running.
+/// Time limit of a question; with fence agents, whose calls take longer; and where nobody listens at the status
+/// socket: no daemon may be running.
 const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT_WITH_AGENTS: Duration = Duration::from_secs(25);
 const LIMIT_WITHOUT_DAEMON: Duration = Duration::from_secs(3);
 
 /// Exit code of a test that could not be made.
@@ -79,7 +81,11 @@ fn test(
 ) -> io::Result<u8> {
     let status = status_client::ask(path, &Query::Status(Form::Text));
     let has_daemon = status.as_ref().err().is_none_or(|none| none.has_daemon);
-    let limit = if has_daemon { LIMIT } else { LIMIT_WITHOUT_DAEMON };
+    let limit = match has_daemon {
+        false => LIMIT_WITHOUT_DAEMON,
+        true if config.backend.agents().is_empty() => LIMIT,
+        true => LIMIT_WITH_AGENTS,
+    };
     let unanswered = unanswered(path, has_daemon);
     let held = status.as_ref().ok().and_then(|report| judge_holds(path, &report.text));
     print(out, &std::iter::once(judge_status(path, &status)).chain(held).collect::<Vec<_>>())?;
