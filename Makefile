@@ -85,10 +85,10 @@ check-msrv:
 		[ $$code = 0 ] || { [ $$code = 77 ] && [ "$$FENCE_SKIP" != fail ]; }
 
 # A host that loses its bridge, an address and libvirtd; real pacemaker and corosync, with one host and with two; hosts
-# that pacemaker fences; QEMU guests that ask over their serial lines, vmchannels and vsock, that hang, that migrate, and
+# that pacemaker fences; fence agents of other projects; QEMU guests that ask over their serial lines, vmchannels and vsock, that hang, that migrate, and
 # that fence each other; three hosts with corosync; what can be is run with the C daemon too. Skips are for machines that
 # cannot.
-E2E_TESTS = host-changes pacemaker:own-keys pacemaker:cpg host-fencing:brief cluster guests hung migration race serial:ours vsock:ours vsock-tap serial:theirs vsock:theirs
+E2E_TESTS = host-changes pacemaker:own-keys pacemaker:cpg host-fencing:brief agent cluster guests hung migration race serial:ours vsock:ours vsock-tap serial:theirs vsock:theirs
 e2e: export KINDS = ooo
 
 e2e: test-peers e2e-peers build
@@ -146,7 +146,8 @@ check-protocol:
 
 e2e-peers:
 	@dist/need corosync:corosync pacemakerd:pacemaker stonith_admin:pacemaker-cli-utils \
-		qemu-system-x86_64:qemu-system-x86
+		qemu-system-x86_64:qemu-system-x86 \
+		/usr/sbin/fence_pve:fence-agents sshd:openssh-server ssh:openssh-client openssl:openssl
 
 # Licences and bans, offline.
 deny: tools

@@ -27,6 +27,8 @@ COMMON_DOCS = README.md CHANGELOG.md SECURITY.md LICENSE-MIT LICENSE-APACHE docs
 AGENT_DOCS = $(COMMON_DOCS) docs/AGENTS.md docs/TROUBLESHOOTING.md
 DAEMON_DOCS = $(COMMON_DOCS) ARCHITECTURE.md fence_virt.conf.example \
 	$(filter-out $(COMMON_DOCS),$(wildcard docs/*.md))
+# For the unit; the administrator puts them into use.
+DROP_INS = own-user.conf.example agent.conf.example
 # From, to: a copy, with the folder of the programs put in.
 PLACED = sed 's|/usr/sbin/|$(SBINDIR)/|g'
 
@@ -79,9 +81,10 @@ install-daemon:
 	$(INSTALL) -m 644 docs/listeners/*.md "$(DESTDIR)$(DOCDIR)/fence-virtd/listeners"
 	$(INSTALL) -m 644 docs/backends/*.md "$(DESTDIR)$(DOCDIR)/fence-virtd/backends"
 	dist/link-docs "$(DESTDIR)$(DOCDIR)/fence-virtd"
-	for file in dist/systemd/fence_virtd.service.d/*.example; do \
-		copy="$(DESTDIR)$(DOCDIR)/fence-virtd/examples/$${file##*/}"; \
-		$(PLACED) "$$file" >"$$copy" && chmod 644 "$$copy" || exit 1; \
+	@for example in $(DROP_INS); do \
+		$(PLACED) "dist/systemd/fence_virtd.service.d/$$example" \
+			>"$(DESTDIR)$(DOCDIR)/fence-virtd/examples/$$example" && \
+		chmod 644 "$(DESTDIR)$(DOCDIR)/fence-virtd/examples/$$example" || exit 1; \
 	done
 	$(INSTALL) -m 644 dist/default/fence_virtd "$(DESTDIR)$(DOCDIR)/fence-virtd/examples/fence_virtd.default"
 	$(INSTALL) -m 644 dist/corosync/uidgid.d/fence_virtd "$(DESTDIR)$(DOCDIR)/fence-virtd/examples/corosync-uidgid"

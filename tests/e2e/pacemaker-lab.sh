@@ -1,4 +1,4 @@
-# Machines of pacemaker.sh, which sources this file inside the namespaces of
+# Machines of pacemaker.sh and agent.sh, which source this file inside the namespaces of
 # the host: that host, its guests, and functions to control and query them.
 #
 # The host has a libvirtd with libvirt's test driver, whose VMs are simulated:
@@ -209,6 +209,12 @@ device() {
 	XML
 }
 
+# The fencing resources: g1 and g2 are fenced by multicast, g3 over TCP.
+devices() {
+	device multicast fence_xvm "pcmk_host_map=g1:vmg1;g2:vmg2" "hash=$HASH"
+	device tcp fence_virt "pcmk_host_map=g3:vmg3" "ipaddr=$HOST" "hash=$HASH"
+}
+
 # Writes the files of all guests.
 make_guests() {
 	local at node members=""
@@ -223,8 +229,7 @@ make_guests() {
 		members+=$(corosync_node "$node" "$((at + 1))" "10.77.0.$((at + 11))")
 	done
 	corosync_conf test "$members" >"$W/etc/corosync/corosync.conf"
-	# g1 and g2 are fenced by multicast, g3 over TCP. No fencing of nodes that
-	# are merely late to start.
+	# No fencing of nodes that are merely late to start.
 	cat >"$W/cib.xml" <<-XML
 		<cib validate-with="pacemaker-3.0" epoch="1" num_updates="0" admin_epoch="0"><configuration>
 		<crm_config><cluster_property_set id="options">
@@ -232,8 +237,7 @@ make_guests() {
 		</cluster_property_set></crm_config>
 		<nodes>$(for at in "${!NODES[@]}"; do echo "<node id=\"$((at + 1))\" uname=\"${NODES[at]}\"/>"; done)</nodes>
 		<resources>
-		$(device multicast fence_xvm "pcmk_host_map=g1:vmg1;g2:vmg2" "hash=$HASH")
-		$(device tcp fence_virt "pcmk_host_map=g3:vmg3" "ipaddr=$HOST" "hash=$HASH")
+		$(devices)
 		</resources><constraints/>
 		</configuration><status/></cib>
 	XML

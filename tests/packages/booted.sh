@@ -178,6 +178,32 @@ own_user_upgrades() {
 	gives 0 fence_virtd --check --lenient && installed && ! says "needs a change" &&
 		until_true "$LIMIT" other_daemon "$pid" && same "$(stat -c %U "/proc/$(property MainPID)")" fence_virtd && fences
 }
+# fence_dummy keeps the state of its VM in a file below /tmp, which only the drop-in makes writable.
+agent_config() { # [SETTING]
+	cat >/etc/fence_virt.conf <<-CONF
+		fence_virtd { listener = "tcp"; backend = "agent"; }
+		listeners { tcp { key_file = "$KEY"; } }
+		backends { agent = "test" { program = "/usr/sbin/fence_dummy"; option = "status_file=/tmp/dummy"; ${1:-} } }
+	CONF
+	chmod 600 /etc/fence_virt.conf
+}
+agent_fences() {
+	start fence_virtd && until_true "$LIMIT" answers &&
+		gives 0 fence_virt "${AGENT[@]}" -o on -H test && gives 0 is_on &&
+		gives 0 fence_virt "${AGENT[@]}" -o off -H test && gives 2 is_on || logs
+}
+answers() { fence_virt "${AGENT[@]}" -o monitor; } >/dev/null 2>&1
+runs_agents() {
+	local drop_in=${DROP_IN%/*}/agent.conf
+	[ -x /usr/sbin/fence_dummy ] || { echo "fence_dummy is missing (package fence-agents)"; return 1; }
+	agent_config && start fence_virtd && until_true "$LIMIT" answers && gives 1 fence_virt "${AGENT[@]}" -o on -H test || return
+	mkdir -p "${DROP_IN%/*}" && cp /usr/share/doc/fence-virtd/examples/agent.conf.example "$drop_in" && systemctl daemon-reload &&
+		agent_fences && is_confined || return
+	# Another user's agents need the lines that are commented out, and have nothing of the first user's.
+	agent_config 'user = "nobody";' && gives 1 systemctl restart fence_virtd &&
+		sed -i 's/^#\(CapabilityBoundingSet\|SystemCallFilter\)=/\1=/' "$drop_in" && systemctl daemon-reload && agent_fences || logs || return
+	rm "$drop_in" && systemctl daemon-reload && gives 0 systemctl stop fence_virtd
+}
 removed() { gives 0 dpkg -r fence-virtd && same "$(property ActiveState)" inactive; }
 comes_with_package() {
 	gives 0 systemctl enable fence_virtd && removed && installed && same "$(property ActiveState)" active && fences
@@ -248,6 +274,7 @@ check "systemd: it stops, and leaves no pid file" stops
 check "systemd: sockets of VMs that belong to another user, in /tmp" reaches_lines
 check "systemd: through libvirtd's socket" asks_libvirtd
 check "systemd: with corosync, backend cpg" joins_corosync "$KEY"
+check "systemd: fence agents, with the drop-in, as root and as another user" runs_agents
 check "systemd: as the user fence_virtd, with credentials and no capability" own_user
 check "systemd: as that user a reload says that it changes nothing" refuses_reload
 check "systemd: as that user the upgrade replaces the running daemon" own_user_upgrades

@@ -133,10 +133,10 @@ exposure() {
 	echo "exposure: $out"
 	awk -v is="$out" -v most="$2" 'BEGIN { exit !(is != "" && is + 0 <= most + 0) }'
 }
-exposure_with_drop_in() {
-	mkdir -p "$R/srv/fence_virtd.service.d" && cp "$R$UNIT" "$R/srv" &&
-		cp "$R/usr/share/doc/fence-virtd/examples/own-user.conf.example" "$R/srv/fence_virtd.service.d/own-user.conf" &&
-		exposure /srv/fence_virtd.service 1.5
+exposure_with_drop_in() { # NAME AT-MOST
+	rm -rf "$R/srv/fence_virtd.service.d" && mkdir -p "$R/srv/fence_virtd.service.d" && cp "$R$UNIT" "$R/srv" &&
+		cp "$R/usr/share/doc/fence-virtd/examples/$1.conf.example" "$R/srv/fence_virtd.service.d/$1.conf" &&
+		exposure /srv/fence_virtd.service "$2"
 }
 
 theirs_version=$(dpkg-deb -f "$W"/theirs/fence-virtd_*.deb Version)
@@ -157,7 +157,8 @@ check "our agent fences through it" fences fence_virt
 check "the C agent fences through it" fences c_agent
 check "the start script: start, stop, restart, reload, status" init_script
 check "the unit verifies, and its exposure is at most 2.5" exposure "$UNIT" 2.5
-check "with the user of its own at most 1.5" exposure_with_drop_in
+check "with the user of its own at most 1.5" exposure_with_drop_in own-user 1.5
+check "with the drop-in for fence agents at most 2.5" exposure_with_drop_in agent 2.5
 check "the C packages over ours, at once: the C daemon fences" goes_back_at_once
 check "our packages removed, the C packages again: the C daemon fences" goes_back
 check "a configuration that needs a change: the C daemon is left running until it has that" a_config_that_is_not_taken

@@ -18,6 +18,16 @@ selinux() {
 }
 # Neither loaded nor cached, so the kernel needs no AppArmor.
 apparmor() { gives 0 apparmor_parser -Q -K dist/apparmor/usr.sbin.fence_virtd; }
+# The rules for the backend agent, as they are and with all that are commented out, which only local files can bring in.
+apparmor_agent() {
+	local file=$W/local/usr.sbin.fence_virtd
+	mkdir -p "$W/local" && cp dist/apparmor/agent "$file" && knows_agents &&
+		sed 's/^\( *\)#\([/a-z].*,\)$/\1\2/' dist/apparmor/agent >"$file" && [ "$(diff dist/apparmor/agent "$file" | grep -c '^>')" -ge 10 ] && knows_agents
+}
+knows_agents() {
+	gives 0 apparmor_parser -Q -K -I "$W" dist/apparmor/usr.sbin.fence_virtd && gives 0 apparmor_parser -Q -N -I "$W" dist/apparmor/usr.sbin.fence_virtd &&
+		says "fence_virtd//agent"
+}
 outside_of_it() {
 	local file
 	for file in dist/apparmor/usr.sbin.fence_virtd docs/SERVICE.md; do
@@ -53,6 +63,7 @@ parse() {
 
 check "SELinux: the module compiles, and packs with its file contexts" selinux
 check "AppArmor: the profile compiles" apparmor
+check "AppArmor: the profile compiles with the rules for fence agents" apparmor_agent
 check "AppArmor: profile and documentation say how -c and --doctor are run" outside_of_it
 check "AppArmor: the daemon may run no program" no_program
 if command -v node >/dev/null; then
