@@ -42,7 +42,10 @@ impl AgentProgram {
         let mut options = config.options.clone();
         let unknown = options.iter().find(|option| !metadata.has_option(&option.name));
         if let Some(AgentOption { name, .. }) = unknown {
-            return Err(failed(format!("{} has no option {name}", config.program.display())));
+            let program = config.program.display();
+            return Err(failed(format!(
+                "{program} has no option {name}: correct its name, or remove this option"
+            )));
         }
         if let Some(path) = &config.password_file {
             let Some(name) = metadata.password_option() else {
@@ -74,6 +77,26 @@ fn check_program(path: &Path) -> Result<(), String> {
             "{shown} could be replaced by others: chown root {shown} and chmod go-w {shown}"
         ));
     }
+    check_folders(path)
+}
+
+/// Checks that not everybody can rename the folders of a program, or what is in them.
+fn check_folders(program: &Path) -> Result<(), String> {
+    let path = program
+        .canonicalize()
+        .map_err(|error| format!("cannot read {}: {}", program.display(), error_text(&error)))?;
+    for folder in path.ancestors().skip(1) {
+        let shown = folder.display();
+        let metadata =
+            fs::metadata(folder).map_err(|error| format!("cannot read {shown}: {}", error_text(&error)))?;
+        // With the sticky bit, only the owner of a file can.
+        if metadata.permissions().mode() & 0o1002 == 0o0002 {
+            return Err(format!(
+                "{} could be replaced by others, who may write to {shown}: chmod o-w {shown}",
+                program.display()
+            ));
+        }
+    }
     Ok(())
 }
 
@@ -86,7 +109,12 @@ fn is_ours(metadata: &Metadata) -> bool {
 /// Errors: a sentence that says what is wrong, and what to do.
 pub(crate) fn read_password(path: &Path) -> Result<String, String> {
     let shown = path.display();
-    let failed = |error: io::Error| format!("cannot read the password in {shown}: {}", error_text(&error));
+    let failed = |error: io::Error| {
+        let error = error_text(&error);
+        format!(
+            "cannot read the password in {shown}: {error}: write it there, with mode 0600, or correct password_file"
+        )
+    };
     let mut file = fs::File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     let mode = metadata.permissions().mode() & 0o7777;
