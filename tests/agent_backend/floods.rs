@@ -97,7 +97,7 @@ fn a_password_never_reaches_the_log_or_a_client() {
         "s=$(cat secret); python3 secret.py >&2; printf '%s\\n' \"$s\" \"login u/$s@pve1\" >&2; cat secret";
     // The end of what is kept of stderr is within the password.
     let cut = "head -c 16379 /dev/zero | tr '\\0' x >&2; printf '%s' \"$(cat secret)\" >&2; echo >&2";
-    let lines = "yes 12345678 | head -c 16380 >&2; printf '%s\\n' \"$(cat secret)\" >&2";
+    let lines = "yes 12345678 | head -c 16371 >&2; printf '%s\\n' \"$(cat secret)\" >&2";
     for commands in [print, cut, lines] {
         for end in ["exit 0", "exit 1", "exit 2", "kill -9 $$"] {
             for action in ["status", "monitor", "list-status"] {
