@@ -40,7 +40,7 @@ build-deps:
 # The C suite to test against, and what its tests run on.
 test-peers: build-deps
 	@dist/need /usr/sbin/fence_virtd:fence-virtd /usr/sbin/fence_xvm:fence-virt ip:iproute2 \
-		/usr/sbin/libvirtd:libvirt-daemon-system virsh:libvirt-clients \
+		/usr/sbin/libvirtd:libvirt-daemon-system virsh:libvirt-clients fence_dummy:fence-agents \
 		xmllint:libxml2-utils readelf:binutils mandoc:mandoc zsh:zsh
 	@dist/fetch-schema target/peers
 

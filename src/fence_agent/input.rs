@@ -64,6 +64,14 @@ impl AgentOption {
             "action" | "option" | "plug" | "port" | "nodename" => {
                 Err(format!("{name} is set by each request: remove this option"))
             }
+            "port_as_ip" => {
+                Err("port_as_ip would let a client name the machine: remove this option".to_owned())
+            }
+            "missing_as_off" => {
+                Err("missing_as_off would let a VM that the hypervisor does not find count as off: \
+                                     remove this option"
+                    .to_owned())
+            }
             "method" if !value.eq_ignore_ascii_case("onoff") => Err(format!(
                 "method={value} would let the agent reboot a VM that nobody has seen off: remove this option"
             )),
@@ -98,7 +106,18 @@ mod tests {
 
     #[test]
     fn what_an_agent_would_misread_is_refused() {
-        for bad in ["ip", "=x", "i p=x", "ip=a\nb", "Action=off", "port=1", "plug=1", "method=cycle"] {
+        for bad in [
+            "ip",
+            "=x",
+            "i p=x",
+            "ip=a\nb",
+            "Action=off",
+            "port=1",
+            "plug=1",
+            "method=cycle",
+            "missing_as_off=1",
+            "port_as_ip=1",
+        ] {
             assert!(AgentOption::parse(bad).is_err(), "{bad:?}");
         }
         assert!(AgentOption::parse("method=onoff").is_ok());

@@ -56,9 +56,11 @@ fn parse_line(line: &str, place: &str, has_states: bool) -> Option<AgentVm> {
         }
         false => (line, None),
     };
-    let (plug, alias) = line.split_once(',').unwrap_or((line, ""));
+    // Agents that cannot list print a notice.
+    let is_notice = !line.contains(',') && line.trim().contains(' ');
+    let (plug, alias) = line.split_once(',').filter(|_| !is_notice).unwrap_or((line, ""));
     let (plug, alias) = (plug.trim(), alias.trim());
-    if plug_problem(plug).is_some() {
+    if is_notice || plug_problem(plug).is_some() {
         return None;
     }
     let (of_plug, of_alias) = (Uuid::parse(plug), Uuid::parse(alias));
@@ -119,6 +121,7 @@ mod tests {
         let text = format!("a;b,web\n100,{long}\n101,\u{202e}gpj\n-n,x\n103,db\n");
         assert_eq!(shown(&text, false), ["103 db ?", "4 left out"]);
         assert_eq!(shown("N/A", true), ["1 left out"], "agents without plugs print that");
+        assert_eq!(shown("NOTICE: no list yet\na b,c", false), ["a b c ?", "1 left out"]);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub const METADATA_MAX: usize = 1 << 20;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AgentMetadata {
     parameters: BTreeSet<String>,
+    /// Parameters that have to be given.
+    required: BTreeSet<String>,
     actions: BTreeSet<String>,
     /// An action is done by the cluster when a node starts: unfencing.
     has_unfencing: bool,
@@ -73,7 +75,13 @@ impl AgentMetadata {
                 .map_err(unreadable)
         };
         match tag.name().as_ref() {
-            b"parameter" => self.parameters.extend(attribute("name")?),
+            b"parameter" => {
+                let name = attribute("name")?;
+                if attribute("required")?.is_some_and(|value| value == "1") {
+                    self.required.extend(name.clone());
+                }
+                self.parameters.extend(name);
+            }
             b"action" => {
                 self.actions.extend(attribute("name")?);
                 self.has_unfencing |= attribute("automatic")?.is_some_and(|value| value == "1");
@@ -102,9 +110,13 @@ impl AgentMetadata {
         self.actions.contains(action)
     }
 
-    /// Name of the option that takes the VM; none if the agent has one VM only.
+    /// Name of the option that takes the VM; none if the agent has one VM only. That is so too if the agent does
+    /// without it and has no list, and if it may take an address in its place (`port_as_ip`): such an agent fences the
+    /// machine at the address in its options, whatever the name.
     pub fn plug_option(&self) -> Option<&'static str> {
-        ["plug", "port"].into_iter().find(|name| self.parameters.contains(*name))
+        let plug = ["plug", "port"].into_iter().find(|name| self.parameters.contains(*name));
+        let has_list = self.has_action("list") || self.has_action("list-status");
+        plug.filter(|plug| !self.has_option("port_as_ip") && (has_list || self.required.contains(*plug)))
     }
 
     /// Name of the option that takes the password; none if the agent has none.

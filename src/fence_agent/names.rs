@@ -21,8 +21,14 @@ pub fn plug_problem(plug: &str) -> Option<String> {
     if plug.len() > PLUG_MAX {
         return Some(format!("it is longer than {PLUG_MAX} bytes"));
     }
-    if plug.trim() != plug || plug.starts_with('-') {
-        return Some("it begins or ends with a blank, or begins with a hyphen".to_owned());
+    if plug.trim() != plug || plug.starts_with('-') || plug.contains(" -") {
+        return Some("it begins or ends with a blank, or a word of it begins with a hyphen".to_owned());
+    }
+    // An agent may write it into a URL, where "100/../101" is 101.
+    if plug.split('/').skip(1).any(|part| part.is_empty())
+        || plug.split('/').any(|part| part == "." || part == "..")
+    {
+        return Some("it has a part of a path that leads elsewhere".to_owned());
     }
     let odd = plug.chars().find(|&c| !is_plain(c))?;
     Some(format!("it contains {odd:?}: only letters, digits, blanks and ._:@+/- reach an agent unchanged"))
@@ -46,10 +52,13 @@ mod tests {
 
     #[test]
     fn names_that_an_agent_would_change_or_split_are_refused() {
-        for good in ["100", "vm-1.example", "Größe 2", "qemu/100", "a:b@c+d"] {
+        for good in ["100", "vm-1.example", "Größe 2", "qemu/100", "/dc/vm", "..a", "a:b@c+d"] {
             assert_eq!(plug_problem(good), None, "{good}");
         }
-        for bad in ["", " a", "a ", "-a", "a,b", "a;b", "a\nb", "a\"b", "$(a)", "a`b", "a=b", "a#b", "a\0"] {
+        for bad in [
+            "", " a", "a ", "-a", "a -b", "a,b", "a;b", "a\nb", "a\"b", "$(a)", "a`b", "a=b", "a#b", "a\0",
+            "a/../b", "./a", "..", "a//b", "a/",
+        ] {
             assert!(plug_problem(bad).is_some(), "{bad:?}");
         }
         assert!(plug_problem(&"x".repeat(PLUG_MAX + 1)).is_some());

@@ -8,6 +8,9 @@ const WORDS: [&str; 5] = ["pass", "secret", "token", "key", "community"];
 /// Length, in bytes, below which a value is not replaced: it would be part of any sentence.
 const SHORTEST: usize = 3;
 
+/// Length from which its Base64 is replaced, too.
+const LONG: usize = 6;
+
 /// Values that are replaced in what an agent prints.
 #[derive(Debug, Clone, Default)]
 pub struct Secrets(Vec<String>);
@@ -29,16 +32,48 @@ impl Secrets {
         WORDS.iter().any(|word| name.contains(word)) && !name.ends_with("script") && !name.ends_with("file")
     }
 
-    /// Replaces the secrets in a text, as they are and as a Python agent quotes or a URL encodes them.
+    /// Replaces the secrets in a text, as they are and as agents write them: quoted by Python or JSON, in a URL, in XML,
+    /// in an HTTP header (Base64, at whatever position).
     pub fn redact(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for value in &self.0 {
-            for form in [value.clone(), percent_encoded(value), value.escape_default().to_string()] {
-                text = text.replace(&form, "***");
+            for form in forms(value).iter().filter(|form| form.len() >= SHORTEST) {
+                text = text.replace(form, "***");
             }
         }
         text
     }
+}
+
+/// Forms of a value; the longest ones are not part of others.
+fn forms(value: &str) -> Vec<String> {
+    let escaped = value.replace('\\', "\\\\");
+    let mut forms = vec![
+        value.to_owned(),
+        percent_encoded(value),
+        value.escape_default().to_string(),
+        escaped.replace('\'', "\\'"),
+        escaped.replace('"', "\\\""),
+        value.replace('\'', "'\\''"),
+        value.replace('\'', "'\"'\"'"),
+        value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"),
+        escaped,
+    ];
+    // Few digits would be part of any text.
+    let alignments = if value.len() < LONG { 0..0 } else { 0..3 };
+    forms.extend(alignments.map(|before| base64_core(value.as_bytes(), before)));
+    forms
+}
+
+/// Digits of Base64 that depend on these bytes alone, after this number of others.
+fn base64_core(bytes: &[u8], before: usize) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bit = |at: usize| bytes.get(at / 8).map(|byte| usize::from(byte >> (7 - at % 8) & 1));
+    // The first digit that begins within the bytes, in bits from their begin.
+    let first = (6 - before * 8 % 6) % 6;
+    let digit = |at: usize| (at..at + 6).try_fold(0, |value, at| Some(value << 1 | bit(at)?));
+    let digits = (first..).step_by(6).map_while(digit);
+    digits.map(|digit| char::from(DIGITS[digit])).collect()
 }
 
 fn percent_encoded(text: &str) -> String {
@@ -65,6 +100,26 @@ mod tests {
         assert_eq!(secrets.redact(r"'p&w\'1'"), "'***'");
         assert_eq!(secrets.redact("p&w'1-longer"), "***", "the longer one first");
         assert_eq!(secrets.redact("tab"), "tab", "too short to tell");
+    }
+
+    #[test]
+    fn secrets_in_other_clothes_are_replaced() {
+        let secrets = Secrets::of(&[AgentOption::parse("password=a'b\"c\\d&e").unwrap()]);
+        for text in
+            [r#"a\'b"c\\d&e"#, r#"a'b\"c\\d&e"#, r#"a'\''b"c\d&e"#, "a'b\"c\\d&amp;e", "a%27b%22c%5Cd%26e"]
+        {
+            assert_eq!(secrets.redact(text), "***", "{text}");
+        }
+        // printf 'root:hunter2' | base64, and with shorter names.
+        let secrets = Secrets::of(&[AgentOption::parse("passwd=hunter2").unwrap()]);
+        for (text, rest) in [
+            ("Basic cm9vdDpodW50ZXIy", "Basic cm9vdDp***"),
+            ("cm9vOmh1bnRlcjI=", "cm9vOm***I="),
+            ("cm86aHVudGVyMg==", "cm86***Mg=="),
+        ] {
+            let redacted = secrets.redact(text);
+            assert!(redacted.contains("***") && redacted.len() <= rest.len(), "{redacted}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 
 use libc::{c_int, c_uint};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::unistd::{Pid, User};
 
 /// PATH of a child.
@@ -132,6 +132,8 @@ fn restrict() -> io::Result<()> {
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } < 0 {
         return Err(io::Error::last_os_error());
     }
+    // The daemon blocks the signals that it reads from a descriptor: its child would never see a SIGTERM.
+    SigSet::empty().thread_set_mask()?;
     // All descriptors of the daemon are close-on-exec already, and so are libvirt's: this makes it certain. ENOSYS
     // before Linux 5.9, EINVAL before 5.11.
     // SAFETY: close_range(2) takes numbers, and with this flag closes nothing before the exec.

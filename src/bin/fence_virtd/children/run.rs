@@ -13,10 +13,13 @@ use fence_virt::time::Instant;
 
 /// Maximum of what a child may print on stdout, in bytes. One that prints more is killed.
 const STDOUT_MAX: usize = 1 << 20;
-/// Maximum of what is kept of its stderr, in bytes. The rest is read and dropped.
+/// Maximum of what is kept of its stderr, in bytes. The rest is read and dropped, with the line that it cuts: part of a
+/// secret is not known for one.
 const STDERR_MAX: usize = 16 << 10;
 /// Time between SIGTERM and SIGKILL for a child that is late.
 const GRACE: Duration = Duration::from_secs(2);
+/// The same once the daemon stops.
+const STOP_GRACE: Duration = Duration::from_millis(500);
 /// Time after SIGKILL at which a child that has not ended is no longer waited for: it is reaped later.
 const DYING: Duration = Duration::from_secs(2);
 /// Maximum of bytes that are read at once.
@@ -72,6 +75,7 @@ pub(super) struct ChildRun {
     stdin: Option<(ChildStdin, Vec<u8>)>,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
+    is_stderr_cut: bool,
     outcome: RunOutcome,
     /// Reason for which it is being killed.
     ending: Option<RunEnd>,
@@ -108,6 +112,7 @@ impl ChildRun {
             stdin: stdin.map(|stdin| (stdin, input.into_bytes())),
             stdout,
             stderr,
+            is_stderr_cut: false,
             outcome: RunOutcome { end: RunEnd::Late, stdout: Vec::new(), stderr: Vec::new() },
             ending: None,
             due: deadline,
@@ -166,11 +171,20 @@ impl ChildRun {
         }
     }
 
+    /// Ends the child soon: the daemon stops.
+    pub(super) fn stop(&mut self, now: Instant) {
+        self.end(RunEnd::Stopped, now);
+        self.due = self.due.min(now + STOP_GRACE);
+    }
+
     fn next_stage(&mut self, now: Instant) {
         let (stage, signal, wait) = match self.stage {
             RunStage::Runs => (RunStage::Terminated, Signal::SIGTERM, GRACE),
             RunStage::Terminated => (RunStage::Killed, Signal::SIGKILL, DYING),
             RunStage::Killed | RunStage::Left => {
+                if self.stage == RunStage::Killed {
+                    log::warn!("a fence agent has not ended {} s after SIGKILL", DYING.as_secs());
+                }
                 self.stage = RunStage::Left;
                 self.answer(RunEnd::Late);
                 return;
@@ -212,8 +226,16 @@ impl ChildRun {
         if read_some(stderr, &mut text, CHUNK) {
             self.stderr = None;
         }
-        let room = STDERR_MAX.saturating_sub(self.outcome.stderr.len());
-        self.outcome.stderr.extend(text.into_iter().take(room));
+        if self.is_stderr_cut {
+            return;
+        }
+        let kept = &mut self.outcome.stderr;
+        kept.append(&mut text);
+        if kept.len() > STDERR_MAX {
+            kept.truncate(STDERR_MAX);
+            kept.truncate(kept.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1));
+            self.is_stderr_cut = true;
+        }
     }
 
     fn reap(&mut self) -> bool {

@@ -24,10 +24,13 @@ enum ChildOrder {
     Stop,
 }
 
-/// The thread.
+/// Time for the end of all children. They get SIGTERM and, if they are stubborn, SIGKILL within it.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// The thread. If it is dropped, all children are ended.
 pub(crate) struct Children {
     runner: ChildRunner,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// Starts children, and awaits their ends; clones share the thread.
@@ -50,17 +53,19 @@ impl Children {
             .name("children".into())
             .spawn(move || follow(&mailbox, &left))
             .map_err(|error| format!("cannot start a thread: {}", error_text(&error)))?;
-        Ok(Children { runner, thread })
+        Ok(Children { runner, thread: Some(thread) })
     }
 
     pub(crate) fn runner(&self) -> ChildRunner {
         self.runner.clone()
     }
+}
 
-    /// Ends all children, and waits for the thread until `deadline`.
-    pub(crate) fn stop(self, deadline: Instant) {
-        if self.runner.orders.post(ChildOrder::Stop).is_ok() {
-            join_by(self.thread, deadline);
+impl Drop for Children {
+    fn drop(&mut self) {
+        let thread = self.thread.take().filter(|_| self.runner.orders.post(ChildOrder::Stop).is_ok());
+        if thread.is_some_and(|thread| !join_by(thread, Instant::now() + STOP_LIMIT)) {
+            log::warn!("a fence agent has survived SIGKILL: ending without it");
         }
     }
 }
@@ -117,7 +122,7 @@ fn follow(mailbox: &Mailbox<ChildOrder>, left: &AtomicUsize) {
             }
         }
         if stops {
-            runs.iter_mut().for_each(|run| run.end(RunEnd::Stopped, now));
+            runs.iter_mut().for_each(|run| run.stop(now));
         }
         left.store(runs.iter().filter(|run| !run.is_awaited()).count(), Ordering::Relaxed);
     }

@@ -49,7 +49,7 @@ fn a_child_is_fed_and_read() {
     let outcome = script.run(&children.runner(), &input, LONG);
     assert_eq!((outcome.end, text(&outcome.stderr)), (RunEnd::Exited(3), "warning\n"));
     assert!(text(&outcome.stdout) == input);
-    children.stop(Instant::now() + LONG);
+    drop(children);
 }
 
 #[test]
@@ -80,10 +80,16 @@ fn a_flood_ends_the_child_and_does_not_grow_the_daemon() {
     let outcome = flood.run(&children.runner(), "", LONG);
     assert_eq!(outcome.end, RunEnd::Flood);
     assert!(outcome.stdout.len() <= (1 << 20) + 1);
-    let noise = Script::new("noise", "head -c 5000000 /dev/zero >&2; echo done");
+    let noise = Script::new("noise", "yes 1234567 | head -c 5000000 >&2; printf 12 >&2; echo done");
     let outcome = noise.run(&children.runner(), "", LONG);
     assert_eq!((outcome.end, text(&outcome.stdout)), (RunEnd::Exited(0), "done\n"));
     assert_eq!(outcome.stderr.len(), 16 << 10);
+    let noise = Script::new(
+        "line",
+        "yes 123456789 | head -c 16000 >&2; head -c 999 /dev/zero >&2; sleep 0.2; echo x >&2",
+    );
+    let stderr = noise.run(&children.runner(), "", LONG).stderr;
+    assert!(stderr.len() == 16_000 && stderr.ends_with(b"9\n"), "whole lines, and none after them");
 }
 
 #[test]
@@ -114,7 +120,7 @@ fn many_run_at_once_and_a_stop_ends_them() {
             .collect();
         (0..8).for_each(|_| started.recv().unwrap());
         let runner = children.runner();
-        children.stop(Instant::now() + LONG);
+        drop(children);
         for run in runs {
             assert_eq!(run.join().unwrap(), RunEnd::Stopped);
         }

@@ -51,8 +51,13 @@ pub(crate) trait Link {
     /// Requests a probe from the connection manager, which reports it by an event.
     fn probe(&self);
 
-    /// Time without an answer after which a lookup goes on without this place, and a probe has failed.
+    /// Time without an answer after which a probe has failed.
     fn silence_max(&self) -> Duration {
+        URI_SILENCE_MAX
+    }
+
+    /// Time without an answer after which a lookup that another place has answered goes on without this one.
+    fn lookup_max(&self) -> Duration {
         URI_SILENCE_MAX
     }
 

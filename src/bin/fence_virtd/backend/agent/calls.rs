@@ -100,7 +100,7 @@ impl AgentCalls {
         if outcome.end != RunEnd::Exited(0) {
             return Err(self.failure(action, None, &outcome));
         }
-        let text = String::from_utf8_lossy(&outcome.stdout);
+        let text = self.without_secrets(&String::from_utf8_lossy(&outcome.stdout));
         let has_states = action == ApiAction::ListStatus;
         let (vms, left_out) = parse_list(&text, &self.place, has_states).map_err(LibvirtError::Other)?;
         if left_out > 0 {
@@ -114,6 +114,13 @@ impl AgentCalls {
             return Err(LibvirtError::Other(format!("the agent's list names no VM: {first}")));
         }
         Ok((vms, left_out))
+    }
+
+    /// Leaves out the lines that have secrets: clients see the names of VMs.
+    fn without_secrets(&self, text: &str) -> String {
+        let secrets = &self.program.secrets;
+        let plain = text.lines().filter(|line| secrets.redact(line) == *line);
+        plain.flat_map(|line| [line, "\n"]).collect()
     }
 
     fn run(&self, action: ApiAction, plug: Option<&str>) -> LibvirtResult<RunOutcome> {

@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::calls::AgentCalls;
+use super::list_turns::ListTurns;
 use super::listed_vms::ListedVms;
 use crate::libvirt::{Definition, DomainState, FoundDomain, Host, LibvirtError, LibvirtResult};
 use fence_virt::fence::{PowerState, Target};
@@ -21,8 +22,7 @@ pub(super) struct AgentHost {
     /// Name of the only VM, for an agent that takes no plug.
     only_vm: Option<String>,
     known: Mutex<ListedVms>,
-    /// Held during a list, so that one serves all that wait for it.
-    listing: Mutex<()>,
+    turns: ListTurns,
 }
 
 /// State that an agent tells. It tells nothing of runs, pauses and migrations.
@@ -38,8 +38,8 @@ fn found(vm: &AgentVm, power: PowerState) -> FoundDomain {
 impl AgentHost {
     /// Makes the host. `only_vm` names the VM of an agent that takes no plug.
     pub(super) fn new(calls: AgentCalls, list_interval: Duration, only_vm: Option<String>) -> AgentHost {
-        let (known, listing) = Default::default();
-        let host = AgentHost { calls, list_interval, only_vm, known, listing };
+        let (known, turns) = Default::default();
+        let host = AgentHost { calls, list_interval, only_vm, known, turns };
         host.set_only_vm();
         host
     }
@@ -71,20 +71,19 @@ impl AgentHost {
         if !self.calls.has_list() {
             return Ok(!self.calls.has_plugs());
         }
+        let asked = Instant::now();
+        // One that has begun meanwhile counts, however long it takes.
         let is_recent = || {
             let listed = lock(&self.known).listed();
-            listed.is_some_and(|at| Instant::now().saturating_duration_since(at) < age)
+            listed.is_some_and(|at| at >= asked || asked.saturating_duration_since(at) < age)
         };
-        if is_recent() {
-            return Ok(true);
-        }
-        let _listing = lock(&self.listing);
-        if !is_recent() {
+        let list = || {
             let began = Instant::now();
             let vms = self.calls.list()?;
             lock(&self.known).set(vms, began);
-        }
-        Ok(true)
+            Ok(())
+        };
+        self.turns.take(is_recent, list).map(|()| true)
     }
 
     /// VMs of the last list, with what it tells of their states.
@@ -96,7 +95,13 @@ impl AgentHost {
     }
 
     fn named(&self, target: &Target) -> LibvirtResult<Vec<AgentVm>> {
-        if !self.refresh(self.list_interval)? {
+        let refreshed = self.refresh(self.list_interval);
+        if let Err(error) = refreshed {
+            // The agent may tell the state of a VM though it cannot list all.
+            let named = lock(&self.known).named(target);
+            return if named.is_empty() { Err(error) } else { Ok(named) };
+        }
+        if refreshed == Ok(false) {
             // The agent knows whether there is such a VM.
             let plug = target.as_str();
             if let Some(problem) = plug_problem(plug) {
@@ -115,11 +120,16 @@ impl AgentHost {
         Ok(lock(&self.known).named(target))
     }
 
+    /// Makes a call that changes the state of a VM, whatever its result. A list may have begun before its end.
     fn power(&self, action: ApiAction, uuid: &str) -> LibvirtResult {
-        let plug = self.plug(uuid)?;
-        let outcome = self.calls.power(action, &plug);
-        lock(&self.known).outdate(&plug);
-        outcome
+        let result = self.calls.power(action, &self.plug(uuid)?);
+        lock(&self.known).forget_state(uuid, Instant::now());
+        result
+    }
+
+    /// True if the agent makes lists.
+    pub(super) fn makes_lists(&self) -> bool {
+        self.calls.has_list()
     }
 
     /// True if the agent lists its VMs, or has one only.

@@ -10,9 +10,6 @@ use fence_virt::config::AgentConfig;
 use fence_virt::fence_agent::{AgentVm, place_uuid};
 use fence_virt::time::Instant;
 
-/// Time limit for the end of the thread, once all calls have ended.
-const CLOSING: Duration = Duration::from_secs(5);
-
 /// Answers of an agent to the tools.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AgentAnswers {
@@ -61,7 +58,7 @@ pub(crate) fn ask_vms(config: &AgentConfig) -> Result<AgentVms, String> {
 fn with_calls<T>(config: &AgentConfig, ask: impl FnOnce(&AgentCalls) -> T) -> Result<T, Problem> {
     let children = Children::start().map_err(|reason| Problem::new(reason, "run this again"))?;
     let answers = load(config, children.runner()).map(|calls| ask(&calls));
-    children.stop(Instant::now() + CLOSING);
+    drop(children);
     answers
 }
 

@@ -84,5 +84,7 @@ impl AgentLink {
     }
 }
 
-/// Time limit for the answer of an agent's monitor, and for its part in a lookup.
+/// Time limit for the answer of an agent's monitor.
 pub(super) const AGENT_SILENCE_MAX: Duration = Duration::from_secs(20);
+/// Time after which a lookup that another place has answered goes on without an agent.
+pub(super) const AGENT_LOOKUP_MAX: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use fence_virt::fence::{Target, Uuid};
 use fence_virt::fence_agent::AgentVm;
@@ -11,6 +11,10 @@ const PLUGS_MAX: usize = 20_000;
 #[derive(Debug, Default)]
 pub(super) struct ListedVms {
     vms: Vec<AgentVm>,
+    /// VMs of earlier lists that the last one leaves out.
+    missing: Vec<AgentVm>,
+    /// VMs whose states power operations have changed since the last list was begun, with the times.
+    changed: Vec<(Uuid, Instant)>,
     /// Time at which the last list was begun.
     listed: Option<Instant>,
     /// Plug of each VM that was ever found: a VM that a list leaves out is not off for that.
@@ -19,17 +23,33 @@ pub(super) struct ListedVms {
 
 impl ListedVms {
     /// Records a list that was begun at this time.
-    pub(super) fn set(&mut self, vms: Vec<AgentVm>, began: Instant) {
+    pub(super) fn set(&mut self, mut vms: Vec<AgentVm>, began: Instant) {
+        self.changed.retain(|(_, at)| *at >= began);
+        for vm in vms.iter_mut().filter(|vm| self.changed.iter().any(|(uuid, _)| *uuid == vm.uuid)) {
+            vm.state = None;
+        }
         if self.plugs.len() > PLUGS_MAX {
             self.plugs.clear();
         }
         self.plugs.extend(vms.iter().map(|vm| (vm.uuid, vm.plug.clone())));
+        let plugs: HashSet<&str> = vms.iter().map(|vm| vm.plug.as_str()).collect();
+        let is_left_out = |vm: &AgentVm| !plugs.contains(vm.plug.as_str());
+        self.missing.retain(is_left_out);
+        self.missing.extend(self.vms.drain(..).filter(is_left_out));
+        if self.missing.len() > PLUGS_MAX {
+            self.missing.clear();
+        }
         (self.vms, self.listed) = (vms, Some(began));
     }
 
-    /// Forgets the state of a VM, which a power operation may have changed.
-    pub(super) fn outdate(&mut self, plug: &str) {
-        self.vms.iter_mut().filter(|vm| vm.plug == plug).for_each(|vm| vm.state = None);
+    /// Forgets the state of a VM that a power operation has changed.
+    pub(super) fn forget_state(&mut self, uuid: &str, now: Instant) {
+        let Some(uuid) = Uuid::parse(uuid) else { return };
+        self.changed.retain(|(other, _)| *other != uuid);
+        self.changed.push((uuid, now));
+        for vm in self.vms.iter_mut().filter(|vm| vm.uuid == uuid) {
+            vm.state = None;
+        }
     }
 
     /// Records a VM that was found without a list.
@@ -50,7 +70,8 @@ impl ListedVms {
         &self.vms
     }
 
-    /// VMs of the last list that a target names, by name, plug or UUID.
+    /// VMs of the last list that a target names, by name, plug or UUID. Without one, those of earlier lists: no VM is
+    /// off since a list leaves it out.
     pub(super) fn named(&self, target: &Target) -> Vec<AgentVm> {
         let text = target.as_str();
         let uuid = Uuid::parse(text);
@@ -58,7 +79,8 @@ impl ListedVms {
             Some(uuid) => vm.uuid == uuid,
             None => vm.name == text || vm.plug == text,
         };
-        self.vms.iter().filter(is_it).cloned().collect()
+        let named: Vec<AgentVm> = self.vms.iter().filter(is_it).cloned().collect();
+        if named.is_empty() { self.missing.iter().filter(is_it).cloned().collect() } else { named }
     }
 
     /// Plug of a VM that was found before.
@@ -85,13 +107,35 @@ mod tests {
         assert_eq!(plugs(&known, "100"), ["100", "101"], "ambiguous");
         let uuid = known.all()[0].uuid.to_string();
         assert_eq!(plugs(&known, &uuid), ["100"]);
-        let states = parse_list("100,web,ON\n101,db,ON\n", "agent", true).unwrap().0;
-        known.set(states, Instant::now());
-        known.outdate("101");
-        assert_eq!(known.all().iter().map(|vm| vm.state.is_some()).collect::<Vec<_>>(), [true, false]);
         known.set(list("101,db\n"), Instant::now());
-        assert_eq!(plugs(&known, &uuid), [""; 0]);
+        assert_eq!(known.all().len(), 1);
+        assert_eq!(
+            (plugs(&known, &uuid), plugs(&known, "web")),
+            (vec!["100".to_owned()], vec!["100".to_owned()])
+        );
         assert_eq!(known.plug(&uuid).as_deref(), Some("100"));
+        known.set(list("100,other\n"), Instant::now());
+        assert_eq!(plugs(&known, "web"), [""; 0], "it has another name now");
+        assert_eq!(
+            (plugs(&known, "other"), plugs(&known, "db")),
+            (vec!["100".to_owned()], vec!["101".to_owned()])
+        );
         assert_eq!(known.plug("none"), None);
+    }
+
+    #[test]
+    fn a_list_that_began_before_the_end_of_an_operation_does_not_tell_its_result() {
+        let mut known = ListedVms::default();
+        let list = || parse_list("1,a,on\n2,b,on\n", "agent", true).unwrap().0;
+        let (before, after) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(1));
+        known.set(list(), before);
+        let uuid = known.all()[0].uuid.to_string();
+        let states = |known: &ListedVms| known.all().iter().map(|vm| vm.state.is_some()).collect::<Vec<_>>();
+        known.forget_state(&uuid, after);
+        assert_eq!(states(&known), [false, true]);
+        known.set(list(), before);
+        assert_eq!(states(&known), [false, true]);
+        known.set(list(), after + std::time::Duration::from_secs(1));
+        assert_eq!(states(&known), [true, true]);
     }
 }

@@ -34,7 +34,9 @@ impl AgentManager {
         loop {
             match self.commands.recv_timeout(due.remaining()) {
                 Ok(AgentCommand::Monitor) => {
-                    let outcome = self.note(self.host.monitor());
+                    // An agent whose lists fail finds no VM, whatever its monitor says.
+                    let list = || self.host.refresh(self.host.list_interval()).map(drop);
+                    let outcome = self.note(self.host.monitor().and_then(|()| list()));
                     let event = Event::Probed { uri: self.at, outcome };
                     if self.worker.send(Message::Event(event)).is_err() {
                         trace!("{}: monitor dropped: the worker has ended", self.host.place());
@@ -50,15 +52,17 @@ impl AgentManager {
     }
 
     fn list(&self) {
+        if !self.host.makes_lists() {
+            // Its monitor tells whether it works.
+            return drop(self.note(self.host.monitor()));
+        }
         let age = self.host.list_interval() / 2;
         match self.host.refresh(age) {
-            Ok(true) => {
+            Ok(_) => {
                 let listed = self.host.listed();
                 lock(&self.state).inventory = Some(listed);
                 let _ = self.note(Ok(()));
             }
-            // It has no list: its monitor tells whether it works.
-            Ok(false) => drop(self.note(self.host.monitor())),
             Err(error) => drop(self.note(Err(error))),
         }
     }

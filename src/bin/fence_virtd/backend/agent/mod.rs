@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`program`] | the agent's program, its password and its metadata, checked before use |
 //! | [`calls`] | calls of an agent, and what their ends mean |
-//! | [`listed_vms`] | its VMs, by the last list |
+//! | [`listed_vms`], [`list_turns`] | its VMs, by the last list; one list at a time |
 //! | [`host`] | an agent as a host of VMs, for calls on lanes; what the worker knows of it without a call |
 //! | [`link`], [`lane`], [`manager`] | access to an agent, its threads |
 //! | [`place`] | a place of VMs: libvirt URI or agent |
@@ -16,6 +16,7 @@ mod host;
 mod inquiry;
 mod lane;
 mod link;
+mod list_turns;
 mod listed_vms;
 mod manager;
 mod place;

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::host::AgentView;
 use super::lane::AgentLane;
-use super::link::{AGENT_SILENCE_MAX, AgentLink};
+use super::link::{AGENT_LOOKUP_MAX, AGENT_SILENCE_MAX, AgentLink};
 use crate::backend::libvirt::{LaneThread, UriLink};
 use crate::libvirt::{
     Call, CallId, Connection, Definition, DomainState, FoundDomain, Host, Lane, LibvirtResult, Link,
@@ -137,6 +137,13 @@ impl Link for PlaceLink {
         match self {
             PlaceLink::Uri(link) => link.silence_max(),
             PlaceLink::Agent(_) => AGENT_SILENCE_MAX,
+        }
+    }
+
+    fn lookup_max(&self) -> Duration {
+        match self {
+            PlaceLink::Uri(link) => link.lookup_max(),
+            PlaceLink::Agent(_) => AGENT_LOOKUP_MAX,
         }
     }
 

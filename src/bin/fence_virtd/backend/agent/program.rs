@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
-use crate::access::key_file;
+use crate::access::{credentials, key_file};
 use crate::children::{ChildRunner, RunEnd};
 use crate::problem::Problem;
 use fence_virt::config::AgentConfig;
@@ -131,12 +131,16 @@ fn read_password(path: &Path, uid: u32) -> Result<String, Problem> {
     if !metadata.is_file() {
         return Err(Problem::new(format!("{shown} is no file"), "correct password_file"));
     }
-    if !is_ours(&metadata, uid) || mode & 0o077 != 0 {
+    // systemd gives credentials to a service by other means than their owner and mode.
+    let directory = credentials::unit_directory(path).or_else(credentials::directory);
+    let is_credential =
+        directory.map(|directory| credentials::holds(&directory, path)).transpose()? == Some(true);
+    if !is_credential && (!is_ours(&metadata, uid) || mode & 0o077 != 0) {
         let owner = if uid == 0 { "root".to_owned() } else { uid.to_string() };
         let what = format!("others can read or own the password in {shown} (mode {mode:04o})");
         return Err(Problem::new(what, format!("chown {owner} {shown} and chmod 0600 {shown}")));
     }
-    if uid != 0 && metadata.uid() != uid {
+    if !is_credential && uid != 0 && metadata.uid() != uid {
         let what = format!("the daemon (user id {uid}) cannot read the password in {shown}, which is root's");
         return Err(Problem::new(what, format!("chown {uid} {shown}")));
     }

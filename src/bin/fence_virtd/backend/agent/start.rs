@@ -37,7 +37,7 @@ impl AgentThreads {
             // A full channel: its call ends now, and then its channel is closed.
             let _ = link.manager.try_send(AgentCommand::Stop);
         }
-        self.children.stop(deadline);
+        drop(self.children);
         for (link, thread) in self.managers {
             drop(link);
             join_by(thread, deadline);
@@ -68,13 +68,14 @@ pub(crate) fn start(
     startup: &Startup<'_>,
 ) -> Result<Option<StartedPlaces>, String> {
     let children = Children::start()?;
+    let Some(programs) = load_all(agents, &children.runner(), startup)? else { return Ok(None) };
     let (first_sender, first) = bounded(agents.len());
     let mut managers = Vec::new();
-    for (number, config) in agents.iter().enumerate() {
+    for ((number, config), program) in agents.iter().enumerate().zip(programs) {
         let at = UriIndex(uris.len() + number);
         let is_awaited = !startup.wait_for_init;
         let first = is_awaited.then(|| first_sender.clone());
-        managers.push(start_agent(at, config, children.runner(), startup, first)?);
+        managers.push(start_agent(at, config, program, children.runner(), startup, first)?);
     }
     let (links, connections) = match libvirt::connect(uris, true, startup)? {
         Some(connected) => connected,
@@ -99,15 +100,51 @@ pub(crate) fn start(
     Ok(Some(StartedPlaces { backend, managers: connections, agents }))
 }
 
+/// Checks all agents, at the same time. Returns none if a stop signal came meanwhile.
+/// Errors: that of an agent that cannot be used.
+fn load_all(
+    agents: &[AgentConfig],
+    runner: &ChildRunner,
+    startup: &Startup<'_>,
+) -> Result<Option<Vec<AgentProgram>>, String> {
+    let (sender, loaded) = bounded(agents.len());
+    for (number, config) in agents.iter().enumerate() {
+        let (sender, config, runner) = (sender.clone(), config.clone(), runner.clone());
+        let load = move || {
+            // The start may have been interrupted.
+            let _ = sender.send((number, AgentProgram::load(&config, &runner)));
+        };
+        let builder = thread::Builder::new().name("agent-load".into());
+        builder.spawn(load).map_err(|error| format!("cannot start a thread: {}", error_text(&error)))?;
+    }
+    drop(sender);
+    let mut programs: Vec<_> = agents.iter().map(|_| None).collect();
+    while programs.iter().any(Option::is_none) {
+        // The threads end in time: a program that tells no metadata is ended.
+        let deadline = Instant::now() + START_LIMIT;
+        match await_first(&loaded, deadline, startup.signals, "the metadata of fence agents")? {
+            FirstAttempt::Made((number, program)) => {
+                let program = program.map_err(|problem| format!("{}: {problem}", agents[number].place()))?;
+                programs[number] = Some(program);
+            }
+            FirstAttempt::Interrupted => return Ok(None),
+            FirstAttempt::TimedOut | FirstAttempt::ThreadEnded => {
+                return Err("the fence agents tell no metadata in time".to_owned());
+            }
+        }
+    }
+    Ok(Some(programs.into_iter().flatten().collect()))
+}
+
 fn start_agent(
     at: UriIndex,
     config: &AgentConfig,
+    program: AgentProgram,
     runner: ChildRunner,
     startup: &Startup<'_>,
     first: Option<Sender<FirstMonitor>>,
 ) -> Result<(AgentLink, JoinHandle<()>), String> {
     let place = config.place();
-    let program = AgentProgram::load(config, &runner).map_err(|problem| format!("{place}: {problem}"))?;
     let calls = AgentCalls::new(place.clone(), program, config.timeout, runner);
     let host = Arc::new(AgentHost::new(calls, config.list_interval, config.name.clone()));
     let state = Arc::new(Mutex::new(AgentState::default()));

@@ -18,7 +18,7 @@ impl<L: Link> LibvirtBackend<L> {
     pub(super) fn look_up(&mut self, mut job: Job, admitted: Option<OperationId>, now: Instant) {
         self.widen(&mut job);
         let target = job.request.target.clone();
-        let patience = self.uris.iter().map(|uri| uri.link.silence_max()).max().unwrap_or_default();
+        let patience = self.uris.iter().map(|uri| uri.link.lookup_max()).max().unwrap_or_default();
         let id = self.lookups.begin(job, admitted, self.uris.len(), now + patience);
         for at in (0..self.uris.len()).map(UriIndex) {
             // With several URIs, one that does not answer holds up no VM of the others.
@@ -147,7 +147,9 @@ impl<L: Link> LibvirtBackend<L> {
                 // the agent to a host that does not have the VM.
                 let is_version_1 =
                     matches!(job.requester, Requester::Client { version: WireVersion::One, .. });
-                let is_off = job.request.operation == Operation::Status && is_version_1;
+                // A list of an agent may leave out a VM that runs.
+                let has_agents = self.uris.iter().any(|uri| uri.link.is_queried_on_lanes());
+                let is_off = job.request.operation == Operation::Status && is_version_1 && !has_agents;
                 let verdict = if is_off { Verdict::Off } else { Verdict::Failure };
                 Err((verdict, "no such VM".to_owned()))
             }
