@@ -137,7 +137,9 @@ mod tests {
     /// Metadata with these parameters and actions.
     fn metadata(parameters: &[&str], actions: &str) -> String {
         let parameter = |name: &&str| {
-            format!("<parameter name=\"{name}\"><shortdesc lang=\"en\">x</shortdesc></parameter>")
+            format!(
+                "<parameter name=\"{name}\" required=\"1\"><shortdesc lang=\"en\">x</shortdesc></parameter>"
+            )
         };
         let parameters: String = parameters.iter().map(parameter).collect();
         format!(

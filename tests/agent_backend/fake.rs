@@ -1,7 +1,7 @@
 //! Fake agent, a shell script that misbehaves as files beside it say, and a daemon that uses such agents.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -25,7 +25,9 @@ pub const DENIED: u8 = 3;
 
 /// Metadata with these parameters and actions.
 pub fn metadata(parameters: &[&str], actions: &[&str]) -> String {
-    let parameter = |name: &&str| format!("<parameter name=\"{name}\"/>");
+    let parameter = |name: &&str| {
+        format!("<parameter name=\"{name}\" required=\"{}\"/>", u8::from(["plug", "port"].contains(name)))
+    };
     let action = |name: &&str| format!("<action name=\"{name}\"/>");
     format!(
         "<?xml version=\"1.0\" ?>\n<resource-agent name=\"fake\"><parameters>{}</parameters><actions>{}</actions>\
@@ -111,7 +113,8 @@ impl FakeAgent {
 
     /// Gives its folder to a user, but not its program.
     pub fn give_to(&self, uid: u32) {
-        chown(&self.folder, Some(uid), None).unwrap();
+        // The folder stays root's: its owner could replace the program.
+        fs::set_permissions(&self.folder, fs::Permissions::from_mode(0o1777)).unwrap();
         for entry in fs::read_dir(&self.folder).unwrap() {
             let path = entry.unwrap().path();
             if path != self.program() {

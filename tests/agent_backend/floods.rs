@@ -40,6 +40,7 @@ fn floods_end_the_agent_and_do_not_grow_the_daemon_or_its_log() {
 fn an_agent_that_reads_nothing_does_not_end_the_daemon() {
     let bench = require!(AgentBench::new());
     let (agent, daemon) = bench.with_one("");
+    assert_eq!(bench.ask(Status, "web"), SUCCESS, "it is in the list now");
     for (commands, code) in
         [("exit 0", SUCCESS), ("exit 2", OFF), ("exec <&-; exit 2", OFF), ("exit 1", FAILURE)]
     {

@@ -54,7 +54,7 @@ fn an_agent_that_cannot_be_used_is_named_with_the_reason_and_a_remedy() {
     assert_refused(&bench, &agent.section("", ""), &["fences one VM only", "agent = \"NAME-OF-THE-VM\""]);
     let password = bench.dir.write("password", "hunter2\n");
     let line = format!("password_file = \"{}\";", password.display());
-    assert_refused(&bench, &agent.section("x", &line), &["takes no password: remove password_file"]);
+    assert_refused(&bench, &agent.section("x", &line), &["takes no password; remove password_file"]);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn programs_options_and_passwords_are_checked() {
     chown(&path, Some(0), None).unwrap();
     // The folder that has it decides as well.
     mode(&agent.path(""), 0o777);
-    assert_refused(&bench, &plain, &["could be replaced by others", "chmod o-w"]);
+    assert_refused(&bench, &plain, &["could be replaced by others", "chmod go-w"]);
     // Where each may remove his own files only, nobody replaces it.
     mode(&agent.path(""), 0o1777);
     assert_eq!(bench.start(&bench.conf("agent", &plain, "")).stop(LIMIT).code(), Some(0));
@@ -87,7 +87,7 @@ fn programs_options_and_passwords_are_checked() {
     let folder = plain.replace("/fence_fake", "");
     assert_refused(&bench, &folder, &["is no program"]);
     for (lines, words) in [
-        ("option = \"ipaddr=x\";", &["has no option ipaddr", "remove"][..]),
+        ("option = \"ipaddr=x\";", &["has no option ipaddr", "correct the lines option"][..]),
         ("option = \"method=cycle\";", &["would let the agent reboot", "remove this option"]),
         ("option = \"plug=100\";", &["is set by each request", "remove this option"]),
         ("user = \"no-such-user\";", &["there is no user", "create it, or remove user"]),
@@ -170,7 +170,7 @@ fn fence_dummy_is_an_agent() {
     assert_eq!(state(), "off");
     let on = fence_virt::fence::Operation::On;
     assert_eq!(bench.asked(&[on, Status], "dummy"), [SUCCESS, SUCCESS], "{}", daemon.log());
-    assert_eq!((state().as_str(), bench.ask(Status, "other")), ("on", OFF), "there is no other VM");
+    assert_eq!((state().as_str(), bench.ask(Status, "other")), ("on", FAILURE), "there is no other VM");
     assert_eq!(bench.run("monitor").code, 0);
     assert_eq!(bench.list().len(), 1);
 }

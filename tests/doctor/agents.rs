@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use super::common::Dir;
 use super::common::daemon::OURS;
 
-const METADATA: &str = "<resource-agent name=\"a\"><parameters><parameter name=\"ip\"/><parameter name=\"plug\"/>\
+const METADATA: &str = "<resource-agent name=\"a\"><parameters><parameter name=\"ip\"/><parameter name=\"plug\" required=\"1\"/>\
     <parameter name=\"password\"/></parameters><actions><action name=\"on\" automatic=\"0\"/><action name=\"off\"/>\
     <action name=\"reboot\"/><action name=\"status\"/><action name=\"monitor\"/>LIST</actions></resource-agent>";
 

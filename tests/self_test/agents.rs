@@ -8,7 +8,7 @@ use super::common::net::HOST_V4;
 use super::common::{require, until};
 use super::{OURS, Site};
 
-const METADATA: &str = "<resource-agent name=\"a\"><parameters><parameter name=\"plug\"/></parameters><actions>\
+const METADATA: &str = "<resource-agent name=\"a\"><parameters><parameter name=\"plug\" required=\"1\"/></parameters><actions>\
     <action name=\"on\" automatic=\"0\"/><action name=\"off\"/><action name=\"reboot\"/><action name=\"status\"/>\
     <action name=\"monitor\"/><action name=\"list-status\"/></actions></resource-agent>";
 

@@ -123,7 +123,10 @@ fn read_password(path: &Path, uid: u32) -> Result<String, Problem> {
     let shown = path.display();
     let failed = |error: io::Error| {
         let what = format!("cannot read the password in {shown}: {}", error_text(&error));
-        Problem::new(what, "correct password_file; a credential exists only while its unit runs")
+        Problem::new(
+            what,
+            "write it there, with mode 0600, or correct password_file; a credential exists only while its unit runs",
+        )
     };
     let mut file = fs::File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;

@@ -11,7 +11,7 @@ use super::manager::AgentManager;
 use super::place::PlaceLink;
 use super::program::AgentProgram;
 use crate::access::Permissions;
-use crate::backend::libvirt::{self, ConnectionManagers, LibvirtBackend};
+use crate::backend::libvirt::{self, Connected, ConnectionManagers, LibvirtBackend};
 use crate::children::{ChildRunner, Children};
 use crate::startup::{FirstAttempt, START_LIMIT, Startup, await_first};
 use crate::status::UriState;
@@ -77,9 +77,9 @@ pub(crate) fn start(
         let first = is_awaited.then(|| first_sender.clone());
         managers.push(start_agent(at, config, program, children.runner(), startup, first)?);
     }
-    let (links, connections) = match libvirt::connect(uris, true, startup)? {
-        Some(connected) => connected,
-        None => return Ok(None),
+    let Some(Connected { links, managers: connections, problem }) = libvirt::connect(uris, true, startup)?
+    else {
+        return Ok(None);
     };
     let agent_links = managers.iter().map(|(link, _)| PlaceLink::Agent(link.clone()));
     for (link, _) in managers.iter().filter(|(link, _)| !link.host.has_list()) {
@@ -92,8 +92,12 @@ pub(crate) fn start(
         }
     }
     let links: Vec<PlaceLink> = links.into_iter().map(PlaceLink::Uri).chain(agent_links).collect();
-    if !startup.wait_for_init && !do_answer(agents, uris.is_empty(), &first, startup)? {
+    let are_alone = uris.is_empty() || problem.is_some();
+    if !startup.wait_for_init && !do_answer(agents, are_alone, &first, startup)? {
         return Ok(None);
+    }
+    if let Some(problem) = problem {
+        warn!("{problem}: until libvirt is back, only VMs of agents can be fenced");
     }
     let backend = libvirt::backend(links, permissions, startup);
     let agents = AgentThreads { managers, children };
@@ -168,10 +172,10 @@ fn start_agent(
 }
 
 /// Waits for the first answer of each agent's monitor; false if a stop signal came meanwhile.
-/// Errors: if none works, and there is no other place.
+/// Errors: if none works, and no other place does.
 fn do_answer(
     agents: &[AgentConfig],
-    is_alone: bool,
+    are_alone: bool,
     first: &Receiver<FirstMonitor>,
     startup: &Startup<'_>,
 ) -> Result<bool, String> {
@@ -189,7 +193,7 @@ fn do_answer(
     }
     problems
         .extend(missing.iter().map(|place| format!("{place}: no answer within {} s", START_LIMIT.as_secs())));
-    if problems.len() == agents.len() && is_alone {
+    if problems.len() == agents.len() && are_alone {
         return Err(problems.join("; "));
     }
     for problem in problems {

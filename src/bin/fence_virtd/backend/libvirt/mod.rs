@@ -78,4 +78,4 @@ pub(crate) use lane::has_private_state;
 pub(crate) use link::UriLink;
 pub(crate) use start::start;
 #[cfg(feature = "agent-backend")]
-pub(crate) use start::{backend, connect};
+pub(crate) use start::{Connected, backend, connect};

@@ -22,26 +22,37 @@ pub(crate) fn start(
     permissions: Permissions,
     startup: &Startup<'_>,
 ) -> Result<Option<(LibvirtBackend<UriLink>, ConnectionManagers)>, String> {
-    let connected = connect(uris, uris.len() > 1, startup)?;
-    Ok(connected.map(|(links, managers)| (backend(links, permissions, startup), managers)))
+    let Some(Connected { links, managers, problem }) = connect(uris, uris.len() > 1, startup)? else {
+        return Ok(None);
+    };
+    match problem {
+        Some(problem) => Err(problem),
+        None => Ok(Some((backend(links, permissions, startup), managers))),
+    }
+}
+
+/// URIs with their connection managers.
+pub(crate) struct Connected {
+    pub(crate) links: Vec<UriLink>,
+    pub(crate) managers: ConnectionManagers,
+    /// Sentence for each URI, if none can be reached.
+    pub(crate) problem: Option<String>,
 }
 
 /// Starts a connection manager for each URI, and waits for the first connection unless
 /// `wait_for_init` lets that come later. Managers list the VMs if there `are_several` places. Returns none if a stop
 /// signal came meanwhile.
-/// Errors: a sentence for each URI, if none can be reached.
+/// Errors: signals cannot be read, or a thread cannot be started.
 pub(crate) fn connect(
     uris: &[String],
     are_several: bool,
     startup: &Startup<'_>,
-) -> Result<Option<(Vec<UriLink>, ConnectionManagers)>, String> {
+) -> Result<Option<Connected>, String> {
     let StartedManagers { managers, links, first } =
         connection_manager::start(uris, startup.worker, !startup.wait_for_init, are_several)?;
     let is_awaited = !startup.wait_for_init && !uris.is_empty();
-    if is_awaited && !is_reachable(uris, &first, startup)? {
-        return Ok(None);
-    }
-    Ok(Some((links, managers)))
+    let problem = if is_awaited { reach(uris, &first, startup)? } else { Some(None) };
+    Ok(problem.map(|problem| Connected { links, managers, problem }))
 }
 
 /// Makes the backend of these links.
@@ -56,12 +67,12 @@ pub(crate) fn backend<L: Link>(
 }
 
 /// Waits until every URI was tried once, or one is connected and the others have had
-/// their time; false if a stop signal came meanwhile.
-fn is_reachable(
+/// their time. Returns a sentence for each URI if none can be reached; none if a stop signal came meanwhile.
+fn reach(
     uris: &[String],
     first: &Receiver<FirstConnection>,
     startup: &Startup<'_>,
-) -> Result<bool, String> {
+) -> Result<Option<Option<String>>, String> {
     let mut deadline = Instant::now() + START_LIMIT;
     let mut missing: Vec<&str> = uris.iter().map(String::as_str).collect();
     let mut problems = Vec::new();
@@ -69,7 +80,7 @@ fn is_reachable(
         let FirstConnection { uri, outcome } = match await_first(first, deadline, startup.signals, "libvirt")?
         {
             FirstAttempt::Made(first) => first,
-            FirstAttempt::Interrupted => return Ok(false),
+            FirstAttempt::Interrupted => return Ok(None),
             FirstAttempt::TimedOut | FirstAttempt::ThreadEnded => break,
         };
         missing.retain(|name| *name != uri);
@@ -82,10 +93,10 @@ fn is_reachable(
     if problems.len() == uris.len() {
         let names: Vec<&str> = uris.iter().map(String::as_str).collect();
         let advice = connect_advice(&names, problems.last().map_or("", String::as_str));
-        return Err(format!("{}; {advice}", problems.join("; ")));
+        return Ok(Some(Some(format!("{}; {advice}", problems.join("; ")))));
     }
     for problem in problems {
         warn!("{problem}: until it is back, only VMs of other places can be fenced");
     }
-    Ok(true)
+    Ok(Some(None))
 }
