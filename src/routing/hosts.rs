@@ -97,10 +97,15 @@ impl HostTable {
         was_off
     }
 
-    /// Notes that the daemon of a host has left the group.
+    /// Notes that the daemon of a host has left the group. If the quorum service has told that its node is gone, before
+    /// this was heard, that may have been in order.
     pub(super) fn daemon_left(&mut self, node: NodeId, now: Instant) {
+        let is_voter = self.voters.as_ref().is_none_or(|voters| voters.contains(&node));
         if let Some(host) = self.hosts.get_mut(&node) {
-            host.standing = HostPresence::Up { left_at: Some(now) };
+            host.standing = match is_voter {
+                true => HostPresence::Up { left_at: Some(now) },
+                false => HostPresence::Stopped { at: now },
+            };
             host.heard_until = Some(now);
         }
     }

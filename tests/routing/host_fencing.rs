@@ -166,6 +166,21 @@ fn nothing_is_noted_of_a_host_that_is_up() {
 }
 
 #[test]
+fn a_fence_counts_though_the_node_was_seen_to_go_before_its_daemon() {
+    let mut node = Node::settled(RULES, Vec::new());
+    // This daemon reads what the quorum service told before what the group told.
+    node.votes(true, &[2, 3]);
+    node.leaves(1, Departure::Process);
+    assert_eq!(
+        node.answers_in_time(Off, "vm1"),
+        Verdict::Failure,
+        "its corosync may have been stopped in order"
+    );
+    node.fences(1);
+    assert_eq!(node.answers_in_time(Off, "vm1"), Verdict::Success);
+}
+
+#[test]
 fn a_node_that_rejoins_the_group_knows_of_no_fence() {
     let mut node = Node::settled(RULES, Vec::new());
     node.loses_1();
