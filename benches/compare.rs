@@ -2,11 +2,15 @@
 //!
 //! `cargo bench --bench compare` (or `make bench`), as root, with the packages
 //! fence-virt and fence-virtd installed. With `-- status` it measures only the
-//! first figures, those of status over tcp, with `-- versions` those of both versions of the protocol. Both daemons run in network
+//! first figures, those of status over tcp, with `-- versions` those of both versions
+//! of the protocol, and with `-- agent` those of the backend agent, which need the
+//! package fence-agents and are in no other run. Both daemons run in network
 //! namespaces of their own, and the client is the same code for both. It fails
 //! only if something does not work; a slow figure only misses its target.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+#[path = "compare/agents.rs"]
+mod agents;
 #[path = "../tests/common/mod.rs"]
 mod common;
 #[path = "compare/lines.rs"]
@@ -55,6 +59,14 @@ fn main() {
     }
     let dir = Dir::new();
     let mut table = Table::default();
+    if std::env::args().any(|argument| argument == "agent") {
+        if !std::path::Path::new(agents::AGENT).exists() {
+            return common::skip("benchmark compare -- agent", "it needs the package fence-agents");
+        }
+        let ratio = agents::agents(&dir, &mut table);
+        table.print();
+        return println!("\nstatus through the daemon / by the agent alone, p50: {ratio:.2}");
+    }
     if std::env::args().any(|argument| argument == "versions") {
         let ratio = versions::versions(&dir, &mut table);
         table.print();

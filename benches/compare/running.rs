@@ -1,7 +1,7 @@
 //! Measured daemon, alone in its network namespace.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -34,10 +34,25 @@ pub(crate) struct Running {
 impl Running {
     /// Starts it: tcp on loopback, sha256 for hash and auth, a key of 4,096 bytes, libvirt's test driver.
     pub(crate) fn start(suite: Suite, dir: &Dir) -> Running {
+        Running::start_with(suite, dir, |keys| conf("tcp", keys, &["test:///default".to_owned()], ""))
+    }
+
+    /// Starts ours with the backend agent: this program's VM is called test, and has its state in a file.
+    pub(crate) fn start_agent(dir: &Dir, program: &str, file: &Path) -> Running {
+        Running::start_with(Suite::Ours, dir, |keys| {
+            format!(
+                "fence_virtd {{ listener = \"tcp\"; backend = \"agent\"; }}\n\
+                 listeners {{ tcp {{ {keys} }} }}\n\
+                 backends {{ agent = \"test\" {{ program = \"{program}\"; option = \"status_file={}\"; }} }}\n",
+                file.display()
+            )
+        })
+    }
+
+    fn start_with(suite: Suite, dir: &Dir, conf: impl FnOnce(&str) -> String) -> Running {
         let name = unique();
         let keys = auth_keys(&dir.key(&format!("{name}.key"), load::KEY), "sha256", "sha256");
-        let conf =
-            dir.write(&format!("{name}.conf"), &conf("tcp", &keys, &["test:///default".to_owned()], ""));
+        let conf = dir.write(&format!("{name}.conf"), &conf(&keys));
         let log = dir.path(&format!("{name}.log"));
         let out = File::create(&log).unwrap();
         let mut command = Command::new(if suite == Suite::Ours { OURS } else { THEIRS });
