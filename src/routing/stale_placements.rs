@@ -42,8 +42,8 @@ impl Router {
         let is_active = |node| holders.iter().any(|holder| holder.node == node && holder.is_active);
         let active =
             self.view.directory.copies(uuid).filter(|(node, copy)| copy.is_active && is_active(*node));
-        let (node, copy) = active.max_by_key(|(_, copy)| copy.active_since)?;
-        self.stale_copies(task, uuid, node, (copy.active_since, copy.seq)).first()?;
+        let (node, since) = active.map(|(node, copy)| (node, copy.active_since)).max_by_key(|last| last.1)?;
+        self.stale_copies(task, uuid, node, since).first()?;
         let question = self.request_to(task, node, Operation::Status, uuid, now);
         task.phase = Phase::Confirming { vm: uuid, node, question };
         Some(TaskProgress::Wait(now + RECHECK_EVERY))
@@ -60,25 +60,15 @@ impl Router {
         !question.is_answered() && !is_stale && !self.view.directory.copies(uuid).any(runs_now)
     }
 
-    /// Returns the nodes with a copy that was advertised before the confirming one was active: `since` has the
-    /// positions of its first and its last advertisement as that. A copy that was only seen to come in, by a
-    /// migration, was not active when the confirming one was told to be.
-    fn stale_copies(
-        &self,
-        task: &Task,
-        uuid: Uuid,
-        confirming: NodeId,
-        (since, told): (Sequence, Sequence),
-    ) -> Vec<NodeId> {
+    /// Returns the nodes with a copy that was advertised before this position.
+    fn stale_copies(&self, task: &Task, uuid: Uuid, confirming: NodeId, seq: Sequence) -> Vec<NodeId> {
         let is_stale = |(node, copy): &(NodeId, &CopyRecord)| {
-            let is_earlier = match copy.presence {
-                Presence::Here => {
-                    !task.is_of_node() && !self.view.members.is_extended(*node) && copy.seq < since
-                }
-                Presence::Away => copy.runs() && copy.seq < if copy.is_active { since } else { told },
+            let cannot_say = match copy.presence {
+                Presence::Here => !task.is_of_node() && !self.view.members.is_extended(*node),
+                Presence::Away => copy.runs(),
                 Presence::Vanished | Presence::Ended => false,
             };
-            *node != confirming && !self.view.members.is_me(*node) && is_earlier
+            *node != confirming && !self.view.members.is_me(*node) && cannot_say && copy.seq < seq
         };
         self.view.directory.copies(uuid).filter(is_stale).map(|(node, _)| node).collect()
     }
@@ -93,10 +83,8 @@ impl Router {
         match question.state {
             CopyState::Answered(CopyAnswer { verdict: Verdict::Success, seq, .. }) => {
                 let copy = self.view.directory.copy(node, vm);
-                let told = copy.filter(|copy| copy.is_here() && copy.is_active);
                 let since = copy.map_or(Sequence::START, |copy| copy.active_since).min(seq.next());
-                let told = told.map_or(since, |copy| copy.seq).min(seq.next());
-                for other in self.stale_copies(task, vm, node, (since, told)) {
+                for other in self.stale_copies(task, vm, node, since) {
                     self.view.directory.remove(other, vm);
                 }
             }
