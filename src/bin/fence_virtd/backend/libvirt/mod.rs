@@ -6,7 +6,7 @@
 //! | [`connection_manager`] | one thread per URI: opens, probes and closes its connections |
 //! | [`link`], [`shared_link`] | access to a URI; its state, shared by the worker, its lanes and its connection manager |
 //! | [`lane`], [`lanes`] | threads of a URI for calls that may take long |
-//! | [`backend`], [`requests`] | requests and permissions |
+//! | [`mod@backend`], [`requests`] | requests and permissions |
 //! | [`calls`] | calls on lanes, and their outcomes |
 //! | [`lookup`], [`resolve`] | the VM that a request names, and its placements |
 //! | [`contests`], [`race_guard`], [`proofs`] | requests whose callers may have been powered off: the arbiter |
