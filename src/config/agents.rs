@@ -16,7 +16,7 @@ const DEFAULT_TIMEOUT: u32 = 60;
 /// No answer to a client takes longer.
 const TIMEOUT_MAX: u32 = 60;
 const DEFAULT_PARALLEL: usize = 16;
-/// Maximum length of a section's name, which stands in names of places and in metrics.
+/// Maximum length of a section's name. Logs and metrics show it as part of the name of a place.
 const NAME_MAX: usize = 32;
 
 /// Agents that `backend` selects.

@@ -136,6 +136,20 @@ fn a_name_that_libvirt_and_an_agent_have_is_ambiguous() {
 }
 
 #[test]
+fn the_name_of_an_agents_only_vm_is_ambiguous_also_while_the_agent_hangs() {
+    let bench = require!(AgentBench::new());
+    let agent = FakeAgent::new(&bench.dir);
+    agent.write("metadata", &metadata(&["action", "ip"], &["on", "off", "reboot", "status", "monitor"]));
+    agent.hook("status", "exec sleep 1000");
+    let uri = node(&bench.dir, "node.xml", &[vm("web", NODE1, RUNNING)]);
+    let backends = format!("libvirt {{ uri = \"{uri}\"; }} {}", agent.section("web", ""));
+    let daemon = bench.start(&bench.conf("libvirt, agent:web", &backends, ""));
+    assert_eq!(bench.ask(Off, "web"), FAILURE);
+    daemon.await_log("\"web\" is ambiguous");
+    assert_eq!(bench.asked(&[Off], NODE1), [SUCCESS], "the UUID says which one is meant");
+}
+
+#[test]
 fn a_list_with_states_does_not_outlive_a_power_operation() {
     let bench = require!(AgentBench::new());
     let agent = FakeAgent::new(&bench.dir);

@@ -37,6 +37,7 @@ outside_of_it() {
 # What the daemon may execute, it may become. A rule begins with a path, its modes end in x.
 no_program() { gives 1 grep -E '^ *(owner )?[/@][^#]* [a-zA-Z]*x,' dist/apparmor/usr.sbin.fence_virtd; }
 # decides WANTED USER ACTION... - what the rule returns, read by node in place of polkitd.
+# shellcheck disable=SC2154 # `gives` sets `out`
 decides() {
 	local wanted=$1
 	shift

@@ -94,7 +94,7 @@ enum RunStage {
     Left,
 }
 
-/// RunSlots of a child in a set.
+/// Slots of a child in a set of descriptors.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RunSlots {
     stdin: Option<Slot>,

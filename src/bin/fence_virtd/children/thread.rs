@@ -17,7 +17,7 @@ use fence_virt::time::Instant;
 /// Maximum of children that have survived SIGKILL. No further ones are started.
 const LEFT_MAX: usize = 64;
 
-/// ChildOrder to the thread.
+/// Message to the thread.
 enum ChildOrder {
     Follow(RunOrder),
     /// Ends all children, and then the thread.

@@ -24,7 +24,7 @@ pub(crate) trait Lane {
 /// Access to one URI, whose connection may be down.
 pub(crate) trait Link {
     /// Connection of the link.
-    type Host: Host;
+    type Host: Host + ?Sized;
 
     /// Lane of the link.
     type Lane: Lane;

@@ -57,7 +57,7 @@ impl AgentCalls {
         match outcome.end {
             RunEnd::Exited(0) => Ok(PowerState::Running),
             RunEnd::Exited(EXIT_OFF) => Ok(PowerState::Off),
-            _ => Err(self.failure(ApiAction::Status, Some(plug), &outcome)),
+            _ => Err(LibvirtError::Other(self.failure(ApiAction::Status, Some(plug), &outcome))),
         }
     }
 
@@ -67,13 +67,8 @@ impl AgentCalls {
         match outcome.end {
             RunEnd::Exited(0) => Ok(()),
             // The hypervisor may still do it.
-            RunEnd::Late => {
-                let LibvirtError::Other(reason) = self.failure(action, Some(plug), &outcome) else {
-                    return Err(LibvirtError::Busy("no end in time".to_owned()));
-                };
-                Err(LibvirtError::Busy(reason))
-            }
-            _ => Err(self.failure(action, Some(plug), &outcome)),
+            RunEnd::Late => Err(LibvirtError::Busy(self.failure(action, Some(plug), &outcome))),
+            _ => Err(LibvirtError::Other(self.failure(action, Some(plug), &outcome))),
         }
     }
 
@@ -82,7 +77,7 @@ impl AgentCalls {
         let outcome = self.run(ApiAction::Monitor, None)?;
         match outcome.end {
             RunEnd::Exited(0) => Ok(()),
-            _ => Err(self.failure(ApiAction::Monitor, None, &outcome)),
+            _ => Err(LibvirtError::Other(self.failure(ApiAction::Monitor, None, &outcome))),
         }
     }
 
@@ -98,7 +93,7 @@ impl AgentCalls {
         };
         let outcome = self.run(action, None)?;
         if outcome.end != RunEnd::Exited(0) {
-            return Err(self.failure(action, None, &outcome));
+            return Err(LibvirtError::Other(self.failure(action, None, &outcome)));
         }
         let text = self.without_secrets(&String::from_utf8_lossy(&outcome.stdout));
         let has_states = action == ApiAction::ListStatus;
@@ -141,7 +136,7 @@ impl AgentCalls {
     }
 
     fn log(&self, action: ApiAction, plug: Option<&str>, outcome: &RunOutcome) {
-        let what = self.what(action, plug);
+        let what = format!("{}: {}", self.place, what(action, plug));
         let has_failed = !matches!(outcome.end, RunEnd::Exited(0 | EXIT_OFF));
         let stderr = String::from_utf8_lossy(&outcome.stderr);
         for line in stderr.lines().filter(|line| !line.trim().is_empty()).take(LOGGED_LINES) {
@@ -154,12 +149,8 @@ impl AgentCalls {
         debug!("{what}: {}", outcome.end);
     }
 
-    fn what(&self, action: ApiAction, plug: Option<&str>) -> String {
-        let of = plug.map(|plug| format!(" of {plug:?}")).unwrap_or_default();
-        format!("{}: {}{of}", self.place, action.name())
-    }
-
-    fn failure(&self, action: ApiAction, plug: Option<&str>, outcome: &RunOutcome) -> LibvirtError {
+    /// Returns a sentence about a call that was no success, with the agent's reason.
+    fn failure(&self, action: ApiAction, plug: Option<&str>, outcome: &RunOutcome) -> String {
         let stderr = String::from_utf8_lossy(&outcome.stderr);
         let is_reason = |line: &&str| !line.is_empty() && !line.ends_with(USAGE_HINT);
         let last = stderr.lines().map(str::trim).rfind(is_reason);
@@ -168,10 +159,12 @@ impl AgentCalls {
             RunEnd::Late => format!("no end within {} s", self.timeout.as_secs()),
             end => end.to_string(),
         };
-        let what = self.what(action, plug);
-        LibvirtError::Other(format!(
-            "{} failed ({end}){last}",
-            what.trim_start_matches(&format!("{}: ", self.place))
-        ))
+        format!("{} failed ({end}){last}", what(action, plug))
     }
+}
+
+/// Returns words for a call.
+fn what(action: ApiAction, plug: Option<&str>) -> String {
+    let of = plug.map(|plug| format!(" of {plug:?}")).unwrap_or_default();
+    format!("{}{of}", action.name())
 }

@@ -19,8 +19,6 @@ const ASKED_MAX: usize = 64;
 pub(super) struct AgentHost {
     calls: AgentCalls,
     list_interval: Duration,
-    /// Name of the only VM, for an agent that takes no plug.
-    only_vm: Option<String>,
     known: Mutex<ListedVms>,
     turns: ListTurns,
 }
@@ -38,17 +36,12 @@ fn found(vm: &AgentVm, power: PowerState) -> FoundDomain {
 impl AgentHost {
     /// Makes the host. `only_vm` names the VM of an agent that takes no plug.
     pub(super) fn new(calls: AgentCalls, list_interval: Duration, only_vm: Option<String>) -> AgentHost {
-        let (known, turns) = Default::default();
-        let host = AgentHost { calls, list_interval, only_vm, known, turns };
-        host.set_only_vm();
-        host
-    }
-
-    fn set_only_vm(&self) {
-        let Some(name) = self.only_vm.clone().filter(|_| !self.calls.has_plugs()) else { return };
-        let uuid = place_uuid(&self.calls.place, &name);
-        let vm = AgentVm { plug: name.clone(), name, uuid, state: None };
-        lock(&self.known).set(vec![vm], Instant::now());
+        let mut known = ListedVms::default();
+        if let Some(name) = only_vm.filter(|_| !calls.has_plugs()) {
+            let uuid = place_uuid(&calls.place, &name);
+            known.set(vec![AgentVm { plug: name.clone(), name, uuid, state: None }], Instant::now());
+        }
+        AgentHost { calls, list_interval, known: Mutex::new(known), turns: ListTurns::default() }
     }
 
     /// Name of the place.
@@ -109,7 +102,6 @@ impl AgentHost {
                 return Err(LibvirtError::Other(text));
             }
             let uuid = place_uuid(&self.calls.place, plug);
-            lock(&self.known).found(uuid, plug);
             return Ok(vec![AgentVm { name: plug.to_owned(), uuid, plug: plug.to_owned(), state: None }]);
         }
         let named = lock(&self.known).named(target);
@@ -145,8 +137,12 @@ impl AgentHost {
 
 impl Host for AgentHost {
     fn find(&self, target: &Target) -> LibvirtResult<Vec<FoundDomain>> {
-        let named = self.named(target)?;
-        named.iter().map(|vm| Ok(found(vm, self.calls.status(&vm.plug)?))).collect()
+        let find_one = |vm: &AgentVm| {
+            let power = self.calls.status(&vm.plug)?;
+            lock(&self.known).found(vm.uuid, &vm.plug);
+            Ok(found(vm, power))
+        };
+        self.named(target)?.iter().map(find_one).collect()
     }
 
     /// Errors: also if the agent does not know: no VM is off since a list leaves it out.

@@ -4,9 +4,9 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use super::host::{AgentHost, AgentView};
-use super::lane::AgentLane;
+use crate::backend::libvirt::LaneThread;
 use crate::inbox::Message;
-use crate::libvirt::FoundDomain;
+use crate::libvirt::{Call, FoundDomain};
 use crate::status::{LaneReport, UriState};
 use fence_virt::fence::UriIndex;
 use fence_virt::sys::mutex::lock;
@@ -49,12 +49,13 @@ impl AgentLink {
         self.host.place()
     }
 
-    pub(super) fn view(&self) -> AgentView {
-        AgentView(self.host.clone())
+    pub(super) fn view(&self) -> Arc<AgentView> {
+        Arc::new(AgentView(self.host.clone()))
     }
 
-    pub(super) fn open_lane(&self) -> Result<AgentLane, String> {
-        AgentLane::start(self.at, self.host.clone(), self.worker.clone())
+    pub(super) fn open_lane(&self) -> Result<LaneThread, String> {
+        let host = self.host.clone();
+        LaneThread::spawn(self.at, self.worker.clone(), move || move |call: Call| call.execute(host.as_ref()))
     }
 
     pub(super) fn report_lanes(&self, report: LaneReport) {

@@ -52,7 +52,7 @@ impl ListedVms {
         }
     }
 
-    /// Records a VM that was found without a list.
+    /// Records a VM that the agent knows, listed or not.
     pub(super) fn found(&mut self, uuid: Uuid, plug: &str) {
         if self.plugs.len() > PLUGS_MAX {
             self.plugs.clear();

@@ -6,7 +6,7 @@
 //! | [`calls`] | calls of an agent, and what their ends mean |
 //! | [`listed_vms`], [`list_turns`] | its VMs, by the last list; one list at a time |
 //! | [`host`] | an agent as a host of VMs, for calls on lanes; what the worker knows of it without a call |
-//! | [`link`], [`lane`], [`manager`] | access to an agent, its threads |
+//! | [`link`], [`manager`] | access to an agent; the thread that lists its VMs |
 //! | [`place`] | a place of VMs: libvirt URI or agent |
 //! | [`mod@start`] | start of the threads |
 //! | [`inquiry`] | questions of the tools to an agent, without these threads |
@@ -14,7 +14,6 @@
 mod calls;
 mod host;
 mod inquiry;
-mod lane;
 mod link;
 mod list_turns;
 mod listed_vms;

@@ -170,7 +170,7 @@ fn read_metadata(
         end => {
             let text = String::from_utf8_lossy(&outcome.stderr);
             let last = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
-            return Err(format!("it tells no metadata ({}): {}", end, printable(last)));
+            return Err(format!("it tells no metadata ({end}): {}", printable(last)));
         }
     }
     let text = String::from_utf8(outcome.stdout).map_err(|_| "its metadata is no UTF-8".to_owned())?;

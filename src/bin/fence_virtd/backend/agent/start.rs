@@ -82,14 +82,13 @@ pub(crate) fn start(
         return Ok(None);
     };
     let agent_links = managers.iter().map(|(link, _)| PlaceLink::Agent(link.clone()));
-    for (link, _) in managers.iter().filter(|(link, _)| !link.host.has_list()) {
-        if links.len() + managers.len() > 1 {
-            warn!(
-                "{}: the agent has no list, so it is asked for the VMs of all places: those that it does not know \
-                 cannot be fenced unless they are seen to run",
-                link.name()
-            );
-        }
+    let are_several = links.len() + managers.len() > 1;
+    for (link, _) in managers.iter().filter(|(link, _)| are_several && !link.host.has_list()) {
+        warn!(
+            "{}: the agent has no list, so it is asked for the VMs of all places: those that it does not know \
+             cannot be fenced unless they are seen to run",
+            link.name()
+        );
     }
     let links: Vec<PlaceLink> = links.into_iter().map(PlaceLink::Uri).chain(agent_links).collect();
     let are_alone = uris.is_empty() || problem.is_some();
@@ -151,7 +150,9 @@ fn start_agent(
     let place = config.place();
     let calls = AgentCalls::new(place.clone(), program, config.timeout, runner);
     let host = Arc::new(AgentHost::new(calls, config.list_interval, config.name.clone()));
-    let state = Arc::new(Mutex::new(AgentState::default()));
+    // The only VM of an agent is known without it: its name is ambiguous also while the agent hangs.
+    let inventory = Some(host.listed()).filter(|_| !host.makes_lists());
+    let state = Arc::new(Mutex::new(AgentState { inventory, ..AgentState::default() }));
     let (manager, commands) = bounded(1);
     let worker = startup.worker.clone();
     let max_parallel = config.max_parallel;

@@ -1,4 +1,4 @@
-//! The thread of a lane.
+//! The thread of a lane, for a libvirt URI or another place of VMs.
 
 use std::sync::Arc;
 use std::thread;
@@ -8,7 +8,7 @@ use log::trace;
 
 use super::shared_link::SharedLink;
 use crate::inbox::{Event, Message};
-use crate::libvirt::{Call, CallId, Connection, Lane, LibvirtResult};
+use crate::libvirt::{Call, CallId, CallOutcome, Connection, Lane, LibvirtResult};
 use fence_virt::fence::UriIndex;
 use fence_virt::sys::error_text;
 use fence_virt::time::Instant;
@@ -23,19 +23,42 @@ pub(crate) struct LaneThread {
 }
 
 impl LaneThread {
-    /// Starts the thread.
+    /// Starts the thread of a libvirt URI.
     /// Errors: if the system has no thread left.
     pub(super) fn start(
         at: UriIndex,
         link: Arc<SharedLink>,
         worker: Sender<Message>,
     ) -> Result<LaneThread, String> {
+        LaneThread::spawn(at, worker, move || {
+            let is_shared = has_private_state(link.uri());
+            let mut own = if is_shared { None } else { Connection::open(link.uri()).ok() };
+            move |call: Call| match is_shared {
+                true => match link.host(Instant::now()) {
+                    Ok(connection) => call.execute(connection.as_ref()),
+                    Err(error) => call.fail(error),
+                },
+                false => match usable(&mut own, link.uri()) {
+                    Ok(connection) => call.execute(connection),
+                    Err(error) => call.fail(error),
+                },
+            }
+        })
+    }
+
+    /// Starts a thread that makes its calls with what `open` returns there.
+    /// Errors: if the system has no thread left.
+    pub(crate) fn spawn<F: FnMut(Call) -> CallOutcome>(
+        at: UriIndex,
+        worker: Sender<Message>,
+        open: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<LaneThread, String> {
         let (calls, receiver) = bounded(1);
         thread::Builder::new()
             .name("lane".into())
             .stack_size(STACK)
-            .spawn(move || run(at, &link, &receiver, &worker))
-            .map_err(|error| format!("cannot start a thread for a libvirt call: {}", error_text(&error)))?;
+            .spawn(move || run(at, open(), &receiver, &worker))
+            .map_err(|error| format!("cannot start a thread for a call: {}", error_text(&error)))?;
         Ok(LaneThread { calls })
     }
 }
@@ -49,23 +72,16 @@ impl Lane for LaneThread {
     }
 }
 
-fn run(at: UriIndex, link: &SharedLink, calls: &Receiver<(CallId, Call)>, worker: &Sender<Message>) {
-    let is_shared = has_private_state(link.uri());
-    let mut own = if is_shared { None } else { Connection::open(link.uri()).ok() };
+fn run(
+    at: UriIndex,
+    mut execute: impl FnMut(Call) -> CallOutcome,
+    calls: &Receiver<(CallId, Call)>,
+    worker: &Sender<Message>,
+) {
     for (id, call) in calls {
-        let outcome = if is_shared {
-            match link.host(Instant::now()) {
-                Ok(connection) => call.execute(connection.as_ref()),
-                Err(error) => call.fail(error),
-            }
-        } else {
-            match usable(&mut own, link.uri()) {
-                Ok(connection) => call.execute(connection),
-                Err(error) => call.fail(error),
-            }
-        };
+        let outcome = execute(call);
         if worker.send(Message::Event(Event::CallEnded { uri: at, call: id, outcome })).is_err() {
-            trace!("{}: outcome of a call dropped: the worker has ended", link.uri());
+            trace!("outcome of a call dropped: the worker has ended");
         }
     }
 }

@@ -31,6 +31,16 @@ pub(crate) fn start(
     }
 }
 
+/// Result of the first attempts to connect.
+enum FirstReach {
+    /// At least one URI is connected.
+    Reached,
+    /// None is: a sentence for each.
+    Unreachable(String),
+    /// A stop signal came.
+    Interrupted,
+}
+
 /// URIs with their connection managers.
 pub(crate) struct Connected {
     pub(crate) links: Vec<UriLink>,
@@ -51,8 +61,12 @@ pub(crate) fn connect(
     let StartedManagers { managers, links, first } =
         connection_manager::start(uris, startup.worker, !startup.wait_for_init, are_several)?;
     let is_awaited = !startup.wait_for_init && !uris.is_empty();
-    let problem = if is_awaited { reach(uris, &first, startup)? } else { Some(None) };
-    Ok(problem.map(|problem| Connected { links, managers, problem }))
+    let problem = match if is_awaited { reach(uris, &first, startup)? } else { FirstReach::Reached } {
+        FirstReach::Reached => None,
+        FirstReach::Unreachable(problem) => Some(problem),
+        FirstReach::Interrupted => return Ok(None),
+    };
+    Ok(Some(Connected { links, managers, problem }))
 }
 
 /// Makes the backend of these links.
@@ -67,12 +81,12 @@ pub(crate) fn backend<L: Link>(
 }
 
 /// Waits until every URI was tried once, or one is connected and the others have had
-/// their time. Returns a sentence for each URI if none can be reached; none if a stop signal came meanwhile.
+/// their time.
 fn reach(
     uris: &[String],
     first: &Receiver<FirstConnection>,
     startup: &Startup<'_>,
-) -> Result<Option<Option<String>>, String> {
+) -> Result<FirstReach, String> {
     let mut deadline = Instant::now() + START_LIMIT;
     let mut missing: Vec<&str> = uris.iter().map(String::as_str).collect();
     let mut problems = Vec::new();
@@ -80,7 +94,7 @@ fn reach(
         let FirstConnection { uri, outcome } = match await_first(first, deadline, startup.signals, "libvirt")?
         {
             FirstAttempt::Made(first) => first,
-            FirstAttempt::Interrupted => return Ok(None),
+            FirstAttempt::Interrupted => return Ok(FirstReach::Interrupted),
             FirstAttempt::TimedOut | FirstAttempt::ThreadEnded => break,
         };
         missing.retain(|name| *name != uri);
@@ -93,10 +107,10 @@ fn reach(
     if problems.len() == uris.len() {
         let names: Vec<&str> = uris.iter().map(String::as_str).collect();
         let advice = connect_advice(&names, problems.last().map_or("", String::as_str));
-        return Ok(Some(Some(format!("{}; {advice}", problems.join("; ")))));
+        return Ok(FirstReach::Unreachable(format!("{}; {advice}", problems.join("; "))));
     }
     for problem in problems {
         warn!("{problem}: until it is back, only VMs of other places can be fenced");
     }
-    Ok(Some(None))
+    Ok(FirstReach::Reached)
 }

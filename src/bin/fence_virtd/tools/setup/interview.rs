@@ -14,8 +14,8 @@ const DEFAULT_BACKEND: &str = "libvirt";
 const HASH: &str = "hash";
 
 /// End of the dialog.
-const OTHER_SETTINGS: &str = "\nGroups (who may fence whom) and the daemon's other settings are not part of this dialog and \
-                              stay as they\nare. fence_virt.conf.example explains them.\n";
+const OTHER_SETTINGS: &str = "\nThis dialog does not change groups (who may fence whom) or the daemon's other settings.\n\
+                              fence_virt.conf.example explains them.\n";
 
 /// Keys of listeners and backends that are asked for only if they are in the file: they are
 /// temporary, while keys are being replaced.
@@ -85,10 +85,7 @@ impl Interview {
 
     /// True if the backend in the file names a fence agent.
     fn has_agents(&self) -> bool {
-        let is_separator = |c: char| c == ',' || c.is_whitespace();
-        let names_agent =
-            |word: &str| word.split(':').next().is_some_and(|kind| kind.eq_ignore_ascii_case("agent"));
-        self.text.value(&DAEMON, "backend").is_some_and(|value| value.split(is_separator).any(names_agent))
+        self.text.value(&DAEMON, "backend").is_some_and(names_agent)
     }
 
     fn ask_listeners(&mut self, dialog: &mut Dialog<'_>) -> Result<(), String> {
@@ -331,9 +328,15 @@ fn kinds(outer: &str) -> String {
     names.join(", ")
 }
 
+/// True if a value of `backend` names a fence agent.
+fn names_agent(value: &str) -> bool {
+    let mut words = value.split(|c: char| c == ',' || c.is_whitespace());
+    words.any(|word| word.split(':').next().is_some_and(|kind| kind.eq_ignore_ascii_case("agent")))
+}
+
 /// Returns the name of a backend as spelled in the table.
 fn backend_named(text: &str) -> Result<String, Vec<String>> {
-    if text.to_ascii_lowercase().contains("agent") {
+    if names_agent(text) {
         return Err(vec!["fence agents are set up with an editor: see backends/agent.md".to_owned()]);
     }
     let listener = ListenerName::new(DEFAULT_LISTENER, None);
