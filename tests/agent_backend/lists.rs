@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use fence_virt::fence::Operation::{Off, On, Status};
+use fence_virt::fence::Operation::{Devstatus, Off, On, Status};
 use fence_virt::fence_agent::place_uuid;
 
 use crate::common::node::{NODE1, RUNNING, node, vm};
@@ -133,6 +133,19 @@ fn a_name_that_libvirt_and_an_agent_have_is_ambiguous() {
     assert_eq!(bench.ask(Status, &derived), SUCCESS, "the other one runs on");
     assert_eq!(bench.asked(&[Off, Status], &derived), [SUCCESS, OFF]);
     assert_eq!(bench.list().len(), 4);
+}
+
+#[test]
+fn while_lists_fail_the_monitor_fails_and_known_vms_are_fenced() {
+    let bench = require!(AgentBench::new());
+    let (agent, _daemon) = bench.with_one("list_interval = \"1\";");
+    assert_eq!(bench.ask(Status, "web"), SUCCESS);
+    agent.hook("list", "echo no list >&2; exit 1");
+    until("the monitor fails", LIMIT, || bench.ask(Devstatus, "") == FAILURE);
+    assert_eq!(bench.asked(&[Status, Off, Status], "web"), [SUCCESS, SUCCESS, OFF]);
+    assert_eq!(bench.ask(Off, "nobody"), FAILURE);
+    agent.remove("do-list");
+    until("the monitor succeeds again", LIMIT, || bench.ask(Devstatus, "") == SUCCESS);
 }
 
 #[test]
